@@ -1,0 +1,202 @@
+//! The rows of tables, counted by the server and compared.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use drctl_model::TableRows;
+use tokio_postgres::Client;
+
+use super::PgServer;
+use super::server::Session;
+use super::tables::{self, Table};
+use super::walker::DumpShape;
+use crate::EngineError;
+
+/// A table whose rows are not those that were expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowDifference {
+    /// The schema it is in.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// How many rows were expected; `None` for a table that was not.
+    pub expected: Option<u64>,
+    /// How many there are; `None` for a table that is not there.
+    pub found: Option<u64>,
+}
+
+impl fmt::Display for RowDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{} has ", self.schema, self.table)?;
+        match (self.expected, self.found) {
+            (Some(expected), Some(found)) => write!(f, "{found} rows instead of {expected}"),
+            (Some(expected), None) => write!(f, "no data instead of {expected} rows"),
+            (None, Some(found)) => write!(f, "{found} rows, but was not expected"),
+            (None, None) => f.write_str("nothing"),
+        }
+    }
+}
+
+/// A table and its rows, as the server counted them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) oid: u32,
+    pub(crate) rows: TableRows,
+}
+
+/// Compares two lists of tables. The order of the lists does not matter.
+#[must_use]
+pub fn compare_rows(expected: &[TableRows], found: &[TableRows]) -> Vec<RowDifference> {
+    let (expected, found) = (sorted(expected), sorted(found));
+    let (mut left, mut right) = (expected.iter().peekable(), found.iter().peekable());
+    let mut differences = Vec::new();
+    loop {
+        let order = match (left.peek(), right.peek()) {
+            (None, None) => return differences,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => (&a.schema, &a.table).cmp(&(&b.schema, &b.table)),
+        };
+        let a = if order.is_le() { left.next() } else { None };
+        let b = if order.is_ge() { right.next() } else { None };
+        let (expected, found) = (a.map(|t| t.rows), b.map(|t| t.rows));
+        if let Some(table) = a.or(b).filter(|_| expected != found) {
+            let (schema, table) = (table.schema.clone(), table.table.clone());
+            differences.push(RowDifference { schema, table, expected, found });
+        }
+    }
+}
+
+fn sorted(rows: &[TableRows]) -> Vec<&TableRows> {
+    let mut rows: Vec<&TableRows> = rows.iter().collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// Compares what the server counted with what is in the dump, table by table.
+///
+/// By identifier: names in a dump are in the database's own encoding.
+pub(crate) fn compare_with_dump(counted: &[Counted], dump: &DumpShape) -> Vec<RowDifference> {
+    let mut left = dump.tables.clone();
+    let mut differences = Vec::new();
+    for Counted { oid, rows: TableRows { schema, table, rows } } in counted {
+        let found = left.remove(oid).map(|table| table.rows);
+        if found != Some(*rows) {
+            let (schema, table) = (schema.clone(), table.clone());
+            differences.push(RowDifference { schema, table, expected: Some(*rows), found });
+        }
+    }
+    let unknown = left.into_values().map(|dumped| RowDifference {
+        schema: dumped.schema,
+        table: dumped.table,
+        expected: None,
+        found: Some(dumped.rows),
+    });
+    differences.extend(unknown);
+    differences
+}
+
+/// Counts the rows of all tables with rows, sorted by schema and name.
+pub(crate) async fn count(client: &Client, tables: &[Table]) -> Result<Vec<Counted>, EngineError> {
+    let mut counted = Vec::new();
+    for table in tables.iter().filter(|table| table.has_rows) {
+        let name = table.sql_name();
+        let action = || format!("count the rows of {name}");
+        let query = format!("SELECT pg_catalog.count(*) FROM ONLY {name} {}", table.condition);
+        let row = client.query_one(&query, &[]).await.map_err(EngineError::query(action()))?;
+        let rows: i64 = row.try_get(0).map_err(EngineError::query(action()))?;
+        let rows = TableRows {
+            schema: table.schema.clone(),
+            table: table.name.clone(),
+            rows: rows.unsigned_abs(),
+        };
+        counted.push(Counted { oid: table.oid, rows });
+    }
+    counted.sort_unstable_by(|a, b| a.rows.cmp(&b.rows));
+    Ok(counted)
+}
+
+/// Counts the rows of every ordinary table of a database on one snapshot, sorted by schema and
+/// name: the same tables that a backup counts.
+///
+/// # Errors
+/// Where the server is not reached, or a table may not be read.
+pub async fn count_rows(
+    server: &PgServer,
+    database: &str,
+    application_name: &str,
+) -> Result<Vec<TableRows>, EngineError> {
+    let session = Session::open(server, database, application_name).await?;
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    session.client.batch_execute(begin).await.map_err(EngineError::query("begin to count"))?;
+    let tables = tables::list(&session.client).await?;
+    tables::all_readable(&tables, database, &server.user)?;
+    let counted = count(&session.client, &tables).await?;
+    Ok(counted.into_iter().map(|table| table.rows).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::DumpedTable;
+
+    fn rows(list: &[(&str, u64)]) -> Vec<TableRows> {
+        let row = |&(table, rows): &(&str, u64)| TableRows {
+            schema: "public".into(),
+            table: table.into(),
+            rows,
+        };
+        list.iter().map(row).collect()
+    }
+
+    fn shown(differences: &[RowDifference]) -> Vec<String> {
+        differences.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn differences_are_named() {
+        type Rows<'a> = &'a [(&'a str, u64)];
+        let cases: &[(&str, Rows<'_>, Rows<'_>, &[&str])] = &[
+            ("both empty", &[], &[], &[]),
+            ("equal, in another order", &[("a", 1), ("b", 2)], &[("b", 2), ("a", 1)], &[]),
+            ("fewer", &[("a", 2)], &[("a", 1)], &["public.a has 1 rows instead of 2"]),
+            ("gone", &[("a", 0)], &[], &["public.a has no data instead of 0 rows"]),
+            ("new", &[], &[("a", 0)], &["public.a has 0 rows, but was not expected"]),
+            (
+                "renamed",
+                &[("a", 1), ("c", 1)],
+                &[("b", 1), ("c", 1)],
+                &[
+                    "public.a has no data instead of 1 rows",
+                    "public.b has 1 rows, but was not expected",
+                ],
+            ),
+        ];
+        for (name, expected, found, differences) in cases {
+            let compared = compare_rows(&rows(expected), &rows(found));
+            assert_eq!(shown(&compared), *differences, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_dump_must_hold_exactly_the_counted_tables() {
+        let counted: Vec<Counted> = rows(&[("a", 1), ("b", 2)])
+            .into_iter()
+            .zip(1..)
+            .map(|(rows, oid)| Counted { oid, rows })
+            .collect();
+        let dumped = |rows| DumpedTable { schema: "s".into(), table: "t".into(), rows };
+        type Case<'a> = (&'a [(u32, u64)], &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
+            (&[(1, 1), (2, 2)], &[]),
+            (&[(1, 1)], &["public.b has no data instead of 2 rows"]),
+            (&[(1, 1), (2, 3)], &["public.b has 3 rows instead of 2"]),
+            (&[(1, 1), (2, 2), (3, 0)], &["s.t has 0 rows, but was not expected"]),
+        ];
+        for (tables, differences) in cases {
+            let tables = tables.iter().map(|&(oid, rows)| (oid, dumped(rows))).collect();
+            let dump = DumpShape { tables, ..DumpShape::default() };
+            assert_eq!(shown(&compare_with_dump(&counted, &dump)), *differences);
+        }
+    }
+}

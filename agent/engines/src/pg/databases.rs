@@ -1,0 +1,107 @@
+//! The databases of a server, and which of them a backup takes.
+
+use tokio_postgres::{Client, Row};
+
+use super::DatabaseChoice;
+use super::server::Session;
+use crate::EngineError;
+
+/// A database that can be dumped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Database {
+    pub(crate) name: String,
+    pub(crate) owner: String,
+    pub(crate) encoding: String,
+    pub(crate) collate: String,
+    pub(crate) ctype: String,
+}
+
+/// A limit of -2 marks a database that was left half dropped.
+const LIST: &str = "
+    SELECT datname::text, pg_catalog.pg_get_userbyid(datdba)::text,
+           pg_catalog.pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text
+    FROM pg_catalog.pg_database
+    WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
+    ORDER BY datname";
+
+/// Lists the databases that take connections and are no templates.
+pub(crate) async fn list(client: &Client) -> Result<Vec<Database>, EngineError> {
+    let failed = |error| EngineError::query("list the databases")(error);
+    let rows = client.query(LIST, &[]).await.map_err(failed)?;
+    rows.iter().map(database).collect::<Result<_, _>>().map_err(failed)
+}
+
+fn database(row: &Row) -> Result<Database, tokio_postgres::Error> {
+    Ok(Database {
+        name: row.try_get(0)?,
+        owner: row.try_get(1)?,
+        encoding: row.try_get(2)?,
+        collate: row.try_get(3)?,
+        ctype: row.try_get(4)?,
+    })
+}
+
+/// The databases that are to be dumped.
+pub(crate) async fn choose(
+    session: &Session,
+    choice: &DatabaseChoice,
+) -> Result<Vec<Database>, EngineError> {
+    pick(list(&session.client).await?, choice)
+}
+
+fn pick(all: Vec<Database>, choice: &DatabaseChoice) -> Result<Vec<Database>, EngineError> {
+    match choice {
+        DatabaseChoice::All { exclude } => {
+            Ok(all.into_iter().filter(|d| !exclude.contains(&d.name)).collect())
+        }
+        DatabaseChoice::Only(names) => {
+            let exists = |name: &&String| all.iter().any(|d| &d.name == *name);
+            let missing: Vec<String> = names.iter().filter(|n| !exists(n)).cloned().collect();
+            if !missing.is_empty() {
+                return Err(EngineError::NoDatabase { names: missing });
+            }
+            Ok(all.into_iter().filter(|d| names.contains(&d.name)).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices() {
+        let all = |names: &[&str]| -> Vec<Database> {
+            let database = |name: &&str| Database {
+                name: (*name).to_owned(),
+                owner: String::new(),
+                encoding: String::new(),
+                collate: String::new(),
+                ctype: String::new(),
+            };
+            names.iter().map(database).collect()
+        };
+        let exclude = |names: &[&str]| DatabaseChoice::All {
+            exclude: names.iter().map(ToString::to_string).collect(),
+        };
+        let only =
+            |names: &[&str]| DatabaseChoice::Only(names.iter().map(ToString::to_string).collect());
+        type Names<'a> = &'a [&'a str];
+        let cases: &[(DatabaseChoice, Result<Names<'_>, Names<'_>>)] = &[
+            (exclude(&[]), Ok(&["a", "b"])),
+            (exclude(&["b", "x"]), Ok(&["a"])),
+            (only(&["b"]), Ok(&["b"])),
+            (only(&["b", "a", "b"]), Ok(&["a", "b"])),
+            (only(&["a", "x", "y"]), Err(&["x", "y"])),
+        ];
+        for (choice, expected) in cases {
+            match (pick(all(&["a", "b"]), choice), expected) {
+                (Ok(found), Ok(names)) => assert_eq!(found, all(names)),
+                (Err(EngineError::NoDatabase { names }), Err(missing)) => {
+                    assert_eq!(names, *missing);
+                }
+                (found, expected) => panic!("{choice:?}: {found:?}, not {expected:?}"),
+            }
+        }
+    }
+}

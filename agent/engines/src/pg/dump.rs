@@ -1,0 +1,341 @@
+//! A backup by `pg_dumpall --globals-only` and a `pg_dump` for each database.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use drctl_model::{Child, Content, DatabaseFacts, StreamId};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::ChildStdout;
+use tokio::time::sleep;
+
+use super::counts::{self, Counted};
+use super::databases::{Database, choose};
+use super::pgpass::PgPass;
+use super::server::{Canceller, Session, quote_ident};
+use super::snapshot::{self, Attempt};
+use super::stream::{WatchedRead, Watcher};
+use super::tables::Table;
+use super::tools::{self, FoundTool};
+use super::walker::DumpWalker;
+use super::{PgServer, farewell, globals};
+use crate::process::{OwnedTask, Running, Stopper, Tool};
+use crate::{BackupSource, Blocker, EngineError, Outcome, ServerSaid, StreamOutcome, ToolRun};
+
+/// The first pause between two attempts to lock; each one after is twice as long.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The longest pause between two attempts to lock.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The most bytes that are read before a dump counts as started.
+const FIRST_BYTES: usize = 64 << 10;
+
+/// Which databases are dumped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseChoice {
+    /// All that take connections and are no templates, but not those named.
+    All {
+        /// Databases to leave out.
+        exclude: Vec<String>,
+    },
+    /// Those named; each of them must exist.
+    Only(Vec<String>),
+}
+
+/// How a backup is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PgDumpOptions {
+    /// Which databases are dumped.
+    pub databases: DatabaseChoice,
+    /// Whether roles and tablespaces are dumped.
+    pub globals: bool,
+    /// Whether the passwords of roles are dumped, which only a superuser can.
+    pub role_passwords: bool,
+    /// How long one attempt waits for a lock.
+    pub lock_timeout: Duration,
+    /// How often the locks are tried for, at least once.
+    pub lock_attempts: u32,
+}
+
+/// A backup of a server under way.
+pub struct PgDumpSource {
+    server: PgServer,
+    options: PgDumpOptions,
+    application: String,
+    server_version: String,
+    pg_dump: FoundTool,
+    pg_dumpall: Option<FoundTool>,
+    pgpass: Option<PgPass>,
+    globals_due: bool,
+    databases: Vec<Database>,
+    next: usize,
+    current: Option<Current>,
+}
+
+/// What has to be ended when the backup is given up.
+struct Current {
+    stopper: Stopper,
+    canceller: Option<Canceller>,
+}
+
+/// A `pg_dump` that has its locks.
+struct Started {
+    output: ChildStdout,
+    first: Vec<u8>,
+    running: Running,
+    tables: Vec<Table>,
+}
+
+/// Why an attempt to start a dump may be repeated.
+enum Again {
+    Locked { said: ServerSaid, blockers: Vec<Blocker> },
+    Changed,
+}
+
+impl PgDumpSource {
+    /// Looks at server and tools, and decides what will be dumped.
+    ///
+    /// `application_name` names all sessions of this backup, and must be this backup's alone:
+    /// [`abort`](BackupSource::abort) ends all of its role's sessions with that name.
+    ///
+    /// # Errors
+    /// All that can be known before the first byte: [`EngineError::Connect`],
+    /// [`EngineError::Auth`], [`EngineError::NoDatabase`], [`EngineError::ToolMissing`],
+    /// [`EngineError::VersionMismatch`], [`EngineError::Permission`].
+    pub async fn open(
+        server: PgServer,
+        options: PgDumpOptions,
+        application_name: String,
+    ) -> Result<Self, EngineError> {
+        let session =
+            Session::open(&server, &server.maintenance_database, &application_name).await?;
+        let server_version = session.version().await?;
+        let pg_dump = tools::find(&server, "pg_dump", &server_version).await?;
+        let pg_dumpall = match options.globals {
+            true => Some(tools::find(&server, "pg_dumpall", &server_version).await?),
+            false => None,
+        };
+        if options.globals && options.role_passwords {
+            globals::passwords_readable(&session, &server.user).await?;
+        }
+        let databases = choose(&session, &options.databases).await?;
+        let pgpass = server.pgpass()?;
+        let globals_due = options.globals;
+        Ok(PgDumpSource {
+            server,
+            options,
+            application: application_name,
+            server_version,
+            pg_dump,
+            pg_dumpall,
+            pgpass,
+            globals_due,
+            databases,
+            next: 0,
+            current: None,
+        })
+    }
+
+    fn start_globals(&mut self, found: &FoundTool) -> Result<ToolRun, EngineError> {
+        let tool = self.server.tool(found, &self.application, self.pgpass.as_ref());
+        let tool = globals::arguments(tool, &self.server, self.options.role_passwords);
+        let (output, running) = tool.start_writer()?;
+        self.current = Some(Current { stopper: running.stopper(), canceller: None });
+        Ok(globals::tool_run(output, running))
+    }
+
+    async fn start_database(&mut self, id: StreamId, index: usize) -> Result<ToolRun, EngineError> {
+        let database = self.databases[index].clone();
+        let session = Session::open(&self.server, &database.name, &self.application).await?;
+        let Started { output, first, running, tables } =
+            self.start_with_locks(&session, &database.name).await?;
+        let size = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())::text";
+        let bytes = session.text(size, "ask for the size of the database").await?;
+        let bytes = bytes.parse().unwrap_or_default();
+        let canceller = Some(session.canceller());
+        self.current = Some(Current { stopper: running.stopper(), canceller });
+        let counts = OwnedTask::spawn(count(session, tables));
+        let watcher = Watcher::<DumpWalker>::new();
+        let output = Box::pin(WatchedRead::new(first, output, watcher.clone()));
+        let label = format!("database {}", database.name);
+        let outcome = outcome(id.clone(), database, bytes, running, watcher, counts);
+        let expected_bytes = Some(bytes);
+        Ok(ToolRun { id, label, expected_bytes, output, outcome })
+    }
+
+    /// Locks, takes the snapshot and starts `pg_dump`, until it goes well or often enough.
+    async fn start_with_locks(
+        &self,
+        session: &Session,
+        database: &str,
+    ) -> Result<Started, EngineError> {
+        let attempts = self.options.lock_attempts.max(1);
+        let mut attempt = 1;
+        loop {
+            let again = match self.try_start(session, database).await? {
+                Ok(started) => return Ok(started),
+                Err(again) => again,
+            };
+            if attempt == attempts {
+                return Err(self.gave_up(database, attempts, again));
+            }
+            sleep(pause(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    fn gave_up(&self, database: &str, attempts: u32, again: Again) -> EngineError {
+        let (database, waited) = (database.to_owned(), self.options.lock_timeout);
+        match again {
+            Again::Locked { said, blockers } => {
+                EngineError::Locks { database, attempts, waited, blockers, source: said }
+            }
+            Again::Changed => EngineError::Unsettled { database, attempts },
+        }
+    }
+
+    async fn try_start(
+        &self,
+        session: &Session,
+        database: &str,
+    ) -> Result<Result<Started, Again>, EngineError> {
+        let (user, wait) = (&self.server.user, self.options.lock_timeout);
+        let (snapshot, tables) = match snapshot::hold(session, database, user, wait).await? {
+            Attempt::Held { snapshot, tables } => (snapshot, tables),
+            Attempt::Locked { said, blockers } => return Ok(Err(Again::Locked { said, blockers })),
+            Attempt::Changed => return Ok(Err(Again::Changed)),
+        };
+        let (mut output, running) = self.pg_dump(database, &snapshot).start_writer()?;
+        // In this format nothing is written before all locks are held and the catalogs are read.
+        let mut first = Vec::with_capacity(FIRST_BYTES);
+        let reading = output.read_buf(&mut first).await;
+        reading.map_err(EngineError::io("read the output of pg_dump"))?;
+        if !first.is_empty() {
+            return Ok(Ok(Started { output, first, running, tables }));
+        }
+        let ended = running.wait().await?;
+        // Our own locks let pg_dump through, but one that waits for ours keeps it out.
+        let blockers = snapshot::blockers(session, &tables).await?;
+        snapshot::release(session).await?;
+        if !ended.status.success() && was_locked_out(&ended.stderr) {
+            let said = ServerSaid::new("pg_dump waited for a lock in vain");
+            return Ok(Err(Again::Locked { said, blockers }));
+        }
+        ended.success()?;
+        // Status 0 and not a single byte: the structure tells it.
+        Watcher::<DumpWalker>::new().finish("pg_dump", &format!("database {database}"))?;
+        Ok(Err(Again::Changed))
+    }
+
+    fn pg_dump(&self, database: &str, snapshot: &str) -> Tool {
+        let millis = self.options.lock_timeout.as_millis().clamp(1, i32::MAX as u128);
+        self.server
+            .tool(&self.pg_dump, &self.application, self.pgpass.as_ref())
+            .args(&["--format=custom", "--compress=0"])
+            .arg(format!("--snapshot={snapshot}"))
+            .arg(format!("--lock-wait-timeout={millis}"))
+            .arg(format!("--dbname={}", self.server.conninfo(database)))
+    }
+}
+
+#[async_trait]
+impl BackupSource for PgDumpSource {
+    async fn next_stream(&mut self) -> Result<Option<ToolRun>, EngineError> {
+        self.current = None;
+        if let Some(found) = self.pg_dumpall.clone().filter(|_| self.globals_due) {
+            self.globals_due = false;
+            return self.start_globals(&found).map(Some);
+        }
+        let index = self.next;
+        if index >= self.databases.len() {
+            return Ok(None);
+        }
+        self.next += 1;
+        self.start_database(StreamId::database(index), index).await.map(Some)
+    }
+
+    async fn finish(self: Box<Self>) -> Result<BTreeMap<String, String>, EngineError> {
+        let mut versions = BTreeMap::new();
+        versions.insert("server".to_owned(), tools::short(&self.server_version).to_owned());
+        for tool in [Some(&self.pg_dump), self.pg_dumpall.as_ref()].into_iter().flatten() {
+            versions.insert(tool.name.to_owned(), tool.version.clone());
+        }
+        Ok(versions)
+    }
+
+    async fn abort(self: Box<Self>) {
+        if let Some(Current { stopper, canceller }) = self.current {
+            if let Some(canceller) = canceller {
+                canceller.cancel().await;
+            }
+            stopper.stop().await;
+        }
+        farewell::end_sessions(&self.server, &self.application).await;
+    }
+}
+
+/// Counts in the session that holds the snapshot, and keeps it until all is counted.
+async fn count(session: Session, tables: Vec<Table>) -> Result<Vec<Counted>, EngineError> {
+    counts::count(&session.client, &tables).await
+}
+
+fn pause(attempt: u32) -> Duration {
+    PAUSE.saturating_mul(1 << (attempt - 1).min(10)).min(LONGEST_PAUSE)
+}
+
+/// The server's own words may be in any language; `pg_dump` repeats the statement after them.
+fn was_locked_out(stderr: &str) -> bool {
+    stderr.contains("LOCK TABLE") || stderr.contains("lock timeout")
+}
+
+/// Exit status, then structure, then counts: each only means something when the one before is
+/// good.
+fn outcome(
+    id: StreamId,
+    database: Database,
+    bytes: u64,
+    running: Running,
+    watcher: Watcher<DumpWalker>,
+    counts: OwnedTask<Result<Vec<Counted>, EngineError>>,
+) -> Outcome<StreamOutcome> {
+    Box::pin(async move {
+        running.wait().await?.success()?;
+        let label = format!("database {}", database.name);
+        let dump = watcher.finish("pg_dump", &label)?;
+        let counted = counts.join().await.ok_or_else(|| {
+            let action = format!("count the rows of database {}", quote_ident(&database.name));
+            EngineError::Query { action, source: ServerSaid::new("the count was given up") }
+        })??;
+        let differences = counts::compare_with_dump(&counted, &dump);
+        if !differences.is_empty() {
+            return Err(EngineError::Counts { database: database.name, differences });
+        }
+        let Database { name, owner, encoding, collate, ctype } = database;
+        let tables = counted.into_iter().map(|table| table.rows).collect();
+        let facts = DatabaseFacts { name, owner, encoding, collate, ctype, bytes, tables };
+        let child = Child { program: "pg_dump".to_owned(), stream: id, status: 0 };
+        Ok(StreamOutcome { children: vec![child], content: Content::Database(facts) })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_bounded() {
+        assert_eq!(pause(1), PAUSE);
+        assert_eq!(pause(2), PAUSE * 2);
+        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn a_lock_that_is_not_had_is_recognised_in_any_language() {
+        let german = "pg_dump: error: query failed: FEHLER:  storniere Anfrage wegen \
+                      Zeitüberschreitung einer Sperre\npg_dump: detail: Query was: LOCK TABLE \
+                      ONLY public.t IN ACCESS SHARE MODE";
+        assert!(was_locked_out(german));
+        assert!(!was_locked_out("pg_dump: error: connection to server failed"));
+    }
+}

@@ -1,0 +1,32 @@
+//! `PostgreSQL` by `pg_dump`, `pg_dumpall` and `pg_restore`.
+
+mod counts;
+mod databases;
+mod dump;
+mod farewell;
+mod globals;
+mod pgpass;
+mod preflight;
+mod probe;
+mod restore;
+mod script;
+mod server;
+mod snapshot;
+mod stream;
+mod tables;
+mod tls;
+mod tools;
+mod walker;
+
+pub use counts::{RowDifference, compare_rows, count_rows};
+pub use dump::{DatabaseChoice, PgDumpOptions, PgDumpSource};
+pub use globals::GlobalsTarget;
+pub use pgpass::sweep;
+pub use preflight::{Preflight, RestoreDatabase, preflight};
+pub use probe::{DatabaseReport, RoleReport, ServerReport, probe};
+pub use restore::{DatabaseTarget, RestoreOptions};
+pub use server::PgServer;
+pub(crate) use server::quote_ident;
+pub use tls::SslMode;
+pub use tools::{FoundTool, major_of};
+pub use walker::{DumpShape, DumpWalker, DumpedTable, WalkError};

@@ -1,0 +1,135 @@
+//! A snapshot that server, `pg_dump` and we share, on tables that nobody can empty meanwhile.
+//!
+//! `TRUNCATE` and most of `ALTER TABLE` do not respect older snapshots: a table that is emptied
+//! after the snapshot was taken and before it is locked is dumped as empty, without any error.
+//! Hence the locks come first and the snapshot after them.
+
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use super::server::Session;
+use super::tables::{self, Table};
+use crate::{Blocker, EngineError, ServerSaid};
+
+/// How many tables one `LOCK TABLE` names.
+const LOCKS_AT_ONCE: usize = 200;
+
+/// What became of one attempt.
+pub(crate) enum Attempt {
+    /// All tables are locked and the snapshot is exported.
+    Held { snapshot: String, tables: Vec<Table> },
+    /// Somebody holds a lock.
+    Locked { said: ServerSaid, blockers: Vec<Blocker> },
+    /// Tables came or went.
+    Changed,
+}
+
+/// Tries to lock all tables and to export a snapshot. Where it fails no transaction is left open.
+pub(crate) async fn hold(
+    session: &Session,
+    database: &str,
+    user: &str,
+    lock_timeout: Duration,
+) -> Result<Attempt, EngineError> {
+    let seen = tables::list(&session.client).await?;
+    tables::all_readable(&seen, database, user)?;
+    run(session, &begin(lock_timeout)).await?;
+    if let Err(said) = lock(session, &seen).await {
+        run(session, "ROLLBACK").await?;
+        if said.is(&SqlState::LOCK_NOT_AVAILABLE) {
+            let blockers = blockers(session, &seen).await?;
+            return Ok(Attempt::Locked { said, blockers });
+        }
+        // A table or schema that was there a moment ago.
+        if said.is(&SqlState::UNDEFINED_TABLE) || said.is(&SqlState::INVALID_SCHEMA_NAME) {
+            return Ok(Attempt::Changed);
+        }
+        let action = format!("lock the tables of database `{database}` for reading");
+        return Err(EngineError::Query { action, source: said });
+    }
+    // The first statement that takes a snapshot.
+    let export = "SELECT pg_catalog.pg_export_snapshot()";
+    let snapshot = session.text(export, "export a snapshot").await?;
+    let tables = tables::list(&session.client).await?;
+    if tables.iter().map(|t| t.oid).ne(seen.iter().map(|t| t.oid)) {
+        run(session, "ROLLBACK").await?;
+        return Ok(Attempt::Changed);
+    }
+    Ok(Attempt::Held { snapshot, tables })
+}
+
+/// Gives locks and snapshot back.
+pub(crate) async fn release(session: &Session) -> Result<(), EngineError> {
+    run(session, "ROLLBACK").await
+}
+
+fn begin(lock_timeout: Duration) -> String {
+    // Zero would mean to wait for ever.
+    let millis = lock_timeout.as_millis().clamp(1, i32::MAX as u128);
+    format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '{millis}ms'"
+    )
+}
+
+async fn run(session: &Session, statement: &str) -> Result<(), EngineError> {
+    let failed = EngineError::query("hold a snapshot");
+    session.client.batch_execute(statement).await.map_err(failed)
+}
+
+async fn lock(session: &Session, tables: &[Table]) -> Result<(), ServerSaid> {
+    for batch in tables.chunks(LOCKS_AT_ONCE) {
+        // ONLY keeps it from locking children that belong to roles we cannot read.
+        let names: Vec<String> = batch.iter().map(|t| format!("ONLY {}", t.sql_name())).collect();
+        let statement = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
+        session.client.batch_execute(&statement).await?;
+    }
+    Ok(())
+}
+
+/// `ACCESS EXCLUSIVE` is the only lock that keeps readers out, and one that is only asked for
+/// keeps out those who come later.
+const BLOCKERS: &str = "
+    SELECT DISTINCT l.pid, coalesce(a.usename::text, '?'), coalesce(a.application_name, '?'),
+           pg_catalog.left(pg_catalog.regexp_replace(coalesce(a.query, '?'), '\\s+', ' ', 'g'), 80),
+           n.nspname || '.' || c.relname
+    FROM pg_catalog.pg_locks l
+    JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database()
+    JOIN pg_catalog.pg_class c ON c.oid = l.relation
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+      AND l.pid <> pg_catalog.pg_backend_pid() AND l.relation = ANY($1)
+    LIMIT 20";
+
+/// The sessions that keep the tables from being read.
+pub(crate) async fn blockers(
+    session: &Session,
+    tables: &[Table],
+) -> Result<Vec<Blocker>, EngineError> {
+    let failed = |error| EngineError::query("find out who holds locks")(error);
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let rows = session.client.query(BLOCKERS, &[&oids]).await.map_err(failed)?;
+    let blocker = |row: &tokio_postgres::Row| {
+        Ok(Blocker {
+            pid: row.try_get::<_, Option<i32>>(0)?.unwrap_or_default(),
+            user: row.try_get(1)?,
+            application: row.try_get(2)?,
+            query: row.try_get(3)?,
+            table: row.try_get(4)?,
+        })
+    };
+    rows.iter().map(blocker).collect::<Result<_, _>>().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_timeout_is_never_for_ever() {
+        assert!(begin(Duration::ZERO).ends_with("'1ms'"));
+        assert!(begin(Duration::from_secs(30)).ends_with("'30000ms'"));
+        assert!(begin(Duration::MAX).ends_with(&format!("'{}ms'", i32::MAX)));
+    }
+}

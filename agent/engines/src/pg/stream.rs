@@ -1,0 +1,184 @@
+//! The bytes between a tool and us, watched while they flow.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::walker::{DumpShape, DumpWalker, WalkError};
+use crate::EngineError;
+
+/// Something that sees every byte of a stream and judges the whole at its end.
+pub(crate) trait Watch: Send + 'static {
+    type Shape;
+    fn push(&mut self, bytes: &[u8]) -> Result<(), WalkError>;
+    fn finish(self) -> Result<Self::Shape, WalkError>;
+}
+
+impl Watch for DumpWalker {
+    type Shape = DumpShape;
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), WalkError> {
+        DumpWalker::push(self, bytes)
+    }
+
+    fn finish(self) -> Result<DumpShape, WalkError> {
+        DumpWalker::finish(self)
+    }
+}
+
+/// A watcher that the stream and its outcome share.
+pub(crate) struct Watcher<W>(Arc<Mutex<Result<W, WalkError>>>);
+
+impl<W> Clone for Watcher<W> {
+    fn clone(&self) -> Self {
+        Watcher(Arc::clone(&self.0))
+    }
+}
+
+impl<W: Watch + Default> Watcher<W> {
+    pub(crate) fn new() -> Self {
+        Watcher(Arc::new(Mutex::new(Ok(W::default()))))
+    }
+
+    fn push(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(watch) = &mut *state
+            && let Err(error) = watch.push(bytes)
+        {
+            *state = Err(error);
+        }
+        match &*state {
+            Ok(_) => Ok(()),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.clone())),
+        }
+    }
+
+    /// The judgement; what has not flowed by now counts as missing.
+    pub(crate) fn finish(&self, tool: &'static str, what: &str) -> Result<W::Shape, EngineError> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let judged = std::mem::replace(&mut *state, Ok(W::default())).and_then(W::finish);
+        judged.map_err(|source| EngineError::Structure { tool, what: what.to_owned(), source })
+    }
+}
+
+/// The output of a tool, some of which may have been read already.
+pub(crate) struct WatchedRead<R, W> {
+    first: io::Cursor<Vec<u8>>,
+    inner: R,
+    watcher: Watcher<W>,
+}
+
+impl<R, W> WatchedRead<R, W> {
+    pub(crate) fn new(first: Vec<u8>, inner: R, watcher: Watcher<W>) -> Self {
+        WatchedRead { first: io::Cursor::new(first), inner, watcher }
+    }
+}
+
+impl<R: AsyncRead + Unpin, W: Watch + Default> AsyncRead for WatchedRead<R, W> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.first).poll_read(cx, buf))?;
+        if buf.filled().len() == before {
+            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        }
+        let pushed = this.watcher.push(&buf.filled()[before..]);
+        if pushed.is_err() {
+            buf.set_filled(before);
+        }
+        Poll::Ready(pushed)
+    }
+}
+
+/// The input of a tool. Closed, and not only flushed, when it is shut down.
+pub(crate) struct WatchedWrite<I, W> {
+    inner: Option<I>,
+    watcher: Watcher<W>,
+}
+
+impl<I, W> WatchedWrite<I, W> {
+    pub(crate) fn new(inner: I, watcher: Watcher<W>) -> Self {
+        WatchedWrite { inner: Some(inner), watcher }
+    }
+}
+
+impl<I: AsyncWrite + Unpin, W: Watch + Default> AsyncWrite for WatchedWrite<I, W> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let Some(inner) = &mut this.inner else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let written = ready!(Pin::new(inner).poll_write(cx, buf))?;
+        Poll::Ready(this.watcher.push(&buf[..written]).map(|()| written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().inner {
+            Some(inner) => Pin::new(inner).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(inner) = &mut this.inner {
+            ready!(Pin::new(inner).poll_shutdown(cx))?;
+            this.inner = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const DUMP: &[u8] = include_bytes!("../../tests/data/odd.dump");
+
+    #[tokio::test]
+    async fn nothing_is_lost_on_the_way() {
+        for split in [0, 1, 100, DUMP.len()] {
+            let watcher = Watcher::<DumpWalker>::new();
+            let (first, rest) = DUMP.split_at(split);
+            let mut output = WatchedRead::new(first.to_vec(), rest, watcher.clone());
+            let mut read = Vec::new();
+            output.read_to_end(&mut read).await.unwrap();
+            assert!(read == DUMP);
+            assert_eq!(watcher.finish("pg_dump", "x").unwrap().large_objects, 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn damage_stops_the_stream() {
+        let watcher = Watcher::<DumpWalker>::new();
+        let mut output = WatchedRead::new(b"PGDMQ".to_vec(), &[0; 100][..], watcher.clone());
+        let error = output.read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(watcher.finish("pg_dump", "x").unwrap_err().code(), "structure");
+    }
+
+    #[tokio::test]
+    async fn an_input_is_closed_by_its_shutdown() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut input = WatchedWrite::new(near, Watcher::<DumpWalker>::new());
+        input.write_all(&DUMP[..20]).await.unwrap();
+        input.shutdown().await.unwrap();
+        let mut read = Vec::new();
+        far.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, &DUMP[..20]);
+        assert!(input.write_all(b"x").await.is_err());
+    }
+}

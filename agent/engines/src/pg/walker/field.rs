@@ -1,0 +1,80 @@
+/// Where in the file the walker is: the field that is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Magic,
+    Compression,
+    Date(u8),
+    HeaderText(u8),
+    EntryCount,
+    EntryId,
+    HadDumper,
+    TableOid,
+    Oid,
+    Tag,
+    Description,
+    Section,
+    Definition,
+    Drop,
+    Copy,
+    Namespace,
+    Tablespace,
+    TableAm,
+    RelKind,
+    Owner,
+    WithOids,
+    Dependency,
+    Offset,
+    BlockType,
+    BlockId,
+    Chunk,
+    LargeObject,
+    End,
+}
+
+/// How a field is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shape {
+    Bytes(usize),
+    Int,
+    Text {
+        keep: bool,
+    },
+    /// A length, then as many bytes of rows or large objects.
+    Data,
+}
+
+impl Field {
+    /// How the field is written in archives of version `format`.
+    pub(super) fn layout(self, format: (u8, u8), offset_bytes: usize) -> Shape {
+        match self {
+            Field::Magic => Shape::Bytes(11),
+            Field::Compression if format >= (1, 15) => Shape::Bytes(1),
+            Field::Compression
+            | Field::Date(_)
+            | Field::EntryCount
+            | Field::EntryId
+            | Field::HadDumper
+            | Field::Section
+            | Field::RelKind
+            | Field::BlockId
+            | Field::LargeObject => Shape::Int,
+            Field::HeaderText(_)
+            | Field::Oid
+            | Field::Tag
+            | Field::Description
+            | Field::Namespace => Shape::Text { keep: true },
+            Field::TableOid
+            | Field::Definition
+            | Field::Drop
+            | Field::Copy
+            | Field::Tablespace
+            | Field::TableAm
+            | Field::Owner
+            | Field::WithOids
+            | Field::Dependency => Shape::Text { keep: false },
+            Field::Offset => Shape::Bytes(1 + offset_bytes),
+            Field::BlockType | Field::End => Shape::Bytes(1),
+            Field::Chunk => Shape::Data,
+        }
+    }
+}

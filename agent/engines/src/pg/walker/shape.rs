@@ -1,0 +1,60 @@
+use std::collections::HashMap;
+
+/// What is wrong with a dump.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WalkError {
+    /// The stream ended too early.
+    #[error("it ends after {at} bytes, {missing}")]
+    Truncated {
+        /// How long it is.
+        at: u64,
+        /// What was missing.
+        missing: String,
+    },
+    /// A byte that cannot be there.
+    #[error("at byte {at}: {problem}")]
+    Malformed {
+        /// Where, from 0.
+        at: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A text without the line that marks its end.
+    #[error("its last line is not `{wanted}`")]
+    NoTrailer {
+        /// The line that must be there.
+        wanted: &'static str,
+    },
+}
+
+/// What a complete dump holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DumpShape {
+    /// Version of the archive format: 1.14 is (1, 14).
+    pub format: (u8, u8),
+    /// The database that was dumped, as it stands in the header.
+    pub database: String,
+    /// The server's version.
+    pub server: String,
+    /// The version of `pg_dump`.
+    pub pg_dump: String,
+    /// Entries in the table of contents.
+    pub entries: u64,
+    /// The rows of each table that has a block of data, by the table's object identifier.
+    pub tables: HashMap<u32, DumpedTable>,
+    /// Large objects.
+    pub large_objects: u64,
+    /// Length of the dump.
+    pub bytes: u64,
+}
+
+/// The rows of one table in a dump.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpedTable {
+    /// The schema, in the encoding of the dump (shown with replacement characters if not UTF-8).
+    pub schema: String,
+    /// The table.
+    pub table: String,
+    /// How many rows the block holds.
+    pub rows: u64,
+}

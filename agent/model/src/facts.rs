@@ -1,0 +1,64 @@
+use serde::{Deserialize, Serialize};
+
+use crate::StreamId;
+
+/// What only a holder of an age identity may read: names, row counts, plaintext digests.
+///
+/// Compressed and encrypted into the manifest's `sealed` field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Facts {
+    /// One entry for each stream of the manifest, in the same order.
+    pub streams: Vec<StreamFacts>,
+}
+
+/// What one stream holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamFacts {
+    /// The stream's name in the manifest.
+    pub id: StreamId,
+    /// XXH3-128 of the plain bytes, as `xxh128sum` prints it; finds faults, not attackers (those
+    /// are held off by the signature over the SHA-256 of each sealed segment).
+    pub plain_xxh128: String,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// What a stream is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Content {
+    /// SQL that makes the server's roles and tablespaces (`pg_dumpall --globals-only`).
+    Globals,
+    /// A dump of one database in `pg_dump`'s custom format.
+    Database(DatabaseFacts),
+}
+
+/// One dumped database: how to create it again, and what must be in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseFacts {
+    /// Its name.
+    pub name: String,
+    /// The role that owns it.
+    pub owner: String,
+    /// Character encoding, such as `UTF8`.
+    pub encoding: String,
+    /// `LC_COLLATE`.
+    pub collate: String,
+    /// `LC_CTYPE`.
+    pub ctype: String,
+    /// Its size on the server's disk when it was dumped, in bytes.
+    pub bytes: u64,
+    /// Rows of every ordinary table, counted on the snapshot that was dumped.
+    pub tables: Vec<TableRows>,
+}
+
+/// The rows of one table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableRows {
+    /// The schema it is in.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// How many rows it has itself, those of its children not counted.
+    pub rows: u64,
+}

@@ -1,0 +1,228 @@
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+/// A text that is no identifier of the kind asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no {kind}: {rule}")]
+pub struct IdError {
+    kind: &'static str,
+    text: String,
+    rule: &'static str,
+}
+
+impl IdError {
+    fn new(kind: &'static str, text: &str, rule: &'static str) -> Self {
+        // What comes from a bucket may be long or hostile: show a bounded, printable part.
+        let text = text.chars().take(80).flat_map(char::escape_default).collect();
+        IdError { kind, text, rule }
+    }
+}
+
+macro_rules! text_id {
+    ($name:ident) => {
+        impl $name {
+            /// The identifier as it stands in object keys.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+    };
+}
+
+/// A protected database or cluster; the unit of permission in the bucket.
+///
+/// `a-z`, `0-9` and `-`, 1 to 63 characters, beginning and ending with a letter or digit: safe in
+/// an object key, a file name and a unit name.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct SourceId(String);
+text_id!(SourceId);
+
+impl FromStr for SourceId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        if is_label(text) {
+            return Ok(SourceId(text.to_owned()));
+        }
+        Err(IdError::new(
+            "source name",
+            text,
+            "1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit",
+        ))
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// One attempt at a backup: `YYYYMMDDTHHMMSSZ-` and 16 hexadecimal digits.
+///
+/// Sorts by the time at which the attempt began (clock of the host). Never used twice, so that
+/// two attempts never write under one key.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct BackupId(String);
+text_id!(BackupId);
+
+impl BackupId {
+    /// The identifier of an attempt that begins `at`; `random` keeps two hosts apart.
+    #[must_use]
+    pub fn new(at: Timestamp, random: u64) -> Self {
+        let stamp = at.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ");
+        BackupId(format!("{stamp}-{random:016x}"))
+    }
+}
+
+impl FromStr for BackupId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let shape = text.len() == 33
+            && text.bytes().enumerate().all(|(at, b)| match at {
+                8 => b == b'T',
+                15 => b == b'Z',
+                16 => b == b'-',
+                0..=14 => b.is_ascii_digit(),
+                _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
+            });
+        if shape {
+            return Ok(BackupId(text.to_owned()));
+        }
+        Err(IdError::new("backup id", text, "YYYYMMDDTHHMMSSZ- and 16 hexadecimal digits"))
+    }
+}
+
+/// One stream of a backup: a dump per database, the globals.
+///
+/// Built like a [`SourceId`]. Says nothing of the database's name, which only the sealed part of
+/// the manifest tells.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct StreamId(String);
+text_id!(StreamId);
+
+impl StreamId {
+    /// The stream of roles and tablespaces.
+    #[must_use]
+    pub fn globals() -> Self {
+        StreamId("globals".to_owned())
+    }
+
+    /// The stream of the database that was dumped as the `index`th, from 0.
+    #[must_use]
+    pub fn database(index: usize) -> Self {
+        StreamId(format!("d{index}"))
+    }
+}
+
+impl FromStr for StreamId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        if is_label(text) {
+            return Ok(StreamId(text.to_owned()));
+        }
+        Err(IdError::new("stream name", text, "1 to 63 of a-z, 0-9 and -"))
+    }
+}
+
+/// A repository: one bucket (or prefix of it) with one marker. 32 hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct RepositoryId(String);
+text_id!(RepositoryId);
+
+impl RepositoryId {
+    /// The identifier made of 128 random bits.
+    #[must_use]
+    pub fn new(random: u128) -> Self {
+        RepositoryId(format!("{random:032x}"))
+    }
+}
+
+impl FromStr for RepositoryId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        if text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Ok(RepositoryId(text.to_owned()));
+        }
+        Err(IdError::new("repository id", text, "32 lower-case hexadecimal digits"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_names() {
+        let long = "a".repeat(63);
+        let longer = "a".repeat(64);
+        let cases = [
+            ("shop", true),
+            ("shop-2", true),
+            ("0", true),
+            (long.as_str(), true),
+            (longer.as_str(), false),
+            ("", false),
+            ("-shop", false),
+            ("shop-", false),
+            ("Shop", false),
+            ("shop/../x", false),
+            ("shop.x", false),
+            ("größe", false),
+        ];
+        for (text, good) in cases {
+            assert_eq!(text.parse::<SourceId>().is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn backup_ids_sort_by_time() {
+        let early = BackupId::new("2026-03-01T23:59:59Z".parse().unwrap(), u64::MAX);
+        let late = BackupId::new("2026-03-02T00:00:00Z".parse().unwrap(), 0);
+        assert!(early < late);
+        assert_eq!(early.as_str(), "20260301T235959Z-ffffffffffffffff");
+        assert_eq!(early.as_str().parse(), Ok(early));
+    }
+
+    #[test]
+    fn hostile_ids_are_refused_and_shown_bounded() {
+        let text = format!("{}\n", "../".repeat(1000));
+        let error = text.parse::<BackupId>().unwrap_err().to_string();
+        assert!(error.len() < 300 && !error.contains('\n'), "{error}");
+    }
+}

@@ -1,0 +1,29 @@
+//! The words that every other crate shares: identifiers, manifest, facts, job states.
+//!
+//! No IO, no async, no reads of a clock: a function that needs the time takes it as an argument.
+
+mod clock;
+mod digest;
+mod facts;
+mod ids;
+mod job;
+mod manifest;
+mod marker;
+
+pub use clock::{Clock, SystemClock};
+pub use digest::{Digest, DigestError};
+pub use facts::{Content, DatabaseFacts, Facts, StreamFacts, TableRows};
+pub use ids::{BackupId, IdError, RepositoryId, SourceId, StreamId};
+pub use job::{Illegal, Job, JobEvent, JobId, JobState};
+pub use manifest::{
+    BackupKind, BackupSummary, Child, Engine, Manifest, ManifestError, PageRef, Segment, Stream,
+};
+pub use marker::{Marker, MarkerError};
+
+/// The version of the bucket format that this program writes, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Optional parts of the format that this program understands.
+///
+/// A manifest that names another one is refused: it means something that we would misread.
+pub const KNOWN_FEATURES: &[&str] = &[];

@@ -1,0 +1,319 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{BackupId, Digest, FORMAT_VERSION, KNOWN_FEATURES, RepositoryId, SourceId, StreamId};
+
+/// The tool or protocol that takes the backups of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// `pg_dump` in custom format, a stream for each database, and the globals.
+    PgDump,
+}
+
+impl Engine {
+    /// The name as it stands in configuration and manifests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Engine::PgDump => "pg_dump",
+        }
+    }
+}
+
+/// What a backup is made of, and what it stands on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum BackupKind {
+    /// Statements and rows, no pages: stands alone, knows no log position.
+    Logical,
+}
+
+/// What makes segments a backup: written last, signed over its exact bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The format version it is written in.
+    pub v: u32,
+    /// The lowest format version whose readers understand it.
+    pub min_reader: u32,
+    /// Optional parts of the format that it uses; an unknown one refuses the manifest.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// The repository it was written into.
+    pub repository: RepositoryId,
+    /// The source that was backed up.
+    pub source: SourceId,
+    /// The backup's own identifier.
+    pub backup: BackupId,
+    /// The host that wrote it.
+    pub host: String,
+    /// What took it.
+    pub engine: Engine,
+    /// What it is made of.
+    pub kind: BackupKind,
+    /// When the attempt began (clock of the host).
+    pub started: Timestamp,
+    /// When the last byte was stored (clock of the host).
+    pub finished: Timestamp,
+    /// Versions of drctl, of the tools and of the server, by name.
+    pub tools: BTreeMap<String, String>,
+    /// The age recipients that every segment is encrypted to.
+    pub recipients: Vec<String>,
+    /// Every process that took part, and how it ended.
+    pub children: Vec<Child>,
+    /// Why this backup is not to be trusted although it is complete; empty when it is good.
+    #[serde(default)]
+    pub suspect: Vec<String>,
+    /// The data.
+    pub streams: Vec<Stream>,
+    /// [`Facts`](crate::Facts) as JSON, compressed with zstd, encrypted with age, in base64.
+    pub sealed: String,
+}
+
+/// A process that took part in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Child {
+    /// The program's name, without its path.
+    pub program: String,
+    /// The stream that it wrote.
+    pub stream: StreamId,
+    /// Its exit status. A manifest with another one than 0 is not a backup.
+    pub status: i32,
+}
+
+/// One stream of bytes, cut into segments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Its name, part of its segments' keys.
+    pub id: StreamId,
+    /// Plain bytes of every segment but the last.
+    pub segment_bytes: u64,
+    /// Number of segments.
+    pub segments: u64,
+    /// Plain bytes in all.
+    pub plain_bytes: u64,
+    /// Stored bytes in all.
+    pub sealed_bytes: u64,
+    /// The full pages of the segment list, objects of their own, in order.
+    #[serde(default)]
+    pub pages: Vec<PageRef>,
+    /// The segments behind the last page.
+    pub tail: Vec<Segment>,
+}
+
+/// A page of the segment list: an object that holds a JSON array of [`Segment`]s.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageRef {
+    /// Its number, from 0.
+    pub n: u64,
+    /// How many segments it lists.
+    pub segments: u64,
+    /// The object's length.
+    pub bytes: u64,
+    /// The object's digest.
+    pub sha256: Digest,
+}
+
+/// At most N plain bytes: one zstd frame in one age file in one object, written with one PUT.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Its number in the stream, from 0.
+    pub n: u64,
+    /// Plain bytes in it.
+    pub plain: u64,
+    /// The object's length.
+    pub sealed: u64,
+    /// The digest of the object, so that it can be checked without any key.
+    pub sha256: Digest,
+}
+
+/// Why a manifest with a good signature is still not usable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Written by a later version.
+    #[error("it needs a reader of format {needs}; this drctl reads up to {reads}")]
+    TooNew {
+        /// The format version that is needed.
+        needs: u32,
+        /// The newest that this program reads.
+        reads: u32,
+    },
+    /// Uses a part of the format that this program does not know.
+    #[error("it uses the feature `{0}`, which this drctl does not know")]
+    UnknownFeature(String),
+    /// It names another source, backup or repository than the place where it was found.
+    #[error("it belongs to {0}, not to the place where it was found")]
+    Misplaced(String),
+    /// Its own numbers contradict each other.
+    #[error("its own numbers contradict each other: {0}")]
+    Inconsistent(String),
+}
+
+impl Manifest {
+    /// Whether this program understands the manifest, and whether its numbers fit each other.
+    ///
+    /// # Errors
+    /// Every [`ManifestError`] but `Misplaced`.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        if self.min_reader > FORMAT_VERSION {
+            return Err(ManifestError::TooNew { needs: self.min_reader, reads: FORMAT_VERSION });
+        }
+        if let Some(feature) = self.features.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str()))
+        {
+            return Err(ManifestError::UnknownFeature(feature.chars().take(40).collect()));
+        }
+        if let Some(child) = self.children.iter().find(|child| child.status != 0) {
+            let name: String = child.program.chars().take(40).collect();
+            return Err(inconsistent(format!("{name} ended with status {}", child.status)));
+        }
+        for (index, stream) in self.streams.iter().enumerate() {
+            if self.streams[..index].iter().any(|other| other.id == stream.id) {
+                return Err(inconsistent(format!("the stream {} occurs twice", stream.id)));
+            }
+            stream.check()?;
+        }
+        Ok(())
+    }
+
+    /// Whether it lies where it says it belongs.
+    ///
+    /// # Errors
+    /// [`ManifestError::Misplaced`].
+    pub fn belongs(
+        &self,
+        repository: &RepositoryId,
+        source: &SourceId,
+        backup: &BackupId,
+    ) -> Result<(), ManifestError> {
+        if &self.repository != repository {
+            return Err(ManifestError::Misplaced(format!("repository {}", self.repository)));
+        }
+        if &self.source != source || &self.backup != backup {
+            return Err(ManifestError::Misplaced(format!("{}/{}", self.source, self.backup)));
+        }
+        Ok(())
+    }
+
+    /// Plain bytes of all streams.
+    #[must_use]
+    pub fn plain_bytes(&self) -> u64 {
+        self.streams.iter().fold(0, |sum, stream| sum.saturating_add(stream.plain_bytes))
+    }
+
+    /// Stored bytes of all streams.
+    #[must_use]
+    pub fn sealed_bytes(&self) -> u64 {
+        self.streams.iter().fold(0, |sum, stream| sum.saturating_add(stream.sealed_bytes))
+    }
+
+    /// The row that the catalog keeps of it; `sha256` is that of the manifest object.
+    #[must_use]
+    pub fn summary(&self, sha256: Digest) -> BackupSummary {
+        BackupSummary {
+            source: self.source.clone(),
+            backup: self.backup.clone(),
+            engine: self.engine,
+            kind: self.kind.clone(),
+            host: self.host.clone(),
+            started: self.started,
+            finished: self.finished,
+            plain_bytes: self.plain_bytes(),
+            sealed_bytes: self.sealed_bytes(),
+            segments: self.streams.iter().fold(0, |n, s| n.saturating_add(s.segments)),
+            suspect: self.suspect.clone(),
+            manifest_sha256: sha256,
+        }
+    }
+}
+
+fn inconsistent(what: String) -> ManifestError {
+    ManifestError::Inconsistent(what)
+}
+
+impl Stream {
+    /// The number of segments in the pages.
+    #[must_use]
+    pub fn paged_segments(&self) -> u64 {
+        self.pages.iter().fold(0, |sum, page| sum.saturating_add(page.segments))
+    }
+
+    /// The plain length that segment `n` must have.
+    #[must_use]
+    pub fn plain_of(&self, n: u64) -> u64 {
+        let before = n.saturating_mul(self.segment_bytes);
+        self.plain_bytes.saturating_sub(before).min(self.segment_bytes)
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let id = &self.id;
+        if self.segment_bytes == 0 {
+            return Err(inconsistent(format!("stream {id} has segments of no size")));
+        }
+        if self.plain_bytes.div_ceil(self.segment_bytes) != self.segments {
+            return Err(inconsistent(format!("stream {id} has another length than its segments")));
+        }
+        let tail = u64::try_from(self.tail.len()).unwrap_or(u64::MAX);
+        if self.paged_segments().checked_add(tail) != Some(self.segments) {
+            return Err(inconsistent(format!("stream {id} lists another number of segments")));
+        }
+        if self.pages.iter().zip(0..).any(|(page, n)| page.n != n || page.segments == 0) {
+            return Err(inconsistent(format!("stream {id} has pages out of order")));
+        }
+        self.check_segments(self.paged_segments(), &self.tail)
+    }
+
+    /// Whether `list` can be this stream's segments from number `first` on.
+    ///
+    /// # Errors
+    /// [`ManifestError::Inconsistent`] where a number or a plain length is not what it must be.
+    pub fn check_segments(&self, first: u64, list: &[Segment]) -> Result<(), ManifestError> {
+        for (segment, n) in list.iter().zip(first..) {
+            if segment.n != n || n >= self.segments || segment.plain != self.plain_of(n) {
+                let id = &self.id;
+                return Err(inconsistent(format!(
+                    "segment {n} of stream {id} is not what it says"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the catalog keeps of a committed backup: all that is needed to list and choose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupSummary {
+    /// The source that was backed up.
+    pub source: SourceId,
+    /// The backup's own identifier.
+    pub backup: BackupId,
+    /// What took it.
+    pub engine: Engine,
+    /// What it is made of.
+    pub kind: BackupKind,
+    /// The host that wrote it.
+    pub host: String,
+    /// When the attempt began.
+    pub started: Timestamp,
+    /// When the last byte was stored.
+    pub finished: Timestamp,
+    /// Plain bytes of all streams.
+    pub plain_bytes: u64,
+    /// Stored bytes of all streams.
+    pub sealed_bytes: u64,
+    /// Segments of all streams.
+    pub segments: u64,
+    /// Why it is not to be trusted; empty when it is good.
+    pub suspect: Vec<String>,
+    /// The digest of the manifest object: the backup's identity.
+    pub manifest_sha256: Digest,
+}
+
+impl BackupSummary {
+    /// Whether nothing speaks against it. Says nothing about a restore having been tried.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.suspect.is_empty()
+    }
+}

@@ -1,0 +1,296 @@
+//! One attempt to back a source up.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use drctl_catalog::Catalog;
+use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource};
+use drctl_engines::{BackupSource, ToolRun};
+use drctl_model::{
+    BackupId, BackupKind, BackupSummary, Child, Digest, Engine, FORMAT_VERSION, Facts, JobEvent,
+    JobId, Manifest, SourceId, StreamFacts,
+};
+use drctl_policies::{Engine as EngineConfig, PgDump, Source};
+use drctl_store::{
+    MAX_ENVELOPE_BYTES, Recipients, SigningKey, digest, encode_manifest, layout, seal_facts,
+};
+
+use crate::crash::crash_point;
+use crate::pipeline::{Intake, Stored, store_stream};
+use crate::plausible::suspicions;
+use crate::problem::{Failure, Problem};
+use crate::{Meter, Repository, Setup, SourceLock, Stop};
+
+/// What is fixed before the first byte flows.
+struct Attempt<'a> {
+    setup: &'a Setup,
+    repository: &'a Repository,
+    source: &'a SourceId,
+    id: BackupId,
+    recipients: Recipients,
+    key: SigningKey,
+    started: jiff::Timestamp,
+    meter: Meter,
+}
+
+/// What the streams left behind.
+#[derive(Default)]
+struct Collected {
+    streams: Vec<drctl_model::Stream>,
+    facts: Facts,
+    children: Vec<Child>,
+}
+
+/// Takes a backup of the source `name` and commits it.
+///
+/// # Errors
+/// Whatever kept it from being a backup; nothing of it counts then, and the job's record says so.
+pub async fn backup(
+    setup: &Setup,
+    name: &str,
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<BackupSummary> {
+    let (id, source) = setup.source(name)?;
+    let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
+    if !setup.trust()?.iter().any(|trusted| *trusted == key.verifying_key()) {
+        let text = "the signing key is none of keys.verifying_keys: what it signs could not be \
+                    restored here";
+        return Err(Problem::Usage(text.to_owned()).into());
+    }
+    setup.private_directory(&setup.config.paths.state_dir)?;
+    let _lock = SourceLock::take(&setup.config.paths.state_dir, id)?;
+    let repository = setup.repository().await?;
+    let catalog = setup.catalog(&repository).await?;
+    settle(setup, &repository, &catalog, id).await?;
+    let started = setup.clock.now();
+    let attempt = Attempt {
+        setup,
+        repository: &repository,
+        source: id,
+        id: BackupId::new(started, rand::random()),
+        recipients,
+        key,
+        started,
+        meter: meter.clone(),
+    };
+    let job = catalog.begin_job(started, id, &attempt.id).await.context("record the job")?;
+    crash_point("backup-job-begun");
+    let done = attempt.run(source, &catalog, job, stop).await;
+    if let Err(error) = &done {
+        record_failure(setup, &catalog, job, error).await?;
+    }
+    done
+}
+
+/// Tells the truth about jobs whose process is gone; we hold the source's lock, so all are.
+pub(crate) async fn settle(
+    setup: &Setup,
+    repository: &Repository,
+    catalog: &Catalog,
+    source: &SourceId,
+) -> Result<()> {
+    for job in catalog.unfinished_jobs().await? {
+        if job.source != *source {
+            continue;
+        }
+        let now = setup.clock.now();
+        match repository.manifest(source, &job.backup).await? {
+            Some(found) => {
+                tracing::warn!(backup = %job.backup, "a backup was committed by a process that died");
+                catalog.found_committed(job.id, now, &found.summary()).await?;
+            }
+            None => {
+                tracing::warn!(backup = %job.backup, "an earlier attempt died; nothing of it counts");
+                catalog.append(job.id, now, &JobEvent::FoundDead).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn record_failure(
+    setup: &Setup,
+    catalog: &Catalog,
+    job: JobId,
+    error: &anyhow::Error,
+) -> Result<()> {
+    let failure = Failure::of(error);
+    let event = match error.downcast_ref() {
+        Some(Problem::Interrupted) => JobEvent::Cancelled,
+        _ => {
+            JobEvent::Failed { code: failure.code.to_owned(), message: failure.messages.join(": ") }
+        }
+    };
+    catalog.append(job, setup.clock.now(), &event).await.context("record the failure")?;
+    Ok(())
+}
+
+impl Attempt<'_> {
+    async fn run(
+        &self,
+        source: &Source,
+        catalog: &Catalog,
+        job: JobId,
+        stop: &Stop,
+    ) -> Result<BackupSummary> {
+        let EngineConfig::PgDump(pg) = &source.engine;
+        let opening = self.open(source, pg);
+        let mut engine = tokio::select! {
+            engine = opening => engine?,
+            () = stop.requested() => return Err(Problem::Interrupted.into()),
+        };
+        let streaming = self.stream_all(source, engine.as_mut());
+        let streamed = tokio::select! {
+            streamed = streaming => streamed,
+            () = stop.requested() => Err(Problem::Interrupted.into()),
+        };
+        let collected = match streamed {
+            Ok(collected) => collected,
+            Err(error) => {
+                engine.abort().await;
+                return Err(error);
+            }
+        };
+        let tools = engine.finish().await?;
+        self.commit(collected, tools, catalog, job).await
+    }
+
+    async fn open(&self, source: &Source, pg: &PgDump) -> Result<Box<dyn BackupSource>> {
+        let server = self.setup.server(source)?;
+        let databases = match &pg.databases {
+            Some(names) => DatabaseChoice::Only(names.clone()),
+            None => DatabaseChoice::All { exclude: pg.exclude_databases.clone() },
+        };
+        let options = PgDumpOptions {
+            databases,
+            globals: pg.globals,
+            role_passwords: true,
+            lock_timeout: pg.lock_timeout,
+            lock_attempts: pg.lock_attempts,
+        };
+        let name = format!("drctl/{}", self.id);
+        self.meter.label("connecting");
+        Ok(Box::new(PgDumpSource::open(server, options, name).await?))
+    }
+
+    async fn stream_all(
+        &self,
+        source: &Source,
+        engine: &mut dyn BackupSource,
+    ) -> Result<Collected> {
+        let intake = Intake {
+            bucket: self.repository.bucket.clone(),
+            source: self.source.clone(),
+            backup: self.id.clone(),
+            recipients: self.recipients.clone(),
+            level: source.policy.compression_level,
+            limits: self.setup.limits(),
+            meter: self.meter.clone(),
+        };
+        let mut collected = Collected::default();
+        while let Some(run) = engine.next_stream().await? {
+            self.meter.label(run.label.clone());
+            self.meter.expect(run.expected_bytes.unwrap_or(0));
+            let ToolRun { id, label, output, outcome, .. } = run;
+            let Stored { stream, plain_xxh128 } = store_stream(&intake, &id, output).await?;
+            let outcome = outcome.await.with_context(|| format!("dump {label}"))?;
+            self.weigh(&stream).await?;
+            collected.children.extend(outcome.children);
+            let facts = StreamFacts { id, plain_xxh128, content: outcome.content };
+            collected.facts.streams.push(facts);
+            collected.streams.push(stream);
+            crash_point("backup-stream-stored");
+        }
+        Ok(collected)
+    }
+
+    /// Asks the bucket itself whether it holds what it acknowledged.
+    async fn weigh(&self, stream: &drctl_model::Stream) -> Result<()> {
+        let prefix = layout::stream(self.source, &self.id, &stream.id);
+        let found = self.repository.weigh(&prefix).await.context("list what was stored")?;
+        let pages: u64 = stream.pages.iter().map(|page| page.bytes).sum();
+        let objects = stream.segments + stream.pages.len() as u64;
+        let expected = (objects, stream.sealed_bytes + pages);
+        if found != expected {
+            let text = format!(
+                "of stream {} it lists {} objects with {} bytes, not {} with {}",
+                stream.id, found.0, found.1, expected.0, expected.1
+            );
+            return Err(Problem::Incomplete(text).into());
+        }
+        Ok(())
+    }
+
+    async fn commit(
+        &self,
+        collected: Collected,
+        tools: BTreeMap<String, String>,
+        catalog: &Catalog,
+        job: JobId,
+    ) -> Result<BackupSummary> {
+        let newest = catalog.newest_good(self.source).await?;
+        let manifest = self.manifest(collected, tools, newest.as_ref())?;
+        let bytes = Bytes::from(encode_manifest(&manifest, &self.key));
+        if bytes.len() > MAX_ENVELOPE_BYTES {
+            let text =
+                format!("the manifest has {} bytes, more than any reader takes", bytes.len());
+            return Err(Problem::Incomplete(text).into());
+        }
+        let stored = JobEvent::Stored { plain_bytes: manifest.plain_bytes() };
+        catalog.append(job, self.setup.clock.now(), &stored).await?;
+        crash_point("backup-before-manifest");
+        let sha256 = self.put_manifest(bytes).await?;
+        let summary = manifest.summary(sha256);
+        catalog.commit_backup(job, self.setup.clock.now(), &summary).await.with_context(|| {
+            format!("the backup {} is committed in the bucket; record it in the catalog", self.id)
+        })?;
+        Ok(summary)
+    }
+
+    fn manifest(
+        &self,
+        collected: Collected,
+        mut tools: BTreeMap<String, String>,
+        newest: Option<&BackupSummary>,
+    ) -> Result<Manifest> {
+        tools.insert("drctl".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let sealed = seal_facts(&collected.facts, &self.recipients)?;
+        let plain = collected.streams.iter().map(|stream| stream.plain_bytes).sum();
+        Ok(Manifest {
+            v: FORMAT_VERSION,
+            min_reader: FORMAT_VERSION,
+            features: Vec::new(),
+            repository: self.repository.id.clone(),
+            source: self.source.clone(),
+            backup: self.id.clone(),
+            host: self.setup.host(),
+            engine: Engine::PgDump,
+            kind: BackupKind::Logical,
+            started: self.started,
+            finished: self.setup.clock.now(),
+            tools,
+            recipients: self.recipients.texts(),
+            children: collected.children,
+            suspect: suspicions(&collected.facts, plain, newest),
+            streams: collected.streams,
+            sealed,
+        })
+    }
+
+    /// The commit: written once, read back, compared.
+    async fn put_manifest(&self, bytes: Bytes) -> Result<Digest> {
+        let key = layout::manifest(self.source, &self.id);
+        let bucket = &self.repository.bucket;
+        bucket.put_once(&key, bytes.clone()).await.context("commit the manifest")?;
+        crash_point("backup-manifest-put");
+        let limit = MAX_ENVELOPE_BYTES as u64;
+        let found = bucket.get(&key, limit).await.context("read the manifest back")?;
+        if found != bytes {
+            return Err(drctl_store::StoreError::ReadBack { key }.into());
+        }
+        crash_point("backup-manifest-read-back");
+        Ok(digest(&bytes))
+    }
+}

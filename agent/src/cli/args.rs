@@ -1,0 +1,285 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+/// Backup and disaster recovery of databases: a backup counts only when it was proven.
+///
+/// Streams dumps through zstd and age into object storage, commits each with a signed manifest,
+/// and restores them with every row counted. Data goes to standard output, everything for people
+/// to standard error. Exit codes and JSON objects are documented and stable: see drctl-json(7).
+#[derive(Debug, Parser)]
+#[command(name = "drctl", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 success, 1 failure, 2 usage, 3 degraded, 4 verification \
+failed, 5 nothing\nsatisfies the target, 6 busy, 7 configuration, 8 storage, 9 key, 10 source's \
+server,\n11 objective breached, 12 target not fit, 130 interrupted. Others mean failure.")]
+pub struct Cli {
+    /// The configuration.
+    #[arg(long, global = true, env = "DRCTL_CONFIG", value_name = "FILE")]
+    #[arg(default_value = "/etc/drctl/drctl.toml", value_hint = ValueHint::FilePath)]
+    pub config: PathBuf,
+
+    /// Print one JSON object instead of text; errors too.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Show no progress.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Write a configuration, keys and a repository; print the recovery kit.
+    Init(Box<InitArgs>),
+    /// Back a source up now.
+    Backup {
+        /// The source, as the configuration names it.
+        source: String,
+    },
+    /// List the backups that the catalog knows.
+    List {
+        /// Only those of this source.
+        source: Option<String>,
+    },
+    /// Show one backup: what is in it, how it was made, how to restore it.
+    Show(ShowArgs),
+    /// Restore a backup into a server, beside a database, or into files.
+    Restore(Box<RestoreArgs>),
+    /// Check backups against their signed manifests.
+    Verify(VerifyArgs),
+    /// Where every source stands, and what to do next.
+    Status {
+        /// Exit with 11 where an objective is breached, with 3 where something needs attention.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Try everything that a backup and a restore need.
+    Doctor {
+        /// Only this source.
+        source: Option<String>,
+        /// An age identity to try.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        identity: Option<PathBuf>,
+    },
+    /// Look at the configuration.
+    Config {
+        /// How.
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+    /// Look after the catalog, the local cache of what the bucket holds.
+    Catalog {
+        /// How.
+        #[command(subcommand)]
+        verb: CatalogVerb,
+    },
+    /// Look after keys.
+    Keys {
+        /// How.
+        #[command(subcommand)]
+        verb: KeysVerb,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print a manual page, or write all of them.
+    Man {
+        /// Write every page into this directory instead.
+        #[arg(value_hint = ValueHint::DirPath)]
+        directory: Option<PathBuf>,
+    },
+}
+
+/// What `init` is told.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The repository: file:///DIR, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX, gs://BUCKET/PREFIX.
+    #[arg(long)]
+    pub url: Option<String>,
+    /// The first source's name.
+    #[arg(long)]
+    pub source: Option<String>,
+    /// Use the repository that is there already.
+    #[arg(long)]
+    pub join: bool,
+    /// Another server than the provider's own (S3, Azure, Google).
+    #[arg(long)]
+    pub endpoint: Option<String>,
+    /// The bucket's region (S3).
+    #[arg(long)]
+    pub region: Option<String>,
+    /// Allow a plain http:// endpoint.
+    #[arg(long)]
+    pub allow_http: bool,
+    /// A file with the access key's id (S3).
+    #[arg(long, value_name = "FILE")]
+    pub access_key_id_file: Option<PathBuf>,
+    /// A file with the secret access key (S3).
+    #[arg(long, value_name = "FILE")]
+    pub secret_access_key_file: Option<PathBuf>,
+    /// The storage account (Azure).
+    #[arg(long)]
+    pub account: Option<String>,
+    /// A file with the account's key (Azure).
+    #[arg(long, value_name = "FILE")]
+    pub account_key_file: Option<PathBuf>,
+    /// A file with a service account's key (Google).
+    #[arg(long, value_name = "FILE")]
+    pub service_account_file: Option<PathBuf>,
+    /// The server's host, or the directory of its socket.
+    #[arg(long, default_value = "/var/run/postgresql")]
+    pub host: String,
+    /// The server's port.
+    #[arg(long, default_value_t = 5432)]
+    pub port: u16,
+    /// The role that connects.
+    #[arg(long, default_value = "drctl")]
+    pub user: String,
+    /// A file with the role's password.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Only this database; may be repeated. Default: all.
+    #[arg(long = "database", value_name = "NAME")]
+    pub databases: Vec<String>,
+    /// Where catalog and locks live.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/drctl")]
+    pub state_dir: PathBuf,
+    /// Where short-lived private files live.
+    #[arg(long, value_name = "DIR", default_value = "/run/drctl")]
+    pub runtime_dir: PathBuf,
+    /// Write the recovery kit into this new file instead of printing it.
+    #[arg(long, value_name = "FILE")]
+    pub kit: Option<PathBuf>,
+}
+
+/// What `show` is told.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The backup's identifier, or a beginning of it that fits only one.
+    pub backup: String,
+    /// Print a script that restores it without drctl.
+    #[arg(long)]
+    pub emergency: bool,
+    /// The age identity that opens what only a key holder may read.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub identity: Option<PathBuf>,
+}
+
+/// What `restore` is told.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["latest", "backup"]))]
+#[command(group = clap::ArgGroup::new("where").required(true).args(["to_files", "to_host", "rename"]))]
+pub struct RestoreArgs {
+    /// The source, as it is named in the repository.
+    pub source: String,
+    /// The newest backup that nothing speaks against.
+    #[arg(long)]
+    pub latest: bool,
+    /// This backup: its identifier, or a beginning of it that fits only one.
+    #[arg(long, value_name = "ID")]
+    pub backup: Option<String>,
+    /// Into files in this new or empty directory: a dump for each database, SQL for the roles.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub to_files: Option<PathBuf>,
+    /// Into the empty server at this host, or with its socket in this directory.
+    #[arg(long, value_name = "HOST")]
+    pub to_host: Option<String>,
+    /// The target server's port.
+    #[arg(long, value_name = "PORT", default_value_t = 5432, requires = "to_host")]
+    pub to_port: u16,
+    /// The role that restores.
+    #[arg(long, value_name = "ROLE", default_value = "postgres", requires = "to_host")]
+    pub to_user: String,
+    /// A file with that role's password.
+    #[arg(long, value_name = "FILE", requires = "to_host", value_hint = ValueHint::FilePath)]
+    pub to_password_file: Option<PathBuf>,
+    /// How the connection to the target is secured: disable, prefer, require, verify-ca,
+    /// verify-full.
+    #[arg(long, value_name = "MODE", default_value = "prefer", requires = "to_host")]
+    pub to_sslmode: String,
+    /// Under this new name, beside what is there; needs exactly one --database.
+    #[arg(long = "as", value_name = "NAME", requires = "databases")]
+    pub rename: Option<String>,
+    /// Only this database; may be repeated. Roles are restored only with all databases.
+    #[arg(long = "database", value_name = "NAME")]
+    pub databases: Vec<String>,
+    /// Load with this many connections at once; more than one needs room to spool the dump.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub jobs: u32,
+    /// Everything belongs to the role that restores.
+    #[arg(long)]
+    pub no_owner: bool,
+    /// Leave roles and tablespaces out.
+    #[arg(long)]
+    pub no_globals: bool,
+    /// The age identity that opens the backup.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub identity: Option<PathBuf>,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    pub plan: bool,
+}
+
+/// What `verify` is told.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// A source, or a backup's identifier. Default: every backup of every source.
+    pub what: Option<String>,
+    /// Read every stored byte; with an identity, every plain byte too.
+    #[arg(long)]
+    pub data: bool,
+    /// The age identity that opens the backups.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub identity: Option<PathBuf>,
+}
+
+/// What `config` can do.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Look for mistakes; show when the next backups are due.
+    Check,
+    /// Print it with every default filled in; secrets are never read.
+    Show,
+    /// Print the JSON Schema for editors.
+    Schema,
+}
+
+/// What `catalog` can do.
+#[derive(Debug, Subcommand)]
+pub enum CatalogVerb {
+    /// Make it anew from the bucket.
+    Rebuild,
+    /// Compare it with the bucket; change nothing.
+    Check,
+}
+
+/// What `keys` can do.
+#[derive(Debug, Subcommand)]
+pub enum KeysVerb {
+    /// Show recipients, trusted keys, and which of the private ones are at hand.
+    List,
+    /// Try whether an identity opens the newest backup of every source.
+    Test {
+        /// The age identity. Default: that of the configuration.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        identity: Option<PathBuf>,
+    },
+    /// Make a new age identity in a new file; prints its recipient.
+    NewIdentity {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Make a new signing key in a new file; prints its verifying key.
+    NewSigning {
+        /// The file.
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,160 @@
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+use drctl_catalog::Catalog;
+use drctl_model::{BackupSummary, Content, Facts, Manifest};
+use drctl_store::open_facts;
+use serde_json::{Value, json};
+
+use super::args::ShowArgs;
+use super::progress::Progress;
+use super::screen::{Screen, bytes, number, span, table};
+use crate::{Exit, Meter, Proven, Setup, Stop, backup as run_backup, emergency_script};
+
+/// `drctl backup`.
+pub(super) async fn backup(
+    screen: Screen,
+    setup: &Setup,
+    source: &str,
+    stop: &Stop,
+) -> Result<Exit> {
+    let meter = Meter::default();
+    let began = std::time::Instant::now();
+    let progress = Progress::show(screen, &meter);
+    let done = run_backup(setup, source, &meter, stop).await;
+    drop(progress);
+    let done = done.with_context(|| format!("back up {source}"))?;
+    let seconds = began.elapsed().as_secs_f64();
+    let exit = if done.is_good() { Exit::Success } else { Exit::Degraded };
+    let object = json!({ "backup": summary_json(&done), "seconds": seconds });
+    screen.answer("drctl.backup/1", object, || {
+        let mut text = format!(
+            "{}\n  {} of dumps, {} stored in {} segments, {}",
+            done.backup,
+            bytes(done.plain_bytes),
+            bytes(done.sealed_bytes),
+            number(done.segments),
+            span(seconds)
+        );
+        for reason in &done.suspect {
+            let _ = write!(text, "\n  SUSPECT: {reason}; it is stored, and does not count as good");
+        }
+        text
+    });
+    Ok(exit)
+}
+
+/// `drctl list`.
+pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Exit> {
+    let source = source.map(|name| setup.source(name).map(|(id, _)| id.clone())).transpose()?;
+    let path = setup.catalog_path();
+    let catalog = Catalog::open_read_only(&path).await.context("open the catalog")?;
+    let found = catalog.backups(source.as_ref()).await?;
+    let object = json!({ "backups": found.iter().map(summary_json).collect::<Vec<_>>() });
+    screen.answer("drctl.list/1", object, || {
+        let head = ["BACKUP", "SOURCE", "STARTED", "DUMPS", "STORED", "STATE"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        rows.extend(found.iter().map(|backup| {
+            vec![
+                backup.backup.to_string(),
+                backup.source.to_string(),
+                backup.started.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+                bytes(backup.plain_bytes),
+                bytes(backup.sealed_bytes),
+                if backup.is_good() { "good".to_owned() } else { "SUSPECT".to_owned() },
+            ]
+        }));
+        table(&rows)
+    });
+    if found.is_empty() {
+        screen.say("no backups yet: `drctl backup SOURCE` takes one");
+    }
+    Ok(Exit::Success)
+}
+
+fn summary_json(backup: &BackupSummary) -> Value {
+    let mut object = json!(backup);
+    object["good"] = json!(backup.is_good());
+    object
+}
+
+/// `drctl show`.
+pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Result<Exit> {
+    let repository = setup.repository().await?;
+    let found = repository.find(None, &args.backup).await?;
+    if args.emergency {
+        let script = emergency_script(&setup.config.repository, &repository.trust, &found);
+        screen.answer("drctl.emergency/1", json!({ "script": script }), || script.clone());
+        return Ok(Exit::Success);
+    }
+    let facts = match setup.identities(args.identity.as_deref())? {
+        Some(identities) => Some(open_facts(&found.manifest, &identities)?),
+        None => None,
+    };
+    let mut object = json!({ "manifest": found.manifest, "sha256": found.sha256 });
+    if let Some(facts) = &facts {
+        object["facts"] = json!(facts);
+    }
+    screen.answer("drctl.show/1", object, || describe(&found, facts.as_ref()));
+    if facts.is_none() {
+        screen.say("names and row counts are sealed: --identity FILE opens them");
+    }
+    Ok(Exit::Success)
+}
+
+fn describe(found: &Proven, facts: Option<&Facts>) -> String {
+    let manifest = &found.manifest;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<12}{value}");
+    };
+    line("backup", manifest.backup.to_string());
+    line("source", manifest.source.to_string());
+    line("host", manifest.host.clone());
+    line("engine", manifest.engine.as_str().to_owned());
+    line("started", manifest.started.to_string());
+    line("finished", manifest.finished.to_string());
+    line("dumps", bytes(manifest.plain_bytes()));
+    line("stored", bytes(manifest.sealed_bytes()));
+    let state = if manifest.suspect.is_empty() { "good" } else { "SUSPECT" };
+    line("state", [&[state.to_owned()], manifest.suspect.as_slice()].concat().join(": "));
+    for (name, version) in &manifest.tools {
+        line(name, version.clone());
+    }
+    for recipient in &manifest.recipients {
+        line("opens with", recipient.clone());
+    }
+    line("manifest", format!("sha256 {}", found.sha256));
+    text.push('\n');
+    text.push_str(&streams(manifest, facts));
+    text
+}
+
+fn streams(manifest: &Manifest, facts: Option<&Facts>) -> String {
+    let head = ["STREAM", "HOLDS", "DUMP", "STORED", "SEGMENTS", "TABLES", "ROWS"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for (at, stream) in manifest.streams.iter().enumerate() {
+        let content = facts.and_then(|facts| facts.streams.get(at)).map(|facts| &facts.content);
+        let (holds, tables, count) = match content {
+            None => ("sealed".to_owned(), String::new(), String::new()),
+            Some(Content::Globals) => {
+                ("roles and tablespaces".to_owned(), String::new(), String::new())
+            }
+            Some(Content::Database(database)) => (
+                format!("database {}", database.name),
+                number(database.tables.len() as u64),
+                number(database.tables.iter().map(|table| table.rows).sum()),
+            ),
+        };
+        rows.push(vec![
+            stream.id.to_string(),
+            holds,
+            bytes(stream.plain_bytes),
+            bytes(stream.sealed_bytes),
+            number(stream.segments),
+            tables,
+            count,
+        ]);
+    }
+    table(&rows)
+}

@@ -1,0 +1,166 @@
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use drctl_model::{BackupId, SourceId};
+use serde_json::json;
+
+use super::args::VerifyArgs;
+use super::progress::Progress;
+use super::screen::{Screen, bytes, table};
+use crate::problem::{Failure, Problem};
+use crate::{
+    Depth, Exit, Finding, Level, Meter, Proven, Repository, Setup, Stop, Verdict,
+    doctor as examine, everything, verify as verify_one,
+};
+
+type Row = (SourceId, BackupId, Verdict);
+
+/// `drctl verify`.
+pub(super) async fn verify(
+    screen: Screen,
+    setup: &Setup,
+    args: &VerifyArgs,
+    stop: &Stop,
+) -> Result<Exit> {
+    let repository = setup.repository().await?;
+    let identities = setup.identities(args.identity.as_deref())?;
+    let depth = if args.data { Depth::Data } else { Depth::Structure };
+    let meter = Meter::default();
+    meter.label("verifying");
+    let progress = Progress::show(screen, &meter);
+    let looking = async {
+        let mut rows: Vec<Row> = Vec::new();
+        for (source, id, proven) in wanted(&repository, args.what.as_deref()).await? {
+            let verdict = match proven {
+                Ok(proven) => {
+                    let limits = setup.limits();
+                    let identities = identities.as_ref();
+                    verify_one(&repository, &proven, depth, identities, limits, &meter).await?
+                }
+                Err(error) => refused(&error),
+            };
+            rows.push((source, id, verdict));
+        }
+        Ok::<_, anyhow::Error>(rows)
+    };
+    let rows = tokio::select! {
+        rows = looking => rows?,
+        () = stop.requested() => return Err(Problem::Interrupted.into()),
+    };
+    drop(progress);
+    if rows.is_empty() {
+        return Err(Problem::NoBackup("there is no backup to verify".to_owned()).into());
+    }
+    print(screen, args, &rows);
+    let bad = rows.iter().any(|(_, _, verdict)| !verdict.problems.is_empty());
+    Ok(if bad { Exit::Verification } else { Exit::Success })
+}
+
+fn refused(error: &anyhow::Error) -> Verdict {
+    let failure = Failure::of(error);
+    let problems = vec![(failure.code.to_owned(), failure.messages.join(": "))];
+    Verdict { problems, read_bytes: 0, opened: false }
+}
+
+async fn wanted(
+    repository: &Repository,
+    what: Option<&str>,
+) -> Result<Vec<(SourceId, BackupId, Result<Proven>)>> {
+    let sources = repository.sources().await?;
+    match what {
+        None => everything(repository, &sources).await,
+        Some(what) => match sources.iter().find(|source| source.as_str() == what) {
+            Some(source) => everything(repository, std::slice::from_ref(source)).await,
+            None => {
+                let found = repository.find(None, what).await?;
+                let (source, id) = (found.manifest.source.clone(), found.manifest.backup.clone());
+                Ok(vec![(source, id, Ok(found))])
+            }
+        },
+    }
+}
+
+fn print(screen: Screen, args: &VerifyArgs, rows: &[Row]) {
+    let entry = |(source, id, verdict): &Row| {
+        let problems: Vec<_> = verdict
+            .problems
+            .iter()
+            .map(|(code, message)| json!({ "code": code, "message": message }))
+            .collect();
+        json!({
+            "source": source, "backup": id, "good": verdict.problems.is_empty(),
+            "read_bytes": verdict.read_bytes, "opened": verdict.opened, "problems": problems,
+        })
+    };
+    let object =
+        json!({ "data": args.data, "backups": rows.iter().map(entry).collect::<Vec<_>>() });
+    screen.answer("drctl.verify/1", object, || {
+        let head = ["BACKUP", "SOURCE", "RESULT", "READ", "LOOKED AT"];
+        let mut lines = vec![head.map(str::to_owned).to_vec()];
+        let mut details = String::new();
+        for (source, id, verdict) in rows {
+            let looked = match (args.data, verdict.opened) {
+                (false, _) => "signature, list, presence and length of every object",
+                (true, false) => "every stored byte; not opened: no identity at hand",
+                (true, true) => "every stored byte and every plain byte",
+            };
+            let result = if verdict.problems.is_empty() { "good" } else { "BAD" };
+            let read = bytes(verdict.read_bytes);
+            lines.push(vec![
+                id.to_string(),
+                source.to_string(),
+                result.into(),
+                read,
+                looked.into(),
+            ]);
+            for (code, message) in &verdict.problems {
+                let _ = write!(details, "\n{id}: {message} [{code}]");
+            }
+        }
+        format!("{}{details}", table(&lines))
+    });
+}
+
+/// `drctl doctor`.
+pub(super) async fn doctor(
+    screen: Screen,
+    setup: &Setup,
+    source: Option<&str>,
+    identity: Option<&Path>,
+) -> Result<Exit> {
+    let only = source.map(|name| setup.source(name).map(|(id, _)| id)).transpose()?;
+    let found = examine(setup, only, identity).await;
+    let word = |level| match level {
+        Level::Good => "good",
+        Level::Warning => "warning",
+        Level::Bad => "bad",
+    };
+    let entry = |finding: &Finding| {
+        json!({
+            "level": word(finding.level), "check": finding.check,
+            "text": finding.text, "hint": finding.hint,
+        })
+    };
+    let object = json!({ "findings": found.iter().map(entry).collect::<Vec<_>>() });
+    screen.answer("drctl.doctor/1", object, || {
+        let mut text = String::new();
+        for finding in &found {
+            let level = match finding.level {
+                Level::Good => "ok  ",
+                Level::Warning => "WARN",
+                Level::Bad => "BAD ",
+            };
+            let _ = writeln!(text, "{level}  {:<24} {}", finding.check, finding.text);
+            if let Some(hint) = &finding.hint {
+                let _ = writeln!(text, "      {:<24} -> {hint}", "");
+            }
+        }
+        text
+    });
+    Ok(match found.iter().map(|finding| finding.level).max() {
+        Some(Level::Bad) => Exit::Failure,
+        Some(Level::Warning) => Exit::Degraded,
+        _ => Exit::Success,
+    })
+}

@@ -1,0 +1,122 @@
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use drctl_store::{SigningKey, new_identity, open_facts};
+use serde_json::json;
+
+use super::args::KeysVerb;
+use super::screen::Screen;
+use crate::problem::Failure;
+use crate::{Exit, Setup, write_new};
+
+/// `drctl keys`.
+pub(super) async fn keys(screen: Screen, config: &Path, verb: &KeysVerb) -> Result<Exit> {
+    match verb {
+        KeysVerb::List => list(screen, &Setup::load(config)?),
+        KeysVerb::Test { identity } => {
+            test(screen, &Setup::load(config)?, identity.as_deref()).await
+        }
+        KeysVerb::NewIdentity { file } => {
+            let (text, recipient) = new_identity(&jiff::Timestamp::now().to_string());
+            write_new(file, &text, 0o600)?;
+            let object = json!({ "file": file, "recipient": recipient });
+            screen.answer("drctl.new-identity/1", object, || recipient.clone());
+            screen.say(
+                "add it to keys.recipients: backups from now on open with it, older ones do not",
+            );
+            Ok(Exit::Success)
+        }
+        KeysVerb::NewSigning { file } => {
+            let key = SigningKey::generate();
+            write_new(file, &key.to_secret_text(), 0o600)?;
+            let public = key.verifying_key().to_string();
+            let object = json!({ "file": file, "verifying_key": public });
+            screen.answer("drctl.new-signing/1", object, || public.clone());
+            screen.say(
+                "add it to keys.verifying_keys wherever you restore, and keep the old ones there",
+            );
+            Ok(Exit::Success)
+        }
+    }
+}
+
+fn list(screen: Screen, setup: &Setup) -> Result<Exit> {
+    let keys = &setup.config.keys;
+    let ours = setup.identities(None);
+    let at_hand = match &ours {
+        Ok(found) => found.as_ref().map(|identities| identities.recipients()).unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    let signing = setup.signing_key().map(|key| key.verifying_key().to_string());
+    let recipients: Vec<_> = keys
+        .recipients
+        .iter()
+        .map(|text| json!({ "recipient": text, "identity_at_hand": at_hand.contains(text) }))
+        .collect();
+    let verifying: Vec<_> = keys
+        .verifying_keys
+        .iter()
+        .map(|text| json!({ "key": text, "signs_here": signing.as_ref().is_ok_and(|s| s == text) }))
+        .collect();
+    let object = json!({ "recipients": recipients, "verifying_keys": verifying });
+    screen.answer("drctl.keys/1", object, || {
+        let mut text = "backups are encrypted to\n".to_owned();
+        for recipient in &keys.recipients {
+            let note = if at_hand.contains(recipient) { "   its identity is here" } else { "" };
+            let _ = writeln!(text, "  {recipient}{note}");
+        }
+        text.push_str("manifests are believed if signed by\n");
+        for key in &keys.verifying_keys {
+            let note = if signing.as_ref().is_ok_and(|s| s == key) {
+                "   this host signs with it"
+            } else {
+                ""
+            };
+            let _ = writeln!(text, "  {key}{note}");
+        }
+        text
+    });
+    Ok(Exit::Success)
+}
+
+/// Opens the newest backup of every source: the one proof that a key is the right one.
+async fn test(screen: Screen, setup: &Setup, identity: Option<&Path>) -> Result<Exit> {
+    let repository = setup.repository().await?;
+    let identities = setup.identities(identity)?;
+    let Some(identities) = identities else {
+        let text = "no identity is configured: name one with --identity FILE";
+        return Err(crate::Problem::Usage(text.to_owned()).into());
+    };
+    let mut rows = Vec::new();
+    for source in repository.sources().await? {
+        let opened = async {
+            let newest = repository.latest(&source).await?;
+            open_facts(&newest.manifest, &identities)?;
+            Ok::<_, anyhow::Error>(newest.manifest.backup)
+        };
+        rows.push((source.clone(), opened.await.map_err(|error| Failure::of(&error))));
+    }
+    let entry = |(source, opened): &(drctl_model::SourceId, Result<_, Failure>)| match opened {
+        Ok(backup) => json!({ "source": source, "backup": backup, "opens": true }),
+        Err(failure) => json!({
+            "source": source, "opens": false, "code": failure.code,
+            "message": failure.messages.join(": "),
+        }),
+    };
+    let object = json!({ "sources": rows.iter().map(entry).collect::<Vec<_>>() });
+    screen.answer("drctl.keys-test/1", object, || {
+        let mut text = String::new();
+        for (source, opened) in &rows {
+            let _ = match opened {
+                Ok(backup) => writeln!(text, "{source}: opens {backup}"),
+                Err(failure) => {
+                    writeln!(text, "{source}: DOES NOT OPEN: {}", failure.messages.join(": "))
+                }
+            };
+        }
+        if text.is_empty() { "there is no backup yet".to_owned() } else { text }
+    });
+    let bad = rows.iter().any(|(_, opened)| opened.is_err());
+    Ok(if bad { Exit::Key } else { Exit::Success })
+}

@@ -1,0 +1,132 @@
+//! The command line: arguments, what is printed, and how a command ends.
+
+mod args;
+mod backups;
+mod check;
+mod init;
+mod keys;
+mod man;
+mod progress;
+mod restore;
+mod screen;
+mod state;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use args::Cli;
+use args::{ConfigVerb, Verb};
+use screen::Screen;
+pub use screen::{bytes, number, span};
+
+use crate::problem::Failure;
+use crate::{Exit, Setup, Stop};
+
+/// Runs the program; the only place that ends the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    log(cli.quiet);
+    let screen = Screen { json: cli.json, quiet: cli.quiet };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start the runtime");
+    let done = runtime.and_then(|runtime| runtime.block_on(run(cli, screen)));
+    let exit = done.unwrap_or_else(|error| {
+        let failure = Failure::of(&error);
+        screen.fail(&failure);
+        failure.exit
+    });
+    ExitCode::from(exit.code())
+}
+
+/// A wrong command line; in JSON mode (as far as one can tell) an object, like every error.
+fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) || !wants_json {
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()));
+    }
+    let failure = Failure {
+        code: "usage",
+        exit: Exit::Usage,
+        messages: vec![error.to_string().trim().to_owned()],
+        hint: None,
+    };
+    Screen { json: true, quiet: true }.fail(&failure);
+    ExitCode::from(Exit::Usage.code())
+}
+
+/// What the libraries and drctl itself have to tell, on standard error; `DRCTL_LOG` sets how much.
+fn log(quiet: bool) {
+    let usual = if quiet { "error" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DRCTL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .try_init();
+}
+
+async fn run(cli: Cli, screen: Screen) -> Result<Exit> {
+    let stop = stop_on_signals()?;
+    let setup = || Setup::load(&cli.config);
+    match &cli.verb {
+        Verb::Init(args) => init::init(screen, &cli.config, args).await,
+        Verb::Backup { source } => backups::backup(screen, &setup()?, source, &stop).await,
+        Verb::List { source } => backups::list(screen, &setup()?, source.as_deref()).await,
+        Verb::Show(args) => backups::show(screen, &setup()?, args).await,
+        Verb::Restore(args) => restore::restore(screen, &setup()?, args, &stop).await,
+        Verb::Verify(args) => check::verify(screen, &setup()?, args, &stop).await,
+        Verb::Status { check } => state::status(screen, &setup()?, *check).await,
+        Verb::Doctor { source, identity } => {
+            check::doctor(screen, &setup()?, source.as_deref(), identity.as_deref()).await
+        }
+        Verb::Config { verb: ConfigVerb::Check } => state::config_check(screen, &setup()?),
+        Verb::Config { verb: ConfigVerb::Show } => state::config_show(screen, &setup()?),
+        Verb::Config { verb: ConfigVerb::Schema } => {
+            screen.out(format!("{:#}", drctl_policies::schema()));
+            Ok(Exit::Success)
+        }
+        Verb::Catalog { verb } => state::catalog(screen, &setup()?, verb).await,
+        Verb::Keys { verb } => keys::keys(screen, &cli.config, verb).await,
+        Verb::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "drctl", &mut std::io::stdout());
+            Ok(Exit::Success)
+        }
+        Verb::Man { directory } => man::man(screen, directory.as_deref()),
+    }
+}
+
+/// SIGINT, SIGTERM and SIGHUP wish for the end; a second one ends at once.
+fn stop_on_signals() -> Result<Stop> {
+    let (stopper, stop) = Stop::new();
+    let stopper = Arc::new(stopper);
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let mut signals = signal(kind).context("listen for signals")?;
+        let stopper = Arc::clone(&stopper);
+        tokio::spawn(async move {
+            let mut wishes = 0;
+            while signals.recv().await.is_some() {
+                stopper.stop();
+                wishes += 1;
+                if wishes > 1 {
+                    std::process::exit(i32::from(Exit::Interrupted.code()));
+                }
+            }
+        });
+    }
+    Ok(stop)
+}

@@ -1,0 +1,117 @@
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::task::JoinHandle;
+
+use super::screen::{Screen, bytes, span};
+use crate::Meter;
+use crate::meter::Reading;
+
+/// Shows a [`Meter`] until dropped: a bar on a terminal, elsewhere one plain line a minute.
+pub(super) struct Progress(Option<JoinHandle<()>>, Option<ProgressBar>);
+
+/// How often a line is written where no terminal is.
+const LINE_EVERY: Duration = Duration::from_secs(60);
+
+impl Progress {
+    /// Begins to show `meter`.
+    #[must_use]
+    pub(super) fn show(screen: Screen, meter: &Meter) -> Self {
+        if screen.quiet {
+            return Progress(None, None);
+        }
+        let meter = meter.clone();
+        if screen.is_terminal() && !screen.json {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let shown = bar.clone();
+            return Progress(Some(tokio::spawn(draw(shown, meter))), Some(bar));
+        }
+        Progress(Some(tokio::spawn(lines(meter))), None)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+        if let Some(bar) = &self.1 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+async fn draw(bar: ProgressBar, meter: Meter) {
+    const KNOWN: &str =
+        "{msg} [{bar:30}] {bytes} of about {total_bytes}, {bytes_per_sec}, {eta} left";
+    const UNKNOWN: &str = "{msg} {spinner} {bytes}, {bytes_per_sec}";
+    let style = |text| ProgressStyle::with_template(text).expect("a fixed template");
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let mut known = None;
+    loop {
+        tick.tick().await;
+        let now = meter.read();
+        // The estimate is of the server's files; the stream may well be longer.
+        let fits = now.expected >= now.plain && now.expected > 0;
+        if known != Some(fits) {
+            bar.set_style(style(if fits { KNOWN } else { UNKNOWN }));
+            known = Some(fits);
+        }
+        if fits {
+            bar.set_length(now.expected);
+        }
+        bar.set_position(now.plain);
+        bar.set_message(now.label);
+    }
+}
+
+async fn lines(meter: Meter) {
+    let began = Instant::now();
+    let mut tick = tokio::time::interval_at((began + LINE_EVERY).into(), LINE_EVERY);
+    loop {
+        tick.tick().await;
+        let line = line(&meter.read(), began.elapsed());
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{line}\n"));
+    }
+}
+
+/// One line of progress.
+fn line(now: &Reading, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64().max(0.001);
+    #[expect(clippy::cast_precision_loss, reason = "shown only")]
+    let rate = now.plain as f64 / seconds;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shown only")]
+    let mut text = format!(
+        "{}: {} in {}, {}/s, {} stored",
+        now.label,
+        bytes(now.plain),
+        span(seconds),
+        bytes(rate as u64),
+        bytes(now.sealed)
+    );
+    if now.expected > now.plain && rate > 0.0 {
+        #[expect(clippy::cast_precision_loss, reason = "shown only")]
+        let left = (now.expected - now.plain) as f64 / rate;
+        text.push_str(&format!(", about {} left", span(left)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_rate_and_time_left_only_when_they_are_known() {
+        let mib = 1 << 20;
+        let now =
+            Reading { label: "database shop".into(), plain: 60 * mib, sealed: mib, expected: 0 };
+        let minute = Duration::from_secs(60);
+        assert_eq!(
+            line(&now, minute),
+            "database shop: 60.0 MiB in 60 s, 1.0 MiB/s, 1.0 MiB stored"
+        );
+        let known = Reading { expected: 90 * mib, ..now };
+        assert!(line(&known, minute).ends_with("stored, about 30 s left"));
+    }
+}

@@ -1,0 +1,243 @@
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use drctl_engines::Secret;
+use drctl_engines::pg::{PgServer, SslMode};
+use drctl_model::{Content, SourceId};
+use drctl_policies::SecretRef;
+use serde_json::json;
+
+use super::args::RestoreArgs;
+use super::progress::Progress;
+use super::screen::{Screen, bytes, number, span, table};
+use crate::problem::Problem;
+use crate::{
+    Destination, Exit, Meter, Repository, RestorePlan, RestoreRequest, Restored, Setup, Stop, plan,
+    read_secret, restore as run_restore,
+};
+
+/// `drctl restore`.
+pub(super) async fn restore(
+    screen: Screen,
+    setup: &Setup,
+    args: &RestoreArgs,
+    stop: &Stop,
+) -> Result<Exit> {
+    let source: SourceId =
+        args.source.parse().map_err(|error| Problem::Usage(format!("{error}")))?;
+    let repository = setup.repository().await?;
+    let request = request(setup, &repository, &source, args).await?;
+    let planned = plan(&request).await?;
+    if args.plan {
+        print_plan(screen, &request, &planned);
+        return Ok(Exit::Success);
+    }
+    announce(screen, &request, &planned);
+    let meter = Meter::default();
+    let began = Instant::now();
+    let progress = Progress::show(screen, &meter);
+    let working = run_restore(&repository, &request, &planned, setup.limits(), &meter);
+    let done = tokio::select! {
+        done = working => done,
+        () = stop.requested() => Err(Problem::Interrupted.into()),
+    };
+    drop(progress);
+    let done = done.with_context(|| {
+        format!(
+            "restore {} (the source and the bucket were not touched)",
+            request.backup.manifest.backup
+        )
+    })?;
+    print_done(screen, &request, &done, began.elapsed().as_secs_f64());
+    Ok(Exit::Success)
+}
+
+async fn request(
+    setup: &Setup,
+    repository: &Repository,
+    source: &SourceId,
+    args: &RestoreArgs,
+) -> Result<RestoreRequest> {
+    let backup = match &args.backup {
+        Some(wanted) => repository.find(Some(source), wanted).await?,
+        None => repository.latest(source).await?,
+    };
+    let identities = setup.identities(args.identity.as_deref())?;
+    let id = backup.manifest.backup.clone();
+    let identities = identities.ok_or(Problem::NoIdentity(id))?;
+    Ok(RestoreRequest {
+        backup,
+        identities,
+        databases: args.databases.clone(),
+        globals: !args.no_globals,
+        destination: destination(setup, source, args)?,
+        jobs: args.jobs,
+        owner: !args.no_owner,
+        spool_dir: setup.config.paths.spool_dir.clone(),
+    })
+}
+
+fn destination(setup: &Setup, source: &SourceId, args: &RestoreArgs) -> Result<Destination> {
+    if let Some(directory) = &args.to_files {
+        return Ok(Destination::Files(directory.clone()));
+    }
+    if args.jobs > 1 {
+        setup.private_directory(&setup.config.paths.spool_dir)?;
+    }
+    let rename = args.rename.clone();
+    let server = match &args.to_host {
+        Some(host) => target_server(setup, host, args)?,
+        // Beside the old one: the source's own server.
+        None => setup.server(setup.source(source.as_str())?.1)?,
+    };
+    Ok(Destination::Server { server: Box::new(server), rename })
+}
+
+fn target_server(setup: &Setup, host: &str, args: &RestoreArgs) -> Result<PgServer> {
+    let password = match &args.to_password_file {
+        Some(path) => {
+            let path = std::path::absolute(path)?;
+            Some(Secret::new(read_secret("the target's password", &SecretRef::File(path))?))
+        }
+        None => None,
+    };
+    let sslmode = match args.to_sslmode.as_str() {
+        "disable" => SslMode::Disable,
+        "prefer" => SslMode::Prefer,
+        "require" => SslMode::Require,
+        "verify-ca" => SslMode::VerifyCa,
+        "verify-full" => SslMode::VerifyFull,
+        other => {
+            let text = format!(
+                "--to-sslmode {other}: there are disable, prefer, require, verify-ca, verify-full"
+            );
+            return Err(Problem::Usage(text).into());
+        }
+    };
+    setup.private_directory(&setup.config.paths.runtime_dir)?;
+    Ok(PgServer {
+        host: host.to_owned(),
+        port: args.to_port,
+        user: args.to_user.clone(),
+        maintenance_database: "postgres".to_owned(),
+        password,
+        sslmode,
+        ssl_root_cert: None,
+        bin_dir: None,
+        runtime_dir: setup.config.paths.runtime_dir.clone(),
+    })
+}
+
+fn target_text(request: &RestoreRequest) -> String {
+    match &request.destination {
+        Destination::Files(directory) => format!("files in {}", directory.display()),
+        Destination::Server { server, .. } => format!("the server at {}", server.target()),
+    }
+}
+
+fn plan_text(request: &RestoreRequest, planned: &RestorePlan) -> String {
+    let manifest = &request.backup.manifest;
+    let mut text = format!(
+        "backup {} of {}, begun {}\n  into {}: fetch {}, write {}",
+        manifest.backup,
+        manifest.source,
+        manifest.started,
+        target_text(request),
+        bytes(planned.fetch_bytes),
+        bytes(planned.plain_bytes)
+    );
+    if let Some((directory, needed)) = &planned.room {
+        let _ = write!(text, "\n  needs {} in {}", bytes(*needed), directory.display());
+    }
+    for item in &planned.items {
+        let _ = write!(text, "\n  {} -> {}", content(&item.facts.content), item.target);
+    }
+    for note in &planned.notes {
+        let _ = write!(text, "\n  note: {note}");
+    }
+    for reason in &manifest.suspect {
+        let _ = write!(text, "\n  SUSPECT: {reason}");
+    }
+    text
+}
+
+fn content(content: &Content) -> String {
+    match content {
+        Content::Globals => "roles and tablespaces".to_owned(),
+        Content::Database(database) => format!(
+            "database {} ({} tables, {} rows)",
+            database.name,
+            number(database.tables.len() as u64),
+            number(database.tables.iter().map(|table| table.rows).sum())
+        ),
+    }
+}
+
+fn print_plan(screen: Screen, request: &RestoreRequest, planned: &RestorePlan) {
+    let items: Vec<_> = planned
+        .items
+        .iter()
+        .map(|item| {
+            json!({
+                "stream": item.stream.id, "content": item.facts.content, "target": item.target,
+                "plain_bytes": item.stream.plain_bytes, "sealed_bytes": item.stream.sealed_bytes,
+            })
+        })
+        .collect();
+    let room = planned.room.as_ref().map(|(at, bytes)| json!({ "directory": at, "bytes": bytes }));
+    let object = json!({
+        "backup": request.backup.manifest.backup, "source": request.backup.manifest.source,
+        "fetch_bytes": planned.fetch_bytes, "plain_bytes": planned.plain_bytes,
+        "room": room, "items": items, "notes": planned.notes,
+    });
+    screen.answer("drctl.restore-plan/1", object, || plan_text(request, planned));
+}
+
+fn announce(screen: Screen, request: &RestoreRequest, planned: &RestorePlan) {
+    screen.say(plan_text(request, planned));
+}
+
+fn print_done(screen: Screen, request: &RestoreRequest, done: &[Restored], seconds: f64) {
+    let entry = |one: &Restored| {
+        json!({
+            "target": one.target, "content": one.content, "plain_bytes": one.plain_bytes,
+            "tables": one.counted.map(|(tables, _)| tables),
+            "rows": one.counted.map(|(_, rows)| rows),
+            "seconds": one.seconds, "notes": one.notes,
+        })
+    };
+    let object = json!({
+        "backup": request.backup.manifest.backup, "source": request.backup.manifest.source,
+        "seconds": seconds, "restored": done.iter().map(entry).collect::<Vec<_>>(),
+    });
+    screen.answer("drctl.restore/1", object, || {
+        let head = ["RESTORED", "DUMP", "TABLES", "ROWS", "TIME", "PROVEN"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        let mut notes = String::new();
+        for one in done {
+            let proven = match one.counted {
+                Some(_) => "every table has the rows that were dumped",
+                None => "every byte is the one that was dumped",
+            };
+            rows.push(vec![
+                one.target.clone(),
+                bytes(one.plain_bytes),
+                one.counted.map_or("-".into(), |(tables, _)| number(tables)),
+                one.counted.map_or("-".into(), |(_, rows)| number(rows)),
+                span(one.seconds),
+                proven.to_owned(),
+            ]);
+            for note in &one.notes {
+                let _ = write!(notes, "\nnote: {note}");
+            }
+        }
+        format!(
+            "{}{notes}\nrestored {} into {} in {}",
+            table(&rows),
+            request.backup.manifest.backup,
+            target_text(request),
+            span(seconds)
+        )
+    });
+}

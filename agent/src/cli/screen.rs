@@ -1,0 +1,150 @@
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde_json::{Value, json};
+
+use crate::problem::Failure;
+
+/// Where a command's words go: data to standard output, everything for people to standard error.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Screen {
+    /// One JSON object instead of text.
+    pub(super) json: bool,
+    /// No progress.
+    pub(super) quiet: bool,
+}
+
+impl Screen {
+    /// Prints data.
+    pub(super) fn out(self, text: impl AsRef<str>) {
+        // A reader that went away is no reason to fail.
+        let _ = writeln!(io::stdout(), "{}", text.as_ref());
+    }
+
+    /// Tells a person something; nothing in JSON mode.
+    pub(super) fn say(self, text: impl AsRef<str>) {
+        if !self.json {
+            let _ = writeln!(io::stderr(), "{}", text.as_ref());
+        }
+    }
+
+    /// Prints the command's answer: the object in JSON mode, else the text.
+    pub(super) fn answer(self, schema: &str, mut object: Value, text: impl FnOnce() -> String) {
+        if self.json {
+            object["schema"] = json!(schema);
+            self.out(object.to_string());
+        } else {
+            let text = text();
+            if !text.is_empty() {
+                self.out(text.trim_end());
+            }
+        }
+    }
+
+    /// Prints an error: an object on standard output in JSON mode, else words on standard error.
+    pub(super) fn fail(self, failure: &Failure) {
+        if self.json {
+            let object = json!({
+                "schema": "drctl.error/1",
+                "code": failure.code,
+                "exit": failure.exit.code(),
+                "messages": failure.messages,
+                "hint": failure.hint,
+            });
+            self.out(object.to_string());
+            return;
+        }
+        let mut text = format!("error: {}", failure.messages.join(": "));
+        if let Some(hint) = &failure.hint {
+            text.push_str("\nhint: ");
+            text.push_str(hint);
+        }
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Whether a person reads standard error.
+    #[must_use]
+    pub(super) fn is_terminal(self) -> bool {
+        io::stderr().is_terminal()
+    }
+}
+
+/// Bytes for people: `5.6 GiB`.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit < UNITS.len() - 1 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A number with thousands set apart: `1 234 567`.
+#[must_use]
+pub fn number(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A span of time for people: `3 h 12 min`, `42 s`, `0.3 s`.
+#[must_use]
+pub fn span(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shown only")]
+    let whole = seconds.max(0.0).round() as u64;
+    match whole {
+        0..=9 => format!("{:.1} s", seconds.max(0.0)),
+        10..=119 => format!("{whole} s"),
+        120..=7199 => format!("{} min", whole / 60),
+        7200..=172_799 => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+        _ => format!("{} d {} h", whole / 86_400, whole % 86_400 / 3600),
+    }
+}
+
+/// Rows as columns, left-aligned, the first row a heading.
+#[must_use]
+pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short_and_true() {
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(6_012_954_214), "5.6 GiB");
+        assert_eq!(number(0), "0");
+        assert_eq!(number(1_234_567), "1 234 567");
+        assert_eq!(span(0.34), "0.3 s");
+        assert_eq!(span(11_520.0), "3 h 12 min");
+        assert_eq!(span(f64::from(86_400 * 3)), "3 d 0 h");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["A".into(), "B".into()], vec!["long".into(), "x".into()]];
+        assert_eq!(table(&rows), "A     B\nlong  x");
+    }
+}

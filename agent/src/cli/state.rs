@@ -1,0 +1,193 @@
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+use drctl_catalog::Catalog;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::args::CatalogVerb;
+use super::screen::{Screen, number, span, table};
+use crate::reconcile::{check, rebuild};
+use crate::{Exit, Health, Inventory, Setup, SourceStatus, status as look};
+
+/// How many coming runs `config check` shows.
+const RUNS_SHOWN: usize = 5;
+
+/// `drctl status`.
+pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Result<Exit> {
+    let path = setup.catalog_path();
+    let catalog = Catalog::open_read_only(&path).await.context("open the catalog")?;
+    let all = look(setup, &catalog).await?;
+    let judged: Vec<(&SourceStatus, Health, String)> =
+        all.iter().map(|one| (one, one.judge().0, one.judge().1)).collect();
+    let entry = |(one, health, advice): &(&SourceStatus, Health, String)| {
+        json!({
+            "source": one.source, "health": health.as_str(), "advice": advice,
+            "newest_good": one.newest_good,
+            "age_seconds": one.age.map(|age| age.as_secs()),
+            "rpo_seconds": one.rpo.map(|rpo| rpo.as_secs()),
+            "last_job": one.last_job, "next": one.next,
+        })
+    };
+    let object = json!({ "sources": judged.iter().map(entry).collect::<Vec<_>>() });
+    screen.answer("drctl.status/1", object, || {
+        let head = ["SOURCE", "HEALTH", "NEWEST GOOD", "AGE", "RPO", "NEXT DUE", "WHAT TO DO"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        for (one, health, advice) in &judged {
+            rows.push(vec![
+                one.source.to_string(),
+                health.as_str().to_owned(),
+                one.newest_good.as_ref().map_or("none".into(), |good| good.backup.to_string()),
+                one.age.map_or("-".into(), |age| span(age.as_secs_f64())),
+                one.rpo.map_or("-".into(), |rpo| span(rpo.as_secs_f64())),
+                one.next.map_or("by hand".into(), |next| next.to_string()),
+                advice.clone(),
+            ]);
+        }
+        table(&rows)
+    });
+    let worst = judged.iter().map(|(_, health, _)| *health).max();
+    Ok(match worst {
+        Some(Health::Breached) if strict => Exit::Objective,
+        Some(Health::Attention) if strict => Exit::Degraded,
+        _ => Exit::Success,
+    })
+}
+
+/// `drctl config check`.
+pub(super) fn config_check(screen: Screen, setup: &Setup) -> Result<Exit> {
+    let now = setup.clock.now();
+    let mut sources = Vec::new();
+    let mut text = format!("{} is good\n", setup.path.display());
+    for (id, source) in &setup.config.sources {
+        let policy = &source.policy;
+        let runs = coming(setup, id, now);
+        let zone = policy.timezone.clone();
+        let local: Vec<String> =
+            runs.iter().map(|run| run.to_zoned(zone.clone()).to_string()).collect();
+        let _ = write!(text, "\n{id}, by policy {}:", policy.name);
+        if local.is_empty() {
+            text.push_str(" by hand only");
+        }
+        for run in &local {
+            let _ = write!(text, "\n  {run}");
+        }
+        sources.push(json!({ "source": id, "policy": policy.name, "next": runs, "local": local }));
+    }
+    screen.answer("drctl.config-check/1", json!({ "sources": sources }), || text);
+    Ok(Exit::Success)
+}
+
+fn coming(setup: &Setup, id: &drctl_model::SourceId, now: Timestamp) -> Vec<Timestamp> {
+    let Some(source) = setup.config.sources.get(id).filter(|source| source.enabled) else {
+        return Vec::new();
+    };
+    let Some(schedule) = &source.policy.schedule else { return Vec::new() };
+    std::iter::successors(schedule.next_after(now), |run| schedule.next_after(*run))
+        .take(RUNS_SHOWN)
+        .collect()
+}
+
+/// `drctl config show`.
+pub(super) fn config_show(screen: Screen, setup: &Setup) -> Result<Exit> {
+    let object = json!({ "config": &*setup.config, "path": setup.path });
+    let pretty = format!("{:#}", json!(&*setup.config));
+    screen.answer("drctl.config/1", object, || pretty);
+    Ok(Exit::Success)
+}
+
+/// `drctl catalog`.
+pub(super) async fn catalog(screen: Screen, setup: &Setup, verb: &CatalogVerb) -> Result<Exit> {
+    let repository = setup.repository().await?;
+    match verb {
+        CatalogVerb::Rebuild => {
+            let (done, found) = rebuild(setup, &repository).await?;
+            let mut object = inventory_json(&found);
+            object["backups"] = json!(done.backups);
+            object["jobs"] = json!(done.jobs);
+            object["damaged"] = json!(done.damaged);
+            screen.answer("drctl.catalog-rebuild/1", object, || {
+                let (backups, jobs) = (number(done.backups), number(done.jobs));
+                let mut text =
+                    format!("the catalog knows {backups} backup(s) of the bucket, {jobs} job(s) of this host");
+                if let Some(path) = &done.damaged {
+                    let _ = write!(text, "\nthe old one was damaged and lies at {}", path.display());
+                }
+                text.push_str(&remarks(&found));
+                text
+            });
+            Ok(if remarks(&found).is_empty() { Exit::Success } else { Exit::Degraded })
+        }
+        CatalogVerb::Check => {
+            let (difference, found) = check(setup, &repository).await?;
+            let mut object = inventory_json(&found);
+            object["equal"] = json!(difference.is_empty());
+            object["missing_in_catalog"] = json!(difference.missing_in_catalog);
+            object["missing_in_bucket"] = json!(difference.missing_in_bucket);
+            object["different"] = json!(difference.different);
+            screen.answer("drctl.catalog-check/1", object, || {
+                let mut text = if difference.is_empty() {
+                    "the catalog and the bucket agree".to_owned()
+                } else {
+                    format!(
+                        "the catalog and the bucket differ: {} missing in the catalog, {} missing \
+                         in the bucket, {} different; `drctl catalog rebuild` makes the catalog anew",
+                        difference.missing_in_catalog.len(),
+                        difference.missing_in_bucket.len(),
+                        difference.different.len()
+                    )
+                };
+                for lost in &difference.missing_in_bucket {
+                    let _ = write!(text, "\nLOST: {}/{}", lost.source, lost.backup);
+                }
+                text.push_str(&remarks(&found));
+                text
+            });
+            let lost = !difference.missing_in_bucket.is_empty() || !difference.different.is_empty();
+            Ok(if lost {
+                Exit::Verification
+            } else if difference.is_empty() && remarks(&found).is_empty() {
+                Exit::Success
+            } else {
+                Exit::Degraded
+            })
+        }
+    }
+}
+
+fn inventory_json(found: &Inventory) -> serde_json::Value {
+    let pair = |(source, id): &(drctl_model::SourceId, drctl_model::BackupId)| json!({ "source": source, "backup": id });
+    json!({
+        "objects": found.objects,
+        "refused": found.refused.iter().map(|(source, id, why)| {
+            json!({ "source": source, "backup": id, "why": why })
+        }).collect::<Vec<_>>(),
+        "orphans": found.orphans.iter().map(pair).collect::<Vec<_>>(),
+        "deleted": found.deleted.iter().map(pair).collect::<Vec<_>>(),
+        "foreign": found.foreign,
+    })
+}
+
+/// What in the bucket is no backup, and why.
+fn remarks(found: &Inventory) -> String {
+    let mut text = String::new();
+    for (source, id, why) in &found.refused {
+        let _ = write!(text, "\nREFUSED: {source}/{id}: {why}");
+    }
+    for (source, id) in &found.deleted {
+        let _ = write!(
+            text,
+            "\nDELETED: {source}/{id}: somebody removed its manifest; an older version was used"
+        );
+    }
+    for (source, id) in &found.orphans {
+        let _ = write!(
+            text,
+            "\norphan: {source}/{id}: segments of an attempt without a manifest, never read"
+        );
+    }
+    for key in found.foreign.iter().take(10) {
+        let _ = write!(text, "\nforeign: {key}: not written by drctl");
+    }
+    text
+}

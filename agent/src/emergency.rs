@@ -1,0 +1,187 @@
+//! A shell script that restores one backup without drctl.
+
+use std::fmt::Write as _;
+
+use drctl_policies::{Location, Repository as RepositoryConfig};
+use drctl_store::{Trust, layout};
+
+use crate::Proven;
+
+/// The script: needs bash, the bucket's own client, jq, sha256sum, age and zstd; checks the
+/// signature too where openssl 3 is at hand. What it needs to know of the backup is in it, so a
+/// printed copy restores from the bucket alone.
+#[must_use]
+pub fn emergency_script(config: &RepositoryConfig, trust: &Trust, backup: &Proven) -> String {
+    let manifest = &backup.manifest;
+    let key = layout::manifest(&manifest.source, &manifest.backup);
+    let base = layout::backup(&manifest.source, &manifest.backup);
+    let mut keys = String::new();
+    for key in trust.iter() {
+        let _ = writeln!(keys, "{}", key.to_pem());
+    }
+    SCRIPT
+        .replace("@SOURCE@", manifest.source.as_str())
+        .replace("@BACKUP@", manifest.backup.as_str())
+        .replace("@STARTED@", &manifest.started.to_string())
+        .replace("@URL@", &comment(&config.url))
+        .replace("@FETCH@", &fetch(config))
+        .replace("@MANIFEST@", key.as_ref())
+        .replace("@BASE@", base.as_ref())
+        .replace("@SHA256@", &backup.sha256.to_string())
+        .replace("@RECIPIENTS@", &manifest.recipients.join(" or "))
+        .replace("@KEYS@", keys.trim_end())
+}
+
+fn comment(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// A word that the shell takes as it is.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// The body of `fetch KEY FILE` for the bucket's own client.
+fn fetch(config: &RepositoryConfig) -> String {
+    let below = |prefix: &str| match prefix {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
+    };
+    let endpoint = config.endpoint.as_deref();
+    match &config.location {
+        Location::File { path } => {
+            format!("cp -- {}/\"$1\" \"$2\"", quote(&path.display().to_string()))
+        }
+        Location::S3 { bucket, prefix, .. } => {
+            let at = quote(&format!("s3://{bucket}/{}", below(prefix)));
+            let endpoint =
+                endpoint.map_or(String::new(), |e| format!(" --endpoint-url {}", quote(e)));
+            format!("aws{endpoint} s3 cp --only-show-errors {at}\"$1\" \"$2\"")
+        }
+        Location::Azure { container, prefix, account, .. } => {
+            let (container, account) = (quote(container), quote(account));
+            let at = quote(&below(prefix));
+            format!(
+                "az storage blob download --output none --account-name {account} \
+                 --container-name {container} --name {at}\"$1\" --file \"$2\""
+            )
+        }
+        Location::Google { bucket, prefix, .. } => {
+            let at = quote(&format!("gs://{bucket}/{}", below(prefix)));
+            format!("gcloud storage cp --quiet {at}\"$1\" \"$2\"")
+        }
+    }
+}
+
+const SCRIPT: &str = r#"#!/usr/bin/env bash
+# Restores backup @BACKUP@ of `@SOURCE@`, begun @STARTED@,
+# from @URL@ without drctl.
+#
+#   bash restore.sh IDENTITY DIRECTORY
+#
+# IDENTITY   the age identity (AGE-SECRET-KEY-1...) of
+#            @RECIPIENTS@
+# DIRECTORY  a new directory; it gets a dump for each database and the SQL of roles and tablespaces
+#
+# Needs: bash, the bucket's client (see fetch below), jq, sha256sum, base64, age, zstd.
+# Checks: the manifest's digest, number, length and SHA-256 of every segment, the plain length;
+# with openssl 3 the signature, with xxh128sum the digest of the plain bytes.
+set -euo pipefail
+
+if [ $# -ne 2 ]; then
+    echo "usage: bash $0 IDENTITY DIRECTORY" >&2
+    exit 2
+fi
+identity=$1
+out=$2
+for tool in jq sha256sum base64 age zstd; do
+    command -v "$tool" > /dev/null || { echo "$tool is missing: install it first" >&2; exit 1; }
+done
+[ -r "$identity" ] || { echo "$identity cannot be read" >&2; exit 1; }
+mkdir -- "$out" || { echo "name a directory that does not exist yet" >&2; exit 1; }
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+fail() { echo "FAILED: $*" >&2; echo "What is in $out is not to be used." >&2; exit 1; }
+
+# fetch KEY FILE: one object of the repository. Change this line if your client is another one.
+fetch() { @FETCH@; }
+
+sum() { sha256sum < "$1" | cut -d' ' -f1; }
+
+cat > "$work/keys.pem" << 'KEYS'
+@KEYS@
+KEYS
+
+echo "manifest" >&2
+fetch '@MANIFEST@' "$work/manifest" || fail "the manifest cannot be fetched"
+[ "$(sum "$work/manifest")" = '@SHA256@' ] || fail "the manifest was altered"
+jq -r .payload "$work/manifest" | base64 -d > "$work/payload"
+
+if command -v openssl > /dev/null; then
+    type=$(jq -r .payloadType "$work/manifest")
+    { printf 'DSSEv1 %d %s %d ' "${#type}" "$type" "$(stat -c %s "$work/payload")"
+      cat "$work/payload"; } > "$work/signed"
+    jq -r '.signatures[0].sig' "$work/manifest" | base64 -d > "$work/sig"
+    good=no
+    csplit -s -z -f "$work/key" "$work/keys.pem" '/BEGIN PUBLIC KEY/' '{*}'
+    for key in "$work"/key[0-9]*; do
+        if openssl pkeyutl -verify -pubin -inkey "$key" -rawin -in "$work/signed" \
+            -sigfile "$work/sig" > /dev/null 2>&1; then good=yes; fi
+    done
+    [ "$good" = yes ] || fail "no trusted key signed the manifest"
+    echo "signature good" >&2
+else
+    echo "openssl is missing: the signature is not checked, the manifest's digest was" >&2
+fi
+
+jq -r .sealed "$work/payload" | base64 -d | age -d -i "$identity" | zstd -dcq > "$work/facts" \
+    || fail "the identity does not open this backup"
+
+streams=$(jq '.streams | length' "$work/payload")
+for ((s = 0; s < streams; s++)); do
+    stream() { jq -r ".streams[$s].$1" "$work/payload"; }
+    id=$(stream id)
+    jq -c ".streams[$s].pages[]" "$work/payload" > "$work/pages"
+    : > "$work/list"
+    while read -r page; do
+        name=$(printf 'p%06d.json' "$(jq .n <<< "$page")")
+        fetch "@BASE@/$id/$name" "$work/page" || fail "$id/$name cannot be fetched"
+        [ "$(sum "$work/page")" = "$(jq -r .sha256 <<< "$page")" ] || fail "$id/$name was altered"
+        jq -r '.[] | "\(.n) \(.sealed) \(.sha256)"' "$work/page" >> "$work/list"
+    done < "$work/pages"
+    jq -r ".streams[$s].tail[] | \"\(.n) \(.sealed) \(.sha256)\"" "$work/payload" >> "$work/list"
+    [ "$(wc -l < "$work/list")" -eq "$(stream segments)" ] || fail "the segment list of $id is cut"
+
+    case $(jq -r ".streams[$s].content.type" "$work/facts") in
+        globals) name=globals.sql ;;
+        *) name=$id.dump ;;
+    esac
+    echo "$name: $(stream segments) segments" >&2
+    next=0
+    while read -r n sealed sha256; do
+        [ "$n" -eq "$next" ] || fail "segment $next of $id is not in the list"
+        next=$((next + 1))
+        object=$(printf '%s/%06d.zst.age' "$id" "$n")
+        fetch "@BASE@/$object" "$work/segment" || fail "$object cannot be fetched"
+        [ "$(stat -c %s "$work/segment")" -eq "$sealed" ] || fail "$object has another length"
+        [ "$(sum "$work/segment")" = "$sha256" ] || fail "$object was altered"
+        age -d -i "$identity" "$work/segment" > "$work/frame" || fail "$object cannot be opened"
+        zstd -dcq "$work/frame" >> "$out/$name" || fail "$object cannot be decompressed"
+    done < "$work/list"
+    touch "$out/$name"
+    [ "$(stat -c %s "$out/$name")" -eq "$(stream plain_bytes)" ] || fail "$name has another length"
+    if command -v xxh128sum > /dev/null; then
+        plain=$(xxh128sum < "$out/$name" | cut -d' ' -f1)
+        [ "$plain" = "$(jq -r ".streams[$s].plain_xxh128" "$work/facts")" ] \
+            || fail "$name has another digest"
+    fi
+done
+cp "$work/facts" "$out/facts.json"
+
+echo "Everything is in $out and is what was backed up. To load it into an empty server:" >&2
+jq -r '.streams[] | if .content.type == "globals" then "  psql -X -d postgres -f globals.sql"
+    elif .content.name == "postgres" then "  pg_restore --exit-on-error -d postgres \(.id).dump"
+    else "  pg_restore --create --exit-on-error -d postgres \(.id).dump    # database \(.content.name)" end' \
+    "$work/facts" >&2
+echo "facts.json tells how many rows each table must have." >&2
+"#;

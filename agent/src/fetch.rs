@@ -1,0 +1,95 @@
+//! A stream's way back: list, get, check, open, in order, a few ahead.
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use drctl_model::{BackupId, Segment, SourceId, Stream};
+use drctl_store::{Bucket, Identities, MAX_PAGE_BYTES, layout, open_segment, read_page};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::problem::Problem;
+use crate::sink::Sink;
+use crate::{Limits, Meter};
+
+/// Where a backup's objects come from.
+#[derive(Clone)]
+pub struct Outlet {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// The source whose prefix they have.
+    pub source: SourceId,
+    /// The backup.
+    pub backup: BackupId,
+    /// What bounds memory.
+    pub limits: Limits,
+    /// What counts progress.
+    pub meter: Meter,
+}
+
+/// The segments of a stream, in order; at most one page of the list is in memory.
+pub fn segments<'a>(outlet: &'a Outlet, stream: &'a Stream) -> BoxStream<'a, Result<Segment>> {
+    let pages = stream::iter(&stream.pages).then(move |page| async move {
+        let key = layout::page(&outlet.source, &outlet.backup, &stream.id, page.n);
+        let bytes = outlet.bucket.get(&key, page.bytes.min(MAX_PAGE_BYTES)).await?;
+        let list = read_page(stream, page, &bytes).with_context(|| format!("read {key}"))?;
+        Ok::<_, anyhow::Error>(stream::iter(list.into_iter().map(Ok)))
+    });
+    pages.try_flatten().chain(stream::iter(stream.tail.iter().cloned().map(Ok))).boxed()
+}
+
+/// Fetches a segment and checks its SHA-256; needs no key.
+///
+/// # Errors
+/// The store's; [`Problem::Segment`] for a segment that is missing or altered.
+pub async fn fetch_sealed(outlet: &Outlet, stream: &Stream, segment: &Segment) -> Result<Bytes> {
+    let key = layout::segment(&outlet.source, &outlet.backup, &stream.id, segment.n);
+    match outlet.bucket.get_segment(&key, segment).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(altered)) => Err(altered).context(Problem::Segment { key: key.to_string() }),
+        Err(error) => Err(error).context(Problem::Segment { key: key.to_string() }),
+    }
+}
+
+/// Brings a stream back into `sink`; gives the XXH3-128 of its plain bytes, in hexadecimal.
+///
+/// # Errors
+/// The store's, the sink's, and [`Problem::Segment`] for what is not as the manifest says.
+pub async fn fetch_stream(
+    outlet: &Outlet,
+    stream: &Stream,
+    identities: &Identities,
+    sink: &mut Sink,
+) -> Result<String> {
+    let open = |(segment, sealed): (Segment, Bytes)| {
+        let identities = identities.clone();
+        let work = move || (open_segment(&segment, &sealed, &identities), segment);
+        async move {
+            let (opened, segment) = tokio::task::spawn_blocking(work).await?;
+            let key = layout::segment(&outlet.source, &outlet.backup, &stream.id, segment.n);
+            let plain = opened.context(Problem::Segment { key: key.to_string() })?;
+            Ok::<_, anyhow::Error>((segment, plain))
+        }
+    };
+    let mut plain = segments(outlet, stream)
+        .map_ok(|segment| async move {
+            let sealed = fetch_sealed(outlet, stream, &segment).await?;
+            Ok((segment, sealed))
+        })
+        .try_buffered(outlet.limits.fetches)
+        .map_ok(open)
+        .try_buffered(outlet.limits.seals)
+        .boxed();
+    let mut digest = Xxh3::new();
+    let mut bytes = 0;
+    while let Some((segment, plain)) = plain.try_next().await? {
+        bytes += segment.plain;
+        digest.update(&plain);
+        sink.write(plain).await?;
+        outlet.meter.moved(segment.plain, segment.sealed);
+    }
+    if bytes != stream.plain_bytes {
+        bail!("stream {} gave {bytes} bytes instead of {}", stream.id, stream.plain_bytes);
+    }
+    Ok(format!("{:032x}", digest.digest128()))
+}

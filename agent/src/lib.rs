@@ -1,0 +1,48 @@
+//! What drctl does, one verb in one file, and the command line around it.
+
+mod backup;
+pub mod cli;
+mod crash;
+mod doctor;
+mod emergency;
+mod exit;
+mod fetch;
+mod init;
+mod limits;
+mod locks;
+mod meter;
+mod pipeline;
+mod plausible;
+mod problem;
+mod reconcile;
+mod repository;
+mod restore;
+mod secrets;
+mod setup;
+mod sink;
+mod status;
+mod stop;
+mod verify;
+
+pub use backup::backup;
+pub use crash::{CRASH_POINTS, crash_point};
+pub use doctor::{Finding, Level, doctor};
+pub use emergency::emergency_script;
+pub use exit::Exit;
+pub use fetch::{Outlet, fetch_sealed, fetch_stream, segments};
+pub use init::{InitOptions, Made, init, write_new};
+pub use limits::Limits;
+pub use locks::SourceLock;
+pub use meter::{Meter, Reading};
+pub use pipeline::{Intake, Stored, store_stream};
+pub use plausible::suspicions;
+pub use problem::{Failure, Problem};
+pub use reconcile::{Inventory, check, inventory, rebuild};
+pub use repository::{Proven, Repository};
+pub use restore::{Destination, Item, RestorePlan, RestoreRequest, Restored, plan, restore};
+pub use secrets::{read_optional, read_secret};
+pub use setup::{Setup, read_files};
+pub use sink::Sink;
+pub use status::{Health, SourceStatus, status};
+pub use stop::{Stop, Stopper};
+pub use verify::{Depth, Verdict, everything, verify};

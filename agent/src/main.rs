@@ -1,0 +1,7 @@
+//! The program `drctl`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    drctl::cli::main()
+}

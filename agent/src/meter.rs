@@ -1,0 +1,57 @@
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts what a transfer has done so far; whoever shows progress reads it from time to time.
+#[derive(Debug, Clone, Default)]
+pub struct Meter(Arc<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
+    plain: AtomicU64,
+    sealed: AtomicU64,
+    expected: AtomicU64,
+    label: Mutex<String>,
+}
+
+/// A moment's reading of a [`Meter`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// What is being done, for people.
+    pub label: String,
+    /// Plain bytes moved so far.
+    pub plain: u64,
+    /// Stored bytes moved so far.
+    pub sealed: u64,
+    /// Plain bytes in all as far as known; 0 when not known.
+    pub expected: u64,
+}
+
+impl Meter {
+    /// Says what is done from now on.
+    pub fn label(&self, text: impl Into<String>) {
+        *self.0.label.lock().expect("no panics while held") = text.into();
+    }
+
+    /// Adds to the plain bytes that are expected in all.
+    pub fn expect(&self, plain: u64) {
+        self.0.expected.fetch_add(plain, Ordering::Relaxed);
+    }
+
+    /// Counts a segment.
+    pub fn moved(&self, plain: u64, sealed: u64) {
+        self.0.plain.fetch_add(plain, Ordering::Relaxed);
+        self.0.sealed.fetch_add(sealed, Ordering::Relaxed);
+    }
+
+    /// What is counted now.
+    #[must_use]
+    pub fn read(&self) -> Reading {
+        Reading {
+            label: self.0.label.lock().expect("no panics while held").clone(),
+            plain: self.0.plain.load(Ordering::Relaxed),
+            sealed: self.0.sealed.load(Ordering::Relaxed),
+            expected: self.0.expected.load(Ordering::Relaxed),
+        }
+    }
+}

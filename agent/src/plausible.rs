@@ -1,0 +1,97 @@
+use drctl_model::{BackupSummary, Content, Facts};
+
+/// A backup with less than this share of the plain bytes of the newest good one is suspect.
+const SHARE: f64 = 0.5;
+
+/// Below this size a source may shrink as it likes.
+const SMALL_BYTES: u64 = 1 << 20;
+
+/// Why a complete backup is not to be trusted: what an operator would want to look at before it
+/// replaces the one before. Empty when nothing speaks against it.
+#[must_use]
+pub fn suspicions(facts: &Facts, plain: u64, newest: Option<&BackupSummary>) -> Vec<String> {
+    let databases = facts.streams.iter().filter_map(|stream| match &stream.content {
+        Content::Database(database) => Some(database),
+        Content::Globals => None,
+    });
+    let (mut count, mut rows) = (0u64, 0u64);
+    for database in databases {
+        count += 1;
+        rows += database.tables.iter().map(|table| table.rows).sum::<u64>();
+    }
+    let mut found = Vec::new();
+    if count == 0 {
+        found.push("it holds no database".to_owned());
+    } else if rows == 0 {
+        found.push("no table in it holds a row".to_owned());
+    }
+    if let Some(before) = newest.filter(|before| before.plain_bytes > SMALL_BYTES) {
+        #[expect(clippy::cast_precision_loss, reason = "a share, not a sum")]
+        let share = plain as f64 / before.plain_bytes as f64;
+        if share < SHARE {
+            found.push(format!(
+                "it has {:.0} % of the bytes of {}, the newest good one",
+                share * 100.0,
+                before.backup
+            ));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::{DatabaseFacts, StreamFacts, StreamId, TableRows};
+
+    use super::*;
+
+    fn facts(rows: u64) -> Facts {
+        let database = DatabaseFacts {
+            name: "shop".into(),
+            owner: "shop".into(),
+            encoding: "UTF8".into(),
+            collate: "C".into(),
+            ctype: "C".into(),
+            bytes: 0,
+            tables: vec![TableRows { schema: "public".into(), table: "t".into(), rows }],
+        };
+        let content = Content::Database(database);
+        let plain_xxh128 = String::new();
+        Facts { streams: vec![StreamFacts { id: StreamId::database(0), plain_xxh128, content }] }
+    }
+
+    fn before(plain_bytes: u64) -> BackupSummary {
+        BackupSummary {
+            source: "shop".parse().unwrap(),
+            backup: "20260301T000000Z-0000000000000000".parse().unwrap(),
+            engine: drctl_model::Engine::PgDump,
+            kind: drctl_model::BackupKind::Logical,
+            host: "db1".into(),
+            started: jiff::Timestamp::UNIX_EPOCH,
+            finished: jiff::Timestamp::UNIX_EPOCH,
+            plain_bytes,
+            sealed_bytes: 0,
+            segments: 0,
+            suspect: vec![],
+            manifest_sha256: drctl_model::Digest([0; 32]),
+        }
+    }
+
+    #[test]
+    fn what_is_empty_or_shrunk_is_suspect() {
+        let mega = 1 << 20;
+        let cases = [
+            ("the first one", facts(5), 10, None, 0),
+            ("no rows at all", facts(0), 10, None, 1),
+            ("no database", Facts::default(), 10, None, 1),
+            ("as large as before", facts(5), 100 * mega, Some(before(100 * mega)), 0),
+            ("just over half", facts(5), 51 * mega, Some(before(100 * mega)), 0),
+            ("just under half", facts(5), 49 * mega, Some(before(100 * mega)), 1),
+            ("small ones may vary", facts(5), 1, Some(before(mega)), 0),
+            ("empty and shrunk", facts(0), 1, Some(before(100 * mega)), 2),
+        ];
+        for (name, facts, plain, newest, reasons) in cases {
+            assert_eq!(suspicions(&facts, plain, newest.as_ref()).len(), reasons, "{name}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+use std::path::PathBuf;
+
+use drctl_catalog::CatalogError;
+use drctl_engines::EngineError;
+use drctl_model::{BackupId, SourceId};
+use drctl_policies::Diagnostic;
+use drctl_store::{FormatError, KeyError, SealError, StoreError};
+
+use crate::exit::Exit;
+
+/// What stops the agent itself; the rooms below have errors of their own.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// No configuration file.
+    #[error("there is no configuration at {}", .0.display())]
+    NoConfiguration(PathBuf),
+    /// A configuration that cannot be used.
+    #[error("the configuration has {} error(s)\n{}", .0.len(), lines(.0))]
+    Configuration(Vec<Diagnostic>),
+    /// A secret that the configuration names cannot be had.
+    #[error("{what} cannot be read from {from}: {why}")]
+    Secret {
+        /// Which secret.
+        what: String,
+        /// Where it should be.
+        from: String,
+        /// Why it is not to be had.
+        why: String,
+    },
+    /// A source that is not configured.
+    #[error("there is no source `{source_name}`")]
+    UnknownSource {
+        /// What was asked for.
+        source_name: String,
+        /// What there is.
+        known: Vec<SourceId>,
+    },
+    /// Another process works on this source.
+    #[error("another drctl works on `{source_name}` ({holder})")]
+    Busy {
+        /// The source.
+        source_name: SourceId,
+        /// What is known of the other process.
+        holder: String,
+    },
+    /// Nothing in the bucket satisfies what was asked for.
+    #[error("{0}")]
+    NoBackup(String),
+    /// The place holds no repository.
+    #[error("{url} holds no drctl repository")]
+    NotARepository {
+        /// The place.
+        url: String,
+    },
+    /// The place holds a repository already.
+    #[error("{url} holds a drctl repository already ({id})")]
+    RepositoryExists {
+        /// The place.
+        url: String,
+        /// Its identifier.
+        id: String,
+    },
+    /// A file that must not be overwritten exists.
+    #[error("{} exists already", .0.display())]
+    Exists(PathBuf),
+    /// A segment is missing or not what the manifest says.
+    #[error("{key} is not what the manifest says")]
+    Segment {
+        /// The object's key.
+        key: String,
+    },
+    /// What came back is not what was dumped.
+    #[error("{0}")]
+    Mismatch(String),
+    /// The bucket does not hold what was just written into it.
+    #[error("the bucket does not hold what was written: {0}")]
+    Incomplete(String),
+    /// The restore's target is not fit.
+    #[error("{0}")]
+    Target(String),
+    /// Something that was asked for makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// No key to open backups with.
+    #[error("no identity is at hand to open the backup {0}")]
+    NoIdentity(BackupId),
+    /// No key to sign with.
+    #[error("no signing key is configured")]
+    NoSigningKey,
+    /// A signal.
+    #[error("stopped by a signal")]
+    Interrupted,
+}
+
+fn lines(diagnostics: &[Diagnostic]) -> String {
+    let lines: Vec<String> = diagnostics.iter().map(|d| format!("  {d}")).collect();
+    lines.join("\n")
+}
+
+impl Problem {
+    fn classify(&self) -> (&'static str, Exit) {
+        match self {
+            Problem::NoConfiguration(_) => ("no_configuration", Exit::Configuration),
+            Problem::Configuration(_) => ("bad_configuration", Exit::Configuration),
+            Problem::Secret { .. } => ("secret_unavailable", Exit::Key),
+            Problem::UnknownSource { .. } => ("unknown_source", Exit::Usage),
+            Problem::Busy { .. } => ("busy", Exit::Busy),
+            Problem::NoBackup(_) => ("no_backup", Exit::NoTarget),
+            Problem::NotARepository { .. } => ("not_a_repository", Exit::Storage),
+            Problem::RepositoryExists { .. } => ("repository_exists", Exit::Storage),
+            Problem::Exists(_) => ("exists", Exit::Target),
+            Problem::Segment { .. } => ("segment_damaged", Exit::Verification),
+            Problem::Mismatch(_) => ("mismatch", Exit::Verification),
+            Problem::Incomplete(_) => ("store_incomplete", Exit::Storage),
+            Problem::Target(_) => ("target_unfit", Exit::Target),
+            Problem::Usage(_) => ("usage", Exit::Usage),
+            Problem::NoIdentity(_) => ("no_identity", Exit::Key),
+            Problem::NoSigningKey => ("no_signing_key", Exit::Key),
+            Problem::Interrupted => ("interrupted", Exit::Interrupted),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let text = match self {
+            Problem::NoConfiguration(_) => {
+                "make one with `drctl init`, or name it with --config FILE"
+            }
+            Problem::Configuration(_) => "correct these lines; `drctl config check` looks again",
+            Problem::Secret { .. } => "put the secret there, readable by drctl's user alone",
+            Problem::UnknownSource { known, .. } => {
+                let names: Vec<&str> = known.iter().map(SourceId::as_str).collect();
+                return Some(format!("configured are: {}", names.join(", ")));
+            }
+            Problem::Busy { .. } => "wait for it to end; its lock goes with its process",
+            Problem::NoBackup(_) => "`drctl list` shows what there is",
+            Problem::NotARepository { .. } => {
+                "check repository.url; `drctl init` makes a repository in an empty place"
+            }
+            Problem::RepositoryExists { .. } => {
+                "to use it from this host, pass --join; nothing was written"
+            }
+            Problem::Exists(_) => "nothing was overwritten; choose another place or move it away",
+            Problem::Segment { .. } => {
+                "this backup cannot be restored in full; `drctl verify --data` shows what else is \
+                 damaged, `drctl list` what other backups there are"
+            }
+            Problem::Mismatch(_) => "do not use what was restored before this is explained",
+            Problem::Incomplete(_) => "nothing was committed; do not trust this store",
+            Problem::NoIdentity(_) => {
+                "name the identity's file with --identity FILE, or in keys.identity; any of the \
+                 recipients that `drctl show` lists will do, the offline recovery identity too"
+            }
+            Problem::NoSigningKey => "set keys.signing_key: a backup that nobody signed is none",
+            Problem::Interrupted => "nothing half done is visible; run the command again",
+            Problem::Target(_) | Problem::Usage(_) => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// An error as the operator and scripts see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// A stable name.
+    pub code: &'static str,
+    /// How the process ends.
+    pub exit: Exit,
+    /// What failed, and below it why, each level once.
+    pub messages: Vec<String>,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// Reads an error chain: the first level that knows its code, exit and hint decides.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Self {
+        let mut messages: Vec<String> = Vec::new();
+        let mut found: Option<(&'static str, Exit)> = None;
+        let mut hint = None;
+        for cause in error.chain() {
+            let message = cause.to_string();
+            if messages.last().is_none_or(|last| !last.contains(&message)) {
+                messages.push(message);
+            }
+            if let Some((code, exit, advice)) = known(cause) {
+                found = found.or(Some((code, exit)));
+                hint = hint.or(advice);
+            }
+        }
+        // A context that is a Problem is not itself a source, but can be asked for.
+        if let Some(problem) = error.downcast_ref::<Problem>() {
+            found = Some(problem.classify());
+            hint = problem.hint().or(hint);
+        }
+        let (code, exit) = found.unwrap_or(("failed", Exit::Failure));
+        Failure { code, exit, messages, hint }
+    }
+}
+
+type Known = (&'static str, Exit, Option<String>);
+
+fn known(error: &(dyn std::error::Error + 'static)) -> Option<Known> {
+    let owned = |hint: Option<&'static str>| hint.map(str::to_owned);
+    if let Some(e) = error.downcast_ref::<Problem>() {
+        let (code, exit) = e.classify();
+        return Some((code, exit, e.hint()));
+    }
+    if let Some(e) = error.downcast_ref::<StoreError>() {
+        return Some((e.code(), Exit::Storage, owned(e.hint())));
+    }
+    if let Some(e) = error.downcast_ref::<SealError>() {
+        let exit = if e.code() == "wrong_key" { Exit::Key } else { Exit::Verification };
+        return Some((e.code(), exit, owned(e.hint())));
+    }
+    if let Some(e) = error.downcast_ref::<FormatError>() {
+        let exit = match e.code() {
+            "not_a_repository" | "format_newer" => Exit::Storage,
+            _ => Exit::Verification,
+        };
+        return Some((e.code(), exit, owned(e.hint())));
+    }
+    if let Some(e) = error.downcast_ref::<KeyError>() {
+        return Some((e.code(), Exit::Key, None));
+    }
+    if let Some(e) = error.downcast_ref::<EngineError>() {
+        let exit = match e.code() {
+            "not_empty" | "exists" => Exit::Target,
+            _ => Exit::Source,
+        };
+        return Some((e.code(), exit, e.hint()));
+    }
+    if let Some(e) = error.downcast_ref::<CatalogError>() {
+        let exit = if e.code() == "catalog_busy" { Exit::Busy } else { Exit::Failure };
+        return Some((e.code(), exit, e.hint().map(Into::into)));
+    }
+    None
+}

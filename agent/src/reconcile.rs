@@ -1,0 +1,127 @@
+//! The catalog against the bucket: made anew from it, or compared with it.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use drctl_catalog::{Catalog, Difference, Rebuild, Rebuilt, diff};
+use drctl_model::{BackupId, BackupSummary, SourceId};
+use drctl_store::layout::{self, Kind};
+use futures_util::TryStreamExt as _;
+
+use crate::crash::crash_point;
+use crate::problem::Failure;
+use crate::verify::everything;
+use crate::{Repository, Setup};
+
+/// What the bucket holds, as far as its manifests tell.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    /// Every backup that counts.
+    pub backups: Vec<BackupSummary>,
+    /// Every manifest that does not, with the reason.
+    pub refused: Vec<(SourceId, BackupId, String)>,
+    /// Attempts without a manifest: they never ended, or still run.
+    pub orphans: Vec<(SourceId, BackupId)>,
+    /// Keys that drctl did not write.
+    pub foreign: Vec<String>,
+    /// Manifests behind a delete marker: the backup counts, and somebody tried to remove it.
+    pub deleted: Vec<(SourceId, BackupId)>,
+    /// Objects that were looked at.
+    pub objects: u64,
+}
+
+/// Reads the whole bucket's list and every manifest in it, all versions where it keeps them.
+///
+/// # Errors
+/// The store's. What is wrong with single manifests is in the inventory.
+pub async fn inventory(repository: &Repository) -> Result<Inventory> {
+    let mut found = Inventory::default();
+    let mut data = BTreeSet::new();
+    let mut manifests = BTreeSet::new();
+    let mut listing = repository.bucket.list(None);
+    while let Some(entry) = listing.try_next().await.context("list the bucket")? {
+        found.objects += 1;
+        match layout::classify(&entry.key) {
+            Kind::Manifest(source, id) => drop(manifests.insert((source, id))),
+            Kind::Data(source, id) => drop(data.insert((source, id))),
+            Kind::Marker | Kind::Probe => {}
+            Kind::Foreign => found.foreign.push(entry.key.to_string()),
+        }
+    }
+    let hidden = hidden_manifests(repository).await?;
+    let sources: BTreeSet<SourceId> =
+        manifests.iter().chain(&data).chain(&hidden).map(|(source, _)| source.clone()).collect();
+    let mut committed = BTreeSet::new();
+    let sources: Vec<SourceId> = sources.into_iter().collect();
+    for (source, id, proven) in everything(repository, &sources).await? {
+        committed.insert((source.clone(), id.clone()));
+        match proven {
+            Ok(proven) => found.backups.push(proven.summary()),
+            Err(error) => {
+                let why = Failure::of(&error).messages.join(": ");
+                found.refused.push((source, id, why));
+            }
+        }
+    }
+    for (source, id) in &hidden {
+        if let (false, Some(proven)) = (
+            committed.contains(&(source.clone(), id.clone())),
+            repository.manifest(source, id).await?,
+        ) {
+            found.backups.push(proven.summary());
+            committed.insert((source.clone(), id.clone()));
+        }
+    }
+    found.deleted = hidden.into_iter().collect();
+    found.orphans = data.difference(&committed).cloned().collect();
+    found.backups.sort_by(|a, b| (&a.source, &a.backup).cmp(&(&b.source, &b.backup)));
+    Ok(found)
+}
+
+/// Manifests whose newest version is a delete marker.
+async fn hidden_manifests(repository: &Repository) -> Result<BTreeSet<(SourceId, BackupId)>> {
+    let mut hidden = BTreeSet::new();
+    let Some(versions) = repository.bucket.versions() else { return Ok(hidden) };
+    if !versions.enabled().await? {
+        return Ok(hidden);
+    }
+    let each = |version: drctl_store::ObjectVersion| {
+        if let (true, true, Kind::Manifest(source, id)) =
+            (version.delete_marker, version.latest, layout::classify(&version.key))
+        {
+            hidden.insert((source, id));
+        }
+    };
+    versions.list(&layout::sources(), each).await?;
+    Ok(hidden)
+}
+
+/// Makes the catalog anew from the bucket; this host's job log is kept.
+///
+/// # Errors
+/// The store's and the catalog's; the old catalog stays in place then.
+pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<(Rebuilt, Inventory)> {
+    let found = inventory(repository).await?;
+    setup.private_directory(&setup.config.paths.state_dir)?;
+    let path = setup.catalog_path();
+    let new = Rebuild::start(&path, &repository.id).await.context("rebuild the catalog")?;
+    let new = new.with_hook(crash_point);
+    for backup in &found.backups {
+        new.add(backup).await.context("rebuild the catalog")?;
+    }
+    let done = new.finish().await.context("rebuild the catalog")?;
+    Ok((done, found))
+}
+
+/// Compares the catalog with the bucket; changes neither.
+///
+/// # Errors
+/// The store's and the catalog's.
+pub async fn check(setup: &Setup, repository: &Repository) -> Result<(Difference, Inventory)> {
+    let catalog =
+        Catalog::open_read_only(&setup.catalog_path()).await.context("open the catalog")?;
+    catalog.integrity().await.context("check the catalog")?;
+    let known = catalog.backups(None).await?;
+    let found = inventory(repository).await?;
+    Ok((diff(&known, &found.backups), found))
+}

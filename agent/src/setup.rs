@@ -1,0 +1,291 @@
+//! The configuration as it is used: files read, secrets fetched, the bucket opened.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use drctl_catalog::Catalog;
+use drctl_engines::Secret;
+use drctl_engines::pg::{PgServer, SslMode};
+use drctl_model::{Clock, SourceId, SystemClock};
+use drctl_policies::{Config, Engine, PgDump, Source, SourceFile};
+use drctl_store::{
+    Bucket, Credentials, Identities, Location, Options, Recipients, SigningKey, Trust,
+};
+
+use crate::crash::crash_point;
+use crate::problem::Problem;
+use crate::reconcile::inventory;
+use crate::secrets::{read_optional, read_secret};
+use crate::{Limits, Repository};
+
+/// Everything that the verbs need from the configuration.
+#[derive(Clone)]
+pub struct Setup {
+    /// The configuration, checked.
+    pub config: Arc<Config>,
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Reads the configuration's files.
+///
+/// # Errors
+/// [`Problem::NoConfiguration`]; [`Problem::Configuration`] for a file that cannot be read.
+pub fn read_files(path: &Path) -> Result<(SourceFile, Vec<SourceFile>)> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Problem::NoConfiguration(path.to_owned()).into());
+        }
+        text => text.with_context(|| format!("read {}", path.display()))?,
+    };
+    let main = SourceFile { name: path.display().to_string(), text };
+    let directory = drctl_policies::policies_dir(&main).map_err(Problem::Configuration)?;
+    let mut policies = Vec::new();
+    let entries = match std::fs::read_dir(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((main, policies)),
+        entries => entries.with_context(|| format!("read {}", directory.display()))?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "toml") {
+            let text = std::fs::read_to_string(&path);
+            let text = text.with_context(|| format!("read {}", path.display()))?;
+            policies.push(SourceFile { name: path.display().to_string(), text });
+        }
+    }
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((main, policies))
+}
+
+impl Setup {
+    /// Reads and checks the configuration; touches nothing else.
+    ///
+    /// # Errors
+    /// As [`read_files`]; [`Problem::Configuration`] with every mistake in it.
+    pub fn load(path: &Path) -> Result<Self> {
+        let (main, policies) = read_files(path)?;
+        let config = drctl_policies::parse(&main, &policies).map_err(Problem::Configuration)?;
+        Ok(Setup { config: Arc::new(config), path: path.to_owned(), clock: Arc::new(SystemClock) })
+    }
+
+    /// The name of this host, as manifests state it.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let system = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        self.config.host.clone().unwrap_or_else(system)
+    }
+
+    /// What bounds memory.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let limits = &self.config.limits;
+        Limits {
+            segment_bytes: limits.segment_bytes as u64,
+            seals: limits.seals,
+            puts: limits.puts,
+            fetches: limits.fetches,
+            page_segments: limits.page_segments as u64,
+        }
+    }
+
+    /// A configured source, by its name.
+    ///
+    /// # Errors
+    /// [`Problem::UnknownSource`].
+    pub fn source(&self, name: &str) -> Result<(&SourceId, &Source)> {
+        let found = self.config.sources.iter().find(|(id, _)| id.as_str() == name);
+        found.ok_or_else(|| {
+            let known = self.config.sources.keys().cloned().collect();
+            Problem::UnknownSource { source_name: name.to_owned(), known }.into()
+        })
+    }
+
+    /// The bucket; nothing is sent yet.
+    ///
+    /// # Errors
+    /// A secret that is not there; a location that cannot be opened.
+    pub fn bucket(&self) -> Result<Bucket> {
+        let repository = &self.config.repository;
+        let (location, options, credentials) = self.location()?;
+        Ok(location.open(&repository.url, &options, &credentials)?)
+    }
+
+    fn location(&self) -> Result<(Location, Options, Credentials)> {
+        use drctl_policies::Location as From;
+        let repository = &self.config.repository;
+        let ca_pem = repository
+            .ca_file
+            .as_ref()
+            .map(|path| std::fs::read(path).with_context(|| format!("read {}", path.display())));
+        let fitting = Options::timeout_for(self.limits().segment_bytes);
+        let mut options = Options {
+            endpoint: repository.endpoint.clone(),
+            region: None,
+            path_style: false,
+            allow_http: repository.allow_http,
+            account: None,
+            ca_pem: ca_pem.transpose()?,
+            request_timeout: repository.request_timeout.max(fitting),
+        };
+        let mut credentials = Credentials::default();
+        let location = match &repository.location {
+            From::File { path } => Location::File { directory: path.clone() },
+            From::S3 { bucket, prefix, region, path_style, .. } => {
+                options.region = Some(region.clone());
+                options.path_style = *path_style;
+                Location::S3 { bucket: bucket.clone(), prefix: prefix.clone() }
+            }
+            From::Azure { container, prefix, account, .. } => {
+                options.account = Some(account.clone());
+                Location::Azure { container: container.clone(), prefix: prefix.clone() }
+            }
+            From::Google { bucket, prefix, .. } => {
+                Location::Google { bucket: bucket.clone(), prefix: prefix.clone() }
+            }
+        };
+        self.credentials(&mut credentials)?;
+        Ok((location, options, credentials))
+    }
+
+    fn credentials(&self, found: &mut Credentials) -> Result<()> {
+        use drctl_policies::Location as From;
+        match &self.config.repository.location {
+            From::File { .. } => {}
+            From::S3 { access_key_id, secret_access_key, session_token, .. } => {
+                let id = access_key_id.as_ref();
+                found.access_key_id = read_optional("repository.access_key_id", id)?;
+                let secret = secret_access_key.as_ref();
+                found.secret_access_key = read_optional("repository.secret_access_key", secret)?;
+                let token = session_token.as_ref();
+                found.session_token = read_optional("repository.session_token", token)?;
+            }
+            From::Azure { account_key, .. } => {
+                let key = account_key.as_ref();
+                found.account_key = read_optional("repository.account_key", key)?;
+            }
+            From::Google { service_account, .. } => {
+                let key = service_account.as_ref();
+                found.service_account = read_optional("repository.service_account", key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys whose manifests we believe.
+    ///
+    /// # Errors
+    /// A key that is damaged.
+    pub fn trust(&self) -> Result<Trust> {
+        let keys = self.config.keys.verifying_keys.iter().map(|key| key.parse());
+        Ok(Trust::new(keys.collect::<Result<_, _>>()?))
+    }
+
+    /// The repository, its marker read.
+    ///
+    /// # Errors
+    /// As [`Setup::bucket`] and [`Repository::open`].
+    pub async fn repository(&self) -> Result<Repository> {
+        Repository::open(self.bucket()?, self.trust()?).await
+    }
+
+    /// Whom backups are encrypted to.
+    ///
+    /// # Errors
+    /// A recipient that is damaged.
+    pub fn recipients(&self) -> Result<Recipients> {
+        Ok(Recipients::parse(self.config.keys.recipients.iter().map(String::as_str))?)
+    }
+
+    /// The key that signs.
+    ///
+    /// # Errors
+    /// [`Problem::NoSigningKey`], [`Problem::Secret`], a key that is damaged.
+    pub fn signing_key(&self) -> Result<SigningKey> {
+        let reference = self.config.keys.signing_key.as_ref().ok_or(Problem::NoSigningKey)?;
+        Ok(read_secret("keys.signing_key", reference)?.parse::<SigningKey>()?)
+    }
+
+    /// The identities at hand: those in `file`, else those of the configuration, else none.
+    ///
+    /// # Errors
+    /// A file that is not there or holds none.
+    pub fn identities(&self, file: Option<&Path>) -> Result<Option<Identities>> {
+        let text = match (file, &self.config.keys.identity) {
+            (Some(path), _) => {
+                let reference = drctl_policies::SecretRef::File(path.to_owned());
+                Some(read_secret("the identity", &reference)?)
+            }
+            (None, Some(reference)) => Some(read_secret("keys.identity", reference)?),
+            (None, None) => None,
+        };
+        Ok(text.map(|text| Identities::parse(&text)).transpose()?)
+    }
+
+    /// The catalog's file.
+    #[must_use]
+    pub fn catalog_path(&self) -> PathBuf {
+        self.config.paths.state_dir.join("catalog.db")
+    }
+
+    /// The catalog, for writing; made where there is none.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub async fn catalog(&self, repository: &Repository) -> Result<Catalog> {
+        self.private_directory(&self.config.paths.state_dir)?;
+        let catalog = Catalog::open(&self.catalog_path()).await.context("open the catalog")?;
+        let catalog = catalog.with_hook(crash_point);
+        if catalog.repository().await?.is_none() {
+            // A new one, or one that somebody removed: it learns what the bucket holds first.
+            for backup in inventory(repository).await?.backups {
+                catalog.adopt(&backup).await.context("fill the catalog from the bucket")?;
+            }
+        }
+        catalog.claim(&repository.id).await.context("open the catalog")?;
+        Ok(catalog)
+    }
+
+    /// Makes a directory that only we can look into, where it is missing.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn private_directory(&self, path: &Path) -> Result<()> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.with_context(|| format!("make the directory {}", path.display()))
+    }
+
+    /// How a source's server is reached.
+    ///
+    /// # Errors
+    /// A password that is not there.
+    pub fn server(&self, source: &Source) -> Result<PgServer> {
+        let Engine::PgDump(pg) = &source.engine;
+        let password = read_optional("the source's password", pg.password.as_ref())?;
+        self.private_directory(&self.config.paths.runtime_dir)?;
+        Ok(pg_server(pg, password, &self.config.paths.runtime_dir))
+    }
+}
+
+fn pg_server(pg: &PgDump, password: Option<String>, runtime_dir: &Path) -> PgServer {
+    PgServer {
+        host: pg.host.clone(),
+        port: pg.port,
+        user: pg.user.clone(),
+        maintenance_database: pg.maintenance_database.clone(),
+        password: password.map(Secret::new),
+        sslmode: match pg.sslmode {
+            drctl_policies::SslMode::Disable => SslMode::Disable,
+            drctl_policies::SslMode::Prefer => SslMode::Prefer,
+            drctl_policies::SslMode::Require => SslMode::Require,
+            drctl_policies::SslMode::VerifyCa => SslMode::VerifyCa,
+            drctl_policies::SslMode::VerifyFull => SslMode::VerifyFull,
+        },
+        ssl_root_cert: pg.ssl_root_cert.clone(),
+        bin_dir: pg.bin_dir.clone(),
+        runtime_dir: runtime_dir.to_owned(),
+    }
+}

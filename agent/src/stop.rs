@@ -1,0 +1,33 @@
+use tokio::sync::watch;
+
+/// A wish to end, from a signal; verbs look at it wherever they wait.
+#[derive(Debug, Clone)]
+pub struct Stop(watch::Receiver<bool>);
+
+/// The other end of a [`Stop`].
+#[derive(Debug)]
+pub struct Stopper(watch::Sender<bool>);
+
+impl Stop {
+    /// A wish that nobody has yet, and the means to have it.
+    #[must_use]
+    pub fn new() -> (Stopper, Stop) {
+        let (sender, receiver) = watch::channel(false);
+        (Stopper(sender), Stop(receiver))
+    }
+
+    /// Waits until the end is wished for; for ever, if it never is.
+    pub async fn requested(&self) {
+        let mut receiver = self.0.clone();
+        if receiver.wait_for(|wished| *wished).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Stopper {
+    /// Wishes for the end.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}

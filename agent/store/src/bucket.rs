@@ -1,0 +1,239 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use drctl_model::Segment;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+
+use crate::{SealError, StoreError, Versions, seal};
+
+/// How often a request that failed for no permanent reason is sent in all.
+const ATTEMPTS: u32 = 4;
+
+/// The pause before the second attempt; it doubles from one to the next.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A repository's place: an object store and a prefix in it, with the verbs that we need.
+#[derive(Clone)]
+pub struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    url: Arc<str>,
+    versions: Option<Versions>,
+}
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its key, relative to the repository.
+    pub key: Path,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// How a create-only write ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// We wrote it.
+    Created,
+    /// The very same bytes were there already.
+    Present,
+}
+
+impl Bucket {
+    /// A bucket over `store`, shown to people as `url`.
+    #[must_use]
+    pub fn new(store: Arc<dyn ObjectStore>, url: &str) -> Self {
+        Bucket { store, url: url.into(), versions: None }
+    }
+
+    /// The same bucket, whose older versions can be asked for.
+    #[must_use]
+    pub fn with_versions(self, versions: Versions) -> Self {
+        Bucket { versions: Some(versions), ..self }
+    }
+
+    /// Where it is, for people; holds no secret.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The S3-only verbs, where the bucket is one of S3.
+    #[must_use]
+    pub fn versions(&self) -> Option<&Versions> {
+        self.versions.as_ref()
+    }
+
+    /// The object store underneath, to wrap it.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// Writes an object under a key that only we use; a repeat writes the same bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] after the last attempt.
+    pub async fn put(&self, key: &Path, bytes: Bytes) -> Result<(), StoreError> {
+        self.retry(|| async {
+            self.store
+                .put(key, PutPayload::from_bytes(bytes.clone()))
+                .await
+                .map(drop)
+                .map_err(|source| StoreError::Failed { verb: "put", key: key.clone(), source })
+        })
+        .await
+    }
+
+    /// Writes an object that must not exist.
+    ///
+    /// On any error the object is read back: our own bytes are success (the answer was lost, or
+    /// the client repeated the request), absence is tried again, anything else is a conflict.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`]; [`StoreError::Failed`] after the last attempt.
+    pub async fn put_once(&self, key: &Path, bytes: Bytes) -> Result<Put, StoreError> {
+        self.retry(|| async {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            let payload = PutPayload::from_bytes(bytes.clone());
+            let Err(source) = self.store.put_opts(key, payload, options).await else {
+                return Ok(Put::Created);
+            };
+            match self.get(key, bytes.len() as u64).await {
+                Ok(found) if found == bytes => Ok(Put::Present),
+                Ok(_) | Err(StoreError::TooLarge { .. }) => {
+                    Err(StoreError::Conflict { key: key.clone() })
+                }
+                Err(_) => Err(StoreError::Failed { verb: "create", key: key.clone(), source }),
+            }
+        })
+        .await
+    }
+
+    /// Reads an object of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::TooLarge`] before anything is read,
+    /// [`StoreError::Failed`].
+    pub async fn get(&self, key: &Path, limit: u64) -> Result<Bytes, StoreError> {
+        self.retry(|| async {
+            let failed = |source| match source {
+                object_store::Error::NotFound { .. } => StoreError::Missing { key: key.clone() },
+                source => StoreError::Failed { verb: "get", key: key.clone(), source },
+            };
+            let found = self.store.get(key).await.map_err(failed)?;
+            let bytes = found.meta.size;
+            if bytes > limit {
+                return Err(StoreError::TooLarge { key: key.clone(), bytes, limit });
+            }
+            found.bytes().await.map_err(failed)
+        })
+        .await
+    }
+
+    /// Reads a segment and checks that it is the one that the list names.
+    ///
+    /// Bytes that differ are asked for once more, and then from older versions where the bucket
+    /// keeps any: a later write of somebody else cannot hide what was stored.
+    ///
+    /// # Errors
+    /// The store's, and [`SealError::Altered`].
+    pub async fn get_segment(
+        &self,
+        key: &Path,
+        segment: &Segment,
+    ) -> Result<Result<Bytes, SealError>, StoreError> {
+        let mut problem = match self.get(key, segment.sealed).await {
+            Ok(bytes) => match seal::check_sealed(segment, &bytes) {
+                Ok(()) => return Ok(Ok(bytes)),
+                Err(altered) => Ok(altered),
+            },
+            Err(StoreError::TooLarge { .. }) => Ok(SealError::Altered { what: "length" }),
+            Err(error @ StoreError::Missing { .. }) => Err(error),
+            Err(error) => return Err(error),
+        };
+        if let Ok(SealError::Altered { what: "SHA-256" }) = &problem {
+            let again = self.get(key, segment.sealed).await?;
+            match seal::check_sealed(segment, &again) {
+                Ok(()) => return Ok(Ok(again)),
+                Err(altered) => problem = Ok(altered),
+            }
+        }
+        if let Some(bytes) = self.older(key, segment).await? {
+            return Ok(Ok(bytes));
+        }
+        problem.map(Err)
+    }
+
+    async fn older(&self, key: &Path, segment: &Segment) -> Result<Option<Bytes>, StoreError> {
+        let Some(versions) = &self.versions else { return Ok(None) };
+        for version in versions.of(key).await? {
+            if version.bytes == segment.sealed && !version.delete_marker {
+                let bytes = versions.get(&version, segment.sealed).await?;
+                if seal::check_sealed(segment, &bytes).is_ok() {
+                    tracing::warn!(%key, version = version.id, "an older version was used");
+                    return Ok(Some(bytes));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lists what lies below `prefix` (or everything), in no promised order.
+    pub fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<Entry, StoreError>> {
+        let at = prefix.cloned().unwrap_or_default();
+        self.store
+            .list(prefix)
+            .map_ok(|meta| Entry { key: meta.location, bytes: meta.size })
+            .map_err(move |source| StoreError::Failed { verb: "list", key: at.clone(), source })
+            .boxed()
+    }
+
+    /// The names directly below `prefix` that have more below them.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn list_folders(&self, prefix: &Path) -> Result<Vec<String>, StoreError> {
+        self.retry(|| async {
+            let found = self.store.list_with_delimiter(Some(prefix)).await.map_err(|source| {
+                StoreError::Failed { verb: "list", key: prefix.clone(), source }
+            })?;
+            let name = |path: &Path| path.parts().next_back().map(|part| part.as_ref().to_owned());
+            Ok(found.common_prefixes.iter().filter_map(name).collect())
+        })
+        .await
+    }
+
+    /// Removes an object; its absence is success.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn delete(&self, key: &Path) -> Result<(), StoreError> {
+        match self.store.delete(key).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(StoreError::Failed { verb: "delete", key: key.clone(), source }),
+        }
+    }
+
+    /// Bounded: at most [`ATTEMPTS`], only for errors that can pass.
+    async fn retry<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut pause = PAUSE;
+        for _ in 1..ATTEMPTS {
+            match attempt().await {
+                Err(error) if !error.is_permanent() => {
+                    tracing::warn!(error = ?error, "the store failed; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                done => return done,
+            }
+        }
+        attempt().await
+    }
+}

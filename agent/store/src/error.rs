@@ -1,0 +1,293 @@
+use std::io;
+
+use drctl_model::{ManifestError, MarkerError};
+use object_store::path::Path;
+
+/// What went wrong between us and the bucket.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store said no, or said nothing.
+    #[error("{verb} {key}")]
+    Failed {
+        /// What was tried.
+        verb: &'static str,
+        /// The object's key.
+        key: Path,
+        /// The store's own words.
+        source: object_store::Error,
+    },
+    /// A create-only object exists and holds something else.
+    #[error("{key} already holds other bytes")]
+    Conflict {
+        /// The object's key.
+        key: Path,
+    },
+    /// There is no such object.
+    #[error("{key} is not in the bucket")]
+    Missing {
+        /// The object's key.
+        key: Path,
+    },
+    /// An object is larger than it can rightly be.
+    #[error("{key} has {bytes} bytes, more than the {limit} that it can have")]
+    TooLarge {
+        /// The object's key.
+        key: Path,
+        /// Its length.
+        bytes: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// What was read back is not what was written.
+    #[error("{key} reads back other bytes than were written")]
+    ReadBack {
+        /// The object's key.
+        key: Path,
+    },
+    /// The location cannot be opened at all.
+    #[error("open the repository at {url}")]
+    Open {
+        /// The repository's URL.
+        url: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An S3-only request failed.
+    #[error("{verb} ({service})")]
+    S3 {
+        /// What was tried.
+        verb: &'static str,
+        /// The service's own words.
+        service: String,
+    },
+}
+
+impl StoreError {
+    /// A stable name for scripts.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            StoreError::Conflict { .. } => "store_conflict",
+            StoreError::Missing { .. } => "store_missing",
+            StoreError::TooLarge { .. } => "store_too_large",
+            StoreError::ReadBack { .. } => "store_read_back",
+            StoreError::Open { .. } => "store_open",
+            StoreError::S3 { .. } => "store_failed",
+            StoreError::Failed { source, .. } => match source {
+                object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. } => "store_denied",
+                object_store::Error::NotFound { .. } => "store_missing",
+                other => match io_kind(other) {
+                    Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => "store_full",
+                    Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+                        "store_denied"
+                    }
+                    _ => "store_failed",
+                },
+            },
+        }
+    }
+
+    /// What the operator can do about it, as an imperative sentence.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self.code() {
+            "store_denied" => {
+                "check the credentials, their expiry, and what the bucket's policy grants; \
+                 `drctl doctor` shows which right is missing"
+            }
+            "store_full" => {
+                "make room on the repository's disk; nothing that was committed is touched, \
+                 and the next run starts anew"
+            }
+            "store_conflict" => {
+                "two writers used one identifier, or somebody wrote by hand; look at the object \
+                 before anything else, drctl never overwrites it"
+            }
+            "store_missing" => {
+                "check the repository's URL and prefix; where versions are kept, a deleted object \
+                 can still be had: `drctl catalog check` tells"
+            }
+            "store_too_large" => "somebody else wrote this object; it was not read",
+            "store_read_back" => "do not trust this store: it acknowledged bytes it does not hold",
+            "store_open" => "correct [repository] in the configuration; `drctl config check` helps",
+            _ => "check that the bucket can be reached; `drctl doctor` tries each step",
+        })
+    }
+
+    /// Whether trying again cannot help.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        self.code() != "store_failed"
+    }
+}
+
+fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io.kind());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// What is wrong with bytes that came from the bucket.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// Longer than it can rightly be.
+    #[error("the {what} has more than {limit} bytes")]
+    TooLarge {
+        /// What was read.
+        what: &'static str,
+        /// The bound.
+        limit: usize,
+    },
+    /// Not the JSON that it has to be.
+    #[error("the {what} cannot be read")]
+    Json {
+        /// What was read.
+        what: &'static str,
+        /// The parser's words.
+        source: serde_json::Error,
+    },
+    /// An envelope around something else.
+    #[error("the envelope holds another kind of document")]
+    PayloadType,
+    /// Base64 or a signature's length is wrong.
+    #[error("the {what} is malformed")]
+    Malformed {
+        /// What was read.
+        what: &'static str,
+    },
+    /// No key that we trust signed it.
+    #[error("no trusted key signed it")]
+    Untrusted,
+    /// Signed, but not usable.
+    #[error("the manifest is not usable")]
+    Manifest(#[from] ManifestError),
+    /// Not our repository.
+    #[error("the repository's marker does not fit")]
+    Marker(#[from] MarkerError),
+    /// A page other than the manifest names.
+    #[error("page {n} of the segment list is not the one that the manifest names")]
+    Page {
+        /// The page's number.
+        n: u64,
+    },
+}
+
+impl FormatError {
+    /// A stable name for scripts.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            FormatError::Untrusted => "untrusted",
+            FormatError::Manifest(
+                ManifestError::TooNew { .. } | ManifestError::UnknownFeature(_),
+            )
+            | FormatError::Marker(MarkerError::TooNew { .. }) => "format_newer",
+            FormatError::Marker(MarkerError::Foreign(_)) => "not_a_repository",
+            _ => "malformed",
+        }
+    }
+
+    /// What the operator can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self.code() {
+            "untrusted" => {
+                "do not restore from it: it was altered, or signed by a host whose key is not in \
+                 keys.verifying_keys; add that key only if you know whose it is"
+            }
+            "format_newer" => "install a newer drctl; nothing was changed",
+            "not_a_repository" => {
+                "check the URL and prefix; `drctl init` makes a repository in an empty place"
+            }
+            _ => "the object was altered or cut; take another backup (`drctl list`)",
+        })
+    }
+}
+
+/// What went wrong while a segment was made or opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// Compression failed.
+    #[error("compress")]
+    Compress(#[source] io::Error),
+    /// Encryption failed.
+    #[error("encrypt")]
+    Encrypt(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The object is not the one that the manifest names.
+    #[error("the stored bytes are not those that were written ({what})")]
+    Altered {
+        /// Which comparison failed.
+        what: &'static str,
+    },
+    /// None of our identities opens it.
+    #[error("none of the identities at hand opens it")]
+    WrongKey,
+    /// It is not an intact age file.
+    #[error("the encryption is damaged")]
+    Decrypt(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It is not one intact zstd frame of the right length.
+    #[error("the compressed frame is damaged ({what})")]
+    Decompress {
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl SealError {
+    /// A stable name for scripts.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            SealError::WrongKey => "wrong_key",
+            SealError::Compress(_) | SealError::Encrypt(_) => "seal_failed",
+            _ => "damaged",
+        }
+    }
+
+    /// What the operator can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self.code() {
+            "wrong_key" => Some(
+                "use the identity of one of the recipients that `drctl show` lists: \
+                 --identity FILE, or keys.identity in the configuration",
+            ),
+            "damaged" => Some(
+                "this backup cannot be restored in full from this copy; `drctl verify --data` \
+                 shows what else is damaged, `drctl list` what other backups there are",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// What is wrong with a key.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct KeyError {
+    /// Which key.
+    pub what: &'static str,
+    /// What is wrong with it; never holds the key itself.
+    pub why: String,
+}
+
+impl KeyError {
+    pub(crate) fn new(what: &'static str, why: impl Into<String>) -> Self {
+        KeyError { what, why: why.into() }
+    }
+
+    /// A stable name for scripts.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        "bad_key"
+    }
+}

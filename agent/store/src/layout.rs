@@ -1,0 +1,129 @@
+//! Where things lie in the bucket. Keys are derived from validated identifiers only.
+
+use drctl_model::{BackupId, SourceId, StreamId};
+use object_store::path::Path;
+
+/// The marker's key.
+#[must_use]
+pub fn marker() -> Path {
+    Path::from("drctl-repo.json")
+}
+
+/// Where all sources lie.
+#[must_use]
+pub fn sources() -> Path {
+    Path::from("s")
+}
+
+/// Where the backups of a source lie.
+#[must_use]
+pub fn backups(source: &SourceId) -> Path {
+    Path::from(format!("s/{source}/b"))
+}
+
+/// Where everything of one backup lies.
+#[must_use]
+pub fn backup(source: &SourceId, backup: &BackupId) -> Path {
+    Path::from(format!("s/{source}/b/{backup}"))
+}
+
+/// Where everything of one stream lies.
+#[must_use]
+pub fn stream(source: &SourceId, backup: &BackupId, stream: &StreamId) -> Path {
+    Path::from(format!("s/{source}/b/{backup}/{stream}"))
+}
+
+/// The key of a backup's manifest.
+#[must_use]
+pub fn manifest(source: &SourceId, backup: &BackupId) -> Path {
+    Path::from(format!("s/{source}/b/{backup}/manifest.json"))
+}
+
+/// The key of segment `n`.
+#[must_use]
+pub fn segment(source: &SourceId, backup: &BackupId, stream: &StreamId, n: u64) -> Path {
+    Path::from(format!("s/{source}/b/{backup}/{stream}/{n:06}.zst.age"))
+}
+
+/// The key of page `n` of a stream's segment list.
+#[must_use]
+pub fn page(source: &SourceId, backup: &BackupId, stream: &StreamId, n: u64) -> Path {
+    Path::from(format!("s/{source}/b/{backup}/{stream}/p{n:06}.json"))
+}
+
+/// The key of an object that only proves that we may write.
+#[must_use]
+pub fn probe(random: u128) -> Path {
+    Path::from(format!("probe/{random:032x}"))
+}
+
+/// What an object's key says it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A backup's manifest.
+    Manifest(SourceId, BackupId),
+    /// A segment or page of a backup.
+    Data(SourceId, BackupId),
+    /// The marker.
+    Marker,
+    /// Left by `doctor`.
+    Probe,
+    /// Nothing that drctl writes.
+    Foreign,
+}
+
+/// What the object under `key` is, judged by the key alone.
+#[must_use]
+pub fn classify(key: &Path) -> Kind {
+    let parts: Vec<&str> = key.as_ref().split('/').collect();
+    match parts.as_slice() {
+        ["drctl-repo.json"] => Kind::Marker,
+        ["probe", _] => Kind::Probe,
+        ["s", source, "b", backup, rest @ ..] if !rest.is_empty() => {
+            let (Ok(source), Ok(backup)) = (source.parse(), backup.parse()) else {
+                return Kind::Foreign;
+            };
+            match rest {
+                ["manifest.json"] => Kind::Manifest(source, backup),
+                [stream, file] if is_data(stream, file) => Kind::Data(source, backup),
+                _ => Kind::Foreign,
+            }
+        }
+        _ => Kind::Foreign,
+    }
+}
+
+fn is_data(stream: &str, file: &str) -> bool {
+    let number = file
+        .strip_suffix(".zst.age")
+        .or_else(|| file.strip_prefix('p').and_then(|rest| rest.strip_suffix(".json")));
+    stream.parse::<StreamId>().is_ok()
+        && number.is_some_and(|n| n.len() >= 6 && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_recognised_as_what_it_is() {
+        let source: SourceId = "shop".parse().unwrap();
+        let id: BackupId = "20260301T000000Z-00000000000000ff".parse().unwrap();
+        let d0 = StreamId::database(0);
+        let data = Kind::Data(source.clone(), id.clone());
+        let cases = [
+            (marker(), Kind::Marker),
+            (probe(7), Kind::Probe),
+            (manifest(&source, &id), Kind::Manifest(source.clone(), id.clone())),
+            (segment(&source, &id, &d0, 0), data.clone()),
+            (segment(&source, &id, &d0, 12_345_678), data.clone()),
+            (page(&source, &id, &d0, 3), data),
+            (Path::from("s/shop/b/notes.txt"), Kind::Foreign),
+            (Path::from("s/Shop/b/x/manifest.json"), Kind::Foreign),
+            (Path::from(format!("s/shop/b/{id}/d0/x.zst.age")), Kind::Foreign),
+        ];
+        for (key, kind) in cases {
+            assert_eq!(classify(&key), kind, "{key}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The bucket: sealing (zstd and age), signing (DSSE with Ed25519), and the object store.
+//!
+//! What lies where and in which form is specified in `catalog/FORMAT.md`.
+
+mod bucket;
+mod dsse;
+mod error;
+pub mod fault;
+mod keys;
+pub mod layout;
+mod location;
+mod manifest;
+mod marker;
+mod pages;
+mod seal;
+mod versions;
+
+pub use bucket::{Bucket, Entry, Put};
+pub use dsse::MAX_ENVELOPE_BYTES;
+pub use error::{FormatError, KeyError, SealError, StoreError};
+pub use keys::{Identities, Recipients, SigningKey, Trust, VerifyingKey, new_identity};
+pub use location::{Credentials, Location, Options};
+pub use manifest::{
+    MAX_FACTS_BYTES, decode_manifest, encode_manifest, inspect_manifest, open_facts, seal_facts,
+};
+pub use marker::{MAX_MARKER_BYTES, decode_marker, encode_marker};
+pub use pages::{MAX_PAGE_BYTES, MAX_PAGE_SEGMENTS, PageWriter, StreamTotals, read_page};
+pub use seal::{
+    MAX_SEGMENT_BYTES, MAX_WINDOW_LOG, SEGMENT_BYTES, SealedSegment, digest, open_bytes,
+    open_segment, seal_bytes, seal_segment,
+};
+pub use versions::{LockRule, ObjectVersion, Versions};

@@ -1,0 +1,224 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
+
+use crate::{Bucket, StoreError, Versions};
+
+/// Where a repository lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A directory, written with fsync of files and directories.
+    File {
+        /// The directory; it has to exist.
+        directory: PathBuf,
+    },
+    /// Any store that speaks S3.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// What all keys begin with; empty for none.
+        prefix: String,
+    },
+    /// Azure Blob storage.
+    Azure {
+        /// The container.
+        container: String,
+        /// What all keys begin with; empty for none.
+        prefix: String,
+    },
+    /// Google Cloud Storage.
+    Google {
+        /// The bucket.
+        bucket: String,
+        /// What all keys begin with; empty for none.
+        prefix: String,
+    },
+}
+
+/// Who we are to the store. Empty: the environment's and the machine's own (`AWS_*`, instance
+/// roles, workload identities), as object_store finds them.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    /// S3: the access key's id.
+    pub access_key_id: Option<String>,
+    /// S3: the secret access key.
+    pub secret_access_key: Option<String>,
+    /// S3: the session's token.
+    pub session_token: Option<String>,
+    /// Azure: the account's key.
+    pub account_key: Option<String>,
+    /// Google: a service account's key, as JSON.
+    pub service_account: Option<String>,
+}
+
+/// How the store is reached.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Another server than the provider's own.
+    pub endpoint: Option<String>,
+    /// S3: the region.
+    pub region: Option<String>,
+    /// S3: the bucket's name stands in the path, not in the host name.
+    pub path_style: bool,
+    /// Allow a plain `http://` endpoint.
+    pub allow_http: bool,
+    /// Azure: the account's name.
+    pub account: Option<String>,
+    /// PEM of a certificate authority to trust besides the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// For one whole request; [`Options::timeout_for`] gives one that fits the segments.
+    pub request_timeout: Duration,
+}
+
+impl Options {
+    /// A time-out in which a segment of this size goes through at 1 Mbit/s, and 30 seconds more.
+    #[must_use]
+    pub fn timeout_for(segment_bytes: u64) -> Duration {
+        Duration::from_secs(30 + segment_bytes / 125_000)
+    }
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+impl Location {
+    /// Opens the place; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] with the reason.
+    pub fn open(
+        &self,
+        url: &str,
+        options: &Options,
+        credentials: &Credentials,
+    ) -> Result<Bucket, StoreError> {
+        // Both HTTP stacks below are built without a cryptography library of their own.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        self.build(url, options, credentials)
+            .map_err(|source| StoreError::Open { url: url.to_owned(), source })
+    }
+
+    fn build(&self, url: &str, o: &Options, c: &Credentials) -> Result<Bucket, Cause> {
+        match self {
+            Location::File { directory } => {
+                let store = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
+                Ok(Bucket::new(Arc::new(store), url))
+            }
+            Location::S3 { bucket, prefix } => {
+                let store = Arc::new(s3(bucket, o, c)?);
+                let versions = Versions::new(&store, bucket, prefix, o);
+                Ok(Bucket::new(below(store, prefix), url).with_versions(versions))
+            }
+            Location::Azure { container, prefix } => {
+                Ok(Bucket::new(below(Arc::new(azure(container, o, c)?), prefix), url))
+            }
+            Location::Google { bucket, prefix } => {
+                Ok(Bucket::new(below(Arc::new(google(bucket, o, c)?), prefix), url))
+            }
+        }
+    }
+}
+
+fn below<S: ObjectStore>(store: Arc<S>, prefix: &str) -> Arc<dyn ObjectStore> {
+    if prefix.is_empty() { store } else { Arc::new(PrefixStore::new(store, Path::from(prefix))) }
+}
+
+fn client(options: &Options) -> Result<ClientOptions, Cause> {
+    let mut client = ClientOptions::new()
+        .with_allow_http(options.allow_http)
+        .with_timeout(options.request_timeout)
+        .with_connect_timeout(Duration::from_secs(10));
+    if let Some(pem) = &options.ca_pem {
+        for certificate in Certificate::from_pem_bundle(pem)? {
+            client = client.with_root_certificate(certificate);
+        }
+    }
+    Ok(client)
+}
+
+/// A few quick tries for what passes at once; the bucket's own verbs try on above this.
+fn retry() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(5),
+            base: 2.0,
+        },
+        max_retries: 4,
+        retry_timeout: Duration::from_secs(60),
+    }
+}
+
+fn s3(bucket: &str, o: &Options, c: &Credentials) -> Result<object_store::aws::AmazonS3, Cause> {
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_virtual_hosted_style_request(!o.path_style)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_client_options(client(o)?)
+        .with_retry(retry());
+    if let Some(region) = &o.region {
+        builder = builder.with_region(region);
+    }
+    if let Some(endpoint) = &o.endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let Some(id) = &c.access_key_id {
+        builder = builder.with_access_key_id(id);
+    }
+    if let Some(secret) = &c.secret_access_key {
+        builder = builder.with_secret_access_key(secret);
+    }
+    if let Some(token) = &c.session_token {
+        builder = builder.with_token(token);
+    }
+    Ok(builder.build()?)
+}
+
+fn azure(
+    container: &str,
+    o: &Options,
+    c: &Credentials,
+) -> Result<object_store::azure::MicrosoftAzure, Cause> {
+    let mut builder = MicrosoftAzureBuilder::from_env()
+        .with_container_name(container)
+        .with_client_options(client(o)?)
+        .with_retry(retry());
+    if let Some(endpoint) = &o.endpoint {
+        builder = builder.with_endpoint(endpoint.clone());
+    }
+    if let Some(account) = &o.account {
+        builder = builder.with_account(account);
+    }
+    if let Some(key) = &c.account_key {
+        builder = builder.with_access_key(key);
+    }
+    Ok(builder.build()?)
+}
+
+fn google(
+    bucket: &str,
+    o: &Options,
+    c: &Credentials,
+) -> Result<object_store::gcp::GoogleCloudStorage, Cause> {
+    let mut builder = GoogleCloudStorageBuilder::from_env()
+        .with_bucket_name(bucket)
+        .with_client_options(client(o)?)
+        .with_retry(retry());
+    if let Some(endpoint) = &o.endpoint {
+        builder = builder.with_base_url(endpoint);
+    }
+    match &c.service_account {
+        Some(key) => builder = builder.with_service_account_key(key),
+        // A server of one's own knows nothing of Google's tokens.
+        None if o.endpoint.is_some() => builder = builder.with_skip_signature(true),
+        None => {}
+    }
+    Ok(builder.build()?)
+}

@@ -1,0 +1,244 @@
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+
+use drctl_model::{Digest, Segment};
+use sha2::{Digest as _, Sha256};
+use zstd::zstd_safe::CParameter;
+
+use crate::{Identities, Recipients, SealError};
+
+/// The plain bytes of a segment unless configured otherwise.
+///
+/// Bounds three things: memory, what one damaged object costs, and the work lost when a put
+/// fails. Well under every store's limit for one put (S3: 5 GiB), so that a segment never needs a
+/// multipart upload. Larger segments only cost memory.
+pub const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// The most plain bytes of one segment, when reading and writing.
+pub const MAX_SEGMENT_BYTES: u64 = 256 << 20;
+
+/// The largest zstd window of a segment, as a power of two: 8 MiB, which every zstd decodes.
+pub const MAX_WINDOW_LOG: u32 = 23;
+
+/// A segment ready to be stored.
+#[derive(Debug)]
+pub struct SealedSegment {
+    /// Its entry in the segment list.
+    pub segment: Segment,
+    /// The object's bytes.
+    pub bytes: Vec<u8>,
+}
+
+thread_local! {
+    // A compression context is a few MiB of tables: one a thread instead of one a segment.
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const {
+        RefCell::new(None)
+    };
+}
+
+/// SHA-256 of `bytes`.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}
+
+/// Compresses and encrypts segment `n`. Runs for a tenth of a second: for the blocking pool.
+///
+/// # Errors
+/// [`SealError::Compress`] and [`SealError::Encrypt`], neither of which the data can cause.
+pub fn seal_segment(
+    n: u64,
+    plain: &[u8],
+    level: i32,
+    recipients: &Recipients,
+) -> Result<SealedSegment, SealError> {
+    let bytes = seal_bytes(plain, level, recipients)?;
+    let segment = Segment {
+        n,
+        plain: plain.len() as u64,
+        sealed: bytes.len() as u64,
+        sha256: digest(&bytes),
+    };
+    Ok(SealedSegment { segment, bytes })
+}
+
+/// One zstd frame with a content checksum, in one age file.
+///
+/// # Errors
+/// As [`seal_segment`].
+pub fn seal_bytes(plain: &[u8], level: i32, recipients: &Recipients) -> Result<Vec<u8>, SealError> {
+    let frame = compress(plain, level).map_err(SealError::Compress)?;
+    let encrypt = |error: Box<dyn std::error::Error + Send + Sync>| SealError::Encrypt(error);
+    let encryptor =
+        age::Encryptor::with_recipients(recipients.iter()).map_err(|e| encrypt(e.into()))?;
+    // age adds 16 bytes to every 64 KiB and a header of some 200 bytes a recipient.
+    let mut sealed = Vec::with_capacity(frame.len() + frame.len() / 4096 + 4096);
+    let mut writer = encryptor.wrap_output(&mut sealed).map_err(|e| encrypt(e.into()))?;
+    writer.write_all(&frame).map_err(|e| encrypt(e.into()))?;
+    writer.finish().map_err(|e| encrypt(e.into()))?;
+    Ok(sealed)
+}
+
+fn compress(plain: &[u8], level: i32) -> io::Result<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|slot| {
+        let compressor = match slot {
+            Some(compressor) => compressor,
+            None => slot.insert(zstd::bulk::Compressor::new(level)?),
+        };
+        compressor.set_compression_level(level)?;
+        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+        let window = if level > 16 { MAX_WINDOW_LOG } else { 0 };
+        compressor.set_parameter(CParameter::WindowLog(window))?;
+        compressor.compress(plain)
+    })
+}
+
+/// Checks, decrypts and decompresses a segment, exactly as the list describes it.
+///
+/// # Errors
+/// [`SealError::Altered`] when the bytes are not those that were stored, [`SealError::WrongKey`],
+/// [`SealError::Decrypt`] and [`SealError::Decompress`].
+pub fn open_segment(
+    segment: &Segment,
+    sealed: &[u8],
+    identities: &Identities,
+) -> Result<Vec<u8>, SealError> {
+    check_sealed(segment, sealed)?;
+    let frame = decrypt(sealed, identities)?;
+    let plain = usize::try_from(segment.plain.min(MAX_SEGMENT_BYTES)).unwrap_or(usize::MAX);
+    decompress(&frame, plain, segment.plain)
+}
+
+/// Whether `sealed` are the very bytes that were stored; needs no key.
+///
+/// # Errors
+/// [`SealError::Altered`].
+pub(crate) fn check_sealed(segment: &Segment, sealed: &[u8]) -> Result<(), SealError> {
+    if sealed.len() as u64 != segment.sealed {
+        return Err(SealError::Altered { what: "length" });
+    }
+    if digest(sealed) != segment.sha256 {
+        return Err(SealError::Altered { what: "SHA-256" });
+    }
+    Ok(())
+}
+
+/// Opens what [`seal_bytes`] made, of at most `limit` plain bytes.
+///
+/// # Errors
+/// As [`open_segment`], but for `Altered`.
+pub fn open_bytes(
+    sealed: &[u8],
+    limit: usize,
+    identities: &Identities,
+) -> Result<Vec<u8>, SealError> {
+    let frame = decrypt(sealed, identities)?;
+    let stated = zstd_safe::get_frame_content_size(&frame).ok().flatten().unwrap_or(u64::MAX);
+    match usize::try_from(stated) {
+        Ok(plain) if plain <= limit => decompress(&frame, plain, stated),
+        _ => Err(SealError::Decompress { what: format!("it holds more than {limit} bytes") }),
+    }
+}
+
+fn decrypt(sealed: &[u8], identities: &Identities) -> Result<Vec<u8>, SealError> {
+    let damaged = |error: age::DecryptError| match error {
+        age::DecryptError::NoMatchingKeys | age::DecryptError::DecryptionFailed => {
+            SealError::WrongKey
+        }
+        other => SealError::Decrypt(other.into()),
+    };
+    let decryptor = age::Decryptor::new_buffered(sealed).map_err(damaged)?;
+    let mut reader = decryptor.decrypt(identities.iter()).map_err(damaged)?;
+    let mut frame = Vec::with_capacity(sealed.len());
+    reader.read_to_end(&mut frame).map_err(|error| SealError::Decrypt(error.into()))?;
+    Ok(frame)
+}
+
+/// Decodes exactly one frame into exactly `plain` bytes: no bomb, no second frame, no rest.
+fn decompress(frame: &[u8], plain: usize, expected: u64) -> Result<Vec<u8>, SealError> {
+    let damaged = |what: String| SealError::Decompress { what };
+    let reason = |code| damaged(zstd_safe::get_error_name(code).to_owned());
+    let length = zstd_safe::find_frame_compressed_size(frame).map_err(reason)?;
+    if length != frame.len() {
+        return Err(damaged("bytes follow the frame".to_owned()));
+    }
+    let mut bytes = Vec::with_capacity(plain);
+    zstd_safe::DCtx::create().decompress(&mut bytes, frame).map_err(reason)?;
+    if bytes.len() as u64 != expected {
+        return Err(damaged(format!("{} bytes instead of {expected}", bytes.len())));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::new_identity;
+
+    fn keys() -> (Recipients, Identities, Identities) {
+        let (first, one) = new_identity("now");
+        let (second, two) = new_identity("now");
+        let recipients = Recipients::parse([one.as_str(), two.as_str()]).unwrap();
+        (recipients, Identities::parse(&first).unwrap(), Identities::parse(&second).unwrap())
+    }
+
+    #[test]
+    fn every_recipient_opens_what_was_sealed() {
+        let (recipients, first, second) = keys();
+        for plain in [&b""[..], b"x", &vec![b'a'; 3 << 20], &rand::random::<[u8; 32]>()] {
+            let sealed = seal_segment(0, plain, 3, &recipients).unwrap();
+            assert!(sealed.bytes.starts_with(b"age-encryption.org/v1\n"));
+            for identities in [&first, &second] {
+                let opened = open_segment(&sealed.segment, &sealed.bytes, identities).unwrap();
+                assert_eq!(opened, plain);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stranger_opens_nothing() {
+        let (recipients, ..) = keys();
+        let (_, stranger, _) = keys();
+        let sealed = seal_segment(0, b"rows", 3, &recipients).unwrap();
+        let error = open_segment(&sealed.segment, &sealed.bytes, &stranger).unwrap_err();
+        assert!(matches!(error, SealError::WrongKey));
+    }
+
+    #[test]
+    fn every_flipped_byte_and_every_cut_is_found_without_the_hash_too() {
+        let (recipients, identities, _) = keys();
+        let sealed = seal_bytes(&[b'r'; 300], 3, &recipients).unwrap();
+        for at in 0..sealed.len() {
+            let mut flipped = sealed.clone();
+            flipped[at] ^= 1;
+            assert!(open_bytes(&flipped, 1 << 20, &identities).is_err(), "byte {at}");
+            assert!(open_bytes(&sealed[..at], 1 << 20, &identities).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_bomb_and_a_second_frame_are_refused() {
+        let (recipients, identities, _) = keys();
+        let bomb = seal_segment(0, &vec![0; 1 << 20], 3, &recipients).unwrap();
+        assert!(open_bytes(&bomb.bytes, 1000, &identities).is_err());
+        let mut lying = bomb.segment.clone();
+        lying.plain = 1000;
+        assert!(open_segment(&lying, &bomb.bytes, &identities).is_err());
+        let frame = compress(b"rows", 3).unwrap();
+        assert_eq!(decompress(&frame, 4, 4).unwrap(), b"rows");
+        assert!(decompress(&[&frame[..], &frame[..]].concat(), 8, 8).is_err());
+    }
+
+    #[test]
+    fn the_highest_level_stays_within_the_window() {
+        let plain: Vec<u8> =
+            (0..20u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let frame = compress(&plain, 19).unwrap();
+        let mut decoder = zstd_safe::DCtx::create();
+        decoder.set_parameter(zstd_safe::DParameter::WindowLogMax(MAX_WINDOW_LOG)).unwrap();
+        let mut out = vec![0u8; 1 << 20];
+        let mut input = zstd_safe::InBuffer::around(&frame);
+        let mut output = zstd_safe::OutBuffer::around(&mut out[..]);
+        decoder.decompress_stream(&mut output, &mut input).unwrap();
+    }
+}

@@ -1,0 +1,240 @@
+use std::sync::Arc;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_s3::config::{
+    BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    timeout::TimeoutConfig,
+};
+use aws_sdk_s3::error::DisplayErrorContext;
+use aws_sdk_s3::types::BucketVersioningStatus;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use bytes::Bytes;
+use object_store::aws::AmazonS3;
+use object_store::path::Path;
+
+use crate::StoreError;
+use crate::location::Options;
+
+/// The verbs that only S3 has: versions of objects and Object Lock.
+///
+/// Checksums are computed and expected only "when required": the SDK's default trailers are not
+/// understood by many S3 servers, and every object of ours has a SHA-256 in a signed list.
+#[derive(Clone)]
+pub struct Versions {
+    client: aws_sdk_s3::Client,
+    bucket: String,
+    prefix: String,
+}
+
+/// One version of an object, or a delete marker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectVersion {
+    /// The object's key, relative to the repository.
+    pub key: Path,
+    /// The version's identifier.
+    pub id: String,
+    /// Its length; 0 for a delete marker.
+    pub bytes: u64,
+    /// Whether it is what a plain GET finds.
+    pub latest: bool,
+    /// Whether it says that the object was deleted.
+    pub delete_marker: bool,
+}
+
+/// A bucket's default retention.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockRule {
+    /// `COMPLIANCE`, `GOVERNANCE`, or nothing where Object Lock is on without a default.
+    pub mode: Option<String>,
+    /// How long a new object cannot be removed.
+    pub days: Option<i32>,
+}
+
+#[derive(Debug)]
+struct Bridge(Arc<AmazonS3>);
+
+impl ProvideCredentials for Bridge {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let found = self.0.credentials().get_credential().await;
+            let found = found.map_err(CredentialsError::provider_error)?;
+            Ok(Credentials::new(
+                found.key_id.clone(),
+                found.secret_key.clone(),
+                found.token.clone(),
+                None,
+                "drctl",
+            ))
+        })
+    }
+}
+
+impl Versions {
+    /// The same bucket, with the same credentials, through the other client.
+    pub(crate) fn new(store: &Arc<AmazonS3>, bucket: &str, prefix: &str, o: &Options) -> Self {
+        let mut trust = TrustStore::default();
+        if let Some(pem) = &o.ca_pem {
+            trust = trust.with_pem_certificate(pem.as_slice());
+        }
+        let tls = TlsContext::builder().with_trust_store(trust).build();
+        let mut http =
+            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
+        if let Ok(tls) = tls {
+            http = http.tls_context(tls);
+        }
+        let region = o.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
+        let timeouts = TimeoutConfig::builder().operation_timeout(o.request_timeout).build();
+        let mut config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region))
+            .credentials_provider(SharedCredentialsProvider::new(Bridge(Arc::clone(store))))
+            .http_client(http.build_https())
+            .force_path_style(o.path_style)
+            .timeout_config(timeouts)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        if let Some(endpoint) = &o.endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        let client = aws_sdk_s3::Client::from_conf(config.build());
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+        Versions { client, bucket: bucket.to_owned(), prefix }
+    }
+
+    /// Whether the bucket keeps older versions of objects.
+    ///
+    /// # Errors
+    /// [`StoreError::S3`].
+    pub async fn enabled(&self) -> Result<bool, StoreError> {
+        let answer = self.client.get_bucket_versioning().bucket(&self.bucket).send().await;
+        let answer = answer.map_err(|e| failed("ask for the bucket's versioning", &e))?;
+        Ok(answer.status() == Some(&BucketVersioningStatus::Enabled))
+    }
+
+    /// The bucket's Object Lock; nothing where it has none.
+    ///
+    /// # Errors
+    /// [`StoreError::S3`].
+    pub async fn lock(&self) -> Result<Option<LockRule>, StoreError> {
+        let sent = self.client.get_object_lock_configuration().bucket(&self.bucket).send().await;
+        let answer = match sent {
+            Ok(answer) => answer,
+            Err(error) => {
+                let code = error.as_service_error().and_then(|e| e.meta().code());
+                if code == Some("ObjectLockConfigurationNotFoundError") {
+                    return Ok(None);
+                }
+                return Err(failed("ask for the bucket's Object Lock", &error));
+            }
+        };
+        let Some(lock) = answer.object_lock_configuration() else { return Ok(None) };
+        let rule = lock.rule().and_then(|rule| rule.default_retention());
+        Ok(Some(LockRule {
+            mode: rule.and_then(|r| r.mode()).map(|mode| mode.as_str().to_owned()),
+            days: rule.and_then(|r| r.days().or_else(|| r.years().map(|years| years * 365))),
+        }))
+    }
+
+    /// All versions of what lies below `prefix`, a thousand at a time handed to `each`.
+    ///
+    /// # Errors
+    /// [`StoreError::S3`].
+    pub async fn list(
+        &self,
+        prefix: &Path,
+        mut each: impl FnMut(ObjectVersion),
+    ) -> Result<(), StoreError> {
+        let (mut key_marker, mut version_marker) = (None, None);
+        loop {
+            let request = self
+                .client
+                .list_object_versions()
+                .bucket(&self.bucket)
+                .prefix(format!("{}{prefix}", self.prefix))
+                .set_key_marker(key_marker.take())
+                .set_version_id_marker(version_marker.take());
+            let page = request.send().await.map_err(|e| failed("list object versions", &e))?;
+            for version in page.versions() {
+                let bytes = u64::try_from(version.size().unwrap_or(0)).unwrap_or(0);
+                let latest = version.is_latest().unwrap_or(false);
+                self.entry(version.key(), version.version_id(), bytes, latest, false, &mut each);
+            }
+            for marker in page.delete_markers() {
+                let latest = marker.is_latest().unwrap_or(false);
+                self.entry(marker.key(), marker.version_id(), 0, latest, true, &mut each);
+            }
+            if !page.is_truncated().unwrap_or(false) {
+                return Ok(());
+            }
+            key_marker = page.next_key_marker().map(str::to_owned);
+            version_marker = page.next_version_id_marker().map(str::to_owned);
+            if key_marker.is_none() {
+                let service = "the answer is cut, and does not say where to go on".to_owned();
+                return Err(StoreError::S3 { verb: "list object versions", service });
+            }
+        }
+    }
+
+    fn entry(
+        &self,
+        key: Option<&str>,
+        id: Option<&str>,
+        bytes: u64,
+        latest: bool,
+        delete_marker: bool,
+        each: &mut impl FnMut(ObjectVersion),
+    ) {
+        let key = key.and_then(|key| key.strip_prefix(&self.prefix));
+        if let (Some(key), Some(id)) = (key.and_then(|k| Path::parse(k).ok()), id) {
+            each(ObjectVersion { key, id: id.to_owned(), bytes, latest, delete_marker });
+        }
+    }
+
+    /// All versions of one object, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::S3`].
+    pub async fn of(&self, key: &Path) -> Result<Vec<ObjectVersion>, StoreError> {
+        let mut found = Vec::new();
+        self.list(key, |version| {
+            if version.key == *key {
+                found.push(version);
+            }
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Reads one version of an object, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::S3`], [`StoreError::TooLarge`].
+    pub async fn get(&self, version: &ObjectVersion, limit: u64) -> Result<Bytes, StoreError> {
+        let key = &version.key;
+        if version.bytes > limit {
+            return Err(StoreError::TooLarge { key: key.clone(), bytes: version.bytes, limit });
+        }
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(format!("{}{key}", self.prefix))
+            .version_id(&version.id);
+        let answer = request.send().await.map_err(|e| failed("get an object version", &e))?;
+        let body = answer.body.collect().await;
+        body.map(|body| body.into_bytes()).map_err(|error| StoreError::S3 {
+            verb: "get an object version",
+            service: error.to_string(),
+        })
+    }
+}
+
+fn failed<E: std::error::Error>(verb: &'static str, error: &E) -> StoreError {
+    StoreError::S3 { verb, service: DisplayErrorContext(error).to_string() }
+}

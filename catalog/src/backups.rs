@@ -1,0 +1,201 @@
+use drctl_model::{BackupId, BackupSummary, SourceId};
+use rusqlite::{Connection, Row, params};
+use serde_json::Value;
+
+use crate::error::Fault;
+use crate::rows::{all, bad_json, parsed, time};
+use crate::{Catalog, CatalogError};
+
+/// How many backups an ambiguous prefix names.
+const LISTED: usize = 10;
+
+const SELECT: &str = "SELECT source, backup, engine, kind, host, started, finished, plain_bytes, \
+    sealed_bytes, segments, suspect, manifest_sha256 FROM backups";
+
+/// What may be there before a row is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// Nothing, or the very same manifest.
+    Same,
+    /// Anything: the new row replaces it.
+    Any,
+}
+
+impl Catalog {
+    /// Takes up a backup that was found in the bucket, in place of what is known of it.
+    ///
+    /// # Errors
+    /// Those of any write: [`Busy`](CatalogError::Busy), [`Full`](CatalogError::Full),
+    /// [`ReadOnly`](CatalogError::ReadOnly), [`Io`](CatalogError::Io),
+    /// [`Corrupt`](CatalogError::Corrupt).
+    pub async fn adopt(&self, backup: &BackupSummary) -> Result<(), CatalogError> {
+        let backup = backup.clone();
+        self.call(move |connection| put(connection, &backup, Before::Any)).await
+    }
+
+    /// The backups of one source or of all, newest first.
+    ///
+    /// # Errors
+    /// [`Corrupt`](CatalogError::Corrupt), [`Busy`](CatalogError::Busy), [`Io`](CatalogError::Io).
+    pub async fn backups(
+        &self,
+        source: Option<&SourceId>,
+    ) -> Result<Vec<BackupSummary>, CatalogError> {
+        let source = source.cloned();
+        self.call(move |connection| list(connection, source.as_ref())).await
+    }
+
+    /// One backup, if it is known.
+    ///
+    /// # Errors
+    /// As [`backups`](Self::backups).
+    pub async fn backup(
+        &self,
+        source: &SourceId,
+        backup: &BackupId,
+    ) -> Result<Option<BackupSummary>, CatalogError> {
+        let (source, backup) = (source.clone(), backup.clone());
+        self.call(move |connection| get(connection, &source, &backup)).await
+    }
+
+    /// The one backup whose identifier begins with `prefix`.
+    ///
+    /// # Errors
+    /// [`NoSuchBackup`](CatalogError::NoSuchBackup), also for an empty prefix;
+    /// [`Ambiguous`](CatalogError::Ambiguous) names those that fit; and as
+    /// [`backups`](Self::backups).
+    pub async fn find(&self, prefix: &str) -> Result<BackupSummary, CatalogError> {
+        let prefix = prefix.to_owned();
+        self.call(move |connection| find(connection, &prefix)).await
+    }
+
+    /// The newest backup of a source that nothing speaks against.
+    ///
+    /// # Errors
+    /// As [`backups`](Self::backups).
+    pub async fn newest_good(
+        &self,
+        source: &SourceId,
+    ) -> Result<Option<BackupSummary>, CatalogError> {
+        let source = source.clone();
+        self.call(move |connection| newest_good(connection, &source)).await
+    }
+}
+
+fn read(row: &Row<'_>) -> Result<BackupSummary, Fault> {
+    let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    let engine = Value::String(row.get("engine")?);
+    Ok(BackupSummary {
+        source: parsed(row, "source")?,
+        backup: parsed(row, "backup")?,
+        engine: serde_json::from_value(engine).map_err(bad_json("engine"))?,
+        kind: serde_json::from_str(&row.get::<_, String>("kind")?).map_err(bad_json("kind"))?,
+        host: row.get("host")?,
+        started: parsed(row, "started")?,
+        finished: parsed(row, "finished")?,
+        plain_bytes: count("plain_bytes")?,
+        sealed_bytes: count("sealed_bytes")?,
+        segments: count("segments")?,
+        suspect: serde_json::from_str(&row.get::<_, String>("suspect")?)
+            .map_err(bad_json("suspect"))?,
+        manifest_sha256: parsed(row, "manifest_sha256")?,
+    })
+}
+
+/// Puts one row.
+pub(crate) fn put(
+    connection: &Connection,
+    backup: &BackupSummary,
+    before: Before,
+) -> Result<(), Fault> {
+    if before == Before::Same
+        && let Some(known) = get(connection, &backup.source, &backup.backup)?
+        && known.manifest_sha256 != backup.manifest_sha256
+    {
+        let (source_id, backup) = (backup.source.clone(), backup.backup.clone());
+        return Err(CatalogError::Conflict { source_id, backup }.into());
+    }
+    let kind = serde_json::to_string(&backup.kind).map_err(bad_json("kind"))?;
+    let suspect = serde_json::to_string(&backup.suspect).map_err(bad_json("suspect"))?;
+    connection.execute(
+        "INSERT OR REPLACE INTO backups (source, backup, engine, kind, host, started, finished, \
+         plain_bytes, sealed_bytes, segments, suspect, manifest_sha256) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        params![
+            backup.source.as_str(),
+            backup.backup.as_str(),
+            backup.engine.as_str(),
+            kind,
+            backup.host,
+            time(backup.started),
+            time(backup.finished),
+            backup.plain_bytes.cast_signed(),
+            backup.sealed_bytes.cast_signed(),
+            backup.segments.cast_signed(),
+            suspect,
+            backup.manifest_sha256.to_string(),
+        ],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn list(
+    connection: &Connection,
+    source: Option<&SourceId>,
+) -> Result<Vec<BackupSummary>, Fault> {
+    let order = "ORDER BY backup DESC, source";
+    match source {
+        Some(source) => {
+            let sql = format!("{SELECT} WHERE source = ?1 {order}");
+            all(connection, &sql, [source.as_str()], read)
+        }
+        None => all(connection, &format!("{SELECT} {order}"), [], read),
+    }
+}
+
+fn get(
+    connection: &Connection,
+    source: &SourceId,
+    backup: &BackupId,
+) -> Result<Option<BackupSummary>, Fault> {
+    let sql = format!("{SELECT} WHERE source = ?1 AND backup = ?2");
+    Ok(all(connection, &sql, [source.as_str(), backup.as_str()], read)?.pop())
+}
+
+fn find(connection: &Connection, prefix: &str) -> Result<BackupSummary, Fault> {
+    // An empty prefix is an empty shell variable rather than a choice, even with one backup.
+    let none = || {
+        let prefix = prefix.chars().take(80).flat_map(char::escape_default).collect();
+        CatalogError::NoSuchBackup { prefix }
+    };
+    if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Err(none().into());
+    }
+    // `~` sorts behind everything that an identifier is made of.
+    let sql = format!(
+        "{SELECT} WHERE backup >= ?1 AND backup < ?1 || '~' ORDER BY backup DESC, source LIMIT {}",
+        LISTED + 1
+    );
+    let mut found = all(connection, &sql, [prefix], read)?;
+    if found.len() > 1 {
+        let more = found.len() > LISTED;
+        let mut matches: Vec<String> =
+            found.iter().take(LISTED).map(|b| format!("{}/{}", b.source, b.backup)).collect();
+        matches.extend(more.then(|| "…".to_owned()));
+        return Err(CatalogError::Ambiguous { prefix: prefix.to_owned(), matches }.into());
+    }
+    found.pop().ok_or_else(|| none().into())
+}
+
+fn newest_good(connection: &Connection, source: &SourceId) -> Result<Option<BackupSummary>, Fault> {
+    let mut statement =
+        connection.prepare(&format!("{SELECT} WHERE source = ?1 ORDER BY backup DESC"))?;
+    let mut rows = statement.query([source.as_str()])?;
+    while let Some(row) = rows.next()? {
+        let backup = read(row)?;
+        if backup.is_good() {
+            return Ok(Some(backup));
+        }
+    }
+    Ok(None)
+}

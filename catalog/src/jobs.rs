@@ -1,0 +1,312 @@
+use drctl_model::{BackupId, BackupSummary, Illegal, Job, JobEvent, JobId, JobState, SourceId};
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode, params};
+
+use crate::backups::{self, Before};
+use crate::error::Fault;
+use crate::rows::{all, bad_json, parsed, time};
+use crate::schema::write;
+use crate::{Catalog, CatalogError};
+
+impl Catalog {
+    /// Logs that an attempt begins. The log knows it durably when this returns.
+    ///
+    /// # Errors
+    /// [`Reused`](CatalogError::Reused) when the attempt already has a job; and those of any
+    /// write.
+    pub async fn begin_job(
+        &self,
+        at: Timestamp,
+        source: &SourceId,
+        backup: &BackupId,
+    ) -> Result<JobId, CatalogError> {
+        let (source, backup, hook) = (source.clone(), backup.clone(), self.hook);
+        self.call(move |connection| {
+            let transaction = write(connection)?;
+            let job = begin(&transaction, at, source, backup)?;
+            transaction.commit()?;
+            hook("catalog-job-begun");
+            Ok(job)
+        })
+        .await
+    }
+
+    /// Logs an event of a job and answers the job's new state.
+    ///
+    /// What makes a backup count has a verb that also puts its row:
+    /// [`commit_backup`](Self::commit_backup), [`found_committed`](Self::found_committed).
+    ///
+    /// # Errors
+    /// [`IllegalEvent`](CatalogError::IllegalEvent), [`UnknownJob`](CatalogError::UnknownJob); and
+    /// those of any write. Nothing is logged then.
+    pub async fn append(
+        &self,
+        job: JobId,
+        at: Timestamp,
+        event: &JobEvent,
+    ) -> Result<JobState, CatalogError> {
+        let event = event.clone();
+        self.call(move |connection| {
+            let transaction = write(connection)?;
+            let (_, state) = append(&transaction, job, at, &event)?;
+            transaction.commit()?;
+            Ok(state)
+        })
+        .await
+    }
+
+    /// Puts the row of a backup and ends its job as committed, both or neither.
+    ///
+    /// # Errors
+    /// [`JobMismatch`](CatalogError::JobMismatch) when the job is that of another attempt,
+    /// [`Conflict`](CatalogError::Conflict) when the backup is known with another manifest; and as
+    /// [`append`](Self::append).
+    pub async fn commit_backup(
+        &self,
+        job: JobId,
+        at: Timestamp,
+        backup: &BackupSummary,
+    ) -> Result<(), CatalogError> {
+        let event = JobEvent::Committed { manifest_sha256: backup.manifest_sha256 };
+        self.commit(job, at, event, backup).await
+    }
+
+    /// As [`commit_backup`](Self::commit_backup), of a backup whose process died after its
+    /// manifest was written.
+    ///
+    /// # Errors
+    /// As [`commit_backup`](Self::commit_backup).
+    pub async fn found_committed(
+        &self,
+        job: JobId,
+        at: Timestamp,
+        backup: &BackupSummary,
+    ) -> Result<(), CatalogError> {
+        let event = JobEvent::FoundCommitted { manifest_sha256: backup.manifest_sha256 };
+        self.commit(job, at, event, backup).await
+    }
+
+    async fn commit(
+        &self,
+        job: JobId,
+        at: Timestamp,
+        event: JobEvent,
+        backup: &BackupSummary,
+    ) -> Result<(), CatalogError> {
+        let (backup, hook) = (backup.clone(), self.hook);
+        self.call(move |connection| {
+            let transaction = write(connection)?;
+            let (began, _) = append(&transaction, job, at, &event)?;
+            if (&began.source, &began.backup) != (&backup.source, &backup.backup) {
+                return Err(CatalogError::JobMismatch { job, began: began.backup }.into());
+            }
+            backups::put(&transaction, &backup, Before::Same)?;
+            hook("catalog-before-commit");
+            transaction.commit()?;
+            hook("catalog-after-commit");
+            Ok(())
+        })
+        .await
+    }
+
+    /// The jobs that have not ended, oldest first: running now, or left by a process that died.
+    ///
+    /// # Errors
+    /// [`Corrupt`](CatalogError::Corrupt), [`Busy`](CatalogError::Busy), [`Io`](CatalogError::Io).
+    pub async fn unfinished_jobs(&self) -> Result<Vec<Job>, CatalogError> {
+        self.call(|connection| {
+            let sql = "SELECT id FROM jobs WHERE NOT EXISTS \
+                (SELECT 1 FROM job_events WHERE job = jobs.id AND ends = 1) ORDER BY id";
+            load_all(connection, &all(connection, sql, [], |row| Ok(JobId(row.get(0)?)))?)
+        })
+        .await
+    }
+
+    /// The latest `limit` jobs of one source or of all, the one begun last first.
+    ///
+    /// # Errors
+    /// As [`unfinished_jobs`](Self::unfinished_jobs).
+    pub async fn jobs(
+        &self,
+        source: Option<&SourceId>,
+        limit: usize,
+    ) -> Result<Vec<Job>, CatalogError> {
+        let source = source.cloned();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.call(move |connection| {
+            let sql = "SELECT id FROM jobs WHERE source = ?1 OR ?1 IS NULL \
+                ORDER BY id DESC LIMIT ?2";
+            let source = source.as_ref().map(SourceId::as_str);
+            let ids = all(connection, sql, params![source, limit], |row| Ok(JobId(row.get(0)?)))?;
+            load_all(connection, &ids)
+        })
+        .await
+    }
+
+    /// The job of a source that was begun last.
+    ///
+    /// # Errors
+    /// As [`unfinished_jobs`](Self::unfinished_jobs).
+    pub async fn last_job(&self, source: &SourceId) -> Result<Option<Job>, CatalogError> {
+        Ok(self.jobs(Some(source), 1).await?.pop())
+    }
+
+    /// Everything that happened to a job, in order.
+    ///
+    /// # Errors
+    /// [`UnknownJob`](CatalogError::UnknownJob); and as [`unfinished_jobs`](Self::unfinished_jobs).
+    pub async fn events(&self, job: JobId) -> Result<Vec<(Timestamp, JobEvent)>, CatalogError> {
+        self.call(move |connection| Ok(load(connection, job)?.events)).await
+    }
+}
+
+/// A job with everything that happened to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) id: JobId,
+    pub(crate) source: SourceId,
+    pub(crate) backup: BackupId,
+    pub(crate) events: Vec<(Timestamp, JobEvent)>,
+}
+
+impl Record {
+    fn state(&self) -> Result<JobState, Illegal> {
+        self.events.iter().try_fold(JobState::New, |state, (_, event)| state.next(event))
+    }
+
+    /// The job that the events tell; a log that contradicts itself is damaged.
+    pub(crate) fn job(&self) -> Result<Job, Fault> {
+        let damage = |what: String| Fault::Damage(format!("job {}: {what}", self.id));
+        let state = self.state().map_err(|illegal| damage(illegal.to_string()))?;
+        let (Some((started, first)), Some((changed, _))) =
+            (self.events.first(), self.events.last())
+        else {
+            return Err(damage("nothing happened to it".to_owned()));
+        };
+        let (source, backup) = (self.source.clone(), self.backup.clone());
+        if first != &(JobEvent::Started { source: source.clone(), backup: backup.clone() }) {
+            return Err(damage("it was begun as another one".to_owned()));
+        }
+        let message = self.events.iter().rev().find_map(|(_, event)| match event {
+            JobEvent::Failed { message, .. } => Some(message.clone()),
+            _ => None,
+        });
+        Ok(Job {
+            id: self.id,
+            source,
+            backup,
+            state,
+            started: *started,
+            changed: *changed,
+            message,
+        })
+    }
+}
+
+/// The numbers of all jobs, as far as they can be read; and whether that was all.
+pub(crate) fn readable_ids(connection: &Connection) -> (Vec<JobId>, Result<(), Fault>) {
+    let mut ids = Vec::new();
+    let sql = "SELECT id FROM jobs ORDER BY id";
+    let read = all(connection, sql, [], |row| {
+        ids.push(JobId(row.get(0)?));
+        Ok(())
+    });
+    (ids, read.map(drop))
+}
+
+/// A job's record, whose events number 1, 2, 3 … and end where they say that they end.
+pub(crate) fn load(connection: &Connection, id: JobId) -> Result<Record, Fault> {
+    let named = all(connection, "SELECT source, backup FROM jobs WHERE id = ?1", [id.0], |row| {
+        Ok((parsed(row, "source")?, parsed(row, "backup")?))
+    })?;
+    let (source, backup) = named.into_iter().next().ok_or(CatalogError::UnknownJob(id))?;
+    let sql = "SELECT n, at, event, ends FROM job_events WHERE job = ?1 ORDER BY n";
+    let mut numbers = 1..;
+    let mut ended = false;
+    let events = all(connection, sql, [id.0], |row| {
+        if numbers.next() != Some(row.get::<_, i64>("n")?) {
+            return Err(Fault::Damage(format!("job {id}: an event is missing")));
+        }
+        ended = row.get("ends")?;
+        let event: String = row.get("event")?;
+        Ok((parsed(row, "at")?, serde_json::from_str(&event).map_err(bad_json("event"))?))
+    })?;
+    let record = Record { id, source, backup, events };
+    if record.job()?.state.is_final() != ended {
+        return Err(Fault::Damage(format!("job {id}: its end is not marked as it should be")));
+    }
+    Ok(record)
+}
+
+fn load_all(connection: &Connection, ids: &[JobId]) -> Result<Vec<Job>, Fault> {
+    // In one transaction, so that all of them are of one moment.
+    let snapshot = connection.unchecked_transaction()?;
+    ids.iter().map(|id| load(&snapshot, *id)?.job()).collect()
+}
+
+fn begin(
+    connection: &Connection,
+    at: Timestamp,
+    source: SourceId,
+    backup: BackupId,
+) -> Result<JobId, Fault> {
+    let sql = "INSERT INTO jobs (source, backup) VALUES (?1, ?2)";
+    match connection.execute(sql, [source.as_str(), backup.as_str()]) {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            return Err(CatalogError::Reused { source_id: source, backup }.into());
+        }
+        other => other?,
+    };
+    let job = JobId(connection.last_insert_rowid());
+    put_event(connection, job, 1, at, &JobEvent::Started { source, backup }, false)?;
+    Ok(job)
+}
+
+/// Logs an event; answers the record before it and the state after it.
+fn append(
+    connection: &Connection,
+    job: JobId,
+    at: Timestamp,
+    event: &JobEvent,
+) -> Result<(Record, JobState), Fault> {
+    let record = load(connection, job)?;
+    let state = record
+        .job()?
+        .state
+        .next(event)
+        .map_err(|source| CatalogError::IllegalEvent { job, source })?;
+    let n = record.events.len() + 1;
+    put_event(connection, job, n, at, event, state.is_final())?;
+    Ok((record, state))
+}
+
+fn put_event(
+    connection: &Connection,
+    job: JobId,
+    n: usize,
+    at: Timestamp,
+    event: &JobEvent,
+    ends: bool,
+) -> Result<(), Fault> {
+    let n = i64::try_from(n).unwrap_or(i64::MAX);
+    let event = serde_json::to_string(event).map_err(bad_json("event"))?;
+    connection.execute(
+        "INSERT INTO job_events (job, n, at, event, ends) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![job.0, n, time(at), event, ends],
+    )?;
+    Ok(())
+}
+
+/// Puts the whole record of another catalog, under its own number.
+pub(crate) fn put(connection: &Connection, record: &Record) -> Result<(), Fault> {
+    let state = record.job()?.state;
+    connection.execute(
+        "INSERT INTO jobs (id, source, backup) VALUES (?1, ?2, ?3)",
+        params![record.id.0, record.source.as_str(), record.backup.as_str()],
+    )?;
+    for ((at, event), n) in record.events.iter().zip(1..) {
+        let ends = n == record.events.len() && state.is_final();
+        put_event(connection, record.id, n, *at, event, ends)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! The catalog: a local SQLite cache of what the bucket holds, and this host's job log.
+//!
+//! The bucket is the truth. A catalog that is lost, damaged or doubted is made anew with
+//! [`Rebuild`]; only the job log lives nowhere else, and it is carried over as far as it can be
+//! read.
+//!
+//! One thread owns the database; [`Catalog`] is a handle that sends it calls. Several processes
+//! may have one catalog open: writes wait for each other (5 seconds, then
+//! [`CatalogError::Busy`]), reads wait for nobody. Beside `catalog.db` lie SQLite's `-wal` and
+//! `-shm`, a `.lock` that keeps a rebuild apart from everybody else, and, after a rebuild of a
+//! damaged catalog, `.damaged`.
+
+mod backups;
+mod check;
+mod error;
+mod jobs;
+mod open;
+mod rebuild;
+mod rows;
+mod schema;
+mod thread;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use drctl_model::RepositoryId;
+use rusqlite::Connection;
+
+pub use check::{Difference, diff};
+pub use error::{CatalogError, Cause};
+pub use rebuild::{Rebuild, Rebuilt};
+
+use error::Fault;
+use open::Home;
+use thread::Worker;
+
+/// Called at each of [`CRASH_POINTS`], so that a test can end the process there.
+pub type Hook = fn(&'static str);
+
+/// The moments at which a crash is most telling, in the order of a job and of a rebuild.
+pub const CRASH_POINTS: &[&str] = &[
+    "catalog-job-begun",
+    "catalog-before-commit",
+    "catalog-after-commit",
+    "rebuild-before-rename",
+    "rebuild-after-rename",
+];
+
+pub(crate) fn no_hook(_: &'static str) {}
+
+/// A handle of an open catalog; its clones are handles of the same.
+///
+/// Every verb is one transaction. A call whose future is dropped is either never made or made
+/// whole. Dropping the last handle waits for the calls under way and closes the database.
+#[derive(Clone)]
+pub struct Catalog {
+    worker: Arc<Worker<Home>>,
+    hook: Hook,
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+impl Catalog {
+    /// Opens the catalog at `path` and brings it to the present version; makes it where there is
+    /// none, readable by its owner only.
+    ///
+    /// A new one has no [`repository`](Self::repository): what the bucket holds is not in it yet.
+    ///
+    /// # Errors
+    /// [`NoDirectory`](CatalogError::NoDirectory), [`Network`](CatalogError::Network),
+    /// [`Foreign`](CatalogError::Foreign), [`Newer`](CatalogError::Newer); and those of any write.
+    pub async fn open(path: &Path) -> Result<Self, CatalogError> {
+        let worker = Worker::start(path, open::read_write).await?;
+        Ok(Catalog { worker: Arc::new(worker), hook: no_hook })
+    }
+
+    /// Opens an existing catalog for reading, also while another process writes to it.
+    ///
+    /// # Errors
+    /// [`Missing`](CatalogError::Missing), [`Older`](CatalogError::Older); and those of
+    /// [`open`](Self::open). Verbs that write are refused with
+    /// [`ReadOnly`](CatalogError::ReadOnly).
+    pub async fn open_read_only(path: &Path) -> Result<Self, CatalogError> {
+        let worker = Worker::start(path, open::read_only).await?;
+        Ok(Catalog { worker: Arc::new(worker), hook: no_hook })
+    }
+
+    /// Calls `hook` at the crash points, on the database's thread.
+    #[must_use]
+    pub fn with_hook(mut self, hook: Hook) -> Self {
+        self.hook = hook;
+        self
+    }
+
+    /// The catalog's file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.worker.path()
+    }
+
+    /// The repository that the catalog belongs to; none before the first
+    /// [`claim`](Self::claim).
+    ///
+    /// # Errors
+    /// [`Corrupt`](CatalogError::Corrupt), [`Busy`](CatalogError::Busy), [`Io`](CatalogError::Io).
+    pub async fn repository(&self) -> Result<Option<RepositoryId>, CatalogError> {
+        self.call(|connection| schema::repository(connection)).await
+    }
+
+    /// Makes sure that the catalog is that of `repository`; a new one becomes it.
+    ///
+    /// # Errors
+    /// [`OtherRepository`](CatalogError::OtherRepository); and those of any write.
+    pub async fn claim(&self, repository: &RepositoryId) -> Result<(), CatalogError> {
+        let (path, repository) = (self.path().to_owned(), repository.clone());
+        self.call(move |connection| {
+            // Most calls find it claimed: no write lock for those.
+            if schema::repository(connection)?.as_ref() == Some(&repository) {
+                return Ok(());
+            }
+            let transaction = schema::write(connection)?;
+            schema::claim(&transaction, &path, &repository)?;
+            Ok(transaction.commit()?)
+        })
+        .await
+    }
+
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        self.worker.call(move |home| work(&mut home.connection)).await
+    }
+}

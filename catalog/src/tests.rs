@@ -1,0 +1,6 @@
+//! Tests of the whole crate, each on a catalog in a directory of its own.
+
+mod crash;
+mod files;
+mod rebuild;
+mod verbs;

@@ -1,0 +1,282 @@
+//! Every key that a configuration may hold, once: reader and schema both follow these tables.
+
+/// A key: what it takes, whether it must be there, and what holds when it is not.
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) required: bool,
+    /// As it would be written, without quotation marks.
+    pub(crate) default: Option<&'static str>,
+    pub(crate) about: &'static str,
+}
+
+/// What a key takes; bounds are inclusive.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// A string, neither empty nor with control characters.
+    Text,
+    /// One of these strings.
+    Choice(&'static [&'static str]),
+    Flag,
+    Number {
+        min: u64,
+        max: u64,
+    },
+    /// A string such as `30s`; bounds in seconds.
+    Duration {
+        min: u64,
+        max: u64,
+    },
+    /// A string such as `16MiB`; bounds in bytes.
+    Size {
+        min: u64,
+        max: u64,
+    },
+    /// An absolute path.
+    Path,
+    /// `{ file = … }`, `{ env = … }` or `{ credential = … }`.
+    Secret,
+    /// An array of strings.
+    Texts,
+    /// A table with these keys.
+    Section(&'static [Key]),
+    /// A table of tables with these keys, under names that the operator chooses.
+    Named(&'static [Key]),
+}
+
+impl Key {
+    const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Key {
+        Key { name, kind, required: false, default: None, about }
+    }
+
+    const fn required(name: &'static str, kind: Kind, about: &'static str) -> Key {
+        Key { name, kind, required: true, default: None, about }
+    }
+
+    const fn with_default(
+        name: &'static str,
+        kind: Kind,
+        default: &'static str,
+        about: &'static str,
+    ) -> Key {
+        Key { name, kind, required: false, default: Some(default), about }
+    }
+}
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+const fn number(min: u64, max: u64) -> Kind {
+    Kind::Number { min, max }
+}
+
+const fn duration(min: u64, max: u64) -> Kind {
+    Kind::Duration { min, max }
+}
+
+use Kind::{Choice, Flag, Named, Path, Secret, Section, Text, Texts};
+
+/// The main file.
+pub(crate) static MAIN: &[Key] = &[
+    Key::required("version", number(0, i64::MAX as u64), "The version of this file's form: 1."),
+    Key::optional("host", Text, "The name of this host, written into manifests."),
+    Key::with_default(
+        "policies_dir",
+        Text,
+        "policies.d",
+        "The directory of the policy files, relative to this file's directory.",
+    ),
+    Key::required("repository", Section(REPOSITORY), "Where backups are stored."),
+    Key::required("keys", Section(KEYS), "Who may read backups, and who vouches for them."),
+    Key::optional("paths", Section(PATHS), "Directories of the agent."),
+    Key::optional("limits", Section(LIMITS), "Memory, object size and concurrency."),
+    Key::optional("sources", Named(SOURCE), "The protected databases, by name (a-z, 0-9 and -)."),
+];
+
+pub(crate) static REPOSITORY: &[Key] = &[
+    Key::required(
+        "url",
+        Text,
+        "file:///absolute/path, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix.",
+    ),
+    Key::optional("endpoint", Text, "The address of the store, when it is not the provider's own."),
+    Key::optional("region", Text, "S3: the region; default us-east-1."),
+    Key::optional(
+        "path_style",
+        Flag,
+        "S3: the bucket in the path, not in the host name; default: whether an endpoint is given.",
+    ),
+    Key::with_default("allow_http", Flag, "false", "Allow an endpoint without encryption."),
+    Key::optional("ca_file", Path, "Certificates to trust beside those of the system (PEM)."),
+    Key::optional("access_key_id", Secret, "S3: the access key's id."),
+    Key::optional("secret_access_key", Secret, "S3: the access key."),
+    Key::optional("session_token", Secret, "S3: the token of temporary credentials."),
+    Key::optional("account", Text, "Azure: the storage account."),
+    Key::optional("account_key", Secret, "Azure: the account's key."),
+    Key::optional("service_account", Secret, "Google: the service account's key, as JSON."),
+    Key::with_default(
+        "request_timeout",
+        duration(1, HOUR),
+        "5m",
+        "How long one request to the store may take.",
+    ),
+];
+
+pub(crate) static KEYS: &[Key] = &[
+    Key::required(
+        "recipients",
+        Texts,
+        "The age recipients that can read backups: at least two, one of them kept offline.",
+    ),
+    Key::optional("signing_key", Secret, "The Ed25519 key that signs manifests; to back up."),
+    Key::required(
+        "verifying_keys",
+        Texts,
+        "The keys whose signatures are accepted: `ed25519:` and 32 bytes in base64.",
+    ),
+    Key::optional("identity", Secret, "The age identity that opens backups; only to restore."),
+];
+
+pub(crate) static PATHS: &[Key] = &[
+    Key::with_default("state_dir", Path, "/var/lib/drctl", "Catalog and locks."),
+    Key::with_default("runtime_dir", Path, "/run/drctl", "Private short-lived files, on a tmpfs."),
+    Key::optional("spool_dir", Path, "Room for data in transit; default: spool in state_dir."),
+];
+
+pub(crate) static LIMITS: &[Key] = &[
+    Key::with_default(
+        "segment_bytes",
+        Kind::Size { min: 1 << 10, max: 256 << 20 },
+        "16MiB",
+        "Plain bytes in one object. Small values cost requests and are meant for tests.",
+    ),
+    Key::with_default("seals", number(1, 64), "2", "Segments compressed and sealed at once."),
+    Key::with_default("puts", number(1, 64), "2", "Segments uploaded at once."),
+    Key::with_default("fetches", number(1, 64), "4", "Segments downloaded at once."),
+    Key::with_default(
+        "page_segments",
+        number(1, 65_536),
+        "4096",
+        "Segments in one page of a backup's list of segments.",
+    ),
+];
+
+pub(crate) const SSL_MODES: &[&str] = &["disable", "prefer", "require", "verify-ca", "verify-full"];
+
+pub(crate) static SOURCE: &[Key] = &[
+    Key::required("engine", Choice(&["pg_dump"]), "How it is backed up."),
+    Key::required("policy", Text, "The name of a policy file, without .toml."),
+    Key::with_default("enabled", Flag, "true", "Whether the schedule backs it up."),
+    Key::with_default(
+        "host",
+        Text,
+        "/var/run/postgresql",
+        "A host name, an address, or the directory of a socket.",
+    ),
+    Key::with_default("port", number(1, 65_535), "5432", "The server's port."),
+    Key::with_default("user", Text, "drctl", "The role that connects."),
+    Key::with_default(
+        "maintenance_database",
+        Text,
+        "postgres",
+        "The database to connect to for questions about the server.",
+    ),
+    Key::optional(
+        "databases",
+        Texts,
+        "The databases to back up; default: all that allow connections.",
+    ),
+    Key::optional("exclude_databases", Texts, "All but these; not together with databases."),
+    Key::with_default("globals", Flag, "true", "Back up roles and tablespaces too."),
+    Key::optional("password", Secret, "The role's password."),
+    Key::with_default("sslmode", Choice(SSL_MODES), "prefer", "As in libpq."),
+    Key::optional("ssl_root_cert", Path, "Certificates that vouch for the server (PEM)."),
+    Key::optional("bin_dir", Path, "Where pg_dump is, when it is not the newest on the path."),
+    Key::with_default(
+        "lock_timeout",
+        duration(1, HOUR),
+        "30s",
+        "How long one attempt waits for the tables' locks.",
+    ),
+    Key::with_default("lock_attempts", number(1, 100), "5", "Attempts to get the tables' locks."),
+];
+
+/// A policy file.
+pub(crate) static POLICY: &[Key] = &[
+    Key::optional(
+        "schedule",
+        Text,
+        "When to back up: cron with 5 fields, for example 0 2 * * *; absent: only by hand.",
+    ),
+    Key::with_default("timezone", Text, "UTC", "The IANA time zone of schedule and retention."),
+    Key::with_default("compression_level", number(1, 19), "3", "The zstd level."),
+    Key::required("retention", Section(RETENTION), "Which backups are kept; at least one rule."),
+    Key::optional("objectives", Section(OBJECTIVES), "What is promised."),
+];
+
+pub(crate) static RETENTION: &[Key] = &[
+    Key::with_default("last", number(0, 10_000), "0", "Keep so many newest."),
+    Key::with_default("daily", number(0, 36_500), "0", "Keep the newest of so many days."),
+    Key::with_default("weekly", number(0, 5_200), "0", "Keep the newest of so many ISO weeks."),
+    Key::with_default("monthly", number(0, 1_200), "0", "Keep the newest of so many months."),
+    Key::with_default("yearly", number(0, 100), "0", "Keep the newest of so many years."),
+    Key::optional("within", duration(HOUR, 36_500 * DAY), "Keep all that are younger than this."),
+];
+
+pub(crate) static OBJECTIVES: &[Key] = &[
+    Key::optional(
+        "rpo",
+        duration(MINUTE, 3_650 * DAY),
+        "The most that may be lost: the age of the newest good backup.",
+    ),
+    Key::optional("rto", duration(MINUTE, 365 * DAY), "The most that a restore may take."),
+    Key::optional("max_duration", duration(MINUTE, 30 * DAY), "The most that a backup may take."),
+];
+
+/// Where a key belongs, for one that stands in the wrong place: "in [paths]".
+pub(crate) fn home_of(name: &str) -> Option<String> {
+    let in_main = MAIN.iter().find_map(|key| match key.kind {
+        Kind::Section(keys) if has(keys, name) => Some(format!("in [{}]", key.name)),
+        Kind::Named(keys) if has(keys, name) => Some(format!("in [{}.NAME]", key.name)),
+        _ => None,
+    });
+    let in_policy = || {
+        let section = POLICY.iter().find_map(|key| match key.kind {
+            Kind::Section(keys) if has(keys, name) => {
+                Some(format!("in [{}] of a policy", key.name))
+            }
+            _ => None,
+        });
+        section.or_else(|| has(POLICY, name).then(|| "in a policy file".to_owned()))
+    };
+    let top = || has(MAIN, name).then(|| "at the top of the main file".to_owned());
+    in_main.or_else(in_policy).or_else(top)
+}
+
+fn has(keys: &[Key], name: &str) -> bool {
+    keys.iter().any(|key| key.name == name)
+}
+
+/// What other tools call a key of ours.
+pub(crate) fn synonym(name: &str) -> Option<&'static str> {
+    const SYNONYMS: &[(&str, &str)] = &[
+        ("bucket", "url"),
+        ("compression", "compression_level"),
+        ("cron", "schedule"),
+        ("dbname", "databases"),
+        ("exclude", "exclude_databases"),
+        ("hostname", "host"),
+        ("keep", "retention"),
+        ("keep_daily", "daily"),
+        ("keep_last", "last"),
+        ("keep_monthly", "monthly"),
+        ("keep_weekly", "weekly"),
+        ("keep_within", "within"),
+        ("keep_yearly", "yearly"),
+        ("passwd", "password"),
+        ("tz", "timezone"),
+        ("username", "user"),
+    ];
+    SYNONYMS.iter().find(|(other, _)| *other == name).map(|(_, ours)| *ours)
+}

@@ -1,0 +1,40 @@
+//! The configuration: what it may say, how it is read, and what is wrong with it.
+//!
+//! Pure: no IO, no async, no clock, no environment. The caller reads the files and hands over
+//! their text; time zones come from the database that is compiled in.
+//!
+//! A configuration is one main file, `drctl.toml`, and one file per policy in a directory beside
+//! it. [`policies_dir`] says which directory, [`parse`] reads them all and names every mistake at
+//! once, [`schema`] is the same knowledge for editors.
+
+mod bech32;
+mod config;
+mod diagnostic;
+mod keys;
+mod policy;
+mod policy_checks;
+mod reader;
+mod repository;
+mod schedule;
+mod schedule_field;
+mod schema;
+mod secret;
+mod source;
+mod template;
+mod units;
+
+pub use config::{Config, Keys, Limits, Paths, parse, policies_dir};
+pub use diagnostic::{Diagnostic, SourceFile};
+pub use policy::{Objectives, Policy, RetentionPolicy};
+pub use repository::{Location, Repository};
+pub use schedule::{Schedule, ScheduleError};
+pub use schema::schema;
+pub use secret::SecretRef;
+pub use source::{Engine, PgDump, Source, SslMode};
+pub use template::{Setting, SourceTemplate, Template, template};
+
+/// A commented main file, as an operator would write it.
+pub const SAMPLE_MAIN: &str = include_str!("../samples/drctl.toml");
+
+/// A commented policy file: nightly, kept for a week, a month and a year.
+pub const SAMPLE_POLICY: &str = include_str!("../samples/policies.d/daily.toml");

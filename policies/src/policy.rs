@@ -1,0 +1,168 @@
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use serde::{Serialize, Serializer};
+
+use crate::diagnostic::{Report, show};
+use crate::policy_checks;
+use crate::reader::Reader;
+use crate::schedule::{Schedule, time_zone};
+use crate::units::as_optional_seconds;
+
+/// When a source is backed up, how, and for how long the backups are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    /// The stem of its file.
+    pub name: String,
+    /// When a backup is due; `None`: only by hand.
+    pub schedule: Option<Schedule>,
+    /// The zone of the schedule, and of the days, weeks, months and years of retention.
+    #[serde(serialize_with = "zone_name")]
+    pub timezone: TimeZone,
+    /// The zstd level, 1 to 19.
+    pub compression_level: i32,
+    /// Which backups are kept.
+    pub retention: RetentionPolicy,
+    /// What is promised.
+    pub objectives: Objectives,
+}
+
+/// Which backups are kept: any rule that a backup meets keeps it. At least one is not 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct RetentionPolicy {
+    /// So many newest; 0 to 10 000.
+    pub last: u32,
+    /// The newest of each of so many days; 0 to 36 500.
+    pub daily: u32,
+    /// The newest of each of so many ISO weeks; 0 to 5 200.
+    pub weekly: u32,
+    /// The newest of each of so many months; 0 to 1 200.
+    pub monthly: u32,
+    /// The newest of each of so many years; 0 to 100.
+    pub yearly: u32,
+    /// All that are younger than this; 1 hour to 36 500 days.
+    #[serde(rename = "within_seconds", serialize_with = "as_optional_seconds")]
+    pub within: Option<Duration>,
+}
+
+/// What is promised for a source; `status` and drills measure against it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Objectives {
+    /// The most that may be lost: the age of the newest good backup. 1 minute to 3 650 days.
+    #[serde(rename = "rpo_seconds", serialize_with = "as_optional_seconds")]
+    pub rpo: Option<Duration>,
+    /// The most that a restore may take. 1 minute to 365 days.
+    #[serde(rename = "rto_seconds", serialize_with = "as_optional_seconds")]
+    pub rto: Option<Duration>,
+    /// The most that a backup may take. 1 minute to 30 days.
+    #[serde(rename = "max_duration_seconds", serialize_with = "as_optional_seconds")]
+    pub max_duration: Option<Duration>,
+}
+
+fn zone_name<S: Serializer>(zone: &TimeZone, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(zone.iana_name().unwrap_or("UTC"))
+}
+
+/// Reads a policy file.
+pub(crate) fn read(name: &str, reader: &Reader<'_>) -> Option<Policy> {
+    let timezone = read_zone(reader);
+    let schedule = read_schedule(reader, timezone.clone());
+    let compression_level = reader.number("compression_level");
+    let retention_reader = reader.section("retention");
+    let retention = retention_reader.as_ref().and_then(read_retention);
+    let objectives_reader = reader.section("objectives");
+    let objectives = objectives_reader.as_ref().and_then(read_objectives);
+    if let Some(schedule) = &schedule {
+        if let (Some(at), Some(retention)) = (&retention_reader, &retention) {
+            policy_checks::retention(at, retention, schedule);
+        }
+        if let (Some(at), Some(objectives)) = (&objectives_reader, &objectives) {
+            policy_checks::objectives(at, objectives, schedule);
+        }
+    }
+    Some(Policy {
+        name: name.to_owned(),
+        schedule,
+        timezone: timezone?,
+        compression_level: compression_level?,
+        retention: retention?,
+        objectives: objectives?,
+    })
+}
+
+fn read_zone(reader: &Reader<'_>) -> Option<TimeZone> {
+    let text = reader.text("timezone")?;
+    match time_zone(text.value) {
+        Ok(zone) => Some(zone),
+        Err(meant) => {
+            let advice = match meant {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => "write an IANA name such as Europe/Berlin, or UTC".to_owned(),
+            };
+            let message = format!("`{}` is no time zone", show(text.value));
+            reader.report.advise(&text.span, message, advice);
+            None
+        }
+    }
+}
+
+fn read_schedule(reader: &Reader<'_>, zone: Option<TimeZone>) -> Option<Schedule> {
+    let text = reader.text("schedule")?;
+    // With a bad zone the line itself is checked all the same.
+    match Schedule::new(text.value, zone.unwrap_or(TimeZone::UTC)) {
+        Ok(schedule) => Some(schedule),
+        Err(error) => {
+            reader.report.advise(&text.span, error.to_string(), error.hint());
+            None
+        }
+    }
+}
+
+fn read_retention(reader: &Reader<'_>) -> Option<RetentionPolicy> {
+    let (last, daily, weekly) =
+        (reader.number("last"), reader.number("daily"), reader.number("weekly"));
+    let (monthly, yearly) = (reader.number("monthly"), reader.number("yearly"));
+    let within = reader.duration("within");
+    if within.is_none() && reader.has("within") {
+        return None;
+    }
+    let policy = RetentionPolicy {
+        last: last?,
+        daily: daily?,
+        weekly: weekly?,
+        monthly: monthly?,
+        yearly: yearly?,
+        within,
+    };
+    if policy == RetentionPolicy::default() {
+        reader.report.advise(
+            &reader.span,
+            "this retention keeps nothing",
+            "give at least one of last, daily, weekly, monthly, yearly and within",
+        );
+        return None;
+    }
+    Some(policy)
+}
+
+fn read_objectives(reader: &Reader<'_>) -> Option<Objectives> {
+    Some(Objectives {
+        rpo: reader.duration("rpo"),
+        rto: reader.duration("rto"),
+        max_duration: reader.duration("max_duration"),
+    })
+}
+
+/// The name of a policy: letters, digits, `-` and `_`, 1 to 63; it is part of a file name.
+pub(crate) fn check_name(name: &str, report: &Report<'_>) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let good = (1..=63).contains(&name.len()) && name.bytes().all(word);
+    if !good {
+        report.advise(
+            &(0..0),
+            format!("`{}` is no name of a policy", show(name)),
+            "name the file with 1 to 63 letters, digits, - and _, and .toml",
+        );
+    }
+    good
+}

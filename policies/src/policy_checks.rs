@@ -1,0 +1,64 @@
+//! What contradicts itself in a policy: each value is fine, together they cannot be met.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::policy::{Objectives, RetentionPolicy};
+use crate::reader::Reader;
+use crate::schedule::Schedule;
+use crate::units::show_duration;
+
+const HOUR: u64 = 3_600;
+const DAY: u64 = 24 * HOUR;
+
+/// A rule that counts days, weeks, months or years needs a backup in most of them; `within` must
+/// reach from one run to the next.
+pub(crate) fn retention(reader: &Reader<'_>, policy: &RetentionPolicy, schedule: &Schedule) {
+    let Some((shortest, longest)) = schedule.spacing().map(unsigned) else { return };
+    // The longest that a period lasts.
+    let rules = [
+        ("daily", policy.daily, DAY, "day"),
+        ("weekly", policy.weekly, 7 * DAY, "week"),
+        ("monthly", policy.monthly, 31 * DAY, "month"),
+        ("yearly", policy.yearly, 366 * DAY, "year"),
+    ];
+    for (key, count, period, word) in rules {
+        if count > 0 && shortest > Duration::from_secs(period) {
+            let every = show_duration(shortest.as_secs());
+            reader.report.advise(
+                &reader.span_of(key),
+                format!(
+                    "`{key}` cannot be reached: the schedule runs every {every} at most, not \
+                     every {word}"
+                ),
+                "use a rule for a longer period or `last`, or run more often",
+            );
+        }
+    }
+    if let Some(within) = policy.within.filter(|within| *within < longest) {
+        let (within, longest) = (show_duration(within.as_secs()), show_duration(longest.as_secs()));
+        reader.report.advise(
+            &reader.span_of("within"),
+            format!("`within` of {within} ends before the next run: the schedule pauses {longest}"),
+            "make it longer, or use `last`",
+        );
+    }
+}
+
+/// The age of the newest backup reaches the time between two runs.
+pub(crate) fn objectives(reader: &Reader<'_>, objectives: &Objectives, schedule: &Schedule) {
+    let Some((_, longest)) = schedule.spacing().map(unsigned) else { return };
+    if let Some(rpo) = objectives.rpo.filter(|rpo| *rpo < longest) {
+        let (rpo, longest) = (show_duration(rpo.as_secs()), show_duration(longest.as_secs()));
+        reader.report.advise(
+            &reader.span_of("rpo"),
+            format!("an `rpo` of {rpo} cannot be met: the schedule pauses {longest}"),
+            "run more often, or promise less; leave room for the backup itself",
+        );
+    }
+}
+
+fn unsigned((shortest, longest): (SignedDuration, SignedDuration)) -> (Duration, Duration) {
+    (shortest.unsigned_abs(), longest.unsigned_abs())
+}

@@ -1,0 +1,264 @@
+//! Values that have the right type and are wrong all the same.
+
+use drctl_policies::{SourceFile, parse};
+
+use crate::{MAIN, POLICY, check_main, check_policy};
+
+#[test]
+fn repositories() {
+    let url = "\"file:///srv/backups\"";
+    check_main(&[
+        (
+            url,
+            "\"/srv/backups\"",
+            "drctl.toml:3:7: `url` has no scheme: write file:///path, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix",
+        ),
+        (
+            url,
+            "\"gcs://bucket\"",
+            "drctl.toml:3:7: `gcs` is no scheme of a repository: did you mean `gs`?",
+        ),
+        (
+            url,
+            "\"ftp://bucket\"",
+            "drctl.toml:3:7: `ftp` is no scheme of a repository: write file:///path, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix",
+        ),
+        (
+            url,
+            "\"file://srv\"",
+            "drctl.toml:3:7: `url` must hold an absolute path: write file:///path, with three slashes",
+        ),
+        (
+            url,
+            "\"file:///\"",
+            "drctl.toml:3:7: `url` names no directory for a repository: write file:///path",
+        ),
+        (
+            url,
+            "\"s3://Bucket\"",
+            "drctl.toml:3:7: `url` names no bucket: 3 to 222 of a-z, 0-9, `-`, `.` and `_`: write the bucket's name behind ://",
+        ),
+        (
+            url,
+            "\"s3://bucket/a//b\"",
+            "drctl.toml:3:7: `url` has a bad prefix: parts of letters, digits, `-`, `.`, `_`, `=` and `+`: separate the parts with single slashes",
+        ),
+        (
+            url,
+            "\"s3://bucket/a/../b\"",
+            "drctl.toml:3:7: `url` has a bad prefix: parts of letters, digits, `-`, `.`, `_`, `=` and `+`: separate the parts with single slashes",
+        ),
+        (
+            url,
+            "\"file:///srv\"\nregion = \"x\"",
+            "drctl.toml:4:1: `region` has no meaning for file://",
+        ),
+        (
+            url,
+            "\"gs://bucket\"\naccess_key_id = { env = \"X\" }",
+            "drctl.toml:4:1: `access_key_id` has no meaning for gs://",
+        ),
+        (
+            url,
+            "\"s3://bucket\"\naccess_key_id = { env = \"X\" }",
+            "drctl.toml:4:1: `access_key_id` needs `secret_access_key` beside it",
+        ),
+        (
+            url,
+            "\"az://container\"",
+            "drctl.toml:2:1: missing key `account`: az:// needs a storage account",
+        ),
+        (
+            url,
+            "\"s3://bucket\"\nendpoint = \"http://127.0.0.1:9000\"",
+            "drctl.toml:4:12: `endpoint` is not encrypted: use https://, or write allow_http = true if you trust every host on the way",
+        ),
+        (
+            url,
+            "\"s3://bucket\"\nendpoint = \"minio:9000\"",
+            "drctl.toml:4:12: `endpoint` is no address of a store: write for example https://host:9000",
+        ),
+        (
+            url,
+            "\"s3://bucket\"\nendpoint = \"https://h?x=1\"",
+            "drctl.toml:4:12: `endpoint` must end with the host or a path: remove `?` and `#`",
+        ),
+    ]);
+}
+
+#[test]
+fn keys() {
+    let second = "\"age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg\"";
+    let first = "\"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p\"";
+    let verifying = "[\"ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\"]";
+    check_main(&[
+        (
+            second,
+            "",
+            "drctl.toml:5:14: `recipients` needs at least two: add the recipient of a recovery identity that is kept offline",
+        ),
+        (second, first, "drctl.toml:7:2: `recipients` holds the same key twice"),
+        (
+            second,
+            "\"age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafq\"",
+            "drctl.toml:7:2: this is no age recipient: it begins with age1 and has 62 characters; copy it again",
+        ),
+        (
+            verifying,
+            "[]",
+            "drctl.toml:8:18: `verifying_keys` is empty: without one no manifest can be trusted",
+        ),
+        (
+            verifying,
+            "[\"ed25519:AAAA\"]",
+            "drctl.toml:8:19: this is no verifying key: write `ed25519:` and 32 bytes in base64 (44 characters)",
+        ),
+    ]);
+}
+
+#[test]
+fn sources() {
+    check_main(&[
+        (
+            "\"daily\"",
+            "\"dayly\"",
+            "drctl.toml:11:10: there is no policy `dayly`: did you mean `daily`?",
+        ),
+        (
+            "\"daily\"",
+            "\"weekly\"",
+            "drctl.toml:11:10: there is no policy `weekly`: write a file weekly.toml in the directory of the policies",
+        ),
+        (
+            "sources.shop",
+            "sources.Shop_1",
+            "drctl.toml:9:10: `Shop_1` is no source name: 1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit: name it `shop-1`",
+        ),
+        (
+            "",
+            "databases = []",
+            "drctl.toml:12:13: `databases` is empty: name at least one, or remove the key: then all are backed up",
+        ),
+        (
+            "",
+            "databases = [\"a\", \"a\"]",
+            "drctl.toml:12:19: `a` is in `databases` twice: remove one of the two",
+        ),
+        (
+            "",
+            "databases = [\"a\"]\nexclude_databases = []",
+            "drctl.toml:13:1: `exclude_databases` cannot stand beside `databases`: keep one of the two",
+        ),
+        (
+            "",
+            "sslmode = \"disable\"\nssl_root_cert = \"/x\"",
+            "drctl.toml:13:1: `ssl_root_cert` has no effect with sslmode = \"disable\"",
+        ),
+    ]);
+}
+
+#[test]
+fn policies() {
+    let file = "policies.d/daily.toml";
+    let schedule = "\"0 2 * * *\"";
+    let example = "write for example \"0 2 * * *\" for every day at 02:00";
+    check_policy(&[
+        (
+            schedule,
+            "\"0 25 * * *\"",
+            &format!("{file}:1:12: bad schedule: hour `25`: 25 is not in 0 to 23: {example}"),
+        ),
+        (
+            schedule,
+            "\"0 2 * *\"",
+            &format!(
+                "{file}:1:12: a schedule has 5 fields (minute, hour, day of month, month, day of week), this has 4: {example}"
+            ),
+        ),
+        (
+            schedule,
+            "\"@daily\"",
+            &format!("{file}:1:12: `@daily` is not supported in a schedule: write \"0 0 * * *\""),
+        ),
+        (
+            schedule,
+            "\"0 0 31 2 *\"",
+            &format!(
+                "{file}:1:12: this schedule can never fire: no month it allows has such a day: for the last day of a month write \"0 0 L * *\""
+            ),
+        ),
+        (
+            "Europe/Berlin",
+            "Europe/Belrin",
+            &format!("{file}:2:12: `Europe/Belrin` is no time zone: did you mean `Europe/Berlin`?"),
+        ),
+        (
+            "Europe/Berlin",
+            "CEST",
+            &format!("{file}:2:12: `CEST` is no time zone: did you mean `CET`?"),
+        ),
+        (
+            "daily = 7",
+            "daily = 0",
+            &format!(
+                "{file}:3:1: this retention keeps nothing: give at least one of last, daily, weekly, monthly, yearly and within"
+            ),
+        ),
+        (
+            "[retention]\ndaily = 7\n",
+            "",
+            &format!(
+                "{file}:1:1: missing key `retention`: Which backups are kept; at least one rule."
+            ),
+        ),
+        (
+            "[retention]",
+            "compression_level = 20\n[retention]",
+            &format!("{file}:3:21: `compression_level` must be 1 to 19"),
+        ),
+        (
+            "",
+            "within = \"30\"",
+            &format!(
+                "{file}:5:10: `30` is no value of `within`: the unit is missing: write for example \"90m\""
+            ),
+        ),
+        (
+            schedule,
+            "\"0 2 * * 0\"",
+            &format!(
+                "{file}:4:9: `daily` cannot be reached: the schedule runs every 1w at most, not every day: use a rule for a longer period or `last`, or run more often"
+            ),
+        ),
+        (
+            "",
+            "within = \"12h\"",
+            &format!(
+                "{file}:5:10: `within` of 12h ends before the next run: the schedule pauses 1d: make it longer, or use `last`"
+            ),
+        ),
+        (
+            "",
+            "[objectives]\nrpo = \"12h\"",
+            &format!(
+                "{file}:6:7: an `rpo` of 12h cannot be met: the schedule pauses 1d: run more often, or promise less; leave room for the backup itself"
+            ),
+        ),
+    ]);
+}
+
+#[test]
+fn names_of_policies() {
+    let main = SourceFile { name: "drctl.toml".into(), text: MAIN.into() };
+    let file = |name: &str| SourceFile { name: name.into(), text: POLICY.into() };
+    let files = [file("p/daily.toml"), file("q/daily.toml"), file("p/a b.toml")];
+    let found: Vec<_> = parse(&main, &files).unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        found,
+        [
+            "q/daily.toml:1:1: another file is the policy `daily` too",
+            "p/a b.toml:1:1: `a b` is no name of a policy: name the file with 1 to 63 letters, \
+             digits, - and _, and .toml",
+        ]
+    );
+}

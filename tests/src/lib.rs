@@ -1,0 +1,3 @@
+//! What the tests of drctl share: real servers, started for one test and gone with it.
+
+pub mod servers;

@@ -1,0 +1,55 @@
+//! Where the installed servers and tools are.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const REMEDY: &str = "run tests/components/install";
+
+/// The program of a component that `tests/components/install` builds.
+///
+/// # Panics
+/// When it is not installed.
+pub(super) fn built(name: &str) -> PathBuf {
+    let program = cache().join("bin").join(name);
+    assert!(program.exists(), "{name} is missing ({}): {REMEDY}", program.display());
+    program
+}
+
+/// The cache of `tests/components/install`: the same rule as in that script.
+fn cache() -> PathBuf {
+    match env::var_os("DRCTL_TEST_CACHE").filter(|set| !set.is_empty()) {
+        Some(cache) => cache.into(),
+        None => Path::new(&env::var_os("HOME").expect("HOME is set")).join(".cache/drctl-tests"),
+    }
+}
+
+/// The programs of the PostgreSQL to test with: `$PG_MAJOR`, or else the newest installed.
+///
+/// # Panics
+/// When there is none.
+pub(super) fn postgres_bin() -> PathBuf {
+    let major = match env::var("PG_MAJOR") {
+        Ok(major) if !major.is_empty() => Some(major),
+        _ => newest_postgres().map(|major| major.to_string()),
+    };
+    let major = major.unwrap_or_else(|| panic!("PostgreSQL's server is missing: {REMEDY}"));
+    let bin = postgres_bin_of(&major);
+    assert!(
+        bin.join("initdb").exists(),
+        "PostgreSQL {major} is missing: {REMEDY} with PG_MAJOR={major} set"
+    );
+    bin
+}
+
+fn newest_postgres() -> Option<u32> {
+    let releases = fs::read_dir("/usr/lib/postgresql").ok()?;
+    releases
+        .filter_map(|release| release.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|major| postgres_bin_of(&major.to_string()).join("initdb").exists())
+        .max()
+}
+
+fn postgres_bin_of(major: &str) -> PathBuf {
+    Path::new("/usr/lib/postgresql").join(major).join("bin")
+}
