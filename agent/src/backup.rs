@@ -13,7 +13,7 @@ use drctl_model::{
 };
 use drctl_policies::{Engine as EngineConfig, PgDump, Source};
 use drctl_store::{
-    MAX_ENVELOPE_BYTES, Recipients, SigningKey, digest, encode_manifest, layout, seal_facts,
+    MAX_ENVELOPE_BYTES, Recipients, Sealer, SigningKey, digest, encode_manifest, layout, seal_facts,
 };
 
 use crate::crash::crash_point;
@@ -166,7 +166,7 @@ impl Attempt<'_> {
         let options = PgDumpOptions {
             databases,
             globals: pg.globals,
-            role_passwords: true,
+            role_passwords: pg.role_passwords,
             lock_timeout: pg.lock_timeout,
             lock_attempts: pg.lock_attempts,
         };
@@ -184,8 +184,7 @@ impl Attempt<'_> {
             bucket: self.repository.bucket.clone(),
             source: self.source.clone(),
             backup: self.id.clone(),
-            recipients: self.recipients.clone(),
-            level: source.policy.compression_level,
+            sealer: Sealer::new(&self.recipients, source.policy.compression_level),
             limits: self.setup.limits(),
             meter: self.meter.clone(),
         };

@@ -1,5 +1,6 @@
 //! Everything that a backup and a restore need, tried one by one.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Result;
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_engines::pg::probe;
 use drctl_model::SourceId;
-use drctl_policies::{Engine, PgDump, Source};
+use drctl_policies::{Engine, PgDump, SecretRef, Source};
 use drctl_store::{Bucket, Put, StoreError, layout};
 
 use crate::problem::Failure;
@@ -73,6 +74,7 @@ pub async fn doctor(
 ) -> Vec<Finding> {
     let mut found = Findings::default();
     keys(setup, identity, &mut found);
+    open_secrets(setup, &mut found);
     let repository = bucket(setup, &mut found).await;
     if let Some(repository) = &repository {
         catalog(setup, repository, &mut found).await;
@@ -115,6 +117,24 @@ fn keys(setup: &Setup, identity: Option<&Path>, found: &mut Findings) {
         }
         Some(None) => found.good("keys.identity", "none here: this host cannot read its backups"),
         None => {}
+    }
+}
+
+/// Private keys that others on this host can read.
+fn open_secrets(setup: &Setup, found: &mut Findings) {
+    let keys = &setup.config.keys;
+    for (check, key) in [("keys.signing_key", &keys.signing_key), ("keys.identity", &keys.identity)]
+    {
+        let Some(SecretRef::File(path)) = key else { continue };
+        let mode = std::fs::metadata(path).map(|file| file.permissions().mode());
+        if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+            let text = format!("others on this host may read {}", path.display());
+            found.warn(
+                check,
+                text,
+                "take the file's rights away from group and others (chmod 600)",
+            );
+        }
     }
 }
 
@@ -272,15 +292,10 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
         }
     }
     let Engine::PgDump(pg) = &source.engine;
-    if pg.globals && !report.role.reads_passwords {
-        found.warn(
-            &format!("{check}.globals"),
-            format!(
-                "{} may not read the passwords of roles: they are not backed up",
-                report.role.name
-            ),
-            "back up as a superuser to have them, or keep them elsewhere",
-        );
+    if pg.globals && pg.role_passwords && !report.role.reads_passwords {
+        let text = format!("{} may not read the passwords of roles", report.role.name);
+        let hint = Some("set role_passwords = false and keep them elsewhere, or use a superuser");
+        found.add(Level::Bad, &format!("{check}.globals"), text, hint);
     }
     for database in report.databases.into_iter().filter(|database| wanted(pg, &database.name)) {
         let grants = format!("{check}.grants");

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use drctl_model::{BackupId, Segment, SourceId, Stream};
-use drctl_store::{Bucket, Identities, MAX_PAGE_BYTES, layout, open_segment, read_page};
+use drctl_store::{Bucket, Identities, MAX_PAGE_BYTES, Opener, layout, read_page};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use xxhash_rust::xxh3::Xxh3;
@@ -61,9 +61,10 @@ pub async fn fetch_stream(
     identities: &Identities,
     sink: &mut Sink,
 ) -> Result<String> {
+    let opener = Opener::new(identities);
     let open = |(segment, sealed): (Segment, Bytes)| {
-        let identities = identities.clone();
-        let work = move || (open_segment(&segment, &sealed, &identities), segment);
+        let opener = opener.clone();
+        let work = move || (opener.open(&segment, &sealed), segment);
         async move {
             let (opened, segment) = tokio::task::spawn_blocking(work).await?;
             let key = layout::segment(&outlet.source, &outlet.backup, &stream.id, segment.n);
@@ -85,7 +86,7 @@ pub async fn fetch_stream(
     while let Some((segment, plain)) = plain.try_next().await? {
         bytes += segment.plain;
         digest.update(&plain);
-        sink.write(plain).await?;
+        opener.give_back(sink.write(plain).await?);
         outlet.meter.moved(segment.plain, segment.sealed);
     }
     if bytes != stream.plain_bytes {

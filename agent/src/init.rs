@@ -1,6 +1,6 @@
 //! A new repository: keys, configuration, marker, recovery kit.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_model::{Marker, RepositoryId};
-use drctl_policies::{SAMPLE_POLICY, SecretRef, Setting, SourceTemplate, Template, template};
+use drctl_policies::{
+    Diagnostic, SAMPLE_POLICY, SecretRef, Setting, SourceFile, SourceTemplate, Template, template,
+};
 use drctl_store::{SigningKey, StoreError, decode_marker, encode_marker, layout, new_identity};
 
 use crate::problem::Problem;
@@ -79,6 +81,7 @@ pub async fn init(options: &InitOptions, now: jiff::Timestamp) -> Result<Made> {
         runtime_dir: options.runtime_dir.clone(),
         source: options.source.clone(),
     });
+    check(options, &text)?;
     private_directory(&keys)?;
     private_directory(&policies)?;
     let policy = policies.join(format!("{}.toml", options.source.policy));
@@ -102,6 +105,22 @@ pub async fn init(options: &InitOptions, now: jiff::Timestamp) -> Result<Made> {
         repository: id,
         kit,
     })
+}
+
+/// Whether the configuration would be a good one; nothing has been written yet, so lines of it
+/// would mean nothing to whoever gave the answers.
+fn check(options: &InitOptions, text: &str) -> Result<()> {
+    let file = |name: String, text: &str| SourceFile { name, text: text.to_owned() };
+    let policy = file(format!("{}.toml", options.source.policy), SAMPLE_POLICY);
+    let checked = drctl_policies::parse(&file("drctl.toml".to_owned(), text), &[policy]);
+    let wrong = |found: Vec<Diagnostic>| {
+        let one = |wrong: Diagnostic| match wrong.suggestion {
+            Some(suggestion) => format!("{}: {suggestion}", wrong.message),
+            None => wrong.message,
+        };
+        Problem::Usage(found.into_iter().map(one).collect::<Vec<_>>().join("; "))
+    };
+    checked.map(drop).map_err(|found| wrong(found).into())
 }
 
 /// Writes the marker, or reads the one that is there.
@@ -144,13 +163,22 @@ fn private_directory(path: &Path) -> Result<()> {
 /// # Errors
 /// [`Problem::Exists`], the file system's.
 pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
+    fill(new_file(path, mode)?, path, text)
+}
+
+/// Makes a file that must not exist.
+pub(crate) fn new_file(path: &Path, mode: u32) -> Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    let mut file = match file {
+    match file {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(Problem::Exists(path.to_owned()).into());
+            Err(Problem::Exists(path.to_owned()).into())
         }
-        file => file.with_context(|| format!("write {}", path.display()))?,
-    };
+        file => file.with_context(|| format!("write {}", path.display())),
+    }
+}
+
+/// Writes all of a new file, and syncs it.
+pub(crate) fn fill(mut file: File, path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))?;
     file.sync_all().with_context(|| format!("write {}", path.display()))
 }
@@ -180,8 +208,9 @@ repository  @URL@
             id @ID@
 signed by   @KEY@
 
-The recovery identity below opens every backup of this repository. Whoever has it and the
-bucket can read all of them; without it and without the main identity nobody can, ever.
+The recovery identity below opens every backup that is made with the drctl.toml that was written
+with this sheet. Whoever has it and the bucket can read all of them; without it and without the
+main identity nobody can, ever. (Each host that joins a repository gets a sheet of its own.)
 
   What                     Keep it
   -----------------------  ------------------------------------------------------------------
@@ -195,8 +224,10 @@ bucket can read all of them; without it and without the main identity nobody can
                            not a backup
 
 Restore with drctl, on any machine
-  1. drctl init --join --url @URL@ --source @SOURCE@ ...
-  2. write the `signed by` key above into keys.verifying_keys of its drctl.toml
+  1. drctl init --join --url @URL@ --source @SOURCE@
+     (with the flags for the bucket's credentials; the sheet that it prints is for backups made
+     there, keep this one)
+  2. add the `signed by` key above to keys.verifying_keys in its drctl.toml
   3. write the identity below into a file, then
      drctl restore @SOURCE@ --latest --to-files DIRECTORY --identity FILE
 

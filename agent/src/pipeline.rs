@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context as _, Result};
 use bytes::{BufMut as _, Bytes};
 use drctl_model::{BackupId, SourceId, Stream, StreamId};
-use drctl_store::{Bucket, PageWriter, Recipients, SealedSegment, layout, seal_segment};
+use drctl_store::{Bucket, PageWriter, SealedSegment, Sealer, layout};
 use futures_util::stream::{self, TryStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -23,10 +23,8 @@ pub struct Intake {
     pub source: SourceId,
     /// The attempt.
     pub backup: BackupId,
-    /// Whom they are encrypted to.
-    pub recipients: Recipients,
-    /// The zstd level.
-    pub level: i32,
+    /// What makes segments: recipients and zstd level.
+    pub sealer: Sealer,
     /// What bounds memory.
     pub limits: Limits,
     /// What counts progress.
@@ -120,9 +118,9 @@ where
 
 /// Seals on the blocking pool; the buffer goes back for the next segment.
 async fn seal(intake: &Intake, n: u64, plain: Vec<u8>, pool: &Pool) -> Result<SealedSegment> {
-    let (recipients, level, pool) = (intake.recipients.clone(), intake.level, pool.clone());
+    let (sealer, pool) = (intake.sealer.clone(), pool.clone());
     let work = move || {
-        let sealed = seal_segment(n, &plain, level, &recipients);
+        let sealed = sealer.seal(n, &plain);
         pool.give(plain);
         sealed
     };

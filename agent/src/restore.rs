@@ -1,6 +1,6 @@
 //! A backup's way back: planned, checked, loaded, counted.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,12 +13,13 @@ use drctl_engines::pg::{
 };
 use drctl_engines::{RestoreTarget, ToolFeed};
 use drctl_model::{Content, DatabaseFacts, Facts, Manifest, Stream, StreamFacts};
-use drctl_store::{Identities, open_facts};
+use drctl_store::{Identities, layout, open_facts, open_segment};
+use futures_util::StreamExt as _;
 
-use crate::fetch::{Outlet, fetch_stream};
+use crate::fetch::{Outlet, fetch_sealed, fetch_stream, segments};
 use crate::problem::Problem;
 use crate::sink::Sink;
-use crate::{Limits, Meter, Proven, Repository};
+use crate::{Limits, Meter, Proven, Repository, Stop};
 
 /// The name under which the target server sees us.
 const APPLICATION: &str = "drctl/restore";
@@ -28,6 +29,8 @@ const APPLICATION: &str = "drctl/restore";
 pub enum Destination {
     /// Files in a new or empty directory.
     Files(PathBuf),
+    /// One stream, to this pipe.
+    Pipe(Arc<File>),
     /// A server; with a name, one database under it beside what is there.
     Server {
         /// The server.
@@ -82,6 +85,9 @@ pub struct RestorePlan {
     pub room: Option<(PathBuf, u64)>,
     /// What the target's server said, worth knowing before.
     pub notes: Vec<String>,
+    /// Seconds to fetch and open everything, reckoned from one segment that was fetched and
+    /// opened for it; nothing where there is none. What the server needs to load is not known.
+    pub estimate: Option<f64>,
 }
 
 /// One stream that was restored and proven equal.
@@ -105,7 +111,11 @@ pub struct Restored {
 ///
 /// # Errors
 /// A key that does not open it, a database that is not in it, a target that is not fit.
-pub async fn plan(request: &RestoreRequest) -> Result<RestorePlan> {
+pub async fn plan(
+    repository: &Repository,
+    request: &RestoreRequest,
+    limits: Limits,
+) -> Result<RestorePlan> {
     let manifest = &request.backup.manifest;
     let facts = open_facts(manifest, &request.identities).context("open the backup's facts")?;
     let items = choose(request, manifest, facts)?;
@@ -117,7 +127,7 @@ pub async fn plan(request: &RestoreRequest) -> Result<RestorePlan> {
         Destination::Server { .. } if request.jobs > 1 => {
             Some((request.spool_dir.clone(), largest))
         }
-        Destination::Server { .. } => None,
+        Destination::Server { .. } | Destination::Pipe(_) => None,
     };
     if let Some((directory, needed)) = &room {
         check_room(directory, *needed)?;
@@ -127,12 +137,62 @@ pub async fn plan(request: &RestoreRequest) -> Result<RestorePlan> {
             check_empty(directory)?;
             Vec::new()
         }
+        Destination::Pipe(_) if items.len() != 1 => {
+            let text = format!(
+                "standard output takes one stream, not {}: name one --database",
+                items.len()
+            );
+            return Err(Problem::Usage(text).into());
+        }
+        Destination::Pipe(_) => Vec::new(),
         Destination::Server { server, rename } => {
             let whole = rename.is_none() && request.databases.is_empty();
             look_at(server, manifest, &items, whole).await?
         }
     };
-    Ok(RestorePlan { items, fetch_bytes, plain_bytes, room, notes })
+    let outlet = outlet(repository, request, limits, &Meter::default());
+    let estimate = estimate(&outlet, &items, &request.identities).await?;
+    Ok(RestorePlan { items, fetch_bytes, plain_bytes, room, notes, estimate })
+}
+
+fn outlet(
+    repository: &Repository,
+    request: &RestoreRequest,
+    limits: Limits,
+    meter: &Meter,
+) -> Outlet {
+    let manifest = &request.backup.manifest;
+    Outlet {
+        bucket: repository.bucket.clone(),
+        source: manifest.source.clone(),
+        backup: manifest.backup.clone(),
+        limits,
+        meter: meter.clone(),
+    }
+}
+
+/// Fetches and opens one segment of the longest stream, and reckons from its time.
+async fn estimate(outlet: &Outlet, items: &[Item], identities: &Identities) -> Result<Option<f64>> {
+    let Some(longest) = items.iter().max_by_key(|item| item.stream.segments) else {
+        return Ok(None);
+    };
+    let Some(first) = segments(outlet, &longest.stream).next().await.transpose()? else {
+        return Ok(None);
+    };
+    let began = Instant::now();
+    let sealed = fetch_sealed(outlet, &longest.stream, &first).await?;
+    let fetched = began.elapsed().as_secs_f64();
+    let key = layout::segment(&outlet.source, &outlet.backup, &longest.stream.id, first.n);
+    let identities = identities.clone();
+    let open = move || open_segment(&first, &sealed, &identities).map(drop);
+    let opened = tokio::task::spawn_blocking(open).await?;
+    opened.context(Problem::Segment { key: key.to_string() })?;
+    let opened = began.elapsed().as_secs_f64() - fetched;
+    let count: u64 = items.iter().map(|item| item.stream.segments).sum();
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let (count, fetches, opens) =
+        (count as f64, outlet.limits.fetches as f64, outlet.limits.seals as f64);
+    Ok(Some(count * (fetched / fetches).max(opened / opens)))
 }
 
 fn choose(request: &RestoreRequest, manifest: &Manifest, facts: Facts) -> Result<Vec<Item>> {
@@ -149,12 +209,12 @@ fn choose(request: &RestoreRequest, manifest: &Manifest, facts: Facts) -> Result
     }
     let rename = match &request.destination {
         Destination::Server { rename, .. } => rename.clone(),
-        Destination::Files(_) => None,
+        Destination::Files(_) | Destination::Pipe(_) => None,
     };
     if rename.is_some() && request.databases.len() != 1 {
         return Err(Problem::Usage("--as needs exactly one --database".to_owned()).into());
     }
-    let to_files = matches!(request.destination, Destination::Files(_));
+    let to_files = !matches!(request.destination, Destination::Server { .. });
     let wanted = |facts: &StreamFacts| match &facts.content {
         Content::Globals => request.databases.is_empty() && (request.globals || to_files),
         Content::Database(database) => {
@@ -254,15 +314,9 @@ pub async fn restore(
     plan: &RestorePlan,
     limits: Limits,
     meter: &Meter,
+    stop: &Stop,
 ) -> Result<Vec<Restored>> {
-    let manifest = &request.backup.manifest;
-    let outlet = Outlet {
-        bucket: repository.bucket.clone(),
-        source: manifest.source.clone(),
-        backup: manifest.backup.clone(),
-        limits,
-        meter: meter.clone(),
-    };
+    let outlet = outlet(repository, request, limits, meter);
     meter.expect(plan.plain_bytes);
     let mut done = Vec::new();
     for item in &plan.items {
@@ -270,8 +324,12 @@ pub async fn restore(
         meter.label(item.target.clone());
         let mut notes = Vec::new();
         let counted = match (&request.destination, &item.facts.content) {
-            (Destination::Files(directory), _) => {
-                into_file(&outlet, request, item, directory).await.map(|()| None)
+            (Destination::Files(directory), _) => tokio::select! {
+                done = into_file(&outlet, request, item, directory) => done.map(|()| None),
+                () = stop.requested() => Err(Problem::Interrupted.into()),
+            },
+            (Destination::Pipe(pipe), _) => {
+                into_pipe(&outlet, request, item, pipe).await.map(|()| None)
             }
             (Destination::Server { server, .. }, Content::Globals) => {
                 let target = GlobalsTarget::new((**server).clone(), APPLICATION.to_owned());
@@ -280,7 +338,7 @@ pub async fn restore(
                 done.map(|()| None)
             }
             (Destination::Server { server, .. }, Content::Database(facts)) => {
-                into_database(&outlet, request, item, server, facts).await.map(Some)
+                into_database(&outlet, request, item, server, facts, stop).await.map(Some)
             }
         };
         let counted = counted.with_context(|| format!("restore {}", item.target))?;
@@ -313,8 +371,22 @@ async fn into_file(
     check_digest(item, &digest)?;
     sink.finish().await?;
     std::fs::rename(&part, &path).with_context(|| format!("rename {}", part.display()))?;
-    std::fs::File::open(directory)?.sync_all().context("sync the directory")?;
+    File::open(directory)?.sync_all().context("sync the directory")?;
     Ok(())
+}
+
+/// To a reader that sees every authenticated segment at once, and the end only when all was right:
+/// it must look at our exit code.
+async fn into_pipe(
+    outlet: &Outlet,
+    request: &RestoreRequest,
+    item: &Item,
+    pipe: &Arc<File>,
+) -> Result<()> {
+    let mut sink = Sink::Pipe(Arc::clone(pipe));
+    let digest = fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await?;
+    check_digest(item, &digest)?;
+    sink.finish().await
 }
 
 async fn into_database(
@@ -323,6 +395,7 @@ async fn into_database(
     item: &Item,
     server: &PgServer,
     facts: &DatabaseFacts,
+    stop: &Stop,
 ) -> Result<(u64, u64)> {
     let options = RestoreOptions {
         jobs: request.jobs,
@@ -332,7 +405,19 @@ async fn into_database(
     let name = APPLICATION.to_owned();
     let target =
         DatabaseTarget::new(server.clone(), facts.clone(), item.target.clone(), options, name);
-    into_tool(outlet, request, item, &target).await?;
+    let loaded = tokio::select! {
+        loaded = into_tool(outlet, request, item, &target) => loaded,
+        () = stop.requested() => Err(Problem::Interrupted.into()),
+    };
+    if let Err(error) = loaded {
+        return Err(match target.discard().await {
+            Ok(true) => error.context("the database that this restore had made was dropped again"),
+            Ok(false) => error,
+            Err(left) => {
+                error.context(format!("{} may be left half restored: {left}", item.target))
+            }
+        });
+    }
     outlet.meter.label(format!("counting {}", item.target));
     let found =
         count_rows(server, &item.target, APPLICATION).await.context("count the restored rows")?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
 use drctl_engines::Secret;
-use drctl_engines::pg::{PgServer, SslMode};
+use drctl_engines::pg::{PgServer, SslMode, sweep};
 use drctl_model::{Clock, SourceId, SystemClock};
 use drctl_policies::{Config, Engine, PgDump, Source, SourceFile};
 use drctl_store::{
@@ -128,7 +128,7 @@ impl Setup {
             allow_http: repository.allow_http,
             account: None,
             ca_pem: ca_pem.transpose()?,
-            request_timeout: repository.request_timeout.max(fitting),
+            request_timeout: repository.request_timeout.unwrap_or(fitting),
         };
         let mut credentials = Credentials::default();
         let location = match &repository.location {
@@ -266,6 +266,8 @@ impl Setup {
         let Engine::PgDump(pg) = &source.engine;
         let password = read_optional("the source's password", pg.password.as_ref())?;
         self.private_directory(&self.config.paths.runtime_dir)?;
+        // Password files of a process that was killed; those of one that lives are left alone.
+        sweep(&self.config.paths.runtime_dir).context("sweep the runtime directory")?;
         Ok(pg_server(pg, password, &self.config.paths.runtime_dir))
     }
 }

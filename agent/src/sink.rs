@@ -10,26 +10,28 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 pub enum Sink {
     /// Into a tool.
     Tool(Pin<Box<dyn AsyncWrite + Send>>),
-    /// Into a file, written on the blocking pool.
+    /// Into a file, written on the blocking pool, and synced at the end.
     File(Arc<File>),
-    /// Nowhere: only the checks are wanted.
-    Nowhere,
+    /// To standard output or another pipe, written on the blocking pool.
+    Pipe(Arc<File>),
 }
 
 impl Sink {
-    /// Writes a segment's plain bytes.
+    /// Writes a segment's plain bytes and gives their buffer back.
     ///
     /// # Errors
     /// What the file or the pipe gives.
-    pub async fn write(&mut self, plain: Vec<u8>) -> Result<()> {
+    pub async fn write(&mut self, plain: Vec<u8>) -> Result<Vec<u8>> {
         match self {
-            Sink::Tool(input) => input.write_all(&plain).await.context("feed the restoring tool"),
-            Sink::File(file) => {
+            Sink::Tool(input) => {
+                input.write_all(&plain).await.context("feed the restoring tool")?;
+                Ok(plain)
+            }
+            Sink::File(file) | Sink::Pipe(file) => {
                 let file = Arc::clone(file);
-                let work = move || (&*file).write_all(&plain);
+                let work = move || (&*file).write_all(&plain).map(|()| plain);
                 tokio::task::spawn_blocking(work).await?.context("write the restored file")
             }
-            Sink::Nowhere => Ok(()),
         }
     }
 
@@ -44,7 +46,7 @@ impl Sink {
                 let work = move || file.sync_all();
                 tokio::task::spawn_blocking(work).await?.context("sync the restored file")
             }
-            Sink::Nowhere => Ok(()),
+            Sink::Pipe(_) => Ok(()),
         }
     }
 }

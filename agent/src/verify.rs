@@ -1,14 +1,15 @@
 //! Whether what a manifest promises is in the bucket, and what it promises is in the bytes.
 
-use anyhow::Result;
-use drctl_model::{Manifest, Stream};
-use drctl_store::{Identities, SealError, layout, open_facts};
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use drctl_model::{Manifest, Segment, Stream};
+use drctl_store::{Identities, Opener, SealError, layout, open_facts};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use xxhash_rust::xxh3::Xxh3;
 
-use crate::fetch::{Outlet, fetch_sealed, fetch_stream, segments};
-use crate::problem::Failure;
-use crate::sink::Sink;
-use crate::{Limits, Meter, Proven, Repository};
+use crate::fetch::{Outlet, fetch_sealed, segments};
+use crate::problem::{Failure, Problem};
+use crate::{Exit, Limits, Meter, Proven, Repository};
 
 /// How much is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,13 +63,15 @@ pub async fn verify(
     verdict.opened = depth == Depth::Data && digests.is_some();
     for stream in &manifest.streams {
         weigh(&outlet, stream, &mut verdict).await?;
-        if depth == Depth::Data {
-            read_all(&outlet, stream, &mut verdict).await?;
+        if depth == Depth::Structure {
+            continue;
         }
-        if let (Depth::Data, Some(identities), Some(digests)) = (depth, identities, &digests)
-            && verdict.problems.is_empty()
-        {
-            open_all(&outlet, stream, identities, digests, &mut verdict).await;
+        let opener = identities.filter(|_| digests.is_some()).map(Opener::new);
+        let found = read_all(&outlet, stream, opener.as_ref(), &mut verdict).await?;
+        let expected = digests.iter().flatten().find(|(id, _)| *id == stream.id);
+        if verdict.problems.is_empty() && expected.map(|(_, digest)| digest) != found.as_ref() {
+            let text = format!("stream {}: its plain bytes are not those of the dump", stream.id);
+            verdict.problems.push(("plain_differs".to_owned(), text));
         }
     }
     Ok(verdict)
@@ -103,57 +106,61 @@ async fn weigh(outlet: &Outlet, stream: &Stream, verdict: &mut Verdict) -> Resul
     Ok(())
 }
 
-/// Every stored byte against its SHA-256; needs no key.
-async fn read_all(outlet: &Outlet, stream: &Stream, verdict: &mut Verdict) -> Result<()> {
-    let mut checks = segments(outlet, stream)
-        .map(|segment| async move {
-            let segment = segment?;
-            fetch_sealed(outlet, stream, &segment).await.map(|bytes| bytes.len() as u64)
-        })
-        .buffered(outlet.limits.fetches)
-        .boxed();
-    while let Some(checked) = checks.next().await {
-        match checked {
-            Ok(bytes) => {
-                verdict.read_bytes += bytes;
-                outlet.meter.moved(0, bytes);
-            }
-            Err(error) => note(verdict, &error)?,
-        }
-    }
-    Ok(())
-}
-
-/// Every plain byte: decrypted, decompressed, in order, with the digest of the dumped stream.
-async fn open_all(
+/// Every stored byte against its SHA-256, which needs no key; with an opener every plain byte too:
+/// decrypted, decompressed, in order, with the digest of the dumped stream. One pass, to its end.
+async fn read_all(
     outlet: &Outlet,
     stream: &Stream,
-    identities: &Identities,
-    digests: &[(drctl_model::StreamId, String)],
+    opener: Option<&Opener>,
     verdict: &mut Verdict,
-) {
-    let expected = digests.iter().find(|(id, _)| *id == stream.id).map(|(_, digest)| digest);
-    match fetch_stream(outlet, stream, identities, &mut Sink::Nowhere).await {
-        Ok(digest) if expected == Some(&digest) => {}
-        Ok(_) => {
-            let text = format!("stream {}: its plain bytes are not those of the dump", stream.id);
-            verdict.problems.push(("plain_differs".to_owned(), text));
-        }
-        Err(error) => {
-            let failure = Failure::of(&error);
-            verdict.problems.push((failure.code.to_owned(), failure.messages.join(": ")));
+) -> Result<Option<String>> {
+    let fetch = |segment: Result<Segment>| async move {
+        let segment = segment?;
+        let sealed = fetch_sealed(outlet, stream, &segment).await?;
+        Ok((segment, sealed))
+    };
+    let open = |fetched: Result<(Segment, Bytes)>| async move {
+        let (segment, sealed) = fetched?;
+        let length = sealed.len() as u64;
+        let Some(opener) = opener.cloned() else { return Ok((length, None)) };
+        let key = layout::segment(&outlet.source, &outlet.backup, &stream.id, segment.n);
+        let work = move || opener.open(&segment, &sealed);
+        let plain = tokio::task::spawn_blocking(work).await?;
+        let plain = plain.context(Problem::Segment { key: key.to_string() })?;
+        Ok::<_, anyhow::Error>((length, Some(plain)))
+    };
+    let mut opened = segments(outlet, stream)
+        .map(fetch)
+        .buffered(outlet.limits.fetches)
+        .map(open)
+        .buffered(outlet.limits.seals)
+        .boxed();
+    let mut digest = Xxh3::new();
+    while let Some(one) = opened.next().await {
+        match one {
+            Ok((length, plain)) => {
+                verdict.read_bytes += length;
+                let plain_bytes = plain.as_ref().map_or(0, Vec::len) as u64;
+                outlet.meter.moved(plain_bytes, length);
+                if let (Some(plain), Some(opener)) = (plain, opener) {
+                    digest.update(&plain);
+                    opener.give_back(plain);
+                }
+            }
+            Err(error) => note(verdict, error)?,
         }
     }
+    Ok(opener.map(|_| format!("{:032x}", digest.digest128())))
 }
 
 /// A damaged object is a finding; a bucket that cannot be reached is an error.
-fn note(verdict: &mut Verdict, error: &anyhow::Error) -> Result<()> {
-    let failure = Failure::of(error);
-    if failure.exit == crate::Exit::Verification {
-        verdict.problems.push((failure.code.to_owned(), failure.messages.join(": ")));
-        return Ok(());
+fn note(verdict: &mut Verdict, error: anyhow::Error) -> Result<()> {
+    let failure = Failure::of(&error);
+    if !matches!(failure.exit, Exit::Verification | Exit::Key) {
+        return Err(error);
     }
-    anyhow::bail!("{}", failure.messages.join(": "))
+    verdict.problems.push((failure.code.to_owned(), failure.messages.join(": ")));
+    Ok(())
 }
 
 /// The backups to look at when none is named: every committed one of the sources, newest first.

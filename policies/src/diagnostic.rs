@@ -152,12 +152,13 @@ mod tests {
 
     #[test]
     fn the_nearest_name() {
-        let known = ["schedule", "retention", "daily", "weekly", "cron"];
+        let known = ["schedule", "retention", "daily", "weekly", "cron", "gs"];
         let cases = [
             ("retenton", Some("retention")),
             ("Schedule", Some("schedule")),
             ("corn", Some("cron")),
             ("dayly", Some("daily")),
+            ("gz", Some("gs")),
             ("yearly", None),
             ("", None),
             ("completely-different", None),

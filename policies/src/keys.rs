@@ -115,11 +115,10 @@ pub(crate) static REPOSITORY: &[Key] = &[
     Key::optional("account", Text, "Azure: the storage account."),
     Key::optional("account_key", Secret, "Azure: the account's key."),
     Key::optional("service_account", Secret, "Google: the service account's key, as JSON."),
-    Key::with_default(
+    Key::optional(
         "request_timeout",
         duration(1, HOUR),
-        "5m",
-        "How long one request to the store may take.",
+        "How long one request to the store may take; default: 30s and a segment's time at 1 Mbit/s.",
     ),
 ];
 
@@ -189,6 +188,12 @@ pub(crate) static SOURCE: &[Key] = &[
     ),
     Key::optional("exclude_databases", Texts, "All but these; not together with databases."),
     Key::with_default("globals", Flag, "true", "Back up roles and tablespaces too."),
+    Key::with_default(
+        "role_passwords",
+        Flag,
+        "true",
+        "Back up the passwords of roles too, which only a superuser can.",
+    ),
     Key::optional("password", Secret, "The role's password."),
     Key::with_default("sslmode", Choice(SSL_MODES), "prefer", "As in libpq."),
     Key::optional("ssl_root_cert", Path, "Certificates that vouch for the server (PEM)."),

@@ -7,7 +7,7 @@ use url::Url;
 use crate::diagnostic::{did_you_mean, show};
 use crate::reader::{Reader, Text};
 use crate::secret::SecretRef;
-use crate::units::as_seconds;
+use crate::units::as_optional_seconds;
 
 /// Where backups are stored, and how to get there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,8 +23,8 @@ pub struct Repository {
     /// Certificates to trust beside those of the system (PEM).
     pub ca_file: Option<PathBuf>,
     /// How long one request may take. 1 second to 1 hour.
-    #[serde(rename = "request_timeout_seconds", serialize_with = "as_seconds")]
-    pub request_timeout: Duration,
+    #[serde(rename = "request_timeout_seconds", serialize_with = "as_optional_seconds")]
+    pub request_timeout: Option<Duration>,
 }
 
 /// A place for objects. A prefix has no `/` at either end, and is empty at the root.
@@ -119,7 +119,7 @@ pub(crate) fn read(reader: &Reader<'_>) -> Option<Repository> {
         endpoint,
         allow_http: allow_http?,
         ca_file,
-        request_timeout: request_timeout?,
+        request_timeout,
     })
 }
 

@@ -53,6 +53,8 @@ pub struct PgDump {
     pub exclude_databases: Vec<String>,
     /// Whether roles and tablespaces are backed up too.
     pub globals: bool,
+    /// Whether the passwords of roles are backed up too, which only a superuser can.
+    pub role_passwords: bool,
     /// The role's password.
     pub password: Option<SecretRef>,
     /// How the connection is secured.
@@ -131,6 +133,7 @@ pub(crate) fn read<'a>(reader: &Reader<'a>) -> Draft<'a> {
 fn read_pg_dump(reader: &Reader<'_>) -> Option<PgDump> {
     let host = connection_word(reader, "host");
     let (port, globals) = (reader.number("port"), reader.flag("globals"));
+    let role_passwords = reader.flag("role_passwords");
     let user = connection_word(reader, "user");
     let maintenance_database = connection_word(reader, "maintenance_database");
     let databases = read_databases(reader, "databases");
@@ -154,6 +157,7 @@ fn read_pg_dump(reader: &Reader<'_>) -> Option<PgDump> {
         databases,
         exclude_databases: exclude_databases.unwrap_or_default(),
         globals: globals?,
+        role_passwords: role_passwords?,
         password,
         sslmode: sslmode?,
         ssl_root_cert,

@@ -60,7 +60,7 @@ fn defaults() {
     let config = read(MINIMAL);
     assert_eq!(config.policies_dir, "policies.d");
     assert_eq!(config.repository.location, Location::File { path: "/srv/backups".into() });
-    assert_eq!(config.repository.request_timeout, Duration::from_secs(300));
+    assert_eq!(config.repository.request_timeout, None);
     assert!(!config.repository.allow_http);
     assert_eq!(config.paths.state_dir, PathBuf::from("/var/lib/drctl"));
     assert_eq!(config.paths.runtime_dir, PathBuf::from("/run/drctl"));
@@ -77,6 +77,7 @@ fn defaults() {
         databases: None,
         exclude_databases: vec![],
         globals: true,
+        role_passwords: true,
         password: None,
         sslmode: SslMode::Prefer,
         ssl_root_cert: None,
@@ -136,7 +137,7 @@ fn json_shows_references_and_units() {
     assert_eq!(shop["password"], json!({ "file": "/etc/p" }));
     assert_eq!(shop["lock_timeout_seconds"], 30);
     assert_eq!(shop["sslmode"], "prefer");
-    assert_eq!(shown["repository"]["request_timeout_seconds"], 300);
+    assert_eq!(shown["repository"]["request_timeout_seconds"], json!(null));
     assert_eq!(shown["repository"]["location"], json!({ "kind": "file", "path": "/srv/backups" }));
     let daily = &shown["policies"]["daily"];
     assert_eq!(daily["schedule"], "0 2 * * *");

@@ -1,4 +1,7 @@
+mod hints;
+
 use std::error::Error;
+use std::fmt;
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
@@ -66,13 +69,39 @@ pub struct Blocker {
     pub table: String,
 }
 
-/// A table that the role may not read.
+/// What a restore that failed has left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftover {
+    /// It had not begun to write.
+    Nothing,
+    /// This run had created the database, and has dropped it again.
+    Dropped,
+    /// This run had created the database, and could not drop it.
+    Ours,
+    /// The database was there before, and holds a part now.
+    Theirs,
+}
+
+impl fmt::Display for Leftover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Leftover::Nothing => "nothing was changed on the server",
+            Leftover::Dropped => "this run had created it and has dropped it again",
+            Leftover::Ours => "this run had created it and could not drop it: it is incomplete",
+            Leftover::Theirs => "it existed before this run and was left as it is: incomplete",
+        })
+    }
+}
+
+/// A table that the role may not read, or not all of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     /// The schema it is in.
     pub schema: String,
     /// Its name.
     pub table: String,
+    /// Whether it may be read, but policies (row-level security) hide rows.
+    pub policies: bool,
 }
 
 /// Why a backup, a restore or a look at a server failed.
@@ -178,6 +207,14 @@ pub enum EngineError {
         /// What is wrong.
         source: WalkError,
     },
+    /// A dump that was to be restored is not whole.
+    #[error("the dump of {what} that was read for the restore is damaged or incomplete")]
+    Damaged {
+        /// The stream, for people.
+        what: String,
+        /// What is wrong.
+        source: WalkError,
+    },
     /// The rows in the dump are not those that the server counted on the same snapshot.
     #[error("the dump of database `{database}` has not the rows that the server counted: {}",
             list_rows(.differences))]
@@ -220,14 +257,12 @@ pub enum EngineError {
         source: ServerSaid,
     },
     /// A restore failed after it had begun.
-    #[error("the restore of database `{database}` failed; {}", half_restored(*.created, *.dropped))]
+    #[error("the restore of database `{database}` failed; {left}")]
     RestoreFailed {
         /// The database, as it is named on the target.
         database: String,
-        /// Whether this run had created it.
-        created: bool,
-        /// Whether it was dropped again.
-        dropped: bool,
+        /// What is left of it.
+        left: Leftover,
         /// Why it failed.
         source: Box<EngineError>,
     },
@@ -263,7 +298,7 @@ impl EngineError {
             EngineError::NoDatabase { .. } => "no_database",
             EngineError::Locks { .. } | EngineError::Unsettled { .. } => "locks",
             EngineError::ToolFailed { .. } => "tool_failed",
-            EngineError::Structure { .. } => "structure",
+            EngineError::Structure { .. } | EngineError::Damaged { .. } => "structure",
             EngineError::Counts { .. } => "counts",
             EngineError::NotEmpty { .. } => "not_empty",
             EngineError::Exists { .. } => "exists",
@@ -273,59 +308,6 @@ impl EngineError {
             EngineError::Config(_) => "config",
             EngineError::Io { .. } => "io",
         }
-    }
-
-    /// What the operator can do about it, as imperative sentences.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            EngineError::ToolMissing { major, .. } | EngineError::VersionMismatch { major, .. } => {
-                format!("install postgresql-client-{major}, or point bin_dir at its programs")
-            }
-            EngineError::OlderServer { dump, .. } => {
-                format!("restore into PostgreSQL {dump} or later; nothing was changed")
-            }
-            EngineError::Connect { source, .. } => connect_hint(source),
-            EngineError::Auth { source, .. } => auth_hint(source),
-            EngineError::NoDatabase { .. } => {
-                "check the names in the configuration against `psql -l`".to_owned()
-            }
-            EngineError::Locks { blockers, .. } => locks_hint(blockers),
-            EngineError::Unsettled { .. } => {
-                "run the backup when no tables are being created and dropped, or raise \
-                 lock_attempts"
-                    .to_owned()
-            }
-            EngineError::Structure { .. } => {
-                "this attempt is not a backup and earlier backups are not affected; run it again, \
-                 and check memory and disks of this host if it repeats"
-                    .to_owned()
-            }
-            EngineError::Counts { .. } => {
-                "this attempt is not a backup and earlier backups are not affected; run it again, \
-                 and check the tables for a damaged index or heap (amcheck) if it repeats"
-                    .to_owned()
-            }
-            EngineError::NotEmpty { .. } => {
-                "restore into an empty server or under another database name; nothing was changed"
-                    .to_owned()
-            }
-            EngineError::Exists { name } => {
-                format!("restore under another name, or drop `{name}` first; nothing was changed")
-            }
-            EngineError::Permission { advice, .. } => advice.clone(),
-            EngineError::RestoreFailed { database, dropped: false, source, .. } => {
-                let drop = format!("DROP DATABASE {};", crate::pg::quote_ident(database));
-                let before = source.hint().map(|hint| hint + "; ").unwrap_or_default();
-                format!("{before}remove what was restored with `{drop}` before the next attempt")
-            }
-            EngineError::RestoreFailed { source, .. } => return source.hint(),
-            EngineError::ToolFailed { .. }
-            | EngineError::Query { .. }
-            | EngineError::Config(_)
-            | EngineError::Io { .. } => return None,
-        };
-        Some(hint)
     }
 
     pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> EngineError {
@@ -338,47 +320,6 @@ impl EngineError {
     ) -> impl FnOnce(tokio_postgres::Error) -> EngineError {
         let action = action.into();
         move |error| EngineError::Query { action, source: error.into() }
-    }
-}
-
-fn connect_hint(said: &ServerSaid) -> String {
-    match said.sqlstate() {
-        Some("53300") => "all connection slots are taken: free some, or raise max_connections",
-        Some("57P03") => "the server is starting up or shutting down: try again in a moment",
-        _ => "check that the server runs and that host, port and sslmode are right",
-    }
-    .to_owned()
-}
-
-fn auth_hint(said: &ServerSaid) -> String {
-    match said.sqlstate() {
-        Some("28P01") => "check the password of the role",
-        Some("28000") => "check that the role exists and that pg_hba.conf lets it in from here",
-        _ => "set the role's password (password_file), or let it in by pg_hba.conf",
-    }
-    .to_owned()
-}
-
-fn locks_hint(blockers: &[Blocker]) -> String {
-    let Some(first) = blockers.first() else {
-        return "run the backup when no schema changes run, or raise lock_timeout".to_owned();
-    };
-    let mut text = String::new();
-    for blocker in blockers.iter().take(5) {
-        let Blocker { pid, user, application, query, table } = blocker;
-        let _ = write!(text, "{table} is locked by pid {pid} ({user}, {application}): {query}; ");
-    }
-    let pid = first.pid;
-    text + &format!(
-        "wait for it, end it with `SELECT pg_terminate_backend({pid})`, or raise lock_timeout"
-    )
-}
-
-fn half_restored(created: bool, dropped: bool) -> &'static str {
-    match (created, dropped) {
-        (_, true) => "this run had created it and has dropped it again",
-        (true, false) => "this run had created it and could not drop it: it is incomplete",
-        (false, false) => "it existed before this run and was left as it is: incomplete",
     }
 }
 

@@ -15,7 +15,7 @@ use std::pin::Pin;
 use drctl_model::{Child, Content, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use error::{Blocker, EngineError, ServerSaid, Unreadable};
+pub use error::{Blocker, EngineError, Leftover, ServerSaid, Stderr, Unreadable};
 
 /// A future that can be sent to another thread, such as the outcome of a tool.
 pub type Outcome<T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send>>;
@@ -83,7 +83,8 @@ pub struct ToolFeed {
     /// Where the stream's bytes go; shut down by the caller after the last one.
     ///
     /// An error of kind `BrokenPipe` means that the tool has ended already: stop writing and
-    /// await `outcome`, which tells why.
+    /// await `outcome`, which tells why. Any other error (a full disk, a damaged dump) is itself
+    /// the cause; `outcome` must be awaited all the same, because it cleans up.
     pub input: Pin<Box<dyn AsyncWrite + Send>>,
     /// Whether all was restored. To be awaited after `input` was shut down (or has failed);
     /// dropped before, it kills the tool.

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 ///
 /// Streams dumps through zstd and age into object storage, commits each with a signed manifest,
 /// and restores them with every row counted. Data goes to standard output, everything for people
-/// to standard error. Exit codes and JSON objects are documented and stable: see drctl-json(7).
+/// to standard error. Exit codes and JSON objects are stable: docs/exit-codes.md, docs/json.md.
 #[derive(Debug, Parser)]
 #[command(name = "drctl", version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 success, 1 failure, 2 usage, 3 degraded, 4 verification \
@@ -19,11 +19,11 @@ pub struct Cli {
     #[arg(default_value = "/etc/drctl/drctl.toml", value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
 
-    /// Print one JSON object instead of text; errors too.
+    /// Print one JSON object on standard output instead of text; errors too.
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// Show no progress.
+    /// Say nothing but the answer and errors: no progress, no notes, no warnings.
     #[arg(long, short, global = true)]
     pub quiet: bool,
 
@@ -107,7 +107,7 @@ pub struct InitArgs {
     /// The first source's name.
     #[arg(long)]
     pub source: Option<String>,
-    /// Use the repository that is there already.
+    /// Use the repository that is there already; this host gets keys of its own.
     #[arg(long)]
     pub join: bool,
     /// Another server than the provider's own (S3, Azure, Google).
@@ -176,7 +176,8 @@ pub struct ShowArgs {
 /// What `restore` is told.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).args(["latest", "backup"]))]
-#[command(group = clap::ArgGroup::new("where").required(true).args(["to_files", "to_host", "rename"]))]
+#[command(group = clap::ArgGroup::new("where").required(true).multiple(true)
+    .multiple(true).args(["to_files", "to_stdout", "to_host", "rename"]))]
 pub struct RestoreArgs {
     /// The source, as it is named in the repository.
     pub source: String,
@@ -188,7 +189,13 @@ pub struct RestoreArgs {
     pub backup: Option<String>,
     /// Into files in this new or empty directory: a dump for each database, SQL for the roles.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(conflicts_with_all = ["to_host", "to_port", "to_user", "to_password_file", "to_sslmode"])]
+    #[arg(conflicts_with_all = ["rename", "jobs", "no_owner", "no_globals"])]
     pub to_files: Option<PathBuf>,
+    /// One stream to standard output, for example into pg_restore; the exit code tells whether the
+    /// last byte was right.
+    #[arg(long, conflicts_with_all = ["json", "to_host", "rename"])]
+    pub to_stdout: bool,
     /// Into the empty server at this host, or with its socket in this directory.
     #[arg(long, value_name = "HOST")]
     pub to_host: Option<String>,
@@ -205,7 +212,8 @@ pub struct RestoreArgs {
     /// verify-full.
     #[arg(long, value_name = "MODE", default_value = "prefer", requires = "to_host")]
     pub to_sslmode: String,
-    /// Under this new name, beside what is there; needs exactly one --database.
+    /// Under this new name, beside what is there (on the source's own server, or on that of
+    /// --to-host); needs exactly one --database.
     #[arg(long = "as", value_name = "NAME", requires = "databases")]
     pub rename: Option<String>,
     /// Only this database; may be repeated. Roles are restored only with all databases.

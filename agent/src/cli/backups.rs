@@ -1,14 +1,14 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::Catalog;
 use drctl_model::{BackupSummary, Content, Facts, Manifest};
 use drctl_store::open_facts;
 use serde_json::{Value, json};
 
 use super::args::ShowArgs;
 use super::progress::Progress;
-use super::screen::{Screen, bytes, number, span, table};
+use super::screen::{Screen, bytes, count, number, span, table};
+use super::state::known_catalog;
 use crate::{Exit, Meter, Proven, Setup, Stop, backup as run_backup, emergency_script};
 
 /// `drctl backup`.
@@ -29,11 +29,11 @@ pub(super) async fn backup(
     let object = json!({ "backup": summary_json(&done), "seconds": seconds });
     screen.answer("drctl.backup/1", object, || {
         let mut text = format!(
-            "{}\n  {} of dumps, {} stored in {} segments, {}",
+            "{}\n  {} of dumps, {} stored in {}, {}",
             done.backup,
             bytes(done.plain_bytes),
             bytes(done.sealed_bytes),
-            number(done.segments),
+            count(done.segments, "segment"),
             span(seconds)
         );
         for reason in &done.suspect {
@@ -47,8 +47,7 @@ pub(super) async fn backup(
 /// `drctl list`.
 pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Exit> {
     let source = source.map(|name| setup.source(name).map(|(id, _)| id.clone())).transpose()?;
-    let path = setup.catalog_path();
-    let catalog = Catalog::open_read_only(&path).await.context("open the catalog")?;
+    let catalog = known_catalog(setup).await?;
     let found = catalog.backups(source.as_ref()).await?;
     let object = json!({ "backups": found.iter().map(summary_json).collect::<Vec<_>>() });
     screen.answer("drctl.list/1", object, || {

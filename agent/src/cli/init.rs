@@ -7,26 +7,30 @@ use serde_json::json;
 
 use super::args::InitArgs;
 use super::screen::Screen;
+use crate::init::{fill, new_file};
 use crate::problem::Problem;
-use crate::{Exit, InitOptions, init as run_init, write_new};
+use crate::{Exit, InitOptions, init as run_init};
 
 /// `drctl init`.
 pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Result<Exit> {
     let options = options(config, args)?;
-    if let Some(kit) = args.kit.as_deref().filter(|kit| kit.exists()) {
-        return Err(Problem::Exists(kit.to_owned()).into());
+    // Before anything else: a kit that has no place would be lost, and the recovery key with it.
+    let kit = args.kit.as_deref().map(|path| new_file(path, 0o600)).transpose()?;
+    let made = run_init(&options, jiff::Timestamp::now()).await;
+    if let (Some(path), Err(_)) = (&args.kit, &made) {
+        let _ = std::fs::remove_file(path);
     }
-    let made = run_init(&options, jiff::Timestamp::now()).await?;
+    let made = made?;
     let mut object = json!({
         "config": made.config, "signing_key": made.signing_key, "identity": made.identity,
         "repository": made.repository,
     });
-    match &args.kit {
-        Some(path) => {
-            write_new(path, &made.kit, 0o600)?;
+    match (&args.kit, kit) {
+        (Some(path), Some(file)) => {
+            fill(file, path, &made.kit)?;
             object["kit_file"] = json!(path);
         }
-        None => object["recovery_kit"] = json!(made.kit),
+        _ => object["recovery_kit"] = json!(made.kit),
     }
     screen.answer("drctl.init/1", object, || match &args.kit {
         Some(_) => String::new(),

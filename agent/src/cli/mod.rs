@@ -17,6 +17,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use args::Cli;
@@ -53,17 +54,28 @@ pub fn main() -> ExitCode {
 /// A wrong command line; in JSON mode (as far as one can tell) an object, like every error.
 fn usage(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|argument| argument == "--json");
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) || !wants_json {
+    let screen = Screen { json: true, quiet: true };
+    if wants_json && error.kind() == ErrorKind::DisplayVersion {
+        let version = env!("CARGO_PKG_VERSION");
+        let object = json!({ "version": version, "format": drctl_model::FORMAT_VERSION });
+        screen.answer("drctl.version/1", object, String::new);
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelp || !wants_json {
         let _ = error.print();
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()));
     }
+    // What a person reads, without the summary of the syntax behind it.
+    let text = error.to_string();
+    let told = text.split("\n\nUsage:").next().unwrap_or_default();
+    let told = told.split("\n\nFor more information").next().unwrap_or_default();
     let failure = Failure {
         code: "usage",
         exit: Exit::Usage,
-        messages: vec![error.to_string().trim().to_owned()],
-        hint: None,
+        messages: vec![told.trim_start_matches("error: ").trim().to_owned()],
+        hint: Some("`drctl help` and `drctl VERB --help` show what there is".to_owned()),
     };
-    Screen { json: true, quiet: true }.fail(&failure);
+    screen.fail(&failure);
     ExitCode::from(Exit::Usage.code())
 }
 
@@ -97,13 +109,19 @@ async fn run(cli: Cli, screen: Screen) -> Result<Exit> {
         Verb::Config { verb: ConfigVerb::Check } => state::config_check(screen, &setup()?),
         Verb::Config { verb: ConfigVerb::Show } => state::config_show(screen, &setup()?),
         Verb::Config { verb: ConfigVerb::Schema } => {
-            screen.out(format!("{:#}", drctl_policies::schema()));
+            let schema = drctl_policies::schema();
+            let object = json!({ "json_schema": schema });
+            screen.answer("drctl.config-schema/1", object, || format!("{schema:#}"));
             Ok(Exit::Success)
         }
         Verb::Catalog { verb } => state::catalog(screen, &setup()?, verb).await,
         Verb::Keys { verb } => keys::keys(screen, &cli.config, verb).await,
         Verb::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "drctl", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "drctl", &mut script);
+            let script = String::from_utf8(script).context("print completions")?;
+            let object = json!({ "shell": shell.to_string(), "script": script });
+            screen.answer("drctl.completions/1", object, || script.clone());
             Ok(Exit::Success)
         }
         Verb::Man { directory } => man::man(screen, directory.as_deref()),

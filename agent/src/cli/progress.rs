@@ -42,26 +42,32 @@ impl Drop for Progress {
 }
 
 async fn draw(bar: ProgressBar, meter: Meter) {
-    const KNOWN: &str =
-        "{msg} [{bar:30}] {bytes} of about {total_bytes}, {bytes_per_sec}, {eta} left";
+    const KNOWN: &str = "{msg} [{wide_bar}] {bytes} of ~{total_bytes}, {bytes_per_sec}, {eta} left";
+    const EARLY: &str = "{msg} [{wide_bar}] {bytes} of ~{total_bytes}, {bytes_per_sec}";
     const UNKNOWN: &str = "{msg} {spinner} {bytes}, {bytes_per_sec}";
     let style = |text| ProgressStyle::with_template(text).expect("a fixed template");
     let mut tick = tokio::time::interval(Duration::from_millis(200));
-    let mut known = None;
+    let mut shown = "";
     loop {
         tick.tick().await;
         let now = meter.read();
         // The estimate is of the server's files; the stream may well be longer.
         let fits = now.expected >= now.plain && now.expected > 0;
-        if known != Some(fits) {
-            bar.set_style(style(if fits { KNOWN } else { UNKNOWN }));
-            known = Some(fits);
+        let wanted = match fits {
+            true if now.plain >= now.expected / 100 => KNOWN,
+            // The time left would be a guess from nothing.
+            true => EARLY,
+            false => UNKNOWN,
+        };
+        if shown != wanted {
+            bar.set_style(style(wanted));
+            shown = wanted;
         }
         if fits {
             bar.set_length(now.expected);
         }
         bar.set_position(now.plain);
-        bar.set_message(now.label);
+        bar.set_message(if now.label.is_empty() { "starting".to_owned() } else { now.label });
     }
 }
 

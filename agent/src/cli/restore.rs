@@ -1,4 +1,7 @@
 use std::fmt::Write as _;
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -10,7 +13,7 @@ use serde_json::json;
 
 use super::args::RestoreArgs;
 use super::progress::Progress;
-use super::screen::{Screen, bytes, number, span, table};
+use super::screen::{Screen, bytes, count, number, span, table};
 use crate::problem::Problem;
 use crate::{
     Destination, Exit, Meter, Repository, RestorePlan, RestoreRequest, Restored, Setup, Stop, plan,
@@ -28,7 +31,7 @@ pub(super) async fn restore(
         args.source.parse().map_err(|error| Problem::Usage(format!("{error}")))?;
     let repository = setup.repository().await?;
     let request = request(setup, &repository, &source, args).await?;
-    let planned = plan(&request).await?;
+    let planned = plan(&repository, &request, setup.limits()).await?;
     if args.plan {
         print_plan(screen, &request, &planned);
         return Ok(Exit::Success);
@@ -37,11 +40,7 @@ pub(super) async fn restore(
     let meter = Meter::default();
     let began = Instant::now();
     let progress = Progress::show(screen, &meter);
-    let working = run_restore(&repository, &request, &planned, setup.limits(), &meter);
-    let done = tokio::select! {
-        done = working => done,
-        () = stop.requested() => Err(Problem::Interrupted.into()),
-    };
+    let done = run_restore(&repository, &request, &planned, setup.limits(), &meter, stop).await;
     drop(progress);
     let done = done.with_context(|| {
         format!(
@@ -49,6 +48,11 @@ pub(super) async fn restore(
             request.backup.manifest.backup
         )
     })?;
+    if args.to_stdout {
+        let count = done.iter().map(|one| one.plain_bytes).sum();
+        screen.say(format!("wrote {}: every byte is the one that was dumped", bytes(count)));
+        return Ok(Exit::Success);
+    }
     print_done(screen, &request, &done, began.elapsed().as_secs_f64());
     Ok(Exit::Success)
 }
@@ -81,6 +85,11 @@ async fn request(
 fn destination(setup: &Setup, source: &SourceId, args: &RestoreArgs) -> Result<Destination> {
     if let Some(directory) = &args.to_files {
         return Ok(Destination::Files(directory.clone()));
+    }
+    if args.to_stdout {
+        let output =
+            std::io::stdout().as_fd().try_clone_to_owned().context("use standard output")?;
+        return Ok(Destination::Pipe(Arc::new(File::from(output))));
     }
     if args.jobs > 1 {
         setup.private_directory(&setup.config.paths.spool_dir)?;
@@ -132,6 +141,7 @@ fn target_server(setup: &Setup, host: &str, args: &RestoreArgs) -> Result<PgServ
 fn target_text(request: &RestoreRequest) -> String {
     match &request.destination {
         Destination::Files(directory) => format!("files in {}", directory.display()),
+        Destination::Pipe(_) => "standard output".to_owned(),
         Destination::Server { server, .. } => format!("the server at {}", server.target()),
     }
 }
@@ -150,6 +160,17 @@ fn plan_text(request: &RestoreRequest, planned: &RestorePlan) -> String {
     if let Some((directory, needed)) = &planned.room {
         let _ = write!(text, "\n  needs {} in {}", bytes(*needed), directory.display());
     }
+    if let Some(seconds) = planned.estimate {
+        let onto = match &request.destination {
+            Destination::Files(_) | Destination::Pipe(_) => "",
+            Destination::Server { .. } => "; how long the server takes to load it is not known",
+        };
+        let _ = write!(
+            text,
+            "\n  about {} to fetch and open, judging by one segment{onto}",
+            span(seconds)
+        );
+    }
     for item in &planned.items {
         let _ = write!(text, "\n  {} -> {}", content(&item.facts.content), item.target);
     }
@@ -166,10 +187,10 @@ fn content(content: &Content) -> String {
     match content {
         Content::Globals => "roles and tablespaces".to_owned(),
         Content::Database(database) => format!(
-            "database {} ({} tables, {} rows)",
+            "database {} ({}, {})",
             database.name,
-            number(database.tables.len() as u64),
-            number(database.tables.iter().map(|table| table.rows).sum())
+            count(database.tables.len() as u64, "table"),
+            count(database.tables.iter().map(|table| table.rows).sum(), "row")
         ),
     }
 }
@@ -190,6 +211,7 @@ fn print_plan(screen: Screen, request: &RestoreRequest, planned: &RestorePlan) {
         "backup": request.backup.manifest.backup, "source": request.backup.manifest.source,
         "fetch_bytes": planned.fetch_bytes, "plain_bytes": planned.plain_bytes,
         "room": room, "items": items, "notes": planned.notes,
+        "estimate_seconds": planned.estimate,
     });
     screen.answer("drctl.restore-plan/1", object, || plan_text(request, planned));
 }

@@ -9,7 +9,7 @@ use crate::problem::Failure;
 pub(super) struct Screen {
     /// One JSON object instead of text.
     pub(super) json: bool,
-    /// No progress.
+    /// Nothing but the answer and errors.
     pub(super) quiet: bool,
 }
 
@@ -20,9 +20,9 @@ impl Screen {
         let _ = writeln!(io::stdout(), "{}", text.as_ref());
     }
 
-    /// Tells a person something; nothing in JSON mode.
+    /// Tells a person something; nothing in JSON mode, nothing when quiet.
     pub(super) fn say(self, text: impl AsRef<str>) {
-        if !self.json {
+        if !self.json && !self.quiet {
             let _ = writeln!(io::stderr(), "{}", text.as_ref());
         }
     }
@@ -96,6 +96,13 @@ pub fn number(count: u64) -> String {
     text
 }
 
+/// A number of things: `1 table`, `2 tables`.
+#[must_use]
+pub(super) fn count(count: u64, thing: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{} {thing}{ending}", number(count))
+}
+
 /// A span of time for people: `3 h 12 min`, `42 s`, `0.3 s`.
 #[must_use]
 pub fn span(seconds: f64) -> String {
@@ -137,6 +144,8 @@ mod tests {
         assert_eq!(bytes(6_012_954_214), "5.6 GiB");
         assert_eq!(number(0), "0");
         assert_eq!(number(1_234_567), "1 234 567");
+        assert_eq!(count(0, "row"), "0 rows");
+        assert_eq!(count(1, "row"), "1 row");
         assert_eq!(span(0.34), "0.3 s");
         assert_eq!(span(11_520.0), "3 h 12 min");
         assert_eq!(span(f64::from(86_400 * 3)), "3 d 0 h");

@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::Catalog;
+use drctl_catalog::{Catalog, CatalogError};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -13,10 +13,19 @@ use crate::{Exit, Health, Inventory, Setup, SourceStatus, status as look};
 /// How many coming runs `config check` shows.
 const RUNS_SHOWN: usize = 5;
 
+/// The catalog, to be looked at: before the first backup there is none, nor a place for one.
+pub(super) async fn known_catalog(setup: &Setup) -> Result<Catalog> {
+    let path = setup.catalog_path();
+    let opened = match path.exists() {
+        true => Catalog::open_read_only(&path).await,
+        false => Err(CatalogError::Missing { path }),
+    };
+    opened.context("open the catalog, which the first backup makes")
+}
+
 /// `drctl status`.
 pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Result<Exit> {
-    let path = setup.catalog_path();
-    let catalog = Catalog::open_read_only(&path).await.context("open the catalog")?;
+    let catalog = known_catalog(setup).await?;
     let all = look(setup, &catalog).await?;
     let judged: Vec<(&SourceStatus, Health, String)> =
         all.iter().map(|one| (one, one.judge().0, one.judge().1)).collect();
@@ -119,6 +128,7 @@ pub(super) async fn catalog(screen: Screen, setup: &Setup, verb: &CatalogVerb) -
             Ok(if remarks(&found).is_empty() { Exit::Success } else { Exit::Degraded })
         }
         CatalogVerb::Check => {
+            known_catalog(setup).await?;
             let (difference, found) = check(setup, &repository).await?;
             let mut object = inventory_json(&found);
             object["equal"] = json!(difference.is_empty());

@@ -102,7 +102,8 @@ impl Bucket {
             let Err(source) = self.store.put_opts(key, payload, options).await else {
                 return Ok(Put::Created);
             };
-            match self.get(key, bytes.len() as u64).await {
+            // Asked once: the tries of this verb are bounded, not multiplied.
+            match self.get_now(key, bytes.len() as u64).await {
                 Ok(found) if found == bytes => Ok(Put::Present),
                 Ok(_) | Err(StoreError::TooLarge { .. }) => {
                     Err(StoreError::Conflict { key: key.clone() })
@@ -119,19 +120,20 @@ impl Bucket {
     /// [`StoreError::Missing`], [`StoreError::TooLarge`] before anything is read,
     /// [`StoreError::Failed`].
     pub async fn get(&self, key: &Path, limit: u64) -> Result<Bytes, StoreError> {
-        self.retry(|| async {
-            let failed = |source| match source {
-                object_store::Error::NotFound { .. } => StoreError::Missing { key: key.clone() },
-                source => StoreError::Failed { verb: "get", key: key.clone(), source },
-            };
-            let found = self.store.get(key).await.map_err(failed)?;
-            let bytes = found.meta.size;
-            if bytes > limit {
-                return Err(StoreError::TooLarge { key: key.clone(), bytes, limit });
-            }
-            found.bytes().await.map_err(failed)
-        })
-        .await
+        self.retry(|| self.get_now(key, limit)).await
+    }
+
+    async fn get_now(&self, key: &Path, limit: u64) -> Result<Bytes, StoreError> {
+        let failed = |source| match source {
+            object_store::Error::NotFound { .. } => StoreError::Missing { key: key.clone() },
+            source => StoreError::Failed { verb: "get", key: key.clone(), source },
+        };
+        let found = self.store.get(key).await.map_err(failed)?;
+        let bytes = found.meta.size;
+        if bytes > limit {
+            return Err(StoreError::TooLarge { key: key.clone(), bytes, limit });
+        }
+        found.bytes().await.map_err(failed)
     }
 
     /// Reads a segment and checks that it is the one that the list names.
@@ -146,26 +148,34 @@ impl Bucket {
         key: &Path,
         segment: &Segment,
     ) -> Result<Result<Bytes, SealError>, StoreError> {
-        let mut problem = match self.get(key, segment.sealed).await {
-            Ok(bytes) => match seal::check_sealed(segment, &bytes) {
-                Ok(()) => return Ok(Ok(bytes)),
-                Err(altered) => Ok(altered),
-            },
-            Err(StoreError::TooLarge { .. }) => Ok(SealError::Altered { what: "length" }),
-            Err(error @ StoreError::Missing { .. }) => Err(error),
-            Err(error) => return Err(error),
-        };
-        if let Ok(SealError::Altered { what: "SHA-256" }) = &problem {
-            let again = self.get(key, segment.sealed).await?;
-            match seal::check_sealed(segment, &again) {
-                Ok(()) => return Ok(Ok(again)),
-                Err(altered) => problem = Ok(altered),
+        let mut found = self.get_checked(key, segment).await;
+        if matches!(found, Ok(Err(_))) {
+            found = self.get_checked(key, segment).await;
+        }
+        if !matches!(found, Ok(Err(_)) | Err(StoreError::Missing { .. })) {
+            return found;
+        }
+        match self.older(key, segment).await {
+            Ok(Some(bytes)) => Ok(Ok(bytes)),
+            Ok(None) => found,
+            // What is wrong with the segment matters more than why no older version was found.
+            Err(error) => {
+                tracing::warn!(%key, %error, "older versions cannot be asked for");
+                found
             }
         }
-        if let Some(bytes) = self.older(key, segment).await? {
-            return Ok(Ok(bytes));
+    }
+
+    async fn get_checked(
+        &self,
+        key: &Path,
+        segment: &Segment,
+    ) -> Result<Result<Bytes, SealError>, StoreError> {
+        match self.get(key, segment.sealed).await {
+            Ok(bytes) => Ok(seal::check_sealed(segment, &bytes).map(|()| bytes)),
+            Err(StoreError::TooLarge { .. }) => Ok(Err(SealError::Altered { what: "length" })),
+            Err(error) => Err(error),
         }
-        problem.map(Err)
     }
 
     async fn older(&self, key: &Path, segment: &Segment) -> Result<Option<Bytes>, StoreError> {

@@ -60,8 +60,13 @@ pub enum StoreError {
         verb: &'static str,
         /// The service's own words.
         service: String,
+        /// Whether it says that we may not.
+        denied: bool,
     },
 }
+
+/// What S3 says of credentials that were good once, with status 400 instead of 403.
+const EXPIRED: &[&str] = &["ExpiredToken", "TokenRefreshRequired", "RequestExpired"];
 
 impl StoreError {
     /// A stable name for scripts.
@@ -73,11 +78,13 @@ impl StoreError {
             StoreError::TooLarge { .. } => "store_too_large",
             StoreError::ReadBack { .. } => "store_read_back",
             StoreError::Open { .. } => "store_open",
-            StoreError::S3 { .. } => "store_failed",
+            StoreError::S3 { denied: true, .. } => "store_denied",
+            StoreError::S3 { denied: false, .. } => "store_failed",
             StoreError::Failed { source, .. } => match source {
                 object_store::Error::PermissionDenied { .. }
                 | object_store::Error::Unauthenticated { .. } => "store_denied",
                 object_store::Error::NotFound { .. } => "store_missing",
+                other if says_expired(other) => "store_denied",
                 other => match io_kind(other) {
                     Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => "store_full",
                     Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
@@ -121,6 +128,13 @@ impl StoreError {
     pub fn is_permanent(&self) -> bool {
         self.code() != "store_failed"
     }
+}
+
+/// Whether the words of an error are those about expired credentials.
+pub(crate) fn says_expired(error: &dyn std::error::Error) -> bool {
+    let words = error.to_string();
+    EXPIRED.iter().any(|code| words.contains(code))
+        || error.source().is_some_and(says_expired)
 }
 
 fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, Checksum, S3ConditionalPut};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
@@ -161,6 +161,9 @@ fn s3(bucket: &str, o: &Options, c: &Credentials) -> Result<object_store::aws::A
         .with_bucket_name(bucket)
         .with_virtual_hosted_style_request(!o.path_style)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
+        // A bucket whose Object Lock has a default retention refuses a put without a checksum;
+        // this one is the hash that the request's signature needs anyway.
+        .with_checksum_algorithm(Checksum::SHA256)
         .with_client_options(client(o)?)
         .with_retry(retry());
     if let Some(region) = &o.region {

@@ -1,5 +1,5 @@
-use std::cell::RefCell;
 use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use drctl_model::{Digest, Segment};
 use sha2::{Digest as _, Sha256};
@@ -29,11 +29,88 @@ pub struct SealedSegment {
     pub bytes: Vec<u8>,
 }
 
-thread_local! {
-    // A compression context is a few MiB of tables: one a thread instead of one a segment.
-    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const {
-        RefCell::new(None)
-    };
+/// What is used again from one segment to the next: a fresh context or buffer of this size costs
+/// its page faults every time, and one a thread would not be bounded.
+struct Spare<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T> Clone for Spare<T> {
+    fn clone(&self) -> Self {
+        Spare(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Spare<T> {
+    fn default() -> Self {
+        Spare(Arc::default())
+    }
+}
+
+impl<T> Spare<T> {
+    fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn give(&self, one: T) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+    }
+}
+
+/// Makes segments. Its clones share their working memory: as much as segments are made at once.
+#[derive(Clone)]
+pub struct Sealer {
+    recipients: Recipients,
+    level: i32,
+    spare: Spare<Press>,
+}
+
+/// Compresses into a buffer of its own.
+struct Press {
+    compressor: zstd::bulk::Compressor<'static>,
+    frame: Vec<u8>,
+}
+
+impl Press {
+    fn new(level: i32) -> io::Result<Self> {
+        let mut compressor = zstd::bulk::Compressor::new(level)?;
+        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+        if level > 16 {
+            // From here on the library would choose larger windows for large segments.
+            compressor.set_parameter(CParameter::WindowLog(MAX_WINDOW_LOG))?;
+        }
+        Ok(Press { compressor, frame: Vec::new() })
+    }
+
+    fn compress(&mut self, plain: &[u8]) -> io::Result<&[u8]> {
+        self.frame.clear();
+        self.frame.reserve(zstd_safe::compress_bound(plain.len()));
+        self.compressor.compress_to_buffer(plain, &mut self.frame)?;
+        Ok(&self.frame)
+    }
+}
+
+impl Sealer {
+    /// Compresses at `level` (1 to 19) and encrypts to `recipients`.
+    #[must_use]
+    pub fn new(recipients: &Recipients, level: i32) -> Self {
+        Sealer { recipients: recipients.clone(), level, spare: Spare::default() }
+    }
+
+    /// Compresses and encrypts segment `n`. Runs for a tenth of a second: for the blocking pool.
+    ///
+    /// # Errors
+    /// [`SealError::Compress`] and [`SealError::Encrypt`], neither of which the data can cause.
+    pub fn seal(&self, n: u64, plain: &[u8]) -> Result<SealedSegment, SealError> {
+        let mut press = match self.spare.take() {
+            Some(press) => press,
+            None => Press::new(self.level).map_err(SealError::Compress)?,
+        };
+        let frame = press.compress(plain).map_err(SealError::Compress)?;
+        let bytes = encrypt(frame, &self.recipients)?;
+        self.spare.give(press);
+        let (plain, sealed) = (plain.len() as u64, bytes.len() as u64);
+        let segment = Segment { n, plain, sealed, sha256: digest(&bytes) };
+        Ok(SealedSegment { segment, bytes })
+    }
 }
 
 /// SHA-256 of `bytes`.
@@ -42,71 +119,93 @@ pub fn digest(bytes: &[u8]) -> Digest {
     Digest(Sha256::digest(bytes).into())
 }
 
-/// Compresses and encrypts segment `n`. Runs for a tenth of a second: for the blocking pool.
+/// One zstd frame with a content checksum, in one age file.
 ///
 /// # Errors
-/// [`SealError::Compress`] and [`SealError::Encrypt`], neither of which the data can cause.
+/// As [`Sealer::seal`].
+pub fn seal_bytes(plain: &[u8], level: i32, recipients: &Recipients) -> Result<Vec<u8>, SealError> {
+    let mut press = Press::new(level).map_err(SealError::Compress)?;
+    encrypt(press.compress(plain).map_err(SealError::Compress)?, recipients)
+}
+
+fn encrypt(frame: &[u8], recipients: &Recipients) -> Result<Vec<u8>, SealError> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| SealError::Encrypt(error);
+    let encryptor =
+        age::Encryptor::with_recipients(recipients.iter()).map_err(|e| failed(e.into()))?;
+    // age adds 16 bytes to every 64 KiB and a header of some 200 bytes a recipient.
+    let mut sealed = Vec::with_capacity(frame.len() + frame.len() / 4096 + 4096);
+    let mut writer = encryptor.wrap_output(&mut sealed).map_err(|e| failed(e.into()))?;
+    writer.write_all(frame).map_err(|e| failed(e.into()))?;
+    writer.finish().map_err(|e| failed(e.into()))?;
+    Ok(sealed)
+}
+
+/// Opens segments. Its clones share their working memory.
+#[derive(Clone)]
+pub struct Opener {
+    identities: Identities,
+    frames: Spare<Vec<u8>>,
+    plains: Spare<Vec<u8>>,
+}
+
+impl Opener {
+    /// Opens with any of `identities`.
+    #[must_use]
+    pub fn new(identities: &Identities) -> Self {
+        Opener {
+            identities: identities.clone(),
+            frames: Spare::default(),
+            plains: Spare::default(),
+        }
+    }
+
+    /// Checks, decrypts and decompresses a segment, exactly as the list describes it.
+    ///
+    /// # Errors
+    /// [`SealError::Altered`] when the bytes are not those that were stored,
+    /// [`SealError::WrongKey`], [`SealError::Decrypt`] and [`SealError::Decompress`].
+    pub fn open(&self, segment: &Segment, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        check_sealed(segment, sealed)?;
+        let mut frame = self.frames.take().unwrap_or_default();
+        decrypt(sealed, &self.identities, &mut frame)?;
+        let length = usize::try_from(segment.plain.min(MAX_SEGMENT_BYTES)).unwrap_or(usize::MAX);
+        let mut plain = self.plains.take().unwrap_or_default();
+        plain.reserve_exact(length);
+        decompress(&frame, length, segment.plain, &mut plain)?;
+        self.frames.give(frame);
+        Ok(plain)
+    }
+
+    /// Takes a buffer back that [`Opener::open`] gave, for the next segment.
+    pub fn give_back(&self, mut plain: Vec<u8>) {
+        plain.clear();
+        self.plains.give(plain);
+    }
+}
+
+/// [`Opener::open`] for a single segment.
+///
+/// # Errors
+/// As there.
+pub fn open_segment(
+    segment: &Segment,
+    sealed: &[u8],
+    identities: &Identities,
+) -> Result<Vec<u8>, SealError> {
+    Opener::new(identities).open(segment, sealed)
+}
+
+/// [`Sealer::seal`] for a single segment.
+///
+/// # Errors
+/// As there.
 pub fn seal_segment(
     n: u64,
     plain: &[u8],
     level: i32,
     recipients: &Recipients,
 ) -> Result<SealedSegment, SealError> {
-    let bytes = seal_bytes(plain, level, recipients)?;
-    let segment = Segment {
-        n,
-        plain: plain.len() as u64,
-        sealed: bytes.len() as u64,
-        sha256: digest(&bytes),
-    };
-    Ok(SealedSegment { segment, bytes })
-}
-
-/// One zstd frame with a content checksum, in one age file.
-///
-/// # Errors
-/// As [`seal_segment`].
-pub fn seal_bytes(plain: &[u8], level: i32, recipients: &Recipients) -> Result<Vec<u8>, SealError> {
-    let frame = compress(plain, level).map_err(SealError::Compress)?;
-    let encrypt = |error: Box<dyn std::error::Error + Send + Sync>| SealError::Encrypt(error);
-    let encryptor =
-        age::Encryptor::with_recipients(recipients.iter()).map_err(|e| encrypt(e.into()))?;
-    // age adds 16 bytes to every 64 KiB and a header of some 200 bytes a recipient.
-    let mut sealed = Vec::with_capacity(frame.len() + frame.len() / 4096 + 4096);
-    let mut writer = encryptor.wrap_output(&mut sealed).map_err(|e| encrypt(e.into()))?;
-    writer.write_all(&frame).map_err(|e| encrypt(e.into()))?;
-    writer.finish().map_err(|e| encrypt(e.into()))?;
-    Ok(sealed)
-}
-
-fn compress(plain: &[u8], level: i32) -> io::Result<Vec<u8>> {
-    COMPRESSOR.with_borrow_mut(|slot| {
-        let compressor = match slot {
-            Some(compressor) => compressor,
-            None => slot.insert(zstd::bulk::Compressor::new(level)?),
-        };
-        compressor.set_compression_level(level)?;
-        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-        let window = if level > 16 { MAX_WINDOW_LOG } else { 0 };
-        compressor.set_parameter(CParameter::WindowLog(window))?;
-        compressor.compress(plain)
-    })
-}
-
-/// Checks, decrypts and decompresses a segment, exactly as the list describes it.
-///
-/// # Errors
-/// [`SealError::Altered`] when the bytes are not those that were stored, [`SealError::WrongKey`],
-/// [`SealError::Decrypt`] and [`SealError::Decompress`].
-pub fn open_segment(
-    segment: &Segment,
-    sealed: &[u8],
-    identities: &Identities,
-) -> Result<Vec<u8>, SealError> {
-    check_sealed(segment, sealed)?;
-    let frame = decrypt(sealed, identities)?;
-    let plain = usize::try_from(segment.plain.min(MAX_SEGMENT_BYTES)).unwrap_or(usize::MAX);
-    decompress(&frame, plain, segment.plain)
+    Sealer::new(recipients, level).seal(n, plain)
 }
 
 /// Whether `sealed` are the very bytes that were stored; needs no key.
@@ -132,15 +231,21 @@ pub fn open_bytes(
     limit: usize,
     identities: &Identities,
 ) -> Result<Vec<u8>, SealError> {
-    let frame = decrypt(sealed, identities)?;
+    let mut frame = Vec::new();
+    decrypt(sealed, identities, &mut frame)?;
     let stated = zstd_safe::get_frame_content_size(&frame).ok().flatten().unwrap_or(u64::MAX);
+    let mut plain = Vec::new();
     match usize::try_from(stated) {
-        Ok(plain) if plain <= limit => decompress(&frame, plain, stated),
-        _ => Err(SealError::Decompress { what: format!("it holds more than {limit} bytes") }),
+        Ok(length) if length <= limit => decompress(&frame, length, stated, &mut plain)?,
+        _ => {
+            let what = format!("it holds more than {limit} bytes");
+            return Err(SealError::Decompress { what });
+        }
     }
+    Ok(plain)
 }
 
-fn decrypt(sealed: &[u8], identities: &Identities) -> Result<Vec<u8>, SealError> {
+fn decrypt(sealed: &[u8], identities: &Identities, frame: &mut Vec<u8>) -> Result<(), SealError> {
     let damaged = |error: age::DecryptError| match error {
         age::DecryptError::NoMatchingKeys | age::DecryptError::DecryptionFailed => {
             SealError::WrongKey
@@ -149,25 +254,32 @@ fn decrypt(sealed: &[u8], identities: &Identities) -> Result<Vec<u8>, SealError>
     };
     let decryptor = age::Decryptor::new_buffered(sealed).map_err(damaged)?;
     let mut reader = decryptor.decrypt(identities.iter()).map_err(damaged)?;
-    let mut frame = Vec::with_capacity(sealed.len());
-    reader.read_to_end(&mut frame).map_err(|error| SealError::Decrypt(error.into()))?;
-    Ok(frame)
+    frame.clear();
+    frame.reserve(sealed.len());
+    reader.read_to_end(frame).map_err(|error| SealError::Decrypt(error.into()))?;
+    Ok(())
 }
 
-/// Decodes exactly one frame into exactly `plain` bytes: no bomb, no second frame, no rest.
-fn decompress(frame: &[u8], plain: usize, expected: u64) -> Result<Vec<u8>, SealError> {
+/// Decodes exactly one frame into exactly `length` bytes: no bomb, no second frame, no rest.
+fn decompress(
+    frame: &[u8],
+    length: usize,
+    expected: u64,
+    plain: &mut Vec<u8>,
+) -> Result<(), SealError> {
     let damaged = |what: String| SealError::Decompress { what };
     let reason = |code| damaged(zstd_safe::get_error_name(code).to_owned());
-    let length = zstd_safe::find_frame_compressed_size(frame).map_err(reason)?;
-    if length != frame.len() {
+    if zstd_safe::find_frame_compressed_size(frame).map_err(reason)? != frame.len() {
         return Err(damaged("bytes follow the frame".to_owned()));
     }
-    let mut bytes = Vec::with_capacity(plain);
-    zstd_safe::DCtx::create().decompress(&mut bytes, frame).map_err(reason)?;
-    if bytes.len() as u64 != expected {
-        return Err(damaged(format!("{} bytes instead of {expected}", bytes.len())));
+    plain.clear();
+    plain.reserve_exact(length);
+    // The library writes up to the buffer's capacity, which may be more than this segment's.
+    zstd_safe::DCtx::create().decompress(plain, frame).map_err(reason)?;
+    if plain.len() as u64 != expected {
+        return Err(damaged(format!("{} bytes instead of {expected}", plain.len())));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -224,16 +336,19 @@ mod tests {
         let mut lying = bomb.segment.clone();
         lying.plain = 1000;
         assert!(open_segment(&lying, &bomb.bytes, &identities).is_err());
-        let frame = compress(b"rows", 3).unwrap();
-        assert_eq!(decompress(&frame, 4, 4).unwrap(), b"rows");
-        assert!(decompress(&[&frame[..], &frame[..]].concat(), 8, 8).is_err());
+        let frame = Press::new(3).unwrap().compress(b"rows").unwrap().to_vec();
+        let mut plain = Vec::new();
+        decompress(&frame, 4, 4, &mut plain).unwrap();
+        assert_eq!(plain, b"rows");
+        let twice = [&frame[..], &frame[..]].concat();
+        assert!(decompress(&twice, 8, 8, &mut plain).is_err());
     }
 
     #[test]
     fn the_highest_level_stays_within_the_window() {
         let plain: Vec<u8> =
             (0..20u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        let frame = compress(&plain, 19).unwrap();
+        let frame = Press::new(19).unwrap().compress(&plain).unwrap().to_vec();
         let mut decoder = zstd_safe::DCtx::create();
         decoder.set_parameter(zstd_safe::DParameter::WindowLogMax(MAX_WINDOW_LOG)).unwrap();
         let mut out = vec![0u8; 1 << 20];

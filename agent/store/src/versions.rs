@@ -3,11 +3,12 @@ use std::sync::Arc;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::{
     BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     timeout::TimeoutConfig,
 };
-use aws_sdk_s3::error::DisplayErrorContext;
+use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
 use aws_sdk_s3::types::BucketVersioningStatus;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
@@ -16,6 +17,7 @@ use object_store::aws::AmazonS3;
 use object_store::path::Path;
 
 use crate::StoreError;
+use crate::error::says_expired;
 use crate::location::Options;
 
 /// The verbs that only S3 has: versions of objects and Object Lock.
@@ -176,7 +178,8 @@ impl Versions {
             version_marker = page.next_version_id_marker().map(str::to_owned);
             if key_marker.is_none() {
                 let service = "the answer is cut, and does not say where to go on".to_owned();
-                return Err(StoreError::S3 { verb: "list object versions", service });
+                let verb = "list object versions";
+                return Err(StoreError::S3 { verb, service, denied: false });
             }
         }
     }
@@ -231,10 +234,16 @@ impl Versions {
         body.map(|body| body.into_bytes()).map_err(|error| StoreError::S3 {
             verb: "get an object version",
             service: error.to_string(),
+            denied: false,
         })
     }
 }
 
-fn failed<E: std::error::Error>(verb: &'static str, error: &E) -> StoreError {
-    StoreError::S3 { verb, service: DisplayErrorContext(error).to_string() }
+fn failed<E>(verb: &'static str, error: &SdkError<E, HttpResponse>) -> StoreError
+where
+    E: std::error::Error + 'static,
+{
+    let status = error.raw_response().map(|answer| answer.status().as_u16());
+    let denied = matches!(status, Some(401 | 403)) || says_expired(error);
+    StoreError::S3 { verb, service: DisplayErrorContext(error).to_string(), denied }
 }

@@ -2,7 +2,7 @@
 
 use drctl_policies::{SourceFile, parse};
 
-use crate::{MAIN, POLICY, check_main, check_policy};
+use crate::{MAIN, POLICY, check_main, check_policy, complaints, edit};
 
 #[test]
 fn repositories() {
@@ -261,4 +261,34 @@ fn names_of_policies() {
              digits, - and _, and .toml",
         ]
     );
+}
+
+#[test]
+fn what_only_just_fits_is_good() {
+    let weekly = "schedule = \"0 2 * * 0\"\n[retention]\n";
+    let policies = [
+        format!("{weekly}weekly = 4"),
+        format!("{weekly}last = 1\nwithin = \"1w\"\n[objectives]\nrpo = \"1w\""),
+        "[retention]\nyearly = 100".to_owned(),
+        "compression_level = 19\nretention.daily = 36500".to_owned(),
+    ];
+    for policy in policies {
+        assert_eq!(complaints(MAIN, &policy), Vec::<String>::new(), "{policy}");
+    }
+    for line in ["port = 65535", "port = 1", "lock_timeout = \"1h\"", "lock_attempts = 100"] {
+        assert_eq!(complaints(&edit(MAIN, "", line), POLICY), Vec::<String>::new(), "{line}");
+    }
+}
+
+#[test]
+fn a_bad_rule_does_not_count_as_none() {
+    let advice = "write for example \"90m\"";
+    check_policy(&[(
+        "daily = 7",
+        "within = \"30\"",
+        &format!(
+            "policies.d/daily.toml:4:10: `30` is no value of `within`: the unit is missing: \
+             {advice}"
+        ),
+    )]);
 }

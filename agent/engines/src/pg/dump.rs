@@ -224,7 +224,7 @@ impl PgDumpSource {
         }
         ended.success()?;
         // Status 0 and not a single byte: the structure tells it.
-        Watcher::<DumpWalker>::new().finish("pg_dump", &format!("database {database}"))?;
+        Watcher::<DumpWalker>::new().written("pg_dump", &format!("database {database}"))?;
         Ok(Err(Again::Changed))
     }
 
@@ -302,7 +302,7 @@ fn outcome(
     Box::pin(async move {
         running.wait().await?.success()?;
         let label = format!("database {}", database.name);
-        let dump = watcher.finish("pg_dump", &label)?;
+        let dump = watcher.written("pg_dump", &label)?;
         let counted = counts.join().await.ok_or_else(|| {
             let action = format!("count the rows of database {}", quote_ident(&database.name));
             EngineError::Query { action, source: ServerSaid::new("the count was given up") }

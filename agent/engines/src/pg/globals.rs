@@ -58,7 +58,7 @@ pub(crate) fn tool_run(output: ChildStdout, running: Running) -> ToolRun {
     let child = Child { program: "pg_dumpall".to_owned(), stream: id.clone(), status: 0 };
     let outcome = Box::pin(async move {
         running.wait().await?.success()?;
-        watcher.finish("pg_dumpall", "roles and tablespaces")?;
+        watcher.written("pg_dumpall", "roles and tablespaces")?;
         Ok(StreamOutcome { children: vec![child], content: Content::Globals })
     });
     ToolRun { id, label, expected_bytes: None, output, outcome }
@@ -100,7 +100,7 @@ impl RestoreTarget for GlobalsTarget {
         let input = Box::pin(WatchedWrite::new(gather, watcher.clone()));
         let notes = Arc::clone(&self.notes);
         let outcome = Box::pin(async move {
-            watcher.finish("pg_dumpall", "roles and tablespaces")?;
+            watcher.read("roles and tablespaces")?;
             let bytes = std::mem::take(&mut *script.lock().unwrap_or_else(PoisonError::into_inner));
             let script = String::from_utf8(bytes).map_err(|_| {
                 EngineError::Config("the dump of roles and tablespaces is not UTF-8".to_owned())

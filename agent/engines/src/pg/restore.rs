@@ -19,7 +19,7 @@ use super::stream::{WatchedWrite, Watcher};
 use super::tools;
 use super::walker::DumpWalker;
 use crate::process::Tool;
-use crate::{EngineError, RestoreTarget, ServerSaid, ToolFeed};
+use crate::{EngineError, Leftover, RestoreTarget, ServerSaid, ToolFeed};
 
 /// How a database is restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +147,7 @@ impl DatabaseTarget {
         let watcher = Watcher::<DumpWalker>::new();
         let what = format!("database {}", self.facts.name);
         let (stdin, running) = tool.start_reader()?;
+        let begun = Arc::new(AtomicBool::new(true));
         if way == Way::ByTool {
             self.created.store(true, Ordering::SeqCst);
         }
@@ -155,9 +156,9 @@ impl DatabaseTarget {
             // Lives as long as the tool.
             let _pgpass = pgpass;
             running.wait().await?.success()?;
-            watcher.finish("pg_dump", &what).map(drop)
+            watcher.read(&what).map(drop)
         };
-        Ok(ToolFeed { input, outcome: self.outcome(run) })
+        Ok(ToolFeed { input, outcome: self.outcome(way, begun, run) })
     }
 
     /// Keeps the dump in a file first, and looks at it before anything is changed.
@@ -174,22 +175,27 @@ impl DatabaseTarget {
         let what = format!("database {}", self.facts.name);
         let tool = tool.arg(format!("--jobs={}", self.options.jobs)).arg(file.path());
         let created = Arc::clone(&self.created);
+        let begun = Arc::new(AtomicBool::new(false));
+        let begins = Arc::clone(&begun);
         let run = async move {
             // Both live as long as the tool.
             let _held = (pgpass, file);
-            watcher.finish("pg_dump", &what)?;
+            watcher.read(&what)?;
             let running = tool.start_alone()?;
+            begins.store(true, Ordering::SeqCst);
             if way == Way::ByTool {
                 created.store(true, Ordering::SeqCst);
             }
             running.wait().await?.success()
         };
-        Ok(ToolFeed { input, outcome: self.outcome(run) })
+        Ok(ToolFeed { input, outcome: self.outcome(way, begun, run) })
     }
 
     /// The outcome of a run, with what becomes of the database when it fails.
     fn outcome(
         &self,
+        way: Way,
+        begun: Arc<AtomicBool>,
         run: impl Future<Output = Result<(), EngineError>> + Send + 'static,
     ) -> crate::Outcome<()> {
         let created = Arc::clone(&self.created);
@@ -197,18 +203,21 @@ impl DatabaseTarget {
         let database = self.target_name.clone();
         Box::pin(async move {
             let Err(source) = run.await else { return Ok(()) };
-            // That another one was faster to create it is no reason to drop it.
-            let ours = created.swap(false, Ordering::SeqCst) && !was_there(&source);
-            let mut dropped = false;
-            if ours {
-                let result = drop_database(&server, &database, &application).await;
-                if let Err(error) = &result {
-                    tracing::warn!(%database, %error, "drop the database of a failed restore");
-                }
-                dropped = result.is_ok();
-            }
-            let source = Box::new(source);
-            Err(EngineError::RestoreFailed { database, created: ours, dropped, source })
+            let ours = created.swap(false, Ordering::SeqCst);
+            let left = match (ours, way) {
+                // That another one was faster to create it is no reason to drop it.
+                (true, Way::ByTool) if was_not_created(&source) => Leftover::Nothing,
+                (true, _) => match drop_database(&server, &database, &application).await {
+                    Ok(()) => Leftover::Dropped,
+                    Err(error) => {
+                        tracing::warn!(%database, %error, "drop what a failed restore has made");
+                        Leftover::Ours
+                    }
+                },
+                (false, Way::Present) if begun.load(Ordering::SeqCst) => Leftover::Theirs,
+                (false, _) => Leftover::Nothing,
+            };
+            Err(EngineError::RestoreFailed { database, left, source: Box::new(source) })
         })
     }
 }
@@ -235,7 +244,7 @@ impl RestoreTarget for DatabaseTarget {
 }
 
 /// Whether `pg_restore` failed because it could not create the database.
-fn was_there(error: &EngineError) -> bool {
+fn was_not_created(error: &EngineError) -> bool {
     // The server's own words may be in any language; the tool repeats the statement after them.
     let EngineError::ToolFailed { source, .. } = error else { return false };
     source.0.contains("Command was: CREATE DATABASE")

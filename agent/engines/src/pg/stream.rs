@@ -57,10 +57,21 @@ impl<W: Watch + Default> Watcher<W> {
     }
 
     /// The judgement; what has not flowed by now counts as missing.
-    pub(crate) fn finish(&self, tool: &'static str, what: &str) -> Result<W::Shape, EngineError> {
+    pub(crate) fn finish(&self) -> Result<W::Shape, WalkError> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let judged = std::mem::replace(&mut *state, Ok(W::default())).and_then(W::finish);
-        judged.map_err(|source| EngineError::Structure { tool, what: what.to_owned(), source })
+        std::mem::replace(&mut *state, Ok(W::default())).and_then(W::finish)
+    }
+
+    /// The judgement of what a tool wrote.
+    pub(crate) fn written(&self, tool: &'static str, what: &str) -> Result<W::Shape, EngineError> {
+        let what = what.to_owned();
+        self.finish().map_err(|source| EngineError::Structure { tool, what, source })
+    }
+
+    /// The judgement of what was read from a backup.
+    pub(crate) fn read(&self, what: &str) -> Result<W::Shape, EngineError> {
+        let what = what.to_owned();
+        self.finish().map_err(|source| EngineError::Damaged { what, source })
     }
 }
 
@@ -157,7 +168,7 @@ mod tests {
             let mut read = Vec::new();
             output.read_to_end(&mut read).await.unwrap();
             assert!(read == DUMP);
-            assert_eq!(watcher.finish("pg_dump", "x").unwrap().large_objects, 2);
+            assert_eq!(watcher.written("pg_dump", "x").unwrap().large_objects, 2);
         }
     }
 
@@ -167,7 +178,7 @@ mod tests {
         let mut output = WatchedRead::new(b"PGDMQ".to_vec(), &[0; 100][..], watcher.clone());
         let error = output.read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert_eq!(watcher.finish("pg_dump", "x").unwrap_err().code(), "structure");
+        assert_eq!(watcher.written("pg_dump", "x").unwrap_err().code(), "structure");
     }
 
     #[tokio::test]

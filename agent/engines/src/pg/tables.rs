@@ -16,6 +16,8 @@ pub(crate) struct Table {
     /// `WHERE …` for a table of an extension that registers it as configuration; else empty.
     pub(crate) condition: String,
     pub(crate) readable: bool,
+    /// Whether policies would hide rows from us.
+    pub(crate) policies: bool,
 }
 
 impl Table {
@@ -30,7 +32,8 @@ impl Table {
 const LIST: &str = "
     SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'r', coalesce(x.condition, ''),
            coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-                    AND pg_catalog.has_table_privilege(c.oid, 'SELECT'), true)
+                    AND pg_catalog.has_table_privilege(c.oid, 'SELECT'), true),
+           coalesce(pg_catalog.row_security_active(c.oid), false)
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_depend d
@@ -63,13 +66,19 @@ fn table(row: &Row) -> Result<Table, tokio_postgres::Error> {
         has_rows: row.try_get(3)?,
         condition: row.try_get(4)?,
         readable: row.try_get(5)?,
+        policies: row.try_get(6)?,
     })
 }
 
-/// The tables that the role may not read.
+/// The tables that the role may not read, or not all of.
 pub(crate) fn unreadable(tables: &[Table]) -> Vec<Unreadable> {
-    let hidden = tables.iter().filter(|table| !table.readable);
-    hidden.map(|t| Unreadable { schema: t.schema.clone(), table: t.name.clone() }).collect()
+    let hidden = tables.iter().filter(|table| !table.readable || table.policies);
+    let unreadable = |table: &Table| Unreadable {
+        schema: table.schema.clone(),
+        table: table.name.clone(),
+        policies: table.readable,
+    };
+    hidden.map(unreadable).collect()
 }
 
 /// An error if there is a table that the role may not read: half a dump is no backup.
@@ -78,17 +87,53 @@ pub(crate) fn all_readable(
     database: &str,
     user: &str,
 ) -> Result<(), EngineError> {
-    let hidden: Vec<String> =
-        tables.iter().filter(|table| !table.readable).map(Table::sql_name).collect();
+    let hidden = unreadable(tables);
     let Some(first) = hidden.first() else { return Ok(()) };
     let more = match hidden.len() {
         1 => String::new(),
         n => format!(" and {} more tables", n - 1),
     };
+    let role = quote_ident(user);
+    let (what, advice) = match first.policies {
+        true => ("all rows of ", format!("run `ALTER ROLE {role} BYPASSRLS;`")),
+        false => ("", format!("run `GRANT pg_read_all_data TO {role};`")),
+    };
+    let table = format!("{}.{}", first.schema, first.table);
     Err(EngineError::Permission {
         user: user.to_owned(),
-        action: format!("read {first}{more} in database `{database}`"),
-        advice: format!("run `GRANT pg_read_all_data TO {};`", quote_ident(user)),
+        action: format!("read {what}{table}{more} in database `{database}`"),
+        advice,
         source: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_told_with_what_to_grant() {
+        let table = |readable, policies| Table {
+            oid: 1,
+            schema: "s".into(),
+            name: "t".into(),
+            has_rows: true,
+            condition: String::new(),
+            readable,
+            policies,
+        };
+        let cases = [
+            (vec![], None),
+            (vec![table(true, false)], None),
+            (vec![table(false, false)], Some("pg_read_all_data")),
+            (vec![table(false, true)], Some("pg_read_all_data")),
+            (vec![table(true, false), table(true, true)], Some("BYPASSRLS")),
+        ];
+        for (tables, advice) in cases {
+            let found = all_readable(&tables, "shop", "me");
+            let hint = found.err().and_then(|error| error.hint());
+            assert_eq!(hint.is_some(), advice.is_some(), "{tables:?}");
+            assert!(hint.unwrap_or_default().contains(advice.unwrap_or_default()), "{tables:?}");
+        }
+    }
 }

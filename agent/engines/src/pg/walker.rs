@@ -12,7 +12,7 @@ mod shape;
 use std::collections::HashMap;
 use std::mem;
 
-use block::{BLOCK_BLOBS, BLOCK_DATA, Block, Due, Entry, rows_before_terminator};
+use block::{BLOCK_BLOBS, BLOCK_DATA, Block, Due, Entry, clamp, rows_before_terminator};
 use field::{Field, Shape};
 pub use shape::{DumpShape, DumpedTable, WalkError};
 
@@ -79,7 +79,10 @@ impl DumpWalker {
             if self.field == Field::End {
                 return Err(self.wrong(format!("byte {first:#04x} after the last block")));
             }
-            let taken = self.take(bytes);
+            let taken = match self.whole_chunks(bytes) {
+                0 => self.take(bytes),
+                taken => taken,
+            };
             self.at += taken as u64;
             bytes = &bytes[taken..];
             self.advance()?;
@@ -107,6 +110,27 @@ impl DumpWalker {
             _ => "inside the table of contents".to_owned(),
         };
         Err(WalkError::Truncated { at: self.at, missing })
+    }
+
+    /// Takes the pieces of data that lie whole in `bytes`: one for each row, so nearly all there
+    /// is. What does not, and the end of the block, goes the long way.
+    fn whole_chunks(&mut self, bytes: &[u8]) -> usize {
+        if self.field != Field::Chunk
+            || !matches!(self.part, Part::Raw(_))
+            || !self.scratch.is_empty()
+        {
+            return 0;
+        }
+        let mut rest = bytes;
+        while let Some((head, data)) = rest.split_at_checked(1 + self.int_bytes) {
+            let length = field::int(head).ok().and_then(|length| usize::try_from(length).ok());
+            let Some(length) = length.filter(|length| (1..=data.len()).contains(length)) else {
+                break;
+            };
+            self.block.add(&data[..length]);
+            rest = &data[length..];
+        }
+        bytes.len() - rest.len()
     }
 
     /// Takes as many bytes as the part in hand can use.
@@ -199,15 +223,8 @@ impl DumpWalker {
         };
     }
 
-    /// An integer: a byte for its sign, then its magnitude, the lowest byte first.
     fn int(&self, raw: &[u8]) -> Result<i64, WalkError> {
-        let magnitude = raw[1..].iter().rev().fold(0_u64, |value, &b| value << 8 | u64::from(b));
-        let value = i64::try_from(magnitude).map_err(|_| self.wrong("a number is too large"))?;
-        match raw[0] {
-            0 => Ok(value),
-            1 => Ok(-value),
-            sign => Err(self.wrong(format!("a number has the sign {sign:#04x}"))),
-        }
+        field::int(raw).map_err(|problem| self.wrong(problem))
     }
 
     fn bytes(&mut self, raw: &[u8]) -> Result<(), WalkError> {
@@ -401,10 +418,6 @@ impl DumpWalker {
     fn wrong(&self, problem: impl Into<String>) -> WalkError {
         WalkError::Malformed { at: self.at, problem: problem.into() }
     }
-}
-
-fn clamp(have: usize, left: u64) -> usize {
-    usize::try_from(left).map_or(have, |left| have.min(left))
 }
 
 #[cfg(test)]

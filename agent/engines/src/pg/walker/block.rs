@@ -40,6 +40,9 @@ impl Block {
         self.bytes += bytes.len() as u64;
         self.newlines += bytes.iter().filter(|&&b| b == b'\n').count() as u64;
         let last = &bytes[bytes.len().saturating_sub(Self::TAIL)..];
+        if last.len() == Self::TAIL {
+            self.tail.clear();
+        }
         self.tail.extend_from_slice(last);
         self.tail.drain(..self.tail.len().saturating_sub(Self::TAIL));
     }
@@ -56,6 +59,11 @@ pub(super) fn rows_before_terminator(newlines: u64, bytes: u64, tail: &[u8]) -> 
         None => bytes == tail.len() as u64,
     };
     (alone && empty > 0).then(|| newlines - empty as u64)
+}
+
+/// How many of the bytes at hand belong to what is left.
+pub(super) fn clamp(have: usize, left: u64) -> usize {
+    usize::try_from(left).map_or(have, |left| have.min(left))
 }
 
 #[cfg(test)]

@@ -78,3 +78,14 @@ impl Field {
         }
     }
 }
+
+/// An integer: a byte for its sign, then its magnitude, the lowest byte first.
+pub(super) fn int(raw: &[u8]) -> Result<i64, String> {
+    let magnitude = raw[1..].iter().rev().fold(0_u64, |value, &b| value << 8 | u64::from(b));
+    let value = i64::try_from(magnitude).map_err(|_| "a number is too large".to_owned())?;
+    match raw[0] {
+        0 => Ok(value),
+        1 => Ok(-value),
+        sign => Err(format!("a number has the sign {sign:#04x}")),
+    }
+}

@@ -1,0 +1,107 @@
+//! What an operator can do about an error.
+
+use std::fmt::Write as _;
+
+use super::{Blocker, EngineError, Leftover, ServerSaid};
+
+impl EngineError {
+    /// What the operator can do about it, as imperative sentences.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            EngineError::ToolMissing { major, .. } | EngineError::VersionMismatch { major, .. } => {
+                format!("install postgresql-client-{major}, or point bin_dir at its programs")
+            }
+            EngineError::OlderServer { dump, .. } => {
+                format!("restore into PostgreSQL {dump} or later; nothing was changed")
+            }
+            EngineError::Connect { source, .. } => connect_hint(source),
+            EngineError::Auth { source, .. } => auth_hint(source),
+            EngineError::NoDatabase { .. } => {
+                "check the names in the configuration against `psql -l`".to_owned()
+            }
+            EngineError::Locks { blockers, .. } => locks_hint(blockers),
+            EngineError::Unsettled { .. } => {
+                "run the backup when no tables are being created and dropped, or raise \
+                 lock_attempts"
+                    .to_owned()
+            }
+            EngineError::Structure { .. } => {
+                "this attempt is not a backup and earlier backups are not affected; run it again, \
+                 and check memory and disks of this host if it repeats"
+                    .to_owned()
+            }
+            EngineError::Counts { .. } => {
+                "this attempt is not a backup and earlier backups are not affected; run it again, \
+                 and check the tables for a damaged index or heap (amcheck) if it repeats"
+                    .to_owned()
+            }
+            EngineError::NotEmpty { .. } => {
+                "restore into an empty server or under another database name; nothing was changed"
+                    .to_owned()
+            }
+            EngineError::Exists { name } => {
+                format!("restore under another name, or drop `{name}` first; nothing was changed")
+            }
+            EngineError::Permission { advice, .. } => advice.clone(),
+            EngineError::Damaged { .. } => {
+                "verify the backup, and restore another one if it is damaged in the bucket"
+                    .to_owned()
+            }
+            EngineError::RestoreFailed {
+                database,
+                left: Leftover::Ours | Leftover::Theirs,
+                source,
+            } => {
+                let drop = format!("DROP DATABASE {};", crate::pg::quote_ident(database));
+                let before = source.hint().map(|hint| hint + "; ").unwrap_or_default();
+                format!("{before}remove what was restored with `{drop}` before the next attempt")
+            }
+            EngineError::RestoreFailed { source, .. } => return source.hint(),
+            EngineError::ToolFailed { .. }
+            | EngineError::Query { .. }
+            | EngineError::Config(_)
+            | EngineError::Io { .. } => return None,
+        };
+        Some(hint)
+    }
+}
+
+fn connect_hint(said: &ServerSaid) -> String {
+    match said.sqlstate() {
+        Some("53300") => "all connection slots are taken: free some, or raise max_connections",
+        Some("57P03") => "the server is starting up or shutting down: try again in a moment",
+        None if said.to_string().contains("TLS") => {
+            "check sslmode and ssl_root_cert against the server's certificate"
+        }
+        _ => "check that the server runs and that host, port and sslmode are right",
+    }
+    .to_owned()
+}
+
+fn auth_hint(said: &ServerSaid) -> String {
+    match said.sqlstate() {
+        Some("28P01") => "check the password of the role",
+        Some("28000") => "check that the role exists and that pg_hba.conf lets it in from here",
+        _ => "set the role's password (password_file), or let it in by pg_hba.conf",
+    }
+    .to_owned()
+}
+
+fn locks_hint(blockers: &[Blocker]) -> String {
+    let Some(first) = blockers.first() else {
+        return "run the backup when no schema changes run, or raise lock_timeout".to_owned();
+    };
+    let mut text = String::new();
+    for blocker in blockers.iter().take(5) {
+        let Blocker { pid, user, application, query, table } = blocker;
+        let _ = write!(
+            text,
+            "{table} is locked or waited for by pid {pid} ({user}, {application}): {query}; "
+        );
+    }
+    let pid = first.pid;
+    text + &format!(
+        "wait for it, end it with `SELECT pg_terminate_backend({pid})`, or raise lock_timeout"
+    )
+}

@@ -1,0 +1,231 @@
+//! A host of its own with drctl on it: configuration, keys, repository, in a temporary directory.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::servers::postgres::Postgres;
+
+/// A host of its own: everything that drctl reads and writes lies below one directory.
+pub struct Site {
+    directory: tempfile::TempDir,
+}
+
+/// How a command ended, and what it said.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// Its exit code; nothing when a signal killed it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Ran {
+    /// What a finished process left.
+    #[must_use]
+    pub fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// The same, if it ended with `code`.
+    ///
+    /// # Panics
+    /// With all that was said, if it ended otherwise.
+    #[must_use]
+    #[track_caller]
+    pub fn ended(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.out, self.err);
+        self
+    }
+
+    /// Standard output as one JSON object.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[must_use]
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out)
+            .unwrap_or_else(|error| panic!("{error}: {}\nstderr: {}", self.out, self.err))
+    }
+}
+
+/// The program under test, built with crash points.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn drctl() -> PathBuf {
+    let here = std::env::current_exe().expect("a test knows its own file");
+    let path = here.ancestors().nth(2).expect("target/debug/deps/test").join("drctl");
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build --workspace --bins --features drctl/crash-points`, or \
+         the whole suite with tests/run",
+        path.display()
+    );
+    path
+}
+
+impl Site {
+    /// A directory with nothing in it yet.
+    ///
+    /// # Panics
+    /// If there is no temporary directory.
+    #[must_use]
+    pub fn empty() -> Self {
+        let directory = tempfile::Builder::new().prefix("drctl-site-").tempdir();
+        Site { directory: directory.expect("a temporary directory") }
+    }
+
+    /// A site whose source `shop` is all of `server`, with a directory as its repository and
+    /// segments of 64 KiB, so that a small database has many.
+    ///
+    /// # Panics
+    /// If `drctl init` fails.
+    #[must_use]
+    pub fn with(server: &Postgres) -> Self {
+        let site = Site::empty();
+        site.init(server, &format!("file://{}", site.path("repository").display()), &[]);
+        site.append("\n[limits]\nsegment_bytes = \"64KiB\"\npage_segments = 8\n");
+        site
+    }
+
+    /// Runs `drctl init` for all of `server` and a repository at `url`.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn init(&self, server: &Postgres, url: &str, more: &[&str]) {
+        let socket = server.socket_dir().display().to_string();
+        let (port, state) = (server.port().to_string(), self.path("state").display().to_string());
+        let run = self.path("run").display().to_string();
+        let kit = self.path("kit.txt").display().to_string();
+        let mut arguments = vec![
+            "init",
+            "--url",
+            url,
+            "--source",
+            "shop",
+            "--host",
+            &socket,
+            "--port",
+            &port,
+            "--user",
+            "postgres",
+            "--state-dir",
+            &state,
+            "--runtime-dir",
+            &run,
+            "--kit",
+            &kit,
+        ];
+        arguments.extend(more);
+        let _ = self.drctl(&arguments).ended(0);
+    }
+
+    /// A path below the site.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path("etc/drctl.toml")
+    }
+
+    /// The main identity.
+    #[must_use]
+    pub fn identity(&self) -> PathBuf {
+        self.path("etc/keys/identity.txt")
+    }
+
+    /// Adds to the configuration.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn append(&self, text: &str) {
+        let old = std::fs::read_to_string(self.config()).expect("a configuration");
+        std::fs::write(self.config(), old + text).expect("write the configuration");
+    }
+
+    /// Replaces one text of the configuration by another.
+    ///
+    /// # Panics
+    /// If it is not in there.
+    pub fn replace(&self, from: &str, to: &str) {
+        let old = std::fs::read_to_string(self.config()).expect("a configuration");
+        assert!(old.contains(from), "{from} is not in {old}");
+        std::fs::write(self.config(), old.replace(from, to)).expect("write the configuration");
+    }
+
+    /// The command `drctl` with these arguments, ready to run.
+    #[must_use]
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
+        let mut command = Command::new(drctl());
+        command
+            .env_remove("DRCTL_LOG")
+            .env("DRCTL_CONFIG", self.config())
+            .current_dir(self.directory.path())
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `drctl` to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn drctl<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Ran {
+        Ran::of(&self.command(arguments).output().expect("start drctl"))
+    }
+
+    /// Runs `drctl` to its end in JSON mode and gives its object.
+    ///
+    /// # Panics
+    /// If it ends otherwise than with `code`, or prints something else.
+    #[must_use]
+    #[track_caller]
+    pub fn json(&self, code: i32, arguments: &[&str]) -> Value {
+        let arguments = [&["--json"], arguments].concat();
+        self.drctl(&arguments).ended(code).json()
+    }
+
+    /// Backs up `shop` and gives the backup's identifier.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[must_use]
+    #[track_caller]
+    pub fn backup(&self) -> String {
+        let answer = self.json(0, &["backup", "shop"]);
+        answer["backup"]["backup"].as_str().expect("an identifier").to_owned()
+    }
+
+    /// Every file below a directory of the site, relative to it, in order.
+    ///
+    /// # Panics
+    /// If the directory cannot be read.
+    #[must_use]
+    pub fn files(&self, below: &str) -> Vec<PathBuf> {
+        fn walk(at: &Path, found: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(at).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() { walk(&path, found) } else { found.push(path) }
+            }
+        }
+        let (root, mut found) = (self.path(below), Vec::new());
+        walk(&root, &mut found);
+        let relative = |path: PathBuf| path.strip_prefix(&root).expect("below it").to_owned();
+        let mut found: Vec<PathBuf> = found.into_iter().map(relative).collect();
+        found.sort();
+        found
+    }
+}
