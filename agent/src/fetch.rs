@@ -6,7 +6,6 @@ use drctl_model::{BackupId, Segment, SourceId, Stream};
 use drctl_store::{Bucket, Identities, MAX_PAGE_BYTES, Opener, layout, read_page};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::problem::Problem;
 use crate::sink::Sink;
@@ -64,7 +63,7 @@ pub async fn fetch_stream(
     let opener = Opener::new(identities);
     let open = |(segment, sealed): (Segment, Bytes)| {
         let opener = opener.clone();
-        let work = move || (opener.open(&segment, &sealed), segment);
+        let work = move || (opener.open_checked(&segment, &sealed), segment);
         async move {
             let (opened, segment) = tokio::task::spawn_blocking(work).await?;
             let key = layout::segment(&outlet.source, &outlet.backup, &stream.id, segment.n);
@@ -81,16 +80,16 @@ pub async fn fetch_stream(
         .map_ok(open)
         .try_buffered(outlet.limits.seals)
         .boxed();
-    let mut digest = Xxh3::new();
-    let mut bytes = 0;
-    while let Some((segment, plain)) = plain.try_next().await? {
-        bytes += segment.plain;
-        digest.update(&plain);
-        opener.give_back(sink.write(plain).await?);
+    // The next segments are fetched and opened while this one is written.
+    let mut current = plain.try_next().await?;
+    while let Some((segment, bytes)) = current {
+        let (written, next) = tokio::join!(sink.write(bytes), plain.try_next());
+        opener.give_back(written?);
         outlet.meter.moved(segment.plain, segment.sealed);
+        current = next?;
     }
-    if bytes != stream.plain_bytes {
-        bail!("stream {} gave {bytes} bytes instead of {}", stream.id, stream.plain_bytes);
+    if sink.bytes() != stream.plain_bytes {
+        bail!("stream {} gave {} bytes instead of {}", stream.id, sink.bytes(), stream.plain_bytes);
     }
-    Ok(format!("{:032x}", digest.digest128()))
+    Ok(sink.digest())
 }

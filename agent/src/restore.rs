@@ -365,8 +365,7 @@ async fn into_file(
     let (part, path) =
         (directory.join(format!("{}.part", item.target)), directory.join(&item.target));
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
-    let file = Arc::new(file.with_context(|| format!("write {}", part.display()))?);
-    let mut sink = Sink::File(file);
+    let mut sink = Sink::file(file.with_context(|| format!("write {}", part.display()))?);
     let digest = fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await?;
     check_digest(item, &digest)?;
     sink.finish().await?;
@@ -383,7 +382,7 @@ async fn into_pipe(
     item: &Item,
     pipe: &Arc<File>,
 ) -> Result<()> {
-    let mut sink = Sink::Pipe(Arc::clone(pipe));
+    let mut sink = Sink::pipe(Arc::clone(pipe));
     let digest = fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await?;
     check_digest(item, &digest)?;
     sink.finish().await
@@ -446,7 +445,7 @@ async fn into_tool(
     target: &dyn RestoreTarget,
 ) -> Result<()> {
     let ToolFeed { input, outcome } = target.start().await?;
-    let mut sink = Sink::Tool(input);
+    let mut sink = Sink::tool(input);
     let fed = match fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await {
         Ok(digest) => check_digest(item, &digest),
         Err(error) => Err(error),

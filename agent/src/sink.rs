@@ -5,34 +5,80 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use xxhash_rust::xxh3::Xxh3;
 
-/// Where restored bytes go.
-pub enum Sink {
-    /// Into a tool.
+/// Where restored bytes go; counts and digests them on the way.
+pub struct Sink {
+    target: Target,
+    digest: Box<Xxh3>,
+    bytes: u64,
+}
+
+enum Target {
     Tool(Pin<Box<dyn AsyncWrite + Send>>),
-    /// Into a file, written on the blocking pool, and synced at the end.
     File(Arc<File>),
-    /// To standard output or another pipe, written on the blocking pool.
     Pipe(Arc<File>),
 }
 
 impl Sink {
+    /// Into a tool.
+    #[must_use]
+    pub fn tool(input: Pin<Box<dyn AsyncWrite + Send>>) -> Self {
+        Self::new(Target::Tool(input))
+    }
+
+    /// Into a file, written on the blocking pool, and synced at the end.
+    #[must_use]
+    pub fn file(file: File) -> Self {
+        Self::new(Target::File(Arc::new(file)))
+    }
+
+    /// To standard output or another pipe, written on the blocking pool.
+    #[must_use]
+    pub fn pipe(file: Arc<File>) -> Self {
+        Self::new(Target::Pipe(file))
+    }
+
+    fn new(target: Target) -> Self {
+        Sink { target, digest: Box::default(), bytes: 0 }
+    }
+
     /// Writes a segment's plain bytes and gives their buffer back.
     ///
     /// # Errors
     /// What the file or the pipe gives.
     pub async fn write(&mut self, plain: Vec<u8>) -> Result<Vec<u8>> {
-        match self {
-            Sink::Tool(input) => {
+        self.bytes += plain.len() as u64;
+        match &mut self.target {
+            Target::Tool(input) => {
+                self.digest.update(&plain);
                 input.write_all(&plain).await.context("feed the restoring tool")?;
                 Ok(plain)
             }
-            Sink::File(file) | Sink::Pipe(file) => {
-                let file = Arc::clone(file);
-                let work = move || (&*file).write_all(&plain).map(|()| plain);
-                tokio::task::spawn_blocking(work).await?.context("write the restored file")
+            Target::File(file) | Target::Pipe(file) => {
+                let (file, mut digest) = (Arc::clone(file), std::mem::take(&mut self.digest));
+                let work = move || {
+                    digest.update(&plain);
+                    (&*file).write_all(&plain).map(|()| (plain, digest))
+                };
+                let written = tokio::task::spawn_blocking(work).await?;
+                let (plain, digest) = written.context("write the restored file")?;
+                self.digest = digest;
+                Ok(plain)
             }
         }
+    }
+
+    /// Bytes that were written.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// XXH3-128 of the bytes that were written, in hexadecimal.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        format!("{:032x}", self.digest.digest128())
     }
 
     /// Ends the stream: the tool sees its end, the file is on the disk.
@@ -40,13 +86,13 @@ impl Sink {
     /// # Errors
     /// What the file or the pipe gives.
     pub async fn finish(self) -> Result<()> {
-        match self {
-            Sink::Tool(mut input) => input.shutdown().await.context("close the tool's input"),
-            Sink::File(file) => {
+        match self.target {
+            Target::Tool(mut input) => input.shutdown().await.context("close the tool's input"),
+            Target::File(file) => {
                 let work = move || file.sync_all();
                 tokio::task::spawn_blocking(work).await?.context("sync the restored file")
             }
-            Sink::Pipe(_) => Ok(()),
+            Target::Pipe(_) => Ok(()),
         }
     }
 }

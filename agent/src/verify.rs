@@ -124,7 +124,7 @@ async fn read_all(
         let length = sealed.len() as u64;
         let Some(opener) = opener.cloned() else { return Ok((length, None)) };
         let key = layout::segment(&outlet.source, &outlet.backup, &stream.id, segment.n);
-        let work = move || opener.open(&segment, &sealed);
+        let work = move || opener.open_checked(&segment, &sealed);
         let plain = tokio::task::spawn_blocking(work).await?;
         let plain = plain.context(Problem::Segment { key: key.to_string() })?;
         Ok::<_, anyhow::Error>((length, Some(plain)))

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use drctl_model::{BackupId, SourceId};
+use drctl_store::{Identities, SealError, open_facts};
 use serde_json::json;
 
 use super::args::VerifyArgs;
@@ -35,7 +36,9 @@ pub(super) async fn verify(
             let verdict = match proven {
                 Ok(proven) => {
                     let limits = setup.limits();
-                    let identities = identities.as_ref();
+                    let identities = identities.as_ref().filter(|identities| {
+                        args.identity.is_some() || !is_for_others(&proven, identities)
+                    });
                     verify_one(&repository, &proven, depth, identities, limits, &meter).await?
                 }
                 Err(error) => refused(&error),
@@ -55,6 +58,12 @@ pub(super) async fn verify(
     print(screen, args, &rows);
     let bad = rows.iter().any(|(_, _, verdict)| !verdict.problems.is_empty());
     Ok(if bad { Exit::Verification } else { Exit::Success })
+}
+
+/// Whether a backup was made for other keys. With the identity of the configuration that says
+/// nothing against the backup: it may be older than the key.
+fn is_for_others(proven: &Proven, identities: &Identities) -> bool {
+    matches!(open_facts(&proven.manifest, identities), Err(SealError::WrongKey))
 }
 
 fn refused(error: &anyhow::Error) -> Verdict {
@@ -102,7 +111,7 @@ fn print(screen: Screen, args: &VerifyArgs, rows: &[Row]) {
         for (source, id, verdict) in rows {
             let looked = match (args.data, verdict.opened) {
                 (false, _) => "signature, list, presence and length of every object",
-                (true, false) => "every stored byte; not opened: no identity at hand",
+                (true, false) => "every stored byte; not opened: no identity at hand fits",
                 (true, true) => "every stored byte and every plain byte",
             };
             let result = if verdict.problems.is_empty() { "good" } else { "BAD" };

@@ -133,8 +133,7 @@ impl StoreError {
 /// Whether the words of an error are those about expired credentials.
 pub(crate) fn says_expired(error: &dyn std::error::Error) -> bool {
     let words = error.to_string();
-    EXPIRED.iter().any(|code| words.contains(code))
-        || error.source().is_some_and(says_expired)
+    EXPIRED.iter().any(|code| words.contains(code)) || error.source().is_some_and(says_expired)
 }
 
 fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {

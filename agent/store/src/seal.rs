@@ -166,6 +166,15 @@ impl Opener {
     /// [`SealError::WrongKey`], [`SealError::Decrypt`] and [`SealError::Decompress`].
     pub fn open(&self, segment: &Segment, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         check_sealed(segment, sealed)?;
+        self.open_checked(segment, sealed)
+    }
+
+    /// [`Opener::open`] for bytes whose SHA-256 was compared already, as
+    /// [`Bucket::get_segment`](crate::Bucket::get_segment) does.
+    ///
+    /// # Errors
+    /// As there, but for `Altered`.
+    pub fn open_checked(&self, segment: &Segment, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut frame = self.frames.take().unwrap_or_default();
         decrypt(sealed, &self.identities, &mut frame)?;
         let length = usize::try_from(segment.plain.min(MAX_SEGMENT_BYTES)).unwrap_or(usize::MAX);

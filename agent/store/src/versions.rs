@@ -199,7 +199,7 @@ impl Versions {
         }
     }
 
-    /// All versions of one object, newest first.
+    /// All versions of one object, those that hold bytes newest first.
     ///
     /// # Errors
     /// [`StoreError::S3`].

@@ -12,7 +12,7 @@ mod shape;
 use std::collections::HashMap;
 use std::mem;
 
-use block::{BLOCK_BLOBS, BLOCK_DATA, Block, Due, Entry, clamp, rows_before_terminator};
+use block::{BLOCK_BLOBS, BLOCK_DATA, Block, Due, Entry, Pieces, clamp, rows_before_terminator};
 use field::{Field, Shape};
 pub use shape::{DumpShape, DumpedTable, WalkError};
 
@@ -121,16 +121,19 @@ impl DumpWalker {
         {
             return 0;
         }
-        let mut rest = bytes;
-        while let Some((head, data)) = rest.split_at_checked(1 + self.int_bytes) {
+        let head_bytes = 1 + self.int_bytes;
+        let mut pieces = Pieces::default();
+        let mut at = 0;
+        while let Some((head, data)) = bytes[at..].split_at_checked(head_bytes) {
             let length = field::int(head).ok().and_then(|length| usize::try_from(length).ok());
             let Some(length) = length.filter(|length| (1..=data.len()).contains(length)) else {
                 break;
             };
-            self.block.add(&data[..length]);
-            rest = &data[length..];
+            pieces.note(at + head_bytes, length, head);
+            at += head_bytes + length;
         }
-        bytes.len() - rest.len()
+        self.block.add_pieces(&bytes[..at], &pieces);
+        at
     }
 
     /// Takes as many bytes as the part in hand can use.

@@ -38,14 +38,49 @@ impl Block {
 
     pub(super) fn add(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
-        self.newlines += bytes.iter().filter(|&&b| b == b'\n').count() as u64;
-        let last = &bytes[bytes.len().saturating_sub(Self::TAIL)..];
-        if last.len() == Self::TAIL {
-            self.tail.clear();
+        self.newlines += newlines(bytes);
+        self.keep_tail(bytes);
+    }
+
+    /// Adds the pieces that lie in `bytes`, one behind the other, each after its length.
+    ///
+    /// The newlines are counted over all of it at once, which is many times faster than one piece
+    /// after the other; those in the lengths are taken off again.
+    pub(super) fn add_pieces(&mut self, bytes: &[u8], pieces: &Pieces) {
+        self.bytes += pieces.bytes;
+        self.newlines += newlines(bytes) - pieces.newlines_in_lengths;
+        for (start, length) in pieces.last.iter().copied().filter(|(_, length)| *length > 0) {
+            self.keep_tail(&bytes[start..start + length]);
         }
+    }
+
+    fn keep_tail(&mut self, bytes: &[u8]) {
+        let last = &bytes[bytes.len().saturating_sub(Self::TAIL)..];
         self.tail.extend_from_slice(last);
         self.tail.drain(..self.tail.len().saturating_sub(Self::TAIL));
     }
+}
+
+/// Pieces of data that lie whole in one buffer.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    bytes: u64,
+    newlines_in_lengths: u64,
+    /// Start and length of the last ones, oldest first: none is empty, so they hold the tail.
+    last: [(usize, usize); Block::TAIL],
+}
+
+impl Pieces {
+    pub(super) fn note(&mut self, start: usize, length: usize, head: &[u8]) {
+        self.bytes += length as u64;
+        self.newlines_in_lengths += head.iter().map(|&b| u64::from(b == b'\n')).sum::<u64>();
+        self.last.rotate_left(1);
+        self.last[Block::TAIL - 1] = (start, length);
+    }
+}
+
+fn newlines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
 /// The number of rows in a block that ends with `\.` on a line of its own and empty lines.
