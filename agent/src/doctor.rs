@@ -197,6 +197,13 @@ async fn conditional(
     }
 }
 
+/// Whether a delete was refused; S3 deletes in bulk: the request succeeds, and its answer says for
+/// each object that access was denied.
+fn is_denied(error: &StoreError) -> bool {
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    error.code() == "store_denied" || causes.any(|cause| cause.to_string().contains("AccessDenied"))
+}
+
 /// A writer that cannot delete cannot be made to delete.
 async fn may_delete(
     setup: &Setup,
@@ -208,7 +215,7 @@ async fn may_delete(
     let is_directory =
         matches!(setup.config.repository.location, drctl_policies::Location::File { .. });
     match bucket.delete(key).await {
-        Err(error) if error.code() == "store_denied" => {
+        Err(error) if is_denied(&error) => {
             found.good(check, format!("this host may not delete; {key} stays"));
         }
         Err(error) => found.bad(check, &error.into()),

@@ -3,9 +3,10 @@
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use drctl_model::{BackupId, Segment, SourceId, Stream};
-use drctl_store::{Bucket, Identities, MAX_PAGE_BYTES, Opener, layout, read_page};
+use drctl_store::{Bucket, Identities, MAX_PAGE_BYTES, Opener, StoreError, layout, read_page};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use object_store::path::Path;
 
 use crate::problem::Problem;
 use crate::sink::Sink;
@@ -30,7 +31,10 @@ pub struct Outlet {
 pub fn segments<'a>(outlet: &'a Outlet, stream: &'a Stream) -> BoxStream<'a, Result<Segment>> {
     let pages = stream::iter(&stream.pages).then(move |page| async move {
         let key = layout::page(&outlet.source, &outlet.backup, &stream.id, page.n);
-        let bytes = outlet.bucket.get(&key, page.bytes.min(MAX_PAGE_BYTES)).await?;
+        // An object of known length and digest, as a segment is.
+        let sealed = page.bytes.min(MAX_PAGE_BYTES);
+        let object = Segment { n: page.n, plain: 0, sealed, sha256: page.sha256 };
+        let bytes = fetch_exact(outlet, &key, &object).await?;
         let list = read_page(stream, page, &bytes).with_context(|| format!("read {key}"))?;
         Ok::<_, anyhow::Error>(stream::iter(list.into_iter().map(Ok)))
     });
@@ -43,10 +47,16 @@ pub fn segments<'a>(outlet: &'a Outlet, stream: &'a Stream) -> BoxStream<'a, Res
 /// The store's; [`Problem::Segment`] for a segment that is missing or altered.
 pub async fn fetch_sealed(outlet: &Outlet, stream: &Stream, segment: &Segment) -> Result<Bytes> {
     let key = layout::segment(&outlet.source, &outlet.backup, &stream.id, segment.n);
-    match outlet.bucket.get_segment(&key, segment).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(altered)) => Err(altered).context(Problem::Segment { key: key.to_string() }),
-        Err(error) => Err(error).context(Problem::Segment { key: key.to_string() }),
+    fetch_exact(outlet, &key, segment).await
+}
+
+/// A store that does not answer says nothing about the object: only its absence does.
+async fn fetch_exact(outlet: &Outlet, key: &Path, object: &Segment) -> Result<Bytes> {
+    let problem = || Problem::Segment { key: key.to_string() };
+    match outlet.bucket.get_segment(key, object).await {
+        Ok(found) => found.with_context(problem),
+        Err(missing @ StoreError::Missing { .. }) => Err(missing).with_context(problem),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -222,7 +222,8 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<Known> {
         return Some((e.code(), exit, owned(e.hint())));
     }
     if let Some(e) = error.downcast_ref::<KeyError>() {
-        return Some((e.code(), Exit::Key, None));
+        let hint = "name the right file, or correct [keys] in the configuration: `drctl keys list`";
+        return Some((e.code(), Exit::Key, Some(hint.to_owned())));
     }
     if let Some(e) = error.downcast_ref::<EngineError>() {
         let exit = match e.code() {

@@ -206,5 +206,8 @@ impl Repository {
 
 /// Whether an error speaks of one manifest only, so that others can still be looked at.
 pub(crate) fn is_bad_manifest(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<FormatError>())
+    error.chain().any(|cause| {
+        let store = cause.downcast_ref::<StoreError>();
+        cause.is::<FormatError>() || matches!(store, Some(StoreError::TooLarge { .. }))
+    })
 }

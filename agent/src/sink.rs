@@ -1,11 +1,13 @@
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use xxhash_rust::xxh3::Xxh3;
+
+use crate::problem::Problem;
 
 /// Where restored bytes go; counts and digests them on the way.
 pub struct Sink {
@@ -52,7 +54,7 @@ impl Sink {
         match &mut self.target {
             Target::Tool(input) => {
                 self.digest.update(&plain);
-                input.write_all(&plain).await.context("feed the restoring tool")?;
+                input.write_all(&plain).await.map_err(not_fed)?;
                 Ok(plain)
             }
             Target::File(file) | Target::Pipe(file) => {
@@ -62,7 +64,7 @@ impl Sink {
                     (&*file).write_all(&plain).map(|()| (plain, digest))
                 };
                 let written = tokio::task::spawn_blocking(work).await?;
-                let (plain, digest) = written.context("write the restored file")?;
+                let (plain, digest) = written.with_context(|| no_room("the restored file"))?;
                 self.digest = digest;
                 Ok(plain)
             }
@@ -87,12 +89,36 @@ impl Sink {
     /// What the file or the pipe gives.
     pub async fn finish(self) -> Result<()> {
         match self.target {
-            Target::Tool(mut input) => input.shutdown().await.context("close the tool's input"),
+            Target::Tool(mut input) => input.shutdown().await.map_err(not_fed),
             Target::File(file) => {
                 let work = move || file.sync_all();
-                tokio::task::spawn_blocking(work).await?.context("sync the restored file")
+                tokio::task::spawn_blocking(work)
+                    .await?
+                    .with_context(|| no_room("the restored file"))
             }
             Target::Pipe(_) => Ok(()),
         }
     }
+}
+
+/// Why a tool, or the file that it will read, does not take the bytes.
+fn not_fed(error: io::Error) -> anyhow::Error {
+    let kind = error.kind();
+    let error = anyhow::Error::new(error);
+    match kind {
+        io::ErrorKind::InvalidData => {
+            error.context(Problem::Mismatch("what was restored is no intact dump".to_owned()))
+        }
+        // The tool has ended, and knows why.
+        io::ErrorKind::BrokenPipe => error.context("feed the restoring tool"),
+        _ => error.context(no_room("the spooled dump")),
+    }
+}
+
+fn no_room(what: &str) -> Problem {
+    let text = format!(
+        "{what} cannot be written: make room, or choose another place; what is there of it does \
+         not have its final name"
+    );
+    Problem::Target(text)
 }

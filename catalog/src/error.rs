@@ -363,7 +363,11 @@ fn sqlite_error(path: PathBuf, error: rusqlite::Error) -> CatalogError {
     if is_damage(&error) {
         return CatalogError::Corrupt { path, source: Box::new(error) };
     }
-    let code = error.sqlite_error_code();
+    let code = match error.sqlite_error() {
+        // The shared index of the log does not get the size that it needs.
+        Some(e) if e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => Some(C::DiskFull),
+        _ => error.sqlite_error_code(),
+    };
     let source = Box::new(error);
     match code {
         Some(C::DatabaseBusy | C::DatabaseLocked | C::FileLockingProtocolFailed) => {
@@ -398,6 +402,7 @@ mod tests {
             (f::SQLITE_READONLY, "catalog_read_only"),
             (f::SQLITE_PERM, "catalog_read_only"),
             (f::SQLITE_FULL, "catalog_full"),
+            (f::SQLITE_IOERR_SHMSIZE, "catalog_full"),
             (f::SQLITE_CANTOPEN, "catalog_io"),
             (f::SQLITE_IOERR, "catalog_io"),
             (f::SQLITE_IOERR_CORRUPTFS, "catalog_corrupt"),

@@ -98,10 +98,16 @@ text_id!(BackupId);
 
 impl BackupId {
     /// The identifier of an attempt that begins `at`; `random` keeps two hosts apart.
+    ///
+    /// The upper 20 of its 64 bits are the microseconds of `at`, so that two attempts within one
+    /// second sort by time too.
     #[must_use]
     pub fn new(at: Timestamp, random: u64) -> Self {
-        let stamp = at.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ");
-        BackupId(format!("{stamp}-{random:016x}"))
+        let at = at.to_zoned(TimeZone::UTC);
+        let stamp = at.strftime("%Y%m%dT%H%M%SZ");
+        let micros = u64::from(at.subsec_nanosecond().unsigned_abs()) / 1000;
+        let word = micros << 44 | random & ((1 << 44) - 1);
+        BackupId(format!("{stamp}-{word:016x}"))
     }
 }
 
@@ -215,7 +221,11 @@ mod tests {
         let early = BackupId::new("2026-03-01T23:59:59Z".parse().unwrap(), u64::MAX);
         let late = BackupId::new("2026-03-02T00:00:00Z".parse().unwrap(), 0);
         assert!(early < late);
-        assert_eq!(early.as_str(), "20260301T235959Z-ffffffffffffffff");
+        assert_eq!(early.as_str(), "20260301T235959Z-00000fffffffffff");
+        let later = BackupId::new("2026-03-01T23:59:59.000001Z".parse().unwrap(), 0);
+        let latest = BackupId::new("2026-03-01T23:59:59.999999Z".parse().unwrap(), u64::MAX);
+        assert!(early < later && later < latest && latest < late);
+        assert_eq!(latest.as_str(), "20260301T235959Z-f423ffffffffffff");
         assert_eq!(early.as_str().parse(), Ok(early));
     }
 

@@ -177,7 +177,7 @@ pub struct ShowArgs {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).args(["latest", "backup"]))]
 #[command(group = clap::ArgGroup::new("where").required(true).multiple(true)
-    .multiple(true).args(["to_files", "to_stdout", "to_host", "rename"]))]
+    .args(["to_files", "to_stdout", "to_host", "rename"]))]
 pub struct RestoreArgs {
     /// The source, as it is named in the repository.
     pub source: String,
@@ -190,7 +190,7 @@ pub struct RestoreArgs {
     /// Into files in this new or empty directory: a dump for each database, SQL for the roles.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(conflicts_with_all = ["to_host", "to_port", "to_user", "to_password_file", "to_sslmode"])]
-    #[arg(conflicts_with_all = ["rename", "jobs", "no_owner", "no_globals"])]
+    #[arg(conflicts_with_all = ["to_stdout", "rename", "jobs", "no_owner", "no_globals"])]
     pub to_files: Option<PathBuf>,
     /// One stream to standard output, for example into pg_restore; the exit code tells whether the
     /// last byte was right.

@@ -238,8 +238,10 @@ fn print_done(screen: Screen, request: &RestoreRequest, done: &[Restored], secon
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         let mut notes = String::new();
         for one in done {
+            let to_server = matches!(request.destination, Destination::Server { .. });
             let proven = match one.counted {
                 Some(_) => "every table has the rows that were dumped",
+                None if to_server => "every statement was accepted",
                 None => "every byte is the one that was dumped",
             };
             rows.push(vec![

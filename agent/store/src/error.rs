@@ -65,8 +65,15 @@ pub enum StoreError {
     },
 }
 
-/// What S3 says of credentials that were good once, with status 400 instead of 403.
-const EXPIRED: &[&str] = &["ExpiredToken", "TokenRefreshRequired", "RequestExpired"];
+/// How a refusal is told that comes without a kind of its own: by object_store, when it lists; by
+/// S3, of credentials that were good once, with status 400.
+const DENIED: &[&str] = &[
+    "status code: 401 ",
+    "status code: 403 ",
+    "ExpiredToken",
+    "TokenRefreshRequired",
+    "RequestExpired",
+];
 
 impl StoreError {
     /// A stable name for scripts.
@@ -84,7 +91,7 @@ impl StoreError {
                 object_store::Error::PermissionDenied { .. }
                 | object_store::Error::Unauthenticated { .. } => "store_denied",
                 object_store::Error::NotFound { .. } => "store_missing",
-                other if says_expired(other) => "store_denied",
+                other if says_denied(other) => "store_denied",
                 other => match io_kind(other) {
                     Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => "store_full",
                     Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
@@ -130,10 +137,10 @@ impl StoreError {
     }
 }
 
-/// Whether the words of an error are those about expired credentials.
-pub(crate) fn says_expired(error: &dyn std::error::Error) -> bool {
+/// Whether the words of an error, or of a cause of it, are those of a refusal.
+pub(crate) fn says_denied(error: &dyn std::error::Error) -> bool {
     let words = error.to_string();
-    EXPIRED.iter().any(|code| words.contains(code)) || error.source().is_some_and(says_expired)
+    DENIED.iter().any(|said| words.contains(said)) || error.source().is_some_and(says_denied)
 }
 
 fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {

@@ -17,7 +17,7 @@ use object_store::aws::AmazonS3;
 use object_store::path::Path;
 
 use crate::StoreError;
-use crate::error::says_expired;
+use crate::error::says_denied;
 use crate::location::Options;
 
 /// The verbs that only S3 has: versions of objects and Object Lock.
@@ -244,6 +244,6 @@ where
     E: std::error::Error + 'static,
 {
     let status = error.raw_response().map(|answer| answer.status().as_u16());
-    let denied = matches!(status, Some(401 | 403)) || says_expired(error);
+    let denied = matches!(status, Some(401 | 403)) || says_denied(error);
     StoreError::S3 { verb, service: DisplayErrorContext(error).to_string(), denied }
 }

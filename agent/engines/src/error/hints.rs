@@ -58,10 +58,22 @@ impl EngineError {
                 format!("{before}remove what was restored with `{drop}` before the next attempt")
             }
             EngineError::RestoreFailed { source, .. } => return source.hint(),
-            EngineError::ToolFailed { .. }
-            | EngineError::Query { .. }
-            | EngineError::Config(_)
-            | EngineError::Io { .. } => return None,
+            EngineError::ToolFailed { tool, .. } => format!(
+                "correct what {tool} complains of and run the command again; earlier backups are \
+                 not affected"
+            ),
+            EngineError::Query { .. } => {
+                "look into the server's log for the same moment; earlier backups are not affected"
+                    .to_owned()
+            }
+            EngineError::Io { .. } => {
+                "check room and permissions there, and run the command again; earlier backups are \
+                 not affected"
+                    .to_owned()
+            }
+            EngineError::Config(_) => {
+                "correct the configuration or the command; nothing was changed".to_owned()
+            }
         };
         Some(hint)
     }

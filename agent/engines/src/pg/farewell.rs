@@ -24,8 +24,12 @@ const END: &str = "
 pub(crate) async fn end_sessions(server: &PgServer, application: &str) {
     match timeout(WAIT, end_all(server, application)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%application, %error, "end the sessions of a backup"),
-        Err(_) => tracing::warn!(%application, "sessions of a backup are still on the server"),
+        Ok(Err(error)) => {
+            tracing::warn!(%application, %error, "end the sessions of a backup or restore")
+        }
+        Err(_) => {
+            tracing::warn!(%application, "sessions of a backup or restore are still on the server")
+        }
     }
 }
 
@@ -34,7 +38,7 @@ async fn end_all(server: &PgServer, application: &str) -> Result<(), EngineError
     let session = Session::open(server, &server.maintenance_database, "drctl/abort").await?;
     // The server cuts names at 63 bytes; ours are shorter.
     loop {
-        let failed = EngineError::query("end the sessions of the backup");
+        let failed = EngineError::query("end the sessions");
         let row = session.client.query_one(END, &[&application]).await.map_err(failed)?;
         let left: i64 = row.get(0);
         if left == 0 {

@@ -11,13 +11,13 @@ use tempfile::NamedTempFile;
 use tokio::io::AsyncWrite;
 use tokio_postgres::error::SqlState;
 
-use super::PgServer;
 use super::pgpass::PgPass;
 use super::preflight::occupants;
 use super::server::{Session, quote_ident, quote_literal};
 use super::stream::{WatchedWrite, Watcher};
 use super::tools;
 use super::walker::DumpWalker;
+use super::{PgServer, farewell};
 use crate::process::Tool;
 use crate::{EngineError, Leftover, RestoreTarget, ServerSaid, ToolFeed};
 
@@ -60,6 +60,9 @@ pub struct DatabaseTarget {
 
 impl DatabaseTarget {
     /// The database `target_name` as a target for the dump that `facts` describe.
+    ///
+    /// `application_name` names all its sessions, and must be this restore's alone: where it fails
+    /// all of its role's sessions with that name are ended.
     #[must_use]
     pub fn new(
         server: PgServer,
@@ -261,8 +264,11 @@ async fn drop_database(
     name: &str,
     application: &str,
 ) -> Result<(), EngineError> {
+    // A session of a tool that was killed may still be creating it: then there is nothing to drop
+    // yet, and something a moment later.
+    farewell::end_sessions(server, application).await;
     let session = Session::open(server, &server.maintenance_database, application).await?;
-    // The tool's own sessions may take a moment to end.
+    // Somebody else may have logged in meanwhile.
     let force =
         if tools::major_of(&session.version().await?) >= Some(13) { " (FORCE)" } else { "" };
     let statement = format!("DROP DATABASE IF EXISTS {}{force}", quote_ident(name));

@@ -12,20 +12,9 @@ mod shape;
 use std::collections::HashMap;
 use std::mem;
 
-use block::{BLOCK_BLOBS, BLOCK_DATA, Block, Due, Entry, Pieces, clamp, rows_before_terminator};
-use field::{Field, Shape};
+use block::{BLOCK_BLOBS, BLOCK_DATA, Block, Due, Entry, clamp};
+use field::{Field, NAME_BYTES, Part, Shape};
 pub use shape::{DumpShape, DumpedTable, WalkError};
-
-/// Bytes of a name that are kept; `PostgreSQL` itself cuts names at 63.
-const NAME_BYTES: usize = 1024;
-
-/// What is being collected.
-#[derive(Debug)]
-enum Part {
-    Raw(usize),
-    Text { left: u64, keep: bool },
-    Data { left: u64 },
-}
 
 /// Reads a dump in pieces of any size and remembers only its shape.
 ///
@@ -121,19 +110,7 @@ impl DumpWalker {
         {
             return 0;
         }
-        let head_bytes = 1 + self.int_bytes;
-        let mut pieces = Pieces::default();
-        let mut at = 0;
-        while let Some((head, data)) = bytes[at..].split_at_checked(head_bytes) {
-            let length = field::int(head).ok().and_then(|length| usize::try_from(length).ok());
-            let Some(length) = length.filter(|length| (1..=data.len()).contains(length)) else {
-                break;
-            };
-            pieces.note(at + head_bytes, length, head);
-            at += head_bytes + length;
-        }
-        self.block.add_pieces(&bytes[..at], &pieces);
-        at
+        self.block.add_whole(bytes, 1 + self.int_bytes)
     }
 
     /// Takes as many bytes as the part in hand can use.
@@ -404,15 +381,11 @@ impl DumpWalker {
             self.field = Field::LargeObject;
             return Ok(());
         }
-        let block = mem::take(&mut self.block);
-        if let Some(Due::Table { oid, schema, table }) = block.due {
-            let Some(rows) = rows_before_terminator(block.newlines, block.bytes, &block.tail)
-            else {
-                return Err(self.wrong(format!("the rows of {schema}.{table} have no end mark")));
-            };
-            if self.shape.tables.insert(oid, DumpedTable { schema, table, rows }).is_some() {
-                return Err(self.wrong(format!("the table with identifier {oid} occurs twice")));
-            }
+        let dumped = mem::take(&mut self.block).end().map_err(|problem| self.wrong(problem))?;
+        if let Some((oid, table)) = dumped
+            && self.shape.tables.insert(oid, table).is_some()
+        {
+            return Err(self.wrong(format!("the table with identifier {oid} occurs twice")));
         }
         self.field = self.next_block();
         Ok(())

@@ -1,3 +1,6 @@
+use super::field::int;
+use super::shape::DumpedTable;
+
 /// A block of the rows of one table, or of anything else that `COPY` carries.
 pub(super) const BLOCK_DATA: u8 = 1;
 /// A block of large objects.
@@ -42,15 +45,36 @@ impl Block {
         self.keep_tail(bytes);
     }
 
-    /// Adds the pieces that lie in `bytes`, one behind the other, each after its length.
+    /// Adds the pieces that lie whole in `bytes`, one behind the other, each after its length of
+    /// `head_bytes`; gives how many bytes that were. The piece of length 0 at the end is not one.
     ///
     /// The newlines are counted over all of it at once, which is many times faster than one piece
     /// after the other; those in the lengths are taken off again.
-    pub(super) fn add_pieces(&mut self, bytes: &[u8], pieces: &Pieces) {
+    pub(super) fn add_whole(&mut self, bytes: &[u8], head_bytes: usize) -> usize {
+        let mut pieces = Pieces::default();
+        let mut at = 0;
+        while let Some((head, data)) = bytes[at..].split_at_checked(head_bytes) {
+            let length = int(head).ok().and_then(|length| usize::try_from(length).ok());
+            let Some(length) = length.filter(|length| (1..=data.len()).contains(length)) else {
+                break;
+            };
+            pieces.note(at + head_bytes, length, head);
+            at += head_bytes + length;
+        }
         self.bytes += pieces.bytes;
-        self.newlines += newlines(bytes) - pieces.newlines_in_lengths;
-        for (start, length) in pieces.last.iter().copied().filter(|(_, length)| *length > 0) {
+        self.newlines += newlines(&bytes[..at]) - pieces.newlines_in_lengths;
+        for (start, length) in pieces.last.into_iter().filter(|(_, length)| *length > 0) {
             self.keep_tail(&bytes[start..start + length]);
+        }
+        at
+    }
+
+    /// Ends the block: the rows of its table, if it is one.
+    pub(super) fn end(self) -> Result<Option<(u32, DumpedTable)>, String> {
+        let Some(Due::Table { oid, schema, table }) = self.due else { return Ok(None) };
+        match rows_before_terminator(self.newlines, self.bytes, &self.tail) {
+            Some(rows) => Ok(Some((oid, DumpedTable { schema, table, rows }))),
+            None => Err(format!("the rows of {schema}.{table} have no end mark")),
         }
     }
 
@@ -63,7 +87,7 @@ impl Block {
 
 /// Pieces of data that lie whole in one buffer.
 #[derive(Debug, Default)]
-pub(super) struct Pieces {
+struct Pieces {
     bytes: u64,
     newlines_in_lengths: u64,
     /// Start and length of the last ones, oldest first: none is empty, so they hold the tail.
@@ -71,7 +95,7 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    pub(super) fn note(&mut self, start: usize, length: usize, head: &[u8]) {
+    fn note(&mut self, start: usize, length: usize, head: &[u8]) {
         self.bytes += length as u64;
         self.newlines_in_lengths += head.iter().map(|&b| u64::from(b == b'\n')).sum::<u64>();
         self.last.rotate_left(1);
@@ -86,7 +110,7 @@ fn newlines(bytes: &[u8]) -> u64 {
 /// The number of rows in a block that ends with `\.` on a line of its own and empty lines.
 ///
 /// A newline inside a value is written as `\n`, so each row is one line.
-pub(super) fn rows_before_terminator(newlines: u64, bytes: u64, tail: &[u8]) -> Option<u64> {
+fn rows_before_terminator(newlines: u64, bytes: u64, tail: &[u8]) -> Option<u64> {
     let empty = tail.iter().rev().take_while(|&&b| b == b'\n').count();
     let mark = tail[..tail.len() - empty].strip_suffix(b"\\.")?;
     let alone = match mark.last() {

@@ -1,3 +1,14 @@
+/// Bytes of a name that are kept; `PostgreSQL` itself cuts names at 63.
+pub(super) const NAME_BYTES: usize = 1024;
+
+/// What is being collected.
+#[derive(Debug)]
+pub(super) enum Part {
+    Raw(usize),
+    Text { left: u64, keep: bool },
+    Data { left: u64 },
+}
+
 /// Where in the file the walker is: the field that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {

@@ -1,0 +1,317 @@
+//! What a restore will do, and whether it can: looked at before anything is touched.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use drctl_engines::pg::{PgServer, RestoreDatabase, major_of, preflight};
+use drctl_model::{Content, Facts, Manifest, Stream, StreamFacts};
+use drctl_store::{Identities, layout, open_facts, open_segment};
+use futures_util::StreamExt as _;
+
+use crate::fetch::{Outlet, fetch_sealed, segments};
+use crate::problem::Problem;
+use crate::{Limits, Meter, Proven, Repository};
+
+/// The name under which the target server sees us.
+pub(crate) const APPLICATION: &str = "drctl/restore";
+
+/// Where a backup is restored to.
+#[derive(Clone)]
+pub enum Destination {
+    /// Files in a new or empty directory.
+    Files(PathBuf),
+    /// One stream, to this pipe.
+    Pipe(Arc<File>),
+    /// A server; with a name, one database under it beside what is there.
+    Server {
+        /// The server.
+        server: Box<PgServer>,
+        /// The new name.
+        rename: Option<String>,
+    },
+}
+
+/// What is asked for.
+#[derive(Clone)]
+pub struct RestoreRequest {
+    /// The backup.
+    pub backup: Proven,
+    /// What opens it.
+    pub identities: Identities,
+    /// Only these databases; empty for all.
+    pub databases: Vec<String>,
+    /// Whether roles and tablespaces are restored, when all databases are.
+    pub globals: bool,
+    /// Where to.
+    pub destination: Destination,
+    /// Connections at once that load a database.
+    pub jobs: u32,
+    /// Whether objects get their owners back.
+    pub owner: bool,
+    /// Where dumps are spooled when more than one connection loads.
+    pub spool_dir: PathBuf,
+}
+
+/// One stream to restore.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Its segments.
+    pub stream: Stream,
+    /// What is in it.
+    pub facts: StreamFacts,
+    /// The database's or file's name afterwards.
+    pub target: String,
+}
+
+/// What a restore will do: nothing is left to decide.
+#[derive(Debug, Clone)]
+pub struct RestorePlan {
+    /// The streams in the order in which they are restored.
+    pub items: Vec<Item>,
+    /// Bytes to fetch.
+    pub fetch_bytes: u64,
+    /// Plain bytes to load or write.
+    pub plain_bytes: u64,
+    /// Room that is needed for files or spooled dumps, and the directory where.
+    pub room: Option<(PathBuf, u64)>,
+    /// What the target's server said, worth knowing before.
+    pub notes: Vec<String>,
+    /// Seconds to fetch and open everything, reckoned from one segment that was fetched and
+    /// opened for it; nothing where there is none. What the server needs to load is not known.
+    pub estimate: Option<f64>,
+}
+
+/// Plans a restore: opens the backup's facts, chooses the streams, looks at the target.
+///
+/// # Errors
+/// A key that does not open it, a database that is not in it, a target that is not fit.
+pub async fn plan(
+    repository: &Repository,
+    request: &RestoreRequest,
+    limits: Limits,
+) -> Result<RestorePlan> {
+    let manifest = &request.backup.manifest;
+    let facts = open_facts(manifest, &request.identities).context("open the backup's facts")?;
+    let items = choose(request, manifest, facts)?;
+    let total = |of: fn(&Stream) -> u64| items.iter().map(|item| of(&item.stream)).sum::<u64>();
+    let (fetch_bytes, plain_bytes) = (total(|s| s.sealed_bytes), total(|s| s.plain_bytes));
+    let largest = items.iter().map(|item| item.stream.plain_bytes).max().unwrap_or(0);
+    let room = match &request.destination {
+        Destination::Files(directory) => Some((directory.clone(), plain_bytes)),
+        Destination::Server { .. } if request.jobs > 1 => {
+            Some((request.spool_dir.clone(), largest))
+        }
+        Destination::Server { .. } | Destination::Pipe(_) => None,
+    };
+    if let Some((directory, needed)) = &room {
+        check_room(directory, *needed)?;
+    }
+    let notes = match &request.destination {
+        Destination::Files(directory) => {
+            check_empty(directory)?;
+            Vec::new()
+        }
+        Destination::Pipe(_) if items.len() != 1 => {
+            let text = format!(
+                "standard output takes one stream, not {}: name one --database",
+                items.len()
+            );
+            return Err(Problem::Usage(text).into());
+        }
+        Destination::Pipe(_) => Vec::new(),
+        Destination::Server { server, rename } => {
+            let whole = rename.is_none() && request.databases.is_empty();
+            look_at(server, manifest, &items, whole).await?
+        }
+    };
+    let outlet = outlet(repository, request, limits, &Meter::default());
+    let estimate = estimate(&outlet, &items, &request.identities).await?;
+    Ok(RestorePlan { items, fetch_bytes, plain_bytes, room, notes, estimate })
+}
+
+pub(crate) fn outlet(
+    repository: &Repository,
+    request: &RestoreRequest,
+    limits: Limits,
+    meter: &Meter,
+) -> Outlet {
+    let manifest = &request.backup.manifest;
+    Outlet {
+        bucket: repository.bucket.clone(),
+        source: manifest.source.clone(),
+        backup: manifest.backup.clone(),
+        limits,
+        meter: meter.clone(),
+    }
+}
+
+/// Fetches and opens one segment of the longest stream, and reckons from its time.
+async fn estimate(outlet: &Outlet, items: &[Item], identities: &Identities) -> Result<Option<f64>> {
+    let Some(longest) = items.iter().max_by_key(|item| item.stream.segments) else {
+        return Ok(None);
+    };
+    let Some(first) = segments(outlet, &longest.stream).next().await.transpose()? else {
+        return Ok(None);
+    };
+    let began = Instant::now();
+    let sealed = fetch_sealed(outlet, &longest.stream, &first).await?;
+    let fetched = began.elapsed().as_secs_f64();
+    let key = layout::segment(&outlet.source, &outlet.backup, &longest.stream.id, first.n);
+    let identities = identities.clone();
+    let open = move || open_segment(&first, &sealed, &identities).map(drop);
+    let opened = tokio::task::spawn_blocking(open).await?;
+    opened.context(Problem::Segment { key: key.to_string() })?;
+    let opened = began.elapsed().as_secs_f64() - fetched;
+    let count: u64 = items.iter().map(|item| item.stream.segments).sum();
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let (count, fetches, opens) =
+        (count as f64, outlet.limits.fetches as f64, outlet.limits.seals as f64);
+    Ok(Some(count * (fetched / fetches).max(opened / opens)))
+}
+
+fn choose(request: &RestoreRequest, manifest: &Manifest, facts: Facts) -> Result<Vec<Item>> {
+    if facts.streams.len() != manifest.streams.len()
+        || facts.streams.iter().zip(&manifest.streams).any(|(facts, stream)| facts.id != stream.id)
+    {
+        let text = "the sealed facts speak of other streams than the manifest";
+        return Err(Problem::Mismatch(text.to_owned()).into());
+    }
+    let names: Vec<&str> = facts.streams.iter().filter_map(database_name).collect();
+    if let Some(missing) = request.databases.iter().find(|name| !names.contains(&name.as_str())) {
+        let text = format!("no database `{missing}` is in it; there are: {}", names.join(", "));
+        return Err(Problem::NoBackup(text).into());
+    }
+    let rename = match &request.destination {
+        Destination::Server { rename, .. } => rename.clone(),
+        Destination::Files(_) | Destination::Pipe(_) => None,
+    };
+    if rename.is_some() && request.databases.len() != 1 {
+        return Err(Problem::Usage("--as needs exactly one --database".to_owned()).into());
+    }
+    let to_files = !matches!(request.destination, Destination::Server { .. });
+    let wanted = |facts: &StreamFacts| match &facts.content {
+        Content::Globals => request.databases.is_empty() && (request.globals || to_files),
+        Content::Database(database) => {
+            request.databases.is_empty() || request.databases.contains(&database.name)
+        }
+    };
+    let streams = manifest.streams.iter().cloned().zip(facts.streams);
+    let items = streams.filter(|(_, facts)| wanted(facts)).map(|(stream, facts)| {
+        let target = match (&facts.content, &rename, to_files) {
+            (_, _, true) => file_name(&facts),
+            (Content::Database(_), Some(name), _) => name.clone(),
+            (Content::Database(database), None, _) => database.name.clone(),
+            (Content::Globals, ..) => "roles and tablespaces".to_owned(),
+        };
+        Item { stream, facts, target }
+    });
+    Ok(items.collect())
+}
+
+fn database_name(facts: &StreamFacts) -> Option<&str> {
+    match &facts.content {
+        Content::Database(database) => Some(&database.name),
+        Content::Globals => None,
+    }
+}
+
+/// The name of the file that a stream is restored into: the database's, where that is harmless.
+fn file_name(facts: &StreamFacts) -> String {
+    match database_name(facts) {
+        None => "globals.sql".to_owned(),
+        Some(name)
+            if name.len() <= 63
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') =>
+        {
+            format!("{name}.dump")
+        }
+        Some(_) => format!("{}.dump", facts.id),
+    }
+}
+
+fn check_empty(directory: &Path) -> Result<()> {
+    let mut entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| format!("look into {}", directory.display()))?,
+    };
+    if entries.next().is_some() {
+        let text = format!("{} is not empty: name a new directory", directory.display());
+        return Err(Problem::Target(text).into());
+    }
+    Ok(())
+}
+
+fn check_room(directory: &Path, needed: u64) -> Result<()> {
+    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let found = rustix::fs::statvfs(existing)
+        .with_context(|| format!("ask for the room in {}", existing.display()))?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    if free < needed {
+        let text = format!(
+            "{} has room for {}, and {} are needed: choose another place, or load with --jobs 1",
+            existing.display(),
+            crate::cli::bytes(free),
+            crate::cli::bytes(needed)
+        );
+        return Err(Problem::Target(text).into());
+    }
+    Ok(())
+}
+
+async fn look_at(
+    server: &PgServer,
+    manifest: &Manifest,
+    items: &[Item],
+    whole: bool,
+) -> Result<Vec<String>> {
+    let wanted: Vec<RestoreDatabase<'_>> = items
+        .iter()
+        .filter_map(|item| match &item.facts.content {
+            Content::Database(facts) => {
+                Some(RestoreDatabase { facts, target_name: item.target.clone() })
+            }
+            Content::Globals => None,
+        })
+        .collect();
+    let dumped = manifest.tools.get("server").and_then(|version| major_of(version));
+    let found = preflight(server, dumped, &wanted, whole, APPLICATION).await;
+    Ok(found.context("look at the target server")?.notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::StreamId;
+
+    use super::*;
+
+    #[test]
+    fn a_database_name_never_leaves_the_directory() {
+        let facts = |name: &str| StreamFacts {
+            id: StreamId::database(3),
+            plain_xxh128: String::new(),
+            content: Content::Database(DatabaseFacts {
+                name: name.into(),
+                owner: String::new(),
+                encoding: String::new(),
+                collate: String::new(),
+                ctype: String::new(),
+                bytes: 0,
+                tables: vec![],
+            }),
+        };
+        let cases = [
+            ("shop", "shop.dump"),
+            ("Shop_2", "Shop_2.dump"),
+            ("../../etc/passwd", "d3.dump"),
+            ("a b", "d3.dump"),
+            ("größe", "d3.dump"),
+            ("..", "d3.dump"),
+        ];
+        for (name, file) in cases {
+            assert_eq!(file_name(&facts(name)), file);
+        }
+    }
+}
