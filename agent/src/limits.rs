@@ -1,7 +1,8 @@
 /// What bounds the memory of a backup or restore, and its share of the machine.
 ///
-/// On the way in at most `seals + puts + 1` segments are in memory, on the way back at most
-/// `fetches` stored and `fetches + 1` plain ones: see `docs/performance.md` for figures.
+/// On the way in at most `3 * seals + puts + 1` segments are in memory, on the way back at most
+/// `fetches + 3 * seals + 1`, and that only for data that does not compress: see
+/// `docs/performance.md` for the figures.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Plain bytes of a segment.

@@ -283,7 +283,7 @@ async fn look_at(
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::StreamId;
+    use drctl_model::{DatabaseFacts, StreamId};
 
     use super::*;
 

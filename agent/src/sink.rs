@@ -64,7 +64,7 @@ impl Sink {
                     (&*file).write_all(&plain).map(|()| (plain, digest))
                 };
                 let written = tokio::task::spawn_blocking(work).await?;
-                let (plain, digest) = written.with_context(|| no_room("the restored file"))?;
+                let (plain, digest) = written.map_err(not_written)?;
                 self.digest = digest;
                 Ok(plain)
             }
@@ -99,6 +99,17 @@ impl Sink {
             Target::Pipe(_) => Ok(()),
         }
     }
+}
+
+/// Why a file, or whoever reads standard output, does not take the bytes.
+fn not_written(error: io::Error) -> anyhow::Error {
+    let problem = match error.kind() {
+        io::ErrorKind::BrokenPipe => {
+            Problem::Target("the reader went away before the last byte".to_owned())
+        }
+        _ => no_room("the restored file"),
+    };
+    anyhow::Error::new(error).context(problem)
 }
 
 /// Why a tool, or the file that it will read, does not take the bytes.

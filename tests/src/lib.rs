@@ -1,3 +1,5 @@
 //! What the tests of drctl share: real servers, started for one test and gone with it.
 
+pub mod fake;
 pub mod servers;
+pub mod site;

@@ -3,10 +3,27 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::servers::postgres::Postgres;
+
+/// How long anything that was set in motion may take: much, for a machine that is busy with more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something that was set in motion has come about.
+///
+/// # Panics
+/// If it does not, with `what` was waited for.
+#[track_caller]
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
 
 /// A host of its own: everything that drctl reads and writes lies below one directory.
 pub struct Site {
@@ -41,6 +58,25 @@ impl Ran {
     pub fn ended(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.out, self.err);
         self
+    }
+
+    /// The words of an error object that has this exit code and error code, and a hint.
+    ///
+    /// # Panics
+    /// If it is another one.
+    #[track_caller]
+    pub fn failed(&self, exit: i32, code: &str) -> String {
+        let object = self.clone().ended(exit).json();
+        assert_eq!(object["schema"], "drctl.error/1", "{object}");
+        assert_eq!((&object["code"], &object["exit"]), (&code.into(), &exit.into()), "{object}");
+        let messages = object["messages"].as_array().expect("messages");
+        let mut words: Vec<&str> = messages.iter().filter_map(Value::as_str).collect();
+        assert!(!words.is_empty() && words.iter().all(|word| !word.is_empty()), "{object}");
+        // Where a target or a command line is wrong, the message itself says what to do.
+        let told = ["target_unfit", "usage"].contains(&code);
+        assert!(told || object["hint"].is_string(), "there is no hint: {object}");
+        words.extend(object["hint"].as_str());
+        words.join("\n")
     }
 
     /// Standard output as one JSON object.
@@ -196,6 +232,56 @@ impl Site {
     pub fn json(&self, code: i32, arguments: &[&str]) -> Value {
         let arguments = [&["--json"], arguments].concat();
         self.drctl(&arguments).ended(code).json()
+    }
+
+    /// Adds a line to the source `shop` of the configuration.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn source(&self, line: &str) {
+        self.replace("engine = \"pg_dump\"", &format!("engine = \"pg_dump\"\n{line}"));
+    }
+
+    /// Runs `drctl` in JSON mode, which must fail with this exit code and error code, and tell
+    /// what to do. Gives all its words.
+    ///
+    /// # Panics
+    /// If it ends otherwise.
+    #[track_caller]
+    pub fn fails(&self, exit: i32, code: &str, arguments: &[&str]) -> String {
+        let ran = self.drctl(&[&["--json"], arguments].concat());
+        ran.failed(exit, code)
+    }
+
+    /// What `drctl status` says of `shop`.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[must_use]
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        self.json(0, &["status"])["sources"][0].clone()
+    }
+
+    /// The rows of the catalog, newest first.
+    ///
+    /// # Panics
+    /// If `drctl list` fails.
+    #[must_use]
+    #[track_caller]
+    pub fn rows(&self) -> Vec<Value> {
+        self.json(0, &["list"])["backups"].as_array().expect("a list").clone()
+    }
+
+    /// The manifests of a repository that is a directory, relative to it, in order.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    #[must_use]
+    pub fn manifests(&self) -> Vec<PathBuf> {
+        let mut files = self.files("repository");
+        files.retain(|path| path.ends_with("manifest.json"));
+        files
     }
 
     /// Backs up `shop` and gives the backup's identifier.

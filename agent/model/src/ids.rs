@@ -16,10 +16,20 @@ pub struct IdError {
 
 impl IdError {
     fn new(kind: &'static str, text: &str, rule: &'static str) -> Self {
-        // What comes from a bucket may be long or hostile: show a bounded, printable part.
-        let text = text.chars().take(80).flat_map(char::escape_default).collect();
-        IdError { kind, text, rule }
+        IdError { kind, text: shown(text, 80), rule }
     }
+}
+
+/// A foreign text as people may see it: its first `chars` characters, those escaped that a
+/// terminal would obey. What comes from a bucket may be long or hostile.
+#[must_use]
+pub fn shown(text: &str, chars: usize) -> String {
+    let escape = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{206f}' | '\u{feff}');
+    let mut shown = String::new();
+    for c in text.chars().take(chars) {
+        if escape(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
 }
 
 macro_rules! text_id {
@@ -234,5 +244,7 @@ mod tests {
         let text = format!("{}\n", "../".repeat(1000));
         let error = text.parse::<BackupId>().unwrap_err().to_string();
         assert!(error.len() < 300 && !error.contains('\n'), "{error}");
+        assert_eq!(shown("Größe\u{1b}[2J\u{202e}", 80), "Größe\\u{1b}[2J\\u{202e}");
+        assert_eq!(shown("abc", 2), "ab");
     }
 }

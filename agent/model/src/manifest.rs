@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{BackupId, Digest, FORMAT_VERSION, KNOWN_FEATURES, RepositoryId, SourceId, StreamId};
+use crate::{
+    BackupId, Digest, FORMAT_VERSION, KNOWN_FEATURES, RepositoryId, SourceId, StreamId, shown,
+};
 
 /// The tool or protocol that takes the backups of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -162,10 +164,10 @@ impl Manifest {
         }
         if let Some(feature) = self.features.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str()))
         {
-            return Err(ManifestError::UnknownFeature(feature.chars().take(40).collect()));
+            return Err(ManifestError::UnknownFeature(shown(feature, 40)));
         }
         if let Some(child) = self.children.iter().find(|child| child.status != 0) {
-            let name: String = child.program.chars().take(40).collect();
+            let name = shown(&child.program, 40);
             return Err(inconsistent(format!("{name} ended with status {}", child.status)));
         }
         for (index, stream) in self.streams.iter().enumerate() {
@@ -255,7 +257,8 @@ impl Stream {
             return Err(inconsistent(format!("stream {id} has another length than its segments")));
         }
         let tail = u64::try_from(self.tail.len()).unwrap_or(u64::MAX);
-        if self.paged_segments().checked_add(tail) != Some(self.segments) {
+        let paged = self.pages.iter().try_fold(tail, |sum, page| sum.checked_add(page.segments));
+        if paged != Some(self.segments) {
             return Err(inconsistent(format!("stream {id} lists another number of segments")));
         }
         if self.pages.iter().zip(0..).any(|(page, n)| page.n != n || page.segments == 0) {
@@ -269,7 +272,8 @@ impl Stream {
     /// # Errors
     /// [`ManifestError::Inconsistent`] where a number or a plain length is not what it must be.
     pub fn check_segments(&self, first: u64, list: &[Segment]) -> Result<(), ManifestError> {
-        for (segment, n) in list.iter().zip(first..) {
+        for (segment, at) in list.iter().zip(0..) {
+            let n = first.saturating_add(at);
             if segment.n != n || n >= self.segments || segment.plain != self.plain_of(n) {
                 let id = &self.id;
                 return Err(inconsistent(format!(

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{FORMAT_VERSION, RepositoryId};
+use crate::{FORMAT_VERSION, RepositoryId, shown};
 
 /// What makes a bucket a repository; one object, written once by `drctl init`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ impl Marker {
     /// [`MarkerError::Foreign`] and [`MarkerError::TooNew`].
     pub fn check(&self) -> Result<(), MarkerError> {
         if self.format != "drctl" {
-            return Err(MarkerError::Foreign(self.format.chars().take(40).collect()));
+            return Err(MarkerError::Foreign(shown(&self.format, 40)));
         }
         if self.min_reader > FORMAT_VERSION {
             return Err(MarkerError::TooNew { needs: self.min_reader, reads: FORMAT_VERSION });

@@ -75,7 +75,7 @@ pub(crate) fn open(
         return Err(FormatError::TooLarge { what: WHAT, limit: MAX_ENVELOPE_BYTES });
     }
     let envelope: Envelope =
-        serde_json::from_slice(bytes).map_err(|source| FormatError::Json { what: WHAT, source })?;
+        serde_json::from_slice(bytes).map_err(|source| FormatError::json(WHAT, &source))?;
     if envelope.payload_type != payload_type {
         return Err(FormatError::PayloadType);
     }

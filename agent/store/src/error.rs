@@ -1,6 +1,6 @@
 use std::io;
 
-use drctl_model::{ManifestError, MarkerError};
+use drctl_model::{ManifestError, MarkerError, shown};
 use object_store::path::Path;
 
 /// What went wrong between us and the bucket.
@@ -172,7 +172,7 @@ pub enum FormatError {
         /// What was read.
         what: &'static str,
         /// The parser's words.
-        source: serde_json::Error,
+        source: JsonError,
     },
     /// An envelope around something else.
     #[error("the envelope holds another kind of document")]
@@ -200,7 +200,26 @@ pub enum FormatError {
     },
 }
 
+/// A parser's words about a text from the bucket, which they quote: bounded, and printable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct JsonError(String);
+
+impl From<&serde_json::Error> for JsonError {
+    fn from(error: &serde_json::Error) -> Self {
+        let words = error.to_string();
+        // What is quoted may be long: where it is stands at the end.
+        let at = words.rfind(" at line ").filter(|_| words.chars().count() > 200);
+        let at = at.map_or("", |at| &words[at..]);
+        JsonError(shown(&words, 200) + &shown(at, 60))
+    }
+}
+
 impl FormatError {
+    pub(crate) fn json(what: &'static str, error: &serde_json::Error) -> Self {
+        FormatError::Json { what, source: error.into() }
+    }
+
     /// A stable name for scripts.
     #[must_use]
     pub fn code(&self) -> &'static str {

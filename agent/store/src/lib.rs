@@ -17,7 +17,7 @@ mod versions;
 
 pub use bucket::{Bucket, Entry, Put};
 pub use dsse::MAX_ENVELOPE_BYTES;
-pub use error::{FormatError, KeyError, SealError, StoreError};
+pub use error::{FormatError, JsonError, KeyError, SealError, StoreError};
 pub use keys::{Identities, Recipients, SigningKey, Trust, VerifyingKey, new_identity};
 pub use location::{Credentials, Location, Options};
 pub use manifest::{

@@ -3,8 +3,8 @@ use base64::engine::general_purpose::STANDARD;
 use drctl_model::{Facts, Manifest};
 
 use crate::{
-    FormatError, Identities, Recipients, SealError, SigningKey, Trust, VerifyingKey, dsse,
-    open_bytes, seal_bytes,
+    FormatError, Identities, JsonError, Recipients, SealError, SigningKey, Trust, VerifyingKey,
+    dsse, open_bytes, seal_bytes,
 };
 
 const PAYLOAD_TYPE: &str = "application/vnd.drctl.manifest+json";
@@ -44,7 +44,7 @@ pub fn inspect_manifest(bytes: &[u8]) -> Result<Manifest, FormatError> {
 }
 
 fn parse(payload: &[u8]) -> Result<Manifest, FormatError> {
-    serde_json::from_slice(payload).map_err(|source| FormatError::Json { what: "manifest", source })
+    serde_json::from_slice(payload).map_err(|source| FormatError::json("manifest", &source))
 }
 
 /// The manifest's `sealed` field.
@@ -66,5 +66,6 @@ pub fn open_facts(manifest: &Manifest, identities: &Identities) -> Result<Facts,
         .decode(&manifest.sealed)
         .map_err(|_| damaged("the sealed facts are no base64".to_owned()))?;
     let plain = open_bytes(&sealed, MAX_FACTS_BYTES, identities)?;
-    serde_json::from_slice(&plain).map_err(|error| damaged(format!("the sealed facts: {error}")))
+    serde_json::from_slice(&plain)
+        .map_err(|error| damaged(format!("the sealed facts: {}", JsonError::from(&error))))
 }

@@ -21,8 +21,8 @@ pub fn decode_marker(bytes: &[u8]) -> Result<Marker, FormatError> {
     if bytes.len() as u64 > MAX_MARKER_BYTES {
         return Err(FormatError::TooLarge { what: "marker", limit: 64 << 10 });
     }
-    let marker: Marker = serde_json::from_slice(bytes)
-        .map_err(|source| FormatError::Json { what: "marker", source })?;
+    let marker: Marker =
+        serde_json::from_slice(bytes).map_err(|source| FormatError::json("marker", &source))?;
     marker.check()?;
     Ok(marker)
 }

@@ -120,11 +120,12 @@ pub fn read_page(
         return Err(wrong());
     }
     let list: Vec<Segment> = serde_json::from_slice(bytes)
-        .map_err(|source| FormatError::Json { what: "page of the segment list", source })?;
+        .map_err(|source| FormatError::json("page of the segment list", &source))?;
     if list.len() as u64 != page.segments || page.segments > MAX_PAGE_SEGMENTS {
         return Err(wrong());
     }
     let earlier = stream.pages.iter().take_while(|other| other.n < page.n);
-    stream.check_segments(earlier.map(|other| other.segments).sum(), &list)?;
+    let first = earlier.fold(0u64, |sum, other| sum.saturating_add(other.segments));
+    stream.check_segments(first, &list)?;
     Ok(list)
 }

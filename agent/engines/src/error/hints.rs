@@ -95,7 +95,7 @@ fn auth_hint(said: &ServerSaid) -> String {
     match said.sqlstate() {
         Some("28P01") => "check the password of the role",
         Some("28000") => "check that the role exists and that pg_hba.conf lets it in from here",
-        _ => "set the role's password (password_file), or let it in by pg_hba.conf",
+        _ => "set the role's password (`password` of the source, or --to-password-file), or let it in by pg_hba.conf",
     }
     .to_owned()
 }

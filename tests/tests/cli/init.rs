@@ -1,0 +1,122 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::{Ran, Site};
+
+use crate::{init_arguments, lone_site, server_with};
+
+#[test]
+fn private_files_are_private_and_nothing_is_overwritten() {
+    let site = lone_site();
+    let mode = |name: &str| fs::metadata(site.path(name)).expect(name).permissions().mode() & 0o777;
+    for name in ["etc/keys/signing.key", "etc/keys/identity.txt", "kit.txt"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    assert_eq!((mode("etc/keys"), mode("repository")), (0o700, 0o700));
+    let files = ["etc/drctl.toml", "etc/keys/signing.key", "etc/keys/identity.txt", "kit.txt"];
+    let all = || files.map(|name| fs::read(site.path(name)).expect(name));
+    let before = all();
+    let arguments = init_arguments(&site);
+    let told = site.drctl(&arguments).ended(12);
+    assert!(told.err.contains("kit.txt exists already"), "{}", told.err);
+    let without_kit = &arguments[..arguments.len() - 2];
+    let told = site.drctl(without_kit).ended(12);
+    assert!(told.err.contains("drctl.toml exists already"), "{}", told.err);
+    fs::remove_file(site.path("etc/drctl.toml")).expect("remove it");
+    let told = site.drctl(without_kit).ended(12);
+    assert!(told.err.contains("signing.key exists already"), "{}", told.err);
+    fs::write(site.path("etc/drctl.toml"), &before[0]).expect("put it back");
+    assert_eq!(all(), before);
+}
+
+#[test]
+fn answers_that_cannot_work_leave_nothing_behind() {
+    let site = Site::empty();
+    let cases: &[&[&str]] = &[
+        &["--url", "ftp://x", "--source", "shop"],
+        &["--url", "az://container", "--source", "shop"],
+        &["--url", "s3://user:hunter2@bucket", "--source", "shop"],
+        &["--url", "file:///x", "--source", "Shop!"],
+        &["--url", "file:///x", "--source", "shop", "--region", "x"],
+        &["--source", "shop"],
+        &["--url", "file:///x"],
+    ];
+    for case in cases {
+        let told = site.drctl(&[&["init"], *case].concat()).ended(2);
+        assert!(!told.err.contains("drctl.toml:"), "there is no such file: {}", told.err);
+        assert!(!told.err.contains("hunter2"), "{}", told.err);
+        assert!(!site.path("etc").exists(), "{case:?}");
+    }
+    let url = format!("file://{}", site.path("r").display());
+    let kit = ["init", "--url", &url, "--source", "shop", "--kit", "no/such/folder/kit"];
+    let _ = site.drctl(&kit).ended(1);
+    assert!(!site.path("etc").exists(), "a kit that has no place would be lost");
+}
+
+#[test]
+fn a_repository_is_joined_only_when_that_is_asked_for() {
+    let server = server_with(100);
+    let site = Site::with(&server);
+    let id = site.backup();
+    let mut arguments = init_arguments(&site);
+    arguments.truncate(arguments.len() - 2);
+    let mut second: Vec<String> = vec!["--config".into(), "second/drctl.toml".into()];
+    second.extend(arguments);
+    let told = site.drctl(&second).ended(8);
+    assert!(told.err.contains("holds a drctl repository already"), "{}", told.err);
+    assert!(!site.path("second/drctl.toml").exists());
+    second.push("--join".into());
+    let kit = site.drctl(&second).ended(0);
+    assert!(kit.out.contains("AGE-SECRET-KEY-"), "the kit is printed: {}", kit.out);
+    assert!(kit.err.contains("print the recovery kit above"), "{}", kit.err);
+    // The first host's key is not trusted before somebody says so.
+    let show = ["--config", "second/drctl.toml", "show", &id];
+    assert_eq!(site.json(4, &show)["code"], "untrusted");
+    let other = format!("file://{}", site.path("empty").display());
+    let join =
+        ["--config", "third/drctl.toml", "init", "--join", "--source", "shop", "--url", &other];
+    let told = site.drctl(&join).ended(8);
+    assert!(told.err.contains("holds no drctl repository"), "{}", told.err);
+}
+
+#[test]
+fn in_json_the_kit_is_a_field_or_a_file() {
+    let site = Site::empty();
+    let mut arguments = vec!["--json".to_owned()];
+    arguments.extend(init_arguments(&site));
+    let object = site.drctl(&arguments).ended(0).json();
+    assert_eq!(object["kit_file"], site.path("kit.txt").display().to_string());
+    assert!(object.get("recovery_kit").is_none());
+    assert!(!object.to_string().contains("SECRET"), "{object}");
+}
+
+/// As the kit tells it: the identity on the sheet, the bucket's files, age and zstd.
+#[test]
+fn the_kit_restores_without_drctl() {
+    let server = server_with(20_000);
+    let site = Site::with(&server);
+    let id = site.backup();
+    let empty = Postgres::start();
+    let script = format!(
+        r#"set -euo pipefail
+        recovery=$PWD/recovery
+        grep '^AGE-SECRET-KEY-' kit.txt > "$recovery"
+        grep -q 'drctl restore shop --latest' kit.txt
+        cd repository/s/shop/b/{id}
+        jq -r .payload manifest.json | base64 -d > ../payload
+        for stream in $(jq -r '.streams[].id' ../payload); do
+            for segment in "$stream"/*.zst.age; do age -d -i "$recovery" "$segment"; done \
+                | zstd -dcq > "../$stream.dump"
+        done"#
+    );
+    let bash = Command::new("bash").arg("-c").arg(script).current_dir(site.path("")).output();
+    let _ = Ran::of(&bash.expect("start bash")).ended(0);
+    let dump = site.path("repository/s/shop/b/d1.dump");
+    let mut load = empty.client("pg_restore");
+    load.args(["--create", "--exit-on-error", "-d", "postgres"]).arg(dump);
+    let _ = Ran::of(&load.output().expect("start pg_restore")).ended(0);
+    let all = "SELECT md5(string_agg(o::text, ',' ORDER BY id)) FROM orders o";
+    assert_eq!(empty.psql("shop", all), server.psql("shop", all));
+}

@@ -1,0 +1,71 @@
+use std::fs;
+
+use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
+use drctl_tests::site::Site;
+use jiff::SignedDuration;
+
+use crate::server_with;
+
+/// Signs a backup anew, as if it had begun so much earlier.
+fn make_older(site: &Site, id: &str, by: SignedDuration) {
+    let path = site.path("repository/s/shop/b").join(id).join("manifest.json");
+    let text = fs::read_to_string(site.path("etc/keys/signing.key")).expect("a key");
+    let key: SigningKey = text.trim().parse().expect("a signing key");
+    let bytes = fs::read(&path).expect("a manifest");
+    let trust = Trust::new(vec![key.verifying_key()]);
+    let (mut manifest, _) = decode_manifest(&bytes, &trust).expect("a good manifest");
+    manifest.started -= by;
+    manifest.finished -= by;
+    fs::write(&path, encode_manifest(&manifest, &key)).expect("write the manifest");
+}
+
+#[test]
+fn a_breached_objective_is_11() {
+    let server = server_with(100);
+    let site = Site::with(&server);
+    let _ = site.drctl(&["catalog", "rebuild"]).ended(0);
+    let told = site.drctl(&["status", "--check"]).ended(11);
+    assert!(told.out.contains("no good backup"), "{}", told.out);
+    let id = site.backup();
+    let _ = site.drctl(&["status", "--check"]).ended(0);
+    // The sample's RPO is 26 hours.
+    make_older(&site, &id, SignedDuration::from_hours(25));
+    let _ = site.drctl(&["catalog", "rebuild"]).ended(0);
+    let _ = site.drctl(&["status", "--check"]).ended(0);
+    make_older(&site, &id, SignedDuration::from_hours(2));
+    let told = site.drctl(&["catalog", "check"]).ended(4);
+    assert!(told.out.contains("1 different"), "{}", told.out);
+    let _ = site.drctl(&["catalog", "rebuild"]).ended(0);
+    let told = site.drctl(&["status", "--check"]).ended(11);
+    assert!(
+        told.out.contains("older than the RPO of 26h: run `drctl backup shop`"),
+        "{}",
+        told.out
+    );
+    let status = site.json(0, &["status"]);
+    assert_eq!(status["sources"][0]["health"], "breached");
+    let _ = site.backup();
+    let _ = site.drctl(&["status", "--check"]).ended(0);
+}
+
+#[test]
+fn a_failure_and_a_suspect_backup_need_attention() {
+    let server = server_with(100);
+    let site = Site::with(&server);
+    let good = site.backup();
+    server.psql("shop", "CREATE TABLE kept AS TABLE orders; TRUNCATE orders; TRUNCATE kept");
+    let _ = site.drctl(&["backup", "shop"]).ended(3);
+    let told = site.drctl(&["status", "--check"]).ended(3);
+    assert!(told.out.contains("is suspect (no table in it holds a row)"), "{}", told.out);
+    assert!(told.out.contains(&good), "the last good one counts: {}", told.out);
+    let plan = site.json(0, &["restore", "shop", "--latest", "--to-files", "f", "--plan"]);
+    assert_eq!(plan["backup"], good.as_str(), "a suspect one is passed over");
+    server.psql("shop", "INSERT INTO orders VALUES (1)");
+    let _ = site.backup();
+    let _ = site.drctl(&["status", "--check"]).ended(0);
+    site.replace(&format!("port = {}", server.port()), "port = 1");
+    let _ = site.drctl(&["backup", "shop"]).ended(10);
+    let told = site.drctl(&["status", "--check"]).ended(3);
+    assert!(told.out.contains("the last job failed: cannot reach"), "{}", told.out);
+    let _ = site.drctl(&["status"]).ended(0);
+}
