@@ -79,7 +79,10 @@ pub async fn backup(
     crash_point("backup-job-begun");
     let done = attempt.run(source, &catalog, job, stop).await;
     if let Err(error) = &done {
-        record_failure(setup, &catalog, job, error).await?;
+        // What failed first is what the operator must read; the next run settles the record.
+        if let Err(unrecorded) = record_failure(setup, &catalog, job, error).await {
+            tracing::error!("the failure is not recorded: {unrecorded:#}");
+        }
     }
     done
 }

@@ -13,6 +13,7 @@ mod state;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
@@ -131,16 +132,14 @@ async fn run(cli: Cli, screen: Screen) -> Result<Exit> {
 /// SIGINT, SIGTERM and SIGHUP wish for the end; a second one ends at once.
 fn stop_on_signals() -> Result<Stop> {
     let (stopper, stop) = Stop::new();
-    let stopper = Arc::new(stopper);
+    let (stopper, wishes) = (Arc::new(stopper), Arc::new(AtomicUsize::new(0)));
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         let mut signals = signal(kind).context("listen for signals")?;
-        let stopper = Arc::clone(&stopper);
+        let (stopper, wishes) = (Arc::clone(&stopper), Arc::clone(&wishes));
         tokio::spawn(async move {
-            let mut wishes = 0;
             while signals.recv().await.is_some() {
                 stopper.stop();
-                wishes += 1;
-                if wishes > 1 {
+                if wishes.fetch_add(1, Ordering::Relaxed) > 0 {
                     std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
             }

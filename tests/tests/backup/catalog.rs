@@ -1,0 +1,112 @@
+//! The catalog is a cache: lost, it is made anew and equal; doubted, it is compared.
+
+use std::fs;
+
+use crate::common::Shop;
+
+fn lose_catalog(shop: &Shop) {
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        let _ = fs::remove_file(shop.site.path("state").join(file));
+    }
+}
+
+#[test]
+fn a_catalog_that_was_deleted_is_rebuilt_equal() {
+    let shop = Shop::open();
+    let _ = (shop.site.backup(), shop.site.backup());
+    shop.sql("truncate orders");
+    let _ = shop.site.json(3, &["backup", "shop"]);
+    let rows = shop.site.rows();
+    assert_eq!(rows.len(), 3);
+    lose_catalog(&shop);
+    let said = shop.site.fails(1, "catalog_missing", &["list"]);
+    assert!(said.contains("drctl catalog rebuild"), "{said}");
+    let rebuilt = shop.site.json(0, &["catalog", "rebuild"]);
+    assert_eq!(rebuilt["backups"], 3);
+    assert_eq!(shop.site.rows(), rows);
+    assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
+
+    // The job log lives nowhere else: a rebuild over an old catalog keeps it.
+    let _ = shop.site.json(3, &["backup", "shop"]);
+    let job = shop.site.status()["last_job"].clone();
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    assert_eq!(shop.site.status()["last_job"], job);
+}
+
+#[test]
+fn a_backup_fills_a_catalog_that_was_deleted() {
+    let shop = Shop::open();
+    let _ = (shop.site.backup(), shop.site.backup());
+    let before = shop.site.rows();
+    lose_catalog(&shop);
+    let id = shop.site.backup();
+    let rows = shop.site.rows();
+    assert_eq!(rows[0]["backup"], id.as_str());
+    assert_eq!(rows[1..], before);
+    assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
+}
+
+#[test]
+fn a_catalog_that_is_damaged_is_rebuilt_equal() {
+    let shop = Shop::open();
+    let _ = (shop.site.backup(), shop.site.backup());
+    let rows = shop.site.rows();
+    fs::write(shop.site.path("state/catalog.db"), vec![b'x'; 20_000]).unwrap();
+    let said = shop.site.fails(1, "catalog_corrupt", &["list"]);
+    assert!(said.contains("rebuild"), "{said}");
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    assert_eq!(shop.site.rows(), rows);
+}
+
+#[test]
+fn a_check_tells_what_is_lost_unknown_left_over_or_not_ours() {
+    let shop = Shop::open();
+    let (first, second) = (shop.site.backup(), shop.site.backup());
+    let folder = |id: &str| shop.site.path("repository").join(format!("s/shop/b/{id}"));
+    let orphan = "20260101T000000Z-00000000000000aa";
+    fs::create_dir_all(folder(orphan).join("d0")).unwrap();
+    fs::write(folder(orphan).join("d0/000000.zst.age"), b"left over").unwrap();
+    fs::write(shop.site.path("repository/notes.txt"), b"hello").unwrap();
+    let check = shop.site.json(3, &["catalog", "check"]);
+    assert_eq!(check["equal"], true);
+    assert_eq!(check["orphans"][0]["backup"], orphan, "{check}");
+    assert_eq!(check["foreign"][0], "notes.txt", "{check}");
+
+    let kept = fs::read(folder(&second).join("manifest.json")).unwrap();
+    fs::remove_file(folder(&second).join("manifest.json")).unwrap();
+    let check = shop.site.json(4, &["catalog", "check"]);
+    assert_eq!(check["missing_in_bucket"][0]["backup"], second.as_str(), "{check}");
+    let text = shop.site.drctl(&["catalog", "check"]).ended(4).out;
+    assert!(text.contains(&format!("LOST: shop/{second}")), "{text}");
+
+    // Rebuilt, it does not list what cannot be restored; the other one is untouched.
+    let _ = shop.site.json(3, &["catalog", "rebuild"]);
+    assert_eq!(shop.site.rows().len(), 1);
+    fs::write(folder(&second).join("manifest.json"), kept).unwrap();
+    let check = shop.site.json(3, &["catalog", "check"]);
+    assert_eq!(check["missing_in_catalog"][0]["backup"], second.as_str(), "{check}");
+    shop.still_restores(&first);
+    shop.still_restores(&second);
+}
+
+#[test]
+fn what_two_hosts_wrote_is_in_both_catalogs_after_a_rebuild() {
+    let shop = Shop::open();
+    let first = shop.site.backup();
+    let url = format!("file://{}", shop.site.path("repository").display());
+    let other = drctl_tests::site::Site::empty();
+    other.init(&shop.server, &url, &["--join", "--database", &shop.db]);
+    // Neither trusts the other's key yet: what it signed is no backup.
+    let said = other.fails(5, "no_backup", &["restore", "shop", "--latest", "--to-files", "x"]);
+    assert!(said.contains(&first), "{said}");
+    let key = |text: &str| {
+        let line = text.lines().find(|line| line.starts_with("verifying_keys")).unwrap();
+        line.split('"').nth(1).unwrap().to_owned()
+    };
+    let theirs = key(&fs::read_to_string(shop.site.config()).unwrap());
+    other.replace("verifying_keys = [", &format!("verifying_keys = [\"{theirs}\", "));
+    let second = other.backup();
+    let rows = other.rows();
+    let ids: Vec<&str> = rows.iter().filter_map(|row| row["backup"].as_str()).collect();
+    assert_eq!(ids, [second.as_str(), &first]);
+}

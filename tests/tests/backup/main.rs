@@ -1,0 +1,19 @@
+//! Backup and restore by `pg_dump`, with the binary, real servers, real tools and real buckets:
+//! what must never happen, and what must always hold.
+
+mod cancel;
+mod catalog;
+mod common;
+mod damage;
+mod disks;
+mod emergency;
+mod identity;
+mod memory;
+mod races;
+mod refusals;
+mod round_trip;
+mod s3;
+mod secrets;
+mod server;
+mod suspect;
+mod tools;

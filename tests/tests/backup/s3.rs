@@ -1,0 +1,195 @@
+//! The same in a bucket of a real S3 server, with versions, and with the server going away.
+
+use std::fs;
+
+use aws_sdk_s3::primitives::ByteStream;
+use drctl_tests::servers::minio::Minio;
+
+use crate::cancel::{ended, start};
+use crate::common::{SMALL, Shop, server};
+use drctl_tests::fake::Tools;
+
+/// Sets a shop up with a bucket of `minio` at `url`, without the lines for small segments.
+pub(crate) fn init(shop: &Shop, minio: &Minio, url: &str) {
+    let (id, secret) = (shop.site.path("s3.id"), shop.site.path("s3.secret"));
+    fs::write(&id, minio.access_key()).unwrap();
+    fs::write(&secret, minio.secret_key()).unwrap();
+    let (id, secret) = (id.display().to_string(), secret.display().to_string());
+    let more = [
+        "--database",
+        &shop.db,
+        "--endpoint",
+        &minio.endpoint(),
+        "--allow-http",
+        "--access-key-id-file",
+        &id,
+        "--secret-access-key-file",
+        &secret,
+    ];
+    shop.site.init(&shop.server, url, &more);
+}
+
+/// A shop in a bucket of its own.
+fn shop(minio: &Minio) -> Shop {
+    let (shop, _) = Shop::bare();
+    init(&shop, minio, "s3://shop/below");
+    shop.site.append(SMALL);
+    shop
+}
+
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(work)
+}
+
+fn overwrite(minio: &Minio, key: &str, bytes: &'static [u8]) {
+    let put = minio.client().put_object().bucket("shop").key(key);
+    wait(put.body(ByteStream::from_static(bytes)).send()).unwrap();
+}
+
+fn delete(minio: &Minio, key: &str) {
+    wait(minio.client().delete_object().bucket("shop").key(key).send()).unwrap();
+}
+
+fn keys(minio: &Minio) -> Vec<String> {
+    let listed = wait(minio.client().list_objects_v2().bucket("shop").send()).unwrap();
+    listed.contents().iter().filter_map(|object| object.key().map(str::to_owned)).collect()
+}
+
+#[test]
+fn what_somebody_deletes_or_overwrites_is_had_from_older_versions_and_reported() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    minio.set_versioning("shop");
+    let shop = shop(&minio);
+    let id = shop.site.backup();
+    let rows = shop.site.rows();
+    shop.still_restores(&id);
+    let _ = shop.site.json(0, &["catalog", "check"]);
+
+    let base = format!("below/s/shop/b/{id}");
+    delete(&minio, &format!("{base}/manifest.json"));
+    overwrite(&minio, &format!("{base}/d0/000001.zst.age"), b"ransom");
+    delete(&minio, &format!("{base}/d0/000002.zst.age"));
+    overwrite(&minio, &format!("{base}/d0/p000000.json"), b"[]");
+    let check = shop.site.json(3, &["catalog", "check"]);
+    assert_eq!(check["equal"], true, "the backup still counts: {check}");
+    assert_eq!(check["deleted"][0]["backup"], id.as_str(), "{check}");
+    let new = shop.beside(&["--latest"], &[]);
+    let count = "select count(*) from orders";
+    assert_eq!(shop.server.psql(&new, count), "20000");
+
+    // A manifest that was overwritten instead of deleted.
+    overwrite(&minio, &format!("{base}/manifest.json"), b"{}");
+    delete(&minio, &format!("{base}/d0/p000000.json"));
+    let new = shop.beside(&["--backup", &id], &["--jobs", "2"]);
+    assert_eq!(shop.server.psql(&new, count), "20000");
+    fs::remove_file(shop.site.path("state/catalog.db")).unwrap();
+    let _ = shop.site.drctl(&["catalog", "rebuild"]);
+    assert_eq!(shop.site.rows(), rows);
+}
+
+#[test]
+fn everything_deleted_from_a_bucket_with_versions_can_still_be_restored() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    minio.set_versioning("shop");
+    let shop = shop(&minio);
+    let id = shop.site.backup();
+    for key in keys(&minio).iter().filter(|key| key.contains("/s/shop/")) {
+        delete(&minio, key);
+    }
+    let check = shop.site.json(3, &["catalog", "check"]);
+    assert_eq!(check["deleted"][0]["backup"], id.as_str(), "{check}");
+    for which in [&["--latest"][..], &["--backup", &id]] {
+        let new = shop.beside(which, &[]);
+        assert_eq!(shop.server.psql(&new, "select count(*) from orders"), "20000");
+    }
+}
+
+#[test]
+fn a_bucket_that_cannot_be_reached_is_a_clear_error_and_the_next_run_succeeds() {
+    let mut minio = Minio::start();
+    minio.make_bucket("shop");
+    let (shop, tools) = (shop(&minio), Tools::of(&server()));
+    shop.site.source(&tools.line());
+    let good = shop.site.backup();
+
+    // In the middle of a backup.
+    tools.pause("pg_dump", 300_000);
+    let backup = start(&shop.site, &["backup", "shop"]);
+    tools.await_pause();
+    minio.kill();
+    tools.go_on();
+    let said = ended(backup).failed(8, "store_failed");
+    assert!(said.contains("drctl doctor"), "{said}");
+    assert_eq!(shop.site.status()["last_job"]["state"], "failed");
+    assert_eq!(shop.sessions(), 0);
+    tools.honest("pg_dump");
+
+    // Before it. Nothing about that says that a backup is damaged.
+    let port = minio.port().to_string();
+    for arguments in [
+        &["backup", "shop"][..],
+        &["verify", "--data"],
+        &["restore", "shop", "--latest", "--to-files", "x"],
+    ] {
+        let said = shop.site.fails(8, "store_failed", arguments);
+        assert!(said.contains(&port) && said.contains("drctl doctor"), "{said}");
+    }
+    minio.start_again();
+    assert_eq!(shop.site.rows().len(), 1);
+    let next = shop.site.backup();
+    shop.still_restores(&good);
+    shop.still_restores(&next);
+    assert_eq!(shop.site.status()["health"], "good");
+}
+
+#[test]
+fn a_bucket_that_goes_away_while_it_is_read_does_not_make_a_backup_damaged() {
+    let mut minio = Minio::start();
+    minio.make_bucket("shop");
+    let (shop, tools) = (shop(&minio), Tools::of(&server()));
+    shop.site.source(&tools.line());
+    shop.sql(
+        "insert into orders select g, repeat(md5(g::text), 8) from generate_series(20001, 40000) g",
+    );
+    let good = shop.site.backup();
+    // The tool stops reading: what is in flight waits, the rest was not asked for yet.
+    tools.set(
+        "pg_restore",
+        "{ head -c 10; tell mid; cat \"$HERE/gate\" >/dev/null; cat; } | \"$REAL\" \"$@\"",
+    );
+    let gate = tools.path().join("gate");
+    assert!(std::process::Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let new = crate::common::name();
+    let restore = start(&shop.site, &shop.to_beside(&good, &new));
+    tools.await_pause();
+    minio.kill();
+    tools.go_on();
+    let said = ended(restore).failed(8, "store_failed");
+    assert!(!said.contains("not what the manifest says"), "{said}");
+    assert!(!shop.has(&new));
+    minio.start_again();
+    let _ = shop.site.json(0, &["verify", &good, "--data"]);
+}
+
+#[test]
+fn wrong_credentials_and_a_missing_bucket_are_told_apart() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    let shop = shop(&minio);
+    let good = shop.site.backup();
+    fs::write(shop.site.path("s3.secret"), "not-the-right-secret").unwrap();
+    let said = shop.site.fails(8, "store_denied", &["backup", "shop"]);
+    assert!(said.contains("credentials") && !said.contains("not-the-right-secret"), "{said}");
+    fs::write(shop.site.path("s3.secret"), minio.secret_key()).unwrap();
+    shop.site.replace("s3://shop/below", "s3://shop/elsewhere");
+    let said = shop.site.fails(8, "not_a_repository", &["backup", "shop"]);
+    assert!(said.contains("s3://shop/elsewhere"), "{said}");
+    shop.site.replace("s3://shop/elsewhere", "s3://nowhere/below");
+    let ran = shop.site.drctl(&["--json", "backup", "shop"]);
+    assert_eq!(ran.code, Some(8), "{ran:?}");
+    shop.site.replace("s3://nowhere/below", "s3://shop/below");
+    shop.still_restores(&good);
+}
