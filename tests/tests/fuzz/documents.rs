@@ -1,0 +1,159 @@
+//! Good documents, to be spoilt, and the keys to them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use drctl_model::{
+    BackupId, BackupKind, Child, Content, DatabaseFacts, Engine, Facts, Manifest, PageRef,
+    RepositoryId, Segment, SourceId, Stream, StreamFacts, StreamId, TableRows,
+};
+use drctl_store::{
+    Identities, Recipients, SigningKey, Trust, digest, new_identity, seal_bytes, seal_facts,
+};
+use ed25519_dalek::Signer as _;
+use serde_json::json;
+
+/// The payload's type in every envelope.
+pub(crate) const TYPE: &str = "application/vnd.drctl.manifest+json";
+
+/// Plain bytes of a segment in these documents.
+const SEGMENT: u64 = 1_000;
+
+/// A host's keys.
+pub(crate) struct Keys {
+    pub(crate) signing: SigningKey,
+    pub(crate) trust: Trust,
+    pub(crate) recipients: Recipients,
+    pub(crate) identities: Identities,
+    /// The same, for what is opened without drctl's help.
+    pub(crate) identity: age::x25519::Identity,
+}
+
+impl Keys {
+    pub(crate) fn new() -> Keys {
+        let signing = SigningKey::generate();
+        let (text, recipient) = new_identity("2026-03-01T00:00:00Z");
+        Keys {
+            trust: Trust::new(vec![signing.verifying_key()]),
+            signing,
+            recipients: Recipients::parse([recipient.as_str()]).expect("a recipient"),
+            identities: Identities::parse(&text).expect("an identity"),
+            identity: text.lines().last().expect("a line").parse().expect("an identity"),
+        }
+    }
+
+    /// An envelope around any bytes, made by what the specification says and not by drctl.
+    pub(crate) fn envelope(&self, payload: &[u8]) -> Vec<u8> {
+        let text = self.signing.to_secret_text();
+        let seed = text.trim().rsplit(' ').next().expect("a seed");
+        let seed = STANDARD.decode(seed).expect("base64").try_into().expect("32 bytes");
+        let head = format!("DSSEv1 {} {TYPE} {} ", TYPE.len(), payload.len());
+        let signed = [head.as_bytes(), payload].concat();
+        let signature = ed25519_dalek::SigningKey::from_bytes(&seed).sign(&signed);
+        let envelope = json!({
+            "payloadType": TYPE,
+            "payload": STANDARD.encode(payload),
+            "signatures": [{"keyid": "", "sig": STANDARD.encode(signature.to_bytes())}],
+        });
+        serde_json::to_vec(&envelope).expect("JSON")
+    }
+
+    pub(crate) fn seal(&self, plain: &[u8]) -> Vec<u8> {
+        seal_bytes(plain, 3, &self.recipients).expect("seal")
+    }
+}
+
+pub(crate) fn source() -> SourceId {
+    "shop".parse().expect("a source")
+}
+
+pub(crate) fn backup() -> BackupId {
+    BackupId::new("2026-03-01T00:00:00Z".parse().expect("a time"), 7)
+}
+
+pub(crate) fn facts() -> Facts {
+    let tables = [("public", "orders", 12_345), ("audit", "größe \"x\"", 0)];
+    let tables = tables.map(|(schema, table, rows)| TableRows {
+        schema: schema.to_owned(),
+        table: table.to_owned(),
+        rows,
+    });
+    let database = DatabaseFacts {
+        name: "shop".to_owned(),
+        owner: "app".to_owned(),
+        encoding: "UTF8".to_owned(),
+        collate: "C.UTF-8".to_owned(),
+        ctype: "C.UTF-8".to_owned(),
+        bytes: 8_000_000,
+        tables: tables.into(),
+    };
+    let entry = |id, content| StreamFacts { id, plain_xxh128: "0".repeat(32), content };
+    Facts {
+        streams: vec![
+            entry(StreamId::globals(), Content::Globals),
+            entry(StreamId::database(0), Content::Database(database)),
+        ],
+    }
+}
+
+/// Segment `n` of the long stream.
+pub(crate) fn segment(n: u64) -> Segment {
+    Segment { n, plain: SEGMENT, sealed: SEGMENT + 300, sha256: digest(&n.to_le_bytes()) }
+}
+
+pub(crate) fn page(n: u64) -> Vec<u8> {
+    let list: Vec<Segment> = (n * 4..n * 4 + 4).map(segment).collect();
+    serde_json::to_vec(&list).expect("JSON")
+}
+
+/// A stream of ten segments: two pages of four, and a tail of two.
+pub(crate) fn long_stream() -> Stream {
+    let page_of = |n| {
+        let bytes = page(n);
+        PageRef { n, segments: 4, bytes: bytes.len() as u64, sha256: digest(&bytes) }
+    };
+    Stream {
+        id: StreamId::database(0),
+        segment_bytes: SEGMENT,
+        segments: 10,
+        plain_bytes: 10 * SEGMENT,
+        sealed_bytes: 10 * (SEGMENT + 300),
+        pages: vec![page_of(0), page_of(1)],
+        tail: vec![segment(8), segment(9)],
+    }
+}
+
+pub(crate) fn manifest(keys: &Keys) -> Manifest {
+    let time = "2026-03-01T00:00:00.123Z".parse().expect("a time");
+    let globals = Stream {
+        id: StreamId::globals(),
+        segment_bytes: SEGMENT,
+        segments: 1,
+        plain_bytes: 7,
+        sealed_bytes: 300,
+        pages: Vec::new(),
+        tail: vec![Segment { n: 0, plain: 7, sealed: 300, sha256: digest(b"globals") }],
+    };
+    let child = |program: &str, stream| Child { program: program.to_owned(), stream, status: 0 };
+    Manifest {
+        v: 1,
+        min_reader: 1,
+        features: Vec::new(),
+        repository: RepositoryId::new(7),
+        source: source(),
+        backup: backup(),
+        host: "db1".to_owned(),
+        engine: Engine::PgDump,
+        kind: BackupKind::Logical,
+        started: time,
+        finished: time,
+        tools: [("drctl".to_owned(), "0.1.0".to_owned())].into(),
+        recipients: keys.recipients.texts(),
+        children: vec![
+            child("pg_dumpall", StreamId::globals()),
+            child("pg_dump", StreamId::database(0)),
+        ],
+        suspect: vec!["it is small".to_owned()],
+        streams: vec![globals, long_stream()],
+        sealed: seal_facts(&facts(), &keys.recipients).expect("seal"),
+    }
+}

@@ -1,0 +1,209 @@
+//! Stores that refuse, are gone, are silent, or answer in a way of their own.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use drctl_model::Segment;
+use drctl_store::{Bucket, Location, SealError, StoreError, digest};
+use drctl_tests::servers::azurite::Azurite;
+use drctl_tests::servers::gcs::FakeGcs;
+use drctl_tests::servers::minio::Minio;
+use futures_util::TryStreamExt as _;
+use object_store::path::Path;
+
+use crate::places::{Place, azure, azure_with_key, google, open, s3, s3_location, s3_place};
+use crate::server::{Answer, Server};
+
+/// How long one request may take in these tests.
+const REQUEST: Duration = Duration::from_millis(300);
+
+/// How often a verb sends its request at most: the bucket's attempts times the client's.
+const REQUESTS: u32 = 4 * 5;
+
+/// What all pauses between them add up to, at most: the client's double from 0.1 s and are
+/// spread, four times over; the bucket's double from 0.2 s.
+const PAUSES: Duration = Duration::from_secs(4 * 6 + 2);
+
+/// How long a store that says no may take with it.
+const PROMPT: Duration = Duration::from_secs(10);
+
+/// Every verb of a bucket, and how it ended and when.
+async fn every_verb(bucket: &Bucket) -> Vec<(&'static str, Result<(), StoreError>, Duration)> {
+    let key = Path::from("verbs/x");
+    let bytes = Bytes::from_static(b"x");
+    let segment = Segment { n: 0, plain: 1, sealed: 1, sha256: digest(b"x") };
+    let began = Instant::now();
+    let timed = |verb, done: Result<(), StoreError>| (verb, done, began.elapsed());
+    let (put, once, get, checked, list, folders, delete) = tokio::join!(
+        async { timed("put", bucket.put(&key, bytes.clone()).await) },
+        async { timed("put once", bucket.put_once(&key, bytes.clone()).await.map(drop)) },
+        async { timed("get", bucket.get(&key, 9).await.map(drop)) },
+        async { timed("get segment", bucket.get_segment(&key, &segment).await.map(drop)) },
+        async { timed("list", bucket.list(None).try_collect::<Vec<_>>().await.map(drop)) },
+        async { timed("list folders", bucket.list_folders(&key).await.map(drop)) },
+        async { timed("delete", bucket.delete(&key).await) },
+    );
+    let mut all = vec![put, once, get, checked, list, folders, delete];
+    if let Some(versions) = bucket.versions() {
+        let (enabled, lock, list) = tokio::join!(
+            async { timed("versions enabled", versions.enabled().await.map(drop)) },
+            async { timed("lock", versions.lock().await.map(drop)) },
+            async { timed("list versions", versions.list(&key, |_| ()).await) },
+        );
+        all.extend([enabled, lock, list]);
+    }
+    all
+}
+
+/// Every verb fails with `code`, none later than `bound`.
+async fn all_fail(name: &str, bucket: &Bucket, code: &str, bound: Duration) {
+    for (verb, done, took) in every_verb(bucket).await {
+        let error = done.expect_err(verb);
+        assert_eq!(error.code(), code, "{name}, {verb}: {error:?}");
+        assert!(error.hint().is_some(), "{name}, {verb}: {error:?}");
+        assert!(took <= bound, "{name}, {verb}: {took:?} is more than {bound:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_credentials_are_denied_at_once() {
+    let minio = Minio::start();
+    minio.make_bucket("plain");
+    let places = [
+        ("another secret", s3_place(minio.port(), minio.access_key(), "not-the-secret")),
+        ("another key", s3_place(minio.port(), "nobody", minio.secret_key())),
+    ];
+    for (name, place) in places {
+        let bucket = open(&s3_location("plain", "a/prefix"), &place);
+        all_fail(&format!("MinIO, {name}"), &bucket, "store_denied", PROMPT).await;
+    }
+    let azurite = Azurite::start();
+    azurite.make_container("container");
+    let other = STANDARD.encode([7; 64]);
+    let bucket = azure_with_key(&azurite, &other, "container", "");
+    all_fail("Azurite", &bucket, "store_denied", PROMPT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_store_fails_and_serves_again() {
+    let (mut minio, azurite, gcs) = (Minio::start(), Azurite::start(), FakeGcs::start());
+    minio.make_bucket("plain");
+    let on_minio = s3(&minio, "plain", "");
+    let on_azurite = azure(&azurite, "container", "");
+    let on_gcs = google(gcs.port(), "bucket", "");
+    let key = Path::from("kept");
+    on_minio.put(&key, Bytes::from_static(b"kept")).await.expect("put");
+    minio.kill();
+    drop((azurite, gcs));
+    tokio::join!(
+        all_fail("MinIO", &on_minio, "store_failed", PAUSES + PROMPT),
+        all_fail("Azurite", &on_azurite, "store_failed", PAUSES + PROMPT),
+        all_fail("fake-gcs-server", &on_gcs, "store_failed", PAUSES + PROMPT),
+    );
+    minio.start_again();
+    assert_eq!(on_minio.get(&key, 9).await.expect("get"), "kept");
+    on_minio.put(&Path::from("new"), Bytes::from_static(b"new")).await.expect("put");
+}
+
+/// One place of each kind, all of them this server.
+fn places(port: u16) -> Vec<(&'static str, Bucket)> {
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let mut at_s3 = s3_place(port, "key", "secret");
+    let (mut at_azure, mut at_google) = (Place::default(), Place::default());
+    at_azure.options.endpoint = Some(format!("{endpoint}/account"));
+    at_azure.options.account = Some("account".to_owned());
+    at_azure.credentials.account_key = Some(STANDARD.encode([7; 64]));
+    at_google.options.endpoint = Some(endpoint);
+    for place in [&mut at_s3, &mut at_azure, &mut at_google] {
+        place.options.request_timeout = REQUEST;
+    }
+    let (container, bucket) = ("container".to_owned(), "bucket".to_owned());
+    let in_azure = Location::Azure { container, prefix: String::new() };
+    let in_google = Location::Google { bucket, prefix: String::new() };
+    vec![
+        ("S3", open(&s3_location("bucket", ""), &at_s3)),
+        ("Azure", open(&in_azure, &at_azure)),
+        ("Google", open(&in_google, &at_google)),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_store_fails_in_bounded_time() {
+    let server = Server::silent().await;
+    // A create-only put is sent at most 4 times, and each time asked after once (5 requests).
+    let bound = REQUEST * (REQUESTS + 4) + PAUSES;
+    let [at_s3, at_azure, at_google] = places(server.port).try_into().ok().expect("three");
+    tokio::join!(
+        all_fail(at_s3.0, &at_s3.1, "store_failed", bound),
+        all_fail(at_azure.0, &at_azure.1, "store_failed", bound),
+        all_fail(at_google.0, &at_google.1, "store_failed", bound),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_stops_fails_in_bounded_time() {
+    let server = Server::start(|_| Answer::object(1_000, "only this")).await;
+    for (name, bucket) in places(server.port).into_iter().take(1) {
+        let began = Instant::now();
+        let error = bucket.get(&Path::from("x"), 1_000).await.expect_err("it stops");
+        assert_eq!(error.code(), "store_failed", "{name}: {error:?}");
+        assert!(began.elapsed() < REQUEST * REQUESTS + PAUSES, "{name}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_large_is_not_read() {
+    let server = Server::start(|_| Answer::object(1 << 40, "")).await;
+    for (name, bucket) in places(server.port).into_iter().take(1) {
+        // No byte of it comes: an attempt to read would run into the time-out.
+        let error = bucket.get(&Path::from("x"), 1 << 24).await.expect_err("too large");
+        assert!(matches!(error, StoreError::TooLarge { .. }), "{name}: {error:?}");
+        assert_eq!(server.heads().len(), 1, "{name}: it is asked for once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_carries_its_checksum() {
+    let server = Server::start(|_| Answer::new("200 OK", "etag: \"e\"\r\n", "")).await;
+    let (_, bucket) = places(server.port).swap_remove(0);
+    let (key, body) = (Path::from("x"), Bytes::from_static(b"rows"));
+    bucket.put(&key, body.clone()).await.expect("put");
+    bucket.put_once(&key, body.clone()).await.expect("put");
+    let sum = format!("x-amz-checksum-sha256: {}", STANDARD.encode(digest(&body).0));
+    let heads = server.heads();
+    assert_eq!(heads.len(), 2);
+    for head in &heads {
+        assert!(head.starts_with("put /bucket/x "), "{head}");
+        assert!(head.contains(&sum.to_lowercase()), "S3 asks for it under Object Lock: {head}");
+    }
+    assert!(heads[1].contains("if-none-match: *"), "{}", heads[1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn expired_credentials_are_denied_at_once() {
+    const SAID: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>ExpiredToken</Code>\
+        <Message>The provided token has expired.</Message></Error>";
+    let server = Server::start(|_| Answer::new("400 Bad Request", "", SAID)).await;
+    let (name, bucket) = places(server.port).swap_remove(0);
+    all_fail(name, &bucket, "store_denied", PROMPT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_is_told_where_versions_may_not_be_asked() {
+    const DENIED: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error>\
+        <Code>AccessDenied</Code><Message>Access Denied.</Message></Error>";
+    let server = Server::start(|request| {
+        if request.head.lines().next().is_some_and(|line| line.contains("versions")) {
+            Answer::new("403 Forbidden", "", DENIED)
+        } else {
+            Answer::object(4, "roWs")
+        }
+    })
+    .await;
+    let (_, bucket) = places(server.port).swap_remove(0);
+    let segment = Segment { n: 0, plain: 4, sealed: 4, sha256: digest(b"rows") };
+    let found = bucket.get_segment(&Path::from("x"), &segment).await.expect("an answer");
+    assert!(matches!(found, Err(SealError::Altered { what: "SHA-256" })), "{found:?}");
+}
