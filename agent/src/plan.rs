@@ -84,7 +84,8 @@ pub struct RestorePlan {
     pub estimate: Option<f64>,
 }
 
-/// Plans a restore: opens the backup's facts, chooses the streams, looks at the target.
+/// Plans a restore: opens the backup's facts, chooses the streams, looks at the target; with
+/// `reckon` also how long it will take, for which one segment is fetched and opened.
 ///
 /// # Errors
 /// A key that does not open it, a database that is not in it, a target that is not fit.
@@ -92,6 +93,7 @@ pub async fn plan(
     repository: &Repository,
     request: &RestoreRequest,
     limits: Limits,
+    reckon: bool,
 ) -> Result<RestorePlan> {
     let manifest = &request.backup.manifest;
     let facts = open_facts(manifest, &request.identities).context("open the backup's facts")?;
@@ -128,7 +130,10 @@ pub async fn plan(
         }
     };
     let outlet = outlet(repository, request, limits, &Meter::default());
-    let estimate = estimate(&outlet, &items, &request.identities).await?;
+    let estimate = match reckon {
+        true => estimate(&outlet, &items, &request.identities).await?,
+        false => None,
+    };
     Ok(RestorePlan { items, fetch_bytes, plain_bytes, room, notes, estimate })
 }
 

@@ -155,6 +155,7 @@ async fn both_sides(count: u64, per_page: u64) -> (u64, u64, Stream) {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "what was measured")]
 async fn neither_side_grows_with_the_number_of_segments() {
     for per_page in [64, 4096] {
         let (few_in, few_out, few) = both_sides(FEW, per_page).await;

@@ -40,6 +40,7 @@ pub fn main() -> ExitCode {
     let screen = Screen { json: cli.json, quiet: cli.quiet };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .max_blocking_threads(blocking_threads())
         .enable_all()
         .build()
         .context("start the runtime");
@@ -50,6 +51,12 @@ pub fn main() -> ExitCode {
         failure.exit
     });
     ExitCode::from(exit.code())
+}
+
+/// Threads that compress, encrypt and do file IO. The allocator keeps some memory for each thread,
+/// so that more of them than can work at once would only cost memory.
+fn blocking_threads() -> usize {
+    std::thread::available_parallelism().map_or(4, |cores| cores.get() + 2)
 }
 
 /// A wrong command line; in JSON mode (as far as one can tell) an object, like every error.

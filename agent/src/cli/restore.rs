@@ -31,7 +31,9 @@ pub(super) async fn restore(
         args.source.parse().map_err(|error| Problem::Usage(format!("{error}")))?;
     let repository = setup.repository().await?;
     let request = request(setup, &repository, &source, args).await?;
-    let planned = plan(&repository, &request, setup.limits()).await?;
+    // An estimate that nobody sees is not worth a segment.
+    let reckon = args.plan || !(screen.quiet || screen.json);
+    let planned = plan(&repository, &request, setup.limits(), reckon).await?;
     if args.plan {
         print_plan(screen, &request, &planned);
         return Ok(Exit::Success);

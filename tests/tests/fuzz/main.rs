@@ -63,6 +63,7 @@ struct Target<'a> {
 
 impl Target<'_> {
     /// Spoils for a while; `run` holds the target's own properties and names the outcome.
+    #[expect(clippy::print_stdout, reason = "what was reached")]
     fn fuzz(&self, mut run: impl FnMut(&[u8], &mut Random) -> String) {
         let alone = alone();
         let (seed, end) = (seed(), Instant::now() + seconds());
@@ -84,6 +85,7 @@ impl Target<'_> {
         }
     }
 
+    #[expect(clippy::print_stderr, reason = "the input that fails")]
     fn try_one(&self, input: &[u8], turn: u64, seed: u64, run: impl FnOnce() -> String) -> String {
         HEAP.reset_peak_usage();
         let (before, began) = (HEAP.current_usage(), Instant::now());

@@ -8,7 +8,7 @@ use aws_sdk_s3::types::{
 };
 use bytes::Bytes;
 use drctl_model::Segment;
-use drctl_store::{Bucket, LockRule, ObjectVersion, SealError, StoreError, Versions, digest};
+use drctl_store::{Bucket, LockRule, ObjectVersion, Put, SealError, StoreError, Versions, digest};
 use drctl_tests::servers::minio::Minio;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
@@ -94,6 +94,23 @@ async fn a_good_older_version_is_found() {
             check_deleted(&bucket, &key, &segment, &good, is_there).await;
         }
     }
+}
+
+/// Create-only means that no live object has the name: a delete marker does not hold it, which is
+/// why identity rests on the signature.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_name_can_be_created_again() {
+    let minio = locked().await;
+    let bucket = s3(&minio, "locked", "");
+    let key = Path::from("s/shop/b/x/manifest.json");
+    for bytes in [&b"first"[..], b"second"] {
+        let put = bucket.put_once(&key, Bytes::from_static(bytes)).await.expect("create");
+        assert_eq!(put, Put::Created);
+        bucket.delete(&key).await.expect("delete");
+    }
+    let kept = versions(&bucket).of(&key).await.expect("list");
+    let lengths = kept.iter().filter(|version| !version.delete_marker).map(|version| version.bytes);
+    assert_eq!(lengths.collect::<Vec<_>>(), [6, 5], "both are still there");
 }
 
 async fn check_older(bucket: &Bucket, key: &Path, segment: &Segment, good: &Bytes, there: bool) {

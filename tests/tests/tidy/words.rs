@@ -113,14 +113,94 @@ fn nothing_of_a_machine_or_of_unfinished_work_is_kept() {
     none(&found);
 }
 
-#[test]
-fn an_ignored_test_has_a_reason() {
-    let bare = |file: &Source| {
-        let bare = file.text.lines().any(|line| line.trim() == concat!("#[", "ignore]"));
-        bare.then(|| file.path.clone())
+/// What tests may hold only here, each with its reason.
+const IN_TESTS: &[(&str, &[(&str, &str)])] = &[
+    (
+        concat!("#[", "ignore"),
+        &[("tests/tests/servers.rs", "a child of another test, which runs it")],
+    ),
+    (
+        concat!("sleep", "("),
+        &[
+            ("tests/src/servers/port.rs", "the system does not say when a port is free again"),
+            ("tests/src/site.rs", "looks again until something has come about, or too late"),
+        ],
+    ),
+];
+
+/// Whether a line of code calls `word` by this very name.
+fn calls(line: &str, word: &str) -> bool {
+    let joins = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(joins))
+}
+
+/// Tests that are not run prove nothing, and those that wait for time to pass prove less than
+/// they seem to.
+fn shaky(file: &Source) -> Vec<String> {
+    let is_test = file.path.starts_with("tests/") || file.path.contains("/tests/");
+    let all = file.text.lines().skip_while(|line| !is_test && *line != "#[cfg(test)]");
+    let code: Vec<&str> = all.filter(|line| !line.trim_start().starts_with("//")).collect();
+    let rust = file.path.ends_with(".rs");
+    let held = IN_TESTS.iter().filter(|(word, only)| {
+        let allowed = only.iter().any(|(place, _)| file.path == *place);
+        rust && !allowed && code.iter().any(|line| calls(line, word))
+    });
+    held.map(|(word, _)| format!("{}: {word} in a test", file.path)).collect()
+}
+
+/// Places that a rule names and that need it no more.
+fn idle(files: &[Source]) -> Vec<String> {
+    let begins = |place: &str, word: &str| {
+        let here = files.iter().filter(|file| file.path.starts_with(place));
+        here.into_iter().any(|file| file.text.contains(word))
     };
-    let found: Vec<String> = files().iter().filter_map(bare).collect();
+    let rules = RULES.iter().flat_map(|rule| rule.only.iter().map(|place| (*place, rule.word)));
+    let tests = IN_TESTS.iter().flat_map(|(word, only)| only.iter().map(|(at, _)| (*at, *word)));
+    let unused = rules.chain(tests).filter(|(place, word)| !begins(place, word));
+    unused.map(|(place, word)| format!("{place} needs no {word} any more")).collect()
+}
+
+#[test]
+fn tests_are_run_and_do_not_wait_for_time_to_pass() {
+    let found: Vec<String> = files().iter().flat_map(shaky).collect();
     none(&found);
+}
+
+#[test]
+fn every_exception_is_still_needed() {
+    none(&idle(&files()));
+}
+
+#[test]
+fn every_rule_finds_a_planted_word() {
+    let file = |path: &str, text: &str| Source { path: path.to_owned(), text: text.to_owned() };
+    for rule in RULES {
+        let text = format!("x\nlet x = {}();\n", rule.word);
+        assert!(!out_of_place(&file("agent/src/planted.rs", &text)).is_empty(), "{}", rule.word);
+        for place in rule.only {
+            let path = if place.ends_with('/') { format!("{place}x.rs") } else { (*place).into() };
+            assert_eq!(out_of_place(&file(&path, &text)), [""; 0], "{path}");
+        }
+    }
+    for word in IMPURE {
+        assert_eq!(out_of_place(&file("policies/src/x.rs", word)).len(), 1, "{word}");
+    }
+    for word in nowhere() {
+        assert_eq!(forbidden(&file("docs/x.md", &word)).len(), 1, "{word}");
+    }
+    for (word, only) in IN_TESTS {
+        let text = format!("    {word} = 1)]\n");
+        assert_eq!(shaky(&file("tests/tests/x.rs", &text)).len(), 1, "{word}");
+        let within = format!("#[cfg(test)]\nmod tests {{\n{text}}}\n");
+        assert_eq!(shaky(&file("agent/src/x.rs", &within)).len(), 1, "{word}");
+        assert_eq!(shaky(&file("agent/src/x.rs", &text)), [""; 0], "{word}");
+        for (place, _) in *only {
+            assert_eq!(shaky(&file(place, &text)), [""; 0], "{place}");
+        }
+    }
+    let count = RULES.iter().map(|rule| rule.only.len()).sum::<usize>()
+        + IN_TESTS.iter().map(|(_, only)| only.len()).sum::<usize>();
+    assert_eq!(idle(&[]).len(), count);
 }
 
 #[test]
