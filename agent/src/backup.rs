@@ -9,7 +9,7 @@ use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource};
 use drctl_engines::{BackupSource, ToolRun};
 use drctl_model::{
     BackupId, BackupKind, BackupSummary, Child, Digest, Engine, FORMAT_VERSION, Facts, JobEvent,
-    JobId, Manifest, SourceId, StreamFacts,
+    JobId, Manifest, SourceId, StreamFacts, total,
 };
 use drctl_policies::{Engine as EngineConfig, PgDump, Source};
 use drctl_store::{
@@ -212,9 +212,7 @@ impl Attempt<'_> {
     async fn weigh(&self, stream: &drctl_model::Stream) -> Result<()> {
         let prefix = layout::stream(self.source, &self.id, &stream.id);
         let found = self.repository.weigh(&prefix).await.context("list what was stored")?;
-        let pages: u64 = stream.pages.iter().map(|page| page.bytes).sum();
-        let objects = stream.segments + stream.pages.len() as u64;
-        let expected = (objects, stream.sealed_bytes + pages);
+        let expected = stream.objects();
         if found != expected {
             let text = format!(
                 "of stream {} it lists {} objects with {} bytes, not {} with {}",
@@ -259,7 +257,7 @@ impl Attempt<'_> {
     ) -> Result<Manifest> {
         tools.insert("drctl".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         let sealed = seal_facts(&collected.facts, &self.recipients)?;
-        let plain = collected.streams.iter().map(|stream| stream.plain_bytes).sum();
+        let plain = total(collected.streams.iter().map(|stream| stream.plain_bytes));
         Ok(Manifest {
             v: FORMAT_VERSION,
             min_reader: FORMAT_VERSION,

@@ -28,7 +28,7 @@ pub fn emergency_script(config: &RepositoryConfig, trust: &Trust, backup: &Prove
         .replace("@MANIFEST@", key.as_ref())
         .replace("@BASE@", base.as_ref())
         .replace("@SHA256@", &backup.sha256.to_string())
-        .replace("@RECIPIENTS@", &manifest.recipients.join(" or "))
+        .replace("@RECIPIENTS@", &comment(&manifest.recipients.join(" or ")))
         .replace("@KEYS@", keys.trim_end())
 }
 
@@ -181,7 +181,7 @@ cp "$work/facts" "$out/facts.json"
 echo "Everything is in $out and is what was backed up. To load it into an empty server:" >&2
 jq -r '.streams[] | if .content.type == "globals" then "  psql -X -d postgres -f globals.sql"
     elif .content.name == "postgres" then "  pg_restore --exit-on-error -d postgres \(.id).dump"
-    else "  pg_restore --create --exit-on-error -d postgres \(.id).dump    # database \(.content.name)" end' \
+    else "  pg_restore --create --exit-on-error -d postgres \(.id).dump    # database \(.content.name | gsub("[[:cntrl:]]"; "?"))" end' \
     "$work/facts" >&2
 echo "facts.json tells how many rows each table must have." >&2
 "#;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::{PgServer, RestoreDatabase, major_of, preflight};
-use drctl_model::{Content, Facts, Manifest, Stream, StreamFacts};
+use drctl_model::{Content, Facts, Manifest, Stream, StreamFacts, shown, total};
 use drctl_store::{Identities, layout, open_facts, open_segment};
 use futures_util::StreamExt as _;
 
@@ -98,8 +98,8 @@ pub async fn plan(
     let manifest = &request.backup.manifest;
     let facts = open_facts(manifest, &request.identities).context("open the backup's facts")?;
     let items = choose(request, manifest, facts)?;
-    let total = |of: fn(&Stream) -> u64| items.iter().map(|item| of(&item.stream)).sum::<u64>();
-    let (fetch_bytes, plain_bytes) = (total(|s| s.sealed_bytes), total(|s| s.plain_bytes));
+    let fetch_bytes = total(items.iter().map(|item| item.stream.sealed_bytes));
+    let plain_bytes = total(items.iter().map(|item| item.stream.plain_bytes));
     let largest = items.iter().map(|item| item.stream.plain_bytes).max().unwrap_or(0);
     let room = match &request.destination {
         Destination::Files(directory) => Some((directory.clone(), plain_bytes)),
@@ -170,7 +170,7 @@ async fn estimate(outlet: &Outlet, items: &[Item], identities: &Identities) -> R
     let opened = tokio::task::spawn_blocking(open).await?;
     opened.context(Problem::Segment { key: key.to_string() })?;
     let opened = began.elapsed().as_secs_f64() - fetched;
-    let count: u64 = items.iter().map(|item| item.stream.segments).sum();
+    let count = total(items.iter().map(|item| item.stream.segments));
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let (count, fetches, opens) =
         (count as f64, outlet.limits.fetches as f64, outlet.limits.seals as f64);
@@ -186,7 +186,8 @@ fn choose(request: &RestoreRequest, manifest: &Manifest, facts: Facts) -> Result
     }
     let names: Vec<&str> = facts.streams.iter().filter_map(database_name).collect();
     if let Some(missing) = request.databases.iter().find(|name| !names.contains(&name.as_str())) {
-        let text = format!("no database `{missing}` is in it; there are: {}", names.join(", "));
+        let names = shown(&names.join(", "), 500);
+        let text = format!("no database `{missing}` is in it; there are: {names}");
         return Err(Problem::NoBackup(text).into());
     }
     let rename = match &request.destination {
@@ -303,6 +304,7 @@ mod tests {
                 encoding: String::new(),
                 collate: String::new(),
                 ctype: String::new(),
+                provider: None,
                 bytes: 0,
                 tables: vec![],
             }),

@@ -1,4 +1,4 @@
-use drctl_model::{BackupSummary, Content, Facts};
+use drctl_model::{BackupSummary, Content, Facts, total};
 
 /// A backup with less than this share of the plain bytes of the newest good one is suspect.
 const SHARE: f64 = 0.5;
@@ -17,7 +17,7 @@ pub fn suspicions(facts: &Facts, plain: u64, newest: Option<&BackupSummary>) -> 
     let (mut count, mut rows) = (0u64, 0u64);
     for database in databases {
         count += 1;
-        rows += database.tables.iter().map(|table| table.rows).sum::<u64>();
+        rows = total([rows, database.rows()]);
     }
     let mut found = Vec::new();
     if count == 0 {
@@ -52,6 +52,7 @@ mod tests {
             encoding: "UTF8".into(),
             collate: "C".into(),
             ctype: "C".into(),
+            provider: None,
             bytes: 0,
             tables: vec![TableRows { schema: "public".into(), table: "t".into(), rows }],
         };

@@ -85,6 +85,9 @@ pub enum Problem {
     /// No key to open backups with.
     #[error("no identity is at hand to open the backup {0}")]
     NoIdentity(BackupId),
+    /// No key to try.
+    #[error("no identity is configured, and none was named")]
+    NoIdentityToTest,
     /// No key to sign with.
     #[error("no signing key is configured")]
     NoSigningKey,
@@ -116,6 +119,7 @@ impl Problem {
             Problem::Target(_) => ("target_unfit", Exit::Target),
             Problem::Usage(_) => ("usage", Exit::Usage),
             Problem::NoIdentity(_) => ("no_identity", Exit::Key),
+            Problem::NoIdentityToTest => ("no_identity", Exit::Key),
             Problem::NoSigningKey => ("no_signing_key", Exit::Key),
             Problem::Interrupted => ("interrupted", Exit::Interrupted),
         }
@@ -151,6 +155,7 @@ impl Problem {
                 "name the identity's file with --identity FILE, or in keys.identity; any of the \
                  recipients that `drctl show` lists will do, the offline recovery identity too"
             }
+            Problem::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
             Problem::NoSigningKey => "set keys.signing_key: a backup that nobody signed is none",
             Problem::Interrupted => "nothing half done is visible; run the command again",
             Problem::Target(_) | Problem::Usage(_) => return None,

@@ -13,6 +13,9 @@ use crate::problem::Failure;
 use crate::verify::everything;
 use crate::{Repository, Setup};
 
+/// How many foreign keys an inventory names; a bucket may be full of them.
+const FOREIGN_NAMED: usize = 1000;
+
 /// What the bucket holds, as far as its manifests tell.
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
@@ -22,8 +25,10 @@ pub struct Inventory {
     pub refused: Vec<(SourceId, BackupId, String)>,
     /// Attempts without a manifest: they never ended, or still run.
     pub orphans: Vec<(SourceId, BackupId)>,
-    /// Keys that drctl did not write.
+    /// Keys that drctl did not write, the first thousand of them.
     pub foreign: Vec<String>,
+    /// How many objects have such keys.
+    pub foreign_objects: u64,
     /// Manifests behind a delete marker: the backup counts, and somebody tried to remove it.
     pub deleted: Vec<(SourceId, BackupId)>,
     /// Objects that were looked at.
@@ -45,7 +50,12 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
             Kind::Manifest(source, id) => drop(manifests.insert((source, id))),
             Kind::Data(source, id) => drop(data.insert((source, id))),
             Kind::Marker | Kind::Probe => {}
-            Kind::Foreign => found.foreign.push(entry.key.to_string()),
+            Kind::Foreign => {
+                found.foreign_objects += 1;
+                if found.foreign.len() < FOREIGN_NAMED {
+                    found.foreign.push(entry.key.to_string());
+                }
+            }
         }
     }
     let hidden = hidden_manifests(repository).await?;

@@ -1,6 +1,6 @@
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{BackupId, BackupSummary, Digest, Manifest, RepositoryId, SourceId};
+use drctl_model::{BackupId, BackupSummary, Digest, Manifest, RepositoryId, SourceId, shown};
 use drctl_store::{
     Bucket, FormatError, MAX_ENVELOPE_BYTES, MAX_MARKER_BYTES, StoreError, Trust, decode_manifest,
     decode_marker, digest, layout,
@@ -145,7 +145,8 @@ impl Repository {
                     return Ok(found);
                 }
                 Ok(Some(found)) => {
-                    passed.push(format!("{id} is suspect: {}", found.manifest.suspect.join("; ")));
+                    let why = shown(&found.manifest.suspect.join("; "), 500);
+                    passed.push(format!("{id} is suspect: {why}"));
                 }
                 Ok(None) => passed.push(format!("{id} was never committed")),
                 Err(error) if is_bad_manifest(&error) => passed.push(format!("{id}: {error:#}")),
@@ -160,11 +161,17 @@ impl Repository {
         Err(Problem::NoBackup(text).into())
     }
 
-    /// The backup whose identifier begins with `wanted`.
+    /// The backup whose identifier begins with `wanted`; with the source and the whole identifier
+    /// nothing is listed, so that it is found in a bucket that cannot be.
     ///
     /// # Errors
     /// [`Problem::NoBackup`] where there is none or more than one; a bad manifest; the store's.
     pub async fn find(&self, source: Option<&SourceId>, wanted: &str) -> Result<Proven> {
+        if let (Some(source), Ok(id)) = (source, wanted.parse())
+            && let Some(proven) = self.manifest(source, &id).await?
+        {
+            return Ok(proven);
+        }
         let sources = match source {
             Some(source) => vec![source.clone()],
             None => self.sources().await?,

@@ -12,7 +12,7 @@ use drctl_engines::pg::{
     count_rows,
 };
 use drctl_engines::{RestoreTarget, ToolFeed};
-use drctl_model::{Content, DatabaseFacts};
+use drctl_model::{Content, DatabaseFacts, total};
 
 use crate::fetch::{Outlet, fetch_stream};
 use crate::plan::{APPLICATION, outlet};
@@ -157,7 +157,7 @@ async fn into_database(
     if !differences.is_empty() {
         return Err(Problem::Mismatch(describe(&item.target, &differences)).into());
     }
-    Ok((found.len() as u64, found.iter().map(|table| table.rows).sum()))
+    Ok((found.len() as u64, total(found.iter().map(|table| table.rows))))
 }
 
 fn describe(database: &str, differences: &[RowDifference]) -> String {

@@ -1,7 +1,7 @@
 //! Where every source stands, and what to do next.
 
 use drctl_catalog::Catalog;
-use drctl_model::{BackupSummary, Job, JobState, SourceId};
+use drctl_model::{BackupSummary, Job, JobState, SourceId, shown};
 use drctl_policies::Source;
 use jiff::{SignedDuration, Timestamp};
 
@@ -67,7 +67,7 @@ impl SourceStatus {
             return (Health::Breached, text);
         }
         if let Some(suspect) = &self.suspect {
-            let why = suspect.suspect.join("; ");
+            let why = shown(&suspect.suspect.join("; "), 500);
             let text =
                 format!("{} is suspect ({why}): look at it with `drctl show`", suspect.backup);
             return (Health::Attention, text);

@@ -92,10 +92,9 @@ async fn weigh(outlet: &Outlet, stream: &Stream, verdict: &mut Verdict) -> Resul
     let mut listing = outlet.bucket.list(Some(&prefix));
     while let Some(entry) = listing.try_next().await? {
         found.0 += 1;
-        found.1 += entry.bytes;
+        found.1 = found.1.saturating_add(entry.bytes);
     }
-    let pages: u64 = stream.pages.iter().map(|page| page.bytes).sum();
-    let promised = (stream.segments + stream.pages.len() as u64, stream.sealed_bytes + pages);
+    let promised = stream.objects();
     if found != promised {
         let text = format!(
             "stream {}: the bucket lists {} objects with {} bytes; the manifest names {} with {}",
@@ -139,7 +138,7 @@ async fn read_all(
     while let Some(one) = opened.next().await {
         match one {
             Ok((length, plain)) => {
-                verdict.read_bytes += length;
+                verdict.read_bytes = verdict.read_bytes.saturating_add(length);
                 let plain_bytes = plain.as_ref().map_or(0, Vec::len) as u64;
                 outlet.meter.moved(plain_bytes, length);
                 if let (Some(plain), Some(opener)) = (plain, opener) {

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::StreamId;
+use crate::{StreamId, total};
 
 /// What only a holder of an age identity may read: names, row counts, plaintext digests.
 ///
@@ -46,10 +46,44 @@ pub struct DatabaseFacts {
     pub collate: String,
     /// `LC_CTYPE`.
     pub ctype: String,
+    /// Whose rules it compares text by, where these are not the operating system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ProviderLocale>,
     /// Its size on the server's disk when it was dumped, in bytes.
     pub bytes: u64,
     /// Rows of every ordinary table, counted on the snapshot that was dumped.
     pub tables: Vec<TableRows>,
+}
+
+/// The locale of a database that another provider than the operating system's library serves
+/// (`pg_database.datlocprovider`, since PostgreSQL 15).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderLocale {
+    /// Who serves it.
+    pub provider: LocaleProvider,
+    /// Its name there, such as `de-AT`.
+    pub locale: String,
+    /// Collation rules added to it (ICU, since PostgreSQL 16).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
+}
+
+/// Who serves the locale of a database, other than the operating system's library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LocaleProvider {
+    /// The ICU library.
+    Icu,
+    /// PostgreSQL itself, since 17.
+    Builtin,
+}
+
+impl DatabaseFacts {
+    /// The rows of all its tables.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        total(self.tables.iter().map(|table| table.rows))
+    }
 }
 
 /// The rows of one table.

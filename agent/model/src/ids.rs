@@ -24,12 +24,48 @@ impl IdError {
 /// terminal would obey. What comes from a bucket may be long or hostile.
 #[must_use]
 pub fn shown(text: &str, chars: usize) -> String {
-    let escape = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{206f}' | '\u{feff}');
+    escape(text.chars().take(chars), |_| false, |c| c.escape_default().to_string())
+}
+
+/// Text of several lines as people may see it: whole, line ends and tabs as they are, every other
+/// character escaped that a terminal would obey.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    escape(text.chars(), |c| matches!(c, '\n' | '\t'), |c| c.escape_default().to_string())
+}
+
+/// One JSON document as people may see it too: equal to any parser, and without a character that
+/// a terminal would obey.
+#[must_use]
+pub fn printable_json(text: &str) -> String {
+    // Control characters below U+0020 stand in no string of JSON; of the others none needs a pair.
+    escape(text.chars(), |c| c < ' ', |c| format!("\\u{:04x}", u32::from(c)))
+}
+
+fn escape(
+    text: impl Iterator<Item = char>,
+    keep: fn(char) -> bool,
+    as_text: fn(char) -> String,
+) -> String {
     let mut shown = String::new();
-    for c in text.chars().take(chars) {
-        if escape(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    for c in text {
+        if is_obeyed(c) && !keep(c) { shown += &as_text(c) } else { shown.push(c) }
     }
     shown
+}
+
+/// Whether a terminal does something else with it than draw it: moves, colours, turns the
+/// direction of writing, draws nothing at all.
+fn is_obeyed(c: char) -> bool {
+    let unseen = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    c.is_control() || unseen
+}
+
+/// The sum of numbers that somebody else wrote: the greatest number where it would not fit.
+#[must_use]
+pub fn total(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().fold(0, u64::saturating_add)
 }
 
 macro_rules! text_id {
@@ -246,5 +282,11 @@ mod tests {
         assert!(error.len() < 300 && !error.contains('\n'), "{error}");
         assert_eq!(shown("Größe\u{1b}[2J\u{202e}", 80), "Größe\\u{1b}[2J\\u{202e}");
         assert_eq!(shown("abc", 2), "ab");
+        assert_eq!(printable("a\n\tb\r\u{9b}2J"), "a\n\tb\\r\\u{9b}2J");
+        assert_eq!(printable("bounded \u{2026}"), "bounded \u{2026}");
+        let document = "{\"a\\n\": \"\u{9b}2J\u{202e}\u{2026}\"}";
+        assert_eq!(printable_json(document), "{\"a\\n\": \"\\u009b2J\\u202e\u{2026}\"}");
+        assert_eq!(total([1, 2]), 3);
+        assert_eq!(total([u64::MAX, 1]), u64::MAX);
     }
 }

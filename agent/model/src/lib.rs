@@ -12,8 +12,12 @@ mod marker;
 
 pub use clock::{Clock, SystemClock};
 pub use digest::{Digest, DigestError};
-pub use facts::{Content, DatabaseFacts, Facts, StreamFacts, TableRows};
-pub use ids::{BackupId, IdError, RepositoryId, SourceId, StreamId, shown};
+pub use facts::{
+    Content, DatabaseFacts, Facts, LocaleProvider, ProviderLocale, StreamFacts, TableRows,
+};
+pub use ids::{
+    BackupId, IdError, RepositoryId, SourceId, StreamId, printable, printable_json, shown, total,
+};
 pub use job::{Illegal, Job, JobEvent, JobId, JobState};
 pub use manifest::{
     BackupKind, BackupSummary, Child, Engine, Manifest, ManifestError, PageRef, Segment, Stream,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BackupId, Digest, FORMAT_VERSION, KNOWN_FEATURES, RepositoryId, SourceId, StreamId, shown,
+    total,
 };
 
 /// The tool or protocol that takes the backups of a source.
@@ -201,13 +202,13 @@ impl Manifest {
     /// Plain bytes of all streams.
     #[must_use]
     pub fn plain_bytes(&self) -> u64 {
-        self.streams.iter().fold(0, |sum, stream| sum.saturating_add(stream.plain_bytes))
+        total(self.streams.iter().map(|stream| stream.plain_bytes))
     }
 
     /// Stored bytes of all streams.
     #[must_use]
     pub fn sealed_bytes(&self) -> u64 {
-        self.streams.iter().fold(0, |sum, stream| sum.saturating_add(stream.sealed_bytes))
+        total(self.streams.iter().map(|stream| stream.sealed_bytes))
     }
 
     /// The row that the catalog keeps of it; `sha256` is that of the manifest object.
@@ -223,7 +224,7 @@ impl Manifest {
             finished: self.finished,
             plain_bytes: self.plain_bytes(),
             sealed_bytes: self.sealed_bytes(),
-            segments: self.streams.iter().fold(0, |n, s| n.saturating_add(s.segments)),
+            segments: total(self.streams.iter().map(|stream| stream.segments)),
             suspect: self.suspect.clone(),
             manifest_sha256: sha256,
         }
@@ -235,10 +236,18 @@ fn inconsistent(what: String) -> ManifestError {
 }
 
 impl Stream {
+    /// Objects of the stream, and their bytes: segments and pages.
+    #[must_use]
+    pub fn objects(&self) -> (u64, u64) {
+        let pages = u64::try_from(self.pages.len()).unwrap_or(u64::MAX);
+        let page_bytes = total(self.pages.iter().map(|page| page.bytes));
+        (self.segments.saturating_add(pages), self.sealed_bytes.saturating_add(page_bytes))
+    }
+
     /// The number of segments in the pages.
     #[must_use]
     pub fn paged_segments(&self) -> u64 {
-        self.pages.iter().fold(0, |sum, page| sum.saturating_add(page.segments))
+        total(self.pages.iter().map(|page| page.segments))
     }
 
     /// The plain length that segment `n` must have.

@@ -1,13 +1,13 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{BackupSummary, Content, Facts, Manifest};
+use drctl_model::{BackupSummary, Content, Facts, Manifest, shown};
 use drctl_store::open_facts;
 use serde_json::{Value, json};
 
 use super::args::ShowArgs;
 use super::progress::Progress;
-use super::screen::{Screen, bytes, count, number, span, table};
+use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, number, span, table};
 use super::state::known_catalog;
 use crate::{Exit, Meter, Proven, Setup, Stop, backup as run_backup, emergency_script};
 
@@ -105,7 +105,7 @@ fn describe(found: &Proven, facts: Option<&Facts>) -> String {
     let manifest = &found.manifest;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "{name:<12}{value}");
+        let _ = writeln!(text, "{:<12}{}", shown(name, NAME_SHOWN), shown(&value, TEXT_SHOWN));
     };
     line("backup", manifest.backup.to_string());
     line("source", manifest.source.to_string());
@@ -140,9 +140,9 @@ fn streams(manifest: &Manifest, facts: Option<&Facts>) -> String {
                 ("roles and tablespaces".to_owned(), String::new(), String::new())
             }
             Some(Content::Database(database)) => (
-                format!("database {}", database.name),
+                format!("database {}", shown(&database.name, NAME_SHOWN)),
                 number(database.tables.len() as u64),
-                number(database.tables.iter().map(|table| table.rows).sum()),
+                number(database.rows()),
             ),
         };
         rows.push(vec![

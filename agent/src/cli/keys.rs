@@ -85,8 +85,7 @@ async fn test(screen: Screen, setup: &Setup, identity: Option<&Path>) -> Result<
     let repository = setup.repository().await?;
     let identities = setup.identities(identity)?;
     let Some(identities) = identities else {
-        let text = "no identity is configured: name one with --identity FILE";
-        return Err(crate::Problem::Usage(text.to_owned()).into());
+        return Err(crate::Problem::NoIdentityToTest.into());
     };
     let mut rows = Vec::new();
     for source in repository.sources().await? {

@@ -7,13 +7,13 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use drctl_engines::Secret;
 use drctl_engines::pg::{PgServer, SslMode};
-use drctl_model::{Content, SourceId};
+use drctl_model::{Content, SourceId, shown, total};
 use drctl_policies::SecretRef;
 use serde_json::json;
 
 use super::args::RestoreArgs;
 use super::progress::Progress;
-use super::screen::{Screen, bytes, count, number, span, table};
+use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, number, span, table};
 use crate::problem::Problem;
 use crate::{
     Destination, Exit, Meter, Repository, RestorePlan, RestoreRequest, Restored, Setup, Stop, plan,
@@ -51,7 +51,7 @@ pub(super) async fn restore(
         )
     })?;
     if args.to_stdout {
-        let count = done.iter().map(|one| one.plain_bytes).sum();
+        let count = total(done.iter().map(|one| one.plain_bytes));
         screen.say(format!("wrote {}: every byte is the one that was dumped", bytes(count)));
         return Ok(Exit::Success);
     }
@@ -174,13 +174,18 @@ fn plan_text(request: &RestoreRequest, planned: &RestorePlan) -> String {
         );
     }
     for item in &planned.items {
-        let _ = write!(text, "\n  {} -> {}", content(&item.facts.content), item.target);
+        let _ = write!(
+            text,
+            "\n  {} -> {}",
+            content(&item.facts.content),
+            shown(&item.target, NAME_SHOWN)
+        );
     }
     for note in &planned.notes {
         let _ = write!(text, "\n  note: {note}");
     }
     for reason in &manifest.suspect {
-        let _ = write!(text, "\n  SUSPECT: {reason}");
+        let _ = write!(text, "\n  SUSPECT: {}", shown(reason, TEXT_SHOWN));
     }
     text
 }
@@ -190,9 +195,9 @@ fn content(content: &Content) -> String {
         Content::Globals => "roles and tablespaces".to_owned(),
         Content::Database(database) => format!(
             "database {} ({}, {})",
-            database.name,
+            shown(&database.name, NAME_SHOWN),
             count(database.tables.len() as u64, "table"),
-            count(database.tables.iter().map(|table| table.rows).sum(), "row")
+            count(database.rows(), "row")
         ),
     }
 }
@@ -247,7 +252,7 @@ fn print_done(screen: Screen, request: &RestoreRequest, done: &[Restored], secon
                 None => "every byte is the one that was dumped",
             };
             rows.push(vec![
-                one.target.clone(),
+                shown(&one.target, NAME_SHOWN),
                 bytes(one.plain_bytes),
                 one.counted.map_or("-".into(), |(tables, _)| number(tables)),
                 one.counted.map_or("-".into(), |(_, rows)| number(rows)),

@@ -1,8 +1,15 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
+use drctl_model::{printable, printable_json};
 use serde_json::{Value, json};
 
 use crate::problem::Failure;
+
+/// How much of a name from the bucket or a server is shown, in characters.
+pub(super) const NAME_SHOWN: usize = 100;
+
+/// How much of a text from the bucket or a server is shown, in characters.
+pub(super) const TEXT_SHOWN: usize = 500;
 
 /// Where a command's words go: data to standard output, everything for people to standard error.
 #[derive(Debug, Clone, Copy)]
@@ -17,13 +24,17 @@ impl Screen {
     /// Prints data.
     pub(super) fn out(self, text: impl AsRef<str>) {
         // A reader that went away is no reason to fail.
-        let _ = writeln!(io::stdout(), "{}", text.as_ref());
+        let _ = writeln!(io::stdout(), "{}", printable(text.as_ref()));
+    }
+
+    fn object(self, object: &Value) {
+        let _ = writeln!(io::stdout(), "{}", printable_json(&object.to_string()));
     }
 
     /// Tells a person something; nothing in JSON mode, nothing when quiet.
     pub(super) fn say(self, text: impl AsRef<str>) {
         if !self.json && !self.quiet {
-            let _ = writeln!(io::stderr(), "{}", text.as_ref());
+            let _ = writeln!(io::stderr(), "{}", printable(text.as_ref()));
         }
     }
 
@@ -31,7 +42,7 @@ impl Screen {
     pub(super) fn answer(self, schema: &str, mut object: Value, text: impl FnOnce() -> String) {
         if self.json {
             object["schema"] = json!(schema);
-            self.out(object.to_string());
+            self.object(&object);
         } else {
             let text = text();
             if !text.is_empty() {
@@ -50,7 +61,7 @@ impl Screen {
                 "messages": failure.messages,
                 "hint": failure.hint,
             });
-            self.out(object.to_string());
+            self.object(&object);
             return;
         }
         let mut text = format!("error: {}", failure.messages.join(": "));
@@ -58,7 +69,7 @@ impl Screen {
             text.push_str("\nhint: ");
             text.push_str(hint);
         }
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = writeln!(io::stderr(), "{}", printable(&text));
     }
 
     /// Whether a person reads standard error.

@@ -2,13 +2,17 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, CatalogError};
+use drctl_model::shown;
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::args::CatalogVerb;
-use super::screen::{Screen, number, span, table};
+use super::screen::{Screen, TEXT_SHOWN, number, span, table};
 use crate::reconcile::{check, rebuild};
 use crate::{Exit, Health, Inventory, Setup, SourceStatus, status as look};
+
+/// How many foreign keys are named to a person.
+const FOREIGN_SHOWN: usize = 10;
 
 /// How many coming runs `config check` shows.
 const RUNS_SHOWN: usize = 5;
@@ -175,6 +179,7 @@ fn inventory_json(found: &Inventory) -> serde_json::Value {
         "orphans": found.orphans.iter().map(pair).collect::<Vec<_>>(),
         "deleted": found.deleted.iter().map(pair).collect::<Vec<_>>(),
         "foreign": found.foreign,
+        "foreign_objects": found.foreign_objects,
     })
 }
 
@@ -196,8 +201,12 @@ fn remarks(found: &Inventory) -> String {
             "\norphan: {source}/{id}: segments of an attempt without a manifest, never read"
         );
     }
-    for key in found.foreign.iter().take(10) {
-        let _ = write!(text, "\nforeign: {key}: not written by drctl");
+    for key in found.foreign.iter().take(FOREIGN_SHOWN) {
+        let _ = write!(text, "\nforeign: {}: not written by drctl", shown(key, TEXT_SHOWN));
+    }
+    let more = found.foreign_objects.saturating_sub(FOREIGN_SHOWN as u64);
+    if more > 0 {
+        let _ = write!(text, "\nforeign: {} more", number(more));
     }
     text
 }

@@ -92,6 +92,7 @@ impl StoreError {
                 | object_store::Error::Unauthenticated { .. } => "store_denied",
                 object_store::Error::NotFound { .. } => "store_missing",
                 other if says_denied(other) => "store_denied",
+                other if is_bad_key(other) => "store_bad_key",
                 other => match io_kind(other) {
                     Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => "store_full",
                     Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
@@ -119,6 +120,11 @@ impl StoreError {
                 "two writers used one identifier, or somebody wrote by hand; look at the object \
                  before anything else, drctl never overwrites it"
             }
+            "store_bad_key" => {
+                "somebody wrote an object with a name that cannot be read here: remove or rename \
+                 it with the bucket's own client. What is committed is safe, and restores without \
+                 a listing: `drctl restore SOURCE --backup` with the whole identifier"
+            }
             "store_missing" => {
                 "check the repository's URL and prefix; where versions are kept, a deleted object \
                  can still be had: `drctl catalog check` tells"
@@ -141,6 +147,19 @@ impl StoreError {
 pub(crate) fn says_denied(error: &dyn std::error::Error) -> bool {
     let words = error.to_string();
     DENIED.iter().any(|said| words.contains(said)) || error.source().is_some_and(says_denied)
+}
+
+/// Whether a listing ended at a key that object_store's `Path` cannot hold (a control character,
+/// an empty or dotted segment): it then gives none of the others either.
+fn is_bad_key(error: &object_store::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<object_store::path::Error>() || error.to_string().contains("invalid path") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {

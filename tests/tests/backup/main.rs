@@ -4,9 +4,11 @@
 mod cancel;
 mod catalog;
 mod common;
+mod connections;
 mod damage;
 mod disks;
 mod emergency;
+mod hostile;
 mod identity;
 mod memory;
 mod races;

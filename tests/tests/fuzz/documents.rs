@@ -83,6 +83,7 @@ pub(crate) fn facts() -> Facts {
         encoding: "UTF8".to_owned(),
         collate: "C.UTF-8".to_owned(),
         ctype: "C.UTF-8".to_owned(),
+        provider: None,
         bytes: 8_000_000,
         tables: tables.into(),
     };

@@ -124,7 +124,7 @@ fn use_manifest(manifest: &Manifest) {
     let _ = manifest.belongs(&RepositoryId::new(7), &source(), &backup());
     for stream in &manifest.streams {
         let _ = (stream.paged_segments(), stream.plain_of(0), stream.plain_of(u64::MAX));
-        let _ = stream.check_segments(u64::MAX, &stream.tail);
+        let _ = (stream.check_segments(u64::MAX, &stream.tail), stream.objects());
     }
 }
 
@@ -143,8 +143,11 @@ fn a_signed_manifest_is_used_only_when_it_fits() {
     let mut newer = manifest(&keys);
     newer.features.push("deltas".to_owned());
     let newest = Manifest { min_reader: 2, ..manifest(&keys) };
-    let seeds =
-        [manifest(&keys), newer, newest].map(|m| serde_json::to_vec(&m).expect("JSON")).into();
+    let mut failed = manifest(&keys);
+    failed.children[1].status = 1;
+    let seeds = [manifest(&keys), newer, newest, failed]
+        .map(|m| serde_json::to_vec(&m).expect("JSON"))
+        .into();
     let reach = [
         "accepted",
         "no JSON of a manifest",

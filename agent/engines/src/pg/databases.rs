@@ -1,5 +1,6 @@
 //! The databases of a server, and which of them a backup takes.
 
+use drctl_model::{LocaleProvider, ProviderLocale};
 use tokio_postgres::{Client, Row};
 
 use super::DatabaseChoice;
@@ -14,13 +15,19 @@ pub(crate) struct Database {
     pub(crate) encoding: String,
     pub(crate) collate: String,
     pub(crate) ctype: String,
+    pub(crate) provider: Option<ProviderLocale>,
 }
 
-/// A limit of -2 marks a database that was left half dropped.
+/// The columns of the locale's provider came and changed their names with releases (15, 16, 17):
+/// as JSON, one that is missing is null. A limit of -2 marks a database that was left half dropped.
 const LIST: &str = "
     SELECT datname::text, pg_catalog.pg_get_userbyid(datdba)::text,
-           pg_catalog.pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text
-    FROM pg_catalog.pg_database
+           pg_catalog.pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text,
+           pg_catalog.to_jsonb(d) ->> 'datlocprovider',
+           coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale',
+                    pg_catalog.to_jsonb(d) ->> 'daticulocale'),
+           pg_catalog.to_jsonb(d) ->> 'daticurules'
+    FROM pg_catalog.pg_database d
     WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
     ORDER BY datname";
 
@@ -31,6 +38,17 @@ pub(crate) async fn list(client: &Client) -> Result<Vec<Database>, EngineError> 
     rows.iter().map(database).collect::<Result<_, _>>().map_err(failed)
 }
 
+fn provider(row: &Row) -> Result<Option<ProviderLocale>, tokio_postgres::Error> {
+    let provider = match row.try_get::<_, Option<&str>>(5)? {
+        Some("i") => LocaleProvider::Icu,
+        Some("b") => LocaleProvider::Builtin,
+        _ => return Ok(None),
+    };
+    let locale: Option<String> = row.try_get(6)?;
+    let rules = row.try_get(7)?;
+    Ok(locale.map(|locale| ProviderLocale { provider, locale, rules }))
+}
+
 fn database(row: &Row) -> Result<Database, tokio_postgres::Error> {
     Ok(Database {
         name: row.try_get(0)?,
@@ -38,6 +56,7 @@ fn database(row: &Row) -> Result<Database, tokio_postgres::Error> {
         encoding: row.try_get(2)?,
         collate: row.try_get(3)?,
         ctype: row.try_get(4)?,
+        provider: provider(row)?,
     })
 }
 
@@ -78,6 +97,7 @@ mod tests {
                 encoding: String::new(),
                 collate: String::new(),
                 ctype: String::new(),
+                provider: None,
             };
             names.iter().map(database).collect()
         };

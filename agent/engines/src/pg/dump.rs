@@ -311,9 +311,10 @@ fn outcome(
         if !differences.is_empty() {
             return Err(EngineError::Counts { database: database.name, differences });
         }
-        let Database { name, owner, encoding, collate, ctype } = database;
+        let Database { name, owner, encoding, collate, ctype, provider } = database;
         let tables = counted.into_iter().map(|table| table.rows).collect();
-        let facts = DatabaseFacts { name, owner, encoding, collate, ctype, bytes, tables };
+        let facts =
+            DatabaseFacts { name, owner, encoding, collate, ctype, provider, bytes, tables };
         let child = Child { program: "pg_dump".to_owned(), stream: id, status: 0 };
         Ok(StreamOutcome { children: vec![child], content: Content::Database(facts) })
     })

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use drctl_model::DatabaseFacts;
+use drctl_model::{DatabaseFacts, LocaleProvider, ProviderLocale};
 use tokio_postgres::Row;
 
 use super::PgServer;
@@ -254,13 +254,29 @@ async fn other_settings(
     let Some(here) = here else { return Ok(None) };
     let differs = here.encoding != facts.encoding
         || normal(&here.collate) != normal(&facts.collate)
-        || normal(&here.ctype) != normal(&facts.ctype);
+        || normal(&here.ctype) != normal(&facts.ctype)
+        || here.provider != facts.provider;
     Ok(differs.then(|| {
         format!(
-            "database {name} is {} with {}/{}, but was backed up as {} with {}/{}",
-            here.encoding, here.collate, here.ctype, facts.encoding, facts.collate, facts.ctype
+            "database {name} is {} with {}/{}{}, but was backed up as {} with {}/{}{}",
+            here.encoding,
+            here.collate,
+            here.ctype,
+            provided(here.provider.as_ref()),
+            facts.encoding,
+            facts.collate,
+            facts.ctype,
+            provided(facts.provider.as_ref())
         )
     }))
+}
+
+fn provided(provider: Option<&ProviderLocale>) -> String {
+    let by = |p: &ProviderLocale| match p.provider {
+        LocaleProvider::Icu => format!(" by ICU as {}", p.locale),
+        LocaleProvider::Builtin => format!(" by PostgreSQL as {}", p.locale),
+    };
+    provider.map(by).unwrap_or_default()
 }
 
 /// A locale's name in one spelling: `de_DE.UTF-8` and `de_DE.utf8` are the same.
@@ -288,6 +304,7 @@ mod tests {
             encoding: "UTF8".into(),
             collate: "C".into(),
             ctype: "C".into(),
+            provider: None,
             bytes: 0,
             tables: Vec::new(),
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use drctl_model::DatabaseFacts;
+use drctl_model::{DatabaseFacts, LocaleProvider, ProviderLocale};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWrite;
 use tokio_postgres::error::SqlState;
@@ -102,7 +102,7 @@ impl DatabaseTarget {
     }
 
     fn create_statement(&self, owner: bool) -> String {
-        let DatabaseFacts { encoding, collate, ctype, .. } = &self.facts;
+        let DatabaseFacts { encoding, collate, ctype, provider, .. } = &self.facts;
         let mut statement = format!(
             "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}",
             quote_ident(&self.target_name),
@@ -110,6 +110,16 @@ impl DatabaseTarget {
             quote_literal(collate),
             quote_literal(ctype),
         );
+        if let Some(ProviderLocale { provider, locale, rules }) = provider {
+            let word = match provider {
+                LocaleProvider::Icu => "icu ICU_LOCALE",
+                LocaleProvider::Builtin => "builtin BUILTIN_LOCALE",
+            };
+            statement += &format!(" LOCALE_PROVIDER {word} {}", quote_literal(locale));
+            if let Some(rules) = rules {
+                statement += &format!(" ICU_RULES {}", quote_literal(rules));
+            }
+        }
         if owner {
             statement += &format!(" OWNER {}", quote_ident(&self.facts.owner));
         }
@@ -300,6 +310,7 @@ mod tests {
             encoding: "UTF8".into(),
             collate: "C".into(),
             ctype: "it's".into(),
+            provider: None,
             bytes: 0,
             tables: Vec::new(),
         };
@@ -330,5 +341,12 @@ mod tests {
         let expected = "CREATE DATABASE \"shop2\" TEMPLATE template0 ENCODING 'UTF8' \
                         LC_COLLATE 'C' LC_CTYPE 'it''s' OWNER \"shop\"\"s\"";
         assert_eq!(target(true).create_statement(true), expected);
+        let mut target = target(false);
+        let (provider, rules) = (LocaleProvider::Icu, Some("&a < 'x'".to_owned()));
+        target.facts.provider =
+            Some(ProviderLocale { provider, locale: "de-AT".to_owned(), rules });
+        let statement = target.create_statement(false);
+        let expected = "LOCALE_PROVIDER icu ICU_LOCALE 'de-AT' ICU_RULES '&a < ''x'''";
+        assert!(statement.ends_with(expected), "{statement}");
     }
 }

@@ -1,0 +1,120 @@
+//! Text and numbers that somebody else wrote, signed or not: shown bounded and harmless, summed
+//! without end.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use drctl_model::{Manifest, PageRef};
+use drctl_store::{SigningKey, encode_manifest, inspect_manifest};
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::Site;
+
+use crate::common::{Shop, name, orders};
+
+/// What no terminal may be sent: escape sequences, line ends within a name, text turned around.
+const HOSTILE: &str = "x\u{1b}[2J\rstate good\nBACKUP\u{9b}31m\u{202e}";
+
+fn manifest_of(shop: &Shop, id: &str) -> PathBuf {
+    shop.site.path("repository").join(format!("s/shop/b/{id}/manifest.json"))
+}
+
+/// Changes a manifest and signs it as a host would whose key was stolen.
+fn resign(shop: &Shop, id: &str, change: impl Fn(&mut Manifest)) {
+    let text = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
+    let key: SigningKey = text.trim().parse().unwrap();
+    let mut manifest = inspect_manifest(&fs::read(manifest_of(shop, id)).unwrap()).unwrap();
+    change(&mut manifest);
+    fs::write(manifest_of(shop, id), encode_manifest(&manifest, &key)).unwrap();
+}
+
+/// Asserts that a command's words hold nothing that a terminal obeys, and are not endless.
+#[track_caller]
+fn harmless(shop: &Shop, arguments: &[&str]) -> String {
+    let ran = shop.site.drctl(arguments);
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(!said.contains("panicked"), "{said}");
+    let obeyed = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || c == '\u{202e}';
+    assert!(!said.contains(obeyed), "{arguments:?}: {said:?}");
+    assert!(!said.lines().any(|line| line.starts_with("BACKUP\\u{9b}")), "{said}");
+    assert!(said.len() < 20_000, "{arguments:?} prints {} bytes", said.len());
+    said
+}
+
+#[test]
+fn foreign_text_reaches_no_terminal_as_it_is() {
+    let server = Arc::new(Postgres::start());
+    server.psql("postgres", &format!("create database \"{HOSTILE}\""));
+    server.psql(HOSTILE, "create table t as select 1 as x");
+    let shop = Shop { site: Site::with(&server), server, db: HOSTILE.to_owned() };
+    let id = shop.site.backup();
+    resign(&shop, &id, |manifest| {
+        manifest.host = HOSTILE.repeat(5000);
+        manifest.tools.insert(HOSTILE.to_owned(), HOSTILE.repeat(5000));
+        manifest.recipients.push(format!("{HOSTILE}\ntouch pwned"));
+        manifest.suspect.push(HOSTILE.repeat(5000));
+    });
+    fs::write(shop.site.path("repository/notes\u{9b}31m\u{202e}"), "x").unwrap();
+    let _ = shop.site.drctl(&["catalog", "rebuild"]).ended(3);
+    let said = harmless(&shop, &["show", &id]);
+    assert!(said.contains("x\\u{1b}[2J\\rstate good\\nBACKUP\\u{9b}31m\\u{202e}"), "{said}");
+    for arguments in [
+        &["list"][..],
+        &["status"],
+        &["verify", "--data"],
+        &["catalog", "check"],
+        &["catalog", "rebuild"],
+        &["restore", "shop", "--latest", "--to-files", "x", "--plan"],
+        &["restore", "shop", "--backup", &id, "--to-files", "x", "--plan"],
+        &["restore", "shop", "--backup", &id, "--to-files", "x"],
+        &["restore", "shop", "--backup", &id, "--database", "none", "--to-files", "y"],
+    ] {
+        let _ = harmless(&shop, arguments);
+    }
+    // What is printed to be run as root must not grow commands.
+    let script = harmless(&shop, &["show", &id, "--emergency"]);
+    assert!(!script.lines().any(|line| line.starts_with("touch pwned")), "{script}");
+}
+
+#[test]
+fn numbers_without_end_are_summed_without_a_crash() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    resign(&shop, &id, |manifest| {
+        for stream in &mut manifest.streams {
+            stream.sealed_bytes = u64::MAX;
+            for page in &mut stream.pages {
+                *page = PageRef { bytes: u64::MAX, ..page.clone() };
+            }
+        }
+    });
+    let _ = shop.site.drctl(&["catalog", "rebuild"]).ended(0);
+    for arguments in [
+        &["show", &id][..],
+        &["list"],
+        &["restore", "shop", "--backup", &id, "--to-files", "x", "--plan"],
+    ] {
+        let said = harmless(&shop, arguments);
+        assert!(!said.is_empty(), "{arguments:?} says nothing");
+    }
+    let verified = shop.site.json(4, &["verify", "--data"]);
+    assert_eq!(verified["backups"][0]["problems"][0]["code"], "objects_differ", "{verified}");
+}
+
+#[test]
+fn a_key_that_ends_every_listing_keeps_nobody_from_restoring() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    let foreign = shop.site.path("repository/s/shop/b/\u{1b}[2J");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("x"), "x").unwrap();
+    let said = shop.site.fails(8, "store_bad_key", &["catalog", "check"]);
+    assert!(said.contains("--backup") && said.contains("[2J"), "{said}");
+    let new = name();
+    let _ = shop.site.json(0, &shop.to_beside(&id, &new));
+    assert_eq!(orders(&shop.server, &new), orders(&shop.server, &shop.db));
+    // Where it lies is no other source's concern, and a backup is committed beside it.
+    let _ = shop.site.backup();
+    fs::remove_dir_all(&foreign).unwrap();
+    let _ = shop.site.drctl(&["catalog", "check"]).ended(0);
+}
