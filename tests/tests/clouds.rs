@@ -1,6 +1,7 @@
-//! The whole way through Azure Blob Storage, as a user configures it.
+//! The whole way through Azure Blob Storage and Google Cloud Storage, as a user configures it.
 
 use drctl_tests::servers::azurite::Azurite;
+use drctl_tests::servers::gcs::FakeGcs;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::Site;
 
@@ -41,5 +42,16 @@ fn a_backup_goes_to_azure_and_comes_back() {
     let more =
         ["--endpoint", &endpoint, "--account", account, "--account-key-file", &key, "--allow-http"];
     site.init(&server, "az://backups/prefix", &more);
+    the_whole_way(&server, &site);
+}
+
+#[test]
+fn a_backup_goes_to_google_and_comes_back() {
+    let (server, store, site) = (server(), FakeGcs::start(), Site::empty());
+    store.make_bucket("backups");
+    let gateway = store.gateway();
+    let endpoint = format!("http://127.0.0.1:{}", gateway.port());
+    let more = ["--endpoint", &endpoint, "--allow-http"];
+    site.init(&server, "gs://backups/prefix", &more);
     the_whole_way(&server, &site);
 }

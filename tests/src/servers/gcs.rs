@@ -3,12 +3,15 @@
 //! It puts, gets and lists; it ignores conditions (`ifGenerationMatch`), so it proves nothing
 //! about create-only puts.
 
+use std::io::{self, Read as _, Write as _};
+
 use serde_json::json;
 
 use super::component;
 use super::http::{Answer, Request};
 use super::port::on_free_port;
 use super::process::{End, Process, StartError, bound};
+use super::scripted::{Heard, Reply, Scripted};
 
 /// A running fake-gcs-server. Ends when dropped, its objects with it.
 #[derive(Debug)]
@@ -81,6 +84,15 @@ impl FakeGcs {
         self.port
     }
 
+    /// It as Google would answer: a gateway in front of it.
+    ///
+    /// It takes a plain `PUT` of an object only when it looks like one to a signed URL, and
+    /// answers it without the entity tag that every client asks for.
+    pub fn gateway(&self) -> Scripted {
+        let port = self.port;
+        Scripted::start(move |request| forward(port, request).expect("the server behind answers"))
+    }
+
     /// What it said so far.
     pub fn log(&self) -> String {
         self.process.log()
@@ -91,6 +103,33 @@ impl FakeGcs {
         let request = Request { port: self.port, method, target, headers: &headers, body };
         request.send().unwrap_or_else(|error| panic!("{method} {target}: {error}"))
     }
+}
+
+fn forward(port: u16, request: &Heard) -> io::Result<Reply> {
+    let (line, headers) = request.head.split_once("\r\n").unwrap_or((&request.head, ""));
+    let is_put = line.starts_with("PUT ");
+    let line = if is_put {
+        line.replace(" HTTP/1.1", "?X-Goog-Algorithm=none HTTP/1.1")
+    } else {
+        line.to_owned()
+    };
+    let dropped = |header: &&str| {
+        let name = header.split(':').next().unwrap_or_default().to_lowercase();
+        name != "host" && name != "connection"
+    };
+    let mut head = format!("{line}\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
+    for header in headers.lines().filter(dropped) {
+        head += &format!("{header}\r\n");
+    }
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(&[head.as_bytes(), b"\r\n", &request.body].concat())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let first = answer.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    if is_put {
+        answer.splice(first..first, *b"ETag: \"e\"\r\n");
+    }
+    Ok(Reply::Whole(answer))
 }
 
 fn run(port: u16) -> Result<Process, StartError> {

@@ -14,6 +14,7 @@ pub mod minio;
 mod port;
 pub mod postgres;
 pub mod process;
+pub mod scripted;
 
 pub use http::Answer;
 pub use port::free_port;

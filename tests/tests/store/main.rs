@@ -6,7 +6,6 @@ mod disk;
 mod faults;
 mod network;
 mod places;
-mod server;
 mod versions;
 
 use bytes::Bytes;
@@ -17,7 +16,6 @@ use drctl_tests::servers::gcs::FakeGcs;
 use drctl_tests::servers::minio::Minio;
 use object_store::path::Path;
 use places::{azure, google, open, s3};
-use server::gcs_gateway;
 
 /// More objects than one page of a listing holds: S3's has 1,000.
 const PAGE_AND_MORE: usize = 1_100;
@@ -77,10 +75,10 @@ async fn fake_gcs_conforms() {
     let key = Path::from("direct");
     let direct = google(gcs.port(), "bucket", "").put(&key, Bytes::from_static(b"x")).await;
     assert_eq!(direct.err().map(|error| error.code()), Some("store_failed"), "a gateway is needed");
-    let gateway = gcs_gateway(gcs.port()).await;
+    let gateway = gcs.gateway();
     // It ignores conditions: Google's own servers would not.
     let create_only = false;
-    let at = |prefix: &str| google(gateway.port, "bucket", prefix);
+    let at = |prefix: &str| google(gateway.port(), "bucket", prefix);
     conforms("fake-gcs-server", create_only, PAGE_AND_MORE, at).await;
     assert!(at("").versions().is_none());
 }

@@ -10,11 +10,11 @@ use drctl_store::{Bucket, Location, SealError, StoreError, digest};
 use drctl_tests::servers::azurite::Azurite;
 use drctl_tests::servers::gcs::FakeGcs;
 use drctl_tests::servers::minio::Minio;
+use drctl_tests::servers::scripted::{Reply, Scripted};
 use futures_util::TryStreamExt as _;
 use object_store::path::Path;
 
 use crate::places::{Place, azure, azure_with_key, google, open, s3, s3_location, s3_place};
-use crate::server::{Answer, Server};
 
 /// How long one request may take in these tests.
 const REQUEST: Duration = Duration::from_millis(300);
@@ -131,10 +131,10 @@ fn places(port: u16) -> Vec<(&'static str, Bucket)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_store_fails_in_bounded_time() {
-    let server = Server::silent().await;
+    let server = Scripted::silent();
     // A create-only put is sent at most 4 times, and each time asked after once (5 requests).
     let bound = REQUEST * (REQUESTS + 4) + PAUSES;
-    let [at_s3, at_azure, at_google] = places(server.port).try_into().ok().expect("three");
+    let [at_s3, at_azure, at_google] = places(server.port()).try_into().ok().expect("three");
     tokio::join!(
         all_fail(at_s3.0, &at_s3.1, "store_failed", bound),
         all_fail(at_azure.0, &at_azure.1, "store_failed", bound),
@@ -144,8 +144,8 @@ async fn a_silent_store_fails_in_bounded_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_stops_fails_in_bounded_time() {
-    let server = Server::start(|_| Answer::object(1_000, "only this")).await;
-    for (name, bucket) in places(server.port).into_iter().take(1) {
+    let server = Scripted::start(|_| Reply::object(1_000, "only this"));
+    for (name, bucket) in places(server.port()).into_iter().take(1) {
         let began = Instant::now();
         let error = bucket.get(&Path::from("x"), 1_000).await.expect_err("it stops");
         assert_eq!(error.code(), "store_failed", "{name}: {error:?}");
@@ -155,8 +155,8 @@ async fn a_body_that_stops_fails_in_bounded_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_large_is_not_read() {
-    let server = Server::start(|_| Answer::object(1 << 40, "")).await;
-    for (name, bucket) in places(server.port).into_iter().take(1) {
+    let server = Scripted::start(|_| Reply::object(1 << 40, ""));
+    for (name, bucket) in places(server.port()).into_iter().take(1) {
         // No byte of it comes: an attempt to read would run into the time-out.
         let error = bucket.get(&Path::from("x"), 1 << 24).await.expect_err("too large");
         assert!(matches!(error, StoreError::TooLarge { .. }), "{name}: {error:?}");
@@ -166,8 +166,8 @@ async fn what_is_too_large_is_not_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_put_carries_its_checksum() {
-    let server = Server::start(|_| Answer::new("200 OK", "etag: \"e\"\r\n", "")).await;
-    let (_, bucket) = places(server.port).swap_remove(0);
+    let server = Scripted::start(|_| Reply::new("200 OK", "etag: \"e\"\r\n", ""));
+    let (_, bucket) = places(server.port()).swap_remove(0);
     let (key, body) = (Path::from("x"), Bytes::from_static(b"rows"));
     bucket.put(&key, body.clone()).await.expect("put");
     bucket.put_once(&key, body.clone()).await.expect("put");
@@ -185,8 +185,8 @@ async fn a_put_carries_its_checksum() {
 async fn expired_credentials_are_denied_at_once() {
     const SAID: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>ExpiredToken</Code>\
         <Message>The provided token has expired.</Message></Error>";
-    let server = Server::start(|_| Answer::new("400 Bad Request", "", SAID)).await;
-    let (name, bucket) = places(server.port).swap_remove(0);
+    let server = Scripted::start(|_| Reply::new("400 Bad Request", "", SAID));
+    let (name, bucket) = places(server.port()).swap_remove(0);
     all_fail(name, &bucket, "store_denied", PROMPT).await;
 }
 
@@ -194,15 +194,14 @@ async fn expired_credentials_are_denied_at_once() {
 async fn damage_is_told_where_versions_may_not_be_asked() {
     const DENIED: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error>\
         <Code>AccessDenied</Code><Message>Access Denied.</Message></Error>";
-    let server = Server::start(|request| {
+    let server = Scripted::start(|request| {
         if request.head.lines().next().is_some_and(|line| line.contains("versions")) {
-            Answer::new("403 Forbidden", "", DENIED)
+            Reply::new("403 Forbidden", "", DENIED)
         } else {
-            Answer::object(4, "roWs")
+            Reply::object(4, "roWs")
         }
-    })
-    .await;
-    let (_, bucket) = places(server.port).swap_remove(0);
+    });
+    let (_, bucket) = places(server.port()).swap_remove(0);
     let segment = Segment { n: 0, plain: 4, sealed: 4, sha256: digest(b"rows") };
     let found = bucket.get_segment(&Path::from("x"), &segment).await.expect("an answer");
     assert!(matches!(found, Err(SealError::Altered { what: "SHA-256" })), "{found:?}");
