@@ -9,7 +9,7 @@ use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource};
 use drctl_engines::{BackupSource, ToolRun};
 use drctl_model::{
     BackupId, BackupKind, BackupSummary, Child, Digest, Engine, FORMAT_VERSION, Facts, JobEvent,
-    JobId, Manifest, SourceId, StreamFacts, total,
+    JobId, JobState, Manifest, SourceId, StreamFacts, total,
 };
 use drctl_policies::{Engine as EngineConfig, PgDump, Source};
 use drctl_store::{
@@ -20,6 +20,7 @@ use crate::crash::crash_point;
 use crate::pipeline::{Intake, Stored, store_stream};
 use crate::plausible::suspicions;
 use crate::problem::{Failure, Problem};
+use crate::repository::is_bad_manifest;
 use crate::{Meter, Repository, Setup, SourceLock, Stop};
 
 /// What is fixed before the first byte flows.
@@ -61,9 +62,16 @@ pub async fn backup(
     }
     setup.private_directory(&setup.config.paths.state_dir)?;
     let _lock = SourceLock::take(&setup.config.paths.state_dir, id)?;
-    let repository = setup.repository().await?;
-    let catalog = setup.catalog(&repository).await?;
-    settle(setup, &repository, &catalog, id).await?;
+    let preparing = async {
+        let repository = setup.repository().await?;
+        let catalog = setup.catalog(&repository).await?;
+        settle(setup, &repository, &catalog, id).await?;
+        Ok::<_, anyhow::Error>((repository, catalog))
+    };
+    let (repository, catalog) = tokio::select! {
+        prepared = preparing => prepared?,
+        () = stop.requested() => return Err(Problem::Interrupted.into()),
+    };
     let started = setup.clock.now();
     let attempt = Attempt {
         setup,
@@ -78,13 +86,22 @@ pub async fn backup(
     let job = catalog.begin_job(started, id, &attempt.id).await.context("record the job")?;
     crash_point("backup-job-begun");
     let done = attempt.run(source, &catalog, job, stop).await;
-    if let Err(error) = &done {
-        // What failed first is what the operator must read; the next run settles the record.
-        if let Err(unrecorded) = record_failure(setup, &catalog, job, error).await {
-            tracing::error!("the failure is not recorded: {unrecorded:#}");
-        }
+    let Err(error) = done else { return done };
+    if is_committing(&catalog, job, id).await {
+        // The manifest may be in the bucket although its answer was lost: only the bucket knows.
+        return attempt.look_again(&catalog, job, error).await;
     }
-    done
+    // What failed first is what the operator must read; the next run settles the record.
+    if let Err(unrecorded) = record_failure(setup, &catalog, job, &error).await {
+        tracing::error!("the failure is not recorded: {unrecorded:#}");
+    }
+    Err(error)
+}
+
+/// Whether all bytes of a job are stored, so that its manifest may be too.
+async fn is_committing(catalog: &Catalog, job: JobId, source: &SourceId) -> bool {
+    let last = catalog.last_job(source).await.ok().flatten();
+    last.is_some_and(|last| last.id == job && last.state == JobState::Committing)
 }
 
 /// Tells the truth about jobs whose process is gone; we hold the source's lock, so all are.
@@ -99,7 +116,15 @@ pub(crate) async fn settle(
             continue;
         }
         let now = setup.clock.now();
-        match repository.manifest(source, &job.backup).await? {
+        let found = match repository.manifest(source, &job.backup).await {
+            // Somebody else's manifest in its place does not make it a backup.
+            Err(error) if is_bad_manifest(&error) => {
+                tracing::warn!(backup = %job.backup, "its manifest is not ours: {error:#}");
+                None
+            }
+            found => found?,
+        };
+        match found {
             Some(found) => {
                 tracing::warn!(backup = %job.backup, "a backup was committed by a process that died");
                 catalog.found_committed(job.id, now, &found.summary()).await?;
@@ -277,6 +302,36 @@ impl Attempt<'_> {
             streams: collected.streams,
             sealed,
         })
+    }
+
+    /// After an error on the way from the last byte to the catalog: success where the bucket holds
+    /// the manifest, signed and whole; where it cannot be asked the record stays open for the next
+    /// run to settle.
+    async fn look_again(
+        &self,
+        catalog: &Catalog,
+        job: JobId,
+        error: anyhow::Error,
+    ) -> Result<BackupSummary> {
+        let now = self.setup.clock.now();
+        match self.repository.manifest(self.source, &self.id).await {
+            Ok(Some(found)) => {
+                let summary = found.summary();
+                catalog.found_committed(job, now, &summary).await.map_err(|_| error)?;
+                tracing::warn!("the backup is committed in spite of an error on the way");
+                Ok(summary)
+            }
+            Ok(None) => {
+                if let Err(unrecorded) = record_failure(self.setup, catalog, job, &error).await {
+                    tracing::error!("the failure is not recorded: {unrecorded:#}");
+                }
+                Err(error)
+            }
+            Err(_) => Err(error.context(
+                "whether it is committed is not known; the next backup or `drctl catalog rebuild` \
+                 finds out",
+            )),
+        }
     }
 
     /// The commit: written once, read back, compared.

@@ -47,4 +47,4 @@ pub use setup::{Setup, read_files};
 pub use sink::Sink;
 pub use status::{Health, SourceStatus, status};
 pub use stop::{Stop, Stopper};
-pub use verify::{Depth, Verdict, everything, verify};
+pub use verify::{Candidate, Depth, Verdict, everything, verify};

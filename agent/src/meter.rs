@@ -2,6 +2,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use drctl_model::shown;
+
 /// Counts what a transfer has done so far; whoever shows progress reads it from time to time.
 #[derive(Debug, Clone, Default)]
 pub struct Meter(Arc<Counters>);
@@ -28,9 +30,9 @@ pub struct Reading {
 }
 
 impl Meter {
-    /// Says what is done from now on.
-    pub fn label(&self, text: impl Into<String>) {
-        *self.0.label.lock().expect("no panics while held") = text.into();
+    /// Says what is done from now on; names in it may come from a server.
+    pub fn label(&self, text: impl AsRef<str>) {
+        *self.0.label.lock().expect("no panics while held") = shown(text.as_ref(), 100);
     }
 
     /// Adds to the plain bytes that are expected in all.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use drctl_engines::pg::{PgServer, RestoreDatabase, major_of, preflight};
+use drctl_engines::pg::{Extent, PgServer, RestoreDatabase, major_of, preflight};
 use drctl_model::{Content, Facts, Manifest, Stream, StreamFacts, shown, total};
 use drctl_store::{Identities, layout, open_facts, open_segment};
 use futures_util::StreamExt as _;
@@ -283,7 +283,9 @@ async fn look_at(
         })
         .collect();
     let dumped = manifest.tools.get("server").and_then(|version| major_of(version));
-    let found = preflight(server, dumped, &wanted, whole, APPLICATION).await;
+    let globals = items.iter().any(|item| item.facts.content == Content::Globals);
+    let extent = Extent { whole, globals };
+    let found = preflight(server, dumped, &wanted, extent, APPLICATION).await;
     Ok(found.context("look at the target server")?.notes)
 }
 

@@ -157,7 +157,10 @@ impl Problem {
             }
             Problem::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
             Problem::NoSigningKey => "set keys.signing_key: a backup that nobody signed is none",
-            Problem::Interrupted => "nothing half done is visible; run the command again",
+            Problem::Interrupted => {
+                "run the command again; nothing half done counts as a backup, and of a restore \
+                 only what is named above as proven"
+            }
             Problem::Target(_) | Problem::Usage(_) => return None,
         };
         Some(text.to_owned())

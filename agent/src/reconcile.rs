@@ -63,7 +63,8 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
         manifests.iter().chain(&data).chain(&hidden).map(|(source, _)| source.clone()).collect();
     let mut committed = BTreeSet::new();
     let sources: Vec<SourceId> = sources.into_iter().collect();
-    for (source, id, proven) in everything(repository, &sources).await? {
+    let mut all = everything(repository, sources);
+    while let Some((source, id, proven)) = all.try_next().await? {
         committed.insert((source.clone(), id.clone()));
         match proven {
             Ok(proven) => found.backups.push(proven.summary()),
@@ -73,6 +74,7 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
             }
         }
     }
+    drop(all);
     for (source, id) in &hidden {
         if let (false, Some(proven)) = (
             committed.contains(&(source.clone(), id.clone())),
@@ -92,8 +94,14 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
 async fn hidden_manifests(repository: &Repository) -> Result<BTreeSet<(SourceId, BackupId)>> {
     let mut hidden = BTreeSet::new();
     let Some(versions) = repository.bucket.versions() else { return Ok(hidden) };
-    if !versions.enabled().await? {
-        return Ok(hidden);
+    match versions.enabled().await {
+        Ok(true) => {}
+        Ok(false) => return Ok(hidden),
+        // Not every store that speaks S3 knows the question, and not everybody may ask it.
+        Err(error) => {
+            tracing::warn!(%error, "whether a manifest was deleted cannot be asked");
+            return Ok(hidden);
+        }
     }
     let each = |version: drctl_store::ObjectVersion| {
         if let (true, true, Kind::Manifest(source, id)) =

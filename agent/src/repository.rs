@@ -6,8 +6,12 @@ use drctl_store::{
     decode_marker, digest, layout,
 };
 use futures_util::TryStreamExt as _;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::problem::Problem;
+
+/// How far the clocks of two hosts may be apart before it matters.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
 
 /// A bucket whose marker we know, and the keys whose manifests we believe.
 #[derive(Clone)]
@@ -98,12 +102,18 @@ impl Repository {
         let key = layout::manifest(source, id);
         let limit = MAX_ENVELOPE_BYTES as u64;
         let bytes = match self.bucket.get(&key, limit).await {
-            Err(StoreError::Missing { .. }) => return self.older(source, id).await,
+            Err(StoreError::Missing { .. }) => return Ok(self.older(source, id).await),
+            Err(error @ StoreError::TooLarge { .. }) => {
+                return match self.older(source, id).await {
+                    Some(proven) => Ok(Some(proven)),
+                    None => Err(error.into()),
+                };
+            }
             found => found?,
         };
         match self.prove(source, id, bytes) {
             Ok(proven) => Ok(Some(proven)),
-            Err(error) => match self.older(source, id).await? {
+            Err(error) => match self.older(source, id).await {
                 Some(proven) => Ok(Some(proven)),
                 None => Err(error).with_context(|| format!("read {key}")),
             },
@@ -117,26 +127,42 @@ impl Repository {
     }
 
     /// Where the bucket keeps versions, one that a trusted key signed behind whatever hides it.
-    async fn older(&self, source: &SourceId, id: &BackupId) -> Result<Option<Proven>> {
-        let Some(versions) = self.bucket.versions() else { return Ok(None) };
-        let key = layout::manifest(source, id);
-        for version in versions.of(&key).await?.into_iter().filter(|v| !v.delete_marker) {
-            let bytes = versions.get(&version, MAX_ENVELOPE_BYTES as u64).await?;
+    /// A store that knows no versions, or does not let us ask for them, has none to give.
+    async fn older(&self, source: &SourceId, id: &BackupId) -> Option<Proven> {
+        let (versions, key) = (self.bucket.versions()?, layout::manifest(source, id));
+        let unasked = |error| tracing::warn!(%key, %error, "older versions cannot be asked for");
+        let all = versions.of(&key).await.map_err(unasked).ok()?;
+        for version in all.into_iter().filter(|v| !v.delete_marker) {
+            let bytes = match versions.get(&version, MAX_ENVELOPE_BYTES as u64).await {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    tracing::warn!(%key, version = version.id, %error, "a version is no manifest");
+                    continue;
+                }
+            };
             if let Ok(proven) = self.prove(source, id, bytes) {
                 tracing::warn!(%key, version = version.id, "an older version of it was used");
-                return Ok(Some(proven));
+                return Some(proven);
             }
         }
-        Ok(None)
+        None
     }
 
-    /// The newest backup of a source that nothing speaks against.
+    /// The newest backup of a source that nothing speaks against. One that is dated in the future
+    /// was taken while a clock was wrong, and comes last: it may be older than all others.
     ///
     /// # Errors
     /// [`Problem::NoBackup`] with what was found instead; the store's.
-    pub async fn latest(&self, source: &SourceId) -> Result<Proven> {
+    pub async fn latest(&self, source: &SourceId, now: Timestamp) -> Result<Proven> {
         let mut passed = Vec::new();
-        for id in self.attempts(source).await? {
+        let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
+        let horizon = BackupId::new(horizon, u64::MAX);
+        let (future, past): (Vec<_>, Vec<_>) =
+            self.attempts(source).await?.into_iter().partition(|id| *id > horizon);
+        for id in &future {
+            tracing::warn!("{id} is dated in the future: a clock was wrong; it comes last");
+        }
+        for id in past.into_iter().chain(future) {
             match self.manifest(source, &id).await {
                 Ok(Some(found)) if found.manifest.suspect.is_empty() => {
                     for note in &passed {

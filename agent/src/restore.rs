@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,8 +11,8 @@ use drctl_engines::pg::{
     DatabaseTarget, GlobalsTarget, PgServer, RestoreOptions, RowDifference, compare_rows,
     count_rows,
 };
-use drctl_engines::{RestoreTarget, ToolFeed};
-use drctl_model::{Content, DatabaseFacts, total};
+use drctl_engines::{Leftover, RestoreTarget, ToolFeed};
+use drctl_model::{Content, DatabaseFacts, shown, total};
 
 use crate::fetch::{Outlet, fetch_stream};
 use crate::plan::{APPLICATION, outlet};
@@ -61,12 +61,16 @@ pub async fn restore(
                 done = into_file(&outlet, request, item, directory) => done.map(|()| None),
                 () = stop.requested() => Err(Problem::Interrupted.into()),
             },
-            (Destination::Pipe(pipe), _) => {
-                into_pipe(&outlet, request, item, pipe).await.map(|()| None)
-            }
+            (Destination::Pipe(pipe), _) => tokio::select! {
+                done = into_pipe(&outlet, request, item, pipe) => done.map(|()| None),
+                () = stop.requested() => Err(Problem::Interrupted.into()),
+            },
             (Destination::Server { server, .. }, Content::Globals) => {
                 let target = GlobalsTarget::new((**server).clone(), APPLICATION.to_owned());
-                let done = into_tool(&outlet, request, item, &target).await;
+                let done = tokio::select! {
+                    done = into_tool(&outlet, request, item, &target) => done,
+                    () = stop.requested() => Err(Problem::Interrupted.into()),
+                };
                 notes = target.notes();
                 done.map(|()| None)
             }
@@ -74,7 +78,8 @@ pub async fn restore(
                 into_database(&outlet, request, item, server, facts, stop).await.map(Some)
             }
         };
-        let counted = counted.with_context(|| format!("restore {}", item.target))?;
+        let counted = counted.with_context(|| format!("restore {}", item.target));
+        let counted = counted.map_err(|error| after(&done, error))?;
         done.push(Restored {
             target: item.target.clone(),
             content: item.facts.content.clone(),
@@ -85,6 +90,28 @@ pub async fn restore(
         });
     }
     Ok(done)
+}
+
+/// What an operator must know of the streams that were restored before one failed.
+fn after(done: &[Restored], error: anyhow::Error) -> anyhow::Error {
+    let names: Vec<&str> = done.iter().map(|one| one.target.as_str()).collect();
+    match names.as_slice() {
+        [] => error,
+        names => error.context(format!(
+            "restored and proven before, and kept: {}; the rest is missing",
+            shown(&names.join(", "), 500)
+        )),
+    }
+}
+
+/// A file under a name of its own while it is written, gone unless it was proven.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // After the renaming there is none.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Into a file that has its name only when it is whole and proven.
@@ -99,6 +126,7 @@ async fn into_file(
         (directory.join(format!("{}.part", item.target)), directory.join(&item.target));
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
     let mut sink = Sink::file(file.with_context(|| format!("write {}", part.display()))?);
+    let _part = Part(part.clone());
     let digest = fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await?;
     check_digest(item, &digest)?;
     sink.finish().await?;
@@ -143,16 +171,21 @@ async fn into_database(
     };
     if let Err(error) = loaded {
         return Err(match target.discard().await {
-            Ok(true) => error.context("the database that this restore had made was dropped again"),
-            Ok(false) => error,
+            Ok(Leftover::Nothing) => error,
+            Ok(left) => error.context(format!("database {}: {left}", item.target)),
             Err(left) => {
                 error.context(format!("{} may be left half restored: {left}", item.target))
             }
         });
     }
     outlet.meter.label(format!("counting {}", item.target));
-    let found =
-        count_rows(server, &item.target, APPLICATION).await.context("count the restored rows")?;
+    let uncounted = || format!("{} was loaded, but its rows were not counted", item.target);
+    let found = tokio::select! {
+        found = count_rows(server, &item.target, APPLICATION) => found.with_context(uncounted)?,
+        () = stop.requested() => {
+            return Err(anyhow::Error::new(Problem::Interrupted).context(uncounted()));
+        }
+    };
     let differences = compare_rows(&facts.tables, &found);
     if !differences.is_empty() {
         return Err(Problem::Mismatch(describe(&item.target, &differences)).into());

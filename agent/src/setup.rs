@@ -268,6 +268,9 @@ impl Setup {
         self.private_directory(&self.config.paths.runtime_dir)?;
         // Password files of a process that was killed; those of one that lives are left alone.
         sweep(&self.config.paths.runtime_dir).context("sweep the runtime directory")?;
+        if self.config.paths.spool_dir.exists() {
+            sweep(&self.config.paths.spool_dir).context("sweep the spool directory")?;
+        }
         Ok(pg_server(pg, password, &self.config.paths.runtime_dir))
     }
 }

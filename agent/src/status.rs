@@ -9,6 +9,9 @@ use anyhow::Result;
 
 use crate::Setup;
 
+/// How far a backup may be dated ahead before that is a fault.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
+
 /// Where one source stands.
 #[derive(Debug, Clone)]
 pub struct SourceStatus {
@@ -59,6 +62,11 @@ impl SourceStatus {
             let text = format!("no good backup: run `drctl backup {}`", self.source);
             return (Health::Breached, text);
         };
+        if age < -CLOCKS_APART {
+            let text = "the newest good backup is dated in the future: set the clock right; \
+                        `drctl list` shows what was taken since";
+            return (Health::Attention, text.to_owned());
+        }
         if let Some(rpo) = self.rpo.filter(|rpo| age > *rpo) {
             let text = format!(
                 "the newest good backup is older than the RPO of {rpo:#}: run `drctl backup {}`",

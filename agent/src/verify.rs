@@ -2,14 +2,18 @@
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{Manifest, Segment, Stream};
+use drctl_model::{BackupId, Manifest, Segment, SourceId, Stream};
 use drctl_store::{Identities, Opener, SealError, layout, open_facts};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::fetch::{Outlet, fetch_sealed, segments};
 use crate::problem::{Failure, Problem};
 use crate::{Exit, Limits, Meter, Proven, Repository};
+
+/// How many manifests are fetched ahead.
+const MANIFESTS_AT_ONCE: usize = 8;
 
 /// How much is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,33 +166,31 @@ fn note(verdict: &mut Verdict, error: anyhow::Error) -> Result<()> {
     Ok(())
 }
 
-/// The backups to look at when none is named: every committed one of the sources, newest first.
+/// A backup of a source, as far as its manifest is one.
+pub type Candidate = (SourceId, BackupId, Result<Proven>);
+
+/// The backups to look at when none is named: every committed one of the sources, newest first, a
+/// few manifests at a time in memory.
 ///
-/// # Errors
-/// The store's. A manifest that is no good is part of the answer.
-pub async fn everything(
+/// The stream's errors are the store's. A manifest that is no good is part of the answer.
+pub fn everything(
     repository: &Repository,
-    sources: &[drctl_model::SourceId],
-) -> Result<Vec<(drctl_model::SourceId, drctl_model::BackupId, Result<Proven>)>> {
-    let mut found = Vec::new();
-    for source in sources {
-        let attempts = repository.attempts(source).await?;
-        let mut answers = stream::iter(attempts)
-            .map(|id| async move {
-                let manifest = repository.manifest(source, &id).await;
-                (id, manifest)
-            })
-            .buffered(16);
-        while let Some((id, manifest)) = answers.next().await {
-            match manifest {
-                Ok(Some(proven)) => found.push((source.clone(), id, Ok(proven))),
-                Ok(None) => {}
-                Err(error) if crate::repository::is_bad_manifest(&error) => {
-                    found.push((source.clone(), id, Err(error)));
-                }
-                Err(error) => return Err(error),
+    sources: Vec<SourceId>,
+) -> BoxStream<'_, Result<Candidate>> {
+    let attempts = stream::iter(sources).then(move |source| async move {
+        let ids = repository.attempts(&source).await?;
+        Ok::<_, anyhow::Error>(stream::iter(ids).map(move |id| Ok((source.clone(), id))))
+    });
+    let read = move |(source, id): (SourceId, BackupId)| async move {
+        match repository.manifest(&source, &id).await {
+            Ok(Some(proven)) => Ok(Some((source, id, Ok(proven)))),
+            Ok(None) => Ok(None),
+            Err(error) if crate::repository::is_bad_manifest(&error) => {
+                Ok(Some((source, id, Err(error))))
             }
+            Err(error) => Err(error),
         }
-    }
-    Ok(found)
+    };
+    let found = attempts.try_flatten().map_ok(read).try_buffered(MANIFESTS_AT_ONCE);
+    found.try_filter_map(|one| async move { Ok(one) }).boxed()
 }

@@ -36,7 +36,7 @@ fn the_quickstart_brings_every_row_back() {
 fn the_benchmark_prints_its_table() {
     let ran = script("tests/bench", &["1"]).env("BENCH_SCALE", "1").output().expect("run it");
     let ran = Ran::of(&ran).ended(0);
-    for row in ["drctl backup", "drctl restore --to-stdout", "same stream   wall", "way back"] {
+    for row in ["drctl backup", "drctl restore --to-stdout", "same, 1 MiB rows  wall", "way back"] {
         assert!(ran.out.contains(row), "{row}: {}", ran.out);
     }
 }

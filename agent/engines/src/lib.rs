@@ -15,6 +15,8 @@ use std::pin::Pin;
 use drctl_model::{Child, Content, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use process::kill_tools;
+
 pub use error::{Blocker, EngineError, Leftover, ServerSaid, Stderr, Unreadable};
 
 /// A future that can be sent to another thread, such as the outcome of a tool.

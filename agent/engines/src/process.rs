@@ -5,10 +5,11 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use drctl_model::shown;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -27,6 +28,9 @@ const STDERR_LINES: usize = 12;
 
 /// What a pipe to or from a tool holds; what any user may ask for unless the system says otherwise.
 const PIPE_BYTES: usize = 1 << 20;
+
+/// The most characters of such a line that a log shows.
+const LINE_SHOWN: usize = 500;
 
 /// How long a tool may take to end after `SIGTERM` before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -149,6 +153,10 @@ impl Ended {
     /// An error unless the exit status is 0.
     pub(crate) fn success(self) -> Result<(), EngineError> {
         if self.status.success() {
+            // A tool that left something out says so here, and ends with 0 all the same.
+            for line in last_lines(&self.stderr).lines() {
+                tracing::warn!("{} says: {}", self.name, shown(line, LINE_SHOWN));
+            }
             return Ok(());
         }
         let status = match (self.status.code(), self.status.signal()) {
@@ -231,6 +239,16 @@ impl Stopper {
     }
 }
 
+/// The leaders of all groups that run: for an end that runs no destructors.
+static LIVE: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// Kills every tool that runs, with its children. For a process that ends at once.
+pub fn kill_tools() {
+    for leader in LIVE.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        let _ = kill_process_group(leader, Signal::KILL);
+    }
+}
+
 /// A process group whose leader we have started.
 #[derive(Debug)]
 struct Group {
@@ -242,6 +260,7 @@ struct Group {
 impl Group {
     fn of(child: &Child) -> Self {
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).extend(leader);
         Group { leader, reaped: AtomicBool::new(false) }
     }
 
@@ -272,6 +291,7 @@ async fn supervise(
         }
     };
     group.reaped.store(true, Ordering::SeqCst);
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner).retain(|pid| Some(*pid) != group.leader);
     status
 }
 

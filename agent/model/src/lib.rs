@@ -5,8 +5,10 @@
 mod clock;
 mod digest;
 mod facts;
+mod history;
 mod ids;
 mod job;
+mod lsn;
 mod manifest;
 mod marker;
 
@@ -15,12 +17,15 @@ pub use digest::{Digest, DigestError};
 pub use facts::{
     Content, DatabaseFacts, Facts, LocaleProvider, ProviderLocale, StreamFacts, TableRows,
 };
+pub use history::{Ancestor, MAX_HISTORY_BYTES, TimelineHistory};
 pub use ids::{
     BackupId, IdError, RepositoryId, SourceId, StreamId, printable, printable_json, shown, total,
 };
 pub use job::{Illegal, Job, JobEvent, JobId, JobState};
+pub use lsn::{Lsn, LsnError, Timeline, WalSegmentSize};
 pub use manifest::{
-    BackupKind, BackupSummary, Child, Engine, Manifest, ManifestError, PageRef, Segment, Stream,
+    BackupKind, BackupSummary, Child, Engine, MAX_SEGMENT_BYTES, Manifest, ManifestError, PageRef,
+    Segment, Stream, max_sealed,
 };
 pub use marker::{Marker, MarkerError};
 

@@ -34,6 +34,15 @@ pub enum BackupKind {
     Logical,
 }
 
+/// The most plain bytes of one segment, when reading and writing.
+pub const MAX_SEGMENT_BYTES: u64 = 256 << 20;
+
+/// The most stored bytes of a segment: what zstd, age and many recipients may add.
+#[must_use]
+pub fn max_sealed(plain: u64) -> u64 {
+    plain.saturating_add(plain / 128).saturating_add(1 << 20)
+}
+
 /// What makes segments a backup: written last, signed over its exact bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -262,6 +271,9 @@ impl Stream {
         if self.segment_bytes == 0 {
             return Err(inconsistent(format!("stream {id} has segments of no size")));
         }
+        if self.segment_bytes > MAX_SEGMENT_BYTES {
+            return Err(inconsistent(format!("stream {id} has segments of more than 256 MiB")));
+        }
         if self.plain_bytes.div_ceil(self.segment_bytes) != self.segments {
             return Err(inconsistent(format!("stream {id} has another length than its segments")));
         }
@@ -283,7 +295,8 @@ impl Stream {
     pub fn check_segments(&self, first: u64, list: &[Segment]) -> Result<(), ManifestError> {
         for (segment, at) in list.iter().zip(0..) {
             let n = first.saturating_add(at);
-            if segment.n != n || n >= self.segments || segment.plain != self.plain_of(n) {
+            let fits = segment.n == n && n < self.segments && segment.plain == self.plain_of(n);
+            if !fits || segment.sealed > max_sealed(segment.plain) {
                 let id = &self.id;
                 return Err(inconsistent(format!(
                     "segment {n} of stream {id} is not what it says"

@@ -4,6 +4,8 @@ use std::path::Path;
 use anyhow::Result;
 use drctl_model::{BackupId, SourceId};
 use drctl_store::{Identities, SealError, open_facts};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 
 use super::args::VerifyArgs;
@@ -11,7 +13,7 @@ use super::progress::Progress;
 use super::screen::{Screen, bytes, table};
 use crate::problem::{Failure, Problem};
 use crate::{
-    Depth, Exit, Finding, Level, Meter, Proven, Repository, Setup, Stop, Verdict,
+    Candidate, Depth, Exit, Finding, Level, Meter, Proven, Repository, Setup, Stop, Verdict,
     doctor as examine, everything, verify as verify_one,
 };
 
@@ -24,15 +26,16 @@ pub(super) async fn verify(
     args: &VerifyArgs,
     stop: &Stop,
 ) -> Result<Exit> {
-    let repository = setup.repository().await?;
     let identities = setup.identities(args.identity.as_deref())?;
     let depth = if args.data { Depth::Data } else { Depth::Structure };
     let meter = Meter::default();
     meter.label("verifying");
     let progress = Progress::show(screen, &meter);
     let looking = async {
+        let repository = setup.repository().await?;
         let mut rows: Vec<Row> = Vec::new();
-        for (source, id, proven) in wanted(&repository, args.what.as_deref()).await? {
+        let mut all = wanted(&repository, args.what.as_deref()).await?;
+        while let Some((source, id, proven)) = all.try_next().await? {
             let verdict = match proven {
                 Ok(proven) => {
                     let limits = setup.limits();
@@ -72,22 +75,18 @@ fn refused(error: &anyhow::Error) -> Verdict {
     Verdict { problems, read_bytes: 0, opened: false }
 }
 
-async fn wanted(
-    repository: &Repository,
+async fn wanted<'a>(
+    repository: &'a Repository,
     what: Option<&str>,
-) -> Result<Vec<(SourceId, BackupId, Result<Proven>)>> {
+) -> Result<BoxStream<'a, Result<Candidate>>> {
     let sources = repository.sources().await?;
-    match what {
-        None => everything(repository, &sources).await,
-        Some(what) => match sources.iter().find(|source| source.as_str() == what) {
-            Some(source) => everything(repository, std::slice::from_ref(source)).await,
-            None => {
-                let found = repository.find(None, what).await?;
-                let (source, id) = (found.manifest.source.clone(), found.manifest.backup.clone());
-                Ok(vec![(source, id, Ok(found))])
-            }
-        },
+    let Some(what) = what else { return Ok(everything(repository, sources)) };
+    if let Some(source) = sources.into_iter().find(|source| source.as_str() == what) {
+        return Ok(everything(repository, vec![source]));
     }
+    let found = repository.find(None, what).await?;
+    let (source, id) = (found.manifest.source.clone(), found.manifest.backup.clone());
+    Ok(stream::once(async { Ok((source, id, Ok(found))) }).boxed())
 }
 
 fn print(screen: Screen, args: &VerifyArgs, rows: &[Row]) {

@@ -27,7 +27,7 @@ pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Resu
     });
     match (&args.kit, kit) {
         (Some(path), Some(file)) => {
-            fill(file, path, &made.kit)?;
+            fill(file, path, &made.kit).with_context(|| kit_lost(&made.config))?;
             object["kit_file"] = json!(path);
         }
         _ => object["recovery_kit"] = json!(made.kit),
@@ -36,6 +36,9 @@ pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Resu
         Some(_) => String::new(),
         None => made.kit.clone(),
     });
+    if let (None, Some(kind)) = (&args.kit, screen.lost()) {
+        return Err(anyhow::Error::new(std::io::Error::from(kind)).context(kit_lost(&made.config)));
+    }
     screen.say(format!("wrote {}", made.config.display()));
     if let Some(path) = &args.kit {
         screen.say(format!("wrote the recovery kit {}: move it off this host now", path.display()));
@@ -45,6 +48,17 @@ pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Resu
     let source = &options.source.id;
     screen.say(format!("next: `drctl doctor`, then `drctl backup {source}`"));
     Ok(Exit::Success)
+}
+
+/// The recovery key is nowhere but in the kit.
+fn kit_lost(config: &Path) -> String {
+    let keys = config.with_file_name("keys");
+    format!(
+        "the recovery kit could not be written, and the recovery key in it is lost: remove {} and \
+         {}, then run `drctl init` again with --join and --kit FILE",
+        config.display(),
+        keys.display()
+    )
 }
 
 /// Asks for what is missing where a person can answer; elsewhere says which flag is missing.

@@ -90,7 +90,7 @@ async fn test(screen: Screen, setup: &Setup, identity: Option<&Path>) -> Result<
     let mut rows = Vec::new();
     for source in repository.sources().await? {
         let opened = async {
-            let newest = repository.latest(&source).await?;
+            let newest = repository.latest(&source, setup.clock.now()).await?;
             open_facts(&newest.manifest, &identities)?;
             Ok::<_, anyhow::Error>(newest.manifest.backup)
         };

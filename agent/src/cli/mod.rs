@@ -11,13 +11,15 @@ mod restore;
 mod screen;
 mod state;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
-use clap::error::ErrorKind;
+use clap::error::ErrorKind as Misuse;
 use clap::{CommandFactory as _, Parser as _};
+use drctl_engines::kill_tools;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -26,7 +28,7 @@ use args::{ConfigVerb, Verb};
 use screen::Screen;
 pub use screen::{bytes, number, span};
 
-use crate::problem::Failure;
+use crate::problem::{Failure, Problem};
 use crate::{Exit, Setup, Stop};
 
 /// Runs the program; the only place that ends the process.
@@ -44,13 +46,25 @@ pub fn main() -> ExitCode {
         .enable_all()
         .build()
         .context("start the runtime");
-    let done = runtime.and_then(|runtime| runtime.block_on(run(cli, screen)));
+    let done = runtime.and_then(|runtime| {
+        let done = runtime.block_on(run(cli, screen));
+        // A thread may be stuck in a write to a reader that does not read: it ends with us.
+        runtime.shutdown_background();
+        done
+    });
     let exit = done.unwrap_or_else(|error| {
         let failure = Failure::of(&error);
         screen.fail(&failure);
         failure.exit
     });
-    ExitCode::from(exit.code())
+    // A reader that went away is no reason to fail; an answer that is cut on a full disk is.
+    match screen.lost() {
+        Some(kind) if kind != ErrorKind::BrokenPipe && exit == Exit::Success => {
+            screen.say(format!("error: the answer could not be written in full: {kind}"));
+            ExitCode::from(Exit::Failure.code())
+        }
+        _ => ExitCode::from(exit.code()),
+    }
 }
 
 /// Threads that compress, encrypt and do file IO. The allocator keeps some memory for each thread,
@@ -63,13 +77,13 @@ fn blocking_threads() -> usize {
 fn usage(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|argument| argument == "--json");
     let screen = Screen { json: true, quiet: true };
-    if wants_json && error.kind() == ErrorKind::DisplayVersion {
+    if wants_json && error.kind() == Misuse::DisplayVersion {
         let version = env!("CARGO_PKG_VERSION");
         let object = json!({ "version": version, "format": drctl_model::FORMAT_VERSION });
         screen.answer("drctl.version/1", object, String::new);
         return ExitCode::SUCCESS;
     }
-    if error.kind() == ErrorKind::DisplayHelp || !wants_json {
+    if error.kind() == Misuse::DisplayHelp || !wants_json {
         let _ = error.print();
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()));
     }
@@ -101,15 +115,30 @@ fn log(quiet: bool) {
 }
 
 async fn run(cli: Cli, screen: Screen) -> Result<Exit> {
-    let stop = stop_on_signals()?;
+    let stop = match cli.verb {
+        // It asks questions, and waits for answers in a way that nothing here can end.
+        Verb::Init(_) => Stop::new().1,
+        _ => stop_on_signals()?,
+    };
+    // These clean up after themselves; all others change nothing that could be left half done.
+    if matches!(cli.verb, Verb::Backup { .. } | Verb::Restore(_) | Verb::Verify(_)) {
+        return dispatch(cli, screen, &stop).await;
+    }
+    tokio::select! {
+        done = dispatch(cli, screen, &stop) => done,
+        () = stop.requested() => Err(Problem::Interrupted.into()),
+    }
+}
+
+async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
     let setup = || Setup::load(&cli.config);
     match &cli.verb {
         Verb::Init(args) => init::init(screen, &cli.config, args).await,
-        Verb::Backup { source } => backups::backup(screen, &setup()?, source, &stop).await,
+        Verb::Backup { source } => backups::backup(screen, &setup()?, source, stop).await,
         Verb::List { source } => backups::list(screen, &setup()?, source.as_deref()).await,
         Verb::Show(args) => backups::show(screen, &setup()?, args).await,
-        Verb::Restore(args) => restore::restore(screen, &setup()?, args, &stop).await,
-        Verb::Verify(args) => check::verify(screen, &setup()?, args, &stop).await,
+        Verb::Restore(args) => restore::restore(screen, &setup()?, args, stop).await,
+        Verb::Verify(args) => check::verify(screen, &setup()?, args, stop).await,
         Verb::Status { check } => state::status(screen, &setup()?, *check).await,
         Verb::Doctor { source, identity } => {
             check::doctor(screen, &setup()?, source.as_deref(), identity.as_deref()).await
@@ -147,6 +176,7 @@ fn stop_on_signals() -> Result<Stop> {
             while signals.recv().await.is_some() {
                 stopper.stop();
                 if wishes.fetch_add(1, Ordering::Relaxed) > 0 {
+                    kill_tools();
                     std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
             }

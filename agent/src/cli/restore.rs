@@ -29,11 +29,18 @@ pub(super) async fn restore(
 ) -> Result<Exit> {
     let source: SourceId =
         args.source.parse().map_err(|error| Problem::Usage(format!("{error}")))?;
-    let repository = setup.repository().await?;
-    let request = request(setup, &repository, &source, args).await?;
     // An estimate that nobody sees is not worth a segment.
     let reckon = args.plan || !(screen.quiet || screen.json);
-    let planned = plan(&repository, &request, setup.limits(), reckon).await?;
+    let planning = async {
+        let repository = setup.repository().await?;
+        let request = request(setup, &repository, &source, args).await?;
+        let planned = plan(&repository, &request, setup.limits(), reckon).await?;
+        Ok::<_, anyhow::Error>((repository, request, planned))
+    };
+    let (repository, request, planned) = tokio::select! {
+        planned = planning => planned?,
+        () = stop.requested() => return Err(Problem::Interrupted.into()),
+    };
     if args.plan {
         print_plan(screen, &request, &planned);
         return Ok(Exit::Success);
@@ -67,7 +74,7 @@ async fn request(
 ) -> Result<RestoreRequest> {
     let backup = match &args.backup {
         Some(wanted) => repository.find(Some(source), wanted).await?,
-        None => repository.latest(source).await?,
+        None => repository.latest(source, setup.clock.now()).await?,
     };
     let identities = setup.identities(args.identity.as_deref())?;
     let id = backup.manifest.backup.clone();

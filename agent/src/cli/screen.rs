@@ -1,9 +1,20 @@
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use drctl_model::{printable, printable_json};
 use serde_json::{Value, json};
 
 use crate::problem::Failure;
+
+/// Why an answer was not written.
+static LOST: Mutex<Option<io::ErrorKind>> = Mutex::new(None);
+
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        *LOST.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.kind());
+    }
+}
 
 /// How much of a name from the bucket or a server is shown, in characters.
 pub(super) const NAME_SHOWN: usize = 100;
@@ -23,12 +34,17 @@ pub(super) struct Screen {
 impl Screen {
     /// Prints data.
     pub(super) fn out(self, text: impl AsRef<str>) {
-        // A reader that went away is no reason to fail.
-        let _ = writeln!(io::stdout(), "{}", printable(text.as_ref()));
+        print(&printable(text.as_ref()));
     }
 
     fn object(self, object: &Value) {
-        let _ = writeln!(io::stdout(), "{}", printable_json(&object.to_string()));
+        print(&printable_json(&object.to_string()));
+    }
+
+    /// How the writing of answers failed, if it did: a reader that went away, or a full disk.
+    #[must_use]
+    pub(super) fn lost(self) -> Option<io::ErrorKind> {
+        *LOST.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells a person something; nothing in JSON mode, nothing when quiet.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use drctl_model::Segment;
+use drctl_model::{Segment, shown};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
@@ -237,7 +237,8 @@ impl Bucket {
         for _ in 1..ATTEMPTS {
             match attempt().await {
                 Err(error) if !error.is_permanent() => {
-                    tracing::warn!(error = ?error, "the store failed; trying again");
+                    let said = shown(&format!("{error:?}"), 500);
+                    tracing::warn!("the store failed; trying again: {said}");
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }

@@ -292,6 +292,16 @@ pub enum SealError {
     /// It is not an intact age file.
     #[error("the encryption is damaged")]
     Decrypt(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// There is more of it than any reader would take.
+    #[error("{what} have {bytes} bytes, more than the {limit} that can be read back")]
+    TooMuch {
+        /// What is to be sealed.
+        what: &'static str,
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        limit: usize,
+    },
     /// It is not one intact zstd frame of the right length.
     #[error("the compressed frame is damaged ({what})")]
     Decompress {
@@ -307,6 +317,7 @@ impl SealError {
         match self {
             SealError::WrongKey => "wrong_key",
             SealError::Compress(_) | SealError::Encrypt(_) => "seal_failed",
+            SealError::TooMuch { .. } => "too_much",
             _ => "damaged",
         }
     }
@@ -318,6 +329,10 @@ impl SealError {
             "wrong_key" => Some(
                 "use the identity of one of the recipients that `drctl show` lists: \
                  --identity FILE, or keys.identity in the configuration",
+            ),
+            "too_much" => Some(
+                "nothing was committed; divide the databases among several sources, with \
+                 `databases` or `exclude_databases`",
             ),
             "damaged" => Some(
                 "this backup cannot be restored in full from this copy; `drctl verify --data` \

@@ -26,7 +26,7 @@ pub use manifest::{
 pub use marker::{MAX_MARKER_BYTES, decode_marker, encode_marker};
 pub use pages::{MAX_PAGE_BYTES, MAX_PAGE_SEGMENTS, PageWriter, StreamTotals, read_page};
 pub use seal::{
-    MAX_SEGMENT_BYTES, MAX_WINDOW_LOG, Opener, SEGMENT_BYTES, SealedSegment, Sealer, digest,
-    open_bytes, open_segment, seal_bytes, seal_segment,
+    MAX_WINDOW_LOG, Opener, SEGMENT_BYTES, SealedSegment, Sealer, digest, open_bytes, open_segment,
+    seal_bytes, seal_segment,
 };
 pub use versions::{LockRule, ObjectVersion, Versions};

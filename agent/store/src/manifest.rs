@@ -50,9 +50,13 @@ fn parse(payload: &[u8]) -> Result<Manifest, FormatError> {
 /// The manifest's `sealed` field.
 ///
 /// # Errors
-/// As [`seal_bytes`].
+/// As [`seal_bytes`]; [`SealError::TooMuch`] for what [`open_facts`] would refuse.
 pub fn seal_facts(facts: &Facts, recipients: &Recipients) -> Result<String, SealError> {
     let plain = serde_json::to_vec(facts).expect("facts are always JSON");
+    let (what, bytes, limit) = ("the names and row counts", plain.len(), MAX_FACTS_BYTES);
+    if bytes > limit {
+        return Err(SealError::TooMuch { what, bytes, limit });
+    }
     Ok(STANDARD.encode(seal_bytes(&plain, 3, recipients)?))
 }
 
@@ -68,4 +72,37 @@ pub fn open_facts(manifest: &Manifest, identities: &Identities) -> Result<Facts,
     let plain = open_bytes(&sealed, MAX_FACTS_BYTES, identities)?;
     serde_json::from_slice(&plain)
         .map_err(|error| damaged(format!("the sealed facts: {}", JsonError::from(&error))))
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::{Content, DatabaseFacts, StreamFacts, StreamId};
+
+    use super::*;
+    use crate::new_identity;
+
+    #[test]
+    fn facts_that_nobody_could_read_back_are_not_sealed() {
+        let facts = |name: usize| {
+            let database = DatabaseFacts {
+                name: "x".repeat(name),
+                owner: String::new(),
+                encoding: String::new(),
+                collate: String::new(),
+                ctype: String::new(),
+                provider: None,
+                bytes: 0,
+                tables: Vec::new(),
+            };
+            let content = Content::Database(database);
+            let plain_xxh128 = String::new();
+            let id = StreamId::database(0);
+            Facts { streams: vec![StreamFacts { id, plain_xxh128, content }] }
+        };
+        let (_, recipient) = new_identity("2026-03-01");
+        let recipients = Recipients::parse([recipient.as_str()]).unwrap();
+        assert!(seal_facts(&facts(1000), &recipients).is_ok());
+        let refused = seal_facts(&facts(MAX_FACTS_BYTES), &recipients);
+        assert!(matches!(refused, Err(SealError::TooMuch { .. })));
+    }
 }

@@ -1,7 +1,7 @@
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use drctl_model::{Digest, Segment};
+use drctl_model::{Digest, MAX_SEGMENT_BYTES, Segment};
 use sha2::{Digest as _, Sha256};
 use zstd::zstd_safe::CParameter;
 
@@ -13,9 +13,6 @@ use crate::{Identities, Recipients, SealError};
 /// fails. Well under every store's limit for one put (S3: 5 GiB), so that a segment never needs a
 /// multipart upload. Larger segments only cost memory.
 pub const SEGMENT_BYTES: u64 = 16 << 20;
-
-/// The most plain bytes of one segment, when reading and writing.
-pub const MAX_SEGMENT_BYTES: u64 = 256 << 20;
 
 /// The largest zstd window of a segment, as a power of two: 8 MiB, which every zstd decodes.
 pub const MAX_WINDOW_LOG: u32 = 23;

@@ -1,9 +1,11 @@
 //! Stopped by a signal: nothing half done, no process, no session.
 
+use std::io::Read as _;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use drctl_tests::servers::process::wait_gone;
+use drctl_tests::servers::scripted::Scripted;
 use drctl_tests::site::{Ran, Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -48,6 +50,48 @@ fn a_signal_in_the_middle_of_a_dump_leaves_no_session_and_no_process() {
         tools.honest("pg_dump");
         let next = shop.site.backup();
         shop.still_restores(&next);
+    }
+}
+
+#[test]
+fn a_signal_ends_a_restore_that_nobody_reads() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    let start = ["restore", "shop", "--backup", &id, "--database", &shop.db, "--to-stdout"];
+    let mut command = shop.site.command(&start);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The pipe is full once the first byte was read and the rest is not: the writer waits.
+    let mut output = child.stdout.take().unwrap();
+    let mut first = [0; 5];
+    output.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"PGDMP");
+    send(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(output);
+}
+
+#[test]
+fn a_signal_ends_a_command_whose_bucket_does_not_answer() {
+    let (shop, silent) = (Shop::open(), Scripted::silent());
+    let secret = shop.site.path("secret");
+    std::fs::write(&secret, "x").unwrap();
+    let old = format!("url = \"file://{}\"", shop.site.path("repository").display());
+    let secret = secret.display();
+    shop.site.replace(
+        &old,
+        &format!(
+            "url = \"s3://bucket/x\"\nendpoint = \"http://127.0.0.1:{}\"\nallow_http = true\n\
+             access_key_id = {{ file = \"{secret}\" }}\nsecret_access_key = {{ file = \"{secret}\" }}",
+            silent.port()
+        ),
+    );
+    for arguments in [&["doctor"][..], &["verify"], &["catalog", "rebuild"], &["backup", "shop"]] {
+        let before = silent.heads().len();
+        let child = start(&shop.site, arguments);
+        until("a request", || silent.heads().len() > before);
+        send(&child, Signal::TERM);
+        let said = ended(child).failed(130, "interrupted");
+        assert!(said.contains("stopped by a signal"), "{said}");
     }
 }
 

@@ -90,6 +90,27 @@ fn a_bad_segment_leaves_no_database_that_the_tool_itself_has_created() {
 }
 
 #[test]
+fn what_a_failed_restore_leaves_is_said() {
+    let (shop, _, newer) = two();
+    let file = newest_segments(&shop, &newer).pop().unwrap();
+    flip(&file, 3000);
+    // A database that was there before is not ours to drop.
+    let target = Postgres::start();
+    target.psql("postgres", &format!("create database {}", shop.db));
+    let (host, port) = (target.socket_dir().display().to_string(), target.port().to_string());
+    let start = ["restore", "shop", "--backup", &newer, "--to-host", &host, "--to-port", &port];
+    let said = shop.site.fails(4, "segment_damaged", &start);
+    assert!(said.contains("it existed before this run"), "{said}");
+    assert!(said.contains("restored and proven before, and kept: roles and tablespaces"), "{said}");
+    // A file that is not whole does not stay in the way.
+    let files = shop.site.path("again").display().to_string();
+    let to_files = ["restore", "shop", "--backup", &newer, "--to-files", &files];
+    let said = shop.site.fails(4, "segment_damaged", &to_files);
+    assert!(said.contains("globals.sql"), "{said}");
+    assert_eq!(shop.site.files("again"), [Path::new("globals.sql")]);
+}
+
+#[test]
 fn a_database_that_is_still_being_created_when_the_restore_fails_does_not_stay() {
     let (shop, _, newer) = two();
     // Whoever reads this segment waits until we open it too, and then finds nothing in it.

@@ -118,3 +118,29 @@ fn a_key_that_ends_every_listing_keeps_nobody_from_restoring() {
     fs::remove_dir_all(&foreign).unwrap();
     let _ = shop.site.drctl(&["catalog", "check"]).ended(0);
 }
+
+#[test]
+fn a_backup_from_the_future_is_not_the_latest() {
+    let shop = Shop::open();
+    let wrong = shop.site.backup();
+    // As a host writes it whose clock is ten years ahead.
+    let future = format!("2126{}", &wrong[4..]);
+    let (old, new) = (manifest_of(&shop, &wrong), manifest_of(&shop, &future));
+    fs::rename(old.parent().unwrap(), new.parent().unwrap()).unwrap();
+    let ahead = jiff::SignedDuration::from_hours(24 * 365 * 100);
+    resign(&shop, &future, |manifest| {
+        manifest.backup = future.parse().unwrap();
+        manifest.started += ahead;
+        manifest.finished += ahead;
+    });
+    shop.sql("insert into orders values (0, 'since')");
+    let _ = shop.site.drctl(&["catalog", "rebuild"]).ended(0);
+    assert_eq!(shop.site.status()["health"], "attention");
+    let right = shop.site.backup();
+    let ran =
+        shop.site.drctl(&["--json", "restore", "shop", "--latest", "--to-files", "x", "--plan"]);
+    assert_eq!(ran.clone().ended(0).json()["backup"], right.as_str());
+    assert!(ran.err.contains("dated in the future"), "{}", ran.err);
+    let status = shop.site.status();
+    assert!(status["advice"].as_str().unwrap().contains("set the clock right"), "{status}");
+}

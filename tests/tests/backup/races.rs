@@ -109,6 +109,24 @@ fn a_lock_that_is_not_had_names_who_holds_it() {
 }
 
 #[test]
+fn a_deadlock_is_tried_again() {
+    let shop = Shop::open();
+    shop.sql("create table aaa as select 1 as x");
+    // Ours is looked for first, and so ours is given up.
+    let patient = format!("alter database {} set deadlock_timeout = '3s'", shop.db);
+    shop.server.psql("postgres", &patient);
+    let mut somebody = Somebody::on(&shop.server, &shop.db);
+    somebody.run("begin; set local deadlock_timeout = '1h'; lock table orders");
+    let backup = start(&shop.site, &["backup", "shop"]);
+    until_locked_out(&shop.server, &shop.db);
+    // The backup holds the other table by now, and waits for this one.
+    somebody.run("lock table aaa");
+    somebody.run("commit");
+    let id = id_of(&ended(backup).ended(0).json());
+    assert_eq!(counted(&shop.site, &id, "aaa"), Some(1));
+}
+
+#[test]
 fn a_writer_that_waits_between_our_locks_and_the_dumps_is_let_through_and_the_dump_repeated() {
     let (shop, tools) = Shop::with_tools();
     shop.site.source("lock_timeout = \"1s\"\nlock_attempts = 3");

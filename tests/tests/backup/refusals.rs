@@ -67,6 +67,21 @@ fn a_restore_never_writes_into_a_server_that_is_not_empty() {
 }
 
 #[test]
+fn without_globals_a_role_that_may_create_databases_is_enough() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    let target = Postgres::start();
+    target.psql("postgres", "create role maker login createdb");
+    let (host, port) = (target.socket_dir().display().to_string(), target.port().to_string());
+    let start = ["restore", "shop", "--backup", &id, "--to-host", &host, "--to-port", &port];
+    let as_maker = [&start[..], &["--to-user", "maker"]].concat();
+    let said = shop.site.fails(10, "permission", &as_maker);
+    assert!(said.contains("SUPERUSER"), "{said}");
+    let _ = shop.site.json(0, &[&as_maker[..], &["--no-globals", "--no-owner"]].concat());
+    assert_eq!(target.psql(&shop.db, "select count(*) from orders"), "20000");
+}
+
+#[test]
 fn a_restore_never_writes_into_a_directory_that_is_not_empty() {
     let shop = Shop::open();
     let id = shop.site.backup();

@@ -24,6 +24,21 @@ fn never_counts(script: &str, code: &str, words: &[&str]) {
 }
 
 #[test]
+fn what_a_tool_warns_of_is_shown() {
+    let (shop, tools) = Shop::with_tools();
+    tools.set(
+        "pg_dump",
+        "echo 'pg_dump: warning: subscriptions not dumped' >&2\nexec \"$REAL\" \"$@\"",
+    );
+    let ran = shop.site.drctl(&["backup", "shop"]).ended(0);
+    assert!(
+        ran.err.contains("pg_dump says: pg_dump: warning: subscriptions not dumped"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
 fn a_child_that_dies_after_clean_looking_output_never_yields_a_manifest() {
     never_counts(
         "\"$REAL\" \"$@\"; echo 'cannot write to the log' >&2; exit 1",

@@ -124,3 +124,28 @@ fn a_reader_that_goes_away_is_no_failure() {
         bash.arg("-c").arg(script).current_dir(site.path("")).output().expect("start bash");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn an_answer_that_is_cut_is_a_failure() {
+    let server = server_with(100);
+    let site = Site::with(&server);
+    let id = site.backup();
+    for arguments in [&["list"][..], &["--json", "list"], &["show", &id, "--emergency"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let mut command = site.command(arguments);
+        let output = command.stdout(full).output().expect("start drctl");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+    }
+    // A kit that nobody got is no kit.
+    let other = Site::empty();
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let url = format!("file://{}", other.path("repository").display());
+    let (state, run) = (other.path("state"), other.path("run"));
+    let mut init = other.command(&["init", "--url", &url, "--source", "shop"]);
+    init.arg("--state-dir").arg(state).arg("--runtime-dir").arg(run).stdout(full);
+    let output = init.output().expect("start drctl");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("recovery key in it is lost") && said.contains("--join"), "{said}");
+}

@@ -63,6 +63,19 @@ fn a_crash_of_the_very_first_backup_leaves_a_host_that_backs_up() {
 }
 
 #[test]
+fn a_strangers_manifest_in_a_dead_jobs_place_stops_no_later_backup() {
+    let server = host::filled();
+    let host = Host::on(&server);
+    host.crash("backup-stream-stored", &["backup", "shop"]);
+    let attempt = host.attempt();
+    let place = host.site.path("repository/s/shop/b").join(&attempt).join("manifest.json");
+    std::fs::write(place, "{}").unwrap();
+    let good = host.site.backup();
+    assert_eq!(host.listed(), [good]);
+    assert_eq!(host.unsettled(), 0);
+}
+
+#[test]
 fn crashes_one_after_the_other_are_all_settled() {
     let server = host::filled();
     let host = Host::on(&server);

@@ -15,14 +15,11 @@ use tokio::process::ChildStdout;
 use tokio_postgres::error::SqlState;
 
 use super::PgServer;
-use super::script::{Trailer, head, role_of, statements, tablespace_of};
+use super::script::{SCRIPT_BYTES, Trailer, head, role_of, statements, tablespace_of};
 use super::server::Session;
 use super::stream::{WatchedRead, WatchedWrite, Watcher};
 use crate::process::{Running, Tool};
 use crate::{EngineError, RestoreTarget, ServerSaid, StreamOutcome, ToolFeed, ToolRun};
-
-/// The most bytes that roles and tablespaces may be; some hundred thousand roles.
-const SCRIPT_BYTES: usize = 64 << 20;
 
 /// An error if the role may not read the passwords of roles.
 pub(crate) async fn passwords_readable(session: &Session, user: &str) -> Result<(), EngineError> {

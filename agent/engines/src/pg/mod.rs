@@ -22,7 +22,7 @@ pub use counts::{RowDifference, compare_rows, count_rows};
 pub use dump::{DatabaseChoice, PgDumpOptions, PgDumpSource};
 pub use globals::GlobalsTarget;
 pub use pgpass::sweep;
-pub use preflight::{Preflight, RestoreDatabase, preflight};
+pub use preflight::{Extent, Preflight, RestoreDatabase, preflight};
 pub use probe::{DatabaseReport, RoleReport, ServerReport, probe};
 pub use restore::{DatabaseTarget, RestoreOptions};
 pub use server::PgServer;

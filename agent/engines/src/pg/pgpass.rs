@@ -11,6 +11,9 @@ use crate::{EngineError, Secret};
 
 const PREFIX: &str = "drctl-pgpass-";
 
+/// What the names of spooled dumps begin with.
+pub(super) const SPOOL_PREFIX: &str = "drctl-spool-";
+
 /// A password file, removed when dropped.
 ///
 /// It is locked as long as it lives: that is how [`sweep`] knows those that a killed process has
@@ -54,7 +57,8 @@ fn escape(password: &Secret) -> Result<String, EngineError> {
     Ok(text.replace('\\', "\\\\").replace(':', "\\:"))
 }
 
-/// Removes the password files that killed processes have left behind; returns how many.
+/// Removes the password files and spooled dumps that killed processes have left behind in a
+/// directory; returns how many.
 ///
 /// # Errors
 /// [`EngineError::Io`] where the directory cannot be read or a file cannot be removed.
@@ -63,7 +67,9 @@ pub fn sweep(runtime_dir: &Path) -> Result<usize, EngineError> {
     let mut removed = 0;
     for entry in std::fs::read_dir(runtime_dir).map_err(EngineError::io(action()))? {
         let entry = entry.map_err(EngineError::io(action()))?;
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with(PREFIX) && !name.starts_with(SPOOL_PREFIX) {
             continue;
         }
         // Another sweep may have been faster.

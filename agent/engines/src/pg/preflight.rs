@@ -38,10 +38,18 @@ pub struct Preflight {
     pub notes: Vec<String>,
 }
 
+/// What a restore is to bring besides the databases that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// All that the backup holds: then the server must hold no other databases with content.
+    pub whole: bool,
+    /// Roles and tablespaces, which only a superuser can make.
+    pub globals: bool,
+}
+
 /// Looks whether `wanted` can be restored. Changes nothing.
 ///
-/// `dump_major` is the major version of the server that was backed up. With `globals` the whole
-/// server is to be restored: then it must hold no other databases with content.
+/// `dump_major` is the major version of the server that was backed up.
 ///
 /// # Errors
 /// [`EngineError::OlderServer`], [`EngineError::ToolMissing`], [`EngineError::VersionMismatch`],
@@ -50,7 +58,7 @@ pub async fn preflight(
     server: &PgServer,
     dump_major: Option<u32>,
     wanted: &[RestoreDatabase<'_>],
-    globals: bool,
+    Extent { whole, globals }: Extent,
     application_name: &str,
 ) -> Result<Preflight, EngineError> {
     let maintenance = &server.maintenance_database;
@@ -69,7 +77,7 @@ pub async fn preflight(
     for name in &empty {
         found.extend(occupants(server, name, application_name).await?);
     }
-    if globals {
+    if whole {
         found.extend(strangers(&session, server, &names, application_name).await?);
     }
     if !found.is_empty() {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use drctl_model::{DatabaseFacts, LocaleProvider, ProviderLocale};
+use drctl_model::{DatabaseFacts, LocaleProvider, ProviderLocale, shown};
+use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWrite;
 use tokio_postgres::error::SqlState;
 
-use super::pgpass::PgPass;
+use super::pgpass::{PgPass, SPOOL_PREFIX};
 use super::preflight::occupants;
 use super::server::{Session, quote_ident, quote_literal};
 use super::stream::{WatchedWrite, Watcher};
@@ -56,6 +57,8 @@ pub struct DatabaseTarget {
     options: RestoreOptions,
     application: String,
     created: Arc<AtomicBool>,
+    /// Whether the tool may have written into a database that was there before.
+    entered: Arc<AtomicBool>,
 }
 
 impl DatabaseTarget {
@@ -71,22 +74,28 @@ impl DatabaseTarget {
         options: RestoreOptions,
         application_name: String,
     ) -> Self {
-        let (application, created) = (application_name, Arc::default());
-        DatabaseTarget { server, facts, target_name, options, application, created }
+        let application = application_name;
+        let (created, entered) = (Arc::default(), Arc::default());
+        DatabaseTarget { server, facts, target_name, options, application, created, entered }
     }
 
     /// Drops the database if this run has created it: for a restore that was given up.
     ///
-    /// Drop the [`ToolFeed`] first. Returns whether there was something to drop.
+    /// Drop the [`ToolFeed`] first. Tells what is left.
     ///
     /// # Errors
     /// Where it cannot be dropped: it is then incomplete, and left.
-    pub async fn discard(&self) -> Result<bool, EngineError> {
-        if !self.created.swap(false, Ordering::SeqCst) {
-            return Ok(false);
+    pub async fn discard(&self) -> Result<Leftover, EngineError> {
+        if self.created.swap(false, Ordering::SeqCst) {
+            drop_database(&self.server, &self.target_name, &self.application).await?;
+            return Ok(Leftover::Dropped);
         }
-        drop_database(&self.server, &self.target_name, &self.application).await?;
-        Ok(true)
+        if !self.entered.load(Ordering::SeqCst) {
+            return Ok(Leftover::Nothing);
+        }
+        // What the tool was doing there when it was killed must not go on.
+        farewell::end_sessions(&self.server, &self.application).await;
+        Ok(Leftover::Theirs)
     }
 
     async fn choose_way(&self, session: &Session) -> Result<Way, EngineError> {
@@ -160,7 +169,7 @@ impl DatabaseTarget {
         let watcher = Watcher::<DumpWalker>::new();
         let what = format!("database {}", self.facts.name);
         let (stdin, running) = tool.start_reader()?;
-        let begun = Arc::new(AtomicBool::new(true));
+        self.entered.store(way == Way::Present, Ordering::SeqCst);
         if way == Way::ByTool {
             self.created.store(true, Ordering::SeqCst);
         }
@@ -171,15 +180,18 @@ impl DatabaseTarget {
             running.wait().await?.success()?;
             watcher.read(&what).map(drop)
         };
-        Ok(ToolFeed { input, outcome: self.outcome(way, begun, run) })
+        Ok(ToolFeed { input, outcome: self.outcome(way, run) })
     }
 
     /// Keeps the dump in a file first, and looks at it before anything is changed.
     fn spool(&self, tool: Tool, way: Way, pgpass: Option<PgPass>) -> Result<ToolFeed, EngineError> {
         let dir = &self.options.spool_dir;
         let action = format!("keep the dump in {}", dir.display());
-        let file = NamedTempFile::with_prefix_in("drctl-spool-", dir);
+        let file = NamedTempFile::with_prefix_in(SPOOL_PREFIX, dir);
         let file = file.map_err(EngineError::io(action.clone()))?;
+        // Locked as long as it is used: `sweep` takes what a killed process left.
+        flock(file.as_file(), FlockOperation::LockExclusive)
+            .map_err(|errno| EngineError::io(action.clone())(errno.into()))?;
         let writer = file.reopen().map_err(EngineError::io(action))?;
         let watcher = Watcher::<DumpWalker>::new();
         let writer = tokio::fs::File::from_std(writer);
@@ -188,30 +200,28 @@ impl DatabaseTarget {
         let what = format!("database {}", self.facts.name);
         let tool = tool.arg(format!("--jobs={}", self.options.jobs)).arg(file.path());
         let created = Arc::clone(&self.created);
-        let begun = Arc::new(AtomicBool::new(false));
-        let begins = Arc::clone(&begun);
+        let entered = Arc::clone(&self.entered);
         let run = async move {
             // Both live as long as the tool.
             let _held = (pgpass, file);
             watcher.read(&what)?;
             let running = tool.start_alone()?;
-            begins.store(true, Ordering::SeqCst);
+            entered.store(way == Way::Present, Ordering::SeqCst);
             if way == Way::ByTool {
                 created.store(true, Ordering::SeqCst);
             }
             running.wait().await?.success()
         };
-        Ok(ToolFeed { input, outcome: self.outcome(way, begun, run) })
+        Ok(ToolFeed { input, outcome: self.outcome(way, run) })
     }
 
     /// The outcome of a run, with what becomes of the database when it fails.
     fn outcome(
         &self,
         way: Way,
-        begun: Arc<AtomicBool>,
         run: impl Future<Output = Result<(), EngineError>> + Send + 'static,
     ) -> crate::Outcome<()> {
-        let created = Arc::clone(&self.created);
+        let (created, entered) = (Arc::clone(&self.created), Arc::clone(&self.entered));
         let (server, application) = (self.server.clone(), self.application.clone());
         let database = self.target_name.clone();
         Box::pin(async move {
@@ -223,11 +233,12 @@ impl DatabaseTarget {
                 (true, _) => match drop_database(&server, &database, &application).await {
                     Ok(()) => Leftover::Dropped,
                     Err(error) => {
-                        tracing::warn!(%database, %error, "drop what a failed restore has made");
+                        let said = shown(&format!("{database}: {error}"), 500);
+                        tracing::warn!("drop what a failed restore has made: {said}");
                         Leftover::Ours
                     }
                 },
-                (false, Way::Present) if begun.load(Ordering::SeqCst) => Leftover::Theirs,
+                (false, _) if entered.swap(false, Ordering::SeqCst) => Leftover::Theirs,
                 (false, _) => Leftover::Nothing,
             };
             Err(EngineError::RestoreFailed { database, left, source: Box::new(source) })

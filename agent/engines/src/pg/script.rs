@@ -9,16 +9,25 @@ const TRAILER: &str = "-- PostgreSQL database cluster dump complete";
 /// Bytes at the end of the script that are kept.
 const TAIL: usize = 4096;
 
+/// The most bytes that roles and tablespaces may be; some hundred thousand roles.
+pub(crate) const SCRIPT_BYTES: usize = 64 << 20;
+
 /// Sees whether a script is complete.
 #[derive(Debug, Default)]
 pub(crate) struct Trailer {
     tail: Vec<u8>,
+    bytes: usize,
 }
 
 impl Watch for Trailer {
     type Shape = ();
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), WalkError> {
+        // What is longer would be refused when it is restored.
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > SCRIPT_BYTES {
+            return Err(WalkError::TooLong { limit: SCRIPT_BYTES });
+        }
         self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL)..]);
         self.tail.drain(..self.tail.len().saturating_sub(TAIL));
         Ok(())

@@ -37,7 +37,9 @@ pub(crate) async fn hold(
     run(session, &begin(lock_timeout)).await?;
     if let Err(said) = lock(session, &seen).await {
         run(session, "ROLLBACK").await?;
-        if said.is(&SqlState::LOCK_NOT_AVAILABLE) {
+        // A migration that wants what we hold while we wait for what it holds: one of us yields.
+        let deadlock = said.is(&SqlState::T_R_DEADLOCK_DETECTED);
+        if deadlock || said.is(&SqlState::LOCK_NOT_AVAILABLE) {
             let blockers = blockers(session, &seen).await?;
             return Ok(Attempt::Locked { said, blockers });
         }

@@ -19,6 +19,12 @@ pub enum WalkError {
         /// What is wrong.
         problem: String,
     },
+    /// A text that is longer than it can be read back.
+    #[error("it has more than {limit} bytes")]
+    TooLong {
+        /// The bound.
+        limit: usize,
+    },
     /// A text without the line that marks its end.
     #[error("its last line is not `{wanted}`")]
     NoTrailer {
