@@ -116,11 +116,11 @@ fn a_deadlock_is_tried_again() {
     let patient = format!("alter database {} set deadlock_timeout = '3s'", shop.db);
     shop.server.psql("postgres", &patient);
     let mut somebody = Somebody::on(&shop.server, &shop.db);
-    somebody.run("begin; set local deadlock_timeout = '1h'; lock table orders");
+    somebody.run("begin; set local deadlock_timeout = '1h'; lock table aaa");
     let backup = start(&shop.site, &["backup", "shop"]);
     until_locked_out(&shop.server, &shop.db);
-    // The backup holds the other table by now, and waits for this one.
-    somebody.run("lock table aaa");
+    // The backup holds the older table by now, and waits for the other one.
+    somebody.run("lock table orders");
     somebody.run("commit");
     let id = id_of(&ended(backup).ended(0).json());
     assert_eq!(counted(&shop.site, &id, "aaa"), Some(1));
