@@ -163,3 +163,29 @@ fn every_data_object_is_an_age_file_and_exactly_the_one_that_the_manifest_names(
     named.sort();
     assert_eq!(site.files(&format!("repository/s/shop/b/{id}")), named);
 }
+
+#[test]
+fn a_password_comes_from_the_environment_or_from_systemd() {
+    let server = Postgres::builder().password(PASSWORD).start();
+    server.psql("postgres", "create table t as select 1 as x");
+    let site = Site::empty();
+    let file = site.path("password").display().to_string();
+    fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    let url = format!("file://{}", site.path("repository").display());
+    site.init(&server, &url, &["--password-file", &file]);
+    let configured = format!("password = {{ file = \"{file}\" }}");
+    site.replace(&configured, "password = { env = \"SHOP_PASSWORD\" }");
+    let said = site.fails(9, "secret_unavailable", &["backup", "shop"]);
+    assert!(said.contains("SHOP_PASSWORD") && said.contains("not set"), "{said}");
+    let backup = || site.command(&["backup", "shop"]);
+    assert!(backup().env("SHOP_PASSWORD", PASSWORD).status().unwrap().success());
+    site.replace("env = \"SHOP_PASSWORD\"", "credential = \"password\"");
+    let said = site.fails(9, "secret_unavailable", &["backup", "shop"]);
+    assert!(said.contains("systemd"), "{said}");
+    // As systemd's LoadCredential= hands it over: a file in a directory that it names.
+    let handed = site.path("credentials");
+    fs::create_dir(&handed).unwrap();
+    fs::rename(&file, handed.join("password")).unwrap();
+    assert!(backup().env("CREDENTIALS_DIRECTORY", &handed).status().unwrap().success());
+    assert_eq!(site.manifests().len(), 2);
+}
