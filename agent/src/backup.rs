@@ -1,12 +1,11 @@
 //! One attempt to back a source up.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_catalog::Catalog;
-use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource};
-use drctl_engines::{BackupSource, ToolRun};
+use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource};
+use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource, PgServer};
+use drctl_engines::{BackupSource, Finished, ToolRun};
 use drctl_model::{
     BackupId, BackupKind, BackupSummary, Child, Digest, Engine, FORMAT_VERSION, Facts, JobEvent,
     JobId, JobState, Manifest, SourceId, StreamFacts, total,
@@ -41,6 +40,10 @@ struct Collected {
     streams: Vec<drctl_model::Stream>,
     facts: Facts,
     children: Vec<Child>,
+}
+
+fn total_plain(collected: &Collected) -> u64 {
+    total(collected.streams.iter().map(|stream| stream.plain_bytes))
 }
 
 /// Takes a backup of the source `name` and commits it.
@@ -163,8 +166,7 @@ impl Attempt<'_> {
         job: JobId,
         stop: &Stop,
     ) -> Result<BackupSummary> {
-        let EngineConfig::PgDump(pg) = &source.engine;
-        let opening = self.open(source, pg);
+        let opening = self.open(source);
         let mut engine = tokio::select! {
             engine = opening => engine?,
             () = stop.requested() => return Err(Problem::Interrupted.into()),
@@ -181,12 +183,34 @@ impl Attempt<'_> {
                 return Err(error);
             }
         };
-        let tools = engine.finish().await?;
-        self.commit(collected, tools, catalog, job).await
+        let finished = engine.finish().await?;
+        self.commit(collected, finished, catalog, job).await
     }
 
-    async fn open(&self, source: &Source, pg: &PgDump) -> Result<Box<dyn BackupSource>> {
+    async fn open(&self, source: &Source) -> Result<Box<dyn BackupSource>> {
         let server = self.setup.server(source)?;
+        let name = format!("drctl/{}", self.id);
+        self.meter.label("connecting");
+        match &source.engine {
+            EngineConfig::PgDump(pg) => self.open_dump(server, pg, name).await,
+            EngineConfig::BaseBackup(base) => {
+                let max_rate_kib = base.max_rate_bytes.map(|bytes| bytes / 1024);
+                let options = BaseBackupOptions {
+                    fast_checkpoint: base.fast_checkpoint,
+                    max_rate_kib: max_rate_kib.and_then(|kib| kib.try_into().ok()),
+                };
+                self.meter.label("waiting for the server's checkpoint");
+                Ok(Box::new(BaseBackupSource::open(&server, &options, &name).await?))
+            }
+        }
+    }
+
+    async fn open_dump(
+        &self,
+        server: PgServer,
+        pg: &PgDump,
+        name: String,
+    ) -> Result<Box<dyn BackupSource>> {
         let databases = match &pg.databases {
             Some(names) => DatabaseChoice::Only(names.clone()),
             None => DatabaseChoice::All { exclude: pg.exclude_databases.clone() },
@@ -198,8 +222,6 @@ impl Attempt<'_> {
             lock_timeout: pg.lock_timeout,
             lock_attempts: pg.lock_attempts,
         };
-        let name = format!("drctl/{}", self.id);
-        self.meter.label("connecting");
         Ok(Box::new(PgDumpSource::open(server, options, name).await?))
     }
 
@@ -251,12 +273,12 @@ impl Attempt<'_> {
     async fn commit(
         &self,
         collected: Collected,
-        tools: BTreeMap<String, String>,
+        finished: Finished,
         catalog: &Catalog,
         job: JobId,
     ) -> Result<BackupSummary> {
         let newest = catalog.newest_good(self.source).await?;
-        let manifest = self.manifest(collected, tools, newest.as_ref())?;
+        let manifest = self.manifest(collected, finished, newest.as_ref())?;
         let bytes = Bytes::from(encode_manifest(&manifest, &self.key));
         if bytes.len() > MAX_ENVELOPE_BYTES {
             let text =
@@ -277,12 +299,17 @@ impl Attempt<'_> {
     fn manifest(
         &self,
         collected: Collected,
-        mut tools: BTreeMap<String, String>,
+        finished: Finished,
         newest: Option<&BackupSummary>,
     ) -> Result<Manifest> {
+        let Finished { versions: mut tools, mut suspect, coordinates } = finished;
+        suspect.extend(suspicions(&collected.facts, total_plain(&collected), newest));
+        let (engine, kind) = match coordinates {
+            Some(coordinates) => (Engine::BaseBackup, BackupKind::Full(coordinates)),
+            None => (Engine::PgDump, BackupKind::Logical),
+        };
         tools.insert("drctl".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         let sealed = seal_facts(&collected.facts, &self.recipients)?;
-        let plain = total(collected.streams.iter().map(|stream| stream.plain_bytes));
         Ok(Manifest {
             v: FORMAT_VERSION,
             min_reader: FORMAT_VERSION,
@@ -291,14 +318,14 @@ impl Attempt<'_> {
             source: self.source.clone(),
             backup: self.id.clone(),
             host: self.setup.host(),
-            engine: Engine::PgDump,
-            kind: BackupKind::Logical,
+            engine,
+            kind,
             started: self.started,
             finished: self.setup.clock.now(),
             tools,
             recipients: self.recipients.texts(),
             children: collected.children,
-            suspect: suspicions(&collected.facts, plain, newest),
+            suspect,
             streams: collected.streams,
             sealed,
         })

@@ -7,6 +7,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_engines::pg::probe;
+use drctl_engines::pg::replication::Replication;
 use drctl_model::SourceId;
 use drctl_policies::{Engine, PgDump, SecretRef, Source};
 use drctl_store::{Bucket, Put, StoreError, layout};
@@ -292,13 +293,22 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
     let probed = probe(&server, "drctl/doctor").await.map_err(Into::into);
     let Some(report) = found.take(&check, probed) else { return };
     found.good(&check, format!("PostgreSQL {} at {}", report.version, server.target()));
+    if let Engine::BaseBackup(_) = &source.engine {
+        let tried = Replication::open(&server, "drctl/doctor").await.map_err(Into::into);
+        let check = format!("{check}.replication");
+        if let Some(connection) = found.take(&check, tried) {
+            let text = format!("a copy can be taken of PostgreSQL {}", connection.version());
+            found.good(&check, text);
+        }
+        return;
+    }
     let tools = format!("{check}.tools");
     for (name, tool) in report.tools {
         if let Some(tool) = found.take(&tools, tool.map_err(Into::into)) {
             found.good(&tools, format!("{name} {} at {}", tool.version, tool.path.display()));
         }
     }
-    let Engine::PgDump(pg) = &source.engine;
+    let Engine::PgDump(pg) = &source.engine else { return };
     if pg.globals && pg.role_passwords && !report.role.reads_passwords {
         let text = format!("{} may not read the passwords of roles", report.role.name);
         let hint = Some("set role_passwords = false and keep them elsewhere, or use a superuser");

@@ -154,6 +154,8 @@ for ((s = 0; s < streams; s++)); do
 
     case $(jq -r ".streams[$s].content.type" "$work/facts") in
         globals) name=globals.sql ;;
+        tablespace) name=$id.tar ;;
+        listing) name=backup_manifest ;;
         *) name=$id.dump ;;
     esac
     echo "$name: $(stream segments) segments" >&2
@@ -179,7 +181,9 @@ done
 cp "$work/facts" "$out/facts.json"
 
 echo "Everything is in $out and is what was backed up. To load it into an empty server:" >&2
-jq -r '.streams[] | if .content.type == "globals" then "  psql -X -d postgres -f globals.sql"
+jq -r '.streams[] | if .content.type == "tablespace" then "  tar -xf \(.id).tar -C EMPTY-DIRECTORY    # of mode 0700; base.tar is the data directory"
+    elif .content.type == "listing" then "  copy backup_manifest into the data directory and run pg_verifybackup -i tablespace_map there;\n  change the paths in tablespace_map, set archive_mode = off and restore_command = \u0027false\u0027 and make recovery.signal before it is started"
+    elif .content.type == "globals" then "  psql -X -d postgres -f globals.sql"
     elif .content.name == "postgres" then "  pg_restore --exit-on-error -d postgres \(.id).dump"
     else "  pg_restore --create --exit-on-error -d postgres \(.id).dump    # database \(.content.name | gsub("[[:cntrl:]]"; "?"))" end' \
     "$work/facts" >&2

@@ -16,6 +16,7 @@ mod plan;
 mod plausible;
 mod problem;
 mod reconcile;
+mod recover;
 mod repository;
 mod restore;
 mod secrets;
@@ -24,6 +25,7 @@ mod sink;
 mod status;
 mod stop;
 mod verify;
+mod wal;
 
 pub use backup::backup;
 pub use crash::{CRASH_POINTS, crash_point};
@@ -40,6 +42,7 @@ pub use plan::{Destination, Item, RestorePlan, RestoreRequest, plan};
 pub use plausible::suspicions;
 pub use problem::{Failure, Problem};
 pub use reconcile::{Inventory, check, inventory, rebuild};
+pub use recover::{RecoverRequest, Recovered, plan_digest, recover, time_of, timeline_of};
 pub use repository::{Proven, Repository};
 pub use restore::{Restored, restore};
 pub use secrets::{read_optional, read_secret};
@@ -48,3 +51,7 @@ pub use sink::Sink;
 pub use status::{Health, SourceStatus, status};
 pub use stop::{Stop, Stopper};
 pub use verify::{Candidate, Depth, Verdict, everything, verify};
+pub use wal::{
+    Expected, Fetched, Known, Pushed, STANDBY_NAME, Shelf, Shipping, fetch as fetch_wal, known,
+    push, ship,
+};

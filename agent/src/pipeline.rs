@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
 use bytes::{BufMut as _, Bytes};
+use drctl_engines::EngineError;
 use drctl_model::{BackupId, SourceId, Stream, StreamId};
 use drctl_store::{Bucket, PageWriter, SealedSegment, Sealer, layout};
 use futures_util::stream::{self, TryStream};
@@ -104,7 +105,7 @@ where
         while plain.len() < size {
             let room = size - plain.len();
             let read = input.read_buf(&mut (&mut plain).limit(room)).await;
-            if read.context("read the tool's output")? == 0 {
+            if read.map_err(not_read)? == 0 {
                 break;
             }
         }
@@ -114,6 +115,14 @@ where
         digest.lock().expect("no panics while held").update(&plain);
         Ok(Some(((n, plain), (input, n + 1))))
     })
+}
+
+/// What the engine knows of why its bytes stopped matters more than that they did.
+fn not_read(error: std::io::Error) -> anyhow::Error {
+    match error.downcast::<EngineError>() {
+        Ok(known) => known.into(),
+        Err(other) => anyhow::Error::new(other).context("read the tool's output"),
+    }
 }
 
 /// Seals on the blocking pool; the buffer goes back for the next segment.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::{Extent, PgServer, RestoreDatabase, major_of, preflight};
-use drctl_model::{Content, Facts, Manifest, Stream, StreamFacts, shown, total};
+use drctl_model::{BackupKind, Content, Facts, Manifest, Stream, StreamFacts, shown, total};
 use drctl_store::{Identities, layout, open_facts, open_segment};
 use futures_util::StreamExt as _;
 
@@ -25,6 +25,8 @@ pub enum Destination {
     Files(PathBuf),
     /// One stream, to this pipe.
     Pipe(Arc<File>),
+    /// A cluster's files, laid out in a new or empty directory.
+    Cluster(PathBuf),
     /// A server; with a name, one database under it beside what is there.
     Server {
         /// The server.
@@ -102,7 +104,9 @@ pub async fn plan(
     let plain_bytes = total(items.iter().map(|item| item.stream.plain_bytes));
     let largest = items.iter().map(|item| item.stream.plain_bytes).max().unwrap_or(0);
     let room = match &request.destination {
-        Destination::Files(directory) => Some((directory.clone(), plain_bytes)),
+        Destination::Files(directory) | Destination::Cluster(directory) => {
+            Some((directory.clone(), plain_bytes))
+        }
         Destination::Server { .. } if request.jobs > 1 => {
             Some((request.spool_dir.clone(), largest))
         }
@@ -112,13 +116,14 @@ pub async fn plan(
         check_room(directory, *needed)?;
     }
     let notes = match &request.destination {
-        Destination::Files(directory) => {
+        Destination::Files(directory) | Destination::Cluster(directory) => {
             check_empty(directory)?;
             Vec::new()
         }
         Destination::Pipe(_) if items.len() != 1 => {
             let text = format!(
-                "standard output takes one stream, not {}: name one --database",
+                "standard output takes one stream, not {}: name one --database, or restore a copy of \
+                 a cluster with --to-directory",
                 items.len()
             );
             return Err(Problem::Usage(text).into());
@@ -184,6 +189,7 @@ fn choose(request: &RestoreRequest, manifest: &Manifest, facts: Facts) -> Result
         let text = "the sealed facts speak of other streams than the manifest";
         return Err(Problem::Mismatch(text.to_owned()).into());
     }
+    fits(&manifest.kind, &request.destination)?;
     let names: Vec<&str> = facts.streams.iter().filter_map(database_name).collect();
     if let Some(missing) = request.databases.iter().find(|name| !names.contains(&name.as_str())) {
         let names = shown(&names.join(", "), 500);
@@ -192,7 +198,7 @@ fn choose(request: &RestoreRequest, manifest: &Manifest, facts: Facts) -> Result
     }
     let rename = match &request.destination {
         Destination::Server { rename, .. } => rename.clone(),
-        Destination::Files(_) | Destination::Pipe(_) => None,
+        Destination::Files(_) | Destination::Pipe(_) | Destination::Cluster(_) => None,
     };
     if rename.is_some() && request.databases.len() != 1 {
         return Err(Problem::Usage("--as needs exactly one --database".to_owned()).into());
@@ -203,6 +209,7 @@ fn choose(request: &RestoreRequest, manifest: &Manifest, facts: Facts) -> Result
         Content::Database(database) => {
             request.databases.is_empty() || request.databases.contains(&database.name)
         }
+        Content::Tablespace(_) | Content::Listing => request.databases.is_empty(),
     };
     let streams = manifest.streams.iter().cloned().zip(facts.streams);
     let items = streams.filter(|(_, facts)| wanted(facts)).map(|(stream, facts)| {
@@ -211,6 +218,7 @@ fn choose(request: &RestoreRequest, manifest: &Manifest, facts: Facts) -> Result
             (Content::Database(_), Some(name), _) => name.clone(),
             (Content::Database(database), None, _) => database.name.clone(),
             (Content::Globals, ..) => "roles and tablespaces".to_owned(),
+            (Content::Tablespace(_) | Content::Listing, ..) => file_name(&facts),
         };
         Item { stream, facts, target }
     });
@@ -220,12 +228,32 @@ fn choose(request: &RestoreRequest, manifest: &Manifest, facts: Facts) -> Result
 fn database_name(facts: &StreamFacts) -> Option<&str> {
     match &facts.content {
         Content::Database(database) => Some(&database.name),
-        Content::Globals => None,
+        Content::Globals | Content::Tablespace(_) | Content::Listing => None,
     }
+}
+
+/// Whether what the backup holds can be brought to where it is wanted.
+fn fits(kind: &BackupKind, destination: &Destination) -> Result<()> {
+    let text = match (kind, destination) {
+        (BackupKind::Full(_), Destination::Server { .. }) => {
+            "this backup is a copy of a whole cluster: name a new directory with --to-directory"
+        }
+        (BackupKind::Logical, Destination::Cluster(_)) => {
+            "this backup holds dumps: restore them into a server (--to-host), beside the old \
+             database (--as), or as files (--to-files)"
+        }
+        _ => return Ok(()),
+    };
+    Err(Problem::Usage(text.to_owned()).into())
 }
 
 /// The name of the file that a stream is restored into: the database's, where that is harmless.
 fn file_name(facts: &StreamFacts) -> String {
+    match &facts.content {
+        Content::Tablespace(_) => return format!("{}.tar", facts.id),
+        Content::Listing => return "backup_manifest".to_owned(),
+        Content::Globals | Content::Database(_) => {}
+    }
     match database_name(facts) {
         None => "globals.sql".to_owned(),
         Some(name)
@@ -279,7 +307,7 @@ async fn look_at(
             Content::Database(facts) => {
                 Some(RestoreDatabase { facts, target_name: item.target.clone() })
             }
-            Content::Globals => None,
+            Content::Globals | Content::Tablespace(_) | Content::Listing => None,
         })
         .collect();
     let dumped = manifest.tools.get("server").and_then(|version| major_of(version));

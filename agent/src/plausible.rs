@@ -12,15 +12,18 @@ const SMALL_BYTES: u64 = 1 << 20;
 pub fn suspicions(facts: &Facts, plain: u64, newest: Option<&BackupSummary>) -> Vec<String> {
     let databases = facts.streams.iter().filter_map(|stream| match &stream.content {
         Content::Database(database) => Some(database),
-        Content::Globals => None,
+        Content::Globals | Content::Tablespace(_) | Content::Listing => None,
     });
+    let is_copy = facts.streams.iter().any(|s| matches!(s.content, Content::Tablespace(_)));
     let (mut count, mut rows) = (0u64, 0u64);
     for database in databases {
         count += 1;
         rows = total([rows, database.rows()]);
     }
     let mut found = Vec::new();
-    if count == 0 {
+    if is_copy {
+        // Whether a copy is whole was told by the server's own list.
+    } else if count == 0 {
         found.push("it holds no database".to_owned());
     } else if rows == 0 {
         found.push("no table in it holds a row".to_owned());

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use drctl_catalog::CatalogError;
 use drctl_engines::EngineError;
-use drctl_model::{BackupId, SourceId};
+use drctl_model::{BackupId, Lsn, SourceId, Timeline};
 use drctl_policies::Diagnostic;
 use drctl_store::{FormatError, KeyError, SealError, StoreError};
 
@@ -73,6 +73,33 @@ pub enum Problem {
     /// What came back is not what was dumped.
     #[error("{0}")]
     Mismatch(String),
+    /// Other log lies where ours belongs.
+    #[error("{key} holds other log than this server writes (from host {host})")]
+    OtherLog {
+        /// The object's key.
+        key: String,
+        /// Who wrote it.
+        host: String,
+    },
+    /// A file that is not the log that its name says.
+    #[error("{} is not what its name says: {why}", .path.display())]
+    NotWal {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Log that a recovery needs is missing.
+    #[error("the log of timeline {timeline} is missing from {at}, and a later part is there")]
+    LogGap {
+        /// Whose log.
+        timeline: Timeline,
+        /// The first byte that is missing.
+        at: Lsn,
+    },
+    /// No plan leads to the target.
+    #[error("{0}")]
+    NoPlan(String, &'static str),
     /// The bucket does not hold what was just written into it.
     #[error("the bucket does not hold what was written: {0}")]
     Incomplete(String),
@@ -116,6 +143,10 @@ impl Problem {
             Problem::Segment { .. } => ("segment_damaged", Exit::Verification),
             Problem::Mismatch(_) => ("mismatch", Exit::Verification),
             Problem::Incomplete(_) => ("store_incomplete", Exit::Storage),
+            Problem::OtherLog { .. } => ("log_conflict", Exit::Verification),
+            Problem::NotWal { .. } => ("log_damaged", Exit::Verification),
+            Problem::LogGap { .. } => ("log_gap", Exit::Verification),
+            Problem::NoPlan(..) => ("no_plan", Exit::NoTarget),
             Problem::Target(_) => ("target_unfit", Exit::Target),
             Problem::Usage(_) => ("usage", Exit::Usage),
             Problem::NoIdentity(_) => ("no_identity", Exit::Key),
@@ -150,6 +181,19 @@ impl Problem {
                  damaged, `drctl list` what other backups there are"
             }
             Problem::Mismatch(_) => "do not use what was restored before this is explained",
+            Problem::OtherLog { .. } => {
+                "two servers archive under one source: a clone, or a primary that was replaced. \
+                 Nothing was overwritten; stop one of them, or give it a source of its own"
+            }
+            Problem::NotWal { .. } => {
+                "nothing was stored and PostgreSQL keeps the file: check the disk, and take a new \
+                 base backup"
+            }
+            Problem::LogGap { .. } => {
+                "the recovery was stopped so that no rows are lost in silence; `drctl timeline` \
+                 shows what can be reached"
+            }
+            Problem::NoPlan(_, hint) => hint,
             Problem::Incomplete(_) => "nothing was committed; do not trust this store",
             Problem::NoIdentity(_) => {
                 "name the identity's file with --identity FILE, or in keys.identity; any of the \

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use drctl_engines::pg::physical::{DirectoryTarget, Layout, Recovery, StopAt, prepare};
 use drctl_engines::pg::{
     DatabaseTarget, GlobalsTarget, PgServer, RestoreOptions, RowDifference, compare_rows,
     count_rows,
 };
 use drctl_engines::{Leftover, RestoreTarget, ToolFeed};
-use drctl_model::{Content, DatabaseFacts, shown, total};
+use drctl_model::{BackupKind, Content, DatabaseFacts, shown, total};
 
 use crate::fetch::{Outlet, fetch_stream};
 use crate::plan::{APPLICATION, outlet};
@@ -65,6 +66,13 @@ pub async fn restore(
                 done = into_pipe(&outlet, request, item, pipe) => done.map(|()| None),
                 () = stop.requested() => Err(Problem::Interrupted.into()),
             },
+            (Destination::Cluster(directory), content) => tokio::select! {
+                done = into_cluster(&outlet, request, item, directory, content) => done.map(|()| None),
+                () = stop.requested() => Err(Problem::Interrupted.into()),
+            },
+            (Destination::Server { .. }, Content::Tablespace(_) | Content::Listing) => {
+                Err(Problem::Usage("a copy of a cluster belongs into a directory".into()).into())
+            }
             (Destination::Server { server, .. }, Content::Globals) => {
                 let target = GlobalsTarget::new((**server).clone(), APPLICATION.to_owned());
                 let done = tokio::select! {
@@ -89,7 +97,27 @@ pub async fn restore(
             notes,
         });
     }
+    let notes = prepare_cluster(request)?;
+    if let Some(last) = done.last_mut() {
+        last.notes.extend(notes);
+    }
     Ok(done)
+}
+
+/// Makes a copy of a cluster ready to be started, where one was laid out.
+fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
+    let (Destination::Cluster(directory), BackupKind::Full(at)) =
+        (&request.destination, &request.backup.manifest.kind)
+    else {
+        return Ok(Vec::new());
+    };
+    let recovery = Recovery {
+        // The copy brings the log that it needs along: nothing else is asked for.
+        restore_command: "false".to_owned(),
+        timeline: at.stop_timeline,
+        stop: StopAt::EndOfLog,
+    };
+    prepare(&Layout::new(directory), &recovery).context("prepare the cluster")
 }
 
 /// What an operator must know of the streams that were restored before one failed.
@@ -133,6 +161,25 @@ async fn into_file(
     std::fs::rename(&part, &path).with_context(|| format!("rename {}", part.display()))?;
     File::open(directory)?.sync_all().context("sync the directory")?;
     Ok(())
+}
+
+/// An archive of a cluster, laid out below a directory; the server's list of its files beside it.
+async fn into_cluster(
+    outlet: &Outlet,
+    request: &RestoreRequest,
+    item: &Item,
+    directory: &Path,
+    content: &Content,
+) -> Result<()> {
+    let layout = Layout::new(directory);
+    let oid = match content {
+        Content::Tablespace(facts) => facts.oid,
+        _ => return into_file(outlet, request, item, &layout.data()).await,
+    };
+    let mut sink = Sink::cluster(DirectoryTarget::new(&layout, oid)?);
+    let digest = fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await?;
+    check_digest(item, &digest)?;
+    sink.finish().await
 }
 
 /// To a reader that sees every authenticated segment at once, and the end only when all was right:

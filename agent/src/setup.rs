@@ -8,7 +8,7 @@ use drctl_catalog::Catalog;
 use drctl_engines::Secret;
 use drctl_engines::pg::{PgServer, SslMode, sweep};
 use drctl_model::{Clock, SourceId, SystemClock};
-use drctl_policies::{Config, Engine, PgDump, Source, SourceFile};
+use drctl_policies::{Config, Server, Source, SourceFile};
 use drctl_store::{
     Bucket, Credentials, Identities, Location, Options, Recipients, SigningKey, Trust,
 };
@@ -263,7 +263,7 @@ impl Setup {
     /// # Errors
     /// A password that is not there.
     pub fn server(&self, source: &Source) -> Result<PgServer> {
-        let Engine::PgDump(pg) = &source.engine;
+        let pg = source.engine.server();
         let password = read_optional("the source's password", pg.password.as_ref())?;
         self.private_directory(&self.config.paths.runtime_dir)?;
         // Password files of a process that was killed; those of one that lives are left alone.
@@ -275,7 +275,7 @@ impl Setup {
     }
 }
 
-fn pg_server(pg: &PgDump, password: Option<String>, runtime_dir: &Path) -> PgServer {
+fn pg_server(pg: &Server, password: Option<String>, runtime_dir: &Path) -> PgServer {
     PgServer {
         host: pg.host.clone(),
         port: pg.port,

@@ -3,7 +3,8 @@ use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use drctl_engines::pg::physical::DirectoryTarget;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -20,6 +21,8 @@ enum Target {
     Tool(Pin<Box<dyn AsyncWrite + Send>>),
     File(Arc<File>),
     Pipe(Arc<File>),
+    /// Nothing while a thread works with it.
+    Cluster(Option<Box<DirectoryTarget>>),
 }
 
 impl Sink {
@@ -41,6 +44,12 @@ impl Sink {
         Self::new(Target::Pipe(file))
     }
 
+    /// Into the files of a cluster, written on the blocking pool, and synced at the end.
+    #[must_use]
+    pub fn cluster(target: DirectoryTarget) -> Self {
+        Self::new(Target::Cluster(Some(Box::new(target))))
+    }
+
     fn new(target: Target) -> Self {
         Sink { target, digest: Box::default(), bytes: 0 }
     }
@@ -55,6 +64,19 @@ impl Sink {
             Target::Tool(input) => {
                 self.digest.update(&plain);
                 input.write_all(&plain).await.map_err(not_fed)?;
+                Ok(plain)
+            }
+            Target::Cluster(target) => {
+                let Some(mut cluster) = target.take() else { bail!("an error came before") };
+                let mut digest = std::mem::take(&mut self.digest);
+                let work = move || {
+                    digest.update(&plain);
+                    cluster.push(&plain)?;
+                    Ok::<_, anyhow::Error>((plain, digest, cluster))
+                };
+                let (plain, digest, cluster) = tokio::task::spawn_blocking(work).await??;
+                self.digest = digest;
+                *target = Some(cluster);
                 Ok(plain)
             }
             Target::File(file) | Target::Pipe(file) => {
@@ -97,6 +119,11 @@ impl Sink {
                     .with_context(|| no_room("the restored file"))
             }
             Target::Pipe(_) => Ok(()),
+            Target::Cluster(target) => {
+                let Some(mut cluster) = target else { bail!("an error came before") };
+                Ok(tokio::task::spawn_blocking(move || Ok::<_, anyhow::Error>(cluster.finish()?))
+                    .await??)
+            }
         }
     }
 }

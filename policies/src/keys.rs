@@ -164,7 +164,7 @@ pub(crate) static LIMITS: &[Key] = &[
 pub(crate) const SSL_MODES: &[&str] = &["disable", "prefer", "require", "verify-ca", "verify-full"];
 
 pub(crate) static SOURCE: &[Key] = &[
-    Key::required("engine", Choice(&["pg_dump"]), "How it is backed up."),
+    Key::required("engine", Choice(&["pg_dump", "base_backup"]), "How it is backed up."),
     Key::required("policy", Text, "The name of a policy file, without .toml."),
     Key::with_default("enabled", Flag, "true", "Whether the schedule backs it up."),
     Key::with_default(
@@ -197,7 +197,11 @@ pub(crate) static SOURCE: &[Key] = &[
     Key::optional("password", Secret, "The role's password."),
     Key::with_default("sslmode", Choice(SSL_MODES), "prefer", "As in libpq."),
     Key::optional("ssl_root_cert", Path, "Certificates that vouch for the server (PEM)."),
-    Key::optional("bin_dir", Path, "Where pg_dump is, when it is not the newest on the path."),
+    Key::optional(
+        "bin_dir",
+        Path,
+        "Where PostgreSQL's programs are, when they are not the newest on the path.",
+    ),
     Key::with_default(
         "lock_timeout",
         duration(1, HOUR),
@@ -205,6 +209,17 @@ pub(crate) static SOURCE: &[Key] = &[
         "How long one attempt waits for the tables' locks.",
     ),
     Key::with_default("lock_attempts", number(1, 100), "5", "Attempts to get the tables' locks."),
+    Key::with_default(
+        "checkpoint",
+        Choice(&["fast", "spread"]),
+        "spread",
+        "base_backup: whether the checkpoint before it is done at once or spread over time.",
+    ),
+    Key::optional(
+        "max_rate",
+        Kind::Size { min: 32 << 10, max: 1 << 30 },
+        "base_backup: the most bytes a second that the server sends; default: no limit.",
+    ),
 ];
 
 /// A policy file.

@@ -14,6 +14,7 @@ mod keys;
 mod policy;
 mod policy_checks;
 mod reader;
+pub mod recovery;
 mod repository;
 mod schedule;
 mod schedule_field;
@@ -30,7 +31,7 @@ pub use repository::{Location, Repository};
 pub use schedule::{Schedule, ScheduleError};
 pub use schema::schema;
 pub use secret::SecretRef;
-pub use source::{Engine, PgDump, Source, SslMode};
+pub use source::{BaseBackup, Engine, PgDump, Server, Source, SslMode};
 pub use template::{Setting, SourceTemplate, Template, template};
 
 /// A commented main file, as an operator would write it.

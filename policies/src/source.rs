@@ -34,11 +34,24 @@ fn policy_name<S: Serializer>(policy: &Policy, to: S) -> Result<S::Ok, S::Error>
 pub enum Engine {
     /// PostgreSQL, a logical dump per database.
     PgDump(PgDump),
+    /// PostgreSQL, all files of the cluster by the replication protocol.
+    BaseBackup(BaseBackup),
 }
 
-/// A PostgreSQL server, dumped database by database.
+impl Engine {
+    /// How the server is reached.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        match self {
+            Engine::PgDump(pg) => &pg.server,
+            Engine::BaseBackup(base) => &base.server,
+        }
+    }
+}
+
+/// How a PostgreSQL server is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PgDump {
+pub struct Server {
     /// A host name, an address, or the directory of a socket.
     pub host: String,
     /// 1 to 65 535.
@@ -47,6 +60,40 @@ pub struct PgDump {
     pub user: String,
     /// The database to connect to for questions about the server.
     pub maintenance_database: String,
+    /// The role's password.
+    pub password: Option<SecretRef>,
+    /// How the connection is secured.
+    pub sslmode: SslMode,
+    /// Certificates that vouch for the server (PEM).
+    pub ssl_root_cert: Option<PathBuf>,
+    /// Where the client tools are.
+    pub bin_dir: Option<PathBuf>,
+}
+
+/// A PostgreSQL cluster, copied file by file while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BaseBackup {
+    /// The server, to which the role connects for replication.
+    #[serde(flatten)]
+    pub server: Server,
+    /// Whether the checkpoint before the copy is done at once (`fast`) or spread over time.
+    #[serde(rename = "checkpoint", serialize_with = "checkpoint")]
+    pub fast_checkpoint: bool,
+    /// The most bytes a second that the server sends: 32 KiB to 1 GiB.
+    pub max_rate_bytes: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn checkpoint<S: Serializer>(fast: &bool, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(if *fast { "fast" } else { "spread" })
+}
+
+/// A PostgreSQL server, dumped database by database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PgDump {
+    /// The server.
+    #[serde(flatten)]
+    pub server: Server,
     /// These databases; `None`: all that allow connections. Never empty, no duplicates.
     pub databases: Option<Vec<String>>,
     /// All but these. Empty when `databases` is given.
@@ -55,14 +102,6 @@ pub struct PgDump {
     pub globals: bool,
     /// Whether the passwords of roles are backed up too, which only a superuser can.
     pub role_passwords: bool,
-    /// The role's password.
-    pub password: Option<SecretRef>,
-    /// How the connection is secured.
-    pub sslmode: SslMode,
-    /// Certificates that vouch for the server (PEM).
-    pub ssl_root_cert: Option<PathBuf>,
-    /// Where `pg_dump` is.
-    pub bin_dir: Option<PathBuf>,
     /// How long one attempt waits for the tables' locks. 1 second to 1 hour.
     #[serde(rename = "lock_timeout_seconds", serialize_with = "as_seconds")]
     pub lock_timeout: Duration,
@@ -122,23 +161,48 @@ impl Draft<'_> {
 
 /// Reads `[sources.NAME]`.
 pub(crate) fn read<'a>(reader: &Reader<'a>) -> Draft<'a> {
-    let pg_dump = read_pg_dump(reader);
+    let server = read_server(reader);
+    let (pg_dump, base) = (read_pg_dump(reader, server.clone()), read_base(reader, server));
     let engine = match reader.choice("engine") {
-        Some("pg_dump") => pg_dump.map(Engine::PgDump),
+        Some("pg_dump") => {
+            only_for(reader, BASE_BACKUP_KEYS, "base_backup");
+            pg_dump.map(Engine::PgDump)
+        }
+        Some("base_backup") => {
+            only_for(reader, PG_DUMP_KEYS, "pg_dump");
+            base.map(Engine::BaseBackup)
+        }
         _ => None,
     };
     Draft { policy: reader.text("policy"), enabled: reader.flag("enabled"), engine }
 }
 
-fn read_pg_dump(reader: &Reader<'_>) -> Option<PgDump> {
+/// Keys that mean something to `pg_dump` alone.
+const PG_DUMP_KEYS: &[&str] = &[
+    "databases",
+    "exclude_databases",
+    "globals",
+    "role_passwords",
+    "lock_timeout",
+    "lock_attempts",
+];
+
+/// Keys that mean something to base backups alone.
+const BASE_BACKUP_KEYS: &[&str] = &["checkpoint", "max_rate"];
+
+fn only_for(reader: &Reader<'_>, keys: &[&'static str], engine: &str) {
+    for key in keys.iter().filter(|key| reader.has(key)) {
+        let message = format!("`{key}` has no effect with this engine");
+        let advice = format!("remove it; it is for engine = \"{engine}\"");
+        reader.report.advise(&reader.span_of_key(key), message, &advice);
+    }
+}
+
+fn read_server(reader: &Reader<'_>) -> Option<Server> {
     let host = connection_word(reader, "host");
-    let (port, globals) = (reader.number("port"), reader.flag("globals"));
-    let role_passwords = reader.flag("role_passwords");
+    let port = reader.number("port");
     let user = connection_word(reader, "user");
     let maintenance_database = connection_word(reader, "maintenance_database");
-    let databases = read_databases(reader, "databases");
-    let exclude_databases = read_databases(reader, "exclude_databases");
-    check_selection(reader, databases.as_deref());
     let password = reader.secret("password");
     let sslmode = SslMode::read(reader);
     let ssl_root_cert = reader.path("ssl_root_cert");
@@ -146,22 +210,39 @@ fn read_pg_dump(reader: &Reader<'_>) -> Option<PgDump> {
         let message = "`ssl_root_cert` has no effect with sslmode = \"disable\"";
         reader.report.error(&reader.span_of_key("ssl_root_cert"), message);
     }
-    let bin_dir = reader.path("bin_dir");
-    let (lock_timeout, lock_attempts) =
-        (reader.duration("lock_timeout"), reader.number("lock_attempts"));
-    Some(PgDump {
+    Some(Server {
         host: host?,
         port: port?,
         user: user?,
         maintenance_database: maintenance_database?,
+        password,
+        sslmode: sslmode?,
+        ssl_root_cert,
+        bin_dir: reader.path("bin_dir"),
+    })
+}
+
+fn read_base(reader: &Reader<'_>, server: Option<Server>) -> Option<BaseBackup> {
+    let checkpoint = reader.choice("checkpoint");
+    let max_rate_bytes = reader.size("max_rate");
+    let fast_checkpoint = checkpoint? == "fast";
+    Some(BaseBackup { server: server?, fast_checkpoint, max_rate_bytes })
+}
+
+fn read_pg_dump(reader: &Reader<'_>, server: Option<Server>) -> Option<PgDump> {
+    let globals = reader.flag("globals");
+    let role_passwords = reader.flag("role_passwords");
+    let databases = read_databases(reader, "databases");
+    let exclude_databases = read_databases(reader, "exclude_databases");
+    check_selection(reader, databases.as_deref());
+    let (lock_timeout, lock_attempts) =
+        (reader.duration("lock_timeout"), reader.number("lock_attempts"));
+    Some(PgDump {
+        server: server?,
         databases,
         exclude_databases: exclude_databases.unwrap_or_default(),
         globals: globals?,
         role_passwords: role_passwords?,
-        password,
-        sslmode: sslmode?,
-        ssl_root_cert,
-        bin_dir,
         lock_timeout: lock_timeout?,
         lock_attempts: lock_attempts?,
     })

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use drctl_policies::{
-    Config, Engine, Location, PgDump, SAMPLE_MAIN, SAMPLE_POLICY, SecretRef, Setting, SourceFile,
-    SourceTemplate, SslMode, Template, parse, schema, template,
+    BaseBackup, Config, Engine, Location, PgDump, SAMPLE_MAIN, SAMPLE_POLICY, SecretRef, Server,
+    Setting, SourceFile, SourceTemplate, SslMode, Template, parse, schema, template,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -22,7 +22,9 @@ fn read(main: &str) -> Config {
 }
 
 fn pg_dump<'c>(config: &'c Config, source: &str) -> &'c PgDump {
-    let Engine::PgDump(pg_dump) = &config.sources[&source.parse().unwrap()].engine;
+    let Engine::PgDump(pg_dump) = &config.sources[&source.parse().unwrap()].engine else {
+        panic!("another engine");
+    };
     pg_dump
 }
 
@@ -69,23 +71,30 @@ fn defaults() {
     assert_eq!((limits.segment_bytes, limits.seals, limits.puts), (16 << 20, 2, 2));
     assert_eq!((limits.fetches, limits.page_segments), (4, 4_096));
     assert!(config.sources[&"shop".parse().unwrap()].enabled);
-    let expected = PgDump {
+    let server = Server {
         host: "/var/run/postgresql".into(),
         port: 5432,
         user: "drctl".into(),
         maintenance_database: "postgres".into(),
-        databases: None,
-        exclude_databases: vec![],
-        globals: true,
-        role_passwords: true,
         password: None,
         sslmode: SslMode::Prefer,
         ssl_root_cert: None,
         bin_dir: None,
+    };
+    let expected = PgDump {
+        server: server.clone(),
+        databases: None,
+        exclude_databases: vec![],
+        globals: true,
+        role_passwords: true,
         lock_timeout: Duration::from_secs(30),
         lock_attempts: 5,
     };
     assert_eq!(pg_dump(&config, "shop"), &expected);
+    let copied = read(&MINIMAL.replace("pg_dump", "base_backup"));
+    let expected = BaseBackup { server, fast_checkpoint: false, max_rate_bytes: None };
+    let shop = &copied.sources[&"shop".parse().unwrap()];
+    assert_eq!(shop.engine, Engine::BaseBackup(expected));
     let moved = read(&format!("{MINIMAL}[paths]\nstate_dir = \"/srv/x\""));
     assert_eq!(moved.paths.spool_dir, PathBuf::from("/srv/x/spool"));
 }
@@ -203,10 +212,10 @@ fn the_template_says_what_it_was_given() {
     assert_eq!(config.paths.state_dir, PathBuf::from(values.state_dir));
     assert_eq!(config.paths.runtime_dir, PathBuf::from(values.runtime_dir));
     let source = pg_dump(&config, "shop");
-    assert_eq!((source.port, &source.host), (5433, &values.source.host));
-    assert_eq!(source.user, values.source.user);
+    assert_eq!((source.server.port, &source.server.host), (5433, &values.source.host));
+    assert_eq!(source.server.user, values.source.user);
     assert_eq!(source.databases, values.source.databases);
-    assert_eq!(source.password, values.source.password);
+    assert_eq!(source.server.password, values.source.password);
 }
 
 #[test]

@@ -239,7 +239,7 @@ impl Site {
     /// # Panics
     /// If it cannot be written.
     pub fn source(&self, line: &str) {
-        self.replace("engine = \"pg_dump\"", &format!("engine = \"pg_dump\"\n{line}"));
+        self.replace("\nengine = ", &format!("\n{line}\nengine = "));
     }
 
     /// Runs `drctl` in JSON mode, which must fail with this exit code and error code, and tell

@@ -33,6 +33,10 @@ impl ServerSaid {
     pub(crate) fn new(text: impl Into<String>) -> Self {
         ServerSaid { text: text.into(), sqlstate: None }
     }
+
+    pub(crate) fn with_state(text: impl Into<String>, state: String) -> Self {
+        ServerSaid { text: text.into(), sqlstate: Some(state) }
+    }
 }
 
 impl From<tokio_postgres::Error> for ServerSaid {

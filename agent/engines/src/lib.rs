@@ -12,7 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use drctl_model::{Child, Content, StreamId};
+use drctl_model::{Child, Content, Coordinates, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use process::kill_tools;
@@ -36,14 +36,25 @@ pub trait BackupSource: Send {
     /// Whatever keeps the stream from starting; the backup has then failed.
     async fn next_stream(&mut self) -> Result<Option<ToolRun>, EngineError>;
 
-    /// Ends the backup and tells the versions of all that took part, by name.
+    /// Ends the backup and tells what is known of it as a whole.
     ///
     /// # Errors
     /// Where the engine's own last word is not that all went well.
-    async fn finish(self: Box<Self>) -> Result<BTreeMap<String, String>, EngineError>;
+    async fn finish(self: Box<Self>) -> Result<Finished, EngineError>;
 
     /// Gives the backup up; leaves no process here and no session on the server behind.
     async fn abort(self: Box<Self>);
+}
+
+/// What is known of a backup as a whole when all its streams have ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Finished {
+    /// The versions of all that took part, by name.
+    pub versions: BTreeMap<String, String>,
+    /// Why the backup is not to be trusted although it came whole; empty when it is good.
+    pub suspect: Vec<String>,
+    /// Where in the log it stands, for a copy of the files.
+    pub coordinates: Option<Coordinates>,
 }
 
 /// One stream of a backup while it runs.

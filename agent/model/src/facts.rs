@@ -31,6 +31,21 @@ pub enum Content {
     Globals,
     /// A dump of one database in `pg_dump`'s custom format.
     Database(DatabaseFacts),
+    /// A tar archive of a cluster's data directory, or of one of its tablespaces.
+    Tablespace(TablespaceFacts),
+    /// The server's own list of the files in these archives (`backup_manifest`).
+    Listing,
+}
+
+/// One archive of a copy of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablespaceFacts {
+    /// The tablespace's OID; nothing for the data directory itself.
+    pub oid: Option<u32>,
+    /// Where it lay on the server; empty for the data directory.
+    pub path: String,
+    /// How many files are in it, each compared with the server's list.
+    pub files: u64,
 }
 
 /// One dumped database: how to create it again, and what must be in it.

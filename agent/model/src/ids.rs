@@ -192,6 +192,24 @@ impl StreamId {
         StreamId("globals".to_owned())
     }
 
+    /// The archive of a cluster's data directory.
+    #[must_use]
+    pub fn base() -> Self {
+        StreamId("base".to_owned())
+    }
+
+    /// The archive of a tablespace.
+    #[must_use]
+    pub fn tablespace(oid: u32) -> Self {
+        StreamId(format!("t{oid}"))
+    }
+
+    /// The server's own list of a copy's files.
+    #[must_use]
+    pub fn listing() -> Self {
+        StreamId("manifest".to_owned())
+    }
+
     /// The stream of the database that was dumped as the `index`th, from 0.
     #[must_use]
     pub fn database(index: usize) -> Self {

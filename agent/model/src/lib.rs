@@ -8,6 +8,7 @@ mod facts;
 mod history;
 mod ids;
 mod job;
+mod log;
 mod lsn;
 mod manifest;
 mod marker;
@@ -16,16 +17,18 @@ pub use clock::{Clock, SystemClock};
 pub use digest::{Digest, DigestError};
 pub use facts::{
     Content, DatabaseFacts, Facts, LocaleProvider, ProviderLocale, StreamFacts, TableRows,
+    TablespaceFacts,
 };
 pub use history::{Ancestor, MAX_HISTORY_BYTES, TimelineHistory};
 pub use ids::{
     BackupId, IdError, RepositoryId, SourceId, StreamId, printable, printable_json, shown, total,
 };
 pub use job::{Illegal, Job, JobEvent, JobId, JobState};
+pub use log::{Holds, LogPart, LogPiece, LogPlace};
 pub use lsn::{Lsn, LsnError, Timeline, WalSegmentSize};
 pub use manifest::{
-    BackupKind, BackupSummary, Child, Engine, MAX_SEGMENT_BYTES, Manifest, ManifestError, PageRef,
-    Segment, Stream, max_sealed,
+    BackupKind, BackupSummary, Child, Coordinates, Engine, MAX_SEGMENT_BYTES, Manifest,
+    ManifestError, PageRef, Segment, Stream, max_sealed,
 };
 pub use marker::{Marker, MarkerError};
 

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupId, Digest, FORMAT_VERSION, KNOWN_FEATURES, RepositoryId, SourceId, StreamId, shown,
-    total,
+    BackupId, Digest, FORMAT_VERSION, KNOWN_FEATURES, Lsn, RepositoryId, SourceId, StreamId,
+    Timeline, WalSegmentSize, shown, total,
 };
 
 /// The tool or protocol that takes the backups of a source.
@@ -14,6 +14,9 @@ use crate::{
 pub enum Engine {
     /// `pg_dump` in custom format, a stream for each database, and the globals.
     PgDump,
+    /// PostgreSQL's replication protocol (`BASE_BACKUP`): all files of a cluster, with the log
+    /// that makes them consistent.
+    BaseBackup,
 }
 
 impl Engine {
@@ -22,6 +25,7 @@ impl Engine {
     pub fn as_str(self) -> &'static str {
         match self {
             Engine::PgDump => "pg_dump",
+            Engine::BaseBackup => "base_backup",
         }
     }
 }
@@ -32,6 +36,40 @@ impl Engine {
 pub enum BackupKind {
     /// Statements and rows, no pages: stands alone, knows no log position.
     Logical,
+    /// All files of a cluster: stands alone, and any log from its end on can be replayed on it.
+    Full(Coordinates),
+}
+
+/// Where in a cluster's log a copy of its files stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coordinates {
+    /// Of which cluster.
+    #[serde(with = "system_id")]
+    pub system_id: u64,
+    /// The size of its WAL segments.
+    pub segment_size: WalSegmentSize,
+    /// The timeline on which replay begins.
+    pub timeline: Timeline,
+    /// From where the log is replayed.
+    pub start: Lsn,
+    /// The log up to here must be replayed before the copy is consistent.
+    pub stop: Lsn,
+    /// The timeline of that position.
+    pub stop_timeline: Timeline,
+}
+
+/// As text: many readers of JSON take numbers for floating ones, which are too short.
+pub(crate) mod system_id {
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(crate) fn serialize<S: Serializer>(id: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(id)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
 }
 
 /// The most plain bytes of one segment, when reading and writing.

@@ -73,6 +73,17 @@ pub enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// PostgreSQL's log: archive_command, restore_command, streaming.
+    Wal {
+        /// How.
+        #[command(subcommand)]
+        verb: WalVerb,
+    },
+    /// What can be recovered of a cluster: copies, log, gaps, reachable times.
+    Timeline {
+        /// The source, as it is named in the repository.
+        source: String,
+    },
     /// Look after the catalog, the local cache of what the bucket holds.
     Catalog {
         /// How.
@@ -175,9 +186,12 @@ pub struct ShowArgs {
 
 /// What `restore` is told.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").required(true).args(["latest", "backup"]))]
+#[command(group = clap::ArgGroup::new("which").required(true)
+    .args(["latest", "backup", "to_time", "to_lsn", "to_xid", "before_xid", "to_name", "to_end"]))]
+#[command(group = clap::ArgGroup::new("point").requires("to_directory")
+    .args(["to_time", "to_lsn", "to_xid", "before_xid", "to_name", "to_end"]))]
 #[command(group = clap::ArgGroup::new("where").required(true).multiple(true)
-    .args(["to_files", "to_stdout", "to_host", "rename"]))]
+    .args(["to_files", "to_directory", "to_stdout", "to_host", "rename"]))]
 pub struct RestoreArgs {
     /// The source, as it is named in the repository.
     pub source: String,
@@ -187,11 +201,43 @@ pub struct RestoreArgs {
     /// This backup: its identifier, or a beginning of it that fits only one.
     #[arg(long, value_name = "ID")]
     pub backup: Option<String>,
+    /// A cluster as it was at this time: 2026-03-01T01:12:40Z, or in this machine's time zone.
+    #[arg(long, value_name = "TIME")]
+    pub to_time: Option<String>,
+    /// A cluster as it was at this position of its log, such as 16/B374D848.
+    #[arg(long, value_name = "LSN")]
+    pub to_lsn: Option<String>,
+    /// A cluster with this transaction and all that were committed before it.
+    #[arg(long, value_name = "XID")]
+    pub to_xid: Option<u32>,
+    /// A cluster just before this transaction was committed.
+    #[arg(long, value_name = "XID")]
+    pub before_xid: Option<u32>,
+    /// A cluster at this restore point (pg_create_restore_point).
+    #[arg(long, value_name = "NAME")]
+    pub to_name: Option<String>,
+    /// A cluster with all of its log that is in the bucket.
+    #[arg(long)]
+    pub to_end: bool,
+    /// The timeline to follow; default: the newest.
+    #[arg(long, value_name = "N", requires = "point")]
+    pub timeline: Option<u32>,
+    /// Run only the plan of this digest, as --plan prints it.
+    #[arg(long, value_name = "DIGEST", requires = "point")]
+    pub yes: Option<String>,
+    /// Make the recovered cluster one of its own, once it was proven to be at its target.
+    #[arg(long, requires = "point")]
+    pub promote: bool,
     /// Into files in this new or empty directory: a dump for each database, SQL for the roles.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(conflicts_with_all = ["to_host", "to_port", "to_user", "to_password_file", "to_sslmode"])]
     #[arg(conflicts_with_all = ["to_stdout", "rename", "jobs", "no_owner", "no_globals"])]
     pub to_files: Option<PathBuf>,
+    /// A copy of a cluster: laid out in this new or empty directory, ready to be started.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(conflicts_with_all = ["to_files", "to_stdout", "to_host", "rename", "databases", "jobs"])]
+    #[arg(conflicts_with_all = ["no_owner", "no_globals"])]
+    pub to_directory: Option<PathBuf>,
     /// One stream to standard output, for example into pg_restore; the exit code tells whether the
     /// last byte was right.
     #[arg(long, conflicts_with_all = ["json", "to_host", "rename"])]
@@ -245,6 +291,66 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub data: bool,
     /// The age identity that opens the backups.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub identity: Option<PathBuf>,
+}
+
+/// What `wal` can do.
+#[derive(Debug, Subcommand)]
+pub enum WalVerb {
+    /// For archive_command: store one file; success only once it was read back.
+    Push {
+        /// The source, as the configuration names it.
+        source: String,
+        /// The file (%p).
+        #[arg(value_hint = ValueHint::FilePath)]
+        path: PathBuf,
+    },
+    /// For restore_command: 0 delivered, 1 proven to be absent, 255 anything else.
+    Fetch(FetchArgs),
+    /// Stream the log as it is written, cut every few seconds.
+    Stream {
+        /// The source, as the configuration names it.
+        source: String,
+        /// How many seconds written log may wait.
+        #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
+        interval: u32,
+        /// Ship and confirm every flush at once: with drctl_wal in synchronous_standby_names a
+        /// commit returns when its log is in the bucket.
+        #[arg(long)]
+        synchronous: bool,
+        /// Commit a small message every so many seconds, so that recent times can be reached on an
+        /// idle server too; 0: never.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        #[arg(value_parser = clap::value_parser!(u32).range(0..=3600))]
+        heartbeat: u32,
+        /// The replication slot; default: drctl_ and the source's name.
+        #[arg(long, value_name = "NAME")]
+        slot: Option<String>,
+    },
+}
+
+/// What `wal fetch` is told.
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// The source, as it is named in the repository.
+    pub source: String,
+    /// The file's name (%f).
+    pub name: String,
+    /// Where to write it (%p).
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub to: PathBuf,
+    /// The cluster's system identifier.
+    #[arg(long, value_name = "NUMBER")]
+    pub system_id: u64,
+    /// The size of the cluster's WAL segments.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    pub segment_bytes: u64,
+    /// Log that must be there, as TIMELINE:FROM-UNTIL; may be repeated.
+    #[arg(long, value_name = "RANGE")]
+    pub expect: Vec<crate::Expected>,
+    /// The age identity that opens the log.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,
 }

@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{BackupSummary, Content, Facts, Manifest, shown};
+use drctl_model::{BackupKind, BackupSummary, Content, Facts, Manifest, shown};
 use drctl_store::open_facts;
 use serde_json::{Value, json};
 
@@ -111,6 +111,10 @@ fn describe(found: &Proven, facts: Option<&Facts>) -> String {
     line("source", manifest.source.to_string());
     line("host", manifest.host.clone());
     line("engine", manifest.engine.as_str().to_owned());
+    if let BackupKind::Full(at) = &manifest.kind {
+        line("cluster", at.system_id.to_string());
+        line("log", format!("from {} to {} on timeline {}", at.start, at.stop, at.timeline));
+    }
     line("started", manifest.started.to_string());
     line("finished", manifest.finished.to_string());
     line("dumps", bytes(manifest.plain_bytes()));
@@ -134,10 +138,21 @@ fn streams(manifest: &Manifest, facts: Option<&Facts>) -> String {
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (at, stream) in manifest.streams.iter().enumerate() {
         let content = facts.and_then(|facts| facts.streams.get(at)).map(|facts| &facts.content);
-        let (holds, tables, count) = match content {
+        let (holds, tables, rows_in_it) = match content {
             None => ("sealed".to_owned(), String::new(), String::new()),
             Some(Content::Globals) => {
                 ("roles and tablespaces".to_owned(), String::new(), String::new())
+            }
+            Some(Content::Tablespace(facts)) => (
+                match facts.oid {
+                    Some(oid) => format!("tablespace {oid}, {}", count(facts.files, "file")),
+                    None => format!("data directory, {}", count(facts.files, "file")),
+                },
+                String::new(),
+                String::new(),
+            ),
+            Some(Content::Listing) => {
+                ("the server's list of files".to_owned(), String::new(), String::new())
             }
             Some(Content::Database(database)) => (
                 format!("database {}", shown(&database.name, NAME_SHOWN)),
@@ -152,7 +167,7 @@ fn streams(manifest: &Manifest, facts: Option<&Facts>) -> String {
             bytes(stream.sealed_bytes),
             number(stream.segments),
             tables,
-            count,
+            rows_in_it,
         ]);
     }
     table(&rows)

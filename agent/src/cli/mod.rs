@@ -7,9 +7,11 @@ mod init;
 mod keys;
 mod man;
 mod progress;
+mod recover;
 mod restore;
 mod screen;
 mod state;
+mod wal;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -36,10 +38,14 @@ use crate::{Exit, Setup, Stop};
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => {
+            let code = usage(&error);
+            return role_of_arguments().failure(error.use_stderr()).map_or(code, ExitCode::from);
+        }
     };
     log(cli.quiet);
     let screen = Screen { json: cli.json, quiet: cli.quiet };
+    let role = role_of(&cli.verb);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(blocking_threads())
@@ -52,11 +58,15 @@ pub fn main() -> ExitCode {
         runtime.shutdown_background();
         done
     });
+    let failed = done.is_err();
     let exit = done.unwrap_or_else(|error| {
         let failure = Failure::of(&error);
         screen.fail(&failure);
         failure.exit
     });
+    if let Some(code) = role.failure(failed) {
+        return ExitCode::from(code);
+    }
     // A reader that went away is no reason to fail; an answer that is cut on a full disk is.
     match screen.lost() {
         Some(kind) if kind != ErrorKind::BrokenPipe && exit == Exit::Success => {
@@ -64,6 +74,47 @@ pub fn main() -> ExitCode {
             ExitCode::from(Exit::Failure.code())
         }
         _ => ExitCode::from(exit.code()),
+    }
+}
+
+/// Whose exit codes count: a person's or script's, or what PostgreSQL makes of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// The documented table.
+    Command,
+    /// `archive_command`: with a code above 125 the server counts no failure.
+    Archive,
+    /// `restore_command`: with a code below 126 the server takes it for the end of the log.
+    Restore,
+}
+
+impl Role {
+    /// The code of any failure, where PostgreSQL reads it.
+    fn failure(self, failed: bool) -> Option<u8> {
+        match self {
+            Role::Archive if failed => Some(1),
+            Role::Restore if failed => Some(255),
+            _ => None,
+        }
+    }
+}
+
+fn role_of(verb: &Verb) -> Role {
+    match verb {
+        Verb::Wal { verb: args::WalVerb::Push { .. } } => Role::Archive,
+        Verb::Wal { verb: args::WalVerb::Fetch(_) } => Role::Restore,
+        _ => Role::Command,
+    }
+}
+
+/// As far as a command line can be told that cannot be read.
+fn role_of_arguments() -> Role {
+    let words: Vec<_> = std::env::args_os().collect();
+    let has = |verb: &str| words.windows(2).any(|pair| pair[0] == "wal" && pair[1] == verb);
+    match () {
+        () if has("fetch") => Role::Restore,
+        () if has("push") => Role::Archive,
+        () => Role::Command,
     }
 }
 
@@ -121,7 +172,13 @@ async fn run(cli: Cli, screen: Screen) -> Result<Exit> {
         _ => stop_on_signals()?,
     };
     // These clean up after themselves; all others change nothing that could be left half done.
-    if matches!(cli.verb, Verb::Backup { .. } | Verb::Restore(_) | Verb::Verify(_)) {
+    if matches!(
+        cli.verb,
+        Verb::Backup { .. }
+            | Verb::Restore(_)
+            | Verb::Verify(_)
+            | Verb::Wal { verb: args::WalVerb::Stream { .. } }
+    ) {
         return dispatch(cli, screen, &stop).await;
     }
     tokio::select! {
@@ -151,6 +208,8 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
             screen.answer("drctl.config-schema/1", object, || format!("{schema:#}"));
             Ok(Exit::Success)
         }
+        Verb::Wal { verb } => wal::wal(screen, &setup()?, verb, stop).await,
+        Verb::Timeline { source } => wal::timeline(screen, &setup()?, source).await,
         Verb::Catalog { verb } => state::catalog(screen, &setup()?, verb).await,
         Verb::Keys { verb } => keys::keys(screen, &cli.config, verb).await,
         Verb::Completions { shell } => {

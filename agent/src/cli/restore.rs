@@ -27,6 +27,9 @@ pub(super) async fn restore(
     args: &RestoreArgs,
     stop: &Stop,
 ) -> Result<Exit> {
+    if let Some(target) = super::recover::target(args)? {
+        return super::recover::recover(screen, setup, args, target, stop).await;
+    }
     let source: SourceId =
         args.source.parse().map_err(|error| Problem::Usage(format!("{error}")))?;
     // An estimate that nobody sees is not worth a segment.
@@ -95,6 +98,9 @@ fn destination(setup: &Setup, source: &SourceId, args: &RestoreArgs) -> Result<D
     if let Some(directory) = &args.to_files {
         return Ok(Destination::Files(directory.clone()));
     }
+    if let Some(directory) = &args.to_directory {
+        return Ok(Destination::Cluster(std::path::absolute(directory)?));
+    }
     if args.to_stdout {
         let output =
             std::io::stdout().as_fd().try_clone_to_owned().context("use standard output")?;
@@ -151,6 +157,7 @@ fn target_text(request: &RestoreRequest) -> String {
     match &request.destination {
         Destination::Files(directory) => format!("files in {}", directory.display()),
         Destination::Pipe(_) => "standard output".to_owned(),
+        Destination::Cluster(directory) => format!("the new cluster in {}", directory.display()),
         Destination::Server { server, .. } => format!("the server at {}", server.target()),
     }
 }
@@ -171,7 +178,7 @@ fn plan_text(request: &RestoreRequest, planned: &RestorePlan) -> String {
     }
     if let Some(seconds) = planned.estimate {
         let onto = match &request.destination {
-            Destination::Files(_) | Destination::Pipe(_) => "",
+            Destination::Files(_) | Destination::Pipe(_) | Destination::Cluster(_) => "",
             Destination::Server { .. } => "; how long the server takes to load it is not known",
         };
         let _ = write!(
@@ -200,6 +207,11 @@ fn plan_text(request: &RestoreRequest, planned: &RestorePlan) -> String {
 fn content(content: &Content) -> String {
     match content {
         Content::Globals => "roles and tablespaces".to_owned(),
+        Content::Listing => "the server's list of files".to_owned(),
+        Content::Tablespace(facts) => match facts.oid {
+            Some(oid) => format!("tablespace {oid} ({})", count(facts.files, "file")),
+            None => format!("data directory ({})", count(facts.files, "file")),
+        },
         Content::Database(database) => format!(
             "database {} ({}, {})",
             shown(&database.name, NAME_SHOWN),

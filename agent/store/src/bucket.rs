@@ -6,7 +6,9 @@ use drctl_model::{Segment, shown};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use object_store::{
+    GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+};
 
 use crate::{SealError, StoreError, Versions, seal};
 
@@ -123,6 +125,24 @@ impl Bucket {
         self.retry(|| self.get_now(key, limit)).await
     }
 
+    /// Reads the first bytes of an object, at most `length`.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::Failed`].
+    pub async fn get_head(&self, key: &Path, length: u64) -> Result<Bytes, StoreError> {
+        self.retry(|| async {
+            let options =
+                GetOptions { range: Some(GetRange::Bounded(0..length)), ..GetOptions::default() };
+            let failed = |source| match source {
+                object_store::Error::NotFound { .. } => StoreError::Missing { key: key.clone() },
+                source => StoreError::Failed { verb: "get", key: key.clone(), source },
+            };
+            let found = self.store.get_opts(key, options).await.map_err(failed)?;
+            found.bytes().await.map_err(failed)
+        })
+        .await
+    }
+
     async fn get_now(&self, key: &Path, limit: u64) -> Result<Bytes, StoreError> {
         let failed = |source| match source {
             object_store::Error::NotFound { .. } => StoreError::Missing { key: key.clone() },
@@ -197,6 +217,21 @@ impl Bucket {
         let at = prefix.cloned().unwrap_or_default();
         self.store
             .list(prefix)
+            .map_ok(|meta| Entry { key: meta.location, bytes: meta.size })
+            .map_err(move |source| StoreError::Failed { verb: "list", key: at.clone(), source })
+            .boxed()
+    }
+
+    /// Lists what lies below `prefix` under names that sort behind `after`; ordered where the
+    /// store lists in order.
+    pub fn list_from(
+        &self,
+        prefix: &Path,
+        after: &str,
+    ) -> BoxStream<'static, Result<Entry, StoreError>> {
+        let at = prefix.clone();
+        self.store
+            .list_with_offset(Some(prefix), &prefix.clone().join(after))
             .map_ok(|meta| Entry { key: meta.location, bytes: meta.size })
             .map_err(move |source| StoreError::Failed { verb: "list", key: at.clone(), source })
             .boxed()

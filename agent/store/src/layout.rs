@@ -1,6 +1,6 @@
 //! Where things lie in the bucket. Keys are derived from validated identifiers only.
 
-use drctl_model::{BackupId, SourceId, StreamId};
+use drctl_model::{BackupId, LogPart, LogPlace, Lsn, SourceId, StreamId, Timeline};
 use object_store::path::Path;
 
 /// The marker's key.
@@ -51,6 +51,53 @@ pub fn page(source: &SourceId, backup: &BackupId, stream: &StreamId, n: u64) -> 
     Path::from(format!("s/{source}/b/{backup}/{stream}/p{n:06}.json"))
 }
 
+/// Where the log of a source lies.
+#[must_use]
+pub fn logs(source: &SourceId) -> Path {
+    Path::from(format!("s/{source}/l"))
+}
+
+/// Where the log of one timeline of a source's cluster lies.
+#[must_use]
+pub fn lineage(source: &SourceId, system_id: u64, timeline: Timeline) -> Path {
+    Path::from(format!("s/{source}/l/{system_id:016x}-{:08x}", timeline.id()))
+}
+
+/// The key of a piece of log: its positions have fixed widths, so that keys sort as the log runs.
+#[must_use]
+pub fn piece(source: &SourceId, place: &LogPlace) -> Path {
+    let lineage = lineage(source, place.system_id, place.timeline);
+    let file = match place.part {
+        LogPart::Range { start, end } => format!("{:016x}-{:016x}.wal", start.0, end.0),
+        LogPart::History => "history".to_owned(),
+    };
+    Path::from(format!("{lineage}/{file}"))
+}
+
+/// Which piece of which log lies under `key`; nothing for any other object.
+#[must_use]
+pub fn piece_at(key: &Path) -> Option<(SourceId, LogPlace)> {
+    let parts: Vec<&str> = key.as_ref().split('/').collect();
+    let ["s", source, "l", lineage, file] = parts.as_slice() else { return None };
+    let (system_id, timeline) = lineage.split_once('-')?;
+    let timeline = u32::try_from(fixed(timeline, 8)?).ok().and_then(Timeline::new)?;
+    let part = match *file {
+        "history" => LogPart::History,
+        file => {
+            let (start, end) = file.strip_suffix(".wal")?.split_once('-')?;
+            LogPart::Range { start: Lsn(fixed(start, 16)?), end: Lsn(fixed(end, 16)?) }
+        }
+    };
+    Some((source.parse().ok()?, LogPlace { system_id: fixed(system_id, 16)?, timeline, part }))
+}
+
+/// A number of so many lower-case hexadecimal digits.
+fn fixed(digits: &str, width: usize) -> Option<u64> {
+    let right =
+        digits.len() == width && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    right.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+}
+
 /// The key of an object that only proves that we may write.
 #[must_use]
 pub fn probe(random: u128) -> Path {
@@ -64,6 +111,8 @@ pub enum Kind {
     Manifest(SourceId, BackupId),
     /// A segment or page of a backup.
     Data(SourceId, BackupId),
+    /// A piece of a source's log.
+    Log(SourceId),
     /// The marker.
     Marker,
     /// Left by `doctor`.
@@ -79,6 +128,7 @@ pub fn classify(key: &Path) -> Kind {
     match parts.as_slice() {
         ["drctl-repo.json"] => Kind::Marker,
         ["probe", _] => Kind::Probe,
+        ["s", _, "l", ..] => piece_at(key).map_or(Kind::Foreign, |(source, _)| Kind::Log(source)),
         ["s", source, "b", backup, rest @ ..] if !rest.is_empty() => {
             let (Ok(source), Ok(backup)) = (source.parse(), backup.parse()) else {
                 return Kind::Foreign;
@@ -111,6 +161,10 @@ mod tests {
         let id: BackupId = "20260301T000000Z-00000000000000ff".parse().unwrap();
         let d0 = StreamId::database(0);
         let data = Kind::Data(source.clone(), id.clone());
+        let place = |part| LogPlace { system_id: u64::MAX, timeline: Timeline::FIRST, part };
+        let range = place(LogPart::Range { start: Lsn(0), end: Lsn(1 << 40) });
+        let history = place(LogPart::History);
+        assert_eq!(piece_at(&piece(&source, &range)), Some((source.clone(), range.clone())));
         let cases = [
             (marker(), Kind::Marker),
             (probe(7), Kind::Probe),
@@ -118,6 +172,10 @@ mod tests {
             (segment(&source, &id, &d0, 0), data.clone()),
             (segment(&source, &id, &d0, 12_345_678), data.clone()),
             (page(&source, &id, &d0, 3), data),
+            (piece(&source, &range), Kind::Log(source.clone())),
+            (piece(&source, &history), Kind::Log(source.clone())),
+            (Path::from("s/shop/l/1-00000001/history"), Kind::Foreign),
+            (Path::from("s/shop/l/0000000000000001-00000000/history"), Kind::Foreign),
             (Path::from("s/shop/b/notes.txt"), Kind::Foreign),
             (Path::from("s/Shop/b/x/manifest.json"), Kind::Foreign),
             (Path::from(format!("s/shop/b/{id}/d0/x.zst.age")), Kind::Foreign),

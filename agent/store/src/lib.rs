@@ -9,6 +9,7 @@ pub mod fault;
 mod keys;
 pub mod layout;
 mod location;
+mod log;
 mod manifest;
 mod marker;
 mod pages;
@@ -20,6 +21,7 @@ pub use dsse::MAX_ENVELOPE_BYTES;
 pub use error::{FormatError, JsonError, KeyError, SealError, StoreError};
 pub use keys::{Identities, Recipients, SigningKey, Trust, VerifyingKey, new_identity};
 pub use location::{Credentials, Location, Options};
+pub use log::{MAX_PIECE_BYTES, MAX_PIECE_HEAD_BYTES, decode_piece_head, encode_piece, piece_body};
 pub use manifest::{
     MAX_FACTS_BYTES, decode_manifest, encode_manifest, inspect_manifest, open_facts, seal_facts,
 };

@@ -86,6 +86,10 @@ fn paths(value: &Value, at: &str, open: &BTreeSet<String>, found: &mut BTreeSet<
     }
 }
 
+/// Objects of whole clusters and their log: held by the test binary `physical`.
+const OF_CLUSTERS: [&str; 4] =
+    ["drctl.recovery-plan/1", "drctl.recovery/1", "drctl.timeline/1", "drctl.wal-push/1"];
+
 /// What was seen of each object.
 struct Seen {
     documented: BTreeMap<String, Shape>,
@@ -114,8 +118,9 @@ fn is_shadow(field: &str, all: &BTreeSet<String>) -> bool {
 fn every_object_has_the_fields_that_are_documented() {
     let mut seen = Seen { documented: documented(), fields: BTreeMap::new() };
     run_everything(&mut seen);
-    let objects: BTreeSet<&String> =
-        seen.documented.keys().filter(|title| title.starts_with("drctl.")).collect();
+    let here =
+        |title: &&String| title.starts_with("drctl.") && !OF_CLUSTERS.contains(&title.as_str());
+    let objects: BTreeSet<&String> = seen.documented.keys().filter(here).collect();
     assert_eq!(objects, seen.fields.keys().collect(), "documented, and seen");
     for (schema, fields) in &seen.fields {
         let shape = &seen.documented[schema];

@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use drctl_model::{
-    Facts, Manifest, ManifestError, Marker, MarkerError, PageRef, RepositoryId, Stream,
+    Facts, LogPart, LogPlace, Lsn, Manifest, ManifestError, Marker, MarkerError, PageRef,
+    RepositoryId, Stream, Timeline,
 };
 use drctl_store::{
     FormatError, MAX_ENVELOPE_BYTES, SealError, decode_manifest, decode_marker, digest,
@@ -289,6 +290,8 @@ fn facts_from_a_key_holder_parse_or_say_why() {
 #[test]
 fn a_key_is_what_its_parts_say_or_foreign() {
     let (source, backup, stream) = (source(), backup(), long_stream().id);
+    let part = LogPart::Range { start: Lsn(1 << 24), end: Lsn(1 << 25) };
+    let range = LogPlace { system_id: u64::MAX, timeline: Timeline::FIRST, part };
     let keys = [
         layout::marker(),
         layout::probe(7),
@@ -296,9 +299,11 @@ fn a_key_is_what_its_parts_say_or_foreign() {
         layout::segment(&source, &backup, &stream, 0),
         layout::segment(&source, &backup, &stream, 12_345_678),
         layout::page(&source, &backup, &stream, 3),
+        layout::piece(&source, &LogPlace { part: LogPart::History, ..range.clone() }),
+        layout::piece(&source, &range),
     ];
     let seeds = keys.iter().map(|key| key.as_ref().as_bytes().to_vec()).collect();
-    let reach = ["Marker", "Probe", "Manifest", "Data", "Foreign", "no path"];
+    let reach = ["Marker", "Probe", "Manifest", "Data", "Log", "Foreign", "no path"];
     Target { name: "key", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
         let text = String::from_utf8_lossy(input).into_owned();
         let Ok(key) = Path::parse(&text) else { return "no path".to_owned() };
@@ -311,6 +316,10 @@ fn a_key_is_what_its_parts_say_or_foreign() {
             }
             Kind::Marker => assert_eq!(key, layout::marker()),
             Kind::Probe => assert!(key.as_ref().starts_with("probe/"), "{key}"),
+            Kind::Log(source) => {
+                let (of, place) = layout::piece_at(&key).expect("it is a piece");
+                assert_eq!((&of, key.clone()), (source, layout::piece(&of, &place)));
+            }
             Kind::Foreign => {}
         }
         let name = format!("{kind:?}");

@@ -20,7 +20,9 @@ use super::tools::{self, FoundTool};
 use super::walker::DumpWalker;
 use super::{PgServer, farewell, globals};
 use crate::process::{OwnedTask, Running, Stopper, Tool};
-use crate::{BackupSource, Blocker, EngineError, Outcome, ServerSaid, StreamOutcome, ToolRun};
+use crate::{
+    BackupSource, Blocker, EngineError, Finished, Outcome, ServerSaid, StreamOutcome, ToolRun,
+};
 
 /// The first pause between two attempts to lock; each one after is twice as long.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -255,13 +257,13 @@ impl BackupSource for PgDumpSource {
         self.start_database(StreamId::database(index), index).await.map(Some)
     }
 
-    async fn finish(self: Box<Self>) -> Result<BTreeMap<String, String>, EngineError> {
+    async fn finish(self: Box<Self>) -> Result<Finished, EngineError> {
         let mut versions = BTreeMap::new();
         versions.insert("server".to_owned(), tools::short(&self.server_version).to_owned());
         for tool in [Some(&self.pg_dump), self.pg_dumpall.as_ref()].into_iter().flatten() {
             versions.insert(tool.name.to_owned(), tool.version.clone());
         }
-        Ok(versions)
+        Ok(Finished { versions, ..Finished::default() })
     }
 
     async fn abort(self: Box<Self>) {

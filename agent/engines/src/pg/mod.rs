@@ -1,13 +1,17 @@
-//! `PostgreSQL` by `pg_dump`, `pg_dumpall` and `pg_restore`.
+//! `PostgreSQL`: databases by `pg_dump`, `pg_dumpall` and `pg_restore`; whole clusters by the
+//! replication protocol.
 
 mod counts;
 mod databases;
 mod dump;
 mod farewell;
 mod globals;
+mod heartbeat;
 mod pgpass;
+pub mod physical;
 mod preflight;
 mod probe;
+pub mod replication;
 mod restore;
 mod script;
 mod server;
@@ -16,11 +20,13 @@ mod stream;
 mod tables;
 mod tls;
 mod tools;
+pub mod wal;
 mod walker;
 
 pub use counts::{RowDifference, compare_rows, count_rows};
 pub use dump::{DatabaseChoice, PgDumpOptions, PgDumpSource};
 pub use globals::GlobalsTarget;
+pub use heartbeat::beat;
 pub use pgpass::sweep;
 pub use preflight::{Extent, Preflight, RestoreDatabase, preflight};
 pub use probe::{DatabaseReport, RoleReport, ServerReport, probe};
@@ -28,5 +34,5 @@ pub use restore::{DatabaseTarget, RestoreOptions};
 pub use server::PgServer;
 pub(crate) use server::quote_ident;
 pub use tls::SslMode;
-pub use tools::{FoundTool, major_of};
+pub use tools::{FoundTool, major_of, server_program};
 pub use walker::{DumpShape, DumpWalker, DumpedTable, WalkError};

@@ -15,7 +15,7 @@ use crate::process::{OwnedTask, Tool};
 use crate::{EngineError, Secret, ServerSaid};
 
 /// How long a connection may take to be made.
-const CONNECT_WAIT: Duration = Duration::from_secs(15);
+pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(15);
 
 /// A `PostgreSQL` server and how to get in.
 #[derive(Debug, Clone)]

@@ -59,6 +59,14 @@ pub(crate) async fn find(
     })
 }
 
+/// The server's own program for a version.
+///
+/// # Errors
+/// [`EngineError::ToolMissing`], [`EngineError::VersionMismatch`].
+pub async fn server_program(server: &PgServer, version: &str) -> Result<PathBuf, EngineError> {
+    Ok(find(server, "postgres", version).await?.path)
+}
+
 /// The first word of a version: `15.18` of `15.18 (Debian 15.18-0+deb12u1)`.
 pub(crate) fn short(version: &str) -> &str {
     version.split_whitespace().next().unwrap_or(version)

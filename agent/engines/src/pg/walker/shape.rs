@@ -19,6 +19,9 @@ pub enum WalkError {
         /// What is wrong.
         problem: String,
     },
+    /// What it holds is not what it must hold.
+    #[error("{0}")]
+    Contents(String),
     /// A text that is longer than it can be read back.
     #[error("it has more than {limit} bytes")]
     TooLong {

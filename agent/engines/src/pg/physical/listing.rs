@@ -1,0 +1,181 @@
+//! `backup_manifest`: the server's list of what it sent, against what came.
+
+use std::collections::HashMap;
+
+use drctl_model::{Lsn, Timeline, shown};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::super::WalkError;
+use super::tar::{Member, MemberKind, Visit};
+
+/// The most bytes of a server's manifest: some 200 for each file.
+pub(super) const MAX_LISTING_BYTES: usize = 512 << 20;
+
+/// What came of one file.
+type Came = (u64, [u8; 32]);
+
+/// Hashes every file of an archive as it passes.
+#[derive(Debug, Default)]
+pub(super) struct Hasher {
+    prefix: String,
+    current: Option<(String, u64, Sha256)>,
+    files: HashMap<String, Came>,
+    told: usize,
+}
+
+impl Hasher {
+    /// Goes on with the archive whose members lie below `prefix` in the data directory.
+    pub(super) fn begin_archive(&mut self, prefix: &str) {
+        prefix.clone_into(&mut self.prefix);
+    }
+
+    /// How many files came since this was asked last.
+    pub(super) fn take_new(&mut self) -> u64 {
+        let new = self.files.len() - self.told;
+        self.told = self.files.len();
+        new as u64
+    }
+}
+
+impl Visit for Hasher {
+    fn begin(&mut self, member: &Member) -> Result<(), WalkError> {
+        let file = member.kind == MemberKind::File;
+        self.current =
+            file.then(|| (format!("{}{}", self.prefix, member.path), member.size, Sha256::new()));
+        Ok(())
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<(), WalkError> {
+        if let Some((_, _, hash)) = &mut self.current {
+            hash.update(bytes);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), WalkError> {
+        if let Some((path, size, hash)) = self.current.take()
+            && self.files.insert(path.clone(), (size, hash.finalize().into())).is_some()
+        {
+            return Err(WalkError::Contents(format!("{} occurs twice", shown(&path, 200))));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    #[serde(rename = "PostgreSQL-Backup-Manifest-Version")]
+    version: u32,
+    #[serde(rename = "System-Identifier")]
+    system_id: Option<u64>,
+    #[serde(rename = "Files")]
+    files: Vec<Listed>,
+    #[serde(rename = "WAL-Ranges")]
+    ranges: Vec<Range>,
+    #[serde(rename = "Manifest-Checksum")]
+    checksum: String,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(rename = "Path")]
+    path: Option<String>,
+    /// For a name that is not UTF-8.
+    #[serde(rename = "Encoded-Path")]
+    encoded: Option<String>,
+    #[serde(rename = "Size")]
+    size: u64,
+    #[serde(rename = "Checksum-Algorithm")]
+    algorithm: Option<String>,
+    #[serde(rename = "Checksum")]
+    checksum: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Range {
+    #[serde(rename = "Timeline")]
+    timeline: Timeline,
+    #[serde(rename = "Start-LSN")]
+    start: Lsn,
+    #[serde(rename = "End-LSN")]
+    end: Lsn,
+}
+
+/// The log that a copy needs to be consistent, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WalRange {
+    /// The timeline.
+    pub(super) timeline: Timeline,
+    /// From here on.
+    pub(super) start: Lsn,
+    /// Up to here.
+    pub(super) end: Lsn,
+}
+
+/// Compares the server's manifest with what came, file by file; gives the log that is needed, and
+/// the cluster's system identifier where the manifest tells it (since PostgreSQL 17).
+///
+/// # Errors
+/// [`WalkError::Contents`] for a manifest that is cut or altered, a file that is missing, too many,
+/// or of other bytes.
+pub(super) fn compare(
+    listing: &[u8],
+    came: &Hasher,
+) -> Result<(Vec<WalRange>, Option<u64>), WalkError> {
+    let parsed: Listing = serde_json::from_slice(listing)
+        .map_err(|error| wrong(format!("it cannot be read: {}", shown(&error.to_string(), 200))))?;
+    if !(1..=2).contains(&parsed.version) {
+        return Err(wrong(format!("it is of the unknown version {}", parsed.version)));
+    }
+    own_checksum(listing, &parsed.checksum)?;
+    let mut listed = 0u64;
+    for file in &parsed.files {
+        let path = match (&file.path, &file.encoded) {
+            (Some(path), _) => path.clone(),
+            (None, Some(encoded)) => {
+                return Err(wrong(format!("a name that is not UTF-8: {}", shown(encoded, 200))));
+            }
+            (None, None) => return Err(wrong("a file without a name")),
+        };
+        // What the log brings is not the manifest's to list.
+        if path.starts_with("pg_wal/") {
+            continue;
+        }
+        same(&path, file, came.files.get(&path))?;
+        listed += 1;
+    }
+    let others = came.files.keys().filter(|path| !path.starts_with("pg_wal/")).count() as u64;
+    if others != listed {
+        return Err(wrong(format!("{others} files came, and it lists {listed}")));
+    }
+    let range =
+        |range: &Range| WalRange { timeline: range.timeline, start: range.start, end: range.end };
+    Ok((parsed.ranges.iter().map(range).collect(), parsed.system_id))
+}
+
+fn same(path: &str, listed: &Listed, came: Option<&Came>) -> Result<(), WalkError> {
+    let shown = shown(path, 200);
+    let (size, hash) = came.ok_or_else(|| wrong(format!("{shown} did not come")))?;
+    if listed.algorithm.as_deref() != Some("SHA256") {
+        return Err(wrong(format!("{shown} has no SHA-256 in it")));
+    }
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    if *size != listed.size || listed.checksum.as_deref() != Some(hash.as_str()) {
+        return Err(wrong(format!("{shown} came with other bytes")));
+    }
+    Ok(())
+}
+
+/// The manifest's last line holds the SHA-256 of all before it.
+fn own_checksum(listing: &[u8], stated: &str) -> Result<(), WalkError> {
+    let line = memchr::memmem::rfind(listing, b"\"Manifest-Checksum\"");
+    let Some(end) = line else { return Err(wrong("its own checksum is missing")) };
+    let found: String =
+        Sha256::digest(&listing[..end]).iter().map(|byte| format!("{byte:02x}")).collect();
+    if found == stated { Ok(()) } else { Err(wrong("its own checksum is wrong")) }
+}
+
+fn wrong(problem: impl Into<String>) -> WalkError {
+    WalkError::Contents(format!("the server's manifest: {}", problem.into()))
+}

@@ -1,0 +1,196 @@
+//! Settings of a cluster that was laid out, so that it recovers as it should and does no harm.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use drctl_model::{Lsn, Timeline};
+
+use super::Layout;
+use crate::EngineError;
+
+/// Where a recovery is to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopAt {
+    /// At the end of the log that the copy brings along, which makes it consistent; the server
+    /// itself refuses to end before (`recovery ended before …`). Not `recovery_target =
+    /// 'immediate'`: that fails where no record follows the point, as in an idle standby's copy.
+    EndOfLog,
+    /// Nowhere: it replays what comes, as a standby does, until it is stopped or promoted.
+    Standby,
+    /// Behind the last commit at this time or before, written as PostgreSQL reads it, in UTC.
+    Time(String),
+    /// At the first record that begins here or later.
+    Lsn(Lsn),
+    /// At the end of a transaction.
+    Xid {
+        /// Its number.
+        xid: u32,
+        /// Whether it is itself replayed.
+        inclusive: bool,
+    },
+    /// At a restore point.
+    Name(String),
+}
+
+/// How a cluster that was laid out is to recover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// The shell command that brings the log (`restore_command`).
+    pub restore_command: String,
+    /// The timeline to follow. Always a number: `latest` would follow whatever appears.
+    pub timeline: Timeline,
+    /// Where to stop.
+    pub stop: StopAt,
+}
+
+/// Settings that a copy of a cluster must not inherit: they reach out, or decide a recovery.
+const DROPPED: &[&str] = &[
+    "archive_cleanup_command",
+    "archive_command",
+    "archive_library",
+    "primary_conninfo",
+    "primary_slot_name",
+    "promote_trigger_file",
+    "recovery_end_command",
+    "synchronous_standby_names",
+];
+
+/// Whether a line of `postgresql.auto.conf` sets something that must not stay.
+fn is_dropped(line: &str) -> bool {
+    let name = line.trim_start().split(|c: char| c == '=' || c.is_whitespace()).next();
+    let name = name.unwrap_or_default().to_ascii_lowercase();
+    name.starts_with("recovery_") || name == "restore_command" || DROPPED.contains(&name.as_str())
+}
+
+/// The lines that make the copy recover, and keep it from archiving into the source's log, from
+/// following its primary and from replicating out.
+fn settings(recovery: &Recovery) -> String {
+    let mut lines = vec![
+        ("archive_mode", "off".to_owned()),
+        ("archive_command", String::new()),
+        ("primary_conninfo", String::new()),
+        ("primary_slot_name", String::new()),
+        ("synchronous_standby_names", String::new()),
+        ("max_logical_replication_workers", "0".to_owned()),
+        ("restore_command", recovery.restore_command.clone()),
+        ("recovery_target_timeline", recovery.timeline.to_string()),
+    ];
+    let inclusive = !matches!(recovery.stop, StopAt::Xid { inclusive: false, .. });
+    lines.push(("recovery_target_inclusive", if inclusive { "on" } else { "off" }.to_owned()));
+    match &recovery.stop {
+        StopAt::EndOfLog => {
+            lines.push(("recovery_target_action", "promote".to_owned()));
+            // As a hot standby it would refuse to start with less than the source's own settings,
+            // which may lie outside its files.
+            lines.push(("hot_standby", "off".to_owned()));
+        }
+        StopAt::Standby => lines.push(("hot_standby", "on".to_owned())),
+        StopAt::Time(at) => lines.push(("recovery_target_time", at.clone())),
+        StopAt::Lsn(lsn) => lines.push(("recovery_target_lsn", lsn.to_string())),
+        StopAt::Xid { xid, .. } => lines.push(("recovery_target_xid", xid.to_string())),
+        StopAt::Name(name) => lines.push(("recovery_target_name", name.clone())),
+    }
+    if !matches!(recovery.stop, StopAt::EndOfLog | StopAt::Standby) {
+        lines.push(("recovery_target_action", "pause".to_owned()));
+        lines.push(("hot_standby", "on".to_owned()));
+    }
+    let line =
+        |(name, value): &(&str, String)| format!("{name} = '{}'\n", value.replace('\'', "''"));
+    let lines: String = lines.iter().map(line).collect();
+    format!("# Written by drctl for this restored copy; the last line of a name counts.\n{lines}")
+}
+
+/// What is written where the cluster's configuration lies outside its data directory, as on
+/// Debian: just enough for it to start.
+const CONFIGURATION: &str = "# Written by drctl: the configuration of the source lay elsewhere.\n";
+const ACCESS: &str = "# Written by drctl: that of the source lay elsewhere.\nlocal all all peer\n";
+
+/// Makes a laid-out cluster ready to be started: it recovers as told, and then is a cluster of
+/// its own. Returns what the operator should know.
+///
+/// # Errors
+/// [`EngineError::Io`].
+pub fn prepare(layout: &Layout, recovery: &Recovery) -> Result<Vec<String>, EngineError> {
+    let data = layout.data();
+    let mut notes = Vec::new();
+    for (name, text) in [("postgresql.conf", CONFIGURATION), ("pg_hba.conf", ACCESS)] {
+        if !data.join(name).exists() {
+            write(&data.join(name), text)?;
+            notes.push(format!("{name} was not in the data directory: a minimal one was written"));
+        }
+    }
+    let auto = data.join("postgresql.auto.conf");
+    let old = match fs::read_to_string(&auto) {
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        read => read.map_err(EngineError::io(format!("read {}", auto.display())))?,
+    };
+    let kept: String =
+        old.lines().filter(|line| !is_dropped(line)).map(|l| format!("{l}\n")).collect();
+    write(&auto, &(kept + &settings(recovery)))?;
+    // Without either the server takes the copy for one that has crashed: no new timeline, no
+    // target.
+    let (signal, other) = match recovery.stop {
+        StopAt::Standby => ("standby.signal", "recovery.signal"),
+        _ => ("recovery.signal", "standby.signal"),
+    };
+    let other = data.join(other);
+    match fs::remove_file(&other) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(EngineError::io(format!("remove {}", other.display()))(error));
+        }
+        _ => {}
+    }
+    write(&data.join(signal), "")?;
+    let synced = File::open(&data).and_then(|directory| directory.sync_all());
+    synced.map_err(EngineError::io(format!("sync {}", data.display())))?;
+    notes.push(
+        "archiving and logical replication are switched off in it (postgresql.auto.conf): switch \
+         them on when it takes the source's place, with a place of its own to archive to"
+            .to_owned(),
+    );
+    Ok(notes)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), EngineError> {
+    let write = || {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(EngineError::io(format!("write {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_reaches_out_or_decides_a_recovery_does_not_stay() {
+        for line in [
+            "primary_conninfo = 'host=db1'",
+            " Restore_Command='x'",
+            "recovery_target_time = '2026-01-01'",
+            "archive_command\t= 'y'",
+        ] {
+            assert!(is_dropped(line), "{line}");
+        }
+        for line in ["work_mem = '5MB'", "# primary_conninfo", "", "archive_timeout = 60"] {
+            assert!(!is_dropped(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn values_are_quoted() {
+        let recovery = Recovery {
+            restore_command: "it's %f".to_owned(),
+            timeline: Timeline::FIRST,
+            stop: StopAt::EndOfLog,
+        };
+        let text = settings(&recovery);
+        assert!(text.contains("restore_command = 'it''s %f'\n"), "{text}");
+        assert!(text.contains("recovery_target_timeline = '1'\n"), "{text}");
+    }
+}

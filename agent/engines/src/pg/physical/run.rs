@@ -1,0 +1,216 @@
+//! A restored cluster's server, started in private to see where its recovery comes to.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use drctl_model::{Lsn, shown};
+use jiff::Timestamp;
+use tokio::process::{Child, Command};
+
+use super::Layout;
+use crate::pg::server::Session;
+use crate::pg::{PgServer, SslMode};
+use crate::{EngineError, ServerSaid};
+
+/// The private port: only the name of its socket.
+const PORT: u16 = 5432;
+
+/// How often it is asked where it is.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A server that recovers, on a socket that only we can reach. Killed when dropped.
+pub struct Recovering {
+    child: Child,
+    server: PgServer,
+    log: PathBuf,
+    /// Holds the socket and the rules of access.
+    _private: tempfile::TempDir,
+}
+
+/// Where a recovery is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Whether it replays, or has become a server of its own.
+    pub in_recovery: bool,
+    /// Whether it has come to its target and waits there.
+    pub paused: bool,
+    /// How far the log was replayed.
+    pub replayed: Option<Lsn>,
+    /// The time of the last commit that was replayed: what the data show.
+    pub shows: Option<Timestamp>,
+}
+
+/// The settings of the source that a hot standby must not fall below, as its control file has
+/// them (`CheckRequiredParameterValues` in `xlogrecovery.c`); they may lie outside the copy.
+fn source_settings(bin_dir: &Path, data: &Path) -> Vec<(&'static str, String)> {
+    const NAMES: [(&str, &str); 5] = [
+        ("max_connections setting:", "max_connections"),
+        ("max_worker_processes setting:", "max_worker_processes"),
+        ("max_wal_senders setting:", "max_wal_senders"),
+        ("max_prepared_xacts setting:", "max_prepared_transactions"),
+        ("max_locks_per_xact setting:", "max_locks_per_transaction"),
+    ];
+    let mut tool = std::process::Command::new(bin_dir.join("pg_controldata"));
+    let output = tool.arg("-D").arg(data).env_clear().env("LC_ALL", "C").output();
+    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+    let find = |(label, name): &(&str, &'static str)| {
+        let value = text.lines().find_map(|line| line.strip_prefix(label))?.trim();
+        value.parse::<u32>().ok().map(|value| (*name, value.to_string()))
+    };
+    NAMES.iter().filter_map(find).collect()
+}
+
+impl Recovering {
+    /// Starts the server of a laid-out cluster; it listens on no address.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`]; [`EngineError::Config`] as root, as whom PostgreSQL does not run.
+    pub fn start(layout: &Layout, bin_dir: &Path, user: &str) -> Result<Self, EngineError> {
+        if rustix::process::geteuid().is_root() {
+            let text = "PostgreSQL does not run as root: restore as the account that will own the \
+                        cluster, for example `sudo -u postgres drctl restore …`";
+            return Err(EngineError::Config(text.to_owned()));
+        }
+        let private = tempfile::Builder::new().prefix("drctl-recovery-").tempdir();
+        let private = private.map_err(EngineError::io("make a private directory"))?;
+        let (data, at) = (layout.data(), private.path());
+        let rules = at.join("pg_hba.conf");
+        let write =
+            File::create(&rules).and_then(|mut file| file.write_all(b"local all all trust\n"));
+        write.map_err(EngineError::io("write the rules of access"))?;
+        let log = data.with_file_name("recovery.log");
+        let out = File::options().create(true).append(true).open(&log);
+        let out = out.map_err(EngineError::io(format!("write {}", log.display())))?;
+        let mut command = Command::new(bin_dir.join("postgres"));
+        command.arg("-D").arg(&data).env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
+        for (name, value) in [
+            ("listen_addresses", String::new()),
+            ("port", PORT.to_string()),
+            ("unix_socket_directories", at.display().to_string()),
+            ("hba_file", rules.display().to_string()),
+            ("hot_standby", "on".to_owned()),
+            ("logging_collector", "off".to_owned()),
+            ("log_destination", "stderr".to_owned()),
+            ("lc_messages", "C".to_owned()),
+            ("max_logical_replication_workers", "0".to_owned()),
+            ("ssl", "off".to_owned()),
+        ] {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        for (name, value) in source_settings(bin_dir, &data) {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(out).kill_on_drop(true);
+        let child = command.spawn().map_err(EngineError::io("start the restored server"))?;
+        let server = PgServer {
+            host: at.display().to_string(),
+            port: PORT,
+            user: user.to_owned(),
+            maintenance_database: "postgres".to_owned(),
+            password: None,
+            sslmode: SslMode::Disable,
+            ssl_root_cert: None,
+            bin_dir: Some(bin_dir.to_owned()),
+            runtime_dir: at.to_owned(),
+        };
+        Ok(Recovering { child, server, log, _private: private })
+    }
+
+    /// How to reach it, while it runs.
+    #[must_use]
+    pub fn server(&self) -> &PgServer {
+        &self.server
+    }
+
+    /// Where it is after a moment; nothing while it does not answer yet.
+    ///
+    /// # Errors
+    /// [`EngineError::Query`] with the server's last words, where it has ended.
+    pub async fn look(&mut self) -> Result<Option<Progress>, EngineError> {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(status) =
+            self.child.try_wait().map_err(EngineError::io("look at the server"))?
+        {
+            let source = ServerSaid::new(format!("{status}; {}", self.last_words()));
+            return Err(EngineError::Query {
+                action: "recover the restored cluster".into(),
+                source,
+            });
+        }
+        let Ok(session) = Session::open(&self.server, "postgres", "drctl/recovery").await else {
+            return Ok(None);
+        };
+        let query = "SELECT pg_catalog.pg_is_in_recovery(), \
+            CASE WHEN pg_catalog.pg_is_in_recovery() \
+                 THEN pg_catalog.pg_get_wal_replay_pause_state() END, \
+            pg_catalog.pg_last_wal_replay_lsn()::text, \
+            pg_catalog.to_char(pg_catalog.pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', \
+                               'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+        let Ok(row) = session.client.query_one(query, &[]).await else { return Ok(None) };
+        let text = |at: usize| row.try_get::<_, Option<String>>(at).ok().flatten();
+        Ok(Some(Progress {
+            in_recovery: row.try_get(0).unwrap_or(true),
+            paused: text(1).as_deref() == Some("paused"),
+            replayed: text(2).and_then(|lsn| lsn.parse().ok()),
+            shows: text(3).and_then(|at| at.parse().ok()),
+        }))
+    }
+
+    /// The last lines that the server wrote of something that went wrong.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let bad = |line: &&str| {
+            ["FATAL", "PANIC", "ERROR", "error:", "hint:"].iter().any(|w| line.contains(w))
+        };
+        let lines: Vec<&str> = text.lines().filter(bad).collect();
+        let from = lines.len().saturating_sub(6);
+        shown(&lines[from..].join("; "), 1500)
+    }
+
+    /// The lines that tell where and why the replay stopped.
+    #[must_use]
+    pub fn stop_line(&self) -> Option<String> {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let line = text.lines().rev().find(|line| line.contains("recovery stopping "))?;
+        Some(shown(line.rsplit("LOG:").next().unwrap_or(line).trim(), 300))
+    }
+
+    /// Makes it a cluster of its own (`promote` in the data directory, and a signal: what
+    /// `pg_ctl promote` does).
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    pub fn promote(&mut self, layout: &Layout) -> Result<(), EngineError> {
+        let file = layout.data().join("promote");
+        File::create(&file).map_err(EngineError::io(format!("write {}", file.display())))?;
+        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            let pid = rustix::process::Pid::from_raw(pid);
+            let _ =
+                pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::USR1));
+        }
+        Ok(())
+    }
+
+    /// Shuts it down cleanly, however long its last checkpoint takes up to `patience`.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    pub async fn stop(mut self, patience: Duration) -> Result<(), EngineError> {
+        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            let pid = rustix::process::Pid::from_raw(pid);
+            // SIGINT: a fast shutdown.
+            let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::INT));
+        }
+        match tokio::time::timeout(patience, self.child.wait()).await {
+            Ok(ended) => ended.map(drop).map_err(EngineError::io("stop the restored server")),
+            Err(_) => {
+                let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                Err(EngineError::io("stop the restored server")(late))
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! A base backup as streams: an archive for each tablespace, and the server's own manifest.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::{Buf as _, Bytes};
+use drctl_model::{
+    Child, Content, Coordinates, Lsn, StreamId, TablespaceFacts, Timeline, WalSegmentSize,
+};
+use futures_util::stream::{self, BoxStream};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::Mutex;
+
+use super::listing::{Hasher, MAX_LISTING_BYTES, compare};
+use super::tar::TarWalker;
+use crate::pg::replication::{BaseBackup, BaseEvent, BaseOptions, Replication};
+use crate::pg::{PgServer, WalkError};
+use crate::{BackupSource, EngineError, Finished, StreamOutcome, ToolRun};
+
+/// What the server calls the copy in its errors and ours.
+const TOOL: &str = "BASE_BACKUP";
+
+/// How a physical backup is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseBackupOptions {
+    /// Whether the checkpoint before it is done at once.
+    pub fast_checkpoint: bool,
+    /// The most KiB a second that the server sends; nothing: as fast as it can.
+    pub max_rate_kib: Option<u32>,
+}
+
+/// A physical backup of a whole cluster.
+pub struct BaseBackupSource {
+    shared: Arc<Mutex<Copy>>,
+    /// Keeps the log that the copy needs until it is in it; ends with its connection.
+    keeper: Replication,
+    label: String,
+    facts: Cluster,
+    tablespaces: usize,
+    expected: Vec<Option<u64>>,
+    next: usize,
+}
+
+/// What is known of the cluster before the first byte.
+struct Cluster {
+    system_id: u64,
+    segment_size: WalSegmentSize,
+    version: String,
+    start: (Lsn, Timeline),
+}
+
+/// The copy under way; the stream that is read has it, then the next one.
+struct Copy {
+    backup: BaseBackup,
+    /// What ended the stream before: the beginning of the next.
+    pending: Option<BaseEvent>,
+    walker: Option<TarWalker<Hasher>>,
+    listing: Vec<u8>,
+    in_listing: bool,
+    stop: Option<(Lsn, Timeline)>,
+    /// The server's last word, where it is not that all went well.
+    complaint: Option<EngineError>,
+}
+
+impl BaseBackupSource {
+    /// Connects, makes a temporary slot so that no log goes missing, and begins the copy: the
+    /// server makes a checkpoint first.
+    ///
+    /// # Errors
+    /// Those of connecting; [`EngineError::Query`].
+    pub async fn open(
+        server: &PgServer,
+        options: &BaseBackupOptions,
+        application_name: &str,
+    ) -> Result<Self, EngineError> {
+        let mut keeper = Replication::open(server, application_name).await?;
+        let system_id = keeper.identify().await?.system_id;
+        let segment_size = keeper.segment_size().await?;
+        keeper.keep_log().await?;
+        let copier = Replication::open(server, application_name).await?;
+        let version = copier.version().to_owned();
+        let base = BaseOptions {
+            label: application_name.to_owned(),
+            fast_checkpoint: options.fast_checkpoint,
+            max_rate_kib: options.max_rate_kib,
+        };
+        let backup = copier.base_backup(&base).await?;
+        let expected: Vec<_> = backup
+            .tablespaces()
+            .iter()
+            .map(|t| t.kib.map(|kib| kib.saturating_mul(1024)))
+            .collect();
+        let facts = Cluster { system_id, segment_size, version, start: backup.start() };
+        let copy = Copy {
+            backup,
+            pending: None,
+            walker: Some(TarWalker::new(Hasher::default())),
+            listing: Vec::new(),
+            in_listing: false,
+            stop: None,
+            complaint: None,
+        };
+        Ok(BaseBackupSource {
+            shared: Arc::new(Mutex::new(copy)),
+            keeper,
+            label: application_name.to_owned(),
+            facts,
+            tablespaces: expected.len(),
+            expected,
+            next: 0,
+        })
+    }
+
+    /// The stream that begins with the next archive.
+    fn archive(&self, name: &str, path: &str) -> Result<ToolRun, EngineError> {
+        let stem = name.strip_suffix(".tar").unwrap_or(name);
+        let oid: Option<u32> = stem.parse().ok();
+        if oid.is_none() && stem != "base" {
+            return Err(damaged("an archive", WalkError::Contents("its name is odd".to_owned())));
+        }
+        let (id, label) = match oid {
+            Some(oid) => (StreamId::tablespace(oid), format!("tablespace {path}")),
+            None => (StreamId::base(), "the data directory".to_owned()),
+        };
+        let facts = TablespaceFacts { oid, path: path.to_owned(), files: 0 };
+        let expected_bytes = self.expected.get(self.next).copied().flatten();
+        Ok(self.run(id, label, expected_bytes, Content::Tablespace(facts)))
+    }
+
+    fn run(
+        &self,
+        id: StreamId,
+        label: String,
+        expected_bytes: Option<u64>,
+        content: Content,
+    ) -> ToolRun {
+        let output = Box::pin(StreamRead::new(bytes_of(Arc::clone(&self.shared))));
+        let (shared, what) = (Arc::clone(&self.shared), label.clone());
+        let child = Child { program: TOOL.to_owned(), stream: id.clone(), status: 0 };
+        let outcome = Box::pin(async move {
+            let content = shared.lock().await.close(&what, content)?;
+            Ok(StreamOutcome { children: vec![child], content })
+        });
+        ToolRun { id, label, expected_bytes, output, outcome }
+    }
+}
+
+fn damaged(what: &str, source: WalkError) -> EngineError {
+    EngineError::Structure { tool: TOOL, what: what.to_owned(), source }
+}
+
+impl Copy {
+    /// The next bytes of the stream that is read; nothing at its end.
+    async fn more(&mut self) -> Result<Option<Bytes>, EngineError> {
+        if self.pending.is_some() || self.stop.is_some() {
+            return Ok(None);
+        }
+        match self.backup.next().await? {
+            Some(BaseEvent::Data(bytes)) => {
+                self.look(&bytes)?;
+                Ok(Some(bytes))
+            }
+            Some(BaseEvent::End { lsn, timeline }) => {
+                self.stop = Some((lsn, timeline));
+                // The server's last word comes behind it.
+                self.complaint = self.backup.next().await.err();
+                Ok(None)
+            }
+            Some(begins) => {
+                self.pending = Some(begins);
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn look(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
+        if !self.in_listing {
+            let Some(walker) = &mut self.walker else { return Ok(()) };
+            return walker.push(bytes).map_err(|error| damaged("the copy", error));
+        }
+        if self.listing.len().saturating_add(bytes.len()) > MAX_LISTING_BYTES {
+            let error = WalkError::TooLong { limit: MAX_LISTING_BYTES };
+            return Err(damaged("the server's manifest", error));
+        }
+        self.listing.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Ends a stream: an archive must have come to its own end.
+    fn close(&mut self, what: &str, content: Content) -> Result<Content, EngineError> {
+        if self.in_listing {
+            return Ok(content);
+        }
+        let Some(walker) = self.walker.take() else { return Ok(content) };
+        let mut hasher = walker.finish().map_err(|error| damaged(what, error))?;
+        let before = hasher.take_new();
+        self.walker = Some(TarWalker::new(hasher));
+        Ok(match content {
+            Content::Tablespace(facts) => {
+                Content::Tablespace(TablespaceFacts { files: before, ..facts })
+            }
+            other => other,
+        })
+    }
+}
+
+#[async_trait]
+impl BackupSource for BaseBackupSource {
+    async fn next_stream(&mut self) -> Result<Option<ToolRun>, EngineError> {
+        let shared = Arc::clone(&self.shared);
+        let mut copy = shared.lock().await;
+        if copy.pending.is_none() && copy.stop.is_none() {
+            copy.pending = copy.backup.next().await?;
+        }
+        let run = match copy.pending.take() {
+            Some(BaseEvent::Archive { name, path }) => {
+                if let Some(walker) = &mut copy.walker {
+                    let oid = name.strip_suffix(".tar").filter(|stem| *stem != "base");
+                    let prefix = oid.map_or(String::new(), |oid| format!("pg_tblspc/{oid}/"));
+                    walker.visitor().begin_archive(&prefix);
+                }
+                Some(self.archive(&name, &path)?)
+            }
+            Some(BaseEvent::Manifest) => {
+                copy.in_listing = true;
+                let label = "the server's manifest".to_owned();
+                Some(self.run(StreamId::listing(), label, None, Content::Listing))
+            }
+            _ => None,
+        };
+        self.next += 1;
+        Ok(run)
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Finished, EngineError> {
+        let mut copy = self.shared.lock().await;
+        let (stop, timeline) = copy.stop.ok_or_else(|| {
+            let missing = "the server did not say where it ends".to_owned();
+            damaged("the copy", WalkError::Contents(missing))
+        })?;
+        if self.next <= self.tablespaces + 1 || !copy.in_listing {
+            let missing = "an archive or the manifest is missing".to_owned();
+            return Err(damaged("the copy", WalkError::Contents(missing)));
+        }
+        let walker = copy.walker.take();
+        let hasher =
+            walker.ok_or_else(|| damaged("the copy", WalkError::Contents("cut".into())))?;
+        let hasher = hasher.into_visitor();
+        let (ranges, listed_id) =
+            compare(&copy.listing, &hasher).map_err(|error| damaged("the copy", error))?;
+        let start = ranges.first().map_or(self.facts.start.0, |range| range.start);
+        if start != self.facts.start.0 || ranges.last().is_none_or(|range| range.end != stop) {
+            let odd = "the server's manifest needs another part of the log than the server says";
+            return Err(damaged("the copy", WalkError::Contents(odd.to_owned())));
+        }
+        if listed_id.is_some_and(|id| id != self.facts.system_id) {
+            let odd = "the server's manifest is of another cluster".to_owned();
+            return Err(damaged("the copy", WalkError::Contents(odd)));
+        }
+        let suspect = copy.complaint.take().map(judge).transpose()?;
+        let mut versions = BTreeMap::new();
+        let version = self.facts.version.split(' ').next().unwrap_or_default().to_owned();
+        versions.insert("server".to_owned(), version);
+        let coordinates = Coordinates {
+            system_id: self.facts.system_id,
+            segment_size: self.facts.segment_size,
+            timeline: self.facts.start.1,
+            start: self.facts.start.0,
+            stop,
+            stop_timeline: timeline,
+        };
+        Ok(Finished {
+            versions,
+            suspect: suspect.into_iter().collect(),
+            coordinates: Some(coordinates),
+        })
+    }
+
+    async fn abort(self: Box<Self>) {
+        // Both connections end with us, and the server ends what they were doing.
+        tracing::debug!("the copy {} is given up", self.label);
+        drop(self.keeper);
+    }
+}
+
+/// The server's complaint about a copy that came whole: pages whose checksums are wrong make it
+/// suspect, anything else makes it none. The words may be in any language; the state is not.
+fn judge(complaint: EngineError) -> Result<String, EngineError> {
+    match &complaint {
+        // XX001: data_corrupted.
+        EngineError::Query { source, .. } if source.sqlstate() == Some("XX001") => {
+            Ok(format!("pages of the server's files have wrong checksums ({source})"))
+        }
+        _ => Err(complaint),
+    }
+}
+
+type Pieces = BoxStream<'static, Result<Bytes, EngineError>>;
+
+fn bytes_of(shared: Arc<Mutex<Copy>>) -> Pieces {
+    Box::pin(stream::try_unfold(shared, |shared| async move {
+        let more = shared.lock().await.more().await?;
+        Ok(more.map(|bytes| (bytes, shared)))
+    }))
+}
+
+/// A stream of pieces as something to read from.
+struct StreamRead {
+    pieces: Pieces,
+    current: Bytes,
+}
+
+impl StreamRead {
+    fn new(pieces: Pieces) -> Self {
+        StreamRead { pieces, current: Bytes::new() }
+    }
+}
+
+impl AsyncRead for StreamRead {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.current.is_empty() {
+            match ready!(self.pieces.as_mut().poll_next(cx)) {
+                Some(Ok(bytes)) => self.current = bytes,
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let taken = self.current.len().min(buf.remaining());
+        buf.put_slice(&self.current[..taken]);
+        self.current.advance(taken);
+        Poll::Ready(Ok(()))
+    }
+}

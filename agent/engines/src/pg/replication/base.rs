@@ -1,0 +1,227 @@
+//! `BASE_BACKUP`: a copy of the cluster's files as it streams.
+
+use bytes::{Buf as _, Bytes};
+use drctl_model::{Lsn, Timeline};
+use postgres_protocol::message::backend::Message;
+
+use super::wire::{Reply, said, texts};
+use super::{Replication, lost, odd, parse_timeline};
+use crate::pg::server::quote_literal;
+use crate::{EngineError, ServerSaid};
+
+const ACTION: &str = "take a base backup";
+
+/// How a base backup is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseOptions {
+    /// What `backup_label` and the server's progress view call it.
+    pub label: String,
+    /// Whether the checkpoint before it is done at once, at the price of a burst of writes.
+    pub fast_checkpoint: bool,
+    /// The most KiB a second that the server sends: 32 to 1,048,576; nothing: as fast as it can.
+    pub max_rate_kib: Option<u32>,
+}
+
+/// A tablespace of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tablespace {
+    /// Its OID and where it lies; nothing for the main data directory.
+    pub place: Option<(u32, String)>,
+    /// Its size, as the server estimates it, in KiB.
+    pub kib: Option<u64>,
+}
+
+/// What a base backup brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BaseEvent {
+    /// A tar archive begins.
+    Archive {
+        /// Its name, such as `base.tar` or `16384.tar`.
+        name: String,
+        /// Where the tablespace lies on the server; empty for the main data directory.
+        path: String,
+    },
+    /// The backup manifest begins; the data that follow are its.
+    Manifest,
+    /// Bytes of what began last.
+    Data(Bytes),
+    /// The server's own word that all was sent.
+    End {
+        /// The log up to here is needed for the copy to be consistent.
+        lsn: Lsn,
+        /// On which timeline.
+        timeline: Timeline,
+    },
+}
+
+/// A base backup under way.
+pub struct BaseBackup {
+    replication: Replication,
+    start: (Lsn, Timeline),
+    tablespaces: Vec<Tablespace>,
+    copying: bool,
+    stop: Option<(Lsn, Timeline)>,
+    failed: Option<ServerSaid>,
+}
+
+impl Replication {
+    /// Starts a base backup: the server makes a checkpoint first, which may take minutes.
+    ///
+    /// # Errors
+    /// [`EngineError::Query`].
+    pub async fn base_backup(mut self, options: &BaseOptions) -> Result<BaseBackup, EngineError> {
+        let checkpoint = if options.fast_checkpoint { "fast" } else { "spread" };
+        let rate = options.max_rate_kib.map_or(String::new(), |kib| format!(", MAX_RATE {kib}"));
+        let command = format!(
+            "BASE_BACKUP (LABEL {}, PROGRESS true, CHECKPOINT '{checkpoint}', WAIT false, \
+             MANIFEST 'yes', MANIFEST_CHECKSUMS 'SHA256', TABLESPACE_MAP true, WAL true{rate})",
+            quote_literal(&options.label)
+        );
+        self.wire.command(&command).await.map_err(lost(ACTION))?;
+        let start = self.first_row().await?;
+        let start = position(&start).ok_or_else(|| odd(ACTION))?;
+        let tablespaces = self.tablespaces().await?;
+        let failed = None;
+        Ok(BaseBackup { replication: self, start, tablespaces, copying: false, stop: None, failed })
+    }
+
+    /// The one row of the first answer.
+    async fn first_row(&mut self) -> Result<Vec<Option<String>>, EngineError> {
+        let mut row = None;
+        loop {
+            match self.reply().await? {
+                Message::DataRow(found) => {
+                    row = Some(texts(&found).map_err(lost(ACTION))?);
+                }
+                Message::CommandComplete(_) => return row.ok_or_else(|| odd(ACTION)),
+                _ => {}
+            }
+        }
+    }
+
+    async fn tablespaces(&mut self) -> Result<Vec<Tablespace>, EngineError> {
+        let mut all = Vec::new();
+        loop {
+            match self.reply().await? {
+                Message::DataRow(row) => {
+                    let row = texts(&row).map_err(lost(ACTION))?;
+                    let field = |at: usize| row.get(at).cloned().flatten();
+                    let place = field(0).and_then(|oid| oid.parse().ok()).zip(field(1));
+                    let kib = field(2).and_then(|kib| kib.parse().ok());
+                    all.push(Tablespace { place, kib });
+                }
+                Message::CommandComplete(_) => return Ok(all),
+                _ => {}
+            }
+        }
+    }
+
+    async fn reply(&mut self) -> Result<Message, EngineError> {
+        match self.wire.next().await.map_err(lost(ACTION))? {
+            Reply::Message(Message::ErrorResponse(error)) => {
+                Err(EngineError::Query { action: ACTION.to_owned(), source: said(&error) })
+            }
+            Reply::Message(message) => Ok(message),
+            Reply::CopyBoth => Err(odd(ACTION)),
+        }
+    }
+}
+
+impl BaseBackup {
+    /// From where on the log is needed, and on which timeline.
+    #[must_use]
+    pub fn start(&self) -> (Lsn, Timeline) {
+        self.start
+    }
+
+    /// The tablespaces, the main data directory among them.
+    #[must_use]
+    pub fn tablespaces(&self) -> &[Tablespace] {
+        &self.tablespaces
+    }
+
+    /// The server's version.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        self.replication.version()
+    }
+
+    /// What comes next; nothing after the end. Cancel-safe.
+    ///
+    /// An error after [`BaseEvent::End`] is the server's last word: it speaks of pages whose
+    /// checksums are wrong only there.
+    ///
+    /// # Errors
+    /// A connection that broke; [`EngineError::Query`] with the server's words.
+    pub async fn next(&mut self) -> Result<Option<BaseEvent>, EngineError> {
+        loop {
+            let reply = match (self.replication.wire.next().await, self.failed.take()) {
+                // A server that ends a session says why, and hangs up.
+                (Err(_), Some(source)) => {
+                    return Err(EngineError::Query { action: ACTION.to_owned(), source });
+                }
+                (reply, failed) => {
+                    self.failed = failed;
+                    reply.map_err(lost(ACTION))?
+                }
+            };
+            let Reply::Message(message) = reply else { return Err(odd(ACTION)) };
+            match message {
+                Message::CopyOutResponse(_) => self.copying = true,
+                Message::CopyDone => self.copying = false,
+                Message::CopyData(data) if self.copying => {
+                    if let Some(event) = event(data.into_bytes())? {
+                        return Ok(Some(event));
+                    }
+                }
+                Message::DataRow(row) => {
+                    let row = texts(&row).map_err(lost(ACTION))?;
+                    let stop = position(&row).ok_or_else(|| odd(ACTION))?;
+                    self.stop = Some(stop);
+                    return Ok(Some(BaseEvent::End { lsn: stop.0, timeline: stop.1 }));
+                }
+                Message::ErrorResponse(error) => self.failed = Some(said(&error)),
+                Message::ReadyForQuery(_) => return self.last_word(),
+                _ => {}
+            }
+        }
+    }
+
+    fn last_word(&mut self) -> Result<Option<BaseEvent>, EngineError> {
+        match (self.failed.take(), self.stop) {
+            (Some(source), _) => Err(EngineError::Query { action: ACTION.to_owned(), source }),
+            (None, Some(_)) => Ok(None),
+            (None, None) => Err(odd(ACTION)),
+        }
+    }
+
+    /// Hands the connection back, after the end.
+    #[must_use]
+    pub fn into_connection(self) -> Replication {
+        self.replication
+    }
+}
+
+fn position(row: &[Option<String>]) -> Option<(Lsn, Timeline)> {
+    let field = |at: usize| row.get(at).and_then(Option::as_deref).unwrap_or_default();
+    field(0).parse().ok().zip(parse_timeline(field(1)))
+}
+
+/// A message within the copy: `n` an archive, `m` the manifest, `d` data, `p` progress.
+fn event(mut data: Bytes) -> Result<Option<BaseEvent>, EngineError> {
+    let kind = if data.is_empty() { 0 } else { data.get_u8() };
+    match kind {
+        b'n' => {
+            let mut words = data.split(|byte| *byte == 0);
+            let mut word = || {
+                let word = words.next().ok_or_else(|| odd(ACTION))?;
+                String::from_utf8(word.to_vec()).map_err(|_| odd(ACTION))
+            };
+            Ok(Some(BaseEvent::Archive { name: word()?, path: word()? }))
+        }
+        b'm' => Ok(Some(BaseEvent::Manifest)),
+        b'd' => Ok(Some(BaseEvent::Data(data))),
+        b'p' => Ok(None),
+        _ => Err(odd(ACTION)),
+    }
+}

@@ -1,0 +1,233 @@
+//! The write-ahead log as it is written.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use drctl_model::{Lsn, Timeline};
+use jiff::Timestamp;
+use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::frontend;
+
+use super::wire::{Reply, said, texts};
+use super::{Replication, lost, odd, parse_timeline};
+use crate::EngineError;
+
+const READING: &str = "read the write-ahead log";
+
+/// Seconds from 1970 to 2000, where PostgreSQL's clock begins (`POSTGRES_EPOCH_JDATE`).
+const EPOCH_OFFSET: i64 = 946_684_800;
+
+/// What a stream of WAL brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WalEvent {
+    /// Bytes of the log, which follow those before.
+    Data {
+        /// The position of the first.
+        start: Lsn,
+        /// How far the server's log reaches.
+        server_end: Lsn,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// A sign of life.
+    Keepalive {
+        /// How far the server's log reaches.
+        server_end: Lsn,
+        /// Whether it wants to hear where we are.
+        reply: bool,
+    },
+    /// The timeline has ended here; the log goes on on another.
+    TimelineEnd {
+        /// The one on which it goes on.
+        next: Timeline,
+        /// From where.
+        from: Lsn,
+    },
+    /// The server has shut down, or ended the stream.
+    End,
+}
+
+/// A stream of WAL under way.
+pub struct WalStream {
+    replication: Replication,
+    at: Lsn,
+}
+
+impl Replication {
+    /// `START_REPLICATION`: the log of `timeline` from `from` on, for as long as it is written.
+    ///
+    /// # Errors
+    /// [`EngineError::Query`], for instance where the server has removed that part already.
+    pub async fn start(
+        mut self,
+        slot: Option<&str>,
+        from: Lsn,
+        timeline: Timeline,
+    ) -> Result<WalStream, EngineError> {
+        let slot = slot.map_or(String::new(), |name| format!("SLOT \"{name}\" "));
+        let command = format!("START_REPLICATION {slot}PHYSICAL {from} TIMELINE {timeline}");
+        let action = format!("read the write-ahead log from {from} on timeline {timeline}");
+        self.wire.command(&command).await.map_err(lost(&action))?;
+        loop {
+            match self.wire.next().await.map_err(lost(&action))? {
+                Reply::CopyBoth => return Ok(WalStream { replication: self, at: from }),
+                Reply::Message(Message::ErrorResponse(error)) => {
+                    return Err(EngineError::Query { action, source: said(&error) });
+                }
+                // Nothing was written on this timeline from there on: it ended.
+                Reply::Message(Message::ReadyForQuery(_)) => return Err(odd(&action)),
+                Reply::Message(_) => {}
+            }
+        }
+    }
+}
+
+impl WalStream {
+    /// The position behind the last byte that came.
+    #[must_use]
+    pub fn at(&self) -> Lsn {
+        self.at
+    }
+
+    /// Host and port, for people.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.replication.target
+    }
+
+    /// Whether bytes have come already that no event told of yet.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.replication.wire.has_more()
+    }
+
+    /// What comes next. Cancel-safe.
+    ///
+    /// # Errors
+    /// A connection that broke; [`EngineError::Query`] with the server's words.
+    pub async fn next(&mut self) -> Result<WalEvent, EngineError> {
+        loop {
+            let reply = self.replication.wire.next().await.map_err(lost(READING))?;
+            match reply {
+                Reply::Message(Message::CopyData(data)) => {
+                    if let Some(event) = self.event(data.into_bytes())? {
+                        return Ok(event);
+                    }
+                }
+                Reply::Message(Message::CopyDone) => return self.ended().await,
+                Reply::Message(Message::ErrorResponse(error)) => {
+                    let action = READING.to_owned();
+                    return Err(EngineError::Query { action, source: said(&error) });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn event(&mut self, mut data: Bytes) -> Result<Option<WalEvent>, EngineError> {
+        let kind = if data.is_empty() { 0 } else { data.get_u8() };
+        match kind {
+            b'w' if data.len() >= 24 => {
+                let (start, server_end) = (Lsn(data.get_u64()), Lsn(data.get_u64()));
+                let _sent_at = data.get_i64();
+                if start != self.at {
+                    let text = format!("the log goes on at {start} instead of {}", self.at);
+                    return Err(lost(READING)(io::Error::other(text)));
+                }
+                self.at = start.plus(data.len() as u64);
+                Ok(Some(WalEvent::Data { start, server_end, bytes: data }))
+            }
+            b'k' if data.len() >= 17 => {
+                let server_end = Lsn(data.get_u64());
+                let _sent_at = data.get_i64();
+                let reply = data.get_u8() != 0;
+                Ok(Some(WalEvent::Keepalive { server_end, reply }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The server has ended its side: ends ours, and learns why.
+    async fn ended(&mut self) -> Result<WalEvent, EngineError> {
+        let wire = &mut self.replication.wire;
+        let failed = || lost(READING);
+        let sent = wire.send(|out: &mut BytesMut| {
+            frontend::copy_done(out);
+            Ok(())
+        });
+        sent.await.map_err(failed())?;
+        let mut next = None;
+        loop {
+            match wire.next().await.map_err(failed())? {
+                Reply::Message(Message::DataRow(row)) => {
+                    let row = texts(&row).map_err(failed())?;
+                    let field = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+                    next = parse_timeline(&field(0)).zip(field(1).parse().ok());
+                }
+                Reply::Message(Message::ErrorResponse(error)) => {
+                    let action = READING.to_owned();
+                    return Err(EngineError::Query { action, source: said(&error) });
+                }
+                Reply::Message(Message::ReadyForQuery(_)) => break,
+                _ => {}
+            }
+        }
+        Ok(match next {
+            Some((next, from)) => WalEvent::TimelineEnd { next, from },
+            None => WalEvent::End,
+        })
+    }
+
+    /// Tells the server how far we are: `written` was received, `flushed` is safe for good. With
+    /// a slot it keeps nothing before `flushed`; a commit that waits for us returns then. `now` is
+    /// our clock, for the server's own view of the delay.
+    ///
+    /// # Errors
+    /// A connection that broke.
+    pub async fn confirm(
+        &mut self,
+        written: Lsn,
+        flushed: Lsn,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let now = now.as_microsecond() - EPOCH_OFFSET * 1_000_000;
+        let mut status = Vec::with_capacity(34);
+        status.put_u8(b'r');
+        status.put_u64(written.0);
+        status.put_u64(flushed.0);
+        // Nothing is ever replayed here; where commits wait for that, they would wait for ever.
+        status.put_u64(flushed.0);
+        status.put_i64(now);
+        status.put_u8(0);
+        self.replication.wire.copy_data(&status).await.map_err(lost(READING))
+    }
+
+    /// Ends the stream and hands the connection back.
+    ///
+    /// # Errors
+    /// A connection that broke.
+    pub async fn finish(mut self, patience: Duration) -> Result<Replication, EngineError> {
+        let wire = &mut self.replication.wire;
+        let sent = wire.send(|out: &mut BytesMut| {
+            frontend::copy_done(out);
+            Ok(())
+        });
+        sent.await.map_err(lost(READING))?;
+        let drained = async {
+            loop {
+                if let Reply::Message(Message::ReadyForQuery(_)) = wire.next().await? {
+                    return Ok::<_, io::Error>(());
+                }
+            }
+        };
+        match tokio::time::timeout(patience, drained).await {
+            Ok(done) => done.map_err(lost(READING))?,
+            Err(_) => {
+                let late = io::Error::from(io::ErrorKind::TimedOut);
+                return Err(lost("end the stream of the log")(late));
+            }
+        }
+        Ok(self.replication)
+    }
+}

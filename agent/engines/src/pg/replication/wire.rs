@@ -1,0 +1,158 @@
+//! Messages to and from a server.
+
+use std::io;
+
+use bytes::{BufMut as _, BytesMut};
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::message::backend::{DataRowBody, ErrorResponseBody, Header, Message};
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use crate::ServerSaid;
+
+/// A socket, encrypted or not.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// The most bytes of one message: WAL comes in pieces of 128 KiB, backups in such of 32 KiB, a
+/// history file in one of its length.
+const MAX_MESSAGE: i32 = 64 << 20;
+
+/// How much is read at once.
+const READ: usize = 256 << 10;
+
+/// What the server sends.
+pub(super) enum Reply {
+    /// A message that every client knows.
+    Message(Message),
+    /// Copying in both directions begins: only replication has it.
+    CopyBoth,
+}
+
+/// A connection, message by message.
+pub(super) struct Wire {
+    socket: Box<dyn Socket>,
+    input: BytesMut,
+    output: BytesMut,
+}
+
+impl Wire {
+    pub(super) fn new(socket: Box<dyn Socket>) -> Self {
+        Wire { socket, input: BytesMut::new(), output: BytesMut::new() }
+    }
+
+    /// The next message; notices and changed settings are passed over. Cancel-safe.
+    pub(super) async fn next(&mut self) -> io::Result<Reply> {
+        loop {
+            match self.parse()? {
+                Some(Reply::Message(Message::NoticeResponse(notice))) => {
+                    tracing::debug!(notice = %fields(&mut notice.fields()).text, "the server says");
+                }
+                Some(reply) => return Ok(reply),
+                None => self.read().await?,
+            }
+        }
+    }
+
+    /// Whether bytes were read that are no message's yet.
+    pub(super) fn has_more(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    async fn read(&mut self) -> io::Result<()> {
+        self.input.reserve(READ);
+        if self.socket.read_buf(&mut self.input).await? == 0 {
+            let text = "the server closed the connection";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        Ok(())
+    }
+
+    fn parse(&mut self) -> io::Result<Option<Reply>> {
+        let Some(header) = Header::parse(&self.input)? else { return Ok(None) };
+        if header.len() > MAX_MESSAGE {
+            let text = format!("a message of {} bytes", header.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        if header.tag() != b'W' {
+            return Ok(Message::parse(&mut self.input)?.map(Reply::Message));
+        }
+        let whole = usize::try_from(header.len()).unwrap_or(usize::MAX).saturating_add(1);
+        if self.input.len() < whole {
+            return Ok(None);
+        }
+        let _ = self.input.split_to(whole);
+        Ok(Some(Reply::CopyBoth))
+    }
+
+    /// Sends what `write` makes.
+    pub(super) async fn send(
+        &mut self,
+        write: impl FnOnce(&mut BytesMut) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.output.clear();
+        write(&mut self.output)?;
+        self.socket.write_all(&self.output).await?;
+        self.socket.flush().await
+    }
+
+    /// Sends a command.
+    pub(super) async fn command(&mut self, text: &str) -> io::Result<()> {
+        self.send(|out| frontend::query(text, out)).await
+    }
+
+    /// Sends a piece of copied data.
+    pub(super) async fn copy_data(&mut self, data: &[u8]) -> io::Result<()> {
+        self.send(|out| {
+            out.put_u8(b'd');
+            let length = i32::try_from(data.len() + 4).map_err(io::Error::other)?;
+            out.put_i32(length);
+            out.put_slice(data);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The values of a row, as text.
+pub(super) fn texts(row: &DataRowBody) -> io::Result<Vec<Option<String>>> {
+    let buffer = row.buffer();
+    let text = |range: Option<std::ops::Range<usize>>| {
+        Ok(range.map(|range| String::from_utf8_lossy(&buffer[range]).into_owned()))
+    };
+    row.ranges().map(text).collect()
+}
+
+/// What the server's error says.
+pub(super) fn said(error: &ErrorResponseBody) -> ServerSaid {
+    let found = fields(&mut error.fields());
+    ServerSaid::with_state(found.text, found.state)
+}
+
+#[derive(Default)]
+struct Fields {
+    text: String,
+    state: String,
+}
+
+fn fields(all: &mut postgres_protocol::message::backend::ErrorFields<'_>) -> Fields {
+    let (mut severity, mut message, mut more, mut state) =
+        (String::new(), String::new(), Vec::new(), String::new());
+    while let Ok(Some(field)) = all.next() {
+        let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
+        match field.type_() {
+            b'S' => severity = value,
+            b'C' => state = value,
+            b'M' => message = value,
+            b'D' | b'H' => more.push(value),
+            _ => {}
+        }
+    }
+    let mut text = format!("{severity}: {message} ({state})");
+    for one in more {
+        text.push_str("; ");
+        text.push_str(&one);
+    }
+    Fields { text, state }
+}

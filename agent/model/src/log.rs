@@ -1,0 +1,126 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Digest, FORMAT_VERSION, KNOWN_FEATURES, Lsn, ManifestError, RepositoryId, SourceId, Timeline,
+    WalSegmentSize, shown,
+};
+
+/// What is signed of a piece of PostgreSQL's log; the first line of its object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPiece {
+    /// The format version it is written in.
+    pub v: u32,
+    /// The lowest format version whose readers understand it.
+    pub min_reader: u32,
+    /// Optional parts of the format that it uses; an unknown one refuses the piece.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// The repository it was written into.
+    pub repository: RepositoryId,
+    /// The source whose log it is.
+    pub source: SourceId,
+    /// The host that wrote it.
+    pub host: String,
+    /// When it was written (clock of the host).
+    pub written: Timestamp,
+    /// Which cluster and timeline, and what of its log.
+    #[serde(flatten)]
+    pub place: LogPlace,
+    /// Plain bytes.
+    pub plain: u64,
+    /// SHA-256 of the plain bytes: whether a segment that is pushed again is the same.
+    pub plain_sha256: Digest,
+    /// Stored bytes behind the first line.
+    pub sealed: u64,
+    /// SHA-256 of these.
+    pub sealed_sha256: Digest,
+    /// What of the log it holds; nothing for a file.
+    #[serde(default)]
+    pub holds: Holds,
+}
+
+/// Where a piece of log belongs; all of its key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogPlace {
+    /// The cluster's system identifier.
+    #[serde(with = "crate::manifest::system_id")]
+    pub system_id: u64,
+    /// The timeline.
+    pub timeline: Timeline,
+    /// What it is.
+    #[serde(flatten)]
+    pub part: LogPart,
+}
+
+/// What a piece of log is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "part", rename_all = "snake_case")]
+pub enum LogPart {
+    /// The bytes of the log from `start` up to `end`.
+    Range {
+        /// The first.
+        start: Lsn,
+        /// Behind the last.
+        end: Lsn,
+    },
+    /// The timeline's history file.
+    History,
+}
+
+/// What the records that end in a piece of log tell, checked while it passed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Holds {
+    /// The cluster's segment size.
+    pub segment_size: Option<WalSegmentSize>,
+    /// Records.
+    #[serde(default)]
+    pub records: u64,
+    /// Where its first record begins, and the one before that as it says (`xl_prev`).
+    pub first_record: Option<(Lsn, Lsn)>,
+    /// Where its last record begins, and where that one ends.
+    pub last_record: Option<(Lsn, Lsn)>,
+    /// The earliest and latest time of a commit or abort.
+    pub commits: Option<(Timestamp, Timestamp)>,
+    /// The least and greatest transaction that was committed, on the ring of 2³².
+    pub xids: Option<(u32, u32)>,
+    /// Of a history file: the ancestors, oldest first, and where each was left.
+    #[serde(default)]
+    pub ancestors: Vec<(Timeline, Lsn)>,
+    /// Restore points: name, end of the record, time.
+    #[serde(default)]
+    pub restore_points: Vec<(String, Lsn, Timestamp)>,
+}
+
+impl LogPiece {
+    /// Whether this program understands it, and it lies where it says it belongs.
+    ///
+    /// # Errors
+    /// Every [`ManifestError`].
+    pub fn check(
+        &self,
+        repository: &RepositoryId,
+        source: &SourceId,
+        place: &LogPlace,
+    ) -> Result<(), ManifestError> {
+        if self.min_reader > FORMAT_VERSION {
+            return Err(ManifestError::TooNew { needs: self.min_reader, reads: FORMAT_VERSION });
+        }
+        let unknown = self.features.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str()));
+        if let Some(feature) = unknown {
+            return Err(ManifestError::UnknownFeature(shown(feature, 40)));
+        }
+        if &self.repository != repository {
+            return Err(ManifestError::Misplaced(format!("repository {}", self.repository)));
+        }
+        if &self.source != source || &self.place != place {
+            return Err(ManifestError::Misplaced(format!("the log of {}", self.source)));
+        }
+        match self.place.part {
+            LogPart::Range { start, end } if end.since(start) != self.plain || start >= end => {
+                Err(ManifestError::Inconsistent("its range is not as long as its bytes".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! `restore_command`: one file of the log out of the bucket, or a refusal that a recovering
+//! server cannot take for the end of the log.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use drctl_model::{LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
+use drctl_store::{Identities, StoreError};
+
+use super::Shelf;
+use crate::problem::Problem;
+
+/// A stretch of log that a plan needs: absent, it is a gap and not the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// Whose log.
+    pub timeline: Timeline,
+    /// Its first byte.
+    pub from: Lsn,
+    /// Behind its last byte.
+    pub until: Lsn,
+}
+
+impl std::str::FromStr for Expected {
+    type Err = String;
+
+    /// `TIMELINE:FROM-UNTIL`, such as `1:0/3000000-0/5000148`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once(':').and_then(|(id, range)| {
+            let (from, until) = range.split_once('-')?;
+            let timeline = id.parse().ok().and_then(Timeline::new)?;
+            Some(Expected { timeline, from: from.parse().ok()?, until: until.parse().ok()? })
+        });
+        parts.ok_or_else(|| format!("`{text}` is no TIMELINE:FROM-UNTIL"))
+    }
+}
+
+/// What a recovering server is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    /// The file is where it was wanted.
+    Delivered,
+    /// It is not in the bucket, and no plan needs it; without a plan: nothing behind it is there
+    /// either.
+    Absent,
+}
+
+/// Fetches the file `name` (a segment or a history) of a cluster's log to `to`.
+///
+/// # Errors
+/// Everything else than an absence that is proven: the server must stop then.
+pub async fn fetch(
+    shelf: &Shelf,
+    system_id: u64,
+    size: WalSegmentSize,
+    name: &str,
+    to: &Path,
+    expected: &[Expected],
+    identities: &Identities,
+) -> Result<Fetched> {
+    if let Some(id) = name.strip_suffix(".history") {
+        let timeline = u32::from_str_radix(id, 16).ok().and_then(Timeline::new);
+        let timeline = timeline.ok_or_else(|| Problem::Usage(format!("{name}: no timeline")))?;
+        let place = LogPlace { system_id, timeline, part: LogPart::History };
+        let bytes = match shelf.read(&place, identities).await {
+            Err(error) if is_missing(&error) => return Ok(Fetched::Absent),
+            read => read?,
+        };
+        deliver(to, &bytes)?;
+        return Ok(Fetched::Delivered);
+    }
+    let (timeline, start) =
+        size.parse_file_name(name).map_err(|error| Problem::Usage(error.to_string()))?;
+    let end = start.plus(size.bytes());
+    let any = LogPlace { system_id, timeline, part: LogPart::History };
+    // A segment of many small pieces, and a few behind it.
+    let there = shelf.ranges(&any, start, 100_000).await?;
+    let chain = cover(&there, start, end);
+    let reach = chain.last().map_or(start, |(_, end)| *end);
+    if reach < end {
+        // The copy brought this part along: the server takes its own.
+        if to.with_file_name(name).exists() {
+            return Ok(Fetched::Absent);
+        }
+        let later = there.iter().any(|(start, _)| *start >= reach);
+        let needed = |e: &Expected| e.timeline == timeline && reach.max(e.from) < e.until.min(end);
+        // A server reads ahead of its target: what no plan needs may be missing there, and it
+        // refuses by itself to end before the target.
+        let is_gap = if expected.is_empty() { later } else { expected.iter().any(needed) };
+        if is_gap {
+            return Err(Problem::LogGap { timeline, at: reach }.into());
+        }
+        if reach == start {
+            return Ok(Fetched::Absent);
+        }
+    }
+    let mut bytes = Vec::new();
+    for (from, until) in chain {
+        let part = LogPart::Range { start: from, end: until };
+        let plain = shelf.read(&LogPlace { system_id, timeline, part }, identities).await?;
+        let have = start.plus(bytes.len() as u64);
+        // Where two pieces overlap the later one goes on where the one before ended.
+        bytes.extend(plain.into_iter().skip(usize::try_from(have.since(from)).unwrap_or(0)));
+    }
+    // What was never written is zero: the server takes it for the end of the log.
+    bytes.resize(usize::try_from(size.bytes()).unwrap_or(usize::MAX), 0);
+    deliver(to, &bytes)?;
+    Ok(Fetched::Delivered)
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Missing { .. })))
+}
+
+/// The pieces that lead from `start` towards `end` without a gap, each reaching as far as any.
+fn cover(there: &[(Lsn, Lsn)], start: Lsn, end: Lsn) -> Vec<(Lsn, Lsn)> {
+    let (mut chain, mut reach) = (Vec::new(), start);
+    while reach < end {
+        let next = there.iter().filter(|(from, until)| *from <= reach && *until > reach);
+        let Some(best) = next.max_by_key(|(_, until)| *until) else { break };
+        chain.push(*best);
+        reach = best.1;
+    }
+    chain
+}
+
+/// Under its name only when it is whole and on the disk.
+fn deliver(to: &Path, bytes: &[u8]) -> Result<()> {
+    let mut part = to.as_os_str().to_owned();
+    part.push(".drctl");
+    let write = || {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&part, to)
+    };
+    write().with_context(|| format!("write {}", to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_a_segment_only_without_a_gap() {
+        let lsn = |n: u64| Lsn(n);
+        type Ranges<'a> = &'a [(u64, u64)];
+        let cases: &[(Ranges<'_>, Ranges<'_>)] = &[
+            (&[], &[]),
+            (&[(0, 16)], &[(0, 16)]),
+            (&[(0, 4), (4, 16)], &[(0, 4), (4, 16)]),
+            (&[(0, 4), (0, 16), (4, 8)], &[(0, 16)]),
+            (&[(0, 4), (5, 16)], &[(0, 4)]),
+            (&[(0, 8), (4, 16)], &[(0, 8), (4, 16)]),
+            (&[(16, 32)], &[]),
+        ];
+        for (there, chain) in cases {
+            let pairs = |list: &[(u64, u64)]| -> Vec<(Lsn, Lsn)> {
+                list.iter().map(|(from, until)| (lsn(*from), lsn(*until))).collect()
+            };
+            assert_eq!(cover(&pairs(there), lsn(0), lsn(16)), pairs(chain), "{there:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_plan_needs_is_read_back() {
+        let expected: Expected = "2:0/3000000-1/5000148".parse().unwrap();
+        assert_eq!(expected.timeline.id(), 2);
+        assert_eq!((expected.from, expected.until), (Lsn(0x300_0000), Lsn(0x1_0500_0148)));
+        for text in ["", "1:0/1", "0:0/1-0/2", "1:0/1-x"] {
+            assert!(text.parse::<Expected>().is_err(), "{text}");
+        }
+    }
+}

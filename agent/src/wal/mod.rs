@@ -1,0 +1,14 @@
+//! PostgreSQL's write-ahead log: pushed by the server, fetched by a recovering one, streamed, and
+//! looked at as a whole.
+
+mod archive;
+mod fetch;
+mod push;
+mod shelf;
+mod ship;
+
+pub use archive::{Known, known};
+pub use fetch::{Expected, Fetched, fetch};
+pub use push::{Pushed, push};
+pub use shelf::Shelf;
+pub use ship::{STANDBY_NAME, Shipping, ship};

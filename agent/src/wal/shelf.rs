@@ -1,0 +1,253 @@
+//! Pieces of log in the bucket: written once, read back, compared.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use drctl_engines::pg::wal::WalSummary;
+use drctl_model::{
+    Clock, FORMAT_VERSION, Holds, LogPart, LogPiece, LogPlace, Lsn, SourceId, SystemClock,
+    TimelineHistory, WalSegmentSize,
+};
+use drctl_store::{
+    FormatError, Identities, MAX_PIECE_BYTES, MAX_PIECE_HEAD_BYTES, Put, Recipients, SigningKey,
+    StoreError, decode_piece_head, digest, encode_piece, layout, open_bytes, piece_body,
+    seal_bytes,
+};
+use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
+
+use crate::problem::Problem;
+use crate::{Repository, Setup};
+
+/// How much of a piece is fetched to read its head: enough unless it names many restore points.
+const HEAD: u64 = 4096;
+
+/// The length of a restore point's record (`xl_restore_point` behind its headers, aligned).
+const RESTORE_POINT_BYTES: u64 = 104;
+
+/// A source's log in the bucket.
+pub struct Shelf {
+    repository: Repository,
+    source: SourceId,
+    writer: Option<Writer>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a host needs to write; one that only reads has none of it.
+struct Writer {
+    recipients: Recipients,
+    key: SigningKey,
+    level: i32,
+    host: String,
+}
+
+/// How a piece came to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// We wrote it.
+    Created,
+    /// The same log was there already.
+    Present,
+}
+
+impl Shelf {
+    /// The log of a configured source, to be written and read.
+    ///
+    /// # Errors
+    /// A key that is missing; the store's.
+    pub async fn open(setup: &Setup, name: &str) -> Result<Self> {
+        let (id, source) = setup.source(name)?;
+        let writer = Writer {
+            recipients: setup.recipients()?,
+            key: setup.signing_key()?,
+            level: source.policy.compression_level,
+            host: setup.host(),
+        };
+        let repository = setup.repository().await?;
+        let clock = Arc::clone(&setup.clock);
+        Ok(Shelf { repository, source: id.clone(), writer: Some(writer), clock })
+    }
+
+    /// The log of any source of a repository, to be read.
+    #[must_use]
+    pub fn reader(repository: &Repository, source: &SourceId) -> Self {
+        let (repository, source) = (repository.clone(), source.clone());
+        Shelf { repository, source, writer: None, clock: Arc::new(SystemClock) }
+    }
+
+    /// The present moment.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Writes a piece, reads it back, and compares. A piece that is there already must hold the
+    /// same bytes.
+    ///
+    /// # Errors
+    /// [`Problem::OtherLog`] for other bytes under the same name; the store's.
+    pub async fn keep(&self, place: LogPlace, plain: Vec<u8>, holds: Holds) -> Result<Kept> {
+        let Writer { recipients, key, level, host } =
+            self.writer.as_ref().ok_or(Problem::NoSigningKey)?;
+        let plain_sha256 = digest(&plain);
+        let (recipients, level, length) = (recipients.clone(), *level, plain.len() as u64);
+        let work = move || seal_bytes(&plain, level, &recipients);
+        let sealed = tokio::task::spawn_blocking(work).await.context("seal a piece of log")??;
+        let piece = LogPiece {
+            v: FORMAT_VERSION,
+            min_reader: FORMAT_VERSION,
+            features: Vec::new(),
+            repository: self.repository.id.clone(),
+            source: self.source.clone(),
+            host: host.clone(),
+            written: self.now(),
+            place,
+            plain: length,
+            plain_sha256,
+            sealed: sealed.len() as u64,
+            sealed_sha256: digest(&sealed),
+            holds,
+        };
+        let bytes = Bytes::from(encode_piece(&piece, &sealed, key));
+        let path = layout::piece(&self.source, &piece.place);
+        match self.repository.bucket.put_once(&path, bytes.clone()).await {
+            Ok(Put::Created | Put::Present) => {
+                let found = self.repository.bucket.get(&path, bytes.len() as u64).await;
+                if found.context("read the piece of log back")? != bytes {
+                    return Err(StoreError::ReadBack { key: path }.into());
+                }
+                Ok(Kept::Created)
+            }
+            Err(StoreError::Conflict { .. }) => self.same(&piece).await,
+            Err(error) => Err(error).context("store a piece of log"),
+        }
+    }
+
+    /// Every seal is another, so that equal log is known by its digest, which is signed.
+    async fn same(&self, ours: &LogPiece) -> Result<Kept> {
+        let theirs = self.head(&ours.place).await.context("look at the log that is there")?;
+        if theirs.plain_sha256 == ours.plain_sha256 && theirs.plain == ours.plain {
+            return Ok(Kept::Present);
+        }
+        let key = layout::piece(&self.source, &ours.place).to_string();
+        Err(Problem::OtherLog { key, host: theirs.host }.into())
+    }
+
+    /// What is signed of a piece; needs no key.
+    ///
+    /// # Errors
+    /// [`FormatError`] for one that nobody whom we trust has signed; the store's.
+    pub async fn head(&self, place: &LogPlace) -> Result<LogPiece> {
+        let key = layout::piece(&self.source, place);
+        let mut length = HEAD;
+        loop {
+            let bytes = self.repository.bucket.get_head(&key, length).await?;
+            match self.decode(&bytes, place) {
+                Err(FormatError::Malformed { .. })
+                    if bytes.len() as u64 == length && length < MAX_PIECE_HEAD_BYTES as u64 =>
+                {
+                    length = MAX_PIECE_HEAD_BYTES as u64;
+                }
+                read => return Ok(read.with_context(|| format!("read {key}"))?.0),
+            }
+        }
+    }
+
+    fn decode(&self, bytes: &[u8], place: &LogPlace) -> Result<(LogPiece, usize), FormatError> {
+        let Repository { trust, id, .. } = &self.repository;
+        decode_piece_head(bytes, trust, id, &self.source, place)
+    }
+
+    /// A piece's plain bytes: verified, opened, compared with what was signed.
+    ///
+    /// # Errors
+    /// The store's; whatever keeps it from being the log that was written.
+    pub async fn read(&self, place: &LogPlace, identities: &Identities) -> Result<Vec<u8>> {
+        let key = layout::piece(&self.source, place);
+        let limit = MAX_PIECE_BYTES + (64 << 20);
+        let bytes = self.repository.bucket.get(&key, limit).await?;
+        let (piece, head) = self.decode(&bytes, place).with_context(|| format!("read {key}"))?;
+        let identities = identities.clone();
+        let work = move || {
+            let limit = usize::try_from(piece.plain).unwrap_or(usize::MAX);
+            let plain = open_bytes(piece_body(&piece, &bytes, head)?, limit, &identities)?;
+            Ok::<_, anyhow::Error>((digest(&plain) == piece.plain_sha256).then_some(plain))
+        };
+        let plain = tokio::task::spawn_blocking(work).await?;
+        let plain = plain.with_context(|| Problem::Segment { key: key.to_string() })?;
+        plain.ok_or_else(|| Problem::Segment { key: key.to_string() }.into())
+    }
+
+    /// All pieces of the source's log, in order.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn places(&self) -> Result<Vec<LogPlace>> {
+        let mut found = Vec::new();
+        let mut listing = self.repository.bucket.list(Some(&layout::logs(&self.source)));
+        while let Some(entry) = listing.try_next().await.context("list the log")? {
+            if let Some((_, place)) = layout::piece_at(&entry.key) {
+                found.push(place);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The ranges of one timeline's log that begin at `from` or later, in order, at most `most`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn ranges(
+        &self,
+        place: &LogPlace,
+        from: Lsn,
+        most: usize,
+    ) -> Result<Vec<(Lsn, Lsn)>> {
+        let LogPlace { system_id, timeline, .. } = *place;
+        let prefix = layout::lineage(&self.source, system_id, timeline);
+        let mut found = Vec::new();
+        let mut listing = self.repository.bucket.list_from(&prefix, &format!("{:016x}", from.0));
+        while let Some(entry) = listing.try_next().await.context("list the log")? {
+            if let Some((_, LogPlace { part: LogPart::Range { start, end }, .. })) =
+                layout::piece_at(&entry.key)
+            {
+                found.push((start, end));
+            }
+            // Not every store lists in order; those of S3 do, and a directory is short.
+            if found.len() >= most.saturating_mul(64) {
+                break;
+            }
+        }
+        found.sort();
+        found.truncate(most);
+        Ok(found)
+    }
+}
+
+/// What a history file tells, as it is signed.
+#[must_use]
+pub(super) fn of_history(history: &TimelineHistory) -> Holds {
+    let ancestors = history.ancestors.iter().map(|a| (a.timeline, a.until)).collect();
+    Holds { ancestors, ..Holds::default() }
+}
+
+/// What a walk over a piece found, as it is signed.
+#[must_use]
+pub(super) fn holds(summary: &WalSummary, size: WalSegmentSize) -> Holds {
+    Holds {
+        segment_size: Some(size),
+        records: summary.records,
+        first_record: summary.first_record.zip(summary.first_follows),
+        last_record: summary.last_record.zip(summary.next_record),
+        commits: summary.first_commit.zip(summary.last_commit),
+        xids: summary.min_xid.zip(summary.max_xid),
+        ancestors: Vec::new(),
+        restore_points: summary
+            .restore_points
+            .iter()
+            .map(|point| (point.name.clone(), point.lsn.plus(RESTORE_POINT_BYTES), point.time))
+            .collect(),
+    }
+}

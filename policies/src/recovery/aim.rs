@@ -1,0 +1,267 @@
+use std::collections::BTreeMap;
+
+use drctl_model::Lsn;
+
+use super::archive::{Archive, Micros, Range};
+use super::path::{Path, Seen};
+use super::{Base, Gap, Place, Reason, Target};
+
+/// A target, looked up on a path: where in the log it is, as far as the pieces tell.
+pub(super) enum Aim {
+    /// By time: where that is depends on the base.
+    Time { at: Micros, late: Vec<Late> },
+    /// Not before `lo`; the log up to `hi` holds it.
+    Position { lo: Lsn, hi: Lsn, pieces: usize },
+    /// The end.
+    Latest,
+}
+
+/// A piece with commits at the target or later.
+pub(super) struct Late {
+    start: Lsn,
+    end: Lsn,
+    /// The greatest end of this and all that begin earlier.
+    reach: Lsn,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Surely holds a commit later than the target.
+    Later,
+    /// May hold one: part of it was left behind at a promotion.
+    Perhaps,
+    /// Its last commit is at the target.
+    Exact,
+}
+
+/// How far a base leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reached {
+    /// The server does not stop earlier.
+    pub(super) lo: Lsn,
+    /// The log up to here is enough.
+    pub(super) hi: Lsn,
+    /// The end of the contiguous log.
+    pub(super) reach: Lsn,
+    /// Whether only the end of the log ends the replay.
+    pub(super) at_end: bool,
+}
+
+/// Why a base does not lead to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Miss {
+    /// It ended later.
+    EndedAfter,
+    /// Something is missing.
+    Cut(Gap),
+    /// The log ends too early.
+    AfterEnd { end: Lsn },
+}
+
+impl Aim {
+    pub(super) fn at(archive: &Archive, path: &Path<'_>, target: &Target) -> Result<Aim, Reason> {
+        match target {
+            Target::Time(at) => {
+                let at = Micros::of(*at);
+                Ok(Aim::Time { at, late: late(path, at) })
+            }
+            Target::Lsn(lsn) => {
+                let hi = path.end_of_piece_at(*lsn).unwrap_or(lsn.plus(1));
+                Ok(Aim::Position { lo: *lsn, hi, pieces: 1 })
+            }
+            Target::Xid { xid, .. } => by_xid(path, *xid),
+            Target::Name(name) => by_name(archive, path, name),
+            Target::Latest => Ok(Aim::Latest),
+        }
+    }
+
+    /// Whether and how far a base leads to it.
+    pub(super) fn from(&self, path: &Path<'_>, base: &Base) -> Result<Reached, Miss> {
+        if self.is_before(path, base) {
+            return Err(Miss::EndedAfter);
+        }
+        let span = consistent(path, base)?;
+        let end = span.end;
+        let open = Reached { lo: end, hi: end, reach: end, at_end: true };
+        match self {
+            Aim::Latest => Ok(open),
+            Aim::Position { lo, hi, .. } if *hi <= end => {
+                Ok(Reached { lo: *lo, hi: *hi, reach: end, at_end: false })
+            }
+            Aim::Position { lo, .. } if *lo >= path.end() => Err(Miss::AfterEnd { end }),
+            Aim::Position { .. } => Err(Miss::Cut(path.gap_at(end))),
+            Aim::Time { late, .. } => match passed(late, base.stop, span) {
+                Passed::Between { lo, hi } => Ok(Reached { lo, hi, reach: end, at_end: false }),
+                Passed::AtLast => Ok(open),
+                Passed::Never if late.iter().any(|late| late.is_behind(end)) => {
+                    Err(Miss::Cut(path.gap_at(end)))
+                }
+                Passed::Never => Err(Miss::AfterEnd { end }),
+            },
+        }
+    }
+
+    fn is_before(&self, path: &Path<'_>, base: &Base) -> bool {
+        match self {
+            Aim::Time { at, .. } => *at < consistent_since(path, base),
+            Aim::Position { lo, .. } => *lo < base.stop,
+            Aim::Latest => false,
+        }
+    }
+
+    /// The time up to which commits are in the result, where the target is a time.
+    pub(super) fn time(&self) -> Option<Micros> {
+        match self {
+            Aim::Time { at, .. } => Some(*at),
+            _ => None,
+        }
+    }
+}
+
+/// The earliest time that a base can be recovered to.
+///
+/// When it ended; but a server that meets a later commit before the base is consistent, because
+/// clocks differ or were set, stops there and fails.
+pub(super) fn consistent_since(path: &Path<'_>, base: &Base) -> Micros {
+    let inside = path.pieces_within(base.start, base.stop);
+    let last = inside.filter_map(|seen| seen.last()).max();
+    Micros::above(base.stopped).max(last.unwrap_or(Micros(i64::MIN)))
+}
+
+/// The log that makes a base consistent, and what follows it.
+pub(super) fn consistent(path: &Path<'_>, base: &Base) -> Result<Range, Miss> {
+    let span = path.span_at(base.start).ok_or_else(|| Miss::Cut(path.gap_at(base.start)))?;
+    if span.end < base.stop {
+        return Err(Miss::Cut(path.gap_at(span.end)));
+    }
+    Ok(span)
+}
+
+impl Late {
+    fn of(seen: Seen, at: Micros) -> Option<Late> {
+        let (_, last) = seen.commits?;
+        let kind = match (seen.whole, last > at) {
+            (true, true) => Kind::Later,
+            (false, true) => Kind::Perhaps,
+            (true, false) if last == at => Kind::Exact,
+            _ => return None,
+        };
+        Some(Late { start: seen.start, end: seen.end, reach: seen.end, kind })
+    }
+
+    /// Whether it shows that the log behind a gap leads to the target.
+    fn is_behind(&self, gap: Lsn) -> bool {
+        self.start >= gap && self.kind != Kind::Perhaps
+    }
+}
+
+fn late(path: &Path<'_>, at: Micros) -> Vec<Late> {
+    let mut late: Vec<Late> = path.pieces().filter_map(|seen| Late::of(seen, at)).collect();
+    late.sort_by_key(|late| (late.start, late.end));
+    let mut reach = Lsn(0);
+    for late in &mut late {
+        reach = reach.max(late.end);
+        late.reach = reach;
+    }
+    late
+}
+
+/// Where a server that replays from a base passes a time.
+enum Passed {
+    /// At the first later commit, somewhere between.
+    Between { lo: Lsn, hi: Lsn },
+    /// Nowhere, but the last commit is at that very time.
+    AtLast,
+    /// Nowhere that is known.
+    Never,
+}
+
+fn passed(late: &[Late], stop: Lsn, span: Range) -> Passed {
+    let first = late.partition_point(|late| late.reach <= stop);
+    let (mut lo, mut hi, mut exact) = (None, None, false);
+    for late in late.get(first..).unwrap_or_default() {
+        if late.start >= span.end || hi.is_some_and(|hi| late.start >= hi) {
+            break;
+        }
+        if late.end <= stop {
+            continue;
+        }
+        match late.kind {
+            Kind::Exact => exact = true,
+            Kind::Perhaps => lo = lo.or(Some(late.start)),
+            Kind::Later => {
+                lo = lo.or(Some(late.start));
+                hi = Some(hi.map_or(late.end, |hi: Lsn| hi.min(late.end)));
+            }
+        }
+    }
+    match (lo, hi) {
+        (Some(lo), Some(hi)) => Passed::Between { lo: lo.max(stop), hi },
+        // What may hold a later commit makes the end of the log no answer.
+        (None, _) if exact => Passed::AtLast,
+        _ => Passed::Never,
+    }
+}
+
+fn by_name(archive: &Archive, path: &Path<'_>, name: &str) -> Result<Aim, Reason> {
+    let left = |timeline| path.history.left(timeline).unwrap_or(Lsn(u64::MAX));
+    let named = archive.points.iter().filter(|point| point.name == name);
+    let on = named.filter(|p| path.history.holds(p.timeline) && p.lsn <= left(p.timeline));
+    let places: BTreeMap<Lsn, Place> =
+        on.map(|point| (point.lsn, Place { lsn: point.lsn, at: Some(point.at) })).collect();
+    let places: Vec<Place> = places.into_values().collect();
+    match places[..] {
+        [] => Err(Reason::NameNotFound),
+        [Place { lsn, .. }] => Ok(Aim::Position { lo: lsn, hi: lsn, pieces: 1 }),
+        _ => Err(Reason::NameAmbiguous { places }),
+    }
+}
+
+/// The pieces that may hold a transaction.
+struct Candidates {
+    lo: Lsn,
+    hi: Lsn,
+    pieces: usize,
+    first: Place,
+}
+
+fn by_xid(path: &Path<'_>, xid: u32) -> Result<Aim, Reason> {
+    let mut found: BTreeMap<u64, Candidates> = BTreeMap::new();
+    let mut newest = None;
+    for seen in path.pieces() {
+        let Some((least, width)) = seen.xids else { continue };
+        let top = unrolled(newest, least.wrapping_add(width));
+        newest = newest.max(Some(top));
+        let offset = xid.wrapping_sub(least);
+        if offset > width {
+            continue;
+        }
+        let whole = top.saturating_sub(u64::from(width)).saturating_add(u64::from(offset));
+        let place = Place { lsn: seen.start, at: seen.commits.and_then(|(at, _)| at.time()) };
+        let one = Candidates { lo: seen.start, hi: seen.end, pieces: 0, first: place };
+        let all = found.entry(whole).or_insert(one);
+        all.lo = all.lo.min(seen.start);
+        all.hi = all.hi.max(seen.end);
+        all.first = all.first.min(place);
+        all.pieces = all.pieces.saturating_add(1);
+    }
+    let mut found = found.into_values();
+    match (found.next(), found.next()) {
+        (None, _) => Err(Reason::XidNotFound),
+        (Some(only), None) => Ok(Aim::Position { lo: only.lo, hi: only.hi, pieces: only.pieces }),
+        (Some(one), Some(two)) => {
+            let places = [one, two].into_iter().chain(found).map(|c| c.first).collect();
+            Err(Reason::XidAmbiguous { places })
+        }
+    }
+}
+
+/// A number of the ring of 2^32 on a line: the nearest one to the newest that was seen.
+fn unrolled(newest: Option<u64>, xid: u32) -> u64 {
+    let Some(newest) = newest else { return u64::from(xid).saturating_add(1 << 32) };
+    // The lower half of the number is what goes round.
+    let on_ring = (newest & u64::from(u32::MAX)) as u32;
+    let step = xid.wrapping_sub(on_ring).cast_signed();
+    newest.saturating_add_signed(i64::from(step))
+}

@@ -1,0 +1,88 @@
+use drctl_model::Lsn;
+
+use super::aim::Reached;
+use super::archive::Micros;
+use super::path::Path;
+use super::{LastCommit, Loss};
+
+/// How far behind each other commits may be written without a clock having been set back.
+const RACE_MICROS: i64 = 1_000_000;
+
+/// What the pieces tell of the times around a stop. One walk over them.
+#[derive(Default)]
+pub(super) struct Bounds {
+    lower: Option<Micros>,
+    upper: Option<Micros>,
+    lost: Option<Micros>,
+    /// The earliest commit behind the stop that is clearly earlier than the target.
+    pub(super) back: Option<Micros>,
+    /// The first piece with commits behind the stop.
+    next: Option<(Lsn, Micros)>,
+    /// The last commit that may be there or may have been left behind at a promotion.
+    unsure: Option<Micros>,
+}
+
+impl Bounds {
+    pub(super) fn around(path: &Path<'_>, reached: &Reached, at: Option<Micros>) -> Bounds {
+        let most = at.unwrap_or(Micros(i64::MAX));
+        let mut bounds = Bounds::default();
+        for seen in path.pieces() {
+            let Some((first, last)) = seen.commits else { continue };
+            if seen.start < reached.hi && first <= most {
+                bounds.upper = bounds.upper.max(Some(last.min(most)));
+            }
+            if !seen.whole {
+                bounds.unsure = bounds.unsure.max(Some(last));
+                continue;
+            }
+            if seen.end <= reached.lo && last <= most {
+                bounds.lower = bounds.lower.max(Some(last));
+            }
+            if seen.end > reached.lo {
+                bounds.lost = bounds.lost.max(Some(last));
+            }
+            if seen.start >= reached.hi && first <= most.minus(RACE_MICROS) && at.is_some() {
+                bounds.back = Some(bounds.back.map_or(first, |back| back.min(first)));
+            }
+            if seen.end > reached.hi && seen.start < reached.reach {
+                bounds.offer(seen.end, last, at);
+            }
+        }
+        bounds
+    }
+
+    fn offer(&mut self, end: Lsn, last: Micros, at: Option<Micros>) {
+        let later = at.is_none_or(|at| last > at);
+        if later && self.next.is_none_or(|(next, _)| end < next) {
+            self.next = Some((end, last));
+        }
+    }
+
+    pub(super) fn last_commit(&self) -> LastCommit {
+        let time = |at: Option<Micros>| at.and_then(Micros::time);
+        LastCommit { not_before: time(self.lower), not_after: time(self.upper) }
+    }
+
+    pub(super) fn loss(&self, path: &Path<'_>, reached: &Reached, at: Option<Micros>) -> Loss {
+        let behind = path.spans.iter().map(|span| span.end.since(span.start.max(reached.lo)));
+        let after = at.or(self.lower);
+        let lost = self.lost.filter(|lost| Some(*lost) > after);
+        Loss {
+            bytes: drctl_model::total(behind),
+            after: after.and_then(Micros::time),
+            until: lost.and_then(Micros::time),
+        }
+    }
+
+    /// The next later time that can be reached from the same base.
+    pub(super) fn later(&self) -> Option<Micros> {
+        // Where nothing that is sure comes later, what is unsure must not either.
+        self.next.map(|(_, at)| at).filter(|at| self.unsure <= Some(*at))
+    }
+
+    /// The next earlier time that can be reached from the same base: for a time, as the commit
+    /// that shows the one shows the other too.
+    pub(super) fn earlier(&self, at: Option<Micros>) -> Option<Micros> {
+        self.lower.filter(|lower| at.is_some_and(|at| *lower < at))
+    }
+}

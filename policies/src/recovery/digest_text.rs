@@ -1,0 +1,46 @@
+use std::fmt::Write as _;
+
+use super::{RecoveryPlan, Stop, Target};
+
+impl RecoveryPlan {
+    /// What the operator agrees to, as lines of text: a digest over them can be shown and asked
+    /// back.
+    ///
+    /// Holds what decides the result, and the warnings. Leaves out what grows while the source is
+    /// alive (how far the log reaches, what is lost behind the target, the end of a plan that
+    /// takes all that there is), or no plan could ever be confirmed on a busy server.
+    #[must_use]
+    pub fn digest_text(&self) -> String {
+        let mut text = String::from("drctl recovery plan 1\n");
+        let mut line = |line: std::fmt::Arguments<'_>| {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{line}");
+        };
+        line(format_args!("base {}", self.base));
+        line(format_args!("consistent {}", self.consistent));
+        line(format_args!("timeline {}", self.timeline));
+        line(format_args!("target {}", exact(&self.target)));
+        let open = self.stop == Stop::AtEnd;
+        for (index, leg) in self.path.iter().enumerate() {
+            let last = index.saturating_add(1) == self.path.len();
+            match open && last {
+                true => line(format_args!("log {} {}", leg.timeline, leg.from)),
+                false => line(format_args!("log {} {} {}", leg.timeline, leg.from, leg.until)),
+            }
+        }
+        line(format_args!("stop {}", if open { "at the end" } else { "at the target" }));
+        for warning in &self.warnings {
+            line(format_args!("warning {warning}"));
+        }
+        text
+    }
+}
+
+/// A target on one line, and no two alike.
+fn exact(target: &Target) -> String {
+    match target {
+        // Quoted and escaped: a name may hold a line end.
+        Target::Name(name) => format!("name {name:?}"),
+        other => other.to_string(),
+    }
+}

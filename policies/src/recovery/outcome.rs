@@ -1,0 +1,284 @@
+use std::fmt;
+
+use drctl_model::{BackupId, Lsn, Timeline, shown};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Gap, Place, Target};
+
+/// What a recovery does: nothing is left to decide while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecoveryPlan {
+    /// The backup to start from.
+    pub base: BackupId,
+    /// Where it became consistent; nothing earlier can be opened.
+    pub consistent: Lsn,
+    /// What to follow (`recovery_target_timeline`), as a number and never `latest`.
+    pub timeline: Timeline,
+    /// The target, as it was given.
+    pub target: Target,
+    /// The log to replay, in order and without a gap.
+    pub path: Vec<Leg>,
+    /// What ends the replay.
+    pub stop: Stop,
+    /// The server does not stop before this position.
+    pub not_before: Lsn,
+    /// The log up to here is known to be needed, and to be enough.
+    pub until: Lsn,
+    /// The log is there, without a gap, up to here.
+    pub reach: Lsn,
+    /// The last commit that the result holds; it may be one that the base holds already.
+    pub last_commit: LastCommit,
+    /// Bytes of log to replay.
+    pub log_bytes: u64,
+    /// What the result will not hold of the log that leads to the timeline.
+    pub loses: Loss,
+    /// What to know before saying yes, worst first.
+    pub warnings: Vec<Warning>,
+    /// Of a time: one shortly before that can be reached instead, of the last commit that the
+    /// result surely holds. Nothing where the base is later.
+    pub earlier: Option<Timestamp>,
+    /// A time shortly behind that can be reached instead: of the first piece that shows a commit
+    /// which the result does not hold.
+    pub later: Option<Timestamp>,
+}
+
+/// A stretch of one timeline's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Leg {
+    /// In whose log it lies.
+    pub timeline: Timeline,
+    /// Its first byte.
+    pub from: Lsn,
+    /// Behind its last byte.
+    pub until: Lsn,
+}
+
+/// What ends the replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// The server, which sees the target in the log, or what lies behind it.
+    AtTarget,
+    /// The end of the log. Given the target itself, the server would not see anything later and
+    /// give up at the end: it must be told to replay all that there is, and that be checked.
+    AtEnd,
+}
+
+/// The last commit (or abort) up to the target, as far as the pieces tell. Equal where they tell
+/// it exactly, but for the microseconds by which commits overtake each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LastCommit {
+    /// No earlier than this.
+    pub not_before: Option<Timestamp>,
+    /// No later than this.
+    pub not_after: Option<Timestamp>,
+}
+
+/// What a result does not hold, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Loss {
+    /// Bytes of log behind the earliest position where the server may stop.
+    pub bytes: u64,
+    /// Commits later than this.
+    pub after: Option<Timestamp>,
+    /// The last commit that is lost; nothing where none is known to be.
+    pub until: Option<Timestamp>,
+}
+
+/// What to know before saying yes to a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Warning {
+    /// The base is suspect; there is no good one that would do.
+    SuspectBase,
+    /// There is log behind a gap that the result will not hold.
+    BehindGap(Gap),
+    /// Two histories of this timeline tell different things.
+    DisputedHistory(Timeline),
+    /// Commits behind the stop have earlier times than the target: a clock was set back.
+    ClockWentBack {
+        /// The earliest time that was seen there.
+        to: Timestamp,
+    },
+    /// The pieces tell ranges of transactions: whether it is there only the replay shows.
+    XidNotCertain {
+        /// How many pieces it may be in.
+        pieces: usize,
+    },
+    /// Nothing follows the piece that holds the target: if no record begins there or later, the
+    /// server will give up.
+    AtTheEnd,
+    /// No commit later than the target is there: see [`Stop::AtEnd`].
+    TargetIsLastCommit,
+    /// A newer base is cut off from the target.
+    CutOff {
+        /// The base.
+        backup: BackupId,
+        /// What is missing.
+        gap: Gap,
+    },
+    /// A newer base was under way at the target: an older one is used.
+    EndedAfter {
+        /// The base.
+        backup: BackupId,
+    },
+    /// A newer base would do but is suspect: an older one is used.
+    NewerSuspect {
+        /// The base.
+        backup: BackupId,
+    },
+    /// There is a newer timeline than the one that was asked for.
+    NewerTimeline(Timeline),
+    /// There is log of a newer timeline whose history is missing.
+    NoHistory(Timeline),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::SuspectBase => f.write_str("the base is suspect, and no good one would do"),
+            Warning::BehindGap(gap) => write!(f, "the log behind a gap is left out: {gap}"),
+            Warning::DisputedHistory(timeline) => {
+                write!(f, "two histories of timeline {timeline} tell different things")
+            }
+            Warning::ClockWentBack { to } => {
+                write!(f, "a clock was set back to {to}: commits behind the stop are earlier")
+            }
+            Warning::XidNotCertain { pieces } => {
+                write!(f, "the transaction may be in {pieces} pieces; only the replay shows")
+            }
+            Warning::AtTheEnd => f.write_str("nothing follows the piece that holds the target"),
+            Warning::TargetIsLastCommit => f.write_str("the target is the last known commit"),
+            Warning::CutOff { backup, gap } => {
+                write!(f, "the newer base {backup} is cut off: {gap}")
+            }
+            Warning::EndedAfter { backup } => {
+                write!(f, "the newer base {backup} had not ended at the target")
+            }
+            Warning::NewerSuspect { backup } => write!(f, "the newer base {backup} is suspect"),
+            Warning::NewerTimeline(timeline) => write!(f, "there is a newer timeline {timeline}"),
+            Warning::NoHistory(timeline) => {
+                write!(f, "there is log of timeline {timeline} but not its history")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "log of timeline {} is missing from {}", self.timeline, self.from)?;
+        self.until.map_or(Ok(()), |until| write!(f, " to {until}"))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Time(at) => write!(f, "time {at}"),
+            Target::Lsn(lsn) => write!(f, "position {lsn}"),
+            Target::Xid { xid, inclusive: true } => write!(f, "transaction {xid}"),
+            Target::Xid { xid, inclusive: false } => write!(f, "before transaction {xid}"),
+            Target::Name(name) => write!(f, "restore point `{}`", shown(name, 64)),
+            Target::Latest => f.write_str("the end of the log"),
+        }
+    }
+}
+
+/// Why there is no plan, and what is nearest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{target} cannot be reached on timeline {timeline}: {reason}")]
+pub struct NoPlan {
+    /// The target, as it was given.
+    pub target: Target,
+    /// The timeline on which it was looked for.
+    pub timeline: Timeline,
+    /// Why not.
+    pub reason: Reason,
+    /// The nearest place before the target that a plan leads to, by its time where it has one
+    /// and by its position else. Of a target that has no place in the order: the last one.
+    pub before: Option<Place>,
+    /// The nearest place behind the target that a plan leads to.
+    pub after: Option<Place>,
+    /// Other timelines, newest first, on which the same target can be reached.
+    pub elsewhere: Vec<Timeline>,
+}
+
+/// Why a target cannot be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// No history of the timeline, which is not the first.
+    #[error("nothing is known of timeline {timeline}")]
+    UnknownTimeline {
+        /// The one that was asked for.
+        timeline: Timeline,
+        /// Those that there are.
+        known: Vec<Timeline>,
+    },
+    /// No base lies on the way to the timeline.
+    #[error("there is no base backup that leads there")]
+    NoBase,
+    /// No base had ended.
+    #[error("the first base backup was consistent at {stopped} ({stop}), and not before")]
+    BeforeFirst {
+        /// When the first one was consistent: its end, or a later commit in its own log.
+        stopped: Timestamp,
+        /// Where it was.
+        stop: Lsn,
+    },
+    /// The log ends before it, or no commit shows that it was reached.
+    #[error("the log ends at {end}, its last commit is {}", said(.last_commit))]
+    AfterEnd {
+        /// The last commit behind the base.
+        last_commit: Option<Timestamp>,
+        /// The end of the log.
+        end: Lsn,
+    },
+    /// Something is missing on the way.
+    #[error("{0}")]
+    Gap(Gap),
+    /// No piece has such a transaction.
+    #[error("no piece of the log has this transaction")]
+    XidNotFound,
+    /// The numbers of transactions went round since.
+    #[error("the numbers of transactions went round: there are {} of this number", .places.len())]
+    XidAmbiguous {
+        /// The first piece of each that may hold it.
+        places: Vec<Place>,
+    },
+    /// No such restore point on the way to the timeline.
+    #[error("there is no restore point of this name")]
+    NameNotFound,
+    /// Several restore points of this name.
+    #[error("there are {} restore points of this name", .places.len())]
+    NameAmbiguous {
+        /// All of them.
+        places: Vec<Place>,
+    },
+}
+
+fn said(at: &Option<Timestamp>) -> String {
+    at.map_or_else(|| "unknown".to_owned(), |at| at.to_string())
+}
+
+impl NoPlan {
+    /// What the operator can do about it, as an imperative sentence.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        if !self.elsewhere.is_empty() {
+            return "name the timeline on which it can be reached";
+        }
+        match self.reason {
+            Reason::UnknownTimeline { .. } => "name a timeline that there is",
+            Reason::NoBase => "take a physical backup: without one no log can be replayed",
+            Reason::BeforeFirst { .. } => "choose a later target",
+            Reason::AfterEnd { .. } => "choose an earlier target, or recover all that there is",
+            Reason::Gap(_) => "choose a target before the gap, or behind a base that follows it",
+            Reason::XidNotFound | Reason::NameNotFound => "choose a time or a position",
+            Reason::XidAmbiguous { .. } | Reason::NameAmbiguous { .. } => {
+                "choose one of them by its position or time"
+            }
+        }
+    }
+}

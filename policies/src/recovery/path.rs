@@ -1,0 +1,169 @@
+use std::cmp::Reverse;
+
+use drctl_model::{Lsn, Timeline, TimelineHistory};
+
+use super::archive::{Archive, Entry, Log, Micros, Range, joined};
+use super::{Base, Gap, Leg};
+
+/// The log that leads to a timeline: its ancestors' up to where each was left, then its own.
+///
+/// A later timeline on the path may also have what belongs to an ancestor: at a promotion
+/// PostgreSQL copies the segment in which it happens, and the ancestor's own is often archived
+/// only as `.partial`. The copy is as good.
+pub(super) struct Path<'a> {
+    pub(super) history: &'a TimelineHistory,
+    /// Oldest first.
+    parts: Vec<Part<'a>>,
+    /// All that is there, whosever log it lies in.
+    pub(super) spans: Vec<Range>,
+    /// Those that lie wholly on it: good before suspect, then newest first.
+    pub(super) bases: Vec<&'a Base>,
+}
+
+struct Part<'a> {
+    timeline: Timeline,
+    log: &'a Log,
+    /// Where it was left.
+    until: Lsn,
+}
+
+/// A piece as far as it lies on a path.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) start: Lsn,
+    pub(super) end: Lsn,
+    pub(super) commits: Option<(Micros, Micros)>,
+    /// The least transaction, and how many follow up to the greatest.
+    pub(super) xids: Option<(u32, u32)>,
+    /// Whether all of it does; else its commits may be of what was left behind.
+    pub(super) whole: bool,
+}
+
+impl<'a> Path<'a> {
+    /// The path to a timeline, where its history is known.
+    pub(super) fn to(archive: &'a Archive, timeline: Timeline) -> Option<Path<'a>> {
+        let history = archive.histories.get(&timeline)?;
+        let steps = history.ancestors.iter().map(|a| (a.timeline, a.until));
+        let parts: Vec<Part<'a>> = steps
+            .chain([(timeline, Lsn(u64::MAX))])
+            .filter_map(|(timeline, until)| {
+                let log = archive.logs.get(&timeline)?;
+                Some(Part { timeline, log, until })
+            })
+            .collect();
+        let mut ranges: Vec<Range> = parts.iter().flat_map(Part::spans).collect();
+        ranges.sort_by_key(|range| (range.start, range.end));
+        let spans = joined(ranges);
+        let mut bases: Vec<&Base> = archive.bases.iter().filter(|b| on(history, b)).collect();
+        bases.sort_by_key(|b| Reverse((b.good, b.stop, b.stopped, &b.backup)));
+        bases.dedup_by_key(|b| &b.backup);
+        Some(Path { history, parts, spans, bases })
+    }
+
+    /// The pieces, each part in order; where the parts meet a few may overlap.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Seen> {
+        self.parts.iter().flat_map(|part| part.pieces(0))
+    }
+
+    /// The pieces that begin within a range and end there too.
+    pub(super) fn pieces_within(&self, start: Lsn, end: Lsn) -> impl Iterator<Item = Seen> {
+        self.parts.iter().flat_map(move |part| {
+            let first = part.log.entries.partition_point(|entry| entry.start < start);
+            let begun = part.pieces(first).take_while(move |seen| seen.start < end);
+            begun.filter(move |seen| seen.end <= end)
+        })
+    }
+
+    /// The least end of the pieces that hold `lsn`.
+    pub(super) fn end_of_piece_at(&self, lsn: Lsn) -> Option<Lsn> {
+        let holding = self.parts.iter().flat_map(|part| {
+            part.pieces(0).take_while(|seen| seen.start <= lsn).filter(|seen| lsn < seen.end)
+        });
+        holding.map(|seen| seen.end).min()
+    }
+
+    /// The contiguous log in which `lsn` lies.
+    pub(super) fn span_at(&self, lsn: Lsn) -> Option<Range> {
+        let after = self.spans.partition_point(|span| span.start <= lsn);
+        let span = self.spans.get(after.checked_sub(1)?)?;
+        (lsn < span.end).then_some(*span)
+    }
+
+    /// Where the log ends.
+    pub(super) fn end(&self) -> Lsn {
+        self.spans.last().map_or(Lsn(0), |span| span.end)
+    }
+
+    /// What is missing from `lsn` on, where nothing is there.
+    pub(super) fn gap_at(&self, lsn: Lsn) -> Gap {
+        let next = self.spans.iter().find(|span| span.start > lsn);
+        Gap { timeline: self.history.timeline_at(lsn), from: lsn, until: next.map(|s| s.start) }
+    }
+
+    /// Whose log to read, from one position to another between which nothing is missing.
+    ///
+    /// The owner's log where it is there, a descendant's copy where it is not.
+    pub(super) fn legs(&self, from: Lsn, until: Lsn) -> Vec<Leg> {
+        let mut legs = Vec::new();
+        let mut at = from;
+        while at < until {
+            let Some((timeline, end)) = self.parts.iter().find_map(|part| part.holding(at)) else {
+                break;
+            };
+            let end = end.min(until);
+            legs.push(Leg { timeline, from: at, until: end });
+            at = end;
+        }
+        legs
+    }
+
+    /// Whether the timeline itself has log of its own.
+    pub(super) fn has_own_log(&self) -> bool {
+        let own = self.parts.iter().find(|part| part.timeline == self.history.timeline);
+        own.and_then(|part| part.log.spans.last()).is_some_and(|s| s.end > self.history.begins())
+    }
+}
+
+impl Part<'_> {
+    fn spans(&self) -> impl Iterator<Item = Range> {
+        let begun = self.log.spans.iter().take_while(|span| span.start < self.until);
+        begun.map(|span| Range { start: span.start, end: span.end.min(self.until) })
+    }
+
+    fn pieces(&self, first: usize) -> impl Iterator<Item = Seen> {
+        let entries = self.log.entries.get(first..).unwrap_or_default();
+        let begun = entries.iter().take_while(|entry| entry.start < self.until);
+        begun.map(|entry| Seen::of(entry, self.until))
+    }
+
+    fn holding(&self, lsn: Lsn) -> Option<(Timeline, Lsn)> {
+        let spans = &self.log.spans;
+        let after = spans.partition_point(|span| span.start <= lsn);
+        let end = spans.get(after.checked_sub(1)?)?.end.min(self.until);
+        (lsn < end).then_some((self.timeline, end))
+    }
+}
+
+impl Seen {
+    fn of(entry: &Entry, until: Lsn) -> Seen {
+        Seen {
+            start: entry.start,
+            end: entry.end.min(until),
+            commits: entry.commits(),
+            xids: entry.xids(),
+            whole: entry.end <= until,
+        }
+    }
+
+    /// The greatest time that is surely of a commit on the path.
+    pub(super) fn last(&self) -> Option<Micros> {
+        self.commits.filter(|_| self.whole).map(|(_, last)| last)
+    }
+}
+
+/// Whether a base leads to the timeline: taken on it or on an ancestor, and ended before that one
+/// was left.
+fn on(history: &TimelineHistory, base: &Base) -> bool {
+    let left = history.left(base.timeline).unwrap_or(Lsn(u64::MAX));
+    history.holds(base.timeline) && base.start <= base.stop && base.stop <= left
+}

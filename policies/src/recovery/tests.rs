@@ -1,0 +1,50 @@
+use drctl_model::{Ancestor, BackupId, Lsn, Timeline, TimelineHistory};
+use jiff::Timestamp;
+
+use super::*;
+
+mod property;
+mod table;
+
+/// Seconds after a beginning.
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn tl(id: u32) -> Timeline {
+    Timeline::new(id).unwrap()
+}
+
+fn id(n: u64) -> BackupId {
+    BackupId::new(at(0), n)
+}
+
+fn base(n: u64, timeline: u32, range: std::ops::Range<u64>, stopped: i64) -> Base {
+    Base {
+        backup: id(n),
+        timeline: tl(timeline),
+        start: Lsn(range.start),
+        stop: Lsn(range.end),
+        stopped: at(stopped),
+        good: true,
+    }
+}
+
+fn piece(timeline: u32, range: std::ops::Range<u64>, commits: Option<(i64, i64)>) -> Piece {
+    Piece {
+        timeline: tl(timeline),
+        start: Lsn(range.start),
+        end: Lsn(range.end),
+        commits: commits.map(|(first, last)| (at(first), at(last))),
+        xids: None,
+    }
+}
+
+fn history(timeline: u32, ancestors: &[(u32, u64)]) -> TimelineHistory {
+    let ancestor = |(id, until): &(u32, u64)| Ancestor {
+        timeline: tl(*id),
+        until: Lsn(*until),
+        reason: String::new(),
+    };
+    TimelineHistory { timeline: tl(timeline), ancestors: ancestors.iter().map(ancestor).collect() }
+}

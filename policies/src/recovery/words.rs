@@ -1,0 +1,91 @@
+use drctl_model::{BackupId, Lsn, Timeline};
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// A physical backup from which the log can be replayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// Which one.
+    pub backup: BackupId,
+    /// The timeline on which it was taken.
+    pub timeline: Timeline,
+    /// Where redo starts: the log is needed from here on.
+    pub start: Lsn,
+    /// Where it ended: consistent from here on, and no earlier.
+    pub stop: Lsn,
+    /// When it ended, by the server's clock; rounded up where it was rounded.
+    pub stopped: Timestamp,
+    /// Whether it counts; a suspect one is used only when nothing else is there, and said so.
+    pub good: bool,
+}
+
+/// A range of log in the bucket. May overlap others, be there twice, and come in any order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// The timeline in whose log it lies.
+    pub timeline: Timeline,
+    /// Its first byte.
+    pub start: Lsn,
+    /// Behind its last byte.
+    pub end: Lsn,
+    /// The least and the greatest time of the commits and aborts in it, to the microsecond as
+    /// PostgreSQL writes them; nothing where it has none.
+    pub commits: Option<(Timestamp, Timestamp)>,
+    /// The least and the greatest transaction that commits or aborts in it, on the ring of
+    /// 2^32: the greatest may be the smaller number.
+    pub xids: Option<(u32, u32)>,
+}
+
+/// A named restore point (`pg_create_restore_point`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestorePoint {
+    /// The timeline in whose log it lies.
+    pub timeline: Timeline,
+    /// Its name; servers don't keep it unique.
+    pub name: String,
+    /// Behind its record, as `pg_create_restore_point` tells it.
+    pub lsn: Lsn,
+    /// When it was made.
+    pub at: Timestamp,
+}
+
+/// What a recovery is to reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// All that was committed at this time or before (to the microsecond, rounded down).
+    Time(Timestamp),
+    /// The first record that begins here or later, itself included.
+    Lsn(Lsn),
+    /// The end of a transaction.
+    Xid {
+        /// Its number.
+        xid: u32,
+        /// Whether it is itself to be in the result.
+        inclusive: bool,
+    },
+    /// A restore point.
+    Name(String),
+    /// All that there is.
+    Latest,
+}
+
+/// A position in the log, and the time that it stands for where it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// The position.
+    pub lsn: Lsn,
+    /// The time.
+    pub at: Option<Timestamp>,
+}
+
+/// Log that should be there and is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// Whose log is missing first.
+    pub timeline: Timeline,
+    /// The first byte that is missing.
+    pub from: Lsn,
+    /// Where log is there again; nothing where all from there on is missing.
+    pub until: Option<Lsn>,
+}

@@ -1,0 +1,76 @@
+//! A cluster to copy, and a host that copies it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use drctl_engines::pg::{PgServer, SslMode};
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::Site;
+
+/// A row's digest over a whole table.
+pub(crate) const ORDERS: &str =
+    "select count(*), md5(string_agg(o::text, ';' order by id)) from orders o";
+
+/// A cluster with a shop in it, some MiB.
+pub(crate) fn cluster() -> Postgres {
+    filled(Postgres::builder().initdb("--wal-segsize=1").initdb("--data-checksums").start())
+}
+
+pub(crate) fn filled(server: Postgres) -> Postgres {
+    server.psql(
+        "postgres",
+        "create table orders (id int primary key, note text not null); \
+         insert into orders select g, md5(g::text) from generate_series(1, 20000) g",
+    );
+    server
+}
+
+/// A host whose source `shop` is the cluster of this server, copied as it runs.
+pub(crate) fn site(server: &Postgres) -> Site {
+    let site = Site::with(server);
+    physical(&site);
+    site
+}
+
+/// Makes the source of a site one that is copied as it runs.
+pub(crate) fn physical(site: &Site) {
+    site.replace("engine = \"pg_dump\"", "engine = \"base_backup\"\ncheckpoint = \"fast\"");
+}
+
+/// How drctl's own crates reach a server.
+pub(crate) fn reach(server: &Postgres) -> PgServer {
+    PgServer {
+        host: server.socket_dir().display().to_string(),
+        port: server.port(),
+        user: "postgres".to_owned(),
+        maintenance_database: "postgres".to_owned(),
+        password: None,
+        sslmode: SslMode::Prefer,
+        ssl_root_cert: None,
+        bin_dir: None,
+        runtime_dir: std::env::temp_dir(),
+    }
+}
+
+/// A directory that the server's account can reach, and a path in it that is not there yet.
+pub(crate) fn place() -> (tempfile::TempDir, PathBuf) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::Builder::new().prefix("drctl-cluster-").tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
+        .expect("open it");
+    let path = folder.path().join("restored");
+    (folder, path)
+}
+
+/// Asserts that `pg_verifybackup` finds nothing wrong with a data directory.
+#[track_caller]
+pub(crate) fn verified(server: &Postgres, data: &Path) {
+    let output = Command::new(server.bin_dir().join("pg_verifybackup"))
+        // It names the places of tablespaces, which are others now.
+        .args(["--ignore", "tablespace_map"])
+        .arg(data)
+        .output();
+    let output = output.expect("start pg_verifybackup");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}

@@ -1,0 +1,593 @@
+//! The log in the bucket, and clusters brought to a point in time with it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use drctl_tests::servers::minio::Minio;
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::{Ran, Site, until};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::{filled, place, site};
+
+/// A cluster that archives into a site's repository, and that site.
+pub(crate) struct Archiving {
+    pub(crate) server: Postgres,
+    pub(crate) site: Site,
+    /// The program, where every account can run it.
+    _bin: tempfile::TempDir,
+    program: PathBuf,
+}
+
+impl Archiving {
+    /// With `archive_command` where `push`, else without any archive.
+    pub(crate) fn start(push: bool) -> Self {
+        Archiving::with(push, site)
+    }
+
+    /// With a site that is made for the server.
+    fn with(push: bool, site: impl Fn(&Postgres) -> Site) -> Self {
+        let server = Postgres::builder()
+            .initdb("--wal-segsize=1")
+            .conf("archive_mode", "on")
+            .conf("archive_command", "false")
+            .conf("track_commit_timestamp", "on")
+            .conf("max_prepared_transactions", "10")
+            .start();
+        let server = filled(server);
+        server.psql("postgres", "create table ticks (id int primary key, note text)");
+        let site = site(&server);
+        let bin = tempfile::Builder::new().prefix("drctl-bin-").tempdir().unwrap();
+        fs::set_permissions(bin.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let program = bin.path().join("drctl");
+        if fs::hard_link(drctl_tests::site::drctl(), &program).is_err() {
+            fs::copy(drctl_tests::site::drctl(), &program).unwrap();
+        }
+        let archiving = Archiving { server, site, _bin: bin, program };
+        archiving.give_away();
+        if push {
+            let command = format!(
+                "{} --config {} wal push shop %p",
+                archiving.program.display(),
+                archiving.site.config().display()
+            );
+            archiving.server.psql(
+                "postgres",
+                &format!("alter system set archive_command = '{command}'; select pg_reload_conf()"),
+            );
+        }
+        archiving
+    }
+
+    /// The server's account writes and reads what the site has.
+    fn give_away(&self) {
+        if rustix::process::geteuid().is_root() {
+            let root = self.site.path("");
+            let given = Command::new("chown").args(["-R", "postgres:postgres"]).arg(root).status();
+            assert!(given.unwrap().success());
+        }
+    }
+
+    /// `drctl` as the server's account.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = match rustix::process::geteuid().is_root() {
+            true => {
+                let mut command = Command::new("setpriv");
+                let account = ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"];
+                command.args(account).arg(&self.program);
+                command
+            }
+            false => Command::new(&self.program),
+        };
+        command.env("DRCTL_CONFIG", self.site.config()).env("TZ", "UTC").current_dir("/");
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    #[track_caller]
+    pub(crate) fn drctl(&self, arguments: &[&str]) -> Ran {
+        Ran::of(&self.command(&[&["--json"], arguments].concat()).output().unwrap())
+    }
+
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        self.server.psql("postgres", sql)
+    }
+
+    /// Commits rows, each by itself.
+    pub(crate) fn tick(&self, ids: std::ops::Range<u32>) {
+        let rows: Vec<String> =
+            ids.map(|id| format!("insert into ticks values ({id}, md5('{id}'));")).collect();
+        self.sql(&rows.join("\n"));
+    }
+
+    /// When a row was committed, to the microsecond, in UTC.
+    pub(crate) fn committed(&self, id: u32) -> String {
+        self.sql(&format!(
+            "select to_char(pg_xact_commit_timestamp(xmin) at time zone 'UTC', \
+             'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from ticks where id = {id}"
+        ))
+    }
+
+    /// Ends the segment and waits until all before it is archived.
+    pub(crate) fn archived(&self) {
+        let name = self.sql("select pg_walfile_name(pg_switch_wal())");
+        until("the log to be archived", || {
+            self.sql("select coalesce(last_archived_wal, '') from pg_stat_archiver") >= name
+        });
+    }
+
+    /// The pieces of the log, in order.
+    pub(crate) fn pieces(&self) -> Vec<PathBuf> {
+        let mut files = self.site.files("repository");
+        files.retain(|path| path.extension().is_some_and(|ending| ending == "wal"));
+        files.iter().map(|path| self.site.path("repository").join(path)).collect()
+    }
+
+    /// Recovers into a new directory and gives the rows of the result.
+    #[track_caller]
+    pub(crate) fn recover(&self, arguments: &[&str]) -> (Ran, tempfile::TempDir, PathBuf) {
+        let (folder, path) = place();
+        if rustix::process::geteuid().is_root() {
+            let given = Command::new("chown").arg("postgres").arg(folder.path()).status();
+            assert!(given.unwrap().success());
+        }
+        let to = path.display().to_string();
+        let ran = self.drctl(&[&["restore", "shop"], arguments, &["--to-directory", &to]].concat());
+        (ran, folder, path)
+    }
+}
+
+/// The ticks in a recovered cluster.
+#[track_caller]
+fn ticks(path: &Path) -> String {
+    let mode = fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o700, 0o700);
+    let restored = Postgres::builder().data(&path.join("data")).start();
+    restored.psql("postgres", "select string_agg(id::text, ',' order by id) from ticks")
+}
+
+fn list(ids: std::ops::Range<u32>) -> String {
+    ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn a_cluster_is_brought_to_any_time_position_transaction_and_name() {
+    let shop = Archiving::start(true);
+    shop.tick(1..11);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(11..31);
+    let (time, later) = (shop.committed(20), shop.committed(21));
+    let xid = shop.sql("select xmin from ticks where id = 25");
+    let lsn = shop.sql("select pg_current_wal_insert_lsn()");
+    shop.tick(31..41);
+    shop.sql("select pg_create_restore_point('before the mistake')");
+    shop.sql("delete from ticks where id < 30");
+    shop.archived();
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(0), "{view}");
+    for (target, expected) in [
+        (["--to-time", time.as_str()], list(1..21)),
+        (["--to-time", later.as_str()], list(1..22)),
+        (["--to-xid", xid.as_str()], list(1..26)),
+        (["--before-xid", xid.as_str()], list(1..25)),
+        (["--to-lsn", lsn.as_str()], list(1..31)),
+        (["--to-name", "before the mistake"], list(1..41)),
+    ] {
+        let (ran, _folder, path) = shop.recover(&[&target[..], &["--promote"]].concat());
+        let done = ran.ended(0).json();
+        assert_eq!(done["promoted"], true, "{done}");
+        if target[0] == "--to-time" {
+            assert_eq!(done["shows"], target[1], "{done}");
+        }
+        assert_eq!(ticks(&path), expected, "{target:?}: {done}");
+    }
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(30..41));
+}
+
+#[test]
+fn a_target_that_cannot_be_reached_is_refused_before_anything_is_touched() {
+    let shop = Archiving::start(true);
+    let early =
+        shop.sql("select to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')");
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(1..11);
+    shop.archived();
+    let last = shop.committed(10);
+    for (target, word) in [
+        (["--to-time", "2199-01-01T00:00:00Z"], last.as_str()),
+        (["--to-time", early.as_str()], "consistent at"),
+        (["--to-lsn", "FF/0"], "ends at"),
+        (["--to-name", "nobody"], "no restore point"),
+    ] {
+        let (ran, _folder, path) = shop.recover(&target);
+        let said = ran.failed(5, "no_plan");
+        assert!(said.contains(word), "{target:?}: {said}");
+        assert!(!path.exists());
+    }
+    // A plan is run only as it was seen.
+    let planned =
+        shop.drctl(&["restore", "shop", "--to-time", &last, "--to-directory", "x", "--plan"]);
+    let digest = planned.ended(0).json()["digest"].as_str().unwrap().to_owned();
+    let (ran, _folder, path) = shop.recover(&["--to-time", &shop.committed(5), "--yes", &digest]);
+    let said = ran.failed(2, "usage");
+    assert!(said.contains("the plan has changed") && !path.exists(), "{said}");
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--yes", &digest, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..11));
+}
+
+/// A cluster whose log has several segments behind the copy, and a time at their end.
+fn several() -> (Archiving, String) {
+    let shop = Archiving::start(true);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    for round in 0..4 {
+        shop.tick(round * 10 + 1..round * 10 + 11);
+        shop.archived();
+    }
+    let last = shop.committed(40);
+    (shop, last)
+}
+
+#[test]
+fn a_missing_piece_refuses_every_plan_that_would_cross_it() {
+    let (shop, last) = several();
+    let early = shop.committed(5);
+    let pieces = shop.pieces();
+    fs::remove_file(&pieces[pieces.len() - 2]).unwrap();
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(1), "{view}");
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last]);
+    let said = ran.failed(5, "no_plan");
+    assert!(said.contains("missing from") && !path.exists(), "{said}");
+    let (ran, _folder, path) = shop.recover(&["--to-time", &early, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..6));
+}
+
+#[test]
+fn a_damaged_piece_never_opens_a_server_that_has_lost_rows() {
+    type Damage = fn(&Path);
+    let damages: [Damage; 3] = [
+        |piece| {
+            let mut bytes = fs::read(piece).unwrap();
+            let at = bytes.len() - 50;
+            bytes[at] ^= 1;
+            fs::write(piece, bytes).unwrap();
+        },
+        |piece| {
+            let bytes = fs::read(piece).unwrap();
+            fs::write(piece, &bytes[..bytes.len() - 10]).unwrap();
+        },
+        |piece| fs::set_permissions(piece, fs::Permissions::from_mode(0o000)).unwrap(),
+    ];
+    let (shop, last) = several();
+    for damage in damages {
+        let piece = shop.pieces().into_iter().rev().nth(1).unwrap();
+        let good = fs::read(&piece).unwrap();
+        // The plan goes by what is signed, which is whole: the replay must stop.
+        if fs::metadata(&piece).is_ok() {
+            damage(&piece);
+        }
+        let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--promote"]);
+        assert_ne!(ran.code, Some(0), "{}", ran.out);
+        let signals = ["standby.signal", "recovery.signal"];
+        let opened = path.join("data").exists()
+            && !signals.iter().any(|signal| path.join("data").join(signal).exists());
+        assert!(!opened, "the server was opened: {}", ran.out);
+        fs::set_permissions(&piece, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(&piece, good).unwrap();
+    }
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn the_same_segment_again_is_success_and_another_one_is_refused() {
+    let (shop, _) = several();
+    let name = shop.sql("select last_archived_wal from pg_stat_archiver");
+    let kept = shop.server.data_dir().join("pg_wal").join(&name);
+    let (folder, _) = place();
+    let copy = folder.path().join(&name);
+    fs::copy(&kept, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
+    let text = copy.display().to_string();
+    let again = shop.drctl(&["wal", "push", "shop", &text]).ended(0).json();
+    assert_eq!(again["done"], "present", "{again}");
+    // A byte of a record: the log itself is damaged, and nothing is stored.
+    let mut bytes = fs::read(&copy).unwrap();
+    bytes[300] ^= 1;
+    fs::write(&copy, &bytes).unwrap();
+    let ran = shop.drctl(&["wal", "push", "shop", &text]);
+    assert_eq!(ran.code, Some(1), "{}", ran.out);
+    assert_eq!(ran.json()["code"], "log_damaged", "{}", ran.out);
+    if rustix::process::geteuid().is_root() {
+        let given = Command::new("chown").arg("postgres").arg(folder.path()).status();
+        assert!(given.unwrap().success());
+    }
+    let nobody = folder.path().join("out").display().to_string();
+    let fetch = |name: &str| {
+        let id = shop.sql("select system_identifier from pg_control_system()");
+        let arguments = [
+            "wal",
+            "fetch",
+            "shop",
+            name,
+            &nobody,
+            "--system-id",
+            &id,
+            "--segment-bytes",
+            "1048576",
+        ];
+        shop.drctl(&arguments).code
+    };
+    assert_eq!(fetch(&name), Some(0));
+    assert_eq!(fs::read(folder.path().join("out")).unwrap().len(), 1 << 20);
+    assert_eq!(fetch("0000000100000FFF000000FF"), Some(1));
+    assert_eq!(fetch("00000009.history"), Some(1));
+    // A gap is no end, and neither is a mistake.
+    let pieces = shop.pieces();
+    fs::remove_file(&pieces[pieces.len() - 2]).unwrap();
+    let missing = pieces[pieces.len() - 2].file_stem().unwrap().to_string_lossy()[..16].to_owned();
+    let lsn = u64::from_str_radix(&missing, 16).unwrap();
+    let size = drctl_model::WalSegmentSize::new(1 << 20).unwrap();
+    let missing = size.file_name(drctl_model::Timeline::FIRST, drctl_model::Lsn(lsn));
+    assert_eq!(fetch(&missing), Some(255));
+    assert_eq!(fetch("nonsense"), Some(255));
+    assert_eq!(shop.drctl(&["wal", "fetch", "shop"]).code, Some(255));
+}
+
+#[test]
+fn streamed_log_reaches_what_was_committed_seconds_before_the_host_died() {
+    let mut shop = Archiving::start(false);
+    let stream = ["wal", "stream", "shop", "--interval", "1"];
+    let mut streaming =
+        shop.command(&stream).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let slots = "select count(*) from pg_replication_slots where active";
+    until("the stream to begin", || shop.sql(slots) == "1");
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(1..31);
+    let written = shop.sql("select pg_current_wal_flush_lsn()");
+    let confirmed = format!("select restart_lsn >= '{written}' from pg_replication_slots");
+    until("the log to be shipped", || shop.sql(&confirmed) == "t");
+    shop.server.crash();
+    kill_process(Pid::from_child(&streaming), Signal::KILL).unwrap();
+    streaming.wait().unwrap();
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..31));
+}
+
+/// The members of an object, and of those within that the documentation opens.
+fn documented(schema: &str) -> Vec<String> {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/json.md");
+    let text = fs::read_to_string(page).unwrap();
+    let section = text.split(&format!("### {schema}")).nth(1).unwrap();
+    let table = section.split("\n### ").next().unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let fields = rows.filter_map(|line| line.split('|').nth(1)).flat_map(|cell| cell.split('`'));
+    let names = fields.map(|field| field.trim().trim_matches(',').trim()).filter(|f| !f.is_empty());
+    let mut names: Vec<String> = names
+        .map(|field| match field.strip_prefix("plan.").or(field.strip_prefix("timelines[].")) {
+            Some(below) => below.split(['.', '[']).next().unwrap().to_owned(),
+            None => field.to_owned(),
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn members(objects: &[&serde_json::Value], without: &[&str]) -> Vec<String> {
+    let mut names: Vec<String> =
+        objects.iter().flat_map(|object| object.as_object().unwrap().keys().cloned()).collect();
+    names.retain(|name| !without.contains(&name.as_str()));
+    names.sort();
+    names
+}
+
+#[test]
+fn the_objects_of_a_recovery_have_the_fields_that_are_documented() {
+    let (shop, last) = several();
+    let segment = shop.sql("select last_archived_wal from pg_stat_archiver");
+    let (folder, _) = place();
+    let copy = folder.path().join(&segment);
+    fs::copy(shop.server.data_dir().join("pg_wal").join(&segment), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
+    let pushed = shop.drctl(&["wal", "push", "shop", &copy.display().to_string()]).ended(0).json();
+    assert_eq!(members(&[&pushed], &["schema"]), documented("drctl.wal-push/1"));
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    let seen = members(&[&view, &view["timelines"][0]], &["schema", "timelines"]);
+    let mut expected = documented("drctl.timeline/1");
+    expected.retain(|name| name != "refused[]");
+    expected.push("refused".to_owned());
+    expected.sort();
+    assert_eq!(seen, expected);
+    let planned =
+        shop.drctl(&["restore", "shop", "--to-time", &last, "--to-directory", "x", "--plan"]);
+    let planned = planned.ended(0).json();
+    let seen = members(&[&planned, &planned["plan"]], &["schema", "plan"]);
+    assert_eq!(seen, documented("drctl.recovery-plan/1"));
+    let (ran, _folder, _) = shop.recover(&["--to-time", &last]);
+    let seen = members(&[&ran.ended(0).json()], &["schema"]);
+    assert_eq!(seen, documented("drctl.recovery/1"));
+}
+
+#[test]
+fn a_recovery_follows_the_log_across_a_promotion() {
+    let mut shop = Archiving::start(true);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(1..11);
+    let before = shop.committed(10);
+    // A standby takes over, and goes on archiving into the same place.
+    let folder = place().0;
+    let data = folder.path().join("standby");
+    let copied =
+        shop.server.client("pg_basebackup").args(["-R", "-c", "fast", "-D"]).arg(&data).status();
+    assert!(copied.unwrap().success());
+    let standby = Postgres::builder().data(&data).start();
+    shop.tick(11..21);
+    let caught_up = shop.sql("select pg_current_wal_lsn()");
+    let replayed = format!("select pg_last_wal_replay_lsn() >= '{caught_up}'");
+    until("the standby to catch up", || standby.psql("postgres", &replayed) == "t");
+    shop.server.crash();
+    standby.psql("postgres", "select pg_promote()");
+    shop.server = standby;
+    let at_the_switch = shop.committed(20);
+    shop.tick(21..31);
+    let after = shop.committed(25);
+    shop.archived();
+    for (target, last) in [(&before, 11), (&at_the_switch, 21), (&after, 26)] {
+        let (ran, _folder, path) = shop.recover(&["--to-time", target, "--promote"]);
+        let _ = ran.ended(0);
+        assert_eq!(ticks(&path), list(1..last), "{target}");
+    }
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    assert_eq!(ran.ended(0).json()["timeline"], 2);
+    assert_eq!(ticks(&path), list(1..31));
+    // A copy taken on the new timeline is as good as one of the old.
+    let config = fs::read_to_string(shop.site.config()).unwrap();
+    let line = |name: &str| config.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
+    let host = format!("host = \"{}\"", shop.server.socket_dir().display());
+    shop.site.replace(&line("host = "), &host);
+    shop.site.replace(&line("port = "), &format!("port = {}", shop.server.port()));
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(31..33);
+    shop.archived();
+    let (ran, _folder, path) = shop.recover(&["--to-time", &shop.committed(31), "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..32));
+}
+
+#[test]
+fn a_second_writer_under_one_source_is_a_conflict() {
+    let mut shop = Archiving::start(true);
+    shop.tick(1..5);
+    shop.archived();
+    // A clone of the cluster that thinks it is the primary too.
+    let (folder, _) = place();
+    let data = folder.path().join("clone");
+    let copied = shop.server.client("pg_basebackup").args(["-c", "fast", "-D"]).arg(&data).status();
+    assert!(copied.unwrap().success());
+    shop.tick(5..9);
+    shop.archived();
+    shop.server.crash();
+    let clone = Postgres::builder().data(&data).start();
+    clone.psql("postgres", "insert into ticks values (100, 'other'); select pg_switch_wal()");
+    until("a failure to archive", || {
+        clone.psql("postgres", "select failed_count > 0 from pg_stat_archiver") == "t"
+    });
+    assert!(clone.log().contains("holds other log than this server writes"), "{}", clone.log());
+}
+
+#[test]
+fn no_acknowledged_commit_is_lost_in_synchronous_mode() {
+    let mut shop = Archiving::start(false);
+    let stream = ["wal", "stream", "shop", "--synchronous"];
+    let mut streaming =
+        shop.command(&stream).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let slots = "select count(*) from pg_replication_slots where active";
+    until("the stream to begin", || shop.sql(slots) == "1");
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.sql("alter system set synchronous_standby_names = 'drctl_wal'; select pg_reload_conf()");
+    let is_sync = "select sync_state from pg_stat_replication where application_name = 'drctl_wal'";
+    until("the standby to be synchronous", || shop.sql(is_sync) == "sync");
+    let mut psql = shop.server.client("psql");
+    psql.args(["-XAtq", "-d", "postgres"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = psql.spawn().unwrap();
+    let mut input = client.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || {
+        use std::io::Write as _;
+        for id in 1..100_000 {
+            let row = format!("insert into ticks values ({id}, 'x') returning id;\n");
+            if input.write_all(row.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    // Whoever was told a number was told that it is safe.
+    let mut acknowledged = 0;
+    let mut answers = std::io::BufReader::new(client.stdout.take().unwrap());
+    while acknowledged < 200 {
+        let mut line = String::new();
+        assert!(std::io::BufRead::read_line(&mut answers, &mut line).unwrap() > 0);
+        acknowledged = line.trim().parse().unwrap();
+    }
+    // The whole host dies: the server and the agent, at once.
+    kill_process(Pid::from_child(&streaming), Signal::KILL).unwrap();
+    shop.server.crash();
+    let mut line = String::new();
+    while std::io::BufRead::read_line(&mut answers, &mut line).unwrap() > 0 {
+        acknowledged = line.trim().parse().unwrap_or(acknowledged);
+        line.clear();
+    }
+    let _ = (streaming.wait(), client.kill(), client.wait(), writer.join());
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    let restored = Postgres::builder().data(&path.join("data")).start();
+    let found = restored.psql("postgres", "select count(*), coalesce(max(id), 0) from ticks");
+    let (count, last) = found.split_once('|').unwrap();
+    let (count, last): (u32, u32) = (count.parse().unwrap(), last.parse().unwrap());
+    assert_eq!(count, last, "a row in the middle is missing");
+    assert!(last >= acknowledged, "{acknowledged} were acknowledged, {last} are there");
+}
+
+#[test]
+fn a_heartbeat_makes_recent_times_reachable_on_an_idle_server() {
+    let shop = Archiving::start(false);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(1..4);
+    let stream = ["wal", "stream", "shop", "--interval", "1", "--heartbeat", "1"];
+    let mut streaming =
+        shop.command(&stream).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Nobody commits anything any more, and still this moment can be named soon.
+    let now = shop.sql(
+        "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+    );
+    let plan = ["restore", "shop", "--to-time", &now, "--to-directory", "x", "--plan"];
+    until("the moment to be reachable", || shop.drctl(&plan).code == Some(0));
+    let (ran, _folder, path) = shop.recover(&["--to-time", &now, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..4));
+    kill_process(Pid::from_child(&streaming), Signal::TERM).unwrap();
+    assert_eq!(streaming.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_bucket_of_s3_brings_a_cluster_to_a_time_and_fails_closed_when_it_is_away() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    let in_s3 = |server: &Postgres| {
+        let site = Site::empty();
+        let (id, secret) = (site.path("s3.id"), site.path("s3.secret"));
+        fs::write(&id, minio.access_key()).unwrap();
+        fs::write(&secret, minio.secret_key()).unwrap();
+        let (id, secret) = (id.display().to_string(), secret.display().to_string());
+        let endpoint = minio.endpoint();
+        let keys = ["--access-key-id-file", &id, "--secret-access-key-file", &secret];
+        let more = [&["--endpoint", &endpoint, "--allow-http"][..], &keys].concat();
+        site.init(server, "s3://shop/below", &more);
+        crate::common::physical(&site);
+        site
+    };
+    let shop = Archiving::with(true, in_s3);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(1..11);
+    shop.archived();
+    let time = shop.committed(7);
+    let (ran, _folder, path) = shop.recover(&["--to-time", &time, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..8));
+    let (name, id) = (
+        shop.sql("select last_archived_wal from pg_stat_archiver"),
+        shop.sql("select system_identifier from pg_control_system()"),
+    );
+    drop(minio);
+    let size = ["--system-id", &id, "--segment-bytes", "1048576"];
+    let fetch = [&["wal", "fetch", "shop", &name, "/nowhere/x"][..], &size].concat();
+    assert_eq!(shop.drctl(&fetch).code, Some(255));
+}

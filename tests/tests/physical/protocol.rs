@@ -1,0 +1,171 @@
+//! The replication client against a real server, with PostgreSQL's own tools as oracles.
+
+use std::fs;
+
+use drctl_engines::Secret;
+use drctl_engines::pg::SslMode;
+use drctl_engines::pg::replication::{Replication, WalEvent};
+use drctl_model::{Lsn, Timeline};
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::until;
+
+use crate::common::{cluster, reach};
+
+fn lsn(server: &Postgres, sql: &str) -> Lsn {
+    server.psql("postgres", sql).parse().expect("an LSN")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_tells_who_it_is() {
+    let server = cluster();
+    let mut connection = Replication::open(&reach(&server), "drctl/test").await.expect("log in");
+    let identity = connection.identify().await.expect("an identity");
+    let sql = "select system_identifier from pg_control_system()";
+    assert_eq!(identity.system_id.to_string(), server.psql("postgres", sql));
+    assert_eq!(identity.timeline, Timeline::FIRST);
+    assert!(identity.flushed <= lsn(&server, "select pg_current_wal_flush_lsn()"));
+    assert_eq!(connection.segment_size().await.expect("a size").bytes(), 1 << 20);
+    assert_eq!(connection.slot("nobody").await.expect("an answer"), None);
+    connection.create_slot("kept").await.expect("a slot");
+    let slot = connection.slot("kept").await.expect("an answer").expect("a slot");
+    let restart = lsn(&server, "select restart_lsn from pg_replication_slots");
+    assert_eq!(slot.restart, Some(restart));
+    connection.drop_slot("kept").await.expect("drop it");
+    assert_eq!(server.psql("postgres", "select count(*) from pg_replication_slots"), "0");
+    // An error of a command leaves the connection usable.
+    let error = connection.drop_slot("kept").await.expect_err("it is gone");
+    assert!(error.to_string().contains("drop the replication slot kept"), "{error}");
+    assert!(connection.identify().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passwords_are_proven_and_refusals_told() {
+    for method in ["scram-sha-256", "md5", "password"] {
+        let server = Postgres::builder().password("right: word").start();
+        server.psql(
+            "postgres",
+            &format!(
+                "set password_encryption = '{}'; create role copier replication login password \
+                 'right: word'; create role plain login password 'right: word'",
+                if method == "md5" { "md5" } else { "scram-sha-256" }
+            ),
+        );
+        let hba = format!(
+            "local replication copier {method}\nhost replication copier 127.0.0.1/32 {method}\n\
+             local replication plain {method}\nlocal all postgres scram-sha-256\n"
+        );
+        fs::write(server.data_dir().join("pg_hba.conf"), hba).expect("write pg_hba.conf");
+        server.psql("postgres", "select pg_reload_conf()");
+        let mut wanted = reach(&server);
+        wanted.user = "copier".to_owned();
+        // The reload is only asked for: it has come when the role is let in.
+        wanted.password = Some(Secret::new("right: word"));
+        let here = tokio::runtime::Handle::current();
+        let let_in = || here.block_on(Replication::open(&wanted, "drctl/test")).is_ok();
+        tokio::task::block_in_place(|| until("the role to be let in", let_in));
+        wanted.host = "127.0.0.1".to_owned();
+        wanted.sslmode = SslMode::Disable;
+        assert!(Replication::open(&wanted, "drctl/test").await.is_ok(), "{method} over TCP");
+        wanted.password = Some(Secret::new("wrong"));
+        let error = Replication::open(&wanted, "drctl/test").await.err().expect("a refusal");
+        assert_eq!(error.code(), "auth", "{method}: {error}");
+        wanted.password = None;
+        let error = Replication::open(&wanted, "drctl/test").await.err().expect("a refusal");
+        assert_eq!(error.code(), "auth", "{method}: {error}");
+        let mut plain = reach(&server);
+        plain.user = "plain".to_owned();
+        plain.password = Some(Secret::new("right: word"));
+        let error = Replication::open(&plain, "drctl/test").await.err().expect("a refusal");
+        assert_eq!(error.code(), "permission", "{error}");
+    }
+}
+
+/// Reads the log up to a position, as it is on the server's disk.
+async fn read(server: &Postgres, from: Lsn, to: Lsn) -> Vec<u8> {
+    let connection = Replication::open(&reach(server), "drctl/test").await.expect("log in");
+    let mut stream = connection.start(None, from, Timeline::FIRST).await.expect("a stream");
+    let mut bytes = Vec::new();
+    while stream.at() < to {
+        match stream.next().await.expect("an event") {
+            WalEvent::Data { bytes: more, .. } => bytes.extend_from_slice(&more),
+            WalEvent::Keepalive { reply: true, .. } => {
+                stream
+                    .confirm(stream.at(), stream.at(), jiff::Timestamp::now())
+                    .await
+                    .expect("confirm");
+            }
+            WalEvent::Keepalive { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let more = to.since(from);
+    bytes.truncate(usize::try_from(more).expect("short"));
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stream_is_the_log_that_the_server_writes() {
+    let server = cluster();
+    let from = lsn(
+        &server,
+        "select pg_switch_wal(); select pg_walfile_name(pg_current_wal_lsn()), \
+        ''; select pg_current_wal_lsn()"
+            .split("; ")
+            .last()
+            .expect("one"),
+    );
+    let from = drctl_model::WalSegmentSize::new(1 << 20).expect("a size").start_of(from);
+    server.psql(
+        "postgres",
+        "insert into orders select g, repeat(md5(g::text), 4) \
+        from generate_series(30000, 60000) g",
+    );
+    let to = lsn(&server, "select pg_current_wal_flush_lsn()");
+    let streamed = read(&server, from, to).await;
+    let size = drctl_model::WalSegmentSize::new(1 << 20).expect("a size");
+    let mut at = from;
+    let mut files = Vec::new();
+    while at < to {
+        let name = size.file_name(Timeline::FIRST, at);
+        files.extend(fs::read(server.data_dir().join("pg_wal").join(name)).expect("a segment"));
+        at = at.plus(size.bytes());
+    }
+    files.truncate(streamed.len());
+    assert!(streamed.len() > 3 << 20, "{} bytes", streamed.len());
+    assert!(streamed == files, "the stream differs from the files");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_confirmed_position_lets_a_waiting_commit_return() {
+    let server = cluster();
+    server.psql(
+        "postgres",
+        "alter system set synchronous_standby_names = 'drctl_sync'; select pg_reload_conf()",
+    );
+    let from = lsn(&server, "select pg_current_wal_flush_lsn()");
+    let connection = Replication::open(&reach(&server), "drctl_sync").await.expect("log in");
+    let page = Lsn(from.0 & !8191);
+    let mut stream = connection.start(None, page, Timeline::FIRST).await.expect("a stream");
+    let mut psql = server.client("psql");
+    let mut commit = psql
+        .args(["-XAtq", "-d", "postgres", "-c", "insert into orders values (0, 'waits')"])
+        .spawn()
+        .expect("start psql");
+    let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+    while server.psql("postgres", waits) != "1" {
+        // Read, and say only that it was read.
+        if let Ok(event) =
+            tokio::time::timeout(std::time::Duration::from_millis(20), stream.next()).await
+        {
+            event.expect("an event");
+            stream.confirm(stream.at(), Lsn(0), jiff::Timestamp::now()).await.expect("confirm");
+        }
+    }
+    assert!(commit.try_wait().expect("a status").is_none(), "it returned too early");
+    let done = lsn(&server, "select pg_current_wal_flush_lsn()");
+    while stream.at() < done {
+        stream.next().await.expect("an event");
+    }
+    stream.confirm(stream.at(), stream.at(), jiff::Timestamp::now()).await.expect("confirm");
+    until("the commit to return", || commit.try_wait().expect("a status").is_some());
+}
