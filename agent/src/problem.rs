@@ -177,8 +177,8 @@ impl Problem {
             }
             Problem::Exists(_) => "nothing was overwritten; choose another place or move it away",
             Problem::Segment { .. } => {
-                "this backup cannot be restored in full; `drctl verify --data` shows what else is \
-                 damaged, `drctl list` what other backups there are"
+                "what needs this object cannot be restored in full; `drctl verify --data` shows what \
+                 else is damaged, `drctl list` and `drctl timeline` what else there is"
             }
             Problem::Mismatch(_) => "do not use what was restored before this is explained",
             Problem::OtherLog { .. } => {

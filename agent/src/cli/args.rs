@@ -49,7 +49,7 @@ pub enum Verb {
     },
     /// Show one backup: what is in it, how it was made, how to restore it.
     Show(ShowArgs),
-    /// Restore a backup into a server, beside a database, or into files.
+    /// Restore a backup into a server, beside a database, into files, or a cluster to any moment.
     Restore(Box<RestoreArgs>),
     /// Check backups against their signed manifests.
     Verify(VerifyArgs),

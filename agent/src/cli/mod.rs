@@ -14,6 +14,7 @@ mod state;
 mod wal;
 
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,12 +53,18 @@ pub fn main() -> ExitCode {
         .enable_all()
         .build()
         .context("start the runtime");
-    let done = runtime.and_then(|runtime| {
-        let done = runtime.block_on(run(cli, screen));
-        // A thread may be stuck in a write to a reader that does not read: it ends with us.
-        runtime.shutdown_background();
-        done
+    let running = AssertUnwindSafe(|| {
+        runtime.and_then(|runtime| {
+            let done = runtime.block_on(run(cli, screen, role));
+            // A thread may be stuck in a write to a reader that does not read: it ends with us.
+            runtime.shutdown_background();
+            done
+        })
     });
+    // A panic's own exit code is one that PostgreSQL takes for the end of the log.
+    let Ok(done) = catch_unwind(running) else {
+        return ExitCode::from(role.failure(true).unwrap_or(PANICKED));
+    };
     let failed = done.is_err();
     let exit = done.unwrap_or_else(|error| {
         let failure = Failure::of(&error);
@@ -76,6 +83,9 @@ pub fn main() -> ExitCode {
         _ => ExitCode::from(exit.code()),
     }
 }
+
+/// What a process that panics ends with.
+const PANICKED: u8 = 101;
 
 /// Whose exit codes count: a person's or script's, or what PostgreSQL makes of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,11 +175,11 @@ fn log(quiet: bool) {
         .try_init();
 }
 
-async fn run(cli: Cli, screen: Screen) -> Result<Exit> {
+async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
     let stop = match cli.verb {
         // It asks questions, and waits for answers in a way that nothing here can end.
         Verb::Init(_) => Stop::new().1,
-        _ => stop_on_signals()?,
+        _ => stop_on_signals(role)?,
     };
     // These clean up after themselves; all others change nothing that could be left half done.
     if matches!(
@@ -225,7 +235,7 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
 }
 
 /// SIGINT, SIGTERM and SIGHUP wish for the end; a second one ends at once.
-fn stop_on_signals() -> Result<Stop> {
+fn stop_on_signals(role: Role) -> Result<Stop> {
     let (stopper, stop) = Stop::new();
     let (stopper, wishes) = (Arc::new(stopper), Arc::new(AtomicUsize::new(0)));
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
@@ -236,7 +246,8 @@ fn stop_on_signals() -> Result<Stop> {
                 stopper.stop();
                 if wishes.fetch_add(1, Ordering::Relaxed) > 0 {
                     kill_tools();
-                    std::process::exit(i32::from(Exit::Interrupted.code()));
+                    let code = role.failure(true).unwrap_or(Exit::Interrupted.code());
+                    std::process::exit(i32::from(code));
                 }
             }
         });

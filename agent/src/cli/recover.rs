@@ -2,6 +2,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use drctl_engines::pg::physical::may_run;
+use drctl_engines::pg::server_program;
 use drctl_model::SourceId;
 use drctl_policies::SecretRef;
 use drctl_policies::recovery::{NoPlan, RecoveryPlan, Target, plan as plan_recovery};
@@ -105,6 +107,10 @@ async fn run(
     let identity = identity_file(setup, args)?;
     let backup = repository.find(Some(source), planned.base.as_str()).await?;
     let version = backup.manifest.tools.get("server").cloned().unwrap_or_default();
+    // What would keep the server from being started is better known before hours of copying.
+    may_run()?;
+    let server = setup.server(setup.source(source.as_str())?.1)?;
+    server_program(&server, &version).await?;
     let identities = setup.identities(Some(&identity))?;
     let request = RestoreRequest {
         identities: identities.ok_or(Problem::NoIdentity(planned.base.clone()))?,
@@ -222,9 +228,14 @@ fn report(screen: Screen, args: &RestoreArgs, plan: &RecoveryPlan, done: &Recove
         if let Some(line) = &done.stopped {
             let _ = write!(text, "\n  the server says: {line}");
         }
-        text.push_str(match done.promoted {
-            true => "\n  it is a cluster of its own now, stopped: start it with pg_ctl",
-            false => {
+        text.push_str(match (done.promoted, done.stopped.is_some()) {
+            (true, _) => "\n  it is a cluster of its own now, stopped: start it with pg_ctl",
+            // There is nothing in the log to stop at: started again it would follow what comes.
+            (false, false) => {
+                "\n  it is a standby, stopped; `pg_ctl start` and `pg_ctl promote` make it a \
+                 cluster of its own. Until then it replays log that comes later"
+            }
+            (false, true) => {
                 "\n  it is stopped at that point. Started with pg_ctl it is read-only there; \
                  `pg_ctl promote` makes it a cluster of its own"
             }

@@ -76,8 +76,7 @@ pub async fn fetch(
         size.parse_file_name(name).map_err(|error| Problem::Usage(error.to_string()))?;
     let end = start.plus(size.bytes());
     let any = LogPlace { system_id, timeline, part: LogPart::History };
-    // A segment of many small pieces, and a few behind it.
-    let there = shelf.ranges(&any, start, 100_000).await?;
+    let there = shelf.ranges(&any, start, Some(end)).await?;
     let chain = cover(&there, start, end);
     let reach = chain.last().map_or(start, |(_, end)| *end);
     if reach < end {

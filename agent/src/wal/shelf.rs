@@ -195,7 +195,8 @@ impl Shelf {
         Ok(found)
     }
 
-    /// The ranges of one timeline's log that begin at `from` or later, in order, at most `most`.
+    /// The ranges of one timeline's log that begin at `from` or later, in order. Where a store
+    /// lists in order, no more than one of them begins at `enough` or later.
     ///
     /// # Errors
     /// The store's.
@@ -203,25 +204,25 @@ impl Shelf {
         &self,
         place: &LogPlace,
         from: Lsn,
-        most: usize,
+        enough: Option<Lsn>,
     ) -> Result<Vec<(Lsn, Lsn)>> {
         let LogPlace { system_id, timeline, .. } = *place;
         let prefix = layout::lineage(&self.source, system_id, timeline);
+        let bucket = &self.repository.bucket;
+        let enough = enough.filter(|_| bucket.lists_in_order());
         let mut found = Vec::new();
-        let mut listing = self.repository.bucket.list_from(&prefix, &format!("{:016x}", from.0));
+        let mut listing = bucket.list_from(&prefix, &format!("{:016x}", from.0));
         while let Some(entry) = listing.try_next().await.context("list the log")? {
             if let Some((_, LogPlace { part: LogPart::Range { start, end }, .. })) =
                 layout::piece_at(&entry.key)
             {
                 found.push((start, end));
-            }
-            // Not every store lists in order; those of S3 do, and a directory is short.
-            if found.len() >= most.saturating_mul(64) {
-                break;
+                if enough.is_some_and(|enough| start >= enough) {
+                    break;
+                }
             }
         }
         found.sort();
-        found.truncate(most);
         Ok(found)
     }
 }

@@ -169,7 +169,7 @@ async fn resume(
 ) -> Result<Lsn> {
     let any = LogPlace { system_id, timeline, part: LogPart::History };
     let mut reach = kept;
-    for (start, end) in shelf.ranges(&any, kept, 100_000).await? {
+    for (start, end) in shelf.ranges(&any, kept, None).await? {
         if start <= reach {
             reach = reach.max(end);
         }

@@ -222,6 +222,12 @@ impl Bucket {
             .boxed()
     }
 
+    /// Whether listings come in the order of the keys: those of a directory do not.
+    #[must_use]
+    pub fn lists_in_order(&self) -> bool {
+        !self.url.starts_with("file:")
+    }
+
     /// Lists what lies below `prefix` under names that sort behind `after`; ordered where the
     /// store lists in order.
     pub fn list_from(

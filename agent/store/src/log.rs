@@ -115,7 +115,10 @@ mod tests {
         for at in (0..head).step_by(7) {
             let mut altered = bytes.clone();
             altered[at] ^= 1;
-            assert!(read(&altered, &piece.place).is_err(), "byte {at}");
+            // The key's name in the envelope proves nothing and changes nothing.
+            if let Ok((found, _)) = read(&altered, &piece.place) {
+                assert_eq!(found, piece, "byte {at}");
+            }
         }
         let stranger = Trust::new(vec![SigningKey::generate().verifying_key()]);
         let refused = decode_piece_head(&bytes, &stranger, repository, source, &piece.place);

@@ -10,5 +10,5 @@ mod tar;
 
 pub use extract::{DirectoryTarget, Layout};
 pub use prepare::{Recovery, StopAt, prepare};
-pub use run::{Progress, Recovering};
+pub use run::{Progress, Recovering, may_run};
 pub use source::{BaseBackupOptions, BaseBackupSource};

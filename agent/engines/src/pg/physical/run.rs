@@ -63,17 +63,26 @@ fn source_settings(bin_dir: &Path, data: &Path) -> Vec<(&'static str, String)> {
     NAMES.iter().filter_map(find).collect()
 }
 
+/// Whether this account can run a server at all.
+///
+/// # Errors
+/// [`EngineError::Config`] as root.
+pub fn may_run() -> Result<(), EngineError> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let text = "PostgreSQL does not run as root: restore as the account that will own the \
+                cluster, for example `sudo -u postgres drctl restore …`";
+    Err(EngineError::Config(text.to_owned()))
+}
+
 impl Recovering {
     /// Starts the server of a laid-out cluster; it listens on no address.
     ///
     /// # Errors
     /// [`EngineError::Io`]; [`EngineError::Config`] as root, as whom PostgreSQL does not run.
     pub fn start(layout: &Layout, bin_dir: &Path, user: &str) -> Result<Self, EngineError> {
-        if rustix::process::geteuid().is_root() {
-            let text = "PostgreSQL does not run as root: restore as the account that will own the \
-                        cluster, for example `sudo -u postgres drctl restore …`";
-            return Err(EngineError::Config(text.to_owned()));
-        }
+        may_run()?;
         let private = tempfile::Builder::new().prefix("drctl-recovery-").tempdir();
         let private = private.map_err(EngineError::io("make a private directory"))?;
         let (data, at) = (layout.data(), private.path());

@@ -296,7 +296,8 @@ mod tests {
     #[test]
     fn a_changed_header_is_found() {
         let bytes = archive();
-        for at in 0..BLOCK {
+        // The last byte of the checksum's own field is the blank behind its end.
+        for at in (0..BLOCK).filter(|at| *at != 155) {
             let mut changed = bytes.clone();
             changed[at] ^= 0x55;
             assert!(walk(&changed, 4096).is_err(), "byte {at}");
