@@ -43,7 +43,9 @@ fn the_benchmark_prints_its_table() {
 
 #[test]
 fn every_script_explains_itself() {
-    for name in ["packaging/quickstart", "tests/run", "tests/bench"] {
+    for name in
+        ["packaging/quickstart", "tests/run", "tests/bench", "tests/bench-wal", "tests/matrix"]
+    {
         let ran = Ran::of(&script(name, &["--help"]).output().expect("run it")).ended(0);
         assert!(ran.out.contains(name), "{name}: {}", ran.out);
     }

@@ -104,10 +104,12 @@ impl Archiving {
 
     /// When a row was committed, to the microsecond, in UTC.
     pub(crate) fn committed(&self, id: u32) -> String {
-        self.sql(&format!(
+        let text = self.sql(&format!(
             "select to_char(pg_xact_commit_timestamp(xmin) at time zone 'UTC', \
              'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from ticks where id = {id}"
-        ))
+        ));
+        // As drctl writes it: without zeros at its end.
+        text.parse::<jiff::Timestamp>().expect("a time").to_string()
     }
 
     /// Ends the segment and waits until all before it is archived.
@@ -590,4 +592,35 @@ fn a_bucket_of_s3_brings_a_cluster_to_a_time_and_fails_closed_when_it_is_away() 
     let size = ["--system-id", &id, "--segment-bytes", "1048576"];
     let fetch = [&["wal", "fetch", "shop", &name, "/nowhere/x"][..], &size].concat();
     assert_eq!(shop.drctl(&fetch).code, Some(255));
+}
+
+#[test]
+fn the_doctor_sees_log_that_piles_up() {
+    let shop = Archiving::start(false);
+    let findings = |code: i32| shop.drctl(&["doctor"]).ended(code).json()["findings"].to_string();
+    // archive_command is `false`: PostgreSQL tries for ever, and tells nobody.
+    shop.sql("select pg_switch_wal()");
+    until("a failure to archive", || {
+        shop.sql("select failed_count > 0 from pg_stat_archiver") == "t"
+    });
+    assert!(findings(1).contains("cannot archive 0000000100000000"), "{}", findings(1));
+    shop.sql("alter system set archive_command = 'true'; select pg_reload_conf()");
+    shop.archived();
+    shop.sql("select pg_create_physical_replication_slot('forgotten', true)");
+    let found = findings(3);
+    assert!(found.contains("the slot forgotten is not read from"), "{found}");
+    shop.sql("alter system set max_slot_wal_keep_size = '1MB'; select pg_reload_conf()");
+    for _ in 0..6 {
+        shop.sql(
+            "create table if not exists t(x text); insert into t values (repeat('x', 9)); \
+                  select pg_switch_wal()",
+        );
+    }
+    shop.sql("checkpoint");
+    until("the slot to be given up", || {
+        shop.sql(
+            "checkpoint; select wal_status in ('lost', 'unreserved') from pg_replication_slots",
+        ) == "t"
+    });
+    assert!(findings(1).contains("the slot forgotten has lost log"), "{}", findings(1));
 }

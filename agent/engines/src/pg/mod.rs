@@ -1,6 +1,7 @@
 //! `PostgreSQL`: databases by `pg_dump`, `pg_dumpall` and `pg_restore`; whole clusters by the
 //! replication protocol.
 
+mod archiver;
 mod counts;
 mod databases;
 mod dump;
@@ -23,6 +24,7 @@ mod tools;
 pub mod wal;
 mod walker;
 
+pub use archiver::{LogHealth, SlotHealth, log_health};
 pub use counts::{RowDifference, compare_rows, count_rows};
 pub use dump::{DatabaseChoice, PgDumpOptions, PgDumpSource};
 pub use globals::GlobalsTarget;

@@ -1,0 +1,86 @@
+//! Whether a server gets rid of its log: what waits, what fails, what a slot keeps.
+
+use tokio_postgres::Row;
+
+use super::PgServer;
+use super::server::Session;
+use crate::EngineError;
+
+/// How a server's log fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogHealth {
+    /// Whether `archive_mode` is on.
+    pub archiving: bool,
+    /// Whether the last try to archive a file failed, and which file that was.
+    pub failing: Option<String>,
+    /// Bytes of log that are written and not archived yet; nothing where it is not known.
+    pub waiting_bytes: Option<i64>,
+    /// The physical slots.
+    pub slots: Vec<SlotHealth>,
+}
+
+/// How much log a slot keeps on the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotHealth {
+    /// Its name.
+    pub name: String,
+    /// Whether somebody reads from it.
+    pub active: bool,
+    /// `reserved`, `extended`, `unreserved` or `lost` (`pg_replication_slots.wal_status`).
+    pub status: String,
+    /// Bytes from where it keeps the log to where the log ends.
+    pub kept_bytes: Option<i64>,
+}
+
+/// Failures count only until something was archived after them; a code above 125 and a signal
+/// leave no failure behind, which is why the waiting bytes are asked for too.
+const ARCHIVER: &str = "
+    SELECT pg_catalog.current_setting('archive_mode') <> 'off',
+           CASE WHEN last_failed_time > coalesce(last_archived_time, '-infinity')
+                THEN last_failed_wal END,
+           CASE WHEN last_archived_wal ~ '^[0-9A-F]{24}$' AND NOT pg_catalog.pg_is_in_recovery()
+                THEN (SELECT pg_catalog.count(*) * pg_catalog.pg_size_bytes(
+                                 pg_catalog.current_setting('wal_segment_size'))
+                      FROM pg_catalog.pg_ls_waldir() w
+                      WHERE w.name ~ '^[0-9A-F]{24}$' AND w.name > last_archived_wal
+                        AND w.name < pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()))
+           END
+    FROM pg_catalog.pg_stat_archiver";
+
+const SLOTS: &str = "
+    SELECT slot_name::text, active, coalesce(wal_status, 'unknown'),
+           pg_catalog.pg_wal_lsn_diff(
+               CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                    ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)::bigint
+    FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical' ORDER BY 1";
+
+/// Asks a server how its log fares; what the role may not see is left out.
+///
+/// # Errors
+/// Those of connecting; [`EngineError::Query`].
+pub async fn log_health(server: &PgServer, application: &str) -> Result<LogHealth, EngineError> {
+    let session = Session::open(server, &server.maintenance_database, application).await?;
+    let action = "look how the log fares";
+    let rows = session.client.query(SLOTS, &[]).await.map_err(EngineError::query(action))?;
+    let slots = rows.iter().map(slot).collect::<Result<_, _>>();
+    let slots = slots.map_err(EngineError::query(action))?;
+    let (archiving, failing, waiting_bytes) = match session.client.query_one(ARCHIVER, &[]).await {
+        Ok(row) => (row.try_get(0).unwrap_or(false), text(&row, 1), row.try_get(2).ok().flatten()),
+        // pg_ls_waldir wants pg_monitor.
+        Err(_) => (false, None, None),
+    };
+    Ok(LogHealth { archiving, failing, waiting_bytes, slots })
+}
+
+fn text(row: &Row, at: usize) -> Option<String> {
+    row.try_get(at).ok().flatten()
+}
+
+fn slot(row: &Row) -> Result<SlotHealth, tokio_postgres::Error> {
+    Ok(SlotHealth {
+        name: row.try_get(0)?,
+        active: row.try_get(1)?,
+        status: row.try_get(2)?,
+        kept_bytes: row.try_get(3)?,
+    })
+}
