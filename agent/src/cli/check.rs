@@ -10,11 +10,11 @@ use serde_json::json;
 
 use super::args::VerifyArgs;
 use super::progress::Progress;
-use super::screen::{Screen, bytes, table};
+use super::screen::{Screen, bytes, count, table};
 use crate::problem::{Failure, Problem};
 use crate::{
-    Candidate, Depth, Exit, Finding, Level, Meter, Proven, Repository, Setup, Stop, Verdict,
-    doctor as examine, everything, verify as verify_one,
+    Candidate, Depth, Exit, Finding, Level, LogVerdict, Meter, Proven, Repository, Setup, Stop,
+    Verdict, doctor as examine, everything, verify as verify_one, verify_log,
 };
 
 type Row = (SourceId, BackupId, Verdict);
@@ -48,18 +48,30 @@ pub(super) async fn verify(
             };
             rows.push((source, id, verdict));
         }
-        Ok::<_, anyhow::Error>(rows)
+        drop(all);
+        let mut logs = Vec::new();
+        for source in repository.sources().await? {
+            if args.what.as_deref().is_some_and(|what| what != source.as_str()) {
+                continue;
+            }
+            let verdict = verify_log(&repository, &source, args.data, identities.as_ref()).await?;
+            if verdict.pieces > 0 {
+                logs.push((source, verdict));
+            }
+        }
+        Ok::<_, anyhow::Error>((rows, logs))
     };
-    let rows = tokio::select! {
-        rows = looking => rows?,
+    let (rows, logs) = tokio::select! {
+        looked = looking => looked?,
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
     drop(progress);
     if rows.is_empty() {
         return Err(Problem::NoBackup("there is no backup to verify".to_owned()).into());
     }
-    print(screen, args, &rows);
-    let bad = rows.iter().any(|(_, _, verdict)| !verdict.problems.is_empty());
+    print(screen, args, &rows, &logs);
+    let bad = rows.iter().any(|(_, _, verdict)| !verdict.problems.is_empty())
+        || logs.iter().any(|(_, verdict)| !verdict.problems.is_empty());
     Ok(if bad { Exit::Verification } else { Exit::Success })
 }
 
@@ -89,20 +101,30 @@ async fn wanted<'a>(
     Ok(stream::once(async { Ok((source, id, Ok(found))) }).boxed())
 }
 
-fn print(screen: Screen, args: &VerifyArgs, rows: &[Row]) {
+fn print(screen: Screen, args: &VerifyArgs, rows: &[Row], logs: &[(SourceId, LogVerdict)]) {
+    let listed = |problems: &[(String, String)]| -> Vec<serde_json::Value> {
+        let entry =
+            |(code, message): &(String, String)| json!({ "code": code, "message": message });
+        problems.iter().map(entry).collect()
+    };
+    let log = |(source, verdict): &(SourceId, LogVerdict)| {
+        json!({
+            "source": source, "good": verdict.problems.is_empty(), "pieces": verdict.pieces,
+            "read_bytes": verdict.read_bytes, "opened": verdict.opened,
+            "problems": listed(&verdict.problems),
+        })
+    };
     let entry = |(source, id, verdict): &Row| {
-        let problems: Vec<_> = verdict
-            .problems
-            .iter()
-            .map(|(code, message)| json!({ "code": code, "message": message }))
-            .collect();
+        let problems = listed(&verdict.problems);
         json!({
             "source": source, "backup": id, "good": verdict.problems.is_empty(),
             "read_bytes": verdict.read_bytes, "opened": verdict.opened, "problems": problems,
         })
     };
-    let object =
-        json!({ "data": args.data, "backups": rows.iter().map(entry).collect::<Vec<_>>() });
+    let object = json!({
+        "data": args.data, "backups": rows.iter().map(entry).collect::<Vec<_>>(),
+        "logs": logs.iter().map(log).collect::<Vec<_>>(),
+    });
     screen.answer("drctl.verify/1", object, || {
         let head = ["BACKUP", "SOURCE", "RESULT", "READ", "LOOKED AT"];
         let mut lines = vec![head.map(str::to_owned).to_vec()];
@@ -126,8 +148,24 @@ fn print(screen: Screen, args: &VerifyArgs, rows: &[Row]) {
                 let _ = write!(details, "\n{id}: {message} [{code}]");
             }
         }
+        details.push_str(&of_logs(logs));
         format!("{}{details}", table(&lines))
     });
+}
+
+/// What was found out about the log of sources.
+fn of_logs(logs: &[(SourceId, LogVerdict)]) -> String {
+    let mut text = String::new();
+    for (source, verdict) in logs {
+        let looked = if verdict.opened { "every record" } else { "signatures and stored bytes" };
+        let result = if verdict.problems.is_empty() { "good" } else { "BAD" };
+        let pieces = count(verdict.pieces, "piece");
+        let _ = write!(text, "\nlog of {source}: {result}, {pieces} ({looked})");
+        for (code, message) in &verdict.problems {
+            let _ = write!(text, "\n{source}: {message} [{code}]");
+        }
+    }
+    text
 }
 
 /// `drctl doctor`.

@@ -6,9 +6,11 @@ mod fetch;
 mod push;
 mod shelf;
 mod ship;
+mod verify;
 
 pub use archive::{Known, known};
 pub use fetch::{Expected, Fetched, fetch};
 pub use push::{Pushed, push};
 pub use shelf::Shelf;
 pub use ship::{STANDBY_NAME, Shipping, ship};
+pub use verify::{LogVerdict, verify_log};

@@ -159,6 +159,19 @@ impl Shelf {
         decode_piece_head(bytes, trust, id, &self.source, place)
     }
 
+    /// Reads a piece and compares its bytes with what is signed; needs no key. Gives their number.
+    ///
+    /// # Errors
+    /// The store's; [`Problem::Segment`] for other bytes.
+    pub async fn weigh(&self, place: &LogPlace) -> Result<u64> {
+        let key = layout::piece(&self.source, place);
+        let bytes = self.repository.bucket.get(&key, MAX_PIECE_BYTES + (64 << 20)).await?;
+        let (piece, head) = self.decode(&bytes, place).with_context(|| format!("read {key}"))?;
+        let body = piece_body(&piece, &bytes, head);
+        let body = body.with_context(|| Problem::Segment { key: key.to_string() })?;
+        Ok(body.len() as u64)
+    }
+
     /// A piece's plain bytes: verified, opened, compared with what was signed.
     ///
     /// # Errors

@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, Site, until};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{filled, place, site};
 
@@ -143,14 +142,14 @@ impl Archiving {
 
 /// The ticks in a recovered cluster.
 #[track_caller]
-fn ticks(path: &Path) -> String {
+pub(crate) fn ticks(path: &Path) -> String {
     let mode = fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode & 0o700, 0o700);
     let restored = Postgres::builder().data(&path.join("data")).start();
     restored.psql("postgres", "select string_agg(id::text, ',' order by id) from ticks")
 }
 
-fn list(ids: std::ops::Range<u32>) -> String {
+pub(crate) fn list(ids: std::ops::Range<u32>) -> String {
     ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
 }
 
@@ -223,7 +222,7 @@ fn a_target_that_cannot_be_reached_is_refused_before_anything_is_touched() {
 }
 
 /// A cluster whose log has several segments behind the copy, and a time at their end.
-fn several() -> (Archiving, String) {
+pub(crate) fn several() -> (Archiving, String) {
     let shop = Archiving::start(true);
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     for round in 0..4 {
@@ -343,82 +342,7 @@ fn the_same_segment_again_is_success_and_another_one_is_refused() {
     assert_eq!(shop.drctl(&["wal", "fetch", "shop"]).code, Some(255));
 }
 
-#[test]
-fn streamed_log_reaches_what_was_committed_seconds_before_the_host_died() {
-    let mut shop = Archiving::start(false);
-    let stream = ["wal", "stream", "shop", "--interval", "1"];
-    let mut streaming =
-        shop.command(&stream).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let slots = "select count(*) from pg_replication_slots where active";
-    until("the stream to begin", || shop.sql(slots) == "1");
-    let _ = shop.drctl(&["backup", "shop"]).ended(0);
-    shop.tick(1..31);
-    let written = shop.sql("select pg_current_wal_flush_lsn()");
-    let confirmed = format!("select restart_lsn >= '{written}' from pg_replication_slots");
-    until("the log to be shipped", || shop.sql(&confirmed) == "t");
-    shop.server.crash();
-    kill_process(Pid::from_child(&streaming), Signal::KILL).unwrap();
-    streaming.wait().unwrap();
-    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
-    let _ = ran.ended(0);
-    assert_eq!(ticks(&path), list(1..31));
-}
-
 /// The members of an object, and of those within that the documentation opens.
-fn documented(schema: &str) -> Vec<String> {
-    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/json.md");
-    let text = fs::read_to_string(page).unwrap();
-    let section = text.split(&format!("### {schema}")).nth(1).unwrap();
-    let table = section.split("\n### ").next().unwrap();
-    let rows = table.lines().filter(|line| line.starts_with("| `"));
-    let fields = rows.filter_map(|line| line.split('|').nth(1)).flat_map(|cell| cell.split('`'));
-    let names = fields.map(|field| field.trim().trim_matches(',').trim()).filter(|f| !f.is_empty());
-    let mut names: Vec<String> = names
-        .map(|field| match field.strip_prefix("plan.").or(field.strip_prefix("timelines[].")) {
-            Some(below) => below.split(['.', '[']).next().unwrap().to_owned(),
-            None => field.to_owned(),
-        })
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-fn members(objects: &[&serde_json::Value], without: &[&str]) -> Vec<String> {
-    let mut names: Vec<String> =
-        objects.iter().flat_map(|object| object.as_object().unwrap().keys().cloned()).collect();
-    names.retain(|name| !without.contains(&name.as_str()));
-    names.sort();
-    names
-}
-
-#[test]
-fn the_objects_of_a_recovery_have_the_fields_that_are_documented() {
-    let (shop, last) = several();
-    let segment = shop.sql("select last_archived_wal from pg_stat_archiver");
-    let (folder, _) = place();
-    let copy = folder.path().join(&segment);
-    fs::copy(shop.server.data_dir().join("pg_wal").join(&segment), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
-    let pushed = shop.drctl(&["wal", "push", "shop", &copy.display().to_string()]).ended(0).json();
-    assert_eq!(members(&[&pushed], &["schema"]), documented("drctl.wal-push/1"));
-    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
-    let seen = members(&[&view, &view["timelines"][0]], &["schema", "timelines"]);
-    let mut expected = documented("drctl.timeline/1");
-    expected.retain(|name| name != "refused[]");
-    expected.push("refused".to_owned());
-    expected.sort();
-    assert_eq!(seen, expected);
-    let planned =
-        shop.drctl(&["restore", "shop", "--to-time", &last, "--to-directory", "x", "--plan"]);
-    let planned = planned.ended(0).json();
-    let seen = members(&[&planned, &planned["plan"]], &["schema", "plan"]);
-    assert_eq!(seen, documented("drctl.recovery-plan/1"));
-    let (ran, _folder, _) = shop.recover(&["--to-time", &last]);
-    let seen = members(&[&ran.ended(0).json()], &["schema"]);
-    assert_eq!(seen, documented("drctl.recovery/1"));
-}
-
 #[test]
 fn a_recovery_follows_the_log_across_a_promotion() {
     let mut shop = Archiving::start(true);
@@ -487,79 +411,6 @@ fn a_second_writer_under_one_source_is_a_conflict() {
 }
 
 #[test]
-fn no_acknowledged_commit_is_lost_in_synchronous_mode() {
-    let mut shop = Archiving::start(false);
-    let stream = ["wal", "stream", "shop", "--synchronous"];
-    let mut streaming =
-        shop.command(&stream).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let slots = "select count(*) from pg_replication_slots where active";
-    until("the stream to begin", || shop.sql(slots) == "1");
-    let _ = shop.drctl(&["backup", "shop"]).ended(0);
-    shop.sql("alter system set synchronous_standby_names = 'drctl_wal'; select pg_reload_conf()");
-    let is_sync = "select sync_state from pg_stat_replication where application_name = 'drctl_wal'";
-    until("the standby to be synchronous", || shop.sql(is_sync) == "sync");
-    let mut psql = shop.server.client("psql");
-    psql.args(["-XAtq", "-d", "postgres"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut client = psql.spawn().unwrap();
-    let mut input = client.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || {
-        use std::io::Write as _;
-        for id in 1..100_000 {
-            let row = format!("insert into ticks values ({id}, 'x') returning id;\n");
-            if input.write_all(row.as_bytes()).is_err() {
-                return;
-            }
-        }
-    });
-    // Whoever was told a number was told that it is safe.
-    let mut acknowledged = 0;
-    let mut answers = std::io::BufReader::new(client.stdout.take().unwrap());
-    while acknowledged < 200 {
-        let mut line = String::new();
-        assert!(std::io::BufRead::read_line(&mut answers, &mut line).unwrap() > 0);
-        acknowledged = line.trim().parse().unwrap();
-    }
-    // The whole host dies: the server and the agent, at once.
-    kill_process(Pid::from_child(&streaming), Signal::KILL).unwrap();
-    shop.server.crash();
-    let mut line = String::new();
-    while std::io::BufRead::read_line(&mut answers, &mut line).unwrap() > 0 {
-        acknowledged = line.trim().parse().unwrap_or(acknowledged);
-        line.clear();
-    }
-    let _ = (streaming.wait(), client.kill(), client.wait(), writer.join());
-    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
-    let _ = ran.ended(0);
-    let restored = Postgres::builder().data(&path.join("data")).start();
-    let found = restored.psql("postgres", "select count(*), coalesce(max(id), 0) from ticks");
-    let (count, last) = found.split_once('|').unwrap();
-    let (count, last): (u32, u32) = (count.parse().unwrap(), last.parse().unwrap());
-    assert_eq!(count, last, "a row in the middle is missing");
-    assert!(last >= acknowledged, "{acknowledged} were acknowledged, {last} are there");
-}
-
-#[test]
-fn a_heartbeat_makes_recent_times_reachable_on_an_idle_server() {
-    let shop = Archiving::start(false);
-    let _ = shop.drctl(&["backup", "shop"]).ended(0);
-    shop.tick(1..4);
-    let stream = ["wal", "stream", "shop", "--interval", "1", "--heartbeat", "1"];
-    let mut streaming =
-        shop.command(&stream).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    // Nobody commits anything any more, and still this moment can be named soon.
-    let now = shop.sql(
-        "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
-    );
-    let plan = ["restore", "shop", "--to-time", &now, "--to-directory", "x", "--plan"];
-    until("the moment to be reachable", || shop.drctl(&plan).code == Some(0));
-    let (ran, _folder, path) = shop.recover(&["--to-time", &now, "--promote"]);
-    let _ = ran.ended(0);
-    assert_eq!(ticks(&path), list(1..4));
-    kill_process(Pid::from_child(&streaming), Signal::TERM).unwrap();
-    assert_eq!(streaming.wait().unwrap().code(), Some(130));
-}
-
-#[test]
 fn a_bucket_of_s3_brings_a_cluster_to_a_time_and_fails_closed_when_it_is_away() {
     let minio = Minio::start();
     minio.make_bucket("shop");
@@ -592,35 +443,4 @@ fn a_bucket_of_s3_brings_a_cluster_to_a_time_and_fails_closed_when_it_is_away() 
     let size = ["--system-id", &id, "--segment-bytes", "1048576"];
     let fetch = [&["wal", "fetch", "shop", &name, "/nowhere/x"][..], &size].concat();
     assert_eq!(shop.drctl(&fetch).code, Some(255));
-}
-
-#[test]
-fn the_doctor_sees_log_that_piles_up() {
-    let shop = Archiving::start(false);
-    let findings = |code: i32| shop.drctl(&["doctor"]).ended(code).json()["findings"].to_string();
-    // archive_command is `false`: PostgreSQL tries for ever, and tells nobody.
-    shop.sql("select pg_switch_wal()");
-    until("a failure to archive", || {
-        shop.sql("select failed_count > 0 from pg_stat_archiver") == "t"
-    });
-    assert!(findings(1).contains("cannot archive 0000000100000000"), "{}", findings(1));
-    shop.sql("alter system set archive_command = 'true'; select pg_reload_conf()");
-    shop.archived();
-    shop.sql("select pg_create_physical_replication_slot('forgotten', true)");
-    let found = findings(3);
-    assert!(found.contains("the slot forgotten is not read from"), "{found}");
-    shop.sql("alter system set max_slot_wal_keep_size = '1MB'; select pg_reload_conf()");
-    for _ in 0..6 {
-        shop.sql(
-            "create table if not exists t(x text); insert into t values (repeat('x', 9)); \
-                  select pg_switch_wal()",
-        );
-    }
-    shop.sql("checkpoint");
-    until("the slot to be given up", || {
-        shop.sql(
-            "checkpoint; select wal_status in ('lost', 'unreserved') from pg_replication_slots",
-        ) == "t"
-    });
-    assert!(findings(1).contains("the slot forgotten has lost log"), "{}", findings(1));
 }

@@ -4,5 +4,7 @@
 mod base;
 mod common;
 mod log;
+mod objects;
 mod oracle;
 mod protocol;
+mod stream;

@@ -1,0 +1,115 @@
+//! A source's log as it lies in the bucket: every piece, and that the pieces make one chain.
+
+use anyhow::Result;
+use drctl_engines::pg::wal::WalWalker;
+use drctl_model::{LogPart, LogPlace, Lsn, SourceId, Timeline, WalSegmentSize};
+use drctl_store::Identities;
+
+use super::Shelf;
+use crate::problem::Failure;
+use crate::{Exit, Repository};
+
+/// What was found out about a source's log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogVerdict {
+    /// Pieces that were looked at.
+    pub pieces: u64,
+    /// Stored bytes that were read and compared.
+    pub read_bytes: u64,
+    /// Whether the records in them were checked too.
+    pub opened: bool,
+    /// What is wrong, each with its stable code; empty when nothing is.
+    pub problems: Vec<(String, String)>,
+}
+
+/// A chain of records under way.
+struct Chain {
+    of: (u64, Timeline),
+    walker: WalWalker,
+    reach: Lsn,
+}
+
+/// Looks at all log of a source: signatures and places of every piece; with `data` every stored
+/// byte; with an identity every record too, across the pieces.
+///
+/// # Errors
+/// Only what keeps it from looking. What is wrong with the log is in the verdict.
+pub async fn verify_log(
+    repository: &Repository,
+    source: &SourceId,
+    data: bool,
+    identities: Option<&Identities>,
+) -> Result<LogVerdict> {
+    let shelf = Shelf::reader(repository, source);
+    let mut verdict = LogVerdict { opened: data && identities.is_some(), ..LogVerdict::default() };
+    let mut chain = None;
+    for place in shelf.places().await? {
+        verdict.pieces += 1;
+        let looked = look(&shelf, &place, data, identities, &mut chain, &mut verdict).await;
+        if let Err(error) = looked {
+            let failure = Failure::of(&error);
+            if !matches!(failure.exit, Exit::Verification | Exit::Key) {
+                return Err(error);
+            }
+            verdict.problems.push((failure.code.to_owned(), failure.messages.join(": ")));
+            chain = None;
+        }
+    }
+    Ok(verdict)
+}
+
+async fn look(
+    shelf: &Shelf,
+    place: &LogPlace,
+    data: bool,
+    identities: Option<&Identities>,
+    chain: &mut Option<Chain>,
+    verdict: &mut LogVerdict,
+) -> Result<()> {
+    let head = shelf.head(place).await?;
+    if !data {
+        return Ok(());
+    }
+    let Some(identities) = identities else {
+        verdict.read_bytes = verdict.read_bytes.saturating_add(shelf.weigh(place).await?);
+        return Ok(());
+    };
+    let plain = shelf.read(place, identities).await?;
+    verdict.read_bytes = verdict.read_bytes.saturating_add(head.sealed);
+    if let (LogPart::Range { start, .. }, Some(size)) = (&place.part, head.holds.segment_size) {
+        let done = follow(chain, (place.system_id, place.timeline), *start, size, &plain);
+        if let Err(error) = done {
+            let text = format!("log of timeline {}: {error}", place.timeline);
+            verdict.problems.push(("log_damaged".to_owned(), text));
+        }
+    }
+    Ok(())
+}
+
+/// Goes on with the chain where the piece does; begins anew at a segment behind a gap, which is
+/// for `drctl timeline` to tell.
+fn follow(
+    chain: &mut Option<Chain>,
+    of: (u64, Timeline),
+    start: Lsn,
+    size: WalSegmentSize,
+    plain: &[u8],
+) -> Result<(), drctl_engines::pg::wal::WalError> {
+    let end = start.plus(plain.len() as u64);
+    let goes_on = chain.as_ref().is_some_and(|chain| chain.of == of && start <= chain.reach);
+    if !goes_on {
+        *chain = (size.start_of(start) == start).then(|| Chain {
+            of,
+            walker: WalWalker::new(of.1, start, size),
+            reach: start,
+        });
+    }
+    let Some(under_way) = chain.as_mut().filter(|chain| end > chain.reach) else { return Ok(()) };
+    let known = usize::try_from(under_way.reach.since(start)).unwrap_or(usize::MAX);
+    let fed = under_way.walker.feed(plain.get(known..).unwrap_or_default());
+    under_way.reach = end;
+    if fed.is_err() {
+        *chain = None;
+    }
+    fed
+}
