@@ -113,7 +113,12 @@ fn the_doctor_sees_log_that_piles_up() {
     });
     assert!(findings(1).contains("cannot archive 0000000100000000"), "{}", findings(1));
     shop.sql("alter system set archive_command = 'true'; select pg_reload_conf()");
-    shop.archived();
+    // After failures the archiver sleeps for a minute, unless there is something new.
+    until("the archiver to go on", || {
+        shop.sql("select txid_current(); select pg_switch_wal()");
+        let newer = "select last_archived_time > last_failed_time from pg_stat_archiver";
+        shop.sql(newer) == "t"
+    });
     shop.sql("select pg_create_physical_replication_slot('forgotten', true)");
     let found = findings(3);
     assert!(found.contains("the slot forgotten is not read from"), "{found}");
