@@ -94,10 +94,7 @@ pub async fn backup(
         // The manifest may be in the bucket although its answer was lost: only the bucket knows.
         return attempt.look_again(&catalog, job, error).await;
     }
-    // What failed first is what the operator must read; the next run settles the record.
-    if let Err(unrecorded) = record_failure(setup, &catalog, job, &error).await {
-        tracing::error!("the failure is not recorded: {unrecorded:#}");
-    }
+    record_failure(setup, &catalog, job, &error).await;
     Err(error)
 }
 
@@ -141,12 +138,7 @@ pub(crate) async fn settle(
     Ok(())
 }
 
-async fn record_failure(
-    setup: &Setup,
-    catalog: &Catalog,
-    job: JobId,
-    error: &anyhow::Error,
-) -> Result<()> {
+async fn record_failure(setup: &Setup, catalog: &Catalog, job: JobId, error: &anyhow::Error) {
     let failure = Failure::of(error);
     let event = match error.downcast_ref() {
         Some(Problem::Interrupted) => JobEvent::Cancelled,
@@ -154,8 +146,10 @@ async fn record_failure(
             JobEvent::Failed { code: failure.code.to_owned(), message: failure.messages.join(": ") }
         }
     };
-    catalog.append(job, setup.clock.now(), &event).await.context("record the failure")?;
-    Ok(())
+    // What failed first is what the operator must read; the next run settles the record.
+    if let Err(unrecorded) = catalog.append(job, setup.clock.now(), &event).await {
+        tracing::error!("the failure is not recorded: {:#}", anyhow::Error::from(unrecorded));
+    }
 }
 
 impl Attempt<'_> {
@@ -349,9 +343,7 @@ impl Attempt<'_> {
                 Ok(summary)
             }
             Ok(None) => {
-                if let Err(unrecorded) = record_failure(self.setup, catalog, job, &error).await {
-                    tracing::error!("the failure is not recorded: {unrecorded:#}");
-                }
+                record_failure(self.setup, catalog, job, &error).await;
                 Err(error)
             }
             Err(_) => Err(error.context(

@@ -44,7 +44,7 @@ pub use problem::{Failure, Problem};
 pub use reconcile::{Inventory, check, inventory, rebuild};
 pub use recover::{RecoverRequest, Recovered, plan_digest, recover, time_of, timeline_of};
 pub use repository::{Proven, Repository};
-pub use restore::{Restored, restore};
+pub use restore::{Restored, prepare_cluster, restore};
 pub use secrets::{read_optional, read_secret};
 pub use setup::{Setup, read_files};
 pub use sink::Sink;

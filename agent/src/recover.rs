@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::physical::{Layout, Progress, Recovering, Recovery, StopAt, prepare};
-use drctl_engines::pg::server_program;
 use drctl_model::{Lsn, Timeline, shown};
 use drctl_policies::recovery::{RecoveryPlan, Stop as PlanStop, Target};
 use jiff::Timestamp;
@@ -46,8 +45,8 @@ pub struct RecoverRequest<'a> {
     pub identity: PathBuf,
     /// The role as which the recovering server is asked.
     pub user: String,
-    /// The server's version, as the base's manifest tells it.
-    pub version: String,
+    /// Where the server's programs of the base's version are.
+    pub bin_dir: PathBuf,
     /// Whether to make it a cluster of its own once it is where it should be.
     pub promote: bool,
 }
@@ -66,14 +65,11 @@ pub async fn recover(
     let recovery = Recovery {
         restore_command: restore_command(request, base.segment_size.bytes())?,
         timeline: request.plan.timeline,
-        stop: stop_at(&request.plan.target, request.plan.stop),
+        stop: stop_at(request.plan),
     };
     prepare(&layout, &recovery).context("prepare the cluster")?;
-    let server = request.setup.server(request.setup.source(request.source)?.1)?;
-    let program = server_program(&server, &request.version).await?;
-    let bin_dir = program.parent().context("find the server's programs")?.to_owned();
     meter.label("starting the restored server");
-    let mut server = Recovering::start(&layout, &bin_dir, &request.user)?;
+    let mut server = Recovering::start(&layout, &request.bin_dir, &request.user)?;
     let arrived = tokio::select! {
         arrived = arrive(&mut server, request, meter) => arrived,
         () = stop.requested() => Err(Problem::Interrupted.into()),
@@ -96,16 +92,22 @@ pub async fn recover(
     Ok(Recovered { replayed, shows: arrived.shows, stopped, promoted: request.promote })
 }
 
-fn stop_at(target: &Target, stop: PlanStop) -> StopAt {
-    match (stop, target) {
-        (PlanStop::AtEnd, _) | (_, Target::Latest) => StopAt::Standby,
-        (_, Target::Time(at)) => {
+/// Whether all the log there is gets replayed: nothing in it tells the server where to stop.
+fn runs_to_end(plan: &RecoveryPlan) -> bool {
+    plan.stop == PlanStop::AtEnd || plan.target == Target::Latest
+}
+
+fn stop_at(plan: &RecoveryPlan) -> StopAt {
+    match &plan.target {
+        _ if runs_to_end(plan) => StopAt::Standby,
+        Target::Time(at) => {
             // The one form that every tool of PostgreSQL reads, in UTC.
             StopAt::Time(at.strftime("%Y-%m-%d %H:%M:%S.%6f+00").to_string())
         }
-        (_, Target::Lsn(lsn)) => StopAt::Lsn(*lsn),
-        (_, Target::Xid { xid, inclusive }) => StopAt::Xid { xid: *xid, inclusive: *inclusive },
-        (_, Target::Name(name)) => StopAt::Name(name.clone()),
+        Target::Lsn(lsn) => StopAt::Lsn(*lsn),
+        Target::Xid { xid, inclusive } => StopAt::Xid { xid: *xid, inclusive: *inclusive },
+        Target::Name(name) => StopAt::Name(name.clone()),
+        Target::Latest => StopAt::Standby,
     }
 }
 
@@ -141,7 +143,7 @@ async fn arrive(
     request: &RecoverRequest<'_>,
     meter: &Meter,
 ) -> Result<Progress> {
-    let to_end = stop_at(&request.plan.target, request.plan.stop) == StopAt::Standby;
+    let to_end = runs_to_end(request.plan);
     let end = end(request);
     loop {
         if let Some(progress) = server.look().await.context("replay the log")? {
@@ -171,8 +173,7 @@ fn prove(request: &RecoverRequest<'_>, arrived: &Progress, stopped: Option<&str>
     if replayed < plan.consistent {
         return fail(format!("it replayed up to {replayed}, before the copy is consistent"));
     }
-    let to_end = stop_at(&plan.target, plan.stop) == StopAt::Standby;
-    if !to_end && stopped.is_none() {
+    if !runs_to_end(plan) && stopped.is_none() {
         return fail("the server paused without saying that it came to the target".to_owned());
     }
     if let (Target::Time(at), Some(shows)) = (&plan.target, arrived.shows)

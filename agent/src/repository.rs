@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::problem::Problem;
 
 /// How far the clocks of two hosts may be apart before it matters.
-const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
 
 /// A bucket whose marker we know, and the keys whose manifests we believe.
 #[derive(Clone)]

@@ -97,15 +97,15 @@ pub async fn restore(
             notes,
         });
     }
-    let notes = prepare_cluster(request)?;
-    if let Some(last) = done.last_mut() {
-        last.notes.extend(notes);
-    }
     Ok(done)
 }
 
-/// Makes a copy of a cluster ready to be started, where one was laid out.
-fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
+/// Makes a copy of a cluster ready to be started with the log that it brought along, where one was
+/// laid out; gives what the operator should know.
+///
+/// # Errors
+/// The file system's.
+pub fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
     let (Destination::Cluster(directory), BackupKind::Full(at)) =
         (&request.destination, &request.backup.manifest.kind)
     else {

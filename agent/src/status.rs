@@ -8,9 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use anyhow::Result;
 
 use crate::Setup;
-
-/// How far a backup may be dated ahead before that is a fault.
-const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
+use crate::repository::CLOCKS_APART;
 
 /// Where one source stands.
 #[derive(Debug, Clone)]

@@ -1,10 +1,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Digest, FORMAT_VERSION, KNOWN_FEATURES, Lsn, ManifestError, RepositoryId, SourceId, Timeline,
-    WalSegmentSize, shown,
-};
+use crate::manifest::understood;
+use crate::{Digest, Lsn, ManifestError, RepositoryId, SourceId, Timeline, WalSegmentSize};
 
 /// What is signed of a piece of PostgreSQL's log; the first line of its object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,13 +101,7 @@ impl LogPiece {
         source: &SourceId,
         place: &LogPlace,
     ) -> Result<(), ManifestError> {
-        if self.min_reader > FORMAT_VERSION {
-            return Err(ManifestError::TooNew { needs: self.min_reader, reads: FORMAT_VERSION });
-        }
-        let unknown = self.features.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str()));
-        if let Some(feature) = unknown {
-            return Err(ManifestError::UnknownFeature(shown(feature, 40)));
-        }
+        understood(self.min_reader, &self.features)?;
         if &self.repository != repository {
             return Err(ManifestError::Misplaced(format!("repository {}", self.repository)));
         }

@@ -207,13 +207,7 @@ impl Manifest {
     /// # Errors
     /// Every [`ManifestError`] but `Misplaced`.
     pub fn check(&self) -> Result<(), ManifestError> {
-        if self.min_reader > FORMAT_VERSION {
-            return Err(ManifestError::TooNew { needs: self.min_reader, reads: FORMAT_VERSION });
-        }
-        if let Some(feature) = self.features.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str()))
-        {
-            return Err(ManifestError::UnknownFeature(shown(feature, 40)));
-        }
+        understood(self.min_reader, &self.features)?;
         if let Some(child) = self.children.iter().find(|child| child.status != 0) {
             let name = shown(&child.program, 40);
             return Err(inconsistent(format!("{name} ended with status {}", child.status)));
@@ -275,6 +269,17 @@ impl Manifest {
             suspect: self.suspect.clone(),
             manifest_sha256: sha256,
         }
+    }
+}
+
+/// Whether this program understands what asks for such a reader and uses these features.
+pub(crate) fn understood(min_reader: u32, features: &[String]) -> Result<(), ManifestError> {
+    if min_reader > FORMAT_VERSION {
+        return Err(ManifestError::TooNew { needs: min_reader, reads: FORMAT_VERSION });
+    }
+    match features.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str())) {
+        Some(feature) => Err(ManifestError::UnknownFeature(shown(feature, 40))),
+        None => Ok(()),
     }
 }
 

@@ -1,7 +1,13 @@
+mod restore;
+mod wal;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+
+pub(super) use restore::RestoreArgs;
+pub(super) use wal::{FetchArgs, WalVerb};
 
 /// Backup and disaster recovery of databases: a backup counts only when it was proven.
 ///
@@ -184,104 +190,6 @@ pub struct ShowArgs {
     pub identity: Option<PathBuf>,
 }
 
-/// What `restore` is told.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").required(true)
-    .args(["latest", "backup", "to_time", "to_lsn", "to_xid", "before_xid", "to_name", "to_end"]))]
-#[command(group = clap::ArgGroup::new("point").requires("to_directory")
-    .args(["to_time", "to_lsn", "to_xid", "before_xid", "to_name", "to_end"]))]
-#[command(group = clap::ArgGroup::new("where").required(true).multiple(true)
-    .args(["to_files", "to_directory", "to_stdout", "to_host", "rename"]))]
-pub struct RestoreArgs {
-    /// The source, as it is named in the repository.
-    pub source: String,
-    /// The newest backup that nothing speaks against.
-    #[arg(long)]
-    pub latest: bool,
-    /// This backup: its identifier, or a beginning of it that fits only one.
-    #[arg(long, value_name = "ID")]
-    pub backup: Option<String>,
-    /// A cluster as it was at this time: 2026-03-01T01:12:40Z, or in this machine's time zone.
-    #[arg(long, value_name = "TIME")]
-    pub to_time: Option<String>,
-    /// A cluster as it was at this position of its log, such as 16/B374D848.
-    #[arg(long, value_name = "LSN")]
-    pub to_lsn: Option<String>,
-    /// A cluster with this transaction and all that were committed before it.
-    #[arg(long, value_name = "XID")]
-    pub to_xid: Option<u32>,
-    /// A cluster just before this transaction was committed.
-    #[arg(long, value_name = "XID")]
-    pub before_xid: Option<u32>,
-    /// A cluster at this restore point (pg_create_restore_point).
-    #[arg(long, value_name = "NAME")]
-    pub to_name: Option<String>,
-    /// A cluster with all of its log that is in the bucket.
-    #[arg(long)]
-    pub to_end: bool,
-    /// The timeline to follow; default: the newest.
-    #[arg(long, value_name = "N", requires = "point")]
-    pub timeline: Option<u32>,
-    /// Run only the plan of this digest, as --plan prints it.
-    #[arg(long, value_name = "DIGEST", requires = "point")]
-    pub yes: Option<String>,
-    /// Make the recovered cluster one of its own, once it was proven to be at its target.
-    #[arg(long, requires = "point")]
-    pub promote: bool,
-    /// Into files in this new or empty directory: a dump for each database, SQL for the roles.
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    #[arg(conflicts_with_all = ["to_host", "to_port", "to_user", "to_password_file", "to_sslmode"])]
-    #[arg(conflicts_with_all = ["to_stdout", "rename", "jobs", "no_owner", "no_globals"])]
-    pub to_files: Option<PathBuf>,
-    /// A copy of a cluster: laid out in this new or empty directory, ready to be started.
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    #[arg(conflicts_with_all = ["to_files", "to_stdout", "to_host", "rename", "databases", "jobs"])]
-    #[arg(conflicts_with_all = ["no_owner", "no_globals"])]
-    pub to_directory: Option<PathBuf>,
-    /// One stream to standard output, for example into pg_restore; the exit code tells whether the
-    /// last byte was right.
-    #[arg(long, conflicts_with_all = ["json", "to_host", "rename"])]
-    pub to_stdout: bool,
-    /// Into the empty server at this host, or with its socket in this directory.
-    #[arg(long, value_name = "HOST")]
-    pub to_host: Option<String>,
-    /// The target server's port.
-    #[arg(long, value_name = "PORT", default_value_t = 5432, requires = "to_host")]
-    pub to_port: u16,
-    /// The role that restores.
-    #[arg(long, value_name = "ROLE", default_value = "postgres", requires = "to_host")]
-    pub to_user: String,
-    /// A file with that role's password.
-    #[arg(long, value_name = "FILE", requires = "to_host", value_hint = ValueHint::FilePath)]
-    pub to_password_file: Option<PathBuf>,
-    /// How the connection to the target is secured: disable, prefer, require, verify-ca,
-    /// verify-full.
-    #[arg(long, value_name = "MODE", default_value = "prefer", requires = "to_host")]
-    pub to_sslmode: String,
-    /// Under this new name, beside what is there (on the source's own server, or on that of
-    /// --to-host); needs exactly one --database.
-    #[arg(long = "as", value_name = "NAME", requires = "databases")]
-    pub rename: Option<String>,
-    /// Only this database; may be repeated. Roles are restored only with all databases.
-    #[arg(long = "database", value_name = "NAME")]
-    pub databases: Vec<String>,
-    /// Load with this many connections at once; more than one needs room to spool the dump.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub jobs: u32,
-    /// Everything belongs to the role that restores.
-    #[arg(long)]
-    pub no_owner: bool,
-    /// Leave roles and tablespaces out.
-    #[arg(long)]
-    pub no_globals: bool,
-    /// The age identity that opens the backup.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub identity: Option<PathBuf>,
-    /// Print what would be done, and do nothing.
-    #[arg(long)]
-    pub plan: bool,
-}
-
 /// What `verify` is told.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -291,66 +199,6 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub data: bool,
     /// The age identity that opens the backups.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub identity: Option<PathBuf>,
-}
-
-/// What `wal` can do.
-#[derive(Debug, Subcommand)]
-pub enum WalVerb {
-    /// For archive_command: store one file; success only once it was read back.
-    Push {
-        /// The source, as the configuration names it.
-        source: String,
-        /// The file (%p).
-        #[arg(value_hint = ValueHint::FilePath)]
-        path: PathBuf,
-    },
-    /// For restore_command: 0 delivered, 1 proven to be absent, 255 anything else.
-    Fetch(FetchArgs),
-    /// Stream the log as it is written, cut every few seconds.
-    Stream {
-        /// The source, as the configuration names it.
-        source: String,
-        /// How many seconds written log may wait.
-        #[arg(long, value_name = "SECONDS", default_value_t = 3)]
-        #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
-        interval: u32,
-        /// Ship and confirm every flush at once: with drctl_wal in synchronous_standby_names a
-        /// commit returns when its log is in the bucket.
-        #[arg(long)]
-        synchronous: bool,
-        /// Commit a small message every so many seconds, so that recent times can be reached on an
-        /// idle server too; 0: never.
-        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-        #[arg(value_parser = clap::value_parser!(u32).range(0..=3600))]
-        heartbeat: u32,
-        /// The replication slot; default: drctl_ and the source's name.
-        #[arg(long, value_name = "NAME")]
-        slot: Option<String>,
-    },
-}
-
-/// What `wal fetch` is told.
-#[derive(Debug, Args)]
-pub struct FetchArgs {
-    /// The source, as it is named in the repository.
-    pub source: String,
-    /// The file's name (%f).
-    pub name: String,
-    /// Where to write it (%p).
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub to: PathBuf,
-    /// The cluster's system identifier.
-    #[arg(long, value_name = "NUMBER")]
-    pub system_id: u64,
-    /// The size of the cluster's WAL segments.
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
-    pub segment_bytes: u64,
-    /// Log that must be there, as TIMELINE:FROM-UNTIL; may be repeated.
-    #[arg(long, value_name = "RANGE")]
-    pub expect: Vec<crate::Expected>,
-    /// The age identity that opens the log.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,
 }

@@ -23,6 +23,7 @@ use anyhow::{Context as _, Result};
 use clap::error::ErrorKind as Misuse;
 use clap::{CommandFactory as _, Parser as _};
 use drctl_engines::kill_tools;
+use drctl_model::SourceId;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -121,10 +122,12 @@ fn role_of(verb: &Verb) -> Role {
 fn role_of_arguments() -> Role {
     let words: Vec<_> = std::env::args_os().collect();
     let has = |verb: &str| words.windows(2).any(|pair| pair[0] == "wal" && pair[1] == verb);
-    match () {
-        () if has("fetch") => Role::Restore,
-        () if has("push") => Role::Archive,
-        () => Role::Command,
+    if has("fetch") {
+        Role::Restore
+    } else if has("push") {
+        Role::Archive
+    } else {
+        Role::Command
     }
 }
 
@@ -173,6 +176,14 @@ fn log(quiet: bool) {
         .with_target(false)
         .without_time()
         .try_init();
+}
+
+/// A source by its name, which need not be configured.
+///
+/// # Errors
+/// [`Problem::Usage`] for a text that names none.
+fn source_id(text: &str) -> Result<SourceId> {
+    Ok(text.parse().map_err(|error| Problem::Usage(format!("{error}")))?)
 }
 
 async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {

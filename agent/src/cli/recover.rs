@@ -49,8 +49,7 @@ pub(super) async fn recover(
     target: Target,
     stop: &Stop,
 ) -> Result<Exit> {
-    let source: SourceId =
-        args.source.parse().map_err(|error| Problem::Usage(format!("{error}")))?;
+    let source = super::source_id(&args.source)?;
     let looking = async {
         let repository = setup.repository().await?;
         let known = known(&repository, &source).await?;
@@ -110,7 +109,8 @@ async fn run(
     // What would keep the server from being started is better known before hours of copying.
     may_run()?;
     let server = setup.server(setup.source(source.as_str())?.1)?;
-    server_program(&server, &version).await?;
+    let program = server_program(&server, &version).await?;
+    let bin_dir = program.parent().context("find the server's programs")?.to_owned();
     let identities = setup.identities(Some(&identity))?;
     let request = RestoreRequest {
         identities: identities.ok_or(Problem::NoIdentity(planned.base.clone()))?,
@@ -124,7 +124,6 @@ async fn run(
     };
     let base = plan(repository, &request, setup.limits(), false).await?;
     run_restore(repository, &request, &base, setup.limits(), meter, stop).await?;
-    let user = setup.source(source.as_str())?.1.engine.server().user.clone();
     let recovery = RecoverRequest {
         setup,
         source: source.as_str(),
@@ -132,8 +131,8 @@ async fn run(
         plan: planned,
         directory,
         identity,
-        user,
-        version,
+        user: server.user,
+        bin_dir,
         promote: args.promote,
     };
     run_recovery(&recovery, meter, stop).await

@@ -17,7 +17,7 @@ use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, number, span, 
 use crate::problem::Problem;
 use crate::{
     Destination, Exit, Meter, Repository, RestorePlan, RestoreRequest, Restored, Setup, Stop, plan,
-    read_secret, restore as run_restore,
+    prepare_cluster, read_secret, restore as run_restore,
 };
 
 /// `drctl restore`.
@@ -30,8 +30,7 @@ pub(super) async fn restore(
     if let Some(target) = super::recover::target(args)? {
         return super::recover::recover(screen, setup, args, target, stop).await;
     }
-    let source: SourceId =
-        args.source.parse().map_err(|error| Problem::Usage(format!("{error}")))?;
+    let source = super::source_id(&args.source)?;
     // An estimate that nobody sees is not worth a segment.
     let reckon = args.plan || !(screen.quiet || screen.json);
     let planning = async {
@@ -53,6 +52,13 @@ pub(super) async fn restore(
     let began = Instant::now();
     let progress = Progress::show(screen, &meter);
     let done = run_restore(&repository, &request, &planned, setup.limits(), &meter, stop).await;
+    let done = done.and_then(|mut done| {
+        let notes = prepare_cluster(&request)?;
+        if let Some(last) = done.last_mut() {
+            last.notes.extend(notes);
+        }
+        Ok(done)
+    });
     drop(progress);
     let done = done.with_context(|| {
         format!(

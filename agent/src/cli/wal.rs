@@ -3,7 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use drctl_model::{SourceId, WalSegmentSize};
+use drctl_model::WalSegmentSize;
 use drctl_policies::recovery::{TimelineView, timeline_view};
 use serde_json::json;
 
@@ -53,8 +53,7 @@ async fn push_one(screen: Screen, setup: &Setup, source: &str, path: &Path) -> R
 }
 
 async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {
-    let source: SourceId =
-        args.source.parse().map_err(|error| Problem::Usage(format!("{error}")))?;
+    let source = super::source_id(&args.source)?;
     let size = WalSegmentSize::new(args.segment_bytes)
         .ok_or_else(|| Problem::Usage("--segment-bytes: no size of a WAL segment".to_owned()))?;
     let repository = setup.repository().await?;
@@ -72,7 +71,7 @@ async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {
 
 /// `drctl timeline`.
 pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Result<Exit> {
-    let id: SourceId = source.parse().map_err(|error| Problem::Usage(format!("{error}")))?;
+    let id = super::source_id(source)?;
     let repository = setup.repository().await?;
     let known = known(&repository, &id).await?;
     let views = timeline_view(&known.archive);

@@ -67,7 +67,7 @@ pub async fn fetch(
         let place = LogPlace { system_id, timeline, part: LogPart::History };
         let bytes = match shelf.read(&place, identities).await {
             Err(error) if is_missing(&error) => return Ok(Fetched::Absent),
-            read => read?,
+            read => read?.1,
         };
         deliver(to, &bytes)?;
         return Ok(Fetched::Delivered);
@@ -75,8 +75,7 @@ pub async fn fetch(
     let (timeline, start) =
         size.parse_file_name(name).map_err(|error| Problem::Usage(error.to_string()))?;
     let end = start.plus(size.bytes());
-    let any = LogPlace { system_id, timeline, part: LogPart::History };
-    let there = shelf.ranges(&any, start, Some(end)).await?;
+    let there = shelf.ranges((system_id, timeline), start, Some(end)).await?;
     let chain = cover(&there, start, end);
     let reach = chain.last().map_or(start, |(_, end)| *end);
     if reach < end {
@@ -99,7 +98,7 @@ pub async fn fetch(
     let mut bytes = Vec::new();
     for (from, until) in chain {
         let part = LogPart::Range { start: from, end: until };
-        let plain = shelf.read(&LogPlace { system_id, timeline, part }, identities).await?;
+        let (_, plain) = shelf.read(&LogPlace { system_id, timeline, part }, identities).await?;
         let have = start.plus(bytes.len() as u64);
         // Where two pieces overlap the later one goes on where the one before ended.
         bytes.extend(plain.into_iter().skip(usize::try_from(have.since(from)).unwrap_or(0)));

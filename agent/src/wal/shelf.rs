@@ -7,7 +7,7 @@ use bytes::Bytes;
 use drctl_engines::pg::wal::WalSummary;
 use drctl_model::{
     Clock, FORMAT_VERSION, Holds, LogPart, LogPiece, LogPlace, Lsn, SourceId, SystemClock,
-    TimelineHistory, WalSegmentSize,
+    Timeline, TimelineHistory, WalSegmentSize,
 };
 use drctl_store::{
     FormatError, Identities, MAX_PIECE_BYTES, MAX_PIECE_HEAD_BYTES, Put, Recipients, SigningKey,
@@ -159,37 +159,48 @@ impl Shelf {
         decode_piece_head(bytes, trust, id, &self.source, place)
     }
 
+    /// A piece as it lies there, its head verified; the length of the head.
+    async fn object(&self, place: &LogPlace) -> Result<(LogPiece, Bytes, usize)> {
+        let key = layout::piece(&self.source, place);
+        let bytes = self.repository.bucket.get(&key, MAX_PIECE_BYTES + (64 << 20)).await?;
+        let (piece, head) = self.decode(&bytes, place).with_context(|| format!("read {key}"))?;
+        Ok((piece, bytes, head))
+    }
+
+    fn damaged(&self, place: &LogPlace) -> Problem {
+        Problem::Segment { key: layout::piece(&self.source, place).to_string() }
+    }
+
     /// Reads a piece and compares its bytes with what is signed; needs no key. Gives their number.
     ///
     /// # Errors
     /// The store's; [`Problem::Segment`] for other bytes.
     pub async fn weigh(&self, place: &LogPlace) -> Result<u64> {
-        let key = layout::piece(&self.source, place);
-        let bytes = self.repository.bucket.get(&key, MAX_PIECE_BYTES + (64 << 20)).await?;
-        let (piece, head) = self.decode(&bytes, place).with_context(|| format!("read {key}"))?;
-        let body = piece_body(&piece, &bytes, head);
-        let body = body.with_context(|| Problem::Segment { key: key.to_string() })?;
+        let (piece, bytes, head) = self.object(place).await?;
+        let body = piece_body(&piece, &bytes, head).with_context(|| self.damaged(place))?;
         Ok(body.len() as u64)
     }
 
-    /// A piece's plain bytes: verified, opened, compared with what was signed.
+    /// A piece's head, and its plain bytes: verified, opened, compared with what was signed.
     ///
     /// # Errors
     /// The store's; whatever keeps it from being the log that was written.
-    pub async fn read(&self, place: &LogPlace, identities: &Identities) -> Result<Vec<u8>> {
-        let key = layout::piece(&self.source, place);
-        let limit = MAX_PIECE_BYTES + (64 << 20);
-        let bytes = self.repository.bucket.get(&key, limit).await?;
-        let (piece, head) = self.decode(&bytes, place).with_context(|| format!("read {key}"))?;
+    pub async fn read(
+        &self,
+        place: &LogPlace,
+        identities: &Identities,
+    ) -> Result<(LogPiece, Vec<u8>)> {
+        let (piece, bytes, head) = self.object(place).await?;
         let identities = identities.clone();
         let work = move || {
             let limit = usize::try_from(piece.plain).unwrap_or(usize::MAX);
             let plain = open_bytes(piece_body(&piece, &bytes, head)?, limit, &identities)?;
-            Ok::<_, anyhow::Error>((digest(&plain) == piece.plain_sha256).then_some(plain))
+            let same = digest(&plain) == piece.plain_sha256;
+            Ok::<_, anyhow::Error>(same.then_some((piece, plain)))
         };
-        let plain = tokio::task::spawn_blocking(work).await?;
-        let plain = plain.with_context(|| Problem::Segment { key: key.to_string() })?;
-        plain.ok_or_else(|| Problem::Segment { key: key.to_string() }.into())
+        let read = tokio::task::spawn_blocking(work).await?;
+        let read = read.with_context(|| self.damaged(place))?;
+        read.ok_or_else(|| self.damaged(place).into())
     }
 
     /// All pieces of the source's log, in order.
@@ -215,11 +226,10 @@ impl Shelf {
     /// The store's.
     pub async fn ranges(
         &self,
-        place: &LogPlace,
+        (system_id, timeline): (u64, Timeline),
         from: Lsn,
         enough: Option<Lsn>,
     ) -> Result<Vec<(Lsn, Lsn)>> {
-        let LogPlace { system_id, timeline, .. } = *place;
         let prefix = layout::lineage(&self.source, system_id, timeline);
         let bucket = &self.repository.bucket;
         let enough = enough.filter(|_| bucket.lists_in_order());

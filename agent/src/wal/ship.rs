@@ -167,9 +167,8 @@ async fn resume(
     kept: Lsn,
     size: WalSegmentSize,
 ) -> Result<Lsn> {
-    let any = LogPlace { system_id, timeline, part: LogPart::History };
     let mut reach = kept;
-    for (start, end) in shelf.ranges(&any, kept, None).await? {
+    for (start, end) in shelf.ranges((system_id, timeline), kept, None).await? {
         if start <= reach {
             reach = reach.max(end);
         }

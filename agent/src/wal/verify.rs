@@ -66,15 +66,14 @@ async fn look(
     chain: &mut Option<Chain>,
     verdict: &mut LogVerdict,
 ) -> Result<()> {
-    let head = shelf.head(place).await?;
     if !data {
-        return Ok(());
+        return shelf.head(place).await.map(drop);
     }
     let Some(identities) = identities else {
         verdict.read_bytes = verdict.read_bytes.saturating_add(shelf.weigh(place).await?);
         return Ok(());
     };
-    let plain = shelf.read(place, identities).await?;
+    let (head, plain) = shelf.read(place, identities).await?;
     verdict.read_bytes = verdict.read_bytes.saturating_add(head.sealed);
     if let (LogPart::Range { start, .. }, Some(size)) = (&place.part, head.holds.segment_size) {
         let done = follow(chain, (place.system_id, place.timeline), *start, size, &plain);

@@ -6,6 +6,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use drctl_model::Manifest;
+use drctl_store::{SigningKey, encode_manifest, inspect_manifest};
 use drctl_tests::fake::Tools;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Site, until};
@@ -243,4 +245,22 @@ pub(crate) fn until_locked_out(server: &Postgres, db: &str) {
          and application_name like 'drctl/%' and wait_event_type = 'Lock'"
     );
     until("drctl to wait for a lock", || server.psql("postgres", &sql) != "0");
+}
+
+/// The manifest of a backup in a site's directory.
+pub(crate) fn manifest_of(shop: &Shop, id: &str) -> PathBuf {
+    shop.site.path("repository").join(format!("s/shop/b/{id}/manifest.json"))
+}
+
+/// Changes a backup's manifest and signs it with the site's own key.
+pub(crate) fn resign(shop: &Shop, id: &str, change: impl Fn(&mut Manifest)) {
+    let key = std::fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
+    sign_with(shop, id, &key.trim().parse().unwrap(), change);
+}
+
+pub(crate) fn sign_with(shop: &Shop, id: &str, key: &SigningKey, change: impl Fn(&mut Manifest)) {
+    let path = manifest_of(shop, id);
+    let mut manifest = inspect_manifest(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut manifest);
+    std::fs::write(&path, encode_manifest(&manifest, key)).unwrap();
 }

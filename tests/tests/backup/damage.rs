@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use drctl_model::{Manifest, Segment};
-use drctl_store::{SigningKey, encode_manifest, inspect_manifest};
+use drctl_store::SigningKey;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::until;
 
 use crate::cancel::{ended, start};
-use crate::common::{Shop, Somebody, name, segments};
+use crate::common::{Shop, Somebody, manifest_of, name, resign, segments, sign_with};
 
 /// A shop with two backups, the older of them good, the newer to be damaged.
 fn two() -> (Shop, String, String) {
@@ -18,10 +18,6 @@ fn two() -> (Shop, String, String) {
     let older = shop.site.backup();
     let newer = shop.site.backup();
     (shop, older, newer)
-}
-
-fn manifest_of(shop: &Shop, id: &str) -> PathBuf {
-    shop.site.path("repository").join(format!("s/shop/b/{id}/manifest.json"))
 }
 
 /// The segments of the newest backup's database.
@@ -211,19 +207,6 @@ fn a_missing_or_altered_page_of_the_segment_list_is_never_restored_around() {
         let words = ["d0/p000000.json"];
         refused(&shop, &older, &newer, 4, "segment_damaged", &words);
     }
-}
-
-/// Changes the newer backup's manifest and signs it with the site's own key.
-fn resign(shop: &Shop, id: &str, change: impl Fn(&mut Manifest)) {
-    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
-    sign_with(shop, id, &key.trim().parse().unwrap(), change);
-}
-
-fn sign_with(shop: &Shop, id: &str, key: &SigningKey, change: impl Fn(&mut Manifest)) {
-    let path = manifest_of(shop, id);
-    let mut manifest = inspect_manifest(&fs::read(&path).unwrap()).unwrap();
-    change(&mut manifest);
-    fs::write(&path, encode_manifest(&manifest, key)).unwrap();
 }
 
 #[test]

@@ -2,31 +2,16 @@
 //! without end.
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use drctl_model::{Manifest, PageRef};
-use drctl_store::{SigningKey, encode_manifest, inspect_manifest};
+use drctl_model::PageRef;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::Site;
 
-use crate::common::{Shop, name, orders};
+use crate::common::{Shop, manifest_of, name, orders, resign};
 
 /// What no terminal may be sent: escape sequences, line ends within a name, text turned around.
 const HOSTILE: &str = "x\u{1b}[2J\rstate good\nBACKUP\u{9b}31m\u{202e}";
-
-fn manifest_of(shop: &Shop, id: &str) -> PathBuf {
-    shop.site.path("repository").join(format!("s/shop/b/{id}/manifest.json"))
-}
-
-/// Changes a manifest and signs it as a host would whose key was stolen.
-fn resign(shop: &Shop, id: &str, change: impl Fn(&mut Manifest)) {
-    let text = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
-    let key: SigningKey = text.trim().parse().unwrap();
-    let mut manifest = inspect_manifest(&fs::read(manifest_of(shop, id)).unwrap()).unwrap();
-    change(&mut manifest);
-    fs::write(manifest_of(shop, id), encode_manifest(&manifest, &key)).unwrap();
-}
 
 /// Asserts that a command's words hold nothing that a terminal obeys, and are not endless.
 #[track_caller]

@@ -4,7 +4,7 @@ use std::fs;
 
 use drctl_tests::servers::postgres::Postgres;
 
-use crate::common::{Shop, dump, name};
+use crate::common::{Shop, dump, name, resign};
 
 #[test]
 fn a_restore_never_writes_into_a_database_that_is_not_empty() {
@@ -120,12 +120,9 @@ fn a_server_that_is_older_than_the_dump_is_refused() {
     // Only the manifest's word counts here: the tools of a later server are not at hand.
     let shop = Shop::open();
     let id = shop.site.backup();
-    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
-    let path = shop.site.path("repository").join(format!("s/shop/b/{id}/manifest.json"));
-    let mut manifest = drctl_store::inspect_manifest(&fs::read(&path).unwrap()).unwrap();
-    manifest.tools.insert("server".to_owned(), "99.1".to_owned());
-    let bytes = drctl_store::encode_manifest(&manifest, &key.trim().parse().unwrap());
-    fs::write(&path, bytes).unwrap();
+    resign(&shop, &id, |manifest| {
+        manifest.tools.insert("server".to_owned(), "99.1".to_owned());
+    });
     let new = name();
     let said = shop.site.fails(10, "version_mismatch", &shop.to_beside(&id, &new));
     assert!(said.contains("PostgreSQL 99"), "{said}");

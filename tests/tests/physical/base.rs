@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::Site;
 
-use crate::common::{ORDERS, cluster, filled, place, site, verified};
+use crate::common::{ORDERS, cluster, filled, give_away, place, site, verified};
 
 /// Restores the newest copy into a new directory.
 #[track_caller]
@@ -16,11 +16,7 @@ fn restore(site: &Site, id: &str) -> (tempfile::TempDir, std::path::PathBuf) {
     let text = path.display().to_string();
     let _ = site.json(0, &["restore", "shop", "--backup", id, "--to-directory", &text]);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    // Where the tests run as root their servers run under another account.
-    if rustix::process::geteuid().is_root() {
-        let given = Command::new("chown").args(["-R", "postgres:postgres"]).arg(&path).status();
-        assert!(given.unwrap().success());
-    }
+    give_away(&path);
     (folder, path)
 }
 

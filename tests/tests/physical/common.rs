@@ -74,3 +74,12 @@ pub(crate) fn verified(server: &Postgres, data: &Path) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
 }
+
+/// Makes a place and all in it the servers', which run under another account where the tests run
+/// as root.
+pub(crate) fn give_away(path: &Path) {
+    if rustix::process::geteuid().is_root() {
+        let given = Command::new("chown").args(["-R", "postgres:postgres"]).arg(path).status();
+        assert!(given.expect("start chown").success());
+    }
+}

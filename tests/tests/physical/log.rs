@@ -9,7 +9,7 @@ use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, Site, until};
 
-use crate::common::{filled, place, site};
+use crate::common::{filled, give_away, place, site};
 
 /// A cluster that archives into a site's repository, and that site.
 pub(crate) struct Archiving {
@@ -45,7 +45,7 @@ impl Archiving {
             fs::copy(drctl_tests::site::drctl(), &program).unwrap();
         }
         let archiving = Archiving { server, site, _bin: bin, program };
-        archiving.give_away();
+        give_away(&archiving.site.path(""));
         if push {
             let command = format!(
                 "{} --config {} wal push shop %p",
@@ -58,15 +58,6 @@ impl Archiving {
             );
         }
         archiving
-    }
-
-    /// The server's account writes and reads what the site has.
-    fn give_away(&self) {
-        if rustix::process::geteuid().is_root() {
-            let root = self.site.path("");
-            let given = Command::new("chown").args(["-R", "postgres:postgres"]).arg(root).status();
-            assert!(given.unwrap().success());
-        }
     }
 
     /// `drctl` as the server's account.
@@ -130,10 +121,7 @@ impl Archiving {
     #[track_caller]
     pub(crate) fn recover(&self, arguments: &[&str]) -> (Ran, tempfile::TempDir, PathBuf) {
         let (folder, path) = place();
-        if rustix::process::geteuid().is_root() {
-            let given = Command::new("chown").arg("postgres").arg(folder.path()).status();
-            assert!(given.unwrap().success());
-        }
+        give_away(folder.path());
         let to = path.display().to_string();
         let ran = self.drctl(&[&["restore", "shop"], arguments, &["--to-directory", &to]].concat());
         (ran, folder, path)
@@ -306,10 +294,7 @@ fn the_same_segment_again_is_success_and_another_one_is_refused() {
     let ran = shop.drctl(&["wal", "push", "shop", &text]);
     assert_eq!(ran.code, Some(1), "{}", ran.out);
     assert_eq!(ran.json()["code"], "log_damaged", "{}", ran.out);
-    if rustix::process::geteuid().is_root() {
-        let given = Command::new("chown").arg("postgres").arg(folder.path()).status();
-        assert!(given.unwrap().success());
-    }
+    give_away(folder.path());
     let nobody = folder.path().join("out").display().to_string();
     let fetch = |name: &str| {
         let id = shop.sql("select system_identifier from pg_control_system()");

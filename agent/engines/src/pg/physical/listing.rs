@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use drctl_model::{Lsn, Timeline, shown};
+use drctl_model::{Digest, Lsn, Timeline, shown};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -13,7 +13,7 @@ use super::tar::{Member, MemberKind, Visit};
 pub(super) const MAX_LISTING_BYTES: usize = 512 << 20;
 
 /// What came of one file.
-type Came = (u64, [u8; 32]);
+type Came = (u64, Digest);
 
 /// Hashes every file of an archive as it passes.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl Visit for Hasher {
 
     fn end(&mut self) -> Result<(), WalkError> {
         if let Some((path, size, hash)) = self.current.take()
-            && self.files.insert(path.clone(), (size, hash.finalize().into())).is_some()
+            && self.files.insert(path.clone(), (size, Digest(hash.finalize().into()))).is_some()
         {
             return Err(WalkError::Contents(format!("{} occurs twice", shown(&path, 200))));
         }
@@ -160,8 +160,7 @@ fn same(path: &str, listed: &Listed, came: Option<&Came>) -> Result<(), WalkErro
     if listed.algorithm.as_deref() != Some("SHA256") {
         return Err(wrong(format!("{shown} has no SHA-256 in it")));
     }
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    if *size != listed.size || listed.checksum.as_deref() != Some(hash.as_str()) {
+    if *size != listed.size || listed.checksum.as_deref() != Some(hash.to_string().as_str()) {
         return Err(wrong(format!("{shown} came with other bytes")));
     }
     Ok(())
@@ -171,8 +170,7 @@ fn same(path: &str, listed: &Listed, came: Option<&Came>) -> Result<(), WalkErro
 fn own_checksum(listing: &[u8], stated: &str) -> Result<(), WalkError> {
     let line = memchr::memmem::rfind(listing, b"\"Manifest-Checksum\"");
     let Some(end) = line else { return Err(wrong("its own checksum is missing")) };
-    let found: String =
-        Sha256::digest(&listing[..end]).iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = Digest(Sha256::digest(&listing[..end]).into()).to_string();
     if found == stated { Ok(()) } else { Err(wrong("its own checksum is wrong")) }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use drctl_model::{Lsn, shown};
 use jiff::Timestamp;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::Layout;
@@ -196,12 +197,16 @@ impl Recovering {
     pub fn promote(&mut self, layout: &Layout) -> Result<(), EngineError> {
         let file = layout.data().join("promote");
         File::create(&file).map_err(EngineError::io(format!("write {}", file.display())))?;
-        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
-            let pid = rustix::process::Pid::from_raw(pid);
-            let _ =
-                pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::USR1));
-        }
+        self.signal(Signal::USR1);
         Ok(())
+    }
+
+    /// To the postmaster; one that is gone takes no notice.
+    fn signal(&self, signal: Signal) {
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(pid) = id.and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
     }
 
     /// Shuts it down cleanly, however long its last checkpoint takes up to `patience`.
@@ -209,11 +214,8 @@ impl Recovering {
     /// # Errors
     /// [`EngineError::Io`].
     pub async fn stop(mut self, patience: Duration) -> Result<(), EngineError> {
-        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
-            let pid = rustix::process::Pid::from_raw(pid);
-            // SIGINT: a fast shutdown.
-            let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::INT));
-        }
+        // A fast shutdown.
+        self.signal(Signal::INT);
         match tokio::time::timeout(patience, self.child.wait()).await {
             Ok(ended) => ended.map(drop).map_err(EngineError::io("stop the restored server")),
             Err(_) => {

@@ -1,0 +1,101 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+
+/// What `restore` is told.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true)
+    .args(["latest", "backup", "to_time", "to_lsn", "to_xid", "before_xid", "to_name", "to_end"]))]
+#[command(group = clap::ArgGroup::new("point").requires("to_directory")
+    .args(["to_time", "to_lsn", "to_xid", "before_xid", "to_name", "to_end"]))]
+#[command(group = clap::ArgGroup::new("where").required(true).multiple(true)
+    .args(["to_files", "to_directory", "to_stdout", "to_host", "rename"]))]
+pub struct RestoreArgs {
+    /// The source, as it is named in the repository.
+    pub source: String,
+    /// The newest backup that nothing speaks against.
+    #[arg(long)]
+    pub latest: bool,
+    /// This backup: its identifier, or a beginning of it that fits only one.
+    #[arg(long, value_name = "ID")]
+    pub backup: Option<String>,
+    /// A cluster as it was at this time: 2026-03-01T01:12:40Z, or in this machine's time zone.
+    #[arg(long, value_name = "TIME")]
+    pub to_time: Option<String>,
+    /// A cluster as it was at this position of its log, such as 16/B374D848.
+    #[arg(long, value_name = "LSN")]
+    pub to_lsn: Option<String>,
+    /// A cluster with this transaction and all that were committed before it.
+    #[arg(long, value_name = "XID")]
+    pub to_xid: Option<u32>,
+    /// A cluster just before this transaction was committed.
+    #[arg(long, value_name = "XID")]
+    pub before_xid: Option<u32>,
+    /// A cluster at this restore point (pg_create_restore_point).
+    #[arg(long, value_name = "NAME")]
+    pub to_name: Option<String>,
+    /// A cluster with all of its log that is in the bucket.
+    #[arg(long)]
+    pub to_end: bool,
+    /// The timeline to follow; default: the newest.
+    #[arg(long, value_name = "N", requires = "point")]
+    pub timeline: Option<u32>,
+    /// Run only the plan of this digest, as --plan prints it.
+    #[arg(long, value_name = "DIGEST", requires = "point")]
+    pub yes: Option<String>,
+    /// Make the recovered cluster one of its own, once it was proven to be at its target.
+    #[arg(long, requires = "point")]
+    pub promote: bool,
+    /// Into files in this new or empty directory: a dump for each database, SQL for the roles.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(conflicts_with_all = ["to_host", "to_port", "to_user", "to_password_file", "to_sslmode"])]
+    #[arg(conflicts_with_all = ["to_stdout", "rename", "jobs", "no_owner", "no_globals"])]
+    pub to_files: Option<PathBuf>,
+    /// A copy of a cluster: laid out in this new or empty directory, ready to be started.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(conflicts_with_all = ["to_files", "to_stdout", "to_host", "rename", "databases", "jobs"])]
+    #[arg(conflicts_with_all = ["no_owner", "no_globals"])]
+    pub to_directory: Option<PathBuf>,
+    /// One stream to standard output, for example into pg_restore; the exit code tells whether the
+    /// last byte was right.
+    #[arg(long, conflicts_with_all = ["json", "to_host", "rename"])]
+    pub to_stdout: bool,
+    /// Into the empty server at this host, or with its socket in this directory.
+    #[arg(long, value_name = "HOST")]
+    pub to_host: Option<String>,
+    /// The target server's port.
+    #[arg(long, value_name = "PORT", default_value_t = 5432, requires = "to_host")]
+    pub to_port: u16,
+    /// The role that restores.
+    #[arg(long, value_name = "ROLE", default_value = "postgres", requires = "to_host")]
+    pub to_user: String,
+    /// A file with that role's password.
+    #[arg(long, value_name = "FILE", requires = "to_host", value_hint = ValueHint::FilePath)]
+    pub to_password_file: Option<PathBuf>,
+    /// How the connection to the target is secured: disable, prefer, require, verify-ca,
+    /// verify-full.
+    #[arg(long, value_name = "MODE", default_value = "prefer", requires = "to_host")]
+    pub to_sslmode: String,
+    /// Under this new name, beside what is there (on the source's own server, or on that of
+    /// --to-host); needs exactly one --database.
+    #[arg(long = "as", value_name = "NAME", requires = "databases")]
+    pub rename: Option<String>,
+    /// Only this database; may be repeated. Roles are restored only with all databases.
+    #[arg(long = "database", value_name = "NAME")]
+    pub databases: Vec<String>,
+    /// Load with this many connections at once; more than one needs room to spool the dump.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub jobs: u32,
+    /// Everything belongs to the role that restores.
+    #[arg(long)]
+    pub no_owner: bool,
+    /// Leave roles and tablespaces out.
+    #[arg(long)]
+    pub no_globals: bool,
+    /// The age identity that opens the backup.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub identity: Option<PathBuf>,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    pub plan: bool,
+}

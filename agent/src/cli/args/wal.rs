@@ -1,0 +1,63 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
+
+/// What `wal` can do.
+#[derive(Debug, Subcommand)]
+pub enum WalVerb {
+    /// For archive_command: store one file; success only once it was read back.
+    Push {
+        /// The source, as the configuration names it.
+        source: String,
+        /// The file (%p).
+        #[arg(value_hint = ValueHint::FilePath)]
+        path: PathBuf,
+    },
+    /// For restore_command: 0 delivered, 1 proven to be absent, 255 anything else.
+    Fetch(FetchArgs),
+    /// Stream the log as it is written, cut every few seconds.
+    Stream {
+        /// The source, as the configuration names it.
+        source: String,
+        /// How many seconds written log may wait.
+        #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
+        interval: u32,
+        /// Ship and confirm every flush at once: with drctl_wal in synchronous_standby_names a
+        /// commit returns when its log is in the bucket.
+        #[arg(long)]
+        synchronous: bool,
+        /// Commit a small message every so many seconds, so that recent times can be reached on an
+        /// idle server too; 0: never.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        #[arg(value_parser = clap::value_parser!(u32).range(0..=3600))]
+        heartbeat: u32,
+        /// The replication slot; default: drctl_ and the source's name.
+        #[arg(long, value_name = "NAME")]
+        slot: Option<String>,
+    },
+}
+
+/// What `wal fetch` is told.
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// The source, as it is named in the repository.
+    pub source: String,
+    /// The file's name (%f).
+    pub name: String,
+    /// Where to write it (%p).
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub to: PathBuf,
+    /// The cluster's system identifier.
+    #[arg(long, value_name = "NUMBER")]
+    pub system_id: u64,
+    /// The size of the cluster's WAL segments.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    pub segment_bytes: u64,
+    /// Log that must be there, as TIMELINE:FROM-UNTIL; may be repeated.
+    #[arg(long, value_name = "RANGE")]
+    pub expect: Vec<crate::Expected>,
+    /// The age identity that opens the log.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub identity: Option<PathBuf>,
+}
