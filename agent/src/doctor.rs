@@ -7,12 +7,13 @@ use anyhow::Result;
 use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_engines::pg::replication::Replication;
-use drctl_engines::pg::{LogHealth, log_health, probe};
+use drctl_engines::pg::{log_health, probe};
 use drctl_model::SourceId;
 use drctl_policies::{Engine, PgDump, SecretRef, Source};
 use drctl_store::{Bucket, Put, StoreError, layout};
 
 use crate::problem::Failure;
+use crate::wal::{LogFinding, log_findings};
 use crate::{Repository, Setup};
 
 /// How good a finding is.
@@ -303,7 +304,9 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
         let health = log_health(&server, "drctl/doctor").await.map_err(Into::into);
         let check = format!("source.{id}.log");
         if let Some(health) = found.take(&check, health) {
-            log_findings(&check, &health, found);
+            for LogFinding { level, text, hint } in log_findings(&health) {
+                found.add(level, &check, text, hint);
+            }
         }
         return;
     }
@@ -337,43 +340,6 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
             );
             let hint = format!("grant pg_read_all_data to {}", report.role.name);
             found.add(Level::Bad, &grants, text, Some(&hint));
-        }
-    }
-}
-
-/// From here on a slot, or an archiver that is behind, is on its way to fill the disk.
-const MUCH_LOG: i64 = 1 << 30;
-
-fn log_findings(check: &str, health: &LogHealth, found: &mut Findings) {
-    let size = |bytes: i64| crate::cli::bytes(bytes.unsigned_abs());
-    if let Some(file) = &health.failing {
-        let text = format!("the server cannot archive {file}: its log piles up");
-        let hint = Some("look into the server's log for what archive_command said");
-        found.add(Level::Bad, check, text, hint);
-    }
-    match health.waiting_bytes {
-        Some(bytes) if bytes > MUCH_LOG => {
-            let text = format!("{} of log wait to be archived", size(bytes));
-            found.add(Level::Warning, check, text, Some("the disk of pg_wal fills: see why"));
-        }
-        Some(bytes) if health.archiving => {
-            found.good(check, format!("{} of log wait to be archived", size(bytes)));
-        }
-        _ => {}
-    }
-    for slot in &health.slots {
-        let (name, kept) = (&slot.name, slot.kept_bytes.unwrap_or(0));
-        if matches!(slot.status.as_str(), "lost" | "unreserved") {
-            let text = format!("the slot {name} has lost log, or is about to ({})", slot.status);
-            let hint = Some("take a new copy; then drop the slot or start its stream again");
-            found.add(Level::Bad, check, text, hint);
-        } else if kept > MUCH_LOG {
-            let text = format!("the slot {name} keeps {} of log on the server", size(kept));
-            let hint = Some("start its stream, or drop it: it fills the disk of pg_wal");
-            found.add(Level::Warning, check, text, hint);
-        } else {
-            let read = if slot.active { "is read from" } else { "is not read from" };
-            found.good(check, format!("the slot {name} {read}, and keeps {} of log", size(kept)));
         }
     }
 }

@@ -90,6 +90,40 @@ pub struct Holds {
     pub restore_points: Vec<(String, Lsn, Timestamp)>,
 }
 
+impl Holds {
+    /// What both hold, where `next` is told of the bytes right behind these.
+    #[must_use]
+    pub fn followed_by(mut self, next: &Holds) -> Holds {
+        self.segment_size = self.segment_size.or(next.segment_size);
+        self.records = self.records.saturating_add(next.records);
+        self.first_record = self.first_record.or(next.first_record);
+        self.last_record = next.last_record.or(self.last_record);
+        self.commits = either(self.commits, next.commits, |one, other| {
+            (one.0.min(other.0), one.1.max(other.1))
+        });
+        self.xids = either(self.xids, next.xids, |one, other| {
+            let least = if precedes(other.0, one.0) { other.0 } else { one.0 };
+            let greatest = if precedes(one.1, other.1) { other.1 } else { one.1 };
+            (least, greatest)
+        });
+        self.ancestors.extend(next.ancestors.iter().copied());
+        self.restore_points.extend(next.restore_points.iter().cloned());
+        self
+    }
+}
+
+fn either<T>(one: Option<T>, other: Option<T>, both: impl FnOnce(T, T) -> T) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(both(one, other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Transactions' numbers begin anew after 2³² - 1 (`TransactionIdPrecedes` in `transam.c`).
+fn precedes(one: u32, other: u32) -> bool {
+    one.wrapping_sub(other).cast_signed() < 0
+}
+
 impl LogPiece {
     /// Whether this program understands it, and it lies where it says it belongs.
     ///
@@ -114,5 +148,41 @@ impl LogPiece {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(records: u64, at: u64, seconds: (i64, i64), xids: (u32, u32)) -> Holds {
+        let time = |s: i64| Timestamp::from_second(s).unwrap();
+        Holds {
+            records,
+            first_record: Some((Lsn(at), Lsn(at - 8))),
+            last_record: Some((Lsn(at + 8), Lsn(at + 16))),
+            commits: Some((time(seconds.0), time(seconds.1))),
+            xids: Some(xids),
+            restore_points: vec![(format!("at {at}"), Lsn(at), time(seconds.0))],
+            ..Holds::default()
+        }
+    }
+
+    #[test]
+    fn two_stretches_are_told_as_one() {
+        // Times are not in order, and transactions' numbers go round.
+        let one = holds(3, 100, (50, 60), (u32::MAX - 5, 2));
+        let other = holds(4, 200, (40, 70), (u32::MAX - 9, 1));
+        let both = one.clone().followed_by(&other);
+        assert_eq!(both.records, 7);
+        assert_eq!(both.first_record, one.first_record);
+        assert_eq!(both.last_record, other.last_record);
+        let seconds = both.commits.map(|(a, b)| (a.as_second(), b.as_second()));
+        assert_eq!(seconds, Some((40, 70)));
+        assert_eq!(both.xids, Some((u32::MAX - 9, 2)));
+        assert_eq!(both.restore_points.len(), 2);
+        let nothing = Holds::default();
+        assert_eq!(nothing.clone().followed_by(&one), one);
+        assert_eq!(one.clone().followed_by(&nothing), one);
     }
 }

@@ -22,7 +22,7 @@ pub(super) async fn wal(
     match verb {
         WalVerb::Push { source, path } => push_one(screen, setup, source, path).await,
         WalVerb::Fetch(args) => fetch_one(setup, args).await,
-        WalVerb::Stream { source, interval, synchronous, heartbeat, slot } => {
+        WalVerb::Stream { source, interval, synchronous, puts, heartbeat, slot } => {
             let (id, configured) = setup.source(source)?;
             let server = setup.server(configured)?;
             let shelf = Shelf::open(setup, source).await?;
@@ -31,10 +31,10 @@ pub(super) async fn wal(
             let interval = Duration::from_secs(u64::from(*interval));
             let heartbeat = Some(Duration::from_secs(u64::from(*heartbeat)));
             let heartbeat = heartbeat.filter(|every| !every.is_zero());
-            let shipping = Shipping { slot, interval, synchronous: *synchronous, heartbeat };
+            let (synchronous, puts) = (*synchronous, usize::from(*puts));
+            let shipping = Shipping { slot, interval, synchronous, puts, heartbeat };
             screen.say(format!("streaming the log of {id} through the slot {}", shipping.slot));
             ship(&shelf, &server, &shipping, stop).await?;
-            screen.say("the server has ended the stream");
             Ok(Exit::Success)
         }
     }

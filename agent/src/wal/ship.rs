@@ -4,14 +4,19 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use drctl_engines::EngineError;
 use drctl_engines::pg::replication::{Replication, WalEvent, WalStream};
-use drctl_engines::pg::wal::WalWalker;
+use drctl_engines::pg::wal::WalError;
 use drctl_engines::pg::{PgServer, beat};
-use drctl_model::{LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
-use tokio::time::{Instant, timeout_at};
+use drctl_model::{Lsn, Timeline};
+use drctl_store::StoreError;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Shelf;
-use super::shelf::{holds, of_history};
+use super::begin::{Begun, Road, begin};
+use super::convoy::Convoy;
+use super::cutter::{Cuts, Cutter};
+use super::watch::{Standstill, watch};
 use crate::Stop;
 use crate::problem::Problem;
 
@@ -25,6 +30,8 @@ pub struct Shipping {
     /// Whether each flush of the server is shipped and confirmed at once: with our name in
     /// `synchronous_standby_names` a commit then returns when its log is in the bucket.
     pub synchronous: bool,
+    /// How many pieces may be on their way at once, at least one. They are confirmed in order.
+    pub puts: usize,
     /// How often something is committed so that the log of an idle server tells the time;
     /// nothing: never.
     pub heartbeat: Option<Duration>,
@@ -36,80 +43,131 @@ pub const STANDBY_NAME: &str = "drctl_wal";
 /// How often the server hears from us while nothing is written.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
-/// A stream of one timeline, and what of it is not shipped yet.
-struct Cutter<'a> {
-    shelf: &'a Shelf,
-    system_id: u64,
-    timeline: Timeline,
-    size: WalSegmentSize,
-    walker: WalWalker,
-    start: Lsn,
-    bytes: Vec<u8>,
+/// While all pieces that may are on their way, so much more is read: the next one is larger then.
+const READ_ON: u64 = 4 << 20;
+
+/// The pause before a stream that broke off is begun again; it doubles up to the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// What a run of streams remembers from one to the next.
+struct Run {
+    road: Road,
+    cluster: Option<u64>,
+    pause: Duration,
+    still: Standstill,
 }
 
-impl Cutter<'_> {
-    fn at(&self) -> Lsn {
-        self.start.plus(self.bytes.len() as u64)
-    }
-
-    /// Takes bytes, and ships each segment that they end.
-    async fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            let end = self.size.start_of(self.at()).plus(self.size.bytes());
-            let room = usize::try_from(end.since(self.at())).unwrap_or(usize::MAX);
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.walker.feed(now).context("check the log that the server sends")?;
-            self.bytes.extend_from_slice(now);
-            if self.at() == end {
-                self.ship().await?;
-            }
-            bytes = later;
-        }
-        Ok(())
-    }
-
-    /// Ships what there is; a piece never goes beyond a segment.
-    async fn ship(&mut self) -> Result<()> {
-        if self.bytes.is_empty() {
-            return Ok(());
-        }
-        let (start, end) = (self.start, self.at());
-        let holds = holds(&self.walker.take_summary(), self.size);
-        let part = LogPart::Range { start, end };
-        let place = LogPlace { system_id: self.system_id, timeline: self.timeline, part };
-        self.shelf.keep(place, std::mem::take(&mut self.bytes), holds).await?;
-        self.start = end;
-        tracing::info!("shipped the log of timeline {} up to {end}", self.timeline);
-        Ok(())
-    }
-}
-
-/// Streams a server's log into the bucket until told to stop, or an error comes.
+/// Streams a server's log into the bucket until told to stop. A stream that breaks off, with the
+/// server or the bucket, is begun again for as long as it takes: what is not safe stays on the
+/// server.
 ///
 /// # Errors
-/// The server's, the store's; log that is damaged.
+/// What kept the first stream from beginning; what does not pass: log that is damaged, other log
+/// in its place, another cluster, a role that is not let in any more.
 pub async fn ship(
     shelf: &Shelf,
     server: &PgServer,
     shipping: &Shipping,
     stop: &Stop,
 ) -> Result<()> {
-    let mut next = None;
+    let still = Standstill::new(shipping);
+    let mut run = Run { road: Road::Resume, cluster: None, pause: PAUSES.0, still };
     loop {
-        let connection = Replication::open(server, STANDBY_NAME).await.context("log in")?;
-        let (mut stream, mut cutter) = begin(shelf, connection, shipping, next).await?;
-        let ended = tokio::select! {
-            ended = follow(&mut stream, &mut cutter, shipping) => ended?,
-            () = beats(server, shipping) => None,
-            () = stop.requested() => {
-                cutter.ship().await?;
-                stream.confirm(cutter.at(), cutter.start, shelf.now()).await?;
-                return Err(Problem::Interrupted.into());
+        match stream_once(shelf, server, shipping, stop, &mut run).await {
+            Ok(Some((timeline, from))) => {
+                tracing::warn!("the server was promoted: its log goes on on timeline {timeline}");
+                run.road = Road::Next(timeline, from);
+                continue;
             }
-        };
-        match ended {
-            Some(position) => next = Some(position),
-            None => return Ok(()),
+            Ok(None) => tracing::warn!("the server has ended the stream; it will be asked again"),
+            Err(error)
+                if run.cluster.is_some() && was_removed(&error) && run.road != Road::Slot =>
+            {
+                tracing::warn!(
+                    "GAP: the server has removed log that is not in the bucket ({error:#}); \
+                     going on with what it still has. Take a copy now: `drctl backup`"
+                );
+                run.road = Road::Slot;
+                continue;
+            }
+            Err(error) if run.cluster.is_some() && passes(&error) => {
+                tracing::warn!("the stream broke off and will be begun again: {error:#}");
+            }
+            Err(error) => return Err(error),
+        }
+        run.road = Road::Resume;
+        run.still.look_again(Instant::now());
+        // Nobody waits for the whole of it if the end is wished for.
+        if timeout(run.pause, stop.requested()).await.is_ok() {
+            return Err(Problem::Interrupted.into());
+        }
+        run.pause = (run.pause * 2).min(PAUSES.1);
+    }
+}
+
+/// Whether the server does not have a segment any more that was asked for (`XLogFileReadAnyTLI`,
+/// `WalSndSegmentOpen`: `ERRCODE_UNDEFINED_FILE`).
+fn was_removed(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| match cause.downcast_ref() {
+        Some(EngineError::Query { source, .. }) => source.sqlstate() == Some("58P01"),
+        _ => false,
+    })
+}
+
+/// Whether it may be over the next time. A server's refusals are not, but for those that tell of
+/// its start, its end or too little of something (classes 57, 53, 08).
+fn passes(error: &anyhow::Error) -> bool {
+    error.chain().all(|cause| {
+        if let Some(store) = cause.downcast_ref::<StoreError>() {
+            return !store.is_permanent();
+        }
+        match cause.downcast_ref::<EngineError>() {
+            Some(EngineError::Connect { .. }) => true,
+            Some(EngineError::Query { source, .. }) => source.sqlstate().is_none_or(|state| {
+                ["57", "53", "08", "58", "55006"].iter().any(|s| state.starts_with(s))
+            }),
+            Some(_) => false,
+            None => !cause.is::<WalError>() && !cause.is::<Problem>(),
+        }
+    }) && error.chain().any(|cause| cause.is::<StoreError>() || cause.is::<EngineError>())
+}
+
+/// One stream, to its end; gives where the log goes on, nothing where the server ended it.
+async fn stream_once(
+    shelf: &Shelf,
+    server: &PgServer,
+    shipping: &Shipping,
+    stop: &Stop,
+    run: &mut Run,
+) -> Result<Option<(Timeline, Lsn)>> {
+    let beginning = async {
+        let connection = Replication::open(server, STANDBY_NAME).await.context("log in")?;
+        begin(shelf, connection, &shipping.slot, run.road, run.cluster).await
+    };
+    let Begun { mut stream, mut cutter, system_id } = tokio::select! {
+        begun = beginning => begun?,
+        () = stop.requested() => return Err(Problem::Interrupted.into()),
+    };
+    run.cluster = Some(system_id);
+    let mut convoy = Convoy::new(shelf);
+    let started = cutter.at();
+    let ended = tokio::select! {
+        ended = follow(&mut stream, &mut cutter, &mut convoy, shipping, &mut run.still) => Some(ended),
+        () = beats(server, shipping) => None,
+        () = watch(server) => None,
+        () = stop.requested() => None,
+    };
+    if cutter.at() > started {
+        run.pause = PAUSES.0;
+    }
+    match ended {
+        Some(ended) => ended,
+        None => {
+            cutter.cut().into_iter().for_each(|cut| convoy.send(cut));
+            if let Some(safe) = convoy.all_arrived().await? {
+                stream.confirm(safe, shelf.now()).await?;
+            }
+            Err(Problem::Interrupted.into())
         }
     }
 }
@@ -122,102 +180,88 @@ async fn beats(server: &PgServer, shipping: &Shipping) {
     }
 }
 
-/// Where to go on: behind what the bucket holds, else where the slot keeps the log from.
-async fn begin<'a>(
-    shelf: &'a Shelf,
-    mut connection: Replication,
-    shipping: &Shipping,
-    next: Option<(Timeline, Lsn)>,
-) -> Result<(WalStream, Cutter<'a>)> {
-    let identity = connection.identify().await?;
-    let size = connection.segment_size().await?;
-    if connection.slot(&shipping.slot).await?.is_none() {
-        connection.create_slot(&shipping.slot).await.context("make the slot")?;
-    }
-    let slot = connection.slot(&shipping.slot).await?.and_then(|slot| slot.restart);
-    let timeline = next.map_or(identity.timeline, |(timeline, _)| timeline);
-    if timeline > Timeline::FIRST {
-        let (bytes, history) = connection.history(timeline).await?;
-        let place = LogPlace { system_id: identity.system_id, timeline, part: LogPart::History };
-        shelf.keep(place, bytes, of_history(&history)).await?;
-    }
-    let kept = size.start_of(slot.unwrap_or(identity.flushed));
-    let from = match next {
-        Some((_, position)) => size.start_of(position),
-        None => resume(shelf, identity.system_id, timeline, kept, size).await?,
-    };
-    let cutter = Cutter {
-        shelf,
-        system_id: identity.system_id,
-        timeline,
-        size,
-        walker: WalWalker::new(timeline, from, size),
-        start: from,
-        bytes: Vec::new(),
-    };
-    let stream = connection.start(Some(&shipping.slot), from, timeline).await?;
-    Ok((stream, cutter))
-}
-
-/// The start of the segment in which the log in the bucket ends, from what the server keeps on.
-async fn resume(
-    shelf: &Shelf,
-    system_id: u64,
-    timeline: Timeline,
-    kept: Lsn,
-    size: WalSegmentSize,
-) -> Result<Lsn> {
-    let mut reach = kept;
-    for (start, end) in shelf.ranges((system_id, timeline), kept, None).await? {
-        if start <= reach {
-            reach = reach.max(end);
-        }
-    }
-    Ok(size.start_of(reach))
+/// What a stream waits for.
+enum Happened {
+    /// All before is in the bucket.
+    Safe(Lsn),
+    /// Something came from the server.
+    Came(WalEvent),
+    /// It is time to look again.
+    Time,
 }
 
 /// Follows one timeline to its end; gives where the log goes on, nothing where the server ended.
 async fn follow(
     stream: &mut WalStream,
-    cutter: &mut Cutter<'_>,
+    cutter: &mut Cutter,
+    convoy: &mut Convoy<'_>,
     shipping: &Shipping,
+    still: &mut Standstill,
 ) -> Result<Option<(Timeline, Lsn)>> {
-    let mut due = Instant::now() + shipping.interval;
-    let mut heard = Instant::now() + STATUS_EVERY;
+    let mut safe = cutter.at();
+    let mut heard = Instant::now();
+    let mut due = None;
     loop {
-        match timeout_at(due.min(heard), stream.next()).await {
-            Ok(event) => match event? {
-                WalEvent::Data { bytes, .. } => {
-                    if cutter.bytes.is_empty() {
-                        due = Instant::now() + shipping.interval;
-                    }
-                    cutter.take(&bytes).await?;
-                }
-                WalEvent::Keepalive { reply: false, .. } => {}
-                WalEvent::Keepalive { reply: true, .. } => heard = Instant::now(),
-                WalEvent::TimelineEnd { next, from } => {
-                    cutter.ship().await?;
-                    return Ok(Some((next, from)));
-                }
-                WalEvent::End => {
-                    cutter.ship().await?;
-                    return Ok(None);
-                }
-            },
-            Err(_) => heard = Instant::now(),
-        }
-        // What is there already goes into the same piece; then nobody waits longer than one PUT
-        // that is under way and his own.
-        let waiting = shipping.synchronous && !cutter.bytes.is_empty();
-        if waiting && !stream.has_more() || Instant::now() >= due {
-            cutter.ship().await?;
-            due = Instant::now() + shipping.interval;
-            heard = Instant::now();
-        }
         if Instant::now() >= heard {
-            // Safe for good is only what the bucket holds.
-            stream.confirm(stream.at(), cutter.start, cutter.shelf.now()).await?;
+            // Safe for good is only what the bucket holds; nothing is written anywhere else.
+            stream.confirm(safe, convoy.now()).await?;
             heard = Instant::now() + STATUS_EVERY;
+            still.look(Instant::now(), stream.at().since(safe));
+        }
+        let next = due.filter(|_| convoy.len() < shipping.puts).unwrap_or(heard).min(heard);
+        match next_of(stream, cutter, convoy, shipping, next).await? {
+            Happened::Safe(end) => {
+                safe = end;
+                heard = Instant::now();
+                still.moved(heard);
+            }
+            Happened::Time | Happened::Came(WalEvent::Keepalive { reply: false, .. }) => {}
+            Happened::Came(WalEvent::Keepalive { reply: true, .. }) => heard = Instant::now(),
+            Happened::Came(WalEvent::Data { bytes, .. }) => {
+                let mut cuts = Cuts::default();
+                cutter.take(&bytes, &mut cuts).context("check the log that the server sends")?;
+                cuts.pieces.into_iter().for_each(|cut| convoy.send(cut));
+                cuts.joined.into_iter().for_each(|cut| convoy.join(cut));
+                due = due.or(Some(Instant::now() + shipping.interval));
+            }
+            Happened::Came(ended) => {
+                cutter.cut().into_iter().for_each(|cut| convoy.send(cut));
+                convoy.all_arrived().await?;
+                return Ok(match ended {
+                    WalEvent::TimelineEnd { next, from } => Some((next, from)),
+                    _ => None,
+                });
+            }
+        }
+        // What is there already goes into the same piece.
+        let wanted = match shipping.synchronous {
+            true => !stream.has_more(),
+            false => due.is_some_and(|due| Instant::now() >= due),
+        };
+        if wanted && convoy.len() < shipping.puts {
+            cutter.cut().into_iter().for_each(|cut| convoy.send(cut));
+        }
+        if cutter.waiting() == 0 {
+            due = None;
         }
     }
+}
+
+/// The next thing that happens, at most until `until`.
+async fn next_of(
+    stream: &mut WalStream,
+    cutter: &Cutter,
+    convoy: &mut Convoy<'_>,
+    shipping: &Shipping,
+    until: Instant,
+) -> Result<Happened> {
+    let full = convoy.len() >= shipping.puts;
+    let reads = !full || cutter.waiting() < READ_ON && convoy.len() < 2 * shipping.puts;
+    let next = async {
+        tokio::select! {
+            safe = convoy.arrived() => safe.map(Happened::Safe),
+            event = stream.next(), if reads => Ok(Happened::Came(event?)),
+        }
+    };
+    timeout_at(until, next).await.unwrap_or(Ok(Happened::Time))
 }

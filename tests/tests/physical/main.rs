@@ -3,8 +3,10 @@
 
 mod base;
 mod common;
+mod kills;
 mod log;
 mod objects;
 mod oracle;
 mod protocol;
 mod stream;
+mod streaming;

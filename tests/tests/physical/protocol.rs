@@ -89,10 +89,7 @@ async fn read(server: &Postgres, from: Lsn, to: Lsn) -> Vec<u8> {
         match stream.next().await.expect("an event") {
             WalEvent::Data { bytes: more, .. } => bytes.extend_from_slice(&more),
             WalEvent::Keepalive { reply: true, .. } => {
-                stream
-                    .confirm(stream.at(), stream.at(), jiff::Timestamp::now())
-                    .await
-                    .expect("confirm");
+                stream.confirm(stream.at(), jiff::Timestamp::now()).await.expect("confirm");
             }
             WalEvent::Keepalive { .. } => {}
             other => panic!("{other:?}"),
@@ -153,12 +150,12 @@ async fn a_confirmed_position_lets_a_waiting_commit_return() {
         .expect("start psql");
     let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
     while server.psql("postgres", waits) != "1" {
-        // Read, and say only that it was read.
+        // Read, and say that nothing of it is safe.
         if let Ok(event) =
             tokio::time::timeout(std::time::Duration::from_millis(20), stream.next()).await
         {
             event.expect("an event");
-            stream.confirm(stream.at(), Lsn(0), jiff::Timestamp::now()).await.expect("confirm");
+            stream.confirm(page, jiff::Timestamp::now()).await.expect("confirm");
         }
     }
     assert!(commit.try_wait().expect("a status").is_none(), "it returned too early");
@@ -166,6 +163,6 @@ async fn a_confirmed_position_lets_a_waiting_commit_return() {
     while stream.at() < done {
         stream.next().await.expect("an event");
     }
-    stream.confirm(stream.at(), stream.at(), jiff::Timestamp::now()).await.expect("confirm");
+    stream.confirm(stream.at(), jiff::Timestamp::now()).await.expect("confirm");
     until("the commit to return", || commit.try_wait().expect("a status").is_some());
 }

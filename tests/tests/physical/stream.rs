@@ -1,84 +1,33 @@
 //! The log streamed as it is written, and what piles up where nobody reads it.
 
-use std::process::Stdio;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
 
+use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::servers::scripted::{Heard, Reply, Scripted};
 use drctl_tests::site::until;
-use rustix::process::{Pid, Signal, kill_process};
 
+use crate::common::place;
 use crate::log::{Archiving, list, ticks};
+use crate::streaming::{Streaming, shipped, synchronous};
 
 #[test]
 fn streamed_log_reaches_what_was_committed_seconds_before_the_host_died() {
     let mut shop = Archiving::start(false);
-    let stream = ["wal", "stream", "shop", "--interval", "1"];
-    let mut streaming =
-        shop.command(&stream).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let slots = "select count(*) from pg_replication_slots where active";
-    until("the stream to begin", || shop.sql(slots) == "1");
+    let mut streaming = Streaming::start(&shop, &["--interval", "1"]);
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     shop.tick(1..31);
-    let written = shop.sql("select pg_current_wal_flush_lsn()");
-    let confirmed = format!("select restart_lsn >= '{written}' from pg_replication_slots");
-    until("the log to be shipped", || shop.sql(&confirmed) == "t");
+    shipped(&shop.server);
     shop.server.crash();
-    kill_process(Pid::from_child(&streaming), Signal::KILL).unwrap();
-    streaming.wait().unwrap();
+    streaming.kill();
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..31));
-}
-
-#[test]
-fn no_acknowledged_commit_is_lost_in_synchronous_mode() {
-    let mut shop = Archiving::start(false);
-    let stream = ["wal", "stream", "shop", "--synchronous"];
-    let mut streaming =
-        shop.command(&stream).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let slots = "select count(*) from pg_replication_slots where active";
-    until("the stream to begin", || shop.sql(slots) == "1");
-    let _ = shop.drctl(&["backup", "shop"]).ended(0);
-    shop.sql("alter system set synchronous_standby_names = 'drctl_wal'; select pg_reload_conf()");
-    let is_sync = "select sync_state from pg_stat_replication where application_name = 'drctl_wal'";
-    until("the standby to be synchronous", || shop.sql(is_sync) == "sync");
-    let mut psql = shop.server.client("psql");
-    psql.args(["-XAtq", "-d", "postgres"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut client = psql.spawn().unwrap();
-    let mut input = client.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || {
-        use std::io::Write as _;
-        for id in 1..100_000 {
-            let row = format!("insert into ticks values ({id}, 'x') returning id;\n");
-            if input.write_all(row.as_bytes()).is_err() {
-                return;
-            }
-        }
-    });
-    // Whoever was told a number was told that it is safe.
-    let mut acknowledged = 0;
-    let mut answers = std::io::BufReader::new(client.stdout.take().unwrap());
-    while acknowledged < 200 {
-        let mut line = String::new();
-        assert!(std::io::BufRead::read_line(&mut answers, &mut line).unwrap() > 0);
-        acknowledged = line.trim().parse().unwrap();
-    }
-    // The whole host dies: the server and the agent, at once.
-    kill_process(Pid::from_child(&streaming), Signal::KILL).unwrap();
-    shop.server.crash();
-    let mut line = String::new();
-    while std::io::BufRead::read_line(&mut answers, &mut line).unwrap() > 0 {
-        acknowledged = line.trim().parse().unwrap_or(acknowledged);
-        line.clear();
-    }
-    let _ = (streaming.wait(), client.kill(), client.wait(), writer.join());
-    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
-    let _ = ran.ended(0);
-    let restored = Postgres::builder().data(&path.join("data")).start();
-    let found = restored.psql("postgres", "select count(*), coalesce(max(id), 0) from ticks");
-    let (count, last) = found.split_once('|').unwrap();
-    let (count, last): (u32, u32) = (count.parse().unwrap(), last.parse().unwrap());
-    assert_eq!(count, last, "a row in the middle is missing");
-    assert!(last >= acknowledged, "{acknowledged} were acknowledged, {last} are there");
 }
 
 #[test]
@@ -86,9 +35,7 @@ fn a_heartbeat_makes_recent_times_reachable_on_an_idle_server() {
     let shop = Archiving::start(false);
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     shop.tick(1..4);
-    let stream = ["wal", "stream", "shop", "--interval", "1", "--heartbeat", "1"];
-    let mut streaming =
-        shop.command(&stream).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let streaming = Streaming::start(&shop, &["--interval", "1", "--heartbeat", "1"]);
     // Nobody commits anything any more, and still this moment can be named soon.
     let now = shop.sql(
         "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
@@ -98,8 +45,7 @@ fn a_heartbeat_makes_recent_times_reachable_on_an_idle_server() {
     let (ran, _folder, path) = shop.recover(&["--to-time", &now, "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..4));
-    kill_process(Pid::from_child(&streaming), Signal::TERM).unwrap();
-    assert_eq!(streaming.wait().unwrap().code(), Some(130));
+    assert_eq!(streaming.end(), Some(130));
 }
 
 #[test]
@@ -136,4 +82,318 @@ fn the_doctor_sees_log_that_piles_up() {
         ) == "t"
     });
     assert!(findings(1).contains("the slot forgotten has lost log"), "{}", findings(1));
+}
+
+/// Start and end of a piece, by its name.
+fn range(piece: &std::path::Path) -> (u64, u64) {
+    let name = piece.file_stem().unwrap().to_str().unwrap();
+    let (start, end) = name.split_once('-').unwrap();
+    (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap())
+}
+
+/// The pieces that are a whole segment of 1 MiB, and those that are a part of one of these.
+fn joined(shop: &Archiving) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let pieces = shop.pieces();
+    let is_whole = |piece: &PathBuf| range(piece).1 - range(piece).0 == 1 << 20;
+    let (whole, mut parts): (Vec<_>, Vec<_>) = pieces.into_iter().partition(is_whole);
+    let within = |part: &PathBuf| whole.iter().any(|w| range(w).0 >> 20 == range(part).0 >> 20);
+    parts.retain(within);
+    (whole, parts)
+}
+
+#[test]
+fn parts_of_a_segment_are_joined_and_the_whole_is_enough() {
+    let shop = Archiving::start(false);
+    let _streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    for batch in 0..3 {
+        shop.tick(batch * 10 + 1..batch * 10 + 11);
+        shipped(&shop.server);
+    }
+    let named = shop.sql("select pg_create_restore_point('in a part')");
+    shipped(&shop.server);
+    shop.sql("select pg_switch_wal()");
+    shop.tick(31..41);
+    shipped(&shop.server);
+    until("the parts to be joined", || joined(&shop).1.len() >= 4);
+    let (_, parts) = joined(&shop);
+    for part in &parts {
+        fs::remove_file(part).unwrap();
+    }
+    let _ = shop
+        .drctl(&["verify", "--data", "--identity", &shop.site.identity().display().to_string()])
+        .ended(0);
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(0), "{view}");
+    for (target, last) in [(&["--to-end"][..], 41), (&["--to-name", "in a part"], 31)] {
+        let (ran, _folder, path) = shop.recover(&[target, &["--promote"]].concat());
+        let _ = ran.ended(0);
+        assert_eq!(ticks(&path), list(1..last), "{named}");
+    }
+}
+
+/// A standby of a server, and its folder.
+fn standby(server: &Postgres) -> (Postgres, tempfile::TempDir) {
+    let folder = place().0;
+    let data = folder.path().join("standby");
+    let mut copy = server.client("pg_basebackup");
+    let copied = copy.args(["-R", "-c", "fast", "-D"]).arg(&data).status();
+    assert!(copied.unwrap().success());
+    (Postgres::builder().data(&data).start(), folder)
+}
+
+/// Makes a standby the source of a site.
+fn point_at(shop: &Archiving, server: &Postgres) {
+    let config = fs::read_to_string(shop.site.config()).unwrap();
+    let line = |name: &str| config.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
+    shop.site.replace(&line("host = "), &format!("host = \"{}\"", server.socket_dir().display()));
+    shop.site.replace(&line("port = "), &format!("port = {}", server.port()));
+}
+
+#[track_caller]
+fn caught_up(shop: &Archiving, standby: &Postgres) {
+    let written = shop.sql("select pg_current_wal_flush_lsn()");
+    let replayed = format!("select pg_last_wal_replay_lsn() >= '{written}'");
+    until("the standby to catch up", || standby.psql("postgres", &replayed) == "t");
+}
+
+#[test]
+fn a_stream_from_a_standby_goes_on_through_its_promotion() {
+    let mut shop = Archiving::start(false);
+    let (standby, _folder) = standby(&shop.server);
+    let primary = std::mem::replace(&mut shop.server, standby);
+    point_at(&shop, &shop.server);
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    primary.psql("postgres", "insert into ticks select g, 'x' from generate_series(1, 10) g");
+    let written = primary.psql("postgres", "select pg_current_wal_flush_lsn()");
+    let replayed = format!("select pg_last_wal_replay_lsn() >= '{written}'");
+    until("the standby to catch up", || shop.sql(&replayed) == "t");
+    shop.sql("select pg_promote()");
+    shop.tick(11..21);
+    shipped(&shop.server);
+    assert!(streaming.said().contains("timeline 2"), "{}", streaming.said());
+    assert_eq!(streaming.end(), Some(130));
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    assert_eq!(ran.ended(0).json()["timeline"], 2);
+    assert_eq!(ticks(&path), list(1..21));
+}
+
+#[test]
+fn a_new_primary_is_streamed_from_where_the_old_ones_log_ends() {
+    let mut shop = Archiving::start(false);
+    let (standby, _folder) = standby(&shop.server);
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(1..11);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    // Nobody streams these from the old primary any more; the new one has them.
+    shop.tick(11..21);
+    caught_up(&shop, &standby);
+    shop.server.crash();
+    standby.psql("postgres", "select pg_promote()");
+    shop.server = standby;
+    point_at(&shop, &shop.server);
+    shop.tick(21..31);
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["timelines"].as_array().map(Vec::len), Some(2), "{view}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..31));
+}
+
+#[test]
+fn a_stream_goes_on_by_itself_when_the_server_is_there_again() {
+    let mut shop = Archiving::start(false);
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(1..11);
+    shop.server.stop();
+    until("the end to be seen", || streaming.said().contains("again"));
+    shop.server.start_again();
+    shop.tick(11..21);
+    shipped(&shop.server);
+    shop.server.crash();
+    shop.server.start_again();
+    shop.tick(21..31);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..31));
+}
+
+/// A site whose bucket lies in MinIO, behind this port.
+fn in_s3(minio: &Minio, port: u16) -> impl Fn(&Postgres) -> drctl_tests::site::Site {
+    crate::log::in_s3(minio, format!("http://127.0.0.1:{port}"))
+}
+
+#[test]
+fn a_stream_outlives_a_bucket_that_is_away_and_says_that_commits_wait() {
+    let mut minio = Minio::start();
+    minio.make_bucket("shop");
+    let shop = Archiving::with(false, in_s3(&minio, minio.port()));
+    let streaming = Streaming::start(&shop, &["--synchronous"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    synchronous(&shop);
+    shop.tick(1..6);
+    minio.kill();
+    let mut waiting = insert(&shop, 6);
+    until("an alarm", || streaming.said().contains("COMMITS ARE WAITING"));
+    let said = streaming.said();
+    assert!(said.contains("ALTER SYSTEM RESET synchronous_standby_names"), "{said}");
+    assert!(waiting.try_wait().unwrap().is_none(), "it returned without the bucket");
+    minio.start_again();
+    until("the commit to return", || waiting.try_wait().unwrap().is_some());
+    shop.tick(7..11);
+    assert_eq!(streaming.end(), Some(130));
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..11));
+}
+
+/// A commit of a row, under way.
+fn insert(shop: &Archiving, id: u32) -> std::process::Child {
+    let mut psql = shop.server.client("psql");
+    let sql = format!("insert into ticks values ({id}, 'x')");
+    psql.args(["-XAtq", "-d", "postgres", "-c", &sql]).stdin(Stdio::null()).spawn().unwrap()
+}
+
+/// What a proxy in front of a store does with the pieces of log that pass it.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<(bool, Vec<String>, Vec<String>)>,
+    opened: Condvar,
+}
+
+impl Gate {
+    /// From now on the next piece is kept back.
+    fn close(&self) {
+        *self.state.lock().unwrap() = (true, Vec::new(), Vec::new());
+    }
+
+    fn open(&self) {
+        self.state.lock().unwrap().0 = false;
+        self.opened.notify_all();
+    }
+
+    /// Pieces that came since it was closed, and those of them that were read back.
+    fn seen(&self) -> (usize, usize) {
+        let state = self.state.lock().unwrap();
+        (state.1.len(), state.2.len())
+    }
+
+    /// Lets all pass but the first piece.
+    fn pass(&self, head: &str) {
+        let first = head.lines().next().unwrap_or_default();
+        let Some(key) = first.split(' ').nth(1).filter(|key| key.ends_with(".wal")) else { return };
+        let mut state = self.state.lock().unwrap();
+        if first.starts_with("GET") && state.1.iter().any(|put| put == key) {
+            state.2.push(key.to_owned());
+        }
+        if first.starts_with("PUT") {
+            state.1.push(key.to_owned());
+            if state.0 && state.1.len() == 1 {
+                drop(self.opened.wait_while(state, |state| state.0).unwrap());
+            }
+        }
+    }
+}
+
+/// Sends a request on to a server, and gives its answer.
+fn forward(port: u16, heard: &Heard) -> Reply {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let head = format!("{}\r\nconnection: close\r\n\r\n", heard.head);
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&heard.body).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    Reply::Whole(answer)
+}
+
+#[test]
+fn a_piece_is_confirmed_only_when_all_before_it_are_in_the_bucket() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    let (gate, port) = (Arc::new(Gate::default()), minio.port());
+    let guard = Arc::clone(&gate);
+    let proxy = Scripted::start(move |heard| {
+        guard.pass(&heard.head);
+        forward(port, heard)
+    });
+    let shop = Archiving::with(false, in_s3(&minio, proxy.port()));
+    let streaming = Streaming::start(&shop, &["--synchronous"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    synchronous(&shop);
+    shop.tick(1..4);
+    gate.close();
+    let before = shop.sql("select pg_current_wal_flush_lsn()");
+    let mut one = insert(&shop, 4);
+    until("the first piece", || gate.seen().0 == 1);
+    let mut other = insert(&shop, 5);
+    // Several are under way at once: this one arrives while the first is kept back.
+    until("a later piece to be read back", || gate.seen() >= (2, 1));
+    let now = shop.sql("select clock_timestamp()");
+    let heard = format!("select reply_time > '{now}' from pg_stat_replication");
+    until("the server to hear from the stream", || shop.sql(&heard) == "t");
+    let flushed = format!("select flush_lsn <= '{before}' from pg_stat_replication");
+    assert_eq!(shop.sql(&flushed), "t", "a position was confirmed that has a hole before it");
+    assert!(one.try_wait().unwrap().is_none() && other.try_wait().unwrap().is_none());
+    gate.open();
+    until("both commits to return", || {
+        one.try_wait().unwrap().is_some() && other.try_wait().unwrap().is_some()
+    });
+    assert_eq!(streaming.end(), Some(130));
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..6));
+}
+
+#[test]
+fn log_that_the_server_has_removed_is_a_gap_that_is_said() {
+    let shop = Archiving::start(false);
+    shop.sql("alter system set archive_mode = 'on'; alter system set archive_command = 'true'; select pg_reload_conf()");
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(1..11);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    // Somebody dropped the slot, and the server has removed what it kept.
+    shop.sql("select pg_drop_replication_slot('drctl_shop')");
+    let kept = shop.sql("select pg_walfile_name(pg_current_wal_lsn())");
+    let gone = format!("select count(*) from pg_ls_waldir() where name = '{kept}'");
+    until("the server to remove its log", || {
+        shop.sql("create table if not exists t(x text); insert into t values (repeat('x', 99)); select pg_switch_wal()");
+        shop.sql("checkpoint");
+        shop.sql(&gone) == "0"
+    });
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.tick(11..21);
+    shipped(&shop.server);
+    assert!(streaming.said().contains("GAP"), "{}", streaming.said());
+    assert_eq!(streaming.end(), Some(130));
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(1), "{view}");
+}
+
+#[test]
+fn another_cluster_in_the_servers_place_ends_the_stream() {
+    let mut shop = Archiving::start(false);
+    let mut streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.server.stop();
+    until("the end to be seen", || streaming.said().contains("again"));
+    // A cluster of its own at the same place: the stream must not mix their logs.
+    let mut other = Postgres::builder().initdb("--wal-segsize=1").start();
+    other.stop();
+    let data = shop.server.data_dir().to_owned();
+    fs::remove_dir_all(&data).unwrap();
+    let copied = Command::new("cp").arg("-a").arg(other.data_dir()).arg(&data).status();
+    assert!(copied.unwrap().success());
+    shop.server.start_again();
+    assert_eq!(streaming.ended(), Some(1), "{}", streaming.said());
+    assert!(streaming.said().contains("another cluster"), "{}", streaming.said());
 }

@@ -1,5 +1,7 @@
 //! Whether a server gets rid of its log: what waits, what fails, what a slot keeps.
 
+use std::path::Path;
+
 use tokio_postgres::Row;
 
 use super::PgServer;
@@ -17,6 +19,8 @@ pub struct LogHealth {
     pub waiting_bytes: Option<i64>,
     /// The physical slots.
     pub slots: Vec<SlotHealth>,
+    /// Bytes that are free where the log lies; nothing where that is out of our sight.
+    pub free_bytes: Option<u64>,
 }
 
 /// How much log a slot keeps on the server.
@@ -69,7 +73,20 @@ pub async fn log_health(server: &PgServer, application: &str) -> Result<LogHealt
         // pg_ls_waldir wants pg_monitor.
         Err(_) => (false, None, None),
     };
-    Ok(LogHealth { archiving, failing, waiting_bytes, slots })
+    let free_bytes = free_bytes(server, &session).await;
+    Ok(LogHealth { archiving, failing, waiting_bytes, slots, free_bytes })
+}
+
+/// Only of a server that is reached by a socket do we know that its disk is one of ours; who may
+/// not see the setting, or the directory, is told nothing.
+async fn free_bytes(server: &PgServer, session: &Session) -> Option<u64> {
+    if !server.host.starts_with('/') {
+        return None;
+    }
+    let asked = "SELECT pg_catalog.current_setting('data_directory')";
+    let directory: String = session.client.query_one(asked, &[]).await.ok()?.try_get(0).ok()?;
+    let found = rustix::fs::statvfs(Path::new(&directory).join("pg_wal")).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 fn text(row: &Row, at: usize) -> Option<String> {

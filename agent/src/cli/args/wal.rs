@@ -27,6 +27,10 @@ pub enum WalVerb {
         /// commit returns when its log is in the bucket.
         #[arg(long)]
         synchronous: bool,
+        /// How many pieces may be on their way into the bucket at once; they count in order.
+        #[arg(long, value_name = "N", default_value_t = 4)]
+        #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
+        puts: u8,
         /// Commit a small message every so many seconds, so that recent times can be reached on an
         /// idle server too; 0: never.
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]

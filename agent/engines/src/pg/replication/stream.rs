@@ -179,25 +179,20 @@ impl WalStream {
         })
     }
 
-    /// Tells the server how far we are: `written` was received, `flushed` is safe for good. With
-    /// a slot it keeps nothing before `flushed`; a commit that waits for us returns then. `now` is
-    /// our clock, for the server's own view of the delay.
+    /// Tells the server that all before `safe` is kept for good. With a slot it keeps nothing
+    /// before that; a commit that waits for us returns then, whatever it waits for: nothing counts
+    /// as written that is not safe, and nothing is ever replayed here. `now` is our clock, for the
+    /// server's own view of the delay.
     ///
     /// # Errors
     /// A connection that broke.
-    pub async fn confirm(
-        &mut self,
-        written: Lsn,
-        flushed: Lsn,
-        now: Timestamp,
-    ) -> Result<(), EngineError> {
+    pub async fn confirm(&mut self, safe: Lsn, now: Timestamp) -> Result<(), EngineError> {
         let now = now.as_microsecond() - EPOCH_OFFSET * 1_000_000;
         let mut status = Vec::with_capacity(34);
         status.put_u8(b'r');
-        status.put_u64(written.0);
-        status.put_u64(flushed.0);
-        // Nothing is ever replayed here; where commits wait for that, they would wait for ever.
-        status.put_u64(flushed.0);
+        for _written_flushed_applied in 0..3 {
+            status.put_u64(safe.0);
+        }
         status.put_i64(now);
         status.put_u8(0);
         self.replication.wire.copy_data(&status).await.map_err(lost(READING))
