@@ -10,6 +10,7 @@ use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, Site, until};
 
 use crate::common::{filled, give_away, place, site};
+use crate::stream::{caught_up, standby};
 
 /// A cluster that archives into a site's repository, and that site.
 pub(crate) struct Archiving {
@@ -335,16 +336,9 @@ fn a_recovery_follows_the_log_across_a_promotion() {
     shop.tick(1..11);
     let before = shop.committed(10);
     // A standby takes over, and goes on archiving into the same place.
-    let folder = place().0;
-    let data = folder.path().join("standby");
-    let copied =
-        shop.server.client("pg_basebackup").args(["-R", "-c", "fast", "-D"]).arg(&data).status();
-    assert!(copied.unwrap().success());
-    let standby = Postgres::builder().data(&data).start();
+    let (standby, _folder) = standby(&shop.server);
     shop.tick(11..21);
-    let caught_up = shop.sql("select pg_current_wal_lsn()");
-    let replayed = format!("select pg_last_wal_replay_lsn() >= '{caught_up}'");
-    until("the standby to catch up", || standby.psql("postgres", &replayed) == "t");
+    caught_up(&shop.server, &standby);
     shop.server.crash();
     standby.psql("postgres", "select pg_promote()");
     shop.server = standby;

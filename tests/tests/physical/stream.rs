@@ -133,7 +133,7 @@ fn parts_of_a_segment_are_joined_and_the_whole_is_enough() {
 }
 
 /// A standby of a server, and its folder.
-fn standby(server: &Postgres) -> (Postgres, tempfile::TempDir) {
+pub(crate) fn standby(server: &Postgres) -> (Postgres, tempfile::TempDir) {
     let folder = place().0;
     let data = folder.path().join("standby");
     let mut copy = server.client("pg_basebackup");
@@ -150,9 +150,10 @@ fn point_at(shop: &Archiving, server: &Postgres) {
     shop.site.replace(&line("port = "), &format!("port = {}", server.port()));
 }
 
+/// Waits until a standby has replayed all that its primary wrote.
 #[track_caller]
-fn caught_up(shop: &Archiving, standby: &Postgres) {
-    let written = shop.sql("select pg_current_wal_flush_lsn()");
+pub(crate) fn caught_up(primary: &Postgres, standby: &Postgres) {
+    let written = primary.psql("postgres", "select pg_current_wal_flush_lsn()");
     let replayed = format!("select pg_last_wal_replay_lsn() >= '{written}'");
     until("the standby to catch up", || standby.psql("postgres", &replayed) == "t");
 }
@@ -166,9 +167,7 @@ fn a_stream_from_a_standby_goes_on_through_its_promotion() {
     let streaming = Streaming::start(&shop, &["--interval", "1"]);
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     primary.psql("postgres", "insert into ticks select g, 'x' from generate_series(1, 10) g");
-    let written = primary.psql("postgres", "select pg_current_wal_flush_lsn()");
-    let replayed = format!("select pg_last_wal_replay_lsn() >= '{written}'");
-    until("the standby to catch up", || shop.sql(&replayed) == "t");
+    caught_up(&primary, &shop.server);
     shop.sql("select pg_promote()");
     shop.tick(11..21);
     shipped(&shop.server);
@@ -190,7 +189,7 @@ fn a_new_primary_is_streamed_from_where_the_old_ones_log_ends() {
     assert_eq!(streaming.end(), Some(130));
     // Nobody streams these from the old primary any more; the new one has them.
     shop.tick(11..21);
-    caught_up(&shop, &standby);
+    caught_up(&shop.server, &standby);
     shop.server.crash();
     standby.psql("postgres", "select pg_promote()");
     shop.server = standby;
