@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use drctl_engines::pg::Heartbeat;
 use drctl_model::WalSegmentSize;
 use drctl_policies::recovery::{TimelineView, timeline_view};
 use serde_json::json;
@@ -22,7 +23,15 @@ pub(super) async fn wal(
     match verb {
         WalVerb::Push { source, path } => push_one(screen, setup, source, path).await,
         WalVerb::Fetch(args) => fetch_one(setup, args).await,
-        WalVerb::Stream { source, interval, synchronous, puts, heartbeat, slot } => {
+        WalVerb::Stream {
+            source,
+            interval,
+            synchronous,
+            puts,
+            heartbeat,
+            heartbeat_table,
+            slot,
+        } => {
             let (id, configured) = setup.source(source)?;
             let server = setup.server(configured)?;
             let shelf = Shelf::open(setup, source).await?;
@@ -30,7 +39,8 @@ pub(super) async fn wal(
             let slot = slot.clone().unwrap_or(usual);
             let interval = Duration::from_secs(u64::from(*interval));
             let heartbeat = Some(Duration::from_secs(u64::from(*heartbeat)));
-            let heartbeat = heartbeat.filter(|every| !every.is_zero());
+            let kind = if *heartbeat_table { Heartbeat::Table } else { Heartbeat::Message };
+            let heartbeat = heartbeat.filter(|every| !every.is_zero()).map(|every| (every, kind));
             let (synchronous, puts) = (*synchronous, usize::from(*puts));
             let shipping = Shipping { slot, interval, synchronous, puts, heartbeat };
             screen.say(format!("streaming the log of {id} through the slot {}", shipping.slot));

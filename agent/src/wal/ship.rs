@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use drctl_engines::EngineError;
 use drctl_engines::pg::replication::{Replication, WalEvent, WalStream};
 use drctl_engines::pg::wal::WalError;
-use drctl_engines::pg::{PgServer, beat};
+use drctl_engines::pg::{Heartbeat, PgServer, beat};
 use drctl_model::{Lsn, Timeline};
 use drctl_store::StoreError;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -34,7 +34,7 @@ pub struct Shipping {
     pub puts: usize,
     /// How often something is committed so that the log of an idle server tells the time;
     /// nothing: never.
-    pub heartbeat: Option<Duration>,
+    pub heartbeat: Option<(Duration, Heartbeat)>,
 }
 
 /// The name under which servers know us, for `synchronous_standby_names`.
@@ -175,7 +175,7 @@ async fn stream_once(
 /// Never ends.
 async fn beats(server: &PgServer, shipping: &Shipping) {
     match shipping.heartbeat {
-        Some(every) => beat(server, every).await,
+        Some((every, heartbeat)) => beat(server, every, heartbeat).await,
         None => std::future::pending().await,
     }
 }

@@ -49,6 +49,28 @@ fn a_heartbeat_makes_recent_times_reachable_on_an_idle_server() {
 }
 
 #[test]
+fn a_heartbeat_in_a_table_tells_which_moment_restored_data_show() {
+    let shop = Archiving::start(false);
+    let more = ["--interval", "1", "--heartbeat", "1", "--heartbeat-table"];
+    let streaming = Streaming::start(&shop, &more);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    let beats = "select count(*) || ' ' || max(at) from drctl.heartbeat";
+    until("a heartbeat", || shop.server.try_psql("postgres", beats).is_ok());
+    let first = shop.sql("select max(at) from drctl.heartbeat");
+    until("another one", || shop.sql("select max(at) from drctl.heartbeat") > first);
+    let (count, then) = (shop.sql("select count(*) from drctl.heartbeat"), shop.sql(beats));
+    assert_eq!(count, "1");
+    let at = then.split_once(' ').unwrap().1.to_owned();
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    let restored = Postgres::builder().data(&path.join("data")).start();
+    let shown = restored.psql("postgres", "select max(at) from drctl.heartbeat");
+    assert!(shown >= at, "{shown} before {at}");
+}
+
+#[test]
 fn the_doctor_sees_log_that_piles_up() {
     let shop = Archiving::start(false);
     let findings = |code: i32| shop.drctl(&["doctor"]).ended(code).json()["findings"].to_string();

@@ -8,16 +8,41 @@ use super::PgServer;
 use super::server::Session;
 use crate::EngineError;
 
-/// A message in a transaction of its own: it needs no table and no wal_level of logical decoding,
-/// which alone would read it.
-const BEAT: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'drctl', '')";
+/// What is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// A message in a transaction of its own: it needs no table and no `wal_level` of logical
+    /// decoding, which alone would read it.
+    Message,
+    /// The time, in the one row of the table `drctl.heartbeat` of the maintenance database: from
+    /// restored data anybody reads which moment they show.
+    Table,
+}
+
+const MESSAGE: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'drctl', '')";
+
+/// Made where missing; a role that may not create it finds it made by somebody else.
+const MAKE_TABLE: &str = "
+    DO $$ BEGIN
+        IF pg_catalog.to_regclass('drctl.heartbeat') IS NULL THEN
+            CREATE SCHEMA IF NOT EXISTS drctl;
+            CREATE TABLE drctl.heartbeat (
+                one boolean PRIMARY KEY DEFAULT true CHECK (one),
+                at timestamp with time zone NOT NULL
+            ) WITH (fillfactor = 10);
+        END IF;
+    END $$";
+
+const ROW: &str = "
+    INSERT INTO drctl.heartbeat (at) VALUES (pg_catalog.clock_timestamp())
+    ON CONFLICT (one) DO UPDATE SET at = EXCLUDED.at";
 
 /// Commits something every `every`, until it is dropped. A server that cannot (a standby, or one
 /// that is away) is tried again; what it costs is that recent times cannot be reached meanwhile.
-pub async fn beat(server: &PgServer, every: Duration) {
+pub async fn beat(server: &PgServer, every: Duration, heartbeat: Heartbeat) {
     let mut session = None;
     loop {
-        if let Err(error) = once(server, &mut session).await {
+        if let Err(error) = once(server, &mut session, heartbeat).await {
             tracing::warn!("no heartbeat: {error}");
             session = None;
         }
@@ -25,13 +50,29 @@ pub async fn beat(server: &PgServer, every: Duration) {
     }
 }
 
-async fn once(server: &PgServer, session: &mut Option<Session>) -> Result<(), EngineError> {
+async fn once(
+    server: &PgServer,
+    session: &mut Option<Session>,
+    heartbeat: Heartbeat,
+) -> Result<(), EngineError> {
+    let action = "commit a heartbeat";
     let open = match session.take() {
         Some(open) => open,
-        None => Session::open(server, &server.maintenance_database, "drctl/heartbeat").await?,
+        None => {
+            let database = &server.maintenance_database;
+            let open = Session::open(server, database, "drctl/heartbeat").await?;
+            if heartbeat == Heartbeat::Table {
+                let made = open.client.batch_execute(MAKE_TABLE).await;
+                made.map_err(EngineError::query("make the table drctl.heartbeat"))?;
+            }
+            open
+        }
     };
-    let beat = open.client.batch_execute(BEAT).await;
-    beat.map_err(EngineError::query("commit a heartbeat"))?;
+    let beat = match heartbeat {
+        Heartbeat::Message => MESSAGE,
+        Heartbeat::Table => ROW,
+    };
+    open.client.batch_execute(beat).await.map_err(EngineError::query(action))?;
     *session = Some(open);
     Ok(())
 }

@@ -28,7 +28,7 @@ pub use archiver::{LogHealth, SlotHealth, log_health};
 pub use counts::{RowDifference, compare_rows, count_rows};
 pub use dump::{DatabaseChoice, PgDumpOptions, PgDumpSource};
 pub use globals::GlobalsTarget;
-pub use heartbeat::beat;
+pub use heartbeat::{Heartbeat, beat};
 pub use pgpass::sweep;
 pub use preflight::{Extent, Preflight, RestoreDatabase, preflight};
 pub use probe::{DatabaseReport, RoleReport, ServerReport, probe};

@@ -36,6 +36,10 @@ pub enum WalVerb {
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         #[arg(value_parser = clap::value_parser!(u32).range(0..=3600))]
         heartbeat: u32,
+        /// The heartbeat is a row in the table drctl.heartbeat, which is made where it is missing,
+        /// and no mere message: restored data then tell which moment they show.
+        #[arg(long, requires = "heartbeat")]
+        heartbeat_table: bool,
         /// The replication slot; default: drctl_ and the source's name.
         #[arg(long, value_name = "NAME")]
         slot: Option<String>,
