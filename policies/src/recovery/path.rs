@@ -1,8 +1,8 @@
 use std::cmp::Reverse;
 
-use drctl_model::{Lsn, Timeline, TimelineHistory};
+use drctl_model::{LogEntry, Lsn, Timeline, TimelineHistory};
 
-use super::archive::{Archive, Entry, Log, Micros, Range, joined};
+use super::archive::{Archive, Log, Micros, Range, commits, joined};
 use super::{Base, Gap, Leg};
 
 /// The log that leads to a timeline: its ancestors' up to where each was left, then its own.
@@ -145,11 +145,11 @@ impl Part<'_> {
 }
 
 impl Seen {
-    fn of(entry: &Entry, until: Lsn) -> Seen {
+    fn of(entry: &LogEntry, until: Lsn) -> Seen {
         Seen {
             start: entry.start,
             end: entry.end.min(until),
-            commits: entry.commits(),
+            commits: commits(entry),
             xids: entry.xids(),
             whole: entry.end <= until,
         }

@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::aim::{consistent, consistent_since};
-use super::archive::{Archive, Micros, Range};
+use super::archive::{Archive, Micros, Range, commits as times_in};
 use super::path::Path;
 use super::{Base, Gap};
 
@@ -95,7 +95,7 @@ fn spans(archive: &Archive, timeline: Timeline) -> Vec<Span> {
     for span in &log.spans {
         let mut commits: Option<(Micros, Micros)> = None;
         while let Some(entry) = entries.next_if(|entry| entry.start < span.end) {
-            let Some((first, last)) = entry.commits() else { continue };
+            let Some((first, last)) = times_in(entry) else { continue };
             commits = Some(commits.map_or((first, last), |(f, l)| (f.min(first), l.max(last))));
         }
         spans.push(Span { from: span.start, until: span.end, commits: times(commits) });
