@@ -172,12 +172,8 @@ mod tests {
     fn a_piece_is_the_same_in_few_bytes() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let times = (at("2026-03-01T00:00:00.000001Z"), at("2026-03-01T00:00:01Z"));
-        let holds = |commits, xids, last_record| Holds {
-            commits,
-            xids,
-            last_record,
-            ..Holds::default()
-        };
+        let holds =
+            |commits, xids, last_record| Holds { commits, xids, last_record, ..Holds::default() };
         let range = (Lsn(0x300_0000), Lsn(0x400_0000));
         for (holds, end) in [
             (holds(Some(times), Some((5, 9)), Some((Lsn(0x3ff_0000), Lsn(0x3ff_0100)))), true),

@@ -3,14 +3,20 @@
 
 mod archive;
 mod fetch;
+mod heads;
+mod index;
 mod push;
 mod shelf;
 mod ship;
+mod state;
 mod verify;
 
+pub(crate) use archive::{Copies, learn};
 pub use archive::{Known, known};
 pub use fetch::{Expected, Fetched, fetch};
+pub(crate) use heads::trust_digest;
 pub use push::{Pushed, push};
 pub use shelf::Shelf;
 pub use ship::{STANDBY_NAME, Shipping, ship};
+pub use state::log_state;
 pub use verify::{LogVerdict, verify_log};
