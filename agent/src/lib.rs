@@ -41,17 +41,17 @@ pub use pipeline::{Intake, Stored, store_stream};
 pub use plan::{Destination, Item, RestorePlan, RestoreRequest, plan};
 pub use plausible::suspicions;
 pub use problem::{Failure, Problem};
-pub use reconcile::{Inventory, check, inventory, rebuild};
+pub use reconcile::{Compared, Inventory, Renewed, check, inventory, rebuild};
 pub use recover::{RecoverRequest, Recovered, plan_digest, recover, time_of, timeline_of};
 pub use repository::{Proven, Repository};
 pub use restore::{Restored, prepare_cluster, restore};
 pub use secrets::{read_optional, read_secret};
 pub use setup::{Setup, read_files};
 pub use sink::Sink;
-pub use status::{Health, SourceStatus, status};
+pub use status::{Health, LogStatus, SourceStatus, status};
 pub use stop::{Stop, Stopper};
 pub use verify::{Candidate, Depth, Verdict, everything, verify};
 pub use wal::{
     Expected, Fetched, Known, LogVerdict, Pushed, STANDBY_NAME, Shelf, Shipping,
-    fetch as fetch_wal, known, push, ship, verify_log,
+    fetch as fetch_wal, known, log_state, push, ship, verify_log,
 };

@@ -1,17 +1,18 @@
 //! The catalog against the bucket: made anew from it, or compared with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Difference, Rebuild, Rebuilt, diff};
-use drctl_model::{BackupId, BackupSummary, SourceId};
+use drctl_model::{BackupId, BackupSummary, LogEntry, SourceId, outermost};
 use drctl_store::layout::{self, Kind};
 use futures_util::TryStreamExt as _;
 
 use crate::crash::crash_point;
 use crate::problem::Failure;
 use crate::verify::everything;
-use crate::{Repository, Setup};
+use crate::wal::{Copies, learn, trust_digest};
+use crate::{Repository, Setup, Shelf};
 
 /// How many foreign keys an inventory names; a bucket may be full of them.
 const FOREIGN_NAMED: usize = 1000;
@@ -114,11 +115,25 @@ async fn hidden_manifests(repository: &Repository) -> Result<BTreeSet<(SourceId,
     Ok(hidden)
 }
 
+/// What a rebuild did.
+#[derive(Debug, Clone)]
+pub struct Renewed {
+    /// Of backups and jobs.
+    pub catalog: Rebuilt,
+    /// What the bucket holds.
+    pub found: Inventory,
+    /// Pieces of log that the catalog knows now.
+    pub log_pieces: u64,
+    /// What lies among the log and does not count, with the reason.
+    pub log_refused: Vec<String>,
+}
+
 /// Makes the catalog anew from the bucket; this host's job log is kept.
 ///
 /// # Errors
-/// The store's and the catalog's; the old catalog stays in place then.
-pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<(Rebuilt, Inventory)> {
+/// The store's and the catalog's; the old catalog stays in place then, or the new one with less
+/// of the log in it, which is learnt when it is next asked for.
+pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> {
     let found = inventory(repository).await?;
     setup.private_directory(&setup.config.paths.state_dir)?;
     let path = setup.catalog_path();
@@ -127,19 +142,68 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<(Rebuilt,
     for backup in &found.backups {
         new.add(backup).await.context("rebuild the catalog")?;
     }
-    let done = new.finish().await.context("rebuild the catalog")?;
-    Ok((done, found))
+    let catalog = new.finish().await.context("rebuild the catalog")?;
+    let mut renewed = Renewed { catalog, found, log_pieces: 0, log_refused: Vec::new() };
+    let cache = setup.log_cache(repository).await;
+    let mut copies: BTreeMap<SourceId, Copies> = BTreeMap::new();
+    for backup in &renewed.found.backups {
+        copies.entry(backup.source.clone()).or_default().add(backup.clone());
+    }
+    for (source, copies) in copies {
+        let known = learn(repository, &source, copies, cache.as_ref(), Vec::new()).await?;
+        let Some(known) = known else { continue };
+        renewed.log_pieces += known.pieces;
+        renewed.log_refused.extend(known.refused.iter().map(|why| format!("{source}: {why}")));
+    }
+    Ok(renewed)
+}
+
+/// In what the catalog and the bucket differ.
+#[derive(Debug, Clone)]
+pub struct Compared {
+    /// Of backups.
+    pub backups: Difference,
+    /// What the bucket holds.
+    pub found: Inventory,
+    /// Pieces of log that the catalog does not know yet: it learns of them when it is next asked.
+    pub log_missing_in_catalog: u64,
+    /// Pieces of log that the catalog knows and the bucket does not hold any more, by source.
+    pub log_missing_in_bucket: BTreeMap<SourceId, u64>,
 }
 
 /// Compares the catalog with the bucket; changes neither.
 ///
 /// # Errors
 /// The store's and the catalog's.
-pub async fn check(setup: &Setup, repository: &Repository) -> Result<(Difference, Inventory)> {
+pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     let catalog =
         Catalog::open_read_only(&setup.catalog_path()).await.context("open the catalog")?;
     catalog.integrity().await.context("check the catalog")?;
     let known = catalog.backups(None).await?;
     let found = inventory(repository).await?;
-    Ok((diff(&known, &found.backups), found))
+    let mut compared = Compared {
+        backups: diff(&known, &found.backups),
+        found,
+        log_missing_in_catalog: 0,
+        log_missing_in_bucket: BTreeMap::new(),
+    };
+    let trust = trust_digest(&repository.trust);
+    for (source, system_id) in catalog.logged().await? {
+        let known = catalog.logs(&source, system_id, trust).await?;
+        let mut there = Shelf::reader(repository, &source).listed(system_id).await?;
+        for (timeline, log) in known {
+            let ranges = there.remove(&timeline).unwrap_or_default().ranges;
+            let gone = |entry: &&LogEntry| ranges.binary_search(&entry.range()).is_err();
+            let gone = log.entries.iter().filter(gone).count() as u64;
+            let kept = log.entries.len() as u64 - gone;
+            let wanted = outermost(&ranges).len() as u64;
+            compared.log_missing_in_catalog += wanted.saturating_sub(kept);
+            if gone > 0 {
+                *compared.log_missing_in_bucket.entry(source.clone()).or_default() += gone;
+            }
+        }
+        let unknown = there.values().map(|listed| outermost(&listed.ranges).len() as u64);
+        compared.log_missing_in_catalog += unknown.sum::<u64>();
+    }
+    Ok(compared)
 }

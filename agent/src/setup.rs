@@ -248,6 +248,24 @@ impl Setup {
         Ok(catalog)
     }
 
+    /// The catalog, to remember in it what was verified of logs. None where there is none, or one
+    /// of another repository; one that cannot be written is still read. All that it holds of logs
+    /// can be had from the bucket, so that its failures are no errors.
+    pub async fn log_cache(&self, repository: &Repository) -> Option<Catalog> {
+        let path = self.catalog_path();
+        if !path.exists() {
+            return None;
+        }
+        let opened = match Catalog::open(&path).await {
+            Ok(catalog) => Ok(catalog),
+            Err(_) => Catalog::open_read_only(&path).await,
+        };
+        let opened = opened.inspect_err(|error| tracing::debug!("done without a catalog: {error}"));
+        let catalog = opened.ok()?;
+        let owner = catalog.repository().await.ok().flatten();
+        owner.filter(|owner| *owner == repository.id).map(|_| catalog)
+    }
+
     /// Makes a directory that only we can look into, where it is missing.
     ///
     /// # Errors

@@ -1,14 +1,16 @@
 //! Where every source stands, and what to do next.
 
 use drctl_catalog::Catalog;
-use drctl_model::{BackupSummary, Job, JobState, SourceId, shown};
+use drctl_model::{BackupKind, BackupSummary, Job, JobState, SourceId, shown};
 use drctl_policies::Source;
+use drctl_policies::recovery::Standing;
 use jiff::{SignedDuration, Timestamp};
 
 use anyhow::Result;
 
-use crate::Setup;
+use crate::problem::Failure;
 use crate::repository::CLOCKS_APART;
+use crate::{Setup, log_state};
 
 /// Where one source stands.
 #[derive(Debug, Clone)]
@@ -27,6 +29,17 @@ pub struct SourceStatus {
     pub last_job: Option<Job>,
     /// When the schedule asks for the next one.
     pub next: Option<Timestamp>,
+    /// Where its log stands, or why that is not known; nothing where there is none.
+    pub log: Option<Result<LogStatus, String>>,
+}
+
+/// Where the log of a source stands.
+#[derive(Debug, Clone)]
+pub struct LogStatus {
+    /// How far it leads.
+    pub standing: Standing,
+    /// How old the last moment is that can be recovered: what would be lost now.
+    pub age: SignedDuration,
 }
 
 /// How a source is doing.
@@ -65,17 +78,16 @@ impl SourceStatus {
                         `drctl list` shows what was taken since";
             return (Health::Attention, text.to_owned());
         }
-        if let Some(rpo) = self.rpo.filter(|rpo| age > *rpo) {
-            let text = format!(
-                "the newest good backup is older than the RPO of {rpo:#}: run `drctl backup {}`",
-                self.source
-            );
+        if let Some(text) = self.breach(age) {
             return (Health::Breached, text);
         }
         if let Some(suspect) = &self.suspect {
             let why = shown(&suspect.suspect.join("; "), 500);
             let text =
                 format!("{} is suspect ({why}): look at it with `drctl show`", suspect.backup);
+            return (Health::Attention, text);
+        }
+        if let Some(text) = self.holes() {
             return (Health::Attention, text);
         }
         match self.last_job.as_ref().filter(|job| job.state != JobState::Committed) {
@@ -95,17 +107,77 @@ impl SourceStatus {
     }
 }
 
-/// Where every configured source stands, from the catalog alone.
+impl SourceStatus {
+    /// Whether more would be lost now than the objective says. Where there is log, that is what
+    /// came after its last commit.
+    fn breach(&self, age: SignedDuration) -> Option<String> {
+        let rpo = self.rpo?;
+        let log = self.log.as_ref().and_then(|log| log.as_ref().ok());
+        match log {
+            Some(log) if log.age > rpo => Some(format!(
+                "the last commit in the bucket is older than the RPO of {rpo:#}: see that the log \
+                 arrives (`drctl doctor`); on an idle server `wal stream --heartbeat` commits",
+            )),
+            None if age > rpo => Some(format!(
+                "the newest good backup is older than the RPO of {rpo:#}: run `drctl backup {}`",
+                self.source
+            )),
+            _ => None,
+        }
+    }
+
+    /// What is missing of the log, or that it is not known.
+    fn holes(&self) -> Option<String> {
+        match self.log.as_ref()? {
+            Ok(log) => log
+                .standing
+                .gaps
+                .first()
+                .map(|gap| format!("{gap}: take a copy with `drctl backup {}`", self.source)),
+            Err(why) => Some(format!("the log cannot be looked at: {why}")),
+        }
+    }
+}
+
+/// Where every configured source stands: from the catalog alone, but for the log of clusters,
+/// which is looked for in the bucket.
 ///
 /// # Errors
-/// The catalog's.
+/// The catalog's. A bucket that cannot be reached is told of the sources that it matters for.
 pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus>> {
     let now = setup.clock.now();
     let mut all = Vec::new();
     for (id, source) in &setup.config.sources {
         all.push(one(catalog, id, source, now).await?);
     }
+    let is_cluster = |status: &SourceStatus| {
+        status.newest_good.as_ref().is_some_and(|good| matches!(good.kind, BackupKind::Full(_)))
+    };
+    if all.iter().any(is_cluster) {
+        let opened = setup.repository().await;
+        let cache = match &opened {
+            Ok(repository) => setup.log_cache(repository).await,
+            Err(_) => None,
+        };
+        for status in all.iter_mut().filter(|status| is_cluster(status)) {
+            let state = match &opened {
+                Ok(repository) => log_state(repository, &status.source, catalog, cache.as_ref())
+                    .await
+                    .map_err(|error| why(&error)),
+                Err(error) => Err(why(error)),
+            };
+            let aged = |standing: Standing| {
+                let age = now.duration_since(standing.shows);
+                LogStatus { standing, age }
+            };
+            status.log = state.map(|state| state.map(aged)).transpose();
+        }
+    }
     Ok(all)
+}
+
+fn why(error: &anyhow::Error) -> String {
+    shown(&Failure::of(error).messages.join(": "), 500)
 }
 
 async fn one(
@@ -127,5 +199,6 @@ async fn one(
         rpo,
         last_job: catalog.last_job(id).await?,
         next: next.and_then(|schedule| schedule.next_after(now)),
+        log: None,
     })
 }

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use crate::error::Fault;
 use crate::rows::all;
-use crate::{Catalog, CatalogError, backups, jobs};
+use crate::{Catalog, CatalogError, backups, jobs, logs};
 
 /// In what a catalog and a bucket differ; each list sorted by source and backup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -71,6 +71,7 @@ pub(crate) fn integrity(connection: &Connection) -> Result<(), Fault> {
         return Err(Fault::Damage(format!("a row of {table} refers to nothing")));
     }
     backups::list(connection, None)?;
+    logs::check(connection)?;
     let (ids, read) = jobs::readable_ids(connection);
     read?;
     ids.into_iter().try_for_each(|id| jobs::load(connection, id).map(drop))

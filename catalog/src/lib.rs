@@ -14,6 +14,7 @@ mod backups;
 mod check;
 mod error;
 mod jobs;
+mod logs;
 mod open;
 mod rebuild;
 mod rows;
@@ -34,6 +35,7 @@ use rusqlite::Connection;
 
 pub use check::{Difference, diff};
 pub use error::{CatalogError, Cause};
+pub use logs::{CachedLog, LogChange};
 pub use rebuild::{Rebuild, Rebuilt};
 
 use error::Fault;

@@ -2,5 +2,6 @@
 
 mod crash;
 mod files;
+mod logs;
 mod rebuild;
 mod verbs;

@@ -48,7 +48,8 @@ pub struct RetentionPolicy {
 /// What is promised for a source; `status` and drills measure against it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Objectives {
-    /// The most that may be lost: the age of the newest good backup. 1 minute to 3 650 days.
+    /// The most that may be lost: the age of the newest good backup, or of the last commit that a
+    /// cluster's log in the bucket holds. 1 minute to 3 650 days.
     #[serde(rename = "rpo_seconds", serialize_with = "as_optional_seconds")]
     pub rpo: Option<Duration>,
     /// The most that a restore may take. 1 minute to 365 days.
@@ -63,8 +64,8 @@ fn zone_name<S: Serializer>(zone: &TimeZone, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(zone.iana_name().unwrap_or("UTC"))
 }
 
-/// Reads a policy file.
-pub(crate) fn read(name: &str, reader: &Reader<'_>) -> Option<Policy> {
+/// Reads a policy file; `has_log`: only sources have it whose log may be kept.
+pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Policy> {
     let timezone = read_zone(reader);
     let schedule = read_schedule(reader, timezone.clone());
     let compression_level = reader.number("compression_level");
@@ -76,7 +77,7 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>) -> Option<Policy> {
         if let (Some(at), Some(retention)) = (&retention_reader, &retention) {
             policy_checks::retention(at, retention, schedule);
         }
-        if let (Some(at), Some(objectives)) = (&objectives_reader, &objectives) {
+        if let (Some(at), Some(objectives), false) = (&objectives_reader, &objectives, has_log) {
             policy_checks::objectives(at, objectives, schedule);
         }
     }

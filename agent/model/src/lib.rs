@@ -9,6 +9,8 @@ mod history;
 mod ids;
 mod job;
 mod log;
+mod log_entry;
+mod log_index;
 mod lsn;
 mod manifest;
 mod marker;
@@ -25,6 +27,8 @@ pub use ids::{
 };
 pub use job::{Illegal, Job, JobEvent, JobId, JobState};
 pub use log::{Holds, LogPart, LogPiece, LogPlace};
+pub use log_entry::{LogEntry, LogNotes, NotedPoint, micros, outermost};
+pub use log_index::{IndexPlace, IndexedPiece, LogIndex, MAX_INDEX_PIECES};
 pub use lsn::{Lsn, LsnError, Timeline, WalSegmentSize};
 pub use manifest::{
     BackupKind, BackupSummary, Child, Coordinates, Engine, MAX_SEGMENT_BYTES, Manifest,

@@ -11,6 +11,7 @@ mod recover;
 mod restore;
 mod screen;
 mod state;
+mod timeline;
 mod wal;
 
 use std::io::ErrorKind;
@@ -230,7 +231,7 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
             Ok(Exit::Success)
         }
         Verb::Wal { verb } => wal::wal(screen, &setup()?, verb, stop).await,
-        Verb::Timeline { source } => wal::timeline(screen, &setup()?, source).await,
+        Verb::Timeline { source } => timeline::timeline(screen, &setup()?, source).await,
         Verb::Catalog { verb } => state::catalog(screen, &setup()?, verb).await,
         Verb::Keys { verb } => keys::keys(screen, &cli.config, verb).await,
         Verb::Completions { shell } => {

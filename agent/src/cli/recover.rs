@@ -52,7 +52,8 @@ pub(super) async fn recover(
     let source = super::source_id(&args.source)?;
     let looking = async {
         let repository = setup.repository().await?;
-        let known = known(&repository, &source).await?;
+        let cache = setup.log_cache(&repository).await;
+        let known = known(&repository, &source, cache.as_ref()).await?;
         Ok::<_, anyhow::Error>((repository, known))
     };
     let (repository, known) = tokio::select! {

@@ -9,7 +9,9 @@ use serde_json::json;
 use super::args::CatalogVerb;
 use super::screen::{Screen, TEXT_SHOWN, number, span, table};
 use crate::reconcile::{check, rebuild};
-use crate::{Exit, Health, Inventory, Setup, SourceStatus, status as look};
+use crate::{
+    Compared, Exit, Health, Inventory, LogStatus, Renewed, Setup, SourceStatus, status as look,
+};
 
 /// How many foreign keys are named to a person.
 const FOREIGN_SHOWN: usize = 10;
@@ -39,12 +41,13 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "newest_good": one.newest_good,
             "age_seconds": one.age.map(|age| age.as_secs()),
             "rpo_seconds": one.rpo.map(|rpo| rpo.as_secs()),
-            "last_job": one.last_job, "next": one.next,
+            "last_job": one.last_job, "next": one.next, "log": one.log.as_ref().map(log_json),
         })
     };
     let object = json!({ "sources": judged.iter().map(entry).collect::<Vec<_>>() });
     screen.answer("drctl.status/1", object, || {
-        let head = ["SOURCE", "HEALTH", "NEWEST GOOD", "AGE", "RPO", "NEXT DUE", "WHAT TO DO"];
+        let head =
+            ["SOURCE", "HEALTH", "NEWEST GOOD", "AGE", "LOG AGE", "RPO", "NEXT DUE", "WHAT TO DO"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         for (one, health, advice) in &judged {
             rows.push(vec![
@@ -52,6 +55,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
                 health.as_str().to_owned(),
                 one.newest_good.as_ref().map_or("none".into(), |good| good.backup.to_string()),
                 one.age.map_or("-".into(), |age| span(age.as_secs_f64())),
+                log_age(one),
                 one.rpo.map_or("-".into(), |rpo| span(rpo.as_secs_f64())),
                 one.next.map_or("by hand".into(), |next| next.to_string()),
                 advice.clone(),
@@ -65,6 +69,28 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         Some(Health::Attention) if strict => Exit::Degraded,
         _ => Exit::Success,
     })
+}
+
+fn log_json(log: &Result<LogStatus, String>) -> serde_json::Value {
+    let known = log.as_ref().ok();
+    let standing = known.map(|log| &log.standing);
+    json!({
+        "timeline": standing.map(|at| at.timeline),
+        "end": standing.map(|at| at.end),
+        "last_commit": standing.map(|at| at.shows),
+        "age_seconds": known.map(|log| log.age.as_secs()),
+        "gaps": standing.map(|at| &at.gaps),
+        "unknown": log.as_ref().err(),
+    })
+}
+
+/// How old the last moment is that the log leads to.
+fn log_age(one: &SourceStatus) -> String {
+    match &one.log {
+        None => "-".to_owned(),
+        Some(Ok(log)) => span(log.age.as_secs_f64()),
+        Some(Err(_)) => "unknown".to_owned(),
+    }
 }
 
 /// `drctl config check`.
@@ -113,60 +139,88 @@ pub(super) fn config_show(screen: Screen, setup: &Setup) -> Result<Exit> {
 pub(super) async fn catalog(screen: Screen, setup: &Setup, verb: &CatalogVerb) -> Result<Exit> {
     let repository = setup.repository().await?;
     match verb {
-        CatalogVerb::Rebuild => {
-            let (done, found) = rebuild(setup, &repository).await?;
-            let mut object = inventory_json(&found);
-            object["backups"] = json!(done.backups);
-            object["jobs"] = json!(done.jobs);
-            object["damaged"] = json!(done.damaged);
-            screen.answer("drctl.catalog-rebuild/1", object, || {
-                let (backups, jobs) = (number(done.backups), number(done.jobs));
-                let mut text =
-                    format!("the catalog knows {backups} backup(s) of the bucket, {jobs} job(s) of this host");
-                if let Some(path) = &done.damaged {
-                    let _ = write!(text, "\nthe old one was damaged and lies at {}", path.display());
-                }
-                text.push_str(&remarks(&found));
-                text
-            });
-            Ok(if remarks(&found).is_empty() { Exit::Success } else { Exit::Degraded })
-        }
+        CatalogVerb::Rebuild => renew(screen, &rebuild(setup, &repository).await?),
         CatalogVerb::Check => {
             known_catalog(setup).await?;
-            let (difference, found) = check(setup, &repository).await?;
-            let mut object = inventory_json(&found);
-            object["equal"] = json!(difference.is_empty());
-            object["missing_in_catalog"] = json!(difference.missing_in_catalog);
-            object["missing_in_bucket"] = json!(difference.missing_in_bucket);
-            object["different"] = json!(difference.different);
-            screen.answer("drctl.catalog-check/1", object, || {
-                let mut text = if difference.is_empty() {
-                    "the catalog and the bucket agree".to_owned()
-                } else {
-                    format!(
-                        "the catalog and the bucket differ: {} missing in the catalog, {} missing \
-                         in the bucket, {} different; `drctl catalog rebuild` makes the catalog anew",
-                        difference.missing_in_catalog.len(),
-                        difference.missing_in_bucket.len(),
-                        difference.different.len()
-                    )
-                };
-                for lost in &difference.missing_in_bucket {
-                    let _ = write!(text, "\nLOST: {}/{}", lost.source, lost.backup);
-                }
-                text.push_str(&remarks(&found));
-                text
-            });
-            let lost = !difference.missing_in_bucket.is_empty() || !difference.different.is_empty();
-            Ok(if lost {
-                Exit::Verification
-            } else if difference.is_empty() && remarks(&found).is_empty() {
-                Exit::Success
-            } else {
-                Exit::Degraded
-            })
+            compare(screen, &check(setup, &repository).await?)
         }
     }
+}
+
+fn renew(screen: Screen, renewed: &Renewed) -> Result<Exit> {
+    let Renewed { catalog: done, found, log_pieces, log_refused } = renewed;
+    let mut object = inventory_json(found);
+    object["backups"] = json!(done.backups);
+    object["jobs"] = json!(done.jobs);
+    object["damaged"] = json!(done.damaged);
+    object["log_pieces"] = json!(log_pieces);
+    object["log_refused"] = json!(log_refused);
+    screen.answer("drctl.catalog-rebuild/1", object, || {
+        let (backups, jobs) = (number(done.backups), number(done.jobs));
+        let mut text = format!(
+            "the catalog knows {backups} backup(s) of the bucket, {jobs} job(s) of this host"
+        );
+        if *log_pieces > 0 {
+            let _ = write!(text, ", {} piece(s) of log", number(*log_pieces));
+        }
+        if let Some(path) = &done.damaged {
+            let _ = write!(text, "\nthe old one was damaged and lies at {}", path.display());
+        }
+        for reason in log_refused {
+            let _ = write!(text, "\nPASSED OVER: {reason}");
+        }
+        text.push_str(&remarks(found));
+        text
+    });
+    let good = remarks(found).is_empty() && log_refused.is_empty();
+    Ok(if good { Exit::Success } else { Exit::Degraded })
+}
+
+fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
+    let Compared { backups: difference, found, .. } = compared;
+    let lost_log = &compared.log_missing_in_bucket;
+    let mut object = inventory_json(found);
+    object["equal"] = json!(difference.is_empty() && lost_log.is_empty());
+    object["missing_in_catalog"] = json!(difference.missing_in_catalog);
+    object["missing_in_bucket"] = json!(difference.missing_in_bucket);
+    object["different"] = json!(difference.different);
+    object["log_missing_in_catalog"] = json!(compared.log_missing_in_catalog);
+    object["log_missing_in_bucket"] = json!(lost_log.values().sum::<u64>());
+    screen.answer("drctl.catalog-check/1", object, || {
+        let mut text = if difference.is_empty() {
+            "the catalog and the bucket agree".to_owned()
+        } else {
+            format!(
+                "the catalog and the bucket differ: {} missing in the catalog, {} missing \
+                 in the bucket, {} different; `drctl catalog rebuild` makes the catalog anew",
+                difference.missing_in_catalog.len(),
+                difference.missing_in_bucket.len(),
+                difference.different.len()
+            )
+        };
+        for lost in &difference.missing_in_bucket {
+            let _ = write!(text, "\nLOST: {}/{}", lost.source, lost.backup);
+        }
+        for (source, pieces) in lost_log {
+            let _ = write!(
+                text,
+                "\nLOST: {} piece(s) of the log of {source}: see `drctl timeline {source}`",
+                number(*pieces)
+            );
+        }
+        text.push_str(&remarks(found));
+        text
+    });
+    let lost = !difference.missing_in_bucket.is_empty()
+        || !difference.different.is_empty()
+        || !lost_log.is_empty();
+    Ok(if lost {
+        Exit::Verification
+    } else if difference.is_empty() && remarks(found).is_empty() {
+        Exit::Success
+    } else {
+        Exit::Degraded
+    })
 }
 
 fn inventory_json(found: &Inventory) -> serde_json::Value {

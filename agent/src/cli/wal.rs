@@ -1,17 +1,15 @@
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use drctl_engines::pg::Heartbeat;
 use drctl_model::WalSegmentSize;
-use drctl_policies::recovery::{TimelineView, timeline_view};
 use serde_json::json;
 
 use super::args::{FetchArgs, WalVerb};
-use super::screen::{Screen, table};
+use super::screen::Screen;
 use crate::problem::Problem;
-use crate::{Exit, Fetched, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, known, push, ship};
+use crate::{Exit, Fetched, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, push, ship};
 
 /// `drctl wal`.
 pub(super) async fn wal(
@@ -22,6 +20,14 @@ pub(super) async fn wal(
 ) -> Result<Exit> {
     match verb {
         WalVerb::Push { source, path } => push_one(screen, setup, source, path).await,
+        WalVerb::Index { source } => {
+            let written = Shelf::open(setup, source).await?.index_all().await?;
+            let object = json!({ "source": source, "written": written });
+            screen.answer("drctl.wal-index/1", object, || {
+                format!("wrote {written} index(es) over the log of {source}")
+            });
+            Ok(Exit::Success)
+        }
         WalVerb::Fetch(args) => fetch_one(setup, args).await,
         WalVerb::Stream {
             source,
@@ -77,68 +83,4 @@ async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {
         // The one answer that a recovering server takes for the end of the log.
         Fetched::Absent => Exit::Failure,
     })
-}
-
-/// `drctl timeline`.
-pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Result<Exit> {
-    let id = super::source_id(source)?;
-    let repository = setup.repository().await?;
-    let known = known(&repository, &id).await?;
-    let views = timeline_view(&known.archive);
-    let gaps = views.iter().any(|view| !view.gaps.is_empty());
-    let object = json!({
-        "system_id": known.system_id.to_string(), "timelines": views, "refused": known.refused,
-    });
-    screen.answer("drctl.timeline/1", object, || {
-        let mut text = format!("cluster {}", known.system_id);
-        for view in &views {
-            text.push_str(&describe(view));
-        }
-        for reason in &known.refused {
-            let _ = write!(text, "\nPASSED OVER: {reason}");
-        }
-        text
-    });
-    let bad = gaps || !known.refused.is_empty();
-    Ok(if bad { Exit::Degraded } else { Exit::Success })
-}
-
-fn describe(view: &TimelineView) -> String {
-    let mut text = format!("\n\ntimeline {}", view.timeline);
-    if let Some((parent, at)) = view.parent {
-        let _ = write!(text, ", from timeline {parent} at {at}");
-    }
-    if !view.known {
-        text.push_str(": its history is missing, nothing can be recovered on it");
-    }
-    let mut rows = Vec::new();
-    for base in &view.bases {
-        let what = if base.good { "copy" } else { "COPY, SUSPECT" };
-        let ended = base.stopped.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
-        rows.push((
-            base.stop,
-            vec![what.to_owned(), base.stop.to_string(), ended, base.backup.to_string()],
-        ));
-    }
-    for span in &view.spans {
-        let times =
-            span.commits.map_or(String::new(), |(first, last)| format!("{first} to {last}"));
-        let range = format!("{} to {}", span.from, span.until);
-        rows.push((span.from, vec!["log".to_owned(), range, times, String::new()]));
-    }
-    for gap in &view.gaps {
-        rows.push((
-            gap.from,
-            vec!["GAP".to_owned(), gap.to_string(), String::new(), String::new()],
-        ));
-    }
-    rows.sort_by_key(|(at, _)| *at);
-    let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
-    let _ = write!(text, "\n{}", table(&rows));
-    for reach in &view.reachable {
-        let times =
-            reach.times.map_or("no commit".to_owned(), |(from, to)| format!("{from} to {to}"));
-        let _ = write!(text, "\nREACHABLE {} to {}: {times}", reach.from, reach.until);
-    }
-    text
 }

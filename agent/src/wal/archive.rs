@@ -1,20 +1,20 @@
 //! What the bucket holds of a cluster's copies and log, as the planner wants it.
 
-use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use drctl_catalog::Catalog;
 use drctl_model::{
-    Ancestor, BackupId, BackupKind, Coordinates, LogPart, LogPiece, Lsn, SourceId, Timeline,
-    TimelineHistory,
+    Ancestor, BackupId, BackupKind, BackupSummary, Coordinates, LogEntry, Lsn, NotedPoint,
+    SourceId, Timeline, TimelineHistory,
 };
-use drctl_policies::recovery::{Archive, Base, Piece, RestorePoint};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use drctl_policies::recovery::{Archive, Base, RestorePoint};
+use futures_util::TryStreamExt as _;
 
 use super::Shelf;
+use super::heads::{Log, heads};
 use crate::problem::Problem;
-use crate::repository::is_bad_manifest;
-use crate::{Proven, Repository, everything};
-
-/// How many heads of pieces are fetched at once.
-const HEADS_AT_ONCE: usize = 32;
+use crate::{Repository, everything};
 
 /// A cluster's copies and log, as signed heads and manifests tell them.
 pub struct Known {
@@ -24,111 +24,110 @@ pub struct Known {
     pub system_id: u64,
     /// The copies.
     pub bases: Vec<(BackupId, Coordinates)>,
-    /// Where the last record of each piece ends, by timeline and the piece's own end.
-    pub ends: Vec<(Timeline, Lsn, Lsn)>,
+    /// How many pieces of log count.
+    pub pieces: u64,
     /// Pieces and manifests that do not count, with the reason.
     pub refused: Vec<String>,
 }
 
-/// Reads all manifests and heads of a source; needs no key.
+/// A source's copies of clusters.
+#[derive(Default)]
+pub(crate) struct Copies(Vec<(BackupId, Coordinates, Base)>);
+
+impl Copies {
+    /// Takes up a backup, if it is one.
+    pub(crate) fn add(&mut self, backup: BackupSummary) {
+        let good = backup.is_good();
+        let BackupKind::Full(at) = backup.kind else { return };
+        let base = Base {
+            backup: backup.backup.clone(),
+            timeline: at.stop_timeline,
+            start: at.start,
+            stop: at.stop,
+            stopped: backup.finished,
+            good,
+        };
+        self.0.push((backup.backup, at, base));
+    }
+
+    /// Those of the cluster of the newest one, and that cluster.
+    fn of_newest(mut self) -> Option<(u64, Self)> {
+        self.0.sort_by(|a, b| a.0.cmp(&b.0));
+        let system_id = self.0.last().map(|(_, at, _)| at.system_id)?;
+        self.0.retain(|(_, at, _)| at.system_id == system_id);
+        Some((system_id, self))
+    }
+}
+
+/// Reads all manifests and what is signed of the log of a source; needs no key. What `cache` knows
+/// of the log is not read again.
 ///
 /// # Errors
 /// The store's; [`Problem::NoBackup`] where there is no copy of a cluster.
-pub async fn known(repository: &Repository, source: &SourceId) -> Result<Known> {
-    let (mut copies, mut refused) = (Vec::new(), Vec::new());
+pub async fn known(
+    repository: &Repository,
+    source: &SourceId,
+    cache: Option<&Catalog>,
+) -> Result<Known> {
+    let (mut copies, mut refused) = (Copies::default(), Vec::new());
     let mut all = everything(repository, vec![source.clone()]);
     while let Some((_, id, proven)) = all.try_next().await? {
         match proven {
-            Ok(proven) => copies.extend(copy(proven)),
+            Ok(proven) => copies.add(proven.summary()),
             Err(error) => refused.push(format!("{id}: {error:#}")),
         }
     }
     drop(all);
-    copies.sort_by(|a, b| a.0.cmp(&b.0));
-    let Some(system_id) = copies.last().map(|(_, at, _)| at.system_id) else {
+    let known = learn(repository, source, copies, cache, refused).await?;
+    known.ok_or_else(|| {
         let text = format!("there is no copy of a cluster of `{source}` from which to recover");
-        return Err(Problem::NoBackup(text).into());
-    };
-    copies.retain(|(_, at, _)| at.system_id == system_id);
-    let heads = heads(repository, source, system_id, &mut refused).await?;
-    Ok(assemble(system_id, copies, &heads, refused))
+        Problem::NoBackup(text).into()
+    })
 }
 
-type Copy = (BackupId, Coordinates, Base);
-
-fn copy(proven: Proven) -> Option<Copy> {
-    let manifest = proven.manifest;
-    let BackupKind::Full(at) = manifest.kind else { return None };
-    let base = Base {
-        backup: manifest.backup.clone(),
-        timeline: at.stop_timeline,
-        start: at.start,
-        stop: at.stop,
-        stopped: manifest.finished,
-        good: manifest.suspect.is_empty(),
-    };
-    Some((manifest.backup, at, base))
-}
-
-async fn heads(
+/// The same with copies that are known; nothing where there are none.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn learn(
     repository: &Repository,
     source: &SourceId,
-    system_id: u64,
-    refused: &mut Vec<String>,
-) -> Result<Vec<LogPiece>> {
-    let shelf = &Shelf::reader(repository, source);
-    let places = shelf.places().await?.into_iter().filter(|place| place.system_id == system_id);
-    let mut read = stream::iter(places)
-        .map(|place| async move { (shelf.head(&place).await, place) })
-        .buffered(HEADS_AT_ONCE);
-    let mut heads = Vec::new();
-    while let Some((head, place)) = read.next().await {
-        match head {
-            Ok(head) => heads.push(head),
-            // Somebody else's object is none of our log: a gap where it lies, and said so.
-            Err(error) if is_bad_manifest(&error) => {
-                refused.push(format!("log of timeline {}: {error:#}", place.timeline));
-            }
-            Err(error) => return Err(error).context("read what is known of the log"),
-        }
-    }
-    Ok(heads)
+    copies: Copies,
+    cache: Option<&Catalog>,
+    mut refused: Vec<String>,
+) -> Result<Option<Known>> {
+    let Some((system_id, copies)) = copies.of_newest() else { return Ok(None) };
+    let shelf = Shelf::reader(repository, source);
+    let logs = heads(&shelf, system_id, cache, &mut refused).await?;
+    Ok(Some(assemble(system_id, copies, logs, refused)))
 }
 
-fn assemble(system_id: u64, copies: Vec<Copy>, heads: &[LogPiece], refused: Vec<String>) -> Known {
-    let (mut pieces, mut points, mut histories, mut ends) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for head in heads {
-        let timeline = head.place.timeline;
-        match head.place.part {
-            LogPart::History => histories.push(history(timeline, &head.holds.ancestors)),
-            LogPart::Range { start, end } => {
-                let (commits, xids) = (head.holds.commits, head.holds.xids);
-                pieces.push(Piece { timeline, start, end, commits, xids });
-                ends.extend(head.holds.last_record.map(|(_, next)| (timeline, end, next)));
-                for (name, lsn, at) in &head.holds.restore_points {
-                    let (name, lsn, at) = (name.clone(), *lsn, *at);
-                    points.push(RestorePoint { timeline, name, lsn, at });
-                }
-            }
-        }
+fn assemble(
+    system_id: u64,
+    Copies(copies): Copies,
+    logs: BTreeMap<Timeline, Log>,
+    refused: Vec<String>,
+) -> Known {
+    let (mut points, mut histories) = (Vec::new(), Vec::new());
+    let mut pieces = 0;
+    let mut all: BTreeMap<Timeline, Vec<LogEntry>> = BTreeMap::new();
+    for (timeline, (entries, notes)) in logs {
+        histories.extend(notes.history.map(|ancestors| history(timeline, &ancestors)));
+        let point =
+            |NotedPoint { lsn, at, name, .. }: NotedPoint| RestorePoint { timeline, name, lsn, at };
+        points.extend(notes.points.into_iter().map(point));
+        pieces += entries.len() as u64;
+        all.insert(timeline, entries);
     }
     // A copy brings the log along that it needs.
-    pieces.extend(copies.iter().map(|(_, at, _)| Piece {
-        timeline: at.stop_timeline,
-        start: at.segment_size.start_of(at.start),
-        end: at.stop,
-        commits: None,
-        xids: None,
-    }));
+    for (_, at, _) in &copies {
+        let range = (at.segment_size.start_of(at.start), at.stop);
+        all.entry(at.stop_timeline).or_default().push(LogEntry::new(range, None, None));
+    }
     let bases = copies.iter().map(|(id, at, _)| (id.clone(), at.clone())).collect();
-    let archive = Archive::new(
-        copies.into_iter().map(|(_, _, base)| base).collect(),
-        pieces,
-        points,
-        histories,
-    );
-    Known { archive, system_id, bases, ends, refused }
+    let copies = copies.into_iter().map(|(_, _, base)| base).collect();
+    let archive = Archive::of(copies, all, points, histories);
+    Known { archive, system_id, bases, pieces, refused }
 }
 
 fn history(timeline: Timeline, ancestors: &[(Timeline, Lsn)]) -> TimelineHistory {
@@ -144,8 +143,7 @@ impl Known {
     /// Where the last record ends that a replay of `timeline`'s log up to `reach` comes to.
     #[must_use]
     pub fn last_record(&self, timeline: Timeline, reach: Lsn) -> Option<Lsn> {
-        let ends = self.ends.iter().filter(|(of, end, _)| *of == timeline && *end <= reach);
-        ends.map(|(_, _, next)| *next).max()
+        self.archive.last_record(timeline, reach)
     }
 
     /// The coordinates of a copy.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::replication::{Identity, Replication, WalStream};
-use drctl_model::{LogPart, LogPlace, Lsn, Timeline, TimelineHistory};
+use drctl_model::{LogPart, LogPlace, Lsn, Timeline, TimelineHistory, WalSegmentSize};
 
 use super::Shelf;
 use super::cutter::Cutter;
@@ -28,6 +28,7 @@ pub(super) struct Begun {
     pub(super) stream: WalStream,
     pub(super) cutter: Cutter,
     pub(super) system_id: u64,
+    pub(super) size: WalSegmentSize,
 }
 
 /// Begins a stream; `cluster` is the one that was streamed before.
@@ -69,7 +70,7 @@ pub(super) async fn begin(
     let cutter = Cutter::new(system_id, timeline, from, size);
     let stream = connection.start(Some(slot), from, timeline).await?;
     tracing::info!("streaming the log of timeline {timeline} from {from}");
-    Ok(Begun { stream, cutter, system_id })
+    Ok(Begun { stream, cutter, system_id, size })
 }
 
 /// The history of the server's timeline, which is kept: without it nothing leads to its log.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use anyhow::Result;
-use drctl_model::Lsn;
+use drctl_model::{LogPart, LogPlace, Lsn, WalSegmentSize};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -16,17 +16,27 @@ use super::cutter::Cut;
 /// left out: its parts are there.
 const JOINS: usize = 2;
 
+/// What is done behind everything that somebody may wait for.
+enum Chore {
+    /// Stores a whole segment whose parts are stored.
+    Join(Cut),
+    /// A whole segment is stored, and all before it.
+    Settle(LogPlace),
+}
+
 /// Pieces under way. Nothing happens to them unless somebody waits in [`Convoy::arrived`].
 pub(super) struct Convoy<'a> {
     shelf: &'a Shelf,
-    under_way: FuturesOrdered<BoxFuture<'a, Result<Lsn>>>,
-    joining: Option<BoxFuture<'a, (Lsn, Result<()>)>>,
-    joins: VecDeque<Cut>,
+    size: WalSegmentSize,
+    under_way: FuturesOrdered<BoxFuture<'a, Result<(Lsn, LogPlace)>>>,
+    chores: VecDeque<Chore>,
+    chore: Option<BoxFuture<'a, ()>>,
 }
 
 impl<'a> Convoy<'a> {
-    pub(super) fn new(shelf: &'a Shelf) -> Self {
-        Convoy { shelf, under_way: FuturesOrdered::new(), joining: None, joins: VecDeque::new() }
+    pub(super) fn new(shelf: &'a Shelf, size: WalSegmentSize) -> Self {
+        let (under_way, chores) = (FuturesOrdered::new(), VecDeque::new());
+        Convoy { shelf, size, under_way, chores, chore: None }
     }
 
     /// The present moment.
@@ -45,17 +55,18 @@ impl<'a> Convoy<'a> {
         let Cut { place, end, bytes, holds } = cut;
         self.under_way.push_back(
             async move {
-                shelf.keep(place, bytes, holds).await?;
-                Ok(end)
+                shelf.keep(place.clone(), bytes, holds).await?;
+                Ok((end, place))
             }
             .boxed(),
         );
     }
 
-    /// Stores a whole segment, behind everything that somebody may wait for.
+    /// Stores a whole segment that came in parts.
     pub(super) fn join(&mut self, cut: Cut) {
-        if self.joins.len() < JOINS {
-            self.joins.push_back(cut);
+        let waiting = self.chores.iter().filter(|chore| matches!(chore, Chore::Join(_)));
+        if waiting.count() < JOINS {
+            self.chores.push_back(Chore::Join(cut));
         }
     }
 
@@ -66,14 +77,14 @@ impl<'a> Convoy<'a> {
     /// What kept a piece from being stored: nothing from there on is safe.
     pub(super) async fn arrived(&mut self) -> Result<Lsn> {
         loop {
-            if self.joining.is_none()
-                && let Some(cut) = self.joins.pop_front()
+            if self.chore.is_none()
+                && let Some(chore) = self.chores.pop_front()
             {
-                self.joining = Some(joined(self.shelf, cut).boxed());
+                self.chore = Some(done(self.shelf, chore, self.size).boxed());
             }
-            let joining = async {
-                match &mut self.joining {
-                    Some(joining) => joining.await,
+            let chore = async {
+                match &mut self.chore {
+                    Some(chore) => chore.await,
                     None => std::future::pending().await,
                 }
             };
@@ -85,13 +96,14 @@ impl<'a> Convoy<'a> {
             };
             tokio::select! {
                 biased;
-                done = next => return done,
-                (end, done) = joining => {
-                    self.joining = None;
-                    if let Err(error) = done {
-                        tracing::warn!("the segment that ends at {end} stays in parts: {error:#}");
+                done = next => {
+                    let (end, place) = done?;
+                    if is_whole(&place, self.size) {
+                        self.chores.push_back(Chore::Settle(place));
                     }
+                    return Ok(end);
                 }
+                () = chore => self.chore = None,
             }
         }
     }
@@ -109,7 +121,20 @@ impl<'a> Convoy<'a> {
     }
 }
 
-async fn joined(shelf: &Shelf, cut: Cut) -> (Lsn, Result<()>) {
-    let end = cut.end;
-    (end, shelf.keep(cut.place, cut.bytes, cut.holds).await.map(drop))
+fn is_whole(place: &LogPlace, size: WalSegmentSize) -> bool {
+    matches!(place.part, LogPart::Range { start, end } if end.since(start) == size.bytes())
+}
+
+async fn done(shelf: &Shelf, chore: Chore, size: WalSegmentSize) {
+    let place = match chore {
+        Chore::Settle(place) => place,
+        Chore::Join(Cut { place, end, bytes, holds }) => {
+            if let Err(error) = shelf.keep(place.clone(), bytes, holds).await {
+                tracing::warn!("the segment that ends at {end} stays in parts: {error:#}");
+                return;
+            }
+            place
+        }
+    };
+    shelf.settle(&place, size).await;
 }

@@ -39,7 +39,12 @@ pub async fn push(shelf: &Shelf, path: &Path) -> Result<Pushed> {
         Some(id) => history(path, id)?,
         None => segment(path, name)?,
     };
-    Ok(match shelf.keep(place, bytes, holds).await? {
+    let (at, size) = (place.clone(), holds.segment_size);
+    let kept = shelf.keep(place, bytes, holds).await?;
+    if let Some(size) = size {
+        shelf.settle(&at, size).await;
+    }
+    Ok(match kept {
         Kept::Created => Pushed::Stored,
         Kept::Present => Pushed::Present,
     })

@@ -1,13 +1,14 @@
 //! Pieces of log in the bucket: written once, read back, compared.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_engines::pg::wal::WalSummary;
 use drctl_model::{
-    Clock, FORMAT_VERSION, Holds, LogPart, LogPiece, LogPlace, Lsn, SourceId, SystemClock,
-    Timeline, TimelineHistory, WalSegmentSize,
+    Clock, FORMAT_VERSION, Holds, IndexPlace, LogPart, LogPiece, LogPlace, Lsn, SourceId,
+    SystemClock, Timeline, TimelineHistory, WalSegmentSize,
 };
 use drctl_store::{
     FormatError, Identities, MAX_PIECE_BYTES, MAX_PIECE_HEAD_BYTES, Put, Recipients, SigningKey,
@@ -28,18 +29,29 @@ const RESTORE_POINT_BYTES: u64 = 104;
 
 /// A source's log in the bucket.
 pub struct Shelf {
-    repository: Repository,
-    source: SourceId,
-    writer: Option<Writer>,
+    pub(super) repository: Repository,
+    pub(super) source: SourceId,
+    pub(super) writer: Option<Writer>,
     clock: Arc<dyn Clock>,
 }
 
 /// What a host needs to write; one that only reads has none of it.
-struct Writer {
+pub(super) struct Writer {
     recipients: Recipients,
-    key: SigningKey,
+    pub(super) key: SigningKey,
     level: i32,
-    host: String,
+    pub(super) host: String,
+}
+
+/// What a listing shows of one timeline's log, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    /// Its pieces.
+    pub(crate) ranges: Vec<(Lsn, Lsn)>,
+    /// Whether its history is there.
+    pub(super) history: bool,
+    /// Its indexes.
+    pub(super) indexes: Vec<IndexPlace>,
 }
 
 /// How a piece came to be there.
@@ -203,6 +215,50 @@ impl Shelf {
         read.ok_or_else(|| self.damaged(place).into())
     }
 
+    /// What is there of a cluster's log, by timeline.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn listed(&self, system_id: u64) -> Result<BTreeMap<Timeline, Listed>> {
+        let mut found: BTreeMap<Timeline, Listed> = BTreeMap::new();
+        let mut listing = self.repository.bucket.list(Some(&layout::logs(&self.source)));
+        while let Some(entry) = listing.try_next().await.context("list the log")? {
+            if let Some((_, place)) = layout::piece_at(&entry.key) {
+                if place.system_id == system_id {
+                    found.entry(place.timeline).or_default().piece(&place.part);
+                }
+            } else if let Some((_, index)) = layout::log_index_at(&entry.key)
+                && index.system_id == system_id
+            {
+                found.entry(index.timeline).or_default().indexes.push(index);
+            }
+        }
+        found.values_mut().for_each(Listed::sort);
+        Ok(found)
+    }
+
+    /// What is there of one timeline's log under names from `from` on.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn listed_from(
+        &self,
+        (system_id, timeline): (u64, Timeline),
+        from: Lsn,
+    ) -> Result<Listed> {
+        let prefix = layout::lineage(&self.source, system_id, timeline);
+        let mut listing = self.repository.bucket.list_from(&prefix, &format!("{:016x}", from.0));
+        let mut found = Listed::default();
+        while let Some(entry) = listing.try_next().await.context("list the log")? {
+            if let Some((_, place)) = layout::piece_at(&entry.key) {
+                found.piece(&place.part);
+            }
+            found.indexes.extend(layout::log_index_at(&entry.key).map(|(_, index)| index));
+        }
+        found.sort();
+        Ok(found)
+    }
+
     /// All pieces of the source's log, in order.
     ///
     /// # Errors
@@ -247,6 +303,20 @@ impl Shelf {
         }
         found.sort();
         Ok(found)
+    }
+}
+
+impl Listed {
+    fn piece(&mut self, part: &LogPart) {
+        match part {
+            LogPart::Range { start, end } => self.ranges.push((*start, *end)),
+            LogPart::History => self.history = true,
+        }
+    }
+
+    fn sort(&mut self) {
+        self.ranges.sort_unstable();
+        self.indexes.sort_unstable();
     }
 }
 

@@ -144,12 +144,12 @@ async fn stream_once(
         let connection = Replication::open(server, STANDBY_NAME).await.context("log in")?;
         begin(shelf, connection, &shipping.slot, run.road, run.cluster).await
     };
-    let Begun { mut stream, mut cutter, system_id } = tokio::select! {
+    let Begun { mut stream, mut cutter, system_id, size } = tokio::select! {
         begun = beginning => begun?,
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
     run.cluster = Some(system_id);
-    let mut convoy = Convoy::new(shelf);
+    let mut convoy = Convoy::new(shelf, size);
     let started = cutter.at();
     let ended = tokio::select! {
         ended = follow(&mut stream, &mut cutter, &mut convoy, shipping, &mut run.still) => Some(ended),

@@ -1,6 +1,6 @@
 //! Where things lie in the bucket. Keys are derived from validated identifiers only.
 
-use drctl_model::{BackupId, LogPart, LogPlace, Lsn, SourceId, StreamId, Timeline};
+use drctl_model::{BackupId, IndexPlace, LogPart, LogPlace, Lsn, SourceId, StreamId, Timeline};
 use object_store::path::Path;
 
 /// The marker's key.
@@ -91,6 +91,26 @@ pub fn piece_at(key: &Path) -> Option<(SourceId, LogPlace)> {
     Some((source.parse().ok()?, LogPlace { system_id: fixed(system_id, 16)?, timeline, part }))
 }
 
+/// The key of an index over pieces of log; sorts behind the first piece that it covers, and before
+/// those that begin later.
+#[must_use]
+pub fn log_index(source: &SourceId, place: &IndexPlace) -> Path {
+    let lineage = lineage(source, place.system_id, place.timeline);
+    Path::from(format!("{lineage}/{:016x}-{:016x}.index", place.start.0, place.end.0))
+}
+
+/// Which index lies under `key`; nothing for any other object.
+#[must_use]
+pub fn log_index_at(key: &Path) -> Option<(SourceId, IndexPlace)> {
+    let piece = Path::from(format!("{}.wal", key.as_ref().strip_suffix(".index")?));
+    match piece_at(&piece)? {
+        (source, LogPlace { system_id, timeline, part: LogPart::Range { start, end } }) => {
+            Some((source, IndexPlace { system_id, timeline, start, end }))
+        }
+        _ => None,
+    }
+}
+
 /// A number of so many lower-case hexadecimal digits.
 fn fixed(digits: &str, width: usize) -> Option<u64> {
     let right =
@@ -111,7 +131,7 @@ pub enum Kind {
     Manifest(SourceId, BackupId),
     /// A segment or page of a backup.
     Data(SourceId, BackupId),
-    /// A piece of a source's log.
+    /// A piece of a source's log, or an index over some.
     Log(SourceId),
     /// The marker.
     Marker,
@@ -128,7 +148,11 @@ pub fn classify(key: &Path) -> Kind {
     match parts.as_slice() {
         ["drctl-repo.json"] => Kind::Marker,
         ["probe", _] => Kind::Probe,
-        ["s", _, "l", ..] => piece_at(key).map_or(Kind::Foreign, |(source, _)| Kind::Log(source)),
+        ["s", _, "l", ..] => {
+            let piece = piece_at(key).map(|(source, _)| source);
+            let source = piece.or_else(|| log_index_at(key).map(|(source, _)| source));
+            source.map_or(Kind::Foreign, Kind::Log)
+        }
         ["s", source, "b", backup, rest @ ..] if !rest.is_empty() => {
             let (Ok(source), Ok(backup)) = (source.parse(), backup.parse()) else {
                 return Kind::Foreign;
@@ -165,7 +189,18 @@ mod tests {
         let range = place(LogPart::Range { start: Lsn(0), end: Lsn(1 << 40) });
         let history = place(LogPart::History);
         assert_eq!(piece_at(&piece(&source, &range)), Some((source.clone(), range.clone())));
+        let index = IndexPlace {
+            system_id: 1,
+            timeline: Timeline::FIRST,
+            start: Lsn(0),
+            end: Lsn(1 << 26),
+        };
+        let index_key = log_index(&source, &index);
+        assert_eq!(log_index_at(&index_key), Some((source.clone(), index)));
+        assert_eq!((piece_at(&index_key), log_index_at(&piece(&source, &range))), (None, None));
         let cases = [
+            (index_key, Kind::Log(source.clone())),
+            (Path::from("s/shop/l/0000000000000001-00000001/history.index"), Kind::Foreign),
             (marker(), Kind::Marker),
             (probe(7), Kind::Probe),
             (manifest(&source, &id), Kind::Manifest(source.clone(), id.clone())),

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use drctl_model::{Lsn, Timeline, TimelineHistory};
+use drctl_model::{LogEntry, Lsn, Timeline, TimelineHistory, micros};
 use jiff::Timestamp;
 
 use super::{Base, Piece, RestorePoint};
@@ -20,7 +20,7 @@ pub struct Archive {
 #[derive(Debug, Default)]
 pub(super) struct Log {
     /// By start, then end.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<LogEntry>,
     /// As long as they can be: between two of them something is missing.
     pub(super) spans: Vec<Range>,
 }
@@ -32,18 +32,6 @@ pub(super) struct Range {
     pub(super) end: Lsn,
 }
 
-/// A piece in few bytes: a million of them are sorted and walked for each plan.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) start: Lsn,
-    pub(super) end: Lsn,
-    /// The least and the greatest time in it; where the least is the greater one there is none.
-    commits: (Micros, Micros),
-    /// The least transaction in it, and how many follow up to the greatest; where these are all
-    /// that there can be nothing is known of any.
-    xids: (u32, u32),
-}
-
 /// Microseconds of the epoch, as finely as PostgreSQL knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Micros(pub(super) i64);
@@ -51,10 +39,7 @@ pub(super) struct Micros(pub(super) i64);
 impl Micros {
     /// Rounded down.
     pub(super) fn of(at: Timestamp) -> Micros {
-        let exact = at.as_microsecond();
-        // It rounds to the epoch.
-        let before = at.as_nanosecond() < i128::from(exact).saturating_mul(1000);
-        Micros(exact.saturating_sub(i64::from(before)))
+        Micros(micros(at))
     }
 
     /// Rounded up.
@@ -87,7 +72,27 @@ impl Archive {
         points: Vec<RestorePoint>,
         histories: Vec<TimelineHistory>,
     ) -> Archive {
-        let logs = logs(pieces);
+        let mut logs: BTreeMap<Timeline, Vec<LogEntry>> = BTreeMap::new();
+        let mut pieces = pieces.into_iter().peekable();
+        while let Some(timeline) = pieces.peek().map(|piece| piece.timeline) {
+            let entries = logs.entry(timeline).or_default();
+            while let Some(piece) = pieces.next_if(|piece| piece.timeline == timeline) {
+                entries.push(piece.entry());
+            }
+        }
+        Archive::of(bases, logs, points, histories)
+    }
+
+    /// The same of pieces that are in few bytes already; those that are in order cost least.
+    #[must_use]
+    pub fn of(
+        bases: Vec<Base>,
+        logs: BTreeMap<Timeline, Vec<LogEntry>>,
+        points: Vec<RestorePoint>,
+        histories: Vec<TimelineHistory>,
+    ) -> Archive {
+        let logs = logs.into_iter().map(|(timeline, entries)| (timeline, Log::of(entries)));
+        let logs = logs.filter(|(_, log)| !log.entries.is_empty()).collect();
         let mut archive =
             Archive { bases, points, logs, histories: BTreeMap::new(), disputed: BTreeSet::new() };
         for history in histories {
@@ -123,6 +128,14 @@ impl Archive {
         }
     }
 
+    /// Where the last record ends that a replay of `timeline`'s log up to `reach` comes to.
+    #[must_use]
+    pub fn last_record(&self, timeline: Timeline, reach: Lsn) -> Option<Lsn> {
+        let entries = &self.logs.get(&timeline)?.entries;
+        let within = entries.iter().filter(|entry| entry.end <= reach);
+        within.filter_map(LogEntry::record_end).max()
+    }
+
     /// Whether a base or a piece lies on it.
     pub(super) fn mentions(&self, timeline: Timeline) -> bool {
         self.logs.contains_key(&timeline) || self.bases.iter().any(|b| b.timeline == timeline)
@@ -137,60 +150,20 @@ fn same(one: &TimelineHistory, other: &TimelineHistory) -> bool {
     steps(one) == steps(other)
 }
 
-fn logs(pieces: impl IntoIterator<Item = Piece>) -> BTreeMap<Timeline, Log> {
-    let mut pieces = pieces.into_iter().peekable();
-    let mut logs: BTreeMap<Timeline, Log> = BTreeMap::new();
-    while let Some(timeline) = pieces.peek().map(|piece| piece.timeline) {
-        let log = logs.entry(timeline).or_default();
-        while let Some(piece) = pieces.next_if(|piece| piece.timeline == timeline) {
-            if piece.start < piece.end {
-                log.entries.push(Entry::of(&piece));
-            }
-        }
-    }
-    logs.retain(|_, log| !log.entries.is_empty());
-    for log in logs.values_mut() {
-        log.sort();
-        log.spans = joined(log.entries.iter().map(Entry::range));
-    }
-    logs
-}
-
 impl Log {
-    fn sort(&mut self) {
-        // Of a million in any order this is what takes longest: measured, a stable sort is a third
-        // slower. Nothing depends on the order of those that are alike.
-        self.entries.sort_unstable_by_key(|entry| (entry.start, entry.end));
+    fn of(mut entries: Vec<LogEntry>) -> Log {
+        entries.retain(|entry| entry.start < entry.end);
+        // They come in order, but for a few at the end: a stable sort finds such runs.
+        entries.sort_by_key(LogEntry::range);
+        let range = |entry: &LogEntry| Range { start: entry.start, end: entry.end };
+        let spans = joined(entries.iter().map(range));
+        Log { entries, spans }
     }
 }
 
-impl Entry {
-    fn of(piece: &Piece) -> Entry {
-        let none = (Micros(i64::MAX), Micros(i64::MIN));
-        let commits = piece.commits.map_or(none, |(one, other)| {
-            let (one, other) = (Micros::of(one), Micros::of(other));
-            (one.min(other), one.max(other))
-        });
-        let width = |(least, greatest): (u32, u32)| (least, greatest.wrapping_sub(least));
-        let xids = piece.xids.map_or((0, u32::MAX), width);
-        Entry { start: piece.start, end: piece.end, commits, xids }
-    }
-
-    fn range(&self) -> Range {
-        Range { start: self.start, end: self.end }
-    }
-
-    /// The least and the greatest time of the commits and aborts in it.
-    pub(super) fn commits(&self) -> Option<(Micros, Micros)> {
-        let (first, last) = self.commits;
-        (first <= last).then_some(self.commits)
-    }
-
-    /// The least transaction in it, and how many follow up to the greatest.
-    pub(super) fn xids(&self) -> Option<(u32, u32)> {
-        let (_, width) = self.xids;
-        (width < u32::MAX).then_some(self.xids)
-    }
+/// The least and the greatest time of the commits and aborts in a piece.
+pub(super) fn commits(entry: &LogEntry) -> Option<(Micros, Micros)> {
+    entry.commits().map(|(first, last)| (Micros(first), Micros(last)))
 }
 
 /// Ranges in the order of their starts, those joined that touch or overlap.

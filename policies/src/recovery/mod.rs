@@ -16,6 +16,7 @@ mod outcome;
 mod path;
 mod planner;
 mod refusal;
+mod standing;
 mod view;
 mod words;
 
@@ -25,5 +26,6 @@ mod tests;
 pub use archive::Archive;
 pub use outcome::{LastCommit, Leg, Loss, NoPlan, Reason, RecoveryPlan, Stop, Warning};
 pub use planner::plan;
+pub use standing::{Standing, standing};
 pub use view::{BaseOn, Reachable, Span, TimelineView, timeline_view};
 pub use words::{Base, Gap, Piece, Place, RestorePoint, Target};

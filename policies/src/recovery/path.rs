@@ -1,8 +1,8 @@
 use std::cmp::Reverse;
 
-use drctl_model::{Lsn, Timeline, TimelineHistory};
+use drctl_model::{LogEntry, Lsn, Timeline, TimelineHistory};
 
-use super::archive::{Archive, Entry, Log, Micros, Range, joined};
+use super::archive::{Archive, Log, Micros, Range, commits, joined};
 use super::{Base, Gap, Leg};
 
 /// The log that leads to a timeline: its ancestors' up to where each was left, then its own.
@@ -58,6 +58,11 @@ impl<'a> Path<'a> {
         bases.sort_by_key(|b| Reverse((b.good, b.stop, b.stopped, &b.backup)));
         bases.dedup_by_key(|b| &b.backup);
         Some(Path { history, parts, spans, bases })
+    }
+
+    /// The pieces part by part, each in order.
+    pub(super) fn parts(&self) -> impl Iterator<Item = impl Iterator<Item = Seen>> {
+        self.parts.iter().map(|part| part.pieces(0))
     }
 
     /// The pieces, each part in order; where the parts meet a few may overlap.
@@ -145,11 +150,11 @@ impl Part<'_> {
 }
 
 impl Seen {
-    fn of(entry: &Entry, until: Lsn) -> Seen {
+    fn of(entry: &LogEntry, until: Lsn) -> Seen {
         Seen {
             start: entry.start,
             end: entry.end.min(until),
-            commits: entry.commits(),
+            commits: commits(entry),
             xids: entry.xids(),
             whole: entry.end <= until,
         }

@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::aim::{consistent, consistent_since};
-use super::archive::{Archive, Micros, Range};
+use super::archive::{Archive, Micros, Range, commits as times_in};
 use super::path::Path;
 use super::{Base, Gap};
 
@@ -16,6 +16,8 @@ pub struct TimelineView {
     pub known: bool,
     /// The timeline that it branched off from, and where.
     pub parent: Option<(Timeline, Lsn)>,
+    /// The last commit before that, where one is known.
+    pub branched: Option<Timestamp>,
     /// Its own log, also what its descendants left behind.
     pub spans: Vec<Span>,
     /// What is missing between its beginning and the end of its log.
@@ -81,11 +83,18 @@ fn view(archive: &Archive, timeline: Timeline) -> TimelineView {
         timeline,
         known: path.is_some(),
         parent: last.map(|ancestor| (ancestor.timeline, ancestor.until)),
+        branched: path.as_ref().and_then(branched),
         spans: spans(archive, timeline),
         gaps: path.as_ref().map(gaps).unwrap_or_default(),
         bases: bases(archive, timeline),
         reachable: path.as_ref().map(reachable).unwrap_or_default(),
     }
+}
+
+fn branched(path: &Path<'_>) -> Option<Timestamp> {
+    let at = path.history.begins();
+    let before = path.pieces().filter(|seen| seen.end <= at).filter_map(|seen| seen.last());
+    before.max().and_then(Micros::time)
 }
 
 fn spans(archive: &Archive, timeline: Timeline) -> Vec<Span> {
@@ -95,7 +104,7 @@ fn spans(archive: &Archive, timeline: Timeline) -> Vec<Span> {
     for span in &log.spans {
         let mut commits: Option<(Micros, Micros)> = None;
         while let Some(entry) = entries.next_if(|entry| entry.start < span.end) {
-            let Some((first, last)) = entry.commits() else { continue };
+            let Some((first, last)) = times_in(entry) else { continue };
             commits = Some(commits.map_or((first, last), |(f, l)| (f.min(first), l.max(last))));
         }
         spans.push(Span { from: span.start, until: span.end, commits: times(commits) });

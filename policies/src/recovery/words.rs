@@ -1,4 +1,4 @@
-use drctl_model::{BackupId, Lsn, Timeline};
+use drctl_model::{BackupId, LogEntry, Lsn, Timeline};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -34,6 +34,12 @@ pub struct Piece {
     /// The least and the greatest transaction that commits or aborts in it, on the ring of
     /// 2^32: the greatest may be the smaller number.
     pub xids: Option<(u32, u32)>,
+}
+
+impl Piece {
+    pub(super) fn entry(&self) -> LogEntry {
+        LogEntry::new((self.start, self.end), self.commits, self.xids)
+    }
 }
 
 /// A named restore point (`pg_create_restore_point`).

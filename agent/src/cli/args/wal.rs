@@ -15,6 +15,12 @@ pub enum WalVerb {
     },
     /// For restore_command: 0 delivered, 1 proven to be absent, 255 anything else.
     Fetch(FetchArgs),
+    /// Sign what stretches of a log hold, where that was not done when they were stored: it makes
+    /// `timeline` and plans faster.
+    Index {
+        /// The source, as the configuration names it.
+        source: String,
+    },
     /// Stream the log as it is written, cut every few seconds.
     Stream {
         /// The source, as the configuration names it.

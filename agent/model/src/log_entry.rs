@@ -1,0 +1,214 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Holds, Lsn, Timeline};
+
+/// A piece of a timeline's log in few bytes: a million of them are kept, loaded and walked for
+/// each plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its first byte.
+    pub start: Lsn,
+    /// Behind its last byte.
+    pub end: Lsn,
+    /// The least and the greatest time in it, microseconds of the epoch; where the least is the
+    /// greater one there is none.
+    commits: (i64, i64),
+    /// The least transaction in it, and how many follow up to the greatest; where these are all
+    /// that there can be nothing is known of any.
+    xids: (u32, u32),
+    /// Bytes between the end of its last record and its own; [`NO_RECORD`] where none ends in it.
+    tail: u32,
+}
+
+const NO_RECORD: u32 = u32::MAX;
+
+/// Microseconds of the epoch, as finely as PostgreSQL knows them, rounded down.
+#[must_use]
+pub fn micros(at: Timestamp) -> i64 {
+    let exact = at.as_microsecond();
+    // It rounds to the epoch.
+    let before = at.as_nanosecond() < i128::from(exact).saturating_mul(1000);
+    exact.saturating_sub(i64::from(before))
+}
+
+impl LogEntry {
+    /// Its length as [`to_bytes`](Self::to_bytes) writes it.
+    pub const BYTES: usize = 44;
+
+    /// A piece from `start` to `end`, with the times and the transactions that it holds.
+    #[must_use]
+    pub fn new(
+        (start, end): (Lsn, Lsn),
+        commits: Option<(Timestamp, Timestamp)>,
+        xids: Option<(u32, u32)>,
+    ) -> LogEntry {
+        let commits = commits.map_or((i64::MAX, i64::MIN), |(one, other)| {
+            let (one, other) = (micros(one), micros(other));
+            (one.min(other), one.max(other))
+        });
+        let width = |(least, greatest): (u32, u32)| (least, greatest.wrapping_sub(least));
+        let xids = xids.map_or((0, u32::MAX), width);
+        LogEntry { start, end, commits, xids, tail: NO_RECORD }
+    }
+
+    /// A piece of which this is signed.
+    #[must_use]
+    pub fn of(range: (Lsn, Lsn), holds: &Holds) -> LogEntry {
+        let tail = holds.last_record.filter(|(_, next)| *next <= range.1);
+        let tail = tail.and_then(|(_, next)| u32::try_from(range.1.since(next)).ok());
+        let entry = LogEntry::new(range, holds.commits, holds.xids);
+        LogEntry { tail: tail.unwrap_or(NO_RECORD), ..entry }
+    }
+
+    /// Its first byte, and behind its last.
+    #[must_use]
+    pub fn range(&self) -> (Lsn, Lsn) {
+        (self.start, self.end)
+    }
+
+    /// The least and the greatest time of the commits and aborts in it, microseconds of the epoch.
+    #[must_use]
+    pub fn commits(&self) -> Option<(i64, i64)> {
+        let (first, last) = self.commits;
+        (first <= last).then_some(self.commits)
+    }
+
+    /// The least transaction in it, and how many follow up to the greatest.
+    #[must_use]
+    pub fn xids(&self) -> Option<(u32, u32)> {
+        let (_, width) = self.xids;
+        (width < u32::MAX).then_some(self.xids)
+    }
+
+    /// Where its last record ends.
+    #[must_use]
+    pub fn record_end(&self) -> Option<Lsn> {
+        (self.tail != NO_RECORD).then(|| Lsn(self.end.0.saturating_sub(u64::from(self.tail))))
+    }
+
+    /// Appends it: start, end, commits, transactions, tail, all little-endian.
+    pub fn to_bytes(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.start.0.to_le_bytes());
+        bytes.extend_from_slice(&self.end.0.to_le_bytes());
+        bytes.extend_from_slice(&self.commits.0.to_le_bytes());
+        bytes.extend_from_slice(&self.commits.1.to_le_bytes());
+        bytes.extend_from_slice(&self.xids.0.to_le_bytes());
+        bytes.extend_from_slice(&self.xids.1.to_le_bytes());
+        bytes.extend_from_slice(&self.tail.to_le_bytes());
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) wrote.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; LogEntry::BYTES]) -> LogEntry {
+        let eight = |at: usize| -> u64 {
+            let mut part = [0; 8];
+            part.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_le_bytes(part)
+        };
+        let four = |at: usize| -> u32 {
+            let mut part = [0; 4];
+            part.copy_from_slice(&bytes[at..at + 4]);
+            u32::from_le_bytes(part)
+        };
+        LogEntry {
+            start: Lsn(eight(0)),
+            end: Lsn(eight(8)),
+            commits: (eight(16).cast_signed(), eight(24).cast_signed()),
+            xids: (four(32), four(36)),
+            tail: four(40),
+        }
+    }
+}
+
+/// What of a timeline's log does not fit into [`LogEntry`]; little of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LogNotes {
+    /// What its history tells: the ancestors, oldest first, and where each was left; nothing
+    /// where there is no history.
+    pub history: Option<Vec<(Timeline, Lsn)>>,
+    /// Its restore points.
+    pub points: Vec<NotedPoint>,
+}
+
+/// A restore point, and the piece that told of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NotedPoint {
+    /// The first byte of the piece.
+    pub start: Lsn,
+    /// Behind its last byte.
+    pub end: Lsn,
+    /// The end of the record.
+    pub lsn: Lsn,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Its name.
+    pub name: String,
+}
+
+/// The pieces that do not lie wholly within another one; `ranges` are in order and differ.
+///
+/// What is left out says nothing that the larger piece does not say: readers need not look at it.
+#[must_use]
+pub fn outermost(ranges: &[(Lsn, Lsn)]) -> Vec<(Lsn, Lsn)> {
+    let mut kept: Vec<(Lsn, Lsn)> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        // Of those that begin together the longest comes last.
+        if kept.last().is_some_and(|last| last.0 == range.0) {
+            kept.pop();
+        }
+        if kept.last().is_none_or(|last| last.1 < range.1) {
+            kept.push(*range);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_is_the_same_in_few_bytes() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let times = (at("2026-03-01T00:00:00.000001Z"), at("2026-03-01T00:00:01Z"));
+        let holds =
+            |commits, xids, last_record| Holds { commits, xids, last_record, ..Holds::default() };
+        let range = (Lsn(0x300_0000), Lsn(0x400_0000));
+        for (holds, end) in [
+            (holds(Some(times), Some((5, 9)), Some((Lsn(0x3ff_0000), Lsn(0x3ff_0100)))), true),
+            (holds(None, None, None), false),
+            (holds(Some(times), Some((9, 5)), Some((Lsn(1), Lsn(0x400_0001)))), false),
+        ] {
+            let entry = LogEntry::of(range, &holds);
+            assert_eq!(entry.range(), range);
+            assert_eq!(entry.record_end(), holds.last_record.filter(|_| end).map(|(_, n)| n));
+            assert_eq!(entry.commits(), holds.commits.map(|(a, b)| (micros(a), micros(b))));
+            let xids = holds.xids.map(|(a, b)| (a, b.wrapping_sub(a)));
+            assert_eq!(entry.xids(), xids);
+            let mut bytes = Vec::new();
+            entry.to_bytes(&mut bytes);
+            assert_eq!(LogEntry::from_bytes(bytes.as_slice().try_into().unwrap()), entry);
+        }
+        assert_eq!(micros(at("1969-12-31T23:59:59.9999999Z")), -1);
+    }
+
+    #[test]
+    fn what_lies_within_another_piece_is_left_out() {
+        type Ranges<'a> = &'a [(u64, u64)];
+        let cases: &[(Ranges<'_>, Ranges<'_>)] = &[
+            (&[], &[]),
+            (&[(0, 4), (4, 8)], &[(0, 4), (4, 8)]),
+            (&[(0, 4), (0, 8), (4, 8), (8, 9)], &[(0, 8), (8, 9)]),
+            (&[(0, 6), (2, 6), (4, 5)], &[(0, 6)]),
+            (&[(0, 6), (4, 9), (5, 7)], &[(0, 6), (4, 9)]),
+            (&[(0, 3), (1, 2), (1, 3), (1, 4)], &[(0, 3), (1, 4)]),
+        ];
+        for (ranges, kept) in cases {
+            let pairs = |list: &[(u64, u64)]| -> Vec<(Lsn, Lsn)> {
+                list.iter().map(|(start, end)| (Lsn(*start), Lsn(*end))).collect()
+            };
+            assert_eq!(outermost(&pairs(ranges)), pairs(kept), "{ranges:?}");
+        }
+    }
+}

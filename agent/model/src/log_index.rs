@@ -1,0 +1,105 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::understood;
+use crate::{Digest, Holds, Lsn, ManifestError, RepositoryId, SourceId, Timeline};
+
+/// The most pieces in an index.
+pub const MAX_INDEX_PIECES: usize = 1024;
+
+/// What is signed of a run of pieces that follow each other, so that their own heads need not be
+/// read. Makes nothing believed that is not in the bucket: it saves time, and no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogIndex {
+    /// The format version it is written in.
+    pub v: u32,
+    /// The lowest format version whose readers understand it.
+    pub min_reader: u32,
+    /// Optional parts of the format that it uses; an unknown one refuses the index.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// The repository it was written into.
+    pub repository: RepositoryId,
+    /// The source whose log it is.
+    pub source: SourceId,
+    /// The host that wrote it.
+    pub host: String,
+    /// When it was written (clock of the host).
+    pub written: Timestamp,
+    /// Which run.
+    #[serde(flatten)]
+    pub place: IndexPlace,
+    /// The pieces, in order; none lies wholly within another one.
+    pub pieces: Vec<IndexedPiece>,
+}
+
+/// Where an index belongs; all of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct IndexPlace {
+    /// The cluster's system identifier.
+    #[serde(with = "crate::manifest::system_id")]
+    pub system_id: u64,
+    /// The timeline.
+    pub timeline: Timeline,
+    /// Where its first piece begins.
+    pub start: Lsn,
+    /// Where its last one ends.
+    pub end: Lsn,
+}
+
+/// A piece in an index: what its own head says of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexedPiece {
+    /// Its first byte.
+    pub start: Lsn,
+    /// Behind its last byte.
+    pub end: Lsn,
+    /// SHA-256 of the plain bytes.
+    pub plain_sha256: Digest,
+    /// Stored bytes behind the head.
+    pub sealed: u64,
+    /// SHA-256 of these.
+    pub sealed_sha256: Digest,
+    /// What of the log it holds.
+    #[serde(default)]
+    pub holds: Holds,
+}
+
+impl LogIndex {
+    /// Whether this program understands it, it lies where it says it belongs, and its pieces make
+    /// one run.
+    ///
+    /// # Errors
+    /// Every [`ManifestError`].
+    pub fn check(
+        &self,
+        repository: &RepositoryId,
+        source: &SourceId,
+        place: &IndexPlace,
+    ) -> Result<(), ManifestError> {
+        understood(self.min_reader, &self.features)?;
+        if &self.repository != repository {
+            return Err(ManifestError::Misplaced(format!("repository {}", self.repository)));
+        }
+        if &self.source != source || &self.place != place {
+            return Err(ManifestError::Misplaced(format!("the log of {}", self.source)));
+        }
+        let wrong = |what: &str| Err(ManifestError::Inconsistent(what.to_owned()));
+        if self.pieces.len() > MAX_INDEX_PIECES {
+            return wrong("it has too many pieces");
+        }
+        let mut reach = place.start;
+        let mut before = None;
+        for piece in &self.pieces {
+            let grows = before.is_none_or(|before| piece.start > before);
+            if piece.start > reach || piece.end <= reach || !grows {
+                return wrong("its pieces make no run");
+            }
+            (reach, before) = (piece.end, Some(piece.start));
+        }
+        match before.is_some() && reach == place.end && self.pieces[0].start == place.start {
+            true => Ok(()),
+            false => wrong("its pieces are not its range"),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+use std::fmt::Write as _;
+use std::io;
+
+use anyhow::Result;
+use drctl_model::Timeline;
+use drctl_policies::recovery::{Gap, TimelineView, timeline_view};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use super::screen::{Screen, table};
+use crate::{Exit, Setup, known};
+
+/// Columns of a terminal that does not say how wide it is.
+const USUAL_WIDTH: usize = 80;
+
+/// Fewer columns would have no room for the axis.
+const LEAST_WIDTH: usize = 64;
+
+/// What the signs of the bar mean.
+const LEGEND: &str =
+    "= can be reached  - log that leads nowhere  ! GAP  B copy  b suspect copy  P promotion";
+
+/// `drctl timeline`.
+pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Result<Exit> {
+    let id = super::source_id(source)?;
+    let repository = setup.repository().await?;
+    let cache = setup.log_cache(&repository).await;
+    let known = known(&repository, &id, cache.as_ref()).await?;
+    let views = timeline_view(&known.archive);
+    let gaps = views.iter().any(|view| !view.gaps.is_empty());
+    let object = json!({
+        "system_id": known.system_id.to_string(), "timelines": views, "refused": known.refused,
+    });
+    screen.answer("drctl.timeline/1", object, || {
+        let mut text = format!("cluster {}", known.system_id);
+        let bar = bar(&views, width(), &TimeZone::system());
+        if !bar.is_empty() {
+            let _ = write!(text, "\n\n{bar}");
+        }
+        for view in &views {
+            text.push_str(&describe(view));
+        }
+        for reason in &known.refused {
+            let _ = write!(text, "\nPASSED OVER: {reason}");
+        }
+        text
+    });
+    let bad = gaps || !known.refused.is_empty();
+    Ok(if bad { Exit::Degraded } else { Exit::Success })
+}
+
+/// Columns of the terminal that the answer goes to.
+fn width() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    size.map_or(USUAL_WIDTH, |size| match size.ws_col {
+        0 => USUAL_WIDTH,
+        columns => usize::from(columns),
+    })
+}
+
+/// Time on the bar: the whole of it, in so many cells.
+struct Axis {
+    from: Timestamp,
+    until: Timestamp,
+    cells: usize,
+}
+
+impl Axis {
+    /// From the first to the last time that anything has; nothing where nothing has one.
+    fn over(views: &[TimelineView], cells: usize) -> Option<Axis> {
+        let mut times: Vec<Timestamp> = Vec::new();
+        for view in views {
+            times.extend(view.bases.iter().map(|base| base.stopped));
+            times.extend(view.spans.iter().filter_map(|span| span.commits).flat_map(both));
+            times.extend(view.reachable.iter().filter_map(|reach| reach.times).flat_map(both));
+        }
+        let (from, until) = (*times.iter().min()?, *times.iter().max()?);
+        Some(Axis { from, until, cells })
+    }
+
+    /// The cell of a time.
+    fn cell(&self, at: Timestamp) -> usize {
+        let whole = self.until.as_nanosecond() - self.from.as_nanosecond();
+        let part = (at.as_nanosecond() - self.from.as_nanosecond()).clamp(0, whole);
+        let last = i128::try_from(self.cells.saturating_sub(1)).unwrap_or(0);
+        usize::try_from((part * last).checked_div(whole).unwrap_or(0)).unwrap_or(0)
+    }
+
+    /// Its ends in a time zone.
+    fn label(&self, zone: &TimeZone) -> String {
+        let text =
+            |at: Timestamp| at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
+        let (left, right) = (text(self.from), text(self.until));
+        let room = self.cells.saturating_sub(left.chars().count());
+        format!("{left}{right:>room$}")
+    }
+}
+
+fn both((one, other): (Timestamp, Timestamp)) -> [Timestamp; 2] {
+    [one, other]
+}
+
+/// One line for each timeline, over one axis of time; nothing where no time is known. What is
+/// narrower than a cell is shown as a whole one, and of what shares a cell the worst.
+fn bar(views: &[TimelineView], width: usize, zone: &TimeZone) -> String {
+    let names: Vec<String> = views.iter().map(|v| format!("timeline {}", v.timeline)).collect();
+    let margin = names.iter().map(String::len).max().unwrap_or(0) + 2;
+    let cells = width.max(LEAST_WIDTH).saturating_sub(margin);
+    let Some(axis) = Axis::over(views, cells) else { return String::new() };
+    let mut text = format!("{:margin$}{}", "", axis.label(&TimeZone::UTC));
+    if zone.to_offset(axis.from).seconds() != 0 || zone.to_offset(axis.until).seconds() != 0 {
+        let _ = write!(text, "\n{:margin$}{}", "", axis.label(zone));
+    }
+    for (view, name) in views.iter().zip(&names) {
+        let line = line(view, views, &axis);
+        let _ = write!(text, "\n{name:margin$}{}", line.trim_end());
+    }
+    let _ = write!(text, "\n{:margin$}{LEGEND}", "");
+    text
+}
+
+fn line(view: &TimelineView, all: &[TimelineView], axis: &Axis) -> String {
+    let mut cells = vec![' '; axis.cells];
+    let mut paint = |(from, until): (Timestamp, Timestamp), sign: char| {
+        let (from, until) = (axis.cell(from), axis.cell(until));
+        cells.iter_mut().take(until + 1).skip(from).for_each(|cell| *cell = sign);
+    };
+    for times in view.spans.iter().filter_map(|span| span.commits) {
+        paint(times, '-');
+    }
+    let own = view.branched.filter(|_| view.parent.is_some());
+    for (from, until) in view.reachable.iter().filter_map(|reach| reach.times) {
+        // What lies on an ancestor is shown there.
+        let from = own.map_or(from, |own| own.max(from));
+        if from <= until {
+            paint((from, until), '=');
+        }
+    }
+    for base in &view.bases {
+        paint((base.stopped, base.stopped), if base.good { 'B' } else { 'b' });
+    }
+    if let Some(at) = own {
+        paint((at, at), 'P');
+    }
+    for gap in &view.gaps {
+        if let Some((from, until)) = around(gap, view.timeline, all) {
+            let (left, right) = (axis.cell(from), axis.cell(until));
+            let first = (left + 1).min(right);
+            let last = right.saturating_sub(1).max(first);
+            cells.iter_mut().take(last + 1).skip(first).for_each(|cell| *cell = '!');
+        }
+    }
+    cells.into_iter().collect()
+}
+
+/// The last commit before a gap and the first behind it.
+fn around(gap: &Gap, of: Timeline, all: &[TimelineView]) -> Option<(Timestamp, Timestamp)> {
+    let upwards = all.iter().filter(|view| view.timeline <= of);
+    let spans: Vec<_> = upwards.flat_map(|view| &view.spans).collect();
+    let until = gap.until?;
+    let timed = |span: &&&drctl_policies::recovery::Span| span.commits.is_some();
+    let before = spans.iter().filter(timed).filter(|span| span.until <= gap.from);
+    let behind = spans.iter().filter(timed).filter(|span| span.from >= until);
+    let before = before.max_by_key(|span| span.until).and_then(|span| span.commits);
+    let behind = behind.min_by_key(|span| span.from).and_then(|span| span.commits);
+    let ((_, before), (behind, _)) = before.zip(behind)?;
+    Some((before, behind.max(before)))
+}
+
+fn describe(view: &TimelineView) -> String {
+    let mut text = format!("\n\ntimeline {}", view.timeline);
+    if let Some((parent, at)) = view.parent {
+        let _ = write!(text, ", from timeline {parent} at {at}");
+    }
+    if !view.known {
+        text.push_str(": its history is missing, nothing can be recovered on it");
+    }
+    let mut rows = Vec::new();
+    for base in &view.bases {
+        let what = if base.good { "copy" } else { "COPY, SUSPECT" };
+        let ended = base.stopped.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
+        rows.push((
+            base.stop,
+            vec![what.to_owned(), base.stop.to_string(), ended, base.backup.to_string()],
+        ));
+    }
+    for span in &view.spans {
+        let times =
+            span.commits.map_or(String::new(), |(first, last)| format!("{first} to {last}"));
+        let range = format!("{} to {}", span.from, span.until);
+        rows.push((span.from, vec!["log".to_owned(), range, times, String::new()]));
+    }
+    for gap in &view.gaps {
+        rows.push((
+            gap.from,
+            vec!["GAP".to_owned(), gap.to_string(), String::new(), String::new()],
+        ));
+    }
+    rows.sort_by_key(|(at, _)| *at);
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
+    let _ = write!(text, "\n{}", table(&rows));
+    for reach in &view.reachable {
+        let times =
+            reach.times.map_or("no commit".to_owned(), |(from, to)| format!("{from} to {to}"));
+        let _ = write!(text, "\nREACHABLE {} to {}: {times}", reach.from, reach.until);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::{BackupId, Lsn};
+    use drctl_policies::recovery::{BaseOn, Reachable, Span};
+
+    use super::*;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + minute * 60).unwrap()
+    }
+
+    fn span(from: u64, until: u64, times: (i64, i64)) -> Span {
+        let commits = Some((at(times.0), at(times.1)));
+        Span { from: Lsn(from), until: Lsn(until), commits }
+    }
+
+    fn base(minute: i64, good: bool) -> BaseOn {
+        let backup = BackupId::new(at(minute), 1);
+        BaseOn { backup, stop: Lsn(1), stopped: at(minute), good }
+    }
+
+    fn reach(times: (i64, i64)) -> Reachable {
+        let times = Some((at(times.0), at(times.1)));
+        Reachable { from: Lsn(0), until: Lsn(0), times, suspect: false }
+    }
+
+    fn view(id: u32) -> TimelineView {
+        TimelineView {
+            timeline: Timeline::new(id).unwrap(),
+            known: true,
+            parent: None,
+            branched: None,
+            spans: Vec::new(),
+            gaps: Vec::new(),
+            bases: Vec::new(),
+            reachable: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_bar_shows_what_can_be_reached_gaps_copies_and_promotions() {
+        let first = Timeline::FIRST;
+        let gap = Gap { timeline: first, from: Lsn(40), until: Some(Lsn(60)) };
+        let one = TimelineView {
+            spans: vec![span(0, 40, (0, 20)), span(60, 80, (30, 50))],
+            gaps: vec![gap],
+            bases: vec![base(5, true), base(40, false)],
+            reachable: vec![reach((5, 20))],
+            ..view(1)
+        };
+        let two = TimelineView {
+            parent: Some((first, Lsn(20))),
+            branched: Some(at(10)),
+            spans: vec![span(20, 90, (8, 51))],
+            reachable: vec![reach((5, 51))],
+            ..view(2)
+        };
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let expected = [
+            "            2027-01-15 08:00:00 UTC      2027-01-15 08:51:00 UTC",
+            "            2027-01-15 09:00:00 CET      2027-01-15 09:51:00 CET",
+            "timeline 1  -----B===============!!!!!!!!!----------b----------",
+            "timeline 2          --P=========================================",
+            "            = can be reached  - log that leads nowhere  ! GAP  B copy  b suspect copy  \
+             P promotion",
+        ];
+        assert_eq!(bar(&[one.clone(), two], 64, &zone).lines().collect::<Vec<_>>(), expected);
+        // A gap that is narrower than a cell is seen all the same.
+        let narrow =
+            TimelineView { spans: vec![span(0, 40, (0, 20)), span(60, 80, (20, 1000))], ..one };
+        assert!(bar(&[narrow], 80, &TimeZone::UTC).lines().nth(1).unwrap().contains('!'));
+        assert_eq!(bar(&[view(1)], 80, &zone), "");
+        for line in bar(&[view(1), view(2)], 80, &zone).lines() {
+            assert!(line.is_ascii());
+        }
+    }
+}

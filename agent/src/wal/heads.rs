@@ -1,0 +1,269 @@
+//! What is signed of a cluster's log, with the fewest requests: what the catalog knows is not
+//! asked for, an index tells of many pieces at once, and only the rest is read piece by piece.
+//! Whichever way it is learnt, the answer is the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use drctl_catalog::{CachedLog, Catalog};
+use drctl_model::{
+    Digest, Holds, IndexPlace, LogEntry, LogNotes, LogPart, LogPiece, LogPlace, Lsn, NotedPoint,
+    Timeline, outermost,
+};
+use drctl_store::{MAX_LOG_INDEX_BYTES, Trust, decode_log_index, digest, layout};
+use futures_util::{StreamExt as _, stream};
+
+use super::Shelf;
+use super::shelf::Listed;
+use crate::repository::is_bad_manifest;
+
+/// How many heads or indexes are fetched at once.
+const AT_ONCE: usize = 32;
+
+/// A range of log.
+type Range = (Lsn, Lsn);
+
+/// One timeline's log: the pieces that do not lie wholly within another one, and what else is
+/// known of it.
+pub(super) type Log = (Vec<LogEntry>, LogNotes);
+
+/// What was read of pieces that the catalog did not know.
+type Fresh = BTreeMap<Range, (LogEntry, Vec<NotedPoint>)>;
+
+/// What stands for the keys that are believed: what was learnt under others is learnt anew.
+pub(crate) fn trust_digest(trust: &Trust) -> Digest {
+    let keys: BTreeSet<String> = trust.iter().map(|key| key.keyid()).collect();
+    digest(keys.into_iter().collect::<Vec<_>>().join(" ").as_bytes())
+}
+
+/// All that is signed of a cluster's log, by timeline. What does not count is told in `refused`.
+///
+/// # Errors
+/// The store's. A catalog that fails is done without.
+pub(super) async fn heads(
+    shelf: &Shelf,
+    system_id: u64,
+    cache: Option<&Catalog>,
+    refused: &mut Vec<String>,
+) -> Result<BTreeMap<Timeline, Log>> {
+    let trust = trust_digest(&shelf.repository.trust);
+    let mut known = match cache {
+        Some(cache) => cache.logs(&shelf.source, system_id, trust).await.unwrap_or_else(|error| {
+            tracing::warn!("what the catalog knows of the log is not used: {error}");
+            BTreeMap::new()
+        }),
+        None => BTreeMap::new(),
+    };
+    let mut found = BTreeMap::new();
+    for (timeline, listed) in shelf.listed(system_id).await? {
+        let before = known.remove(&timeline).unwrap_or_default();
+        let mut lineage = Lineage { shelf, of: (system_id, timeline), before: &before, refused };
+        let log = lineage.read(listed).await?;
+        remember(shelf, cache, (system_id, timeline), trust, &before, &log).await;
+        found.insert(timeline, log);
+    }
+    for (timeline, before) in known {
+        let nothing = Log::default();
+        remember(shelf, cache, (system_id, timeline), trust, &before, &nothing).await;
+    }
+    Ok(found)
+}
+
+/// Tells the catalog; that it cannot be told costs time and nothing else.
+async fn remember(
+    shelf: &Shelf,
+    cache: Option<&Catalog>,
+    of: (u64, Timeline),
+    trust: Digest,
+    before: &CachedLog,
+    (entries, notes): &Log,
+) {
+    let Some((cache, change)) = cache.zip(before.change(entries, notes)) else { return };
+    if let Err(error) = cache.change_log(&shelf.source, of, trust, change).await {
+        tracing::debug!("the catalog does not learn of the log: {error}");
+    }
+}
+
+/// The log of one timeline while it is learnt.
+struct Lineage<'a> {
+    shelf: &'a Shelf,
+    of: (u64, Timeline),
+    before: &'a CachedLog,
+    refused: &'a mut Vec<String>,
+}
+
+impl Lineage<'_> {
+    async fn read(&mut self, listed: Listed) -> Result<Log> {
+        let Listed { mut ranges, history, mut indexes } = listed;
+        let mut fresh = Fresh::new();
+        loop {
+            let wanted = outermost(&ranges);
+            let missing = unknown(&wanted, &self.before.entries, &fresh);
+            if missing.is_empty() {
+                let notes = self.notes(history, &wanted, &fresh).await?;
+                return Ok((entries(&wanted, &self.before.entries, &fresh), notes));
+            }
+            let helps = |index: &IndexPlace| {
+                let at = missing.partition_point(|range| range.0 < index.start);
+                missing.get(at).is_some_and(|range| range.1 <= index.end)
+            };
+            let (helpful, rest) = indexes.into_iter().partition::<Vec<_>, _>(helps);
+            indexes = rest;
+            if helpful.is_empty() {
+                self.pieces(missing, &mut ranges, &mut fresh).await?;
+            } else {
+                self.indexes(helpful, &ranges, &mut fresh).await;
+            }
+        }
+    }
+
+    /// Reads indexes. One that is not believed, or cannot be had, is passed over: its pieces are
+    /// read one by one.
+    async fn indexes(&self, places: Vec<IndexPlace>, listed: &[Range], fresh: &mut Fresh) {
+        let mut read = stream::iter(places)
+            .map(|place| async move { (self.shelf.log_index(&place).await, place) })
+            .buffered(AT_ONCE);
+        while let Some((index, place)) = read.next().await {
+            match index {
+                Ok(pieces) => {
+                    for (range, holds) in pieces {
+                        // What is not in the bucket any more is a gap, whatever an index says.
+                        if listed.binary_search(&range).is_ok() {
+                            fresh.insert(range, learnt(range, &holds));
+                        }
+                    }
+                }
+                Err(error) => tracing::warn!(
+                    "the index of timeline {} from {} is passed over: {error:#}",
+                    place.timeline,
+                    place.start
+                ),
+            }
+        }
+    }
+
+    /// Reads heads. Somebody else's object is none of our log: a gap where it lies, and said so.
+    async fn pieces(
+        &mut self,
+        missing: Vec<Range>,
+        ranges: &mut Vec<Range>,
+        fresh: &mut Fresh,
+    ) -> Result<()> {
+        let (shelf, (system_id, timeline)) = (self.shelf, self.of);
+        let mut strange = BTreeSet::new();
+        let mut read = stream::iter(missing)
+            .map(|(start, end)| async move {
+                let part = LogPart::Range { start, end };
+                (shelf.head(&LogPlace { system_id, timeline, part }).await, (start, end))
+            })
+            .buffered(AT_ONCE);
+        while let Some((head, range)) = read.next().await {
+            match self.believed(head)? {
+                Some(head) => drop(fresh.insert(range, learnt(range, &head.holds))),
+                None => drop(strange.insert(range)),
+            }
+        }
+        ranges.retain(|range| !strange.contains(range));
+        Ok(())
+    }
+
+    fn believed(&mut self, head: Result<LogPiece>) -> Result<Option<LogPiece>> {
+        match head {
+            Ok(head) => Ok(Some(head)),
+            Err(error) if is_bad_manifest(&error) => {
+                self.refused.push(format!("log of timeline {}: {error:#}", self.of.1));
+                Ok(None)
+            }
+            Err(error) => Err(error).context("read what is known of the log"),
+        }
+    }
+
+    async fn notes(&mut self, history: bool, wanted: &[Range], fresh: &Fresh) -> Result<LogNotes> {
+        let (system_id, timeline) = self.of;
+        let known = self.before.notes.history.clone().filter(|_| history);
+        let history = match known {
+            None if history => {
+                let place = LogPlace { system_id, timeline, part: LogPart::History };
+                let head = self.shelf.head(&place).await;
+                self.believed(head)?.map(|head| head.holds.ancestors)
+            }
+            known => known,
+        };
+        let here = |point: &&NotedPoint| wanted.binary_search(&(point.start, point.end)).is_ok();
+        let old = self.before.notes.points.iter().filter(here);
+        let new = fresh.values().flat_map(|(_, points)| points).filter(here);
+        let points: BTreeSet<NotedPoint> = old.chain(new).cloned().collect();
+        Ok(LogNotes { history, points: points.into_iter().collect() })
+    }
+}
+
+fn learnt(range: Range, holds: &Holds) -> (LogEntry, Vec<NotedPoint>) {
+    let (start, end) = range;
+    let point = |(name, lsn, at): &(String, Lsn, jiff::Timestamp)| NotedPoint {
+        start,
+        end,
+        lsn: *lsn,
+        at: *at,
+        name: name.clone(),
+    };
+    (LogEntry::of(range, holds), holds.restore_points.iter().map(point).collect())
+}
+
+/// Those of `wanted` that neither the catalog nor what was read tells of.
+fn unknown(wanted: &[Range], cached: &[LogEntry], fresh: &Fresh) -> Vec<Range> {
+    let mut cached = cached.iter().peekable();
+    let mut missing = Vec::new();
+    for range in wanted {
+        while cached.next_if(|entry| entry.range() < *range).is_some() {}
+        let known = cached.peek().is_some_and(|entry| entry.range() == *range);
+        if !known && !fresh.contains_key(range) {
+            missing.push(*range);
+        }
+    }
+    missing
+}
+
+fn entries(wanted: &[Range], cached: &[LogEntry], fresh: &Fresh) -> Vec<LogEntry> {
+    let mut cached = cached.iter().peekable();
+    let each = wanted.iter().filter_map(|range| {
+        while cached.next_if(|entry| entry.range() < *range).is_some() {}
+        let known = cached.peek().filter(|entry| entry.range() == *range).map(|entry| **entry);
+        known.or_else(|| fresh.get(range).map(|(entry, _)| *entry))
+    });
+    each.collect()
+}
+
+impl Shelf {
+    /// What an index tells of its pieces; needs no key.
+    async fn log_index(&self, place: &IndexPlace) -> Result<Vec<(Range, Holds)>> {
+        let key = layout::log_index(&self.source, place);
+        let bytes = self.repository.bucket.get(&key, MAX_LOG_INDEX_BYTES as u64).await?;
+        let (trust, id) = (&self.repository.trust, &self.repository.id);
+        let index = decode_log_index(&bytes, trust, id, &self.source, place)
+            .with_context(|| format!("read {key}"))?;
+        Ok(index.pieces.into_iter().map(|piece| ((piece.start, piece.end), piece.holds)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: u64, end: u64) -> Range {
+        (Lsn(start), Lsn(end))
+    }
+
+    #[test]
+    fn only_what_is_not_known_is_asked_for() {
+        let entry = |start, end| LogEntry::new(range(start, end), None, None);
+        let cached = [entry(0, 4), entry(4, 8), entry(12, 16)];
+        let wanted = [range(0, 4), range(4, 9), range(9, 12), range(12, 16), range(16, 20)];
+        let mut fresh = Fresh::new();
+        assert_eq!(unknown(&wanted, &cached, &fresh), [range(4, 9), range(9, 12), range(16, 20)]);
+        fresh.insert(range(9, 12), (entry(9, 12), Vec::new()));
+        assert_eq!(unknown(&wanted, &cached, &fresh), [range(4, 9), range(16, 20)]);
+        let found: Vec<Range> =
+            entries(&wanted, &cached, &fresh).iter().map(LogEntry::range).collect();
+        assert_eq!(found, [range(0, 4), range(9, 12), range(12, 16)]);
+    }
+}

@@ -1,0 +1,143 @@
+use drctl_model::{IndexPlace, LogIndex, RepositoryId, SourceId};
+
+use crate::{FormatError, SigningKey, Trust, dsse};
+
+const PAYLOAD_TYPE: &str = "application/vnd.drctl.log-index+json";
+
+/// The most bytes of an index.
+pub const MAX_LOG_INDEX_BYTES: usize = 4 << 20;
+
+/// The object of an index: a signed envelope.
+///
+/// # Errors
+/// [`FormatError::TooLarge`]: readers would refuse it.
+pub fn encode_log_index(index: &LogIndex, key: &SigningKey) -> Result<Vec<u8>, FormatError> {
+    let payload = serde_json::to_vec(index).expect("an index is always JSON");
+    let bytes = dsse::sign(PAYLOAD_TYPE, &payload, key);
+    match bytes.len() <= MAX_LOG_INDEX_BYTES {
+        true => Ok(bytes),
+        false => Err(FormatError::TooLarge { what: WHAT, limit: MAX_LOG_INDEX_BYTES }),
+    }
+}
+
+const WHAT: &str = "index of log";
+
+/// Verifies, then parses, then checks an index that was found at `place`.
+///
+/// # Errors
+/// [`FormatError`]: nobody whom we trust has signed it, or it belongs elsewhere.
+pub fn decode_log_index(
+    bytes: &[u8],
+    trust: &Trust,
+    repository: &RepositoryId,
+    source: &SourceId,
+    place: &IndexPlace,
+) -> Result<LogIndex, FormatError> {
+    if bytes.len() > MAX_LOG_INDEX_BYTES {
+        return Err(FormatError::TooLarge { what: WHAT, limit: MAX_LOG_INDEX_BYTES });
+    }
+    let (payload, _) = dsse::verify(PAYLOAD_TYPE, bytes, trust)?;
+    let index: LogIndex =
+        serde_json::from_slice(&payload).map_err(|error| FormatError::json(WHAT, &error))?;
+    index.check(repository, source, place)?;
+    Ok(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::{Digest, Holds, IndexedPiece, Lsn, MAX_INDEX_PIECES, Timeline};
+
+    use super::*;
+
+    fn index(ranges: &[(u64, u64)]) -> LogIndex {
+        let pieces: Vec<IndexedPiece> = ranges
+            .iter()
+            .map(|(start, end)| IndexedPiece {
+                start: Lsn(*start),
+                end: Lsn(*end),
+                plain_sha256: Digest([1; 32]),
+                sealed: 7,
+                sealed_sha256: Digest([2; 32]),
+                holds: Holds::default(),
+            })
+            .collect();
+        let place = IndexPlace {
+            system_id: u64::MAX,
+            timeline: Timeline::FIRST,
+            start: Lsn(0),
+            end: Lsn(12),
+        };
+        LogIndex {
+            v: 1,
+            min_reader: 1,
+            features: Vec::new(),
+            repository: RepositoryId::new(7),
+            source: "shop".parse().unwrap(),
+            host: "db1".to_owned(),
+            written: jiff::Timestamp::UNIX_EPOCH,
+            place,
+            pieces,
+        }
+    }
+
+    fn read(index: &LogIndex, bytes: &[u8], key: &SigningKey) -> Result<LogIndex, FormatError> {
+        let trust = Trust::new(vec![key.verifying_key()]);
+        decode_log_index(bytes, &trust, &RepositoryId::new(7), &index.source, &index.place)
+    }
+
+    #[test]
+    fn an_index_is_believed_only_as_it_was_signed_and_where_it_belongs() {
+        let key = SigningKey::generate();
+        let good = index(&[(0, 4), (3, 8), (8, 12)]);
+        let bytes = encode_log_index(&good, &key).unwrap();
+        assert_eq!(read(&good, &bytes, &key).unwrap(), good);
+        let stranger = read(&good, &bytes, &SigningKey::generate());
+        assert!(matches!(stranger, Err(FormatError::Untrusted)));
+        for at in (0..bytes.len()).step_by(11) {
+            let mut altered = bytes.clone();
+            altered[at] ^= 1;
+            // The key's name in the envelope proves nothing and changes nothing.
+            if let Ok(found) = read(&good, &altered, &key) {
+                assert_eq!(found, good, "byte {at}");
+            }
+        }
+        let mut elsewhere = good.clone();
+        elsewhere.place.timeline = Timeline::new(2).unwrap();
+        assert!(read(&elsewhere, &bytes, &key).is_err());
+        let other = LogIndex { source: "blog".parse().unwrap(), ..good.clone() };
+        assert!(read(&other, &bytes, &key).is_err());
+        let newer = LogIndex { features: vec!["x".to_owned()], ..good };
+        assert!(read(&newer, &encode_log_index(&newer, &key).unwrap(), &key).is_err());
+    }
+
+    #[test]
+    fn pieces_that_make_no_run_are_no_index() {
+        let key = SigningKey::generate();
+        type Ranges<'a> = &'a [(u64, u64)];
+        let cases: &[Ranges<'_>] = &[
+            &[],
+            &[(0, 4), (5, 12)],
+            &[(0, 4), (4, 8)],
+            &[(1, 12)],
+            &[(0, 13)],
+            &[(0, 8), (4, 8), (8, 12)],
+            &[(0, 8), (0, 12)],
+            &[(4, 12), (0, 4)],
+            &[(0, 12), (12, 12)],
+        ];
+        for ranges in cases {
+            let wrong = index(ranges);
+            let bytes = encode_log_index(&wrong, &key).unwrap();
+            assert!(read(&wrong, &bytes, &key).is_err(), "{ranges:?}");
+        }
+        let many: Vec<(u64, u64)> = (0..=MAX_INDEX_PIECES as u64).map(|n| (n, n + 1)).collect();
+        let mut many = index(&many);
+        many.place.end = Lsn(MAX_INDEX_PIECES as u64 + 1);
+        let bytes = encode_log_index(&many, &key).unwrap();
+        assert!(read(&many, &bytes, &key).is_err());
+        many.pieces.pop();
+        many.place.end = Lsn(MAX_INDEX_PIECES as u64);
+        let bytes = encode_log_index(&many, &key).unwrap();
+        assert!(read(&many, &bytes, &key).is_ok());
+    }
+}

@@ -1,0 +1,231 @@
+use std::collections::BTreeMap;
+
+use drctl_model::{Digest, LogEntry, LogNotes, SourceId, Timeline};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::error::Fault;
+use crate::rows::{all, bad_json};
+use crate::{Catalog, CatalogError, schema};
+
+/// Pieces in a block: a piece more rewrites at most so many.
+const BLOCK: usize = 1024;
+
+/// What is known of one timeline's log: pieces whose heads were verified, none of which lies
+/// wholly within another one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CachedLog {
+    /// The pieces, in order.
+    pub entries: Vec<LogEntry>,
+    /// History and restore points.
+    pub notes: LogNotes,
+    pub(crate) generation: i64,
+}
+
+/// What changes in a [`CachedLog`].
+#[derive(Debug, Clone)]
+pub struct LogChange {
+    pub(crate) generation: i64,
+    pub(crate) blocks: usize,
+    pub(crate) changed: Vec<(usize, Vec<u8>)>,
+    notes: LogNotes,
+}
+
+impl CachedLog {
+    /// What makes it hold these pieces, in order, and these notes; nothing where it does already.
+    #[must_use]
+    pub fn change(&self, entries: &[LogEntry], notes: &LogNotes) -> Option<LogChange> {
+        if self.entries == entries && self.notes == *notes && self.generation > 0 {
+            return None;
+        }
+        let mut old = self.entries.chunks(BLOCK);
+        let mut changed = Vec::new();
+        for (n, block) in entries.chunks(BLOCK).enumerate() {
+            if old.next() != Some(block) {
+                let mut bytes = Vec::with_capacity(block.len() * LogEntry::BYTES);
+                block.iter().for_each(|entry| entry.to_bytes(&mut bytes));
+                changed.push((n, bytes));
+            }
+        }
+        let blocks = entries.len().div_ceil(BLOCK);
+        Some(LogChange { generation: self.generation, blocks, changed, notes: notes.clone() })
+    }
+}
+
+impl Catalog {
+    /// What is known of a cluster's log, by timeline; of one that was learnt under other trusted
+    /// keys (`trust` stands for these) nothing is.
+    ///
+    /// # Errors
+    /// [`Corrupt`](CatalogError::Corrupt), [`Busy`](CatalogError::Busy), [`Io`](CatalogError::Io).
+    pub async fn logs(
+        &self,
+        source: &SourceId,
+        system_id: u64,
+        trust: Digest,
+    ) -> Result<BTreeMap<Timeline, CachedLog>, CatalogError> {
+        let source = source.clone();
+        self.call(move |connection| logs(connection, &source, system_id, trust)).await
+    }
+
+    /// Sources and clusters of which log is known, in order.
+    ///
+    /// # Errors
+    /// As [`logs`](Self::logs).
+    pub async fn logged(&self) -> Result<Vec<(SourceId, u64)>, CatalogError> {
+        self.call(|connection| logged(connection)).await
+    }
+
+    /// Changes what is known of a timeline's log; says whether it did: not where another process
+    /// changed it since it was read.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn change_log(
+        &self,
+        source: &SourceId,
+        (system_id, timeline): (u64, Timeline),
+        trust: Digest,
+        change: LogChange,
+    ) -> Result<bool, CatalogError> {
+        let source = source.clone();
+        self.call(move |connection| {
+            let transaction = schema::write(connection)?;
+            let done = apply(&transaction, &source, (system_id, timeline), trust, &change)?;
+            transaction.commit()?;
+            Ok(done)
+        })
+        .await
+    }
+}
+
+/// A row of `logs`.
+type Known = (i64, i64, String, i64, String);
+
+fn logs(
+    connection: &Connection,
+    source: &SourceId,
+    system_id: u64,
+    trust: Digest,
+) -> Result<BTreeMap<Timeline, CachedLog>, Fault> {
+    // One transaction: another process may change it between two statements.
+    let snapshot = connection.unchecked_transaction()?;
+    let known: Vec<Known> = all(
+        &snapshot,
+        "SELECT id, timeline, trust, generation, notes FROM logs \
+         WHERE source = ?1 AND system_id = ?2",
+        params![source.as_str(), system_id.cast_signed()],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
+    )?;
+    let mut found = BTreeMap::new();
+    for (id, timeline, believed, generation, notes) in known {
+        let timeline = u32::try_from(timeline).ok().and_then(Timeline::new);
+        let timeline = timeline.ok_or_else(|| Fault::Damage("timeline of a log".to_owned()))?;
+        let mut log = CachedLog { generation, ..CachedLog::default() };
+        if believed == trust.to_string() {
+            log.notes = serde_json::from_str(&notes).map_err(bad_json("notes"))?;
+            log.entries = entries(&snapshot, id)?;
+        }
+        found.insert(timeline, log);
+    }
+    Ok(found)
+}
+
+fn entries(connection: &Connection, log: i64) -> Result<Vec<LogEntry>, Fault> {
+    let damage = || Fault::Damage(format!("pieces of log {log}"));
+    let blocks: i64 =
+        connection
+            .query_row("SELECT count(*) FROM log_blocks WHERE log = ?1", [log], |row| row.get(0))?;
+    let blocks = usize::try_from(blocks).unwrap_or(0);
+    let mut found: Vec<LogEntry> = Vec::with_capacity(blocks.saturating_mul(BLOCK));
+    let mut statement =
+        connection.prepare("SELECT n, entries FROM log_blocks WHERE log = ?1 ORDER BY n")?;
+    let mut rows = statement.query([log])?;
+    let (mut block, mut before, mut grows) = (0_i64, None, true);
+    while let Some(row) = rows.next()? {
+        let bytes = row.get_ref(1)?.as_blob().map_err(|_| damage())?;
+        let (whole, rest) = bytes.as_chunks::<{ LogEntry::BYTES }>();
+        if row.get::<_, i64>(0)? != block || !rest.is_empty() || whole.is_empty() {
+            return Err(damage());
+        }
+        block += 1;
+        // One pass: all of it is long.
+        for entry in whole.iter().map(LogEntry::from_bytes) {
+            grows &= entry.start < entry.end;
+            grows &= before.is_none_or(|(start, end)| start < entry.start && end < entry.end);
+            before = Some(entry.range());
+            found.push(entry);
+        }
+    }
+    if grows { Ok(found) } else { Err(damage()) }
+}
+
+fn logged(connection: &Connection) -> Result<Vec<(SourceId, u64)>, Fault> {
+    let sql = "SELECT DISTINCT source, system_id FROM logs ORDER BY source, system_id";
+    all(connection, sql, [], |row| {
+        let system_id: i64 = row.get("system_id")?;
+        Ok((crate::rows::parsed(row, "source")?, system_id.cast_unsigned()))
+    })
+}
+
+fn apply(
+    connection: &Connection,
+    source: &SourceId,
+    (system_id, timeline): (u64, Timeline),
+    trust: Digest,
+    change: &LogChange,
+) -> Result<bool, Fault> {
+    let key = params![source.as_str(), system_id.cast_signed(), timeline.id()];
+    let known: Option<(i64, i64)> = connection
+        .query_row(
+            "SELECT id, generation FROM logs WHERE source = ?1 AND system_id = ?2 AND timeline = ?3",
+            key,
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    if known.map_or(0, |(_, generation)| generation) != change.generation {
+        return Ok(false);
+    }
+    let notes = serde_json::to_string(&change.notes).map_err(bad_json("notes"))?;
+    let id = match known {
+        Some((id, generation)) => {
+            connection.execute(
+                "UPDATE logs SET trust = ?2, generation = ?3, notes = ?4 WHERE id = ?1",
+                params![id, trust.to_string(), generation + 1, notes],
+            )?;
+            id
+        }
+        None => {
+            connection.execute(
+                "INSERT INTO logs (source, system_id, timeline, trust, generation, notes) \
+                 VALUES (?1, ?2, ?3, ?4, 1, ?5)",
+                params![
+                    source.as_str(),
+                    system_id.cast_signed(),
+                    timeline.id(),
+                    trust.to_string(),
+                    notes
+                ],
+            )?;
+            connection.last_insert_rowid()
+        }
+    };
+    let blocks = i64::try_from(change.blocks).unwrap_or(i64::MAX);
+    connection.execute("DELETE FROM log_blocks WHERE log = ?1 AND n >= ?2", [id, blocks])?;
+    let mut put = connection
+        .prepare("INSERT OR REPLACE INTO log_blocks (log, n, entries) VALUES (?1, ?2, ?3)")?;
+    for (n, bytes) in &change.changed {
+        put.execute(params![id, i64::try_from(*n).unwrap_or(i64::MAX), bytes])?;
+    }
+    Ok(true)
+}
+
+/// Reads all of it.
+pub(crate) fn check(connection: &Connection) -> Result<(), Fault> {
+    let known: Vec<(i64, String)> =
+        all(connection, "SELECT id, notes FROM logs", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (id, notes) in known {
+        let _: LogNotes = serde_json::from_str(&notes).map_err(bad_json("notes"))?;
+        entries(connection, id)?;
+    }
+    logged(connection).map(drop)
+}

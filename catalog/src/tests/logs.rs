@@ -1,0 +1,117 @@
+use drctl_model::{Digest, LogEntry, LogNotes, Lsn, NotedPoint, Timeline};
+use rusqlite::Connection;
+
+use crate::testing::{at, place, source};
+use crate::{CachedLog, Catalog};
+
+const CLUSTER: u64 = u64::MAX - 5;
+const TRUST: Digest = Digest([1; 32]);
+
+fn entry(n: u64) -> LogEntry {
+    let commits = (at(1), at(2));
+    LogEntry::new((Lsn(n * 16), Lsn(n * 16 + 16)), (!n.is_multiple_of(3)).then_some(commits), None)
+}
+
+fn notes() -> LogNotes {
+    let point = |name: &str| NotedPoint {
+        start: Lsn(0),
+        end: Lsn(16),
+        lsn: Lsn(5),
+        at: at(3),
+        name: name.to_owned(),
+    };
+    LogNotes {
+        history: Some(vec![(Timeline::FIRST, Lsn(7))]),
+        points: vec![point("a"), point("b")],
+    }
+}
+
+async fn known(catalog: &Catalog, trust: Digest) -> CachedLog {
+    let logs = catalog.logs(&source("shop"), CLUSTER, trust).await.unwrap();
+    logs.into_values().next().unwrap_or_default()
+}
+
+/// Changes what is known, as one process that read it before.
+async fn put(catalog: &Catalog, before: &CachedLog, entries: &[LogEntry]) -> bool {
+    let Some(change) = before.change(entries, &notes()) else { return false };
+    let log = (CLUSTER, Timeline::FIRST);
+    catalog.change_log(&source("shop"), log, TRUST, change).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_log_comes_back_and_follows_every_change() {
+    let (_directory, path) = place();
+    let catalog = Catalog::open(&path).await.unwrap();
+    let all: Vec<LogEntry> = (0..5000).map(entry).collect();
+    let mut holed = all.clone();
+    holed.remove(2500);
+    for entries in [&all[..0], &all[..1], &all[..1024], &all[..1025], &all[..], &holed, &all[..9]] {
+        let before = known(&catalog, TRUST).await;
+        assert!(put(&catalog, &before, entries).await);
+        let after = known(&catalog, TRUST).await;
+        assert_eq!(after.entries, entries);
+        assert_eq!(after.notes, notes());
+        assert!(!put(&catalog, &after, entries).await, "nothing has changed");
+    }
+    catalog.integrity().await.unwrap();
+    assert_eq!(catalog.logged().await.unwrap(), [(source("shop"), CLUSTER)]);
+    assert!(catalog.logs(&source("shop"), 1, TRUST).await.unwrap().is_empty());
+    assert!(catalog.logs(&source("blog"), CLUSTER, TRUST).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_piece_more_rewrites_one_block() {
+    let all: Vec<LogEntry> = (0..3000).map(entry).collect();
+    let before = CachedLog { entries: all[..2999].to_vec(), notes: notes(), generation: 1 };
+    let change = before.change(&all, &notes()).unwrap();
+    let changed: Vec<usize> = change.changed.iter().map(|(n, _)| *n).collect();
+    assert_eq!((changed, change.blocks), (vec![2], 3));
+}
+
+#[tokio::test]
+async fn two_processes_do_not_mix_what_they_know() {
+    let (_directory, path) = place();
+    let (one, other) = (Catalog::open(&path).await.unwrap(), Catalog::open(&path).await.unwrap());
+    let all: Vec<LogEntry> = (0..3000).map(entry).collect();
+    let nothing = known(&one, TRUST).await;
+    assert!(put(&one, &nothing, &all).await);
+    assert!(!put(&other, &nothing, &all[..5]).await);
+    let (seen, seen_too) = (known(&one, TRUST).await, known(&other, TRUST).await);
+    assert!(put(&other, &seen_too, &all[5..]).await);
+    assert!(!put(&one, &seen, &all[..2000]).await);
+    assert_eq!(known(&one, TRUST).await.entries, all[5..]);
+}
+
+#[tokio::test]
+async fn with_other_keys_nothing_is_known() {
+    let (_directory, path) = place();
+    let catalog = Catalog::open(&path).await.unwrap();
+    let all: Vec<LogEntry> = (0..3).map(entry).collect();
+    assert!(put(&catalog, &CachedLog::default(), &all).await);
+    let stranger = known(&catalog, Digest([2; 32])).await;
+    assert!(stranger.entries.is_empty() && stranger.notes == LogNotes::default());
+    // And is learnt anew in its place.
+    assert!(put(&catalog, &stranger, &all[..2]).await);
+    assert_eq!(known(&catalog, TRUST).await.entries, all[..2]);
+}
+
+#[tokio::test]
+async fn damaged_pieces_are_damage() {
+    let damages = [
+        "UPDATE log_blocks SET entries = x'00' WHERE n = 1",
+        "DELETE FROM log_blocks WHERE n = 0",
+        "UPDATE log_blocks SET n = n + 7 WHERE n = 1",
+        "UPDATE log_blocks SET entries = (SELECT entries FROM log_blocks WHERE n = 0) WHERE n = 1",
+        "UPDATE logs SET notes = '{'",
+    ];
+    for damage in damages {
+        let (_directory, path) = place();
+        let catalog = Catalog::open(&path).await.unwrap();
+        let all: Vec<LogEntry> = (0..2048).map(entry).collect();
+        assert!(put(&catalog, &CachedLog::default(), &all).await);
+        Connection::open(&path).unwrap().execute_batch(damage).unwrap();
+        let read = catalog.logs(&source("shop"), CLUSTER, TRUST).await;
+        assert_eq!(read.unwrap_err().code(), "catalog_corrupt", "{damage}");
+        assert!(catalog.integrity().await.is_err(), "{damage}");
+    }
+}

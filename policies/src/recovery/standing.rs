@@ -1,0 +1,41 @@
+use drctl_model::{Lsn, Timeline};
+use jiff::Timestamp;
+
+use super::archive::Archive;
+use super::path::Path;
+use super::{Gap, Target, plan};
+
+/// How far all that there is leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The timeline that a recovery follows.
+    pub timeline: Timeline,
+    /// The end of the log that leads on from the newest base without a gap.
+    pub end: Lsn,
+    /// The last moment that can be recovered: of the last commit, or the end of the base where
+    /// that is later.
+    pub shows: Timestamp,
+    /// What is missing behind that end while later log is there.
+    pub gaps: Vec<Gap>,
+}
+
+/// Where the newest timeline stands; nothing where no base leads anywhere.
+#[must_use]
+pub fn standing(archive: &Archive) -> Option<Standing> {
+    let plan = plan(archive, &Target::Latest, None).ok()?;
+    let path = Path::to(archive, plan.timeline)?;
+    let stopped = archive.bases.iter().filter(|base| base.backup == plan.base);
+    let stopped = stopped.map(|base| base.stopped).max();
+    let mut gaps = Vec::new();
+    let mut reach = plan.reach;
+    for span in path.spans.iter().filter(|span| span.end > plan.reach) {
+        gaps.push(path.gap_at(reach));
+        reach = span.end;
+    }
+    Some(Standing {
+        timeline: plan.timeline,
+        end: plan.reach,
+        shows: plan.last_commit.not_before.max(stopped)?,
+        gaps,
+    })
+}
