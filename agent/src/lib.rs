@@ -52,6 +52,6 @@ pub use status::{Health, SourceStatus, status};
 pub use stop::{Stop, Stopper};
 pub use verify::{Candidate, Depth, Verdict, everything, verify};
 pub use wal::{
-    Expected, Fetched, Known, LogVerdict, Pushed, STANDBY_NAME, Shelf, Shipping,
-    fetch as fetch_wal, known, push, ship, verify_log,
+    Ahead, Expected, Fetched, Known, LogVerdict, Pushed, STANDBY_NAME, Shelf, Shipping,
+    fetch as fetch_wal, fetch_ahead, known, push, ship, verify_log,
 };

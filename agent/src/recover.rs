@@ -1,17 +1,18 @@
 //! A cluster brought to a point in time: laid out, replayed, looked at, and only then believed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::physical::{Layout, Progress, Recovering, Recovery, StopAt, prepare};
-use drctl_model::{Lsn, Timeline, shown};
-use drctl_policies::recovery::{RecoveryPlan, Stop as PlanStop, Target};
+use drctl_model::{Lsn, Timeline, WalSegmentSize, shown};
+use drctl_policies::recovery::{Leg, RecoveryPlan, Stop as PlanStop, Target};
+use drctl_store::Identities;
 use jiff::Timestamp;
 
 use crate::problem::Problem;
-use crate::wal::Known;
-use crate::{Meter, Setup, Stop};
+use crate::wal::{Ahead, Expected, Known, Shelf, fetch_ahead};
+use crate::{Meter, Repository, Setup, Stop};
 
 /// How long its last checkpoint may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(600);
@@ -33,6 +34,8 @@ pub struct Recovered {
 pub struct RecoverRequest<'a> {
     /// The configuration.
     pub setup: &'a Setup,
+    /// Where the log lies.
+    pub repository: &'a Repository,
     /// The source's name, as the log is fetched by it.
     pub source: &'a str,
     /// What the bucket holds.
@@ -43,6 +46,8 @@ pub struct RecoverRequest<'a> {
     pub directory: PathBuf,
     /// The file of the identity that opens the log.
     pub identity: PathBuf,
+    /// The same, read.
+    pub identities: Identities,
     /// The role as which the recovering server is asked.
     pub user: String,
     /// Where the server's programs of the base's version are.
@@ -68,12 +73,16 @@ pub async fn recover(
         stop: stop_at(request.plan),
     };
     prepare(&layout, &recovery).context("prepare the cluster")?;
+    let ahead = ahead(&request.directory);
+    ahead.begin()?;
     meter.label("starting the restored server");
     let mut server = Recovering::start(&layout, &request.bin_dir, &request.user)?;
     let arrived = tokio::select! {
         arrived = arrive(&mut server, request, meter) => arrived,
         () = stop.requested() => Err(Problem::Interrupted.into()),
+        () = help(request, &ahead, base.segment_size) => Err(Problem::Interrupted.into()),
     };
+    ahead.end();
     let arrived = match arrived {
         Ok(arrived) => arrived,
         Err(error) => {
@@ -90,6 +99,26 @@ pub async fn recover(
     server.stop(STOP_PATIENCE).await?;
     let replayed = arrived.replayed.context("it tells no position")?;
     Ok(Recovered { replayed, shows: arrived.shows, stopped, promoted: request.promote })
+}
+
+/// Where log waits for the server, in the recovery's own directory.
+fn ahead(directory: &Path) -> Ahead {
+    Ahead::new(&directory.join("ahead"))
+}
+
+/// Fetches ahead for as long as it is awaited; does not end by itself.
+async fn help(request: &RecoverRequest<'_>, ahead: &Ahead, size: WalSegmentSize) {
+    let Ok(source) = request.source.parse() else { return std::future::pending().await };
+    let shelf = Shelf::reader(request.repository, &source);
+    let legs: Vec<Expected> = request.plan.path.iter().map(expected).collect();
+    let fetches = request.setup.limits().fetches;
+    let system_id = request.known.system_id;
+    fetch_ahead(ahead, &shelf, system_id, size, &legs, fetches, &request.identities).await;
+    std::future::pending().await
+}
+
+fn expected(leg: &Leg) -> Expected {
+    Expected { timeline: leg.timeline, from: leg.from, until: leg.until }
 }
 
 /// Whether all the log there is gets replayed: nothing in it tells the server where to stop.
@@ -117,12 +146,13 @@ fn restore_command(request: &RecoverRequest<'_>, segment_bytes: u64) -> Result<S
     let quote = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
     let mut command = format!(
         "{} --config {} --quiet wal fetch {} %f \"%p\" --system-id {} --segment-bytes {segment_bytes} \
-         --identity {}",
+         --identity {} --ahead {}",
         quote(&program.display().to_string()),
         quote(&std::path::absolute(&request.setup.path)?.display().to_string()),
         request.source,
         request.known.system_id,
         quote(&request.identity.display().to_string()),
+        quote(&ahead(&request.directory).path().display().to_string()),
     );
     for leg in &request.plan.path {
         command += &format!(" --expect {}:{}-{}", leg.timeline, leg.from, leg.until);

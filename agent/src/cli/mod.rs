@@ -229,6 +229,8 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
             screen.answer("drctl.config-schema/1", object, || format!("{schema:#}"));
             Ok(Exit::Success)
         }
+        // The server waits for it: what is there already needs no configuration and no bucket.
+        Verb::Wal { verb: args::WalVerb::Fetch(args) } if wal::waits(args) => Ok(Exit::Success),
         Verb::Wal { verb } => wal::wal(screen, &setup()?, verb, stop).await,
         Verb::Timeline { source } => wal::timeline(screen, &setup()?, source).await,
         Verb::Catalog { verb } => state::catalog(screen, &setup()?, verb).await,

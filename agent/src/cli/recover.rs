@@ -112,8 +112,9 @@ async fn run(
     let program = server_program(&server, &version).await?;
     let bin_dir = program.parent().context("find the server's programs")?.to_owned();
     let identities = setup.identities(Some(&identity))?;
+    let identities = identities.ok_or(Problem::NoIdentity(planned.base.clone()))?;
     let request = RestoreRequest {
-        identities: identities.ok_or(Problem::NoIdentity(planned.base.clone()))?,
+        identities: identities.clone(),
         backup,
         databases: Vec::new(),
         globals: true,
@@ -126,11 +127,13 @@ async fn run(
     run_restore(repository, &request, &base, setup.limits(), meter, stop).await?;
     let recovery = RecoverRequest {
         setup,
+        repository,
         source: source.as_str(),
         known,
         plan: planned,
         directory,
         identity,
+        identities,
         user: server.user,
         bin_dir,
         promote: args.promote,
