@@ -240,65 +240,6 @@ pub async fn fetch_ahead(
 mod tests {
     use super::*;
 
-    const NAME: &str = "000000010000000000000003";
-    const NEXT: &str = "000000010000000000000004";
-
-    fn place() -> (tempfile::TempDir, Ahead) {
-        let folder = tempfile::tempdir().unwrap();
-        let ahead = Ahead::new(&folder.path().join("ahead"));
-        ahead.begin().unwrap();
-        (folder, ahead)
-    }
-
-    #[test]
-    fn a_segment_is_taken_once_and_only_whole() {
-        let (folder, ahead) = place();
-        let to = folder.path().join("to");
-        assert!(!ahead.take(NAME, 4, &to));
-        ahead.put(NAME, b"good").unwrap();
-        assert!(!ahead.take(NEXT, 4, &to) && !to.exists());
-        assert!(ahead.take(NAME, 4, &to));
-        assert_eq!(fs::read(&to).unwrap(), b"good");
-        assert!(!ahead.take(NAME, 4, &to));
-    }
-
-    #[test]
-    fn a_file_that_is_not_what_its_name_says_is_not_believed() {
-        let damages: [fn(&Path); 3] = [
-            |file| fs::write(file, b"evil").unwrap(),
-            |file| fs::write(file, b"goo").unwrap(),
-            |file| fs::write(file, b"").unwrap(),
-        ];
-        for damage in damages {
-            let (folder, ahead) = place();
-            let to = folder.path().join("to");
-            ahead.put(NAME, b"good").unwrap();
-            let file = ahead.path().join(format!("{NAME}.{}", digest(b"good")));
-            damage(&file);
-            assert!(!ahead.take(NAME, 4, &to) && !to.exists() && !file.exists());
-        }
-        // Whole, but of another size than the cluster's segments; and one that was never ended.
-        let (folder, ahead) = place();
-        let to = folder.path().join("to");
-        ahead.put(NAME, b"longer").unwrap();
-        assert!(!ahead.take(NAME, 4, &to) && !to.exists());
-        fs::write(ahead.path().join(format!("{NAME}.part")), b"good").unwrap();
-        assert!(!ahead.take(NAME, 4, &to) && !to.exists());
-    }
-
-    #[test]
-    fn what_the_server_has_passed_makes_room() {
-        let (folder, ahead) = place();
-        ahead.put(NAME, b"a").unwrap();
-        ahead.put(NEXT, b"b").unwrap();
-        assert_eq!(ahead.tidy(), 2);
-        assert!(!ahead.take(NAME, 4, &folder.path().join("to")));
-        assert_eq!(ahead.tidy(), 1);
-        assert!(ahead.is_behind(NAME) && !ahead.is_behind(NEXT));
-        ahead.end();
-        assert!(!ahead.path().exists());
-    }
-
     #[test]
     fn only_what_is_there_as_a_whole_is_wanted() {
         let size = WalSegmentSize::new(1 << 20).unwrap();
