@@ -179,7 +179,8 @@ impl Attempt<'_> {
         };
         if let EngineConfig::BaseBackup(_) = &source.engine {
             let server = self.setup.server(source)?;
-            collected.facts.cluster = Some(cluster_needs(&server, &format!("drctl/{}", self.id)).await);
+            collected.facts.cluster =
+                Some(cluster_needs(&server, &format!("drctl/{}", self.id)).await);
         }
         let finished = engine.finish().await?;
         self.commit(collected, finished, catalog, job).await

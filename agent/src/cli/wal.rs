@@ -10,7 +10,9 @@ use serde_json::json;
 use super::args::{FetchArgs, WalVerb};
 use super::screen::{Screen, table};
 use crate::problem::Problem;
-use crate::{Ahead, Exit, Fetched, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, known, push, ship};
+use crate::{
+    Ahead, Exit, Fetched, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, known, push, ship,
+};
 
 /// `drctl wal`.
 pub(super) async fn wal(

@@ -13,8 +13,8 @@ use drctl_model::{Digest, Lsn, Timeline, WalSegmentSize};
 use drctl_store::{Identities, digest};
 use futures_util::{StreamExt as _, stream};
 
-use super::fetch::{Expected, cover, join};
 use super::Shelf;
+use super::fetch::{Expected, cover, join};
 
 /// The most bytes of log that wait to be asked for: many of the usual segments, and at least one
 /// of any size.

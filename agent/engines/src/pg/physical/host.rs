@@ -208,8 +208,7 @@ mod tests {
     use super::*;
 
     fn needs() -> ClusterNeeds {
-        let extension =
-            |name: &str| Extension { name: name.to_owned(), version: "1.2".to_owned() };
+        let extension = |name: &str| Extension { name: name.to_owned(), version: "1.2".to_owned() };
         ClusterNeeds {
             libraries: Some(vec!["auto_explain".to_owned(), "$libdir/timescale".to_owned()]),
             databases: vec![DatabaseNeeds {

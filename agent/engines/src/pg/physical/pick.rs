@@ -8,13 +8,13 @@ use std::str::FromStr;
 use drctl_model::{TableRows, shown};
 use tokio::io::AsyncWriteExt as _;
 
+use crate::EngineError;
 use crate::pg::counts::{compare_with_dump, count};
 use crate::pg::server::{Session, quote_ident, quote_literal};
 use crate::pg::stream::{WatchedRead, Watcher};
 use crate::pg::tables::{self, Table};
 use crate::pg::walker::DumpWalker;
 use crate::pg::{PgServer, tools};
-use crate::EngineError;
 
 /// A table to be taken out.
 #[derive(Debug, Clone, PartialEq, Eq)]
