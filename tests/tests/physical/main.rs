@@ -7,4 +7,8 @@ mod log;
 mod objects;
 mod oracle;
 mod protocol;
+mod recover_ahead;
+mod recover_checks;
+mod recover_choice;
+mod recover_resume;
 mod stream;

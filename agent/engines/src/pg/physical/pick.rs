@@ -68,7 +68,8 @@ pub async fn pick_table(
     let version = session.version().await?;
     let found = tools::find(server, "pg_dump", &version).await?;
     let mut tool = server.tool(&found, application_name, None);
-    tool = tool.args(&["--format=custom", "--strict-names"]);
+    // Rows of a compressed dump could not be counted.
+    tool = tool.args(&["--format=custom", "--compress=0", "--strict-names"]);
     for table in &tables {
         tool = tool.arg(format!("--table={}", table.sql_name()));
     }

@@ -195,7 +195,10 @@ impl Recovering {
     pub fn last_words(&self) -> String {
         let text = self.words();
         let bad = |line: &&str| {
-            ["FATAL", "PANIC", "ERROR", "error:", "hint:"].iter().any(|w| line.contains(w))
+            let told = ["FATAL", "PANIC", "ERROR", "error:", "hint:"];
+            // What it answers to our own looks while it starts is no reason for anything.
+            told.iter().any(|w| line.contains(w))
+                && !line.contains("FATAL:  the database system is")
         };
         let lines: Vec<&str> = text.lines().filter(bad).collect();
         let from = lines.len().saturating_sub(6);
