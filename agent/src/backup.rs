@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_catalog::Catalog;
-use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource};
+use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource, cluster_needs};
 use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource, PgServer};
 use drctl_engines::{BackupSource, Finished, ToolRun};
 use drctl_model::{
@@ -170,13 +170,18 @@ impl Attempt<'_> {
             streamed = streaming => streamed,
             () = stop.requested() => Err(Problem::Interrupted.into()),
         };
-        let collected = match streamed {
+        let mut collected = match streamed {
             Ok(collected) => collected,
             Err(error) => {
                 engine.abort().await;
                 return Err(error);
             }
         };
+        if let EngineConfig::BaseBackup(_) = &source.engine {
+            let server = self.setup.server(source)?;
+            collected.facts.cluster =
+                Some(cluster_needs(&server, &format!("drctl/{}", self.id)).await);
+        }
         let finished = engine.finish().await?;
         self.commit(collected, finished, catalog, job).await
     }

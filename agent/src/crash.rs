@@ -12,6 +12,17 @@ pub const CRASH_POINTS: &[&str] = &[
     "backup-manifest-read-back",
 ];
 
+/// Every step of a recovery to a point in time.
+pub const RECOVERY_CRASH_POINTS: &[&str] = &[
+    "recovery-begun",
+    "recovery-in-stream",
+    "recovery-stream-laid-out",
+    "recovery-laid-out",
+    "recovery-replaying",
+    "recovery-proven",
+    "recovery-promoting",
+];
+
 /// Kills the process with SIGKILL if the environment asks for it at this step.
 #[cfg(feature = "crash-points")]
 pub fn crash_point(name: &'static str) {

@@ -28,7 +28,7 @@ mod verify;
 mod wal;
 
 pub use backup::backup;
-pub use crash::{CRASH_POINTS, crash_point};
+pub use crash::{CRASH_POINTS, RECOVERY_CRASH_POINTS, crash_point};
 pub use doctor::{Finding, Level, doctor};
 pub use emergency::emergency_script;
 pub use exit::Exit;
@@ -38,11 +38,14 @@ pub use limits::Limits;
 pub use locks::SourceLock;
 pub use meter::{Meter, Reading};
 pub use pipeline::{Intake, Stored, store_stream};
-pub use plan::{Destination, Item, RestorePlan, RestoreRequest, plan};
+pub use plan::{Destination, Item, RestorePlan, RestoreRequest, check_room, plan};
 pub use plausible::suspicions;
 pub use problem::{Failure, Problem};
 pub use reconcile::{Compared, Inventory, Renewed, check, inventory, rebuild};
-pub use recover::{RecoverRequest, Recovered, plan_digest, recover, time_of, timeline_of};
+pub use recover::{
+    Begun, Choice, Extracted, Identity, Proof, Rate, RecoverRequest, Recovered, Step, is_begun,
+    kept, last_rate, lay_out, plan_digest, recover, time_of, timeline_of, waits,
+};
 pub use repository::{Proven, Repository};
 pub use restore::{Restored, prepare_cluster, restore};
 pub use secrets::{read_optional, read_secret};
@@ -52,6 +55,6 @@ pub use status::{Health, LogStatus, SourceStatus, status};
 pub use stop::{Stop, Stopper};
 pub use verify::{Candidate, Depth, Verdict, everything, verify};
 pub use wal::{
-    Expected, Fetched, Known, LogVerdict, Pushed, STANDBY_NAME, Shelf, Shipping,
-    fetch as fetch_wal, known, log_state, push, ship, verify_log,
+    Ahead, Expected, Fetched, Known, LogVerdict, Pushed, STANDBY_NAME, Shelf, Shipping,
+    fetch as fetch_wal, fetch_ahead, known, log_state, push, ship, verify_log,
 };

@@ -13,6 +13,7 @@ struct Counters {
     plain: AtomicU64,
     sealed: AtomicU64,
     expected: AtomicU64,
+    phase: AtomicU64,
     label: Mutex<String>,
 }
 
@@ -27,6 +28,8 @@ pub struct Reading {
     pub sealed: u64,
     /// Plain bytes in all as far as known; 0 when not known.
     pub expected: u64,
+    /// How often all was set back to nothing: bytes of one phase say nothing of the next one.
+    pub phase: u64,
 }
 
 impl Meter {
@@ -38,6 +41,19 @@ impl Meter {
     /// Adds to the plain bytes that are expected in all.
     pub fn expect(&self, plain: u64) {
         self.0.expected.fetch_add(plain, Ordering::Relaxed);
+    }
+
+    /// Begins to count anew, with so many plain bytes to come.
+    pub fn begin(&self, expected: u64) {
+        self.0.plain.store(0, Ordering::Relaxed);
+        self.0.sealed.store(0, Ordering::Relaxed);
+        self.0.expected.store(expected, Ordering::Relaxed);
+        self.0.phase.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says how many plain bytes have been moved in all.
+    pub fn at(&self, plain: u64) {
+        self.0.plain.store(plain, Ordering::Relaxed);
     }
 
     /// Counts a segment.
@@ -54,6 +70,7 @@ impl Meter {
             plain: self.0.plain.load(Ordering::Relaxed),
             sealed: self.0.sealed.load(Ordering::Relaxed),
             expected: self.0.expected.load(Ordering::Relaxed),
+            phase: self.0.phase.load(Ordering::Relaxed),
         }
     }
 }

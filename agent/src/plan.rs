@@ -49,6 +49,9 @@ pub struct RestoreRequest {
     pub globals: bool,
     /// Where to.
     pub destination: Destination,
+    /// Whether the destination holds a part of it already, from an attempt that broke off: then
+    /// its emptiness and its room are for the caller to judge.
+    pub begun: bool,
     /// Connections at once that load a database.
     pub jobs: u32,
     /// Whether objects get their owners back.
@@ -112,12 +115,14 @@ pub async fn plan(
         }
         Destination::Server { .. } | Destination::Pipe(_) => None,
     };
-    if let Some((directory, needed)) = &room {
+    if let Some((directory, needed)) = room.as_ref().filter(|_| !request.begun) {
         check_room(directory, *needed)?;
     }
     let notes = match &request.destination {
         Destination::Files(directory) | Destination::Cluster(directory) => {
-            check_empty(directory)?;
+            if !request.begun {
+                check_empty(directory)?;
+            }
             Vec::new()
         }
         Destination::Pipe(_) if items.len() != 1 => {
@@ -278,7 +283,11 @@ fn check_empty(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn check_room(directory: &Path, needed: u64) -> Result<()> {
+/// Whether a directory, which need not be there yet, has room for so many bytes.
+///
+/// # Errors
+/// [`Problem::Target`].
+pub fn check_room(directory: &Path, needed: u64) -> Result<()> {
     let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let found = rustix::fs::statvfs(existing)
         .with_context(|| format!("ask for the room in {}", existing.display()))?;

@@ -61,7 +61,10 @@ mod tests {
         };
         let content = Content::Database(database);
         let plain_xxh128 = String::new();
-        Facts { streams: vec![StreamFacts { id: StreamId::database(0), plain_xxh128, content }] }
+        Facts {
+            streams: vec![StreamFacts { id: StreamId::database(0), plain_xxh128, content }],
+            ..Facts::default()
+        }
     }
 
     fn before(plain_bytes: u64) -> BackupSummary {

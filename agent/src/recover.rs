@@ -1,38 +1,80 @@
 //! A cluster brought to a point in time: laid out, replayed, looked at, and only then believed.
 
-use std::path::PathBuf;
+mod aim;
+mod begun;
+mod rate;
+mod watch;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use drctl_engines::pg::physical::{Layout, Progress, Recovering, Recovery, StopAt, prepare};
-use drctl_model::{Lsn, Timeline, shown};
-use drctl_policies::recovery::{RecoveryPlan, Stop as PlanStop, Target};
-use jiff::Timestamp;
+use anyhow::{Context as _, Result};
+use drctl_engines::pg::physical::{
+    Layout, PickedTable, Recovering, Recovery, end_left, look_again, pick_table, prepare,
+};
+use drctl_model::{Content, TableRows, WalSegmentSize};
+use drctl_policies::recovery::{Leg, RecoveryPlan};
+use drctl_store::Identities;
 
+pub use aim::{plan_digest, time_of, timeline_of};
+pub use begun::{Begun, Identity, Proof, Step, is_begun, kept, waits};
+pub use rate::{Rate, last_rate};
+
+use crate::crash::crash_point;
 use crate::problem::Problem;
-use crate::wal::Known;
-use crate::{Meter, Setup, Stop};
+use crate::restore::restore;
+use crate::wal::{Ahead, Expected, Known, Shelf, fetch_ahead};
+use crate::{Limits, Meter, Repository, RestorePlan, RestoreRequest, Setup, Stop};
 
 /// How long its last checkpoint may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(600);
 
+/// The name under which the recovering server sees us.
+const APPLICATION: &str = "drctl/recovery";
+
+/// What becomes of the cluster once it is proven to be at its target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// Its server is stopped there.
+    Stop,
+    /// Its server stays open, read-only, when we end.
+    Open,
+    /// These tables are dumped into files; then its server is stopped.
+    Extract(Vec<PickedTable>),
+    /// It becomes a cluster of its own; then its server is stopped.
+    Promote,
+}
+
+/// A table that was taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extracted {
+    /// Which one.
+    pub table: PickedTable,
+    /// The dump.
+    pub file: PathBuf,
+    /// The rows of each table in it: its partitions are tables too.
+    pub rows: Vec<TableRows>,
+}
+
 /// What a recovery came to.
 #[derive(Debug, Clone)]
 pub struct Recovered {
-    /// How far the log was replayed.
-    pub replayed: Lsn,
-    /// The time of the last commit that the data show, where the log told one.
-    pub shows: Option<Timestamp>,
-    /// The server's own line about where it stopped.
-    pub stopped: Option<String>,
+    /// What was proven.
+    pub proof: Proof,
     /// Whether it was made a cluster of its own.
     pub promoted: bool,
+    /// The directory of its server's socket, where that was left open.
+    pub open: Option<PathBuf>,
+    /// The tables that were taken out.
+    pub extracted: Vec<Extracted>,
 }
 
 /// What is to be recovered, and how.
 pub struct RecoverRequest<'a> {
     /// The configuration.
     pub setup: &'a Setup,
+    /// Where the log lies.
+    pub repository: &'a Repository,
     /// The source's name, as the log is fetched by it.
     pub source: &'a str,
     /// What the bucket holds.
@@ -43,156 +85,218 @@ pub struct RecoverRequest<'a> {
     pub directory: PathBuf,
     /// The file of the identity that opens the log.
     pub identity: PathBuf,
+    /// The same, read.
+    pub identities: Identities,
     /// The role as which the recovering server is asked.
     pub user: String,
     /// Where the server's programs of the base's version are.
     pub bin_dir: PathBuf,
-    /// Whether to make it a cluster of its own once it is where it should be.
-    pub promote: bool,
+    /// What becomes of it then.
+    pub choice: Choice,
 }
 
-/// Replays the log onto a base that was laid out, and proves where that came to.
+/// Lays a copy out, stream by stream, each noted once all of it is on the disk. What an earlier
+/// attempt has noted is kept, and then compared with the server's list of files; where it differs
+/// all of it is laid out anew.
+///
+/// # Errors
+/// As [`restore`].
+pub async fn lay_out(
+    repository: &Repository,
+    request: &RestoreRequest,
+    plan: &RestorePlan,
+    (begun, limits): (&mut Begun, Limits),
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<()> {
+    if begun.step() != Step::LayingOut {
+        return Ok(());
+    }
+    end_left(&Layout::new(begun.directory()), STOP_PATIENCE).await?;
+    let kept = plan.items.iter().any(|item| begun.has(&item.stream.id));
+    lay_out_rest(repository, request, plan, (begun, limits), meter, stop).await?;
+    if kept {
+        meter.label("comparing what was kept with the server's list");
+        let layout = Layout::new(begun.directory());
+        let looked = tokio::task::spawn_blocking(move || look_again(&layout)).await?;
+        if let Err(error) = looked {
+            tracing::warn!("what an earlier attempt laid out is not whole: {error:#}: once more");
+            begun.forget()?;
+            lay_out_rest(repository, request, plan, (begun, limits), meter, stop).await?;
+        }
+    }
+    crash_point("recovery-laid-out");
+    begun.reach(Step::Replaying)
+}
+
+async fn lay_out_rest(
+    repository: &Repository,
+    request: &RestoreRequest,
+    plan: &RestorePlan,
+    (begun, limits): (&mut Begun, Limits),
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<()> {
+    crash_point("recovery-begun");
+    let mut missing = Vec::new();
+    for item in &plan.items {
+        // The list lies in the data directory: it goes when that is laid out anew.
+        let list = item.facts.content == Content::Listing;
+        if !begun.has(&item.stream.id) || (list && !missing.is_empty()) {
+            missing.push(item);
+        }
+    }
+    meter.begin(0);
+    for item in missing {
+        begun::discard(begun.directory(), &item.facts.content)?;
+        let one = RestorePlan {
+            items: vec![item.clone()],
+            fetch_bytes: item.stream.sealed_bytes,
+            plain_bytes: item.stream.plain_bytes,
+            room: None,
+            notes: Vec::new(),
+            estimate: None,
+        };
+        restore(repository, request, &one, limits, meter, stop).await?;
+        begun.laid_out(&item.stream.id)?;
+        crash_point("recovery-stream-laid-out");
+    }
+    Ok(())
+}
+
+/// Replays the log onto a base that was laid out, proves where that came to, and does with it what
+/// was chosen. Goes on where an earlier attempt ended: PostgreSQL replays from its own last point
+/// of restart, and all is proven again.
 ///
 /// # Errors
 /// [`Problem::Mismatch`] where the target was not reached: what is there is not to be used.
 pub async fn recover(
     request: &RecoverRequest<'_>,
+    begun: &mut Begun,
     meter: &Meter,
     stop: &Stop,
 ) -> Result<Recovered> {
     let layout = Layout::new(&request.directory);
+    end_left(&layout, STOP_PATIENCE).await?;
+    if let Some(done) = own_already(request, begun, &layout, meter).await? {
+        return Ok(done);
+    }
     let base = request.known.base(&request.plan.base).context("the plan's base is gone")?;
     let recovery = Recovery {
         restore_command: restore_command(request, base.segment_size.bytes())?,
         timeline: request.plan.timeline,
-        stop: stop_at(request.plan),
+        stop: aim::stop_at(request.plan),
     };
     prepare(&layout, &recovery).context("prepare the cluster")?;
+    let ahead = ahead(&request.directory);
+    ahead.begin()?;
     meter.label("starting the restored server");
     let mut server = Recovering::start(&layout, &request.bin_dir, &request.user)?;
-    let arrived = tokio::select! {
-        arrived = arrive(&mut server, request, meter) => arrived,
+    let done = tokio::select! {
+        done = prove_and_choose(&mut server, request, begun, &layout, meter) => done,
         () = stop.requested() => Err(Problem::Interrupted.into()),
+        () = help(request, &ahead, base.segment_size) => Err(Problem::Interrupted.into()),
     };
-    let arrived = match arrived {
-        Ok(arrived) => arrived,
+    ahead.end();
+    match done {
+        Ok(done) if request.choice == Choice::Open => {
+            Ok(Recovered { open: Some(server.leave()), ..done })
+        }
+        Ok(done) => server.stop(STOP_PATIENCE).await.map(|()| done).map_err(Into::into),
         Err(error) => {
             let _ = server.stop(STOP_PATIENCE).await;
-            return Err(error);
+            Err(error)
         }
-    };
-    let stopped = server.stop_line();
-    prove(request, &arrived, stopped.as_deref())?;
-    if request.promote {
-        meter.label("promoting");
-        promote(&mut server, &layout).await?;
-    }
-    server.stop(STOP_PATIENCE).await?;
-    let replayed = arrived.replayed.context("it tells no position")?;
-    Ok(Recovered { replayed, shows: arrived.shows, stopped, promoted: request.promote })
-}
-
-/// Whether all the log there is gets replayed: nothing in it tells the server where to stop.
-fn runs_to_end(plan: &RecoveryPlan) -> bool {
-    plan.stop == PlanStop::AtEnd || plan.target == Target::Latest
-}
-
-fn stop_at(plan: &RecoveryPlan) -> StopAt {
-    match &plan.target {
-        _ if runs_to_end(plan) => StopAt::Standby,
-        Target::Time(at) => {
-            // The one form that every tool of PostgreSQL reads, in UTC.
-            StopAt::Time(at.strftime("%Y-%m-%d %H:%M:%S.%6f+00").to_string())
-        }
-        Target::Lsn(lsn) => StopAt::Lsn(*lsn),
-        Target::Xid { xid, inclusive } => StopAt::Xid { xid: *xid, inclusive: *inclusive },
-        Target::Name(name) => StopAt::Name(name.clone()),
-        Target::Latest => StopAt::Standby,
     }
 }
 
-/// The command by which the server fetches its log: it fails closed over all that the plan needs.
-fn restore_command(request: &RecoverRequest<'_>, segment_bytes: u64) -> Result<String> {
-    let program = std::env::current_exe().context("find drctl itself")?;
-    let quote = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
-    let mut command = format!(
-        "{} --config {} --quiet wal fetch {} %f \"%p\" --system-id {} --segment-bytes {segment_bytes} \
-         --identity {}",
-        quote(&program.display().to_string()),
-        quote(&std::path::absolute(&request.setup.path)?.display().to_string()),
-        request.source,
-        request.known.system_id,
-        quote(&request.identity.display().to_string()),
-    );
-    for leg in &request.plan.path {
-        command += &format!(" --expect {}:{}-{}", leg.timeline, leg.from, leg.until);
-    }
-    Ok(command.replace("%%", "%").replace('%', "%%").replace("%%f", "%f").replace("%%p", "%p"))
-}
-
-/// Where the end of the log has been replayed: the end of the last record that is known.
-fn end(request: &RecoverRequest<'_>) -> Lsn {
-    let plan = request.plan;
-    let leg = plan.path.last();
-    let last = leg.and_then(|leg| request.known.last_record(leg.timeline, plan.reach));
-    last.map_or(plan.consistent, |last| last.max(plan.consistent))
-}
-
-async fn arrive(
+async fn prove_and_choose(
     server: &mut Recovering,
     request: &RecoverRequest<'_>,
+    begun: &mut Begun,
+    layout: &Layout,
     meter: &Meter,
-) -> Result<Progress> {
-    let to_end = runs_to_end(request.plan);
-    let end = end(request);
-    loop {
-        if let Some(progress) = server.look().await.context("replay the log")? {
-            let shows = progress.shows.map_or("-".to_owned(), |at| at.to_string());
-            meter.label(format!("the data show {shows}"));
-            let there = match to_end {
-                true => progress.replayed.is_some_and(|at| at >= end),
-                false => progress.paused,
-            };
-            if there {
-                return Ok(progress);
-            }
-            if !progress.in_recovery {
-                bail!(Problem::Mismatch("the server opened before it was told to".to_owned()));
+) -> Result<Recovered> {
+    let (arrived, rate) = watch::arrive(server, request, meter).await?;
+    let proof = watch::prove(request, &arrived, server.stop_line())?;
+    rate.keep(&request.setup.config.paths.state_dir);
+    begun.prove(proof.clone())?;
+    crash_point("recovery-proven");
+    let mut done = Recovered { proof, promoted: false, open: None, extracted: Vec::new() };
+    match &request.choice {
+        Choice::Stop | Choice::Open => {}
+        Choice::Extract(tables) => {
+            for table in tables {
+                meter.label(format!("extracting {table}"));
+                done.extracted.push(extract(server, table, &request.directory).await?);
             }
         }
-    }
-}
-
-/// Everything that can be known about whether the target was reached, and nothing else.
-fn prove(request: &RecoverRequest<'_>, arrived: &Progress, stopped: Option<&str>) -> Result<()> {
-    let plan = request.plan;
-    let fail = |text: String| Err(Problem::Mismatch(text).into());
-    let Some(replayed) = arrived.replayed else {
-        return fail("the server does not tell how far it replayed".to_owned());
-    };
-    if replayed < plan.consistent {
-        return fail(format!("it replayed up to {replayed}, before the copy is consistent"));
-    }
-    if !runs_to_end(plan) && stopped.is_none() {
-        return fail("the server paused without saying that it came to the target".to_owned());
-    }
-    if let (Target::Time(at), Some(shows)) = (&plan.target, arrived.shows)
-        && shows > *at
-    {
-        return fail(format!("the data show {shows}, which is later than {at}"));
-    }
-    // Not by position order alone: a commit of the plan that is missing is missing data.
-    if let (Some(least), Some(shows)) = (plan.last_commit.not_before, arrived.shows) {
-        let slack = jiff::SignedDuration::from_secs(1);
-        if shows + slack < least {
-            return fail(format!("the data show {shows}, and commits up to {least} were planned"));
+        Choice::Promote => {
+            meter.label("promoting");
+            begun.reach(Step::Promoting)?;
+            server.promote(layout)?;
+            crash_point("recovery-promoting");
+            opened(server).await?;
+            begun.reach(Step::Promoted)?;
+            done.promoted = true;
         }
     }
-    Ok(())
+    Ok(done)
 }
 
-async fn promote(server: &mut Recovering, layout: &Layout) -> Result<()> {
-    server.promote(layout)?;
+/// A cluster that an earlier attempt has made one of its own: its own log ends that attempt's
+/// work, and nothing is replayed into it any more.
+async fn own_already(
+    request: &RecoverRequest<'_>,
+    begun: &mut Begun,
+    layout: &Layout,
+    meter: &Meter,
+) -> Result<Option<Recovered>> {
+    let signals = ["standby.signal", "recovery.signal"];
+    let waits = signals.iter().any(|name| layout.data().join(name).exists());
+    if begun.step() < Step::Promoting || waits {
+        return Ok(None);
+    }
+    let proof = begun.proof().cloned().context("its proof is missing")?;
+    if request.choice != Choice::Promote {
+        let text = format!(
+            "{} was promoted: it is a cluster of its own, and stands at no target any more",
+            layout.data().display()
+        );
+        return Err(Problem::Target(text).into());
+    }
+    if begun.step() == Step::Promoting {
+        meter.label("ending the promotion");
+        let mut server = Recovering::start(layout, &request.bin_dir, &request.user)?;
+        opened(&mut server).await?;
+        server.stop(STOP_PATIENCE).await?;
+        begun.reach(Step::Promoted)?;
+    }
+    Ok(Some(Recovered { proof, promoted: true, open: None, extracted: Vec::new() }))
+}
+
+async fn extract(server: &Recovering, table: &PickedTable, directory: &Path) -> Result<Extracted> {
+    let folder = directory.join("extracted");
+    std::fs::create_dir_all(&folder).context("make the directory")?;
+    let harmless = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
+    let name: String = table.to_string().chars().map(harmless).collect();
+    // A dump of an earlier attempt stays: it was proven, or its name says that it was not.
+    let free = (1..).map(|n| match n {
+        1 => folder.join(format!("{name}.dump")),
+        n => folder.join(format!("{name}.{n}.dump")),
+    });
+    let file = free.take(10_000).find(|path| !path.exists()).context("too many dumps")?;
+    let mut part = file.clone().into_os_string();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let _ = std::fs::remove_file(&part);
+    let rows = pick_table(server.server(), table, &part, APPLICATION).await;
+    let rows = rows.with_context(|| format!("extract {table}"))?;
+    std::fs::rename(&part, &file).with_context(|| format!("rename {}", part.display()))?;
+    Ok(Extracted { table: table.clone(), file, rows })
+}
+
+async fn opened(server: &mut Recovering) -> Result<()> {
     loop {
         if let Some(progress) = server.look().await.context("promote the cluster")?
             && !progress.in_recovery
@@ -202,59 +306,42 @@ async fn promote(server: &mut Recovering, layout: &Layout) -> Result<()> {
     }
 }
 
-/// The digest that stands for a plan: `--yes=DIGEST` runs this one and no other.
-#[must_use]
-pub fn plan_digest(plan: &RecoveryPlan) -> String {
-    drctl_store::digest(plan.digest_text().as_bytes()).to_string()[..12].to_owned()
+/// Where log waits for the server, in the recovery's own directory.
+fn ahead(directory: &Path) -> Ahead {
+    Ahead::new(&directory.join("ahead"))
 }
 
-/// The timeline that is wanted, from what was typed.
-///
-/// # Errors
-/// [`Problem::Usage`].
-pub fn timeline_of(id: Option<u32>) -> Result<Option<Timeline>> {
-    id.map(|id| {
-        Timeline::new(id).ok_or_else(|| Problem::Usage("there is no timeline 0".to_owned()).into())
-    })
-    .transpose()
+/// Fetches ahead for as long as it is awaited; does not end by itself.
+async fn help(request: &RecoverRequest<'_>, ahead: &Ahead, size: WalSegmentSize) {
+    let Ok(source) = request.source.parse() else { return std::future::pending().await };
+    let shelf = Shelf::reader(request.repository, &source);
+    let legs: Vec<Expected> = request.plan.path.iter().map(expected).collect();
+    let fetches = request.setup.limits().fetches;
+    let system_id = request.known.system_id;
+    fetch_ahead(ahead, &shelf, system_id, size, &legs, fetches, &request.identities).await;
+    std::future::pending().await
 }
 
-/// A time from what was typed: with an offset or `Z`, or in the machine's own time zone, where it
-/// must mean one moment.
-///
-/// # Errors
-/// [`Problem::Usage`], also for a time that a change of clocks skips or repeats.
-pub fn time_of(text: &str) -> Result<Timestamp> {
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(at);
-    }
-    let wrong = |why: &str| {
-        let text = shown(text, 60);
-        Problem::Usage(format!(
-            "`{text}` {why}; write it as 2026-03-01T01:12:40Z or with an offset"
-        ))
-    };
-    let civil: jiff::civil::DateTime =
-        text.parse().map_err(|_| wrong("is no time that can be read"))?;
-    let zone = jiff::tz::TimeZone::system();
-    let ambiguous = zone.to_ambiguous_zoned(civil);
-    if ambiguous.is_ambiguous() {
-        return Err(wrong("is skipped or comes twice in this machine's time zone").into());
-    }
-    Ok(ambiguous.unambiguous().map_err(|_| wrong("is no time of this time zone"))?.timestamp())
+fn expected(leg: &Leg) -> Expected {
+    Expected { timeline: leg.timeline, from: leg.from, until: leg.until }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_with_an_offset_mean_one_moment() {
-        let at = time_of("2026-03-01T01:12:40Z").unwrap();
-        assert_eq!(time_of("2026-03-01T02:12:40+01:00").unwrap(), at);
-        assert_eq!(time_of("2026-03-01 02:12:40+01").unwrap(), at);
-        for text in ["", "yesterday", "2026-13-01T00:00:00Z"] {
-            assert!(time_of(text).is_err(), "{text}");
-        }
+/// The command by which the server fetches its log: it fails closed over all that the plan needs.
+fn restore_command(request: &RecoverRequest<'_>, segment_bytes: u64) -> Result<String> {
+    let program = std::env::current_exe().context("find drctl itself")?;
+    let quote = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let mut command = format!(
+        "{} --config {} --quiet wal fetch {} %f \"%p\" --system-id {} --segment-bytes {segment_bytes} \
+         --identity {} --ahead {}",
+        quote(&program.display().to_string()),
+        quote(&std::path::absolute(&request.setup.path)?.display().to_string()),
+        request.source,
+        request.known.system_id,
+        quote(&request.identity.display().to_string()),
+        quote(&ahead(&request.directory).path().display().to_string()),
+    );
+    for leg in &request.plan.path {
+        command += &format!(" --expect {}:{}-{}", leg.timeline, leg.from, leg.until);
     }
+    Ok(command.replace("%%", "%").replace('%', "%%").replace("%%f", "%f").replace("%%p", "%p"))
 }

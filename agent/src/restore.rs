@@ -15,6 +15,7 @@ use drctl_engines::pg::{
 use drctl_engines::{Leftover, RestoreTarget, ToolFeed};
 use drctl_model::{BackupKind, Content, DatabaseFacts, shown, total};
 
+use crate::crash::crash_point;
 use crate::fetch::{Outlet, fetch_stream};
 use crate::plan::{APPLICATION, outlet};
 use crate::problem::Problem;
@@ -178,6 +179,7 @@ async fn into_cluster(
     };
     let mut sink = Sink::cluster(DirectoryTarget::new(&layout, oid)?);
     let digest = fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await?;
+    crash_point("recovery-in-stream");
     check_digest(item, &digest)?;
     sink.finish().await
 }

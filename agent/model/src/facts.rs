@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{StreamId, total};
+use crate::{ClusterNeeds, StreamId, total};
 
 /// What only a holder of an age identity may read: names, row counts, plaintext digests.
 ///
@@ -9,6 +9,10 @@ use crate::{StreamId, total};
 pub struct Facts {
     /// One entry for each stream of the manifest, in the same order.
     pub streams: Vec<StreamFacts>,
+    /// What a cluster that was copied needs of its host; nothing in a backup of dumps, nor in a
+    /// copy by a drctl that did not ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterNeeds>,
 }
 
 /// What one stream holds.

@@ -3,6 +3,7 @@
 //! No IO, no async, no reads of a clock: a function that needs the time takes it as an argument.
 
 mod clock;
+mod cluster;
 mod digest;
 mod facts;
 mod history;
@@ -16,6 +17,7 @@ mod manifest;
 mod marker;
 
 pub use clock::{Clock, SystemClock};
+pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension};
 pub use digest::{Digest, DigestError};
 pub use facts::{
     Content, DatabaseFacts, Facts, LocaleProvider, ProviderLocale, StreamFacts, TableRows,

@@ -4,10 +4,12 @@ mod args;
 mod backups;
 mod check;
 mod init;
+mod journal;
 mod keys;
 mod man;
 mod progress;
 mod recover;
+mod recovery_words;
 mod restore;
 mod screen;
 mod state;
@@ -18,7 +20,7 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
 use clap::error::ErrorKind as Misuse;
@@ -78,13 +80,20 @@ pub fn main() -> ExitCode {
     }
     // A reader that went away is no reason to fail; an answer that is cut on a full disk is.
     match screen.lost() {
-        Some(kind) if kind != ErrorKind::BrokenPipe && exit == Exit::Success => {
+        Some(kind)
+            if kind != ErrorKind::BrokenPipe
+                && exit == Exit::Success
+                && !HUNG_UP.load(Ordering::Relaxed) =>
+        {
             screen.say(format!("error: the answer could not be written in full: {kind}"));
             ExitCode::from(Exit::Failure.code())
         }
         _ => ExitCode::from(exit.code()),
     }
 }
+
+/// Whether the terminal went away while we went on without it.
+static HUNG_UP: AtomicBool = AtomicBool::new(false);
 
 /// What a process that panics ends with.
 const PANICKED: u8 = 101;
@@ -174,6 +183,8 @@ fn log(quiet: bool) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A terminal that went away is no reason to panic.
+        .log_internal_errors(false)
         .with_target(false)
         .without_time()
         .try_init();
@@ -191,7 +202,9 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
     let stop = match cli.verb {
         // It asks questions, and waits for answers in a way that nothing here can end.
         Verb::Init(_) => Stop::new().1,
-        _ => stop_on_signals(role)?,
+        // Hours of work do not end with the terminal that they were begun on.
+        Verb::Restore(ref args) if args.is_to_point() => stop_on_signals(role, true)?,
+        _ => stop_on_signals(role, false)?,
     };
     // These clean up after themselves; all others change nothing that could be left half done.
     if matches!(
@@ -230,6 +243,8 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
             screen.answer("drctl.config-schema/1", object, || format!("{schema:#}"));
             Ok(Exit::Success)
         }
+        // The server waits for it: what is there already needs no configuration and no bucket.
+        Verb::Wal { verb: args::WalVerb::Fetch(args) } if wal::waits(args) => Ok(Exit::Success),
         Verb::Wal { verb } => wal::wal(screen, &setup()?, verb, stop).await,
         Verb::Timeline { source } => timeline::timeline(screen, &setup()?, source).await,
         Verb::Catalog { verb } => state::catalog(screen, &setup()?, verb).await,
@@ -246,8 +261,9 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
     }
 }
 
-/// SIGINT, SIGTERM and SIGHUP wish for the end; a second one ends at once.
-fn stop_on_signals(role: Role) -> Result<Stop> {
+/// SIGINT, SIGTERM and SIGHUP wish for the end; a second one ends at once. Where the work
+/// `outlives` its terminal SIGHUP says no more than that nobody reads along.
+fn stop_on_signals(role: Role, outlives: bool) -> Result<Stop> {
     let (stopper, stop) = Stop::new();
     let (stopper, wishes) = (Arc::new(stopper), Arc::new(AtomicUsize::new(0)));
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
@@ -255,6 +271,10 @@ fn stop_on_signals(role: Role) -> Result<Stop> {
         let (stopper, wishes) = (Arc::clone(&stopper), Arc::clone(&wishes));
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
+                if outlives && kind == SignalKind::hangup() {
+                    HUNG_UP.store(true, Ordering::Relaxed);
+                    continue;
+                }
                 stopper.stop();
                 if wishes.fetch_add(1, Ordering::Relaxed) > 0 {
                     kill_tools();

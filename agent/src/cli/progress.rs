@@ -47,10 +47,14 @@ async fn draw(bar: ProgressBar, meter: Meter) {
     const UNKNOWN: &str = "{msg} {spinner} {bytes}, {bytes_per_sec}";
     let style = |text| ProgressStyle::with_template(text).expect("a fixed template");
     let mut tick = tokio::time::interval(Duration::from_millis(200));
-    let mut shown = "";
+    let (mut shown, mut phase) = ("", 0);
     loop {
         tick.tick().await;
         let now = meter.read();
+        if phase != now.phase {
+            phase = now.phase;
+            bar.reset();
+        }
         // The estimate is of the server's files; the stream may well be longer.
         let fits = now.expected >= now.plain && now.expected > 0;
         let wanted = match fits {
@@ -72,12 +76,24 @@ async fn draw(bar: ProgressBar, meter: Meter) {
 }
 
 async fn lines(meter: Meter) {
-    let began = Instant::now();
-    let mut tick = tokio::time::interval_at((began + LINE_EVERY).into(), LINE_EVERY);
+    lines_to(meter, LINE_EVERY, |line| {
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{line}\n"));
+    })
+    .await;
+}
+
+/// Gives a line of progress every so often, for ever.
+pub(super) async fn lines_to(meter: Meter, every: Duration, mut tell: impl FnMut(&str)) {
+    let (mut began, mut phase) = (Instant::now(), 0);
+    let mut tick = tokio::time::interval_at((began + every).into(), every);
     loop {
         tick.tick().await;
-        let line = line(&meter.read(), began.elapsed());
-        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{line}\n"));
+        let now = meter.read();
+        if phase != now.phase {
+            // It began somewhere in between: the rate of its first line is no better known.
+            (began, phase) = (Instant::now().checked_sub(every).unwrap_or(began), now.phase);
+        }
+        tell(&line(&now, began.elapsed()));
     }
 }
 
@@ -88,13 +104,16 @@ fn line(now: &Reading, elapsed: Duration) -> String {
     let rate = now.plain as f64 / seconds;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shown only")]
     let mut text = format!(
-        "{}: {} in {}, {}/s, {} stored",
+        "{}: {} in {}, {}/s",
         now.label,
         bytes(now.plain),
         span(seconds),
-        bytes(rate as u64),
-        bytes(now.sealed)
+        bytes(rate as u64)
     );
+    // Log that is replayed is not stored anywhere.
+    if now.sealed > 0 || now.phase == 0 {
+        text.push_str(&format!(", {} stored", bytes(now.sealed)));
+    }
     if now.expected > now.plain && rate > 0.0 {
         #[expect(clippy::cast_precision_loss, reason = "shown only")]
         let left = (now.expected - now.plain) as f64 / rate;
@@ -110,8 +129,13 @@ mod tests {
     #[test]
     fn a_line_tells_rate_and_time_left_only_when_they_are_known() {
         let mib = 1 << 20;
-        let now =
-            Reading { label: "database shop".into(), plain: 60 * mib, sealed: mib, expected: 0 };
+        let now = Reading {
+            label: "database shop".into(),
+            plain: 60 * mib,
+            sealed: mib,
+            expected: 0,
+            phase: 0,
+        };
         let minute = Duration::from_secs(60);
         assert_eq!(
             line(&now, minute),
@@ -119,5 +143,7 @@ mod tests {
         );
         let known = Reading { expected: 90 * mib, ..now };
         assert!(line(&known, minute).ends_with("stored, about 30 s left"));
+        let replay = Reading { sealed: 0, phase: 2, ..known };
+        assert!(line(&replay, minute).ends_with("1.0 MiB/s, about 30 s left"));
     }
 }

@@ -1,25 +1,29 @@
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use drctl_engines::pg::physical::may_run;
+use drctl_engines::pg::physical::{check_host, may_run};
 use drctl_engines::pg::server_program;
-use drctl_model::SourceId;
+use drctl_model::{SourceId, total};
 use drctl_policies::SecretRef;
-use drctl_policies::recovery::{NoPlan, RecoveryPlan, Target, plan as plan_recovery};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use drctl_policies::recovery::{RecoveryPlan, Target, plan as plan_recovery};
+use drctl_store::{Identities, open_facts};
 use serde_json::json;
 
 use super::args::RestoreArgs;
+use super::journal::Journal;
 use super::progress::Progress;
-use super::screen::{Screen, bytes, span};
+use super::recovery_words::{Outlook, done_object, done_text, failed, no_plan, plan_text};
+use super::screen::Screen;
 use crate::problem::Problem;
 use crate::{
-    Destination, Exit, Known, Meter, RecoverRequest, Recovered, Repository, RestoreRequest, Setup,
-    Stop, known, plan, plan_digest, recover as run_recovery, restore as run_restore, time_of,
-    timeline_of,
+    Begun, Choice, Destination, Exit, Identity, Known, Meter, RecoverRequest, Recovered,
+    Repository, RestorePlan, RestoreRequest, Setup, Stop, check_room, is_begun, kept, known,
+    last_rate, lay_out, plan, plan_digest, recover as run_recovery, time_of, timeline_of, waits,
 };
+
+/// Log that the server keeps beside its data while it replays, at most, where it is no more than
+/// it was made for (`max_wal_size` and what waits to be replayed).
+const LOG_ROOM: u64 = 2 << 30;
 
 /// The point that is asked for, if one is.
 pub(super) fn target(args: &RestoreArgs) -> Result<Option<Target>> {
@@ -66,9 +70,16 @@ pub(super) async fn recover(
     let planned = plan_recovery(&known.archive, &target, timeline_of(args.timeline)?);
     let planned = planned.map_err(|no| no_plan(&no))?;
     let digest = plan_digest(&planned);
+    let work =
+        Work { setup, repository: &repository, known: &known, source: &source, args, planned };
     if args.plan {
-        let object = json!({ "plan": planned, "digest": digest });
-        screen.answer("drctl.recovery-plan/1", object, || plan_text(&planned, &digest));
+        let outlook = work.outlook().await;
+        let (checks, estimate) = outlook.object(&work.planned);
+        let object = json!({
+            "plan": work.planned, "digest": digest, "checks": checks, "estimate": estimate,
+        });
+        let text = || plan_text(&work.planned, &digest, &outlook);
+        screen.answer("drctl.recovery-plan/1", object, text);
         return Ok(Exit::Success);
     }
     if let Some(wanted) = args.yes.as_ref().filter(|wanted| **wanted != digest) {
@@ -78,65 +89,180 @@ pub(super) async fn recover(
         );
         return Err(Problem::Usage(text).into());
     }
-    screen.say(plan_text(&planned, &digest));
-    let meter = Meter::default();
-    let progress = Progress::show(screen, &meter);
-    let began = std::time::Instant::now();
-    let done = run(setup, &repository, &known, &source, args, &planned, &meter, stop).await;
-    drop(progress);
-    let done = done.map_err(|error| failed(error, args, &planned))?;
-    report(screen, args, &planned, &done, began.elapsed().as_secs_f64());
-    Ok(Exit::Success)
+    let directory = work.directory()?;
+    let ready = tokio::select! {
+        ready = work.ready(&directory, !(screen.json || screen.quiet)) => ready?,
+        () = stop.requested() => return Err(Problem::Interrupted.into()),
+    };
+    if let (Some(_), false) = (ready.outlook.host.missing.first(), args.despite_missing) {
+        let text = format!(
+            "this host lacks what the cluster needs, and nothing was done:\n  {}\n  \
+             install it, or go on regardless with --despite-missing",
+            ready.outlook.host.missing.join("\n  ")
+        );
+        return Err(Problem::Target(text).into());
+    }
+    work.run(screen, &directory, &digest, ready, stop).await
 }
 
-#[expect(clippy::too_many_arguments, reason = "all that a restore is made of")]
-async fn run(
-    setup: &Setup,
-    repository: &Repository,
-    known: &Known,
-    source: &SourceId,
-    args: &RestoreArgs,
-    planned: &RecoveryPlan,
-    meter: &Meter,
-    stop: &Stop,
-) -> Result<Recovered> {
-    let directory = args.to_directory.clone().ok_or_else(|| {
-        Problem::Usage("a recovery needs a new directory: --to-directory DIR".to_owned())
-    })?;
-    let directory = std::path::absolute(directory)?;
-    let identity = identity_file(setup, args)?;
-    let backup = repository.find(Some(source), planned.base.as_str()).await?;
-    let version = backup.manifest.tools.get("server").cloned().unwrap_or_default();
-    // What would keep the server from being started is better known before hours of copying.
-    may_run()?;
-    let server = setup.server(setup.source(source.as_str())?.1)?;
-    let program = server_program(&server, &version).await?;
-    let bin_dir = program.parent().context("find the server's programs")?.to_owned();
-    let identities = setup.identities(Some(&identity))?;
-    let request = RestoreRequest {
-        identities: identities.ok_or(Problem::NoIdentity(planned.base.clone()))?,
-        backup,
-        databases: Vec::new(),
-        globals: true,
-        destination: Destination::Cluster(directory.clone()),
-        jobs: 1,
-        owner: true,
-        spool_dir: setup.config.paths.spool_dir.clone(),
-    };
-    let base = plan(repository, &request, setup.limits(), false).await?;
-    run_restore(repository, &request, &base, setup.limits(), meter, stop).await?;
-    let recovery = RecoverRequest {
-        setup,
-        source: source.as_str(),
-        known,
-        plan: planned,
-        directory,
-        identity,
-        user: server.user,
-        bin_dir,
-        promote: args.promote,
-    };
-    run_recovery(&recovery, meter, stop).await
+/// A recovery that was planned.
+struct Work<'a> {
+    setup: &'a Setup,
+    repository: &'a Repository,
+    known: &'a Known,
+    source: &'a SourceId,
+    args: &'a RestoreArgs,
+    planned: RecoveryPlan,
+}
+
+/// All that is needed to begin, looked at before anything is touched.
+struct Ready {
+    request: RestoreRequest,
+    base: RestorePlan,
+    bin_dir: PathBuf,
+    user: String,
+    identity: PathBuf,
+    identities: Identities,
+    outlook: Outlook,
+}
+
+impl Work<'_> {
+    fn directory(&self) -> Result<PathBuf> {
+        let directory = self.args.to_directory.clone().ok_or_else(|| {
+            Problem::Usage("a recovery needs a new directory: --to-directory DIR".to_owned())
+        })?;
+        Ok(std::path::absolute(directory)?)
+    }
+
+    /// What can be told of the plan beside the plan; what keeps it from being told would also keep
+    /// the recovery from beginning.
+    async fn outlook(&self) -> Outlook {
+        let ready = async { self.ready(&self.directory()?, true).await };
+        ready.await.map_or_else(
+            |error| Outlook { refused: Some(format!("{error:#}")), ..Outlook::default() },
+            |ready| ready.outlook,
+        )
+    }
+
+    /// What would keep it from being done is better known before hours of copying.
+    async fn ready(&self, directory: &Path, reckon: bool) -> Result<Ready> {
+        let (setup, args) = (self.setup, self.args);
+        if is_begun(directory) && !args.resume {
+            return Err(Problem::Target(waits(directory)).into());
+        }
+        let identity = identity_file(setup, args)?;
+        let backup = self.repository.find(Some(self.source), self.planned.base.as_str()).await?;
+        let version = backup.manifest.tools.get("server").cloned().unwrap_or_default();
+        may_run()?;
+        let server = setup.server(setup.source(self.source.as_str())?.1)?;
+        let program = server_program(&server, &version).await?;
+        let bin_dir = program.parent().context("find the server's programs")?.to_owned();
+        let identities = setup.identities(Some(&identity))?;
+        let identities = identities.ok_or(Problem::NoIdentity(self.planned.base.clone()))?;
+        let facts = open_facts(&backup.manifest, &identities).context("open the copy's facts")?;
+        let host = check_host(&bin_dir, facts.cluster.as_ref()).await;
+        let request = RestoreRequest {
+            identities: identities.clone(),
+            backup,
+            databases: Vec::new(),
+            globals: true,
+            destination: Destination::Cluster(directory.to_owned()),
+            begun: args.resume,
+            jobs: 1,
+            owner: true,
+            spool_dir: setup.config.paths.spool_dir.clone(),
+        };
+        let base = plan(self.repository, &request, setup.limits(), reckon).await?;
+        let room = self.room(directory, &base)?;
+        let replay = last_rate(&setup.config.paths.state_dir);
+        let fetch = base.estimate;
+        let outlook = Outlook { host, refused: None, room: Some(room), fetch, replay };
+        Ok(Ready { request, base, bin_dir, user: server.user, identity, identities, outlook })
+    }
+
+    /// Room for what is not there yet, and for the log while it is replayed.
+    fn room(&self, directory: &Path, base: &RestorePlan) -> Result<u64> {
+        let kept = if self.args.resume { kept(directory)? } else { Vec::new() };
+        let missing = base.items.iter().filter(|item| !kept.contains(&item.stream.id));
+        let copy = total(missing.map(|item| item.stream.plain_bytes));
+        let needed = copy.saturating_add(self.planned.log_bytes.min(LOG_ROOM));
+        check_room(directory, needed)?;
+        Ok(needed)
+    }
+
+    fn choice(&self) -> Choice {
+        match self.args {
+            RestoreArgs { promote: true, .. } => Choice::Promote,
+            RestoreArgs { open: true, .. } => Choice::Open,
+            RestoreArgs { extract, .. } if !extract.is_empty() => Choice::Extract(extract.clone()),
+            _ => Choice::Stop,
+        }
+    }
+
+    async fn run(
+        &self,
+        screen: Screen,
+        directory: &Path,
+        digest: &str,
+        ready: Ready,
+        stop: &Stop,
+    ) -> Result<Exit> {
+        let of = Identity {
+            source: self.source.to_string(),
+            plan: digest.to_owned(),
+            base: self.planned.base.clone(),
+        };
+        let mut begun = match self.args.resume {
+            true => Begun::resume(directory, &of)?,
+            false => Begun::begin(directory, of)?,
+        };
+        let journal = Journal::open(directory)?;
+        let text = plan_text(&self.planned, digest, &ready.outlook);
+        journal.note(&text);
+        screen.say(text);
+        let meter = Meter::default();
+        let (progress, following) = (Progress::show(screen, &meter), journal.follow(&meter));
+        let began = std::time::Instant::now();
+        let user = ready.user.clone();
+        let done = self.bring(directory, &mut begun, ready, &meter, stop).await;
+        drop((progress, following));
+        let done = done.map_err(|error| failed(error, self.args, &self.planned, directory));
+        let done = done.inspect_err(|error| journal.note(&error.to_string()))?;
+        let seconds = began.elapsed().as_secs_f64();
+        let text = done_text(&done, directory, &user, seconds);
+        journal.note(&text);
+        let mut object = done_object(&self.planned, &done, directory);
+        object["seconds"] = json!(seconds);
+        screen.answer("drctl.recovery/1", object, || text);
+        Ok(Exit::Success)
+    }
+
+    async fn bring(
+        &self,
+        directory: &Path,
+        begun: &mut Begun,
+        ready: Ready,
+        meter: &Meter,
+        stop: &Stop,
+    ) -> Result<Recovered> {
+        let Ready { request, base, bin_dir, user, identity, identities, .. } = ready;
+        let limits = self.setup.limits();
+        lay_out(self.repository, &request, &base, (begun, limits), meter, stop).await?;
+        let recovery = RecoverRequest {
+            setup: self.setup,
+            repository: self.repository,
+            source: self.source.as_str(),
+            known: self.known,
+            plan: &self.planned,
+            directory: directory.to_owned(),
+            identity,
+            identities,
+            user,
+            bin_dir,
+            choice: self.choice(),
+        };
+        run_recovery(&recovery, begun, meter, stop).await
+    }
 }
 
 /// The file of the identity: the recovering server's own command opens the log with it.
@@ -146,100 +272,4 @@ fn identity_file(setup: &Setup, args: &RestoreArgs) -> Result<PathBuf> {
         (None, Some(SecretRef::File(path))) => Ok(path.clone()),
         _ => Err(Problem::Usage("name the identity's file with --identity FILE".to_owned()).into()),
     }
-}
-
-/// A moment in UTC and in the machine's own time zone.
-fn both(at: Timestamp) -> String {
-    let here = at.to_zoned(TimeZone::system());
-    format!("{at} ({})", here.strftime("%Y-%m-%d %H:%M:%S %Z"))
-}
-
-fn plan_text(plan: &RecoveryPlan, digest: &str) -> String {
-    let mut text = format!("recover to {}", plan.target);
-    if let Target::Time(at) = plan.target {
-        text = format!("recover to time {}", both(at));
-    }
-    let _ = write!(text, "\n  from the copy {}, consistent at {}", plan.base, plan.consistent);
-    for leg in &plan.path {
-        let _ = write!(text, "\n  log of timeline {}: {} to {}", leg.timeline, leg.from, leg.until);
-    }
-    let _ = write!(text, "\n  {} of log to replay", bytes(plan.log_bytes));
-    if let Some(last) = plan.last_commit.not_after {
-        let _ = write!(text, "\n  last commit that it holds: no later than {}", both(last));
-    }
-    if let Some(until) = plan.loses.until {
-        let _ = write!(
-            text,
-            "\n  not in it: commits up to {}, {} of log",
-            both(until),
-            bytes(plan.loses.bytes)
-        );
-    }
-    for warning in &plan.warnings {
-        let _ = write!(text, "\n  note: {warning}");
-    }
-    let _ = write!(text, "\n  plan {digest}: --yes={digest} runs this one and no other");
-    text
-}
-
-fn no_plan(no: &NoPlan) -> anyhow::Error {
-    let mut text = no.to_string();
-    for (word, place) in [("before it", no.before), ("behind it", no.after)] {
-        if let Some(place) = place {
-            let at = place.at.map_or_else(|| place.lsn.to_string(), both);
-            let _ = write!(text, "; the nearest {word} is {at}");
-        }
-    }
-    Problem::NoPlan(text, no.hint()).into()
-}
-
-/// What a person needs at three in the morning: always these lines, in this order.
-fn failed(error: anyhow::Error, args: &RestoreArgs, plan: &RecoveryPlan) -> anyhow::Error {
-    let directory = args.to_directory.as_ref().map_or("-".into(), |d| d.display().to_string());
-    let source = &args.source;
-    let alternative = match plan.earlier {
-        Some(at) => format!("drctl restore {source} --to-time {at} --to-directory NEW"),
-        None => format!("drctl restore {source} --backup {} --to-directory NEW", plan.base),
-    };
-    error.context(format!(
-        "the recovery to {} failed\n  \
-         safe: the backups and the log in the bucket\n  \
-         the source was not touched\n  \
-         do not use {directory}; recovery.log in it has the server's own words\n  \
-         best alternative: {alternative}",
-        plan.target
-    ))
-}
-
-fn report(screen: Screen, args: &RestoreArgs, plan: &RecoveryPlan, done: &Recovered, seconds: f64) {
-    let object = json!({
-        "base": plan.base, "target": plan.target, "timeline": plan.timeline,
-        "replayed": done.replayed, "shows": done.shows, "stopped": done.stopped,
-        "promoted": done.promoted, "directory": args.to_directory, "seconds": seconds,
-    });
-    screen.answer("drctl.recovery/1", object, || {
-        let directory = args.to_directory.as_ref().map_or("-".into(), |d| d.display().to_string());
-        let shows = done.shows.map_or("no commit of the log".to_owned(), both);
-        let mut text = format!(
-            "the data in {directory}/data show {shows}, replayed up to {} in {}",
-            done.replayed,
-            span(seconds)
-        );
-        if let Some(line) = &done.stopped {
-            let _ = write!(text, "\n  the server says: {line}");
-        }
-        text.push_str(match (done.promoted, done.stopped.is_some()) {
-            (true, _) => "\n  it is a cluster of its own now, stopped: start it with pg_ctl",
-            // There is nothing in the log to stop at: started again it would follow what comes.
-            (false, false) => {
-                "\n  it is a standby, stopped; `pg_ctl start` and `pg_ctl promote` make it a \
-                 cluster of its own. Until then it replays log that comes later"
-            }
-            (false, true) => {
-                "\n  it is stopped at that point. Started with pg_ctl it is read-only there; \
-                 `pg_ctl promote` makes it a cluster of its own"
-            }
-        });
-        text
-    });
 }

@@ -94,6 +94,7 @@ async fn request(
         databases: args.databases.clone(),
         globals: !args.no_globals,
         destination: destination(setup, source, args)?,
+        begun: false,
         jobs: args.jobs,
         owner: !args.no_owner,
         spool_dir: setup.config.paths.spool_dir.clone(),

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
 use crate::problem::Problem;
-use crate::{Exit, Fetched, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, push, ship};
+use crate::{Ahead, Exit, Fetched, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, push, ship};
 
 /// `drctl wal`.
 pub(super) async fn wal(
@@ -66,6 +66,12 @@ async fn push_one(screen: Screen, setup: &Setup, source: &str, path: &Path) -> R
     };
     screen.answer("drctl.wal-push/1", json!({ "file": path, "done": word }), String::new);
     Ok(Exit::Success)
+}
+
+/// Whether the file was fetched ahead, and the server has it now.
+pub(super) fn waits(args: &FetchArgs) -> bool {
+    let ahead = args.ahead.as_deref().map(Ahead::new);
+    ahead.is_some_and(|ahead| ahead.take(&args.name, args.segment_bytes, &args.to))
 }
 
 async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {

@@ -95,18 +95,35 @@ pub async fn fetch(
             return Ok(Fetched::Absent);
         }
     }
+    let bytes = join(shelf, (system_id, timeline), size, start, &chain, identities).await?;
+    deliver(to, &bytes)?;
+    Ok(Fetched::Delivered)
+}
+
+/// The bytes of the segment that begins at `start`, joined of pieces that [`cover`] it from there;
+/// zeros behind the last of them.
+///
+/// # Errors
+/// The store's; whatever keeps a piece from being the log that was written.
+pub(super) async fn join(
+    shelf: &Shelf,
+    (system_id, timeline): (u64, Timeline),
+    size: WalSegmentSize,
+    start: Lsn,
+    chain: &[(Lsn, Lsn)],
+    identities: &Identities,
+) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for (from, until) in chain {
-        let part = LogPart::Range { start: from, end: until };
+        let part = LogPart::Range { start: *from, end: *until };
         let (_, plain) = shelf.read(&LogPlace { system_id, timeline, part }, identities).await?;
         let have = start.plus(bytes.len() as u64);
         // Where two pieces overlap the later one goes on where the one before ended.
-        bytes.extend(plain.into_iter().skip(usize::try_from(have.since(from)).unwrap_or(0)));
+        bytes.extend(plain.into_iter().skip(usize::try_from(have.since(*from)).unwrap_or(0)));
     }
     // What was never written is zero: the server takes it for the end of the log.
     bytes.resize(usize::try_from(size.bytes()).unwrap_or(usize::MAX), 0);
-    deliver(to, &bytes)?;
-    Ok(Fetched::Delivered)
+    Ok(bytes)
 }
 
 fn is_missing(error: &anyhow::Error) -> bool {
@@ -116,7 +133,7 @@ fn is_missing(error: &anyhow::Error) -> bool {
 }
 
 /// The pieces that lead from `start` towards `end` without a gap, each reaching as far as any.
-fn cover(there: &[(Lsn, Lsn)], start: Lsn, end: Lsn) -> Vec<(Lsn, Lsn)> {
+pub(super) fn cover(there: &[(Lsn, Lsn)], start: Lsn, end: Lsn) -> Vec<(Lsn, Lsn)> {
     let (mut chain, mut reach) = (Vec::new(), start);
     while reach < end {
         let next = there.iter().filter(|(from, until)| *from <= reach && *until > reach);

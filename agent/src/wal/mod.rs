@@ -1,6 +1,7 @@
 //! PostgreSQL's write-ahead log: pushed by the server, fetched by a recovering one, streamed, and
 //! looked at as a whole.
 
+mod ahead;
 mod archive;
 mod begin;
 mod convoy;
@@ -16,6 +17,7 @@ mod state;
 mod verify;
 mod watch;
 
+pub use ahead::{Ahead, fetch_ahead};
 pub(crate) use archive::{Copies, learn};
 pub use archive::{Known, known};
 pub use fetch::{Expected, Fetched, fetch};

@@ -97,7 +97,7 @@ mod tests {
             let content = Content::Database(database);
             let plain_xxh128 = String::new();
             let id = StreamId::database(0);
-            Facts { streams: vec![StreamFacts { id, plain_xxh128, content }] }
+            Facts { streams: vec![StreamFacts { id, plain_xxh128, content }], ..Facts::default() }
         };
         let (_, recipient) = new_identity("2026-03-01");
         let recipients = Recipients::parse([recipient.as_str()]).unwrap();

@@ -6,6 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use crate::common::place;
 use crate::log::several;
 
+/// Objects within objects whose fields are looked at too.
+const BELOW: [&str; 5] = ["plan.", "timelines[].", "checks.", "estimate.", "extracted[]."];
+
 pub(crate) fn documented(schema: &str) -> Vec<String> {
     let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/json.md");
     let text = fs::read_to_string(page).unwrap();
@@ -15,7 +18,7 @@ pub(crate) fn documented(schema: &str) -> Vec<String> {
     let fields = rows.filter_map(|line| line.split('|').nth(1)).flat_map(|cell| cell.split('`'));
     let names = fields.map(|field| field.trim().trim_matches(',').trim()).filter(|f| !f.is_empty());
     let mut names: Vec<String> = names
-        .map(|field| match field.strip_prefix("plan.").or(field.strip_prefix("timelines[].")) {
+        .map(|field| match BELOW.iter().find_map(|above| field.strip_prefix(above)) {
             Some(below) => below.split(['.', '[']).next().unwrap().to_owned(),
             None => field.to_owned(),
         })
@@ -53,10 +56,13 @@ fn the_objects_of_a_recovery_have_the_fields_that_are_documented() {
     let planned =
         shop.drctl(&["restore", "shop", "--to-time", &last, "--to-directory", "x", "--plan"]);
     let planned = planned.ended(0).json();
-    let seen = members(&[&planned, &planned["plan"]], &["schema", "plan"]);
+    let all = [&planned, &planned["plan"], &planned["checks"], &planned["estimate"]];
+    let seen = members(&all, &["schema", "plan", "checks", "estimate"]);
     assert_eq!(seen, documented("drctl.recovery-plan/1"));
-    let (ran, _folder, _) = shop.recover(&["--to-time", &last]);
-    let seen = members(&[&ran.ended(0).json()], &["schema"]);
+    let table = ["--extract", "postgres:public.ticks"];
+    let (ran, _folder, _) = shop.recover(&[&["--to-time", &last], &table[..]].concat());
+    let done = ran.ended(0).json();
+    let seen = members(&[&done, &done["extracted"][0]], &["schema", "extracted"]);
     assert_eq!(seen, documented("drctl.recovery/1"));
 }
 

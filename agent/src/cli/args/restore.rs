@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
+use drctl_engines::pg::physical::PickedTable;
 
 /// What `restore` is told.
 #[derive(Debug, Args)]
@@ -43,9 +44,21 @@ pub struct RestoreArgs {
     /// Run only the plan of this digest, as --plan prints it.
     #[arg(long, value_name = "DIGEST", requires = "point")]
     pub yes: Option<String>,
-    /// Make the recovered cluster one of its own, once it was proven to be at its target.
+    /// Go on with a recovery that broke off: the same command and directory as before.
+    #[arg(long, requires = "point", conflicts_with = "plan")]
+    pub resume: bool,
+    /// Go on although this host lacks locales, libraries or extensions that the cluster needs.
     #[arg(long, requires = "point")]
+    pub despite_missing: bool,
+    /// Make the recovered cluster one of its own, once it was proven to be at its target.
+    #[arg(long, requires = "point", conflicts_with_all = ["open", "extract"])]
     pub promote: bool,
+    /// Leave the recovered cluster's server open, read-only, on its private socket.
+    #[arg(long, requires = "point", conflicts_with = "extract")]
+    pub open: bool,
+    /// Take this table out of the recovered cluster, into a dump in the directory; may be repeated.
+    #[arg(long, value_name = "DATABASE:SCHEMA.TABLE", requires = "point")]
+    pub extract: Vec<PickedTable>,
     /// Into files in this new or empty directory: a dump for each database, SQL for the roles.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(conflicts_with_all = ["to_host", "to_port", "to_user", "to_password_file", "to_sslmode"])]
@@ -98,4 +111,17 @@ pub struct RestoreArgs {
     /// Print what would be done, and do nothing.
     #[arg(long)]
     pub plan: bool,
+}
+
+impl RestoreArgs {
+    /// Whether it is a recovery to a point in time.
+    #[must_use]
+    pub fn is_to_point(&self) -> bool {
+        self.to_end
+            || self.to_time.is_some()
+            || self.to_lsn.is_some()
+            || self.to_xid.is_some()
+            || self.before_xid.is_some()
+            || self.to_name.is_some()
+    }
 }

@@ -71,6 +71,9 @@ pub struct FetchArgs {
     /// Log that must be there, as TIMELINE:FROM-UNTIL; may be repeated.
     #[arg(long, value_name = "RANGE")]
     pub expect: Vec<crate::Expected>,
+    /// Where the log that was fetched ahead waits.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub ahead: Option<PathBuf>,
     /// The age identity that opens the log.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,

@@ -77,19 +77,20 @@ struct Listing {
     checksum: String,
 }
 
+/// What the list tells of one file.
 #[derive(Deserialize)]
-struct Listed {
+pub(super) struct Listed {
     #[serde(rename = "Path")]
     path: Option<String>,
     /// For a name that is not UTF-8.
     #[serde(rename = "Encoded-Path")]
     encoded: Option<String>,
     #[serde(rename = "Size")]
-    size: u64,
+    pub(super) size: u64,
     #[serde(rename = "Checksum-Algorithm")]
     algorithm: Option<String>,
     #[serde(rename = "Checksum")]
-    checksum: Option<String>,
+    pub(super) checksum: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -123,21 +124,10 @@ pub(super) fn compare(
     listing: &[u8],
     came: &Hasher,
 ) -> Result<(Vec<WalRange>, Option<u64>), WalkError> {
-    let parsed: Listing = serde_json::from_slice(listing)
-        .map_err(|error| wrong(format!("it cannot be read: {}", shown(&error.to_string(), 200))))?;
-    if !(1..=2).contains(&parsed.version) {
-        return Err(wrong(format!("it is of the unknown version {}", parsed.version)));
-    }
-    own_checksum(listing, &parsed.checksum)?;
+    let parsed = parse(listing)?;
     let mut listed = 0u64;
     for file in &parsed.files {
-        let path = match (&file.path, &file.encoded) {
-            (Some(path), _) => path.clone(),
-            (None, Some(encoded)) => {
-                return Err(wrong(format!("a name that is not UTF-8: {}", shown(encoded, 200))));
-            }
-            (None, None) => return Err(wrong("a file without a name")),
-        };
+        let path = name(file)?;
         // What the log brings is not the manifest's to list.
         if path.starts_with("pg_wal/") {
             continue;
@@ -152,6 +142,34 @@ pub(super) fn compare(
     let range =
         |range: &Range| WalRange { timeline: range.timeline, start: range.start, end: range.end };
     Ok((parsed.ranges.iter().map(range).collect(), parsed.system_id))
+}
+
+fn parse(listing: &[u8]) -> Result<Listing, WalkError> {
+    let parsed: Listing = serde_json::from_slice(listing)
+        .map_err(|error| wrong(format!("it cannot be read: {}", shown(&error.to_string(), 200))))?;
+    if !(1..=2).contains(&parsed.version) {
+        return Err(wrong(format!("it is of the unknown version {}", parsed.version)));
+    }
+    own_checksum(listing, &parsed.checksum)?;
+    Ok(parsed)
+}
+
+fn name(file: &Listed) -> Result<String, WalkError> {
+    match (&file.path, &file.encoded) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, Some(encoded)) => {
+            Err(wrong(format!("a name that is not UTF-8: {}", shown(encoded, 200))))
+        }
+        (None, None) => Err(wrong("a file without a name")),
+    }
+}
+
+/// The files of a server's manifest, in its order, each with its path in the data directory.
+///
+/// # Errors
+/// [`WalkError::Contents`] for a manifest that is cut or altered.
+pub(super) fn read_listing(listing: &[u8]) -> Result<Vec<(String, Listed)>, WalkError> {
+    parse(listing)?.files.into_iter().map(|file| Ok((name(&file)?, file))).collect()
 }
 
 fn same(path: &str, listed: &Listed, came: Option<&Came>) -> Result<(), WalkError> {

@@ -2,13 +2,23 @@
 //! in a new directory.
 
 mod extract;
+mod host;
+mod left;
 mod listing;
+mod needs;
+mod pick;
 mod prepare;
+mod relook;
 mod run;
 mod source;
 mod tar;
 
 pub use extract::{DirectoryTarget, Layout};
+pub use host::{HostReport, check_host};
+pub use left::{Left, end_left, left};
+pub use needs::cluster_needs;
+pub use pick::{PickedTable, pick_table};
 pub use prepare::{Recovery, StopAt, prepare};
+pub use relook::look_again;
 pub use run::{Progress, Recovering, may_run};
 pub use source::{BaseBackupOptions, BaseBackupSource};

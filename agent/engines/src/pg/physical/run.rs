@@ -1,7 +1,7 @@
 //! A restored cluster's server, started in private to see where its recovery comes to.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,13 +22,19 @@ const PORT: u16 = 5432;
 /// How often it is asked where it is.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A server that recovers, on a socket that only we can reach. Killed when dropped.
+/// How the directory of a private socket is named.
+pub(super) const PRIVATE: &str = "drctl-recovery-";
+
+/// A server that recovers, on a socket that only we can reach. Ended when dropped, unless it was
+/// [left](Recovering::leave) to itself.
 pub struct Recovering {
     child: Child,
     server: PgServer,
     log: PathBuf,
-    /// Holds the socket and the rules of access.
-    _private: tempfile::TempDir,
+    /// How long its log was when it was started: what stands before is of earlier attempts.
+    log_from: u64,
+    /// Holds the socket and the rules of access; nothing once the server was left to itself.
+    private: Option<tempfile::TempDir>,
 }
 
 /// Where a recovery is.
@@ -84,7 +90,7 @@ impl Recovering {
     /// [`EngineError::Io`]; [`EngineError::Config`] as root, as whom PostgreSQL does not run.
     pub fn start(layout: &Layout, bin_dir: &Path, user: &str) -> Result<Self, EngineError> {
         may_run()?;
-        let private = tempfile::Builder::new().prefix("drctl-recovery-").tempdir();
+        let private = tempfile::Builder::new().prefix(PRIVATE).tempdir();
         let private = private.map_err(EngineError::io("make a private directory"))?;
         let (data, at) = (layout.data(), private.path());
         let rules = at.join("pg_hba.conf");
@@ -94,6 +100,7 @@ impl Recovering {
         let log = data.with_file_name("recovery.log");
         let out = File::options().create(true).append(true).open(&log);
         let out = out.map_err(EngineError::io(format!("write {}", log.display())))?;
+        let log_from = fs::metadata(&log).map(|meta| meta.len()).unwrap_or_default();
         let mut command = Command::new(bin_dir.join("postgres"));
         command.arg("-D").arg(&data).env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
         for (name, value) in [
@@ -113,7 +120,9 @@ impl Recovering {
         for (name, value) in source_settings(bin_dir, &data) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(out).kill_on_drop(true);
+        // What a terminal sends when it is closed, or when its keys are pressed, is ours to answer.
+        command.process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
         let child = command.spawn().map_err(EngineError::io("start the restored server"))?;
         let server = PgServer {
             host: at.display().to_string(),
@@ -126,7 +135,7 @@ impl Recovering {
             bin_dir: Some(bin_dir.to_owned()),
             runtime_dir: at.to_owned(),
         };
-        Ok(Recovering { child, server, log, _private: private })
+        Ok(Recovering { child, server, log, log_from, private: Some(private) })
     }
 
     /// How to reach it, while it runs.
@@ -169,12 +178,27 @@ impl Recovering {
         }))
     }
 
+    /// What it wrote into its log since it was started.
+    fn words(&self) -> String {
+        let mut text = Vec::new();
+        let read = File::open(&self.log).and_then(|mut file| {
+            file.seek(SeekFrom::Start(self.log_from))?;
+            file.read_to_end(&mut text)
+        });
+        // One that cannot be read tells nothing, and a proof that needs its words fails.
+        let _ = read;
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     /// The last lines that the server wrote of something that went wrong.
     #[must_use]
     pub fn last_words(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.words();
         let bad = |line: &&str| {
-            ["FATAL", "PANIC", "ERROR", "error:", "hint:"].iter().any(|w| line.contains(w))
+            let told = ["FATAL", "PANIC", "ERROR", "error:", "hint:"];
+            // What it answers to our own looks while it starts is no reason for anything.
+            told.iter().any(|w| line.contains(w))
+                && !line.contains("FATAL:  the database system is")
         };
         let lines: Vec<&str> = text.lines().filter(bad).collect();
         let from = lines.len().saturating_sub(6);
@@ -184,7 +208,7 @@ impl Recovering {
     /// The lines that tell where and why the replay stopped.
     #[must_use]
     pub fn stop_line(&self) -> Option<String> {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.words();
         let line = text.lines().rev().find(|line| line.contains("recovery stopping "))?;
         Some(shown(line.rsplit("LOG:").next().unwrap_or(line).trim(), 300))
     }
@@ -209,6 +233,15 @@ impl Recovering {
         }
     }
 
+    /// Leaves it running when we end, with its private socket; gives the directory of that.
+    ///
+    /// [`end_left`] ends it, and so does `pg_ctl stop`.
+    #[must_use]
+    pub fn leave(mut self) -> PathBuf {
+        let kept = self.private.take().map(tempfile::TempDir::keep);
+        kept.unwrap_or_else(|| PathBuf::from(&self.server.host))
+    }
+
     /// Shuts it down cleanly, however long its last checkpoint takes up to `patience`.
     ///
     /// # Errors
@@ -222,6 +255,15 @@ impl Recovering {
                 let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
                 Err(EngineError::io("stop the restored server")(late))
             }
+        }
+    }
+}
+
+impl Drop for Recovering {
+    fn drop(&mut self) {
+        if self.private.is_some() {
+            // An immediate shutdown: its children go with it, and its data stays as after a crash.
+            self.signal(Signal::QUIT);
         }
     }
 }

@@ -1,0 +1,110 @@
+//! What a cluster needs of the host that it is restored on, asked of its server.
+
+use drctl_model::{ClusterNeeds, DatabaseNeeds, Extension, LocaleProvider, shown};
+use tokio_postgres::Row;
+
+use crate::EngineError;
+use crate::pg::PgServer;
+use crate::pg::server::Session;
+
+/// Asks the server what its cluster needs; what it does not tell is noted and no error, for the
+/// copy is as good without it. Connects to every database that takes connections, in turn.
+pub async fn cluster_needs(server: &PgServer, application_name: &str) -> ClusterNeeds {
+    let mut needs = ClusterNeeds::default();
+    let maintenance = &server.maintenance_database;
+    let asked = async {
+        let session = Session::open(server, maintenance, application_name).await?;
+        let libraries = libraries(&session).await;
+        Ok::<_, EngineError>((libraries, databases(&session).await?))
+    };
+    match asked.await {
+        Ok((libraries, databases)) => {
+            match libraries {
+                Ok(libraries) => needs.libraries = Some(libraries),
+                Err(error) => needs.unknown.push(said("the preloaded libraries", &error)),
+            }
+            needs.databases = databases;
+        }
+        Err(error) => needs.unknown.push(said("the databases", &error)),
+    }
+    for database in &mut needs.databases {
+        match extensions(server, &database.name, application_name).await {
+            Ok(extensions) => database.extensions = Some(extensions),
+            Err(error) => {
+                let what = format!("the extensions of {}", shown(&database.name, 100));
+                needs.unknown.push(said(&what, &error));
+            }
+        }
+    }
+    needs
+}
+
+fn said(what: &str, error: &EngineError) -> String {
+    use std::error::Error as _;
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    shown(&format!("{what} could not be asked for: {error}{cause}"), 500)
+}
+
+/// Only who may read all settings is told (`pg_read_all_settings`).
+async fn libraries(session: &Session) -> Result<Vec<String>, EngineError> {
+    let query = "SELECT pg_catalog.current_setting('shared_preload_libraries')";
+    Ok(names(&session.text(query, "ask for the preloaded libraries").await?))
+}
+
+/// The names in a list as settings have it: parted by commas, some in double quotes.
+fn names(list: &str) -> Vec<String> {
+    let plain = |name: &str| name.trim().trim_matches('"').to_owned();
+    list.split(',').map(plain).filter(|name| !name.is_empty()).collect()
+}
+
+/// One that cannot be connected to holds nothing that can be asked for.
+const DATABASES: &str = "
+    SELECT datname::text, datcollate::text, datctype::text,
+           pg_catalog.to_jsonb(d) ->> 'datlocprovider', pg_catalog.to_jsonb(d) ->> 'datcollversion'
+    FROM pg_catalog.pg_database d
+    WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname";
+
+async fn databases(session: &Session) -> Result<Vec<DatabaseNeeds>, EngineError> {
+    let failed = |error| EngineError::query("list the databases")(error);
+    let rows = session.client.query(DATABASES, &[]).await.map_err(failed)?;
+    let one = |row: &Row| {
+        let provider = match row.try_get::<_, Option<&str>>(3)? {
+            Some("i") => Some(LocaleProvider::Icu),
+            Some("b") => Some(LocaleProvider::Builtin),
+            _ => None,
+        };
+        Ok(DatabaseNeeds {
+            name: row.try_get(0)?,
+            collate: row.try_get(1)?,
+            ctype: row.try_get(2)?,
+            provider,
+            collation_version: row.try_get(4)?,
+            extensions: None,
+        })
+    };
+    rows.iter().map(one).collect::<Result<_, _>>().map_err(failed)
+}
+
+async fn extensions(
+    server: &PgServer,
+    database: &str,
+    application_name: &str,
+) -> Result<Vec<Extension>, EngineError> {
+    let session = Session::open(server, database, application_name).await?;
+    let query = "SELECT extname::text, extversion FROM pg_catalog.pg_extension ORDER BY extname";
+    let failed = |error| EngineError::query("list the extensions")(error);
+    let rows = session.client.query(query, &[]).await.map_err(failed)?;
+    let one = |row: &Row| Ok(Extension { name: row.try_get(0)?, version: row.try_get(1)? });
+    rows.iter().map(one).collect::<Result<_, _>>().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_libraries_are_read() {
+        assert_eq!(names(""), [""; 0]);
+        assert_eq!(names("pg_stat_statements, \"$libdir/x\""), ["pg_stat_statements", "$libdir/x"]);
+    }
+}

@@ -1,0 +1,130 @@
+//! Tables taken out of a restored cluster while it stands at its target.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::str::FromStr;
+
+use drctl_model::{TableRows, shown};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::EngineError;
+use crate::pg::counts::{compare_with_dump, count};
+use crate::pg::server::{Session, quote_ident, quote_literal};
+use crate::pg::stream::{WatchedRead, Watcher};
+use crate::pg::tables::{self, Table};
+use crate::pg::walker::DumpWalker;
+use crate::pg::{PgServer, tools};
+
+/// A table to be taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PickedTable {
+    /// The database that it is in.
+    pub database: String,
+    /// The schema that it is in.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+}
+
+impl FromStr for PickedTable {
+    type Err = String;
+
+    /// `DATABASE:SCHEMA.TABLE`, parted at the first colon and the first dot behind it; each name
+    /// as the server has it, without quotes.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once(':').and_then(|(database, name)| {
+            let (schema, table) = name.split_once('.')?;
+            let all = [database, schema, table];
+            all.iter().all(|part| !part.is_empty()).then(|| all.map(str::to_owned))
+        });
+        let [database, schema, table] =
+            parts.ok_or_else(|| format!("`{}` is no DATABASE:SCHEMA.TABLE", shown(text, 100)))?;
+        Ok(PickedTable { database, schema, table })
+    }
+}
+
+impl std::fmt::Display for PickedTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}.{}", self.database, self.schema, self.table)
+    }
+}
+
+/// Dumps one table, its partitions included, into the new file `to` (`pg_dump`'s custom format):
+/// the exit status, the structure of the dump, and its rows against those that the server counts.
+/// Gives the rows of each table that is in it. The server must stand still while this runs.
+///
+/// # Errors
+/// [`EngineError::Config`] for a table that is not there; those of dumps. The file is then not to
+/// be used.
+pub async fn pick_table(
+    server: &PgServer,
+    wanted: &PickedTable,
+    to: &Path,
+    application_name: &str,
+) -> Result<Vec<TableRows>, EngineError> {
+    let session = Session::open(server, &wanted.database, application_name).await?;
+    let tables = find(&session, wanted).await?;
+    let version = session.version().await?;
+    let found = tools::find(server, "pg_dump", &version).await?;
+    let mut tool = server.tool(&found, application_name, None);
+    // Rows of a compressed dump could not be counted.
+    tool = tool.args(&["--format=custom", "--compress=0", "--strict-names"]);
+    for table in &tables {
+        tool = tool.arg(format!("--table={}", table.sql_name()));
+    }
+    let tool = tool.arg(format!("--dbname={}", server.conninfo(&wanted.database)));
+    let (output, running) = tool.start_writer()?;
+    let failed = || format!("write {}", to.display());
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    let mut file = tokio::fs::File::from_std(file.map_err(EngineError::io(failed()))?);
+    let watcher = Watcher::<DumpWalker>::new();
+    let mut output = WatchedRead::new(Vec::new(), output, watcher.clone());
+    let copied = tokio::io::copy(&mut output, &mut file).await;
+    // Its own words tell more than what became of its output.
+    running.wait().await?.success()?;
+    copied.map_err(EngineError::io(failed()))?;
+    file.flush().await.map_err(EngineError::io(failed()))?;
+    file.sync_all().await.map_err(EngineError::io(failed()))?;
+    let dump = watcher.written("pg_dump", &wanted.to_string())?;
+    let counted = count(&session.client, &tables).await?;
+    let differences = compare_with_dump(&counted, &dump);
+    if !differences.is_empty() {
+        let database = wanted.database.clone();
+        return Err(EngineError::Counts { database, differences });
+    }
+    Ok(counted.into_iter().map(|table| table.rows).collect())
+}
+
+/// The table and its partitions, as `pg_dump` would lock them.
+async fn find(session: &Session, wanted: &PickedTable) -> Result<Vec<Table>, EngineError> {
+    let name = format!("{}.{}", quote_ident(&wanted.schema), quote_ident(&wanted.table));
+    let missing = || EngineError::Config(format!("there is no table {wanted} at this point"));
+    let query = format!(
+        "SELECT pg_catalog.to_regclass({0})::oid UNION \
+         SELECT relid::oid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass({0}))",
+        quote_literal(&name)
+    );
+    let failed = |error| EngineError::query("look for the table")(error);
+    let rows = session.client.query(&query, &[]).await.map_err(failed)?;
+    let ids: Vec<u32> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
+    let mut all = tables::list(&session.client).await?;
+    all.retain(|table| ids.contains(&table.oid));
+    let there = all.iter().any(|t| t.schema == wanted.schema && t.name == wanted.table);
+    if there { Ok(all) } else { Err(missing()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_named() {
+        let picked: PickedTable = "shop:public.orders".parse().unwrap();
+        assert_eq!(picked.to_string(), "shop:public.orders");
+        assert_eq!((picked.schema.as_str(), picked.table.as_str()), ("public", "orders"));
+        for text in ["", "orders", "public.orders", "shop:orders", ":a.b", "a:.b", "a:b."] {
+            assert!(text.parse::<PickedTable>().is_err(), "{text}");
+        }
+    }
+}

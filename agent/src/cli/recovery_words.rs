@@ -1,0 +1,302 @@
+//! What a recovery says: its plan, its failure, what it came to.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use drctl_engines::pg::physical::HostReport;
+use drctl_model::total;
+use drctl_policies::recovery::{NoPlan, RecoveryPlan, Target};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use super::args::RestoreArgs;
+use super::screen::{bytes, count, span};
+use crate::problem::{Failure, Problem};
+use crate::{Exit, Rate, Recovered};
+
+/// What was found out of a plan beside the bucket's own words.
+#[derive(Debug, Default)]
+pub(super) struct Outlook {
+    /// What this host has of what the cluster needs.
+    pub(super) host: HostReport,
+    /// Why it would be refused as it is.
+    pub(super) refused: Option<String>,
+    /// Bytes that the directory needs at least.
+    pub(super) room: Option<u64>,
+    /// Seconds to fetch and lay out the copy, judging by one segment.
+    pub(super) fetch: Option<f64>,
+    /// How fast log was replayed the last time.
+    pub(super) replay: Option<Rate>,
+}
+
+impl Outlook {
+    fn replay_seconds(&self, plan: &RecoveryPlan) -> Option<f64> {
+        self.replay.map(|rate| rate.seconds_for(plan.log_bytes))
+    }
+
+    /// For scripts.
+    pub(super) fn object(&self, plan: &RecoveryPlan) -> (Value, Value) {
+        let checks = json!({
+            "refused": self.refused, "missing": self.host.missing, "notes": self.host.notes,
+            "room_bytes": self.room,
+        });
+        let estimate = json!({
+            "fetch_seconds": self.fetch, "replay_seconds": self.replay_seconds(plan),
+        });
+        (checks, estimate)
+    }
+
+    fn write(&self, plan: &RecoveryPlan, text: &mut String) {
+        if let Some(room) = self.room {
+            let _ = write!(
+                text,
+                "\n  needs {} of room, and as much more as the log adds to the data",
+                bytes(room)
+            );
+        }
+        let _ = match self.fetch {
+            Some(seconds) => write!(
+                text,
+                "\n  time: about {} to lay the copy out, judging by one segment",
+                span(seconds)
+            ),
+            None => write!(text, "\n  time: to lay the copy out unknown"),
+        };
+        let _ = match (self.replay_seconds(plan), self.replay) {
+            (Some(seconds), Some(rate)) => write!(
+                text,
+                "; about {} to replay, as fast as the last replay here ({} in {})",
+                span(seconds),
+                bytes(rate.bytes),
+                span(rate.seconds)
+            ),
+            _ => write!(text, "; to replay unknown: none was measured on this host"),
+        };
+        for thing in &self.host.missing {
+            let _ = write!(text, "\n  MISSING: {thing}");
+        }
+        for note in &self.host.notes {
+            let _ = write!(text, "\n  note: {note}");
+        }
+        if let Some(why) = &self.refused {
+            let _ = write!(text, "\n  WOULD BE REFUSED: {why}");
+        }
+    }
+}
+
+/// A moment in UTC and in the machine's own time zone.
+pub(super) fn both(at: Timestamp) -> String {
+    let here = at.to_zoned(TimeZone::system());
+    format!("{at} ({})", here.strftime("%Y-%m-%d %H:%M:%S %Z"))
+}
+
+pub(super) fn plan_text(plan: &RecoveryPlan, digest: &str, outlook: &Outlook) -> String {
+    let mut text = format!("recover to {}", plan.target);
+    if let Target::Time(at) = plan.target {
+        text = format!("recover to time {}", both(at));
+    }
+    let _ = write!(text, "\n  from the copy {}, consistent at {}", plan.base, plan.consistent);
+    for leg in &plan.path {
+        let _ = write!(text, "\n  log of timeline {}: {} to {}", leg.timeline, leg.from, leg.until);
+    }
+    let _ = write!(text, "\n  {} of log to replay", bytes(plan.log_bytes));
+    if let Some(last) = plan.last_commit.not_after {
+        let _ = write!(text, "\n  last commit that it holds: no later than {}", both(last));
+    }
+    if let Some(until) = plan.loses.until {
+        let _ = write!(
+            text,
+            "\n  not in it: commits up to {}, {} of log",
+            both(until),
+            bytes(plan.loses.bytes)
+        );
+    }
+    for warning in &plan.warnings {
+        let _ = write!(text, "\n  note: {warning}");
+    }
+    outlook.write(plan, &mut text);
+    let _ = write!(text, "\n  plan {digest}: --yes={digest} runs this one and no other");
+    text
+}
+
+pub(super) fn no_plan(no: &NoPlan) -> anyhow::Error {
+    let mut text = no.to_string();
+    for (word, place) in [("before it", no.before), ("behind it", no.after)] {
+        if let Some(place) = place {
+            let at = place.at.map_or_else(|| place.lsn.to_string(), both);
+            let _ = write!(text, "; the nearest {word} is {at}");
+        }
+    }
+    Problem::NoPlan(text, no.hint()).into()
+}
+
+/// A word as a shell takes it.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@=+,".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// The command that was typed, as far as it says what is recovered and where to.
+fn command(args: &RestoreArgs, directory: &Path) -> String {
+    let mut text = format!("drctl restore {}", word(&args.source));
+    let mut add = |flag: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let _ = write!(text, " {flag} {}", word(&value));
+        }
+    };
+    add("--to-time", args.to_time.clone());
+    add("--to-lsn", args.to_lsn.clone());
+    add("--to-xid", args.to_xid.map(|xid| xid.to_string()));
+    add("--before-xid", args.before_xid.map(|xid| xid.to_string()));
+    add("--to-name", args.to_name.clone());
+    add("--timeline", args.timeline.map(|id| id.to_string()));
+    add("--to-directory", Some(directory.display().to_string()));
+    add("--identity", args.identity.as_ref().map(|path| path.display().to_string()));
+    for table in &args.extract {
+        add("--extract", Some(table.to_string()));
+    }
+    for (flag, given) in [
+        ("--to-end", args.to_end),
+        ("--promote", args.promote),
+        ("--open", args.open),
+        ("--despite-missing", args.despite_missing),
+    ] {
+        if given {
+            let _ = write!(text, " {flag}");
+        }
+    }
+    text
+}
+
+/// Whether the same again would fail in the same way: what is in the bucket, or what was reached,
+/// is not what it must be.
+fn is_lasting(error: &anyhow::Error) -> bool {
+    // The server's last words have those of `wal fetch` in them.
+    let words = format!("{error:#}");
+    let told = ["is not what the manifest says", "and a later part is there"];
+    Failure::of(error).exit == Exit::Verification || told.iter().any(|text| words.contains(text))
+}
+
+/// What a person needs at three in the morning: always these five lines, in this order.
+pub(super) fn failed(
+    error: anyhow::Error,
+    args: &RestoreArgs,
+    plan: &RecoveryPlan,
+    directory: &Path,
+) -> anyhow::Error {
+    let lasting = is_lasting(&error);
+    let (best, command) = match (lasting, plan.earlier) {
+        (false, _) => (
+            "go on where it ended: nothing that is whole is done again",
+            format!("{} --resume", command(args, directory)),
+        ),
+        (true, Some(at)) => (
+            "an earlier time, in a new directory; do not use what is in this one",
+            format!("drctl restore {} --to-time {at} --to-directory NEW", word(&args.source)),
+        ),
+        (true, None) => (
+            "the copy alone, in a new directory; do not use what is in this one",
+            format!(
+                "drctl restore {} --backup {} --to-directory NEW",
+                word(&args.source),
+                plan.base
+            ),
+        ),
+    };
+    let text = format!(
+        "the recovery to {} failed: {error:#}\n  \
+         safe: the backups and the log in the bucket; {} is not to be used yet, drctl.log and \
+         recovery.log in it tell more\n  \
+         the source was not touched\n  \
+         best alternative: {best}\n  \
+         command: {command}",
+        plan.target,
+        directory.display()
+    );
+    error.context(text)
+}
+
+/// For scripts.
+pub(super) fn done_object(plan: &RecoveryPlan, done: &Recovered, directory: &Path) -> Value {
+    let extracted: Vec<Value> = done
+        .extracted
+        .iter()
+        .map(|one| {
+            json!({
+                "table": one.table.to_string(), "file": one.file, "tables": one.rows.len(),
+                "rows": total(one.rows.iter().map(|table| table.rows)),
+            })
+        })
+        .collect();
+    json!({
+        "base": plan.base, "target": plan.target, "timeline": plan.timeline,
+        "replayed": done.proof.replayed, "shows": done.proof.shows, "stopped": done.proof.stopped,
+        "promoted": done.promoted, "socket": done.open, "extracted": extracted,
+        "directory": directory,
+    })
+}
+
+/// For people.
+pub(super) fn done_text(done: &Recovered, directory: &Path, user: &str, seconds: f64) -> String {
+    let data = word(&directory.join("data").display().to_string());
+    let shows = done.proof.shows.map_or("no commit of the log".to_owned(), both);
+    let mut text = format!(
+        "the data in {data} show {shows}, replayed up to {} in {}",
+        done.proof.replayed,
+        span(seconds)
+    );
+    if let Some(line) = &done.proof.stopped {
+        let _ = write!(text, "\n  the server says: {line}");
+    }
+    for one in &done.extracted {
+        let rows = total(one.rows.iter().map(|table| table.rows));
+        let _ = write!(
+            text,
+            "\n  {} is in {}: {}, counted; `pg_restore` loads it",
+            one.table,
+            one.file.display(),
+            count(rows, "row")
+        );
+    }
+    if let Some(socket) = &done.open {
+        let socket = word(&socket.display().to_string());
+        let _ = write!(
+            text,
+            "\n  its server is open, read-only: psql -h {socket} -U {} postgres\n  \
+             stop it:  pg_ctl -D {data} stop\n  \
+             or make it a cluster of its own:  pg_ctl -D {data} promote",
+            word(user)
+        );
+        return text;
+    }
+    text.push_str(match (done.promoted, done.proof.stopped.is_some()) {
+        (true, _) => "\n  it is a cluster of its own now, stopped: start it with pg_ctl",
+        // There is nothing in the log to stop at: started again it would follow what comes.
+        (false, false) => {
+            "\n  it is a standby, stopped. The same command with --resume and --open, --extract or \
+             --promote goes on from here; started with pg_ctl it replays log that comes later"
+        }
+        (false, true) => {
+            "\n  it is stopped at that point. The same command with --resume and --open, --extract \
+             or --promote goes on from here; so does pg_ctl"
+        }
+    });
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(word("2026-03-01T01:12:40Z"), "2026-03-01T01:12:40Z");
+        assert_eq!(word("before the mistake"), "'before the mistake'");
+        assert_eq!(word("it's"), "'it'\\''s'");
+        assert_eq!(word(""), "''");
+    }
+}

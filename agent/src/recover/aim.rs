@@ -1,0 +1,102 @@
+//! What was typed, as a target; a target, as the server is told of it.
+
+use anyhow::Result;
+use drctl_engines::pg::physical::StopAt;
+use drctl_model::{Timeline, shown};
+use drctl_policies::recovery::{RecoveryPlan, Stop as PlanStop, Target};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::problem::Problem;
+
+/// Whether all the log there is gets replayed: nothing in it tells the server where to stop.
+pub(super) fn runs_to_end(plan: &RecoveryPlan) -> bool {
+    plan.stop == PlanStop::AtEnd || plan.target == Target::Latest
+}
+
+pub(super) fn stop_at(plan: &RecoveryPlan) -> StopAt {
+    match &plan.target {
+        _ if runs_to_end(plan) => StopAt::Standby,
+        Target::Time(at) => {
+            // The one form that every tool of PostgreSQL reads, in UTC.
+            StopAt::Time(at.strftime("%Y-%m-%d %H:%M:%S.%6f+00").to_string())
+        }
+        Target::Lsn(lsn) => StopAt::Lsn(*lsn),
+        Target::Xid { xid, inclusive } => StopAt::Xid { xid: *xid, inclusive: *inclusive },
+        Target::Name(name) => StopAt::Name(name.clone()),
+        Target::Latest => StopAt::Standby,
+    }
+}
+
+/// The digest that stands for a plan: `--yes=DIGEST` runs this one and no other.
+#[must_use]
+pub fn plan_digest(plan: &RecoveryPlan) -> String {
+    drctl_store::digest(plan.digest_text().as_bytes()).to_string()[..12].to_owned()
+}
+
+/// The timeline that is wanted, from what was typed.
+///
+/// # Errors
+/// [`Problem::Usage`].
+pub fn timeline_of(id: Option<u32>) -> Result<Option<Timeline>> {
+    id.map(|id| {
+        Timeline::new(id).ok_or_else(|| Problem::Usage("there is no timeline 0".to_owned()).into())
+    })
+    .transpose()
+}
+
+/// A time from what was typed: with an offset or `Z`, or in the machine's own time zone, where it
+/// must mean one moment.
+///
+/// # Errors
+/// [`Problem::Usage`], also for a time that a change of clocks skips or repeats.
+pub fn time_of(text: &str) -> Result<Timestamp> {
+    time_in(text, &TimeZone::system())
+}
+
+fn time_in(text: &str, zone: &TimeZone) -> Result<Timestamp> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let wrong = |why: &str| {
+        let text = shown(text, 60);
+        Problem::Usage(format!(
+            "`{text}` {why}; write it as 2026-03-01T01:12:40Z or with an offset"
+        ))
+    };
+    let civil: jiff::civil::DateTime =
+        text.parse().map_err(|_| wrong("is no time that can be read"))?;
+    let ambiguous = zone.to_ambiguous_zoned(civil);
+    if ambiguous.is_ambiguous() {
+        return Err(wrong("is skipped or comes twice in this machine's time zone").into());
+    }
+    Ok(ambiguous.unambiguous().map_err(|_| wrong("is no time of this time zone"))?.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_with_an_offset_mean_one_moment() {
+        let at = time_of("2026-03-01T01:12:40Z").unwrap();
+        assert_eq!(time_of("2026-03-01T02:12:40+01:00").unwrap(), at);
+        assert_eq!(time_of("2026-03-01 02:12:40+01").unwrap(), at);
+        for text in ["", "yesterday", "2026-13-01T00:00:00Z"] {
+            assert!(time_of(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_a_zone_must_mean_one_moment() {
+        let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let at = |text: &str| time_in(text, &zone).map(|at| at.to_string());
+        assert_eq!(at("2026-03-01T01:12:40").unwrap(), "2026-03-01T00:12:40Z");
+        assert_eq!(at("2026-07-01 01:12:40").unwrap(), "2026-06-30T23:12:40Z");
+        // Skipped in March, repeated in October; with an offset there is no doubt.
+        for text in ["2026-03-29T02:30:00", "2026-10-25T02:30:00"] {
+            assert!(at(text).unwrap_err().to_string().contains("comes twice"), "{text}");
+        }
+        assert_eq!(at("2026-10-25T02:30:00+01:00").unwrap(), "2026-10-25T01:30:00Z");
+    }
+}

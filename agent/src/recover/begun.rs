@@ -1,0 +1,304 @@
+//! A recovery's directory, and how far it has come: what a later process needs to go on.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use drctl_engines::pg::physical::Layout;
+use drctl_model::{BackupId, Content, Lsn, StreamId, shown};
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Problem;
+
+/// The file that tells how far it has come.
+const STATE: &str = "recovery.json";
+
+/// The most bytes of it: a name for each tablespace.
+const STATE_BYTES: u64 = 4 << 20;
+
+/// The version of the file.
+const VERSION: u32 = 1;
+
+/// How far a recovery has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Files are laid out; those of streams that are not named as laid out may be half there.
+    LayingOut,
+    /// All of them are there, and its server was started.
+    Replaying,
+    /// It stood at its target, proven.
+    Proven,
+    /// It was told to become a cluster of its own.
+    Promoting,
+    /// It is one.
+    Promoted,
+}
+
+/// What was proven of a recovery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// How far the log was replayed.
+    pub replayed: Lsn,
+    /// The time of the last commit that the data show, where the log told one.
+    pub shows: Option<Timestamp>,
+    /// The server's own line about where it stopped.
+    pub stopped: Option<String>,
+}
+
+/// What binds a directory to one recovery and no other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The source.
+    pub source: String,
+    /// The plan's digest.
+    pub plan: String,
+    /// The copy that is laid out.
+    pub base: BackupId,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct State {
+    v: u32,
+    #[serde(flatten)]
+    of: Identity,
+    step: Step,
+    laid_out: Vec<StreamId>,
+    proof: Option<Proof>,
+}
+
+/// A recovery that was begun in a directory, which is ours alone while this lives.
+#[derive(Debug)]
+pub struct Begun {
+    directory: PathBuf,
+    state: State,
+    resumed: bool,
+    _lock: File,
+}
+
+impl Begun {
+    /// Begins a recovery in a directory that is new or empty.
+    ///
+    /// # Errors
+    /// [`Problem::Target`] for one that holds something; the file system's.
+    pub fn begin(directory: &Path, of: Identity) -> Result<Self> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.with_context(|| format!("make the directory {}", directory.display()))?;
+        let lock = lock(directory)?;
+        if directory.join(STATE).exists() {
+            return Err(Problem::Target(waits(directory)).into());
+        }
+        let state =
+            State { v: VERSION, of, step: Step::LayingOut, laid_out: Vec::new(), proof: None };
+        let begun = Begun { directory: directory.to_owned(), state, resumed: false, _lock: lock };
+        begun.write()?;
+        Ok(begun)
+    }
+
+    /// Goes on with the recovery that was begun in a directory.
+    ///
+    /// # Errors
+    /// [`Problem::Target`] for a directory that holds none, or another one, or one that another
+    /// process works on.
+    pub fn resume(directory: &Path, of: &Identity) -> Result<Self> {
+        let state = read(directory)?.ok_or_else(|| {
+            let text = format!(
+                "there is no recovery in {} to go on with: leave --resume out, and name a new \
+                 directory",
+                directory.display()
+            );
+            Problem::Target(text)
+        })?;
+        if state.of != *of {
+            let text = format!(
+                "{} holds another recovery: of source {}, plan {}, copy {}; what was asked for is \
+                 source {}, plan {}, copy {}. Nothing was done",
+                directory.display(),
+                shown(&state.of.source, 60),
+                shown(&state.of.plan, 60),
+                state.of.base,
+                of.source,
+                of.plan,
+                of.base
+            );
+            return Err(Problem::Target(text).into());
+        }
+        let lock = lock(directory)?;
+        Ok(Begun { directory: directory.to_owned(), state, resumed: true, _lock: lock })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether another process began it.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        self.state.step
+    }
+
+    /// What was proven of it.
+    #[must_use]
+    pub fn proof(&self) -> Option<&Proof> {
+        self.state.proof.as_ref()
+    }
+
+    /// Whether all files of a stream are there, on the disk.
+    #[must_use]
+    pub fn has(&self, stream: &StreamId) -> bool {
+        self.state.laid_out.contains(stream)
+    }
+
+    /// Notes that all files of a stream are there.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn laid_out(&mut self, stream: &StreamId) -> Result<()> {
+        self.state.laid_out.push(stream.clone());
+        self.write()
+    }
+
+    /// Notes that no stream is there as a whole.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn forget(&mut self) -> Result<()> {
+        self.state.laid_out.clear();
+        self.write()
+    }
+
+    /// Notes how far it has come.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn reach(&mut self, step: Step) -> Result<()> {
+        self.state.step = step;
+        self.write()
+    }
+
+    /// Notes what was proven.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn prove(&mut self, proof: Proof) -> Result<()> {
+        self.state.proof = Some(proof);
+        self.reach(Step::Proven)
+    }
+
+    /// The old or the new, and on the disk.
+    fn write(&self) -> Result<()> {
+        let path = self.directory.join(STATE);
+        let part = self.directory.join(format!("{STATE}.part"));
+        let text = serde_json::to_vec_pretty(&self.state).context("note how far it has come")?;
+        let write = || {
+            let mut options = OpenOptions::new();
+            let mut file =
+                options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&part, &path)?;
+            File::open(&self.directory)?.sync_all()
+        };
+        write().with_context(|| format!("write {}", path.display()))
+    }
+}
+
+/// The streams that lie in a directory as a whole, where a recovery was begun in it.
+///
+/// # Errors
+/// As [`Begun::resume`] for a file that is none.
+pub fn kept(directory: &Path) -> Result<Vec<StreamId>> {
+    Ok(read(directory)?.map(|state| state.laid_out).unwrap_or_default())
+}
+
+/// Removes what there is of a stream that is not there as a whole.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn discard(directory: &Path, content: &Content) -> Result<()> {
+    let layout = Layout::new(directory);
+    let path = match content {
+        Content::Tablespace(facts) => match facts.oid {
+            Some(oid) => layout.tablespace(oid),
+            None => layout.data(),
+        },
+        _ => {
+            for name in ["backup_manifest", "backup_manifest.part"] {
+                let path = layout.data().join(name);
+                gone(fs::remove_file(&path))
+                    .with_context(|| format!("remove {}", path.display()))?;
+            }
+            return Ok(());
+        }
+    };
+    gone(fs::remove_dir_all(&path)).with_context(|| format!("remove {}", path.display()))
+}
+
+fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// What to say where a recovery was begun, and nobody asked to go on with it.
+#[must_use]
+pub fn waits(directory: &Path) -> String {
+    format!(
+        "a recovery was begun in {}: go on with it by the same command and --resume, or name a \
+         new directory",
+        directory.display()
+    )
+}
+
+/// Whether a recovery was begun in a directory.
+#[must_use]
+pub fn is_begun(directory: &Path) -> bool {
+    directory.join(STATE).exists()
+}
+
+fn read(directory: &Path) -> Result<Option<State>> {
+    use std::io::Read as _;
+    let path = directory.join(STATE);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.with_context(|| format!("read {}", path.display()))?,
+    };
+    let mut text = Vec::new();
+    let read = file.take(STATE_BYTES).read_to_end(&mut text);
+    read.with_context(|| format!("read {}", path.display()))?;
+    let state: Option<State> = serde_json::from_slice(&text).ok();
+    let odd = || {
+        let text = format!("{} is not what drctl writes: name a new directory", path.display());
+        Problem::Target(text)
+    };
+    Ok(Some(state.filter(|state| state.v == VERSION).ok_or_else(odd)?))
+}
+
+/// The kernel lets go of it when its process ends; the file itself means nothing.
+fn lock(directory: &Path) -> Result<File> {
+    let path = directory.join("recovery.lock");
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.with_context(|| format!("open the lock {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let text = format!(
+            "another drctl works in {}: it goes on without a terminal, drctl.log there tells how far",
+            directory.display()
+        );
+        return Err(Problem::Target(text).into());
+    }
+    Ok(file)
+}

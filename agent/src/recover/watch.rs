@@ -1,0 +1,103 @@
+//! A recovering server, watched until it stands; where it stands, against the plan.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use drctl_engines::pg::physical::{Progress, Recovering};
+use drctl_model::Lsn;
+use drctl_policies::recovery::Target;
+use jiff::Timestamp;
+
+use super::aim::runs_to_end;
+use super::{Proof, Rate, RecoverRequest};
+use crate::Meter;
+use crate::crash::crash_point;
+use crate::problem::Problem;
+
+/// Where the end of the log has been replayed: the end of the last record that is known.
+fn end(request: &RecoverRequest<'_>) -> Lsn {
+    let plan = request.plan;
+    let leg = plan.path.last();
+    let last = leg.and_then(|leg| request.known.last_record(leg.timeline, plan.reach));
+    last.map_or(plan.consistent, |last| last.max(plan.consistent))
+}
+
+/// What the data are brought to, for people.
+fn aim(target: &Target) -> String {
+    match target {
+        Target::Time(at) => at.to_string(),
+        Target::Latest => "the end".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Waits until the server stands at its target, and tells how fast it came there.
+pub(super) async fn arrive(
+    server: &mut Recovering,
+    request: &RecoverRequest<'_>,
+    meter: &Meter,
+) -> Result<(Progress, Rate)> {
+    let (plan, to_end) = (request.plan, runs_to_end(request.plan));
+    let (end, aim) = (end(request), aim(&request.plan.target));
+    let from = plan.path.first().map_or(plan.consistent, |leg| leg.from);
+    let until = if to_end { end } else { plan.until };
+    meter.begin(until.since(from));
+    meter.label(format!("replaying until the copy is consistent → {aim}"));
+    let mut first: Option<(Instant, Lsn)> = None;
+    loop {
+        let Some(progress) = server.look().await.context("replay the log")? else { continue };
+        let shows = match progress.shows {
+            Some(at) => format!("the data now show {at} → {aim}"),
+            None => format!("the data show the copy → {aim}"),
+        };
+        meter.label(shows);
+        let replayed = progress.replayed.unwrap_or(from);
+        meter.at(if replayed > from { replayed.since(from) } else { 0 });
+        let (began, at) = *first.get_or_insert((Instant::now(), replayed));
+        crash_point("recovery-replaying");
+        let there = match to_end {
+            true => progress.replayed.is_some_and(|at| at >= end),
+            false => progress.paused,
+        };
+        if there {
+            let bytes = if replayed > at { replayed.since(at) } else { 0 };
+            return Ok((progress, Rate::new(bytes, began.elapsed())));
+        }
+        if !progress.in_recovery {
+            bail!(Problem::Mismatch("the server opened before it was told to".to_owned()));
+        }
+    }
+}
+
+/// Everything that can be known about whether the target was reached, and nothing else.
+pub(super) fn prove(
+    request: &RecoverRequest<'_>,
+    arrived: &Progress,
+    stopped: Option<String>,
+) -> Result<Proof> {
+    let plan = request.plan;
+    let fail = |text: String| Err(Problem::Mismatch(text).into());
+    let Some(replayed) = arrived.replayed else {
+        return fail("the server does not tell how far it replayed".to_owned());
+    };
+    if replayed < plan.consistent {
+        return fail(format!("it replayed up to {replayed}, before the copy is consistent"));
+    }
+    if !runs_to_end(plan) && stopped.is_none() {
+        return fail("the server paused without saying that it came to the target".to_owned());
+    }
+    if let (Target::Time(at), Some(shows)) = (&plan.target, arrived.shows)
+        && shows > *at
+    {
+        return fail(format!("the data show {shows}, which is later than {at}"));
+    }
+    let shows: Option<Timestamp> = arrived.shows;
+    // Not by position order alone: a commit of the plan that is missing is missing data.
+    if let (Some(least), Some(shows)) = (plan.last_commit.not_before, shows) {
+        let slack = jiff::SignedDuration::from_secs(1);
+        if shows + slack < least {
+            return fail(format!("the data show {shows}, and commits up to {least} were planned"));
+        }
+    }
+    Ok(Proof { replayed, shows, stopped })
+}

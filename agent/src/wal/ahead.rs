@@ -1,0 +1,257 @@
+//! Log fetched ahead of a recovering server: into a private directory beside its data, by the
+//! process that watches the recovery. What lies there is a help and never an answer: `wal fetch`
+//! takes a file from it only when it is whole, and else does all that it would do without.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use drctl_model::{Digest, Lsn, Timeline, WalSegmentSize};
+use drctl_store::{Identities, digest};
+use futures_util::{StreamExt as _, stream};
+
+use super::Shelf;
+use super::fetch::{Expected, cover, join};
+
+/// The most bytes of log that wait to be asked for: many of the usual segments, and at least one
+/// of any size.
+const ROOM: u64 = 256 << 20;
+
+/// The most segments that wait.
+const MOST: u64 = 32;
+
+/// The bytes of the segments that are fetched at once; each is held in memory as a whole.
+const AT_ONCE: u64 = 64 << 20;
+
+/// How often it is looked whether there is room again.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The name of the file that tells which segment the server asked for last.
+const ASKED: &str = "asked";
+
+/// Where log waits for a recovering server.
+#[derive(Debug, Clone)]
+pub struct Ahead(PathBuf);
+
+impl Ahead {
+    /// The directory `at`, which need not be there.
+    #[must_use]
+    pub fn new(at: &Path) -> Self {
+        Ahead(at.to_owned())
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes it new and empty: what a process left that was killed is not looked at.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn begin(&self) -> Result<()> {
+        self.end();
+        let made = DirBuilder::new().mode(0o700).create(&self.0);
+        made.with_context(|| format!("make the directory {}", self.0.display()))
+    }
+
+    /// Removes it with all that it holds.
+    pub fn end(&self) {
+        // Files that stay cost room and nothing else: they are never believed by their presence.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+
+    /// Gives the segment `name` to the server at `to` if it waits here, whole: of the right size,
+    /// and of the bytes that its own name tells. Says whether it did; anything else than a whole
+    /// file is as if it were not there.
+    #[must_use]
+    pub fn take(&self, name: &str, segment_bytes: u64, to: &Path) -> bool {
+        self.asked(name);
+        let Some((path, stated)) = self.waiting().into_iter().find_map(|file| {
+            let stated = (file.name == name).then_some(file.digest)?;
+            Some((self.0.join(format!("{name}.{stated}")), stated))
+        }) else {
+            return false;
+        };
+        let whole = fs::read(&path)
+            .is_ok_and(|bytes| bytes.len() as u64 == segment_bytes && digest(&bytes) == stated);
+        if whole && fs::rename(&path, to).is_ok() {
+            return true;
+        }
+        let _ = fs::remove_file(&path);
+        false
+    }
+
+    /// Leaves a word for whoever fetches ahead; nothing depends on it.
+    fn asked(&self, name: &str) {
+        let part = self.0.join(format!("{ASKED}.part"));
+        if fs::write(&part, name).is_ok() {
+            let _ = fs::rename(&part, self.0.join(ASKED));
+        }
+    }
+
+    /// The files that wait under their final names.
+    fn waiting(&self) -> Vec<Waiting> {
+        let Ok(entries) = fs::read_dir(&self.0) else { return Vec::new() };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter_map(|file| Waiting::of(&file)).collect()
+    }
+
+    /// Drops what lies behind the server, and tells how many segments wait.
+    fn tidy(&self) -> u64 {
+        let asked = fs::read_to_string(self.0.join(ASKED)).unwrap_or_default();
+        let (behind, ahead): (Vec<_>, Vec<_>) =
+            self.waiting().into_iter().partition(|file| file.name <= asked);
+        for file in behind {
+            let _ = fs::remove_file(self.0.join(format!("{}.{}", file.name, file.digest)));
+        }
+        ahead.len() as u64
+    }
+
+    /// Whether the server has asked for this segment, or a later one.
+    fn is_behind(&self, name: &str) -> bool {
+        fs::read_to_string(self.0.join(ASKED)).is_ok_and(|asked| name <= asked.as_str())
+    }
+
+    /// Under its final name, which tells its bytes, only when all of it is on the disk.
+    fn put(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let part = self.0.join(format!("{name}.part"));
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        if let Err(error) = written {
+            let _ = fs::remove_file(&part);
+            return Err(error);
+        }
+        fs::rename(&part, self.0.join(format!("{name}.{}", digest(bytes))))
+    }
+}
+
+/// A file that waits.
+struct Waiting {
+    name: String,
+    digest: Digest,
+}
+
+impl Waiting {
+    fn of(file: &str) -> Option<Waiting> {
+        let (name, digest) = file.split_once('.')?;
+        Some(Waiting { name: name.to_owned(), digest: digest.parse().ok()? })
+    }
+}
+
+/// A segment that a plan needs and the bucket holds as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wanted {
+    timeline: Timeline,
+    start: Lsn,
+    chain: Vec<(Lsn, Lsn)>,
+}
+
+/// The segments of a stretch of log that pieces cover as a whole; all others are left to `wal
+/// fetch`, which knows what their absence means.
+fn wanted(leg: &Expected, size: WalSegmentSize, there: &[(Lsn, Lsn)]) -> Vec<Wanted> {
+    let (mut start, mut found) = (size.start_of(leg.from), Vec::new());
+    let mut from = 0;
+    while start < leg.until {
+        let end = start.plus(size.bytes());
+        // They are in order, and one that begins a segment before may reach into this one.
+        while there.get(from).is_some_and(|(_, until)| *until <= start) {
+            from += 1;
+        }
+        let near = there[from..].iter().take_while(|(begin, _)| *begin < end);
+        let chain = cover(&near.copied().collect::<Vec<_>>(), start, end);
+        if chain.last().is_some_and(|(_, until)| *until >= end) {
+            found.push(Wanted { timeline: leg.timeline, start, chain });
+        }
+        if end <= start {
+            break;
+        }
+        start = end;
+    }
+    found
+}
+
+/// Fetches what `legs` need ahead of a server that asks for it, `fetches` segments at once, until
+/// all of it was fetched. Never fails: a segment that cannot be had is left to `wal fetch`, and
+/// with a disk that is full it is given up.
+pub async fn fetch_ahead(
+    ahead: &Ahead,
+    shelf: &Shelf,
+    system_id: u64,
+    size: WalSegmentSize,
+    legs: &[Expected],
+    fetches: usize,
+    identities: &Identities,
+) {
+    let most = (ROOM / size.bytes()).clamp(1, MOST);
+    let at_once = usize::try_from(AT_ONCE / size.bytes()).unwrap_or(1).clamp(1, fetches.max(1));
+    for leg in legs {
+        let from = size.start_of(leg.from);
+        let there = match shelf.ranges((system_id, leg.timeline), from, Some(leg.until)).await {
+            Ok(there) => there,
+            Err(error) => {
+                tracing::debug!("nothing is fetched ahead: {error:#}");
+                return;
+            }
+        };
+        let one = |wanted: Wanted| async move {
+            let name = size.file_name(wanted.timeline, wanted.start);
+            let mut tick = tokio::time::interval(LOOK_EVERY);
+            while ahead.tidy() >= most {
+                tick.tick().await;
+            }
+            if ahead.is_behind(&name) {
+                return Ok(());
+            }
+            let place = (system_id, wanted.timeline);
+            let read = join(shelf, place, size, wanted.start, &wanted.chain, identities).await;
+            let bytes = match read {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    tracing::debug!("{name} is not fetched ahead: {error:#}");
+                    return Ok(());
+                }
+            };
+            let ahead = ahead.clone();
+            let write = move || match ahead.is_behind(&name) {
+                true => Ok(()),
+                false => ahead.put(&name, &bytes),
+            };
+            tokio::task::spawn_blocking(write)
+                .await
+                .unwrap_or_else(|_| Err(ErrorKind::Other.into()))
+        };
+        let mut done = stream::iter(wanted(leg, size, &there)).map(one).buffered(at_once);
+        while let Some(written) = done.next().await {
+            if let Err(error) = written {
+                tracing::debug!("no more is fetched ahead: {error}");
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_there_as_a_whole_is_wanted() {
+        let size = WalSegmentSize::new(1 << 20).unwrap();
+        let at = |quarters: u64| Lsn(quarters << 18);
+        let leg = |from, until| Expected { timeline: Timeline::FIRST, from, until };
+        let starts = |leg, there: &[(Lsn, Lsn)]| -> Vec<Lsn> {
+            wanted(&leg, size, there).into_iter().map(|wanted| wanted.start).collect()
+        };
+        let all = [(at(4), at(6)), (at(6), at(8)), (at(8), at(12)), (at(12), at(14))];
+        assert_eq!(starts(leg(at(5), at(13)), &all), [at(4), at(8)]);
+        assert_eq!(starts(leg(at(8), at(9)), &all), [at(8)]);
+        assert_eq!(starts(leg(at(4), at(13)), &all[1..]), [at(8)]);
+        assert_eq!(starts(leg(at(4), at(4)), &all), [Lsn(0); 0]);
+    }
+}

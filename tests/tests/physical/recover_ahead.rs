@@ -1,0 +1,161 @@
+//! Log that is fetched ahead: a help that is believed only when it is whole.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use drctl::{Ahead, Expected, Setup, Shelf, fetch_ahead};
+use drctl_model::{Lsn, Timeline, WalSegmentSize};
+use drctl_store::digest;
+
+use crate::common::{give_away, place};
+use crate::log::{Archiving, list, several, ticks};
+
+const NAME: &str = "000000010000000000000003";
+const NEXT: &str = "000000010000000000000004";
+
+fn empty() -> (tempfile::TempDir, Ahead) {
+    let folder = tempfile::tempdir().unwrap();
+    let ahead = Ahead::new(&folder.path().join("ahead"));
+    ahead.begin().unwrap();
+    (folder, ahead)
+}
+
+/// A file that waits, as its own name tells it.
+fn put(at: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let file = at.join(format!("{name}.{}", digest(bytes)));
+    fs::write(&file, bytes).unwrap();
+    file
+}
+
+#[test]
+fn a_segment_that_waits_is_taken_once_and_only_whole() {
+    let (folder, ahead) = empty();
+    let to = folder.path().join("to");
+    assert!(!ahead.take(NAME, 4, &to));
+    put(ahead.path(), NAME, b"good");
+    assert!(!ahead.take(NEXT, 4, &to) && !to.exists());
+    assert!(ahead.take(NAME, 4, &to));
+    assert_eq!(fs::read(&to).unwrap(), b"good");
+    assert!(!ahead.take(NAME, 4, &to));
+    ahead.end();
+    assert!(!ahead.path().exists() && !ahead.take(NAME, 4, &to));
+}
+
+#[test]
+fn a_file_that_is_not_what_its_name_says_is_not_believed() {
+    for damage in [&b"evil"[..], b"goo", b""] {
+        let (folder, ahead) = empty();
+        let to = folder.path().join("to");
+        let file = put(ahead.path(), NAME, b"good");
+        fs::write(&file, damage).unwrap();
+        assert!(!ahead.take(NAME, 4, &to) && !to.exists() && !file.exists(), "{damage:?}");
+    }
+    // Whole, but of another size than the cluster's segments; and one that was never ended.
+    let (folder, ahead) = empty();
+    let to = folder.path().join("to");
+    put(ahead.path(), NAME, b"longer");
+    fs::write(ahead.path().join(format!("{NAME}.part")), b"good").unwrap();
+    assert!(!ahead.take(NAME, 4, &to) && !to.exists());
+}
+
+/// `wal fetch` of a segment, with a directory where log waits.
+fn fetch(shop: &Archiving, config: &Path, name: &str, to: &Path, ahead: &Path) -> Option<i32> {
+    let id = shop.sql("select system_identifier from pg_control_system()");
+    let (to, ahead) = (to.display().to_string(), ahead.display().to_string());
+    let of = ["--system-id", &id, "--segment-bytes", "1048576", "--ahead", &ahead];
+    let all = [&["wal", "fetch", "shop", name, &to][..], &of].concat();
+    shop.command(&all).env("DRCTL_CONFIG", config).output().unwrap().status.code()
+}
+
+#[test]
+fn what_waits_is_delivered_without_a_bucket_and_what_is_damaged_comes_out_of_it() {
+    let (shop, _) = several();
+    let name = shop.sql("select last_archived_wal from pg_stat_archiver");
+    let right = fs::read(shop.server.data_dir().join("pg_wal").join(&name)).unwrap();
+    let folder = place().0;
+    let (to, ahead) = (folder.path().join("out"), folder.path().join("ahead"));
+    let (config, nowhere) = (shop.site.config(), folder.path().join("nowhere"));
+    fs::create_dir(&ahead).unwrap();
+    put(&ahead, &name, &right);
+    give_away(folder.path());
+    assert_eq!(fetch(&shop, &nowhere, &name, &to, &ahead), Some(0));
+    assert!(fs::read(&to).unwrap() == right);
+    // It was consumed: the same again needs the bucket.
+    assert_eq!(fetch(&shop, &nowhere, &name, &to, &ahead), Some(255));
+    fs::remove_file(&to).unwrap();
+    let file = put(&ahead, &name, &right);
+    let mut damaged = right.clone();
+    damaged[5000] ^= 1;
+    fs::write(&file, &damaged).unwrap();
+    give_away(folder.path());
+    assert_eq!(fetch(&shop, &nowhere, &name, &to, &ahead), Some(255));
+    assert!(!to.exists());
+    fs::write(&file, &damaged).unwrap();
+    assert_eq!(fetch(&shop, &config, &name, &to, &ahead), Some(0));
+    assert!(fs::read(&to).unwrap() == right, "it came out of the bucket");
+    // What is absent, missing or wrong is told apart as without.
+    assert_eq!(fetch(&shop, &config, "0000000100000FFF000000FF", &to, &ahead), Some(1));
+    assert_eq!(fetch(&shop, &config, "nonsense", &to, &ahead), Some(255));
+    let pieces = shop.pieces();
+    let gap = &pieces[pieces.len() - 2];
+    let lsn = u64::from_str_radix(&gap.file_stem().unwrap().to_string_lossy()[..16], 16).unwrap();
+    fs::remove_file(gap).unwrap();
+    let size = WalSegmentSize::new(1 << 20).unwrap();
+    let missing = size.file_name(Timeline::FIRST, Lsn(lsn));
+    assert_eq!(fetch(&shop, &config, &missing, &to, &ahead), Some(255));
+}
+
+#[tokio::test]
+async fn a_plans_log_is_fetched_ahead_byte_for_byte_and_bounded() {
+    let shop = Archiving::start(true);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    let from: Lsn = shop.sql("select pg_current_wal_insert_lsn()").parse().unwrap();
+    // More segments than may wait.
+    shop.sql(
+        "do $$ begin for n in 1..40 loop \
+           perform pg_logical_emit_message(false, 'x', repeat('y', 1000000)); \
+         end loop; end $$",
+    );
+    shop.archived();
+    let until: Lsn = shop.sql("select pg_current_wal_insert_lsn()").parse().unwrap();
+    let size = WalSegmentSize::new(1 << 20).unwrap();
+    let (_folder, ahead) = empty();
+    let id = shop.sql("select system_identifier from pg_control_system()").parse().unwrap();
+    let setup = Setup::load(&shop.site.config()).unwrap();
+    let repository = setup.repository().await.unwrap();
+    let identities = setup.identities(None).unwrap().unwrap();
+    let shelf = Shelf::reader(&repository, &"shop".parse().unwrap());
+    let legs = [Expected { timeline: Timeline::FIRST, from, until: size.start_of(until) }];
+    let work = fetch_ahead(&ahead, &shelf, id, size, &legs, 4, &identities);
+    // It waits for room, for nobody asks.
+    let ended = tokio::time::timeout(Duration::from_secs(8), work).await;
+    assert!(ended.is_err(), "it has no bound");
+    let waiting: Vec<String> = fs::read_dir(ahead.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|file| file.len() > 64)
+        .collect();
+    assert!((32..=36).contains(&waiting.len()), "{}", waiting.len());
+    let folder = tempfile::tempdir().unwrap();
+    let mut start = size.start_of(from).plus(size.bytes());
+    for _ in 0..10 {
+        let (name, to) = (size.file_name(Timeline::FIRST, start), folder.path().join("to"));
+        assert!(ahead.take(&name, size.bytes(), &to), "{name}");
+        let right = fs::read(shop.server.data_dir().join("pg_wal").join(&name));
+        // The server has used the file for other log since, or not.
+        if let Ok(right) = right {
+            assert!(fs::read(&to).unwrap() == right, "{name}");
+        }
+        start = start.plus(size.bytes());
+    }
+}
+
+#[test]
+fn nothing_that_was_fetched_ahead_stays_behind() {
+    let (shop, last) = several();
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--promote"]);
+    let _ = ran.ended(0);
+    assert!(!path.join("ahead").exists());
+    assert_eq!(ticks(&path), list(1..41));
+}

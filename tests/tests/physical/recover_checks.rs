@@ -1,0 +1,101 @@
+//! What is looked at before anything is copied.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+use drctl_tests::servers::postgres::Postgres;
+
+use crate::common::{give_away, place, site};
+use crate::log::{list, several, ticks};
+
+/// The server's programs, but for one that says that extensions and libraries lie elsewhere.
+fn programs_without_extensions(server: &Postgres, at: &Path) {
+    fs::create_dir(at).unwrap();
+    for entry in fs::read_dir(server.bin_dir()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        if name != "pg_config" {
+            symlink(&path, at.join(name)).unwrap();
+        }
+    }
+    let nothing = at.join("nothing");
+    fs::create_dir(&nothing).unwrap();
+    let config = at.join("pg_config");
+    fs::write(&config, format!("#!/bin/sh\necho {}\n", nothing.display())).unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_host_without_the_extensions_is_refused_before_anything_is_copied() {
+    let (shop, last) = several();
+    let (folder, path) = place();
+    programs_without_extensions(&shop.server, &folder.path().join("bin"));
+    give_away(folder.path());
+    let to = path.display().to_string();
+    let restore = |more: &[&str]| {
+        let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to];
+        shop.drctl(&[&all[..], more].concat())
+    };
+    let plan = restore(&["--plan"]).ended(0).json();
+    assert_eq!(plan["checks"]["missing"].as_array().map(Vec::len), Some(0), "{plan}");
+    assert!(plan["checks"]["refused"].is_null() && plan["estimate"]["fetch_seconds"].is_f64());
+    shop.site.source(&format!("bin_dir = \"{}\"", folder.path().join("bin").display()));
+    let plan = restore(&["--plan"]).ended(0).json();
+    let missing = plan["checks"]["missing"][0].as_str().unwrap_or_default().to_owned();
+    assert!(missing.contains("the extension plpgsql") && missing.contains("install"), "{plan}");
+    let said = restore(&[]).failed(12, "target_unfit");
+    assert!(said.contains("plpgsql") && said.contains("--despite-missing"), "{said}");
+    assert!(!path.exists(), "nothing was touched");
+    let _ = restore(&["--despite-missing", "--promote"]).ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn a_copy_records_what_its_cluster_needs_and_what_it_could_not_ask() {
+    let server = Postgres::builder().conf("shared_preload_libraries", "auto_explain").start();
+    server.psql("postgres", "create database hr");
+    server.psql("postgres", "create database shop");
+    server.psql("shop", "create schema x; create table x.t (id int)");
+    let rules = server.data_dir().join("pg_hba.conf");
+    let old = fs::read_to_string(&rules).unwrap();
+    fs::write(&rules, format!("local hr all reject\n{old}")).unwrap();
+    server.psql("postgres", "select pg_reload_conf()");
+    let site = site(&server);
+    let id = site.backup();
+    let shown = site.json(0, &["show", &id]);
+    let cluster = &shown["facts"]["cluster"];
+    assert_eq!(cluster["libraries"][0], "auto_explain", "{cluster}");
+    let find = |name: &str| {
+        let all = cluster["databases"].as_array().unwrap();
+        all.iter().find(|database| database["name"] == name).unwrap().clone()
+    };
+    assert_eq!(find("shop")["extensions"][0]["name"], "plpgsql", "{cluster}");
+    assert_eq!(find("shop")["collate"], "C.UTF-8", "{cluster}");
+    assert!(find("hr")["extensions"].is_null(), "{cluster}");
+    let unknown = cluster["unknown"][0].as_str().unwrap_or_default();
+    assert!(unknown.contains("the extensions of hr could not be asked for"), "{cluster}");
+}
+
+#[test]
+fn a_time_that_the_clock_shows_twice_is_refused_and_one_without_a_zone_is_told_in_both() {
+    let (shop, last) = several();
+    let restore = |time: &str| {
+        let all = ["restore", "shop", "--to-time", time, "--to-directory", "/x", "--plan"];
+        let mut command = shop.command(&all);
+        let output = command.env("TZ", "Europe/Vienna").output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    };
+    for time in ["2026-10-25T02:30:00", "2026-03-29 02:30:00"] {
+        let (code, said) = restore(time);
+        assert!(code == Some(2) && said.contains("skipped or comes twice"), "{said}");
+    }
+    let zone = jiff::tz::TimeZone::get("Europe/Vienna").expect("tzdata is missing");
+    let here = last.parse::<jiff::Timestamp>().unwrap().to_zoned(zone);
+    let (code, said) = restore(&here.datetime().to_string());
+    let local = here.strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
+    assert!(code == Some(0) && said.contains(&last) && said.contains(&local), "{said}");
+}

@@ -1,0 +1,61 @@
+//! What an operator can do with a cluster that stands at its target.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::common::{give_away, place};
+use crate::log::{list, several, ticks};
+
+#[test]
+fn a_recovered_cluster_stays_open_gives_tables_and_becomes_one_of_its_own() {
+    let (shop, last) = several();
+    let (folder, path) = place();
+    give_away(folder.path());
+    let to = path.display().to_string();
+    let restore = |more: &[&str]| {
+        let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to];
+        shop.drctl(&[&all[..], more].concat())
+    };
+    for both in [["--open", "--promote"], ["--extract=a:b.c", "--promote"]] {
+        let _ = restore(&both).failed(2, "usage");
+    }
+    let open = restore(&["--open"]).ended(0).json();
+    let socket = open["socket"].as_str().expect("a socket").to_owned();
+    let psql = |sql: &str| {
+        let mut psql = Command::new(shop.server.bin_dir().join("psql"));
+        psql.args(["-XAtq", "-h", &socket, "-U", "postgres", "-c", sql, "postgres"]);
+        let output = psql.output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    // It outlives drctl, shows the target's rows, and takes none.
+    assert_eq!(psql("select pg_is_in_recovery(), count(*) from ticks"), (true, "t|40".to_owned()));
+    assert!(!psql("insert into ticks values (1000, '')").0);
+    // Nobody else reaches it: no address, nothing that reaches out.
+    for (setting, value) in [
+        ("listen_addresses", ""),
+        ("primary_conninfo", ""),
+        ("archive_mode", "off"),
+        ("max_logical_replication_workers", "0"),
+    ] {
+        assert_eq!(psql(&format!("show {setting}")).1, value, "{setting}");
+    }
+    let table = "postgres:public.ticks";
+    let done = restore(&["--resume", "--extract", table, "--extract", "postgres:public.orders"]);
+    let done = done.ended(0).json();
+    assert!(!psql("select 1").0 && !Path::new(&socket).exists(), "it was stopped: {done}");
+    let rows: Vec<_> = (0..2).map(|n| done["extracted"][n]["rows"].as_u64()).collect();
+    assert_eq!(rows, [Some(40), Some(20_000)], "{done}");
+    let dump = done["extracted"][0]["file"].as_str().unwrap();
+    shop.sql("create database other");
+    let loaded = shop.server.client("pg_restore").args(["-d", "other", dump]).status().unwrap();
+    assert!(loaded.success());
+    let all = "select string_agg(id::text, ',' order by id) from ticks";
+    assert_eq!(shop.server.psql("other", all), list(1..41));
+    let done = restore(&["--resume", "--promote"]).ended(0).json();
+    assert_eq!((&done["promoted"], &done["shows"]), (&true.into(), &last.as_str().into()));
+    // Once more is the same; and from now on it stands at no target.
+    let _ = restore(&["--resume", "--promote"]).ended(0);
+    let said = restore(&["--resume", "--extract", table]).failed(12, "target_unfit");
+    assert!(said.contains("cluster of its own"), "{said}");
+    assert_eq!(ticks(&path), list(1..41));
+}

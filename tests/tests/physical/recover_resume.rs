@@ -1,0 +1,206 @@
+//! Recoveries that break off, and go on.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use drctl::RECOVERY_CRASH_POINTS;
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::{Ran, until};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::{give_away, place};
+use crate::log::{Archiving, list, several, ticks};
+
+fn into<'a>(to: &'a str, last: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["restore", "shop", "--to-time", last, "--to-directory", to], more].concat()
+}
+
+/// A directory that is not there yet, in one that the server's account owns.
+fn new_place() -> (tempfile::TempDir, PathBuf, String) {
+    let (folder, path) = place();
+    give_away(folder.path());
+    let text = path.display().to_string();
+    (folder, path, text)
+}
+
+/// Kills drctl at a named step.
+#[track_caller]
+fn killed(shop: &Archiving, arguments: &[&str], step: &str) {
+    let ran = shop.command(arguments).env("DRCTL_CRASH_AT", step).output().unwrap();
+    let ran = Ran::of(&ran);
+    assert_eq!(ran.code, None, "{step} was not reached: {} {}", ran.out, ran.err);
+}
+
+#[test]
+fn a_recovery_that_was_killed_at_any_step_goes_on() {
+    let (shop, last) = several();
+    for step in RECOVERY_CRASH_POINTS {
+        let (_folder, path, to) = new_place();
+        killed(&shop, &into(&to, &last, &["--promote"]), step);
+        // Neither begun anew in the same place, nor taken for another one.
+        let said = shop.drctl(&into(&to, &last, &["--promote"])).failed(12, "target_unfit");
+        assert!(said.contains("--resume"), "{step}: {said}");
+        let other = shop.committed(30);
+        let said = shop.drctl(&into(&to, &other, &["--resume"])).failed(12, "target_unfit");
+        assert!(said.contains("another recovery"), "{step}: {said}");
+        let done = shop.drctl(&into(&to, &last, &["--promote", "--resume"])).ended(0).json();
+        assert_eq!((&done["promoted"], &done["shows"]), (&true.into(), &last.as_str().into()));
+        assert!(done["stopped"].is_string() || done["stopped"].is_null(), "{done}");
+        assert_eq!(ticks(&path), list(1..41), "{step}");
+    }
+}
+
+#[test]
+fn what_is_whole_is_kept_and_what_is_damaged_comes_again() {
+    let shop = Archiving::start(true);
+    let outside = place().0;
+    give_away(outside.path());
+    shop.sql(&format!("create tablespace far location '{}'", outside.path().display()));
+    shop.sql("create table far_one tablespace far as select generate_series(1, 5000) x");
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(1..11);
+    shop.archived();
+    let last = shop.committed(9);
+    let file = |path: &Path| {
+        let spaces = path.join("tablespaces");
+        let mut found = walk(&spaces);
+        found.sort_by_key(|file| fs::metadata(file).unwrap().len());
+        found.pop().expect("a table's file")
+    };
+    for damage in [false, true] {
+        let (_folder, path, to) = new_place();
+        killed(&shop, &into(&to, &last, &[]), "recovery-stream-laid-out");
+        assert!(!path.join("data").exists(), "a tablespace comes first");
+        let table = file(&path);
+        let (inode, mut bytes) = (fs::metadata(&table).unwrap().ino(), fs::read(&table).unwrap());
+        if damage {
+            bytes[9000] ^= 1;
+            fs::write(&table, bytes).unwrap();
+        }
+        let _ = shop.drctl(&into(&to, &last, &["--resume", "--promote"])).ended(0);
+        assert_eq!(fs::metadata(&table).unwrap().ino() == inode, !damage);
+        let restored = Postgres::builder().data(&path.join("data")).start();
+        assert_eq!(restored.psql("postgres", "select sum(x) from far_one"), "12502500");
+    }
+}
+
+fn walk(at: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(at).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn only_a_directory_with_this_recovery_is_gone_on_with() {
+    let (shop, last) = several();
+    let (_folder, path, to) = new_place();
+    let said = shop.drctl(&into(&to, &last, &["--resume"])).failed(12, "target_unfit");
+    assert!(said.contains("no recovery") && !path.exists(), "{said}");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("recovery.json"), "{\"v\": 1}").unwrap();
+    fs::write(path.join("precious"), "x").unwrap();
+    give_away(&path);
+    let said = shop.drctl(&into(&to, &last, &["--resume"])).failed(12, "target_unfit");
+    assert!(said.contains("not what drctl writes"), "{said}");
+    let _ = shop.drctl(&into(&to, &last, &[])).failed(12, "target_unfit");
+    assert_eq!(fs::read(path.join("precious")).unwrap(), b"x");
+    assert!(!path.join("data").exists());
+}
+
+#[test]
+fn a_failure_ends_with_five_lines_and_the_command_to_go_on_works() {
+    let (shop, last) = several();
+    let (_folder, path, to) = new_place();
+    let piece = shop.pieces().into_iter().rev().nth(1).unwrap();
+    let hidden = piece.with_extension("hidden");
+    let damaged = {
+        let mut bytes = fs::read(&piece).unwrap();
+        let at = bytes.len() - 50;
+        bytes[at] ^= 1;
+        bytes
+    };
+    fs::rename(&piece, &hidden).unwrap();
+    fs::write(&piece, damaged).unwrap();
+    let ran = Ran::of(&shop.command(&into(&to, &last, &[])).output().unwrap());
+    assert_ne!(ran.code, Some(0), "{}", ran.err);
+    let (_, error) = ran.err.split_once("error: the recovery").expect("an error");
+    let error = format!("the recovery{error}");
+    let lines: Vec<&str> = error.lines().take_while(|line| !line.starts_with("hint: ")).collect();
+    let begins = ["the recovery to ", "  safe: ", "  the source was not touched"];
+    for (line, begin) in lines.iter().zip(begins) {
+        assert!(line.starts_with(begin), "{error}");
+    }
+    assert_eq!(lines.len(), 5, "{error}");
+    // The same again would meet the same damage.
+    assert!(lines[3].starts_with("  best alternative: the copy alone"), "{error}");
+    assert!(lines[4].starts_with("  command: drctl restore shop --backup 2"), "{error}");
+    // The damage is mended; what fails then is no fault of the bucket: the same command goes on.
+    fs::rename(&hidden, &piece).unwrap();
+    let ran = shop.drctl(&into(&to, &last, &["--resume", "--extract", "postgres:public.nobody"]));
+    let said = ran.failed(10, "config");
+    let command = said.lines().find_map(|line| line.strip_prefix("  command: ")).unwrap();
+    assert!(said.contains("there is no table") && command.ends_with("--resume"), "{said}");
+    let words: Vec<&str> = command.split(' ').collect();
+    assert_eq!(words[0], "drctl");
+    let words: Vec<&str> = words[1..]
+        .iter()
+        .map(|word| if *word == "postgres:public.nobody" { "postgres:public.ticks" } else { word })
+        .collect();
+    let done = shop.drctl(&words).ended(0).json();
+    assert_eq!(done["extracted"][0]["rows"], 40, "{done}");
+    drop(path);
+}
+
+/// The process whose command line has both words, and is not that of a shell.
+fn process(words: [&str; 2]) -> Option<Pid> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).find_map(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let program = line.split('\0').next()?.to_owned();
+        let found = program.ends_with("/drctl") && words.iter().all(|word| line.contains(word));
+        found.then(|| Pid::from_raw(pid))?
+    })
+}
+
+#[test]
+fn a_closed_terminal_does_not_end_a_recovery() {
+    let (shop, last) = several();
+    let (_folder, path, to) = new_place();
+    let command = shop.command(&into(&to, &last, &[]));
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+    script.env("DRCTL_CONFIG", shop.site.config()).env("TZ", "UTC").env("TERM", "xterm");
+    script.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut script = script.spawn().expect("script is missing: apt-get install bsdutils");
+    // The recovering server is held, so that the recovery is surely under way.
+    let pid_file = path.join("data/postmaster.pid");
+    let mut server = None;
+    until("the server to start", || {
+        let text = fs::read_to_string(&pid_file).unwrap_or_default();
+        server = text.lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        server.is_some()
+    });
+    let server = server.unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+    let drctl = process(["restore", &to]).expect("drctl runs");
+    script.kill().unwrap();
+    script.wait().unwrap();
+    let words = format!("/proc/{}/fd/2", drctl.as_raw_nonzero());
+    let gone = || fs::read_link(&words).is_ok_and(|at| at.to_string_lossy().contains("deleted"));
+    until("the terminal to go away", || gone() || !Path::new(&words).exists());
+    assert!(Path::new(&words).exists(), "it ended with its terminal");
+    // Another one cannot take over what is under way.
+    let said = shop.drctl(&into(&to, &last, &["--resume"])).failed(12, "target_unfit");
+    assert!(said.contains("another drctl works in"), "{said}");
+    kill_process(server, Signal::CONT).unwrap();
+    let log = path.join("drctl.log");
+    let told = || fs::read_to_string(&log).unwrap_or_default();
+    until("the recovery to end", || process(["restore", &to]).is_none());
+    assert!(told().contains(&format!("show {last}")), "{}", told());
+    let _ = shop.drctl(&into(&to, &last, &["--resume", "--promote"])).ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+}
