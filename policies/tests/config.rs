@@ -92,7 +92,13 @@ fn defaults() {
     };
     assert_eq!(pg_dump(&config, "shop"), &expected);
     let copied = read(&MINIMAL.replace("pg_dump", "base_backup"));
-    let expected = BaseBackup { server, fast_checkpoint: false, max_rate_bytes: None };
+    let expected = BaseBackup {
+        server,
+        fast_checkpoint: false,
+        max_rate_bytes: None,
+        incremental: false,
+        full_every: Duration::from_secs(7 * 86_400),
+    };
     let shop = &copied.sources[&"shop".parse().unwrap()];
     assert_eq!(shop.engine, Engine::BaseBackup(expected));
     let moved = read(&format!("{MINIMAL}[paths]\nstate_dir = \"/srv/x\""));

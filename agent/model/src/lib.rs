@@ -2,6 +2,7 @@
 //!
 //! No IO, no async, no reads of a clock: a function that needs the time takes it as an argument.
 
+mod chain;
 mod clock;
 mod digest;
 mod facts;
@@ -13,6 +14,7 @@ mod lsn;
 mod manifest;
 mod marker;
 
+pub use chain::{ChainError, MAX_CHAIN, chain, follows};
 pub use clock::{Clock, SystemClock};
 pub use digest::{Digest, DigestError};
 pub use facts::{
@@ -27,8 +29,8 @@ pub use job::{Illegal, Job, JobEvent, JobId, JobState};
 pub use log::{Holds, LogPart, LogPiece, LogPlace};
 pub use lsn::{Lsn, LsnError, Timeline, WalSegmentSize};
 pub use manifest::{
-    BackupKind, BackupSummary, Child, Coordinates, Engine, MAX_SEGMENT_BYTES, Manifest,
-    ManifestError, PageRef, Segment, Stream, max_sealed,
+    BackupKind, BackupSummary, Child, Coordinates, Engine, Increment, MAX_SEGMENT_BYTES, Manifest,
+    ManifestError, PageRef, Parent, Segment, Stream, max_sealed,
 };
 pub use marker::{Marker, MarkerError};
 
@@ -38,4 +40,7 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Optional parts of the format that this program understands.
 ///
 /// A manifest that names another one is refused: it means something that we would misread.
-pub const KNOWN_FEATURES: &[&str] = &[];
+pub const KNOWN_FEATURES: &[&str] = &[INCREMENTAL];
+
+/// The feature that every manifest of an incremental copy names.
+pub const INCREMENTAL: &str = "incremental";

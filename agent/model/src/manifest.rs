@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupId, Digest, FORMAT_VERSION, KNOWN_FEATURES, Lsn, RepositoryId, SourceId, StreamId,
+    BackupId, Digest, FORMAT_VERSION, INCREMENTAL, KNOWN_FEATURES, Lsn, RepositoryId, SourceId, StreamId,
     Timeline, WalSegmentSize, shown, total,
 };
 
@@ -38,6 +38,58 @@ pub enum BackupKind {
     Logical,
     /// All files of a cluster: stands alone, and any log from its end on can be replayed on it.
     Full(Coordinates),
+    /// Of all files of a cluster what has changed since another copy: worth nothing without it.
+    Incremental(Increment),
+}
+
+impl BackupKind {
+    /// The word for it, as in manifests.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            BackupKind::Logical => "logical",
+            BackupKind::Full(_) => "full",
+            BackupKind::Incremental(_) => "incremental",
+        }
+    }
+
+    /// Where in its cluster's log it stands, for a copy of the files.
+    #[must_use]
+    pub fn coordinates(&self) -> Option<&Coordinates> {
+        match self {
+            BackupKind::Logical => None,
+            BackupKind::Full(at) => Some(at),
+            BackupKind::Incremental(increment) => Some(&increment.at),
+        }
+    }
+
+    /// The copy that it stands on, for an incremental one.
+    #[must_use]
+    pub fn parent(&self) -> Option<&Parent> {
+        match self {
+            BackupKind::Logical | BackupKind::Full(_) => None,
+            BackupKind::Incremental(increment) => Some(&increment.parent),
+        }
+    }
+}
+
+/// An incremental copy of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Increment {
+    /// What it stands on.
+    pub parent: Parent,
+    /// Where in the log it stands itself.
+    #[serde(flatten)]
+    pub at: Coordinates,
+}
+
+/// The copy that an incremental one stands on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// Its identifier.
+    pub backup: BackupId,
+    /// The digest of its manifest object: this very copy, and no other under the same name.
+    pub manifest_sha256: Digest,
 }
 
 /// Where in a cluster's log a copy of its files stands.
@@ -56,6 +108,10 @@ pub struct Coordinates {
     pub stop: Lsn,
     /// The timeline of that position.
     pub stop_timeline: Timeline,
+    /// The digest of the server's list of its files (`backup_manifest`): what an incremental copy
+    /// is made from later. Copies of earlier versions do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listing_sha256: Option<Digest>,
 }
 
 /// As text: many readers of JSON take numbers for floating ones, which are too short.
@@ -218,7 +274,21 @@ impl Manifest {
             }
             stream.check()?;
         }
-        Ok(())
+        self.check_kind()
+    }
+
+    /// An incremental copy says so where readers that know none look first, and stands on another.
+    fn check_kind(&self) -> Result<(), ManifestError> {
+        let named = self.features.iter().any(|feature| feature == INCREMENTAL);
+        match self.kind.parent() {
+            Some(parent) if parent.backup == self.backup => {
+                Err(inconsistent("it is an incremental copy that stands on itself".to_owned()))
+            }
+            Some(_) if !named => {
+                Err(inconsistent(format!("it does not name the feature `{INCREMENTAL}`")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether it lies where it says it belongs.
