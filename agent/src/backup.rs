@@ -5,10 +5,10 @@ use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource};
 use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource, PgServer};
-use drctl_engines::{BackupSource, Finished, ToolRun};
+use drctl_engines::{BackupSource, Copied, Finished, ToolRun};
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, Child, Digest, Engine, FORMAT_VERSION, Facts, JobEvent,
-    JobId, JobState, Manifest, SourceId, StreamFacts, total,
+    BackupId, BackupKind, BackupSummary, Child, Digest, Engine, FORMAT_VERSION, Facts, INCREMENTAL,
+    Increment, JobEvent, JobId, JobState, Manifest, SourceId, StreamFacts, total,
 };
 use drctl_policies::{Engine as EngineConfig, PgDump, Source};
 use drctl_store::{
@@ -16,8 +16,9 @@ use drctl_store::{
 };
 
 use crate::crash::crash_point;
+use crate::incremental::{Choice, Ground, Listings, Wish, choose};
 use crate::pipeline::{Intake, Stored, store_stream};
-use crate::plausible::suspicions;
+use crate::plausible::{like, suspicions};
 use crate::problem::{Failure, Problem};
 use crate::repository::is_bad_manifest;
 use crate::{Meter, Repository, Setup, SourceLock, Stop};
@@ -32,6 +33,20 @@ struct Attempt<'a> {
     key: SigningKey,
     started: jiff::Timestamp,
     meter: Meter,
+    wish: Wish,
+    /// What an incremental copy is to stand on.
+    ground: Option<Ground>,
+    /// What the operator should know of it.
+    notes: Vec<String>,
+}
+
+/// A backup that was committed.
+#[derive(Debug, Clone)]
+pub struct BackedUp {
+    /// The row that the catalog keeps of it.
+    pub summary: BackupSummary,
+    /// What the operator should know of it.
+    pub notes: Vec<String>,
 }
 
 /// What the streams left behind.
@@ -53,10 +68,15 @@ fn total_plain(collected: &Collected) -> u64 {
 pub async fn backup(
     setup: &Setup,
     name: &str,
+    wish: Wish,
     meter: &Meter,
     stop: &Stop,
-) -> Result<BackupSummary> {
+) -> Result<BackedUp> {
     let (id, source) = setup.source(name)?;
+    if wish != Wish::AsConfigured && !matches!(source.engine, EngineConfig::BaseBackup(_)) {
+        let text = "--full and --incremental are for copies of clusters (engine = \"base_backup\")";
+        return Err(Problem::Usage(text.to_owned()).into());
+    }
     let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
     if !setup.trust()?.iter().any(|trusted| *trusted == key.verifying_key()) {
         let text = "the signing key is none of keys.verifying_keys: what it signs could not be \
@@ -76,7 +96,12 @@ pub async fn backup(
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
     let started = setup.clock.now();
-    let attempt = Attempt {
+    let chosen = tokio::select! {
+        chosen = chosen(setup, &repository, id, source, wish, started) => chosen,
+        () = stop.requested() => return Err(Problem::Interrupted.into()),
+    };
+    let (ground, notes) = chosen;
+    let mut attempt = Attempt {
         setup,
         repository: &repository,
         source: id,
@@ -85,17 +110,44 @@ pub async fn backup(
         key,
         started,
         meter: meter.clone(),
+        wish,
+        ground,
+        notes,
     };
     let job = catalog.begin_job(started, id, &attempt.id).await.context("record the job")?;
     crash_point("backup-job-begun");
     let done = attempt.run(source, &catalog, job, stop).await;
-    let Err(error) = done else { return done };
-    if is_committing(&catalog, job, id).await {
+    let done = match done {
+        Ok(summary) => Ok(summary),
         // The manifest may be in the bucket although its answer was lost: only the bucket knows.
-        return attempt.look_again(&catalog, job, error).await;
+        Err(error) if is_committing(&catalog, job, id).await => {
+            attempt.look_again(&catalog, job, error).await
+        }
+        Err(error) => {
+            record_failure(setup, &catalog, job, &error).await;
+            Err(error)
+        }
+    };
+    Ok(BackedUp { summary: done?, notes: attempt.notes })
+}
+
+/// What the copy is to stand on, if on anything; with what the operator should know of that.
+async fn chosen(
+    setup: &Setup,
+    repository: &Repository,
+    id: &SourceId,
+    source: &Source,
+    wish: Wish,
+    now: jiff::Timestamp,
+) -> (Option<Ground>, Vec<String>) {
+    let EngineConfig::BaseBackup(base) = &source.engine else { return (None, Vec::new()) };
+    match choose(setup, repository, id, base, wish, now).await {
+        Choice::On(ground) => (Some(*ground), Vec::new()),
+        Choice::Full(why) => {
+            let note = |why| format!("a full copy was made, not an incremental one: {why}");
+            (None, why.map(note).into_iter().collect())
+        }
     }
-    record_failure(setup, &catalog, job, &error).await;
-    Err(error)
 }
 
 /// Whether all bytes of a job are stored, so that its manifest may be too.
@@ -154,7 +206,7 @@ async fn record_failure(setup: &Setup, catalog: &Catalog, job: JobId, error: &an
 
 impl Attempt<'_> {
     async fn run(
-        &self,
+        &mut self,
         source: &Source,
         catalog: &Catalog,
         job: JobId,
@@ -177,8 +229,26 @@ impl Attempt<'_> {
                 return Err(error);
             }
         };
-        let finished = engine.finish().await?;
-        self.commit(collected, finished, catalog, job).await
+        let mut finished = engine.finish().await?;
+        self.notes.append(&mut finished.notes);
+        let listing = finished.copied.as_mut().map(|copied| std::mem::take(&mut copied.listing));
+        let summary = self.commit(collected, finished, catalog, job).await?;
+        self.keep(source, &summary, listing.as_deref());
+        Ok(summary)
+    }
+
+    /// Keeps the server's list of a good copy for the next one to stand on. The copy is committed:
+    /// where this fails, the next is a full one again.
+    fn keep(&mut self, source: &Source, summary: &BackupSummary, listing: Option<&[u8]>) {
+        let EngineConfig::BaseBackup(base) = &source.engine else { return };
+        let wanted = (base.incremental || self.wish == Wish::Incremental) && summary.is_good();
+        let Some(listing) = listing.filter(|_| wanted) else { return };
+        let listings = Listings::of(self.setup, self.source);
+        if let Err(error) = listings.keep(self.setup, &self.id, listing) {
+            self.notes.push(format!(
+                "its list of files was not kept, so the next copy cannot stand on it: {error:#}"
+            ));
+        }
     }
 
     async fn open(&self, source: &Source) -> Result<Box<dyn BackupSource>> {
@@ -194,7 +264,8 @@ impl Attempt<'_> {
                     max_rate_kib: max_rate_kib.and_then(|kib| kib.try_into().ok()),
                 };
                 self.meter.label("waiting for the server's checkpoint");
-                Ok(Box::new(BaseBackupSource::open(&server, &options, &name).await?))
+                let parent = self.ground.as_ref().map(|ground| &ground.copy);
+                Ok(Box::new(BaseBackupSource::open(&server, &options, &name, parent).await?))
             }
         }
     }
@@ -271,8 +342,8 @@ impl Attempt<'_> {
         catalog: &Catalog,
         job: JobId,
     ) -> Result<BackupSummary> {
-        let newest = catalog.newest_good(self.source).await?;
-        let manifest = self.manifest(collected, finished, newest.as_ref())?;
+        let known = catalog.backups(Some(self.source)).await?;
+        let manifest = self.manifest(collected, finished, &known)?;
         let bytes = Bytes::from(encode_manifest(&manifest, &self.key));
         if bytes.len() > MAX_ENVELOPE_BYTES {
             let text =
@@ -294,20 +365,30 @@ impl Attempt<'_> {
         &self,
         collected: Collected,
         finished: Finished,
-        newest: Option<&BackupSummary>,
+        known: &[BackupSummary],
     ) -> Result<Manifest> {
-        let Finished { versions: mut tools, mut suspect, coordinates } = finished;
-        suspect.extend(suspicions(&collected.facts, total_plain(&collected), newest));
-        let (engine, kind) = match coordinates {
-            Some(coordinates) => (Engine::BaseBackup, BackupKind::Full(coordinates)),
-            None => (Engine::PgDump, BackupKind::Logical),
+        let Finished { versions: mut tools, mut suspect, copied, .. } = finished;
+        let engine = if copied.is_some() { Engine::BaseBackup } else { Engine::PgDump };
+        let parent = self.ground.as_ref().map(|ground| ground.parent.clone());
+        let kind = match (copied, parent) {
+            (None, _) => BackupKind::Logical,
+            (Some(Copied { at, incremental: true, .. }), Some(parent)) => {
+                BackupKind::Incremental(Increment { parent, at })
+            }
+            (Some(copied), _) => BackupKind::Full(copied.at),
         };
+        let newest = like(&kind, known);
+        // How much an incremental copy holds says nothing.
+        if kind.parent().is_none() {
+            suspect.extend(suspicions(&collected.facts, total_plain(&collected), newest));
+        }
+        let features = kind.parent().map(|_| INCREMENTAL.to_owned()).into_iter().collect();
         tools.insert("drctl".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         let sealed = seal_facts(&collected.facts, &self.recipients)?;
         Ok(Manifest {
             v: FORMAT_VERSION,
             min_reader: FORMAT_VERSION,
-            features: Vec::new(),
+            features,
             repository: self.repository.id.clone(),
             source: self.source.clone(),
             backup: self.id.clone(),

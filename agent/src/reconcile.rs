@@ -8,6 +8,7 @@ use drctl_model::{BackupId, BackupSummary, SourceId};
 use drctl_store::layout::{self, Kind};
 use futures_util::TryStreamExt as _;
 
+use crate::chain::broken_among;
 use crate::crash::crash_point;
 use crate::problem::Failure;
 use crate::verify::everything;
@@ -31,6 +32,8 @@ pub struct Inventory {
     pub foreign_objects: u64,
     /// Manifests behind a delete marker: the backup counts, and somebody tried to remove it.
     pub deleted: Vec<(SourceId, BackupId)>,
+    /// Incremental copies whose chain does not hold, with the reason: they cannot be restored.
+    pub broken: Vec<(SourceId, BackupId, String)>,
     /// Objects that were looked at.
     pub objects: u64,
 }
@@ -87,6 +90,11 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
     found.deleted = hidden.into_iter().collect();
     found.orphans = data.difference(&committed).cloned().collect();
     found.backups.sort_by(|a, b| (&a.source, &a.backup).cmp(&(&b.source, &b.backup)));
+    let broken = |backup: &BackupSummary| {
+        let why = broken_among(backup, &found.backups)?;
+        Some((backup.source.clone(), backup.backup.clone(), why))
+    };
+    found.broken = found.backups.iter().filter_map(broken).collect();
     Ok(found)
 }
 

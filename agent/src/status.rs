@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use anyhow::Result;
 
 use crate::Setup;
+use crate::chain::broken_among;
 use crate::repository::CLOCKS_APART;
 
 /// Where one source stands.
@@ -19,6 +20,8 @@ pub struct SourceStatus {
     pub newest_good: Option<BackupSummary>,
     /// Its newest backup, when that is suspect.
     pub suspect: Option<BackupSummary>,
+    /// Why its newest backup cannot be restored, when the chain that it stands on does not hold.
+    pub broken: Option<String>,
     /// How old the newest good one is: what would be lost now.
     pub age: Option<SignedDuration>,
     /// What may be lost at the most, where an objective says so.
@@ -78,6 +81,13 @@ impl SourceStatus {
                 format!("{} is suspect ({why}): look at it with `drctl show`", suspect.backup);
             return (Health::Attention, text);
         }
+        if let Some(why) = &self.broken {
+            let text = format!(
+                "the newest backup cannot be restored ({why}): run `drctl backup {} --full`",
+                self.source
+            );
+            return (Health::Attention, text);
+        }
         match self.last_job.as_ref().filter(|job| job.state != JobState::Committed) {
             Some(job) if job.state == JobState::Failed => {
                 let why = job.message.as_deref().unwrap_or("for an unknown reason");
@@ -115,7 +125,9 @@ async fn one(
     now: Timestamp,
 ) -> Result<SourceStatus> {
     let newest_good = catalog.newest_good(id).await?;
-    let newest = catalog.backups(Some(id)).await?.into_iter().next();
+    let all = catalog.backups(Some(id)).await?;
+    let broken = all.first().and_then(|newest| broken_among(newest, &all));
+    let newest = all.into_iter().next();
     let age = newest_good.as_ref().map(|good| now.duration_since(good.started));
     let rpo = source.policy.objectives.rpo.and_then(|rpo| SignedDuration::try_from(rpo).ok());
     let next = source.policy.schedule.as_ref().filter(|_| source.enabled);
@@ -123,6 +135,7 @@ async fn one(
         source: id.clone(),
         newest_good,
         suspect: newest.filter(|backup| !backup.is_good()),
+        broken,
         age,
         rpo,
         last_job: catalog.last_job(id).await?,

@@ -102,10 +102,8 @@ pub fn chain<'a>(
         if links.len() >= MAX_CHAIN {
             return Err(ChainError::TooLong(last.backup.clone()));
         }
-        let missing = || ChainError::Missing {
-            child: child.backup.clone(),
-            parent: named.backup.clone(),
-        };
+        let missing =
+            || ChainError::Missing { child: child.backup.clone(), parent: named.backup.clone() };
         let parent = find(&named.backup).ok_or_else(missing)?;
         follows(parent, child)?;
         links.push(parent);

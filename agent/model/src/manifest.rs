@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupId, Digest, FORMAT_VERSION, INCREMENTAL, KNOWN_FEATURES, Lsn, RepositoryId, SourceId, StreamId,
-    Timeline, WalSegmentSize, shown, total,
+    BackupId, Digest, FORMAT_VERSION, INCREMENTAL, KNOWN_FEATURES, Lsn, RepositoryId, SourceId,
+    StreamId, Timeline, WalSegmentSize, shown, total,
 };
 
 /// The tool or protocol that takes the backups of a source.

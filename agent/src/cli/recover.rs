@@ -121,6 +121,7 @@ async fn run(
         jobs: 1,
         owner: true,
         spool_dir: setup.config.paths.spool_dir.clone(),
+        bin_dir: Some(bin_dir.clone()),
     };
     let base = plan(repository, &request, setup.limits(), false).await?;
     run_restore(repository, &request, &base, setup.limits(), meter, stop).await?;

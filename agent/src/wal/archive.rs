@@ -2,16 +2,17 @@
 
 use anyhow::{Context as _, Result};
 use drctl_model::{
-    Ancestor, BackupId, BackupKind, Coordinates, LogPart, LogPiece, Lsn, SourceId, Timeline,
+    Ancestor, BackupId, BackupSummary, Coordinates, LogPart, LogPiece, Lsn, SourceId, Timeline,
     TimelineHistory,
 };
 use drctl_policies::recovery::{Archive, Base, Piece, RestorePoint};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Shelf;
+use crate::chain::broken_among;
 use crate::problem::Problem;
 use crate::repository::is_bad_manifest;
-use crate::{Proven, Repository, everything};
+use crate::{Repository, everything};
 
 /// How many heads of pieces are fetched at once.
 const HEADS_AT_ONCE: usize = 32;
@@ -35,15 +36,22 @@ pub struct Known {
 /// # Errors
 /// The store's; [`Problem::NoBackup`] where there is no copy of a cluster.
 pub async fn known(repository: &Repository, source: &SourceId) -> Result<Known> {
-    let (mut copies, mut refused) = (Vec::new(), Vec::new());
+    let (mut summaries, mut refused) = (Vec::new(), Vec::new());
     let mut all = everything(repository, vec![source.clone()]);
     while let Some((_, id, proven)) = all.try_next().await? {
         match proven {
-            Ok(proven) => copies.extend(copy(proven)),
+            Ok(proven) => summaries.push(proven.summary()),
             Err(error) => refused.push(format!("{id}: {error:#}")),
         }
     }
     drop(all);
+    let mut copies = Vec::new();
+    for summary in &summaries {
+        match broken_among(summary, &summaries) {
+            None => copies.extend(copy(summary)),
+            Some(why) => refused.push(format!("{}: its chain is broken: {why}", summary.backup)),
+        }
+    }
     copies.sort_by(|a, b| a.0.cmp(&b.0));
     let Some(system_id) = copies.last().map(|(_, at, _)| at.system_id) else {
         let text = format!("there is no copy of a cluster of `{source}` from which to recover");
@@ -56,18 +64,17 @@ pub async fn known(repository: &Repository, source: &SourceId) -> Result<Known> 
 
 type Copy = (BackupId, Coordinates, Base);
 
-fn copy(proven: Proven) -> Option<Copy> {
-    let manifest = proven.manifest;
-    let BackupKind::Full(at) = manifest.kind else { return None };
+fn copy(backup: &BackupSummary) -> Option<Copy> {
+    let at = backup.kind.coordinates()?.clone();
     let base = Base {
-        backup: manifest.backup.clone(),
+        backup: backup.backup.clone(),
         timeline: at.stop_timeline,
         start: at.start,
         stop: at.stop,
-        stopped: manifest.finished,
-        good: manifest.suspect.is_empty(),
+        stopped: backup.finished,
+        good: backup.is_good(),
     };
-    Some((manifest.backup, at, base))
+    Some((backup.backup.clone(), at, base))
 }
 
 async fn heads(

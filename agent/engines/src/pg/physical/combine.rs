@@ -56,7 +56,8 @@ pub async fn combine(chain: Combination) -> Result<(), EngineError> {
         relocate(&into)?;
         let data = into.data();
         check_tree(&data).map_err(|source| damaged(&data, source))?;
-        let root = File::open(&data).map_err(EngineError::io(format!("open {}", data.display())))?;
+        let root =
+            File::open(&data).map_err(EngineError::io(format!("open {}", data.display())))?;
         let synced = rustix::fs::syncfs(&root);
         synced.map_err(|errno| EngineError::io(format!("sync {}", data.display()))(errno.into()))
     })
@@ -244,8 +245,11 @@ mod tests {
             ("3 files are there", |data| fs::write(data.join("base/2"), "").unwrap()),
             ("own checksum", |data| {
                 let text = fs::read_to_string(data.join(LISTING)).unwrap();
-                fs::write(data.join(LISTING), text.replace("\"System-Identifier\": 7", "\"System-Identifier\": 8"))
-                    .unwrap();
+                fs::write(
+                    data.join(LISTING),
+                    text.replace("\"System-Identifier\": 7", "\"System-Identifier\": 8"),
+                )
+                .unwrap();
             }),
             ("cannot be read", |data| fs::remove_file(data.join(LISTING)).unwrap()),
         ];

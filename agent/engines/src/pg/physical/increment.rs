@@ -53,7 +53,10 @@ pub(super) async fn begin_on(
     let begun = copier.base_backup(base).await.map_err(|error| whole(&error))?;
     let (start, timeline) = begun.start();
     if timeline != at.stop_timeline || start < at.stop {
-        return Err(format!("it would begin at {start}, and the copy before it ended at {}", at.stop));
+        return Err(format!(
+            "it would begin at {start}, and the copy before it ended at {}",
+            at.stop
+        ));
     }
     Ok(begun)
 }

@@ -144,10 +144,7 @@ pub(super) struct Said {
 /// # Errors
 /// [`WalkError::Contents`] for a manifest that is cut or altered, a file that is missing, too many,
 /// or of other bytes.
-pub(super) fn compare(
-    listing: &[u8],
-    came: &Hasher,
-) -> Result<Said, WalkError> {
+pub(super) fn compare(listing: &[u8], came: &Hasher) -> Result<Said, WalkError> {
     let parsed = read(listing)?;
     let mut listed = 0u64;
     for file in &parsed.files {

@@ -119,7 +119,14 @@ impl BaseBackupSource {
                 (copier.base_backup(&base).await?, None)
             }
         };
-        Ok(Self::of(backup, keeper, application_name, parent, notes, (identity.system_id, segment_size)))
+        Ok(Self::of(
+            backup,
+            keeper,
+            application_name,
+            parent,
+            notes,
+            (identity.system_id, segment_size),
+        ))
     }
 
     fn of(
