@@ -10,7 +10,10 @@ const SMALL_BYTES: u64 = 1 << 20;
 /// copies and dumps are compared with their like. How much an incremental copy holds depends on how
 /// much was written; whether it is plausible is told by the files that it lists.
 #[must_use]
-pub fn like<'a>(kind: &BackupKind, newest_first: &'a [BackupSummary]) -> Option<&'a BackupSummary> {
+pub(crate) fn like<'a>(
+    kind: &BackupKind,
+    newest_first: &'a [BackupSummary],
+) -> Option<&'a BackupSummary> {
     let alike = |backup: &&BackupSummary| {
         backup.is_good() && backup.kind.parent().is_none() && backup.kind.as_str() == kind.as_str()
     };

@@ -288,6 +288,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<Known> {
     if let Some(e) = error.downcast_ref::<EngineError>() {
         let exit = match e.code() {
             "not_empty" | "exists" => Exit::Target,
+            "copy_differs" => Exit::Verification,
             _ => Exit::Source,
         };
         return Some((e.code(), exit, e.hint()));

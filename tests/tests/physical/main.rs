@@ -3,6 +3,7 @@
 
 mod base;
 mod common;
+mod incremental;
 mod log;
 mod objects;
 mod oracle;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use drctl_model::Digest;
@@ -43,7 +44,7 @@ pub struct Combination {
 /// what was taken over as it is with the digest that the server gave it.
 ///
 /// # Errors
-/// [`EngineError::ToolFailed`]; [`EngineError::Damaged`] where a list is another one, or a file is
+/// [`EngineError::ToolFailed`]; [`EngineError::Differs`] where a list is another one, or a file is
 /// not what the list says.
 pub async fn combine(chain: Combination) -> Result<(), EngineError> {
     let (tool, check) = (command(&chain), chain.parts.clone());
@@ -55,7 +56,7 @@ pub async fn combine(chain: Combination) -> Result<(), EngineError> {
     blocking(move || {
         relocate(&into)?;
         let data = into.data();
-        check_tree(&data).map_err(|source| damaged(&data, source))?;
+        check_tree(&data).map_err(|source| differs(&data, source))?;
         let root =
             File::open(&data).map_err(EngineError::io(format!("open {}", data.display())))?;
         let synced = rustix::fs::syncfs(&root);
@@ -99,12 +100,11 @@ fn escaped(path: &Path) -> OsString {
         }
         out.push(*byte);
     }
-    use std::os::unix::ffi::OsStringExt as _;
     OsString::from_vec(out)
 }
 
-fn damaged(data: &Path, source: WalkError) -> EngineError {
-    EngineError::Damaged { what: data.display().to_string(), source }
+fn differs(data: &Path, source: WalkError) -> EngineError {
+    EngineError::Differs { place: data.display().to_string(), source }
 }
 
 fn listing(data: &Path) -> Result<Vec<u8>, WalkError> {
@@ -118,7 +118,7 @@ fn listing(data: &Path) -> Result<Vec<u8>, WalkError> {
 /// Whether a copy that was laid out has the very list that its signed manifest speaks of.
 fn is_listed(layout: &Layout, digest: Option<Digest>) -> Result<(), EngineError> {
     let data = layout.data();
-    let failed = |source| damaged(&data, source);
+    let failed = |source| differs(&data, source);
     let bytes = listing(&data).map_err(failed)?;
     read(&bytes).map_err(failed)?;
     let found = Digest(Sha256::digest(&bytes).into());
@@ -136,7 +136,7 @@ fn relocate(into: &Layout) -> Result<(), EngineError> {
     }
     let action = || format!("correct {}", path.display());
     let old = fs::read(&path).map_err(EngineError::io(action()))?;
-    let new = extract::relocated(&old, into).map_err(|source| damaged(&path, source))?;
+    let new = extract::relocated(&old, into).map_err(|source| differs(&path, source))?;
     let write = || {
         let mut file = File::create(&path)?;
         file.write_all(&new)
