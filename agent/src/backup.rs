@@ -1,43 +1,38 @@
 //! One attempt to back a source up.
 
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource};
 use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource, PgServer};
-use drctl_engines::{BackupSource, Copied, Finished, ToolRun};
+use drctl_engines::{BackupSource, ToolRun};
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, Child, Digest, Engine, FORMAT_VERSION, Facts, INCREMENTAL,
-    Increment, JobEvent, JobId, JobState, Manifest, SourceId, StreamFacts, total,
+    BackupId, BackupSummary, Child, Facts, JobEvent, JobId, JobState, SourceId, StreamFacts, total,
 };
 use drctl_policies::{Engine as EngineConfig, PgDump, Source};
-use drctl_store::{
-    MAX_ENVELOPE_BYTES, Recipients, Sealer, SigningKey, digest, encode_manifest, layout, seal_facts,
-};
+use drctl_store::{Recipients, Sealer, SigningKey, layout};
 
 use crate::crash::crash_point;
 use crate::incremental::{Choice, Ground, Listings, Wish, choose};
 use crate::pipeline::{Intake, Stored, store_stream};
-use crate::plausible::{like, suspicions};
 use crate::problem::{Failure, Problem};
 use crate::repository::is_bad_manifest;
 use crate::{Meter, Repository, Setup, SourceLock, Stop};
 
 /// What is fixed before the first byte flows.
-struct Attempt<'a> {
-    setup: &'a Setup,
-    repository: &'a Repository,
-    source: &'a SourceId,
-    id: BackupId,
-    recipients: Recipients,
-    key: SigningKey,
-    started: jiff::Timestamp,
-    meter: Meter,
-    wish: Wish,
+pub(crate) struct Attempt<'a> {
+    pub(crate) setup: &'a Setup,
+    pub(crate) repository: &'a Repository,
+    pub(crate) source: &'a SourceId,
+    pub(crate) id: BackupId,
+    pub(crate) recipients: Recipients,
+    pub(crate) key: SigningKey,
+    pub(crate) started: jiff::Timestamp,
+    pub(crate) meter: Meter,
+    pub(crate) wish: Wish,
     /// What an incremental copy is to stand on.
-    ground: Option<Ground>,
+    pub(crate) ground: Option<Ground>,
     /// What the operator should know of it.
-    notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// A backup that was committed.
@@ -51,13 +46,13 @@ pub struct BackedUp {
 
 /// What the streams left behind.
 #[derive(Default)]
-struct Collected {
-    streams: Vec<drctl_model::Stream>,
-    facts: Facts,
-    children: Vec<Child>,
+pub(crate) struct Collected {
+    pub(crate) streams: Vec<drctl_model::Stream>,
+    pub(crate) facts: Facts,
+    pub(crate) children: Vec<Child>,
 }
 
-fn total_plain(collected: &Collected) -> u64 {
+pub(crate) fn total_plain(collected: &Collected) -> u64 {
     total(collected.streams.iter().map(|stream| stream.plain_bytes))
 }
 
@@ -190,7 +185,12 @@ pub(crate) async fn settle(
     Ok(())
 }
 
-async fn record_failure(setup: &Setup, catalog: &Catalog, job: JobId, error: &anyhow::Error) {
+pub(crate) async fn record_failure(
+    setup: &Setup,
+    catalog: &Catalog,
+    job: JobId,
+    error: &anyhow::Error,
+) {
     let failure = Failure::of(error);
     let event = match error.downcast_ref() {
         Some(Problem::Interrupted) => JobEvent::Cancelled,
@@ -333,119 +333,5 @@ impl Attempt<'_> {
             return Err(Problem::Incomplete(text).into());
         }
         Ok(())
-    }
-
-    async fn commit(
-        &self,
-        collected: Collected,
-        finished: Finished,
-        catalog: &Catalog,
-        job: JobId,
-    ) -> Result<BackupSummary> {
-        let known = catalog.backups(Some(self.source)).await?;
-        let manifest = self.manifest(collected, finished, &known)?;
-        let bytes = Bytes::from(encode_manifest(&manifest, &self.key));
-        if bytes.len() > MAX_ENVELOPE_BYTES {
-            let text =
-                format!("the manifest has {} bytes, more than any reader takes", bytes.len());
-            return Err(Problem::Incomplete(text).into());
-        }
-        let stored = JobEvent::Stored { plain_bytes: manifest.plain_bytes() };
-        catalog.append(job, self.setup.clock.now(), &stored).await?;
-        crash_point("backup-before-manifest");
-        let sha256 = self.put_manifest(bytes).await?;
-        let summary = manifest.summary(sha256);
-        catalog.commit_backup(job, self.setup.clock.now(), &summary).await.with_context(|| {
-            format!("the backup {} is committed in the bucket; record it in the catalog", self.id)
-        })?;
-        Ok(summary)
-    }
-
-    fn manifest(
-        &self,
-        collected: Collected,
-        finished: Finished,
-        known: &[BackupSummary],
-    ) -> Result<Manifest> {
-        let Finished { versions: mut tools, mut suspect, copied, .. } = finished;
-        let engine = if copied.is_some() { Engine::BaseBackup } else { Engine::PgDump };
-        let parent = self.ground.as_ref().map(|ground| ground.parent.clone());
-        let kind = match (copied, parent) {
-            (None, _) => BackupKind::Logical,
-            (Some(Copied { at, incremental: true, .. }), Some(parent)) => {
-                BackupKind::Incremental(Increment { parent, at })
-            }
-            (Some(copied), _) => BackupKind::Full(copied.at),
-        };
-        let newest = like(&kind, known);
-        // How much an incremental copy holds says nothing.
-        if kind.parent().is_none() {
-            suspect.extend(suspicions(&collected.facts, total_plain(&collected), newest));
-        }
-        let features = kind.parent().map(|_| INCREMENTAL.to_owned()).into_iter().collect();
-        tools.insert("drctl".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        let sealed = seal_facts(&collected.facts, &self.recipients)?;
-        Ok(Manifest {
-            v: FORMAT_VERSION,
-            min_reader: FORMAT_VERSION,
-            features,
-            repository: self.repository.id.clone(),
-            source: self.source.clone(),
-            backup: self.id.clone(),
-            host: self.setup.host(),
-            engine,
-            kind,
-            started: self.started,
-            finished: self.setup.clock.now(),
-            tools,
-            recipients: self.recipients.texts(),
-            children: collected.children,
-            suspect,
-            streams: collected.streams,
-            sealed,
-        })
-    }
-
-    /// After an error on the way from the last byte to the catalog: success where the bucket holds
-    /// the manifest, signed and whole; where it cannot be asked the record stays open for the next
-    /// run to settle.
-    async fn look_again(
-        &self,
-        catalog: &Catalog,
-        job: JobId,
-        error: anyhow::Error,
-    ) -> Result<BackupSummary> {
-        let now = self.setup.clock.now();
-        match self.repository.manifest(self.source, &self.id).await {
-            Ok(Some(found)) => {
-                let summary = found.summary();
-                catalog.found_committed(job, now, &summary).await.map_err(|_| error)?;
-                tracing::warn!("the backup is committed in spite of an error on the way");
-                Ok(summary)
-            }
-            Ok(None) => {
-                record_failure(self.setup, catalog, job, &error).await;
-                Err(error)
-            }
-            Err(_) => Err(error.context(
-                "whether it is committed is not known; the next backup or `drctl catalog rebuild` \
-                 finds out",
-            )),
-        }
-    }
-
-    /// The commit: written once, read back, compared.
-    async fn put_manifest(&self, bytes: Bytes) -> Result<Digest> {
-        let key = layout::manifest(self.source, &self.id);
-        let bucket = &self.repository.bucket;
-        bucket.put_once(&key, bytes.clone()).await.context("commit the manifest")?;
-        crash_point("backup-manifest-put");
-        let limit = MAX_ENVELOPE_BYTES as u64;
-        let found = bucket.get(&key, limit).await.context("read the manifest back")?;
-        if found != bytes {
-            return Err(drctl_store::StoreError::ReadBack { key }.into());
-        }
-        crash_point("backup-manifest-read-back");
-        Ok(digest(&bytes))
     }
 }

@@ -32,9 +32,13 @@ impl ChainPlan {
     /// Bytes to fetch and plain bytes to write of the copies before the last.
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
-        let items = || self.before.iter().flat_map(|(_, items)| items);
-        let fetched = total(items().map(|item| item.stream.sealed_bytes));
-        (fetched, total(items().map(|item| item.stream.plain_bytes)))
+        let fetched = total(self.items().map(|item| item.stream.sealed_bytes));
+        (fetched, total(self.items().map(|item| item.stream.plain_bytes)))
+    }
+
+    /// The streams of the copies before the last.
+    pub fn items(&self) -> impl Iterator<Item = &Item> {
+        self.before.iter().flat_map(|(_, items)| items)
     }
 }
 

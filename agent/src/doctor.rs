@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::Result;
 use bytes::Bytes;
 use drctl_catalog::Catalog;
-use drctl_engines::pg::physical::FIRST_INCREMENTAL;
 use drctl_engines::pg::replication::Replication;
 use drctl_engines::pg::{LogHealth, log_health, probe};
 use drctl_model::SourceId;
 use drctl_policies::{Engine, PgDump, SecretRef, Source};
 use drctl_store::{Bucket, Put, StoreError, layout};
 
+use crate::incremental::obstacle;
 use crate::problem::Failure;
 use crate::{Repository, Setup};
 
@@ -301,7 +301,12 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
             let text = format!("a copy can be taken of PostgreSQL {}", connection.version());
             found.good(&check, text);
             if base.incremental {
-                increments(&format!("source.{id}.incremental"), &mut connection, found).await;
+                let check = format!("source.{id}.incremental");
+                match found.take(&check, obstacle(&mut connection).await) {
+                    Some(None) => found.good(&check, "the server keeps summaries of its log"),
+                    Some(Some((text, hint))) => found.warn(&check, text, hint),
+                    None => {}
+                }
             }
         }
         let health = log_health(&server, "drctl/doctor").await.map_err(Into::into);
@@ -342,25 +347,6 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
             let hint = format!("grant pg_read_all_data to {}", report.role.name);
             found.add(Level::Bad, &grants, text, Some(&hint));
         }
-    }
-}
-
-/// Whether the server makes incremental copies, where they are wished for.
-async fn increments(check: &str, connection: &mut Replication, found: &mut Findings) {
-    let every = "every copy will be a full one";
-    if connection.major().is_none_or(|major| major < FIRST_INCREMENTAL) {
-        let text = format!("PostgreSQL {} makes no incremental copies", connection.version());
-        return found.warn(check, format!("{text}: {every}"), "set incremental = false");
-    }
-    let setting = connection.show("summarize_wal").await.map_err(Into::into);
-    match found.take(check, setting).as_deref() {
-        Some("on") => found.good(check, "the server keeps summaries of its log"),
-        Some(_) => found.warn(
-            check,
-            format!("summarize_wal is off: {every}"),
-            "ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf()",
-        ),
-        None => {}
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use drctl_engines::pg::physical::{MAX_LISTING_BYTES, ParentCopy};
+use drctl_engines::pg::physical::{FIRST_INCREMENTAL, MAX_LISTING_BYTES, ParentCopy};
+use drctl_engines::pg::replication::Replication;
 use drctl_model::{BackupId, MAX_CHAIN, Parent, SourceId};
 use drctl_policies::BaseBackup;
 use drctl_store::digest;
@@ -113,6 +114,20 @@ async fn ground(
 fn is_due(age: SignedDuration, every: Duration) -> bool {
     let early = SignedDuration::try_from(every - every / 24).unwrap_or(SignedDuration::MAX);
     age >= early || age < -CLOCKS_APART
+}
+
+/// What keeps a server from making incremental copies, and what to do; nothing where it makes them.
+pub(crate) async fn obstacle(
+    connection: &mut Replication,
+) -> Result<Option<(String, &'static str)>> {
+    let every = "every copy will be a full one";
+    if connection.major().is_none_or(|major| major < FIRST_INCREMENTAL) {
+        let text = format!("PostgreSQL {} makes no incremental copies", connection.version());
+        return Ok(Some((format!("{text}: {every}"), "set incremental = false")));
+    }
+    let on = connection.show("summarize_wal").await? == "on";
+    let hint = "ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf()";
+    Ok((!on).then(|| (format!("summarize_wal is off: {every}"), hint)))
 }
 
 /// The lists of files that this host keeps, so that a later copy can stand on an earlier one: it

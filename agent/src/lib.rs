@@ -4,6 +4,7 @@ mod backup;
 mod chain;
 pub mod cli;
 mod combine;
+mod commit;
 mod crash;
 mod doctor;
 mod emergency;

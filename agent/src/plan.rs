@@ -148,7 +148,11 @@ pub async fn plan(
     };
     let outlet = outlet(repository, request, limits, &Meter::default());
     let estimate = match reckon {
-        true => estimate(&outlet, &items, &request.identities).await?,
+        true => {
+            let before = chain.iter().flat_map(ChainPlan::items);
+            let before = total(before.map(|item| item.stream.segments));
+            estimate(&outlet, &items, before, &request.identities).await?
+        }
         false => None,
     };
     Ok(RestorePlan { items, chain, fetch_bytes, plain_bytes, room, notes, estimate })
@@ -183,8 +187,14 @@ pub(crate) fn outlet(
     }
 }
 
-/// Fetches and opens one segment of the longest stream, and reckons from its time.
-async fn estimate(outlet: &Outlet, items: &[Item], identities: &Identities) -> Result<Option<f64>> {
+/// Fetches and opens one segment of the longest stream, and reckons from its time; `before` segments
+/// of other backups are fetched too.
+async fn estimate(
+    outlet: &Outlet,
+    items: &[Item],
+    before: u64,
+    identities: &Identities,
+) -> Result<Option<f64>> {
     let Some(longest) = items.iter().max_by_key(|item| item.stream.segments) else {
         return Ok(None);
     };
@@ -200,7 +210,7 @@ async fn estimate(outlet: &Outlet, items: &[Item], identities: &Identities) -> R
     let opened = tokio::task::spawn_blocking(open).await?;
     opened.context(Problem::Segment { key: key.to_string() })?;
     let opened = began.elapsed().as_secs_f64() - fetched;
-    let count = total(items.iter().map(|item| item.stream.segments));
+    let count = before + total(items.iter().map(|item| item.stream.segments));
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let (count, fetches, opens) =
         (count as f64, outlet.limits.fetches as f64, outlet.limits.seals as f64);
