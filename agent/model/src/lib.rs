@@ -9,6 +9,7 @@ mod facts;
 mod history;
 mod ids;
 mod job;
+mod kind;
 mod log;
 mod lsn;
 mod manifest;
@@ -26,11 +27,12 @@ pub use ids::{
     BackupId, IdError, RepositoryId, SourceId, StreamId, printable, printable_json, shown, total,
 };
 pub use job::{Illegal, Job, JobEvent, JobId, JobState};
+pub use kind::{BackupKind, Coordinates, Increment, Parent};
 pub use log::{Holds, LogPart, LogPiece, LogPlace};
 pub use lsn::{Lsn, LsnError, Timeline, WalSegmentSize};
 pub use manifest::{
-    BackupKind, BackupSummary, Child, Coordinates, Engine, Increment, MAX_SEGMENT_BYTES, Manifest,
-    ManifestError, PageRef, Parent, Segment, Stream, max_sealed,
+    BackupSummary, Child, Engine, MAX_SEGMENT_BYTES, Manifest, ManifestError, PageRef, Segment,
+    Stream, max_sealed,
 };
 pub use marker::{Marker, MarkerError};
 

@@ -44,12 +44,7 @@ impl EngineError {
                 format!("restore under another name, or drop `{name}` first; nothing was changed")
             }
             EngineError::Permission { advice, .. } => advice.clone(),
-            EngineError::Differs { .. } => {
-                "do not use it; restore into another new directory, and check memory and disks of \
-                 this host if it repeats"
-                    .to_owned()
-            }
-            EngineError::Damaged { .. } => {
+            EngineError::Damaged { .. } | EngineError::Differs { .. } => {
                 "verify the backup, and restore another one if it is damaged in the bucket"
                     .to_owned()
             }
