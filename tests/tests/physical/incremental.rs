@@ -219,24 +219,32 @@ fn without_summaries_a_full_copy_is_made_and_the_reason_is_told() {
     let finding = findings.iter().find(|f| f["check"] == "source.shop.incremental").unwrap();
     assert_eq!(finding["level"], "warning");
     assert!(text(&finding["text"]).contains(found), "{finding}");
-    if is_able(&server) {
-        // Summaries that begin behind the copy before: the server itself refuses.
-        summarize(&server);
-        server.psql("postgres", "alter system set summarize_wal = off; select pg_reload_conf()");
-        drctl_tests::site::until("the summarizer to end", || {
-            let worker =
-                "select count(*) from pg_stat_activity where backend_type = 'walsummarizer'";
-            server.psql("postgres", worker) == "0"
-        });
-        server.psql("postgres", "checkpoint");
-        let folder = server.data_dir().join("pg_wal/summaries");
-        change(&server, 1);
-        let third = site.json(0, &["backup", "shop"]);
-        assert!(notes(&third).contains("summarize_wal is off"), "{third}");
-        for entry in fs::read_dir(folder).unwrap() {
-            fs::remove_file(entry.unwrap().path()).unwrap();
-        }
+}
+
+#[test]
+fn summaries_that_are_missing_make_a_full_copy_too() {
+    let (server, site) = summarizing();
+    backup(&site, &server, "full");
+    change(&server, 1);
+    if !is_able(&server) {
+        return;
     }
+    let checkpoint =
+        server.psql("postgres", "checkpoint; select redo_lsn from pg_control_checkpoint()");
+    drctl_tests::site::until("the log to be summarized", || {
+        let reach =
+            format!("select max(end_lsn) >= '{checkpoint}' from pg_available_wal_summaries()");
+        server.psql("postgres", &reach) == "t"
+    });
+    for entry in fs::read_dir(server.data_dir().join("pg_wal/summaries")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    // The server itself refuses, when all is prepared.
+    let (id, answer) = backup(&site, &server, "full");
+    assert!(notes(&answer).contains("WAL summaries are required"), "{answer}");
+    change(&server, 2);
+    let (_, answer) = backup(&site, &server, "incremental");
+    assert_eq!(answer["backup"]["kind"]["parent"]["backup"], id.as_str(), "{answer}");
 }
 
 #[test]
@@ -504,22 +512,20 @@ fn a_standby_gives_incremental_copies_too() {
     backup(&site, &standby, "full");
     change(&primary, 1);
     // A copy of a standby begins where it has replayed a checkpoint of the primary: another one.
-    let caught_up = |server: &Postgres| server.psql("postgres", "select count(*) from later");
     primary.psql("postgres", "checkpoint; create table later (x int); select pg_switch_wal()");
     drctl_tests::site::until("the standby to follow", || {
         standby.psql("postgres", "select to_regclass('later') is not null") == "t"
     });
-    assert_eq!(caught_up(&standby), "0");
     let (id, _) = backup(&site, &standby, "incremental");
     let (_folder, path) = restore(&site, &["--backup", &id]);
     verified(&standby, &path.join("data"));
     let restored = Postgres::builder().data(&path.join("data")).start();
     assert_eq!(restored.psql("postgres", ORDERS), primary.psql("postgres", ORDERS));
-    // With no checkpoint since, the server has nothing to begin at: a full copy, and why.
+    // With no checkpoint since, it begins where the copy before did: a full one, and why.
     let again = site.json(0, &["backup", "shop"]);
-    if is_able(&standby) && again["backup"]["kind"]["type"] == "full" {
-        assert!(notes(&again).contains("a full copy was made"), "{again}");
-    }
+    assert_eq!(again["backup"]["kind"]["type"], "full", "{again}");
+    let why = if is_able(&standby) { "but this backup starts at" } else { "makes none" };
+    assert!(notes(&again).contains(why), "{again}");
 }
 
 #[test]
