@@ -103,11 +103,18 @@ pub(crate) fn is_broken(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Problem::BrokenChain(_))))
 }
 
-/// Why `backup` cannot be restored, judged by what else is known of its source; nothing where its
-/// chain holds.
-pub(crate) fn broken_among(backup: &BackupSummary, all: &[BackupSummary]) -> Option<String> {
-    let find = |id: &BackupId| {
-        all.iter().find(|other| other.backup == *id && other.source == backup.source)
-    };
-    chain(backup, find).err().map(|error| error.to_string())
+/// Backups that are known, by their names, so that chains of many are walked fast.
+pub(crate) struct Family<'a>(BTreeMap<(&'a SourceId, &'a BackupId), &'a BackupSummary>);
+
+impl<'a> Family<'a> {
+    /// Of all that is known of one source or of several.
+    pub(crate) fn of(all: &'a [BackupSummary]) -> Self {
+        Family(all.iter().map(|backup| ((&backup.source, &backup.backup), backup)).collect())
+    }
+
+    /// Why a backup cannot be restored, judged by what is known; nothing where its chain holds.
+    pub(crate) fn broken(&self, backup: &BackupSummary) -> Option<String> {
+        let find = |id: &BackupId| self.0.get(&(&backup.source, id)).copied();
+        chain(backup, find).err().map(|error| error.to_string())
+    }
 }

@@ -8,7 +8,7 @@ use drctl_model::{BackupId, BackupSummary, SourceId};
 use drctl_store::layout::{self, Kind};
 use futures_util::TryStreamExt as _;
 
-use crate::chain::broken_among;
+use crate::chain::Family;
 use crate::crash::crash_point;
 use crate::problem::Failure;
 use crate::verify::everything;
@@ -90,11 +90,13 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
     found.deleted = hidden.into_iter().collect();
     found.orphans = data.difference(&committed).cloned().collect();
     found.backups.sort_by(|a, b| (&a.source, &a.backup).cmp(&(&b.source, &b.backup)));
+    let family = Family::of(&found.backups);
     let broken = |backup: &BackupSummary| {
-        let why = broken_among(backup, &found.backups)?;
+        let why = family.broken(backup)?;
         Some((backup.source.clone(), backup.backup.clone(), why))
     };
-    found.broken = found.backups.iter().filter_map(broken).collect();
+    let broken = found.backups.iter().filter_map(broken).collect();
+    found.broken = broken;
     Ok(found)
 }
 

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use anyhow::Result;
 
 use crate::Setup;
-use crate::chain::broken_among;
+use crate::chain::Family;
 use crate::repository::CLOCKS_APART;
 
 /// Where one source stands.
@@ -126,7 +126,7 @@ async fn one(
 ) -> Result<SourceStatus> {
     let newest_good = catalog.newest_good(id).await?;
     let all = catalog.backups(Some(id)).await?;
-    let broken = all.first().and_then(|newest| broken_among(newest, &all));
+    let broken = all.first().and_then(|newest| Family::of(&all).broken(newest));
     let newest = all.into_iter().next();
     let age = newest_good.as_ref().map(|good| now.duration_since(good.started));
     let rpo = source.policy.objectives.rpo.and_then(|rpo| SignedDuration::try_from(rpo).ok());

@@ -190,7 +190,9 @@ fn find(connection: &Connection, prefix: &str) -> Result<BackupSummary, Fault> {
 
 fn newest_good(connection: &Connection, source: &SourceId) -> Result<Option<BackupSummary>, Fault> {
     let all = list(connection, Some(source))?;
-    let find = |id: &BackupId| all.iter().find(|backup| backup.backup == *id);
+    // The newest comes first.
+    let place = |id: &BackupId| all.binary_search_by(|probe| id.cmp(&probe.backup));
+    let find = |id: &BackupId| place(id).ok().and_then(|at| all.get(at));
     let mut newest_first = all.iter();
     Ok(newest_first.find(|backup| backup.is_good() && chain(backup, find).is_ok()).cloned())
 }

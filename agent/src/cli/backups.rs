@@ -9,7 +9,7 @@ use super::args::ShowArgs;
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, number, span, table};
 use super::state::known_catalog;
-use crate::chain::{broken_among, is_broken};
+use crate::chain::{Family, is_broken};
 use crate::{
     BackedUp, Chains, Exit, Meter, Proven, Setup, Stop, Wish, backup as run_backup,
     emergency_script,
@@ -62,8 +62,9 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     let source = source.map(|name| setup.source(name).map(|(id, _)| id.clone())).transpose()?;
     let catalog = known_catalog(setup).await?;
     let found = catalog.backups(source.as_ref()).await?;
+    let family = Family::of(&found);
     let judged: Vec<(&BackupSummary, Option<String>)> =
-        found.iter().map(|backup| (backup, broken_among(backup, &found))).collect();
+        found.iter().map(|backup| (backup, family.broken(backup))).collect();
     let entries = judged.iter().map(|(backup, broken)| summary_json(backup, broken.as_deref()));
     let object = json!({ "backups": entries.collect::<Vec<_>>() });
     screen.answer("drctl.list/1", object, || {

@@ -9,7 +9,7 @@ use drctl_policies::recovery::{Archive, Base, Piece, RestorePoint};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Shelf;
-use crate::chain::broken_among;
+use crate::chain::Family;
 use crate::problem::Problem;
 use crate::repository::is_bad_manifest;
 use crate::{Repository, everything};
@@ -46,8 +46,9 @@ pub async fn known(repository: &Repository, source: &SourceId) -> Result<Known> 
     }
     drop(all);
     let mut copies = Vec::new();
+    let family = Family::of(&summaries);
     for summary in &summaries {
-        match broken_among(summary, &summaries) {
+        match family.broken(summary) {
             None => copies.extend(copy(summary)),
             Some(why) => refused.push(format!("{}: its chain is broken: {why}", summary.backup)),
         }
