@@ -358,3 +358,56 @@ impl BackupSummary {
         self.suspect.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Coordinates, Increment, Lsn, Parent, Timeline, WalSegmentSize};
+
+    fn incremental(parent: &str, features: &[&str]) -> Manifest {
+        let at = Coordinates {
+            system_id: 7,
+            segment_size: WalSegmentSize::new(1 << 20).unwrap(),
+            timeline: Timeline::FIRST,
+            start: Lsn(1),
+            stop: Lsn(2),
+            stop_timeline: Timeline::FIRST,
+            listing_sha256: None,
+        };
+        let parent = Parent { backup: parent.parse().unwrap(), manifest_sha256: Digest([1; 32]) };
+        Manifest {
+            v: FORMAT_VERSION,
+            min_reader: FORMAT_VERSION,
+            features: features.iter().map(|feature| (*feature).to_owned()).collect(),
+            repository: "0123456789abcdef0123456789abcdef".parse().unwrap(),
+            source: "shop".parse().unwrap(),
+            backup: "20260302T000000Z-0000000000000002".parse().unwrap(),
+            host: "db1".into(),
+            engine: Engine::BaseBackup,
+            kind: BackupKind::Incremental(Increment { parent, at }),
+            started: Timestamp::UNIX_EPOCH,
+            finished: Timestamp::UNIX_EPOCH,
+            tools: BTreeMap::new(),
+            recipients: vec![],
+            children: vec![],
+            suspect: vec![],
+            streams: vec![],
+            sealed: String::new(),
+        }
+    }
+
+    #[test]
+    fn an_incremental_copy_says_so_where_readers_that_know_none_look() {
+        let before = "20260301T000000Z-0000000000000001";
+        assert_eq!(incremental(before, &[INCREMENTAL]).check(), Ok(()));
+        let refused = [
+            (before, &[][..], "does not name the feature"),
+            (before, &["another"][..], "uses the feature `another`"),
+            ("20260302T000000Z-0000000000000002", &[INCREMENTAL][..], "stands on itself"),
+        ];
+        for (parent, features, why) in refused {
+            let said = incremental(parent, features).check().unwrap_err().to_string();
+            assert!(said.contains(why), "{why}: {said}");
+        }
+    }
+}
