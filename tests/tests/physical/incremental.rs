@@ -16,12 +16,12 @@ use crate::common::{ORDERS, cluster, filled, give_away, physical, place, site, v
 use crate::log::{Archiving, list, ticks};
 
 /// Whether the server makes incremental copies at all.
-fn is_able(server: &Postgres) -> bool {
+pub(crate) fn is_able(server: &Postgres) -> bool {
     server.psql("postgres", "select current_setting('server_version_num')::int >= 170000") == "t"
 }
 
 /// A cluster that keeps summaries of its log where it can, and a host that wants increments.
-fn summarizing() -> (Postgres, Site) {
+pub(crate) fn summarizing() -> (Postgres, Site) {
     let server = cluster();
     summarize(&server);
     let site = site(&server);
@@ -38,7 +38,7 @@ fn summarize(server: &Postgres) {
 /// One backup and its manifest's kind, which must be the one that is expected; where the server is
 /// too old a full one, with the reason.
 #[track_caller]
-fn backup(site: &Site, server: &Postgres, expected: &str) -> (String, Value) {
+pub(crate) fn backup(site: &Site, server: &Postgres, expected: &str) -> (String, Value) {
     let answer = site.json(0, &["backup", "shop"]);
     is_made(&answer, server, expected);
     (text(&answer["backup"]["backup"]), answer)
@@ -57,11 +57,11 @@ fn is_made(answer: &Value, server: &Postgres, expected: &str) {
     assert_eq!(notes(answer).contains("a full copy was made"), told, "{answer}");
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().expect("a text").to_owned()
 }
 
-fn notes(answer: &Value) -> String {
+pub(crate) fn notes(answer: &Value) -> String {
     let all = answer["notes"].as_array().expect("notes");
     all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
 }
@@ -102,7 +102,7 @@ fn kept(site: &Site) -> Vec<PathBuf> {
 }
 
 /// Changes some rows, so that an increment is more than nothing.
-fn change(server: &Postgres, n: u32) {
+pub(crate) fn change(server: &Postgres, n: u32) {
     server.psql(
         "postgres",
         &format!(
