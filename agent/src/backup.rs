@@ -1,48 +1,58 @@
 //! One attempt to back a source up.
 
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource, cluster_needs};
 use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource, PgServer};
-use drctl_engines::{BackupSource, Finished, ToolRun};
+use drctl_engines::{BackupSource, ToolRun};
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, Child, Digest, Engine, FORMAT_VERSION, Facts, JobEvent,
-    JobId, JobState, Manifest, SourceId, StreamFacts, total,
+    BackupId, BackupSummary, Child, Facts, JobEvent, JobId, JobState, SourceId, StreamFacts, total,
 };
 use drctl_policies::{Engine as EngineConfig, PgDump, Source};
-use drctl_store::{
-    MAX_ENVELOPE_BYTES, Recipients, Sealer, SigningKey, digest, encode_manifest, layout, seal_facts,
-};
+use drctl_store::{Recipients, Sealer, SigningKey, layout};
 
 use crate::crash::crash_point;
+use crate::incremental::{Choice, Ground, Listings, Wish, choose};
 use crate::pipeline::{Intake, Stored, store_stream};
-use crate::plausible::suspicions;
 use crate::problem::{Failure, Problem};
 use crate::repository::is_bad_manifest;
 use crate::{Meter, Repository, Setup, SourceLock, Stop};
 
 /// What is fixed before the first byte flows.
-struct Attempt<'a> {
-    setup: &'a Setup,
-    repository: &'a Repository,
-    source: &'a SourceId,
-    id: BackupId,
-    recipients: Recipients,
-    key: SigningKey,
-    started: jiff::Timestamp,
-    meter: Meter,
+pub(crate) struct Attempt<'a> {
+    pub(crate) setup: &'a Setup,
+    pub(crate) repository: &'a Repository,
+    pub(crate) source: &'a SourceId,
+    pub(crate) id: BackupId,
+    pub(crate) recipients: Recipients,
+    pub(crate) key: SigningKey,
+    pub(crate) started: jiff::Timestamp,
+    pub(crate) meter: Meter,
+    pub(crate) wish: Wish,
+    /// What an incremental copy is to stand on.
+    pub(crate) ground: Option<Ground>,
+    /// What the operator should know of it.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A backup that was committed.
+#[derive(Debug, Clone)]
+pub struct BackedUp {
+    /// The row that the catalog keeps of it.
+    pub summary: BackupSummary,
+    /// What the operator should know of it.
+    pub notes: Vec<String>,
 }
 
 /// What the streams left behind.
 #[derive(Default)]
-struct Collected {
-    streams: Vec<drctl_model::Stream>,
-    facts: Facts,
-    children: Vec<Child>,
+pub(crate) struct Collected {
+    pub(crate) streams: Vec<drctl_model::Stream>,
+    pub(crate) facts: Facts,
+    pub(crate) children: Vec<Child>,
 }
 
-fn total_plain(collected: &Collected) -> u64 {
+pub(crate) fn total_plain(collected: &Collected) -> u64 {
     total(collected.streams.iter().map(|stream| stream.plain_bytes))
 }
 
@@ -53,10 +63,15 @@ fn total_plain(collected: &Collected) -> u64 {
 pub async fn backup(
     setup: &Setup,
     name: &str,
+    wish: Wish,
     meter: &Meter,
     stop: &Stop,
-) -> Result<BackupSummary> {
+) -> Result<BackedUp> {
     let (id, source) = setup.source(name)?;
+    if wish != Wish::AsConfigured && !matches!(source.engine, EngineConfig::BaseBackup(_)) {
+        let text = "--full and --incremental are for copies of clusters (engine = \"base_backup\")";
+        return Err(Problem::Usage(text.to_owned()).into());
+    }
     let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
     if !setup.trust()?.iter().any(|trusted| *trusted == key.verifying_key()) {
         let text = "the signing key is none of keys.verifying_keys: what it signs could not be \
@@ -76,7 +91,12 @@ pub async fn backup(
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
     let started = setup.clock.now();
-    let attempt = Attempt {
+    let chosen = tokio::select! {
+        chosen = chosen(setup, &repository, id, source, wish, started) => chosen,
+        () = stop.requested() => return Err(Problem::Interrupted.into()),
+    };
+    let (ground, notes) = chosen;
+    let mut attempt = Attempt {
         setup,
         repository: &repository,
         source: id,
@@ -85,17 +105,44 @@ pub async fn backup(
         key,
         started,
         meter: meter.clone(),
+        wish,
+        ground,
+        notes,
     };
     let job = catalog.begin_job(started, id, &attempt.id).await.context("record the job")?;
     crash_point("backup-job-begun");
     let done = attempt.run(source, &catalog, job, stop).await;
-    let Err(error) = done else { return done };
-    if is_committing(&catalog, job, id).await {
+    let done = match done {
+        Ok(summary) => Ok(summary),
         // The manifest may be in the bucket although its answer was lost: only the bucket knows.
-        return attempt.look_again(&catalog, job, error).await;
+        Err(error) if is_committing(&catalog, job, id).await => {
+            attempt.look_again(&catalog, job, error).await
+        }
+        Err(error) => {
+            record_failure(setup, &catalog, job, &error).await;
+            Err(error)
+        }
+    };
+    Ok(BackedUp { summary: done?, notes: attempt.notes })
+}
+
+/// What the copy is to stand on, if on anything; with what the operator should know of that.
+async fn chosen(
+    setup: &Setup,
+    repository: &Repository,
+    id: &SourceId,
+    source: &Source,
+    wish: Wish,
+    now: jiff::Timestamp,
+) -> (Option<Ground>, Vec<String>) {
+    let EngineConfig::BaseBackup(base) = &source.engine else { return (None, Vec::new()) };
+    match choose(setup, repository, id, base, wish, now).await {
+        Choice::On(ground) => (Some(*ground), Vec::new()),
+        Choice::Full(why) => {
+            let note = |why| format!("a full copy was made, not an incremental one: {why}");
+            (None, why.map(note).into_iter().collect())
+        }
     }
-    record_failure(setup, &catalog, job, &error).await;
-    Err(error)
 }
 
 /// Whether all bytes of a job are stored, so that its manifest may be too.
@@ -138,7 +185,12 @@ pub(crate) async fn settle(
     Ok(())
 }
 
-async fn record_failure(setup: &Setup, catalog: &Catalog, job: JobId, error: &anyhow::Error) {
+pub(crate) async fn record_failure(
+    setup: &Setup,
+    catalog: &Catalog,
+    job: JobId,
+    error: &anyhow::Error,
+) {
     let failure = Failure::of(error);
     let event = match error.downcast_ref() {
         Some(Problem::Interrupted) => JobEvent::Cancelled,
@@ -154,7 +206,7 @@ async fn record_failure(setup: &Setup, catalog: &Catalog, job: JobId, error: &an
 
 impl Attempt<'_> {
     async fn run(
-        &self,
+        &mut self,
         source: &Source,
         catalog: &Catalog,
         job: JobId,
@@ -182,8 +234,26 @@ impl Attempt<'_> {
             collected.facts.cluster =
                 Some(cluster_needs(&server, &format!("drctl/{}", self.id)).await);
         }
-        let finished = engine.finish().await?;
-        self.commit(collected, finished, catalog, job).await
+        let mut finished = engine.finish().await?;
+        self.notes.append(&mut finished.notes);
+        let listing = finished.copied.as_mut().map(|copied| std::mem::take(&mut copied.listing));
+        let summary = self.commit(collected, finished, catalog, job).await?;
+        self.keep(source, &summary, listing.as_deref());
+        Ok(summary)
+    }
+
+    /// Keeps the server's list of a good copy for the next one to stand on. The copy is committed:
+    /// where this fails, the next is a full one again.
+    fn keep(&mut self, source: &Source, summary: &BackupSummary, listing: Option<&[u8]>) {
+        let EngineConfig::BaseBackup(base) = &source.engine else { return };
+        let wanted = (base.incremental || self.wish == Wish::Incremental) && summary.is_good();
+        let Some(listing) = listing.filter(|_| wanted) else { return };
+        let listings = Listings::of(self.setup, self.source);
+        if let Err(error) = listings.keep(self.setup, &self.id, listing) {
+            self.notes.push(format!(
+                "its list of files was not kept, so the next copy cannot stand on it: {error:#}"
+            ));
+        }
     }
 
     async fn open(&self, source: &Source) -> Result<Box<dyn BackupSource>> {
@@ -199,7 +269,8 @@ impl Attempt<'_> {
                     max_rate_kib: max_rate_kib.and_then(|kib| kib.try_into().ok()),
                 };
                 self.meter.label("waiting for the server's checkpoint");
-                Ok(Box::new(BaseBackupSource::open(&server, &options, &name).await?))
+                let parent = self.ground.as_ref().map(|ground| &ground.copy);
+                Ok(Box::new(BaseBackupSource::open(&server, &options, &name, parent).await?))
             }
         }
     }
@@ -267,109 +338,5 @@ impl Attempt<'_> {
             return Err(Problem::Incomplete(text).into());
         }
         Ok(())
-    }
-
-    async fn commit(
-        &self,
-        collected: Collected,
-        finished: Finished,
-        catalog: &Catalog,
-        job: JobId,
-    ) -> Result<BackupSummary> {
-        let newest = catalog.newest_good(self.source).await?;
-        let manifest = self.manifest(collected, finished, newest.as_ref())?;
-        let bytes = Bytes::from(encode_manifest(&manifest, &self.key));
-        if bytes.len() > MAX_ENVELOPE_BYTES {
-            let text =
-                format!("the manifest has {} bytes, more than any reader takes", bytes.len());
-            return Err(Problem::Incomplete(text).into());
-        }
-        let stored = JobEvent::Stored { plain_bytes: manifest.plain_bytes() };
-        catalog.append(job, self.setup.clock.now(), &stored).await?;
-        crash_point("backup-before-manifest");
-        let sha256 = self.put_manifest(bytes).await?;
-        let summary = manifest.summary(sha256);
-        catalog.commit_backup(job, self.setup.clock.now(), &summary).await.with_context(|| {
-            format!("the backup {} is committed in the bucket; record it in the catalog", self.id)
-        })?;
-        Ok(summary)
-    }
-
-    fn manifest(
-        &self,
-        collected: Collected,
-        finished: Finished,
-        newest: Option<&BackupSummary>,
-    ) -> Result<Manifest> {
-        let Finished { versions: mut tools, mut suspect, coordinates } = finished;
-        suspect.extend(suspicions(&collected.facts, total_plain(&collected), newest));
-        let (engine, kind) = match coordinates {
-            Some(coordinates) => (Engine::BaseBackup, BackupKind::Full(coordinates)),
-            None => (Engine::PgDump, BackupKind::Logical),
-        };
-        tools.insert("drctl".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        let sealed = seal_facts(&collected.facts, &self.recipients)?;
-        Ok(Manifest {
-            v: FORMAT_VERSION,
-            min_reader: FORMAT_VERSION,
-            features: Vec::new(),
-            repository: self.repository.id.clone(),
-            source: self.source.clone(),
-            backup: self.id.clone(),
-            host: self.setup.host(),
-            engine,
-            kind,
-            started: self.started,
-            finished: self.setup.clock.now(),
-            tools,
-            recipients: self.recipients.texts(),
-            children: collected.children,
-            suspect,
-            streams: collected.streams,
-            sealed,
-        })
-    }
-
-    /// After an error on the way from the last byte to the catalog: success where the bucket holds
-    /// the manifest, signed and whole; where it cannot be asked the record stays open for the next
-    /// run to settle.
-    async fn look_again(
-        &self,
-        catalog: &Catalog,
-        job: JobId,
-        error: anyhow::Error,
-    ) -> Result<BackupSummary> {
-        let now = self.setup.clock.now();
-        match self.repository.manifest(self.source, &self.id).await {
-            Ok(Some(found)) => {
-                let summary = found.summary();
-                catalog.found_committed(job, now, &summary).await.map_err(|_| error)?;
-                tracing::warn!("the backup is committed in spite of an error on the way");
-                Ok(summary)
-            }
-            Ok(None) => {
-                record_failure(self.setup, catalog, job, &error).await;
-                Err(error)
-            }
-            Err(_) => Err(error.context(
-                "whether it is committed is not known; the next backup or `drctl catalog rebuild` \
-                 finds out",
-            )),
-        }
-    }
-
-    /// The commit: written once, read back, compared.
-    async fn put_manifest(&self, bytes: Bytes) -> Result<Digest> {
-        let key = layout::manifest(self.source, &self.id);
-        let bucket = &self.repository.bucket;
-        bucket.put_once(&key, bytes.clone()).await.context("commit the manifest")?;
-        crash_point("backup-manifest-put");
-        let limit = MAX_ENVELOPE_BYTES as u64;
-        let found = bucket.get(&key, limit).await.context("read the manifest back")?;
-        if found != bytes {
-            return Err(drctl_store::StoreError::ReadBack { key }.into());
-        }
-        crash_point("backup-manifest-read-back");
-        Ok(digest(&bytes))
     }
 }

@@ -12,6 +12,7 @@ use drctl_model::SourceId;
 use drctl_policies::{Engine, PgDump, SecretRef, Source};
 use drctl_store::{Bucket, Put, StoreError, layout};
 
+use crate::incremental::obstacle;
 use crate::problem::Failure;
 use crate::wal::{LogFinding, log_findings};
 use crate::{Repository, Setup};
@@ -294,12 +295,20 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
     let probed = probe(&server, "drctl/doctor").await.map_err(Into::into);
     let Some(report) = found.take(&check, probed) else { return };
     found.good(&check, format!("PostgreSQL {} at {}", report.version, server.target()));
-    if let Engine::BaseBackup(_) = &source.engine {
+    if let Engine::BaseBackup(base) = &source.engine {
         let tried = Replication::open(&server, "drctl/doctor").await.map_err(Into::into);
         let check = format!("{check}.replication");
-        if let Some(connection) = found.take(&check, tried) {
+        if let Some(mut connection) = found.take(&check, tried) {
             let text = format!("a copy can be taken of PostgreSQL {}", connection.version());
             found.good(&check, text);
+            if base.incremental {
+                let check = format!("source.{id}.incremental");
+                match found.take(&check, obstacle(&mut connection).await) {
+                    Some(None) => found.good(&check, "the server keeps summaries of its log"),
+                    Some(Some((text, hint))) => found.warn(&check, text, hint),
+                    None => {}
+                }
+            }
         }
         let health = log_health(&server, "drctl/doctor").await.map_err(Into::into);
         let check = format!("source.{id}.log");

@@ -9,12 +9,24 @@ use crate::Proven;
 
 /// The script: needs bash, the bucket's own client, jq, sha256sum, age and zstd; checks the
 /// signature too where openssl 3 is at hand. What it needs to know of the backup is in it, so a
-/// printed copy restores from the bucket alone.
+/// printed copy restores from the bucket alone. Of an incremental copy, the last of `chain`, it
+/// fetches all that it stands on, and writes what puts them together.
 #[must_use]
-pub fn emergency_script(config: &RepositoryConfig, trust: &Trust, backup: &Proven) -> String {
-    let manifest = &backup.manifest;
-    let key = layout::manifest(&manifest.source, &manifest.backup);
-    let base = layout::backup(&manifest.source, &manifest.backup);
+pub fn emergency_script(config: &RepositoryConfig, trust: &Trust, chain: &[Proven]) -> String {
+    let Some(last) = chain.last() else { return String::new() };
+    let (manifest, alone) = (&last.manifest, chain.len() == 1);
+    let mut calls = String::new();
+    for (n, link) in chain.iter().enumerate() {
+        let (source, id) = (&link.manifest.source, &link.manifest.backup);
+        let (key, base) = (layout::manifest(source, id), layout::backup(source, id));
+        let into = if alone { "$out".to_owned() } else { format!("$out/{n}") };
+        let _ = writeln!(calls, "one '{key}' '{base}' '{}' \"{into}\"", link.sha256);
+    }
+    let end = if alone {
+        ALONE.to_owned()
+    } else {
+        CHAIN.replace("@LAST@", &(chain.len() - 1).to_string())
+    };
     let mut keys = String::new();
     for key in trust.iter() {
         let _ = writeln!(keys, "{}", key.to_pem());
@@ -25,9 +37,8 @@ pub fn emergency_script(config: &RepositoryConfig, trust: &Trust, backup: &Prove
         .replace("@STARTED@", &manifest.started.to_string())
         .replace("@URL@", &comment(&config.url))
         .replace("@FETCH@", &fetch(config))
-        .replace("@MANIFEST@", key.as_ref())
-        .replace("@BASE@", base.as_ref())
-        .replace("@SHA256@", &backup.sha256.to_string())
+        .replace("@ONE@", calls.trim_end())
+        .replace("@END@", &end)
         .replace("@RECIPIENTS@", &comment(&manifest.recipients.join(" or ")))
         .replace("@KEYS@", keys.trim_end())
 }
@@ -112,9 +123,14 @@ cat > "$work/keys.pem" << 'KEYS'
 @KEYS@
 KEYS
 
-echo "manifest" >&2
-fetch '@MANIFEST@' "$work/manifest" || fail "the manifest cannot be fetched"
-[ "$(sum "$work/manifest")" = '@SHA256@' ] || fail "the manifest was altered"
+# one MANIFEST BASE SHA256 INTO: one backup, from the manifest of that key and digest.
+one() {
+base=$2
+into=$4
+mkdir -p -- "$into"
+echo "manifest $1" >&2
+fetch "$1" "$work/manifest" || fail "the manifest cannot be fetched"
+[ "$(sum "$work/manifest")" = "$3" ] || fail "the manifest was altered"
 jq -r .payload "$work/manifest" | base64 -d > "$work/payload"
 
 if command -v openssl > /dev/null; then
@@ -145,7 +161,7 @@ for ((s = 0; s < streams; s++)); do
     : > "$work/list"
     while read -r page; do
         name=$(printf 'p%06d.json' "$(jq .n <<< "$page")")
-        fetch "@BASE@/$id/$name" "$work/page" || fail "$id/$name cannot be fetched"
+        fetch "$base/$id/$name" "$work/page" || fail "$id/$name cannot be fetched"
         [ "$(sum "$work/page")" = "$(jq -r .sha256 <<< "$page")" ] || fail "$id/$name was altered"
         jq -r '.[] | "\(.n) \(.sealed) \(.sha256)"' "$work/page" >> "$work/list"
     done < "$work/pages"
@@ -164,23 +180,29 @@ for ((s = 0; s < streams; s++)); do
         [ "$n" -eq "$next" ] || fail "segment $next of $id is not in the list"
         next=$((next + 1))
         object=$(printf '%s/%06d.zst.age' "$id" "$n")
-        fetch "@BASE@/$object" "$work/segment" || fail "$object cannot be fetched"
+        fetch "$base/$object" "$work/segment" || fail "$object cannot be fetched"
         [ "$(stat -c %s "$work/segment")" -eq "$sealed" ] || fail "$object has another length"
         [ "$(sum "$work/segment")" = "$sha256" ] || fail "$object was altered"
         age -d -i "$identity" "$work/segment" > "$work/frame" || fail "$object cannot be opened"
-        zstd -dcq "$work/frame" >> "$out/$name" || fail "$object cannot be decompressed"
+        zstd -dcq "$work/frame" >> "$into/$name" || fail "$object cannot be decompressed"
     done < "$work/list"
-    touch "$out/$name"
-    [ "$(stat -c %s "$out/$name")" -eq "$(stream plain_bytes)" ] || fail "$name has another length"
+    touch "$into/$name"
+    [ "$(stat -c %s "$into/$name")" -eq "$(stream plain_bytes)" ] || fail "$name has another length"
     if command -v xxh128sum > /dev/null; then
-        plain=$(xxh128sum < "$out/$name" | cut -d' ' -f1)
+        plain=$(xxh128sum < "$into/$name" | cut -d' ' -f1)
         [ "$plain" = "$(jq -r ".streams[$s].plain_xxh128" "$work/facts")" ] \
             || fail "$name has another digest"
     fi
 done
-cp "$work/facts" "$out/facts.json"
+cp "$work/facts" "$into/facts.json"
+}
 
-echo "Everything is in $out and is what was backed up. To load it into an empty server:" >&2
+@ONE@
+
+@END@"#;
+
+/// How it ends for a backup that stands alone.
+const ALONE: &str = r#"echo "Everything is in $out and is what was backed up. To load it into an empty server:" >&2
 jq -r '.streams[] | if .content.type == "tablespace" then "  tar -xf \(.id).tar -C EMPTY-DIRECTORY    # of mode 0700; base.tar is the data directory"
     elif .content.type == "listing" then "  copy backup_manifest into the data directory and run pg_verifybackup -i tablespace_map there;\n  change the paths in tablespace_map, set archive_mode = off and restore_command = \u0027false\u0027 and make recovery.signal before it is started"
     elif .content.type == "globals" then "  psql -X -d postgres -f globals.sql"
@@ -188,4 +210,45 @@ jq -r '.streams[] | if .content.type == "tablespace" then "  tar -xf \(.id).tar 
     else "  pg_restore --create --exit-on-error -d postgres \(.id).dump    # database \(.content.name | gsub("[[:cntrl:]]"; "?"))" end' \
     "$work/facts" >&2
 echo "facts.json tells how many rows each table must have." >&2
+"#;
+
+/// How it ends for a chain of copies.
+const CHAIN: &str = r#"cat > "$out/combine.sh" << 'COMBINE'
+#!/usr/bin/env bash
+# Puts the copies 0 (the full one) to @LAST@ together, as the server's account:
+#
+#   bash combine.sh DATA
+#
+# DATA gets the data directory, DATA-OID each tablespace; both are new. Needs pg_combinebackup of the
+# server's major version on the path, and room for all of it again, twice.
+set -euo pipefail
+[ $# -eq 1 ] || { echo "usage: bash $0 DATA" >&2; exit 2; }
+new=$(realpath -m -- "$1")
+cd -- "$(dirname -- "$0")"
+copies=() mapped=()
+for n in {0..@LAST@}; do
+    mkdir -m 700 "$n/data"
+    tar -xf "$n/base.tar" -C "$n/data"
+    cp "$n/backup_manifest" "$n/data"
+    for archive in "$n"/t*.tar; do
+        [ -e "$archive" ] || continue
+        oid=${archive##*/t} oid=${oid%.tar}
+        mkdir -m 700 "$n/$oid"
+        tar -xf "$archive" -C "$n/$oid"
+        ln -s "$PWD/$n/$oid" "$n/data/pg_tblspc/$oid"
+        [ "$n" -ne @LAST@ ] || mapped+=("--tablespace-mapping=$PWD/$n/$oid=$new-$oid")
+    done
+    copies+=("$n/data")
+done
+pg_combinebackup --manifest-checksums=SHA256 "${mapped[@]}" --output "$new" "${copies[@]}"
+if [ -e "$new/tablespace_map" ]; then
+    while read -r oid _; do echo "$oid $new-$oid"; done < "$new/tablespace_map" > map.new
+    cat map.new > "$new/tablespace_map"
+fi
+echo "Run: pg_verifybackup -i tablespace_map $new"
+COMBINE
+echo "Everything is in $out and is what was backed up: 0 is a full copy, each other what had changed" >&2
+echo "since the one before, and worth nothing without it. As the server's account:" >&2
+echo "  bash $out/combine.sh NEW-DIRECTORY" >&2
+echo "Then set archive_mode = off and restore_command = 'false' and make recovery.signal in it before it is started." >&2
 "#;

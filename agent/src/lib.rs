@@ -1,12 +1,16 @@
 //! What drctl does, one verb in one file, and the command line around it.
 
 mod backup;
+mod chain;
 pub mod cli;
+mod combine;
+mod commit;
 mod crash;
 mod doctor;
 mod emergency;
 mod exit;
 mod fetch;
+mod incremental;
 mod init;
 mod limits;
 mod locks;
@@ -27,12 +31,15 @@ mod stop;
 mod verify;
 mod wal;
 
-pub use backup::backup;
+pub use backup::{BackedUp, backup};
+pub use chain::Chains;
+pub use combine::ChainPlan;
 pub use crash::{CRASH_POINTS, RECOVERY_CRASH_POINTS, crash_point};
 pub use doctor::{Finding, Level, doctor};
 pub use emergency::emergency_script;
 pub use exit::Exit;
 pub use fetch::{Outlet, fetch_sealed, fetch_stream, segments};
+pub use incremental::Wish;
 pub use init::{InitOptions, Made, init, write_new};
 pub use limits::Limits;
 pub use locks::SourceLock;

@@ -7,10 +7,13 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::{Extent, PgServer, RestoreDatabase, major_of, preflight};
-use drctl_model::{BackupKind, Content, Facts, Manifest, Stream, StreamFacts, shown, total};
+use drctl_model::{
+    BackupKind, Content, Facts, Manifest, Parent, Stream, StreamFacts, shown, total,
+};
 use drctl_store::{Identities, layout, open_facts, open_segment};
 use futures_util::StreamExt as _;
 
+use crate::combine::{ChainPlan, plan_chain};
 use crate::fetch::{Outlet, fetch_sealed, segments};
 use crate::problem::Problem;
 use crate::{Limits, Meter, Proven, Repository};
@@ -58,6 +61,9 @@ pub struct RestoreRequest {
     pub owner: bool,
     /// Where dumps are spooled when more than one connection loads.
     pub spool_dir: PathBuf,
+    /// Where PostgreSQL's programs are, for a chain of copies, when they are not where they usually
+    /// are.
+    pub bin_dir: Option<PathBuf>,
 }
 
 /// One stream to restore.
@@ -72,10 +78,12 @@ pub struct Item {
 }
 
 /// What a restore will do: nothing is left to decide.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RestorePlan {
     /// The streams in the order in which they are restored.
     pub items: Vec<Item>,
+    /// Of an incremental copy: those that it stands on.
+    pub chain: Option<ChainPlan>,
     /// Bytes to fetch.
     pub fetch_bytes: u64,
     /// Plain bytes to load or write.
@@ -103,12 +111,16 @@ pub async fn plan(
     let manifest = &request.backup.manifest;
     let facts = open_facts(manifest, &request.identities).context("open the backup's facts")?;
     let items = choose(request, manifest, facts)?;
-    let fetch_bytes = total(items.iter().map(|item| item.stream.sealed_bytes));
-    let plain_bytes = total(items.iter().map(|item| item.stream.plain_bytes));
+    let chain = plan_chain(repository, request).await?;
+    let (fetch_before, plain_before) = chain.as_ref().map_or((0, 0), ChainPlan::bytes);
+    let fetch_bytes = fetch_before + total(items.iter().map(|item| item.stream.sealed_bytes));
+    let plain_bytes = plain_before + total(items.iter().map(|item| item.stream.plain_bytes));
     let largest = items.iter().map(|item| item.stream.plain_bytes).max().unwrap_or(0);
     let room = match &request.destination {
         Destination::Files(directory) | Destination::Cluster(directory) => {
-            Some((directory.clone(), plain_bytes))
+            // What a chain becomes is at most as large as all of it, and lies beside it at first.
+            let times = if chain.is_some() { 2 } else { 1 };
+            Some((directory.clone(), plain_bytes.saturating_mul(times)))
         }
         Destination::Server { .. } if request.jobs > 1 => {
             Some((request.spool_dir.clone(), largest))
@@ -123,7 +135,7 @@ pub async fn plan(
             if !request.begun {
                 check_empty(directory)?;
             }
-            Vec::new()
+            alone(manifest, chain.is_some())
         }
         Destination::Pipe(_) if items.len() != 1 => {
             let text = format!(
@@ -141,10 +153,27 @@ pub async fn plan(
     };
     let outlet = outlet(repository, request, limits, &Meter::default());
     let estimate = match reckon {
-        true => estimate(&outlet, &items, &request.identities).await?,
+        true => {
+            let before = chain.iter().flat_map(ChainPlan::items);
+            let before = total(before.map(|item| item.stream.segments));
+            estimate(&outlet, &items, before, &request.identities).await?
+        }
         false => None,
     };
-    Ok(RestorePlan { items, fetch_bytes, plain_bytes, room, notes, estimate })
+    Ok(RestorePlan { items, chain, fetch_bytes, plain_bytes, room, notes, estimate })
+}
+
+/// What is to be known of an incremental copy that is restored without those before it.
+fn alone(manifest: &Manifest, with_chain: bool) -> Vec<String> {
+    let parent = manifest.kind.parent().filter(|_| !with_chain);
+    let note = |parent: &Parent| {
+        format!(
+            "an incremental copy: of no use without {} and what that stands on; --to-directory \
+             brings all of them and puts them together",
+            parent.backup
+        )
+    };
+    parent.map(note).into_iter().collect()
 }
 
 pub(crate) fn outlet(
@@ -163,8 +192,14 @@ pub(crate) fn outlet(
     }
 }
 
-/// Fetches and opens one segment of the longest stream, and reckons from its time.
-async fn estimate(outlet: &Outlet, items: &[Item], identities: &Identities) -> Result<Option<f64>> {
+/// Fetches and opens one segment of the longest stream, and reckons from its time; `before` segments
+/// of other backups are fetched too.
+async fn estimate(
+    outlet: &Outlet,
+    items: &[Item],
+    before: u64,
+    identities: &Identities,
+) -> Result<Option<f64>> {
     let Some(longest) = items.iter().max_by_key(|item| item.stream.segments) else {
         return Ok(None);
     };
@@ -180,14 +215,18 @@ async fn estimate(outlet: &Outlet, items: &[Item], identities: &Identities) -> R
     let opened = tokio::task::spawn_blocking(open).await?;
     opened.context(Problem::Segment { key: key.to_string() })?;
     let opened = began.elapsed().as_secs_f64() - fetched;
-    let count = total(items.iter().map(|item| item.stream.segments));
+    let count = before + total(items.iter().map(|item| item.stream.segments));
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let (count, fetches, opens) =
         (count as f64, outlet.limits.fetches as f64, outlet.limits.seals as f64);
     Ok(Some(count * (fetched / fetches).max(opened / opens)))
 }
 
-fn choose(request: &RestoreRequest, manifest: &Manifest, facts: Facts) -> Result<Vec<Item>> {
+pub(crate) fn choose(
+    request: &RestoreRequest,
+    manifest: &Manifest,
+    facts: Facts,
+) -> Result<Vec<Item>> {
     if facts.streams.len() != manifest.streams.len()
         || facts.streams.iter().zip(&manifest.streams).any(|(facts, stream)| facts.id != stream.id)
     {
@@ -240,7 +279,7 @@ fn database_name(facts: &StreamFacts) -> Option<&str> {
 /// Whether what the backup holds can be brought to where it is wanted.
 fn fits(kind: &BackupKind, destination: &Destination) -> Result<()> {
     let text = match (kind, destination) {
-        (BackupKind::Full(_), Destination::Server { .. }) => {
+        (BackupKind::Full(_) | BackupKind::Incremental(_), Destination::Server { .. }) => {
             "this backup is a copy of a whole cluster: name a new directory with --to-directory"
         }
         (BackupKind::Logical, Destination::Cluster(_)) => {

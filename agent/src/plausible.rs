@@ -1,10 +1,24 @@
-use drctl_model::{BackupSummary, Content, Facts, total};
+use drctl_model::{BackupKind, BackupSummary, Content, Facts, total};
 
 /// A backup with less than this share of the plain bytes of the newest good one is suspect.
 const SHARE: f64 = 0.5;
 
 /// Below this size a source may shrink as it likes.
 const SMALL_BYTES: u64 = 1 << 20;
+
+/// The newest good backup whose size tells something about that of another of this `kind`: full
+/// copies and dumps are compared with their like. How much an incremental copy holds depends on how
+/// much was written; whether it is plausible is told by the files that it lists.
+#[must_use]
+pub(crate) fn like<'a>(
+    kind: &BackupKind,
+    newest_first: &'a [BackupSummary],
+) -> Option<&'a BackupSummary> {
+    let alike = |backup: &&BackupSummary| {
+        backup.is_good() && backup.kind.parent().is_none() && backup.kind.as_str() == kind.as_str()
+    };
+    newest_first.iter().find(alike)
+}
 
 /// Why a complete backup is not to be trusted: what an operator would want to look at before it
 /// replaces the one before. Empty when nothing speaks against it.
@@ -82,6 +96,42 @@ mod tests {
             suspect: vec![],
             manifest_sha256: drctl_model::Digest([0; 32]),
         }
+    }
+
+    #[test]
+    fn like_is_compared_with_like() {
+        let at = |backup: &str, kind: &BackupKind, suspect: bool| BackupSummary {
+            backup: backup.parse().unwrap(),
+            kind: kind.clone(),
+            suspect: if suspect { vec!["bad pages".into()] } else { vec![] },
+            ..before(100)
+        };
+        let coordinates = drctl_model::Coordinates {
+            system_id: 7,
+            segment_size: drctl_model::WalSegmentSize::new(1 << 20).unwrap(),
+            timeline: drctl_model::Timeline::FIRST,
+            start: drctl_model::Lsn(1),
+            stop: drctl_model::Lsn(2),
+            stop_timeline: drctl_model::Timeline::FIRST,
+            listing_sha256: None,
+        };
+        let full = BackupKind::Full(coordinates.clone());
+        let parent = drctl_model::Parent {
+            backup: "20260301T000000Z-0000000000000001".parse().unwrap(),
+            manifest_sha256: drctl_model::Digest([0; 32]),
+        };
+        let increment = drctl_model::Increment { parent, at: coordinates };
+        let incremental = BackupKind::Incremental(increment);
+        let all = [
+            at("20260304T000000Z-0000000000000004", &incremental, false),
+            at("20260303T000000Z-0000000000000003", &full, true),
+            at("20260301T000000Z-0000000000000001", &full, false),
+            at("20260201T000000Z-0000000000000000", &BackupKind::Logical, false),
+        ];
+        let found = |kind: &BackupKind| like(kind, &all).map(|backup| backup.backup.to_string());
+        assert_eq!(found(&full).unwrap(), "20260301T000000Z-0000000000000001");
+        assert_eq!(found(&BackupKind::Logical).unwrap(), "20260201T000000Z-0000000000000000");
+        assert_eq!(found(&incremental), None);
     }
 
     #[test]

@@ -70,6 +70,9 @@ pub enum Problem {
         /// The object's key.
         key: String,
     },
+    /// An incremental copy stands on something that is not there, or is another one.
+    #[error("the chain of copies is broken: {0}")]
+    BrokenChain(String),
     /// What came back is not what was dumped.
     #[error("{0}")]
     Mismatch(String),
@@ -141,6 +144,7 @@ impl Problem {
             Problem::RepositoryExists { .. } => ("repository_exists", Exit::Storage),
             Problem::Exists(_) => ("exists", Exit::Target),
             Problem::Segment { .. } => ("segment_damaged", Exit::Verification),
+            Problem::BrokenChain(_) => ("broken_chain", Exit::Verification),
             Problem::Mismatch(_) => ("mismatch", Exit::Verification),
             Problem::Incomplete(_) => ("store_incomplete", Exit::Storage),
             Problem::OtherLog { .. } => ("log_conflict", Exit::Verification),
@@ -179,6 +183,10 @@ impl Problem {
             Problem::Segment { .. } => {
                 "what needs this object cannot be restored in full; `drctl verify --data` shows what \
                  else is damaged, `drctl list` and `drctl timeline` what else there is"
+            }
+            Problem::BrokenChain(_) => {
+                "an incremental copy is worth nothing without those before it: `drctl list` shows \
+                 what else there is, `drctl backup SOURCE --full` begins a new chain"
             }
             Problem::Mismatch(_) => "do not use what was restored before this is explained",
             Problem::OtherLog { .. } => {
@@ -280,6 +288,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<Known> {
     if let Some(e) = error.downcast_ref::<EngineError>() {
         let exit = match e.code() {
             "not_empty" | "exists" => Exit::Target,
+            "copy_differs" => Exit::Verification,
             _ => Exit::Source,
         };
         return Some((e.code(), exit, e.hint()));

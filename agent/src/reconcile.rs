@@ -8,6 +8,7 @@ use drctl_model::{BackupId, BackupSummary, LogEntry, SourceId, outermost};
 use drctl_store::layout::{self, Kind};
 use futures_util::TryStreamExt as _;
 
+use crate::chain::Family;
 use crate::crash::crash_point;
 use crate::problem::Failure;
 use crate::verify::everything;
@@ -32,6 +33,8 @@ pub struct Inventory {
     pub foreign_objects: u64,
     /// Manifests behind a delete marker: the backup counts, and somebody tried to remove it.
     pub deleted: Vec<(SourceId, BackupId)>,
+    /// Incremental copies whose chain does not hold, with the reason: they cannot be restored.
+    pub broken: Vec<(SourceId, BackupId, String)>,
     /// Objects that were looked at.
     pub objects: u64,
 }
@@ -88,6 +91,13 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
     found.deleted = hidden.into_iter().collect();
     found.orphans = data.difference(&committed).cloned().collect();
     found.backups.sort_by(|a, b| (&a.source, &a.backup).cmp(&(&b.source, &b.backup)));
+    let family = Family::of(&found.backups);
+    let broken = |backup: &BackupSummary| {
+        let why = family.broken(backup)?;
+        Some((backup.source.clone(), backup.backup.clone(), why))
+    };
+    let broken = found.backups.iter().filter_map(broken).collect();
+    found.broken = broken;
     Ok(found)
 }
 
@@ -145,11 +155,13 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
     let catalog = new.finish().await.context("rebuild the catalog")?;
     let mut renewed = Renewed { catalog, found, log_pieces: 0, log_refused: Vec::new() };
     let cache = setup.log_cache(repository).await;
-    let mut copies: BTreeMap<SourceId, Copies> = BTreeMap::new();
+    let mut by_source: BTreeMap<SourceId, Vec<BackupSummary>> = BTreeMap::new();
     for backup in &renewed.found.backups {
-        copies.entry(backup.source.clone()).or_default().add(backup.clone());
+        by_source.entry(backup.source.clone()).or_default().push(backup.clone());
     }
-    for (source, copies) in copies {
+    for (source, backups) in by_source {
+        // A broken chain is told of by itself.
+        let copies = Copies::of(&backups, &mut Vec::new());
         let known = learn(repository, &source, copies, cache.as_ref(), Vec::new()).await?;
         let Some(known) = known else { continue };
         renewed.log_pieces += known.pieces;

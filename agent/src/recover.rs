@@ -20,6 +20,7 @@ pub use aim::{plan_digest, time_of, timeline_of};
 pub use begun::{Begun, Identity, Proof, Step, is_begun, kept, waits};
 pub use rate::{Rate, last_rate};
 
+use crate::combine::discard_chain;
 use crate::crash::crash_point;
 use crate::problem::Problem;
 use crate::restore::restore;
@@ -113,6 +114,9 @@ pub async fn lay_out(
         return Ok(());
     }
     end_left(&Layout::new(begun.directory()), STOP_PATIENCE).await?;
+    if plan.chain.is_some() {
+        return lay_out_chain(repository, request, plan, (begun, limits), meter, stop).await;
+    }
     let kept = plan.items.iter().any(|item| begun.has(&item.stream.id));
     lay_out_rest(repository, request, plan, (begun, limits), meter, stop).await?;
     if kept {
@@ -125,6 +129,25 @@ pub async fn lay_out(
             lay_out_rest(repository, request, plan, (begun, limits), meter, stop).await?;
         }
     }
+    crash_point("recovery-laid-out");
+    begun.reach(Step::Replaying)
+}
+
+/// A chain is laid out as a whole, or anew: what becomes of it is no copy's own.
+async fn lay_out_chain(
+    repository: &Repository,
+    request: &RestoreRequest,
+    plan: &RestorePlan,
+    (begun, limits): (&mut Begun, Limits),
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<()> {
+    crash_point("recovery-begun");
+    discard_chain(begun.directory())?;
+    for item in &plan.items {
+        begun::discard(begun.directory(), &item.facts.content)?;
+    }
+    restore(repository, request, plan, limits, meter, stop).await?;
     crash_point("recovery-laid-out");
     begun.reach(Step::Replaying)
 }
@@ -151,6 +174,7 @@ async fn lay_out_rest(
         begun::discard(begun.directory(), &item.facts.content)?;
         let one = RestorePlan {
             items: vec![item.clone()],
+            chain: None,
             fetch_bytes: item.stream.sealed_bytes,
             plain_bytes: item.stream.plain_bytes,
             room: None,

@@ -8,6 +8,7 @@ use drctl_store::{
 use futures_util::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::chain::{Chains, is_broken};
 use crate::problem::Problem;
 
 /// How far the clocks of two hosts may be apart before it matters.
@@ -154,7 +155,7 @@ impl Repository {
     /// # Errors
     /// [`Problem::NoBackup`] with what was found instead; the store's.
     pub async fn latest(&self, source: &SourceId, now: Timestamp) -> Result<Proven> {
-        let mut passed = Vec::new();
+        let (mut passed, mut chains) = (Vec::new(), Chains::new(self));
         let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
         let horizon = BackupId::new(horizon, u64::MAX);
         let (future, past): (Vec<_>, Vec<_>) =
@@ -165,6 +166,13 @@ impl Repository {
         for id in past.into_iter().chain(future) {
             match self.manifest(source, &id).await {
                 Ok(Some(found)) if found.manifest.suspect.is_empty() => {
+                    match chains.of(&found.summary()).await {
+                        Err(error) if is_broken(&error) => {
+                            passed.push(format!("{id}: {error:#}"));
+                            continue;
+                        }
+                        chain => drop(chain?),
+                    }
                     for note in &passed {
                         tracing::warn!("passed over: {note}");
                     }

@@ -13,8 +13,9 @@ use drctl_engines::pg::{
     count_rows,
 };
 use drctl_engines::{Leftover, RestoreTarget, ToolFeed};
-use drctl_model::{BackupKind, Content, DatabaseFacts, shown, total};
+use drctl_model::{Content, DatabaseFacts, shown, total};
 
+use crate::combine::restore_chain;
 use crate::crash::crash_point;
 use crate::fetch::{Outlet, fetch_stream};
 use crate::plan::{APPLICATION, outlet};
@@ -51,6 +52,9 @@ pub async fn restore(
     meter: &Meter,
     stop: &Stop,
 ) -> Result<Vec<Restored>> {
+    if let Some(chain) = &plan.chain {
+        return restore_chain(repository, request, plan, chain, limits, meter, stop).await;
+    }
     let outlet = outlet(repository, request, limits, meter);
     meter.expect(plan.plain_bytes);
     let mut done = Vec::new();
@@ -107,8 +111,8 @@ pub async fn restore(
 /// # Errors
 /// The file system's.
 pub fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
-    let (Destination::Cluster(directory), BackupKind::Full(at)) =
-        (&request.destination, &request.backup.manifest.kind)
+    let (Destination::Cluster(directory), Some(at)) =
+        (&request.destination, request.backup.manifest.kind.coordinates())
     else {
         return Ok(Vec::new());
     };

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use anyhow::Result;
 
+use crate::chain::Family;
 use crate::problem::Failure;
 use crate::repository::CLOCKS_APART;
 use crate::{Setup, log_state};
@@ -21,6 +22,8 @@ pub struct SourceStatus {
     pub newest_good: Option<BackupSummary>,
     /// Its newest backup, when that is suspect.
     pub suspect: Option<BackupSummary>,
+    /// Why its newest backup cannot be restored, when the chain that it stands on does not hold.
+    pub broken: Option<String>,
     /// How old the newest good one is: what would be lost now.
     pub age: Option<SignedDuration>,
     /// What may be lost at the most, where an objective says so.
@@ -85,6 +88,13 @@ impl SourceStatus {
             let why = shown(&suspect.suspect.join("; "), 500);
             let text =
                 format!("{} is suspect ({why}): look at it with `drctl show`", suspect.backup);
+            return (Health::Attention, text);
+        }
+        if let Some(why) = &self.broken {
+            let text = format!(
+                "the newest backup cannot be restored ({why}): run `drctl backup {} --full`",
+                self.source
+            );
             return (Health::Attention, text);
         }
         if let Some(text) = self.holes() {
@@ -187,7 +197,9 @@ async fn one(
     now: Timestamp,
 ) -> Result<SourceStatus> {
     let newest_good = catalog.newest_good(id).await?;
-    let newest = catalog.backups(Some(id)).await?.into_iter().next();
+    let all = catalog.backups(Some(id)).await?;
+    let broken = all.first().and_then(|newest| Family::of(&all).broken(newest));
+    let newest = all.into_iter().next();
     let age = newest_good.as_ref().map(|good| now.duration_since(good.started));
     let rpo = source.policy.objectives.rpo.and_then(|rpo| SignedDuration::try_from(rpo).ok());
     let next = source.policy.schedule.as_ref().filter(|_| source.enabled);
@@ -195,6 +207,7 @@ async fn one(
         source: id.clone(),
         newest_good,
         suspect: newest.filter(|backup| !backup.is_good()),
+        broken,
         age,
         rpo,
         last_job: catalog.last_job(id).await?,

@@ -1,4 +1,4 @@
-use drctl_model::{BackupId, BackupSummary, SourceId};
+use drctl_model::{BackupId, BackupSummary, SourceId, chain};
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
@@ -69,7 +69,8 @@ impl Catalog {
         self.call(move |connection| find(connection, &prefix)).await
     }
 
-    /// The newest backup of a source that nothing speaks against.
+    /// The newest backup of a source that nothing speaks against; an incremental one only with all
+    /// that it stands on.
     ///
     /// # Errors
     /// As [`backups`](Self::backups).
@@ -188,14 +189,10 @@ fn find(connection: &Connection, prefix: &str) -> Result<BackupSummary, Fault> {
 }
 
 fn newest_good(connection: &Connection, source: &SourceId) -> Result<Option<BackupSummary>, Fault> {
-    let mut statement =
-        connection.prepare(&format!("{SELECT} WHERE source = ?1 ORDER BY backup DESC"))?;
-    let mut rows = statement.query([source.as_str()])?;
-    while let Some(row) = rows.next()? {
-        let backup = read(row)?;
-        if backup.is_good() {
-            return Ok(Some(backup));
-        }
-    }
-    Ok(None)
+    let all = list(connection, Some(source))?;
+    // The newest comes first.
+    let place = |id: &BackupId| all.binary_search_by(|probe| id.cmp(&probe.backup));
+    let find = |id: &BackupId| place(id).ok().and_then(|at| all.get(at));
+    let mut newest_first = all.iter();
+    Ok(newest_first.find(|backup| backup.is_good() && chain(backup, find).is_ok()).cloned())
 }

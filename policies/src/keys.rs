@@ -220,6 +220,18 @@ pub(crate) static SOURCE: &[Key] = &[
         Kind::Size { min: 32 << 10, max: 1 << 30 },
         "base_backup: the most bytes a second that the server sends; default: no limit.",
     ),
+    Key::with_default(
+        "incremental",
+        Flag,
+        "false",
+        "base_backup: copy only what has changed since the copy before; PostgreSQL 17 or later.",
+    ),
+    Key::with_default(
+        "full_every",
+        duration(HOUR, 3_650 * DAY),
+        "7d",
+        "base_backup, with incremental: how old a full copy may be before the next is made.",
+    ),
 ];
 
 /// A policy file.

@@ -81,6 +81,11 @@ pub struct BaseBackup {
     pub fast_checkpoint: bool,
     /// The most bytes a second that the server sends: 32 KiB to 1 GiB.
     pub max_rate_bytes: Option<u64>,
+    /// Whether only what has changed since the copy before is copied, where that is possible.
+    pub incremental: bool,
+    /// How old a full copy may be before the next one is made. 1 hour to 3 650 days.
+    #[serde(rename = "full_every_seconds", serialize_with = "as_seconds")]
+    pub full_every: Duration,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -188,7 +193,7 @@ const PG_DUMP_KEYS: &[&str] = &[
 ];
 
 /// Keys that mean something to base backups alone.
-const BASE_BACKUP_KEYS: &[&str] = &["checkpoint", "max_rate"];
+const BASE_BACKUP_KEYS: &[&str] = &["checkpoint", "max_rate", "incremental", "full_every"];
 
 fn only_for(reader: &Reader<'_>, keys: &[&'static str], engine: &str) {
     for key in keys.iter().filter(|key| reader.has(key)) {
@@ -222,11 +227,28 @@ fn read_server(reader: &Reader<'_>) -> Option<Server> {
     })
 }
 
+/// Whether the source is copied; with another engine its keys are refused as a whole.
+fn is_base(reader: &Reader<'_>) -> bool {
+    reader.text("engine").is_some_and(|text| text.value == "base_backup")
+}
+
 fn read_base(reader: &Reader<'_>, server: Option<Server>) -> Option<BaseBackup> {
     let checkpoint = reader.choice("checkpoint");
     let max_rate_bytes = reader.size("max_rate");
+    let (incremental, full_every) = (reader.flag("incremental"), reader.duration("full_every"));
+    if incremental == Some(false) && reader.has("full_every") && is_base(reader) {
+        let message = "`full_every` has no effect: every copy is a full one";
+        let advice = "remove it, or set `incremental = true`";
+        reader.report.advise(&reader.span_of_key("full_every"), message, advice);
+    }
     let fast_checkpoint = checkpoint? == "fast";
-    Some(BaseBackup { server: server?, fast_checkpoint, max_rate_bytes })
+    Some(BaseBackup {
+        server: server?,
+        fast_checkpoint,
+        max_rate_bytes,
+        incremental: incremental?,
+        full_every: full_every?,
+    })
 }
 
 fn read_pg_dump(reader: &Reader<'_>, server: Option<Server>) -> Option<PgDump> {

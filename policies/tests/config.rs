@@ -92,9 +92,19 @@ fn defaults() {
     };
     assert_eq!(pg_dump(&config, "shop"), &expected);
     let copied = read(&MINIMAL.replace("pg_dump", "base_backup"));
-    let expected = BaseBackup { server, fast_checkpoint: false, max_rate_bytes: None };
+    let expected = BaseBackup {
+        server,
+        fast_checkpoint: false,
+        max_rate_bytes: None,
+        incremental: false,
+        full_every: Duration::from_secs(7 * 86_400),
+    };
     let shop = &copied.sources[&"shop".parse().unwrap()];
     assert_eq!(shop.engine, Engine::BaseBackup(expected));
+    let incremental =
+        MINIMAL.replace("pg_dump", "base_backup") + "incremental = true\nfull_every = \"26h\"\n";
+    let shop = serde_json::to_value(read(&incremental)).unwrap()["sources"]["shop"].clone();
+    assert_eq!((&shop["incremental"], &shop["full_every_seconds"]), (&json!(true), &json!(93_600)));
     let moved = read(&format!("{MINIMAL}[paths]\nstate_dir = \"/srv/x\""));
     assert_eq!(moved.paths.spool_dir, PathBuf::from("/srv/x/spool"));
 }

@@ -219,6 +219,14 @@ pub enum EngineError {
         /// What is wrong.
         source: WalkError,
     },
+    /// A copy of a cluster that was laid out or put together is not the one that it should be.
+    #[error("what lies in {place} is not what its list of files says")]
+    Differs {
+        /// The data directory.
+        place: String,
+        /// What is wrong.
+        source: WalkError,
+    },
     /// The rows in the dump are not those that the server counted on the same snapshot.
     #[error("the dump of database `{database}` has not the rows that the server counted: {}",
             list_rows(.differences))]
@@ -303,6 +311,7 @@ impl EngineError {
             EngineError::Locks { .. } | EngineError::Unsettled { .. } => "locks",
             EngineError::ToolFailed { .. } => "tool_failed",
             EngineError::Structure { .. } | EngineError::Damaged { .. } => "structure",
+            EngineError::Differs { .. } => "copy_differs",
             EngineError::Counts { .. } => "counts",
             EngineError::NotEmpty { .. } => "not_empty",
             EngineError::Exists { .. } => "exists",

@@ -53,8 +53,21 @@ pub struct Finished {
     pub versions: BTreeMap<String, String>,
     /// Why the backup is not to be trusted although it came whole; empty when it is good.
     pub suspect: Vec<String>,
-    /// Where in the log it stands, for a copy of the files.
-    pub coordinates: Option<Coordinates>,
+    /// What the operator should know of it.
+    pub notes: Vec<String>,
+    /// For a copy of the files of a cluster.
+    pub copied: Option<Copied>,
+}
+
+/// What is known of a copy of a cluster's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// Where in the log it stands.
+    pub at: Coordinates,
+    /// Whether it stands on the parent that was given.
+    pub incremental: bool,
+    /// The server's list of its files (`backup_manifest`): a later copy can stand on it.
+    pub listing: Vec<u8>,
 }
 
 /// One stream of a backup while it runs.

@@ -2,6 +2,7 @@
 //!
 //! No IO, no async, no reads of a clock: a function that needs the time takes it as an argument.
 
+mod chain;
 mod clock;
 mod cluster;
 mod digest;
@@ -9,6 +10,7 @@ mod facts;
 mod history;
 mod ids;
 mod job;
+mod kind;
 mod log;
 mod log_entry;
 mod log_index;
@@ -16,6 +18,7 @@ mod lsn;
 mod manifest;
 mod marker;
 
+pub use chain::{ChainError, MAX_CHAIN, chain, follows};
 pub use clock::{Clock, SystemClock};
 pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension};
 pub use digest::{Digest, DigestError};
@@ -28,13 +31,14 @@ pub use ids::{
     BackupId, IdError, RepositoryId, SourceId, StreamId, printable, printable_json, shown, total,
 };
 pub use job::{Illegal, Job, JobEvent, JobId, JobState};
+pub use kind::{BackupKind, Coordinates, Increment, Parent};
 pub use log::{Holds, LogPart, LogPiece, LogPlace};
 pub use log_entry::{LogEntry, LogNotes, NotedPoint, micros, outermost};
 pub use log_index::{IndexPlace, IndexedPiece, LogIndex, MAX_INDEX_PIECES};
 pub use lsn::{Lsn, LsnError, Timeline, WalSegmentSize};
 pub use manifest::{
-    BackupKind, BackupSummary, Child, Coordinates, Engine, MAX_SEGMENT_BYTES, Manifest,
-    ManifestError, PageRef, Segment, Stream, max_sealed,
+    BackupSummary, Child, Engine, MAX_SEGMENT_BYTES, Manifest, ManifestError, PageRef, Segment,
+    Stream, max_sealed,
 };
 pub use marker::{Marker, MarkerError};
 
@@ -44,4 +48,7 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Optional parts of the format that this program understands.
 ///
 /// A manifest that names another one is refused: it means something that we would misread.
-pub const KNOWN_FEATURES: &[&str] = &[];
+pub const KNOWN_FEATURES: &[&str] = &[INCREMENTAL];
+
+/// The feature that every manifest of an incremental copy names.
+pub const INCREMENTAL: &str = "incremental";

@@ -42,7 +42,7 @@ pub struct LogPiece {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LogPlace {
     /// The cluster's system identifier.
-    #[serde(with = "crate::manifest::system_id")]
+    #[serde(with = "crate::kind::system_id")]
     pub system_id: u64,
     /// The timeline.
     pub timeline: Timeline,

@@ -37,7 +37,7 @@ pub struct LogIndex {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IndexPlace {
     /// The cluster's system identifier.
-    #[serde(with = "crate::manifest::system_id")]
+    #[serde(with = "crate::kind::system_id")]
     pub system_id: u64,
     /// The timeline.
     pub timeline: Timeline,

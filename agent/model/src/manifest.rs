@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupId, Digest, FORMAT_VERSION, KNOWN_FEATURES, Lsn, RepositoryId, SourceId, StreamId,
-    Timeline, WalSegmentSize, shown, total,
+    BackupId, BackupKind, Digest, FORMAT_VERSION, INCREMENTAL, KNOWN_FEATURES, RepositoryId,
+    SourceId, StreamId, shown, total,
 };
 
 /// The tool or protocol that takes the backups of a source.
@@ -27,48 +27,6 @@ impl Engine {
             Engine::PgDump => "pg_dump",
             Engine::BaseBackup => "base_backup",
         }
-    }
-}
-
-/// What a backup is made of, and what it stands on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum BackupKind {
-    /// Statements and rows, no pages: stands alone, knows no log position.
-    Logical,
-    /// All files of a cluster: stands alone, and any log from its end on can be replayed on it.
-    Full(Coordinates),
-}
-
-/// Where in a cluster's log a copy of its files stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Coordinates {
-    /// Of which cluster.
-    #[serde(with = "system_id")]
-    pub system_id: u64,
-    /// The size of its WAL segments.
-    pub segment_size: WalSegmentSize,
-    /// The timeline on which replay begins.
-    pub timeline: Timeline,
-    /// From where the log is replayed.
-    pub start: Lsn,
-    /// The log up to here must be replayed before the copy is consistent.
-    pub stop: Lsn,
-    /// The timeline of that position.
-    pub stop_timeline: Timeline,
-}
-
-/// As text: many readers of JSON take numbers for floating ones, which are too short.
-pub(crate) mod system_id {
-    use serde::{Deserialize as _, Deserializer, Serializer, de};
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-    pub(crate) fn serialize<S: Serializer>(id: &u64, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(id)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-        String::deserialize(from)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -218,7 +176,21 @@ impl Manifest {
             }
             stream.check()?;
         }
-        Ok(())
+        self.check_kind()
+    }
+
+    /// An incremental copy says so where readers that know none look first, and stands on another.
+    fn check_kind(&self) -> Result<(), ManifestError> {
+        let named = self.features.iter().any(|feature| feature == INCREMENTAL);
+        match self.kind.parent() {
+            Some(parent) if parent.backup == self.backup => {
+                Err(inconsistent("it is an incremental copy that stands on itself".to_owned()))
+            }
+            Some(_) if !named => {
+                Err(inconsistent(format!("it does not name the feature `{INCREMENTAL}`")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether it lies where it says it belongs.
@@ -384,5 +356,58 @@ impl BackupSummary {
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.suspect.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Coordinates, Increment, Lsn, Parent, Timeline, WalSegmentSize};
+
+    fn incremental(parent: &str, features: &[&str]) -> Manifest {
+        let at = Coordinates {
+            system_id: 7,
+            segment_size: WalSegmentSize::new(1 << 20).unwrap(),
+            timeline: Timeline::FIRST,
+            start: Lsn(1),
+            stop: Lsn(2),
+            stop_timeline: Timeline::FIRST,
+            listing_sha256: None,
+        };
+        let parent = Parent { backup: parent.parse().unwrap(), manifest_sha256: Digest([1; 32]) };
+        Manifest {
+            v: FORMAT_VERSION,
+            min_reader: FORMAT_VERSION,
+            features: features.iter().map(|feature| (*feature).to_owned()).collect(),
+            repository: "0123456789abcdef0123456789abcdef".parse().unwrap(),
+            source: "shop".parse().unwrap(),
+            backup: "20260302T000000Z-0000000000000002".parse().unwrap(),
+            host: "db1".into(),
+            engine: Engine::BaseBackup,
+            kind: BackupKind::Incremental(Increment { parent, at }),
+            started: Timestamp::UNIX_EPOCH,
+            finished: Timestamp::UNIX_EPOCH,
+            tools: BTreeMap::new(),
+            recipients: vec![],
+            children: vec![],
+            suspect: vec![],
+            streams: vec![],
+            sealed: String::new(),
+        }
+    }
+
+    #[test]
+    fn an_incremental_copy_says_so_where_readers_that_know_none_look() {
+        let before = "20260301T000000Z-0000000000000001";
+        assert_eq!(incremental(before, &[INCREMENTAL]).check(), Ok(()));
+        let refused = [
+            (before, &[][..], "does not name the feature"),
+            (before, &["another"][..], "uses the feature `another`"),
+            ("20260302T000000Z-0000000000000002", &[INCREMENTAL][..], "stands on itself"),
+        ];
+        for (parent, features, why) in refused {
+            let said = incremental(parent, features).check().unwrap_err().to_string();
+            assert!(said.contains(why), "{why}: {said}");
+        }
     }
 }

@@ -47,6 +47,13 @@ pub enum Verb {
     Backup {
         /// The source, as the configuration names it.
         source: String,
+        /// Of a cluster: all of its files, whatever the configuration says.
+        #[arg(long, conflicts_with = "incremental")]
+        full: bool,
+        /// Of a cluster: only what has changed since the copy before, however old the full one is;
+        /// all of it where that is not possible.
+        #[arg(long)]
+        incremental: bool,
     },
     /// List the backups that the catalog knows.
     List {

@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{BackupKind, BackupSummary, Content, Facts, Manifest, shown};
+use drctl_model::{BackupId, BackupKind, BackupSummary, Content, Facts, Manifest, shown};
 use drctl_store::open_facts;
 use serde_json::{Value, json};
 
@@ -9,33 +9,46 @@ use super::args::ShowArgs;
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, number, span, table};
 use super::state::known_catalog;
-use crate::{Exit, Meter, Proven, Setup, Stop, backup as run_backup, emergency_script};
+use crate::chain::{Family, is_broken};
+use crate::{
+    BackedUp, Chains, Exit, Meter, Proven, Setup, Stop, Wish, backup as run_backup,
+    emergency_script,
+};
 
 /// `drctl backup`.
 pub(super) async fn backup(
     screen: Screen,
     setup: &Setup,
     source: &str,
+    wish: Wish,
     stop: &Stop,
 ) -> Result<Exit> {
     let meter = Meter::default();
     let began = std::time::Instant::now();
     let progress = Progress::show(screen, &meter);
-    let done = run_backup(setup, source, &meter, stop).await;
+    let done = run_backup(setup, source, wish, &meter, stop).await;
     drop(progress);
-    let done = done.with_context(|| format!("back up {source}"))?;
+    let BackedUp { summary: done, notes } = done.with_context(|| format!("back up {source}"))?;
     let seconds = began.elapsed().as_secs_f64();
     let exit = if done.is_good() { Exit::Success } else { Exit::Degraded };
-    let object = json!({ "backup": summary_json(&done), "seconds": seconds });
+    let backup = summary_json(&done, None);
+    let object = json!({ "backup": backup, "seconds": seconds, "notes": notes });
     screen.answer("drctl.backup/1", object, || {
         let mut text = format!(
-            "{}\n  {} of dumps, {} stored in {}, {}",
+            "{}\n  {} of {}, {} stored in {}, {}",
             done.backup,
             bytes(done.plain_bytes),
+            kind_text(&done.kind),
             bytes(done.sealed_bytes),
             count(done.segments, "segment"),
             span(seconds)
         );
+        if let Some(parent) = done.kind.parent() {
+            let _ = write!(text, "\n  stands on {}", parent.backup);
+        }
+        for note in &notes {
+            let _ = write!(text, "\n  note: {note}");
+        }
         for reason in &done.suspect {
             let _ = write!(text, "\n  SUSPECT: {reason}; it is stored, and does not count as good");
         }
@@ -49,21 +62,36 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     let source = source.map(|name| setup.source(name).map(|(id, _)| id.clone())).transpose()?;
     let catalog = known_catalog(setup).await?;
     let found = catalog.backups(source.as_ref()).await?;
-    let object = json!({ "backups": found.iter().map(summary_json).collect::<Vec<_>>() });
+    let family = Family::of(&found);
+    let judged: Vec<(&BackupSummary, Option<String>)> =
+        found.iter().map(|backup| (backup, family.broken(backup))).collect();
+    let entries = judged.iter().map(|(backup, broken)| summary_json(backup, broken.as_deref()));
+    let object = json!({ "backups": entries.collect::<Vec<_>>() });
     screen.answer("drctl.list/1", object, || {
-        let head = ["BACKUP", "SOURCE", "STARTED", "DUMPS", "STORED", "STATE"];
+        let head = ["BACKUP", "SOURCE", "KIND", "STARTED", "PLAIN", "STORED", "STATE"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
-        rows.extend(found.iter().map(|backup| {
+        rows.extend(judged.iter().map(|(backup, broken)| {
             vec![
                 backup.backup.to_string(),
                 backup.source.to_string(),
+                backup.kind.as_str().to_owned(),
                 backup.started.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
                 bytes(backup.plain_bytes),
                 bytes(backup.sealed_bytes),
-                if backup.is_good() { "good".to_owned() } else { "SUSPECT".to_owned() },
+                match (backup.is_good(), broken) {
+                    (_, Some(_)) => "BROKEN".to_owned(),
+                    (true, None) => "good".to_owned(),
+                    (false, None) => "SUSPECT".to_owned(),
+                },
             ]
         }));
-        table(&rows)
+        let mut text = table(&rows);
+        for (backup, why) in &judged {
+            if let Some(why) = why {
+                let _ = write!(text, "\n{} cannot be restored: {why}", backup.backup);
+            }
+        }
+        text
     });
     if found.is_empty() {
         screen.say("no backups yet: `drctl backup SOURCE` takes one");
@@ -71,10 +99,19 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     Ok(Exit::Success)
 }
 
-fn summary_json(backup: &BackupSummary) -> Value {
+fn summary_json(backup: &BackupSummary, broken: Option<&str>) -> Value {
     let mut object = json!(backup);
-    object["good"] = json!(backup.is_good());
+    object["good"] = json!(backup.is_good() && broken.is_none());
+    object["broken"] = json!(broken);
     object
+}
+
+fn kind_text(kind: &BackupKind) -> &'static str {
+    match kind {
+        BackupKind::Logical => "dumps",
+        BackupKind::Full(_) => "a full copy",
+        BackupKind::Incremental(_) => "an incremental copy",
+    }
 }
 
 /// `drctl show`.
@@ -82,7 +119,8 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
     let repository = setup.repository().await?;
     let found = repository.find(None, &args.backup).await?;
     if args.emergency {
-        let script = emergency_script(&setup.config.repository, &repository.trust, &found);
+        let chain = repository.chain(&found).await?;
+        let script = emergency_script(&setup.config.repository, &repository.trust, &chain);
         screen.answer("drctl.emergency/1", json!({ "script": script }), || script.clone());
         return Ok(Exit::Success);
     }
@@ -90,18 +128,32 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
         Some(identities) => Some(open_facts(&found.manifest, &identities)?),
         None => None,
     };
-    let mut object = json!({ "manifest": found.manifest, "sha256": found.sha256 });
+    let (chain, broken) = match Chains::new(&repository).of(&found.summary()).await {
+        Ok(links) => (links.into_iter().map(|link| link.backup).collect(), None),
+        Err(error) if is_broken(&error) => (Vec::new(), Some(format!("{error:#}"))),
+        Err(error) => return Err(error),
+    };
+    let mut object = json!({
+        "manifest": found.manifest, "sha256": found.sha256, "chain": chain, "broken": broken,
+    });
     if let Some(facts) = &facts {
         object["facts"] = json!(facts);
     }
-    screen.answer("drctl.show/1", object, || describe(&found, facts.as_ref()));
+    screen.answer("drctl.show/1", object, || {
+        describe(&found, facts.as_ref(), &chain, broken.as_deref())
+    });
     if facts.is_none() {
         screen.say("names and row counts are sealed: --identity FILE opens them");
     }
     Ok(Exit::Success)
 }
 
-fn describe(found: &Proven, facts: Option<&Facts>) -> String {
+fn describe(
+    found: &Proven,
+    facts: Option<&Facts>,
+    chain: &[BackupId],
+    broken: Option<&str>,
+) -> String {
     let manifest = &found.manifest;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -111,7 +163,14 @@ fn describe(found: &Proven, facts: Option<&Facts>) -> String {
     line("source", manifest.source.to_string());
     line("host", manifest.host.clone());
     line("engine", manifest.engine.as_str().to_owned());
-    if let BackupKind::Full(at) = &manifest.kind {
+    line("kind", manifest.kind.as_str().to_owned());
+    if let Some(why) = broken {
+        line("BROKEN", why.to_owned());
+    }
+    for link in chain.iter().filter(|link| **link != manifest.backup).rev() {
+        line("stands on", link.to_string());
+    }
+    if let Some(at) = manifest.kind.coordinates() {
         line("cluster", at.system_id.to_string());
         line("log", format!("from {} to {} on timeline {}", at.start, at.stop, at.timeline));
     }

@@ -11,10 +11,11 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::progress::Progress;
 use super::screen::{Screen, bytes, count, table};
+use crate::chain::is_broken;
 use crate::problem::{Failure, Problem};
 use crate::{
-    Candidate, Depth, Exit, Finding, Level, LogVerdict, Meter, Proven, Repository, Setup, Stop,
-    Verdict, doctor as examine, everything, verify as verify_one, verify_log,
+    Candidate, Chains, Depth, Exit, Finding, Level, LogVerdict, Meter, Proven, Repository, Setup,
+    Stop, Verdict, doctor as examine, everything, verify as verify_one, verify_log,
 };
 
 type Row = (SourceId, BackupId, Verdict);
@@ -33,7 +34,7 @@ pub(super) async fn verify(
     let progress = Progress::show(screen, &meter);
     let looking = async {
         let repository = setup.repository().await?;
-        let mut rows: Vec<Row> = Vec::new();
+        let (mut rows, mut chains) = (Vec::<Row>::new(), Chains::new(&repository));
         let mut all = wanted(&repository, args.what.as_deref()).await?;
         while let Some((source, id, proven)) = all.try_next().await? {
             let verdict = match proven {
@@ -42,7 +43,15 @@ pub(super) async fn verify(
                     let identities = identities.as_ref().filter(|identities| {
                         args.identity.is_some() || !is_for_others(&proven, identities)
                     });
-                    verify_one(&repository, &proven, depth, identities, limits, &meter).await?
+                    let mut verdict =
+                        verify_one(&repository, &proven, depth, identities, limits, &meter).await?;
+                    match chains.of(&proven.summary()).await {
+                        Err(error) if is_broken(&error) => {
+                            verdict.problems.extend(refused(&error).problems);
+                        }
+                        chain => drop(chain?),
+                    }
+                    verdict
                 }
                 Err(error) => refused(&error),
             };

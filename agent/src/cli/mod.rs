@@ -36,7 +36,7 @@ use screen::Screen;
 pub use screen::{bytes, number, span};
 
 use crate::problem::{Failure, Problem};
-use crate::{Exit, Setup, Stop};
+use crate::{Exit, Setup, Stop, Wish};
 
 /// Runs the program; the only place that ends the process.
 #[must_use]
@@ -226,7 +226,14 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
     let setup = || Setup::load(&cli.config);
     match &cli.verb {
         Verb::Init(args) => init::init(screen, &cli.config, args).await,
-        Verb::Backup { source } => backups::backup(screen, &setup()?, source, stop).await,
+        Verb::Backup { source, full, incremental } => {
+            let wish = match (full, incremental) {
+                (true, _) => Wish::Full,
+                (false, true) => Wish::Incremental,
+                (false, false) => Wish::AsConfigured,
+            };
+            backups::backup(screen, &setup()?, source, wish, stop).await
+        }
         Verb::List { source } => backups::list(screen, &setup()?, source.as_deref()).await,
         Verb::Show(args) => backups::show(screen, &setup()?, args).await,
         Verb::Restore(args) => restore::restore(screen, &setup()?, args, stop).await,

@@ -171,6 +171,7 @@ impl Work<'_> {
             jobs: 1,
             owner: true,
             spool_dir: setup.config.paths.spool_dir.clone(),
+            bin_dir: Some(bin_dir.clone()),
         };
         let base = plan(self.repository, &request, setup.limits(), reckon).await?;
         let room = self.room(directory, &base)?;
@@ -184,7 +185,11 @@ impl Work<'_> {
     fn room(&self, directory: &Path, base: &RestorePlan) -> Result<u64> {
         let kept = if self.args.resume { kept(directory)? } else { Vec::new() };
         let missing = base.items.iter().filter(|item| !kept.contains(&item.stream.id));
-        let copy = total(missing.map(|item| item.stream.plain_bytes));
+        let copy = match (&base.chain, &base.room) {
+            // A chain is laid out anew as a whole.
+            (Some(_), Some((_, room))) => *room,
+            _ => total(missing.map(|item| item.stream.plain_bytes)),
+        };
         let needed = copy.saturating_add(self.planned.log_bytes.min(LOG_ROOM));
         check_room(directory, needed)?;
         Ok(needed)

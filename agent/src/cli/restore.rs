@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -98,7 +99,13 @@ async fn request(
         jobs: args.jobs,
         owner: !args.no_owner,
         spool_dir: setup.config.paths.spool_dir.clone(),
+        bin_dir: bin_dir(setup, source),
     })
+}
+
+/// Where the source's programs are, if the source is configured here and says so.
+fn bin_dir(setup: &Setup, source: &SourceId) -> Option<PathBuf> {
+    setup.config.sources.get(source).and_then(|source| source.engine.server().bin_dir.clone())
 }
 
 fn destination(setup: &Setup, source: &SourceId, args: &RestoreArgs) -> Result<Destination> {
@@ -194,6 +201,11 @@ fn plan_text(request: &RestoreRequest, planned: &RestorePlan) -> String {
             span(seconds)
         );
     }
+    if let Some(chain) = &planned.chain {
+        for (before, _) in &chain.before {
+            let _ = write!(text, "\n  stands on {}", before.backup.manifest.backup);
+        }
+    }
     for item in &planned.items {
         let _ = write!(
             text,
@@ -244,6 +256,8 @@ fn print_plan(screen: Screen, request: &RestoreRequest, planned: &RestorePlan) {
         "backup": request.backup.manifest.backup, "source": request.backup.manifest.source,
         "fetch_bytes": planned.fetch_bytes, "plain_bytes": planned.plain_bytes,
         "room": room, "items": items, "notes": planned.notes,
+        "chain": planned.chain.iter().flat_map(|chain| &chain.before)
+            .map(|(before, _)| &before.backup.manifest.backup).collect::<Vec<_>>(),
         "estimate_seconds": planned.estimate,
     });
     screen.answer("drctl.restore-plan/1", object, || plan_text(request, planned));

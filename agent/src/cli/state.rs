@@ -230,6 +230,9 @@ fn inventory_json(found: &Inventory) -> serde_json::Value {
         "refused": found.refused.iter().map(|(source, id, why)| {
             json!({ "source": source, "backup": id, "why": why })
         }).collect::<Vec<_>>(),
+        "broken": found.broken.iter().map(|(source, id, why)| {
+            json!({ "source": source, "backup": id, "why": why })
+        }).collect::<Vec<_>>(),
         "orphans": found.orphans.iter().map(pair).collect::<Vec<_>>(),
         "deleted": found.deleted.iter().map(pair).collect::<Vec<_>>(),
         "foreign": found.foreign,
@@ -242,6 +245,9 @@ fn remarks(found: &Inventory) -> String {
     let mut text = String::new();
     for (source, id, why) in &found.refused {
         let _ = write!(text, "\nREFUSED: {source}/{id}: {why}");
+    }
+    for (source, id, why) in &found.broken {
+        let _ = write!(text, "\nBROKEN: {source}/{id} cannot be restored: {why}");
     }
     for (source, id) in &found.deleted {
         let _ = write!(

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{
-    Ancestor, BackupId, BackupKind, BackupSummary, Coordinates, LogEntry, Lsn, NotedPoint,
-    SourceId, Timeline, TimelineHistory,
+    Ancestor, BackupId, BackupSummary, Coordinates, LogEntry, Lsn, NotedPoint, SourceId, Timeline,
+    TimelineHistory,
 };
 use drctl_policies::recovery::{Archive, Base, RestorePoint};
 use futures_util::TryStreamExt as _;
 
 use super::Shelf;
 use super::heads::{Log, heads};
+use crate::chain::Family;
 use crate::problem::Problem;
 use crate::{Repository, everything};
 
@@ -35,19 +36,16 @@ pub struct Known {
 pub(crate) struct Copies(Vec<(BackupId, Coordinates, Base)>);
 
 impl Copies {
-    /// Takes up a backup, if it is one.
-    pub(crate) fn add(&mut self, backup: BackupSummary) {
-        let good = backup.is_good();
-        let BackupKind::Full(at) = backup.kind else { return };
-        let base = Base {
-            backup: backup.backup.clone(),
-            timeline: at.stop_timeline,
-            start: at.start,
-            stop: at.stop,
-            stopped: backup.finished,
-            good,
-        };
-        self.0.push((backup.backup, at, base));
+    /// Those among a source's backups whose chains hold; of the others it says why they do not.
+    pub(crate) fn of(backups: &[BackupSummary], refused: &mut Vec<String>) -> Self {
+        let (family, mut copies) = (Family::of(backups), Copies::default());
+        for backup in backups {
+            match family.broken(backup) {
+                None => copies.0.extend(copy(backup)),
+                Some(why) => refused.push(format!("{}: its chain is broken: {why}", backup.backup)),
+            }
+        }
+        copies
     }
 
     /// Those of the cluster of the newest one, and that cluster.
@@ -57,6 +55,19 @@ impl Copies {
         self.0.retain(|(_, at, _)| at.system_id == system_id);
         Some((system_id, self))
     }
+}
+
+fn copy(backup: &BackupSummary) -> Option<(BackupId, Coordinates, Base)> {
+    let at = backup.kind.coordinates()?.clone();
+    let base = Base {
+        backup: backup.backup.clone(),
+        timeline: at.stop_timeline,
+        start: at.start,
+        stop: at.stop,
+        stopped: backup.finished,
+        good: backup.is_good(),
+    };
+    Some((backup.backup.clone(), at, base))
 }
 
 /// Reads all manifests and what is signed of the log of a source; needs no key. What `cache` knows
@@ -69,15 +80,16 @@ pub async fn known(
     source: &SourceId,
     cache: Option<&Catalog>,
 ) -> Result<Known> {
-    let (mut copies, mut refused) = (Copies::default(), Vec::new());
+    let (mut summaries, mut refused) = (Vec::new(), Vec::new());
     let mut all = everything(repository, vec![source.clone()]);
     while let Some((_, id, proven)) = all.try_next().await? {
         match proven {
-            Ok(proven) => copies.add(proven.summary()),
+            Ok(proven) => summaries.push(proven.summary()),
             Err(error) => refused.push(format!("{id}: {error:#}")),
         }
     }
     drop(all);
+    let copies = Copies::of(&summaries, &mut refused);
     let known = learn(repository, source, copies, cache, refused).await?;
     known.ok_or_else(|| {
         let text = format!("there is no copy of a cluster of `{source}` from which to recover");

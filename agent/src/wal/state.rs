@@ -19,10 +19,8 @@ pub async fn log_state(
     catalog: &Catalog,
     cache: Option<&Catalog>,
 ) -> Result<Option<Standing>> {
-    let mut copies = Copies::default();
-    for backup in catalog.backups(Some(source)).await? {
-        copies.add(backup);
-    }
+    // A broken chain is told of by itself.
+    let copies = Copies::of(&catalog.backups(Some(source)).await?, &mut Vec::new());
     let known = learn(repository, source, copies, cache, Vec::new()).await?;
     Ok(known.filter(|known| known.pieces > 0).and_then(|known| standing(&known.archive)))
 }

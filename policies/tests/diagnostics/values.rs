@@ -146,6 +146,23 @@ fn sources() {
         ),
         (
             "",
+            "incremental = true",
+            "drctl.toml:12:1: `incremental` has no effect with this engine: remove it; it is for \
+             engine = \"base_backup\"",
+        ),
+        (
+            "engine = \"pg_dump\"",
+            "engine = \"base_backup\"\nfull_every = \"7d\"",
+            "drctl.toml:11:1: `full_every` has no effect: every copy is a full one: remove it, or set \
+             `incremental = true`",
+        ),
+        (
+            "engine = \"pg_dump\"",
+            "engine = \"base_backup\"\nincremental = true\nfull_every = \"59m\"",
+            "drctl.toml:12:14: `full_every` must be 1h to 3650d",
+        ),
+        (
+            "",
             "databases = [\"a\"]\nexclude_databases = []",
             "drctl.toml:13:1: `exclude_databases` cannot stand beside `databases`: keep one of the two",
         ),

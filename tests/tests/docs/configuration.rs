@@ -98,7 +98,10 @@ fn completed(example: &str) -> (String, String) {
     }
     let place = "[repository]\nurl = \"file:///srv/backups\"\n";
     if first.starts_with("[sources.") {
-        let whole = "engine = \"pg_dump\"\npolicy = \"daily\"\n";
+        let whole = match first.contains("engine = ") {
+            true => "",
+            false => "engine = \"pg_dump\"\npolicy = \"daily\"\n",
+        };
         return (format!("{AROUND}{place}{example}{whole}"), policy);
     }
     (format!("{AROUND}{place}"), example.to_owned())

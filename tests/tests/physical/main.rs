@@ -2,7 +2,9 @@
 //! `pg_verifybackup`, `pg_basebackup` and the server itself are the judges.
 
 mod base;
+mod chain;
 mod common;
+mod incremental;
 mod index;
 mod kills;
 mod log;

@@ -44,7 +44,7 @@ impl EngineError {
                 format!("restore under another name, or drop `{name}` first; nothing was changed")
             }
             EngineError::Permission { advice, .. } => advice.clone(),
-            EngineError::Damaged { .. } => {
+            EngineError::Damaged { .. } | EngineError::Differs { .. } => {
                 "verify the backup, and restore another one if it is damaged in the bucket"
                     .to_owned()
             }

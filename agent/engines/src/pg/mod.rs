@@ -36,5 +36,5 @@ pub use restore::{DatabaseTarget, RestoreOptions};
 pub use server::PgServer;
 pub(crate) use server::quote_ident;
 pub use tls::SslMode;
-pub use tools::{FoundTool, major_of, server_program};
+pub use tools::{FoundTool, combine_program, major_of, server_program};
 pub use walker::{DumpShape, DumpWalker, DumpedTable, WalkError};

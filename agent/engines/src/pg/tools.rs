@@ -1,6 +1,6 @@
 //! Finds the client tools whose major version is the server's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -42,8 +42,17 @@ pub(crate) async fn find(
     name: &'static str,
     server_version: &str,
 ) -> Result<FoundTool, EngineError> {
+    find_in(server.bin_dir.as_deref(), name, server_version).await
+}
+
+/// As [`find`], in `bin_dir` alone where one is given.
+async fn find_in(
+    bin_dir: Option<&Path>,
+    name: &'static str,
+    server_version: &str,
+) -> Result<FoundTool, EngineError> {
     let major = major_of(server_version).unwrap_or_default();
-    let candidates = candidates(server, name, major);
+    let candidates = candidates(bin_dir, name, major);
     let mut other = None;
     for path in candidates.iter().filter(|path| path.is_file()) {
         let Some(version) = version_of(name, path.clone()).await else { continue };
@@ -67,13 +76,25 @@ pub async fn server_program(server: &PgServer, version: &str) -> Result<PathBuf,
     Ok(find(server, "postgres", version).await?.path)
 }
 
+/// The program that puts the copies of a chain together, for the version of the server that they
+/// are of; in `bin_dir` alone where one is given.
+///
+/// # Errors
+/// [`EngineError::ToolMissing`], [`EngineError::VersionMismatch`].
+pub async fn combine_program(
+    bin_dir: Option<&Path>,
+    version: &str,
+) -> Result<PathBuf, EngineError> {
+    Ok(find_in(bin_dir, "pg_combinebackup", version).await?.path)
+}
+
 /// The first word of a version: `15.18` of `15.18 (Debian 15.18-0+deb12u1)`.
 pub(crate) fn short(version: &str) -> &str {
     version.split_whitespace().next().unwrap_or(version)
 }
 
-fn candidates(server: &PgServer, name: &str, major: u32) -> Vec<PathBuf> {
-    if let Some(dir) = &server.bin_dir {
+fn candidates(bin_dir: Option<&Path>, name: &str, major: u32) -> Vec<PathBuf> {
+    if let Some(dir) = bin_dir {
         return vec![dir.join(name)];
     }
     // Where Debian and Red Hat keep several versions side by side; then the search path.

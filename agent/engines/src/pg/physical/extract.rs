@@ -137,24 +137,38 @@ impl Extractor {
         symlink(place, links.join(oid.to_string()))
     }
 
-    /// The lines of `tablespace_map` (OID, blank, path; `do_pg_backup_start` in `xlog.c`) with the
-    /// places where the tablespaces lie now: the server makes its links from it.
+    /// `tablespace_map` as it must be here, and the links.
     fn moved(&self, map: &[u8]) -> Result<Vec<u8>, WalkError> {
-        let text = String::from_utf8_lossy(map);
-        let mut moved = Vec::new();
-        for line in text.lines().filter(|line| !line.is_empty()) {
-            let oid: Option<u32> = line.split(' ').next().and_then(|oid| oid.parse().ok());
-            let oid = oid.ok_or_else(|| WalkError::Contents("its tablespace_map is odd".into()))?;
+        for oid in mapped(map)? {
             let place = self.layout.tablespace(oid);
             // The server makes the link again; tools that look before it want it too.
             self.link(oid, &place).map_err(|error| Self::failed("pg_tblspc", &error))?;
-            let place = place.display().to_string();
-            // The server reads a backslash as the sign of an escaped character.
-            let place = place.replace('\\', "\\\\").replace('\n', "\\\n");
-            moved.extend_from_slice(format!("{oid} {place}\n").as_bytes());
         }
-        Ok(moved)
+        relocated(map, &self.layout)
     }
+}
+
+/// The tablespaces in a `tablespace_map` (OID, blank, path; `do_pg_backup_start` in `xlog.c`).
+fn mapped(map: &[u8]) -> Result<Vec<u32>, WalkError> {
+    let text = String::from_utf8_lossy(map);
+    let oid = |line: &str| {
+        let oid: Option<u32> = line.split(' ').next().and_then(|oid| oid.parse().ok());
+        oid.ok_or_else(|| WalkError::Contents("its tablespace_map is odd".into()))
+    };
+    text.lines().filter(|line| !line.is_empty()).map(oid).collect()
+}
+
+/// The lines of a `tablespace_map` with the places where the tablespaces lie in `layout`: the server
+/// makes its links from it.
+pub(super) fn relocated(map: &[u8], layout: &Layout) -> Result<Vec<u8>, WalkError> {
+    let mut moved = Vec::new();
+    for oid in mapped(map)? {
+        let place = layout.tablespace(oid).display().to_string();
+        // The server reads a backslash as the sign of an escaped character.
+        let place = place.replace('\\', "\\\\").replace('\n', "\\\n");
+        moved.extend_from_slice(format!("{oid} {place}\n").as_bytes());
+    }
+    Ok(moved)
 }
 
 impl Visit for Extractor {

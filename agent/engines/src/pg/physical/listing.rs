@@ -10,15 +10,22 @@ use super::super::WalkError;
 use super::tar::{Member, MemberKind, Visit};
 
 /// The most bytes of a server's manifest: some 200 for each file.
-pub(super) const MAX_LISTING_BYTES: usize = 512 << 20;
+pub const MAX_LISTING_BYTES: usize = 512 << 20;
+
+/// Where a copy says what it is.
+const LABEL: &str = "backup_label";
+
+/// The most bytes of it that are looked at: it has some ten short lines.
+const MAX_LABEL_BYTES: usize = 64 << 10;
 
 /// What came of one file.
-type Came = (u64, Digest);
+pub(super) type Came = (u64, Digest);
 
 /// Hashes every file of an archive as it passes.
 #[derive(Debug, Default)]
 pub(super) struct Hasher {
     prefix: String,
+    label: Vec<u8>,
     current: Option<(String, u64, Sha256)>,
     files: HashMap<String, Came>,
     told: usize,
@@ -28,6 +35,11 @@ impl Hasher {
     /// Goes on with the archive whose members lie below `prefix` in the data directory.
     pub(super) fn begin_archive(&mut self, prefix: &str) {
         prefix.clone_into(&mut self.prefix);
+    }
+
+    /// What came of `backup_label`.
+    pub(super) fn label(&self) -> &[u8] {
+        &self.label
     }
 
     /// How many files came since this was asked last.
@@ -47,8 +59,11 @@ impl Visit for Hasher {
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), WalkError> {
-        if let Some((_, _, hash)) = &mut self.current {
+        if let Some((path, _, hash)) = &mut self.current {
             hash.update(bytes);
+            if path == LABEL && self.label.len() < MAX_LABEL_BYTES {
+                self.label.extend_from_slice(bytes);
+            }
         }
         Ok(())
     }
@@ -64,13 +79,13 @@ impl Visit for Hasher {
 }
 
 #[derive(Deserialize)]
-struct Listing {
+pub(super) struct Listing {
     #[serde(rename = "PostgreSQL-Backup-Manifest-Version")]
     version: u32,
     #[serde(rename = "System-Identifier")]
     system_id: Option<u64>,
     #[serde(rename = "Files")]
-    files: Vec<Listed>,
+    pub(super) files: Vec<Listed>,
     #[serde(rename = "WAL-Ranges")]
     ranges: Vec<Range>,
     #[serde(rename = "Manifest-Checksum")]
@@ -114,25 +129,32 @@ pub(super) struct WalRange {
     pub(super) end: Lsn,
 }
 
-/// Compares the server's manifest with what came, file by file; gives the log that is needed, and
-/// the cluster's system identifier where the manifest tells it (since PostgreSQL 17).
+/// What the server's manifest says beside the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    /// The log that is needed.
+    pub(super) ranges: Vec<WalRange>,
+    /// The cluster's system identifier, where the manifest tells it (since PostgreSQL 17).
+    pub(super) system_id: Option<u64>,
+    /// How many files it lists, without those of the log.
+    pub(super) files: u64,
+}
+
+/// Compares the server's manifest with what came, file by file.
 ///
 /// # Errors
 /// [`WalkError::Contents`] for a manifest that is cut or altered, a file that is missing, too many,
 /// or of other bytes.
-pub(super) fn compare(
-    listing: &[u8],
-    came: &Hasher,
-) -> Result<(Vec<WalRange>, Option<u64>), WalkError> {
-    let parsed = parse(listing)?;
+pub(super) fn compare(listing: &[u8], came: &Hasher) -> Result<Said, WalkError> {
+    let parsed = read(listing)?;
     let mut listed = 0u64;
     for file in &parsed.files {
-        let path = name(file)?;
+        let path = file.path()?;
         // What the log brings is not the manifest's to list.
         if path.starts_with("pg_wal/") {
             continue;
         }
-        same(&path, file, came.files.get(&path))?;
+        same(path, file, came.files.get(path))?;
         listed += 1;
     }
     let others = came.files.keys().filter(|path| !path.starts_with("pg_wal/")).count() as u64;
@@ -141,10 +163,25 @@ pub(super) fn compare(
     }
     let range =
         |range: &Range| WalRange { timeline: range.timeline, start: range.start, end: range.end };
-    Ok((parsed.ranges.iter().map(range).collect(), parsed.system_id))
+    let ranges = parsed.ranges.iter().map(range).collect();
+    Ok(Said { ranges, system_id: parsed.system_id, files: listed })
 }
 
-fn parse(listing: &[u8]) -> Result<Listing, WalkError> {
+/// How many files a manifest lists, without those of the log.
+///
+/// # Errors
+/// [`WalkError::Contents`] for a manifest that is cut or altered.
+pub(super) fn count(listing: &[u8]) -> Result<u64, WalkError> {
+    let parsed = read(listing)?;
+    let in_log = |file: &&Listed| file.path().is_ok_and(|path| path.starts_with("pg_wal/"));
+    Ok((parsed.files.len() - parsed.files.iter().filter(in_log).count()) as u64)
+}
+
+/// Parses a manifest and checks that it is whole.
+///
+/// # Errors
+/// [`WalkError::Contents`].
+pub(super) fn read(listing: &[u8]) -> Result<Listing, WalkError> {
     let parsed: Listing = serde_json::from_slice(listing)
         .map_err(|error| wrong(format!("it cannot be read: {}", shown(&error.to_string(), 200))))?;
     if !(1..=2).contains(&parsed.version) {
@@ -154,13 +191,16 @@ fn parse(listing: &[u8]) -> Result<Listing, WalkError> {
     Ok(parsed)
 }
 
-fn name(file: &Listed) -> Result<String, WalkError> {
-    match (&file.path, &file.encoded) {
-        (Some(path), _) => Ok(path.clone()),
-        (None, Some(encoded)) => {
-            Err(wrong(format!("a name that is not UTF-8: {}", shown(encoded, 200))))
+impl Listed {
+    /// Its path, relative to the data directory.
+    pub(super) fn path(&self) -> Result<&str, WalkError> {
+        match (&self.path, &self.encoded) {
+            (Some(path), _) => Ok(path),
+            (None, Some(encoded)) => {
+                Err(wrong(format!("a name that is not UTF-8: {}", shown(encoded, 200))))
+            }
+            (None, None) => Err(wrong("a file without a name")),
         }
-        (None, None) => Err(wrong("a file without a name")),
     }
 }
 
@@ -169,10 +209,11 @@ fn name(file: &Listed) -> Result<String, WalkError> {
 /// # Errors
 /// [`WalkError::Contents`] for a manifest that is cut or altered.
 pub(super) fn read_listing(listing: &[u8]) -> Result<Vec<(String, Listed)>, WalkError> {
-    parse(listing)?.files.into_iter().map(|file| Ok((name(&file)?, file))).collect()
+    let files = read(listing)?.files;
+    files.into_iter().map(|file| Ok((file.path()?.to_owned(), file))).collect()
 }
 
-fn same(path: &str, listed: &Listed, came: Option<&Came>) -> Result<(), WalkError> {
+pub(super) fn same(path: &str, listed: &Listed, came: Option<&Came>) -> Result<(), WalkError> {
     let shown = shown(path, 200);
     let (size, hash) = came.ok_or_else(|| wrong(format!("{shown} did not come")))?;
     if listed.algorithm.as_deref() != Some("SHA256") {
@@ -192,6 +233,6 @@ fn own_checksum(listing: &[u8], stated: &str) -> Result<(), WalkError> {
     if found == stated { Ok(()) } else { Err(wrong("its own checksum is wrong")) }
 }
 
-fn wrong(problem: impl Into<String>) -> WalkError {
+pub(super) fn wrong(problem: impl Into<String>) -> WalkError {
     WalkError::Contents(format!("the server's manifest: {}", problem.into()))
 }

@@ -1,8 +1,10 @@
 //! A copy of a whole cluster: taken by the replication protocol, proven while it streams, laid out
 //! in a new directory.
 
+mod combine;
 mod extract;
 mod host;
+mod increment;
 mod left;
 mod listing;
 mod needs;
@@ -13,9 +15,12 @@ mod run;
 mod source;
 mod tar;
 
+pub use combine::{Combination, combine};
 pub use extract::{DirectoryTarget, Layout};
 pub use host::{HostReport, check_host};
+pub use increment::{FIRST_INCREMENTAL, ParentCopy};
 pub use left::{Left, end_left, left};
+pub use listing::MAX_LISTING_BYTES;
 pub use needs::cluster_needs;
 pub use pick::{PickedTable, pick_table};
 pub use prepare::{Recovery, StopAt, prepare};

@@ -9,17 +9,19 @@ use std::task::{Context, Poll, ready};
 use async_trait::async_trait;
 use bytes::{Buf as _, Bytes};
 use drctl_model::{
-    Child, Content, Coordinates, Lsn, StreamId, TablespaceFacts, Timeline, WalSegmentSize,
+    Child, Content, Coordinates, Digest, Lsn, StreamId, TablespaceFacts, Timeline, WalSegmentSize,
 };
 use futures_util::stream::{self, BoxStream};
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::Mutex;
 
-use super::listing::{Hasher, MAX_LISTING_BYTES, compare};
+use super::increment::{ParentCopy, begin_on, shrunk, stands_on};
+use super::listing::{Hasher, MAX_LISTING_BYTES, compare, count};
 use super::tar::TarWalker;
 use crate::pg::replication::{BaseBackup, BaseEvent, BaseOptions, Replication};
 use crate::pg::{PgServer, WalkError};
-use crate::{BackupSource, EngineError, Finished, StreamOutcome, ToolRun};
+use crate::{BackupSource, Copied, EngineError, Finished, StreamOutcome, ToolRun};
 
 /// What the server calls the copy in its errors and ours.
 const TOOL: &str = "BASE_BACKUP";
@@ -51,6 +53,9 @@ struct Cluster {
     segment_size: WalSegmentSize,
     version: String,
     start: (Lsn, Timeline),
+    /// Of an incremental copy: where its parent began, and how many files that lists.
+    parent: Option<(Lsn, u64)>,
+    notes: Vec<String>,
 }
 
 /// The copy under way; the stream that is read has it, then the next one.
@@ -68,7 +73,8 @@ struct Copy {
 
 impl BaseBackupSource {
     /// Connects, makes a temporary slot so that no log goes missing, and begins the copy: the
-    /// server makes a checkpoint first.
+    /// server makes a checkpoint first. On a parent the copy is an incremental one; where the server
+    /// makes none it is a full one all the same, and a note says why.
     ///
     /// # Errors
     /// Those of connecting; [`EngineError::Query`].
@@ -76,25 +82,69 @@ impl BaseBackupSource {
         server: &PgServer,
         options: &BaseBackupOptions,
         application_name: &str,
+        parent: Option<&ParentCopy>,
     ) -> Result<Self, EngineError> {
         let mut keeper = Replication::open(server, application_name).await?;
-        let system_id = keeper.identify().await?.system_id;
+        let identity = keeper.identify().await?;
         let segment_size = keeper.segment_size().await?;
         keeper.keep_log().await?;
-        let copier = Replication::open(server, application_name).await?;
-        let version = copier.version().to_owned();
         let base = BaseOptions {
             label: application_name.to_owned(),
             fast_checkpoint: options.fast_checkpoint,
             max_rate_kib: options.max_rate_kib,
+            incremental: parent.is_some(),
         };
-        let backup = copier.base_backup(&base).await?;
+        let mut notes = Vec::new();
+        let begun = match parent {
+            None => None,
+            Some(parent) => {
+                let copier = Replication::open(server, application_name).await?;
+                match begin_on(copier, &base, parent, &identity, segment_size).await {
+                    Ok(begun) => Some((begun, parent)),
+                    Err(why) => {
+                        notes.push(format!("a full copy was made, not an incremental one: {why}"));
+                        None
+                    }
+                }
+            }
+        };
+        let (backup, parent) = match begun {
+            Some((backup, parent)) => {
+                let files = count(&parent.listing).map_err(|error| damaged("its parent", error))?;
+                (backup, Some((parent.at.start, files)))
+            }
+            None => {
+                let copier = Replication::open(server, application_name).await?;
+                let base = BaseOptions { incremental: false, ..base };
+                (copier.base_backup(&base).await?, None)
+            }
+        };
+        Ok(Self::of(
+            backup,
+            keeper,
+            application_name,
+            parent,
+            notes,
+            (identity.system_id, segment_size),
+        ))
+    }
+
+    fn of(
+        backup: BaseBackup,
+        keeper: Replication,
+        application_name: &str,
+        parent: Option<(Lsn, u64)>,
+        notes: Vec<String>,
+        (system_id, segment_size): (u64, WalSegmentSize),
+    ) -> Self {
+        let version = backup.version().to_owned();
         let expected: Vec<_> = backup
             .tablespaces()
             .iter()
             .map(|t| t.kib.map(|kib| kib.saturating_mul(1024)))
             .collect();
-        let facts = Cluster { system_id, segment_size, version, start: backup.start() };
+        let start = backup.start();
+        let facts = Cluster { system_id, segment_size, version, start, parent, notes };
         let copy = Copy {
             backup,
             pending: None,
@@ -104,7 +154,7 @@ impl BaseBackupSource {
             stop: None,
             complaint: None,
         };
-        Ok(BaseBackupSource {
+        BaseBackupSource {
             shared: Arc::new(Mutex::new(copy)),
             keeper,
             label: application_name.to_owned(),
@@ -112,7 +162,7 @@ impl BaseBackupSource {
             tablespaces: expected.len(),
             expected,
             next: 0,
-        })
+        }
     }
 
     /// The stream that begins with the next archive.
@@ -251,18 +301,24 @@ impl BackupSource for BaseBackupSource {
         let hasher =
             walker.ok_or_else(|| damaged("the copy", WalkError::Contents("cut".into())))?;
         let hasher = hasher.into_visitor();
-        let (ranges, listed_id) =
-            compare(&copy.listing, &hasher).map_err(|error| damaged("the copy", error))?;
+        let said = compare(&copy.listing, &hasher).map_err(|error| damaged("the copy", error))?;
+        let parent = self.facts.parent;
+        stands_on(hasher.label(), parent.map(|(start, _)| start))
+            .map_err(|error| damaged("the copy", error))?;
+        let ranges = said.ranges;
         let start = ranges.first().map_or(self.facts.start.0, |range| range.start);
         if start != self.facts.start.0 || ranges.last().is_none_or(|range| range.end != stop) {
             let odd = "the server's manifest needs another part of the log than the server says";
             return Err(damaged("the copy", WalkError::Contents(odd.to_owned())));
         }
-        if listed_id.is_some_and(|id| id != self.facts.system_id) {
+        if said.system_id.is_some_and(|id| id != self.facts.system_id) {
             let odd = "the server's manifest is of another cluster".to_owned();
             return Err(damaged("the copy", WalkError::Contents(odd)));
         }
-        let suspect = copy.complaint.take().map(judge).transpose()?;
+        let mut suspect: Vec<String> =
+            copy.complaint.take().map(judge).transpose()?.into_iter().collect();
+        suspect.extend(parent.and_then(|(_, files)| shrunk(said.files, files)));
+        let listing = std::mem::take(&mut copy.listing);
         let mut versions = BTreeMap::new();
         let version = self.facts.version.split(' ').next().unwrap_or_default().to_owned();
         versions.insert("server".to_owned(), version);
@@ -273,12 +329,11 @@ impl BackupSource for BaseBackupSource {
             start: self.facts.start.0,
             stop,
             stop_timeline: timeline,
+            listing_sha256: Some(Digest(Sha256::digest(&listing).into())),
         };
-        Ok(Finished {
-            versions,
-            suspect: suspect.into_iter().collect(),
-            coordinates: Some(coordinates),
-        })
+        let copied = Copied { at: coordinates, incremental: parent.is_some(), listing };
+        let notes = self.facts.notes.clone();
+        Ok(Finished { versions, suspect, notes, copied: Some(copied) })
     }
 
     async fn abort(self: Box<Self>) {

@@ -3,6 +3,7 @@
 use bytes::{Buf as _, Bytes};
 use drctl_model::{Lsn, Timeline};
 use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::frontend;
 
 use super::wire::{Reply, said, texts};
 use super::{Replication, lost, odd, parse_timeline};
@@ -10,6 +11,9 @@ use crate::pg::server::quote_literal;
 use crate::{EngineError, ServerSaid};
 
 const ACTION: &str = "take a base backup";
+
+/// What is sent at once of a manifest that is uploaded, in bytes.
+const PIECE: usize = 64 << 10;
 
 /// How a base backup is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub struct BaseOptions {
     pub fast_checkpoint: bool,
     /// The most KiB a second that the server sends: 32 to 1,048,576; nothing: as fast as it can.
     pub max_rate_kib: Option<u32>,
+    /// Whether only what has changed is sent, since the copy whose manifest was uploaded before.
+    pub incremental: bool,
 }
 
 /// A tablespace of the cluster.
@@ -65,6 +71,49 @@ pub struct BaseBackup {
 }
 
 impl Replication {
+    /// `UPLOAD_MANIFEST`: tells the server the manifest of an earlier copy (`backup_manifest`), on
+    /// which the next base backup of this connection can stand. Servers know it from 17 on.
+    ///
+    /// # Errors
+    /// [`EngineError::Query`]: a manifest that the server does not take, such as another cluster's.
+    pub async fn upload_manifest(&mut self, manifest: &[u8]) -> Result<(), EngineError> {
+        const UPLOAD: &str = "tell the server the manifest of an earlier copy";
+        self.wire.command("UPLOAD_MANIFEST").await.map_err(lost(UPLOAD))?;
+        loop {
+            match self.wire.next().await.map_err(lost(UPLOAD))? {
+                Reply::Message(Message::CopyInResponse(_)) => break,
+                Reply::Message(Message::ErrorResponse(error)) => {
+                    let source = said(&error);
+                    return Err(EngineError::Query { action: UPLOAD.to_owned(), source });
+                }
+                Reply::Message(Message::ReadyForQuery(_)) | Reply::CopyBoth => {
+                    return Err(odd(UPLOAD));
+                }
+                Reply::Message(_) => {}
+            }
+        }
+        for piece in manifest.chunks(PIECE) {
+            self.wire.copy_data(piece).await.map_err(lost(UPLOAD))?;
+        }
+        let done = self.wire.send(|out| {
+            frontend::copy_done(out);
+            Ok(())
+        });
+        done.await.map_err(lost(UPLOAD))?;
+        let mut failed = None;
+        loop {
+            match self.wire.next().await.map_err(lost(UPLOAD))? {
+                Reply::Message(Message::ErrorResponse(error)) => failed = Some(said(&error)),
+                Reply::Message(Message::ReadyForQuery(_)) => break,
+                _ => {}
+            }
+        }
+        match failed {
+            Some(source) => Err(EngineError::Query { action: UPLOAD.to_owned(), source }),
+            None => Ok(()),
+        }
+    }
+
     /// Starts a base backup: the server makes a checkpoint first, which may take minutes.
     ///
     /// # Errors
@@ -72,9 +121,11 @@ impl Replication {
     pub async fn base_backup(mut self, options: &BaseOptions) -> Result<BaseBackup, EngineError> {
         let checkpoint = if options.fast_checkpoint { "fast" } else { "spread" };
         let rate = options.max_rate_kib.map_or(String::new(), |kib| format!(", MAX_RATE {kib}"));
+        // Servers before 17 do not know the word.
+        let part = if options.incremental { ", INCREMENTAL true" } else { "" };
         let command = format!(
             "BASE_BACKUP (LABEL {}, PROGRESS true, CHECKPOINT '{checkpoint}', WAIT false, \
-             MANIFEST 'yes', MANIFEST_CHECKSUMS 'SHA256', TABLESPACE_MAP true, WAL true{rate})",
+             MANIFEST 'yes', MANIFEST_CHECKSUMS 'SHA256', TABLESPACE_MAP true, WAL true{rate}{part})",
             quote_literal(&options.label)
         );
         self.wire.command(&command).await.map_err(lost(ACTION))?;

@@ -1,0 +1,268 @@
+//! A chain of copies put together to one cluster, by the server's own `pg_combinebackup`.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use drctl_model::Digest;
+use sha2::{Digest as _, Sha256};
+
+use super::listing::{Came, MAX_LISTING_BYTES, read, same, wrong};
+use super::{Layout, extract};
+use crate::EngineError;
+use crate::pg::WalkError;
+use crate::process::Tool;
+
+const TOOL: &str = "pg_combinebackup";
+
+/// The server's list of files, in a data directory.
+const LISTING: &str = "backup_manifest";
+
+/// Has the places of tablespaces, which are others than the list was made for.
+const MAP: &str = "tablespace_map";
+
+/// How much of a file is hashed at once, in bytes.
+const PIECE: usize = 256 << 10;
+
+/// A chain that was laid out, and where it is to go.
+#[derive(Debug, Clone)]
+pub struct Combination {
+    /// `pg_combinebackup` of the major version that the copies are of.
+    pub program: PathBuf,
+    /// The full copy, then each that stands on the one before; with the digest that its list of
+    /// files must have, where that is known.
+    pub parts: Vec<(Layout, Option<Digest>)>,
+    /// The tablespaces of the last.
+    pub tablespaces: Vec<u32>,
+    /// Where the cluster goes; nothing is there yet.
+    pub into: Layout,
+}
+
+/// Puts a chain together, and compares every file of the result with the list that comes with it:
+/// what was taken over as it is with the digest that the server gave it.
+///
+/// # Errors
+/// [`EngineError::ToolFailed`]; [`EngineError::Differs`] where a list is another one, or a file is
+/// not what the list says.
+pub async fn combine(chain: Combination) -> Result<(), EngineError> {
+    let (tool, check) = (command(&chain), chain.parts.clone());
+    blocking(move || check.iter().try_for_each(|(layout, digest)| is_listed(layout, *digest)))
+        .await?;
+    let running = tool.start_alone()?;
+    running.wait().await?.success()?;
+    let into = chain.into;
+    blocking(move || {
+        relocate(&into)?;
+        let data = into.data();
+        check_tree(&data).map_err(|source| differs(&data, source))?;
+        let root =
+            File::open(&data).map_err(EngineError::io(format!("open {}", data.display())))?;
+        let synced = rustix::fs::syncfs(&root);
+        synced.map_err(|errno| EngineError::io(format!("sync {}", data.display()))(errno.into()))
+    })
+    .await
+}
+
+async fn blocking(
+    work: impl FnOnce() -> Result<(), EngineError> + Send + 'static,
+) -> Result<(), EngineError> {
+    let lost = |error: tokio::task::JoinError| std::io::Error::other(error.to_string());
+    let done = tokio::task::spawn_blocking(work).await.map_err(lost);
+    done.map_err(EngineError::io("look at the copies"))?
+}
+
+fn command(chain: &Combination) -> Tool {
+    let mut tool = Tool::new(TOOL, chain.program.clone());
+    // All is synced at once at the end.
+    tool = tool.args(&["--no-sync", "--manifest-checksums=SHA256"]);
+    if let Some((last, _)) = chain.parts.last() {
+        for oid in &chain.tablespaces {
+            let mut mapping = OsString::from("--tablespace-mapping=");
+            mapping.push(escaped(&last.tablespace(*oid)));
+            mapping.push("=");
+            mapping.push(escaped(&chain.into.tablespace(*oid)));
+            tool = tool.arg(mapping);
+        }
+    }
+    tool = tool.arg("--output").arg(chain.into.data());
+    chain.parts.iter().fold(tool, |tool, (part, _)| tool.arg(part.data()))
+}
+
+/// A path in a mapping, where an equals sign parts the two.
+fn escaped(path: &Path) -> OsString {
+    let text = path.as_os_str().as_encoded_bytes();
+    let mut out = Vec::with_capacity(text.len());
+    for byte in text {
+        if *byte == b'=' {
+            out.push(b'\\');
+        }
+        out.push(*byte);
+    }
+    OsString::from_vec(out)
+}
+
+fn differs(data: &Path, source: WalkError) -> EngineError {
+    EngineError::Differs { place: data.display().to_string(), source }
+}
+
+fn listing(data: &Path) -> Result<Vec<u8>, WalkError> {
+    let mut bytes = Vec::new();
+    let opened = File::open(data.join(LISTING));
+    let read = opened.and_then(|file| file.take(MAX_LISTING_BYTES as u64).read_to_end(&mut bytes));
+    read.map_err(|error| wrong(format!("it cannot be read: {error}")))?;
+    Ok(bytes)
+}
+
+/// Whether a copy that was laid out has the very list that its signed manifest speaks of.
+fn is_listed(layout: &Layout, digest: Option<Digest>) -> Result<(), EngineError> {
+    let data = layout.data();
+    let failed = |source| differs(&data, source);
+    let bytes = listing(&data).map_err(failed)?;
+    read(&bytes).map_err(failed)?;
+    let found = Digest(Sha256::digest(&bytes).into());
+    if digest.is_some_and(|digest| digest != found) {
+        return Err(failed(wrong("it is another one than the signed manifest names")));
+    }
+    Ok(())
+}
+
+/// The program takes the map of tablespaces over from the last copy: it leads to that copy's.
+fn relocate(into: &Layout) -> Result<(), EngineError> {
+    let path = into.data().join(MAP);
+    if !path.exists() {
+        return Ok(());
+    }
+    let action = || format!("correct {}", path.display());
+    let old = fs::read(&path).map_err(EngineError::io(action()))?;
+    let new = extract::relocated(&old, into).map_err(|source| differs(&path, source))?;
+    let write = || {
+        let mut file = File::create(&path)?;
+        file.write_all(&new)
+    };
+    write().map_err(EngineError::io(action()))
+}
+
+/// Every file of a data directory against the list in it: none missing, none too many, none other.
+fn check_tree(data: &Path) -> Result<(), WalkError> {
+    let parsed = read(&listing(data)?)?;
+    let mut listed = 0u64;
+    for file in &parsed.files {
+        let path = file.path()?;
+        if path.starts_with("pg_wal/") {
+            continue;
+        }
+        listed += 1;
+        if path != MAP {
+            let came = hashed(&data.join(path));
+            let came = came.map_err(|error| wrong(format!("{path}: {error}")))?;
+            same(path, file, Some(&came))?;
+        }
+    }
+    let found = files(data).map_err(|error| wrong(format!("the files beside it: {error}")))?;
+    // The list does not list itself.
+    if found != listed + 1 {
+        return Err(wrong(format!("{} files are there, and it lists {listed}", found - 1)));
+    }
+    Ok(())
+}
+
+fn hashed(path: &Path) -> std::io::Result<Came> {
+    let mut file = File::open(path)?;
+    let (mut hash, mut size, mut piece) = (Sha256::new(), 0u64, vec![0; PIECE]);
+    loop {
+        let count = file.read(&mut piece)?;
+        if count == 0 {
+            return Ok((size, Digest(hash.finalize().into())));
+        }
+        hash.update(&piece[..count]);
+        size += count as u64;
+    }
+}
+
+/// How many files there are below a data directory, those of tablespaces too, without the log.
+fn files(data: &Path) -> std::io::Result<u64> {
+    let mut count = 0u64;
+    let mut folders = vec![data.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path == data.join("pg_wal") {
+                continue;
+            }
+            // Through links: those to tablespaces.
+            if fs::metadata(&path)?.is_dir() {
+                folders.push(path);
+            } else {
+                count += 1;
+            }
+        }
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_equals_sign_in_a_path_parts_nothing() {
+        assert_eq!(escaped(Path::new("/a=b/c")), "/a\\=b/c");
+    }
+
+    /// A data directory with two files and the list that fits it.
+    fn tree() -> tempfile::TempDir {
+        let data = tempfile::tempdir().unwrap();
+        fs::create_dir(data.path().join("base")).unwrap();
+        let mut lines = Vec::new();
+        for name in ["PG_VERSION", "base/1"] {
+            fs::write(data.path().join(name), name).unwrap();
+            let (size, digest) = hashed(&data.path().join(name)).unwrap();
+            lines.push(format!(
+                "{{ \"Path\": \"{name}\", \"Size\": {size}, \"Checksum-Algorithm\": \"SHA256\", \
+                 \"Checksum\": \"{digest}\" }}"
+            ));
+        }
+        let text = format!(
+            "{{ \"PostgreSQL-Backup-Manifest-Version\": 2,\n\"System-Identifier\": 7,\n\"Files\": \
+             [\n{}\n],\n\"WAL-Ranges\": [\n],\n",
+            lines.join(",\n")
+        );
+        let own = Digest(Sha256::digest(text.as_bytes()).into());
+        fs::write(data.path().join(LISTING), format!("{text}\"Manifest-Checksum\": \"{own}\"}}\n"))
+            .unwrap();
+        data
+    }
+
+    #[test]
+    fn a_result_is_what_its_list_says_or_it_is_none() {
+        type Change = fn(&Path);
+        assert_eq!(check_tree(tree().path()), Ok(()));
+        let cases: [(&str, Change); 5] = [
+            ("other bytes", |data| fs::write(data.join("base/1"), "base/2").unwrap()),
+            ("base/1", |data| fs::remove_file(data.join("base/1")).unwrap()),
+            ("3 files are there", |data| fs::write(data.join("base/2"), "").unwrap()),
+            ("own checksum", |data| {
+                let text = fs::read_to_string(data.join(LISTING)).unwrap();
+                fs::write(
+                    data.join(LISTING),
+                    text.replace("\"System-Identifier\": 7", "\"System-Identifier\": 8"),
+                )
+                .unwrap();
+            }),
+            ("cannot be read", |data| fs::remove_file(data.join(LISTING)).unwrap()),
+        ];
+        for (word, change) in cases {
+            let data = tree();
+            change(data.path());
+            let said = check_tree(data.path()).unwrap_err().to_string();
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        // The log and what is below it is not the list's.
+        let data = tree();
+        fs::create_dir(data.path().join("pg_wal")).unwrap();
+        fs::write(data.path().join("pg_wal/1"), "").unwrap();
+        assert_eq!(check_tree(data.path()), Ok(()));
+    }
+}

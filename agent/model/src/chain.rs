@@ -1,0 +1,218 @@
+//! Chains of copies: an incremental one stands on another, and so on down to a full one.
+
+use crate::{BackupId, BackupKind, BackupSummary, shown};
+
+/// The most copies in a chain, the full one among them: all are laid out at once to be restored.
+pub const MAX_CHAIN: usize = 256;
+
+/// Why a chain of copies cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// The copy that another one stands on is not there.
+    #[error("{child} stands on {parent}, which is not there")]
+    Missing {
+        /// The incremental copy.
+        child: BackupId,
+        /// What it stands on.
+        parent: BackupId,
+    },
+    /// The copy that another one stands on has another manifest than that one says.
+    #[error("{child} stands on {parent}, whose manifest is another one now")]
+    Altered {
+        /// The incremental copy.
+        child: BackupId,
+        /// What it stands on.
+        parent: BackupId,
+    },
+    /// The copy that another one stands on is not to be trusted.
+    #[error("{child} stands on {parent}, which is suspect: {why}")]
+    Suspect {
+        /// The incremental copy.
+        child: BackupId,
+        /// What it stands on.
+        parent: BackupId,
+        /// Why that is suspect.
+        why: String,
+    },
+    /// The copy that another one stands on cannot be its parent.
+    #[error("{child} cannot stand on {parent}: {why}")]
+    Unrelated {
+        /// The incremental copy.
+        child: BackupId,
+        /// What it says that it stands on.
+        parent: BackupId,
+        /// What does not fit.
+        why: &'static str,
+    },
+    /// More copies than anybody makes.
+    #[error("the chain of {0} has more than {MAX_CHAIN} copies")]
+    TooLong(BackupId),
+}
+
+/// Whether `child` stands on `parent`, and `parent` is worth standing on.
+///
+/// # Errors
+/// Every [`ChainError`] but `Missing` and `TooLong`.
+pub fn follows(parent: &BackupSummary, child: &BackupSummary) -> Result<(), ChainError> {
+    let names = || (child.backup.clone(), parent.backup.clone());
+    let unrelated = |why: &'static str| {
+        let (child, parent) = names();
+        Err(ChainError::Unrelated { child, parent, why })
+    };
+    let BackupKind::Incremental(increment) = &child.kind else {
+        return unrelated("it stands on nothing");
+    };
+    if parent.source != child.source || parent.backup != increment.parent.backup {
+        return unrelated("it names another one");
+    }
+    if parent.manifest_sha256 != increment.parent.manifest_sha256 {
+        let (child, parent) = names();
+        return Err(ChainError::Altered { child, parent });
+    }
+    let Some(before) = parent.kind.coordinates() else {
+        return unrelated("that is no copy of a cluster");
+    };
+    let at = &increment.at;
+    if before.system_id != at.system_id || before.segment_size != at.segment_size {
+        return unrelated("that is of another cluster");
+    }
+    // The server takes no incremental copy of what begins before its parent has ended.
+    if before.stop_timeline != at.timeline || at.start < before.stop {
+        return unrelated("it begins elsewhere in the log than that ended");
+    }
+    if !parent.is_good() {
+        let ((child, parent), why) = (names(), shown(&parent.suspect.join("; "), 500));
+        return Err(ChainError::Suspect { child, parent, why });
+    }
+    Ok(())
+}
+
+/// The copies that make up `last`, the full one first and `last` itself the last; a backup that
+/// stands alone is its own chain. `find` gives the copies that are known.
+///
+/// # Errors
+/// Every [`ChainError`].
+pub fn chain<'a>(
+    last: &'a BackupSummary,
+    find: impl Fn(&BackupId) -> Option<&'a BackupSummary>,
+) -> Result<Vec<&'a BackupSummary>, ChainError> {
+    let mut links = vec![last];
+    let mut child = last;
+    while let Some(named) = child.kind.parent() {
+        if links.len() >= MAX_CHAIN {
+            return Err(ChainError::TooLong(last.backup.clone()));
+        }
+        let missing =
+            || ChainError::Missing { child: child.backup.clone(), parent: named.backup.clone() };
+        let parent = find(&named.backup).ok_or_else(missing)?;
+        follows(parent, child)?;
+        links.push(parent);
+        child = parent;
+    }
+    links.reverse();
+    Ok(links)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Coordinates, Digest, Engine, Increment, Lsn, Parent, Timeline, WalSegmentSize};
+
+    fn id(n: u8) -> BackupId {
+        format!("202603{n:02}T000000Z-00000000000000{n:02}").parse().unwrap()
+    }
+
+    fn at(start: u64, stop: u64) -> Coordinates {
+        Coordinates {
+            system_id: 7,
+            segment_size: WalSegmentSize::new(1 << 20).unwrap(),
+            timeline: Timeline::FIRST,
+            start: Lsn(start),
+            stop: Lsn(stop),
+            stop_timeline: Timeline::FIRST,
+            listing_sha256: None,
+        }
+    }
+
+    fn copy(n: u8, kind: BackupKind) -> BackupSummary {
+        BackupSummary {
+            source: "shop".parse().unwrap(),
+            backup: id(n),
+            engine: Engine::BaseBackup,
+            kind,
+            host: "db1".into(),
+            started: jiff::Timestamp::UNIX_EPOCH,
+            finished: jiff::Timestamp::UNIX_EPOCH,
+            plain_bytes: 0,
+            sealed_bytes: 0,
+            segments: 0,
+            suspect: vec![],
+            manifest_sha256: Digest([n; 32]),
+        }
+    }
+
+    fn on(n: u8, parent: u8, at: Coordinates) -> BackupSummary {
+        let parent = Parent { backup: id(parent), manifest_sha256: Digest([parent; 32]) };
+        copy(n, BackupKind::Incremental(Increment { parent, at }))
+    }
+
+    fn three() -> Vec<BackupSummary> {
+        let full = copy(1, BackupKind::Full(at(100, 200)));
+        vec![full, on(2, 1, at(200, 300)), on(3, 2, at(400, 500))]
+    }
+
+    fn links(of: &[BackupSummary]) -> Result<Vec<BackupId>, ChainError> {
+        let last = of.last().unwrap();
+        let found = chain(last, |id| of.iter().find(|copy| copy.backup == *id))?;
+        Ok(found.into_iter().map(|copy| copy.backup.clone()).collect())
+    }
+
+    #[test]
+    fn a_chain_leads_down_to_a_full_copy() {
+        assert_eq!(links(&three()).unwrap(), [id(1), id(2), id(3)]);
+        assert_eq!(links(&three()[..1]).unwrap(), [id(1)]);
+    }
+
+    #[test]
+    fn a_chain_that_does_not_hold_is_none() {
+        type Change = fn(&mut Vec<BackupSummary>);
+        let cases: [(&str, Change); 8] = [
+            ("is not there", |all| drop(all.remove(0))),
+            ("is not there", |all| drop(all.remove(1))),
+            ("another one now", |all| all[0].manifest_sha256 = Digest([9; 32])),
+            ("suspect: bad pages", |all| all[1].suspect = vec!["bad pages".into()]),
+            ("no copy of a cluster", |all| all[0].kind = BackupKind::Logical),
+            ("elsewhere in the log", |all| all[0].kind = BackupKind::Full(at(100, 201))),
+            ("another cluster", |all| {
+                all[0].kind = BackupKind::Full(Coordinates { system_id: 8, ..at(100, 200) });
+            }),
+            ("elsewhere in the log", |all| {
+                let stop_timeline = Timeline::new(2).unwrap();
+                all[0].kind = BackupKind::Full(Coordinates { stop_timeline, ..at(100, 200) });
+            }),
+        ];
+        for (word, change) in cases {
+            let mut all = three();
+            change(&mut all);
+            let said = links(&all).unwrap_err().to_string();
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_chain_has_an_end() {
+        // Digests keep real ones from going round in a circle; a catalog may say anything.
+        let all = [on(1, 2, at(100, 100)), on(2, 1, at(100, 100))];
+        assert_eq!(links(&all), Err(ChainError::TooLong(id(2))));
+    }
+
+    #[test]
+    fn a_kind_is_written_as_documented() {
+        let text = serde_json::to_value(&three()[1].kind).unwrap();
+        assert_eq!(text["type"], "incremental");
+        assert_eq!(text["parent"]["backup"], id(1).as_str());
+        assert_eq!(text["system_id"], "7");
+        assert!(text.get("listing_sha256").is_none(), "{text}");
+        assert_eq!(serde_json::from_value::<BackupKind>(text).unwrap(), three()[1].kind);
+    }
+}

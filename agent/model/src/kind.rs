@@ -1,0 +1,103 @@
+//! What a backup is made of, where in a cluster's log it stands, and what it stands on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BackupId, Digest, Lsn, Timeline, WalSegmentSize};
+
+/// What a backup is made of, and what it stands on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum BackupKind {
+    /// Statements and rows, no pages: stands alone, knows no log position.
+    Logical,
+    /// All files of a cluster: stands alone, and any log from its end on can be replayed on it.
+    Full(Coordinates),
+    /// Of all files of a cluster what has changed since another copy: worth nothing without it.
+    Incremental(Increment),
+}
+
+impl BackupKind {
+    /// The word for it, as in manifests.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            BackupKind::Logical => "logical",
+            BackupKind::Full(_) => "full",
+            BackupKind::Incremental(_) => "incremental",
+        }
+    }
+
+    /// Where in its cluster's log it stands, for a copy of the files.
+    #[must_use]
+    pub fn coordinates(&self) -> Option<&Coordinates> {
+        match self {
+            BackupKind::Logical => None,
+            BackupKind::Full(at) => Some(at),
+            BackupKind::Incremental(increment) => Some(&increment.at),
+        }
+    }
+
+    /// The copy that it stands on, for an incremental one.
+    #[must_use]
+    pub fn parent(&self) -> Option<&Parent> {
+        match self {
+            BackupKind::Logical | BackupKind::Full(_) => None,
+            BackupKind::Incremental(increment) => Some(&increment.parent),
+        }
+    }
+}
+
+/// An incremental copy of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Increment {
+    /// What it stands on.
+    pub parent: Parent,
+    /// Where in the log it stands itself.
+    #[serde(flatten)]
+    pub at: Coordinates,
+}
+
+/// The copy that an incremental one stands on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// Its identifier.
+    pub backup: BackupId,
+    /// The digest of its manifest object: this very copy, and no other under the same name.
+    pub manifest_sha256: Digest,
+}
+
+/// Where in a cluster's log a copy of its files stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coordinates {
+    /// Of which cluster.
+    #[serde(with = "system_id")]
+    pub system_id: u64,
+    /// The size of its WAL segments.
+    pub segment_size: WalSegmentSize,
+    /// The timeline on which replay begins.
+    pub timeline: Timeline,
+    /// From where the log is replayed.
+    pub start: Lsn,
+    /// The log up to here must be replayed before the copy is consistent.
+    pub stop: Lsn,
+    /// The timeline of that position.
+    pub stop_timeline: Timeline,
+    /// The digest of the server's list of its files (`backup_manifest`): what an incremental copy
+    /// is made from later. Copies of earlier versions do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listing_sha256: Option<Digest>,
+}
+
+/// As text: many readers of JSON take numbers for floating ones, which are too short.
+pub(crate) mod system_id {
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(crate) fn serialize<S: Serializer>(id: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(id)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}

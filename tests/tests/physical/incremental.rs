@@ -1,0 +1,600 @@
+//! Incremental copies: chains of them, and what a chain is worth when a part of it is gone. Servers
+//! before 17 make none: there each of these tests asserts that the copies are full ones, and that
+//! drctl says why.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::{Ran, Site};
+use serde_json::Value;
+
+use crate::common::{ORDERS, cluster, filled, give_away, physical, place, site, verified};
+use crate::log::{Archiving, list, ticks};
+
+/// Whether the server makes incremental copies at all.
+pub(crate) fn is_able(server: &Postgres) -> bool {
+    server.psql("postgres", "select current_setting('server_version_num')::int >= 170000") == "t"
+}
+
+/// A cluster that keeps summaries of its log where it can, and a host that wants increments.
+pub(crate) fn summarizing() -> (Postgres, Site) {
+    let server = cluster();
+    summarize(&server);
+    let site = site(&server);
+    site.source("incremental = true");
+    (server, site)
+}
+
+fn summarize(server: &Postgres) {
+    if is_able(server) {
+        server.psql("postgres", "alter system set summarize_wal = on; select pg_reload_conf()");
+    }
+}
+
+/// One backup and its manifest's kind, which must be the one that is expected; where the server is
+/// too old a full one, with the reason.
+#[track_caller]
+pub(crate) fn backup(site: &Site, server: &Postgres, expected: &str) -> (String, Value) {
+    let answer = site.json(0, &["backup", "shop"]);
+    is_made(&answer, server, expected);
+    (text(&answer["backup"]["backup"]), answer)
+}
+
+#[track_caller]
+fn is_made(answer: &Value, server: &Postgres, expected: &str) {
+    let kind = &answer["backup"]["kind"]["type"];
+    if expected == "incremental" && !is_able(server) {
+        assert_eq!(kind, "full", "{answer}");
+        assert!(notes(answer).contains("makes none, servers from 17 on do"), "{answer}");
+        return;
+    }
+    assert_eq!(kind, expected, "{answer}");
+    let told = expected == "full";
+    assert_eq!(notes(answer).contains("a full copy was made"), told, "{answer}");
+}
+
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+pub(crate) fn notes(answer: &Value) -> String {
+    let all = answer["notes"].as_array().expect("notes");
+    all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
+}
+
+/// Restores a copy into a new directory; nothing but the cluster is in it afterwards.
+#[track_caller]
+fn restore(site: &Site, which: &[&str]) -> (tempfile::TempDir, PathBuf) {
+    let (folder, path) = place();
+    let to = path.display().to_string();
+    let arguments = [&["restore", "shop"], which, &["--to-directory", &to]].concat();
+    let _ = site.json(0, &arguments);
+    assert!(!path.join("chain").exists(), "what it was made of lies about");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    give_away(&path);
+    (folder, path)
+}
+
+fn manifest_of(site: &Site, id: &str) -> PathBuf {
+    site.path("repository/s/shop/b").join(id).join("manifest.json")
+}
+
+/// Signs a manifest again with something changed in it.
+fn resign(site: &Site, id: &str, change: impl Fn(&mut drctl_model::Manifest)) {
+    let key = fs::read_to_string(site.path("etc/keys/signing.key")).unwrap();
+    let key: SigningKey = key.trim().parse().unwrap();
+    let bytes = fs::read(manifest_of(site, id)).unwrap();
+    let (mut manifest, _) =
+        decode_manifest(&bytes, &Trust::new(vec![key.verifying_key()])).unwrap();
+    change(&mut manifest);
+    fs::write(manifest_of(site, id), encode_manifest(&manifest, &key)).unwrap();
+}
+
+/// The list of files that the host keeps.
+fn kept(site: &Site) -> Vec<PathBuf> {
+    let files = site.files("state");
+    let ours = files.iter().filter(|path| path.starts_with("listings"));
+    ours.map(|path| site.path("state").join(path)).collect()
+}
+
+/// Changes some rows, so that an increment is more than nothing.
+pub(crate) fn change(server: &Postgres, n: u32) {
+    server.psql(
+        "postgres",
+        &format!(
+            "update orders set note = 'changed {n}' where id % 7 = {n}; \
+             insert into orders values ({}, 'new {n}')",
+            100_000 + n
+        ),
+    );
+}
+
+fn tablespace(server: &Postgres) -> tempfile::TempDir {
+    let outside = tempfile::tempdir().unwrap();
+    fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let place = outside.path().join("t=s");
+    fs::create_dir(&place).unwrap();
+    give_away(&place);
+    server.psql("postgres", &format!("create tablespace far location '{}'", place.display()));
+    let table = "create table far_one tablespace far as select generate_series(1, 5000) x";
+    server.psql("postgres", table);
+    outside
+}
+
+#[test]
+fn a_chain_that_was_taken_under_load_is_the_cluster_at_its_end() {
+    let (server, site) = summarizing();
+    let _outside = tablespace(&server);
+    let pgbench = |arguments: &[&str]| {
+        let mut command = server.client("pgbench");
+        command.args(arguments).arg("postgres").stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    assert!(pgbench(&["-i", "-q", "-s", "2"]).status().unwrap().success());
+    let mut load = pgbench(&["-n", "-c", "2", "-T", "600"]).spawn().unwrap();
+    let (full, _) = backup(&site, &server, "full");
+    server.psql("postgres", "update far_one set x = x + 1");
+    let (first, _) = backup(&site, &server, "incremental");
+    server.psql("postgres", "insert into far_one values (0)");
+    let (second, answer) = backup(&site, &server, "incremental");
+    load.kill().unwrap();
+    load.wait().unwrap();
+    let sums = "select (select sum(abalance) from pgbench_accounts) = (select sum(delta) from pgbench_history), \
+                (select sum(tbalance) from pgbench_tellers) = (select sum(delta) from pgbench_history), \
+                (select count(*) > 0 from pgbench_history), (select sum(x) from far_one)";
+    for (id, far) in [(&full, 12_502_500), (&first, 12_507_500), (&second, 12_507_500)] {
+        let (_folder, path) = restore(&site, &["--backup", id]);
+        verified(&server, &path.join("data"));
+        let restored = Postgres::builder().data(&path.join("data")).start();
+        assert_eq!(restored.psql("postgres", sums), format!("t|t|t|{far}"), "{id}");
+        let place = "select pg_tablespace_location(oid) from pg_tablespace where spcname = 'far'";
+        let place = restored.psql("postgres", place);
+        let inside = path.join("tablespaces").display().to_string();
+        assert!(place.starts_with(&inside), "{place}");
+        assert_eq!(restored.psql("postgres", "show archive_mode"), "off");
+    }
+    let _ = site.json(0, &["verify", "--data"]);
+    if is_able(&server) {
+        let parent = &answer["backup"]["kind"]["parent"];
+        assert_eq!(parent["backup"], first.as_str(), "{answer}");
+        let shown = site.json(0, &["show", &second]);
+        let ids = [full.as_str(), &first, &second];
+        assert_eq!(shown["chain"], Value::from(ids.to_vec()), "{shown}");
+        // Readers that know none look here first.
+        assert_eq!(shown["manifest"]["features"], Value::from(vec!["incremental"]));
+        let plain = |id: &str| {
+            let row = site.rows().into_iter().find(|row| row["backup"] == id).unwrap();
+            row["plain_bytes"].as_u64().unwrap()
+        };
+        assert!(plain(&second) * 2 < plain(&full), "{} of {}", plain(&second), plain(&full));
+    }
+}
+
+#[test]
+fn a_chain_gives_the_rows_of_each_of_its_moments() {
+    let (server, site) = summarizing();
+    let mut moments = vec![(backup(&site, &server, "full").0, server.psql("postgres", ORDERS))];
+    for n in 1..4 {
+        change(&server, n);
+        // One that is empty, and one of a table that came and went, are as good as any.
+        server.psql(
+            "postgres",
+            &format!("create table t{n} as select {n} x; drop table if exists t{}", n - 1),
+        );
+        let id = backup(&site, &server, "incremental").0;
+        moments.push((id, server.psql("postgres", ORDERS)));
+    }
+    for (id, rows) in &moments {
+        let (_folder, path) = restore(&site, &["--backup", id]);
+        verified(&server, &path.join("data"));
+        let restored = Postgres::builder().data(&path.join("data")).start();
+        assert_eq!(&restored.psql("postgres", ORDERS), rows, "{id}");
+    }
+    // The host keeps one list, for itself alone.
+    assert_eq!(kept(&site).len(), 1);
+    let mode = fs::metadata(&kept(&site)[0]).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn without_summaries_a_full_copy_is_made_and_the_reason_is_told() {
+    let server = cluster();
+    let site = site(&server);
+    site.source("incremental = true");
+    let first = site.json(0, &["backup", "shop"]);
+    assert!(notes(&first).contains("keeps no list of files"), "{first}");
+    let second = site.json(0, &["backup", "shop"]);
+    assert_eq!(second["backup"]["kind"]["type"], "full");
+    let (wanted, found) = match is_able(&server) {
+        true => ("summarize_wal is off", "summarize_wal is off"),
+        false => ("makes none, servers from 17 on do", "makes no incremental copies"),
+    };
+    assert!(notes(&second).contains(wanted), "{second}");
+    let doctor = site.drctl(&["--json", "doctor"]).json();
+    let findings = doctor["findings"].as_array().unwrap();
+    let finding = findings.iter().find(|f| f["check"] == "source.shop.incremental").unwrap();
+    assert_eq!(finding["level"], "warning");
+    assert!(text(&finding["text"]).contains(found), "{finding}");
+}
+
+#[test]
+fn summaries_that_are_missing_make_a_full_copy_too() {
+    let (server, site) = summarizing();
+    backup(&site, &server, "full");
+    change(&server, 1);
+    if !is_able(&server) {
+        return;
+    }
+    let checkpoint =
+        server.psql("postgres", "checkpoint; select redo_lsn from pg_control_checkpoint()");
+    drctl_tests::site::until("the log to be summarized", || {
+        let reach =
+            format!("select max(end_lsn) >= '{checkpoint}' from pg_available_wal_summaries()");
+        server.psql("postgres", &reach) == "t"
+    });
+    for entry in fs::read_dir(server.data_dir().join("pg_wal/summaries")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    // The server itself refuses, when all is prepared.
+    let (id, answer) = backup(&site, &server, "full");
+    assert!(notes(&answer).contains("WAL summaries are required"), "{answer}");
+    change(&server, 2);
+    let (_, answer) = backup(&site, &server, "incremental");
+    assert_eq!(answer["backup"]["kind"]["parent"]["backup"], id.as_str(), "{answer}");
+}
+
+#[test]
+fn the_operator_chooses_at_the_command_line_too() {
+    let server = cluster();
+    summarize(&server);
+    let site = site(&server);
+    let full = |arguments: &[&str]| {
+        let answer = site.json(0, &[&["backup", "shop"], arguments].concat());
+        assert_eq!(answer["backup"]["kind"]["type"], "full", "{answer}");
+        answer
+    };
+    // Nobody asked for anything else.
+    assert_eq!(notes(&full(&[])), "");
+    assert!(kept(&site).is_empty());
+    let first = full(&["--incremental"]);
+    assert!(notes(&first).contains("keeps no list of files"), "{first}");
+    let second = site.json(0, &["backup", "shop", "--incremental"]);
+    is_made(&second, &server, "incremental");
+    assert_eq!(notes(&full(&["--full"])), "");
+    site.fails(2, "usage", &["backup", "shop", "--full", "--incremental"]);
+    let dumps = Site::with(&server);
+    let said = dumps.fails(2, "usage", &["backup", "shop", "--incremental"]);
+    assert!(said.contains("copies of clusters"), "{said}");
+}
+
+#[test]
+fn a_full_copy_is_made_when_the_last_is_old() {
+    let (server, site) = summarizing();
+    let (id, _) = backup(&site, &server, "full");
+    resign(&site, &id, |manifest| {
+        manifest.started -= jiff::SignedDuration::from_hours(7 * 24);
+    });
+    let answer = site.json(0, &["backup", "shop"]);
+    assert_eq!(answer["backup"]["kind"]["type"], "full", "{answer}");
+    assert!(notes(&answer).contains("one is due") && notes(&answer).contains(&id), "{answer}");
+    backup(&site, &server, "incremental");
+    site.replace("incremental = true", "incremental = true\nfull_every = \"26h\"");
+    backup(&site, &server, "incremental");
+}
+
+#[test]
+fn what_the_host_keeps_is_believed_only_as_the_signed_manifest_names_it() {
+    let (server, site) = summarizing();
+    let (id, _) = backup(&site, &server, "full");
+    let path = kept(&site).remove(0);
+    let whole = fs::read(&path).unwrap();
+    let other = String::from_utf8(whole.clone()).unwrap().replacen("\"Size\": 3", "\"Size\": 4", 1);
+    let refused: [(&[u8], &str); 3] = [
+        (&whole[..whole.len() / 2], "is not the one that its signed manifest names"),
+        (other.as_bytes(), "is not the one that its signed manifest names"),
+        (b"", "is not the one that its signed manifest names"),
+    ];
+    for (bytes, why) in refused {
+        let path = kept(&site).remove(0);
+        fs::write(&path, bytes).unwrap();
+        let answer = site.json(0, &["backup", "shop"]);
+        assert_eq!(answer["backup"]["kind"]["type"], "full", "{answer}");
+        assert!(notes(&answer).contains(why), "{answer}");
+    }
+    // Another copy's list under a copy's name.
+    fs::write(kept(&site).remove(0), &whole).unwrap();
+    let answer = site.json(0, &["backup", "shop"]);
+    assert!(notes(&answer).contains("signed manifest names"), "{answer}");
+    fs::remove_dir_all(site.path("state/listings")).unwrap();
+    let (next, answer) = backup(&site, &server, "full");
+    assert!(notes(&answer).contains("keeps no list of files"), "{answer}");
+    backup(&site, &server, "incremental");
+    // What it stands on is gone from the bucket.
+    if !is_able(&server) {
+        return;
+    }
+    fs::remove_file(manifest_of(&site, &next)).unwrap();
+    let answer = site.json(0, &["backup", "shop"]);
+    assert_eq!(answer["backup"]["kind"]["type"], "full", "{answer}");
+    assert!(notes(&answer).contains(&format!("stands on {next}, which is not there")), "{answer}");
+    assert!(manifest_of(&site, &id).exists());
+}
+
+#[test]
+fn a_crash_before_the_list_is_kept_leaves_a_host_that_stands_on_the_copy_before() {
+    let (server, site) = summarizing();
+    let (full, _) = backup(&site, &server, "full");
+    change(&server, 1);
+    let mut dies = site.command(&["backup", "shop"]);
+    let dead = Ran::of(&dies.env("DRCTL_CRASH_AT", "catalog-after-commit").output().unwrap());
+    assert_eq!(dead.code, None, "{}", dead.err);
+    change(&server, 2);
+    let (id, answer) = backup(&site, &server, "incremental");
+    if is_able(&server) {
+        assert_eq!(answer["backup"]["kind"]["parent"]["backup"], full.as_str(), "{answer}");
+    }
+    let (_folder, path) = restore(&site, &["--backup", &id]);
+    verified(&server, &path.join("data"));
+    let restored = Postgres::builder().data(&path.join("data")).start();
+    assert_eq!(restored.psql("postgres", ORDERS), server.psql("postgres", ORDERS));
+}
+
+/// Asserts that nothing takes an incremental copy for one that can be restored.
+#[track_caller]
+fn is_broken(site: &Site, id: &str, good: Option<&str>, why: &str) {
+    let (_folder, path) = place();
+    let to = path.display().to_string();
+    let arguments = ["restore", "shop", "--backup", id, "--to-directory", &to];
+    let said = site.fails(4, "broken_chain", &arguments);
+    assert!(said.contains(why), "{said}");
+    assert!(!path.exists(), "something was written");
+    let verified = site.json(4, &["verify", id]);
+    assert_eq!(verified["backups"][0]["problems"][0]["code"], "broken_chain", "{verified}");
+    site.fails(4, "broken_chain", &["show", id, "--emergency"]);
+    let shown = site.json(0, &["show", id]);
+    assert!(text(&shown["broken"]).contains(why), "{shown}");
+    let view = site.drctl(&["--json", "timeline", "shop"]);
+    assert!(view.out.contains("chain is broken") || view.code == Some(5), "{}", view.out);
+    // `catalog check` compares with what the catalog knew; a new one says so itself.
+    let rebuilt = site.json(3, &["catalog", "rebuild"]);
+    assert_eq!(rebuilt["broken"][0]["backup"], id, "{rebuilt}");
+    let rows = site.rows();
+    let row = rows.iter().find(|row| row["backup"] == id).unwrap();
+    assert!(row["good"] == false && text(&row["broken"]).contains(why), "{row}");
+    let status = site.status();
+    match good {
+        None => {
+            assert_eq!(status["health"], "breached", "{status}");
+            site.fails(5, "no_backup", &["restore", "shop", "--latest", "--to-directory", &to]);
+        }
+        Some(good) => {
+            assert_eq!(status["newest_good"]["backup"], good, "{status}");
+            assert_eq!(status["health"], "attention", "{status}");
+            assert!(text(&status["advice"]).contains("--full"), "{status}");
+            let latest = ["restore", "shop", "--latest", "--to-directory", &to, "--plan"];
+            assert_eq!(site.json(0, &latest)["backup"], good);
+        }
+    }
+}
+
+#[test]
+fn a_copy_whose_chain_is_broken_is_no_backup_and_everything_says_so() {
+    let (server, site) = summarizing();
+    let (full, _) = backup(&site, &server, "full");
+    change(&server, 1);
+    let (id, _) = backup(&site, &server, "incremental");
+    if !is_able(&server) {
+        return;
+    }
+    let whole = fs::read(manifest_of(&site, &full)).unwrap();
+    fs::remove_file(manifest_of(&site, &full)).unwrap();
+    is_broken(&site, &id, None, "which is not there");
+    // Nobody we trust has signed it.
+    fs::write(manifest_of(&site, &full), &whole[..whole.len() - 20]).unwrap();
+    is_broken(&site, &id, None, "not");
+    // The same name, signed, and still another one; which itself is as good as any.
+    fs::write(manifest_of(&site, &full), &whole).unwrap();
+    resign(&site, &full, |manifest| manifest.host = "elsewhere".to_owned());
+    is_broken(&site, &id, Some(&full), "another one now");
+    // Suspect since: a manifest cannot become so, and a child of one is none.
+    fs::write(manifest_of(&site, &full), &whole).unwrap();
+    let _ = site.json(0, &["catalog", "rebuild"]);
+    let _ = site.json(0, &["verify", "--data"]);
+    let (_folder, path) = restore(&site, &["--latest"]);
+    verified(&server, &path.join("data"));
+    // A segment of the copy below is missing: what stands on it fails too, and says in what.
+    let segment = site.path("repository/s/shop/b").join(&full).join("base/000001.zst.age");
+    fs::remove_file(segment).unwrap();
+    let (_folder, path) = place();
+    let to = path.display().to_string();
+    let arguments = ["restore", "shop", "--backup", &id, "--to-directory", &to];
+    let said = site.fails(4, "segment_damaged", &arguments);
+    assert!(said.contains(&full), "{said}");
+}
+
+#[test]
+fn a_list_or_a_program_that_is_another_one_stops_the_restore() {
+    let (server, site) = summarizing();
+    backup(&site, &server, "full");
+    change(&server, 1);
+    let (id, _) = backup(&site, &server, "incremental");
+    if !is_able(&server) {
+        return;
+    }
+    let (_folder, path) = place();
+    let to = path.display().to_string();
+    let arguments = ["restore", "shop", "--backup", &id, "--to-directory", &to];
+    // A program that ends well and has made something else: a copy of the last part.
+    let bin = tempfile::tempdir().unwrap();
+    let program = bin.path().join("pg_combinebackup");
+    let real = server.bin_dir().join("pg_combinebackup").display().to_string();
+    let fake = |more: &str| {
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = --version ] && exec {real} --version\n{real} \"$@\" || exit 1\n\
+             while [ $# -gt 0 ]; do [ \"$1\" = --output ] && out=$2; shift; done\n{more}\n"
+        );
+        fs::write(&program, text).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let _ = fs::remove_dir_all(&path);
+    };
+    site.source(&format!("bin_dir = \"{}\"", bin.path().display()));
+    for (more, why) in [
+        ("printf x | dd of=$out/PG_VERSION conv=notrunc 2> /dev/null", "other bytes"),
+        ("rm $out/global/pg_filenode.map", "pg_filenode.map"),
+        ("touch $out/base/1/one_too_many", "files are there"),
+        ("rm $out/backup_manifest", "cannot be read"),
+    ] {
+        fake(more);
+        let said = site.fails(4, "copy_differs", &arguments);
+        assert!(said.contains(why), "{why}: {said}");
+    }
+    fake("exit 3");
+    let said = site.fails(10, "tool_failed", &arguments);
+    assert!(said.contains("exit status 3"), "{said}");
+    fake("true");
+    let _ = site.json(0, &arguments);
+    verified(&server, &path.join("data"));
+    // Without the program nothing is begun.
+    fs::remove_file(&program).unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    site.fails(10, "tool_missing", &arguments);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_recovery_to_a_point_in_time_begins_at_an_incremental_copy() {
+    let shop = Archiving::start(true);
+    summarize(&shop.server);
+    shop.site.source("incremental = true");
+    let take = |expected: &str| {
+        let answer = shop.drctl(&["backup", "shop"]).ended(0).json();
+        is_made(&answer, &shop.server, expected);
+        text(&answer["backup"]["backup"])
+    };
+    shop.tick(1..11);
+    let full = take("full");
+    shop.tick(11..21);
+    let id = take("incremental");
+    shop.tick(21..41);
+    let time = shop.committed(30);
+    shop.sql("delete from ticks");
+    shop.archived();
+    let (ran, _folder, path) = shop.recover(&["--to-time", &time, "--promote"]);
+    let done = ran.ended(0).json();
+    assert_eq!((&done["base"], &done["shows"]), (&id.as_str().into(), &time.as_str().into()));
+    assert_eq!(ticks(&path), list(1..31), "{done}");
+    if !is_able(&shop.server) {
+        return;
+    }
+    // Without what it stands on it is passed over, out loud, and nothing is left to begin at.
+    fs::rename(manifest_of(&shop.site, &full), shop.site.path("hidden")).unwrap();
+    let (ran, _folder, path) = shop.recover(&["--to-time", &time]);
+    let said = ran.failed(5, "no_backup");
+    assert!(said.contains("no copy of a cluster"), "{said}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_standby_gives_incremental_copies_too() {
+    let primary = cluster();
+    summarize(&primary);
+    let folder = place().0;
+    let data = folder.path().join("standby");
+    let mut copy = primary.client("pg_basebackup");
+    assert!(copy.args(["-R", "-c", "fast", "-D"]).arg(&data).status().unwrap().success());
+    let standby = Postgres::builder().data(&data).start();
+    let site = site(&standby);
+    site.source("incremental = true");
+    backup(&site, &standby, "full");
+    change(&primary, 1);
+    // A copy of a standby begins where it has replayed a checkpoint of the primary: another one.
+    primary.psql("postgres", "checkpoint; create table later (x int); select pg_switch_wal()");
+    drctl_tests::site::until("the standby to follow", || {
+        standby.psql("postgres", "select to_regclass('later') is not null") == "t"
+    });
+    let (id, _) = backup(&site, &standby, "incremental");
+    let (_folder, path) = restore(&site, &["--backup", &id]);
+    verified(&standby, &path.join("data"));
+    let restored = Postgres::builder().data(&path.join("data")).start();
+    assert_eq!(restored.psql("postgres", ORDERS), primary.psql("postgres", ORDERS));
+    // With no checkpoint since, it begins where the copy before did: a full one, and why.
+    let again = site.json(0, &["backup", "shop"]);
+    assert_eq!(again["backup"]["kind"]["type"], "full", "{again}");
+    let why = if is_able(&standby) { "but this backup starts at" } else { "makes none" };
+    assert!(notes(&again).contains(why), "{again}");
+}
+
+#[test]
+fn the_emergency_script_brings_a_chain_and_what_puts_it_together() {
+    let (server, site) = summarizing();
+    let _outside = tablespace(&server);
+    backup(&site, &server, "full");
+    for n in 1..3 {
+        change(&server, n);
+        server.psql("postgres", "update far_one set x = x + 1");
+        backup(&site, &server, "incremental");
+    }
+    if !is_able(&server) {
+        return;
+    }
+    let id = text(&site.rows()[0]["backup"]);
+    let script = site.drctl(&["show", &id, "--emergency"]).ended(0).out;
+    let (_folder, path) = place();
+    let file = site.path("restore.sh");
+    fs::write(&file, script).unwrap();
+    let bash = |arguments: &[&Path]| {
+        let bin = server.bin_dir().display().to_string();
+        let mut bash = Command::new("bash");
+        bash.args(arguments).env_clear().env("PATH", format!("{bin}:/usr/bin:/bin"));
+        Ran::of(&bash.output().unwrap()).ended(0).err
+    };
+    let said = bash(&[&file, &site.identity(), &path]);
+    assert!(said.contains("signature good") && said.contains("combine.sh"), "{said}");
+    let new = path.parent().unwrap().join("new");
+    bash(&[&path.join("combine.sh"), &new]);
+    verified(&server, &new);
+    let mut settings = fs::read_to_string(new.join("postgresql.auto.conf")).unwrap();
+    settings += "archive_mode = off\nrestore_command = 'false'\n";
+    fs::write(new.join("postgresql.auto.conf"), settings).unwrap();
+    fs::write(new.join("recovery.signal"), "").unwrap();
+    give_away(path.parent().unwrap());
+    let restored = Postgres::builder().data(&new).start();
+    assert_eq!(restored.psql("postgres", ORDERS), server.psql("postgres", ORDERS));
+    assert_eq!(restored.psql("postgres", "select sum(x) from far_one"), "12512500");
+    let place = "select pg_tablespace_location(oid) from pg_tablespace where spcname = 'far'";
+    let place = restored.psql("postgres", place);
+    assert!(place.starts_with(&new.display().to_string()), "{place}");
+    // By itself such a copy is of no use, and a restore into files says so.
+    let to = site.path("files").display().to_string();
+    let planned = site.json(0, &["restore", "shop", "--latest", "--to-files", &to, "--plan"]);
+    assert!(notes(&planned).contains("of no use without"), "{planned}");
+}
+
+#[test]
+fn another_cluster_or_timeline_begins_a_new_chain() {
+    let mut server = filled(Postgres::start());
+    summarize(&server);
+    let site = Site::with(&server);
+    physical(&site);
+    site.source("incremental = true");
+    backup(&site, &server, "full");
+    server.stop();
+    // As after a recovery in its place: the same cluster on a timeline of its own.
+    fs::write(server.data_dir().join("recovery.signal"), "").unwrap();
+    give_away(server.data_dir());
+    let auto = server.data_dir().join("postgresql.auto.conf");
+    let settings = fs::read_to_string(&auto).unwrap() + "restore_command = 'false'\n";
+    fs::write(&auto, settings).unwrap();
+    server.start_again();
+    drctl_tests::site::until("the recovery to end", || {
+        server.psql("postgres", "select pg_is_in_recovery()") == "f"
+    });
+    let answer = site.json(0, &["backup", "shop"]);
+    assert_eq!(answer["backup"]["kind"]["type"], "full", "{answer}");
+    let why = if is_able(&server) { "is on timeline 2" } else { "makes none" };
+    assert!(notes(&answer).contains(why), "{answer}");
+}
