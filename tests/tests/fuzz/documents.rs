@@ -3,8 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use drctl_model::{
-    BackupId, BackupKind, Child, Content, DatabaseFacts, Engine, Facts, Manifest, PageRef,
-    RepositoryId, Segment, SourceId, Stream, StreamFacts, StreamId, TableRows,
+    BackupId, BackupKind, Child, ClusterNeeds, Content, DatabaseFacts, DatabaseNeeds, Engine,
+    Extension, Facts, LocaleProvider, Manifest, PageRef, RepositoryId, Segment, SourceId, Stream,
+    StreamFacts, StreamId, TableRows,
 };
 use drctl_store::{
     Identities, Recipients, SigningKey, Trust, digest, new_identity, seal_bytes, seal_facts,
@@ -70,6 +71,23 @@ pub(crate) fn backup() -> BackupId {
     BackupId::new("2026-03-01T00:00:00Z".parse().expect("a time"), 7)
 }
 
+fn needs() -> ClusterNeeds {
+    let extension = Extension { name: "plpgsql".to_owned(), version: "1.0".to_owned() };
+    let database = DatabaseNeeds {
+        name: "shop".to_owned(),
+        collate: "de_AT.UTF-8".to_owned(),
+        ctype: "C".to_owned(),
+        provider: Some(LocaleProvider::Icu),
+        collation_version: Some("153.120".to_owned()),
+        extensions: Some(vec![extension]),
+    };
+    ClusterNeeds {
+        libraries: Some(vec!["auto_explain".to_owned()]),
+        databases: vec![database],
+        unknown: vec!["nothing".to_owned()],
+    }
+}
+
 pub(crate) fn facts() -> Facts {
     let tables = [("public", "orders", 12_345), ("audit", "größe \"x\"", 0)];
     let tables = tables.map(|(schema, table, rows)| TableRows {
@@ -93,6 +111,7 @@ pub(crate) fn facts() -> Facts {
             entry(StreamId::globals(), Content::Globals),
             entry(StreamId::database(0), Content::Database(database)),
         ],
+        cluster: Some(needs()),
     }
 }
 
