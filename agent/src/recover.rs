@@ -122,8 +122,8 @@ pub async fn lay_out(
     if kept {
         meter.label("comparing what was kept with the server's list");
         let layout = Layout::new(begun.directory());
-        let looked = tokio::task::spawn_blocking(move || look_again(&layout)).await?;
-        if let Err(error) = looked {
+        let work = move || look_again(&layout).map_err(anyhow::Error::from);
+        if let Err(error) = tokio::task::spawn_blocking(work).await? {
             tracing::warn!("what an earlier attempt laid out is not whole: {error:#}: once more");
             begun.forget()?;
             lay_out_rest(repository, request, plan, (begun, limits), meter, stop).await?;

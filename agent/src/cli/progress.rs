@@ -42,6 +42,8 @@ impl Drop for Progress {
 }
 
 async fn draw(bar: ProgressBar, meter: Meter) {
+    // A label that tells much leaves no room for a bar.
+    const LONG: &str = "{msg}: {bytes} of ~{total_bytes}, {bytes_per_sec}, {eta} left";
     const KNOWN: &str = "{msg} [{wide_bar}] {bytes} of ~{total_bytes}, {bytes_per_sec}, {eta} left";
     const EARLY: &str = "{msg} [{wide_bar}] {bytes} of ~{total_bytes}, {bytes_per_sec}";
     const UNKNOWN: &str = "{msg} {spinner} {bytes}, {bytes_per_sec}";
@@ -58,6 +60,7 @@ async fn draw(bar: ProgressBar, meter: Meter) {
         // The estimate is of the server's files; the stream may well be longer.
         let fits = now.expected >= now.plain && now.expected > 0;
         let wanted = match fits {
+            true if now.plain >= now.expected / 100 && now.label.chars().count() > 30 => LONG,
             true if now.plain >= now.expected / 100 => KNOWN,
             // The time left would be a guess from nothing.
             true => EARLY,

@@ -22,12 +22,21 @@ fn end(request: &RecoverRequest<'_>) -> Lsn {
     last.map_or(plan.consistent, |last| last.max(plan.consistent))
 }
 
-/// What the data are brought to, for people.
-fn aim(target: &Target) -> String {
-    match target {
-        Target::Time(at) => at.to_string(),
+/// How far the data are and what they are brought to, for people, short enough for a line: in UTC,
+/// to the second, the day only once.
+fn told(shows: Option<Timestamp>, target: &Target) -> String {
+    let day = shows.map(|at| at.strftime("%Y-%m-%d").to_string());
+    let aim = match target {
+        Target::Time(at) if day == Some(at.strftime("%Y-%m-%d").to_string()) => {
+            at.strftime("%H:%M:%SZ").to_string()
+        }
+        Target::Time(at) => at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
         Target::Latest => "the end".to_owned(),
         other => other.to_string(),
+    };
+    match shows {
+        Some(at) => format!("the data now show {} → {aim}", at.strftime("%Y-%m-%d %H:%M:%SZ")),
+        None => format!("the data show the copy → {aim}"),
     }
 }
 
@@ -38,19 +47,15 @@ pub(super) async fn arrive(
     meter: &Meter,
 ) -> Result<(Progress, Rate)> {
     let (plan, to_end) = (request.plan, runs_to_end(request.plan));
-    let (end, aim) = (end(request), aim(&request.plan.target));
+    let end = end(request);
     let from = plan.path.first().map_or(plan.consistent, |leg| leg.from);
     let until = if to_end { end } else { plan.until };
     meter.begin(until.since(from));
-    meter.label(format!("replaying until the copy is consistent → {aim}"));
+    meter.label("replaying until the copy is consistent");
     let mut first: Option<(Instant, Lsn)> = None;
     loop {
         let Some(progress) = server.look().await.context("replay the log")? else { continue };
-        let shows = match progress.shows {
-            Some(at) => format!("the data now show {at} → {aim}"),
-            None => format!("the data show the copy → {aim}"),
-        };
-        meter.label(shows);
+        meter.label(told(progress.shows, &plan.target));
         let replayed = progress.replayed.unwrap_or(from);
         meter.at(if replayed > from { replayed.since(from) } else { 0 });
         let (began, at) = *first.get_or_insert((Instant::now(), replayed));
@@ -100,4 +105,32 @@ pub(super) fn prove(
         }
     }
     Ok(Proof { replayed, shows, stopped })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_tells_where_the_data_are_and_where_they_go() {
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        let until = Target::Time("2026-11-25T01:41:00Z".parse().unwrap());
+        for (shows, target, text) in [
+            (
+                at("2026-11-25T01:12:40.5Z"),
+                &until,
+                "the data now show 2026-11-25 01:12:40Z → 01:41:00Z",
+            ),
+            (
+                at("2026-11-24T23:59:59Z"),
+                &until,
+                "the data now show 2026-11-24 23:59:59Z → 2026-11-25 01:41:00Z",
+            ),
+            (None, &until, "the data show the copy → 2026-11-25 01:41:00Z"),
+            (None, &Target::Latest, "the data show the copy → the end"),
+            (None, &Target::Lsn(Lsn(0x10)), "the data show the copy → position 0/10"),
+        ] {
+            assert_eq!(told(shows, target), text);
+        }
+    }
 }

@@ -29,6 +29,9 @@ const AT_ONCE: u64 = 64 << 20;
 /// How often it is looked whether there is room again.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// The length of a segment's name: timeline and position, in hexadecimal.
+const SEGMENT_NAME: usize = 24;
+
 /// The name of the file that tells which segment the server asked for last.
 const ASKED: &str = "asked";
 
@@ -70,6 +73,10 @@ impl Ahead {
     /// file is as if it were not there.
     #[must_use]
     pub fn take(&self, name: &str, segment_bytes: u64, to: &Path) -> bool {
+        // A history is asked for at any time, and tells nothing of how far the server is.
+        if name.len() != SEGMENT_NAME || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return false;
+        }
         self.asked(name);
         let Some((path, stated)) = self.waiting().into_iter().find_map(|file| {
             let stated = (file.name == name).then_some(file.digest)?;

@@ -35,6 +35,9 @@ fn a_segment_that_waits_is_taken_once_and_only_whole() {
     assert!(!ahead.take(NAME, 4, &to));
     put(ahead.path(), NAME, b"good");
     assert!(!ahead.take(NEXT, 4, &to) && !to.exists());
+    // What is asked for beside segments tells nothing of how far the server is.
+    assert!(!ahead.take("00000002.history", 4, &to));
+    assert_eq!(fs::read(ahead.path().join("asked")).unwrap(), NEXT.as_bytes());
     assert!(ahead.take(NAME, 4, &to));
     assert_eq!(fs::read(&to).unwrap(), b"good");
     assert!(!ahead.take(NAME, 4, &to));

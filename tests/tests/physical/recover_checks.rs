@@ -7,7 +7,7 @@ use std::path::Path;
 use drctl_tests::servers::postgres::Postgres;
 
 use crate::common::{give_away, place, site};
-use crate::log::{list, several, ticks};
+use crate::log::{Archiving, list, several, ticks};
 
 /// The server's programs, but for one that says that extensions and libraries lie elsewhere.
 fn programs_without_extensions(server: &Postgres, at: &Path) {
@@ -75,6 +75,73 @@ fn a_copy_records_what_its_cluster_needs_and_what_it_could_not_ask() {
     assert!(find("hr")["extensions"].is_null(), "{cluster}");
     let unknown = cluster["unknown"][0].as_str().unwrap_or_default();
     assert!(unknown.contains("the extensions of hr could not be asked for"), "{cluster}");
+}
+
+#[test]
+fn a_recovered_cluster_does_nothing_to_its_source() {
+    let shop = Archiving::start(true);
+    let folder = place().0;
+    give_away(folder.path());
+    let mark = |name: &str| folder.path().join(name);
+    let touch = |name: &str| format!("touch {}", mark(name).display());
+    // What the source's own file says is copied with it.
+    let data = shop.server.data_dir();
+    let mut lines = fs::read_to_string(data.join("postgresql.conf")).unwrap();
+    for (name, value) in [
+        ("archive_cleanup_command", touch("cleaned")),
+        ("recovery_end_command", touch("ended")),
+        ("recovery_min_apply_delay", "1h".to_owned()),
+        ("recovery_target_name", "another".to_owned()),
+        ("primary_conninfo", "host=127.0.0.1 port=1".to_owned()),
+        ("data_directory", data.display().to_string()),
+        ("external_pid_file", mark("pid").display().to_string()),
+    ] {
+        lines.push_str(&format!("{name} = '{value}'\n"));
+    }
+    fs::write(data.join("postgresql.conf"), lines).unwrap();
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(1..11);
+    shop.archived();
+    let time = shop.committed(8);
+    let (ran, _folder, path) = shop.recover(&["--to-time", &time, "--promote"]);
+    let _ = ran.ended(0);
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    // Started by hand it is the operator's to correct what names the source's places.
+    let conf = path.join("data/postgresql.conf");
+    let own = fs::read_to_string(&conf).unwrap();
+    let kept = own.lines().filter(|line| !line.starts_with("data_directory"));
+    let own: String = kept.map(|line| format!("{line}\n")).collect();
+    fs::write(&conf, own).unwrap();
+    assert_eq!(ticks(&path), list(1..9));
+    assert_eq!(shop.sql("select count(*) from ticks"), "10");
+}
+
+#[test]
+fn a_plan_tells_how_long_only_where_it_was_measured() {
+    let (shop, last) = several();
+    let plan = || {
+        let all = ["restore", "shop", "--to-time", &last, "--to-directory", "/x", "--plan"];
+        shop.drctl(&all).ended(0).json()
+    };
+    assert!(plan()["estimate"]["replay_seconds"].is_null(), "{}", plan());
+    let file = shop.site.path("state/replay-rate.json");
+    for (text, known) in [
+        ("{\"bytes\": 100000000, \"seconds\": 50.0}", true),
+        // Too little to tell anything; and what is none.
+        ("{\"bytes\": 1000, \"seconds\": 50.0}", false),
+        ("{\"bytes\": 100000000, \"seconds\": 0}", false),
+        ("nonsense", false),
+    ] {
+        fs::write(&file, text).unwrap();
+        give_away(&file);
+        let plan = plan();
+        let seconds = plan["estimate"]["replay_seconds"].as_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        let expected = plan["plan"]["log_bytes"].as_u64().unwrap() as f64 / 2e6;
+        assert_eq!(seconds.is_some(), known, "{text}");
+        assert!(seconds.is_none_or(|seconds| (seconds - expected).abs() < 0.01), "{plan}");
+    }
 }
 
 #[test]

@@ -164,17 +164,35 @@ fn process(words: [&str; 2]) -> Option<Pid> {
     })
 }
 
+/// drctl on a terminal.
+fn on_terminal(shop: &Archiving, arguments: &[&str]) -> Command {
+    let command = shop.command(arguments);
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let line = format!("stty cols 200; {}", words.join(" "));
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    script.env("DRCTL_CONFIG", shop.site.config()).env("TZ", "UTC").env("TERM", "xterm");
+    script.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    script
+}
+
+#[test]
+fn a_terminal_shows_how_far_the_replay_is() {
+    let (shop, last) = several();
+    let (_folder, _, to) = new_place();
+    let output = on_terminal(&shop, &into(&to, &last, &["--promote"])).output();
+    let ran = Ran::of(&output.expect("script is missing: apt-get install bsdutils")).ended(0);
+    assert!(ran.out.contains("replaying until the copy is consistent"), "{}", ran.out);
+    assert!(ran.out.contains("iB/s"), "a rate: {}", ran.out);
+}
+
 #[test]
 fn a_closed_terminal_does_not_end_a_recovery() {
     let (shop, last) = several();
     let (_folder, path, to) = new_place();
-    let command = shop.command(&into(&to, &last, &[]));
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
-    let mut script = Command::new("script");
-    script.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
-    script.env("DRCTL_CONFIG", shop.site.config()).env("TZ", "UTC").env("TERM", "xterm");
-    script.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut script = on_terminal(&shop, &into(&to, &last, &[]));
+    script.stdout(Stdio::null());
     let mut script = script.spawn().expect("script is missing: apt-get install bsdutils");
     // The recovering server is held, so that the recovery is surely under way.
     let pid_file = path.join("data/postmaster.pid");

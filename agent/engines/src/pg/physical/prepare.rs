@@ -67,16 +67,25 @@ fn is_dropped(line: &str) -> bool {
 /// The lines that make the copy recover, and keep it from archiving into the source's log, from
 /// following its primary and from replicating out.
 fn settings(recovery: &Recovery) -> String {
-    let mut lines = vec![
+    let lines = vec![
         ("archive_mode", "off".to_owned()),
         ("archive_command", String::new()),
         ("primary_conninfo", String::new()),
         ("primary_slot_name", String::new()),
         ("synchronous_standby_names", String::new()),
+        // The source's own would clear its archive, or tell others that it was promoted.
+        ("archive_cleanup_command", String::new()),
+        ("recovery_end_command", String::new()),
+        // That of a standby which lags on purpose.
+        ("recovery_min_apply_delay", "0".to_owned()),
         ("max_logical_replication_workers", "0".to_owned()),
         ("restore_command", recovery.restore_command.clone()),
         ("recovery_target_timeline", recovery.timeline.to_string()),
     ];
+    // What stands in `postgresql.conf` would be a second target, which the server refuses.
+    let targets = ["", "_time", "_lsn", "_xid", "_name"].map(|end| format!("recovery_target{end}"));
+    let mut lines: Vec<(&str, String)> =
+        targets.iter().map(|name| (name.as_str(), String::new())).chain(lines).collect();
     let inclusive = !matches!(recovery.stop, StopAt::Xid { inclusive: false, .. });
     lines.push(("recovery_target_inclusive", if inclusive { "on" } else { "off" }.to_owned()));
     match &recovery.stop {
@@ -190,6 +199,7 @@ mod tests {
             stop: StopAt::EndOfLog,
         };
         let text = settings(&recovery);
+        assert_eq!(text.matches("recovery_target_time = ").count(), 1, "{text}");
         assert!(text.contains("restore_command = 'it''s %f'\n"), "{text}");
         assert!(text.contains("recovery_target_timeline = '1'\n"), "{text}");
     }

@@ -107,6 +107,11 @@ impl Recovering {
             ("listen_addresses", String::new()),
             ("port", PORT.to_string()),
             ("unix_socket_directories", at.display().to_string()),
+            // The source's own configuration may name the source's own places.
+            ("data_directory", data.display().to_string()),
+            ("external_pid_file", String::new()),
+            // Jobs that reach out would run between a promotion and the end of the server.
+            ("cron.launch_active_jobs", "off".to_owned()),
             ("hba_file", rules.display().to_string()),
             ("hot_standby", "on".to_owned()),
             ("logging_collector", "off".to_owned()),
