@@ -87,8 +87,13 @@ fn paths(value: &Value, at: &str, open: &BTreeSet<String>, found: &mut BTreeSet<
 }
 
 /// Objects of whole clusters and their log: held by the test binary `physical`.
-const OF_CLUSTERS: [&str; 4] =
-    ["drctl.recovery-plan/1", "drctl.recovery/1", "drctl.timeline/1", "drctl.wal-push/1"];
+const OF_CLUSTERS: [&str; 5] = [
+    "drctl.recovery-plan/1",
+    "drctl.recovery/1",
+    "drctl.timeline/1",
+    "drctl.wal-index/1",
+    "drctl.wal-push/1",
+];
 
 /// What was seen of each object.
 struct Seen {

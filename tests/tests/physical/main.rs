@@ -3,6 +3,7 @@
 
 mod base;
 mod common;
+mod index;
 mod log;
 mod objects;
 mod oracle;

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use crate::common::place;
 use crate::log::several;
 
-fn documented(schema: &str) -> Vec<String> {
+pub(crate) fn documented(schema: &str) -> Vec<String> {
     let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/json.md");
     let text = fs::read_to_string(page).unwrap();
     let section = text.split(&format!("### {schema}")).nth(1).unwrap();
@@ -25,7 +25,7 @@ fn documented(schema: &str) -> Vec<String> {
     names
 }
 
-fn members(objects: &[&serde_json::Value], without: &[&str]) -> Vec<String> {
+pub(crate) fn members(objects: &[&serde_json::Value], without: &[&str]) -> Vec<String> {
     let mut names: Vec<String> =
         objects.iter().flat_map(|object| object.as_object().unwrap().keys().cloned()).collect();
     names.retain(|name| !without.contains(&name.as_str()));

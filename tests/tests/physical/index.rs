@@ -1,0 +1,235 @@
+//! What is known of the log without reading it: signed indexes, the catalog, gaps as they arise.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use drctl::{Health, Setup, SourceStatus};
+use drctl_catalog::Catalog;
+use drctl_model::Clock;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::log::{Archiving, several};
+use crate::objects::{documented, members};
+
+/// Files of the repository with this ending.
+fn ending(shop: &Archiving, ending: &str) -> Vec<PathBuf> {
+    let mut files = shop.site.files("repository");
+    files.retain(|path| path.extension().is_some_and(|found| found == ending));
+    files.iter().map(|path| shop.site.path("repository").join(path)).collect()
+}
+
+/// Where a piece or an index begins and ends.
+fn range(path: &Path) -> (u64, u64) {
+    let name = path.file_stem().unwrap().to_str().unwrap();
+    let (start, end) = name.split_once('-').unwrap();
+    (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap())
+}
+
+fn readable(paths: &[PathBuf], readable: bool) {
+    let mode = if readable { 0o644 } else { 0o000 };
+    for path in paths {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+fn forget(shop: &Archiving) {
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(shop.site.path(&format!("state/catalog.db{suffix}")));
+    }
+}
+
+fn timeline(shop: &Archiving, code: i32) -> Value {
+    shop.drctl(&["timeline", "shop"]).ended(code).json()
+}
+
+/// Ends so many segments, each with a commit, and waits until they are archived.
+fn segments(shop: &Archiving, count: u32) {
+    let rows: Vec<String> = (0..count)
+        .map(|n| format!("insert into orders values (1000000 + {n}, ''); select pg_switch_wal();"))
+        .collect();
+    shop.sql(&rows.join("\n"));
+    shop.sql("delete from orders where id >= 1000000");
+    shop.archived();
+}
+
+/// A cluster with a copy and more log than a block of 64 segments, its indexes, and the pieces
+/// that these cover.
+fn indexed() -> (Archiving, Vec<PathBuf>, Vec<PathBuf>) {
+    let shop = Archiving::start(true);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    segments(&shop, 130);
+    let indexes = ending(&shop, "index");
+    let covers = |piece: &PathBuf| {
+        let (start, end) = range(piece);
+        indexes.iter().map(|index| range(index)).any(|(from, until)| from <= start && end <= until)
+    };
+    let pieces: Vec<PathBuf> = shop.pieces().into_iter().filter(covers).collect();
+    assert!(indexes.len() >= 2 && pieces.len() >= 65, "{indexes:?} {}", pieces.len());
+    (shop, indexes, pieces)
+}
+
+#[test]
+fn an_index_stands_for_the_heads_of_its_pieces_and_for_nothing_else() {
+    let (shop, indexes, pieces) = indexed();
+    let all = timeline(&shop, 0);
+    forget(&shop);
+    // Nobody has to open a piece that an index tells of.
+    readable(&pieces, false);
+    assert_eq!(timeline(&shop, 0), all);
+    let away = shop.site.path("away");
+    fs::rename(&indexes[0], &away).unwrap();
+    let ran = shop.drctl(&["timeline", "shop"]);
+    assert_ne!(ran.code, Some(0), "without the index heads are read: {}", ran.out);
+    fs::rename(&away, &indexes[0]).unwrap();
+    readable(&pieces, true);
+    // One that is damaged, or somebody else's, or of another place, is passed over.
+    let good = fs::read(&indexes[0]).unwrap();
+    let mut damaged = good.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] = if damaged[middle] == b'A' { b'B' } else { b'A' };
+    for bytes in [damaged, fs::read(&indexes[1]).unwrap(), b"{}".to_vec()] {
+        fs::write(&indexes[0], bytes).unwrap();
+        let ran = shop.drctl(&["timeline", "shop"]).ended(0);
+        assert_eq!(ran.json(), all);
+        assert!(ran.err.contains("is passed over"), "{}", ran.err);
+    }
+    fs::write(&indexes[0], good).unwrap();
+    // A piece that was removed is a gap, whatever the index says of it.
+    let piece = &pieces[pieces.len() / 2];
+    fs::remove_file(piece).unwrap();
+    let view = timeline(&shop, 3);
+    let gaps = view["timelines"][0]["gaps"].as_array().unwrap();
+    assert_eq!(gaps.len(), 1, "{view}");
+    let (start, _) = range(piece);
+    let from = drctl_model::Lsn(start).to_string();
+    assert_eq!(gaps[0]["from"], from.as_str(), "{view}");
+}
+
+#[test]
+fn the_catalog_knows_the_log_and_deleting_it_changes_nothing_but_time() {
+    let (shop, indexes, pieces) = indexed();
+    let all = timeline(&shop, 0);
+    for index in &indexes {
+        fs::remove_file(index).unwrap();
+    }
+    let every = shop.pieces();
+    readable(&every, false);
+    assert_eq!(timeline(&shop, 0), all, "from the catalog");
+    let kept = fs::read(shop.site.path("state/catalog.db")).unwrap();
+    forget(&shop);
+    assert_ne!(shop.drctl(&["timeline", "shop"]).code, Some(0), "it was read from the catalog");
+    readable(&every, true);
+    assert_eq!(timeline(&shop, 0), all, "from the bucket");
+    // An old catalog that comes back is as good.
+    fs::write(shop.site.path("state/catalog.db"), kept).unwrap();
+    give(&shop);
+    assert_eq!(timeline(&shop, 0), all);
+    let checked = shop.drctl(&["catalog", "check"]).ended(0).json();
+    assert_eq!(checked["log_missing_in_bucket"], 0, "{checked}");
+    // What vanished from the bucket is lost: the catalog says so before it forgets it.
+    fs::remove_file(&pieces[7]).unwrap();
+    let checked = shop.drctl(&["catalog", "check"]).ended(4).json();
+    assert_eq!(checked["log_missing_in_bucket"], 1, "{checked}");
+    let holed = timeline(&shop, 3);
+    assert_eq!(holed["timelines"][0]["gaps"].as_array().map(Vec::len), Some(1), "{holed}");
+    let checked = shop.drctl(&["catalog", "check"]).ended(0).json();
+    assert_eq!(checked["log_missing_in_bucket"], 0, "{checked}");
+    let renewed = shop.drctl(&["catalog", "rebuild"]).ended(0).json();
+    assert_eq!(renewed["log_pieces"].as_u64(), Some(every.len() as u64 - 1), "{renewed}");
+    readable(&shop.pieces(), false);
+    assert_eq!(timeline(&shop, 3), holed, "the rebuilt catalog knows it");
+    readable(&shop.pieces(), true);
+    // Indexes of old log are made when somebody asks.
+    let made = shop.drctl(&["wal", "index", "shop"]).ended(0).json();
+    assert_eq!(members(&[&made], &["schema"]), documented("drctl.wal-index/1"));
+    assert!(made["written"].as_u64() >= Some(2), "{made}");
+    let again = shop.drctl(&["wal", "index", "shop"]).ended(0).json();
+    assert_eq!(again["written"], 0, "{again}");
+    forget(&shop);
+    assert_eq!(timeline(&shop, 3), holed);
+}
+
+fn give(shop: &Archiving) {
+    crate::common::give_away(&shop.site.path("state"));
+}
+
+#[test]
+fn a_gap_is_found_when_it_arises() {
+    let (shop, last) = several();
+    assert!(!shop.server.log().contains("GAP in the log"), "{}", shop.server.log());
+    let log = shop.drctl(&["status", "--check"]).ended(0).json()["sources"][0]["log"].clone();
+    assert_eq!(
+        members(&[&log], &[]),
+        ["age_seconds", "end", "gaps", "last_commit", "timeline", "unknown"]
+    );
+    assert_eq!((&log["timeline"], &log["unknown"]), (&1.into(), &Value::Null), "{log}");
+    assert_eq!(log["last_commit"], last.as_str(), "{log}");
+    let end = shop.pieces().last().map(|piece| range(piece).1).unwrap();
+    assert_eq!(log["end"], drctl_model::Lsn(end).to_string(), "{log}");
+    // Somebody loses the newest piece. What comes next is stored, and the server's log tells.
+    fs::remove_file(shop.pieces().last().unwrap()).unwrap();
+    shop.tick(41..51);
+    shop.archived();
+    assert!(shop.server.log().contains("GAP in the log of timeline 1"), "{}", shop.server.log());
+    let ran = shop.drctl(&["status", "--check"]).ended(3).json();
+    let source = &ran["sources"][0];
+    let advice = source["advice"].as_str().unwrap();
+    assert!(advice.contains("is missing from") && advice.contains("`drctl backup shop`"), "{ran}");
+    assert_eq!(source["log"]["gaps"].as_array().map(Vec::len), Some(1), "{ran}");
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    let healed = shop.drctl(&["status", "--check"]).ended(0).json();
+    assert_eq!(healed["sources"][0]["log"]["gaps"], serde_json::json!([]), "{healed}");
+}
+
+/// A clock that stands still.
+struct Stopped(Timestamp);
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+}
+
+/// What `status` says at a moment.
+fn status_at(shop: &Archiving, at: Timestamp) -> (Health, String, SourceStatus) {
+    let look = async {
+        let mut setup = Setup::load(&shop.site.config()).unwrap();
+        setup.clock = Arc::new(Stopped(at));
+        let catalog = Catalog::open_read_only(&setup.catalog_path()).await.unwrap();
+        drctl::status(&setup, &catalog).await.unwrap().remove(0)
+    };
+    let one = tokio::runtime::Runtime::new().unwrap().block_on(look);
+    let (health, advice) = one.judge();
+    (health, advice, one)
+}
+
+#[test]
+fn status_goes_by_the_last_commit_in_the_bucket() {
+    let (shop, last) = several();
+    let policy = shop.site.path("etc/policies.d/daily.toml");
+    let text = fs::read_to_string(&policy).unwrap();
+    let line = text.lines().find(|line| line.starts_with("rpo = ")).unwrap();
+    fs::write(&policy, text.replace(line, "rpo = \"1h\"")).unwrap();
+    let last: Timestamp = last.parse().unwrap();
+    let later = |minutes: i64| last + SignedDuration::from_mins(minutes);
+    let (health, advice, one) = status_at(&shop, later(59));
+    assert_eq!((health, advice.as_str()), (Health::Good, ""));
+    let log = one.log.unwrap().unwrap();
+    assert_eq!((log.standing.shows, log.age), (last, SignedDuration::from_mins(59)));
+    // The copy is older than that by now, and would be too old alone.
+    let (health, advice, one) = status_at(&shop, later(61));
+    assert_eq!(health, Health::Breached);
+    assert!(advice.contains("the last commit in the bucket is older than the RPO"), "{advice}");
+    assert!(one.age.unwrap() > SignedDuration::from_mins(61));
+    // A bucket that cannot be reached makes the log unknown, and the copies count alone.
+    fs::rename(shop.site.path("repository"), shop.site.path("elsewhere")).unwrap();
+    let (health, advice, one) = status_at(&shop, later(1));
+    assert_eq!(health, Health::Attention);
+    assert!(
+        advice.contains("the log cannot be looked at") && one.log.unwrap().is_err(),
+        "{advice}"
+    );
+}
