@@ -18,15 +18,15 @@ pub struct CachedLog {
     pub entries: Vec<LogEntry>,
     /// History and restore points.
     pub notes: LogNotes,
-    generation: i64,
+    pub(crate) generation: i64,
 }
 
 /// What changes in a [`CachedLog`].
 #[derive(Debug, Clone)]
 pub struct LogChange {
-    generation: i64,
-    blocks: usize,
-    changed: Vec<(usize, Vec<u8>)>,
+    pub(crate) generation: i64,
+    pub(crate) blocks: usize,
+    pub(crate) changed: Vec<(usize, Vec<u8>)>,
     notes: LogNotes,
 }
 
@@ -140,21 +140,23 @@ fn entries(connection: &Connection, log: i64) -> Result<Vec<LogEntry>, Fault> {
     let mut statement =
         connection.prepare("SELECT n, entries FROM log_blocks WHERE log = ?1 ORDER BY n")?;
     let mut rows = statement.query([log])?;
-    let mut block = 0_i64;
+    let (mut block, mut before, mut grows) = (0_i64, None, true);
     while let Some(row) = rows.next()? {
         let bytes = row.get_ref(1)?.as_blob().map_err(|_| damage())?;
         let (whole, rest) = bytes.as_chunks::<{ LogEntry::BYTES }>();
         if row.get::<_, i64>(0)? != block || !rest.is_empty() || whole.is_empty() {
             return Err(damage());
         }
-        found.extend(whole.iter().map(LogEntry::from_bytes));
         block += 1;
+        // One pass: all of it is long.
+        for entry in whole.iter().map(LogEntry::from_bytes) {
+            grows &= entry.start < entry.end;
+            grows &= before.is_none_or(|(start, end)| start < entry.start && end < entry.end);
+            before = Some(entry.range());
+            found.push(entry);
+        }
     }
-    let grows = |pair: &[LogEntry]| pair[0].start < pair[1].start && pair[0].end < pair[1].end;
-    match found.iter().all(|entry| entry.start < entry.end) && found.windows(2).all(grows) {
-        true => Ok(found),
-        false => Err(damage()),
-    }
+    if grows { Ok(found) } else { Err(damage()) }
 }
 
 fn logged(connection: &Connection) -> Result<Vec<(SourceId, u64)>, Fault> {

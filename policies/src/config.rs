@@ -93,7 +93,7 @@ pub struct Limits {
 /// At least one diagnostic, those of the main file first, each file's from top to bottom.
 pub fn parse(main: &SourceFile, policies: &[SourceFile]) -> Result<Config, Vec<Diagnostic>> {
     let mut found = Vec::new();
-    let read = read_policies(policies, &mut found);
+    let read = read_policies(policies, &of_clusters(main), &mut found);
     let report = Report::new(main);
     let config = open(&report, |table| read_main(table, &report, &read));
     let mut all = report.into_found();
@@ -148,10 +148,31 @@ fn open<T>(
     if readable { read(&table) } else { None }
 }
 
+/// The policies that only copied clusters have: of these the log may be kept as well, so that less
+/// is lost than the pause between two copies.
+fn of_clusters(main: &SourceFile) -> BTreeSet<String> {
+    let quiet = Report::new(main);
+    let (mut clusters, mut others) = (BTreeSet::new(), BTreeSet::new());
+    let read = open(&quiet, |table| {
+        let reader = Reader::new(table.get_ref(), 0..0, MAIN, &quiet);
+        for (_, (_, at)) in reader.named("sources") {
+            let policy = at.text("policy").map(|text| text.value.to_owned());
+            let copied = at.text("engine").is_some_and(|text| text.value == "base_backup");
+            if copied { clusters.extend(policy) } else { others.extend(policy) }
+        }
+        Some(())
+    });
+    read.map_or_else(BTreeSet::new, |()| clusters.difference(&others).cloned().collect())
+}
+
 /// Every policy by name; `None`: the file is there, and wrong.
 type Policies = BTreeMap<String, Option<Policy>>;
 
-fn read_policies(files: &[SourceFile], found: &mut Vec<Diagnostic>) -> Policies {
+fn read_policies(
+    files: &[SourceFile],
+    of_clusters: &BTreeSet<String>,
+    found: &mut Vec<Diagnostic>,
+) -> Policies {
     let mut policies = Policies::new();
     for file in files {
         let report = Report::new(file);
@@ -160,7 +181,7 @@ fn read_policies(files: &[SourceFile], found: &mut Vec<Diagnostic>) -> Policies 
         let good = policy::check_name(&name, &report);
         let policy = open(&report, |table| {
             let reader = Reader::new(table.get_ref(), 0..0, POLICY, &report);
-            policy::read(&name, &reader)
+            policy::read(&name, &reader, of_clusters.contains(&*name))
         });
         if good && policies.insert(name.to_string(), policy).is_some() {
             report.error(&(0..0), format!("another file is the policy `{name}` too"));

@@ -63,8 +63,8 @@ fn zone_name<S: Serializer>(zone: &TimeZone, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(zone.iana_name().unwrap_or("UTC"))
 }
 
-/// Reads a policy file.
-pub(crate) fn read(name: &str, reader: &Reader<'_>) -> Option<Policy> {
+/// Reads a policy file; `has_log`: only sources have it whose log may be kept.
+pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Policy> {
     let timezone = read_zone(reader);
     let schedule = read_schedule(reader, timezone.clone());
     let compression_level = reader.number("compression_level");
@@ -76,7 +76,7 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>) -> Option<Policy> {
         if let (Some(at), Some(retention)) = (&retention_reader, &retention) {
             policy_checks::retention(at, retention, schedule);
         }
-        if let (Some(at), Some(objectives)) = (&objectives_reader, &objectives) {
+        if let (Some(at), Some(objectives), false) = (&objectives_reader, &objectives, has_log) {
             policy_checks::objectives(at, objectives, schedule);
         }
     }

@@ -15,7 +15,7 @@ const ROUNDS: usize = 11;
 /// Bytes of a piece: a segment.
 const SIZE: u64 = 16 << 20;
 
-/// Pieces between two bases: the last hundred days of a million have one each.
+/// Bases over all of it.
 const BASES: u64 = 30;
 
 const TRUST: Digest = Digest([7; 32]);

@@ -207,3 +207,81 @@ fn describe(view: &TimelineView) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::{BackupId, Lsn};
+    use drctl_policies::recovery::{BaseOn, Reachable, Span};
+
+    use super::*;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + minute * 60).unwrap()
+    }
+
+    fn span(from: u64, until: u64, times: (i64, i64)) -> Span {
+        let commits = Some((at(times.0), at(times.1)));
+        Span { from: Lsn(from), until: Lsn(until), commits }
+    }
+
+    fn base(minute: i64, good: bool) -> BaseOn {
+        let backup = BackupId::new(at(minute), 1);
+        BaseOn { backup, stop: Lsn(1), stopped: at(minute), good }
+    }
+
+    fn reach(times: (i64, i64)) -> Reachable {
+        let times = Some((at(times.0), at(times.1)));
+        Reachable { from: Lsn(0), until: Lsn(0), times, suspect: false }
+    }
+
+    fn view(id: u32) -> TimelineView {
+        TimelineView {
+            timeline: Timeline::new(id).unwrap(),
+            known: true,
+            parent: None,
+            branched: None,
+            spans: Vec::new(),
+            gaps: Vec::new(),
+            bases: Vec::new(),
+            reachable: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_bar_shows_what_can_be_reached_gaps_copies_and_promotions() {
+        let first = Timeline::FIRST;
+        let gap = Gap { timeline: first, from: Lsn(40), until: Some(Lsn(60)) };
+        let one = TimelineView {
+            spans: vec![span(0, 40, (0, 20)), span(60, 80, (30, 50))],
+            gaps: vec![gap],
+            bases: vec![base(5, true), base(40, false)],
+            reachable: vec![reach((5, 20))],
+            ..view(1)
+        };
+        let two = TimelineView {
+            parent: Some((first, Lsn(20))),
+            branched: Some(at(10)),
+            spans: vec![span(20, 90, (8, 51))],
+            reachable: vec![reach((5, 51))],
+            ..view(2)
+        };
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let expected = [
+            "            2027-01-15 08:00:00 UTC      2027-01-15 08:51:00 UTC",
+            "            2027-01-15 09:00:00 CET      2027-01-15 09:51:00 CET",
+            "timeline 1  -----B===============!!!!!!!!!----------b----------",
+            "timeline 2          --P=========================================",
+            "            = can be reached  - log that leads nowhere  ! GAP  B copy  b suspect copy  \
+             P promotion",
+        ];
+        assert_eq!(bar(&[one.clone(), two], 64, &zone).lines().collect::<Vec<_>>(), expected);
+        // A gap that is narrower than a cell is seen all the same.
+        let narrow =
+            TimelineView { spans: vec![span(0, 40, (0, 20)), span(60, 80, (20, 1000))], ..one };
+        assert!(bar(&[narrow], 80, &TimeZone::UTC).lines().nth(1).unwrap().contains('!'));
+        assert_eq!(bar(&[view(1)], 80, &zone), "");
+        for line in bar(&[view(1), view(2)], 80, &zone).lines() {
+            assert!(line.is_ascii());
+        }
+    }
+}

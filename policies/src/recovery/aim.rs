@@ -64,7 +64,9 @@ impl Aim {
         match target {
             Target::Time(at) => {
                 let at = Micros::of(*at);
-                Ok(Aim::Time { at, late: late(path, at) })
+                let led = path.bases.iter().filter(|base| at >= consistent_since(path, base));
+                let stop = led.map(|base| base.stop).max();
+                Ok(Aim::Time { at, late: stop.map_or(Vec::new(), |stop| late(path, at, stop)) })
             }
             Target::Lsn(lsn) => {
                 let hi = path.end_of_piece_at(*lsn).unwrap_or(lsn.plus(1));
@@ -156,8 +158,25 @@ impl Late {
     }
 }
 
-fn late(path: &Path<'_>, at: Micros) -> Vec<Late> {
-    let mut late: Vec<Late> = path.pieces().filter_map(|seen| Late::of(seen, at)).collect();
+/// The pieces with commits at the target or later, as far as they matter: the bases that are
+/// asked for end at `stop` or before. Whoever comes to the first of these pieces that surely has a
+/// later commit and ends behind `stop` needs nothing that begins behind it; whoever does not is
+/// cut off from it.
+fn late(path: &Path<'_>, at: Micros, stop: Lsn) -> Vec<Late> {
+    let mut late = Vec::new();
+    let mut enough = Lsn(u64::MAX);
+    for part in path.parts() {
+        for seen in part {
+            if seen.start >= enough {
+                break;
+            }
+            let Some(one) = Late::of(seen, at) else { continue };
+            if one.kind == Kind::Later && one.end > stop {
+                enough = enough.min(one.end);
+            }
+            late.push(one);
+        }
+    }
     late.sort_by_key(|late| (late.start, late.end));
     let mut reach = Lsn(0);
     for late in &mut late {

@@ -60,6 +60,11 @@ impl<'a> Path<'a> {
         Some(Path { history, parts, spans, bases })
     }
 
+    /// The pieces part by part, each in order.
+    pub(super) fn parts(&self) -> impl Iterator<Item = impl Iterator<Item = Seen>> {
+        self.parts.iter().map(|part| part.pieces(0))
+    }
+
     /// The pieces, each part in order; where the parts meet a few may overlap.
     pub(super) fn pieces(&self) -> impl Iterator<Item = Seen> {
         self.parts.iter().flat_map(|part| part.pieces(0))

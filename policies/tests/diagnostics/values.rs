@@ -248,6 +248,17 @@ fn policies() {
 }
 
 #[test]
+fn a_promise_that_only_log_can_keep() {
+    let short = format!("{POLICY}[objectives]\nrpo = \"1m\"\n");
+    assert_eq!(complaints(MAIN, &short).len(), 1);
+    let cluster = edit(MAIN, "engine = \"pg_dump\"", "engine = \"base_backup\"");
+    assert_eq!(complaints(&cluster, &short), [""; 0]);
+    // Dumps have none, whoever else shares the policy.
+    let both = format!("{cluster}[sources.blog]\nengine = \"pg_dump\"\npolicy = \"daily\"\n");
+    assert_eq!(complaints(&both, &short).len(), 1);
+}
+
+#[test]
 fn names_of_policies() {
     let main = SourceFile { name: "drctl.toml".into(), text: MAIN.into() };
     let file = |name: &str| SourceFile { name: name.into(), text: POLICY.into() };

@@ -395,3 +395,24 @@ fn times_are_rounded_to_what_the_server_knows() {
     assert_eq!(Micros::above(more).minus(1), Micros::of(more));
     assert_eq!((Micros::of(old), Micros::above(old)), (Micros(-2), Micros(-1)));
 }
+
+#[test]
+fn how_far_all_that_there_is_leads() {
+    let (bases, pieces) = simple();
+    let stands = |bases: Vec<Base>, pieces: Vec<Piece>| {
+        standing(&archive(bases, pieces)).map(|at| (at.end, at.shows, at.gaps))
+    };
+    let whole = stands(bases.clone(), pieces.clone());
+    assert_eq!(whole, Some((Lsn(130), at(39), vec![])));
+    assert_eq!(stands(Vec::new(), pieces.clone()), None);
+    // What is missing in the middle is told, and the end is before it.
+    let holed = stands(bases.clone(), vec![pieces[0], pieces[2]]);
+    assert_eq!(holed, Some((Lsn(110), at(19), vec![gap(1, 110, Some(120))])));
+    let twice = [pieces[0], pieces[2], piece(1, 140..150, Some((50, 59)))];
+    let two = vec![gap(1, 110, Some(120)), gap(1, 130, Some(140))];
+    assert_eq!(stands(bases.clone(), twice.to_vec()), Some((Lsn(110), at(19), two)));
+    // A newer copy behind the gap begins anew; nothing is committed since.
+    let newer = [bases, vec![base(2, 1, 121..129, 45)]].concat();
+    let healed = stands(newer, vec![pieces[0], pieces[2]]);
+    assert_eq!(healed, Some((Lsn(130), at(45), vec![])));
+}
