@@ -248,7 +248,8 @@ pub(crate) static OBJECTIVES: &[Key] = &[
     Key::optional(
         "rpo",
         duration(MINUTE, 3_650 * DAY),
-        "The most that may be lost: the age of the newest good backup.",
+        "The most that may be lost: the age of the newest good backup, or of the last commit that \
+         a cluster's log in the bucket holds.",
     ),
     Key::optional("rto", duration(MINUTE, 365 * DAY), "The most that a restore may take."),
     Key::optional("max_duration", duration(MINUTE, 30 * DAY), "The most that a backup may take."),

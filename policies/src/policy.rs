@@ -48,7 +48,8 @@ pub struct RetentionPolicy {
 /// What is promised for a source; `status` and drills measure against it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Objectives {
-    /// The most that may be lost: the age of the newest good backup. 1 minute to 3 650 days.
+    /// The most that may be lost: the age of the newest good backup, or of the last commit that a
+    /// cluster's log in the bucket holds. 1 minute to 3 650 days.
     #[serde(rename = "rpo_seconds", serialize_with = "as_optional_seconds")]
     pub rpo: Option<Duration>,
     /// The most that a restore may take. 1 minute to 365 days.
