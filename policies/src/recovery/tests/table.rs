@@ -416,3 +416,13 @@ fn how_far_all_that_there_is_leads() {
     let healed = stands(newer, vec![pieces[0], pieces[2]]);
     assert_eq!(healed, Some((Lsn(130), at(45), vec![])));
 }
+
+#[test]
+fn a_clock_that_was_ahead_before_the_base_hides_nothing_behind_it() {
+    let (_, mut pieces) = simple();
+    pieces[0] = piece(1, 100..110, Some((10, 900)));
+    let archive = archive(vec![base(1, 1, 112..118, 28)], pieces);
+    let plan = planned(&archive, Target::Time(at(35)));
+    assert_eq!((plan.not_before, plan.until), (Lsn(120), Lsn(130)));
+    assert_eq!(plan.stop, Stop::AtTarget);
+}
