@@ -301,7 +301,8 @@ mod tests {
 
     #[test]
     fn a_gap_is_what_is_missing_right_before() {
-        let cases: &[(&[(u64, u64)], Option<(u64, u64)>)] = &[
+        type Case<'a> = (&'a [(u64, u64)], Option<(u64, u64)>);
+        let cases: &[Case<'_>] = &[
             (&[], None),
             (&[(16, 20)], None),
             (&[(0, 8), (8, 16)], None),

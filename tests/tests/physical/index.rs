@@ -179,6 +179,13 @@ fn a_gap_is_found_when_it_arises() {
     let advice = source["advice"].as_str().unwrap();
     assert!(advice.contains("is missing from") && advice.contains("`drctl backup shop`"), "{ran}");
     assert_eq!(source["log"]["gaps"].as_array().map(Vec::len), Some(1), "{ran}");
+    // The bar: a copy, what can be reached, the gap, and what leads nowhere.
+    let text = shop.command(&["timeline", "shop"]).output().unwrap().stdout;
+    let text = String::from_utf8(text).unwrap();
+    let bar = text.lines().find(|line| line.starts_with("timeline 1  ")).unwrap();
+    assert!(bar.contains("-B=") && bar.contains("=!") && bar.ends_with('-'), "{text}");
+    assert!(bar.len() <= 80, "{text}");
+    assert!(text.contains(" UTC") && text.contains("! GAP") && text.contains("\nGAP "), "{text}");
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     let healed = shop.drctl(&["status", "--check"]).ended(0).json();
     assert_eq!(healed["sources"][0]["log"]["gaps"], serde_json::json!([]), "{healed}");
