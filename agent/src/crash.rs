@@ -2,7 +2,7 @@
 //!
 //! Without the feature `crash-points` (every released build) a step is nothing.
 
-/// Every step of the agent's own; the catalog has more, [`drctl_catalog::CRASH_POINTS`].
+/// Every step of a backup of the agent's own; the catalog has more, [`drctl_catalog::CRASH_POINTS`].
 pub const CRASH_POINTS: &[&str] = &[
     "backup-job-begun",
     "backup-first-segment",
@@ -11,6 +11,9 @@ pub const CRASH_POINTS: &[&str] = &[
     "backup-manifest-put",
     "backup-manifest-read-back",
 ];
+
+/// Every step of `wal push`.
+pub const PUSH_CRASH_POINTS: &[&str] = &["push-stored", "push-ahead-stored", "push-ahead-noted"];
 
 /// Kills the process with SIGKILL if the environment asks for it at this step.
 #[cfg(feature = "crash-points")]

@@ -28,7 +28,7 @@ mod verify;
 mod wal;
 
 pub use backup::backup;
-pub use crash::{CRASH_POINTS, crash_point};
+pub use crash::{CRASH_POINTS, PUSH_CRASH_POINTS, crash_point};
 pub use doctor::{Finding, Level, doctor};
 pub use emergency::emergency_script;
 pub use exit::Exit;
@@ -52,6 +52,6 @@ pub use status::{Health, SourceStatus, status};
 pub use stop::{Stop, Stopper};
 pub use verify::{Candidate, Depth, Verdict, everything, verify};
 pub use wal::{
-    Expected, Fetched, Known, LogVerdict, Pushed, STANDBY_NAME, Shelf, Shipping,
-    fetch as fetch_wal, known, push, ship, verify_log,
+    Expected, Fetched, Known, LogVerdict, Push, Pushed, STANDBY_NAME, Shelf, Shipping,
+    fetch as fetch_wal, known, ship, verify_log,
 };

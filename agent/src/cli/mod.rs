@@ -192,13 +192,13 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
         Verb::Init(_) => Stop::new().1,
         _ => stop_on_signals(role)?,
     };
-    // These clean up after themselves; all others change nothing that could be left half done.
+    // These end by themselves when it is wished for; all others change nothing that could be left half done.
     if matches!(
         cli.verb,
         Verb::Backup { .. }
             | Verb::Restore(_)
             | Verb::Verify(_)
-            | Verb::Wal { verb: args::WalVerb::Stream { .. } }
+            | Verb::Wal { verb: args::WalVerb::Push { .. } | args::WalVerb::Stream { .. } }
     ) {
         return dispatch(cli, screen, &stop).await;
     }

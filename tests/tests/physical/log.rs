@@ -27,7 +27,7 @@ impl Archiving {
     }
 
     /// With a site that is made for the server.
-    fn with(push: bool, site: impl Fn(&Postgres) -> Site) -> Self {
+    pub(crate) fn with(push: bool, site: impl Fn(&Postgres) -> Site) -> Self {
         let server = Postgres::builder()
             .initdb("--wal-segsize=1")
             .conf("archive_mode", "on")
@@ -58,6 +58,11 @@ impl Archiving {
             );
         }
         archiving
+    }
+
+    /// The program, as the server's account can run it.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
     }
 
     /// `drctl` as the server's account.
@@ -395,24 +400,26 @@ fn a_second_writer_under_one_source_is_a_conflict() {
     assert!(clone.log().contains("holds other log than this server writes"), "{}", clone.log());
 }
 
+/// A site whose repository lies in the bucket `shop` of a MinIO.
+pub(crate) fn in_s3(minio: &Minio, server: &Postgres) -> Site {
+    let site = Site::empty();
+    let (id, secret) = (site.path("s3.id"), site.path("s3.secret"));
+    fs::write(&id, minio.access_key()).unwrap();
+    fs::write(&secret, minio.secret_key()).unwrap();
+    let (id, secret) = (id.display().to_string(), secret.display().to_string());
+    let endpoint = minio.endpoint();
+    let keys = ["--access-key-id-file", &id, "--secret-access-key-file", &secret];
+    let more = [&["--endpoint", &endpoint, "--allow-http"][..], &keys].concat();
+    site.init(server, "s3://shop/below", &more);
+    crate::common::physical(&site);
+    site
+}
+
 #[test]
 fn a_bucket_of_s3_brings_a_cluster_to_a_time_and_fails_closed_when_it_is_away() {
     let minio = Minio::start();
     minio.make_bucket("shop");
-    let in_s3 = |server: &Postgres| {
-        let site = Site::empty();
-        let (id, secret) = (site.path("s3.id"), site.path("s3.secret"));
-        fs::write(&id, minio.access_key()).unwrap();
-        fs::write(&secret, minio.secret_key()).unwrap();
-        let (id, secret) = (id.display().to_string(), secret.display().to_string());
-        let endpoint = minio.endpoint();
-        let keys = ["--access-key-id-file", &id, "--secret-access-key-file", &secret];
-        let more = [&["--endpoint", &endpoint, "--allow-http"][..], &keys].concat();
-        site.init(server, "s3://shop/below", &more);
-        crate::common::physical(&site);
-        site
-    };
-    let shop = Archiving::with(true, in_s3);
+    let shop = Archiving::with(true, |server| in_s3(&minio, server));
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     shop.tick(1..11);
     shop.archived();

@@ -7,4 +7,5 @@ mod log;
 mod objects;
 mod oracle;
 mod protocol;
+mod push;
 mod stream;
