@@ -2,7 +2,7 @@
 //!
 //! Without the feature `crash-points` (every released build) a step is nothing.
 
-/// Every step of the agent's own; the catalog has more, [`drctl_catalog::CRASH_POINTS`].
+/// Every step of a backup of the agent's own; the catalog has more, [`drctl_catalog::CRASH_POINTS`].
 pub const CRASH_POINTS: &[&str] = &[
     "backup-job-begun",
     "backup-first-segment",
@@ -22,6 +22,8 @@ pub const RECOVERY_CRASH_POINTS: &[&str] = &[
     "recovery-proven",
     "recovery-promoting",
 ];
+/// Every step of `wal push`.
+pub const PUSH_CRASH_POINTS: &[&str] = &["push-stored", "push-ahead-stored", "push-ahead-noted"];
 
 /// Kills the process with SIGKILL if the environment asks for it at this step.
 #[cfg(feature = "crash-points")]

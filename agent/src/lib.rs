@@ -34,7 +34,7 @@ mod wal;
 pub use backup::{BackedUp, backup};
 pub use chain::Chains;
 pub use combine::ChainPlan;
-pub use crash::{CRASH_POINTS, RECOVERY_CRASH_POINTS, crash_point};
+pub use crash::{CRASH_POINTS, PUSH_CRASH_POINTS, RECOVERY_CRASH_POINTS, crash_point};
 pub use doctor::{Finding, Level, doctor};
 pub use emergency::emergency_script;
 pub use exit::Exit;
@@ -62,6 +62,6 @@ pub use status::{Health, LogStatus, SourceStatus, status};
 pub use stop::{Stop, Stopper};
 pub use verify::{Candidate, Depth, Verdict, everything, verify};
 pub use wal::{
-    Ahead, Expected, Fetched, Known, LogVerdict, Pushed, STANDBY_NAME, Shelf, Shipping,
-    fetch as fetch_wal, fetch_ahead, known, log_state, push, ship, verify_log,
+    Ahead, Expected, Fetched, Known, LogVerdict, Push, Pushed, STANDBY_NAME, Shelf, Shipping,
+    fetch as fetch_wal, fetch_ahead, known, log_state, ship, verify_log,
 };

@@ -243,6 +243,12 @@ pub(crate) static POLICY: &[Key] = &[
     ),
     Key::with_default("timezone", Text, "UTC", "The IANA time zone of schedule and retention."),
     Key::with_default("compression_level", number(1, 19), "3", "The zstd level."),
+    Key::with_default(
+        "log_compression_level",
+        number(1, 19),
+        "1",
+        "The zstd level of a cluster's log (WAL), whose archiving costs the server's processor.",
+    ),
     Key::required("retention", Section(RETENTION), "Which backups are kept; at least one rule."),
     Key::optional("objectives", Section(OBJECTIVES), "What is promised."),
 ];

@@ -21,6 +21,8 @@ pub struct Policy {
     pub timezone: TimeZone,
     /// The zstd level, 1 to 19.
     pub compression_level: i32,
+    /// The zstd level of a cluster's log, 1 to 19.
+    pub log_compression_level: i32,
     /// Which backups are kept.
     pub retention: RetentionPolicy,
     /// What is promised.
@@ -69,6 +71,7 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Pol
     let timezone = read_zone(reader);
     let schedule = read_schedule(reader, timezone.clone());
     let compression_level = reader.number("compression_level");
+    let log_compression_level = reader.number("log_compression_level");
     let retention_reader = reader.section("retention");
     let retention = retention_reader.as_ref().and_then(read_retention);
     let objectives_reader = reader.section("objectives");
@@ -86,6 +89,7 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Pol
         schedule,
         timezone: timezone?,
         compression_level: compression_level?,
+        log_compression_level: log_compression_level?,
         retention: retention?,
         objectives: objectives?,
     })

@@ -206,13 +206,13 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
         Verb::Restore(ref args) if args.is_to_point() => stop_on_signals(role, true)?,
         _ => stop_on_signals(role, false)?,
     };
-    // These clean up after themselves; all others change nothing that could be left half done.
+    // These end by themselves when it is wished for; all others change nothing that could be left half done.
     if matches!(
         cli.verb,
         Verb::Backup { .. }
             | Verb::Restore(_)
             | Verb::Verify(_)
-            | Verb::Wal { verb: args::WalVerb::Stream { .. } }
+            | Verb::Wal { verb: args::WalVerb::Push { .. } | args::WalVerb::Stream { .. } }
     ) {
         return dispatch(cli, screen, &stop).await;
     }

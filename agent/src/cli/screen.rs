@@ -54,6 +54,11 @@ impl Screen {
         }
     }
 
+    /// Warns on standard error in one line, also when quiet: whoever reads it must act.
+    pub(super) fn warn(self, text: impl AsRef<str>) {
+        let _ = writeln!(io::stderr(), "warning: {}", printable(text.as_ref()));
+    }
+
     /// Prints the command's answer: the object in JSON mode, else the text.
     pub(super) fn answer(self, schema: &str, mut object: Value, text: impl FnOnce() -> String) {
         if self.json {

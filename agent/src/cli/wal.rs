@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
 use crate::problem::Problem;
-use crate::{Ahead, Exit, Fetched, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, push, ship};
+use crate::{Ahead, Exit, Fetched, Push, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, ship};
 
 /// `drctl wal`.
 pub(super) async fn wal(
@@ -19,7 +19,7 @@ pub(super) async fn wal(
     stop: &Stop,
 ) -> Result<Exit> {
     match verb {
-        WalVerb::Push { source, path } => push_one(screen, setup, source, path).await,
+        WalVerb::Push { source, path } => push_one(screen, setup, source, path, stop).await,
         WalVerb::Index { source } => {
             let written = Shelf::open(setup, source).await?.index_all().await?;
             let object = json!({ "source": source, "written": written });
@@ -56,15 +56,31 @@ pub(super) async fn wal(
     }
 }
 
-async fn push_one(screen: Screen, setup: &Setup, source: &str, path: &Path) -> Result<Exit> {
-    let shelf = Shelf::open(setup, source).await?;
-    let done = push(&shelf, path).await?;
+async fn push_one(
+    screen: Screen,
+    setup: &Setup,
+    source: &str,
+    path: &Path,
+    stop: &Stop,
+) -> Result<Exit> {
+    let mut push = Push::new(setup, source, path)?;
+    let (done, ahead) = match push.known() {
+        Some(done) => (done, 0),
+        None => {
+            if let Some(warning) = push.warning() {
+                screen.warn(warning);
+            }
+            push.run(stop).await?
+        }
+    };
     let word = match done {
         Pushed::Stored => "stored",
         Pushed::Present => "present",
+        Pushed::Noted => "noted",
         Pushed::NotKept => "not_kept",
     };
-    screen.answer("drctl.wal-push/1", json!({ "file": path, "done": word }), String::new);
+    let object = json!({ "file": path, "done": word, "ahead": ahead });
+    screen.answer("drctl.wal-push/1", object, String::new);
     Ok(Exit::Success)
 }
 

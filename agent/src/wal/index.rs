@@ -28,7 +28,7 @@ impl Shelf {
     /// that it completes. What was stored is stored whatever comes of that, so that it never
     /// fails: it says on standard error what it found, or could not do.
     pub async fn settle(&self, place: &LogPlace, size: WalSegmentSize) {
-        let LogPart::Range { start, end } = place.part else { return };
+        let LogPart::Range { start, .. } = place.part else { return };
         let of = (place.system_id, place.timeline);
         match self.gap_before(of, start, size).await {
             // `--quiet` is usual in archive_command: this must be heard there.
@@ -41,6 +41,13 @@ impl Shelf {
             Ok(None) => {}
             Err(error) => tracing::warn!("whether log is missing is not known: {error:#}"),
         }
+        self.settle_block(place, size).await;
+    }
+
+    /// Writes the index that a piece completes, if it does; never fails.
+    pub(super) async fn settle_block(&self, place: &LogPlace, size: WalSegmentSize) {
+        let LogPart::Range { end, .. } = place.part else { return };
+        let of = (place.system_id, place.timeline);
         let block = size.bytes() * BLOCK_SEGMENTS;
         if !end.0.is_multiple_of(block) {
             return;

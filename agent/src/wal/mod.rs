@@ -3,6 +3,8 @@
 
 mod ahead;
 mod archive;
+mod backlog;
+mod batch;
 mod begin;
 mod convoy;
 mod cutter;
@@ -10,11 +12,13 @@ mod fetch;
 mod heads;
 mod health;
 mod index;
+mod notes;
 mod push;
 mod shelf;
 mod ship;
 mod state;
 mod verify;
+mod waiting;
 mod watch;
 
 pub use ahead::{Ahead, fetch_ahead};
@@ -23,7 +27,7 @@ pub use archive::{Known, known};
 pub use fetch::{Expected, Fetched, fetch};
 pub(crate) use heads::trust_digest;
 pub(crate) use health::{LogFinding, log_findings};
-pub use push::{Pushed, push};
+pub use push::{Push, Pushed};
 pub use shelf::Shelf;
 pub use ship::{STANDBY_NAME, Shipping, ship};
 pub use state::log_state;

@@ -2,16 +2,26 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::wal::WalWalker;
 use drctl_model::{
-    Holds, LogPart, LogPlace, MAX_HISTORY_BYTES, Timeline, TimelineHistory, WalSegmentSize,
+    Holds, LogPart, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory,
+    WalSegmentSize,
 };
+use drctl_store::Poured;
 
+use super::backlog::{Backlog, room, warning};
+use super::notes::{FileMark, Notes, Scope};
 use super::shelf::{Kept, Shelf, holds, of_history};
+use super::waiting::{Waiting, is_segment};
 use crate::problem::Problem;
+use crate::{Setup, Stop, crash_point};
+
+/// Bytes of a segment that are read, checked and sealed at a time: they stay in the processor's
+/// cache.
+const READ: usize = 256 << 10;
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,41 +30,131 @@ pub enum Pushed {
     Stored,
     /// The same was there already.
     Present,
+    /// The call for an earlier file stored it and read it back, not long ago.
+    Noted,
     /// Its content is kept elsewhere: a backup's own file, or the copy of an unfinished segment
     /// that the new timeline's first segment holds too.
     NotKept,
 }
 
-/// Stores a file that PostgreSQL wants to be archived; returns only when it was read back.
-///
-/// # Errors
-/// A file that is not what its name says, log that is damaged, other log under the same name, the
-/// store's. PostgreSQL then keeps the file and tries again.
-pub async fn push(shelf: &Shelf, path: &Path) -> Result<Pushed> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if name.ends_with(".backup") || name.ends_with(".partial") {
-        return Ok(Pushed::NotKept);
+/// A file that PostgreSQL wants to be archived.
+pub struct Push<'a> {
+    pub(super) setup: &'a Setup,
+    pub(super) path: &'a Path,
+    pub(super) name: &'a str,
+    pub(super) notes: Notes,
+    source: SourceId,
+    waiting: Option<Waiting>,
+}
+
+impl<'a> Push<'a> {
+    /// Looks at nothing but the file's name.
+    ///
+    /// # Errors
+    /// A source that is not configured.
+    pub fn new(setup: &'a Setup, source: &str, path: &'a Path) -> Result<Self> {
+        let (id, _) = setup.source(source)?;
+        let configuration = drctl_store::digest(&serde_json::to_vec(&*setup.config)?);
+        let scope = Scope { source: id.clone(), configuration };
+        let notes = Notes::new(&setup.config.paths.state_dir, scope);
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        Ok(Push { setup, path, name, notes, source: id.clone(), waiting: None })
     }
-    let (place, bytes, holds) = match name.strip_suffix(".history") {
-        Some(id) => history(path, id)?,
-        None => segment(path, name)?,
-    };
-    let (at, size) = (place.clone(), holds.segment_size);
-    let kept = shelf.keep(place, bytes, holds).await?;
-    if let Some(size) = size {
-        shelf.settle(&at, size).await;
+
+    /// What is known without asking the bucket: a file that is not kept, or one that the call for
+    /// an earlier file has stored, read back, and left a note of.
+    #[must_use]
+    pub fn known(&self) -> Option<Pushed> {
+        if self.name.ends_with(".backup") || self.name.ends_with(".partial") {
+            return Some(Pushed::NotKept);
+        }
+        let noted =
+            is_segment(self.name) && self.notes.take(self.path, self.name, self.setup.clock.now());
+        noted.then_some(Pushed::Noted)
     }
-    Ok(match kept {
-        Kept::Created => Pushed::Stored,
-        Kept::Present => Pushed::Present,
-    })
+
+    /// Looks what else waits; the line to write into the server's log, where that is too much.
+    #[must_use]
+    pub fn warning(&mut self) -> Option<String> {
+        let bytes = std::fs::metadata(self.path).ok()?.len();
+        self.waiting = Waiting::beside(self.path, self.name).unwrap_or_default();
+        let files = self.waiting.as_ref()?.segments.len() as u64;
+        let backlog = Backlog { files, bytes: files.saturating_mul(bytes), room: room(self.path) };
+        let memory = self.memory();
+        let _ = self.setup.private_directory(&self.setup.config.paths.state_dir);
+        warning(&backlog, &self.source, &memory, self.setup.clock.now())
+    }
+
+    /// Where the last warning is remembered.
+    fn memory(&self) -> PathBuf {
+        self.setup.config.paths.state_dir.join(format!("{}.log-warning", self.source))
+    }
+
+    /// Stores the file and reads it back; then, for a while, files that wait behind it
+    /// ([`super::batch`]), of which the number is given too. Nothing that becomes of those changes
+    /// what becomes of this one.
+    ///
+    /// # Errors
+    /// A file that is not what its name says, log that is damaged, other log under the same name,
+    /// the store's, a signal before the file was stored. PostgreSQL then keeps the file and tries
+    /// again.
+    pub async fn run(&self, stop: &Stop) -> Result<(Pushed, u64)> {
+        let kept = async {
+            let shelf = Shelf::open(self.setup, self.source.as_str()).await?;
+            let (path, name) = (self.path.to_owned(), self.name.to_owned());
+            let on = shelf.clone();
+            let work = move || {
+                let Loaded { place, poured, holds, .. } = load(&on, &path, &name)?;
+                let at = holds.segment_size.map(|size| (place.clone(), size));
+                Ok::<_, anyhow::Error>((on.ready(place, poured, holds)?, at))
+            };
+            let sealed = tokio::task::spawn_blocking(work).await;
+            let (ready, at) = sealed.context("seal a piece of log")??;
+            let kept = shelf.put(ready).await?;
+            Ok::<_, anyhow::Error>((shelf, kept, at))
+        };
+        let (shelf, kept, at) = tokio::select! {
+            kept = kept => kept?,
+            () = stop.requested() => return Err(Problem::Interrupted.into()),
+        };
+        crash_point("push-stored");
+        if let Some((place, size)) = at {
+            shelf.settle(&place, size).await;
+        }
+        let done = match kept {
+            Kept::Created => Pushed::Stored,
+            Kept::Present => Pushed::Present,
+        };
+        let ahead = match &self.waiting {
+            Some(waiting) if is_segment(self.name) => self.ahead(&shelf, waiting, stop).await,
+            _ => 0,
+        };
+        Ok((done, ahead))
+    }
+}
+
+/// A file, proven to be what its name says, and sealed.
+pub(super) struct Loaded {
+    pub(super) place: LogPlace,
+    pub(super) poured: Poured,
+    pub(super) holds: Holds,
+    /// The file as it was all the while it was read; nothing where it was not.
+    pub(super) mark: Option<FileMark>,
+}
+
+/// Reads a file, checks and seals it. Takes processor time: for the blocking pool.
+pub(super) fn load(shelf: &Shelf, path: &Path, name: &str) -> Result<Loaded> {
+    match name.strip_suffix(".history") {
+        Some(id) => history(shelf, path, id),
+        None => segment(shelf, path, name),
+    }
 }
 
 fn not_wal(path: &Path, why: &str) -> anyhow::Error {
     Problem::NotWal { path: path.to_owned(), why: why.to_owned() }.into()
 }
 
-fn history(path: &Path, id: &str) -> Result<(LogPlace, Vec<u8>, Holds)> {
+fn history(shelf: &Shelf, path: &Path, id: &str) -> Result<Loaded> {
     let timeline = u32::from_str_radix(id, 16).ok().and_then(Timeline::new);
     let timeline = timeline.ok_or_else(|| not_wal(path, "its name is none of a history file"))?;
     let bytes = read(path, MAX_HISTORY_BYTES)?;
@@ -62,7 +162,10 @@ fn history(path: &Path, id: &str) -> Result<(LogPlace, Vec<u8>, Holds)> {
     let history = TimelineHistory::parse(timeline, text);
     let history = history.map_err(|error| not_wal(path, &error.to_string()))?;
     let system_id = control_system_id(path)?;
-    Ok((LogPlace { system_id, timeline, part: LogPart::History }, bytes, of_history(&history)))
+    let place = LogPlace { system_id, timeline, part: LogPart::History };
+    let mut pour = shelf.pour(bytes.len() as u64)?;
+    pour.add(&bytes)?;
+    Ok(Loaded { place, poured: pour.finish()?, holds: of_history(&history), mark: None })
 }
 
 /// The first eight bytes of `global/pg_control` (`ControlFileData`), as the machine holds them.
@@ -75,20 +178,34 @@ fn control_system_id(path: &Path) -> Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn segment(path: &Path, name: &str) -> Result<(LogPlace, Vec<u8>, Holds)> {
-    let bytes = read(path, 1 << 30)?;
-    let size = WalSegmentSize::new(bytes.len() as u64)
+fn segment(shelf: &Shelf, path: &Path, name: &str) -> Result<Loaded> {
+    let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let reading = || format!("read {}", path.display());
+    let before = file.metadata().with_context(reading)?;
+    let size = WalSegmentSize::new(before.len())
         .ok_or_else(|| not_wal(path, "its length is none of a segment"))?;
     let (timeline, start) =
         size.parse_file_name(name).map_err(|error| not_wal(path, &error.to_string()))?;
     let mut walker = WalWalker::new(timeline, start, size);
-    walker.feed(&bytes).map_err(|error| not_wal(path, &error.to_string()))?;
+    let mut pour = shelf.pour(size.bytes())?;
+    let mut buffer = vec![0; READ];
+    let mut left = size.bytes();
+    while left > 0 {
+        let n = usize::try_from(left).unwrap_or(READ).min(READ);
+        file.read_exact(&mut buffer[..n]).with_context(reading)?;
+        walker.feed(&buffer[..n]).map_err(|error| not_wal(path, &error.to_string()))?;
+        pour.add(&buffer[..n])?;
+        left -= n as u64;
+    }
+    let (before, after) = (FileMark::of(&before), FileMark::of(&file.metadata()?));
     let summary = walker.summary();
     let Some(system_id) = summary.system_id else {
         bail!(not_wal(path, "it names no cluster"));
     };
     let part = LogPart::Range { start, end: start.plus(size.bytes()) };
-    Ok((LogPlace { system_id, timeline, part }, bytes, holds(&summary, size)))
+    let place = LogPlace { system_id, timeline, part };
+    let mark = (before == after).then_some(before);
+    Ok(Loaded { place, poured: pour.finish()?, holds: holds(&summary, size), mark })
 }
 
 fn read(path: &Path, most: u64) -> Result<Vec<u8>> {

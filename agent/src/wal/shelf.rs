@@ -11,9 +11,9 @@ use drctl_model::{
     SystemClock, Timeline, TimelineHistory, WalSegmentSize,
 };
 use drctl_store::{
-    FormatError, Identities, MAX_PIECE_BYTES, MAX_PIECE_HEAD_BYTES, Put, Recipients, SigningKey,
-    StoreError, decode_piece_head, digest, encode_piece, layout, open_bytes, piece_body,
-    seal_bytes,
+    FormatError, Identities, MAX_PIECE_BYTES, MAX_PIECE_HEAD_BYTES, Pour, Poured, Put, Sealer,
+    SigningKey, StoreError, decode_piece_head, digest, encode_piece, layout, open_bytes,
+    piece_body,
 };
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
@@ -28,18 +28,18 @@ const HEAD: u64 = 4096;
 const RESTORE_POINT_BYTES: u64 = 104;
 
 /// A source's log in the bucket.
+#[derive(Clone)]
 pub struct Shelf {
     pub(super) repository: Repository,
     pub(super) source: SourceId,
-    pub(super) writer: Option<Writer>,
+    pub(super) writer: Option<Arc<Writer>>,
     clock: Arc<dyn Clock>,
 }
 
 /// What a host needs to write; one that only reads has none of it.
 pub(super) struct Writer {
-    recipients: Recipients,
+    sealer: Sealer,
     pub(super) key: SigningKey,
-    level: i32,
     pub(super) host: String,
 }
 
@@ -52,6 +52,12 @@ pub(crate) struct Listed {
     pub(super) history: bool,
     /// Its indexes.
     pub(super) indexes: Vec<IndexPlace>,
+}
+
+/// A piece as it will lie in the bucket.
+pub(super) struct Ready {
+    piece: LogPiece,
+    bytes: Bytes,
 }
 
 /// How a piece came to be there.
@@ -71,14 +77,13 @@ impl Shelf {
     pub async fn open(setup: &Setup, name: &str) -> Result<Self> {
         let (id, source) = setup.source(name)?;
         let writer = Writer {
-            recipients: setup.recipients()?,
+            sealer: Sealer::new(&setup.recipients()?, source.policy.log_compression_level),
             key: setup.signing_key()?,
-            level: source.policy.compression_level,
             host: setup.host(),
         };
         let repository = setup.repository().await?;
         let clock = Arc::clone(&setup.clock);
-        Ok(Shelf { repository, source: id.clone(), writer: Some(writer), clock })
+        Ok(Shelf { repository, source: id.clone(), writer: Some(Arc::new(writer)), clock })
     }
 
     /// The log of any source of a repository, to be read.
@@ -86,6 +91,12 @@ impl Shelf {
     pub fn reader(repository: &Repository, source: &SourceId) -> Self {
         let (repository, source) = (repository.clone(), source.clone());
         Shelf { repository, source, writer: None, clock: Arc::new(SystemClock) }
+    }
+
+    /// The repository that it lies in.
+    #[must_use]
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
     }
 
     /// The present moment.
@@ -100,28 +111,51 @@ impl Shelf {
     /// # Errors
     /// [`Problem::OtherLog`] for other bytes under the same name; the store's.
     pub async fn keep(&self, place: LogPlace, plain: Vec<u8>, holds: Holds) -> Result<Kept> {
-        let Writer { recipients, key, level, host } =
-            self.writer.as_ref().ok_or(Problem::NoSigningKey)?;
-        let plain_sha256 = digest(&plain);
-        let (recipients, level, length) = (recipients.clone(), *level, plain.len() as u64);
-        let work = move || seal_bytes(&plain, level, &recipients);
-        let sealed = tokio::task::spawn_blocking(work).await.context("seal a piece of log")??;
+        let shelf = self.clone();
+        let work = move || {
+            let mut pour = shelf.pour(plain.len() as u64)?;
+            pour.add(&plain)?;
+            shelf.ready(place, pour.finish()?, holds)
+        };
+        let ready = tokio::task::spawn_blocking(work).await.context("seal a piece of log")??;
+        self.put(ready).await
+    }
+
+    fn writer(&self) -> Result<&Writer, Problem> {
+        self.writer.as_deref().ok_or(Problem::NoSigningKey)
+    }
+
+    /// Begins a piece of so many plain bytes. To fill it takes some hundredths of a second: for
+    /// the blocking pool.
+    pub(super) fn pour(&self, plain: u64) -> Result<Pour> {
+        Ok(self.writer()?.sealer.pour(plain)?)
+    }
+
+    /// Signs a piece.
+    pub(super) fn ready(&self, place: LogPlace, poured: Poured, holds: Holds) -> Result<Ready> {
+        let writer = self.writer()?;
+        let Poured { sealed, plain, plain_sha256 } = poured;
         let piece = LogPiece {
             v: FORMAT_VERSION,
             min_reader: FORMAT_VERSION,
             features: Vec::new(),
             repository: self.repository.id.clone(),
             source: self.source.clone(),
-            host: host.clone(),
+            host: writer.host.clone(),
             written: self.now(),
             place,
-            plain: length,
+            plain,
             plain_sha256,
             sealed: sealed.len() as u64,
             sealed_sha256: digest(&sealed),
             holds,
         };
-        let bytes = Bytes::from(encode_piece(&piece, &sealed, key));
+        let bytes = Bytes::from(encode_piece(&piece, &sealed, &writer.key));
+        Ok(Ready { piece, bytes })
+    }
+
+    /// The rest of [`Shelf::keep`]: writes, reads back, compares.
+    pub(super) async fn put(&self, Ready { piece, bytes }: Ready) -> Result<Kept> {
         let path = layout::piece(&self.source, &piece.place);
         match self.repository.bucket.put_once(&path, bytes.clone()).await {
             Ok(Put::Created | Put::Present) => {

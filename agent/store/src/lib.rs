@@ -14,6 +14,7 @@ mod log_index;
 mod manifest;
 mod marker;
 mod pages;
+mod pour;
 mod seal;
 mod versions;
 
@@ -29,6 +30,7 @@ pub use manifest::{
 };
 pub use marker::{MAX_MARKER_BYTES, decode_marker, encode_marker};
 pub use pages::{MAX_PAGE_BYTES, MAX_PAGE_SEGMENTS, PageWriter, StreamTotals, read_page};
+pub use pour::{Pour, Poured};
 pub use seal::{
     MAX_WINDOW_LOG, Opener, SEGMENT_BYTES, SealedSegment, Sealer, digest, open_bytes, open_segment,
     seal_bytes, seal_segment,

@@ -5,6 +5,7 @@ use drctl_model::{Digest, MAX_SEGMENT_BYTES, Segment};
 use sha2::{Digest as _, Sha256};
 use zstd::zstd_safe::CParameter;
 
+use crate::pour::{Pour, Tools};
 use crate::{Identities, Recipients, SealError};
 
 /// The plain bytes of a segment unless configured otherwise.
@@ -28,7 +29,7 @@ pub struct SealedSegment {
 
 /// What is used again from one segment to the next: a fresh context or buffer of this size costs
 /// its page faults every time, and one a thread would not be bounded.
-struct Spare<T>(Arc<Mutex<Vec<T>>>);
+pub(crate) struct Spare<T>(Arc<Mutex<Vec<T>>>);
 
 impl<T> Clone for Spare<T> {
     fn clone(&self) -> Self {
@@ -43,11 +44,11 @@ impl<T> Default for Spare<T> {
 }
 
 impl<T> Spare<T> {
-    fn take(&self) -> Option<T> {
+    pub(crate) fn take(&self) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    fn give(&self, one: T) {
+    pub(crate) fn give(&self, one: T) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(one);
     }
 }
@@ -58,6 +59,7 @@ pub struct Sealer {
     recipients: Recipients,
     level: i32,
     spare: Spare<Press>,
+    tools: Spare<Tools>,
 }
 
 /// Compresses into a buffer of its own.
@@ -89,7 +91,12 @@ impl Sealer {
     /// Compresses at `level` (1 to 19) and encrypts to `recipients`.
     #[must_use]
     pub fn new(recipients: &Recipients, level: i32) -> Self {
-        Sealer { recipients: recipients.clone(), level, spare: Spare::default() }
+        Sealer {
+            recipients: recipients.clone(),
+            level,
+            spare: Spare::default(),
+            tools: Spare::default(),
+        }
     }
 
     /// Compresses and encrypts segment `n`. Runs for a tenth of a second: for the blocking pool.
@@ -108,6 +115,15 @@ impl Sealer {
         let segment = Segment { n, plain, sealed, sha256: digest(&bytes) };
         Ok(SealedSegment { segment, bytes })
     }
+
+    /// One zstd frame with a content checksum, in one age file, of exactly so many plain bytes
+    /// that come in pieces.
+    ///
+    /// # Errors
+    /// As [`Sealer::seal`].
+    pub fn pour(&self, plain: u64) -> Result<Pour, SealError> {
+        Pour::new(&self.tools, self.level, &self.recipients, plain)
+    }
 }
 
 /// SHA-256 of `bytes`.
@@ -125,10 +141,14 @@ pub fn seal_bytes(plain: &[u8], level: i32, recipients: &Recipients) -> Result<V
     encrypt(press.compress(plain).map_err(SealError::Compress)?, recipients)
 }
 
+pub(crate) fn encryptor(recipients: &Recipients) -> Result<age::Encryptor, SealError> {
+    age::Encryptor::with_recipients(recipients.iter())
+        .map_err(|error| SealError::Encrypt(error.into()))
+}
+
 fn encrypt(frame: &[u8], recipients: &Recipients) -> Result<Vec<u8>, SealError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| SealError::Encrypt(error);
-    let encryptor =
-        age::Encryptor::with_recipients(recipients.iter()).map_err(|e| failed(e.into()))?;
+    let encryptor = encryptor(recipients)?;
     // age adds 16 bytes to every 64 KiB and a header of some 200 bytes a recipient.
     let mut sealed = Vec::with_capacity(frame.len() + frame.len() / 4096 + 4096);
     let mut writer = encryptor.wrap_output(&mut sealed).map_err(|e| failed(e.into()))?;

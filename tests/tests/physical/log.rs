@@ -61,6 +61,11 @@ impl Archiving {
         archiving
     }
 
+    /// The program, as the server's account can run it.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// `drctl` as the server's account.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = match rustix::process::geteuid().is_root() {

@@ -11,6 +11,7 @@ mod log;
 mod objects;
 mod oracle;
 mod protocol;
+mod push;
 mod recover_ahead;
 mod recover_checks;
 mod recover_choice;

@@ -1,0 +1,123 @@
+//! What waits behind the file that the server hands over, stored while we are at it.
+//!
+//! PostgreSQL asks for one file at a time and waits. So the call for a file, once that one is
+//! durable, stores some of those that wait behind it, several at once, and leaves a note of each
+//! that was read back; the call for such a file then ends at once. A note is believed only for the
+//! very file that was read ([`super::notes`]); without one, a file goes the full way.
+
+use std::cell::Cell;
+use std::future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use super::notes::{FileMark, OpenNotes};
+use super::push::{Loaded, Push, load};
+use super::shelf::Shelf;
+use super::waiting::Waiting;
+use crate::{Stop, crash_point};
+
+/// The most files that one call stores ahead.
+const MOST_FILES: usize = 64;
+
+/// For how long one call begins with further files: the server hears so much later that its own
+/// file is stored.
+const BEGINS_WITHIN: Duration = Duration::from_secs(3);
+
+/// When those that were begun are given up: a store that has become slow must not hold the server.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The plain bytes of files that are on their way at once; each is held up to three times over.
+const MOST_BYTES: u64 = 80 << 20;
+
+impl Push<'_> {
+    /// Stores what waits behind this file, and tells how many that were.
+    pub(super) async fn ahead(&self, shelf: &Shelf, waiting: &Waiting, stop: &Stop) -> u64 {
+        let followers = waiting.behind(self.name, MOST_FILES);
+        if followers.is_empty() {
+            return 0;
+        }
+        let stored = Cell::new(0);
+        let work = timeout(ENDS_WITHIN, self.store(shelf, followers, &stored));
+        let done = tokio::select! {
+            done = work => done.context("the store is slow").and_then(|done| done),
+            () = stop.requested() => Ok(()),
+        };
+        // Whatever it is, it is told when the server asks for that file.
+        if let Err(error) = done {
+            tracing::info!("nothing more was stored ahead: {error:#}");
+        }
+        stored.get()
+    }
+
+    async fn store(&self, shelf: &Shelf, followers: &[String], stored: &Cell<u64>) -> Result<()> {
+        let Some(notes) = self.notes.open().context("open the notes")? else {
+            bail!("another process stores ahead");
+        };
+        let pg_wal = self.path.parent().context("a file of pg_wal")?.to_owned();
+        let limits = self.setup.limits();
+        let bytes = std::fs::metadata(self.path)?.len().max(1);
+        let at_once = usize::try_from(MOST_BYTES / bytes)?.min(limits.seals + limits.puts);
+        let noted = notes.tidy(&pg_wal, followers, shelf.now()).context("tidy the notes up")?;
+        let begun = Instant::now();
+        let (failed, over) = (Cell::new(None), Cell::new(at_once == 0));
+        let seals = Semaphore::new(limits.seals);
+        stream::iter(followers.iter().filter(|name| !noted.contains(name)))
+            .take_while(|_| future::ready(!over.get() && begun.elapsed() < BEGINS_WITHIN))
+            .map(|name| self.follow(shelf, &notes, &seals, pg_wal.join(name), name))
+            .buffer_unordered(at_once.max(1))
+            .for_each(|done| {
+                match done {
+                    Ok(()) => stored.set(stored.get() + 1),
+                    Err(error) => {
+                        failed.set(Some(error));
+                        over.set(true);
+                    }
+                }
+                future::ready(())
+            })
+            .await;
+        failed.take().map_or(Ok(()), Err)
+    }
+
+    /// One of them: the same way as a file that was asked for, and a note.
+    async fn follow(
+        &self,
+        shelf: &Shelf,
+        notes: &OpenNotes,
+        seals: &Semaphore,
+        path: PathBuf,
+        name: &str,
+    ) -> Result<()> {
+        let turn = seals.acquire().await?;
+        let (on, title) = (shelf.clone(), name.to_owned());
+        let work = move || {
+            // A file that was written just now could change without a mark.
+            let now = on.now();
+            if !FileMark::of(&std::fs::metadata(&path)?).settled(now) {
+                return Ok(None);
+            }
+            let Loaded { place, poured, holds, mark } = load(&on, &path, &title)?;
+            let Some(mark) = mark.filter(|mark| mark.settled(now)) else { return Ok(None) };
+            let at = holds.segment_size.map(|size| (place.clone(), size));
+            Ok::<_, anyhow::Error>(Some((on.ready(place, poured, holds)?, mark, at)))
+        };
+        let ready = tokio::task::spawn_blocking(work).await.context("seal a piece of log")??;
+        drop(turn);
+        let Some((ready, mark, at)) = ready else { bail!("{name} was written just now") };
+        shelf.put(ready).await?;
+        crash_point("push-ahead-stored");
+        notes.write(name, mark, &shelf.repository().id, shelf.now()).context("write a note")?;
+        crash_point("push-ahead-noted");
+        // Whether log is missing right before it, the file that was asked for has told: what waits
+        // behind that follows it.
+        if let Some((place, size)) = at {
+            shelf.settle_block(&place, size).await;
+        }
+        Ok(())
+    }
+}
