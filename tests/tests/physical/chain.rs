@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::{Ran, until};
+use drctl_tests::site::{Ran, Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::common::{give_away, place, verified};
-use crate::incremental::{backup, change, is_able, notes, summarizing};
+use crate::common::{filled, give_away, physical, place, verified};
+use crate::incremental::{backup, change, is_able, notes, summarize, summarizing};
 
 fn tablespace(server: &Postgres, folder: &Path, name: &str) {
     let at = folder.join(name);
@@ -135,4 +135,27 @@ fn a_restore_that_is_stopped_while_copies_are_put_together_leaves_no_program() {
     });
     // Nothing in there can be taken for the cluster.
     assert!(!path.join("data").exists());
+}
+
+#[test]
+fn another_cluster_or_timeline_begins_a_new_chain() {
+    let mut server = filled(Postgres::start());
+    summarize(&server);
+    let site = Site::with(&server);
+    physical(&site);
+    site.source("incremental = true");
+    backup(&site, &server, "full");
+    server.stop();
+    // As after a recovery in its place: the same cluster on a timeline of its own.
+    fs::write(server.data_dir().join("recovery.signal"), "").unwrap();
+    give_away(server.data_dir());
+    let auto = server.data_dir().join("postgresql.auto.conf");
+    let settings = fs::read_to_string(&auto).unwrap() + "restore_command = 'false'\n";
+    fs::write(&auto, settings).unwrap();
+    server.start_again();
+    until("the recovery to end", || server.psql("postgres", "select pg_is_in_recovery()") == "f");
+    let answer = site.json(0, &["backup", "shop"]);
+    assert_eq!(answer["backup"]["kind"]["type"], "full", "{answer}");
+    let why = if is_able(&server) { "is on timeline 2" } else { "makes none" };
+    assert!(notes(&answer).contains(why), "{answer}");
 }
