@@ -59,3 +59,26 @@ fn a_recovered_cluster_stays_open_gives_tables_and_becomes_one_of_its_own() {
     assert!(said.contains("cluster of its own"), "{said}");
     assert_eq!(ticks(&path), list(1..41));
 }
+
+#[test]
+fn the_end_of_the_log_is_held_while_it_is_open() {
+    let (shop, _) = several();
+    let (folder, path) = place();
+    give_away(folder.path());
+    let to = path.display().to_string();
+    let restore = |more: &[&str]| {
+        let all = ["restore", "shop", "--to-end", "--to-directory", &to];
+        shop.drctl(&[&all[..], more].concat()).ended(0).json()
+    };
+    let open = restore(&["--open"]);
+    let mut psql = Command::new(shop.server.bin_dir().join("psql"));
+    psql.args(["-XAtq", "-h", open["socket"].as_str().unwrap(), "-U", "postgres"]);
+    let state = "select count(*), pg_get_wal_replay_pause_state() <> 'not paused' from ticks";
+    let output = psql.args(["-c", state, "postgres"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "40|t");
+    // Log that comes later is no part of what was proven.
+    shop.tick(41..46);
+    shop.archived();
+    let done = restore(&["--resume", "--promote"]);
+    assert_eq!(done["promoted"], true, "{done}");
+}
