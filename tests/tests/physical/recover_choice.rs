@@ -1,16 +1,33 @@
 //! What an operator can do with a cluster that stands at its target.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{give_away, place};
 use crate::log::{list, several, ticks};
+
+/// Ends the server that drctl left on a cluster, where a test fails before it was stopped.
+struct Ends(PathBuf);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let text = fs::read_to_string(self.0.join("data/postmaster.pid")).unwrap_or_default();
+        let pid = text.lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, Signal::QUIT);
+        }
+    }
+}
 
 #[test]
 fn a_recovered_cluster_stays_open_gives_tables_and_becomes_one_of_its_own() {
     let (shop, last) = several();
     let (folder, path) = place();
     give_away(folder.path());
+    let _ends = Ends(path.clone());
     let to = path.display().to_string();
     let restore = |more: &[&str]| {
         let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to];
@@ -65,6 +82,7 @@ fn the_end_of_the_log_is_held_while_it_is_open() {
     let (shop, _) = several();
     let (folder, path) = place();
     give_away(folder.path());
+    let _ends = Ends(path.clone());
     let to = path.display().to_string();
     let restore = |more: &[&str]| {
         let all = ["restore", "shop", "--to-end", "--to-directory", &to];
