@@ -247,6 +247,9 @@ async fn prove_and_choose(
     begun.prove(proof.clone())?;
     crash_point("recovery-proven");
     let mut done = Recovered { proof, promoted: false, open: None, extracted: Vec::new() };
+    if aim::runs_to_end(request.plan) && request.choice != Choice::Promote {
+        server.hold().await;
+    }
     match &request.choice {
         Choice::Stop | Choice::Open => {}
         Choice::Extract(tables) => {

@@ -1,16 +1,33 @@
 //! What an operator can do with a cluster that stands at its target.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{give_away, place};
 use crate::log::{list, several, ticks};
+
+/// Ends the server that drctl left on a cluster, where a test fails before it was stopped.
+struct Ends(PathBuf);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let text = fs::read_to_string(self.0.join("data/postmaster.pid")).unwrap_or_default();
+        let pid = text.lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, Signal::QUIT);
+        }
+    }
+}
 
 #[test]
 fn a_recovered_cluster_stays_open_gives_tables_and_becomes_one_of_its_own() {
     let (shop, last) = several();
     let (folder, path) = place();
     give_away(folder.path());
+    let _ends = Ends(path.clone());
     let to = path.display().to_string();
     let restore = |more: &[&str]| {
         let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to];
@@ -58,4 +75,28 @@ fn a_recovered_cluster_stays_open_gives_tables_and_becomes_one_of_its_own() {
     let said = restore(&["--resume", "--extract", table]).failed(12, "target_unfit");
     assert!(said.contains("cluster of its own"), "{said}");
     assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn the_end_of_the_log_is_held_while_it_is_open() {
+    let (shop, _) = several();
+    let (folder, path) = place();
+    give_away(folder.path());
+    let _ends = Ends(path.clone());
+    let to = path.display().to_string();
+    let restore = |more: &[&str]| {
+        let all = ["restore", "shop", "--to-end", "--to-directory", &to];
+        shop.drctl(&[&all[..], more].concat()).ended(0).json()
+    };
+    let open = restore(&["--open"]);
+    let mut psql = Command::new(shop.server.bin_dir().join("psql"));
+    psql.args(["-XAtq", "-h", open["socket"].as_str().unwrap(), "-U", "postgres"]);
+    let state = "select count(*), pg_get_wal_replay_pause_state() <> 'not paused' from ticks";
+    let output = psql.args(["-c", state, "postgres"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "40|t");
+    // Log that comes later is no part of what was proven.
+    shop.tick(41..46);
+    shop.archived();
+    let done = restore(&["--resume", "--promote"]);
+    assert_eq!(done["promoted"], true, "{done}");
 }

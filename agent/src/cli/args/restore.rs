@@ -56,8 +56,9 @@ pub struct RestoreArgs {
     /// Leave the recovered cluster's server open, read-only, on its private socket.
     #[arg(long, requires = "point", conflicts_with = "extract")]
     pub open: bool,
-    /// Take this table out of the recovered cluster, into a dump in the directory; may be repeated.
-    #[arg(long, value_name = "DATABASE:SCHEMA.TABLE", requires = "point")]
+    /// Take this table, DATABASE:SCHEMA.TABLE, out of the recovered cluster, into a dump in the
+    /// directory; may be repeated.
+    #[arg(long, value_name = "TABLE", requires = "point")]
     pub extract: Vec<PickedTable>,
     /// Into files in this new or empty directory: a dump for each database, SQL for the roles.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]

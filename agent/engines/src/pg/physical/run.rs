@@ -238,6 +238,15 @@ impl Recovering {
         }
     }
 
+    /// Holds the replay where it is, as far as our role may: a server that was told no target goes
+    /// on with log that comes.
+    pub async fn hold(&self) {
+        let session = Session::open(&self.server, "postgres", "drctl/recovery").await;
+        if let Ok(session) = session {
+            let _ = session.client.query("SELECT pg_catalog.pg_wal_replay_pause()", &[]).await;
+        }
+    }
+
     /// Leaves it running when we end, with its private socket; gives the directory of that.
     ///
     /// [`end_left`] ends it, and so does `pg_ctl stop`.
