@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use drctl_model::{
-    Facts, LogPart, LogPlace, Lsn, Manifest, ManifestError, Marker, MarkerError, PageRef,
-    RepositoryId, Stream, Timeline,
+    Facts, IndexPlace, LogPart, LogPlace, Lsn, Manifest, ManifestError, Marker, MarkerError,
+    PageRef, RepositoryId, Stream, Timeline,
 };
 use drctl_store::{
     FormatError, MAX_ENVELOPE_BYTES, SealError, decode_manifest, decode_marker, digest,
@@ -292,6 +292,8 @@ fn a_key_is_what_its_parts_say_or_foreign() {
     let (source, backup, stream) = (source(), backup(), long_stream().id);
     let part = LogPart::Range { start: Lsn(1 << 24), end: Lsn(1 << 25) };
     let range = LogPlace { system_id: u64::MAX, timeline: Timeline::FIRST, part };
+    let index =
+        IndexPlace { system_id: 1, timeline: Timeline::FIRST, start: Lsn(0), end: Lsn(1 << 26) };
     let keys = [
         layout::marker(),
         layout::probe(7),
@@ -301,6 +303,7 @@ fn a_key_is_what_its_parts_say_or_foreign() {
         layout::page(&source, &backup, &stream, 3),
         layout::piece(&source, &LogPlace { part: LogPart::History, ..range.clone() }),
         layout::piece(&source, &range),
+        layout::log_index(&source, &index),
     ];
     let seeds = keys.iter().map(|key| key.as_ref().as_bytes().to_vec()).collect();
     let reach = ["Marker", "Probe", "Manifest", "Data", "Log", "Foreign", "no path"];
@@ -317,8 +320,14 @@ fn a_key_is_what_its_parts_say_or_foreign() {
             Kind::Marker => assert_eq!(key, layout::marker()),
             Kind::Probe => assert!(key.as_ref().starts_with("probe/"), "{key}"),
             Kind::Log(source) => {
-                let (of, place) = layout::piece_at(&key).expect("it is a piece");
-                assert_eq!((&of, key.clone()), (source, layout::piece(&of, &place)));
+                let made = match layout::piece_at(&key) {
+                    Some((of, place)) => (layout::piece(&of, &place), of),
+                    None => {
+                        let (of, place) = layout::log_index_at(&key).expect("piece or index");
+                        (layout::log_index(&of, &place), of)
+                    }
+                };
+                assert_eq!((&made.0, &made.1), (&key, source));
             }
             Kind::Foreign => {}
         }
