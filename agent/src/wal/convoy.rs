@@ -19,7 +19,7 @@ const JOINS: usize = 2;
 /// What is done behind everything that somebody may wait for.
 enum Chore {
     /// Stores a whole segment whose parts are stored.
-    Join(Cut),
+    Join(Box<Cut>),
     /// A whole segment is stored, and all before it.
     Settle(LogPlace),
 }
@@ -66,7 +66,7 @@ impl<'a> Convoy<'a> {
     pub(super) fn join(&mut self, cut: Cut) {
         let waiting = self.chores.iter().filter(|chore| matches!(chore, Chore::Join(_)));
         if waiting.count() < JOINS {
-            self.chores.push_back(Chore::Join(cut));
+            self.chores.push_back(Chore::Join(Box::new(cut)));
         }
     }
 
@@ -128,7 +128,8 @@ fn is_whole(place: &LogPlace, size: WalSegmentSize) -> bool {
 async fn done(shelf: &Shelf, chore: Chore, size: WalSegmentSize) {
     let place = match chore {
         Chore::Settle(place) => place,
-        Chore::Join(Cut { place, end, bytes, holds }) => {
+        Chore::Join(cut) => {
+            let Cut { place, end, bytes, holds } = *cut;
             if let Err(error) = shelf.keep(place.clone(), bytes, holds).await {
                 tracing::warn!("the segment that ends at {end} stays in parts: {error:#}");
                 return;

@@ -65,6 +65,11 @@ impl Cutter {
         self.at().since(self.start)
     }
 
+    /// Commits in what is not cut yet.
+    pub(super) fn commits(&self) -> u64 {
+        self.walker.commits()
+    }
+
     /// Takes bytes, and cuts at each segment's end.
     ///
     /// # Errors

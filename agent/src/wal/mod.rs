@@ -7,6 +7,7 @@ mod backlog;
 mod batch;
 mod begin;
 mod convoy;
+mod crowd;
 mod cutter;
 mod fetch;
 mod heads;

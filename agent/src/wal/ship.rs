@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Shelf;
 use super::begin::{Begun, Road, begin};
 use super::convoy::Convoy;
+use super::crowd::Crowd;
 use super::cutter::{Cuts, Cutter};
 use super::watch::{Standstill, watch};
 use crate::Stop;
@@ -42,6 +43,9 @@ pub const STANDBY_NAME: &str = "drctl_wal";
 
 /// How often the server hears from us while nothing is written.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a commit waits for others that usually come with it, so that all go in one piece.
+const GATHER: Duration = Duration::from_millis(3);
 
 /// While all pieces that may are on their way, so much more is read: the next one is larger then.
 const READ_ON: u64 = 4 << 20;
@@ -198,9 +202,10 @@ async fn follow(
     shipping: &Shipping,
     still: &mut Standstill,
 ) -> Result<Option<(Timeline, Lsn)>> {
+    let patience = if shipping.synchronous { GATHER } else { shipping.interval };
     let mut safe = cutter.at();
     let mut heard = Instant::now();
-    let mut due = None;
+    let (mut due, mut crowd) = (None, Crowd::default());
     loop {
         if Instant::now() >= heard {
             // Safe for good is only what the bucket holds; nothing is written anywhere else.
@@ -214,15 +219,21 @@ async fn follow(
                 safe = end;
                 heard = Instant::now();
                 still.moved(heard);
+                crowd.arrived();
+                // Those who were just told come back within a moment.
+                due = due.map(|due| if shipping.synchronous { heard + GATHER } else { due });
             }
             Happened::Time | Happened::Came(WalEvent::Keepalive { reply: false, .. }) => {}
             Happened::Came(WalEvent::Keepalive { reply: true, .. }) => heard = Instant::now(),
             Happened::Came(WalEvent::Data { bytes, .. }) => {
-                let mut cuts = Cuts::default();
+                let (mut cuts, before) = (Cuts::default(), cutter.commits());
                 cutter.take(&bytes, &mut cuts).context("check the log that the server sends")?;
-                cuts.pieces.into_iter().for_each(|cut| convoy.send(cut));
+                for cut in cuts.pieces {
+                    crowd.sent(before);
+                    convoy.send(cut);
+                }
                 cuts.joined.into_iter().for_each(|cut| convoy.join(cut));
-                due = due.or(Some(Instant::now() + shipping.interval));
+                due = due.or(Some(Instant::now() + patience));
             }
             Happened::Came(ended) => {
                 cutter.cut().into_iter().for_each(|cut| convoy.send(cut));
@@ -233,13 +244,14 @@ async fn follow(
                 });
             }
         }
+        let waiting = cutter.commits();
         // What is there already goes into the same piece.
-        let wanted = match shipping.synchronous {
-            true => !stream.has_more(),
-            false => due.is_some_and(|due| Instant::now() >= due),
-        };
-        if wanted && convoy.len() < shipping.puts {
-            cutter.cut().into_iter().for_each(|cut| convoy.send(cut));
+        let all = shipping.synchronous && !stream.has_more() && crowd.is_here(waiting);
+        if (all || due.is_some_and(|due| Instant::now() >= due)) && convoy.len() < shipping.puts {
+            if let Some(cut) = cutter.cut() {
+                crowd.sent(waiting);
+                convoy.send(cut);
+            }
         }
         if cutter.waiting() == 0 {
             due = None;

@@ -88,7 +88,13 @@ impl WalWalker {
         self.summary.clone()
     }
 
-    /// The same, and begins a new summary: of what comes from here on. Cluster, version and where
+    /// Transactions that were committed since the start, or since the summary was taken last.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.summary.commits
+    }
+
+    /// The same as the summary, and begins a new one: of what comes from here on. Cluster, version and where
     /// the WAL ended stay known.
     pub fn take_summary(&mut self) -> WalSummary {
         let fresh = WalSummary {
