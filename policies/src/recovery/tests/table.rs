@@ -353,11 +353,35 @@ fn a_digest_does_not_change_while_the_log_grows() {
     let text = planned(&before, Target::Time(at(25))).digest_text();
     let expected = format!(
         "drctl recovery plan 1\nbase {}\nconsistent 0/6C\ntimeline 1\n\
-         target time 2027-01-15T08:00:25Z\nlog 1 0/64 0/78\nstop at the target\n",
+         target time 2027-01-15T08:00:25Z\nlog 1 0/64\nstop at the target\n",
         id(1)
     );
     assert_eq!(text, expected);
     assert_ne!(text, planned(&before, Target::Time(at(26))).digest_text());
+}
+
+#[test]
+fn a_digest_does_not_change_when_parts_become_one_piece() {
+    let with = |range: std::ops::Range<u64>, commits, xids| Piece {
+        xids: Some(xids),
+        ..piece(1, range, Some(commits))
+    };
+    let first = with(100..110, (10, 19), (10, 19));
+    let (one, other) = (with(110..115, (20, 24), (20, 26)), with(115..120, (25, 29), (24, 29)));
+    let bases = || vec![base(1, 1, 100..108, 18)];
+    let parts = archive(bases(), vec![first, one, other]);
+    let joined = archive(bases(), vec![first, with(110..120, (20, 29), (20, 29))]);
+    let more = archive(bases(), vec![first, one, other, with(120..130, (30, 39), (30, 39))]);
+    let targets =
+        [Target::Time(at(22)), Target::Lsn(Lsn(112)), Target::Lsn(Lsn(117)), xid(22), xid(25)];
+    for target in targets.into_iter().chain([Target::Latest]) {
+        let before = planned(&parts, target.clone()).digest_text();
+        assert_eq!(before, planned(&joined, target.clone()).digest_text(), "joined: {target}");
+        assert_eq!(before, planned(&more, target.clone()).digest_text(), "grown: {target}");
+    }
+    let warned = planned(&parts, xid(25)).warnings;
+    assert_eq!(warned, [Warning::XidNotCertain { pieces: 2 }]);
+    assert_eq!(planned(&parts, Target::Lsn(Lsn(117))).warnings, [Warning::AtTheEnd]);
 }
 
 #[test]
