@@ -144,11 +144,20 @@ impl SourceStatus {
     /// What is missing of the log, or that it is not known.
     fn holes(&self) -> Option<String> {
         match self.log.as_ref()? {
-            Ok(log) => log
-                .standing
-                .gaps
-                .first()
-                .map(|gap| format!("{gap}: take a copy with `drctl backup {}`", self.source)),
+            Ok(log) => {
+                let take = format!("take a copy with `drctl backup {}`", self.source);
+                let gap = log.standing.gaps.first().map(|gap| format!("{gap}: {take}"));
+                let doubt = || log.standing.doubts.first();
+                gap.or_else(|| {
+                    doubt().map(|doubt| {
+                        format!(
+                            "{doubt}: `drctl timeline {}` shows \
+                     what can be recovered; see that the history is archived, or {take}",
+                            self.source
+                        )
+                    })
+                })
+            }
             Err(why) => Some(format!("the log cannot be looked at: {why}")),
         }
     }
@@ -223,6 +232,7 @@ mod tests {
     use drctl_model::{
         BackupKind, Coordinates, Digest, Engine, Increment, Lsn, Parent, Timeline, WalSegmentSize,
     };
+    use drctl_policies::recovery::{Gap, Warning};
 
     use super::*;
 
@@ -272,5 +282,28 @@ mod tests {
     fn the_log_behind_an_incremental_copy_is_looked_at_too() {
         assert!(status(increment()).is_cluster());
         assert!(!status(BackupSummary { kind: BackupKind::Logical, ..increment() }).is_cluster());
+    }
+
+    #[test]
+    fn a_history_that_is_missing_needs_attention() {
+        let judged = |gaps: &[Gap], doubts: &[Warning]| {
+            let standing = Standing {
+                timeline: Timeline::FIRST,
+                end: Lsn(9),
+                shows: Timestamp::UNIX_EPOCH,
+                gaps: gaps.to_vec(),
+                doubts: doubts.to_vec(),
+            };
+            let log = LogStatus { standing, age: SignedDuration::from_secs(1) };
+            SourceStatus { log: Some(Ok(log)), ..status(increment()) }.judge()
+        };
+        let two = Timeline::new(2).unwrap();
+        assert_eq!(judged(&[], &[]).0, Health::Good);
+        let (health, text) = judged(&[], &[Warning::NoHistory(two)]);
+        assert_eq!(health, Health::Attention);
+        assert!(text.contains("not its history") && text.contains("drctl timeline shop"), "{text}");
+        assert_eq!(judged(&[], &[Warning::DisputedHistory(two)]).0, Health::Attention);
+        let gap = Gap { timeline: Timeline::FIRST, from: Lsn(9), until: None };
+        assert!(judged(&[gap], &[Warning::NoHistory(two)]).1.contains("is missing"), "a gap first");
     }
 }

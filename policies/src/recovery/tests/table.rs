@@ -442,6 +442,20 @@ fn how_far_all_that_there_is_leads() {
 }
 
 #[test]
+fn a_history_that_is_missing_or_disputed_is_told_with_the_standing() {
+    let (bases, pieces) = promoted();
+    let doubts = |histories| {
+        let archive = Archive::new(bases.clone(), pieces.clone(), Vec::new(), histories);
+        standing(&archive).unwrap().doubts
+    };
+    let two = history(2, &[(1, 115)]);
+    assert_eq!(doubts(vec![two.clone()]), []);
+    assert_eq!(doubts(vec![]), [Warning::NoHistory(tl(2))]);
+    let disputed = vec![two, history(2, &[(1, 116)])];
+    assert_eq!(doubts(disputed), [Warning::DisputedHistory(tl(2))]);
+}
+
+#[test]
 fn a_clock_that_was_ahead_before_the_base_hides_nothing_behind_it() {
     let (_, mut pieces) = simple();
     pieces[0] = piece(1, 100..110, Some((10, 900)));
