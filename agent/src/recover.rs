@@ -17,7 +17,7 @@ use drctl_policies::recovery::{Leg, RecoveryPlan};
 use drctl_store::Identities;
 
 pub use aim::{plan_digest, time_of, timeline_of};
-pub use begun::{Begun, Identity, Proof, Step, is_begun, kept, waits};
+pub use begun::{Begun, Identity, Kept, Proof, Step, is_begun, kept, waits};
 pub use rate::{Rate, last_rate};
 
 use crate::combine::discard_chain;

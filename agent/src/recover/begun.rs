@@ -215,12 +215,15 @@ impl Begun {
     }
 }
 
-/// The streams that lie in a directory as a whole, where a recovery was begun in it.
+/// How far a recovery has come, and the streams that lie in its directory as a whole.
+pub type Kept = (Step, Vec<StreamId>);
+
+/// What there is in a directory, where a recovery was begun in it.
 ///
 /// # Errors
 /// As [`Begun::resume`] for a file that is none.
-pub fn kept(directory: &Path) -> Result<Vec<StreamId>> {
-    Ok(read(directory)?.map(|state| state.laid_out).unwrap_or_default())
+pub fn kept(directory: &Path) -> Result<Option<Kept>> {
+    Ok(read(directory)?.map(|state| (state.step, state.laid_out)))
 }
 
 /// Removes what there is of a stream that is not there as a whole.
