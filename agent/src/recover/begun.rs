@@ -105,14 +105,20 @@ impl Begun {
     /// [`Problem::Target`] for a directory that holds none, or another one, or one that another
     /// process works on.
     pub fn resume(directory: &Path, of: &Identity) -> Result<Self> {
-        let state = read(directory)?.ok_or_else(|| {
+        let none = || {
             let text = format!(
                 "there is no recovery in {} to go on with: leave --resume out, and name a new \
                  directory",
                 directory.display()
             );
             Problem::Target(text)
-        })?;
+        };
+        if !is_begun(directory) {
+            return Err(none().into());
+        }
+        // Read under the lock: whoever holds it may still be writing how far it has come.
+        let lock = lock(directory)?;
+        let state = read(directory)?.ok_or_else(none)?;
         if state.of != *of {
             let text = format!(
                 "{} holds another recovery: of source {}, plan {}, copy {}; what was asked for is \
@@ -127,7 +133,6 @@ impl Begun {
             );
             return Err(Problem::Target(text).into());
         }
-        let lock = lock(directory)?;
         Ok(Begun { directory: directory.to_owned(), state, resumed: true, _lock: lock })
     }
 
@@ -304,4 +309,32 @@ fn lock(directory: &Path) -> Result<File> {
         return Err(Problem::Target(text).into());
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(plan: &str) -> Identity {
+        let base = "20260301T000000Z-0000000000000001".parse().unwrap();
+        Identity { source: "shop".to_owned(), plan: plan.to_owned(), base }
+    }
+
+    #[test]
+    fn what_another_process_still_writes_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let resume = |plan| Begun::resume(directory.path(), &identity(plan));
+        assert!(resume("one").unwrap_err().to_string().contains("there is no recovery"));
+        assert!(!directory.path().join("recovery.lock").exists(), "nothing was touched");
+        let mut begun = Begun::begin(directory.path(), identity("one")).unwrap();
+        // Neither half of a file nor another plan's is judged before whoever writes has ended.
+        for plan in ["one", "two"] {
+            let told = resume(plan).unwrap_err().to_string();
+            assert!(told.contains("another drctl works in"), "{told}");
+        }
+        begun.reach(Step::Replaying).unwrap();
+        drop(begun);
+        assert_eq!(resume("one").unwrap().step(), Step::Replaying);
+        assert!(resume("two").unwrap_err().to_string().contains("holds another recovery"));
+    }
 }
