@@ -202,6 +202,16 @@ impl Begun {
         self.reach(Step::Proven)
     }
 
+    /// Notes what was proven once more, of a cluster that has been opened since; nothing takes its
+    /// proof from it, for good.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn prove_again(&mut self, proof: Option<Proof>) -> Result<()> {
+        self.state.proof = proof;
+        self.write()
+    }
+
     /// The old or the new, and on the disk.
     fn write(&self) -> Result<()> {
         let path = self.directory.join(STATE);
@@ -336,5 +346,21 @@ mod tests {
         drop(begun);
         assert_eq!(resume("one").unwrap().step(), Step::Replaying);
         assert!(resume("two").unwrap_err().to_string().contains("holds another recovery"));
+    }
+
+    #[test]
+    fn a_proof_that_was_taken_back_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut begun = Begun::begin(directory.path(), identity("one")).unwrap();
+        let proof = Proof { replayed: Lsn(5), shows: None, stopped: None };
+        begun.prove(proof.clone()).unwrap();
+        begun.reach(Step::Promoting).unwrap();
+        let later = Proof { replayed: Lsn(7), ..proof };
+        begun.prove_again(Some(later.clone())).unwrap();
+        assert_eq!(begun.proof(), Some(&later));
+        begun.prove_again(None).unwrap();
+        drop(begun);
+        let begun = Begun::resume(directory.path(), &identity("one")).unwrap();
+        assert_eq!((begun.step(), begun.proof()), (Step::Promoting, None));
     }
 }
