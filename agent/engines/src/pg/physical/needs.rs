@@ -116,6 +116,29 @@ async fn extensions(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pg::SslMode;
+
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_holds_nothing_up() {
+        // The kernel takes the connection, and nobody ever says a word on it.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let server = PgServer {
+            host: "127.0.0.1".into(),
+            port,
+            user: "nobody".into(),
+            maintenance_database: "postgres".into(),
+            password: None,
+            sslmode: SslMode::Disable,
+            ssl_root_cert: None,
+            bin_dir: None,
+            runtime_dir: "/nonexistent".into(),
+        };
+        let began = std::time::Instant::now();
+        let needs = cluster_needs(&server, "drctl/test", Duration::from_millis(50)).await;
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(needs.unknown.iter().any(|text| text.contains("the databases")), "{needs:?}");
+    }
 
     #[test]
     fn lists_of_libraries_are_read() {
