@@ -225,9 +225,10 @@ impl Work<'_> {
         let (progress, following) = (Progress::show(screen, &meter), journal.follow(&meter));
         let began = std::time::Instant::now();
         let user = ready.user.clone();
+        let chain = ready.base.chain.is_some();
         let done = self.bring(directory, &mut begun, ready, &meter, stop).await;
         drop((progress, following));
-        let done = done.map_err(|error| failed(error, self.args, &self.planned, directory));
+        let done = done.map_err(|error| failed(error, self.args, &self.planned, directory, chain));
         let done = done.inspect_err(|error| journal.note(&error.to_string()))?;
         let seconds = began.elapsed().as_secs_f64();
         let text = done_text(&done, directory, &user, seconds);
