@@ -13,7 +13,7 @@ use drctl_engines::pg::physical::{
     Layout, PickedTable, Progress, Recovering, Recovery, end_left, look_again, pick_table, prepare,
 };
 use drctl_model::{Content, TableRows, WalSegmentSize};
-use drctl_policies::recovery::{Leg, RecoveryPlan};
+use drctl_policies::recovery::{Leg, RecoveryPlan, Target};
 use drctl_store::Identities;
 
 pub use aim::{plan_digest, time_of, timeline_of};
@@ -291,8 +291,7 @@ async fn own_already(
         return Ok(None);
     }
     let Some(proof) = begun.proof().cloned() else {
-        let text = "it was promoted, and what it came to was not proven: it is not to be used";
-        return Err(Problem::Mismatch(text.to_owned()).into());
+        return Err(unproven());
     };
     if request.choice != Choice::Promote {
         let text = format!(
@@ -306,9 +305,24 @@ async fn own_already(
         let mut server = Recovering::start(layout, &request.bin_dir, &request.user)?;
         opened(&mut server).await?;
         server.stop(STOP_PATIENCE).await?;
+        // It broke off before it was proven again: nothing but what was proven may be in it.
+        let late = |at| at > proof.replayed;
+        let timed = matches!(request.plan.target, Target::Time(_));
+        if timed
+            && aim::runs_to_end(request.plan)
+            && watch::opened_at(&layout.data()).is_none_or(late)
+        {
+            begun.prove_again(None)?;
+            return Err(unproven());
+        }
         begun.reach(Step::Promoted)?;
     }
     Ok(Some(Recovered { proof, promoted: true, open: None, extracted: Vec::new() }))
+}
+
+fn unproven() -> anyhow::Error {
+    let text = "it was promoted, and what it came to was not proven: it is not to be used";
+    Problem::Mismatch(text.to_owned()).into()
 }
 
 async fn extract(server: &Recovering, table: &PickedTable, directory: &Path) -> Result<Extracted> {
