@@ -307,11 +307,8 @@ async fn own_already(
         server.stop(STOP_PATIENCE).await?;
         // It broke off before it was proven again: nothing but what was proven may be in it.
         let late = |at| at > proof.replayed;
-        let timed = matches!(request.plan.target, Target::Time(_));
-        if timed
-            && aim::runs_to_end(request.plan)
-            && watch::opened_at(&layout.data()).is_none_or(late)
-        {
+        let timed = matches!(request.plan.target, Target::Time(_)) && proof.stopped.is_none();
+        if timed && watch::opened_at(&layout.data()).is_none_or(late) {
             begun.prove_again(None)?;
             return Err(unproven());
         }

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::{RecoveryPlan, Stop, Target};
+use super::{RecoveryPlan, Target};
 
 impl RecoveryPlan {
     /// What the operator agrees to, as lines of text: a digest over them can be shown and asked
@@ -8,7 +8,8 @@ impl RecoveryPlan {
     ///
     /// Holds what decides the result, and the warnings. Leaves out what grows while the source is
     /// alive (how far the log reaches, what is lost behind the target), or no plan could ever be
-    /// confirmed on a busy server; and what is told of single pieces (where the log ends that is
+    /// confirmed on a busy server. What ends the replay follows from that: the first commit behind the
+    /// target, once there is one; the data are the same. And what is told of single pieces (where the log ends that is
     /// needed, and three warnings), for pieces are joined while a recovery runs.
     #[must_use]
     pub fn digest_text(&self) -> String {
@@ -29,8 +30,6 @@ impl RecoveryPlan {
                 false => line(format_args!("log {} {} {}", leg.timeline, leg.from, leg.until)),
             }
         }
-        let open = self.stop == Stop::AtEnd;
-        line(format_args!("stop {}", if open { "at the end" } else { "at the target" }));
         for warning in self.warnings.iter().filter(|warning| !warning.is_of_pieces()) {
             line(format_args!("warning {warning}"));
         }

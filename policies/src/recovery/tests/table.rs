@@ -353,7 +353,7 @@ fn a_digest_does_not_change_while_the_log_grows() {
     let text = planned(&before, Target::Time(at(25))).digest_text();
     let expected = format!(
         "drctl recovery plan 1\nbase {}\nconsistent 0/6C\ntimeline 1\n\
-         target time 2027-01-15T08:00:25Z\nlog 1 0/64\nstop at the target\n",
+         target time 2027-01-15T08:00:25Z\nlog 1 0/64\n",
         id(1)
     );
     assert_eq!(text, expected);
@@ -379,6 +379,11 @@ fn a_digest_does_not_change_when_parts_become_one_piece() {
         assert_eq!(before, planned(&joined, target.clone()).digest_text(), "joined: {target}");
         assert_eq!(before, planned(&more, target.clone()).digest_text(), "grown: {target}");
     }
+    // A target behind which the first commit arrives.
+    let last = Target::Time(at(29));
+    let (before, after) = (planned(&parts, last.clone()), planned(&more, last));
+    assert_eq!((before.stop, after.stop), (Stop::AtEnd, Stop::AtTarget));
+    assert_eq!(before.digest_text(), after.digest_text());
     let warned = planned(&parts, xid(25)).warnings;
     assert_eq!(warned, [Warning::XidNotCertain { pieces: 2 }]);
     assert_eq!(planned(&parts, Target::Lsn(Lsn(117))).warnings, [Warning::AtTheEnd]);
