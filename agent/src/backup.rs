@@ -1,12 +1,15 @@
 //! One attempt to back a source up.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
 use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource, cluster_needs};
 use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource, PgServer};
 use drctl_engines::{BackupSource, ToolRun};
 use drctl_model::{
-    BackupId, BackupSummary, Child, Facts, JobEvent, JobId, JobState, SourceId, StreamFacts, total,
+    BackupId, BackupSummary, Child, ClusterNeeds, Facts, JobEvent, JobId, JobState, SourceId,
+    StreamFacts, total,
 };
 use drctl_policies::{Engine as EngineConfig, PgDump, Source};
 use drctl_store::{Recipients, Sealer, SigningKey, layout};
@@ -17,6 +20,9 @@ use crate::pipeline::{Intake, Stored, store_stream};
 use crate::problem::{Failure, Problem};
 use crate::repository::is_bad_manifest;
 use crate::{Meter, Repository, Setup, SourceLock, Stop};
+
+/// How long the server may take to tell what its cluster needs, at most, while the copy flows.
+const NEEDS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is fixed before the first byte flows.
 pub(crate) struct Attempt<'a> {
@@ -217,29 +223,38 @@ impl Attempt<'_> {
             engine = opening => engine?,
             () = stop.requested() => return Err(Problem::Interrupted.into()),
         };
-        let streaming = self.stream_all(source, engine.as_mut());
+        // Beside the bytes: asked for behind them it would hold the copy up, and move its end.
+        let streaming = async {
+            let needs = async { Ok(self.needs(source).await) };
+            tokio::try_join!(self.stream_all(source, engine.as_mut()), needs)
+        };
         let streamed = tokio::select! {
             streamed = streaming => streamed,
             () = stop.requested() => Err(Problem::Interrupted.into()),
         };
-        let mut collected = match streamed {
-            Ok(collected) => collected,
+        let collected = match streamed {
+            Ok((mut collected, needs)) => {
+                collected.facts.cluster = needs;
+                collected
+            }
             Err(error) => {
                 engine.abort().await;
                 return Err(error);
             }
         };
-        if let EngineConfig::BaseBackup(_) = &source.engine {
-            let server = self.setup.server(source)?;
-            collected.facts.cluster =
-                Some(cluster_needs(&server, &format!("drctl/{}", self.id)).await);
-        }
         let mut finished = engine.finish().await?;
         self.notes.append(&mut finished.notes);
         let listing = finished.copied.as_mut().map(|copied| std::mem::take(&mut copied.listing));
         let summary = self.commit(collected, finished, catalog, job).await?;
         self.keep(source, &summary, listing.as_deref());
         Ok(summary)
+    }
+
+    /// What a cluster that is copied needs of its host; nothing of anything else.
+    async fn needs(&self, source: &Source) -> Option<ClusterNeeds> {
+        let EngineConfig::BaseBackup(_) = &source.engine else { return None };
+        let server = self.setup.server(source).ok()?;
+        Some(cluster_needs(&server, &format!("drctl/{}", self.id), NEEDS_PATIENCE).await)
     }
 
     /// Keeps the server's list of a good copy for the next one to stand on. The copy is committed:

@@ -313,7 +313,7 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
         let health = log_health(&server, "drctl/doctor").await.map_err(Into::into);
         let check = format!("source.{id}.log");
         if let Some(health) = found.take(&check, health) {
-            for LogFinding { level, text, hint } in log_findings(&health) {
+            for LogFinding { level, text, hint, .. } in log_findings(&health) {
                 found.add(level, &check, text, hint);
             }
         }

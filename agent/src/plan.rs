@@ -57,6 +57,8 @@ pub struct RestoreRequest {
     pub begun: bool,
     /// Connections at once that load a database.
     pub jobs: u32,
+    /// Whether an earlier attempt has laid out all of it: nothing is fetched.
+    pub laid_out: bool,
     /// Whether objects get their owners back.
     pub owner: bool,
     /// Where dumps are spooled when more than one connection loads.
@@ -111,7 +113,11 @@ pub async fn plan(
     let manifest = &request.backup.manifest;
     let facts = open_facts(manifest, &request.identities).context("open the backup's facts")?;
     let items = choose(request, manifest, facts)?;
-    let chain = plan_chain(repository, request).await?;
+    // What is laid out needs neither the copies that it was made of nor the program for that.
+    let chain = match request.laid_out {
+        true => None,
+        false => plan_chain(repository, request).await?,
+    };
     let (fetch_before, plain_before) = chain.as_ref().map_or((0, 0), ChainPlan::bytes);
     let fetch_bytes = fetch_before + total(items.iter().map(|item| item.stream.sealed_bytes));
     let plain_bytes = plain_before + total(items.iter().map(|item| item.stream.plain_bytes));
@@ -135,7 +141,7 @@ pub async fn plan(
             if !request.begun {
                 check_empty(directory)?;
             }
-            alone(manifest, chain.is_some())
+            alone(manifest, chain.is_some() || request.laid_out)
         }
         Destination::Pipe(_) if items.len() != 1 => {
             let text = format!(
@@ -152,7 +158,7 @@ pub async fn plan(
         }
     };
     let outlet = outlet(repository, request, limits, &Meter::default());
-    let estimate = match reckon {
+    let estimate = match reckon && !request.laid_out {
         true => {
             let before = chain.iter().flat_map(ChainPlan::items);
             let before = total(before.map(|item| item.stream.segments));

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{
-    Layout, PickedTable, Recovering, Recovery, end_left, look_again, pick_table, prepare,
+    Layout, PickedTable, Progress, Recovering, Recovery, end_left, look_again, pick_table, prepare,
 };
 use drctl_model::{Content, TableRows, WalSegmentSize};
-use drctl_policies::recovery::{Leg, RecoveryPlan};
+use drctl_policies::recovery::{Leg, RecoveryPlan, Target};
 use drctl_store::Identities;
 
 pub use aim::{plan_digest, time_of, timeline_of};
-pub use begun::{Begun, Identity, Proof, Step, is_begun, kept, waits};
+pub use begun::{Begun, Identity, Kept, Proof, Step, is_begun, kept, waits};
 pub use rate::{Rate, last_rate};
 
 use crate::combine::discard_chain;
@@ -263,7 +263,13 @@ async fn prove_and_choose(
             begun.reach(Step::Promoting)?;
             server.promote(layout)?;
             crash_point("recovery-promoting");
-            opened(server).await?;
+            let opened = opened(server).await?;
+            if aim::runs_to_end(request.plan) {
+                // Nothing held it: before it opened it replayed what came since it was proven.
+                let again = watch::prove(request, &opened, None);
+                begun.prove_again(again.as_ref().ok().cloned())?;
+                done.proof = again.context("prove the cluster again, now that it is open")?;
+            }
             begun.reach(Step::Promoted)?;
             done.promoted = true;
         }
@@ -284,7 +290,9 @@ async fn own_already(
     if begun.step() < Step::Promoting || waits {
         return Ok(None);
     }
-    let proof = begun.proof().cloned().context("its proof is missing")?;
+    let Some(proof) = begun.proof().cloned() else {
+        return Err(unproven());
+    };
     if request.choice != Choice::Promote {
         let text = format!(
             "{} was promoted: it is a cluster of its own, and stands at no target any more",
@@ -297,9 +305,21 @@ async fn own_already(
         let mut server = Recovering::start(layout, &request.bin_dir, &request.user)?;
         opened(&mut server).await?;
         server.stop(STOP_PATIENCE).await?;
+        // It broke off before it was proven again: nothing but what was proven may be in it.
+        let late = |at| at > proof.replayed;
+        let timed = matches!(request.plan.target, Target::Time(_)) && proof.stopped.is_none();
+        if timed && watch::opened_at(&layout.data()).is_none_or(late) {
+            begun.prove_again(None)?;
+            return Err(unproven());
+        }
         begun.reach(Step::Promoted)?;
     }
     Ok(Some(Recovered { proof, promoted: true, open: None, extracted: Vec::new() }))
+}
+
+fn unproven() -> anyhow::Error {
+    let text = "it was promoted, and what it came to was not proven: it is not to be used";
+    Problem::Mismatch(text.to_owned()).into()
 }
 
 async fn extract(server: &Recovering, table: &PickedTable, directory: &Path) -> Result<Extracted> {
@@ -323,12 +343,13 @@ async fn extract(server: &Recovering, table: &PickedTable, directory: &Path) -> 
     Ok(Extracted { table: table.clone(), file, rows })
 }
 
-async fn opened(server: &mut Recovering) -> Result<()> {
+/// Waits until it has opened; gives where its replay ended, which it still tells then.
+async fn opened(server: &mut Recovering) -> Result<Progress> {
     loop {
         if let Some(progress) = server.look().await.context("promote the cluster")?
             && !progress.in_recovery
         {
-            return Ok(());
+            return Ok(progress);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Where every source stands, and what to do next.
 
 use drctl_catalog::Catalog;
-use drctl_model::{BackupKind, BackupSummary, Job, JobState, SourceId, shown};
+use drctl_model::{BackupSummary, Job, JobState, SourceId, shown};
 use drctl_policies::Source;
 use drctl_policies::recovery::Standing;
 use jiff::{SignedDuration, Timestamp};
@@ -118,6 +118,11 @@ impl SourceStatus {
 }
 
 impl SourceStatus {
+    /// Whether its newest good backup is a copy of a cluster, full or incremental, which has log.
+    fn is_cluster(&self) -> bool {
+        self.newest_good.as_ref().is_some_and(|good| good.kind.coordinates().is_some())
+    }
+
     /// Whether more would be lost now than the objective says. Where there is log, that is what
     /// came after its last commit.
     fn breach(&self, age: SignedDuration) -> Option<String> {
@@ -139,11 +144,20 @@ impl SourceStatus {
     /// What is missing of the log, or that it is not known.
     fn holes(&self) -> Option<String> {
         match self.log.as_ref()? {
-            Ok(log) => log
-                .standing
-                .gaps
-                .first()
-                .map(|gap| format!("{gap}: take a copy with `drctl backup {}`", self.source)),
+            Ok(log) => {
+                let take = format!("take a copy with `drctl backup {}`", self.source);
+                let gap = log.standing.gaps.first().map(|gap| format!("{gap}: {take}"));
+                let doubt = || log.standing.doubts.first();
+                gap.or_else(|| {
+                    doubt().map(|doubt| {
+                        format!(
+                            "{doubt}: `drctl timeline {}` shows \
+                     what can be recovered; see that the history is archived, or {take}",
+                            self.source
+                        )
+                    })
+                })
+            }
             Err(why) => Some(format!("the log cannot be looked at: {why}")),
         }
     }
@@ -160,16 +174,13 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
     for (id, source) in &setup.config.sources {
         all.push(one(catalog, id, source, now).await?);
     }
-    let is_cluster = |status: &SourceStatus| {
-        status.newest_good.as_ref().is_some_and(|good| matches!(good.kind, BackupKind::Full(_)))
-    };
-    if all.iter().any(is_cluster) {
+    if all.iter().any(SourceStatus::is_cluster) {
         let opened = setup.repository().await;
         let cache = match &opened {
             Ok(repository) => setup.log_cache(repository).await,
             Err(_) => None,
         };
-        for status in all.iter_mut().filter(|status| is_cluster(status)) {
+        for status in all.iter_mut().filter(|status| status.is_cluster()) {
             let state = match &opened {
                 Ok(repository) => log_state(repository, &status.source, catalog, cache.as_ref())
                     .await
@@ -214,4 +225,85 @@ async fn one(
         next: next.and_then(|schedule| schedule.next_after(now)),
         log: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::{
+        BackupKind, Coordinates, Digest, Engine, Increment, Lsn, Parent, Timeline, WalSegmentSize,
+    };
+    use drctl_policies::recovery::{Gap, Warning};
+
+    use super::*;
+
+    fn increment() -> BackupSummary {
+        let at = Coordinates {
+            system_id: 7,
+            segment_size: WalSegmentSize::new(1 << 20).unwrap(),
+            timeline: Timeline::FIRST,
+            start: Lsn(1),
+            stop: Lsn(2),
+            stop_timeline: Timeline::FIRST,
+            listing_sha256: None,
+        };
+        let full = "20260301T000000Z-0000000000000001".parse().unwrap();
+        let parent = Parent { backup: full, manifest_sha256: Digest([1; 32]) };
+        BackupSummary {
+            source: "shop".parse().unwrap(),
+            backup: "20260302T000000Z-0000000000000002".parse().unwrap(),
+            engine: Engine::BaseBackup,
+            kind: BackupKind::Incremental(Increment { parent, at }),
+            host: "db1".into(),
+            started: Timestamp::UNIX_EPOCH,
+            finished: Timestamp::UNIX_EPOCH,
+            plain_bytes: 0,
+            sealed_bytes: 0,
+            segments: 0,
+            suspect: vec![],
+            manifest_sha256: Digest([2; 32]),
+        }
+    }
+
+    fn status(newest_good: BackupSummary) -> SourceStatus {
+        SourceStatus {
+            source: newest_good.source.clone(),
+            newest_good: Some(newest_good),
+            suspect: None,
+            broken: None,
+            age: Some(SignedDuration::from_secs(5)),
+            rpo: None,
+            last_job: None,
+            next: None,
+            log: None,
+        }
+    }
+
+    #[test]
+    fn the_log_behind_an_incremental_copy_is_looked_at_too() {
+        assert!(status(increment()).is_cluster());
+        assert!(!status(BackupSummary { kind: BackupKind::Logical, ..increment() }).is_cluster());
+    }
+
+    #[test]
+    fn a_history_that_is_missing_needs_attention() {
+        let judged = |gaps: &[Gap], doubts: &[Warning]| {
+            let standing = Standing {
+                timeline: Timeline::FIRST,
+                end: Lsn(9),
+                shows: Timestamp::UNIX_EPOCH,
+                gaps: gaps.to_vec(),
+                doubts: doubts.to_vec(),
+            };
+            let log = LogStatus { standing, age: SignedDuration::from_secs(1) };
+            SourceStatus { log: Some(Ok(log)), ..status(increment()) }.judge()
+        };
+        let two = Timeline::new(2).unwrap();
+        assert_eq!(judged(&[], &[]).0, Health::Good);
+        let (health, text) = judged(&[], &[Warning::NoHistory(two)]);
+        assert_eq!(health, Health::Attention);
+        assert!(text.contains("not its history") && text.contains("drctl timeline shop"), "{text}");
+        assert_eq!(judged(&[], &[Warning::DisputedHistory(two)]).0, Health::Attention);
+        let gap = Gap { timeline: Timeline::FIRST, from: Lsn(9), until: None };
+        assert!(judged(&[gap], &[Warning::NoHistory(two)]).1.contains("is missing"), "a gap first");
+    }
 }

@@ -19,6 +19,9 @@ pub struct CachedLog {
     /// History and restore points.
     pub notes: LogNotes,
     pub(crate) generation: i64,
+    /// What the catalog holds of it is not what was written: nothing is known, and all of it is to
+    /// be written anew.
+    pub(crate) damaged: bool,
 }
 
 /// What changes in a [`CachedLog`].
@@ -34,7 +37,8 @@ impl CachedLog {
     /// What makes it hold these pieces, in order, and these notes; nothing where it does already.
     #[must_use]
     pub fn change(&self, entries: &[LogEntry], notes: &LogNotes) -> Option<LogChange> {
-        if self.entries == entries && self.notes == *notes && self.generation > 0 {
+        let same = self.entries == entries && self.notes == *notes;
+        if same && self.generation > 0 && !self.damaged {
             return None;
         }
         let mut old = self.entries.chunks(BLOCK);
@@ -53,7 +57,7 @@ impl CachedLog {
 
 impl Catalog {
     /// What is known of a cluster's log, by timeline; of one that was learnt under other trusted
-    /// keys (`trust` stands for these) nothing is.
+    /// keys (`trust` stands for these), or is damaged, nothing is: it is learnt anew in its place.
     ///
     /// # Errors
     /// [`Corrupt`](CatalogError::Corrupt), [`Busy`](CatalogError::Busy), [`Io`](CatalogError::Io).
@@ -119,15 +123,29 @@ fn logs(
     let mut found = BTreeMap::new();
     for (id, timeline, believed, generation, notes) in known {
         let timeline = u32::try_from(timeline).ok().and_then(Timeline::new);
-        let timeline = timeline.ok_or_else(|| Fault::Damage("timeline of a log".to_owned()))?;
+        // Whose it is nobody can tell: nothing is asked of it.
+        let Some(timeline) = timeline else { continue };
         let mut log = CachedLog { generation, ..CachedLog::default() };
         if believed == trust.to_string() {
-            log.notes = serde_json::from_str(&notes).map_err(bad_json("notes"))?;
-            log.entries = entries(&snapshot, id)?;
+            match whole(&snapshot, id, &notes) {
+                Ok((entries, notes)) => (log.entries, log.notes) = (entries, notes),
+                Err(Fault::Damage(_)) => log.damaged = true,
+                Err(fault) => return Err(fault),
+            }
         }
         found.insert(timeline, log);
     }
     Ok(found)
+}
+
+/// The pieces and notes of a log, all of them or none.
+fn whole(
+    connection: &Connection,
+    log: i64,
+    notes: &str,
+) -> Result<(Vec<LogEntry>, LogNotes), Fault> {
+    let notes = serde_json::from_str(notes).map_err(bad_json("notes"))?;
+    Ok((entries(connection, log)?, notes))
 }
 
 fn entries(connection: &Connection, log: i64) -> Result<Vec<LogEntry>, Fault> {
@@ -221,11 +239,14 @@ fn apply(
 
 /// Reads all of it.
 pub(crate) fn check(connection: &Connection) -> Result<(), Fault> {
-    let known: Vec<(i64, String)> =
-        all(connection, "SELECT id, notes FROM logs", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    for (id, notes) in known {
-        let _: LogNotes = serde_json::from_str(&notes).map_err(bad_json("notes"))?;
-        entries(connection, id)?;
+    let sql = "SELECT id, timeline, notes FROM logs";
+    let known: Vec<(i64, i64, String)> =
+        all(connection, sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    for (id, timeline, notes) in known {
+        if u32::try_from(timeline).ok().and_then(Timeline::new).is_none() {
+            return Err(Fault::Damage("timeline of a log".to_owned()));
+        }
+        whole(connection, id, &notes)?;
     }
     logged(connection).map(drop)
 }

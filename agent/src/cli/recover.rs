@@ -16,8 +16,8 @@ use super::recovery_words::{Outlook, done_object, done_text, failed, no_plan, pl
 use super::screen::Screen;
 use crate::problem::Problem;
 use crate::{
-    Begun, Choice, Destination, Exit, Identity, Known, Meter, RecoverRequest, Recovered,
-    Repository, RestorePlan, RestoreRequest, Setup, Stop, check_room, is_begun, kept, known,
+    Begun, Choice, Destination, Exit, Identity, Kept, Known, Meter, RecoverRequest, Recovered,
+    Repository, RestorePlan, RestoreRequest, Setup, Step, Stop, check_room, is_begun, kept, known,
     last_rate, lay_out, plan, plan_digest, recover as run_recovery, time_of, timeline_of, waits,
 };
 
@@ -161,6 +161,7 @@ impl Work<'_> {
         let identities = identities.ok_or(Problem::NoIdentity(self.planned.base.clone()))?;
         let facts = open_facts(&backup.manifest, &identities).context("open the copy's facts")?;
         let host = check_host(&bin_dir, facts.cluster.as_ref()).await;
+        let begun = if args.resume { kept(directory)? } else { None };
         let request = RestoreRequest {
             identities: identities.clone(),
             backup,
@@ -168,13 +169,14 @@ impl Work<'_> {
             globals: true,
             destination: Destination::Cluster(directory.to_owned()),
             begun: args.resume,
+            laid_out: begun.as_ref().is_some_and(|(step, _)| *step > Step::LayingOut),
             jobs: 1,
             owner: true,
             spool_dir: setup.config.paths.spool_dir.clone(),
             bin_dir: Some(bin_dir.clone()),
         };
         let base = plan(self.repository, &request, setup.limits(), reckon).await?;
-        let room = self.room(directory, &base)?;
+        let room = self.room(directory, &base, begun.as_ref())?;
         let replay = last_rate(&setup.config.paths.state_dir);
         let fetch = base.estimate;
         let outlook = Outlook { host, refused: None, room: Some(room), fetch, replay };
@@ -182,15 +184,9 @@ impl Work<'_> {
     }
 
     /// Room for what is not there yet, and for the log while it is replayed.
-    fn room(&self, directory: &Path, base: &RestorePlan) -> Result<u64> {
-        let kept = if self.args.resume { kept(directory)? } else { Vec::new() };
-        let missing = base.items.iter().filter(|item| !kept.contains(&item.stream.id));
-        let copy = match (&base.chain, &base.room) {
-            // A chain is laid out anew as a whole.
-            (Some(_), Some((_, room))) => *room,
-            _ => total(missing.map(|item| item.stream.plain_bytes)),
-        };
-        let needed = copy.saturating_add(self.planned.log_bytes.min(LOG_ROOM));
+    fn room(&self, directory: &Path, base: &RestorePlan, begun: Option<&Kept>) -> Result<u64> {
+        let log = self.planned.log_bytes.min(LOG_ROOM);
+        let needed = copy_room(base, begun).saturating_add(log);
         check_room(directory, needed)?;
         Ok(needed)
     }
@@ -229,9 +225,10 @@ impl Work<'_> {
         let (progress, following) = (Progress::show(screen, &meter), journal.follow(&meter));
         let began = std::time::Instant::now();
         let user = ready.user.clone();
+        let chain = ready.base.chain.is_some();
         let done = self.bring(directory, &mut begun, ready, &meter, stop).await;
         drop((progress, following));
-        let done = done.map_err(|error| failed(error, self.args, &self.planned, directory));
+        let done = done.map_err(|error| failed(error, self.args, &self.planned, directory, chain));
         let done = done.inspect_err(|error| journal.note(&error.to_string()))?;
         let seconds = began.elapsed().as_secs_f64();
         let text = done_text(&done, directory, &user, seconds);
@@ -270,11 +267,52 @@ impl Work<'_> {
     }
 }
 
+/// Room for what is not there yet of the copy.
+fn copy_room(base: &RestorePlan, begun: Option<&Kept>) -> u64 {
+    let kept = match begun {
+        Some((step, _)) if *step > Step::LayingOut => return 0,
+        begun => begun.map_or(&[][..], |(_, kept)| kept),
+    };
+    match (&base.chain, &base.room) {
+        // A chain is laid out anew as a whole.
+        (Some(_), Some((_, room))) => *room,
+        _ => {
+            let missing = base.items.iter().filter(|item| !kept.contains(&item.stream.id));
+            total(missing.map(|item| item.stream.plain_bytes))
+        }
+    }
+}
+
 /// The file of the identity: the recovering server's own command opens the log with it.
 fn identity_file(setup: &Setup, args: &RestoreArgs) -> Result<PathBuf> {
     match (&args.identity, &setup.config.keys.identity) {
         (Some(path), _) => std::path::absolute(path).context("find the identity"),
         (None, Some(SecretRef::File(path))) => Ok(path.clone()),
         _ => Err(Problem::Usage("name the identity's file with --identity FILE".to_owned()).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ChainPlan;
+
+    #[test]
+    fn what_is_laid_out_needs_no_room_again() {
+        let chain = ChainPlan { before: Vec::new(), program: PathBuf::new() };
+        let base = RestorePlan {
+            items: Vec::new(),
+            chain: Some(chain),
+            fetch_bytes: 100,
+            plain_bytes: 200,
+            room: Some((PathBuf::new(), 400)),
+            notes: Vec::new(),
+            estimate: None,
+        };
+        assert_eq!(copy_room(&base, None), 400);
+        assert_eq!(copy_room(&base, Some(&(Step::LayingOut, Vec::new()))), 400);
+        for step in [Step::Replaying, Step::Proven, Step::Promoting, Step::Promoted] {
+            assert_eq!(copy_room(&base, Some(&(step, Vec::new()))), 0, "{step:?}");
+        }
     }
 }

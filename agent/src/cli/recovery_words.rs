@@ -181,19 +181,25 @@ fn is_lasting(error: &anyhow::Error) -> bool {
     Failure::of(error).exit == Exit::Verification || told.iter().any(|text| words.contains(text))
 }
 
+/// What going on comes to, where a chain of copies has still to be put together or where not.
+fn go_on(chain: bool) -> &'static str {
+    match chain {
+        true => "go on: the chain of copies is laid out anew, unless it was put together",
+        false => "go on where it ended: nothing that is whole is done again",
+    }
+}
+
 /// What a person needs at three in the morning: always these five lines, in this order.
 pub(super) fn failed(
     error: anyhow::Error,
     args: &RestoreArgs,
     plan: &RecoveryPlan,
     directory: &Path,
+    chain: bool,
 ) -> anyhow::Error {
     let lasting = is_lasting(&error);
     let (best, command) = match (lasting, plan.earlier) {
-        (false, _) => (
-            "go on where it ended: nothing that is whole is done again",
-            format!("{} --resume", command(args, directory)),
-        ),
+        (false, _) => (go_on(chain), format!("{} --resume", command(args, directory))),
         (true, Some(at)) => (
             "an earlier time, in a new directory; do not use what is in this one",
             format!("drctl restore {} --to-time {at} --to-directory NEW", word(&args.source)),

@@ -96,6 +96,7 @@ async fn request(
         globals: !args.no_globals,
         destination: destination(setup, source, args)?,
         begun: false,
+        laid_out: false,
         jobs: args.jobs,
         owner: !args.no_owner,
         spool_dir: setup.config.paths.spool_dir.clone(),

@@ -80,6 +80,7 @@ fn log_json(log: &Result<LogStatus, String>) -> serde_json::Value {
         "last_commit": standing.map(|at| at.shows),
         "age_seconds": known.map(|log| log.age.as_secs()),
         "gaps": standing.map(|at| &at.gaps),
+        "doubts": standing.map(|at| at.doubts.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "unknown": log.as_ref().err(),
     })
 }

@@ -105,14 +105,20 @@ impl Begun {
     /// [`Problem::Target`] for a directory that holds none, or another one, or one that another
     /// process works on.
     pub fn resume(directory: &Path, of: &Identity) -> Result<Self> {
-        let state = read(directory)?.ok_or_else(|| {
+        let none = || {
             let text = format!(
                 "there is no recovery in {} to go on with: leave --resume out, and name a new \
                  directory",
                 directory.display()
             );
             Problem::Target(text)
-        })?;
+        };
+        if !is_begun(directory) {
+            return Err(none().into());
+        }
+        // Read under the lock: whoever holds it may still be writing how far it has come.
+        let lock = lock(directory)?;
+        let state = read(directory)?.ok_or_else(none)?;
         if state.of != *of {
             let text = format!(
                 "{} holds another recovery: of source {}, plan {}, copy {}; what was asked for is \
@@ -127,7 +133,6 @@ impl Begun {
             );
             return Err(Problem::Target(text).into());
         }
-        let lock = lock(directory)?;
         Ok(Begun { directory: directory.to_owned(), state, resumed: true, _lock: lock })
     }
 
@@ -197,6 +202,16 @@ impl Begun {
         self.reach(Step::Proven)
     }
 
+    /// Notes what was proven once more, of a cluster that has been opened since; nothing takes its
+    /// proof from it, for good.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn prove_again(&mut self, proof: Option<Proof>) -> Result<()> {
+        self.state.proof = proof;
+        self.write()
+    }
+
     /// The old or the new, and on the disk.
     fn write(&self) -> Result<()> {
         let path = self.directory.join(STATE);
@@ -215,12 +230,15 @@ impl Begun {
     }
 }
 
-/// The streams that lie in a directory as a whole, where a recovery was begun in it.
+/// How far a recovery has come, and the streams that lie in its directory as a whole.
+pub type Kept = (Step, Vec<StreamId>);
+
+/// What there is in a directory, where a recovery was begun in it.
 ///
 /// # Errors
 /// As [`Begun::resume`] for a file that is none.
-pub fn kept(directory: &Path) -> Result<Vec<StreamId>> {
-    Ok(read(directory)?.map(|state| state.laid_out).unwrap_or_default())
+pub fn kept(directory: &Path) -> Result<Option<Kept>> {
+    Ok(read(directory)?.map(|state| (state.step, state.laid_out)))
 }
 
 /// Removes what there is of a stream that is not there as a whole.
@@ -301,4 +319,48 @@ fn lock(directory: &Path) -> Result<File> {
         return Err(Problem::Target(text).into());
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(plan: &str) -> Identity {
+        let base = "20260301T000000Z-0000000000000001".parse().unwrap();
+        Identity { source: "shop".to_owned(), plan: plan.to_owned(), base }
+    }
+
+    #[test]
+    fn what_another_process_still_writes_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let resume = |plan| Begun::resume(directory.path(), &identity(plan));
+        assert!(resume("one").unwrap_err().to_string().contains("there is no recovery"));
+        assert!(!directory.path().join("recovery.lock").exists(), "nothing was touched");
+        let mut begun = Begun::begin(directory.path(), identity("one")).unwrap();
+        // Neither half of a file nor another plan's is judged before whoever writes has ended.
+        for plan in ["one", "two"] {
+            let told = resume(plan).unwrap_err().to_string();
+            assert!(told.contains("another drctl works in"), "{told}");
+        }
+        begun.reach(Step::Replaying).unwrap();
+        drop(begun);
+        assert_eq!(resume("one").unwrap().step(), Step::Replaying);
+        assert!(resume("two").unwrap_err().to_string().contains("holds another recovery"));
+    }
+
+    #[test]
+    fn a_proof_that_was_taken_back_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut begun = Begun::begin(directory.path(), identity("one")).unwrap();
+        let proof = Proof { replayed: Lsn(5), shows: None, stopped: None };
+        begun.prove(proof.clone()).unwrap();
+        begun.reach(Step::Promoting).unwrap();
+        let later = Proof { replayed: Lsn(7), ..proof };
+        begun.prove_again(Some(later.clone())).unwrap();
+        assert_eq!(begun.proof(), Some(&later));
+        begun.prove_again(None).unwrap();
+        drop(begun);
+        let begun = Begun::resume(directory.path(), &identity("one")).unwrap();
+        assert_eq!((begun.step(), begun.proof()), (Step::Promoting, None));
+    }
 }

@@ -1,10 +1,11 @@
 //! A recovering server, watched until it stands; where it stands, against the plan.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::physical::{Progress, Recovering};
-use drctl_model::Lsn;
+use drctl_model::{Lsn, Timeline, TimelineHistory};
 use drctl_policies::recovery::Target;
 use jiff::Timestamp;
 
@@ -107,9 +108,41 @@ pub(super) fn prove(
     Ok(Proof { replayed, shows, stopped })
 }
 
+/// Where a promoted cluster left the timeline that it followed: the end of the last record that it
+/// replayed, by the history of the newest timeline that lies in its `pg_wal`, which is its own.
+pub(super) fn opened_at(data: &Path) -> Option<Lsn> {
+    let files = std::fs::read_dir(data.join("pg_wal")).ok()?;
+    let histories = files.flatten().filter_map(|file| {
+        let name = file.file_name().into_string().ok()?;
+        let id = u32::from_str_radix(name.strip_suffix(".history")?, 16).ok()?;
+        Some((Timeline::new(id)?, file.path()))
+    });
+    let (timeline, path) = histories.max()?;
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(TimelineHistory::parse(timeline, &text).ok()?.begins())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_a_promoted_cluster_opened_is_told_by_its_newest_history() {
+        let data = tempfile::tempdir().unwrap();
+        assert_eq!(opened_at(data.path()), None);
+        let wal = data.path().join("pg_wal");
+        std::fs::create_dir(&wal).unwrap();
+        assert_eq!(opened_at(data.path()), None);
+        for (name, text) in [
+            ("00000002.history", "1\t0/3000148\tno recovery target specified\n"),
+            ("0000000A.history", "1\t0/3000148\told\n\n2\t0/5000028\tnew\n"),
+            ("00000009.history", "1\t0/9000000\tanother\n"),
+            ("000000FF.history.part", "1\t0/1\tnone\n"),
+        ] {
+            std::fs::write(wal.join(name), text).unwrap();
+        }
+        assert_eq!(opened_at(data.path()), Some(Lsn(0x500_0028)));
+    }
 
     #[test]
     fn progress_tells_where_the_data_are_and_where_they_go() {

@@ -16,14 +16,16 @@ pub(crate) struct LogFinding {
     pub(crate) level: Level,
     pub(crate) text: String,
     pub(crate) hint: Option<&'static str>,
+    /// The slot that it is about, where it is about one.
+    pub(crate) slot: Option<String>,
 }
 
 fn finding(level: Level, text: String, hint: &'static str) -> LogFinding {
-    LogFinding { level, text, hint: Some(hint) }
+    LogFinding { level, text, hint: Some(hint), slot: None }
 }
 
 fn good(text: String) -> LogFinding {
-    LogFinding { level: Level::Good, text, hint: None }
+    LogFinding { level: Level::Good, text, hint: None, slot: None }
 }
 
 /// Whether log that waits takes so much of the room there was that somebody should look: a fifth,
@@ -53,22 +55,23 @@ pub(crate) fn log_findings(health: &LogHealth) -> Vec<LogFinding> {
         }
     }
     for slot in &health.slots {
+        let of = |finding: LogFinding| LogFinding { slot: Some(slot.name.clone()), ..finding };
         let (name, kept) = (&slot.name, slot.kept_bytes.unwrap_or(0).unsigned_abs());
         if matches!(slot.status.as_str(), "lost" | "unreserved") {
             let text = format!("the slot {name} has lost log, or is about to ({})", slot.status);
             let hint = "take a new copy; then drop the slot or start its stream again";
-            found.push(finding(Level::Bad, text, hint));
+            found.push(of(finding(Level::Bad, text, hint)));
         } else if fills(kept, health.free_bytes) {
             let text = format!("the slot {name} keeps {} of log on the server{room}", bytes(kept));
             let hint = match slot.active {
                 true => "its stream does not keep up, or cannot store: see what it says",
                 false => "start its stream, or drop it: it fills the disk of pg_wal",
             };
-            found.push(finding(Level::Warning, text, hint));
+            found.push(of(finding(Level::Warning, text, hint)));
         } else {
             let read = if slot.active { "is read from" } else { "is not read from" };
             let text = format!("the slot {name} {read}, and keeps {} of log", bytes(kept));
-            found.push(good(text));
+            found.push(of(good(text)));
         }
     }
     found

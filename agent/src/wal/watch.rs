@@ -6,7 +6,7 @@ use std::time::Duration;
 use drctl_engines::pg::{PgServer, log_health};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::health::log_findings;
+use super::health::{LogFinding, log_findings};
 use super::ship::Shipping;
 use crate::cli::{bytes, span};
 use crate::doctor::Level;
@@ -40,12 +40,21 @@ pub(super) async fn watch(server: &PgServer) {
             said.clear();
         }
         for finding in log_findings(&health) {
-            if finding.level > Level::Good && said.insert(finding.hint) {
+            if is_news(&finding, &mut said) {
                 tracing::warn!("{}: {}", finding.text, finding.hint.unwrap_or_default());
             }
         }
     }
 }
+
+/// Whether something is wrong that was not said yet: of each slot by itself, but not again whenever
+/// its numbers change.
+fn is_news(finding: &LogFinding, said: &mut BTreeSet<Said>) -> bool {
+    finding.level > Level::Good && said.insert((finding.hint, finding.slot.clone()))
+}
+
+/// What was said, and of which slot.
+type Said = (Option<&'static str>, Option<String>);
 
 /// Whether log is on its way into the bucket, and does not arrive.
 pub(super) struct Standstill {
@@ -113,7 +122,35 @@ impl Standstill {
 
 #[cfg(test)]
 mod tests {
+    use drctl_engines::pg::{LogHealth, SlotHealth};
+
     use super::*;
+
+    #[test]
+    fn each_slot_is_told_of_once() {
+        let slot = |name: &str, kept_bytes| SlotHealth {
+            name: name.to_owned(),
+            active: false,
+            status: "reserved".to_owned(),
+            kept_bytes: Some(kept_bytes),
+        };
+        let mut said = BTreeSet::new();
+        let mut told = |slots: Vec<SlotHealth>| -> Vec<Option<String>> {
+            let health = LogHealth {
+                archiving: false,
+                failing: None,
+                waiting_bytes: None,
+                slots,
+                free_bytes: None,
+            };
+            let found = log_findings(&health).into_iter();
+            found.filter(|f| is_news(f, &mut said)).map(|f| f.slot).collect()
+        };
+        let name = |name: &str| Some(name.to_owned());
+        assert_eq!(told(vec![slot("one", 2 << 30), slot("two", 1)]), [name("one")]);
+        assert_eq!(told(vec![slot("one", 3 << 30), slot("two", 2 << 30)]), [name("two")]);
+        assert_eq!(told(vec![slot("one", 3 << 30), slot("two", 2 << 30)]), []);
+    }
 
     #[test]
     fn a_standstill_is_told_of_in_time_and_not_without_end() {

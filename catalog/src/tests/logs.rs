@@ -62,7 +62,8 @@ async fn what_is_known_of_a_log_comes_back_and_follows_every_change() {
 #[tokio::test]
 async fn a_piece_more_rewrites_one_block() {
     let all: Vec<LogEntry> = (0..3000).map(entry).collect();
-    let before = CachedLog { entries: all[..2999].to_vec(), notes: notes(), generation: 1 };
+    let before =
+        CachedLog { entries: all[..2999].to_vec(), notes: notes(), generation: 1, damaged: false };
     let change = before.change(&all, &notes()).unwrap();
     let changed: Vec<usize> = change.changed.iter().map(|(n, _)| *n).collect();
     assert_eq!((changed, change.blocks), (vec![2], 3));
@@ -96,7 +97,7 @@ async fn with_other_keys_nothing_is_known() {
 }
 
 #[tokio::test]
-async fn damaged_pieces_are_damage() {
+async fn damaged_pieces_are_not_known_and_are_learnt_anew() {
     let damages = [
         "UPDATE log_blocks SET entries = x'00' WHERE n = 1",
         "DELETE FROM log_blocks WHERE n = 0",
@@ -110,8 +111,12 @@ async fn damaged_pieces_are_damage() {
         let all: Vec<LogEntry> = (0..2048).map(entry).collect();
         assert!(put(&catalog, &CachedLog::default(), &all).await);
         Connection::open(&path).unwrap().execute_batch(damage).unwrap();
-        let read = catalog.logs(&source("shop"), CLUSTER, TRUST).await;
-        assert_eq!(read.unwrap_err().code(), "catalog_corrupt", "{damage}");
-        assert!(catalog.integrity().await.is_err(), "{damage}");
+        assert_eq!(catalog.integrity().await.unwrap_err().code(), "catalog_corrupt", "{damage}");
+        let found = known(&catalog, TRUST).await;
+        assert!(found.entries.is_empty() && found.notes == LogNotes::default(), "{damage}");
+        assert!(found.change(&[], &LogNotes::default()).is_some(), "{damage}: also by nothing");
+        assert!(put(&catalog, &found, &all).await, "{damage}");
+        assert_eq!(known(&catalog, TRUST).await.entries, all, "{damage}");
+        catalog.integrity().await.unwrap();
     }
 }

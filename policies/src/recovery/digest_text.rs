@@ -1,14 +1,16 @@
 use std::fmt::Write as _;
 
-use super::{RecoveryPlan, Stop, Target};
+use super::{RecoveryPlan, Target};
 
 impl RecoveryPlan {
     /// What the operator agrees to, as lines of text: a digest over them can be shown and asked
     /// back.
     ///
     /// Holds what decides the result, and the warnings. Leaves out what grows while the source is
-    /// alive (how far the log reaches, what is lost behind the target, the end of a plan that
-    /// takes all that there is), or no plan could ever be confirmed on a busy server.
+    /// alive (how far the log reaches, what is lost behind the target), or no plan could ever be
+    /// confirmed on a busy server. What ends the replay follows from that: the first commit behind the
+    /// target, once there is one; the data are the same. And what is told of single pieces (where the log ends that is
+    /// needed, and three warnings), for pieces are joined while a recovery runs.
     #[must_use]
     pub fn digest_text(&self) -> String {
         let mut text = String::from("drctl recovery plan 1\n");
@@ -20,16 +22,15 @@ impl RecoveryPlan {
         line(format_args!("consistent {}", self.consistent));
         line(format_args!("timeline {}", self.timeline));
         line(format_args!("target {}", exact(&self.target)));
-        let open = self.stop == Stop::AtEnd;
         for (index, leg) in self.path.iter().enumerate() {
+            // The last one ends with the piece that holds the target, or with all there is.
             let last = index.saturating_add(1) == self.path.len();
-            match open && last {
+            match last {
                 true => line(format_args!("log {} {}", leg.timeline, leg.from)),
                 false => line(format_args!("log {} {} {}", leg.timeline, leg.from, leg.until)),
             }
         }
-        line(format_args!("stop {}", if open { "at the end" } else { "at the target" }));
-        for warning in &self.warnings {
+        for warning in self.warnings.iter().filter(|warning| !warning.is_of_pieces()) {
             line(format_args!("warning {warning}"));
         }
         text

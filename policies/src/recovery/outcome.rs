@@ -134,6 +134,15 @@ pub enum Warning {
     NoHistory(Timeline),
 }
 
+impl Warning {
+    /// Whether it is told of how the log lies in pieces, or of where it ends: it comes and goes
+    /// when pieces are joined and when more of them come, and nothing else is done for it.
+    pub(super) fn is_of_pieces(&self) -> bool {
+        let of_pieces = matches!(self, Warning::XidNotCertain { .. } | Warning::AtTheEnd);
+        of_pieces || matches!(self, Warning::TargetIsLastCommit)
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -3,7 +3,7 @@ use jiff::Timestamp;
 
 use super::archive::Archive;
 use super::path::Path;
-use super::{Gap, Target, plan};
+use super::{Gap, Target, Warning, plan};
 
 /// How far all that there is leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Standing {
     pub shows: Timestamp,
     /// What is missing behind that end while later log is there.
     pub gaps: Vec<Gap>,
+    /// What is not known of the timelines, worst first: log may be there that nothing leads to.
+    pub doubts: Vec<Warning>,
 }
 
 /// Where the newest timeline stands; nothing where no base leads anywhere.
@@ -32,10 +34,13 @@ pub fn standing(archive: &Archive) -> Option<Standing> {
         gaps.push(path.gap_at(reach));
         reach = span.end;
     }
+    let doubt =
+        |warning: &Warning| matches!(warning, Warning::DisputedHistory(_) | Warning::NoHistory(_));
     Some(Standing {
         timeline: plan.timeline,
         end: plan.reach,
         shows: plan.last_commit.not_before.max(stopped)?,
         gaps,
+        doubts: plan.warnings.into_iter().filter(doubt).collect(),
     })
 }

@@ -222,3 +222,35 @@ fn a_closed_terminal_does_not_end_a_recovery() {
     let _ = shop.drctl(&into(&to, &last, &["--resume", "--promote"])).ended(0);
     assert_eq!(ticks(&path), list(1..41));
 }
+
+#[test]
+fn commits_that_came_between_the_proof_and_a_promotion_are_not_taken_for_proven() {
+    let (shop, last) = several();
+    let (_folder, path, to) = new_place();
+    killed(&shop, &into(&to, &last, &["--promote"]), "recovery-proven");
+    // The server goes on with log that comes, as it would until it was promoted.
+    shop.tick(41..46);
+    shop.archived();
+    let pid = || fs::read_to_string(path.join("data/postmaster.pid")).unwrap_or_default();
+    let rows = || {
+        let text = pid();
+        let mut psql = Command::new(shop.server.bin_dir().join("psql"));
+        psql.args(["-XAtq", "-h", text.lines().nth(4).unwrap_or("/nowhere"), "-U", "postgres"]);
+        let output = psql.args(["-c", "select count(*) from ticks", "postgres"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    until("the later log to be replayed", || rows() == "45");
+    fs::write(path.join("data/promote"), "").unwrap();
+    let server = pid().lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+    kill_process(server.expect("a server"), Signal::USR1).unwrap();
+    until("the promotion", || !path.join("data/standby.signal").exists());
+    let state = fs::read_to_string(path.join("recovery.json")).unwrap();
+    assert!(state.contains("\"proven\""), "{state}");
+    let state = state.replace("\"proven\"", "\"promoting\"");
+    fs::write(path.join("recovery.json"), state).unwrap();
+    for _ in 0..2 {
+        let resumed = shop.drctl(&into(&to, &last, &["--promote", "--resume"]));
+        let said = resumed.failed(4, "mismatch");
+        assert!(said.contains("was not proven"), "{said}");
+    }
+}

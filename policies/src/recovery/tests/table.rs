@@ -353,11 +353,40 @@ fn a_digest_does_not_change_while_the_log_grows() {
     let text = planned(&before, Target::Time(at(25))).digest_text();
     let expected = format!(
         "drctl recovery plan 1\nbase {}\nconsistent 0/6C\ntimeline 1\n\
-         target time 2027-01-15T08:00:25Z\nlog 1 0/64 0/78\nstop at the target\n",
+         target time 2027-01-15T08:00:25Z\nlog 1 0/64\n",
         id(1)
     );
     assert_eq!(text, expected);
     assert_ne!(text, planned(&before, Target::Time(at(26))).digest_text());
+}
+
+#[test]
+fn a_digest_does_not_change_when_parts_become_one_piece() {
+    let with = |range: std::ops::Range<u64>, commits, xids| Piece {
+        xids: Some(xids),
+        ..piece(1, range, Some(commits))
+    };
+    let first = with(100..110, (10, 19), (10, 19));
+    let (one, other) = (with(110..115, (20, 24), (20, 26)), with(115..120, (25, 29), (24, 29)));
+    let bases = || vec![base(1, 1, 100..108, 18)];
+    let parts = archive(bases(), vec![first, one, other]);
+    let joined = archive(bases(), vec![first, with(110..120, (20, 29), (20, 29))]);
+    let more = archive(bases(), vec![first, one, other, with(120..130, (30, 39), (30, 39))]);
+    let targets =
+        [Target::Time(at(22)), Target::Lsn(Lsn(112)), Target::Lsn(Lsn(117)), xid(22), xid(25)];
+    for target in targets.into_iter().chain([Target::Latest]) {
+        let before = planned(&parts, target.clone()).digest_text();
+        assert_eq!(before, planned(&joined, target.clone()).digest_text(), "joined: {target}");
+        assert_eq!(before, planned(&more, target.clone()).digest_text(), "grown: {target}");
+    }
+    // A target behind which the first commit arrives.
+    let last = Target::Time(at(29));
+    let (before, after) = (planned(&parts, last.clone()), planned(&more, last));
+    assert_eq!((before.stop, after.stop), (Stop::AtEnd, Stop::AtTarget));
+    assert_eq!(before.digest_text(), after.digest_text());
+    let warned = planned(&parts, xid(25)).warnings;
+    assert_eq!(warned, [Warning::XidNotCertain { pieces: 2 }]);
+    assert_eq!(planned(&parts, Target::Lsn(Lsn(117))).warnings, [Warning::AtTheEnd]);
 }
 
 #[test]
@@ -415,6 +444,20 @@ fn how_far_all_that_there_is_leads() {
     let newer = [bases, vec![base(2, 1, 121..129, 45)]].concat();
     let healed = stands(newer, vec![pieces[0], pieces[2]]);
     assert_eq!(healed, Some((Lsn(130), at(45), vec![])));
+}
+
+#[test]
+fn a_history_that_is_missing_or_disputed_is_told_with_the_standing() {
+    let (bases, pieces) = promoted();
+    let doubts = |histories| {
+        let archive = Archive::new(bases.clone(), pieces.clone(), Vec::new(), histories);
+        standing(&archive).unwrap().doubts
+    };
+    let two = history(2, &[(1, 115)]);
+    assert_eq!(doubts(vec![two.clone()]), []);
+    assert_eq!(doubts(vec![]), [Warning::NoHistory(tl(2))]);
+    let disputed = vec![two, history(2, &[(1, 116)])];
+    assert_eq!(doubts(disputed), [Warning::DisputedHistory(tl(2))]);
 }
 
 #[test]

@@ -1,15 +1,26 @@
 //! What a cluster needs of the host that it is restored on, asked of its server.
 
+use std::time::Duration;
+
 use drctl_model::{ClusterNeeds, DatabaseNeeds, Extension, LocaleProvider, shown};
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Row;
 
 use crate::EngineError;
 use crate::pg::PgServer;
 use crate::pg::server::Session;
 
-/// Asks the server what its cluster needs; what it does not tell is noted and no error, for the
-/// copy is as good without it. Connects to every database that takes connections, in turn.
-pub async fn cluster_needs(server: &PgServer, application_name: &str) -> ClusterNeeds {
+/// Asks the server what its cluster needs; what it does not tell within `patience` is noted and no
+/// error, for the copy is as good without it. Connects to every database that takes connections, in
+/// turn.
+pub async fn cluster_needs(
+    server: &PgServer,
+    application_name: &str,
+    patience: Duration,
+) -> ClusterNeeds {
+    let deadline = Instant::now() + patience;
+    let late =
+        |what: &str| format!("{what} could not be asked for within {} s", patience.as_secs());
     let mut needs = ClusterNeeds::default();
     let maintenance = &server.maintenance_database;
     let asked = async {
@@ -17,22 +28,26 @@ pub async fn cluster_needs(server: &PgServer, application_name: &str) -> Cluster
         let libraries = libraries(&session).await;
         Ok::<_, EngineError>((libraries, databases(&session).await?))
     };
-    match asked.await {
-        Ok((libraries, databases)) => {
+    match timeout_at(deadline, asked).await {
+        Ok(Ok((libraries, databases))) => {
             match libraries {
                 Ok(libraries) => needs.libraries = Some(libraries),
                 Err(error) => needs.unknown.push(said("the preloaded libraries", &error)),
             }
             needs.databases = databases;
         }
-        Err(error) => needs.unknown.push(said("the databases", &error)),
+        Ok(Err(error)) => needs.unknown.push(said("the databases", &error)),
+        Err(_) => needs.unknown.push(late("the databases")),
     }
     for database in &mut needs.databases {
-        match extensions(server, &database.name, application_name).await {
-            Ok(extensions) => database.extensions = Some(extensions),
-            Err(error) => {
-                let what = format!("the extensions of {}", shown(&database.name, 100));
-                needs.unknown.push(said(&what, &error));
+        let asked = extensions(server, &database.name, application_name);
+        let what = format!("the extensions of {}", shown(&database.name, 100));
+        match timeout_at(deadline, asked).await {
+            Ok(Ok(extensions)) => database.extensions = Some(extensions),
+            Ok(Err(error)) => needs.unknown.push(said(&what, &error)),
+            Err(_) => {
+                needs.unknown.push(late(&format!("{what} and of all behind it")));
+                break;
             }
         }
     }
@@ -101,6 +116,29 @@ async fn extensions(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pg::SslMode;
+
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_holds_nothing_up() {
+        // The kernel takes the connection, and nobody ever says a word on it.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let server = PgServer {
+            host: "127.0.0.1".into(),
+            port,
+            user: "nobody".into(),
+            maintenance_database: "postgres".into(),
+            password: None,
+            sslmode: SslMode::Disable,
+            ssl_root_cert: None,
+            bin_dir: None,
+            runtime_dir: "/nonexistent".into(),
+        };
+        let began = std::time::Instant::now();
+        let needs = cluster_needs(&server, "drctl/test", Duration::from_millis(50)).await;
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(needs.unknown.iter().any(|text| text.contains("the databases")), "{needs:?}");
+    }
 
     #[test]
     fn lists_of_libraries_are_read() {
