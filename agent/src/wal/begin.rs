@@ -1,12 +1,15 @@
 //! Where a stream of log begins: behind what the bucket holds, on the timeline on which that ends.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::replication::{Identity, Replication, WalStream};
-use drctl_model::{LogPart, LogPlace, Lsn, Timeline, TimelineHistory, WalSegmentSize};
+use drctl_model::{LogPart, LogPlace, Lsn, Timeline, TimelineHistory, WalSegmentSize, outermost};
+use futures_util::{StreamExt as _, stream};
 
 use super::Shelf;
 use super::cutter::Cutter;
-use super::shelf::of_history;
+use super::shelf::{is_damaged, is_missing, of_history};
 
 /// Which way to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,15 @@ pub(super) enum Road {
 /// Of holes up to this size at the end of the log the rest is asked for: pieces that were under
 /// way together when the host died need not have arrived in order.
 const HOLE: u64 = 1 << 30;
+
+/// Where no slot tells what was confirmed, so many pieces at the end of the log are in doubt.
+const IN_DOUBT: usize = 16;
+
+/// How many pieces are read at once to see whether they hold.
+const AT_ONCE: usize = 4;
+
+/// A range of log.
+type Range = (Lsn, Lsn);
 
 /// A stream that has begun, and what cuts it.
 pub(super) struct Begun {
@@ -62,7 +74,7 @@ pub(super) async fn begin(
         Road::Next(timeline, from) => (timeline, from),
         Road::Slot => (history.timeline_at(kept), kept),
         Road::Resume => {
-            let found = resume(shelf, system_id, &history, (!is_new).then_some(kept)).await?;
+            let found = resume(shelf, system_id, &history, size, (!is_new).then_some(kept)).await?;
             found.unwrap_or_else(|| (history.timeline_at(kept), kept))
         }
     };
@@ -94,17 +106,60 @@ async fn resume(
     shelf: &Shelf,
     system_id: u64,
     history: &TimelineHistory,
+    size: WalSegmentSize,
     kept: Option<Lsn>,
 ) -> Result<Option<(Timeline, Lsn)>> {
     let ancestors = history.ancestors.iter().rev().map(|ancestor| ancestor.timeline);
     for timeline in std::iter::once(history.timeline).chain(ancestors) {
         let from = kept.unwrap_or(Lsn(0));
         let ranges = shelf.ranges((system_id, timeline), from, None).await?;
+        let most = kept.map_or(IN_DOUBT, |_| usize::MAX);
+        let ranges = sound(shelf, (system_id, timeline), size, ranges, most).await?;
         if let Some(reach) = reach(&ranges, kept) {
             return Ok(Some(behind(history, timeline, reach)));
         }
     }
     Ok(None)
+}
+
+/// Of pieces in order, those of which the last `most` hold what is signed of them: that an object
+/// is there does not say that it was read back before whoever stored it died. Those in the last
+/// segment are not read, for that one is streamed anew.
+async fn sound(
+    shelf: &Shelf,
+    (system_id, timeline): (u64, Timeline),
+    size: WalSegmentSize,
+    mut ranges: Vec<Range>,
+    most: usize,
+) -> Result<Vec<Range>> {
+    let mut seen = BTreeSet::new();
+    loop {
+        let reach = ranges.iter().map(|(_, end)| *end).max().map(|end| size.start_of(end));
+        let mut doubtful = outermost(&ranges);
+        doubtful.drain(..doubtful.len().saturating_sub(most));
+        doubtful.retain(|range| Some(range.0) < reach && !seen.contains(range));
+        if doubtful.is_empty() {
+            return Ok(ranges);
+        }
+        let mut weighed = stream::iter(doubtful)
+            .map(|(start, end)| async move {
+                let part = LogPart::Range { start, end };
+                (shelf.weigh(&LogPlace { system_id, timeline, part }).await, (start, end))
+            })
+            .buffered(AT_ONCE);
+        while let Some((weighed, range)) = weighed.next().await {
+            seen.insert(range);
+            match weighed {
+                Ok(_) => {}
+                // What is within it is looked at in its place.
+                Err(error) if is_damaged(&error) || is_missing(&error) => {
+                    tracing::warn!("a piece of log in the bucket does not count: {error:#}");
+                    ranges.retain(|other| *other != range);
+                }
+                Err(error) => return Err(error).context("read the log back that is there"),
+            }
+        }
+    }
 }
 
 /// How far the log of a timeline reaches, from where a slot keeps it, or of all there is.

@@ -8,9 +8,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
-use drctl_store::{Identities, StoreError};
+use drctl_store::Identities;
 
 use super::Shelf;
+use super::shelf::is_missing;
 use crate::problem::Problem;
 
 /// A stretch of log that a plan needs: absent, it is a gap and not the end.
@@ -124,12 +125,6 @@ pub(super) async fn join(
     // What was never written is zero: the server takes it for the end of the log.
     bytes.resize(usize::try_from(size.bytes()).unwrap_or(usize::MAX), 0);
     Ok(bytes)
-}
-
-fn is_missing(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Missing { .. })))
 }
 
 /// The pieces that lead from `start` towards `end` without a gap, each reaching as far as any.
