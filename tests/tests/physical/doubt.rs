@@ -4,7 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::log::Archiving;
+use drctl_tests::site::until;
+
+use crate::log::{Archiving, list, ticks};
+use crate::stream::joined;
 use crate::streaming::{Streaming, shipped};
 
 /// Changes a byte of an object's body.
@@ -75,4 +78,58 @@ fn a_stream_confirms_no_piece_that_it_finds_damaged() {
     assert_eq!(streaming.end(), Some(130));
     let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
     assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(0), "{view}");
+}
+
+/// A cluster of which some segments lie in the bucket in parts and as a whole.
+fn twice() -> Archiving {
+    let shop = Archiving::start(false);
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    for batch in 0..3 {
+        shop.tick(batch * 10 + 1..batch * 10 + 11);
+        shipped(&shop.server);
+    }
+    shop.sql("select pg_switch_wal()");
+    shop.tick(31..41);
+    shipped(&shop.server);
+    until("the parts to be joined", || joined(&shop).1.len() >= 4);
+    assert_eq!(streaming.end(), Some(130));
+    shop
+}
+
+/// The one after the other: damage behind the signature, and somebody else's object.
+#[test]
+fn a_whole_segment_that_is_damaged_is_put_together_of_its_parts() {
+    let shop = twice();
+    let (whole, parts) = joined(&shop);
+    let has_parts = |whole: &&PathBuf| {
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap()[..11].to_owned();
+        parts.iter().any(|part| name(part) == name(whole))
+    };
+    let twice: Vec<&PathBuf> = whole.iter().filter(has_parts).collect();
+    assert!(!twice.is_empty());
+    twice.iter().for_each(|piece| damage(piece));
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+    let id = shop.sql("select system_identifier from pg_control_system()");
+    let folder = crate::common::place().0;
+    crate::common::give_away(folder.path());
+    let (to, name) = (folder.path().join("out"), twice[0].file_name().unwrap().to_str().unwrap());
+    let (high, low) = (&name[..8], &name[8..16]);
+    let segment = format!("00000001{high}{:08X}", u32::from_str_radix(low, 16).unwrap() >> 20);
+    let fetch = || {
+        let at = to.display().to_string();
+        let of = ["--system-id", &id, "--segment-bytes", "1048576"];
+        shop.command(&[&["wal", "fetch", "shop", &segment, &at][..], &of].concat()).output()
+    };
+    fs::write(twice[0], b"{\"not\":\"ours\"}\nnothing").unwrap();
+    assert_eq!(fetch().unwrap().status.code(), Some(0));
+    assert!(to.exists());
+    // Nothing stands in for a part as well.
+    fs::remove_file(&to).unwrap();
+    let part = parts.iter().find(|p| p.file_name().unwrap().to_str().unwrap()[..11] == name[..11]);
+    damage(part.unwrap());
+    assert_eq!(fetch().unwrap().status.code(), Some(255));
+    assert!(!to.exists());
 }
