@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use drctl_tests::site::until;
 
 use crate::log::{Archiving, list, ticks};
-use crate::stream::joined;
+use crate::stream::{caught_up, joined, point_at, standby};
 use crate::streaming::{Streaming, shipped};
 
 /// Changes a byte of an object's body.
@@ -132,4 +132,59 @@ fn a_whole_segment_that_is_damaged_is_put_together_of_its_parts() {
     damage(part.unwrap());
     assert_eq!(fetch().unwrap().status.code(), Some(255));
     assert!(!to.exists());
+}
+
+/// A failover to a server whose new log is archived before it is streamed; what the old timeline
+/// has behind the last streamed byte is on the new server alone.
+fn after_a_failover(streamed_from_the_standby: bool) {
+    let mut shop = Archiving::start(false);
+    shop.sql("alter system set wal_keep_size = '64MB'; select pg_reload_conf()");
+    let (standby, _folder) = standby(&shop.server);
+    let mut other = standby;
+    if streamed_from_the_standby {
+        std::mem::swap(&mut shop.server, &mut other);
+        point_at(&shop, &shop.server);
+    }
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    if !streamed_from_the_standby {
+        std::mem::swap(&mut shop.server, &mut other);
+        point_at(&shop, &shop.server);
+    }
+    for id in 1..5 {
+        other.psql("postgres", &format!("insert into ticks values ({id}, 'x')"));
+        other.psql("postgres", "select pg_switch_wal()");
+    }
+    caught_up(&other, &shop.server);
+    other.crash();
+    shop.sql("select pg_promote()");
+    let pg_wal = shop.server.data_dir().join("pg_wal");
+    for file in segments(&shop, 5, 2) {
+        let _ = push(&shop, &file).ended(0);
+    }
+    let _ = push(&shop, &pg_wal.join("00000002.history")).ended(0);
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.tick(15..21);
+    shipped(&shop.server);
+    assert!(!streaming.said().contains("GAP"), "{}", streaming.said());
+    assert_eq!(streaming.end(), Some(130));
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    for timeline in view["timelines"].as_array().unwrap() {
+        assert_eq!(timeline["gaps"].as_array().map(Vec::len), Some(0), "{view}");
+    }
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..21));
+}
+
+#[test]
+fn what_the_old_timeline_lacks_is_asked_for_without_a_slot() {
+    after_a_failover(false);
+}
+
+#[test]
+fn what_the_old_timeline_lacks_is_asked_for_with_a_slot() {
+    after_a_failover(true);
 }

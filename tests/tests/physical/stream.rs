@@ -165,7 +165,7 @@ pub(crate) fn standby(server: &Postgres) -> (Postgres, tempfile::TempDir) {
 }
 
 /// Makes a standby the source of a site.
-fn point_at(shop: &Archiving, server: &Postgres) {
+pub(crate) fn point_at(shop: &Archiving, server: &Postgres) {
     let config = fs::read_to_string(shop.site.config()).unwrap();
     let line = |name: &str| config.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
     shop.site.replace(&line("host = "), &format!("host = \"{}\"", server.socket_dir().display()));
