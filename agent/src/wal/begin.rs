@@ -18,8 +18,11 @@ pub(super) enum Road {
     Resume,
     /// Where the server said that the log goes on.
     Next(Timeline, Lsn),
-    /// From where on the slot keeps the log: what is missing before that is gone.
-    Slot,
+    /// Behind the last log that the bucket holds, whatever is missing before that.
+    Behind,
+    /// From where on the slot kept the log before it heard of older log: what is missing before
+    /// that is gone.
+    Slot(Lsn),
 }
 
 /// Of holes up to this size at the end of the log the rest is asked for: pieces that were under
@@ -41,6 +44,8 @@ pub(super) struct Begun {
     pub(super) cutter: Cutter,
     pub(super) system_id: u64,
     pub(super) size: WalSegmentSize,
+    /// From where on the slot kept the log when it began.
+    pub(super) kept: Lsn,
 }
 
 /// Begins a stream; `cluster` is the one that was streamed before.
@@ -73,7 +78,8 @@ pub(super) async fn begin(
     let there = There { shelf, system_id, size, history: &history };
     let (timeline, from) = match road {
         Road::Next(timeline, from) => (timeline, from),
-        Road::Slot => (history.timeline_at(kept), kept),
+        Road::Slot(before) => (history.timeline_at(before.max(kept)), before.max(kept)),
+        Road::Behind => there.behind_last().await?.unwrap_or((history.timeline_at(kept), kept)),
         Road::Resume if !is_new => there.behind_slot(kept).await?,
         Road::Resume => there.behind_whole().await?.unwrap_or((history.timeline_at(kept), kept)),
     };
@@ -81,7 +87,7 @@ pub(super) async fn begin(
     let cutter = Cutter::new(system_id, timeline, from, size);
     let stream = connection.start(Some(slot), from, timeline).await?;
     tracing::info!("streaming the log of timeline {timeline} from {from}");
-    Ok(Begun { stream, cutter, system_id, size })
+    Ok(Begun { stream, cutter, system_id, size, kept })
 }
 
 /// The history of the server's timeline, which is kept: without it nothing leads to its log.
@@ -131,6 +137,17 @@ impl There<'_> {
             }
             (timeline, from) = (next, at);
         }
+    }
+
+    /// Behind the last log that there is, on the newest timeline of which there is any.
+    async fn behind_last(&self) -> Result<Option<(Timeline, Lsn)>> {
+        for (timeline, _) in lineage(self.history) {
+            let pieces = self.pieces(timeline, Lsn(0), IN_DOUBT).await?;
+            if let Some(reach) = last_reach(&pieces, 0) {
+                return Ok(Some(behind(self.history, timeline, reach)));
+            }
+        }
+        Ok(None)
     }
 
     /// Behind the last log without a hole, where there is any. A timeline of which there is log

@@ -188,3 +188,38 @@ fn what_the_old_timeline_lacks_is_asked_for_without_a_slot() {
 fn what_the_old_timeline_lacks_is_asked_for_with_a_slot() {
     after_a_failover(true);
 }
+
+#[test]
+fn an_old_gap_makes_no_new_one_when_the_slot_is_made_again() {
+    let shop = Archiving::start(false);
+    shop.sql("alter system set archive_command = 'true'; select pg_reload_conf()");
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    let drop_slot = || drop(shop.sql("select pg_drop_replication_slot('drctl_shop')"));
+    drop_slot();
+    let kept = shop.sql("select pg_walfile_name(pg_current_wal_lsn())");
+    let gone = format!("select count(*) from pg_ls_waldir() where name = '{kept}'");
+    until("the server to remove its log", || {
+        shop.sql("create table if not exists t(x text); insert into t values (repeat('x', 99)); select pg_switch_wal()");
+        shop.sql("checkpoint");
+        shop.sql(&gone) == "0"
+    });
+    let stream = || {
+        let streaming = Streaming::start(&shop, &["--interval", "1"]);
+        shipped(&shop.server);
+        let gap = streaming.said().contains("GAP");
+        assert_eq!(streaming.end(), Some(130));
+        gap
+    };
+    assert!(stream());
+    // What follows is on the server, and a new slot begins behind it.
+    shop.sql("alter system set wal_keep_size = '64MB'; select pg_reload_conf()");
+    drop_slot();
+    let _ = segments(&shop, 1, 3);
+    shop.sql("checkpoint");
+    assert!(stream(), "the old gap is asked for");
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(1), "{view}");
+}
