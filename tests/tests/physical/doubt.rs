@@ -223,3 +223,27 @@ fn an_old_gap_makes_no_new_one_when_the_slot_is_made_again() {
     let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
     assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(1), "{view}");
 }
+
+#[test]
+fn a_gap_among_the_files_that_wait_is_told() {
+    let shop = Archiving::start(false);
+    let files = segments(&shop, 1, 5);
+    until("the log to have settled", || {
+        let age = fs::metadata(&files[4]).unwrap().modified().unwrap().elapsed();
+        age.is_ok_and(|age| age > std::time::Duration::from_millis(300))
+    });
+    // Somebody took a file's mark away: the server will not hand it over.
+    let mark = |file: &Path| {
+        let name = format!("{}.ready", file.file_name().unwrap().to_str().unwrap());
+        file.with_file_name("archive_status").join(name)
+    };
+    fs::remove_file(mark(&files[2])).unwrap();
+    let output = shop
+        .command(&["--quiet", "wal", "push", "shop", &files[0].display().to_string()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(shop.pieces().len(), 4, "{said}");
+    assert_eq!(said.matches("GAP").count(), 1, "{said}");
+}
