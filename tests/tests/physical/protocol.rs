@@ -166,3 +166,27 @@ async fn a_confirmed_position_lets_a_waiting_commit_return() {
     stream.confirm(stream.at(), jiff::Timestamp::now()).await.expect("confirm");
     until("the commit to return", || commit.try_wait().expect("a status").is_some());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_timeline_is_heard_by_one_who_is_called_away_all_the_time() {
+    let primary = cluster();
+    let (standby, _folder) = crate::stream::standby(&primary);
+    crate::stream::caught_up(&primary, &standby);
+    let from = lsn(&standby, "select pg_last_wal_replay_lsn()");
+    let connection = Replication::open(&reach(&standby), "drctl/test").await.expect("log in");
+    let page = Lsn(from.0 & !8191);
+    let mut stream = connection.start(None, page, Timeline::FIRST).await.expect("a stream");
+    standby.psql("postgres", "select pg_promote()");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        assert!(std::time::Instant::now() < deadline, "waited in vain for the timeline's end");
+        // As whoever waits for something else at the same time drops it.
+        let waited = std::time::Duration::from_micros(100);
+        if let Ok(event) = tokio::time::timeout(waited, stream.next()).await
+            && let WalEvent::TimelineEnd { next, .. } = event.expect("an event")
+        {
+            assert_eq!(next.id(), 2);
+            return;
+        }
+    }
+}

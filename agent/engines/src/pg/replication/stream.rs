@@ -52,6 +52,14 @@ pub enum WalEvent {
 pub struct WalStream {
     replication: Replication,
     at: Lsn,
+    ending: Option<Ending>,
+}
+
+/// What has come of the end of a stream: whoever waits for it may be called away in between.
+#[derive(Debug, Default)]
+struct Ending {
+    answered: bool,
+    next: Option<(Timeline, Lsn)>,
 }
 
 impl Replication {
@@ -71,7 +79,9 @@ impl Replication {
         self.wire.command(&command).await.map_err(lost(&action))?;
         loop {
             match self.wire.next().await.map_err(lost(&action))? {
-                Reply::CopyBoth => return Ok(WalStream { replication: self, at: from }),
+                Reply::CopyBoth => {
+                    return Ok(WalStream { replication: self, at: from, ending: None });
+                }
                 Reply::Message(Message::ErrorResponse(error)) => {
                     return Err(EngineError::Query { action, source: said(&error) });
                 }
@@ -108,6 +118,9 @@ impl WalStream {
     /// A connection that broke; [`EngineError::Query`] with the server's words.
     pub async fn next(&mut self) -> Result<WalEvent, EngineError> {
         loop {
+            if self.ending.is_some() {
+                return self.ended().await;
+            }
             let reply = self.replication.wire.next().await.map_err(lost(READING))?;
             match reply {
                 Reply::Message(Message::CopyData(data)) => {
@@ -115,7 +128,7 @@ impl WalStream {
                         return Ok(event);
                     }
                 }
-                Reply::Message(Message::CopyDone) => return self.ended().await,
+                Reply::Message(Message::CopyDone) => self.ending = Some(Ending::default()),
                 Reply::Message(Message::ErrorResponse(error)) => {
                     let action = READING.to_owned();
                     return Err(EngineError::Query { action, source: said(&error) });
@@ -148,22 +161,25 @@ impl WalStream {
         }
     }
 
-    /// The server has ended its side: ends ours, and learns why.
+    /// The server has ended its side: ends ours, and learns why. Cancel-safe: what has come stays
+    /// in `ending`, and a server passes over a second answer.
     async fn ended(&mut self) -> Result<WalEvent, EngineError> {
         let wire = &mut self.replication.wire;
-        let failed = || lost(READING);
-        let sent = wire.send(|out: &mut BytesMut| {
-            frontend::copy_done(out);
-            Ok(())
-        });
-        sent.await.map_err(failed())?;
-        let mut next = None;
+        let ending = self.ending.get_or_insert_default();
+        if !ending.answered {
+            let sent = wire.send(|out: &mut BytesMut| {
+                frontend::copy_done(out);
+                Ok(())
+            });
+            sent.await.map_err(lost(READING))?;
+            ending.answered = true;
+        }
         loop {
-            match wire.next().await.map_err(failed())? {
+            match wire.next().await.map_err(lost(READING))? {
                 Reply::Message(Message::DataRow(row)) => {
-                    let row = texts(&row).map_err(failed())?;
+                    let row = texts(&row).map_err(lost(READING))?;
                     let field = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-                    next = parse_timeline(&field(0)).zip(field(1).parse().ok());
+                    ending.next = parse_timeline(&field(0)).zip(field(1).parse().ok());
                 }
                 Reply::Message(Message::ErrorResponse(error)) => {
                     let action = READING.to_owned();
@@ -173,7 +189,7 @@ impl WalStream {
                 _ => {}
             }
         }
-        Ok(match next {
+        Ok(match ending.next {
             Some((next, from)) => WalEvent::TimelineEnd { next, from },
             None => WalEvent::End,
         })
