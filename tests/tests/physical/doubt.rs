@@ -197,7 +197,11 @@ fn an_old_gap_makes_no_new_one_when_the_slot_is_made_again() {
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     shipped(&shop.server);
     assert_eq!(streaming.end(), Some(130));
-    let drop_slot = || drop(shop.sql("select pg_drop_replication_slot('drctl_shop')"));
+    let drop_slot = || {
+        let active = "select bool_or(active) from pg_replication_slots";
+        until("the slot to be free", || shop.sql(active) == "f");
+        shop.sql("select pg_drop_replication_slot('drctl_shop')");
+    };
     drop_slot();
     let kept = shop.sql("select pg_walfile_name(pg_current_wal_lsn())");
     let gone = format!("select count(*) from pg_ls_waldir() where name = '{kept}'");
