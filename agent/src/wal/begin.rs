@@ -287,7 +287,8 @@ mod tests {
             assert_eq!(first_reach(&lsns(ranges), Lsn(*kept)), Lsn(*expected), "{ranges:?}");
         }
         let far = HOLE * 2;
-        let cases: &[(&[(u64, u64)], Option<u64>)] = &[
+        type Last<'a> = (&'a [(u64, u64)], Option<u64>);
+        let cases: &[Last<'_>] = &[
             (&[], None),
             (&[(10, 20), (25, 30), (30, 40)], Some(20)),
             (&[(10, 20), (15, 40), (40, 41)], Some(41)),
