@@ -14,7 +14,7 @@ use drctl_store::{Identities, digest};
 use futures_util::{StreamExt as _, stream};
 
 use super::Shelf;
-use super::fetch::{Expected, cover, join};
+use super::fetch::{Expected, assemble, cover};
 
 /// The most bytes of log that wait to be asked for: many of the usual segments, and at least one
 /// of any size.
@@ -156,7 +156,8 @@ impl Waiting {
 struct Wanted {
     timeline: Timeline,
     start: Lsn,
-    chain: Vec<(Lsn, Lsn)>,
+    /// The pieces that hold something of it.
+    pieces: Vec<(Lsn, Lsn)>,
 }
 
 /// The segments of a stretch of log that pieces cover as a whole; all others are left to `wal
@@ -170,10 +171,10 @@ fn wanted(leg: &Expected, size: WalSegmentSize, there: &[(Lsn, Lsn)]) -> Vec<Wan
         while there.get(from).is_some_and(|(_, until)| *until <= start) {
             from += 1;
         }
-        let near = there[from..].iter().take_while(|(begin, _)| *begin < end);
-        let chain = cover(&near.copied().collect::<Vec<_>>(), start, end);
-        if chain.last().is_some_and(|(_, until)| *until >= end) {
-            found.push(Wanted { timeline: leg.timeline, start, chain });
+        let pieces = there[from..].iter().take_while(|(begin, _)| *begin < end);
+        let pieces: Vec<_> = pieces.copied().collect();
+        if cover(&pieces, start, end).last().is_some_and(|(_, until)| *until >= end) {
+            found.push(Wanted { timeline: leg.timeline, start, pieces });
         }
         if end <= start {
             break;
@@ -216,7 +217,7 @@ pub async fn fetch_ahead(
                 return Ok(());
             }
             let place = (system_id, wanted.timeline);
-            let read = join(shelf, place, size, wanted.start, &wanted.chain, identities).await;
+            let read = assemble(shelf, place, size, wanted.start, wanted.pieces, identities).await;
             let bytes = match read {
                 Ok(bytes) => bytes,
                 Err(error) => {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use drctl_model::{LogPart, LogPlace, Lsn, WalSegmentSize};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -66,9 +67,13 @@ impl Push<'_> {
         let begun = Instant::now();
         let (failed, over) = (Cell::new(None), Cell::new(at_once == 0));
         let seals = Semaphore::new(limits.seals);
-        stream::iter(followers.iter().filter(|name| !noted.contains(name)))
+        let before = std::iter::once(self.name).chain(followers.iter().map(String::as_str));
+        let pairs = before.zip(followers).filter(|(_, name)| !noted.contains(*name));
+        stream::iter(pairs)
             .take_while(|_| future::ready(!over.get() && begun.elapsed() < BEGINS_WITHIN))
-            .map(|name| self.follow(shelf, &notes, &seals, pg_wal.join(name), name))
+            .map(|(before, name)| {
+                self.follow(shelf, &notes, &seals, pg_wal.join(name), (before, name))
+            })
             .buffer_unordered(at_once.max(1))
             .for_each(|done| {
                 match done {
@@ -84,14 +89,15 @@ impl Push<'_> {
         failed.take().map_or(Ok(()), Err)
     }
 
-    /// One of them: the same way as a file that was asked for, and a note.
+    /// One of them, and the one that waits before it: the same way as a file that was asked for,
+    /// and a note.
     async fn follow(
         &self,
         shelf: &Shelf,
         notes: &OpenNotes,
         seals: &Semaphore,
         path: PathBuf,
-        name: &str,
+        (before, name): (&str, &str),
     ) -> Result<()> {
         let turn = seals.acquire().await?;
         let (on, title) = (shelf.clone(), name.to_owned());
@@ -113,11 +119,22 @@ impl Push<'_> {
         crash_point("push-ahead-stored");
         notes.write(name, mark, &shelf.repository().id, shelf.now()).context("write a note")?;
         crash_point("push-ahead-noted");
-        // Whether log is missing right before it, the file that was asked for has told: what waits
-        // behind that follows it.
-        if let Some((place, size)) = at {
-            shelf.settle_block(&place, size).await;
+        // Where it follows what waits before it no log can be missing between them; where it does
+        // not, nobody else tells: the server's call for it ends with the note.
+        match at {
+            Some((place, size)) if follows(&place, size, before) => {
+                shelf.settle_block(&place, size).await;
+            }
+            Some((place, size)) => shelf.settle(&place, size).await,
+            None => {}
         }
         Ok(())
     }
+}
+
+/// Whether a segment is the one right behind the one with this name.
+fn follows(place: &LogPlace, size: WalSegmentSize, before: &str) -> bool {
+    let LogPart::Range { start, .. } = place.part else { return false };
+    let previous = start.0.checked_sub(size.bytes()).map(Lsn);
+    previous.is_some_and(|previous| size.file_name(place.timeline, previous) == before)
 }

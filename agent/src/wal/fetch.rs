@@ -8,10 +8,14 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
-use drctl_store::{Identities, StoreError};
+use drctl_store::Identities;
 
 use super::Shelf;
+use super::shelf::{is_damaged, is_missing};
 use crate::problem::Problem;
+
+/// A range of log.
+type Range = (Lsn, Lsn);
 
 /// A stretch of log that a plan needs: absent, it is a gap and not the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,28 +99,63 @@ pub async fn fetch(
             return Ok(Fetched::Absent);
         }
     }
-    let bytes = join(shelf, (system_id, timeline), size, start, &chain, identities).await?;
+    let bytes = assemble(shelf, (system_id, timeline), size, start, there, identities).await?;
     deliver(to, &bytes)?;
     Ok(Fetched::Delivered)
 }
 
 /// The bytes of the segment that begins at `start`, joined of pieces that [`cover`] it from there;
-/// zeros behind the last of them.
+/// zeros behind the last of them. Names alone promise nothing: in place of a piece that is not the
+/// log that was written others are taken, where they reach as far.
 ///
 /// # Errors
-/// The store's; whatever keeps a piece from being the log that was written.
-pub(super) async fn join(
+/// The store's; whatever keeps a piece that nothing can replace from being the log that was
+/// written.
+pub(super) async fn assemble(
+    shelf: &Shelf,
+    of: (u64, Timeline),
+    size: WalSegmentSize,
+    start: Lsn,
+    mut there: Vec<Range>,
+    identities: &Identities,
+) -> Result<Vec<u8>> {
+    let end = start.plus(size.bytes());
+    let reach = |chain: &[Range]| chain.last().map_or(start, |(_, end)| *end);
+    let wanted = reach(&cover(&there, start, end));
+    let mut first = None;
+    loop {
+        let chain = cover(&there, start, end);
+        if reach(&chain) < wanted
+            && let Some(error) = first
+        {
+            return Err(error);
+        }
+        match join(shelf, of, size, start, &chain, identities).await {
+            Ok(bytes) => return Ok(bytes),
+            Err((bad, error)) if is_damaged(&error) || is_missing(&error) => {
+                tracing::warn!("a piece of log in the bucket does not count: {error:#}");
+                there.retain(|range| *range != bad);
+                first = first.or(Some(error));
+            }
+            Err((_, error)) => return Err(error),
+        }
+    }
+}
+
+/// The same of one chain of pieces; with an error the piece that it is about.
+async fn join(
     shelf: &Shelf,
     (system_id, timeline): (u64, Timeline),
     size: WalSegmentSize,
     start: Lsn,
-    chain: &[(Lsn, Lsn)],
+    chain: &[Range],
     identities: &Identities,
-) -> Result<Vec<u8>> {
+) -> Result<Vec<u8>, (Range, anyhow::Error)> {
     let mut bytes = Vec::new();
     for (from, until) in chain {
         let part = LogPart::Range { start: *from, end: *until };
-        let (_, plain) = shelf.read(&LogPlace { system_id, timeline, part }, identities).await?;
+        let read = shelf.read(&LogPlace { system_id, timeline, part }, identities).await;
+        let (_, plain) = read.map_err(|error| ((*from, *until), error))?;
         let have = start.plus(bytes.len() as u64);
         // Where two pieces overlap the later one goes on where the one before ended.
         bytes.extend(plain.into_iter().skip(usize::try_from(have.since(*from)).unwrap_or(0)));
@@ -126,14 +165,8 @@ pub(super) async fn join(
     Ok(bytes)
 }
 
-fn is_missing(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Missing { .. })))
-}
-
 /// The pieces that lead from `start` towards `end` without a gap, each reaching as far as any.
-pub(super) fn cover(there: &[(Lsn, Lsn)], start: Lsn, end: Lsn) -> Vec<(Lsn, Lsn)> {
+pub(super) fn cover(there: &[Range], start: Lsn, end: Lsn) -> Vec<Range> {
     let (mut chain, mut reach) = (Vec::new(), start);
     while reach < end {
         let next = there.iter().filter(|(from, until)| *from <= reach && *until > reach);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::wal::WalWalker;
@@ -11,6 +12,7 @@ use drctl_model::{
     WalSegmentSize,
 };
 use drctl_store::Poured;
+use tokio::time::timeout;
 
 use super::backlog::{Backlog, room, warning};
 use super::notes::{FileMark, Notes, Scope};
@@ -22,6 +24,9 @@ use crate::{Setup, Stop, crash_point};
 /// Bytes of a segment that are read, checked and sealed at a time: they stay in the processor's
 /// cache.
 const READ: usize = 256 << 10;
+
+/// For how long a file that is stored is looked behind, before the server hears that it is.
+const SETTLES_WITHIN: Duration = Duration::from_secs(10);
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +124,13 @@ impl<'a> Push<'a> {
         };
         crash_point("push-stored");
         if let Some((place, size)) = at {
-            shelf.settle(&place, size).await;
+            // The file is safe: what is only told must not hold the server.
+            tokio::select! {
+                done = timeout(SETTLES_WITHIN, shelf.settle(&place, size)) => if done.is_err() {
+                    tracing::warn!("whether log is missing is not known: the store is slow");
+                },
+                () = stop.requested() => {}
+            }
         }
         let done = match kept {
             Kept::Created => Pushed::Stored,

@@ -19,6 +19,7 @@ use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 
 use crate::problem::Problem;
+use crate::repository::is_bad_manifest;
 use crate::{Repository, Setup};
 
 /// How much of a piece is fetched to read its head: enough unless it names many restore points.
@@ -170,10 +171,13 @@ impl Shelf {
         }
     }
 
-    /// Every seal is another, so that equal log is known by its digest, which is signed.
+    /// Every seal is another, so that equal log is known by its digest, which is signed. Whoever
+    /// wrote it need not have read it back: that is done here.
     async fn same(&self, ours: &LogPiece) -> Result<Kept> {
-        let theirs = self.head(&ours.place).await.context("look at the log that is there")?;
+        let looking = "look at the log that is there";
+        let theirs = self.head(&ours.place).await.context(looking)?;
         if theirs.plain_sha256 == ours.plain_sha256 && theirs.plain == ours.plain {
+            self.weigh(&ours.place).await.context(looking)?;
             return Ok(Kept::Present);
         }
         let key = layout::piece(&self.source, &ours.place).to_string();
@@ -352,6 +356,20 @@ impl Listed {
         self.ranges.sort_unstable();
         self.indexes.sort_unstable();
     }
+}
+
+/// Whether a piece is not the log that was written: damaged, or signed by nobody whom we trust.
+#[must_use]
+pub(super) fn is_damaged(error: &anyhow::Error) -> bool {
+    is_bad_manifest(error) || matches!(error.downcast_ref(), Some(Problem::Segment { .. }))
+}
+
+/// Whether an object is not there.
+#[must_use]
+pub(super) fn is_missing(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Missing { .. })))
 }
 
 /// What a history file tells, as it is signed.

@@ -57,6 +57,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 struct Run {
     road: Road,
     cluster: Option<u64>,
+    /// From where on the slot kept the log before older log was asked for: to ask moves it back.
+    kept: Lsn,
     pause: Duration,
     still: Standstill,
 }
@@ -75,7 +77,7 @@ pub async fn ship(
     stop: &Stop,
 ) -> Result<()> {
     let still = Standstill::new(shipping);
-    let mut run = Run { road: Road::Resume, cluster: None, pause: PAUSES.0, still };
+    let mut run = Run { road: Road::Resume, cluster: None, kept: Lsn(0), pause: PAUSES.0, still };
     loop {
         match stream_once(shelf, server, shipping, stop, &mut run).await {
             Ok(Some((timeline, from))) => {
@@ -85,13 +87,19 @@ pub async fn ship(
             }
             Ok(None) => tracing::warn!("the server has ended the stream; it will be asked again"),
             Err(error)
-                if run.cluster.is_some() && was_removed(&error) && run.road != Road::Slot =>
+                if run.cluster.is_some()
+                    && was_removed(&error)
+                    && !matches!(run.road, Road::Slot(_)) =>
             {
                 tracing::warn!(
                     "GAP: the server has removed log that is not in the bucket ({error:#}); \
                      going on with what it still has. Take a copy now: `drctl backup`"
                 );
-                run.road = Road::Slot;
+                // What lies between the end of the bucket's log and the slot may still be there.
+                run.road = match run.road {
+                    Road::Behind => Road::Slot(run.kept),
+                    _ => Road::Behind,
+                };
                 continue;
             }
             Err(error) if run.cluster.is_some() && passes(&error) => {
@@ -148,11 +156,14 @@ async fn stream_once(
         let connection = Replication::open(server, STANDBY_NAME).await.context("log in")?;
         begin(shelf, connection, &shipping.slot, run.road, run.cluster).await
     };
-    let Begun { mut stream, mut cutter, system_id, size } = tokio::select! {
+    let Begun { mut stream, mut cutter, system_id, size, kept } = tokio::select! {
         begun = beginning => begun?,
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
     run.cluster = Some(system_id);
+    if run.road != Road::Behind {
+        run.kept = kept;
+    }
     let mut convoy = Convoy::new(shelf, size);
     let started = cutter.at();
     let ended = tokio::select! {
@@ -163,6 +174,9 @@ async fn stream_once(
     };
     if cutter.at() > started {
         run.pause = PAUSES.0;
+        if run.road == Road::Behind {
+            run.road = Road::Resume;
+        }
     }
     match ended {
         Some(ended) => ended,

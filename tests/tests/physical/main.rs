@@ -4,6 +4,7 @@
 mod base;
 mod chain;
 mod common;
+mod doubt;
 mod incremental;
 mod index;
 mod kills;

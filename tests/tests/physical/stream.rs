@@ -114,7 +114,7 @@ fn range(piece: &std::path::Path) -> (u64, u64) {
 }
 
 /// The pieces that are a whole segment of 1 MiB, and those that are a part of one of these.
-fn joined(shop: &Archiving) -> (Vec<PathBuf>, Vec<PathBuf>) {
+pub(crate) fn joined(shop: &Archiving) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let pieces = shop.pieces();
     let is_whole = |piece: &PathBuf| range(piece).1 - range(piece).0 == 1 << 20;
     let (whole, mut parts): (Vec<_>, Vec<_>) = pieces.into_iter().partition(is_whole);
@@ -165,7 +165,7 @@ pub(crate) fn standby(server: &Postgres) -> (Postgres, tempfile::TempDir) {
 }
 
 /// Makes a standby the source of a site.
-fn point_at(shop: &Archiving, server: &Postgres) {
+pub(crate) fn point_at(shop: &Archiving, server: &Postgres) {
     let config = fs::read_to_string(shop.site.config()).unwrap();
     let line = |name: &str| config.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
     shop.site.replace(&line("host = "), &format!("host = \"{}\"", server.socket_dir().display()));

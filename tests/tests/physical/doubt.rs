@@ -1,0 +1,253 @@
+//! Objects that lie under the right name and do not hold what they should: nothing is confirmed
+//! because of a name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use drctl_tests::site::until;
+
+use crate::log::{Archiving, list, ticks};
+use crate::stream::{caught_up, joined, point_at, standby};
+use crate::streaming::{Streaming, shipped};
+
+/// Changes a byte of an object's body.
+fn damage(piece: &Path) {
+    let mut bytes = fs::read(piece).unwrap();
+    let at = bytes.len() - 50;
+    bytes[at] ^= 1;
+    fs::write(piece, bytes).unwrap();
+}
+
+/// Ends some segments with something in each; gives their files, in order.
+fn segments(shop: &Archiving, from: u32, count: u32) -> Vec<PathBuf> {
+    let one = |round| {
+        shop.tick(from + round * 5..from + round * 5 + 5);
+        let name = shop.sql("select pg_walfile_name(pg_switch_wal())");
+        shop.server.data_dir().join("pg_wal").join(name)
+    };
+    (0..count).map(one).collect()
+}
+
+fn push(shop: &Archiving, file: &Path) -> drctl_tests::site::Ran {
+    shop.drctl(&["wal", "push", "shop", &file.display().to_string()])
+}
+
+#[test]
+fn a_stored_segment_that_is_damaged_is_not_present() {
+    let shop = Archiving::start(false);
+    let file = &segments(&shop, 1, 1)[0];
+    assert_eq!(push(&shop, file).ended(0).json()["done"], "stored");
+    assert_eq!(push(&shop, file).ended(0).json()["done"], "present");
+    damage(&shop.pieces()[0]);
+    let ran = push(&shop, file);
+    assert_eq!(
+        (ran.code, &ran.json()["code"]),
+        (Some(1), &"segment_damaged".into()),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn a_stream_confirms_no_piece_that_it_finds_damaged() {
+    let shop = Archiving::start(false);
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    shop.sql("select pg_switch_wal()");
+    let before = shop.pieces();
+    for file in segments(&shop, 1, 4) {
+        let _ = push(&shop, &file).ended(0);
+    }
+    let mut pushed = shop.pieces();
+    pushed.retain(|piece| !before.contains(piece));
+    let bad = &pushed[1];
+    damage(bad);
+    let start = &bad.file_stem().unwrap().to_str().unwrap()[..16];
+    let start = format!("{}/{}", &start[..8], &start[8..]);
+    // The same piece is cut again, so that it ends; it never goes on behind it.
+    let mut streaming = Streaming::launch(&shop, &["--interval", "300"]);
+    assert_eq!(streaming.ended(), Some(4), "{}", streaming.said());
+    assert!(streaming.said().contains("does not count"), "{}", streaming.said());
+    let confirmed = format!("select restart_lsn <= '{start}' from pg_replication_slots");
+    assert_eq!(shop.sql(&confirmed), "t");
+    fs::remove_file(bad).unwrap();
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(0), "{view}");
+}
+
+/// A cluster of which some segments lie in the bucket in parts and as a whole.
+fn twice() -> Archiving {
+    let shop = Archiving::start(false);
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    for batch in 0..3 {
+        shop.tick(batch * 10 + 1..batch * 10 + 11);
+        shipped(&shop.server);
+    }
+    shop.sql("select pg_switch_wal()");
+    shop.tick(31..41);
+    shipped(&shop.server);
+    until("the parts to be joined", || joined(&shop).1.len() >= 4);
+    assert_eq!(streaming.end(), Some(130));
+    shop
+}
+
+/// The one after the other: damage behind the signature, and somebody else's object.
+#[test]
+fn a_whole_segment_that_is_damaged_is_put_together_of_its_parts() {
+    let shop = twice();
+    let (whole, parts) = joined(&shop);
+    let has_parts = |whole: &&PathBuf| {
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap()[..11].to_owned();
+        parts.iter().any(|part| name(part) == name(whole))
+    };
+    let twice: Vec<&PathBuf> = whole.iter().filter(has_parts).collect();
+    assert!(!twice.is_empty());
+    twice.iter().for_each(|piece| damage(piece));
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+    let id = shop.sql("select system_identifier from pg_control_system()");
+    let folder = crate::common::place().0;
+    crate::common::give_away(folder.path());
+    let (to, name) = (folder.path().join("out"), twice[0].file_name().unwrap().to_str().unwrap());
+    let (high, low) = (&name[..8], &name[8..16]);
+    let segment = format!("00000001{high}{:08X}", u32::from_str_radix(low, 16).unwrap() >> 20);
+    let fetch = || {
+        let at = to.display().to_string();
+        let of = ["--system-id", &id, "--segment-bytes", "1048576"];
+        shop.command(&[&["wal", "fetch", "shop", &segment, &at][..], &of].concat()).output()
+    };
+    fs::write(twice[0], b"{\"not\":\"ours\"}\nnothing").unwrap();
+    assert_eq!(fetch().unwrap().status.code(), Some(0));
+    assert!(to.exists());
+    // Nothing stands in for a part as well.
+    fs::remove_file(&to).unwrap();
+    let part = parts.iter().find(|p| p.file_name().unwrap().to_str().unwrap()[..11] == name[..11]);
+    damage(part.unwrap());
+    assert_eq!(fetch().unwrap().status.code(), Some(255));
+    assert!(!to.exists());
+}
+
+/// A failover to a server whose new log is archived before it is streamed; what the old timeline
+/// has behind the last streamed byte is on the new server alone.
+fn after_a_failover(streamed_from_the_standby: bool) {
+    let mut shop = Archiving::start(false);
+    shop.sql("alter system set wal_keep_size = '64MB'; select pg_reload_conf()");
+    let (standby, _folder) = standby(&shop.server);
+    let mut other = standby;
+    if streamed_from_the_standby {
+        std::mem::swap(&mut shop.server, &mut other);
+        point_at(&shop, &shop.server);
+    }
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    if !streamed_from_the_standby {
+        std::mem::swap(&mut shop.server, &mut other);
+        point_at(&shop, &shop.server);
+    }
+    for id in 1..5 {
+        other.psql("postgres", &format!("insert into ticks values ({id}, 'x')"));
+        other.psql("postgres", "select pg_switch_wal()");
+    }
+    caught_up(&other, &shop.server);
+    other.crash();
+    shop.sql("select pg_promote()");
+    let pg_wal = shop.server.data_dir().join("pg_wal");
+    for file in segments(&shop, 5, 2) {
+        let _ = push(&shop, &file).ended(0);
+    }
+    let _ = push(&shop, &pg_wal.join("00000002.history")).ended(0);
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.tick(15..21);
+    shipped(&shop.server);
+    assert!(!streaming.said().contains("GAP"), "{}", streaming.said());
+    assert_eq!(streaming.end(), Some(130));
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    for timeline in view["timelines"].as_array().unwrap() {
+        assert_eq!(timeline["gaps"].as_array().map(Vec::len), Some(0), "{view}");
+    }
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..21));
+}
+
+#[test]
+fn what_the_old_timeline_lacks_is_asked_for_without_a_slot() {
+    after_a_failover(false);
+}
+
+#[test]
+fn what_the_old_timeline_lacks_is_asked_for_with_a_slot() {
+    after_a_failover(true);
+}
+
+#[test]
+fn an_old_gap_makes_no_new_one_when_the_slot_is_made_again() {
+    let shop = Archiving::start(false);
+    shop.sql("alter system set archive_command = 'true'; select pg_reload_conf()");
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    let drop_slot = || {
+        let active = "select bool_or(active) from pg_replication_slots";
+        until("the slot to be free", || shop.sql(active) == "f");
+        shop.sql("select pg_drop_replication_slot('drctl_shop')");
+    };
+    drop_slot();
+    let kept = shop.sql("select pg_walfile_name(pg_current_wal_lsn())");
+    let gone = format!("select count(*) from pg_ls_waldir() where name = '{kept}'");
+    until("the server to remove its log", || {
+        shop.sql("create table if not exists t(x text); insert into t values (repeat('x', 99)); select pg_switch_wal()");
+        shop.sql("checkpoint");
+        shop.sql(&gone) == "0"
+    });
+    let stream = || {
+        let streaming = Streaming::start(&shop, &["--interval", "1"]);
+        shipped(&shop.server);
+        let gap = streaming.said().contains("GAP");
+        assert_eq!(streaming.end(), Some(130));
+        gap
+    };
+    assert!(stream());
+    // What follows is on the server, and a new slot begins behind it.
+    shop.sql("alter system set wal_keep_size = '64MB'; select pg_reload_conf()");
+    drop_slot();
+    let _ = segments(&shop, 1, 3);
+    shop.sql("checkpoint");
+    assert!(stream(), "the old gap is asked for");
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(1), "{view}");
+}
+
+#[test]
+fn a_gap_among_the_files_that_wait_is_told() {
+    let shop = Archiving::start(false);
+    let files = segments(&shop, 1, 5);
+    until("the log to have settled", || {
+        let age = fs::metadata(&files[4]).unwrap().modified().unwrap().elapsed();
+        age.is_ok_and(|age| age > std::time::Duration::from_millis(300))
+    });
+    // Somebody took a file's mark away: the server will not hand it over.
+    let mark = |file: &Path| {
+        let name = format!("{}.ready", file.file_name().unwrap().to_str().unwrap());
+        file.with_file_name("archive_status").join(name)
+    };
+    fs::remove_file(mark(&files[2])).unwrap();
+    let output = shop
+        .command(&["--quiet", "wal", "push", "shop", &files[0].display().to_string()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(shop.pieces().len(), 4, "{said}");
+    assert_eq!(said.matches("GAP").count(), 1, "{said}");
+}
