@@ -261,11 +261,12 @@ async fn follow(
         let waiting = cutter.commits();
         // What is there already goes into the same piece.
         let all = shipping.synchronous && !stream.has_more() && crowd.is_here(waiting);
-        if (all || due.is_some_and(|due| Instant::now() >= due)) && convoy.len() < shipping.puts {
-            if let Some(cut) = cutter.cut() {
-                crowd.sent(waiting);
-                convoy.send(cut);
-            }
+        if (all || due.is_some_and(|due| Instant::now() >= due))
+            && convoy.len() < shipping.puts
+            && let Some(cut) = cutter.cut()
+        {
+            crowd.sent(waiting);
+            convoy.send(cut);
         }
         if cutter.waiting() == 0 {
             due = None;
