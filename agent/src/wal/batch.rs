@@ -5,7 +5,7 @@
 //! that was read back; the call for such a file then ends at once. A note is believed only for the
 //! very file that was read ([`super::notes`]); without one, a file goes the full way.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -66,6 +66,7 @@ impl Push<'_> {
         let noted = notes.tidy(&pg_wal, followers, shelf.now()).context("tidy the notes up")?;
         let begun = Instant::now();
         let (failed, over) = (Cell::new(None), Cell::new(at_once == 0));
+        let places = RefCell::new(Vec::new());
         let seals = Semaphore::new(limits.seals);
         let before = std::iter::once(self.name).chain(followers.iter().map(String::as_str));
         let pairs = before.zip(followers).filter(|(_, name)| !noted.contains(*name));
@@ -77,7 +78,10 @@ impl Push<'_> {
             .buffer_unordered(at_once.max(1))
             .for_each(|done| {
                 match done {
-                    Ok(()) => stored.set(stored.get() + 1),
+                    Ok(place) => {
+                        stored.set(stored.get() + 1);
+                        places.borrow_mut().extend(place);
+                    }
                     Err(error) => {
                         failed.set(Some(error));
                         over.set(true);
@@ -86,7 +90,21 @@ impl Push<'_> {
                 future::ready(())
             })
             .await;
-        failed.take().map_or(Ok(()), Err)
+        if let Some(error) = failed.take() {
+            return Err(error);
+        }
+        // They came in any order: only now is all of it there that an index tells of.
+        let mut places = places.into_inner();
+        places.sort_by(|one, other| one.place.cmp(&other.place));
+        for Followed { place, size, is_next } in places {
+            // Where it follows what waits before it no log can be missing between them; where it
+            // does not, nobody else tells: the server's call for it ends with the note.
+            match is_next {
+                true => shelf.settle_block(&place, size).await,
+                false => shelf.settle(&place, size).await,
+            }
+        }
+        Ok(())
     }
 
     /// One of them, and the one that waits before it: the same way as a file that was asked for,
@@ -98,7 +116,7 @@ impl Push<'_> {
         seals: &Semaphore,
         path: PathBuf,
         (before, name): (&str, &str),
-    ) -> Result<()> {
+    ) -> Result<Option<Followed>> {
         let turn = seals.acquire().await?;
         let (on, title) = (shelf.clone(), name.to_owned());
         let work = move || {
@@ -119,17 +137,19 @@ impl Push<'_> {
         crash_point("push-ahead-stored");
         notes.write(name, mark, &shelf.repository().id, shelf.now()).context("write a note")?;
         crash_point("push-ahead-noted");
-        // Where it follows what waits before it no log can be missing between them; where it does
-        // not, nobody else tells: the server's call for it ends with the note.
-        match at {
-            Some((place, size)) if follows(&place, size, before) => {
-                shelf.settle_block(&place, size).await;
-            }
-            Some((place, size)) => shelf.settle(&place, size).await,
-            None => {}
-        }
-        Ok(())
+        let followed = |(place, size)| {
+            let is_next = follows(&place, size, before);
+            Followed { place, size, is_next }
+        };
+        Ok(at.map(followed))
     }
+}
+
+/// A segment that was stored ahead, and whether it is the next one to what waited before it.
+struct Followed {
+    place: LogPlace,
+    size: WalSegmentSize,
+    is_next: bool,
 }
 
 /// Whether a segment is the one right behind the one with this name.

@@ -96,7 +96,7 @@ impl<'a> Push<'a> {
     }
 
     /// Stores the file and reads it back; then, for a while, files that wait behind it
-    /// ([`super::batch`]), of which the number is given too. Nothing that becomes of those changes
+    /// (`batch`), of which the number is given too. Nothing that becomes of those changes
     /// what becomes of this one.
     ///
     /// # Errors

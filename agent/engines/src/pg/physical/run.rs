@@ -249,7 +249,7 @@ impl Recovering {
 
     /// Leaves it running when we end, with its private socket; gives the directory of that.
     ///
-    /// [`end_left`] ends it, and so does `pg_ctl stop`.
+    /// [`super::end_left`] ends it, and so does `pg_ctl stop`.
     #[must_use]
     pub fn leave(mut self) -> PathBuf {
         let kept = self.private.take().map(tempfile::TempDir::keep);
