@@ -271,6 +271,10 @@ pub fn open_bytes(
     Ok(plain)
 }
 
+/// The longest header of an age file that is read; a recipient takes some 100 bytes of it. What it
+/// costs to parse grows with its square: 200 KiB of strange lines took seconds.
+const MAX_AGE_HEADER: usize = 32 << 10;
+
 fn decrypt(sealed: &[u8], identities: &Identities, frame: &mut Vec<u8>) -> Result<(), SealError> {
     let damaged = |error: age::DecryptError| match error {
         age::DecryptError::NoMatchingKeys | age::DecryptError::DecryptionFailed => {
@@ -278,6 +282,11 @@ fn decrypt(sealed: &[u8], identities: &Identities, frame: &mut Vec<u8>) -> Resul
         }
         other => SealError::Decrypt(other.into()),
     };
+    let head = &sealed[..sealed.len().min(MAX_AGE_HEADER)];
+    if !head.windows(5).any(|five| five == b"\n--- ") {
+        let text = format!("its header has no end within {MAX_AGE_HEADER} bytes");
+        return Err(SealError::Decrypt(text.into()));
+    }
     let decryptor = age::Decryptor::new_buffered(sealed).map_err(damaged)?;
     let mut reader = decryptor.decrypt(identities.iter()).map_err(damaged)?;
     frame.clear();
