@@ -32,7 +32,7 @@ pub use ids::{
 };
 pub use job::{Illegal, Job, JobEvent, JobId, JobState};
 pub use kind::{BackupKind, Coordinates, Increment, Parent};
-pub use log::{Holds, LogPart, LogPiece, LogPlace};
+pub use log::{Holds, LogPart, LogPiece, LogPlace, xid_precedes};
 pub use log_entry::{LogEntry, LogNotes, NotedPoint, micros, outermost};
 pub use log_index::{IndexPlace, IndexedPiece, LogIndex, MAX_INDEX_PIECES};
 pub use lsn::{Lsn, LsnError, Timeline, WalSegmentSize};

@@ -102,8 +102,8 @@ impl Holds {
             (one.0.min(other.0), one.1.max(other.1))
         });
         self.xids = either(self.xids, next.xids, |one, other| {
-            let least = if precedes(other.0, one.0) { other.0 } else { one.0 };
-            let greatest = if precedes(one.1, other.1) { other.1 } else { one.1 };
+            let least = if xid_precedes(other.0, one.0) { other.0 } else { one.0 };
+            let greatest = if xid_precedes(one.1, other.1) { other.1 } else { one.1 };
             (least, greatest)
         });
         self.ancestors.extend(next.ancestors.iter().copied());
@@ -119,8 +119,10 @@ fn either<T>(one: Option<T>, other: Option<T>, both: impl FnOnce(T, T) -> T) -> 
     }
 }
 
-/// Transactions' numbers begin anew after 2³² - 1 (`TransactionIdPrecedes` in `transam.c`).
-fn precedes(one: u32, other: u32) -> bool {
+/// Whether a transaction is earlier than another one: their numbers begin anew after 2³² - 1
+/// (`TransactionIdPrecedes` in `transam.c`).
+#[must_use]
+pub fn xid_precedes(one: u32, other: u32) -> bool {
     one.wrapping_sub(other).cast_signed() < 0
 }
 

@@ -1,4 +1,4 @@
-use drctl_model::Lsn;
+use drctl_model::{Lsn, xid_precedes};
 use jiff::Timestamp;
 
 use super::record::{Finished, Meaning};
@@ -90,13 +90,9 @@ impl WalSummary {
         if xid == 0 {
             return;
         }
-        self.min_xid = Some(self.min_xid.filter(|min| !precedes(xid, *min)).unwrap_or(xid));
-        self.max_xid = Some(self.max_xid.filter(|max| !precedes(*max, xid)).unwrap_or(xid));
+        self.min_xid = Some(self.min_xid.filter(|min| !xid_precedes(xid, *min)).unwrap_or(xid));
+        self.max_xid = Some(self.max_xid.filter(|max| !xid_precedes(*max, xid)).unwrap_or(xid));
     }
-}
-
-fn precedes(one: u32, other: u32) -> bool {
-    one.wrapping_sub(other).cast_signed() < 0
 }
 
 #[cfg(test)]
