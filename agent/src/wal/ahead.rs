@@ -3,15 +3,16 @@
 //! takes a file from it only when it is whole, and else does all that it would do without.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{Digest, Lsn, Timeline, WalSegmentSize};
-use drctl_store::{Identities, digest};
+use drctl_model::{Lsn, Timeline, WalSegmentSize};
+use drctl_store::Identities;
 use futures_util::{StreamExt as _, stream};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::Shelf;
 use super::fetch::{Expected, assemble, cover};
@@ -28,6 +29,9 @@ const AT_ONCE: u64 = 64 << 20;
 
 /// How often it is looked whether there is room again.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How much of a file is read at once: what the processor's own memory holds.
+const READ_BYTES: usize = 256 << 10;
 
 /// The length of a segment's name: timeline and position, in hexadecimal.
 const SEGMENT_NAME: usize = 24;
@@ -78,14 +82,11 @@ impl Ahead {
             return false;
         }
         self.asked(name);
-        let Some((path, stated)) = self.waiting().into_iter().find_map(|file| {
-            let stated = (file.name == name).then_some(file.digest)?;
-            Some((self.0.join(format!("{name}.{stated}")), stated))
-        }) else {
+        let Some(file) = self.waiting().into_iter().find(|file| file.name == name) else {
             return false;
         };
-        let whole = fs::read(&path)
-            .is_ok_and(|bytes| bytes.len() as u64 == segment_bytes && digest(&bytes) == stated);
+        let path = self.0.join(file.file_name());
+        let whole = weigh(&path).is_ok_and(|found| found == (segment_bytes, file.digest));
         if whole && fs::rename(&path, to).is_ok() {
             return true;
         }
@@ -114,7 +115,7 @@ impl Ahead {
         let (behind, ahead): (Vec<_>, Vec<_>) =
             self.waiting().into_iter().partition(|file| file.name <= asked);
         for file in behind {
-            let _ = fs::remove_file(self.0.join(format!("{}.{}", file.name, file.digest)));
+            let _ = fs::remove_file(self.0.join(file.file_name()));
         }
         ahead.len() as u64
     }
@@ -124,30 +125,51 @@ impl Ahead {
         fs::read_to_string(self.0.join(ASKED)).is_ok_and(|asked| name <= asked.as_str())
     }
 
-    /// Under its final name, which tells its bytes, only when all of it is on the disk.
+    /// Under its final name, which tells its bytes. Nothing is synced: what a host that died has
+    /// left is not looked at.
     fn put(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         let part = self.0.join(format!("{name}.part"));
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        if let Err(error) = written {
+        if let Err(error) = std::io::Write::write_all(&mut file, bytes) {
             let _ = fs::remove_file(&part);
             return Err(error);
         }
-        fs::rename(&part, self.0.join(format!("{name}.{}", digest(bytes))))
+        let waiting = Waiting { name: name.to_owned(), digest: xxh3_128(bytes) };
+        fs::rename(&part, self.0.join(waiting.file_name()))
     }
 }
 
-/// A file that waits.
+/// A file that waits: its name, and what its bytes come to. The directory is ours alone: the digest
+/// is there for what a disk or a full one did to a file, not for what somebody did.
 struct Waiting {
     name: String,
-    digest: Digest,
+    digest: u128,
 }
 
 impl Waiting {
     fn of(file: &str) -> Option<Waiting> {
-        let (name, digest) = file.split_once('.')?;
-        Some(Waiting { name: name.to_owned(), digest: digest.parse().ok()? })
+        let (name, digest) = file.split_once('.').filter(|(_, digest)| digest.len() == 32)?;
+        Some(Waiting { name: name.to_owned(), digest: u128::from_str_radix(digest, 16).ok()? })
+    }
+
+    fn file_name(&self) -> String {
+        format!("{}.{:032x}", self.name, self.digest)
+    }
+}
+
+/// The bytes of a file, and what they come to.
+fn weigh(path: &Path) -> std::io::Result<(u64, u128)> {
+    let (mut file, mut buffer) = (fs::File::open(path)?, vec![0; READ_BYTES]);
+    let (mut bytes, mut digest) = (0, Xxh3::new());
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((bytes, digest.digest128())),
+            read => {
+                bytes += read as u64;
+                digest.update(&buffer[..read]);
+            }
+        }
     }
 }
 

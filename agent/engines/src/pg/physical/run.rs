@@ -35,6 +35,8 @@ pub struct Recovering {
     log_from: u64,
     /// Holds the socket and the rules of access; nothing once the server was left to itself.
     private: Option<tempfile::TempDir>,
+    /// The session in which it is asked where it is, while it lasts.
+    session: Option<Session>,
 }
 
 /// Where a recovery is.
@@ -109,7 +111,7 @@ impl Recovering {
             ("unix_socket_directories", at.display().to_string()),
             // The source's own configuration may name the source's own places.
             ("data_directory", data.display().to_string()),
-            ("external_pid_file", String::new()),
+            ("external_pid_file", at.join("server.pid").display().to_string()),
             // Jobs that reach out would run between a promotion and the end of the server.
             ("cron.launch_active_jobs", "off".to_owned()),
             ("hba_file", rules.display().to_string()),
@@ -140,7 +142,7 @@ impl Recovering {
             bin_dir: Some(bin_dir.to_owned()),
             runtime_dir: at.to_owned(),
         };
-        Ok(Recovering { child, server, log, log_from, private: Some(private) })
+        Ok(Recovering { child, server, log, log_from, private: Some(private), session: None })
     }
 
     /// How to reach it, while it runs.
@@ -164,8 +166,13 @@ impl Recovering {
                 source,
             });
         }
-        let Ok(session) = Session::open(&self.server, "postgres", "drctl/recovery").await else {
-            return Ok(None);
+        // One session for all questions: a recovering server has better things to do than logins.
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => match Session::open(&self.server, "postgres", "drctl/recovery").await {
+                Ok(session) => session,
+                Err(_) => return Ok(None),
+            },
         };
         let query = "SELECT pg_catalog.pg_is_in_recovery(), \
             CASE WHEN pg_catalog.pg_is_in_recovery() \
@@ -174,6 +181,7 @@ impl Recovering {
             pg_catalog.to_char(pg_catalog.pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', \
                                'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
         let Ok(row) = session.client.query_one(query, &[]).await else { return Ok(None) };
+        self.session = Some(session);
         let text = |at: usize| row.try_get::<_, Option<String>>(at).ok().flatten();
         Ok(Some(Progress {
             in_recovery: row.try_get(0).unwrap_or(true),
