@@ -158,7 +158,11 @@ async fn join(
         let (_, plain) = read.map_err(|error| ((*from, *until), error))?;
         let have = start.plus(bytes.len() as u64);
         // Where two pieces overlap the later one goes on where the one before ended.
-        bytes.extend(plain.into_iter().skip(usize::try_from(have.since(*from)).unwrap_or(0)));
+        match usize::try_from(have.since(*from)) {
+            Ok(0) if bytes.is_empty() => bytes = plain,
+            Ok(known) => bytes.extend_from_slice(plain.get(known..).unwrap_or_default()),
+            Err(_) => {}
+        }
     }
     // What was never written is zero: the server takes it for the end of the log.
     bytes.resize(usize::try_from(size.bytes()).unwrap_or(usize::MAX), 0);
