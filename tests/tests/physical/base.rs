@@ -1,7 +1,9 @@
 //! Copies of clusters, and what becomes of them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use drctl_tests::servers::postgres::Postgres;
@@ -38,6 +40,57 @@ fn a_copied_cluster_starts_and_has_every_row() {
     assert_eq!(restored.psql("postgres", "show archive_mode"), "off");
     assert_eq!(restored.psql("postgres", "select timeline_id from pg_control_checkpoint()"), "2");
     let _ = site.json(0, &["verify", "--data"]);
+}
+
+/// The files below a directory, by path, but for those that differ from copy to copy: what the
+/// server makes for each (label, list, map, `pg_control` of another checkpoint), its log, and the
+/// settings that a restore adds.
+fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let own = [
+        "backup_label",
+        "backup_manifest",
+        "recovery.signal",
+        "standby.signal",
+        "tablespace_map",
+        "global/pg_control",
+        "postgresql.auto.conf",
+    ];
+    let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.strip_prefix(root).expect("below it").to_owned();
+            let text = name.to_str().expect("a name");
+            if path.is_dir() && text != "pg_wal" {
+                folders.push(path);
+            } else if path.is_file() && !own.contains(&text) {
+                found.insert(name, fs::read(&path).expect("a file"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_copy_of_a_server_at_rest_is_the_one_that_pg_basebackup_makes() {
+    let server = cluster();
+    server.psql("postgres", "alter system set autovacuum = off; select pg_reload_conf()");
+    server.psql("postgres", "vacuum freeze; checkpoint");
+    let site = site(&server);
+    let id = site.backup();
+    let (_kept, oracle) = place();
+    let mut copy = server.client("pg_basebackup");
+    assert!(copy.args(["-c", "fast", "-D"]).arg(&oracle).status().expect("start it").success());
+    let (_folder, path) = restore(&site, &id);
+    let (ours, theirs) = (files(&path.join("data")), files(&oracle));
+    assert!(ours.len() > 900, "{} files", ours.len());
+    let only = |one: &BTreeMap<PathBuf, Vec<u8>>, other: &BTreeMap<PathBuf, Vec<u8>>| {
+        one.keys().filter(|name| !other.contains_key(*name)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!((only(&ours, &theirs), only(&theirs, &ours)), (vec![], vec![]));
+    for (name, bytes) in &ours {
+        assert!(theirs[name] == *bytes, "{} differs", name.display());
+    }
 }
 
 #[test]

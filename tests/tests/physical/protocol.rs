@@ -1,6 +1,7 @@
 //! The replication client against a real server, with PostgreSQL's own tools as oracles.
 
 use std::fs;
+use std::path::Path;
 
 use drctl_engines::Secret;
 use drctl_engines::pg::SslMode;
@@ -9,7 +10,7 @@ use drctl_model::{Lsn, Timeline};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::until;
 
-use crate::common::{cluster, reach};
+use crate::common::{cluster, give_away, place, reach};
 
 fn lsn(server: &Postgres, sql: &str) -> Lsn {
     server.psql("postgres", sql).parse().expect("an LSN")
@@ -112,6 +113,7 @@ async fn the_stream_is_the_log_that_the_server_writes() {
             .expect("one"),
     );
     let from = drctl_model::WalSegmentSize::new(1 << 20).expect("a size").start_of(from);
+    server.psql("postgres", "select pg_create_physical_replication_slot('oracle', true)");
     server.psql(
         "postgres",
         "insert into orders select g, repeat(md5(g::text), 4) \
@@ -119,17 +121,31 @@ async fn the_stream_is_the_log_that_the_server_writes() {
     );
     let to = lsn(&server, "select pg_current_wal_flush_lsn()");
     let streamed = read(&server, from, to).await;
+    assert!(streamed.len() > 3 << 20, "{} bytes", streamed.len());
+    let written = joined(&server.data_dir().join("pg_wal"), from, to, streamed.len());
+    assert!(streamed == written, "the stream differs from the server's files");
+    let (_folder, path) = place();
+    fs::create_dir(&path).expect("a directory");
+    give_away(&path);
+    let mut oracle = server.client("pg_receivewal");
+    let ended = oracle.args(["-S", "oracle", "--no-loop", "--endpos", &to.to_string(), "-D"]);
+    assert!(ended.arg(&path).status().expect("start pg_receivewal").success());
+    let received = joined(&path, from, to, streamed.len());
+    assert!(streamed == received, "the stream differs from what pg_receivewal receives");
+}
+
+/// The first bytes of the log from `from`, out of files named as a server names them.
+fn joined(folder: &Path, from: Lsn, to: Lsn, bytes: usize) -> Vec<u8> {
     let size = drctl_model::WalSegmentSize::new(1 << 20).expect("a size");
-    let mut at = from;
-    let mut files = Vec::new();
+    let (mut at, mut files) = (from, Vec::new());
     while at < to {
-        let name = size.file_name(Timeline::FIRST, at);
-        files.extend(fs::read(server.data_dir().join("pg_wal").join(name)).expect("a segment"));
+        let name = folder.join(size.file_name(Timeline::FIRST, at));
+        let under_way = name.with_extension("partial");
+        files.extend(fs::read(&name).or_else(|_| fs::read(under_way)).expect("a segment"));
         at = at.plus(size.bytes());
     }
-    files.truncate(streamed.len());
-    assert!(streamed.len() > 3 << 20, "{} bytes", streamed.len());
-    assert!(streamed == files, "the stream differs from the files");
+    files.truncate(bytes);
+    files
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
