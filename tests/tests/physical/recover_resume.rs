@@ -74,7 +74,9 @@ fn what_is_whole_is_kept_and_what_is_damaged_comes_again() {
         killed(&shop, &into(&to, &last, &[]), "recovery-stream-laid-out");
         assert!(!path.join("data").exists(), "a tablespace comes first");
         let table = file(&path);
-        let (inode, mut bytes) = (fs::metadata(&table).unwrap().ino(), fs::read(&table).unwrap());
+        // Held open: the number of a file that is gone would be given to the next one.
+        let held = fs::File::open(&table).unwrap();
+        let (inode, mut bytes) = (held.metadata().unwrap().ino(), fs::read(&table).unwrap());
         if damage {
             bytes[9000] ^= 1;
             fs::write(&table, bytes).unwrap();
