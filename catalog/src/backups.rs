@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::error::Fault;
 use crate::rows::{all, bad_json, parsed, time};
-use crate::{Catalog, CatalogError};
+use crate::{Catalog, CatalogError, expired};
 
 /// How many backups an ambiguous prefix names.
 const LISTED: usize = 10;
@@ -70,7 +70,7 @@ impl Catalog {
     }
 
     /// The newest backup of a source that nothing speaks against; an incremental one only with all
-    /// that it stands on.
+    /// that it stands on, one that another tool keeps only while that has it.
     ///
     /// # Errors
     /// As [`backups`](Self::backups).
@@ -193,6 +193,9 @@ fn newest_good(connection: &Connection, source: &SourceId) -> Result<Option<Back
     // The newest comes first.
     let place = |id: &BackupId| all.binary_search_by(|probe| id.cmp(&probe.backup));
     let find = |id: &BackupId| place(id).ok().and_then(|at| all.get(at));
-    let mut newest_first = all.iter();
+    let gone = expired::list(connection, Some(source))?;
+    let is_there =
+        |backup: &BackupSummary| !gone.contains_key(&(source.clone(), backup.backup.clone()));
+    let mut newest_first = all.iter().filter(|backup| is_there(backup));
     Ok(newest_first.find(|backup| backup.is_good() && chain(backup, find).is_ok()).cloned())
 }

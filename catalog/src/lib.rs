@@ -13,6 +13,7 @@
 mod backups;
 mod check;
 mod error;
+mod expired;
 mod jobs;
 mod logs;
 mod open;

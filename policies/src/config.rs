@@ -157,7 +157,9 @@ fn of_clusters(main: &SourceFile) -> BTreeSet<String> {
         let reader = Reader::new(table.get_ref(), 0..0, MAIN, &quiet);
         for (_, (_, at)) in reader.named("sources") {
             let policy = at.text("policy").map(|text| text.value.to_owned());
-            let copied = at.text("engine").is_some_and(|text| text.value == "base_backup");
+            let copied = at
+                .text("engine")
+                .is_some_and(|text| matches!(text.value, "base_backup" | "pgbackrest"));
             if copied { clusters.extend(policy) } else { others.extend(policy) }
         }
         Some(())

@@ -163,8 +163,10 @@ pub(crate) static LIMITS: &[Key] = &[
 
 pub(crate) const SSL_MODES: &[&str] = &["disable", "prefer", "require", "verify-ca", "verify-full"];
 
+const ENGINES: &[&str] = &["pg_dump", "base_backup", "pgbackrest"];
+
 pub(crate) static SOURCE: &[Key] = &[
-    Key::required("engine", Choice(&["pg_dump", "base_backup"]), "How it is backed up."),
+    Key::required("engine", Choice(ENGINES), "How it is backed up."),
     Key::required("policy", Text, "The name of a policy file, without .toml."),
     Key::with_default("enabled", Flag, "true", "Whether the schedule backs it up."),
     Key::with_default(
@@ -230,7 +232,26 @@ pub(crate) static SOURCE: &[Key] = &[
         "full_every",
         duration(HOUR, 3_650 * DAY),
         "7d",
-        "base_backup, with incremental: how old a full copy may be before the next is made.",
+        "base_backup with incremental, pgbackrest: how old a full one may be before the next is made.",
+    ),
+    Key::optional("stanza", Text, "pgbackrest: what it calls the cluster; required with it."),
+    Key::with_default("repo", number(1, 256), "1", "pgbackrest: the repository's number."),
+    Key::optional(
+        "pgbackrest_config",
+        Path,
+        "pgbackrest: its configuration file; default: where it looks by itself.",
+    ),
+    Key::optional("pgbackrest_bin", Path, "pgbackrest: the program; default: on the path."),
+    Key::optional(
+        "cipher_pass",
+        Secret,
+        "pgbackrest: the repository's passphrase, where its configuration does not hold it.",
+    ),
+    Key::optional(
+        "differential_every",
+        duration(HOUR, 3_650 * DAY),
+        "pgbackrest: how old the last full or differential backup may be before the next \
+         differential one; default: none is made.",
     ),
 ];
 

@@ -21,6 +21,7 @@ mod schedule_field;
 mod schema;
 mod secret;
 mod source;
+mod source_pgbackrest;
 mod template;
 mod units;
 
@@ -32,6 +33,7 @@ pub use schedule::{Schedule, ScheduleError};
 pub use schema::schema;
 pub use secret::SecretRef;
 pub use source::{BaseBackup, Engine, PgDump, Server, Source, SslMode};
+pub use source_pgbackrest::Pgbackrest;
 pub use template::{Setting, SourceTemplate, Template, template};
 
 /// A commented main file, as an operator would write it.

@@ -8,6 +8,7 @@ use crate::diagnostic::show;
 use crate::policy::Policy;
 use crate::reader::{Reader, Text};
 use crate::secret::SecretRef;
+use crate::source_pgbackrest::{self, Pgbackrest};
 use crate::units::as_seconds;
 
 /// A protected database or cluster.
@@ -36,6 +37,8 @@ pub enum Engine {
     PgDump(PgDump),
     /// PostgreSQL, all files of the cluster by the replication protocol.
     BaseBackup(BaseBackup),
+    /// PostgreSQL, all files of the cluster by pgBackRest, into a repository of its own.
+    Pgbackrest(Pgbackrest),
 }
 
 impl Engine {
@@ -45,6 +48,7 @@ impl Engine {
         match self {
             Engine::PgDump(pg) => &pg.server,
             Engine::BaseBackup(base) => &base.server,
+            Engine::Pgbackrest(backrest) => &backrest.server,
         }
     }
 }
@@ -167,38 +171,46 @@ impl Draft<'_> {
 /// Reads `[sources.NAME]`.
 pub(crate) fn read<'a>(reader: &Reader<'a>) -> Draft<'a> {
     let server = read_server(reader);
-    let (pg_dump, base) = (read_pg_dump(reader, server.clone()), read_base(reader, server));
-    let engine = match reader.choice("engine") {
-        Some("pg_dump") => {
-            only_for(reader, BASE_BACKUP_KEYS, "base_backup");
-            pg_dump.map(Engine::PgDump)
-        }
-        Some("base_backup") => {
-            only_for(reader, PG_DUMP_KEYS, "pg_dump");
-            base.map(Engine::BaseBackup)
-        }
+    let (pg_dump, base) = (read_pg_dump(reader, server.clone()), read_base(reader, server.clone()));
+    let backrest = source_pgbackrest::read(reader, server);
+    let engine = reader.choice("engine");
+    if let Some(engine) = engine {
+        refuse_foreign(reader, engine);
+    }
+    let engine = match engine {
+        Some("pg_dump") => pg_dump.map(Engine::PgDump),
+        Some("base_backup") => base.map(Engine::BaseBackup),
+        Some("pgbackrest") => backrest.map(Engine::Pgbackrest),
         _ => None,
     };
     Draft { policy: reader.text("policy"), enabled: reader.flag("enabled"), engine }
 }
 
-/// Keys that mean something to `pg_dump` alone.
-const PG_DUMP_KEYS: &[&str] = &[
-    "databases",
-    "exclude_databases",
-    "globals",
-    "role_passwords",
-    "lock_timeout",
-    "lock_attempts",
+/// Keys that do not mean something to every engine, and to which they do.
+const KEYS_OF_ENGINES: &[(&str, &[&str])] = &[
+    ("databases", &["pg_dump"]),
+    ("exclude_databases", &["pg_dump"]),
+    ("globals", &["pg_dump"]),
+    ("role_passwords", &["pg_dump"]),
+    ("lock_timeout", &["pg_dump"]),
+    ("lock_attempts", &["pg_dump"]),
+    ("checkpoint", &["base_backup"]),
+    ("max_rate", &["base_backup"]),
+    ("incremental", &["base_backup"]),
+    ("full_every", &["base_backup", "pgbackrest"]),
+    ("differential_every", &["pgbackrest"]),
+    ("stanza", &["pgbackrest"]),
+    ("repo", &["pgbackrest"]),
+    ("pgbackrest_config", &["pgbackrest"]),
+    ("pgbackrest_bin", &["pgbackrest"]),
+    ("cipher_pass", &["pgbackrest"]),
 ];
 
-/// Keys that mean something to base backups alone.
-const BASE_BACKUP_KEYS: &[&str] = &["checkpoint", "max_rate", "incremental", "full_every"];
-
-fn only_for(reader: &Reader<'_>, keys: &[&'static str], engine: &str) {
-    for key in keys.iter().filter(|key| reader.has(key)) {
+fn refuse_foreign(reader: &Reader<'_>, engine: &str) {
+    let foreign = KEYS_OF_ENGINES.iter().filter(|(_, engines)| !engines.contains(&engine));
+    for (key, engines) in foreign.filter(|(key, _)| reader.has(key)) {
         let message = format!("`{key}` has no effect with this engine");
-        let advice = format!("remove it; it is for engine = \"{engine}\"");
+        let advice = format!("remove it; it is for engine = \"{}\"", engines.join("\" or \""));
         reader.report.advise(&reader.span_of_key(key), message, &advice);
     }
 }
@@ -227,16 +239,16 @@ fn read_server(reader: &Reader<'_>) -> Option<Server> {
     })
 }
 
-/// Whether the source is copied; with another engine its keys are refused as a whole.
-fn is_base(reader: &Reader<'_>) -> bool {
-    reader.text("engine").is_some_and(|text| text.value == "base_backup")
+/// Whether the source has this engine; the keys of others are refused as a whole.
+pub(crate) fn is_engine(reader: &Reader<'_>, engine: &str) -> bool {
+    reader.text("engine").is_some_and(|text| text.value == engine)
 }
 
 fn read_base(reader: &Reader<'_>, server: Option<Server>) -> Option<BaseBackup> {
     let checkpoint = reader.choice("checkpoint");
     let max_rate_bytes = reader.size("max_rate");
     let (incremental, full_every) = (reader.flag("incremental"), reader.duration("full_every"));
-    if incremental == Some(false) && reader.has("full_every") && is_base(reader) {
+    if incremental == Some(false) && reader.has("full_every") && is_engine(reader, "base_backup") {
         let message = "`full_every` has no effect: every copy is a full one";
         let advice = "remove it, or set `incremental = true`";
         reader.report.advise(&reader.span_of_key("full_every"), message, advice);

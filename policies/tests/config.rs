@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use drctl_policies::{
-    BaseBackup, Config, Engine, Location, PgDump, SAMPLE_MAIN, SAMPLE_POLICY, SecretRef, Server,
-    Setting, SourceFile, SourceTemplate, SslMode, Template, parse, schema, template,
+    BaseBackup, Config, Engine, Location, PgDump, Pgbackrest, SAMPLE_MAIN, SAMPLE_POLICY,
+    SecretRef, Server, Setting, SourceFile, SourceTemplate, SslMode, Template, parse, schema,
+    template,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -93,7 +94,7 @@ fn defaults() {
     assert_eq!(pg_dump(&config, "shop"), &expected);
     let copied = read(&MINIMAL.replace("pg_dump", "base_backup"));
     let expected = BaseBackup {
-        server,
+        server: server.clone(),
         fast_checkpoint: false,
         max_rate_bytes: None,
         incremental: false,
@@ -105,6 +106,19 @@ fn defaults() {
         MINIMAL.replace("pg_dump", "base_backup") + "incremental = true\nfull_every = \"26h\"\n";
     let shop = serde_json::to_value(read(&incremental)).unwrap()["sources"]["shop"].clone();
     assert_eq!((&shop["incremental"], &shop["full_every_seconds"]), (&json!(true), &json!(93_600)));
+    let handed = MINIMAL.replace("pg_dump", "pgbackrest") + "stanza = \"main\"\n";
+    let shop = &read(&handed).sources[&"shop".parse().unwrap()];
+    let expected = Pgbackrest {
+        server,
+        stanza: "main".into(),
+        repo: 1,
+        config: None,
+        bin: None,
+        cipher_pass: None,
+        full_every: Duration::from_secs(7 * 86_400),
+        differential_every: None,
+    };
+    assert_eq!(shop.engine, Engine::Pgbackrest(expected));
     let moved = read(&format!("{MINIMAL}[paths]\nstate_dir = \"/srv/x\""));
     assert_eq!(moved.paths.spool_dir, PathBuf::from("/srv/x/spool"));
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackupId, Digest, Lsn, Timeline, WalSegmentSize};
+use crate::{BackupId, Digest, External, Lsn, Timeline, WalSegmentSize};
 
 /// What a backup is made of, and what it stands on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub enum BackupKind {
     Full(Coordinates),
     /// Of all files of a cluster what has changed since another copy: worth nothing without it.
     Incremental(Increment),
+    /// A copy of a cluster that another tool keeps in a repository of its own.
+    External(Box<External>),
 }
 
 impl BackupKind {
@@ -24,6 +26,7 @@ impl BackupKind {
             BackupKind::Logical => "logical",
             BackupKind::Full(_) => "full",
             BackupKind::Incremental(_) => "incremental",
+            BackupKind::External(_) => "external",
         }
     }
 
@@ -34,6 +37,7 @@ impl BackupKind {
             BackupKind::Logical => None,
             BackupKind::Full(at) => Some(at),
             BackupKind::Incremental(increment) => Some(&increment.at),
+            BackupKind::External(external) => Some(&external.at),
         }
     }
 
@@ -41,8 +45,17 @@ impl BackupKind {
     #[must_use]
     pub fn parent(&self) -> Option<&Parent> {
         match self {
-            BackupKind::Logical | BackupKind::Full(_) => None,
+            BackupKind::Logical | BackupKind::Full(_) | BackupKind::External(_) => None,
             BackupKind::Incremental(increment) => Some(&increment.parent),
+        }
+    }
+
+    /// What another tool keeps, for a backup that is in its repository.
+    #[must_use]
+    pub fn external(&self) -> Option<&External> {
+        match self {
+            BackupKind::External(external) => Some(external),
+            BackupKind::Logical | BackupKind::Full(_) | BackupKind::Incremental(_) => None,
         }
     }
 }

@@ -6,6 +6,7 @@ mod chain;
 mod clock;
 mod cluster;
 mod digest;
+mod external;
 mod facts;
 mod history;
 mod ids;
@@ -22,6 +23,7 @@ pub use chain::{ChainError, MAX_CHAIN, chain, follows};
 pub use clock::{Clock, SystemClock};
 pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension};
 pub use digest::{Digest, DigestError};
+pub use external::{External, ExternalType, LabelError, Origin, PGBACKREST, is_stanza, label_type};
 pub use facts::{
     Content, DatabaseFacts, Facts, LocaleProvider, ProviderLocale, StreamFacts, TableRows,
     TablespaceFacts,
@@ -48,7 +50,10 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Optional parts of the format that this program understands.
 ///
 /// A manifest that names another one is refused: it means something that we would misread.
-pub const KNOWN_FEATURES: &[&str] = &[INCREMENTAL];
+pub const KNOWN_FEATURES: &[&str] = &[INCREMENTAL, EXTERNAL];
 
 /// The feature that every manifest of an incremental copy names.
 pub const INCREMENTAL: &str = "incremental";
+
+/// The feature that every manifest of a backup in another tool's repository names.
+pub const EXTERNAL: &str = "external";

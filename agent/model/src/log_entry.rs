@@ -61,6 +61,15 @@ impl LogEntry {
         LogEntry { tail: tail.unwrap_or(NO_RECORD), ..entry }
     }
 
+    /// The same with what lies before it from `start` on, of which is known that it is there, and
+    /// that nothing in it is earlier than `least`, in microseconds of the epoch.
+    #[must_use]
+    pub fn extended(self, start: Lsn, least: Option<i64>) -> LogEntry {
+        let (first, last) = self.commits;
+        let least = least.filter(|_| first <= last).unwrap_or(first);
+        LogEntry { start: start.min(self.start), commits: (first.min(least), last), ..self }
+    }
+
     /// Its first byte, and behind its last.
     #[must_use]
     pub fn range(&self) -> (Lsn, Lsn) {

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupId, BackupKind, Digest, FORMAT_VERSION, INCREMENTAL, KNOWN_FEATURES, RepositoryId,
-    SourceId, StreamId, shown, total,
+    BackupId, BackupKind, Digest, EXTERNAL, FORMAT_VERSION, INCREMENTAL, KNOWN_FEATURES,
+    RepositoryId, SourceId, StreamId, shown, total,
 };
 
 /// The tool or protocol that takes the backups of a source.
@@ -17,6 +17,8 @@ pub enum Engine {
     /// PostgreSQL's replication protocol (`BASE_BACKUP`): all files of a cluster, with the log
     /// that makes them consistent.
     BaseBackup,
+    /// pgBackRest, which keeps its backups in a repository of its own.
+    Pgbackrest,
 }
 
 impl Engine {
@@ -26,6 +28,7 @@ impl Engine {
         match self {
             Engine::PgDump => "pg_dump",
             Engine::BaseBackup => "base_backup",
+            Engine::Pgbackrest => "pgbackrest",
         }
     }
 }
@@ -179,16 +182,25 @@ impl Manifest {
         self.check_kind()
     }
 
-    /// An incremental copy says so where readers that know none look first, and stands on another.
+    /// What readers of before do not know says so where they look first; an incremental copy
+    /// stands on another, and of what another tool keeps nothing is in the bucket.
     fn check_kind(&self) -> Result<(), ManifestError> {
-        let named = self.features.iter().any(|feature| feature == INCREMENTAL);
-        match self.kind.parent() {
-            Some(parent) if parent.backup == self.backup => {
+        let needed = match &self.kind {
+            BackupKind::Logical | BackupKind::Full(_) => None,
+            BackupKind::Incremental(_) => Some(INCREMENTAL),
+            BackupKind::External(_) => Some(EXTERNAL),
+        };
+        if let Some(needed) = needed.filter(|needed| !self.features.iter().any(|f| f == needed)) {
+            return Err(inconsistent(format!("it does not name the feature `{needed}`")));
+        }
+        match &self.kind {
+            BackupKind::Incremental(increment) if increment.parent.backup == self.backup => {
                 Err(inconsistent("it is an incremental copy that stands on itself".to_owned()))
             }
-            Some(_) if !named => {
-                Err(inconsistent(format!("it does not name the feature `{INCREMENTAL}`")))
+            BackupKind::External(_) if !self.streams.is_empty() => {
+                Err(inconsistent("it has streams, and its data is elsewhere".to_owned()))
             }
+            BackupKind::External(external) => external.check().map_err(inconsistent),
             _ => Ok(()),
         }
     }
@@ -212,16 +224,23 @@ impl Manifest {
         Ok(())
     }
 
-    /// Plain bytes of all streams.
+    /// Plain bytes of all streams; of what another tool keeps, the bytes of the cluster.
     #[must_use]
     pub fn plain_bytes(&self) -> u64 {
-        total(self.streams.iter().map(|stream| stream.plain_bytes))
+        match self.kind.external() {
+            Some(external) => external.bytes,
+            None => total(self.streams.iter().map(|stream| stream.plain_bytes)),
+        }
     }
 
-    /// Stored bytes of all streams.
+    /// Stored bytes of all streams; of what another tool keeps, what it takes in that tool's
+    /// repository, and 0 where the tool does not tell.
     #[must_use]
     pub fn sealed_bytes(&self) -> u64 {
-        total(self.streams.iter().map(|stream| stream.sealed_bytes))
+        match self.kind.external() {
+            Some(external) => external.repository_bytes.unwrap_or(0),
+            None => total(self.streams.iter().map(|stream| stream.sealed_bytes)),
+        }
     }
 
     /// The row that the catalog keeps of it; `sha256` is that of the manifest object.
@@ -362,7 +381,10 @@ impl BackupSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Coordinates, Increment, Lsn, Parent, Timeline, WalSegmentSize};
+    use crate::{
+        Coordinates, External, ExternalType, Increment, Lsn, Origin, Parent, Timeline,
+        WalSegmentSize,
+    };
 
     fn incremental(parent: &str, features: &[&str]) -> Manifest {
         let at = Coordinates {
@@ -409,5 +431,70 @@ mod tests {
             let said = incremental(parent, features).check().unwrap_err().to_string();
             assert!(said.contains(why), "{why}: {said}");
         }
+    }
+
+    fn external() -> Manifest {
+        let mut manifest = incremental("20260301T000000Z-0000000000000001", &[EXTERNAL]);
+        let BackupKind::Incremental(increment) = &manifest.kind else { unreachable!() };
+        manifest.engine = Engine::Pgbackrest;
+        manifest.kind = BackupKind::External(Box::new(External {
+            tool: "pgbackrest".into(),
+            stanza: "main".into(),
+            repo: 1,
+            label: "20261126-010203F_20261127-010203I".into(),
+            backup_type: ExternalType::Incremental,
+            prior: Some("20261126-010203F".into()),
+            references: vec!["20261126-010203F".into()],
+            wal: ("000000010000000000000002".into(), "000000010000000000000003".into()),
+            database_id: 1,
+            origin: Origin::Drctl,
+            page_errors: false,
+            cipher: "none".into(),
+            bytes: 1_000,
+            delta_bytes: 100,
+            repository_bytes: Some(10),
+            version: "2.45".into(),
+            format: 5,
+            at: increment.at.clone(),
+        }));
+        manifest
+    }
+
+    #[test]
+    fn an_external_backup_is_checked_for_what_goes_into_arguments_and_paths() {
+        assert_eq!(external().check(), Ok(()));
+        assert_eq!((external().plain_bytes(), external().sealed_bytes()), (1_000, 10));
+        type Change = fn(&mut External);
+        let refused: [(&str, Change); 8] = [
+            ("not known", |it| it.tool = "other".into()),
+            ("no name of a stanza", |it| it.stanza = "../x".into()),
+            ("none of 1 to 256", |it| it.repo = 0),
+            ("no label", |it| it.label = "20261126-010203F/..".into()),
+            ("is no full backup", |it| it.backup_type = ExternalType::Full),
+            ("no label", |it| it.prior = Some("--set".into())),
+            ("no label", |it| it.references = vec!["x".into()]),
+            ("segments that it needs", |it| it.wal.0 = "000000010000000000000004".into()),
+        ];
+        for (why, change) in refused {
+            let mut manifest = external();
+            let BackupKind::External(inner) = &mut manifest.kind else { unreachable!() };
+            change(inner);
+            let said = manifest.check().unwrap_err().to_string();
+            assert!(said.contains(why), "{why}: {said}");
+        }
+        let unnamed = Manifest { features: vec![], ..external() };
+        assert!(unnamed.check().unwrap_err().to_string().contains("the feature `external`"));
+    }
+
+    #[test]
+    fn an_external_backup_is_written_as_documented() {
+        let kind = external().kind;
+        let text = serde_json::to_value(&kind).unwrap();
+        assert_eq!(
+            (&text["type"], &text["backup_type"]),
+            (&"external".into(), &"incremental".into())
+        );
+        assert_eq!((&text["system_id"], &text["origin"]), (&"7".into(), &"drctl".into()));
+        assert_eq!(serde_json::from_value::<BackupKind>(text).unwrap(), kind);
     }
 }

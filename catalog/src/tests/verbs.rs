@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use drctl_model::{BackupSummary, Digest, Illegal, JobEvent, JobId, JobState};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -49,6 +51,29 @@ async fn the_newest_good_one_is_not_suspect() {
     catalog.adopt(&good).await.unwrap();
     catalog.adopt(&backup("blog", 3)).await.unwrap();
     assert_eq!(catalog.newest_good(&good.source).await.unwrap(), Some(good));
+}
+
+#[tokio::test]
+async fn what_another_tool_has_expired_is_no_good_one() {
+    let (_directory, path) = place();
+    let catalog = Catalog::open(&path).await.unwrap();
+    let [old, new] = [backup("shop", 1), backup("shop", 2)];
+    catalog.adopt_all(&[old.clone(), new.clone(), backup("blog", 3)]).await.unwrap();
+    let shop = source("shop");
+    let say = |ids: &[&BackupSummary]| -> BTreeSet<_> {
+        ids.iter().map(|backup| backup.backup.clone()).collect()
+    };
+    catalog.set_expired(&shop, at(5), say(&[&new])).await.unwrap();
+    catalog.set_expired(&source("blog"), at(6), BTreeSet::new()).await.unwrap();
+    assert_eq!(catalog.newest_good(&shop).await.unwrap(), Some(old.clone()));
+    catalog.set_expired(&shop, at(7), say(&[&old, &new])).await.unwrap();
+    assert_eq!(catalog.newest_good(&shop).await.unwrap(), None);
+    let found = catalog.expired(Some(&shop)).await.unwrap();
+    let name = |backup: &BackupSummary| (shop.clone(), backup.backup.clone());
+    assert_eq!((found[&name(&new)], found[&name(&old)]), (at(5), at(7)), "the first time stays");
+    catalog.set_expired(&shop, at(8), say(&[&old])).await.unwrap();
+    assert_eq!(catalog.newest_good(&shop).await.unwrap(), Some(new), "it is there again");
+    assert_eq!(catalog.expired(None).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use super::*;
 
 mod property;
+mod sparse;
 mod table;
 
 /// Seconds after a beginning.

@@ -162,7 +162,7 @@ fn wrong_types_and_bounds() {
         (
             "\"pg_dump\"",
             "\"mysql\"",
-            "drctl.toml:10:10: `mysql` is no value of `engine`: write one of pg_dump, base_backup",
+            "drctl.toml:10:10: `mysql` is no value of `engine`: write one of pg_dump, base_backup, pgbackrest",
         ),
         (
             "[sources.shop]",

@@ -162,6 +162,40 @@ fn sources() {
             "drctl.toml:12:14: `full_every` must be 1h to 3650d",
         ),
         (
+            "engine = \"pg_dump\"",
+            "engine = \"pgbackrest\"",
+            "drctl.toml:9:1: missing key `stanza`: write the name under which pgBackRest knows the cluster",
+        ),
+        (
+            "engine = \"pg_dump\"",
+            "engine = \"pgbackrest\"\nstanza = \"../x\"",
+            "drctl.toml:11:10: `../x` is no name of a stanza: 1 to 63 of letters, digits, -, _ and ., \
+             beginning with a letter or digit",
+        ),
+        (
+            "engine = \"pg_dump\"",
+            "engine = \"pgbackrest\"\nstanza = \"main\"\nrepo = 257",
+            "drctl.toml:12:8: `repo` must be 1 to 256",
+        ),
+        (
+            "engine = \"pg_dump\"",
+            "engine = \"pgbackrest\"\nstanza = \"main\"\ndifferential_every = \"7d\"",
+            "drctl.toml:12:1: `differential_every` has no effect: a full backup comes every 1w: make it \
+             shorter than `full_every`, or remove it",
+        ),
+        (
+            "engine = \"pg_dump\"",
+            "engine = \"pgbackrest\"\nstanza = \"main\"\ncipher_pass = \"abc\"",
+            "drctl.toml:12:15: secret written inline in `cipher_pass`: put it into a file of mode 0600 \
+             and write { file = \"/path/to/the/file\" } in its place",
+        ),
+        (
+            "",
+            "full_every = \"7d\"",
+            "drctl.toml:12:1: `full_every` has no effect with this engine: remove it; it is for \
+             engine = \"base_backup\" or \"pgbackrest\"",
+        ),
+        (
             "",
             "databases = [\"a\"]\nexclude_databases = []",
             "drctl.toml:13:1: `exclude_databases` cannot stand beside `databases`: keep one of the two",

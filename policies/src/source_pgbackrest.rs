@@ -1,0 +1,82 @@
+//! `[sources.NAME]` with `engine = "pgbackrest"`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use drctl_model::is_stanza;
+use serde::Serialize;
+
+use crate::diagnostic::show;
+use crate::reader::Reader;
+use crate::secret::SecretRef;
+use crate::source::{Server, is_engine};
+use crate::units::{as_optional_seconds, as_seconds, show_duration};
+
+/// A PostgreSQL cluster that pgBackRest backs up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pgbackrest {
+    /// The server, asked about its cluster and its log.
+    #[serde(flatten)]
+    pub server: Server,
+    /// What pgBackRest calls the cluster.
+    pub stanza: String,
+    /// The repository's number in pgBackRest's configuration. 1 to 256.
+    pub repo: u32,
+    /// pgBackRest's configuration file; `None`: where it looks by itself.
+    #[serde(rename = "pgbackrest_config")]
+    pub config: Option<PathBuf>,
+    /// The program; `None`: on the path.
+    #[serde(rename = "pgbackrest_bin")]
+    pub bin: Option<PathBuf>,
+    /// The repository's passphrase, where pgBackRest's configuration does not hold it.
+    pub cipher_pass: Option<SecretRef>,
+    /// How old a full backup may be before the next one is made. 1 hour to 3 650 days.
+    #[serde(rename = "full_every_seconds", serialize_with = "as_seconds")]
+    pub full_every: Duration,
+    /// How old the last full or differential backup may be before the next differential one is
+    /// made; `None`: none is. 1 hour to 3 650 days, less than `full_every`.
+    #[serde(rename = "differential_every_seconds", serialize_with = "as_optional_seconds")]
+    pub differential_every: Option<Duration>,
+}
+
+/// Reads the keys of such a source.
+pub(crate) fn read(reader: &Reader<'_>, server: Option<Server>) -> Option<Pgbackrest> {
+    let ours = is_engine(reader, "pgbackrest");
+    let (stanza, repo) = (reader.text("stanza"), reader.number("repo"));
+    let (config, bin) = (reader.path("pgbackrest_config"), reader.path("pgbackrest_bin"));
+    let cipher_pass = reader.secret("cipher_pass");
+    let full_every = reader.duration("full_every");
+    let differential_every = reader.duration("differential_every");
+    if ours && !reader.has("stanza") {
+        let advice = "write the name under which pgBackRest knows the cluster";
+        reader.report.advise(&reader.span, "missing key `stanza`", advice);
+    }
+    let stanza = stanza.filter(|text| {
+        let good = is_stanza(text.value);
+        if !good {
+            let message = format!("`{}` is no name of a stanza", show(text.value));
+            let advice = "1 to 63 of letters, digits, -, _ and ., beginning with a letter or digit";
+            reader.report.advise(&text.span, message, advice);
+        }
+        good
+    });
+    if let (true, Some(full), Some(differential)) = (ours, full_every, differential_every)
+        && differential >= full
+    {
+        let every = show_duration(full.as_secs());
+        let message =
+            format!("`differential_every` has no effect: a full backup comes every {every}");
+        let advice = "make it shorter than `full_every`, or remove it";
+        reader.report.advise(&reader.span_of_key("differential_every"), message, advice);
+    }
+    Some(Pgbackrest {
+        server: server?,
+        stanza: stanza?.value.to_owned(),
+        repo: repo?,
+        config,
+        bin,
+        cipher_pass,
+        full_every: full_every?,
+        differential_every,
+    })
+}
