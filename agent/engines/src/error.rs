@@ -1,62 +1,15 @@
 mod hints;
+mod said;
 
-use std::error::Error;
 use std::fmt;
-use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
-
+use crate::backrest::{Exit, ExitKind};
 use crate::pg::{RowDifference, WalkError};
 
-/// What a database server answered, or why it did not answer.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub struct ServerSaid {
-    text: String,
-    sqlstate: Option<String>,
-}
-
-impl ServerSaid {
-    /// The five characters that name the error, where the server sent one.
-    #[must_use]
-    pub fn sqlstate(&self) -> Option<&str> {
-        self.sqlstate.as_deref()
-    }
-
-    pub(crate) fn is(&self, state: &SqlState) -> bool {
-        self.sqlstate() == Some(state.code())
-    }
-
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        ServerSaid { text: text.into(), sqlstate: None }
-    }
-
-    pub(crate) fn with_state(text: impl Into<String>, state: String) -> Self {
-        ServerSaid { text: text.into(), sqlstate: Some(state) }
-    }
-}
-
-impl From<tokio_postgres::Error> for ServerSaid {
-    fn from(error: tokio_postgres::Error) -> Self {
-        if let Some(db) = error.as_db_error() {
-            let mut text = format!("{}: {} ({})", db.severity(), db.message(), db.code().code());
-            for more in [db.detail(), db.hint()].into_iter().flatten() {
-                let _ = write!(text, "; {more}");
-            }
-            return ServerSaid { text, sqlstate: Some(db.code().code().to_owned()) };
-        }
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            let _ = write!(text, ": {inner}");
-            cause = inner.source();
-        }
-        ServerSaid::new(text)
-    }
-}
+pub use said::ServerSaid;
 
 /// A session that holds a lock we wait for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -278,6 +231,53 @@ pub enum EngineError {
         /// Why it failed.
         source: Box<EngineError>,
     },
+    /// pgBackRest was not found.
+    #[error("cannot find {}", .program.display())]
+    BackRestMissing {
+        /// What was to be started.
+        program: PathBuf,
+    },
+    /// pgBackRest is of a version that is not known to work.
+    #[error("pgbackrest says that it is `{found}`; it must be {oldest} or later")]
+    BackRestVersion {
+        /// What it says.
+        found: String,
+        /// The oldest that can be used.
+        oldest: String,
+    },
+    /// pgBackRest ended with one of its exit codes.
+    #[error("pgbackrest {command} failed: {exit}")]
+    BackRest {
+        /// Its command.
+        command: &'static str,
+        /// With what it ended.
+        exit: Exit,
+        /// The last lines it wrote to its standard error.
+        source: Stderr,
+    },
+    /// pgBackRest's stanza is in trouble.
+    #[error(
+        "the stanza `{stanza}` in repository {repo} of pgbackrest is not well: {message} \
+             (status {code})"
+    )]
+    BackRestStanza {
+        /// The stanza.
+        stanza: String,
+        /// The repository's number.
+        repo: u32,
+        /// The code of `info`.
+        code: u32,
+        /// The same in words.
+        message: String,
+    },
+    /// pgBackRest reports success, and what it says cannot be relied on.
+    #[error("pgbackrest {command}: {problem}")]
+    BackRestSays {
+        /// Its command.
+        command: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
     /// A setting that cannot work.
     #[error("{0}")]
     Config(String),
@@ -318,6 +318,23 @@ impl EngineError {
             EngineError::Permission { .. } => "permission",
             EngineError::Query { .. } => "query",
             EngineError::RestoreFailed { source, .. } => source.code(),
+            EngineError::BackRestMissing { .. } => "tool_missing",
+            EngineError::BackRestVersion { .. } => "version_mismatch",
+            EngineError::BackRest { exit, .. } => match exit.kind {
+                ExitKind::Busy => "pgbackrest_busy",
+                ExitKind::Stopped => "pgbackrest_stopped",
+                ExitKind::Archiving => "pgbackrest_archiving",
+                ExitKind::SplitBrain => "pgbackrest_split_brain",
+                ExitKind::Repository => "pgbackrest_repository",
+                ExitKind::NoBackup => "pgbackrest_no_backup",
+                ExitKind::Configuration => "pgbackrest_configuration",
+                ExitKind::Server => "pgbackrest_server",
+                ExitKind::Target => "pgbackrest_target",
+                ExitKind::Signal | ExitKind::Other => "pgbackrest_failed",
+            },
+            EngineError::BackRestStanza { .. } | EngineError::BackRestSays { .. } => {
+                "pgbackrest_repository"
+            }
             EngineError::Config(_) => "config",
             EngineError::Io { .. } => "io",
         }

@@ -3,6 +3,7 @@
 //! It knows nothing of buckets, catalogs and policies: a backup is one or more streams of bytes
 //! with an outcome, a restore is a place to write such a stream into, with an outcome.
 
+pub mod backrest;
 mod error;
 pub mod pg;
 mod process;

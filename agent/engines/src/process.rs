@@ -1,5 +1,6 @@
 //! Child processes: a private environment, a process group of their own, an end that is awaited.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt as _;
@@ -65,15 +66,15 @@ pub(crate) struct Tool {
     pub(crate) name: &'static str,
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
-    pub(crate) env: Vec<(&'static str, OsString)>,
+    pub(crate) env: Vec<(Cow<'static, str>, OsString)>,
 }
 
 impl Tool {
     /// A tool that sees nothing of our environment but `PATH` and `TZ`, and speaks English.
     pub(crate) fn new(name: &'static str, program: PathBuf) -> Self {
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-        let mut env = vec![("PATH", path), ("LC_ALL", "C".into())];
-        env.extend(std::env::var_os("TZ").map(|zone| ("TZ", zone)));
+        let mut env = vec![("PATH".into(), path), ("LC_ALL".into(), "C".into())];
+        env.extend(std::env::var_os("TZ").map(|zone| ("TZ".into(), zone)));
         Tool { name, program, args: Vec::new(), env }
     }
 
@@ -86,14 +87,18 @@ impl Tool {
         args.iter().fold(self, |tool, arg| tool.arg(arg))
     }
 
-    pub(crate) fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
-        self.env.push((name, value.into()));
+    pub(crate) fn env(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<OsString>,
+    ) -> Self {
+        self.env.push((name.into(), value.into()));
         self
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.args).env_clear().envs(self.env.iter().map(|(k, v)| (k, v)));
+        command.args(&self.args).env_clear().envs(self.env.iter().map(|(k, v)| (k.as_ref(), v)));
         command.process_group(0).kill_on_drop(true).stderr(Stdio::piped());
         command
     }

@@ -48,16 +48,9 @@ impl EngineError {
                 "verify the backup, and restore another one if it is damaged in the bucket"
                     .to_owned()
             }
-            EngineError::RestoreFailed {
-                database,
-                left: Leftover::Ours | Leftover::Theirs,
-                source,
-            } => {
-                let drop = format!("DROP DATABASE {};", crate::pg::quote_ident(database));
-                let before = source.hint().map(|hint| hint + "; ").unwrap_or_default();
-                format!("{before}remove what was restored with `{drop}` before the next attempt")
+            EngineError::RestoreFailed { database, left, source } => {
+                return restore_hint(database, *left, source);
             }
-            EngineError::RestoreFailed { source, .. } => return source.hint(),
             EngineError::ToolFailed { tool, .. } => format!(
                 "correct what {tool} complains of and run the command again; earlier backups are \
                  not affected"
@@ -71,12 +64,64 @@ impl EngineError {
                  not affected"
                     .to_owned()
             }
+            EngineError::BackRestMissing { .. }
+            | EngineError::BackRestVersion { .. }
+            | EngineError::BackRest { .. }
+            | EngineError::BackRestStanza { .. }
+            | EngineError::BackRestSays { .. } => return self.backrest_hint(),
             EngineError::Config(_) => {
                 "correct the configuration or the command; nothing was changed".to_owned()
             }
         };
         Some(hint)
     }
+
+    /// The same where pgBackRest is at fault.
+    fn backrest_hint(&self) -> Option<String> {
+        Some(match self {
+            EngineError::BackRestMissing { .. } | EngineError::BackRestVersion { .. } => {
+                "install pgbackrest, or point pgbackrest_bin of the source at it".to_owned()
+            }
+            EngineError::BackRest { exit, .. } => exit.hint().to_owned(),
+            EngineError::BackRestStanza { code, .. } => stanza_hint(*code),
+            EngineError::BackRestSays { .. } => {
+                "look into what pgbackrest itself says (its log, `pgbackrest info`); nothing was \
+                 changed in drctl's repository"
+                    .to_owned()
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn restore_hint(database: &str, left: Leftover, source: &EngineError) -> Option<String> {
+    let before = source.hint();
+    if !matches!(left, Leftover::Ours | Leftover::Theirs) {
+        return before;
+    }
+    let drop = format!("DROP DATABASE {};", crate::pg::quote_ident(database));
+    let before = before.map(|hint| hint + "; ").unwrap_or_default();
+    Some(format!("{before}remove what was restored with `{drop}` before the next attempt"))
+}
+
+fn stanza_hint(code: u32) -> String {
+    match code {
+        1 | 3 => {
+            "create the stanza with `drctl stanza create` if it is new; if it is not, the \
+             repository is not where it should be (is it mounted?), or has lost files"
+        }
+        5 => {
+            "the repository holds another cluster than its stanza says: check which, and run \
+             `drctl stanza upgrade` only if the cluster was replaced on purpose"
+        }
+        6 => "`drctl list` shows what is there; the backup may have expired meanwhile",
+        _ => {
+            "check that the repository can be reached and read from here: path, mount, \
+             credentials, certificate, passphrase (cipher_pass of the source); `drctl doctor` \
+             tries it"
+        }
+    }
+    .to_owned()
 }
 
 fn connect_hint(said: &ServerSaid) -> String {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use drctl_model::WalSegmentSize;
 use tokio_postgres::Row;
 
 use super::PgServer;
@@ -75,6 +76,41 @@ pub async fn log_health(server: &PgServer, application: &str) -> Result<LogHealt
     };
     let free_bytes = free_bytes(server, &session).await;
     Ok(LogHealth { archiving, failing, waiting_bytes, slots, free_bytes })
+}
+
+/// What a server says of its cluster and of what it has archived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// The cluster's system identifier.
+    pub system_id: u64,
+    /// The size of its WAL segments.
+    pub segment_size: WalSegmentSize,
+    /// The last segment of which `archive_command` said that it is stored, by name. It says so of
+    /// what was dropped, too. Nothing where none was since statistics were reset.
+    pub last: Option<String>,
+}
+
+const ARCHIVED: &str = "
+    SELECT system_identifier::text,
+           pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))::text,
+           (SELECT last_archived_wal FROM pg_catalog.pg_stat_archiver
+             WHERE last_archived_wal ~ '^[0-9A-F]{24}$')
+    FROM pg_catalog.pg_control_system()";
+
+/// Asks a server what it has archived.
+///
+/// # Errors
+/// Those of connecting; [`EngineError::Query`].
+pub async fn archived(server: &PgServer, application: &str) -> Result<Archived, EngineError> {
+    let session = Session::open(server, &server.maintenance_database, application).await?;
+    let failed = EngineError::query("ask what was archived");
+    let row = session.client.query_one(ARCHIVED, &[]).await.map_err(failed)?;
+    let number = |at: usize| text(&row, at).and_then(|text| text.parse::<u64>().ok());
+    Ok(Archived {
+        system_id: number(0).unwrap_or_default(),
+        segment_size: number(1).and_then(WalSegmentSize::new).unwrap_or_default(),
+        last: text(&row, 2),
+    })
 }
 
 /// Only of a server that is reached by a socket do we know that its disk is one of ours; who may

@@ -1,0 +1,121 @@
+//! Runs pgBackRest, and tells how it ended.
+
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use drctl_model::shown;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::Instant;
+
+use super::exits::{Exit, ExitKind};
+use crate::EngineError;
+use crate::error::Stderr;
+use crate::process::{Ended, Tool};
+
+pub(super) const TOOL: &str = "pgbackrest";
+
+/// The most characters of a line of its messages that are shown.
+const LINE_SHOWN: usize = 400;
+
+/// How many of its last lines are shown.
+const LINES_SHOWN: usize = 12;
+
+/// How long to wait before it is looked again whether another pgBackRest has ended: at first.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// The same, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Runs it without an output that matters.
+pub(super) async fn run(tool: &Tool) -> Result<Ended, EngineError> {
+    tool.start_alone().map_err(missing(tool))?.wait().await
+}
+
+/// Runs it and reads what it writes as a whole.
+pub(super) async fn read(tool: &Tool, most: usize) -> Result<(Vec<u8>, Ended), EngineError> {
+    let (output, running) = tool.start_writer().map_err(missing(tool))?;
+    let mut text = Vec::new();
+    let read = output.take(most as u64 + 1).read_to_end(&mut text).await;
+    read.map_err(EngineError::io("read what pgbackrest writes"))?;
+    if text.len() > most {
+        let problem = format!("it writes more than {most} bytes");
+        return Err(EngineError::BackRestSays { command: "answers", problem });
+    }
+    Ok((text, running.wait().await?))
+}
+
+/// Runs it and has what it writes read as it comes, on the blocking pool.
+pub(super) async fn read_by<T: Send + 'static>(
+    tool: &Tool,
+    reader: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
+) -> Result<(T, Ended), EngineError> {
+    let (output, running) = tool.start_writer().map_err(missing(tool))?;
+    let action = || "read what pgbackrest writes".to_owned();
+    let output: OwnedFd = output.into_owned_fd().map_err(EngineError::io(action()))?;
+    rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::empty())
+        .map_err(|errno| EngineError::io(action())(errno.into()))?;
+    let output = io::BufReader::with_capacity(256 << 10, std::fs::File::from(output));
+    let read = tokio::task::spawn_blocking(move || reader(Box::new(output))).await;
+    let lost = |error: tokio::task::JoinError| io::Error::other(error.to_string());
+    let result = read.map_err(lost).map_err(EngineError::io(action()))?;
+    Ok((result, running.wait().await?))
+}
+
+/// Says that the program is missing where that is why it could not be started.
+pub(super) fn missing(tool: &Tool) -> impl FnOnce(EngineError) -> EngineError {
+    let program = tool.program.clone();
+    move |error| match error {
+        EngineError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            EngineError::BackRestMissing { program }
+        }
+        error => error,
+    }
+}
+
+/// An error unless it ended with status 0; then the warnings that it wrote.
+pub(super) fn outcome(command: &'static str, ended: Ended) -> Result<Vec<String>, EngineError> {
+    if ended.status.success() {
+        let warnings = lines(&ended.stderr);
+        for line in &warnings {
+            tracing::warn!("pgbackrest {command} says: {line}");
+        }
+        return Ok(warnings);
+    }
+    let Some(code) = ended.status.code() else {
+        return ended.success().map(|()| Vec::new());
+    };
+    let said = lines(&ended.stderr);
+    let source = Stderr(said[said.len().saturating_sub(LINES_SHOWN)..].join("\n"));
+    Err(EngineError::BackRest { command, exit: Exit::of(code), source })
+}
+
+/// Its messages. Some quote what a wrong passphrase made of a file.
+fn lines(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim_end).filter(|line| !line.trim().is_empty());
+    lines.map(|line| shown(line, LINE_SHOWN)).collect()
+}
+
+/// Tries again while another pgBackRest works on the stanza, for at most `wait`; `busy` hears how
+/// long that is already.
+pub(super) async fn patiently<T, F: Future<Output = Result<T, EngineError>>>(
+    wait: Duration,
+    busy: impl Fn(Duration),
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, EngineError> {
+    let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
+    loop {
+        let result = attempt().await;
+        let waited = began.elapsed();
+        match &result {
+            Err(EngineError::BackRest { exit, .. })
+                if exit.kind == ExitKind::Busy && waited < wait =>
+            {
+                busy(waited);
+                tokio::time::sleep(pause.min(wait.saturating_sub(waited))).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            _ => return result,
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! pgBackRest: backups and log that it keeps in a repository of its own.
+//!
+//! It is believed only where it was seen to tell the truth. Its `info` and `verify` end with
+//! status 0 over gaps and corruption, so their texts are read, and the archive is listed and
+//! walked here. Of `archive-get` status 1 alone means absent. It runs as the account that drctl
+//! runs as, which must be the server's: what root leaves in its directories is in that one's way.
+
+mod backup;
+mod call;
+mod control;
+mod exits;
+mod info;
+mod lay_out;
+mod listing;
+mod raw;
+mod report;
+mod segment;
+mod version;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::process::Tool;
+use crate::{EngineError, Secret};
+
+pub use backup::{BackedUp, BackupStep};
+pub use exits::{Exit, ExitKind};
+pub use info::{
+    ANNOTATION, ArchiveBounds, Backup, Cluster, Detail, Info, InfoError, StanzaStatus, Tablespace,
+};
+pub use listing::{ArchiveListing, ClusterArchive, SegmentFile, SegmentName};
+pub use report::{Verified, VerifiedPart};
+pub use segment::Got;
+pub use version::Version;
+pub use walk::{Gap, Run, Walk};
+
+/// The most bytes of an answer that is read as a whole. The longest there is, of `info`, has less
+/// than 1 KiB for each backup.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// One stanza of pgBackRest in one of its repositories.
+#[derive(Debug, Clone)]
+pub struct BackRest {
+    /// The program; found by the search path when it is a bare name.
+    pub program: PathBuf,
+    /// Its configuration file; its own default where there is none.
+    pub config: Option<PathBuf>,
+    /// What pgBackRest calls the cluster.
+    pub stanza: String,
+    /// The repository's number, from 1.
+    pub repo: u32,
+    /// The repository's passphrase, where it is not in the configuration file. Goes into the
+    /// child's environment: pgBackRest refuses it as an argument.
+    pub cipher_pass: Option<Secret>,
+}
+
+impl BackRest {
+    /// A stanza in the first repository of pgBackRest's default configuration.
+    #[must_use]
+    pub fn new(stanza: impl Into<String>) -> Self {
+        BackRest {
+            program: "pgbackrest".into(),
+            config: None,
+            stanza: stanza.into(),
+            repo: 1,
+            cipher_pass: None,
+        }
+    }
+
+    /// The version that is installed.
+    ///
+    /// # Errors
+    /// [`EngineError::BackRestMissing`]; [`EngineError::BackRestVersion`] for one that is too old
+    /// or says something else.
+    pub async fn version(&self) -> Result<Version, EngineError> {
+        let tool = Tool::new(call::TOOL, self.program.clone()).arg("version");
+        let (text, ended) = call::read(&tool, 1 << 10).await?;
+        call::outcome("version", ended)?;
+        let text = String::from_utf8_lossy(&text);
+        match Version::parse(&text) {
+            Some(version) if version >= Version::OLDEST => Ok(version),
+            _ => Err(EngineError::BackRestVersion {
+                found: drctl_model::shown(text.trim(), 60),
+                oldest: Version::OLDEST.to_string(),
+            }),
+        }
+    }
+
+    /// What the repository holds of the stanza, as pgBackRest tells it.
+    ///
+    /// # Errors
+    /// [`EngineError::BackRestStanza`] unless all is well or there is no backup yet: an empty list
+    /// out of a repository that cannot be read must not be taken for an empty repository. Also
+    /// where it cannot be run or its answer cannot be read.
+    pub async fn info(&self) -> Result<Info, EngineError> {
+        let info = self.look().await?;
+        if info.is_whole() {
+            return Ok(info);
+        }
+        Err(EngineError::BackRestStanza {
+            stanza: self.stanza.clone(),
+            repo: self.repo,
+            code: info.status.code,
+            message: info.status.message,
+        })
+    }
+
+    /// The same, also where the stanza is in trouble: [`Info::status`] says which.
+    ///
+    /// # Errors
+    /// Where it cannot be run or its answer cannot be read.
+    pub async fn look(&self) -> Result<Info, EngineError> {
+        let text = self.answer("info", &["--output=json"]).await?;
+        Info::parse(&text, &self.stanza, self.repo).map_err(says("info"))
+    }
+
+    /// More of one backup.
+    ///
+    /// # Errors
+    /// [`EngineError::BackRestSays`] where there is no such backup; as [`look`](Self::look).
+    pub async fn detail(&self, label: &str) -> Result<Detail, EngineError> {
+        let set = format!("--set={}", checked(label)?);
+        let text = self.answer("info", &["--output=json", &set]).await?;
+        Detail::parse(&text, &self.stanza, label).map_err(says("info"))
+    }
+
+    /// All that lies in the stanza's archive.
+    ///
+    /// # Errors
+    /// [`EngineError::BackRestSays`] where the stanza is not there; also where it cannot be run or
+    /// its answer cannot be read.
+    pub async fn listing(&self) -> Result<ArchiveListing, EngineError> {
+        let folder = format!("archive/{}", self.stanza);
+        let tool = self.quiet("repo-ls").args(&["--output=json", "--recurse", &folder]);
+        let (listing, ended) = call::read_by(&tool, ArchiveListing::read).await?;
+        call::outcome("repo-ls", ended)?;
+        listing.map_err(says("repo-ls"))
+    }
+
+    /// Has pgBackRest check all that the repository holds, or one backup and its log where its
+    /// version can. Its exit status is not asked: it is 0 over corruption.
+    ///
+    /// # Errors
+    /// Where it cannot be run, or says nothing that can be read.
+    pub async fn verify(&self, label: Option<&str>) -> Result<Verified, EngineError> {
+        let mut tool = self.quiet("verify").args(&["--output=text", "--verbose"]);
+        if let Some(label) = label
+            && self.version().await?.verifies_one_backup()
+        {
+            tool = tool.arg(format!("--set={}", checked(label)?));
+        }
+        let (text, ended) = call::read(&tool, MAX_ANSWER).await?;
+        let text = String::from_utf8_lossy(&text);
+        if let Some(verified) = Verified::parse(&text, &self.stanza) {
+            return Ok(verified);
+        }
+        call::outcome("verify", ended)?;
+        Err(says("verify")(InfoError::new("it says nothing of what it has verified")))
+    }
+
+    /// Removes what has expired by pgBackRest's own retention. Waits for another pgBackRest that
+    /// works on the stanza, at most `wait`.
+    ///
+    /// # Errors
+    /// [`EngineError::BackRest`] where it fails; backups that are retained are not affected.
+    pub async fn expire(&self, wait: Duration) -> Result<(), EngineError> {
+        let tool = self.tool("expire").args(&self.only_warnings());
+        call::patiently(wait, |_| {}, || async { call::outcome("expire", call::run(&tool).await?) })
+            .await
+            .map(|_| ())
+    }
+
+    /// Has the server archive a segment, and waits for it: proves that server, `archive_command`
+    /// and all repositories fit each other, and nothing of what is there already.
+    ///
+    /// # Errors
+    /// [`EngineError::BackRest`] with what is wrong.
+    pub async fn check(&self) -> Result<(), EngineError> {
+        self.simply("check").await
+    }
+
+    /// Creates the stanza in all repositories; one that is there already and fits stays.
+    ///
+    /// # Errors
+    /// [`EngineError::BackRest`], also where the stanza belongs to another cluster.
+    pub async fn create_stanza(&self) -> Result<(), EngineError> {
+        self.simply("stanza-create").await
+    }
+
+    /// Tells all repositories that the cluster was upgraded or replaced; changes nothing where it
+    /// was not.
+    ///
+    /// # Errors
+    /// [`EngineError::BackRest`].
+    pub async fn upgrade_stanza(&self) -> Result<(), EngineError> {
+        self.simply("stanza-upgrade").await
+    }
+
+    /// Runs a command that is about all repositories.
+    async fn simply(&self, command: &'static str) -> Result<(), EngineError> {
+        let tool = self.everywhere(command).args(&self.only_warnings());
+        call::outcome(command, call::run(&tool).await?).map(|_| ())
+    }
+
+    /// Runs a command that only looks, and gives what it writes.
+    async fn answer(&self, command: &'static str, args: &[&str]) -> Result<Vec<u8>, EngineError> {
+        let tool = self.quiet(command).args(args);
+        let (text, ended) = call::read(&tool, MAX_ANSWER).await?;
+        call::outcome(command, ended)?;
+        Ok(text)
+    }
+
+    /// The program with what every command is told.
+    fn everywhere(&self, command: &'static str) -> Tool {
+        let mut tool = Tool::new(call::TOOL, self.program.clone()).arg(command);
+        if let Some(config) = &self.config {
+            tool = tool.arg(option("config", config));
+        }
+        if let Some(secret) = &self.cipher_pass {
+            let name = format!("PGBACKREST_REPO{}_CIPHER_PASS", self.repo);
+            tool = tool.env(name, secret.expose());
+        }
+        tool.arg(format!("--stanza={}", self.stanza)).arg("--no-log-timestamp")
+    }
+
+    /// For a command that works in one repository.
+    fn tool(&self, command: &'static str) -> Tool {
+        self.everywhere(command).arg(format!("--repo={}", self.repo))
+    }
+
+    /// For a command that changes nothing: it leaves no file of its log either.
+    fn quiet(&self, command: &'static str) -> Tool {
+        self.tool(command).args(&self.only_warnings()).arg("--log-level-file=off")
+    }
+
+    fn only_warnings(&self) -> [&'static str; 2] {
+        ["--log-level-console=off", "--log-level-stderr=warn"]
+    }
+}
+
+/// `--name=value`, of a path.
+fn option(name: &str, value: &Path) -> std::ffi::OsString {
+    let mut option = std::ffi::OsString::from(format!("--{name}="));
+    option.push(value);
+    option
+}
+
+/// A label that may stand in an argument.
+fn checked(label: &str) -> Result<&str, EngineError> {
+    let known = drctl_model::label_type(label);
+    known.map(|_| label).map_err(|error| EngineError::Config(error.to_string()))
+}
+
+fn says(command: &'static str) -> impl FnOnce(InfoError) -> EngineError {
+    move |error| EngineError::BackRestSays { command, problem: error.to_string() }
+}
