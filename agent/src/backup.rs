@@ -14,6 +14,7 @@ use drctl_model::{
 use drctl_policies::{Engine as EngineConfig, PgDump, Source};
 use drctl_store::{Recipients, Sealer, SigningKey, layout};
 
+use crate::backrest;
 use crate::crash::crash_point;
 use crate::incremental::{Choice, Ground, Listings, Wish, choose};
 use crate::pipeline::{Intake, Stored, store_stream};
@@ -22,7 +23,7 @@ use crate::repository::is_bad_manifest;
 use crate::{Meter, Repository, Setup, SourceLock, Stop};
 
 /// How long the server may take to tell what its cluster needs, at most, while the copy flows.
-const NEEDS_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const NEEDS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is fixed before the first byte flows.
 pub(crate) struct Attempt<'a> {
@@ -74,10 +75,7 @@ pub async fn backup(
     stop: &Stop,
 ) -> Result<BackedUp> {
     let (id, source) = setup.source(name)?;
-    if wish != Wish::AsConfigured && !matches!(source.engine, EngineConfig::BaseBackup(_)) {
-        let text = "--full and --incremental are for copies of clusters (engine = \"base_backup\")";
-        return Err(Problem::Usage(text.to_owned()).into());
-    }
+    can_be(&source.engine, wish)?;
     let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
     if !setup.trust()?.iter().any(|trusted| *trusted == key.verifying_key()) {
         let text = "the signing key is none of keys.verifying_keys: what it signs could not be \
@@ -86,6 +84,9 @@ pub async fn backup(
     }
     setup.private_directory(&setup.config.paths.state_dir)?;
     let _lock = SourceLock::take(&setup.config.paths.state_dir, id)?;
+    if let EngineConfig::Pgbackrest(settings) = &source.engine {
+        return backrest::back_up(setup, id, (source, settings), wish, meter, stop).await;
+    }
     let preparing = async {
         let repository = setup.repository().await?;
         let catalog = setup.catalog(&repository).await?;
@@ -132,6 +133,19 @@ pub async fn backup(
     Ok(BackedUp { summary: done?, notes: attempt.notes })
 }
 
+/// Whether a source of this engine can be backed up so, by whom we run as.
+fn can_be(engine: &EngineConfig, wish: Wish) -> Result<()> {
+    if wish != Wish::AsConfigured && matches!(engine, EngineConfig::PgDump(_)) {
+        let text = "--full and --incremental are for copies of clusters (engine = \"base_backup\" or \
+                    \"pgbackrest\")";
+        return Err(Problem::Usage(text.to_owned()).into());
+    }
+    if matches!(engine, EngineConfig::Pgbackrest(_)) {
+        backrest::not_as_root()?;
+    }
+    Ok(())
+}
+
 /// What the copy is to stand on, if on anything; with what the operator should know of that.
 async fn chosen(
     setup: &Setup,
@@ -152,7 +166,7 @@ async fn chosen(
 }
 
 /// Whether all bytes of a job are stored, so that its manifest may be too.
-async fn is_committing(catalog: &Catalog, job: JobId, source: &SourceId) -> bool {
+pub(crate) async fn is_committing(catalog: &Catalog, job: JobId, source: &SourceId) -> bool {
     let last = catalog.last_job(source).await.ok().flatten();
     last.is_some_and(|last| last.id == job && last.state == JobState::Committing)
 }
@@ -286,6 +300,10 @@ impl Attempt<'_> {
                 self.meter.label("waiting for the server's checkpoint");
                 let parent = self.ground.as_ref().map(|ground| &ground.copy);
                 Ok(Box::new(BaseBackupSource::open(&server, &options, &name, parent).await?))
+            }
+            // Its bytes do not come by here: see `backrest`.
+            EngineConfig::Pgbackrest(_) => {
+                Err(Problem::Usage("pgBackRest gives no streams".to_owned()).into())
             }
         }
     }

@@ -5,11 +5,12 @@ use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_engines::{Copied, Finished};
 use drctl_model::{
-    BackupKind, BackupSummary, Digest, Engine, FORMAT_VERSION, INCREMENTAL, Increment, JobEvent,
-    JobId, Manifest,
+    BackupId, BackupKind, BackupSummary, Digest, Engine, FORMAT_VERSION, INCREMENTAL, Increment,
+    JobEvent, JobId, Manifest, SourceId,
 };
 use drctl_store::{MAX_ENVELOPE_BYTES, digest, encode_manifest, layout, seal_facts};
 
+use crate::Repository;
 use crate::backup::{Attempt, Collected, record_failure, total_plain};
 use crate::crash::crash_point;
 use crate::plausible::{like, suspicions};
@@ -35,7 +36,7 @@ impl Attempt<'_> {
         let stored = JobEvent::Stored { plain_bytes: manifest.plain_bytes() };
         catalog.append(job, self.setup.clock.now(), &stored).await?;
         crash_point("backup-before-manifest");
-        let sha256 = self.put_manifest(bytes).await?;
+        let sha256 = put_manifest(self.repository, self.source, &self.id, bytes).await?;
         let summary = manifest.summary(sha256);
         catalog.commit_backup(job, self.setup.clock.now(), &summary).await.with_context(|| {
             format!("the backup {} is committed in the bucket; record it in the catalog", self.id)
@@ -115,19 +116,24 @@ impl Attempt<'_> {
             )),
         }
     }
+}
 
-    /// The commit: written once, read back, compared.
-    async fn put_manifest(&self, bytes: Bytes) -> Result<Digest> {
-        let key = layout::manifest(self.source, &self.id);
-        let bucket = &self.repository.bucket;
-        bucket.put_once(&key, bytes.clone()).await.context("commit the manifest")?;
-        crash_point("backup-manifest-put");
-        let limit = MAX_ENVELOPE_BYTES as u64;
-        let found = bucket.get(&key, limit).await.context("read the manifest back")?;
-        if found != bytes {
-            return Err(drctl_store::StoreError::ReadBack { key }.into());
-        }
-        crash_point("backup-manifest-read-back");
-        Ok(digest(&bytes))
+/// The commit: written once, read back, compared.
+pub(crate) async fn put_manifest(
+    repository: &Repository,
+    source: &SourceId,
+    id: &BackupId,
+    bytes: Bytes,
+) -> Result<Digest> {
+    let key = layout::manifest(source, id);
+    let bucket = &repository.bucket;
+    bucket.put_once(&key, bytes.clone()).await.context("commit the manifest")?;
+    crash_point("backup-manifest-put");
+    let limit = MAX_ENVELOPE_BYTES as u64;
+    let found = bucket.get(&key, limit).await.context("read the manifest back")?;
+    if found != bytes {
+        return Err(drctl_store::StoreError::ReadBack { key }.into());
     }
+    crash_point("backup-manifest-read-back");
+    Ok(digest(&bytes))
 }

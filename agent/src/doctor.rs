@@ -7,11 +7,12 @@ use anyhow::Result;
 use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_engines::pg::replication::Replication;
-use drctl_engines::pg::{log_health, probe};
+use drctl_engines::pg::{PgServer, log_health, probe};
 use drctl_model::SourceId;
-use drctl_policies::{Engine, PgDump, SecretRef, Source};
+use drctl_policies::{Engine, PgDump, Pgbackrest, SecretRef, Source};
 use drctl_store::{Bucket, Put, StoreError, layout};
 
+use crate::backrest::{engine, truth_of};
 use crate::incremental::obstacle;
 use crate::problem::Failure;
 use crate::wal::{LogFinding, log_findings};
@@ -310,13 +311,12 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
                 }
             }
         }
-        let health = log_health(&server, "drctl/doctor").await.map_err(Into::into);
-        let check = format!("source.{id}.log");
-        if let Some(health) = found.take(&check, health) {
-            for LogFinding { level, text, hint, .. } in log_findings(&health) {
-                found.add(level, &check, text, hint);
-            }
-        }
+        log(&server, id, found).await;
+        return;
+    }
+    if let Engine::Pgbackrest(settings) = &source.engine {
+        stanza(setup, id, settings, found).await;
+        log(&server, id, found).await;
         return;
     }
     let tools = format!("{check}.tools");
@@ -350,6 +350,43 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
             let hint = format!("grant pg_read_all_data to {}", report.role.name);
             found.add(Level::Bad, &grants, text, Some(&hint));
         }
+    }
+}
+
+async fn log(server: &PgServer, id: &SourceId, found: &mut Findings) {
+    let health = log_health(server, "drctl/doctor").await.map_err(Into::into);
+    let check = format!("source.{id}.log");
+    if let Some(health) = found.take(&check, health) {
+        for LogFinding { level, text, hint, .. } in log_findings(&health) {
+            found.add(level, &check, text, hint);
+        }
+    }
+}
+
+/// pgBackRest itself, and whether its archive holds what it should.
+async fn stanza(setup: &Setup, id: &SourceId, settings: &Pgbackrest, found: &mut Findings) {
+    let check = format!("source.{id}.pgbackrest");
+    let Some(engine) = found.take(&check, engine(settings)) else { return };
+    let Some(version) = found.take(&check, engine.version().await.map_err(Into::into)) else {
+        return;
+    };
+    found.good(&check, format!("pgBackRest {version}"));
+    let check = format!("source.{id}.archive");
+    let looked = truth_of(setup, id.as_str()).await;
+    let Some(Some((stanza, truth, unknown))) = found.take(&check, looked) else { return };
+    if let Some(why) = unknown {
+        let hint = "only what is listed was looked at: see that the server can be reached";
+        found.warn(&check, format!("what the server has archived is not known: {why}"), hint);
+    }
+    for fault in &truth.faults {
+        let hint = "pgBackRest's own info and verify do not show this; take a full backup, and see \
+                    `drctl timeline` for what can be reached";
+        found.add(Level::Bad, &check, fault.text.clone(), Some(hint));
+    }
+    if truth.faults.is_empty() {
+        let (segments, backups) = (truth.segments, stanza.info.backups.len());
+        let text = format!("{segments} segment(s) without a gap, {backups} backup(s)");
+        found.good(&check, text);
     }
 }
 

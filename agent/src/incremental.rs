@@ -111,7 +111,7 @@ async fn ground(
 /// Whether the next full copy is due when the last is so old. A little early counts: a nightly run
 /// with `full_every = "7d"` makes every seventh a full one, however long each takes to begin. A
 /// full copy from the future says that a clock was wrong.
-fn is_due(age: SignedDuration, every: Duration) -> bool {
+pub(crate) fn is_due(age: SignedDuration, every: Duration) -> bool {
     let early = SignedDuration::try_from(every - every / 24).unwrap_or(SignedDuration::MAX);
     age >= early || age < -CLOCKS_APART
 }

@@ -1,5 +1,6 @@
 //! What drctl does, one verb in one file, and the command line around it.
 
+mod backrest;
 mod backup;
 mod chain;
 pub mod cli;
@@ -31,6 +32,7 @@ mod stop;
 mod verify;
 mod wal;
 
+pub use backrest::{Followed, stanza};
 pub use backup::{BackedUp, backup};
 pub use chain::Chains;
 pub use combine::ChainPlan;
@@ -63,5 +65,5 @@ pub use stop::{Stop, Stopper};
 pub use verify::{Candidate, Depth, Verdict, everything, verify};
 pub use wal::{
     Ahead, Expected, Fetched, Known, LogVerdict, Push, Pushed, STANDBY_NAME, Shelf, Shipping,
-    fetch as fetch_wal, fetch_ahead, known, log_state, ship, verify_log,
+    fetch as fetch_wal, fetch_ahead, known, ship, verify_log,
 };

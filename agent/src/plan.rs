@@ -292,6 +292,10 @@ fn fits(kind: &BackupKind, destination: &Destination) -> Result<()> {
             "this backup holds dumps: restore them into a server (--to-host), beside the old \
              database (--as), or as files (--to-files)"
         }
+        (BackupKind::External(_), _) => {
+            "this backup is in the repository of pgBackRest: restore it to a point in time, into a \
+             new directory (--to-directory with --to-end, --to-time …)"
+        }
         _ => return Ok(()),
     };
     Err(Problem::Usage(text.to_owned()).into())

@@ -42,18 +42,21 @@ pub fn suspicions(facts: &Facts, plain: u64, newest: Option<&BackupSummary>) -> 
     } else if rows == 0 {
         found.push("no table in it holds a row".to_owned());
     }
-    if let Some(before) = newest.filter(|before| before.plain_bytes > SMALL_BYTES) {
-        #[expect(clippy::cast_precision_loss, reason = "a share, not a sum")]
-        let share = plain as f64 / before.plain_bytes as f64;
-        if share < SHARE {
-            found.push(format!(
-                "it has {:.0} % of the bytes of {}, the newest good one",
-                share * 100.0,
-                before.backup
-            ));
-        }
-    }
+    found.extend(shrunk(plain, newest));
     found
+}
+
+/// Whether a backup has far fewer bytes than the newest good one of its like.
+#[must_use]
+pub(crate) fn shrunk(plain: u64, newest: Option<&BackupSummary>) -> Option<String> {
+    let before = newest.filter(|before| before.plain_bytes > SMALL_BYTES)?;
+    #[expect(clippy::cast_precision_loss, reason = "a share, not a sum")]
+    let share = plain as f64 / before.plain_bytes as f64;
+    let less = || {
+        let before = &before.backup;
+        format!("it has {:.0} % of the bytes of {before}, the newest good one", share * 100.0)
+    };
+    (share < SHARE).then(less)
 }
 
 #[cfg(test)]

@@ -92,6 +92,14 @@ pub enum Problem {
         /// What is wrong.
         why: String,
     },
+    /// A segment in an archive is not the log that was written.
+    #[error("the segment {name} is not what its name says: {why}")]
+    BadSegment {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Log that a recovery needs is missing.
     #[error("the log of timeline {timeline} is missing from {at}, and a later part is there")]
     LogGap {
@@ -149,6 +157,7 @@ impl Problem {
             Problem::Incomplete(_) => ("store_incomplete", Exit::Storage),
             Problem::OtherLog { .. } => ("log_conflict", Exit::Verification),
             Problem::NotWal { .. } => ("log_damaged", Exit::Verification),
+            Problem::BadSegment { .. } => ("log_damaged", Exit::Verification),
             Problem::LogGap { .. } => ("log_gap", Exit::Verification),
             Problem::NoPlan(..) => ("no_plan", Exit::NoTarget),
             Problem::Target(_) => ("target_unfit", Exit::Target),
@@ -196,6 +205,10 @@ impl Problem {
             Problem::NotWal { .. } => {
                 "nothing was stored and PostgreSQL keeps the file: check the disk, and take a new \
                  base backup"
+            }
+            Problem::BadSegment { .. } => {
+                "nothing was delivered, so that no rows are lost in silence; `drctl timeline` shows \
+                 what can be reached, another repository may have it whole"
             }
             Problem::LogGap { .. } => {
                 "the recovery was stopped so that no rows are lost in silence; `drctl timeline` \
@@ -287,7 +300,10 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<Known> {
     }
     if let Some(e) = error.downcast_ref::<EngineError>() {
         let exit = match e.code() {
-            "not_empty" | "exists" => Exit::Target,
+            "not_empty" | "exists" | "pgbackrest_target" => Exit::Target,
+            "pgbackrest_busy" => Exit::Busy,
+            "pgbackrest_configuration" => Exit::Configuration,
+            "pgbackrest_no_backup" => Exit::NoTarget,
             "copy_differs" => Exit::Verification,
             _ => Exit::Source,
         };

@@ -8,6 +8,7 @@ use drctl_model::{BackupId, BackupSummary, LogEntry, Lsn, SourceId, outermost};
 use drctl_store::layout::{self, Kind};
 use futures_util::TryStreamExt as _;
 
+use crate::backrest::mark_anew;
 use crate::chain::Family;
 use crate::crash::crash_point;
 use crate::problem::Failure;
@@ -155,6 +156,9 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
     let catalog = new.finish().await.context("rebuild the catalog")?;
     let mut renewed = Renewed { catalog, found, log_pieces: 0, log_refused: Vec::new() };
     let cache = setup.log_cache(repository).await;
+    if let Some(catalog) = &cache {
+        mark_anew(setup, catalog).await;
+    }
     let mut by_source: BTreeMap<SourceId, Vec<BackupSummary>> = BTreeMap::new();
     for backup in &renewed.found.backups {
         by_source.entry(backup.source.clone()).or_default().push(backup.clone());
@@ -162,7 +166,7 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
     for (source, backups) in by_source {
         // A broken chain is told of by itself.
         let copies = Copies::of(&backups, &mut Vec::new());
-        let known = learn(repository, &source, copies, cache.as_ref(), Vec::new()).await?;
+        let known = learn(repository, &source, copies, cache.as_ref(), Vec::new(), None).await?;
         let Some(known) = known else { continue };
         renewed.log_pieces += known.pieces;
         renewed.log_refused.extend(known.refused.iter().map(|why| format!("{source}: {why}")));

@@ -2,6 +2,7 @@
 
 mod aim;
 mod begun;
+mod command;
 mod rate;
 mod watch;
 
@@ -20,6 +21,8 @@ pub use aim::{plan_digest, time_of, timeline_of};
 pub use begun::{Begun, Identity, Kept, Proof, Step, is_begun, kept, waits};
 pub use rate::{Rate, last_rate};
 
+use self::command::{ahead, note_stanza, restore_command};
+use crate::backrest::fetch_ahead as fetch_archived;
 use crate::combine::discard_chain;
 use crate::crash::crash_point;
 use crate::problem::Problem;
@@ -84,10 +87,9 @@ pub struct RecoverRequest<'a> {
     pub plan: &'a RecoveryPlan,
     /// The directory into which the base was laid out.
     pub directory: PathBuf,
-    /// The file of the identity that opens the log.
-    pub identity: PathBuf,
-    /// The same, read.
-    pub identities: Identities,
+    /// The file of the identity that opens the log, and the same, read; nothing where all log lies
+    /// in pgBackRest's archive, which opens it by itself.
+    pub identity: Option<(PathBuf, Identities)>,
     /// The role as which the recovering server is asked.
     pub user: String,
     /// Where the server's programs of the base's version are.
@@ -212,6 +214,7 @@ pub async fn recover(
         stop: aim::stop_at(request.plan),
     };
     prepare(&layout, &recovery).context("prepare the cluster")?;
+    note_stanza(request)?;
     let ahead = ahead(&request.directory);
     ahead.begin()?;
     meter.label("starting the restored server");
@@ -354,42 +357,23 @@ async fn opened(server: &mut Recovering) -> Result<Progress> {
     }
 }
 
-/// Where log waits for the server, in the recovery's own directory.
-fn ahead(directory: &Path) -> Ahead {
-    Ahead::new(&directory.join("ahead"))
-}
-
 /// Fetches ahead for as long as it is awaited; does not end by itself.
 async fn help(request: &RecoverRequest<'_>, ahead: &Ahead, size: WalSegmentSize) {
-    let Ok(source) = request.source.parse() else { return std::future::pending().await };
-    let shelf = Shelf::reader(request.repository, &source);
     let legs: Vec<Expected> = request.plan.path.iter().map(expected).collect();
     let fetches = request.setup.limits().fetches;
     let system_id = request.known.system_id;
-    fetch_ahead(ahead, &shelf, system_id, size, &legs, fetches, &request.identities).await;
+    if let Some(stanza) = &request.known.stanza {
+        fetch_archived(ahead, stanza, (system_id, size), &legs, fetches).await;
+        return std::future::pending().await;
+    }
+    let (Ok(source), Some((_, identities))) = (request.source.parse(), &request.identity) else {
+        return std::future::pending().await;
+    };
+    let shelf = Shelf::reader(request.repository, &source);
+    fetch_ahead(ahead, &shelf, system_id, size, &legs, fetches, identities).await;
     std::future::pending().await
 }
 
 fn expected(leg: &Leg) -> Expected {
     Expected { timeline: leg.timeline, from: leg.from, until: leg.until }
-}
-
-/// The command by which the server fetches its log: it fails closed over all that the plan needs.
-fn restore_command(request: &RecoverRequest<'_>, segment_bytes: u64) -> Result<String> {
-    let program = std::env::current_exe().context("find drctl itself")?;
-    let quote = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
-    let mut command = format!(
-        "{} --config {} --quiet wal fetch {} %f \"%p\" --system-id {} --segment-bytes {segment_bytes} \
-         --identity {} --ahead {}",
-        quote(&program.display().to_string()),
-        quote(&std::path::absolute(&request.setup.path)?.display().to_string()),
-        request.source,
-        request.known.system_id,
-        quote(&request.identity.display().to_string()),
-        quote(&ahead(&request.directory).path().display().to_string()),
-    );
-    for leg in &request.plan.path {
-        command += &format!(" --expect {}:{}-{}", leg.timeline, leg.from, leg.until);
-    }
-    Ok(command.replace("%%", "%").replace('%', "%%").replace("%%f", "%f").replace("%%p", "%p"))
 }

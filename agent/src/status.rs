@@ -3,15 +3,17 @@
 use drctl_catalog::Catalog;
 use drctl_model::{BackupSummary, Job, JobState, SourceId, shown};
 use drctl_policies::Source;
-use drctl_policies::recovery::Standing;
+use drctl_policies::recovery::{Standing, Want};
 use jiff::{SignedDuration, Timestamp};
 
 use anyhow::Result;
 
+use crate::Setup;
+use crate::backrest::truth_of;
 use crate::chain::Family;
 use crate::problem::Failure;
 use crate::repository::CLOCKS_APART;
-use crate::{Setup, log_state};
+use crate::wal::{beside, log_state};
 
 /// Where one source stands.
 #[derive(Debug, Clone)]
@@ -34,6 +36,8 @@ pub struct SourceStatus {
     pub next: Option<Timestamp>,
     /// Where its log stands, or why that is not known; nothing where there is none.
     pub log: Option<Result<LogStatus, String>>,
+    /// What log is lost that no backup covers yet, of one that pgBackRest keeps.
+    pub lost: Option<String>,
 }
 
 /// Where the log of a source stands.
@@ -80,6 +84,15 @@ impl SourceStatus {
             let text = "the newest good backup is dated in the future: set the clock right; \
                         `drctl list` shows what was taken since";
             return (Health::Attention, text.to_owned());
+        }
+        if let Some(lost) = &self.lost {
+            let text = format!(
+                "log is lost: {lost}; times behind it are out of reach: run `drctl backup {} --full`",
+                self.source
+            );
+            // The objective does not hold for what was committed since.
+            let health = self.rpo.map_or(Health::Attention, |_| Health::Breached);
+            return (health, text);
         }
         if let Some(text) = self.breach(age) {
             return (Health::Breached, text);
@@ -182,9 +195,14 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
         };
         for status in all.iter_mut().filter(|status| status.is_cluster()) {
             let state = match &opened {
-                Ok(repository) => log_state(repository, &status.source, catalog, cache.as_ref())
-                    .await
-                    .map_err(|error| why(&error)),
+                Ok(repository) => {
+                    let looking = async {
+                        let beside = beside(setup, &status.source, Want::Ends).await?;
+                        let source = &status.source;
+                        log_state(repository, source, catalog, cache.as_ref(), beside).await
+                    };
+                    looking.await.map_err(|error| why(&error))
+                }
                 Err(error) => Err(why(error)),
             };
             let aged = |standing: Standing| {
@@ -192,6 +210,9 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
                 LogStatus { standing, age }
             };
             status.log = state.map(|state| state.map(aged)).transpose();
+            // What keeps it from being known is told of the log already.
+            let truth = truth_of(setup, status.source.as_str()).await.ok().flatten();
+            status.lost = truth.and_then(|(_, truth, _)| truth.incident);
         }
     }
     Ok(all)
@@ -224,6 +245,7 @@ async fn one(
         last_job: catalog.last_job(id).await?,
         next: next.and_then(|schedule| schedule.next_after(now)),
         log: None,
+        lost: None,
     })
 }
 
@@ -275,6 +297,7 @@ mod tests {
             last_job: None,
             next: None,
             log: None,
+            lost: None,
         }
     }
 

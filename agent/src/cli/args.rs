@@ -1,4 +1,5 @@
 mod restore;
+mod stanza;
 mod wal;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub(super) use restore::RestoreArgs;
+pub(super) use stanza::StanzaVerb;
 pub(super) use wal::{FetchArgs, WalVerb};
 
 /// Backup and disaster recovery of databases: a backup counts only when it was proven.
@@ -91,6 +93,12 @@ pub enum Verb {
         /// How.
         #[command(subcommand)]
         verb: WalVerb,
+    },
+    /// pgBackRest's side of a source: its configuration, its stanza, what is in it.
+    Stanza {
+        /// How.
+        #[command(subcommand)]
+        verb: StanzaVerb,
     },
     /// What can be recovered of a cluster: copies, log, gaps, reachable times.
     Timeline {

@@ -1,8 +1,11 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{BackupId, BackupKind, BackupSummary, Content, Facts, Manifest, shown};
+use drctl_model::{
+    BackupId, BackupKind, BackupSummary, Content, External, ExternalType, Facts, Manifest, shown,
+};
 use drctl_store::open_facts;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::args::ShowArgs;
@@ -10,6 +13,7 @@ use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, number, span, table};
 use super::state::known_catalog;
 use crate::chain::{Family, is_broken};
+use crate::problem::Problem;
 use crate::{
     BackedUp, Chains, Exit, Meter, Proven, Setup, Stop, Wish, backup as run_backup,
     emergency_script,
@@ -31,7 +35,7 @@ pub(super) async fn backup(
     let BackedUp { summary: done, notes } = done.with_context(|| format!("back up {source}"))?;
     let seconds = began.elapsed().as_secs_f64();
     let exit = if done.is_good() { Exit::Success } else { Exit::Degraded };
-    let backup = summary_json(&done, None);
+    let backup = Judged { backup: &done, broken: None, expired: None }.json();
     let object = json!({ "backup": backup, "seconds": seconds, "notes": notes });
     screen.answer("drctl.backup/1", object, || {
         let mut text = format!(
@@ -40,9 +44,15 @@ pub(super) async fn backup(
             bytes(done.plain_bytes),
             kind_text(&done.kind),
             bytes(done.sealed_bytes),
-            count(done.segments, "segment"),
+            match done.kind.external() {
+                Some(_) => "pgBackRest's repository".to_owned(),
+                None => count(done.segments, "segment"),
+            },
             span(seconds)
         );
+        if let Some(external) = done.kind.external() {
+            let _ = write!(text, "\n  {} in the stanza {}", external.label, external.stanza);
+        }
         if let Some(parent) = done.kind.parent() {
             let _ = write!(text, "\n  stands on {}", parent.backup);
         }
@@ -62,33 +72,35 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     let source = source.map(|name| setup.source(name).map(|(id, _)| id.clone())).transpose()?;
     let catalog = known_catalog(setup).await?;
     let found = catalog.backups(source.as_ref()).await?;
+    let gone = catalog.expired(source.as_ref()).await?;
     let family = Family::of(&found);
-    let judged: Vec<(&BackupSummary, Option<String>)> =
-        found.iter().map(|backup| (backup, family.broken(backup))).collect();
-    let entries = judged.iter().map(|(backup, broken)| summary_json(backup, broken.as_deref()));
-    let object = json!({ "backups": entries.collect::<Vec<_>>() });
+    let judged: Vec<Judged<'_>> = found
+        .iter()
+        .map(|backup| {
+            let expired = gone.get(&(backup.source.clone(), backup.backup.clone())).copied();
+            Judged { backup, broken: family.broken(backup), expired }
+        })
+        .collect();
+    let object = json!({ "backups": judged.iter().map(Judged::json).collect::<Vec<_>>() });
     screen.answer("drctl.list/1", object, || {
         let head = ["BACKUP", "SOURCE", "KIND", "STARTED", "PLAIN", "STORED", "STATE"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
-        rows.extend(judged.iter().map(|(backup, broken)| {
+        rows.extend(judged.iter().map(|judged| {
+            let backup = judged.backup;
             vec![
                 backup.backup.to_string(),
                 backup.source.to_string(),
-                backup.kind.as_str().to_owned(),
+                kind_word(&backup.kind),
                 backup.started.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
                 bytes(backup.plain_bytes),
                 bytes(backup.sealed_bytes),
-                match (backup.is_good(), broken) {
-                    (_, Some(_)) => "BROKEN".to_owned(),
-                    (true, None) => "good".to_owned(),
-                    (false, None) => "SUSPECT".to_owned(),
-                },
+                judged.state().to_owned(),
             ]
         }));
         let mut text = table(&rows);
-        for (backup, why) in &judged {
-            if let Some(why) = why {
-                let _ = write!(text, "\n{} cannot be restored: {why}", backup.backup);
+        for judged in &judged {
+            if let Some(why) = &judged.broken {
+                let _ = write!(text, "\n{} cannot be restored: {why}", judged.backup.backup);
             }
         }
         text
@@ -99,11 +111,41 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     Ok(Exit::Success)
 }
 
-fn summary_json(backup: &BackupSummary, broken: Option<&str>) -> Value {
-    let mut object = json!(backup);
-    object["good"] = json!(backup.is_good() && broken.is_none());
-    object["broken"] = json!(broken);
-    object
+/// A backup, and what is known of it beside its own record.
+struct Judged<'a> {
+    backup: &'a BackupSummary,
+    /// Why its chain does not hold.
+    broken: Option<String>,
+    /// When it was found that the tool that kept its data has them no more.
+    expired: Option<Timestamp>,
+}
+
+impl Judged<'_> {
+    fn json(&self) -> Value {
+        let mut object = json!(self.backup);
+        let there = self.broken.is_none() && self.expired.is_none();
+        object["good"] = json!(self.backup.is_good() && there);
+        object["broken"] = json!(self.broken);
+        object["expired"] = json!(self.expired);
+        object
+    }
+
+    fn state(&self) -> &'static str {
+        match (&self.expired, &self.broken, self.backup.is_good()) {
+            (Some(_), ..) => "expired",
+            (None, Some(_), _) => "BROKEN",
+            (None, None, true) => "good",
+            (None, None, false) => "SUSPECT",
+        }
+    }
+}
+
+/// The word for a kind in a table.
+fn kind_word(kind: &BackupKind) -> String {
+    match kind.external() {
+        Some(external) => format!("{} {}", external.tool, external.backup_type.as_str()),
+        None => kind.as_str().to_owned(),
+    }
 }
 
 fn kind_text(kind: &BackupKind) -> &'static str {
@@ -111,6 +153,11 @@ fn kind_text(kind: &BackupKind) -> &'static str {
         BackupKind::Logical => "dumps",
         BackupKind::Full(_) => "a full copy",
         BackupKind::Incremental(_) => "an incremental copy",
+        BackupKind::External(external) => match external.backup_type {
+            ExternalType::Full => "a full backup by pgBackRest",
+            ExternalType::Differential => "a differential backup by pgBackRest",
+            ExternalType::Incremental => "an incremental backup by pgBackRest",
+        },
     }
 }
 
@@ -118,6 +165,11 @@ fn kind_text(kind: &BackupKind) -> &'static str {
 pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Result<Exit> {
     let repository = setup.repository().await?;
     let found = repository.find(None, &args.backup).await?;
+    if args.emergency && found.manifest.kind.external().is_some() {
+        let text = "its data is in the repository of pgBackRest, not here: pgBackRest itself \
+                    restores it without drctl (`pgbackrest restore`)";
+        return Err(Problem::Usage(text.to_owned()).into());
+    }
     if args.emergency {
         let chain = repository.chain(&found).await?;
         let script = emergency_script(&setup.config.repository, &repository.trust, &chain);
@@ -133,26 +185,57 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
         Err(error) if is_broken(&error) => (Vec::new(), Some(format!("{error:#}"))),
         Err(error) => return Err(error),
     };
+    let expired = expired(setup, &found).await;
     let mut object = json!({
         "manifest": found.manifest, "sha256": found.sha256, "chain": chain, "broken": broken,
+        "expired": expired,
     });
     if let Some(facts) = &facts {
         object["facts"] = json!(facts);
     }
     screen.answer("drctl.show/1", object, || {
-        describe(&found, facts.as_ref(), &chain, broken.as_deref())
+        describe(&found, facts.as_ref(), (&chain, broken.as_deref(), expired))
     });
-    if facts.is_none() {
+    if facts.is_none() && !found.manifest.streams.is_empty() {
         screen.say("names and row counts are sealed: --identity FILE opens them");
     }
     Ok(Exit::Success)
 }
 
+/// When it was found that the data of a backup are gone, as far as this host's catalog knows.
+async fn expired(setup: &Setup, found: &Proven) -> Option<Timestamp> {
+    let Manifest { source, backup, .. } = &found.manifest;
+    let catalog = known_catalog(setup).await.ok()?;
+    let gone = catalog.expired(Some(source)).await.ok()?;
+    gone.get(&(source.clone(), backup.clone())).copied()
+}
+
+/// What another tool keeps, for people: names, and values.
+fn external_lines(external: &External) -> Vec<(&'static str, String)> {
+    let (first, last) = &external.wal;
+    let mut lines = vec![
+        ("kept by", format!("{} {}, as {}", external.tool, external.version, external.label)),
+        ("stanza", format!("{}, repository {}", external.stanza, external.repo)),
+        ("type", external.backup_type.as_str().to_owned()),
+        ("made by", external.origin.as_str().to_owned()),
+        ("needs log", format!("{first} to {last}")),
+    ];
+    if let Some(prior) = &external.prior {
+        let others = count(external.references.len() as u64, "backup");
+        lines.push(("stands on", format!("{prior}; needs files of {others}")));
+    }
+    let trust = match external.cipher.as_str() {
+        "none" => "not encrypted: whoever reads the repository reads the data".to_owned(),
+        other => format!("{other}: the key lies on the host, and proves no author"),
+    };
+    lines.push(("trust", trust));
+    lines
+}
+
 fn describe(
     found: &Proven,
     facts: Option<&Facts>,
-    chain: &[BackupId],
-    broken: Option<&str>,
+    (chain, broken, expired): (&[BackupId], Option<&str>, Option<Timestamp>),
 ) -> String {
     let manifest = &found.manifest;
     let mut text = String::new();
@@ -170,25 +253,37 @@ fn describe(
     for link in chain.iter().filter(|link| **link != manifest.backup).rev() {
         line("stands on", link.to_string());
     }
+    let external = manifest.kind.external();
+    for (name, value) in external.map(external_lines).unwrap_or_default() {
+        line(name, value);
+    }
     if let Some(at) = manifest.kind.coordinates() {
         line("cluster", at.system_id.to_string());
         line("log", format!("from {} to {} on timeline {}", at.start, at.stop, at.timeline));
     }
     line("started", manifest.started.to_string());
     line("finished", manifest.finished.to_string());
-    line("dumps", bytes(manifest.plain_bytes()));
+    let what = if external.is_some() { "cluster has" } else { "dumps" };
+    line(what, bytes(manifest.plain_bytes()));
     line("stored", bytes(manifest.sealed_bytes()));
-    let state = if manifest.suspect.is_empty() { "good" } else { "SUSPECT" };
+    let state = match (expired, manifest.suspect.is_empty()) {
+        (Some(_), _) => "expired",
+        (None, true) => "good",
+        (None, false) => "SUSPECT",
+    };
     line("state", [&[state.to_owned()], manifest.suspect.as_slice()].concat().join(": "));
     for (name, version) in &manifest.tools {
         line(name, version.clone());
     }
-    for recipient in &manifest.recipients {
+    // Nothing of an external backup is encrypted to them but what its record seals.
+    for recipient in manifest.recipients.iter().filter(|_| external.is_none()) {
         line("opens with", recipient.clone());
     }
     line("manifest", format!("sha256 {}", found.sha256));
-    text.push('\n');
-    text.push_str(&streams(manifest, facts));
+    if external.is_none() {
+        text.push('\n');
+        text.push_str(&streams(manifest, facts));
+    }
     text
 }
 

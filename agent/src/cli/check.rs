@@ -11,6 +11,7 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::progress::Progress;
 use super::screen::{Screen, bytes, count, table};
+use crate::backrest::verify_stanza;
 use crate::chain::is_broken;
 use crate::problem::{Failure, Problem};
 use crate::{
@@ -62,6 +63,9 @@ pub(super) async fn verify(
         for source in repository.sources().await? {
             if args.what.as_deref().is_some_and(|what| what != source.as_str()) {
                 continue;
+            }
+            if let Some(verdict) = verify_stanza(setup, source.as_str(), args.data).await? {
+                logs.push((source.clone(), verdict));
             }
             let verdict = verify_log(&repository, &source, args.data, identities.as_ref()).await?;
             if verdict.pieces > 0 {

@@ -12,6 +12,7 @@ mod recover;
 mod recovery_words;
 mod restore;
 mod screen;
+mod stanza;
 mod state;
 mod timeline;
 mod wal;
@@ -253,6 +254,7 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
         // The server waits for it: what is there already needs no configuration and no bucket.
         Verb::Wal { verb: args::WalVerb::Fetch(args) } if wal::waits(args) => Ok(Exit::Success),
         Verb::Wal { verb } => wal::wal(screen, &setup()?, verb, stop).await,
+        Verb::Stanza { verb } => stanza::stanza(screen, &setup()?, verb).await,
         Verb::Timeline { source } => timeline::timeline(screen, &setup()?, source).await,
         Verb::Catalog { verb } => state::catalog(screen, &setup()?, verb).await,
         Verb::Keys { verb } => keys::keys(screen, &cli.config, verb).await,

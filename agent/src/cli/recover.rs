@@ -1,11 +1,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use drctl_engines::pg::physical::{check_host, may_run};
+use drctl_engines::pg::physical::{HostReport, check_host, may_run};
 use drctl_engines::pg::server_program;
 use drctl_model::{SourceId, total};
 use drctl_policies::SecretRef;
-use drctl_policies::recovery::{RecoveryPlan, Target, plan as plan_recovery};
+use drctl_policies::recovery::{RecoveryPlan, Target, Want, plan as plan_recovery};
 use drctl_store::{Identities, open_facts};
 use serde_json::json;
 
@@ -14,11 +14,13 @@ use super::journal::Journal;
 use super::progress::Progress;
 use super::recovery_words::{Outlook, done_object, done_text, failed, no_plan, plan_text};
 use super::screen::Screen;
+use crate::backrest::lay_out as lay_out_archived;
 use crate::problem::Problem;
 use crate::{
-    Begun, Choice, Destination, Exit, Identity, Kept, Known, Meter, RecoverRequest, Recovered,
-    Repository, RestorePlan, RestoreRequest, Setup, Step, Stop, check_room, is_begun, kept, known,
-    last_rate, lay_out, plan, plan_digest, recover as run_recovery, time_of, timeline_of, waits,
+    Begun, Choice, Destination, Exit, Identity, Kept, Known, Meter, Proven, RecoverRequest,
+    Recovered, Repository, RestorePlan, RestoreRequest, Setup, Step, Stop, check_room, is_begun,
+    kept, known, last_rate, lay_out, plan, plan_digest, recover as run_recovery, time_of,
+    timeline_of, waits,
 };
 
 /// Log that the server keeps beside its data while it replays, at most, where it is no more than
@@ -57,7 +59,8 @@ pub(super) async fn recover(
     let looking = async {
         let repository = setup.repository().await?;
         let cache = setup.log_cache(&repository).await;
-        let known = known(&repository, &source, cache.as_ref()).await?;
+        let want = Want::of(Some(&target));
+        let known = known(setup, &repository, &source, cache.as_ref(), want).await?;
         Ok::<_, anyhow::Error>((repository, known))
     };
     let (repository, known) = tokio::select! {
@@ -117,13 +120,19 @@ struct Work<'a> {
 
 /// All that is needed to begin, looked at before anything is touched.
 struct Ready {
-    request: RestoreRequest,
-    base: RestorePlan,
+    base: LayOut,
     bin_dir: PathBuf,
     user: String,
-    identity: PathBuf,
-    identities: Identities,
+    identity: Option<(PathBuf, Identities)>,
     outlook: Outlook,
+}
+
+/// How the base is laid out.
+enum LayOut {
+    /// Out of the bucket.
+    Stored(Box<(RestoreRequest, RestorePlan)>),
+    /// By pgBackRest: the backup of this label.
+    Archived(String),
 }
 
 impl Work<'_> {
@@ -150,18 +159,31 @@ impl Work<'_> {
         if is_begun(directory) && !args.resume {
             return Err(Problem::Target(waits(directory)).into());
         }
-        let identity = identity_file(setup, args)?;
         let backup = self.repository.find(Some(self.source), self.planned.base.as_str()).await?;
         let version = backup.manifest.tools.get("server").cloned().unwrap_or_default();
         may_run()?;
         let server = setup.server(setup.source(self.source.as_str())?.1)?;
         let program = server_program(&server, &version).await?;
         let bin_dir = program.parent().context("find the server's programs")?.to_owned();
+        let begun = if args.resume { kept(directory)? } else { None };
+        if let Some(external) = backup.manifest.kind.external() {
+            let identity = self.identity_beside()?;
+            let host = external_host(&backup, identity.as_ref(), &bin_dir).await;
+            let room = match &begun {
+                Some((step, _)) if *step > Step::LayingOut => 0,
+                _ => external.bytes,
+            };
+            let room = Some(self.room(directory, room)?);
+            let replay = last_rate(&setup.config.paths.state_dir);
+            let outlook = Outlook { host, refused: None, room, fetch: None, replay };
+            let base = LayOut::Archived(external.label.clone());
+            return Ok(Ready { base, bin_dir, user: server.user, identity, outlook });
+        }
+        let identity = identity_file(setup, args)?;
         let identities = setup.identities(Some(&identity))?;
         let identities = identities.ok_or(Problem::NoIdentity(self.planned.base.clone()))?;
         let facts = open_facts(&backup.manifest, &identities).context("open the copy's facts")?;
         let host = check_host(&bin_dir, facts.cluster.as_ref()).await;
-        let begun = if args.resume { kept(directory)? } else { None };
         let request = RestoreRequest {
             identities: identities.clone(),
             backup,
@@ -176,19 +198,30 @@ impl Work<'_> {
             bin_dir: Some(bin_dir.clone()),
         };
         let base = plan(self.repository, &request, setup.limits(), reckon).await?;
-        let room = self.room(directory, &base, begun.as_ref())?;
+        let room = self.room(directory, copy_room(&base, begun.as_ref()))?;
         let replay = last_rate(&setup.config.paths.state_dir);
         let fetch = base.estimate;
         let outlook = Outlook { host, refused: None, room: Some(room), fetch, replay };
-        Ok(Ready { request, base, bin_dir, user: server.user, identity, identities, outlook })
+        let base = LayOut::Stored(Box::new((request, base)));
+        let identity = Some((identity, identities));
+        Ok(Ready { base, bin_dir, user: server.user, identity, outlook })
     }
 
     /// Room for what is not there yet, and for the log while it is replayed.
-    fn room(&self, directory: &Path, base: &RestorePlan, begun: Option<&Kept>) -> Result<u64> {
+    fn room(&self, directory: &Path, copy: u64) -> Result<u64> {
         let log = self.planned.log_bytes.min(LOG_ROOM);
-        let needed = copy_room(base, begun).saturating_add(log);
+        let needed = copy.saturating_add(log);
         check_room(directory, needed)?;
         Ok(needed)
+    }
+
+    /// What opens drctl's own log beside pgBackRest's archive, where that is at hand.
+    fn identity_beside(&self) -> Result<Option<(PathBuf, Identities)>> {
+        let Ok(file) = identity_file(self.setup, self.args) else { return Ok(None) };
+        if self.args.identity.is_none() && !file.exists() {
+            return Ok(None);
+        }
+        Ok(self.setup.identities(Some(&file))?.map(|identities| (file, identities)))
     }
 
     fn choice(&self) -> Choice {
@@ -225,10 +258,13 @@ impl Work<'_> {
         let (progress, following) = (Progress::show(screen, &meter), journal.follow(&meter));
         let began = std::time::Instant::now();
         let user = ready.user.clone();
-        let chain = ready.base.chain.is_some();
+        let anew = match &ready.base {
+            LayOut::Stored(base) => base.1.chain.is_some(),
+            LayOut::Archived(_) => true,
+        };
         let done = self.bring(directory, &mut begun, ready, &meter, stop).await;
         drop((progress, following));
-        let done = done.map_err(|error| failed(error, self.args, &self.planned, directory, chain));
+        let done = done.map_err(|error| failed(error, self.args, &self.planned, directory, anew));
         let done = done.inspect_err(|error| journal.note(&error.to_string()))?;
         let seconds = began.elapsed().as_secs_f64();
         let text = done_text(&done, directory, &user, seconds);
@@ -247,9 +283,18 @@ impl Work<'_> {
         meter: &Meter,
         stop: &Stop,
     ) -> Result<Recovered> {
-        let Ready { request, base, bin_dir, user, identity, identities, .. } = ready;
+        let Ready { base, bin_dir, user, identity, .. } = ready;
         let limits = self.setup.limits();
-        lay_out(self.repository, &request, &base, (begun, limits), meter, stop).await?;
+        match (&base, &self.known.stanza) {
+            (LayOut::Stored(base), _) => {
+                let (request, base) = &**base;
+                lay_out(self.repository, request, base, (begun, limits), meter, stop).await?;
+            }
+            (LayOut::Archived(label), Some(stanza)) => {
+                lay_out_archived(stanza, label, begun, meter, stop).await?;
+            }
+            (LayOut::Archived(label), None) => anyhow::bail!("there is no stanza with {label}"),
+        }
         let recovery = RecoverRequest {
             setup: self.setup,
             repository: self.repository,
@@ -258,13 +303,22 @@ impl Work<'_> {
             plan: &self.planned,
             directory: directory.to_owned(),
             identity,
-            identities,
             user,
             bin_dir,
             choice: self.choice(),
         };
         run_recovery(&recovery, begun, meter, stop).await
     }
+}
+
+/// What this host has of what the cluster of an external backup needs, as far as its record tells.
+async fn external_host(
+    backup: &Proven,
+    identity: Option<&(PathBuf, Identities)>,
+    bin_dir: &Path,
+) -> HostReport {
+    let facts = identity.and_then(|(_, keys)| open_facts(&backup.manifest, keys).ok());
+    check_host(bin_dir, facts.and_then(|facts| facts.cluster).as_ref()).await
 }
 
 /// Room for what is not there yet of the copy.

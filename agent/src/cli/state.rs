@@ -42,6 +42,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "age_seconds": one.age.map(|age| age.as_secs()),
             "rpo_seconds": one.rpo.map(|rpo| rpo.as_secs()),
             "last_job": one.last_job, "next": one.next, "log": one.log.as_ref().map(log_json),
+            "lost": one.lost,
         })
     };
     let object = json!({ "sources": judged.iter().map(entry).collect::<Vec<_>>() });

@@ -3,7 +3,7 @@ use std::io;
 
 use anyhow::Result;
 use drctl_model::Timeline;
-use drctl_policies::recovery::{Gap, TimelineView, timeline_view};
+use drctl_policies::recovery::{Gap, TimelineView, Want, timeline_view};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -26,7 +26,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
     let id = super::source_id(source)?;
     let repository = setup.repository().await?;
     let cache = setup.log_cache(&repository).await;
-    let known = known(&repository, &id, cache.as_ref()).await?;
+    let known = known(setup, &repository, &id, cache.as_ref(), Want::Ends).await?;
     let views = timeline_view(&known.archive);
     let gaps = views.iter().any(|view| !view.gaps.is_empty());
     let object = json!({

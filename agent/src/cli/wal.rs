@@ -2,12 +2,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use drctl_engines::backrest::BackRest;
 use drctl_engines::pg::Heartbeat;
 use drctl_model::WalSegmentSize;
 use serde_json::json;
 
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
+use crate::backrest::{Asked, engine_of, fetch as fetch_from_archive};
 use crate::problem::Problem;
 use crate::{Ahead, Exit, Fetched, Push, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, ship};
 
@@ -91,18 +93,52 @@ pub(super) fn waits(args: &FetchArgs) -> bool {
 }
 
 async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {
-    let source = super::source_id(&args.source)?;
-    let size = WalSegmentSize::new(args.segment_bytes)
-        .ok_or_else(|| Problem::Usage("--segment-bytes: no size of a WAL segment".to_owned()))?;
-    let repository = setup.repository().await?;
-    let identities = setup.identities(args.identity.as_deref())?;
-    let identities = identities.ok_or(Problem::NoIdentityToTest)?;
-    let shelf = Shelf::reader(&repository, &source);
-    let done =
-        fetch_wal(&shelf, args.system_id, size, &args.name, &args.to, &args.expect, &identities);
-    Ok(match done.await? {
+    let done = match stanza_of(setup, &args.source)? {
+        Some(backrest) => fetch_archived(setup, &backrest, args).await?,
+        None => fetch_stored(setup, args).await?,
+    };
+    Ok(match done {
         Fetched::Delivered => Exit::Success,
         // The one answer that a recovering server takes for the end of the log.
         Fetched::Absent => Exit::Failure,
     })
+}
+
+/// How pgBackRest is run, where it keeps the log of a source.
+fn stanza_of(setup: &Setup, source: &str) -> Result<Option<BackRest>> {
+    let mut sources = setup.config.sources.iter();
+    let source = sources.find(|(id, _)| id.as_str() == source);
+    source.map_or(Ok(None), |(_, source)| engine_of(source))
+}
+
+async fn fetch_archived(setup: &Setup, backrest: &BackRest, args: &FetchArgs) -> Result<Fetched> {
+    let asked = Asked {
+        system_id: args.system_id,
+        size: segment_size(args)?,
+        name: &args.name,
+        to: &args.to,
+        expected: &args.expect,
+        segments: args.segments.as_deref(),
+    };
+    // Without an identity there is nothing of drctl's own to be opened.
+    let beside = async || match setup.identities(args.identity.as_deref())? {
+        Some(_) => fetch_stored(setup, args).await.map(Some),
+        None => Ok(None),
+    };
+    fetch_from_archive(backrest, &asked, beside).await
+}
+
+fn segment_size(args: &FetchArgs) -> Result<WalSegmentSize> {
+    let size = WalSegmentSize::new(args.segment_bytes);
+    Ok(size.ok_or_else(|| Problem::Usage("--segment-bytes: no size of a WAL segment".to_owned()))?)
+}
+
+async fn fetch_stored(setup: &Setup, args: &FetchArgs) -> Result<Fetched> {
+    let source = super::source_id(&args.source)?;
+    let size = segment_size(args)?;
+    let repository = setup.repository().await?;
+    let identities = setup.identities(args.identity.as_deref())?;
+    let identities = identities.ok_or(Problem::NoIdentityToTest)?;
+    let shelf = Shelf::reader(&repository, &source);
+    fetch_wal(&shelf, args.system_id, size, &args.name, &args.to, &args.expect, &identities).await
 }

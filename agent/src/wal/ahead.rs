@@ -94,6 +94,34 @@ impl Ahead {
         false
     }
 
+    /// How many segments are fetched at once.
+    pub(crate) fn at_once(size: WalSegmentSize, fetches: usize) -> usize {
+        usize::try_from(AT_ONCE / size.bytes()).unwrap_or(1).clamp(1, fetches.max(1))
+    }
+
+    /// Waits until there is room for another segment; whether the server is not behind it yet.
+    pub(crate) async fn is_wanted(&self, name: &str, size: WalSegmentSize) -> bool {
+        let most = (ROOM / size.bytes()).clamp(1, MOST);
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        while self.tidy() >= most {
+            tick.tick().await;
+        }
+        !self.is_behind(name)
+    }
+
+    /// Keeps a segment for the server, unless it is behind it by now.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) async fn keep(&self, name: &str, bytes: Vec<u8>) -> std::io::Result<()> {
+        let (ahead, name) = (self.clone(), name.to_owned());
+        let write = move || match ahead.is_behind(&name) {
+            true => Ok(()),
+            false => ahead.put(&name, &bytes),
+        };
+        tokio::task::spawn_blocking(write).await.unwrap_or_else(|_| Err(ErrorKind::Other.into()))
+    }
+
     /// Leaves a word for whoever fetches ahead; nothing depends on it.
     fn asked(&self, name: &str) {
         let part = self.0.join(format!("{ASKED}.part"));
@@ -218,8 +246,7 @@ pub async fn fetch_ahead(
     fetches: usize,
     identities: &Identities,
 ) {
-    let most = (ROOM / size.bytes()).clamp(1, MOST);
-    let at_once = usize::try_from(AT_ONCE / size.bytes()).unwrap_or(1).clamp(1, fetches.max(1));
+    let at_once = Ahead::at_once(size, fetches);
     for leg in legs {
         let from = size.start_of(leg.from);
         let there = match shelf.ranges((system_id, leg.timeline), from, Some(leg.until)).await {
@@ -231,11 +258,7 @@ pub async fn fetch_ahead(
         };
         let one = |wanted: Wanted| async move {
             let name = size.file_name(wanted.timeline, wanted.start);
-            let mut tick = tokio::time::interval(LOOK_EVERY);
-            while ahead.tidy() >= most {
-                tick.tick().await;
-            }
-            if ahead.is_behind(&name) {
+            if !ahead.is_wanted(&name, size).await {
                 return Ok(());
             }
             let place = (system_id, wanted.timeline);
@@ -247,14 +270,7 @@ pub async fn fetch_ahead(
                     return Ok(());
                 }
             };
-            let ahead = ahead.clone();
-            let write = move || match ahead.is_behind(&name) {
-                true => Ok(()),
-                false => ahead.put(&name, &bytes),
-            };
-            tokio::task::spawn_blocking(write)
-                .await
-                .unwrap_or_else(|_| Err(ErrorKind::Other.into()))
+            ahead.keep(&name, bytes).await
         };
         let mut done = stream::iter(wanted(leg, size, &there)).map(one).buffered(at_once);
         while let Some(written) = done.next().await {

@@ -1,21 +1,24 @@
 //! What the bucket holds of a cluster's copies and log, as the planner wants it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{
-    Ancestor, BackupId, BackupSummary, Coordinates, LogEntry, Lsn, NotedPoint, SourceId, Timeline,
-    TimelineHistory,
+    Ancestor, BackupId, BackupKind, BackupSummary, Coordinates, LogEntry, Lsn, NotedPoint,
+    SourceId, Timeline, TimelineHistory,
 };
-use drctl_policies::recovery::{Archive, Base, RestorePoint};
+use drctl_policies::recovery::{Archive, Base, RestorePoint, Want};
 use futures_util::TryStreamExt as _;
+use jiff::SignedDuration;
 
 use super::Shelf;
 use super::heads::{Log, heads};
+use crate::backrest::{Elsewhere, Stanza, log, only_there};
 use crate::chain::Family;
 use crate::problem::Problem;
-use crate::{Repository, everything};
+use crate::{Repository, Setup, everything};
 
 /// A cluster's copies and log, as signed heads and manifests tell them.
 pub struct Known {
@@ -29,11 +32,29 @@ pub struct Known {
     pub pieces: u64,
     /// Pieces and manifests that do not count, with the reason.
     pub refused: Vec<String>,
+    /// Where else copies and log lie: in a stanza of pgBackRest.
+    pub(crate) stanza: Option<Stanza>,
+}
+
+/// A stanza whose log counts too, and how much of it has to be known.
+pub(crate) struct Beside {
+    pub(crate) stanza: Stanza,
+    pub(crate) want: Want,
+    /// A private directory for what is being read.
+    pub(crate) folder: PathBuf,
 }
 
 /// A source's copies of clusters.
 #[derive(Default)]
-pub(crate) struct Copies(Vec<(BackupId, Coordinates, Base)>);
+pub(crate) struct Copies(Vec<Copy>);
+
+/// A copy of a cluster.
+struct Copy {
+    at: Coordinates,
+    base: Base,
+    /// Whether the log that makes it consistent lies with it, and not in the archive alone.
+    brings_log: bool,
+}
 
 impl Copies {
     /// Those among a source's backups whose chains hold; of the others it says why they do not.
@@ -50,35 +71,43 @@ impl Copies {
 
     /// Those of the cluster of the newest one, and that cluster.
     fn of_newest(mut self) -> Option<(u64, Self)> {
-        self.0.sort_by(|a, b| a.0.cmp(&b.0));
-        let system_id = self.0.last().map(|(_, at, _)| at.system_id)?;
-        self.0.retain(|(_, at, _)| at.system_id == system_id);
+        self.0.sort_by(|a, b| a.base.backup.cmp(&b.base.backup));
+        let system_id = self.0.last().map(|copy| copy.at.system_id)?;
+        self.0.retain(|copy| copy.at.system_id == system_id);
         Some((system_id, self))
     }
 }
 
-fn copy(backup: &BackupSummary) -> Option<(BackupId, Coordinates, Base)> {
+fn copy(backup: &BackupSummary) -> Option<Copy> {
     let at = backup.kind.coordinates()?.clone();
+    let external = matches!(backup.kind, BackupKind::External(_));
     let base = Base {
         backup: backup.backup.clone(),
         timeline: at.stop_timeline,
         start: at.start,
         stop: at.stop,
-        stopped: backup.finished,
+        // pgBackRest tells whole seconds.
+        stopped: match external {
+            true => backup.finished.saturating_add(SignedDuration::from_secs(1)).ok()?,
+            false => backup.finished,
+        },
         good: backup.is_good(),
     };
-    Some((backup.backup.clone(), at, base))
+    Some(Copy { at, base, brings_log: !external })
 }
 
 /// Reads all manifests and what is signed of the log of a source; needs no key. What `cache` knows
-/// of the log is not read again.
+/// of the log is not read again. Of a source whose backups pgBackRest keeps: what that has of both,
+/// as far as `want` asks for, and drctl's own log beside it.
 ///
 /// # Errors
-/// The store's; [`Problem::NoBackup`] where there is no copy of a cluster.
+/// The store's and pgBackRest's; [`Problem::NoBackup`] where there is no copy of a cluster.
 pub async fn known(
+    setup: &Setup,
     repository: &Repository,
     source: &SourceId,
     cache: Option<&Catalog>,
+    want: Want,
 ) -> Result<Known> {
     let (mut summaries, mut refused) = (Vec::new(), Vec::new());
     let mut all = everything(repository, vec![source.clone()]);
@@ -89,57 +118,84 @@ pub async fn known(
         }
     }
     drop(all);
+    let beside = beside(setup, source, want).await?;
+    let is_external = |backup: &BackupSummary| matches!(backup.kind, BackupKind::External(_));
+    let apart = beside.is_none() && summaries.iter().any(is_external);
+    only_there(&mut summaries, beside.as_ref().map(|beside| &beside.stanza));
     let copies = Copies::of(&summaries, &mut refused);
-    let known = learn(repository, source, copies, cache, refused).await?;
+    let known = learn(repository, source, copies, cache, refused, beside).await?;
     known.ok_or_else(|| {
-        let text = format!("there is no copy of a cluster of `{source}` from which to recover");
+        let mut text = format!("there is no copy of a cluster of `{source}` from which to recover");
+        if apart {
+            text.push_str(
+                ": for those that pgBackRest keeps configure it here as engine pgbackrest",
+            );
+        }
         Problem::NoBackup(text).into()
     })
+}
+
+/// The stanza of a source, if it has one.
+///
+/// # Errors
+/// pgBackRest's.
+pub(crate) async fn beside(setup: &Setup, source: &SourceId, want: Want) -> Result<Option<Beside>> {
+    let Some(stanza) = Stanza::of(setup, source.as_str()).await? else { return Ok(None) };
+    let folder = setup.config.paths.runtime_dir.clone();
+    setup.private_directory(&folder)?;
+    Ok(Some(Beside { stanza, want, folder }))
 }
 
 /// The same with copies that are known; nothing where there are none.
 ///
 /// # Errors
-/// The store's.
+/// The store's, and pgBackRest's.
 pub(crate) async fn learn(
     repository: &Repository,
     source: &SourceId,
     copies: Copies,
     cache: Option<&Catalog>,
     mut refused: Vec<String>,
+    beside: Option<Beside>,
 ) -> Result<Option<Known>> {
     let Some((system_id, copies)) = copies.of_newest() else { return Ok(None) };
     let shelf = Shelf::reader(repository, source);
     let logs = heads(&shelf, system_id, cache, &mut refused).await?;
-    Ok(Some(assemble(system_id, copies, logs, refused)))
+    let (mut elsewhere, mut stanza) = (Elsewhere::default(), None);
+    if let Some(Beside { stanza: found, want, folder }) = beside {
+        if let Some(size) = copies.0.last().map(|copy| copy.at.segment_size) {
+            elsewhere = log(&found, (system_id, size), want, &folder).await?;
+        }
+        stanza = Some(found);
+    }
+    refused.append(&mut elsewhere.refused);
+    Ok(Some(Known { refused, stanza, ..assemble(system_id, copies, logs, elsewhere) }))
 }
 
 fn assemble(
     system_id: u64,
     Copies(copies): Copies,
     logs: BTreeMap<Timeline, Log>,
-    refused: Vec<String>,
+    elsewhere: Elsewhere,
 ) -> Known {
-    let (mut points, mut histories) = (Vec::new(), Vec::new());
-    let mut pieces = 0;
-    let mut all: BTreeMap<Timeline, Vec<LogEntry>> = BTreeMap::new();
+    let Elsewhere { entries: mut all, mut points, mut histories, segments: mut pieces, .. } =
+        elsewhere;
     for (timeline, (entries, notes)) in logs {
         histories.extend(notes.history.map(|ancestors| history(timeline, &ancestors)));
         let point =
             |NotedPoint { lsn, at, name, .. }: NotedPoint| RestorePoint { timeline, name, lsn, at };
         points.extend(notes.points.into_iter().map(point));
         pieces += entries.len() as u64;
-        all.insert(timeline, entries);
+        all.entry(timeline).or_default().extend(entries);
     }
-    // A copy brings the log along that it needs.
-    for (_, at, _) in &copies {
+    for Copy { at, .. } in copies.iter().filter(|copy| copy.brings_log) {
         let range = (at.segment_size.start_of(at.start), at.stop);
         all.entry(at.stop_timeline).or_default().push(LogEntry::new(range, None, None));
     }
-    let bases = copies.iter().map(|(id, at, _)| (id.clone(), at.clone())).collect();
-    let copies = copies.into_iter().map(|(_, _, base)| base).collect();
+    let bases = copies.iter().map(|copy| (copy.base.backup.clone(), copy.at.clone())).collect();
+    let copies = copies.into_iter().map(|copy| copy.base).collect();
     let archive = Archive::of(copies, all, points, histories);
-    Known { archive, system_id, bases, pieces, refused }
+    Known { archive, system_id, bases, pieces, refused: Vec::new(), stanza: None }
 }
 
 fn history(timeline: Timeline, ancestors: &[(Timeline, Lsn)]) -> TimelineHistory {

@@ -23,13 +23,14 @@ mod waiting;
 mod watch;
 
 pub use ahead::{Ahead, fetch_ahead};
-pub(crate) use archive::{Copies, learn};
+pub(crate) use archive::{Copies, beside, learn};
 pub use archive::{Known, known};
 pub use fetch::{Expected, Fetched, fetch};
 pub(crate) use heads::trust_digest;
 pub(crate) use health::{LogFinding, log_findings};
 pub use push::{Push, Pushed};
 pub use shelf::Shelf;
+pub(crate) use shelf::holds;
 pub use ship::{STANDBY_NAME, Shipping, ship};
-pub use state::log_state;
+pub(crate) use state::log_state;
 pub use verify::{LogVerdict, verify_log};

@@ -381,7 +381,7 @@ pub(super) fn of_history(history: &TimelineHistory) -> Holds {
 
 /// What a walk over a piece found, as it is signed.
 #[must_use]
-pub(super) fn holds(summary: &WalSummary, size: WalSegmentSize) -> Holds {
+pub(crate) fn holds(summary: &WalSummary, size: WalSegmentSize) -> Holds {
     Holds {
         segment_size: Some(size),
         records: summary.records,

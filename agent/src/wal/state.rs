@@ -5,22 +5,26 @@ use drctl_catalog::Catalog;
 use drctl_model::SourceId;
 use drctl_policies::recovery::{Standing, standing};
 
-use super::archive::{Copies, learn};
+use super::archive::{Beside, Copies, learn};
 use crate::Repository;
+use crate::backrest::only_there;
 
 /// Where the log of a source stands whose copies the catalog knows; nothing where there is no
 /// copy, or no log. What `cache` knows of the log is not read again.
 ///
 /// # Errors
-/// The store's and the catalog's.
-pub async fn log_state(
+/// The store's, the catalog's and pgBackRest's.
+pub(crate) async fn log_state(
     repository: &Repository,
     source: &SourceId,
     catalog: &Catalog,
     cache: Option<&Catalog>,
+    beside: Option<Beside>,
 ) -> Result<Option<Standing>> {
     // A broken chain is told of by itself.
-    let copies = Copies::of(&catalog.backups(Some(source)).await?, &mut Vec::new());
-    let known = learn(repository, source, copies, cache, Vec::new()).await?;
+    let mut backups = catalog.backups(Some(source)).await?;
+    only_there(&mut backups, beside.as_ref().map(|beside| &beside.stanza));
+    let copies = Copies::of(&backups, &mut Vec::new());
+    let known = learn(repository, source, copies, cache, Vec::new(), beside).await?;
     Ok(known.filter(|known| known.pieces > 0).and_then(|known| standing(&known.archive)))
 }

@@ -74,6 +74,9 @@ pub struct FetchArgs {
     /// Where the log that was fetched ahead waits.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub ahead: Option<PathBuf>,
+    /// The list of segments in pgBackRest's archive that a recovery has noted.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub segments: Option<PathBuf>,
     /// The age identity that opens the log.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,

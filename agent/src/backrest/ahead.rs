@@ -1,0 +1,77 @@
+//! Segments of pgBackRest's archive fetched ahead of a recovering server. As with drctl's own log:
+//! a help and never an answer. What is not whole is left to `wal fetch`.
+
+use anyhow::{Context as _, Result};
+use drctl_engines::backrest::{Got, SegmentName};
+use drctl_model::{Lsn, Timeline, WalSegmentSize};
+use futures_util::{StreamExt as _, stream};
+
+use super::Stanza;
+use super::archive::Digests;
+use super::read::{Scratch, examine};
+use crate::wal::{Ahead, Expected};
+
+/// Fetches what `legs` need, `fetches` segments at once, until all of it was fetched. Never fails:
+/// what cannot be had is left to the server's own command, and with a disk that is full all is.
+pub(crate) async fn fetch_ahead(
+    ahead: &Ahead,
+    stanza: &Stanza,
+    (system_id, size): (u64, WalSegmentSize),
+    legs: &[Expected],
+    fetches: usize,
+) {
+    let Some(archive) = stanza.archive(system_id) else { return };
+    let is_there =
+        |(timeline, start): &(Timeline, Lsn)| archive.has(SegmentName::at(*timeline, *start, size));
+    let wanted = legs.iter().flat_map(|leg| {
+        let first = size.start_of(leg.from);
+        let starts = std::iter::successors(Some(first), |at| Some(at.plus(size.bytes())));
+        starts.take_while(|at| *at < leg.until).map(|at| (leg.timeline, at))
+    });
+    let one = |(timeline, start): (Timeline, Lsn)| async move {
+        let name = size.file_name(timeline, start);
+        if !ahead.is_wanted(&name, size).await {
+            return Ok(());
+        }
+        match fetch(ahead, stanza, (system_id, size), (timeline, start)).await {
+            Ok(Some(bytes)) => ahead.keep(&name, bytes).await,
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::debug!("{name} is not fetched ahead: {error:#}");
+                Ok(())
+            }
+        }
+    };
+    let at_once = Ahead::at_once(size, fetches);
+    let mut done = stream::iter(wanted.filter(is_there)).map(one).buffered(at_once);
+    while let Some(kept) = done.next().await {
+        if let Err(error) = kept {
+            tracing::debug!("no more is fetched ahead: {error}");
+            return;
+        }
+    }
+}
+
+/// The bytes of a segment that is the log that was written.
+async fn fetch(
+    ahead: &Ahead,
+    stanza: &Stanza,
+    (system_id, size): (u64, WalSegmentSize),
+    (timeline, start): (Timeline, Lsn),
+) -> Result<Option<Vec<u8>>> {
+    let name = size.file_name(timeline, start);
+    let file = Scratch::new(ahead.path(), &name);
+    let cluster = stanza.cluster(system_id);
+    if stanza.backrest.get_segment(cluster, &name, file.path()).await? == Got::Missing {
+        return Ok(None);
+    }
+    let sha1 = stanza.archive(system_id).and_then(|of| Digests(of).of(timeline, start, size));
+    let work = move || {
+        let looked = examine(file.path(), (timeline, start, size), system_id, sha1)?;
+        match looked {
+            Ok(_) => std::fs::read(file.path()).context("read what was fetched").map(Some),
+            Err(why) => Err(anyhow::Error::msg(why)),
+        }
+    };
+    tokio::task::spawn_blocking(work).await?
+}

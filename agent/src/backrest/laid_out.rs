@@ -1,0 +1,82 @@
+//! A backup laid out by pgBackRest, within a recovery of ours.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use drctl_engines::pg::physical::{Layout, end_left};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use super::Stanza;
+use crate::crash::crash_point;
+use crate::problem::Problem;
+use crate::recover::{Begun, Step};
+use crate::{Meter, Stop};
+
+/// How long the server of an earlier attempt may take to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Lays a backup out as a whole, or anew: what an attempt that broke off has left is removed. What
+/// lies there then was compared by pgBackRest with its own digests, file by file.
+///
+/// # Errors
+/// pgBackRest's; [`Problem::Interrupted`]; [`Problem::Target`] while the one that an earlier attempt
+/// started still writes there.
+pub(crate) async fn lay_out(
+    stanza: &Stanza,
+    label: &str,
+    begun: &mut Begun,
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<()> {
+    if begun.step() != Step::LayingOut {
+        return Ok(());
+    }
+    let layout = Layout::new(begun.directory());
+    end_left(&layout, STOP_PATIENCE).await?;
+    let held = hold(begun.directory())?;
+    crash_point("recovery-begun");
+    for left in [layout.data(), begun.directory().join("tablespaces")] {
+        discard(&left)?;
+    }
+    meter.label(format!("pgBackRest lays out {label}"));
+    let done = tokio::select! {
+        done = stanza.backrest.lay_out(label, &layout) => done,
+        () = stop.requested() => return Err(Problem::Interrupted.into()),
+    };
+    done.with_context(|| format!("lay out {label}"))?;
+    drop(held);
+    crash_point("recovery-laid-out");
+    begun.reach(Step::Replaying)
+}
+
+/// A lock that pgBackRest holds with us: it outlives a drctl that is killed, and would write among
+/// the files of the next one. Its own lock does not keep two from one directory.
+fn hold(directory: &Path) -> Result<File> {
+    let path = directory.join("pgbackrest.lock");
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.with_context(|| format!("open the lock {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let text = format!(
+            "the pgBackRest of an earlier attempt still writes into {}: go on when it has ended \
+             (`ps -ef | grep pgbackrest` shows it)",
+            directory.display()
+        );
+        return Err(Problem::Target(text).into());
+    }
+    // Children inherit it.
+    fcntl_setfd(&file, FdFlags::empty()).context("share the lock")?;
+    Ok(file)
+}
+
+fn discard(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.with_context(|| format!("remove {}", path.display())),
+    }
+}
