@@ -18,6 +18,7 @@ use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::authority::Authority;
 use super::component;
 use super::port::{on_free_port, on_same_port};
 use super::process::{End, Process, StartError, bound};
@@ -51,12 +52,27 @@ impl Minio {
     /// # Panics
     /// When it is not installed or does not get ready.
     pub fn start() -> Minio {
-        let folder = tempfile::Builder::new().prefix("drctl-minio-").tempdir();
-        let folder = folder.expect("make a folder");
-        for name in ["data", "certs"] {
-            fs::create_dir(folder.path().join(name)).expect("make a folder");
+        Minio::start_in(Place::new())
+    }
+
+    /// The same, over TLS alone, with the certificate of an authority, and with these buckets:
+    /// [`client`](Self::client) does not trust it. Known as `localhost`.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_with_tls(authority: &Authority, buckets: &[&str]) -> Minio {
+        let place = Place::new();
+        let (certificate, key) = authority.server();
+        for (name, text) in [("public.crt", certificate), ("private.key", key)] {
+            fs::write(place.folder.path().join("certs").join(name), text).expect("write a file");
         }
-        let place = Place { folder, access_key: random_word(), secret_key: random_word() };
+        for bucket in buckets {
+            fs::create_dir(place.folder.path().join("data").join(bucket)).expect("make a bucket");
+        }
+        Minio::start_in(place)
+    }
+
+    fn start_in(place: Place) -> Minio {
         let (port, process) = on_free_port(|port| place.run(port));
         Minio { process: Some(process), place, port }
     }
@@ -169,6 +185,15 @@ impl Minio {
 }
 
 impl Place {
+    fn new() -> Place {
+        let folder = tempfile::Builder::new().prefix("drctl-minio-").tempdir();
+        let folder = folder.expect("make a folder");
+        for name in ["data", "certs"] {
+            fs::create_dir(folder.path().join(name)).expect("make a folder");
+        }
+        Place { folder, access_key: random_word(), secret_key: random_word() }
+    }
+
     fn run(&self, port: u16) -> Result<Process, StartError> {
         let mut command = bound(component::built("minio"), End::Kill, None);
         command.env("MINIO_ROOT_USER", &self.access_key);

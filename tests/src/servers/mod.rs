@@ -6,6 +6,7 @@
 //!
 //! The servers themselves are installed by `tests/components/install`.
 
+pub mod authority;
 pub mod azurite;
 mod component;
 pub mod gcs;

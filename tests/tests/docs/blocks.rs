@@ -40,6 +40,7 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
     ("README.md", 4, "install packages; build; run this very suite; show what is printed"),
     ("catalog/FORMAT.md", 0, "JSON only"),
     ("docs/install.md", 5, "need a package manager, a build, root, systemd"),
+    ("docs/pgbackrest.md", 4, "need the server's account: the tests of `backrest` run these"),
     (
         "docs/postgresql.md",
         1,

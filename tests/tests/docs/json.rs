@@ -54,6 +54,7 @@ fn documented() -> BTreeMap<String, Shape> {
                     if row[1].contains("without `good`") {
                         inner.fields.remove("good");
                         inner.fields.remove("broken");
+                        inner.fields.remove("expired");
                     }
                     shape.add(&format!("{field}."), &inner);
                 } else if row[1].contains("](../")
@@ -94,10 +95,13 @@ fn paths(value: &Value, at: &str, open: &BTreeSet<String>, found: &mut BTreeSet<
     }
 }
 
-/// Objects of whole clusters and their log: held by the test binary `physical`.
-const OF_CLUSTERS: [&str; 5] = [
+/// Objects of whole clusters and their log: held by the test binaries `physical` and `backrest`.
+const OF_CLUSTERS: [&str; 8] = [
     "drctl.recovery-plan/1",
     "drctl.recovery/1",
+    "drctl.stanza-adopt/1",
+    "drctl.stanza-config/1",
+    "drctl.stanza/1",
     "drctl.timeline/1",
     "drctl.wal-index/1",
     "drctl.wal-push/1",

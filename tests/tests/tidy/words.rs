@@ -36,7 +36,14 @@ const RULES: &[Rule] = &[
     Rule { word: "Timestamp::now", only: &["agent/model/src/clock.rs", "agent/src/cli/"] },
     Rule { word: "thread::sleep", only: &["catalog/"] },
     // Pauses between bounded attempts, nowhere as synchronisation.
-    Rule { word: "time::sleep", only: &["agent/store/src/bucket.rs", "agent/engines/src/pg/"] },
+    Rule {
+        word: "time::sleep",
+        only: &[
+            "agent/store/src/bucket.rs",
+            "agent/engines/src/pg/",
+            "agent/engines/src/backrest/",
+        ],
+    },
     Rule { word: "todo!", only: &[] },
     Rule { word: "unimplemented!", only: &[] },
     Rule { word: "println!", only: &[] },

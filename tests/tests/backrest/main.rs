@@ -1,0 +1,18 @@
+//! Clusters whose files and log pgBackRest keeps in a repository of its own, driven by drctl.
+//! The real pgBackRest archives, backs up and lays out; the server itself is the judge.
+
+mod adopt;
+mod attempts;
+mod common;
+mod engine;
+mod engine_damage;
+mod engine_exits;
+mod engine_s3;
+mod fetch;
+mod oracle;
+mod record;
+mod recover;
+mod recover_s3;
+mod setup;
+mod silent;
+mod stanza;

@@ -1,0 +1,202 @@
+//! Backups that drctl has pgBackRest make: of which kind, and what is recorded of them.
+
+use serde_json::{Value, json};
+
+use crate::common::{STANZA, Shop};
+
+/// What pgBackRest says of all backups, the oldest first.
+fn info(shop: &Shop) -> Vec<Value> {
+    let info = shop.pgbackrest(&["info", "--output=json"]).ended(0).json();
+    info[0]["backup"].as_array().expect("a list").clone()
+}
+
+/// `drctl backup`, and its answer.
+#[track_caller]
+pub(crate) fn backup(shop: &Shop, arguments: &[&str]) -> Value {
+    shop.drctl(&[&["backup", "shop"], arguments].concat()).ended(0).json()
+}
+
+/// The identifier in an answer.
+pub(crate) fn id(answer: &Value) -> String {
+    answer["backup"]["backup"].as_str().expect("an identifier").to_owned()
+}
+
+/// The manifest of a backup.
+#[track_caller]
+pub(crate) fn manifest(shop: &Shop, id: &str) -> Value {
+    shop.drctl(&["show", id]).ended(0).json()["manifest"].clone()
+}
+
+#[test]
+fn the_record_is_what_pgbackrest_says_of_that_very_backup() {
+    let shop = Shop::start();
+    shop.tick(1..11);
+    // The second one asks for nothing and stands on the first.
+    let answers = [backup(&shop, &[]), backup(&shop, &[]), backup(&shop, &["--full"])];
+    let said = info(&shop);
+    assert_eq!(said.len(), 3, "{said:?}");
+    let types = said.iter().map(|one| one["type"].as_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!(types, ["full", "incr", "full"]);
+    for (answer, said) in answers.iter().zip(&said) {
+        let manifest = manifest(&shop, &id(answer));
+        let kind = &manifest["kind"];
+        let ours = json!({
+            "label": kind["label"], "archive": { "start": kind["wal"][0], "stop": kind["wal"][1] },
+            "lsn": { "start": kind["start"], "stop": kind["stop"] },
+            "database": { "id": kind["database_id"], "repo-key": kind["repo"] },
+            "size": kind["bytes"], "delta": kind["delta_bytes"],
+            "stored": kind["repository_bytes"], "error": kind["page_errors"],
+            "prior": kind["prior"], "reference": kind["references"],
+            "backrest": { "format": kind["format"], "version": kind["version"] },
+            "annotation": { "drctl": manifest["backup"] },
+        });
+        let or = |value: &Value, other: Value| if value.is_null() { other } else { value.clone() };
+        let theirs = json!({
+            "label": said["label"], "archive": said["archive"], "lsn": said["lsn"],
+            "database": said["database"], "size": said["info"]["size"],
+            "delta": said["info"]["delta"], "stored": said["info"]["repository"]["delta"],
+            "error": or(&said["error"], json!(false)), "prior": said["prior"],
+            "reference": or(&said["reference"], json!([])), "backrest": said["backrest"],
+            "annotation": said["annotation"],
+        });
+        assert_eq!(ours, theirs);
+        assert_eq!(kind["stanza"], STANZA);
+        assert_eq!((&kind["cipher"], &kind["origin"]), (&json!("none"), &json!("drctl")));
+        assert_eq!(kind["segment_size"], 1 << 20);
+        assert_eq!(manifest["features"], json!(["external"]));
+        assert_eq!((&manifest["engine"], &manifest["streams"]), (&json!("pgbackrest"), &json!([])));
+        let system_id = shop.sql("select system_identifier from pg_control_system()");
+        assert_eq!(kind["system_id"], system_id);
+        let time =
+            |text: &Value| text.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
+        assert_eq!(json!(time(&manifest["started"])), said["timestamp"]["start"]);
+        assert_eq!(json!(time(&manifest["finished"])), said["timestamp"]["stop"]);
+        assert_eq!(answer["backup"]["plain_bytes"], said["info"]["size"]);
+    }
+    let last = &answers[2];
+    assert_eq!(last["notes"], json!([]), "{last}");
+    let status = shop.drctl(&["status"]).ended(0).json();
+    assert_eq!(status["sources"][0]["newest_good"]["backup"], last["backup"]["backup"]);
+    let check = shop.drctl(&["catalog", "check"]).ended(0).json();
+    assert_eq!(check["equal"], true, "{check}");
+}
+
+#[test]
+fn people_are_told_what_it_is_and_whom_to_trust() {
+    let shop = Shop::start();
+    let made = id(&backup(&shop, &[]));
+    let text = |arguments: &[&str]| {
+        let output = shop.command(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let list = text(&["list"]);
+    assert!(list.contains("pgbackrest full") && list.contains("good"), "{list}");
+    let show = text(&["show", &made]);
+    for word in ["stanza", STANZA, "not encrypted", "needs log", "made by     drctl"] {
+        assert!(show.contains(word), "{word}: {show}");
+    }
+    assert!(!show.contains("opens with"), "no age identity opens it: {show}");
+    // Nothing can be restored from the bucket alone: it says so instead of giving a script.
+    let said = shop.drctl(&["show", &made, "--emergency"]).failed(2, "usage");
+    assert!(said.contains("pgBackRest"), "{said}");
+}
+
+#[test]
+fn what_pgbackrest_expires_is_marked_and_its_record_stays() {
+    let shop = Shop::with(&["repo1-retention-full=1"]);
+    let first = id(&backup(&shop, &["--full"]));
+    let middle = id(&backup(&shop, &["--incremental"]));
+    let last = id(&backup(&shop, &["--full"]));
+    assert_eq!(info(&shop).len(), 1, "pgBackRest has expired the others");
+    let list = shop.drctl(&["list"]).ended(0).json();
+    let rows = list["backups"].as_array().unwrap();
+    let of = |id: &str| rows.iter().find(|row| row["backup"] == id).expect("it is listed");
+    for gone in [&first, &middle] {
+        assert_eq!((&of(gone)["good"], of(gone)["expired"].is_string()), (&json!(false), true));
+        assert_eq!(manifest(&shop, gone)["backup"], **gone, "its record stays");
+    }
+    assert_eq!((&of(&last)["good"], &of(&last)["expired"]), (&json!(true), &Value::Null));
+    let check = shop.drctl(&["catalog", "check"]).ended(0).json();
+    assert_eq!(check["equal"], true, "{check}");
+    // A catalog that is made anew asks again.
+    let _ = shop.drctl(&["catalog", "rebuild"]).ended(0);
+    let status = shop.drctl(&["status"]).ended(0).json();
+    assert_eq!(status["sources"][0]["newest_good"]["backup"], last);
+    let list = shop.drctl(&["list"]).ended(0).json();
+    let gone = list["backups"].as_array().unwrap().iter().filter(|row| row["expired"].is_string());
+    assert_eq!(gone.count(), 2, "{list}");
+}
+
+#[test]
+fn an_expiry_that_fails_does_not_spoil_a_good_backup() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let shop = Shop::with(&["repo1-retention-full=1"]);
+    let first = manifest(&shop, &id(&backup(&shop, &["--full"])));
+    let label = first["kind"]["label"].as_str().unwrap();
+    let old = shop.path("repo").join("backup").join(STANZA).join(label);
+    let mode =
+        |mode| std::fs::set_permissions(&old, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o500);
+    let second = backup(&shop, &["--full"]);
+    mode(0o700);
+    let notes = second["notes"].to_string();
+    assert!(notes.contains("did not expire") && notes.contains("this one is good"), "{notes}");
+    assert_eq!(second["backup"]["good"], true);
+    assert_eq!(manifest(&shop, &id(&second))["suspect"], json!([]));
+}
+
+#[test]
+fn a_backup_that_outlived_its_drctl_is_recorded_by_the_next_one() {
+    let shop = Shop::start();
+    let _ = backup(&shop, &[]);
+    for (point, recorded) in [("backup-stream-stored", 1), ("backup-before-manifest", 1)] {
+        let mut command = shop.command(&["backup", "shop"]);
+        let killed = command.env("DRCTL_CRASH_AT", point).output().unwrap();
+        assert_eq!(killed.status.code(), None, "{point}: killed");
+        let label = info(&shop).last().expect("it was made")["label"].clone();
+        let annotation = info(&shop).last().unwrap()["annotation"]["drctl"].clone();
+        let next = backup(&shop, &[]);
+        assert!(next["notes"].to_string().contains(&format!("{recorded} backup(s)")), "{next}");
+        let found = manifest(&shop, annotation.as_str().expect("its id"));
+        assert_eq!((&found["kind"]["label"], &found["kind"]["origin"]), (&label, &json!("drctl")));
+        let check = shop.drctl(&["catalog", "check"]).ended(0).json();
+        assert_eq!(check["equal"], true, "{check}");
+    }
+    let status = shop.drctl(&["status"]).ended(0).json();
+    assert_eq!(status["sources"][0]["health"], "good", "{status}");
+}
+
+#[test]
+fn pages_with_wrong_checksums_are_stored_marked_and_followed_by_a_full_one() {
+    use std::os::unix::fs::FileExt as _;
+    let shop = Shop::start();
+    shop.tick(1..200);
+    shop.sql("checkpoint");
+    let path = shop.sql("select pg_relation_filepath('ticks')");
+    let file = std::fs::OpenOptions::new().write(true).open(shop.server.data_dir().join(path));
+    file.unwrap().write_all_at(b"not what it was", 4_000).unwrap();
+    let ran = shop.drctl(&["backup", "shop"]).ended(3).json();
+    let why = ran["backup"]["suspect"].to_string();
+    assert!(why.contains("wrong checksums"), "{ran}");
+    assert_eq!(manifest(&shop, &id(&ran))["kind"]["page_errors"], true);
+    let next = shop.drctl(&["backup", "shop"]).ended(3).json();
+    assert_eq!(next["backup"]["kind"]["backup_type"], "full", "{next}");
+    assert!(next["notes"].to_string().contains("is suspect"), "{next}");
+}
+
+#[test]
+fn log_that_was_lost_asks_for_a_full_backup() {
+    let shop = Shop::start();
+    let _ = backup(&shop, &[]);
+    shop.tick(1..11);
+    let _ = shop.archived();
+    let lost = shop.archived();
+    let _ = shop.archived();
+    std::fs::remove_file(shop.segment(&lost)).unwrap();
+    let next = backup(&shop, &[]);
+    assert_eq!(next["backup"]["kind"]["backup_type"], "full", "{next}");
+    assert!(next["notes"].to_string().contains(&lost), "{next}");
+    // That one covers it.
+    let after = backup(&shop, &[]);
+    assert_eq!(after["backup"]["kind"]["backup_type"], "incremental", "{after}");
+}

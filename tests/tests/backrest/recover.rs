@@ -1,0 +1,134 @@
+//! Clusters brought to a point in time out of pgBackRest's repository.
+
+use std::fs;
+use std::process::Stdio;
+
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::until;
+
+use crate::common::{Shop, give_away, list, open_folder, ticks};
+
+#[test]
+fn a_cluster_is_brought_to_any_time_position_transaction_and_name() {
+    let shop = Shop::start();
+    shop.tick(1..11);
+    let _ = shop.back_up();
+    shop.tick(11..31);
+    let (time, later) = (shop.committed(20), shop.committed(21));
+    let xid = shop.sql("select xmin from ticks where id = 25");
+    let lsn = shop.sql("select pg_current_wal_insert_lsn()");
+    shop.tick(31..41);
+    shop.sql("select pg_create_restore_point('before the mistake')");
+    shop.sql("delete from ticks where id < 30");
+    shop.archived();
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(0), "{view}");
+    for (target, expected) in [
+        (["--to-time", time.as_str()], list(1..21)),
+        (["--to-time", later.as_str()], list(1..22)),
+        (["--to-xid", xid.as_str()], list(1..26)),
+        (["--before-xid", xid.as_str()], list(1..25)),
+        (["--to-lsn", lsn.as_str()], list(1..31)),
+        (["--to-name", "before the mistake"], list(1..41)),
+    ] {
+        let (ran, _folder, path) = shop.recover(&[&target[..], &["--promote"]].concat());
+        let done = ran.ended(0).json();
+        assert_eq!(done["promoted"], true, "{done}");
+        if target[0] == "--to-time" {
+            assert_eq!(done["shows"], target[1], "{done}");
+        }
+        assert_eq!(ticks(&path), expected, "{target:?}: {done}");
+    }
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(30..41));
+}
+
+#[test]
+fn a_target_that_cannot_be_reached_is_refused_before_anything_is_touched() {
+    let shop = Shop::start();
+    let early =
+        shop.sql("select to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')");
+    let _ = shop.back_up();
+    shop.tick(1..11);
+    shop.archived();
+    let last = shop.committed(10);
+    for (target, word) in [
+        (["--to-time", "2199-01-01T00:00:00Z"], last.as_str()),
+        (["--to-time", early.as_str()], "consistent at"),
+        (["--to-lsn", "FF/0"], "ends at"),
+        (["--to-name", "nobody"], "no restore point"),
+    ] {
+        let (ran, _folder, path) = shop.recover(&target);
+        let said = ran.failed(5, "no_plan");
+        assert!(said.contains(word), "{target:?}: {said}");
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn tablespaces_lie_elsewhere_afterwards_and_the_sources_own_are_not_touched() {
+    let shop = Shop::start();
+    let space = open_folder("drctl-space-");
+    give_away(space.path());
+    shop.sql(&format!("create tablespace fast location '{}'", space.path().display()));
+    shop.sql("create table apart (id int) tablespace fast; insert into apart values (1), (2)");
+    let _ = shop.back_up();
+    shop.sql("insert into apart values (3)");
+    shop.archived();
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    shop.sql("drop table apart");
+    let restored = Postgres::builder().data(&path.join("data")).start();
+    assert_eq!(restored.psql("postgres", "select string_agg(id::text, ',') from apart"), "1,2,3");
+    let place = "select pg_tablespace_location(oid) from pg_tablespace where spcname = 'fast'";
+    let place = restored.psql("postgres", place);
+    assert!(place.starts_with(&path.join("tablespaces").display().to_string()), "{place}");
+    assert_eq!(restored.psql("postgres", "show archive_mode"), "off");
+}
+
+#[test]
+fn the_host_is_gone_and_its_keys_and_pgbackrest_are_enough() {
+    let mut shop = Shop::start();
+    let _ = shop.back_up();
+    shop.tick(1..11);
+    shop.archived();
+    let time = shop.committed(7);
+    shop.server.stop();
+    fs::rename(shop.server.data_dir(), shop.server.data_dir().with_extension("gone")).unwrap();
+    let (ran, _folder, path) = shop.recover(&["--to-time", &time, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..8));
+}
+
+#[test]
+fn a_recovery_goes_on_only_when_the_pgbackrest_of_the_killed_one_has_ended() {
+    let shop = Shop::start();
+    let _ = shop.back_up();
+    shop.tick(1..11);
+    shop.archived();
+    let (begun, go) = (shop.path("begun"), shop.path("go"));
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in restore)\n  touch {}\n  while [ ! -e {} ]; do sleep 0.1; done ;;\n\
+         esac\nexec pgbackrest \"$@\"\n",
+        begun.display(),
+        go.display()
+    );
+    shop.instead_of_pgbackrest(&script);
+    let folder = open_folder("drctl-cluster-");
+    give_away(folder.path());
+    let path = folder.path().join("restored");
+    let to = path.display().to_string();
+    let arguments = ["--json", "restore", "shop", "--to-end", "--promote", "--to-directory", &to];
+    let mut killed = shop.command(&arguments).stdout(Stdio::null()).spawn().unwrap();
+    until("pgBackRest to lay out", || begun.exists());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let again = [&arguments[1..], &["--resume"]].concat();
+    let said = shop.drctl(&again).failed(12, "target_unfit");
+    assert!(said.contains("still writes into"), "{said}");
+    fs::write(&go, "").unwrap();
+    // It goes on by itself, and ends.
+    until("the recovery to go on", || shop.drctl(&again).code == Some(0));
+    assert_eq!(ticks(&path), list(1..11));
+}

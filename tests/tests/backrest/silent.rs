@@ -1,0 +1,256 @@
+//! Where pgBackRest and PostgreSQL say that all is well, and it is not: each of these opened a
+//! server that had lost rows, or passed as whole, when it was tried by hand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use drctl_tests::site::{Ran, until};
+use serde_json::Value;
+
+use crate::common::{Shop, list, ticks, walk};
+
+/// Segments behind the backup, ten rows in each of four, and a time at their end.
+fn several(global: &[&str]) -> (Shop, Vec<String>, String) {
+    let shop = Shop::with(global);
+    shop.sql("alter system set wal_keep_size = '1GB'; select pg_reload_conf()");
+    let _ = shop.back_up();
+    let names = (0..4).map(|round| {
+        shop.tick(round * 10 + 1..round * 10 + 11);
+        shop.archived()
+    });
+    let names = names.collect();
+    let last = shop.committed(40);
+    (shop, names, last)
+}
+
+/// Whether the server of a recovery that failed was opened all the same.
+fn opened(path: &Path) -> bool {
+    let signals = ["standby.signal", "recovery.signal"];
+    let data = path.join("data");
+    data.join("PG_VERSION").exists() && !signals.iter().any(|signal| data.join(signal).exists())
+}
+
+/// Flips bits in the middle of a file.
+fn damage(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    for byte in &mut bytes[middle..middle + 8] {
+        *byte ^= 0xff;
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+fn codes(verdict: &Value) -> Vec<&str> {
+    let problems = verdict["problems"].as_array().unwrap();
+    problems.iter().map(|problem| problem["code"].as_str().unwrap()).collect()
+}
+
+/// What `verify` says of the stanza.
+#[track_caller]
+fn verified(shop: &Shop, code: i32, more: &[&str]) -> Value {
+    let ran = shop.drctl(&[&["verify", "shop"], more].concat());
+    ran.ended(code).json()["logs"][0].clone()
+}
+
+#[test]
+fn a_missing_middle_segment_is_a_gap_and_no_plan_crosses_it() {
+    let (shop, names, last) = several(&[]);
+    let early = shop.committed(5);
+    assert_eq!(codes(&verified(&shop, 0, &[])), [""; 0]);
+    fs::remove_file(shop.segment(&names[1])).unwrap();
+    let said = shop.pgbackrest(&["verify"]).ended(0);
+    assert!(!said.out.contains("error") && !said.err.contains("ERROR"), "{said:?}");
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(1), "{view}");
+    let verdict = verified(&shop, 4, &[]);
+    assert!(codes(&verdict).contains(&"log_gap"), "{verdict}");
+    let status = shop.drctl(&["status"]).ended(0).json();
+    assert_eq!(status["sources"][0]["health"], "breached", "{status}");
+    let advice = status["sources"][0]["advice"].as_str().unwrap();
+    assert!(advice.contains(&names[1]) && advice.contains("--full"), "{advice}");
+    let doctor = shop.drctl(&["doctor", "shop"]).ended(1).json();
+    assert!(doctor.to_string().contains(&names[1]), "{doctor}");
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last]);
+    let said = ran.failed(5, "no_plan");
+    assert!(said.contains("missing from") && !path.exists(), "{said}");
+    let (ran, _folder, path) = shop.recover(&["--to-time", &early, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..6));
+    // The next backup is a full one, and nothing that follows it is out of reach.
+    let done = shop.back_up();
+    assert_eq!(done["backup"]["kind"]["backup_type"], "full", "{done}");
+    let status = shop.drctl(&["status"]).ended(0).json();
+    assert_eq!(status["sources"][0]["health"], "good", "{status}");
+}
+
+#[test]
+fn a_segment_that_a_backup_needs_is_missed_before_it_is_restored() {
+    let (shop, ..) = several(&[]);
+    let info = shop.pgbackrest(&["info", "--output=json"]).ended(0).json();
+    let backup = &info[0]["backup"][0];
+    let needed = backup["archive"]["start"].as_str().unwrap();
+    fs::remove_file(shop.segment(needed)).unwrap();
+    let said = shop.pgbackrest(&["verify"]).ended(0);
+    assert!(!said.err.contains("ERROR"), "{said:?}");
+    let verdict = verified(&shop, 4, &[]);
+    let label = backup["label"].as_str().unwrap();
+    assert!(
+        verdict.to_string().contains(&format!("{label} cannot be made consistent")),
+        "{verdict}"
+    );
+    let (ran, _folder, path) = shop.recover(&["--to-end"]);
+    let _ = ran.failed(5, "no_plan");
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_damaged_segment_that_pgbackrest_delivers_never_opens_a_server_that_has_lost_rows() {
+    let (shop, names, last) = several(&["compress-type=none"]);
+    let segment = shop.segment(&names[1]);
+    let good = fs::read(&segment).unwrap();
+    damage(&segment);
+    // It is delivered as if it were good.
+    let to = shop.path("delivered");
+    let text = to.display().to_string();
+    let _ = shop.pgbackrest(&["archive-get", &names[1], &text]).ended(0);
+    assert_ne!(fs::read(&to).unwrap(), good);
+    // A plan to the end does not read it, and one to a time may: neither loses a row in silence.
+    for target in [&["--to-end"][..], &["--to-time", &last]] {
+        let (ran, _folder, path) = shop.recover(&[target, &["--promote"]].concat());
+        assert_ne!(ran.code, Some(0), "{}", ran.out);
+        assert!(!opened(&path), "{}", ran.out);
+    }
+    let verdict = verified(&shop, 4, &["--data"]);
+    assert!(codes(&verdict).contains(&"log_damaged"), "{verdict}");
+    fs::write(&segment, good).unwrap();
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn a_damaged_file_of_a_backup_is_never_laid_out_as_good() {
+    let (shop, ..) = several(&[]);
+    let mut files = Vec::new();
+    walk(&shop.path("repo/backup/shop"), &mut files);
+    let is_data = |path: &&PathBuf| {
+        let text = path.display().to_string();
+        text.contains("/pg_data/base/") && text.ends_with(".gz")
+    };
+    let size = |path: &PathBuf| fs::metadata(path).unwrap().len();
+    let file = files.iter().filter(is_data).max_by_key(|path| size(path)).unwrap();
+    damage(file);
+    let _ = shop.pgbackrest(&["info"]).ended(0);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    assert_ne!(ran.code, Some(0), "{}", ran.out);
+    assert!(!opened(&path), "{}", ran.out);
+    let verdict = verified(&shop, 4, &["--data"]);
+    assert!(codes(&verdict).contains(&"segment_damaged"), "{verdict}");
+}
+
+/// A program in pgBackRest's place that does something to the repository when a recovering server
+/// asks for a segment, once, and then is pgBackRest.
+fn breaks_at(shop: &Shop, name: &str, breakage: &str) {
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *archive-get*{name}*restored*)\n  \
+         [ -e {once} ] || {{ touch {once}; {breakage}; }} ;;\nesac\nexec pgbackrest \"$@\"\n",
+        once = shop.path("once").display()
+    );
+    shop.instead_of_pgbackrest(&script);
+}
+
+/// The recovery stopped, and goes on when the repository can be read again.
+#[track_caller]
+fn stopped_and_goes_on(shop: &Shop, heal: impl FnOnce()) {
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    assert_ne!(ran.code, Some(0), "{}", ran.out);
+    assert!(shop.path("once").exists(), "it was not broken in the middle: {}", ran.out);
+    assert!(!opened(&path), "{}", ran.out);
+    heal();
+    let to = path.display().to_string();
+    let again = ["restore", "shop", "--to-end", "--promote", "--to-directory", &to, "--resume"];
+    let _ = shop.drctl(&again).ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn a_repository_that_goes_away_in_the_middle_of_a_recovery_ends_no_log() {
+    let (shop, names, _) = several(&[]);
+    let (repo, away) = (shop.path("repo"), shop.path("away"));
+    breaks_at(&shop, &names[1], &format!("mv {} {}", repo.display(), away.display()));
+    stopped_and_goes_on(&shop, || fs::rename(&away, &repo).unwrap());
+    // And of one that is away altogether nobody says that it is empty.
+    fs::rename(&repo, &away).unwrap();
+    let Ran { code, out, .. } = shop.drctl(&["timeline", "shop"]);
+    assert!(code != Some(0) && code != Some(3), "{out}");
+}
+
+#[test]
+fn a_passphrase_that_is_wrong_in_the_middle_of_a_recovery_ends_no_log() {
+    let cipher = ["repo1-cipher-type=aes-256-cbc", "repo1-cipher-pass=right"];
+    let (shop, names, _) = several(&cipher);
+    let conf = shop.path("pgbackrest.conf");
+    let good = fs::read_to_string(&conf).unwrap();
+    let breakage = format!("sed -i s/cipher-pass=right/cipher-pass=wrong/ {}", conf.display());
+    breaks_at(&shop, &names[1], &breakage);
+    stopped_and_goes_on(&shop, || fs::write(&conf, &good).unwrap());
+    fs::write(&conf, good.replace("cipher-pass=right", "cipher-pass=wrong")).unwrap();
+    let Ran { code, out, .. } = shop.drctl(&["timeline", "shop"]);
+    assert!(code != Some(0) && code != Some(3), "{out}");
+}
+
+#[test]
+fn two_segments_of_one_name_are_shown_and_no_plan_crosses_them() {
+    let (shop, names, last) = several(&[]);
+    let segment = shop.segment(&names[1]);
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    let other = format!("{}-{}.gz", &name[..24], "ab".repeat(20));
+    fs::copy(&segment, segment.with_file_name(other)).unwrap();
+    let verdict = verified(&shop, 4, &[]);
+    assert!(codes(&verdict).contains(&"log_conflict"), "{verdict}");
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last]);
+    let _ = ran.failed(5, "no_plan");
+    assert!(!path.exists());
+}
+
+#[test]
+fn log_that_was_dropped_is_an_incident_until_the_next_full_backup() {
+    let shop = Shop::with(&["archive-push-queue-max=3MiB"]);
+    let _ = shop.back_up();
+    shop.archive_by("false");
+    for round in 0..6 {
+        shop.tick(round * 10 + 1..round * 10 + 11);
+        shop.sql("select pg_switch_wal()");
+    }
+    until("a failure to archive", || {
+        shop.sql("select failed_count > 0 from pg_stat_archiver") == "t"
+    });
+    shop.archive();
+    let name = shop.archived();
+    // The server believes that all is stored.
+    assert_eq!(shop.sql("select last_failed_time < last_archived_time from pg_stat_archiver"), "t");
+    assert!(shop.segments().len() < 8, "{name}: nothing was dropped");
+    let status = shop.drctl(&["status"]).ended(0).json();
+    let source = &status["sources"][0];
+    assert!(source["advice"].as_str().unwrap().contains("archive-push-queue-max"), "{status}");
+    assert_eq!(source["health"], "breached", "{status}");
+    let done = shop.back_up();
+    assert_eq!(done["backup"]["kind"]["backup_type"], "full", "{done}");
+    let status = shop.drctl(&["status"]).ended(0).json();
+    assert_eq!(status["sources"][0]["health"], "good", "{status}");
+}
+
+#[test]
+fn what_drctl_stored_beside_leads_over_a_gap_in_pgbackrests_archive() {
+    let (shop, names, last) = several(&[]);
+    fs::remove_file(shop.segment(&names[1])).unwrap();
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last]);
+    let _ = ran.failed(5, "no_plan");
+    assert!(!path.exists());
+    let file = shop.server.data_dir().join("pg_wal").join(&names[1]);
+    let file = file.display().to_string();
+    let _ = shop.drctl(&["wal", "push", "shop", &file]).ended(0);
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+}
