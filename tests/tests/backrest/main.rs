@@ -3,6 +3,7 @@
 
 mod adopt;
 mod attempts;
+mod beside;
 mod common;
 mod engine;
 mod engine_damage;
