@@ -31,7 +31,7 @@ use crate::wal::{Ahead, Expected, Known, Shelf, fetch_ahead};
 use crate::{Limits, Meter, Repository, RestorePlan, RestoreRequest, Setup, Stop};
 
 /// How long its last checkpoint may take.
-const STOP_PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(600);
 
 /// The name under which the recovering server sees us.
 const APPLICATION: &str = "drctl/recovery";

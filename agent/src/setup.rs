@@ -96,11 +96,15 @@ impl Setup {
     /// # Errors
     /// [`Problem::UnknownSource`].
     pub fn source(&self, name: &str) -> Result<(&SourceId, &Source)> {
-        let found = self.config.sources.iter().find(|(id, _)| id.as_str() == name);
-        found.ok_or_else(|| {
+        self.configured(name).ok_or_else(|| {
             let known = self.config.sources.keys().cloned().collect();
             Problem::UnknownSource { source_name: name.to_owned(), known }.into()
         })
+    }
+
+    /// A source, if this host has it: a repository may hold others.
+    pub(crate) fn configured(&self, name: &str) -> Option<(&SourceId, &Source)> {
+        self.config.sources.iter().find(|(id, _)| id.as_str() == name)
     }
 
     /// The bucket; nothing is sent yet.

@@ -23,12 +23,7 @@ impl Stanza {
     /// # Errors
     /// pgBackRest's; a stanza that is not there or not whole.
     pub(crate) async fn of(setup: &Setup, source: &str) -> Result<Option<Stanza>> {
-        let Some((_, configured)) =
-            setup.config.sources.iter().find(|(id, _)| id.as_str() == source)
-        else {
-            return Ok(None);
-        };
-        match super::engine_of(configured)? {
+        match super::engine_of(setup, source)? {
             Some(backrest) => Stanza::look(backrest).await.map(Some),
             None => Ok(None),
         }

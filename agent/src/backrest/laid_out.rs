@@ -4,7 +4,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{Layout, end_left};
@@ -14,11 +13,8 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use super::Stanza;
 use crate::crash::crash_point;
 use crate::problem::Problem;
-use crate::recover::{Begun, Step};
+use crate::recover::{Begun, STOP_PATIENCE, Step};
 use crate::{Meter, Stop};
-
-/// How long the server of an earlier attempt may take to end.
-const STOP_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Lays a backup out as a whole, or anew: what an attempt that broke off has left is removed. What
 /// lies there then was compared by pgBackRest with its own digests, file by file.

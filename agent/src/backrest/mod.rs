@@ -32,6 +32,7 @@ pub(crate) use laid_out::lay_out;
 pub(crate) use truth::{incident, truth_of};
 pub(crate) use verify::verify_stanza;
 
+use crate::Setup;
 use crate::problem::Problem;
 use crate::secrets::read_optional;
 
@@ -79,13 +80,14 @@ pub(crate) fn engine(settings: &Pgbackrest) -> Result<BackRest> {
     Ok(engine)
 }
 
-/// How pgBackRest is run for a source; nothing for a source of another engine.
+/// How pgBackRest is run for a source; nothing for one of another engine, or one that is not
+/// configured here.
 ///
 /// # Errors
 /// As [`engine`].
-pub(crate) fn engine_of(source: &Source) -> Result<Option<BackRest>> {
-    match &source.engine {
-        Engine::Pgbackrest(settings) => engine(settings).map(Some),
-        Engine::PgDump(_) | Engine::BaseBackup(_) => Ok(None),
+pub(crate) fn engine_of(setup: &Setup, source: &str) -> Result<Option<BackRest>> {
+    match setup.configured(source).map(|(_, source)| &source.engine) {
+        Some(Engine::Pgbackrest(settings)) => engine(settings).map(Some),
+        Some(Engine::PgDump(_) | Engine::BaseBackup(_)) | None => Ok(None),
     }
 }

@@ -119,11 +119,8 @@ pub(crate) async fn truth_of(
     setup: &Setup,
     source: &str,
 ) -> Result<Option<(Stanza, Truth, Option<String>)>> {
-    let Some((_, configured)) = setup.config.sources.iter().find(|(id, _)| id.as_str() == source)
-    else {
-        return Ok(None);
-    };
-    let Some(backrest) = super::engine_of(configured)? else { return Ok(None) };
+    let Some((_, configured)) = setup.configured(source) else { return Ok(None) };
+    let Some(backrest) = super::engine_of(setup, source)? else { return Ok(None) };
     // Before the archive is listed: what the server names must be in the list.
     let asking = async {
         let server = setup.server(configured)?;

@@ -93,7 +93,7 @@ pub(super) fn waits(args: &FetchArgs) -> bool {
 }
 
 async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {
-    let done = match stanza_of(setup, &args.source)? {
+    let done = match engine_of(setup, &args.source)? {
         Some(backrest) => fetch_archived(setup, &backrest, args).await?,
         None => fetch_stored(setup, args).await?,
     };
@@ -102,13 +102,6 @@ async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {
         // The one answer that a recovering server takes for the end of the log.
         Fetched::Absent => Exit::Failure,
     })
-}
-
-/// How pgBackRest is run, where it keeps the log of a source.
-fn stanza_of(setup: &Setup, source: &str) -> Result<Option<BackRest>> {
-    let mut sources = setup.config.sources.iter();
-    let source = sources.find(|(id, _)| id.as_str() == source);
-    source.map_or(Ok(None), |(_, source)| engine_of(source))
 }
 
 async fn fetch_archived(setup: &Setup, backrest: &BackRest, args: &FetchArgs) -> Result<Fetched> {
