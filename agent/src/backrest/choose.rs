@@ -73,11 +73,11 @@ pub(super) fn choose(
 mod tests {
     use std::time::Duration;
 
-    use drctl_engines::backrest::{Cluster, StanzaStatus};
     use drctl_policies::{Server, SslMode};
     use jiff::SignedDuration;
 
     use super::*;
+    use crate::backrest::sample;
 
     fn now() -> Timestamp {
         "2026-03-01T00:00:00Z".parse().unwrap()
@@ -92,35 +92,12 @@ mod tests {
             ExternalType::Differential => format!("20260101-000000F_{stamp}D"),
             ExternalType::Incremental => format!("20260101-000000F_{stamp}I"),
         };
-        Backup {
-            label,
-            backup_type,
-            prior: None,
-            references: vec![],
-            wal: None,
-            lsn: None,
-            started: at,
-            stopped: at,
-            database_id: 2,
-            page_errors: false,
-            bytes: 1,
-            delta_bytes: 1,
-            repository_delta_bytes: None,
-            annotation: None,
-            version: "2.45".into(),
-            format: 5,
-        }
+        let (started, stopped) = (at, at);
+        Backup { label, backup_type, started, stopped, database_id: 2, ..sample::backup() }
     }
 
     fn info(backups: Vec<Backup>) -> Info {
-        Info {
-            cipher: "none".into(),
-            status: StanzaStatus { code: 0, message: "ok".into() },
-            busy: false,
-            clusters: [1, 2].map(|id| Cluster { id, system_id: 7, version: "15".into() }).into(),
-            archives: vec![],
-            backups,
-        }
+        sample::info([1, 2], backups)
     }
 
     fn policy(differential_hours: Option<u64>) -> Pgbackrest {

@@ -12,6 +12,8 @@ mod laid_out;
 mod place;
 mod read;
 mod record;
+#[cfg(test)]
+mod sample;
 pub mod stanza;
 mod truth;
 mod verify;

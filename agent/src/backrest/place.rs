@@ -74,42 +74,20 @@ fn fits(size: WalSegmentSize, name: &str, lsn: Lsn, is_end: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use drctl_engines::backrest::{Cluster, StanzaStatus};
-    use drctl_model::ExternalType;
-    use jiff::Timestamp;
 
     use super::*;
+    use crate::backrest::sample;
 
     fn backup(wal: (&str, &str), lsn: (u64, u64)) -> Backup {
         Backup {
-            label: "20260101-000000F".into(),
-            backup_type: ExternalType::Full,
-            prior: None,
-            references: vec![],
             wal: Some((wal.0.into(), wal.1.into())),
             lsn: Some((Lsn(lsn.0), Lsn(lsn.1))),
-            started: Timestamp::UNIX_EPOCH,
-            stopped: Timestamp::UNIX_EPOCH,
-            database_id: 1,
-            page_errors: false,
-            bytes: 1,
-            delta_bytes: 1,
-            repository_delta_bytes: None,
-            annotation: None,
-            version: "2.45".into(),
-            format: 5,
+            ..sample::backup()
         }
     }
 
     fn info(backups: &[Backup]) -> Info {
-        Info {
-            cipher: "none".into(),
-            status: StanzaStatus { code: 0, message: "ok".into() },
-            busy: false,
-            clusters: vec![Cluster { id: 1, system_id: 7, version: "15".into() }],
-            archives: vec![],
-            backups: backups.to_vec(),
-        }
+        sample::info([1], backups.to_vec())
     }
 
     fn alone(backup: &Backup) -> Info {
