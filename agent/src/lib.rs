@@ -54,6 +54,7 @@ pub use reconcile::{Compared, Inventory, Renewed, check, inventory, rebuild};
 pub use recover::{
     Begun, Choice, Extracted, Identity, Kept, Proof, Rate, RecoverRequest, Recovered, Step,
     is_begun, kept, last_rate, lay_out, plan_digest, recover, time_of, timeline_of, waits,
+    with_log_ahead,
 };
 pub use repository::{Proven, Repository};
 pub use restore::{Restored, prepare_cluster, restore};

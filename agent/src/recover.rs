@@ -6,6 +6,7 @@ mod command;
 mod rate;
 mod watch;
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{
     Layout, PickedTable, Progress, Recovering, Recovery, end_left, look_again, pick_table, prepare,
 };
-use drctl_model::{Content, TableRows, WalSegmentSize};
+use drctl_model::{Content, TableRows};
 use drctl_policies::recovery::{Leg, RecoveryPlan, Target};
 use drctl_store::Identities;
 
@@ -215,16 +216,12 @@ pub async fn recover(
     };
     prepare(&layout, &recovery).context("prepare the cluster")?;
     note_stanza(request)?;
-    let ahead = ahead(&request.directory);
-    ahead.begin()?;
     meter.label("starting the restored server");
     let mut server = Recovering::start(&layout, &request.bin_dir, &request.user)?;
     let done = tokio::select! {
         done = prove_and_choose(&mut server, request, begun, &layout, meter) => done,
         () = stop.requested() => Err(Problem::Interrupted.into()),
-        () = help(request, &ahead, base.segment_size) => Err(Problem::Interrupted.into()),
     };
-    ahead.end();
     match done {
         Ok(done) if request.choice == Choice::Open => {
             Ok(Recovered { open: Some(server.leave()), ..done })
@@ -357,8 +354,30 @@ async fn opened(server: &mut Recovering) -> Result<Progress> {
     }
 }
 
+/// Does `work`, which ends with [`recover`], and meanwhile fetches the log that its server will ask
+/// for. The earlier it begins the less the server waits; the room for what waits is bounded.
+///
+/// # Errors
+/// The work's; the file system's before it has begun.
+pub async fn with_log_ahead<T>(
+    request: &RecoverRequest<'_>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let ahead = ahead(&request.directory);
+    ahead.begin()?;
+    let done = tokio::select! {
+        done = work => done,
+        never = help(request, &ahead) => match never {},
+    };
+    ahead.end();
+    done
+}
+
 /// Fetches ahead for as long as it is awaited; does not end by itself.
-async fn help(request: &RecoverRequest<'_>, ahead: &Ahead, size: WalSegmentSize) {
+async fn help(request: &RecoverRequest<'_>, ahead: &Ahead) -> Infallible {
+    let Some(size) = request.known.base(&request.plan.base).map(|base| base.segment_size) else {
+        return std::future::pending().await;
+    };
     let legs: Vec<Expected> = request.plan.path.iter().map(expected).collect();
     let fetches = request.setup.limits().fetches;
     let system_id = request.known.system_id;

@@ -1,7 +1,7 @@
 //! Segments of pgBackRest's archive fetched ahead of a recovering server. As with drctl's own log:
 //! a help and never an answer. What is not whole is left to `wal fetch`.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use drctl_engines::backrest::{Got, SegmentName};
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
 use futures_util::{StreamExt as _, stream};
@@ -33,14 +33,11 @@ pub(crate) async fn fetch_ahead(
         if !ahead.is_wanted(&name, size).await {
             return Ok(());
         }
-        match fetch(ahead, stanza, (system_id, size), (timeline, start)).await {
-            Ok(Some(bytes)) => ahead.keep(&name, bytes).await,
-            Ok(None) => Ok(()),
-            Err(error) => {
-                tracing::debug!("{name} is not fetched ahead: {error:#}");
-                Ok(())
-            }
-        }
+        let fetched = fetch(ahead, stanza, (system_id, size), (timeline, start)).await;
+        fetched.unwrap_or_else(|error| {
+            tracing::debug!("{name} is not fetched ahead: {error:#}");
+            Ok(())
+        })
     };
     let at_once = Ahead::at_once(size, fetches);
     let mut done = stream::iter(wanted.filter(is_there)).map(one).buffered(at_once);
@@ -52,26 +49,26 @@ pub(crate) async fn fetch_ahead(
     }
 }
 
-/// The bytes of a segment that is the log that was written.
+/// Keeps a segment if it is the log that was written. What fails inside is that nothing can be kept
+/// any more.
 async fn fetch(
     ahead: &Ahead,
     stanza: &Stanza,
     (system_id, size): (u64, WalSegmentSize),
     (timeline, start): (Timeline, Lsn),
-) -> Result<Option<Vec<u8>>> {
+) -> Result<std::io::Result<()>> {
     let name = size.file_name(timeline, start);
     let file = Scratch::new(ahead.path(), &name);
     let cluster = stanza.cluster(system_id);
     if stanza.backrest.get_segment(cluster, &name, file.path()).await? == Got::Missing {
-        return Ok(None);
+        return Ok(Ok(()));
     }
     let sha1 = stanza.archive(system_id).and_then(|of| Digests(of).of(timeline, start, size));
+    let ahead = ahead.clone();
     let work = move || {
         let looked = examine(file.path(), (timeline, start, size), system_id, sha1)?;
-        match looked {
-            Ok(_) => std::fs::read(file.path()).context("read what was fetched").map(Some),
-            Err(why) => Err(anyhow::Error::msg(why)),
-        }
+        looked.map_err(anyhow::Error::msg)?;
+        Ok(ahead.keep_file(&name, file.path()))
     };
     tokio::task::spawn_blocking(work).await?
 }

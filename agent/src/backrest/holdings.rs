@@ -35,8 +35,10 @@ impl Stanza {
     /// pgBackRest's; a stanza that is not there or not whole: of a repository that is away an
     /// empty archive is listed, with success.
     pub(crate) async fn look(backrest: BackRest) -> Result<Stanza> {
-        let info = backrest.info().await.context("ask pgBackRest for its backups")?;
-        let listing = backrest.listing().await.context("list pgBackRest's archive")?;
+        let (info, listing) = tokio::join!(backrest.info(), backrest.listing());
+        // What it says of the stanza tells more than that it could not be listed.
+        let info = info.context("ask pgBackRest for its backups")?;
+        let listing = listing.context("list pgBackRest's archive")?;
         Ok(Stanza { backrest, info, listing })
     }
 

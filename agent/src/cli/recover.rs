@@ -20,7 +20,7 @@ use crate::{
     Begun, Choice, Destination, Exit, Identity, Kept, Known, Meter, Proven, RecoverRequest,
     Recovered, Repository, RestorePlan, RestoreRequest, Setup, Step, Stop, check_room, is_begun,
     kept, known, last_rate, lay_out, plan, plan_digest, recover as run_recovery, time_of,
-    timeline_of, waits,
+    timeline_of, waits, with_log_ahead,
 };
 
 /// Log that the server keeps beside its data while it replays, at most, where it is no more than
@@ -285,16 +285,6 @@ impl Work<'_> {
     ) -> Result<Recovered> {
         let Ready { base, bin_dir, user, identity, .. } = ready;
         let limits = self.setup.limits();
-        match (&base, &self.known.stanza) {
-            (LayOut::Stored(base), _) => {
-                let (request, base) = &**base;
-                lay_out(self.repository, request, base, (begun, limits), meter, stop).await?;
-            }
-            (LayOut::Archived(label), Some(stanza)) => {
-                lay_out_archived(stanza, label, begun, meter, stop).await?;
-            }
-            (LayOut::Archived(label), None) => anyhow::bail!("there is no stanza with {label}"),
-        }
         let recovery = RecoverRequest {
             setup: self.setup,
             repository: self.repository,
@@ -307,7 +297,22 @@ impl Work<'_> {
             bin_dir,
             choice: self.choice(),
         };
-        run_recovery(&recovery, begun, meter, stop).await
+        match (&base, &self.known.stanza) {
+            (LayOut::Stored(base), _) => {
+                let (request, base) = &**base;
+                lay_out(self.repository, request, base, (begun, limits), meter, stop).await?;
+                with_log_ahead(&recovery, run_recovery(&recovery, begun, meter, stop)).await
+            }
+            (LayOut::Archived(label), Some(stanza)) => {
+                // pgBackRest leaves us a processor while it lays out.
+                let work = async {
+                    lay_out_archived(stanza, label, begun, meter, stop).await?;
+                    run_recovery(&recovery, begun, meter, stop).await
+                };
+                with_log_ahead(&recovery, work).await
+            }
+            (LayOut::Archived(label), None) => anyhow::bail!("there is no stanza with {label}"),
+        }
     }
 }
 

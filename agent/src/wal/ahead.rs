@@ -122,6 +122,19 @@ impl Ahead {
         tokio::task::spawn_blocking(write).await.unwrap_or_else(|_| Err(ErrorKind::Other.into()))
     }
 
+    /// Keeps a segment that lies in a file of its own, in the same directory: it is given away.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn keep_file(&self, name: &str, file: &Path) -> std::io::Result<()> {
+        if self.is_behind(name) {
+            return Ok(());
+        }
+        let (_, digest) = weigh(file)?;
+        let waiting = Waiting { name: name.to_owned(), digest };
+        fs::rename(file, self.0.join(waiting.file_name()))
+    }
+
     /// Leaves a word for whoever fetches ahead; nothing depends on it.
     fn asked(&self, name: &str) {
         let part = self.0.join(format!("{ASKED}.part"));
