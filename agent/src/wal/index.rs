@@ -193,15 +193,10 @@ impl Shelf {
     /// Whether it is ours: another writer may have been faster, which is as good.
     async fn put_index(&self, place: &IndexPlace, bytes: Bytes) -> Result<bool> {
         let key = layout::log_index(&self.source, place);
-        match self.repository.bucket.put_once(&key, bytes.clone()).await {
-            Ok(_) => {}
-            Err(StoreError::Conflict { .. }) => return Ok(false),
-            Err(error) => return Err(error).context("store an index of the log"),
-        }
-        let found = self.repository.bucket.get(&key, bytes.len() as u64).await;
-        match found.context("read the index of the log back")? == bytes {
-            true => Ok(true),
-            false => Err(StoreError::ReadBack { key }.into()),
+        match self.repository.bucket.put_read_back(&key, bytes).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(error).context("store an index of the log"),
         }
     }
 }

@@ -116,6 +116,21 @@ impl Bucket {
         .await
     }
 
+    /// Writes an object that must not exist, reads it back and compares.
+    ///
+    /// # Errors
+    /// As [`put_once`](Self::put_once) and [`get`](Self::get); [`StoreError::ReadBack`].
+    pub async fn put_read_back(&self, key: &Path, bytes: Bytes) -> Result<Put, StoreError> {
+        let put = self.put_once(key, bytes.clone()).await?;
+        match self.get(key, bytes.len() as u64).await {
+            Ok(found) if found == bytes => Ok(put),
+            Ok(_) | Err(StoreError::TooLarge { .. }) => {
+                Err(StoreError::ReadBack { key: key.clone() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads an object of at most `limit` bytes.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::keys::{SigningKey, Trust};
@@ -34,6 +35,52 @@ struct Signature {
 fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
     [head.as_bytes(), payload].concat()
+}
+
+/// A kind of small JSON document that is signed as a whole.
+pub(crate) struct Document {
+    pub(crate) payload_type: &'static str,
+    /// What it is, for people.
+    pub(crate) what: &'static str,
+    /// The most bytes of its object.
+    pub(crate) limit: usize,
+}
+
+impl Document {
+    /// The object of a document.
+    ///
+    /// # Errors
+    /// [`FormatError::TooLarge`]: readers would refuse it.
+    pub(crate) fn sign<T: Serialize>(
+        &self,
+        value: &T,
+        key: &SigningKey,
+    ) -> Result<Vec<u8>, FormatError> {
+        let payload = serde_json::to_vec(value).expect("a document is always JSON");
+        let bytes = sign(self.payload_type, &payload, key);
+        self.fits(&bytes).map(|()| bytes)
+    }
+
+    /// Verifies, then parses; what it says is still to be checked.
+    ///
+    /// # Errors
+    /// [`FormatError`]: nobody whom we trust has signed it, or it is none.
+    pub(crate) fn read<T: DeserializeOwned>(
+        &self,
+        bytes: &[u8],
+        trust: &Trust,
+    ) -> Result<T, FormatError> {
+        self.fits(bytes)?;
+        let (payload, _) = verify(self.payload_type, bytes, trust)?;
+        serde_json::from_slice(&payload).map_err(|error| FormatError::json(self.what, &error))
+    }
+
+    fn fits(&self, bytes: &[u8]) -> Result<(), FormatError> {
+        match bytes.len() <= self.limit {
+            true => Ok(()),
+            false => Err(FormatError::TooLarge { what: self.what, limit: self.limit }),
+        }
+    }
 }
 
 /// The envelope around `payload`, signed by `key`.

@@ -1,26 +1,24 @@
 use drctl_model::{IndexPlace, LogIndex, RepositoryId, SourceId};
 
-use crate::{FormatError, SigningKey, Trust, dsse};
-
-const PAYLOAD_TYPE: &str = "application/vnd.drctl.log-index+json";
+use crate::dsse::Document;
+use crate::{FormatError, SigningKey, Trust};
 
 /// The most bytes of an index.
 pub const MAX_LOG_INDEX_BYTES: usize = 4 << 20;
+
+const DOCUMENT: Document = Document {
+    payload_type: "application/vnd.drctl.log-index+json",
+    what: "index of log",
+    limit: MAX_LOG_INDEX_BYTES,
+};
 
 /// The object of an index: a signed envelope.
 ///
 /// # Errors
 /// [`FormatError::TooLarge`]: readers would refuse it.
 pub fn encode_log_index(index: &LogIndex, key: &SigningKey) -> Result<Vec<u8>, FormatError> {
-    let payload = serde_json::to_vec(index).expect("an index is always JSON");
-    let bytes = dsse::sign(PAYLOAD_TYPE, &payload, key);
-    match bytes.len() <= MAX_LOG_INDEX_BYTES {
-        true => Ok(bytes),
-        false => Err(FormatError::TooLarge { what: WHAT, limit: MAX_LOG_INDEX_BYTES }),
-    }
+    DOCUMENT.sign(index, key)
 }
-
-const WHAT: &str = "index of log";
 
 /// Verifies, then parses, then checks an index that was found at `place`.
 ///
@@ -33,12 +31,7 @@ pub fn decode_log_index(
     source: &SourceId,
     place: &IndexPlace,
 ) -> Result<LogIndex, FormatError> {
-    if bytes.len() > MAX_LOG_INDEX_BYTES {
-        return Err(FormatError::TooLarge { what: WHAT, limit: MAX_LOG_INDEX_BYTES });
-    }
-    let (payload, _) = dsse::verify(PAYLOAD_TYPE, bytes, trust)?;
-    let index: LogIndex =
-        serde_json::from_slice(&payload).map_err(|error| FormatError::json(WHAT, &error))?;
+    let index: LogIndex = DOCUMENT.read(bytes, trust)?;
     index.check(repository, source, place)?;
     Ok(index)
 }
