@@ -76,12 +76,7 @@ pub async fn backup(
 ) -> Result<BackedUp> {
     let (id, source) = setup.source(name)?;
     can_be(&source.engine, wish)?;
-    let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
-    if !setup.trust()?.iter().any(|trusted| *trusted == key.verifying_key()) {
-        let text = "the signing key is none of keys.verifying_keys: what it signs could not be \
-                    restored here";
-        return Err(Problem::Usage(text.to_owned()).into());
-    }
+    let (recipients, key) = (setup.recipients()?, setup.trusted_signing_key()?);
     setup.private_directory(&setup.config.paths.state_dir)?;
     let _lock = SourceLock::take(&setup.config.paths.state_dir, id)?;
     if let EngineConfig::Pgbackrest(settings) = &source.engine {

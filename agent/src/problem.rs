@@ -221,7 +221,9 @@ impl Problem {
                  recipients that `drctl show` lists will do, the offline recovery identity too"
             }
             Problem::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
-            Problem::NoSigningKey => "set keys.signing_key: a backup that nobody signed is none",
+            Problem::NoSigningKey => {
+                "set keys.signing_key: what nobody signed is believed by nobody"
+            }
             Problem::Interrupted => {
                 "run the command again; nothing half done counts as a backup, and of a restore \
                  only what is named above as proven"

@@ -54,7 +54,7 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
         match layout::classify(&entry.key) {
             Kind::Manifest(source, id) => drop(manifests.insert((source, id))),
             Kind::Data(source, id) => drop(data.insert((source, id))),
-            Kind::Marker | Kind::Probe | Kind::Log(_) => {}
+            Kind::Marker | Kind::Probe | Kind::Log(_) | Kind::Drill(_) => {}
             Kind::Foreign => {
                 found.foreign_objects += 1;
                 if found.foreign.len() < FOREIGN_NAMED {

@@ -212,6 +212,20 @@ impl Setup {
         Ok(read_secret("keys.signing_key", reference)?.parse::<SigningKey>()?)
     }
 
+    /// The key that signs, if what it signs is believed here.
+    ///
+    /// # Errors
+    /// As [`signing_key`](Self::signing_key); [`Problem::Usage`] for one that is not pinned.
+    pub fn trusted_signing_key(&self) -> Result<SigningKey> {
+        let key = self.signing_key()?;
+        if self.trust()?.iter().any(|trusted| *trusted == key.verifying_key()) {
+            return Ok(key);
+        }
+        let text = "the signing key is none of keys.verifying_keys: what it signs would not be \
+                    believed here";
+        Err(Problem::Usage(text.to_owned()).into())
+    }
+
     /// The identities at hand: those in `file`, else those of the configuration, else none.
     ///
     /// # Errors

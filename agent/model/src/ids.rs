@@ -149,30 +149,64 @@ impl BackupId {
     /// second sort by time too.
     #[must_use]
     pub fn new(at: Timestamp, random: u64) -> Self {
-        let at = at.to_zoned(TimeZone::UTC);
-        let stamp = at.strftime("%Y%m%dT%H%M%SZ");
-        let micros = u64::from(at.subsec_nanosecond().unsigned_abs()) / 1000;
-        let word = micros << 44 | random & ((1 << 44) - 1);
-        BackupId(format!("{stamp}-{word:016x}"))
+        BackupId(stamped(at, random))
     }
+}
+
+fn stamped(at: Timestamp, random: u64) -> String {
+    let at = at.to_zoned(TimeZone::UTC);
+    let stamp = at.strftime("%Y%m%dT%H%M%SZ");
+    let micros = u64::from(at.subsec_nanosecond().unsigned_abs()) / 1000;
+    let word = micros << 44 | random & ((1 << 44) - 1);
+    format!("{stamp}-{word:016x}")
 }
 
 impl FromStr for BackupId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let shape = text.len() == 33
-            && text.bytes().enumerate().all(|(at, b)| match at {
-                8 => b == b'T',
-                15 => b == b'Z',
-                16 => b == b'-',
-                0..=14 => b.is_ascii_digit(),
-                _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
-            });
-        if shape {
-            return Ok(BackupId(text.to_owned()));
+        match is_stamped(text) {
+            true => Ok(BackupId(text.to_owned())),
+            false => Err(IdError::new("backup id", text, STAMPED)),
         }
-        Err(IdError::new("backup id", text, "YYYYMMDDTHHMMSSZ- and 16 hexadecimal digits"))
+    }
+}
+
+const STAMPED: &str = "YYYYMMDDTHHMMSSZ- and 16 hexadecimal digits";
+
+fn is_stamped(text: &str) -> bool {
+    text.len() == 33
+        && text.bytes().enumerate().all(|(at, b)| match at {
+            8 => b == b'T',
+            15 => b == b'Z',
+            16 => b == b'-',
+            0..=14 => b.is_ascii_digit(),
+            _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
+        })
+}
+
+/// One restore drill; built like a [`BackupId`], of the time at which it began.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct DrillId(String);
+text_id!(DrillId);
+
+impl DrillId {
+    /// The identifier of a drill that begins `at`; `random` keeps two hosts apart.
+    #[must_use]
+    pub fn new(at: Timestamp, random: u64) -> Self {
+        DrillId(stamped(at, random))
+    }
+}
+
+impl FromStr for DrillId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        match is_stamped(text) {
+            true => Ok(DrillId(text.to_owned())),
+            false => Err(IdError::new("drill id", text, STAMPED)),
+        }
     }
 }
 

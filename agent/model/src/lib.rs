@@ -6,6 +6,7 @@ mod chain;
 mod clock;
 mod cluster;
 mod digest;
+mod drill;
 mod external;
 mod facts;
 mod history;
@@ -23,6 +24,7 @@ pub use chain::{ChainError, MAX_CHAIN, chain, follows};
 pub use clock::{Clock, SystemClock};
 pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension};
 pub use digest::{Digest, DigestError};
+pub use drill::{Drill, DrillOutcome};
 pub use external::{External, ExternalType, LabelError, Origin, PGBACKREST, is_stanza, label_type};
 pub use facts::{
     Content, DatabaseFacts, Facts, LocaleProvider, ProviderLocale, StreamFacts, TableRows,
@@ -30,7 +32,8 @@ pub use facts::{
 };
 pub use history::{Ancestor, MAX_HISTORY_BYTES, TimelineHistory};
 pub use ids::{
-    BackupId, IdError, RepositoryId, SourceId, StreamId, printable, printable_json, shown, total,
+    BackupId, DrillId, IdError, RepositoryId, SourceId, StreamId, printable, printable_json, shown,
+    total,
 };
 pub use job::{Illegal, Job, JobEvent, JobId, JobState};
 pub use kind::{BackupKind, Coordinates, Increment, Parent};

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{HostReport, check_host, may_run};
 use drctl_engines::pg::server_program;
-use drctl_model::{SourceId, total};
+use drctl_model::{DrillId, SourceId, total};
 use drctl_policies::SecretRef;
 use drctl_policies::recovery::{RecoveryPlan, Target, Want, plan as plan_recovery};
 use drctl_store::{Identities, open_facts};
@@ -15,12 +15,12 @@ use super::progress::Progress;
 use super::recovery_words::{Outlook, done_object, done_text, failed, no_plan, plan_text};
 use super::screen::Screen;
 use crate::backrest::lay_out as lay_out_archived;
-use crate::problem::Problem;
+use crate::problem::{Failure, Problem};
 use crate::{
-    Begun, Choice, Destination, Exit, Identity, Kept, Known, Meter, Proven, RecoverRequest,
-    Recovered, Repository, RestorePlan, RestoreRequest, Setup, Step, Stop, check_room, is_begun,
-    kept, known, last_rate, lay_out, plan, plan_digest, recover as run_recovery, time_of,
-    timeline_of, waits, with_log_ahead,
+    Begun, Choice, Destination, Drilling, Exit, Identity, Kept, Known, Meter, Proven,
+    RecoverRequest, Recovered, Repository, RestorePlan, RestoreRequest, Setup, Step, Stop,
+    check_room, is_begun, kept, known, last_rate, lay_out, plan, plan_digest,
+    recover as run_recovery, time_of, timeline_of, waits, with_log_ahead,
 };
 
 /// Log that the server keeps beside its data while it replays, at most, where it is no more than
@@ -56,6 +56,7 @@ pub(super) async fn recover(
     stop: &Stop,
 ) -> Result<Exit> {
     let source = super::source_id(&args.source)?;
+    let drilling = if args.drill { Some(Drilling::begin(setup)?) } else { None };
     let looking = async {
         let repository = setup.repository().await?;
         let cache = setup.log_cache(&repository).await;
@@ -105,7 +106,7 @@ pub(super) async fn recover(
         );
         return Err(Problem::Target(text).into());
     }
-    work.run(screen, &directory, &digest, ready, stop).await
+    work.run(screen, (&directory, &digest), ready, drilling, stop).await
 }
 
 /// A recovery that was planned.
@@ -236,9 +237,9 @@ impl Work<'_> {
     async fn run(
         &self,
         screen: Screen,
-        directory: &Path,
-        digest: &str,
+        (directory, digest): (&Path, &str),
         ready: Ready,
+        drilling: Option<Drilling<'_>>,
         stop: &Stop,
     ) -> Result<Exit> {
         let of = Identity {
@@ -264,15 +265,48 @@ impl Work<'_> {
         };
         let done = self.bring(directory, &mut begun, ready, &meter, stop).await;
         drop((progress, following));
+        let seconds = began.elapsed().as_secs_f64();
+        let drill = self.evidence(drilling, done.as_ref()).await;
         let done = done.map_err(|error| failed(error, self.args, &self.planned, directory, anew));
         let done = done.inspect_err(|error| journal.note(&error.to_string()))?;
-        let seconds = began.elapsed().as_secs_f64();
         let text = done_text(&done, directory, &user, seconds);
         journal.note(&text);
+        let (drill, text) = match drill {
+            Ok(None) => (None, text),
+            Ok(Some(id)) => {
+                let text = format!("{text}\n  kept as evidence: the drill {id}");
+                (Some(id), text)
+            }
+            Err(error) => {
+                screen.say(text);
+                return Err(error.context(
+                    "the recovery is proven, and the evidence of the drill could not be kept",
+                ));
+            }
+        };
         let mut object = done_object(&self.planned, &done, directory);
         object["seconds"] = json!(seconds);
+        object["drill"] = json!(drill);
         screen.answer("drctl.recovery/1", object, || text);
         Ok(Exit::Success)
+    }
+
+    /// Keeps what a drill came to. One that was stopped came to nothing.
+    async fn evidence(
+        &self,
+        drilling: Option<Drilling<'_>>,
+        done: Result<&Recovered, &anyhow::Error>,
+    ) -> Result<Option<DrillId>> {
+        let stopped = |error: &&anyhow::Error| Failure::of(error).exit == Exit::Interrupted;
+        let Some(drilling) = drilling.filter(|_| !done.as_ref().is_err_and(stopped)) else {
+            return Ok(None);
+        };
+        let of = (self.known.system_id, &self.planned);
+        let kept = drilling.end(self.repository, self.source, of, done).await;
+        if let (Err(error), true) = (&kept, done.is_err()) {
+            tracing::error!("that the drill failed could not be kept in the bucket: {error:#}");
+        }
+        kept.map(Some)
     }
 
     async fn bring(

@@ -2,14 +2,14 @@ use std::fmt::Write as _;
 use std::io;
 
 use anyhow::Result;
-use drctl_model::Timeline;
+use drctl_model::{Drill, DrillOutcome, Lsn, Timeline, shown};
 use drctl_policies::recovery::{Gap, TimelineView, Want, timeline_view};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::screen::{Screen, table};
-use crate::{Exit, Setup, known};
+use super::screen::{Screen, span, table};
+use crate::{Exit, Setup, drills, known};
 
 /// Columns of a terminal that does not say how wide it is.
 const USUAL_WIDTH: usize = 80;
@@ -21,25 +21,31 @@ const LEAST_WIDTH: usize = 64;
 const LEGEND: &str =
     "= can be reached  - log that leads nowhere  ! GAP  B copy  b suspect copy  P promotion";
 
+/// The same of a drill.
+const DRILL_LEGEND: &str = "D drill, where its data stood";
+
 /// `drctl timeline`.
 pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Result<Exit> {
     let id = super::source_id(source)?;
     let repository = setup.repository().await?;
     let cache = setup.log_cache(&repository).await;
-    let known = known(setup, &repository, &id, cache.as_ref(), Want::Ends).await?;
+    let mut known = known(setup, &repository, &id, cache.as_ref(), Want::Ends).await?;
+    let mut drills = drills(&repository, &id, &mut known.refused).await?;
+    drills.retain(|drill| drill.system_id == known.system_id);
     let views = timeline_view(&known.archive);
     let gaps = views.iter().any(|view| !view.gaps.is_empty());
     let object = json!({
-        "system_id": known.system_id.to_string(), "timelines": views, "refused": known.refused,
+        "system_id": known.system_id.to_string(), "timelines": views, "drills": drills,
+        "refused": known.refused,
     });
     screen.answer("drctl.timeline/1", object, || {
         let mut text = format!("cluster {}", known.system_id);
-        let bar = bar(&views, width(), &TimeZone::system());
+        let bar = bar(&views, &drills, width(), &TimeZone::system());
         if !bar.is_empty() {
             let _ = write!(text, "\n\n{bar}");
         }
         for view in &views {
-            text.push_str(&describe(view));
+            text.push_str(&describe(view, &drills));
         }
         for reason in &known.refused {
             let _ = write!(text, "\nPASSED OVER: {reason}");
@@ -103,7 +109,7 @@ fn both((one, other): (Timestamp, Timestamp)) -> [Timestamp; 2] {
 
 /// One line for each timeline, over one axis of time; nothing where no time is known. What is
 /// narrower than a cell is shown as a whole one, and of what shares a cell the worst.
-fn bar(views: &[TimelineView], width: usize, zone: &TimeZone) -> String {
+fn bar(views: &[TimelineView], drills: &[Drill], width: usize, zone: &TimeZone) -> String {
     let names: Vec<String> = views.iter().map(|v| format!("timeline {}", v.timeline)).collect();
     let margin = names.iter().map(String::len).max().unwrap_or(0) + 2;
     let cells = width.max(LEAST_WIDTH).saturating_sub(margin);
@@ -113,14 +119,25 @@ fn bar(views: &[TimelineView], width: usize, zone: &TimeZone) -> String {
         let _ = write!(text, "\n{:margin$}{}", "", axis.label(zone));
     }
     for (view, name) in views.iter().zip(&names) {
-        let line = line(view, views, &axis);
+        let line = line(view, views, drills, &axis);
         let _ = write!(text, "\n{name:margin$}{}", line.trim_end());
     }
     let _ = write!(text, "\n{:margin$}{LEGEND}", "");
+    if drills.iter().any(|drill| stood(drill).is_some()) {
+        let _ = write!(text, "\n{:margin$}{DRILL_LEGEND}", "");
+    }
     text
 }
 
-fn line(view: &TimelineView, all: &[TimelineView], axis: &Axis) -> String {
+/// The time of the last commit in the data of a drill that was proven.
+fn stood(drill: &Drill) -> Option<Timestamp> {
+    match drill.outcome {
+        DrillOutcome::Proven { shows, .. } => shows,
+        DrillOutcome::Failed { .. } => None,
+    }
+}
+
+fn line(view: &TimelineView, all: &[TimelineView], drills: &[Drill], axis: &Axis) -> String {
     let mut cells = vec![' '; axis.cells];
     let mut paint = |(from, until): (Timestamp, Timestamp), sign: char| {
         let (from, until) = (axis.cell(from), axis.cell(until));
@@ -136,6 +153,10 @@ fn line(view: &TimelineView, all: &[TimelineView], axis: &Axis) -> String {
         if from <= until {
             paint((from, until), '=');
         }
+    }
+    let on_it = drills.iter().filter(|drill| drill.timeline == view.timeline);
+    for at in on_it.filter_map(stood).filter(|at| (axis.from..=axis.until).contains(at)) {
+        paint((at, at), 'D');
     }
     for base in &view.bases {
         paint((base.stopped, base.stopped), if base.good { 'B' } else { 'b' });
@@ -168,7 +189,23 @@ fn around(gap: &Gap, of: Timeline, all: &[TimelineView]) -> Option<(Timestamp, T
     Some((before, behind.max(before)))
 }
 
-fn describe(view: &TimelineView) -> String {
+/// What a drill came to: where it stands among the rows, and its row.
+fn drill_row(drill: &Drill) -> (Lsn, Vec<String>) {
+    let took = format!("{} in {}", drill.drill, span(drill.took_ms as f64 / 1000.0));
+    match &drill.outcome {
+        DrillOutcome::Proven { replayed, shows, .. } => {
+            let shows = shows.map_or(String::new(), |at| format!("shows {at}"));
+            (*replayed, vec!["drill".to_owned(), replayed.to_string(), shows, took])
+        }
+        DrillOutcome::Failed { error } => {
+            let began = drill.started.strftime("began %Y-%m-%d %H:%M:%SZ").to_string();
+            let took = format!("{took}: {}", shown(error, 60));
+            (Lsn(u64::MAX), vec!["DRILL FAILED".to_owned(), String::new(), began, took])
+        }
+    }
+}
+
+fn describe(view: &TimelineView, drills: &[Drill]) -> String {
     let mut text = format!("\n\ntimeline {}", view.timeline);
     if let Some((parent, at)) = view.parent {
         let _ = write!(text, ", from timeline {parent} at {at}");
@@ -197,6 +234,7 @@ fn describe(view: &TimelineView) -> String {
             vec!["GAP".to_owned(), gap.to_string(), String::new(), String::new()],
         ));
     }
+    rows.extend(drills.iter().filter(|drill| drill.timeline == view.timeline).map(drill_row));
     rows.sort_by_key(|(at, _)| *at);
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
     let _ = write!(text, "\n{}", table(&rows));
@@ -210,7 +248,7 @@ fn describe(view: &TimelineView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::{BackupId, Lsn};
+    use drctl_model::{BackupId, DrillId, RepositoryId};
     use drctl_policies::recovery::{BaseOn, Reachable, Span};
 
     use super::*;
@@ -247,6 +285,44 @@ mod tests {
         }
     }
 
+    fn drill(timeline: u32, minute: i64, proven: bool) -> Drill {
+        let outcome = match proven {
+            true => DrillOutcome::Proven {
+                replayed: Lsn(7),
+                shows: Some(at(minute)),
+                counted: Vec::new(),
+            },
+            false => DrillOutcome::Failed { error: "mismatch".to_owned() },
+        };
+        Drill {
+            v: 1,
+            min_reader: 1,
+            features: Vec::new(),
+            repository: RepositoryId::new(7),
+            source: "shop".parse().unwrap(),
+            drill: DrillId::new(at(minute), 1),
+            host: "db1".to_owned(),
+            started: at(minute),
+            took_ms: 61_000,
+            system_id: 1,
+            timeline: Timeline::new(timeline).unwrap(),
+            base: BackupId::new(at(5), 1),
+            target: "the end of the log".to_owned(),
+            outcome,
+        }
+    }
+
+    #[test]
+    fn a_drill_that_failed_stands_below_all_others_with_its_reason() {
+        let (proven, failed) = (drill(1, 15, true), drill(1, 20, false));
+        let text = describe(&view(1), &[failed, proven, drill(2, 30, true)]);
+        let rows: Vec<&str> = text.lines().filter(|line| line.contains("rill")).collect();
+        assert_eq!(rows.len(), 1, "{text}");
+        let last = text.lines().rfind(|line| !line.is_empty()).unwrap();
+        assert!(last.starts_with("DRILL FAILED") && last.ends_with("mismatch"), "{text}");
+        assert!(rows[0].contains("shows 2027-01-15T08:15:00Z"), "{text}");
+    }
+
     #[test]
     fn a_bar_shows_what_can_be_reached_gaps_copies_and_promotions() {
         let first = Timeline::FIRST;
@@ -266,21 +342,27 @@ mod tests {
             ..view(2)
         };
         let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let drills =
+            [drill(1, 15, true), drill(2, 12, true), drill(2, 30, false), drill(2, 99, true)];
         let expected = [
             "            2027-01-15 08:00:00 UTC      2027-01-15 08:51:00 UTC",
             "            2027-01-15 09:00:00 CET      2027-01-15 09:51:00 CET",
-            "timeline 1  -----B===============!!!!!!!!!----------b----------",
-            "timeline 2          --P=========================================",
+            "timeline 1  -----B=========D=====!!!!!!!!!----------b----------",
+            "timeline 2          --P=D=======================================",
             "            = can be reached  - log that leads nowhere  ! GAP  B copy  b suspect copy  \
              P promotion",
+            "            D drill, where its data stood",
         ];
-        assert_eq!(bar(&[one.clone(), two], 64, &zone).lines().collect::<Vec<_>>(), expected);
+        assert_eq!(
+            bar(&[one.clone(), two], &drills, 64, &zone).lines().collect::<Vec<_>>(),
+            expected
+        );
         // A gap that is narrower than a cell is seen all the same.
         let narrow =
             TimelineView { spans: vec![span(0, 40, (0, 20)), span(60, 80, (20, 1000))], ..one };
-        assert!(bar(&[narrow], 80, &TimeZone::UTC).lines().nth(1).unwrap().contains('!'));
-        assert_eq!(bar(&[view(1)], 80, &zone), "");
-        for line in bar(&[view(1), view(2)], 80, &zone).lines() {
+        assert!(bar(&[narrow], &[], 80, &TimeZone::UTC).lines().nth(1).unwrap().contains('!'));
+        assert_eq!(bar(&[view(1)], &drills, 80, &zone), "");
+        for line in bar(&[view(1), view(2)], &[], 80, &zone).lines() {
             assert!(line.is_ascii());
         }
     }

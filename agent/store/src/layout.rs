@@ -1,6 +1,8 @@
 //! Where things lie in the bucket. Keys are derived from validated identifiers only.
 
-use drctl_model::{BackupId, IndexPlace, LogPart, LogPlace, Lsn, SourceId, StreamId, Timeline};
+use drctl_model::{
+    BackupId, DrillId, IndexPlace, LogPart, LogPlace, Lsn, SourceId, StreamId, Timeline,
+};
 use object_store::path::Path;
 
 /// The marker's key.
@@ -111,6 +113,26 @@ pub fn log_index_at(key: &Path) -> Option<(SourceId, IndexPlace)> {
     }
 }
 
+/// Where the evidence of a source's drills lies.
+#[must_use]
+pub fn drills(source: &SourceId) -> Path {
+    Path::from(format!("s/{source}/d"))
+}
+
+/// The key of a drill's evidence.
+#[must_use]
+pub fn drill(source: &SourceId, drill: &DrillId) -> Path {
+    Path::from(format!("s/{source}/d/{drill}.json"))
+}
+
+/// Which drill's evidence lies under `key`; nothing for any other object.
+#[must_use]
+pub fn drill_at(key: &Path) -> Option<(SourceId, DrillId)> {
+    let parts: Vec<&str> = key.as_ref().split('/').collect();
+    let ["s", source, "d", file] = parts.as_slice() else { return None };
+    Some((source.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?))
+}
+
 /// A number of so many lower-case hexadecimal digits.
 fn fixed(digits: &str, width: usize) -> Option<u64> {
     let right =
@@ -133,6 +155,8 @@ pub enum Kind {
     Data(SourceId, BackupId),
     /// A piece of a source's log, or an index over some.
     Log(SourceId),
+    /// The evidence of a drill.
+    Drill(SourceId),
     /// The marker.
     Marker,
     /// Left by `doctor`.
@@ -153,6 +177,7 @@ pub fn classify(key: &Path) -> Kind {
             let source = piece.or_else(|| log_index_at(key).map(|(source, _)| source));
             source.map_or(Kind::Foreign, Kind::Log)
         }
+        ["s", _, "d", _] => drill_at(key).map_or(Kind::Foreign, |(source, _)| Kind::Drill(source)),
         ["s", source, "b", backup, rest @ ..] if !rest.is_empty() => {
             let (Ok(source), Ok(backup)) = (source.parse(), backup.parse()) else {
                 return Kind::Foreign;
@@ -198,9 +223,15 @@ mod tests {
         let index_key = log_index(&source, &index);
         assert_eq!(log_index_at(&index_key), Some((source.clone(), index)));
         assert_eq!((piece_at(&index_key), log_index_at(&piece(&source, &range))), (None, None));
+        let drill_id: DrillId = id.as_str().parse().unwrap();
+        let found = drill_at(&drill(&source, &drill_id));
+        assert_eq!(found, Some((source.clone(), drill_id.clone())));
         let cases = [
             (index_key, Kind::Log(source.clone())),
             (Path::from("s/shop/l/0000000000000001-00000001/history.index"), Kind::Foreign),
+            (drill(&source, &drill_id), Kind::Drill(source.clone())),
+            (Path::from("s/shop/d/notes.json"), Kind::Foreign),
+            (Path::from(format!("s/shop/d/{drill_id}/x.json")), Kind::Foreign),
             (marker(), Kind::Marker),
             (probe(7), Kind::Probe),
             (manifest(&source, &id), Kind::Manifest(source.clone(), id.clone())),

@@ -3,6 +3,7 @@
 //! What lies where and in which form is specified in `catalog/FORMAT.md`.
 
 mod bucket;
+mod drill;
 mod dsse;
 mod error;
 pub mod fault;
@@ -19,6 +20,7 @@ mod seal;
 mod versions;
 
 pub use bucket::{Bucket, Entry, Put};
+pub use drill::{MAX_DRILL_BYTES, decode_drill, encode_drill};
 pub use dsse::MAX_ENVELOPE_BYTES;
 pub use error::{FormatError, JsonError, KeyError, SealError, StoreError};
 pub use keys::{Identities, Recipients, SigningKey, Trust, VerifyingKey, new_identity};

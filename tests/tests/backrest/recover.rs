@@ -39,9 +39,12 @@ fn a_cluster_is_brought_to_any_time_position_transaction_and_name() {
         }
         assert_eq!(ticks(&path), expected, "{target:?}: {done}");
     }
-    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
-    let _ = ran.ended(0);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote", "--drill"]);
+    let done = ran.ended(0).json();
     assert_eq!(ticks(&path), list(30..41));
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["drills"][0]["drill"], done["drill"], "{view}");
+    assert_eq!(view["drills"][0]["outcome"], "proven", "{view}");
 }
 
 #[test]

@@ -46,7 +46,11 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
         1,
         "a setting that servers before 17 do not know: the tests of copies make it",
     ),
-    ("docs/recovery.md", 1, "a bar: the test of `cli/timeline.rs` draws this very one"),
+    (
+        "docs/recovery.md",
+        2,
+        "a bar: the test of `cli/timeline.rs` draws this very one; a drill: the tests of drills",
+    ),
     ("docs/restore.md", 1, "loads the files once more: the emergency test does it"),
 ];
 

@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use drctl_model::{
-    Facts, IndexPlace, LogPart, LogPlace, Lsn, Manifest, ManifestError, Marker, MarkerError,
-    PageRef, RepositoryId, Stream, Timeline,
+    DrillId, Facts, IndexPlace, LogPart, LogPlace, Lsn, Manifest, ManifestError, Marker,
+    MarkerError, PageRef, RepositoryId, Stream, Timeline,
 };
 use drctl_store::{
     FormatError, MAX_ENVELOPE_BYTES, SealError, decode_manifest, decode_marker, digest,
@@ -294,6 +294,7 @@ fn a_key_is_what_its_parts_say_or_foreign() {
     let range = LogPlace { system_id: u64::MAX, timeline: Timeline::FIRST, part };
     let index =
         IndexPlace { system_id: 1, timeline: Timeline::FIRST, start: Lsn(0), end: Lsn(1 << 26) };
+    let drill: DrillId = backup.as_str().parse().expect("built alike");
     let keys = [
         layout::marker(),
         layout::probe(7),
@@ -304,9 +305,10 @@ fn a_key_is_what_its_parts_say_or_foreign() {
         layout::piece(&source, &LogPlace { part: LogPart::History, ..range.clone() }),
         layout::piece(&source, &range),
         layout::log_index(&source, &index),
+        layout::drill(&source, &drill),
     ];
     let seeds = keys.iter().map(|key| key.as_ref().as_bytes().to_vec()).collect();
-    let reach = ["Marker", "Probe", "Manifest", "Data", "Log", "Foreign", "no path"];
+    let reach = ["Marker", "Probe", "Manifest", "Data", "Log", "Drill", "Foreign", "no path"];
     Target { name: "key", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
         let text = String::from_utf8_lossy(input).into_owned();
         let Ok(key) = Path::parse(&text) else { return "no path".to_owned() };
@@ -328,6 +330,10 @@ fn a_key_is_what_its_parts_say_or_foreign() {
                     }
                 };
                 assert_eq!((&made.0, &made.1), (&key, source));
+            }
+            Kind::Drill(source) => {
+                let (of, drill) = layout::drill_at(&key).expect("a drill");
+                assert_eq!((&layout::drill(&of, &drill), &of), (&key, source));
             }
             Kind::Foreign => {}
         }

@@ -5,6 +5,7 @@ mod base;
 mod chain;
 mod common;
 mod doubt;
+mod drill;
 mod incremental;
 mod index;
 mod kills;

@@ -7,7 +7,8 @@ use crate::common::place;
 use crate::log::several;
 
 /// Objects within objects whose fields are looked at too.
-const BELOW: [&str; 5] = ["plan.", "timelines[].", "checks.", "estimate.", "extracted[]."];
+const BELOW: [&str; 6] =
+    ["plan.", "timelines[].", "drills[].", "checks.", "estimate.", "extracted[]."];
 
 pub(crate) fn documented(schema: &str) -> Vec<String> {
     let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/json.md");
@@ -33,6 +34,7 @@ pub(crate) fn members(objects: &[&serde_json::Value], without: &[&str]) -> Vec<S
         objects.iter().flat_map(|object| object.as_object().unwrap().keys().cloned()).collect();
     names.retain(|name| !without.contains(&name.as_str()));
     names.sort();
+    names.dedup();
     names
 }
 
@@ -46,24 +48,27 @@ fn the_objects_of_a_recovery_have_the_fields_that_are_documented() {
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
     let pushed = shop.drctl(&["wal", "push", "shop", &copy.display().to_string()]).ended(0).json();
     assert_eq!(members(&[&pushed], &["schema"]), documented("drctl.wal-push/1"));
-    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
-    let seen = members(&[&view, &view["timelines"][0]], &["schema", "timelines"]);
-    let mut expected = documented("drctl.timeline/1");
-    expected.retain(|name| name != "refused[]");
-    expected.push("refused".to_owned());
-    expected.sort();
-    assert_eq!(seen, expected);
     let planned =
         shop.drctl(&["restore", "shop", "--to-time", &last, "--to-directory", "x", "--plan"]);
     let planned = planned.ended(0).json();
     let all = [&planned, &planned["plan"], &planned["checks"], &planned["estimate"]];
     let seen = members(&all, &["schema", "plan", "checks", "estimate"]);
     assert_eq!(seen, documented("drctl.recovery-plan/1"));
-    let table = ["--extract", "postgres:public.ticks"];
+    let table = ["--drill", "--extract", "postgres:public.ticks"];
     let (ran, _folder, _) = shop.recover(&[&["--to-time", &last], &table[..]].concat());
     let done = ran.ended(0).json();
     let seen = members(&[&done, &done["extracted"][0]], &["schema", "extracted"]);
     assert_eq!(seen, documented("drctl.recovery/1"));
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    let seen = members(
+        &[&view, &view["timelines"][0], &view["drills"][0]],
+        &["schema", "timelines", "drills"],
+    );
+    let mut expected = documented("drctl.timeline/1");
+    expected.retain(|name| name != "refused[]");
+    expected.push("refused".to_owned());
+    expected.sort();
+    assert_eq!(seen, expected);
 }
 
 #[test]

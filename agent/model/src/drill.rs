@@ -1,0 +1,87 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::understood;
+use crate::{BackupId, DrillId, Lsn, ManifestError, RepositoryId, SourceId, Timeline};
+
+/// What is signed of a restore drill: that a recovery reached its target and was proven, or that
+/// it did not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drill {
+    /// The format version it is written in.
+    pub v: u32,
+    /// The lowest format version whose readers understand it.
+    pub min_reader: u32,
+    /// Optional parts of the format that it uses; an unknown one refuses the evidence.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// The repository it was written into.
+    pub repository: RepositoryId,
+    /// The source whose data were recovered.
+    pub source: SourceId,
+    /// Which drill.
+    pub drill: DrillId,
+    /// The host that recovered.
+    pub host: String,
+    /// When it began (clock of the host).
+    pub started: Timestamp,
+    /// How long it took, in milliseconds: from the command to the cluster that was proven.
+    pub took_ms: u64,
+    /// The cluster's system identifier.
+    #[serde(with = "crate::kind::system_id")]
+    pub system_id: u64,
+    /// The timeline that was followed.
+    pub timeline: Timeline,
+    /// The copy that was laid out.
+    pub base: BackupId,
+    /// What was asked for, in words.
+    pub target: String,
+    /// What it came to.
+    #[serde(flatten)]
+    pub outcome: DrillOutcome,
+}
+
+/// What a drill came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum DrillOutcome {
+    /// The recovered cluster stood at its target.
+    Proven {
+        /// How far the log was replayed.
+        replayed: Lsn,
+        /// The time of the last commit that the data show, where the log told one.
+        shows: Option<Timestamp>,
+        /// Tables that were taken out and counted, and their rows; no names.
+        #[serde(default)]
+        counted: Vec<u64>,
+    },
+    /// It did not get there.
+    Failed {
+        /// The error's name, as `--json` tells it. Its words stay on the host: they may tell of
+        /// the data.
+        error: String,
+    },
+}
+
+impl Drill {
+    /// Whether this program understands it, and it lies where it says it belongs.
+    ///
+    /// # Errors
+    /// [`ManifestError::Misplaced`]; what only newer programs understand.
+    pub fn check(
+        &self,
+        repository: &RepositoryId,
+        source: &SourceId,
+        drill: &DrillId,
+    ) -> Result<(), ManifestError> {
+        understood(self.min_reader, &self.features)?;
+        let misplaced = |what: String| Err(ManifestError::Misplaced(what));
+        if &self.repository != repository {
+            return misplaced(format!("repository {}", self.repository));
+        }
+        if &self.source != source || &self.drill != drill {
+            return misplaced(format!("drill {} of {}", self.drill, self.source));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! Restore drills: what a recovery that is one comes to is kept in the bucket, signed.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use drctl_model::{
+    Drill, DrillId, DrillOutcome, FORMAT_VERSION, SourceId, TableRows, shown, total,
+};
+use drctl_policies::recovery::RecoveryPlan;
+use drctl_store::{MAX_DRILL_BYTES, SigningKey, decode_drill, encode_drill, layout};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+
+use crate::problem::Failure;
+use crate::repository::is_bad_manifest;
+use crate::{Recovered, Repository, Setup};
+
+/// The newest drills of a source that are looked at.
+const MOST: usize = 1000;
+
+/// How many are fetched at once.
+const AT_ONCE: usize = 16;
+
+/// The most characters of a target that are kept.
+const TARGET_SHOWN: usize = 200;
+
+/// A drill under way.
+pub struct Drilling<'a> {
+    setup: &'a Setup,
+    key: SigningKey,
+    id: DrillId,
+    started: Timestamp,
+    began: Instant,
+}
+
+impl<'a> Drilling<'a> {
+    /// Begins one; nothing is written before it ends.
+    ///
+    /// # Errors
+    /// As [`Setup::trusted_signing_key`]: nobody would believe its evidence.
+    pub fn begin(setup: &'a Setup) -> Result<Self> {
+        let key = setup.trusted_signing_key()?;
+        let started = setup.clock.now();
+        let id = DrillId::new(started, rand::random());
+        Ok(Drilling { setup, key, id, started, began: Instant::now() })
+    }
+
+    /// Keeps what it came to, read back; gives the name under which it lies.
+    ///
+    /// # Errors
+    /// The store's; nothing of the recovery is touched.
+    pub async fn end(
+        self,
+        repository: &Repository,
+        source: &SourceId,
+        (system_id, plan): (u64, &RecoveryPlan),
+        done: Result<&Recovered, &anyhow::Error>,
+    ) -> Result<DrillId> {
+        let took = self.began.elapsed().as_millis();
+        let drill = Drill {
+            v: FORMAT_VERSION,
+            min_reader: FORMAT_VERSION,
+            features: Vec::new(),
+            repository: repository.id.clone(),
+            source: source.clone(),
+            drill: self.id,
+            host: self.setup.host(),
+            started: self.started,
+            took_ms: u64::try_from(took).unwrap_or(u64::MAX),
+            system_id,
+            timeline: plan.timeline,
+            base: plan.base.clone(),
+            target: shown(&plan.target.to_string(), TARGET_SHOWN),
+            outcome: outcome(done),
+        };
+        let bytes = encode_drill(&drill, &self.key).context("sign the drill's evidence")?;
+        let key = layout::drill(source, &drill.drill);
+        let put = repository.bucket.put_read_back(&key, Bytes::from(bytes)).await;
+        put.context("keep the drill's evidence")?;
+        Ok(drill.drill)
+    }
+}
+
+fn outcome(done: Result<&Recovered, &anyhow::Error>) -> DrillOutcome {
+    match done {
+        Ok(done) => DrillOutcome::Proven {
+            replayed: done.proof.replayed,
+            shows: done.proof.shows,
+            counted: done.extracted.iter().map(|table| rows(&table.rows)).collect(),
+        },
+        Err(error) => DrillOutcome::Failed { error: Failure::of(error).code.to_owned() },
+    }
+}
+
+fn rows(tables: &[TableRows]) -> u64 {
+    total(tables.iter().map(|table| table.rows))
+}
+
+/// The newest thousand drills of a source, oldest first. Those that nobody whom we trust has
+/// signed are told in `refused`.
+///
+/// # Errors
+/// The store's.
+pub async fn drills(
+    repository: &Repository,
+    source: &SourceId,
+    refused: &mut Vec<String>,
+) -> Result<Vec<Drill>> {
+    let listing = repository.bucket.list(Some(&layout::drills(source)));
+    let keys: Vec<_> = listing.map_ok(|entry| entry.key).try_collect().await?;
+    let mut ids: Vec<DrillId> =
+        keys.iter().filter_map(|key| layout::drill_at(key).map(|(_, id)| id)).collect();
+    ids.sort();
+    let newest = ids.split_off(ids.len().saturating_sub(MOST));
+    let reading = newest.into_iter().map(|id| async move {
+        let found = read(repository, source, &id).await;
+        (id, found)
+    });
+    let mut reading = stream::iter(reading).buffered(AT_ONCE);
+    let mut drills = Vec::new();
+    while let Some((id, found)) = reading.next().await {
+        match found {
+            Ok(drill) => drills.push(drill),
+            Err(error) if is_bad_manifest(&error) => {
+                refused.push(format!("the evidence of the drill {id}: {error:#}"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(drills)
+}
+
+async fn read(repository: &Repository, source: &SourceId, id: &DrillId) -> Result<Drill> {
+    let key = layout::drill(source, id);
+    let bytes = repository.bucket.get(&key, MAX_DRILL_BYTES as u64).await?;
+    Ok(decode_drill(&bytes, &repository.trust, &repository.id, source, id)?)
+}

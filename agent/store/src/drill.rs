@@ -1,0 +1,96 @@
+use drctl_model::{Drill, DrillId, RepositoryId, SourceId};
+
+use crate::dsse::Document;
+use crate::{FormatError, SigningKey, Trust};
+
+/// The most bytes of a drill's evidence.
+pub const MAX_DRILL_BYTES: usize = 64 << 10;
+
+const DOCUMENT: Document = Document {
+    payload_type: "application/vnd.drctl.drill+json",
+    what: "evidence of a drill",
+    limit: MAX_DRILL_BYTES,
+};
+
+/// The object of a drill's evidence: a signed envelope.
+///
+/// # Errors
+/// [`FormatError::TooLarge`]: readers would refuse it.
+pub fn encode_drill(drill: &Drill, key: &SigningKey) -> Result<Vec<u8>, FormatError> {
+    DOCUMENT.sign(drill, key)
+}
+
+/// Verifies, then parses, then checks evidence that was found under the name of `drill`.
+///
+/// # Errors
+/// [`FormatError`]: nobody whom we trust has signed it, or it belongs elsewhere.
+pub fn decode_drill(
+    bytes: &[u8],
+    trust: &Trust,
+    repository: &RepositoryId,
+    source: &SourceId,
+    drill: &DrillId,
+) -> Result<Drill, FormatError> {
+    let found: Drill = DOCUMENT.read(bytes, trust)?;
+    found.check(repository, source, drill)?;
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::{BackupId, DrillOutcome, Lsn, Timeline};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn drill() -> Drill {
+        Drill {
+            v: 1,
+            min_reader: 1,
+            features: Vec::new(),
+            repository: RepositoryId::new(7),
+            source: "shop".parse().unwrap(),
+            drill: DrillId::new(Timestamp::UNIX_EPOCH, 1),
+            host: "db1".to_owned(),
+            started: Timestamp::UNIX_EPOCH,
+            took_ms: 5400,
+            system_id: u64::MAX,
+            timeline: Timeline::FIRST,
+            base: BackupId::new(Timestamp::UNIX_EPOCH, 2),
+            target: "the end of the log".to_owned(),
+            outcome: DrillOutcome::Proven {
+                replayed: Lsn(0x500_0148),
+                shows: Some(Timestamp::UNIX_EPOCH),
+                counted: vec![5],
+            },
+        }
+    }
+
+    #[test]
+    fn evidence_is_believed_only_as_it_was_signed_and_where_it_belongs() {
+        let key = SigningKey::generate();
+        let read = |drill: &Drill, bytes: &[u8], key: &SigningKey| {
+            let trust = Trust::new(vec![key.verifying_key()]);
+            decode_drill(bytes, &trust, &RepositoryId::new(7), &drill.source, &drill.drill)
+        };
+        let good = drill();
+        let failed = DrillOutcome::Failed { error: "verification_failed".to_owned() };
+        for good in [good.clone(), Drill { outcome: failed, ..good.clone() }] {
+            let bytes = encode_drill(&good, &key).unwrap();
+            assert_eq!(read(&good, &bytes, &key).unwrap(), good);
+            let stranger = read(&good, &bytes, &SigningKey::generate());
+            assert!(matches!(stranger, Err(FormatError::Untrusted)));
+        }
+        let bytes = encode_drill(&good, &key).unwrap();
+        let other = Drill { drill: DrillId::new(Timestamp::UNIX_EPOCH, 9), ..good.clone() };
+        assert!(read(&other, &bytes, &key).is_err());
+        let other = Drill { source: "blog".parse().unwrap(), ..good.clone() };
+        assert!(read(&other, &bytes, &key).is_err());
+        let other = Drill { repository: RepositoryId::new(8), ..good.clone() };
+        assert!(read(&other, &encode_drill(&other, &key).unwrap(), &key).is_err());
+        let newer = Drill { features: vec!["x".to_owned()], ..good.clone() };
+        assert!(read(&newer, &encode_drill(&newer, &key).unwrap(), &key).is_err());
+        let long = Drill { target: "x".repeat(MAX_DRILL_BYTES), ..good };
+        assert!(matches!(encode_drill(&long, &key), Err(FormatError::TooLarge { .. })));
+    }
+}

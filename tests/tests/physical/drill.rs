@@ -1,0 +1,113 @@
+//! Recoveries that are drills: the evidence that they leave in the bucket.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::common::give_away;
+use crate::log::{Archiving, list, several, ticks};
+
+fn evidence(shop: &Archiving) -> Vec<PathBuf> {
+    let mut files = shop.site.files("repository");
+    files.retain(|path| path.starts_with("s/shop/d"));
+    files.iter().map(|path| shop.site.path("repository").join(path)).collect()
+}
+
+/// What `timeline` tells people.
+fn shown(shop: &Archiving) -> String {
+    let text = shop.command(&["timeline", "shop"]).output().unwrap().stdout;
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn a_drill_leaves_evidence_that_the_timeline_shows() {
+    let (shop, _) = several();
+    let middle = shop.committed(15);
+    let (ran, _folder, _) = shop.recover(&["--to-end"]);
+    let plain = ran.ended(0).json();
+    assert!(plain["drill"].is_null() && evidence(&shop).is_empty(), "{plain}");
+    assert!(!shown(&shop).contains("drill"));
+
+    let drill = ["--to-time", &middle, "--drill", "--extract", "postgres:public.ticks"];
+    let (ran, _folder, _) = shop.recover(&drill);
+    let done = ran.ended(0).json();
+    let id = done["drill"].as_str().unwrap();
+    assert_eq!(evidence(&shop).len(), 1);
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    let found = &view["drills"][0];
+    assert_eq!(found["drill"], id, "{view}");
+    assert_eq!((&found["outcome"], &found["shows"]), (&"proven".into(), &done["shows"]), "{view}");
+    assert_eq!((&found["replayed"], &found["base"]), (&done["replayed"], &done["base"]), "{view}");
+    assert_eq!(found["counted"], serde_json::json!([15]), "{view}");
+    assert!(found["took_ms"].as_u64().unwrap() > 0, "{view}");
+    let text = shown(&shop);
+    let bar = text.lines().find(|line| line.starts_with("timeline 1  ")).unwrap();
+    assert!(bar.contains("=D="), "{text}");
+    assert!(text.contains("D drill, where its data stood"), "{text}");
+    let row = text.lines().find(|line| line.starts_with("drill ")).unwrap();
+    assert!(row.contains(id) && row.contains(&format!("shows {middle}")), "{text}");
+    let (ran, _folder, _) = shop.recover(&["--to-end", "--drill", "--promote"]);
+    let end = ran.ended(0).json();
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["drills"][0]["drill"], id, "oldest first: {view}");
+    assert_eq!(view["drills"][1]["drill"], end["drill"], "{view}");
+    fs::remove_file(&evidence(&shop)[1]).unwrap();
+    let checked = shop.drctl(&["catalog", "check"]).ended(0).json();
+    assert_eq!(checked["foreign"], serde_json::json!([]), "{checked}");
+    // What somebody wrote there who has no key of ours is told of, and believed nowhere.
+    let file = &evidence(&shop)[0];
+    let good = fs::read(file).unwrap();
+    for damage in [&b"{}"[..], &good[..good.len() - 9], &[0; 70_000]] {
+        fs::write(file, damage).unwrap();
+        let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+        assert_eq!(view["drills"], serde_json::json!([]), "{view}");
+        let told = view["refused"][0].as_str().unwrap();
+        assert!(told.contains("the evidence of the drill") && told.contains(id), "{view}");
+    }
+}
+
+#[test]
+fn a_drill_that_failed_leaves_evidence_too() {
+    let (shop, last) = several();
+    let piece = shop.pieces().into_iter().rev().nth(1).unwrap();
+    let mut bytes = fs::read(&piece).unwrap();
+    let at = bytes.len() - 50;
+    bytes[at] ^= 1;
+    fs::write(&piece, bytes).unwrap();
+    let (ran, _folder, _) = shop.recover(&["--to-time", &last, "--drill"]);
+    assert_ne!(ran.code, Some(0), "{}", ran.out);
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    let found = &view["drills"][0];
+    assert_eq!(found["outcome"], "failed", "{view}");
+    assert_eq!(found["error"], ran.json()["code"], "{view}");
+    let text = shown(&shop);
+    let row = text.lines().find(|line| line.starts_with("DRILL FAILED")).unwrap();
+    assert!(row.contains(found["drill"].as_str().unwrap()), "{text}");
+}
+
+#[test]
+fn a_drill_that_nobody_could_believe_does_not_begin() {
+    let (shop, last) = several();
+    let config = fs::read_to_string(shop.site.config()).unwrap();
+    let line = config.lines().find(|line| line.starts_with("signing_key")).unwrap();
+    shop.site.replace(line, "");
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--drill"]);
+    let _ = ran.failed(9, "no_signing_key");
+    assert!(!path.exists());
+    // To recover needs none.
+    let (ran, _folder, _) = shop.recover(&["--to-time", &last]);
+    let _ = ran.ended(0);
+}
+
+#[test]
+fn a_recovery_stands_whatever_becomes_of_its_evidence() {
+    let (shop, last) = several();
+    // Nothing can be written below it.
+    let place = shop.site.path("repository").join("s/shop/d");
+    fs::write(&place, "").unwrap();
+    give_away(&place);
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--drill", "--promote"]);
+    assert_ne!(ran.code, Some(0), "{}", ran.out);
+    let said = ran.json().to_string();
+    assert!(said.contains("the recovery is proven") && said.contains("evidence"), "{said}");
+    assert_eq!(ticks(&path), list(1..41));
+}
