@@ -8,12 +8,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use anyhow::Result;
 
-use crate::Setup;
 use crate::backrest::truth_of;
 use crate::chain::Family;
 use crate::problem::Failure;
 use crate::repository::CLOCKS_APART;
-use crate::wal::{beside, log_state};
+use crate::wal::{Beside, log_state};
+use crate::{Repository, Setup};
 
 /// Where one source stands.
 #[derive(Debug, Clone)]
@@ -194,28 +194,40 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
             Err(_) => None,
         };
         for status in all.iter_mut().filter(|status| status.is_cluster()) {
-            let state = match &opened {
-                Ok(repository) => {
-                    let looking = async {
-                        let beside = beside(setup, &status.source, Want::Ends).await?;
-                        let source = &status.source;
-                        log_state(repository, source, catalog, cache.as_ref(), beside).await
-                    };
-                    looking.await.map_err(|error| why(&error))
-                }
-                Err(error) => Err(why(error)),
-            };
-            let aged = |standing: Standing| {
-                let age = now.duration_since(standing.shows);
-                LogStatus { standing, age }
-            };
-            status.log = state.map(|state| state.map(aged)).transpose();
-            // What keeps it from being known is told of the log already.
-            let truth = truth_of(setup, status.source.as_str()).await.ok().flatten();
-            status.lost = truth.and_then(|(_, truth, _)| truth.incident);
+            match &opened {
+                Ok(repository) => look(setup, repository, catalog, cache.as_ref(), status).await,
+                Err(error) => status.log = Some(Err(why(error))),
+            }
         }
     }
     Ok(all)
+}
+
+/// Looks at a cluster's log, and at what pgBackRest keeps of it.
+async fn look(
+    setup: &Setup,
+    repository: &Repository,
+    catalog: &Catalog,
+    cache: Option<&Catalog>,
+    status: &mut SourceStatus,
+) {
+    let source = &status.source;
+    let looking = async {
+        let truth = truth_of(setup, source.as_str()).await?;
+        let (stanza, truth) = truth.map(|(stanza, truth, _)| (stanza, truth)).unzip();
+        let beside = stanza.map(|stanza| Beside::new(setup, stanza, Want::Last)).transpose();
+        // What is lost is known, whatever else may be not.
+        let lost = truth.and_then(|truth| truth.incident);
+        let state = async { log_state(repository, source, catalog, cache, beside?).await }.await;
+        Ok::<_, anyhow::Error>((state, lost))
+    };
+    let (state, lost) = looking.await.unwrap_or_else(|error| (Err(error), None));
+    let aged = |standing: Standing| {
+        let age = setup.clock.now().duration_since(standing.shows);
+        LogStatus { standing, age }
+    };
+    status.log = state.map(|state| state.map(aged)).map_err(|error| why(&error)).transpose();
+    status.lost = lost;
 }
 
 fn why(error: &anyhow::Error) -> String {

@@ -28,15 +28,15 @@ pub(crate) struct Elsewhere {
     pub(crate) refused: Vec<String>,
 }
 
-/// The log of a cluster in a stanza's archive, as far as `want` asks for. What is read is kept in
-/// `folder` while it is read.
+/// The log of a cluster in a stanza's archive, as far as `want` asks for; of what ends before
+/// `since` only that it is there. What is read is kept in `folder` while it is read.
 ///
 /// # Errors
 /// pgBackRest's. Segments that are damaged are missing, and told of.
 pub(crate) async fn log(
     stanza: &Stanza,
     (system_id, size): (u64, WalSegmentSize),
-    want: Want,
+    (want, since): (Want, Lsn),
     folder: &Path,
 ) -> Result<Elsewhere> {
     let mut found = Elsewhere::default();
@@ -57,14 +57,19 @@ pub(crate) async fn log(
         .iter()
         .map(|name| Ok((name.timeline, name.start(size)?)))
         .collect::<Result<_, drctl_model::LsnError>>()?;
-    let cuts = cuts(&found.histories, size);
+    let mut cuts = cuts(&found.histories, size);
     let mut waiting = Vec::new();
     for run in &walk.runs {
+        cuts.insert((run.timeline, size.start_of(since)));
         waiting.extend(pieces((run.timeline, run.from, run.to), &holes, &cuts, size));
     }
     let digests = Digests(archive);
     found.segments = archive.segments.len() as u64;
     while let Some(run) = waiting.pop() {
+        if run.at(run.count) <= since {
+            found.entries.entry(run.timeline).or_default().extend(run.entries(want));
+            continue;
+        }
         let Some(bad) = explore(&reader, &digests, run, want, &mut found).await? else { continue };
         waiting.extend(bad);
     }

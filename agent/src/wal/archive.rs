@@ -44,6 +44,18 @@ pub(crate) struct Beside {
     pub(crate) folder: PathBuf,
 }
 
+impl Beside {
+    /// One that was looked at.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn new(setup: &Setup, stanza: Stanza, want: Want) -> Result<Beside> {
+        let folder = setup.config.paths.runtime_dir.clone();
+        setup.private_directory(&folder)?;
+        Ok(Beside { stanza, want, folder })
+    }
+}
+
 /// A source's copies of clusters.
 #[derive(Default)]
 pub(crate) struct Copies(Vec<Copy>);
@@ -140,10 +152,8 @@ pub async fn known(
 /// # Errors
 /// pgBackRest's.
 pub(crate) async fn beside(setup: &Setup, source: &SourceId, want: Want) -> Result<Option<Beside>> {
-    let Some(stanza) = Stanza::of(setup, source.as_str()).await? else { return Ok(None) };
-    let folder = setup.config.paths.runtime_dir.clone();
-    setup.private_directory(&folder)?;
-    Ok(Some(Beside { stanza, want, folder }))
+    let stanza = Stanza::of(setup, source.as_str()).await?;
+    stanza.map(|stanza| Beside::new(setup, stanza, want)).transpose()
 }
 
 /// The same with copies that are known; nothing where there are none.
@@ -164,7 +174,10 @@ pub(crate) async fn learn(
     let (mut elsewhere, mut stanza) = (Elsewhere::default(), None);
     if let Some(Beside { stanza: found, want, folder }) = beside {
         if let Some(size) = copies.0.last().map(|copy| copy.at.segment_size) {
-            elsewhere = log(&found, (system_id, size), want, &folder).await?;
+            // No plan leads to what is older than the copies; to show it its times are told.
+            let oldest = copies.0.iter().map(|copy| copy.at.start).min();
+            let since = oldest.filter(|_| want != Want::Ends).unwrap_or(Lsn(0));
+            elsewhere = log(&found, (system_id, size), (want, since), &folder).await?;
         }
         stanza = Some(found);
     }

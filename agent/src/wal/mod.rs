@@ -23,7 +23,7 @@ mod waiting;
 mod watch;
 
 pub use ahead::{Ahead, fetch_ahead};
-pub(crate) use archive::{Copies, beside, learn};
+pub(crate) use archive::{Beside, Copies, learn};
 pub use archive::{Known, known};
 pub use fetch::{Expected, Fetched, fetch};
 pub(crate) use heads::trust_digest;

@@ -34,6 +34,8 @@ pub struct Run {
 /// What is to be known of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
+    /// Its last commits.
+    Last,
     /// Its first commits and its last ones.
     Ends,
     /// Also where this time is, in microseconds of the epoch.
@@ -49,7 +51,8 @@ impl Want {
     #[must_use]
     pub fn of(target: Option<&Target>) -> Want {
         match target {
-            None | Some(Target::Latest) => Want::Ends,
+            None => Want::Ends,
+            Some(Target::Latest) => Want::Last,
             Some(Target::Time(at)) => Want::Time(micros(*at)),
             Some(Target::Lsn(lsn)) => Want::At(*lsn),
             // Ranges of transactions and names of points lie anywhere.
@@ -83,11 +86,14 @@ impl Run {
         if want == Want::All {
             return (0..self.count).find(|index| !self.read.contains_key(index));
         }
-        let ends = self.idle((0..self.count).rev()).or_else(|| self.idle(0..self.count));
-        ends.or_else(|| match want {
+        let last = self.idle((0..self.count).rev());
+        if want == Want::Last {
+            return last;
+        }
+        last.or_else(|| self.idle(0..self.count)).or_else(|| match want {
             Want::Time(at) => self.between(at),
             Want::At(lsn) => self.holding(lsn).filter(|index| !self.read.contains_key(index)),
-            Want::Ends | Want::All => None,
+            Want::Last | Want::Ends | Want::All => None,
         })
     }
 
@@ -134,6 +140,11 @@ impl Run {
         };
         // Everything before `from` is told of; what lies from there on is not yet.
         let (mut entries, mut from, mut last) = (Vec::new(), 0, None);
+        if let (Want::Last, Some(first)) = (want, self.read.keys().next().filter(|i| **i > 0)) {
+            // Nobody looks for a time in it.
+            entries.push(LogEntry::new((self.start, self.at(*first)), None, None));
+            from = *first;
+        }
         for (index, entry) in &self.read {
             let next = index.saturating_add(1);
             let alone = from == *index;

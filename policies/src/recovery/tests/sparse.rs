@@ -78,6 +78,25 @@ proptest! {
     }
 
     #[test]
+    fn the_last_commits_tell_of_the_end_what_all_tell(segments in segments()) {
+        let (_, full) = learnt(&segments, Want::All);
+        let (reads, few) = learnt(&segments, Want::of(Some(&Target::Latest)));
+        let idle = segments.iter().rev().take_while(|times| times.is_none()).count();
+        prop_assert!(reads <= idle + 1);
+        match (plan(&full, &Target::Latest, None), plan(&few, &Target::Latest, None)) {
+            (Ok(full), Ok(few)) => {
+                prop_assert_eq!((few.until, few.reach), (full.until, full.reach));
+                prop_assert_eq!((few.stop, few.not_before), (full.stop, full.not_before));
+                prop_assert_eq!(few.last_commit.not_before, full.last_commit.not_before);
+                prop_assert_eq!(few.last_commit.not_after, full.last_commit.not_after);
+                prop_assert_eq!(few.loses.until, full.loses.until);
+            }
+            (Err(full), Err(few)) => prop_assert_eq!(full.reason, few.reason),
+            (full, few) => prop_assert!(false, "{full:?} {few:?}"),
+        }
+    }
+
+    #[test]
     fn a_position_is_as_near_as_its_segment(segments in segments(), lsn in 0..80 * SIZE) {
         let target = Target::Lsn(Lsn(lsn));
         let (_, full) = learnt(&segments, Want::All);
