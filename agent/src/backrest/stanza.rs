@@ -68,7 +68,7 @@ fn opened<'a>(setup: &'a Setup, name: &str) -> Result<(&'a SourceId, &'a Source,
 ///
 /// # Errors
 /// [`Problem::Target`] where the stanza is of another cluster's directory, or a file is there that
-/// drctl has not written and that says nothing of the stanza; the server's; the file system's.
+/// drctl has not written and that does not say where the stanza's data are; the server's; the file system's.
 pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Result<Configured> {
     let (_, source, settings) = opened(setup, name)?;
     let server = setup.server(source)?;
@@ -78,20 +78,20 @@ pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Re
     let mut has_repository = false;
     for path in files(settings)? {
         let Some(text) = read(&path)? else { continue };
-        if let Some(found) = conf::section(&text, &settings.stanza)
-            && let Some(data) = found.get("pg1-path")
-        {
+        let section = conf::section(&text, &settings.stanza);
+        if let Some(data) = section.as_ref().and_then(|found| found.get("pg1-path")) {
             compare(&path, settings, data, &place)?;
             return Ok(Configured { path, written: false, text: None, archive_command });
         }
         let global = conf::section(&text, "global").unwrap_or_default();
         has_repository |= global.keys().any(|key| key.starts_with("repo"));
-        if settings.config.is_some() {
+        // A second file with the section of the first would say some of it twice.
+        if settings.config.is_some() || section.is_some() {
             let lines = settings_for(settings, request, &place, has_repository)?;
             let text = conf::render(name, &settings.stanza, &conf::shown(&lines));
             return Err(Problem::Target(format!(
-                "{} says nothing of the stanza, and drctl changes no file that it did not write: \
-                 add this to it\n{text}",
+                "{} does not say where the stanza's data are, and drctl changes no file that it did \
+                 not write: add this to it\n{text}",
                 path.display()
             ))
             .into());

@@ -130,7 +130,8 @@ pub async fn known(
         }
     }
     drop(all);
-    let beside = beside(setup, source, want).await?;
+    let stanza = Stanza::of(setup, source.as_str()).await?;
+    let beside = stanza.map(|stanza| Beside::new(setup, stanza, want)).transpose()?;
     let is_external = |backup: &BackupSummary| matches!(backup.kind, BackupKind::External(_));
     let apart = beside.is_none() && summaries.iter().any(is_external);
     only_there(&mut summaries, beside.as_ref().map(|beside| &beside.stanza));
@@ -147,16 +148,7 @@ pub async fn known(
     })
 }
 
-/// The stanza of a source, if it has one.
-///
-/// # Errors
-/// pgBackRest's.
-pub(crate) async fn beside(setup: &Setup, source: &SourceId, want: Want) -> Result<Option<Beside>> {
-    let stanza = Stanza::of(setup, source.as_str()).await?;
-    stanza.map(|stanza| Beside::new(setup, stanza, want)).transpose()
-}
-
-/// The same with copies that are known; nothing where there are none.
+/// The same as [`known`] with copies that are known; nothing where there are none.
 ///
 /// # Errors
 /// The store's, and pgBackRest's.

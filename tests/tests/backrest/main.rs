@@ -14,6 +14,7 @@ mod oracle;
 mod record;
 mod recover;
 mod recover_s3;
+mod settings;
 mod setup;
 mod silent;
 mod stanza;

@@ -68,7 +68,11 @@ fn a_configuration_that_is_there_is_never_changed() {
     // A stanza of another cluster.
     let text = String::from_utf8(before).unwrap();
     let other = text.replace(&shop.server.data_dir().display().to_string(), "/nowhere");
-    for (text, word) in [(other.as_str(), "/nowhere"), ("[global]\nrepo1-path=/x\n", "add this")] {
+    for (text, word) in [
+        (other.as_str(), "/nowhere"),
+        ("[global]\nrepo1-path=/x\n", "add this"),
+        ("[shop]\npg1-port=1\n", "does not say where the stanza's data are"),
+    ] {
         fs::write(&path, text).unwrap();
         let said = config(&shop, &[]).failed(12, "target_unfit");
         assert!(said.contains(word), "{said}");
