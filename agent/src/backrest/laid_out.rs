@@ -1,17 +1,16 @@
 //! A backup laid out by pgBackRest, within a recovery of ours.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{Layout, end_left};
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::Stanza;
 use crate::crash::crash_point;
+use crate::locks::{Taken, take_file};
 use crate::problem::Problem;
 use crate::recover::{Begun, STOP_PATIENCE, Step};
 use crate::{Meter, Stop};
@@ -54,17 +53,18 @@ pub(crate) async fn lay_out(
 /// the files of the next one. Its own lock does not keep two from one directory.
 fn hold(directory: &Path) -> Result<File> {
     let path = directory.join("pgbackrest.lock");
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.with_context(|| format!("open the lock {}", path.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let text = format!(
-            "the pgBackRest of an earlier attempt still writes into {}: go on when it has ended \
-             (`ps -ef | grep pgbackrest` shows it)",
-            directory.display()
-        );
-        return Err(Problem::Target(text).into());
-    }
+    let taken = take_file(&path);
+    let file = match taken.with_context(|| format!("take the lock {}", path.display()))? {
+        Taken::Ours(file) => file,
+        Taken::Held(_) => {
+            return Err(Problem::Target(format!(
+                "the pgBackRest of an earlier attempt still writes into {}: go on when it has ended \
+                 (`ps -ef | grep pgbackrest` shows it)",
+                directory.display()
+            ))
+            .into());
+        }
+    };
     // Children inherit it.
     fcntl_setfd(&file, FdFlags::empty()).context("share the lock")?;
     Ok(file)

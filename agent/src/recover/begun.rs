@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::Layout;
 use drctl_model::{BackupId, Content, Lsn, StreamId, shown};
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::locks::{Taken, take_file};
 use crate::problem::Problem;
 
 /// The file that tells how far it has come.
@@ -305,20 +305,17 @@ fn read(directory: &Path) -> Result<Option<State>> {
     Ok(Some(state.filter(|state| state.v == VERSION).ok_or_else(odd)?))
 }
 
-/// The kernel lets go of it when its process ends; the file itself means nothing.
 fn lock(directory: &Path) -> Result<File> {
     let path = directory.join("recovery.lock");
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.with_context(|| format!("open the lock {}", path.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let text = format!(
+    let taken = take_file(&path);
+    match taken.with_context(|| format!("take the lock {}", path.display()))? {
+        Taken::Ours(file) => Ok(file),
+        Taken::Held(_) => Err(Problem::Target(format!(
             "another drctl works in {}: it goes on without a terminal, drctl.log there tells how far",
             directory.display()
-        );
-        return Err(Problem::Target(text).into());
+        ))
+        .into()),
     }
-    Ok(file)
 }
 
 #[cfg(test)]

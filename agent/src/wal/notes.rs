@@ -1,14 +1,15 @@
 //! What a call of `archive_command` leaves for the calls that follow it: this file is stored.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use drctl_model::{Digest, RepositoryId, SourceId};
 use jiff::{SignedDuration, Timestamp};
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+
+use crate::locks::{Taken, take_file};
 
 /// For how long a note is believed. It says that the bucket held the piece when the note was
 /// written; after this, the bucket is asked again.
@@ -133,17 +134,14 @@ impl Notes {
     /// The file system's: then nothing is stored ahead.
     pub(super) fn open(&self) -> io::Result<Option<OpenNotes>> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        let lock = options.open(self.directory.join(".lock"))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Ok(None);
+        match take_file(&self.directory.join(".lock"))? {
+            Taken::Ours(lock) => Ok(Some(OpenNotes { notes: self.clone(), _lock: lock })),
+            Taken::Held(_) => Ok(None),
         }
-        Ok(Some(OpenNotes { notes: self.clone(), _lock: lock }))
     }
 }
 
-/// Notes that only we write: the kernel lets go of the lock when the process ends.
+/// Notes that only we write.
 pub(super) struct OpenNotes {
     notes: Notes,
     _lock: File,
