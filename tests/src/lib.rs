@@ -1,5 +1,6 @@
 //! What the tests of drctl share: real servers, started for one test and gone with it.
 
+pub mod cluster;
 pub mod fake;
 pub mod servers;
 pub mod site;

@@ -290,7 +290,7 @@ impl Postgres {
 }
 
 /// The account for servers: PostgreSQL refuses to run as root.
-fn account() -> Option<&'static str> {
+pub(crate) fn account() -> Option<&'static str> {
     geteuid().is_root().then_some(USER)
 }
 

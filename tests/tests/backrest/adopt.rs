@@ -7,9 +7,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use drctl_tests::cluster::{Cluster as _, give_away};
 use serde_json::{Value, json};
 
-use crate::common::{STANZA, Shop, give_away, walk};
+use crate::common::{STANZA, Shop, walk};
 use crate::record::{backup, id, manifest};
 
 /// Every file below some places with what is in it, and when it was changed.

@@ -3,6 +3,7 @@
 
 use std::process::{Child, Stdio};
 
+use drctl_tests::cluster::Cluster as _;
 use drctl_tests::site::{Ran, until};
 use serde_json::Value;
 

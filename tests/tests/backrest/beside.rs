@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::process::Stdio;
 
+use drctl_tests::cluster::{Cluster as _, list, ticks};
 use drctl_tests::site::until;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{Shop, list, ticks};
+use crate::common::Shop;
 
 const SAFE: &str = "select coalesce(bool_or(restart_lsn >= '{}'), false) from pg_replication_slots";
 

@@ -1,10 +1,12 @@
 //! A cluster that archives through pgBackRest, and a host whose source uses its stanza.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use drctl_tests::cluster::{self, Cluster, Program, archiving, give_away, open_folder};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, Site, until};
 use serde_json::Value;
@@ -20,9 +22,7 @@ pub(crate) struct Shop {
     pub(crate) site: Site,
     /// pgBackRest's own: `pgbackrest.conf`, `repo`, `log`, `lock`, `spool`.
     folder: TempDir,
-    /// The program, where every account can run it.
-    _bin: TempDir,
-    program: PathBuf,
+    program: Program,
     /// Lines of `[global]` beside those of the paths.
     global: Vec<String>,
 }
@@ -44,24 +44,11 @@ impl Shop {
 
     /// Without a stanza, and without an archive: `archive_command` fails.
     pub(crate) fn bare(global: &[&str]) -> Self {
-        let server = Postgres::builder()
-            .initdb("--wal-segsize=1")
-            .initdb("--data-checksums")
-            .conf("archive_mode", "on")
-            .conf("archive_command", "false")
-            .conf("track_commit_timestamp", "on")
-            .conf("max_prepared_transactions", "10")
-            .start();
-        server.psql("postgres", "create table ticks (id int primary key, note text)");
+        let server = archiving(&["--data-checksums"]);
         let site = Site::with(&server);
         let folder = open_folder("drctl-backrest-");
-        let bin = open_folder("drctl-bin-");
-        let program = bin.path().join("drctl");
-        if fs::hard_link(drctl_tests::site::drctl(), &program).is_err() {
-            fs::copy(drctl_tests::site::drctl(), &program).unwrap();
-        }
         let global = global.iter().map(|line| (*line).to_owned()).collect();
-        let shop = Shop { server, site, folder, _bin: bin, program, global };
+        let shop = Shop { server, site, folder, program: Program::placed(), global };
         for name in ["repo", "log", "lock", "spool"] {
             fs::create_dir(shop.path(name)).unwrap();
         }
@@ -131,35 +118,6 @@ impl Shop {
         self.folder.path().join(name)
     }
 
-    /// A program under the server's account.
-    pub(crate) fn as_owner(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = match rustix::process::geteuid().is_root() {
-            true => {
-                let mut command = Command::new("setpriv");
-                let account = ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"];
-                command.args(account).arg(program);
-                command
-            }
-            false => Command::new(program),
-        };
-        command.env("TZ", "UTC").env("HOME", self.folder.path()).current_dir("/");
-        command.stdin(Stdio::null());
-        command
-    }
-
-    /// `drctl` under the server's account, ready to run.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.as_owner(&self.program);
-        command.env("DRCTL_CONFIG", self.site.config()).env_remove("DRCTL_LOG").args(arguments);
-        command
-    }
-
-    /// Runs `drctl` in JSON mode under the server's account.
-    #[track_caller]
-    pub(crate) fn drctl(&self, arguments: &[&str]) -> Ran {
-        Ran::of(&self.command(&[&["--json"], arguments].concat()).output().unwrap())
-    }
-
     /// Runs `pgbackrest` for the stanza, by hand, under the server's account.
     #[track_caller]
     pub(crate) fn pgbackrest(&self, arguments: &[&str]) -> Ran {
@@ -172,48 +130,6 @@ impl Shop {
     /// The server's major version.
     pub(crate) fn major(&self) -> String {
         self.sql("select current_setting('server_version_num')::int / 10000")
-    }
-
-    pub(crate) fn sql(&self, sql: &str) -> String {
-        self.server.psql("postgres", sql)
-    }
-
-    /// Commits rows, each by itself.
-    pub(crate) fn tick(&self, ids: std::ops::Range<u32>) {
-        let rows: Vec<String> =
-            ids.map(|id| format!("insert into ticks values ({id}, md5('{id}'));")).collect();
-        self.sql(&rows.join("\n"));
-    }
-
-    /// When a row was committed, to the microsecond, in UTC, as drctl writes it.
-    pub(crate) fn committed(&self, id: u32) -> String {
-        let text = self.sql(&format!(
-            "select to_char(pg_xact_commit_timestamp(xmin) at time zone 'UTC', \
-             'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from ticks where id = {id}"
-        ));
-        text.parse::<jiff::Timestamp>().expect("a time").to_string()
-    }
-
-    /// Backs up by drctl, and lets the second be over in which that ended: pgBackRest tells whole
-    /// seconds, and no plan goes to a time in it.
-    #[track_caller]
-    pub(crate) fn back_up(&self) -> Value {
-        let done = self.drctl(&["backup", "shop"]).ended(0).json();
-        let second = self.sql("select floor(extract(epoch from clock_timestamp())) + 1");
-        until("the next second", || {
-            self.sql(&format!("select extract(epoch from clock_timestamp()) > {second}")) == "t"
-        });
-        done
-    }
-
-    /// Ends the segment, waits until all before it is archived, and gives its name.
-    pub(crate) fn archived(&self) -> String {
-        // From 17 on the boundary belongs to the segment behind it, which does not end.
-        let name = self.sql("select pg_walfile_name(pg_switch_wal() - 1)");
-        until("the log to be archived", || {
-            self.sql("select coalesce(last_archived_wal, '') from pg_stat_archiver") >= name
-        });
-        name
     }
 
     /// The segments in pgBackRest's repository, where that is a directory, in order.
@@ -235,62 +151,45 @@ impl Shop {
         let is_it = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(name);
         self.segments().into_iter().find(is_it).expect("the segment is in the repository")
     }
+}
 
-    /// Recovers into a new directory.
-    #[track_caller]
-    pub(crate) fn recover(&self, arguments: &[&str]) -> (Ran, TempDir, PathBuf) {
-        let folder = open_folder("drctl-cluster-");
-        give_away(folder.path());
-        let path = folder.path().join("restored");
-        let to = path.display().to_string();
-        let ran = self.drctl(&[&["restore", "shop"], arguments, &["--to-directory", &to]].concat());
-        (ran, folder, path)
+impl Cluster for Shop {
+    fn server(&self) -> &Postgres {
+        &self.server
     }
-}
 
-/// A standby of a server, and its folder.
-pub(crate) fn standby(server: &Postgres) -> (Postgres, TempDir) {
-    let folder = open_folder("drctl-standby-");
-    let data = folder.path().join("standby");
-    let mut copy = server.client("pg_basebackup");
-    let copied = copy.args(["-R", "-c", "fast", "-D"]).arg(&data).status();
-    assert!(copied.unwrap().success());
-    (Postgres::builder().data(&data).start(), folder)
-}
+    fn server_mut(&mut self) -> &mut Postgres {
+        &mut self.server
+    }
 
-/// Waits until a standby has replayed all that its primary wrote.
-#[track_caller]
-pub(crate) fn caught_up(primary: &Postgres, standby: &Postgres) {
-    let written = primary.psql("postgres", "select pg_current_wal_flush_lsn()");
-    let replayed = format!("select pg_last_wal_replay_lsn() >= '{written}'");
-    until("the standby to catch up", || standby.psql("postgres", &replayed) == "t");
-}
+    fn site(&self) -> &Site {
+        &self.site
+    }
 
-/// The ticks in a recovered cluster.
-#[track_caller]
-pub(crate) fn ticks(path: &Path) -> String {
-    let restored = Postgres::builder().data(&path.join("data")).start();
-    restored.psql("postgres", "select string_agg(id::text, ',' order by id) from ticks")
-}
+    fn program(&self) -> &Path {
+        self.program.path()
+    }
 
-/// Numbers as [`ticks`] gives them.
-pub(crate) fn list(ids: std::ops::Range<u32>) -> String {
-    ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
-}
+    fn moved(&self) {
+        self.configure();
+    }
 
-/// A temporary directory that every account can reach.
-pub(crate) fn open_folder(prefix: &str) -> TempDir {
-    let folder = tempfile::Builder::new().prefix(prefix).tempdir().expect("a folder");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("open it");
-    folder
-}
+    fn as_owner(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = cluster::as_owner(program);
+        command.env("HOME", self.folder.path());
+        command
+    }
 
-/// Makes a place and all in it the servers', which run under another account where the tests run
-/// as root.
-pub(crate) fn give_away(path: &Path) {
-    if rustix::process::geteuid().is_root() {
-        let given = Command::new("chown").args(["-R", "postgres:postgres"]).arg(path).status();
-        assert!(given.expect("start chown").success());
+    /// Backs up, and lets the second be over in which that ended: pgBackRest tells whole seconds,
+    /// and no plan goes to a time in it.
+    #[track_caller]
+    fn back_up(&self) -> Value {
+        let done = self.drctl(&["backup", "shop"]).ended(0).json();
+        let second = self.sql("select floor(extract(epoch from clock_timestamp())) + 1");
+        until("the next second", || {
+            self.sql(&format!("select extract(epoch from clock_timestamp()) > {second}")) == "t"
+        });
+        done
     }
 }
 

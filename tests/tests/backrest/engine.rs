@@ -11,9 +11,10 @@ use drctl_engines::backrest::{BackRest, BackedUp, BackupStep, Got, SegmentName, 
 use drctl_engines::pg::physical::Layout;
 use drctl_engines::pg::wal::WalWalker;
 use drctl_model::{ExternalType, Lsn, WalSegmentSize};
+use drctl_tests::cluster::{Cluster as _, give_away, open_folder};
 use tempfile::TempDir;
 
-use crate::common::{STANZA, Shop, give_away, open_folder, walk};
+use crate::common::{STANZA, Shop, walk};
 
 /// The engine's handle on the stanza of a [`Shop`], and the script that it starts instead of
 /// pgBackRest, which runs that as the server's account.

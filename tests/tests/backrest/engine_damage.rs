@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use drctl_engines::backrest::{Got, SegmentName};
 use drctl_model::ExternalType::Full;
+use drctl_tests::cluster::Cluster as _;
 
 use crate::common::{STANZA, Shop, walk};
 use crate::engine::{Engine, ends};

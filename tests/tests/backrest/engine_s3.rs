@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use drctl_engines::backrest::{Got, SegmentName};
 use drctl_model::ExternalType::{Full, Incremental};
+use drctl_tests::cluster::{Cluster as _, open_folder};
 use drctl_tests::servers::authority::Authority;
 use drctl_tests::servers::minio::{Minio, REGION};
 
@@ -35,7 +36,7 @@ pub(crate) fn lines(minio: &Minio, trusted: &std::path::Path) -> Vec<String> {
 async fn a_repository_in_s3_is_like_one_in_a_directory() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let mut minio = Minio::start_with_tls(&authority, &[BUCKET]);
-    let certificates = crate::common::open_folder("drctl-certificates-");
+    let certificates = open_folder("drctl-certificates-");
     let trusted = certificates.path().join("ca.crt");
     fs::write(&trusted, authority.certificate()).unwrap();
     let lines = lines(&minio, &trusted);

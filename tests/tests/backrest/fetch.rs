@@ -3,7 +3,9 @@
 
 use std::fs;
 
-use crate::common::{Shop, give_away, open_folder};
+use drctl_tests::cluster::{Cluster as _, give_away, open_folder};
+
+use crate::common::Shop;
 
 /// A server with three segments behind its backup, and where files are fetched to.
 struct Fetching {
@@ -17,11 +19,7 @@ impl Fetching {
     fn start(global: &[&str]) -> Self {
         let shop = Shop::with(global);
         let _ = shop.back_up();
-        let names = (0..3).map(|round| {
-            shop.tick(round * 10 + 1..round * 10 + 11);
-            shop.archived()
-        });
-        let names = names.collect();
+        let names = shop.segments_of_ten(3);
         let folder = open_folder("drctl-fetched-");
         give_away(folder.path());
         let system_id = shop.sql("select system_identifier from pg_control_system()");

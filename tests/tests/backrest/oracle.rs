@@ -6,9 +6,10 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use drctl_model::Lsn;
+use drctl_tests::cluster::{Cluster as _, caught_up, standby};
 use drctl_tests::servers::postgres::Postgres;
 
-use crate::common::{Shop, caught_up, standby};
+use crate::common::Shop;
 
 /// How many random points a test tries, unless `DRCTL_PITR_ROUNDS` says otherwise.
 const ROUNDS: usize = 6;
@@ -242,10 +243,7 @@ fn a_random_point_on_either_side_of_a_promotion_restores_what_was_committed() {
     trial.load(2);
     caught_up(&trial.shop.server, &standby);
     let mut all = records(&trial.shop.server, 1, &trial.first);
-    trial.shop.server.crash();
-    standby.psql("postgres", "select pg_promote()");
-    trial.shop.server = standby;
-    trial.shop.configure();
+    trial.shop.fail_over(standby);
     trial.load(3);
     trial.load(4);
     let history = trial.shop.server.data_dir().join("pg_wal/00000002.history");

@@ -1,5 +1,6 @@
 //! Backups that drctl has pgBackRest make: of which kind, and what is recorded of them.
 
+use drctl_tests::cluster::Cluster as _;
 use serde_json::{Value, json};
 
 use crate::common::{STANZA, Shop};

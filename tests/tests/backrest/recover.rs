@@ -3,10 +3,11 @@
 use std::fs;
 use std::process::Stdio;
 
+use drctl_tests::cluster::{Cluster as _, give_away, list, open_folder, own_place, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::until;
 
-use crate::common::{Shop, give_away, list, open_folder, ticks};
+use crate::common::Shop;
 
 #[test]
 fn a_cluster_is_brought_to_any_time_position_transaction_and_name() {
@@ -118,9 +119,7 @@ fn a_recovery_goes_on_only_when_the_pgbackrest_of_the_killed_one_has_ended() {
         go.display()
     );
     shop.instead_of_pgbackrest(&script);
-    let folder = open_folder("drctl-cluster-");
-    give_away(folder.path());
-    let path = folder.path().join("restored");
+    let (_folder, path) = own_place();
     let to = path.display().to_string();
     let arguments = ["--json", "restore", "shop", "--to-end", "--promote", "--to-directory", &to];
     let mut killed = shop.command(&arguments).stdout(Stdio::null()).spawn().unwrap();

@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use drctl_tests::cluster::{Cluster as _, list, open_folder, ticks};
 use drctl_tests::servers::authority::Authority;
 use drctl_tests::servers::minio::Minio;
 
-use crate::common::{Shop, list, open_folder, ticks};
+use crate::common::Shop;
 use crate::engine_s3::{BUCKET, lines};
 
 #[test]

@@ -1,5 +1,7 @@
 //! The set-up itself: that pgBackRest does there what it does elsewhere.
 
+use drctl_tests::cluster::Cluster as _;
+
 use crate::common::{STANZA, Shop};
 
 #[test]

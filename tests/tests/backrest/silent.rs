@@ -4,21 +4,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use drctl_tests::cluster::{Cluster as _, list, ticks};
 use drctl_tests::site::{Ran, until};
 use serde_json::Value;
 
-use crate::common::{Shop, list, ticks, walk};
+use crate::common::{Shop, walk};
 
 /// Segments behind the backup, ten rows in each of four, and a time at their end.
 fn several(global: &[&str]) -> (Shop, Vec<String>, String) {
     let shop = Shop::with(global);
     shop.sql("alter system set wal_keep_size = '1GB'; select pg_reload_conf()");
     let _ = shop.back_up();
-    let names = (0..4).map(|round| {
-        shop.tick(round * 10 + 1..round * 10 + 11);
-        shop.archived()
-    });
-    let names = names.collect();
+    let names = shop.segments_of_ten(4);
     let last = shop.committed(40);
     (shop, names, last)
 }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use drctl_tests::cluster::{Cluster as _, give_away};
 use drctl_tests::servers::postgres::Postgres;
 use serde_json::{Value, json};
 
-use crate::common::{Shop, give_away};
+use crate::common::Shop;
 use crate::record::{backup, id, manifest};
 
 /// A shop for whose stanza nothing is configured.

@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use drctl_tests::cluster::{give_away, place, standby};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::Site;
 
-use crate::common::{ORDERS, cluster, filled, give_away, place, site, verified};
+use crate::common::{ORDERS, cluster, filled, site, verified};
 
 /// Restores the newest copy into a new directory.
 #[track_caller]
@@ -175,12 +176,7 @@ fn a_page_with_a_wrong_checksum_is_stored_marked_and_alarmed() {
 #[test]
 fn a_standby_can_be_copied() {
     let primary = cluster();
-    let folder = place().0;
-    let data = folder.path().join("standby");
-    let copied =
-        primary.client("pg_basebackup").args(["-R", "-c", "fast", "-D"]).arg(&data).status();
-    assert!(copied.unwrap().success());
-    let standby = Postgres::builder().data(&data).start();
+    let (standby, _standby) = standby(&primary);
     let site = site(&standby);
     let id = site.backup();
     let (_folder, path) = restore(&site, &id);

@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use drctl_tests::cluster::{give_away, place};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::common::{filled, give_away, physical, place, verified};
+use crate::common::{filled, physical, verified};
 use crate::incremental::{backup, change, is_able, notes, summarize, summarizing};
 
 fn tablespace(server: &Postgres, folder: &Path, name: &str) {

@@ -1,6 +1,6 @@
 //! A cluster to copy, and a host that copies it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use drctl_engines::pg::{PgServer, SslMode};
@@ -52,16 +52,6 @@ pub(crate) fn reach(server: &Postgres) -> PgServer {
     }
 }
 
-/// A directory that the server's account can reach, and a path in it that is not there yet.
-pub(crate) fn place() -> (tempfile::TempDir, PathBuf) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::Builder::new().prefix("drctl-cluster-").tempdir().expect("a folder");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
-        .expect("open it");
-    let path = folder.path().join("restored");
-    (folder, path)
-}
-
 /// Asserts that `pg_verifybackup` finds nothing wrong with a data directory.
 #[track_caller]
 pub(crate) fn verified(server: &Postgres, data: &Path) {
@@ -73,13 +63,4 @@ pub(crate) fn verified(server: &Postgres, data: &Path) {
     let output = output.expect("start pg_verifybackup");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-}
-
-/// Makes a place and all in it the servers', which run under another account where the tests run
-/// as root.
-pub(crate) fn give_away(path: &Path) {
-    if rustix::process::geteuid().is_root() {
-        let given = Command::new("chown").args(["-R", "postgres:postgres"]).arg(path).status();
-        assert!(given.expect("start chown").success());
-    }
 }

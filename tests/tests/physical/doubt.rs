@@ -4,10 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use drctl_tests::cluster::{Cluster as _, caught_up, list, own_place, standby, ticks};
 use drctl_tests::site::until;
 
-use crate::log::{Archiving, list, ticks};
-use crate::stream::{caught_up, joined, point_at, standby};
+use crate::log::Archiving;
+use crate::stream::{joined, point_at};
 use crate::streaming::{Streaming, shipped};
 
 /// Changes a byte of an object's body.
@@ -22,7 +23,7 @@ fn damage(piece: &Path) {
 fn segments(shop: &Archiving, from: u32, count: u32) -> Vec<PathBuf> {
     let one = |round| {
         shop.tick(from + round * 5..from + round * 5 + 5);
-        let name = shop.sql("select pg_walfile_name(pg_switch_wal())");
+        let name = shop.sql("select pg_walfile_name(pg_switch_wal() - 1)");
         shop.server.data_dir().join("pg_wal").join(name)
     };
     (0..count).map(one).collect()
@@ -113,8 +114,7 @@ fn a_whole_segment_that_is_damaged_is_put_together_of_its_parts() {
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..41));
     let id = shop.sql("select system_identifier from pg_control_system()");
-    let folder = crate::common::place().0;
-    crate::common::give_away(folder.path());
+    let folder = own_place().0;
     let (to, name) = (folder.path().join("out"), twice[0].file_name().unwrap().to_str().unwrap());
     let (high, low) = (&name[..8], &name[8..16]);
     let segment = format!("00000001{high}{:08X}", u32::from_str_radix(low, 16).unwrap() >> 20);

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::common::give_away;
-use crate::log::{Archiving, list, several, ticks};
+use drctl_tests::cluster::{Cluster as _, give_away, list, ticks};
+
+use crate::log::{Archiving, several};
 
 fn evidence(shop: &Archiving) -> Vec<PathBuf> {
     let mut files = shop.site.files("repository");

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
+use drctl_tests::cluster::{Cluster as _, give_away, list, place, standby, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, Site};
 use serde_json::Value;
 
-use crate::common::{ORDERS, cluster, give_away, place, site, verified};
-use crate::log::{Archiving, list, ticks};
+use crate::common::{ORDERS, cluster, site, verified};
+use crate::log::Archiving;
 
 /// Whether the server makes incremental copies at all.
 pub(crate) fn is_able(server: &Postgres) -> bool {
@@ -506,11 +507,7 @@ fn a_recovery_to_a_point_in_time_begins_at_an_incremental_copy() {
 fn a_standby_gives_incremental_copies_too() {
     let primary = cluster();
     summarize(&primary);
-    let folder = place().0;
-    let data = folder.path().join("standby");
-    let mut copy = primary.client("pg_basebackup");
-    assert!(copy.args(["-R", "-c", "fast", "-D"]).arg(&data).status().unwrap().success());
-    let standby = Postgres::builder().data(&data).start();
+    let (standby, _standby) = standby(&primary);
     let site = site(&standby);
     site.source("incremental = true");
     backup(&site, &standby, "full");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use drctl::{Health, Setup, SourceStatus};
 use drctl_catalog::Catalog;
 use drctl_model::Clock;
+use drctl_tests::cluster::{Cluster as _, give_away};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -153,7 +154,7 @@ fn the_catalog_knows_the_log_and_deleting_it_changes_nothing_but_time() {
 }
 
 fn give(shop: &Archiving) {
-    crate::common::give_away(&shop.site.path("state"));
+    give_away(&shop.site.path("state"));
 }
 
 #[test]

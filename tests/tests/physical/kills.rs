@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use drctl_tests::cluster::Cluster as _;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::until;
 

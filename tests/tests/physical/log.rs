@@ -3,22 +3,22 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
+use drctl_tests::cluster::{
+    Cluster, Program, archiving, caught_up, give_away, list, place, standby, ticks,
+};
 use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::{Ran, Site, until};
+use drctl_tests::site::{Site, until};
 
-use crate::common::{filled, give_away, place, site};
-use crate::stream::{caught_up, standby};
+use crate::common::{filled, site};
+use crate::stream::point_at;
 
 /// A cluster that archives into a site's repository, and that site.
 pub(crate) struct Archiving {
     pub(crate) server: Postgres,
     pub(crate) site: Site,
-    /// The program, where every account can run it.
-    _bin: tempfile::TempDir,
-    program: PathBuf,
+    program: Program,
 }
 
 impl Archiving {
@@ -29,91 +29,18 @@ impl Archiving {
 
     /// With a site that is made for the server.
     pub(crate) fn with(push: bool, site: impl Fn(&Postgres) -> Site) -> Self {
-        let server = Postgres::builder()
-            .initdb("--wal-segsize=1")
-            .conf("archive_mode", "on")
-            .conf("archive_command", "false")
-            .conf("track_commit_timestamp", "on")
-            .conf("max_prepared_transactions", "10")
-            .start();
-        let server = filled(server);
-        server.psql("postgres", "create table ticks (id int primary key, note text)");
+        let server = filled(archiving(&[]));
         let site = site(&server);
-        let bin = tempfile::Builder::new().prefix("drctl-bin-").tempdir().unwrap();
-        fs::set_permissions(bin.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let program = bin.path().join("drctl");
-        if fs::hard_link(drctl_tests::site::drctl(), &program).is_err() {
-            fs::copy(drctl_tests::site::drctl(), &program).unwrap();
-        }
-        let archiving = Archiving { server, site, _bin: bin, program };
-        give_away(&archiving.site.path(""));
+        let shop = Archiving { server, site, program: Program::placed() };
+        give_away(&shop.site.path(""));
         if push {
-            let command = format!(
-                "{} --config {} wal push shop %p",
-                archiving.program.display(),
-                archiving.site.config().display()
-            );
-            archiving.server.psql(
-                "postgres",
-                &format!("alter system set archive_command = '{command}'; select pg_reload_conf()"),
-            );
+            let (program, config) = (shop.program().display(), shop.site.config());
+            let command = format!("{program} --config {} wal push shop %p", config.display());
+            shop.sql(&format!(
+                "alter system set archive_command = '{command}'; select pg_reload_conf()"
+            ));
         }
-        archiving
-    }
-
-    /// The program, as the server's account can run it.
-    pub(crate) fn program(&self) -> &Path {
-        &self.program
-    }
-
-    /// `drctl` as the server's account.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match rustix::process::geteuid().is_root() {
-            true => {
-                let mut command = Command::new("setpriv");
-                let account = ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"];
-                command.args(account).arg(&self.program);
-                command
-            }
-            false => Command::new(&self.program),
-        };
-        command.env("DRCTL_CONFIG", self.site.config()).env("TZ", "UTC").current_dir("/");
-        command.args(arguments).stdin(Stdio::null());
-        command
-    }
-
-    #[track_caller]
-    pub(crate) fn drctl(&self, arguments: &[&str]) -> Ran {
-        Ran::of(&self.command(&[&["--json"], arguments].concat()).output().unwrap())
-    }
-
-    pub(crate) fn sql(&self, sql: &str) -> String {
-        self.server.psql("postgres", sql)
-    }
-
-    /// Commits rows, each by itself.
-    pub(crate) fn tick(&self, ids: std::ops::Range<u32>) {
-        let rows: Vec<String> =
-            ids.map(|id| format!("insert into ticks values ({id}, md5('{id}'));")).collect();
-        self.sql(&rows.join("\n"));
-    }
-
-    /// When a row was committed, to the microsecond, in UTC.
-    pub(crate) fn committed(&self, id: u32) -> String {
-        let text = self.sql(&format!(
-            "select to_char(pg_xact_commit_timestamp(xmin) at time zone 'UTC', \
-             'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from ticks where id = {id}"
-        ));
-        // As drctl writes it: without zeros at its end.
-        text.parse::<jiff::Timestamp>().expect("a time").to_string()
-    }
-
-    /// Ends the segment and waits until all before it is archived.
-    pub(crate) fn archived(&self) {
-        let name = self.sql("select pg_walfile_name(pg_switch_wal())");
-        until("the log to be archived", || {
-            self.sql("select coalesce(last_archived_wal, '') from pg_stat_archiver") >= name
-        });
+        shop
     }
 
     /// The pieces of the log, in order.
@@ -122,29 +49,24 @@ impl Archiving {
         files.retain(|path| path.extension().is_some_and(|ending| ending == "wal"));
         files.iter().map(|path| self.site.path("repository").join(path)).collect()
     }
+}
 
-    /// Recovers into a new directory and gives the rows of the result.
-    #[track_caller]
-    pub(crate) fn recover(&self, arguments: &[&str]) -> (Ran, tempfile::TempDir, PathBuf) {
-        let (folder, path) = place();
-        give_away(folder.path());
-        let to = path.display().to_string();
-        let ran = self.drctl(&[&["restore", "shop"], arguments, &["--to-directory", &to]].concat());
-        (ran, folder, path)
+impl Cluster for Archiving {
+    fn server(&self) -> &Postgres {
+        &self.server
     }
-}
 
-/// The ticks in a recovered cluster.
-#[track_caller]
-pub(crate) fn ticks(path: &Path) -> String {
-    let mode = fs::metadata(path).unwrap().permissions().mode();
-    assert_eq!(mode & 0o700, 0o700);
-    let restored = Postgres::builder().data(&path.join("data")).start();
-    restored.psql("postgres", "select string_agg(id::text, ',' order by id) from ticks")
-}
+    fn server_mut(&mut self) -> &mut Postgres {
+        &mut self.server
+    }
 
-pub(crate) fn list(ids: std::ops::Range<u32>) -> String {
-    ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn program(&self) -> &Path {
+        self.program.path()
+    }
 }
 
 #[test]
@@ -218,11 +140,8 @@ fn a_target_that_cannot_be_reached_is_refused_before_anything_is_touched() {
 /// A cluster whose log has several segments behind the copy, and a time at their end.
 pub(crate) fn several() -> (Archiving, String) {
     let shop = Archiving::start(true);
-    let _ = shop.drctl(&["backup", "shop"]).ended(0);
-    for round in 0..4 {
-        shop.tick(round * 10 + 1..round * 10 + 11);
-        shop.archived();
-    }
+    shop.back_up();
+    shop.segments_of_ten(4);
     let last = shop.committed(40);
     (shop, last)
 }
@@ -333,7 +252,6 @@ fn the_same_segment_again_is_success_and_another_one_is_refused() {
     assert_eq!(shop.drctl(&["wal", "fetch", "shop"]).code, Some(255));
 }
 
-/// The members of an object, and of those within that the documentation opens.
 #[test]
 fn a_recovery_follows_the_log_across_a_promotion() {
     let mut shop = Archiving::start(true);
@@ -344,9 +262,7 @@ fn a_recovery_follows_the_log_across_a_promotion() {
     let (standby, _folder) = standby(&shop.server);
     shop.tick(11..21);
     caught_up(&shop.server, &standby);
-    shop.server.crash();
-    standby.psql("postgres", "select pg_promote()");
-    shop.server = standby;
+    shop.fail_over(standby);
     let at_the_switch = shop.committed(20);
     shop.tick(21..31);
     let after = shop.committed(25);
@@ -360,11 +276,7 @@ fn a_recovery_follows_the_log_across_a_promotion() {
     assert_eq!(ran.ended(0).json()["timeline"], 2);
     assert_eq!(ticks(&path), list(1..31));
     // A copy taken on the new timeline is as good as one of the old.
-    let config = fs::read_to_string(shop.site.config()).unwrap();
-    let line = |name: &str| config.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
-    let host = format!("host = \"{}\"", shop.server.socket_dir().display());
-    shop.site.replace(&line("host = "), &host);
-    shop.site.replace(&line("port = "), &format!("port = {}", shop.server.port()));
+    point_at(&shop, &shop.server);
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     shop.tick(31..33);
     shop.archived();

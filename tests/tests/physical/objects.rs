@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::common::place;
+use drctl_tests::cluster::{Cluster as _, place};
+
 use crate::log::several;
 
 /// Objects within objects whose fields are looked at too.
@@ -29,6 +30,7 @@ pub(crate) fn documented(schema: &str) -> Vec<String> {
     names
 }
 
+/// The members of an object, and of those within that the documentation opens.
 pub(crate) fn members(objects: &[&serde_json::Value], without: &[&str]) -> Vec<String> {
     let mut names: Vec<String> =
         objects.iter().flat_map(|object| object.as_object().unwrap().keys().cloned()).collect();

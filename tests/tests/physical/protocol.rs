@@ -7,10 +7,11 @@ use drctl_engines::Secret;
 use drctl_engines::pg::SslMode;
 use drctl_engines::pg::replication::{Replication, WalEvent};
 use drctl_model::{Lsn, Timeline};
+use drctl_tests::cluster::{caught_up, give_away, place, standby};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::until;
 
-use crate::common::{cluster, give_away, place, reach};
+use crate::common::{cluster, reach};
 
 fn lsn(server: &Postgres, sql: &str) -> Lsn {
     server.psql("postgres", sql).parse().expect("an LSN")
@@ -186,8 +187,8 @@ async fn a_confirmed_position_lets_a_waiting_commit_return() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_a_timeline_is_heard_by_one_who_is_called_away_all_the_time() {
     let primary = cluster();
-    let (standby, _folder) = crate::stream::standby(&primary);
-    crate::stream::caught_up(&primary, &standby);
+    let (standby, _folder) = standby(&primary);
+    caught_up(&primary, &standby);
     let from = lsn(&standby, "select pg_last_wal_replay_lsn()");
     let connection = Replication::open(&reach(&standby), "drctl/test").await.expect("log in");
     let page = Lsn(from.0 & !8191);

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use drctl_tests::cluster::{Cluster as _, give_away, list, place, ticks};
 use drctl_tests::servers::minio::Minio;
 use drctl_tests::site::{Ran, until};
 use serde_json::Value;
 
-use crate::common::{give_away, place};
-use crate::log::{Archiving, in_s3, list, ticks};
+use crate::log::{Archiving, in_s3};
 
 /// A cluster whose log waits, because its `archive_command` fails.
 struct Queue {
@@ -176,7 +176,7 @@ fn other_log_under_a_noted_name_is_refused() {
     assert!(copied.unwrap().success());
     let clone = drctl_tests::servers::postgres::Postgres::builder().data(&data).start();
     clone.psql("postgres", "insert into ticks select g, 'other' from generate_series(900, 999) g");
-    let name = clone.psql("postgres", "select pg_walfile_name(pg_switch_wal())");
+    let name = clone.psql("postgres", "select pg_walfile_name(pg_switch_wal() - 1)");
     queue.write(40);
     let at = queue.names.iter().position(|found| *found == name).expect("both wrote it");
     assert!(queue.done(0)["ahead"].as_u64().unwrap() >= at as u64);

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use drctl::{Ahead, Expected, Setup, Shelf, fetch_ahead};
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
+use drctl_tests::cluster::{Cluster as _, give_away, list, place, ticks};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::common::{give_away, place};
-use crate::log::{Archiving, list, several, ticks};
+use crate::log::{Archiving, several};
 
 const NAME: &str = "000000010000000000000003";
 const NEXT: &str = "000000010000000000000004";

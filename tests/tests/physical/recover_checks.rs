@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
+use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, place, ticks};
 use drctl_tests::servers::postgres::Postgres;
 
-use crate::common::{give_away, place, site};
-use crate::log::{Archiving, list, several, ticks};
+use crate::common::site;
+use crate::log::{Archiving, several};
 
 /// The server's programs, but for one that says that extensions and libraries lie elsewhere.
 fn programs_without_extensions(server: &Postgres, at: &Path) {
@@ -80,8 +81,7 @@ fn a_copy_records_what_its_cluster_needs_and_what_it_could_not_ask() {
 #[test]
 fn a_recovered_cluster_does_nothing_to_its_source() {
     let shop = Archiving::start(true);
-    let folder = place().0;
-    give_away(folder.path());
+    let folder = own_place().0;
     let mark = |name: &str| folder.path().join(name);
     let touch = |name: &str| format!("touch {}", mark(name).display());
     // What the source's own file says is copied with it.

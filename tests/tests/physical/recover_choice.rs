@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use drctl_tests::cluster::{Cluster as _, list, own_place, ticks};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{give_away, place};
-use crate::log::{list, several, ticks};
+use crate::log::several;
 
 /// Ends the server that drctl left on a cluster, where a test fails before it was stopped.
 struct Ends(PathBuf);
@@ -25,8 +25,7 @@ impl Drop for Ends {
 #[test]
 fn a_recovered_cluster_stays_open_gives_tables_and_becomes_one_of_its_own() {
     let (shop, last) = several();
-    let (folder, path) = place();
-    give_away(folder.path());
+    let (_folder, path) = own_place();
     let _ends = Ends(path.clone());
     let to = path.display().to_string();
     let restore = |more: &[&str]| {
@@ -80,8 +79,7 @@ fn a_recovered_cluster_stays_open_gives_tables_and_becomes_one_of_its_own() {
 #[test]
 fn the_end_of_the_log_is_held_while_it_is_open() {
     let (shop, _) = several();
-    let (folder, path) = place();
-    give_away(folder.path());
+    let (_folder, path) = own_place();
     let _ends = Ends(path.clone());
     let to = path.display().to_string();
     let restore = |more: &[&str]| {

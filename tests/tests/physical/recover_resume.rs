@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use drctl::RECOVERY_CRASH_POINTS;
+use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, until};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{give_away, place};
-use crate::log::{Archiving, list, several, ticks};
+use crate::log::{Archiving, several};
 
 fn into<'a>(to: &'a str, last: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["restore", "shop", "--to-time", last, "--to-directory", to], more].concat()
@@ -19,8 +19,7 @@ fn into<'a>(to: &'a str, last: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 
 /// A directory that is not there yet, in one that the server's account owns.
 fn new_place() -> (tempfile::TempDir, PathBuf, String) {
-    let (folder, path) = place();
-    give_away(folder.path());
+    let (folder, path) = own_place();
     let text = path.display().to_string();
     (folder, path, text)
 }
@@ -55,8 +54,7 @@ fn a_recovery_that_was_killed_at_any_step_goes_on() {
 #[test]
 fn what_is_whole_is_kept_and_what_is_damaged_comes_again() {
     let shop = Archiving::start(true);
-    let outside = place().0;
-    give_away(outside.path());
+    let outside = own_place().0;
     shop.sql(&format!("create tablespace far location '{}'", outside.path().display()));
     shop.sql("create table far_one tablespace far as select generate_series(1, 5000) x");
     let _ = shop.drctl(&["backup", "shop"]).ended(0);

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 
+use drctl_tests::cluster::{Cluster as _, caught_up, list, standby, ticks};
 use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::servers::scripted::{Heard, Reply, Scripted};
 use drctl_tests::site::until;
 
-use crate::common::place;
-use crate::log::{Archiving, list, ticks};
+use crate::log::Archiving;
 use crate::streaming::{Streaming, shipped, synchronous};
 
 #[test]
@@ -154,30 +154,12 @@ fn parts_of_a_segment_are_joined_and_the_whole_is_enough() {
     }
 }
 
-/// A standby of a server, and its folder.
-pub(crate) fn standby(server: &Postgres) -> (Postgres, tempfile::TempDir) {
-    let folder = place().0;
-    let data = folder.path().join("standby");
-    let mut copy = server.client("pg_basebackup");
-    let copied = copy.args(["-R", "-c", "fast", "-D"]).arg(&data).status();
-    assert!(copied.unwrap().success());
-    (Postgres::builder().data(&data).start(), folder)
-}
-
 /// Makes a standby the source of a site.
 pub(crate) fn point_at(shop: &Archiving, server: &Postgres) {
     let config = fs::read_to_string(shop.site.config()).unwrap();
     let line = |name: &str| config.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
     shop.site.replace(&line("host = "), &format!("host = \"{}\"", server.socket_dir().display()));
     shop.site.replace(&line("port = "), &format!("port = {}", server.port()));
-}
-
-/// Waits until a standby has replayed all that its primary wrote.
-#[track_caller]
-pub(crate) fn caught_up(primary: &Postgres, standby: &Postgres) {
-    let written = primary.psql("postgres", "select pg_current_wal_flush_lsn()");
-    let replayed = format!("select pg_last_wal_replay_lsn() >= '{written}'");
-    until("the standby to catch up", || standby.psql("postgres", &replayed) == "t");
 }
 
 #[test]
@@ -212,9 +194,7 @@ fn a_new_primary_is_streamed_from_where_the_old_ones_log_ends() {
     // Nobody streams these from the old primary any more; the new one has them.
     shop.tick(11..21);
     caught_up(&shop.server, &standby);
-    shop.server.crash();
-    standby.psql("postgres", "select pg_promote()");
-    shop.server = standby;
+    shop.fail_over(standby);
     point_at(&shop, &shop.server);
     shop.tick(21..31);
     let streaming = Streaming::start(&shop, &["--interval", "1"]);

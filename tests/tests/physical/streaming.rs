@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
+use drctl_tests::cluster::Cluster as _;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::until;
 use rustix::process::{Pid, Signal, kill_process};
