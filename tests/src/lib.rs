@@ -2,5 +2,6 @@
 
 pub mod cluster;
 pub mod fake;
+pub mod oracle;
 pub mod servers;
 pub mod site;
