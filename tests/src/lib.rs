@@ -5,3 +5,4 @@ pub mod fake;
 pub mod oracle;
 pub mod servers;
 pub mod site;
+pub mod targets;

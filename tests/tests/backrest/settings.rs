@@ -3,9 +3,10 @@
 
 use std::fs;
 
+use drctl_tests::cluster::{Cluster as _, give_away, list, open_folder, ticks};
 use drctl_tests::servers::postgres::Postgres;
 
-use crate::common::{Shop, give_away, list, open_folder, ticks};
+use crate::common::Shop;
 
 #[test]
 fn settings_for_restores_by_hand_take_nothing_from_a_recovery() {

@@ -10,6 +10,7 @@ use drctl_tests::cluster::{
 use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Site, until};
+use drctl_tests::targets;
 
 use crate::common::{filled, site};
 use crate::stream::point_at;
@@ -72,34 +73,7 @@ impl Cluster for Archiving {
 #[test]
 fn a_cluster_is_brought_to_any_time_position_transaction_and_name() {
     let shop = Archiving::start(true);
-    shop.tick(1..11);
-    let _ = shop.drctl(&["backup", "shop"]).ended(0);
-    shop.tick(11..31);
-    let (time, later) = (shop.committed(20), shop.committed(21));
-    let xid = shop.sql("select xmin from ticks where id = 25");
-    let lsn = shop.sql("select pg_current_wal_insert_lsn()");
-    shop.tick(31..41);
-    shop.sql("select pg_create_restore_point('before the mistake')");
-    shop.sql("delete from ticks where id < 30");
-    shop.archived();
-    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
-    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(0), "{view}");
-    for (target, expected) in [
-        (["--to-time", time.as_str()], list(1..21)),
-        (["--to-time", later.as_str()], list(1..22)),
-        (["--to-xid", xid.as_str()], list(1..26)),
-        (["--before-xid", xid.as_str()], list(1..25)),
-        (["--to-lsn", lsn.as_str()], list(1..31)),
-        (["--to-name", "before the mistake"], list(1..41)),
-    ] {
-        let (ran, _folder, path) = shop.recover(&[&target[..], &["--promote"]].concat());
-        let done = ran.ended(0).json();
-        assert_eq!(done["promoted"], true, "{done}");
-        if target[0] == "--to-time" {
-            assert_eq!(done["shows"], target[1], "{done}");
-        }
-        assert_eq!(ticks(&path), expected, "{target:?}: {done}");
-    }
+    targets::are_reached(&shop);
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(30..41));
@@ -108,23 +82,7 @@ fn a_cluster_is_brought_to_any_time_position_transaction_and_name() {
 #[test]
 fn a_target_that_cannot_be_reached_is_refused_before_anything_is_touched() {
     let shop = Archiving::start(true);
-    let early =
-        shop.sql("select to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')");
-    let _ = shop.drctl(&["backup", "shop"]).ended(0);
-    shop.tick(1..11);
-    shop.archived();
-    let last = shop.committed(10);
-    for (target, word) in [
-        (["--to-time", "2199-01-01T00:00:00Z"], last.as_str()),
-        (["--to-time", early.as_str()], "consistent at"),
-        (["--to-lsn", "FF/0"], "ends at"),
-        (["--to-name", "nobody"], "no restore point"),
-    ] {
-        let (ran, _folder, path) = shop.recover(&target);
-        let said = ran.failed(5, "no_plan");
-        assert!(said.contains(word), "{target:?}: {said}");
-        assert!(!path.exists());
-    }
+    let last = targets::are_refused(&shop);
     // A plan is run only as it was seen.
     let planned =
         shop.drctl(&["restore", "shop", "--to-time", &last, "--to-directory", "x", "--plan"]);
