@@ -152,16 +152,16 @@ async fn explore(
     found: &mut Elsewhere,
 ) -> Result<Option<Vec<Run>>> {
     let size = reader.size();
-    let sha1 = |at: Lsn| digests.of(run.timeline, at, size);
     if want == Want::All {
-        // Each is read once: what follows finds them known.
-        let all = (0..run.count).map(|index| run.at(index));
-        let reading = all.map(|at| reader.look(run.timeline, at, sha1(at)));
-        stream::iter(reading).buffered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
+        read_at_once(reader, digests, &run, 0..run.count).await?;
     }
     let mut points = Vec::new();
     while let Some(index) = run.next(want) {
         let (timeline, at) = (run.timeline, run.at(index));
+        let likely = run.likely(index, AT_ONCE);
+        if likely.len() > 1 {
+            read_at_once(reader, digests, &run, likely).await?;
+        }
         match reader.look(timeline, at, digests.of(timeline, at, size)).await? {
             Looked::Holds(holds) => {
                 let point = |(name, lsn, at): &(String, Lsn, jiff::Timestamp)| RestorePoint {
@@ -187,6 +187,21 @@ async fn explore(
     found.points.append(&mut points);
     found.entries.entry(run.timeline).or_default().extend(run.entries(want));
     Ok(None)
+}
+
+/// Reads segments, some at once. Each is read once: whoever asks for one then finds it known.
+async fn read_at_once(
+    reader: &Reader<'_>,
+    digests: &Digests<'_>,
+    run: &Run,
+    indexes: impl IntoIterator<Item = usize>,
+) -> Result<()> {
+    let one = |index| {
+        let at = run.at(index);
+        reader.look(run.timeline, at, digests.of(run.timeline, at, reader.size()))
+    };
+    let reading = stream::iter(indexes.into_iter().map(one));
+    reading.buffered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await
 }
 
 #[cfg(test)]

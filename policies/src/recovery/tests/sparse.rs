@@ -125,6 +125,20 @@ fn a_time_in_a_hundred_thousand_segments_needs_few_of_them() {
 }
 
 #[test]
+fn on_an_idle_way_several_are_likely_to_be_asked_for() {
+    let mut run = Run::new(tl(1), Lsn(16 * SIZE), SIZE, 10);
+    assert_eq!(run.likely(9, 4), [9]);
+    run.learn(9, &holds(None));
+    assert_eq!(run.likely(8, 4), [8, 7, 6, 5]);
+    run.learn(5, &holds(Some((1, 2))));
+    assert_eq!(run.likely(8, 4), [8, 7, 6], "what is known is not read again");
+    run.learn(0, &holds(None));
+    assert_eq!(run.likely(1, 3), [1, 2, 3]);
+    assert_eq!(run.likely(4, 4), [4], "behind commits nothing more is likely");
+    assert_eq!(Run::new(tl(1), Lsn(0), SIZE, 1).likely(0, 4), [0]);
+}
+
+#[test]
 fn idle_segments_cost_a_bounded_number_of_reads() {
     let mut segments: Vec<Times> = vec![None; 5_000];
     segments[0] = Some((100, 110));

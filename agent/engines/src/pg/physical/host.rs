@@ -55,11 +55,15 @@ async fn look(bin_dir: &Path) -> Host {
         let told = answer("pg_config", config.clone(), option).await?;
         Some(PathBuf::from(told.trim())).filter(|path| path.is_absolute())
     };
-    let locales = answer("locale", "/usr/bin/locale".into(), "-a").await;
-    let glibc = answer("getconf", "/usr/bin/getconf".into(), "GNU_LIBC_VERSION").await;
+    let (locales, glibc, libraries, share) = tokio::join!(
+        answer("locale", "/usr/bin/locale".into(), "-a"),
+        answer("getconf", "/usr/bin/getconf".into(), "GNU_LIBC_VERSION"),
+        directory("--pkglibdir"),
+        directory("--sharedir"),
+    );
     Host {
-        libraries: directory("--pkglibdir").await,
-        extensions: directory("--sharedir").await.map(|share| share.join("extension")),
+        libraries,
+        extensions: share.map(|share| share.join("extension")),
         locales: locales.map(|list| list.lines().map(same_name).collect()),
         glibc: glibc.and_then(|told| Some(told.trim().strip_prefix("glibc ")?.to_owned())),
     }

@@ -20,7 +20,7 @@ use crate::{EngineError, ServerSaid};
 const PORT: u16 = 5432;
 
 /// How often it is asked where it is.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How the directory of a private socket is named.
 pub(super) const PRIVATE: &str = "drctl-recovery-";
