@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use crate::problem::Failure;
 use crate::repository::is_bad_manifest;
+use crate::wal::is_missing;
 use crate::{Recovered, Repository, Setup};
 
 /// The newest drills of a source that are looked at.
@@ -122,6 +123,8 @@ pub async fn drills(
     while let Some((id, found)) = reading.next().await {
         match found {
             Ok(drill) => drills.push(drill),
+            // Somebody removed it, or a rule of the bucket did.
+            Err(error) if is_missing(&error) => {}
             Err(error) if is_bad_manifest(&error) => {
                 refused.push(format!("the evidence of the drill {id}: {error:#}"));
             }

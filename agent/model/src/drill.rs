@@ -25,7 +25,7 @@ pub struct Drill {
     pub host: String,
     /// When it began (clock of the host).
     pub started: Timestamp,
-    /// How long it took, in milliseconds: from the command to the cluster that was proven.
+    /// How long it took, in milliseconds: from the command to its end.
     pub took_ms: u64,
     /// The cluster's system identifier.
     #[serde(with = "crate::kind::system_id")]

@@ -266,24 +266,25 @@ impl Work<'_> {
         let done = self.bring(directory, &mut begun, ready, &meter, stop).await;
         drop((progress, following));
         let seconds = began.elapsed().as_secs_f64();
-        let drill = self.evidence(drilling, done.as_ref()).await;
         let done = done.map_err(|error| failed(error, self.args, &self.planned, directory, anew));
-        let done = done.inspect_err(|error| journal.note(&error.to_string()))?;
-        let text = done_text(&done, directory, &user, seconds);
-        journal.note(&text);
-        let (drill, text) = match drill {
-            Ok(None) => (None, text),
-            Ok(Some(id)) => {
-                let text = format!("{text}\n  kept as evidence: the drill {id}");
-                (Some(id), text)
-            }
-            Err(error) => {
-                screen.say(text);
-                return Err(error.context(
-                    "the recovery is proven, and the evidence of the drill could not be kept",
-                ));
-            }
+        let mut text = match &done {
+            Ok(done) => done_text(done, directory, &user, seconds),
+            Err(error) => error.to_string(),
         };
+        journal.note(&text);
+        let drill = self.evidence(drilling, done.as_ref()).await;
+        let drill = drill.inspect_err(|error| journal.note(&format!("{error:#}")));
+        let done = done?;
+        let drill = drill.inspect_err(|_| screen.say(&text)).with_context(|| {
+            format!(
+                "the recovery is proven, and {} is as drctl.log in it says; the evidence of the \
+                 drill could not be kept",
+                directory.display()
+            )
+        })?;
+        if let Some(id) = &drill {
+            text = format!("{text}\n  kept as evidence: the drill {id}");
+        }
         let mut object = done_object(&self.planned, &done, directory);
         object["seconds"] = json!(seconds);
         object["drill"] = json!(drill);

@@ -164,7 +164,6 @@ fn command(args: &RestoreArgs, directory: &Path) -> String {
         ("--promote", args.promote),
         ("--open", args.open),
         ("--despite-missing", args.despite_missing),
-        ("--drill", args.drill),
     ] {
         if given {
             let _ = write!(text, " {flag}");

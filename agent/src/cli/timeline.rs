@@ -47,6 +47,11 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
         for view in &views {
             text.push_str(&describe(view, &drills));
         }
+        let elsewhere = |drill: &&Drill| views.iter().all(|view| view.timeline != drill.timeline);
+        let others: Vec<_> = drills.iter().filter(elsewhere).map(|one| drill_row(one).1).collect();
+        if !others.is_empty() {
+            let _ = write!(text, "\n\non timelines that are gone\n{}", table(&others));
+        }
         for reason in &known.refused {
             let _ = write!(text, "\nPASSED OVER: {reason}");
         }

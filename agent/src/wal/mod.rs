@@ -30,7 +30,7 @@ pub(crate) use heads::trust_digest;
 pub(crate) use health::{LogFinding, log_findings};
 pub use push::{Push, Pushed};
 pub use shelf::Shelf;
-pub(crate) use shelf::holds;
+pub(crate) use shelf::{holds, is_missing};
 pub use ship::{STANDBY_NAME, Shipping, ship};
 pub(crate) use state::log_state;
 pub use verify::{LogVerdict, verify_log};

@@ -366,7 +366,7 @@ pub(super) fn is_damaged(error: &anyhow::Error) -> bool {
 
 /// Whether an object is not there.
 #[must_use]
-pub(super) fn is_missing(error: &anyhow::Error) -> bool {
+pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
     error
         .chain()
         .any(|cause| matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Missing { .. })))

@@ -74,7 +74,7 @@ fn a_drill_that_failed_leaves_evidence_too() {
     let at = bytes.len() - 50;
     bytes[at] ^= 1;
     fs::write(&piece, bytes).unwrap();
-    let (ran, _folder, _) = shop.recover(&["--to-time", &last, "--drill"]);
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--drill"]);
     assert_ne!(ran.code, Some(0), "{}", ran.out);
     let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
     let found = &view["drills"][0];
@@ -83,6 +83,11 @@ fn a_drill_that_failed_leaves_evidence_too() {
     let text = shown(&shop);
     let row = text.lines().find(|line| line.starts_with("DRILL FAILED")).unwrap();
     assert!(row.contains(found["drill"].as_str().unwrap()), "{text}");
+    // What goes on from there is a recovery and no drill: it did not begin at the beginning.
+    assert!(!ran.json().to_string().contains("--drill"), "{}", ran.out);
+    let to = path.display().to_string();
+    let again = ["restore", "shop", "--to-time", &last, "--to-directory", &to, "--resume"];
+    let _ = shop.drctl(&[&again[..], &["--drill"]].concat()).failed(2, "usage");
 }
 
 #[test]
@@ -110,5 +115,7 @@ fn a_recovery_stands_whatever_becomes_of_its_evidence() {
     assert_ne!(ran.code, Some(0), "{}", ran.out);
     let said = ran.json().to_string();
     assert!(said.contains("the recovery is proven") && said.contains("evidence"), "{said}");
+    let journal = fs::read_to_string(path.join("drctl.log")).unwrap();
+    assert!(journal.contains("the data in") && journal.contains("evidence"), "{journal}");
     assert_eq!(ticks(&path), list(1..41));
 }

@@ -60,9 +60,9 @@ pub struct RestoreArgs {
     /// directory; may be repeated.
     #[arg(long, value_name = "TABLE", requires = "point")]
     pub extract: Vec<PickedTable>,
-    /// This recovery is a drill: keep in the bucket, signed, what it came to, also where it failed.
-    /// `timeline` shows it.
-    #[arg(long, requires = "point", conflicts_with = "plan")]
+    /// This recovery is a drill: keep in the bucket, signed, what it came to, also where it failed
+    /// once it was begun. `timeline` shows it.
+    #[arg(long, requires = "point", conflicts_with_all = ["plan", "resume"])]
     pub drill: bool,
     /// Into files in this new or empty directory: a dump for each database, SQL for the roles.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
