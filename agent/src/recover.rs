@@ -363,6 +363,8 @@ pub async fn with_log_ahead<T>(
     request: &RecoverRequest<'_>,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
+    // A server of an earlier attempt would take what waits, and say what it asked for.
+    end_left(&Layout::new(&request.directory), STOP_PATIENCE).await?;
     let ahead = ahead(&request.directory);
     ahead.begin()?;
     let done = tokio::select! {

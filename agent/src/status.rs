@@ -194,10 +194,7 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
             Err(_) => None,
         };
         for status in all.iter_mut().filter(|status| status.is_cluster()) {
-            match &opened {
-                Ok(repository) => look(setup, repository, catalog, cache.as_ref(), status).await,
-                Err(error) => status.log = Some(Err(why(error))),
-            }
+            look(setup, opened.as_ref(), catalog, cache.as_ref(), status).await;
         }
     }
     Ok(all)
@@ -206,28 +203,33 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
 /// Looks at a cluster's log, and at what pgBackRest keeps of it.
 async fn look(
     setup: &Setup,
-    repository: &Repository,
+    opened: Result<&Repository, &anyhow::Error>,
     catalog: &Catalog,
     cache: Option<&Catalog>,
     status: &mut SourceStatus,
 ) {
     let source = &status.source;
-    let looking = async {
-        let truth = truth_of(setup, source.as_str()).await?;
-        let (stanza, truth) = truth.map(|(stanza, truth, _)| (stanza, truth)).unzip();
-        let beside = stanza.map(|stanza| Beside::new(setup, stanza, Want::Last)).transpose();
-        // What is lost is known, whatever else may be not.
-        let lost = truth.and_then(|truth| truth.incident);
-        let state = async { log_state(repository, source, catalog, cache, beside?).await }.await;
-        Ok::<_, anyhow::Error>((state, lost))
+    // What is lost is known, whatever else may be not.
+    let (stanza, lost) = match truth_of(setup, source.as_str()).await {
+        Ok(found) => found.map(|(stanza, truth, _)| (stanza, truth.incident)).unzip(),
+        Err(error) => {
+            status.log = Some(Err(why(&error)));
+            return;
+        }
     };
-    let (state, lost) = looking.await.unwrap_or_else(|error| (Err(error), None));
+    let looking = async {
+        let repository = opened.map_err(why)?;
+        let beside = stanza.map(|stanza| Beside::new(setup, stanza, Want::Last)).transpose();
+        let beside = beside.map_err(|error| why(&error))?;
+        let state = log_state(repository, source, catalog, cache, beside).await;
+        state.map_err(|error| why(&error))
+    };
     let aged = |standing: Standing| {
         let age = setup.clock.now().duration_since(standing.shows);
         LogStatus { standing, age }
     };
-    status.log = state.map(|state| state.map(aged)).map_err(|error| why(&error)).transpose();
-    status.lost = lost;
+    status.log = looking.await.map(|state| state.map(aged)).transpose();
+    status.lost = lost.flatten();
 }
 
 fn why(error: &anyhow::Error) -> String {

@@ -12,7 +12,7 @@ use super::read::{Scratch, examine};
 use crate::wal::{Ahead, Expected};
 
 /// Fetches what `legs` need, `fetches` segments at once, until all of it was fetched. Never fails:
-/// what cannot be had is left to the server's own command, and with a disk that is full all is.
+/// what cannot be had, or has no room, is left to the server's own command.
 pub(crate) async fn fetch_ahead(
     ahead: &Ahead,
     stanza: &Stanza,

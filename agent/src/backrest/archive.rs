@@ -12,6 +12,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::holdings::Stanza;
 use super::read::{Looked, Reader, Sha};
+use crate::wal::Ahead;
 
 /// Segments that are read at once, where all of them are.
 const AT_ONCE: usize = 4;
@@ -201,7 +202,8 @@ async fn read_at_once(
         reader.look(run.timeline, at, digests.of(run.timeline, at, reader.size()))
     };
     let reading = stream::iter(indexes.into_iter().map(one));
-    reading.buffered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await
+    let at_once = Ahead::at_once(reader.size(), AT_ONCE);
+    reading.buffered(at_once).try_for_each(|_| async { Ok(()) }).await
 }
 
 #[cfg(test)]

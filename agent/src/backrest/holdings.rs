@@ -1,7 +1,9 @@
 //! A stanza as pgBackRest shows it: what it says of its backups, and what lies in its archive.
 
 use anyhow::{Context as _, Result};
-use drctl_engines::backrest::{ArchiveListing, BackRest, Cluster, ClusterArchive, Info};
+use drctl_engines::backrest::{
+    ArchiveListing, BackRest, Cluster, ClusterArchive, Info, SegmentName,
+};
 use drctl_model::{BackupKind, BackupSummary, External};
 
 use crate::Setup;
@@ -39,7 +41,22 @@ impl Stanza {
         // What it says of the stanza tells more than that it could not be listed.
         let info = info.context("ask pgBackRest for its backups")?;
         let listing = listing.context("list pgBackRest's archive")?;
-        Ok(Stanza { backrest, info, listing })
+        let mut stanza = Stanza { backrest, info, listing };
+        // A backup may have ended, and its log have come, since the list was made.
+        if !stanza.lists_what_backups_need() {
+            let again = stanza.backrest.listing().await;
+            stanza.listing = again.context("list pgBackRest's archive")?;
+        }
+        Ok(stanza)
+    }
+
+    /// Whether the list has the last segment that each backup needs.
+    fn lists_what_backups_need(&self) -> bool {
+        self.info.backups.iter().all(|backup| {
+            let last = backup.wal.as_ref().and_then(|(_, last)| SegmentName::parse(last));
+            let archive = self.listing.of(backup.database_id);
+            last.is_none_or(|last| archive.is_some_and(|archive| archive.has(last)))
+        })
     }
 
     /// A cluster, by the newest number that it has had in the stanza.

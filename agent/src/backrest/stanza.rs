@@ -68,7 +68,8 @@ fn opened<'a>(setup: &'a Setup, name: &str) -> Result<(&'a SourceId, &'a Source,
 ///
 /// # Errors
 /// [`Problem::Target`] where the stanza is of another cluster's directory, or a file is there that
-/// drctl has not written and that does not say where the stanza's data are; the server's; the file system's.
+/// drctl has not written and that does not say where the stanza's data are; the server's; the file
+/// system's.
 pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Result<Configured> {
     let (_, source, settings) = opened(setup, name)?;
     let server = setup.server(source)?;

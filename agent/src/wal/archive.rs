@@ -166,9 +166,11 @@ pub(crate) async fn learn(
     let (mut elsewhere, mut stanza) = (Elsewhere::default(), None);
     if let Some(Beside { stanza: found, want, folder }) = beside {
         if let Some(size) = copies.0.last().map(|copy| copy.at.segment_size) {
-            // No plan leads to what is older than the copies; to show it its times are told.
+            // No plan leads to what is older than the copies. To show it, and to say of a name or
+            // a transaction in it why not, it is read all the same.
             let oldest = copies.0.iter().map(|copy| copy.at.start).min();
-            let since = oldest.filter(|_| want != Want::Ends).unwrap_or(Lsn(0));
+            let whole = matches!(want, Want::Ends | Want::All);
+            let since = oldest.filter(|_| !whole).unwrap_or(Lsn(0));
             elsewhere = log(&found, (system_id, size), (want, since), &folder).await?;
         }
         stanza = Some(found);

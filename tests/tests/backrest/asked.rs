@@ -70,3 +70,16 @@ fn log_waits_for_the_server_before_the_copy_is_laid_out() {
     assert_eq!(ticks(&path), list(1..41));
     assert!(!path.join("ahead").exists());
 }
+
+#[test]
+fn a_point_older_than_the_copies_is_found_and_said_to_be_too_early() {
+    let shop = Shop::start();
+    shop.sql("select pg_create_restore_point('early')");
+    shop.archived();
+    let _ = shop.back_up();
+    shop.tick(1..11);
+    shop.archived();
+    let (ran, _folder, path) = shop.recover(&["--to-name", "early"]);
+    let said = ran.failed(5, "no_plan");
+    assert!(said.contains("consistent at") && !path.exists(), "{said}");
+}

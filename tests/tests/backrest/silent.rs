@@ -231,6 +231,12 @@ fn log_that_was_dropped_is_an_incident_until_the_next_full_backup() {
     let source = &status["sources"][0];
     assert!(source["advice"].as_str().unwrap().contains("archive-push-queue-max"), "{status}");
     assert_eq!(source["health"], "breached", "{status}");
+    // That is known without drctl's own bucket too.
+    let (bucket, away) = (shop.site.path("repository"), shop.site.path("away"));
+    fs::rename(&bucket, &away).unwrap();
+    let status = shop.drctl(&["status"]).ended(0).json();
+    assert_eq!(status["sources"][0]["health"], "breached", "{status}");
+    fs::rename(&away, &bucket).unwrap();
     let done = shop.back_up();
     assert_eq!(done["backup"]["kind"]["backup_type"], "full", "{done}");
     let status = shop.drctl(&["status"]).ended(0).json();
