@@ -14,6 +14,7 @@ mod ids;
 mod job;
 mod kind;
 mod log;
+mod log_asks;
 mod log_entry;
 mod log_index;
 mod lsn;
@@ -38,6 +39,7 @@ pub use ids::{
 pub use job::{Illegal, Job, JobEvent, JobId, JobState};
 pub use kind::{BackupKind, Coordinates, Increment, Parent};
 pub use log::{Holds, LogPart, LogPiece, LogPlace, xid_precedes};
+pub use log_asks::{ServerSettings, WalLevel};
 pub use log_entry::{LogEntry, LogNotes, NotedPoint, micros, outermost};
 pub use log_index::{IndexPlace, IndexedPiece, LogIndex, MAX_INDEX_PIECES};
 pub use lsn::{Lsn, LsnError, Timeline, WalSegmentSize};

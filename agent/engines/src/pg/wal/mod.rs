@@ -14,6 +14,7 @@
 //! A segment that was cut inside a record and filled up with zeros is an error: nothing tells that
 //! from damage.
 
+mod asks;
 mod bytes;
 mod chain;
 mod error;
@@ -30,7 +31,7 @@ use chain::{Chain, Event};
 pub use error::WalError;
 use page::{LONG_HEADER, PAGE, Pages};
 use record::Meaning;
-pub use summary::{RestorePoint, WalSummary};
+pub use summary::{Ask, Asked, Checkpoint, RestorePoint, WalSummary};
 
 /// Reads WAL in pieces of any size and remembers only what it holds.
 ///

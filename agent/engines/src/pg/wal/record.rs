@@ -1,8 +1,9 @@
 //! Records (`XLogRecord` in `xlogrecord.h`) and what a few kinds of them mean.
 
-use drctl_model::Lsn;
+use drctl_model::{Lsn, ServerSettings};
 use jiff::Timestamp;
 
+use super::asks;
 use super::bytes::Reader;
 use super::xact::Xact;
 
@@ -21,6 +22,11 @@ const KEPT: usize = 128;
 const XLOG: u8 = 0;
 /// `RM_XACT_ID`.
 const XACT: u8 = 1;
+/// `RM_TBLSPC_ID`.
+const TABLESPACE: u8 = 5;
+
+/// The same of a record that tells a path (`MAXPGPATH`, behind a number and the headers).
+const KEPT_OF_PATHS: usize = 1100;
 
 /// PostgreSQL's epoch, 2000-01-01, in microseconds from 1970 (`TimestampTz` in `timestamp.h`).
 const EPOCH: i64 = 946_684_800_000_000;
@@ -53,10 +59,14 @@ impl Header {
     /// What is to be read of the record's body; nothing of most.
     pub(super) fn body(&self, stats_item: u64) -> Option<Body> {
         let kind = match (self.manager, self.info & 0xF0) {
+            (XLOG, 0x00 | 0x10) => Kind::Checkpoint,
             (XLOG, 0x40) => Kind::Switch,
+            (XLOG, 0x60) => Kind::Settings,
             (XLOG, 0x70) => Kind::RestorePoint,
             (XLOG, 0xD0) => Kind::Overwrite,
             // XLOG_XACT_OPMASK leaves COMMIT and COMMIT_PREPARED, ABORT and ABORT_PREPARED.
+            (TABLESPACE, 0x00) => Kind::Tablespace,
+            (TABLESPACE, 0x10) => Kind::TablespaceDrop,
             (XACT, info) => match info & 0x70 {
                 0x00 | 0x30 => Kind::Commit(Xact::new(self.info, stats_item)),
                 0x20 | 0x40 => Kind::Abort(Xact::new(self.info, stats_item)),
@@ -65,13 +75,18 @@ impl Header {
             _ => return None,
         };
         let len = self.len.saturating_sub(24);
-        let goal = usize::try_from(len).map_or(KEPT, |len| len.min(KEPT));
+        let most = if matches!(kind, Kind::Tablespace) { KEPT_OF_PATHS } else { KEPT };
+        let goal = usize::try_from(len).map_or(most, |len| len.min(most));
         Some(Body { kind, len, goal, head: Vec::with_capacity(goal), problem: None })
     }
 }
 
 #[derive(Debug, Clone)]
 enum Kind {
+    Checkpoint,
+    Settings,
+    Tablespace,
+    TablespaceDrop,
     Switch,
     RestorePoint,
     Overwrite,
@@ -105,7 +120,10 @@ pub(super) enum Meaning {
     Other,
     Switch,
     Commit { time: Timestamp, xid: u32 },
-    Abort { time: Timestamp },
+    Abort { time: Timestamp, xid: u32 },
+    Checkpoint { time: Timestamp, next_xid: u64 },
+    Settings(ServerSettings),
+    Tablespace { oid: u32, path: Option<Vec<u8>> },
     RestorePoint { name: String, time: Timestamp },
     Overwrite { lost: Lsn },
 }
@@ -139,6 +157,10 @@ impl Body {
             return Err(problem);
         }
         match self.kind {
+            Kind::Checkpoint => asks::checkpoint(main_data(&self.head, self.len)?),
+            Kind::Settings => asks::settings(main_data(&self.head, self.len)?),
+            Kind::Tablespace => asks::tablespace(main_data(&self.head, self.len)?),
+            Kind::TablespaceDrop => asks::tablespace_drop(main_data(&self.head, self.len)?),
             Kind::Switch if self.len == 0 => Ok(Meaning::Switch),
             Kind::Switch => Err("a switch has no data"),
             Kind::RestorePoint => restore_point(main_data(&self.head, self.len)?),
@@ -151,14 +173,14 @@ impl Body {
                 Ok(Meaning::Commit { time: timestamp(time)?, xid: prepared.unwrap_or(xid) })
             }
             Kind::Abort(xact) => {
-                let (time, _) = xact.end().ok_or(TOO_SHORT)?;
-                Ok(Meaning::Abort { time: timestamp(time)? })
+                let (time, prepared) = xact.end().ok_or(TOO_SHORT)?;
+                Ok(Meaning::Abort { time: timestamp(time)?, xid: prepared.unwrap_or(xid) })
             }
         }
     }
 }
 
-const TOO_SHORT: &str = "it is too short";
+pub(super) const TOO_SHORT: &str = "it is too short";
 
 /// `xl_restore_point` in `xlog_internal.h`: a time, and a name that ends with a zero byte.
 fn restore_point(data: &[u8]) -> Result<Meaning, &'static str> {

@@ -1,10 +1,17 @@
-use drctl_model::{Lsn, xid_precedes};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
+use drctl_model::{Lsn, ServerSettings, xid_precedes};
 use jiff::Timestamp;
 
 use super::record::{Finished, Meaning};
 
 /// Restore points of a summary that are kept; a cluster has a few.
 pub(super) const MAX_RESTORE_POINTS: usize = 1000;
+
+/// The same of what it asks for.
+const MAX_ASKS: usize = 1000;
 
 /// What a stretch of WAL holds. A record belongs to the stretch in which it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,13 +37,19 @@ pub struct WalSummary {
     pub first_commit: Option<Timestamp>,
     /// The latest time of a commit or abort.
     pub last_commit: Option<Timestamp>,
-    /// The earliest transaction that was committed, by its identifier.
+    /// The earliest transaction that was committed or rolled back, by its identifier.
     pub min_xid: Option<u32>,
-    /// The latest transaction that was committed. Identifiers begin anew after 2³² - 1, so this
+    /// The latest transaction that was. Identifiers begin anew after 2³² - 1, so this
     /// may be the smaller number (`TransactionIdPrecedes` in `transam.c`).
     pub max_xid: Option<u32>,
     /// Restore points, the first thousand.
     pub restore_points: Vec<RestorePoint>,
+    /// What the log asks of a server that replays it, in order; the first thousand.
+    pub asks: Vec<Asked>,
+    /// Whether it asks for more than the thousand.
+    pub asks_more: bool,
+    /// The last checkpoint.
+    pub checkpoint: Option<Checkpoint>,
     /// Whether a segment was ended early (`XLOG_SWITCH`).
     pub switched: bool,
     /// Where nothing is written any more: the records end there, and zeros follow.
@@ -54,8 +67,51 @@ pub struct RestorePoint {
     pub time: Timestamp,
 }
 
+/// A record that asks something of the server that replays it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Where the record begins.
+    pub at: Lsn,
+    /// Where the one before it ends: who replays up to here is not asked yet.
+    pub behind: Lsn,
+    /// For what.
+    pub what: Ask,
+}
+
+/// What a record asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// The source's server was started with these settings: a hot standby needs as much, and
+    /// nobody replays the log of `wal_level = minimal`.
+    Settings(ServerSettings),
+    /// A tablespace is made, its directory there; an empty path is one within the data directory.
+    Tablespace {
+        /// Its number, by which `pg_tblspc` names it.
+        oid: u32,
+        /// `LOCATION`, on the source.
+        path: PathBuf,
+    },
+    /// A tablespace is dropped.
+    TablespaceDrop {
+        /// Its number.
+        oid: u32,
+    },
+}
+
+/// What a checkpoint tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Where its record begins.
+    pub at: Lsn,
+    /// When it was begun, in whole seconds of the server's clock.
+    pub time: Timestamp,
+    /// The number of the next transaction, on a line and no ring.
+    pub next_xid: u64,
+}
+
 impl WalSummary {
     pub(super) fn add(&mut self, record: Finished) {
+        let behind = self.next_record.filter(|next| *next <= record.at).unwrap_or(record.at);
         self.records += 1;
         if self.first_record.is_none() {
             self.first_record = Some(record.at);
@@ -66,7 +122,21 @@ impl WalSummary {
         match record.meaning {
             Meaning::Other | Meaning::Overwrite { .. } => {}
             Meaning::Switch => self.switched = true,
-            Meaning::Abort { time } => self.add_time(time),
+            Meaning::Abort { time, xid } => {
+                self.add_time(time);
+                self.add_xid(xid);
+            }
+            Meaning::Checkpoint { time, next_xid } => {
+                self.checkpoint = Some(Checkpoint { at: record.at, time, next_xid });
+            }
+            Meaning::Settings(settings) => self.ask(record.at, behind, Ask::Settings(settings)),
+            Meaning::Tablespace { oid, path: Some(path) } => {
+                let path = PathBuf::from(OsString::from_vec(path));
+                self.ask(record.at, behind, Ask::Tablespace { oid, path });
+            }
+            Meaning::Tablespace { oid, path: None } => {
+                self.ask(record.at, behind, Ask::TablespaceDrop { oid });
+            }
             Meaning::Commit { time, xid } => {
                 self.commits += 1;
                 self.add_time(time);
@@ -77,6 +147,13 @@ impl WalSummary {
                     self.restore_points.push(RestorePoint { name, lsn: record.at, time });
                 }
             }
+        }
+    }
+
+    fn ask(&mut self, at: Lsn, behind: Lsn, what: Ask) {
+        match self.asks.len() < MAX_ASKS {
+            true => self.asks.push(Asked { at, behind, what }),
+            false => self.asks_more = true,
         }
     }
 

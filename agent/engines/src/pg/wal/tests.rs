@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use drctl_model::{ServerSettings, WalLevel};
+
 use super::sample::*;
 use super::*;
 
@@ -22,12 +24,59 @@ fn tells_what_the_wal_holds() {
         min_xid: Some(7),
         max_xid: Some(9),
         restore_points: summary.restore_points.clone(),
+        asks: Vec::new(),
+        asks_more: false,
+        checkpoint: None,
         switched: true,
         ended: None,
     };
     assert_eq!(summary, expected);
     let [point] = &summary.restore_points[..] else { panic!() };
     assert_eq!((point.name.as_str(), point.time), ("here", time(60)));
+}
+
+#[test]
+fn what_asks_something_of_a_server_is_told() {
+    let mut wal = Wal::new(START);
+    wal.data(100);
+    let before = Lsn(wal.at());
+    let numbers = [101u32, 8, 10, 3, 64, 0].map(u32::to_le_bytes).concat();
+    let changed = wal.put(0, 0x60, 0, &[&[255, 26][..], &numbers, &[0, 1]].concat());
+    // A path is longer than other records that are read, and may go over a page's end.
+    wal.data(8192 - 8 * 40);
+    let path = "/srv/".to_owned() + &"x".repeat(900);
+    let made = [&16_400u32.to_le_bytes()[..], path.as_bytes(), &[0]].concat();
+    let length = u32::try_from(made.len()).unwrap().to_le_bytes();
+    wal.put(5, 0x00, 0, &[&[254][..], &length, &made].concat());
+    wal.put(5, 0x10, 0, &[&[255, 4][..], &16_400u32.to_le_bytes()].concat());
+    let mut checkpoint = vec![0; 88];
+    checkpoint[24..32].copy_from_slice(&(5u64 << 32 | 77).to_le_bytes());
+    checkpoint[64..72].copy_from_slice(&1_800_000_000u64.to_le_bytes());
+    let point = wal.put(0, 0x10, 0, &[&[255, 88][..], &checkpoint].concat());
+    wal.put(1, 0x20, 8, &[&[255, 8][..], &200_000_000i64.to_le_bytes()].concat());
+    let found = wal.walk().unwrap();
+    let settings = ServerSettings {
+        max_connections: 101,
+        max_worker_processes: 8,
+        max_wal_senders: 10,
+        max_prepared_transactions: 3,
+        max_locks_per_transaction: 64,
+        wal_level: WalLevel::Minimal,
+    };
+    let [first, second, third] = &found.asks[..] else { panic!("{:?}", found.asks) };
+    let what = Ask::Settings(settings);
+    assert_eq!(*first, Asked { at: Lsn(changed), behind: before, what });
+    assert_eq!(second.what, Ask::Tablespace { oid: 16_400, path: path.into() });
+    assert_eq!(third.what, Ask::TablespaceDrop { oid: 16_400 });
+    let time = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+    let told = Checkpoint { at: Lsn(point), time, next_xid: 5 << 32 | 77 };
+    assert_eq!(found.checkpoint, Some(told));
+    // Who rolled back has a number too.
+    assert_eq!((found.commits, found.min_xid, found.max_xid), (0, Some(8), Some(8)));
+    let short = [&[255, 20][..], &numbers[..20]].concat();
+    let mut cut = Wal::new(START);
+    cut.put(0, 0x60, 0, &short);
+    assert!(matches!(cut.walk(), Err(WalError::Record { .. })));
 }
 
 #[test]
