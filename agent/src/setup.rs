@@ -328,5 +328,6 @@ fn pg_server(pg: &Server, password: Option<String>, runtime_dir: &Path) -> PgSer
         ssl_root_cert: pg.ssl_root_cert.clone(),
         bin_dir: pg.bin_dir.clone(),
         runtime_dir: runtime_dir.to_owned(),
+        options: Vec::new(),
     }
 }

@@ -165,6 +165,7 @@ fn target_server(setup: &Setup, host: &str, args: &RestoreArgs) -> Result<PgServ
         ssl_root_cert: None,
         bin_dir: None,
         runtime_dir: setup.config.paths.runtime_dir.clone(),
+        options: Vec::new(),
     })
 }
 

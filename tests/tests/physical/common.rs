@@ -49,6 +49,7 @@ pub(crate) fn reach(server: &Postgres) -> PgServer {
         ssl_root_cert: None,
         bin_dir: None,
         runtime_dir: std::env::temp_dir(),
+        options: Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! `pg_verifybackup`, `pg_basebackup` and the server itself are the judges.
 
 mod base;
+mod boxed;
 mod chain;
 mod common;
 mod doubt;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use drctl_tests::cluster::{Cluster as _, list, own_place, ticks};
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::log::several;
 
 /// Ends the server that drctl left on a cluster, where a test fails before it was stopped.
-struct Ends(PathBuf);
+pub(crate) struct Ends(pub(crate) PathBuf);
 
 impl Drop for Ends {
     fn drop(&mut self) {
@@ -38,7 +37,7 @@ fn a_recovered_cluster_stays_open_gives_tables_and_becomes_one_of_its_own() {
     let open = restore(&["--open"]).ended(0).json();
     let socket = open["socket"].as_str().expect("a socket").to_owned();
     let psql = |sql: &str| {
-        let mut psql = Command::new(shop.server.bin_dir().join("psql"));
+        let mut psql = shop.as_owner(shop.server.bin_dir().join("psql"));
         psql.args(["-XAtq", "-h", &socket, "-U", "postgres", "-c", sql, "postgres"]);
         let output = psql.output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -87,7 +86,7 @@ fn the_end_of_the_log_is_held_while_it_is_open() {
         shop.drctl(&[&all[..], more].concat()).ended(0).json()
     };
     let open = restore(&["--open"]);
-    let mut psql = Command::new(shop.server.bin_dir().join("psql"));
+    let mut psql = shop.as_owner(shop.server.bin_dir().join("psql"));
     psql.args(["-XAtq", "-h", open["socket"].as_str().unwrap(), "-U", "postgres"]);
     let state = "select count(*), pg_get_wal_replay_pause_state() <> 'not paused' from ticks";
     let output = psql.args(["-c", state, "postgres"]).output().unwrap();

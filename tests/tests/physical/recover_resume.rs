@@ -234,7 +234,7 @@ fn commits_that_came_between_the_proof_and_a_promotion_are_not_taken_for_proven(
     let pid = || fs::read_to_string(path.join("data/postmaster.pid")).unwrap_or_default();
     let rows = || {
         let text = pid();
-        let mut psql = Command::new(shop.server.bin_dir().join("psql"));
+        let mut psql = shop.as_owner(shop.server.bin_dir().join("psql"));
         psql.args(["-XAtq", "-h", text.lines().nth(4).unwrap_or("/nowhere"), "-U", "postgres"]);
         let output = psql.args(["-c", "select count(*) from ticks", "postgres"]).output().unwrap();
         String::from_utf8_lossy(&output.stdout).trim().to_owned()

@@ -314,6 +314,7 @@ mod tests {
             ssl_root_cert: None,
             bin_dir: None,
             runtime_dir: "/run/drctl".into(),
+            options: Vec::new(),
         };
         let facts = DatabaseFacts {
             name: "shop".into(),

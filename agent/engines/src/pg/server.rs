@@ -38,6 +38,9 @@ pub struct PgServer {
     pub bin_dir: Option<PathBuf>,
     /// A private directory for password files, best in memory.
     pub runtime_dir: PathBuf,
+    /// What our sessions ask for when they log in, above what was set for role and database: the
+    /// first of these that the server grants. None: nothing is asked for.
+    pub options: Vec<String>,
 }
 
 impl PgServer {
@@ -94,6 +97,10 @@ impl PgServer {
             .env("PGAPPNAME", application)
             .env("PGCONNECT_TIMEOUT", seconds)
             .arg("--no-password");
+        let tool = match self.options.last() {
+            Some(options) => tool.env("PGOPTIONS", options),
+            None => tool,
+        };
         match pgpass {
             Some(file) => tool.env("PGPASSFILE", file.path()),
             None => tool,
@@ -169,17 +176,19 @@ impl Session {
         database: &str,
         application: &str,
     ) -> Result<Self, EngineError> {
-        let config = server.config(database, application);
         let tls = tls::connector(server)?;
-        let refused = |error| server.refused(database, error);
-        let (client, driver) = match tls.clone() {
-            Some(tls) => {
-                let (client, connection) = config.connect(tls).await.map_err(refused)?;
-                (client, OwnedTask::spawn(drive(connection)))
-            }
-            None => {
-                let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
-                (client, OwnedTask::spawn(drive(connection)))
+        let mut options = server.options.iter();
+        let (client, driver) = loop {
+            let mut config = server.config(database, application);
+            let asked = options.next();
+            asked.map(|asked| config.options(asked));
+            match connect(&config, tls.clone()).await {
+                Ok(connected) => break connected,
+                // What only a superuser may set.
+                Err(error)
+                    if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+                        && options.len() > 0 => {}
+                Err(error) => return Err(server.refused(database, error)),
             }
         };
         let session = Session { client, tls, _driver: driver };
@@ -242,6 +251,22 @@ impl Canceller {
     }
 }
 
+async fn connect(
+    config: &Config,
+    tls: Option<MakeRustlsConnect>,
+) -> Result<(Client, OwnedTask<()>), tokio_postgres::Error> {
+    Ok(match tls {
+        Some(tls) => {
+            let (client, connection) = config.connect(tls).await?;
+            (client, OwnedTask::spawn(drive(connection)))
+        }
+        None => {
+            let (client, connection) = config.connect(NoTls).await?;
+            (client, OwnedTask::spawn(drive(connection)))
+        }
+    })
+}
+
 async fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
 where
     tokio_postgres::Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>>,
@@ -286,6 +311,7 @@ mod tests {
             ssl_root_cert: None,
             bin_dir: None,
             runtime_dir: "/run/drctl".into(),
+            options: Vec::new(),
         }
     }
 

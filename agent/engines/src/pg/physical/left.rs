@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::time::{Instant, sleep};
 
 use super::Layout;
-use super::run::PRIVATE;
+use super::private::forget;
 use crate::EngineError;
 
 /// How often it is looked whether it is gone.
@@ -62,10 +62,7 @@ pub async fn end_left(layout: &Layout, patience: Duration) -> Result<bool, Engin
         }
         sleep(LOOK_EVERY).await;
     }
-    let ours = socket.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PRIVATE));
-    if ours {
-        // Its socket is gone; what stays is the file with the rules of access.
-        let _ = fs::remove_dir_all(&socket);
-    }
+    // Its socket is gone; what stays are the files with the rules of access.
+    forget(&socket);
     Ok(true)
 }

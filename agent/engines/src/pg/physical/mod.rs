@@ -3,6 +3,7 @@
 
 mod combine;
 mod extract;
+mod forced;
 mod host;
 mod increment;
 mod left;
@@ -10,6 +11,7 @@ mod listing;
 mod needs;
 mod pick;
 mod prepare;
+mod private;
 mod relook;
 mod run;
 mod source;

@@ -133,6 +133,7 @@ mod tests {
             ssl_root_cert: None,
             bin_dir: None,
             runtime_dir: "/nonexistent".into(),
+            options: Vec::new(),
         };
         let began = std::time::Instant::now();
         let needs = cluster_needs(&server, "drctl/test", Duration::from_millis(50)).await;

@@ -57,11 +57,15 @@ const DROPPED: &[&str] = &[
     "synchronous_standby_names",
 ];
 
-/// Whether a line of `postgresql.auto.conf` sets something that must not stay.
+/// Whether a line of `postgresql.auto.conf` sets something that must not stay. What it includes is no
+/// part of the cluster, and `ALTER SYSTEM` writes no such line.
 fn is_dropped(line: &str) -> bool {
     let name = line.trim_start().split(|c: char| c == '=' || c.is_whitespace()).next();
     let name = name.unwrap_or_default().to_ascii_lowercase();
-    name.starts_with("recovery_") || name == "restore_command" || DROPPED.contains(&name.as_str())
+    name.starts_with("recovery_")
+        || name.starts_with("include")
+        || name == "restore_command"
+        || DROPPED.contains(&name.as_str())
 }
 
 /// The lines that make the copy recover, and keep it from archiving into the source's log, from
@@ -183,6 +187,8 @@ mod tests {
             " Restore_Command='x'",
             "recovery_target_time = '2026-01-01'",
             "archive_command\t= 'y'",
+            "include '/etc/postgresql/15/main/conf.d/x.conf'",
+            "Include_If_Exists = 'x'",
         ] {
             assert!(is_dropped(line), "{line}");
         }

@@ -1,7 +1,8 @@
 //! A restored cluster's server, started in private to see where its recovery comes to.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,7 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::Layout;
+use super::forced::{forced, lasting, session_options, sizes};
+use super::private::Private;
 use crate::pg::server::Session;
+use crate::pg::tools::major_of;
 use crate::pg::{PgServer, SslMode};
 use crate::{EngineError, ServerSaid};
 
@@ -21,9 +25,6 @@ const PORT: u16 = 5432;
 
 /// How often it is asked where it is.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// How the directory of a private socket is named.
-pub(super) const PRIVATE: &str = "drctl-recovery-";
 
 /// A server that recovers, on a socket that only we can reach. Ended when dropped, unless it was
 /// [left](Recovering::leave) to itself.
@@ -34,7 +35,7 @@ pub struct Recovering {
     /// How long its log was when it was started: what stands before is of earlier attempts.
     log_from: u64,
     /// Holds the socket and the rules of access; nothing once the server was left to itself.
-    private: Option<tempfile::TempDir>,
+    private: Option<Private>,
     /// The session in which it is asked where it is, while it lasts.
     session: Option<Session>,
 }
@@ -92,36 +93,38 @@ impl Recovering {
     /// [`EngineError::Io`]; [`EngineError::Config`] as root, as whom PostgreSQL does not run.
     pub fn start(layout: &Layout, bin_dir: &Path, user: &str) -> Result<Self, EngineError> {
         may_run()?;
-        let private = tempfile::Builder::new().prefix(PRIVATE).tempdir();
-        let private = private.map_err(EngineError::io("make a private directory"))?;
-        let (data, at) = (layout.data(), private.path());
-        let rules = at.join("pg_hba.conf");
-        let write =
-            File::create(&rules).and_then(|mut file| file.write_all(b"local all all trust\n"));
-        write.map_err(EngineError::io("write the rules of access"))?;
+        let data = layout.data();
+        let read = |name: &str| fs::read_to_string(data.join(name)).unwrap_or_default();
+        let major = major_of(&read("PG_VERSION")).unwrap_or_default();
+        let own = ["postgresql.conf", "postgresql.auto.conf"].map(read);
+        let private = Private::make(&[user], &sizes(&own))?;
+        let at = private.path();
         let log = data.with_file_name("recovery.log");
-        let out = File::options().create(true).append(true).open(&log);
+        let mut options = File::options();
+        let out = options.create(true).append(true).mode(0o600).open(&log);
         let out = out.map_err(EngineError::io(format!("write {}", log.display())))?;
         let log_from = fs::metadata(&log).map(|meta| meta.len()).unwrap_or_default();
         let mut command = Command::new(bin_dir.join("postgres"));
         command.arg("-D").arg(&data).env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
+        let shown = |path: &Path| path.display().to_string();
         for (name, value) in [
-            ("listen_addresses", String::new()),
             ("port", PORT.to_string()),
-            ("unix_socket_directories", at.display().to_string()),
-            // The source's own configuration may name the source's own places.
-            ("data_directory", data.display().to_string()),
-            ("external_pid_file", at.join("server.pid").display().to_string()),
-            // Jobs that reach out would run between a promotion and the end of the server.
-            ("cron.launch_active_jobs", "off".to_owned()),
-            ("hba_file", rules.display().to_string()),
-            ("hot_standby", "on".to_owned()),
-            ("logging_collector", "off".to_owned()),
-            ("log_destination", "stderr".to_owned()),
-            ("lc_messages", "C".to_owned()),
-            ("max_logical_replication_workers", "0".to_owned()),
-            ("ssl", "off".to_owned()),
+            ("unix_socket_directories", shown(at)),
+            // The source's own configuration is not read: it may name the source's own places, and
+            // what an intruder there wants to be run.
+            ("config_file", shown(&private.file("postgresql.conf"))),
+            ("data_directory", shown(&data)),
+            ("external_pid_file", shown(&private.file("server.pid"))),
+            ("hba_file", shown(&private.file("pg_hba.conf"))),
+            ("ident_file", shown(&private.file("pg_ident.conf"))),
+            ("shared_preload_libraries", String::new()),
         ] {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        for (name, value) in forced(major) {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        for (name, value) in lasting(bin_dir, &data) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
         for (name, value) in source_settings(bin_dir, &data) {
@@ -141,6 +144,7 @@ impl Recovering {
             ssl_root_cert: None,
             bin_dir: Some(bin_dir.to_owned()),
             runtime_dir: at.to_owned(),
+            options: session_options(major),
         };
         Ok(Recovering { child, server, log, log_from, private: Some(private), session: None })
     }
@@ -260,7 +264,7 @@ impl Recovering {
     /// [`super::end_left`] ends it, and so does `pg_ctl stop`.
     #[must_use]
     pub fn leave(mut self) -> PathBuf {
-        let kept = self.private.take().map(tempfile::TempDir::keep);
+        let kept = self.private.take().map(Private::keep);
         kept.unwrap_or_else(|| PathBuf::from(&self.server.host))
     }
 

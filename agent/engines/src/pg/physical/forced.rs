@@ -1,0 +1,223 @@
+//! Settings of the server that replays: all that our sessions and the recovery rely on is said by
+//! us, whatever the cluster's own configuration says. That is the source's, and may be an
+//! intruder's: what it names to be loaded or run is not loaded and not run here.
+
+use std::path::Path;
+
+/// From which major version on, and up to which, there is a setting.
+type Majors = std::ops::RangeInclusive<u32>;
+
+const ALL: Majors = 0..=u32::MAX;
+
+/// On the command line, where no file overrides it. What must not run comes first.
+const FORCED: &[(Majors, &str, &str)] = &[
+    // Libraries: none is loaded by its name in the configuration.
+    (ALL, "session_preload_libraries", ""),
+    (ALL, "local_preload_libraries", ""),
+    (ALL, "dynamic_library_path", "$libdir"),
+    (18..=u32::MAX, "extension_control_path", "$system"),
+    (18..=u32::MAX, "oauth_validator_libraries", ""),
+    (ALL, "jit", "off"),
+    (ALL, "jit_provider", "llvmjit"),
+    (15..=u32::MAX, "archive_library", ""),
+    // Commands.
+    (ALL, "archive_mode", "off"),
+    (ALL, "archive_command", ""),
+    (ALL, "archive_cleanup_command", ""),
+    (ALL, "recovery_end_command", ""),
+    (ALL, "ssl_passphrase_command", ""),
+    (17..=u32::MAX, "event_triggers", "off"),
+    // Ways out and ways in.
+    (ALL, "listen_addresses", ""),
+    (ALL, "unix_socket_permissions", "0700"),
+    (ALL, "unix_socket_group", ""),
+    (ALL, "bonjour", "off"),
+    (ALL, "ssl", "off"),
+    (ALL, "primary_conninfo", ""),
+    (ALL, "primary_slot_name", ""),
+    (ALL, "synchronous_standby_names", ""),
+    (ALL, "max_logical_replication_workers", "0"),
+    (17..=u32::MAX, "sync_replication_slots", "off"),
+    // Jobs that reach out would run between a promotion and the end of the server.
+    (ALL, "cron.launch_active_jobs", "off"),
+    // Its log, by which a recovery is judged.
+    (ALL, "logging_collector", "off"),
+    (ALL, "log_destination", "stderr"),
+    (ALL, "log_min_messages", "warning"),
+    (ALL, "log_min_error_statement", "panic"),
+    (ALL, "log_error_verbosity", "default"),
+    (ALL, "log_line_prefix", "%m [%p] "),
+    (ALL, "log_timezone", "UTC"),
+    (ALL, "log_statement", "none"),
+    (ALL, "log_min_duration_statement", "-1"),
+    (ALL, "lc_messages", "C"),
+    // What sessions begin with.
+    (ALL, "timezone", "UTC"),
+    (ALL, "default_transaction_isolation", "read committed"),
+    (ALL, "default_transaction_read_only", "off"),
+    (ALL, "default_transaction_deferrable", "off"),
+    (ALL, "search_path", "\"$user\", public"),
+    (ALL, "row_security", "on"),
+    (ALL, "datestyle", "ISO, MDY"),
+    (ALL, "intervalstyle", "postgres"),
+    (ALL, "bytea_output", "hex"),
+    (ALL, "extra_float_digits", "1"),
+    (ALL, "standard_conforming_strings", "on"),
+    (ALL, "statement_timeout", "0"),
+    (ALL, "lock_timeout", "0"),
+    (ALL, "idle_in_transaction_session_timeout", "0"),
+    (14..=u32::MAX, "idle_session_timeout", "0"),
+    (17..=u32::MAX, "transaction_timeout", "0"),
+    (ALL, "default_tablespace", ""),
+    (ALL, "temp_tablespaces", ""),
+    // The recovery itself.
+    (ALL, "hot_standby", "on"),
+    (ALL, "recovery_min_apply_delay", "0"),
+    (ALL, "fsync", "on"),
+    (ALL, "zero_damaged_pages", "off"),
+    (ALL, "ignore_checksum_failure", "off"),
+    (14..=u32::MAX, "remove_temp_files_after_crash", "on"),
+    (ALL, "restart_after_crash", "on"),
+    (ALL, "data_sync_retry", "off"),
+    // It is known on every kernel, in a box too.
+    (18..=u32::MAX, "io_method", "worker"),
+    (ALL, "huge_pages", "try"),
+];
+
+/// The settings for a server of this major version.
+pub(super) fn forced(major: u32) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let there = FORCED.iter().filter(move |(majors, _, _)| majors.contains(&major));
+    there.map(|(_, name, value)| (*name, *value))
+}
+
+/// Options of our own sessions (`options` of the protocol), which those that were set for a role or
+/// a database do not override. What only a superuser may set is tried first, then without.
+pub(super) fn session_options(major: u32) -> Vec<String> {
+    let mut all = String::from(
+        "-c role=none -c search_path= -c default_transaction_isolation=read\\ committed \
+         -c default_transaction_read_only=off -c default_transaction_deferrable=off \
+         -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
+         -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=1 \
+         -c standard_conforming_strings=on -c client_min_messages=notice -c jit=off \
+         -c local_preload_libraries=",
+    );
+    if major >= 14 {
+        all.push_str(" -c idle_session_timeout=0");
+    }
+    let mut more = format!("{all} -c session_preload_libraries= -c dynamic_library_path=$libdir");
+    if major >= 17 {
+        more.push_str(" -c event_triggers=off");
+    }
+    vec![more, all]
+}
+
+/// Sizes that the source was given and that a replay is as fast as: numbers, and nothing that names
+/// anything.
+const SIZES: &[&str] = &[
+    "shared_buffers",
+    "wal_buffers",
+    "wal_decode_buffer_size",
+    "work_mem",
+    "maintenance_work_mem",
+    "max_wal_size",
+    "min_wal_size",
+    "checkpoint_timeout",
+    "checkpoint_completion_target",
+    "effective_io_concurrency",
+    "maintenance_io_concurrency",
+];
+
+/// The lines of a configuration for the sizes that these texts set, the last of a name as PostgreSQL
+/// takes it. Nothing that they include is read.
+pub(super) fn sizes(texts: &[String]) -> String {
+    let lines = texts.iter().flat_map(|text| text.lines().filter_map(size));
+    let mut found: Vec<(&str, &str)> = Vec::new();
+    for (name, value) in lines {
+        found.retain(|(known, _)| *known != name);
+        found.push((name, value));
+    }
+    found.iter().map(|(name, value)| format!("{name} = '{value}'\n")).collect()
+}
+
+fn size(line: &str) -> Option<(&'static str, &str)> {
+    let line = line.trim_start();
+    let end = line.find(|c: char| c == '=' || c.is_whitespace())?;
+    let (name, rest) = line.split_at(end);
+    let name = SIZES.iter().find(|known| name.eq_ignore_ascii_case(known))?;
+    let rest = rest.trim_start().trim_start_matches('=').trim_start();
+    let value = match rest.strip_prefix('\'') {
+        Some(quoted) => quoted.split('\'').next()?,
+        None => rest.split(|c: char| c == '#' || c.is_whitespace()).next()?,
+    };
+    let value = value.trim();
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = &value[digits.len()..];
+    let number = digits.trim_end();
+    let plain = number.strip_prefix('-').unwrap_or(number);
+    let is_number = plain.starts_with(|c: char| c.is_ascii_digit())
+        && plain.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let units = ["", "B", "kB", "MB", "GB", "TB", "us", "ms", "s", "min", "h", "d"];
+    (is_number && units.contains(&unit)).then_some((*name, value))
+}
+
+/// What of the source's settings would change the cluster's files where it were another one at a
+/// promotion, as its control file has it.
+pub(super) fn lasting(bin_dir: &Path, data: &Path) -> Vec<(&'static str, String)> {
+    let mut tool = std::process::Command::new(bin_dir.join("pg_controldata"));
+    let output = tool.arg("-D").arg(data).env_clear().env("LC_ALL", "C").output();
+    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+    named(&text)
+}
+
+fn named(text: &str) -> Vec<(&'static str, String)> {
+    let of = |label: &str| text.lines().find_map(|line| Some(line.strip_prefix(label)?.trim()));
+    let mut found = Vec::new();
+    if of("wal_level setting:") == Some("logical") {
+        found.push(("wal_level", "logical".to_owned()));
+    }
+    // A server that is opened without it forgets the times of all commits.
+    if of("track_commit_timestamp setting:") == Some("on") {
+        found.push(("track_commit_timestamp", "on".to_owned()));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_told_only_what_it_knows() {
+        let names = |major| forced(major).map(|(name, _)| name).collect::<Vec<_>>();
+        assert!(!names(14).contains(&"archive_library") && names(15).contains(&"archive_library"));
+        assert!(!names(16).contains(&"event_triggers") && names(17).contains(&"event_triggers"));
+        let mut all = names(18);
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count, "one name twice");
+    }
+
+    #[test]
+    fn sizes_are_taken_and_nothing_else_is() {
+        let conf = "shared_buffers = 128MB\t# min 128kB\n  Shared_Buffers='1GB'\nwork_mem 4MB\n\
+                    max_wal_size = 'x'\ncheckpoint_timeout = 5min; DROP\nmin_wal_size = '80MB\n\
+                    include = '/etc/evil'\nshared_preload_libraries = 'evil'\nwal_buffers = -1\n\
+                    checkpoint_completion_target = 0.9\neffective_io_concurrency =\n";
+        let auto = "work_mem = '64 MB'\n".to_owned();
+        assert_eq!(
+            sizes(&[conf.to_owned(), auto]),
+            "shared_buffers = '1GB'\nmin_wal_size = '80MB'\nwal_buffers = '-1'\n\
+             checkpoint_completion_target = '0.9'\nwork_mem = '64 MB'\n"
+        );
+    }
+
+    #[test]
+    fn what_lasts_is_kept() {
+        let text = "wal_level setting:                    logical\n\
+                    track_commit_timestamp setting:       on\n";
+        let on = |name| (name, "on".to_owned());
+        assert_eq!(named(text)[1], on("track_commit_timestamp"));
+        assert_eq!(named("wal_level setting:   replica\n"), []);
+    }
+}
