@@ -4,6 +4,7 @@
 //! with an outcome, a restore is a place to write such a stream into, with an outcome.
 
 pub mod backrest;
+mod below;
 mod error;
 pub mod pg;
 mod process;
@@ -16,6 +17,7 @@ use std::pin::Pin;
 use drctl_model::{Child, Content, Coordinates, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use below::{Below, stays_below};
 pub use process::kill_tools;
 
 pub use error::{Blocker, EngineError, Leftover, ServerSaid, Stderr, Unreadable};

@@ -56,11 +56,9 @@ pub async fn combine(chain: Combination) -> Result<(), EngineError> {
     blocking(move || {
         relocate(&into)?;
         let data = into.data();
-        check_tree(&data).map_err(|source| differs(&data, source))?;
-        let root =
-            File::open(&data).map_err(EngineError::io(format!("open {}", data.display())))?;
-        let synced = rustix::fs::syncfs(&root);
-        synced.map_err(|errno| EngineError::io(format!("sync {}", data.display()))(errno.into()))
+        check_tree(&into).map_err(|source| differs(&data, source))?;
+        let synced = into.below_data().and_then(|below| below.sync_all());
+        synced.map_err(EngineError::io(format!("sync {}", data.display())))
     })
     .await
 }
@@ -107,9 +105,9 @@ fn differs(data: &Path, source: WalkError) -> EngineError {
     EngineError::Differs { place: data.display().to_string(), source }
 }
 
-fn listing(data: &Path) -> Result<Vec<u8>, WalkError> {
+fn listing(layout: &Layout) -> Result<Vec<u8>, WalkError> {
     let mut bytes = Vec::new();
-    let opened = File::open(data.join(LISTING));
+    let opened = layout.below_data().and_then(|data| data.read(Path::new(LISTING)));
     let read = opened.and_then(|file| file.take(MAX_LISTING_BYTES as u64).read_to_end(&mut bytes));
     read.map_err(|error| wrong(format!("it cannot be read: {error}")))?;
     Ok(bytes)
@@ -119,7 +117,7 @@ fn listing(data: &Path) -> Result<Vec<u8>, WalkError> {
 fn is_listed(layout: &Layout, digest: Option<Digest>) -> Result<(), EngineError> {
     let data = layout.data();
     let failed = |source| differs(&data, source);
-    let bytes = listing(&data).map_err(failed)?;
+    let bytes = listing(layout).map_err(failed)?;
     read(&bytes).map_err(failed)?;
     let found = Digest(Sha256::digest(&bytes).into());
     if digest.is_some_and(|digest| digest != found) {
@@ -131,22 +129,24 @@ fn is_listed(layout: &Layout, digest: Option<Digest>) -> Result<(), EngineError>
 /// The program takes the map of tablespaces over from the last copy: it leads to that copy's.
 fn relocate(into: &Layout) -> Result<(), EngineError> {
     let path = into.data().join(MAP);
-    if !path.exists() {
+    let action = || format!("correct {}", path.display());
+    let failed = |error| EngineError::io(action())(error);
+    let data = into.below_data().map_err(failed)?;
+    if !data.has(Path::new(MAP)).map_err(failed)? {
         return Ok(());
     }
-    let action = || format!("correct {}", path.display());
-    let old = fs::read(&path).map_err(EngineError::io(action()))?;
+    let mut old = Vec::new();
+    let read = data.read(Path::new(MAP)).and_then(|mut file| file.read_to_end(&mut old));
+    read.map_err(failed)?;
     let new = extract::relocated(&old, into).map_err(|source| differs(&path, source))?;
-    let write = || {
-        let mut file = File::create(&path)?;
-        file.write_all(&new)
-    };
-    write().map_err(EngineError::io(action()))
+    let written = data.rewrite(Path::new(MAP)).and_then(|mut file| file.write_all(&new));
+    written.map_err(failed)
 }
 
 /// Every file of a data directory against the list in it: none missing, none too many, none other.
-fn check_tree(data: &Path) -> Result<(), WalkError> {
-    let parsed = read(&listing(data)?)?;
+fn check_tree(layout: &Layout) -> Result<(), WalkError> {
+    let parsed = read(&listing(layout)?)?;
+    let root = layout.root().map_err(|error| wrong(format!("it cannot be read: {error}")))?;
     let mut listed = 0u64;
     for file in &parsed.files {
         let path = file.path()?;
@@ -155,12 +155,13 @@ fn check_tree(data: &Path) -> Result<(), WalkError> {
         }
         listed += 1;
         if path != MAP {
-            let came = hashed(&data.join(path));
+            let came = root.read(&Layout::listed(path)).and_then(hashed);
             let came = came.map_err(|error| wrong(format!("{path}: {error}")))?;
             same(path, file, Some(&came))?;
         }
     }
-    let found = files(data).map_err(|error| wrong(format!("the files beside it: {error}")))?;
+    let found =
+        files(&layout.data()).map_err(|error| wrong(format!("the files beside it: {error}")))?;
     // The list does not list itself.
     if found != listed + 1 {
         return Err(wrong(format!("{} files are there, and it lists {listed}", found - 1)));
@@ -168,8 +169,7 @@ fn check_tree(data: &Path) -> Result<(), WalkError> {
     Ok(())
 }
 
-fn hashed(path: &Path) -> std::io::Result<Came> {
-    let mut file = File::open(path)?;
+fn hashed(mut file: File) -> std::io::Result<Came> {
     let (mut hash, mut size, mut piece) = (Sha256::new(), 0u64, vec![0; PIECE]);
     loop {
         let count = file.read(&mut piece)?;
@@ -213,12 +213,13 @@ mod tests {
 
     /// A data directory with two files and the list that fits it.
     fn tree() -> tempfile::TempDir {
-        let data = tempfile::tempdir().unwrap();
-        fs::create_dir(data.path().join("base")).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let data = root.path().join("data");
+        fs::create_dir_all(data.join("base")).unwrap();
         let mut lines = Vec::new();
         for name in ["PG_VERSION", "base/1"] {
-            fs::write(data.path().join(name), name).unwrap();
-            let (size, digest) = hashed(&data.path().join(name)).unwrap();
+            fs::write(data.join(name), name).unwrap();
+            let (size, digest) = hashed(File::open(data.join(name)).unwrap()).unwrap();
             lines.push(format!(
                 "{{ \"Path\": \"{name}\", \"Size\": {size}, \"Checksum-Algorithm\": \"SHA256\", \
                  \"Checksum\": \"{digest}\" }}"
@@ -230,16 +231,21 @@ mod tests {
             lines.join(",\n")
         );
         let own = Digest(Sha256::digest(text.as_bytes()).into());
-        fs::write(data.path().join(LISTING), format!("{text}\"Manifest-Checksum\": \"{own}\"}}\n"))
+        fs::write(data.join(LISTING), format!("{text}\"Manifest-Checksum\": \"{own}\"}}\n"))
             .unwrap();
-        data
+        root
     }
 
     #[test]
     fn a_result_is_what_its_list_says_or_it_is_none() {
         type Change = fn(&Path);
-        assert_eq!(check_tree(tree().path()), Ok(()));
-        let cases: [(&str, Change); 5] = [
+        let check = |root: &tempfile::TempDir| check_tree(&Layout::new(root.path()));
+        assert_eq!(check(&tree()), Ok(()));
+        let cases: [(&str, Change); 6] = [
+            ("base/1", |data| {
+                fs::rename(data.join("base/1"), data.join("../elsewhere")).unwrap();
+                std::os::unix::fs::symlink("../../elsewhere", data.join("base/1")).unwrap();
+            }),
             ("other bytes", |data| fs::write(data.join("base/1"), "base/2").unwrap()),
             ("base/1", |data| fs::remove_file(data.join("base/1")).unwrap()),
             ("3 files are there", |data| fs::write(data.join("base/2"), "").unwrap()),
@@ -254,15 +260,15 @@ mod tests {
             ("cannot be read", |data| fs::remove_file(data.join(LISTING)).unwrap()),
         ];
         for (word, change) in cases {
-            let data = tree();
-            change(data.path());
-            let said = check_tree(data.path()).unwrap_err().to_string();
+            let root = tree();
+            change(&root.path().join("data"));
+            let said = check(&root).unwrap_err().to_string();
             assert!(said.contains(word), "{word}: {said}");
         }
         // The log and what is below it is not the list's.
-        let data = tree();
-        fs::create_dir(data.path().join("pg_wal")).unwrap();
-        fs::write(data.path().join("pg_wal/1"), "").unwrap();
-        assert_eq!(check_tree(data.path()), Ok(()));
+        let root = tree();
+        fs::create_dir(root.path().join("data/pg_wal")).unwrap();
+        fs::write(root.path().join("data/pg_wal/1"), "").unwrap();
+        assert_eq!(check(&root), Ok(()));
     }
 }

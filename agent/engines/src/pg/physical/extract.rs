@@ -1,15 +1,21 @@
 //! A cluster's files laid out in a new directory.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use drctl_model::shown;
 
+use super::members::{is_expected, tablespace_link};
 use super::tar::{Member, MemberKind, TarWalker, Visit};
-use crate::EngineError;
 use crate::pg::WalkError;
+use crate::{Below, EngineError};
+
+/// The data directory's name below the root of a restore.
+const DATA: &str = "data";
+
+/// The name of what holds the tablespaces.
+const TABLESPACES: &str = "tablespaces";
 
 /// Where the parts of a cluster lie after a restore, all below one directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,13 +33,34 @@ impl Layout {
     /// The data directory.
     #[must_use]
     pub fn data(&self) -> PathBuf {
-        self.root.join("data")
+        self.root.join(DATA)
     }
 
     /// A tablespace's directory.
     #[must_use]
     pub fn tablespace(&self, oid: u32) -> PathBuf {
-        self.root.join("tablespaces").join(oid.to_string())
+        self.root.join(TABLESPACES).join(oid.to_string())
+    }
+
+    /// Everything, to be reached without following a link.
+    pub(super) fn root(&self) -> std::io::Result<Below> {
+        Below::open(&self.root)
+    }
+
+    /// The data directory, to be reached without following a link.
+    pub(super) fn below_data(&self) -> std::io::Result<Below> {
+        self.root()?.enter(Path::new(DATA))
+    }
+
+    /// Where a file of the server's list lies below the root: those of tablespaces are listed below
+    /// the link that leads to them.
+    pub(super) fn listed(path: &str) -> PathBuf {
+        let inner = path.strip_prefix("pg_tblspc/").and_then(|rest| rest.split_once('/'));
+        match inner.and_then(|(oid, rest)| Some((oid.parse::<u32>().ok()?, rest))) {
+            Some((oid, rest)) => Path::new(TABLESPACES).join(oid.to_string()).join(rest),
+            // Joined as text: an absolute path stays one that is refused.
+            None => PathBuf::from(format!("{DATA}/{path}")),
+        }
     }
 }
 
@@ -50,17 +77,17 @@ impl DirectoryTarget {
     /// [`EngineError::Io`], also for one that holds something.
     pub fn new(layout: &Layout, oid: Option<u32>) -> Result<Self, EngineError> {
         let root = oid.map_or_else(|| layout.data(), |oid| layout.tablespace(oid));
-        let action = || format!("make the directory {}", root.display());
-        let mut builder = DirBuilder::new();
-        let made = builder.recursive(true).mode(0o700).create(&root);
-        made.map_err(EngineError::io(action()))?;
-        let mut entries = std::fs::read_dir(&root).map_err(EngineError::io(action()))?;
-        if entries.next().is_some() {
-            let found = vec![root.display().to_string()];
-            return Err(EngineError::NotEmpty { found });
-        }
         let what = root.display().to_string();
-        let extractor = Extractor { root, layout: layout.clone(), current: None };
+        let made = Below::make(&layout.root).and_then(|top| match oid {
+            None => top.directory(Path::new(DATA)),
+            Some(oid) => top.directory(&Path::new(TABLESPACES).join(oid.to_string())),
+        });
+        let below = made.map_err(EngineError::io(format!("make the directory {what}")))?;
+        if !below.is_empty().map_err(EngineError::io(format!("look into {what}")))? {
+            return Err(EngineError::NotEmpty { found: vec![what] });
+        }
+        let in_tablespace = oid.is_some();
+        let extractor = Extractor { below, in_tablespace, layout: layout.clone(), current: None };
         Ok(DirectoryTarget { walker: Some(TarWalker::new(extractor)), what })
     }
 
@@ -82,14 +109,14 @@ impl DirectoryTarget {
         let Some(walker) = self.walker.take() else { return Ok(()) };
         let what = self.what.clone();
         let extractor = walker.finish().map_err(|source| EngineError::Damaged { what, source })?;
-        let action = || format!("sync {}", extractor.root.display());
-        let root = File::open(&extractor.root).map_err(EngineError::io(action()))?;
-        rustix::fs::syncfs(&root).map_err(|errno| EngineError::io(action())(errno.into()))
+        let synced = extractor.below.sync_all();
+        synced.map_err(EngineError::io(format!("sync {}", self.what)))
     }
 }
 
 struct Extractor {
-    root: PathBuf,
+    below: Below,
+    in_tablespace: bool,
     layout: Layout,
     current: Option<Current>,
 }
@@ -107,42 +134,31 @@ impl Extractor {
     }
 
     fn make(&self, member: &Member) -> std::io::Result<Option<Current>> {
-        let path = self.root.join(&member.path);
-        let oid = member.path.strip_prefix("pg_tblspc/").and_then(|oid| oid.parse().ok());
-        match (&member.kind, oid) {
-            (MemberKind::Directory, _) => {
-                DirBuilder::new().recursive(true).mode(0o700).create(path).map(|()| None)
-            }
+        let path = Path::new(&member.path);
+        match (&member.kind, tablespace_link(&member.path)) {
+            (MemberKind::Directory, _) => self.below.directory(path).map(|_| None),
             // Links lead to tablespaces, and theirs are elsewhere now.
-            (MemberKind::Link(_), Some(oid)) => {
-                symlink(self.layout.tablespace(oid), path).map(|()| None)
-            }
-            (MemberKind::Link(target), None) => symlink(target, path).map(|()| None),
+            (MemberKind::Link(_), Some(oid)) => self.link(oid).map(|()| None),
+            // Refused before.
+            (MemberKind::Link(_), None) => Err(std::io::ErrorKind::InvalidInput.into()),
             (MemberKind::File, _) => {
-                if let Some(parent) = path.parent() {
-                    DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-                }
-                let mode = member.mode & 0o700 | 0o600;
-                let file =
-                    OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
+                let file = self.below.create_new(path, member.mode & 0o700 | 0o600)?;
                 let map = (member.path == "tablespace_map").then(Vec::new);
                 Ok(Some(Current { path: member.path.clone(), file, map }))
             }
         }
     }
 
-    fn link(&self, oid: u32, place: &Path) -> std::io::Result<()> {
-        let links = self.root.join("pg_tblspc");
-        DirBuilder::new().recursive(true).mode(0o700).create(&links)?;
-        symlink(place, links.join(oid.to_string()))
+    fn link(&self, oid: u32) -> std::io::Result<()> {
+        let path = Path::new("pg_tblspc").join(oid.to_string());
+        self.below.link(&path, &self.layout.tablespace(oid))
     }
 
     /// `tablespace_map` as it must be here, and the links.
     fn moved(&self, map: &[u8]) -> Result<Vec<u8>, WalkError> {
         for oid in mapped(map)? {
-            let place = self.layout.tablespace(oid);
             // The server makes the link again; tools that look before it want it too.
-            self.link(oid, &place).map_err(|error| Self::failed("pg_tblspc", &error))?;
+            self.link(oid).map_err(|error| Self::failed("pg_tblspc", &error))?;
         }
         relocated(map, &self.layout)
     }
@@ -173,6 +189,7 @@ pub(super) fn relocated(map: &[u8], layout: &Layout) -> Result<Vec<u8>, WalkErro
 
 impl Visit for Extractor {
     fn begin(&mut self, member: &Member) -> Result<(), WalkError> {
+        is_expected(member, self.in_tablespace)?;
         let made = self.make(member).map_err(|error| Self::failed(&member.path, &error));
         self.current = made?;
         Ok(())
@@ -195,5 +212,92 @@ impl Visit for Extractor {
             file.write_all(&moved).map_err(|error| Self::failed(&path, &error))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::super::listing::Hasher;
+    use super::super::tar::sample::{Sample, archive};
+    use super::*;
+
+    fn lay_out(root: &Path, oid: Option<u32>, members: &[Sample<'_>]) -> Result<(), String> {
+        let words = |error: EngineError| format!("{error:?}");
+        let mut target = DirectoryTarget::new(&Layout::new(root), oid).map_err(words)?;
+        target.push(&archive(members)).map_err(words)?;
+        target.finish().map_err(words)
+    }
+
+    /// As a backup walks over it.
+    fn walk(members: &[Sample<'_>]) -> Result<(), WalkError> {
+        let mut walker = TarWalker::new(Hasher::default());
+        walker.push(&archive(members))?;
+        walker.finish().map(drop)
+    }
+
+    #[test]
+    fn what_is_written_from_a_strangers_bytes_stays_below_its_directory() {
+        let outside = tempfile::tempdir().unwrap();
+        let secret = outside.path().join("authorized_keys");
+        fs::write(&secret, "theirs").unwrap();
+        let (at, key) = (outside.path().to_str().unwrap(), secret.to_str().unwrap());
+        let up = format!("pg_wal/../../../..{key}");
+        let cases: [&[Sample<'_>]; 12] = [
+            &[("base", b'2', at, b""), ("base/authorized_keys", b'0', "", b"ours")],
+            &[("pg_wal", b'2', at, b""), ("pg_wal/000000010000000000000001", b'0', "", b"x")],
+            &[("pg_wal/x", b'2', at, b""), ("pg_wal/x/authorized_keys", b'0', "", b"ours")],
+            &[("pg_wal/authorized_keys", b'0', "", b"ours")],
+            &[("pg_tblspc/1/", b'2', at, b""), ("pg_tblspc/1/authorized_keys", b'0', "", b"ours")],
+            &[("pg_tblspc/x", b'2', at, b"")],
+            &[("postgresql.auto.conf", b'2', key, b"")],
+            &[("tablespace_map", b'2', key, b"")],
+            &[(&up, b'0', "", b"ours")],
+            &[(key, b'0', "", b"ours")],
+            &[("base/1", b'1', key, b"")],
+            &[("PG_VERSION", b'0', "", b"15"), ("PG_VERSION", b'0', "", b"16")],
+        ];
+        for members in cases {
+            let root = tempfile::tempdir().unwrap();
+            assert!(lay_out(root.path(), None, members).is_err(), "{members:?}");
+            // A backup takes none of them, unless all that is wrong is a link that leads elsewhere here.
+            assert!(walk(members).is_err() || members[0].0 == "pg_tblspc/1/", "{members:?}");
+        }
+        let root = tempfile::tempdir().unwrap();
+        let link: &[Sample<'_>] = &[("PG_15", b'2', at, b""), ("PG_15/x", b'0', "", b"ours")];
+        assert!(lay_out(root.path(), Some(5), link).is_err());
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "theirs");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_server_sends_is_laid_out() {
+        let root = tempfile::tempdir().unwrap();
+        let members: &[Sample<'_>] = &[
+            ("tablespace_map", b'0', "", b"16400 /srv/fast\n"),
+            ("./pg_wal/", b'5', "", b""),
+            ("./pg_wal/archive_status/", b'5', "", b""),
+            ("base/", b'5', "", b""),
+            ("base/1/", b'5', "", b""),
+            ("base/1/1259", b'0', "", b"rows"),
+            ("pg_wal/000000010000000000000001", b'0', "", b"log"),
+        ];
+        walk(members).unwrap();
+        lay_out(root.path(), None, members).unwrap();
+        lay_out(root.path(), Some(16400), &[("PG_15/1", b'0', "", b"more")]).unwrap();
+        let data = root.path().join("data");
+        assert_eq!(fs::read_to_string(data.join("base/1/1259")).unwrap(), "rows");
+        let through = data.join("pg_tblspc/16400/PG_15/1");
+        assert_eq!(fs::read_to_string(through).unwrap(), "more");
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_data_directory_is_not_followed() {
+        let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        symlink(elsewhere.path(), root.path().join("data")).unwrap();
+        assert!(lay_out(root.path(), None, &[("PG_VERSION", b'0', "", b"15")]).is_err());
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::super::WalkError;
+use super::members::is_expected;
 use super::tar::{Member, MemberKind, Visit};
 
 /// The most bytes of a server's manifest: some 200 for each file.
@@ -52,6 +53,7 @@ impl Hasher {
 
 impl Visit for Hasher {
     fn begin(&mut self, member: &Member) -> Result<(), WalkError> {
+        is_expected(member, !self.prefix.is_empty())?;
         let file = member.kind == MemberKind::File;
         self.current =
             file.then(|| (format!("{}{}", self.prefix, member.path), member.size, Sha256::new()));

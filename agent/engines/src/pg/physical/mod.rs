@@ -8,6 +8,7 @@ mod host;
 mod increment;
 mod left;
 mod listing;
+mod members;
 mod needs;
 mod pick;
 mod prepare;

@@ -1,8 +1,6 @@
 //! Settings of a cluster that was laid out, so that it recovers as it should and does no harm.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::Path;
 
 use drctl_model::{Lsn, Timeline};
@@ -126,54 +124,52 @@ const ACCESS: &str = "# Written by drctl: that of the source lay elsewhere.\nloc
 /// # Errors
 /// [`EngineError::Io`].
 pub fn prepare(layout: &Layout, recovery: &Recovery) -> Result<Vec<String>, EngineError> {
-    let data = layout.data();
+    let at = layout.data();
+    let failed = |what: &str| {
+        let action = format!("{what} in {}", at.display());
+        move |error: io::Error| EngineError::io(action)(error)
+    };
+    let data = layout.below_data().map_err(failed("look"))?;
+    let write = |name: &str, text: &str| {
+        let written = data.rewrite(Path::new(name)).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
+        written.map_err(failed(&format!("write {name}")))
+    };
     let mut notes = Vec::new();
     for (name, text) in [("postgresql.conf", CONFIGURATION), ("pg_hba.conf", ACCESS)] {
-        if !data.join(name).exists() {
-            write(&data.join(name), text)?;
+        if !data.has(Path::new(name)).map_err(failed("look"))? {
+            write(name, text)?;
             notes.push(format!("{name} was not in the data directory: a minimal one was written"));
         }
     }
-    let auto = data.join("postgresql.auto.conf");
-    let old = match fs::read_to_string(&auto) {
-        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-        read => read.map_err(EngineError::io(format!("read {}", auto.display())))?,
-    };
+    let auto = "postgresql.auto.conf";
+    let mut old = String::new();
+    match data.read(Path::new(auto)).and_then(|mut file| file.read_to_string(&mut old)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(failed(&format!("read {auto}"))(error));
+        }
+        _ => {}
+    }
     let kept: String =
         old.lines().filter(|line| !is_dropped(line)).map(|l| format!("{l}\n")).collect();
-    write(&auto, &(kept + &settings(recovery)))?;
+    write(auto, &(kept + &settings(recovery)))?;
     // Without either the server takes the copy for one that has crashed: no new timeline, no
     // target.
     let (signal, other) = match recovery.stop {
         StopAt::Standby => ("standby.signal", "recovery.signal"),
         _ => ("recovery.signal", "standby.signal"),
     };
-    let other = data.join(other);
-    match fs::remove_file(&other) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(EngineError::io(format!("remove {}", other.display()))(error));
-        }
-        _ => {}
-    }
-    write(&data.join(signal), "")?;
-    let synced = File::open(&data).and_then(|directory| directory.sync_all());
-    synced.map_err(EngineError::io(format!("sync {}", data.display())))?;
+    data.remove(Path::new(other)).map_err(failed(&format!("remove {other}")))?;
+    write(signal, "")?;
+    data.sync().map_err(failed("sync all"))?;
     notes.push(
         "archiving and logical replication are switched off in it (postgresql.auto.conf): switch \
          them on when it takes the source's place, with a place of its own to archive to"
             .to_owned(),
     );
     Ok(notes)
-}
-
-fn write(path: &Path, text: &str) -> Result<(), EngineError> {
-    let write = || {
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(EngineError::io(format!("write {}", path.display())))
 }
 
 #[cfg(test)]

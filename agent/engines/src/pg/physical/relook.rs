@@ -2,15 +2,14 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::PathBuf;
 
 use drctl_model::shown;
 use sha2::{Digest as _, Sha256};
 
 use super::Layout;
 use super::listing::{Listed, MAX_LISTING_BYTES, read_listing};
-use crate::EngineError;
 use crate::pg::WalkError;
+use crate::{Below, EngineError};
 
 /// How much of a file is read at once.
 const CHUNK: usize = 256 << 10;
@@ -26,26 +25,30 @@ pub fn look_again(layout: &Layout) -> Result<u64, EngineError> {
     let damaged = |source| EngineError::Damaged { what: what(), source };
     let path = layout.data().join("backup_manifest");
     let mut text = Vec::new();
-    let read = File::open(&path)
+    let listing = std::path::Path::new("backup_manifest");
+    let read = layout
+        .below_data()
+        .and_then(|data| data.read(listing))
         .and_then(|file| file.take(MAX_LISTING_BYTES as u64).read_to_end(&mut text));
     read.map_err(EngineError::io(format!("read {}", path.display())))?;
+    let root = layout.root().map_err(EngineError::io(format!("open {}", what())))?;
     let mut count = 0;
     for (path, listed) in read_listing(&text).map_err(damaged)? {
         // What the log brings is not the list's to tell; the map leads to other places now.
         if path.starts_with("pg_wal/") || path == "tablespace_map" {
             continue;
         }
-        same(layout, &path, &listed).map_err(damaged)?;
+        same(&root, &path, &listed).map_err(damaged)?;
         count += 1;
     }
     Ok(count)
 }
 
-fn same(layout: &Layout, path: &str, listed: &Listed) -> Result<(), WalkError> {
+fn same(root: &Below, path: &str, listed: &Listed) -> Result<(), WalkError> {
     let wrong = |why: &str| WalkError::Contents(format!("{} {why}", shown(path, 200)));
-    let file = File::open(place(layout, path)).map_err(|_| wrong("is not there"))?;
+    let file: std::io::Result<File> = root.read(&Layout::listed(path));
+    let mut file = file.map_err(|_| wrong("is not there"))?;
     let (mut hash, mut bytes, mut chunk) = (Sha256::new(), 0u64, vec![0; CHUNK]);
-    let mut file = file;
     loop {
         match file.read(&mut chunk) {
             Ok(0) => break,
@@ -60,13 +63,4 @@ fn same(layout: &Layout, path: &str, listed: &Listed) -> Result<(), WalkError> {
     let hash = drctl_model::Digest(hash.finalize().into()).to_string();
     let equal = bytes == listed.size && listed.checksum.as_deref() == Some(hash.as_str());
     if equal { Ok(()) } else { Err(wrong("has other bytes")) }
-}
-
-/// Files of tablespaces are listed below the link that leads to them.
-fn place(layout: &Layout, path: &str) -> PathBuf {
-    let inner = path.strip_prefix("pg_tblspc/").and_then(|rest| rest.split_once('/'));
-    match inner.and_then(|(oid, rest)| Some((oid.parse().ok()?, rest))) {
-        Some((oid, rest)) => layout.tablespace(oid).join(rest),
-        None => layout.data().join(path),
-    }
 }

@@ -3,9 +3,8 @@
 //! Only what PostgreSQL writes (`src/port/tar.c`): ustar headers for files, directories and
 //! symbolic links, sizes in octal or, from 8 GiB on, in base 256; two zero blocks at the end.
 
-use std::path::{Component, Path};
-
 use super::super::WalkError;
+use crate::stays_below;
 
 /// What every header and every padding is a multiple of, in bytes.
 const BLOCK: usize = 512;
@@ -185,19 +184,18 @@ fn parse(header: &[u8]) -> Result<Member, String> {
         other => return Err(format!("a member of the unknown kind {other}")),
     };
     let size = if kind == MemberKind::File { size } else { 0 };
-    // PostgreSQL writes some directories with a dot before them.
-    let path = path.strip_prefix("./").unwrap_or(&path).trim_end_matches('/').to_owned();
+    // The place of a first part of the path, which PostgreSQL never writes.
+    if header[345..500].iter().any(|byte| *byte != 0) {
+        return Err("a member's path is in two parts".to_owned());
+    }
+    // PostgreSQL writes some directories with a dot before them, and a slash behind all and links.
+    let path = path.strip_prefix("./").unwrap_or(&path);
+    let end = if kind == MemberKind::File { None } else { path.strip_suffix('/') };
+    let path = end.unwrap_or(path).to_owned();
     if !stays_below(&path) {
         return Err("a member's path leads elsewhere".to_owned());
     }
     Ok(Member { path, kind, size, mode })
-}
-
-/// Whether a path leads to something below the place where it begins.
-fn stays_below(path: &str) -> bool {
-    !path.is_empty()
-        && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
-        && !path.contains('\0')
 }
 
 fn text(field: &[u8]) -> Result<String, String> {
@@ -221,6 +219,33 @@ fn number(field: &[u8]) -> Option<u64> {
         b'0'..=b'7' => value.checked_mul(8)?.checked_add(u64::from(digit - b'0')),
         _ => None,
     })
+}
+
+/// Archives as a stranger may make them.
+#[cfg(test)]
+pub(super) mod sample {
+    /// A member: its path, its kind as the header has it, where it leads, and what is in it.
+    pub(in super::super) type Sample<'a> = (&'a str, u8, &'a str, &'a [u8]);
+
+    pub(in super::super) fn archive(members: &[Sample<'_>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (path, kind, link, content) in members {
+            let mut header = [0u8; super::BLOCK];
+            header[..path.len()].copy_from_slice(path.as_bytes());
+            header[100..107].copy_from_slice(b"0000600");
+            header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
+            header[156] = *kind;
+            header[157..157 + link.len()].copy_from_slice(link.as_bytes());
+            header[148..156].fill(b' ');
+            let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+            header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+            bytes.extend_from_slice(&header);
+            bytes.extend_from_slice(content);
+            bytes.resize(bytes.len().next_multiple_of(super::BLOCK), 0);
+        }
+        bytes.resize(bytes.len() + 2 * super::BLOCK, 0);
+        bytes
+    }
 }
 
 #[cfg(test)]
@@ -305,11 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn no_path_leads_elsewhere() {
-        for path in ["", "/etc/passwd", "..", "a/../b", "./a", "a/./.."] {
-            assert!(!stays_below(path), "{path}");
-        }
-        assert!(stays_below("base/16384/1") && stays_below("a"));
+    fn numbers_are_octal_or_binary() {
         assert_eq!(number(b"00000001750\0"), Some(1000));
         assert_eq!(number(&[0x80, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1]), Some((2 << 32) + 1));
         assert_eq!(number(b"9"), None);
