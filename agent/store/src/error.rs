@@ -3,6 +3,8 @@ use std::io;
 use drctl_model::{ManifestError, MarkerError, shown};
 use object_store::path::Path;
 
+use crate::rooted::Moved;
+
 /// What went wrong between us and the bucket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -91,6 +93,7 @@ impl StoreError {
                 object_store::Error::PermissionDenied { .. }
                 | object_store::Error::Unauthenticated { .. } => "store_denied",
                 object_store::Error::NotFound { .. } => "store_missing",
+                other if has_moved(other) => "store_moved",
                 other if says_denied(other) => "store_denied",
                 other if is_bad_key(other) => "store_bad_key",
                 other => match io_kind(other) {
@@ -111,6 +114,11 @@ impl StoreError {
             "store_denied" => {
                 "check the credentials, their expiry, and what the bucket's policy grants; \
                  `drctl doctor` shows which right is missing"
+            }
+            "store_moved" => {
+                "put the repository's directory back, or mount its file system again, and run the \
+                 command anew: nothing was written into what is there now, and what was acknowledged \
+                 is where the directory went"
             }
             "store_full" => {
                 "make room on the repository's disk; nothing that was committed is touched, \
@@ -155,6 +163,18 @@ fn is_bad_key(error: &object_store::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if error.is::<object_store::path::Error>() || error.to_string().contains("invalid path") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Whether the repository's directory is not the one any more that was opened.
+fn has_moved(error: &object_store::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<Moved>() {
             return true;
         }
         cause = error.source();

@@ -16,6 +16,7 @@ mod manifest;
 mod marker;
 mod pages;
 mod pour;
+mod rooted;
 mod seal;
 mod versions;
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, Checksum, S3ConditionalPut};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{
     BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider,
 };
 
+use crate::rooted::Rooted;
 use crate::{Bucket, StoreError, Versions};
 
 /// Where a repository lies.
@@ -110,8 +110,7 @@ impl Location {
     fn build(&self, url: &str, o: &Options, c: &Credentials) -> Result<Bucket, Cause> {
         match self {
             Location::File { directory } => {
-                let store = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
-                Ok(Bucket::new(Arc::new(store), url))
+                Ok(Bucket::new(Arc::new(Rooted::open(directory)?), url))
             }
             Location::S3 { bucket, prefix } => {
                 let store = Arc::new(s3(bucket, o, c)?);

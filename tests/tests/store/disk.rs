@@ -103,3 +103,19 @@ fn a_directory_that_is_none_cannot_be_opened() {
         assert_eq!(opened.err().map(|error| error.code()), Some("store_open"));
     }
 }
+
+#[tokio::test]
+async fn a_disk_that_was_unmounted_takes_nothing() {
+    let Some(disk) = small_disk("disk::a_disk_that_was_unmounted_takes_nothing") else {
+        return;
+    };
+    let bucket = bucket_at(&disk);
+    bucket.put(&Path::from("s/one"), Bytes::from_static(b"1")).await.expect("put");
+    let gone = Command::new("umount").arg(&disk).status().expect("run umount");
+    assert!(gone.success());
+    let error = bucket.put_once(&Path::from("s/two"), Bytes::from_static(b"2")).await;
+    let error = error.expect_err("the disk is gone");
+    assert_eq!(error.code(), "store_moved", "{error:?}");
+    assert!(error.is_permanent() && error.hint().is_some(), "{error:?}");
+    assert_eq!(fs::read_dir(&disk).expect("the mount point").count(), 0);
+}

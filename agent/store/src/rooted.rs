@@ -1,0 +1,250 @@
+//! A directory as a store, which stays the directory that it was: one that was moved away, or whose
+//! file system was unmounted, is never made again in its old place.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+use crate::layout;
+
+/// What is said of a directory that is another one now.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is not the directory any more that it was: {why}", .directory.display())]
+pub(crate) struct Moved {
+    directory: PathBuf,
+    why: String,
+}
+
+/// A directory, known by its file system and its number there.
+#[derive(Debug, Clone)]
+pub(crate) struct Rooted {
+    inner: Arc<LocalFileSystem>,
+    root: Arc<PathBuf>,
+    known: (u64, u64),
+}
+
+fn known(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+impl Rooted {
+    /// The directory as it is now; it has to exist.
+    pub(crate) fn open(directory: &std::path::Path) -> Result<Self> {
+        let inner = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
+        let root = fs::canonicalize(directory).map_err(|error| failed(error.into()))?;
+        let found = root.metadata().map_err(|error| failed(error.into()))?;
+        let known = known(&found);
+        Ok(Rooted { inner: Arc::new(inner), root: Arc::new(root), known })
+    }
+
+    /// Whether it still is where it was.
+    fn stands(&self) -> Result<()> {
+        let moved =
+            |why: String| failed(Box::new(Moved { directory: self.root.to_path_buf(), why }));
+        match self.root.metadata() {
+            Ok(found) if known(&found) == self.known => Ok(()),
+            Ok(_) => Err(moved("another one is in its place".to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(moved("it is gone".to_owned()))
+            }
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// Folders of somebody else right in it that we may not look into, such as a file system's
+    /// `lost+found`: nothing of ours is in them.
+    fn closed(&self) -> io::Result<Vec<OsString>> {
+        let mut closed = Vec::new();
+        for entry in fs::read_dir(self.root.as_path())? {
+            let entry = entry?;
+            let ours = entry.file_name() == layout::sources().as_ref();
+            let refused = |error: io::Error| error.kind() == ErrorKind::PermissionDenied;
+            if !ours && fs::read_dir(entry.path()).is_err_and(refused) {
+                closed.push(entry.file_name());
+            }
+        }
+        Ok(closed)
+    }
+
+    /// Everything in it, without folders that are closed to us.
+    fn everything(&self) -> BoxStream<'static, Result<ObjectMeta>> {
+        let told = |error: io::Error| failed(error.into());
+        let closed = match self.closed() {
+            Ok(closed) if closed.is_empty() => return self.inner.list(None),
+            Ok(closed) => closed,
+            Err(error) => return stream::iter([Err(told(error))]).boxed(),
+        };
+        tracing::warn!(
+            "left out of {}, as it may not be looked into: {closed:?}",
+            self.root.display()
+        );
+        let entries = match fs::read_dir(self.root.as_path()).and_then(Iterator::collect) {
+            Ok(entries) => entries,
+            Err(error) => return stream::iter([Err(told(error))]).boxed(),
+        };
+        let (entries, inner): (Vec<fs::DirEntry>, _) = (entries, Arc::clone(&self.inner));
+        let open = entries.into_iter().filter(move |entry| !closed.contains(&entry.file_name()));
+        let below = move |entry: fs::DirEntry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let path = match Path::parse(name) {
+                Ok(path) => path,
+                Err(error) => return stream::iter([Err(error.into())]).boxed(),
+            };
+            match (entry.path().is_dir(), Arc::clone(&inner)) {
+                (true, inner) => inner.list(Some(&path)),
+                (false, inner) => stream::once(async move { inner.head(&path).await }).boxed(),
+            }
+        };
+        stream::iter(open).flat_map(below).boxed()
+    }
+
+    /// A listing that ends well only if the directory is still what it was at its end.
+    fn whole(
+        &self,
+        listing: impl FnOnce(&Self) -> BoxStream<'static, Result<ObjectMeta>>,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        if let Err(error) = self.stands() {
+            return stream::iter([Err(error)]).boxed();
+        }
+        let this = self.clone();
+        let end = stream::once(async move { this.stands().err().map(Err) });
+        listing(self).chain(end.filter_map(|error| async move { error })).boxed()
+    }
+}
+
+fn failed(source: Box<dyn std::error::Error + Send + Sync>) -> object_store::Error {
+    object_store::Error::Generic { store: "directory", source }
+}
+
+impl fmt::Display for Rooted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.inner, f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Rooted {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, o: PutOptions) -> Result<PutResult> {
+        self.stands()?;
+        let done = self.inner.put_opts(at, payload, o).await?;
+        // What went into another directory in the meantime is not acknowledged.
+        self.stands().map(|()| done)
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        o: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.stands()?;
+        self.inner.put_multipart_opts(at, o).await
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+        let found = self.inner.get_opts(at, options).await;
+        // What is absent from a directory that is gone is not known to be absent.
+        self.stands().and(found)
+    }
+
+    async fn get_ranges(&self, at: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let found = self.inner.get_ranges(at, ranges).await;
+        self.stands().and(found)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.whole(|this| match prefix.filter(|prefix| !prefix.as_ref().is_empty()) {
+            Some(prefix) => this.inner.list(Some(prefix)),
+            None => this.everything(),
+        })
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.whole(|this| this.inner.list_with_offset(prefix, offset))
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let found = self.inner.list_with_delimiter(prefix).await;
+        self.stands().and(found)
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let this = self.clone();
+        let standing = locations.and_then(move |at| {
+            let stands = this.stands();
+            async move { stands.map(|()| at) }
+        });
+        self.inner.delete_stream(standing.boxed())
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.stands()?;
+        self.inner.copy_opts(from, to, options).await?;
+        self.stands()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bucket, StoreError};
+
+    fn repository() -> (tempfile::TempDir, PathBuf, Bucket) {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("repository");
+        fs::create_dir(&at).unwrap();
+        let bucket = Bucket::new(Arc::new(Rooted::open(&at).unwrap()), "file:///repository");
+        (folder, at, bucket)
+    }
+
+    fn is_moved<T: fmt::Debug>(done: std::result::Result<T, StoreError>) {
+        assert_eq!(done.unwrap_err().code(), "store_moved");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_went_is_not_made_again() {
+        let (folder, at, bucket) = repository();
+        let (key, other) = (Path::from("s/a"), Path::from("s/b"));
+        bucket.put_read_back(&key, Bytes::from_static(b"one")).await.unwrap();
+        fs::rename(&at, folder.path().join("elsewhere")).unwrap();
+        let bytes = Bytes::from_static(b"two");
+        is_moved(bucket.put_read_back(&other, bytes.clone()).await);
+        is_moved(bucket.put(&other, bytes.clone()).await);
+        is_moved(bucket.get(&key, 10).await);
+        is_moved(bucket.list(None).try_collect::<Vec<_>>().await);
+        is_moved(bucket.list(Some(&Path::from("s"))).try_collect::<Vec<_>>().await);
+        is_moved(bucket.list_folders(&Path::from("s")).await);
+        assert!(!at.exists(), "it was made again");
+        // An empty one in its place, as a mount point is without its file system.
+        fs::create_dir(&at).unwrap();
+        is_moved(bucket.put_read_back(&other, bytes.clone()).await);
+        is_moved(bucket.get(&key, 10).await);
+        assert_eq!(fs::read_dir(&at).unwrap().count(), 0);
+        fs::remove_dir(&at).unwrap();
+        fs::rename(folder.path().join("elsewhere"), &at).unwrap();
+        bucket.put_read_back(&other, bytes).await.unwrap();
+        assert_eq!(bucket.list(None).try_collect::<Vec<_>>().await.unwrap().len(), 2);
+    }
+}
