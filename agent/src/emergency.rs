@@ -98,6 +98,9 @@ const SCRIPT: &str = r#"#!/usr/bin/env bash
 # Checks: the manifest's digest, number, length and SHA-256 of every segment, the plain length;
 # with openssl 3 the signature, with xxh128sum the digest of the plain bytes.
 set -euo pipefail
+# All that it writes is plain: for this account alone.
+umask 077
+ulimit -c 0
 
 if [ $# -ne 2 ]; then
     echo "usage: bash $0 IDENTITY DIRECTORY" >&2
@@ -222,6 +225,7 @@ const CHAIN: &str = r#"cat > "$out/combine.sh" << 'COMBINE'
 # DATA gets the data directory, DATA-OID each tablespace; both are new. Needs pg_combinebackup of the
 # server's major version on the path, and room for all of it again, twice.
 set -euo pipefail
+umask 077
 [ $# -eq 1 ] || { echo "usage: bash $0 DATA" >&2; exit 2; }
 new=$(realpath -m -- "$1")
 cd -- "$(dirname -- "$0")"

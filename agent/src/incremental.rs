@@ -1,12 +1,12 @@
 //! Whether a copy is to be an incremental one, and what it is to stand on.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use drctl_engines::Below;
 use drctl_engines::pg::physical::{FIRST_INCREMENTAL, MAX_LISTING_BYTES, ParentCopy};
 use drctl_engines::pg::replication::Replication;
 use drctl_model::{BackupId, MAX_CHAIN, Parent, SourceId};
@@ -159,7 +159,8 @@ impl Listings {
         let Some(id) = newest else { return Ok(None) };
         let path = self.directory.join(id.as_str());
         let mut bytes = Vec::new();
-        let read = File::open(&path)
+        let read = Below::open(&self.directory)
+            .and_then(|below| below.read(Path::new(id.as_str())))
             .and_then(|file| file.take(MAX_LISTING_BYTES as u64).read_to_end(&mut bytes));
         read.with_context(|| format!("read {}", path.display()))?;
         Ok(Some((id, bytes)))
@@ -171,15 +172,14 @@ impl Listings {
     /// The file system's; the earlier ones stay then.
     pub(crate) fn keep(&self, setup: &Setup, id: &BackupId, listing: &[u8]) -> Result<()> {
         setup.private_directory(&self.directory)?;
-        let (path, new) = (self.directory.join(id.as_str()), self.directory.join("new"));
+        let (path, new) = (self.directory.join(id.as_str()), Path::new("new"));
         let write = || {
-            let mut options = OpenOptions::new();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            let below = Below::open(&self.directory)?;
+            let mut file = below.rewrite(new)?;
             file.write_all(listing)?;
             file.sync_all()?;
-            fs::rename(&new, &path)?;
-            File::open(&self.directory)?.sync_all()
+            below.rename(new, Path::new(id.as_str()))?;
+            below.sync()
         };
         write().with_context(|| format!("write {}", path.display()))?;
         for entry in fs::read_dir(&self.directory)? {

@@ -86,9 +86,9 @@ pub async fn init(options: &InitOptions, now: jiff::Timestamp) -> Result<Made> {
     private_directory(&policies)?;
     let policy = policies.join(format!("{}.toml", options.source.policy));
     if !policy.exists() {
-        write_new(&policy, SAMPLE_POLICY, 0o644)?;
+        write_new(&policy, SAMPLE_POLICY, 0o600)?;
     }
-    write_new(&options.config, &text, 0o644)?;
+    write_new(&options.config, &text, 0o600)?;
     let marked = mark(options, now).await;
     if marked.is_err() {
         // Nothing is left behind of an attempt that could not reach its repository.

@@ -20,6 +20,7 @@ mod meter;
 mod pipeline;
 mod plan;
 mod plausible;
+mod private;
 mod problem;
 mod reconcile;
 mod recover;

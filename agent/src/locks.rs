@@ -1,9 +1,9 @@
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use drctl_engines::Below;
 use drctl_model::SourceId;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -24,9 +24,11 @@ pub(crate) enum Taken {
 /// # Errors
 /// The file system's, also of one that knows no locks.
 pub(crate) fn take_file(path: &Path) -> io::Result<Taken> {
-    let mut options = OpenOptions::new();
-    let file =
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    // No link is followed: what it leads to would be a lock, and then be overwritten.
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    let file = Below::open(folder)?.keep(Path::new(name))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Taken::Ours(file)),
         Err(Errno::WOULDBLOCK) => Ok(Taken::Held(file)),

@@ -1,5 +1,6 @@
 //! What a restore will do, and whether it can: looked at before anything is touched.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -272,7 +273,14 @@ pub(crate) fn choose(
         };
         Item { stream, facts, target }
     });
-    Ok(items.collect())
+    let items: Vec<Item> = items.collect();
+    let targets: BTreeSet<&str> = items.iter().map(|item| item.target.as_str()).collect();
+    if to_files && targets.len() < items.len() {
+        let text = "two of its streams would be restored into one place: the facts that came with \
+                    the backup name one database twice";
+        return Err(Problem::Mismatch(text.to_owned()).into());
+    }
+    Ok(items)
 }
 
 fn database_name(facts: &StreamFacts) -> Option<&str> {
@@ -301,7 +309,8 @@ fn fits(kind: &BackupKind, destination: &Destination) -> Result<()> {
     Err(Problem::Usage(text.to_owned()).into())
 }
 
-/// The name of the file that a stream is restored into: the database's, where that is harmless.
+/// The name of the file that a stream is restored into: the database's, where that is harmless, else
+/// the stream's. No database has a stream's name for its own, so that each file has one of its own.
 fn file_name(facts: &StreamFacts) -> String {
     match &facts.content {
         Content::Tablespace(_) => return format!("{}.tar", facts.id),
@@ -311,13 +320,20 @@ fn file_name(facts: &StreamFacts) -> String {
     match database_name(facts) {
         None => "globals.sql".to_owned(),
         Some(name)
-            if name.len() <= 63
+            if (1..=63).contains(&name.len())
+                && !is_stream(name)
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') =>
         {
             format!("{name}.dump")
         }
         Some(_) => format!("{}.dump", facts.id),
     }
+}
+
+/// Whether a name looks like that of a database's stream.
+fn is_stream(name: &str) -> bool {
+    let number = name.strip_prefix('d').filter(|number| !number.is_empty());
+    number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn check_empty(directory: &Path) -> Result<()> {
@@ -404,6 +420,18 @@ mod tests {
             ("a b", "d3.dump"),
             ("größe", "d3.dump"),
             ("..", "d3.dump"),
+            (".", "d3.dump"),
+            ("", "d3.dump"),
+            ("a/b", "d3.dump"),
+            ("a_b", "a_b.dump"),
+            ("a\nb", "d3.dump"),
+            // What another database's file may be named after its stream.
+            ("d0", "d3.dump"),
+            ("d3", "d3.dump"),
+            ("d", "d.dump"),
+            ("D0", "D0.dump"),
+            ("d0x", "d0x.dump"),
+            ("globals", "globals.dump"),
         ];
         for (name, file) in cases {
             assert_eq!(file_name(&facts(name)), file);

@@ -28,6 +28,14 @@ pub enum Problem {
         /// Why it is not to be had.
         why: String,
     },
+    /// A directory of ours that is not ours alone.
+    #[error("{} is not for drctl's account alone: {why}", .path.display())]
+    NotPrivate {
+        /// The directory.
+        path: PathBuf,
+        /// What speaks against it.
+        why: String,
+    },
     /// A source that is not configured.
     #[error("there is no source `{source_name}`")]
     UnknownSource {
@@ -145,6 +153,7 @@ impl Problem {
             Problem::NoConfiguration(_) => ("no_configuration", Exit::Configuration),
             Problem::Configuration(_) => ("bad_configuration", Exit::Configuration),
             Problem::Secret { .. } => ("secret_unavailable", Exit::Key),
+            Problem::NotPrivate { .. } => ("not_private", Exit::Configuration),
             Problem::UnknownSource { .. } => ("unknown_source", Exit::Usage),
             Problem::Busy { .. } => ("busy", Exit::Busy),
             Problem::NoBackup(_) => ("no_backup", Exit::NoTarget),
@@ -176,6 +185,10 @@ impl Problem {
             }
             Problem::Configuration(_) => "correct these lines; `drctl config check` looks again",
             Problem::Secret { .. } => "put the secret there, readable by drctl's user alone",
+            Problem::NotPrivate { .. } => {
+                "nothing was done: look at what is in it, then chown it to drctl's account and \
+                 chmod it to 0700, or name another directory in [paths]"
+            }
             Problem::UnknownSource { known, .. } => {
                 let names: Vec<&str> = known.iter().map(SourceId::as_str).collect();
                 return Some(format!("configured are: {}", names.join(", ")));
@@ -183,7 +196,8 @@ impl Problem {
             Problem::Busy { .. } => "wait for it to end; its lock goes with its process",
             Problem::NoBackup(_) => "`drctl list` shows what there is",
             Problem::NotARepository { .. } => {
-                "check repository.url; `drctl init` makes a repository in an empty place"
+                "check repository.url, and that its file system is mounted; `drctl init` makes a \
+                 repository in a place that is new"
             }
             Problem::RepositoryExists { .. } => {
                 "to use it from this host, pass --join; nothing was written"

@@ -1,7 +1,6 @@
 //! A backup's way back: loaded, counted, proven equal.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +11,7 @@ use drctl_engines::pg::{
     DatabaseTarget, GlobalsTarget, PgServer, RestoreOptions, RowDifference, compare_rows,
     count_rows,
 };
-use drctl_engines::{Leftover, RestoreTarget, ToolFeed};
+use drctl_engines::{Below, Leftover, RestoreTarget, ToolFeed};
 use drctl_model::{Content, DatabaseFacts, shown, total};
 
 use crate::combine::restore_chain;
@@ -154,18 +153,20 @@ async fn into_file(
     item: &Item,
     directory: &Path,
 ) -> Result<()> {
-    std::fs::create_dir_all(directory).context("make the directory")?;
-    let (part, path) =
-        (directory.join(format!("{}.part", item.target)), directory.join(&item.target));
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
+    let below = Below::make(directory).context("make the directory")?;
+    let (part_name, name) = (format!("{}.part", item.target), Path::new(&item.target));
+    let (part_name, part) = (Path::new(&part_name), directory.join(&part_name));
+    let file = below.create_new(part_name, 0o600);
     let mut sink = Sink::file(file.with_context(|| format!("write {}", part.display()))?);
     let _part = Part(part.clone());
     let digest = fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await?;
     check_digest(item, &digest)?;
     sink.finish().await?;
-    std::fs::rename(&part, &path).with_context(|| format!("rename {}", part.display()))?;
-    File::open(directory)?.sync_all().context("sync the directory")?;
-    Ok(())
+    if below.has(name).with_context(|| format!("look into {}", directory.display()))? {
+        return Err(Problem::Exists(directory.join(name)).into());
+    }
+    below.rename(part_name, name).with_context(|| format!("rename {}", part.display()))?;
+    below.sync().context("sync the directory")
 }
 
 /// An archive of a cluster, laid out below a directory; the server's list of its files beside it.

@@ -14,6 +14,7 @@ use drctl_store::{
 };
 
 use crate::crash::crash_point;
+use crate::private;
 use crate::problem::Problem;
 use crate::reconcile::inventory;
 use crate::secrets::{read_optional, read_secret};
@@ -287,11 +288,9 @@ impl Setup {
     /// Makes a directory that only we can look into, where it is missing.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`Problem::NotPrivate`] for one that others may change; the file system's.
     pub fn private_directory(&self, path: &Path) -> Result<()> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.with_context(|| format!("make the directory {}", path.display()))
+        private::directory(path)
     }
 
     /// How a source's server is reached.

@@ -2,9 +2,8 @@
 //! cannot read with a code that PostgreSQL takes for the end of the log, and delivers a damaged
 //! segment that is not compressed: neither gets through here.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -12,6 +11,7 @@ use drctl_engines::backrest::{BackRest, Cluster, Got, SegmentFile, SegmentName};
 use drctl_model::{Lsn, Timeline, TimelineHistory, WalSegmentSize};
 
 use super::read::{Sha, examine};
+use crate::private;
 use crate::problem::Problem;
 use crate::wal::{Expected, Fetched};
 
@@ -35,8 +35,7 @@ pub(crate) fn note_segments(path: &Path, version: &str, segments: &[SegmentFile]
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let write = || {
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        let mut file = private::rewrite(Path::new(&part))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&part, path)

@@ -15,6 +15,7 @@ use super::attempt::ask_server;
 use super::conf::{self, Setting};
 use super::follow::{Followed, follow};
 use super::record::Recorder;
+use crate::private;
 use crate::problem::Problem;
 use crate::secrets::read_secret;
 use crate::{Setup, SourceLock};
@@ -108,7 +109,7 @@ pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Re
     let path = settings.config.clone().unwrap_or_else(own);
     if !request.print {
         if settings.config.is_none() {
-            let made = fs::create_dir_all(DEFAULT_DIRECTORY);
+            let made = private::public_directory(Path::new(DEFAULT_DIRECTORY));
             made.with_context(|| format!("make the directory {DEFAULT_DIRECTORY}"))?;
         }
         let text = conf::render(name, &settings.stanza, &lines);

@@ -1,11 +1,11 @@
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use drctl_engines::Below;
 use drctl_model::printable;
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
@@ -30,7 +30,7 @@ impl Journal {
     /// The file system's.
     pub(super) fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(FILE);
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let file = Below::open(directory).and_then(|below| below.append(Path::new(FILE)));
         let file = file.with_context(|| format!("write {}", path.display()))?;
         Ok(Journal(Arc::new(Mutex::new(file))))
     }

@@ -1,3 +1,5 @@
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -9,7 +11,7 @@ use serde_json::json;
 
 use super::args::Cli;
 use super::screen::{Screen, count};
-use crate::Exit;
+use crate::{Exit, private};
 
 /// `drctl man`: the pages are made from the very arguments that the program takes.
 pub(super) fn man(screen: Screen, directory: Option<&Path>) -> Result<Exit> {
@@ -20,7 +22,7 @@ pub(super) fn man(screen: Screen, directory: Option<&Path>) -> Result<Exit> {
         screen.answer("drctl.man/1", json!({ "page": page }), || page.clone());
         return Ok(Exit::Success);
     };
-    std::fs::create_dir_all(directory)
+    private::public_directory(directory)
         .with_context(|| format!("make the directory {}", directory.display()))?;
     command.build();
     let mut pages = Vec::new();
@@ -60,8 +62,10 @@ fn write_pages(
     written: &mut Vec<PathBuf>,
 ) -> Result<()> {
     let path = directory.join(format!("{name}.1"));
-    std::fs::write(&path, page(command, name)?)
-        .with_context(|| format!("write {}", path.display()))?;
+    let page = page(command, name)?;
+    let kept = std::fs::write(&path, page)
+        .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o644)));
+    kept.with_context(|| format!("write {}", path.display()))?;
     written.push(path);
     for verb in command.get_subcommands() {
         write_pages(verb, &format!("{name}-{}", verb.get_name()), directory, written)?;

@@ -42,6 +42,7 @@ use crate::{Exit, Setup, Stop, Wish};
 /// Runs the program; the only place that ends the process.
 #[must_use]
 pub fn main() -> ExitCode {
+    crate::private::begin();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -1,11 +1,12 @@
 //! A recovery's directory, and how far it has come: what a later process needs to go on.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use drctl_engines::Below;
 use drctl_engines::pg::physical::Layout;
 use drctl_model::{BackupId, Content, Lsn, StreamId, shown};
 use jiff::Timestamp;
@@ -89,7 +90,7 @@ impl Begun {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.with_context(|| format!("make the directory {}", directory.display()))?;
         let lock = lock(directory)?;
-        if directory.join(STATE).exists() {
+        if is_begun(directory) {
             return Err(Problem::Target(waits(directory)).into());
         }
         let state =
@@ -215,16 +216,15 @@ impl Begun {
     /// The old or the new, and on the disk.
     fn write(&self) -> Result<()> {
         let path = self.directory.join(STATE);
-        let part = self.directory.join(format!("{STATE}.part"));
+        let part = format!("{STATE}.part");
         let text = serde_json::to_vec_pretty(&self.state).context("note how far it has come")?;
         let write = || {
-            let mut options = OpenOptions::new();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+            let below = Below::open(&self.directory)?;
+            let mut file = below.rewrite(Path::new(&part))?;
             file.write_all(&text)?;
             file.sync_all()?;
-            fs::rename(&part, &path)?;
-            File::open(&self.directory)?.sync_all()
+            below.rename(Path::new(&part), Path::new(STATE))?;
+            below.sync()
         };
         write().with_context(|| format!("write {}", path.display()))
     }
@@ -284,13 +284,14 @@ pub fn waits(directory: &Path) -> String {
 /// Whether a recovery was begun in a directory.
 #[must_use]
 pub fn is_begun(directory: &Path) -> bool {
-    directory.join(STATE).exists()
+    Below::open(directory).and_then(|below| below.has(Path::new(STATE))).unwrap_or_default()
 }
 
 fn read(directory: &Path) -> Result<Option<State>> {
     use std::io::Read as _;
     let path = directory.join(STATE);
-    let file = match File::open(&path) {
+    let opened = Below::open(directory).and_then(|below| below.read(Path::new(STATE)));
+    let file = match opened {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file.with_context(|| format!("read {}", path.display()))?,
     };

@@ -2,9 +2,9 @@
 //! process that watches the recovery. What lies there is a help and never an answer: `wal fetch`
 //! takes a file from it only when it is whole, and else does all that it would do without.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::Shelf;
 use super::fetch::{Expected, assemble, cover};
+use crate::private;
 
 /// The most bytes of log that wait to be asked for: many of the usual segments, and at least one
 /// of any size.
@@ -138,7 +139,7 @@ impl Ahead {
     /// Leaves a word for whoever fetches ahead; nothing depends on it.
     fn asked(&self, name: &str) {
         let part = self.0.join(format!("{ASKED}.part"));
-        if fs::write(&part, name).is_ok() {
+        if private::write(&part, name).is_ok() {
             let _ = fs::rename(&part, self.0.join(ASKED));
         }
     }
@@ -170,8 +171,7 @@ impl Ahead {
     /// left is not looked at.
     fn put(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         let part = self.0.join(format!("{name}.part"));
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        let mut file = private::rewrite(&part)?;
         if let Err(error) = std::io::Write::write_all(&mut file, bytes) {
             let _ = fs::remove_file(&part);
             return Err(error);

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::bytes;
+use crate::private;
 
 /// From so many bytes on archiving is behind; as `doctor` has it.
 const BEHIND_BYTES: u64 = 1 << 30;
@@ -112,7 +113,7 @@ pub(super) fn warning(
         return None;
     }
     let text = serde_json::to_vec(&Said { at: now, alarm, files: backlog.files }).ok()?;
-    let remembered = fs::write(memory, text).is_ok();
+    let remembered = private::write(memory, text).is_ok();
     (remembered || alarm == Alarm::Filling).then(|| backlog.words(alarm, source))
 }
 

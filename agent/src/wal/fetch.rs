@@ -1,9 +1,8 @@
 //! `restore_command`: one file of the log out of the bucket, or a refusal that a recovering
 //! server cannot take for the end of the log.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -12,6 +11,7 @@ use drctl_store::Identities;
 
 use super::Shelf;
 use super::shelf::{is_damaged, is_missing};
+use crate::private;
 use crate::problem::Problem;
 
 /// A range of log.
@@ -186,8 +186,7 @@ fn deliver(to: &Path, bytes: &[u8]) -> Result<()> {
     let mut part = to.as_os_str().to_owned();
     part.push(".drctl");
     let write = || {
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        let mut file = private::rewrite(Path::new(&part))?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&part, to)

@@ -5,11 +5,13 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use drctl_engines::Below;
 use drctl_model::{Digest, RepositoryId, SourceId};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::locks::{Taken, take_file};
+use crate::private;
 
 /// For how long a note is believed. It says that the bucket held the piece when the note was
 /// written; after this, the bucket is asked again.
@@ -122,7 +124,8 @@ impl Notes {
     /// A note that was torn by a crash is none.
     fn read(&self, name: &str) -> Option<Note> {
         let mut bytes = Vec::new();
-        let file = File::open(self.directory.join(name)).ok()?;
+        let file = Below::open(&self.directory).and_then(|below| below.read(Path::new(name)));
+        let file = file.ok()?;
         let ours = file.metadata().ok()?.uid() == rustix::process::geteuid().as_raw();
         file.take(MAX_NOTE_BYTES).read_to_end(&mut bytes).ok()?;
         serde_json::from_slice(&bytes).ok().filter(|_| ours)
@@ -134,6 +137,9 @@ impl Notes {
     /// The file system's: then nothing is stored ahead.
     pub(super) fn open(&self) -> io::Result<Option<OpenNotes>> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        if !private::is_ours(&self.directory.metadata()?) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         match take_file(&self.directory.join(".lock"))? {
             Taken::Ours(lock) => Ok(Some(OpenNotes { notes: self.clone(), _lock: lock })),
             Taken::Held(_) => Ok(None),
@@ -197,7 +203,7 @@ impl OpenNotes {
             written: now,
         };
         let new = self.notes.directory.join(format!("{name}.new"));
-        fs::write(&new, serde_json::to_vec(&note)?)?;
+        private::write(&new, serde_json::to_vec(&note)?)?;
         fs::rename(&new, self.notes.directory.join(name))
     }
 }

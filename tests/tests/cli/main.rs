@@ -7,6 +7,7 @@ mod init;
 mod keys;
 mod locked;
 mod output;
+mod private;
 mod secrets;
 mod shell;
 mod status;

@@ -19,5 +19,6 @@ mod recover_ahead;
 mod recover_checks;
 mod recover_choice;
 mod recover_resume;
+mod strangers;
 mod stream;
 mod streaming;

@@ -42,6 +42,16 @@ impl Streaming {
         std::fs::read_to_string(self.said.path()).unwrap()
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the kernel tells of it.
+    pub(crate) fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.id())).unwrap()
+    }
+
     pub(crate) fn kill(&mut self) {
         kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
         self.child.wait().unwrap();

@@ -1,0 +1,41 @@
+//! Directories that others can change, and links in place of files of ours.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+
+use rustix::process::geteuid;
+
+use crate::lone_site;
+
+#[test]
+fn a_state_directory_of_others_is_refused() {
+    let site = lone_site();
+    let state = site.path("state");
+    fs::create_dir_all(&state).expect("make it");
+    for mode in [0o777, 0o1777, 0o770] {
+        fs::set_permissions(&state, Permissions::from_mode(mode)).expect("open it");
+        let said = site.fails(7, "not_private", &["backup", "shop"]);
+        assert!(said.contains(&format!("its mode is {:03o}", mode & 0o777)), "{said}");
+        assert!(said.contains("chmod it to 0700"), "{said}");
+    }
+    assert_eq!(fs::read_dir(&state).expect("a directory").count(), 0);
+    fs::set_permissions(&state, Permissions::from_mode(0o700)).expect("close it");
+    assert!(geteuid().is_root(), "run this as root: it gives a directory away");
+    chown(&state, Some(65_534), Some(65_534)).expect("give it away");
+    let said = site.fails(2, "usage", &["backup", "shop"]);
+    assert!(said.contains("sudo -u nobody drctl"), "{said}");
+    assert_eq!(fs::read_dir(&state).expect("a directory").count(), 0);
+}
+
+#[test]
+fn a_lock_that_is_a_link_is_neither_taken_nor_emptied() {
+    let site = lone_site();
+    fs::create_dir_all(site.path("state")).expect("make it");
+    fs::set_permissions(site.path("state"), Permissions::from_mode(0o700)).expect("close it");
+    fs::write(site.path("precious"), "all of it").expect("write");
+    symlink(site.path("precious"), site.path("state/shop.lock")).expect("link");
+    let ran = site.drctl(&["backup", "shop"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    assert!(ran.err.contains("take the lock"), "{}", ran.err);
+    assert_eq!(fs::read_to_string(site.path("precious")).expect("it"), "all of it");
+}
