@@ -55,8 +55,8 @@ pub use plausible::suspicions;
 pub use problem::{Failure, Problem};
 pub use reconcile::{Compared, Inventory, Renewed, check, inventory, rebuild};
 pub use recover::{
-    Begun, Choice, Extracted, Identity, Kept, Proof, Rate, RecoverRequest, Recovered, Step,
-    is_begun, kept, last_rate, lay_out, plan_digest, recover, time_of, timeline_of, waits,
+    Begun, Choice, Extracted, Identity, Kept, Opened, Proof, Rate, RecoverRequest, Recovered, Step,
+    end_own, is_begun, kept, last_rate, lay_out, plan_digest, recover, time_of, timeline_of, waits,
     with_log_ahead,
 };
 pub use repository::{Proven, Repository};

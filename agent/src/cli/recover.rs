@@ -19,7 +19,7 @@ use crate::problem::{Failure, Problem};
 use crate::{
     Begun, Choice, Destination, Drilling, Exit, Identity, Kept, Known, Meter, Proven,
     RecoverRequest, Recovered, Repository, RestorePlan, RestoreRequest, Setup, Step, Stop,
-    check_room, is_begun, kept, known, last_rate, lay_out, plan, plan_digest,
+    check_room, end_own, is_begun, kept, known, last_rate, lay_out, plan, plan_digest,
     recover as run_recovery, time_of, timeline_of, waits, with_log_ahead,
 };
 
@@ -251,6 +251,7 @@ impl Work<'_> {
             true => Begun::resume(directory, &of)?,
             false => Begun::begin(directory, of)?,
         };
+        end_own(&begun).await?;
         let journal = Journal::open(directory)?;
         let text = plan_text(&self.planned, digest, &ready.outlook);
         journal.note(&text);
@@ -258,7 +259,6 @@ impl Work<'_> {
         let meter = Meter::default();
         let (progress, following) = (Progress::show(screen, &meter), journal.follow(&meter));
         let began = std::time::Instant::now();
-        let user = ready.user.clone();
         let anew = match &ready.base {
             LayOut::Stored(base) => base.1.chain.is_some(),
             LayOut::Archived(_) => true,
@@ -268,7 +268,7 @@ impl Work<'_> {
         let seconds = began.elapsed().as_secs_f64();
         let done = done.map_err(|error| failed(error, self.args, &self.planned, directory, anew));
         let mut text = match &done {
-            Ok(done) => done_text(done, directory, &user, seconds),
+            Ok(done) => done_text(done, directory, seconds),
             Err(error) => error.to_string(),
         };
         journal.note(&text);

@@ -241,13 +241,14 @@ pub(super) fn done_object(plan: &RecoveryPlan, done: &Recovered, directory: &Pat
     json!({
         "base": plan.base, "target": plan.target, "timeline": plan.timeline,
         "replayed": done.proof.replayed, "shows": done.proof.shows, "stopped": done.proof.stopped,
-        "promoted": done.promoted, "socket": done.open, "extracted": extracted,
+        "promoted": done.promoted, "released_locks": done.released, "extracted": extracted,
+        "socket": done.open.as_ref().map(|open| &open.socket),
         "directory": directory,
     })
 }
 
 /// For people.
-pub(super) fn done_text(done: &Recovered, directory: &Path, user: &str, seconds: f64) -> String {
+pub(super) fn done_text(done: &Recovered, directory: &Path, seconds: f64) -> String {
     let data = word(&directory.join("data").display().to_string());
     let shows = done.proof.shows.map_or("no commit of the log".to_owned(), both);
     let mut text = format!(
@@ -257,6 +258,15 @@ pub(super) fn done_text(done: &Recovered, directory: &Path, user: &str, seconds:
     );
     if let Some(line) = &done.proof.stopped {
         let _ = write!(text, "\n  the server says: {line}");
+    }
+    if let Some(locks) = done.released {
+        let _ = write!(
+            text,
+            "\n  note: transactions that had not ended there had locked {}. So that it can be \
+             read it was made a cluster of its own, in which they are rolled back; nobody has \
+             written to it",
+            count(locks, "relation")
+        );
     }
     for one in &done.extracted {
         let rows = total(one.rows.iter().map(|table| table.rows));
@@ -268,30 +278,40 @@ pub(super) fn done_text(done: &Recovered, directory: &Path, user: &str, seconds:
             count(rows, "row")
         );
     }
-    if let Some(socket) = &done.open {
-        let socket = word(&socket.display().to_string());
-        let _ = write!(
-            text,
-            "\n  its server is open, read-only: psql -h {socket} -U {} postgres\n  \
-             stop it:  pg_ctl -D {data} stop\n  \
-             or make it a cluster of its own:  pg_ctl -D {data} promote",
-            word(user)
+    text + &next(done, &data)
+}
+
+/// What can be done with it from there.
+fn next(done: &Recovered, data: &str) -> String {
+    if let Some(open) = &done.open {
+        let socket = word(&open.socket.display().to_string());
+        let (user, database) = (word(&open.user), word(&open.database));
+        let mut text = format!(
+            "\n  its server is open, read-only: psql -h {socket} -U {user} {database}\n  \
+             stop it:  pg_ctl -D {data} stop"
         );
+        if !done.promoted {
+            let _ = write!(text, "\n  or make it a cluster of its own:  pg_ctl -D {data} promote");
+        }
         return text;
     }
-    text.push_str(match (done.promoted, done.proof.stopped.is_some()) {
-        (true, _) => "\n  it is a cluster of its own now, stopped: start it with pg_ctl",
+    let text = match (done.promoted, done.released, done.proof.stopped.is_some()) {
+        (true, None, _) => "\n  it is a cluster of its own now, stopped: start it with pg_ctl",
+        (true, Some(_), _) => {
+            "\n  it is stopped. The same command with --resume and --open or --extract reads it \
+             again, as long as nobody has written to it; with --resume and --promote it is yours"
+        }
         // There is nothing in the log to stop at: started again it would follow what comes.
-        (false, false) => {
+        (false, _, false) => {
             "\n  it is a standby, stopped. The same command with --resume and --open, --extract or \
              --promote goes on from here; started with pg_ctl it replays log that comes later"
         }
-        (false, true) => {
+        (false, _, true) => {
             "\n  it is stopped at that point. The same command with --resume and --open, --extract \
              or --promote goes on from here; so does pg_ctl"
         }
-    });
-    text
+    };
+    text.to_owned()
 }
 
 #[cfg(test)]

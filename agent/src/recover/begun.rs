@@ -51,6 +51,16 @@ pub struct Proof {
     pub stopped: Option<String>,
 }
 
+/// A cluster that was made one of its own only to be read: locks of transactions that had not
+/// ended at the target stood before its tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// How many tables were locked.
+    pub locks: u64,
+    /// The next transaction's number when it had opened: who writes takes one.
+    pub next_xid: Option<u64>,
+}
+
 /// What binds a directory to one recovery and no other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -70,6 +80,8 @@ struct State {
     step: Step,
     laid_out: Vec<StreamId>,
     proof: Option<Proof>,
+    #[serde(default)]
+    released: Option<Released>,
 }
 
 /// A recovery that was begun in a directory, which is ours alone while this lives.
@@ -93,8 +105,14 @@ impl Begun {
         if is_begun(directory) {
             return Err(Problem::Target(waits(directory)).into());
         }
-        let state =
-            State { v: VERSION, of, step: Step::LayingOut, laid_out: Vec::new(), proof: None };
+        let state = State {
+            v: VERSION,
+            of,
+            step: Step::LayingOut,
+            laid_out: Vec::new(),
+            proof: None,
+            released: None,
+        };
         let begun = Begun { directory: directory.to_owned(), state, resumed: false, _lock: lock };
         begun.write()?;
         Ok(begun)
@@ -200,7 +218,34 @@ impl Begun {
     /// The file system's.
     pub fn prove(&mut self, proof: Proof) -> Result<()> {
         self.state.proof = Some(proof);
+        self.state.released = None;
         self.reach(Step::Proven)
+    }
+
+    /// What is known of it where it was made a cluster of its own only to be read.
+    #[must_use]
+    pub fn released(&self) -> Option<&Released> {
+        self.state.released.as_ref()
+    }
+
+    /// Notes that it is made a cluster of its own only to be read; or that it is its owner's.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn release(&mut self, released: Option<Released>) -> Result<()> {
+        self.state.released = released;
+        self.write()
+    }
+
+    /// Notes the next transaction of one that was made a cluster of its own only to be read.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn stands_at(&mut self, next_xid: u64) -> Result<()> {
+        if let Some(released) = &mut self.state.released {
+            released.next_xid = Some(next_xid);
+        }
+        self.write()
     }
 
     /// Notes what was proven once more, of a cluster that has been opened since; nothing takes its

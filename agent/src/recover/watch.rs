@@ -1,10 +1,10 @@
 //! A recovering server, watched until it stands; where it stands, against the plan.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use drctl_engines::pg::physical::{Progress, Recovering};
+use drctl_engines::pg::physical::{Look, Progress, Recovering};
 use drctl_model::{Lsn, Timeline, TimelineHistory};
 use drctl_policies::recovery::Target;
 use jiff::Timestamp;
@@ -41,12 +41,33 @@ fn told(shows: Option<Timestamp>, target: &Target) -> String {
     }
 }
 
-/// Waits until the server stands at its target, and tells how fast it came there.
+/// How long a server may stand still that has said why it cannot go on.
+const STILL: Duration = Duration::from_secs(60);
+
+/// A server that makes no progress.
+struct Still {
+    since: Instant,
+    at: Option<Lsn>,
+}
+
+impl Still {
+    /// What the server says where it has stood still for long. While it fetches log, however slow
+    /// that is, it has nothing to complain of.
+    fn reason(&mut self, server: &Recovering, at: Option<Lsn>) -> Option<String> {
+        if self.at != at {
+            *self = Still { since: Instant::now(), at };
+        }
+        (self.since.elapsed() > STILL).then(|| server.complaint()).flatten()
+    }
+}
+
+/// Waits until the server stands at its target, and tells how fast it came there; nothing where
+/// the log asks for larger settings than it has.
 pub(super) async fn arrive(
     server: &mut Recovering,
     request: &RecoverRequest<'_>,
     meter: &Meter,
-) -> Result<(Progress, Rate)> {
+) -> Result<Option<(Progress, Rate)>> {
     let (plan, to_end) = (request.plan, runs_to_end(request.plan));
     let end = end(request);
     let from = plan.path.first().map_or(plan.consistent, |leg| leg.from);
@@ -54,8 +75,20 @@ pub(super) async fn arrive(
     meter.begin(until.since(from));
     meter.label("replaying until the copy is consistent");
     let mut first: Option<(Instant, Lsn)> = None;
+    let mut still = Still { since: Instant::now(), at: None };
     loop {
-        let Some(progress) = server.look().await.context("replay the log")? else { continue };
+        let progress = match server.look().await.context("replay the log")? {
+            Look::At(progress) => progress,
+            Look::TooSmall => return Ok(None),
+            Look::Silent(why) => {
+                if let Some(why) = why {
+                    meter.label(format!("the restored server refuses to be asked: {why}"));
+                } else if let Some(why) = still.reason(server, None) {
+                    bail!(Problem::Mismatch(format!("it lets nobody in, and says: {why}")));
+                }
+                continue;
+            }
+        };
         meter.label(told(progress.shows, &plan.target));
         let replayed = progress.replayed.unwrap_or(from);
         meter.at(if replayed > from { replayed.since(from) } else { 0 });
@@ -67,10 +100,15 @@ pub(super) async fn arrive(
         };
         if there {
             let bytes = if replayed > at { replayed.since(at) } else { 0 };
-            return Ok((progress, Rate::new(bytes, began.elapsed())));
+            return Ok(Some((progress, Rate::new(bytes, began.elapsed()))));
         }
         if !progress.in_recovery {
             bail!(Problem::Mismatch("the server opened before it was told to".to_owned()));
+        }
+        if let Some(why) = still.reason(server, progress.replayed) {
+            let text =
+                format!("it cannot go on at {replayed}, and the log leads to {until}: {why}");
+            bail!(Problem::Mismatch(text));
         }
     }
 }

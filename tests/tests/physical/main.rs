@@ -18,6 +18,8 @@ mod push;
 mod recover_ahead;
 mod recover_checks;
 mod recover_choice;
+mod recover_ends;
+mod recover_in_use;
 mod recover_resume;
 mod strangers;
 mod stream;

@@ -40,6 +40,8 @@ const FORCED: &[(Majors, &str, &str)] = &[
     (17..=u32::MAX, "sync_replication_slots", "off"),
     // Jobs that reach out would run between a promotion and the end of the server.
     (ALL, "cron.launch_active_jobs", "off"),
+    // Nothing is written that nobody asked for.
+    (ALL, "autovacuum", "off"),
     // Its log, by which a recovery is judged.
     (ALL, "logging_collector", "off"),
     (ALL, "log_destination", "stderr"),
@@ -54,7 +56,8 @@ const FORCED: &[(Majors, &str, &str)] = &[
     // What sessions begin with.
     (ALL, "timezone", "UTC"),
     (ALL, "default_transaction_isolation", "read committed"),
-    (ALL, "default_transaction_read_only", "off"),
+    // Whoever looks at it changes nothing by mistake, also where it had to be promoted to be read.
+    (ALL, "default_transaction_read_only", "on"),
     (ALL, "default_transaction_deferrable", "off"),
     (ALL, "search_path", "\"$user\", public"),
     (ALL, "row_security", "on"),

@@ -1,10 +1,12 @@
-//! A restored cluster's server that outlived whoever started it.
+//! A restored cluster's server that outlived whoever started it: ours, or somebody else's.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::{Instant, sleep};
 
 use super::Layout;
@@ -14,19 +16,49 @@ use crate::EngineError;
 /// How often it is looked whether it is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// The setting by which a server of ours is known: no two have the same private directory.
+pub(super) const SOCKETS: &str = "unix_socket_directories";
+
 /// A server that runs on a restored cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Left {
     pid: Pid,
+    /// The process itself: its number may be given to another one.
+    process: Option<OwnedFd>,
     socket: PathBuf,
+    ours: bool,
 }
 
 impl Left {
+    /// The number of its process.
+    #[must_use]
+    pub fn id(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
     /// The directory of its socket.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
     }
+
+    /// Whether a recovery in this very directory has started it.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.ours
+    }
+}
+
+fn note(layout: &Layout) -> PathBuf {
+    layout.data().with_file_name("recovery.server")
+}
+
+/// Notes the private directory of a server that is about to be started, which is how it is known
+/// again.
+pub(super) fn note_own(layout: &Layout, private: &Path) -> Result<(), EngineError> {
+    let path = note(layout);
+    let written = fs::write(&path, private.display().to_string());
+    written.map_err(EngineError::io(format!("write {}", path.display())))
 }
 
 /// The server that runs on this cluster, if there is one.
@@ -39,25 +71,49 @@ pub fn left(layout: &Layout) -> Option<Left> {
     let data = fs::canonicalize(layout.data()).ok()?;
     let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let mut lines = text.lines();
-    let pid: i32 = lines.next()?.trim().parse().ok()?;
+    let number: i32 = lines.next()?.trim().parse().ok()?;
+    let pid = Pid::from_raw(number)?;
     let socket = PathBuf::from(lines.nth(3).unwrap_or_default().trim());
-    let works_in = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
-    (works_in == data).then_some(Left { pid: Pid::from_raw(pid)?, socket })
+    // Held before it is looked at: what is seen then is of this process and no later one.
+    let process = pidfd_open(pid, PidfdFlags::empty()).ok();
+    let ours = match fs::read_link(format!("/proc/{number}/cwd")) {
+        Ok(works_in) if works_in == data => is_noted(layout, number),
+        Ok(_) => return None,
+        // Another account's: none that we have started.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let name = fs::read_to_string(format!("/proc/{number}/comm")).unwrap_or_default();
+            if !name.starts_with("postgres") {
+                return None;
+            }
+            false
+        }
+        Err(_) => return None,
+    };
+    Some(Left { pid, process, socket, ours })
 }
 
-/// Ends the server that runs on this cluster, if there is one, cleanly; waits for it up to
-/// `patience`. Says whether there was one.
+/// Whether a process was started on the private directory that was noted last.
+fn is_noted(layout: &Layout, number: i32) -> bool {
+    let noted = fs::read_to_string(note(layout)).unwrap_or_default();
+    let line = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+    let wanted = format!("{SOCKETS}={noted}");
+    !noted.is_empty() && line.split(|byte| *byte == 0).any(|word| word == wanted.as_bytes())
+}
+
+/// Ends the server that a recovery has left running on this cluster, if there is one, cleanly;
+/// waits for it up to `patience`. Says whether there was one. Somebody else's is left alone.
 ///
 /// # Errors
 /// [`EngineError::Io`] for one that does not end.
 pub async fn end_left(layout: &Layout, patience: Duration) -> Result<bool, EngineError> {
-    let Some(Left { pid, socket }) = left(layout) else { return Ok(false) };
+    let Some(server) = left(layout).filter(Left::is_ours) else { return Ok(false) };
+    let Left { process: Some(process), socket, .. } = server else { return Ok(false) };
     // A fast shutdown.
-    let _ = kill_process(pid, Signal::INT);
+    let _ = pidfd_send_signal(&process, Signal::INT);
     let deadline = Instant::now() + patience;
-    while test_kill_process(pid).is_ok() && left(layout).is_some() {
+    while left(layout).is_some_and(|server| server.is_ours()) {
         if Instant::now() > deadline {
-            let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            let late = std::io::Error::from(ErrorKind::TimedOut);
             return Err(EngineError::io("stop the server of an earlier attempt")(late));
         }
         sleep(LOOK_EVERY).await;
@@ -65,4 +121,41 @@ pub async fn end_left(layout: &Layout, patience: Duration) -> Result<bool, Engin
     // Its socket is gone; what stays are the files with the rules of access.
     forget(&socket);
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_a_server_that_is_gone_or_of_another_process_is_no_server() {
+        let place = tempfile::tempdir().unwrap();
+        let layout = Layout::new(place.path());
+        fs::create_dir(layout.data()).unwrap();
+        assert!(left(&layout).is_none());
+        let file = layout.data().join("postmaster.pid");
+        // Nobody's number; that of a process which works elsewhere; no number at all.
+        for text in ["999999999\n", &format!("{}\n/x\n1\n5432\n/y\n", std::process::id()), "x"] {
+            fs::write(&file, text).unwrap();
+            assert!(left(&layout).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_works_there_is_ours_only_if_it_was_noted() {
+        let place = tempfile::tempdir().unwrap();
+        let layout = Layout::new(place.path());
+        fs::create_dir(layout.data()).unwrap();
+        let mut child = std::process::Command::new("sleep");
+        let mut child = child.arg("60").current_dir(layout.data()).spawn().unwrap();
+        let lines = format!("{}\n/x\n1\n5432\n/y\n", child.id());
+        fs::write(layout.data().join("postmaster.pid"), lines).unwrap();
+        note_own(&layout, Path::new("/tmp/drctl-recovery-x")).unwrap();
+        let found = left(&layout);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let found = found.expect("it works there");
+        assert!(!found.is_ours());
+        assert_eq!(u32::try_from(found.id()).unwrap(), child.id());
+    }
 }

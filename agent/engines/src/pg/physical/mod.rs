@@ -1,6 +1,7 @@
 //! A copy of a whole cluster: taken by the replication protocol, proven while it streams, laid out
 //! in a new directory.
 
+mod ask;
 mod combine;
 mod extract;
 mod forced;
@@ -8,16 +9,20 @@ mod host;
 mod increment;
 mod left;
 mod listing;
+mod locks;
 mod members;
+mod names;
 mod needs;
 mod pick;
 mod prepare;
 mod private;
 mod relook;
 mod run;
+mod settings;
 mod source;
 mod tar;
 
+pub use ask::{Look, Progress};
 pub use combine::{Combination, combine};
 pub use extract::{DirectoryTarget, Layout};
 pub use host::{HostReport, check_host};
@@ -28,5 +33,5 @@ pub use needs::cluster_needs;
 pub use pick::{PickedTable, pick_table};
 pub use prepare::{Recovery, StopAt, prepare};
 pub use relook::look_again;
-pub use run::{Progress, Recovering, may_run};
+pub use run::{Recovering, may_run};
 pub use source::{BaseBackupOptions, BaseBackupSource};

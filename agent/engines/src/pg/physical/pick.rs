@@ -8,6 +8,7 @@ use std::str::FromStr;
 use drctl_model::{TableRows, shown};
 use tokio::io::AsyncWriteExt as _;
 
+use super::locks::{LOCK_WAIT, may_be_read};
 use crate::EngineError;
 use crate::pg::counts::{compare_with_dump, count};
 use crate::pg::server::{Session, quote_ident, quote_literal};
@@ -64,12 +65,16 @@ pub async fn pick_table(
     application_name: &str,
 ) -> Result<Vec<TableRows>, EngineError> {
     let session = Session::open(server, &wanted.database, application_name).await?;
+    let name = format!("{}.{}", quote_ident(&wanted.schema), quote_ident(&wanted.table));
+    may_be_read(&session, (&name, &wanted.to_string())).await?;
     let tables = find(&session, wanted).await?;
     let version = session.version().await?;
     let found = tools::find(server, "pg_dump", &version).await?;
     let mut tool = server.tool(&found, application_name, None);
     // Rows of a compressed dump could not be counted.
     tool = tool.args(&["--format=custom", "--compress=0", "--strict-names"]);
+    // Nobody waits for ever: whoever works in it may hold a lock.
+    tool = tool.arg(format!("--lock-wait-timeout={}", LOCK_WAIT.as_millis()));
     for table in &tables {
         tool = tool.arg(format!("--table={}", table.sql_name()));
     }

@@ -161,8 +161,9 @@ pub fn prepare(layout: &Layout, recovery: &Recovery) -> Result<Vec<String>, Engi
         StopAt::Standby => ("standby.signal", "recovery.signal"),
         _ => ("recovery.signal", "standby.signal"),
     };
-    data.remove(Path::new(other)).map_err(failed(&format!("remove {other}")))?;
+    // At no moment without either: it would look like a cluster of its own.
     write(signal, "")?;
+    data.remove(Path::new(other)).map_err(failed(&format!("remove {other}")))?;
     data.sync().map_err(failed("sync all"))?;
     notes.push(
         "archiving and logical replication are switched off in it (postgresql.auto.conf): switch \

@@ -1,0 +1,64 @@
+//! Settings that the log asks of the server that replays it.
+
+use std::path::Path;
+
+/// The settings of the source that a hot standby must not fall below, and how `pg_controldata`
+/// names them (`CheckRequiredParameterValues` in `xlogrecovery.c`).
+const NAMES: [(&str, &str); 5] = [
+    ("max_connections setting:", "max_connections"),
+    ("max_worker_processes setting:", "max_worker_processes"),
+    ("max_wal_senders setting:", "max_wal_senders"),
+    ("max_prepared_xacts setting:", "max_prepared_transactions"),
+    ("max_locks_per_xact setting:", "max_locks_per_transaction"),
+];
+
+/// These settings as the cluster's control file has them; the files that set them may lie outside
+/// the copy. A change in the log is noted there before the server looks whether it has enough: one
+/// that stopped for it is started again with what is read then.
+pub(super) fn source_settings(bin_dir: &Path, data: &Path) -> Vec<(&'static str, String)> {
+    let mut tool = std::process::Command::new(bin_dir.join("pg_controldata"));
+    let output = tool.arg("-D").arg(data).env_clear().env("LC_ALL", "C").output();
+    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+    named(&text)
+}
+
+fn named(text: &str) -> Vec<(&'static str, String)> {
+    let find = |(label, name): &(&str, &'static str)| {
+        let value = text.lines().find_map(|line| line.strip_prefix(label))?.trim();
+        value.parse::<u32>().ok().map(|value| (*name, value.to_string()))
+    };
+    NAMES.iter().filter_map(find).collect()
+}
+
+/// Whether a server says in its log that the log asks for larger settings than it has: a standby
+/// that is open pauses then, one that is not yet ends (`RecoveryRequiresIntParameter`).
+pub(super) fn are_too_small(words: &str) -> bool {
+    words.contains("insufficient parameter settings")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_from_what_pg_controldata_says() {
+        let text = "wal_level setting:                    replica\n\
+                    max_connections setting:              200\n\
+                    max_prepared_xacts setting:           x\n";
+        assert_eq!(named(text), [("max_connections", "200".to_owned())]);
+    }
+
+    #[test]
+    fn a_server_says_that_its_settings_are_too_small() {
+        for (text, small) in [
+            (
+                "WARNING:  hot standby is not possible because of insufficient parameter settings",
+                true,
+            ),
+            ("FATAL:  recovery aborted because of insufficient parameter settings", true),
+            ("LOG:  recovery has paused", false),
+        ] {
+            assert_eq!(are_too_small(text), small, "{text}");
+        }
+    }
+}

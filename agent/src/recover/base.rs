@@ -1,0 +1,102 @@
+//! The copy, laid out: what an earlier attempt has noted as whole is kept.
+
+use anyhow::Result;
+use drctl_engines::pg::physical::{Layout, look_again};
+use drctl_model::Content;
+
+use super::begun::{self, Begun, Step};
+use crate::combine::discard_chain;
+use crate::crash::crash_point;
+use crate::restore::restore;
+use crate::{Limits, Meter, Repository, RestorePlan, RestoreRequest, Stop};
+
+/// Lays a copy out, stream by stream, each noted once all of it is on the disk. What an earlier
+/// attempt has noted is kept, and then compared with the server's list of files; where it differs
+/// all of it is laid out anew.
+///
+/// # Errors
+/// As [`restore`].
+pub async fn lay_out(
+    repository: &Repository,
+    request: &RestoreRequest,
+    plan: &RestorePlan,
+    (begun, limits): (&mut Begun, Limits),
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<()> {
+    if begun.step() != Step::LayingOut {
+        return Ok(());
+    }
+    if plan.chain.is_some() {
+        return lay_out_chain(repository, request, plan, (begun, limits), meter, stop).await;
+    }
+    let kept = plan.items.iter().any(|item| begun.has(&item.stream.id));
+    lay_out_rest(repository, request, plan, (begun, limits), meter, stop).await?;
+    if kept {
+        meter.label("comparing what was kept with the server's list");
+        let layout = Layout::new(begun.directory());
+        let work = move || look_again(&layout).map_err(anyhow::Error::from);
+        if let Err(error) = tokio::task::spawn_blocking(work).await? {
+            tracing::warn!("what an earlier attempt laid out is not whole: {error:#}: once more");
+            begun.forget()?;
+            lay_out_rest(repository, request, plan, (begun, limits), meter, stop).await?;
+        }
+    }
+    crash_point("recovery-laid-out");
+    begun.reach(Step::Replaying)
+}
+
+/// A chain is laid out as a whole, or anew: what becomes of it is no copy's own.
+async fn lay_out_chain(
+    repository: &Repository,
+    request: &RestoreRequest,
+    plan: &RestorePlan,
+    (begun, limits): (&mut Begun, Limits),
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<()> {
+    crash_point("recovery-begun");
+    discard_chain(begun.directory())?;
+    for item in &plan.items {
+        begun::discard(begun.directory(), &item.facts.content)?;
+    }
+    restore(repository, request, plan, limits, meter, stop).await?;
+    crash_point("recovery-laid-out");
+    begun.reach(Step::Replaying)
+}
+
+async fn lay_out_rest(
+    repository: &Repository,
+    request: &RestoreRequest,
+    plan: &RestorePlan,
+    (begun, limits): (&mut Begun, Limits),
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<()> {
+    crash_point("recovery-begun");
+    let mut missing = Vec::new();
+    for item in &plan.items {
+        // The list lies in the data directory: it goes when that is laid out anew.
+        let list = item.facts.content == Content::Listing;
+        if !begun.has(&item.stream.id) || (list && !missing.is_empty()) {
+            missing.push(item);
+        }
+    }
+    meter.begin(0);
+    for item in missing {
+        begun::discard(begun.directory(), &item.facts.content)?;
+        let one = RestorePlan {
+            items: vec![item.clone()],
+            chain: None,
+            fetch_bytes: item.stream.sealed_bytes,
+            plain_bytes: item.stream.plain_bytes,
+            room: None,
+            notes: Vec::new(),
+            estimate: None,
+        };
+        restore(repository, request, &one, limits, meter, stop).await?;
+        begun.laid_out(&item.stream.id)?;
+        crash_point("recovery-stream-laid-out");
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! Log fetched ahead of the recovering server, while it replays.
+
+use std::convert::Infallible;
+
+use anyhow::Result;
+use drctl_policies::recovery::Leg;
+
+use super::RecoverRequest;
+use super::command::ahead;
+use crate::backrest::fetch_ahead as fetch_archived;
+use crate::wal::{Ahead, Expected, Shelf, fetch_ahead};
+
+/// Does `work`, which ends with [`super::recover`], and meanwhile fetches the log that its server will ask
+/// for. The earlier it begins the less the server waits; the room for what waits is bounded.
+///
+/// # Errors
+/// The work's; the file system's before it has begun.
+pub async fn with_log_ahead<T>(
+    request: &RecoverRequest<'_>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let ahead = ahead(&request.directory);
+    ahead.begin()?;
+    let done = tokio::select! {
+        done = work => done,
+        never = help(request, &ahead) => match never {},
+    };
+    ahead.end();
+    done
+}
+
+/// Fetches ahead for as long as it is awaited; does not end by itself.
+async fn help(request: &RecoverRequest<'_>, ahead: &Ahead) -> Infallible {
+    let Some(size) = request.known.base(&request.plan.base).map(|base| base.segment_size) else {
+        return std::future::pending().await;
+    };
+    let legs: Vec<Expected> = request.plan.path.iter().map(expected).collect();
+    let fetches = request.setup.limits().fetches;
+    let system_id = request.known.system_id;
+    if let Some(stanza) = &request.known.stanza {
+        fetch_archived(ahead, stanza, (system_id, size), &legs, fetches).await;
+        return std::future::pending().await;
+    }
+    let (Ok(source), Some((_, identities))) = (request.source.parse(), &request.identity) else {
+        return std::future::pending().await;
+    };
+    let shelf = Shelf::reader(request.repository, &source);
+    fetch_ahead(ahead, &shelf, system_id, size, &legs, fetches, identities).await;
+    std::future::pending().await
+}
+
+fn expected(leg: &Leg) -> Expected {
+    Expected { timeline: leg.timeline, from: leg.from, until: leg.until }
+}

@@ -1,0 +1,114 @@
+//! What was taken into use is not touched: not by a recovery that goes on, whatever it is asked.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use drctl_tests::cluster::{Cluster as _, as_owner, list, own_place, ticks};
+use drctl_tests::servers::postgres::Postgres;
+
+use crate::log::several;
+use crate::recover_ends::{Ends, ask};
+
+/// All that an operator can ask for in a directory with a recovery.
+const CHOICES: [&[&str]; 4] =
+    [&[], &["--open"], &["--promote"], &["--extract", "postgres:public.ticks"]];
+
+#[test]
+fn a_promoted_cluster_that_was_taken_into_use_is_never_touched() {
+    let (shop, last) = several();
+    let (_folder, path) = own_place();
+    let to = path.display().to_string();
+    let restore = |more: &[&str]| {
+        let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to];
+        shop.drctl(&[&all[..], more].concat())
+    };
+    let _ = restore(&["--promote"]).ended(0);
+    let mut server = Postgres::builder().data(&path.join("data")).start();
+    let pid = server.pid();
+    for choice in CHOICES {
+        let said = restore(&[&["--resume"], choice].concat()).failed(12, "target_unfit");
+        assert!(said.contains("did not start") && said.contains(&pid.to_string()), "{said}");
+        server.psql("postgres", "insert into ticks select max(id) + 1 from ticks");
+    }
+    // Once it is stopped it is still somebody's: only what needs nothing of it is answered.
+    server.stop();
+    for choice in [CHOICES[0], CHOICES[1], CHOICES[3]] {
+        let said = restore(&[&["--resume"], choice].concat()).failed(12, "target_unfit");
+        assert!(said.contains("a cluster of its own"), "{said}");
+    }
+    let _ = restore(&["--resume", "--promote"]).ended(0);
+    assert_eq!(ticks(&path), list(1..45));
+}
+
+/// Makes a cluster one of its own as an operator does.
+fn promote(shop: &crate::log::Archiving, data: &Path) {
+    let mut tool = as_owner(shop.server.bin_dir().join("pg_ctl"));
+    let ran = tool.arg("-D").arg(data).args(["-w", "promote"]).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
+}
+
+#[test]
+fn what_somebody_else_has_promoted_is_neither_stopped_nor_recovered_again() {
+    let (shop, last) = several();
+    let (_folder, path) = own_place();
+    let _ends = Ends(path.clone());
+    let to = path.display().to_string();
+    let restore = |more: &[&str]| {
+        let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to];
+        shop.drctl(&[&all[..], more].concat())
+    };
+    let open = restore(&["--open"]).ended(0).json();
+    let socket = open["socket"].as_str().unwrap().to_owned();
+    promote(&shop, &path.join("data"));
+    for choice in CHOICES {
+        let said = restore(&[&["--resume"], choice].concat()).failed(12, "target_unfit");
+        assert!(said.contains("by somebody else"), "{said}");
+        assert_eq!(ask(&shop, &socket, "select pg_is_in_recovery()"), (true, "f".to_owned()));
+    }
+    let mut stop = as_owner(shop.server.bin_dir().join("pg_ctl"));
+    assert!(stop.arg("-D").arg(path.join("data")).args(["-w", "stop"]).status().unwrap().success());
+    for choice in CHOICES {
+        let said = restore(&[&["--resume"], choice].concat()).failed(12, "target_unfit");
+        assert!(said.contains("by somebody else"), "{said}");
+    }
+    assert!(!path.join("data/recovery.signal").exists());
+    assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn a_server_that_was_started_by_hand_is_not_ours() {
+    let (shop, last) = several();
+    let (_folder, path) = own_place();
+    let _ends = Ends(path.clone());
+    let to = path.display().to_string();
+    let restore = |more: &[&str]| {
+        let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to];
+        shop.drctl(&[&all[..], more].concat())
+    };
+    let _ = restore(&[]).ended(0);
+    let data = path.join("data");
+    let private = path.join("by-hand");
+    assert!(as_owner("mkdir").arg(&private).status().unwrap().success());
+    let mut tool = as_owner(shop.server.bin_dir().join("pg_ctl"));
+    let options = format!("-k {} -c listen_addresses= -c port=5432", private.display());
+    let started =
+        tool.arg("-D").arg(&data).args(["-w", "-o", &options, "-l", "/dev/null", "start"]);
+    assert!(started.status().unwrap().success());
+    let said = restore(&["--resume", "--promote"]).failed(12, "target_unfit");
+    assert!(said.contains("did not start") && said.contains("pg_ctl -D"), "{said}");
+    let alive = |socket: &Path| {
+        let mut psql = Command::new(shop.server.bin_dir().join("psql"));
+        psql.args(["-XAtq", "-U", "postgres", "-c", "select 1", "postgres"]);
+        psql.arg("-h").arg(socket).output().unwrap().status.success()
+    };
+    assert!(alive(&private));
+    let mut stop = as_owner(shop.server.bin_dir().join("pg_ctl"));
+    assert!(stop.arg("-D").arg(&data).args(["-w", "stop"]).status().unwrap().success());
+    // A file of a server that is gone does not matter, whoever has its number by now.
+    let stale = format!("{}\n{}\n1\n5432\n/nowhere\n", std::process::id(), data.display());
+    fs::write(data.join("postmaster.pid"), stale).unwrap();
+    fs::remove_file(data.join("postmaster.pid")).unwrap();
+    let _ = restore(&["--resume", "--promote"]).ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+}
