@@ -302,6 +302,7 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
         if let Some(mut connection) = found.take(&check, tried) {
             let text = format!("a copy can be taken of PostgreSQL {}", connection.version());
             found.good(&check, text);
+            copied(setup, id, &mut connection, found).await;
             if base.incremental {
                 let check = format!("source.{id}.incremental");
                 match found.take(&check, obstacle(&mut connection).await) {
@@ -349,6 +350,29 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
             );
             let hint = format!("grant pg_read_all_data to {}", report.role.name);
             found.add(Level::Bad, &grants, text, Some(&hint));
+        }
+    }
+}
+
+/// Whether there is a copy of the cluster that the server is now: `initdb` and `pg_upgrade` make
+/// another one.
+async fn copied(setup: &Setup, id: &SourceId, connection: &mut Replication, found: &mut Findings) {
+    let check = format!("source.{id}.cluster");
+    let identity = connection.identify().await.map_err(Into::into);
+    let Some(identity) = found.take(&check, identity) else { return };
+    let Ok(catalog) = Catalog::open_read_only(&setup.catalog_path()).await else { return };
+    let Some(backups) = found.take(&check, catalog.backups(Some(id)).await.map_err(Into::into))
+    else {
+        return;
+    };
+    let clusters = backups.iter().filter_map(|backup| backup.kind.coordinates());
+    let system_id = identity.system_id;
+    match clusters.map(|at| at.system_id).any(|other| other == system_id) {
+        true => found.good(&check, format!("there is a base backup of the cluster {system_id}")),
+        false => {
+            let text = format!("there is no base backup of the cluster {system_id} that runs now");
+            let hint = format!("run `drctl backup {id}`: nothing of it can be recovered before");
+            found.add(Level::Warning, &check, text, Some(&hint));
         }
     }
 }

@@ -14,9 +14,11 @@ mod exit;
 mod fetch;
 mod incremental;
 mod init;
+mod lacking;
 mod limits;
 mod locks;
 mod meter;
+mod newest;
 mod pipeline;
 mod plan;
 mod plausible;
@@ -68,6 +70,6 @@ pub use status::{Health, LogStatus, SourceStatus, status};
 pub use stop::{Stop, Stopper};
 pub use verify::{Candidate, Depth, Verdict, everything, verify};
 pub use wal::{
-    Ahead, Expected, Fetched, Known, LogVerdict, Push, Pushed, STANDBY_NAME, Shelf, Shipping,
-    fetch as fetch_wal, fetch_ahead, known, ship, verify_log,
+    Ahead, Expected, Fetched, Known, LogVerdict, OtherCluster, Push, Pushed, STANDBY_NAME, Shelf,
+    Shipping, fetch as fetch_wal, fetch_ahead, known, ship, verify_log,
 };

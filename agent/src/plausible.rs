@@ -117,6 +117,7 @@ mod tests {
             stop: drctl_model::Lsn(2),
             stop_timeline: drctl_model::Timeline::FIRST,
             listing_sha256: None,
+            log: None,
         };
         let full = BackupKind::Full(coordinates.clone());
         let parent = drctl_model::Parent {

@@ -166,7 +166,8 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
     for (source, backups) in by_source {
         // A broken chain is told of by itself.
         let copies = Copies::of(&backups, &mut Vec::new());
-        let known = learn(repository, &source, copies, cache.as_ref(), Vec::new(), None).await?;
+        let known =
+            learn(repository, &source, (copies, None), cache.as_ref(), Vec::new(), None).await?;
         let Some(known) = known else { continue };
         renewed.log_pieces += known.pieces;
         renewed.log_refused.extend(known.refused.iter().map(|why| format!("{source}: {why}")));

@@ -176,7 +176,7 @@ impl Repository {
                     for note in &passed {
                         tracing::warn!("passed over: {note}");
                     }
-                    return Ok(found);
+                    return self.by_position(found).await;
                 }
                 Ok(Some(found)) => {
                     let why = shown(&found.manifest.suspect.join("; "), 500);

@@ -3,7 +3,7 @@
 use drctl_catalog::Catalog;
 use drctl_model::{BackupSummary, Job, JobState, SourceId, shown};
 use drctl_policies::Source;
-use drctl_policies::recovery::{Standing, Want};
+use drctl_policies::recovery::{Standing, Want, Warning};
 use jiff::{SignedDuration, Timestamp};
 
 use anyhow::Result;
@@ -162,12 +162,13 @@ impl SourceStatus {
                 let gap = log.standing.gaps.first().map(|gap| format!("{gap}: {take}"));
                 let doubt = || log.standing.doubts.first();
                 gap.or_else(|| {
-                    doubt().map(|doubt| {
-                        format!(
+                    doubt().map(|doubt| match doubt {
+                        Warning::NoCopyOf(_) => format!("{doubt}: {take}"),
+                        doubt => format!(
                             "{doubt}: `drctl timeline {}` shows \
                      what can be recovered; see that the history is archived, or {take}",
                             self.source
-                        )
+                        ),
                     })
                 })
             }
@@ -268,7 +269,7 @@ mod tests {
     use drctl_model::{
         BackupKind, Coordinates, Digest, Engine, Increment, Lsn, Parent, Timeline, WalSegmentSize,
     };
-    use drctl_policies::recovery::{Gap, Warning};
+    use drctl_policies::recovery::{Gap, Why};
 
     use super::*;
 
@@ -281,6 +282,7 @@ mod tests {
             stop: Lsn(2),
             stop_timeline: Timeline::FIRST,
             listing_sha256: None,
+            log: None,
         };
         let full = "20260301T000000Z-0000000000000001".parse().unwrap();
         let parent = Parent { backup: full, manifest_sha256: Digest([1; 32]) };
@@ -340,7 +342,7 @@ mod tests {
         assert_eq!(health, Health::Attention);
         assert!(text.contains("not its history") && text.contains("drctl timeline shop"), "{text}");
         assert_eq!(judged(&[], &[Warning::DisputedHistory(two)]).0, Health::Attention);
-        let gap = Gap { timeline: Timeline::FIRST, from: Lsn(9), until: None };
+        let gap = Gap { timeline: Timeline::FIRST, from: Lsn(9), until: None, why: Why::Missing };
         assert!(judged(&[gap], &[Warning::NoHistory(two)]).1.contains("is missing"), "a gap first");
     }
 }

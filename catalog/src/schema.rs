@@ -10,8 +10,12 @@ use crate::error::Fault;
 pub(crate) const APPLICATION_ID: i64 = 0x6472_6374;
 
 /// The steps from nothing to the present version; step `n` leads to version `n + 1`.
-pub(crate) const STEPS: &[&str] =
-    &[include_str!("v1.sql"), include_str!("v2.sql"), include_str!("v3.sql")];
+pub(crate) const STEPS: &[&str] = &[
+    include_str!("v1.sql"),
+    include_str!("v2.sql"),
+    include_str!("v3.sql"),
+    include_str!("v4.sql"),
+];
 
 /// What a database file turns out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use drctl_catalog::{CachedLog, Catalog};
 use drctl_model::{BackupId, Digest, LogEntry, LogNotes, Lsn, SourceId, Timeline};
-use drctl_policies::recovery::{Archive, Base, Target, plan};
+use drctl_policies::recovery::{Archive, Base, Stood, Target, plan};
 use jiff::{SignedDuration, Timestamp};
 
 /// How often everything is done; the median counts.
@@ -44,7 +44,8 @@ fn bases(pieces: u64) -> Vec<Base> {
             timeline: Timeline::FIRST,
             start: Lsn(n * SIZE + 100),
             stop: Lsn((n + 2) * SIZE + 100),
-            stopped: at(n + 3),
+            stood: Stood::Server(at(n + 3)),
+            segments: Vec::new(),
             good: true,
         }
     };
@@ -57,7 +58,7 @@ fn targets(pieces: u64) -> Vec<(&'static str, Target)> {
         ("a time near the beginning", time(1)),
         ("a time in the middle", time(5)),
         ("a time near the end", time(9)),
-        ("a position", Target::Lsn(Lsn(pieces / 2 * SIZE + 5))),
+        ("a position", Target::Lsn { lsn: Lsn(pieces / 2 * SIZE + 5), inclusive: false }),
         ("a transaction", Target::Xid { xid: 4_000_000, inclusive: true }),
         ("the end", Target::Latest),
         ("a time that is refused", Target::Time(at(pieces + 100))),

@@ -14,7 +14,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use drctl_model::{Child, Content, Coordinates, StreamId};
+use drctl_model::{Child, Content, Coordinates, StreamId, Timeline};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use below::{Below, stays_below};
@@ -71,6 +71,8 @@ pub struct Copied {
     pub incremental: bool,
     /// The server's list of its files (`backup_manifest`): a later copy can stand on it.
     pub listing: Vec<u8>,
+    /// The histories of timelines that it brings along: without its own, nothing older leads to it.
+    pub histories: Vec<(Timeline, Vec<u8>)>,
 }
 
 /// One stream of a backup while it runs.

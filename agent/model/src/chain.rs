@@ -131,6 +131,7 @@ mod tests {
             stop: Lsn(stop),
             stop_timeline: Timeline::FIRST,
             listing_sha256: None,
+            log: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a backup is made of, where in a cluster's log it stands, and what it stands on.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{BackupId, Digest, External, Lsn, Timeline, WalSegmentSize};
@@ -99,6 +100,33 @@ pub struct Coordinates {
     /// is made from later. Copies of earlier versions do not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listing_sha256: Option<Digest>,
+    /// What the log tells that it brings along. Copies of earlier versions and of other tools do
+    /// not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<CopiedLog>,
+}
+
+/// What the log tells that a copy brings along, from its start to its stop: by the clock of the
+/// server that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiedLog {
+    /// When the checkpoint was begun that the copy begins with, in whole seconds.
+    pub checkpoint: Timestamp,
+    /// The latest time of a commit or abort in it.
+    pub last_commit: Option<Timestamp>,
+    /// Its whole segments, the last few of them: where each begins, and the SHA-256 of its bytes.
+    /// The archive must have the same.
+    #[serde(default)]
+    pub segments: Vec<(Lsn, Digest)>,
+}
+
+impl Coordinates {
+    /// When it was, by the clock of the server, as exactly as it tells itself: no commit before its
+    /// stop is surely later. Nothing where it does not tell.
+    #[must_use]
+    pub fn told(&self) -> Option<Timestamp> {
+        self.log.as_ref().map(|log| log.last_commit.unwrap_or(log.checkpoint))
+    }
 }
 
 /// As text: many readers of JSON take numbers for floating ones, which are too short.

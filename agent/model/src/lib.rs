@@ -37,10 +37,10 @@ pub use ids::{
     total,
 };
 pub use job::{Illegal, Job, JobEvent, JobId, JobState};
-pub use kind::{BackupKind, Coordinates, Increment, Parent};
-pub use log::{Holds, LogPart, LogPiece, LogPlace, xid_precedes};
+pub use kind::{BackupKind, Coordinates, CopiedLog, Increment, Parent};
+pub use log::{ChangedSettings, Holds, LogPart, LogPiece, LogPlace, xid_precedes};
 pub use log_asks::{ServerSettings, WalLevel};
-pub use log_entry::{LogEntry, LogNotes, NotedPoint, micros, outermost};
+pub use log_entry::{LogEntry, LogNotes, NotedBreak, NotedPoint, micros, outermost};
 pub use log_index::{IndexPlace, IndexedPiece, LogIndex, MAX_INDEX_PIECES};
 pub use lsn::{Lsn, LsnError, Timeline, WalSegmentSize};
 pub use manifest::{

@@ -2,7 +2,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::understood;
-use crate::{Digest, Lsn, ManifestError, RepositoryId, SourceId, Timeline, WalSegmentSize};
+use crate::{
+    Digest, Lsn, ManifestError, RepositoryId, ServerSettings, SourceId, Timeline, WalSegmentSize,
+};
 
 /// What is signed of a piece of PostgreSQL's log; the first line of its object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +82,7 @@ pub struct Holds {
     pub last_record: Option<(Lsn, Lsn)>,
     /// The earliest and latest time of a commit or abort.
     pub commits: Option<(Timestamp, Timestamp)>,
-    /// The least and greatest transaction that was committed, on the ring of 2³².
+    /// The least and greatest transaction that was committed or rolled back, on the ring of 2³².
     pub xids: Option<(u32, u32)>,
     /// Of a history file: the ancestors, oldest first, and where each was left.
     #[serde(default)]
@@ -88,6 +90,31 @@ pub struct Holds {
     /// Restore points: name, end of the record, time.
     #[serde(default)]
     pub restore_points: Vec<(String, Lsn, Timestamp)>,
+    /// The SHA-256 of what lies before it: of its own segment's bytes up to where it begins; where
+    /// it begins the segment, of the whole segment before. As its writer had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Digest>,
+    /// Where it does not begin a segment: the SHA-256 of that segment's bytes up to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Digest>,
+    /// Settings with which the server was started, where they changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<ChangedSettings>,
+    /// Tablespaces that are made: their numbers, and where their records begin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tablespaces: Vec<(u32, Lsn)>,
+}
+
+/// Settings with which a server was started, as its log tells them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedSettings {
+    /// Where the record begins.
+    pub at: Lsn,
+    /// Where the record before it ends.
+    pub behind: Lsn,
+    /// What they are from there on.
+    #[serde(flatten)]
+    pub settings: ServerSettings,
 }
 
 impl Holds {
@@ -108,6 +135,10 @@ impl Holds {
         });
         self.ancestors.extend(next.ancestors.iter().copied());
         self.restore_points.extend(next.restore_points.iter().cloned());
+        self.before = self.before.or(next.before);
+        self.after = next.after.or(self.after);
+        self.settings.extend(next.settings.iter().copied());
+        self.tablespaces.extend(next.tablespaces.iter().copied());
         self
     }
 }

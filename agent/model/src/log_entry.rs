@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Holds, Lsn, Timeline};
+use crate::{Digest, Holds, Lsn, Timeline, WalLevel};
 
 /// A piece of a timeline's log in few bytes: a million of them are kept, loaded and walked for
 /// each plan.
@@ -19,9 +19,19 @@ pub struct LogEntry {
     xids: (u32, u32),
     /// Bytes between the end of its last record and its own; [`NO_RECORD`] where none ends in it.
     tail: u32,
+    /// What stands for the log right before it, and for that up to its end; 0 where that is not
+    /// known.
+    bound: (u64, u64),
 }
 
 const NO_RECORD: u32 = u32::MAX;
+
+/// Eight bytes of a digest, never 0: two histories that differ by accident differ in these.
+fn stands_for(digest: Digest) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest.0[..8]);
+    u64::from_le_bytes(first).max(1)
+}
 
 /// Microseconds of the epoch, as finely as PostgreSQL knows them, rounded down.
 #[must_use]
@@ -34,7 +44,7 @@ pub fn micros(at: Timestamp) -> i64 {
 
 impl LogEntry {
     /// Its length as [`to_bytes`](Self::to_bytes) writes it.
-    pub const BYTES: usize = 44;
+    pub const BYTES: usize = 60;
 
     /// A piece from `start` to `end`, with the times and the transactions that it holds.
     #[must_use]
@@ -49,7 +59,7 @@ impl LogEntry {
         });
         let width = |(least, greatest): (u32, u32)| (least, greatest.wrapping_sub(least));
         let xids = xids.map_or((0, u32::MAX), width);
-        LogEntry { start, end, commits, xids, tail: NO_RECORD }
+        LogEntry { start, end, commits, xids, tail: NO_RECORD, bound: (0, 0) }
     }
 
     /// A piece of which this is signed.
@@ -58,7 +68,40 @@ impl LogEntry {
         let tail = holds.last_record.filter(|(_, next)| *next <= range.1);
         let tail = tail.and_then(|(_, next)| u32::try_from(range.1.since(next)).ok());
         let entry = LogEntry::new(range, holds.commits, holds.xids);
-        LogEntry { tail: tail.unwrap_or(NO_RECORD), ..entry }
+        let of = |digest: Option<Digest>| digest.map_or(0, stands_for);
+        let bound = (of(holds.before), of(holds.after));
+        LogEntry { tail: tail.unwrap_or(NO_RECORD), bound, ..entry }
+    }
+
+    /// The same of a piece whose bytes have this digest: where it begins a segment that is all of
+    /// the segment up to its end.
+    #[must_use]
+    pub fn with_bytes(self, holds: &Holds, bytes: Digest) -> LogEntry {
+        let begins = holds.segment_size.is_some_and(|size| size.start_of(self.start) == self.start);
+        let (before, after) = self.bound;
+        let after = if begins { stands_for(bytes) } else { after };
+        LogEntry { bound: (before, after), ..self }
+    }
+
+    /// Whether the log of this piece follows that of the one before, which ends where it begins:
+    /// nothing where one of them does not tell.
+    #[must_use]
+    pub fn follows(&self, before: &LogEntry) -> Option<bool> {
+        let (ends, begins) = (before.bound.1, self.bound.0);
+        (ends != 0 && begins != 0).then_some(ends == begins)
+    }
+
+    /// Whether its bytes, from the start of its segment on, have this digest; nothing where it does
+    /// not tell.
+    #[must_use]
+    pub fn ends_as(&self, digest: Digest) -> Option<bool> {
+        (self.bound.1 != 0).then(|| self.bound.1 == stands_for(digest))
+    }
+
+    /// The same of what lies right before it.
+    #[must_use]
+    pub fn begins_behind(&self, digest: Digest) -> Option<bool> {
+        (self.bound.0 != 0).then(|| self.bound.0 == stands_for(digest))
     }
 
     /// The same with what lies before it from `start` on, of which is known that it is there, and
@@ -96,7 +139,7 @@ impl LogEntry {
         (self.tail != NO_RECORD).then(|| Lsn(self.end.0.saturating_sub(u64::from(self.tail))))
     }
 
-    /// Appends it: start, end, commits, transactions, tail, all little-endian.
+    /// Appends it: start, end, commits, transactions, tail, what binds it, all little-endian.
     pub fn to_bytes(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.start.0.to_le_bytes());
         bytes.extend_from_slice(&self.end.0.to_le_bytes());
@@ -105,6 +148,8 @@ impl LogEntry {
         bytes.extend_from_slice(&self.xids.0.to_le_bytes());
         bytes.extend_from_slice(&self.xids.1.to_le_bytes());
         bytes.extend_from_slice(&self.tail.to_le_bytes());
+        bytes.extend_from_slice(&self.bound.0.to_le_bytes());
+        bytes.extend_from_slice(&self.bound.1.to_le_bytes());
     }
 
     /// What [`to_bytes`](Self::to_bytes) wrote.
@@ -126,6 +171,7 @@ impl LogEntry {
             commits: (eight(16).cast_signed(), eight(24).cast_signed()),
             xids: (four(32), four(36)),
             tail: four(40),
+            bound: (eight(44), eight(52)),
         }
     }
 }
@@ -138,6 +184,30 @@ pub struct LogNotes {
     pub history: Option<Vec<(Timeline, Lsn)>>,
     /// Its restore points.
     pub points: Vec<NotedPoint>,
+    /// Where it cannot be replayed.
+    #[serde(default)]
+    pub breaks: Vec<NotedBreak>,
+}
+
+/// Where log cannot be replayed, and the piece that told of it: `wal_level = minimal` from there on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NotedBreak {
+    /// The first byte of the piece.
+    pub start: Lsn,
+    /// Behind its last byte.
+    pub end: Lsn,
+    /// The end of the last record that can be.
+    pub at: Lsn,
+}
+
+impl NotedBreak {
+    /// Those in a piece of which this is signed.
+    #[must_use]
+    pub fn of((start, end): (Lsn, Lsn), holds: &Holds) -> Vec<NotedBreak> {
+        let minimal =
+            holds.settings.iter().filter(|one| one.settings.wal_level == WalLevel::Minimal);
+        minimal.map(|one| NotedBreak { start, end, at: one.behind.max(start) }).collect()
+    }
 }
 
 /// A restore point, and the piece that told of it.
@@ -199,6 +269,22 @@ mod tests {
             entry.to_bytes(&mut bytes);
             assert_eq!(LogEntry::from_bytes(bytes.as_slice().try_into().unwrap()), entry);
         }
+        // What lies before a piece is bound to it, as far as both tell.
+        let digest = |n| Digest([n; 32]);
+        let size = crate::WalSegmentSize::new(1 << 20);
+        let told = |before| Holds { before, segment_size: size, ..Holds::default() };
+        let piece = |n: u64, before| {
+            let range = (Lsn(n << 20), Lsn((n + 1) << 20));
+            LogEntry::of(range, &told(before))
+        };
+        let one = piece(3, None).with_bytes(&told(None), digest(7));
+        assert_eq!(piece(4, Some(digest(7))).follows(&one), Some(true));
+        assert_eq!(piece(4, Some(digest(8))).follows(&one), Some(false));
+        assert_eq!(piece(4, None).follows(&one), None);
+        assert_eq!((one.ends_as(digest(7)), one.ends_as(digest(1))), (Some(true), Some(false)));
+        let mut bytes = Vec::new();
+        one.to_bytes(&mut bytes);
+        assert_eq!(LogEntry::from_bytes(bytes.as_slice().try_into().unwrap()), one);
         assert_eq!(micros(at("1969-12-31T23:59:59.9999999Z")), -1);
     }
 

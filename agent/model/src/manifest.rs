@@ -395,6 +395,7 @@ mod tests {
             stop: Lsn(2),
             stop_timeline: Timeline::FIRST,
             listing_sha256: None,
+            log: None,
         };
         let parent = Parent { backup: parent.parse().unwrap(), manifest_sha256: Digest([1; 32]) };
         Manifest {

@@ -39,6 +39,7 @@ pub(super) fn coordinates(
         stop,
         stop_timeline: timeline(last)?,
         listing_sha256: None,
+        log: None,
     })
 }
 

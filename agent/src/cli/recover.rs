@@ -3,10 +3,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{HostReport, check_host, may_run};
 use drctl_engines::pg::server_program;
-use drctl_model::{DrillId, SourceId, total};
+use drctl_model::{BackupId, DrillId, SourceId, Timeline, total};
 use drctl_policies::SecretRef;
-use drctl_policies::recovery::{RecoveryPlan, Target, Want, plan as plan_recovery};
+use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning, plan as plan_recovery};
 use drctl_store::{Identities, open_facts};
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::args::RestoreArgs;
@@ -31,11 +32,13 @@ const LOG_ROOM: u64 = 2 << 30;
 pub(super) fn target(args: &RestoreArgs) -> Result<Option<Target>> {
     let wrong = |error: drctl_model::LsnError| Problem::Usage(error.to_string());
     Ok(if let Some(text) = &args.to_time {
-        Some(Target::Time(time_of(text)?))
+        // As finely as the server knows times, and all before that moment.
+        let step = SignedDuration::from_micros(i64::from(args.exclusive));
+        Some(Target::Time(time_of(text)?.saturating_sub(step)?))
     } else if let Some(text) = &args.to_lsn {
-        Some(Target::Lsn(text.parse().map_err(wrong)?))
+        Some(Target::Lsn { lsn: text.parse().map_err(wrong)?, inclusive: args.inclusive })
     } else if let Some(xid) = args.to_xid {
-        Some(Target::Xid { xid, inclusive: true })
+        Some(Target::Xid { xid, inclusive: !args.exclusive })
     } else if let Some(xid) = args.before_xid {
         Some(Target::Xid { xid, inclusive: false })
     } else if let Some(name) = &args.to_name {
@@ -61,18 +64,24 @@ pub(super) async fn recover(
         let repository = setup.repository().await?;
         let cache = setup.log_cache(&repository).await;
         let want = Want::of(Some(&target));
-        let known = known(setup, &repository, &source, cache.as_ref(), want).await?;
+        let wanted = (want, args.system_id);
+        let mut known = known(setup, &repository, &source, cache.as_ref(), wanted).await?;
+        if let Some(backup) = &args.backup {
+            let chosen = repository.find(Some(&source), backup).await?.manifest.backup;
+            known.archive = known.archive.only(&chosen);
+        }
         Ok::<_, anyhow::Error>((repository, known))
     };
-    let (repository, known) = tokio::select! {
+    let (repository, mut known) = tokio::select! {
         looked = looking => looked?,
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
     for reason in &known.refused {
         screen.say(format!("passed over: {reason}"));
     }
-    let planned = plan_recovery(&known.archive, &target, timeline_of(args.timeline)?);
-    let planned = planned.map_err(|no| no_plan(&no))?;
+    let of = (&repository, &source, timeline_of(args.timeline)?);
+    let mut planned = plan_on_whole(screen, of, &mut known, &target).await?;
+    planned.warnings.extend(known.uncopied.map(Warning::NoCopyOf));
     let digest = plan_digest(&planned);
     let work =
         Work { setup, repository: &repository, known: &known, source: &source, args, planned };
@@ -107,6 +116,25 @@ pub(super) async fn recover(
         return Err(Problem::Target(text).into());
     }
     work.run(screen, (&directory, &digest), ready, drilling, stop).await
+}
+
+/// A plan whose copy has all its objects: one that is known not to be whole is passed over, and the
+/// next older one that leads there is used.
+async fn plan_on_whole(
+    screen: Screen,
+    (repository, source, timeline): (&Repository, &SourceId, Option<Timeline>),
+    known: &mut Known,
+    target: &Target,
+) -> Result<RecoveryPlan> {
+    loop {
+        let planned = plan_recovery(&known.archive, target, timeline);
+        let planned = planned.map_err(|no| no_plan(&no, &known.others))?;
+        let Some(why) = repository.is_lacking(source, &planned.base).await? else {
+            return Ok(planned);
+        };
+        screen.say(format!("passed over: the copy {}: {why}", planned.base));
+        known.archive = known.archive.clone().without(&planned.base);
+    }
 }
 
 /// A recovery that was planned.
@@ -266,7 +294,10 @@ impl Work<'_> {
         let done = self.bring(directory, &mut begun, ready, &meter, stop).await;
         drop((progress, following));
         let seconds = began.elapsed().as_secs_f64();
-        let done = done.map_err(|error| failed(error, self.args, &self.planned, directory, anew));
+        let older = (begun.step() == Step::LayingOut).then(|| self.older()).flatten();
+        let done = done.map_err(|error| {
+            failed(error, self.args, &self.planned, (directory, older.as_ref()), anew)
+        });
         let mut text = match &done {
             Ok(done) => done_text(done, directory, seconds),
             Err(error) => error.to_string(),
@@ -290,6 +321,13 @@ impl Work<'_> {
         object["drill"] = json!(drill);
         screen.answer("drctl.recovery/1", object, || text);
         Ok(Exit::Success)
+    }
+
+    /// An older copy that leads to the same target.
+    fn older(&self) -> Option<BackupId> {
+        let rest = self.known.archive.clone().without(&self.planned.base);
+        let planned = plan_recovery(&rest, &self.planned.target, Some(self.planned.timeline));
+        planned.ok().map(|plan| plan.base)
     }
 
     /// Keeps what a drill came to. One that was stopped came to nothing.

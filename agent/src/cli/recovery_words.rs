@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use drctl_engines::pg::physical::HostReport;
-use drctl_model::total;
+use drctl_model::{BackupId, total};
 use drctl_policies::recovery::{NoPlan, RecoveryPlan, Target};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::args::RestoreArgs;
 use super::screen::{bytes, count, span};
 use crate::problem::{Failure, Problem};
-use crate::{Exit, Rate, Recovered};
+use crate::{Exit, OtherCluster, Rate, Recovered};
 
 /// What was found out of a plan beside the bucket's own words.
 #[derive(Debug, Default)]
@@ -96,6 +96,11 @@ pub(super) fn plan_text(plan: &RecoveryPlan, digest: &str, outlook: &Outlook) ->
     if let Target::Time(at) = plan.target {
         text = format!("recover to time {}", both(at));
     }
+    text.push_str(match plan.target {
+        Target::Time(_) => "; commits at that very time are in it",
+        Target::Lsn { inclusive: false, .. } => "; what begins there is not in it",
+        Target::Lsn { .. } | Target::Xid { .. } | Target::Name(_) | Target::Latest => "",
+    });
     let _ = write!(text, "\n  from the copy {}, consistent at {}", plan.base, plan.consistent);
     for leg in &plan.path {
         let _ = write!(text, "\n  log of timeline {}: {} to {}", leg.timeline, leg.from, leg.until);
@@ -120,15 +125,24 @@ pub(super) fn plan_text(plan: &RecoveryPlan, digest: &str, outlook: &Outlook) ->
     text
 }
 
-pub(super) fn no_plan(no: &NoPlan) -> anyhow::Error {
+pub(super) fn no_plan(no: &NoPlan, others: &[OtherCluster]) -> anyhow::Error {
     let mut text = no.to_string();
+    let mut hint = no.hint();
+    for other in others.iter().filter(|other| other.reaches(&no.target, None)) {
+        let _ = write!(
+            text,
+            "; another cluster of this source leads there: --system-id {}",
+            other.system_id
+        );
+        hint = "name the cluster that is meant with --system-id";
+    }
     for (word, place) in [("before it", no.before), ("behind it", no.after)] {
         if let Some(place) = place {
             let at = place.at.map_or_else(|| place.lsn.to_string(), both);
             let _ = write!(text, "; the nearest {word} is {at}");
         }
     }
-    Problem::NoPlan(text, no.hint()).into()
+    Problem::NoPlan(text, hint).into()
 }
 
 /// A word as a shell takes it.
@@ -153,6 +167,8 @@ fn command(args: &RestoreArgs, directory: &Path) -> String {
     add("--to-xid", args.to_xid.map(|xid| xid.to_string()));
     add("--before-xid", args.before_xid.map(|xid| xid.to_string()));
     add("--to-name", args.to_name.clone());
+    add("--backup", args.backup.clone());
+    add("--system-id", args.system_id.map(|id| id.to_string()));
     add("--timeline", args.timeline.map(|id| id.to_string()));
     add("--to-directory", Some(directory.display().to_string()));
     add("--identity", args.identity.as_ref().map(|path| path.display().to_string()));
@@ -161,6 +177,8 @@ fn command(args: &RestoreArgs, directory: &Path) -> String {
     }
     for (flag, given) in [
         ("--to-end", args.to_end),
+        ("--inclusive", args.inclusive),
+        ("--exclusive", args.exclusive),
         ("--promote", args.promote),
         ("--open", args.open),
         ("--despite-missing", args.despite_missing),
@@ -170,6 +188,17 @@ fn command(args: &RestoreArgs, directory: &Path) -> String {
         }
     }
     text
+}
+
+/// The same with another copy to begin with, into a new directory.
+fn from_older(args: &RestoreArgs, older: &BackupId) -> String {
+    let typed = command(args, Path::new("NEW"));
+    match &args.backup {
+        Some(backup) => {
+            typed.replace(&format!(" --backup {}", word(backup)), &format!(" --backup {older}"))
+        }
+        None => format!("{typed} --backup {older}"),
+    }
 }
 
 /// Whether the same again would fail in the same way: what is in the bucket, or what was reached,
@@ -194,11 +223,15 @@ pub(super) fn failed(
     error: anyhow::Error,
     args: &RestoreArgs,
     plan: &RecoveryPlan,
-    directory: &Path,
+    (directory, older): (&Path, Option<&BackupId>),
     chain: bool,
 ) -> anyhow::Error {
     let lasting = is_lasting(&error);
     let (best, command) = match (lasting, plan.earlier) {
+        (true, _) if let Some(older) = older => (
+            "the same from an older copy, in a new directory; do not use what is in this one",
+            from_older(args, older),
+        ),
         (false, _) => (go_on(chain), format!("{} --resume", command(args, directory))),
         (true, Some(at)) => (
             "an earlier time, in a new directory; do not use what is in this one",

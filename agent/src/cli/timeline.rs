@@ -3,7 +3,7 @@ use std::io;
 
 use anyhow::Result;
 use drctl_model::{Drill, DrillOutcome, Lsn, Timeline, shown};
-use drctl_policies::recovery::{Gap, TimelineView, Want, timeline_view};
+use drctl_policies::recovery::{Gap, TimelineView, Want, Warning, timeline_view};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -29,14 +29,21 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
     let id = super::source_id(source)?;
     let repository = setup.repository().await?;
     let cache = setup.log_cache(&repository).await;
-    let mut known = known(setup, &repository, &id, cache.as_ref(), Want::Ends).await?;
+    let mut known = known(setup, &repository, &id, cache.as_ref(), (Want::Ends, None)).await?;
     let mut drills = drills(&repository, &id, &mut known.refused).await?;
     drills.retain(|drill| drill.system_id == known.system_id);
     let views = timeline_view(&known.archive);
-    let gaps = views.iter().any(|view| !view.gaps.is_empty());
+    let is_bad = |view: &TimelineView| {
+        !view.known || !view.gaps.is_empty() || view.bases.iter().any(|base| base.other_history)
+    };
+    let bad = views.iter().any(is_bad) || !known.refused.is_empty() || known.uncopied.is_some();
+    let others: Vec<(u64, Vec<TimelineView>)> =
+        known.others.iter().map(|one| (one.system_id, timeline_view(&one.archive))).collect();
+    let other = |(id, views): &(u64, _)| json!({ "system_id": id.to_string(), "timelines": views });
     let object = json!({
         "system_id": known.system_id.to_string(), "timelines": views, "drills": drills,
-        "refused": known.refused,
+        "others": others.iter().map(other).collect::<Vec<_>>(),
+        "uncopied": known.uncopied.map(|id| id.to_string()), "refused": known.refused,
     });
     screen.answer("drctl.timeline/1", object, || {
         let mut text = format!("cluster {}", known.system_id);
@@ -48,16 +55,23 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
             text.push_str(&describe(view, &drills));
         }
         let elsewhere = |drill: &&Drill| views.iter().all(|view| view.timeline != drill.timeline);
-        let others: Vec<_> = drills.iter().filter(elsewhere).map(|one| drill_row(one).1).collect();
-        if !others.is_empty() {
-            let _ = write!(text, "\n\non timelines that are gone\n{}", table(&others));
+        let gone: Vec<_> = drills.iter().filter(elsewhere).map(|one| drill_row(one).1).collect();
+        if !gone.is_empty() {
+            let _ = write!(text, "\n\non timelines that are gone\n{}", table(&gone));
+        }
+        for (id, views) in &others {
+            let _ =
+                write!(text, "\n\nanother cluster, {id}: `drctl restore` with --system-id {id}");
+            views.iter().for_each(|view| text.push_str(&describe(view, &[])));
+        }
+        if let Some(id) = known.uncopied {
+            let _ = write!(text, "\nNO COPY: {}: run `drctl backup`", Warning::NoCopyOf(id));
         }
         for reason in &known.refused {
             let _ = write!(text, "\nPASSED OVER: {reason}");
         }
         text
     });
-    let bad = gaps || !known.refused.is_empty();
     Ok(if bad { Exit::Degraded } else { Exit::Success })
 }
 
@@ -216,11 +230,15 @@ fn describe(view: &TimelineView, drills: &[Drill]) -> String {
         let _ = write!(text, ", from timeline {parent} at {at}");
     }
     if !view.known {
-        text.push_str(": its history is missing, nothing can be recovered on it");
+        text.push_str(": its history is missing, nothing older leads to it");
     }
     let mut rows = Vec::new();
     for base in &view.bases {
-        let what = if base.good { "copy" } else { "COPY, SUSPECT" };
+        let what = match (base.other_history, base.good) {
+            (true, _) => "COPY, OTHER HISTORY",
+            (false, true) => "copy",
+            (false, false) => "COPY, SUSPECT",
+        };
         let ended = base.stopped.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
         rows.push((
             base.stop,
@@ -254,7 +272,7 @@ fn describe(view: &TimelineView, drills: &[Drill]) -> String {
 #[cfg(test)]
 mod tests {
     use drctl_model::{BackupId, DrillId, RepositoryId};
-    use drctl_policies::recovery::{BaseOn, Reachable, Span};
+    use drctl_policies::recovery::{BaseOn, Reachable, Span, Why};
 
     use super::*;
 
@@ -269,7 +287,7 @@ mod tests {
 
     fn base(minute: i64, good: bool) -> BaseOn {
         let backup = BackupId::new(at(minute), 1);
-        BaseOn { backup, stop: Lsn(1), stopped: at(minute), good }
+        BaseOn { backup, stop: Lsn(1), stopped: at(minute), good, other_history: false }
     }
 
     fn reach(times: (i64, i64)) -> Reachable {
@@ -331,7 +349,7 @@ mod tests {
     #[test]
     fn a_bar_shows_what_can_be_reached_gaps_copies_and_promotions() {
         let first = Timeline::FIRST;
-        let gap = Gap { timeline: first, from: Lsn(40), until: Some(Lsn(60)) };
+        let gap = Gap { timeline: first, from: Lsn(40), until: Some(Lsn(60)), why: Why::Missing };
         let one = TimelineView {
             spans: vec![span(0, 40, (0, 20)), span(60, 80, (30, 50))],
             gaps: vec![gap],

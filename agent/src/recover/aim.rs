@@ -21,7 +21,7 @@ pub(super) fn stop_at(plan: &RecoveryPlan) -> StopAt {
             // The one form that every tool of PostgreSQL reads, in UTC.
             StopAt::Time(at.strftime("%Y-%m-%d %H:%M:%S.%6f+00").to_string())
         }
-        Target::Lsn(lsn) => StopAt::Lsn(*lsn),
+        Target::Lsn { lsn, inclusive } => StopAt::Lsn { lsn: *lsn, inclusive: *inclusive },
         Target::Xid { xid, inclusive } => StopAt::Xid { xid: *xid, inclusive: *inclusive },
         Target::Name(name) => StopAt::Name(name.clone()),
         Target::Latest => StopAt::Standby,

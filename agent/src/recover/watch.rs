@@ -199,7 +199,11 @@ mod tests {
             ),
             (None, &until, "the data show the copy → 2026-11-25 01:41:00Z"),
             (None, &Target::Latest, "the data show the copy → the end"),
-            (None, &Target::Lsn(Lsn(0x10)), "the data show the copy → position 0/10"),
+            (
+                None,
+                &Target::Lsn { lsn: Lsn(0x10), inclusive: false },
+                "the data show the copy → position 0/10",
+            ),
         ] {
             assert_eq!(told(shows, target), text);
         }

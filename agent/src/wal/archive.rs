@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{
-    Ancestor, BackupId, BackupKind, BackupSummary, Coordinates, LogEntry, Lsn, NotedPoint,
+    Ancestor, BackupId, BackupKind, BackupSummary, Coordinates, Digest, LogEntry, Lsn, NotedPoint,
     SourceId, Timeline, TimelineHistory,
 };
-use drctl_policies::recovery::{Archive, Base, RestorePoint, Want};
+use drctl_policies::recovery::{Archive, Base, RestorePoint, Stood, Want};
 use futures_util::TryStreamExt as _;
 use jiff::SignedDuration;
 
 use super::Shelf;
-use super::heads::{Log, heads};
+use super::clusters::{Chosen, OtherCluster, choose};
+use super::heads::Log;
 use crate::backrest::{Elsewhere, Stanza, log, only_there};
 use crate::chain::Family;
 use crate::problem::Problem;
@@ -24,7 +25,8 @@ use crate::{Repository, Setup, everything};
 pub struct Known {
     /// For the planner.
     pub archive: Archive,
-    /// Which cluster: of several that a source has had, that of the newest copy.
+    /// Which cluster: of several that a source has had the one that was asked for, or the current
+    /// one.
     pub system_id: u64,
     /// The copies.
     pub bases: Vec<(BackupId, Coordinates)>,
@@ -32,6 +34,10 @@ pub struct Known {
     pub pieces: u64,
     /// Pieces and manifests that do not count, with the reason.
     pub refused: Vec<String>,
+    /// Other clusters that the source has had.
+    pub others: Vec<OtherCluster>,
+    /// A cluster of which there is newer log, and no copy.
+    pub uncopied: Option<u64>,
     /// Where else copies and log lie: in a stanza of pgBackRest.
     pub(crate) stanza: Option<Stanza>,
 }
@@ -57,10 +63,11 @@ impl Beside {
 }
 
 /// A source's copies of clusters.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Copies(Vec<Copy>);
 
 /// A copy of a cluster.
+#[derive(Clone)]
 struct Copy {
     at: Coordinates,
     base: Base,
@@ -81,12 +88,14 @@ impl Copies {
         copies
     }
 
-    /// Those of the cluster of the newest one, and that cluster.
-    fn of_newest(mut self) -> Option<(u64, Self)> {
-        self.0.sort_by(|a, b| a.base.backup.cmp(&b.base.backup));
-        let system_id = self.0.last().map(|copy| copy.at.system_id)?;
-        self.0.retain(|copy| copy.at.system_id == system_id);
-        Some((system_id, self))
+    /// The clusters that they are of.
+    pub(super) fn clusters(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|copy| copy.at.system_id)
+    }
+
+    /// Those of one cluster.
+    pub(super) fn of_cluster(&self, system_id: u64) -> Self {
+        Copies(self.0.iter().filter(|copy| copy.at.system_id == system_id).cloned().collect())
     }
 }
 
@@ -98,14 +107,24 @@ fn copy(backup: &BackupSummary) -> Option<Copy> {
         timeline: at.stop_timeline,
         start: at.start,
         stop: at.stop,
-        // pgBackRest tells whole seconds.
-        stopped: match external {
-            true => backup.finished.saturating_add(SignedDuration::from_secs(1)).ok()?,
-            false => backup.finished,
+        stood: match &at.log {
+            Some(log) => Stood::Log { last_commit: log.last_commit, checkpoint: log.checkpoint },
+            // pgBackRest asks the server, and tells whole seconds.
+            None if external => {
+                Stood::Server(backup.finished.saturating_add(SignedDuration::from_secs(1)).ok()?)
+            }
+            None => Stood::Host(backup.finished),
         },
+        segments: segments(&at),
         good: backup.is_good(),
     };
     Some(Copy { at, base, brings_log: !external })
+}
+
+/// The whole segments of the log that a copy brings along.
+fn segments(at: &Coordinates) -> Vec<(Lsn, Lsn, Digest)> {
+    let told = at.log.iter().flat_map(|log| &log.segments);
+    told.map(|(start, digest)| (*start, start.plus(at.segment_size.bytes()), *digest)).collect()
 }
 
 /// Reads all manifests and what is signed of the log of a source; needs no key. What `cache` knows
@@ -119,7 +138,7 @@ pub async fn known(
     repository: &Repository,
     source: &SourceId,
     cache: Option<&Catalog>,
-    want: Want,
+    (want, wanted): (Want, Option<u64>),
 ) -> Result<Known> {
     let (mut summaries, mut refused) = (Vec::new(), Vec::new());
     let mut all = everything(repository, vec![source.clone()]);
@@ -136,6 +155,7 @@ pub async fn known(
     let apart = beside.is_none() && summaries.iter().any(is_external);
     only_there(&mut summaries, beside.as_ref().map(|beside| &beside.stanza));
     let copies = Copies::of(&summaries, &mut refused);
+    let copies = (copies, wanted);
     let known = learn(repository, source, copies, cache, refused, beside).await?;
     known.ok_or_else(|| {
         let mut text = format!("there is no copy of a cluster of `{source}` from which to recover");
@@ -155,14 +175,16 @@ pub async fn known(
 pub(crate) async fn learn(
     repository: &Repository,
     source: &SourceId,
-    copies: Copies,
+    (copies, wanted): (Copies, Option<u64>),
     cache: Option<&Catalog>,
     mut refused: Vec<String>,
     beside: Option<Beside>,
 ) -> Result<Option<Known>> {
-    let Some((system_id, copies)) = copies.of_newest() else { return Ok(None) };
     let shelf = Shelf::reader(repository, source);
-    let logs = heads(&shelf, system_id, cache, &mut refused).await?;
+    let chosen = choose(&shelf, copies, wanted, cache, &mut refused).await?;
+    let Some(Chosen { system_id, copies, logs, others, uncopied }) = chosen else {
+        return Ok(None);
+    };
     let (mut elsewhere, mut stanza) = (Elsewhere::default(), None);
     if let Some(Beside { stanza: found, want, folder }) = beside {
         if let Some(size) = copies.0.last().map(|copy| copy.at.segment_size) {
@@ -176,10 +198,11 @@ pub(crate) async fn learn(
         stanza = Some(found);
     }
     refused.append(&mut elsewhere.refused);
-    Ok(Some(Known { refused, stanza, ..assemble(system_id, copies, logs, elsewhere) }))
+    let known = assemble(system_id, copies, logs, elsewhere);
+    Ok(Some(Known { refused, stanza, others, uncopied, ..known }))
 }
 
-fn assemble(
+pub(super) fn assemble(
     system_id: u64,
     Copies(copies): Copies,
     logs: BTreeMap<Timeline, Log>,
@@ -187,7 +210,9 @@ fn assemble(
 ) -> Known {
     let Elsewhere { entries: mut all, mut points, mut histories, segments: mut pieces, .. } =
         elsewhere;
+    let mut breaks = Vec::new();
     for (timeline, (entries, notes)) in logs {
+        breaks.extend(notes.breaks.iter().map(|one| (timeline, one.at)));
         histories.extend(notes.history.map(|ancestors| history(timeline, &ancestors)));
         let point =
             |NotedPoint { lsn, at, name, .. }: NotedPoint| RestorePoint { timeline, name, lsn, at };
@@ -201,8 +226,9 @@ fn assemble(
     }
     let bases = copies.iter().map(|copy| (copy.base.backup.clone(), copy.at.clone())).collect();
     let copies = copies.into_iter().map(|copy| copy.base).collect();
-    let archive = Archive::of(copies, all, points, histories);
-    Known { archive, system_id, bases, pieces, refused: Vec::new(), stanza: None }
+    let archive = Archive::of(copies, all, points, histories).broken_at(breaks);
+    let (refused, others) = (Vec::new(), Vec::new());
+    Known { archive, system_id, bases, pieces, refused, others, uncopied: None, stanza: None }
 }
 
 fn history(timeline: Timeline, ancestors: &[(Timeline, Lsn)]) -> TimelineHistory {

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result};
 use drctl_catalog::{CachedLog, Catalog};
 use drctl_model::{
-    Digest, Holds, IndexPlace, LogEntry, LogNotes, LogPart, LogPiece, LogPlace, Lsn, NotedPoint,
-    Timeline, outermost,
+    Digest, Holds, IndexPlace, LogEntry, LogNotes, LogPart, LogPiece, LogPlace, Lsn, NotedBreak,
+    NotedPoint, Timeline, outermost,
 };
 use drctl_store::{MAX_LOG_INDEX_BYTES, Trust, decode_log_index, digest, layout};
 use futures_util::{StreamExt as _, stream};
@@ -28,7 +28,14 @@ type Range = (Lsn, Lsn);
 pub(super) type Log = (Vec<LogEntry>, LogNotes);
 
 /// What was read of pieces that the catalog did not know.
-type Fresh = BTreeMap<Range, (LogEntry, Vec<NotedPoint>)>;
+type Fresh = BTreeMap<Range, Learnt>;
+
+/// What was read of a piece.
+struct Learnt {
+    entry: LogEntry,
+    points: Vec<NotedPoint>,
+    breaks: Vec<NotedBreak>,
+}
 
 /// What stands for the keys that are believed: what was learnt under others is learnt anew.
 pub(crate) fn trust_digest(trust: &Trust) -> Digest {
@@ -126,10 +133,10 @@ impl Lineage<'_> {
         while let Some((index, place)) = read.next().await {
             match index {
                 Ok(pieces) => {
-                    for (range, holds) in pieces {
+                    for (range, holds, bytes) in pieces {
                         // What is not in the bucket any more is a gap, whatever an index says.
                         if listed.binary_search(&range).is_ok() {
-                            fresh.insert(range, learnt(range, &holds));
+                            fresh.insert(range, learnt(range, &holds, bytes));
                         }
                     }
                 }
@@ -159,7 +166,9 @@ impl Lineage<'_> {
             .buffered(AT_ONCE);
         while let Some((head, range)) = read.next().await {
             match self.believed(head)? {
-                Some(head) => drop(fresh.insert(range, learnt(range, &head.holds))),
+                Some(head) => {
+                    fresh.insert(range, learnt(range, &head.holds, head.plain_sha256));
+                }
                 None => drop(strange.insert(range)),
             }
         }
@@ -191,13 +200,18 @@ impl Lineage<'_> {
         };
         let here = |point: &&NotedPoint| wanted.binary_search(&(point.start, point.end)).is_ok();
         let old = self.before.notes.points.iter().filter(here);
-        let new = fresh.values().flat_map(|(_, points)| points).filter(here);
+        let new = fresh.values().flat_map(|learnt| &learnt.points).filter(here);
         let points: BTreeSet<NotedPoint> = old.chain(new).cloned().collect();
-        Ok(LogNotes { history, points: points.into_iter().collect() })
+        let here = |one: &&NotedBreak| wanted.binary_search(&(one.start, one.end)).is_ok();
+        let old = self.before.notes.breaks.iter().filter(here);
+        let new = fresh.values().flat_map(|learnt| &learnt.breaks).filter(here);
+        let breaks: BTreeSet<NotedBreak> = old.chain(new).copied().collect();
+        let (points, breaks) = (points.into_iter().collect(), breaks.into_iter().collect());
+        Ok(LogNotes { history, points, breaks })
     }
 }
 
-fn learnt(range: Range, holds: &Holds) -> (LogEntry, Vec<NotedPoint>) {
+fn learnt(range: Range, holds: &Holds, bytes: Digest) -> Learnt {
     let (start, end) = range;
     let point = |(name, lsn, at): &(String, Lsn, jiff::Timestamp)| NotedPoint {
         start,
@@ -206,7 +220,11 @@ fn learnt(range: Range, holds: &Holds) -> (LogEntry, Vec<NotedPoint>) {
         at: *at,
         name: name.clone(),
     };
-    (LogEntry::of(range, holds), holds.restore_points.iter().map(point).collect())
+    Learnt {
+        entry: LogEntry::of(range, holds).with_bytes(holds, bytes),
+        points: holds.restore_points.iter().map(point).collect(),
+        breaks: NotedBreak::of(range, holds),
+    }
 }
 
 /// Those of `wanted` that neither the catalog nor what was read tells of.
@@ -228,20 +246,21 @@ fn entries(wanted: &[Range], cached: &[LogEntry], fresh: &Fresh) -> Vec<LogEntry
     let each = wanted.iter().filter_map(|range| {
         while cached.next_if(|entry| entry.range() < *range).is_some() {}
         let known = cached.peek().filter(|entry| entry.range() == *range).map(|entry| **entry);
-        known.or_else(|| fresh.get(range).map(|(entry, _)| *entry))
+        known.or_else(|| fresh.get(range).map(|learnt| learnt.entry))
     });
     each.collect()
 }
 
 impl Shelf {
     /// What an index tells of its pieces; needs no key.
-    async fn log_index(&self, place: &IndexPlace) -> Result<Vec<(Range, Holds)>> {
+    async fn log_index(&self, place: &IndexPlace) -> Result<Vec<(Range, Holds, Digest)>> {
         let key = layout::log_index(&self.source, place);
         let bytes = self.repository.bucket.get(&key, MAX_LOG_INDEX_BYTES as u64).await?;
         let (trust, id) = (&self.repository.trust, &self.repository.id);
         let index = decode_log_index(&bytes, trust, id, &self.source, place)
             .with_context(|| format!("read {key}"))?;
-        Ok(index.pieces.into_iter().map(|piece| ((piece.start, piece.end), piece.holds)).collect())
+        let pieces = index.pieces.into_iter();
+        Ok(pieces.map(|one| ((one.start, one.end), one.holds, one.plain_sha256)).collect())
     }
 }
 
@@ -260,7 +279,8 @@ mod tests {
         let wanted = [range(0, 4), range(4, 9), range(9, 12), range(12, 16), range(16, 20)];
         let mut fresh = Fresh::new();
         assert_eq!(unknown(&wanted, &cached, &fresh), [range(4, 9), range(9, 12), range(16, 20)]);
-        fresh.insert(range(9, 12), (entry(9, 12), Vec::new()));
+        let learnt = Learnt { entry: entry(9, 12), points: Vec::new(), breaks: Vec::new() };
+        fresh.insert(range(9, 12), learnt);
         assert_eq!(unknown(&wanted, &cached, &fresh), [range(4, 9), range(16, 20)]);
         let found: Vec<Range> =
             entries(&wanted, &cached, &fresh).iter().map(LogEntry::range).collect();

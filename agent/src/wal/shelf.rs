@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_engines::pg::wal::WalSummary;
+use drctl_engines::pg::wal::{Ask, Asked, WalSummary};
 use drctl_model::{
-    Clock, FORMAT_VERSION, Holds, IndexPlace, LogPart, LogPiece, LogPlace, Lsn, SourceId,
-    SystemClock, Timeline, TimelineHistory, WalSegmentSize,
+    ChangedSettings, Clock, FORMAT_VERSION, Holds, IndexPlace, LogPart, LogPiece, LogPlace, Lsn,
+    SourceId, SystemClock, Timeline, TimelineHistory, WalSegmentSize,
 };
 use drctl_store::{
     FormatError, Identities, MAX_PIECE_BYTES, MAX_PIECE_HEAD_BYTES, Pour, Poured, Put, Sealer,
@@ -395,5 +395,22 @@ pub(crate) fn holds(summary: &WalSummary, size: WalSegmentSize) -> Holds {
             .iter()
             .map(|point| (point.name.clone(), point.lsn.plus(RESTORE_POINT_BYTES), point.time))
             .collect(),
+        before: None,
+        after: None,
+        settings: summary.asks.iter().filter_map(changed).collect(),
+        tablespaces: summary.asks.iter().filter_map(tablespace).collect(),
+    }
+}
+
+fn changed(asked: &Asked) -> Option<ChangedSettings> {
+    let Ask::Settings(settings) = asked.what else { return None };
+    Some(ChangedSettings { at: asked.at, behind: asked.behind, settings })
+}
+
+/// Its number alone: where it lies is for those who can read the log.
+fn tablespace(asked: &Asked) -> Option<(u32, Lsn)> {
+    match asked.what {
+        Ask::Tablespace { oid, .. } => Some((oid, asked.at)),
+        Ask::Settings(_) | Ask::TablespaceDrop { .. } => None,
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::SourceId;
-use drctl_policies::recovery::{Standing, standing};
+use drctl_policies::recovery::{Standing, Warning, standing};
 
 use super::archive::{Beside, Copies, learn};
 use crate::Repository;
@@ -25,6 +25,11 @@ pub(crate) async fn log_state(
     let mut backups = catalog.backups(Some(source)).await?;
     only_there(&mut backups, beside.as_ref().map(|beside| &beside.stanza));
     let copies = Copies::of(&backups, &mut Vec::new());
-    let known = learn(repository, source, copies, cache, Vec::new(), beside).await?;
-    Ok(known.filter(|known| known.pieces > 0).and_then(|known| standing(&known.archive)))
+    let known = learn(repository, source, (copies, None), cache, Vec::new(), beside).await?;
+    let known = known.filter(|known| known.pieces > 0 || known.uncopied.is_some());
+    Ok(known.and_then(|known| {
+        let mut standing = standing(&known.archive)?;
+        standing.doubts.splice(0..0, known.uncopied.map(Warning::NoCopyOf));
+        Some(standing)
+    }))
 }

@@ -1,4 +1,4 @@
-use drctl_model::{Digest, LogEntry, LogNotes, Lsn, NotedPoint, Timeline};
+use drctl_model::{Digest, LogEntry, LogNotes, Lsn, NotedBreak, NotedPoint, Timeline};
 use rusqlite::Connection;
 
 use crate::testing::{at, place, source};
@@ -23,6 +23,7 @@ fn notes() -> LogNotes {
     LogNotes {
         history: Some(vec![(Timeline::FIRST, Lsn(7))]),
         points: vec![point("a"), point("b")],
+        breaks: vec![NotedBreak { start: Lsn(0), end: Lsn(16), at: Lsn(6) }],
     }
 }
 

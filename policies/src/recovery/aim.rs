@@ -4,14 +4,19 @@ use drctl_model::Lsn;
 
 use super::archive::{Archive, Micros, Range};
 use super::path::{Path, Seen};
-use super::{Base, Gap, Place, Reason, Target};
+use super::{Base, Gap, Place, Reason, Stood, Target};
+
+/// How finely a checkpoint tells when it was begun, in microseconds.
+const SECOND: i64 = 1_000_000;
 
 /// A target, looked up on a path: where in the log it is, as far as the pieces tell.
 pub(super) enum Aim {
     /// By time: where that is depends on the base.
     Time { at: Micros, late: Vec<Late> },
-    /// Not before `lo`; the log up to `hi` holds it.
+    /// Not before `lo`; the log up to `hi` holds it. Of a transaction: how many pieces may.
     Position { lo: Lsn, hi: Lsn, pieces: usize },
+    /// All records that begin before `at`; the log up to `hi` shows where that is.
+    Before { at: Lsn, hi: Lsn },
     /// The end.
     Latest,
 }
@@ -68,9 +73,12 @@ impl Aim {
                 let stop = led.map(|base| base.stop).max();
                 Ok(Aim::Time { at, late: stop.map_or(Vec::new(), |stop| late(path, at, stop)) })
             }
-            Target::Lsn(lsn) => {
+            Target::Lsn { lsn, inclusive } => {
                 let hi = path.end_of_piece_at(*lsn).unwrap_or(lsn.plus(1));
-                Ok(Aim::Position { lo: *lsn, hi, pieces: 1 })
+                Ok(match inclusive {
+                    true => Aim::Position { lo: *lsn, hi, pieces: 0 },
+                    false => Aim::Before { at: *lsn, hi },
+                })
             }
             Target::Xid { xid, .. } => by_xid(path, *xid),
             Target::Name(name) => by_name(archive, path, name),
@@ -88,6 +96,13 @@ impl Aim {
         let open = Reached { lo: end, hi: end, reach: end, at_end: true };
         match self {
             Aim::Latest => Ok(open),
+            // Nothing is behind it that would end the replay.
+            Aim::Before { at, .. } if *at <= end && path.is_last(*at, end) => Ok(open),
+            Aim::Before { at, hi } if *hi <= end => {
+                Ok(Reached { lo: *at, hi: *hi, reach: end, at_end: false })
+            }
+            Aim::Before { at, .. } if *at >= path.end() => Err(Miss::AfterEnd { end }),
+            Aim::Before { .. } => Err(Miss::Cut(path.gap_at(end))),
             Aim::Position { lo, hi, .. } if *hi <= end => {
                 Ok(Reached { lo: *lo, hi: *hi, reach: end, at_end: false })
             }
@@ -107,9 +122,18 @@ impl Aim {
     fn is_before(&self, path: &Path<'_>, base: &Base) -> bool {
         match self {
             Aim::Time { at, .. } => *at < consistent_since(path, base),
-            Aim::Position { lo, .. } => *lo < base.stop,
+            Aim::Position { lo, .. } | Aim::Before { at: lo, .. } => *lo < base.stop,
             Aim::Latest => false,
         }
+    }
+
+    /// How far a base leads in the midst of the pieces that may hold a transaction: whether it
+    /// ended behind the base only the replay shows.
+    pub(super) fn perhaps(&self, path: &Path<'_>, base: &Base) -> Option<Reached> {
+        let Aim::Position { lo, hi, pieces: 1.. } = self else { return None };
+        let span = consistent(path, base).ok()?;
+        let inside = *lo < base.stop && base.stop < *hi && *hi <= span.end;
+        inside.then_some(Reached { lo: base.stop, hi: *hi, reach: span.end, at_end: false })
     }
 
     /// The time up to which commits are in the result, where the target is a time.
@@ -123,16 +147,29 @@ impl Aim {
 
 /// The earliest time that a base can be recovered to.
 ///
-/// When it ended; but a server that meets a later commit before the base is consistent, because
-/// clocks differ or were set, stops there and fails.
+/// That of the last commit before its end, by the log; where that tells none, when it was by the
+/// clock of the server. And a server that meets a later commit before the base is consistent stops
+/// there and fails.
 pub(super) fn consistent_since(path: &Path<'_>, base: &Base) -> Micros {
     let inside = path.pieces_within(base.start, base.stop);
     let last = inside.filter_map(|seen| seen.last()).max();
-    Micros::above(base.stopped).max(last.unwrap_or(Micros(i64::MIN)))
+    let stood = match base.stood {
+        Stood::Log { last_commit: Some(at), .. } | Stood::Server(at) => Micros::above(at),
+        Stood::Log { last_commit: None, checkpoint } => {
+            // Nothing was committed while it was made, and nothing before that was later than this.
+            let before = Micros::above(checkpoint).plus(SECOND);
+            path.last_before(base.start).map_or(before, |last| last.min(before))
+        }
+        Stood::Host(at) => path.last_before(base.stop).unwrap_or(Micros::above(at)),
+    };
+    stood.max(last.unwrap_or(Micros(i64::MIN)))
 }
 
 /// The log that makes a base consistent, and what follows it.
 pub(super) fn consistent(path: &Path<'_>, base: &Base) -> Result<Range, Miss> {
+    if let Some(gap) = path.foreign(base) {
+        return Err(Miss::Cut(gap));
+    }
     let span = path.span_at(base.start).ok_or_else(|| Miss::Cut(path.gap_at(base.start)))?;
     if span.end < base.stop {
         return Err(Miss::Cut(path.gap_at(span.end)));
@@ -232,7 +269,7 @@ fn by_name(archive: &Archive, path: &Path<'_>, name: &str) -> Result<Aim, Reason
     let places: Vec<Place> = places.into_values().collect();
     match places[..] {
         [] => Err(Reason::NameNotFound),
-        [Place { lsn, .. }] => Ok(Aim::Position { lo: lsn, hi: lsn, pieces: 1 }),
+        [Place { lsn, .. }] => Ok(Aim::Position { lo: lsn, hi: lsn, pieces: 0 }),
         _ => Err(Reason::NameAmbiguous { places }),
     }
 }

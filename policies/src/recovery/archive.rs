@@ -1,12 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use drctl_model::{LogEntry, Lsn, Timeline, TimelineHistory, micros};
+use drctl_model::{BackupId, LogEntry, Lsn, Timeline, TimelineHistory, micros};
 use jiff::Timestamp;
 
-use super::{Base, Piece, RestorePoint};
+use super::binding::{Barrier, conflicts, foreign};
+use super::{Base, Gap, Piece, RestorePoint, Why};
 
 /// What the bucket holds of one source, made ready for planning.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Archive {
     pub(super) bases: Vec<Base>,
     pub(super) points: Vec<RestorePoint>,
@@ -14,15 +15,21 @@ pub struct Archive {
     pub(super) histories: BTreeMap<Timeline, TimelineHistory>,
     /// Timelines of which two histories tell different things.
     pub(super) disputed: BTreeSet<Timeline>,
+    /// Timelines with a base whose histories are missing: nothing older is known to lead to them.
+    pub(super) assumed: BTreeSet<Timeline>,
+    /// Bases that follow another history than the log around them, and where.
+    pub(super) foreign: BTreeMap<BackupId, Gap>,
 }
 
 /// The pieces of one timeline, and the ranges that they fill.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Log {
     /// By start, then end.
     pub(super) entries: Vec<LogEntry>,
     /// As long as they can be: between two of them something is missing.
     pub(super) spans: Vec<Range>,
+    /// Where nothing leads across, though log is there, in order.
+    pub(super) barriers: Vec<Barrier>,
 }
 
 /// A range of log, its end not in it.
@@ -52,6 +59,11 @@ impl Micros {
     /// As others write it.
     pub(super) fn time(self) -> Option<Timestamp> {
         Timestamp::from_microsecond(self.0).ok()
+    }
+
+    /// So much later.
+    pub(super) fn plus(self, micros: i64) -> Micros {
+        Micros(self.0.saturating_add(micros))
     }
 
     /// So much earlier.
@@ -92,14 +104,82 @@ impl Archive {
         histories: Vec<TimelineHistory>,
     ) -> Archive {
         let logs = logs.into_iter().map(|(timeline, entries)| (timeline, Log::of(entries)));
-        let logs = logs.filter(|(_, log)| !log.entries.is_empty()).collect();
-        let mut archive =
-            Archive { bases, points, logs, histories: BTreeMap::new(), disputed: BTreeSet::new() };
+        let logs = logs.filter(|(_, log)| !log.entries.is_empty());
+        let logs: BTreeMap<Timeline, Log> = logs.collect();
+        let foreign = bases
+            .iter()
+            .filter_map(|base| {
+                Some((base.backup.clone(), foreign(base, logs.get(&base.timeline)?)?))
+            })
+            .collect();
+        let mut archive = Archive {
+            bases,
+            points,
+            logs,
+            foreign,
+            histories: BTreeMap::new(),
+            disputed: BTreeSet::new(),
+            assumed: BTreeSet::new(),
+        };
         for history in histories {
             archive.know(history);
         }
         archive.know_ancestors();
+        archive.assume();
         archive
+    }
+
+    /// The same with positions from which on the log of a timeline cannot be replayed.
+    #[must_use]
+    pub fn broken_at(mut self, breaks: impl IntoIterator<Item = (Timeline, Lsn)>) -> Archive {
+        for (timeline, at) in breaks {
+            if let Some(log) = self.logs.get_mut(&timeline) {
+                log.barriers.push(Barrier { at, why: Why::Minimal });
+                log.barriers.sort_unstable();
+                log.barriers.dedup();
+            }
+        }
+        self
+    }
+
+    /// The same with this base alone, for somebody who chose it; of all others nothing is used.
+    #[must_use]
+    pub fn only(mut self, base: &BackupId) -> Archive {
+        self.bases.retain(|other| other.backup == *base);
+        self
+    }
+
+    /// The same without a base that is known not to be whole.
+    #[must_use]
+    pub fn without(mut self, base: &BackupId) -> Archive {
+        self.bases.retain(|other| other.backup != *base);
+        self
+    }
+
+    /// The last time of a commit or abort in all log, and of all bases: by the clocks of those who
+    /// wrote it.
+    #[must_use]
+    pub fn last_seen(&self) -> Option<Timestamp> {
+        let entries = self.logs.values().flat_map(|log| &log.entries);
+        let commits = entries.filter_map(|entry| commits(entry)?.1.time());
+        commits.chain(self.bases.iter().map(|base| base.stood.told())).max()
+    }
+
+    /// Whether there is any base.
+    #[must_use]
+    pub fn has_base(&self) -> bool {
+        !self.bases.is_empty()
+    }
+
+    /// A base on a timeline whose history is missing leads on from there all the same.
+    fn assume(&mut self) {
+        let timelines: BTreeSet<Timeline> = self.bases.iter().map(|base| base.timeline).collect();
+        for timeline in timelines {
+            if !self.histories.contains_key(&timeline) {
+                self.histories.insert(timeline, TimelineHistory::of_first(timeline));
+                self.assumed.insert(timeline);
+            }
+        }
     }
 
     /// The first history of a timeline stands; another one is only remembered as a contradiction.
@@ -157,7 +237,8 @@ impl Log {
         entries.sort_by_key(LogEntry::range);
         let range = |entry: &LogEntry| Range { start: entry.start, end: entry.end };
         let spans = joined(entries.iter().map(range));
-        Log { entries, spans }
+        let barriers = conflicts(&entries);
+        Log { entries, spans, barriers }
     }
 }
 

@@ -63,6 +63,11 @@ impl Bounds {
         LastCommit { not_before: time(self.lower), not_after: time(self.upper) }
     }
 
+    /// The latest commit that may be in the result.
+    pub(super) fn latest(&self) -> Option<Micros> {
+        self.upper
+    }
+
     pub(super) fn loss(&self, path: &Path<'_>, reached: &Reached, at: Option<Micros>) -> Loss {
         let behind = path.spans.iter().map(|span| span.end.since(span.start.max(reached.lo)));
         let after = at.or(self.lower);

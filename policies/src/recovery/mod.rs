@@ -10,8 +10,10 @@
 
 mod aim;
 mod archive;
+mod binding;
 mod bounds;
 mod digest_text;
+mod elsewhere;
 mod outcome;
 mod path;
 mod planner;
@@ -30,4 +32,4 @@ pub use planner::plan;
 pub use sparse::{Run, Want};
 pub use standing::{Standing, standing};
 pub use view::{BaseOn, Reachable, Span, TimelineView, timeline_view};
-pub use words::{Base, Gap, Piece, Place, RestorePoint, Target};
+pub use words::{Base, Gap, Piece, Place, RestorePoint, Stood, Target, Why};

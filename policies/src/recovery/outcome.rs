@@ -4,7 +4,7 @@ use drctl_model::{BackupId, Lsn, Timeline, shown};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Gap, Place, Target};
+use super::{Gap, Place, Target, Why};
 
 /// What a recovery does: nothing is left to decide while it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,6 +27,8 @@ pub struct RecoveryPlan {
     pub until: Lsn,
     /// The log is there, without a gap, up to here.
     pub reach: Lsn,
+    /// Log from here on must not be replayed: it is there, and cannot be, or is another history's.
+    pub bound: Option<Lsn>,
     /// The last commit that the result holds; it may be one that the base holds already.
     pub last_commit: LastCommit,
     /// Bytes of log to replay.
@@ -132,6 +134,15 @@ pub enum Warning {
     NewerTimeline(Timeline),
     /// There is log of a newer timeline whose history is missing.
     NoHistory(Timeline),
+    /// There is newer log of another cluster, and no copy of that.
+    NoCopyOf(u64),
+    /// Commits up to the target lie on another timeline alone, and the result has none as late.
+    LeftBehind {
+        /// The timeline.
+        timeline: Timeline,
+        /// The last of these commits.
+        until: Timestamp,
+    },
 }
 
 impl Warning {
@@ -170,13 +181,40 @@ impl fmt::Display for Warning {
             Warning::NoHistory(timeline) => {
                 write!(f, "there is log of timeline {timeline} but not its history")
             }
+            Warning::NoCopyOf(system_id) => write!(
+                f,
+                "there is newer log of another cluster (system identifier {system_id}), and no \
+                 base backup of that"
+            ),
+            Warning::LeftBehind { timeline, until } => write!(
+                f,
+                "timeline {timeline} alone has commits up to {until}, which this one left behind: \
+                 --timeline {timeline} leads to them"
+            ),
         }
     }
 }
 
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "log of timeline {} is missing from {}", self.timeline, self.from)?;
+        let Gap { timeline, from, .. } = self;
+        match self.why {
+            Why::Missing => write!(f, "log of timeline {timeline} is missing from {from}")?,
+            Why::Minimal => {
+                return write!(
+                    f,
+                    "the log of timeline {timeline} from {from} on was written with wal_level = \
+                     minimal, and cannot be replayed"
+                );
+            }
+            Why::OtherHistory => {
+                return write!(
+                    f,
+                    "the log of timeline {timeline} from {from} on follows another history than \
+                     the log before it"
+                );
+            }
+        }
         self.until.map_or(Ok(()), |until| write!(f, " to {until}"))
     }
 }
@@ -185,7 +223,10 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Time(at) => write!(f, "time {at}"),
-            Target::Lsn(lsn) => write!(f, "position {lsn}"),
+            Target::Lsn { lsn, inclusive: false } => write!(f, "position {lsn}"),
+            Target::Lsn { lsn, inclusive: true } => {
+                write!(f, "position {lsn} and the record that begins there")
+            }
             Target::Xid { xid, inclusive: true } => write!(f, "transaction {xid}"),
             Target::Xid { xid, inclusive: false } => write!(f, "before transaction {xid}"),
             Target::Name(name) => write!(f, "restore point `{}`", shown(name, 64)),

@@ -1,9 +1,11 @@
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-use drctl_model::{LogEntry, Lsn, Timeline, TimelineHistory};
+use drctl_model::{BackupId, LogEntry, Lsn, Timeline, TimelineHistory};
 
 use super::archive::{Archive, Log, Micros, Range, commits, joined};
-use super::{Base, Gap, Leg};
+use super::binding::{Barrier, cut, follows};
+use super::{Base, Gap, Leg, Why};
 
 /// The log that leads to a timeline: its ancestors' up to where each was left, then its own.
 ///
@@ -14,8 +16,12 @@ pub(super) struct Path<'a> {
     pub(super) history: &'a TimelineHistory,
     /// Oldest first.
     parts: Vec<Part<'a>>,
-    /// All that is there, whosever log it lies in.
+    /// All that is there, whosever log it lies in, as far as one leads to the next.
     pub(super) spans: Vec<Range>,
+    /// Where log is there on both sides and nothing leads across.
+    barriers: Vec<Barrier>,
+    /// Bases of another history than the log around them.
+    foreign: &'a BTreeMap<BackupId, Gap>,
     /// Those that lie wholly on it: good before suspect, then newest first.
     pub(super) bases: Vec<&'a Base>,
 }
@@ -35,6 +41,8 @@ pub(super) struct Seen {
     pub(super) commits: Option<(Micros, Micros)>,
     /// The least transaction, and how many follow up to the greatest.
     pub(super) xids: Option<(u32, u32)>,
+    /// Where its last record ends, where one does.
+    pub(super) record_end: Option<Lsn>,
     /// Whether all of it does; else its commits may be of what was left behind.
     pub(super) whole: bool,
 }
@@ -53,11 +61,13 @@ impl<'a> Path<'a> {
             .collect();
         let mut ranges: Vec<Range> = parts.iter().flat_map(Part::spans).collect();
         ranges.sort_by_key(|range| (range.start, range.end));
-        let spans = joined(ranges);
+        let barriers = barriers(&parts);
+        let (range, of) = (|r: &Range| (r.start, r.end), |start, end| Range { start, end });
+        let spans = cut(joined(ranges), &barriers, range, of);
         let mut bases: Vec<&Base> = archive.bases.iter().filter(|b| on(history, b)).collect();
-        bases.sort_by_key(|b| Reverse((b.good, b.stop, b.stopped, &b.backup)));
+        bases.sort_by_key(|b| Reverse((b.good, b.stop, b.start, &b.backup)));
         bases.dedup_by_key(|b| &b.backup);
-        Some(Path { history, parts, spans, bases })
+        Some(Path { history, parts, spans, barriers, foreign: &archive.foreign, bases })
     }
 
     /// The pieces part by part, each in order.
@@ -77,6 +87,36 @@ impl<'a> Path<'a> {
             let begun = part.pieces(first).take_while(move |seen| seen.start < end);
             begun.filter(move |seen| seen.end <= end)
         })
+    }
+
+    /// The last commit in the nearest piece that begins before `lsn` and has any.
+    pub(super) fn last_before(&self, lsn: Lsn) -> Option<Micros> {
+        self.parts.iter().rev().find_map(|part| {
+            let first = part.log.entries.partition_point(|entry| entry.start < lsn);
+            let before = part.log.entries.get(..first).unwrap_or_default();
+            before.iter().rev().find_map(|entry| Seen::of(entry, part.until).last())
+        })
+    }
+
+    /// Whether no record begins at `lsn` or later in the log that ends at `end`.
+    pub(super) fn is_last(&self, lsn: Lsn, end: Lsn) -> bool {
+        let last = self.parts.iter().rev().find_map(|part| {
+            let first = part.log.entries.partition_point(|entry| entry.start < end);
+            let before = part.log.entries.get(..first).unwrap_or_default();
+            let ends = |entry: &&LogEntry| entry.end.min(part.until) == end;
+            before.iter().rev().find(ends).map(|entry| Seen::of(entry, part.until))
+        });
+        lsn == end || last.and_then(|seen| seen.record_end).is_some_and(|record| record <= lsn)
+    }
+
+    /// Where nothing leads across, though log is there on both sides.
+    pub(super) fn barrier_at(&self, lsn: Lsn) -> Option<Barrier> {
+        self.barriers.iter().find(|barrier| barrier.at == lsn).copied()
+    }
+
+    /// Where a base follows another history than the log around it.
+    pub(super) fn foreign(&self, base: &Base) -> Option<Gap> {
+        self.foreign.get(&base.backup).copied()
     }
 
     /// The least end of the pieces that hold `lsn`.
@@ -101,8 +141,18 @@ impl<'a> Path<'a> {
 
     /// What is missing from `lsn` on, where nothing is there.
     pub(super) fn gap_at(&self, lsn: Lsn) -> Gap {
+        let timeline = self.history.timeline_at(lsn);
+        if let Some(barrier) = self.barrier_at(lsn) {
+            return Gap { timeline, from: lsn, until: Some(lsn), why: barrier.why };
+        }
         let next = self.spans.iter().find(|span| span.start > lsn);
-        Gap { timeline: self.history.timeline_at(lsn), from: lsn, until: next.map(|s| s.start) }
+        Gap { timeline, from: lsn, until: next.map(|span| span.start), why: Why::Missing }
+    }
+
+    /// Where the timeline's own log begins, what it has of its ancestors' included.
+    pub(super) fn own_from(&self) -> Option<Lsn> {
+        let own = self.parts.iter().find(|part| part.timeline == self.history.timeline)?;
+        own.log.spans.first().map(|span| span.start)
     }
 
     /// Whose log to read, from one position to another between which nothing is missing.
@@ -156,6 +206,7 @@ impl Seen {
             end: entry.end.min(until),
             commits: commits(entry),
             xids: entry.xids(),
+            record_end: entry.record_end().filter(|_| entry.end <= until),
             whole: entry.end <= until,
         }
     }
@@ -164,6 +215,25 @@ impl Seen {
     pub(super) fn last(&self) -> Option<Micros> {
         self.commits.filter(|_| self.whole).map(|(_, last)| last)
     }
+}
+
+/// Where nothing leads across on the way: within each timeline's log, and from one to the next.
+fn barriers(parts: &[Part<'_>]) -> Vec<Barrier> {
+    let mut found: Vec<Barrier> = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        found.extend(part.log.barriers.iter().filter(|barrier| barrier.at < part.until));
+        let Some(first) = part.log.entries.first() else { continue };
+        let follows = parts.iter().take(index).filter_map(|before| {
+            let end = before.log.entries.partition_point(|entry| entry.start < first.start);
+            follows(before.log.entries.get(..end)?, first)
+        });
+        if follows.reduce(|one, other| one || other) == Some(false) {
+            found.push(Barrier { at: first.start, why: Why::OtherHistory });
+        }
+    }
+    found.sort_unstable();
+    found.dedup_by_key(|barrier| barrier.at);
+    found
 }
 
 /// Whether a base leads to the timeline: taken on it or on an ancestor, and ended before that one

@@ -1,8 +1,9 @@
-use drctl_model::{BackupId, Timeline};
+use drctl_model::{BackupId, Lsn, Timeline};
 
 use super::aim::{Aim, Miss, Reached, consistent_since};
 use super::archive::{Archive, Micros};
 use super::bounds::Bounds;
+use super::elsewhere::left_behind;
 use super::path::Path;
 use super::refusal::{Refused, refuse};
 use super::{Base, Gap, NoPlan, Reason, RecoveryPlan, Stop, Target, Warning};
@@ -72,7 +73,14 @@ impl<'a> Search<'a> {
                 Err(miss) => passed.push((*base, miss)),
             }
         }
-        Search { found: None, passed }
+        // The oldest of them is the likeliest to have ended before.
+        let perhaps = path.bases.iter().rev().filter(|base| base.good);
+        let found = perhaps.min_by_key(|base| match aim.perhaps(path, base) {
+            Some(_) => base.stop,
+            None => Lsn(u64::MAX),
+        });
+        let found = found.and_then(|base| Some((*base, aim.perhaps(path, base)?)));
+        Search { found, passed }
     }
 
     /// What the best base says that had ended before the target.
@@ -82,7 +90,7 @@ impl<'a> Search<'a> {
         match (told, first) {
             (None, None) => Reason::NoBase,
             (None, Some(base)) => {
-                let stopped = consistent_since(path, base).time().unwrap_or(base.stopped);
+                let stopped = consistent_since(path, base).time().unwrap_or(base.stood.told());
                 Reason::BeforeFirst { stopped, stop: base.stop }
             }
             (Some((_, Miss::Cut(gap))), _) => Reason::Gap(*gap),
@@ -92,7 +100,7 @@ impl<'a> Search<'a> {
                 Reason::AfterEnd { last_commit: last.and_then(Micros::time), end: *end }
             }
             (Some((base, Miss::EndedAfter)), _) => {
-                Reason::BeforeFirst { stopped: base.stopped, stop: base.stop }
+                Reason::BeforeFirst { stopped: base.stood.told(), stop: base.stop }
             }
         }
     }
@@ -126,6 +134,7 @@ impl Found<'_> {
             not_before: reached.lo,
             until,
             reach: reached.reach,
+            bound: path.barrier_at(reached.reach).map(|barrier| barrier.at),
             last_commit: bounds.last_commit(),
             log_bytes: until.since(base.start),
             loses: bounds.loss(path, reached, at),
@@ -150,11 +159,16 @@ impl Found<'_> {
         if let (Target::Xid { .. }, Aim::Position { pieces, .. }) = (target, self.aim) {
             warnings.push(Warning::XidNotCertain { pieces: *pieces });
         }
-        if matches!(target, Target::Lsn(_)) && self.reached.hi == self.reached.reach {
+        let by_position = matches!(target, Target::Lsn { .. }) && !self.reached.at_end;
+        if by_position && self.reached.hi == self.reached.reach {
             warnings.push(Warning::AtTheEnd);
         }
         if matches!(target, Target::Time(_)) && self.reached.at_end {
             warnings.push(Warning::TargetIsLastCommit);
+        }
+        if let Some(at) = self.aim.time() {
+            let left = left_behind(self.archive, self.path, bounds, at);
+            warnings.extend(left.map(|(timeline, until)| Warning::LeftBehind { timeline, until }));
         }
         warnings.extend(passed.iter().filter_map(|(base, miss)| self.passed_over(base, *miss)));
         warnings.extend(self.newer_suspect().map(|backup| Warning::NewerSuspect { backup }));
@@ -162,6 +176,8 @@ impl Found<'_> {
         let unknown = self.archive.logs.keys().rev().take_while(|newer| **newer > timeline);
         let unknown = unknown.filter(|newer| !self.archive.histories.contains_key(newer));
         warnings.extend(unknown.copied().map(Warning::NoHistory));
+        let assumed = self.archive.assumed.contains(&timeline).then_some(timeline);
+        warnings.extend(assumed.map(Warning::NoHistory));
         warnings
     }
 

@@ -58,7 +58,7 @@ fn nearest(archive: &Archive, path: &Path<'_>, target: &Target) -> (Option<Place
             let neither = before.is_none() && after.is_none();
             (if neither { untimed() } else { before }, after)
         }
-        Target::Lsn(lsn) => by_position(&ranges, *lsn),
+        Target::Lsn { lsn, .. } => by_position(&ranges, *lsn),
         _ => (ranges.last().map(last_of), None),
     }
 }

@@ -54,7 +54,7 @@ impl Want {
             None => Want::Ends,
             Some(Target::Latest) => Want::Last,
             Some(Target::Time(at)) => Want::Time(micros(*at)),
-            Some(Target::Lsn(lsn)) => Want::At(*lsn),
+            Some(Target::Lsn { lsn, .. }) => Want::At(*lsn),
             // Ranges of transactions and names of points lie anywhere.
             Some(Target::Xid { .. } | Target::Name(_)) => Want::All,
         }

@@ -27,7 +27,7 @@ pub fn standing(archive: &Archive) -> Option<Standing> {
     let plan = plan(archive, &Target::Latest, None).ok()?;
     let path = Path::to(archive, plan.timeline)?;
     let stopped = archive.bases.iter().filter(|base| base.backup == plan.base);
-    let stopped = stopped.map(|base| base.stopped).max();
+    let stopped = stopped.map(|base| base.stood.told()).max();
     let mut gaps = Vec::new();
     let mut reach = plan.reach;
     for span in path.spans.iter().filter(|span| span.end > plan.reach) {

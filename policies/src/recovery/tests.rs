@@ -3,6 +3,7 @@ use jiff::Timestamp;
 
 use super::*;
 
+mod binding;
 mod property;
 mod sparse;
 mod table;
@@ -26,9 +27,20 @@ fn base(n: u64, timeline: u32, range: std::ops::Range<u64>, stopped: i64) -> Bas
         timeline: tl(timeline),
         start: Lsn(range.start),
         stop: Lsn(range.end),
-        stopped: at(stopped),
+        stood: Stood::Server(at(stopped)),
+        segments: Vec::new(),
         good: true,
     }
+}
+
+/// A position, with the record that begins there.
+fn up_to(lsn: u64) -> Target {
+    Target::Lsn { lsn: Lsn(lsn), inclusive: true }
+}
+
+/// All that begins before a position.
+fn before(lsn: u64) -> Target {
+    Target::Lsn { lsn: Lsn(lsn), inclusive: false }
 }
 
 fn piece(timeline: u32, range: std::ops::Range<u64>, commits: Option<(i64, i64)>) -> Piece {

@@ -50,6 +50,8 @@ pub struct BaseOn {
     pub stopped: Timestamp,
     /// Whether it counts.
     pub good: bool,
+    /// Whether it follows another history than the log around it: it leads nowhere then.
+    pub other_history: bool,
 }
 
 /// A stretch of log in which every target can be reached.
@@ -81,7 +83,7 @@ fn view(archive: &Archive, timeline: Timeline) -> TimelineView {
     let last = path.as_ref().and_then(|path| path.history.ancestors.last());
     TimelineView {
         timeline,
-        known: path.is_some(),
+        known: path.is_some() && !archive.assumed.contains(&timeline),
         parent: last.map(|ancestor| (ancestor.timeline, ancestor.until)),
         branched: path.as_ref().and_then(branched),
         spans: spans(archive, timeline),
@@ -123,7 +125,9 @@ fn gaps(path: &Path<'_>) -> Vec<Gap> {
         [before, after] => Some((before.end, after.start)),
         _ => None,
     });
-    let own = between.filter(|(_, until)| *until > path.history.begins());
+    // One right before the branch is nobody else's: the ancestor's log ends there.
+    let (begins, own_from) = (path.history.begins(), path.own_from());
+    let own = between.filter(|(_, until)| *until > begins || Some(*until) == own_from);
     own.map(|(from, _)| path.gap_at(from)).collect()
 }
 
@@ -133,8 +137,9 @@ fn bases(archive: &Archive, timeline: Timeline) -> Vec<BaseOn> {
         .map(|base| BaseOn {
             backup: base.backup.clone(),
             stop: base.stop,
-            stopped: base.stopped,
+            stopped: base.stood.told(),
             good: base.good,
+            other_history: archive.foreign.contains_key(&base.backup),
         })
         .collect();
     bases.sort_by(|a, b| (a.stop, &a.backup).cmp(&(b.stop, &b.backup)));

@@ -1,4 +1,4 @@
-use drctl_model::{BackupId, LogEntry, Lsn, Timeline};
+use drctl_model::{BackupId, Digest, LogEntry, Lsn, Timeline};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -13,10 +13,41 @@ pub struct Base {
     pub start: Lsn,
     /// Where it ended: consistent from here on, and no earlier.
     pub stop: Lsn,
-    /// When it ended, by the server's clock; rounded up where it was rounded.
-    pub stopped: Timestamp,
+    /// When that was.
+    pub stood: Stood,
+    /// Whole segments of the log that it brings along: the first byte, behind the last, and the
+    /// digest. The log around it must have the same.
+    pub segments: Vec<(Lsn, Lsn, Digest)>,
     /// Whether it counts; a suspect one is used only when nothing else is there, and said so.
     pub good: bool,
+}
+
+/// When a base ended. Never by the clock of the host that copied, where the log tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stood {
+    /// By the log that it brings along: its last commit, where it has one; when the checkpoint was
+    /// begun with which it begins, in whole seconds.
+    Log {
+        /// The last commit or abort before its end.
+        last_commit: Option<Timestamp>,
+        /// When its checkpoint was begun.
+        checkpoint: Timestamp,
+    },
+    /// By the clock of the server; rounded up where it was rounded.
+    Server(Timestamp),
+    /// By that of the host that copied: it counts only where no log tells.
+    Host(Timestamp),
+}
+
+impl Stood {
+    /// The moment that it tells, whatever it is worth.
+    #[must_use]
+    pub fn told(&self) -> Timestamp {
+        match self {
+            Stood::Log { last_commit, checkpoint } => last_commit.unwrap_or(*checkpoint),
+            Stood::Server(at) | Stood::Host(at) => *at,
+        }
+    }
 }
 
 /// A range of log in the bucket. May overlap others, be there twice, and come in any order.
@@ -61,8 +92,13 @@ pub struct RestorePoint {
 pub enum Target {
     /// All that was committed at this time or before (to the microsecond, rounded down).
     Time(Timestamp),
-    /// The first record that begins here or later, itself included.
-    Lsn(Lsn),
+    /// All records that begin before a position.
+    Lsn {
+        /// The position.
+        lsn: Lsn,
+        /// Whether the first record that begins there or later is to be in the result too.
+        inclusive: bool,
+    },
     /// The end of a transaction.
     Xid {
         /// Its number.
@@ -85,7 +121,7 @@ pub struct Place {
     pub at: Option<Timestamp>,
 }
 
-/// Log that should be there and is not.
+/// Log that should be there and is not, or that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Gap {
     /// Whose log is missing first.
@@ -94,4 +130,18 @@ pub struct Gap {
     pub from: Lsn,
     /// Where log is there again; nothing where all from there on is missing.
     pub until: Option<Lsn>,
+    /// What is the matter with it.
+    pub why: Why,
+}
+
+/// Why nothing leads across a place in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Log is missing.
+    Missing,
+    /// The server wrote too little from there on: `wal_level = minimal`.
+    Minimal,
+    /// What is there follows another history than what lies before it.
+    OtherHistory,
 }

@@ -4,6 +4,7 @@
 mod base;
 mod boxed;
 mod chain;
+mod clocks;
 mod common;
 mod doubt;
 mod drill;

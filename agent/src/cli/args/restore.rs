@@ -5,7 +5,7 @@ use drctl_engines::pg::physical::PickedTable;
 
 /// What `restore` is told.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").required(true)
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true)
     .args(["latest", "backup", "to_time", "to_lsn", "to_xid", "before_xid", "to_name", "to_end"]))]
 #[command(group = clap::ArgGroup::new("point").requires("to_directory")
     .args(["to_time", "to_lsn", "to_xid", "before_xid", "to_name", "to_end"]))]
@@ -15,15 +15,17 @@ pub struct RestoreArgs {
     /// The source, as it is named in the repository.
     pub source: String,
     /// The newest backup that nothing speaks against.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["backup", "point"])]
     pub latest: bool,
-    /// This backup: its identifier, or a beginning of it that fits only one.
+    /// This backup: its identifier, or a beginning of it that fits only one. With a point in time:
+    /// the copy to begin with.
     #[arg(long, value_name = "ID")]
     pub backup: Option<String>,
     /// A cluster as it was at this time: 2026-03-01T01:12:40Z, or in this machine's time zone.
     #[arg(long, value_name = "TIME")]
     pub to_time: Option<String>,
-    /// A cluster as it was at this position of its log, such as 16/B374D848.
+    /// A cluster as it was at this position of its log, such as 16/B374D848: what begins there is
+    /// not in it.
     #[arg(long, value_name = "LSN")]
     pub to_lsn: Option<String>,
     /// A cluster with this transaction and all that were committed before it.
@@ -38,6 +40,19 @@ pub struct RestoreArgs {
     /// A cluster with all of its log that is in the bucket.
     #[arg(long)]
     pub to_end: bool,
+    /// What is at the target is in the result too: so it is with times and transactions, and not
+    /// with positions.
+    #[arg(long, conflicts_with = "exclusive", requires = "point")]
+    #[arg(conflicts_with_all = ["latest", "to_name", "to_end", "before_xid"])]
+    pub inclusive: bool,
+    /// What is at the target is not in the result.
+    #[arg(long, requires = "point")]
+    #[arg(conflicts_with_all = ["latest", "to_name", "to_end", "before_xid"])]
+    pub exclusive: bool,
+    /// The cluster, by its system identifier, where the source has had several; default: the
+    /// current one.
+    #[arg(long, value_name = "NUMBER", requires = "point")]
+    pub system_id: Option<u64>,
     /// The timeline to follow; default: the newest.
     #[arg(long, value_name = "N", requires = "point")]
     pub timeline: Option<u32>,

@@ -276,7 +276,7 @@ proptest! {
                 Err(none) => {
                     prop_assert!(best.is_none(), "{:?}", none);
                     for place in none.before.iter().chain(&none.after) {
-                        let by_lsn = plan(&archive, &Target::Lsn(place.lsn), Some(timeline));
+                        let by_lsn = plan(&archive, &Target::Lsn { lsn: place.lsn, inclusive: true }, Some(timeline));
                         prop_assert!(by_lsn.is_ok());
                         let Some(time) = place.at else { continue };
                         prop_assert!(plan(&archive, &Target::Time(time), Some(timeline)).is_ok());
@@ -306,7 +306,7 @@ proptest! {
                 world.on(index, **of) && of.2 <= asked && all
             };
             let best = world.bases.iter().filter(ends).max_by_key(|of| (of.4, of.2));
-            let result = plan(&archive, &Target::Lsn(Lsn(asked)), Some(timeline));
+            let result = plan(&archive, &up_to(asked), Some(timeline));
             prop_assert_eq!(result.as_ref().ok().map(|p| p.consistent), best.map(|b| Lsn(b.2)));
             // All that there is: to where the base is consistent at least.
             let whole = |of: &&Taken| {

@@ -98,7 +98,7 @@ proptest! {
 
     #[test]
     fn a_position_is_as_near_as_its_segment(segments in segments(), lsn in 0..80 * SIZE) {
-        let target = Target::Lsn(Lsn(lsn));
+        let target = up_to(lsn);
         let (_, full) = learnt(&segments, Want::All);
         let (reads, few) = learnt(&segments, Want::of(Some(&target)));
         let idle = segments.iter().filter(|times| times.is_none()).count();

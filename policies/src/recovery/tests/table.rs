@@ -32,7 +32,7 @@ fn place(lsn: u64, time: i64) -> Option<Place> {
 }
 
 fn gap(timeline: u32, from: u64, until: Option<u64>) -> Gap {
-    Gap { timeline: tl(timeline), from: Lsn(from), until: until.map(Lsn) }
+    Gap { timeline: tl(timeline), from: Lsn(from), until: until.map(Lsn), why: Why::Missing }
 }
 
 #[test]
@@ -76,11 +76,11 @@ fn why_there_is_no_plan() {
     let cases: &[Refusal<'_>] = &[
         ("no base", &baseless, time(25), None, Reason::NoBase, None, None),
         ("too early", &whole, time(17), None, before_first.clone(), None, place(108, 18)),
-        ("too early", &whole, Target::Lsn(Lsn(107)), None, before_first, None, place(108, 18)),
+        ("too early", &whole, up_to(107), None, before_first, None, place(108, 18)),
         ("too late", &whole, time(40), None, after_end.clone(), place(129, 39), None),
-        ("too late", &whole, Target::Lsn(Lsn(130)), None, after_end, place(129, 39), None),
+        ("too late", &whole, up_to(130), None, after_end, place(129, 39), None),
         ("gap", &holed, time(25), None, Reason::Gap(hole), place(109, 19), None),
-        ("gap", &holed, Target::Lsn(Lsn(110)), None, Reason::Gap(hole), place(109, 19), None),
+        ("gap", &holed, up_to(110), None, Reason::Gap(hole), place(109, 19), None),
         ("unknown", &whole, time(25), Some(7), unknown, None, None),
         ("xid", &whole, xid(5), None, Reason::XidNotFound, place(129, 39), None),
         ("name", &whole, name("x"), None, Reason::NameNotFound, place(129, 39), None),
@@ -135,14 +135,7 @@ fn which_base_is_used() {
             2,
             &[],
         ),
-        (
-            "at its very end",
-            vec![second.clone(), third.clone()],
-            &pieces,
-            Target::Lsn(Lsn(118)),
-            3,
-            &[],
-        ),
+        ("at its very end", vec![second.clone(), third.clone()], &pieces, up_to(118), 3, &[]),
         (
             "under way",
             vec![third.clone(), second.clone()],
@@ -232,7 +225,7 @@ fn which_timeline_is_used() {
     let (bases, pieces) = promoted();
     let used = |pieces: Vec<Piece>, histories| {
         let archive = Archive::new(bases.clone(), pieces, Vec::new(), histories);
-        let plan = planned(&archive, Target::Lsn(Lsn(109)));
+        let plan = planned(&archive, up_to(109));
         (plan.timeline.id(), plan.warnings)
     };
     let end = Warning::AtTheEnd;
@@ -314,8 +307,11 @@ fn transactions() {
     assert_eq!(planned(&few, xid(u32::MAX)).not_before, Lsn(140));
     assert_eq!(planned(&few, xid(22)).until, Lsn(120));
     assert_eq!(refused(&few, xid(41), None).reason, Reason::XidNotFound);
-    let early = Reason::BeforeFirst { stopped: at(5), stop: Lsn(108) };
-    assert_eq!(refused(&few, xid(15), None).reason, early);
+    // Before the base or behind it, in the piece in which that ended: only the replay shows.
+    assert_eq!(planned(&few, xid(15)).not_before, Lsn(108));
+    let later = archive(vec![base(1, 1, 100..112, 5)], pieces[..5].to_vec());
+    let early = Reason::BeforeFirst { stopped: at(5), stop: Lsn(112) };
+    assert_eq!(refused(&later, xid(15), None).reason, early);
     let round = archive(bases, pieces);
     let places = vec![place(110, 15).unwrap(), place(150, 55).unwrap()];
     assert_eq!(refused(&round, xid(27), None).reason, Reason::XidAmbiguous { places });
@@ -345,7 +341,7 @@ fn a_digest_does_not_change_while_the_log_grows() {
     let before = archive(bases.clone(), pieces.clone());
     pieces.push(piece(1, 130..140, Some((40, 49))));
     let after = archive(bases, pieces);
-    for target in [Target::Time(at(25)), Target::Latest, Target::Lsn(Lsn(115))] {
+    for target in [Target::Time(at(25)), Target::Latest, up_to(115)] {
         let (one, other) = (planned(&before, target.clone()), planned(&after, target));
         assert_eq!(one.digest_text(), other.digest_text());
         assert_ne!(one, other);
@@ -372,8 +368,7 @@ fn a_digest_does_not_change_when_parts_become_one_piece() {
     let parts = archive(bases(), vec![first, one, other]);
     let joined = archive(bases(), vec![first, with(110..120, (20, 29), (20, 29))]);
     let more = archive(bases(), vec![first, one, other, with(120..130, (30, 39), (30, 39))]);
-    let targets =
-        [Target::Time(at(22)), Target::Lsn(Lsn(112)), Target::Lsn(Lsn(117)), xid(22), xid(25)];
+    let targets = [Target::Time(at(22)), up_to(112), up_to(117), xid(22), xid(25)];
     for target in targets.into_iter().chain([Target::Latest]) {
         let before = planned(&parts, target.clone()).digest_text();
         assert_eq!(before, planned(&joined, target.clone()).digest_text(), "joined: {target}");
@@ -386,7 +381,7 @@ fn a_digest_does_not_change_when_parts_become_one_piece() {
     assert_eq!(before.digest_text(), after.digest_text());
     let warned = planned(&parts, xid(25)).warnings;
     assert_eq!(warned, [Warning::XidNotCertain { pieces: 2 }]);
-    assert_eq!(planned(&parts, Target::Lsn(Lsn(117))).warnings, [Warning::AtTheEnd]);
+    assert_eq!(planned(&parts, up_to(117)).warnings, [Warning::AtTheEnd]);
 }
 
 #[test]

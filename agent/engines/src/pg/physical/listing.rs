@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use drctl_model::{Digest, Lsn, Timeline, shown};
+use drctl_model::{Digest, Lsn, MAX_HISTORY_BYTES, Timeline, shown};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::super::WalkError;
+use super::brought::Brought;
 use super::members::is_expected;
 use super::tar::{Member, MemberKind, Visit};
 
@@ -15,6 +16,9 @@ pub const MAX_LISTING_BYTES: usize = 512 << 20;
 
 /// Where a copy says what it is.
 const LABEL: &str = "backup_label";
+
+/// Where the log lies.
+const LOG: &str = "pg_wal/";
 
 /// The most bytes of it that are looked at: it has some ten short lines.
 const MAX_LABEL_BYTES: usize = 64 << 10;
@@ -30,12 +34,28 @@ pub(super) struct Hasher {
     current: Option<(String, u64, Sha256)>,
     files: HashMap<String, Came>,
     told: usize,
+    /// The log that it brings along.
+    pub(super) brought: Option<Brought>,
+    /// Histories of timelines that lie with that: the name's number, and the text.
+    pub(super) histories: Vec<(Timeline, Vec<u8>)>,
+    in_history: bool,
 }
 
 impl Hasher {
+    /// Walks over the log that passes, too.
+    pub(super) fn walking(brought: Brought) -> Self {
+        Hasher { brought: Some(brought), ..Hasher::default() }
+    }
+
     /// Goes on with the archive whose members lie below `prefix` in the data directory.
     pub(super) fn begin_archive(&mut self, prefix: &str) {
         prefix.clone_into(&mut self.prefix);
+    }
+
+    /// The name of the file of the log that passes, and its length.
+    fn log_file(&self) -> Option<(&str, u64)> {
+        let (path, size, _) = self.current.as_ref()?;
+        Some((path.strip_prefix(LOG)?, *size))
     }
 
     /// What came of `backup_label`.
@@ -57,12 +77,29 @@ impl Visit for Hasher {
         let file = member.kind == MemberKind::File;
         self.current =
             file.then(|| (format!("{}{}", self.prefix, member.path), member.size, Sha256::new()));
+        if let Some((name, size)) = self.log_file().map(|(name, size)| (name.to_owned(), size)) {
+            let id = name.strip_suffix(".history").and_then(|id| u32::from_str_radix(id, 16).ok());
+            let history = id.and_then(Timeline::new).filter(|_| size <= MAX_HISTORY_BYTES);
+            self.histories.extend(history.map(|timeline| (timeline, Vec::new())));
+            self.in_history = history.is_some();
+            if let Some(brought) = &mut self.brought {
+                brought.begin(&name, size);
+            }
+        }
         Ok(())
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), WalkError> {
         if let Some((path, _, hash)) = &mut self.current {
             hash.update(bytes);
+            if path.starts_with(LOG) {
+                if let Some(brought) = &mut self.brought {
+                    brought.data(bytes);
+                }
+                if let Some((_, text)) = self.histories.last_mut().filter(|_| self.in_history) {
+                    text.extend_from_slice(bytes);
+                }
+            }
             if path == LABEL && self.label.len() < MAX_LABEL_BYTES {
                 self.label.extend_from_slice(bytes);
             }
@@ -71,9 +108,13 @@ impl Visit for Hasher {
     }
 
     fn end(&mut self) -> Result<(), WalkError> {
-        if let Some((path, size, hash)) = self.current.take()
-            && self.files.insert(path.clone(), (size, Digest(hash.finalize().into()))).is_some()
-        {
+        let Some((path, size, hash)) = self.current.take() else { return Ok(()) };
+        let digest = Digest(hash.finalize().into());
+        if let Some(brought) = self.brought.as_mut().filter(|_| path.starts_with(LOG)) {
+            brought.end(digest);
+        }
+        self.in_history = false;
+        if self.files.insert(path.clone(), (size, digest)).is_some() {
             return Err(WalkError::Contents(format!("{} occurs twice", shown(&path, 200))));
         }
         Ok(())

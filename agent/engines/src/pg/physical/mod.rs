@@ -2,6 +2,7 @@
 //! in a new directory.
 
 mod ask;
+mod brought;
 mod combine;
 mod extract;
 mod forced;

@@ -19,8 +19,13 @@ pub enum StopAt {
     Standby,
     /// Behind the last commit at this time or before, written as PostgreSQL reads it, in UTC.
     Time(String),
-    /// At the first record that begins here or later.
-    Lsn(Lsn),
+    /// At the first record that begins at a position or later.
+    Lsn {
+        /// The position.
+        lsn: Lsn,
+        /// Whether that record is itself replayed.
+        inclusive: bool,
+    },
     /// At the end of a transaction.
     Xid {
         /// Its number.
@@ -88,8 +93,11 @@ fn settings(recovery: &Recovery) -> String {
     let targets = ["", "_time", "_lsn", "_xid", "_name"].map(|end| format!("recovery_target{end}"));
     let mut lines: Vec<(&str, String)> =
         targets.iter().map(|name| (name.as_str(), String::new())).chain(lines).collect();
-    let inclusive = !matches!(recovery.stop, StopAt::Xid { inclusive: false, .. });
-    lines.push(("recovery_target_inclusive", if inclusive { "on" } else { "off" }.to_owned()));
+    let exclusive = matches!(
+        recovery.stop,
+        StopAt::Xid { inclusive: false, .. } | StopAt::Lsn { inclusive: false, .. }
+    );
+    lines.push(("recovery_target_inclusive", if exclusive { "off" } else { "on" }.to_owned()));
     match &recovery.stop {
         StopAt::EndOfLog => {
             lines.push(("recovery_target_action", "promote".to_owned()));
@@ -99,7 +107,7 @@ fn settings(recovery: &Recovery) -> String {
         }
         StopAt::Standby => lines.push(("hot_standby", "on".to_owned())),
         StopAt::Time(at) => lines.push(("recovery_target_time", at.clone())),
-        StopAt::Lsn(lsn) => lines.push(("recovery_target_lsn", lsn.to_string())),
+        StopAt::Lsn { lsn, .. } => lines.push(("recovery_target_lsn", lsn.to_string())),
         StopAt::Xid { xid, .. } => lines.push(("recovery_target_xid", xid.to_string())),
         StopAt::Name(name) => lines.push(("recovery_target_name", name.clone())),
     }

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::Mutex;
 
+use super::brought::Brought;
 use super::increment::{ParentCopy, begin_on, shrunk, stands_on};
 use super::listing::{Hasher, MAX_LISTING_BYTES, compare, count};
 use super::tar::TarWalker;
@@ -145,10 +146,11 @@ impl BaseBackupSource {
             .collect();
         let start = backup.start();
         let facts = Cluster { system_id, segment_size, version, start, parent, notes };
+        let hasher = Hasher::walking(Brought::new(start, segment_size));
         let copy = Copy {
             backup,
             pending: None,
-            walker: Some(TarWalker::new(Hasher::default())),
+            walker: Some(TarWalker::new(hasher)),
             listing: Vec::new(),
             in_listing: false,
             stop: None,
@@ -300,7 +302,7 @@ impl BackupSource for BaseBackupSource {
         let walker = copy.walker.take();
         let hasher =
             walker.ok_or_else(|| damaged("the copy", WalkError::Contents("cut".into())))?;
-        let hasher = hasher.into_visitor();
+        let mut hasher = hasher.into_visitor();
         let said = compare(&copy.listing, &hasher).map_err(|error| damaged("the copy", error))?;
         let parent = self.facts.parent;
         stands_on(hasher.label(), parent.map(|(start, _)| start))
@@ -330,8 +332,11 @@ impl BackupSource for BaseBackupSource {
             stop,
             stop_timeline: timeline,
             listing_sha256: Some(Digest(Sha256::digest(&listing).into())),
+            log: hasher.brought.take().and_then(|brought| brought.finish(stop)),
         };
-        let copied = Copied { at: coordinates, incremental: parent.is_some(), listing };
+        let histories = std::mem::take(&mut hasher.histories);
+        let incremental = parent.is_some();
+        let copied = Copied { at: coordinates, incremental, listing, histories };
         let notes = self.facts.notes.clone();
         Ok(Finished { versions, suspect, notes, copied: Some(copied) })
     }

@@ -1,0 +1,250 @@
+//! Which log follows which, and when a base was.
+
+use drctl_model::{
+    ChangedSettings, Digest, Holds, LogEntry, ServerSettings, WalLevel, WalSegmentSize,
+};
+
+use super::*;
+
+const SIZE: u64 = 1 << 20;
+
+/// A segment whose bytes have the digest `after`, behind log with the digest `before`.
+fn segment(n: u64, before: Option<u8>, after: u8, commits: (i64, i64)) -> LogEntry {
+    let digest = |n| Digest([n; 32]);
+    let holds = Holds {
+        segment_size: WalSegmentSize::new(SIZE),
+        commits: Some((at(commits.0), at(commits.1))),
+        before: before.map(digest),
+        ..Holds::default()
+    };
+    let range = (Lsn(n * SIZE), Lsn((n + 1) * SIZE));
+    LogEntry::of(range, &holds).with_bytes(&holds, digest(after))
+}
+
+fn segments(n: u64, stop: u64, stopped: i64) -> Base {
+    base(n, 1, n * SIZE..stop, stopped)
+}
+
+fn of(bases: Vec<Base>, entries: Vec<LogEntry>) -> Archive {
+    Archive::of(bases, [(tl(1), entries)].into(), Vec::new(), Vec::new())
+}
+
+fn at_barrier(n: u64, why: Why) -> Gap {
+    Gap { timeline: tl(1), from: Lsn(n * SIZE), until: Some(Lsn(n * SIZE)), why }
+}
+
+#[test]
+fn log_follows_log_by_content_and_not_by_position_alone() {
+    let first = segments(3, 3 * SIZE + 100, 15);
+    let joined = |third: Option<u8>| {
+        let entries = vec![
+            segment(3, None, 30, (10, 19)),
+            segment(4, Some(30), 40, (20, 29)),
+            segment(5, third, 50, (30, 39)),
+            segment(6, Some(50), 60, (40, 49)),
+        ];
+        of(vec![first.clone()], entries)
+    };
+    for same in [Some(40), None] {
+        let plan = plan(&joined(same), &Target::Latest, None).unwrap();
+        assert_eq!((plan.until, plan.bound), (Lsn(7 * SIZE), None), "{same:?}");
+    }
+    // The same positions, written by somebody else.
+    let archive = joined(Some(41));
+    let other = at_barrier(5, Why::OtherHistory);
+    let latest = plan(&archive, &Target::Latest, None).unwrap();
+    assert_eq!((latest.until, latest.bound), (Lsn(5 * SIZE), Some(Lsn(5 * SIZE))));
+    assert_eq!(latest.warnings, [Warning::BehindGap(other)]);
+    let refused = plan(&archive, &Target::Time(at(35)), None).unwrap_err();
+    assert_eq!(refused.reason, Reason::Gap(other));
+    assert!(refused.to_string().contains("another history"), "{refused}");
+    assert!(plan(&archive, &Target::Time(at(25)), None).is_ok());
+    assert_eq!(timeline_view(&archive)[0].gaps, [other]);
+    assert_eq!(standing(&archive).unwrap().gaps, [other]);
+}
+
+#[test]
+fn a_base_of_another_history_leads_nowhere_and_is_told() {
+    let digest = |n| Digest([n; 32]);
+    let entries = vec![
+        segment(3, None, 30, (10, 19)),
+        segment(4, Some(30), 40, (20, 29)),
+        segment(5, Some(40), 50, (30, 39)),
+    ];
+    let newer = |own: u8| {
+        let brings = vec![(Lsn(4 * SIZE), Lsn(5 * SIZE), digest(own))];
+        Base { segments: brings, ..segments(4, 4 * SIZE + 100, 25) }
+    };
+    let older = segments(3, 3 * SIZE + 100, 15);
+    let uses = |own| {
+        let archive = of(vec![older.clone(), newer(own)], entries.clone());
+        let told = timeline_view(&archive)[0].bases[1].other_history;
+        (plan(&archive, &Target::Latest, None).unwrap().base, told)
+    };
+    assert_eq!(uses(40), (id(4), false));
+    assert_eq!(uses(41), (id(3), true));
+}
+
+#[test]
+fn nobody_replays_across_a_stretch_that_says_too_little() {
+    let settings = ServerSettings {
+        max_connections: 1,
+        max_worker_processes: 1,
+        max_wal_senders: 0,
+        max_prepared_transactions: 0,
+        max_locks_per_transaction: 64,
+        wal_level: WalLevel::Minimal,
+    };
+    let (at_it, behind) = (Lsn(4 * SIZE + 800), Lsn(4 * SIZE + 700));
+    let changed = ChangedSettings { at: at_it, behind, settings };
+    let holds = Holds { settings: vec![changed], ..Holds::default() };
+    let range = (Lsn(4 * SIZE), Lsn(5 * SIZE));
+    let told = drctl_model::NotedBreak::of(range, &holds);
+    assert_eq!(told.iter().map(|one| one.at).collect::<Vec<_>>(), [behind]);
+    let entries: Vec<LogEntry> =
+        (3..7i64).map(|n| segment(n.cast_unsigned(), None, 1, (n * 10, n * 10 + 9))).collect();
+    let build = |bases| of(bases, entries.clone()).broken_at([(tl(1), behind)]);
+    let archive = build(vec![segments(3, 3 * SIZE + 100, 32)]);
+    let latest = plan(&archive, &Target::Latest, None).unwrap();
+    assert_eq!((latest.until, latest.bound), (behind, Some(behind)));
+    let gap = Gap { timeline: tl(1), from: behind, until: Some(behind), why: Why::Minimal };
+    let refused = plan(&archive, &Target::Time(at(55)), None).unwrap_err();
+    assert_eq!(refused.reason, Reason::Gap(gap));
+    assert_eq!(timeline_view(&archive)[0].gaps, [gap]);
+    assert_eq!(standing(&archive).unwrap().gaps, [gap]);
+    // A base that was taken behind it begins anew.
+    let healed = build(vec![segments(3, 3 * SIZE + 100, 32), segments(5, 5 * SIZE + 100, 52)]);
+    let plan = plan(&healed, &Target::Latest, None).unwrap();
+    assert_eq!((plan.base, plan.until), (id(5), Lsn(7 * SIZE)));
+    assert_eq!(standing(&healed).unwrap().gaps, []);
+}
+
+/// Three pieces of ten bytes, a commit each ten seconds.
+fn simple() -> Vec<Piece> {
+    let pieces = [(100, 10, 19), (110, 20, 29), (120, 30, 39)];
+    pieces.map(|(start, first, last)| piece(1, start..start + 10, Some((first, last)))).to_vec()
+}
+
+#[test]
+fn order_in_time_comes_from_positions_and_from_the_log() {
+    let log = |last: Option<i64>, checkpoint| Stood::Log {
+        last_commit: last.map(at),
+        checkpoint: at(checkpoint),
+    };
+    // What serves a time of those from 110 to 115, where the log says 20 to 29 around it.
+    for (what, stood, serves, not) in [
+        ("its own log", log(Some(25), 3), 25, 24),
+        ("the log before it", log(None, 90), 19, 18),
+        ("its checkpoint", log(None, 12), 13, 12),
+        ("another host's clock is not asked", Stood::Host(at(900)), 29, 28),
+        ("nor one that is behind", Stood::Host(at(-900)), 29, 28),
+        ("the server's clock", Stood::Server(at(26)), 26, 25),
+    ] {
+        let archive = Archive::new(
+            vec![Base { stood, ..base(1, 1, 110..115, 0) }],
+            simple(),
+            Vec::new(),
+            Vec::new(),
+        );
+        let leads = |seconds| plan(&archive, &Target::Time(at(seconds)), None).is_ok();
+        assert_eq!((leads(serves), leads(not)), (true, false), "{what}");
+    }
+    // Whatever their clocks said: the later position is the newer base.
+    let dated =
+        |n, range, seconds| Base { stood: Stood::Host(at(seconds)), ..base(n, 1, range, 0) };
+    let bases = vec![dated(1, 101..105, 5000), dated(2, 121..125, -5000)];
+    let archive = Archive::new(bases, simple(), Vec::new(), Vec::new());
+    assert_eq!(plan(&archive, &Target::Latest, None).unwrap().base, id(2));
+    assert_eq!(standing(&archive).unwrap().shows, at(39));
+}
+
+#[test]
+fn a_position_is_exclusive_unless_it_is_asked_for() {
+    let (bases, mut pieces) = (vec![base(1, 1, 100..108, 18)], simple());
+    let archive = Archive::new(bases.clone(), pieces.clone(), Vec::new(), Vec::new());
+    let planned = |target| plan(&archive, &target, None);
+    let one = planned(before(115)).unwrap();
+    assert_eq!((one.not_before, one.until, one.stop), (Lsn(115), Lsn(120), Stop::AtTarget));
+    assert_eq!((one.target.to_string().as_str(), one.warnings), ("position 0/73", vec![]));
+    assert_eq!(planned(before(107)).unwrap_err().reason, planned(up_to(107)).unwrap_err().reason);
+    // What begins at the end of the log is not there; all that begins before it is.
+    assert!(planned(up_to(130)).is_err());
+    let end = planned(before(130)).unwrap();
+    assert_eq!((end.stop, end.until, end.warnings), (Stop::AtEnd, Lsn(130), vec![]));
+    assert!(planned(before(131)).is_err());
+    // Within a gap nothing is known.
+    pieces.remove(1);
+    let holed = Archive::new(bases, pieces, Vec::new(), Vec::new());
+    assert!(plan(&holed, &before(110), None).is_ok() && plan(&holed, &before(115), None).is_err());
+}
+
+#[test]
+fn a_transaction_in_the_last_segment_of_a_base_is_looked_for() {
+    let with = |start, seconds, xids| Piece {
+        xids: Some(xids),
+        ..piece(1, start..start + 10, Some((seconds, seconds)))
+    };
+    let pieces = vec![with(100, 5, (10, 20)), with(110, 15, (21, 30))];
+    let target = |xid| Target::Xid { xid, inclusive: true };
+    // A standby's base ends in the midst of a segment.
+    let bases = vec![base(1, 1, 100..104, 5), base(2, 1, 111..115, 15)];
+    let archive = Archive::new(bases[..1].to_vec(), pieces.clone(), Vec::new(), Vec::new());
+    let found = plan(&archive, &target(15), None).unwrap();
+    assert_eq!((found.base, found.not_before, found.until), (id(1), Lsn(104), Lsn(110)));
+    assert_eq!(found.warnings, [Warning::XidNotCertain { pieces: 1 }]);
+    // Where one surely ended before it, that one.
+    let both = Archive::new(bases, pieces, Vec::new(), Vec::new());
+    assert_eq!(plan(&both, &target(25), None).unwrap().base, id(1));
+}
+
+#[test]
+fn commits_that_another_timeline_alone_has_are_told() {
+    let bases = vec![base(1, 1, 100..108, 18)];
+    let pieces = vec![
+        piece(1, 100..110, Some((10, 19))),
+        piece(1, 110..120, Some((20, 29))),
+        // The old primary went on.
+        piece(1, 120..130, Some((30, 35))),
+        piece(2, 110..120, Some((20, 28))),
+        piece(2, 120..130, Some((50, 59))),
+    ];
+    let archive = Archive::new(bases, pieces, Vec::new(), vec![history(2, &[(1, 118)])]);
+    let warned = |seconds| plan(&archive, &Target::Time(at(seconds)), None).unwrap().warnings;
+    let left = |until| vec![Warning::LeftBehind { timeline: tl(1), until: at(until) }];
+    assert_eq!(warned(33), left(33));
+    assert_eq!(warned(45), left(35));
+    assert_eq!((warned(25), warned(55)), (vec![], vec![]));
+    let told = plan(&archive, &Target::Time(at(45)), None).unwrap().warnings[0].to_string();
+    assert!(told.contains("--timeline 1"), "{told}");
+}
+
+#[test]
+fn a_gap_right_before_a_branch_is_told_once() {
+    let pieces = vec![piece(1, 100..110, Some((10, 19))), piece(2, 120..130, Some((30, 39)))];
+    let bases = vec![base(1, 1, 100..108, 18)];
+    let archive = Archive::new(bases, pieces, Vec::new(), vec![history(2, &[(1, 125)])]);
+    let views = timeline_view(&archive);
+    let gap = Gap { timeline: tl(1), from: Lsn(110), until: Some(Lsn(120)), why: Why::Missing };
+    assert_eq!((&views[0].gaps[..], &views[1].gaps[..]), (&[][..], &[gap][..]));
+}
+
+#[test]
+fn a_plan_that_needs_no_history_works_without() {
+    let bases = vec![base(1, 2, 100..108, 18)];
+    let pieces = vec![piece(2, 100..110, Some((10, 19))), piece(2, 110..120, Some((20, 29)))];
+    let archive = Archive::new(bases, pieces, Vec::new(), Vec::new());
+    let found = plan(&archive, &Target::Time(at(25)), None).unwrap();
+    assert_eq!((found.base, found.timeline), (id(1), tl(2)));
+    assert_eq!(found.warnings, [Warning::NoHistory(tl(2))]);
+    assert!(!timeline_view(&archive)[0].known);
+    assert_eq!(standing(&archive).unwrap().doubts, [Warning::NoHistory(tl(2))]);
+}
+
+#[test]
+fn an_older_base_leads_there_where_a_newer_one_is_not_used() {
+    let bases = || vec![base(1, 1, 100..104, 11), base(2, 1, 111..115, 25)];
+    let all = || Archive::new(bases(), simple(), Vec::new(), Vec::new());
+    let used = |archive: &Archive| plan(archive, &Target::Latest, None).unwrap().base;
+    assert_eq!(used(&all()), id(2));
+    assert_eq!((used(&all().only(&id(1))), used(&all().without(&id(2)))), (id(1), id(1)));
+}

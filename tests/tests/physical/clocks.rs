@@ -1,0 +1,180 @@
+//! Hosts whose clocks are wrong, and clusters that took another one's place.
+
+use std::path::Path;
+
+use drctl_tests::cluster::{Cluster as _, list, ticks};
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::Ran;
+use serde_json::Value;
+
+use crate::log::Archiving;
+
+/// Where Debian's package faketime has its library.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
+/// Backs up with a clock of drctl's own that is so many seconds off.
+fn back_up_at(shop: &Archiving, off: i32) -> Value {
+    assert!(Path::new(FAKETIME).exists(), "faketime is missing: run tests/components/install");
+    // Not for the program that changes the account: the library's files would be that one's.
+    let mut command = shop.as_owner("env");
+    command.arg(format!("LD_PRELOAD={FAKETIME}")).arg(format!("FAKETIME={off:+}s"));
+    command.arg("FAKETIME_DONT_FAKE_MONOTONIC=1").arg(shop.program());
+    command.env("DRCTL_CONFIG", shop.site.config()).args(["--json", "backup", "shop"]);
+    Ran::of(&command.output().expect("start drctl")).ended(0).json()
+}
+
+#[test]
+fn order_in_time_comes_from_the_log_and_never_from_the_clock_of_the_host_that_copied() {
+    let shop = Archiving::start(true);
+    shop.tick(1..11);
+    let first = shop.back_up()["backup"]["backup"].clone();
+    shop.tick(11..21);
+    // This one would serve every time of the last hour, if its host were asked.
+    let behind = back_up_at(&shop, -3600)["backup"]["backup"].clone();
+    shop.tick(21..31);
+    // And this one none before the next.
+    let ahead = back_up_at(&shop, 3600)["backup"]["backup"].clone();
+    shop.tick(31..41);
+    shop.archived();
+    for (id, base, until) in [(15, &first, 16), (25, &behind, 26), (35, &ahead, 36)] {
+        let (ran, _folder, path) = shop.recover(&["--to-time", &shop.committed(id), "--promote"]);
+        let done = ran.ended(0).json();
+        assert_eq!(&done["base"], base, "{done}");
+        assert_eq!(ticks(&path), list(1..until), "{done}");
+    }
+    // The newest is the one that ends last in the log.
+    let last = back_up_at(&shop, -7200)["backup"]["backup"].clone();
+    let to = shop.site.path("latest").display().to_string();
+    let plan = ["restore", "shop", "--latest", "--to-directory", &to, "--plan"];
+    assert_eq!(shop.drctl(&plan).ended(0).json()["backup"], last);
+    let status = shop.drctl(&["status"]).json();
+    assert!(status["sources"][0]["log"]["age_seconds"].as_f64() < Some(600.0), "{status}");
+}
+
+#[test]
+fn a_position_leaves_out_what_begins_there_unless_it_is_asked_for() {
+    let shop = Archiving::start(true);
+    shop.tick(1..11);
+    shop.back_up();
+    // What begins at this position is the commit itself.
+    let sql = "begin; insert into ticks values (11, ''); \
+               select pg_current_wal_insert_lsn(); commit";
+    let lsn = shop.sql(sql);
+    shop.tick(12..14);
+    shop.archived();
+    let reached = |arguments: &[&str]| {
+        let (ran, _folder, path) = shop.recover(&[arguments, &["--promote"]].concat());
+        let done = ran.ended(0).json();
+        (ticks(&path), done["target"]["lsn"]["inclusive"].clone())
+    };
+    assert_eq!(reached(&["--to-lsn", &lsn]), (list(1..11), false.into()));
+    assert_eq!(reached(&["--to-lsn", &lsn, "--inclusive"]), (list(1..12), true.into()));
+    // A time is inclusive, and a flag changes it.
+    let at = shop.committed(12);
+    assert_eq!(reached(&["--to-time", &at, "--exclusive"]).0, list(1..12));
+    let xid = shop.sql("select xmin from ticks where id = 12");
+    assert_eq!(reached(&["--to-xid", &xid, "--exclusive"]).0, list(1..12));
+}
+
+/// Puts a new cluster in the place of a source's server, which archives as that did.
+fn replaced(shop: &mut Archiving) {
+    let command = shop.sql("show archive_command");
+    let (port, sockets) = (shop.server.port(), shop.server.socket_dir().display().to_string());
+    let new = Postgres::builder()
+        .initdb("--wal-segsize=1")
+        .conf("archive_mode", "on")
+        .conf("archive_command", &command)
+        .conf("track_commit_timestamp", "on")
+        .start();
+    new.psql("postgres", "create table ticks (id int primary key, note text)");
+    shop.server.stop();
+    let host = new.socket_dir().display().to_string();
+    shop.site.replace(&format!("port = {port}"), &format!("port = {}", new.port()));
+    shop.site.replace(&sockets, &host);
+    shop.server = new;
+}
+
+#[test]
+fn a_cluster_that_took_anothers_place_hides_none_of_the_old_ones_moments() {
+    let mut shop = Archiving::start(true);
+    shop.tick(1..11);
+    shop.back_up();
+    shop.tick(11..21);
+    shop.archived();
+    let (moment, old) =
+        (shop.committed(15), shop.sql("select system_identifier from pg_control_system()"));
+    replaced(&mut shop);
+    shop.tick(101..111);
+    shop.archived();
+    let new = shop.sql("select system_identifier from pg_control_system()");
+    // There is no copy of what runs now: that is said, and what there is is still reached.
+    let status = shop.drctl(&["status", "--check"]).ended(3).json();
+    let why = status["sources"][0]["advice"].as_str().unwrap_or_default();
+    assert!(why.contains(&new) && why.contains("drctl backup shop"), "{status}");
+    let doctor = shop.drctl(&["doctor"]).json();
+    let told = doctor["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|one| one["check"] == "source.shop.cluster" && one["level"] == "warning");
+    assert!(told, "{doctor}");
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(
+        (&view["system_id"], &view["uncopied"]),
+        (&old.as_str().into(), &new.as_str().into())
+    );
+    // Its copy is dated before the old one's.
+    back_up_at(&shop, -7200);
+    shop.tick(111..121);
+    shop.archived();
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["system_id"], new.as_str(), "{view}");
+    assert_eq!(view["others"][0]["system_id"], old.as_str(), "{view}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(101..121));
+    let (ran, _folder, path) = shop.recover(&["--to-time", &moment]);
+    let said = ran.failed(5, "no_plan");
+    assert!(said.contains(&format!("--system-id {old}")) && !path.exists(), "{said}");
+    let (ran, _folder, path) =
+        shop.recover(&["--to-time", &moment, "--system-id", &old, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..16));
+    let (ran, _folder, _) = shop.recover(&["--to-end", "--system-id", "77"]);
+    assert!(ran.failed(5, "no_backup").contains(&old));
+}
+
+#[test]
+fn a_damaged_copy_blocks_nothing_that_an_older_one_leads_to() {
+    let shop = Archiving::start(true);
+    shop.tick(1..11);
+    let older = shop.back_up()["backup"]["backup"].as_str().unwrap().to_owned();
+    shop.tick(11..21);
+    let newer = shop.back_up()["backup"]["backup"].as_str().unwrap().to_owned();
+    shop.tick(21..31);
+    shop.archived();
+    let mut files = shop.site.files("repository");
+    files.retain(|path| {
+        let text = path.display().to_string();
+        text.contains(&newer) && text.contains("/base/") && text.ends_with(".age")
+    });
+    let file = shop.site.path("repository").join(&files[0]);
+    let whole = std::fs::read(&file).unwrap();
+    let mut bytes = whole.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    // What is damaged is found when it is read, and never named as the way out.
+    let (ran, _folder, _) = shop.recover(&["--to-end"]);
+    let said = ran.failed(4, "segment_damaged");
+    assert!(said.contains(&format!("--backup {older}")), "{said}");
+    assert!(!said.contains(&format!("--backup {newer}")), "{said}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--backup", &older, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..31));
+    // What is missing is seen before, and passed over.
+    std::fs::remove_file(&file).unwrap();
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let done = ran.ended(0).json();
+    assert_eq!((&done["base"], ticks(&path)), (&older.as_str().into(), list(1..31)));
+}
