@@ -84,6 +84,7 @@ pub async fn backup(
     }
     let preparing = async {
         let repository = setup.repository().await?;
+        repository.may_write().await?;
         let catalog = setup.catalog(&repository).await?;
         settle(setup, &repository, &catalog, id).await?;
         Ok::<_, anyhow::Error>((repository, catalog))

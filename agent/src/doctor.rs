@@ -143,11 +143,13 @@ fn open_secrets(setup: &Setup, found: &mut Findings) {
 }
 
 async fn bucket(setup: &Setup, found: &mut Findings) -> Option<Repository> {
-    let bucket = found.take("bucket.open", setup.bucket())?;
-    let trust = setup.trust().ok()?;
-    let opened = Repository::open(bucket.clone(), trust).await;
-    let repository = found.take("bucket.marker", opened)?;
+    found.take("bucket.open", setup.bucket())?;
+    let repository = found.take("bucket.marker", setup.repository().await)?;
+    found.take("bucket.marker", repository.may_write().await)?;
+    let bucket = repository.bucket.clone();
     found.good("bucket.marker", format!("repository {} at {}", repository.id, bucket.url()));
+    let pin = crate::repository::unpinned(setup, &repository);
+    pin.into_iter().for_each(|(text, hint)| found.warn("repository.id", text, &hint));
     let key = layout::probe(rand::random());
     let body = Bytes::from_static(b"drctl doctor was here\n");
     let put = bucket.put(&key, body.clone()).await;

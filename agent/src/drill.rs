@@ -8,10 +8,11 @@ use drctl_model::{
     Drill, DrillId, DrillOutcome, FORMAT_VERSION, SourceId, TableRows, shown, total,
 };
 use drctl_policies::recovery::RecoveryPlan;
-use drctl_store::{MAX_DRILL_BYTES, SigningKey, decode_drill, encode_drill, layout};
+use drctl_store::{MAX_DRILL_BYTES, SigningKey, Stored, decode_drill, encode_drill, layout};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
+use crate::first::first;
 use crate::problem::Failure;
 use crate::repository::is_bad_manifest;
 use crate::wal::is_missing;
@@ -75,6 +76,7 @@ impl<'a> Drilling<'a> {
             target: shown(&plan.target.to_string(), TARGET_SHOWN),
             outcome: outcome(done),
         };
+        repository.may_write().await?;
         let bytes = encode_drill(&drill, &self.key).context("sign the drill's evidence")?;
         let key = layout::drill(source, &drill.drill);
         let put = repository.bucket.put_read_back(&key, Bytes::from(bytes)).await;
@@ -136,6 +138,9 @@ pub async fn drills(
 
 async fn read(repository: &Repository, source: &SourceId, id: &DrillId) -> Result<Drill> {
     let key = layout::drill(source, id);
-    let bytes = repository.bucket.get(&key, MAX_DRILL_BYTES as u64).await?;
-    Ok(decode_drill(&bytes, &repository.trust, &repository.id, source, id)?)
+    let read = |stored: Stored| async move {
+        let bytes = repository.bucket.get_stored(&stored, MAX_DRILL_BYTES as u64).await?;
+        Ok(decode_drill(&bytes, &repository.trust, &repository.id, source, id)?)
+    };
+    first(&repository.bucket, &key, read, |one, other| one == other).await
 }

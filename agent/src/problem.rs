@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use drctl_catalog::CatalogError;
 use drctl_engines::EngineError;
-use drctl_model::{BackupId, Lsn, SourceId, Timeline};
+use drctl_model::{BackupId, Lsn, RepositoryId, SourceId, Timeline};
 use drctl_policies::Diagnostic;
 use drctl_store::{FormatError, KeyError, SealError, StoreError};
 
@@ -58,6 +58,22 @@ pub enum Problem {
     /// The place holds no repository.
     #[error("{url} holds no drctl repository")]
     NotARepository {
+        /// The place.
+        url: String,
+    },
+    /// The place holds another repository than the configuration says.
+    #[error("{url} holds the repository {found}, and the configuration says {pinned}")]
+    OtherRepository {
+        /// The place.
+        url: String,
+        /// Its identifier.
+        found: RepositoryId,
+        /// The one that it must be.
+        pinned: RepositoryId,
+    },
+    /// The place holds backups, and nothing says of which repository.
+    #[error("{url} holds backups, and the marker of their repository is gone")]
+    MarkerLost {
         /// The place.
         url: String,
     },
@@ -158,6 +174,8 @@ impl Problem {
             Problem::Busy { .. } => ("busy", Exit::Busy),
             Problem::NoBackup(_) => ("no_backup", Exit::NoTarget),
             Problem::NotARepository { .. } => ("not_a_repository", Exit::Storage),
+            Problem::OtherRepository { .. } => ("other_repository", Exit::Storage),
+            Problem::MarkerLost { .. } => ("marker_lost", Exit::Storage),
             Problem::RepositoryExists { .. } => ("repository_exists", Exit::Storage),
             Problem::Exists(_) => ("exists", Exit::Target),
             Problem::Segment { .. } => ("segment_damaged", Exit::Verification),
@@ -178,7 +196,34 @@ impl Problem {
         }
     }
 
+    /// What to do about a place that holds not the repository that it should.
+    fn hint_of_place(&self) -> Option<&'static str> {
+        Some(match self {
+            Problem::NotARepository { .. } => {
+                "check repository.url, and that its file system is mounted; `drctl init` makes a \
+                 repository in a place that is new"
+            }
+            Problem::OtherRepository { .. } => {
+                "somebody put another repository, or its marker, in the place of yours: check \
+                 repository.url, and look at the bucket; only if the place is right and the backups \
+                 are yours, correct repository.id. Nothing was read from it or written"
+            }
+            Problem::MarkerLost { .. } => {
+                "the backups are safe, and nothing was written: do not make a new repository here, \
+                 it would lock them out. `drctl init --restore-marker` on a host that is configured \
+                 for it writes the marker again; the identifier is in the recovery kit"
+            }
+            Problem::RepositoryExists { .. } => {
+                "to use it from this host, pass --join; nothing was written"
+            }
+            _ => return None,
+        })
+    }
+
     fn hint(&self) -> Option<String> {
+        if let Some(text) = self.hint_of_place() {
+            return Some(text.to_owned());
+        }
         let text = match self {
             Problem::NoConfiguration(_) => {
                 "make one with `drctl init`, or name it with --config FILE"
@@ -195,13 +240,6 @@ impl Problem {
             }
             Problem::Busy { .. } => "wait for it to end; its lock goes with its process",
             Problem::NoBackup(_) => "`drctl list` shows what there is",
-            Problem::NotARepository { .. } => {
-                "check repository.url, and that its file system is mounted; `drctl init` makes a \
-                 repository in a place that is new"
-            }
-            Problem::RepositoryExists { .. } => {
-                "to use it from this host, pass --join; nothing was written"
-            }
             Problem::Exists(_) => "nothing was overwritten; choose another place or move it away",
             Problem::Segment { .. } => {
                 "what needs this object cannot be restored in full; `drctl verify --data` shows what \
@@ -242,7 +280,12 @@ impl Problem {
                 "run the command again; nothing half done counts as a backup, and of a restore \
                  only what is named above as proven"
             }
-            Problem::Target(_) | Problem::Usage(_) => return None,
+            Problem::NotARepository { .. }
+            | Problem::OtherRepository { .. }
+            | Problem::MarkerLost { .. }
+            | Problem::RepositoryExists { .. }
+            | Problem::Target(_)
+            | Problem::Usage(_) => return None,
         };
         Some(text.to_owned())
     }

@@ -1,15 +1,20 @@
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{BackupId, BackupSummary, Digest, Manifest, RepositoryId, SourceId, shown};
+use drctl_model::{
+    BackupId, BackupSummary, Digest, Manifest, Marker, RepositoryId, SourceId, shown,
+};
 use drctl_store::{
-    Bucket, FormatError, MAX_ENVELOPE_BYTES, MAX_MARKER_BYTES, StoreError, Trust, decode_manifest,
-    decode_marker, digest, layout,
+    Alarm, Bucket, FormatError, MAX_ENVELOPE_BYTES, MAX_MARKER_BYTES, Odd, StoreError, Stored,
+    Trust, VerifyingKey, decode_manifest, decode_marker, digest, layout,
 };
 use futures_util::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::Setup;
 use crate::chain::{Chains, is_broken};
+use crate::first::first;
 use crate::problem::Problem;
+use crate::wal::is_missing;
 
 /// How far the clocks of two hosts may be apart before it matters.
 pub(crate) const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
@@ -19,10 +24,12 @@ pub(crate) const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
 pub struct Repository {
     /// The bucket.
     pub bucket: Bucket,
-    /// The repository's identifier, from the marker.
+    /// The repository's identifier: that of the configuration, or else of the marker.
     pub id: RepositoryId,
     /// The pinned keys.
     pub trust: Trust,
+    /// Whether it is read without its marker, which is gone or damaged: nothing is written then.
+    pub lost_marker: bool,
 }
 
 /// A manifest that a trusted key signed, that we understand, and that lies where it belongs.
@@ -32,6 +39,8 @@ pub struct Proven {
     pub manifest: Manifest,
     /// SHA-256 of the object: the backup's identity.
     pub sha256: Digest,
+    /// The key that signed it.
+    pub signer: VerifyingKey,
     /// The object's bytes.
     pub bytes: Bytes,
 }
@@ -45,19 +54,46 @@ impl Proven {
 }
 
 impl Repository {
-    /// Reads the marker.
+    /// Reads the marker. Where the configuration says which repository it must be, another one is
+    /// refused, and one whose marker is gone or damaged is read all the same: what its signed
+    /// objects say of it is enough.
     ///
     /// # Errors
-    /// [`Problem::NotARepository`], the store's, and a marker that is damaged or too new.
-    pub async fn open(bucket: Bucket, trust: Trust) -> Result<Self> {
-        let bytes = match bucket.get(&layout::marker(), MAX_MARKER_BYTES).await {
-            Err(StoreError::Missing { .. }) => {
-                return Err(Problem::NotARepository { url: bucket.url().to_owned() }.into());
+    /// [`Problem::NotARepository`], [`Problem::OtherRepository`], the store's; without an
+    /// identifier a marker that is damaged or too new.
+    pub async fn open(bucket: Bucket, trust: Trust, pinned: Option<&RepositoryId>) -> Result<Self> {
+        let marker = read_marker(&bucket, pinned).await;
+        let (id, lost_marker) = match (marker, pinned) {
+            (Ok(marker), _) => (marker.repository, false),
+            (Err(error), Some(pinned)) if is_lost(&error) && holds_backups(&bucket).await? => {
+                bucket.alarm(&layout::marker(), Odd::Lost);
+                (pinned.clone(), true)
             }
-            found => found.context("read the repository's marker")?,
+            (Err(error), _) => return Err(error),
         };
-        let marker = decode_marker(&bytes).context("read the repository's marker")?;
-        Ok(Repository { bucket, id: marker.repository, trust })
+        Ok(Repository { bucket, id, trust, lost_marker })
+    }
+
+    /// Whether it may be written into: its marker is there, and is the right one.
+    ///
+    /// # Errors
+    /// [`Problem::MarkerLost`], or what else is wrong with the marker.
+    pub async fn may_write(&self) -> Result<()> {
+        if !self.lost_marker {
+            return Ok(());
+        }
+        match read_marker(&self.bucket, Some(&self.id)).await {
+            Err(error) if error.downcast_ref::<Problem>().is_some_and(is_nothing) => {
+                Err(Problem::MarkerLost { url: self.bucket.url().to_owned() }.into())
+            }
+            read => read.map(drop),
+        }
+    }
+
+    /// What was seen of objects that somebody meddled with.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.bucket.alarms()
     }
 
     /// Every source that has anything in the bucket, in order.
@@ -95,58 +131,28 @@ impl Repository {
         Ok(found)
     }
 
-    /// The manifest of a backup, verified; nothing where there is none.
+    /// The manifest of a backup, verified; nothing where there is none. Where the bucket keeps
+    /// versions the first one counts that is valid.
     ///
     /// # Errors
     /// The store's; a manifest that no trusted key signed, that is damaged, misplaced or too new.
     pub async fn manifest(&self, source: &SourceId, id: &BackupId) -> Result<Option<Proven>> {
         let key = layout::manifest(source, id);
-        let limit = MAX_ENVELOPE_BYTES as u64;
-        let bytes = match self.bucket.get(&key, limit).await {
-            Err(StoreError::Missing { .. }) => return Ok(self.older(source, id).await),
-            Err(error @ StoreError::TooLarge { .. }) => {
-                return match self.older(source, id).await {
-                    Some(proven) => Ok(Some(proven)),
-                    None => Err(error.into()),
-                };
-            }
-            found => found?,
+        let read = |stored: Stored| async move {
+            let bytes = self.bucket.get_stored(&stored, MAX_ENVELOPE_BYTES as u64).await?;
+            Ok(self.prove(source, id, bytes)?)
         };
-        match self.prove(source, id, bytes) {
-            Ok(proven) => Ok(Some(proven)),
-            Err(error) => match self.older(source, id).await {
-                Some(proven) => Ok(Some(proven)),
-                None => Err(error).with_context(|| format!("read {key}")),
-            },
+        let same = |one: &Proven, other: &Proven| one.manifest == other.manifest;
+        match first(&self.bucket, &key, read, same).await {
+            Err(error) if is_missing(&error) => Ok(None),
+            found => Ok(Some(found.with_context(|| format!("read {key}"))?)),
         }
     }
 
     fn prove(&self, source: &SourceId, id: &BackupId, bytes: Bytes) -> Result<Proven, FormatError> {
-        let (manifest, _) = decode_manifest(&bytes, &self.trust)?;
+        let (manifest, signer) = decode_manifest(&bytes, &self.trust)?;
         manifest.belongs(&self.id, source, id)?;
-        Ok(Proven { manifest, sha256: digest(&bytes), bytes })
-    }
-
-    /// Where the bucket keeps versions, one that a trusted key signed behind whatever hides it.
-    /// A store that knows no versions, or does not let us ask for them, has none to give.
-    async fn older(&self, source: &SourceId, id: &BackupId) -> Option<Proven> {
-        let (versions, key) = (self.bucket.versions()?, layout::manifest(source, id));
-        let unasked = |error| tracing::warn!(%key, %error, "older versions cannot be asked for");
-        let all = versions.of(&key).await.map_err(unasked).ok()?;
-        for version in all.into_iter().filter(|v| !v.delete_marker) {
-            let bytes = match versions.get(&version, MAX_ENVELOPE_BYTES as u64).await {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    tracing::warn!(%key, version = version.id, %error, "a version is no manifest");
-                    continue;
-                }
-            };
-            if let Ok(proven) = self.prove(source, id, bytes) {
-                tracing::warn!(%key, version = version.id, "an older version of it was used");
-                return Some(proven);
-            }
-        }
-        None
+        Ok(Proven { manifest, sha256: digest(&bytes), signer, bytes })
     }
 
     /// The newest backup of a source that nothing speaks against. One that is dated in the future
@@ -249,6 +255,63 @@ impl Repository {
 pub(crate) fn is_bad_manifest(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let store = cause.downcast_ref::<StoreError>();
-        cause.is::<FormatError>() || matches!(store, Some(StoreError::TooLarge { .. }))
+        let is_odd =
+            matches!(store, Some(StoreError::TooLarge { .. } | StoreError::NoObject { .. }));
+        cause.is::<FormatError>() || is_odd
     })
+}
+
+/// The marker that counts: with an identifier the first one that says it, else the first.
+pub(crate) async fn read_marker(bucket: &Bucket, pinned: Option<&RepositoryId>) -> Result<Marker> {
+    let key = layout::marker();
+    let read = |stored: Stored| async move {
+        let bytes = bucket.get_stored(&stored, MAX_MARKER_BYTES).await?;
+        let marker = decode_marker(&bytes)?;
+        match pinned.filter(|pinned| **pinned != marker.repository) {
+            Some(pinned) => Err(Problem::OtherRepository {
+                url: bucket.url().to_owned(),
+                found: marker.repository,
+                pinned: pinned.clone(),
+            }
+            .into()),
+            None => Ok(marker),
+        }
+    };
+    // The usual case needs no versions: nothing could be more right than this.
+    if pinned.is_some()
+        && let Ok(marker) = read(Stored::newest(&key)).await
+    {
+        return Ok(marker);
+    }
+    let same = |one: &Marker, other: &Marker| one.repository == other.repository;
+    match first(bucket, &key, read, same).await {
+        Err(error) if is_missing(&error) => {
+            Err(Problem::NotARepository { url: bucket.url().to_owned() }.into())
+        }
+        Err(error) if error.downcast_ref::<Problem>().is_some() => Err(error),
+        read => read.context("read the repository's marker"),
+    }
+}
+
+/// What is to be said where the configuration does not pin the repository, and what to do.
+pub(crate) fn unpinned(setup: &Setup, repository: &Repository) -> Option<(&'static str, String)> {
+    let text = "the configuration does not say which repository it must be: another one of the \
+                same keys would be believed";
+    let hint = || format!("write id = \"{}\" into [repository]", repository.id);
+    setup.config.repository.id.is_none().then(|| (text, hint()))
+}
+
+/// Whether there is anything of any source.
+pub(crate) async fn holds_backups(bucket: &Bucket) -> Result<bool> {
+    let sources = bucket.list_folders(&layout::sources()).await.context("list the sources")?;
+    Ok(!sources.is_empty())
+}
+
+/// Whether a marker is gone or damaged; not, that it is another one.
+pub(crate) fn is_lost(error: &anyhow::Error) -> bool {
+    is_bad_manifest(error) || error.downcast_ref::<Problem>().is_some_and(is_nothing)
+}
+
+fn is_nothing(problem: &Problem) -> bool {
+    matches!(problem, Problem::NotARepository { .. })
 }

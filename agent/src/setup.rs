@@ -8,9 +8,9 @@ use drctl_catalog::Catalog;
 use drctl_engines::Secret;
 use drctl_engines::pg::{PgServer, SslMode, sweep};
 use drctl_model::{Clock, SourceId, SystemClock};
-use drctl_policies::{Config, Server, Source, SourceFile};
+use drctl_policies::{Config, Server, Source, SourceFile, TrustedKey};
 use drctl_store::{
-    Bucket, Credentials, Identities, Location, Options, Recipients, SigningKey, Trust,
+    Bucket, Credentials, Identities, Location, Options, Recipients, Signer, SigningKey, Trust,
 };
 
 use crate::crash::crash_point;
@@ -184,8 +184,24 @@ impl Setup {
     /// # Errors
     /// A key that is damaged.
     pub fn trust(&self) -> Result<Trust> {
-        let keys = self.config.keys.verifying_keys.iter().map(|key| key.parse());
-        Ok(Trust::new(keys.collect::<Result<_, _>>()?))
+        // What this host is configured for its own key may sign, whatever is written beside it.
+        let own = self.signing_key().ok().map(|key| key.verifying_key().to_string());
+        let here = |trusted: &TrustedKey| own.as_ref() == Some(&trusted.key);
+        let all = || self.config.sources.keys().cloned();
+        let signer = |trusted: &TrustedKey| {
+            let more = here(trusted).then(all).into_iter().flatten();
+            let sources = trusted.sources.iter().cloned();
+            let sources =
+                sources.map(|bound| bound.into_iter().chain(more.clone()).collect()).next();
+            Ok::<_, anyhow::Error>(Signer {
+                key: trusted.key.parse()?,
+                name: trusted.name.clone(),
+                sources,
+                roles: trusted.roles.clone(),
+            })
+        };
+        let signers = self.config.keys.verifying_keys.iter().map(signer);
+        Ok(Trust::of(signers.collect::<Result<_, _>>()?))
     }
 
     /// The repository, its marker read.
@@ -193,7 +209,7 @@ impl Setup {
     /// # Errors
     /// As [`Setup::bucket`] and [`Repository::open`].
     pub async fn repository(&self) -> Result<Repository> {
-        Repository::open(self.bucket()?, self.trust()?).await
+        Repository::open(self.bucket()?, self.trust()?, self.config.repository.id.as_ref()).await
     }
 
     /// Whom backups are encrypted to.

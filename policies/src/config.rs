@@ -3,8 +3,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use drctl_model::SourceId;
 use serde::Serialize;
 use toml::Spanned;
@@ -17,6 +15,7 @@ use crate::policy::{self, Policy};
 use crate::reader::{Reader, Text};
 use crate::repository::{self, Repository};
 use crate::secret::SecretRef;
+use crate::signers::{self, TrustedKey};
 use crate::source::{self, Source};
 
 /// The version of the main file's form that this program reads.
@@ -54,8 +53,8 @@ pub struct Keys {
     pub recipients: Vec<String>,
     /// The Ed25519 key that signs manifests; needed to back up.
     pub signing_key: Option<SecretRef>,
-    /// `ed25519:` and 32 bytes in base64; at least one, distinct.
-    pub verifying_keys: Vec<String>,
+    /// Whose signatures are accepted; at least one, distinct.
+    pub verifying_keys: Vec<TrustedKey>,
     /// The age identity that opens backups; needed to restore only.
     pub identity: Option<SecretRef>,
 }
@@ -129,7 +128,7 @@ pub fn policies_dir(main: &SourceFile) -> Result<PathBuf, Vec<Diagnostic>> {
 
 /// Parses TOML and reads it. Behind a syntax error nothing is what it seems, so then nothing is
 /// read; a key that is there twice hides nothing.
-fn open<T>(
+pub(crate) fn open<T>(
     report: &Report<'_>,
     read: impl FnOnce(&Spanned<DeTable<'_>>) -> Option<T>,
 ) -> Option<T> {
@@ -251,20 +250,17 @@ fn read_version(table: &Spanned<DeTable<'_>>, report: &Report<'_>) -> Option<u64
 
 fn read_keys(reader: &Reader<'_>) -> Option<Keys> {
     let recipients = reader.texts("recipients");
-    let verifying_keys = reader.texts("verifying_keys");
+    let verifying_keys = signers::read(reader);
     let (signing_key, identity) = (reader.secret("signing_key"), reader.secret("identity"));
     if let Some(texts) = &recipients {
         check_recipients(reader, texts);
-    }
-    if let Some(texts) = &verifying_keys {
-        check_verifying_keys(reader, texts);
     }
     let owned =
         |texts: Vec<Text<'_>>| texts.into_iter().map(|text| text.value.to_owned()).collect();
     Some(Keys {
         recipients: recipients.map(owned)?,
         signing_key,
-        verifying_keys: verifying_keys.map(owned)?,
+        verifying_keys: verifying_keys?,
         identity,
     })
 }
@@ -292,28 +288,6 @@ fn check_recipients(reader: &Reader<'_>, texts: &[Text<'_>]) {
             &reader.span_of("recipients"),
             "`recipients` needs at least two",
             "add the recipient of a recovery identity that is kept offline",
-        );
-    }
-}
-
-fn check_verifying_keys(reader: &Reader<'_>, texts: &[Text<'_>]) {
-    for text in texts {
-        let bytes = text.value.strip_prefix("ed25519:").and_then(|key| STANDARD.decode(key).ok());
-        if bytes.is_none_or(|bytes| bytes.len() != 32) {
-            reader.report.advise(
-                &text.span,
-                "this is no verifying key",
-                "write `ed25519:` and 32 bytes in base64 (44 characters)",
-            );
-        }
-    }
-    check_distinct(reader, "verifying_keys", texts);
-    if texts.is_empty() {
-        let advice = "without one no manifest can be trusted";
-        reader.report.advise(
-            &reader.span_of("verifying_keys"),
-            "`verifying_keys` is empty",
-            advice,
         );
     }
 }

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Secret,
     /// An array of strings.
     Texts,
+    /// An array of strings and of tables with these keys, whose `key` such a string is.
+    Signers(&'static [Key]),
     /// A table with these keys.
     Section(&'static [Key]),
     /// A table of tables with these keys, under names that the operator chooses.
@@ -75,7 +77,7 @@ const fn duration(min: u64, max: u64) -> Kind {
     Kind::Duration { min, max }
 }
 
-use Kind::{Choice, Flag, Named, Path, Secret, Section, Text, Texts};
+use Kind::{Choice, Flag, Named, Path, Secret, Section, Signers, Text, Texts};
 
 /// The main file.
 pub(crate) static MAIN: &[Key] = &[
@@ -99,6 +101,11 @@ pub(crate) static REPOSITORY: &[Key] = &[
         "url",
         Text,
         "file:///absolute/path, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix.",
+    ),
+    Key::optional(
+        "id",
+        Text,
+        "Which repository it is, as `drctl init` writes it: another one in its place is refused.",
     ),
     Key::optional("endpoint", Text, "The address of the store, when it is not the provider's own."),
     Key::optional("region", Text, "S3: the region; default us-east-1."),
@@ -131,10 +138,23 @@ pub(crate) static KEYS: &[Key] = &[
     Key::optional("signing_key", Secret, "The Ed25519 key that signs manifests; to back up."),
     Key::required(
         "verifying_keys",
-        Texts,
-        "The keys whose signatures are accepted: `ed25519:` and 32 bytes in base64.",
+        Signers(SIGNER),
+        "The keys whose signatures are accepted: `ed25519:` and 32 bytes in base64, or a table \
+         that says for which sources.",
     ),
     Key::optional("identity", Secret, "The age identity that opens backups; only to restore."),
+];
+
+/// An entry of `verifying_keys` that is a table.
+pub(crate) static SIGNER: &[Key] = &[
+    Key::required("key", Text, "`ed25519:` and 32 bytes in base64."),
+    Key::optional("name", Text, "Whose it is, for people; default: a part of the key."),
+    Key::optional("sources", Texts, "The sources that it speaks for; default: all."),
+    Key::optional(
+        "roles",
+        Texts,
+        "What it may sign of them: `backup`, `log`, `drill`; default: all of it.",
+    ),
 ];
 
 pub(crate) static PATHS: &[Key] = &[

@@ -252,6 +252,33 @@ impl<'a> Reader<'a> {
         good.then_some(texts)
     }
 
+    /// An array of strings and tables: the strings, and readers of the tables.
+    pub(crate) fn signers(&self, name: &str) -> Option<Vec<Result<Reader<'a>, Text<'a>>>> {
+        let key = self.key(name)?;
+        let Kind::Signers(keys) = key.kind else { return None };
+        let value = self.wanted(key)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            self.refuse(key, value);
+            return None;
+        };
+        let mut found = Vec::new();
+        for item in items {
+            match item.get_ref() {
+                DeValue::String(text) => {
+                    let text = Text { value: text, span: item.span() };
+                    if self.is_plain(&text) {
+                        found.push(Err(text));
+                    }
+                }
+                DeValue::Table(table) => {
+                    found.push(Ok(Reader::new(table, item.span(), keys, self.report)));
+                }
+                _ => self.refuse(key, item),
+            }
+        }
+        Some(found)
+    }
+
     /// A reference to a secret.
     pub(crate) fn secret(&self, name: &str) -> Option<SecretRef> {
         let key = self.key(name)?;
@@ -351,6 +378,7 @@ fn expected(kind: Kind) -> &'static str {
         Kind::Path => "an absolute path",
         Kind::Secret => "a reference such as { file = \"/path\" }",
         Kind::Texts => "an array of strings",
+        Kind::Signers(_) => "an array of keys",
         Kind::Section(_) | Kind::Named(_) => "a table",
     }
 }

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use drctl_model::RepositoryId;
 use serde::Serialize;
 use url::Url;
 
@@ -14,6 +15,8 @@ use crate::units::as_optional_seconds;
 pub struct Repository {
     /// As written: `file://`, `s3://`, `az://` or `gs://`. Holds no user and no password.
     pub url: String,
+    /// Which repository it must be: another one in its place is refused.
+    pub id: Option<RepositoryId>,
     /// What the URL and the keys beside it name.
     pub location: Location,
     /// The address of the store, when it is not the provider's own: `https://…`.
@@ -110,17 +113,32 @@ pub(crate) fn read(reader: &Reader<'_>) -> Option<Repository> {
     let ca_file = reader.path("ca_file");
     let request_timeout = reader.duration("request_timeout");
     let settings = Settings::read(reader);
+    let id = read_id(reader);
     let url = reader.text("url");
     let place = url.as_ref().and_then(|url| read_url(reader, url));
     let location = place.and_then(|place| settings.locate(reader, place));
     Some(Repository {
         url: url?.value.to_owned(),
+        id,
         location: location?,
         endpoint,
         allow_http: allow_http?,
         ca_file,
         request_timeout,
     })
+}
+
+fn read_id(reader: &Reader<'_>) -> Option<RepositoryId> {
+    let text = reader.text("id")?;
+    let id = text.value.parse().ok();
+    if id.is_none() {
+        reader.report.advise(
+            &text.span,
+            "`id` is no identifier of a repository: 32 hexadecimal digits in lower case",
+            "copy it from the recovery kit, or from `drctl doctor` on a host that is in use",
+        );
+    }
+    id
 }
 
 /// Every key that only some stores know. All are read, so that all mistakes are found.

@@ -81,6 +81,13 @@ fn kind(kind: Kind, about: &str) -> Value {
             "items": { "type": "string", "minLength": 1 },
             "uniqueItems": true,
         }),
+        Kind::Signers(keys) => json!({
+            "description": about,
+            "type": "array",
+            "items": {
+                "anyOf": [{ "type": "string", "minLength": 1 }, object(keys, "Whose key it is.")],
+            },
+        }),
         Kind::Section(keys) => object(keys, about),
         Kind::Named(keys) => json!({
             "description": about,

@@ -3,6 +3,7 @@ use std::fmt::{self, Write};
 use drctl_model::SourceId;
 
 use crate::secret::SecretRef;
+use crate::signers::TrustedKey;
 
 /// What `drctl init` knows when it writes a configuration.
 ///
@@ -20,8 +21,8 @@ pub struct Template {
     pub recipients: Vec<String>,
     /// The key that signs manifests.
     pub signing_key: SecretRef,
-    /// The public half of it, as `ed25519:BASE64`.
-    pub verifying_key: String,
+    /// Whose signatures are accepted: the public half of it, and others.
+    pub verifying_keys: Vec<TrustedKey>,
     /// The age identity, on a host that restores.
     pub identity: Option<SecretRef>,
     /// Catalog and locks.
@@ -104,8 +105,8 @@ fn render_keys(values: &Template, out: &mut String) -> fmt::Result {
     writeln!(out, "recipients = {}", array(&values.recipients))?;
     writeln!(out, "# Signs the manifests of this host's backups.")?;
     writeln!(out, "signing_key = {}", reference(&values.signing_key))?;
-    writeln!(out, "# Whose signatures are accepted.")?;
-    writeln!(out, "verifying_keys = [{}]", quote(&values.verifying_key))?;
+    writeln!(out, "# Whose signatures are accepted, and of which sources.")?;
+    writeln!(out, "verifying_keys = {}", signers(&values.verifying_keys))?;
     match &values.identity {
         Some(identity) => {
             writeln!(out, "# Opens the backups; needed to restore and to drill, not to back up.")?;
@@ -136,7 +137,7 @@ fn render_source(source: &SourceTemplate, out: &mut String) -> fmt::Result {
     }
 }
 
-fn setting(value: &Setting) -> String {
+pub(crate) fn setting(value: &Setting) -> String {
     match value {
         Setting::Text(text) => quote(text),
         Setting::Flag(flag) => flag.to_string(),
@@ -154,14 +155,41 @@ fn reference(secret: &SecretRef) -> String {
 }
 
 fn array(texts: &[String]) -> String {
-    let quoted: Vec<_> = texts.iter().map(|text| quote(text)).collect();
-    match quoted.join(", ") {
+    list(&texts.iter().map(|text| quote(text)).collect::<Vec<_>>())
+}
+
+fn list(entries: &[String]) -> String {
+    match entries.join(", ") {
         line if line.len() <= 80 => format!("[{line}]"),
-        _ => format!("[\n    {},\n]", quoted.join(",\n    ")),
+        _ => format!("[\n    {},\n]", entries.join(",\n    ")),
     }
 }
 
-fn key_text(key: &str) -> String {
+/// `verifying_keys`, each with what it may speak for.
+pub(crate) fn signers(keys: &[TrustedKey]) -> String {
+    list(&keys.iter().map(signer).collect::<Vec<_>>())
+}
+
+fn signer(trusted: &TrustedKey) -> String {
+    let words = |words: Vec<&str>| {
+        let quoted: Vec<_> = words.into_iter().map(quote).collect();
+        format!("[{}]", quoted.join(", "))
+    };
+    let mut members = vec![format!("key = {}", quote(&trusted.key))];
+    members.extend(trusted.name.as_ref().map(|name| format!("name = {}", quote(name))));
+    members.extend(trusted.sources.as_ref().map(|sources| {
+        format!("sources = {}", words(sources.iter().map(SourceId::as_str).collect()))
+    }));
+    members.extend(trusted.roles.as_ref().map(|roles| {
+        format!("roles = {}", words(roles.iter().map(|role| role.as_str()).collect()))
+    }));
+    match members.as_slice() {
+        [_] => quote(&trusted.key),
+        members => format!("{{ {} }}", members.join(", ")),
+    }
+}
+
+pub(crate) fn key_text(key: &str) -> String {
     let bare = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     if !key.is_empty() && key.bytes().all(bare) { key.to_owned() } else { quote(key) }
 }

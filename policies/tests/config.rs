@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use drctl_model::Role;
 use drctl_policies::{
     BaseBackup, Config, Engine, Location, PgDump, Pgbackrest, SAMPLE_MAIN, SAMPLE_POLICY,
-    SecretRef, Server, Setting, SourceFile, SourceTemplate, SslMode, Template, parse, schema,
-    template,
+    SecretRef, Server, Setting, SourceFile, SourceTemplate, SslMode, Template, TrustedKey, parse,
+    schema, template,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -194,7 +195,12 @@ fn values() -> Template {
             "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg".into(),
         ],
         signing_key: SecretRef::File("/etc/a \"b\"\\c\nd\u{1}\u{7f}/signing.key".into()),
-        verifying_key: "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=".into(),
+        verifying_keys: vec![TrustedKey {
+            key: "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=".into(),
+            name: Some("db \"one\"".into()),
+            sources: Some(vec!["shop".parse().unwrap(), "blog".parse().unwrap()]),
+            roles: Some(vec![Role::Log]),
+        }],
         identity: Some(SecretRef::File("/etc/drctl/identity.age".into())),
         state_dir: "/srv/it's \"state\"".into(),
         runtime_dir: "/run/\\drctl".into(),
@@ -231,7 +237,7 @@ fn the_template_says_what_it_was_given() {
     );
     assert_eq!(config.keys.recipients, values.recipients);
     assert_eq!(config.keys.signing_key, Some(values.signing_key));
-    assert_eq!(config.keys.verifying_keys, [values.verifying_key]);
+    assert_eq!(config.keys.verifying_keys, values.verifying_keys);
     assert_eq!(config.keys.identity, values.identity);
     assert_eq!(config.paths.state_dir, PathBuf::from(values.state_dir));
     assert_eq!(config.paths.runtime_dir, PathBuf::from(values.runtime_dir));

@@ -43,6 +43,9 @@ fn site(old: &Old, data: &Path) -> Site {
         ])
         .ended(0);
     site.replace(&own, &format!("file://{}", data.join("repository").display()));
+    let text = std::fs::read_to_string(site.config()).expect("a configuration");
+    let pin = text.lines().find(|line| line.starts_with("id = ")).expect("it is pinned");
+    site.replace(&format!("{pin}\n"), "");
     site.replace("verifying_keys = [", &format!("verifying_keys = [\"{}\", ", old.signed_by));
     site
 }

@@ -20,6 +20,7 @@ mod log_index;
 mod lsn;
 mod manifest;
 mod marker;
+mod role;
 
 pub use chain::{ChainError, MAX_CHAIN, chain, follows};
 pub use clock::{Clock, SystemClock};
@@ -48,6 +49,7 @@ pub use manifest::{
     Stream, max_sealed,
 };
 pub use marker::{Marker, MarkerError};
+pub use role::Role;
 
 /// The version of the bucket format that this program writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;

@@ -56,6 +56,7 @@ pub(crate) async fn back_up(
     meter.label("looking into pgBackRest's repository");
     let preparing = async {
         let repository = setup.repository().await?;
+        repository.may_write().await?;
         let catalog = setup.catalog(&repository).await?;
         let engine = super::engine(settings)?;
         let info = engine.info().await?;

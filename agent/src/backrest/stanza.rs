@@ -274,6 +274,7 @@ pub async fn adopt(setup: &Setup, name: &str) -> Result<Adopted> {
     let _lock = SourceLock::take(&setup.config.paths.state_dir, id)?;
     let info = super::engine(settings)?.look().await?;
     let repository = setup.repository().await?;
+    repository.may_write().await?;
     let catalog = setup.catalog(&repository).await?;
     let mut recorder = Recorder::new(setup, &repository, id, settings)?;
     let asked = ask_server(setup, source, &mut recorder);

@@ -139,9 +139,14 @@ pub struct InitArgs {
     /// The first source's name.
     #[arg(long)]
     pub source: Option<String>,
-    /// Use the repository that is there already; this host gets keys of its own.
+    /// Use the repository that is there already; this host gets keys of its own. With --kit and
+    /// the recovery kit of the repository, all is taken from there.
     #[arg(long)]
     pub join: bool,
+    /// Write the marker of the configured repository again, which somebody removed or overwrote;
+    /// nothing else is made.
+    #[arg(long, conflicts_with_all = ["join", "url", "source", "kit"])]
+    pub restore_marker: bool,
     /// Another server than the provider's own (S3, Azure, Google).
     #[arg(long)]
     pub endpoint: Option<String>,
@@ -187,7 +192,8 @@ pub struct InitArgs {
     /// Where short-lived private files live.
     #[arg(long, value_name = "DIR", default_value = "/run/drctl")]
     pub runtime_dir: PathBuf,
-    /// Write the recovery kit into this new file instead of printing it.
+    /// Write the recovery kit into this new file instead of printing it; with --join, a file that
+    /// is there is the kit of the repository to join.
     #[arg(long, value_name = "FILE")]
     pub kit: Option<PathBuf>,
 }

@@ -3,14 +3,14 @@ use std::path::Path;
 
 use anyhow::Result;
 use drctl_model::{BackupId, SourceId};
-use drctl_store::{Identities, SealError, open_facts};
+use drctl_store::{Alarm, Identities, SealError, open_facts};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 
 use super::args::VerifyArgs;
 use super::progress::Progress;
-use super::screen::{Screen, bytes, count, table};
+use super::screen::{Screen, alarms_json, alarms_text, bytes, count, table};
 use crate::backrest::verify_stanza;
 use crate::chain::is_broken;
 use crate::problem::{Failure, Problem};
@@ -72,9 +72,9 @@ pub(super) async fn verify(
                 logs.push((source, verdict));
             }
         }
-        Ok::<_, anyhow::Error>((rows, logs))
+        Ok::<_, anyhow::Error>((rows, logs, repository.alarms()))
     };
-    let (rows, logs) = tokio::select! {
+    let (rows, logs, alarms) = tokio::select! {
         looked = looking => looked?,
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
@@ -82,9 +82,10 @@ pub(super) async fn verify(
     if rows.is_empty() {
         return Err(Problem::NoBackup("there is no backup to verify".to_owned()).into());
     }
-    print(screen, args, &rows, &logs);
+    print(screen, args, (&rows, &logs, &alarms));
     let bad = rows.iter().any(|(_, _, verdict)| !verdict.problems.is_empty())
-        || logs.iter().any(|(_, verdict)| !verdict.problems.is_empty());
+        || logs.iter().any(|(_, verdict)| !verdict.problems.is_empty())
+        || !alarms.is_empty();
     Ok(if bad { Exit::Verification } else { Exit::Success })
 }
 
@@ -114,7 +115,10 @@ async fn wanted<'a>(
     Ok(stream::once(async { Ok((source, id, Ok(found))) }).boxed())
 }
 
-fn print(screen: Screen, args: &VerifyArgs, rows: &[Row], logs: &[(SourceId, LogVerdict)]) {
+/// What was found out: of backups, of logs, of objects that somebody meddled with.
+type Looked<'a> = (&'a [Row], &'a [(SourceId, LogVerdict)], &'a [Alarm]);
+
+fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): Looked<'_>) {
     let listed = |problems: &[(String, String)]| -> Vec<serde_json::Value> {
         let entry =
             |(code, message): &(String, String)| json!({ "code": code, "message": message });
@@ -136,7 +140,7 @@ fn print(screen: Screen, args: &VerifyArgs, rows: &[Row], logs: &[(SourceId, Log
     };
     let object = json!({
         "data": args.data, "backups": rows.iter().map(entry).collect::<Vec<_>>(),
-        "logs": logs.iter().map(log).collect::<Vec<_>>(),
+        "logs": logs.iter().map(log).collect::<Vec<_>>(), "alarms": alarms_json(alarms),
     });
     screen.answer("drctl.verify/1", object, || {
         let head = ["BACKUP", "SOURCE", "RESULT", "READ", "LOOKED AT"];
@@ -162,6 +166,7 @@ fn print(screen: Screen, args: &VerifyArgs, rows: &[Row], logs: &[(SourceId, Log
             }
         }
         details.push_str(&of_logs(logs));
+        details.push_str(&alarms_text(alarms));
         format!("{}{details}", table(&lines))
     });
 }

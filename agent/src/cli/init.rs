@@ -2,22 +2,28 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use drctl_policies::{SecretRef, Setting, SourceTemplate};
+use drctl_policies::{Kit, SecretRef, Setting, SourceFile, SourceTemplate, read_kit};
 use serde_json::json;
 
 use super::args::InitArgs;
 use super::screen::Screen;
 use crate::init::{fill, new_file};
 use crate::problem::Problem;
-use crate::{Exit, InitOptions, init as run_init};
+use crate::{Exit, InitOptions, Made, Setup, init as run_init, restore_marker};
 
 /// `drctl init`.
 pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Result<Exit> {
-    let options = options(config, args)?;
+    if args.restore_marker {
+        return marker(screen, config).await;
+    }
+    let given = args.kit.as_deref().filter(|path| args.join && path.exists());
+    let given = given.map(sheet).transpose()?;
+    let kit_file = args.kit.as_ref().filter(|_| given.is_none());
+    let options = options(config, args, given)?;
     // Before anything else: a kit that has no place would be lost, and the recovery key with it.
-    let kit = args.kit.as_deref().map(|path| new_file(path, 0o600)).transpose()?;
+    let kit = kit_file.map(|path| new_file(path, 0o600)).transpose()?;
     let made = run_init(&options, jiff::Timestamp::now()).await;
-    if let (Some(path), Err(_)) = (&args.kit, &made) {
+    if let (Some(path), Err(_)) = (kit_file, &made) {
         let _ = std::fs::remove_file(path);
     }
     let made = made?;
@@ -25,28 +31,68 @@ pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Resu
         "config": made.config, "signing_key": made.signing_key, "identity": made.identity,
         "repository": made.repository,
     });
-    match (&args.kit, kit) {
+    match (kit_file, kit) {
         (Some(path), Some(file)) => {
             fill(file, path, &made.kit).with_context(|| kit_lost(&made.config))?;
             object["kit_file"] = json!(path);
         }
         _ => object["recovery_kit"] = json!(made.kit),
     }
-    screen.answer("drctl.init/1", object, || match &args.kit {
+    screen.answer("drctl.init/1", object, || match kit_file {
         Some(_) => String::new(),
         None => made.kit.clone(),
     });
-    if let (None, Some(kind)) = (&args.kit, screen.lost()) {
+    if let (None, Some(kind)) = (kit_file, screen.lost()) {
         return Err(anyhow::Error::new(std::io::Error::from(kind)).context(kit_lost(&made.config)));
     }
     screen.say(format!("wrote {}", made.config.display()));
-    if let Some(path) = &args.kit {
+    if let Some(path) = kit_file {
         screen.say(format!("wrote the recovery kit {}: move it off this host now", path.display()));
     } else {
         screen.say("print the recovery kit above and keep it offline: it is shown only once");
     }
+    tell_found(screen, &made);
     let source = &options.source.id;
-    screen.say(format!("next: `drctl doctor`, then `drctl backup {source}`"));
+    screen.say(match options.join {
+        true => format!("next: `drctl list`; to restore, `drctl restore {source} --latest`"),
+        false => format!("next: `drctl doctor`, then `drctl backup {source}`"),
+    });
+    Ok(Exit::Success)
+}
+
+/// Of a repository that was joined, what a person has to know.
+fn tell_found(screen: Screen, made: &Made) {
+    if made.lost_marker {
+        screen.say("its marker is gone or damaged: `drctl init --restore-marker` writes it again");
+    }
+    let Some(found) = &made.found else { return };
+    screen.say(format!("it holds {} backup(s) that count here", found.backups.len()));
+    let refused = found.refused.first();
+    if let Some((source, backup, why)) = refused {
+        let others = found.refused.len() - 1;
+        screen.say(format!("{source}/{backup} does not count ({others} more): {why}"));
+        screen.say(
+            "add the key of the host that wrote it to keys.verifying_keys (the `signed by` line of \
+             its kit, or `drctl keys list` there), then `drctl catalog rebuild`",
+        );
+    }
+}
+
+/// The recovery kit in a file.
+fn sheet(path: &Path) -> Result<Kit> {
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| format!("read {}", path.display()))?;
+    let name = path.display().to_string();
+    Ok(read_kit(&SourceFile { name, text }).map_err(Problem::Configuration)?)
+}
+
+async fn marker(screen: Screen, config: &Path) -> Result<Exit> {
+    let (repository, written) = restore_marker(&Setup::load(config)?).await?;
+    let object = json!({ "repository": repository, "written": written });
+    screen.answer("drctl.marker/1", object, || match written {
+        true => format!("the marker of the repository {repository} is written again"),
+        false => format!("the marker of the repository {repository} is there; nothing was written"),
+    });
     Ok(Exit::Success)
 }
 
@@ -62,7 +108,7 @@ fn kit_lost(config: &Path) -> String {
 }
 
 /// Asks for what is missing where a person can answer; elsewhere says which flag is missing.
-fn options(config: &Path, args: &InitArgs) -> Result<InitOptions> {
+fn options(config: &Path, args: &InitArgs, kit: Option<Kit>) -> Result<InitOptions> {
     let asks = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     let need = |value: &Option<String>, flag: &str, question: &str| match value {
         Some(value) => Ok(value.clone()),
@@ -74,14 +120,22 @@ fn options(config: &Path, args: &InitArgs) -> Result<InitOptions> {
             Err(Problem::Usage(text).into())
         }
     };
-    let url = need(&args.url, "--url", "Repository (file:///DIR, s3://BUCKET/PREFIX, ...)")?;
-    let source = need(&args.source, "--source", "Name of the first source (a-z, 0-9, -)")?;
+    let told = |name: &str| match kit.as_ref()?.setting(name)? {
+        Setting::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    let url = args.url.clone().or_else(|| told("url"));
+    let source = kit.as_ref().and_then(|kit| kit.source()).map(ToString::to_string);
+    let source = args.source.clone().or(source);
+    let url = need(&url, "--url", "Repository (file:///DIR, s3://BUCKET/PREFIX, ...)")?;
+    let source = need(&source, "--source", "Name of the first source (a-z, 0-9, -)")?;
     let id = source.parse().map_err(|error| Problem::Usage(format!("{error}")))?;
     Ok(InitOptions {
         config: config.to_owned(),
         url,
-        repository: repository(args)?,
+        repository: repository(args, kit.as_ref())?,
         join: args.join,
+        kit,
         state_dir: absolute(&args.state_dir)?.display().to_string(),
         runtime_dir: absolute(&args.runtime_dir)?.display().to_string(),
         source: SourceTemplate {
@@ -104,7 +158,18 @@ fn secret(path: Option<&Path>) -> Result<Option<SecretRef>> {
     path.map(|path| absolute(path).map(SecretRef::File)).transpose()
 }
 
-fn repository(args: &InitArgs) -> Result<Vec<(String, Setting)>> {
+/// The keys of `[repository]` but `url` and `id`: those of the flags, and for the rest the kit's.
+fn repository(args: &InitArgs, kit: Option<&Kit>) -> Result<Vec<(String, Setting)>> {
+    let mut settings = flags(args)?;
+    let told = kit.iter().flat_map(|kit| &kit.repository);
+    let more = told.filter(|(key, _)| !matches!(key.as_str(), "url" | "id"));
+    let more: Vec<_> =
+        more.filter(|(key, _)| !settings.iter().any(|(own, _)| own == key)).collect();
+    settings.extend(more.into_iter().cloned());
+    Ok(settings)
+}
+
+fn flags(args: &InitArgs) -> Result<Vec<(String, Setting)>> {
     let mut settings = Vec::new();
     let texts =
         [("endpoint", &args.endpoint), ("region", &args.region), ("account", &args.account)];

@@ -2,11 +2,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
-use drctl_store::{SigningKey, new_identity, open_facts};
+use drctl_model::{SourceId, shown};
+use drctl_policies::TrustedKey;
+use drctl_store::{SigningKey, VerifyingKey, new_identity, open_facts};
 use serde_json::json;
 
 use super::args::KeysVerb;
-use super::screen::Screen;
+use super::screen::{NAME_SHOWN, Screen};
 use crate::problem::Failure;
 use crate::{Exit, Setup, write_new};
 
@@ -57,7 +59,13 @@ fn list(screen: Screen, setup: &Setup) -> Result<Exit> {
     let verifying: Vec<_> = keys
         .verifying_keys
         .iter()
-        .map(|text| json!({ "key": text, "signs_here": signing.as_ref().is_ok_and(|s| s == text) }))
+        .map(|trusted| {
+            json!({
+                "key": trusted.key, "name": trusted.name, "sources": trusted.sources,
+                "roles": trusted.roles, "id": keyid(&trusted.key),
+                "signs_here": signing.as_ref().is_ok_and(|s| *s == trusted.key),
+            })
+        })
         .collect();
     let object = json!({ "recipients": recipients, "verifying_keys": verifying });
     screen.answer("drctl.keys/1", object, || {
@@ -67,17 +75,42 @@ fn list(screen: Screen, setup: &Setup) -> Result<Exit> {
             let _ = writeln!(text, "  {recipient}{note}");
         }
         text.push_str("manifests are believed if signed by\n");
-        for key in &keys.verifying_keys {
-            let note = if signing.as_ref().is_ok_and(|s| s == key) {
-                "   this host signs with it"
-            } else {
-                ""
-            };
-            let _ = writeln!(text, "  {key}{note}");
+        for trusted in &keys.verifying_keys {
+            let _ = writeln!(text, "  {}", trusted.key);
+            let here = signing.as_ref().is_ok_and(|s| *s == trusted.key);
+            let _ = writeln!(text, "    {}", of_key(trusted, here));
         }
         text
     });
     Ok(Exit::Success)
+}
+
+/// The identifier by which objects name a key.
+fn keyid(key: &str) -> Option<String> {
+    key.parse::<VerifyingKey>().ok().map(|key| key.keyid())
+}
+
+/// Whose a key is, and what it speaks for.
+fn of_key(trusted: &TrustedKey, signs_here: bool) -> String {
+    let mut text = format!("id {}", keyid(&trusted.key).unwrap_or_default());
+    if let Some(name) = &trusted.name {
+        let _ = write!(text, ", {}", shown(name, NAME_SHOWN));
+    }
+    let _ = match &trusted.sources {
+        Some(sources) => {
+            let names: Vec<&str> = sources.iter().map(SourceId::as_str).collect();
+            write!(text, ", for {}", names.join(", "))
+        }
+        None => write!(text, ", for every source"),
+    };
+    if let Some(roles) = &trusted.roles {
+        let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+        let _ = write!(text, ", signs {} only", names.join(", "));
+    }
+    if signs_here {
+        text.push_str(", this host signs with it");
+    }
+    text
 }
 
 /// Opens the newest backup of every source: the one proof that a key is the right one.
@@ -96,7 +129,7 @@ async fn test(screen: Screen, setup: &Setup, identity: Option<&Path>) -> Result<
         };
         rows.push((source.clone(), opened.await.map_err(|error| Failure::of(&error))));
     }
-    let entry = |(source, opened): &(drctl_model::SourceId, Result<_, Failure>)| match opened {
+    let entry = |(source, opened): &(SourceId, Result<_, Failure>)| match opened {
         Ok(backup) => json!({ "source": source, "backup": backup, "opens": true }),
         Err(failure) => json!({
             "source": source, "opens": false, "code": failure.code,

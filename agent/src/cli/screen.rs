@@ -1,7 +1,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 
-use drctl_model::{printable, printable_json};
+use drctl_model::{printable, printable_json, shown};
+use drctl_store::Alarm;
 use serde_json::{Value, json};
 
 use crate::problem::Failure;
@@ -163,6 +164,18 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What was seen of objects that somebody meddled with, as JSON.
+pub(super) fn alarms_json(alarms: &[Alarm]) -> serde_json::Value {
+    let entry =
+        |alarm: &Alarm| json!({ "key": alarm.key, "code": alarm.odd.code(), "text": alarm.text() });
+    alarms.iter().map(entry).collect()
+}
+
+/// The same for people, a line each.
+pub(super) fn alarms_text(alarms: &[Alarm]) -> String {
+    alarms.iter().map(|alarm| format!("\nALARM: {}", shown(&alarm.text(), TEXT_SHOWN))).collect()
 }
 
 #[cfg(test)]

@@ -39,7 +39,13 @@ struct Learnt {
 
 /// What stands for the keys that are believed: what was learnt under others is learnt anew.
 pub(crate) fn trust_digest(trust: &Trust) -> Digest {
-    let keys: BTreeSet<String> = trust.iter().map(|key| key.keyid()).collect();
+    let keys: BTreeSet<String> = trust
+        .signers()
+        .map(|signer| {
+            let (sources, roles) = (&signer.sources, &signer.roles);
+            format!("{} {sources:?} {roles:?}", signer.key.keyid())
+        })
+        .collect();
     digest(keys.into_iter().collect::<Vec<_>>().join(" ").as_bytes())
 }
 

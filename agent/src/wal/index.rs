@@ -7,7 +7,7 @@ use drctl_model::{
     FORMAT_VERSION, IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace, Lsn,
     MAX_INDEX_PIECES, Timeline, WalSegmentSize, outermost,
 };
-use drctl_store::{FormatError, StoreError, encode_log_index, layout};
+use drctl_store::{FormatError, StoreError, Stored, encode_log_index, layout};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::shelf::{Shelf, Writer};
@@ -75,7 +75,7 @@ impl Shelf {
         let place = LogPlace { system_id: of.0, timeline: of.1, part };
         let key = layout::piece(&self.source, &place);
         // The usual case costs one small request.
-        match self.repository.bucket.get_head(&key, 1).await {
+        match self.repository.bucket.get_head(&Stored::newest(&key), 1).await {
             Ok(_) => return Ok(None),
             Err(StoreError::Missing { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -12,7 +12,7 @@ use drctl_model::{
 };
 use drctl_store::{
     FormatError, Identities, MAX_PIECE_BYTES, MAX_PIECE_HEAD_BYTES, Pour, Poured, Put, Sealer,
-    SigningKey, StoreError, decode_piece_head, digest, encode_piece, layout, open_bytes,
+    SigningKey, StoreError, Stored, decode_piece_head, digest, encode_piece, layout, open_bytes,
     piece_body,
 };
 use futures_util::TryStreamExt as _;
@@ -83,6 +83,7 @@ impl Shelf {
             host: setup.host(),
         };
         let repository = setup.repository().await?;
+        repository.may_write().await?;
         let clock = Arc::clone(&setup.clock);
         Ok(Shelf { repository, source: id.clone(), writer: Some(Arc::new(writer)), clock })
     }
@@ -192,7 +193,7 @@ impl Shelf {
         let key = layout::piece(&self.source, place);
         let mut length = HEAD;
         loop {
-            let bytes = self.repository.bucket.get_head(&key, length).await?;
+            let bytes = self.repository.bucket.get_head(&Stored::newest(&key), length).await?;
             match self.decode(&bytes, place) {
                 Err(FormatError::Malformed { .. })
                     if bytes.len() as u64 == length && length < MAX_PIECE_HEAD_BYTES as u64 =>

@@ -7,10 +7,14 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+    GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    PutPayload,
 };
+use tokio::sync::OnceCell;
 
-use crate::{SealError, StoreError, Versions, seal};
+use crate::alarm::Alarms;
+use crate::rooted::NoFile;
+use crate::{Alarm, Odd, SealError, StoreError, Stored, Versions, seal};
 
 /// How often a request that failed for no permanent reason is sent in all.
 const ATTEMPTS: u32 = 4;
@@ -24,6 +28,9 @@ pub struct Bucket {
     store: Arc<dyn ObjectStore>,
     url: Arc<str>,
     versions: Option<Versions>,
+    /// Whether it keeps versions: asked once.
+    pub(crate) keeps: Arc<OnceCell<bool>>,
+    alarms: Alarms,
 }
 
 /// An object as a listing shows it.
@@ -48,7 +55,8 @@ impl Bucket {
     /// A bucket over `store`, shown to people as `url`.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, url: &str) -> Self {
-        Bucket { store, url: url.into(), versions: None }
+        let (keeps, alarms) = (Arc::default(), Alarms::default());
+        Bucket { store, url: url.into(), versions: None, keeps, alarms }
     }
 
     /// The same bucket, whose older versions can be asked for.
@@ -67,6 +75,17 @@ impl Bucket {
     #[must_use]
     pub fn versions(&self) -> Option<&Versions> {
         self.versions.as_ref()
+    }
+
+    /// What was seen of objects that somebody meddled with.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.all()
+    }
+
+    /// Says that somebody meddled with an object.
+    pub fn alarm(&self, key: &Path, odd: Odd) {
+        self.alarms.raise(key, odd);
     }
 
     /// The object store underneath, to wrap it.
@@ -105,7 +124,7 @@ impl Bucket {
                 return Ok(Put::Created);
             };
             // Asked once: the tries of this verb are bounded, not multiplied.
-            match self.get_now(key, bytes.len() as u64).await {
+            match self.get_now(&Stored::newest(key), bytes.len() as u64).await {
                 Ok(found) if found == bytes => Ok(Put::Present),
                 Ok(_) | Err(StoreError::TooLarge { .. }) => {
                     Err(StoreError::Conflict { key: key.clone() })
@@ -137,38 +156,62 @@ impl Bucket {
     /// [`StoreError::Missing`], [`StoreError::TooLarge`] before anything is read,
     /// [`StoreError::Failed`].
     pub async fn get(&self, key: &Path, limit: u64) -> Result<Bytes, StoreError> {
-        self.retry(|| self.get_now(key, limit)).await
+        self.get_stored(&Stored::newest(key), limit).await
     }
 
     /// Reads the first bytes of an object, at most `length`.
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Failed`].
-    pub async fn get_head(&self, key: &Path, length: u64) -> Result<Bytes, StoreError> {
+    pub async fn get_head(&self, stored: &Stored, length: u64) -> Result<Bytes, StoreError> {
         self.retry(|| async {
-            let options =
-                GetOptions { range: Some(GetRange::Bounded(0..length)), ..GetOptions::default() };
-            let failed = |source| match source {
-                object_store::Error::NotFound { .. } => StoreError::Missing { key: key.clone() },
-                source => StoreError::Failed { verb: "get", key: key.clone(), source },
-            };
-            let found = self.store.get_opts(key, options).await.map_err(failed)?;
-            found.bytes().await.map_err(failed)
+            let version = stored.version.as_deref().map(str::to_owned);
+            let range = Some(GetRange::Bounded(0..length));
+            let options = GetOptions { range, version, ..GetOptions::default() };
+            let failed = |source| self.failed("get", &stored.key, source);
+            match self.store.get_opts(&stored.key, options).await.map_err(failed) {
+                // Of an empty object no range can be had.
+                Err(StoreError::Failed { .. }) if stored.bytes == Some(0) => Ok(Bytes::new()),
+                Err(error @ StoreError::Failed { .. }) => match self.open(stored).await {
+                    Ok(found) if found.meta.size == 0 => Ok(Bytes::new()),
+                    _ => Err(error),
+                },
+                found => found?.bytes().await.map_err(failed),
+            }
         })
         .await
     }
 
-    async fn get_now(&self, key: &Path, limit: u64) -> Result<Bytes, StoreError> {
-        let failed = |source| match source {
+    pub(crate) fn failed(
+        &self,
+        verb: &'static str,
+        key: &Path,
+        source: object_store::Error,
+    ) -> StoreError {
+        match source {
             object_store::Error::NotFound { .. } => StoreError::Missing { key: key.clone() },
-            source => StoreError::Failed { verb: "get", key: key.clone(), source },
-        };
-        let found = self.store.get(key).await.map_err(failed)?;
+            object_store::Error::Generic { source, .. } if source.is::<NoFile>() => {
+                StoreError::NoObject { key: key.clone() }
+            }
+            source => StoreError::Failed { verb, key: key.clone(), source },
+        }
+    }
+
+    /// Opens a state of an object: its length is known, and nothing is read yet.
+    pub(crate) async fn open(&self, stored: &Stored) -> Result<GetResult, StoreError> {
+        let version = stored.version.as_deref().map(str::to_owned);
+        let options = GetOptions { version, ..GetOptions::default() };
+        let found = self.store.get_opts(&stored.key, options).await;
+        found.map_err(|source| self.failed("get", &stored.key, source))
+    }
+
+    pub(crate) async fn get_now(&self, stored: &Stored, limit: u64) -> Result<Bytes, StoreError> {
+        let found = self.open(stored).await?;
         let bytes = found.meta.size;
         if bytes > limit {
-            return Err(StoreError::TooLarge { key: key.clone(), bytes, limit });
+            return Err(StoreError::TooLarge { key: stored.key.clone(), bytes, limit });
         }
-        found.bytes().await.map_err(failed)
+        found.bytes().await.map_err(|source| self.failed("get", &stored.key, source))
     }
 
     /// Reads a segment and checks that it is the one that the list names.
@@ -191,7 +234,11 @@ impl Bucket {
             return found;
         }
         match self.older(key, segment).await {
-            Ok(Some(bytes)) => Ok(Ok(bytes)),
+            Ok(Some(bytes)) => {
+                let odd = if found.is_ok() { Odd::Hidden } else { Odd::Deleted };
+                self.alarm(key, odd);
+                Ok(Ok(bytes))
+            }
             Ok(None) => found,
             // What is wrong with the segment matters more than why no older version was found.
             Err(error) => {
@@ -219,7 +266,6 @@ impl Bucket {
             if version.bytes == segment.sealed && !version.delete_marker {
                 let bytes = versions.get(&version, segment.sealed).await?;
                 if seal::check_sealed(segment, &bytes).is_ok() {
-                    tracing::warn!(%key, version = version.id, "an older version was used");
                     return Ok(Some(bytes));
                 }
             }
@@ -263,6 +309,10 @@ impl Bucket {
     /// # Errors
     /// [`StoreError::Failed`].
     pub async fn list_folders(&self, prefix: &Path) -> Result<Vec<String>, StoreError> {
+        if let Some(versions) = self.keeps_versions().await {
+            // A plain listing may hide folders in which everything was deleted.
+            return versions.folders(prefix).await;
+        }
         self.retry(|| async {
             let found = self.store.list_with_delimiter(Some(prefix)).await.map_err(|source| {
                 StoreError::Failed { verb: "list", key: prefix.clone(), source }
@@ -285,7 +335,7 @@ impl Bucket {
     }
 
     /// Bounded: at most [`ATTEMPTS`], only for errors that can pass.
-    async fn retry<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, StoreError>
+    pub(crate) async fn retry<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {

@@ -1,4 +1,4 @@
-use drctl_model::{Drill, DrillId, RepositoryId, SourceId};
+use drctl_model::{Drill, DrillId, RepositoryId, Role, SourceId};
 
 use crate::dsse::Document;
 use crate::{FormatError, SigningKey, Trust};
@@ -10,6 +10,7 @@ const DOCUMENT: Document = Document {
     payload_type: "application/vnd.drctl.drill+json",
     what: "evidence of a drill",
     limit: MAX_DRILL_BYTES,
+    role: Role::Drill,
 };
 
 /// The object of a drill's evidence: a signed envelope.
@@ -31,7 +32,7 @@ pub fn decode_drill(
     source: &SourceId,
     drill: &DrillId,
 ) -> Result<Drill, FormatError> {
-    let found: Drill = DOCUMENT.read(bytes, trust)?;
+    let found: Drill = DOCUMENT.read(bytes, trust, source)?;
     found.check(repository, source, drill)?;
     Ok(found)
 }
@@ -79,7 +80,7 @@ mod tests {
             let bytes = encode_drill(&good, &key).unwrap();
             assert_eq!(read(&good, &bytes, &key).unwrap(), good);
             let stranger = read(&good, &bytes, &SigningKey::generate());
-            assert!(matches!(stranger, Err(FormatError::Untrusted)));
+            assert!(matches!(stranger, Err(FormatError::Untrusted { .. })));
         }
         let bytes = encode_drill(&good, &key).unwrap();
         let other = Drill { drill: DrillId::new(Timestamp::UNIX_EPOCH, 9), ..good.clone() };

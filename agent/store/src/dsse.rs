@@ -8,8 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::keys::{SigningKey, Trust};
-use crate::{FormatError, VerifyingKey};
+use drctl_model::{Role, SourceId};
+
+use crate::keys::SigningKey;
+use crate::trust::short;
+use crate::{FormatError, Trust, VerifyingKey};
 
 /// The most bytes of an envelope, and so of a manifest.
 pub const MAX_ENVELOPE_BYTES: usize = 16 << 20;
@@ -44,6 +47,8 @@ pub(crate) struct Document {
     pub(crate) what: &'static str,
     /// The most bytes of its object.
     pub(crate) limit: usize,
+    /// What a key must be allowed to sign.
+    pub(crate) role: Role,
 }
 
 impl Document {
@@ -69,9 +74,11 @@ impl Document {
         &self,
         bytes: &[u8],
         trust: &Trust,
+        source: &SourceId,
     ) -> Result<T, FormatError> {
         self.fits(bytes)?;
-        let (payload, _) = verify(self.payload_type, bytes, trust)?;
+        let (payload, keys) = verify(self.payload_type, bytes, trust)?;
+        trust.speaker(keys, source, self.role)?;
         serde_json::from_slice(&payload).map_err(|error| FormatError::json(self.what, &error))
     }
 
@@ -97,26 +104,30 @@ pub(crate) fn sign(payload_type: &str, payload: &[u8], key: &SigningKey) -> Vec<
     serde_json::to_vec(&envelope).expect("strings are always JSON")
 }
 
-/// The payload, if one of the trusted keys signed it, and the key that did.
+/// The payload, if one of the trusted keys signed it, and those that did.
 pub(crate) fn verify(
     payload_type: &str,
     bytes: &[u8],
     trust: &Trust,
-) -> Result<(Vec<u8>, VerifyingKey), FormatError> {
+) -> Result<(Vec<u8>, Vec<VerifyingKey>), FormatError> {
     let (payload, signatures) = open(payload_type, bytes)?;
     let message = pae(payload_type, &payload);
-    let key = signatures
-        .iter()
-        .find_map(|signature| trust.iter().find(|key| key.verifies(&message, signature)))
-        .cloned();
-    Ok((payload, key.ok_or(FormatError::Untrusted)?))
+    let of = |(_, signature): &(String, [u8; 64])| {
+        trust.iter().find(|key| key.verifies(&message, signature)).cloned()
+    };
+    let keys: Vec<VerifyingKey> = signatures.iter().filter_map(of).collect();
+    if keys.is_empty() {
+        let named = signatures.iter().map(|(keyid, _)| short(keyid));
+        return Err(FormatError::Untrusted { named: named.collect::<Vec<_>>().join(", ") });
+    }
+    Ok((payload, keys))
 }
 
+/// A payload, and its signatures under the names that they give to their keys.
+type Opened = (Vec<u8>, Vec<(String, [u8; 64])>);
+
 /// The payload without any proof of who wrote it, and the raw signatures.
-pub(crate) fn open(
-    payload_type: &str,
-    bytes: &[u8],
-) -> Result<(Vec<u8>, Vec<[u8; 64]>), FormatError> {
+pub(crate) fn open(payload_type: &str, bytes: &[u8]) -> Result<Opened, FormatError> {
     const WHAT: &str = "signed envelope";
     if bytes.len() > MAX_ENVELOPE_BYTES {
         return Err(FormatError::TooLarge { what: WHAT, limit: MAX_ENVELOPE_BYTES });
@@ -134,8 +145,11 @@ pub(crate) fn open(
     let signatures = envelope
         .signatures
         .iter()
-        .map(|signature| STANDARD.decode(&signature.sig).ok()?.try_into().ok())
-        .collect::<Option<Vec<[u8; 64]>>>()
+        .map(|signature| {
+            let bytes = STANDARD.decode(&signature.sig).ok()?.try_into().ok()?;
+            Some((signature.keyid.clone(), bytes))
+        })
+        .collect::<Option<Vec<(String, [u8; 64])>>>()
         .ok_or_else(malformed)?;
     Ok((payload, signatures))
 }
@@ -158,10 +172,13 @@ mod tests {
         let bytes = sign(TYPE, b"{}", &ours);
         let trusted = Trust::new(vec![other.verifying_key(), ours.verifying_key()]);
         let (payload, key) = verify(TYPE, &bytes, &trusted).unwrap();
-        assert_eq!((payload.as_slice(), key), (&b"{}"[..], ours.verifying_key()));
+        assert_eq!((payload.as_slice(), key), (&b"{}"[..], vec![ours.verifying_key()]));
         let stranger = Trust::new(vec![other.verifying_key()]);
-        assert!(matches!(verify(TYPE, &bytes, &stranger), Err(FormatError::Untrusted)));
-        assert!(matches!(verify(TYPE, &bytes, &Trust::new(vec![])), Err(FormatError::Untrusted)));
+        assert!(matches!(verify(TYPE, &bytes, &stranger), Err(FormatError::Untrusted { .. })));
+        assert!(matches!(
+            verify(TYPE, &bytes, &Trust::new(vec![])),
+            Err(FormatError::Untrusted { .. })
+        ));
     }
 
     #[test]
@@ -172,7 +189,10 @@ mod tests {
         let other = STANDARD.encode(b"{\"rows\": 6}");
         let altered = good.replace(&STANDARD.encode(b"{\"rows\": 5}"), &other);
         assert_ne!(good, altered);
-        assert!(matches!(verify(TYPE, altered.as_bytes(), &trust), Err(FormatError::Untrusted)));
+        assert!(matches!(
+            verify(TYPE, altered.as_bytes(), &trust),
+            Err(FormatError::Untrusted { .. })
+        ));
         assert!(matches!(
             verify("application/y", good.as_bytes(), &trust),
             Err(FormatError::PayloadType)

@@ -1,6 +1,6 @@
 use std::io;
 
-use drctl_model::{ManifestError, MarkerError, shown};
+use drctl_model::{ManifestError, MarkerError, Role, SourceId, shown};
 use object_store::path::Path;
 
 use crate::rooted::Moved;
@@ -40,6 +40,12 @@ pub enum StoreError {
         bytes: u64,
         /// The bound.
         limit: u64,
+    },
+    /// Where an object should be is something that cannot be read as one.
+    #[error("{key} is a pipe, a socket or a device, and no object")]
+    NoObject {
+        /// The object's key.
+        key: Path,
     },
     /// What was read back is not what was written.
     #[error("{key} reads back other bytes than were written")]
@@ -85,6 +91,7 @@ impl StoreError {
             StoreError::Conflict { .. } => "store_conflict",
             StoreError::Missing { .. } => "store_missing",
             StoreError::TooLarge { .. } => "store_too_large",
+            StoreError::NoObject { .. } => "store_no_object",
             StoreError::ReadBack { .. } => "store_read_back",
             StoreError::Open { .. } => "store_open",
             StoreError::S3 { denied: true, .. } => "store_denied",
@@ -136,6 +143,9 @@ impl StoreError {
             "store_missing" => {
                 "check the repository's URL and prefix; where versions are kept, a deleted object \
                  can still be had: `drctl catalog check` tells"
+            }
+            "store_no_object" => {
+                "somebody put it into the repository's directory: remove it there; it was not opened"
             }
             "store_too_large" => "somebody else wrote this object; it was not read",
             "store_read_back" => "do not trust this store: it acknowledged bytes it does not hold",
@@ -223,8 +233,21 @@ pub enum FormatError {
         what: &'static str,
     },
     /// No key that we trust signed it.
-    #[error("no trusted key signed it")]
-    Untrusted,
+    #[error("no trusted key signed it (it names {named})")]
+    Untrusted {
+        /// The beginnings of the identifiers of the keys that it names, which prove nothing.
+        named: String,
+    },
+    /// A key signed it that we trust with something else.
+    #[error("the key {signer} signed it, which may not sign that ({role}) of {source_id}")]
+    WrongSigner {
+        /// The key.
+        signer: String,
+        /// The source.
+        source_id: SourceId,
+        /// What it is.
+        role: Role,
+    },
     /// Signed, but not usable.
     #[error("the manifest is not usable")]
     Manifest(#[from] ManifestError),
@@ -263,7 +286,8 @@ impl FormatError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            FormatError::Untrusted => "untrusted",
+            FormatError::Untrusted { .. } => "untrusted",
+            FormatError::WrongSigner { .. } => "wrong_signer",
             FormatError::Manifest(
                 ManifestError::TooNew { .. } | ManifestError::UnknownFeature(_),
             )
@@ -280,6 +304,10 @@ impl FormatError {
             "untrusted" => {
                 "do not restore from it: it was altered, or signed by a host whose key is not in \
                  keys.verifying_keys; add that key only if you know whose it is"
+            }
+            "wrong_signer" => {
+                "do not restore from it: a host wrote in another one's name. Where it may, add the \
+                 source to that key's `sources` in keys.verifying_keys"
             }
             "format_newer" => "install a newer drctl; nothing was changed",
             "not_a_repository" => {

@@ -15,6 +15,9 @@ use crate::KeyError;
 pub struct SigningKey(ed25519_dalek::SigningKey);
 
 const SIGNING_PREFIX: &str = "drctl-signing-key-v1 ";
+/// How a recovery kit begins.
+const KIT: &str = "drctl recovery kit";
+
 const VERIFYING_PREFIX: &str = "ed25519:";
 
 impl SigningKey {
@@ -123,23 +126,6 @@ impl FromStr for VerifyingKey {
     }
 }
 
-/// The keys whose signatures we believe: from local configuration, never from the bucket.
-#[derive(Debug, Clone)]
-pub struct Trust(Vec<VerifyingKey>);
-
-impl Trust {
-    /// Exactly these keys.
-    #[must_use]
-    pub fn new(keys: Vec<VerifyingKey>) -> Self {
-        Trust(keys)
-    }
-
-    /// The keys.
-    pub fn iter(&self) -> impl Iterator<Item = &VerifyingKey> {
-        self.0.iter()
-    }
-}
-
 /// Whom every segment is encrypted to. Never empty: no recipient, no backup.
 #[derive(Clone)]
 pub struct Recipients(Vec<age::x25519::Recipient>);
@@ -186,7 +172,8 @@ impl fmt::Debug for Identities {
 }
 
 impl Identities {
-    /// Parses an identity file: a line `AGE-SECRET-KEY-1…` for each, `#` begins a comment.
+    /// Parses an identity file: a line `AGE-SECRET-KEY-1…` for each, `#` begins a comment. Of a
+    /// recovery kit, whose first line says so, only such lines are read.
     ///
     /// # Errors
     /// A line that is no identity (the error does not show it), or none at all.
@@ -196,8 +183,10 @@ impl Identities {
             let why = || format!("line {at} is no `AGE-SECRET-KEY-1…`");
             line.parse().map_err(|_| KeyError::new("the identity file", why()))
         };
+        let kit = text.starts_with(KIT);
         let list = lines
             .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+            .filter(|(_, line)| !kit || line.starts_with("AGE-SECRET-KEY-"))
             .map(parse)
             .collect::<Result<Vec<_>, _>>()?;
         if list.is_empty() {
@@ -240,7 +229,9 @@ mod tests {
         let public: VerifyingKey = key.verifying_key().to_string().parse().unwrap();
         assert_eq!(public, key.verifying_key());
         let (text, recipient) = new_identity("2026-03-01T00:00:00Z");
-        assert_eq!(Identities::parse(&text).unwrap().recipients(), [recipient]);
+        assert_eq!(Identities::parse(&text).unwrap().recipients(), [recipient.clone()]);
+        let kit = format!("drctl recovery kit\n====\nmade today\n{text}");
+        assert_eq!(Identities::parse(&kit).unwrap().recipients(), [recipient]);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Where things lie in the bucket. Keys are derived from validated identifiers only.
 
 use drctl_model::{
-    BackupId, DrillId, IndexPlace, LogPart, LogPlace, Lsn, SourceId, StreamId, Timeline,
+    BackupId, DrillId, IndexPlace, LogPart, LogPlace, Lsn, MAX_INDEX_PIECES, SourceId, StreamId,
+    Timeline,
 };
 use object_store::path::Path;
+
+use crate::MAX_PIECE_BYTES;
 
 /// The marker's key.
 #[must_use]
@@ -81,16 +84,19 @@ pub fn piece(source: &SourceId, place: &LogPlace) -> Path {
 pub fn piece_at(key: &Path) -> Option<(SourceId, LogPlace)> {
     let parts: Vec<&str> = key.as_ref().split('/').collect();
     let ["s", source, "l", lineage, file] = parts.as_slice() else { return None };
-    let (system_id, timeline) = lineage.split_once('-')?;
-    let timeline = u32::try_from(fixed(timeline, 8)?).ok().and_then(Timeline::new)?;
+    let (system_id, timeline) = cluster(lineage)?;
     let part = match *file {
         "history" => LogPart::History,
         file => {
-            let (start, end) = file.strip_suffix(".wal")?.split_once('-')?;
-            LogPart::Range { start: Lsn(fixed(start, 16)?), end: Lsn(fixed(end, 16)?) }
+            let (start, end) = range(file.strip_suffix(".wal")?)?;
+            // The largest segment there can be: a piece ends where that does, or before.
+            if start.0 / MAX_PIECE_BYTES != (end.0 - 1) / MAX_PIECE_BYTES {
+                return None;
+            }
+            LogPart::Range { start, end }
         }
     };
-    Some((source.parse().ok()?, LogPlace { system_id: fixed(system_id, 16)?, timeline, part }))
+    Some((source.parse().ok()?, LogPlace { system_id, timeline, part }))
 }
 
 /// The key of an index over pieces of log; sorts behind the first piece that it covers, and before
@@ -104,13 +110,26 @@ pub fn log_index(source: &SourceId, place: &IndexPlace) -> Path {
 /// Which index lies under `key`; nothing for any other object.
 #[must_use]
 pub fn log_index_at(key: &Path) -> Option<(SourceId, IndexPlace)> {
-    let piece = Path::from(format!("{}.wal", key.as_ref().strip_suffix(".index")?));
-    match piece_at(&piece)? {
-        (source, LogPlace { system_id, timeline, part: LogPart::Range { start, end } }) => {
-            Some((source, IndexPlace { system_id, timeline, start, end }))
-        }
-        _ => None,
-    }
+    let parts: Vec<&str> = key.as_ref().split('/').collect();
+    let ["s", source, "l", lineage, file] = parts.as_slice() else { return None };
+    let (system_id, timeline) = cluster(lineage)?;
+    let (start, end) = range(file.strip_suffix(".index")?)?;
+    let most = MAX_PIECE_BYTES.saturating_mul(MAX_INDEX_PIECES as u64);
+    let index = IndexPlace { system_id, timeline, start, end };
+    (end.since(start) <= most).then_some((source.parse().ok()?, index))
+}
+
+fn cluster(lineage: &str) -> Option<(u64, Timeline)> {
+    let (system_id, timeline) = lineage.split_once('-')?;
+    let timeline = u32::try_from(fixed(timeline, 8)?).ok().and_then(Timeline::new)?;
+    Some((fixed(system_id, 16)?, timeline))
+}
+
+/// Names are bounded before anything is believed of them: a range has something in it.
+fn range(text: &str) -> Option<(Lsn, Lsn)> {
+    let (start, end) = text.split_once('-')?;
+    let (start, end) = (Lsn(fixed(start, 16)?), Lsn(fixed(end, 16)?));
+    (start < end).then_some((start, end))
 }
 
 /// Where the evidence of a source's drills lies.
@@ -205,13 +224,44 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_of_log_are_bounded_before_they_are_believed() {
+        let source: SourceId = "shop".parse().unwrap();
+        let gib = 1u64 << 30;
+        for (start, end, good) in [
+            (0, gib, true),
+            (gib - 8, gib, true),
+            (5, 5, false),
+            (9, 5, false),
+            (gib - 8, gib + 8, false),
+            (0, gib + 1, false),
+            (0, u64::MAX, false),
+        ] {
+            let part = LogPart::Range { start: Lsn(start), end: Lsn(end) };
+            let place = LogPlace { system_id: 1, timeline: Timeline::FIRST, part };
+            let key = piece(&source, &place);
+            assert_eq!(piece_at(&key).is_some(), good, "{key}");
+            assert_eq!(classify(&key) == Kind::Foreign, !good, "{key}");
+        }
+        let index = |start, end| IndexPlace {
+            system_id: 1,
+            timeline: Timeline::FIRST,
+            start: Lsn(start),
+            end: Lsn(end),
+        };
+        for (start, end, good) in [(0, 1024 * gib, true), (0, 1025 * gib, false), (7, 7, false)] {
+            let key = log_index(&source, &index(start, end));
+            assert_eq!(log_index_at(&key).is_some(), good, "{key}");
+        }
+    }
+
+    #[test]
     fn every_key_is_recognised_as_what_it_is() {
         let source: SourceId = "shop".parse().unwrap();
         let id: BackupId = "20260301T000000Z-00000000000000ff".parse().unwrap();
         let d0 = StreamId::database(0);
         let data = Kind::Data(source.clone(), id.clone());
         let place = |part| LogPlace { system_id: u64::MAX, timeline: Timeline::FIRST, part };
-        let range = place(LogPart::Range { start: Lsn(0), end: Lsn(1 << 40) });
+        let range = place(LogPart::Range { start: Lsn(1 << 40), end: Lsn((1 << 40) + 16) });
         let history = place(LogPart::History);
         assert_eq!(piece_at(&piece(&source, &range)), Some((source.clone(), range.clone())));
         let index = IndexPlace {

@@ -2,11 +2,13 @@
 //!
 //! What lies where and in which form is specified in `catalog/FORMAT.md`.
 
+mod alarm;
 mod bucket;
 mod drill;
 mod dsse;
 mod error;
 pub mod fault;
+mod kept;
 mod keys;
 pub mod layout;
 mod location;
@@ -18,13 +20,16 @@ mod pages;
 mod pour;
 mod rooted;
 mod seal;
+mod trust;
 mod versions;
 
+pub use alarm::{Alarm, Odd};
 pub use bucket::{Bucket, Entry, Put};
 pub use drill::{MAX_DRILL_BYTES, decode_drill, encode_drill};
 pub use dsse::MAX_ENVELOPE_BYTES;
 pub use error::{FormatError, JsonError, KeyError, SealError, StoreError};
-pub use keys::{Identities, Recipients, SigningKey, Trust, VerifyingKey, new_identity};
+pub use kept::{Kept, State, Stored};
+pub use keys::{Identities, Recipients, SigningKey, VerifyingKey, new_identity};
 pub use location::{Credentials, Location, Options};
 pub use log::{MAX_PIECE_BYTES, MAX_PIECE_HEAD_BYTES, decode_piece_head, encode_piece, piece_body};
 pub use log_index::{MAX_LOG_INDEX_BYTES, decode_log_index, encode_log_index};
@@ -38,4 +43,5 @@ pub use seal::{
     MAX_WINDOW_LOG, Opener, SEGMENT_BYTES, SealedSegment, Sealer, digest, open_bytes, open_segment,
     seal_bytes, seal_segment,
 };
+pub use trust::{Signer, Trust};
 pub use versions::{LockRule, ObjectVersion, Versions};

@@ -1,4 +1,4 @@
-use drctl_model::{LogPiece, LogPlace, RepositoryId, SourceId};
+use drctl_model::{LogPiece, LogPlace, RepositoryId, Role, SourceId};
 
 use crate::seal::digest;
 use crate::{FormatError, SealError, SigningKey, Trust, dsse};
@@ -39,7 +39,8 @@ pub fn decode_piece_head(
     const WHAT: &str = "head of a piece of log";
     let end = bytes.iter().take(MAX_PIECE_HEAD_BYTES).position(|byte| *byte == b'\n');
     let end = end.ok_or(FormatError::Malformed { what: WHAT })?;
-    let (payload, _) = dsse::verify(PAYLOAD_TYPE, &bytes[..end], trust)?;
+    let (payload, keys) = dsse::verify(PAYLOAD_TYPE, &bytes[..end], trust)?;
+    trust.speaker(keys, source, Role::Log)?;
     let piece: LogPiece =
         serde_json::from_slice(&payload).map_err(|error| FormatError::json(WHAT, &error))?;
     piece.check(repository, source, place)?;
@@ -122,6 +123,6 @@ mod tests {
         }
         let stranger = Trust::new(vec![SigningKey::generate().verifying_key()]);
         let refused = decode_piece_head(&bytes, &stranger, repository, source, &piece.place);
-        assert!(matches!(refused, Err(FormatError::Untrusted)));
+        assert!(matches!(refused, Err(FormatError::Untrusted { .. })));
     }
 }

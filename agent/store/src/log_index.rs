@@ -1,4 +1,4 @@
-use drctl_model::{IndexPlace, LogIndex, RepositoryId, SourceId};
+use drctl_model::{IndexPlace, LogIndex, RepositoryId, Role, SourceId};
 
 use crate::dsse::Document;
 use crate::{FormatError, SigningKey, Trust};
@@ -10,6 +10,7 @@ const DOCUMENT: Document = Document {
     payload_type: "application/vnd.drctl.log-index+json",
     what: "index of log",
     limit: MAX_LOG_INDEX_BYTES,
+    role: Role::Log,
 };
 
 /// The object of an index: a signed envelope.
@@ -31,7 +32,7 @@ pub fn decode_log_index(
     source: &SourceId,
     place: &IndexPlace,
 ) -> Result<LogIndex, FormatError> {
-    let index: LogIndex = DOCUMENT.read(bytes, trust)?;
+    let index: LogIndex = DOCUMENT.read(bytes, trust, source)?;
     index.check(repository, source, place)?;
     Ok(index)
 }
@@ -85,7 +86,7 @@ mod tests {
         let bytes = encode_log_index(&good, &key).unwrap();
         assert_eq!(read(&good, &bytes, &key).unwrap(), good);
         let stranger = read(&good, &bytes, &SigningKey::generate());
-        assert!(matches!(stranger, Err(FormatError::Untrusted)));
+        assert!(matches!(stranger, Err(FormatError::Untrusted { .. })));
         for at in (0..bytes.len()).step_by(11) {
             let mut altered = bytes.clone();
             altered[at] ^= 1;

@@ -1,6 +1,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use drctl_model::{Facts, Manifest};
+use drctl_model::{Facts, Manifest, Role};
 
 use crate::{
     FormatError, Identities, JsonError, Recipients, SealError, SigningKey, Trust, VerifyingKey,
@@ -29,9 +29,10 @@ pub fn decode_manifest(
     bytes: &[u8],
     trust: &Trust,
 ) -> Result<(Manifest, VerifyingKey), FormatError> {
-    let (payload, key) = dsse::verify(PAYLOAD_TYPE, bytes, trust)?;
+    let (payload, keys) = dsse::verify(PAYLOAD_TYPE, bytes, trust)?;
     let manifest = parse(&payload)?;
     manifest.check()?;
+    let key = trust.speaker(keys, &manifest.source, Role::Backup)?;
     Ok((manifest, key))
 }
 

@@ -31,6 +31,11 @@ pub(crate) struct Moved {
     why: String,
 }
 
+/// A file that is no ordinary one: to open a pipe or a device may wait for ever.
+#[derive(Debug, thiserror::Error)]
+#[error("it is a pipe, a socket or a device, and no file")]
+pub(crate) struct NoFile;
+
 /// A directory, known by its file system and its number there.
 #[derive(Debug, Clone)]
 pub(crate) struct Rooted {
@@ -64,6 +69,18 @@ impl Rooted {
                 Err(moved("it is gone".to_owned()))
             }
             Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// Whether an ordinary file is there, or nothing: what is odd is not opened.
+    async fn is_file(&self, at: &Path) -> Result<()> {
+        let path = self.inner.path_to_filesystem(at)?;
+        // What cannot be looked at is told by whoever opens it.
+        let found = tokio::task::spawn_blocking(move || fs::metadata(path)).await;
+        let is_odd = |found: Metadata| !found.is_file() && !found.is_dir();
+        match found.ok().and_then(io::Result::ok).is_some_and(is_odd) {
+            true => Err(failed(Box::new(NoFile))),
+            false => Ok(()),
         }
     }
 
@@ -157,12 +174,14 @@ impl ObjectStore for Rooted {
     }
 
     async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+        self.is_file(at).await?;
         let found = self.inner.get_opts(at, options).await;
         // What is absent from a directory that is gone is not known to be absent.
         self.stands().and(found)
     }
 
     async fn get_ranges(&self, at: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.is_file(at).await?;
         let found = self.inner.get_ranges(at, ranges).await;
         self.stands().and(found)
     }

@@ -1,3 +1,4 @@
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use aws_credential_types::Credentials;
@@ -44,6 +45,24 @@ pub struct ObjectVersion {
     pub latest: bool,
     /// Whether it says that the object was deleted.
     pub delete_marker: bool,
+}
+
+/// What is to be walked over.
+pub(crate) struct Walk<'a> {
+    /// What all keys begin with.
+    pub(crate) prefix: &'a str,
+    /// Only names below the prefix that sort behind this one.
+    pub(crate) after: Option<&'a str>,
+    /// Only what lies directly there, and the names of folders.
+    pub(crate) folders: bool,
+}
+
+/// What a walk shows.
+pub(crate) enum Seen {
+    /// A version or a delete marker.
+    Version(ObjectVersion),
+    /// A folder, by its name.
+    Folder(String),
 }
 
 /// A bucket's default retention.
@@ -119,6 +138,16 @@ impl Versions {
         Ok(answer.status() == Some(&BucketVersioningStatus::Enabled))
     }
 
+    /// Whether it keeps older versions of what it has, whatever it does from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::S3`].
+    pub async fn keeps(&self) -> Result<bool, StoreError> {
+        let answer = self.client.get_bucket_versioning().bucket(&self.bucket).send().await;
+        let answer = answer.map_err(|e| failed("ask for the bucket's versioning", &e))?;
+        Ok(answer.status().is_some())
+    }
+
     /// The bucket's Object Lock; nothing where it has none.
     ///
     /// # Errors
@@ -152,24 +181,70 @@ impl Versions {
         prefix: &Path,
         mut each: impl FnMut(ObjectVersion),
     ) -> Result<(), StoreError> {
-        let (mut key_marker, mut version_marker) = (None, None);
+        let walk = Walk { prefix: prefix.as_ref(), after: None, folders: false };
+        self.walk(&walk, &mut |seen| {
+            if let Seen::Version(version) = seen {
+                each(version);
+            }
+            ControlFlow::Continue(())
+        })
+        .await
+    }
+
+    /// The names of the folders below `prefix`, those too in which everything was deleted.
+    pub(crate) async fn folders(&self, prefix: &Path) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        let below = format!("{prefix}/");
+        let walk = Walk { prefix: &below, after: None, folders: true };
+        self.walk(&walk, &mut |seen| {
+            if let Seen::Folder(name) = seen {
+                found.push(name);
+            }
+            ControlFlow::Continue(())
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Hands versions and folders to `each` until it has enough.
+    pub(crate) async fn walk(
+        &self,
+        walk: &Walk<'_>,
+        each: &mut impl FnMut(Seen) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let prefix = format!("{}{}", self.prefix, walk.prefix);
+        let mut key_marker = walk.after.map(|after| format!("{prefix}{after}"));
+        let mut version_marker = None;
         loop {
             let request = self
                 .client
                 .list_object_versions()
                 .bucket(&self.bucket)
-                .prefix(format!("{}{prefix}", self.prefix))
+                .prefix(&prefix)
+                .set_delimiter(walk.folders.then(|| "/".to_owned()))
                 .set_key_marker(key_marker.take())
                 .set_version_id_marker(version_marker.take());
             let page = request.send().await.map_err(|e| failed("list object versions", &e))?;
             for version in page.versions() {
                 let bytes = u64::try_from(version.size().unwrap_or(0)).unwrap_or(0);
                 let latest = version.is_latest().unwrap_or(false);
-                self.entry(version.key(), version.version_id(), bytes, latest, false, &mut each);
+                let seen = self.entry(version.key(), version.version_id(), bytes, latest, false);
+                if seen.is_some_and(|seen| each(Seen::Version(seen)).is_break()) {
+                    return Ok(());
+                }
             }
             for marker in page.delete_markers() {
                 let latest = marker.is_latest().unwrap_or(false);
-                self.entry(marker.key(), marker.version_id(), 0, latest, true, &mut each);
+                let seen = self.entry(marker.key(), marker.version_id(), 0, latest, true);
+                if seen.is_some_and(|seen| each(Seen::Version(seen)).is_break()) {
+                    return Ok(());
+                }
+            }
+            for folder in page.common_prefixes().iter().filter_map(|folder| folder.prefix()) {
+                let name = folder.strip_prefix(&prefix).unwrap_or_default().trim_end_matches('/');
+                if each(Seen::Folder(name.to_owned())).is_break() {
+                    return Ok(());
+                }
             }
             if !page.is_truncated().unwrap_or(false) {
                 return Ok(());
@@ -191,12 +266,9 @@ impl Versions {
         bytes: u64,
         latest: bool,
         delete_marker: bool,
-        each: &mut impl FnMut(ObjectVersion),
-    ) {
-        let key = key.and_then(|key| key.strip_prefix(&self.prefix));
-        if let (Some(key), Some(id)) = (key.and_then(|k| Path::parse(k).ok()), id) {
-            each(ObjectVersion { key, id: id.to_owned(), bytes, latest, delete_marker });
-        }
+    ) -> Option<ObjectVersion> {
+        let key = Path::parse(key?.strip_prefix(&self.prefix)?).ok()?;
+        Some(ObjectVersion { key, id: id?.to_owned(), bytes, latest, delete_marker })
     }
 
     /// All versions of one object, those that hold bytes newest first.

@@ -113,6 +113,16 @@ fn keys() {
             "[\"ed25519:AAAA\"]",
             "drctl.toml:8:19: this is no verifying key: write `ed25519:` and 32 bytes in base64 (44 characters)",
         ),
+        (
+            verifying,
+            "[{ sources = [\"shop\"] }]",
+            "drctl.toml:8:19: missing key `key`: `ed25519:` and 32 bytes in base64.",
+        ),
+        (
+            verifying,
+            "[{ key = \"ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\", roles = [\"drills\"] }]",
+            "drctl.toml:8:93: `drills` is no role of a key: did you mean `drill`?",
+        ),
     ]);
 }
 

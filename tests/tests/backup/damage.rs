@@ -327,17 +327,29 @@ fn a_bucket_of_another_format_or_of_nobody_is_left_alone() {
     for (text, exit, code, word) in cases {
         fs::write(&marker, text).unwrap();
         let before = shop.site.files("repository");
-        for arguments in [&["backup", "shop"][..], &["verify"], &["catalog", "rebuild"]] {
-            let said = shop.site.fails(exit, code, arguments);
-            assert!(said.contains(word), "{said}");
-        }
+        let said = shop.site.fails(exit, code, &["backup", "shop"]);
+        assert!(said.contains(word), "{said}");
         assert_eq!(shop.site.files("repository"), before);
+        // Which repository it is stands in the configuration: nobody is locked out of it.
+        let verified = shop.site.json(4, &["verify"]);
+        assert_eq!(verified["alarms"][0]["key"], "drctl-repo.json", "{verified}");
+        let good = verified["backups"].as_array().unwrap().iter().all(|one| one["good"] == true);
+        assert!(good, "{verified}");
+        let new = shop.beside(&["--backup", &older], &[]);
+        assert_eq!(shop.server.psql(&new, "select count(*) from orders"), "20000");
     }
     fs::remove_file(&marker).unwrap();
-    let said = shop.site.fails(8, "not_a_repository", &["backup", "shop"]);
-    assert!(said.contains("repository.url"), "{said}");
-    // Another repository's catalog is not mixed with this one's.
+    let said = shop.site.fails(8, "marker_lost", &["backup", "shop"]);
+    assert!(said.contains("--restore-marker"), "{said}");
+    // Another repository is not mixed with this one, with its identifier pinned or without.
     fs::write(&marker, with("repository", "0123456789abcdef0123456789abcdef".into())).unwrap();
+    for arguments in [&["backup", "shop"][..], &["verify"], &["catalog", "check"]] {
+        let said = shop.site.fails(8, "other_repository", arguments);
+        assert!(said.contains("0123456789abcdef0123456789abcdef"), "{said}");
+    }
+    let config = fs::read_to_string(shop.site.config()).unwrap();
+    let pin = config.lines().find(|line| line.starts_with("id = ")).unwrap();
+    shop.site.replace(&format!("{pin}\n"), "");
     let ran = shop.site.drctl(&["--json", "backup", "shop"]);
     ran.failed(ran.code.unwrap(), "catalog_other_repository");
     fs::write(&marker, good).unwrap();

@@ -193,3 +193,45 @@ fn wrong_credentials_and_a_missing_bucket_are_told_apart() {
     shop.site.replace("s3://nowhere/below", "s3://shop/below");
     shop.still_restores(&good);
 }
+
+#[test]
+fn a_kit_is_enough_to_join_and_to_restore() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    let shop = shop(&minio);
+    let id = shop.site.backup();
+    let kit = shop.site.path("kit.txt").display().to_string();
+    let text = fs::read_to_string(&kit).unwrap();
+    assert!(text.contains(&minio.endpoint()) && !text.contains(minio.secret_key()), "{text}");
+    let path = |name: &str| shop.site.path(name).display().to_string();
+    let (config, state, run) = (path("second/drctl.toml"), path("state2"), path("run2"));
+    let second = ["--config", &config];
+    let join = ["init", "--join", "--kit", &kit, "--state-dir", &state, "--runtime-dir", &run];
+    let told = shop.site.drctl(&[&second[..], &join].concat()).ended(0);
+    assert!(told.out.contains("AGE-SECRET-KEY-"), "a kit of its own: {}", told.out);
+    assert_eq!(fs::read_to_string(&kit).unwrap(), text, "the sheet is left as it was");
+    let listed = shop.site.json(0, &[&second[..], &["list"]].concat());
+    assert_eq!(listed["backups"][0]["backup"], id.as_str(), "{listed}");
+    // Whoever typed it from paper left most of it out.
+    let from = text.find("[repository]").unwrap();
+    let until = text.find("# end of the configuration").unwrap();
+    let last = text.lines().find(|line| line.starts_with("AGE-SECRET-KEY-")).unwrap();
+    let typed = path("typed.txt");
+    fs::write(&typed, format!("drctl recovery kit\n{}\n{last}\n", &text[from..until])).unwrap();
+    let files = path("files");
+    let restore =
+        ["restore", "shop", "--latest", "--to-files", &files, "--identity", typed.as_str()];
+    let _ = shop.site.json(0, &[&second[..], &restore].concat());
+    let third = path("third/drctl.toml");
+    let (state, run) = (path("state3"), path("run3"));
+    let join = ["init", "--join", "--kit", &typed, "--state-dir", &state, "--runtime-dir", &run];
+    let _ = shop.site.drctl(&[&["--config", &third][..], &join].concat()).ended(0);
+    // The sheet says which repository it is: another one is not joined.
+    let other = fs::read_to_string(&typed).unwrap();
+    let pin = other.lines().find(|line| line.starts_with("id = ")).unwrap();
+    fs::write(&typed, other.replace(pin, &format!("id = \"{}\"", "0".repeat(32)))).unwrap();
+    let fourth = path("fourth/drctl.toml");
+    let said =
+        shop.site.fails(8, "other_repository", &[&["--config", &fourth][..], &join].concat());
+    assert!(said.contains("0000"), "{said}");
+}

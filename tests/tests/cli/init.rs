@@ -120,3 +120,65 @@ fn the_kit_restores_without_drctl() {
     let all = "SELECT md5(string_agg(o::text, ',' ORDER BY id)) FROM orders o";
     assert_eq!(empty.psql("shop", all), server.psql("shop", all));
 }
+
+#[test]
+fn a_place_that_holds_backups_never_becomes_a_new_repository() {
+    let server = server_with(1000);
+    let site = Site::with(&server);
+    let id = site.backup();
+    let marker = site.path("repository/drctl-repo.json");
+    let good = fs::read(&marker).expect("a marker");
+    fs::remove_file(&marker).expect("remove it");
+    let mut again = vec!["--json".to_owned(), "--config".into(), "second/drctl.toml".into()];
+    again.extend(init_arguments(&site).into_iter().take(9));
+    let said = site.drctl(&again);
+    let said = said.failed(8, "marker_lost");
+    assert!(said.contains("--restore-marker"), "{said}");
+    assert!(!marker.exists() && !site.path("second/drctl.toml").exists());
+    // Nobody is locked out who knows which repository it is; and nothing is written.
+    let files = site.path("files").display().to_string();
+    let restore = ["restore", "shop", "--latest", "--to-files", &files];
+    let told = site.drctl(&restore).ended(0);
+    assert!(told.err.contains("drctl-repo.json"), "{}", told.err);
+    assert_eq!(site.json(4, &["verify"])["alarms"][0]["code"], "object_lost");
+    let _ = site.fails(8, "marker_lost", &["backup", "shop"]);
+    assert!(!marker.exists());
+    assert_eq!(site.json(0, &["init", "--restore-marker"])["written"], true);
+    assert_eq!(site.json(0, &["init", "--restore-marker"])["written"], false);
+    let repository = |bytes: &[u8]| {
+        let object: serde_json::Value = serde_json::from_slice(bytes).expect("a marker");
+        object["repository"].clone()
+    };
+    assert_eq!(repository(&fs::read(&marker).expect("a marker")), repository(&good));
+    let _ = site.json(0, &["verify", &id]);
+    let _ = site.backup();
+    // One that is damaged is written over; one of another repository never.
+    fs::write(&marker, "rubbish").expect("damage it");
+    assert_eq!(site.json(0, &["init", "--restore-marker"])["written"], true);
+    let other = String::from_utf8(good).expect("text");
+    let id = site.json(0, &["config", "show"])["config"]["repository"]["id"].clone();
+    let other = other.replace(id.as_str().expect("an id"), &"0".repeat(32));
+    fs::write(&marker, &other).expect("another one");
+    let _ = site.fails(8, "other_repository", &["init", "--restore-marker"]);
+    assert_eq!(fs::read_to_string(&marker).expect("a marker"), other);
+    // A place without backups is none of which a marker was lost.
+    site.replace("/repository\"", "/empty\"");
+    fs::create_dir(site.path("empty")).expect("make it");
+    let _ = site.fails(8, "not_a_repository", &["init", "--restore-marker"]);
+}
+
+#[test]
+fn a_missing_verifying_key_is_named_by_whoever_joins() {
+    let server = server_with(100);
+    let site = Site::with(&server);
+    let _ = site.backup();
+    let mut second: Vec<String> = vec!["--config".into(), "second/drctl.toml".into()];
+    second.extend(init_arguments(&site).into_iter().take(7));
+    let state = site.path("state2").display().to_string();
+    second.extend(["--join".into(), "--state-dir".into(), state]);
+    let told = site.drctl(&second).ended(0);
+    let keys = site.json(0, &["keys", "list"]);
+    let id = keys["verifying_keys"][0]["id"].as_str().expect("an id");
+    assert!(told.err.contains(&id[..16]), "{}", told.err);
+    assert!(told.err.contains("keys.verifying_keys"), "{}", told.err);
+}

@@ -93,6 +93,9 @@ fn completed(example: &str) -> (String, String) {
     if first.starts_with("version") {
         return (example.to_owned(), policy);
     }
+    if first.starts_with("[keys]") {
+        return (format!("version = 1\n{example}"), policy);
+    }
     if first.starts_with("[repository]") {
         return (format!("{AROUND}{example}"), policy);
     }

@@ -236,6 +236,10 @@ fn damage(site: &Site, server: &Postgres, see: &mut impl FnMut(i32, &[&str]) -> 
     fs::create_dir_all(folder(orphan)).expect("make a folder");
     fs::write(folder(orphan).join("000000.zst.age"), "?").expect("write");
     see(4, &["verify"]);
+    see(0, &["init", "--restore-marker"]);
+    fs::remove_file(site.path("repository/drctl-repo.json")).expect("remove");
+    see(4, &["verify"]);
+    see(0, &["init", "--restore-marker"]);
     fs::remove_file(folder(&id).join("manifest.json")).expect("remove");
     see(4, &["catalog", "check"]);
     fs::write(site.path("state/catalog.db"), vec![0x55; 8192]).expect("damage the catalog");

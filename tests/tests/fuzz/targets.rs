@@ -41,7 +41,7 @@ fn format_outcome<T>(done: &Result<T, FormatError>) -> String {
         FormatError::Json { what, .. } => return format!("no JSON of a {what}"),
         FormatError::PayloadType => "payload type",
         FormatError::Malformed { .. } => "malformed",
-        FormatError::Untrusted => "untrusted",
+        FormatError::Untrusted { .. } => "untrusted",
         FormatError::Manifest(ManifestError::TooNew { .. }) => "manifest too new",
         FormatError::Manifest(ManifestError::UnknownFeature(_)) => "unknown feature",
         FormatError::Manifest(_) => "inconsistent",

@@ -16,6 +16,7 @@ const RULES: &[Rule] = &[
             "agent/store/",
             "agent/src/doctor.rs",
             "agent/src/fetch.rs",
+            "agent/src/first.rs",
             "agent/src/repository.rs",
         ],
     },
