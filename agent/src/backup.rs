@@ -76,7 +76,7 @@ pub async fn backup(
 ) -> Result<BackedUp> {
     let (id, source) = setup.source(name)?;
     can_be(&source.engine, wish)?;
-    let (recipients, key) = (setup.recipients()?, setup.trusted_signing_key()?);
+    let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
     setup.private_directory(&setup.config.paths.state_dir)?;
     let _lock = SourceLock::take(&setup.config.paths.state_dir, id)?;
     if let EngineConfig::Pgbackrest(settings) = &source.engine {

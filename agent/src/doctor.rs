@@ -97,7 +97,7 @@ fn keys(setup: &Setup, identity: Option<&Path>, found: &mut Findings) {
         found.good("keys.recipients", format!("{count} recipients can open every new backup"));
     }
     if let (Some(key), Some(trust)) = (
-        found.take("keys.signing_key", setup.signing_key()),
+        found.take("keys.signing_key", setup.any_signing_key()),
         found.take("keys.verifying_keys", setup.trust()),
     ) {
         if trust.iter().any(|trusted| *trusted == key.verifying_key()) {

@@ -40,9 +40,9 @@ impl<'a> Drilling<'a> {
     /// Begins one; nothing is written before it ends.
     ///
     /// # Errors
-    /// As [`Setup::trusted_signing_key`]: nobody would believe its evidence.
+    /// As [`Setup::signing_key`]: nobody would believe its evidence.
     pub fn begin(setup: &'a Setup) -> Result<Self> {
-        let key = setup.trusted_signing_key()?;
+        let key = setup.signing_key()?;
         let started = setup.clock.now();
         let id = DrillId::new(started, rand::random());
         Ok(Drilling { setup, key, id, started, began: Instant::now() })

@@ -153,6 +153,9 @@ pub enum Problem {
     /// No key to sign with.
     #[error("no signing key is configured")]
     NoSigningKey,
+    /// A key to sign with that is not pinned.
+    #[error("the signing key is none of keys.verifying_keys: nobody would believe what it signs")]
+    Unpinned(String),
     /// A signal.
     #[error("stopped by a signal")]
     Interrupted,
@@ -192,6 +195,7 @@ impl Problem {
             Problem::NoIdentity(_) => ("no_identity", Exit::Key),
             Problem::NoIdentityToTest => ("no_identity", Exit::Key),
             Problem::NoSigningKey => ("no_signing_key", Exit::Key),
+            Problem::Unpinned(_) => ("signing_key_unpinned", Exit::Key),
             Problem::Interrupted => ("interrupted", Exit::Interrupted),
         }
     }
@@ -275,6 +279,12 @@ impl Problem {
             Problem::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
             Problem::NoSigningKey => {
                 "set keys.signing_key: what nobody signed is believed by nobody"
+            }
+            Problem::Unpinned(key) => {
+                return Some(format!(
+                    "nothing was signed or stored: add {key} to keys.verifying_keys here and \
+                     wherever you restore, or put the signing key back that is listed there"
+                ));
             }
             Problem::Interrupted => {
                 "run the command again; nothing half done counts as a backup, and of a restore \

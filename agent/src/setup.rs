@@ -185,7 +185,7 @@ impl Setup {
     /// A key that is damaged.
     pub fn trust(&self) -> Result<Trust> {
         // What this host is configured for its own key may sign, whatever is written beside it.
-        let own = self.signing_key().ok().map(|key| key.verifying_key().to_string());
+        let own = self.any_signing_key().ok().map(|key| key.verifying_key().to_string());
         let here = |trusted: &TrustedKey| own.as_ref() == Some(&trusted.key);
         let all = || self.config.sources.keys().cloned();
         let signer = |trusted: &TrustedKey| {
@@ -220,27 +220,27 @@ impl Setup {
         Ok(Recipients::parse(self.config.keys.recipients.iter().map(String::as_str))?)
     }
 
-    /// The key that signs.
+    /// The key that signs, whether or not what it signs is believed: to look at, never to sign with.
     ///
     /// # Errors
     /// [`Problem::NoSigningKey`], [`Problem::Secret`], a key that is damaged.
-    pub fn signing_key(&self) -> Result<SigningKey> {
+    pub fn any_signing_key(&self) -> Result<SigningKey> {
         let reference = self.config.keys.signing_key.as_ref().ok_or(Problem::NoSigningKey)?;
         Ok(read_secret("keys.signing_key", reference)?.parse::<SigningKey>()?)
     }
 
-    /// The key that signs, if what it signs is believed here.
+    /// The key to sign with: everything that signs has it from here. What it signs is believed here,
+    /// or PostgreSQL would let go of log, and people of old backups, that nobody can use.
     ///
     /// # Errors
-    /// As [`signing_key`](Self::signing_key); [`Problem::Usage`] for one that is not pinned.
-    pub fn trusted_signing_key(&self) -> Result<SigningKey> {
-        let key = self.signing_key()?;
-        if self.trust()?.iter().any(|trusted| *trusted == key.verifying_key()) {
+    /// As [`any_signing_key`](Self::any_signing_key); [`Problem::Unpinned`].
+    pub fn signing_key(&self) -> Result<SigningKey> {
+        let key = self.any_signing_key()?;
+        let verifying = key.verifying_key();
+        if self.trust()?.iter().any(|trusted| *trusted == verifying) {
             return Ok(key);
         }
-        let text = "the signing key is none of keys.verifying_keys: what it signs would not be \
-                    believed here";
-        Err(Problem::Usage(text.to_owned()).into())
+        Err(Problem::Unpinned(verifying.to_string()).into())
     }
 
     /// The identities at hand: those in `file`, else those of the configuration, else none.

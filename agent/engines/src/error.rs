@@ -172,6 +172,12 @@ pub enum EngineError {
         /// What is wrong.
         source: WalkError,
     },
+    /// Data of a cluster is not in the copy that its server sends.
+    #[error("the server leaves data out of the copy: {}", .what.join(", "))]
+    LeftOut {
+        /// Where it lies in the data directory.
+        what: Vec<String>,
+    },
     /// A copy of a cluster that was laid out or put together is not the one that it should be.
     #[error("what lies in {place} is not what its list of files says")]
     Differs {
@@ -311,6 +317,7 @@ impl EngineError {
             EngineError::Locks { .. } | EngineError::Unsettled { .. } => "locks",
             EngineError::ToolFailed { .. } => "tool_failed",
             EngineError::Structure { .. } | EngineError::Damaged { .. } => "structure",
+            EngineError::LeftOut { .. } => "copy_incomplete",
             EngineError::Differs { .. } => "copy_differs",
             EngineError::Counts { .. } => "counts",
             EngineError::NotEmpty { .. } => "not_empty",

@@ -50,7 +50,7 @@ fn list(screen: Screen, setup: &Setup) -> Result<Exit> {
         Ok(found) => found.as_ref().map(|identities| identities.recipients()).unwrap_or_default(),
         Err(_) => Vec::new(),
     };
-    let signing = setup.signing_key().map(|key| key.verifying_key().to_string());
+    let signing = setup.any_signing_key().map(|key| key.verifying_key().to_string());
     let recipients: Vec<_> = keys
         .recipients
         .iter()

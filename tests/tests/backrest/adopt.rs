@@ -186,3 +186,16 @@ fn a_stanza_is_taken_over_while_its_server_is_down() {
     let record = manifest(&shop, found["recorded"][0].as_str().expect("it is recorded"));
     assert_eq!(record["kind"]["segment_size"], 1 << 20, "names and positions tell");
 }
+
+#[test]
+fn a_stanza_is_not_adopted_with_a_key_that_is_not_pinned() {
+    let shop = Shop::start();
+    let _ = shop.pgbackrest(&["backup", "--type=full"]);
+    let key = shop.site.path("etc/keys/signing.key");
+    fs::remove_file(&key).unwrap();
+    let _ = shop.site.drctl(&["keys", "new-signing", &key.display().to_string()]).ended(0);
+    give_away(&key);
+    let before = shop.site.files("repository");
+    shop.drctl(&["stanza", "adopt", "shop"]).failed(9, "signing_key_unpinned");
+    assert_eq!(shop.site.files("repository"), before);
+}

@@ -1,6 +1,6 @@
 //! `backup_manifest`: the server's list of what it sent, against what came.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use drctl_model::{Digest, Lsn, MAX_HISTORY_BYTES, Timeline, shown};
 use serde::Deserialize;
@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::WalkError;
 use super::brought::Brought;
+use super::complete::directory_of;
 use super::members::is_expected;
 use super::tar::{Member, MemberKind, Visit};
 
@@ -61,6 +62,11 @@ impl Hasher {
     /// What came of `backup_label`.
     pub(super) fn label(&self) -> &[u8] {
         &self.label
+    }
+
+    /// The directories of databases that came: tablespace and database of each.
+    pub(super) fn directories(&self) -> BTreeSet<(u32, u32)> {
+        self.files.keys().filter_map(|path| directory_of(path)).collect()
     }
 
     /// How many files came since this was asked last.

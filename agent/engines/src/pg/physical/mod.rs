@@ -4,6 +4,7 @@
 mod ask;
 mod brought;
 mod combine;
+mod complete;
 mod extract;
 mod forced;
 mod host;
@@ -15,6 +16,7 @@ mod members;
 mod names;
 mod needs;
 mod pick;
+mod pieces;
 mod prepare;
 mod private;
 mod relook;

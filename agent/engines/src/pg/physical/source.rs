@@ -1,24 +1,22 @@
 //! A base backup as streams: an archive for each tablespace, and the server's own manifest.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::pin::Pin;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use drctl_model::{
     Child, Content, Coordinates, Digest, Lsn, StreamId, TablespaceFacts, Timeline, WalSegmentSize,
 };
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream;
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::Mutex;
 
 use super::brought::Brought;
+use super::complete::{Census, all_came, census};
 use super::increment::{ParentCopy, begin_on, shrunk, stands_on};
 use super::listing::{Hasher, MAX_LISTING_BYTES, compare, count};
+use super::pieces::{Pieces, StreamRead};
 use super::tar::TarWalker;
 use crate::pg::replication::{BaseBackup, BaseEvent, BaseOptions, Replication};
 use crate::pg::{PgServer, WalkError};
@@ -41,6 +39,7 @@ pub struct BaseBackupSource {
     shared: Arc<Mutex<Copy>>,
     /// Keeps the log that the copy needs until it is in it; ends with its connection.
     keeper: Replication,
+    server: PgServer,
     label: String,
     facts: Cluster,
     tablespaces: usize,
@@ -56,6 +55,8 @@ struct Cluster {
     start: (Lsn, Timeline),
     /// Of an incremental copy: where its parent began, and how many files that lists.
     parent: Option<(Lsn, u64)>,
+    /// What must be in the copy, or why that is not known.
+    census: Result<Census, EngineError>,
     notes: Vec<String>,
 }
 
@@ -67,6 +68,8 @@ struct Copy {
     walker: Option<TarWalker<Hasher>>,
     listing: Vec<u8>,
     in_listing: bool,
+    /// The tablespaces whose archives came.
+    archives: BTreeSet<u32>,
     stop: Option<(Lsn, Timeline)>,
     /// The server's last word, where it is not that all went well.
     complaint: Option<EngineError>,
@@ -78,7 +81,7 @@ impl BaseBackupSource {
     /// makes none it is a full one all the same, and a note says why.
     ///
     /// # Errors
-    /// Those of connecting; [`EngineError::Query`].
+    /// Those of connecting; [`EngineError::Query`]; [`EngineError::LeftOut`].
     pub async fn open(
         server: &PgServer,
         options: &BaseBackupOptions,
@@ -86,6 +89,11 @@ impl BaseBackupSource {
         parent: Option<&ParentCopy>,
     ) -> Result<Self, EngineError> {
         let mut keeper = Replication::open(server, application_name).await?;
+        let all = census(server, application_name).await;
+        let inside = all.as_ref().map(Census::in_place).unwrap_or_default();
+        if !inside.is_empty() {
+            return Err(EngineError::LeftOut { what: inside });
+        }
         let identity = keeper.identify().await?;
         let segment_size = keeper.segment_size().await?;
         keeper.keep_log().await?;
@@ -123,9 +131,9 @@ impl BaseBackupSource {
         Ok(Self::of(
             backup,
             keeper,
-            application_name,
+            (server, application_name),
             parent,
-            notes,
+            (all, notes),
             (identity.system_id, segment_size),
         ))
     }
@@ -133,9 +141,9 @@ impl BaseBackupSource {
     fn of(
         backup: BaseBackup,
         keeper: Replication,
-        application_name: &str,
+        (server, application_name): (&PgServer, &str),
         parent: Option<(Lsn, u64)>,
-        notes: Vec<String>,
+        (census, notes): (Result<Census, EngineError>, Vec<String>),
         (system_id, segment_size): (u64, WalSegmentSize),
     ) -> Self {
         let version = backup.version().to_owned();
@@ -145,7 +153,7 @@ impl BaseBackupSource {
             .map(|t| t.kib.map(|kib| kib.saturating_mul(1024)))
             .collect();
         let start = backup.start();
-        let facts = Cluster { system_id, segment_size, version, start, parent, notes };
+        let facts = Cluster { system_id, segment_size, version, start, parent, census, notes };
         let hasher = Hasher::walking(Brought::new(start, segment_size));
         let copy = Copy {
             backup,
@@ -153,12 +161,14 @@ impl BaseBackupSource {
             walker: Some(TarWalker::new(hasher)),
             listing: Vec::new(),
             in_listing: false,
+            archives: BTreeSet::new(),
             stop: None,
             complaint: None,
         };
         BaseBackupSource {
             shared: Arc::new(Mutex::new(copy)),
             keeper,
+            server: server.clone(),
             label: application_name.to_owned(),
             facts,
             tablespaces: expected.len(),
@@ -271,6 +281,8 @@ impl BackupSource for BaseBackupSource {
         }
         let run = match copy.pending.take() {
             Some(BaseEvent::Archive { name, path }) => {
+                let oid: Option<u32> = name.strip_suffix(".tar").and_then(|stem| stem.parse().ok());
+                copy.archives.extend(oid);
                 if let Some(walker) = &mut copy.walker {
                     let oid = name.strip_suffix(".tar").filter(|stem| *stem != "base");
                     let prefix = oid.map_or(String::new(), |oid| format!("pg_tblspc/{oid}/"));
@@ -290,12 +302,13 @@ impl BackupSource for BaseBackupSource {
     }
 
     async fn finish(self: Box<Self>) -> Result<Finished, EngineError> {
-        let mut copy = self.shared.lock().await;
+        let BaseBackupSource { shared, server, label, facts, tablespaces, next, .. } = *self;
+        let mut copy = shared.lock().await;
         let (stop, timeline) = copy.stop.ok_or_else(|| {
             let missing = "the server did not say where it ends".to_owned();
             damaged("the copy", WalkError::Contents(missing))
         })?;
-        if self.next <= self.tablespaces + 1 || !copy.in_listing {
+        if next <= tablespaces + 1 || !copy.in_listing {
             let missing = "an archive or the manifest is missing".to_owned();
             return Err(damaged("the copy", WalkError::Contents(missing)));
         }
@@ -304,31 +317,35 @@ impl BackupSource for BaseBackupSource {
             walker.ok_or_else(|| damaged("the copy", WalkError::Contents("cut".into())))?;
         let mut hasher = hasher.into_visitor();
         let said = compare(&copy.listing, &hasher).map_err(|error| damaged("the copy", error))?;
-        let parent = self.facts.parent;
+        let parent = facts.parent;
         stands_on(hasher.label(), parent.map(|(start, _)| start))
             .map_err(|error| damaged("the copy", error))?;
         let ranges = said.ranges;
-        let start = ranges.first().map_or(self.facts.start.0, |range| range.start);
-        if start != self.facts.start.0 || ranges.last().is_none_or(|range| range.end != stop) {
+        let start = ranges.first().map_or(facts.start.0, |range| range.start);
+        if start != facts.start.0 || ranges.last().is_none_or(|range| range.end != stop) {
             let odd = "the server's manifest needs another part of the log than the server says";
             return Err(damaged("the copy", WalkError::Contents(odd.to_owned())));
         }
-        if said.system_id.is_some_and(|id| id != self.facts.system_id) {
+        if said.system_id.is_some_and(|id| id != facts.system_id) {
             let odd = "the server's manifest is of another cluster".to_owned();
             return Err(damaged("the copy", WalkError::Contents(odd)));
         }
         let mut suspect: Vec<String> =
             copy.complaint.take().map(judge).transpose()?.into_iter().collect();
         suspect.extend(parent.and_then(|(_, files)| shrunk(said.files, files)));
+        let mut notes = facts.notes;
+        notes.extend(copy.backup.notes());
+        let came = (hasher.directories(), std::mem::take(&mut copy.archives));
+        notes.extend(all_came(facts.census, &server, &label, came).await?);
         let listing = std::mem::take(&mut copy.listing);
         let mut versions = BTreeMap::new();
-        let version = self.facts.version.split(' ').next().unwrap_or_default().to_owned();
+        let version = facts.version.split(' ').next().unwrap_or_default().to_owned();
         versions.insert("server".to_owned(), version);
         let coordinates = Coordinates {
-            system_id: self.facts.system_id,
-            segment_size: self.facts.segment_size,
-            timeline: self.facts.start.1,
-            start: self.facts.start.0,
+            system_id: facts.system_id,
+            segment_size: facts.segment_size,
+            timeline: facts.start.1,
+            start: facts.start.0,
             stop,
             stop_timeline: timeline,
             listing_sha256: Some(Digest(Sha256::digest(&listing).into())),
@@ -337,7 +354,6 @@ impl BackupSource for BaseBackupSource {
         let histories = std::mem::take(&mut hasher.histories);
         let incremental = parent.is_some();
         let copied = Copied { at: coordinates, incremental, listing, histories };
-        let notes = self.facts.notes.clone();
         Ok(Finished { versions, suspect, notes, copied: Some(copied) })
     }
 
@@ -360,43 +376,9 @@ fn judge(complaint: EngineError) -> Result<String, EngineError> {
     }
 }
 
-type Pieces = BoxStream<'static, Result<Bytes, EngineError>>;
-
 fn bytes_of(shared: Arc<Mutex<Copy>>) -> Pieces {
     Box::pin(stream::try_unfold(shared, |shared| async move {
         let more = shared.lock().await.more().await?;
         Ok(more.map(|bytes| (bytes, shared)))
     }))
-}
-
-/// A stream of pieces as something to read from.
-struct StreamRead {
-    pieces: Pieces,
-    current: Bytes,
-}
-
-impl StreamRead {
-    fn new(pieces: Pieces) -> Self {
-        StreamRead { pieces, current: Bytes::new() }
-    }
-}
-
-impl AsyncRead for StreamRead {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        while self.current.is_empty() {
-            match ready!(self.pieces.as_mut().poll_next(cx)) {
-                Some(Ok(bytes)) => self.current = bytes,
-                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-        let taken = self.current.len().min(buf.remaining());
-        buf.put_slice(&self.current[..taken]);
-        self.current.advance(taken);
-        Poll::Ready(Ok(()))
-    }
 }

@@ -203,7 +203,8 @@ impl BaseBackup {
     /// checksums are wrong only there.
     ///
     /// # Errors
-    /// A connection that broke; [`EngineError::Query`] with the server's words.
+    /// A connection that broke; [`EngineError::Query`] with the server's words;
+    /// [`EngineError::LeftOut`] for data that the server does not send.
     pub async fn next(&mut self) -> Result<Option<BaseEvent>, EngineError> {
         loop {
             let reply = match (self.replication.wire.next().await, self.failed.take()) {
@@ -216,6 +217,10 @@ impl BaseBackup {
                     reply.map_err(lost(ACTION))?
                 }
             };
+            let left_out = self.replication.wire.heard.lost();
+            if !left_out.is_empty() {
+                return Err(EngineError::LeftOut { what: left_out.to_vec() });
+            }
             let Reply::Message(message) = reply else { return Err(odd(ACTION)) };
             match message {
                 Message::CopyOutResponse(_) => self.copying = true,
@@ -244,6 +249,12 @@ impl BaseBackup {
             (None, Some(_)) => Ok(None),
             (None, None) => Err(odd(ACTION)),
         }
+    }
+
+    /// What the server said beside the copy that an operator should know.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.replication.wire.heard.notes()
     }
 
     /// Hands the connection back, after the end.

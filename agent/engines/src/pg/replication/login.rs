@@ -100,6 +100,8 @@ async fn session(
         ("replication", "true"),
         ("application_name", application),
         ("client_encoding", "UTF8"),
+        // What it leaves out of a copy it tells by warnings alone.
+        ("client_min_messages", "warning"),
     ];
     wire.send(|out| frontend::startup_message(parameters, out)).await.map_err(&lost)?;
     let mut login = Login { server, scram: None };

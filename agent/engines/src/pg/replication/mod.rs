@@ -4,6 +4,7 @@
 //! Source: "Streaming Replication Protocol" in PostgreSQL's documentation, for servers from 15 on.
 
 mod base;
+mod heard;
 mod login;
 mod stream;
 mod wire;

@@ -8,6 +8,7 @@ use postgres_protocol::message::backend::{DataRowBody, ErrorResponseBody, Header
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use super::heard::{Heard, Notice};
 use crate::ServerSaid;
 
 /// A socket, encrypted or not.
@@ -35,19 +36,24 @@ pub(super) struct Wire {
     socket: Box<dyn Socket>,
     input: BytesMut,
     output: BytesMut,
+    /// What was said beside the answers.
+    pub(super) heard: Heard,
 }
 
 impl Wire {
     pub(super) fn new(socket: Box<dyn Socket>) -> Self {
-        Wire { socket, input: BytesMut::new(), output: BytesMut::new() }
+        let heard = Heard::default();
+        Wire { socket, input: BytesMut::new(), output: BytesMut::new(), heard }
     }
 
-    /// The next message; notices and changed settings are passed over. Cancel-safe.
+    /// The next message; notices are heard, and passed over. Cancel-safe.
     pub(super) async fn next(&mut self) -> io::Result<Reply> {
         loop {
             match self.parse()? {
                 Some(Reply::Message(Message::NoticeResponse(notice))) => {
-                    tracing::debug!(notice = %fields(&mut notice.fields()).text, "the server says");
+                    let found = fields(&mut notice.fields());
+                    tracing::debug!(notice = %found.text, "the server says");
+                    self.heard.hear(&found.notice);
                 }
                 Some(reply) => return Ok(reply),
                 None => self.read().await?,
@@ -134,25 +140,30 @@ pub(super) fn said(error: &ErrorResponseBody) -> ServerSaid {
 struct Fields {
     text: String,
     state: String,
+    notice: Notice,
 }
 
 fn fields(all: &mut postgres_protocol::message::backend::ErrorFields<'_>) -> Fields {
     let (mut severity, mut message, mut more, mut state) =
         (String::new(), String::new(), Vec::new(), String::new());
+    let mut notice = Notice::default();
     while let Ok(Some(field)) = all.next() {
         let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
         match field.type_() {
             b'S' => severity = value,
+            b'V' => notice.severity = value,
+            b'R' => notice.routine = value,
             b'C' => state = value,
             b'M' => message = value,
             b'D' | b'H' => more.push(value),
             _ => {}
         }
     }
+    notice.message.clone_from(&message);
     let mut text = format!("{severity}: {message} ({state})");
     for one in more {
         text.push_str("; ");
         text.push_str(&one);
     }
-    Fields { text, state }
+    Fields { text, state, notice }
 }
