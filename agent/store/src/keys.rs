@@ -229,7 +229,10 @@ mod tests {
         let public: VerifyingKey = key.verifying_key().to_string().parse().unwrap();
         assert_eq!(public, key.verifying_key());
         let (text, recipient) = new_identity("2026-03-01T00:00:00Z");
-        assert_eq!(Identities::parse(&text).unwrap().recipients(), [recipient.clone()]);
+        assert_eq!(
+            Identities::parse(&text).unwrap().recipients(),
+            std::slice::from_ref(&recipient)
+        );
         let kit = format!("drctl recovery kit\n====\nmade today\n{text}");
         assert_eq!(Identities::parse(&kit).unwrap().recipients(), [recipient]);
     }

@@ -1,3 +1,4 @@
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use drctl_model::{BackupId, LogEntry, Lsn, Timeline, TimelineHistory, micros};
@@ -175,8 +176,8 @@ impl Archive {
     fn assume(&mut self) {
         let timelines: BTreeSet<Timeline> = self.bases.iter().map(|base| base.timeline).collect();
         for timeline in timelines {
-            if !self.histories.contains_key(&timeline) {
-                self.histories.insert(timeline, TimelineHistory::of_first(timeline));
+            if let Entry::Vacant(missing) = self.histories.entry(timeline) {
+                missing.insert(TimelineHistory::of_first(timeline));
                 self.assumed.insert(timeline);
             }
         }
