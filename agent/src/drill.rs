@@ -16,7 +16,7 @@ use crate::first::first;
 use crate::problem::Failure;
 use crate::repository::is_bad_manifest;
 use crate::wal::is_missing;
-use crate::{Recovered, Repository, Setup};
+use crate::{Recovered, Repository, Setup, left_out};
 
 /// The newest drills of a source that are looked at.
 const MOST: usize = 1000;
@@ -26,6 +26,9 @@ const AT_ONCE: usize = 16;
 
 /// The most characters of a target that are kept.
 const TARGET_SHOWN: usize = 200;
+
+/// The most things that are told to have been left out.
+const MOST_LEFT_OUT: usize = 16;
 
 /// A drill under way.
 pub struct Drilling<'a> {
@@ -74,7 +77,7 @@ impl<'a> Drilling<'a> {
             timeline: plan.timeline,
             base: plan.base.clone(),
             target: shown(&plan.target.to_string(), TARGET_SHOWN),
-            outcome: outcome(done),
+            outcome: outcome(plan, done),
         };
         repository.may_write().await?;
         let bytes = encode_drill(&drill, &self.key).context("sign the drill's evidence")?;
@@ -85,12 +88,17 @@ impl<'a> Drilling<'a> {
     }
 }
 
-fn outcome(done: Result<&Recovered, &anyhow::Error>) -> DrillOutcome {
+fn outcome(plan: &RecoveryPlan, done: Result<&Recovered, &anyhow::Error>) -> DrillOutcome {
     match done {
         Ok(done) => DrillOutcome::Proven {
             replayed: done.proof.replayed,
             shows: done.proof.shows,
             counted: done.extracted.iter().map(|table| rows(&table.rows)).collect(),
+            left_out: left_out(plan)
+                .iter()
+                .take(MOST_LEFT_OUT)
+                .map(|one| shown(one, TARGET_SHOWN))
+                .collect(),
         },
         Err(error) => DrillOutcome::Failed { error: Failure::of(error).code.to_owned() },
     }

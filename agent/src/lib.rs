@@ -58,9 +58,9 @@ pub use plausible::suspicions;
 pub use problem::{Failure, Problem};
 pub use reconcile::{Compared, Inventory, Renewed, check, inventory, rebuild};
 pub use recover::{
-    Begun, Choice, Extracted, Identity, Kept, Opened, Proof, Rate, RecoverRequest, Recovered, Step,
-    end_own, is_begun, kept, last_rate, lay_out, plan_digest, recover, time_of, timeline_of, waits,
-    with_log_ahead,
+    Begun, Choice, Extracted, Identity, Kept, Opened, Overtaken, Proof, Rate, RecoverRequest,
+    Recovered, Step, end_own, is_begun, kept, last_rate, lay_out, left_out, plan_digest, recover,
+    time_of, timeline_of, waits, with_log_ahead,
 };
 pub use repository::{Proven, Repository};
 pub use restore::{Restored, prepare_cluster, restore};

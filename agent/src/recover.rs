@@ -3,6 +3,7 @@
 mod aim;
 mod base;
 mod begun;
+mod behind;
 mod choose;
 mod command;
 mod log_ahead;
@@ -19,9 +20,10 @@ use drctl_model::TableRows;
 use drctl_policies::recovery::RecoveryPlan;
 use drctl_store::Identities;
 
-pub use aim::{plan_digest, time_of, timeline_of};
+pub use aim::{left_out, plan_digest, time_of, timeline_of};
 pub use base::lay_out;
 pub use begun::{Begun, Identity, Kept, Proof, Step, is_begun, kept, waits};
+pub use behind::Overtaken;
 pub use log_ahead::with_log_ahead;
 pub use own::end_own;
 pub use rate::{Rate, last_rate};
@@ -177,7 +179,14 @@ async fn prove_and_choose(
     let Some((arrived, rate)) = watch::arrive(server, request, meter).await? else {
         return Ok(None);
     };
-    let proof = watch::prove(request, &arrived, server.stop_line())?;
+    let mut proof = watch::prove(request, &arrived, server.stop_line())?;
+    proof.overtaken = behind::overtaken(request, &proof).await.unwrap_or_else(|error| {
+        tracing::warn!(
+            "whether commits of an earlier time come behind the stop could not be looked at: \
+             {error:#}"
+        );
+        None
+    });
     rate.keep(&request.setup.config.paths.state_dir);
     begun.prove(proof)?;
     crash_point("recovery-proven");

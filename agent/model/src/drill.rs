@@ -54,6 +54,9 @@ pub enum DrillOutcome {
         /// Tables that were taken out and counted, and their rows; no names.
         #[serde(default)]
         counted: Vec<u64>,
+        /// What of all that there is was left out, in words, where that was accepted.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        left_out: Vec<String>,
     },
     /// It did not get there.
     Failed {

@@ -26,7 +26,9 @@ pub(crate) async fn fetch_ahead(
     let wanted = legs.iter().flat_map(|leg| {
         let first = size.start_of(leg.from);
         let starts = std::iter::successors(Some(first), |at| Some(at.plus(size.bytes())));
-        starts.take_while(|at| *at < leg.until).map(|at| (leg.timeline, at))
+        // What ends within one is left to the server's own command, which cuts it there.
+        let whole = |at: &Lsn| !leg.last || at.plus(size.bytes()) <= leg.until;
+        starts.take_while(|at| *at < leg.until).filter(whole).map(|at| (leg.timeline, at))
     });
     let one = |(timeline, start): (Timeline, Lsn)| async move {
         let name = size.file_name(timeline, start);

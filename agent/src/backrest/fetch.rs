@@ -128,6 +128,12 @@ async fn from_archive(backrest: &BackRest, asked: &Asked<'_>) -> Result<Fetched>
     };
     let cluster = Cluster { id: 0, system_id, version };
     let segment = segment(asked)?;
+    let last = segment.and_then(|(timeline, _)| Expected::end_of(asked.expected, timeline));
+    let known =
+        segment.zip(last).map(|((_, start), last)| (last > start).then(|| last.since(start)));
+    if known == Some(None) {
+        return Ok(Fetched::Absent);
+    }
     // PostgreSQL names it below its data directory: pgBackRest would look whether that is the one
     // of its configuration.
     let mut part = std::path::absolute(to).context("find where to write")?.into_os_string();
@@ -152,6 +158,15 @@ async fn from_archive(backrest: &BackRest, asked: &Asked<'_>) -> Result<Fetched>
     if let Err(why) = looked {
         let _ = fs::remove_file(part);
         return Err(Problem::BadSegment { name: name.to_owned(), why }.into());
+    }
+    if let Some(known) = known.flatten().filter(|known| *known < size.bytes()) {
+        // What comes behind the plan's end is zero, as where nothing was written yet.
+        let cut = || {
+            let file = fs::OpenOptions::new().write(true).open(part)?;
+            file.set_len(known)?;
+            file.set_len(size.bytes())
+        };
+        cut().with_context(|| format!("write {}", part.display()))?;
     }
     let deliver = || File::open(part)?.sync_all().and_then(|()| fs::rename(part, to));
     deliver().with_context(|| format!("write {}", to.display()))?;

@@ -31,6 +31,7 @@ pub use follow::Followed;
 pub(crate) use follow::mark_anew;
 pub(crate) use holdings::{Stanza, only_there};
 pub(crate) use laid_out::lay_out;
+pub(crate) use read::segment;
 pub(crate) use truth::{incident, truth_of};
 pub(crate) use verify::verify_stanza;
 

@@ -14,6 +14,7 @@ use drctl_engines::pg::wal::WalWalker;
 use drctl_model::{Holds, Lsn, Timeline, WalSegmentSize, shown};
 use sha1::{Digest as _, Sha1};
 
+use super::Stanza;
 use crate::wal::holds;
 
 /// How much of a segment is read at once.
@@ -130,6 +131,28 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// The bytes of a segment of a stanza's archive, put into `folder` while it is read; nothing where
+/// it is not there, or is not the log that was written.
+///
+/// # Errors
+/// pgBackRest's; the file system's.
+pub(crate) async fn segment(
+    stanza: &Stanza,
+    (system_id, timeline): (u64, Timeline),
+    (start, size): (Lsn, WalSegmentSize),
+    folder: &Path,
+) -> Result<Option<Vec<u8>>> {
+    let name = size.file_name(timeline, start);
+    let file = Scratch::new(folder, &name);
+    let cluster = stanza.cluster(system_id);
+    let got = stanza.backrest.get_segment(cluster, &name, file.path()).await;
+    if got.with_context(|| format!("read the segment {name}"))? == Got::Missing {
+        return Ok(None);
+    }
+    let bytes = std::fs::read(file.path()).with_context(|| format!("read the segment {name}"))?;
+    Ok((bytes.len() as u64 == size.bytes()).then_some(bytes))
 }
 
 /// Whether pgBackRest says that the file itself is damaged, and not that it cannot be reached.

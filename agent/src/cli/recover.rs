@@ -13,7 +13,9 @@ use serde_json::json;
 use super::args::RestoreArgs;
 use super::journal::Journal;
 use super::progress::Progress;
-use super::recovery_words::{Outlook, done_object, done_text, failed, no_plan, plan_text};
+use super::recovery_words::{
+    Outlook, accepted, done_object, done_text, failed, no_plan, plan_text,
+};
 use super::screen::Screen;
 use crate::backrest::lay_out as lay_out_archived;
 use crate::problem::{Failure, Problem};
@@ -86,7 +88,9 @@ pub(super) async fn recover(
     let work =
         Work { setup, repository: &repository, known: &known, source: &source, args, planned };
     if args.plan {
-        let outlook = work.outlook().await;
+        let mut outlook = work.outlook().await;
+        let loss = accepted(&work.planned, args).err().map(|error| error.to_string());
+        outlook.refused = outlook.refused.or(loss);
         let (checks, estimate) = outlook.object(&work.planned);
         let object = json!({
             "plan": work.planned, "digest": digest, "checks": checks, "estimate": estimate,
@@ -95,6 +99,7 @@ pub(super) async fn recover(
         screen.answer("drctl.recovery-plan/1", object, text);
         return Ok(Exit::Success);
     }
+    accepted(&work.planned, args)?;
     if let Some(wanted) = args.yes.as_ref().filter(|wanted| **wanted != digest) {
         let text = format!(
             "the plan has changed: its digest is {digest} now and not {wanted}; look at it with \
@@ -299,7 +304,7 @@ impl Work<'_> {
             failed(error, self.args, &self.planned, (directory, older.as_ref()), anew)
         });
         let mut text = match &done {
-            Ok(done) => done_text(done, directory, seconds),
+            Ok(done) => done_text((&self.planned, done), directory, seconds),
             Err(error) => error.to_string(),
         };
         journal.note(&text);

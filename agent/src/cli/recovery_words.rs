@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::args::RestoreArgs;
 use super::screen::{bytes, count, span};
 use crate::problem::{Failure, Problem};
-use crate::{Exit, OtherCluster, Rate, Recovered};
+use crate::{Exit, OtherCluster, Rate, Recovered, left_out};
 
 /// What was found out of a plan beside the bucket's own words.
 #[derive(Debug, Default)]
@@ -97,7 +97,10 @@ pub(super) fn plan_text(plan: &RecoveryPlan, digest: &str, outlook: &Outlook) ->
         text = format!("recover to time {}", both(at));
     }
     text.push_str(match plan.target {
-        Target::Time(_) => "; commits at that very time are in it",
+        Target::Time(_) => {
+            "; it ends before the first commit in the log that is later, so that one of that very \
+             time is in it"
+        }
         Target::Lsn { inclusive: false, .. } => "; what begins there is not in it",
         Target::Lsn { .. } | Target::Xid { .. } | Target::Name(_) | Target::Latest => "",
     });
@@ -145,6 +148,21 @@ pub(super) fn no_plan(no: &NoPlan, others: &[OtherCluster]) -> anyhow::Error {
     Problem::NoPlan(text, hint).into()
 }
 
+/// Refuses a recovery of all that there is which would not hold all of it, unless that is accepted:
+/// who asked for everything must not take less for it.
+pub(super) fn accepted(plan: &RecoveryPlan, args: &RestoreArgs) -> anyhow::Result<()> {
+    let left_out = left_out(plan);
+    if left_out.is_empty() || args.accept_loss {
+        return Ok(());
+    }
+    let text = format!(
+        "the result would not hold all that the bucket has, and nothing was done: {}",
+        left_out.join("; ")
+    );
+    let hint = "look at `drctl timeline`; --accept-loss recovers what can be had without it";
+    Err(Problem::NoPlan(text, hint).into())
+}
+
 /// A word as a shell takes it.
 fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@=+,".contains(c);
@@ -179,6 +197,7 @@ fn command(args: &RestoreArgs, directory: &Path) -> String {
         ("--to-end", args.to_end),
         ("--inclusive", args.inclusive),
         ("--exclusive", args.exclusive),
+        ("--accept-loss", args.accept_loss),
         ("--promote", args.promote),
         ("--open", args.open),
         ("--despite-missing", args.despite_missing),
@@ -274,6 +293,7 @@ pub(super) fn done_object(plan: &RecoveryPlan, done: &Recovered, directory: &Pat
     json!({
         "base": plan.base, "target": plan.target, "timeline": plan.timeline,
         "replayed": done.proof.replayed, "shows": done.proof.shows, "stopped": done.proof.stopped,
+        "overtaken": done.proof.overtaken, "left_out": left_out(plan), "loses": plan.loses,
         "promoted": done.promoted, "released_locks": done.released, "extracted": extracted,
         "socket": done.open.as_ref().map(|open| &open.socket),
         "directory": directory,
@@ -281,7 +301,11 @@ pub(super) fn done_object(plan: &RecoveryPlan, done: &Recovered, directory: &Pat
 }
 
 /// For people.
-pub(super) fn done_text(done: &Recovered, directory: &Path, seconds: f64) -> String {
+pub(super) fn done_text(
+    (plan, done): (&RecoveryPlan, &Recovered),
+    directory: &Path,
+    seconds: f64,
+) -> String {
     let data = word(&directory.join("data").display().to_string());
     let shows = done.proof.shows.map_or("no commit of the log".to_owned(), both);
     let mut text = format!(
@@ -291,6 +315,22 @@ pub(super) fn done_text(done: &Recovered, directory: &Path, seconds: f64) -> Str
     );
     if let Some(line) = &done.proof.stopped {
         let _ = write!(text, "\n  the server says: {line}");
+    }
+    for one in left_out(plan) {
+        let _ = write!(text, "\n  NOT IN IT: {one}");
+    }
+    if let Some(behind) = &done.proof.overtaken {
+        let _ = write!(
+            text,
+            "\n  NOT IN IT: {} of that time or earlier, which stand behind the stop in the log, the \
+             latest at {}: {} takes them in, and all that stands before them",
+            count(behind.commits, "commit"),
+            both(behind.latest),
+            match behind.xid {
+                0 => format!("--to-lsn {}", behind.lsn),
+                xid => format!("--to-xid {xid}"),
+            }
+        );
     }
     if let Some(locks) = done.released {
         let _ = write!(
@@ -337,7 +377,7 @@ fn next(done: &Recovered, data: &str) -> String {
         // There is nothing in the log to stop at: started again it would follow what comes.
         (false, _, false) => {
             "\n  it is a standby, stopped. The same command with --resume and --open, --extract or \
-             --promote goes on from here; started with pg_ctl it replays log that comes later"
+             --promote goes on from here, with the log that is in the bucket then"
         }
         (false, _, true) => {
             "\n  it is stopped at that point. The same command with --resume and --open, --extract \

@@ -212,8 +212,12 @@ fn around(gap: &Gap, of: Timeline, all: &[TimelineView]) -> Option<(Timestamp, T
 fn drill_row(drill: &Drill) -> (Lsn, Vec<String>) {
     let took = format!("{} in {}", drill.drill, span(drill.took_ms as f64 / 1000.0));
     match &drill.outcome {
-        DrillOutcome::Proven { replayed, shows, .. } => {
+        DrillOutcome::Proven { replayed, shows, left_out, .. } => {
             let shows = shows.map_or(String::new(), |at| format!("shows {at}"));
+            let took = match left_out.is_empty() {
+                true => took,
+                false => format!("{took}: less than all, {}", shown(&left_out.join("; "), 200)),
+            };
             (*replayed, vec!["drill".to_owned(), replayed.to_string(), shows, took])
         }
         DrillOutcome::Failed { error } => {
@@ -314,6 +318,7 @@ mod tests {
                 replayed: Lsn(7),
                 shows: Some(at(minute)),
                 counted: Vec::new(),
+                left_out: Vec::new(),
             },
             false => DrillOutcome::Failed { error: "mismatch".to_owned() },
         };

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use drctl_engines::pg::physical::StopAt;
 use drctl_model::{Timeline, shown};
-use drctl_policies::recovery::{RecoveryPlan, Stop as PlanStop, Target};
+use drctl_policies::recovery::{RecoveryPlan, Stop as PlanStop, Target, Warning};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -25,6 +25,19 @@ pub(super) fn stop_at(plan: &RecoveryPlan) -> StopAt {
         Target::Xid { xid, inclusive } => StopAt::Xid { xid: *xid, inclusive: *inclusive },
         Target::Name(name) => StopAt::Name(name.clone()),
         Target::Latest => StopAt::Standby,
+    }
+}
+
+/// What a recovery of all that there is does not hold although the bucket has it, or knows that it
+/// was there; of any other target nothing: it is asked for as it is.
+#[must_use]
+pub fn left_out(plan: &RecoveryPlan) -> Vec<String> {
+    let lacks = |warning: &&Warning| {
+        matches!(warning, Warning::BehindGap(_) | Warning::CutOff { .. } | Warning::NoHistory(_))
+    };
+    match plan.target {
+        Target::Latest => plan.warnings.iter().filter(lacks).map(ToString::to_string).collect(),
+        _ => Vec::new(),
     }
 }
 

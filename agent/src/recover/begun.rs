@@ -12,6 +12,7 @@ use drctl_model::{BackupId, Content, Lsn, StreamId, shown};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::behind::Overtaken;
 use crate::locks::{Taken, take_file};
 use crate::problem::Problem;
 
@@ -49,6 +50,9 @@ pub struct Proof {
     pub shows: Option<Timestamp>,
     /// The server's own line about where it stopped.
     pub stopped: Option<String>,
+    /// Commits of the time or earlier that are not in it, of a recovery to a time.
+    #[serde(default)]
+    pub overtaken: Option<Overtaken>,
 }
 
 /// A cluster that was made one of its own only to be read: locks of transactions that had not
@@ -395,7 +399,7 @@ mod tests {
     fn a_proof_that_was_taken_back_is_gone() {
         let directory = tempfile::tempdir().unwrap();
         let mut begun = Begun::begin(directory.path(), identity("one")).unwrap();
-        let proof = Proof { replayed: Lsn(5), shows: None, stopped: None };
+        let proof = Proof { replayed: Lsn(5), shows: None, stopped: None, overtaken: None };
         begun.prove(proof.clone()).unwrap();
         begun.reach(Step::Promoting).unwrap();
         let later = Proof { replayed: Lsn(7), ..proof };

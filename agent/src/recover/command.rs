@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::RecoverRequest;
+use super::log_ahead::expected;
 use crate::backrest::note_segments;
 use crate::wal::Ahead;
 
@@ -47,8 +48,8 @@ pub(super) fn restore_command(request: &RecoverRequest<'_>, segment_bytes: u64) 
         let path = segments(&request.directory).display().to_string();
         command += &format!(" --segments {}", quote(&path));
     }
-    for leg in &request.plan.path {
-        command += &format!(" --expect {}:{}-{}", leg.timeline, leg.from, leg.until);
+    for one in expected(request.plan) {
+        command += &format!(" --expect {one}");
     }
     Ok(command.replace("%%", "%").replace('%', "%%").replace("%%f", "%f").replace("%%p", "%p"))
 }

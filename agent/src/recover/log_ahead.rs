@@ -3,9 +3,10 @@
 use std::convert::Infallible;
 
 use anyhow::Result;
-use drctl_policies::recovery::Leg;
+use drctl_policies::recovery::{Leg, RecoveryPlan};
 
 use super::RecoverRequest;
+use super::aim::runs_to_end;
 use super::command::ahead;
 use crate::backrest::fetch_ahead as fetch_archived;
 use crate::wal::{Ahead, Expected, Shelf, fetch_ahead};
@@ -34,7 +35,7 @@ async fn help(request: &RecoverRequest<'_>, ahead: &Ahead) -> Infallible {
     let Some(size) = request.known.base(&request.plan.base).map(|base| base.segment_size) else {
         return std::future::pending().await;
     };
-    let legs: Vec<Expected> = request.plan.path.iter().map(expected).collect();
+    let legs = expected(request.plan);
     let fetches = request.setup.limits().fetches;
     let system_id = request.known.system_id;
     if let Some(stanza) = &request.known.stanza {
@@ -49,6 +50,18 @@ async fn help(request: &RecoverRequest<'_>, ahead: &Ahead) -> Infallible {
     std::future::pending().await
 }
 
-fn expected(leg: &Leg) -> Expected {
-    Expected { timeline: leg.timeline, from: leg.from, until: leg.until }
+/// The log that a plan needs. One that runs to the end ends where the plan does, whatever comes
+/// into the bucket meanwhile.
+pub(super) fn expected(plan: &RecoveryPlan) -> Vec<Expected> {
+    let leg = |leg: &Leg| Expected {
+        timeline: leg.timeline,
+        from: leg.from,
+        until: leg.until,
+        last: false,
+    };
+    let mut all: Vec<Expected> = plan.path.iter().map(leg).collect();
+    if let (true, Some(last)) = (runs_to_end(plan), all.last_mut()) {
+        last.last = true;
+    }
+    all
 }

@@ -143,7 +143,7 @@ pub(super) fn prove(
             return fail(format!("the data show {shows}, and commits up to {least} were planned"));
         }
     }
-    Ok(Proof { replayed, shows, stopped })
+    Ok(Proof { replayed, shows, stopped, overtaken: None })
 }
 
 /// Where a promoted cluster left the timeline that it followed: the end of the last record that it

@@ -236,7 +236,9 @@ fn wanted(leg: &Expected, size: WalSegmentSize, there: &[(Lsn, Lsn)]) -> Vec<Wan
         }
         let pieces = there[from..].iter().take_while(|(begin, _)| *begin < end);
         let pieces: Vec<_> = pieces.copied().collect();
-        if cover(&pieces, start, end).last().is_some_and(|(_, until)| *until >= end) {
+        // What ends within it is left to `wal fetch`, which cuts it there.
+        let cut = leg.last && leg.until < end;
+        if !cut && cover(&pieces, start, end).last().is_some_and(|(_, until)| *until >= end) {
             found.push(Wanted { timeline: leg.timeline, start, pieces });
         }
         if end <= start {
@@ -303,7 +305,7 @@ mod tests {
     fn only_what_is_there_as_a_whole_is_wanted() {
         let size = WalSegmentSize::new(1 << 20).unwrap();
         let at = |quarters: u64| Lsn(quarters << 18);
-        let leg = |from, until| Expected { timeline: Timeline::FIRST, from, until };
+        let leg = |from, until| Expected { timeline: Timeline::FIRST, from, until, last: false };
         let starts = |leg, there: &[(Lsn, Lsn)]| -> Vec<Lsn> {
             wanted(&leg, size, there).into_iter().map(|wanted| wanted.start).collect()
         };
@@ -312,5 +314,8 @@ mod tests {
         assert_eq!(starts(leg(at(8), at(9)), &all), [at(8)]);
         assert_eq!(starts(leg(at(4), at(13)), &all[1..]), [at(8)]);
         assert_eq!(starts(leg(at(4), at(4)), &all), [Lsn(0); 0]);
+        let ends = |until| Expected { last: true, ..leg(at(4), until) };
+        assert_eq!(starts(ends(at(11)), &all), [at(4)]);
+        assert_eq!(starts(ends(at(12)), &all), [at(4), at(8)]);
     }
 }

@@ -26,17 +26,37 @@ pub struct Expected {
     pub from: Lsn,
     /// Behind its last byte.
     pub until: Lsn,
+    /// Whether the plan ends there: what comes behind it on that timeline is none of its log, and
+    /// nothing may be replayed of what somebody writes while the recovery is under way.
+    pub last: bool,
+}
+
+impl Expected {
+    /// Where the log of a timeline ends for a plan, where it ends in it.
+    pub(crate) fn end_of(expected: &[Expected], timeline: Timeline) -> Option<Lsn> {
+        expected.iter().find(|e| e.last && e.timeline == timeline).map(|e| e.until)
+    }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Expected { timeline, from, until, last } = self;
+        write!(f, "{timeline}:{from}-{until}{}", if *last { "." } else { "" })
+    }
 }
 
 impl std::str::FromStr for Expected {
     type Err = String;
 
-    /// `TIMELINE:FROM-UNTIL`, such as `1:0/3000000-0/5000148`.
+    /// `TIMELINE:FROM-UNTIL`, such as `1:0/3000000-0/5000148`; with a full stop where the plan ends.
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split_once(':').and_then(|(id, range)| {
             let (from, until) = range.split_once('-')?;
             let timeline = id.parse().ok().and_then(Timeline::new)?;
-            Some(Expected { timeline, from: from.parse().ok()?, until: until.parse().ok()? })
+            let (until, last) =
+                until.strip_suffix('.').map_or((until, false), |until| (until, true));
+            let (from, until) = (from.parse().ok()?, until.parse().ok()?);
+            Some(Expected { timeline, from, until, last })
         });
         parts.ok_or_else(|| format!("`{text}` is no TIMELINE:FROM-UNTIL"))
     }
@@ -79,6 +99,10 @@ pub async fn fetch(
     let (timeline, start) =
         size.parse_file_name(name).map_err(|error| Problem::Usage(error.to_string()))?;
     let end = start.plus(size.bytes());
+    let last = Expected::end_of(expected, timeline).unwrap_or(end);
+    if last <= start {
+        return Ok(Fetched::Absent);
+    }
     let there = shelf.ranges((system_id, timeline), start, Some(end)).await?;
     let chain = cover(&there, start, end);
     let reach = chain.last().map_or(start, |(_, end)| *end);
@@ -99,9 +123,31 @@ pub async fn fetch(
             return Ok(Fetched::Absent);
         }
     }
-    let bytes = assemble(shelf, (system_id, timeline), size, start, there, identities).await?;
+    let mut bytes = assemble(shelf, (system_id, timeline), size, start, there, identities).await?;
+    let known = usize::try_from(last.since(start)).unwrap_or(usize::MAX);
+    bytes.iter_mut().skip(known).for_each(|byte| *byte = 0);
     deliver(to, &bytes)?;
     Ok(Fetched::Delivered)
+}
+
+/// The bytes of a segment as far as it is in the bucket, without a gap from its start; nothing
+/// where nothing of it is there.
+///
+/// # Errors
+/// As [`assemble`].
+pub(crate) async fn segment(
+    shelf: &Shelf,
+    of: (u64, Timeline),
+    size: WalSegmentSize,
+    start: Lsn,
+    identities: &Identities,
+) -> Result<Option<Vec<u8>>> {
+    let end = start.plus(size.bytes());
+    let there = shelf.ranges(of, start, Some(end)).await?;
+    if cover(&there, start, end).is_empty() {
+        return Ok(None);
+    }
+    assemble(shelf, of, size, start, there, identities).await.map(Some)
 }
 
 /// The bytes of the segment that begins at `start`, joined of pieces that [`cover`] it from there;
@@ -224,6 +270,12 @@ mod tests {
         let expected: Expected = "2:0/3000000-1/5000148".parse().unwrap();
         assert_eq!(expected.timeline.id(), 2);
         assert_eq!((expected.from, expected.until), (Lsn(0x300_0000), Lsn(0x1_0500_0148)));
+        for text in ["2:0/3000000-1/5000148", "1:0/0-0/10."] {
+            assert_eq!(text.parse::<Expected>().unwrap().to_string(), text);
+        }
+        let all = [expected, "1:0/0-0/10.".parse().unwrap()];
+        assert_eq!(Expected::end_of(&all, Timeline::FIRST), Some(Lsn(16)));
+        assert_eq!(Expected::end_of(&all, expected.timeline), None);
         for text in ["", "1:0/1", "0:0/1-0/2", "1:0/1-x"] {
             assert!(text.parse::<Expected>().is_err(), "{text}");
         }

@@ -27,6 +27,7 @@ pub use ahead::{Ahead, fetch_ahead};
 pub(crate) use archive::{Beside, Copies, learn};
 pub use archive::{Known, known};
 pub use clusters::OtherCluster;
+pub(crate) use fetch::segment;
 pub use fetch::{Expected, Fetched, fetch};
 pub(crate) use heads::trust_digest;
 pub(crate) use health::{LogFinding, log_findings};

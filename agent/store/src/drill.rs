@@ -63,6 +63,7 @@ mod tests {
                 replayed: Lsn(0x500_0148),
                 shows: Some(Timestamp::UNIX_EPOCH),
                 counted: vec![5],
+                left_out: Vec::new(),
             },
         }
     }

@@ -217,6 +217,22 @@ impl Archive {
         within.filter_map(LogEntry::record_end).max()
     }
 
+    /// The pieces of `timeline`'s log that end behind `from` and hold a commit of the time `at` or
+    /// earlier, as far as pieces tell.
+    pub fn early(
+        &self,
+        timeline: Timeline,
+        from: Lsn,
+        at: Timestamp,
+    ) -> impl Iterator<Item = (Lsn, Lsn)> {
+        let at = Micros::of(at);
+        let entries = self.logs.get(&timeline).map_or(&[][..], |log| &log.entries);
+        let early = move |entry: &&LogEntry| {
+            entry.end > from && commits(entry).is_some_and(|(first, _)| first <= at)
+        };
+        entries.iter().filter(early).map(|entry| (entry.start, entry.end))
+    }
+
     /// Whether a base or a piece lies on it.
     pub(super) fn mentions(&self, timeline: Timeline) -> bool {
         self.logs.contains_key(&timeline) || self.bases.iter().any(|b| b.timeline == timeline)

@@ -22,6 +22,7 @@ mod recover_checks;
 mod recover_choice;
 mod recover_ends;
 mod recover_in_use;
+mod recover_late;
 mod recover_resume;
 mod signing;
 mod strangers;

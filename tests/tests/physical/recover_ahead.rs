@@ -129,7 +129,8 @@ async fn a_plans_log_is_fetched_ahead_byte_for_byte_and_bounded() {
     let repository = setup.repository().await.unwrap();
     let identities = setup.identities(None).unwrap().unwrap();
     let shelf = Shelf::reader(&repository, &"shop".parse().unwrap());
-    let legs = [Expected { timeline: Timeline::FIRST, from, until: size.start_of(until) }];
+    let legs =
+        [Expected { timeline: Timeline::FIRST, from, until: size.start_of(until), last: false }];
     let work = fetch_ahead(&ahead, &shelf, id, size, &legs, 4, &identities);
     // It waits for room, for nobody asks.
     let ended = tokio::time::timeout(Duration::from_secs(8), work).await;

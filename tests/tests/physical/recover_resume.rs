@@ -228,10 +228,21 @@ fn commits_that_came_between_the_proof_and_a_promotion_are_not_taken_for_proven(
     let (shop, last) = several();
     let (_folder, path, to) = new_place();
     killed(&shop, &into(&to, &last, &["--promote"]), "recovery-proven");
-    // The server goes on with log that comes, as it would until it was promoted.
+    // It is given the plan's log and no more; told otherwise, it goes on with log that comes.
     shop.tick(41..46);
     shop.archived();
     let pid = || fs::read_to_string(path.join("data/postmaster.pid")).unwrap_or_default();
+    let auto = path.join("data/postgresql.auto.conf");
+    let lines = fs::read_to_string(&auto).unwrap();
+    let more = |line: &str| match line.strip_suffix(".'") {
+        Some(line) if line.starts_with("restore_command") => format!("{line}'\n"),
+        _ => format!("{line}\n"),
+    };
+    let changed: String = lines.lines().map(more).collect();
+    assert_ne!(changed, lines);
+    fs::write(&auto, changed).unwrap();
+    let server = pid().lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+    kill_process(server.expect("a server"), Signal::HUP).unwrap();
     let rows = || {
         let text = pid();
         let mut psql = shop.as_owner(shop.server.bin_dir().join("psql"));

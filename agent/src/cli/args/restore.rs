@@ -53,6 +53,10 @@ pub struct RestoreArgs {
     /// current one.
     #[arg(long, value_name = "NUMBER", requires = "point")]
     pub system_id: Option<u64>,
+    /// With --to-end: go on although log or copies behind a gap, or of a timeline whose history is
+    /// missing, will not be in the result.
+    #[arg(long, requires = "to_end")]
+    pub accept_loss: bool,
     /// The timeline to follow; default: the newest.
     #[arg(long, value_name = "N", requires = "point")]
     pub timeline: Option<u32>,

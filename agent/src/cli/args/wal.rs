@@ -68,7 +68,8 @@ pub struct FetchArgs {
     /// The size of the cluster's WAL segments.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     pub segment_bytes: u64,
-    /// Log that must be there, as TIMELINE:FROM-UNTIL; may be repeated.
+    /// Log that must be there, as TIMELINE:FROM-UNTIL, with a full stop behind it where all log
+    /// ends that is wanted; may be repeated.
     #[arg(long, value_name = "RANGE")]
     pub expect: Vec<crate::Expected>,
     /// Where the log that was fetched ahead waits.

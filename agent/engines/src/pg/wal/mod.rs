@@ -17,6 +17,7 @@
 mod asks;
 mod bytes;
 mod chain;
+mod commits;
 mod error;
 mod page;
 mod record;
@@ -28,6 +29,7 @@ use std::mem;
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
 
 use chain::{Chain, Event};
+pub use commits::{Commit, Commits};
 pub use error::WalError;
 use page::{LONG_HEADER, PAGE, Pages};
 use record::Meaning;

@@ -325,3 +325,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn every_commit_is_told_with_its_own_time_and_place() {
+    let mut wal = Wal::new(START);
+    wal.data(100);
+    let first = Lsn(wal.commit(7, 100));
+    let second = Lsn(wal.commit(8, 50));
+    wal.put(1, 0x20, 9, &[&[255, 8][..], &200_000_000i64.to_le_bytes()].concat());
+    wal.data(9000);
+    let third = Lsn(wal.commit(10, 70));
+    let end = Lsn(wal.at());
+    let time = |seconds: i64| jiff::Timestamp::from_second(946_684_800 + seconds).unwrap();
+    for piece in [1, 100, 8192, wal.bytes.len()] {
+        let segment = WalSegmentSize::new(MIB).unwrap();
+        let mut commits = Commits::new(Timeline::FIRST, Lsn(START), segment);
+        let mut told = Vec::new();
+        for piece in wal.bytes.chunks(piece) {
+            commits.feed(piece, |commit| told.push(commit)).unwrap();
+        }
+        let seen: Vec<_> = told.iter().map(|one| (one.at, one.xid, one.time)).collect();
+        assert_eq!(seen, [(first, 7, time(100)), (second, 8, time(50)), (third, 10, time(70))]);
+        assert_eq!(told[2].end, end);
+    }
+}
