@@ -27,7 +27,7 @@ pub(crate) type Sha = [u8; 20];
 #[derive(Debug, Clone)]
 pub(crate) enum Looked {
     /// The log that was written.
-    Holds(Holds),
+    Holds(Box<Holds>),
     /// Something else, or nothing: in words.
     Bad(String),
 }
@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
                 let (path, size, id) = (file.path().to_owned(), self.size, self.cluster.system_id);
                 let work = move || examine(&path, (timeline, start, size), id, sha1);
                 match tokio::task::spawn_blocking(work).await?? {
-                    Ok(holds) => Looked::Holds(holds),
+                    Ok(holds) => Looked::Holds(Box::new(holds)),
                     Err(why) => Looked::Bad(why),
                 }
             }
