@@ -1,5 +1,7 @@
 //! Everything that a backup and a restore need, tried one by one.
 
+mod boxes;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -82,6 +84,10 @@ pub async fn doctor(
     let repository = bucket(setup, &mut found).await;
     if let Some(repository) = &repository {
         catalog(setup, repository, &mut found).await;
+    }
+    let copied = |source: &Source| !matches!(source.engine, Engine::PgDump(_));
+    if setup.config.sources.values().any(copied) {
+        boxes::look(&mut found).await;
     }
     for (id, source) in &setup.config.sources {
         if only.is_none_or(|only| only == id) {

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use drctl_catalog::CatalogError;
 use drctl_engines::EngineError;
-use drctl_model::{BackupId, Lsn, RepositoryId, SourceId, Timeline};
+use drctl_model::{BackupId, Lsn, RepositoryId, SourceId, Timeline, shown};
 use drctl_policies::Diagnostic;
 use drctl_store::{FormatError, KeyError, SealError, StoreError};
 
@@ -141,6 +141,15 @@ pub enum Problem {
     /// The restore's target is not fit.
     #[error("{0}")]
     Target(String),
+    /// The log makes a tablespace at this place of the source, and no box leads it elsewhere.
+    #[error("the log makes a tablespace at {}, which is the source's own place", shown(&.0.to_string_lossy(), 200))]
+    Place(PathBuf),
+    /// A restored server would run without a box: which part is missing, and what to do.
+    #[error(
+        "no box can be had for the restored server: {0}. It would run beside the keys, the bucket's \
+             credentials, the network and the source's own files. Nothing was done"
+    )]
+    NoBox(String, &'static str),
     /// Something that was asked for makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -191,6 +200,8 @@ impl Problem {
             Problem::LogGap { .. } => ("log_gap", Exit::Verification),
             Problem::NoPlan(..) => ("no_plan", Exit::NoTarget),
             Problem::Target(_) => ("target_unfit", Exit::Target),
+            Problem::NoBox(..) => ("no_box", Exit::Target),
+            Problem::Place(_) => ("source_place", Exit::Target),
             Problem::Usage(_) => ("usage", Exit::Usage),
             Problem::NoIdentity(_) => ("no_identity", Exit::Key),
             Problem::NoIdentityToTest => ("no_identity", Exit::Key),
@@ -198,6 +209,22 @@ impl Problem {
             Problem::Unpinned(_) => ("signing_key_unpinned", Exit::Key),
             Problem::Interrupted => ("interrupted", Exit::Interrupted),
         }
+    }
+
+    /// What to do where there is no box for a server.
+    fn hint_of_box(&self) -> Option<String> {
+        Some(match self {
+            Problem::NoBox(_, hint) => format!(
+                "{hint}; where you must restore without, by hand, and know whose data they are: \
+                 --without-box"
+            ),
+            Problem::Place(_) => {
+                "only a server in a box may replay that: recover it to a point with \
+                                  `drctl restore … --to-end`, or `--to-lsn`, without --without-box"
+                    .to_owned()
+            }
+            _ => return None,
+        })
     }
 
     /// What to do about a place that holds not the repository that it should.
@@ -290,6 +317,7 @@ impl Problem {
                 "run the command again; nothing half done counts as a backup, and of a restore \
                  only what is named above as proven"
             }
+            Problem::Place(_) | Problem::NoBox(..) => return self.hint_of_box(),
             Problem::NotARepository { .. }
             | Problem::OtherRepository { .. }
             | Problem::MarkerLost { .. }

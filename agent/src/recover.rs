@@ -9,13 +9,17 @@ mod command;
 mod log_ahead;
 mod own;
 mod rate;
+mod serve;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use drctl_engines::pg::physical::{Layout, PickedTable, Recovering, Recovery, prepare};
+use drctl_engines::boxed::Boxes;
+use drctl_engines::pg::physical::{
+    Layout, PickedTable, Recovering, Recovery, Surroundings, prepare,
+};
 use drctl_model::TableRows;
 use drctl_policies::recovery::RecoveryPlan;
 use drctl_store::Identities;
@@ -28,7 +32,8 @@ pub use log_ahead::with_log_ahead;
 pub use own::end_own;
 pub use rate::{Rate, last_rate};
 
-use self::command::{note_stanza, restore_command};
+use self::command::{hidden, note_stanza, restore_command, take_command};
+use self::serve::Serving;
 use crate::crash::crash_point;
 use crate::problem::Problem;
 use crate::wal::Known;
@@ -121,6 +126,16 @@ pub struct RecoverRequest<'a> {
     pub bin_dir: PathBuf,
     /// What becomes of it then.
     pub choice: Choice,
+    /// How a box is made for its server; nothing where it is to do without.
+    pub boxes: Option<Boxes>,
+    /// Libraries that its server loads.
+    pub preload: Vec<String>,
+}
+
+/// What a server of this recovery is given.
+struct Given<'a> {
+    around: &'a Surroundings<'a>,
+    serving: &'a Serving<'a>,
 }
 
 /// Replays the log onto a base that was laid out, proves where that came to, and does with it what
@@ -136,10 +151,22 @@ pub async fn recover(
     stop: &Stop,
 ) -> Result<Recovered> {
     let layout = Layout::new(&request.directory);
-    if let Some(done) = own::already(request, begun, &layout, meter).await? {
+    let base = request.known.base(&request.plan.base).context("the plan's base is gone")?;
+    let serving = Serving::new(request, base.segment_size)?;
+    let log = |private: &Path, program: &Path| {
+        serving.listen(private).map(|socket| take_command(&socket, program))
+    };
+    let around = Surroundings {
+        boxes: request.boxes.as_ref(),
+        hidden: hidden(request),
+        outlives: request.choice == Choice::Open,
+        preload: request.preload.clone(),
+        log: &log,
+    };
+    let given = Given { around: &around, serving: &serving };
+    if let Some(done) = own::already(request, begun, &layout, (&given, meter)).await? {
         return Ok(done);
     }
-    let base = request.known.base(&request.plan.base).context("the plan's base is gone")?;
     let recovery = Recovery {
         restore_command: restore_command(request, base.segment_size.bytes())?,
         timeline: request.plan.timeline,
@@ -149,9 +176,10 @@ pub async fn recover(
     note_stanza(request)?;
     for _ in 0..STARTS {
         meter.label("starting the restored server");
-        let mut server = Recovering::start(&layout, &request.bin_dir, &request.user)?;
+        let mut server = Recovering::start(&layout, &request.bin_dir, &request.user, &around)?;
         let done = tokio::select! {
             done = prove_and_choose(&mut server, request, begun, &layout, meter) => done,
+            never = serving.run() => match never {},
             () = stop.requested() => Err(Problem::Interrupted.into()),
         };
         let done = match done {
@@ -163,7 +191,7 @@ pub async fn recover(
             Ok(Some(done)) => Ok(done),
             Err(error) => Err(error),
         };
-        return choose::end(server, request, done).await;
+        return choose::end(server, request, &serving, done).await;
     }
     bail!("the log asked {STARTS} times for larger settings of the server that replays it")
 }

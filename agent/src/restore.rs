@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use drctl_engines::pg::physical::{DirectoryTarget, Layout, Recovery, StopAt, prepare};
+use drctl_engines::pg::physical::{
+    DirectoryTarget, Layout, Recovery, StopAt, made_by_own_log, prepare,
+};
 use drctl_engines::pg::{
     DatabaseTarget, GlobalsTarget, PgServer, RestoreOptions, RowDifference, compare_rows,
     count_rows,
@@ -121,7 +123,12 @@ pub fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
         timeline: at.stop_timeline,
         stop: StopAt::EndOfLog,
     };
-    prepare(&Layout::new(directory), &recovery).context("prepare the cluster")
+    let layout = Layout::new(directory);
+    // Whoever starts it does so without a box.
+    if let Some(place) = made_by_own_log(&layout, at.stop_timeline, at.start).into_iter().next() {
+        return Err(Problem::Place(place).into());
+    }
+    prepare(&layout, &recovery).context("prepare the cluster")
 }
 
 /// What an operator must know of the streams that were restored before one failed.

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::process::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -226,6 +227,22 @@ pub fn give_away(path: &Path) {
         let given = Command::new("chown").args(["-R", &owner]).arg(path).status();
         assert!(given.expect("start chown").success());
     }
+}
+
+/// The postmaster that drctl has started on a data directory, by its number on this host: the one that
+/// it knows itself by is that of its box.
+#[must_use]
+pub fn postmaster(data: &Path) -> Option<Pid> {
+    let wanted = format!("data_directory={}", data.display());
+    let is_it = |pid: &i32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split('\0');
+        words.next().is_some_and(|program| program.ends_with("/postgres"))
+            && words.any(|word| word == wanted)
+    };
+    let entries = fs::read_dir("/proc").ok()?;
+    let mut numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.find(is_it).and_then(Pid::from_raw)
 }
 
 /// A standby of a server, and its folder.

@@ -5,6 +5,7 @@
 
 pub mod backrest;
 mod below;
+pub mod boxed;
 mod error;
 pub mod pg;
 mod process;

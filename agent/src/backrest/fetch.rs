@@ -90,6 +90,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) size: WalSegmentSize,
     pub(crate) name: &'a str,
     pub(crate) to: &'a Path,
+    /// Where the server keeps the log that it has.
+    pub(crate) own: &'a Path,
     pub(crate) expected: &'a [Expected],
     /// The list that a recovery has noted.
     pub(crate) segments: Option<&'a Path>,
@@ -202,7 +204,7 @@ fn segment(asked: &Asked<'_>) -> Result<Option<(Timeline, Lsn)>> {
 async fn is_end(backrest: &BackRest, asked: &Asked<'_>) -> Result<()> {
     let Some((timeline, start)) = segment(asked)? else { return Ok(()) };
     // A copy brought this part along: the server takes its own.
-    if asked.to.with_file_name(asked.name).exists() {
+    if asked.own.join(asked.name).exists() {
         return Ok(());
     }
     let end = start.plus(asked.size.bytes());

@@ -2,6 +2,7 @@
 
 mod args;
 mod backups;
+mod boxes;
 mod check;
 mod init;
 mod journal;
@@ -125,7 +126,7 @@ impl Role {
 fn role_of(verb: &Verb) -> Role {
     match verb {
         Verb::Wal { verb: args::WalVerb::Push { .. } } => Role::Archive,
-        Verb::Wal { verb: args::WalVerb::Fetch(_) } => Role::Restore,
+        Verb::Wal { verb: args::WalVerb::Fetch(_) | args::WalVerb::Take { .. } } => Role::Restore,
         _ => Role::Command,
     }
 }
@@ -134,7 +135,7 @@ fn role_of(verb: &Verb) -> Role {
 fn role_of_arguments() -> Role {
     let words: Vec<_> = std::env::args_os().collect();
     let has = |verb: &str| words.windows(2).any(|pair| pair[0] == "wal" && pair[1] == verb);
-    if has("fetch") {
+    if has("fetch") || has("take") {
         Role::Restore
     } else if has("push") {
         Role::Archive
@@ -254,6 +255,9 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
         }
         // The server waits for it: what is there already needs no configuration and no bucket.
         Verb::Wal { verb: args::WalVerb::Fetch(args) } if wal::waits(args) => Ok(Exit::Success),
+        Verb::Wal { verb: args::WalVerb::Take { socket, name, to } } => {
+            wal::take_one(socket, name, to)
+        }
         Verb::Wal { verb } => wal::wal(screen, &setup()?, verb, stop).await,
         Verb::Stanza { verb } => stanza::stanza(screen, &setup()?, verb).await,
         Verb::Timeline { source } => timeline::timeline(screen, &setup()?, source).await,

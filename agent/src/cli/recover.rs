@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use drctl_engines::boxed::Boxes;
 use drctl_engines::pg::physical::{HostReport, check_host, may_run};
 use drctl_engines::pg::server_program;
 use drctl_model::{BackupId, DrillId, SourceId, Timeline, total};
@@ -11,6 +12,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::args::RestoreArgs;
+use super::boxes::boxes;
 use super::journal::Journal;
 use super::progress::Progress;
 use super::recovery_words::{
@@ -158,6 +160,7 @@ struct Ready {
     bin_dir: PathBuf,
     user: String,
     identity: Option<(PathBuf, Identities)>,
+    boxes: Option<Boxes>,
     outlook: Outlook,
 }
 
@@ -199,10 +202,12 @@ impl Work<'_> {
         let server = setup.server(setup.source(self.source.as_str())?.1)?;
         let program = server_program(&server, &version).await?;
         let bin_dir = program.parent().context("find the server's programs")?.to_owned();
+        let (boxes, unboxed) = boxes(self.args).await?;
         let begun = if args.resume { kept(directory)? } else { None };
         if let Some(external) = backup.manifest.kind.external() {
             let identity = self.identity_beside()?;
-            let host = external_host(&backup, identity.as_ref(), &bin_dir).await;
+            let mut host = external_host(&backup, identity.as_ref(), &bin_dir).await;
+            host.notes.extend(unboxed);
             let room = match &begun {
                 Some((step, _)) if *step > Step::LayingOut => 0,
                 _ => external.bytes,
@@ -211,13 +216,14 @@ impl Work<'_> {
             let replay = last_rate(&setup.config.paths.state_dir);
             let outlook = Outlook { host, refused: None, room, fetch: None, replay };
             let base = LayOut::Archived(external.label.clone());
-            return Ok(Ready { base, bin_dir, user: server.user, identity, outlook });
+            return Ok(Ready { base, bin_dir, user: server.user, identity, boxes, outlook });
         }
         let identity = identity_file(setup, args)?;
         let identities = setup.identities(Some(&identity))?;
         let identities = identities.ok_or(Problem::NoIdentity(self.planned.base.clone()))?;
         let facts = open_facts(&backup.manifest, &identities).context("open the copy's facts")?;
-        let host = check_host(&bin_dir, facts.cluster.as_ref()).await;
+        let mut host = check_host(&bin_dir, facts.cluster.as_ref()).await;
+        host.notes.extend(unboxed);
         let request = RestoreRequest {
             identities: identities.clone(),
             backup,
@@ -238,7 +244,7 @@ impl Work<'_> {
         let outlook = Outlook { host, refused: None, room: Some(room), fetch, replay };
         let base = LayOut::Stored(Box::new((request, base)));
         let identity = Some((identity, identities));
-        Ok(Ready { base, bin_dir, user: server.user, identity, outlook })
+        Ok(Ready { base, bin_dir, user: server.user, identity, boxes, outlook })
     }
 
     /// Room for what is not there yet, and for the log while it is replayed.
@@ -361,7 +367,7 @@ impl Work<'_> {
         meter: &Meter,
         stop: &Stop,
     ) -> Result<Recovered> {
-        let Ready { base, bin_dir, user, identity, .. } = ready;
+        let Ready { base, bin_dir, user, identity, boxes, .. } = ready;
         let limits = self.setup.limits();
         let recovery = RecoverRequest {
             setup: self.setup,
@@ -374,6 +380,8 @@ impl Work<'_> {
             user,
             bin_dir,
             choice: self.choice(),
+            boxes,
+            preload: self.args.preload.clone(),
         };
         match (&base, &self.known.stanza) {
             (LayOut::Stored(base), _) => {

@@ -193,6 +193,9 @@ fn command(args: &RestoreArgs, directory: &Path) -> String {
     for table in &args.extract {
         add("--extract", Some(table.to_string()));
     }
+    for library in &args.preload {
+        add("--preload", Some(library.clone()));
+    }
     for (flag, given) in [
         ("--to-end", args.to_end),
         ("--inclusive", args.inclusive),
@@ -201,6 +204,7 @@ fn command(args: &RestoreArgs, directory: &Path) -> String {
         ("--promote", args.promote),
         ("--open", args.open),
         ("--despite-missing", args.despite_missing),
+        ("--without-box", args.without_box),
     ] {
         if given {
             let _ = write!(text, " {flag}");
@@ -351,25 +355,29 @@ pub(super) fn done_text(
             count(rows, "row")
         );
     }
-    text + &next(done, &data)
+    text + &next(done)
 }
 
 /// What can be done with it from there.
-fn next(done: &Recovered, data: &str) -> String {
+fn next(done: &Recovered) -> String {
     if let Some(open) = &done.open {
         let socket = word(&open.socket.display().to_string());
         let (user, database) = (word(&open.user), word(&open.database));
         let mut text = format!(
             "\n  its server is open, read-only: psql -h {socket} -U {user} {database}\n  \
-             stop it:  pg_ctl -D {data} stop"
+             stop it: the same command with --resume, without --open"
         );
         if !done.promoted {
-            let _ = write!(text, "\n  or make it a cluster of its own:  pg_ctl -D {data} promote");
+            text.push_str("\n  or make it a cluster of its own: with --resume and --promote");
         }
         return text;
     }
     let text = match (done.promoted, done.released, done.proof.stopped.is_some()) {
-        (true, None, _) => "\n  it is a cluster of its own now, stopped: start it with pg_ctl",
+        (true, None, _) => {
+            "\n  it is a cluster of its own now, stopped: start it with pg_ctl. Before you do, look at \
+             what of the source's configuration runs code (shared_preload_libraries and its like, \
+             archive_command, triggers): none of it has run here"
+        }
         (true, Some(_), _) => {
             "\n  it is stopped. The same command with --resume and --open or --extract reads it \
              again, as long as nobody has written to it; with --resume and --promote it is yours"

@@ -1,16 +1,19 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use drctl_engines::backrest::BackRest;
 use drctl_engines::pg::Heartbeat;
-use drctl_model::WalSegmentSize;
+use drctl_engines::pg::physical::asks_of;
+use drctl_engines::pg::wal::{Asked, WalWalker};
+use drctl_model::{Lsn, WalSegmentSize};
 use serde_json::json;
 
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
-use crate::backrest::{Asked, engine_of, fetch as fetch_from_archive};
+use crate::backrest::{Asked as Wanted, engine_of, fetch as fetch_from_archive};
 use crate::problem::Problem;
+use crate::wal::take;
 use crate::{Ahead, Exit, Fetched, Push, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, ship};
 
 /// `drctl wal`.
@@ -31,6 +34,7 @@ pub(super) async fn wal(
             Ok(Exit::Success)
         }
         WalVerb::Fetch(args) => fetch_one(setup, args).await,
+        WalVerb::Take { socket, name, to } => take_one(socket, name, to),
         WalVerb::Stream {
             source,
             interval,
@@ -97,6 +101,21 @@ async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {
         Some(backrest) => fetch_archived(setup, &backrest, args).await?,
         None => fetch_stored(setup, args).await?,
     };
+    let segment = segment_size(args)?.parse_file_name(&args.name);
+    if let (Fetched::Delivered, Ok((timeline, start))) = (done, segment) {
+        let mut walk = WalWalker::new(timeline, start, segment_size(args)?);
+        let asked = asks_of(&args.to, &mut walk);
+        let from = args.expect.first().map_or(Lsn(0), |first| first.from);
+        let mut replayed = asked.iter().filter(|asked| asked.at >= from);
+        if let Some(place) = replayed.find_map(Asked::place) {
+            let _ = std::fs::remove_file(&args.to);
+            bail!(Problem::Place(place.to_owned()));
+        }
+    }
+    answered(done)
+}
+
+fn answered(done: Fetched) -> Result<Exit> {
     Ok(match done {
         Fetched::Delivered => Exit::Success,
         // The one answer that a recovering server takes for the end of the log.
@@ -105,11 +124,12 @@ async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {
 }
 
 async fn fetch_archived(setup: &Setup, backrest: &BackRest, args: &FetchArgs) -> Result<Fetched> {
-    let asked = Asked {
+    let asked = Wanted {
         system_id: args.system_id,
         size: segment_size(args)?,
         name: &args.name,
         to: &args.to,
+        own: own(args),
         expected: &args.expect,
         segments: args.segments.as_deref(),
     };
@@ -133,5 +153,16 @@ async fn fetch_stored(setup: &Setup, args: &FetchArgs) -> Result<Fetched> {
     let identities = setup.identities(args.identity.as_deref())?;
     let identities = identities.ok_or(Problem::NoIdentityToTest)?;
     let shelf = Shelf::reader(&repository, &source);
-    fetch_wal(&shelf, args.system_id, size, &args.name, &args.to, &args.expect, &identities).await
+    let (name, to) = (&args.name, (args.to.as_path(), own(args)));
+    fetch_wal(&shelf, args.system_id, size, name, to, &args.expect, &identities).await
+}
+
+/// Where the server keeps its log: it asks for files beside it.
+fn own(args: &FetchArgs) -> &Path {
+    args.to.parent().unwrap_or(Path::new(""))
+}
+
+/// `drctl wal take`: in a box, where there is nothing but a socket.
+pub(super) fn take_one(socket: &Path, name: &str, to: &Path) -> Result<Exit> {
+    answered(take(socket, name, to)?)
 }

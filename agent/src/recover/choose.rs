@@ -7,6 +7,7 @@ use drctl_engines::pg::physical::{Layout, PickedTable, Recovering, pick_table};
 
 use super::aim::runs_to_end;
 use super::begun::{Begun, Released};
+use super::serve::Serving;
 use super::{Choice, Extracted, Opened, RecoverRequest, Recovered, STOP_PATIENCE, own};
 use crate::Meter;
 
@@ -70,13 +71,15 @@ pub(super) async fn read(
 pub(super) async fn end(
     server: Recovering,
     request: &RecoverRequest<'_>,
+    serving: &Serving<'_>,
     done: Result<Recovered>,
 ) -> Result<Recovered> {
     match done {
         Ok(done) if request.choice == Choice::Open => {
             let of = server.server();
             let (user, database) = (of.user.clone(), of.maintenance_database.clone());
-            let opened = Opened { socket: server.leave(), user, database };
+            serving.leave(Path::new(&of.host)).await?;
+            let opened = Opened { socket: server.leave()?, user, database };
             Ok(Recovered { open: Some(opened), ..done })
         }
         Ok(done) => server.stop(STOP_PATIENCE).await.map(|()| done).map_err(Into::into),

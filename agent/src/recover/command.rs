@@ -1,8 +1,9 @@
-//! The command by which a recovering server fetches its log, and what it needs beside it.
+//! The commands by which a recovering server fetches its log, and what it needs beside them.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use drctl_policies::Location;
 
 use super::RecoverRequest;
 use super::log_ahead::expected;
@@ -15,7 +16,7 @@ pub(super) fn ahead(directory: &Path) -> Ahead {
 }
 
 /// Where it is noted which segments pgBackRest's archive has.
-fn segments(directory: &Path) -> PathBuf {
+pub(super) fn segments(directory: &Path) -> PathBuf {
     directory.join("segments")
 }
 
@@ -28,28 +29,62 @@ pub(super) fn note_stanza(request: &RecoverRequest<'_>) -> Result<()> {
     note_segments(&segments(&request.directory), &cluster.version, all)
 }
 
-/// The command by which the server fetches its log: it fails closed over all that the plan needs.
+/// The command by which the server that we watch asks us for its log, at this socket.
+pub(super) fn take_command(socket: &Path, program: &Path) -> String {
+    let (program, socket) = (quote(program), quote(socket));
+    percent(&format!("{program} wal take {socket} %f \"%p\""))
+}
+
+/// A path as a shell takes it.
+fn quote(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
+/// With the signs doubled that the server would take for its own.
+fn percent(command: &str) -> String {
+    command.replace("%%", "%").replace('%', "%%").replace("%%f", "%f").replace("%%p", "%p")
+}
+
+/// What is not to be seen by the server, wherever it lies: keys, what opens the bucket, the
+/// configuration, what we note.
+pub(super) fn hidden(request: &RecoverRequest<'_>) -> Vec<PathBuf> {
+    let (setup, config) = (request.setup, &request.setup.config);
+    let mut all = vec![
+        config.paths.state_dir.clone(),
+        config.paths.runtime_dir.clone(),
+        config.paths.spool_dir.clone(),
+        setup.path.clone(),
+    ];
+    all.extend(setup.path.parent().map(Path::to_owned));
+    all.extend(request.identity.iter().map(|(path, _)| path.clone()));
+    if let Location::File { path } = &config.repository.location {
+        all.push(path.clone());
+    }
+    all.retain(|path| path.is_absolute() && path.parent().is_some());
+    all
+}
+
+/// The command by which a server that is started by hand fetches its log: it fails closed over all
+/// that the plan needs.
 pub(super) fn restore_command(request: &RecoverRequest<'_>, segment_bytes: u64) -> Result<String> {
     let program = std::env::current_exe().context("find drctl itself")?;
-    let quote = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
     let mut command = format!(
         "{} --config {} --quiet wal fetch {} %f \"%p\" --system-id {} --segment-bytes {segment_bytes} \
          --ahead {}",
-        quote(&program.display().to_string()),
-        quote(&std::path::absolute(&request.setup.path)?.display().to_string()),
+        quote(&program),
+        quote(&std::path::absolute(&request.setup.path)?),
         request.source,
         request.known.system_id,
-        quote(&ahead(&request.directory).path().display().to_string()),
+        quote(ahead(&request.directory).path()),
     );
     if let Some((path, _)) = &request.identity {
-        command += &format!(" --identity {}", quote(&path.display().to_string()));
+        command += &format!(" --identity {}", quote(path));
     }
     if request.known.stanza.is_some() {
-        let path = segments(&request.directory).display().to_string();
-        command += &format!(" --segments {}", quote(&path));
+        command += &format!(" --segments {}", quote(&segments(&request.directory)));
     }
     for one in expected(request.plan) {
         command += &format!(" --expect {one}");
     }
-    Ok(command.replace("%%", "%").replace('%', "%%").replace("%%f", "%f").replace("%%p", "%p"))
+    Ok(percent(&command))
 }

@@ -4,12 +4,14 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use drctl_engines::pg::physical::{Layout, Look, Progress, Recovering, end_left, left};
+use drctl_engines::pg::physical::{
+    Layout, Left, Look, Progress, Recovering, end_left, left, out_of_the_box,
+};
 use drctl_policies::recovery::Target;
 
 use super::aim::runs_to_end;
 use super::begun::{Begun, Released, Step};
-use super::{Choice, RecoverRequest, Recovered, STOP_PATIENCE, choose, watch};
+use super::{Choice, Given, RecoverRequest, Recovered, STOP_PATIENCE, choose, watch};
 use crate::Meter;
 use crate::crash::crash_point;
 use crate::problem::Problem;
@@ -34,12 +36,15 @@ pub async fn end_own(begun: &Begun) -> Result<()> {
         return Err(Problem::Target(text).into());
     }
     if begun.step() > Step::LayingOut && begun.step() < Step::Promoting && is_own(&data) {
-        return Err(somebody_elses(&data));
+        if server.is_none() {
+            out_of_the_box(&layout)?;
+        }
+        return Err(somebody_elses(&data, server.as_ref()));
     }
     if server.is_some() {
         end_left(&layout, STOP_PATIENCE).await?;
     }
-    Ok(())
+    out_of_the_box(&layout).map_err(Into::into)
 }
 
 /// Whether a cluster follows no log any more. One that was just laid out has the label of its
@@ -49,11 +54,16 @@ fn is_own(data: &Path) -> bool {
     data.join("PG_VERSION").exists() && !marks.iter().any(|name| data.join(name).exists())
 }
 
-fn somebody_elses(data: &Path) -> anyhow::Error {
+fn somebody_elses(data: &Path, server: Option<&Left>) -> anyhow::Error {
+    let stop = server.map(|server| {
+        let id = server.id();
+        format!(". It runs in its box: `kill -INT {id}` stops it, and the same again lets it out")
+    });
     let text = format!(
         "{} was made a cluster of its own by somebody else than this recovery, and may be in use: \
-         nothing was touched. Name a new directory",
-        data.display()
+         nothing was touched. Name a new directory{}",
+        data.display(),
+        stop.unwrap_or_default()
     );
     Problem::Target(text).into()
 }
@@ -101,14 +111,14 @@ pub(super) async fn already(
     request: &RecoverRequest<'_>,
     begun: &mut Begun,
     layout: &Layout,
-    meter: &Meter,
+    (given, meter): (&Given<'_>, &Meter),
 ) -> Result<Option<Recovered>> {
     let data = layout.data();
     if !is_own(&data) {
         return Ok(None);
     }
     if begun.step() < Step::Promoting {
-        return Err(somebody_elses(&data));
+        return Err(somebody_elses(&data, None));
     }
     let Some(proof) = begun.proof().cloned() else {
         return Err(unproven());
@@ -121,7 +131,7 @@ pub(super) async fn already(
         return Err(Problem::Target(text).into());
     }
     if begun.step() == Step::Promoting {
-        end_promotion(request, begun, layout, meter).await?;
+        end_promotion(request, begun, layout, (given, meter)).await?;
     }
     let released = begun.released().map(|released| released.locks);
     let mut done = Recovered::of(proof);
@@ -131,7 +141,7 @@ pub(super) async fn already(
         // From now on it is its owner's.
         Choice::Promote => begun.release(None)?,
         Choice::Open | Choice::Extract(_) => {
-            return read_again(request, begun, layout, (done, meter)).await.map(Some);
+            return read_again(request, begun, layout, (done, given, meter)).await.map(Some);
         }
     }
     Ok(Some(done))
@@ -142,10 +152,10 @@ async fn end_promotion(
     request: &RecoverRequest<'_>,
     begun: &mut Begun,
     layout: &Layout,
-    meter: &Meter,
+    (given, meter): (&Given<'_>, &Meter),
 ) -> Result<()> {
     meter.label("ending the promotion");
-    let mut server = Recovering::start(layout, &request.bin_dir, &request.user)?;
+    let mut server = Recovering::start(layout, &request.bin_dir, &request.user, given.around)?;
     opened(&mut server).await?;
     if begun.released().is_some() {
         begun.stands_at(server.next_xid().await?)?;
@@ -167,10 +177,10 @@ async fn read_again(
     request: &RecoverRequest<'_>,
     begun: &Begun,
     layout: &Layout,
-    (mut done, meter): (Recovered, &Meter),
+    (mut done, given, meter): (Recovered, &Given<'_>, &Meter),
 ) -> Result<Recovered> {
     meter.label("starting the restored server");
-    let mut server = Recovering::start(layout, &request.bin_dir, &request.user)?;
+    let mut server = Recovering::start(layout, &request.bin_dir, &request.user, given.around)?;
     let read = async {
         opened(&mut server).await?;
         let stood = begun.released().and_then(|released: &Released| released.next_xid);
@@ -184,7 +194,7 @@ async fn read_again(
         choose::read(&server, request, &mut done, meter).await
     };
     let read: Result<()> = read.await;
-    choose::end(server, request, read.map(|()| done)).await
+    choose::end(server, request, given.serving, read.map(|()| done)).await
 }
 
 fn unproven() -> anyhow::Error {

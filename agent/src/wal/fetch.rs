@@ -72,7 +72,8 @@ pub enum Fetched {
     Absent,
 }
 
-/// Fetches the file `name` (a segment or a history) of a cluster's log to `to`.
+/// Fetches the file `name` (a segment or a history) of a cluster's log to `to`; `own` is where the
+/// server keeps the log that it has.
 ///
 /// # Errors
 /// Everything else than an absence that is proven: the server must stop then.
@@ -81,7 +82,7 @@ pub async fn fetch(
     system_id: u64,
     size: WalSegmentSize,
     name: &str,
-    to: &Path,
+    (to, own): (&Path, &Path),
     expected: &[Expected],
     identities: &Identities,
 ) -> Result<Fetched> {
@@ -108,7 +109,7 @@ pub async fn fetch(
     let reach = chain.last().map_or(start, |(_, end)| *end);
     if reach < end {
         // The copy brought this part along: the server takes its own.
-        if to.with_file_name(name).exists() {
+        if own.join(name).exists() {
             return Ok(Fetched::Absent);
         }
         let later = there.iter().any(|(start, _)| *start >= reach);

@@ -1,15 +1,16 @@
 //! A server that replays the data of a source which may be an intruder's: what reaches it, and what
 //! it reaches.
 
-use std::os::unix::process::CommandExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use drctl_tests::cluster::{Cluster as _, own_place};
+use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, ticks};
+use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::Ran;
 
 use crate::log::{Archiving, several};
-use crate::recover_choice::Ends;
+use crate::recover_ends::Ends;
 
 /// A command under an account that has nothing to do with the source's.
 fn as_nobody(program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -19,20 +20,17 @@ fn as_nobody(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// The same command with a umask that takes nothing away.
-fn without_umask(mut command: Command) -> Command {
-    // A shell sets it, and becomes the program.
+/// The same command by way of a shell, which does something before.
+fn after(words: &str, command: &Command) -> Command {
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "umask 000; exec \"$@\"", "sh"]).arg(command.get_program());
-    shell.args(command.get_args()).current_dir("/");
+    shell.args(["-c", &format!("{words} && exec \"$@\""), "sh"]);
+    shell.arg(command.get_program()).args(command.get_args()).current_dir("/").stdin(Stdio::null());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => shell.env(name, value),
             None => shell.env_remove(name),
         };
     }
-    command.stdin(std::process::Stdio::null());
-    shell.process_group(0);
     shell
 }
 
@@ -48,7 +46,7 @@ fn opened(shop: &Archiving, last: &str) -> (serde_json::Value, tempfile::TempDir
     let (folder, path) = own_place();
     let to = path.display().to_string();
     let all = ["--json", "restore", "shop", "--to-time", last, "--to-directory", &to, "--open"];
-    let ran = without_umask(shop.command(&all)).output().expect("start drctl");
+    let ran = after("umask 000", &shop.command(&all)).output().expect("start drctl");
     (Ran::of(&ran).ended(0).json(), folder, path)
 }
 
@@ -73,4 +71,250 @@ fn private_by_construction_a_recovering_server_is_reached_by_nobody_else() {
     let said = psql(as_nobody(&program));
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("Peer authentication failed"), "{said}");
+}
+
+/// A library that leaves a mark where it is loaded, made of a few lines of C.
+fn evil(folder: &Path, mark: &Path) -> PathBuf {
+    let (source, library) = (folder.join("evil.c"), folder.join("evil.so"));
+    let text = format!(
+        "#include <stdio.h>\n__attribute__((constructor)) static void loaded(void) {{ \
+         FILE *f = fopen(\"{}\", \"a\"); if (f) fclose(f); f = fopen(\"evil.was.here\", \"a\"); \
+         if (f) fclose(f); }}\n",
+        mark.display()
+    );
+    fs::write(&source, text).unwrap();
+    let mut gcc = Command::new("gcc");
+    let made = gcc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
+    assert!(made.expect("gcc is missing: tests/components/install").success());
+    library
+}
+
+/// Makes the source an intruder's: whatever can name code names some.
+fn poison(shop: &Archiving, mark: &Path) {
+    let data = shop.server.data_dir();
+    let library = evil(&data.join("pg_logical"), mark);
+    give_away(&data.join("pg_logical"));
+    let library = library.display().to_string();
+    // None of it is reloaded: the source itself does not obey it.
+    for (name, value) in [
+        ("shared_preload_libraries", "pg_logical/evil.so"),
+        ("session_preload_libraries", &library),
+        ("local_preload_libraries", "evil"),
+        ("dynamic_library_path", "pg_logical"),
+        ("jit_provider", "evil"),
+        ("archive_library", &library),
+        ("archive_cleanup_command", &format!("touch {}", mark.display())),
+        ("recovery_end_command", &format!("touch {}", mark.display())),
+        ("log_min_messages", "panic"),
+        ("default_transaction_isolation", "serializable"),
+    ] {
+        // ALTER SYSTEM would load it to look at it.
+        let auto = data.join("postgresql.auto.conf");
+        let text = fs::read_to_string(&auto).unwrap() + &format!("{name} = '{value}'\n");
+        fs::write(&auto, text).unwrap();
+        let conf = data.join("postgresql.conf");
+        let text = fs::read_to_string(&conf).unwrap() + "include '/nowhere/of/the/source.conf'\n";
+        fs::write(&conf, text).unwrap();
+    }
+    let version: u32 = shop.sql("show server_version_num").parse().unwrap();
+    if version >= 170_000 {
+        shop.sql(&format!(
+            "create function at_login() returns event_trigger language plpgsql as \
+             $$ begin copy (select 1) to program 'touch {0} evil.was.here'; end $$; \
+             create event trigger at_login on login execute function at_login(); \
+             alter event trigger at_login enable always",
+            mark.display()
+        ));
+    }
+}
+
+#[test]
+fn a_process_that_serves_restored_data_reaches_no_key_no_network_and_no_source() {
+    let shop = Archiving::start(true);
+    let marks = own_place().0;
+    let mark = marks.path().join("mark");
+    poison(&shop, &mark);
+    shop.back_up();
+    shop.segments_of_ten(2);
+    let last = shop.committed(20);
+    let (open, _folder, path) = opened(&shop, &last);
+    let _ends = Ends(path.clone());
+    assert!(!mark.exists() && !path.join("data/evil.was.here").exists(), "it was loaded");
+    // What an intruder has made run in it after all, as its superuser.
+    let port = shop.server.port();
+    let outside = [
+        shop.site.identity(),
+        shop.site.config(),
+        shop.site.path("repository"),
+        shop.site.path("state"),
+        shop.server.data_dir().to_owned(),
+        shop.program().to_owned(),
+        path.join("recovery.json"),
+        marks.path().to_owned(),
+        "/etc/shadow".into(),
+        "/root".into(),
+        "/home".into(),
+    ];
+    let seen: String =
+        outside.map(|place| format!("ls -d {0} && echo SEES {0};", place.display())).concat();
+    let script = format!(
+        "exec > /tmp/told 2> /dev/null; {seen} (echo > /dev/tcp/127.0.0.1/{port}) && echo REACHES; \
+         echo x > {}/mark && echo WRITES; ls /sys/class/net /proc | grep -c eth; \
+         cat /proc/[0-9]*/comm | grep -c physical; env | grep -i -e drctl_ -e aws -e secret; echo end",
+        marks.path().display()
+    );
+    let script = format!("/bin/bash -c '{script}'").replace('\'', "''");
+    let socket = open["socket"].as_str().expect("a socket");
+    let psql = |sql: &str| {
+        let mut psql = shop.as_owner(shop.server.bin_dir().join("psql"));
+        psql.args(["-XAtq", "-h", socket, "-U", "postgres", "-c", sql, "postgres"]);
+        Ran::of(&psql.output().unwrap())
+    };
+    let _ = psql(&format!("copy (select 1) to program '{script}'")).ended(0);
+    let told = fs::read_to_string(path.join("box/tmp/told")).expect("it ran");
+    assert_eq!(told, "0\n0\nend\n");
+    for (name, value) in [("shared_preload_libraries", ""), ("jit", "off"), ("archive_library", "")]
+    {
+        assert_eq!(psql(&format!("show {name}")).out.trim(), value, "{name}");
+    }
+    // Another server on the same files would not see this one.
+    let mut second = shop.as_owner(shop.server.bin_dir().join("postgres"));
+    let second = Ran::of(&second.arg("-D").arg(path.join("data")).output().unwrap());
+    assert!(second.err.contains("drctl_recovers_this_cluster"), "{}", second.err);
+    assert_eq!(psql("select count(*) from ticks").out.trim(), "20");
+    let to = path.display().to_string();
+    let again = ["restore", "shop", "--to-time", &last, "--to-directory", &to, "--resume"];
+    let _ = shop.drctl(&again).ended(0);
+    assert!(!Path::new(socket).exists() && !path.join("box").exists());
+    let conf = fs::read_to_string(path.join("data/postgresql.conf")).unwrap();
+    assert!(conf.contains("/nowhere/of/the/source.conf"), "its own configuration is back");
+}
+
+/// Every file below a directory, and what is in it.
+fn contents(at: &Path) -> String {
+    let find = "find . -type f -exec md5sum {} + | sort; find . -type l -exec ls -l {} + | sort";
+    let output = Command::new("sh").args(["-c", find]).current_dir(at).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_recovery_never_changes_a_file_of_the_source() {
+    let mut shop = Archiving::start(true);
+    let outside = own_place().0;
+    let place = |name: &str| {
+        let place = outside.path().join(name);
+        fs::create_dir_all(&place).unwrap();
+        give_away(outside.path());
+        place.display().to_string()
+    };
+    let rows = "select g id, 'first ' || g t from generate_series(1, 2000) g";
+    shop.sql(&format!(
+        "create tablespace of_base location '{}'; create table based tablespace of_base as {rows}",
+        place("base")
+    ));
+    shop.back_up();
+    shop.sql(&format!(
+        "create tablespace fast location '{0}'; create table ledger tablespace fast as {rows}; \
+         create tablespace gone location '{1}'; create table lost tablespace gone as {rows}; \
+         drop table lost; checkpoint; drop tablespace gone; \
+         create tablespace anew location '{1}'; create table found tablespace anew as {rows}",
+        place("fast"),
+        place("deep/er"),
+    ));
+    shop.tick(1..3);
+    let target = shop.committed(2);
+    shop.sql("update ledger set t = 'later'; delete from based; drop table found; checkpoint");
+    shop.tick(3..5);
+    shop.archived();
+    // Nothing else changes its files then.
+    shop.server.stop();
+    let source = shop.server.data_dir().to_owned();
+    let now = || (contents(&source), contents(outside.path()));
+    let before = now();
+    let at = ["--to-time", &target];
+    for more in [&["--drill"][..], &["--extract", "postgres:public.ledger"], &["--promote"]] {
+        let (ran, _folder, path) = shop.recover(&[&at[..], more].concat());
+        let done = ran.ended(0).json();
+        assert!(now() == before, "files of the source were changed by {more:?}");
+        if more[0] == "--extract" {
+            assert_eq!(done["extracted"][0]["rows"], 2000, "{done}");
+        }
+        for link in fs::read_dir(path.join("data/pg_tblspc")).unwrap() {
+            let to = fs::read_link(link.unwrap().path()).unwrap();
+            assert!(to.starts_with(path.join("tablespaces")), "{more:?}: {}", to.display());
+        }
+        if more[0] == "--promote" {
+            let restored = Postgres::builder().data(&path.join("data")).start();
+            let first = |table: &str| {
+                let count = format!("select count(*) from {table} where t like 'first %'");
+                restored.psql("postgres", &count)
+            };
+            assert_eq!(["based", "ledger", "found"].map(first), ["2000"; 3]);
+            restored.psql("postgres", "insert into ledger values (0, 'new'); checkpoint");
+            assert!(now() == before, "files of the source were changed");
+        }
+    }
+    // Without a box nothing is replayed that would lead there.
+    let (ran, _folder, _) = shop.recover(&[&at[..], &["--without-box"]].concat());
+    assert!(ran.code != Some(0) && ran.out.contains("makes a tablespace at"), "{}", ran.out);
+    assert!(now() == before, "files of the source were changed");
+}
+
+#[test]
+fn without_a_box_no_drill_runs_and_nothing_else_without_a_word() {
+    let (shop, last) = several();
+    let without = |more: &[&str]| {
+        let (folder, path) = own_place();
+        let to = path.display().to_string();
+        let program = shop.program().display().to_string();
+        let mut all = shop.as_owner("/usr/bin/env");
+        // bubblewrap is found by the search path.
+        all.args(["PATH=/nowhere", &program, "--json", "restore", "shop", "--to-time", &last]);
+        all.env("DRCTL_CONFIG", shop.site.config()).args(["--to-directory", &to]).args(more);
+        (Ran::of(&all.output().unwrap()), folder, path)
+    };
+    for more in [&["--drill"][..], &[]] {
+        let (ran, _folder, path) = without(more);
+        let said = ran.failed(12, "no_box");
+        assert!(said.contains("bubblewrap is not installed") && !path.exists(), "{said}");
+    }
+    let _ = without(&["--drill", "--without-box"]).0.failed(2, "usage");
+    let (ran, _folder, path) = without(&["--without-box", "--promote"]);
+    assert!(ran.clone().ended(0).err.contains("WITHOUT A BOX"), "{}", ran.err);
+    assert_eq!(ticks(&path), list(1..41));
+    let doctor = shop.as_owner("/usr/bin/env");
+    let mut doctor = after("true", &doctor);
+    doctor.env("DRCTL_CONFIG", shop.site.config()).arg("PATH=/nowhere").arg(shop.program());
+    let found = Ran::of(&doctor.args(["doctor"]).output().unwrap());
+    assert!(found.out.contains("bubblewrap is not installed"), "{}{}", found.out, found.err);
+}
+
+#[test]
+fn where_proc_is_masked_the_box_does_without_and_says_so() {
+    let (shop, last) = several();
+    let (_folder, path) = own_place();
+    let to = path.display().to_string();
+    let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to, "--promote"];
+    // As in a container: what lies over a part of it keeps new ones from being mounted.
+    let masked = after("mount --bind /dev/null /proc/version", &shop.command(&all));
+    let mut apart = Command::new("unshare");
+    apart.arg("--mount").arg(masked.get_program()).args(masked.get_args());
+    apart.env("DRCTL_CONFIG", shop.site.config()).current_dir("/").stdin(Stdio::null());
+    let ran = Ran::of(&apart.output().expect("start unshare")).ended(0);
+    assert!(ran.err.contains("it has no /proc"), "{}", ran.err);
+    assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn libraries_that_the_log_needs_are_loaded_by_plain_names_alone() {
+    let (shop, last) = several();
+    let at = ["--to-time", last.as_str()];
+    for name in ["/tmp/evil.so", "pg_logical/evil", ""] {
+        let (ran, ..) = shop.recover(&[&at[..], &["--preload", name]].concat());
+        let _ = ran.failed(2, "usage");
+    }
+    let (ran, _folder, path) = shop.recover(&[&at[..], &["--preload", "auto_explain"]].concat());
+    let _ = ran.ended(0);
+    let said = fs::read_to_string(path.join("recovery.log")).unwrap();
+    assert!(!said.contains("could not access"), "{said}");
 }

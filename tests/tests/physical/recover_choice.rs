@@ -1,25 +1,11 @@
 //! What an operator can do with a cluster that stands at its target.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use drctl_tests::cluster::{Cluster as _, list, own_place, ticks};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::log::several;
-
-/// Ends the server that drctl left on a cluster, where a test fails before it was stopped.
-pub(crate) struct Ends(pub(crate) PathBuf);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let text = fs::read_to_string(self.0.join("data/postmaster.pid")).unwrap_or_default();
-        let pid = text.lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
-        if let Some(pid) = pid {
-            let _ = kill_process(pid, Signal::QUIT);
-        }
-    }
-}
+use crate::recover_ends::Ends;
 
 #[test]
 fn a_recovered_cluster_stays_open_gives_tables_and_becomes_one_of_its_own() {

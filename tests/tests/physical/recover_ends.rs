@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use drctl_tests::cluster::{Cluster as _, list, own_place, ticks};
+use drctl_tests::cluster::{Cluster as _, list, own_place, postmaster, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Site, until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 
 use crate::common::physical;
 use crate::log::Archiving;
@@ -17,8 +17,7 @@ pub(crate) struct Ends(pub(crate) PathBuf);
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        let text = fs::read_to_string(self.0.join("data/postmaster.pid")).unwrap_or_default();
-        let pid = text.lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        let pid = postmaster(&self.0.join("data"));
         if let Some(pid) = pid {
             let _ = kill_process(pid, Signal::QUIT);
         }

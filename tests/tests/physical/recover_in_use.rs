@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use drctl_tests::cluster::{Cluster as _, as_owner, list, own_place, ticks};
+use drctl_tests::cluster::{Cluster as _, as_owner, list, own_place, postmaster, ticks};
 use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::until;
+use rustix::process::{Signal, kill_process};
 
 use crate::log::several;
 use crate::recover_ends::{Ends, ask};
@@ -41,13 +43,6 @@ fn a_promoted_cluster_that_was_taken_into_use_is_never_touched() {
     assert_eq!(ticks(&path), list(1..45));
 }
 
-/// Makes a cluster one of its own as an operator does.
-fn promote(shop: &crate::log::Archiving, data: &Path) {
-    let mut tool = as_owner(shop.server.bin_dir().join("pg_ctl"));
-    let ran = tool.arg("-D").arg(data).args(["-w", "promote"]).output().unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
-}
-
 #[test]
 fn what_somebody_else_has_promoted_is_neither_stopped_nor_recovered_again() {
     let (shop, last) = several();
@@ -60,14 +55,16 @@ fn what_somebody_else_has_promoted_is_neither_stopped_nor_recovered_again() {
     };
     let open = restore(&["--open"]).ended(0).json();
     let socket = open["socket"].as_str().unwrap().to_owned();
-    promote(&shop, &path.join("data"));
+    let (promoted, _) = ask(&shop, &socket, "select pg_promote()");
+    assert!(promoted);
     for choice in CHOICES {
         let said = restore(&[&["--resume"], choice].concat()).failed(12, "target_unfit");
-        assert!(said.contains("by somebody else"), "{said}");
+        assert!(said.contains("by somebody else") && said.contains("kill -INT"), "{said}");
         assert_eq!(ask(&shop, &socket, "select pg_is_in_recovery()"), (true, "f".to_owned()));
     }
-    let mut stop = as_owner(shop.server.bin_dir().join("pg_ctl"));
-    assert!(stop.arg("-D").arg(path.join("data")).args(["-w", "stop"]).status().unwrap().success());
+    let running = || postmaster(&path.join("data"));
+    kill_process(running().expect("it runs"), Signal::INT).unwrap();
+    until("it to end", || running().is_none());
     for choice in CHOICES {
         let said = restore(&[&["--resume"], choice].concat()).failed(12, "target_unfit");
         assert!(said.contains("by somebody else"), "{said}");

@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::Stdio;
 
-use drctl_tests::cluster::{Cluster as _, list, own_place, ticks};
+use drctl_tests::cluster::{Cluster as _, list, own_place, postmaster, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 
 use crate::log::{Archiving, several};
 
@@ -22,8 +22,7 @@ fn a_target_at_the_last_commit_is_reached_while_more_log_comes() {
     // Its server is held while more is written and archived.
     let mut server = None;
     until("the server to start", || {
-        let text = fs::read_to_string(path.join("data/postmaster.pid")).unwrap_or_default();
-        server = text.lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        server = postmaster(&path.join("data"));
         server.is_some()
     });
     kill_process(server.unwrap(), Signal::STOP).unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use drctl::RECOVERY_CRASH_POINTS;
-use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, ticks};
+use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, postmaster, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -195,11 +195,9 @@ fn a_closed_terminal_does_not_end_a_recovery() {
     script.stdout(Stdio::null());
     let mut script = script.spawn().expect("script is missing: apt-get install bsdutils");
     // The recovering server is held, so that the recovery is surely under way.
-    let pid_file = path.join("data/postmaster.pid");
     let mut server = None;
     until("the server to start", || {
-        let text = fs::read_to_string(&pid_file).unwrap_or_default();
-        server = text.lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        server = postmaster(&path.join("data"));
         server.is_some()
     });
     let server = server.unwrap();
@@ -228,11 +226,12 @@ fn commits_that_came_between_the_proof_and_a_promotion_are_not_taken_for_proven(
     let (shop, last) = several();
     let (_folder, path, to) = new_place();
     killed(&shop, &into(&to, &last, &["--promote"]), "recovery-proven");
+    let data = path.join("data");
+    until("its server to end with it", || postmaster(&data).is_none());
     // It is given the plan's log and no more; told otherwise, it goes on with log that comes.
     shop.tick(41..46);
     shop.archived();
-    let pid = || fs::read_to_string(path.join("data/postmaster.pid")).unwrap_or_default();
-    let auto = path.join("data/postgresql.auto.conf");
+    let auto = data.join("postgresql.auto.conf");
     let lines = fs::read_to_string(&auto).unwrap();
     let more = |line: &str| match line.strip_suffix(".'") {
         Some(line) if line.starts_with("restore_command") => format!("{line}'\n"),
@@ -241,20 +240,13 @@ fn commits_that_came_between_the_proof_and_a_promotion_are_not_taken_for_proven(
     let changed: String = lines.lines().map(more).collect();
     assert_ne!(changed, lines);
     fs::write(&auto, changed).unwrap();
-    let server = pid().lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
-    kill_process(server.expect("a server"), Signal::HUP).unwrap();
-    let rows = || {
-        let text = pid();
-        let mut psql = shop.as_owner(shop.server.bin_dir().join("psql"));
-        psql.args(["-XAtq", "-h", text.lines().nth(4).unwrap_or("/nowhere"), "-U", "postgres"]);
-        let output = psql.args(["-c", "select count(*) from ticks", "postgres"]).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    };
+    // Somebody starts one by hand, which goes on with log that comes, and opens it.
+    fs::rename(data.join("postgresql.conf.source"), data.join("postgresql.conf")).unwrap();
+    let mut by_hand = Postgres::builder().data(&data).start();
+    let rows = || by_hand.psql("postgres", "select count(*) from ticks");
     until("the later log to be replayed", || rows() == "45");
-    fs::write(path.join("data/promote"), "").unwrap();
-    let server = pid().lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
-    kill_process(server.expect("a server"), Signal::USR1).unwrap();
-    until("the promotion", || !path.join("data/standby.signal").exists());
+    by_hand.psql("postgres", "select pg_promote()");
+    by_hand.stop();
     let state = fs::read_to_string(path.join("recovery.json")).unwrap();
     assert!(state.contains("\"proven\""), "{state}");
     let state = state.replace("\"proven\"", "\"promoting\"");

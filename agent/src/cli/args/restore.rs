@@ -69,6 +69,14 @@ pub struct RestoreArgs {
     /// Go on although this host lacks locales, libraries or extensions that the cluster needs.
     #[arg(long, requires = "point")]
     pub despite_missing: bool,
+    /// Run the restored server without a box: it then sees the keys, the network and all files that
+    /// this account can read. Not for drills.
+    #[arg(long, requires = "point", conflicts_with = "drill")]
+    pub without_box: bool,
+    /// A library that the log needs for its replay (of an extension with a kind of records of its
+    /// own): loaded from the server's own directory; may be repeated.
+    #[arg(long, value_name = "LIBRARY", requires = "point", value_parser = library)]
+    pub preload: Vec<String>,
     /// Make the recovered cluster one of its own, once it was proven to be at its target.
     #[arg(long, requires = "point", conflicts_with_all = ["open", "extract"])]
     pub promote: bool,
@@ -135,6 +143,17 @@ pub struct RestoreArgs {
     /// Print what would be done, and do nothing.
     #[arg(long)]
     pub plan: bool,
+}
+
+/// The plain name of a library: no path leads elsewhere.
+fn library(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("a plain name is wanted, of a library in the server's own directory".to_owned())
+        }
+    }
 }
 
 impl RestoreArgs {

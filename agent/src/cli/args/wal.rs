@@ -15,6 +15,17 @@ pub enum WalVerb {
     },
     /// For restore_command: 0 delivered, 1 proven to be absent, 255 anything else.
     Fetch(FetchArgs),
+    /// For the server that a recovery watches: asks that recovery for a file of the log. It needs no
+    /// configuration and no key. Nobody types it.
+    #[command(hide = true)]
+    Take {
+        /// Where the recovery listens.
+        socket: PathBuf,
+        /// The file's name (%f).
+        name: String,
+        /// Where to write it (%p).
+        to: PathBuf,
+    },
     /// Sign what stretches of a log hold, where that was not done when they were stored: it makes
     /// `timeline` and plans faster.
     Index {

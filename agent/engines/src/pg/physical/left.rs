@@ -10,7 +10,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::{Instant, sleep};
 
 use super::Layout;
+use super::places::{settle, unbox};
 use super::private::forget;
+use super::surroundings::{read_plain, unguard};
 use crate::EngineError;
 
 /// How often it is looked whether it is gone.
@@ -61,23 +63,51 @@ pub(super) fn note_own(layout: &Layout, private: &Path) -> Result<(), EngineErro
     written.map_err(EngineError::io(format!("write {}", path.display())))
 }
 
+/// The server that was started on this private directory, while it runs: in a box or not. The number
+/// that it knows itself by is that of its box.
+pub(super) fn server_of(private: &Path) -> Option<Pid> {
+    if private.as_os_str().is_empty() {
+        return None;
+    }
+    let wanted = format!("{SOCKETS}={}", private.display());
+    let is_it = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0);
+        // The box that it runs in has the same words in its own line.
+        words.next().is_some_and(|program| program.ends_with(b"/postgres"))
+            && words.any(|word| word == wanted.as_bytes())
+    };
+    let entries = fs::read_dir("/proc").ok()?;
+    let mut numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.find(is_it).and_then(Pid::from_raw)
+}
+
 /// The server that runs on this cluster, if there is one.
 ///
-/// `postmaster.pid` (`miscinit.c`) tells its process in the first line and its socket's directory
-/// in the fifth; after a crash that process may be another's, so that it must work in this very
-/// data directory, which is what a postmaster does.
+/// One that this recovery has started is known by its private directory, which was noted. Of any other
+/// one `postmaster.pid` (`miscinit.c`) tells its process in the first line and its socket's directory
+/// in the fifth; after a crash that process may be another's, so that it must work in this very data
+/// directory, which is what a postmaster does.
 #[must_use]
 pub fn left(layout: &Layout) -> Option<Left> {
+    let noted = PathBuf::from(fs::read_to_string(note(layout)).unwrap_or_default());
+    if let Some(pid) = server_of(&noted) {
+        // Held before it is looked at once more: what is seen then is of this process.
+        let process = pidfd_open(pid, PidfdFlags::empty()).ok();
+        if server_of(&noted) == Some(pid) {
+            return Some(Left { pid, process, socket: noted, ours: true });
+        }
+    }
     let data = fs::canonicalize(layout.data()).ok()?;
-    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    let text = read_plain(&data.join("postmaster.pid"))?;
     let mut lines = text.lines();
     let number: i32 = lines.next()?.trim().parse().ok()?;
     let pid = Pid::from_raw(number)?;
     let socket = PathBuf::from(lines.nth(3).unwrap_or_default().trim());
     // Held before it is looked at: what is seen then is of this process and no later one.
     let process = pidfd_open(pid, PidfdFlags::empty()).ok();
-    let ours = match fs::read_link(format!("/proc/{number}/cwd")) {
-        Ok(works_in) if works_in == data => is_noted(layout, number),
+    match fs::read_link(format!("/proc/{number}/cwd")) {
+        Ok(works_in) if works_in == data => {}
         Ok(_) => return None,
         // Another account's: none that we have started.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
@@ -85,19 +115,10 @@ pub fn left(layout: &Layout) -> Option<Left> {
             if !name.starts_with("postgres") {
                 return None;
             }
-            false
         }
         Err(_) => return None,
-    };
-    Some(Left { pid, process, socket, ours })
-}
-
-/// Whether a process was started on the private directory that was noted last.
-fn is_noted(layout: &Layout, number: i32) -> bool {
-    let noted = fs::read_to_string(note(layout)).unwrap_or_default();
-    let line = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
-    let wanted = format!("{SOCKETS}={noted}");
-    !noted.is_empty() && line.split(|byte| *byte == 0).any(|word| word == wanted.as_bytes())
+    }
+    Some(Left { pid, process, socket, ours: false })
 }
 
 /// Ends the server that a recovery has left running on this cluster, if there is one, cleanly;
@@ -120,7 +141,21 @@ pub async fn end_left(layout: &Layout, patience: Duration) -> Result<bool, Engin
     }
     // Its socket is gone; what stays are the files with the rules of access.
     forget(&socket);
+    out_of_the_box(layout)?;
     Ok(true)
+}
+
+/// Takes a cluster on which no server runs out of its box, if it is in one: its tablespaces are where
+/// its links say, and its configuration is its own.
+///
+/// # Errors
+/// [`EngineError::Config`] for tablespaces that lead elsewhere; [`EngineError::Io`].
+pub fn out_of_the_box(layout: &Layout) -> Result<(), EngineError> {
+    if layout.box_root().exists() {
+        settle(layout)?;
+        unbox(layout);
+    }
+    unguard(layout)
 }
 
 #[cfg(test)]

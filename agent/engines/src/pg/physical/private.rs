@@ -6,12 +6,13 @@ use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::process::{getegid, geteuid};
 use tempfile::TempDir;
 
 use crate::EngineError;
 
 /// How it is named.
-pub(super) const PRIVATE: &str = "drctl-recovery-";
+const PRIVATE: &str = "drctl-recovery-";
 
 /// Only our own account is let in, by the kernel's word, as any role that is named in the map.
 const RULES: &str = "local all all peer map=drctl\n";
@@ -27,9 +28,13 @@ impl Private {
         let made = builder.prefix(PRIVATE).permissions(Permissions::from_mode(0o700)).tempdir();
         let private = Private(made.map_err(EngineError::io("make a private directory"))?);
         let account = account()?;
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         for (name, text) in [
             ("pg_hba.conf", RULES),
             ("pg_ident.conf", map(&account, roles).as_str()),
+            // In a box there is nobody else.
+            ("passwd", format!("{account}:x:{uid}:{gid}::/:/bin/false\n").as_str()),
+            ("group", format!("{account}:x:{gid}:\n").as_str()),
             ("postgresql.conf", configuration),
         ] {
             let mut options = OpenOptions::new();
@@ -56,10 +61,14 @@ impl Private {
     }
 }
 
+/// Whether a path is such a directory's.
+fn is_private(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PRIVATE))
+}
+
 /// Removes what a server that has ended left, as far as it is ours.
 pub(super) fn forget(path: &Path) {
-    let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PRIVATE));
-    if ours {
+    if is_private(path) {
         let _ = fs::remove_dir_all(path);
     }
 }

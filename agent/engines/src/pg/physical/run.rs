@@ -1,21 +1,23 @@
 //! A restored cluster's server, started in private to see where its recovery comes to.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use rustix::process::{Signal, kill_process};
+use tokio::process::Child;
 
 use super::Layout;
 use super::ask::Answers;
 use super::forced::{forced, lasting, session_options, sizes};
-use super::left::{SOCKETS, note_own};
+use super::left::{SOCKETS, note_own, out_of_the_box, server_of};
 use super::names::superusers;
+use super::places::settle;
 use super::private::Private;
 use super::settings::source_settings;
+use super::surroundings::{Surroundings, read_plain};
 use crate::EngineError;
 use crate::pg::tools::major_of;
 use crate::pg::{PgServer, SslMode};
@@ -23,9 +25,13 @@ use crate::pg::{PgServer, SslMode};
 /// The private port: only the name of its socket.
 const PORT: u16 = 5432;
 
+/// How often it is looked whether a server is there to be told to end.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// A server that recovers, on a socket that only we can reach. Ended when dropped, unless it was
 /// [left](Recovering::leave) to itself.
 pub struct Recovering {
+    pub(super) layout: Layout,
     pub(super) child: Child,
     pub(super) server: PgServer,
     pub(super) log: PathBuf,
@@ -54,11 +60,18 @@ impl Recovering {
     /// Starts the server of a laid-out cluster; it listens on no address.
     ///
     /// # Errors
-    /// [`EngineError::Io`]; [`EngineError::Config`] as root, as whom PostgreSQL does not run.
-    pub fn start(layout: &Layout, bin_dir: &Path, user: &str) -> Result<Self, EngineError> {
+    /// [`EngineError::Io`]; [`EngineError::Config`] as root, as whom PostgreSQL does not run, and for
+    /// tablespaces that lead elsewhere.
+    pub fn start(
+        layout: &Layout,
+        bin_dir: &Path,
+        user: &str,
+        around: &Surroundings<'_>,
+    ) -> Result<Self, EngineError> {
         may_run()?;
+        out_of_the_box(layout)?;
         let data = layout.data();
-        let read = |name: &str| fs::read_to_string(data.join(name)).unwrap_or_default();
+        let read = |name: &str| read_plain(&data.join(name)).unwrap_or_default();
         let major = major_of(&read("PG_VERSION")).unwrap_or_default();
         let own = ["postgresql.conf", "postgresql.auto.conf"].map(read);
         // At the target the own role may not be there: others that may ask are let in too.
@@ -73,10 +86,8 @@ impl Recovering {
         let out = options.create(true).append(true).mode(0o600).open(&log);
         let out = out.map_err(EngineError::io(format!("write {}", log.display())))?;
         let log_from = fs::metadata(&log).map(|meta| meta.len()).unwrap_or_default();
-        let mut command = Command::new(bin_dir.join("postgres"));
-        command.arg("-D").arg(&data).env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
         let shown = |path: &Path| path.display().to_string();
-        for (name, value) in [
+        let mut settings = vec![
             ("port", PORT.to_string()),
             (SOCKETS, shown(at)),
             // The source's own configuration is not read: it may name the source's own places, and
@@ -86,23 +97,17 @@ impl Recovering {
             ("external_pid_file", shown(&private.file("server.pid"))),
             ("hba_file", shown(&private.file("pg_hba.conf"))),
             ("ident_file", shown(&private.file("pg_ident.conf"))),
-            ("shared_preload_libraries", String::new()),
-        ] {
-            command.arg("-c").arg(format!("{name}={value}"));
+            ("shared_preload_libraries", around.preload.join(",")),
+            ("restore_command", around.restore_command(at)?),
+        ];
+        settings.extend(forced(major).map(|(name, value)| (name, value.to_owned())));
+        settings.extend(lasting(bin_dir, &data));
+        settings.extend(source_settings(bin_dir, &data));
+        let mut arguments = vec!["-D".to_owned(), shown(&data)];
+        for (name, value) in settings {
+            arguments.extend(["-c".to_owned(), format!("{name}={value}")]);
         }
-        for (name, value) in forced(major) {
-            command.arg("-c").arg(format!("{name}={value}"));
-        }
-        for (name, value) in lasting(bin_dir, &data) {
-            command.arg("-c").arg(format!("{name}={value}"));
-        }
-        for (name, value) in source_settings(bin_dir, &data) {
-            command.arg("-c").arg(format!("{name}={value}"));
-        }
-        // What a terminal sends when it is closed, or when its keys are pressed, is ours to answer.
-        command.process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
-        let child = command.spawn().map_err(EngineError::io("start the restored server"))?;
+        let child = around.start((layout, bin_dir, &private), &arguments, out)?;
         let server = PgServer {
             host: at.display().to_string(),
             port: PORT,
@@ -115,8 +120,8 @@ impl Recovering {
             runtime_dir: at.to_owned(),
             options: session_options(major),
         };
-        let answers = Answers::of(&data);
-        Ok(Recovering { child, server, log, log_from, private: Some(private), answers })
+        let (layout, answers) = (layout.clone(), Answers::of(&data));
+        Ok(Recovering { layout, child, server, log, log_from, private: Some(private), answers })
     }
 
     /// How to reach it, while it runs.
@@ -132,42 +137,57 @@ impl Recovering {
     /// [`EngineError::Io`].
     pub fn promote(&mut self, layout: &Layout) -> Result<(), EngineError> {
         let file = layout.data().join("promote");
-        File::create(&file).map_err(EngineError::io(format!("write {}", file.display())))?;
+        let action = || format!("write {}", file.display());
+        // Whatever lies there is not written through.
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(EngineError::io(action())(error));
+            }
+            _ => {}
+        }
+        File::create_new(&file).map_err(EngineError::io(action()))?;
         self.signal(Signal::USR1);
         Ok(())
     }
 
-    /// To the postmaster; one that is gone takes no notice.
-    fn signal(&self, signal: Signal) {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(pid) = id.and_then(Pid::from_raw) {
-            let _ = kill_process(pid, signal);
-        }
+    /// To the postmaster; says whether there is one.
+    fn signal(&self, signal: Signal) -> bool {
+        let found = server_of(Path::new(&self.server.host));
+        found.is_some_and(|pid| kill_process(pid, signal).is_ok())
     }
 
     /// Leaves it running when we end, with its private socket; gives the directory of that.
     ///
-    /// [`super::end_left`] ends it, and so does `pg_ctl stop`.
-    #[must_use]
-    pub fn leave(mut self) -> PathBuf {
-        let kept = self.private.take().map(Private::keep);
-        kept.unwrap_or_else(|| PathBuf::from(&self.server.host))
-    }
-
-    /// Shuts it down cleanly, however long its last checkpoint takes up to `patience`.
+    /// [`super::end_left`] ends it.
     ///
     /// # Errors
-    /// [`EngineError::Io`].
+    /// [`EngineError::Config`] for tablespaces that lead elsewhere: it is ended then.
+    pub fn leave(mut self) -> Result<PathBuf, EngineError> {
+        settle(&self.layout)?;
+        let kept = self.private.take().map(Private::keep);
+        Ok(kept.unwrap_or_else(|| PathBuf::from(&self.server.host)))
+    }
+
+    /// Shuts it down cleanly, however long its last checkpoint takes up to `patience`; what is there
+    /// then is a cluster that leaves its box.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`]; [`EngineError::Config`] for tablespaces that lead elsewhere.
     pub async fn stop(mut self, patience: Duration) -> Result<(), EngineError> {
-        // A fast shutdown.
-        self.signal(Signal::INT);
-        match tokio::time::timeout(patience, self.child.wait()).await {
-            Ok(ended) => ended.map(drop).map_err(EngineError::io("stop the restored server")),
-            Err(_) => {
-                let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
-                Err(EngineError::io("stop the restored server")(late))
+        let failed = EngineError::io("stop the restored server");
+        let deadline = tokio::time::Instant::now() + patience;
+        // A fast shutdown, once it is there to hear of it.
+        while !self.signal(Signal::INT) {
+            if let Ok(ended) = tokio::time::timeout(LOOK_EVERY, self.child.wait()).await {
+                ended.map_err(failed)?;
+                return out_of_the_box(&self.layout);
             }
         }
+        match tokio::time::timeout_at(deadline, self.child.wait()).await {
+            Ok(ended) => ended.map(drop).map_err(failed)?,
+            Err(_) => return Err(failed(std::io::Error::from(ErrorKind::TimedOut))),
+        }
+        out_of_the_box(&self.layout)
     }
 }
 
@@ -175,7 +195,9 @@ impl Drop for Recovering {
     fn drop(&mut self) {
         if self.private.is_some() {
             // An immediate shutdown: its children go with it, and its data stays as after a crash.
-            self.signal(Signal::QUIT);
+            if !self.signal(Signal::QUIT) {
+                let _ = self.child.start_kill();
+            }
         }
     }
 }

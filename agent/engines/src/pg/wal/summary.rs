@@ -1,6 +1,6 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use drctl_model::{Lsn, ServerSettings, xid_precedes};
 use jiff::Timestamp;
@@ -96,6 +96,17 @@ pub enum Ask {
         /// Its number.
         oid: u32,
     },
+}
+
+impl Asked {
+    /// The place, outside of the data directory, at which a tablespace is made.
+    #[must_use]
+    pub fn place(&self) -> Option<&Path> {
+        match &self.what {
+            Ask::Tablespace { path, .. } if !path.as_os_str().is_empty() => Some(path),
+            _ => None,
+        }
+    }
 }
 
 /// What a checkpoint tells.

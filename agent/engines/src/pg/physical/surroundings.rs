@@ -1,0 +1,168 @@
+//! Where the server of a restored cluster runs, and what it is given there.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use tokio::process::{Child, Command};
+
+use super::Layout;
+use super::private::Private;
+use crate::EngineError;
+use crate::boxed::{Boxes, Wanted, programs};
+
+/// Where drctl itself is in a box.
+const CLIENT: &str = "/run/drctl";
+
+/// The most bytes of a configuration that is looked at.
+const MOST: u64 = 1 << 20;
+
+/// Makes what brings the server its log, in its private directory, and tells the shell command that
+/// asks for it (`restore_command`); drctl itself is where the second path says.
+pub type BringLog<'a> = dyn Fn(&Path, &Path) -> std::io::Result<String> + Sync + 'a;
+
+/// What surrounds a server that recovers.
+pub struct Surroundings<'a> {
+    /// How a box is made for it; without one it sees what we see.
+    pub boxes: Option<&'a Boxes>,
+    /// What it must not see in its box, wherever that lies.
+    pub hidden: Vec<PathBuf>,
+    /// Whether it goes on when we end.
+    pub outlives: bool,
+    /// Libraries that it loads when it starts.
+    pub preload: Vec<String>,
+    /// Its log.
+    pub log: &'a BringLog<'a>,
+}
+
+impl Surroundings<'_> {
+    /// The command that brings the log.
+    pub(super) fn restore_command(&self, private: &Path) -> Result<String, EngineError> {
+        let told = match self.boxes {
+            Some(_) => (self.log)(private, Path::new(CLIENT)),
+            None => (self.log)(private, &program()?),
+        };
+        told.map_err(EngineError::io("listen for the server that recovers"))
+    }
+
+    /// Starts the server.
+    pub(super) fn start(
+        &self,
+        (layout, bin_dir, private): (&Layout, &Path, &Private),
+        arguments: &[String],
+        log: File,
+    ) -> Result<Child, EngineError> {
+        let postgres = bin_dir.join("postgres");
+        let mut command = match self.boxes {
+            Some(boxes) => {
+                let wanted = self.wanted(layout, bin_dir, private)?;
+                guard(layout)?;
+                boxes.command((&layout.box_root(), &wanted, !self.outlives), &postgres)?
+            }
+            None => Command::new(postgres),
+        };
+        command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
+        // What a terminal sends when it is closed, or when its keys are pressed, is ours to answer.
+        command.process_group(0).current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.spawn().map_err(EngineError::io("start the restored server"))
+    }
+
+    fn wanted(
+        &self,
+        layout: &Layout,
+        bin_dir: &Path,
+        private: &Private,
+    ) -> Result<Wanted, EngineError> {
+        let tablespaces = layout.tablespaces();
+        let made = fs::create_dir_all(&tablespaces);
+        made.map_err(EngineError::io(format!("make the directory {}", tablespaces.display())))?;
+        Ok(Wanted {
+            programs: programs(bin_dir),
+            readable: Vec::new(),
+            // Not all of the restore's directory: how far it has come is not for the server to say.
+            writable: vec![layout.data(), tablespaces, private.path().to_owned()],
+            files: vec![
+                (program()?, CLIENT.into()),
+                (private.file("passwd"), "/etc/passwd".into()),
+                (private.file("group"), "/etc/group".into()),
+            ],
+            hidden: self.hidden.clone(),
+        })
+    }
+}
+
+/// Ourselves.
+fn program() -> Result<PathBuf, EngineError> {
+    std::env::current_exe().map_err(EngineError::io("find drctl itself"))
+}
+
+/// A file that lies in a data directory; nothing where it is no plain one: what ran on these data may
+/// have put something else in its place.
+pub(super) fn open_plain(path: &Path) -> Option<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(openat(CWD, path, flags, Mode::empty()).ok()?);
+    file.metadata().ok()?.is_file().then_some(file)
+}
+
+/// The same as text.
+pub(super) fn read_plain(path: &Path) -> Option<String> {
+    let mut text = Vec::new();
+    open_plain(path)?.take(MOST).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The cluster's own configuration while a server runs on it in a box.
+const SOURCE: &str = "postgresql.conf.source";
+
+/// What stands in its place. A server that was started beside the box would not see the one in it:
+/// neither its number nor its shared memory are of this host.
+const GUARD: &str = "# drctl recovers this cluster in a box: only drctl may start a server on it now.\n\
+                     # Go on with the same `drctl restore` and --resume: that stops it.\n\
+                     drctl_recovers_this_cluster_in_a_box_go_on_with_resume = on\n";
+
+/// Keeps others from starting a server on the cluster.
+fn guard(layout: &Layout) -> Result<(), EngineError> {
+    let (conf, source) = (layout.data().join("postgresql.conf"), layout.data().join(SOURCE));
+    let put = || {
+        fs::rename(&conf, &source)?;
+        let mut options = File::options();
+        let file = options.write(true).create_new(true).mode(0o600).open(&conf);
+        file.and_then(|mut file| std::io::Write::write_all(&mut file, GUARD.as_bytes()))
+    };
+    put().map_err(EngineError::io(format!("keep others from {}", layout.data().display())))
+}
+
+/// Gives the cluster its configuration back, where it was taken.
+pub(super) fn unguard(layout: &Layout) -> Result<(), EngineError> {
+    let (conf, source) = (layout.data().join("postgresql.conf"), layout.data().join(SOURCE));
+    match fs::rename(&source, &conf) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        renamed => renamed.map_err(EngineError::io(format!("put back {}", conf.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guarded_cluster_gets_its_configuration_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        fs::create_dir(layout.data()).unwrap();
+        let conf = layout.data().join("postgresql.conf");
+        fs::write(&conf, "work_mem = '5MB'\n").unwrap();
+        guard(&layout).unwrap();
+        assert_eq!(read_plain(&conf).as_deref(), Some(GUARD));
+        for _ in 0..2 {
+            unguard(&layout).unwrap();
+            assert_eq!(read_plain(&conf).as_deref(), Some("work_mem = '5MB'\n"));
+        }
+        std::os::unix::fs::symlink(&conf, layout.data().join("link")).unwrap();
+        assert_eq!(read_plain(&layout.data().join("link")), None);
+    }
+}

@@ -1,0 +1,23 @@
+//! Whether the server of a recovery can run in a box.
+
+use drctl_engines::boxed::{Boxes, NoBox, look_for_box};
+
+use super::Findings;
+
+/// Whether a restored cluster's server can be kept from the keys, the network and the source.
+pub(super) async fn look(found: &mut Findings) {
+    match look_for_box().await {
+        Ok(Boxes { lacks: None, .. }) => {
+            found.good("box", "the server of a recovery runs in a box of its own");
+        }
+        Ok(Boxes { lacks: Some(lacks), .. }) => {
+            let hint =
+                "it holds all the same; a host or container with a whole /proc has all of it";
+            found.warn("box", format!("the server of a recovery runs in a box; {lacks}"), hint);
+        }
+        Err(NoBox { missing, hint }) => {
+            let text = format!("no recovery runs here, unless --without-box: {missing}");
+            found.warn("box", text, hint);
+        }
+    }
+}
