@@ -15,12 +15,13 @@ use drctl_policies::{Engine as EngineConfig, PgDump, Source};
 use drctl_store::{Recipients, Sealer, SigningKey, layout};
 
 use crate::backrest;
+use crate::cache;
 use crate::crash::crash_point;
 use crate::incremental::{Choice, Ground, Listings, Wish, choose};
 use crate::pipeline::{Intake, Stored, store_stream};
 use crate::problem::{Failure, Problem};
 use crate::repository::is_bad_manifest;
-use crate::{Meter, Repository, Setup, SourceLock, Stop};
+use crate::{Meter, Repository, Setup, Stop};
 
 /// How long the server may take to tell what its cluster needs, at most, while the copy flows.
 pub(crate) const NEEDS_PATIENCE: Duration = Duration::from_secs(60);
@@ -77,8 +78,7 @@ pub async fn backup(
     let (id, source) = setup.source(name)?;
     can_be(&source.engine, wish)?;
     let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
-    setup.private_directory(&setup.config.paths.state_dir)?;
-    let _lock = SourceLock::take(&setup.config.paths.state_dir, id)?;
+    let _lock = cache::lock(setup, id)?;
     if let EngineConfig::Pgbackrest(settings) = &source.engine {
         return backrest::back_up(setup, id, (source, settings), wish, meter, stop).await;
     }
@@ -98,7 +98,14 @@ pub async fn backup(
         chosen = chosen(setup, &repository, id, source, wish, started) => chosen,
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
-    let (ground, notes) = chosen;
+    let (ground, mut notes) = chosen;
+    if catalog.path() != setup.catalog_path() {
+        notes.push(format!(
+            "{} cannot be used: `list` and `status` do not know of this backup; when that is mended, \
+             `drctl catalog rebuild` tells them",
+            setup.catalog_path().display()
+        ));
+    }
     let mut attempt = Attempt {
         setup,
         repository: &repository,

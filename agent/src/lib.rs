@@ -2,6 +2,7 @@
 
 mod backrest;
 mod backup;
+mod cache;
 mod chain;
 pub mod cli;
 mod combine;
@@ -34,8 +35,10 @@ mod setup;
 mod sink;
 mod status;
 mod stop;
+mod target;
 mod verify;
 mod wal;
+mod zone;
 
 pub use backrest::{Followed, stanza};
 pub use backup::{BackedUp, backup};

@@ -13,10 +13,9 @@ use drctl_store::{
     Bucket, Credentials, Identities, Location, Options, Recipients, Signer, SigningKey, Trust,
 };
 
-use crate::crash::crash_point;
+use crate::cache;
 use crate::private;
 use crate::problem::Problem;
-use crate::reconcile::inventory;
 use crate::secrets::{read_optional, read_secret};
 use crate::{Limits, Repository};
 
@@ -265,22 +264,21 @@ impl Setup {
         self.config.paths.state_dir.join("catalog.db")
     }
 
-    /// The catalog, for writing; made where there is none.
+    /// The catalog, for writing; made where there is none, made anew where it is wrong, and elsewhere
+    /// for a while where its directory cannot be written.
     ///
     /// # Errors
     /// The catalog's.
     pub async fn catalog(&self, repository: &Repository) -> Result<Catalog> {
-        self.private_directory(&self.config.paths.state_dir)?;
-        let catalog = Catalog::open(&self.catalog_path()).await.context("open the catalog")?;
-        let catalog = catalog.with_hook(crash_point);
-        if catalog.repository().await?.is_none() {
-            // A new one, or one that somebody removed: it learns what the bucket holds first.
-            for backup in inventory(repository).await?.backups {
-                catalog.adopt(&backup).await.context("fill the catalog from the bucket")?;
-            }
-        }
-        catalog.claim(&repository.id).await.context("open the catalog")?;
-        Ok(catalog)
+        cache::open(self, repository).await
+    }
+
+    /// The catalog, to be looked at.
+    ///
+    /// # Errors
+    /// The catalog's, where there is none, or one that is wrong and cannot be made anew.
+    pub(crate) async fn known_catalog(&self) -> Result<Catalog> {
+        cache::known(self).await
     }
 
     /// The catalog, to remember in it what was verified of logs. None where there is none, or one

@@ -59,6 +59,27 @@ impl Catalog {
     }
 }
 
+impl Catalog {
+    /// Reads all that tells which backups there are, twice: the rows and their index. For every time
+    /// that it is opened, as [`integrity`](Self::integrity) takes as long as there is log.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn soundness(&self) -> Result<(), CatalogError> {
+        self.call(|connection| {
+            for table in ["repository", "backups", "expired", "jobs"] {
+                let check = format!("PRAGMA integrity_check('{table}')");
+                let said: Vec<String> = all(connection, &check, [], |row| Ok(row.get(0)?))?;
+                if said != ["ok"] {
+                    return Err(Fault::Damage(said.join("; ")));
+                }
+            }
+            backups::list(connection, None).map(drop)
+        })
+        .await
+    }
+}
+
 pub(crate) fn integrity(connection: &Connection) -> Result<(), Fault> {
     let said: Vec<String> =
         all(connection, "PRAGMA integrity_check(10)", [], |row| Ok(row.get(0)?))?;

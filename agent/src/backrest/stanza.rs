@@ -15,10 +15,11 @@ use super::attempt::ask_server;
 use super::conf::{self, Setting};
 use super::follow::{Followed, follow};
 use super::record::Recorder;
+use crate::Setup;
+use crate::cache;
 use crate::private;
 use crate::problem::Problem;
 use crate::secrets::read_secret;
-use crate::{Setup, SourceLock};
 
 /// Where pgBackRest looks for its configuration when it is not told where.
 const DEFAULT_FILES: [&str; 2] = ["/etc/pgbackrest/pgbackrest.conf", "/etc/pgbackrest.conf"];
@@ -270,8 +271,7 @@ pub async fn check(setup: &Setup, name: &str) -> Result<()> {
 /// [`Problem::Busy`]; pgBackRest's, the bucket's, the catalog's.
 pub async fn adopt(setup: &Setup, name: &str) -> Result<Adopted> {
     let (id, source, settings) = opened(setup, name)?;
-    setup.private_directory(&setup.config.paths.state_dir)?;
-    let _lock = SourceLock::take(&setup.config.paths.state_dir, id)?;
+    let _lock = cache::lock(setup, id)?;
     let info = super::engine(settings)?.look().await?;
     let repository = setup.repository().await?;
     repository.may_write().await?;

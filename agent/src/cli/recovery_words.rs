@@ -7,13 +7,12 @@ use drctl_engines::pg::physical::HostReport;
 use drctl_model::{BackupId, total};
 use drctl_policies::recovery::{NoPlan, RecoveryPlan, Target};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::args::RestoreArgs;
 use super::screen::{bytes, count, span};
 use crate::problem::{Failure, Problem};
-use crate::{Exit, OtherCluster, Rate, Recovered, left_out};
+use crate::{Exit, OtherCluster, Rate, Recovered, left_out, zone};
 
 /// What was found out of a plan beside the bucket's own words.
 #[derive(Debug, Default)]
@@ -87,7 +86,7 @@ impl Outlook {
 
 /// A moment in UTC and in the machine's own time zone.
 pub(super) fn both(at: Timestamp) -> String {
-    let here = at.to_zoned(TimeZone::system());
+    let here = at.to_zoned(zone::shown_in());
     format!("{at} ({})", here.strftime("%Y-%m-%d %H:%M:%S %Z"))
 }
 

@@ -16,6 +16,7 @@ use super::args::RestoreArgs;
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, number, span, table};
 use crate::problem::Problem;
+use crate::target::check_target;
 use crate::{
     Destination, Exit, Meter, Repository, RestorePlan, RestoreRequest, Restored, Setup, Stop, plan,
     prepare_cluster, read_secret, restore as run_restore,
@@ -28,6 +29,9 @@ pub(super) async fn restore(
     args: &RestoreArgs,
     stop: &Stop,
 ) -> Result<Exit> {
+    if let Some(directory) = args.to_files.as_ref().or(args.to_directory.as_ref()) {
+        check_target(setup, directory)?;
+    }
     if let Some(target) = super::recover::target(args)? {
         return super::recover::recover(screen, setup, args, target, stop).await;
     }

@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result};
-use drctl_catalog::{Catalog, CatalogError};
+use anyhow::Result;
+use drctl_catalog::Catalog;
 use drctl_model::shown;
 use jiff::Timestamp;
 use serde_json::json;
@@ -21,12 +21,7 @@ const RUNS_SHOWN: usize = 5;
 
 /// The catalog, to be looked at: before the first backup there is none, nor a place for one.
 pub(super) async fn known_catalog(setup: &Setup) -> Result<Catalog> {
-    let path = setup.catalog_path();
-    let opened = match path.exists() {
-        true => Catalog::open_read_only(&path).await,
-        false => Err(CatalogError::Missing { path }),
-    };
-    opened.context("open the catalog, which the first backup makes")
+    setup.known_catalog().await
 }
 
 /// `drctl status`.

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::screen::{Screen, span, table};
-use crate::{Exit, Setup, drills, known};
+use crate::{Exit, Setup, drills, known, zone};
 
 /// Columns of a terminal that does not say how wide it is.
 const USUAL_WIDTH: usize = 80;
@@ -47,7 +47,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
     });
     screen.answer("drctl.timeline/1", object, || {
         let mut text = format!("cluster {}", known.system_id);
-        let bar = bar(&views, &drills, width(), &TimeZone::system());
+        let bar = bar(&views, &drills, width(), &zone::shown_in());
         if !bar.is_empty() {
             let _ = write!(text, "\n\n{bar}");
         }

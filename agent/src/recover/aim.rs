@@ -5,9 +5,11 @@ use drctl_engines::pg::physical::StopAt;
 use drctl_model::{Timeline, shown};
 use drctl_policies::recovery::{RecoveryPlan, Stop as PlanStop, Target, Warning};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::fmt::temporal::DateTimeParser;
+use jiff::tz::{Disambiguation, OffsetConflict, TimeZone};
 
 use crate::problem::Problem;
+use crate::zone;
 
 /// Whether all the log there is gets replayed: nothing in it tells the server where to stop.
 pub(super) fn runs_to_end(plan: &RecoveryPlan) -> bool {
@@ -58,17 +60,24 @@ pub fn timeline_of(id: Option<u32>) -> Result<Option<Timeline>> {
     .transpose()
 }
 
-/// A time from what was typed: with an offset or `Z`, or in the machine's own time zone, where it
-/// must mean one moment.
+/// A time from what was typed: with an offset or `Z`, with a zone in brackets, or in the machine's own
+/// time zone, where it must mean one moment.
 ///
 /// # Errors
 /// [`Problem::Usage`], also for a time that a change of clocks skips or repeats.
 pub fn time_of(text: &str) -> Result<Timestamp> {
-    time_in(text, &TimeZone::system())
+    time_in(text, zone::here)
 }
 
-fn time_in(text: &str, zone: &TimeZone) -> Result<Timestamp> {
-    if let Ok(at) = text.parse::<Timestamp>() {
+/// A zone in brackets, as in `2026-03-01T01:12:40[Europe/Berlin]`, must mean one moment too, and an
+/// offset beside it must be that zone's.
+static IN_ZONE: DateTimeParser = DateTimeParser::new()
+    .disambiguation(Disambiguation::Reject)
+    .offset_conflict(OffsetConflict::Reject);
+
+fn time_in(text: &str, here: impl FnOnce() -> Result<TimeZone, String>) -> Result<Timestamp> {
+    let in_zone = text.contains('[');
+    if let (false, Ok(at)) = (in_zone, text.parse::<Timestamp>()) {
         return Ok(at);
     }
     let wrong = |why: &str| {
@@ -77,8 +86,16 @@ fn time_in(text: &str, zone: &TimeZone) -> Result<Timestamp> {
             "`{text}` {why}; write it as 2026-03-01T01:12:40Z or with an offset"
         ))
     };
+    if in_zone {
+        let at = IN_ZONE.parse_zoned(text).map_err(|error| {
+            let why = shown(&error.to_string(), 200);
+            wrong(&format!("names no moment of the zone in its brackets ({why})"))
+        })?;
+        return Ok(at.timestamp());
+    }
     let civil: jiff::civil::DateTime =
         text.parse().map_err(|_| wrong("is no time that can be read"))?;
+    let zone = here().map_err(|why| wrong(&format!("has no zone of its own, and {why}")))?;
     let ambiguous = zone.to_ambiguous_zoned(civil);
     if ambiguous.is_ambiguous() {
         return Err(wrong("is skipped or comes twice in this machine's time zone").into());
@@ -103,7 +120,7 @@ mod tests {
     #[test]
     fn a_time_without_a_zone_must_mean_one_moment() {
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
-        let at = |text: &str| time_in(text, &zone).map(|at| at.to_string());
+        let at = |text: &str| time_in(text, || Ok(zone.clone())).map(|at| at.to_string());
         assert_eq!(at("2026-03-01T01:12:40").unwrap(), "2026-03-01T00:12:40Z");
         assert_eq!(at("2026-07-01 01:12:40").unwrap(), "2026-06-30T23:12:40Z");
         // Skipped in March, repeated in October; with an offset there is no doubt.
@@ -111,5 +128,41 @@ mod tests {
             assert!(at(text).unwrap_err().to_string().contains("comes twice"), "{text}");
         }
         assert_eq!(at("2026-10-25T02:30:00+01:00").unwrap(), "2026-10-25T01:30:00Z");
+    }
+
+    #[test]
+    fn a_zone_in_brackets_is_the_one_that_is_meant() {
+        let at = |text: &str| time_in(text, || Ok(TimeZone::UTC)).map(|at| at.to_string());
+        let expected = "2026-03-01T00:12:40Z";
+        for text in [
+            "2026-03-01T01:12:40[Europe/Berlin]",
+            "2026-03-01T01:12:40+01:00[Europe/Berlin]",
+            "2026-03-01T02:12:40+02[Europe/Helsinki]",
+        ] {
+            assert_eq!(at(text).unwrap(), expected, "{text}");
+        }
+        for text in [
+            "2026-03-01T01:12:40+02:00[Europe/Berlin]",
+            "2026-03-01T01:12:40[Europe/Berln]",
+            "2026-03-29T02:30:00[Europe/Berlin]",
+            "2026-10-25T02:30:00[Europe/Berlin]",
+            "2026-03-01T01:12:40[",
+        ] {
+            let said = at(text).unwrap_err().to_string();
+            assert!(said.contains("zone in its brackets"), "{text}: {said}");
+        }
+        assert_eq!(at("2026-10-25T02:30:00+01:00[Europe/Berlin]").unwrap(), "2026-10-25T01:30:00Z");
+    }
+
+    #[test]
+    fn a_zone_that_is_none_is_never_taken_for_utc() {
+        let none = || Err("TZ is `CET-1CEST`, which names no time zone".to_owned());
+        let said = time_in("2026-03-01T01:12:40", none).unwrap_err().to_string();
+        assert!(said.contains("TZ is `CET-1CEST`") && said.contains("with an offset"), "{said}");
+        let none = || Err("unused".to_owned());
+        assert_eq!(
+            time_in("2026-03-01T01:12:40Z", none).unwrap().to_string(),
+            "2026-03-01T01:12:40Z"
+        );
     }
 }

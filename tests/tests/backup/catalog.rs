@@ -1,6 +1,7 @@
 //! The catalog is a cache: lost, it is made anew and equal; doubted, it is compared.
 
 use std::fs;
+use std::path::Path;
 
 use crate::common::Shop;
 
@@ -52,10 +53,102 @@ fn a_catalog_that_is_damaged_is_rebuilt_equal() {
     let _ = (shop.site.backup(), shop.site.backup());
     let rows = shop.site.rows();
     fs::write(shop.site.path("state/catalog.db"), vec![b'x'; 20_000]).unwrap();
+    let ran = shop.site.drctl(&["--json", "list"]).ended(0);
+    assert_eq!(ran.json()["backups"].as_array().unwrap(), &rows);
+    assert!(ran.err.contains("the catalog was damaged, and was made anew"), "{}", ran.err);
+    // Without the bucket there is nothing to make it from.
+    fs::write(shop.site.path("state/catalog.db"), vec![b'x'; 20_000]).unwrap();
+    fs::rename(shop.site.path("repository"), shop.site.path("elsewhere")).unwrap();
     let said = shop.site.fails(1, "catalog_corrupt", &["list"]);
     assert!(said.contains("rebuild"), "{said}");
+    fs::rename(shop.site.path("elsewhere"), shop.site.path("repository")).unwrap();
     let _ = shop.site.json(0, &["catalog", "rebuild"]);
     assert_eq!(shop.site.rows(), rows);
+}
+
+/// What is done to a catalog that is in order.
+type Harm = fn(&Path);
+
+fn change(path: &Path, at: usize, to: &[u8]) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at..at + to.len()].copy_from_slice(to);
+    fs::write(path, bytes).unwrap();
+}
+
+const HARMS: [(&str, Harm); 10] = [
+    ("empty", |path| fs::write(path, "").unwrap()),
+    ("cut", |path| {
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    }),
+    ("garbage", |path| fs::write(path, vec![0x5a; 9000]).unwrap()),
+    ("no head", |path| change(path, 0, b"X")),
+    ("of somebody else", |path| change(path, 68, &[1, 2, 3, 4])),
+    ("newer", |path| change(path, 60, &[0, 0, 9, 9])),
+    ("no version", |path| change(path, 60, &[0, 0, 0, 0])),
+    ("a directory", |path| {
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path).unwrap();
+    }),
+    ("a link to nothing", |path| {
+        fs::remove_file(path).unwrap();
+        std::os::unix::fs::symlink("nothing/there", path).unwrap();
+    }),
+    ("a directory for a lock", |path| {
+        let lock = path.with_file_name("catalog.db.lock");
+        fs::remove_file(&lock).unwrap();
+        fs::create_dir(&lock).unwrap();
+    }),
+];
+
+#[test]
+fn a_cache_that_is_wrong_is_set_aside_and_stops_no_backup() {
+    let shop = Shop::open();
+    let mut good = vec![shop.site.backup()];
+    let path = shop.site.path("state/catalog.db");
+    for (what, harm) in HARMS {
+        harm(&path);
+        let ran = shop.site.drctl(&["--json", "backup", "shop"]);
+        assert_eq!(ran.code, Some(0), "{what}: {}{}", ran.out, ran.err);
+        assert!(what == "empty" || ran.err.contains("made anew"), "{what}: {}", ran.err);
+        good.push(ran.json()["backup"]["backup"].as_str().unwrap().to_owned());
+        let mut known: Vec<String> =
+            shop.site.rows().iter().map(|row| row["backup"].as_str().unwrap().to_owned()).collect();
+        known.reverse();
+        assert_eq!(known, good, "{what}");
+        assert_eq!(shop.site.status()["health"], "good", "{what}");
+    }
+    assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
+}
+
+#[test]
+fn a_wrong_cache_never_hides_a_backup() {
+    let shop = Shop::open();
+    let _ = (shop.site.backup(), shop.site.backup(), shop.site.backup());
+    let rows = shop.site.rows();
+    let path = shop.site.path("state/catalog.db");
+    // Everything in its one file.
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    let whole = fs::read(&path).unwrap();
+    let (mut found, mut places) = (0, Vec::new());
+    for id in rows.iter().map(|row| row["backup"].as_str().unwrap().as_bytes()) {
+        let all = (0..whole.len() - id.len()).filter(|at| whole[*at..].starts_with(id));
+        // A digit of each identifier, wherever it stands, and the page's head before it.
+        places.extend(all.flat_map(|at| [at + 7, at / 4096 * 4096 + 4, at / 4096 * 4096 + 9]));
+    }
+    assert!(places.len() >= 12, "{places:?}");
+    for at in places {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        for beside in ["-wal", "-shm"] {
+            let _ = fs::remove_file(shop.site.path(&format!("state/catalog.db{beside}")));
+        }
+        fs::write(&path, bytes).unwrap();
+        let ran = shop.site.drctl(&["--json", "list"]).ended(0);
+        assert_eq!(ran.json()["backups"].as_array().unwrap(), &rows, "byte {at}");
+        found += u32::from(ran.err.contains("made anew"));
+    }
+    assert!(found > 6, "{found}");
 }
 
 #[test]

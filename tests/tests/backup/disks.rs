@@ -91,7 +91,7 @@ fn a_read_only_repository_is_a_clear_error_and_still_restores() {
 }
 
 #[test]
-fn a_full_state_directory_is_a_clear_error_and_the_next_run_succeeds() {
+fn a_full_state_directory_stops_no_backup_and_the_next_run_is_recorded() {
     let (shop, good) = one();
     script(
         &shop.site,
@@ -103,11 +103,14 @@ fn a_full_state_directory_is_a_clear_error_and_the_next_run_succeeds() {
         ),
     );
     let ran = step(&shop.site, "full");
-    let said = ran.failed(1, "catalog_full");
-    assert!(said.contains("catalog.db") && said.contains("Free space"), "{said}");
+    assert!(ran.err.contains("no space is left for the catalog"), "{}", ran.err);
+    let answer = ran.ended(0).json();
+    assert!(answer["notes"].to_string().contains("catalog rebuild"), "{answer}");
     let _ = step(&shop.site, "next").ended(0);
-    let check = step(&shop.site, "check").json();
-    assert_eq!(check["missing_in_catalog"].as_array().unwrap().len(), 0, "{check}");
+    // The one that went by it is the only one that it does not know.
+    let check = step(&shop.site, "check").ended(3).json();
+    let missing = check["missing_in_catalog"].as_array().unwrap();
+    assert_eq!((missing.len(), &missing[0]["backup"]), (1, &answer["backup"]["backup"]), "{check}");
     let _ = step(&shop.site, "kept").ended(0);
 }
 
@@ -156,4 +159,25 @@ fn a_target_that_becomes_full_has_no_file_that_looks_whole() {
     let whole = format!("{}.dump", shop.db);
     assert!(left.iter().all(|path| !path.ends_with(&whole)), "{left:?}");
     shop.still_restores(&good);
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_stops_no_backup() {
+    let (shop, good) = one();
+    script(
+        &shop.site,
+        "mount --bind \"$SITE/state\" \"$SITE/state\"; mount -o remount,ro,bind \"$SITE/state\"\n\
+         step next backup shop\nstep listed list\nstep status status\n",
+    );
+    let next = step(&shop.site, "next");
+    assert!(next.err.contains("there is no catalog in"), "{}", next.err);
+    let answer = next.ended(0).json();
+    assert!(answer["notes"].to_string().contains("cannot be used"), "{answer}");
+    let listed = step(&shop.site, "listed").ended(0).json();
+    assert!(listed.to_string().contains(&good), "{listed}");
+    let _ = step(&shop.site, "status").ended(0);
+    let check = shop.site.json(3, &["catalog", "check"]);
+    assert_eq!(check["missing_in_catalog"][0]["backup"], answer["backup"]["backup"], "{check}");
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
 }

@@ -39,3 +39,29 @@ fn a_lock_that_is_a_link_is_neither_taken_nor_emptied() {
     assert!(ran.err.contains("take the lock"), "{}", ran.err);
     assert_eq!(fs::read_to_string(site.path("precious")).expect("it"), "all of it");
 }
+
+#[test]
+fn a_restore_goes_into_nothing_of_drctl_s_own_and_into_no_cluster() {
+    let site = lone_site();
+    let cluster = site.path("live");
+    fs::create_dir_all(cluster.join("base")).expect("make it");
+    fs::write(cluster.join("PG_VERSION"), "15").expect("write");
+    symlink(site.path("repository"), site.path("link")).expect("link");
+    for (place, word) in [
+        ("repository/new", "the repository"),
+        ("link/new/deeper", "the repository"),
+        ("state/new", "state directory"),
+        ("run/new", "runtime directory"),
+        ("live/base/new", "the data directory of a cluster"),
+    ] {
+        let to = site.path(place).display().to_string();
+        for flag in ["--to-files", "--to-directory"] {
+            let said = site.fails(12, "target_unfit", &["restore", "shop", "--latest", flag, &to]);
+            assert!(said.contains(word), "{place}: {said}");
+        }
+        let to_end = ["restore", "shop", "--to-end", "--to-directory", &to];
+        let said = site.fails(12, "target_unfit", &to_end);
+        assert!(said.contains(word), "{place}: {said}");
+        assert!(!site.path(place).exists(), "{place}");
+    }
+}
