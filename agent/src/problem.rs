@@ -307,12 +307,7 @@ impl Problem {
             Problem::NoSigningKey => {
                 "set keys.signing_key: what nobody signed is believed by nobody"
             }
-            Problem::Unpinned(key) => {
-                return Some(format!(
-                    "nothing was signed or stored: add {key} to keys.verifying_keys here and \
-                     wherever you restore, or put the signing key back that is listed there"
-                ));
-            }
+            Problem::Unpinned(key) => return Some(unpinned(key)),
             Problem::Interrupted => {
                 "run the command again; nothing half done counts as a backup, and of a restore \
                  only what is named above as proven"
@@ -327,6 +322,14 @@ impl Problem {
         };
         Some(text.to_owned())
     }
+}
+
+/// What to do about a signing key that is not pinned.
+fn unpinned(key: &str) -> String {
+    format!(
+        "nothing was signed or stored: add {key} to keys.verifying_keys here and wherever you \
+         restore, or put the signing key back that is listed there"
+    )
 }
 
 /// An error as the operator and scripts see it.

@@ -31,14 +31,7 @@ impl EngineError {
                  and check memory and disks of this host if it repeats"
                     .to_owned()
             }
-            EngineError::LeftOut { .. } => {
-                "PostgreSQL copies nothing behind a symbolic link of its data directory, and no \
-                 tablespace in place: move the data back to where the link is, or into a tablespace \
-                 (CREATE TABLESPACE, ALTER DATABASE or TABLE … SET TABLESPACE); `find DATA_DIRECTORY \
-                 -type l` shows all links. This attempt is not a backup, and copies that were made \
-                 since the link was lack the same data"
-                    .to_owned()
-            }
+            EngineError::LeftOut { .. } => LEFT_OUT.to_owned(),
             EngineError::Counts { .. } => {
                 "this attempt is not a backup and earlier backups are not affected; run it again, \
                  and check the tables for a damaged index or heap (amcheck) if it repeats"
@@ -101,6 +94,12 @@ impl EngineError {
         })
     }
 }
+
+/// What to do about data that a server does not send.
+const LEFT_OUT: &str = "PostgreSQL copies nothing behind a symbolic link of its data directory, and no tablespace in \
+     place: move the data back to where the link is, or into a tablespace (CREATE TABLESPACE, ALTER \
+     DATABASE or TABLE … SET TABLESPACE); `find DATA_DIRECTORY -type l` shows all links. This \
+     attempt is not a backup, and copies that were made since the link was lack the same data";
 
 fn restore_hint(database: &str, left: Leftover, source: &EngineError) -> Option<String> {
     let before = source.hint();
