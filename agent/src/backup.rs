@@ -21,6 +21,7 @@ use crate::incremental::{Choice, Ground, Listings, Wish, choose};
 use crate::pipeline::{Intake, Stored, store_stream};
 use crate::problem::{Failure, Problem};
 use crate::repository::is_bad_manifest;
+use crate::trace::trace;
 use crate::{Meter, Repository, Setup, Stop};
 
 /// How long the server may take to tell what its cluster needs, at most, while the copy flows.
@@ -77,8 +78,24 @@ pub async fn backup(
 ) -> Result<BackedUp> {
     let (id, source) = setup.source(name)?;
     can_be(&source.engine, wish)?;
-    let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
     let _lock = cache::lock(setup, id)?;
+    let began = setup.clock.now();
+    let done = attempt(setup, (id, source), wish, meter, stop).await;
+    if let Err(error) = &done {
+        trace(setup, id, began, error).await;
+    }
+    done
+}
+
+/// The same with the source's lock held.
+async fn attempt(
+    setup: &Setup,
+    (id, source): (&SourceId, &Source),
+    wish: Wish,
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<BackedUp> {
+    let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
     if let EngineConfig::Pgbackrest(settings) = &source.engine {
         return backrest::back_up(setup, id, (source, settings), wish, meter, stop).await;
     }

@@ -279,7 +279,7 @@ fn private_directory(path: &Path) -> Result<()> {
 /// Writes a file that must not exist, and syncs it.
 ///
 /// # Errors
-/// [`Problem::Exists`], the file system's.
+/// [`Problem::Exists`], [`Problem::Usage`] where its directory is missing, the file system's.
 pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
     fill(new_file(path, mode)?, path, text)
 }
@@ -290,6 +290,17 @@ pub(crate) fn new_file(path: &Path, mode: u32) -> Result<File> {
     match file {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             Err(Problem::Exists(path.to_owned()).into())
+        }
+        // It is not made: it may be what should be mounted there.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            let text = format!(
+                "there is no directory {} for {}: make it, or mount what it lies on. Nothing was \
+                 written",
+                directory.display(),
+                path.display()
+            );
+            Err(Problem::Usage(text).into())
         }
         file => file.with_context(|| format!("write {}", path.display())),
     }

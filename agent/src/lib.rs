@@ -1,5 +1,6 @@
 //! What drctl does, one verb in one file, and the command line around it.
 
+mod accept;
 mod backrest;
 mod backup;
 mod cache;
@@ -19,6 +20,7 @@ mod init;
 mod lacking;
 mod limits;
 mod locks;
+mod memory;
 mod meter;
 mod newest;
 mod pipeline;
@@ -36,10 +38,12 @@ mod sink;
 mod status;
 mod stop;
 mod target;
+mod trace;
 mod verify;
 mod wal;
 mod zone;
 
+pub use accept::accept;
 pub use backrest::{Followed, stanza};
 pub use backup::{BackedUp, backup};
 pub use chain::Chains;
@@ -54,6 +58,7 @@ pub use incremental::Wish;
 pub use init::{InitOptions, Made, init, restore_marker, write_new};
 pub use limits::Limits;
 pub use locks::SourceLock;
+pub use memory::{Memory, Notebook, words};
 pub use meter::{Meter, Reading};
 pub use pipeline::{Intake, Stored, store_stream};
 pub use plan::{Destination, Item, RestorePlan, RestoreRequest, check_room, plan};
@@ -62,10 +67,10 @@ pub use problem::{Failure, Problem};
 pub use reconcile::{Compared, Inventory, Renewed, check, inventory, rebuild};
 pub use recover::{
     Begun, Choice, Extracted, Identity, Kept, Opened, Overtaken, Proof, Rate, RecoverRequest,
-    Recovered, Step, end_own, is_begun, kept, last_rate, lay_out, left_out, plan_digest, recover,
-    time_of, timeline_of, waits, with_log_ahead,
+    Recovered, Step, bound_digest, end_own, is_begun, kept, last_rate, lay_out, left_out,
+    plan_digest, recover, time_of, timeline_of, waits, with_log_ahead,
 };
-pub use repository::{Proven, Repository};
+pub use repository::{Latest, Passed, Proven, Repository};
 pub use restore::{Restored, prepare_cluster, restore};
 pub use secrets::{read_optional, read_secret};
 pub use setup::{Setup, read_files};
@@ -74,6 +79,6 @@ pub use status::{Health, LogStatus, SourceStatus, status};
 pub use stop::{Stop, Stopper};
 pub use verify::{Candidate, Depth, Verdict, everything, verify};
 pub use wal::{
-    Ahead, Expected, Fetched, Known, LogVerdict, OtherCluster, Push, Pushed, STANDBY_NAME, Shelf,
-    Shipping, fetch as fetch_wal, fetch_ahead, known, ship, verify_log,
+    Ahead, Expected, Fetched, FoundDeeds, Known, LogVerdict, OtherCluster, Push, Pushed,
+    STANDBY_NAME, Shelf, Shipping, deeds, fetch as fetch_wal, fetch_ahead, known, ship, verify_log,
 };

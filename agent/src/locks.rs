@@ -1,6 +1,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::Below;
@@ -36,18 +37,40 @@ pub(crate) fn take_file(path: &Path) -> io::Result<Taken> {
     }
 }
 
+/// Whether another process has the lock of a source; nothing where that cannot be seen.
+pub(crate) fn is_held(directory: &Path, source: &SourceId) -> Option<bool> {
+    let file = match File::open(directory.join(format!("{source}.lock"))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(false),
+        file => file.ok()?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Some(false),
+        Err(Errno::WOULDBLOCK) => Some(true),
+        Err(_) => None,
+    }
+}
+
+/// How often a lock is tried that another process has, and how long in between: `status` has it for
+/// a moment while it looks.
+const TRIES: (u32, Duration) = (5, Duration::from_millis(20));
+
 /// A source is worked on by one process of a host at a time.
 #[derive(Debug)]
 pub struct SourceLock(#[allow(dead_code, reason = "held, never read")] File);
 
 impl SourceLock {
-    /// Takes the lock or says who has it; never waits.
+    /// Takes the lock or says who has it; waits for no more than a moment.
     ///
     /// # Errors
     /// [`Problem::Busy`]; the file system's.
     pub fn take(directory: &Path, source: &SourceId) -> Result<Self> {
         let path = directory.join(format!("{source}.lock"));
-        let taken = take_file(&path);
+        let mut taken = take_file(&path);
+        for _ in 1..TRIES.0 {
+            let Ok(Taken::Held(_)) = taken else { break };
+            std::thread::sleep(TRIES.1);
+            taken = take_file(&path);
+        }
         let mut file = match taken.with_context(|| format!("take the lock {}", path.display()))? {
             Taken::Ours(file) => file,
             Taken::Held(file) => {

@@ -7,6 +7,7 @@ use drctl_model::BackupSummary;
 use futures_util::TryStreamExt as _;
 
 use crate::chain::Family;
+use crate::memory::Memory;
 use crate::{Proven, Repository, everything};
 
 /// Which of two copies is the newer one. Of one cluster: that which ends later in its log. Of two:
@@ -31,7 +32,7 @@ impl Repository {
     ///
     /// # Errors
     /// The store's.
-    pub(crate) async fn by_position(&self, found: Proven) -> Result<Proven> {
+    pub(crate) async fn by_position(&self, found: Proven, memory: &Memory) -> Result<Proven> {
         if found.manifest.kind.coordinates().is_none() {
             return Ok(found);
         }
@@ -41,7 +42,8 @@ impl Repository {
             all.extend(proven.ok());
         }
         drop(each);
-        let summaries: Vec<BackupSummary> = all.iter().map(Proven::summary).collect();
+        let mut summaries: Vec<BackupSummary> = all.iter().map(Proven::summary).collect();
+        memory.mark(&mut summaries);
         let family = Family::of(&summaries);
         let best = summaries
             .iter()
@@ -94,6 +96,7 @@ mod tests {
             segments: 0,
             suspect: vec![],
             manifest_sha256: Digest([2; 32]),
+            accepted: None,
         }
     }
 

@@ -98,6 +98,7 @@ mod tests {
             segments: 0,
             suspect: vec![],
             manifest_sha256: drctl_model::Digest([0; 32]),
+            accepted: None,
         }
     }
 

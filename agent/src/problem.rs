@@ -304,9 +304,7 @@ impl Problem {
                  recipients that `drctl show` lists will do, the offline recovery identity too"
             }
             Problem::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
-            Problem::NoSigningKey => {
-                "set keys.signing_key: what nobody signed is believed by nobody"
-            }
+            Problem::NoSigningKey => "set keys.signing_key: nobody believes what nobody signed",
             Problem::Unpinned(key) => return Some(unpinned(key)),
             Problem::Interrupted => {
                 "run the command again; nothing half done counts as a backup, and of a restore \

@@ -11,6 +11,7 @@ use futures_util::TryStreamExt as _;
 use crate::backrest::mark_anew;
 use crate::chain::Family;
 use crate::crash::crash_point;
+use crate::memory::Memory;
 use crate::problem::Failure;
 use crate::verify::everything;
 use crate::wal::{Copies, learn, trust_digest};
@@ -54,7 +55,7 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
         match layout::classify(&entry.key) {
             Kind::Manifest(source, id) => drop(manifests.insert((source, id))),
             Kind::Data(source, id) => drop(data.insert((source, id))),
-            Kind::Marker | Kind::Probe | Kind::Log(_) | Kind::Drill(_) => {}
+            Kind::Marker | Kind::Probe | Kind::Log(_) | Kind::Drill(_) | Kind::Acceptance(..) => {}
             Kind::Foreign => {
                 found.foreign_objects += 1;
                 if found.foreign.len() < FOREIGN_NAMED {
@@ -186,6 +187,8 @@ pub struct Compared {
     pub log_missing_in_catalog: u64,
     /// Pieces of log that the catalog knows and the bucket does not hold any more, by source.
     pub log_missing_in_bucket: BTreeMap<SourceId, u64>,
+    /// What looks found wrong and no later one has cleared, and what.
+    pub bad: Vec<(String, String)>,
 }
 
 /// Compares the catalog with the bucket; changes neither.
@@ -203,6 +206,7 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         found,
         log_missing_in_catalog: 0,
         log_missing_in_bucket: BTreeMap::new(),
+        bad: Memory::of(&catalog, None).await?.told(),
     };
     let trust = trust_digest(&repository.trust);
     for (source, system_id) in catalog.logged().await? {

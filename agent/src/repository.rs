@@ -11,8 +11,10 @@ use futures_util::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::Setup;
+use crate::accept::accepted;
 use crate::chain::{Chains, is_broken};
 use crate::first::first;
+use crate::memory::{Memory, words};
 use crate::problem::Problem;
 use crate::wal::is_missing;
 
@@ -43,14 +45,34 @@ pub struct Proven {
     pub signer: VerifyingKey,
     /// The object's bytes.
     pub bytes: Bytes,
+    /// When somebody took it for good although it is suspect.
+    pub accepted: Option<Timestamp>,
 }
 
 impl Proven {
     /// The row that the catalog keeps.
     #[must_use]
     pub fn summary(&self) -> BackupSummary {
-        self.manifest.summary(self.sha256)
+        BackupSummary { accepted: self.accepted, ..self.manifest.summary(self.sha256) }
     }
+}
+
+/// A backup that was not chosen, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Passed {
+    /// Which one.
+    pub backup: BackupId,
+    /// Why.
+    pub why: String,
+}
+
+/// The newest backup that nothing speaks against.
+#[derive(Debug, Clone)]
+pub struct Latest {
+    /// The backup.
+    pub backup: Proven,
+    /// Those that were looked at before it, newest first.
+    pub passed: Vec<Passed>,
 }
 
 impl Repository {
@@ -131,12 +153,18 @@ impl Repository {
         Ok(found)
     }
 
-    /// The manifest of a backup, verified; nothing where there is none. Where the bucket keeps
-    /// versions the first one counts that is valid.
+    /// The manifest of a backup, verified, and whether it was accepted; nothing where there is none.
+    /// Where the bucket keeps versions the first one counts that is valid.
     ///
     /// # Errors
     /// The store's; a manifest that no trusted key signed, that is damaged, misplaced or too new.
     pub async fn manifest(&self, source: &SourceId, id: &BackupId) -> Result<Option<Proven>> {
+        let Some(mut proven) = self.manifest_alone(source, id).await? else { return Ok(None) };
+        proven.accepted = accepted(self, &proven).await?;
+        Ok(Some(proven))
+    }
+
+    async fn manifest_alone(&self, source: &SourceId, id: &BackupId) -> Result<Option<Proven>> {
         let key = layout::manifest(source, id);
         let read = |stored: Stored| async move {
             let bytes = self.bucket.get_stored(&stored, MAX_ENVELOPE_BYTES as u64).await?;
@@ -152,16 +180,22 @@ impl Repository {
     fn prove(&self, source: &SourceId, id: &BackupId, bytes: Bytes) -> Result<Proven, FormatError> {
         let (manifest, signer) = decode_manifest(&bytes, &self.trust)?;
         manifest.belongs(&self.id, source, id)?;
-        Ok(Proven { manifest, sha256: digest(&bytes), signer, bytes })
+        Ok(Proven { manifest, sha256: digest(&bytes), signer, bytes, accepted: None })
     }
 
-    /// The newest backup of a source that nothing speaks against. One that is dated in the future
-    /// was taken while a clock was wrong, and comes last: it may be older than all others.
+    /// The newest backup of a source that nothing speaks against, nor what this host remembers of a
+    /// look at it. One that is dated in the future was taken while a clock was wrong, and comes last:
+    /// it may be older than all others.
     ///
     /// # Errors
     /// [`Problem::NoBackup`] with what was found instead; the store's.
-    pub async fn latest(&self, source: &SourceId, now: Timestamp) -> Result<Proven> {
-        let (mut passed, mut chains) = (Vec::new(), Chains::new(self));
+    pub async fn latest(
+        &self,
+        source: &SourceId,
+        now: Timestamp,
+        memory: &Memory,
+    ) -> Result<Latest> {
+        let (mut passed, mut chains) = (Vec::<Passed>::new(), Chains::new(self));
         let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
         let horizon = BackupId::new(horizon, u64::MAX);
         let (future, past): (Vec<_>, Vec<_>) =
@@ -169,34 +203,24 @@ impl Repository {
         for id in &future {
             tracing::warn!("{id} is dated in the future: a clock was wrong; it comes last");
         }
-        for id in past.into_iter().chain(future) {
-            match self.manifest(source, &id).await {
-                Ok(Some(found)) if found.manifest.suspect.is_empty() => {
-                    match chains.of(&found.summary()).await {
-                        Err(error) if is_broken(&error) => {
-                            passed.push(format!("{id}: {error:#}"));
-                            continue;
-                        }
-                        chain => drop(chain?),
+        for backup in past.into_iter().chain(future) {
+            let why = match self.manifest(source, &backup).await {
+                Ok(Some(found)) => match speaks_against(&found, &mut chains, memory).await? {
+                    None => {
+                        let backup = self.by_position(found, memory).await?;
+                        return Ok(Latest { backup, passed });
                     }
-                    for note in &passed {
-                        tracing::warn!("passed over: {note}");
-                    }
-                    return self.by_position(found).await;
-                }
-                Ok(Some(found)) => {
-                    let why = shown(&found.manifest.suspect.join("; "), 500);
-                    passed.push(format!("{id} is suspect: {why}"));
-                }
-                Ok(None) => passed.push(format!("{id} was never committed")),
-                Err(error) if is_bad_manifest(&error) => passed.push(format!("{id}: {error:#}")),
+                    Some(why) => why,
+                },
+                Ok(None) => "it was never committed".to_owned(),
+                Err(error) if is_bad_manifest(&error) => format!("{error:#}"),
                 Err(error) => return Err(error),
-            }
+            };
+            passed.push(Passed { backup, why });
         }
         let mut text = format!("no backup of `{source}` can be restored");
-        for note in passed {
-            text.push_str("\n  ");
-            text.push_str(&note);
+        for Passed { backup, why } in passed {
+            text.push_str(&format!("\n  {backup}: {why}"));
         }
         Err(Problem::NoBackup(text).into())
     }
@@ -249,6 +273,30 @@ impl Repository {
         };
         Ok(self.bucket.list(Some(prefix)).try_fold((0, 0), fold).await?)
     }
+}
+
+/// Why a backup is not the one to restore when none is named.
+async fn speaks_against(
+    found: &Proven,
+    chains: &mut Chains<'_>,
+    memory: &Memory,
+) -> Result<Option<String>> {
+    let summary = found.summary();
+    if !summary.is_good() {
+        let why = shown(&summary.suspect.join("; "), 500);
+        return Ok(Some(format!("it is suspect: {why}")));
+    }
+    let links = match chains.of(&summary).await {
+        Err(error) if is_broken(&error) => return Ok(Some(format!("{error:#}"))),
+        links => links?,
+    };
+    let found = |link: &BackupSummary| {
+        let bad = memory.bad(&link.source, &link.backup)?;
+        let itself = link.backup == summary.backup;
+        let on = if itself { String::new() } else { format!("it stands on {}: ", link.backup) };
+        Some(format!("{on}{}", words(bad)))
+    };
+    Ok(links.iter().find_map(found))
 }
 
 /// Whether an error speaks of one manifest only, so that others can still be looked at.

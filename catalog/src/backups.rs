@@ -3,14 +3,14 @@ use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
 use crate::error::Fault;
-use crate::rows::{all, bad_json, parsed, time};
-use crate::{Catalog, CatalogError, expired};
+use crate::rows::{all, bad_json, optional, parsed, time};
+use crate::{Catalog, CatalogError, expired, verified};
 
 /// How many backups an ambiguous prefix names.
 const LISTED: usize = 10;
 
 const SELECT: &str = "SELECT source, backup, engine, kind, host, started, finished, plain_bytes, \
-    sealed_bytes, segments, suspect, manifest_sha256 FROM backups";
+    sealed_bytes, segments, suspect, manifest_sha256, accepted FROM backups";
 
 /// What may be there before a row is put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Catalog {
         self.call(move |connection| find(connection, &prefix)).await
     }
 
-    /// The newest backup of a source that nothing speaks against; an incremental one only with all
+    /// The newest backup of a source that nothing speaks against, no look at it either; an incremental one only with all
     /// that it stands on, one that another tool keeps only while that has it.
     ///
     /// # Errors
@@ -100,6 +100,7 @@ fn read(row: &Row<'_>) -> Result<BackupSummary, Fault> {
         suspect: serde_json::from_str(&row.get::<_, String>("suspect")?)
             .map_err(bad_json("suspect"))?,
         manifest_sha256: parsed(row, "manifest_sha256")?,
+        accepted: optional(row, "accepted")?,
     })
 }
 
@@ -120,8 +121,8 @@ pub(crate) fn put(
     let suspect = serde_json::to_string(&backup.suspect).map_err(bad_json("suspect"))?;
     connection.execute(
         "INSERT OR REPLACE INTO backups (source, backup, engine, kind, host, started, finished, \
-         plain_bytes, sealed_bytes, segments, suspect, manifest_sha256) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+         plain_bytes, sealed_bytes, segments, suspect, manifest_sha256, accepted) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         params![
             backup.source.as_str(),
             backup.backup.as_str(),
@@ -135,6 +136,7 @@ pub(crate) fn put(
             backup.segments.cast_signed(),
             suspect,
             backup.manifest_sha256.to_string(),
+            backup.accepted.map(time),
         ],
     )?;
     Ok(())
@@ -192,10 +194,17 @@ fn newest_good(connection: &Connection, source: &SourceId) -> Result<Option<Back
     let all = list(connection, Some(source))?;
     // The newest comes first.
     let place = |id: &BackupId| all.binary_search_by(|probe| id.cmp(&probe.backup));
-    let find = |id: &BackupId| place(id).ok().and_then(|at| all.get(at));
+    let looks = verified::list(connection, Some(source))?;
+    let is_bad = |id: &BackupId| verified::is_bad(&looks, source, id);
+    let find = |id: &BackupId| {
+        let at = if is_bad(id) { None } else { place(id).ok() };
+        all.get(at?)
+    };
     let gone = expired::list(connection, Some(source))?;
     let is_there =
         |backup: &BackupSummary| !gone.contains_key(&(source.clone(), backup.backup.clone()));
     let mut newest_first = all.iter().filter(|backup| is_there(backup));
-    Ok(newest_first.find(|backup| backup.is_good() && chain(backup, find).is_ok()).cloned())
+    let found = newest_first
+        .find(|backup| backup.is_good() && !is_bad(&backup.backup) && chain(backup, find).is_ok());
+    Ok(found.cloned())
 }

@@ -5,12 +5,12 @@ use rusqlite::Connection;
 
 use crate::error::Fault;
 use crate::rows::all;
-use crate::{Catalog, CatalogError, backups, jobs, logs};
+use crate::{Catalog, CatalogError, backups, jobs, logs, verified};
 
 /// In what a catalog and a bucket differ; each list sorted by source and backup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Difference {
-    /// In the bucket, and the catalog does not know it.
+    /// In the bucket, and the catalog does not know it, or not that it was accepted.
     pub missing_in_catalog: Vec<BackupSummary>,
     /// In the catalog, and the bucket does not hold it.
     pub missing_in_bucket: Vec<BackupSummary>,
@@ -37,12 +37,25 @@ pub fn diff(catalog: &[BackupSummary], bucket: &[BackupSummary]) -> Difference {
     for (name, ours) in known {
         match held.remove(&name) {
             Some(theirs) if theirs == ours => {}
+            // Somebody accepted it, which the catalog has not heard of yet.
+            Some(theirs) if is_same(theirs, ours) => {
+                difference.missing_in_catalog.push(theirs.clone());
+            }
             Some(theirs) => difference.different.push((ours.clone(), theirs.clone())),
             None => difference.missing_in_bucket.push(ours.clone()),
         }
     }
-    difference.missing_in_catalog = held.into_values().cloned().collect();
+    difference.missing_in_catalog.extend(held.into_values().cloned());
     difference
+        .missing_in_catalog
+        .sort_by(|a, b| (&a.source, &a.backup).cmp(&(&b.source, &b.backup)));
+    difference
+}
+
+/// Whether two rows differ in nothing but what was accepted.
+fn is_same(one: &BackupSummary, other: &BackupSummary) -> bool {
+    BackupSummary { accepted: None, ..one.clone() }
+        == BackupSummary { accepted: None, ..other.clone() }
 }
 
 fn by_name(backups: &[BackupSummary]) -> BTreeMap<(&SourceId, &BackupId), &BackupSummary> {
@@ -93,6 +106,7 @@ pub(crate) fn integrity(connection: &Connection) -> Result<(), Fault> {
     }
     backups::list(connection, None)?;
     logs::check(connection)?;
+    verified::list(connection, None)?;
     let (ids, read) = jobs::readable_ids(connection);
     read?;
     ids.into_iter().try_for_each(|id| jobs::load(connection, id).map(drop))
@@ -106,6 +120,9 @@ mod tests {
     #[test]
     fn differences_are_found_in_any_order() {
         let (a, b, c) = (backup("shop", 1), backup("shop", 2), backup("blog", 1));
+        let accepted = BackupSummary { accepted: Some(jiff::Timestamp::UNIX_EPOCH), ..a.clone() };
+        let found = diff(std::slice::from_ref(&a), std::slice::from_ref(&accepted));
+        assert_eq!((found.missing_in_catalog, found.different), (vec![accepted], vec![]));
         let changed = BackupSummary { host: "elsewhere".into(), ..b.clone() };
         let all = [a.clone(), b.clone(), c.clone()];
         let turned = [c.clone(), a.clone(), b.clone()];

@@ -21,6 +21,7 @@ mod rebuild;
 mod rows;
 mod schema;
 mod thread;
+mod verified;
 
 #[cfg(test)]
 mod testing;
@@ -38,6 +39,7 @@ pub use check::{Difference, diff};
 pub use error::{CatalogError, Cause};
 pub use logs::{CachedLog, LogChange};
 pub use rebuild::{Rebuild, Rebuilt};
+pub use verified::{Look, Looks, Subject};
 
 use error::Fault;
 use open::Home;

@@ -11,7 +11,7 @@ use crate::open::{
 };
 use crate::schema::{Nature, STEPS};
 use crate::thread::Worker;
-use crate::{CatalogError, Hook, backups, check, jobs, no_hook, schema};
+use crate::{CatalogError, Hook, backups, check, jobs, no_hook, schema, verified};
 
 /// Files that SQLite keeps beside a database and would apply to whatever has its name.
 const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -79,7 +79,7 @@ impl Rebuild {
         self.worker.call(move |build| build.add(&backup)).await
     }
 
-    /// Takes over the old catalog's job log, checks the new catalog and puts it in place.
+    /// Takes over the old catalog's job log and what was found by looking, checks the new catalog and puts it in place.
     ///
     /// # Errors
     /// [`Busy`](CatalogError::Busy) when another program has the old file open; and those of any
@@ -179,7 +179,7 @@ struct Log {
     damaged: bool,
 }
 
-/// Copies every job of the old catalog that can be read.
+/// Copies every job of the old catalog that can be read, and what was found by looking.
 fn copy_log(old: &Path, new: &Connection) -> Result<Log, Fault> {
     let mut log = Log::default();
     if !exists(old)? {
@@ -206,6 +206,7 @@ fn copy_log(old: &Path, new: &Connection) -> Result<Log, Fault> {
         log.jobs += u64::from(copied.is_ok());
         outcomes.push(copied);
     }
+    outcomes.push(verified::copy(&connection, new));
     for outcome in outcomes {
         match outcome {
             Err(fault) if fault.is_damage() || is_double(&fault) => log.damaged = true,

@@ -21,6 +21,18 @@ where
     text.parse().map_err(|error| Fault::Damage(format!("column {column}: {error}")))
 }
 
+/// The same where the column may be empty.
+pub(crate) fn optional<T>(row: &Row<'_>, column: &str) -> Result<Option<T>, Fault>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    if row.get::<_, Option<String>>(column)?.is_none() {
+        return Ok(None);
+    }
+    parsed(row, column).map(Some)
+}
+
 /// The error of a column whose JSON is not what drctl writes.
 pub(crate) fn bad_json(column: &str) -> impl FnOnce(serde_json::Error) -> Fault {
     move |error| Fault::Damage(format!("column {column}: {error}"))

@@ -46,6 +46,7 @@ pub(crate) fn backup(name: &str, hour: u32) -> BackupSummary {
         segments: 64,
         suspect: Vec::new(),
         manifest_sha256: Digest([u8::try_from(hour % 251).unwrap(); 32]),
+        accepted: None,
     }
 }
 

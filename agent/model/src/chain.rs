@@ -149,6 +149,7 @@ mod tests {
             segments: 0,
             suspect: vec![],
             manifest_sha256: Digest([n; 32]),
+            accepted: None,
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! No IO, no async, no reads of a clock: a function that needs the time takes it as an argument.
 
+mod acceptance;
 mod chain;
 mod clock;
 mod cluster;
@@ -21,7 +22,9 @@ mod lsn;
 mod manifest;
 mod marker;
 mod role;
+mod verification;
 
+pub use acceptance::Acceptance;
 pub use chain::{ChainError, MAX_CHAIN, chain, follows};
 pub use clock::{Clock, SystemClock};
 pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension};
@@ -50,6 +53,7 @@ pub use manifest::{
 };
 pub use marker::{Marker, MarkerError};
 pub use role::Role;
+pub use verification::{Closeness, Fault, Verification, bad, telling};
 
 /// The version of the bucket format that this program writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;

@@ -259,6 +259,7 @@ impl Manifest {
             segments: total(self.streams.iter().map(|stream| stream.segments)),
             suspect: self.suspect.clone(),
             manifest_sha256: sha256,
+            accepted: None,
         }
     }
 }
@@ -368,13 +369,16 @@ pub struct BackupSummary {
     pub suspect: Vec<String>,
     /// The digest of the manifest object: the backup's identity.
     pub manifest_sha256: Digest,
+    /// When somebody took it for good although it is suspect.
+    #[serde(default)]
+    pub accepted: Option<Timestamp>,
 }
 
 impl BackupSummary {
-    /// Whether nothing speaks against it. Says nothing about a restore having been tried.
+    /// Whether nothing speaks against it, or somebody accepted that. Says nothing about a restore having been tried.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.suspect.is_empty()
+        self.suspect.is_empty() || self.accepted.is_some()
     }
 }
 

@@ -111,7 +111,7 @@ pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Re
     if !request.print {
         if settings.config.is_none() {
             let made = private::public_directory(Path::new(DEFAULT_DIRECTORY));
-            made.with_context(|| format!("make the directory {DEFAULT_DIRECTORY}"))?;
+            made.map_err(|error| denied(error, Path::new(DEFAULT_DIRECTORY)))?;
         }
         let text = conf::render(name, &settings.stanza, &lines);
         write(&path, &text, place.data_directory.as_deref())?;
@@ -205,6 +205,21 @@ fn settings_for(
     Ok(lines)
 }
 
+/// Why nothing can be written there: what root can do about it, where that is it.
+fn denied(error: std::io::Error, directory: &Path) -> anyhow::Error {
+    let place = directory.display();
+    if error.kind() != ErrorKind::PermissionDenied {
+        return anyhow::Error::new(error).context(format!("write into {place}"));
+    }
+    let uid = rustix::process::geteuid().as_raw();
+    Problem::Target(format!(
+        "this account may not write into {place}: as root run `install -d -m 0750 -o {uid} {place}`, \
+         then this again; or name a file of its own with pgbackrest_config of the source. Nothing \
+         was written"
+    ))
+    .into()
+}
+
 /// Writes a new file that only the server's account can read: pgBackRest runs under it.
 fn write(path: &Path, text: &str, data: Option<&Path>) -> Result<()> {
     let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
@@ -212,7 +227,7 @@ fn write(path: &Path, text: &str, data: Option<&Path>) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             return Err(Problem::Exists(path.to_owned()).into());
         }
-        file => file.with_context(|| format!("write {}", path.display()))?,
+        file => file.map_err(|error| denied(error, path.parent().unwrap_or(path)))?,
     };
     let mut done = || -> std::io::Result<()> {
         if let (true, Some(data)) = (rustix::process::geteuid().is_root(), data) {

@@ -62,6 +62,11 @@ pub enum Verb {
         /// Only those of this source.
         source: Option<String>,
     },
+    /// Take a suspect backup for good: it counts, and later ones are compared with it.
+    Accept {
+        /// SOURCE/BACKUP, or the backup's identifier, or a beginning of it that fits only one.
+        backup: String,
+    },
     /// Show one backup: what is in it, how it was made, how to restore it.
     Show(ShowArgs),
     /// Restore a backup into a server, beside a database, into files, or a cluster to any moment.
@@ -105,6 +110,9 @@ pub enum Verb {
         /// The source, as it is named in the repository.
         source: String,
     },
+    /// When was it? Drops, truncations, and large deletes and updates in a cluster's log, each with
+    /// its transaction, to recover to just before it.
+    When(WhenArgs),
     /// Look after the catalog, the local cache of what the bucket holds.
     Catalog {
         /// How.
@@ -220,6 +228,31 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub data: bool,
     /// The age identity that opens the backups.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub identity: Option<PathBuf>,
+}
+
+/// What `when` is told.
+#[derive(Debug, Args)]
+pub struct WhenArgs {
+    /// The source, as it is named in the repository.
+    pub source: String,
+    /// Around this time: 2026-03-01T01:12:40Z, or in this machine's time zone.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["from", "to"])]
+    pub around: Option<String>,
+    /// How long before and after that time.
+    #[arg(long, value_name = "SPAN", default_value = "1h", requires = "around")]
+    pub window: String,
+    /// From this time on. Default: a day before the end.
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Up to this time. Default: now.
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Tell of deletes and updates of at least so many rows of one table.
+    #[arg(long, value_name = "ROWS", default_value_t = 1000)]
+    pub rows: u64,
+    /// The age identity that opens the log.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,
 }

@@ -2,7 +2,8 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, Content, External, ExternalType, Facts, Manifest, shown,
+    BackupId, BackupKind, BackupSummary, Content, External, ExternalType, Facts, Manifest,
+    Verification, shown,
 };
 use drctl_store::open_facts;
 use jiff::Timestamp;
@@ -15,8 +16,8 @@ use super::state::known_catalog;
 use crate::chain::{Family, is_broken};
 use crate::problem::Problem;
 use crate::{
-    BackedUp, Chains, Exit, Meter, Proven, Setup, Stop, Wish, backup as run_backup,
-    emergency_script,
+    BackedUp, Chains, Exit, Memory, Meter, Proven, Setup, Stop, Wish, backup as run_backup,
+    emergency_script, words,
 };
 
 /// `drctl backup`.
@@ -35,7 +36,7 @@ pub(super) async fn backup(
     let BackedUp { summary: done, notes } = done.with_context(|| format!("back up {source}"))?;
     let seconds = began.elapsed().as_secs_f64();
     let exit = if done.is_good() { Exit::Success } else { Exit::Degraded };
-    let backup = Judged { backup: &done, broken: None, expired: None }.json();
+    let backup = Judged::alone(&done).json();
     let object = json!({ "backup": backup, "seconds": seconds, "notes": notes });
     screen.answer("drctl.backup/1", object, || {
         let mut text = format!(
@@ -73,17 +74,20 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     let catalog = known_catalog(setup).await?;
     let found = catalog.backups(source.as_ref()).await?;
     let gone = catalog.expired(source.as_ref()).await?;
+    let memory = Memory::of(&catalog, source.as_ref()).await?;
     let family = Family::of(&found);
     let judged: Vec<Judged<'_>> = found
         .iter()
         .map(|backup| {
             let expired = gone.get(&(backup.source.clone(), backup.backup.clone())).copied();
-            Judged { backup, broken: family.broken(backup), expired }
+            let look = memory.telling(backup);
+            Judged { backup, broken: family.broken(backup), expired, look }
         })
         .collect();
     let object = json!({ "backups": judged.iter().map(Judged::json).collect::<Vec<_>>() });
+    let now = setup.clock.now();
     screen.answer("drctl.list/1", object, || {
-        let head = ["BACKUP", "SOURCE", "KIND", "STARTED", "PLAIN", "STORED", "STATE"];
+        let head = ["BACKUP", "SOURCE", "KIND", "STARTED", "PLAIN", "STORED", "VERIFIED", "STATE"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(judged.iter().map(|judged| {
             let backup = judged.backup;
@@ -94,6 +98,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
                 backup.started.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
                 bytes(backup.plain_bytes),
                 bytes(backup.sealed_bytes),
+                judged.look.map_or("-".to_owned(), |look| looked(look, now)),
                 judged.state().to_owned(),
             ]
         }));
@@ -101,6 +106,9 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
         for judged in &judged {
             if let Some(why) = &judged.broken {
                 let _ = write!(text, "\n{} cannot be restored: {why}", judged.backup.backup);
+            }
+            if let Some(look) = judged.bad() {
+                let _ = write!(text, "\n{}: {}", judged.backup.backup, words(look));
             }
         }
         text
@@ -112,21 +120,45 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
 }
 
 /// A backup, and what is known of it beside its own record.
-struct Judged<'a> {
+pub(super) struct Judged<'a> {
     backup: &'a BackupSummary,
     /// Why its chain does not hold.
     broken: Option<String>,
     /// When it was found that the tool that kept its data has them no more.
     expired: Option<Timestamp>,
+    /// The look at it that says most.
+    look: Option<&'a Verification>,
+}
+
+/// How long ago a backup was looked at, and how closely.
+fn looked(look: &Verification, now: Timestamp) -> String {
+    let ago = now.duration_since(look.at).as_secs_f64();
+    format!("{}, {} ago", look.closeness.as_str(), span(ago))
+}
+
+impl<'a> Judged<'a> {
+    /// One of which nothing else is known yet.
+    pub(super) fn alone(backup: &'a BackupSummary) -> Self {
+        Judged { backup, broken: None, expired: None, look: None }
+    }
 }
 
 impl Judged<'_> {
-    fn json(&self) -> Value {
+    /// What a look found wrong, that no later one has cleared.
+    fn bad(&self) -> Option<&Verification> {
+        self.look.filter(|look| !look.is_good())
+    }
+
+    pub(super) fn json(&self) -> Value {
         let mut object = json!(self.backup);
-        let there = self.broken.is_none() && self.expired.is_none();
+        let there = self.broken.is_none() && self.expired.is_none() && self.bad().is_none();
         object["good"] = json!(self.backup.is_good() && there);
         object["broken"] = json!(self.broken);
         object["expired"] = json!(self.expired);
+        object["verified"] = json!(self.look.map(|look| look.at));
+        object["verified_as"] = json!(self.look.map(|look| look.closeness));
+        let bad = self.bad().map(|look| &look.problems).into_iter().flatten();
+        object["bad"] = bad.map(|fault| json!(fault.message)).collect();
         object
     }
 
@@ -134,6 +166,8 @@ impl Judged<'_> {
         match (&self.expired, &self.broken, self.backup.is_good()) {
             (Some(_), ..) => "expired",
             (None, Some(_), _) => "BROKEN",
+            _ if self.bad().is_some() => "BAD",
+            (None, None, true) if self.backup.accepted.is_some() => "accepted",
             (None, None, true) => "good",
             (None, None, false) => "SUSPECT",
         }
@@ -185,16 +219,21 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
         Err(error) if is_broken(&error) => (Vec::new(), Some(format!("{error:#}"))),
         Err(error) => return Err(error),
     };
-    let expired = expired(setup, &found).await;
+    let (expired, look) = remembered(setup, &found).await;
     let mut object = json!({
         "manifest": found.manifest, "sha256": found.sha256, "chain": chain, "broken": broken,
-        "expired": expired,
+        "expired": expired, "accepted": found.accepted,
+        "verified": look.as_ref().map(|look| look.at),
+        "verified_as": look.as_ref().map(|look| look.closeness),
+        "bad": look.iter().flat_map(|look| &look.problems).map(|fault| &fault.message)
+            .collect::<Vec<_>>(),
     });
     if let Some(facts) = &facts {
         object["facts"] = json!(facts);
     }
     screen.answer("drctl.show/1", object, || {
-        describe(&found, facts.as_ref(), (&chain, broken.as_deref(), expired))
+        let known = Remembered { expired, look: look.as_ref(), now: setup.clock.now() };
+        describe(&found, facts.as_ref(), (&chain, broken.as_deref()), &known)
     });
     if facts.is_none() && !found.manifest.streams.is_empty() {
         screen.say("names and row counts are sealed: --identity FILE opens them");
@@ -202,12 +241,24 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
     Ok(Exit::Success)
 }
 
-/// When it was found that the data of a backup are gone, as far as this host's catalog knows.
-async fn expired(setup: &Setup, found: &Proven) -> Option<Timestamp> {
-    let Manifest { source, backup, .. } = &found.manifest;
-    let catalog = known_catalog(setup).await.ok()?;
-    let gone = catalog.expired(Some(source)).await.ok()?;
-    gone.get(&(source.clone(), backup.clone())).copied()
+/// What this host's catalog remembers of a backup.
+struct Remembered<'a> {
+    /// When it was found that its data are gone.
+    expired: Option<Timestamp>,
+    /// The look at it that says most.
+    look: Option<&'a Verification>,
+    now: Timestamp,
+}
+
+/// When it was found that the data of a backup are gone, and the look at it that says most.
+async fn remembered(setup: &Setup, found: &Proven) -> (Option<Timestamp>, Option<Verification>) {
+    let summary = found.summary();
+    let source = &summary.source;
+    let Ok(catalog) = known_catalog(setup).await else { return (None, None) };
+    let gone = catalog.expired(Some(source)).await.ok();
+    let gone = gone.and_then(|gone| gone.get(&(source.clone(), summary.backup.clone())).copied());
+    let memory = Memory::of(&catalog, Some(source)).await.unwrap_or_default();
+    (gone, memory.telling(&summary).cloned())
 }
 
 /// What another tool keeps, for people: names, and values.
@@ -235,7 +286,8 @@ fn external_lines(external: &External) -> Vec<(&'static str, String)> {
 fn describe(
     found: &Proven,
     facts: Option<&Facts>,
-    (chain, broken, expired): (&[BackupId], Option<&str>, Option<Timestamp>),
+    (chain, broken): (&[BackupId], Option<&str>),
+    known: &Remembered<'_>,
 ) -> String {
     let manifest = &found.manifest;
     let mut text = String::new();
@@ -266,12 +318,21 @@ fn describe(
     let what = if external.is_some() { "cluster has" } else { "dumps" };
     line(what, bytes(manifest.plain_bytes()));
     line("stored", bytes(manifest.sealed_bytes()));
-    let state = match (expired, manifest.suspect.is_empty()) {
-        (Some(_), _) => "expired",
-        (None, true) => "good",
-        (None, false) => "SUSPECT",
+    let bad = known.look.filter(|look| !look.is_good());
+    let state = match (known.expired, found.accepted, manifest.suspect.is_empty()) {
+        (Some(_), ..) => "expired",
+        _ if bad.is_some() => "BAD",
+        (None, _, true) => "good",
+        (None, Some(_), false) => "accepted",
+        (None, None, false) => "SUSPECT",
     };
     line("state", [&[state.to_owned()], manifest.suspect.as_slice()].concat().join(": "));
+    if let Some(at) = found.accepted {
+        line("accepted", at.to_string());
+    }
+    if let Some(look) = known.look {
+        line("verified", bad.map_or_else(|| looked(look, known.now), words));
+    }
     for (name, version) in &manifest.tools {
         line(name, version.clone());
     }

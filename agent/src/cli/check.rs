@@ -2,7 +2,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
-use drctl_model::{BackupId, SourceId};
+use drctl_catalog::Subject;
+use drctl_model::{BackupId, Closeness, SourceId};
 use drctl_store::{Alarm, Identities, SealError, open_facts};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -15,11 +16,73 @@ use crate::backrest::verify_stanza;
 use crate::chain::is_broken;
 use crate::problem::{Failure, Problem};
 use crate::{
-    Candidate, Chains, Depth, Exit, Finding, Level, LogVerdict, Meter, Proven, Repository, Setup,
-    Stop, Verdict, doctor as examine, everything, verify as verify_one, verify_log,
+    Candidate, Chains, Depth, Exit, Finding, Level, LogVerdict, Meter, Notebook, Proven,
+    Repository, Setup, Stop, Verdict, doctor as examine, everything, verify as verify_one,
+    verify_log,
 };
 
-type Row = (SourceId, BackupId, Verdict);
+/// What was found of one backup.
+struct Row {
+    source: SourceId,
+    id: BackupId,
+    closeness: Closeness,
+    verdict: Verdict,
+    /// What was looked at, in words.
+    words: &'static str,
+}
+
+/// What was found of a log, or of what pgBackRest keeps.
+struct Looked {
+    source: SourceId,
+    closeness: Closeness,
+    verdict: LogVerdict,
+    /// What was looked at, in words.
+    words: &'static str,
+}
+
+impl Looked {
+    fn log(source: &SourceId, data: bool, verdict: LogVerdict) -> Self {
+        let (closeness, words) = match (data, verdict.opened) {
+            (_, true) => (Closeness::Plain, "every stored byte and every record"),
+            (true, false) => (
+                Closeness::Stored,
+                "signatures and every stored byte; not opened: no identity at hand fits",
+            ),
+            (false, false) => {
+                (Closeness::Structure, "the signature of every piece; no byte behind it was read")
+            }
+        };
+        Looked { source: source.clone(), closeness, verdict, words }
+    }
+
+    fn stanza(source: &SourceId, data: bool, verdict: LogVerdict) -> Self {
+        let (closeness, words) = match data {
+            true => (Closeness::Stored, "what pgBackRest lists and what its own verify read"),
+            false => (Closeness::Structure, "what pgBackRest lists; no byte was read"),
+        };
+        Looked { source: source.clone(), closeness, verdict, words }
+    }
+}
+
+/// How closely a backup was looked at, and in words.
+fn looked(proven: Option<&Proven>, depth: Depth, verdict: &Verdict) -> (Closeness, &'static str) {
+    let Some(proven) = proven else {
+        return (Closeness::Structure, "its manifest, which is not believed");
+    };
+    if proven.manifest.kind.external().is_some() {
+        return (Closeness::Structure, "its record alone: pgBackRest keeps its data");
+    }
+    match (depth, verdict.opened) {
+        (Depth::Structure, _) => (
+            Closeness::Structure,
+            "signature, and that each object is there with its signed length",
+        ),
+        (Depth::Data, false) => {
+            (Closeness::Stored, "every stored byte; not opened: no identity at hand fits")
+        }
+        (Depth::Data, true) => (Closeness::Plain, "every stored byte and every plain byte"),
+    }
+}
 
 /// `drctl verify`.
 pub(super) async fn verify(
@@ -35,17 +98,18 @@ pub(super) async fn verify(
     let progress = Progress::show(screen, &meter);
     let looking = async {
         let repository = setup.repository().await?;
+        let notebook = Notebook::open(setup, &repository).await;
         let (mut rows, mut chains) = (Vec::<Row>::new(), Chains::new(&repository));
         let mut all = wanted(&repository, args.what.as_deref()).await?;
         while let Some((source, id, proven)) = all.try_next().await? {
             let verdict = match proven {
-                Ok(proven) => {
+                Ok(ref proven) => {
                     let limits = setup.limits();
                     let identities = identities.as_ref().filter(|identities| {
-                        args.identity.is_some() || !is_for_others(&proven, identities)
+                        args.identity.is_some() || !is_for_others(proven, identities)
                     });
                     let mut verdict =
-                        verify_one(&repository, &proven, depth, identities, limits, &meter).await?;
+                        verify_one(&repository, proven, depth, identities, limits, &meter).await?;
                     match chains.of(&proven.summary()).await {
                         Err(error) if is_broken(&error) => {
                             verdict.problems.extend(refused(&error).problems);
@@ -54,24 +118,16 @@ pub(super) async fn verify(
                     }
                     verdict
                 }
-                Err(error) => refused(&error),
+                Err(ref error) => refused(error),
             };
-            rows.push((source, id, verdict));
+            let proven = proven.as_ref().ok();
+            let (closeness, words) = looked(proven, depth, &verdict);
+            let digest = proven.map(|proven| proven.sha256);
+            notebook.backup((&source, &id, digest), closeness, &verdict.problems).await;
+            rows.push(Row { source, id, closeness, verdict, words });
         }
         drop(all);
-        let mut logs = Vec::new();
-        for source in repository.sources().await? {
-            if args.what.as_deref().is_some_and(|what| what != source.as_str()) {
-                continue;
-            }
-            if let Some(verdict) = verify_stanza(setup, source.as_str(), args.data).await? {
-                logs.push((source.clone(), verdict));
-            }
-            let verdict = verify_log(&repository, &source, args.data, identities.as_ref()).await?;
-            if verdict.pieces > 0 {
-                logs.push((source, verdict));
-            }
-        }
+        let logs = look_at_logs(setup, args, &repository, &notebook, identities.as_ref()).await?;
         Ok::<_, anyhow::Error>((rows, logs, repository.alarms()))
     };
     let (rows, logs, alarms) = tokio::select! {
@@ -83,10 +139,38 @@ pub(super) async fn verify(
         return Err(Problem::NoBackup("there is no backup to verify".to_owned()).into());
     }
     print(screen, args, (&rows, &logs, &alarms));
-    let bad = rows.iter().any(|(_, _, verdict)| !verdict.problems.is_empty())
-        || logs.iter().any(|(_, verdict)| !verdict.problems.is_empty())
+    let bad = rows.iter().any(|row| !row.verdict.problems.is_empty())
+        || logs.iter().any(|log| !log.verdict.problems.is_empty())
         || !alarms.is_empty();
     Ok(if bad { Exit::Verification } else { Exit::Success })
+}
+
+/// Looks at the logs of sources, and at what pgBackRest keeps of them.
+async fn look_at_logs(
+    setup: &Setup,
+    args: &VerifyArgs,
+    repository: &Repository,
+    notebook: &Notebook,
+    identities: Option<&Identities>,
+) -> Result<Vec<Looked>> {
+    let mut logs = Vec::new();
+    for source in repository.sources().await? {
+        if args.what.as_deref().is_some_and(|what| what != source.as_str()) {
+            continue;
+        }
+        if let Some(verdict) = verify_stanza(setup, source.as_str(), args.data).await? {
+            let log = Looked::stanza(&source, args.data, verdict);
+            notebook.log(&source, Subject::Stanza, log.closeness, &log.verdict.problems).await;
+            logs.push(log);
+        }
+        let verdict = verify_log(repository, &source, args.data, identities).await?;
+        if verdict.pieces > 0 {
+            let log = Looked::log(&source, args.data, verdict);
+            notebook.log(&source, Subject::Log, log.closeness, &log.verdict.problems).await;
+            logs.push(log);
+        }
+    }
+    Ok(logs)
 }
 
 /// Whether a backup was made for other keys. With the identity of the configuration that says
@@ -116,25 +200,26 @@ async fn wanted<'a>(
 }
 
 /// What was found out: of backups, of logs, of objects that somebody meddled with.
-type Looked<'a> = (&'a [Row], &'a [(SourceId, LogVerdict)], &'a [Alarm]);
+type FoundOut<'a> = (&'a [Row], &'a [Looked], &'a [Alarm]);
 
-fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): Looked<'_>) {
+fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>) {
     let listed = |problems: &[(String, String)]| -> Vec<serde_json::Value> {
         let entry =
             |(code, message): &(String, String)| json!({ "code": code, "message": message });
         problems.iter().map(entry).collect()
     };
-    let log = |(source, verdict): &(SourceId, LogVerdict)| {
+    let log = |Looked { source, closeness, verdict, .. }: &Looked| {
         json!({
-            "source": source, "good": verdict.problems.is_empty(), "pieces": verdict.pieces,
+            "source": source, "closeness": closeness, "good": verdict.problems.is_empty(), "pieces": verdict.pieces,
             "read_bytes": verdict.read_bytes, "opened": verdict.opened,
             "problems": listed(&verdict.problems),
         })
     };
-    let entry = |(source, id, verdict): &Row| {
+    let entry = |Row { source, id, closeness, verdict, .. }: &Row| {
         let problems = listed(&verdict.problems);
         json!({
             "source": source, "backup": id, "good": verdict.problems.is_empty(),
+            "closeness": closeness,
             "read_bytes": verdict.read_bytes, "opened": verdict.opened, "problems": problems,
         })
     };
@@ -146,12 +231,7 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): Looked<'_>) {
         let head = ["BACKUP", "SOURCE", "RESULT", "READ", "LOOKED AT"];
         let mut lines = vec![head.map(str::to_owned).to_vec()];
         let mut details = String::new();
-        for (source, id, verdict) in rows {
-            let looked = match (args.data, verdict.opened) {
-                (false, _) => "signature, list, presence and length of every object",
-                (true, false) => "every stored byte; not opened: no identity at hand fits",
-                (true, true) => "every stored byte and every plain byte",
-            };
+        for Row { source, id, verdict, words, .. } in rows {
             let result = if verdict.problems.is_empty() { "good" } else { "BAD" };
             let read = bytes(verdict.read_bytes);
             lines.push(vec![
@@ -159,7 +239,7 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): Looked<'_>) {
                 source.to_string(),
                 result.into(),
                 read,
-                looked.into(),
+                (*words).to_owned(),
             ]);
             for (code, message) in &verdict.problems {
                 let _ = write!(details, "\n{id}: {message} [{code}]");
@@ -172,13 +252,12 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): Looked<'_>) {
 }
 
 /// What was found out about the log of sources.
-fn of_logs(logs: &[(SourceId, LogVerdict)]) -> String {
+fn of_logs(logs: &[Looked]) -> String {
     let mut text = String::new();
-    for (source, verdict) in logs {
-        let looked = if verdict.opened { "every record" } else { "signatures and stored bytes" };
+    for Looked { source, verdict, words, .. } in logs {
         let result = if verdict.problems.is_empty() { "good" } else { "BAD" };
         let pieces = count(verdict.pieces, "piece");
-        let _ = write!(text, "\nlog of {source}: {result}, {pieces} ({looked})");
+        let _ = write!(text, "\nlog of {source}: {result}, {pieces} ({words})");
         for (code, message) in &verdict.problems {
             let _ = write!(text, "\n{source}: {message} [{code}]");
         }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::args::KeysVerb;
 use super::screen::{NAME_SHOWN, Screen};
 use crate::problem::Failure;
-use crate::{Exit, Setup, write_new};
+use crate::{Exit, Memory, Setup, write_new};
 
 /// `drctl keys`.
 pub(super) async fn keys(screen: Screen, config: &Path, verb: &KeysVerb) -> Result<Exit> {
@@ -123,9 +123,10 @@ async fn test(screen: Screen, setup: &Setup, identity: Option<&Path>) -> Result<
     let mut rows = Vec::new();
     for source in repository.sources().await? {
         let opened = async {
-            let newest = repository.latest(&source, setup.clock.now()).await?;
-            open_facts(&newest.manifest, &identities)?;
-            Ok::<_, anyhow::Error>(newest.manifest.backup)
+            let newest = repository.latest(&source, setup.clock.now(), &Memory::default()).await?;
+            let manifest = newest.backup.manifest;
+            open_facts(&manifest, &identities)?;
+            Ok::<_, anyhow::Error>(manifest.backup)
         };
         rows.push((source.clone(), opened.await.map_err(|error| Failure::of(&error))));
     }

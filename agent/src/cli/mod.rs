@@ -1,5 +1,6 @@
 //! The command line: arguments, what is printed, and how a command ends.
 
+mod accept;
 mod args;
 mod backups;
 mod boxes;
@@ -17,8 +18,9 @@ mod stanza;
 mod state;
 mod timeline;
 mod wal;
+mod when;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IsTerminal as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -183,14 +185,18 @@ fn log(quiet: bool) {
     let usual = if quiet { "error" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("DRCTL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
-    let _ = tracing_subscriber::fmt()
+    let told = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         // A terminal that went away is no reason to panic.
         .log_internal_errors(false)
         .with_target(false)
-        .without_time()
-        .try_init();
+        .without_time();
+    // A terminal has colours, unless NO_COLOR is set; nothing else has any.
+    let _ = match std::io::stderr().is_terminal() {
+        true => told.try_init(),
+        false => told.with_ansi(false).try_init(),
+    };
 }
 
 /// A source by its name, which need not be configured.
@@ -238,6 +244,7 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
             backups::backup(screen, &setup()?, source, wish, stop).await
         }
         Verb::List { source } => backups::list(screen, &setup()?, source.as_deref()).await,
+        Verb::Accept { backup } => accept::accept(screen, &setup()?, backup).await,
         Verb::Show(args) => backups::show(screen, &setup()?, args).await,
         Verb::Restore(args) => restore::restore(screen, &setup()?, args, stop).await,
         Verb::Verify(args) => check::verify(screen, &setup()?, args, stop).await,
@@ -261,6 +268,7 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
         Verb::Wal { verb } => wal::wal(screen, &setup()?, verb, stop).await,
         Verb::Stanza { verb } => stanza::stanza(screen, &setup()?, verb).await,
         Verb::Timeline { source } => timeline::timeline(screen, &setup()?, source).await,
+        Verb::When(args) => when::when(screen, &setup()?, args).await,
         Verb::Catalog { verb } => state::catalog(screen, &setup()?, verb).await,
         Verb::Keys { verb } => keys::keys(screen, &cli.config, verb).await,
         Verb::Completions { shell } => {

@@ -24,8 +24,8 @@ use crate::problem::{Failure, Problem};
 use crate::{
     Begun, Choice, Destination, Drilling, Exit, Identity, Kept, Known, Meter, Proven,
     RecoverRequest, Recovered, Repository, RestorePlan, RestoreRequest, Setup, Step, Stop,
-    check_room, end_own, is_begun, kept, known, last_rate, lay_out, plan, plan_digest,
-    recover as run_recovery, time_of, timeline_of, waits, with_log_ahead,
+    bound_digest, check_room, end_own, is_begun, kept, known, last_rate, lay_out, plan,
+    plan_digest, recover as run_recovery, time_of, timeline_of, waits, with_log_ahead,
 };
 
 /// Log that the server keeps beside its data while it replays, at most, where it is no more than
@@ -103,11 +103,7 @@ pub(super) async fn recover(
     }
     accepted(&work.planned, args)?;
     if let Some(wanted) = args.yes.as_ref().filter(|wanted| **wanted != digest) {
-        let text = format!(
-            "the plan has changed: its digest is {digest} now and not {wanted}; look at it with \
-             --plan. Nothing was done"
-        );
-        return Err(Problem::Usage(text).into());
+        return Err(changed(&work.planned, &digest, wanted));
     }
     let directory = work.directory()?;
     let ready = tokio::select! {
@@ -142,6 +138,19 @@ async fn plan_on_whole(
         screen.say(format!("passed over: the copy {}: {why}", planned.base));
         known.archive = known.archive.clone().without(&planned.base);
     }
+}
+
+/// That a plan is another one than the operator has agreed to.
+fn changed(planned: &RecoveryPlan, digest: &str, wanted: &str) -> anyhow::Error {
+    let more = match planned.target {
+        Target::Latest => " (to the end of the log it changes with every piece that arrives)",
+        _ => "",
+    };
+    let text = format!(
+        "the plan has changed: its digest is {digest} now and not {wanted}{more}; look at it with \
+         --plan. Nothing was done"
+    );
+    Problem::Usage(text).into()
 }
 
 /// A recovery that was planned.
@@ -283,7 +292,7 @@ impl Work<'_> {
     ) -> Result<Exit> {
         let of = Identity {
             source: self.source.to_string(),
-            plan: digest.to_owned(),
+            plan: bound_digest(&self.planned),
             base: self.planned.base.clone(),
         };
         let mut begun = match self.args.resume {

@@ -18,8 +18,8 @@ use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, number, span, 
 use crate::problem::Problem;
 use crate::target::check_target;
 use crate::{
-    Destination, Exit, Meter, Repository, RestorePlan, RestoreRequest, Restored, Setup, Stop, plan,
-    prepare_cluster, read_secret, restore as run_restore,
+    Destination, Exit, Latest, Memory, Meter, Passed, Repository, RestorePlan, RestoreRequest,
+    Restored, Setup, Stop, plan, prepare_cluster, read_secret, restore as run_restore, words,
 };
 
 /// `drctl restore`.
@@ -40,19 +40,19 @@ pub(super) async fn restore(
     let reckon = args.plan || !(screen.quiet || screen.json);
     let planning = async {
         let repository = setup.repository().await?;
-        let request = request(setup, &repository, &source, args).await?;
+        let (request, passed) = request(setup, &repository, &source, args).await?;
         let planned = plan(&repository, &request, setup.limits(), reckon).await?;
-        Ok::<_, anyhow::Error>((repository, request, planned))
+        Ok::<_, anyhow::Error>((repository, request, planned, passed))
     };
-    let (repository, request, planned) = tokio::select! {
+    let (repository, request, planned, passed) = tokio::select! {
         planned = planning => planned?,
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
     if args.plan {
-        print_plan(screen, &request, &planned);
+        print_plan(screen, &request, &planned, &passed);
         return Ok(Exit::Success);
     }
-    announce(screen, &request, &planned);
+    screen.say(plan_text(&request, &planned, &passed));
     let meter = Meter::default();
     let began = Instant::now();
     let progress = Progress::show(screen, &meter);
@@ -76,7 +76,7 @@ pub(super) async fn restore(
         screen.say(format!("wrote {}: every byte is the one that was dumped", bytes(count)));
         return Ok(Exit::Success);
     }
-    print_done(screen, &request, &done, began.elapsed().as_secs_f64());
+    print_done(screen, &request, &passed, &done, began.elapsed().as_secs_f64());
     Ok(Exit::Success)
 }
 
@@ -85,15 +85,22 @@ async fn request(
     repository: &Repository,
     source: &SourceId,
     args: &RestoreArgs,
-) -> Result<RestoreRequest> {
-    let backup = match &args.backup {
-        Some(wanted) => repository.find(Some(source), wanted).await?,
-        None => repository.latest(source, setup.clock.now()).await?,
+) -> Result<(RestoreRequest, Vec<Passed>)> {
+    let memory = Memory::at_hand(setup, repository, source).await;
+    let Latest { backup, passed } = match &args.backup {
+        Some(wanted) => {
+            let backup = repository.find(Some(source), wanted).await?;
+            Latest { backup, passed: Vec::new() }
+        }
+        None => repository.latest(source, setup.clock.now(), &memory).await?,
     };
+    if let Some(found) = memory.bad(source, &backup.manifest.backup) {
+        tracing::warn!("{}: {}", backup.manifest.backup, words(found));
+    }
     let identities = setup.identities(args.identity.as_deref())?;
     let id = backup.manifest.backup.clone();
     let identities = identities.ok_or(Problem::NoIdentity(id))?;
-    Ok(RestoreRequest {
+    let request = RestoreRequest {
         backup,
         identities,
         databases: args.databases.clone(),
@@ -105,7 +112,8 @@ async fn request(
         owner: !args.no_owner,
         spool_dir: setup.config.paths.spool_dir.clone(),
         bin_dir: bin_dir(setup, source),
-    })
+    };
+    Ok((request, passed))
 }
 
 /// Where the source's programs are, if the source is configured here and says so.
@@ -182,7 +190,7 @@ fn target_text(request: &RestoreRequest) -> String {
     }
 }
 
-fn plan_text(request: &RestoreRequest, planned: &RestorePlan) -> String {
+fn plan_text(request: &RestoreRequest, planned: &RestorePlan, passed: &[Passed]) -> String {
     let manifest = &request.backup.manifest;
     let mut text = format!(
         "backup {} of {}, begun {}\n  into {}: fetch {}, write {}",
@@ -223,8 +231,12 @@ fn plan_text(request: &RestoreRequest, planned: &RestorePlan) -> String {
     for note in &planned.notes {
         let _ = write!(text, "\n  note: {note}");
     }
+    let word = if request.backup.accepted.is_some() { "accepted, although" } else { "SUSPECT:" };
     for reason in &manifest.suspect {
-        let _ = write!(text, "\n  SUSPECT: {}", shown(reason, TEXT_SHOWN));
+        let _ = write!(text, "\n  {word} {}", shown(reason, TEXT_SHOWN));
+    }
+    for Passed { backup, why } in passed {
+        let _ = write!(text, "\n  NEWER, and passed over: {backup}: {}", shown(why, TEXT_SHOWN));
     }
     text
 }
@@ -246,7 +258,7 @@ fn content(content: &Content) -> String {
     }
 }
 
-fn print_plan(screen: Screen, request: &RestoreRequest, planned: &RestorePlan) {
+fn print_plan(screen: Screen, request: &RestoreRequest, planned: &RestorePlan, passed: &[Passed]) {
     let items: Vec<_> = planned
         .items
         .iter()
@@ -264,16 +276,18 @@ fn print_plan(screen: Screen, request: &RestoreRequest, planned: &RestorePlan) {
         "room": room, "items": items, "notes": planned.notes,
         "chain": planned.chain.iter().flat_map(|chain| &chain.before)
             .map(|(before, _)| &before.backup.manifest.backup).collect::<Vec<_>>(),
-        "estimate_seconds": planned.estimate,
+        "estimate_seconds": planned.estimate, "passed_over": passed,
     });
-    screen.answer("drctl.restore-plan/1", object, || plan_text(request, planned));
+    screen.answer("drctl.restore-plan/1", object, || plan_text(request, planned, passed));
 }
 
-fn announce(screen: Screen, request: &RestoreRequest, planned: &RestorePlan) {
-    screen.say(plan_text(request, planned));
-}
-
-fn print_done(screen: Screen, request: &RestoreRequest, done: &[Restored], seconds: f64) {
+fn print_done(
+    screen: Screen,
+    request: &RestoreRequest,
+    passed: &[Passed],
+    done: &[Restored],
+    seconds: f64,
+) {
     let entry = |one: &Restored| {
         json!({
             "target": one.target, "content": one.content, "plain_bytes": one.plain_bytes,
@@ -284,7 +298,7 @@ fn print_done(screen: Screen, request: &RestoreRequest, done: &[Restored], secon
     };
     let object = json!({
         "backup": request.backup.manifest.backup, "source": request.backup.manifest.source,
-        "seconds": seconds, "restored": done.iter().map(entry).collect::<Vec<_>>(),
+        "seconds": seconds, "passed_over": passed, "restored": done.iter().map(entry).collect::<Vec<_>>(),
     });
     screen.answer("drctl.restore/1", object, || {
         let head = ["RESTORED", "DUMP", "TABLES", "ROWS", "TIME", "PROVEN"];

@@ -150,9 +150,49 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-/// Rows as columns, left-aligned, the first row a heading.
+/// How many characters fit into a line of the terminal that standard output is, if it is one.
+fn room() -> Option<usize> {
+    let out = io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    let columns = usize::from(rustix::termios::tcgetwinsize(&out).ok()?.ws_col);
+    (columns > 0).then_some(columns)
+}
+
+/// Rows as columns, left-aligned, the first row a heading. Where a terminal is too narrow for them,
+/// each row as a block of its own.
 #[must_use]
 pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let text = columns(rows);
+    let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    match room() {
+        Some(room) if widest > room => blocks(rows, room),
+        _ => text,
+    }
+}
+
+/// Each row as a block: its first cell, and below it the others behind their headings.
+fn blocks(rows: &[Vec<String>], room: usize) -> String {
+    let Some((head, rows)) = rows.split_first() else { return String::new() };
+    let mut lines: Vec<String> = Vec::new();
+    for row in rows {
+        let mut cells = row.iter();
+        lines.push(cells.next().cloned().unwrap_or_default());
+        let mut line = String::new();
+        for (cell, name) in cells.zip(&head[1..]).filter(|(cell, _)| !cell.is_empty()) {
+            let pair = format!("  {} {cell}", name.to_lowercase());
+            if !line.is_empty() && line.chars().count() + pair.chars().count() > room {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push_str(&pair);
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
+}
+
+fn columns(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -197,8 +237,17 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_are_too_wide_become_blocks() {
+        let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
+        let rows =
+            [row(["BACKUP", "SOURCE", "SIZE", "STATE"]), row(["b1", "shop", "5.4 MiB", "good"])];
+        assert_eq!(blocks(&rows, 80), "b1\n  source shop  size 5.4 MiB  state good");
+        assert_eq!(blocks(&rows, 30), "b1\n  source shop  size 5.4 MiB\n  state good");
+    }
+
+    #[test]
     fn columns_line_up() {
         let rows = [vec!["A".into(), "B".into()], vec!["long".into(), "x".into()]];
-        assert_eq!(table(&rows), "A     B\nlong  x");
+        assert_eq!(columns(&rows), "A     B\nlong  x");
     }
 }

@@ -28,24 +28,27 @@ pub(super) async fn known_catalog(setup: &Setup) -> Result<Catalog> {
 pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Result<Exit> {
     let catalog = known_catalog(setup).await?;
     let all = look(setup, &catalog).await?;
-    let judged: Vec<(&SourceStatus, Health, String)> =
-        all.iter().map(|one| (one, one.judge().0, one.judge().1)).collect();
-    let entry = |(one, health, advice): &(&SourceStatus, Health, String)| {
+    let judged: Vec<(&SourceStatus, Health)> = all.iter().map(|one| (one, one.judge().0)).collect();
+    let entry = |(one, health): &(&SourceStatus, Health)| {
+        let findings = one.findings();
+        let finding =
+            |(health, text): &(Health, String)| json!({ "health": health.as_str(), "text": text });
         json!({
-            "source": one.source, "health": health.as_str(), "advice": advice,
+            "source": one.source, "health": health.as_str(), "advice": one.judge().1,
+            "findings": findings.iter().map(finding).collect::<Vec<_>>(),
             "newest_good": one.newest_good,
             "age_seconds": one.age.map(|age| age.as_secs()),
             "rpo_seconds": one.rpo.map(|rpo| rpo.as_secs()),
             "last_job": one.last_job, "next": one.next, "log": one.log.as_ref().map(log_json),
-            "lost": one.lost,
+            "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
+            "running": one.running, "bad": one.bad,
         })
     };
     let object = json!({ "sources": judged.iter().map(entry).collect::<Vec<_>>() });
     screen.answer("drctl.status/1", object, || {
-        let head =
-            ["SOURCE", "HEALTH", "NEWEST GOOD", "AGE", "LOG AGE", "RPO", "NEXT DUE", "WHAT TO DO"];
+        let head = ["SOURCE", "HEALTH", "NEWEST GOOD", "AGE", "LOG AGE", "RPO", "NEXT DUE"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
-        for (one, health, advice) in &judged {
+        for (one, health) in &judged {
             rows.push(vec![
                 one.source.to_string(),
                 health.as_str().to_owned(),
@@ -54,12 +57,17 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
                 log_age(one),
                 one.rpo.map_or("-".into(), |rpo| span(rpo.as_secs_f64())),
                 one.next.map_or("by hand".into(), |next| next.to_string()),
-                advice.clone(),
             ]);
         }
-        table(&rows)
+        let mut text = table(&rows);
+        for (one, _) in &judged {
+            for (_, finding) in one.findings() {
+                let _ = write!(text, "\n{}: {finding}", one.source);
+            }
+        }
+        text
     });
-    let worst = judged.iter().map(|(_, health, _)| *health).max();
+    let worst = judged.iter().map(|(_, health)| *health).max();
     Ok(match worst {
         Some(Health::Breached) if strict => Exit::Objective,
         Some(Health::Attention) if strict => Exit::Degraded,
@@ -176,12 +184,15 @@ fn renew(screen: Screen, renewed: &Renewed) -> Result<Exit> {
 fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     let Compared { backups: difference, found, .. } = compared;
     let lost_log = &compared.log_missing_in_bucket;
+    let bad: Vec<String> =
+        compared.bad.iter().map(|(what, why)| format!("{what}: {why}")).collect();
     let mut object = inventory_json(found);
     object["equal"] = json!(difference.is_empty() && lost_log.is_empty());
     object["missing_in_catalog"] = json!(difference.missing_in_catalog);
     object["missing_in_bucket"] = json!(difference.missing_in_bucket);
     object["different"] = json!(difference.different);
     object["log_missing_in_catalog"] = json!(compared.log_missing_in_catalog);
+    object["bad"] = json!(bad);
     object["log_missing_in_bucket"] = json!(lost_log.values().sum::<u64>());
     screen.answer("drctl.catalog-check/1", object, || {
         let mut text = if difference.is_empty() {
@@ -205,10 +216,14 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
                 number(*pieces)
             );
         }
+        for text_of_one in &bad {
+            let _ = write!(text, "\nBAD: {text_of_one}");
+        }
         text.push_str(&remarks(found));
         text
     });
-    let lost = !difference.missing_in_bucket.is_empty()
+    let lost = !bad.is_empty()
+        || !difference.missing_in_bucket.is_empty()
         || !difference.different.is_empty()
         || !lost_log.is_empty();
     Ok(if lost {

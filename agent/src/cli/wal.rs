@@ -7,6 +7,7 @@ use drctl_engines::pg::Heartbeat;
 use drctl_engines::pg::physical::asks_of;
 use drctl_engines::pg::wal::{Asked, WalWalker};
 use drctl_model::{Lsn, WalSegmentSize};
+use drctl_policies::Engine;
 use serde_json::json;
 
 use super::args::{FetchArgs, WalVerb};
@@ -45,6 +46,7 @@ pub(super) async fn wal(
             slot,
         } => {
             let (id, configured) = setup.source(source)?;
+            has_log(source, &configured.engine)?;
             let server = setup.server(configured)?;
             let shelf = Shelf::open(setup, source).await?;
             let usual = format!("drctl_{}", id.as_str().replace('-', "_"));
@@ -60,6 +62,20 @@ pub(super) async fn wal(
             Ok(Exit::Success)
         }
     }
+}
+
+/// Whether log is of any use to a source. Nothing is begun on its server where it is none: a slot
+/// that nobody reads fills the server's disk.
+fn has_log(source: &str, engine: &Engine) -> Result<()> {
+    if !matches!(engine, Engine::PgDump(_)) {
+        return Ok(());
+    }
+    let text = format!(
+        "the source `{source}` is of dumps (engine = \"pg_dump\"), which no log can bring forward: \
+         make a source with engine = \"base_backup\" for the cluster, and stream that one's. \
+         Nothing was done on the server"
+    );
+    Err(Problem::Usage(text).into())
 }
 
 async fn push_one(

@@ -46,7 +46,18 @@ pub fn left_out(plan: &RecoveryPlan) -> Vec<String> {
 /// The digest that stands for a plan: `--yes=DIGEST` runs this one and no other.
 #[must_use]
 pub fn plan_digest(plan: &RecoveryPlan) -> String {
-    drctl_store::digest(plan.digest_text().as_bytes()).to_string()[..12].to_owned()
+    short(&plan.agreed_text())
+}
+
+/// The digest that binds a directory to a recovery: of one to the end of the log it stays the same
+/// while that grows, so that it can go on.
+#[must_use]
+pub fn bound_digest(plan: &RecoveryPlan) -> String {
+    short(&plan.digest_text())
+}
+
+fn short(text: &str) -> String {
+    drctl_store::digest(text.as_bytes()).to_string()[..12].to_owned()
 }
 
 /// The timeline that is wanted, from what was typed.

@@ -18,6 +18,7 @@ use super::clusters::{Chosen, OtherCluster, choose};
 use super::heads::Log;
 use crate::backrest::{Elsewhere, Stanza, log, only_there};
 use crate::chain::Family;
+use crate::memory::{Memory, words};
 use crate::problem::Problem;
 use crate::{Repository, Setup, everything};
 
@@ -149,6 +150,15 @@ pub async fn known(
         }
     }
     drop(all);
+    if let Some(cache) = cache {
+        let memory = Memory::of(cache, Some(source)).await?;
+        memory.mark(&mut summaries);
+        let bad = |backup: &BackupSummary| {
+            Some((backup.backup.clone(), memory.bad(source, &backup.backup)?))
+        };
+        let bad = summaries.iter().filter_map(bad);
+        refused.extend(bad.map(|(id, found)| format!("{id}: {}", words(found))));
+    }
     let stanza = Stanza::of(setup, source.as_str()).await?;
     let beside = stanza.map(|stanza| Beside::new(setup, stanza, want)).transpose()?;
     let is_external = |backup: &BackupSummary| matches!(backup.kind, BackupKind::External(_));

@@ -13,6 +13,7 @@ use object_store::{
 use tokio::sync::OnceCell;
 
 use crate::alarm::Alarms;
+use crate::error::whole;
 use crate::rooted::NoFile;
 use crate::{Alarm, Odd, SealError, StoreError, Stored, Versions, seal};
 
@@ -343,7 +344,7 @@ impl Bucket {
         for _ in 1..ATTEMPTS {
             match attempt().await {
                 Err(error) if !error.is_permanent() => {
-                    let said = shown(&format!("{error:?}"), 500);
+                    let said = shown(&whole(&error), 500);
                     tracing::warn!("the store failed; trying again: {said}");
                     tokio::time::sleep(pause).await;
                     pause *= 2;

@@ -73,6 +73,20 @@ pub enum StoreError {
     },
 }
 
+/// An error with all that is behind it, in words, each once.
+pub(crate) fn whole(error: &dyn std::error::Error) -> String {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
 /// How a refusal is told that comes without a kind of its own: by object_store, when it lists; by
 /// S3, of credentials that were good once, with status 400.
 const DENIED: &[&str] = &[

@@ -152,6 +152,20 @@ pub fn drill_at(key: &Path) -> Option<(SourceId, DrillId)> {
     Some((source.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?))
 }
 
+/// The key of the acceptance of a suspect backup.
+#[must_use]
+pub fn acceptance(source: &SourceId, backup: &BackupId) -> Path {
+    Path::from(format!("s/{source}/a/{backup}.json"))
+}
+
+/// Which backup's acceptance lies under `key`; nothing for any other object.
+#[must_use]
+pub fn acceptance_at(key: &Path) -> Option<(SourceId, BackupId)> {
+    let parts: Vec<&str> = key.as_ref().split('/').collect();
+    let ["s", source, "a", file] = parts.as_slice() else { return None };
+    Some((source.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?))
+}
+
 /// A number of so many lower-case hexadecimal digits.
 fn fixed(digits: &str, width: usize) -> Option<u64> {
     let right =
@@ -176,6 +190,8 @@ pub enum Kind {
     Log(SourceId),
     /// The evidence of a drill.
     Drill(SourceId),
+    /// The acceptance of a suspect backup.
+    Acceptance(SourceId, BackupId),
     /// The marker.
     Marker,
     /// Left by `doctor`.
@@ -197,6 +213,9 @@ pub fn classify(key: &Path) -> Kind {
             source.map_or(Kind::Foreign, Kind::Log)
         }
         ["s", _, "d", _] => drill_at(key).map_or(Kind::Foreign, |(source, _)| Kind::Drill(source)),
+        ["s", _, "a", _] => {
+            acceptance_at(key).map_or(Kind::Foreign, |(source, id)| Kind::Acceptance(source, id))
+        }
         ["s", source, "b", backup, rest @ ..] if !rest.is_empty() => {
             let (Ok(source), Ok(backup)) = (source.parse(), backup.parse()) else {
                 return Kind::Foreign;
@@ -281,6 +300,8 @@ mod tests {
             (Path::from("s/shop/l/0000000000000001-00000001/history.index"), Kind::Foreign),
             (drill(&source, &drill_id), Kind::Drill(source.clone())),
             (Path::from("s/shop/d/notes.json"), Kind::Foreign),
+            (acceptance(&source, &id), Kind::Acceptance(source.clone(), id.clone())),
+            (Path::from("s/shop/a/notes.json"), Kind::Foreign),
             (Path::from(format!("s/shop/d/{drill_id}/x.json")), Kind::Foreign),
             (marker(), Kind::Marker),
             (probe(7), Kind::Probe),

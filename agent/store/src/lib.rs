@@ -2,6 +2,7 @@
 //!
 //! What lies where and in which form is specified in `catalog/FORMAT.md`.
 
+mod acceptance;
 mod alarm;
 mod bucket;
 mod drill;
@@ -23,6 +24,7 @@ mod seal;
 mod trust;
 mod versions;
 
+pub use acceptance::{MAX_ACCEPTANCE_BYTES, decode_acceptance, encode_acceptance};
 pub use alarm::{Alarm, Odd};
 pub use bucket::{Bucket, Entry, Put};
 pub use drill::{MAX_DRILL_BYTES, decode_drill, encode_drill};

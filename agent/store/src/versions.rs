@@ -9,7 +9,7 @@ use aws_sdk_s3::config::{
     BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     timeout::TimeoutConfig,
 };
-use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::types::BucketVersioningStatus;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
@@ -18,7 +18,7 @@ use object_store::aws::AmazonS3;
 use object_store::path::Path;
 
 use crate::StoreError;
-use crate::error::says_denied;
+use crate::error::{says_denied, whole};
 use crate::location::Options;
 
 /// The verbs that only S3 has: versions of objects and Object Lock.
@@ -317,5 +317,5 @@ where
 {
     let status = error.raw_response().map(|answer| answer.status().as_u16());
     let denied = matches!(status, Some(401 | 403)) || says_denied(error);
-    StoreError::S3 { verb, service: DisplayErrorContext(error).to_string(), denied }
+    StoreError::S3 { verb, service: whole(error), denied }
 }

@@ -37,6 +37,20 @@ impl RecoveryPlan {
     }
 }
 
+impl RecoveryPlan {
+    /// The same with what else an operator agrees to who has seen the plan: of a recovery to the end of
+    /// the log how far that reaches. The text without it binds a recovery that is begun, which goes on
+    /// to wherever the log has come.
+    #[must_use]
+    pub fn agreed_text(&self) -> String {
+        let mut text = self.digest_text();
+        if self.target == Target::Latest {
+            let _ = writeln!(text, "reach {}", self.reach);
+        }
+        text
+    }
+}
+
 /// A target on one line, and no two alike.
 fn exact(target: &Target) -> String {
     match target {

@@ -201,3 +201,16 @@ fn log_that_was_lost_asks_for_a_full_backup() {
     let after = backup(&shop, &[]);
     assert_eq!(after["backup"]["kind"]["backup_type"], "incremental", "{after}");
 }
+
+#[test]
+fn of_a_record_no_byte_is_claimed() {
+    let shop = Shop::start();
+    let _ = backup(&shop, &[]);
+    for data in [&["verify", "shop"][..], &["verify", "shop", "--data"]] {
+        let output = shop.command(data).output().unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(told.contains("its record alone: pgBackRest keeps its data"), "{told}");
+        assert!(told.contains("what pgBackRest lists"), "{told}");
+        assert!(!told.contains("every stored byte") && !told.contains("plain byte"), "{told}");
+    }
+}

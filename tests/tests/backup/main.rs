@@ -13,6 +13,7 @@ mod identity;
 mod memory;
 mod races;
 mod refusals;
+mod remembered;
 mod round_trip;
 mod s3;
 mod secrets;

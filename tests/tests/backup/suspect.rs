@@ -52,3 +52,66 @@ fn nothing_but_suspect_backups_is_no_backup_at_all() {
     assert_eq!(shop.site.status()["health"], "breached");
     let _ = shop.site.drctl(&["status", "--check"]).ended(11);
 }
+
+#[test]
+fn an_accepted_backup_counts_and_later_ones_are_compared_with_it() {
+    let shop = Shop::open();
+    shop.sql("insert into orders select g, repeat('x', 90) from generate_series(20001, 40000) g");
+    let large = shop.site.backup();
+    shop.sql("delete from orders where id > 5000");
+    let (one, two) =
+        (shop.site.json(3, &["backup", "shop"]), shop.site.json(3, &["backup", "shop"]));
+    let (one, two) = (id_of(&one), id_of(&two));
+    let latest =
+        || shop.site.json(0, &["restore", "shop", "--latest", "--to-files", "x", "--plan"]);
+    let plan = latest();
+    assert_eq!(plan["backup"], large.as_str());
+    let passed: Vec<_> = plan["passed_over"].as_array().unwrap().iter().collect();
+    assert_eq!([&passed[0]["backup"], &passed[1]["backup"]], [two.as_str(), one.as_str()]);
+    assert!(passed[0]["why"].as_str().unwrap().contains("% of the bytes"), "{plan}");
+    let plan = ["restore", "shop", "--latest", "--to-files", "x", "--plan"];
+    let told = shop.site.drctl(&plan).ended(0).out;
+    assert!(told.contains(&format!("NEWER, and passed over: {two}: it is suspect")), "{told}");
+
+    let answer = shop.site.json(0, &["accept", &format!("shop/{two}")]);
+    assert_eq!(answer["backup"]["good"], true, "{answer}");
+    assert_eq!(
+        (latest()["backup"].clone(), latest()["passed_over"].clone()),
+        (two.as_str().into(), serde_json::json!([]))
+    );
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    let told = shop.site.drctl(&["list"]).ended(0).out;
+    assert!(told.contains("accepted") && told.contains("SUSPECT"), "{told}");
+    // Again it says the same; of one that is good, and of nothing, there is nothing to accept.
+    let _ = shop.site.json(0, &["accept", &two]);
+    let said = shop.site.fails(2, "usage", &["accept", &large]);
+    assert!(said.contains("is not suspect"), "{said}");
+    shop.site.fails(5, "no_backup", &["accept", "2020"]);
+    // The bucket tells it to every catalog.
+    let rows = shop.site.rows();
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        let _ = std::fs::remove_file(shop.site.path("state").join(file));
+    }
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    assert_eq!(shop.site.rows(), rows);
+    assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
+    let _ = shop.site.backup();
+    // What nobody whom we trust has signed accepts nothing.
+    let object = shop.site.path("repository/s/shop/a").join(format!("{two}.json"));
+    let text = std::fs::read_to_string(&object).unwrap();
+    std::fs::write(&object, text.replace(&text[60..64], "AAAA")).unwrap();
+    assert_eq!(shop.site.json(0, &["show", &two])["accepted"], serde_json::Value::Null);
+}
+
+#[test]
+fn what_verify_found_bad_is_not_accepted() {
+    let shop = Shop::open();
+    let _ = shop.site.backup();
+    shop.sql("truncate orders");
+    let id = id_of(&shop.site.json(3, &["backup", "shop"]));
+    std::fs::remove_file(shop.site.path("repository/s/shop/b").join(&id).join("d0/000000.zst.age"))
+        .unwrap();
+    let _ = shop.site.json(4, &["verify", &id]);
+    let said = shop.site.fails(4, "mismatch", &["accept", &id]);
+    assert!(said.contains("found it BAD"), "{said}");
+}

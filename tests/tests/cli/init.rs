@@ -182,3 +182,17 @@ fn a_missing_verifying_key_is_named_by_whoever_joins() {
     assert!(told.err.contains(&id[..16]), "{}", told.err);
     assert!(told.err.contains("keys.verifying_keys"), "{}", told.err);
 }
+
+#[test]
+fn a_kit_without_a_directory_is_refused_before_anything_is_written() {
+    let site = Site::empty();
+    let all = init_arguments(&site);
+    let mut arguments: Vec<&str> = all.iter().map(String::as_str).collect();
+    let at = arguments.iter().position(|word| *word == "--kit").expect("a kit") + 1;
+    arguments[at] = "nowhere/kit.txt";
+    let said = site.fails(2, "usage", &arguments);
+    assert!(said.contains("there is no directory nowhere for nowhere/kit.txt"), "{said}");
+    assert!(!site.path("etc").exists() && !site.path("repository").exists());
+    let said = site.fails(2, "usage", &["keys", "new-identity", "nowhere/id.txt"]);
+    assert!(said.contains("there is no directory nowhere"), "{said}");
+}

@@ -149,3 +149,35 @@ fn an_answer_that_is_cut_is_a_failure() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("recovery key in it is lost") && said.contains("--join"), "{said}");
 }
+
+#[test]
+fn what_a_pipe_is_told_has_no_colours_and_no_debug_text() {
+    let site = Site::empty();
+    std::fs::write(site.path("word"), "x").expect("write it");
+    // Nobody listens there.
+    let ran = site
+        .drctl(&[
+            "init",
+            "--url",
+            "s3://bucket/x",
+            "--endpoint",
+            "http://127.0.0.1:9",
+            "--allow-http",
+            "--region",
+            "r",
+            "--access-key-id-file",
+            "word",
+            "--secret-access-key-file",
+            "word",
+            "--source",
+            "shop",
+            "--kit",
+            "kit.txt",
+        ])
+        .ended(8);
+    assert!(ran.err.contains("the store failed; trying again: get drctl-repo.json"), "{}", ran.err);
+    assert!(ran.err.contains("onnection refused"), "{}", ran.err);
+    for word in ["\u{1b}", "{ ", "RetryError", "Generic {"] {
+        assert!(!ran.err.contains(word), "{word:?}: {}", ran.err);
+    }
+}

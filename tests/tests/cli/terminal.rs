@@ -54,3 +54,18 @@ fn a_backup_shows_a_bar_with_rate_and_time_left() {
         assert!(!ran.out.contains("database shop ["), "{quiet:?}: {}", ran.out);
     }
 }
+
+#[test]
+fn a_table_that_is_too_wide_for_the_terminal_becomes_blocks() {
+    let server = server_with(100);
+    let site = Site::with(&server);
+    let id = site.backup();
+    let ran = on_terminal(&site, &["list"], "").ended(0);
+    let lines: Vec<&str> = ran.out.lines().map(str::trim_end).collect();
+    assert_eq!(lines[0], id, "{}", ran.out);
+    assert!(lines[1].starts_with("  source shop  kind logical"), "{}", ran.out);
+    assert!(lines.iter().all(|line| line.chars().count() <= 100), "{}", ran.out);
+    // A pipe has no width.
+    let piped = site.drctl(&["list"]).ended(0).out;
+    assert!(piped.starts_with("BACKUP ") && piped.lines().count() == 2, "{piped}");
+}

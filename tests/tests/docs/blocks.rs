@@ -39,8 +39,9 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
     ("ARCHITECTURE.md", 1, "a picture"),
     ("README.md", 4, "install packages; build; run this very suite; show what is printed"),
     ("catalog/FORMAT.md", 0, "JSON only"),
+    ("docs/backup.md", 1, "needs a suspect backup: the tests of those accept one"),
     ("docs/install.md", 5, "need a package manager, a build, root, systemd"),
-    ("docs/pgbackrest.md", 4, "need the server's account: the tests of `backrest` run these"),
+    ("docs/pgbackrest.md", 6, "need the server's account: the tests of `backrest` run these"),
     (
         "docs/postgresql.md",
         1,
@@ -69,6 +70,35 @@ fn no_block_escapes() {
         let listed = NOT_RUN.iter().find(|(name, ..)| *name == page).map_or(0, |found| found.1);
         assert_eq!(text, listed, "{page}: blocks that are not run are listed in NOT_RUN");
         assert_eq!(run > 0, RUN.iter().any(|(name, _)| *name == page), "{page}: see RUN");
+    }
+}
+
+/// The variables that a text uses, and those that it sets.
+fn variables(text: &str) -> (Vec<String>, Vec<String>) {
+    let name = |rest: &str| {
+        let is_part = |c: &char| c.is_ascii_uppercase() || *c == '_';
+        rest.trim_start_matches('{').chars().take_while(is_part).collect::<String>()
+    };
+    let used = text.split('$').skip(1).map(name).filter(|name| name.len() > 1);
+    let words = text.split_whitespace().filter_map(|word| word.split_once('='));
+    let set = words.map(|(name, _)| name.to_owned());
+    (used.collect(), set.collect())
+}
+
+#[test]
+fn no_command_uses_a_variable_that_nobody_sets() {
+    let commands = |page: &str| -> String {
+        let run = |block: &Block| ["console", "sh"].contains(&block.language.as_str());
+        blocks(&read(page)).into_iter().filter(run).map(|block| block.text).collect()
+    };
+    let (_, common) = variables(&commands("README.md"));
+    for page in pages() {
+        let (used, set) = variables(&commands(&page));
+        let refers = page == "README.md" || read(&page).contains("README.md#quick-start");
+        for name in used.iter().filter(|name| !["HOME", "PWD"].contains(&name.as_str())) {
+            let known = set.contains(name) || (refers && common.contains(name));
+            assert!(known, "{page}: ${name} is set nowhere");
+        }
     }
 }
 

@@ -55,6 +55,9 @@ fn documented() -> BTreeMap<String, Shape> {
                         inner.fields.remove("good");
                         inner.fields.remove("broken");
                         inner.fields.remove("expired");
+                        inner.fields.remove("verified");
+                        inner.fields.remove("verified_as");
+                        inner.fields.remove("bad[]");
                     }
                     shape.add(&format!("{field}."), &inner);
                 } else if row[1].contains("](../")
@@ -96,7 +99,7 @@ fn paths(value: &Value, at: &str, open: &BTreeSet<String>, found: &mut BTreeSet<
 }
 
 /// Objects of whole clusters and their log: held by the test binaries `physical` and `backrest`.
-const OF_CLUSTERS: [&str; 8] = [
+const OF_CLUSTERS: [&str; 9] = [
     "drctl.recovery-plan/1",
     "drctl.recovery/1",
     "drctl.stanza-adopt/1",
@@ -105,6 +108,7 @@ const OF_CLUSTERS: [&str; 8] = [
     "drctl.timeline/1",
     "drctl.wal-index/1",
     "drctl.wal-push/1",
+    "drctl.when/1",
 ];
 
 /// What was seen of each object.
@@ -226,6 +230,9 @@ fn damage(site: &Site, server: &Postgres, see: &mut impl FnMut(i32, &[&str]) -> 
     let suspect = see(3, &["backup", "shop"]);
     see(0, &["status"]);
     let id = suspect["backup"]["backup"].as_str().expect("an identifier").to_owned();
+    see(0, &["restore", "shop", "--latest", "--to-files", "g", "--plan"]);
+    see(0, &["restore", "shop", "--latest", "--to-files", "g"]);
+    see(0, &["accept", &id]);
     let folder = |id: &str| site.path("repository/s/shop/b").join(id);
     fs::create_dir_all(site.path("repository/else")).expect("make a folder");
     fs::write(site.path("repository/else/where"), "?").expect("write");

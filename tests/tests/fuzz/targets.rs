@@ -306,9 +306,11 @@ fn a_key_is_what_its_parts_say_or_foreign() {
         layout::piece(&source, &range),
         layout::log_index(&source, &index),
         layout::drill(&source, &drill),
+        layout::acceptance(&source, &backup),
     ];
     let seeds = keys.iter().map(|key| key.as_ref().as_bytes().to_vec()).collect();
-    let reach = ["Marker", "Probe", "Manifest", "Data", "Log", "Drill", "Foreign", "no path"];
+    let reach =
+        ["Marker", "Probe", "Manifest", "Data", "Log", "Drill", "Acceptance", "Foreign", "no path"];
     Target { name: "key", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
         let text = String::from_utf8_lossy(input).into_owned();
         let Ok(key) = Path::parse(&text) else { return "no path".to_owned() };
@@ -334,6 +336,9 @@ fn a_key_is_what_its_parts_say_or_foreign() {
             Kind::Drill(source) => {
                 let (of, drill) = layout::drill_at(&key).expect("a drill");
                 assert_eq!((&layout::drill(&of, &drill), &of), (&key, source));
+            }
+            Kind::Acceptance(source, backup) => {
+                assert_eq!(key, layout::acceptance(source, backup));
             }
             Kind::Foreign => {}
         }

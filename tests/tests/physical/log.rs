@@ -95,6 +95,27 @@ fn a_target_that_cannot_be_reached_is_refused_before_anything_is_touched() {
     assert_eq!(ticks(&path), list(1..11));
 }
 
+#[test]
+fn a_plan_to_the_end_is_run_only_as_far_as_it_was_seen() {
+    let shop = Archiving::start(true);
+    shop.back_up();
+    shop.segments_of_ten(1);
+    let plan = || {
+        let planned = ["restore", "shop", "--to-end", "--to-directory", "x", "--plan"];
+        shop.drctl(&planned).ended(0).json()["digest"].as_str().unwrap().to_owned()
+    };
+    let seen = plan();
+    assert_eq!(seen, plan());
+    shop.tick(11..21);
+    shop.archived();
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--yes", &seen]);
+    let said = ran.failed(2, "usage");
+    assert!(said.contains("with every piece that arrives") && !path.exists(), "{said}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--yes", &plan(), "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..21));
+}
+
 /// A cluster whose log has several segments behind the copy, and a time at their end.
 pub(crate) fn several() -> (Archiving, String) {
     let shop = Archiving::start(true);

@@ -28,3 +28,4 @@ mod signing;
 mod strangers;
 mod stream;
 mod streaming;
+mod when;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use drctl_tests::cluster::{Cluster as _, list, own_place, ticks};
 
-use crate::log::several;
+use crate::log::{Archiving, several};
 use crate::recover_ends::Ends;
 
 #[test]
@@ -82,4 +82,32 @@ fn the_end_of_the_log_is_held_while_it_is_open() {
     shop.archived();
     let done = restore(&["--resume", "--promote"]);
     assert_eq!(done["promoted"], true, "{done}");
+}
+
+#[test]
+fn a_base_that_verify_found_bad_is_not_chosen() {
+    let shop = Archiving::start(true);
+    let id = |answer: &serde_json::Value| answer["backup"]["backup"].as_str().unwrap().to_owned();
+    let old = id(&shop.back_up());
+    shop.segments_of_ten(1);
+    let new = id(&shop.back_up());
+    shop.tick(11..21);
+    shop.archived();
+    let base = || {
+        let plan = ["restore", "shop", "--to-end", "--to-directory", "x", "--plan"];
+        shop.drctl(&plan).ended(0).json()["plan"]["base"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(base(), new);
+    let told = shop.command(&["verify", "shop"]).output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("the signature of every piece; no byte behind it was read"), "{told}");
+    let path = shop.site.path("repository/s/shop/b").join(&new).join("base/000000.zst.age");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let _ = shop.drctl(&["verify", &new, "--data"]).ended(4);
+    assert_eq!(base(), old);
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert!(view["refused"].to_string().contains("found it BAD"), "{view}");
 }

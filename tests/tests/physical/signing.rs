@@ -7,6 +7,16 @@ use drctl_tests::cluster::{Cluster as _, give_away};
 use crate::log::Archiving;
 
 #[test]
+fn a_stream_of_log_for_dumps_is_refused_and_leaves_no_slot() {
+    let shop = Archiving::start(false);
+    let copies = "engine = \"base_backup\"\ncheckpoint = \"fast\"";
+    shop.site.replace(copies, "engine = \"pg_dump\"");
+    let said = shop.drctl(&["wal", "stream", "shop"]).failed(2, "usage");
+    assert!(said.contains("no log can bring forward"), "{said}");
+    assert_eq!(shop.sql("select count(*) from pg_replication_slots"), "0");
+}
+
+#[test]
 fn nothing_is_signed_with_a_key_that_is_not_pinned() {
     let shop = Archiving::start(false);
     shop.tick(1..6);

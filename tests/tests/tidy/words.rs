@@ -35,7 +35,8 @@ const RULES: &[Rule] = &[
     },
     Rule { word: "SystemTime::now", only: &[] },
     Rule { word: "Timestamp::now", only: &["agent/model/src/clock.rs", "agent/src/cli/"] },
-    Rule { word: "thread::sleep", only: &["catalog/"] },
+    // A lock is tried again, a few times.
+    Rule { word: "thread::sleep", only: &["catalog/", "agent/src/locks.rs"] },
     // Pauses between bounded attempts, nowhere as synchronisation.
     Rule {
         word: "time::sleep",

@@ -357,6 +357,18 @@ fn a_digest_does_not_change_while_the_log_grows() {
 }
 
 #[test]
+fn what_is_agreed_to_covers_how_far_the_end_reaches() {
+    let (bases, mut pieces) = simple();
+    let before = archive(bases.clone(), pieces.clone());
+    pieces.push(piece(1, 130..140, Some((40, 49))));
+    let after = archive(bases, pieces);
+    let agreed = |all: &Archive, target: Target| planned(all, target).agreed_text();
+    assert_ne!(agreed(&before, Target::Latest), agreed(&after, Target::Latest));
+    let time = Target::Time(at(25));
+    assert_eq!(agreed(&before, time.clone()), agreed(&after, time));
+}
+
+#[test]
 fn a_digest_does_not_change_when_parts_become_one_piece() {
     let with = |range: std::ops::Range<u64>, commits, xids| Piece {
         xids: Some(xids),

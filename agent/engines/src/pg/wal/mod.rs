@@ -18,7 +18,9 @@ mod asks;
 mod bytes;
 mod chain;
 mod commits;
+mod deeds;
 mod error;
+mod fragments;
 mod page;
 mod record;
 mod summary;
@@ -30,6 +32,7 @@ use drctl_model::{Lsn, Timeline, WalSegmentSize};
 
 use chain::{Chain, Event};
 pub use commits::{Commit, Commits};
+pub use deeds::{Deed, Deeds, Kind as DeedKind, Relation};
 pub use error::WalError;
 use page::{LONG_HEADER, PAGE, Pages};
 use record::Meaning;

@@ -1,0 +1,420 @@
+//! What transactions did to relations, read out of whole segments: what an incident looks like in the
+//! log. Relations are numbers there; their names are in the catalog of a server.
+//!
+//! The log is believed here: its pieces are signed, and were proven when they were stored. What
+//! cannot be read is passed over, and counts nothing. Sources: `xlogrecord.h`, `heapam_xlog.h`,
+//! `xact.h`, `storage_xlog.h`, `dbcommands_xlog.h` of PostgreSQL 15 to 18.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use drctl_model::Lsn;
+use jiff::Timestamp;
+
+use super::bytes::Reader;
+use super::fragments::{End, Fragments, first_block, fragments, main_data, relation_of};
+
+/// Bytes of a page.
+const PAGE: usize = 8192;
+/// `SizeOfXLogRecord`.
+const HEADER: usize = 24;
+/// The most of a record that is kept: commits that drop tens of thousands of files are whole.
+const KEPT: usize = 1 << 20;
+/// The most transactions that are open at once: those beyond are passed over.
+const OPEN: usize = 100_000;
+/// The catalog of relations, unless it was rewritten.
+const PG_CLASS: u32 = 1259;
+/// The first number that is not the system's own.
+const FIRST_USER: u32 = 16_384;
+/// PostgreSQL's epoch in microseconds from 1970.
+const EPOCH: i64 = 946_684_800_000_000;
+/// The magic of the first version whose entries of dropped statistics have 16 bytes.
+const LONG_STATS: u16 = 0xD118;
+
+/// Resource managers (`rmgrlist.h`).
+const XLOG: u8 = 0;
+const XACT: u8 = 1;
+const SMGR: u8 = 2;
+const DATABASE: u8 = 4;
+const HEAP2: u8 = 9;
+const HEAP: u8 = 10;
+
+/// A file of a relation, as the log names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Relation {
+    /// The tablespace's OID.
+    pub tablespace: u32,
+    /// The database's OID.
+    pub database: u32,
+    /// The file's number.
+    pub file: u32,
+}
+
+/// What a transaction did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// It removed relations: tables, or their indexes.
+    Dropped,
+    /// It emptied relations.
+    Truncated,
+    /// It deleted rows.
+    Deleted,
+    /// It changed rows.
+    Updated,
+    /// It removed a database.
+    DroppedDatabase,
+}
+
+/// What a transaction did to relations of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    /// What it did.
+    pub kind: Kind,
+    /// When it was committed.
+    pub time: Timestamp,
+    /// Its number.
+    pub xid: u32,
+    /// Where the record of its commit begins.
+    pub at: Lsn,
+    /// To what, each with the rows that were counted; 0 where none are. Of a database its OID alone.
+    pub relations: Vec<(Relation, u64)>,
+}
+
+/// A row of a table: its block, and its number there.
+type Place = (u32, u16);
+
+/// What a transaction has done so far.
+#[derive(Debug, Default)]
+struct Doing {
+    deleted: HashMap<Relation, u64>,
+    updated: HashMap<Relation, u64>,
+    /// Files that it made, with how many records write into each.
+    made: HashMap<Relation, u64>,
+    /// Where rows lie that it wrote into the catalog of relations itself: of what it makes, or only
+    /// makes for a while (VACUUM FULL, ALTER TABLE).
+    own: HashSet<Place>,
+    /// Rows of that catalog that it wrote, and that it deleted and others wrote.
+    listed: u64,
+    unlisted: u64,
+    /// Whether a record says that it truncates.
+    truncates: bool,
+    databases: Vec<u32>,
+}
+
+/// Reads segments in the order of the log, and tells what was committed in them.
+#[derive(Debug)]
+pub struct Deeds {
+    least: u64,
+    long_stats: bool,
+    next: Option<Lsn>,
+    left: usize,
+    raw: Vec<u8>,
+    skipping: bool,
+    at: Lsn,
+    open: HashMap<u32, Doing>,
+    found: Vec<Deed>,
+}
+
+impl Deeds {
+    /// Tells of rows only where at least so many of one relation were deleted or changed.
+    #[must_use]
+    pub fn new(least: u64) -> Self {
+        Deeds {
+            least,
+            long_stats: false,
+            next: None,
+            left: 0,
+            raw: Vec::new(),
+            skipping: false,
+            at: Lsn(0),
+            open: HashMap::new(),
+            found: Vec::new(),
+        }
+    }
+
+    /// Reads a segment, or as much of one as there is, with zeros behind it. After a segment that is
+    /// left out it begins anew, and does not count what lies before.
+    pub fn feed(&mut self, start: Lsn, bytes: &[u8]) {
+        if self.next != Some(start) {
+            (self.left, self.skipping) = (0, false);
+        }
+        self.next = Some(start.plus(bytes.len() as u64));
+        for (number, page) in bytes.chunks_exact(PAGE).enumerate() {
+            if self.page(start.plus((number * PAGE) as u64), page).is_none() {
+                // The end of what was written, or of what can be read.
+                (self.left, self.skipping) = (0, false);
+                return;
+            }
+        }
+    }
+
+    /// What was found since it was asked last, in the order of the commits in the log.
+    pub fn take(&mut self) -> Vec<Deed> {
+        std::mem::take(&mut self.found)
+    }
+
+    fn page(&mut self, at: Lsn, page: &[u8]) -> Option<()> {
+        const CONTINUES: u16 = 1;
+        const LONG: u16 = 2;
+        let mut reader = Reader(page);
+        let (magic, info) = (reader.u16()?, reader.u16()?);
+        let rest = u32::from_le_bytes(*page.get(16..)?.first_chunk()?) as usize;
+        if magic == 0 {
+            return None;
+        }
+        self.long_stats = magic >= LONG_STATS;
+        match (info & CONTINUES != 0, self.left > 0) {
+            (true, false) => (self.left, self.skipping) = (rest, true),
+            // A crash broke it off.
+            (false, true) => self.left = 0,
+            _ => {}
+        }
+        let mut into = if info & LONG != 0 { 40 } else { 24 };
+        while into < PAGE {
+            if self.left == 0 {
+                let length = u32::from_le_bytes(*page.get(into..)?.first_chunk()?) as usize;
+                if length < HEADER {
+                    return None;
+                }
+                (self.left, self.skipping, self.at) = (length, false, at.plus(into as u64));
+                self.raw.clear();
+            }
+            let n = self.left.min(PAGE - into);
+            if !self.skipping {
+                let room = KEPT.saturating_sub(self.raw.len()).min(n);
+                self.raw.extend_from_slice(&page[into..into + room]);
+            }
+            (self.left, into) = (self.left - n, into + n);
+            if self.left == 0 {
+                into = into.next_multiple_of(8);
+                if !self.skipping {
+                    let raw = std::mem::take(&mut self.raw);
+                    let _ = self.record(&raw);
+                    self.raw = raw;
+                }
+                self.skipping = false;
+            }
+        }
+        Some(())
+    }
+
+    /// One record; nothing of one that means nothing here, or cannot be read.
+    fn record(&mut self, raw: &[u8]) -> Option<()> {
+        let mut header = Reader(raw);
+        let (_length, xid, _before) = (header.u32()?, header.u32()?, header.u64()?);
+        let (info, manager) = (header.u8()?, header.u8()?);
+        let body = raw.get(HEADER..)?;
+        if manager == XACT {
+            return self.ended(xid, info, main_data(body)?);
+        }
+        if xid == 0 || (self.open.len() >= OPEN && !self.open.contains_key(&xid)) {
+            return None;
+        }
+        let relation = first_block(body);
+        if let (HEAP, Some(Relation { file: PG_CLASS, .. })) = (manager, relation) {
+            self.doing(xid).catalog(info & 0x70, &fragments(body)?);
+        }
+        match (manager, info & 0x70, relation) {
+            (HEAP, 0x10, Some(relation)) => self.doing(xid).delete(relation),
+            (HEAP, 0x20 | 0x40, Some(relation)) => self.doing(xid).update(relation),
+            (HEAP, 0x30, _) => self.doing(xid).truncates = true,
+            (SMGR, 0x10, None) => {
+                let mut data = Reader(main_data(body)?);
+                let (relation, fork) = (relation_of(&mut data)?, data.u32()?);
+                if fork == 0 {
+                    self.doing(xid).made.entry(relation).or_default();
+                }
+            }
+            (DATABASE, 0x20, None) => {
+                let database = Reader(main_data(body)?).u32()?;
+                self.doing(xid).databases.push(database);
+            }
+            _ => {}
+        }
+        if let (HEAP | HEAP2 | XLOG, Some(relation)) = (manager, relation)
+            && let Some(doing) = self.open.get_mut(&xid)
+            && let Some(written) = doing.made.get_mut(&relation)
+        {
+            *written += 1;
+        }
+        Some(())
+    }
+
+    fn doing(&mut self, xid: u32) -> &mut Doing {
+        self.open.entry(xid).or_default()
+    }
+
+    /// A commit or an abort.
+    fn ended(&mut self, xid: u32, info: u8, data: &[u8]) -> Option<()> {
+        let committed = matches!(info & 0x70, 0x00 | 0x30);
+        if !committed && !matches!(info & 0x70, 0x20 | 0x40) {
+            return None;
+        }
+        let end = End::read(info, data, self.long_stats)?;
+        let xid = end.prepared.unwrap_or(xid);
+        let mut doing = self.open.remove(&xid).unwrap_or_default();
+        for sub in &end.subtransactions {
+            if let Some(more) = self.open.remove(sub) {
+                doing.join(more);
+            }
+        }
+        if committed {
+            let time = Timestamp::from_microsecond(end.time.checked_add(EPOCH)?).ok()?;
+            let deed = |(kind, relations)| Deed { kind, time, xid, at: self.at, relations };
+            let deeds: Vec<Deed> = doing.judge(&end.removed, self.least).map(deed).collect();
+            self.found.extend(deeds);
+        }
+        Some(())
+    }
+}
+
+impl Doing {
+    /// What it does to a row of the catalog of relations (`heapam_xlog.h`).
+    fn catalog(&mut self, what: u8, record: &Fragments<'_>) -> Option<()> {
+        let (&new, &old) = (record.blocks.first()?, record.blocks.last()?);
+        let mut data = Reader(record.data);
+        match what {
+            0x00 => {
+                self.listed += 1;
+                self.own.insert((new, data.u16()?));
+            }
+            0x10 => {
+                let (_xmax, row) = (data.u32()?, data.u16()?);
+                self.unlisted += u64::from(!self.own.remove(&(new, row)));
+            }
+            0x20 | 0x40 => {
+                let (_xmax, row) = (data.u32()?, data.u16()?);
+                let (_flags, _xmax) = (data.u16()?, data.u32()?);
+                let now = data.u16()?;
+                if self.own.remove(&(old, row)) {
+                    self.own.insert((new, now));
+                }
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn delete(&mut self, relation: Relation) {
+        *self.deleted.entry(relation).or_default() += 1;
+    }
+
+    fn update(&mut self, relation: Relation) {
+        *self.updated.entry(relation).or_default() += 1;
+    }
+
+    fn join(&mut self, other: Doing) {
+        for (ours, theirs) in [
+            (&mut self.deleted, other.deleted),
+            (&mut self.updated, other.updated),
+            (&mut self.made, other.made),
+        ] {
+            for (relation, count) in theirs {
+                *ours.entry(relation).or_default() += count;
+            }
+        }
+        self.own.extend(other.own);
+        self.listed += other.listed;
+        self.unlisted += other.unlisted;
+        self.truncates |= other.truncates;
+        self.databases.extend(other.databases);
+    }
+
+    /// What it comes to, when it commits and removes these files.
+    fn judge(
+        self,
+        removed: &[Relation],
+        least: u64,
+    ) -> impl Iterator<Item = (Kind, Vec<(Relation, u64)>)> {
+        let users = |relation: &&Relation| relation.file >= FIRST_USER;
+        let gone: Vec<(Relation, u64)> =
+            removed.iter().filter(users).map(|relation| (*relation, 0)).collect();
+        let kind = if self.unlisted > 0 {
+            Some(Kind::Dropped)
+        } else if self.truncates || (self.listed == 0 && self.made_nothing_of()) {
+            Some(Kind::Truncated)
+        } else {
+            // It was written anew (VACUUM FULL, ALTER TABLE, REINDEX): its rows are there.
+            None
+        };
+        let files: HashSet<Relation> = gone.iter().map(|(relation, _)| *relation).collect();
+        let rows = |counts: HashMap<Relation, u64>| {
+            let large = counts.into_iter().filter(|(relation, count)| {
+                *count >= least && relation.file >= FIRST_USER && !files.contains(relation)
+            });
+            large.collect::<BTreeMap<_, _>>().into_iter().collect::<Vec<_>>()
+        };
+        let of_database = |database: u32| (Relation { tablespace: 0, database, file: 0 }, 0);
+        let databases = self.databases.into_iter().map(of_database).collect();
+        let all = [
+            (Some(Kind::DroppedDatabase), databases),
+            (kind, gone),
+            (Some(Kind::Deleted), rows(self.deleted)),
+            (Some(Kind::Updated), rows(self.updated)),
+        ];
+        let there = all.into_iter().filter(|(_, relations)| !relations.is_empty());
+        there.filter_map(|(kind, relations)| Some((kind?, relations)))
+    }
+
+    /// Whether one of the files that it made in place of others stayed empty.
+    fn made_nothing_of(&self) -> bool {
+        self.made.values().any(|written| *written == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relation(file: u32) -> Relation {
+        Relation { tablespace: 1663, database: 5, file }
+    }
+
+    fn judged(doing: Doing, removed: &[Relation]) -> Vec<(Kind, Vec<(Relation, u64)>)> {
+        doing.judge(removed, 10).collect()
+    }
+
+    #[test]
+    fn what_a_transaction_did_is_told_by_what_it_left() {
+        let (old, new, class) = (relation(20_000), relation(20_001), relation(PG_CLASS));
+        let row = |block: u32, data: &'static [u8]| Fragments { blocks: vec![block], data };
+        let mut dropped = Doing::default();
+        dropped.catalog(0x10, &row(3, &[0, 0, 0, 0, 7, 0]));
+        assert_eq!(judged(dropped, &[old]), [(Kind::Dropped, vec![(old, 0)])]);
+        // What it made itself, changed, and removed again.
+        let mut anew = Doing { made: HashMap::from([(new, 0)]), ..Doing::default() };
+        anew.catalog(0x00, &row(3, &[7, 0]));
+        anew.catalog(0x40, &row(3, &[0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 8, 0]));
+        anew.catalog(0x10, &row(3, &[0, 0, 0, 0, 8, 0]));
+        assert!(judged(anew, &[old]).is_empty());
+        let made = |records| Doing { made: HashMap::from([(new, records)]), ..Doing::default() };
+        assert_eq!(judged(made(0), &[old]), [(Kind::Truncated, vec![(old, 0)])]);
+        assert!(judged(made(1), &[old]).is_empty(), "written anew");
+        assert!(judged(made(0), &[]).is_empty(), "made and nothing removed");
+        let mut rows = Doing::default();
+        (0..10).for_each(|_| rows.delete(old));
+        (0..9).for_each(|_| rows.update(new));
+        (0..50).for_each(|_| rows.update(class));
+        assert_eq!(judged(rows, &[]), [(Kind::Deleted, vec![(old, 10)])]);
+        let base = Doing { databases: vec![7], ..Doing::default() };
+        assert_eq!(judged(base, &[])[0].0, Kind::DroppedDatabase);
+    }
+
+    #[test]
+    fn what_is_no_log_is_passed_over() {
+        let mut deeds = Deeds::new(1);
+        let mut noise = 1u32;
+        let mut byte = || {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            noise.to_le_bytes()[3]
+        };
+        let bytes: Vec<u8> = (0..64 * PAGE).map(|_| byte()).collect();
+        deeds.feed(Lsn(0), &bytes);
+        deeds.feed(Lsn(7), &[0; 3 * PAGE]);
+        deeds.feed(Lsn(0), &[1, 2, 3]);
+        assert!(deeds.take().is_empty());
+        for length in 0..80 {
+            let _ = deeds.record(&bytes[..length]);
+            let _ = End::read(0x80, &bytes[..length], false);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+use drctl_model::{Acceptance, BackupId, Digest, RepositoryId, Role, SourceId};
+
+use crate::dsse::Document;
+use crate::{FormatError, SigningKey, Trust};
+
+/// The most bytes of an acceptance.
+pub const MAX_ACCEPTANCE_BYTES: usize = 64 << 10;
+
+const DOCUMENT: Document = Document {
+    payload_type: "application/vnd.drctl.acceptance+json",
+    what: "acceptance of a backup",
+    limit: MAX_ACCEPTANCE_BYTES,
+    // Who may say that there is a backup may say that it is as it should be.
+    role: Role::Backup,
+};
+
+/// The object of an acceptance: a signed envelope.
+///
+/// # Errors
+/// [`FormatError::TooLarge`]: readers would refuse it.
+pub fn encode_acceptance(
+    acceptance: &Acceptance,
+    key: &SigningKey,
+) -> Result<Vec<u8>, FormatError> {
+    DOCUMENT.sign(acceptance, key)
+}
+
+/// Verifies, then parses, then checks an acceptance that was found under the name of a backup with
+/// this manifest.
+///
+/// # Errors
+/// [`FormatError`]: nobody whom we trust has signed it, or it belongs elsewhere.
+pub fn decode_acceptance(
+    bytes: &[u8],
+    trust: &Trust,
+    repository: &RepositoryId,
+    of: (&SourceId, &BackupId),
+    manifest_sha256: Digest,
+) -> Result<Acceptance, FormatError> {
+    let found: Acceptance = DOCUMENT.read(bytes, trust, of.0)?;
+    found.check(repository, of, manifest_sha256)?;
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn an_acceptance_is_believed_only_as_it_was_signed_and_of_this_manifest() {
+        let (key, id) = (SigningKey::generate(), BackupId::new(Timestamp::UNIX_EPOCH, 2));
+        let good = Acceptance {
+            v: 1,
+            min_reader: 1,
+            features: Vec::new(),
+            repository: RepositoryId::new(7),
+            source: "shop".parse().unwrap(),
+            backup: id.clone(),
+            manifest_sha256: Digest([3; 32]),
+            host: "db1".to_owned(),
+            accepted: Timestamp::UNIX_EPOCH,
+        };
+        let shop: SourceId = "shop".parse().unwrap();
+        let read = |acceptance: &Acceptance, key: &SigningKey, trusted: &SigningKey| {
+            let bytes = encode_acceptance(acceptance, key).unwrap();
+            let trust = Trust::new(vec![trusted.verifying_key()]);
+            let sha256 = Digest([3; 32]);
+            decode_acceptance(&bytes, &trust, &RepositoryId::new(7), (&shop, &id), sha256)
+        };
+        assert_eq!(read(&good, &key, &key).unwrap(), good);
+        let stranger = read(&good, &SigningKey::generate(), &key);
+        assert!(matches!(stranger, Err(FormatError::Untrusted { .. })));
+        let others = [
+            Acceptance { manifest_sha256: Digest([4; 32]), ..good.clone() },
+            Acceptance { source: "blog".parse().unwrap(), ..good.clone() },
+            Acceptance { repository: RepositoryId::new(8), ..good.clone() },
+            Acceptance { backup: BackupId::new(Timestamp::UNIX_EPOCH, 3), ..good.clone() },
+            Acceptance { features: vec!["x".to_owned()], ..good },
+        ];
+        for other in others {
+            assert!(read(&other, &key, &key).is_err(), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What was found by looking, and how attempts went, is known afterwards and obeyed.
+
+use std::fs;
+use std::path::PathBuf;
+
+use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
+
+use crate::common::Shop;
+
+/// Flips a bit of a backup's first segment; again it is as it was.
+fn flip(shop: &Shop, id: &str) {
+    let path = shop.site.path("repository/s/shop/b").join(id).join("d0/000000.zst.age");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+}
+
+fn latest(shop: &Shop) -> serde_json::Value {
+    shop.site.json(0, &["restore", "shop", "--latest", "--to-files", "x", "--plan"])
+}
+
+#[test]
+fn what_verify_found_bad_is_remembered_and_obeyed() {
+    let shop = Shop::open();
+    let (old, new) = (shop.site.backup(), shop.site.backup());
+    assert_eq!(shop.site.rows()[0]["verified"], serde_json::Value::Null);
+    flip(&shop, &new);
+    // A glance does not see it, and claims no more.
+    let _ = shop.site.json(0, &["verify"]);
+    let row = &shop.site.rows()[0];
+    assert_eq!((&row["verified_as"], &row["good"]), (&"structure".into(), &true.into()), "{row}");
+    let _ = shop.site.json(4, &["verify", "--data"]);
+    let found_bad = || {
+        let row = shop.site.rows()[0].clone();
+        assert_eq!((&row["good"], &row["backup"]), (&false.into(), &new.as_str().into()), "{row}");
+        assert!(row["bad"][0].as_str().unwrap().contains("is not what the manifest says"), "{row}");
+        let status = shop.site.status();
+        assert_eq!(status["newest_good"]["backup"], old.as_str(), "{status}");
+        assert!(status["advice"].as_str().unwrap().contains(&new), "{status}");
+        let _ = shop.site.drctl(&["status", "--check"]).ended(3);
+        let _ = shop.site.drctl(&["catalog", "check"]).ended(4);
+        let plan = latest(&shop);
+        assert_eq!(plan["backup"], old.as_str(), "{plan}");
+        assert_eq!(plan["passed_over"][0]["backup"], new.as_str(), "{plan}");
+    };
+    found_bad();
+    let told = shop.site.drctl(&["list"]).ended(0).out;
+    assert!(told.contains("BAD") && told.contains("plain, "), "{told}");
+    let told = shop.site.drctl(&["show", &new]).ended(0).out;
+    assert!(told.contains("state       BAD"), "{told}");
+    // Neither a later glance nor a new catalog forgets it.
+    let _ = shop.site.json(0, &["verify"]);
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    found_bad();
+    flip(&shop, &new);
+    let _ = shop.site.json(0, &["verify", "--data"]);
+    assert_eq!(latest(&shop)["backup"], new.as_str());
+    assert_eq!(shop.site.rows()[0]["good"], true);
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+}
+
+#[test]
+fn another_identity_says_nothing_against_a_backup() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    let _ = shop.site.drctl(&["keys", "new-identity", "other.txt"]).ended(0);
+    let _ = shop.site.json(4, &["verify", &id, "--data", "--identity", "other.txt"]);
+    let row = &shop.site.rows()[0];
+    assert_eq!((&row["good"], &row["verified_as"]), (&true.into(), &"stored".into()), "{row}");
+}
+
+#[test]
+fn what_was_not_read_is_not_claimed() {
+    let shop = Shop::open();
+    let _ = shop.site.backup();
+    let told = shop.site.drctl(&["verify"]).ended(0).out;
+    let words = "signature, and that each object is there with its signed length";
+    assert!(told.contains(words) && !told.contains("byte"), "{told}");
+    let told = shop.site.drctl(&["verify", "--data"]).ended(0).out;
+    assert!(told.contains("every stored byte and every plain byte"), "{told}");
+}
+
+/// What `status` says is amiss.
+fn findings(shop: &Shop) -> String {
+    shop.site.status()["findings"].to_string()
+}
+
+#[test]
+fn every_attempt_leaves_a_job() {
+    let shop = Shop::open();
+    let key = shop.site.path("etc/keys/signing.key");
+    let away = |path: &PathBuf| {
+        let aside = path.with_extension("aside");
+        fs::rename(path, &aside).unwrap();
+        aside
+    };
+    // The first of all: there is no catalog yet.
+    let aside = away(&key);
+    let _ = shop.site.drctl(&["backup", "shop"]).ended(9);
+    assert!(findings(&shop).contains("the last job failed: keys."), "{}", findings(&shop));
+    fs::rename(aside, &key).unwrap();
+    let id = shop.site.backup();
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    let repository = shop.site.path("repository");
+    let aside = away(&repository);
+    let _ = shop.site.drctl(&["backup", "shop"]).ended(8);
+    let told = shop.site.drctl(&["status", "--check"]).ended(3).out;
+    assert!(told.contains("the bucket cannot be read"), "{told}");
+    assert!(told.contains("the last job failed: "), "{told}");
+    fs::rename(aside, &repository).unwrap();
+    let told = shop.site.drctl(&["status", "--check"]).ended(3).out;
+    assert!(!told.contains("cannot be read"), "{told}");
+    assert!(told.contains("the last job failed: ") && told.contains("drctl backup shop"), "{told}");
+    assert_eq!(shop.site.rows()[0]["backup"], id.as_str());
+    // A command line that is wrong is no attempt.
+    let _ = shop.site.backup();
+    let _ = shop.site.drctl(&["backup", "shop", "--full"]).ended(2);
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+}
+
+#[test]
+fn a_job_whose_process_is_dead_is_told() {
+    let shop = Shop::open();
+    let _ = shop.site.backup();
+    let mut command = shop.site.command(&["backup", "shop"]);
+    let output = command.env("DRCTL_CRASH_AT", "backup-first-segment").output().unwrap();
+    assert_eq!(output.status.code(), None);
+    let status = shop.site.status();
+    assert_eq!((&status["running"], &status["health"]), (&false.into(), &"attention".into()));
+    assert!(findings(&shop).contains("has died, nothing of it counts"), "{}", findings(&shop));
+    let _ = shop.site.backup();
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+}
+
+#[test]
+fn a_run_that_nobody_began_is_overdue() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    let path = shop.site.path("repository/s/shop/b").join(&id).join("manifest.json");
+    let text = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
+    let key: SigningKey = text.trim().parse().unwrap();
+    let trust = Trust::new(vec![key.verifying_key()]);
+    let (mut manifest, _) = decode_manifest(&fs::read(&path).unwrap(), &trust).unwrap();
+    manifest.started -= jiff::SignedDuration::from_hours(49);
+    manifest.finished = manifest.started;
+    fs::write(&path, encode_manifest(&manifest, &key)).unwrap();
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        let _ = fs::remove_file(shop.site.path("state").join(file));
+    }
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    let told = findings(&shop);
+    assert!(told.contains("a run was due at ") && told.contains("nobody has begun one"), "{told}");
+}
