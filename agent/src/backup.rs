@@ -15,6 +15,7 @@ use drctl_policies::{Engine as EngineConfig, PgDump, Source};
 use drctl_store::{Recipients, Sealer, SigningKey, layout};
 
 use crate::backrest;
+use crate::brought;
 use crate::cache;
 use crate::crash::crash_point;
 use crate::incremental::{Choice, Ground, Listings, Wish, choose};
@@ -279,7 +280,14 @@ impl Attempt<'_> {
         let mut finished = engine.finish().await?;
         self.notes.append(&mut finished.notes);
         let listing = finished.copied.as_mut().map(|copied| std::mem::take(&mut copied.listing));
+        if let Some(copied) = &finished.copied {
+            self.notes.extend(brought::settle(self.setup, self.source, copied).await);
+        }
         let summary = self.commit(collected, finished, catalog, job).await?;
+        if let Some(at) = summary.kind.coordinates() {
+            let differs = brought::differs(self.repository, self.source, at).await;
+            self.notes.extend(differs.unwrap_or_else(|error| Some(format!("{error:#}"))));
+        }
         self.keep(source, &summary, listing.as_deref());
         Ok(summary)
     }

@@ -3,6 +3,7 @@
 mod accept;
 mod backrest;
 mod backup;
+mod brought;
 mod cache;
 mod chain;
 pub mod cli;

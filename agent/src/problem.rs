@@ -108,6 +108,19 @@ pub enum Problem {
         /// Who wrote it.
         host: String,
     },
+    /// The log before ours in the bucket is of another history.
+    #[error(
+        "the log of this server does not follow {key}, which host {host} stored at {written}: two \
+         histories of one cluster"
+    )]
+    OtherHistory {
+        /// The object's key.
+        key: String,
+        /// Who wrote it.
+        host: String,
+        /// When.
+        written: jiff::Timestamp,
+    },
     /// A file that is not the log that its name says.
     #[error("{} is not what its name says: {why}", .path.display())]
     NotWal {
@@ -195,6 +208,7 @@ impl Problem {
             Problem::Mismatch(_) => ("mismatch", Exit::Verification),
             Problem::Incomplete(_) => ("store_incomplete", Exit::Storage),
             Problem::OtherLog { .. } => ("log_conflict", Exit::Verification),
+            Problem::OtherHistory { .. } => ("log_other_history", Exit::Verification),
             Problem::NotWal { .. } => ("log_damaged", Exit::Verification),
             Problem::BadSegment { .. } => ("log_damaged", Exit::Verification),
             Problem::LogGap { .. } => ("log_gap", Exit::Verification),
@@ -284,6 +298,10 @@ impl Problem {
             Problem::OtherLog { .. } => {
                 "two servers archive under one source: a clone, or a primary that was replaced. \
                  Nothing was overwritten; stop one of them, or give it a source of its own"
+            }
+            Problem::OtherHistory { .. } => {
+                "this server is a clone, or was set back: nothing of its log was stored. Stop one of \
+                 the two, or give this one a source of its own"
             }
             Problem::NotWal { .. } => {
                 "nothing was stored and PostgreSQL keeps the file: check the disk, and take a new \

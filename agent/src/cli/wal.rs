@@ -168,7 +168,7 @@ async fn fetch_stored(setup: &Setup, args: &FetchArgs) -> Result<Fetched> {
     let repository = setup.repository().await?;
     let identities = setup.identities(args.identity.as_deref())?;
     let identities = identities.ok_or(Problem::NoIdentityToTest)?;
-    let shelf = Shelf::reader(&repository, &source);
+    let shelf = Shelf::reader(&repository, &source).up_to(args.until);
     let (name, to) = (&args.name, (args.to.as_path(), own(args)));
     fetch_wal(&shelf, args.system_id, size, name, to, &args.expect, &identities).await
 }

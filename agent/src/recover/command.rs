@@ -83,6 +83,9 @@ pub(super) fn restore_command(request: &RecoverRequest<'_>, segment_bytes: u64) 
     if request.known.stanza.is_some() {
         command += &format!(" --segments {}", quote(&segments(&request.directory)));
     }
+    if let Some(bound) = request.plan.bound {
+        command += &format!(" --until {bound}");
+    }
     for one in expected(request.plan) {
         command += &format!(" --expect {one}");
     }

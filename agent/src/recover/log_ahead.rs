@@ -45,7 +45,7 @@ async fn help(request: &RecoverRequest<'_>, ahead: &Ahead) -> Infallible {
     let (Ok(source), Some((_, identities))) = (request.source.parse(), &request.identity) else {
         return std::future::pending().await;
     };
-    let shelf = Shelf::reader(request.repository, &source);
+    let shelf = Shelf::reader(request.repository, &source).up_to(request.plan.bound);
     fetch_ahead(ahead, &shelf, system_id, size, &legs, fetches, identities).await;
     std::future::pending().await
 }

@@ -152,7 +152,7 @@ impl<'a> Serving<'a> {
         let stored = async || {
             let Some((_, identities)) = &request.identity else { return Ok(None) };
             let source = request.source.parse().context("read the source's name")?;
-            let shelf = Shelf::reader(request.repository, &source);
+            let shelf = Shelf::reader(request.repository, &source).up_to(request.plan.bound);
             let (size, to) = (self.size, (to, own));
             fetch(&shelf, system_id, size, name, to, &legs, identities).await.map(Some)
         };

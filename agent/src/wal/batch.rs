@@ -90,9 +90,6 @@ impl Push<'_> {
                 future::ready(())
             })
             .await;
-        if let Some(error) = failed.take() {
-            return Err(error);
-        }
         // They came in any order: only now is all of it there that an index tells of.
         let mut places = places.into_inner();
         places.sort_by(|one, other| one.place.cmp(&other.place));
@@ -104,7 +101,8 @@ impl Push<'_> {
                 false => shelf.settle(&place, size).await,
             }
         }
-        Ok(())
+        // What was stored is told of, whatever became of the others.
+        failed.take().map_or(Ok(()), Err)
     }
 
     /// One of them, and the one that waits before it: the same way as a file that was asked for,

@@ -1,6 +1,6 @@
 //! Where a stream of log begins: behind what the bucket holds, on the timeline on which that ends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::replication::{Identity, Replication, WalStream};
@@ -8,7 +8,7 @@ use drctl_model::{LogPart, LogPlace, Lsn, Timeline, TimelineHistory, WalSegmentS
 use futures_util::{StreamExt as _, stream};
 
 use super::Shelf;
-use super::cutter::Cutter;
+use super::cutter::{Check, Cutter};
 use super::shelf::{is_damaged, is_missing, of_history};
 
 /// Which way to go on.
@@ -31,6 +31,9 @@ const HOLE: u64 = 1 << 30;
 
 /// Where no slot tells what was confirmed, so many pieces at the end of the log are in doubt.
 const IN_DOUBT: usize = 16;
+
+/// So many pieces of the last two segments are compared with what the server sends.
+const MOST_CHECKS: usize = 64;
 
 /// How many pieces are read at once to see whether they hold.
 const AT_ONCE: usize = 4;
@@ -84,8 +87,17 @@ pub(super) async fn begin(
         Road::Resume => there.behind_whole().await?.unwrap_or((history.timeline_at(kept), kept)),
     };
     let from = size.start_of(from);
-    let cutter = Cutter::new(system_id, timeline, from, size);
-    let stream = connection.start(Some(slot), from, timeline).await?;
+    // The slot keeps the segment before too: it is compared, and not stored again.
+    let begins = history.ancestors.last().map_or(Lsn(0), |ancestor| ancestor.until);
+    let before = Lsn(from.0.saturating_sub(size.bytes()));
+    let is_kept = kept <= before && size.start_of(begins) <= before;
+    let walked_from = if is_kept && before < from { before } else { from };
+    let checks = there.checks(timeline, walked_from, from.plus(size.bytes())).await?;
+    if checks.iter().any(|check| flushed < check.at) && timeline == history.timeline {
+        tracing::warn!("the bucket has log behind {flushed}, to which this server has written");
+    }
+    let cutter = Cutter::new(system_id, timeline, from, size).comparing(walked_from, checks);
+    let stream = connection.start(Some(slot), walked_from, timeline).await?;
     tracing::info!("streaming the log of timeline {timeline} from {from}");
     Ok(Begun { stream, cutter, system_id, size, kept })
 }
@@ -124,6 +136,30 @@ impl There<'_> {
             ranges.retain(|(start, _)| *start < left);
         }
         sound(self.shelf, of, self.size, ranges, most).await
+    }
+
+    /// What the bucket's heads tell of its log at positions behind `from` and up to `until`.
+    async fn checks(&self, timeline: Timeline, from: Lsn, until: Lsn) -> Result<VecDeque<Check>> {
+        let of = (self.system_id, timeline);
+        let mut ranges = self.shelf.ranges(of, from, Some(until)).await?;
+        // What was written behind a promotion is nobody's log any more.
+        let until = self.history.left(timeline).map_or(until, |left| left.min(until));
+        ranges.retain(|(start, end)| *start >= from && *end <= until);
+        let newest = ranges.len().saturating_sub(MOST_CHECKS);
+        let mut checks = Vec::new();
+        for (start, end) in ranges.split_off(newest) {
+            let part = LogPart::Range { start, end };
+            let place = LogPlace { system_id: self.system_id, timeline, part };
+            let head = match self.shelf.head(&place).await {
+                Err(error) if is_damaged(&error) || is_missing(&error) => continue,
+                head => head?,
+            };
+            let begins = self.size.start_of(start) == start;
+            let digest = if begins { Some(head.plain_sha256) } else { head.holds.after };
+            checks.extend(digest.map(|digest| Check { at: end, digest, head: Box::new(head) }));
+        }
+        checks.sort_by_key(|check| check.at);
+        Ok(checks.into())
     }
 
     /// From where a slot keeps the log, on as far as the bucket holds it, through all timelines.

@@ -39,6 +39,11 @@ impl<'a> Convoy<'a> {
         Convoy { shelf, size, under_way, chores, chore: None }
     }
 
+    /// Where they go.
+    pub(super) fn shelf(&self) -> &Shelf {
+        self.shelf
+    }
+
     /// The present moment.
     pub(super) fn now(&self) -> Timestamp {
         self.shelf.now()

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
-use drctl_store::Identities;
+use drctl_store::{Identities, digest};
 
 use super::Shelf;
 use super::shelf::{is_damaged, is_missing};
@@ -101,7 +101,7 @@ pub async fn fetch(
         size.parse_file_name(name).map_err(|error| Problem::Usage(error.to_string()))?;
     let end = start.plus(size.bytes());
     let last = Expected::end_of(expected, timeline).unwrap_or(end);
-    if last <= start {
+    if last <= start || shelf.bound.is_some_and(|bound| start >= bound) {
         return Ok(Fetched::Absent);
     }
     let there = shelf.ranges((system_id, timeline), start, Some(end)).await?;
@@ -178,8 +178,16 @@ pub(super) async fn assemble(
             return Err(error);
         }
         match join(shelf, of, size, start, &chain, identities).await {
-            Ok(bytes) => return Ok(bytes),
-            Err((bad, error)) if is_damaged(&error) || is_missing(&error) => {
+            Ok(mut bytes) => {
+                if let Some(bound) = shelf.bound.filter(|bound| *bound < end) {
+                    let keep = usize::try_from(bound.since(start)).unwrap_or(usize::MAX);
+                    bytes.iter_mut().skip(keep).for_each(|byte| *byte = 0);
+                }
+                return Ok(bytes);
+            }
+            Err((bad, error))
+                if is_damaged(&error) || is_missing(&error) || is_other_history(&error) =>
+            {
                 tracing::warn!("a piece of log in the bucket does not count: {error:#}");
                 there.retain(|range| *range != bad);
                 first = first.or(Some(error));
@@ -202,8 +210,14 @@ async fn join(
     for (from, until) in chain {
         let part = LogPart::Range { start: *from, end: *until };
         let read = shelf.read(&LogPlace { system_id, timeline, part }, identities).await;
-        let (_, plain) = read.map_err(|error| ((*from, *until), error))?;
+        let (head, plain) = read.map_err(|error| ((*from, *until), error))?;
         let have = start.plus(bytes.len() as u64);
+        let before = usize::try_from(from.since(start)).ok().and_then(|n| bytes.get(..n));
+        if let (Some(before), Some(bound)) = (before.filter(|b| !b.is_empty()), head.holds.before)
+            && digest(before) != bound
+        {
+            return Err(((*from, *until), shelf.other_history(&head)));
+        }
         // Where two pieces overlap the later one goes on where the one before ended.
         match usize::try_from(have.since(*from)) {
             Ok(0) if bytes.is_empty() => bytes = plain,
@@ -226,6 +240,10 @@ pub(super) fn cover(there: &[Range], start: Lsn, end: Lsn) -> Vec<Range> {
         reach = best.1;
     }
     chain
+}
+
+fn is_other_history(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Problem::OtherHistory { .. }))
 }
 
 /// Under its name only when it is whole and on the disk.

@@ -116,6 +116,22 @@ impl Notes {
         self.believed(note.as_ref(), path, name, now)
     }
 
+    /// Whether a history of this name was stored under this configuration.
+    pub(super) fn is_kept(&self, name: &str) -> bool {
+        let scope = self.scope.configuration.to_string();
+        fs::read_to_string(self.directory.join(name)).is_ok_and(|text| text == scope)
+    }
+
+    /// Remembers it; where that fails it is asked for again.
+    pub(super) fn keep(&self, name: &str) {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
+        let scope = self.scope.configuration.to_string().into_bytes();
+        let path = self.directory.join(name);
+        if made.and_then(|()| private::write(&path, scope)).is_err() {
+            tracing::debug!("that {name} is stored is not remembered");
+        }
+    }
+
     fn believed(&self, note: Option<&Note>, path: &Path, name: &str, now: Timestamp) -> bool {
         let Some((note, file)) = note.zip(fs::metadata(path).ok()) else { return false };
         note.stands_for(&self.scope, name, &FileMark::of(&file), now)
@@ -169,7 +185,7 @@ impl OpenNotes {
         for entry in fs::read_dir(&self.notes.directory)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name == ".lock" {
+            if name == ".lock" || name.ends_with(".history") {
                 continue;
             }
             let note = waiting.contains(&name).then(|| self.notes.read(&name)).flatten();

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::backlog::{Backlog, room, warning};
 use super::notes::{FileMark, Notes, Scope};
+use super::preceding::{Before, digest_before};
 use super::shelf::{Kept, Shelf, holds, of_history};
 use super::waiting::{Waiting, is_segment};
 use crate::problem::Problem;
@@ -95,6 +96,29 @@ impl<'a> Push<'a> {
         self.setup.config.paths.state_dir.join(format!("{}.log-warning", self.source))
     }
 
+    /// Keeps the history of the timeline that a segment is of, where it lies beside it: a cluster that
+    /// was on it before it was archived the first time does not hand it over. Once.
+    async fn keep_history(&self, shelf: &Shelf, place: &LogPlace) -> Result<()> {
+        let name = format!("{:08X}.history", place.timeline.id());
+        let path = self.path.with_file_name(&name);
+        let segment = !matches!(place.part, LogPart::History);
+        if place.timeline == Timeline::FIRST || !segment || self.notes.is_kept(&name) {
+            return Ok(());
+        }
+        if !path.exists() {
+            return Ok(());
+        }
+        let on = shelf.clone();
+        let work = move || {
+            let Loaded { place, poured, holds, .. } = load(&on, &path, &name)?;
+            on.ready(place, poured, holds).map(|ready| (ready, name))
+        };
+        let (ready, name) = tokio::task::spawn_blocking(work).await.context("seal a history")??;
+        shelf.put(ready).await.context("store the history of the timeline")?;
+        self.notes.keep(&name);
+        Ok(())
+    }
+
     /// Stores the file and reads it back; then, for a while, files that wait behind it
     /// (`batch`), of which the number is given too. Nothing that becomes of those changes
     /// what becomes of this one.
@@ -111,22 +135,31 @@ impl<'a> Push<'a> {
             let work = move || {
                 let Loaded { place, poured, holds, .. } = load(&on, &path, &name)?;
                 let at = holds.segment_size.map(|size| (place.clone(), size));
-                Ok::<_, anyhow::Error>((on.ready(place, poured, holds)?, at))
+                let told = (place.clone(), holds.clone());
+                Ok::<_, anyhow::Error>((on.ready(place, poured, holds)?, at, told))
             };
             let sealed = tokio::task::spawn_blocking(work).await;
-            let (ready, at) = sealed.context("seal a piece of log")??;
+            let (ready, at, (place, holds)) = sealed.context("seal a piece of log")??;
+            self.keep_history(&shelf, &place).await?;
+            let before = shelf.compare_before(&place, &holds).await?;
             let kept = shelf.put(ready).await?;
-            Ok::<_, anyhow::Error>((shelf, kept, at))
+            Ok::<_, anyhow::Error>((shelf, kept, at.map(|(place, size)| (place, size, before))))
         };
         let (shelf, kept, at) = tokio::select! {
             kept = kept => kept?,
             () = stop.requested() => return Err(Problem::Interrupted.into()),
         };
         crash_point("push-stored");
-        if let Some((place, size)) = at {
+        if let Some((place, size, before)) = at {
             // The file is safe: what is only told must not hold the server.
+            let settling = async {
+                match before {
+                    Before::There => shelf.settle_block(&place, size).await,
+                    Before::Unknown => shelf.settle(&place, size).await,
+                }
+            };
             tokio::select! {
-                done = timeout(SETTLES_WITHIN, shelf.settle(&place, size)) => if done.is_err() {
+                done = timeout(SETTLES_WITHIN, settling) => if done.is_err() {
                     tracing::warn!("whether log is missing is not known: the store is slow");
                 },
                 () = stop.requested() => {}
@@ -216,7 +249,9 @@ fn segment(shelf: &Shelf, path: &Path, name: &str) -> Result<Loaded> {
     let part = LogPart::Range { start, end: start.plus(size.bytes()) };
     let place = LogPlace { system_id, timeline, part };
     let mark = (before == after).then_some(before);
-    Ok(Loaded { place, poured: pour.finish()?, holds: holds(&summary, size), mark })
+    let before = digest_before(path, timeline, start, size);
+    let holds = Holds { before, ..holds(&summary, size) };
+    Ok(Loaded { place, poured: pour.finish()?, holds, mark })
 }
 
 fn read(path: &Path, most: u64) -> Result<Vec<u8>> {

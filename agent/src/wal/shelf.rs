@@ -34,6 +34,8 @@ pub struct Shelf {
     pub(super) repository: Repository,
     pub(super) source: SourceId,
     pub(super) writer: Option<Arc<Writer>>,
+    /// Log from here on is not delivered: it is there, and must not be replayed.
+    pub(super) bound: Option<Lsn>,
     clock: Arc<dyn Clock>,
 }
 
@@ -85,14 +87,26 @@ impl Shelf {
         let repository = setup.repository().await?;
         repository.may_write().await?;
         let clock = Arc::clone(&setup.clock);
-        Ok(Shelf { repository, source: id.clone(), writer: Some(Arc::new(writer)), clock })
+        Ok(Shelf {
+            repository,
+            source: id.clone(),
+            writer: Some(Arc::new(writer)),
+            bound: None,
+            clock,
+        })
     }
 
     /// The log of any source of a repository, to be read.
     #[must_use]
     pub fn reader(repository: &Repository, source: &SourceId) -> Self {
         let (repository, source) = (repository.clone(), source.clone());
-        Shelf { repository, source, writer: None, clock: Arc::new(SystemClock) }
+        Shelf { repository, source, writer: None, bound: None, clock: Arc::new(SystemClock) }
+    }
+
+    /// The same log up to a position, for a server that must not replay what follows.
+    #[must_use]
+    pub fn up_to(self, bound: Option<Lsn>) -> Self {
+        Shelf { bound, ..self }
     }
 
     /// The repository that it lies in.
@@ -375,7 +389,7 @@ pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
 
 /// What a history file tells, as it is signed.
 #[must_use]
-pub(super) fn of_history(history: &TimelineHistory) -> Holds {
+pub(crate) fn of_history(history: &TimelineHistory) -> Holds {
     let ancestors = history.ancestors.iter().map(|a| (a.timeline, a.until)).collect();
     Holds { ancestors, ..Holds::default() }
 }

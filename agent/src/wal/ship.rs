@@ -241,7 +241,9 @@ async fn follow(
             Happened::Came(WalEvent::Keepalive { reply: true, .. }) => heard = Instant::now(),
             Happened::Came(WalEvent::Data { bytes, .. }) => {
                 let (mut cuts, before) = (Cuts::default(), cutter.commits());
-                cutter.take(&bytes, &mut cuts).context("check the log that the server sends")?;
+                if let Some(head) = cutter.take(&bytes, &mut cuts)? {
+                    return Err(convoy.shelf().other_history(&head));
+                }
                 for cut in cuts.pieces {
                     crowd.sent(before);
                     convoy.send(cut);

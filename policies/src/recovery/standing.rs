@@ -3,7 +3,7 @@ use jiff::Timestamp;
 
 use super::archive::Archive;
 use super::path::Path;
-use super::{Gap, Target, Warning, plan};
+use super::{Base, Gap, Target, Warning, plan};
 
 /// How far all that there is leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,9 @@ pub fn standing(archive: &Archive) -> Option<Standing> {
         gaps.push(path.gap_at(reach));
         reach = span.end;
     }
+    let newer = |base: &&Base| base.stop > plan.consistent;
+    let foreign = archive.bases.iter().filter(newer);
+    gaps.extend(foreign.filter_map(|base| archive.foreign.get(&base.backup)));
     let doubt =
         |warning: &Warning| matches!(warning, Warning::DisputedHistory(_) | Warning::NoHistory(_));
     Some(Standing {

@@ -79,7 +79,6 @@ fn a_position_leaves_out_what_begins_there_unless_it_is_asked_for() {
 /// Puts a new cluster in the place of a source's server, which archives as that did.
 fn replaced(shop: &mut Archiving) {
     let command = shop.sql("show archive_command");
-    let (port, sockets) = (shop.server.port(), shop.server.socket_dir().display().to_string());
     let new = Postgres::builder()
         .initdb("--wal-segsize=1")
         .conf("archive_mode", "on")
@@ -88,6 +87,12 @@ fn replaced(shop: &mut Archiving) {
         .start();
     new.psql("postgres", "create table ticks (id int primary key, note text)");
     shop.server.stop();
+    moved_to(shop, new);
+}
+
+/// Makes another server the one of the source.
+pub(crate) fn moved_to(shop: &mut Archiving, new: Postgres) {
+    let (port, sockets) = (shop.server.port(), shop.server.socket_dir().display().to_string());
     let host = new.socket_dir().display().to_string();
     shop.site.replace(&format!("port = {port}"), &format!("port = {}", new.port()));
     shop.site.replace(&sockets, &host);

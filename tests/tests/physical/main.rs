@@ -8,6 +8,7 @@ mod clocks;
 mod common;
 mod doubt;
 mod drill;
+mod histories;
 mod incremental;
 mod index;
 mod kills;

@@ -83,6 +83,9 @@ pub struct FetchArgs {
     /// ends that is wanted; may be repeated.
     #[arg(long, value_name = "RANGE")]
     pub expect: Vec<crate::Expected>,
+    /// Log from this position on is not delivered, though it is there.
+    #[arg(long, value_name = "LSN")]
+    pub until: Option<drctl_model::Lsn>,
     /// Where the log that was fetched ahead waits.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub ahead: Option<PathBuf>,

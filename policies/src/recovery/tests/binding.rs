@@ -79,10 +79,11 @@ fn a_base_of_another_history_leads_nowhere_and_is_told() {
     let uses = |own| {
         let archive = of(vec![older.clone(), newer(own)], entries.clone());
         let told = timeline_view(&archive)[0].bases[1].other_history;
-        (plan(&archive, &Target::Latest, None).unwrap().base, told)
+        let gaps = standing(&archive).unwrap().gaps;
+        (plan(&archive, &Target::Latest, None).unwrap().base, told, gaps)
     };
-    assert_eq!(uses(40), (id(4), false));
-    assert_eq!(uses(41), (id(3), true));
+    assert_eq!(uses(40), (id(4), false, vec![]));
+    assert_eq!(uses(41), (id(3), true, vec![at_barrier(4, Why::OtherHistory)]));
 }
 
 #[test]

@@ -1,0 +1,209 @@
+//! Two histories under one source, and log that is there and leads nowhere.
+
+use drctl_tests::cluster::{Cluster as _, list, open_folder, standby, ticks};
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::{Ran, until};
+use tempfile::TempDir;
+
+use crate::clocks::moved_to;
+use crate::log::Archiving;
+use crate::streaming::{Streaming, shipped};
+
+/// A clone of the server, on the same timeline, which archives nowhere.
+fn clone(shop: &Archiving) -> (Postgres, TempDir) {
+    let folder = open_folder("drctl-clone-");
+    let data = folder.path().join("clone");
+    let mut copy = shop.server.client("pg_basebackup");
+    let copied = copy.args(["-c", "fast", "-D"]).arg(&data).status();
+    assert!(copied.expect("start pg_basebackup").success());
+    let clone = Postgres::builder().data(&data).start();
+    clone.psql("postgres", "alter system set archive_command = 'true'; select pg_reload_conf()");
+    (clone, folder)
+}
+
+/// Writes until the server is in a later segment than this one, and all before is archived.
+fn writes_past(server: &Postgres, segment: &str) {
+    let current = "select pg_walfile_name(pg_current_wal_lsn())";
+    while server.psql("postgres", current).as_str() <= segment {
+        server.psql(
+            "postgres",
+            "create table if not exists other (id int); insert into other values (1)",
+        );
+        server.psql("postgres", "select pg_switch_wal()");
+        server.psql("postgres", "insert into other values (2)");
+    }
+    let archived = "select coalesce(last_archived_wal, '') from pg_stat_archiver";
+    until("it to be archived", || server.psql("postgres", archived).as_str() >= segment);
+}
+
+#[test]
+fn log_of_a_clone_is_not_stored_behind_the_log_of_its_original() {
+    let mut shop = Archiving::start(true);
+    shop.tick(1..11);
+    shop.back_up();
+    let (other, _folder) = clone(&shop);
+    shop.tick(11..21);
+    let last = shop.archived();
+    let command = shop.sql("show archive_command");
+    shop.server.stop();
+    let last = shop
+        .pieces()
+        .iter()
+        .filter_map(|path| {
+            let name = path.file_stem()?.to_str()?.split_once('-')?.0.to_owned();
+            u64::from_str_radix(&name, 16).ok()
+        })
+        .max()
+        .map_or(last, |start| {
+            format!("00000001{:08X}{:08X}", start >> 32, (start & 0xffff_ffff) >> 20)
+        });
+    writes_past(&other, &last);
+    let before = shop.pieces();
+    other.psql(
+        "postgres",
+        &format!("alter system set archive_command = '{command}'; select pg_reload_conf()"),
+    );
+    other.psql("postgres", "insert into ticks values (99, ''); select pg_switch_wal()");
+    until("the clone's log to be refused", || other.log().contains("two histories"));
+    assert!(other.log().contains("is a clone, or was set back"), "{}", other.log());
+    assert_eq!(shop.pieces(), before);
+    moved_to(&mut shop, other);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..21));
+}
+
+#[test]
+fn a_stream_of_a_clone_in_step_is_refused_before_anything_is_stored() {
+    let mut shop = Archiving::start(false);
+    shop.tick(1..11);
+    shop.back_up();
+    let (other, _folder) = clone(&shop);
+    let mut streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.tick(11..31);
+    shipped(&shop.server);
+    streaming.kill();
+    let written = shop.sql("select pg_current_wal_flush_lsn()");
+    shop.server.crash();
+    let before = shop.pieces();
+    moved_to(&mut shop, other);
+    // In step, and with other rows.
+    let ahead = format!("select pg_current_wal_flush_lsn() > '{written}'::pg_lsn + 4096");
+    let mut id = 1000;
+    while shop.sql(&ahead) != "t" {
+        shop.tick(id..id + 5);
+        id += 5;
+    }
+    let mut stream = shop.command(&["--json", "wal", "stream", "shop", "--interval", "1"]);
+    let said = Ran::of(&stream.output().unwrap()).failed(4, "log_other_history");
+    assert!(said.contains("two histories of one cluster"), "{said}");
+    assert_eq!(shop.pieces(), before);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..31));
+}
+
+#[test]
+fn a_copy_of_a_clone_is_told_and_not_joined_with_the_log_of_its_original() {
+    let mut shop = Archiving::start(true);
+    shop.tick(1..11);
+    let first = shop.back_up()["backup"]["backup"].clone();
+    let (other, _folder) = clone(&shop);
+    shop.tick(11..21);
+    shop.archived();
+    shop.server.stop();
+    moved_to(&mut shop, other);
+    shop.tick(51..56);
+    let notes = shop.back_up()["notes"].to_string();
+    assert!(notes.contains("CONFLICT"), "{notes}");
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    let bases = &view["timelines"][0]["bases"];
+    assert_eq!(
+        (&bases[0]["other_history"], &bases[1]["other_history"]),
+        (&false.into(), &true.into()),
+        "{view}"
+    );
+    let status = shop.drctl(&["status", "--check"]).ended(3).json();
+    assert!(status["sources"][0]["log"]["gaps"].to_string().contains("other_history"), "{status}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let done = ran.ended(0).json();
+    assert_eq!((&done["base"], ticks(&path)), (&first, list(1..21)));
+}
+
+#[test]
+fn a_detour_over_too_little_log_is_told_and_no_plan_crosses_it() {
+    let mut shop = Archiving::start(true);
+    shop.back_up();
+    shop.tick(1..11);
+    shop.archived();
+    let set = |shop: &Archiving, level: &str, senders: &str, mode: &str| {
+        for (name, value) in
+            [("wal_level", level), ("max_wal_senders", senders), ("archive_mode", mode)]
+        {
+            shop.sql(&format!("alter system set {name} = '{value}'"));
+        }
+    };
+    set(&shop, "minimal", "0", "off");
+    shop.server.stop();
+    shop.server.start_again();
+    shop.tick(11..16);
+    set(&shop, "replica", "10", "on");
+    shop.server.stop();
+    shop.server.start_again();
+    shop.tick(16..21);
+    shop.archived();
+    let (ran, _folder, path) = shop.recover(&["--to-time", &shop.committed(18)]);
+    let said = ran.failed(5, "no_plan");
+    assert!(said.contains("wal_level = minimal") && !path.exists(), "{said}");
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["timelines"][0]["gaps"][0]["why"], "minimal", "{view}");
+    let status = shop.drctl(&["status", "--check"]).ended(3).json();
+    assert!(status["sources"][0]["advice"].to_string().contains("drctl backup shop"), "{status}");
+    // All that can be replayed is, and nothing behind it.
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..11));
+    shop.back_up();
+    shop.tick(21..26);
+    shop.archived();
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..26));
+}
+
+#[test]
+fn a_cluster_that_was_promoted_before_its_first_archive_has_its_history_stored() {
+    let mut shop = Archiving::start(false);
+    let (second, _folder) = standby(&shop.server);
+    shop.server.crash();
+    second.psql("postgres", "select pg_promote()");
+    moved_to(&mut shop, second);
+    let (program, config) = (shop.program().display(), shop.site.config());
+    let command = format!("{program} --config {} wal push shop %p", config.display());
+    shop.sql(&format!("alter system set archive_command = '{command}'; select pg_reload_conf()"));
+    shop.tick(1..11);
+    shop.archived();
+    let history = |shop: &Archiving| {
+        shop.site.files("repository").iter().any(|path| path.ends_with("history"))
+    };
+    assert!(history(&shop), "by the first segment that was pushed");
+    let stored: Vec<_> =
+        shop.site.files("repository").into_iter().filter(|p| p.ends_with("history")).collect();
+    std::fs::remove_file(shop.site.path("repository").join(&stored[0])).unwrap();
+    shop.back_up();
+    assert!(history(&shop), "by the copy");
+    shop.tick(11..21);
+    shop.archived();
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..21));
+    // Nothing older is needed for that: it works without the history, and says that it is missing.
+    std::fs::remove_file(shop.site.path("repository").join(&stored[0])).unwrap();
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["timelines"][0]["known"], false, "{view}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..21));
+}
