@@ -1,8 +1,9 @@
 //! Everything that a backup and a restore need, tried one by one.
 
 mod boxes;
+mod lock;
+mod secrets;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Result;
@@ -11,7 +12,7 @@ use drctl_catalog::Catalog;
 use drctl_engines::pg::replication::Replication;
 use drctl_engines::pg::{PgServer, log_health, probe};
 use drctl_model::SourceId;
-use drctl_policies::{Engine, PgDump, Pgbackrest, SecretRef, Source};
+use drctl_policies::{Engine, PgDump, Pgbackrest, Source};
 use drctl_store::{Bucket, Put, StoreError, layout};
 
 use crate::backrest::{engine, truth_of};
@@ -80,7 +81,7 @@ pub async fn doctor(
 ) -> Vec<Finding> {
     let mut found = Findings::default();
     keys(setup, identity, &mut found);
-    open_secrets(setup, &mut found);
+    secrets::open_secrets(setup, &mut found);
     let repository = bucket(setup, &mut found).await;
     if let Some(repository) = &repository {
         catalog(setup, repository, &mut found).await;
@@ -130,24 +131,6 @@ fn keys(setup: &Setup, identity: Option<&Path>, found: &mut Findings) {
     }
 }
 
-/// Private keys that others on this host can read.
-fn open_secrets(setup: &Setup, found: &mut Findings) {
-    let keys = &setup.config.keys;
-    for (check, key) in [("keys.signing_key", &keys.signing_key), ("keys.identity", &keys.identity)]
-    {
-        let Some(SecretRef::File(path)) = key else { continue };
-        let mode = std::fs::metadata(path).map(|file| file.permissions().mode());
-        if mode.is_ok_and(|mode| mode & 0o077 != 0) {
-            let text = format!("others on this host may read {}", path.display());
-            found.warn(
-                check,
-                text,
-                "take the file's rights away from group and others (chmod 600)",
-            );
-        }
-    }
-}
-
 async fn bucket(setup: &Setup, found: &mut Findings) -> Option<Repository> {
     found.take("bucket.open", setup.bucket())?;
     let repository = found.take("bucket.marker", setup.repository().await)?;
@@ -169,7 +152,7 @@ async fn bucket(setup: &Setup, found: &mut Findings) -> Option<Repository> {
     list(&repository, found).await;
     conditional(&bucket, &key, body, found).await;
     may_delete(setup, &bucket, &key, found).await;
-    versions(&bucket, found).await;
+    lock::versions(&bucket, found).await;
     Some(repository)
 }
 
@@ -250,27 +233,6 @@ async fn may_delete(
     }
 }
 
-async fn versions(bucket: &Bucket, found: &mut Findings) {
-    let Some(versions) = bucket.versions() else { return };
-    match versions.lock().await {
-        Ok(Some(lock)) => {
-            let mode = lock.mode.unwrap_or_else(|| "without a default retention".to_owned());
-            let days = lock.days.map_or(String::new(), |days| format!(" for {days} days"));
-            found.good("bucket.object_lock", format!("{mode}{days}"));
-        }
-        Ok(None) => found.warn(
-            "bucket.object_lock",
-            "the bucket has no Object Lock",
-            "with a default retention in compliance mode nobody can remove backups before their time",
-        ),
-        Err(error) => found.warn(
-            "bucket.object_lock",
-            format!("not known: {error}"),
-            "grant s3:GetBucketObjectLockConfiguration to see it",
-        ),
-    }
-}
-
 async fn catalog(setup: &Setup, repository: &Repository, found: &mut Findings) {
     let path = setup.catalog_path();
     if !path.exists() {
@@ -300,6 +262,12 @@ async fn catalog(setup: &Setup, repository: &Repository, found: &mut Findings) {
 
 async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findings) {
     let check = format!("source.{id}");
+    let configured = source.engine.server();
+    if let Some(cost) = configured.ssl_cost() {
+        let text = format!("sslmode = \"{}\": {cost}", configured.sslmode.as_str());
+        let hint = "set sslmode = \"verify-full\", with ssl_root_cert for an authority of your own";
+        found.warn(&format!("{check}.sslmode"), text, hint);
+    }
     let Some(server) = found.take(&check, setup.server(source)) else { return };
     let probed = probe(&server, "drctl/doctor").await.map_err(Into::into);
     let Some(report) = found.take(&check, probed) else { return };

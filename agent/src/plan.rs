@@ -1,18 +1,22 @@
 //! What a restore will do, and whether it can: looked at before anything is touched.
 
 use std::collections::BTreeSet;
+mod target;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use drctl_engines::pg::{Extent, PgServer, RestoreDatabase, major_of, preflight};
+use drctl_engines::pg::PgServer;
 use drctl_model::{
     BackupKind, Content, Facts, Manifest, Parent, Stream, StreamFacts, shown, total,
 };
 use drctl_store::{Identities, layout, open_facts, open_segment};
 use futures_util::StreamExt as _;
+
+use target::{look_at, take_kept};
 
 use crate::combine::{ChainPlan, plan_chain};
 use crate::fetch::{Outlet, fetch_sealed, segments};
@@ -60,6 +64,8 @@ pub struct RestoreRequest {
     pub jobs: u32,
     /// Whether an earlier attempt has laid out all of it: nothing is fetched.
     pub laid_out: bool,
+    /// Whether databases that are on the server already, with all their rows, are left as they are.
+    pub missing: bool,
     /// Whether objects get their owners back.
     pub owner: bool,
     /// Where dumps are spooled when more than one connection loads.
@@ -113,7 +119,7 @@ pub async fn plan(
 ) -> Result<RestorePlan> {
     let manifest = &request.backup.manifest;
     let facts = open_facts(manifest, &request.identities).context("open the backup's facts")?;
-    let items = choose(request, manifest, facts)?;
+    let mut items = choose(request, manifest, facts)?;
     // What is laid out needs neither the copies that it was made of nor the program for that.
     let chain = match request.laid_out {
         true => None,
@@ -155,7 +161,8 @@ pub async fn plan(
         Destination::Pipe(_) => Vec::new(),
         Destination::Server { server, rename } => {
             let whole = rename.is_none() && request.databases.is_empty();
-            look_at(server, manifest, &items, whole).await?
+            let kept = if request.missing { take_kept(server, &mut items).await? } else { vec![] };
+            look_at(server, manifest, &items, &kept, whole).await?
         }
     };
     let outlet = outlet(repository, request, limits, &Meter::default());
@@ -367,28 +374,6 @@ pub fn check_room(directory: &Path, needed: u64) -> Result<()> {
         return Err(Problem::Target(text).into());
     }
     Ok(())
-}
-
-async fn look_at(
-    server: &PgServer,
-    manifest: &Manifest,
-    items: &[Item],
-    whole: bool,
-) -> Result<Vec<String>> {
-    let wanted: Vec<RestoreDatabase<'_>> = items
-        .iter()
-        .filter_map(|item| match &item.facts.content {
-            Content::Database(facts) => {
-                Some(RestoreDatabase { facts, target_name: item.target.clone() })
-            }
-            Content::Globals | Content::Tablespace(_) | Content::Listing => None,
-        })
-        .collect();
-    let dumped = manifest.tools.get("server").and_then(|version| major_of(version));
-    let globals = items.iter().any(|item| item.facts.content == Content::Globals);
-    let extent = Extent { whole, globals };
-    let found = preflight(server, dumped, &wanted, extent, APPLICATION).await;
-    Ok(found.context("look at the target server")?.notes)
 }
 
 #[cfg(test)]

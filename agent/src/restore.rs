@@ -20,9 +20,11 @@ use crate::combine::restore_chain;
 use crate::crash::crash_point;
 use crate::fetch::{Outlet, fetch_stream};
 use crate::plan::{APPLICATION, outlet};
-use crate::problem::Problem;
+use crate::problem::{Failure, Problem};
 use crate::sink::Sink;
-use crate::{Destination, Item, Limits, Meter, Repository, RestorePlan, RestoreRequest, Stop};
+use crate::{
+    Destination, Exit, Item, Limits, Meter, Repository, RestorePlan, RestoreRequest, Stop,
+};
 
 /// One stream that was restored and proven equal.
 #[derive(Debug, Clone)]
@@ -39,12 +41,15 @@ pub struct Restored {
     pub seconds: f64,
     /// What the operator should know of it.
     pub notes: Vec<String>,
+    /// Statements that failed: what they should have made is missing, the rows are all there.
+    pub failed: Vec<String>,
 }
 
-/// Restores what was planned, stream by stream, and proves each equal before the next begins.
+/// Restores what was planned, stream by stream, and proves each equal before the next begins. A
+/// database that fails keeps no other from being restored.
 ///
 /// # Errors
-/// What failed, with what it means for the target. Streams that were proven before stay.
+/// What failed, with what it means for the target. Streams that were proven stay.
 pub async fn restore(
     repository: &Repository,
     request: &RestoreRequest,
@@ -58,52 +63,89 @@ pub async fn restore(
     }
     let outlet = outlet(repository, request, limits, meter);
     meter.expect(plan.plain_bytes);
-    let mut done = Vec::new();
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
     for item in &plan.items {
-        let began = Instant::now();
         meter.label(item.target.clone());
-        let mut notes = Vec::new();
-        let counted = match (&request.destination, &item.facts.content) {
-            (Destination::Files(directory), _) => tokio::select! {
-                done = into_file(&outlet, request, item, directory) => done.map(|()| None),
-                () = stop.requested() => Err(Problem::Interrupted.into()),
-            },
-            (Destination::Pipe(pipe), _) => tokio::select! {
-                done = into_pipe(&outlet, request, item, pipe) => done.map(|()| None),
-                () = stop.requested() => Err(Problem::Interrupted.into()),
-            },
-            (Destination::Cluster(directory), content) => tokio::select! {
-                done = into_cluster(&outlet, request, item, directory, content) => done.map(|()| None),
-                () = stop.requested() => Err(Problem::Interrupted.into()),
-            },
-            (Destination::Server { .. }, Content::Tablespace(_) | Content::Listing) => {
-                Err(Problem::Usage("a copy of a cluster belongs into a directory".into()).into())
+        let one = restore_one(&outlet, request, item, stop).await;
+        match one.with_context(|| format!("restore {}", item.target)) {
+            Ok(one) => done.push(one),
+            Err(error) => {
+                let goes_on = concerns_it_alone(&request.destination, &error);
+                failed.push(error);
+                if !goes_on {
+                    break;
+                }
             }
-            (Destination::Server { server, .. }, Content::Globals) => {
-                let target = GlobalsTarget::new((**server).clone(), APPLICATION.to_owned());
-                let done = tokio::select! {
-                    done = into_tool(&outlet, request, item, &target) => done,
-                    () = stop.requested() => Err(Problem::Interrupted.into()),
-                };
-                notes = target.notes();
-                done.map(|()| None)
-            }
-            (Destination::Server { server, .. }, Content::Database(facts)) => {
-                into_database(&outlet, request, item, server, facts, stop).await.map(Some)
-            }
-        };
-        let counted = counted.with_context(|| format!("restore {}", item.target));
-        let counted = counted.map_err(|error| after(&done, error))?;
-        done.push(Restored {
-            target: item.target.clone(),
-            content: item.facts.content.clone(),
-            plain_bytes: item.stream.plain_bytes,
-            counted,
-            seconds: began.elapsed().as_secs_f64(),
-            notes,
-        });
+        }
     }
-    Ok(done)
+    let untouched = plan.items.len() - done.len() - failed.len();
+    let mut failed = failed.into_iter();
+    match failed.next() {
+        None => Ok(done),
+        Some(first) => Err(in_part(&done, first, failed.collect(), untouched)),
+    }
+}
+
+async fn restore_one(
+    outlet: &Outlet,
+    request: &RestoreRequest,
+    item: &Item,
+    stop: &Stop,
+) -> Result<Restored> {
+    let began = Instant::now();
+    let mut restored = Restored {
+        target: item.target.clone(),
+        content: item.facts.content.clone(),
+        plain_bytes: item.stream.plain_bytes,
+        counted: None,
+        seconds: 0.0,
+        notes: Vec::new(),
+        failed: Vec::new(),
+    };
+    match (&request.destination, &item.facts.content) {
+        (Destination::Server { server, .. }, Content::Globals) => {
+            let target = GlobalsTarget::new((**server).clone(), APPLICATION.to_owned());
+            unless(stop, into_tool(outlet, request, item, &target)).await?;
+            (restored.notes, restored.failed) = (target.notes(), target.failed());
+        }
+        (Destination::Server { server, .. }, Content::Database(facts)) => {
+            let (counted, failed) =
+                into_database(outlet, request, item, server, facts, stop).await?;
+            (restored.counted, restored.failed) = (Some(counted), failed);
+        }
+        (Destination::Server { .. }, Content::Tablespace(_) | Content::Listing) => {
+            let text = "a copy of a cluster belongs into a directory";
+            return Err(Problem::Usage(text.into()).into());
+        }
+        (Destination::Files(directory), _) => {
+            unless(stop, into_file(outlet, request, item, directory)).await?;
+        }
+        (Destination::Pipe(pipe), _) => {
+            unless(stop, into_pipe(outlet, request, item, pipe)).await?;
+        }
+        (Destination::Cluster(directory), content) => {
+            unless(stop, into_cluster(outlet, request, item, directory, content)).await?;
+        }
+    }
+    restored.seconds = began.elapsed().as_secs_f64();
+    Ok(restored)
+}
+
+/// Does the work, unless somebody wishes for the end.
+async fn unless<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = stop.requested() => Err(Problem::Interrupted.into()),
+    }
+}
+
+/// Whether a failure says nothing of what is still to be restored.
+fn concerns_it_alone(destination: &Destination, error: &anyhow::Error) -> bool {
+    let apart = matches!(destination, Destination::Server { .. } | Destination::Files(_));
+    let failure = Failure::of(error);
+    let of_all = matches!(failure.exit, Exit::Interrupted | Exit::Key)
+        || ["connect", "auth", "pooler", "store_denied", "store_failed"].contains(&failure.code);
+    apart && !of_all
 }
 
 /// Makes a copy of a cluster ready to be started with the log that it brought along, where one was
@@ -131,16 +173,28 @@ pub fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
     prepare(&layout, &recovery).context("prepare the cluster")
 }
 
-/// What an operator must know of the streams that were restored before one failed.
-fn after(done: &[Restored], error: anyhow::Error) -> anyhow::Error {
+/// What an operator must know of the others where one stream failed.
+fn in_part(
+    done: &[Restored],
+    first: anyhow::Error,
+    others: Vec<anyhow::Error>,
+    untouched: usize,
+) -> anyhow::Error {
     let names: Vec<&str> = done.iter().map(|one| one.target.as_str()).collect();
-    match names.as_slice() {
-        [] => error,
-        names => error.context(format!(
-            "restored and proven before, and kept: {}; the rest is missing",
-            shown(&names.join(", "), 500)
-        )),
+    let mut text = match names.as_slice() {
+        [] => String::new(),
+        names => format!("restored and proven, and kept: {}; ", shown(&names.join(", "), 500)),
+    };
+    for other in &others {
+        let words = Failure::of(other).messages.join(": ");
+        text += &format!("failed as well: {}; ", shown(&words, 300));
     }
+    match (text.is_empty(), untouched) {
+        (true, 0) => return first,
+        (_, 0) => text += "this failed",
+        _ => text += "the rest is missing",
+    }
+    first.context(text)
 }
 
 /// A file under a name of its own while it is written, gone unless it was proven.
@@ -217,7 +271,7 @@ async fn into_database(
     server: &PgServer,
     facts: &DatabaseFacts,
     stop: &Stop,
-) -> Result<(u64, u64)> {
+) -> Result<((u64, u64), Vec<String>)> {
     let options = RestoreOptions {
         jobs: request.jobs,
         spool_dir: request.spool_dir.clone(),
@@ -226,10 +280,7 @@ async fn into_database(
     let name = format!("{APPLICATION}/{:016x}", rand::random::<u64>());
     let target =
         DatabaseTarget::new(server.clone(), facts.clone(), item.target.clone(), options, name);
-    let loaded = tokio::select! {
-        loaded = into_tool(outlet, request, item, &target) => loaded,
-        () = stop.requested() => Err(Problem::Interrupted.into()),
-    };
+    let loaded = unless(stop, into_tool(outlet, request, item, &target)).await;
     if let Err(error) = loaded {
         return Err(match target.discard().await {
             Ok(Leftover::Nothing) => error,
@@ -249,20 +300,36 @@ async fn into_database(
     };
     let differences = compare_rows(&facts.tables, &found);
     if !differences.is_empty() {
-        return Err(Problem::Mismatch(describe(&item.target, &differences)).into());
+        let text = describe(&item.target, &differences, &target.failed());
+        return Err(Problem::Mismatch(text).into());
     }
-    Ok((found.len() as u64, total(found.iter().map(|table| table.rows))))
+    let counted = (found.len() as u64, total(found.iter().map(|table| table.rows)));
+    Ok((counted, target.failed()))
 }
 
-fn describe(database: &str, differences: &[RowDifference]) -> String {
+fn describe(database: &str, differences: &[RowDifference], failed: &[String]) -> String {
     let shown: Vec<String> = differences.iter().take(10).map(ToString::to_string).collect();
     let more = differences.len().saturating_sub(shown.len());
     let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
     format!(
-        "{database} was loaded, but {} table(s) have other rows than were dumped: {}{rest}",
+        "{database} was loaded and is kept, but {} table(s) have other rows than were dumped: \
+         {}{rest}{}",
         differences.len(),
-        shown.join("; ")
+        shown.join("; "),
+        failures(failed)
     )
+}
+
+/// Statements that failed, behind a sentence.
+fn failures(failed: &[String]) -> String {
+    match failed {
+        [] => String::new(),
+        failed => format!(
+            "; {} statement(s) failed: {}",
+            failed.len(),
+            failed[..failed.len().min(10)].join("; ")
+        ),
+    }
 }
 
 async fn into_tool(

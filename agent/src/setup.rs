@@ -342,5 +342,6 @@ fn pg_server(pg: &Server, password: Option<String>, runtime_dir: &Path) -> PgSer
         bin_dir: pg.bin_dir.clone(),
         runtime_dir: runtime_dir.to_owned(),
         options: Vec::new(),
+        silence: pg.silence,
     }
 }

@@ -217,12 +217,23 @@ pub(crate) static SOURCE: &[Key] = &[
         "Back up the passwords of roles too, which only a superuser can.",
     ),
     Key::optional("password", Secret, "The role's password."),
-    Key::with_default("sslmode", Choice(SSL_MODES), "prefer", "As in libpq."),
+    Key::with_default(
+        "sslmode",
+        Choice(SSL_MODES),
+        "verify-full",
+        "As in libpq; without effect on a socket.",
+    ),
     Key::optional("ssl_root_cert", Path, "Certificates that vouch for the server (PEM)."),
     Key::optional(
         "bin_dir",
         Path,
         "Where PostgreSQL's programs are, when they are not the newest on the path.",
+    ),
+    Key::with_default(
+        "silence",
+        duration(1, 24 * HOUR),
+        "1h",
+        "How long the server or a tool may say nothing while something is awaited from it.",
     ),
     Key::with_default(
         "lock_timeout",

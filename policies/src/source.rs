@@ -72,6 +72,34 @@ pub struct Server {
     pub ssl_root_cert: Option<PathBuf>,
     /// Where the client tools are.
     pub bin_dir: Option<PathBuf>,
+    /// How long server or tool may say nothing while something is awaited.
+    #[serde(rename = "silence_seconds", serialize_with = "as_seconds")]
+    pub silence: Duration,
+}
+
+impl Server {
+    /// What a weaker `sslmode` than `verify-full` costs, where it is in force.
+    #[must_use]
+    pub fn ssl_cost(&self) -> Option<&'static str> {
+        if self.host.starts_with('/') {
+            return None;
+        }
+        match self.sslmode {
+            SslMode::VerifyFull => None,
+            SslMode::VerifyCa => {
+                Some("any server with a certificate of the same authority can pose as this one")
+            }
+            SslMode::Require if self.ssl_root_cert.is_some() => {
+                Some("any server with a certificate of the same authority can pose as this one")
+            }
+            SslMode::Require => {
+                Some("whoever stands between can pose as the server, and read and alter the data")
+            }
+            SslMode::Prefer | SslMode::Disable => {
+                Some("whoever stands between can read and alter the data, in clear text")
+            }
+        }
+    }
 }
 
 /// A PostgreSQL cluster, copied file by file while it runs.
@@ -223,6 +251,7 @@ fn read_server(reader: &Reader<'_>) -> Option<Server> {
     let password = reader.secret("password");
     let sslmode = SslMode::read(reader);
     let ssl_root_cert = reader.path("ssl_root_cert");
+    let silence = reader.duration("silence");
     if sslmode == Some(SslMode::Disable) && ssl_root_cert.is_some() {
         let message = "`ssl_root_cert` has no effect with sslmode = \"disable\"";
         reader.report.error(&reader.span_of_key("ssl_root_cert"), message);
@@ -236,6 +265,7 @@ fn read_server(reader: &Reader<'_>) -> Option<Server> {
         sslmode: sslmode?,
         ssl_root_cert,
         bin_dir: reader.path("bin_dir"),
+        silence: silence?,
     })
 }
 

@@ -79,7 +79,8 @@ fn defaults() {
         user: "drctl".into(),
         maintenance_database: "postgres".into(),
         password: None,
-        sslmode: SslMode::Prefer,
+        silence: Duration::from_secs(3600),
+        sslmode: SslMode::VerifyFull,
         ssl_root_cert: None,
         bin_dir: None,
     };
@@ -170,7 +171,7 @@ fn json_shows_references_and_units() {
     assert_eq!(shop["policy"], "daily");
     assert_eq!(shop["password"], json!({ "file": "/etc/p" }));
     assert_eq!(shop["lock_timeout_seconds"], 30);
-    assert_eq!(shop["sslmode"], "prefer");
+    assert_eq!(shop["sslmode"], "verify-full");
     assert_eq!(shown["repository"]["request_timeout_seconds"], json!(null));
     assert_eq!(shown["repository"]["location"], json!({ "kind": "file", "path": "/srv/backups" }));
     let daily = &shown["policies"]["daily"];

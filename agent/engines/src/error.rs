@@ -115,6 +115,20 @@ pub enum EngineError {
         /// What was answered.
         source: ServerSaid,
     },
+    /// What answers lends sessions that belong to others.
+    #[error("a pooler stands between drctl and the PostgreSQL server at {target}")]
+    Pooler {
+        /// Host and port.
+        target: String,
+        /// What was answered.
+        source: ServerSaid,
+    },
+    /// A name that is not text.
+    #[error("{what} has a name that is not UTF-8")]
+    Name {
+        /// What it is the name of.
+        what: String,
+    },
     /// A database that does not exist, or takes no connections.
     #[error("there is no database {} on this server that takes connections", quoted(.names))]
     NoDatabase {
@@ -143,6 +157,14 @@ pub enum EngineError {
         database: String,
         /// How often it was tried.
         attempts: u32,
+    },
+    /// A tool that says nothing.
+    #[error("{tool} has said nothing for {} s", .waited.as_secs_f32())]
+    Silent {
+        /// Its name.
+        tool: &'static str,
+        /// How long.
+        waited: Duration,
     },
     /// A tool ended with another status than 0.
     #[error("{tool} failed ({status})")]
@@ -313,9 +335,12 @@ impl EngineError {
             }
             EngineError::Connect { .. } => "connect",
             EngineError::Auth { .. } => "auth",
+            EngineError::Pooler { .. } => "pooler",
+            EngineError::Name { .. } => "bad_name",
             EngineError::NoDatabase { .. } => "no_database",
             EngineError::Locks { .. } | EngineError::Unsettled { .. } => "locks",
             EngineError::ToolFailed { .. } => "tool_failed",
+            EngineError::Silent { .. } => "silent",
             EngineError::Structure { .. } | EngineError::Damaged { .. } => "structure",
             EngineError::LeftOut { .. } => "copy_incomplete",
             EngineError::Differs { .. } => "copy_differs",

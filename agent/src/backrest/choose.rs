@@ -102,6 +102,7 @@ mod tests {
 
     fn policy(differential_hours: Option<u64>) -> Pgbackrest {
         let server = Server {
+            silence: std::time::Duration::from_secs(3600),
             host: "h".into(),
             port: 1,
             user: "u".into(),

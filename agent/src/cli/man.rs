@@ -40,6 +40,9 @@ fn page(command: &clap::Command, name: &str) -> Result<Vec<u8>> {
     let command =
         if is_main { command.clone().after_help(Resettable::Reset) } else { command.clone() };
     Man::new(command).title(name.to_uppercase()).render(&mut page)?;
+    // Ragged: between two long alternatives a line has no blank that could be stretched.
+    let ragged = String::from_utf8(page)?.replace(".SH SYNOPSIS\n", ".SH SYNOPSIS\n.ad l\n");
+    let mut page = ragged.into_bytes();
     if is_main {
         let mut roff = Roff::new();
         roff.control("SH", ["EXIT STATUS"]);

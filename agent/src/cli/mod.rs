@@ -30,6 +30,7 @@ use anyhow::{Context as _, Result};
 use clap::error::ErrorKind as Misuse;
 use clap::{CommandFactory as _, Parser as _};
 use drctl_engines::kill_tools;
+use drctl_engines::pg::goodbye;
 use drctl_model::SourceId;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -64,7 +65,12 @@ pub fn main() -> ExitCode {
         .context("start the runtime");
     let running = AssertUnwindSafe(|| {
         runtime.and_then(|runtime| {
-            let done = runtime.block_on(run(cli, screen, role));
+            let done = runtime.block_on(async {
+                let done = run(cli, screen, role).await;
+                // Servers hear that we go; else they note clients that were lost.
+                goodbye().await;
+                done
+            });
             // A thread may be stuck in a write to a reader that does not read: it ends with us.
             runtime.shutdown_background();
             done

@@ -240,6 +240,7 @@ impl Work<'_> {
             globals: true,
             destination: Destination::Cluster(directory.to_owned()),
             begun: args.resume,
+            missing: false,
             laid_out: begun.as_ref().is_some_and(|(step, _)| *step > Step::LayingOut),
             jobs: 1,
             owner: true,

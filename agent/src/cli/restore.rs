@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::Secret;
-use drctl_engines::pg::{PgServer, SslMode};
+use drctl_engines::pg::{PgServer, SILENCE, SslMode};
 use drctl_model::{Content, SourceId, shown, total};
 use drctl_policies::SecretRef;
 use serde_json::json;
@@ -77,7 +77,8 @@ pub(super) async fn restore(
         return Ok(Exit::Success);
     }
     print_done(screen, &request, &passed, &done, began.elapsed().as_secs_f64());
-    Ok(Exit::Success)
+    let whole = done.iter().all(|one| one.failed.is_empty());
+    Ok(if whole { Exit::Success } else { Exit::Degraded })
 }
 
 async fn request(
@@ -109,6 +110,7 @@ async fn request(
         begun: false,
         laid_out: false,
         jobs: args.jobs,
+        missing: args.missing,
         owner: !args.no_owner,
         spool_dir: setup.config.paths.spool_dir.clone(),
         bin_dir: bin_dir(setup, source),
@@ -174,10 +176,11 @@ fn target_server(setup: &Setup, host: &str, args: &RestoreArgs) -> Result<PgServ
         maintenance_database: "postgres".to_owned(),
         password,
         sslmode,
-        ssl_root_cert: None,
+        ssl_root_cert: args.to_ca_file.clone(),
         bin_dir: None,
         runtime_dir: setup.config.paths.runtime_dir.clone(),
         options: Vec::new(),
+        silence: SILENCE,
     })
 }
 
@@ -293,7 +296,7 @@ fn print_done(
             "target": one.target, "content": one.content, "plain_bytes": one.plain_bytes,
             "tables": one.counted.map(|(tables, _)| tables),
             "rows": one.counted.map(|(_, rows)| rows),
-            "seconds": one.seconds, "notes": one.notes,
+            "seconds": one.seconds, "notes": one.notes, "failed": one.failed,
         })
     };
     let object = json!({
@@ -306,7 +309,10 @@ fn print_done(
         let mut notes = String::new();
         for one in done {
             let to_server = matches!(request.destination, Destination::Server { .. });
+            let failed = one.failed.len();
             let proven = match one.counted {
+                Some(_) if failed > 0 => "all rows are there, but statements failed",
+                None if failed > 0 => "statements failed",
                 Some(_) => "every table has the rows that were dumped",
                 None if to_server => "every statement was accepted",
                 None => "every byte is the one that was dumped",
@@ -321,6 +327,10 @@ fn print_done(
             ]);
             for note in &one.notes {
                 let _ = write!(notes, "\nnote: {note}");
+            }
+            for failed in &one.failed {
+                let target = shown(&one.target, NAME_SHOWN);
+                let _ = write!(notes, "\nfailed: {target}: {}", shown(failed, TEXT_SHOWN));
             }
         }
         format!(

@@ -116,7 +116,14 @@ pub(super) fn config_check(screen: Screen, setup: &Setup) -> Result<Exit> {
         for run in &local {
             let _ = write!(text, "\n  {run}");
         }
-        sources.push(json!({ "source": id, "policy": policy.name, "next": runs, "local": local }));
+        let server = source.engine.server();
+        let cost = server.ssl_cost();
+        if let Some(cost) = cost {
+            let _ = write!(text, "\n  warning: sslmode = \"{}\": {cost}", server.sslmode.as_str());
+        }
+        sources.push(json!({
+            "source": id, "policy": policy.name, "next": runs, "local": local, "sslmode_costs": cost,
+        }));
     }
     screen.answer("drctl.config-check/1", json!({ "sources": sources }), || text);
     Ok(Exit::Success)

@@ -12,6 +12,7 @@ mod component;
 pub mod gcs;
 mod http;
 pub mod minio;
+pub mod pgbouncer;
 mod port;
 pub mod postgres;
 pub mod process;

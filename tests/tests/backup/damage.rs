@@ -97,7 +97,7 @@ fn what_a_failed_restore_leaves_is_said() {
     let start = ["restore", "shop", "--backup", &newer, "--to-host", &host, "--to-port", &port];
     let said = shop.site.fails(4, "segment_damaged", &start);
     assert!(said.contains("it existed before this run"), "{said}");
-    assert!(said.contains("restored and proven before, and kept: roles and tablespaces"), "{said}");
+    assert!(said.contains("restored and proven, and kept: roles and tablespaces"), "{said}");
     // A file that is not whole does not stay in the way.
     let files = shop.site.path("again").display().to_string();
     let to_files = ["restore", "shop", "--backup", &newer, "--to-files", &files];

@@ -80,7 +80,7 @@ fn a_dump_of_another_snapshot_never_yields_a_manifest() {
     // Another row than those that were counted, in a dump that is perfect in itself.
     let script = "args=(); for arg in \"$@\"; do case $arg in --snapshot=*) ;; \
         --dbname=*) args+=(\"$arg\"); conn=${arg#--dbname=} ;; *) args+=(\"$arg\") ;; esac; done\n\
-        \"${REAL%/*}/psql\" -XqAt -d \"$conn\" -c \"insert into orders values (0, 'late')\" >&2\n\
+        \"${REAL%/*}/psql\" -XqAt -d \"$conn\" -c \"insert into public.orders values (0, 'late')\" >&2\n\
         exec \"$REAL\" \"${args[@]}\"";
     let (shop, tools) = Shop::with_tools();
     let good = shop.site.backup();

@@ -50,6 +50,7 @@ pub(crate) fn reach(server: &Postgres) -> PgServer {
         bin_dir: None,
         runtime_dir: std::env::temp_dir(),
         options: Vec::new(),
+        silence: drctl_engines::pg::SILENCE,
     }
 }
 

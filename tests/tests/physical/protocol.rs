@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use drctl_engines::Secret;
-use drctl_engines::pg::SslMode;
 use drctl_engines::pg::replication::{Replication, WalEvent};
+use drctl_engines::pg::{Heartbeat, SslMode, beat};
 use drctl_model::{Lsn, Timeline};
 use drctl_tests::cluster::{caught_up, give_away, place, standby};
 use drctl_tests::servers::postgres::Postgres;
@@ -65,9 +66,12 @@ async fn passwords_are_proven_and_refusals_told() {
         let here = tokio::runtime::Handle::current();
         let let_in = || here.block_on(Replication::open(&wanted, "drctl/test")).is_ok();
         tokio::task::block_in_place(|| until("the role to be let in", let_in));
-        wanted.host = "127.0.0.1".to_owned();
-        wanted.sslmode = SslMode::Disable;
-        assert!(Replication::open(&wanted, "drctl/test").await.is_ok(), "{method} over TCP");
+        let mut over_tcp = wanted.clone();
+        over_tcp.host = "127.0.0.1".to_owned();
+        over_tcp.sslmode = SslMode::Disable;
+        // Only what gives nothing away is done where nobody is proven.
+        let tried = Replication::open(&over_tcp, "drctl/test").await;
+        assert_eq!(tried.is_ok(), method == "scram-sha-256", "{method} over TCP");
         wanted.password = Some(Secret::new("wrong"));
         let error = Replication::open(&wanted, "drctl/test").await.err().expect("a refusal");
         assert_eq!(error.code(), "auth", "{method}: {error}");
@@ -205,5 +209,44 @@ async fn the_end_of_a_timeline_is_heard_by_one_who_is_called_away_all_the_time()
             assert_eq!(next.id(), 2);
             return;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_outlives_the_idle_limit() {
+    let server = Postgres::builder().conf("idle_session_timeout", "200ms").start();
+    let mut connection = Replication::open(&reach(&server), "drctl/test").await.expect("log in");
+    connection.keep_log().await.expect("a slot");
+    // Another session without its own setting is ended meanwhile: so long it was.
+    let mut idle = server.client("psql");
+    idle.args(["-c", "select 1", "-c", "\\! sleep 1", "-c", "select 1"]);
+    assert!(!idle.arg("postgres").status().expect("start psql").success());
+    assert!(connection.identify().await.is_ok());
+    assert_eq!(server.psql("postgres", "select count(*) from pg_replication_slots"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_table_of_somebody_else_is_not_written() {
+    let server = Postgres::start();
+    let (at, rows) = (reach(&server), "select count(*) from drctl.heartbeat");
+    let (every, while_) = (Duration::from_millis(50), Duration::from_secs(3));
+    let beating = beat(&at, every, Heartbeat::Table);
+    let _ = tokio::time::timeout(while_, beating).await;
+    assert_eq!(server.psql("postgres", rows), "1");
+    for made in ["create schema drctl authorization clerk", "create schema drctl"] {
+        server.psql("postgres", "drop schema drctl cascade; drop role if exists clerk");
+        let trap = "create role clerk; SCHEMA; \
+            create table drctl.heartbeat (one boolean primary key default true, at timestamptz);\
+            alter table drctl.heartbeat owner to clerk;\
+            create function drctl.up() returns trigger language plpgsql as \
+            $$ begin alter role clerk superuser; return new; end $$;\
+            create trigger up before insert on drctl.heartbeat for each row \
+            execute function drctl.up()";
+        server.psql("postgres", &trap.replace("SCHEMA", made));
+        let beating = beat(&at, every, Heartbeat::Table);
+        let _ = tokio::time::timeout(while_, beating).await;
+        let risen = "select rolsuper from pg_roles where rolname = 'clerk'";
+        assert_eq!(server.psql("postgres", risen), "f");
+        assert_eq!(server.psql("postgres", rows), "0");
     }
 }

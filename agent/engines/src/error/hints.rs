@@ -26,17 +26,6 @@ impl EngineError {
                  lock_attempts"
                     .to_owned()
             }
-            EngineError::Structure { .. } => {
-                "this attempt is not a backup and earlier backups are not affected; run it again, \
-                 and check memory and disks of this host if it repeats"
-                    .to_owned()
-            }
-            EngineError::LeftOut { .. } => LEFT_OUT.to_owned(),
-            EngineError::Counts { .. } => {
-                "this attempt is not a backup and earlier backups are not affected; run it again, \
-                 and check the tables for a damaged index or heap (amcheck) if it repeats"
-                    .to_owned()
-            }
             EngineError::NotEmpty { .. } => {
                 "restore into an empty server or under another database name; nothing was changed"
                     .to_owned()
@@ -70,11 +59,58 @@ impl EngineError {
             | EngineError::BackRest { .. }
             | EngineError::BackRestStanza { .. }
             | EngineError::BackRestSays { .. } => return self.backrest_hint(),
+            EngineError::Pooler { .. }
+            | EngineError::Name { .. }
+            | EngineError::Silent { .. }
+            | EngineError::Structure { .. }
+            | EngineError::LeftOut { .. }
+            | EngineError::Counts { .. } => return self.backup_hint(),
             EngineError::Config(_) => {
                 "correct the configuration or the command; nothing was changed".to_owned()
             }
         };
         Some(hint)
+    }
+
+    /// The same where a backup is at fault.
+    fn backup_hint(&self) -> Option<String> {
+        Some(match self {
+            EngineError::Pooler { .. } => {
+                "name the server's own host and port, and not those of pgbouncer or another pooler: \
+                 its sessions would keep our settings, and applications would get them; nothing was \
+                 changed"
+                    .to_owned()
+            }
+            EngineError::Name { .. } => {
+                "rename it (ALTER … RENAME TO …), or leave its database out: name those that are to \
+                 be backed up in `databases`"
+                    .to_owned()
+            }
+            EngineError::Silent { .. } => {
+                "look what the server does (pg_stat_activity) and whether its disks answer; raise \
+                 `silence` of the source if it needs longer; earlier backups are not affected"
+                    .to_owned()
+            }
+            EngineError::Structure { .. } => {
+                "this attempt is not a backup and earlier backups are not affected; run it again, \
+                 and check memory and disks of this host if it repeats"
+                    .to_owned()
+            }
+            EngineError::Counts { .. } => {
+                "this attempt is not a backup and earlier backups are not affected; run it again, \
+                 and check the tables for a damaged index or heap (amcheck) if it repeats"
+                    .to_owned()
+            }
+            EngineError::LeftOut { .. } => {
+                "PostgreSQL copies nothing behind a symbolic link of its data directory, and no \
+                 tablespace in place: move the data back to where the link is, or into a tablespace \
+                 (CREATE TABLESPACE, ALTER DATABASE or TABLE … SET TABLESPACE); `find DATA_DIRECTORY \
+                 -type l` shows all links. This attempt is not a backup, and copies that were made \
+                 since the link was lack the same data"
+                    .to_owned()
+            }
+            _ => return None,
+        })
     }
 
     /// The same where pgBackRest is at fault.
@@ -94,12 +130,6 @@ impl EngineError {
         })
     }
 }
-
-/// What to do about data that a server does not send.
-const LEFT_OUT: &str = "PostgreSQL copies nothing behind a symbolic link of its data directory, and no tablespace in \
-     place: move the data back to where the link is, or into a tablespace (CREATE TABLESPACE, ALTER \
-     DATABASE or TABLE … SET TABLESPACE); `find DATA_DIRECTORY -type l` shows all links. This \
-     attempt is not a backup, and copies that were made since the link was lack the same data";
 
 fn restore_hint(database: &str, left: Leftover, source: &EngineError) -> Option<String> {
     let before = source.hint();
@@ -145,6 +175,11 @@ fn connect_hint(said: &ServerSaid) -> String {
 
 fn auth_hint(said: &ServerSaid) -> String {
     match said.sqlstate() {
+        None if said.to_string().contains(crate::pg::WITHHELD) => {
+            "set sslmode = \"verify-full\" (with ssl_root_cert where the certificate is of your own \
+             authority), or let the role log in by scram-sha-256 (pg_hba.conf); if the server never \
+             asked so before, somebody may pose as it"
+        }
         Some("28P01") => "check the password of the role",
         Some("28000") => "check that the role exists and that pg_hba.conf lets it in from here",
         _ => "set the role's password (`password` of the source, or --to-password-file), or let it in by pg_hba.conf",

@@ -6,7 +6,7 @@ use drctl_model::WalSegmentSize;
 use tokio_postgres::Row;
 
 use super::PgServer;
-use super::server::Session;
+use super::session::Session;
 use crate::EngineError;
 
 /// How a server's log fares.

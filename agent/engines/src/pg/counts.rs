@@ -7,7 +7,7 @@ use drctl_model::TableRows;
 use tokio_postgres::Client;
 
 use super::PgServer;
-use super::server::Session;
+use super::session::Session;
 use super::tables::{self, Table};
 use super::walker::DumpShape;
 use crate::EngineError;
@@ -100,24 +100,58 @@ pub(crate) fn compare_with_dump(counted: &[Counted], dump: &DumpShape) -> Vec<Ro
     differences
 }
 
-/// Counts the rows of all tables with rows, sorted by schema and name.
-pub(crate) async fn count(client: &Client, tables: &[Table]) -> Result<Vec<Counted>, EngineError> {
+/// How many tables are counted before their locks are given back.
+const COUNTED_AT_ONCE: usize = 16;
+
+/// Counts the rows of all tables with rows, sorted by schema and name; within a transaction.
+///
+/// A count locks each index of its table until the transaction ends, and a server has room for few
+/// locks: each batch has a subtransaction, whose end gives them back. What the transaction itself
+/// has locked stays locked.
+pub(crate) async fn count(
+    session: &Session,
+    tables: &[Table],
+) -> Result<Vec<Counted>, EngineError> {
+    session.patiently(count_all(&session.client, tables)).await
+}
+
+async fn count_all(client: &Client, tables: &[Table]) -> Result<Vec<Counted>, EngineError> {
     let mut counted = Vec::new();
-    for table in tables.iter().filter(|table| table.has_rows) {
-        let name = table.sql_name();
-        let action = || format!("count the rows of {name}");
-        let query = format!("SELECT pg_catalog.count(*) FROM ONLY {name} {}", table.condition);
-        let row = client.query_one(&query, &[]).await.map_err(EngineError::query(action()))?;
-        let rows: i64 = row.try_get(0).map_err(EngineError::query(action()))?;
-        let rows = TableRows {
-            schema: table.schema.clone(),
-            table: table.name.clone(),
-            rows: rows.unsigned_abs(),
-        };
-        counted.push(Counted { oid: table.oid, rows });
+    let with_rows: Vec<&Table> = tables.iter().filter(|table| table.has_rows).collect();
+    let sample = tables::sample(client).await?;
+    for batch in with_rows.chunks(COUNTED_AT_ONCE) {
+        let failed = |error| EngineError::query("count rows")(error);
+        client.batch_execute("SAVEPOINT counting").await.map_err(failed)?;
+        tables::lock(client, batch).await.map_err(|source| EngineError::Query {
+            action: "lock tables to count their rows".to_owned(),
+            source,
+        })?;
+        for table in batch {
+            counted.push(count_one(client, table, sample).await?);
+        }
+        let end = "ROLLBACK TO SAVEPOINT counting; RELEASE SAVEPOINT counting";
+        client.batch_execute(end).await.map_err(failed)?;
     }
     counted.sort_unstable_by(|a, b| a.rows.cmp(&b.rows));
     Ok(counted)
+}
+
+async fn count_one(client: &Client, table: &Table, sample: &str) -> Result<Counted, EngineError> {
+    let name = table.sql_name();
+    let action = || format!("count the rows of {name}");
+    let condition = &table.condition;
+    let query = format!("SELECT pg_catalog.count(*) FROM ONLY {name} {sample} {condition}");
+    let row = client.query_one(&query, &[]).await.map_err(EngineError::query(action()))?;
+    let rows: i64 = row.try_get(0).map_err(EngineError::query(action()))?;
+    let (schema, rows) = (table.schema.clone(), rows.unsigned_abs());
+    let rows = TableRows { schema, table: table.name.clone(), rows };
+    Ok(Counted { oid: table.oid, rows })
+}
+
+/// Begins the transaction that counts on one snapshot.
+pub(crate) async fn begin(client: &Client) -> Result<(), EngineError> {
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    client.batch_execute(begin).await.map_err(EngineError::query("begin to count"))
 }
 
 /// Counts the rows of every ordinary table of a database on one snapshot, sorted by schema and
@@ -131,11 +165,10 @@ pub async fn count_rows(
     application_name: &str,
 ) -> Result<Vec<TableRows>, EngineError> {
     let session = Session::open(server, database, application_name).await?;
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-    session.client.batch_execute(begin).await.map_err(EngineError::query("begin to count"))?;
+    begin(&session.client).await?;
     let tables = tables::list(&session.client).await?;
     tables::all_readable(&tables, database, &server.user)?;
-    let counted = count(&session.client, &tables).await?;
+    let counted = count(&session, &tables).await?;
     Ok(counted.into_iter().map(|table| table.rows).collect())
 }
 

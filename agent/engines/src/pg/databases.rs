@@ -4,13 +4,15 @@ use drctl_model::{LocaleProvider, ProviderLocale};
 use tokio_postgres::{Client, Row};
 
 use super::DatabaseChoice;
-use super::server::Session;
+use super::session::Session;
 use crate::EngineError;
 
 /// A database that can be dumped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Database {
     pub(crate) name: String,
+    /// Whether that is not its name, which is not UTF-8.
+    pub(crate) unnamed: bool,
     pub(crate) owner: String,
     pub(crate) encoding: String,
     pub(crate) collate: String,
@@ -21,13 +23,16 @@ pub(crate) struct Database {
 /// The columns of the locale's provider came and changed their names with releases (15, 16, 17):
 /// as JSON, one that is missing is null. A limit of -2 marks a database that was left half dropped.
 const LIST: &str = "
-    SELECT datname::text, pg_catalog.pg_get_userbyid(datdba)::text,
+    SELECT pg_catalog.convert_to(datname::text, e.bytes),
+           pg_catalog.convert_to(pg_catalog.pg_get_userbyid(datdba)::text, e.bytes),
            pg_catalog.pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text,
            pg_catalog.to_jsonb(d) ->> 'datlocprovider',
            coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale',
                     pg_catalog.to_jsonb(d) ->> 'daticulocale'),
            pg_catalog.to_jsonb(d) ->> 'daticurules'
     FROM pg_catalog.pg_database d
+    CROSS JOIN (SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
+                       ELSE 'UTF8' END::name AS bytes) e
     WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
     ORDER BY datname";
 
@@ -51,8 +56,9 @@ fn provider(row: &Row) -> Result<Option<ProviderLocale>, tokio_postgres::Error> 
 
 fn database(row: &Row) -> Result<Database, tokio_postgres::Error> {
     Ok(Database {
-        name: row.try_get(0)?,
-        owner: row.try_get(1)?,
+        name: String::from_utf8_lossy(row.try_get(0)?).into_owned(),
+        owner: String::from_utf8_lossy(row.try_get(1)?).into_owned(),
+        unnamed: std::str::from_utf8(row.try_get(0)?).is_err(),
         encoding: row.try_get(2)?,
         collate: row.try_get(3)?,
         ctype: row.try_get(4)?,
@@ -71,15 +77,18 @@ pub(crate) async fn choose(
 fn pick(all: Vec<Database>, choice: &DatabaseChoice) -> Result<Vec<Database>, EngineError> {
     match choice {
         DatabaseChoice::All { exclude } => {
+            if let Some(odd) = all.iter().find(|database| database.unnamed) {
+                return Err(EngineError::Name { what: format!("a database ({})", odd.name) });
+            }
             Ok(all.into_iter().filter(|d| !exclude.contains(&d.name)).collect())
         }
         DatabaseChoice::Only(names) => {
-            let exists = |name: &&String| all.iter().any(|d| &d.name == *name);
+            let exists = |name: &&String| all.iter().any(|d| &d.name == *name && !d.unnamed);
             let missing: Vec<String> = names.iter().filter(|n| !exists(n)).cloned().collect();
             if !missing.is_empty() {
                 return Err(EngineError::NoDatabase { names: missing });
             }
-            Ok(all.into_iter().filter(|d| names.contains(&d.name)).collect())
+            Ok(all.into_iter().filter(|d| names.contains(&d.name) && !d.unnamed).collect())
         }
     }
 }
@@ -93,6 +102,7 @@ mod tests {
         let all = |names: &[&str]| -> Vec<Database> {
             let database = |name: &&str| Database {
                 name: (*name).to_owned(),
+                unnamed: false,
                 owner: String::new(),
                 encoding: String::new(),
                 collate: String::new(),

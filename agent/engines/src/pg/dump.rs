@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use drctl_model::{Child, Content, DatabaseFacts, StreamId};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::ChildStdout;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::counts::{self, Counted};
 use super::databases::{Database, choose};
 use super::pgpass::PgPass;
-use super::server::{Canceller, Session, quote_ident};
+use super::server::quote_ident;
+use super::session::{Canceller, Session};
 use super::snapshot::{self, Attempt};
 use super::stream::{WatchedRead, Watcher};
 use super::tables::Table;
@@ -122,7 +123,7 @@ impl PgDumpSource {
             globals::passwords_readable(&session, &server.user).await?;
         }
         let databases = choose(&session, &options.databases).await?;
-        let pgpass = server.pgpass()?;
+        let pgpass = server.pgpass(&pg_dump.version)?;
         let globals_due = options.globals;
         Ok(PgDumpSource {
             server,
@@ -144,7 +145,7 @@ impl PgDumpSource {
         let tool = globals::arguments(tool, &self.server, self.options.role_passwords);
         let (output, running) = tool.start_writer()?;
         self.current = Some(Current { stopper: running.stopper(), canceller: None });
-        Ok(globals::tool_run(output, running))
+        Ok(globals::tool_run(output, running, self.server.silence))
     }
 
     async fn start_database(&mut self, id: StreamId, index: usize) -> Result<ToolRun, EngineError> {
@@ -159,7 +160,8 @@ impl PgDumpSource {
         self.current = Some(Current { stopper: running.stopper(), canceller });
         let counts = OwnedTask::spawn(count(session, tables));
         let watcher = Watcher::<DumpWalker>::new();
-        let output = Box::pin(WatchedRead::new(first, output, watcher.clone()));
+        let output = WatchedRead::new(first, output, watcher.clone());
+        let output = Box::pin(output.within("pg_dump", self.server.silence));
         let label = format!("database {}", database.name);
         let outcome = outcome(id.clone(), database, bytes, running, watcher, counts);
         let expected_bytes = Some(bytes);
@@ -211,7 +213,10 @@ impl PgDumpSource {
         let (mut output, running) = self.pg_dump(database, &snapshot).start_writer()?;
         // In this format nothing is written before all locks are held and the catalogs are read.
         let mut first = Vec::with_capacity(FIRST_BYTES);
-        let reading = output.read_buf(&mut first).await;
+        let patience = self.server.silence + self.options.lock_timeout;
+        let silent = || EngineError::Silent { tool: "pg_dump", waited: patience };
+        let reading = timeout(patience, output.read_buf(&mut first)).await;
+        let reading = reading.map_err(|_| silent())?;
         reading.map_err(EngineError::io("read the output of pg_dump"))?;
         if !first.is_empty() {
             return Ok(Ok(Started { output, first, running, tables }));
@@ -279,7 +284,7 @@ impl BackupSource for PgDumpSource {
 
 /// Counts in the session that holds the snapshot, and keeps it until all is counted.
 async fn count(session: Session, tables: Vec<Table>) -> Result<Vec<Counted>, EngineError> {
-    counts::count(&session.client, &tables).await
+    counts::count(&session, &tables).await
 }
 
 fn pause(attempt: u32) -> Duration {
@@ -313,7 +318,7 @@ fn outcome(
         if !differences.is_empty() {
             return Err(EngineError::Counts { database: database.name, differences });
         }
-        let Database { name, owner, encoding, collate, ctype, provider } = database;
+        let Database { name, owner, encoding, collate, ctype, provider, .. } = database;
         let tables = counted.into_iter().map(|table| table.rows).collect();
         let facts =
             DatabaseFacts { name, owner, encoding, collate, ctype, provider, bytes, tables };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::PgServer;
-use super::server::Session;
+use super::session::Session;
 use crate::EngineError;
 
 /// How long the server may take to end the sessions.

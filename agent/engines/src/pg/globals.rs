@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use drctl_model::{Child, Content, StreamId};
@@ -16,7 +17,7 @@ use tokio_postgres::error::SqlState;
 
 use super::PgServer;
 use super::script::{SCRIPT_BYTES, Trailer, head, role_of, statements, tablespace_of};
-use super::server::Session;
+use super::session::Session;
 use super::stream::{WatchedRead, WatchedWrite, Watcher};
 use crate::process::{Running, Tool};
 use crate::{EngineError, RestoreTarget, ServerSaid, StreamOutcome, ToolFeed, ToolRun};
@@ -47,9 +48,10 @@ pub(crate) fn arguments(tool: Tool, server: &PgServer, role_passwords: bool) -> 
 }
 
 /// The stream of a `pg_dumpall` that was started.
-pub(crate) fn tool_run(output: ChildStdout, running: Running) -> ToolRun {
+pub(crate) fn tool_run(output: ChildStdout, running: Running, silence: Duration) -> ToolRun {
     let watcher = Watcher::<Trailer>::new();
-    let output = Box::pin(WatchedRead::new(Vec::new(), output, watcher.clone()));
+    let output = WatchedRead::new(Vec::new(), output, watcher.clone());
+    let output = Box::pin(output.within("pg_dumpall", silence));
     let label = "roles and tablespaces".to_owned();
     let id = StreamId::globals();
     let child = Child { program: "pg_dumpall".to_owned(), stream: id.clone(), status: 0 };
@@ -69,20 +71,35 @@ pub(crate) fn tool_run(output: ChildStdout, running: Running) -> ToolRun {
 pub struct GlobalsTarget {
     server: PgServer,
     application: String,
-    notes: Arc<Mutex<Vec<String>>>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What became of statements, for people.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    /// What was left out or existed already.
+    notes: Vec<String>,
+    /// What failed.
+    failed: Vec<String>,
 }
 
 impl GlobalsTarget {
     /// The server as a target.
     #[must_use]
     pub fn new(server: PgServer, application_name: String) -> Self {
-        GlobalsTarget { server, application: application_name, notes: Arc::default() }
+        GlobalsTarget { server, application: application_name, told: Arc::default() }
     }
 
     /// What was left out or existed already, for people; complete after the outcome.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).notes.clone()
+    }
+
+    /// The statements that failed, for people; complete after the outcome. None holds a password.
+    #[must_use]
+    pub fn failed(&self) -> Vec<String> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
     }
 }
 
@@ -95,25 +112,25 @@ impl RestoreTarget for GlobalsTarget {
         let watcher = Watcher::<Trailer>::new();
         let gather = Gather(Arc::clone(&script));
         let input = Box::pin(WatchedWrite::new(gather, watcher.clone()));
-        let notes = Arc::clone(&self.notes);
+        let told = Arc::clone(&self.told);
         let outcome = Box::pin(async move {
             watcher.read("roles and tablespaces")?;
             let bytes = std::mem::take(&mut *script.lock().unwrap_or_else(PoisonError::into_inner));
             let script = String::from_utf8(bytes).map_err(|_| {
                 EngineError::Config("the dump of roles and tablespaces is not UTF-8".to_owned())
             })?;
-            let noted = apply(&session, &statements(&script)).await?;
-            notes.lock().unwrap_or_else(PoisonError::into_inner).extend(noted);
+            let done = apply(&session, &statements(&script)).await?;
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = done;
             Ok(())
         });
         Ok(ToolFeed { input, outcome })
     }
 }
 
-/// Runs the statements: all of them, or (but for tablespaces) none.
-async fn apply(session: &Session, statements: &[String]) -> Result<Vec<String>, EngineError> {
+/// Runs the statements, each on its own: one that fails keeps no other from being run.
+async fn apply(session: &Session, statements: &[String]) -> Result<Told, EngineError> {
     let me = session.text("SELECT current_user::text", "ask who we are").await?;
-    let mut notes = Vec::new();
+    let Told { mut notes, mut failed } = Told::default();
     run(session, "BEGIN", "begin to restore the globals").await?;
     for statement in statements {
         if let Some((_, role)) = role_of(statement).filter(|(_, role)| *role == me) {
@@ -137,14 +154,12 @@ async fn apply(session: &Session, statements: &[String]) -> Result<Vec<String>, 
                 let what = head(statement).trim_start_matches("CREATE ").to_lowercase();
                 notes.push(format!("{what}: exists already"));
             }
-            Err(source) => {
-                let action = format!("restore the globals, at `{}`", head(statement));
-                return Err(EngineError::Query { action, source });
-            }
+            // A session that is gone fails at the next step.
+            Err(said) => failed.push(format!("{}: {said}", head(statement))),
         }
     }
     run(session, "COMMIT", "commit the globals").await?;
-    Ok(notes)
+    Ok(Told { notes, failed })
 }
 
 fn is_creation(statement: &str) -> bool {

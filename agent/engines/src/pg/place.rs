@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use drctl_model::WalSegmentSize;
 
 use super::PgServer;
-use super::server::Session;
+use super::session::Session;
 use crate::EngineError;
 
 /// A server's cluster.

@@ -7,7 +7,8 @@ use tokio_postgres::Row;
 
 use super::PgServer;
 use super::databases;
-use super::server::{Session, quote_ident};
+use super::server::quote_ident;
+use super::session::Session;
 use super::tools::{self, FoundTool, major_of};
 use crate::EngineError;
 
@@ -21,6 +22,8 @@ pub struct RestoreDatabase<'a> {
     pub facts: &'a DatabaseFacts,
     /// Its name on the target.
     pub target_name: String,
+    /// Whether it is there with all its rows already, and stays as it is.
+    pub kept: bool,
 }
 
 /// What was found on a server that a restore can go to.
@@ -74,7 +77,8 @@ pub async fn preflight(
     let (empty, absent): (Vec<String>, Vec<String>) =
         names.iter().cloned().partition(|name| existing.contains(name));
     let mut found = Vec::new();
-    for name in &empty {
+    let kept = |name: &str| wanted.iter().any(|one| one.kept && one.target_name == name);
+    for name in empty.iter().filter(|name| !kept(name)) {
         found.extend(occupants(server, name, application_name).await?);
     }
     if whole {
@@ -88,6 +92,26 @@ pub async fn preflight(
     }
     let notes = notes(&session, wanted, &existing, globals).await?;
     Ok(Preflight { server_version, pg_restore, absent, empty, notes })
+}
+
+/// Which of these databases are there and hold something.
+///
+/// # Errors
+/// Those of connecting.
+pub async fn filled(
+    server: &PgServer,
+    names: &[&str],
+    application_name: &str,
+) -> Result<Vec<String>, EngineError> {
+    let session = Session::open(server, &server.maintenance_database, application_name).await?;
+    let existing = names_of(&session, "SELECT datname::text FROM pg_catalog.pg_database").await?;
+    let mut found = Vec::new();
+    for name in names.iter().filter(|name| existing.contains(**name)) {
+        if !occupants(server, name, application_name).await?.is_empty() {
+            found.push((*name).to_owned());
+        }
+    }
+    Ok(found)
 }
 
 fn target_names(wanted: &[RestoreDatabase<'_>]) -> Result<Vec<String>, EngineError> {
@@ -222,7 +246,10 @@ async fn notes(
         names_of(session, locales).await?.iter().map(|name| normal(name)).collect();
     let roles = names_of(session, "SELECT rolname::text FROM pg_catalog.pg_roles").await?;
     let mut notes = Vec::new();
-    for RestoreDatabase { facts, target_name } in wanted {
+    for RestoreDatabase { facts, target_name, kept } in wanted {
+        if *kept {
+            continue;
+        }
         let present = existing.contains(target_name);
         for locale in HashSet::from([&facts.collate, &facts.ctype]) {
             if !present && !locales.contains(&normal(locale)) {
@@ -317,8 +344,11 @@ mod tests {
             tables: Vec::new(),
         };
         let targets = |names: &[&str]| {
-            let target =
-                |name: &&str| RestoreDatabase { facts: &facts, target_name: (*name).to_owned() };
+            let target = |name: &&str| RestoreDatabase {
+                facts: &facts,
+                target_name: (*name).to_owned(),
+                kept: false,
+            };
             target_names(&names.iter().map(target).collect::<Vec<_>>()).is_ok()
         };
         assert!(targets(&["a", "b"]));

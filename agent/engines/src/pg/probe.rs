@@ -2,7 +2,7 @@
 
 use super::PgServer;
 use super::databases;
-use super::server::Session;
+use super::session::Session;
 use super::tables;
 use super::tools::{self, FoundTool};
 use crate::{EngineError, Unreadable};

@@ -1,26 +1,24 @@
 //! A database restored by `pg_restore`.
 
+mod create;
+mod failures;
+mod feed;
+
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use drctl_model::{DatabaseFacts, LocaleProvider, ProviderLocale, shown};
-use rustix::fs::{FlockOperation, flock};
-use tempfile::NamedTempFile;
-use tokio::io::AsyncWrite;
-use tokio_postgres::error::SqlState;
+use drctl_model::{DatabaseFacts, shown};
 
-use super::pgpass::{PgPass, SPOOL_PREFIX};
 use super::preflight::occupants;
-use super::server::{Session, quote_ident, quote_literal};
-use super::stream::{WatchedWrite, Watcher};
+use super::server::quote_ident;
+use super::session::Session;
 use super::tools;
-use super::walker::DumpWalker;
 use super::{PgServer, farewell};
 use crate::process::Tool;
-use crate::{EngineError, Leftover, RestoreTarget, ServerSaid, ToolFeed};
+use crate::{EngineError, Leftover, RestoreTarget, ToolFeed};
+use create::Creation;
 
 /// How a database is restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,28 +35,26 @@ pub struct RestoreOptions {
 /// How the target database comes to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// `pg_restore --create` makes it, with the settings of the database itself.
-    ByTool,
-    /// We make it, under another name than it had.
-    ByUs,
+    /// Under its own name, as the dump says, with the settings of the database itself.
+    AsDumped,
+    /// Under another name than it had.
+    AsNamed,
     /// It is there, and empty.
     Present,
 }
 
 /// A database on a server that a dump is restored into.
 ///
-/// It must be absent or empty. What a failed restore leaves behind is dropped where this run has
-/// created the database, and left where it was there before.
-#[derive(Debug)]
+/// It must be absent or empty. A statement that fails is noted, and all behind it run. What a
+/// restore leaves behind that did not come to its end is dropped where this run has created the
+/// database, and left where it was there before.
+#[derive(Debug, Clone)]
 pub struct DatabaseTarget {
-    server: PgServer,
-    facts: DatabaseFacts,
-    target_name: String,
+    creation: Creation,
     options: RestoreOptions,
-    application: String,
-    created: Arc<AtomicBool>,
     /// Whether the tool may have written into a database that was there before.
     entered: Arc<AtomicBool>,
+    failed: Arc<Mutex<Vec<String>>>,
 }
 
 impl DatabaseTarget {
@@ -74,9 +70,20 @@ impl DatabaseTarget {
         options: RestoreOptions,
         application_name: String,
     ) -> Self {
-        let application = application_name;
-        let (created, entered) = (Arc::default(), Arc::default());
-        DatabaseTarget { server, facts, target_name, options, application, created, entered }
+        let (owner, created) = (options.owner, Arc::default());
+        let (name, application) = (target_name, application_name);
+        let creation = Creation { server, application, facts, name, owner, created };
+        DatabaseTarget { creation, options, entered: Arc::default(), failed: Arc::default() }
+    }
+
+    /// The statements that failed, for people; complete after the outcome.
+    #[must_use]
+    pub fn failed(&self) -> Vec<String> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, failed: Vec<String>) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).extend(failed);
     }
 
     /// Drops the database if this run has created it: for a restore that was given up.
@@ -86,162 +93,62 @@ impl DatabaseTarget {
     /// # Errors
     /// Where it cannot be dropped: it is then incomplete, and left.
     pub async fn discard(&self) -> Result<Leftover, EngineError> {
-        if self.created.swap(false, Ordering::SeqCst) {
-            drop_database(&self.server, &self.target_name, &self.application).await?;
+        let Creation { server, name, application, created, .. } = &self.creation;
+        if created.swap(false, Ordering::SeqCst) {
+            drop_database(server, name, application).await?;
             return Ok(Leftover::Dropped);
         }
         if !self.entered.load(Ordering::SeqCst) {
             return Ok(Leftover::Nothing);
         }
         // What the tool was doing there when it was killed must not go on.
-        farewell::end_sessions(&self.server, &self.application).await;
+        farewell::end_sessions(server, application).await;
         Ok(Leftover::Theirs)
     }
 
     async fn choose_way(&self, session: &Session) -> Result<Way, EngineError> {
-        let name = &self.target_name;
+        let Creation { server, name, application, facts, .. } = &self.creation;
         if exists(session, name).await? {
-            let found = occupants(&self.server, name, &self.application).await?;
+            let found = occupants(server, name, application).await?;
             if !found.is_empty() {
                 return Err(EngineError::NotEmpty { found });
             }
             return Ok(Way::Present);
         }
-        Ok(if *name == self.facts.name { Way::ByTool } else { Way::ByUs })
+        Ok(if *name == facts.name { Way::AsDumped } else { Way::AsNamed })
     }
 
-    fn create_statement(&self, owner: bool) -> String {
-        let DatabaseFacts { encoding, collate, ctype, provider, .. } = &self.facts;
-        let mut statement = format!(
-            "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}",
-            quote_ident(&self.target_name),
-            quote_literal(encoding),
-            quote_literal(collate),
-            quote_literal(ctype),
-        );
-        if let Some(ProviderLocale { provider, locale, rules }) = provider {
-            let word = match provider {
-                LocaleProvider::Icu => "icu ICU_LOCALE",
-                LocaleProvider::Builtin => "builtin BUILTIN_LOCALE",
-            };
-            statement += &format!(" LOCALE_PROVIDER {word} {}", quote_literal(locale));
-            if let Some(rules) = rules {
-                statement += &format!(" ICU_RULES {}", quote_literal(rules));
-            }
-        }
-        if owner {
-            statement += &format!(" OWNER {}", quote_ident(&self.facts.owner));
-        }
-        statement
-    }
-
-    async fn create(&self, session: &Session) -> Result<(), EngineError> {
-        let query = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1";
-        let looked = session.client.query_opt(query, &[&self.facts.owner]).await;
-        let owner = looked.map_err(EngineError::query("look for the owner"))?.is_some();
-        let statement = self.create_statement(owner && self.options.owner);
-        session.client.batch_execute(&statement).await.map_err(|error| {
-            let source = ServerSaid::from(error);
-            let name = self.target_name.clone();
-            if source.is(&SqlState::DUPLICATE_DATABASE) {
-                return EngineError::Exists { name };
-            }
-            EngineError::Query { action: format!("create database `{name}`"), source }
-        })?;
-        self.created.store(true, Ordering::SeqCst);
-        Ok(())
-    }
-
-    fn tool(&self, tool: Tool, way: Way) -> Tool {
-        let tool = tool.arg("--exit-on-error");
+    fn tool(&self, tool: Tool) -> Tool {
         let tool = match self.options.owner {
             true => tool,
             false => tool.args(&["--no-owner", "--no-privileges"]),
         };
-        let (tool, database) = match way {
-            Way::ByTool => (tool.arg("--create"), &self.server.maintenance_database),
-            Way::ByUs | Way::Present => (tool, &self.target_name),
-        };
-        tool.arg(format!("--dbname={}", self.server.conninfo(database)))
+        tool.arg(format!("--dbname={}", self.creation.server.conninfo(&self.creation.name)))
     }
 
-    fn feed(&self, tool: Tool, way: Way, pgpass: Option<PgPass>) -> Result<ToolFeed, EngineError> {
-        let watcher = Watcher::<DumpWalker>::new();
-        let what = format!("database {}", self.facts.name);
-        let (stdin, running) = tool.start_reader()?;
-        self.entered.store(way == Way::Present, Ordering::SeqCst);
-        if way == Way::ByTool {
-            self.created.store(true, Ordering::SeqCst);
-        }
-        let input = Box::pin(WatchedWrite::new(stdin, watcher.clone()));
-        let run = async move {
-            // Lives as long as the tool.
-            let _pgpass = pgpass;
-            running.wait().await?.success()?;
-            watcher.read(&what).map(drop)
-        };
-        Ok(ToolFeed { input, outcome: self.outcome(way, run) })
-    }
-
-    /// Keeps the dump in a file first, and looks at it before anything is changed.
-    fn spool(&self, tool: Tool, way: Way, pgpass: Option<PgPass>) -> Result<ToolFeed, EngineError> {
-        let dir = &self.options.spool_dir;
-        let action = format!("keep the dump in {}", dir.display());
-        let file = NamedTempFile::with_prefix_in(SPOOL_PREFIX, dir);
-        let file = file.map_err(EngineError::io(action.clone()))?;
-        // Locked as long as it is used: `sweep` takes what a killed process left.
-        flock(file.as_file(), FlockOperation::LockExclusive)
-            .map_err(|errno| EngineError::io(action.clone())(errno.into()))?;
-        let writer = file.reopen().map_err(EngineError::io(action))?;
-        let watcher = Watcher::<DumpWalker>::new();
-        let writer = tokio::fs::File::from_std(writer);
-        let input: Pin<Box<dyn AsyncWrite + Send>> =
-            Box::pin(WatchedWrite::new(writer, watcher.clone()));
-        let what = format!("database {}", self.facts.name);
-        let tool = tool.arg(format!("--jobs={}", self.options.jobs)).arg(file.path());
-        let created = Arc::clone(&self.created);
-        let entered = Arc::clone(&self.entered);
-        let run = async move {
-            // Both live as long as the tool.
-            let _held = (pgpass, file);
-            watcher.read(&what)?;
-            let running = tool.start_alone()?;
-            entered.store(way == Way::Present, Ordering::SeqCst);
-            if way == Way::ByTool {
-                created.store(true, Ordering::SeqCst);
-            }
-            running.wait().await?.success()
-        };
-        Ok(ToolFeed { input, outcome: self.outcome(way, run) })
-    }
-
-    /// The outcome of a run, with what becomes of the database when it fails.
+    /// The outcome of a run, with what becomes of the database when it does not come to its end.
     fn outcome(
         &self,
-        way: Way,
         run: impl Future<Output = Result<(), EngineError>> + Send + 'static,
     ) -> crate::Outcome<()> {
-        let (created, entered) = (Arc::clone(&self.created), Arc::clone(&self.entered));
-        let (server, application) = (self.server.clone(), self.application.clone());
-        let database = self.target_name.clone();
+        let entered = Arc::clone(&self.entered);
+        let Creation { server, name, application, created, .. } = self.creation.clone();
         Box::pin(async move {
             let Err(source) = run.await else { return Ok(()) };
-            let ours = created.swap(false, Ordering::SeqCst);
-            let left = match (ours, way) {
-                // That another one was faster to create it is no reason to drop it.
-                (true, Way::ByTool) if was_not_created(&source) => Leftover::Nothing,
-                (true, _) => match drop_database(&server, &database, &application).await {
+            let left = match created.swap(false, Ordering::SeqCst) {
+                true => match drop_database(&server, &name, &application).await {
                     Ok(()) => Leftover::Dropped,
                     Err(error) => {
-                        let said = shown(&format!("{database}: {error}"), 500);
+                        let said = shown(&format!("{name}: {error}"), 500);
                         tracing::warn!("drop what a failed restore has made: {said}");
                         Leftover::Ours
                     }
                 },
-                (false, _) if entered.swap(false, Ordering::SeqCst) => Leftover::Theirs,
-                (false, _) => Leftover::Nothing,
+                false if entered.swap(false, Ordering::SeqCst) => Leftover::Theirs,
+                false => Leftover::Nothing,
             };
-            Err(EngineError::RestoreFailed { database, left, source: Box::new(source) })
+            let source = Box::new(source);
+            Err(EngineError::RestoreFailed { database: name, left, source })
         })
     }
 }
@@ -249,29 +156,21 @@ impl DatabaseTarget {
 #[async_trait]
 impl RestoreTarget for DatabaseTarget {
     async fn start(&self) -> Result<ToolFeed, EngineError> {
-        let maintenance = &self.server.maintenance_database;
-        let session = Session::open(&self.server, maintenance, &self.application).await?;
+        let Creation { server, application, .. } = &self.creation;
+        let session = Session::open(server, &server.maintenance_database, application).await?;
         let version = session.version().await?;
-        let found = tools::find(&self.server, "pg_restore", &version).await?;
+        let found = tools::find(server, "pg_restore", &version).await?;
         let way = self.choose_way(&session).await?;
-        let pgpass = self.server.pgpass()?;
-        if way == Way::ByUs {
-            self.create(&session).await?;
+        let pgpass = server.pgpass(&found.version)?;
+        if way == Way::AsNamed {
+            self.creation.as_named().await?;
         }
-        let tool = self.server.tool(&found, &self.application, pgpass.as_ref());
-        let tool = self.tool(tool, way);
+        let tool = self.tool(server.tool(&found, application, pgpass.as_ref()));
         if self.options.jobs > 1 {
             return self.spool(tool, way, pgpass);
         }
-        self.feed(tool, way, pgpass)
+        self.feed(&tool, way, pgpass)
     }
-}
-
-/// Whether `pg_restore` failed because it could not create the database.
-fn was_not_created(error: &EngineError) -> bool {
-    // The server's own words may be in any language; the tool repeats the statement after them.
-    let EngineError::ToolFailed { source, .. } = error else { return false };
-    source.0.contains("Command was: CREATE DATABASE")
 }
 
 async fn exists(session: &Session, name: &str) -> Result<bool, EngineError> {
@@ -294,7 +193,7 @@ async fn drop_database(
         if tools::major_of(&session.version().await?) >= Some(13) { " (FORCE)" } else { "" };
     let statement = format!("DROP DATABASE IF EXISTS {}{force}", quote_ident(name));
     let failed = EngineError::query(format!("drop database `{name}`"));
-    session.client.batch_execute(&statement).await.map_err(failed)
+    session.patiently(session.client.batch_execute(&statement)).await.map_err(failed)
 }
 
 #[cfg(test)]
@@ -303,7 +202,7 @@ mod tests {
     use crate::Secret;
     use crate::pg::{FoundTool, SslMode};
 
-    fn target(owner: bool) -> DatabaseTarget {
+    pub(in crate::pg::restore) fn target(owner: bool) -> DatabaseTarget {
         let server = PgServer {
             host: "/run/postgresql".into(),
             port: 5432,
@@ -315,6 +214,7 @@ mod tests {
             bin_dir: None,
             runtime_dir: "/run/drctl".into(),
             options: Vec::new(),
+            silence: crate::pg::SILENCE,
         };
         let facts = DatabaseFacts {
             name: "shop".into(),
@@ -334,31 +234,15 @@ mod tests {
     fn arguments_fit_the_way_and_hold_no_password() {
         let found =
             FoundTool { name: "pg_restore", path: "/x/pg_restore".into(), version: "15".into() };
-        for (owner, way, wanted, unwanted) in [
-            (true, Way::ByTool, vec!["--create", "dbname='postgres'"], vec!["--no-owner"]),
-            (true, Way::ByUs, vec!["dbname='shop2'"], vec!["--create"]),
-            (false, Way::Present, vec!["--no-owner", "--no-privileges"], vec!["--create"]),
-        ] {
+        for owner in [true, false] {
             let target = target(owner);
-            let tool = target.tool(target.server.tool(&found, "drctl/x", None), way);
-            let shown = format!("{tool:?}");
-            assert!(wanted.iter().all(|word| shown.contains(word)), "{shown}");
-            assert!(unwanted.iter().all(|word| !shown.contains(word)), "{shown}");
-            assert!(!shown.contains("hunter2") && shown.contains("--exit-on-error"), "{shown}");
+            let tool = target.creation.server.tool(&found, "drctl/x", None);
+            let shown = format!("{:?}", target.tool(tool));
+            assert!(shown.contains("dbname='shop2'"), "{shown}");
+            assert_eq!(shown.contains("--no-owner"), !owner, "{shown}");
+            assert_eq!(shown.contains("--no-privileges"), !owner, "{shown}");
+            // One statement that fails does not end it.
+            assert!(!shown.contains("hunter2") && !shown.contains("--exit-on-error"), "{shown}");
         }
-    }
-
-    #[test]
-    fn a_database_is_created_as_it_was() {
-        let expected = "CREATE DATABASE \"shop2\" TEMPLATE template0 ENCODING 'UTF8' \
-                        LC_COLLATE 'C' LC_CTYPE 'it''s' OWNER \"shop\"\"s\"";
-        assert_eq!(target(true).create_statement(true), expected);
-        let mut target = target(false);
-        let (provider, rules) = (LocaleProvider::Icu, Some("&a < 'x'".to_owned()));
-        target.facts.provider =
-            Some(ProviderLocale { provider, locale: "de-AT".to_owned(), rules });
-        let statement = target.create_statement(false);
-        let expected = "LOCALE_PROVIDER icu ICU_LOCALE 'de-AT' ICU_RULES '&a < ''x'''";
-        assert!(statement.ends_with(expected), "{statement}");
     }
 }

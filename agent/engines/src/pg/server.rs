@@ -1,18 +1,27 @@
 //! Connections to a server, and what the tools are told of it.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio_postgres::Config;
+use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{CancelToken, Client, Config, NoTls};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::link::WITHHELD;
+use super::options;
 use super::pgpass::PgPass;
-use super::tls::{self, SslMode};
-use super::tools::FoundTool;
-use crate::process::{OwnedTask, Tool};
+use super::tls::SslMode;
+use super::tools::{FoundTool, major_of};
+use crate::process::Tool;
 use crate::{EngineError, Secret, ServerSaid};
+
+/// What is borne of silence where nothing else is said.
+pub const SILENCE: Duration = Duration::from_secs(3600);
+
+/// The longest silence before the answer to a question that is quickly answered.
+const QUICK: Duration = Duration::from_secs(600);
 
 /// How long a connection may take to be made.
 pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(15);
@@ -41,6 +50,8 @@ pub struct PgServer {
     /// What our sessions ask for when they log in, above what was set for role and database: the
     /// first of these that the server grants. None: nothing is asked for.
     pub options: Vec<String>,
+    /// How long server or tool may say nothing while something is awaited from them.
+    pub silence: Duration,
 }
 
 impl PgServer {
@@ -57,6 +68,17 @@ impl PgServer {
         self.host.starts_with('/')
     }
 
+    /// Whether whoever answers is proven to be the server.
+    pub(super) fn is_proven(&self) -> bool {
+        let by_file = self.sslmode == SslMode::Require && self.ssl_root_cert.is_some();
+        self.is_local() || by_file || self.sslmode.is_verified()
+    }
+
+    /// How long the answer to a question that is quickly answered may take.
+    pub(super) fn quick(&self) -> Duration {
+        self.silence.min(QUICK)
+    }
+
     /// A connection string for the tools. Holds no password.
     pub(crate) fn conninfo(&self, database: &str) -> String {
         let mut parts = vec![
@@ -64,9 +86,14 @@ impl PgServer {
             ("port", self.port.to_string()),
             ("user", self.user.clone()),
             ("dbname", database.to_owned()),
-            ("sslmode", self.sslmode.to_string()),
         ];
+        if !self.is_local() {
+            parts.push(("sslmode", self.sslmode.to_string()));
+            let alive = [("keepalives_idle", "60"), ("tcp_user_timeout", "120000")];
+            parts.extend(alive.map(|(key, value)| (key, value.to_owned())));
+        }
         match (&self.ssl_root_cert, self.sslmode) {
+            _ if self.is_local() => {}
             (Some(path), _) => parts.push(("sslrootcert", path.display().to_string())),
             // libpq has no default of its own for the system's store before version 16.
             (None, SslMode::VerifyCa | SslMode::VerifyFull) => {
@@ -80,9 +107,19 @@ impl PgServer {
         parts.join(" ")
     }
 
-    /// The password file for the tools, if there is a password.
-    pub(crate) fn pgpass(&self) -> Result<Option<PgPass>, EngineError> {
-        self.password.as_ref().map(|word| PgPass::write(&self.runtime_dir, word)).transpose()
+    /// The password file for the tools of a version, if there is a password.
+    pub(crate) fn pgpass(&self, version: &str) -> Result<Option<PgPass>, EngineError> {
+        let Some(word) = &self.password else { return Ok(None) };
+        let withholds = self.is_proven() || self.sslmode == SslMode::Require;
+        if !withholds && major_of(version) < Some(16) {
+            let mode = self.sslmode;
+            return Err(EngineError::Config(format!(
+                "with sslmode = \"{mode}\" the tools of PostgreSQL {version} would give the password \
+                 in clear text to anybody who asks: set sslmode to verify-full (or require), or use \
+                 the server's socket"
+            )));
+        }
+        PgPass::write(&self.runtime_dir, word).map(Some)
     }
 
     /// A tool that will connect to this server.
@@ -96,45 +133,65 @@ impl PgServer {
         let tool = Tool::new(found.name, found.path.clone())
             .env("PGAPPNAME", application)
             .env("PGCONNECT_TIMEOUT", seconds)
+            .env("PGOPTIONS", options::of_tool(&found.version, self.options.last()))
             .arg("--no-password");
-        let tool = match self.options.last() {
-            Some(options) => tool.env("PGOPTIONS", options),
-            None => tool,
-        };
-        match pgpass {
+        let tool = match pgpass {
             Some(file) => tool.env("PGPASSFILE", file.path()),
-            None => tool,
+            None => return tool,
+        };
+        // A peer that is not proven gets no password in clear text.
+        match self.sslmode {
+            _ if self.is_proven() => tool,
+            SslMode::Require => tool.env("PGCHANNELBINDING", "require"),
+            _ => tool.env("PGREQUIREAUTH", "scram-sha-256"),
         }
     }
 
-    fn config(&self, database: &str, application: &str) -> Config {
+    /// How a session logs in, with the settings of its own that `options` say.
+    pub(super) fn config(&self, database: &str, application: &str, options: &str) -> Config {
         let mut config = Config::new();
         config
-            .host(&self.host)
-            .port(self.port)
             .user(&self.user)
             .dbname(database)
             .application_name(application)
-            .connect_timeout(CONNECT_WAIT)
-            .keepalives_idle(Duration::from_secs(60))
-            .ssl_mode(match self.sslmode {
-                _ if self.is_local() => tokio_postgres::config::SslMode::Disable,
-                SslMode::Disable => tokio_postgres::config::SslMode::Disable,
-                SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
-                _ => tokio_postgres::config::SslMode::Require,
-            });
+            .options(options)
+            // The link is encrypted already, or must not be.
+            .ssl_mode(tokio_postgres::config::SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
+        if self.needs_binding() {
+            config.channel_binding(ChannelBinding::Require);
+        }
         if let Some(password) = &self.password {
             config.password(password.expose());
         }
         config
     }
 
+    /// Whether a login with a password must be bound to the encryption: nothing else says that
+    /// nobody stands between.
+    pub(super) fn needs_binding(&self) -> bool {
+        self.password.is_some() && !self.is_proven() && self.sslmode == SslMode::Require
+    }
+
+    /// What it means that there is no connection.
+    pub(super) fn unreachable(&self, error: &io::Error) -> EngineError {
+        let (target, source) = (self.target(), ServerSaid::new(error.to_string()));
+        if source.to_string().contains(WITHHELD) {
+            return EngineError::Auth { target, user: self.user.clone(), source };
+        }
+        EngineError::Connect { target, source }
+    }
+
     /// What a failed attempt to connect means.
-    fn refused(&self, database: &str, error: tokio_postgres::Error) -> EngineError {
+    pub(super) fn refused(&self, database: &str, error: tokio_postgres::Error) -> EngineError {
         let source = ServerSaid::from(error);
         let (target, user) = (self.target(), self.user.clone());
         if source.is(&SqlState::INVALID_CATALOG_NAME) {
             return EngineError::NoDatabase { names: vec![database.to_owned()] };
+        }
+        // What a pooler says that was not told to pass settings over in silence.
+        if source.is(&SqlState::PROTOCOL_VIOLATION) && source.to_string().contains("parameter") {
+            return EngineError::Pooler { target, source };
         }
         if source.is(&SqlState::INSUFFICIENT_PRIVILEGE) {
             return EngineError::Permission {
@@ -152,128 +209,15 @@ impl PgServer {
             Some(state) => state.starts_with("28"),
             None => {
                 let text = source.to_string();
-                text.contains("password missing") || text.contains("authentication error")
+                let signs =
+                    ["password missing", "authentication error", WITHHELD, "channel binding"];
+                signs.iter().any(|sign| text.contains(sign))
             }
         };
         if auth {
             return EngineError::Auth { target, user, source };
         }
         EngineError::Connect { target, source }
-    }
-}
-
-/// A session on the server; ends when dropped.
-pub(crate) struct Session {
-    pub(crate) client: Client,
-    tls: Option<MakeRustlsConnect>,
-    _driver: OwnedTask<()>,
-}
-
-impl Session {
-    /// Logs in, and makes the session's settings independent of those of role and database.
-    pub(crate) async fn open(
-        server: &PgServer,
-        database: &str,
-        application: &str,
-    ) -> Result<Self, EngineError> {
-        let tls = tls::connector(server)?;
-        let mut options = server.options.iter();
-        let (client, driver) = loop {
-            let mut config = server.config(database, application);
-            let asked = options.next();
-            asked.map(|asked| config.options(asked));
-            match connect(&config, tls.clone()).await {
-                Ok(connected) => break connected,
-                // What only a superuser may set.
-                Err(error)
-                    if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
-                        && options.len() > 0 => {}
-                Err(error) => return Err(server.refused(database, error)),
-            }
-        };
-        let session = Session { client, tls, _driver: driver };
-        session.client.batch_execute(SETTINGS).await.map_err(EngineError::query(SETTING_UP))?;
-        session.client.batch_execute(TIME_LIMITS).await.map_err(EngineError::query(SETTING_UP))?;
-        // Only a courtesy, and not to be had on every platform.
-        let _ = session.client.batch_execute(CHECK).await;
-        Ok(session)
-    }
-
-    /// The server's version, such as `15.18 (Debian 15.18-0+deb12u1)`.
-    pub(crate) async fn version(&self) -> Result<String, EngineError> {
-        self.text("SELECT pg_catalog.current_setting('server_version')", "ask for the version")
-            .await
-    }
-
-    /// The one value of a query that gives one text.
-    pub(crate) async fn text(&self, query: &str, action: &str) -> Result<String, EngineError> {
-        let row = self.client.query_one(query, &[]).await.map_err(EngineError::query(action))?;
-        row.try_get(0).map_err(EngineError::query(action))
-    }
-
-    /// A handle that can cancel the statement in progress.
-    pub(crate) fn canceller(&self) -> Canceller {
-        Canceller { token: self.client.cancel_token(), tls: self.tls.clone() }
-    }
-}
-
-const SETTING_UP: &str = "prepare the session";
-
-/// An empty search path keeps names that others have created from being taken for the server's
-/// own; tables with policies are an error instead of half a backup.
-const SETTINGS: &str = "SET search_path = ''; SET row_security = off";
-
-/// The time limits of applications are no help for a backup; not every version has all of them.
-const TIME_LIMITS: &str = "SELECT pg_catalog.set_config(name, '0', false) \
-     FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout', 'lock_timeout', \
-     'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')";
-
-/// A server that counts rows for us notices within seconds that we are gone.
-const CHECK: &str = "SELECT pg_catalog.set_config(name, '5s', false) \
-     FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval'";
-
-/// Cancels the statement that runs in a session.
-#[derive(Clone)]
-pub(crate) struct Canceller {
-    token: CancelToken,
-    tls: Option<MakeRustlsConnect>,
-}
-
-impl Canceller {
-    pub(crate) async fn cancel(self) {
-        let sent = match self.tls {
-            Some(tls) => self.token.cancel_query(tls).await,
-            None => self.token.cancel_query(NoTls).await,
-        };
-        if let Err(error) = sent {
-            tracing::debug!(%error, "cancel a statement");
-        }
-    }
-}
-
-async fn connect(
-    config: &Config,
-    tls: Option<MakeRustlsConnect>,
-) -> Result<(Client, OwnedTask<()>), tokio_postgres::Error> {
-    Ok(match tls {
-        Some(tls) => {
-            let (client, connection) = config.connect(tls).await?;
-            (client, OwnedTask::spawn(drive(connection)))
-        }
-        None => {
-            let (client, connection) = config.connect(NoTls).await?;
-            (client, OwnedTask::spawn(drive(connection)))
-        }
-    })
-}
-
-async fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
-where
-    tokio_postgres::Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>>,
-{
-    // Whoever waits for an answer gets the error too.
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a session has ended");
     }
 }
 
@@ -312,6 +256,7 @@ mod tests {
             bin_dir: None,
             runtime_dir: "/run/drctl".into(),
             options: Vec::new(),
+            silence: SILENCE,
         }
     }
 
@@ -319,7 +264,8 @@ mod tests {
     fn the_connection_string_is_quoted_and_has_no_password() {
         assert_eq!(
             server().conninfo("a b\\"),
-            "host='db.example' port='5432' user='back\\'up' dbname='a b\\\\' sslmode='require'"
+            "host='db.example' port='5432' user='back\\'up' dbname='a b\\\\' sslmode='require' \
+             keepalives_idle='60' tcp_user_timeout='120000'"
         );
     }
 
@@ -327,10 +273,10 @@ mod tests {
     fn tools_never_see_the_password() {
         let dir = tempfile::tempdir().unwrap();
         let server = PgServer { runtime_dir: dir.path().into(), ..server() };
-        let pgpass = server.pgpass().unwrap();
+        let pgpass = server.pgpass("15.18").unwrap();
         let found = FoundTool { name: "pg_dump", path: "/x/pg_dump".into(), version: "15".into() };
         let tool = server.tool(&found, "drctl/x", pgpass.as_ref()).arg(server.conninfo("shop"));
-        let shown = format!("{tool:?} {server:?} {:?}", server.config("shop", "drctl/x"));
+        let shown = format!("{tool:?} {server:?} {:?}", server.config("shop", "drctl/x", ""));
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 

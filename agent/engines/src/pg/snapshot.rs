@@ -8,12 +8,9 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::server::Session;
+use super::session::Session;
 use super::tables::{self, Table};
 use crate::{Blocker, EngineError, ServerSaid};
-
-/// How many tables one `LOCK TABLE` names.
-const LOCKS_AT_ONCE: usize = 200;
 
 /// What became of one attempt.
 pub(crate) enum Attempt {
@@ -35,7 +32,7 @@ pub(crate) async fn hold(
     let seen = tables::list(&session.client).await?;
     tables::all_readable(&seen, database, user)?;
     run(session, &begin(lock_timeout)).await?;
-    if let Err(said) = lock(session, &seen).await {
+    if let Err(said) = session.patiently(tables::lock(&session.client, &seen)).await {
         run(session, "ROLLBACK").await?;
         // A migration that wants what we hold while we wait for what it holds: one of us yields.
         let deadlock = said.is(&SqlState::T_R_DEADLOCK_DETECTED);
@@ -54,7 +51,8 @@ pub(crate) async fn hold(
     let export = "SELECT pg_catalog.pg_export_snapshot()";
     let snapshot = session.text(export, "export a snapshot").await?;
     let tables = tables::list(&session.client).await?;
-    if tables.iter().map(|t| t.oid).ne(seen.iter().map(|t| t.oid)) {
+    // Names and kinds too: what is counted and dumped is what was locked.
+    if tables != seen {
         run(session, "ROLLBACK").await?;
         return Ok(Attempt::Changed);
     }
@@ -77,16 +75,6 @@ fn begin(lock_timeout: Duration) -> String {
 async fn run(session: &Session, statement: &str) -> Result<(), EngineError> {
     let failed = EngineError::query("hold a snapshot");
     session.client.batch_execute(statement).await.map_err(failed)
-}
-
-async fn lock(session: &Session, tables: &[Table]) -> Result<(), ServerSaid> {
-    for batch in tables.chunks(LOCKS_AT_ONCE) {
-        // ONLY keeps it from locking children that belong to roles we cannot read.
-        let names: Vec<String> = batch.iter().map(|t| format!("ONLY {}", t.sql_name())).collect();
-        let statement = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
-        session.client.batch_execute(&statement).await?;
-    }
-    Ok(())
 }
 
 /// `ACCESS EXCLUSIVE` is the only lock that keeps readers out, and one that is only asked for

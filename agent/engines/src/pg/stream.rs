@@ -4,8 +4,10 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use super::walker::{DumpShape, DumpWalker, WalkError};
 use crate::EngineError;
@@ -80,11 +82,27 @@ pub(crate) struct WatchedRead<R, W> {
     first: io::Cursor<Vec<u8>>,
     inner: R,
     watcher: Watcher<W>,
+    /// How long it may say nothing while somebody reads, and when that is over.
+    silence: Option<(&'static str, Duration)>,
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl<R, W> WatchedRead<R, W> {
     pub(crate) fn new(first: Vec<u8>, inner: R, watcher: Watcher<W>) -> Self {
-        WatchedRead { first: io::Cursor::new(first), inner, watcher }
+        let first = io::Cursor::new(first);
+        WatchedRead { first, inner, watcher, silence: None, alarm: None }
+    }
+
+    /// The same, with an end to its silence.
+    pub(crate) fn within(mut self, tool: &'static str, silence: Duration) -> Self {
+        self.silence = Some((tool, silence));
+        self
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some((tool, waited)) = self.silence else { return Poll::Pending };
+        ready!(self.alarm.get_or_insert_with(|| Box::pin(sleep(waited))).as_mut().poll(cx));
+        Poll::Ready(io::Error::other(EngineError::Silent { tool, waited }))
     }
 }
 
@@ -98,8 +116,12 @@ impl<R: AsyncRead + Unpin, W: Watch + Default> AsyncRead for WatchedRead<R, W> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.first).poll_read(cx, buf))?;
         if buf.filled().len() == before {
-            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+            match Pin::new(&mut this.inner).poll_read(cx, buf) {
+                Poll::Pending => return this.poll_silence(cx).map(Err),
+                Poll::Ready(read) => read?,
+            }
         }
+        this.alarm = None;
         let pushed = this.watcher.push(&buf.filled()[before..]);
         if pushed.is_err() {
             buf.set_filled(before);
@@ -179,6 +201,16 @@ mod tests {
         let error = output.read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         assert_eq!(watcher.written("pg_dump", "x").unwrap_err().code(), "structure");
+    }
+
+    #[tokio::test]
+    async fn a_silence_has_an_end() {
+        let (_near, far) = tokio::io::duplex(64);
+        let watcher = Watcher::<DumpWalker>::new();
+        let output = WatchedRead::new(DUMP[..20].to_vec(), far, watcher);
+        let mut output = output.within("pg_dump", Duration::from_millis(50));
+        let error = output.read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert_eq!(error.downcast::<EngineError>().unwrap().code(), "silent");
     }
 
     #[tokio::test]

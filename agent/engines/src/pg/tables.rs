@@ -1,9 +1,15 @@
 //! The tables whose rows a dump holds.
 
+use std::borrow::Borrow;
+
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 
 use super::server::quote_ident;
-use crate::{EngineError, Unreadable};
+use crate::{EngineError, ServerSaid, Unreadable};
+
+/// How many tables one `LOCK TABLE` names.
+const LOCKS_AT_ONCE: usize = 200;
 
 /// A table that `pg_dump` would lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +36,8 @@ impl Table {
 /// extension's tables only those that it registers as its configuration (an extension below
 /// identifier 16384 is the server's own); on a standby no unlogged ones.
 const LIST: &str = "
-    SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'r', coalesce(x.condition, ''),
+    SELECT c.oid, pg_catalog.convert_to(n.nspname::text, b.bytes),
+           pg_catalog.convert_to(c.relname::text, b.bytes), c.relkind = 'r', coalesce(x.condition, ''),
            coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE')
                     AND pg_catalog.has_table_privilege(c.oid, 'SELECT'), true),
            coalesce(pg_catalog.row_security_active(c.oid), false)
@@ -45,6 +52,8 @@ const LIST: &str = "
         SELECT e.extcondition[i] AS condition
         FROM pg_catalog.generate_subscripts(e.extconfig, 1) i WHERE e.extconfig[i] = c.oid
         LIMIT 1) x ON true
+    CROSS JOIN (SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
+                       ELSE 'UTF8' END::name AS bytes) b
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
       AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
       AND (e.oid IS NULL OR (e.oid >= 16384 AND x.condition IS NOT NULL))
@@ -55,18 +64,71 @@ const LIST: &str = "
 pub(crate) async fn list(client: &Client) -> Result<Vec<Table>, EngineError> {
     let failed = |error| EngineError::query("list the tables")(error);
     let rows = client.query(LIST, &[]).await.map_err(failed)?;
+    for row in &rows {
+        for name in [1, 2] {
+            let bytes: &[u8] = row.try_get(name).map_err(failed)?;
+            if std::str::from_utf8(bytes).is_err() {
+                let what = format!("a table or schema ({})", String::from_utf8_lossy(bytes));
+                return Err(EngineError::Name { what });
+            }
+        }
+    }
     rows.iter().map(table).collect::<Result<_, _>>().map_err(failed)
 }
 
 fn table(row: &Row) -> Result<Table, tokio_postgres::Error> {
+    let text = |at: usize| Ok(String::from_utf8_lossy(row.try_get(at)?).into_owned());
     Ok(Table {
         oid: row.try_get(0)?,
-        schema: row.try_get(1)?,
-        name: row.try_get(2)?,
+        schema: text(1)?,
+        name: text(2)?,
         has_rows: row.try_get(3)?,
         condition: row.try_get(4)?,
         readable: row.try_get(5)?,
         policies: row.try_get(6)?,
+    })
+}
+
+/// Locks the tables against those who would empty or change them, by name; an error where a name
+/// has come to mean another relation than the one that was listed.
+pub(crate) async fn lock(client: &Client, tables: &[impl Borrow<Table>]) -> Result<(), ServerSaid> {
+    for batch in tables.chunks(LOCKS_AT_ONCE) {
+        // ONLY keeps it from locking children that belong to roles we cannot read.
+        let name = |table: &Table| format!("ONLY {}", table.sql_name());
+        let names: Vec<String> = batch.iter().map(|table| name(table.borrow())).collect();
+        let statement = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
+        client.batch_execute(&statement).await?;
+        let wanted: Vec<u32> = batch.iter().map(|table| table.borrow().oid).collect();
+        let missed: i64 = client.query_one(MISSED, &[&wanted]).await?.try_get(0)?;
+        if missed > 0 {
+            let text = format!("{missed} tables were replaced while their locks were waited for");
+            let state = SqlState::UNDEFINED_TABLE.code().to_owned();
+            return Err(ServerSaid::with_state(text, state));
+        }
+    }
+    Ok(())
+}
+
+/// How many of the relations we have no lock on. The names alone prove nothing: their owners can
+/// exchange tables and views while we wait.
+const MISSED: &str = "
+    SELECT pg_catalog.count(*) FROM pg_catalog.unnest($1::pg_catalog.oid[]) wanted (oid)
+    WHERE NOT EXISTS (
+        SELECT FROM pg_catalog.pg_locks l
+        WHERE l.locktype = 'relation' AND l.relation = wanted.oid AND l.granted
+          AND l.pid = pg_catalog.pg_backend_pid())";
+
+/// What keeps a count from executing a view that has taken the name of a table: nothing is to be
+/// written where the server forbids it to this session (`restrict_nonsystem_relation_kind`). Older
+/// ones take a sample, here of all rows, of tables alone.
+pub(crate) async fn sample(client: &Client) -> Result<&'static str, EngineError> {
+    let query = "SELECT pg_catalog.current_setting('restrict_nonsystem_relation_kind', true)";
+    let failed = |error| EngineError::query("look at the session's settings")(error);
+    let row = client.query_one(query, &[]).await.map_err(failed)?;
+    let restricted: Option<&str> = row.try_get(0).map_err(failed)?;
+    Ok(match restricted.is_some_and(|kinds| kinds.contains("view")) {
+        true => "",
+        false => "TABLESAMPLE SYSTEM (100)",
     })
 }
 

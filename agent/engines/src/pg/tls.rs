@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore};
 use rustls::{OtherError, SignatureScheme};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_rustls::TlsConnector;
 
 use super::PgServer;
 use crate::EngineError;
@@ -24,17 +24,23 @@ pub enum SslMode {
     /// Never encrypted.
     Disable,
     /// Encrypted where the server can; the certificate is not looked at.
-    #[default]
     Prefer,
     /// Always encrypted; the certificate is checked only where a root certificate is set.
     Require,
     /// Encrypted, and the certificate is signed by a root we trust.
     VerifyCa,
     /// Encrypted, signed by a root we trust, and made out to the host.
+    #[default]
     VerifyFull,
 }
 
 impl SslMode {
+    /// Whether the server's certificate is checked in any case.
+    #[must_use]
+    pub fn is_verified(self) -> bool {
+        matches!(self, SslMode::VerifyCa | SslMode::VerifyFull)
+    }
+
     /// The word as libpq spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -75,7 +81,7 @@ enum Trust {
 }
 
 /// The encryption that a server's settings ask for; `None` for a plain connection.
-pub(crate) fn connector(server: &PgServer) -> Result<Option<MakeRustlsConnect>, EngineError> {
+pub(super) fn connector(server: &PgServer) -> Result<Option<TlsConnector>, EngineError> {
     let trust = match server.sslmode {
         _ if server.is_local() => return Ok(None),
         SslMode::Disable => return Ok(None),
@@ -93,7 +99,7 @@ pub(crate) fn connector(server: &PgServer) -> Result<Option<MakeRustlsConnect>, 
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    Ok(Some(MakeRustlsConnect::new(config)))
+    Ok(Some(TlsConnector::from(Arc::new(config))))
 }
 
 #[derive(Debug)]

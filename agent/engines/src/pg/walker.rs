@@ -6,6 +6,7 @@
 //! table of contents tells how many blocks there must be.
 
 mod block;
+mod end;
 mod field;
 mod shape;
 
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::mem;
 
 use block::{BLOCK_BLOBS, BLOCK_DATA, Block, Due, Entry, clamp};
-use field::{Field, NAME_BYTES, Part, Shape};
+use field::{DEFINITION_BYTES, Field, Part, Shape};
 pub use shape::{DumpShape, DumpedTable, WalkError};
 
 /// Reads a dump in pieces of any size and remembers only its shape.
@@ -79,28 +80,6 @@ impl DumpWalker {
         Ok(())
     }
 
-    /// Ends the dump.
-    ///
-    /// # Errors
-    /// [`WalkError::Truncated`].
-    pub fn finish(mut self) -> Result<DumpShape, WalkError> {
-        if self.field == Field::End {
-            self.shape.bytes = self.at;
-            return Ok(self.shape);
-        }
-        let missing = match self.field {
-            Field::BlockType => format!("{} blocks of data are missing", self.due.len()),
-            Field::BlockId | Field::Chunk | Field::LargeObject => {
-                format!("inside a block of data, {} more are missing", self.due.len())
-            }
-            Field::Magic | Field::Compression | Field::Date(_) | Field::HeaderText(_) => {
-                "inside the header".to_owned()
-            }
-            _ => "inside the table of contents".to_owned(),
-        };
-        Err(WalkError::Truncated { at: self.at, missing })
-    }
-
     /// Takes the pieces of data that lie whole in `bytes`: one for each row, so nearly all there
     /// is. What does not, and the end of the block, goes the long way.
     fn whole_chunks(&mut self, bytes: &[u8]) -> usize {
@@ -123,10 +102,8 @@ impl DumpWalker {
             }
             Part::Text { left, keep } => {
                 let n = clamp(bytes.len(), *left);
-                if *keep {
-                    let room = NAME_BYTES.saturating_sub(self.scratch.len());
-                    self.scratch.extend_from_slice(&bytes[..n.min(room)]);
-                }
+                let room = keep.saturating_sub(self.scratch.len());
+                self.scratch.extend_from_slice(&bytes[..n.min(room)]);
                 *left -= n as u64;
                 n
             }
@@ -166,12 +143,14 @@ impl DumpWalker {
         Ok(())
     }
 
-    fn begin_text(&mut self, raw: &[u8], keep: bool) -> Result<(), WalkError> {
+    fn begin_text(&mut self, raw: &[u8], keep: usize) -> Result<(), WalkError> {
         match self.int(raw)? {
             // -1 stands for no text at all.
             ..=-1 => self.text(None)?,
             0 => self.text(Some(&[]))?,
             left => {
+                let kept = self.field == Field::Definition && self.entry.is_of_database();
+                let keep = if kept { DEFINITION_BYTES + 1 } else { keep };
                 self.part = Part::Text { left: left.unsigned_abs(), keep };
                 return Ok(());
             }
@@ -306,7 +285,12 @@ impl DumpWalker {
                 self.entry.description = text();
                 Field::Section
             }
-            Field::Definition => Field::Drop,
+            Field::Definition => {
+                let whole = raw.filter(|raw| (1..=DEFINITION_BYTES).contains(&raw.len()));
+                let text = whole.and_then(|raw| String::from_utf8(raw.to_vec()).ok());
+                self.entry.definition = text;
+                Field::Drop
+            }
             Field::Drop => Field::Copy,
             Field::Copy => Field::Namespace,
             Field::Namespace => {
@@ -333,6 +317,10 @@ impl DumpWalker {
             state => return Err(self.wrong(format!("an entry has the data state {state}"))),
         };
         let entry = mem::take(&mut self.entry);
+        if entry.is_of_database() {
+            let Entry { description, definition, .. } = &entry;
+            self.shape.own.push((description.clone(), definition.clone()));
+        }
         if has_data != entry.had_dumper {
             return Err(self.wrong(format!("entry {} contradicts itself", entry.id)));
         }

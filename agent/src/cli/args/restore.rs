@@ -94,6 +94,7 @@ pub struct RestoreArgs {
     /// Into files in this new or empty directory: a dump for each database, SQL for the roles.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(conflicts_with_all = ["to_host", "to_port", "to_user", "to_password_file", "to_sslmode"])]
+    #[arg(conflicts_with = "to_ca_file")]
     #[arg(conflicts_with_all = ["to_stdout", "rename", "jobs", "no_owner", "no_globals"])]
     pub to_files: Option<PathBuf>,
     /// A copy of a cluster: laid out in this new or empty directory, ready to be started.
@@ -118,9 +119,12 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "FILE", requires = "to_host", value_hint = ValueHint::FilePath)]
     pub to_password_file: Option<PathBuf>,
     /// How the connection to the target is secured: disable, prefer, require, verify-ca,
-    /// verify-full.
-    #[arg(long, value_name = "MODE", default_value = "prefer", requires = "to_host")]
+    /// verify-full. Without effect on a socket.
+    #[arg(long, value_name = "MODE", default_value = "verify-full", requires = "to_host")]
     pub to_sslmode: String,
+    /// Certificates that vouch for the target (PEM), instead of those of the system.
+    #[arg(long, value_name = "FILE", requires = "to_host", value_hint = ValueHint::FilePath)]
+    pub to_ca_file: Option<PathBuf>,
     /// Under this new name, beside what is there (on the source's own server, or on that of
     /// --to-host); needs exactly one --database.
     #[arg(long = "as", value_name = "NAME", requires = "databases")]
@@ -131,6 +135,10 @@ pub struct RestoreArgs {
     /// Load with this many connections at once; more than one needs room to spool the dump.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub jobs: u32,
+    /// Only the databases that are not on the server yet: one that is there with all the rows that
+    /// were dumped is left as it is.
+    #[arg(long, conflicts_with_all = ["to_files", "to_directory", "to_stdout"])]
+    pub missing: bool,
     /// Everything belongs to the role that restores.
     #[arg(long)]
     pub no_owner: bool,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::names::{databases, superusers};
 use super::run::Recovering;
 use super::settings::are_too_small;
-use crate::pg::server::Session;
+use crate::pg::session::Session;
 use crate::{EngineError, ServerSaid};
 
 /// How often it is asked where it is.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::EngineError;
 use crate::pg::PgServer;
-use crate::pg::server::Session;
+use crate::pg::session::Session;
 
 /// How long the server may take to tell.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::run::Recovering;
-use crate::pg::server::{Session, quote_literal};
+use crate::pg::server::quote_literal;
+use crate::pg::session::Session;
 use crate::{EngineError, ServerSaid};
 
 /// How long a question about locks may take.

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use crate::EngineError;
 use crate::pg::PgServer;
-use crate::pg::server::Session;
+use crate::pg::session::Session;
 
 /// Asks the server what its cluster needs; what it does not tell within `patience` is noted and no
 /// error, for the copy is as good without it. Connects to every database that takes connections, in
@@ -134,6 +134,7 @@ mod tests {
             bin_dir: None,
             runtime_dir: "/nonexistent".into(),
             options: Vec::new(),
+            silence: crate::pg::SILENCE,
         };
         let began = std::time::Instant::now();
         let needs = cluster_needs(&server, "drctl/test", Duration::from_millis(50)).await;

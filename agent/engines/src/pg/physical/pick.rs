@@ -10,8 +10,9 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::locks::{LOCK_WAIT, may_be_read};
 use crate::EngineError;
-use crate::pg::counts::{compare_with_dump, count};
-use crate::pg::server::{Session, quote_ident, quote_literal};
+use crate::pg::counts::{begin, compare_with_dump, count};
+use crate::pg::server::{quote_ident, quote_literal};
+use crate::pg::session::Session;
 use crate::pg::stream::{WatchedRead, Watcher};
 use crate::pg::tables::{self, Table};
 use crate::pg::walker::DumpWalker;
@@ -92,7 +93,8 @@ pub async fn pick_table(
     file.flush().await.map_err(EngineError::io(failed()))?;
     file.sync_all().await.map_err(EngineError::io(failed()))?;
     let dump = watcher.written("pg_dump", &wanted.to_string())?;
-    let counted = count(&session.client, &tables).await?;
+    begin(&session.client).await?;
+    let counted = count(&session, &tables).await?;
     let differences = compare_with_dump(&counted, &dump);
     if !differences.is_empty() {
         let database = wanted.database.clone();

@@ -119,6 +119,7 @@ impl Recovering {
             bin_dir: Some(bin_dir.to_owned()),
             runtime_dir: at.to_owned(),
             options: session_options(major),
+            silence: crate::pg::SILENCE,
         };
         let (layout, answers) = (layout.clone(), Answers::of(&data));
         Ok(Recovering { layout, child, server, log, log_from, private: Some(private), answers })

@@ -1,91 +1,37 @@
 //! From a socket to a session in replication mode.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
-use std::time::Duration;
 
-use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{self, ScramSha256};
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect as _};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::wire::{Reply, Socket, Wire, said};
-use crate::pg::PgServer;
+use super::wire::{Reply, Wire, said};
 use crate::pg::server::{CONNECT_WAIT, quote_ident};
-use crate::pg::tls::{SslMode, connector};
+use crate::pg::{PgServer, link, options};
 use crate::{EngineError, ServerSaid};
-
-/// A server that says nothing for so long is gone, as far as TCP can tell.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Connects, logs in, and waits until the server takes commands; tells its settings.
 pub(super) async fn log_in(
     server: &PgServer,
     application: &str,
 ) -> Result<(Wire, BTreeMap<String, String>), EngineError> {
-    let target = server.target();
     let all = async {
-        let socket = connect(server).await.map_err(unreachable(&target))?;
-        let mut wire = Wire::new(socket);
+        let link = link::connect(server).await.map_err(|error| server.unreachable(&error))?;
+        let mut wire = Wire::new(link);
         let parameters = session(&mut wire, server, application).await?;
+        wire.patiently();
         Ok((wire, parameters))
     };
     match tokio::time::timeout(CONNECT_WAIT, all).await {
         Ok(done) => done,
         Err(_) => {
             let source = ServerSaid::new("it did not answer in time");
-            Err(EngineError::Connect { target, source })
+            Err(EngineError::Connect { target: server.target(), source })
         }
     }
-}
-
-fn unreachable(target: &str) -> impl Fn(io::Error) -> EngineError + use<> {
-    let target = target.to_owned();
-    move |error| {
-        let source = ServerSaid::new(error.to_string());
-        EngineError::Connect { target: target.clone(), source }
-    }
-}
-
-async fn connect(server: &PgServer) -> io::Result<Box<dyn Socket>> {
-    if server.is_local() {
-        let path = Path::new(&server.host).join(format!(".s.PGSQL.{}", server.port));
-        return Ok(Box::new(UnixStream::connect(path).await?));
-    }
-    let stream = TcpStream::connect((server.host.as_str(), server.port)).await?;
-    stream.set_nodelay(true)?;
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
-    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-    match connector(server).map_err(io::Error::other)? {
-        Some(tls) => encrypt(stream, tls, server).await,
-        None => Ok(Box::new(stream)),
-    }
-}
-
-async fn encrypt(
-    mut stream: TcpStream,
-    mut tls: MakeRustlsConnect,
-    server: &PgServer,
-) -> io::Result<Box<dyn Socket>> {
-    let mut request = BytesMut::new();
-    frontend::ssl_request(&mut request);
-    stream.write_all(&request).await?;
-    if stream.read_u8().await? != b'S' {
-        if server.sslmode == SslMode::Prefer {
-            return Ok(Box::new(stream));
-        }
-        return Err(io::Error::other("the server does not offer encryption"));
-    }
-    let connect = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut tls, &server.host);
-    let stream = connect.map_err(io::Error::other)?.connect(stream).await;
-    Ok(Box::new(stream.map_err(|error| io::Error::other(error.to_string()))?))
 }
 
 /// Sends the startup message and answers what the server wants to know.
@@ -94,7 +40,8 @@ async fn session(
     server: &PgServer,
     application: &str,
 ) -> Result<BTreeMap<String, String>, EngineError> {
-    let lost = unreachable(&server.target());
+    let lost = |error| server.unreachable(&error);
+    let options = options::of_replication();
     let parameters = [
         ("user", server.user.as_str()),
         ("replication", "true"),
@@ -102,12 +49,13 @@ async fn session(
         ("client_encoding", "UTF8"),
         // What it leaves out of a copy it tells by warnings alone.
         ("client_min_messages", "warning"),
+        ("options", options.as_str()),
     ];
-    wire.send(|out| frontend::startup_message(parameters, out)).await.map_err(&lost)?;
+    wire.send(|out| frontend::startup_message(parameters, out)).await.map_err(lost)?;
     let mut login = Login { server, scram: None };
     let mut settings = BTreeMap::new();
     loop {
-        let message = match wire.next().await.map_err(&lost)? {
+        let message = match wire.next().await.map_err(lost)? {
             Reply::Message(message) => message,
             Reply::CopyBoth => return Err(login.refused("it copies before it was asked")),
         };
@@ -131,7 +79,7 @@ struct Login<'a> {
 
 impl Login<'_> {
     async fn answer(&mut self, wire: &mut Wire, message: Message) -> Result<(), EngineError> {
-        let lost = unreachable(&self.server.target());
+        let lost = |error| self.server.unreachable(&error);
         match message {
             Message::AuthenticationCleartextPassword => {
                 let word = self.password()?.as_bytes();
@@ -144,18 +92,31 @@ impl Login<'_> {
                 sent.await.map_err(lost)
             }
             Message::AuthenticationSasl(body) => {
-                let known = body.mechanisms().any(|name| Ok(name == sasl::SCRAM_SHA_256));
-                if !known.unwrap_or(false) {
+                let offered: Vec<String> =
+                    body.mechanisms().map(|name| Ok(name.to_owned())).collect().unwrap_or_default();
+                let offers = |wanted: &str| offered.iter().any(|name| name == wanted);
+                let digest = wire.binding().map(<[u8]>::to_vec);
+                let (name, binding) = match digest {
+                    Some(digest) if offers(sasl::SCRAM_SHA_256_PLUS) => {
+                        let binding = sasl::ChannelBinding::tls_server_end_point(digest);
+                        (sasl::SCRAM_SHA_256_PLUS, binding)
+                    }
+                    // A server that has it after all knows by this that somebody took it away.
+                    Some(_) => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
+                    None => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
+                };
+                if !offers(name) {
                     return Err(self.refused("it offers no authentication that drctl knows"));
                 }
-                // tokio-postgres keeps the certificate's digest to itself: no channel binding.
-                let binding = sasl::ChannelBinding::unsupported();
+                if self.server.needs_binding() && name != sasl::SCRAM_SHA_256_PLUS {
+                    let why = "it does not bind the login to its certificate (channel binding)";
+                    return Err(self.refused(why));
+                }
                 let scram = ScramSha256::new(self.password()?.as_bytes(), binding);
                 let first = scram.message().to_vec();
                 self.scram = Some(scram);
-                let write = wire
-                    .send(|out| frontend::sasl_initial_response(sasl::SCRAM_SHA_256, &first, out));
-                write.await.map_err(lost)
+                let sent = wire.send(|out| frontend::sasl_initial_response(name, &first, out));
+                sent.await.map_err(lost)
             }
             Message::AuthenticationSaslContinue(body) => {
                 let scram = self.scram.as_mut().ok_or_else(|| odd(self.server))?;
@@ -187,6 +148,13 @@ impl Login<'_> {
         let (target, user) = (self.server.target(), self.server.user.clone());
         match source.sqlstate() {
             Some(state) if state.starts_with("28") => EngineError::Auth { target, user, source },
+            // A pooler does not know our options.
+            Some("08P01") => EngineError::Pooler { target, source },
+            // 42704: an old server does not know all of them.
+            Some("42704") => EngineError::Config(format!(
+                "the server is older than PostgreSQL {}, which physical backups need ({source})",
+                super::LOWEST_MAJOR
+            )),
             // 42501: the role lacks REPLICATION.
             Some("42501") => EngineError::Permission {
                 action: "read the cluster by replication".to_owned(),

@@ -1,20 +1,18 @@
 //! Messages to and from a server.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::{DataRowBody, ErrorResponseBody, Header, Message};
 use postgres_protocol::message::frontend;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::heard::{Heard, Notice};
 use crate::ServerSaid;
-
-/// A socket, encrypted or not.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+use crate::pg::leave;
+use crate::pg::link::Link;
 
 /// The most bytes of one message: WAL comes in pieces of 128 KiB, backups in such of 32 KiB, a
 /// history file in one of its length.
@@ -33,7 +31,8 @@ pub(super) enum Reply {
 
 /// A connection, message by message.
 pub(super) struct Wire {
-    socket: Box<dyn Socket>,
+    /// There until it is dropped.
+    socket: Option<Link>,
     input: BytesMut,
     output: BytesMut,
     /// What was said beside the answers.
@@ -41,9 +40,9 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(socket: Box<dyn Socket>) -> Self {
+    pub(super) fn new(socket: Link) -> Self {
         let heard = Heard::default();
-        Wire { socket, input: BytesMut::new(), output: BytesMut::new(), heard }
+        Wire { socket: Some(socket), input: BytesMut::new(), output: BytesMut::new(), heard }
     }
 
     /// The next message; notices are heard, and passed over. Cancel-safe.
@@ -61,6 +60,19 @@ impl Wire {
         }
     }
 
+    /// Bears every silence from now on: a checkpoint may be spread over an hour, and an idle server
+    /// has no log to send. TCP still tells of a peer that is gone.
+    pub(super) fn patiently(&self) {
+        if let Some(socket) = &self.socket {
+            socket.patience().set(Duration::ZERO);
+        }
+    }
+
+    /// What binds a login to the encryption of this connection.
+    pub(super) fn binding(&self) -> Option<&[u8]> {
+        self.socket.as_ref()?.binding()
+    }
+
     /// Whether bytes were read that are no message's yet.
     pub(super) fn has_more(&self) -> bool {
         !self.input.is_empty()
@@ -68,9 +80,8 @@ impl Wire {
 
     async fn read(&mut self) -> io::Result<()> {
         self.input.reserve(READ);
-        if self.socket.read_buf(&mut self.input).await? == 0 {
-            let text = "the server closed the connection";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        if self.socket.as_mut().ok_or_else(closed)?.read_buf(&mut self.input).await? == 0 {
+            return Err(closed());
         }
         Ok(())
     }
@@ -99,8 +110,9 @@ impl Wire {
     ) -> io::Result<()> {
         self.output.clear();
         write(&mut self.output)?;
-        self.socket.write_all(&self.output).await?;
-        self.socket.flush().await
+        let socket = self.socket.as_mut().ok_or_else(closed)?;
+        socket.write_all(&self.output).await?;
+        socket.flush().await
     }
 
     /// Sends a command.
@@ -119,6 +131,24 @@ impl Wire {
         })
         .await
     }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let Some(mut socket) = self.socket.take() else { return };
+        leave::depart(async move {
+            let mut word = BytesMut::new();
+            frontend::terminate(&mut word);
+            if socket.write_all(&word).await.is_ok() && socket.shutdown().await.is_ok() {
+                // What is still under way is read: closed over it, the server would see a break.
+                let _ = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await;
+            }
+        });
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")
 }
 
 /// The values of a row, as text.

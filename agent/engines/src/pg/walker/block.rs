@@ -15,6 +15,18 @@ pub(super) struct Entry {
     pub(super) tag: String,
     pub(super) description: String,
     pub(super) namespace: String,
+    pub(super) definition: Option<String>,
+}
+
+impl Entry {
+    /// Whether it is about the database itself, which is made before anything is loaded into it.
+    pub(super) fn is_of_database(&self) -> bool {
+        match self.description.as_str() {
+            "DATABASE" | "DATABASE PROPERTIES" => true,
+            "ACL" | "COMMENT" | "SECURITY LABEL" => self.tag.starts_with("DATABASE "),
+            _ => false,
+        }
+    }
 }
 
 /// An entry whose block has not been seen.

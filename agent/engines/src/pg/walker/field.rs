@@ -1,11 +1,14 @@
 /// Bytes of a name that are kept; `PostgreSQL` itself cuts names at 63.
 pub(super) const NAME_BYTES: usize = 1024;
 
+/// Bytes of a statement about the database itself that are kept; a longer one is not run.
+pub(super) const DEFINITION_BYTES: usize = 64 << 10;
+
 /// What is being collected.
 #[derive(Debug)]
 pub(super) enum Part {
     Raw(usize),
-    Text { left: u64, keep: bool },
+    Text { left: u64, keep: usize },
     Data { left: u64 },
 }
 
@@ -47,8 +50,9 @@ pub(super) enum Field {
 pub(super) enum Shape {
     Bytes(usize),
     Int,
+    /// A length, then as many bytes, of which so many are kept.
     Text {
-        keep: bool,
+        keep: usize,
     },
     /// A length, then as many bytes of rows or large objects.
     Data,
@@ -73,7 +77,7 @@ impl Field {
             | Field::Oid
             | Field::Tag
             | Field::Description
-            | Field::Namespace => Shape::Text { keep: true },
+            | Field::Namespace => Shape::Text { keep: NAME_BYTES },
             Field::TableOid
             | Field::Definition
             | Field::Drop
@@ -82,7 +86,7 @@ impl Field {
             | Field::TableAm
             | Field::Owner
             | Field::WithOids
-            | Field::Dependency => Shape::Text { keep: false },
+            | Field::Dependency => Shape::Text { keep: 0 },
             Field::Offset => Shape::Bytes(1 + offset_bytes),
             Field::BlockType | Field::End => Shape::Bytes(1),
             Field::Chunk => Shape::Data,

@@ -1,0 +1,220 @@
+//! A connection to a server, before anything is said on it: encrypted as it was asked for, its
+//! silences and the lengths of its messages bounded.
+
+mod binding;
+mod guard;
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_rustls::TlsConnector;
+
+use super::PgServer;
+use super::server::CONNECT_WAIT;
+use super::tls::{SslMode, connector};
+use guard::Guard;
+pub(crate) use guard::WITHHELD;
+
+/// A server that says nothing for so long is asked by TCP whether it is there, so often, and as
+/// many times.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+
+/// How long bytes that were sent may remain without the word that they came.
+const UNANSWERED: Duration = Duration::from_secs(120);
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// How long an answer may take, for whoever asks to change; 0 is as long as it takes.
+#[derive(Debug, Clone)]
+pub(super) struct Patience(Arc<AtomicU64>);
+
+impl Patience {
+    fn new(silence: Duration) -> Self {
+        let patience = Patience(Arc::default());
+        patience.set(silence);
+        patience
+    }
+
+    /// From the next answer on.
+    pub(super) fn set(&self, silence: Duration) {
+        let millis = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(millis, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<Duration> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|millis| *millis > 0).map(Duration::from_millis)
+    }
+}
+
+/// A connection.
+pub(super) struct Link {
+    socket: Box<dyn Socket>,
+    guard: Guard,
+    /// What binds a login to this very encryption, where there is one.
+    binding: Option<Vec<u8>>,
+    patience: Patience,
+    /// Since when an answer has been waited for.
+    waiting: Option<Instant>,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Link {
+    pub(super) fn patience(&self) -> Patience {
+        self.patience.clone()
+    }
+
+    pub(super) fn binding(&self) -> Option<&[u8]> {
+        self.binding.as_deref()
+    }
+
+    /// Whether too long nothing was heard of an answer that is due.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some((since, patience)) = self.waiting.zip(self.patience.get()) else {
+            return Poll::Pending;
+        };
+        let due = since.checked_add(patience).unwrap_or(since);
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if alarm.deadline() != due {
+            alarm.as_mut().reset(due);
+        }
+        ready!(alarm.as_mut().poll(cx));
+        let text = format!("the server has said nothing for {} s", patience.as_secs_f32());
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, text))
+    }
+}
+
+/// Connects, and encrypts.
+pub(super) async fn connect(server: &PgServer) -> io::Result<Link> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time");
+    let wait = CONNECT_WAIT.min(server.silence);
+    timeout(wait, connected(server)).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn connected(server: &PgServer) -> io::Result<Link> {
+    if server.is_local() {
+        let path = Path::new(&server.host).join(format!(".s.PGSQL.{}", server.port));
+        return Ok(link(server, Box::new(UnixStream::connect(path).await?), None));
+    }
+    let stream = TcpStream::connect((server.host.as_str(), server.port)).await?;
+    stream.set_nodelay(true)?;
+    let (time, interval, retries) = KEEPALIVE;
+    let keepalive = socket2::TcpKeepalive::new().with_time(time);
+    let keepalive = keepalive.with_interval(interval).with_retries(retries);
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(UNANSWERED))?;
+    match connector(server).map_err(io::Error::other)? {
+        Some(tls) => encrypted(server, stream, tls).await,
+        None => Ok(link(server, Box::new(stream), None)),
+    }
+}
+
+fn link(server: &PgServer, socket: Box<dyn Socket>, binding: Option<Vec<u8>>) -> Link {
+    let guard = Guard::new(server.is_proven());
+    let patience = Patience::new(server.quick());
+    Link { socket, guard, binding, patience, waiting: None, alarm: None }
+}
+
+async fn encrypted(
+    server: &PgServer,
+    mut stream: TcpStream,
+    tls: TlsConnector,
+) -> io::Result<Link> {
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    stream.write_all(&request).await?;
+    if stream.read_u8().await? != b'S' {
+        if server.sslmode == SslMode::Prefer {
+            return Ok(link(server, Box::new(stream), None));
+        }
+        return Err(io::Error::other("the server does not offer encryption (TLS)"));
+    }
+    let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
+    let failed = |error| io::Error::other(format!("TLS: {error}"));
+    let stream = tls.connect(name, stream).await.map_err(failed)?;
+    let certificates = stream.get_ref().1.peer_certificates();
+    let binding = certificates.and_then(|all| all.first()).and_then(binding::end_point);
+    Ok(link(server, Box::new(stream), binding))
+}
+
+impl AsyncRead for Link {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        match Pin::new(&mut this.socket).poll_read(cx, buf) {
+            Poll::Pending => return this.poll_silence(cx).map(Err),
+            Poll::Ready(read) => read?,
+        }
+        let seen = this.guard.look(&buf.filled()[before..]);
+        if seen.is_err() {
+            // Nobody answers what must not be asked.
+            buf.set_filled(before);
+        }
+        this.waiting = match this.waiting.filter(|_| !this.guard.is_ready()) {
+            Some(_) => Some(Instant::now()),
+            None => None,
+        };
+        Poll::Ready(seen)
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.waiting = Some(Instant::now());
+        this.guard.asked();
+        Pin::new(&mut this.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+impl TlsStream for Link {
+    fn channel_binding(&self) -> ChannelBinding {
+        match &self.binding {
+            Some(digest) => ChannelBinding::tls_server_end_point(digest.clone()),
+            None => ChannelBinding::none(),
+        }
+    }
+}
+
+/// Tells `tokio-postgres` that a link is as encrypted as it shall be.
+pub(super) struct AsItIs;
+
+impl TlsConnect<Link> for AsItIs {
+    type Stream = Link;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Link>>;
+
+    fn connect(self, link: Link) -> Self::Future {
+        std::future::ready(Ok(link))
+    }
+}

@@ -1,0 +1,143 @@
+//! Sees each message of a server before anybody acts on it.
+
+use std::io;
+
+/// The most bytes of a message before the login has succeeded.
+const LOGIN_BYTES: u32 = 64 << 10;
+
+/// The most bytes of a message after it: log comes in pieces of 128 KiB, copies in such of 32 KiB,
+/// and no answer to a question of ours is longer.
+const MESSAGE_BYTES: u32 = 64 << 20;
+
+/// The words by which a refusal to give a password is known.
+pub(crate) const WITHHELD: &str = "the password was not sent";
+
+/// Looks at the heads of messages.
+pub(super) struct Guard {
+    head: Vec<u8>,
+    /// Bytes of the message in hand that are still to come.
+    left: u64,
+    logged_in: bool,
+    ready: bool,
+    /// Whether it is proven who asks.
+    proven: bool,
+}
+
+impl Guard {
+    pub(super) fn new(proven: bool) -> Self {
+        Guard { head: Vec::with_capacity(9), left: 0, logged_in: false, ready: false, proven }
+    }
+
+    /// Whether the server waits for us.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Notes that something was asked.
+    pub(super) fn asked(&mut self) {
+        self.ready = false;
+    }
+
+    /// Looks at what has come; an error where the one behind it must not be let in.
+    pub(super) fn look(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let n =
+                    usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                self.left -= n as u64;
+                bytes = &bytes[n..];
+                continue;
+            }
+            let wanted = match (self.head.first().or(bytes.first()), self.logged_in) {
+                (Some(b'R'), false) => 9,
+                _ => 5,
+            };
+            let n = (wanted - self.head.len()).min(bytes.len());
+            self.head.extend_from_slice(&bytes[..n]);
+            bytes = &bytes[n..];
+            if self.head.len() == wanted {
+                self.begin()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        let number = |at: usize| {
+            let four = self.head.get(at..at + 4).and_then(|four| four.try_into().ok());
+            four.map(u32::from_be_bytes)
+        };
+        let length = number(1).unwrap_or_default();
+        let limit = if self.logged_in { MESSAGE_BYTES } else { LOGIN_BYTES };
+        let behind = (u64::from(length) + 1).checked_sub(self.head.len() as u64);
+        let Some(left) = behind.filter(|_| length <= limit) else {
+            let text = format!("the server sends a message of {length} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        };
+        // 3 asks for the password itself, 5 for a digest that is as good as it.
+        if matches!(number(5), Some(3 | 5)) && !self.proven {
+            let text = format!(
+                "the server asks for the password in clear text or as MD5, and nothing proves who \
+                 it is: {WITHHELD}"
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        if self.head[0] == b'Z' {
+            (self.logged_in, self.ready) = (true, true);
+        }
+        self.left = left;
+        self.head.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        [&[tag][..], &length, body].concat()
+    }
+
+    fn look(proven: bool, bytes: &[u8], piece: usize) -> io::Result<Guard> {
+        let mut guard = Guard::new(proven);
+        bytes.chunks(piece).try_for_each(|piece| guard.look(piece))?;
+        Ok(guard)
+    }
+
+    #[test]
+    fn a_password_is_asked_for_by_those_alone_who_are_proven() {
+        for (code, asks) in [(0_u32, false), (3, true), (5, true), (10, false)] {
+            let bytes = message(b'R', &[&code.to_be_bytes()[..], b"salt"].concat());
+            for piece in [1, 4, 100] {
+                assert!(look(true, &bytes, piece).is_ok());
+                let error = look(false, &bytes, piece).err();
+                assert_eq!(error.is_some(), asks, "{code}");
+                assert!(error.is_none_or(|error| error.to_string().contains(WITHHELD)));
+            }
+        }
+    }
+
+    #[test]
+    fn messages_are_bounded() {
+        let long = [&[b'E'][..], &(2_000_000_000_u32).to_be_bytes()].concat();
+        assert!(look(true, &long, 100).is_err());
+        let welcome = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
+        let after = |length: u32| [&welcome[..], b"D", &length.to_be_bytes()].concat();
+        assert!(look(true, &after(LOGIN_BYTES * 2), 3).is_ok());
+        assert!(look(true, &after(MESSAGE_BYTES + 1), 3).is_err());
+        assert!(look(true, b"Z\0\0\0\x03", 3).is_err());
+    }
+
+    #[test]
+    fn a_server_that_waits_is_ready() {
+        let mut guard =
+            look(true, &[message(b'R', &[0; 4]), message(b'Z', b"I")].concat(), 2).unwrap();
+        assert!(guard.is_ready());
+        guard.asked();
+        assert!(!guard.is_ready());
+        guard.look(&message(b'T', b"")).unwrap();
+        assert!(!guard.is_ready());
+    }
+}

@@ -1,0 +1,154 @@
+//! Sessions on a server, with settings that are ours whatever role and database have set.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::{CancelToken, Client};
+
+use super::leave::{self, Held};
+use super::link::{self, AsItIs, Patience};
+use super::{PgServer, options};
+use crate::{EngineError, ServerSaid};
+
+/// A session on the server. Dropped, it takes its leave of the server while the program goes on;
+/// [`goodbye`](super::goodbye) waits for that.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    server: PgServer,
+    patience: Patience,
+    _held: Held,
+}
+
+impl Session {
+    /// Logs in, and makes the session's settings independent of those of role and database.
+    pub(crate) async fn open(
+        server: &PgServer,
+        database: &str,
+        application: &str,
+    ) -> Result<Self, EngineError> {
+        let token = format!("{:032x}", rand::random::<u128>());
+        let late = || {
+            let source = ServerSaid::new("it did not let us in in time");
+            Err(EngineError::Connect { target: server.target(), source })
+        };
+        let mut more = server.options.iter();
+        let session = loop {
+            let options = options::of_session(&token, more.next());
+            let attempt = Self::log_in(server, database, application, &options);
+            match timeout(LOGIN_WAIT, attempt).await.unwrap_or_else(|_| late()) {
+                // What only a superuser may set.
+                Err(EngineError::Permission { .. }) if more.len() > 0 => {}
+                done => break done?,
+            }
+        };
+        session.is_ours(server, &token).await?;
+        session.client.batch_execute(LATER).await.map_err(EngineError::query(SETTING_UP))?;
+        // Only a courtesy, and not to be had on every platform.
+        let _ = session.client.batch_execute(CHECK).await;
+        Ok(session)
+    }
+
+    async fn log_in(
+        server: &PgServer,
+        database: &str,
+        application: &str,
+        options: &str,
+    ) -> Result<Self, EngineError> {
+        let link = link::connect(server).await.map_err(|error| server.unreachable(&error))?;
+        let patience = link.patience();
+        let config = server.config(database, application, options);
+        let refused = |error| server.refused(database, error);
+        let (client, driver) = config.connect_raw(link, AsItIs).await.map_err(refused)?;
+        let _held = leave::driven(drive(driver));
+        Ok(Session { client, server: server.clone(), patience, _held })
+    }
+
+    /// An error unless the session was begun for us, with our settings: a pooler lends one that
+    /// belongs to others, before us and after us. Nothing is set before this is known.
+    async fn is_ours(&self, server: &PgServer, token: &str) -> Result<(), EngineError> {
+        let asked = self.client.query_one(options::ASK_TOKEN, &[]).await;
+        let row = asked.map_err(EngineError::query(SETTING_UP))?;
+        let found = row.try_get::<_, Option<&str>>(0).map_err(EngineError::query(SETTING_UP))?;
+        if found == Some(token) {
+            return Ok(());
+        }
+        let source = ServerSaid::new("the session that it gave has other settings than asked for");
+        Err(EngineError::Pooler { target: server.target(), source })
+    }
+
+    /// The server's version, such as `15.18 (Debian 15.18-0+deb12u1)`.
+    pub(crate) async fn version(&self) -> Result<String, EngineError> {
+        self.text("SELECT pg_catalog.current_setting('server_version')", "ask for the version")
+            .await
+    }
+
+    /// The one value of a query that gives one text.
+    pub(crate) async fn text(&self, query: &str, action: &str) -> Result<String, EngineError> {
+        let row = self.client.query_one(query, &[]).await.map_err(EngineError::query(action))?;
+        row.try_get(0).map_err(EngineError::query(action))
+    }
+
+    /// A handle that can cancel the statement in progress.
+    pub(crate) fn canceller(&self) -> Canceller {
+        Canceller { token: self.client.cancel_token(), server: self.server.clone() }
+    }
+
+    /// Bears a long silence while `work` is done: it counts, copies files, or waits for others.
+    pub(crate) async fn patiently<T>(&self, work: impl Future<Output = T>) -> T {
+        self.patience.set(self.server.silence.saturating_mul(LONG));
+        let done = work.await;
+        self.patience.set(self.server.quick());
+        done
+    }
+}
+
+/// How long a login may take, the connection included.
+const LOGIN_WAIT: Duration = Duration::from_secs(45);
+
+/// How many times the usual silence of a server may last while it works for us.
+const LONG: u32 = 24;
+
+const SETTING_UP: &str = "prepare the session";
+
+/// What not every version knows: the time limits of applications are no help for a backup, and a
+/// view or a foreign table that takes a table's place is never executed.
+const LATER: &str = "SELECT pg_catalog.set_config(name, v, false) \
+     FROM pg_catalog.pg_settings JOIN (VALUES ('transaction_timeout', '0'), \
+     ('idle_session_timeout', '0'), ('restrict_nonsystem_relation_kind', 'view, foreign-table')) \
+     AS later (n, v) ON n = name";
+
+/// A server that counts rows for us notices within seconds that we are gone.
+const CHECK: &str = "SELECT pg_catalog.set_config(name, '5s', false) \
+     FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval'";
+
+/// Cancels the statement that runs in a session.
+#[derive(Clone)]
+pub(crate) struct Canceller {
+    token: CancelToken,
+    server: PgServer,
+}
+
+impl Canceller {
+    pub(crate) async fn cancel(self) {
+        let sent = async {
+            let link = link::connect(&self.server).await.map_err(|error| error.to_string())?;
+            let sent = self.token.cancel_query_raw(link, AsItIs).await;
+            sent.map_err(|error| error.to_string())
+        };
+        match timeout(LOGIN_WAIT, sent).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "cancel a statement"),
+            Err(_) => tracing::debug!("a statement was not cancelled in time"),
+        }
+    }
+}
+
+async fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
+where
+    tokio_postgres::Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>>,
+{
+    // Whoever waits for an answer gets the error too.
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a session has ended");
+    }
+}

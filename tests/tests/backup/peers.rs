@@ -1,0 +1,127 @@
+//! Whoever answers in place of a server, and owners of tables who would have our rights.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::Site;
+
+use crate::common::{Shop, Somebody, counted, until_locked_out};
+
+const WORD: &str = "the-secret-word";
+
+/// Somebody who listens, answers each connection's first message with `answer`, and tells what was
+/// said to him on it.
+fn peer(answer: &'static [u8]) -> (u16, Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, heard) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let tell = tell.clone();
+            thread::spawn(move || tell.send(listen(stream, answer)));
+        }
+    });
+    (port, heard)
+}
+
+fn listen(mut stream: TcpStream, answer: &[u8]) -> Vec<u8> {
+    let mut said = vec![0; 4];
+    if stream.read_exact(&mut said).is_err() {
+        return said;
+    }
+    let length = u32::from_be_bytes([said[0], said[1], said[2], said[3]]);
+    let mut rest = vec![0; length as usize - 4];
+    let _ = stream.read_exact(&mut rest);
+    said.extend(rest);
+    let _ = stream.write_all(answer);
+    // Endless, where a message was begun that never ends.
+    if answer.first() == Some(&b'E') {
+        while stream.write_all(&[b'x'; 1 << 16]).is_ok() {}
+    }
+    let _ = stream.read_to_end(&mut said);
+    said
+}
+
+/// A host whose source is whoever listens on a port.
+fn site(port: u16, sslmode: &str, engine: &str) -> Site {
+    let (site, shop) = (Site::empty(), Postgres::start());
+    let word = site.path("word");
+    std::fs::write(&word, WORD).unwrap();
+    let word = word.display().to_string();
+    let url = format!("file://{}", site.path("repository").display());
+    site.init(&shop, &url, &["--password-file", &word]);
+    site.replace(&format!("host = \"{}\"", shop.socket_dir().display()), "host = \"127.0.0.1\"");
+    site.replace(&format!("port = {}", shop.port()), &format!("port = {port}"));
+    site.source(&format!("silence = \"1s\"\nsslmode = \"{sslmode}\""));
+    site.replace("engine = \"pg_dump\"", &format!("engine = \"{engine}\""));
+    site
+}
+
+#[test]
+fn a_peer_that_is_silent_endless_or_downgrading_costs_little_and_gets_no_password() {
+    let cases: [(&str, &[u8], &str, &str); 6] = [
+        ("clear text", b"R\0\0\0\x08\0\0\0\x03", "disable", "auth"),
+        ("MD5", b"R\0\0\0\x0c\0\0\0\x05salt", "disable", "auth"),
+        ("no encryption", b"N", "verify-full", "connect"),
+        ("no encryption, then clear text", b"NR\0\0\0\x08\0\0\0\x03", "prefer", "auth"),
+        ("endless", b"E\x77\x35\x94\0SFATAL\0", "disable", "connect"),
+        ("silent", b"", "disable", "connect"),
+    ];
+    for engine in ["pg_dump", "base_backup"] {
+        for (what, answer, sslmode, code) in cases {
+            let (port, heard) = peer(answer);
+            let site = site(port, sslmode, engine);
+            let said = site.fails(10, code, &["backup", "shop"]);
+            assert!(code != "auth" || said.contains("password was not sent"), "{what}: {said}");
+            let first = heard.recv_timeout(Duration::from_secs(60)).unwrap();
+            for said in std::iter::once(first).chain(heard.try_iter()) {
+                let digest = said.windows(3).any(|three| three == b"md5");
+                let word = said.windows(WORD.len()).any(|some| some == WORD.as_bytes());
+                assert!(!word && !digest, "{what}: {}", said.escape_ascii());
+            }
+        }
+    }
+}
+
+#[test]
+fn tools_that_would_give_the_password_away_are_not_started() {
+    let server = Postgres::builder().password(WORD).start();
+    let site = site(server.port(), "disable", "pg_dump");
+    site.replace("silence = \"1s\"", "silence = \"1h\"");
+    // PostgreSQL 16 is the first whose tools can be told.
+    if server.psql("postgres", "show server_version_num") < "160000".to_owned() {
+        let said = site.fails(10, "config", &["backup", "shop"]);
+        assert!(said.contains("in clear text") && said.contains("verify-full"), "{said}");
+    } else {
+        let _ = site.json(3, &["backup", "shop"]);
+    }
+    let checked = site.json(0, &["config", "check"]);
+    let costs = checked["sources"][0]["sslmode_costs"].as_str().unwrap();
+    assert!(costs.contains("clear text"), "{costs}");
+    let doctor = site.drctl(&["doctor"]);
+    assert!(doctor.out.contains("sslmode = \"disable\""), "{}", doctor.out);
+}
+
+#[test]
+fn a_view_in_the_place_of_a_table_is_not_executed() {
+    let shop = Shop::open();
+    let evil = "create function evil() returns int language plpgsql as \
+                $$ begin raise exception 'executed as %', current_user; end $$";
+    shop.sql(evil);
+    shop.site.source("lock_timeout = \"60s\"");
+    let mut owner = Somebody::on(&shop.server, &shop.db);
+    owner.run("begin; lock table orders in access exclusive mode");
+    let backup = crate::cancel::start(&shop.site, &["backup", "shop"]);
+    until_locked_out(&shop.server, &shop.db);
+    owner.run("alter table orders rename to hidden; create view orders as select evil() as id");
+    owner.run("commit");
+    let answer = crate::cancel::ended(backup).ended(0).json();
+    assert!(!shop.server.log().contains("executed as"), "{}", shop.server.log());
+    let id = crate::common::id_of(&answer);
+    assert_eq!(counted(&shop.site, &id, "hidden"), Some(20_000));
+    assert_eq!(counted(&shop.site, &id, "orders"), None);
+}
