@@ -55,7 +55,9 @@ async fn fetch_exact(outlet: &Outlet, key: &Path, object: &Segment) -> Result<By
     let problem = || Problem::Segment { key: key.to_string() };
     match outlet.bucket.get_segment(key, object).await {
         Ok(found) => found.with_context(problem),
-        Err(missing @ StoreError::Missing { .. }) => Err(missing).with_context(problem),
+        Err(none @ (StoreError::Missing { .. } | StoreError::NoObject { .. })) => {
+            Err(none).with_context(problem)
+        }
         Err(error) => Err(error.into()),
     }
 }

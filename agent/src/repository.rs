@@ -7,7 +7,7 @@ use drctl_store::{
     Alarm, Bucket, FormatError, MAX_ENVELOPE_BYTES, MAX_MARKER_BYTES, Odd, StoreError, Stored,
     Trust, VerifyingKey, decode_manifest, decode_marker, digest, layout,
 };
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::Setup;
@@ -20,6 +20,9 @@ use crate::wal::is_missing;
 
 /// How far the clocks of two hosts may be apart before it matters.
 pub(crate) const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
+
+/// How many manifests are fetched ahead.
+pub(crate) const MANIFESTS_AT_ONCE: usize = 16;
 
 /// A bucket whose marker we know, and the keys whose manifests we believe.
 #[derive(Clone)]
@@ -203,8 +206,12 @@ impl Repository {
         for id in &future {
             tracing::warn!("{id} is dated in the future: a clock was wrong; it comes last");
         }
-        for backup in past.into_iter().chain(future) {
-            let why = match self.manifest(source, &backup).await {
+        // Attempts without a manifest, of which there may be many, cost no time of their own.
+        let read = |id: BackupId| async move { (self.manifest(source, &id).await, id) };
+        let mut read =
+            stream::iter(past.into_iter().chain(future)).map(read).buffered(MANIFESTS_AT_ONCE);
+        while let Some((found, backup)) = read.next().await {
+            let why = match found {
                 Ok(Some(found)) => match speaks_against(&found, &mut chains, memory).await? {
                     None => {
                         let backup = self.by_position(found, memory).await?;

@@ -10,10 +10,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::fetch::{Outlet, fetch_sealed, segments};
 use crate::problem::{Failure, Problem};
+use crate::repository::MANIFESTS_AT_ONCE;
 use crate::{Exit, Limits, Meter, Proven, Repository};
-
-/// How many manifests are fetched ahead.
-const MANIFESTS_AT_ONCE: usize = 8;
 
 /// How much is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

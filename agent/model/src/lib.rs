@@ -48,8 +48,8 @@ pub use log_entry::{LogEntry, LogNotes, NotedBreak, NotedPoint, micros, outermos
 pub use log_index::{IndexPlace, IndexedPiece, LogIndex, MAX_INDEX_PIECES};
 pub use lsn::{Lsn, LsnError, Timeline, WalSegmentSize};
 pub use manifest::{
-    BackupSummary, Child, Engine, MAX_SEGMENT_BYTES, Manifest, ManifestError, PageRef, Segment,
-    Stream, max_sealed,
+    BackupSummary, Child, Engine, MAX_SEGMENT_BYTES, MAX_STREAMS, Manifest, ManifestError, PageRef,
+    Segment, Stream, max_sealed,
 };
 pub use marker::{Marker, MarkerError};
 pub use role::Role;

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ impl Engine {
 
 /// The most plain bytes of one segment, when reading and writing.
 pub const MAX_SEGMENT_BYTES: u64 = 256 << 20;
+
+/// The most streams of a backup: one for each database, or tablespace, and two more.
+pub const MAX_STREAMS: usize = 16_384;
 
 /// The most stored bytes of a segment: what zstd, age and many recipients may add.
 #[must_use]
@@ -173,8 +176,12 @@ impl Manifest {
             let name = shown(&child.program, 40);
             return Err(inconsistent(format!("{name} ended with status {}", child.status)));
         }
-        for (index, stream) in self.streams.iter().enumerate() {
-            if self.streams[..index].iter().any(|other| other.id == stream.id) {
+        if self.streams.len() > MAX_STREAMS {
+            return Err(inconsistent(format!("it has more than {MAX_STREAMS} streams")));
+        }
+        let mut seen = BTreeSet::new();
+        for stream in &self.streams {
+            if !seen.insert(&stream.id) {
                 return Err(inconsistent(format!("the stream {} occurs twice", stream.id)));
             }
             stream.check()?;
@@ -201,6 +208,9 @@ impl Manifest {
                 Err(inconsistent("it has streams, and its data is elsewhere".to_owned()))
             }
             BackupKind::External(external) => external.check().map_err(inconsistent),
+            _ if self.streams.is_empty() => {
+                Err(inconsistent("it has no streams: nothing can be restored from it".to_owned()))
+            }
             _ => Ok(()),
         }
     }
@@ -418,9 +428,35 @@ mod tests {
             recipients: vec![],
             children: vec![],
             suspect: vec![],
-            streams: vec![],
+            streams: vec![stream(0)],
             sealed: String::new(),
         }
+    }
+
+    /// A stream of no bytes.
+    fn stream(n: u32) -> Stream {
+        Stream {
+            id: StreamId::database(n),
+            segment_bytes: 1,
+            segments: 0,
+            plain_bytes: 0,
+            sealed_bytes: 0,
+            pages: vec![],
+            tail: vec![],
+        }
+    }
+
+    #[test]
+    fn a_manifest_has_streams_and_not_too_many() {
+        let manifest = incremental("20260301T000000Z-0000000000000001", &[INCREMENTAL]);
+        let with =
+            |count: u32| Manifest { streams: (0..count).map(stream).collect(), ..manifest.clone() };
+        let most = u32::try_from(MAX_STREAMS).unwrap();
+        assert_eq!((with(1).check(), with(most).check()), (Ok(()), Ok(())));
+        assert!(with(0).check().unwrap_err().to_string().contains("no streams"));
+        assert!(with(most + 1).check().unwrap_err().to_string().contains("more than 16384"));
+        let twice = Manifest { streams: vec![stream(3), stream(3)], ..manifest.clone() };
+        assert!(twice.check().unwrap_err().to_string().contains("occurs twice"));
     }
 
     #[test]
@@ -442,6 +478,7 @@ mod tests {
         let mut manifest = incremental("20260301T000000Z-0000000000000001", &[EXTERNAL]);
         let BackupKind::Incremental(increment) = &manifest.kind else { unreachable!() };
         manifest.engine = Engine::Pgbackrest;
+        manifest.streams = vec![];
         manifest.kind = BackupKind::External(Box::new(External {
             tool: "pgbackrest".into(),
             stanza: "main".into(),

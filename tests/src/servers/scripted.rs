@@ -48,6 +48,23 @@ pub struct Heard {
     pub body: Vec<u8>,
 }
 
+impl Heard {
+    /// The answer of a server behind, to which it is sent on.
+    ///
+    /// # Panics
+    /// If there is no server on this port of 127.0.0.1.
+    #[must_use]
+    pub fn forwarded(&self, port: u16) -> Reply {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connect");
+        let head = format!("{}\r\nconnection: close\r\n\r\n", self.head);
+        stream.write_all(head.as_bytes()).expect("send on");
+        stream.write_all(&self.body).expect("send on");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        Reply::Whole(answer)
+    }
+}
+
 type Script = dyn Fn(&Heard) -> Reply + Send + Sync;
 
 /// The server: takes no more connections when dropped.

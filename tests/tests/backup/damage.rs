@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex};
 
 use drctl_model::{Manifest, Segment};
 use drctl_store::SigningKey;
+use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::servers::scripted::Scripted;
 use drctl_tests::site::until;
 
 use crate::cancel::{ended, start};
@@ -108,11 +110,23 @@ fn what_a_failed_restore_leaves_is_said() {
 
 #[test]
 fn a_database_that_is_still_being_created_when_the_restore_fails_does_not_stay() {
-    let (shop, _, newer) = two();
-    // Whoever reads this segment waits until we open it too, and then finds nothing in it.
-    let slow = newest_segments(&shop, &newer).swap_remove(1);
-    fs::remove_file(&slow).unwrap();
-    assert!(Command::new("mkfifo").arg(&slow).status().unwrap().success());
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    let shop = crate::s3::shop(&minio);
+    let newer = shop.site.backup();
+    // Whoever reads this segment waits until the gate is opened, and then finds something else.
+    let (key, port) = (format!("s/shop/b/{newer}/d0/000001.zst.age"), minio.port());
+    crate::s3::overwrite(&minio, &format!("below/{key}"), b"ransom");
+    let gate: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+    let guard = Arc::clone(&gate);
+    let proxy = Scripted::start(move |heard| {
+        if heard.head.contains(&key) {
+            drop(guard.1.wait_while(guard.0.lock().unwrap(), |open| !*open).unwrap());
+        }
+        heard.forwarded(port)
+    });
+    let before = format!("http://127.0.0.1:{}", proxy.port());
+    shop.site.replace(&minio.endpoint(), &before);
     let target = Postgres::start();
     let (host, port) = (target.socket_dir().display().to_string(), target.port().to_string());
     let mut somebody = Somebody::on(&target, "postgres");
@@ -137,13 +151,13 @@ fn a_database_that_is_still_being_created_when_the_restore_fails_does_not_stay()
     let others = "select count(*) from pg_stat_activity where application_name like 'drctl/%' \
                   and wait_event_type = 'Lock' and query not like 'CREATE DATABASE%'";
     until("the database to be created", || target.psql("postgres", creating) != "0");
-    let opened = fs::OpenOptions::new().read(true).write(true).open(&slow).unwrap();
+    *gate.0.lock().unwrap() = true;
+    gate.1.notify_all();
     // Until it wants to drop what may come to be: by then nobody may be creating it any more.
     until("the database to be given up", || target.psql("postgres", others) != "0");
     let left = target.psql("postgres", creating);
     somebody.run("commit");
     ended(restore).failed(4, "segment_damaged");
-    drop(opened);
     until("all sessions to end", || target.psql("postgres", creating) == "0");
     assert_eq!(left, "0", "somebody was creating it while it was dropped");
     let databases = "select count(*) from pg_database where datname like 'shop%'";

@@ -1,6 +1,7 @@
 //! Backup and restore by `pg_dump`, with the binary, real servers, real tools and real buckets:
 //! what must never happen, and what must always hold.
 
+mod attacked;
 mod cancel;
 mod catalog;
 mod common;

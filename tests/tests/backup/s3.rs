@@ -30,7 +30,7 @@ pub(crate) fn init(shop: &Shop, minio: &Minio, url: &str) {
 }
 
 /// A shop in a bucket of its own.
-fn shop(minio: &Minio) -> Shop {
+pub(crate) fn shop(minio: &Minio) -> Shop {
     let (shop, _) = Shop::bare();
     init(&shop, minio, "s3://shop/below");
     shop.site.append(SMALL);
@@ -42,7 +42,7 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(work)
 }
 
-fn overwrite(minio: &Minio, key: &str, bytes: &'static [u8]) {
+pub(crate) fn overwrite(minio: &Minio, key: &str, bytes: &'static [u8]) {
     let put = minio.client().put_object().bucket("shop").key(key);
     wait(put.body(ByteStream::from_static(bytes)).send()).unwrap();
 }

@@ -1,8 +1,6 @@
 //! The log streamed as it is written, and what piles up where nobody reads it.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use drctl_tests::cluster::{Cluster as _, caught_up, list, standby, ticks};
 use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::servers::scripted::{Heard, Reply, Scripted};
+use drctl_tests::servers::scripted::Scripted;
 use drctl_tests::site::until;
 
 use crate::log::Archiving;
@@ -305,17 +303,6 @@ impl Gate {
     }
 }
 
-/// Sends a request on to a server, and gives its answer.
-fn forward(port: u16, heard: &Heard) -> Reply {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    let head = format!("{}\r\nconnection: close\r\n\r\n", heard.head);
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(&heard.body).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    Reply::Whole(answer)
-}
-
 #[test]
 fn a_piece_is_confirmed_only_when_all_before_it_are_in_the_bucket() {
     let minio = Minio::start();
@@ -324,7 +311,7 @@ fn a_piece_is_confirmed_only_when_all_before_it_are_in_the_bucket() {
     let guard = Arc::clone(&gate);
     let proxy = Scripted::start(move |heard| {
         guard.pass(&heard.head);
-        forward(port, heard)
+        heard.forwarded(port)
     });
     let shop = Archiving::with(false, in_s3(&minio, proxy.port()));
     let streaming = Streaming::start(&shop, &["--synchronous"]);
