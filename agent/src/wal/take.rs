@@ -1,4 +1,4 @@
-//! The recovering server's side of [`super::serve`]: asks for a file of the log, and writes it. It
+//! The recovering server's side of `recover/serve.rs`: asks for a file of the log, and writes it. It
 //! knows nothing but a socket: no configuration, no key, no bucket.
 
 use std::fs::{self, OpenOptions};
@@ -28,12 +28,27 @@ const WORDS: u64 = 16 << 10;
 /// # Errors
 /// Everything else than a file and a proven absence.
 pub(crate) fn take(socket: &Path, name: &str, to: &Path) -> Result<Fetched> {
-    let mut answer = match UnixStream::connect(socket) {
-        Ok(answer) => answer,
-        // A server that stands at its target is left with what it may still ask for.
-        Err(error) if error.kind() == ErrorKind::NotFound => return left(socket, name, to),
-        Err(error) => return Err(error).context("ask drctl for the log: it has ended"),
-    };
+    let answered = ask(socket, name, to);
+    // A server that stands at its target is left with what it may still ask for: its question may
+    // have come while drctl was going.
+    if answered.is_err() && socket.with_file_name(LEFT).is_dir() {
+        return left(socket, name, to);
+    }
+    match answered? {
+        Answer::Is(fetched) => Ok(fetched),
+        Answer::Refused(words) => bail!("{words}"),
+    }
+}
+
+/// What drctl has answered.
+enum Answer {
+    Is(Fetched),
+    Refused(String),
+}
+
+fn ask(socket: &Path, name: &str, to: &Path) -> Result<Answer> {
+    let connected = UnixStream::connect(socket);
+    let mut answer = connected.context("ask drctl for the log: it is not there any more")?;
     answer.write_all(format!("{name}\n").as_bytes()).context("ask drctl for the log")?;
     let mut byte = [0];
     answer.read_exact(&mut byte).context("drctl gave no answer")?;
@@ -42,23 +57,19 @@ pub(crate) fn take(socket: &Path, name: &str, to: &Path) -> Result<Fetched> {
             let mut length = [0; 8];
             answer.read_exact(&mut length).context("drctl's answer was cut off")?;
             write(&mut answer, u64::from_be_bytes(length), to)?;
-            Ok(Fetched::Delivered)
+            Ok(Answer::Is(Fetched::Delivered))
         }
-        ABSENT => Ok(Fetched::Absent),
+        ABSENT => Ok(Answer::Is(Fetched::Absent)),
         _ => {
             let mut words = Vec::new();
             answer.take(WORDS).read_to_end(&mut words).context("drctl's answer was cut off")?;
-            bail!("{}", String::from_utf8_lossy(&words));
+            Ok(Answer::Refused(String::from_utf8_lossy(&words).into_owned()))
         }
     }
 }
 
 fn left(socket: &Path, name: &str, to: &Path) -> Result<Fetched> {
-    let left = socket.with_file_name(LEFT);
-    if !left.is_dir() {
-        bail!("drctl, which would give it the log, is not there any more");
-    }
-    match fs::File::open(left.join(name)) {
+    match fs::File::open(socket.with_file_name(LEFT).join(name)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Fetched::Absent),
         file => {
             let mut file = file.context("open what was left")?;
@@ -86,4 +97,35 @@ fn write(from: &mut impl Read, length: u64, to: &Path) -> Result<()> {
     }
     // The server syncs what it keeps.
     fs::rename(part, to).with_context(|| format!("write {}", to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_question_that_nobody_answers_is_no_end_of_the_log_unless_the_server_was_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, to) = (folder.path().join("log"), folder.path().join("to"));
+        let name = "00000002.history";
+        assert!(take(&socket, name, &to).is_err());
+        // It ends while it is asked.
+        let listener = UnixListener::bind(&socket).unwrap();
+        let cut = |times: usize| {
+            let listener = listener.try_clone().unwrap();
+            std::thread::spawn(move || (0..times).for_each(|_| drop(listener.accept())))
+        };
+        let going = cut(1);
+        assert!(take(&socket, name, &to).is_err() && !to.exists());
+        going.join().unwrap();
+        fs::create_dir(folder.path().join(LEFT)).unwrap();
+        let going = cut(2);
+        assert_eq!(take(&socket, name, &to).unwrap(), Fetched::Absent);
+        fs::write(folder.path().join(LEFT).join(name), "1").unwrap();
+        assert_eq!(take(&socket, name, &to).unwrap(), Fetched::Delivered);
+        going.join().unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"1");
+    }
 }
