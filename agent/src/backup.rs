@@ -8,8 +8,7 @@ use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource, cluster_n
 use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource, PgServer};
 use drctl_engines::{BackupSource, ToolRun};
 use drctl_model::{
-    BackupId, BackupSummary, Child, ClusterNeeds, Facts, JobEvent, JobId, JobState, SourceId,
-    StreamFacts, total,
+    BackupId, BackupSummary, Child, ClusterNeeds, Facts, JobId, SourceId, StreamFacts, total,
 };
 use drctl_policies::{Engine as EngineConfig, PgDump, Source};
 use drctl_store::{Recipients, Sealer, SigningKey, layout};
@@ -20,8 +19,8 @@ use crate::cache;
 use crate::crash::crash_point;
 use crate::incremental::{Choice, Ground, Listings, Wish, choose};
 use crate::pipeline::{Intake, Stored, store_stream};
-use crate::problem::{Failure, Problem};
-use crate::repository::is_bad_manifest;
+use crate::problem::Problem;
+use crate::settle::{is_committing, record_failure, settle};
 use crate::trace::trace;
 use crate::{Meter, Repository, Setup, Stop};
 
@@ -183,65 +182,6 @@ async fn chosen(
             let note = |why| format!("a full copy was made, not an incremental one: {why}");
             (None, why.map(note).into_iter().collect())
         }
-    }
-}
-
-/// Whether all bytes of a job are stored, so that its manifest may be too.
-pub(crate) async fn is_committing(catalog: &Catalog, job: JobId, source: &SourceId) -> bool {
-    let last = catalog.last_job(source).await.ok().flatten();
-    last.is_some_and(|last| last.id == job && last.state == JobState::Committing)
-}
-
-/// Tells the truth about jobs whose process is gone; we hold the source's lock, so all are.
-pub(crate) async fn settle(
-    setup: &Setup,
-    repository: &Repository,
-    catalog: &Catalog,
-    source: &SourceId,
-) -> Result<()> {
-    for job in catalog.unfinished_jobs().await? {
-        if job.source != *source {
-            continue;
-        }
-        let now = setup.clock.now();
-        let found = match repository.manifest(source, &job.backup).await {
-            // Somebody else's manifest in its place does not make it a backup.
-            Err(error) if is_bad_manifest(&error) => {
-                tracing::warn!(backup = %job.backup, "its manifest is not ours: {error:#}");
-                None
-            }
-            found => found?,
-        };
-        match found {
-            Some(found) => {
-                tracing::warn!(backup = %job.backup, "a backup was committed by a process that died");
-                catalog.found_committed(job.id, now, &found.summary()).await?;
-            }
-            None => {
-                tracing::warn!(backup = %job.backup, "an earlier attempt died; nothing of it counts");
-                catalog.append(job.id, now, &JobEvent::FoundDead).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-pub(crate) async fn record_failure(
-    setup: &Setup,
-    catalog: &Catalog,
-    job: JobId,
-    error: &anyhow::Error,
-) {
-    let failure = Failure::of(error);
-    let event = match error.downcast_ref() {
-        Some(Problem::Interrupted) => JobEvent::Cancelled,
-        _ => {
-            JobEvent::Failed { code: failure.code.to_owned(), message: failure.messages.join(": ") }
-        }
-    };
-    // What failed first is what the operator must read; the next run settles the record.
-    if let Err(unrecorded) = catalog.append(job, setup.clock.now(), &event).await {
-        tracing::error!("the failure is not recorded: {:#}", anyhow::Error::from(unrecorded));
     }
 }
 

@@ -11,10 +11,11 @@ use drctl_model::{
 use drctl_store::{MAX_ENVELOPE_BYTES, digest, encode_manifest, layout, seal_facts};
 
 use crate::Repository;
-use crate::backup::{Attempt, Collected, record_failure, total_plain};
+use crate::backup::{Attempt, Collected, total_plain};
 use crate::crash::crash_point;
 use crate::plausible::{like, suspicions};
 use crate::problem::Problem;
+use crate::settle::record_failure;
 
 impl Attempt<'_> {
     /// Commits what was stored.

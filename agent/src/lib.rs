@@ -34,6 +34,7 @@ mod recover;
 mod repository;
 mod restore;
 mod secrets;
+mod settle;
 mod setup;
 mod sink;
 mod status;

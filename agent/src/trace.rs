@@ -6,7 +6,7 @@ use drctl_model::{BackupId, SourceId};
 use jiff::Timestamp;
 
 use crate::Setup;
-use crate::backup::record_failure;
+use crate::settle::record_failure;
 
 /// Records an attempt that was begun at this time and failed, unless it has its job already. The
 /// source's lock is held by the caller, so that nobody else begins one.

@@ -1,4 +1,5 @@
 mod hints;
+mod lists;
 mod said;
 
 use std::fmt;
@@ -6,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use self::lists::{list_paths, list_rows, quoted};
 use crate::backrest::{Exit, ExitKind};
 use crate::pg::{RowDifference, WalkError};
 
@@ -383,20 +385,4 @@ impl EngineError {
         let action = action.into();
         move |error| EngineError::Query { action, source: error.into() }
     }
-}
-
-fn list_paths(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-}
-
-fn list_rows(differences: &[RowDifference]) -> String {
-    let mut text: Vec<String> = differences.iter().take(10).map(ToString::to_string).collect();
-    if differences.len() > 10 {
-        text.push(format!("and {} more tables", differences.len() - 10));
-    }
-    text.join(", ")
 }

@@ -436,7 +436,7 @@ mod tests {
     /// A stream of no bytes.
     fn stream(n: u32) -> Stream {
         Stream {
-            id: StreamId::database(n),
+            id: StreamId::database(n as usize),
             segment_bytes: 1,
             segments: 0,
             plain_bytes: 0,

@@ -16,11 +16,12 @@ use drctl_policies::{Pgbackrest, Source};
 use super::choose::{Reasons, choose};
 use super::follow::{Followed, follow};
 use super::record::{Aside, Recorder, is_ours};
-use crate::backup::{NEEDS_PATIENCE, is_committing, record_failure, settle};
+use crate::backup::NEEDS_PATIENCE;
 use crate::crash::crash_point;
 use crate::incremental::Wish;
 use crate::plausible::shrunk;
 use crate::problem::{Failure, Problem};
+use crate::settle::{is_committing, record_failure, settle};
 use crate::{BackedUp, Meter, Setup, Stop};
 
 /// How long another pgBackRest that works on the stanza is waited for, where the policy says

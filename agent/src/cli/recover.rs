@@ -4,20 +4,18 @@ use anyhow::{Context as _, Result};
 use drctl_engines::boxed::Boxes;
 use drctl_engines::pg::physical::{HostReport, check_host, may_run};
 use drctl_engines::pg::server_program;
-use drctl_model::{BackupId, DrillId, SourceId, Timeline, total};
+use drctl_model::{BackupId, DrillId, SourceId, total};
 use drctl_policies::SecretRef;
 use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning, plan as plan_recovery};
 use drctl_store::{Identities, open_facts};
-use jiff::SignedDuration;
 use serde_json::json;
 
 use super::args::RestoreArgs;
 use super::boxes::boxes;
 use super::journal::Journal;
 use super::progress::Progress;
-use super::recovery_words::{
-    Outlook, accepted, done_object, done_text, failed, no_plan, plan_text,
-};
+use super::recovery_plan::{changed, plan_on_whole};
+use super::recovery_words::{Outlook, accepted, done_object, done_text, failed, plan_text};
 use super::screen::Screen;
 use crate::backrest::lay_out as lay_out_archived;
 use crate::problem::{Failure, Problem};
@@ -25,34 +23,12 @@ use crate::{
     Begun, Choice, Destination, Drilling, Exit, Identity, Kept, Known, Meter, Proven,
     RecoverRequest, Recovered, Repository, RestorePlan, RestoreRequest, Setup, Step, Stop,
     bound_digest, check_room, end_own, is_begun, kept, known, last_rate, lay_out, plan,
-    plan_digest, recover as run_recovery, time_of, timeline_of, waits, with_log_ahead,
+    plan_digest, recover as run_recovery, timeline_of, waits, with_log_ahead,
 };
 
 /// Log that the server keeps beside its data while it replays, at most, where it is no more than
 /// it was made for (`max_wal_size` and what waits to be replayed).
 const LOG_ROOM: u64 = 2 << 30;
-
-/// The point that is asked for, if one is.
-pub(super) fn target(args: &RestoreArgs) -> Result<Option<Target>> {
-    let wrong = |error: drctl_model::LsnError| Problem::Usage(error.to_string());
-    Ok(if let Some(text) = &args.to_time {
-        // As finely as the server knows times, and all before that moment.
-        let step = SignedDuration::from_micros(i64::from(args.exclusive));
-        Some(Target::Time(time_of(text)?.saturating_sub(step)?))
-    } else if let Some(text) = &args.to_lsn {
-        Some(Target::Lsn { lsn: text.parse().map_err(wrong)?, inclusive: args.inclusive })
-    } else if let Some(xid) = args.to_xid {
-        Some(Target::Xid { xid, inclusive: !args.exclusive })
-    } else if let Some(xid) = args.before_xid {
-        Some(Target::Xid { xid, inclusive: false })
-    } else if let Some(name) = &args.to_name {
-        Some(Target::Name(name.clone()))
-    } else if args.to_end {
-        Some(Target::Latest)
-    } else {
-        None
-    })
-}
 
 /// `drctl restore` to a point in time.
 pub(super) async fn recover(
@@ -119,38 +95,6 @@ pub(super) async fn recover(
         return Err(Problem::Target(text).into());
     }
     work.run(screen, (&directory, &digest), ready, drilling, stop).await
-}
-
-/// A plan whose copy has all its objects: one that is known not to be whole is passed over, and the
-/// next older one that leads there is used.
-async fn plan_on_whole(
-    screen: Screen,
-    (repository, source, timeline): (&Repository, &SourceId, Option<Timeline>),
-    known: &mut Known,
-    target: &Target,
-) -> Result<RecoveryPlan> {
-    loop {
-        let planned = plan_recovery(&known.archive, target, timeline);
-        let planned = planned.map_err(|no| no_plan(&no, &known.others))?;
-        let Some(why) = repository.is_lacking(source, &planned.base).await? else {
-            return Ok(planned);
-        };
-        screen.say(format!("passed over: the copy {}: {why}", planned.base));
-        known.archive = known.archive.clone().without(&planned.base);
-    }
-}
-
-/// That a plan is another one than the operator has agreed to.
-fn changed(planned: &RecoveryPlan, digest: &str, wanted: &str) -> anyhow::Error {
-    let more = match planned.target {
-        Target::Latest => " (to the end of the log it changes with every piece that arrives)",
-        _ => "",
-    };
-    let text = format!(
-        "the plan has changed: its digest is {digest} now and not {wanted}{more}; look at it with \
-         --plan. Nothing was done"
-    );
-    Problem::Usage(text).into()
 }
 
 /// A recovery that was planned.

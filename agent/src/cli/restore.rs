@@ -32,7 +32,7 @@ pub(super) async fn restore(
     if let Some(directory) = args.to_files.as_ref().or(args.to_directory.as_ref()) {
         check_target(setup, directory)?;
     }
-    if let Some(target) = super::recover::target(args)? {
+    if let Some(target) = super::recovery_plan::target(args)? {
         return super::recover::recover(screen, setup, args, target, stop).await;
     }
     let source = super::source_id(&args.source)?;

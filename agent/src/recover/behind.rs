@@ -59,8 +59,8 @@ pub(super) async fn overtaken(
     };
     let base = request.known.base(&request.plan.base).context("the plan's base is gone")?;
     let size = base.segment_size;
-    let legs = request.plan.path.iter();
-    let leg = legs.filter(|leg| leg.from <= proof.replayed).next_back();
+    let mut legs = request.plan.path.iter();
+    let leg = legs.rfind(|leg| leg.from <= proof.replayed);
     let timeline = leg.map_or(request.plan.timeline, |leg| leg.timeline);
     let first = size.start_of(proof.replayed);
     let mut starts = BTreeSet::from([first, first.plus(size.bytes())]);

@@ -9,7 +9,8 @@ use futures_util::{StreamExt as _, stream};
 
 use super::Shelf;
 use super::cutter::{Check, Cutter};
-use super::shelf::{is_damaged, is_missing, of_history};
+use super::holds::of_history;
+use super::shelf::{is_damaged, is_missing};
 
 /// Which way to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

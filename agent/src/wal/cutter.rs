@@ -7,7 +7,7 @@ use drctl_engines::pg::wal::WalWalker;
 use drctl_model::{Digest, Holds, LogPart, LogPiece, LogPlace, Lsn, Timeline, WalSegmentSize};
 use sha2::{Digest as _, Sha256};
 
-use super::shelf::holds;
+use super::holds::holds;
 
 /// The most restore points in the head of one piece.
 const MAX_POINTS: usize = 1000;

@@ -15,9 +15,10 @@ use drctl_store::Poured;
 use tokio::time::timeout;
 
 use super::backlog::{Backlog, room, warning};
+use super::holds::{holds, of_history};
 use super::notes::{FileMark, Notes, Scope};
 use super::preceding::{Before, digest_before};
-use super::shelf::{Kept, Shelf, holds, of_history};
+use super::shelf::{Kept, Shelf};
 use super::waiting::{Waiting, is_segment};
 use crate::problem::Problem;
 use crate::{Setup, Stop, crash_point};

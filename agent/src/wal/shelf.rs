@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_engines::pg::wal::{Ask, Asked, WalSummary};
 use drctl_model::{
-    ChangedSettings, Clock, FORMAT_VERSION, Holds, IndexPlace, LogPart, LogPiece, LogPlace, Lsn,
-    SourceId, SystemClock, Timeline, TimelineHistory, WalSegmentSize,
+    Clock, FORMAT_VERSION, Holds, IndexPlace, LogPart, LogPiece, LogPlace, Lsn, SourceId,
+    SystemClock, Timeline,
 };
 use drctl_store::{
     FormatError, Identities, MAX_PIECE_BYTES, MAX_PIECE_HEAD_BYTES, Pour, Poured, Put, Sealer,
@@ -24,9 +23,6 @@ use crate::{Repository, Setup};
 
 /// How much of a piece is fetched to read its head: enough unless it names many restore points.
 const HEAD: u64 = 4096;
-
-/// The length of a restore point's record (`xl_restore_point` behind its headers, aligned).
-const RESTORE_POINT_BYTES: u64 = 104;
 
 /// A source's log in the bucket.
 #[derive(Clone)]
@@ -385,47 +381,4 @@ pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
     error
         .chain()
         .any(|cause| matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Missing { .. })))
-}
-
-/// What a history file tells, as it is signed.
-#[must_use]
-pub(crate) fn of_history(history: &TimelineHistory) -> Holds {
-    let ancestors = history.ancestors.iter().map(|a| (a.timeline, a.until)).collect();
-    Holds { ancestors, ..Holds::default() }
-}
-
-/// What a walk over a piece found, as it is signed.
-#[must_use]
-pub(crate) fn holds(summary: &WalSummary, size: WalSegmentSize) -> Holds {
-    Holds {
-        segment_size: Some(size),
-        records: summary.records,
-        first_record: summary.first_record.zip(summary.first_follows),
-        last_record: summary.last_record.zip(summary.next_record),
-        commits: summary.first_commit.zip(summary.last_commit),
-        xids: summary.min_xid.zip(summary.max_xid),
-        ancestors: Vec::new(),
-        restore_points: summary
-            .restore_points
-            .iter()
-            .map(|point| (point.name.clone(), point.lsn.plus(RESTORE_POINT_BYTES), point.time))
-            .collect(),
-        before: None,
-        after: None,
-        settings: summary.asks.iter().filter_map(changed).collect(),
-        tablespaces: summary.asks.iter().filter_map(tablespace).collect(),
-    }
-}
-
-fn changed(asked: &Asked) -> Option<ChangedSettings> {
-    let Ask::Settings(settings) = asked.what else { return None };
-    Some(ChangedSettings { at: asked.at, behind: asked.behind, settings })
-}
-
-/// Its number alone: where it lies is for those who can read the log.
-fn tablespace(asked: &Asked) -> Option<(u32, Lsn)> {
-    match asked.what {
-        Ask::Tablespace { oid, .. } => Some((oid, asked.at)),
-        Ask::Settings(_) | Ask::TablespaceDrop { .. } => None,
-    }
 }

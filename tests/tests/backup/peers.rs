@@ -93,7 +93,7 @@ fn tools_that_would_give_the_password_away_are_not_started() {
     let site = site(server.port(), "disable", "pg_dump");
     site.replace("silence = \"1s\"", "silence = \"1h\"");
     // PostgreSQL 16 is the first whose tools can be told.
-    if server.psql("postgres", "show server_version_num") < "160000".to_owned() {
+    if server.psql("postgres", "show server_version_num").as_str() < "160000" {
         let said = site.fails(10, "config", &["backup", "shop"]);
         assert!(said.contains("in clear text") && said.contains("verify-full"), "{said}");
     } else {

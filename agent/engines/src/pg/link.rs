@@ -168,10 +168,7 @@ impl AsyncRead for Link {
             // Nobody answers what must not be asked.
             buf.set_filled(before);
         }
-        this.waiting = match this.waiting.filter(|_| !this.guard.is_ready()) {
-            Some(_) => Some(Instant::now()),
-            None => None,
-        };
+        this.waiting = this.waiting.filter(|_| !this.guard.is_ready()).map(|_| Instant::now());
         Poll::Ready(seen)
     }
 }

@@ -1,0 +1,66 @@
+//! What is asked for of a recovery, and the plan that leads there.
+
+use anyhow::Result;
+use drctl_model::{SourceId, Timeline};
+use drctl_policies::recovery::{RecoveryPlan, Target, plan as plan_recovery};
+use jiff::SignedDuration;
+
+use super::args::RestoreArgs;
+use super::recovery_words::no_plan;
+use super::screen::Screen;
+use crate::problem::Problem;
+use crate::{Known, Repository, time_of};
+
+/// The point that is asked for, if one is.
+pub(super) fn target(args: &RestoreArgs) -> Result<Option<Target>> {
+    let wrong = |error: drctl_model::LsnError| Problem::Usage(error.to_string());
+    Ok(if let Some(text) = &args.to_time {
+        // As finely as the server knows times, and all before that moment.
+        let step = SignedDuration::from_micros(i64::from(args.exclusive));
+        Some(Target::Time(time_of(text)?.saturating_sub(step)?))
+    } else if let Some(text) = &args.to_lsn {
+        Some(Target::Lsn { lsn: text.parse().map_err(wrong)?, inclusive: args.inclusive })
+    } else if let Some(xid) = args.to_xid {
+        Some(Target::Xid { xid, inclusive: !args.exclusive })
+    } else if let Some(xid) = args.before_xid {
+        Some(Target::Xid { xid, inclusive: false })
+    } else if let Some(name) = &args.to_name {
+        Some(Target::Name(name.clone()))
+    } else if args.to_end {
+        Some(Target::Latest)
+    } else {
+        None
+    })
+}
+
+/// A plan whose copy has all its objects: one that is known not to be whole is passed over, and the
+/// next older one that leads there is used.
+pub(super) async fn plan_on_whole(
+    screen: Screen,
+    (repository, source, timeline): (&Repository, &SourceId, Option<Timeline>),
+    known: &mut Known,
+    target: &Target,
+) -> Result<RecoveryPlan> {
+    loop {
+        let planned = plan_recovery(&known.archive, target, timeline);
+        let planned = planned.map_err(|no| no_plan(&no, &known.others))?;
+        let Some(why) = repository.is_lacking(source, &planned.base).await? else {
+            return Ok(planned);
+        };
+        screen.say(format!("passed over: the copy {}: {why}", planned.base));
+        known.archive = known.archive.clone().without(&planned.base);
+    }
+}
+
+/// That a plan is another one than the operator has agreed to.
+pub(super) fn changed(planned: &RecoveryPlan, digest: &str, wanted: &str) -> anyhow::Error {
+    let more = match planned.target {
+        Target::Latest => " (to the end of the log it changes with every piece that arrives)",
+        _ => "",
+    };
+    let text = format!(
+        "the plan has changed: its digest is {digest} now and not {wanted}{more}; look at it with \
+         --plan. Nothing was done"
+    );
+    Problem::Usage(text).into()
+}

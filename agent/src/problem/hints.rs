@@ -1,0 +1,129 @@
+//! What an operator can do about a problem.
+
+use drctl_model::SourceId;
+
+use super::Problem;
+
+impl Problem {
+    /// What to do where there is no box for a server.
+    fn hint_of_box(&self) -> Option<String> {
+        Some(match self {
+            Problem::NoBox(_, hint) => format!(
+                "{hint}; where you must restore without, by hand, and know whose data they are: \
+                 --without-box"
+            ),
+            Problem::Place(_) => {
+                "only a server in a box may replay that: recover it to a point with \
+                                  `drctl restore … --to-end`, or `--to-lsn`, without --without-box"
+                    .to_owned()
+            }
+            _ => return None,
+        })
+    }
+
+    /// What to do about a place that holds not the repository that it should.
+    fn hint_of_place(&self) -> Option<&'static str> {
+        Some(match self {
+            Problem::NotARepository { .. } => {
+                "check repository.url, and that its file system is mounted; `drctl init` makes a \
+                 repository in a place that is new"
+            }
+            Problem::OtherRepository { .. } => {
+                "somebody put another repository, or its marker, in the place of yours: check \
+                 repository.url, and look at the bucket; only if the place is right and the backups \
+                 are yours, correct repository.id. Nothing was read from it or written"
+            }
+            Problem::MarkerLost { .. } => {
+                "the backups are safe, and nothing was written: do not make a new repository here, \
+                 it would lock them out. `drctl init --restore-marker` on a host that is configured \
+                 for it writes the marker again; the identifier is in the recovery kit"
+            }
+            Problem::RepositoryExists { .. } => {
+                "to use it from this host, pass --join; nothing was written"
+            }
+            _ => return None,
+        })
+    }
+
+    pub(super) fn hint(&self) -> Option<String> {
+        if let Some(text) = self.hint_of_place() {
+            return Some(text.to_owned());
+        }
+        let text = match self {
+            Problem::NoConfiguration(_) => {
+                "make one with `drctl init`, or name it with --config FILE"
+            }
+            Problem::Configuration(_) => "correct these lines; `drctl config check` looks again",
+            Problem::Secret { .. } => "put the secret there, readable by drctl's user alone",
+            Problem::NotPrivate { .. } => {
+                "nothing was done: look at what is in it, then chown it to drctl's account and \
+                 chmod it to 0700, or name another directory in [paths]"
+            }
+            Problem::UnknownSource { known, .. } => {
+                let names: Vec<&str> = known.iter().map(SourceId::as_str).collect();
+                return Some(format!("configured are: {}", names.join(", ")));
+            }
+            Problem::Busy { .. } => "wait for it to end; its lock goes with its process",
+            Problem::NoBackup(_) => "`drctl list` shows what there is",
+            Problem::Exists(_) => "nothing was overwritten; choose another place or move it away",
+            Problem::Segment { .. } => {
+                "what needs this object cannot be restored in full; `drctl verify --data` shows what \
+                 else is damaged, `drctl list` and `drctl timeline` what else there is"
+            }
+            Problem::BrokenChain(_) => {
+                "an incremental copy is worth nothing without those before it: `drctl list` shows \
+                 what else there is, `drctl backup SOURCE --full` begins a new chain"
+            }
+            Problem::Mismatch(_) => "do not use what was restored before this is explained",
+            Problem::OtherLog { .. } => {
+                "two servers archive under one source: a clone, or a primary that was replaced. \
+                 Nothing was overwritten; stop one of them, or give it a source of its own"
+            }
+            Problem::OtherHistory { .. } => {
+                "this server is a clone, or was set back: nothing of its log was stored. Stop one of \
+                 the two, or give this one a source of its own"
+            }
+            Problem::NotWal { .. } => {
+                "nothing was stored and PostgreSQL keeps the file: check the disk, and take a new \
+                 base backup"
+            }
+            Problem::BadSegment { .. } => {
+                "nothing was delivered, so that no rows are lost in silence; `drctl timeline` shows \
+                 what can be reached, another repository may have it whole"
+            }
+            Problem::LogGap { .. } => {
+                "the recovery was stopped so that no rows are lost in silence; `drctl timeline` \
+                 shows what can be reached"
+            }
+            Problem::NoPlan(_, hint) => hint,
+            Problem::Incomplete(_) => "nothing was committed; do not trust this store",
+            Problem::NoIdentity(_) => {
+                "name the identity's file with --identity FILE, or in keys.identity; any of the \
+                 recipients that `drctl show` lists will do, the offline recovery identity too"
+            }
+            Problem::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
+            Problem::NoSigningKey => "set keys.signing_key: nobody believes what nobody signed",
+            Problem::Unpinned(key) => return Some(unpinned(key)),
+            Problem::Interrupted => {
+                "run the command again; nothing half done counts as a backup, and of a restore \
+                 only what is named above as proven"
+            }
+            Problem::Place(_) | Problem::NoBox(..) => return self.hint_of_box(),
+            Problem::NotARepository { .. }
+            | Problem::OtherRepository { .. }
+            | Problem::MarkerLost { .. }
+            | Problem::RepositoryExists { .. }
+            | Problem::Target(_)
+            | Problem::Usage(_) => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// What to do about a signing key that is not pinned.
+fn unpinned(key: &str) -> String {
+    format!(
+        "nothing was signed or stored: add {key} to keys.verifying_keys here and wherever you \
+         restore, or put the signing key back that is listed there"
+    )
+}
