@@ -68,7 +68,7 @@ fn what_is_not_there_is_5_and_what_is_in_the_way_is_12() {
 fn damage_is_4() {
     let server = server_with(20_000);
     let site = Site::with(&server);
-    let _ = site.backup();
+    let id = site.backup();
     let segment = a_segment(&site);
     let good = fs::read(&segment).expect("a segment");
     let mut bad = good.clone();
@@ -78,7 +78,9 @@ fn damage_is_4() {
     let _ = site.drctl(&["verify"]).ended(0);
     let told = site.drctl(&["verify", "--data"]).ended(4);
     assert!(told.out.contains("BAD"), "{}", told.out);
-    let restore = ["restore", "shop", "--latest", "--to-files", "f"];
+    // What was found bad is passed over; by its name it is tried all the same.
+    let _ = site.drctl(&["restore", "shop", "--latest", "--to-files", "f"]).ended(5);
+    let restore = ["restore", "shop", "--backup", &id, "--to-files", "f"];
     let told = site.drctl(&restore).ended(4);
     assert!(told.err.contains("is not what the manifest says"), "{}", told.err);
     assert!(!site.path("f/shop.dump").exists(), "a part is never named as the whole");

@@ -51,7 +51,7 @@ fn answers_that_cannot_work_leave_nothing_behind() {
     }
     let url = format!("file://{}", site.path("r").display());
     let kit = ["init", "--url", &url, "--source", "shop", "--kit", "no/such/folder/kit"];
-    let _ = site.drctl(&kit).ended(1);
+    let _ = site.drctl(&kit).ended(2);
     assert!(!site.path("etc").exists(), "a kit that has no place would be lost");
 }
 
