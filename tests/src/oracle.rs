@@ -121,11 +121,12 @@ fn record(line: &str) -> Record {
     Record { lsn: lsn.parse().expect("a position"), commits }
 }
 
-/// What is committed where a server stops that replays up to `target`: behind the first record
-/// that begins there or later (`recoveryStopsAfter` in `xlogrecovery.c`).
-fn committed_by(records: &[Record], target: Lsn) -> String {
-    let last = records.iter().map(|record| record.lsn).find(|lsn| *lsn >= target).unwrap();
-    let by = records.iter().filter(|record| record.lsn <= last);
+/// What is committed where a server stops that replays up to `target`: before the first record that
+/// begins there or later, or, with what is at the target, behind it (`recoveryStopsBefore` and
+/// `recoveryStopsAfter` in `xlogrecovery.c`).
+fn committed_by(records: &[Record], target: Lsn, inclusive: bool) -> String {
+    let stop = records.iter().map(|record| record.lsn).find(|lsn| *lsn >= target).unwrap();
+    let by = records.iter().filter(|r| r.lsn < stop || (inclusive && r.lsn == stop));
     let xids: Vec<String> = by.flat_map(|r| &r.commits).map(u32::to_string).collect();
     format!("xmin::text = any('{{{}}}')", xids.join(","))
 }
@@ -143,7 +144,11 @@ fn random_position(records: &[Record], from: Lsn, random: &mut Random) -> Point 
     // Behind the last ones there is nothing at which a server would stop.
     let at = random.below(later.len() as u64 - 5);
     let target = Lsn(later[usize::try_from(at).unwrap()].lsn.0 + random.below(2));
-    (["--to-lsn".to_owned(), target.to_string()], committed_by(records, target))
+    let inclusive = random.below(2) == 0;
+    let which = if inclusive { "--inclusive" } else { "--exclusive" };
+    let target_is = committed_by(records, target, inclusive);
+    let held = committed_by(records, target, inclusive);
+    ([which.to_owned(), format!("--to-lsn={target}")], held)
 }
 
 /// A random moment, or transaction, in a gap between commits.

@@ -121,7 +121,7 @@ fn keys() {
         (
             verifying,
             "[{ key = \"ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\", roles = [\"drills\"] }]",
-            "drctl.toml:8:93: `drills` is no role of a key: did you mean `drill`?",
+            "drctl.toml:8:92: `drills` is no role of a key: did you mean `drill`?",
         ),
     ]);
 }

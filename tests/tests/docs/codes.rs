@@ -26,6 +26,7 @@ const SOURCES: &[&str] = &[
     "agent/src/problem.rs",
     "agent/src/verify.rs",
     "agent/store/src/error.rs",
+    "agent/store/src/error/sealing.rs",
     "agent/engines/src/error.rs",
     "catalog/src/error.rs",
 ];
