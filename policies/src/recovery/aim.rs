@@ -111,7 +111,9 @@ impl Aim {
             Aim::Time { late, .. } => match passed(late, base.stop, span) {
                 Passed::Between { lo, hi } => Ok(Reached { lo, hi, reach: end, at_end: false }),
                 Passed::AtLast => Ok(open),
-                Passed::Never if late.iter().any(|late| late.is_behind(end)) => {
+                Passed::Never
+                    if late.iter().any(|late| late.is_behind(end) || late.crosses(end)) =>
+                {
                     Err(Miss::Cut(path.gap_at(end)))
                 }
                 Passed::Never => Err(Miss::AfterEnd { end }),
@@ -189,6 +191,11 @@ impl Late {
         Some(Late { start: seen.start, end: seen.end, reach: seen.end, kind })
     }
 
+    /// Whether it lies on both sides of a position.
+    fn crosses(&self, at: Lsn) -> bool {
+        self.start < at && at < self.end
+    }
+
     /// Whether it shows that the log behind a gap leads to the target.
     fn is_behind(&self, gap: Lsn) -> bool {
         self.start >= gap && self.kind != Kind::Perhaps
@@ -244,6 +251,8 @@ fn passed(late: &[Late], stop: Lsn, span: Range) -> Passed {
             continue;
         }
         match late.kind {
+            // What crosses a barrier may have its commits behind it.
+            _ if late.crosses(span.end) => lo = lo.or(Some(late.start)),
             Kind::Exact => exact = true,
             Kind::Perhaps => lo = lo.or(Some(late.start)),
             Kind::Later => {

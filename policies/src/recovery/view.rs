@@ -46,7 +46,7 @@ pub struct BaseOn {
     pub backup: BackupId,
     /// Where it ended.
     pub stop: Lsn,
-    /// When it ended.
+    /// The earliest time that it leads to.
     pub stopped: Timestamp,
     /// Whether it counts.
     pub good: bool,
@@ -88,7 +88,7 @@ fn view(archive: &Archive, timeline: Timeline) -> TimelineView {
         branched: path.as_ref().and_then(branched),
         spans: spans(archive, timeline),
         gaps: path.as_ref().map(gaps).unwrap_or_default(),
-        bases: bases(archive, timeline),
+        bases: bases(archive, timeline, path.as_ref()),
         reachable: path.as_ref().map(reachable).unwrap_or_default(),
     }
 }
@@ -131,13 +131,14 @@ fn gaps(path: &Path<'_>) -> Vec<Gap> {
     own.map(|(from, _)| path.gap_at(from)).collect()
 }
 
-fn bases(archive: &Archive, timeline: Timeline) -> Vec<BaseOn> {
+fn bases(archive: &Archive, timeline: Timeline, path: Option<&Path<'_>>) -> Vec<BaseOn> {
+    let since = |base| path.and_then(|path| consistent_since(path, base).time());
     let on = archive.bases.iter().filter(|base| base.timeline == timeline);
     let mut bases: Vec<BaseOn> = on
         .map(|base| BaseOn {
             backup: base.backup.clone(),
             stop: base.stop,
-            stopped: base.stood.told(),
+            stopped: since(base).unwrap_or(base.stood.told()),
             good: base.good,
             other_history: archive.foreign.contains_key(&base.backup),
         })

@@ -109,8 +109,12 @@ fn nobody_replays_across_a_stretch_that_says_too_little() {
     let latest = plan(&archive, &Target::Latest, None).unwrap();
     assert_eq!((latest.until, latest.bound), (behind, Some(behind)));
     let gap = Gap { timeline: tl(1), from: behind, until: Some(behind), why: Why::Minimal };
-    let refused = plan(&archive, &Target::Time(at(55)), None).unwrap_err();
-    assert_eq!(refused.reason, Reason::Gap(gap));
+    // Also a time in the very piece in which it begins.
+    for seconds in [45, 55] {
+        let refused = plan(&archive, &Target::Time(at(seconds)), None).unwrap_err();
+        assert_eq!(refused.reason, Reason::Gap(gap), "{seconds}");
+    }
+    assert!(plan(&archive, &Target::Time(at(36)), None).is_ok());
     assert_eq!(timeline_view(&archive)[0].gaps, [gap]);
     assert_eq!(standing(&archive).unwrap().gaps, [gap]);
     // A base that was taken behind it begins anew.
