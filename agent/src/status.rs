@@ -108,10 +108,11 @@ async fn one(
     let unfinished = last_job.as_ref().is_some_and(|job| !job.state.is_final());
     let running = unfinished.then(|| is_held(&setup.config.paths.state_dir, id)).flatten();
     let memory = Memory::of(catalog, Some(id)).await?;
+    let bad = told(&memory, id, newest_good.as_ref().map(|good| good.started));
     Ok(SourceStatus {
         source: id.clone(),
         newest_good,
-        bad: told(&memory, id),
+        bad,
         suspect: newest.filter(|backup| !backup.is_good()),
         unreadable: None,
         broken,
@@ -133,9 +134,14 @@ fn overdue(schedule: &Schedule, begun: Timestamp, now: Timestamp) -> Option<Time
     late.then_some(due)
 }
 
-/// What earlier looks found wrong, newest backups first, then the log and what pgBackRest keeps.
-fn told(memory: &Memory, source: &SourceId) -> Vec<String> {
+/// What earlier looks found wrong, newest backups first, then the log and what pgBackRest keeps:
+/// nothing that needs doing, once a good backup was begun after that look.
+fn told(memory: &Memory, source: &SourceId, anew: Option<Timestamp>) -> Vec<String> {
     let mut found = memory.all_bad(source);
+    found.retain(|(subject, found)| match subject {
+        Subject::Backup(_) => true,
+        Subject::Log | Subject::Stanza => anew.is_none_or(|anew| anew < found.at),
+    });
     found.sort_by(|(one, _), (other, _)| match (one, other) {
         (Subject::Backup(one), Subject::Backup(other)) => other.cmp(one),
         _ => one.cmp(other),

@@ -146,7 +146,6 @@ fn random_position(records: &[Record], from: Lsn, random: &mut Random) -> Point 
     let target = Lsn(later[usize::try_from(at).unwrap()].lsn.0 + random.below(2));
     let inclusive = random.below(2) == 0;
     let which = if inclusive { "--inclusive" } else { "--exclusive" };
-    let target_is = committed_by(records, target, inclusive);
     let held = committed_by(records, target, inclusive);
     ([which.to_owned(), format!("--to-lsn={target}")], held)
 }

@@ -69,10 +69,15 @@ pub(crate) struct Tool {
     pub(crate) env: Vec<(Cow<'static, str>, OsString)>,
 }
 
+/// Where programs are looked for: as this process was told.
+pub(crate) fn search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into())
+}
+
 impl Tool {
     /// A tool that sees nothing of our environment but `PATH` and `TZ`, and speaks English.
     pub(crate) fn new(name: &'static str, program: PathBuf) -> Self {
-        let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+        let path = search_path();
         let mut env = vec![("PATH".into(), path), ("LC_ALL".into(), "C".into())];
         env.extend(std::env::var_os("TZ").map(|zone| ("TZ".into(), zone)));
         Tool { name, program, args: Vec::new(), env }

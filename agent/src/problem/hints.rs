@@ -45,8 +45,35 @@ impl Problem {
         })
     }
 
+    /// What to do about log that is not what it should be.
+    fn hint_of_log(&self) -> Option<&'static str> {
+        Some(match self {
+            Problem::OtherLog { .. } => {
+                "two servers archive under one source: a clone, or a primary that was replaced. \
+                 Nothing was overwritten; stop one of them, or give it a source of its own"
+            }
+            Problem::OtherHistory { .. } => {
+                "this server is a clone, or was set back: nothing of its log was stored. Stop one of \
+                 the two, or give this one a source of its own"
+            }
+            Problem::NotWal { .. } => {
+                "nothing was stored and PostgreSQL keeps the file: check the disk, and take a new \
+                 base backup"
+            }
+            Problem::BadSegment { .. } => {
+                "nothing was delivered, so that no rows are lost in silence; `drctl timeline` shows \
+                 what can be reached, another repository may have it whole"
+            }
+            Problem::LogGap { .. } => {
+                "the recovery was stopped so that no rows are lost in silence; `drctl timeline` \
+                 shows what can be reached"
+            }
+            _ => return None,
+        })
+    }
+
     pub(super) fn hint(&self) -> Option<String> {
-        if let Some(text) = self.hint_of_place() {
+        if let Some(text) = self.hint_of_place().or_else(|| self.hint_of_log()) {
             return Some(text.to_owned());
         }
         let text = match self {
@@ -75,26 +102,6 @@ impl Problem {
                  what else there is, `drctl backup SOURCE --full` begins a new chain"
             }
             Problem::Mismatch(_) => "do not use what was restored before this is explained",
-            Problem::OtherLog { .. } => {
-                "two servers archive under one source: a clone, or a primary that was replaced. \
-                 Nothing was overwritten; stop one of them, or give it a source of its own"
-            }
-            Problem::OtherHistory { .. } => {
-                "this server is a clone, or was set back: nothing of its log was stored. Stop one of \
-                 the two, or give this one a source of its own"
-            }
-            Problem::NotWal { .. } => {
-                "nothing was stored and PostgreSQL keeps the file: check the disk, and take a new \
-                 base backup"
-            }
-            Problem::BadSegment { .. } => {
-                "nothing was delivered, so that no rows are lost in silence; `drctl timeline` shows \
-                 what can be reached, another repository may have it whole"
-            }
-            Problem::LogGap { .. } => {
-                "the recovery was stopped so that no rows are lost in silence; `drctl timeline` \
-                 shows what can be reached"
-            }
             Problem::NoPlan(_, hint) => hint,
             Problem::Incomplete(_) => "nothing was committed; do not trust this store",
             Problem::NoIdentity(_) => {
@@ -113,6 +120,11 @@ impl Problem {
             | Problem::OtherRepository { .. }
             | Problem::MarkerLost { .. }
             | Problem::RepositoryExists { .. }
+            | Problem::OtherLog { .. }
+            | Problem::OtherHistory { .. }
+            | Problem::NotWal { .. }
+            | Problem::BadSegment { .. }
+            | Problem::LogGap { .. }
             | Problem::Target(_)
             | Problem::Usage(_) => return None,
         };

@@ -34,8 +34,11 @@ pub(super) fn stop_at(plan: &RecoveryPlan) -> StopAt {
 /// was there; of any other target nothing: it is asked for as it is.
 #[must_use]
 pub fn left_out(plan: &RecoveryPlan) -> Vec<String> {
-    let lacks = |warning: &&Warning| {
-        matches!(warning, Warning::BehindGap(_) | Warning::CutOff { .. } | Warning::NoHistory(_))
+    let lacks = |warning: &&Warning| match warning {
+        Warning::BehindGap(_) | Warning::CutOff { .. } => true,
+        // Of the plan's own timeline what is behind its base is all there.
+        Warning::NoHistory(timeline) => *timeline != plan.timeline,
+        _ => false,
     };
     match plan.target {
         Target::Latest => plan.warnings.iter().filter(lacks).map(ToString::to_string).collect(),

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::Result;
+use drctl_engines::pg::wal::WalWalker;
 use drctl_model::{Digest, Holds, LogPart, LogPiece, LogPlace, Lsn, Timeline, WalSegmentSize};
 use drctl_store::layout;
 use sha2::{Digest as _, Sha256};
@@ -31,12 +32,24 @@ pub(super) enum Before {
 }
 
 /// The SHA-256 of the whole segment before one that lies in `pg_wal`, where it still lies there as it
-/// was written.
+/// was written: nothing is bound to bytes that are no log.
 pub(super) fn digest_before(
     path: &Path,
     timeline: Timeline,
     start: Lsn,
     size: WalSegmentSize,
+) -> Option<Digest> {
+    let mut walker = None;
+    digest_proven((path, timeline, start, size), |before, bytes| {
+        let new = || WalWalker::new(timeline, before, size);
+        walker.get_or_insert_with(new).feed(bytes).is_ok()
+    })
+}
+
+/// The same of bytes that `prove` believes, from the segment's start on.
+fn digest_proven(
+    (path, timeline, start, size): (&Path, Timeline, Lsn, WalSegmentSize),
+    prove: impl FnMut(Lsn, &[u8]) -> bool,
 ) -> Option<Digest> {
     let before = Lsn(start.0.checked_sub(size.bytes())?);
     let least = timeline.id().saturating_sub(ANCESTORS).max(1);
@@ -45,10 +58,15 @@ pub(super) fn digest_before(
     let names = timelines.map(|timeline| size.file_name(timeline, before));
     let file =
         names.map(|name| path.with_file_name(name)).find_map(|path| File::open(path).ok())?;
-    digest_of(file, before, size)
+    digest_of(file, before, size, prove)
 }
 
-fn digest_of(mut file: File, start: Lsn, size: WalSegmentSize) -> Option<Digest> {
+fn digest_of(
+    mut file: File,
+    start: Lsn,
+    size: WalSegmentSize,
+    mut prove: impl FnMut(Lsn, &[u8]) -> bool,
+) -> Option<Digest> {
     let whole = file.metadata().ok()?.len() == size.bytes();
     let (mut hash, mut buffer, mut first) = (Sha256::new(), vec![0; READ], whole);
     let mut left = usize::try_from(size.bytes()).ok()?;
@@ -61,6 +79,9 @@ fn digest_of(mut file: File, start: Lsn, size: WalSegmentSize) -> Option<Digest>
             return None;
         }
         first = false;
+        if !prove(start, &buffer[..n]) {
+            return None;
+        }
         hash.update(&buffer[..n]);
         left -= n;
     }
@@ -130,6 +151,9 @@ mod tests {
         let (folder, size) = (tempfile::tempdir().unwrap(), WalSegmentSize::new(1 << 20).unwrap());
         let two = Timeline::new(2).unwrap();
         let start = Lsn(5 << 20);
+        let digest_before = |path: &Path, timeline, start, size| {
+            digest_proven((path, timeline, start, size), |_, _| true)
+        };
         let at = |timeline, n: u64| folder.path().join(size.file_name(timeline, Lsn(n << 20)));
         let own = at(two, 5);
         assert_eq!(digest_before(&own, two, start, size), None);
@@ -138,6 +162,7 @@ mod tests {
         std::fs::write(at(Timeline::FIRST, 4), &bytes).unwrap();
         let expected = Some(drctl_store::digest(&bytes));
         assert_eq!(digest_before(&own, two, start, size), expected, "the ancestor's");
+        assert_eq!(super::digest_before(&own, two, start, size), None, "it is no log");
         // One that was made ready for later, and holds what it held before.
         bytes[8..16].copy_from_slice(&(1u64 << 20).to_le_bytes());
         std::fs::write(at(two, 4), &bytes).unwrap();

@@ -84,7 +84,7 @@ fn a_host_whose_signature_nobody_would_trust_does_not_back_up() {
     let stranger = Shop::open();
     fs::copy(stranger.site.path("etc/keys/signing.key"), shop.site.path("etc/keys/signing.key"))
         .unwrap();
-    let said = shop.site.fails(2, "usage", &["backup", "shop"]);
+    let said = shop.site.fails(9, "signing_key_unpinned", &["backup", "shop"]);
     assert!(said.contains("verifying_keys"), "{said}");
     assert!(shop.site.manifests().is_empty());
 }

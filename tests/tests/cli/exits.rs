@@ -111,7 +111,7 @@ fn a_bucket_that_is_away_is_8() {
         assert!(ran.err.contains("hint: "), "{arguments:?}: {}", ran.err);
     }
     let _ = site.drctl(&["doctor"]).ended(1);
-    let _ = site.drctl(&["status", "--check"]).ended(0);
+    let _ = site.drctl(&["status", "--check"]).ended(3);
     let _ = site.drctl(&["list"]).ended(0);
     fs::rename(site.path("away"), site.path("repository")).expect("bring it back");
     let _ = site.backup();

@@ -130,7 +130,10 @@ fn a_copy_of_a_clone_is_told_and_not_joined_with_the_log_of_its_original() {
     );
     let status = shop.drctl(&["status", "--check"]).ended(3).json();
     assert!(status["sources"][0]["log"]["gaps"].to_string().contains("other_history"), "{status}");
+    // The clone's rows are not in it: who asks for everything is told before anything is done.
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    assert!(ran.failed(5, "no_plan").contains("another history") && !path.exists());
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote", "--accept-loss"]);
     let done = ran.ended(0).json();
     assert_eq!((&done["base"], ticks(&path)), (&first, list(1..21)));
 }

@@ -29,6 +29,7 @@ const RULES: &[Rule] = &[
         only: &[
             "agent/src/secrets.rs",
             "agent/src/crash.rs",
+            "agent/src/zone.rs",
             "agent/engines/src/process.rs",
             "agent/engines/src/pg/tools.rs",
         ],

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use drctl_model::shown;
 
 use super::{APART, Boxes, Wanted};
-use crate::process::Tool;
+use crate::process::{Tool, search_path};
 
 /// What the options are about, in the order in which they are tried.
 const PARTS: [&str; 5] = [
@@ -35,7 +35,7 @@ const ALLOW: &str = "allow this account user namespaces (sysctl user.max_user_na
 /// # Errors
 /// [`NoBox`] with the part that is missing.
 pub async fn look_for_box() -> Result<Boxes, NoBox> {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    let path = search_path();
     let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
     let program = folders.map(|folder| folder.join("bwrap")).find(|path| path.is_file());
     let Some(program) = program else {
