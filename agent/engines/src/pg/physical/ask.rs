@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const KNOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a login or an answer may take: each is quick, unless a lock stands before it.
-const ANSWER_WAIT: Duration = Duration::from_secs(20);
+pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(20);
 
 /// How long it may refuse us while it stands at its target, where nothing changes any more.
 const STANDING_PATIENCE: Duration = Duration::from_secs(10);

@@ -39,7 +39,12 @@ impl Layout {
     /// A tablespace's directory.
     #[must_use]
     pub fn tablespace(&self, oid: u32) -> PathBuf {
-        self.root.join(TABLESPACES).join(oid.to_string())
+        self.tablespaces().join(oid.to_string())
+    }
+
+    /// The directory of all tablespaces.
+    pub(super) fn tablespaces(&self) -> PathBuf {
+        self.root.join(TABLESPACES)
     }
 
     /// Everything, to be reached without following a link.

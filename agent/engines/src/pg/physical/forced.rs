@@ -2,8 +2,6 @@
 //! us, whatever the cluster's own configuration says. That is the source's, and may be an
 //! intruder's: what it names to be loaded or run is not loaded and not run here.
 
-use std::path::Path;
-
 /// From which major version on, and up to which, there is a setting.
 type Majors = std::ops::RangeInclusive<u32>;
 
@@ -94,14 +92,11 @@ pub(super) fn forced(major: u32) -> impl Iterator<Item = (&'static str, &'static
 }
 
 /// Options of our own sessions (`options` of the protocol), which those that were set for a role or
-/// a database do not override. What only a superuser may set is tried first, then without.
+/// a database do not override: beside those that every session of ours has (`pg/options.rs`). What
+/// only a superuser may set is tried first, then without.
 pub(super) fn session_options(major: u32) -> Vec<String> {
     let mut all = String::from(
-        "-c role=none -c search_path= -c default_transaction_isolation=read\\ committed \
-         -c default_transaction_read_only=off -c default_transaction_deferrable=off \
-         -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
-         -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=1 \
-         -c standard_conforming_strings=on -c client_min_messages=notice -c jit=off \
+        "-c extra_float_digits=1 -c client_min_messages=notice -c jit=off \
          -c local_preload_libraries=",
     );
     if major >= 14 {
@@ -163,28 +158,6 @@ fn size(line: &str) -> Option<(&'static str, &str)> {
     (is_number && units.contains(&unit)).then_some((*name, value))
 }
 
-/// What of the source's settings would change the cluster's files where it were another one at a
-/// promotion, as its control file has it.
-pub(super) fn lasting(bin_dir: &Path, data: &Path) -> Vec<(&'static str, String)> {
-    let mut tool = std::process::Command::new(bin_dir.join("pg_controldata"));
-    let output = tool.arg("-D").arg(data).env_clear().env("LC_ALL", "C").output();
-    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-    named(&text)
-}
-
-fn named(text: &str) -> Vec<(&'static str, String)> {
-    let of = |label: &str| text.lines().find_map(|line| Some(line.strip_prefix(label)?.trim()));
-    let mut found = Vec::new();
-    if of("wal_level setting:") == Some("logical") {
-        found.push(("wal_level", "logical".to_owned()));
-    }
-    // A server that is opened without it forgets the times of all commits.
-    if of("track_commit_timestamp setting:") == Some("on") {
-        found.push(("track_commit_timestamp", "on".to_owned()));
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,14 +186,5 @@ mod tests {
             "shared_buffers = '1GB'\nmin_wal_size = '80MB'\nwal_buffers = '-1'\n\
              checkpoint_completion_target = '0.9'\nwork_mem = '64 MB'\n"
         );
-    }
-
-    #[test]
-    fn what_lasts_is_kept() {
-        let text = "wal_level setting:                    logical\n\
-                    track_commit_timestamp setting:       on\n";
-        let on = |name| (name, "on".to_owned());
-        assert_eq!(named(text)[1], on("track_commit_timestamp"));
-        assert_eq!(named("wal_level setting:   replica\n"), []);
     }
 }

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::ask::ANSWER_WAIT;
 use super::run::Recovering;
 use crate::pg::server::quote_literal;
 use crate::pg::session::Session;
 use crate::{EngineError, ServerSaid};
-
-/// How long a question about locks may take.
-const ANSWER_WAIT: Duration = Duration::from_secs(20);
 
 /// How long a lock is waited for that whoever works in the cluster may hold.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(30);

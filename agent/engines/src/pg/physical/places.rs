@@ -30,11 +30,6 @@ impl Layout {
     pub fn box_root(&self) -> PathBuf {
         self.data().with_file_name("box")
     }
-
-    /// The directory of all tablespaces.
-    pub(super) fn tablespaces(&self) -> PathBuf {
-        self.data().with_file_name("tablespaces")
-    }
 }
 
 /// Makes the place at which a tablespace will be made, as the server in the box sees it: it leads

@@ -11,7 +11,7 @@ use tokio::process::Child;
 
 use super::Layout;
 use super::ask::Answers;
-use super::forced::{forced, lasting, session_options, sizes};
+use super::forced::{forced, session_options, sizes};
 use super::left::{SOCKETS, note_own, out_of_the_box, server_of};
 use super::names::superusers;
 use super::places::settle;
@@ -101,7 +101,6 @@ impl Recovering {
             ("restore_command", around.restore_command(at)?),
         ];
         settings.extend(forced(major).map(|(name, value)| (name, value.to_owned())));
-        settings.extend(lasting(bin_dir, &data));
         settings.extend(source_settings(bin_dir, &data));
         let mut arguments = vec!["-D".to_owned(), shown(&data)];
         for (name, value) in settings {

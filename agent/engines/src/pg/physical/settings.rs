@@ -1,4 +1,4 @@
-//! Settings that the log asks of the server that replays it.
+//! Settings that the cluster's control file and its log ask of the server that replays it.
 
 use std::path::Path;
 
@@ -12,14 +12,29 @@ const NAMES: [(&str, &str); 5] = [
     ("max_locks_per_xact setting:", "max_locks_per_transaction"),
 ];
 
-/// These settings as the cluster's control file has them; the files that set them may lie outside
-/// the copy. A change in the log is noted there before the server looks whether it has enough: one
-/// that stopped for it is started again with what is read then.
+/// The settings of the source as the cluster's control file has them: those that a hot standby must
+/// not fall below, and those that would change the cluster's files where they were others at a
+/// promotion. The files that set them may lie outside the copy. A change in the log is noted there
+/// before the server looks whether it has enough: one that stopped for it is started again with what
+/// is read then.
 pub(super) fn source_settings(bin_dir: &Path, data: &Path) -> Vec<(&'static str, String)> {
     let mut tool = std::process::Command::new(bin_dir.join("pg_controldata"));
     let output = tool.arg("-D").arg(data).env_clear().env("LC_ALL", "C").output();
     let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-    named(&text)
+    [named(&text), lasting(&text)].concat()
+}
+
+fn lasting(text: &str) -> Vec<(&'static str, String)> {
+    let of = |label: &str| text.lines().find_map(|line| Some(line.strip_prefix(label)?.trim()));
+    let mut found = Vec::new();
+    if of("wal_level setting:") == Some("logical") {
+        found.push(("wal_level", "logical".to_owned()));
+    }
+    // A server that is opened without it forgets the times of all commits.
+    if of("track_commit_timestamp setting:") == Some("on") {
+        found.push(("track_commit_timestamp", "on".to_owned()));
+    }
+    found
 }
 
 fn named(text: &str) -> Vec<(&'static str, String)> {
@@ -46,6 +61,15 @@ mod tests {
                     max_connections setting:              200\n\
                     max_prepared_xacts setting:           x\n";
         assert_eq!(named(text), [("max_connections", "200".to_owned())]);
+    }
+
+    #[test]
+    fn what_lasts_is_kept() {
+        let text = "wal_level setting:                    logical\n\
+                    track_commit_timestamp setting:       on\n";
+        let on = |name| (name, "on".to_owned());
+        assert_eq!(lasting(text)[1], on("track_commit_timestamp"));
+        assert_eq!(lasting("wal_level setting:   replica\n"), []);
     }
 
     #[test]

@@ -6,13 +6,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use tokio::process::{Child, Command};
 
 use super::Layout;
 use super::private::Private;
-use crate::EngineError;
 use crate::boxed::{Boxes, Wanted, programs};
+use crate::{Below, EngineError};
 
 /// Where drctl itself is in a box.
 const CLIENT: &str = "/run/drctl";
@@ -103,9 +102,8 @@ fn program() -> Result<PathBuf, EngineError> {
 /// A file that lies in a data directory; nothing where it is no plain one: what ran on these data may
 /// have put something else in its place.
 pub(super) fn open_plain(path: &Path) -> Option<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(openat(CWD, path, flags, Mode::empty()).ok()?);
-    file.metadata().ok()?.is_file().then_some(file)
+    let folder = Below::open(path.parent()?).ok()?;
+    folder.read(Path::new(path.file_name()?)).ok()
 }
 
 /// The same as text.
