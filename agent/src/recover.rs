@@ -177,9 +177,11 @@ pub async fn recover(
     for _ in 0..STARTS {
         meter.label("starting the restored server");
         let mut server = Recovering::start(&layout, &request.bin_dir, &request.user, &around)?;
+        // Until all is left: a question that is cut off before ends the server.
+        let mut answers = std::pin::pin!(serving.run());
         let done = tokio::select! {
             done = prove_and_choose(&mut server, request, begun, &layout, meter) => done,
-            never = serving.run() => match never {},
+            never = &mut answers => match never {},
             () = stop.requested() => Err(Problem::Interrupted.into()),
         };
         let done = match done {
@@ -191,7 +193,10 @@ pub async fn recover(
             Ok(Some(done)) => Ok(done),
             Err(error) => Err(error),
         };
-        return choose::end(server, request, &serving, done).await;
+        return tokio::select! {
+            ended = choose::end(server, request, &serving, done) => ended,
+            never = answers => match never {},
+        };
     }
     bail!("the log asked {STARTS} times for larger settings of the server that replays it")
 }
