@@ -88,10 +88,12 @@ pub(super) async fn begin(
         Road::Resume => there.behind_whole().await?.unwrap_or((history.timeline_at(kept), kept)),
     };
     let from = size.start_of(from);
+    // The slot may have been moved back since, by the question for older log.
+    let keeps = if let Road::Slot(before) = road { before.max(kept) } else { kept };
     // The slot keeps the segment before too: it is compared, and not stored again.
     let begins = history.ancestors.last().map_or(Lsn(0), |ancestor| ancestor.until);
     let before = Lsn(from.0.saturating_sub(size.bytes()));
-    let is_kept = kept <= before && size.start_of(begins) <= before;
+    let is_kept = keeps <= before && size.start_of(begins) <= before;
     let walked_from = if is_kept && before < from { before } else { from };
     let checks = there.checks(timeline, walked_from, from.plus(size.bytes())).await?;
     if checks.iter().any(|check| flushed < check.at) && timeline == history.timeline {

@@ -44,6 +44,10 @@ pub const STANDBY_NAME: &str = "drctl_wal";
 /// How often the server hears from us while nothing is written.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
+/// How long it waits for the first log where it asked for older log than the slot keeps. To confirm
+/// that moves the slot back, to where the server may not have it any more.
+const FIRST_WAIT: Duration = Duration::from_secs(60);
+
 /// How long a commit waits for others that usually come with it, so that all go in one piece.
 const GATHER: Duration = Duration::from_millis(3);
 
@@ -166,8 +170,10 @@ async fn stream_once(
     }
     let mut convoy = Convoy::new(shelf, size);
     let started = cutter.at();
+    let first = if started < kept { FIRST_WAIT } else { Duration::ZERO };
+    let due = (&mut run.still, Instant::now() + first);
     let ended = tokio::select! {
-        ended = follow(&mut stream, &mut cutter, &mut convoy, shipping, &mut run.still) => Some(ended),
+        ended = follow(&mut stream, &mut cutter, &mut convoy, shipping, due) => Some(ended),
         () = beats(server, shipping) => None,
         () = watch(server) => None,
         () = stop.requested() => None,
@@ -214,11 +220,10 @@ async fn follow(
     cutter: &mut Cutter,
     convoy: &mut Convoy<'_>,
     shipping: &Shipping,
-    still: &mut Standstill,
+    (still, mut heard): (&mut Standstill, Instant),
 ) -> Result<Option<(Timeline, Lsn)>> {
     let patience = if shipping.synchronous { GATHER } else { shipping.interval };
     let mut safe = cutter.at();
-    let mut heard = Instant::now();
     let (mut due, mut crowd) = (None, Crowd::default());
     loop {
         if Instant::now() >= heard {
@@ -240,6 +245,7 @@ async fn follow(
             Happened::Time | Happened::Came(WalEvent::Keepalive { reply: false, .. }) => {}
             Happened::Came(WalEvent::Keepalive { reply: true, .. }) => heard = Instant::now(),
             Happened::Came(WalEvent::Data { bytes, .. }) => {
+                heard = heard.min(Instant::now() + STATUS_EVERY);
                 let (mut cuts, before) = (Cuts::default(), cutter.commits());
                 if let Some(head) = cutter.take(&bytes, &mut cuts)? {
                     return Err(convoy.shelf().other_history(&head));

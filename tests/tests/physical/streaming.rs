@@ -25,7 +25,10 @@ impl Streaming {
     #[track_caller]
     pub(crate) fn start(shop: &Archiving, more: &[&str]) -> Self {
         let streaming = Streaming::launch(shop, more);
-        until("the stream to begin", || shop.sql(STREAMS) == "1");
+        let begun = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            until("the stream to begin", || shop.sql(STREAMS) == "1");
+        }));
+        assert!(begun.is_ok(), "the stream does not begin: {}", streaming.said());
         streaming
     }
 
