@@ -120,10 +120,12 @@ fn poison(shop: &Archiving, mark: &Path) {
     if version >= 170_000 {
         shop.sql(&format!(
             "create function at_login() returns event_trigger language plpgsql as \
-             $$ begin copy (select 1) to program 'touch {0} evil.was.here'; end $$; \
+             $$ begin if current_setting('data_directory') <> '{1}' then \
+             copy (select 1) to program 'touch {0} evil.was.here'; end if; end $$; \
              create event trigger at_login on login execute function at_login(); \
              alter event trigger at_login enable always",
-            mark.display()
+            mark.display(),
+            data.display()
         ));
     }
 }
