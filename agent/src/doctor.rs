@@ -1,7 +1,9 @@
 //! Everything that a backup and a restore need, tried one by one.
 
 mod boxes;
+mod copies;
 mod lock;
+mod log;
 mod secrets;
 
 use std::path::Path;
@@ -9,16 +11,13 @@ use std::path::Path;
 use anyhow::Result;
 use bytes::Bytes;
 use drctl_catalog::Catalog;
-use drctl_engines::pg::replication::Replication;
-use drctl_engines::pg::{PgServer, log_health, probe};
+use drctl_engines::pg::probe;
 use drctl_model::SourceId;
 use drctl_policies::{Engine, PgDump, Pgbackrest, Source};
 use drctl_store::{Bucket, Put, StoreError, layout};
 
 use crate::backrest::{engine, truth_of};
-use crate::incremental::obstacle;
 use crate::problem::Failure;
-use crate::wal::{LogFinding, log_findings};
 use crate::{Repository, Setup};
 
 /// How good a finding is.
@@ -92,7 +91,7 @@ pub async fn doctor(
     }
     for (id, source) in &setup.config.sources {
         if only.is_none_or(|only| only == id) {
-            server(setup, id, source, &mut found).await;
+            server(setup, repository.as_ref(), (id, source), &mut found).await;
         }
     }
     found.0
@@ -260,7 +259,12 @@ async fn catalog(setup: &Setup, repository: &Repository, found: &mut Findings) {
     }
 }
 
-async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findings) {
+async fn server(
+    setup: &Setup,
+    repository: Option<&Repository>,
+    (id, source): (&SourceId, &Source),
+    found: &mut Findings,
+) {
     let check = format!("source.{id}");
     let configured = source.engine.server();
     if let Some(cost) = configured.ssl_cost() {
@@ -273,27 +277,14 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
     let Some(report) = found.take(&check, probed) else { return };
     found.good(&check, format!("PostgreSQL {} at {}", report.version, server.target()));
     if let Engine::BaseBackup(base) = &source.engine {
-        let tried = Replication::open(&server, "drctl/doctor").await.map_err(Into::into);
-        let check = format!("{check}.replication");
-        if let Some(mut connection) = found.take(&check, tried) {
-            let text = format!("a copy can be taken of PostgreSQL {}", connection.version());
-            found.good(&check, text);
-            copied(setup, id, &mut connection, found).await;
-            if base.incremental {
-                let check = format!("source.{id}.incremental");
-                match found.take(&check, obstacle(&mut connection).await) {
-                    Some(None) => found.good(&check, "the server keeps summaries of its log"),
-                    Some(Some((text, hint))) => found.warn(&check, text, hint),
-                    None => {}
-                }
-            }
-        }
-        log(&server, id, found).await;
+        copies::look(setup, &server, (id, base), found).await;
+        log::look(&server, id, found).await;
+        log::compare(&server, repository, id, found).await;
         return;
     }
     if let Engine::Pgbackrest(settings) = &source.engine {
         stanza(setup, id, settings, found).await;
-        log(&server, id, found).await;
+        log::look(&server, id, found).await;
         return;
     }
     let tools = format!("{check}.tools");
@@ -326,39 +317,6 @@ async fn server(setup: &Setup, id: &SourceId, source: &Source, found: &mut Findi
             );
             let hint = format!("grant pg_read_all_data to {}", report.role.name);
             found.add(Level::Bad, &grants, text, Some(&hint));
-        }
-    }
-}
-
-/// Whether there is a copy of the cluster that the server is now: `initdb` and `pg_upgrade` make
-/// another one.
-async fn copied(setup: &Setup, id: &SourceId, connection: &mut Replication, found: &mut Findings) {
-    let check = format!("source.{id}.cluster");
-    let identity = connection.identify().await.map_err(Into::into);
-    let Some(identity) = found.take(&check, identity) else { return };
-    let Ok(catalog) = Catalog::open_read_only(&setup.catalog_path()).await else { return };
-    let Some(backups) = found.take(&check, catalog.backups(Some(id)).await.map_err(Into::into))
-    else {
-        return;
-    };
-    let clusters = backups.iter().filter_map(|backup| backup.kind.coordinates());
-    let system_id = identity.system_id;
-    match clusters.map(|at| at.system_id).any(|other| other == system_id) {
-        true => found.good(&check, format!("there is a base backup of the cluster {system_id}")),
-        false => {
-            let text = format!("there is no base backup of the cluster {system_id} that runs now");
-            let hint = format!("run `drctl backup {id}`: nothing of it can be recovered before");
-            found.add(Level::Warning, &check, text, Some(&hint));
-        }
-    }
-}
-
-async fn log(server: &PgServer, id: &SourceId, found: &mut Findings) {
-    let health = log_health(server, "drctl/doctor").await.map_err(Into::into);
-    let check = format!("source.{id}.log");
-    if let Some(health) = found.take(&check, health) {
-        for LogFinding { level, text, hint, .. } in log_findings(&health) {
-            found.add(level, &check, text, hint);
         }
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use drctl_engines::Below;
 use drctl_engines::pg::physical::{FIRST_INCREMENTAL, MAX_LISTING_BYTES, ParentCopy};
 use drctl_engines::pg::replication::Replication;
-use drctl_model::{BackupId, MAX_CHAIN, Parent, SourceId};
+use drctl_model::{BackupId, BackupSummary, MAX_CHAIN, Parent, SourceId};
 use drctl_policies::BaseBackup;
 use drctl_store::digest;
 use jiff::{SignedDuration, Timestamp};
@@ -76,14 +76,28 @@ async fn ground(
     every: Option<Duration>,
     now: Timestamp,
 ) -> Result<Result<Ground, String>> {
-    let Some((id, listing)) = Listings::of(setup, source).newest()? else {
-        let text = "this host keeps no list of files of an earlier copy";
-        return Ok(Err(text.to_owned()));
+    let listings = Listings::of(setup, source);
+    // Usually there is one; of several the copy counts that ends last in the log.
+    let (mut last, mut away) = (None::<BackupSummary>, None);
+    for id in listings.kept()? {
+        match repository.manifest(source, &id).await? {
+            Some(proven) => {
+                let found = proven.summary();
+                let is_newer = |last: &BackupSummary| found.newer(last).is_gt();
+                if last.as_ref().is_none_or(is_newer) {
+                    last = Some(found);
+                }
+            }
+            None => away = Some(id),
+        }
+    }
+    let Some(last) = last else {
+        return Ok(Err(match away {
+            Some(id) => format!("{id}, on which it would stand, is not in the bucket"),
+            None => "this host keeps no list of files of an earlier copy".to_owned(),
+        }));
     };
-    let Some(proven) = repository.manifest(source, &id).await? else {
-        return Ok(Err(format!("{id}, on which it would stand, is not in the bucket")));
-    };
-    let last = proven.summary();
+    let (id, listing) = (last.backup.clone(), listings.read(&last.backup)?);
     if !last.is_good() {
         return Ok(Err(format!("{id}, on which it would stand, is suspect")));
     }
@@ -143,27 +157,30 @@ impl Listings {
         Listings { directory: state.join("listings").join(source.as_str()) }
     }
 
-    /// The newest, if there is one.
-    fn newest(&self) -> Result<Option<(BackupId, Vec<u8>)>> {
+    /// Of which copies there is one.
+    fn kept(&self) -> Result<Vec<BackupId>> {
         let entries = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => {
                 entries.with_context(|| format!("look into {}", self.directory.display()))?
             }
         };
-        let mut newest: Option<BackupId> = None;
+        let mut kept = Vec::new();
         for entry in entries {
             let name = entry?.file_name();
-            newest = newest.max(name.to_str().and_then(|name| name.parse().ok()));
+            kept.extend(name.to_str().and_then(|name| name.parse::<BackupId>().ok()));
         }
-        let Some(id) = newest else { return Ok(None) };
+        Ok(kept)
+    }
+
+    fn read(&self, id: &BackupId) -> Result<Vec<u8>> {
         let path = self.directory.join(id.as_str());
         let mut bytes = Vec::new();
         let read = Below::open(&self.directory)
             .and_then(|below| below.read(Path::new(id.as_str())))
             .and_then(|file| file.take(MAX_LISTING_BYTES as u64).read_to_end(&mut bytes));
         read.with_context(|| format!("read {}", path.display()))?;
-        Ok(Some((id, bytes)))
+        Ok(bytes)
     }
 
     /// Keeps the list of a copy that was committed, in place of all earlier ones.

@@ -81,6 +81,7 @@ pub use status::{Health, LogStatus, SourceStatus, status};
 pub use stop::{Stop, Stopper};
 pub use verify::{Candidate, Depth, Verdict, everything, verify};
 pub use wal::{
-    Ahead, Expected, Fetched, FoundDeeds, Known, LogVerdict, OtherCluster, Push, Pushed,
-    STANDBY_NAME, Shelf, Shipping, deeds, fetch as fetch_wal, fetch_ahead, known, ship, verify_log,
+    Ahead, Expected, Fetched, FoundDeeds, Holes, Known, LogVerdict, OtherCluster, Push, Pushed,
+    STANDBY_NAME, Shelf, Shipping, deeds, fetch as fetch_wal, fetch_ahead, known, ship, usual_slot,
+    verify_log,
 };

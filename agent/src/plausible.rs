@@ -1,4 +1,4 @@
-use drctl_model::{BackupKind, BackupSummary, Content, Facts, total};
+use drctl_model::{BackupKind, BackupSummary, Content, Facts, newest, total};
 
 /// A backup with less than this share of the plain bytes of the newest good one is suspect.
 const SHARE: f64 = 0.5;
@@ -17,7 +17,7 @@ pub(crate) fn like<'a>(
     let alike = |backup: &&BackupSummary| {
         backup.is_good() && backup.kind.parent().is_none() && backup.kind.as_str() == kind.as_str()
     };
-    newest_first.iter().find(alike)
+    newest(newest_first.iter().filter(alike))
 }
 
 /// Why a complete backup is not to be trusted: what an operator would want to look at before it

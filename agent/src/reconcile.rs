@@ -8,14 +8,14 @@ use drctl_model::{BackupId, BackupSummary, LogEntry, Lsn, SourceId, outermost};
 use drctl_store::layout::{self, Kind};
 use futures_util::TryStreamExt as _;
 
-use crate::backrest::mark_anew;
+use crate::backrest::{mark_anew, only_there};
 use crate::chain::Family;
 use crate::crash::crash_point;
 use crate::memory::Memory;
 use crate::problem::Failure;
 use crate::verify::everything;
 use crate::wal::{Copies, learn, trust_digest};
-use crate::{Repository, Setup, Shelf};
+use crate::{Holes, Repository, Setup, Shelf};
 
 /// How many foreign keys an inventory names; a bucket may be full of them.
 const FOREIGN_NAMED: usize = 1000;
@@ -187,6 +187,8 @@ pub struct Compared {
     pub log_missing_in_catalog: u64,
     /// Pieces of log that the catalog knows and the bucket does not hold any more, by source.
     pub log_missing_in_bucket: BTreeMap<SourceId, u64>,
+    /// What is missing of the log of sources.
+    pub log_holes: BTreeMap<SourceId, Holes>,
     /// What looks found wrong and no later one has cleared, and what.
     pub bad: Vec<(String, String)>,
 }
@@ -206,8 +208,10 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         found,
         log_missing_in_catalog: 0,
         log_missing_in_bucket: BTreeMap::new(),
+        log_holes: BTreeMap::new(),
         bad: Memory::of(&catalog, None).await?.told(),
     };
+    compared.log_holes = holes(repository, &catalog, &compared.found.backups).await?;
     let trust = trust_digest(&repository.trust);
     for (source, system_id) in catalog.logged().await? {
         let known = catalog.logs(&source, system_id, trust).await?;
@@ -225,6 +229,28 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         compared.log_missing_in_catalog += unknown.sum::<u64>();
     }
     Ok(compared)
+}
+
+/// What is missing of the log of each source that has copies in the bucket.
+async fn holes(
+    repository: &Repository,
+    catalog: &Catalog,
+    backups: &[BackupSummary],
+) -> Result<BTreeMap<SourceId, Holes>> {
+    let mut by_source: BTreeMap<SourceId, Vec<BackupSummary>> = BTreeMap::new();
+    for backup in backups {
+        by_source.entry(backup.source.clone()).or_default().push(backup.clone());
+    }
+    let mut found = BTreeMap::new();
+    for (source, mut backups) in by_source {
+        // The log of what pgBackRest keeps is for `drctl verify`.
+        only_there(&mut backups, None);
+        let copies = (Copies::of(&backups, &mut Vec::new()), None);
+        let known = learn(repository, &source, copies, Some(catalog), Vec::new(), None).await?;
+        let holes = known.filter(|known| known.pieces > 0).map(|known| Holes::of(&known));
+        found.extend(holes.filter(|holes| *holes != Holes::default()).map(|one| (source, one)));
+    }
+    Ok(found)
 }
 
 /// How many of the ranges are not among the pieces that are known; those that became parts of a

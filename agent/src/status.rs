@@ -4,7 +4,7 @@ mod judge;
 
 use anyhow::Result;
 use drctl_catalog::{Catalog, Subject};
-use drctl_model::{SourceId, Verification, shown};
+use drctl_model::{SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{Standing, Want};
 use drctl_policies::{Schedule, Source};
 use jiff::{SignedDuration, Timestamp};
@@ -97,9 +97,9 @@ async fn one(
 ) -> Result<SourceStatus> {
     let newest_good = catalog.newest_good(id).await?;
     let all = catalog.backups(Some(id)).await?;
-    let broken = all.first().and_then(|newest| Family::of(&all).broken(newest));
-    let newest = all.into_iter().next();
-    let age = newest_good.as_ref().map(|good| now.duration_since(good.started));
+    let newest = newest(all.iter()).cloned();
+    let broken = newest.as_ref().and_then(|newest| Family::of(&all).broken(newest));
+    let age = newest_good.as_ref().map(|good| now.duration_since(good.taken()));
     let rpo = source.policy.objectives.rpo.and_then(|rpo| SignedDuration::try_from(rpo).ok());
     let schedule = source.policy.schedule.as_ref().filter(|_| source.enabled);
     let last_job = catalog.last_job(id).await?;

@@ -1,4 +1,4 @@
-use drctl_model::{BackupId, BackupSummary, SourceId, chain};
+use drctl_model::{BackupId, BackupSummary, SourceId, chain, newest};
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
@@ -203,8 +203,7 @@ fn newest_good(connection: &Connection, source: &SourceId) -> Result<Option<Back
     let gone = expired::list(connection, Some(source))?;
     let is_there =
         |backup: &BackupSummary| !gone.contains_key(&(source.clone(), backup.backup.clone()));
-    let mut newest_first = all.iter().filter(|backup| is_there(backup));
-    let found = newest_first
-        .find(|backup| backup.is_good() && !is_bad(&backup.backup) && chain(backup, find).is_ok());
-    Ok(found.cloned())
+    let there = all.iter().filter(|backup| is_there(backup));
+    let good = there.filter(|backup| backup.is_good() && !is_bad(&backup.backup));
+    Ok(newest(good.filter(|backup| chain(backup, find).is_ok())).cloned())
 }

@@ -21,6 +21,7 @@ mod log_index;
 mod lsn;
 mod manifest;
 mod marker;
+mod newest;
 mod role;
 mod verification;
 
@@ -52,6 +53,7 @@ pub use manifest::{
     Segment, Stream, max_sealed,
 };
 pub use marker::{Marker, MarkerError};
+pub use newest::newest;
 pub use role::Role;
 pub use verification::{Closeness, Fault, Verification, bad, telling};
 

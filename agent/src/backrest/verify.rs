@@ -24,6 +24,7 @@ pub(crate) async fn verify_stanza(
         read_bytes: 0,
         opened: data,
         problems: faults.collect(),
+        covered: Vec::new(),
     };
     if data {
         let found = stanza.backrest.verify(None).await.context("have pgBackRest verify")?;

@@ -4,6 +4,7 @@ use std::path::Path;
 use anyhow::Result;
 use drctl_catalog::Subject;
 use drctl_model::{BackupId, Closeness, SourceId};
+use drctl_policies::recovery::Want;
 use drctl_store::{Alarm, Identities, SealError, open_facts};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -16,8 +17,8 @@ use crate::backrest::verify_stanza;
 use crate::chain::is_broken;
 use crate::problem::{Failure, Problem};
 use crate::{
-    Candidate, Chains, Depth, Exit, Finding, Level, LogVerdict, Meter, Notebook, Proven,
-    Repository, Setup, Stop, Verdict, doctor as examine, everything, verify as verify_one,
+    Candidate, Chains, Depth, Exit, Finding, Holes, Level, LogVerdict, Meter, Notebook, Proven,
+    Repository, Setup, Stop, Verdict, doctor as examine, everything, known, verify as verify_one,
     verify_log,
 };
 
@@ -163,14 +164,27 @@ async fn look_at_logs(
             notebook.log(&source, Subject::Stanza, log.closeness, &log.verdict.problems).await;
             logs.push(log);
         }
-        let verdict = verify_log(repository, &source, args.data, identities).await?;
+        let mut verdict = verify_log(repository, &source, args.data, identities).await?;
         if verdict.pieces > 0 {
+            verdict.learn(holes(setup, repository, &source).await?);
             let log = Looked::log(&source, args.data, verdict);
             notebook.log(&source, Subject::Log, log.closeness, &log.verdict.problems).await;
             logs.push(log);
         }
     }
     Ok(logs)
+}
+
+/// What is missing of a source's log; nothing is told of one without a copy.
+async fn holes(setup: &Setup, repository: &Repository, source: &SourceId) -> Result<Holes> {
+    let cache = setup.log_cache(repository).await;
+    match known(setup, repository, source, cache.as_ref(), (Want::Last, None)).await {
+        Ok(known) => Ok(Holes::of(&known)),
+        Err(error) if matches!(error.downcast_ref(), Some(Problem::NoBackup(_))) => {
+            Ok(Holes::default())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a backup was made for other keys. With the identity of the configuration that says
@@ -212,7 +226,7 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>) 
         json!({
             "source": source, "closeness": closeness, "good": verdict.problems.is_empty(), "pieces": verdict.pieces,
             "read_bytes": verdict.read_bytes, "opened": verdict.opened,
-            "problems": listed(&verdict.problems),
+            "problems": listed(&verdict.problems), "covered_gaps": verdict.covered,
         })
     };
     let entry = |Row { source, id, closeness, verdict, .. }: &Row| {
@@ -260,6 +274,9 @@ fn of_logs(logs: &[Looked]) -> String {
         let _ = write!(text, "\nlog of {source}: {result}, {pieces} ({words})");
         for (code, message) in &verdict.problems {
             let _ = write!(text, "\n{source}: {message} [{code}]");
+        }
+        for gap in &verdict.covered {
+            let _ = write!(text, "\n{source}: {gap}; a later copy makes up for it");
         }
     }
     text

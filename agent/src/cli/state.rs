@@ -10,7 +10,8 @@ use super::args::CatalogVerb;
 use super::screen::{Screen, TEXT_SHOWN, number, span, table};
 use crate::reconcile::{check, rebuild};
 use crate::{
-    Compared, Exit, Health, Inventory, LogStatus, Renewed, Setup, SourceStatus, status as look,
+    Compared, Exit, Health, Holes, Inventory, LogStatus, Renewed, Setup, SourceStatus,
+    status as look,
 };
 
 /// How many foreign keys are named to a person.
@@ -200,6 +201,14 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     object["different"] = json!(difference.different);
     object["log_missing_in_catalog"] = json!(compared.log_missing_in_catalog);
     object["bad"] = json!(bad);
+    let holes = |of: fn(&Holes) -> &[String]| -> Vec<String> {
+        let each = compared.log_holes.iter();
+        each.flat_map(|(source, all)| of(all).iter().map(move |gap| format!("{source}: {gap}")))
+            .collect()
+    };
+    let (open, covered) = (holes(|all| &all.open), holes(|all| &all.covered));
+    object["gaps"] = json!(open);
+    object["covered_gaps"] = json!(covered);
     object["log_missing_in_bucket"] = json!(lost_log.values().sum::<u64>());
     screen.answer("drctl.catalog-check/1", object, || {
         let mut text = if difference.is_empty() {
@@ -223,6 +232,12 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
                 number(*pieces)
             );
         }
+        for gap in &open {
+            let _ = write!(text, "\nGAP: {gap}");
+        }
+        for gap in &covered {
+            let _ = write!(text, "\ngap of {gap}; a later copy makes up for it");
+        }
         for text_of_one in &bad {
             let _ = write!(text, "\nBAD: {text_of_one}");
         }
@@ -230,6 +245,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
         text
     });
     let lost = !bad.is_empty()
+        || !open.is_empty()
         || !difference.missing_in_bucket.is_empty()
         || !difference.different.is_empty()
         || !lost_log.is_empty();

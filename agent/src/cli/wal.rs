@@ -15,7 +15,9 @@ use super::screen::Screen;
 use crate::backrest::{Asked as Wanted, engine_of, fetch as fetch_from_archive};
 use crate::problem::Problem;
 use crate::wal::take;
-use crate::{Ahead, Exit, Fetched, Push, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, ship};
+use crate::{
+    Ahead, Exit, Fetched, Push, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, ship, usual_slot,
+};
 
 /// `drctl wal`.
 pub(super) async fn wal(
@@ -49,8 +51,7 @@ pub(super) async fn wal(
             has_log(source, &configured.engine)?;
             let server = setup.server(configured)?;
             let shelf = Shelf::open(setup, source).await?;
-            let usual = format!("drctl_{}", id.as_str().replace('-', "_"));
-            let slot = slot.clone().unwrap_or(usual);
+            let slot = slot.clone().unwrap_or_else(|| usual_slot(id));
             let interval = Duration::from_secs(u64::from(*interval));
             let heartbeat = Some(Duration::from_secs(u64::from(*heartbeat)));
             let kind = if *heartbeat_table { Heartbeat::Table } else { Heartbeat::Message };

@@ -220,8 +220,9 @@ pub(super) fn assemble(
 ) -> Known {
     let Elsewhere { entries: mut all, mut points, mut histories, segments: mut pieces, .. } =
         elsewhere;
-    let mut breaks = Vec::new();
-    for (timeline, (entries, notes)) in logs {
+    let (mut breaks, mut once) = (Vec::new(), Vec::new());
+    for (timeline, Log { entries, notes, once: end }) in logs {
+        once.extend(end.map(|end| (timeline, end)));
         breaks.extend(notes.breaks.iter().map(|one| (timeline, one.at)));
         histories.extend(notes.history.map(|ancestors| history(timeline, &ancestors)));
         let point =
@@ -236,7 +237,7 @@ pub(super) fn assemble(
     }
     let bases = copies.iter().map(|copy| (copy.base.backup.clone(), copy.at.clone())).collect();
     let copies = copies.into_iter().map(|copy| copy.base).collect();
-    let archive = Archive::of(copies, all, points, histories).broken_at(breaks);
+    let archive = Archive::of(copies, all, points, histories).broken_at(breaks).once_up_to(once);
     let (refused, others) = (Vec::new(), Vec::new());
     Known { archive, system_id, bases, pieces, refused, others, uncopied: None, stanza: None }
 }

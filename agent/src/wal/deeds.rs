@@ -42,7 +42,7 @@ pub async fn deeds(
     let mut found = FoundDeeds::default();
     let logs = heads(shelf, system_id, cache, &mut found.unread).await?;
     let logs: BTreeMap<Timeline, Vec<LogEntry>> =
-        logs.into_iter().map(|(timeline, (entries, _))| (timeline, entries)).collect();
+        logs.into_iter().map(|(timeline, log)| (timeline, log.entries)).collect();
     for (timeline, entries) in logs {
         let mut deeds = Deeds::new(least);
         for start in segments(&entries, size, from, until) {

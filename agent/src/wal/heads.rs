@@ -23,9 +23,16 @@ const AT_ONCE: usize = 32;
 /// A range of log.
 type Range = (Lsn, Lsn);
 
-/// One timeline's log: the pieces that do not lie wholly within another one, and what else is
-/// known of it.
-pub(super) type Log = (Vec<LogEntry>, LogNotes);
+/// One timeline's log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Log {
+    /// The pieces that do not lie wholly within another one.
+    pub(super) entries: Vec<LogEntry>,
+    /// What else is known of it.
+    pub(super) notes: LogNotes,
+    /// Where it ended once, where an index is there of pieces behind the last that is.
+    pub(super) once: Option<Lsn>,
+}
 
 /// What was read of pieces that the catalog did not know.
 type Fresh = BTreeMap<Range, Learnt>;
@@ -89,9 +96,10 @@ async fn remember(
     of: (u64, Timeline),
     trust: Digest,
     before: &CachedLog,
-    (entries, notes): &Log,
+    log: &Log,
 ) {
-    let Some((cache, change)) = cache.zip(before.change(entries, notes)) else { return };
+    let change = before.change(&log.entries, &log.notes);
+    let Some((cache, change)) = cache.zip(change) else { return };
     if let Err(error) = cache.change_log(&shelf.source, of, trust, change).await {
         tracing::debug!("the catalog does not learn of the log: {error}");
     }
@@ -109,12 +117,14 @@ impl Lineage<'_> {
     async fn read(&mut self, listed: Listed) -> Result<Log> {
         let Listed { mut ranges, history, mut indexes } = listed;
         let mut fresh = Fresh::new();
+        let once = self.once(&ranges, &indexes).await;
         loop {
             let wanted = outermost(&ranges);
             let missing = unknown(&wanted, &self.before.entries, &fresh);
             if missing.is_empty() {
                 let notes = self.notes(history, &wanted, &fresh).await?;
-                return Ok((entries(&wanted, &self.before.entries, &fresh), notes));
+                let entries = entries(&wanted, &self.before.entries, &fresh);
+                return Ok(Log { entries, notes, once });
             }
             let helps = |index: &IndexPlace| {
                 let at = missing.partition_point(|range| range.0 < index.start);
@@ -128,6 +138,15 @@ impl Lineage<'_> {
                 self.indexes(helpful, &ranges, &mut fresh).await;
             }
         }
+    }
+
+    /// Where the log ended once, as a signed index of pieces tells that are not there any more.
+    async fn once(&self, ranges: &[Range], indexes: &[IndexPlace]) -> Option<Lsn> {
+        let end = ranges.iter().map(|(_, end)| *end).max().unwrap_or(Lsn(0));
+        let last = indexes.iter().filter(|index| index.end > end).max_by_key(|index| index.end)?;
+        let read = self.shelf.log_index(last).await;
+        read.inspect_err(|error| tracing::warn!("an index is passed over: {error:#}")).ok()?;
+        Some(last.end)
     }
 
     /// Reads indexes. One that is not believed, or cannot be had, is passed over: its pieces are

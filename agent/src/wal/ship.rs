@@ -8,7 +8,7 @@ use drctl_engines::EngineError;
 use drctl_engines::pg::replication::{Replication, WalEvent, WalStream};
 use drctl_engines::pg::wal::WalError;
 use drctl_engines::pg::{Heartbeat, PgServer, beat};
-use drctl_model::{Lsn, Timeline};
+use drctl_model::{Lsn, SourceId, Timeline};
 use drctl_store::StoreError;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -36,6 +36,12 @@ pub struct Shipping {
     /// How often something is committed so that the log of an idle server tells the time;
     /// nothing: never.
     pub heartbeat: Option<(Duration, Heartbeat)>,
+}
+
+/// The replication slot of a source, where none is named.
+#[must_use]
+pub fn usual_slot(source: &SourceId) -> String {
+    format!("drctl_{}", source.as_str().replace('-', "_"))
 }
 
 /// The name under which servers know us, for `synchronous_standby_names`.

@@ -5,7 +5,7 @@ use drctl_engines::pg::wal::WalWalker;
 use drctl_model::{LogPart, LogPlace, Lsn, SourceId, Timeline, WalSegmentSize};
 use drctl_store::Identities;
 
-use super::Shelf;
+use super::{Holes, Shelf};
 use crate::problem::Failure;
 use crate::{Exit, Repository};
 
@@ -20,6 +20,17 @@ pub struct LogVerdict {
     pub opened: bool,
     /// What is wrong, each with its stable code; empty when nothing is.
     pub problems: Vec<(String, String)>,
+    /// What is missing before a later copy: nothing that can be mended.
+    pub covered: Vec<String>,
+}
+
+impl LogVerdict {
+    /// Takes in what is missing.
+    pub fn learn(&mut self, holes: Holes) {
+        let gap = |text| ("log_gap".to_owned(), text);
+        self.problems.extend(holes.open.into_iter().map(gap));
+        self.covered.extend(holes.covered);
+    }
 }
 
 /// A chain of records under way.

@@ -20,6 +20,8 @@ pub struct Archive {
     pub(super) assumed: BTreeSet<Timeline>,
     /// Bases that follow another history than the log around them, and where.
     pub(super) foreign: BTreeMap<BackupId, Gap>,
+    /// Up to where log of a timeline was there once, as something else than the log tells.
+    pub(super) once: BTreeMap<Timeline, Lsn>,
 }
 
 /// The pieces of one timeline, and the ranges that they fill.
@@ -121,6 +123,7 @@ impl Archive {
             histories: BTreeMap::new(),
             disputed: BTreeSet::new(),
             assumed: BTreeSet::new(),
+            once: BTreeMap::new(),
         };
         for history in histories {
             archive.know(history);
@@ -139,6 +142,16 @@ impl Archive {
                 log.barriers.sort_unstable();
                 log.barriers.dedup();
             }
+        }
+        self
+    }
+
+    /// The same, where it is known that log of a timeline was there up to a position.
+    #[must_use]
+    pub fn once_up_to(mut self, known: impl IntoIterator<Item = (Timeline, Lsn)>) -> Archive {
+        for (timeline, end) in known {
+            let at = self.once.entry(timeline).or_insert(end);
+            *at = end.max(*at);
         }
         self
     }

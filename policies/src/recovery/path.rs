@@ -20,6 +20,8 @@ pub(super) struct Path<'a> {
     pub(super) spans: Vec<Range>,
     /// Where log is there on both sides and nothing leads across.
     barriers: Vec<Barrier>,
+    /// Up to where its log was there once, as something else than the log tells.
+    once: Lsn,
     /// Bases of another history than the log around them.
     foreign: &'a BTreeMap<BackupId, Gap>,
     /// Those that lie wholly on it: good before suspect, then newest first.
@@ -64,10 +66,13 @@ impl<'a> Path<'a> {
         let barriers = barriers(&parts);
         let (range, of) = (|r: &Range| (r.start, r.end), |start, end| Range { start, end });
         let spans = cut(joined(ranges), &barriers, range, of);
+        let told = archive.once.iter().filter(|(of, _)| history.holds(**of));
+        let told = told.map(|(of, end)| history.left(*of).map_or(*end, |left| left.min(*end)));
+        let once = told.max().unwrap_or(Lsn(0)).max(history.begins());
         let mut bases: Vec<&Base> = archive.bases.iter().filter(|b| on(history, b)).collect();
         bases.sort_by_key(|b| Reverse((b.good, b.stop, b.start, &b.backup)));
         bases.dedup_by_key(|b| &b.backup);
-        Some(Path { history, parts, spans, barriers, foreign: &archive.foreign, bases })
+        Some(Path { history, parts, spans, barriers, once, foreign: &archive.foreign, bases })
     }
 
     /// The pieces part by part, each in order.
@@ -147,6 +152,16 @@ impl<'a> Path<'a> {
         }
         let next = self.spans.iter().find(|span| span.start > lsn);
         Gap { timeline, from: lsn, until: next.map(|span| span.start), why: Why::Missing }
+    }
+
+    /// What was there once behind the end of all log, or must have been, since the timeline was left
+    /// later or begins later.
+    pub(super) fn lost_end(&self) -> Option<Gap> {
+        let (from, until) = (self.end(), self.once);
+        // Without any log nothing tells where what is missing begins.
+        let lost = !self.spans.is_empty() && from < until;
+        let timeline = self.history.timeline_at(from);
+        lost.then_some(Gap { timeline, from, until: Some(until), why: Why::Missing })
     }
 
     /// Where the timeline's own log begins, what it has of its ancestors' included.

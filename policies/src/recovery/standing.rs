@@ -34,6 +34,11 @@ pub fn standing(archive: &Archive) -> Option<Standing> {
         gaps.push(path.gap_at(reach));
         reach = span.end;
     }
+    // Also of a newer timeline that has no log of its own yet.
+    let later = archive.histories.values().rev().filter(|of| of.timeline > plan.timeline);
+    let later = later.filter(|of| of.holds(plan.timeline)).map(|of| of.timeline);
+    let ends = later.chain([plan.timeline]).filter_map(|of| Path::to(archive, of)?.lost_end());
+    gaps.extend(ends.max_by_key(|gap| gap.until));
     let newer = |base: &&Base| base.stop > plan.consistent;
     let foreign = archive.bases.iter().filter(newer);
     gaps.extend(foreign.filter_map(|base| archive.foreign.get(&base.backup)));

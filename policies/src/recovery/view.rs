@@ -128,7 +128,7 @@ fn gaps(path: &Path<'_>) -> Vec<Gap> {
     // One right before the branch is nobody else's: the ancestor's log ends there.
     let (begins, own_from) = (path.history.begins(), path.own_from());
     let own = between.filter(|(_, until)| *until > begins || Some(*until) == own_from);
-    own.map(|(from, _)| path.gap_at(from)).collect()
+    own.map(|(from, _)| path.gap_at(from)).chain(path.lost_end()).collect()
 }
 
 fn bases(archive: &Archive, timeline: Timeline, path: Option<&Path<'_>>) -> Vec<BaseOn> {

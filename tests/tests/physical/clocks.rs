@@ -49,6 +49,10 @@ fn order_in_time_comes_from_the_log_and_never_from_the_clock_of_the_host_that_co
     assert_eq!(shop.drctl(&plan).ended(0).json()["backup"], last);
     let status = shop.drctl(&["status"]).json();
     assert!(status["sources"][0]["log"]["age_seconds"].as_f64() < Some(600.0), "{status}");
+    let (newest, age) =
+        (&status["sources"][0]["newest_good"], &status["sources"][0]["age_seconds"]);
+    assert_eq!(newest["backup"], last, "{status}");
+    assert!((0.0..600.0).contains(&age.as_f64().unwrap()), "by the clock of the server: {status}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Two histories under one source, and log that is there and leads nowhere.
 
-use drctl_tests::cluster::{Cluster as _, list, open_folder, standby, ticks};
+use drctl_tests::cluster::{Cluster as _, caught_up, list, open_folder, place, standby, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, until};
 use tempfile::TempDir;
@@ -175,6 +175,9 @@ fn a_detour_over_too_little_log_is_told_and_no_plan_crosses_it() {
     shop.tick(21..26);
     shop.archived();
     let _ = shop.drctl(&["status", "--check"]).ended(0);
+    // A later copy makes up for it: it is told, and nothing to be mended.
+    let looked = shop.drctl(&["verify", "shop"]).ended(0).json();
+    assert!(looked["logs"][0]["covered_gaps"][0].to_string().contains("minimal"), "{looked}");
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..26));
@@ -216,4 +219,70 @@ fn a_cluster_that_was_promoted_before_its_first_archive_has_its_history_stored()
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..21));
+}
+
+/// What is said of log that is not there: by `timeline`, `verify` and `catalog check`.
+fn is_missed(shop: &Archiving, words: &str) {
+    let seen = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    let looked = shop.drctl(&["verify", "shop"]).ended(4).json();
+    let checked = shop.drctl(&["catalog", "check"]).ended(4).json();
+    assert!(looked["logs"].to_string().contains(words), "{looked}");
+    assert!(checked["gaps"].to_string().contains(words), "{checked} {seen}");
+    let status = shop.drctl(&["status", "--check"]).ended(3).json();
+    assert!(status["sources"][0]["findings"].to_string().contains(words), "{status}");
+}
+
+#[test]
+fn a_gap_before_a_branch_a_missing_history_and_a_lost_end_are_told() {
+    let mut shop = Archiving::start(true);
+    shop.back_up();
+    shop.segments_of_ten(2);
+    let (standby, _folder) = standby(&shop.server);
+    shop.tick(21..31);
+    shop.archived();
+    caught_up(&shop.server, &standby);
+    shop.server.crash();
+    standby.psql("postgres", "select pg_promote()");
+    moved_to(&mut shop, standby);
+    shop.tick(31..41);
+    shop.archived();
+    let well = |shop: &Archiving| {
+        let _ = shop.drctl(&["timeline", "shop"]).ended(0);
+        let _ = shop.drctl(&["verify", "shop"]).ended(0);
+        let _ = shop.drctl(&["catalog", "check"]).ended(0);
+    };
+    well(&shop);
+    let (_away, path) = place();
+    let kept = path.with_file_name("kept");
+    let on = |id: &str| -> Vec<std::path::PathBuf> {
+        let mut of = shop.pieces();
+        of.retain(|path| path.parent().unwrap().to_str().unwrap().ends_with(id));
+        of
+    };
+    // Right before the branch, with log of the new timeline and without.
+    let (first, second) = (on("-00000001"), on("-00000002"));
+    let before = first.last().unwrap();
+    std::fs::rename(before, &kept).unwrap();
+    is_missed(&shop, "log of timeline 1 is missing from");
+    let own: Vec<_> = second.iter().map(|path| (path, std::fs::read(path).unwrap())).collect();
+    second.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    is_missed(&shop, "log of timeline 1 is missing from");
+    own.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    std::fs::rename(&kept, before).unwrap();
+    well(&shop);
+    // The history.
+    let history = second[0].with_file_name("history");
+    std::fs::rename(&history, &kept).unwrap();
+    is_missed(&shop, "there is log of timeline 2 but not its history");
+    std::fs::rename(&kept, &history).unwrap();
+    // The end, which only the server knows of.
+    let stored = |code: i32| {
+        let found = shop.drctl(&["doctor"]).ended(code).json();
+        let all = found["findings"].as_array().unwrap().clone();
+        all.into_iter().find(|one| one["check"] == "source.shop.stored").expect("a finding")
+    };
+    assert_eq!(stored(3)["level"], "good");
+    std::fs::remove_file(second.last().unwrap()).unwrap();
+    let lost = stored(1);
+    assert!(lost["text"].to_string().contains("in the bucket it ends at"), "{lost}");
 }

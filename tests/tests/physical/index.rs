@@ -107,6 +107,19 @@ fn an_index_stands_for_the_heads_of_its_pieces_and_for_nothing_else() {
     let (start, _) = range(piece);
     let from = drctl_model::Lsn(start).to_string();
     assert_eq!(gaps[0]["from"], from.as_str(), "{view}");
+    // Nor is it the end of the log where the newest pieces are gone.
+    let last = &indexes[indexes.len() - 1];
+    for path in ending(&shop, "wal").iter().filter(|path| range(path).1 >= range(last).1) {
+        fs::remove_file(path).unwrap();
+    }
+    let view = timeline(&shop, 3);
+    let gap = &view["timelines"][0]["gaps"][1];
+    let until = drctl_model::Lsn(range(last).1).to_string();
+    assert_eq!(gap["until"], until.as_str(), "{view}");
+    for (verb, field) in [(["verify", "shop"], "logs"), (["catalog", "check"], "gaps")] {
+        let told = shop.drctl(&verb).ended(4).json();
+        assert!(told[field].to_string().contains(&format!("to {until}")), "{told}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use drctl_model::WalSegmentSize;
+use drctl_model::{Lsn, Timeline, WalSegmentSize};
 use tokio_postgres::Row;
 
 use super::PgServer;
@@ -110,6 +110,56 @@ pub async fn archived(server: &PgServer, application: &str) -> Result<Archived, 
         system_id: number(0).unwrap_or_default(),
         segment_size: number(1).and_then(WalSegmentSize::new).unwrap_or_default(),
         last: text(&row, 2),
+    })
+}
+
+/// What a server was told that drctl has stored of its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The cluster's system identifier.
+    pub system_id: u64,
+    /// The size of its WAL segments.
+    pub segment_size: WalSegmentSize,
+    /// Its timeline.
+    pub timeline: Timeline,
+    /// The last segment that `wal push` took, by name; nothing where that is not its
+    /// `archive_command`.
+    pub pushed: Option<String>,
+    /// Up to where the slot's reader has stored it.
+    pub streamed: Option<Lsn>,
+}
+
+const ACKNOWLEDGED: &str = "
+    SELECT s.system_identifier::text,
+           pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))::text,
+           c.timeline_id::text,
+           (SELECT last_archived_wal FROM pg_catalog.pg_stat_archiver
+             WHERE last_archived_wal ~ '^[0-9A-F]{24}$'
+               AND pg_catalog.current_setting('archive_command') ~ 'wal push'),
+           (SELECT restart_lsn::text FROM pg_catalog.pg_replication_slots
+             WHERE slot_type = 'physical' AND slot_name = $1)
+    FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c";
+
+/// Asks a server what it was told that is stored, by `archive_command` and by the reader of a slot.
+///
+/// # Errors
+/// Those of connecting; [`EngineError::Query`].
+pub async fn acknowledged(
+    server: &PgServer,
+    application: &str,
+    slot: &str,
+) -> Result<Acknowledged, EngineError> {
+    let session = Session::open(server, &server.maintenance_database, application).await?;
+    let failed = EngineError::query("ask what is stored of the log");
+    let row = session.client.query_one(ACKNOWLEDGED, &[&slot]).await.map_err(failed)?;
+    let number = |at: usize| text(&row, at).and_then(|text| text.parse::<u64>().ok());
+    let timeline = number(2).and_then(|id| u32::try_from(id).ok()).and_then(Timeline::new);
+    Ok(Acknowledged {
+        system_id: number(0).unwrap_or_default(),
+        segment_size: number(1).and_then(WalSegmentSize::new).unwrap_or_default(),
+        timeline: timeline.unwrap_or(Timeline::FIRST),
+        pushed: text(&row, 3),
+        streamed: text(&row, 4).and_then(|text| text.parse().ok()),
     })
 }
 

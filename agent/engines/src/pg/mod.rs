@@ -29,7 +29,9 @@ mod tools;
 pub mod wal;
 mod walker;
 
-pub use archiver::{Archived, LogHealth, SlotHealth, archived, log_health};
+pub use archiver::{
+    Acknowledged, Archived, LogHealth, SlotHealth, acknowledged, archived, log_health,
+};
 pub use counts::{RowDifference, compare_rows, count_rows};
 pub use dump::{DatabaseChoice, PgDumpOptions, PgDumpSource};
 pub use globals::GlobalsTarget;

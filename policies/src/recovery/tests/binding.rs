@@ -253,3 +253,34 @@ fn an_older_base_leads_there_where_a_newer_one_is_not_used() {
     assert_eq!(used(&all()), id(2));
     assert_eq!((used(&all().only(&id(1))), used(&all().without(&id(2)))), (id(1), id(1)));
 }
+
+#[test]
+fn what_must_have_been_there_is_missed_at_the_end_too() {
+    let bases = || vec![base(1, 1, 100..108, 18)];
+    let first = || vec![piece(1, 100..120, Some((10, 29)))];
+    let at_end =
+        |until| Gap { from: Lsn(120), until: Some(Lsn(until)), ..at_barrier(0, Why::Missing) };
+    let of = |more: Vec<Piece>, histories| {
+        Archive::new(bases(), first().into_iter().chain(more), Vec::new(), histories)
+    };
+    let told = |archive: &Archive, timeline: usize, expected: &[Gap]| {
+        assert_eq!(timeline_view(archive)[timeline].gaps, expected);
+        assert_eq!(standing(archive).unwrap().gaps, expected);
+    };
+    // The timeline was left later than its log ends, and the new one has none yet.
+    told(&of(Vec::new(), vec![history(2, &[(1, 130)])]), 1, &[at_end(130)]);
+    told(&of(Vec::new(), vec![history(2, &[(1, 120)])]), 1, &[]);
+    // It has some, and what lies between is missing.
+    let own = || vec![piece(2, 126..140, Some((30, 39)))];
+    told(&of(own(), vec![history(2, &[(1, 130)])]), 1, &[at_end(126)]);
+    // Something else tells that there was more.
+    let plain = of(Vec::new(), Vec::new());
+    told(&plain.clone().once_up_to([(tl(1), Lsn(120))]), 0, &[]);
+    told(&plain.once_up_to([(tl(1), Lsn(125)), (tl(1), Lsn(128))]), 0, &[at_end(128)]);
+    // What an abandoned timeline had behind the branch, or the new one lost, does not count twice.
+    let whole = vec![piece(1, 120..130, Some((30, 32))), piece(2, 130..140, Some((33, 39)))];
+    let whole = of(whole, vec![history(2, &[(1, 130)])]);
+    told(&whole.clone().once_up_to([(tl(1), Lsn(150))]), 1, &[]);
+    let lost = Gap { timeline: tl(2), from: Lsn(140), ..at_end(150) };
+    told(&whole.once_up_to([(tl(2), Lsn(150))]), 1, &[lost]);
+}
