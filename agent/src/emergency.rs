@@ -6,6 +6,7 @@ use drctl_policies::{Location, Repository as RepositoryConfig};
 use drctl_store::{Trust, layout};
 
 use crate::Proven;
+use crate::shell::quoted;
 
 /// The script: needs bash, the bucket's own client, jq, sha256sum, age and zstd; checks the
 /// signature too where openssl 3 is at hand. What it needs to know of the backup is in it, so a
@@ -47,11 +48,6 @@ fn comment(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 
-/// A word that the shell takes as it is.
-fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
 /// The body of `fetch KEY FILE` for the bucket's own client.
 fn fetch(config: &RepositoryConfig) -> String {
     let below = |prefix: &str| match prefix {
@@ -61,24 +57,24 @@ fn fetch(config: &RepositoryConfig) -> String {
     let endpoint = config.endpoint.as_deref();
     match &config.location {
         Location::File { path } => {
-            format!("cp -- {}/\"$1\" \"$2\"", quote(&path.display().to_string()))
+            format!("cp -- {}/\"$1\" \"$2\"", quoted(&path.display().to_string()))
         }
         Location::S3 { bucket, prefix, .. } => {
-            let at = quote(&format!("s3://{bucket}/{}", below(prefix)));
+            let at = quoted(&format!("s3://{bucket}/{}", below(prefix)));
             let endpoint =
-                endpoint.map_or(String::new(), |e| format!(" --endpoint-url {}", quote(e)));
+                endpoint.map_or(String::new(), |e| format!(" --endpoint-url {}", quoted(e)));
             format!("aws{endpoint} s3 cp --only-show-errors {at}\"$1\" \"$2\"")
         }
         Location::Azure { container, prefix, account, .. } => {
-            let (container, account) = (quote(container), quote(account));
-            let at = quote(&below(prefix));
+            let (container, account) = (quoted(container), quoted(account));
+            let at = quoted(&below(prefix));
             format!(
                 "az storage blob download --output none --account-name {account} \
                  --container-name {container} --name {at}\"$1\" --file \"$2\""
             )
         }
         Location::Google { bucket, prefix, .. } => {
-            let at = quote(&format!("gs://{bucket}/{}", below(prefix)));
+            let at = quoted(&format!("gs://{bucket}/{}", below(prefix)));
             format!("gcloud storage cp --quiet {at}\"$1\" \"$2\"")
         }
     }

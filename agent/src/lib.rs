@@ -36,9 +36,11 @@ mod restore;
 mod secrets;
 mod settle;
 mod setup;
+mod shell;
 mod sink;
 mod status;
 mod stop;
+mod take_over;
 mod target;
 mod trace;
 mod verify;
@@ -69,7 +71,7 @@ pub use problem::{Failure, Problem};
 pub use reconcile::{Compared, Inventory, Renewed, check, inventory, rebuild};
 pub use recover::{
     Begun, Choice, Extracted, Identity, Kept, Opened, Overtaken, Proof, Rate, RecoverRequest,
-    Recovered, Step, bound_digest, end_own, is_begun, kept, last_rate, lay_out, left_out,
+    Recovered, Step, bound_digest, end_own, is_begun, is_own, kept, last_rate, lay_out, left_out,
     plan_digest, recover, time_of, timeline_of, waits, with_log_ahead,
 };
 pub use repository::{Latest, Passed, Proven, Repository};
@@ -79,6 +81,7 @@ pub use setup::{Setup, read_files};
 pub use sink::Sink;
 pub use status::{Health, LogStatus, SourceStatus, status};
 pub use stop::{Stop, Stopper};
+pub use take_over::{Address, HeirRequest, Heritage, inherit, prepare_take_over};
 pub use verify::{Candidate, Depth, Verdict, everything, verify};
 pub use wal::{
     Ahead, Expected, Fetched, FoundDeeds, Holes, Known, LogVerdict, OtherCluster, Push, Pushed,

@@ -29,7 +29,7 @@ pub use base::lay_out;
 pub use begun::{Begun, Identity, Kept, Proof, Step, is_begun, kept, waits};
 pub use behind::Overtaken;
 pub use log_ahead::with_log_ahead;
-pub use own::end_own;
+pub use own::{end_own, is_own};
 pub use rate::{Rate, last_rate};
 
 use self::command::{hidden, note_stanza, restore_command, take_command};

@@ -1,6 +1,7 @@
 //! A directory and what lies below it, reached by names alone: no link is followed on the way, so
 //! that what a stranger named or made stays below it.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -176,12 +177,23 @@ impl Below {
     /// # Errors
     /// The file system's.
     pub fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.names()?.is_empty())
+    }
+
+    /// What lies in it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.root)? {
-            if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
-                return Ok(false);
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                names.push(OsStr::from_bytes(name).to_owned());
             }
         }
-        Ok(true)
+        Ok(names)
     }
 
     /// Brings the directory itself to the disk: the names in it.
@@ -235,7 +247,7 @@ fn odd(why: &str) -> io::Error {
 fn names(path: &Path) -> Option<Vec<&Path>> {
     let plain = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0);
     let names = path.as_os_str().as_bytes().split(|byte| *byte == b'/');
-    let as_path = |name| Path::new(std::ffi::OsStr::from_bytes(name));
+    let as_path = |name| Path::new(OsStr::from_bytes(name));
     names.map(|name| plain(name).then(|| as_path(name))).collect()
 }
 

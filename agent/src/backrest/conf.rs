@@ -58,6 +58,22 @@ pub(super) fn setting(text: &str) -> Result<Setting, String> {
     Ok((key.to_owned(), value.trim().to_owned()))
 }
 
+/// That each value is read as it is written: pgBackRest has no quotes, and a value ends with its line,
+/// without the space around it.
+///
+/// # Errors
+/// Which one is not, in words; values are not repeated.
+pub(super) fn fit(settings: &[Setting]) -> Result<(), String> {
+    let odd = |value: &str| value.trim() != value || value.chars().any(char::is_control);
+    match settings.iter().find(|(_, value)| odd(value)) {
+        None => Ok(()),
+        Some((key, _)) => Err(format!(
+            "`{key}` begins or ends with a space, or holds a line break, which pgBackRest's \
+             configuration cannot say: nothing was written"
+        )),
+    }
+}
+
 /// A file for one stanza.
 pub(super) fn render(source: &str, stanza: &str, settings: &[Setting]) -> String {
     let mut text = format!(
@@ -104,6 +120,15 @@ mod tests {
         assert_eq!(section(&text, "main").unwrap()["repo1-cipher-pass"], "hunter2");
         let seen = render("shop", "main", &shown(&settings));
         assert!(!seen.contains("hunter2") && seen.contains("pg1-path=/var/lib/data"), "{seen}");
+    }
+
+    #[test]
+    fn what_would_be_read_otherwise_is_not_written() {
+        let fits = |value: &str| fit(&[("pg1-path".to_owned(), value.to_owned())]).is_ok();
+        assert!(fits("/var/lib/it's \\ 100%"));
+        for value in ["/a\nrepo1-path=/b", " /a", "/a ", "/a\r"] {
+            assert!(!fits(value), "{value:?}");
+        }
     }
 
     #[test]

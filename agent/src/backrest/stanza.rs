@@ -20,6 +20,7 @@ use crate::cache;
 use crate::private;
 use crate::problem::Problem;
 use crate::secrets::read_secret;
+use crate::shell::server_word;
 
 /// Where pgBackRest looks for its configuration when it is not told where.
 const DEFAULT_FILES: [&str; 2] = ["/etc/pgbackrest/pgbackrest.conf", "/etc/pgbackrest.conf"];
@@ -91,6 +92,7 @@ pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Re
         // A second file with the section of the first would say some of it twice.
         if settings.config.is_some() || section.is_some() {
             let lines = settings_for(settings, request, &place, has_repository)?;
+            conf::fit(&lines).map_err(Problem::Usage)?;
             let text = conf::render(name, &settings.stanza, &conf::shown(&lines));
             return Err(Problem::Target(format!(
                 "{} does not say where the stanza's data are, and drctl changes no file that it did \
@@ -106,6 +108,7 @@ pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Re
         lines.push((format!("repo{}-cipher-type", settings.repo), "aes-256-cbc".to_owned()));
         lines.push((format!("repo{}-cipher-pass", settings.repo), pass));
     }
+    conf::fit(&lines).map_err(Problem::Usage)?;
     let own = || Path::new(DEFAULT_DIRECTORY).join(format!("drctl-{}.conf", settings.stanza));
     let path = settings.config.clone().unwrap_or_else(own);
     if !request.print {
@@ -164,6 +167,32 @@ fn compare(path: &Path, settings: &Pgbackrest, data: &str, place: &ClusterPlace)
         ))
         .into()),
     }
+}
+
+/// The command that archives into a source's stanza, whose configuration names this data directory.
+///
+/// # Errors
+/// [`Problem::Target`] where it names another one, or no file says which: drctl changes none of them.
+pub(crate) fn leads_to(settings: &Pgbackrest, data: &Path) -> Result<String> {
+    let (line, mut last) = (format!("pg1-path={}", data.display()), None);
+    for path in files(settings)? {
+        let Some(text) = read(&path)? else { continue };
+        let section = conf::section(&text, &settings.stanza);
+        match section.as_ref().and_then(|found| found.get("pg1-path")) {
+            Some(named) if Path::new(named) == data => return Ok(archive_command(settings)),
+            Some(named) => last = Some(format!("{} says pg1-path={named}", path.display())),
+            None => {}
+        }
+    }
+    let stanza = &settings.stanza;
+    let text = format!(
+        "{}, and drctl changes none of pgBackRest's files: write {line} there, in the section \
+         [{stanza}], then this again. Nothing was done",
+        last.unwrap_or_else(|| format!(
+            "no file of pgBackRest says where the data of {stanza} are"
+        ))
+    );
+    Err(Problem::Target(text).into())
 }
 
 /// What is written of a new stanza, without its passphrase.
@@ -242,11 +271,10 @@ fn write(path: &Path, text: &str, data: Option<&Path>) -> Result<()> {
 
 /// What lets the server archive into the stanza.
 fn archive_command(settings: &Pgbackrest) -> String {
-    let program =
-        settings.bin.as_ref().map_or("pgbackrest".into(), |bin| bin.display().to_string());
-    let config = settings.config.as_ref().map(|path| format!(" --config={}", path.display()));
-    let stanza = &settings.stanza;
-    format!("{program}{} --stanza={stanza} archive-push %p", config.unwrap_or_default())
+    let program = settings.bin.as_deref().unwrap_or(Path::new("pgbackrest"));
+    let config = settings.config.as_ref().map(|path| server_word(path));
+    let config = config.map(|path| format!(" --config={path}")).unwrap_or_default();
+    format!("{}{config} --stanza={} archive-push %p", server_word(program), settings.stanza)
 }
 
 /// Creates the stanza in the repository; one that is there is left as it is.

@@ -1,5 +1,6 @@
 mod restore;
 mod stanza;
+mod take_over;
 mod wal;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap_complete::Shell;
 
 pub(super) use restore::RestoreArgs;
 pub(super) use stanza::StanzaVerb;
+pub(super) use take_over::TakeOverArgs;
 pub(super) use wal::{FetchArgs, WalVerb};
 
 /// Backup and disaster recovery of databases: a backup counts only when it was proven.
@@ -71,6 +73,9 @@ pub enum Verb {
     Show(ShowArgs),
     /// Restore a backup into a server, beside a database, into files, or a cluster to any moment.
     Restore(Box<RestoreArgs>),
+    /// Make a restored cluster the source's server, whose own is gone: print what would change of its
+    /// configuration, and change it with --yes.
+    TakeOver(TakeOverArgs),
     /// Check backups against their signed manifests.
     Verify(VerifyArgs),
     /// Where every source stands, and what to do next.

@@ -17,6 +17,7 @@ mod restore;
 mod screen;
 mod stanza;
 mod state;
+mod take_over;
 mod timeline;
 mod wal;
 mod when;
@@ -254,6 +255,7 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
         Verb::Accept { backup } => accept::accept(screen, &setup()?, backup).await,
         Verb::Show(args) => backups::show(screen, &setup()?, args).await,
         Verb::Restore(args) => restore::restore(screen, &setup()?, args, stop).await,
+        Verb::TakeOver(args) => take_over::take_over(screen, &setup()?, args).await,
         Verb::Verify(args) => check::verify(screen, &setup()?, args, stop).await,
         Verb::Status { check } => state::status(screen, &setup()?, *check).await,
         Verb::Doctor { source, identity } => {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::args::RestoreArgs;
 use super::screen::{bytes, count, span};
 use crate::problem::{Failure, Problem};
+use crate::shell::word;
 use crate::{Exit, OtherCluster, Rate, Recovered, left_out, zone};
 
 /// What was found out of a plan beside the bucket's own words.
@@ -160,15 +161,6 @@ pub(super) fn accepted(plan: &RecoveryPlan, args: &RestoreArgs) -> anyhow::Resul
     );
     let hint = "look at `drctl timeline`; --accept-loss recovers what can be had without it";
     Err(Problem::NoPlan(text, hint).into())
-}
-
-/// A word as a shell takes it.
-fn word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@=+,".contains(c);
-    match !text.is_empty() && text.chars().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
 }
 
 /// The command that was typed, as far as it says what is recovered and where to.
@@ -375,7 +367,8 @@ fn next(done: &Recovered) -> String {
         (true, None, _) => {
             "\n  it is a cluster of its own now, stopped: start it with pg_ctl. Before you do, look at \
              what of the source's configuration runs code (shared_preload_libraries and its like, \
-             archive_command, triggers): none of it has run here"
+             archive_command, triggers): none of it has run here\n  \
+             is it to be the source's server from now on? drctl take-over tells what that takes"
         }
         (true, Some(_), _) => {
             "\n  it is stopped. The same command with --resume and --open or --extract reads it \
@@ -392,17 +385,4 @@ fn next(done: &Recovered) -> String {
         }
     };
     text.to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        assert_eq!(word("2026-03-01T01:12:40Z"), "2026-03-01T01:12:40Z");
-        assert_eq!(word("before the mistake"), "'before the mistake'");
-        assert_eq!(word("it's"), "'it'\\''s'");
-        assert_eq!(word(""), "''");
-    }
 }

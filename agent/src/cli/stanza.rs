@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use drctl_engines::pg::quoted_setting;
 use serde_json::json;
 
 use super::args::StanzaVerb;
@@ -72,9 +73,9 @@ fn config(screen: Screen, source: &str, done: &Configured) {
         };
         let _ = write!(
             text,
-            "\nthe server archives into it with\n  archive_mode = on\n  archive_command = '{}'\n\
+            "\nthe server archives into it with\n  archive_mode = on\n  archive_command = {}\n\
              then: drctl stanza create {source}",
-            done.archive_command
+            quoted_setting(&done.archive_command)
         );
         text
     });

@@ -39,6 +39,8 @@ pub enum Step {
     Promoting,
     /// It is one.
     Promoted,
+    /// It has taken the place of the source's server.
+    TookOver,
 }
 
 /// What was proven of a recovery.
@@ -157,6 +159,30 @@ impl Begun {
             return Err(Problem::Target(text).into());
         }
         Ok(Begun { directory: directory.to_owned(), state, resumed: true, _lock: lock })
+    }
+
+    /// The recovery that was begun in a directory, whichever it is; nothing where none was.
+    ///
+    /// # Errors
+    /// [`Problem::Target`] where another process works on it.
+    pub fn of(directory: &Path) -> Result<Option<Self>> {
+        if !is_begun(directory) {
+            return Ok(None);
+        }
+        let lock = lock(directory)?;
+        let begun = read(directory)?.map(|state| Begun {
+            directory: directory.to_owned(),
+            state,
+            resumed: true,
+            _lock: lock,
+        });
+        Ok(begun)
+    }
+
+    /// What is recovered there.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.state.of
     }
 
     /// The directory.

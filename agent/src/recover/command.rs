@@ -8,6 +8,7 @@ use drctl_policies::Location;
 use super::RecoverRequest;
 use super::log_ahead::expected;
 use crate::backrest::note_segments;
+use crate::shell::server_word;
 use crate::wal::Ahead;
 
 /// Where log waits for the server, in the recovery's own directory.
@@ -31,18 +32,7 @@ pub(super) fn note_stanza(request: &RecoverRequest<'_>) -> Result<()> {
 
 /// The command by which the server that we watch asks us for its log, at this socket.
 pub(super) fn take_command(socket: &Path, program: &Path) -> String {
-    let (program, socket) = (quote(program), quote(socket));
-    percent(&format!("{program} wal take {socket} %f \"%p\""))
-}
-
-/// A path as a shell takes it.
-fn quote(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
-}
-
-/// With the signs doubled that the server would take for its own.
-fn percent(command: &str) -> String {
-    command.replace("%%", "%").replace('%', "%%").replace("%%f", "%f").replace("%%p", "%p")
+    format!("{} wal take {} %f \"%p\"", server_word(program), server_word(socket))
 }
 
 /// What is not to be seen by the server, wherever it lies: keys, what opens the bucket, the
@@ -71,17 +61,17 @@ pub(super) fn restore_command(request: &RecoverRequest<'_>, segment_bytes: u64) 
     let mut command = format!(
         "{} --config {} --quiet wal fetch {} %f \"%p\" --system-id {} --segment-bytes {segment_bytes} \
          --ahead {}",
-        quote(&program),
-        quote(&std::path::absolute(&request.setup.path)?),
+        server_word(&program),
+        server_word(&std::path::absolute(&request.setup.path)?),
         request.source,
         request.known.system_id,
-        quote(ahead(&request.directory).path()),
+        server_word(ahead(&request.directory).path()),
     );
     if let Some((path, _)) = &request.identity {
-        command += &format!(" --identity {}", quote(path));
+        command += &format!(" --identity {}", server_word(path));
     }
     if request.known.stanza.is_some() {
-        command += &format!(" --segments {}", quote(&segments(&request.directory)));
+        command += &format!(" --segments {}", server_word(&segments(&request.directory)));
     }
     if let Some(bound) = request.plan.bound {
         command += &format!(" --until {bound}");
@@ -89,5 +79,5 @@ pub(super) fn restore_command(request: &RecoverRequest<'_>, segment_bytes: u64) 
     for one in expected(request.plan) {
         command += &format!(" --expect {one}");
     }
-    Ok(percent(&command))
+    Ok(command)
 }

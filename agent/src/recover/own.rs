@@ -35,6 +35,14 @@ pub async fn end_own(begun: &Begun) -> Result<()> {
         );
         return Err(Problem::Target(text).into());
     }
+    if begun.step() == Step::TookOver {
+        let text = format!(
+            "the cluster in {} has taken the place of the source's server: it is in service, and \
+             nothing was touched. Name a new directory",
+            data.display()
+        );
+        return Err(Problem::Target(text).into());
+    }
     if begun.step() > Step::LayingOut && begun.step() < Step::Promoting && is_own(&data) {
         if server.is_none() {
             out_of_the_box(&layout)?;
@@ -49,7 +57,7 @@ pub async fn end_own(begun: &Begun) -> Result<()> {
 
 /// Whether a cluster follows no log any more. One that was just laid out has the label of its
 /// backup; one that recovers has a signal.
-fn is_own(data: &Path) -> bool {
+pub fn is_own(data: &Path) -> bool {
     let marks = ["backup_label", "standby.signal", "recovery.signal"];
     data.join("PG_VERSION").exists() && !marks.iter().any(|name| data.join(name).exists())
 }

@@ -1,9 +1,11 @@
 //! A recovering server, watched until it stands; where it stands, against the plan.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use drctl_engines::Below;
 use drctl_engines::pg::physical::{Look, Progress, Recovering};
 use drctl_model::{Lsn, Timeline, TimelineHistory};
 use drctl_policies::recovery::Target;
@@ -14,6 +16,9 @@ use super::{Proof, Rate, RecoverRequest};
 use crate::Meter;
 use crate::crash::crash_point;
 use crate::problem::Problem;
+
+/// The most bytes of a timeline's history that are read.
+const HISTORY_BYTES: u64 = 1 << 20;
 
 /// Where the end of the log has been replayed: the end of the last record that is known.
 fn end(request: &RecoverRequest<'_>) -> Lsn {
@@ -149,14 +154,15 @@ pub(super) fn prove(
 /// Where a promoted cluster left the timeline that it followed: the end of the last record that it
 /// replayed, by the history of the newest timeline that lies in its `pg_wal`, which is its own.
 pub(super) fn opened_at(data: &Path) -> Option<Lsn> {
-    let files = std::fs::read_dir(data.join("pg_wal")).ok()?;
-    let histories = files.flatten().filter_map(|file| {
-        let name = file.file_name().into_string().ok()?;
-        let id = u32::from_str_radix(name.strip_suffix(".history")?, 16).ok()?;
-        Some((Timeline::new(id)?, file.path()))
+    // The server that runs on these data may put a link in the place of anything there.
+    let folder = Below::open(data).and_then(|data| data.enter(Path::new("pg_wal"))).ok()?;
+    let histories = folder.names().ok()?.into_iter().filter_map(|name| {
+        let id = u32::from_str_radix(name.to_str()?.strip_suffix(".history")?, 16).ok()?;
+        Some((Timeline::new(id)?, name))
     });
-    let (timeline, path) = histories.max()?;
-    let text = std::fs::read_to_string(path).ok()?;
+    let (timeline, name) = histories.max()?;
+    let (file, mut text) = (folder.read(Path::new(&name)).ok()?, String::new());
+    file.take(HISTORY_BYTES).read_to_string(&mut text).ok()?;
     Some(TimelineHistory::parse(timeline, &text).ok()?.begins())
 }
 
@@ -180,6 +186,9 @@ mod tests {
             std::fs::write(wal.join(name), text).unwrap();
         }
         assert_eq!(opened_at(data.path()), Some(Lsn(0x500_0028)));
+        std::fs::rename(&wal, data.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &wal).unwrap();
+        assert_eq!(opened_at(data.path()), None, "a link was followed");
     }
 
     #[test]

@@ -91,3 +91,33 @@ fn a_recovery_goes_on_only_when_the_pgbackrest_of_the_killed_one_has_ended() {
     until("the recovery to go on", || shop.drctl(&again).code == Some(0));
     assert_eq!(ticks(&path), list(1..11));
 }
+
+#[test]
+fn a_stanza_of_another_directory_is_named_before_a_place_is_taken() {
+    let mut shop = Shop::start();
+    let _ = shop.back_up();
+    shop.tick(1..11);
+    shop.archived();
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    shop.server.stop();
+    let to = path.display().to_string();
+    let said = shop.drctl(&["take-over", "shop", &to]).failed(12, "target_unfit");
+    let (conf, data) = (shop.path("pgbackrest.conf"), path.join("data"));
+    let line = format!("pg1-path={}", data.display());
+    assert!(said.contains(&line) && said.contains(&conf.display().to_string()), "{said}");
+    let old = format!("pg1-path={}", shop.server.data_dir().display());
+    let text = fs::read_to_string(&conf).unwrap();
+    fs::write(&conf, text.replace(&old, &line)).unwrap();
+    let planned = shop.drctl(&["take-over", "shop", &to]).ended(0).json();
+    let digest = planned["digest"].as_str().unwrap();
+    let _ = shop.drctl(&["take-over", "shop", &to, "--yes", digest]).ended(0);
+    shop.server = Postgres::builder().data(&data).start();
+    shop.configure();
+    shop.tick(11..21);
+    shop.archived();
+    let view = shop.drctl(&["timeline", "shop"]).json();
+    assert_eq!(view["timelines"][1]["timeline"], 2, "{view}");
+    assert_eq!(view["timelines"][1]["known"], true, "{view}");
+    assert_eq!(shop.sql("select count(*) from ticks"), "20");
+}

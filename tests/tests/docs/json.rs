@@ -99,12 +99,13 @@ fn paths(value: &Value, at: &str, open: &BTreeSet<String>, found: &mut BTreeSet<
 }
 
 /// Objects of whole clusters and their log: held by the test binaries `physical` and `backrest`.
-const OF_CLUSTERS: [&str; 9] = [
+const OF_CLUSTERS: [&str; 10] = [
     "drctl.recovery-plan/1",
     "drctl.recovery/1",
     "drctl.stanza-adopt/1",
     "drctl.stanza-config/1",
     "drctl.stanza/1",
+    "drctl.take-over/1",
     "drctl.timeline/1",
     "drctl.wal-index/1",
     "drctl.wal-push/1",

@@ -192,6 +192,30 @@ fn a_process_that_serves_restored_data_reaches_no_key_no_network_and_no_source()
     assert!(conf.contains("/nowhere/of/the/source.conf"), "its own configuration is back");
 }
 
+#[test]
+fn links_that_were_planted_in_the_box_are_refused_at_its_door() {
+    let (shop, last) = several();
+    let (open, _folder, path) = opened(&shop, &last);
+    let _ends = Ends(path.clone());
+    let mut psql = shop.as_owner(shop.server.bin_dir().join("psql"));
+    let plant = "copy (select 1) to program 'ln -s /etc/passwd base/planted'";
+    psql.args(["-XAtq", "-h", open["socket"].as_str().unwrap(), "-U", "postgres", "-c", plant]);
+    assert!(psql.arg("postgres").status().unwrap().success());
+    let to = path.display().to_string();
+    let resume = |more: &[&str]| {
+        let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to, "--resume"];
+        shop.drctl(&[&all[..], more].concat())
+    };
+    for more in [&[][..], &["--promote"]] {
+        let ran = resume(more);
+        assert!(ran.code != Some(0) && ran.out.contains("base/planted"), "{}", ran.out);
+        assert!(ran.out.contains("do not start"), "{}", ran.out);
+    }
+    fs::remove_file(path.join("data/base/planted")).unwrap();
+    let _ = resume(&["--promote"]).ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+}
+
 /// Every file below a directory, and what is in it.
 fn contents(at: &Path) -> String {
     let find = "find . -type f -exec md5sum {} + | sort; find . -type l -exec ls -l {} + | sort";

@@ -2,6 +2,7 @@
 //! replication protocol.
 
 mod archiver;
+mod conf;
 mod counts;
 mod databases;
 mod dump;
@@ -32,6 +33,7 @@ mod walker;
 pub use archiver::{
     Acknowledged, Archived, LogHealth, SlotHealth, acknowledged, archived, log_health,
 };
+pub use conf::quoted as quoted_setting;
 pub use counts::{RowDifference, compare_rows, count_rows};
 pub use dump::{DatabaseChoice, PgDumpOptions, PgDumpSource};
 pub use globals::GlobalsTarget;

@@ -10,6 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::{Instant, sleep};
 
 use super::Layout;
+use super::links::no_links;
 use super::places::{settle, unbox};
 use super::private::forget;
 use super::surroundings::{read_plain, unguard};
@@ -20,6 +21,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The setting by which a server of ours is known: no two have the same private directory.
 pub(super) const SOCKETS: &str = "unix_socket_directories";
+
+/// The value of that setting: a list, in which a comma or a quote in a name has to be told.
+pub(super) fn sockets(private: &Path) -> String {
+    let name = private.display().to_string();
+    match name.contains([',', '"']) || name.trim() != name {
+        true => format!("\"{}\"", name.replace('"', "\"\"")),
+        false => name,
+    }
+}
 
 /// A server that runs on a restored cluster.
 #[derive(Debug)]
@@ -69,7 +79,7 @@ pub(super) fn server_of(private: &Path) -> Option<Pid> {
     if private.as_os_str().is_empty() {
         return None;
     }
-    let wanted = format!("{SOCKETS}={}", private.display());
+    let wanted = format!("{SOCKETS}={}", sockets(private));
     let is_it = |pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let mut words = line.split(|byte| *byte == 0);
@@ -146,16 +156,18 @@ pub async fn end_left(layout: &Layout, patience: Duration) -> Result<bool, Engin
 }
 
 /// Takes a cluster on which no server runs out of its box, if it is in one: its tablespaces are where
-/// its links say, and its configuration is its own.
+/// its links say, and its configuration is its own. There are no other links in it.
 ///
 /// # Errors
-/// [`EngineError::Config`] for tablespaces that lead elsewhere; [`EngineError::Io`].
+/// [`EngineError::Config`] for tablespaces that lead elsewhere, and for links that no copy brings;
+/// [`EngineError::Io`].
 pub fn out_of_the_box(layout: &Layout) -> Result<(), EngineError> {
     if layout.box_root().exists() {
         settle(layout)?;
         unbox(layout);
     }
-    unguard(layout)
+    unguard(layout)?;
+    no_links(layout)
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 //!
 //! They are tried and never believed: a name that is of long ago is refused by the server.
 
-use std::fs;
+use std::io::Read as _;
 use std::path::Path;
+
+use crate::Below;
 
 /// `BLCKSZ`: of a server that was built with another one nothing is found.
 const PAGE: usize = 8192;
@@ -21,6 +23,9 @@ const MAP_MAGIC: u32 = 0x0059_2717;
 const ROLES: u32 = 1260;
 /// `DatabaseRelationId`.
 const DATABASES: u32 = 1262;
+
+/// The most bytes of a catalog that are looked at.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// The most names that are tried.
 const MOST: usize = 32;
@@ -56,10 +61,15 @@ fn names(found: Vec<(u32, String, u8)>) -> Vec<String> {
 /// Number, name, and the byte behind it, of every row that a catalog shared by all databases has
 /// or had. Both catalogs begin with a number and a name.
 fn tuples(data: &Path, catalog: u32) -> Vec<(u32, String, u8)> {
-    let global = data.join("global");
-    let map = fs::read(global.join("pg_filenode.map")).unwrap_or_default();
-    let Some(file) = mapped(&map, catalog) else { return Vec::new() };
-    let bytes = fs::read(global.join(file.to_string())).unwrap_or_default();
+    // What runs on these data may put something else in a file's place, at any moment.
+    let read = |name: &str| {
+        let file = Below::open(data).and_then(|data| data.read(&Path::new("global").join(name)));
+        let mut bytes = Vec::new();
+        let read = file.and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes));
+        read.map(|_| bytes).unwrap_or_default()
+    };
+    let Some(file) = mapped(&read("pg_filenode.map"), catalog) else { return Vec::new() };
+    let bytes = read(&file.to_string());
     bytes.chunks_exact(PAGE).flat_map(of_page).collect()
 }
 
@@ -99,6 +109,8 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A page with one row.
@@ -142,5 +154,8 @@ mod tests {
         fs::write(global.join("4000"), pages.concat()).unwrap();
         assert_eq!(superusers(data.path()), ["owner", "chief"]);
         assert!(databases(data.path()).is_empty());
+        fs::rename(&global, data.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &global).unwrap();
+        assert!(superusers(data.path()).is_empty(), "a link was followed");
     }
 }

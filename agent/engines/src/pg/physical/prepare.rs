@@ -7,6 +7,7 @@ use drctl_model::{Lsn, Timeline};
 
 use super::Layout;
 use crate::EngineError;
+use crate::pg::conf;
 
 /// Where a recovery is to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,13 +63,19 @@ const DROPPED: &[&str] = &[
 
 /// Whether a line of `postgresql.auto.conf` sets something that must not stay. What it includes is no
 /// part of the cluster, and `ALTER SYSTEM` writes no such line.
-fn is_dropped(line: &str) -> bool {
-    let name = line.trim_start().split(|c: char| c == '=' || c.is_whitespace()).next();
-    let name = name.unwrap_or_default().to_ascii_lowercase();
+pub(super) fn is_dropped(line: &str) -> bool {
+    let name = conf::name(line).unwrap_or_default();
     name.starts_with("recovery_")
         || name.starts_with("include")
         || name == "restore_command"
         || DROPPED.contains(&name.as_str())
+}
+
+/// The lines of `postgresql.auto.conf` that stay, as they are: they need not be UTF-8.
+fn kept(old: &[u8]) -> Vec<u8> {
+    let lines = old.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let stays = lines.filter(|line| !is_dropped(&String::from_utf8_lossy(line)));
+    stays.flat_map(|line| [line, b"\n"].concat()).collect()
 }
 
 /// The lines that make the copy recover, and keep it from archiving into the source's log, from
@@ -115,9 +122,7 @@ fn settings(recovery: &Recovery) -> String {
         lines.push(("recovery_target_action", "pause".to_owned()));
         lines.push(("hot_standby", "on".to_owned()));
     }
-    let line =
-        |(name, value): &(&str, String)| format!("{name} = '{}'\n", value.replace('\'', "''"));
-    let lines: String = lines.iter().map(line).collect();
+    let lines: String = lines.iter().map(|(name, value)| conf::line(name, value)).collect();
     format!("# Written by drctl for this restored copy; the last line of a name counts.\n{lines}")
 }
 
@@ -138,9 +143,9 @@ pub fn prepare(layout: &Layout, recovery: &Recovery) -> Result<Vec<String>, Engi
         move |error: io::Error| EngineError::io(action)(error)
     };
     let data = layout.below_data().map_err(failed("look"))?;
-    let write = |name: &str, text: &str| {
+    let write = |name: &str, text: &[u8]| {
         let written = data.rewrite(Path::new(name)).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
+            file.write_all(text)?;
             file.sync_all()
         });
         written.map_err(failed(&format!("write {name}")))
@@ -148,21 +153,19 @@ pub fn prepare(layout: &Layout, recovery: &Recovery) -> Result<Vec<String>, Engi
     let mut notes = Vec::new();
     for (name, text) in [("postgresql.conf", CONFIGURATION), ("pg_hba.conf", ACCESS)] {
         if !data.has(Path::new(name)).map_err(failed("look"))? {
-            write(name, text)?;
+            write(name, text.as_bytes())?;
             notes.push(format!("{name} was not in the data directory: a minimal one was written"));
         }
     }
     let auto = "postgresql.auto.conf";
-    let mut old = String::new();
-    match data.read(Path::new(auto)).and_then(|mut file| file.read_to_string(&mut old)) {
+    let mut old = Vec::new();
+    match data.read(Path::new(auto)).and_then(|mut file| file.read_to_end(&mut old)) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(failed(&format!("read {auto}"))(error));
         }
         _ => {}
     }
-    let kept: String =
-        old.lines().filter(|line| !is_dropped(line)).map(|l| format!("{l}\n")).collect();
-    write(auto, &(kept + &settings(recovery)))?;
+    write(auto, &[kept(&old), settings(recovery).into_bytes()].concat())?;
     // Without either the server takes the copy for one that has crashed: no new timeline, no
     // target.
     let (signal, other) = match recovery.stop {
@@ -170,7 +173,7 @@ pub fn prepare(layout: &Layout, recovery: &Recovery) -> Result<Vec<String>, Engi
         _ => ("recovery.signal", "standby.signal"),
     };
     // At no moment without either: it would look like a cluster of its own.
-    write(signal, "")?;
+    write(signal, b"")?;
     data.remove(Path::new(other)).map_err(failed(&format!("remove {other}")))?;
     data.sync().map_err(failed("sync all"))?;
     notes.push(
@@ -213,5 +216,14 @@ mod tests {
         assert_eq!(text.matches("recovery_target_time = ").count(), 1, "{text}");
         assert!(text.contains("restore_command = 'it''s %f'\n"), "{text}");
         assert!(text.contains("recovery_target_timeline = '1'\n"), "{text}");
+        let named = Recovery { stop: StopAt::Name("deploy\\v2 'a'".to_owned()), ..recovery };
+        let text = settings(&named);
+        assert!(text.contains("recovery_target_name = 'deploy\\\\v2 ''a'''\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_utf8_stays_as_it_is() {
+        let old = b"cluster_name = 'caf\xe9'\nprimary_conninfo = 'host=\xe9'\n\nwork_mem = 1";
+        assert_eq!(kept(old), b"cluster_name = 'caf\xe9'\nwork_mem = 1\n");
     }
 }

@@ -62,7 +62,7 @@ impl Private {
 }
 
 /// Whether a path is such a directory's.
-fn is_private(path: &Path) -> bool {
+pub(super) fn is_private(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PRIVATE))
 }
 
@@ -89,8 +89,9 @@ fn account() -> Result<String, EngineError> {
 
 /// `pg_ident.conf`: this account may be each of these roles.
 fn map(account: &str, roles: &[&str]) -> String {
-    // A line ends a rule; no role that could be asked for has one in its name.
-    let plain = |name: &&&str| !name.contains(['\n', '\r', '\0']);
+    // A line ends a rule, and what begins with a slash is a pattern (from 16 on): no role that could
+    // be asked for has such a name.
+    let plain = |name: &&&str| !name.contains(['\n', '\r', '\0']) && !name.starts_with('/');
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let line = |role: &&str| format!("drctl {} {}\n", quoted(account), quoted(role));
     roles.iter().filter(plain).map(line).collect()
@@ -113,7 +114,7 @@ mod tests {
 
     #[test]
     fn names_stay_in_their_line() {
-        let text = map("it's", &["a b", "say \"x\"", "x\nall all all"]);
+        let text = map("it's", &["a b", "say \"x\"", "x\nall all all", "/.*"]);
         assert_eq!(text, "drctl \"it's\" \"a b\"\ndrctl \"it's\" \"say \"\"x\"\"\"\n");
     }
 }

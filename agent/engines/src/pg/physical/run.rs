@@ -12,7 +12,7 @@ use tokio::process::Child;
 use super::Layout;
 use super::ask::Answers;
 use super::forced::{forced, session_options, sizes};
-use super::left::{SOCKETS, note_own, out_of_the_box, server_of};
+use super::left::{SOCKETS, note_own, out_of_the_box, server_of, sockets};
 use super::names::superusers;
 use super::places::settle;
 use super::private::Private;
@@ -89,7 +89,7 @@ impl Recovering {
         let shown = |path: &Path| path.display().to_string();
         let mut settings = vec![
             ("port", PORT.to_string()),
-            (SOCKETS, shown(at)),
+            (SOCKETS, sockets(at)),
             // The source's own configuration is not read: it may name the source's own places, and
             // what an intruder there wants to be run.
             ("config_file", shown(&private.file("postgresql.conf"))),

@@ -1,0 +1,158 @@
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::args::TakeOverArgs;
+use super::screen::Screen;
+use crate::problem::Problem;
+use crate::shell::word;
+use crate::take_over::Address;
+use crate::{Exit, HeirRequest, Heritage, Setup, inherit, prepare_take_over};
+
+/// `drctl take-over`.
+pub(super) async fn take_over(screen: Screen, setup: &Setup, args: &TakeOverArgs) -> Result<Exit> {
+    let request = HeirRequest {
+        setup,
+        source: &args.source,
+        directory: std::path::absolute(&args.directory)?,
+        configuration: args.configuration.clone(),
+        streamed: args.streamed,
+    };
+    let heritage = prepare_take_over(&request).await;
+    let mut heritage = heritage.with_context(|| {
+        format!("let the cluster in {} take a server's place", request.directory.display())
+    })?;
+    heritage.notes.extend(configurations(&heritage, args));
+    let Some(wanted) = &args.yes else {
+        screen.answer("drctl.take-over/1", object(&heritage, false), || plan_text(&heritage));
+        return Ok(Exit::Success);
+    };
+    if *wanted != heritage.digest {
+        let text = format!(
+            "what is to be done has changed: its digest is {} now and not {wanted}; look at it without \
+             --yes. Nothing was done",
+            heritage.digest
+        );
+        return Err(Problem::Usage(text).into());
+    }
+    let address = inherit(&mut heritage)?;
+    screen.answer("drctl.take-over/1", object(&heritage, true), || {
+        done_text(&heritage, &address, setup, args)
+    });
+    Ok(Exit::Success)
+}
+
+fn object(heritage: &Heritage, done: bool) -> serde_json::Value {
+    let files = heritage.changes.edits.iter();
+    json!({
+        "source": heritage.source, "data": heritage.data, "done": done,
+        "system_id": heritage.control.system_id.to_string(), "timeline": heritage.control.timeline,
+        "files": files.map(|edit| json!({ "file": edit.file, "changes": edit.says })).collect::<Vec<_>>(),
+        "ready": heritage.changes.ready, "notes": heritage.notes, "digest": heritage.digest,
+    })
+}
+
+fn plan_text(heritage: &Heritage) -> String {
+    let mut text = format!(
+        "the cluster in {} (system {}, timeline {}) would be the server of {}; its data stay there",
+        heritage.data.display(),
+        heritage.control.system_id,
+        heritage.control.timeline,
+        heritage.source
+    );
+    for edit in &heritage.changes.edits {
+        let _ = write!(text, "\n  {}", edit.file.display());
+        for change in &edit.says {
+            let _ = write!(text, "\n    {change}");
+        }
+    }
+    if !heritage.changes.ready.is_empty() {
+        let names = heritage.changes.ready.join(", ");
+        let _ = write!(text, "\n  to be archived, since nobody has yet: {names}");
+    }
+    for note in &heritage.notes {
+        let _ = write!(text, "\n  note: {note}");
+    }
+    if heritage.changes.edits.is_empty() {
+        text.push_str("\n  nothing of it has to change");
+    }
+    let digest = &heritage.digest;
+    let _ = write!(text, "\n  plan {digest}: --yes={digest} does this and nothing else");
+    text
+}
+
+fn done_text(heritage: &Heritage, address: &Address, setup: &Setup, args: &TakeOverArgs) -> String {
+    let (source, data) = (&heritage.source, word(&heritage.data.display().to_string()));
+    let mut text = format!(
+        "the cluster in {data} is the server of {source}; what was in its files before lies beside \
+         them (.before-take-over)\n  start it: {}",
+        start(heritage, args)
+    );
+    let named = setup.source(source.as_str()).map(|(_, source)| source.engine.server().clone());
+    if let Ok(named) = named
+        && (named.port != address.port
+            || (named.host.starts_with('/') && named.host != address.host))
+    {
+        let _ = write!(
+            text,
+            "\n  then in {}, source {source}: host = \"{}\", port = {}",
+            setup.path.display(),
+            address.host,
+            address.port
+        );
+    }
+    if args.streamed {
+        let _ = write!(text, "\n  then stream its log again: drctl wal stream {source}");
+    }
+    let _ = write!(
+        text,
+        "\n  then a base backup, which is due: a new timeline has begun: drctl backup {source}\n  \
+         then look whether its log arrives: drctl timeline {source}; drctl status"
+    );
+    text
+}
+
+/// The command by which the server is started, as far as it can be told.
+fn start(heritage: &Heritage, args: &TakeOverArgs) -> String {
+    let configuration = args.configuration.as_deref();
+    let debian = configuration.and_then(|file| {
+        let folder = file.parent()?;
+        let (version, name) = (folder.parent()?.file_name()?, folder.file_name()?);
+        version.to_str()?.parse::<u32>().ok()?;
+        Some(format!("pg_ctlcluster {} {} start", version.display(), name.display()))
+    });
+    debian.unwrap_or_else(|| {
+        let data = word(&heritage.data.display().to_string());
+        let file = configuration.map(|file| word(&file.display().to_string()));
+        let file = file.map(|file| format!(" -o \"-c config_file={file}\"")).unwrap_or_default();
+        format!(
+            "pg_ctl -D {data}{file} -w start, or by the unit that starts it with this directory"
+        )
+    })
+}
+
+/// Configurations of Debian's, which lie outside of their data directories: one of them may be meant.
+fn configurations(heritage: &Heritage, args: &TakeOverArgs) -> Vec<String> {
+    let version = std::fs::read_to_string(heritage.data.join("PG_VERSION")).unwrap_or_default();
+    let folder = Path::new("/etc/postgresql").join(version.trim());
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    if args.configuration.is_some() {
+        return Vec::new();
+    }
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path().join("postgresql.conf")));
+    let mut notes: Vec<String> = files
+        .filter(|file| file.is_file())
+        .map(|file| {
+            format!(
+                "this host has a configuration in {}: if it is that of the server whose place is \
+                 taken, --configuration {}",
+                file.display(),
+                word(&file.display().to_string())
+            )
+        })
+        .collect();
+    notes.sort();
+    notes
+}
