@@ -49,7 +49,7 @@ pub(crate) async fn differs(
         let end = start.plus(at.segment_size.bytes());
         let part = LogPart::Range { start: *start, end };
         let place = LogPlace { system_id: at.system_id, timeline: at.stop_timeline, part };
-        match shelf.head(&place).await {
+        match shelf.head_where(&place, |head| head.plain_sha256 == *digest).await {
             Ok(head) if head.plain_sha256 != *digest => {
                 return Ok(Some(format!(
                     "CONFLICT: the archive has other log from {start} on than this server (from host \

@@ -1,5 +1,7 @@
 //! Restore drills: what a recovery that is one comes to is kept in the bucket, signed.
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -8,8 +10,8 @@ use drctl_model::{
     Drill, DrillId, DrillOutcome, FORMAT_VERSION, SourceId, TableRows, shown, total,
 };
 use drctl_policies::recovery::RecoveryPlan;
-use drctl_store::{MAX_DRILL_BYTES, SigningKey, Stored, decode_drill, encode_drill, layout};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use drctl_store::{MAX_DRILL_BYTES, SigningKey, State, Stored, decode_drill, encode_drill, layout};
+use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
 use crate::first::first;
@@ -118,11 +120,14 @@ pub async fn drills(
     source: &SourceId,
     refused: &mut Vec<String>,
 ) -> Result<Vec<Drill>> {
-    let listing = repository.bucket.list(Some(&layout::drills(source)));
-    let keys: Vec<_> = listing.map_ok(|entry| entry.key).try_collect().await?;
-    let mut ids: Vec<DrillId> =
-        keys.iter().filter_map(|key| layout::drill_at(key).map(|(_, id)| id)).collect();
-    ids.sort();
+    let mut ids: BTreeSet<DrillId> = BTreeSet::new();
+    // What somebody deleted is listed too, where the bucket keeps it.
+    let each = |state: State| {
+        ids.extend(layout::drill_at(&state.key).map(|(_, id)| id));
+        ControlFlow::Continue(())
+    };
+    repository.bucket.list_states(&layout::drills(source), None, each).await?;
+    let mut ids: Vec<DrillId> = ids.into_iter().collect();
     let newest = ids.split_off(ids.len().saturating_sub(MOST));
     let reading = newest.into_iter().map(|id| async move {
         let found = read(repository, source, &id).await;

@@ -123,6 +123,12 @@ pub enum Problem {
         /// When.
         written: jiff::Timestamp,
     },
+    /// A name that we need is taken by what nobody whom we trust has written.
+    #[error("{key} holds what nobody whom we trust has signed")]
+    NameTaken {
+        /// The object's key.
+        key: String,
+    },
     /// A file that is not the log that its name says.
     #[error("{} is not what its name says: {why}", .path.display())]
     NotWal {
@@ -211,6 +217,7 @@ impl Problem {
             Problem::Incomplete(_) => ("store_incomplete", Exit::Storage),
             Problem::OtherLog { .. } => ("log_conflict", Exit::Verification),
             Problem::OtherHistory { .. } => ("log_other_history", Exit::Verification),
+            Problem::NameTaken { .. } => ("name_taken", Exit::Storage),
             Problem::NotWal { .. } => ("log_damaged", Exit::Verification),
             Problem::BadSegment { .. } => ("log_damaged", Exit::Verification),
             Problem::LogGap { .. } => ("log_gap", Exit::Verification),

@@ -187,6 +187,10 @@ pub struct LogNotes {
     /// Where it cannot be replayed.
     #[serde(default)]
     pub breaks: Vec<NotedBreak>,
+    /// The lengths of the objects of all pieces, together: another sum says that one is not what it
+    /// was.
+    #[serde(default)]
+    pub bytes: Option<u64>,
 }
 
 /// Where log cannot be replayed, and the piece that told of it: `wal_level = minimal` from there on.

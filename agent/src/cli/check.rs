@@ -165,7 +165,7 @@ async fn look_at_logs(
             logs.push(log);
         }
         let mut verdict = verify_log(repository, &source, args.data, identities).await?;
-        if verdict.pieces > 0 {
+        if verdict.pieces > 0 || !verdict.problems.is_empty() {
             verdict.learn(holes(setup, repository, &source).await?);
             let log = Looked::log(&source, args.data, verdict);
             notebook.log(&source, Subject::Log, log.closeness, &log.verdict.problems).await;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::screen::{Screen, span, table};
+use super::screen::{Screen, alarms_json, alarms_text, span, table};
 use crate::{Exit, Setup, drills, known, zone};
 
 /// Columns of a terminal that does not say how wide it is.
@@ -36,7 +36,9 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
     let is_bad = |view: &TimelineView| {
         !view.known || !view.gaps.is_empty() || view.bases.iter().any(|base| base.other_history)
     };
-    let bad = views.iter().any(is_bad) || !known.refused.is_empty() || known.uncopied.is_some();
+    let alarms = repository.alarms();
+    let told = !known.refused.is_empty() || known.uncopied.is_some() || !alarms.is_empty();
+    let bad = views.iter().any(is_bad) || told;
     let others: Vec<(u64, Vec<TimelineView>)> =
         known.others.iter().map(|one| (one.system_id, timeline_view(&one.archive))).collect();
     let other = |(id, views): &(u64, _)| json!({ "system_id": id.to_string(), "timelines": views });
@@ -44,6 +46,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
         "system_id": known.system_id.to_string(), "timelines": views, "drills": drills,
         "others": others.iter().map(other).collect::<Vec<_>>(),
         "uncopied": known.uncopied.map(|id| id.to_string()), "refused": known.refused,
+        "alarms": alarms_json(&alarms),
     });
     screen.answer("drctl.timeline/1", object, || {
         let mut text = format!("cluster {}", known.system_id);
@@ -70,6 +73,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
         for reason in &known.refused {
             let _ = write!(text, "\nPASSED OVER: {reason}");
         }
+        text.push_str(&alarms_text(&alarms));
         text
     });
     Ok(if bad { Exit::Degraded } else { Exit::Success })

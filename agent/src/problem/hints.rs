@@ -56,6 +56,11 @@ impl Problem {
                 "this server is a clone, or was set back: nothing of its log was stored. Stop one of \
                  the two, or give this one a source of its own"
             }
+            Problem::NameTaken { .. } => {
+                "somebody wrote an object where ours belongs: look who may write into the bucket, \
+                 and remove it with the bucket's own client; in a bucket that keeps versions it \
+                 would do no harm. Nothing is lost: PostgreSQL keeps its log and tries again"
+            }
             Problem::NotWal { .. } => {
                 "nothing was stored and PostgreSQL keeps the file: check the disk, and take a new \
                  base backup"
@@ -122,6 +127,7 @@ impl Problem {
             | Problem::RepositoryExists { .. }
             | Problem::OtherLog { .. }
             | Problem::OtherHistory { .. }
+            | Problem::NameTaken { .. }
             | Problem::NotWal { .. }
             | Problem::BadSegment { .. }
             | Problem::LogGap { .. }

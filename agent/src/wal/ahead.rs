@@ -15,7 +15,7 @@ use futures_util::{StreamExt as _, stream};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::Shelf;
-use super::fetch::{Expected, assemble, cover};
+use super::fetch::{Expected, Segment, assemble, cover};
 use crate::private;
 
 /// The most bytes of log that wait to be asked for: many of the usual segments, and at least one
@@ -264,7 +264,8 @@ pub async fn fetch_ahead(
     let at_once = Ahead::at_once(size, fetches);
     for leg in legs {
         let from = size.start_of(leg.from);
-        let there = match shelf.ranges((system_id, leg.timeline), from, Some(leg.until)).await {
+        let there = match shelf.ranges((system_id, leg.timeline), size, from, Some(leg.until)).await
+        {
             Ok(there) => there,
             Err(error) => {
                 tracing::debug!("nothing is fetched ahead: {error:#}");
@@ -277,7 +278,9 @@ pub async fn fetch_ahead(
                 return Ok(());
             }
             let place = (system_id, wanted.timeline);
-            let read = assemble(shelf, place, size, wanted.start, wanted.pieces, identities).await;
+            let need = leg.until.min(wanted.start.plus(size.bytes()));
+            let segment = Segment { of: place, size, start: wanted.start, need: Some(need) };
+            let read = assemble(shelf, &segment, wanted.pieces, identities).await;
             let bytes = match read {
                 Ok(bytes) => bytes,
                 Err(error) => {

@@ -43,7 +43,8 @@ async fn last(
     let least = newest.id().saturating_sub(ANCESTORS).max(1);
     let mut last = None;
     for timeline in (least..=newest.id()).filter_map(Timeline::new) {
-        let ranges = shelf.ranges((told.system_id, timeline), from, None).await?;
+        let ranges =
+            shelf.ranges((told.system_id, timeline), told.segment_size, from, None).await?;
         let end = ranges.iter().map(|(_, end)| *end).max();
         last = end.map(|end| (timeline, end)).or(last);
     }

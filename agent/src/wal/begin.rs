@@ -134,7 +134,7 @@ impl There<'_> {
     /// The pieces of a timeline from `from` on that belong to the server's past.
     async fn pieces(&self, timeline: Timeline, from: Lsn, most: usize) -> Result<Vec<Range>> {
         let of = (self.system_id, timeline);
-        let mut ranges = self.shelf.ranges(of, self.size.start_of(from), None).await?;
+        let mut ranges = self.shelf.ranges(of, self.size, self.size.start_of(from), None).await?;
         if let Some(left) = self.history.left(timeline) {
             ranges.retain(|(start, _)| *start < left);
         }
@@ -144,7 +144,7 @@ impl There<'_> {
     /// What the bucket's heads tell of its log at positions behind `from` and up to `until`.
     async fn checks(&self, timeline: Timeline, from: Lsn, until: Lsn) -> Result<VecDeque<Check>> {
         let of = (self.system_id, timeline);
-        let mut ranges = self.shelf.ranges(of, from, Some(until)).await?;
+        let mut ranges = self.shelf.ranges(of, self.size, from, Some(until)).await?;
         // What was written behind a promotion is nobody's log any more.
         let until = self.history.left(timeline).map_or(until, |left| left.min(until));
         ranges.retain(|(start, end)| *start >= from && *end <= until);

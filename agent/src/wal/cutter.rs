@@ -60,6 +60,8 @@ pub(super) struct Cutter {
     /// What the bucket has of the log that comes first: nothing is cut before all of it was found
     /// to be the same.
     checks: VecDeque<Check>,
+    /// Where it is cut besides.
+    also: Option<Lsn>,
 }
 
 impl Cutter {
@@ -82,7 +84,18 @@ impl Cutter {
             hash: Sha256::new(),
             bound: None,
             checks: VecDeque::new(),
+            also: None,
         }
+    }
+
+    /// The same that cuts there too: a name that ends elsewhere is taken.
+    pub(super) fn cutting_at(self, at: Option<Lsn>) -> Cutter {
+        Cutter { also: at, ..self }
+    }
+
+    /// The same behind a segment of this digest.
+    pub(super) fn behind(self, before: Option<Digest>) -> Cutter {
+        Cutter { bound: before, ..self }
     }
 
     /// The same with log that comes before, from the start of a segment on, and is only compared;
@@ -123,7 +136,9 @@ impl Cutter {
         while !bytes.is_empty() {
             let room = self.size.bytes() - self.segment.len() as u64;
             let checked = self.checks.front().map(|check| check.at.since(self.at()));
-            let most = room.min(checked.filter(|left| *left > 0).unwrap_or(room));
+            let also = self.also.map(|at| at.since(self.at()));
+            let stops = [checked, also].into_iter().flatten().filter(|left| *left > 0);
+            let most = stops.fold(room, u64::min);
             let most = usize::try_from(most).unwrap_or(usize::MAX);
             let (now, later) = bytes.split_at(most.min(bytes.len()));
             self.walker.feed(now).context("check the log that the server sends")?;
@@ -131,6 +146,9 @@ impl Cutter {
             self.hash.update(now);
             if let Some(head) = self.differs() {
                 return Ok(Some(head));
+            }
+            if self.also == Some(self.at()) {
+                cuts.pieces.extend(self.cut());
             }
             if self.segment.len() as u64 == self.size.bytes() {
                 self.end_segment(cuts);

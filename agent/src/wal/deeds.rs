@@ -10,7 +10,7 @@ use drctl_store::Identities;
 use jiff::Timestamp;
 
 use super::Shelf;
-use super::fetch::assemble;
+use super::fetch::{Segment, assemble};
 use super::heads::heads;
 use crate::Meter;
 use crate::problem::Failure;
@@ -49,7 +49,8 @@ pub async fn deeds(
             let end = start.plus(size.bytes());
             let near = |entry: &&LogEntry| entry.start < end && entry.end > start;
             let there = entries.iter().filter(near).map(LogEntry::range).collect();
-            match assemble(shelf, (system_id, timeline), size, start, there, identities).await {
+            let segment = Segment { of: (system_id, timeline), size, start, need: None };
+            match assemble(shelf, &segment, there, identities).await {
                 Ok(bytes) => {
                     meter.moved(bytes.len() as u64, 0);
                     found.segments += 1;

@@ -104,7 +104,7 @@ pub async fn fetch(
     if last <= start || shelf.bound.is_some_and(|bound| start >= bound) {
         return Ok(Fetched::Absent);
     }
-    let there = shelf.ranges((system_id, timeline), start, Some(end)).await?;
+    let there = shelf.ranges((system_id, timeline), size, start, Some(end)).await?;
     let chain = cover(&there, start, end);
     let reach = chain.last().map_or(start, |(_, end)| *end);
     if reach < end {
@@ -124,7 +124,16 @@ pub async fn fetch(
             return Ok(Fetched::Absent);
         }
     }
-    let mut bytes = assemble(shelf, (system_id, timeline), size, start, there, identities).await?;
+    let need = needed_until(expected, timeline, start, end);
+    let segment = Segment { of: (system_id, timeline), size, start, need };
+    let mut bytes = match assemble(shelf, &segment, there, identities).await {
+        // A server reads ahead of its target: what is there and no plan needs may be rubbish.
+        Err(error) if need == Some(start) && is_damaged(&error) => {
+            tracing::warn!("log behind what the plan needs does not count: {error:#}");
+            return Ok(Fetched::Absent);
+        }
+        bytes => bytes?,
+    };
     let known = usize::try_from(last.since(start)).unwrap_or(usize::MAX);
     bytes.iter_mut().skip(known).for_each(|byte| *byte = 0);
     deliver(to, &bytes)?;
@@ -144,37 +153,56 @@ pub(crate) async fn segment(
     identities: &Identities,
 ) -> Result<Option<Vec<u8>>> {
     let end = start.plus(size.bytes());
-    let there = shelf.ranges(of, start, Some(end)).await?;
+    let there = shelf.ranges(of, size, start, Some(end)).await?;
     if cover(&there, start, end).is_empty() {
         return Ok(None);
     }
-    assemble(shelf, of, size, start, there, identities).await.map(Some)
+    let segment = Segment { of, size, start, need: None };
+    assemble(shelf, &segment, there, identities).await.map(Some)
+}
+
+/// How far a plan needs the segment from `start` to `end`; nothing where there is no plan.
+fn needed_until(expected: &[Expected], timeline: Timeline, start: Lsn, end: Lsn) -> Option<Lsn> {
+    let legs = expected.iter().filter(|leg| leg.timeline == timeline && leg.from < end);
+    let most = legs.map(|leg| leg.until.min(end)).max().unwrap_or(start);
+    (!expected.is_empty()).then_some(most.max(start))
+}
+
+/// A segment to be put together.
+pub(super) struct Segment {
+    /// Whose.
+    pub(super) of: (u64, Timeline),
+    /// Its length.
+    pub(super) size: WalSegmentSize,
+    /// Its first byte.
+    pub(super) start: Lsn,
+    /// How far it must lead; nothing: as far as names promise.
+    pub(super) need: Option<Lsn>,
 }
 
 /// The bytes of the segment that begins at `start`, joined of pieces that [`cover`] it from there;
 /// zeros behind the last of them. Names alone promise nothing: in place of a piece that is not the
-/// log that was written others are taken, where they reach as far.
+/// log that was written others are taken, where they reach as far as a plan needs. Without a plan
+/// nothing else tells how far the log led, so that names are taken for it.
 ///
 /// # Errors
 /// The store's; whatever keeps a piece that nothing can replace from being the log that was
 /// written.
 pub(super) async fn assemble(
     shelf: &Shelf,
-    of: (u64, Timeline),
-    size: WalSegmentSize,
-    start: Lsn,
+    segment: &Segment,
     mut there: Vec<Range>,
     identities: &Identities,
 ) -> Result<Vec<u8>> {
+    let Segment { of, size, start, need } = *segment;
     let end = start.plus(size.bytes());
     let reach = |chain: &[Range]| chain.last().map_or(start, |(_, end)| *end);
-    let wanted = reach(&cover(&there, start, end));
+    let promised = reach(&cover(&there, start, end));
+    let wanted = need.map_or(promised, |need| need.min(promised));
     let mut first = None;
     loop {
         let chain = cover(&there, start, end);
-        if reach(&chain) < wanted
-            && let Some(error) = first
-        {
+        if let Some(error) = first.take_if(|_| chain.is_empty() || reach(&chain) < wanted) {
             return Err(error);
         }
         match join(shelf, of, size, start, &chain, identities).await {
@@ -282,6 +310,25 @@ mod tests {
             };
             assert_eq!(cover(&pairs(there), lsn(0), lsn(16)), pairs(chain), "{there:?}");
         }
+    }
+
+    #[test]
+    fn no_more_than_a_plan_needs_is_asked_of_a_segment() {
+        let leg = |from, until| Expected {
+            timeline: Timeline::FIRST,
+            from: Lsn(from),
+            until: Lsn(until),
+            last: false,
+        };
+        let need = |legs: &[Expected]| {
+            needed_until(legs, Timeline::FIRST, Lsn(16), Lsn(32)).map(|lsn| lsn.0)
+        };
+        assert_eq!(need(&[]), None);
+        assert_eq!(need(&[leg(0, 20)]), Some(20));
+        assert_eq!(need(&[leg(0, 99)]), Some(32));
+        assert_eq!(need(&[leg(0, 9)]), Some(16));
+        assert_eq!(need(&[leg(0, 9), leg(9, 18)]), Some(18));
+        assert_eq!(need(&[leg(40, 50)]), Some(16));
     }
 
     #[test]

@@ -10,11 +10,13 @@ use drctl_model::{
     Digest, Holds, IndexPlace, LogEntry, LogNotes, LogPart, LogPiece, LogPlace, Lsn, NotedBreak,
     NotedPoint, Timeline, outermost,
 };
-use drctl_store::{MAX_LOG_INDEX_BYTES, Trust, decode_log_index, digest, layout};
+use drctl_store::{
+    MAX_LOG_INDEX_BYTES, MAX_PIECE_HEAD_BYTES, Trust, decode_log_index, digest, layout,
+};
 use futures_util::{StreamExt as _, stream};
 
 use super::Shelf;
-use super::shelf::Listed;
+use super::listing::Listed;
 use crate::repository::is_bad_manifest;
 
 /// How many heads or indexes are fetched at once.
@@ -33,6 +35,10 @@ pub(super) struct Log {
     /// Where it ended once, where an index is there of pieces behind the last that is.
     pub(super) once: Option<Lsn>,
 }
+
+/// What an index tells of a piece: its range, what it holds, the digest of its plain bytes, and the
+/// length of the sealed ones.
+type Indexed = (Range, Holds, Digest, u64);
 
 /// What was read of pieces that the catalog did not know.
 type Fresh = BTreeMap<Range, Learnt>;
@@ -105,6 +111,35 @@ async fn remember(
     }
 }
 
+/// The lengths of the objects that were listed, in the order of their ranges; of those that were
+/// written more than once there is none.
+struct Sizes(Vec<(Range, u64)>);
+
+impl Sizes {
+    fn of(&self, range: Range) -> Option<u64> {
+        let at = self.0.binary_search_by_key(&range, |(range, _)| *range).ok()?;
+        Some(self.0[at].1)
+    }
+
+    /// Of pieces in order, together.
+    fn of_all(&self, entries: &[LogEntry]) -> u64 {
+        let (mut sizes, mut sum) = (self.0.iter().peekable(), 0u64);
+        for entry in entries {
+            while sizes.next_if(|(range, _)| *range < entry.range()).is_some() {}
+            let same = sizes.next_if(|(range, _)| *range == entry.range());
+            sum = sum.saturating_add(same.map_or(0, |(_, bytes)| *bytes));
+        }
+        sum
+    }
+
+    /// Whether an object can be a head and a body of this length.
+    fn fits(&self, range: Range, sealed: u64) -> bool {
+        let most = MAX_PIECE_HEAD_BYTES as u64;
+        let fits = |bytes: u64| bytes > sealed && bytes - sealed <= most;
+        self.of(range).is_none_or(fits)
+    }
+}
+
 /// The log of one timeline while it is learnt.
 struct Lineage<'a> {
     shelf: &'a Shelf,
@@ -115,15 +150,25 @@ struct Lineage<'a> {
 
 impl Lineage<'_> {
     async fn read(&mut self, listed: Listed) -> Result<Log> {
-        let Listed { mut ranges, history, mut indexes } = listed;
+        let Listed { mut ranges, history, mut indexes, odd, odd_history, sizes } = listed;
+        let sizes = Sizes(sizes);
+        // What the catalog knows counts as long as its pieces have the lengths that they had.
+        let before = &self.before.entries;
+        let known = match self.before.notes.bytes == Some(sizes.of_all(before)) {
+            true => before.as_slice(),
+            false => &[],
+        };
         let mut fresh = Fresh::new();
         let once = self.once(&ranges, &indexes).await;
+        // Whatever is known of these: all of their states are looked at.
+        self.pieces(odd.into_iter().collect(), &mut ranges, &sizes, &mut fresh).await?;
         loop {
             let wanted = outermost(&ranges);
-            let missing = unknown(&wanted, &self.before.entries, &fresh);
+            let missing = unknown(&wanted, known, &fresh);
             if missing.is_empty() {
-                let notes = self.notes(history, &wanted, &fresh).await?;
-                let entries = entries(&wanted, &self.before.entries, &fresh);
+                let entries = entries(&wanted, known, &fresh);
+                let mut notes = self.notes((history, odd_history), &wanted, &fresh).await?;
+                notes.bytes = Some(sizes.of_all(&entries));
                 return Ok(Log { entries, notes, once });
             }
             let helps = |index: &IndexPlace| {
@@ -133,9 +178,9 @@ impl Lineage<'_> {
             let (helpful, rest) = indexes.into_iter().partition::<Vec<_>, _>(helps);
             indexes = rest;
             if helpful.is_empty() {
-                self.pieces(missing, &mut ranges, &mut fresh).await?;
+                self.pieces(missing, &mut ranges, &sizes, &mut fresh).await?;
             } else {
-                self.indexes(helpful, &ranges, &mut fresh).await;
+                self.indexes(helpful, &ranges, &sizes, &mut fresh).await;
             }
         }
     }
@@ -151,17 +196,24 @@ impl Lineage<'_> {
 
     /// Reads indexes. One that is not believed, or cannot be had, is passed over: its pieces are
     /// read one by one.
-    async fn indexes(&self, places: Vec<IndexPlace>, listed: &[Range], fresh: &mut Fresh) {
+    async fn indexes(
+        &self,
+        places: Vec<IndexPlace>,
+        listed: &[Range],
+        sizes: &Sizes,
+        fresh: &mut Fresh,
+    ) {
         let mut read = stream::iter(places)
             .map(|place| async move { (self.shelf.log_index(&place).await, place) })
             .buffered(AT_ONCE);
         while let Some((index, place)) = read.next().await {
             match index {
                 Ok(pieces) => {
-                    for (range, holds, bytes) in pieces {
-                        // What is not in the bucket any more is a gap, whatever an index says.
-                        if listed.binary_search(&range).is_ok() {
-                            fresh.insert(range, learnt(range, &holds, bytes));
+                    for (range, holds, bytes, sealed) in pieces {
+                        // What is not in the bucket any more, or of another length, is a gap,
+                        // whatever an index says.
+                        if listed.binary_search(&range).is_ok() && sizes.fits(range, sealed) {
+                            fresh.entry(range).or_insert_with(|| learnt(range, &holds, bytes));
                         }
                     }
                 }
@@ -179,6 +231,7 @@ impl Lineage<'_> {
         &mut self,
         missing: Vec<Range>,
         ranges: &mut Vec<Range>,
+        sizes: &Sizes,
         fresh: &mut Fresh,
     ) -> Result<()> {
         let (shelf, (system_id, timeline)) = (self.shelf, self.of);
@@ -190,7 +243,7 @@ impl Lineage<'_> {
             })
             .buffered(AT_ONCE);
         while let Some((head, range)) = read.next().await {
-            match self.believed(head)? {
+            match self.believed(head)?.filter(|head| self.fits(head, range, sizes)) {
                 Some(head) => {
                     fresh.insert(range, learnt(range, &head.holds, head.plain_sha256));
                 }
@@ -199,6 +252,16 @@ impl Lineage<'_> {
         }
         ranges.retain(|range| !strange.contains(range));
         Ok(())
+    }
+
+    /// Whether a piece is as long as is signed of it; says so where it is not.
+    fn fits(&mut self, head: &LogPiece, range: Range, sizes: &Sizes) -> bool {
+        let fits = sizes.fits(range, head.sealed);
+        if !fits {
+            let (timeline, key) = (self.of.1, layout::piece(&self.shelf.source, &head.place));
+            self.refused.push(format!("log of timeline {timeline}: {key} is cut, or too long"));
+        }
+        fits
     }
 
     fn believed(&mut self, head: Result<LogPiece>) -> Result<Option<LogPiece>> {
@@ -212,9 +275,14 @@ impl Lineage<'_> {
         }
     }
 
-    async fn notes(&mut self, history: bool, wanted: &[Range], fresh: &Fresh) -> Result<LogNotes> {
+    async fn notes(
+        &mut self,
+        (history, is_odd): (bool, bool),
+        wanted: &[Range],
+        fresh: &Fresh,
+    ) -> Result<LogNotes> {
         let (system_id, timeline) = self.of;
-        let known = self.before.notes.history.clone().filter(|_| history);
+        let known = self.before.notes.history.clone().filter(|_| history && !is_odd);
         let history = match known {
             None if history => {
                 let place = LogPlace { system_id, timeline, part: LogPart::History };
@@ -232,7 +300,7 @@ impl Lineage<'_> {
         let new = fresh.values().flat_map(|learnt| &learnt.breaks).filter(here);
         let breaks: BTreeSet<NotedBreak> = old.chain(new).copied().collect();
         let (points, breaks) = (points.into_iter().collect(), breaks.into_iter().collect());
-        Ok(LogNotes { history, points, breaks })
+        Ok(LogNotes { history, points, breaks, bytes: None })
     }
 }
 
@@ -271,21 +339,23 @@ fn entries(wanted: &[Range], cached: &[LogEntry], fresh: &Fresh) -> Vec<LogEntry
     let each = wanted.iter().filter_map(|range| {
         while cached.next_if(|entry| entry.range() < *range).is_some() {}
         let known = cached.peek().filter(|entry| entry.range() == *range).map(|entry| **entry);
-        known.or_else(|| fresh.get(range).map(|learnt| learnt.entry))
+        fresh.get(range).map(|learnt| learnt.entry).or(known)
     });
     each.collect()
 }
 
 impl Shelf {
     /// What an index tells of its pieces; needs no key.
-    async fn log_index(&self, place: &IndexPlace) -> Result<Vec<(Range, Holds, Digest)>> {
+    pub(super) async fn log_index(&self, place: &IndexPlace) -> Result<Vec<Indexed>> {
         let key = layout::log_index(&self.source, place);
         let bytes = self.repository.bucket.get(&key, MAX_LOG_INDEX_BYTES as u64).await?;
         let (trust, id) = (&self.repository.trust, &self.repository.id);
         let index = decode_log_index(&bytes, trust, id, &self.source, place)
             .with_context(|| format!("read {key}"))?;
         let pieces = index.pieces.into_iter();
-        Ok(pieces.map(|one| ((one.start, one.end), one.holds, one.plain_sha256)).collect())
+        Ok(pieces
+            .map(|one| ((one.start, one.end), one.holds, one.plain_sha256, one.sealed))
+            .collect())
     }
 }
 

@@ -7,10 +7,10 @@ use drctl_model::{
     FORMAT_VERSION, IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace, Lsn,
     MAX_INDEX_PIECES, Timeline, WalSegmentSize, outermost,
 };
-use drctl_store::{FormatError, StoreError, Stored, encode_log_index, layout};
+use drctl_store::{FormatError, StoreError, encode_log_index, layout};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::shelf::{Shelf, Writer};
+use super::shelf::{Shelf, Writer, is_missing};
 use crate::problem::Problem;
 use crate::repository::is_bad_manifest;
 
@@ -73,19 +73,23 @@ impl Shelf {
         }
         let part = LogPart::Range { start: before, end: start };
         let place = LogPlace { system_id: of.0, timeline: of.1, part };
-        let key = layout::piece(&self.source, &place);
         // The usual case costs one small request.
-        match self.repository.bucket.get_head(&Stored::newest(&key), 1).await {
+        let strange = match self.head_where(&place, |_| true).await {
             Ok(_) => return Ok(None),
-            Err(StoreError::Missing { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+            Err(error) if is_missing(&error) => false,
+            // Somebody else's object under that name is none of our log.
+            Err(error) if is_bad_manifest(&error) => true,
+            Err(error) => return Err(error),
+        };
+        let ours = |range: &Range| !strange || *range != (before, start);
         // A few are listed first; only where these do not tell, all of them.
-        let there = self.ranges(of, before, Some(start)).await?;
-        if there.iter().any(|(begins, end)| *begins < start && *end >= start) {
+        let there = self.ranges(of, size, before, Some(start)).await?;
+        if there.iter().any(|range| ours(range) && range.0 < start && range.1 >= start) {
             return Ok(None);
         }
-        Ok(hole(&self.ranges(of, Lsn(0), Some(start)).await?, start))
+        let mut there = self.ranges(of, size, Lsn(0), Some(start)).await?;
+        there.retain(ours);
+        Ok(hole(&there, start))
     }
 
     /// Writes the indexes that are missing in one timeline's log from `from` on; gives how many.

@@ -105,7 +105,7 @@ impl Shelf {
         }
         let part = LogPart::Range { start: from, end: *start };
         let before = LogPlace { part, ..place.clone() };
-        let head = match self.head(&before).await {
+        let head = match self.head_where(&before, |head| !differs(head, holds)).await {
             Err(error) if is_missing(&error) || is_bad_manifest(&error) => {
                 return Ok(Before::Unknown);
             }

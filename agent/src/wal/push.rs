@@ -15,10 +15,12 @@ use drctl_store::Poured;
 use tokio::time::timeout;
 
 use super::backlog::{Backlog, room, warning};
+use super::cutter::{Cut, Cuts, Cutter};
 use super::holds::{holds, of_history};
 use super::notes::{FileMark, Notes, Scope};
 use super::preceding::{Before, digest_before};
 use super::shelf::{Kept, Shelf};
+use super::taken::{taken, within};
 use super::waiting::{Waiting, is_segment};
 use crate::problem::Problem;
 use crate::{Setup, Stop, crash_point};
@@ -143,7 +145,12 @@ impl<'a> Push<'a> {
             let (ready, at, (place, holds)) = sealed.context("seal a piece of log")??;
             self.keep_history(&shelf, &place).await?;
             let before = shelf.compare_before(&place, &holds).await?;
-            let kept = shelf.put(ready).await?;
+            let kept = match shelf.put(ready).await {
+                Err(error) if taken(&error).is_some() => {
+                    self.in_parts(&shelf, (&place, &holds), &error).await?
+                }
+                kept => kept?,
+            };
             Ok::<_, anyhow::Error>((shelf, kept, at.map(|(place, size)| (place, size, before))))
         };
         let (shelf, kept, at) = tokio::select! {
@@ -176,6 +183,39 @@ impl<'a> Push<'a> {
         };
         Ok((done, ahead))
     }
+}
+
+impl Push<'_> {
+    /// Stores a segment whose name is taken by what nobody whom we trust has signed: in two parts,
+    /// cut where nobody could guess it.
+    async fn in_parts(
+        &self,
+        shelf: &Shelf,
+        (place, holds): (&LogPlace, &Holds),
+        error: &anyhow::Error,
+    ) -> Result<Kept> {
+        let path = self.path.to_owned();
+        let (LogPart::Range { start, end }, Some(size)) = (&place.part, holds.segment_size) else {
+            bail!(not_wal(&path, "it is no segment"));
+        };
+        tracing::error!("{error:#}: the segment is stored in two parts");
+        let cutter = Cutter::new(place.system_id, place.timeline, *start, size)
+            .behind(holds.before)
+            .cutting_at(Some(within((*start, *end))));
+        let cut = move || in_pieces(cutter, &path, size);
+        let parts = tokio::task::spawn_blocking(cut).await.context("cut a segment")??;
+        for Cut { place, bytes, holds, .. } in parts {
+            shelf.keep(place, bytes, holds).await?;
+        }
+        Ok(Kept::Created)
+    }
+}
+
+fn in_pieces(mut cutter: Cutter, path: &Path, size: WalSegmentSize) -> Result<Vec<Cut>> {
+    let mut cuts = Cuts::default();
+    let taken = cutter.take(&read(path, size.bytes())?, &mut cuts);
+    taken.map_err(|error| not_wal(path, &format!("{error:#}")))?;
+    Ok(cuts.pieces)
 }
 
 /// A file, proven to be what its name says, and sealed.

@@ -17,6 +17,7 @@ use super::begin::{Begun, Road, begin};
 use super::convoy::Convoy;
 use super::crowd::Crowd;
 use super::cutter::{Cuts, Cutter};
+use super::taken::{taken, within};
 use super::watch::{Standstill, watch};
 use crate::Stop;
 use crate::problem::Problem;
@@ -69,6 +70,8 @@ struct Run {
     cluster: Option<u64>,
     /// From where on the slot kept the log before older log was asked for: to ask moves it back.
     kept: Lsn,
+    /// Where it is cut besides: a name that was to be written is taken.
+    cut_at: Option<Lsn>,
     pause: Duration,
     still: Standstill,
 }
@@ -87,7 +90,14 @@ pub async fn ship(
     stop: &Stop,
 ) -> Result<()> {
     let still = Standstill::new(shipping);
-    let mut run = Run { road: Road::Resume, cluster: None, kept: Lsn(0), pause: PAUSES.0, still };
+    let mut run = Run {
+        road: Road::Resume,
+        cluster: None,
+        kept: Lsn(0),
+        cut_at: None,
+        pause: PAUSES.0,
+        still,
+    };
     loop {
         match stream_once(shelf, server, shipping, stop, &mut run).await {
             Ok(Some((timeline, from))) => {
@@ -111,6 +121,10 @@ pub async fn ship(
                     _ => Road::Behind,
                 };
                 continue;
+            }
+            Err(error) if let Some(range) = taken(&error) => {
+                tracing::error!("{error:#}: that log is stored under other names");
+                run.cut_at = Some(within(range));
             }
             Err(error) if run.cluster.is_some() && passes(&error) => {
                 tracing::warn!("the stream broke off and will be begun again: {error:#}");
@@ -174,6 +188,7 @@ async fn stream_once(
     if run.road != Road::Behind {
         run.kept = kept;
     }
+    cutter = cutter.cutting_at(run.cut_at);
     let mut convoy = Convoy::new(shelf, size);
     let started = cutter.at();
     let first = if started < kept { FIRST_WAIT } else { Duration::ZERO };

@@ -7,7 +7,8 @@ use drctl_store::Identities;
 
 use super::{Holes, Shelf};
 use crate::problem::Failure;
-use crate::{Exit, Repository};
+use crate::repository::is_bad_manifest;
+use crate::{Exit, Repository, drills};
 
 /// What was found out about a source's log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,20 +54,35 @@ pub async fn verify_log(
 ) -> Result<LogVerdict> {
     let shelf = Shelf::reader(repository, source);
     let mut verdict = LogVerdict { opened: data && identities.is_some(), ..LogVerdict::default() };
+    for index in shelf.index_places().await? {
+        if let Err(error) = shelf.log_index(&index).await {
+            note(&mut verdict, error)?;
+        }
+    }
+    let mut refused = Vec::new();
+    drills(repository, source, &mut refused).await?;
+    let evidence = refused.into_iter().map(|why| ("malformed".to_owned(), why));
+    verdict.problems.extend(evidence);
     let mut chain = None;
     for place in shelf.places().await? {
         verdict.pieces += 1;
         let looked = look(&shelf, &place, data, identities, &mut chain, &mut verdict).await;
         if let Err(error) = looked {
-            let failure = Failure::of(&error);
-            if !matches!(failure.exit, Exit::Verification | Exit::Key) {
-                return Err(error);
-            }
-            verdict.problems.push((failure.code.to_owned(), failure.messages.join(": ")));
+            note(&mut verdict, error)?;
             chain = None;
         }
     }
     Ok(verdict)
+}
+
+/// What is wrong with one object is a finding; a bucket that cannot be reached is an error.
+fn note(verdict: &mut LogVerdict, error: anyhow::Error) -> Result<()> {
+    let failure = Failure::of(&error);
+    if !matches!(failure.exit, Exit::Verification | Exit::Key) && !is_bad_manifest(&error) {
+        return Err(error);
+    }
+    verdict.problems.push((failure.code.to_owned(), failure.messages.join(": ")));
+    Ok(())
 }
 
 async fn look(
@@ -81,7 +97,7 @@ async fn look(
         return shelf.head(place).await.map(drop);
     }
     let Some(identities) = identities else {
-        verdict.read_bytes = verdict.read_bytes.saturating_add(shelf.weigh(place).await?);
+        verdict.read_bytes = verdict.read_bytes.saturating_add(shelf.weigh(place).await?.sealed);
         return Ok(());
     };
     let (head, plain) = shelf.read(place, identities).await?;

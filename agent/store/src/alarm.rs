@@ -46,8 +46,10 @@ impl Alarm {
     #[must_use]
     pub fn text(&self) -> String {
         let what = match self.odd {
-            Odd::Deleted => "somebody deleted it; an older version was used",
-            Odd::Hidden => "somebody overwrote it; the first version that is valid was used",
+            Odd::Deleted => "somebody deleted it; an older version stands in for it",
+            Odd::Hidden => {
+                "somebody overwrote it; the first version that is valid stands in for it"
+            }
             Odd::Disputed => {
                 "several versions of it are signed and differ: somebody with a trusted key wrote \
                  it anew; the first one was used"

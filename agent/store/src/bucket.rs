@@ -127,7 +127,7 @@ impl Bucket {
             // Asked once: the tries of this verb are bounded, not multiplied.
             match self.get_now(&Stored::newest(key), bytes.len() as u64).await {
                 Ok(found) if found == bytes => Ok(Put::Present),
-                Ok(_) | Err(StoreError::TooLarge { .. }) => {
+                Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::NoObject { .. }) => {
                     Err(StoreError::Conflict { key: key.clone() })
                 }
                 Err(_) => Err(StoreError::Failed { verb: "create", key: key.clone(), source }),

@@ -132,7 +132,7 @@ impl Bucket {
         }
         let mut listing = match after {
             Some(after) => self.list_from(prefix, after),
-            None => self.list(Some(prefix)),
+            None => self.list(Some(prefix).filter(|prefix| !prefix.as_ref().is_empty())),
         };
         while let Some(entry) = listing.try_next().await? {
             let state = State {

@@ -67,6 +67,13 @@ impl Trust {
         known.and_then(|signer| signer.name.clone()).unwrap_or_else(|| short(&key.keyid()))
     }
 
+    /// What people call the key with this identifier; a part of it where the key is not known.
+    #[must_use]
+    pub fn name_of(&self, keyid: &str) -> String {
+        let known = self.0.iter().find(|signer| signer.key.keyid() == keyid);
+        known.map_or_else(|| short(keyid), |signer| self.name(&signer.key))
+    }
+
     /// Whether what a key signs of a source is believed.
     #[must_use]
     pub fn believes(&self, key: &VerifyingKey, source: &SourceId, role: Role) -> bool {

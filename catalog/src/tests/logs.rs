@@ -21,6 +21,7 @@ fn notes() -> LogNotes {
         name: name.to_owned(),
     };
     LogNotes {
+        bytes: Some(7),
         history: Some(vec![(Timeline::FIRST, Lsn(7))]),
         points: vec![point("a"), point("b")],
         breaks: vec![NotedBreak { start: Lsn(0), end: Lsn(16), at: Lsn(6) }],

@@ -10,6 +10,7 @@ pub mod authority;
 pub mod azurite;
 mod component;
 pub mod gcs;
+pub mod hiding;
 mod http;
 pub mod minio;
 pub mod pgbouncer;

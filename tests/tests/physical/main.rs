@@ -3,6 +3,7 @@
 
 mod base;
 mod boxed;
+mod bucket;
 mod chain;
 mod clocks;
 mod common;

@@ -4,6 +4,7 @@
 mod checks;
 mod disk;
 mod faults;
+mod first;
 mod network;
 mod places;
 mod versions;

@@ -1,0 +1,133 @@
+//! The log in a bucket in which an attacker writes and deletes.
+
+use std::fs;
+use std::path::PathBuf;
+
+use aws_sdk_s3::primitives::ByteStream;
+use drctl_tests::cluster::{Cluster as _, give_away, list, ticks};
+use drctl_tests::servers::hiding::Hiding;
+use drctl_tests::servers::minio::Minio;
+use serde_json::Value;
+
+use crate::log::{Archiving, in_s3};
+use crate::streaming::{Streaming, shipped};
+
+/// Segments of the clusters here.
+const MIB: u64 = 1 << 20;
+
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(work)
+}
+
+/// The key of the segment that begins so many segments behind the one that is being written.
+fn key(shop: &Archiving, ahead: u64, length: u64) -> String {
+    let system_id: u64 =
+        shop.sql("select system_identifier from pg_control_system()").parse().unwrap();
+    let at = shop.sql("select pg_current_wal_lsn() - '0/0'");
+    let at = at.parse::<f64>().unwrap() as u64;
+    let start = (at / MIB + ahead) * MIB;
+    format!("s/shop/l/{system_id:016x}-00000001/{start:016x}-{:016x}.wal", start + length)
+}
+
+fn codes(object: &Value) -> Vec<&str> {
+    let alarms = object["alarms"].as_array().unwrap();
+    let mut codes: Vec<&str> = alarms.iter().filter_map(|one| one["code"].as_str()).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes
+}
+
+#[test]
+fn delete_markers_over_the_log_lose_no_commit_where_deleted_folders_are_hidden() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    minio.set_versioning("shop");
+    let gate = Hiding::before(&minio, "shop");
+    let shop = Archiving::with(true, in_s3(&minio, gate.endpoint()));
+    shop.back_up();
+    // Somebody takes the name of the segment that comes next.
+    let client = minio.client();
+    let squatted = format!("below/{}", key(&shop, 0, MIB));
+    let put = client.put_object().bucket("shop").key(&squatted);
+    wait(put.body(ByteStream::from_static(b"mine")).send()).unwrap();
+    shop.segments_of_ten(3);
+    let before = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    let listed = wait(client.list_objects_v2().bucket("shop").send()).unwrap();
+    let keys: Vec<String> =
+        listed.contents().iter().filter_map(|one| one.key().map(str::to_owned)).collect();
+    let log: Vec<&String> = keys.iter().filter(|key| key.contains("/s/shop/l/")).collect();
+    assert!(log.len() >= 4, "{keys:?}");
+    for key in log {
+        wait(client.delete_object().bucket("shop").key(key).send()).unwrap();
+    }
+    fs::remove_file(shop.site.path("state/catalog.db")).unwrap();
+    let after = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(after["timelines"][0]["reachable"], before["timelines"][0]["reachable"], "{after}");
+    assert_eq!(codes(&after), ["object_deleted"], "{after}");
+    let verified = shop.drctl(&["verify", "shop", "--data"]).ended(4).json();
+    assert!(codes(&verified).contains(&"object_deleted"), "{verified}");
+    assert_eq!(verified["logs"][0]["good"], true, "{verified}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..31));
+}
+
+#[test]
+fn rubbish_under_names_of_the_log_stops_nothing() {
+    let shop = Archiving::start(true);
+    shop.back_up();
+    let rubbish = |key: String| -> PathBuf { shop.site.path("repository").join(key) };
+    let put = |path: &PathBuf, length: u64| {
+        fs::write(path, "mine").unwrap();
+        fs::OpenOptions::new().write(true).open(path).unwrap().set_len(length).unwrap();
+        give_away(path);
+    };
+    shop.tick(1..11);
+    shop.archived();
+    // The name of the next segment; names that cross a segment's end, or the largest there is; a
+    // pipe.
+    let squatted = rubbish(key(&shop, 0, MIB));
+    put(&squatted, 1 << 30);
+    put(&rubbish(key(&shop, 1, MIB).replace("00000.wal", "80000.wal")), 4);
+    put(&rubbish(key(&shop, 0, MIB / 2 + 2 * MIB)), 4);
+    put(&rubbish(key(&shop, 0, 3 << 30)), 4);
+    shop.tick(11..21);
+    shop.archived();
+    shop.tick(21..31);
+    shop.archived();
+    // Behind all that there is.
+    put(&rubbish(key(&shop, 0, MIB)), 4);
+    put(&rubbish(key(&shop, 1, MIB)), 4);
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["timelines"][0]["gaps"], serde_json::json!([]), "{view}");
+    assert!(!view["refused"].as_array().unwrap().is_empty(), "{view}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..31));
+    let verified = shop.drctl(&["verify", "shop", "--data"]).ended(4).json();
+    let problems = verified["logs"][0]["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 5, "{verified}");
+}
+
+#[test]
+fn a_name_that_is_taken_does_not_stop_a_stream() {
+    let shop = Archiving::start(false);
+    let squatted = shop.site.path("repository").join(key(&shop, 0, MIB));
+    fs::create_dir_all(squatted.parent().unwrap()).unwrap();
+    fs::write(&squatted, "mine").unwrap();
+    give_away(&shop.site.path("repository"));
+    // All of the segment is there when the stream begins: one piece, under the name that is taken.
+    shop.sql("select pg_create_physical_replication_slot('early', true)");
+    shop.tick(1..11);
+    shop.sql("select pg_switch_wal()");
+    let streaming = Streaming::start(&shop, &["--interval", "1", "--slot", "early"]);
+    shop.back_up();
+    shop.tick(11..21);
+    shipped(&shop.server);
+    assert!(streaming.said().contains("stored under other names"), "{}", streaming.said());
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..21));
+    assert_eq!(streaming.end(), Some(130));
+}

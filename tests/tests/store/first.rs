@@ -1,0 +1,264 @@
+//! Whose version of an object counts where somebody with the signing key writes it anew.
+
+use bytes::Bytes;
+use drctl::{Repository, Shelf, drills};
+use drctl_model::{
+    BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Engine, Holds, LogPart, LogPiece,
+    LogPlace, Lsn, Manifest, Marker, RepositoryId, Segment, SourceId, Stream, StreamId, Timeline,
+};
+use drctl_store::{
+    Bucket, Identities, Odd, Recipients, SigningKey, Trust, digest, encode_drill, encode_manifest,
+    encode_marker, encode_piece, layout, new_identity, seal_bytes,
+};
+use drctl_tests::servers::hiding::Hiding;
+use drctl_tests::servers::minio::Minio;
+use jiff::Timestamp;
+use object_store::path::Path;
+
+use crate::places::{open, s3_location, s3_place};
+
+/// What an attacker has: the bucket's credentials and the signing key.
+struct Thief {
+    key: SigningKey,
+    recipients: Recipients,
+    identities: Identities,
+    id: RepositoryId,
+    source: SourceId,
+}
+
+impl Thief {
+    fn new() -> Self {
+        let (text, recipient) = new_identity("2026-03-01T00:00:00Z");
+        Thief {
+            key: SigningKey::generate(),
+            recipients: Recipients::parse([recipient.as_str()]).unwrap(),
+            identities: Identities::parse(&text).unwrap(),
+            id: RepositoryId::new(7),
+            source: "shop".parse().unwrap(),
+        }
+    }
+
+    /// Manifests of one backup that differ in the host that they name; `streams` says whether
+    /// there are any.
+    fn manifest(&self, host: &str, streams: bool) -> Bytes {
+        let segment = Segment { n: 0, plain: 5, sealed: 300, sha256: Digest([1; 32]) };
+        let stream = Stream {
+            id: StreamId::database(0),
+            segment_bytes: 1000,
+            segments: 1,
+            plain_bytes: 5,
+            sealed_bytes: 300,
+            pages: Vec::new(),
+            tail: vec![segment],
+        };
+        let manifest = Manifest {
+            v: 1,
+            min_reader: 1,
+            features: Vec::new(),
+            repository: self.id.clone(),
+            source: self.source.clone(),
+            backup: backup(),
+            host: host.to_owned(),
+            engine: Engine::PgDump,
+            kind: BackupKind::Logical,
+            started: Timestamp::UNIX_EPOCH,
+            finished: Timestamp::UNIX_EPOCH,
+            tools: [].into(),
+            recipients: Vec::new(),
+            children: Vec::new(),
+            suspect: Vec::new(),
+            streams: if streams { vec![stream] } else { Vec::new() },
+            sealed: String::new(),
+        };
+        encode_manifest(&manifest, &self.key).into()
+    }
+
+    /// A piece of log or a history of these plain bytes.
+    fn piece(&self, part: LogPart, plain: &[u8]) -> Bytes {
+        let sealed = seal_bytes(plain, 1, &self.recipients).unwrap();
+        let piece = LogPiece {
+            v: 1,
+            min_reader: 1,
+            features: Vec::new(),
+            repository: self.id.clone(),
+            source: self.source.clone(),
+            host: "db1".to_owned(),
+            written: Timestamp::UNIX_EPOCH,
+            place: place(part),
+            plain: plain.len() as u64,
+            plain_sha256: digest(plain),
+            sealed: sealed.len() as u64,
+            sealed_sha256: digest(&sealed),
+            holds: Holds::default(),
+        };
+        encode_piece(&piece, &sealed, &self.key).into()
+    }
+
+    fn drill(&self, target: &str) -> Bytes {
+        let drill = Drill {
+            v: 1,
+            min_reader: 1,
+            features: Vec::new(),
+            repository: self.id.clone(),
+            source: self.source.clone(),
+            drill: drill_id(),
+            host: "db1".to_owned(),
+            started: Timestamp::UNIX_EPOCH,
+            took_ms: 1,
+            system_id: 7,
+            timeline: Timeline::FIRST,
+            base: backup(),
+            target: target.to_owned(),
+            outcome: DrillOutcome::Failed { error: "x".to_owned() },
+        };
+        encode_drill(&drill, &self.key).unwrap().into()
+    }
+
+    fn marker(&self, id: u128) -> Bytes {
+        let id = if id == 0 { self.id.clone() } else { RepositoryId::new(id) };
+        encode_marker(&Marker::new(id, Timestamp::UNIX_EPOCH)).into()
+    }
+
+    fn trust(&self) -> Trust {
+        Trust::new(vec![self.key.verifying_key()])
+    }
+}
+
+fn backup() -> BackupId {
+    BackupId::new(Timestamp::UNIX_EPOCH, 7)
+}
+
+fn drill_id() -> DrillId {
+    DrillId::new(Timestamp::UNIX_EPOCH, 9)
+}
+
+fn place(part: LogPart) -> LogPlace {
+    LogPlace { system_id: 7, timeline: Timeline::FIRST, part }
+}
+
+const RANGE: LogPart = LogPart::Range { start: Lsn(1 << 20), end: Lsn((1 << 20) + 16) };
+
+/// What a reader takes for the object, in words, and what alarmed it.
+async fn told(at: &dyn Fn() -> Bucket, thief: &Thief, kind: &str) -> (String, Vec<Odd>) {
+    let bucket = at();
+    let opened = Repository::open(bucket.clone(), thief.trust(), Some(&thief.id)).await;
+    let repository = match opened {
+        Ok(repository) => repository,
+        Err(error) => return (format!("{error:#}"), Vec::new()),
+    };
+    let shelf = Shelf::reader(&repository, &thief.source);
+    let read = |part| async {
+        let place = place(part);
+        let (piece, plain) = match shelf.read(&place, &thief.identities).await {
+            Ok(read) => read,
+            Err(error) => return format!("{error:#}"),
+        };
+        let told = [shelf.head(&place).await.unwrap(), shelf.weigh(&place).await.unwrap()];
+        assert!(told.iter().all(|other| other.plain_sha256 == piece.plain_sha256));
+        String::from_utf8(plain).unwrap()
+    };
+    let text = match kind {
+        "manifest" => match repository.manifest(&thief.source, &backup()).await {
+            Ok(found) => found.map_or("nothing".to_owned(), |found| found.manifest.host),
+            Err(error) => format!("{error:#}"),
+        },
+        "piece" => read(RANGE).await,
+        "history" => read(LogPart::History).await,
+        "drill" => match drills(&repository, &thief.source, &mut Vec::new()).await {
+            Ok(all) => all.first().map_or("nothing".to_owned(), |one| one.target.clone()),
+            Err(error) => format!("{error:#}"),
+        },
+        _ => repository.id.to_string(),
+    };
+    let key = key_of(thief, kind);
+    let alarms = repository.alarms().into_iter().filter(|alarm| alarm.key == key.as_ref());
+    (text, alarms.map(|alarm| alarm.odd).collect())
+}
+
+fn key_of(thief: &Thief, kind: &str) -> Path {
+    match kind {
+        "manifest" => layout::manifest(&thief.source, &backup()),
+        "piece" => layout::piece(&thief.source, &place(RANGE)),
+        "history" => layout::piece(&thief.source, &place(LogPart::History)),
+        "drill" => layout::drill(&thief.source, &drill_id()),
+        _ => layout::marker(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_valid_version_of_an_object_wins_for_every_kind_of_object() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    minio.set_versioning("shop");
+    let gate = Hiding::before(&minio, "shop");
+    let port = gate.endpoint().rsplit_once(':').unwrap().1.parse().unwrap();
+    let thief = Thief::new();
+    let reach = s3_place(port, minio.access_key(), minio.secret_key());
+    let rubbish = Bytes::from_static(b"mine");
+    let good_marker = thief.marker(0);
+    let first = thief.id.to_string();
+    let kinds: [(&str, &str, Bytes, Bytes, Bytes); 5] = [
+        (
+            "manifest",
+            "a",
+            thief.manifest("a", true),
+            thief.manifest("b", true),
+            thief.manifest("c", false),
+        ),
+        (
+            "piece",
+            "sixteen bytes a.",
+            thief.piece(RANGE, b"sixteen bytes a."),
+            thief.piece(RANGE, b"sixteen bytes b."),
+            thief.piece(RANGE, b"short"),
+        ),
+        (
+            "history",
+            "a",
+            thief.piece(LogPart::History, b"a"),
+            thief.piece(LogPart::History, b"b"),
+            rubbish.clone(),
+        ),
+        ("drill", "a", thief.drill("a"), thief.drill("b"), rubbish.clone()),
+        ("marker", &first, good_marker.clone(), thief.marker(8), rubbish.clone()),
+    ];
+    for (kind, value, good, other, odd) in kinds {
+        // The marker that says another repository is none of ours, whoever wrote it.
+        let disputed = if kind == "marker" { Odd::Hidden } else { Odd::Disputed };
+        let stories: [(&str, Vec<&Bytes>, bool, Vec<Odd>); 7] = [
+            ("alone", vec![&good], false, vec![]),
+            ("again", vec![&good, &good], false, vec![]),
+            ("signed anew", vec![&good, &other], false, vec![disputed]),
+            ("signed and useless", vec![&good, &odd], false, vec![Odd::Hidden]),
+            ("rubbish", vec![&good, &rubbish, &rubbish], false, vec![Odd::Hidden]),
+            ("squatted", vec![&rubbish, &good], false, vec![]),
+            ("deleted", vec![&good], true, vec![Odd::Deleted]),
+        ];
+        for (story, writes, deleted, alarms) in stories {
+            let prefix = format!("{kind}/{}", story.replace(' ', "-"));
+            let at = || open(&s3_location("shop", &prefix), &reach);
+            let bucket = at();
+            if kind != "marker" {
+                bucket.put(&layout::marker(), good_marker.clone()).await.unwrap();
+            }
+            let key = key_of(&thief, kind);
+            for bytes in writes {
+                bucket.put(&key, bytes.clone()).await.unwrap();
+            }
+            if deleted {
+                bucket.delete(&key).await.unwrap();
+            }
+            let found = told(&at, &thief, kind).await;
+            assert_eq!(found, (value.to_owned(), alarms), "{kind}, {story}");
+            if kind == "manifest" {
+                let repository =
+                    Repository::open(at(), thief.trust(), Some(&thief.id)).await.unwrap();
+                assert_eq!(repository.attempts(&thief.source).await.unwrap(), [backup()]);
+                assert_eq!(
+                    repository.sources().await.unwrap(),
+                    std::slice::from_ref(&thief.source)
+                );
+            }
+        }
+    }
+}
