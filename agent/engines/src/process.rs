@@ -225,6 +225,12 @@ impl Running {
         let (status, stderr) = result.map_err(EngineError::io(format!("await {}", self.name)))?;
         Ok(Ended { name: self.name, status, stderr })
     }
+
+    /// The same, where nothing keeps it from ending; killed if it does not.
+    pub(crate) async fn wait_within(self, waited: Duration) -> Result<Ended, EngineError> {
+        let tool = self.name;
+        timeout(waited, self.wait()).await.unwrap_or(Err(EngineError::Silent { tool, waited }))
+    }
 }
 
 impl Drop for Running {
@@ -355,6 +361,14 @@ mod tests {
             let name = line.split('=').next().unwrap_or_default();
             assert!(allowed.contains(&name), "{line}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_does_not_end_is_killed() {
+        let (mut output, running) = sh("sleep 600 & sleep 600").start_writer().unwrap();
+        let error = running.wait_within(Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(error.code(), "silent");
+        assert_eq!(output.read(&mut [0; 8]).await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -32,11 +32,18 @@ impl Authority {
             at,
             &format!("req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=drctl-tests"),
         );
-        openssl(at, &format!("req {key} -keyout private.key -out request -subj /CN=localhost"));
         fs::write(at.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").expect("write");
+        let authority = Authority { folder };
+        authority.sign("public.crt", "private.key");
+        authority
+    }
+
+    fn sign(&self, certificate: &str, private: &str) {
+        let at = self.folder.path();
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        openssl(at, &format!("req {key} -keyout {private} -out request -subj /CN=localhost"));
         let signed = "-CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names";
-        openssl(at, &format!("x509 -req -in request -out public.crt {signed}"));
-        Authority { folder }
+        openssl(at, &format!("x509 -req -in request -out {certificate} {signed}"));
     }
 
     /// Its own certificate, for those who shall trust it.
@@ -47,6 +54,12 @@ impl Authority {
     /// The server's certificate and its key.
     pub fn server(&self) -> (String, String) {
         (self.read("public.crt"), self.read("private.key"))
+    }
+
+    /// A certificate for the same names with another key.
+    pub fn another(&self) -> (String, String) {
+        self.sign("another.crt", "another.key");
+        (self.read("another.crt"), self.read("another.key"))
     }
 
     fn read(&self, name: &str) -> String {

@@ -8,6 +8,7 @@
 
 pub mod authority;
 pub mod azurite;
+pub mod between;
 mod component;
 pub mod gcs;
 pub mod hiding;

@@ -2,12 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::Site;
+use drctl_tests::site::{Ran, Site, drctl};
 
 use crate::common::{Shop, Somebody, counted, until_locked_out};
 
@@ -38,8 +39,8 @@ fn listen(mut stream: TcpStream, answer: &[u8]) -> Vec<u8> {
     let _ = stream.read_exact(&mut rest);
     said.extend(rest);
     let _ = stream.write_all(answer);
-    // Endless, where a message was begun that never ends.
-    if answer.first() == Some(&b'E') {
+    // Endless, where a message was begun that is not ended.
+    if answer.ends_with(b"MORE\0") {
         while stream.write_all(&[b'x'; 1 << 16]).is_ok() {}
     }
     let _ = stream.read_to_end(&mut said);
@@ -68,7 +69,7 @@ fn a_peer_that_is_silent_endless_or_downgrading_costs_little_and_gets_no_passwor
         ("MD5", b"R\0\0\0\x0c\0\0\0\x05salt", "disable", "auth"),
         ("no encryption", b"N", "verify-full", "connect"),
         ("no encryption, then clear text", b"NR\0\0\0\x08\0\0\0\x03", "prefer", "auth"),
-        ("endless", b"E\x77\x35\x94\0SFATAL\0", "disable", "connect"),
+        ("endless", b"E\x77\x35\x94\0SMORE\0", "disable", "connect"),
         ("silent", b"", "disable", "connect"),
     ];
     for engine in ["pg_dump", "base_backup"] {
@@ -83,6 +84,40 @@ fn a_peer_that_is_silent_endless_or_downgrading_costs_little_and_gets_no_passwor
                 let word = said.windows(WORD.len()).any(|some| some == WORD.as_bytes());
                 assert!(!word && !digest, "{what}: {}", said.escape_ascii());
             }
+        }
+    }
+}
+
+/// What a server says that lets everybody in, and the head of a message of this length behind it.
+fn welcome(tag: u8, length: u32) -> &'static [u8] {
+    let version = b"S\0\0\0\x19server_version\015.18\0\0";
+    let head = [&[tag][..], &length.to_be_bytes(), b"SMORE\0"].concat();
+    [&b"R\0\0\0\x08\0\0\0\0"[..], version, b"Z\0\0\0\x05I", &head].concat().leak()
+}
+
+#[test]
+fn what_a_peer_sends_costs_bounded_memory() {
+    let (two_gb, mib) = (2_000_000_000, 1 << 20);
+    let most = 60 * mib;
+    for (answer, limit) in [
+        (&b"E\x77\x35\x94\0SMORE\0"[..], 100),
+        (welcome(b'D', two_gb), 100),
+        (welcome(b'N', two_gb), 100),
+        (welcome(b'd', most), 260),
+        (welcome(b'N', most), 260),
+    ] {
+        for engine in ["pg_dump", "base_backup"] {
+            let (port, _heard) = peer(answer);
+            let site = site(port, "disable", engine);
+            let mut time = Command::new("/usr/bin/time");
+            time.args(["-q", "-f", "%M", "-o"]).arg(site.path("peak")).arg(drctl());
+            time.args(["--json", "backup", "shop"]).env("DRCTL_CONFIG", site.config());
+            let ran = Ran::of(&time.output().expect("start time"));
+            assert_eq!(ran.code, Some(10), "{ran:?}");
+            let peak = std::fs::read_to_string(site.path("peak")).unwrap();
+            let kib: u32 = peak.trim().parse().expect("kilobytes");
+            let what = String::from_utf8_lossy(answer);
+            assert!(kib < limit * 1024, "{engine}: {kib} KiB by {what:?}");
         }
     }
 }

@@ -198,3 +198,41 @@ fn a_grandchild_that_keeps_a_pipe_open_does_not_hang_the_backup() {
     assert!(killed.success());
     shop.still_restores(&good);
 }
+
+#[test]
+fn a_tool_that_hangs_is_given_up_and_one_that_works_in_silence_is_not() {
+    let (shop, tools) = Shop::with_tools();
+    shop.site.source("silence = \"1s\"");
+    // An index that takes its time.
+    shop.sql(
+        "create function slow(x int) returns int immutable language plpgsql as \
+         $$ begin if x = 1 then perform pg_sleep(4); end if; return x; end $$; \
+         create table few as select g from generate_series(1, 3) g; create index on few (slow(g))",
+    );
+    let good = shop.site.backup();
+    let new = shop.beside(&["--backup", &good], &[]);
+    assert_eq!(shop.server.psql(&new, "select count(*) from orders"), "20000");
+    // Those that take nothing, and those that take all and do not end.
+    let spooled = ["--jobs", "2"];
+    for (script, more) in [
+        ("exec sleep 1000", &[][..]),
+        ("cat >/dev/null; exec sleep 1000", &[]),
+        ("exec sleep 1000", &spooled),
+    ] {
+        tools.set("pg_restore", script);
+        let arguments = [&shop.to_beside(&good, "never")[..], more].concat();
+        let said = shop.site.fails(10, "silent", &arguments);
+        assert!(said.contains("pg_restore has said nothing for 1 s"), "{said}");
+        let there = "select count(*) from pg_database where datname = 'never'";
+        assert_eq!(shop.server.psql("postgres", there), "0");
+    }
+    // Its output has ended, and it has not.
+    for tool in ["pg_dump", "pg_dumpall"] {
+        tools.set(tool, "\"$REAL\" \"$@\"; exec >&-; exec sleep 1000");
+        let said = shop.site.fails(10, "silent", &["backup", "shop"]);
+        assert!(said.contains(&format!("{tool} has said nothing for 1 s")), "{said}");
+        tools.honest(tool);
+        shop.only(&[&good], tool);
+    }
+    assert_eq!(shop.sessions(), 0);
+}

@@ -2,6 +2,7 @@
 //! `pg_verifybackup`, `pg_basebackup` and the server itself are the judges.
 
 mod base;
+mod between;
 mod boxed;
 mod bucket;
 mod chain;
@@ -26,6 +27,7 @@ mod recover_ends;
 mod recover_in_use;
 mod recover_late;
 mod recover_resume;
+mod rights;
 mod signing;
 mod signs;
 mod strangers;

@@ -83,7 +83,7 @@ impl EngineError {
             }
             EngineError::Name { .. } => {
                 "rename it (ALTER … RENAME TO …), or leave its database out: name those that are to \
-                 be backed up in `databases`"
+                 be backed up in `databases`; a copy of the cluster holds it as it is"
                     .to_owned()
             }
             EngineError::Silent { .. } => {

@@ -66,7 +66,7 @@ fn database(row: &Row) -> Result<Database, tokio_postgres::Error> {
     })
 }
 
-/// The databases that are to be dumped.
+/// The databases that are to be dumped, those among them whose names we cannot say.
 pub(crate) async fn choose(
     session: &Session,
     choice: &DatabaseChoice,
@@ -77,10 +77,7 @@ pub(crate) async fn choose(
 fn pick(all: Vec<Database>, choice: &DatabaseChoice) -> Result<Vec<Database>, EngineError> {
     match choice {
         DatabaseChoice::All { exclude } => {
-            if let Some(odd) = all.iter().find(|database| database.unnamed) {
-                return Err(EngineError::Name { what: format!("a database ({})", odd.name) });
-            }
-            Ok(all.into_iter().filter(|d| !exclude.contains(&d.name)).collect())
+            Ok(all.into_iter().filter(|d| d.unnamed || !exclude.contains(&d.name)).collect())
         }
         DatabaseChoice::Only(names) => {
             let exists = |name: &&String| all.iter().any(|d| &d.name == *name && !d.unnamed);

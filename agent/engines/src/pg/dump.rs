@@ -20,7 +20,7 @@ use super::tables::Table;
 use super::tools::{self, FoundTool};
 use super::walker::DumpWalker;
 use super::{PgServer, farewell, globals};
-use crate::process::{OwnedTask, Running, Stopper, Tool};
+use crate::process::{Ended, OwnedTask, Running, Stopper, Tool};
 use crate::{
     BackupSource, Blocker, EngineError, Finished, Outcome, ServerSaid, StreamOutcome, ToolRun,
 };
@@ -73,6 +73,10 @@ pub struct PgDumpSource {
     globals_due: bool,
     databases: Vec<Database>,
     next: usize,
+    /// How many of them were begun.
+    begun: usize,
+    /// Those that cannot be dumped, of which each is told of; and the name that is at fault.
+    left_out: Vec<(String, String)>,
     current: Option<Current>,
 }
 
@@ -136,6 +140,8 @@ impl PgDumpSource {
             globals_due,
             databases,
             next: 0,
+            begun: 0,
+            left_out: Vec::new(),
             current: None,
         })
     }
@@ -150,6 +156,9 @@ impl PgDumpSource {
 
     async fn start_database(&mut self, id: StreamId, index: usize) -> Result<ToolRun, EngineError> {
         let database = self.databases[index].clone();
+        if database.unnamed {
+            return Err(EngineError::Name { what: "it".to_owned() });
+        }
         let session = Session::open(&self.server, &database.name, &self.application).await?;
         let Started { output, first, running, tables } =
             self.start_with_locks(&session, &database.name).await?;
@@ -163,7 +172,8 @@ impl PgDumpSource {
         let output = WatchedRead::new(first, output, watcher.clone());
         let output = Box::pin(output.within("pg_dump", self.server.silence));
         let label = format!("database {}", database.name);
-        let outcome = outcome(id.clone(), database, bytes, running, watcher, counts);
+        let ended = running.wait_within(self.server.silence);
+        let outcome = outcome(id.clone(), database, bytes, ended, watcher, counts);
         let expected_bytes = Some(bytes);
         Ok(ToolRun { id, label, expected_bytes, output, outcome })
     }
@@ -221,7 +231,7 @@ impl PgDumpSource {
         if !first.is_empty() {
             return Ok(Ok(Started { output, first, running, tables }));
         }
-        let ended = running.wait().await?;
+        let ended = running.wait_within(self.server.silence).await?;
         // Our own locks let pg_dump through, but one that waits for ours keeps it out.
         let blockers = snapshot::blockers(session, &tables).await?;
         snapshot::release(session).await?;
@@ -254,12 +264,26 @@ impl BackupSource for PgDumpSource {
             self.globals_due = false;
             return self.start_globals(&found).map(Some);
         }
-        let index = self.next;
-        if index >= self.databases.len() {
-            return Ok(None);
+        while self.next < self.databases.len() {
+            let (index, id) = (self.next, StreamId::database(self.begun));
+            self.next += 1;
+            match self.start_database(id, index).await {
+                // What cannot be named takes no other database along.
+                Err(EngineError::Name { what }) => {
+                    self.left_out.push((self.databases[index].name.clone(), what));
+                }
+                started => {
+                    self.begun += 1;
+                    return started.map(Some);
+                }
+            }
         }
-        self.next += 1;
-        self.start_database(StreamId::database(index), index).await.map(Some)
+        match self.left_out.first() {
+            Some((name, what)) if self.begun == 0 => {
+                Err(EngineError::Name { what: format!("{what}, of the database {name},") })
+            }
+            _ => Ok(None),
+        }
     }
 
     async fn finish(self: Box<Self>) -> Result<Finished, EngineError> {
@@ -268,7 +292,11 @@ impl BackupSource for PgDumpSource {
         for tool in [Some(&self.pg_dump), self.pg_dumpall.as_ref()].into_iter().flatten() {
             versions.insert(tool.name.to_owned(), tool.version.clone());
         }
-        Ok(Finished { versions, ..Finished::default() })
+        let told = |(name, what): &(String, String)| {
+            format!("the database {name} is left out: {what} has a name that is not UTF-8")
+        };
+        let suspect = self.left_out.iter().map(told).collect();
+        Ok(Finished { versions, suspect, ..Finished::default() })
     }
 
     async fn abort(self: Box<Self>) {
@@ -302,12 +330,12 @@ fn outcome(
     id: StreamId,
     database: Database,
     bytes: u64,
-    running: Running,
+    ended: impl Future<Output = Result<Ended, EngineError>> + Send + 'static,
     watcher: Watcher<DumpWalker>,
     counts: OwnedTask<Result<Vec<Counted>, EngineError>>,
 ) -> Outcome<StreamOutcome> {
     Box::pin(async move {
-        running.wait().await?.success()?;
+        ended.await?.success()?;
         let label = format!("database {}", database.name);
         let dump = watcher.written("pg_dump", &label)?;
         let counted = counts.join().await.ok_or_else(|| {

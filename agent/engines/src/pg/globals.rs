@@ -56,7 +56,7 @@ pub(crate) fn tool_run(output: ChildStdout, running: Running, silence: Duration)
     let id = StreamId::globals();
     let child = Child { program: "pg_dumpall".to_owned(), stream: id.clone(), status: 0 };
     let outcome = Box::pin(async move {
-        running.wait().await?.success()?;
+        running.wait_within(silence).await?.success()?;
         watcher.written("pg_dumpall", "roles and tablespaces")?;
         Ok(StreamOutcome { children: vec![child], content: Content::Globals })
     });

@@ -67,7 +67,7 @@ pub(super) struct Link {
     /// What binds a login to this very encryption, where there is one.
     binding: Option<Vec<u8>>,
     patience: Patience,
-    /// Since when an answer has been waited for.
+    /// Since when somebody reads, and nothing comes of an answer that is due.
     waiting: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
 }
@@ -83,17 +83,23 @@ impl Link {
 
     /// Whether too long nothing was heard of an answer that is due.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let Some((since, patience)) = self.waiting.zip(self.patience.get()) else {
+        if self.guard.is_ready() {
+            self.waiting = None;
             return Poll::Pending;
-        };
-        let due = since.checked_add(patience).unwrap_or(since);
+        }
+        let Some(patience) = self.patience.get() else { return Poll::Pending };
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        ready!(self.poll_alarm(cx, since.checked_add(patience).unwrap_or(since)));
+        let text = format!("the server has said nothing for {} s", patience.as_secs_f32());
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, text))
+    }
+
+    fn poll_alarm(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if alarm.deadline() != due {
             alarm.as_mut().reset(due);
         }
-        ready!(alarm.as_mut().poll(cx));
-        let text = format!("the server has said nothing for {} s", patience.as_secs_f32());
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, text))
+        alarm.as_mut().poll(cx)
     }
 }
 
@@ -168,7 +174,7 @@ impl AsyncRead for Link {
             // Nobody answers what must not be asked.
             buf.set_filled(before);
         }
-        this.waiting = this.waiting.filter(|_| !this.guard.is_ready()).map(|_| Instant::now());
+        this.waiting = None;
         Poll::Ready(seen)
     }
 }
@@ -180,8 +186,12 @@ impl AsyncWrite for Link {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.waiting = Some(Instant::now());
         this.guard.asked();
+        // Whoever had nothing to wait for when he read last is woken to read again.
+        if let (None, Some(patience)) = (this.waiting, this.patience.get()) {
+            let now = Instant::now();
+            let _ = this.poll_alarm(cx, now.checked_add(patience).unwrap_or(now));
+        }
         Pin::new(&mut this.socket).poll_write(cx, buf)
     }
 
@@ -213,5 +223,42 @@ impl TlsConnect<Link> for AsItIs {
 
     fn connect(self, link: Link) -> Self::Future {
         std::future::ready(Ok(link))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    fn pair(patience: Duration) -> (Link, tokio::io::DuplexStream) {
+        let (near, far) = duplex(1 << 16);
+        let (guard, patience) = (Guard::new(true), Patience::new(patience));
+        let socket: Box<dyn Socket> = Box::new(near);
+        (Link { socket, guard, binding: None, patience, waiting: None, alarm: None }, far)
+    }
+
+    #[tokio::test]
+    async fn a_silence_has_an_end_wherever_it_begins() {
+        let (mut link, mut far) = pair(Duration::from_millis(200));
+        let ready = [&b"R\0\0\0\x08\0\0\0\0"[..], b"Z\0\0\0\x05I"].concat();
+        for begun in [&b""[..], b"T", b"T\0\0\0\x08ab"] {
+            far.write_all(&ready).await.unwrap();
+            let mut read = vec![0; ready.len()];
+            link.write_all(b"question").await.unwrap();
+            link.read_exact(&mut read).await.unwrap();
+            // Nothing is due: nothing is missed.
+            let idle = timeout(Duration::from_millis(500), link.read_u8()).await;
+            assert!(idle.is_err());
+            link.write_all(b"question").await.unwrap();
+            far.write_all(begun).await.unwrap();
+            let error = link.read_to_end(&mut Vec::new()).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+            if begun.is_empty() {
+                continue;
+            }
+            (link, far) = pair(Duration::from_millis(200));
+        }
     }
 }

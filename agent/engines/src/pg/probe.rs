@@ -71,7 +71,13 @@ pub async fn probe(server: &PgServer, application_name: &str) -> Result<ServerRe
     let (role, in_recovery) = role(&session).await?;
     let mut reports = Vec::new();
     for database in databases::list(&session.client).await? {
-        reports.push(look_into(server, database.name, application_name).await);
+        let unnamed = database.unnamed;
+        let mut report = look_into(server, database.name, application_name).await;
+        if unnamed {
+            report.error =
+                Some(EngineError::Name { what: format!("a database ({})", report.name) });
+        }
+        reports.push(report);
     }
     let mut found = Vec::new();
     for name in ["pg_dump", "pg_dumpall", "pg_restore"] {

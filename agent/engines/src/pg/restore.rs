@@ -3,6 +3,7 @@
 mod create;
 mod failures;
 mod feed;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

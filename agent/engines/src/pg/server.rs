@@ -21,7 +21,7 @@ use crate::{EngineError, Secret, ServerSaid};
 pub const SILENCE: Duration = Duration::from_secs(3600);
 
 /// The longest silence before the answer to a question that is quickly answered.
-const QUICK: Duration = Duration::from_secs(600);
+pub(super) const QUICK: Duration = Duration::from_secs(600);
 
 /// How long a connection may take to be made.
 pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(15);

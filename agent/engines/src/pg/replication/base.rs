@@ -1,5 +1,7 @@
 //! `BASE_BACKUP`: a copy of the cluster's files as it streams.
 
+use std::time::Duration;
+
 use bytes::{Buf as _, Bytes};
 use drctl_model::{Lsn, Timeline};
 use postgres_protocol::message::backend::Message;
@@ -78,6 +80,7 @@ impl Replication {
     /// [`EngineError::Query`]: a manifest that the server does not take, such as another cluster's.
     pub async fn upload_manifest(&mut self, manifest: &[u8]) -> Result<(), EngineError> {
         const UPLOAD: &str = "tell the server the manifest of an earlier copy";
+        self.wire.bear(self.silence);
         self.wire.command("UPLOAD_MANIFEST").await.map_err(lost(UPLOAD))?;
         loop {
             match self.wire.next().await.map_err(lost(UPLOAD))? {
@@ -128,12 +131,28 @@ impl Replication {
              MANIFEST 'yes', MANIFEST_CHECKSUMS 'SHA256', TABLESPACE_MAP true, WAL true{rate}{part})",
             quote_literal(&options.label)
         );
+        // Nothing is said while a checkpoint is spread over its time.
+        let spread =
+            if options.fast_checkpoint { Duration::ZERO } else { self.checkpoint().await? };
+        self.wire.bear(self.silence.saturating_add(spread));
         self.wire.command(&command).await.map_err(lost(ACTION))?;
         let start = self.first_row().await?;
+        self.wire.bear(self.silence);
         let start = position(&start).ok_or_else(|| odd(ACTION))?;
         let tablespaces = self.tablespaces().await?;
         let failed = None;
         Ok(BaseBackup { replication: self, start, tablespaces, copying: false, stop: None, failed })
+    }
+
+    /// How far apart checkpoints are: a spread one may take as long.
+    async fn checkpoint(&mut self) -> Result<Duration, EngineError> {
+        let text = self.show("checkpoint_timeout").await?;
+        let unit = |ending: &str, seconds: u64| {
+            let number: Option<u64> = text.strip_suffix(ending)?.parse().ok();
+            number.and_then(|number| number.checked_mul(seconds))
+        };
+        let seconds = unit("min", 60).or(unit("s", 1)).or(unit("h", 3600)).or(unit("d", 86_400));
+        seconds.map(Duration::from_secs).ok_or_else(|| odd(ACTION))
     }
 
     /// The one row of the first answer.

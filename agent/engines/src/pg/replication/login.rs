@@ -22,7 +22,6 @@ pub(super) async fn log_in(
         let link = link::connect(server).await.map_err(|error| server.unreachable(&error))?;
         let mut wire = Wire::new(link);
         let parameters = session(&mut wire, server, application).await?;
-        wire.patiently();
         Ok((wire, parameters))
     };
     match tokio::time::timeout(CONNECT_WAIT, all).await {

@@ -10,6 +10,7 @@ mod stream;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use drctl_model::{Lsn, Timeline, TimelineHistory, WalSegmentSize};
 use postgres_protocol::message::backend::Message;
@@ -29,6 +30,8 @@ pub struct Replication {
     wire: Wire,
     parameters: BTreeMap<String, String>,
     target: String,
+    /// How long the server may say nothing while it works for us.
+    silence: Duration,
 }
 
 /// What a cluster says of itself.
@@ -58,7 +61,8 @@ impl Replication {
     /// [`EngineError::Connect`], [`EngineError::Auth`]; a server older than [`LOWEST_MAJOR`].
     pub async fn open(server: &PgServer, application: &str) -> Result<Self, EngineError> {
         let (wire, parameters) = login::log_in(server, application).await?;
-        let replication = Replication { wire, parameters, target: server.target() };
+        let (target, silence) = (server.target(), server.silence);
+        let replication = Replication { wire, parameters, target, silence };
         let major = replication.major();
         if major.is_none_or(|major| major < LOWEST_MAJOR) {
             return Err(EngineError::Config(format!(

@@ -8,12 +8,17 @@ use drctl_model::{Lsn, Timeline};
 use jiff::Timestamp;
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
+use tokio::time::Instant;
 
 use super::wire::{Reply, said, texts};
 use super::{Replication, lost, odd, parse_timeline};
 use crate::EngineError;
+use crate::pg::server::QUICK;
 
 const READING: &str = "read the write-ahead log";
+
+/// How often the server is asked for a sign of life.
+const ASK_EVERY: Duration = Duration::from_secs(4);
 
 /// Seconds from 1970 to 2000, where PostgreSQL's clock begins (`POSTGRES_EPOCH_JDATE`).
 const EPOCH_OFFSET: i64 = 946_684_800;
@@ -53,6 +58,8 @@ pub struct WalStream {
     replication: Replication,
     at: Lsn,
     ending: Option<Ending>,
+    /// When the server was asked for a sign of life.
+    asked: Instant,
 }
 
 /// What has come of the end of a stream: whoever waits for it may be called away in between.
@@ -76,11 +83,13 @@ impl Replication {
         let slot = slot.map_or(String::new(), |name| format!("SLOT \"{name}\" "));
         let command = format!("START_REPLICATION {slot}PHYSICAL {from} TIMELINE {timeline}");
         let action = format!("read the write-ahead log from {from} on timeline {timeline}");
+        self.wire.bear(self.silence.min(QUICK).max(ASK_EVERY * 3));
         self.wire.command(&command).await.map_err(lost(&action))?;
         loop {
             match self.wire.next().await.map_err(lost(&action))? {
                 Reply::CopyBoth => {
-                    return Ok(WalStream { replication: self, at: from, ending: None });
+                    let (ending, asked) = (None, Instant::now());
+                    return Ok(WalStream { replication: self, at: from, ending, asked });
                 }
                 Reply::Message(Message::ErrorResponse(error)) => {
                     return Err(EngineError::Query { action, source: said(&error) });
@@ -210,7 +219,12 @@ impl WalStream {
             status.put_u64(safe.0);
         }
         status.put_i64(now);
-        status.put_u8(0);
+        // An idle server says nothing unless it is asked: by its answer it is known to be there.
+        let asks = self.asked.elapsed() >= ASK_EVERY;
+        if asks {
+            self.asked = Instant::now();
+        }
+        status.put_u8(u8::from(asks));
         self.replication.wire.copy_data(&status).await.map_err(lost(READING))
     }
 

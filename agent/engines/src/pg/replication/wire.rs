@@ -60,11 +60,10 @@ impl Wire {
         }
     }
 
-    /// Bears every silence from now on: a checkpoint may be spread over an hour, and an idle server
-    /// has no log to send. TCP still tells of a peer that is gone.
-    pub(super) fn patiently(&self) {
+    /// How long a silence is borne from now on while an answer is awaited.
+    pub(super) fn bear(&self, silence: Duration) {
         if let Some(socket) = &self.socket {
-            socket.patience().set(Duration::ZERO);
+            socket.patience().set(silence);
         }
     }
 

@@ -36,8 +36,8 @@ impl DatabaseTarget {
         let passing = OwnedTask::spawn(async move {
             let passed = this.pass(far, stdin, way).await;
             // It knows best why it takes no more.
-            let ended = running.wait().await?;
-            let judged = failures(ended);
+            let ended = this.watched(running.wait()).await?;
+            let judged = failures(ended?);
             match passed {
                 Ok(()) => judged,
                 Err(broken @ EngineError::Io { .. }) => Err(judged.err().unwrap_or(broken)),
@@ -82,7 +82,7 @@ impl DatabaseTarget {
                     walker = None;
                 }
             }
-            to.write_all(&chunk[..n]).await.map_err(failed)?;
+            self.watched(to.write_all(&chunk[..n])).await?.map_err(failed)?;
         }
     }
 
@@ -117,7 +117,7 @@ impl DatabaseTarget {
             }
             let running = tool.start_alone()?;
             this.entered.store(way == Way::Present, Ordering::SeqCst);
-            this.note(failures(running.wait().await?)?);
+            this.note(failures(this.watched(running.wait()).await??)?);
             Ok(())
         };
         Ok(ToolFeed { input, outcome: self.outcome(run) })
