@@ -4,6 +4,7 @@ mod boxes;
 mod copies;
 mod lock;
 mod log;
+mod role;
 mod secrets;
 
 use std::path::Path;
@@ -79,6 +80,14 @@ pub async fn doctor(
     identity: Option<&Path>,
 ) -> Vec<Finding> {
     let mut found = Findings::default();
+    // Nothing is tried, and left behind, in the place of another account.
+    let state = &setup.config.paths.state_dir;
+    if state.exists()
+        && let Err(error) = setup.private_directory(state)
+    {
+        found.bad("paths.state_dir", &error);
+        return found.0;
+    }
     keys(setup, identity, &mut found);
     secrets::open_secrets(setup, &mut found);
     let repository = bucket(setup, &mut found).await;
@@ -276,8 +285,9 @@ async fn server(
     let probed = probe(&server, "drctl/doctor").await.map_err(Into::into);
     let Some(report) = found.take(&check, probed) else { return };
     found.good(&check, format!("PostgreSQL {} at {}", report.version, server.target()));
+    role::look(id, &source.engine, &report.role, found);
     if let Engine::BaseBackup(base) = &source.engine {
-        copies::look(setup, &server, (id, base), found).await;
+        copies::look(setup, (&server, repository), (id, base), found).await;
         log::look(&server, id, found).await;
         log::compare(&server, repository, id, found).await;
         return;
@@ -294,11 +304,6 @@ async fn server(
         }
     }
     let Engine::PgDump(pg) = &source.engine else { return };
-    if pg.globals && pg.role_passwords && !report.role.reads_passwords {
-        let text = format!("{} may not read the passwords of roles", report.role.name);
-        let hint = Some("set role_passwords = false and keep them elsewhere, or use a superuser");
-        found.add(Level::Bad, &format!("{check}.globals"), text, hint);
-    }
     for database in report.databases.into_iter().filter(|database| wanted(pg, &database.name)) {
         let grants = format!("{check}.grants");
         if let Some(error) = database.error {

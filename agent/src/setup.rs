@@ -289,9 +289,15 @@ impl Setup {
         if !path.exists() {
             return None;
         }
-        let opened = match Catalog::open(&path).await {
-            Ok(catalog) => Ok(catalog),
-            Err(_) => Catalog::open_read_only(&path).await,
+        // What root writes into the directory of another account, that account could not use.
+        let ours = self.private_directory(&self.config.paths.state_dir).is_ok();
+        let opened = match ours {
+            true => Catalog::open(&path).await.ok(),
+            false => None,
+        };
+        let opened = match opened {
+            Some(catalog) => Ok(catalog),
+            None => Catalog::open_read_only(&path).await,
         };
         let opened = opened.inspect_err(|error| tracing::debug!("done without a catalog: {error}"));
         let catalog = opened.ok()?;

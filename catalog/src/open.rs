@@ -48,12 +48,13 @@ pub(crate) fn read_only(path: &Path) -> Result<Home, Fault> {
     if !exists(path)? {
         return Err(CatalogError::Missing { path: path.to_owned() }.into());
     }
-    let lock = match lock(path, Share::Shared) {
-        Ok(lock) => Some(lock),
-        // Not ours to write, so not ours to make a lock file either: the worst that a rebuild can
-        // do to us is that we read the old file to its end.
-        Err(fault) if is_forbidden(&fault) => None,
-        Err(fault) => return Err(fault),
+    let lock = match exists(&beside(path, ".lock"))?.then(|| lock(path, Share::Shared)) {
+        Some(Ok(lock)) => Some(lock),
+        // Not ours to make: root's would keep its owner out. The worst that a rebuild can do to us
+        // is that we read the old file to its end.
+        None => None,
+        Some(Err(fault)) if is_forbidden(&fault) => None,
+        Some(Err(fault)) => return Err(fault),
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;

@@ -38,7 +38,7 @@ pub use secret::SecretRef;
 pub use signers::TrustedKey;
 pub use source::{BaseBackup, Engine, PgDump, Server, Source, SslMode};
 pub use source_pgbackrest::Pgbackrest;
-pub use template::{Setting, SourceTemplate, Template, template};
+pub use template::{SUPERUSER, Setting, SourceTemplate, Template, template};
 
 /// A commented main file, as an operator would write it.
 pub const SAMPLE_MAIN: &str = include_str!("../samples/drctl.toml");

@@ -5,6 +5,9 @@ use drctl_model::SourceId;
 use crate::secret::SecretRef;
 use crate::signers::TrustedKey;
 
+/// The superuser of every cluster that nobody has named otherwise.
+pub const SUPERUSER: &str = "postgres";
+
 /// What `drctl init` knows when it writes a configuration.
 ///
 /// The values are written as they are, escaped but unchecked: hand the text to
@@ -125,6 +128,10 @@ fn render_source(source: &SourceTemplate, out: &mut String) -> fmt::Result {
     writeln!(out, "host = {}", quote(&source.host))?;
     writeln!(out, "port = {}", source.port)?;
     writeln!(out, "user = {}", quote(&source.user))?;
+    if source.user != SUPERUSER {
+        writeln!(out, "# Only a superuser can read passwords: roles come back without.")?;
+        writeln!(out, "role_passwords = false")?;
+    }
     match &source.databases {
         Some(databases) => writeln!(out, "databases = {}", array(databases))?,
         None => {

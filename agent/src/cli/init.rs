@@ -2,7 +2,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use drctl_policies::{Kit, SecretRef, Setting, SourceFile, SourceTemplate, read_kit};
+use drctl_policies::{Kit, SUPERUSER, SecretRef, Setting, SourceFile, SourceTemplate, read_kit};
 use serde_json::json;
 
 use super::args::InitArgs;
@@ -53,11 +53,28 @@ pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Resu
     }
     tell_found(screen, &made);
     let source = &options.source.id;
+    if !options.join {
+        tell_role(screen, &options.source.user);
+    }
     screen.say(match options.join {
         true => format!("next: `drctl list`; to restore, `drctl restore {source} --latest`"),
         false => format!("next: `drctl doctor`, then `drctl backup {source}`"),
     });
     Ok(Exit::Success)
+}
+
+/// What the role has to be given, and what is gained by one of its own.
+fn tell_role(screen: Screen, user: &str) {
+    screen.say(match user {
+        SUPERUSER => format!(
+            "{user} is a superuser: better is a role that can only read (`--user drctl`, \
+             docs/postgresql.md)"
+        ),
+        _ => format!(
+            "the role {user} needs, once on the server: CREATE ROLE {user:?} LOGIN BYPASSRLS; \
+             GRANT pg_read_all_data TO {user:?};"
+        ),
+    });
 }
 
 /// Of a repository that was joined, what a person has to know.

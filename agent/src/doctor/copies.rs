@@ -2,18 +2,19 @@
 
 use drctl_catalog::Catalog;
 use drctl_engines::pg::PgServer;
-use drctl_engines::pg::replication::Replication;
-use drctl_model::SourceId;
+use drctl_engines::pg::replication::{Identity, Replication};
+use drctl_model::{LogPart, LogPlace, SourceId, Timeline};
 use drctl_policies::BaseBackup;
 
 use super::{Findings, Level};
-use crate::Setup;
 use crate::incremental::obstacle;
+use crate::wal::is_missing;
+use crate::{Repository, Setup, Shelf};
 
 /// Whether a cluster can be copied, and as it is configured.
 pub(super) async fn look(
     setup: &Setup,
-    server: &PgServer,
+    (server, repository): (&PgServer, Option<&Repository>),
     (id, base): (&SourceId, &BaseBackup),
     found: &mut Findings,
 ) {
@@ -22,7 +23,12 @@ pub(super) async fn look(
     if let Some(mut connection) = found.take(&check, tried) {
         let text = format!("a copy can be taken of PostgreSQL {}", connection.version());
         found.good(&check, text);
-        copied(setup, id, &mut connection, found).await;
+        let check = format!("source.{id}.cluster");
+        let identity = connection.identify().await.map_err(Into::into);
+        if let Some(identity) = found.take(&check, identity) {
+            copied(setup, id, &identity, found).await;
+            history(repository, id, &identity, found).await;
+        }
         if base.incremental {
             let check = format!("source.{id}.incremental");
             match found.take(&check, obstacle(&mut connection).await) {
@@ -36,10 +42,8 @@ pub(super) async fn look(
 
 /// Whether there is a copy of the cluster that the server is now: `initdb` and `pg_upgrade` make
 /// another one.
-async fn copied(setup: &Setup, id: &SourceId, connection: &mut Replication, found: &mut Findings) {
+async fn copied(setup: &Setup, id: &SourceId, identity: &Identity, found: &mut Findings) {
     let check = format!("source.{id}.cluster");
-    let identity = connection.identify().await.map_err(Into::into);
-    let Some(identity) = found.take(&check, identity) else { return };
     let Ok(catalog) = Catalog::open_read_only(&setup.catalog_path()).await else { return };
     let Some(backups) = found.take(&check, catalog.backups(Some(id)).await.map_err(Into::into))
     else {
@@ -54,5 +58,46 @@ async fn copied(setup: &Setup, id: &SourceId, connection: &mut Replication, foun
             let hint = format!("run `drctl backup {id}`: nothing of it can be recovered before");
             found.add(Level::Warning, &check, text, Some(&hint));
         }
+    }
+}
+
+/// Whether the history of the timeline that the server is on is there, where its log is.
+async fn history(
+    repository: Option<&Repository>,
+    id: &SourceId,
+    Identity { system_id, timeline, .. }: &Identity,
+    found: &mut Findings,
+) {
+    let Some(repository) = repository.filter(|_| *timeline != Timeline::FIRST) else { return };
+    let check = format!("source.{id}.history");
+    let looked = async {
+        let shelf = Shelf::reader(repository, id);
+        if shelf.listed(*system_id).await?.is_empty() {
+            return Ok::<_, anyhow::Error>(None);
+        }
+        let place =
+            LogPlace { system_id: *system_id, timeline: *timeline, part: LogPart::History };
+        match shelf.head(&place).await {
+            Err(error) if is_missing(&error) => Ok(Some(false)),
+            head => head.map(|_| Some(true)),
+        }
+    };
+    match found.take(&check, looked.await) {
+        Some(Some(true)) => {
+            found.good(&check, format!("the history of timeline {timeline} is in the repository"));
+        }
+        Some(Some(false)) => {
+            let text = format!(
+                "the history of timeline {timeline}, on which the cluster is, is not in the \
+                 repository: log before it and log on it cannot be told to belong together"
+            );
+            let hint = format!(
+                "store it: `drctl wal push {id}` with the file {:08X}.history of the server's \
+                 pg_wal; `drctl wal stream` does so by itself",
+                timeline.id()
+            );
+            found.add(Level::Warning, &check, text, Some(&hint));
+        }
+        Some(None) | None => {}
     }
 }

@@ -105,7 +105,7 @@ async fn extract(server: &Recovering, table: &PickedTable, directory: &Path) -> 
     part.push(".part");
     let part = PathBuf::from(part);
     let _ = std::fs::remove_file(&part);
-    let rows = pick_table(server.server(), table, &part, APPLICATION).await;
+    let rows = pick_table(server, table, &part, APPLICATION).await;
     let rows = rows.with_context(|| format!("extract {table}"))?;
     std::fs::rename(&part, &file).with_context(|| format!("rename {}", part.display()))?;
     Ok(Extracted { table: table.clone(), file, rows })

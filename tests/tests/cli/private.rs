@@ -1,7 +1,9 @@
 //! Directories that others can change, and links in place of files of ours.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::geteuid;
 
@@ -63,5 +65,56 @@ fn a_restore_goes_into_nothing_of_drctl_s_own_and_into_no_cluster() {
         let said = site.fails(12, "target_unfit", &to_end);
         assert!(said.contains(word), "{place}: {said}");
         assert!(!site.path(place).exists(), "{place}");
+    }
+}
+
+/// What belongs to root below a directory that was given to another account.
+fn of_root(at: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(at).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let meta = path.symlink_metadata().expect("it");
+        if meta.uid() == 0 {
+            found.push(path.clone());
+        }
+        if meta.is_dir() {
+            found.extend(of_root(&path));
+        }
+    }
+    found
+}
+
+#[test]
+fn root_reads_what_is_another_accounts_and_leaves_nothing_there() {
+    let site = lone_site();
+    assert!(geteuid().is_root(), "run this as root: it gives directories away");
+    let _ = site.drctl(&["catalog", "rebuild"]).ended(0);
+    let places = ["state", "run", "repository"].map(|name| site.path(name));
+    for locked in [true, false] {
+        for place in &places {
+            fs::create_dir_all(place).expect("make it");
+            let given = Command::new("chown").args(["-R", "65534:65534"]).arg(place).status();
+            assert!(given.expect("start chown").success());
+        }
+        if !locked {
+            fs::remove_file(site.path("state/catalog.db.lock")).expect("remove the lock");
+        }
+        for (arguments, code) in [
+            (&["list"][..], 0),
+            (&["status"], 0),
+            (&["timeline", "shop"], 5),
+            (&["catalog", "check"], 0),
+            (&["config", "check"], 0),
+            (&["verify"], 5),
+            // These would write.
+            (&["doctor"], 1),
+            (&["backup", "shop"], 2),
+            (&["catalog", "rebuild"], 2),
+        ] {
+            let ran = site.drctl(&[&["--json"], arguments].concat());
+            let left: Vec<PathBuf> = places.iter().flat_map(|place| of_root(place)).collect();
+            assert!(left.is_empty(), "{arguments:?} left {left:?}");
+            assert_eq!(ran.code, Some(code), "{arguments:?}: {}{}", ran.out, ran.err);
+        }
     }
 }

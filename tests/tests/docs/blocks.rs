@@ -8,7 +8,7 @@ use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, Site, drctl};
 
 use crate::markdown::{Block, blocks};
-use crate::{pages, read};
+use crate::{debian, pages, read};
 
 /// What the blocks of a page are run on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ enum Begin {
     Bare,
     /// A configured host with one backup.
     BackedUp,
+    /// A Debian as it comes, with a cluster made by its own tools, for root.
+    Debian,
 }
 
 /// Every page with blocks that are run.
@@ -24,8 +26,9 @@ const RUN: &[(&str, Begin)] = &[
     ("README.md", Begin::Bare),
     ("docs/backup.md", Begin::BackedUp),
     ("docs/configure.md", Begin::BackedUp),
-    ("docs/install.md", Begin::Bare),
+    ("docs/install.md", Begin::Debian),
     ("docs/keys.md", Begin::BackedUp),
+    ("docs/pgbackrest.md", Begin::Debian),
     ("docs/postgresql.md", Begin::BackedUp),
     ("docs/restore.md", Begin::BackedUp),
     ("docs/stores.md", Begin::BackedUp),
@@ -37,11 +40,15 @@ const RUN: &[(&str, Begin)] = &[
 /// Every page with blocks (marked `text`) that are not run, how many, and why.
 const NOT_RUN: &[(&str, usize, &str)] = &[
     ("ARCHITECTURE.md", 1, "a picture"),
-    ("README.md", 4, "install packages; build; run this very suite; show what is printed"),
+    (
+        "README.md",
+        5,
+        "install packages; build; run this very suite; show what is printed; a database",
+    ),
     ("catalog/FORMAT.md", 0, "JSON only"),
     ("docs/backup.md", 1, "needs a suspect backup: the tests of those accept one"),
-    ("docs/install.md", 5, "need a package manager, a build, root, systemd"),
-    ("docs/pgbackrest.md", 6, "need the server's account: the tests of `backrest` run these"),
+    ("docs/install.md", 4, "need a package manager, a build, root, systemd"),
+    ("docs/pgbackrest.md", 3, "need the server's account: the tests of `backrest` run these"),
     (
         "docs/postgresql.md",
         1,
@@ -188,17 +195,25 @@ impl Stage {
 }
 
 /// The exit code that a block announces: `console exit=3`.
-fn announced(block: &Block) -> i32 {
+pub(crate) fn announced(block: &Block) -> i32 {
     let code = block.rest.strip_prefix("exit=").map(|code| code.parse().expect("a number"));
     assert_eq!(code.is_none(), block.rest.is_empty(), "line {}: {}", block.line, block.rest);
     code.unwrap_or(0)
 }
 
+/// The blocks of a page that are run.
+pub(crate) fn runnable(page: &str) -> Vec<Block> {
+    let wanted = |block: &Block| ["console", "sh", "sql"].contains(&block.language.as_str());
+    blocks(&read(page)).into_iter().filter(wanted).collect()
+}
+
 fn run(page: &str) {
     let (_, begin) = RUN.iter().find(|(name, _)| *name == page).expect("it is listed");
+    if *begin == Begin::Debian {
+        return debian::run(page);
+    }
     let stage = Stage::new(*begin);
-    let wanted = |block: &Block| ["console", "sh", "sql"].contains(&block.language.as_str());
-    for block in blocks(&read(page)).into_iter().filter(wanted) {
+    for block in runnable(page) {
         let Ran { code, out, err } = stage.run(&block);
         assert_eq!(
             code,
@@ -231,6 +246,7 @@ each_page! {
     configure_runs: "docs/configure.md";
     install_runs: "docs/install.md";
     keys_runs: "docs/keys.md";
+    pgbackrest_runs: "docs/pgbackrest.md";
     postgresql_runs: "docs/postgresql.md";
     restore_runs: "docs/restore.md";
     stores_runs: "docs/stores.md";

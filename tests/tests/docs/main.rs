@@ -5,6 +5,7 @@ mod architecture;
 mod blocks;
 mod codes;
 mod configuration;
+mod debian;
 mod json;
 mod links;
 mod markdown;

@@ -145,6 +145,11 @@ impl Recovering {
         })
     }
 
+    /// Superusers that the cluster's own files name.
+    pub(super) fn superusers(&self) -> Vec<String> {
+        superusers(&self.answers.data)
+    }
+
     /// Logs in as the configured role, or else as a superuser that the cluster's own files name:
     /// at the target that role may not be there, or may not connect. Whom it lets in is the one
     /// that is used from then on.

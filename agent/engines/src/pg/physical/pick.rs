@@ -9,6 +9,7 @@ use drctl_model::{TableRows, shown};
 use tokio::io::AsyncWriteExt as _;
 
 use super::locks::{LOCK_WAIT, may_be_read};
+use super::run::Recovering;
 use crate::EngineError;
 use crate::pg::counts::{begin, compare_with_dump, count};
 use crate::pg::server::{quote_ident, quote_literal};
@@ -60,11 +61,12 @@ impl std::fmt::Display for PickedTable {
 /// [`EngineError::Config`] for a table that is not there; those of dumps. The file is then not to
 /// be used.
 pub async fn pick_table(
-    server: &PgServer,
+    recovering: &Recovering,
     wanted: &PickedTable,
     to: &Path,
     application_name: &str,
 ) -> Result<Vec<TableRows>, EngineError> {
+    let server = &reader(recovering, wanted, application_name).await;
     let session = Session::open(server, &wanted.database, application_name).await?;
     let name = format!("{}.{}", quote_ident(&wanted.schema), quote_ident(&wanted.table));
     may_be_read(&session, (&name, &wanted.to_string())).await?;
@@ -85,10 +87,11 @@ pub async fn pick_table(
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     let mut file = tokio::fs::File::from_std(file.map_err(EngineError::io(failed()))?);
     let watcher = Watcher::<DumpWalker>::new();
-    let mut output = WatchedRead::new(Vec::new(), output, watcher.clone());
+    let output = WatchedRead::new(Vec::new(), output, watcher.clone());
+    let mut output = output.within("pg_dump", server.silence);
     let copied = tokio::io::copy(&mut output, &mut file).await;
     // Its own words tell more than what became of its output.
-    running.wait().await?.success()?;
+    running.wait_within(server.silence).await?.success()?;
     copied.map_err(EngineError::io(failed()))?;
     file.flush().await.map_err(EngineError::io(failed()))?;
     file.sync_all().await.map_err(EngineError::io(failed()))?;
@@ -101,6 +104,25 @@ pub async fn pick_table(
         return Err(EngineError::Counts { database, differences });
     }
     Ok(counted.into_iter().map(|table| table.rows).collect())
+}
+
+/// The server for a role that may read all of the table: that which was let in, or else a superuser
+/// that the cluster's own files name. A role that copies clusters need not be able to read a row.
+async fn reader(recovering: &Recovering, wanted: &PickedTable, application: &str) -> PgServer {
+    let own = recovering.server();
+    let users = std::iter::once(own.user.clone()).chain(recovering.superusers());
+    for user in users {
+        let server = PgServer { user, ..own.clone() };
+        let Ok(session) = Session::open(&server, &wanted.database, application).await else {
+            continue;
+        };
+        // What is not there is told of as the role that was let in.
+        let Ok(tables) = find(&session, wanted).await else { break };
+        if tables::unreadable(&tables).is_empty() {
+            return server;
+        }
+    }
+    own.clone()
 }
 
 /// The table and its partitions, as `pg_dump` would lock them.
