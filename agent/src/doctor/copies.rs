@@ -75,8 +75,7 @@ async fn history(
         if shelf.listed(*system_id).await?.is_empty() {
             return Ok::<_, anyhow::Error>(None);
         }
-        let place =
-            LogPlace { system_id: *system_id, timeline: *timeline, part: LogPart::History };
+        let place = LogPlace { system_id: *system_id, timeline: *timeline, part: LogPart::History };
         match shelf.head(&place).await {
             Err(error) if is_missing(&error) => Ok(Some(false)),
             head => head.map(|_| Some(true)),

@@ -90,7 +90,7 @@ fn a_peer_that_is_silent_endless_or_downgrading_costs_little_and_gets_no_passwor
 
 /// What a server says that lets everybody in, and the head of a message of this length behind it.
 fn welcome(tag: u8, length: u32) -> &'static [u8] {
-    let version = b"S\0\0\0\x19server_version\015.18\0\0";
+    let version = b"S\0\0\0\x19server_version\x0015.18\0\0";
     let head = [&[tag][..], &length.to_be_bytes(), b"SMORE\0"].concat();
     [&b"R\0\0\0\x08\0\0\0\0"[..], version, b"Z\0\0\0\x05I", &head].concat().leak()
 }
