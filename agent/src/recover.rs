@@ -11,6 +11,7 @@ mod own;
 mod rate;
 mod serve;
 mod watch;
+mod whose;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub use behind::Overtaken;
 pub use log_ahead::with_log_ahead;
 pub use own::{end_own, is_own};
 pub use rate::{Rate, last_rate};
+pub use whose::{Whose, whose_number};
 
 use self::command::{hidden, note_stanza, restore_command, take_command};
 use self::serve::Serving;

@@ -267,6 +267,20 @@ pub fn caught_up(primary: &Postgres, standby: &Postgres) {
     until("the standby to catch up", || standby.psql("postgres", &replayed) == "t");
 }
 
+/// A recovery of the source's cluster to one target into one directory, to be asked for again and
+/// again, each time with more words.
+pub fn recovery<'a>(
+    shop: &'a impl Cluster,
+    target: &'a [&'a str],
+    to: &Path,
+) -> impl Fn(&[&str]) -> Ran + 'a {
+    let to = to.display().to_string();
+    move |more| {
+        let into = ["--to-directory", to.as_str()];
+        shop.drctl(&[&["restore", "shop"], target, &into, more].concat())
+    }
+}
+
 /// The ticks in a recovered cluster, whose directory is its owner's.
 ///
 /// # Panics

@@ -5,7 +5,6 @@ use drctl_engines::boxed::Boxes;
 use drctl_engines::pg::physical::{HostReport, check_host, may_run};
 use drctl_engines::pg::server_program;
 use drctl_model::{BackupId, DrillId, SourceId, total};
-use drctl_policies::SecretRef;
 use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning, plan as plan_recovery};
 use drctl_store::{Identities, open_facts};
 use serde_json::json;
@@ -14,16 +13,16 @@ use super::args::RestoreArgs;
 use super::boxes::boxes;
 use super::journal::Journal;
 use super::progress::Progress;
-use super::recovery_plan::{changed, plan_on_whole};
+use super::recovery_plan::{changed, identity_file, plan_on_whole};
 use super::recovery_words::{Outlook, accepted, done_object, done_text, failed, plan_text};
 use super::screen::Screen;
 use crate::backrest::lay_out as lay_out_archived;
 use crate::problem::{Failure, Problem};
 use crate::{
     Begun, Choice, Destination, Drilling, Exit, Identity, Kept, Known, Meter, Proven,
-    RecoverRequest, Recovered, Repository, RestorePlan, RestoreRequest, Setup, Step, Stop,
+    RecoverRequest, Recovered, Repository, RestorePlan, RestoreRequest, Setup, Step, Stop, Whose,
     bound_digest, check_room, end_own, is_begun, kept, known, last_rate, lay_out, plan,
-    plan_digest, recover as run_recovery, timeline_of, waits, with_log_ahead,
+    plan_digest, recover as run_recovery, timeline_of, waits, whose_number, with_log_ahead,
 };
 
 /// Log that the server keeps beside its data while it replays, at most, where it is no more than
@@ -159,6 +158,7 @@ impl Work<'_> {
         let begun = if args.resume { kept(directory)? } else { None };
         if let Some(external) = backup.manifest.kind.external() {
             let identity = self.identity_beside()?;
+            self.whose(identity.as_ref().map(|(_, keys)| keys)).await?;
             let mut host = external_host(&backup, identity.as_ref(), &bin_dir).await;
             host.notes.extend(unboxed);
             let room = match &begun {
@@ -175,6 +175,7 @@ impl Work<'_> {
         let identities = setup.identities(Some(&identity))?;
         let identities = identities.ok_or(Problem::NoIdentity(self.planned.base.clone()))?;
         let facts = open_facts(&backup.manifest, &identities).context("open the copy's facts")?;
+        self.whose(Some(&identities)).await?;
         let mut host = check_host(&bin_dir, facts.cluster.as_ref()).await;
         host.notes.extend(unboxed);
         let request = RestoreRequest {
@@ -207,6 +208,14 @@ impl Work<'_> {
         let needed = copy.saturating_add(log);
         check_room(directory, needed)?;
         Ok(needed)
+    }
+
+    /// Whether the number that is asked for is a transaction's own.
+    async fn whose(&self, identities: Option<&Identities>) -> Result<()> {
+        let folder = &self.setup.config.paths.runtime_dir;
+        let (repository, source, known) = (self.repository, self.source, self.known);
+        let whose = Whose { repository, source, known, identities, folder };
+        if self.args.resume { Ok(()) } else { whose_number(&whose, &self.planned).await }
     }
 
     /// What opens drctl's own log beside pgBackRest's archive, where that is at hand.
@@ -379,15 +388,6 @@ fn copy_room(base: &RestorePlan, begun: Option<&Kept>) -> u64 {
             let missing = base.items.iter().filter(|item| !kept.contains(&item.stream.id));
             total(missing.map(|item| item.stream.plain_bytes))
         }
-    }
-}
-
-/// The file of the identity: the recovering server's own command opens the log with it.
-fn identity_file(setup: &Setup, args: &RestoreArgs) -> Result<PathBuf> {
-    match (&args.identity, &setup.config.keys.identity) {
-        (Some(path), _) => std::path::absolute(path).context("find the identity"),
-        (None, Some(SecretRef::File(path))) => Ok(path.clone()),
-        _ => Err(Problem::Usage("name the identity's file with --identity FILE".to_owned()).into()),
     }
 }
 

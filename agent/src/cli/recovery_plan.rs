@@ -1,7 +1,10 @@
 //! What is asked for of a recovery, and the plan that leads there.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
 use drctl_model::{SourceId, Timeline};
+use drctl_policies::SecretRef;
 use drctl_policies::recovery::{RecoveryPlan, Target, plan as plan_recovery};
 use jiff::SignedDuration;
 
@@ -9,7 +12,7 @@ use super::args::RestoreArgs;
 use super::recovery_words::no_plan;
 use super::screen::Screen;
 use crate::problem::Problem;
-use crate::{Known, Repository, time_of};
+use crate::{Known, Repository, Setup, time_of};
 
 /// The point that is asked for, if one is.
 pub(super) fn target(args: &RestoreArgs) -> Result<Option<Target>> {
@@ -63,4 +66,13 @@ pub(super) fn changed(planned: &RecoveryPlan, digest: &str, wanted: &str) -> any
          --plan. Nothing was done"
     );
     Problem::Usage(text).into()
+}
+
+/// The file of the identity: the recovering server's own command opens the log with it.
+pub(super) fn identity_file(setup: &Setup, args: &RestoreArgs) -> Result<PathBuf> {
+    match (&args.identity, &setup.config.keys.identity) {
+        (Some(path), _) => std::path::absolute(path).context("find the identity"),
+        (None, Some(SecretRef::File(path))) => Ok(path.clone()),
+        _ => Err(Problem::Usage("name the identity's file with --identity FILE".to_owned()).into()),
+    }
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, ticks};
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::Ran;
+use drctl_tests::site::{Ran, until};
 
 use crate::log::{Archiving, several};
 use crate::recover_ends::Ends;
@@ -214,6 +214,61 @@ fn links_that_were_planted_in_the_box_are_refused_at_its_door() {
     fs::remove_file(path.join("data/base/planted")).unwrap();
     let _ = resume(&["--promote"]).ended(0);
     assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn settings_of_roles_and_databases_do_not_hold_for_a_recovery() {
+    let shop = Archiving::start(true);
+    let marks = own_place().0;
+    let mark = marks.path().join("mark");
+    let folder = shop.server.data_dir().join("pg_logical");
+    let library = evil(&folder, &mark).display().to_string();
+    give_away(&folder);
+    shop.back_up();
+    shop.segments_of_ten(1);
+    let before = shop.pieces().len();
+    let settings = [
+        ("session_preload_libraries", library.as_str()),
+        ("local_preload_libraries", "evil"),
+        ("dynamic_library_path", "pg_logical"),
+        ("search_path", "trap, pg_catalog"),
+        ("role", "clerk"),
+        ("default_transaction_read_only", "on"),
+        ("default_transaction_isolation", "serializable"),
+        ("statement_timeout", "1"),
+        ("lock_timeout", "1"),
+        ("idle_in_transaction_session_timeout", "1"),
+        ("idle_session_timeout", "1"),
+        ("row_security", "off"),
+        ("datestyle", "German, DMY"),
+        ("bytea_output", "escape"),
+        ("client_min_messages", "error"),
+    ];
+    // In one session, which has none of them yet: the source's later ones would obey.
+    let mut script = format!(
+        "create role clerk; create schema trap; grant usage on schema trap to public; \
+         create function trap.pg_is_in_recovery() returns boolean language plpgsql as \
+         $$ begin copy (select 1) to program 'touch {} evil.was.here'; return false; end $$; \
+         create view trap.pg_locks as select * from pg_catalog.pg_locks where false;",
+        mark.display()
+    );
+    for (name, value) in settings {
+        // Lists are lists, and not one text.
+        let value = if name == "search_path" { value.to_owned() } else { format!("'{value}'") };
+        for of in ["role postgres", "database postgres", "role postgres in database postgres"] {
+            if !(name == "role" && of.starts_with("database")) {
+                script += &format!("alter {of} set {name} = {value};");
+            }
+        }
+    }
+    script += "insert into ticks values (99, ''); select pg_switch_wal()";
+    shop.sql(&script);
+    until("the log to be archived", || shop.pieces().len() > before);
+    let table = "postgres:public.ticks";
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--extract", table]);
+    let done = ran.ended(0).json();
+    assert_eq!(done["extracted"][0]["rows"], 11, "{done}");
+    assert!(!mark.exists() && !path.join("data/evil.was.here").exists(), "code of it ran");
 }
 
 /// Every file below a directory, and what is in it.

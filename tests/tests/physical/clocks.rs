@@ -187,3 +187,39 @@ fn a_damaged_copy_blocks_nothing_that_an_older_one_leads_to() {
     let done = ran.ended(0).json();
     assert_eq!((&done["base"], ticks(&path)), (&older.as_str().into(), list(1..31)));
 }
+
+#[test]
+fn commits_behind_a_clock_that_was_set_back_within_a_segment_are_named() {
+    let mut shop = Archiving::start(true);
+    shop.back_up();
+    shop.tick(1..6);
+    let (at, segment) = (shop.committed(3), "select pg_walfile_name(pg_current_wal_lsn())");
+    let first = shop.sql(segment);
+    // Not cleanly: one that archives ends its segment then.
+    shop.server.crash();
+    // The same server on the same socket, ten minutes ago.
+    let tool = |verb: &[&str]| {
+        let mut tool = shop.as_owner("env");
+        tool.arg(format!("LD_PRELOAD={FAKETIME}")).arg("FAKETIME=-600s");
+        tool.arg("FAKETIME_DONT_FAKE_MONOTONIC=1").arg(shop.server.bin_dir().join("pg_ctl"));
+        tool.arg("-D").arg(shop.server.data_dir()).args(["-w", "-l", "/dev/null"]).args(verb);
+        assert!(tool.stdout(std::process::Stdio::null()).status().unwrap().success(), "{verb:?}");
+    };
+    let (socket, port) = (shop.server.socket_dir().display(), shop.server.port());
+    let options = format!("-k {socket} -p {port} -c fsync=off -c listen_addresses=");
+    tool(&["-o", &options, "start"]);
+    shop.tick(6..11);
+    let back = shop.committed(8);
+    tool(&["-m", "immediate", "stop"]);
+    shop.server.start_again();
+    assert!(back < at, "the clock was set back: {back}, {at}");
+    assert_eq!(shop.sql(segment), first, "all of it lies in one segment");
+    shop.tick(11..16);
+    shop.archived();
+    // The log is replayed in its own order: what stands behind the stop is not in it, and is named.
+    let (ran, _folder, path) = shop.recover(&["--to-time", &at, "--promote"]);
+    let done = ran.ended(0).json();
+    assert_eq!((ticks(&path), &done["overtaken"]["commits"]), (list(1..4), &5.into()), "{done}");
+    let xid = done["overtaken"]["xid"].to_string();
+    assert_eq!(xid, shop.sql("select xmin from ticks where id = 10"));
+}

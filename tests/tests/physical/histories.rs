@@ -1,5 +1,8 @@
 //! Two histories under one source, and log that is there and leads nowhere.
 
+use std::path::Path;
+use std::process::Command;
+
 use drctl_tests::cluster::{Cluster as _, caught_up, list, open_folder, place, standby, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, until};
@@ -136,6 +139,78 @@ fn a_copy_of_a_clone_is_told_and_not_joined_with_the_log_of_its_original() {
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote", "--accept-loss"]);
     let done = ran.ended(0).json();
     assert_eq!((&done["base"], ticks(&path)), (&first, list(1..21)));
+}
+
+/// Goes on for a while, and is set back to what its disk held before: on the same timeline.
+fn set_back(shop: &mut Archiving, meanwhile: impl FnOnce(&Archiving)) {
+    let data = shop.server.data_dir().to_owned();
+    let kept = data.with_extension("snapshot");
+    let copy = |from: &Path, to: &Path| {
+        let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+        assert!(copied.expect("start cp").success());
+    };
+    shop.server.stop();
+    copy(&data, &kept);
+    shop.server.start_again();
+    meanwhile(shop);
+    shop.server.crash();
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&kept, &data);
+    shop.server.start_again();
+}
+
+#[test]
+fn a_cluster_that_was_set_back_does_not_push_over_its_own_future() {
+    let mut shop = Archiving::start(true);
+    shop.tick(1..11);
+    shop.back_up();
+    shop.tick(11..16);
+    shop.archived();
+    set_back(&mut shop, |shop| {
+        shop.tick(16..21);
+        shop.archived();
+    });
+    let before = shop.pieces();
+    shop.tick(101..106);
+    shop.sql("select pg_switch_wal()");
+    until("its log to be refused", || shop.server.log().contains("other log"));
+    let failed = || shop.sql("select failed_count > 0 from pg_stat_archiver");
+    until("the server to know it", || failed() == "t");
+    assert_eq!(shop.pieces(), before, "nothing was overwritten, nothing was joined");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..21));
+}
+
+#[test]
+fn a_cluster_that_was_set_back_is_not_streamed_onto_its_own_future() {
+    let mut shop = Archiving::start(false);
+    let mut streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.tick(1..11);
+    shop.back_up();
+    shipped(&shop.server);
+    let mut written = String::new();
+    set_back(&mut shop, |shop| {
+        shop.tick(11..21);
+        shipped(&shop.server);
+        streaming.kill();
+        written = shop.sql("select pg_current_wal_flush_lsn()");
+    });
+    let before = shop.pieces();
+    // In step with what is stored, and with other rows.
+    let ahead = format!("select pg_current_wal_flush_lsn() > '{written}'::pg_lsn + 4096");
+    let mut id = 1000;
+    while shop.sql(&ahead) != "t" {
+        shop.tick(id..id + 5);
+        id += 5;
+    }
+    let mut stream = shop.command(&["--json", "wal", "stream", "shop", "--interval", "1"]);
+    let said = Ran::of(&stream.output().unwrap()).failed(4, "log_other_history");
+    assert!(said.contains("two histories of one cluster"), "{said}");
+    assert_eq!(shop.pieces(), before);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..21));
 }
 
 #[test]

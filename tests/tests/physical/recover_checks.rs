@@ -166,3 +166,46 @@ fn a_time_that_the_clock_shows_twice_is_refused_and_one_without_a_zone_is_told_i
     let local = here.strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
     assert!(code == Some(0) && said.contains(&last) && said.contains(&local), "{said}");
 }
+
+#[test]
+fn a_part_of_a_transaction_is_refused_with_its_whole_before_anything_is_touched() {
+    let shop = Archiving::start(true);
+    shop.back_up();
+    shop.tick(1..6);
+    // Each part writes, so that each has a number; the last one is rolled back by itself.
+    let numbers = shop.sql(
+        "begin; insert into ticks values (6, ''); select pg_current_xact_id(); \
+         savepoint a; insert into ticks values (7, ''); savepoint b; \
+         insert into ticks values (8, ''); release b; release a; \
+         select xmin from ticks where id in (7, 8) order by id; commit",
+    );
+    shop.tick(9..11);
+    let aborted = shop.sql(
+        "begin; insert into ticks values (11, ''); select pg_current_xact_id(); \
+         savepoint a; insert into ticks values (12, ''); \
+         select xmin from ticks where id = 12; rollback",
+    );
+    shop.tick(13..15);
+    shop.archived();
+    let numbers: Vec<&str> = numbers.lines().chain(aborted.lines()).collect();
+    let [whole, a, b, whole_aborted, part_aborted] = numbers[..] else { panic!("{numbers:?}") };
+    // Of what was rolled back the log tells each part by itself: the server stops there.
+    assert_ne!(part_aborted, whole_aborted);
+    let (ran, ..) = shop.recover(&["--to-xid", part_aborted]);
+    let _ = ran.ended(0);
+    for (part, of) in [(a, whole), (b, whole)] {
+        for flag in ["--to-xid", "--before-xid"] {
+            let (ran, _folder, path) = shop.recover(&[flag, part]);
+            let said = ran.failed(5, "no_plan");
+            assert!(said.contains(&format!("{flag} {of}")) && !path.exists(), "{said}");
+        }
+    }
+    let planned =
+        shop.drctl(&["restore", "shop", "--to-xid", a, "--to-directory", "x", "--plan"]).ended(0);
+    let planned = planned.json();
+    let refused = planned["checks"]["refused"].as_str().expect("a reason");
+    assert!(refused.contains(whole), "{refused}");
+    let (ran, _folder, path) = shop.recover(&["--to-xid", whole, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..9));
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use drctl_tests::cluster::{Cluster as _, list, own_place, ticks};
+use drctl_tests::cluster::{Cluster as _, list, own_place, recovery, ticks};
 
 use crate::log::{Archiving, several};
 use crate::recover_ends::Ends;
@@ -12,11 +12,8 @@ fn a_recovered_cluster_stays_open_gives_tables_and_becomes_one_of_its_own() {
     let (shop, last) = several();
     let (_folder, path) = own_place();
     let _ends = Ends(path.clone());
-    let to = path.display().to_string();
-    let restore = |more: &[&str]| {
-        let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to];
-        shop.drctl(&[&all[..], more].concat())
-    };
+    let target = ["--to-time", last.as_str()];
+    let restore = recovery(&shop, &target, &path);
     for both in [["--open", "--promote"], ["--extract=a:b.c", "--promote"]] {
         let _ = restore(&both).failed(2, "usage");
     }
@@ -66,11 +63,8 @@ fn the_end_of_the_log_is_held_while_it_is_open() {
     let (shop, _) = several();
     let (_folder, path) = own_place();
     let _ends = Ends(path.clone());
-    let to = path.display().to_string();
-    let restore = |more: &[&str]| {
-        let all = ["restore", "shop", "--to-end", "--to-directory", &to];
-        shop.drctl(&[&all[..], more].concat()).ended(0).json()
-    };
+    let recover = recovery(&shop, &["--to-end"], &path);
+    let restore = |more: &[&str]| recover(more).ended(0).json();
     let open = restore(&["--open"]);
     let mut psql = shop.as_owner(shop.server.bin_dir().join("psql"));
     psql.args(["-XAtq", "-h", open["socket"].as_str().unwrap(), "-U", "postgres"]);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use drctl_tests::cluster::{Cluster as _, as_owner, list, own_place, postmaster, ticks};
+use drctl_tests::cluster::{as_owner, list, own_place, postmaster, recovery, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::until;
 use rustix::process::{Signal, kill_process};
@@ -20,11 +20,8 @@ const CHOICES: [&[&str]; 4] =
 fn a_promoted_cluster_that_was_taken_into_use_is_never_touched() {
     let (shop, last) = several();
     let (_folder, path) = own_place();
-    let to = path.display().to_string();
-    let restore = |more: &[&str]| {
-        let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to];
-        shop.drctl(&[&all[..], more].concat())
-    };
+    let target = ["--to-time", last.as_str()];
+    let restore = recovery(&shop, &target, &path);
     let _ = restore(&["--promote"]).ended(0);
     let mut server = Postgres::builder().data(&path.join("data")).start();
     let pid = server.pid();
@@ -48,11 +45,8 @@ fn what_somebody_else_has_promoted_is_neither_stopped_nor_recovered_again() {
     let (shop, last) = several();
     let (_folder, path) = own_place();
     let _ends = Ends(path.clone());
-    let to = path.display().to_string();
-    let restore = |more: &[&str]| {
-        let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to];
-        shop.drctl(&[&all[..], more].concat())
-    };
+    let target = ["--to-time", last.as_str()];
+    let restore = recovery(&shop, &target, &path);
     let open = restore(&["--open"]).ended(0).json();
     let socket = open["socket"].as_str().unwrap().to_owned();
     let (promoted, _) = ask(&shop, &socket, "select pg_promote()");
@@ -78,11 +72,8 @@ fn a_server_that_was_started_by_hand_is_not_ours() {
     let (shop, last) = several();
     let (_folder, path) = own_place();
     let _ends = Ends(path.clone());
-    let to = path.display().to_string();
-    let restore = |more: &[&str]| {
-        let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to];
-        shop.drctl(&[&all[..], more].concat())
-    };
+    let target = ["--to-time", last.as_str()];
+    let restore = recovery(&shop, &target, &path);
     let _ = restore(&[]).ended(0);
     let data = path.join("data");
     let private = path.join("by-hand");

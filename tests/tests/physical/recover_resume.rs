@@ -27,7 +27,13 @@ fn new_place() -> (tempfile::TempDir, PathBuf, String) {
 /// Kills drctl at a named step.
 #[track_caller]
 fn killed(shop: &Archiving, arguments: &[&str], step: &str) {
-    let ran = shop.command(arguments).env("DRCTL_CRASH_AT", step).output().unwrap();
+    killed_in(shop, arguments, step, &std::env::temp_dir());
+}
+
+#[track_caller]
+fn killed_in(shop: &Archiving, arguments: &[&str], step: &str, temporary: &Path) {
+    let mut command = shop.command(arguments);
+    let ran = command.env("DRCTL_CRASH_AT", step).env("TMPDIR", temporary).output().unwrap();
     let ran = Ran::of(&ran);
     assert_eq!(ran.code, None, "{step} was not reached: {} {}", ran.out, ran.err);
 }
@@ -37,14 +43,21 @@ fn a_recovery_that_was_killed_at_any_step_goes_on() {
     let (shop, last) = several();
     for step in RECOVERY_CRASH_POINTS {
         let (_folder, path, to) = new_place();
-        killed(&shop, &into(&to, &last, &["--promote"]), step);
+        let (_temporary, temporary) = own_place();
+        let temporary = temporary.parent().unwrap();
+        killed_in(&shop, &into(&to, &last, &["--promote"]), step, temporary);
         // Neither begun anew in the same place, nor taken for another one.
         let said = shop.drctl(&into(&to, &last, &["--promote"])).failed(12, "target_unfit");
         assert!(said.contains("--resume"), "{step}: {said}");
         let other = shop.committed(30);
         let said = shop.drctl(&into(&to, &other, &["--resume"])).failed(12, "target_unfit");
         assert!(said.contains("another recovery"), "{step}: {said}");
-        let done = shop.drctl(&into(&to, &last, &["--promote", "--resume"])).ended(0).json();
+        let again = into(&to, &last, &["--promote", "--resume", "--json"]);
+        let again = shop.command(&again).env("TMPDIR", temporary).output().unwrap();
+        let done = Ran::of(&again).ended(0).json();
+        // Nor does anything stay of the private directory of the one that was killed.
+        let left: Vec<_> = fs::read_dir(temporary).unwrap().map(|e| e.unwrap().path()).collect();
+        assert_eq!(left, [PathBuf::new(); 0], "{step}");
         assert_eq!((&done["promoted"], &done["shows"]), (&true.into(), &last.as_str().into()));
         assert!(done["stopped"].is_string() || done["stopped"].is_null(), "{done}");
         assert_eq!(ticks(&path), list(1..41), "{step}");

@@ -33,12 +33,17 @@ impl Session {
         };
         let mut more = server.options.iter();
         let session = loop {
-            let options = options::of_session(&token, more.next());
+            let mine = more.next();
+            let options = options::of_session(&token, mine);
             let attempt = Self::log_in(server, database, application, &options);
             match timeout(LOGIN_WAIT, attempt).await.unwrap_or_else(|_| late()) {
                 // What only a superuser may set.
                 Err(EngineError::Permission { .. }) if more.len() > 0 => {}
-                done => break done?,
+                done => {
+                    let mut session = done?;
+                    session.server.options = mine.cloned().into_iter().collect();
+                    break session;
+                }
             }
         };
         session.is_ours(server, &token).await?;
@@ -46,6 +51,11 @@ impl Session {
         // Only a courtesy, and not to be had on every platform.
         let _ = session.client.batch_execute(CHECK).await;
         Ok(session)
+    }
+
+    /// The server, with those of its options that it takes from this role: a tool is given the same.
+    pub(crate) fn reached(&self) -> &PgServer {
+        &self.server
     }
 
     async fn log_in(

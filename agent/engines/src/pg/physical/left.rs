@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::Layout;
 use super::links::no_links;
 use super::places::{settle, unbox};
-use super::private::forget;
+use super::private::{forget, sweep_one};
 use super::surroundings::{read_plain, unguard};
 use crate::EngineError;
 
@@ -69,6 +69,8 @@ fn note(layout: &Layout) -> PathBuf {
 /// again.
 pub(super) fn note_own(layout: &Layout, private: &Path) -> Result<(), EngineError> {
     let path = note(layout);
+    // That of an attempt before this one may lie elsewhere.
+    sweep_one(Path::new(&read_plain(&path).unwrap_or_default()));
     let written = fs::write(&path, private.display().to_string());
     written.map_err(EngineError::io(format!("write {}", path.display())))
 }

@@ -73,7 +73,7 @@ pub async fn pick_table(
     let tables = find(&session, wanted).await?;
     let version = session.version().await?;
     let found = tools::find(server, "pg_dump", &version).await?;
-    let mut tool = server.tool(&found, application_name, None);
+    let mut tool = session.reached().tool(&found, application_name, None);
     // Rows of a compressed dump could not be counted.
     tool = tool.args(&["--format=custom", "--compress=0", "--strict-names"]);
     // Nobody waits for ever: whoever works in it may hold a lock.

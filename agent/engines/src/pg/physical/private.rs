@@ -1,15 +1,17 @@
 //! The private directory of a recovering server: its socket, who may log in there, its settings.
 //! Nobody but its account can look into it, whatever the umask is.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{getegid, geteuid};
 use tempfile::TempDir;
 
-use crate::EngineError;
+use super::left::server_of;
+use crate::{Below, EngineError};
 
 /// How it is named.
 const PRIVATE: &str = "drctl-recovery-";
@@ -17,16 +19,25 @@ const PRIVATE: &str = "drctl-recovery-";
 /// Only our own account is let in, by the kernel's word, as any role that is named in the map.
 const RULES: &str = "local all all peer map=drctl\n";
 
+/// The file that whoever has made it holds a lock on while it lives.
+const OWNER: &str = "owner";
+
 /// Gone when dropped, unless it is [kept](Private::keep).
 #[derive(Debug)]
-pub(super) struct Private(TempDir);
+pub(super) struct Private {
+    folder: TempDir,
+    _owner: File,
+}
 
 impl Private {
     /// Makes it, with the rules of access for these roles, and a configuration.
     pub(super) fn make(roles: &[&str], configuration: &str) -> Result<Private, EngineError> {
+        sweep(&std::env::temp_dir());
         let mut builder = tempfile::Builder::new();
         let made = builder.prefix(PRIVATE).permissions(Permissions::from_mode(0o700)).tempdir();
-        let private = Private(made.map_err(EngineError::io("make a private directory"))?);
+        let folder = made.map_err(EngineError::io("make a private directory"))?;
+        let owner = own(folder.path()).map_err(EngineError::io("lock a private directory"))?;
+        let private = Private { folder, _owner: owner };
         let account = account()?;
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         for (name, text) in [
@@ -47,17 +58,17 @@ impl Private {
 
     /// The directory.
     pub(super) fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     /// A file in it.
     pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
     }
 
     /// Leaves it there.
     pub(super) fn keep(self) -> PathBuf {
-        self.0.keep()
+        self.folder.keep()
     }
 }
 
@@ -71,6 +82,44 @@ pub(super) fn forget(path: &Path) {
     if is_private(path) {
         let _ = fs::remove_dir_all(path);
     }
+}
+
+/// Makes the file that tells that we live.
+fn own(folder: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(folder.join(OWNER))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}
+
+/// Removes private directories that a drctl which was killed has left behind, with whatever a server in
+/// them has made. What is of another account stays, what is used by a drctl or a server that lives, and
+/// what is no directory of ours; no link is followed.
+fn sweep(place: &Path) {
+    let entries = fs::read_dir(place).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).filter(|path| is_private(path)) {
+        if is_left_behind(&path) {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// The same of one that was noted, wherever it lies.
+pub(super) fn sweep_one(path: &Path) {
+    if is_private(path) && is_left_behind(path) {
+        let _ = fs::remove_dir_all(path);
+    }
+}
+
+fn is_left_behind(path: &Path) -> bool {
+    let ours = fs::symlink_metadata(path)
+        .is_ok_and(|meta| meta.is_dir() && meta.uid() == geteuid().as_raw());
+    if !ours || server_of(path).is_some() {
+        return false;
+    }
+    // One that has not been made in full yet has no owner: it is let alone.
+    let owner = Below::open(path).and_then(|folder| folder.read(Path::new(OWNER)));
+    owner.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
 /// The name of our account, as the server will look it up.
@@ -110,6 +159,28 @@ mod tests {
         let path = private.keep();
         forget(&path);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_killed_drctl_has_left_is_removed_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = place.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        let (dead, lives) = (make("drctl-recovery-dead"), make("drctl-recovery-lives"));
+        let (begun, other) = (make("drctl-recovery-begun"), make("another"));
+        drop(own(&dead).unwrap());
+        let _owner = own(&lives).unwrap();
+        drop(own(&other).unwrap());
+        std::os::unix::fs::symlink(&other, dead.join("link")).unwrap();
+        std::os::unix::fs::symlink(&other, place.path().join("drctl-recovery-link")).unwrap();
+        sweep(place.path());
+        assert!(!dead.exists());
+        assert!(lives.exists() && begun.exists() && other.join(OWNER).exists());
+        sweep_one(&other);
+        assert!(other.exists());
     }
 
     #[test]

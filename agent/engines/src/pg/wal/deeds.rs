@@ -12,13 +12,8 @@ use jiff::Timestamp;
 
 use super::bytes::Reader;
 use super::fragments::{End, Fragments, first_block, fragments, main_data, relation_of};
+use super::records::{Record, Records};
 
-/// Bytes of a page.
-const PAGE: usize = 8192;
-/// `SizeOfXLogRecord`.
-const HEADER: usize = 24;
-/// The most of a record that is kept: commits that drop tens of thousands of files are whole.
-const KEPT: usize = 1 << 20;
 /// The most transactions that are open at once: those beyond are passed over.
 const OPEN: usize = 100_000;
 /// The catalog of relations, unless it was rewritten.
@@ -27,8 +22,6 @@ const PG_CLASS: u32 = 1259;
 const FIRST_USER: u32 = 16_384;
 /// PostgreSQL's epoch in microseconds from 1970.
 const EPOCH: i64 = 946_684_800_000_000;
-/// The magic of the first version whose entries of dropped statistics have 16 bytes.
-const LONG_STATS: u16 = 0xD118;
 
 /// Resource managers (`rmgrlist.h`).
 const XLOG: u8 = 0;
@@ -104,11 +97,8 @@ struct Doing {
 #[derive(Debug)]
 pub struct Deeds {
     least: u64,
+    records: Records,
     long_stats: bool,
-    next: Option<Lsn>,
-    left: usize,
-    raw: Vec<u8>,
-    skipping: bool,
     at: Lsn,
     open: HashMap<u32, Doing>,
     found: Vec<Deed>,
@@ -120,11 +110,8 @@ impl Deeds {
     pub fn new(least: u64) -> Self {
         Deeds {
             least,
+            records: Records::default(),
             long_stats: false,
-            next: None,
-            left: 0,
-            raw: Vec::new(),
-            skipping: false,
             at: Lsn(0),
             open: HashMap::new(),
             found: Vec::new(),
@@ -134,17 +121,12 @@ impl Deeds {
     /// Reads a segment, or as much of one as there is, with zeros behind it. After a segment that is
     /// left out it begins anew, and does not count what lies before.
     pub fn feed(&mut self, start: Lsn, bytes: &[u8]) {
-        if self.next != Some(start) {
-            (self.left, self.skipping) = (0, false);
-        }
-        self.next = Some(start.plus(bytes.len() as u64));
-        for (number, page) in bytes.chunks_exact(PAGE).enumerate() {
-            if self.page(start.plus((number * PAGE) as u64), page).is_none() {
-                // The end of what was written, or of what can be read.
-                (self.left, self.skipping) = (0, false);
-                return;
-            }
-        }
+        let mut records = std::mem::take(&mut self.records);
+        records.feed(start, bytes, |record| {
+            // What means nothing here, or cannot be read, is passed over.
+            let _ = self.record(record);
+        });
+        self.records = records;
     }
 
     /// What was found since it was asked last, in the order of the commits in the log.
@@ -152,57 +134,10 @@ impl Deeds {
         std::mem::take(&mut self.found)
     }
 
-    fn page(&mut self, at: Lsn, page: &[u8]) -> Option<()> {
-        const CONTINUES: u16 = 1;
-        const LONG: u16 = 2;
-        let mut reader = Reader(page);
-        let (magic, info) = (reader.u16()?, reader.u16()?);
-        let rest = u32::from_le_bytes(*page.get(16..)?.first_chunk()?) as usize;
-        if magic == 0 {
-            return None;
-        }
-        self.long_stats = magic >= LONG_STATS;
-        match (info & CONTINUES != 0, self.left > 0) {
-            (true, false) => (self.left, self.skipping) = (rest, true),
-            // A crash broke it off.
-            (false, true) => self.left = 0,
-            _ => {}
-        }
-        let mut into = if info & LONG != 0 { 40 } else { 24 };
-        while into < PAGE {
-            if self.left == 0 {
-                let length = u32::from_le_bytes(*page.get(into..)?.first_chunk()?) as usize;
-                if length < HEADER {
-                    return None;
-                }
-                (self.left, self.skipping, self.at) = (length, false, at.plus(into as u64));
-                self.raw.clear();
-            }
-            let n = self.left.min(PAGE - into);
-            if !self.skipping {
-                let room = KEPT.saturating_sub(self.raw.len()).min(n);
-                self.raw.extend_from_slice(&page[into..into + room]);
-            }
-            (self.left, into) = (self.left - n, into + n);
-            if self.left == 0 {
-                into = into.next_multiple_of(8);
-                if !self.skipping {
-                    let raw = std::mem::take(&mut self.raw);
-                    let _ = self.record(&raw);
-                    self.raw = raw;
-                }
-                self.skipping = false;
-            }
-        }
-        Some(())
-    }
-
     /// One record; nothing of one that means nothing here, or cannot be read.
-    fn record(&mut self, raw: &[u8]) -> Option<()> {
-        let mut header = Reader(raw);
-        let (_length, xid, _before) = (header.u32()?, header.u32()?, header.u64()?);
-        let (info, manager) = (header.u8()?, header.u8()?);
-        let body = raw.get(HEADER..)?;
+    fn record(&mut self, record: Record<'_>) -> Option<()> {
+        let Record { at, long_stats, xid, info, manager, body } = record;
+        (self.at, self.long_stats) = (at, long_stats);
         if manager == XACT {
             return self.ended(xid, info, main_data(body)?);
         }
@@ -363,6 +298,7 @@ impl Doing {
 
 #[cfg(test)]
 mod tests {
+    use super::super::records::PAGE;
     use super::*;
 
     fn relation(file: u32) -> Relation {
@@ -413,7 +349,11 @@ mod tests {
         deeds.feed(Lsn(0), &[1, 2, 3]);
         assert!(deeds.take().is_empty());
         for length in 0..80 {
-            let _ = deeds.record(&bytes[..length]);
+            for (manager, info) in [(XACT, 0x80), (HEAP, 0x10), (SMGR, 0x10), (DATABASE, 0x20)] {
+                let body = &bytes[..length];
+                let record = Record { at: Lsn(0), long_stats: true, xid: 7, info, manager, body };
+                let _ = deeds.record(record);
+            }
             let _ = End::read(0x80, &bytes[..length], false);
         }
     }
