@@ -37,15 +37,7 @@ pub(crate) fn directory(path: &Path) -> Result<()> {
     let found = path.metadata().with_context(|| format!("look at {}", path.display()))?;
     match unfit(found.uid(), found.mode(), geteuid().as_raw()) {
         None => Ok(()),
-        Some(Unfit::OfAccount(owner)) => {
-            let name = account(owner);
-            Err(Problem::Usage(format!(
-                "{} belongs to {name}, and what root writes there {name} could not use: run this \
-                 as {name}, for example `sudo -u {name} drctl …`. Nothing was done",
-                path.display()
-            ))
-            .into())
-        }
+        Some(Unfit::OfAccount(owner)) => Err(of_account(path, owner)),
         Some(Unfit::Foreign(owner)) => {
             let why = format!("it belongs to {}", account(owner));
             Err(Problem::NotPrivate { path: path.to_owned(), why }.into())
@@ -55,6 +47,29 @@ pub(crate) fn directory(path: &Path) -> Result<()> {
             Err(Problem::NotPrivate { path: path.to_owned(), why }.into())
         }
     }
+}
+
+/// An error as root where a directory that is there belongs to another account: what root writes there
+/// is of no use to that account. It may be as open as its owner likes.
+///
+/// # Errors
+/// [`Problem::Usage`].
+pub(crate) fn may_write(path: &Path) -> Result<()> {
+    let found = path.metadata().map(|found| unfit(found.uid(), found.mode(), geteuid().as_raw()));
+    match found {
+        Ok(Some(Unfit::OfAccount(owner))) => Err(of_account(path, owner)),
+        _ => Ok(()),
+    }
+}
+
+fn of_account(path: &Path, owner: u32) -> anyhow::Error {
+    let name = account(owner);
+    let text = format!(
+        "{} belongs to {name}, and what root writes there {name} could not use: run this as {name}, \
+         for example `sudo -u {name} drctl …`. Nothing was done",
+        path.display()
+    );
+    Problem::Usage(text).into()
 }
 
 /// A file in a directory of ours, to be written from its beginning; no link in its place is followed.

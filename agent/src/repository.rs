@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_model::{
@@ -15,6 +17,7 @@ use crate::accept::accepted;
 use crate::chain::{Chains, is_broken};
 use crate::first::first;
 use crate::memory::{Memory, words};
+use crate::private;
 use crate::problem::Problem;
 use crate::wal::is_missing;
 
@@ -102,8 +105,12 @@ impl Repository {
     /// Whether it may be written into: its marker is there, and is the right one.
     ///
     /// # Errors
-    /// [`Problem::MarkerLost`], or what else is wrong with the marker.
+    /// [`Problem::MarkerLost`], or what else is wrong with the marker; [`Problem::Usage`] as root in
+    /// a directory of another account.
     pub async fn may_write(&self) -> Result<()> {
+        if let Some(path) = self.bucket.url().strip_prefix("file://") {
+            private::may_write(Path::new(path))?;
+        }
         if !self.lost_marker {
             return Ok(());
         }

@@ -117,4 +117,13 @@ fn root_reads_what_is_another_accounts_and_leaves_nothing_there() {
             assert_eq!(ran.code, Some(code), "{arguments:?}: {}{}", ran.out, ran.err);
         }
     }
+    // A repository may belong to another account than the state directory.
+    let given = Command::new("chown").args(["-R", "0:0"]).args(&places[..2]).status();
+    assert!(given.expect("start chown").success());
+    for (arguments, code) in [(&["doctor"][..], 1), (&["backup", "shop"], 2)] {
+        let ran = site.drctl(&[&["--json"], arguments].concat());
+        assert_eq!(of_root(&places[2]), Vec::<PathBuf>::new(), "{arguments:?}");
+        assert_eq!(ran.code, Some(code), "{arguments:?}: {}{}", ran.out, ran.err);
+        assert!(ran.out.contains("sudo -u nobody"), "{}", ran.out);
+    }
 }
