@@ -6,17 +6,21 @@
 //! very file that was read ([`super::notes`]); without one, a file goes the full way.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::future;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use drctl_model::{LogPart, LogPlace, Lsn, WalSegmentSize};
+use drctl_model::{Digest, LogPart, LogPlace, Lsn, WalSegmentSize};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::notes::{FileMark, OpenNotes};
+use super::preceding::Known;
 use super::push::{Loaded, Push, load};
 use super::shelf::Shelf;
 use super::waiting::Waiting;
@@ -67,13 +71,14 @@ impl Push<'_> {
         let begun = Instant::now();
         let (failed, over) = (Cell::new(None), Cell::new(at_once == 0));
         let places = RefCell::new(Vec::new());
+        let sealed = Sealed::default();
         let seals = Semaphore::new(limits.seals);
         let before = std::iter::once(self.name).chain(followers.iter().map(String::as_str));
         let pairs = before.zip(followers).filter(|(_, name)| !noted.contains(*name));
         stream::iter(pairs)
             .take_while(|_| future::ready(!over.get() && begun.elapsed() < BEGINS_WITHIN))
             .map(|(before, name)| {
-                self.follow(shelf, &notes, &seals, pg_wal.join(name), (before, name))
+                self.follow(shelf, (&notes, &sealed), &seals, pg_wal.join(name), (before, name))
             })
             .buffer_unordered(at_once.max(1))
             .for_each(|done| {
@@ -93,6 +98,9 @@ impl Push<'_> {
         // They came in any order: only now is all of it there that an index tells of.
         let mut places = places.into_inner();
         places.sort_by(|one, other| one.place.cmp(&other.place));
+        if let Some((name, mark, digest)) = sealed.last() {
+            self.notes.keep_last(&name, mark, digest);
+        }
         for Followed { place, size, is_next } in places {
             // Where it follows what waits before it no log can be missing between them; where it
             // does not, nobody else tells: the server's call for it ends with the note.
@@ -110,21 +118,25 @@ impl Push<'_> {
     async fn follow(
         &self,
         shelf: &Shelf,
-        notes: &OpenNotes,
+        (notes, sealed): (&OpenNotes, &Sealed),
         seals: &Semaphore,
         path: PathBuf,
         (before, name): (&str, &str),
     ) -> Result<Option<Followed>> {
         let turn = seals.acquire().await?;
         let (on, title) = (shelf.clone(), name.to_owned());
+        let (sealed, kept) = (sealed.clone(), self.notes.clone());
         let work = move || {
             // A file that was written just now could change without a mark.
             let now = on.now();
             if !FileMark::of(&std::fs::metadata(&path)?).settled(now) {
                 return Ok(None);
             }
-            let Loaded { place, poured, holds, mark } = load(&on, &path, &title)?;
+            let known: Known<'_> =
+                &|name, file| sealed.get(name, file).or_else(|| kept.last(name, file));
+            let Loaded { place, poured, holds, mark } = load(&on, &path, &title, known)?;
             let Some(mark) = mark.filter(|mark| mark.settled(now)) else { return Ok(None) };
+            sealed.learn(title, mark, poured.plain_sha256);
             let at = holds.segment_size.map(|size| (place.clone(), size));
             Ok::<_, anyhow::Error>(Some((on.ready(place, poured, holds)?, mark, at)))
         };
@@ -140,6 +152,28 @@ impl Push<'_> {
             Followed { place, size, is_next }
         };
         Ok(at.map(followed))
+    }
+}
+
+/// The digests of the segments that one call has sealed.
+#[derive(Clone, Default)]
+struct Sealed(Arc<Mutex<BTreeMap<String, (FileMark, Digest)>>>);
+
+impl Sealed {
+    fn learn(&self, name: String, mark: FileMark, digest: Digest) {
+        if let Ok(mut all) = self.0.lock() {
+            all.insert(name, (mark, digest));
+        }
+    }
+
+    fn get(&self, name: &str, file: &Metadata) -> Option<Digest> {
+        let (mark, digest) = *self.0.lock().ok()?.get(name)?;
+        (mark == FileMark::of(file)).then_some(digest)
+    }
+
+    fn last(&self) -> Option<(String, FileMark, Digest)> {
+        let all = self.0.lock().ok()?;
+        all.last_key_value().map(|(name, (mark, digest))| (name.clone(), *mark, *digest))
     }
 }
 

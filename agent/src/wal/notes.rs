@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use drctl_engines::Below;
 use drctl_model::{Digest, RepositoryId, SourceId};
 use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::locks::{Taken, take_file};
@@ -94,6 +95,18 @@ impl Note {
     }
 }
 
+/// The last segment that was stored: what lies in the one before it need not be read again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct LastNote {
+    v: u32,
+    name: String,
+    file: FileMark,
+    plain_sha256: Digest,
+}
+
+/// Its name among the notes.
+const LAST: &str = ".last";
+
 /// The notes of one source.
 #[derive(Debug, Clone)]
 pub(super) struct Notes {
@@ -132,13 +145,34 @@ impl Notes {
         }
     }
 
+    /// The digest of a file of this name, as it is now, where it is the one that was stored last.
+    pub(super) fn last(&self, name: &str, file: &Metadata) -> Option<Digest> {
+        let note: LastNote = self.read(LAST)?;
+        let is_it = note.v == VERSION && note.name == name && note.file == FileMark::of(file);
+        is_it.then_some(note.plain_sha256)
+    }
+
+    /// Remembers what was stored last; where that fails it is read again.
+    pub(super) fn keep_last(&self, name: &str, file: FileMark, plain_sha256: Digest) {
+        let note = LastNote { v: VERSION, name: name.to_owned(), file, plain_sha256 };
+        let write = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+            let new = self.directory.join(format!("{LAST}.new"));
+            private::write(&new, serde_json::to_vec(&note)?)?;
+            fs::rename(&new, self.directory.join(LAST))
+        };
+        if let Err(error) = write() {
+            tracing::debug!("what was stored last is not remembered: {error}");
+        }
+    }
+
     fn believed(&self, note: Option<&Note>, path: &Path, name: &str, now: Timestamp) -> bool {
         let Some((note, file)) = note.zip(fs::metadata(path).ok()) else { return false };
         note.stands_for(&self.scope, name, &FileMark::of(&file), now)
     }
 
     /// A note that was torn by a crash is none.
-    fn read(&self, name: &str) -> Option<Note> {
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let mut bytes = Vec::new();
         let file = Below::open(&self.directory).and_then(|below| below.read(Path::new(name)));
         let file = file.ok()?;
@@ -185,7 +219,7 @@ impl OpenNotes {
         for entry in fs::read_dir(&self.notes.directory)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name == ".lock" || name.ends_with(".history") {
+            if name == ".lock" || name.starts_with(LAST) || name.ends_with(".history") {
                 continue;
             }
             let note = waiting.contains(&name).then(|| self.notes.read(&name)).flatten();
@@ -321,5 +355,26 @@ mod tests {
         fs::write(&path, "other").unwrap();
         assert_eq!(open.tidy(&pg_wal, &waiting, now).unwrap(), [""; 0]);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_stored_last_is_known_as_long_as_the_file_is_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let notes = Notes::new(&root.path().join("state"), scope("shop"));
+        let path = root.path().join(NAME);
+        fs::write(&path, "log").unwrap();
+        let file = || fs::metadata(&path).unwrap();
+        assert_eq!(notes.last(NAME, &file()), None);
+        notes.keep_last(NAME, FileMark::of(&file()), Digest([9; 32]));
+        assert_eq!(notes.last(NAME, &file()), Some(Digest([9; 32])));
+        assert_eq!(notes.last("000000010000000000000008", &file()), None);
+        // It stays when the others are tidied up.
+        let now = Timestamp::from_second(1_000).unwrap();
+        let open = notes.open().unwrap().unwrap();
+        assert_eq!(open.tidy(root.path(), &[], now).unwrap(), [""; 0]);
+        assert_eq!(notes.last(NAME, &file()), Some(Digest([9; 32])));
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "gol").unwrap();
+        assert_eq!(notes.last(NAME, &file()), None, "another file in its place");
     }
 }

@@ -1,7 +1,7 @@
 //! Log follows log by its content: what lies right before a piece is bound to it when it is written,
 //! and compared with what the bucket has there.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read as _;
 use std::path::Path;
 
@@ -31,16 +31,20 @@ pub(super) enum Before {
     Unknown,
 }
 
+/// What is known of a file of `pg_wal` by its name, as it is now, without reading it.
+pub(super) type Known<'a> = &'a dyn Fn(&str, &Metadata) -> Option<Digest>;
+
 /// The SHA-256 of the whole segment before one that lies in `pg_wal`, where it still lies there as it
-/// was written: nothing is bound to bytes that are no log.
+/// was written: nothing is bound to bytes that are no log. One that is `known` is not read.
 pub(super) fn digest_before(
     path: &Path,
     timeline: Timeline,
     start: Lsn,
     size: WalSegmentSize,
+    known: Known<'_>,
 ) -> Option<Digest> {
     let mut walker = None;
-    digest_proven((path, timeline, start, size), |before, bytes| {
+    digest_proven((path, timeline, start, size), known, |before, bytes| {
         let new = || WalWalker::new(timeline, before, size);
         walker.get_or_insert_with(new).feed(bytes).is_ok()
     })
@@ -49,6 +53,7 @@ pub(super) fn digest_before(
 /// The same of bytes that `prove` believes, from the segment's start on.
 fn digest_proven(
     (path, timeline, start, size): (&Path, Timeline, Lsn, WalSegmentSize),
+    known: Known<'_>,
     prove: impl FnMut(Lsn, &[u8]) -> bool,
 ) -> Option<Digest> {
     let before = Lsn(start.0.checked_sub(size.bytes())?);
@@ -56,8 +61,11 @@ fn digest_proven(
     // At a promotion the segment before is the ancestor's.
     let timelines = (least..=timeline.id()).rev().filter_map(Timeline::new);
     let names = timelines.map(|timeline| size.file_name(timeline, before));
-    let file =
-        names.map(|name| path.with_file_name(name)).find_map(|path| File::open(path).ok())?;
+    let open = |name: String| File::open(path.with_file_name(&name)).ok().map(|file| (name, file));
+    let (name, file) = names.into_iter().find_map(open)?;
+    if let Some(digest) = known(&name, &file.metadata().ok()?) {
+        return Some(digest);
+    }
     digest_of(file, before, size, prove)
 }
 
@@ -152,7 +160,7 @@ mod tests {
         let two = Timeline::new(2).unwrap();
         let start = Lsn(5 << 20);
         let digest_before = |path: &Path, timeline, start, size| {
-            digest_proven((path, timeline, start, size), |_, _| true)
+            digest_proven((path, timeline, start, size), &|_, _| None, |_, _| true)
         };
         let at = |timeline, n: u64| folder.path().join(size.file_name(timeline, Lsn(n << 20)));
         let own = at(two, 5);
@@ -162,7 +170,14 @@ mod tests {
         std::fs::write(at(Timeline::FIRST, 4), &bytes).unwrap();
         let expected = Some(drctl_store::digest(&bytes));
         assert_eq!(digest_before(&own, two, start, size), expected, "the ancestor's");
-        assert_eq!(super::digest_before(&own, two, start, size), None, "it is no log");
+        let nothing: Known<'_> = &|_, _| None;
+        assert_eq!(super::digest_before(&own, two, start, size, nothing), None, "it is no log");
+        // What was pushed is known, and not read again.
+        let name = size.file_name(Timeline::FIRST, Lsn(4 << 20));
+        let pushed = Digest([9; 32]);
+        let known: Known<'_> =
+            &|asked, file| (asked == name && file.len() == 1 << 20).then_some(pushed);
+        assert_eq!(super::digest_before(&own, two, start, size, known), Some(pushed));
         // One that was made ready for later, and holds what it held before.
         bytes[8..16].copy_from_slice(&(1u64 << 20).to_le_bytes());
         std::fs::write(at(two, 4), &bytes).unwrap();

@@ -18,7 +18,7 @@ use super::backlog::{Backlog, room, warning};
 use super::cutter::{Cut, Cuts, Cutter};
 use super::holds::{holds, of_history};
 use super::notes::{FileMark, Notes, Scope};
-use super::preceding::{Before, digest_before};
+use super::preceding::{Before, Known, digest_before};
 use super::shelf::{Kept, Shelf};
 use super::taken::{taken, within};
 use super::waiting::{Waiting, is_segment};
@@ -113,7 +113,7 @@ impl<'a> Push<'a> {
         }
         let on = shelf.clone();
         let work = move || {
-            let Loaded { place, poured, holds, .. } = load(&on, &path, &name)?;
+            let Loaded { place, poured, holds, .. } = load(&on, &path, &name, &|_, _| None)?;
             on.ready(place, poured, holds).map(|ready| (ready, name))
         };
         let (ready, name) = tokio::task::spawn_blocking(work).await.context("seal a history")??;
@@ -134,15 +134,17 @@ impl<'a> Push<'a> {
         let kept = async {
             let shelf = Shelf::open(self.setup, self.source.as_str()).await?;
             let (path, name) = (self.path.to_owned(), self.name.to_owned());
-            let on = shelf.clone();
+            let (on, notes) = (shelf.clone(), self.notes.clone());
             let work = move || {
-                let Loaded { place, poured, holds, .. } = load(&on, &path, &name)?;
+                let known: Known<'_> = &|name, file| notes.last(name, file);
+                let Loaded { place, poured, holds, mark } = load(&on, &path, &name, known)?;
                 let at = holds.segment_size.map(|size| (place.clone(), size));
+                let last = mark.filter(|_| at.is_some()).map(|mark| (mark, poured.plain_sha256));
                 let told = (place.clone(), holds.clone());
-                Ok::<_, anyhow::Error>((on.ready(place, poured, holds)?, at, told))
+                Ok::<_, anyhow::Error>((on.ready(place, poured, holds)?, (at, last), told))
             };
             let sealed = tokio::task::spawn_blocking(work).await;
-            let (ready, at, (place, holds)) = sealed.context("seal a piece of log")??;
+            let (ready, (at, last), (place, holds)) = sealed.context("seal a piece of log")??;
             self.keep_history(&shelf, &place).await?;
             let before = shelf.compare_before(&place, &holds).await?;
             let kept = match shelf.put(ready).await {
@@ -151,6 +153,9 @@ impl<'a> Push<'a> {
                 }
                 kept => kept?,
             };
+            if let Some((mark, digest)) = last {
+                self.notes.keep_last(self.name, mark, digest);
+            }
             Ok::<_, anyhow::Error>((shelf, kept, at.map(|(place, size)| (place, size, before))))
         };
         let (shelf, kept, at) = tokio::select! {
@@ -228,10 +233,10 @@ pub(super) struct Loaded {
 }
 
 /// Reads a file, checks and seals it. Takes processor time: for the blocking pool.
-pub(super) fn load(shelf: &Shelf, path: &Path, name: &str) -> Result<Loaded> {
+pub(super) fn load(shelf: &Shelf, path: &Path, name: &str, known: Known<'_>) -> Result<Loaded> {
     match name.strip_suffix(".history") {
         Some(id) => history(shelf, path, id),
-        None => segment(shelf, path, name),
+        None => segment(shelf, path, name, known),
     }
 }
 
@@ -263,7 +268,7 @@ fn control_system_id(path: &Path) -> Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn segment(shelf: &Shelf, path: &Path, name: &str) -> Result<Loaded> {
+fn segment(shelf: &Shelf, path: &Path, name: &str, known: Known<'_>) -> Result<Loaded> {
     let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let reading = || format!("read {}", path.display());
     let before = file.metadata().with_context(reading)?;
@@ -290,7 +295,7 @@ fn segment(shelf: &Shelf, path: &Path, name: &str) -> Result<Loaded> {
     let part = LogPart::Range { start, end: start.plus(size.bytes()) };
     let place = LogPlace { system_id, timeline, part };
     let mark = (before == after).then_some(before);
-    let before = digest_before(path, timeline, start, size);
+    let before = digest_before(path, timeline, start, size, known);
     let holds = Holds { before, ..holds(&summary, size) };
     Ok(Loaded { place, poured: pour.finish()?, holds, mark })
 }

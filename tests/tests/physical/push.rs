@@ -94,7 +94,8 @@ impl Queue {
             return Vec::new();
         }
         let mut files = self.shop.site.files("state/pushed/shop");
-        files.retain(|path| !path.ends_with(".lock"));
+        // What was stored last is none of them.
+        files.retain(|path| !path.ends_with(".lock") && !path.ends_with(".last"));
         files.iter().map(|path| path.display().to_string()).collect()
     }
 
