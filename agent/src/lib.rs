@@ -23,6 +23,7 @@ mod limits;
 mod locks;
 mod memory;
 mod meter;
+mod names;
 mod newest;
 mod pipeline;
 mod plan;

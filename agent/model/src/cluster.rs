@@ -35,6 +35,21 @@ pub struct DatabaseNeeds {
     /// Its extensions; nothing where the role may not connect to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extensions: Option<Vec<Extension>>,
+    /// Its number, by which the log names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oid: Option<u32>,
+    /// Its tables, the largest first and not too many: the log knows them by their files alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableFile>,
+}
+
+/// The file of a table, and its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableFile {
+    /// The file's number (`pg_relation_filenode`).
+    pub file: u32,
+    /// Schema and name, with a dot between.
+    pub name: String,
 }
 
 /// An extension in a database.

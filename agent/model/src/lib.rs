@@ -28,7 +28,7 @@ mod verification;
 pub use acceptance::Acceptance;
 pub use chain::{ChainError, MAX_CHAIN, chain, follows};
 pub use clock::{Clock, SystemClock};
-pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension};
+pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension, TableFile};
 pub use digest::{Digest, DigestError};
 pub use drill::{Drill, DrillOutcome};
 pub use external::{External, ExternalType, LabelError, Origin, PGBACKREST, is_stanza, label_type};

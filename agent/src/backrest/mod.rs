@@ -2,9 +2,11 @@
 
 mod ahead;
 mod archive;
+mod asks;
 mod attempt;
 mod choose;
 mod conf;
+mod deeds;
 mod fetch;
 mod follow;
 mod holdings;
@@ -25,7 +27,9 @@ use drctl_policies::{Engine, Pgbackrest, Source};
 
 pub(crate) use ahead::fetch_ahead;
 pub(crate) use archive::{Elsewhere, log};
+pub(crate) use asks::{Asks, asks};
 pub(crate) use attempt::back_up;
+pub(crate) use deeds::deeds_of_stanza;
 pub(crate) use fetch::{Asked, fetch, note_segments};
 pub use follow::Followed;
 pub(crate) use follow::mark_anew;

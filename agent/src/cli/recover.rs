@@ -59,7 +59,7 @@ pub(super) async fn recover(
         screen.say(format!("passed over: {reason}"));
     }
     let of = (&repository, &source, timeline_of(args.timeline)?);
-    let mut planned = plan_on_whole(screen, of, &mut known, &target).await?;
+    let mut planned = plan_on_whole(screen, setup, of, &mut known, &target).await?;
     planned.warnings.extend(known.uncopied.map(Warning::NoCopyOf));
     let digest = plan_digest(&planned);
     let work =

@@ -10,7 +10,8 @@ use jiff::SignedDuration;
 
 use super::args::RestoreArgs;
 use super::recovery_words::no_plan;
-use super::screen::Screen;
+use super::screen::{Screen, count};
+use crate::backrest::{Asks, asks};
 use crate::problem::Problem;
 use crate::{Known, Repository, Setup, time_of};
 
@@ -36,10 +37,12 @@ pub(super) fn target(args: &RestoreArgs) -> Result<Option<Target>> {
     })
 }
 
-/// A plan whose copy has all its objects: one that is known not to be whole is passed over, and the
-/// next older one that leads there is used.
+/// A plan whose copy has all its objects, and whose log can be replayed as far as its records tell:
+/// a copy that is known not to be whole is passed over, and the next older one that leads there is
+/// used.
 pub(super) async fn plan_on_whole(
     screen: Screen,
+    setup: &Setup,
     (repository, source, timeline): (&Repository, &SourceId, Option<Timeline>),
     known: &mut Known,
     target: &Target,
@@ -48,7 +51,21 @@ pub(super) async fn plan_on_whole(
         let planned = plan_recovery(&known.archive, target, timeline);
         let planned = planned.map_err(|no| no_plan(&no, &known.others))?;
         let Some(why) = repository.is_lacking(source, &planned.base).await? else {
-            return Ok(planned);
+            let Some(size) = known.base(&planned.base).map(|at| at.segment_size) else {
+                return Ok(planned);
+            };
+            let Asks { breaks, unread } = asks(setup, source, known, size, &planned.path).await?;
+            if breaks.is_empty() {
+                if unread > 0 {
+                    screen.say(format!(
+                        "{} of log were not read for wal_level = minimal: only the replay shows it",
+                        count(unread as u64, "segment")
+                    ));
+                }
+                return Ok(planned);
+            }
+            known.archive = known.archive.clone().broken_at(breaks);
+            continue;
         };
         screen.say(format!("passed over: the copy {}: {why}", planned.base));
         known.archive = known.archive.clone().without(&planned.base);

@@ -2,14 +2,16 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use drctl_engines::pg::wal::{Deed, DeedKind, Relation};
-use drctl_model::{SourceId, Timeline};
+use drctl_model::{SourceId, Timeline, micros, shown};
 use drctl_policies::recovery::Want;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::args::WhenArgs;
 use super::progress::Progress;
-use super::screen::{Screen, count, number};
+use super::screen::{NAME_SHOWN, Screen, count, number};
+use crate::backrest::deeds_of_stanza;
+use crate::names::Names;
 use crate::problem::Problem;
 use crate::{Exit, FoundDeeds, Meter, Setup, Shelf, deeds, known, time_of};
 
@@ -25,30 +27,41 @@ pub(super) async fn when(screen: Screen, setup: &Setup, args: &WhenArgs) -> Resu
     let (from, until) = window(args, setup.clock.now())?;
     let repository = setup.repository().await?;
     let cache = setup.log_cache(&repository).await;
-    let known = known(setup, &repository, &id, cache.as_ref(), (Want::Last, None)).await?;
-    if known.stanza.is_some() {
-        let text = "its log lies in pgBackRest's archive, which is not searched: see what was done \
-                    with PostgreSQL's own `pg_waldump` over the segments of that time";
-        return Err(Problem::Usage(text.to_owned()).into());
-    }
+    let want = Want::Time(micros(from));
+    let known = known(setup, &repository, &id, cache.as_ref(), (want, None)).await?;
     let Some((newest, at)) = known.bases.last() else {
         return Err(Problem::NoBackup("there is no copy of a cluster".to_owned()).into());
     };
     let identities = setup.identities(args.identity.as_deref())?;
-    let identities = identities.ok_or_else(|| Problem::NoIdentity(newest.clone()))?;
+    // What pgBackRest keeps needs none; drctl's own log beside it, and names, do.
+    if identities.is_none() && known.stanza.is_none() {
+        return Err(Problem::NoIdentity(newest.clone()).into());
+    }
     let (shelf, meter) = (Shelf::reader(&repository, &id), Meter::default());
     meter.label("reading the log");
     let progress = Progress::show(screen, &meter);
     let of = (known.system_id, at.segment_size);
-    let found =
-        deeds(&shelf, of, cache.as_ref(), (from, until), args.rows, &identities, &meter).await;
+    let looking = async {
+        let (times, size) = ((from, until), at.segment_size);
+        let mut found = deeds_of_stanza(setup, &known, size, times, args.rows, &meter).await?;
+        let mut names = Names::default();
+        if let Some(identities) = &identities {
+            let own =
+                deeds(&shelf, of, cache.as_ref(), times, args.rows, identities, &meter).await?;
+            found.join(own);
+            let done = found.deeds.iter().map(|(_, deed)| deed);
+            names = Names::of(&repository, &id, &known, identities, done).await?;
+        }
+        Ok::<_, anyhow::Error>((found, names))
+    };
+    let looked = looking.await;
     drop(progress);
-    let found = found?;
+    let (found, names) = looked?;
     let object = json!({
         "source": id, "from": from, "until": until, "segments": found.segments,
-        "found": found.deeds.iter().map(entry).collect::<Vec<_>>(), "unread": found.unread,
+        "found": found.deeds.iter().map(|one| entry(one, &names)).collect::<Vec<_>>(), "unread": found.unread,
     });
-    screen.answer("drctl.when/1", object, || describe(&id, (from, until), &found));
+    screen.answer("drctl.when/1", object, || describe(&id, (from, until), &found, &names));
     Ok(if found.unread.is_empty() { Exit::Success } else { Exit::Degraded })
 }
 
@@ -87,12 +100,14 @@ fn word(kind: DeedKind) -> &'static str {
     }
 }
 
-fn entry((timeline, deed): &(Timeline, Deed)) -> serde_json::Value {
+fn entry((timeline, deed): &(Timeline, Deed), names: &Names) -> serde_json::Value {
     let relation = |(relation, rows): &(Relation, u64)| {
         let counted = matches!(deed.kind, DeedKind::Deleted | DeedKind::Updated);
         json!({
             "tablespace": relation.tablespace, "database": relation.database,
             "file": relation.file, "rows": counted.then_some(rows),
+            "name": names.table(deed.at, *relation),
+            "database_name": names.database(deed.at, relation.database),
         })
     };
     json!({
@@ -102,11 +117,17 @@ fn entry((timeline, deed): &(Timeline, Deed)) -> serde_json::Value {
 }
 
 /// What was done, in words.
-fn told(deed: &Deed) -> String {
-    let files = deed.relations.iter().take(NAMED).map(|(relation, rows)| {
+fn told(deed: &Deed, names: &Names) -> String {
+    // Those with a name first: the others are indexes mostly.
+    let mut relations: Vec<&(Relation, u64)> = deed.relations.iter().collect();
+    relations.sort_by_key(|(relation, _)| names.table(deed.at, *relation).is_none());
+    let files = relations.iter().take(NAMED).map(|(relation, rows)| {
         let counted = matches!(deed.kind, DeedKind::Deleted | DeedKind::Updated);
         let rows = if counted { format!(" ({})", count(*rows, "row")) } else { String::new() };
-        format!("{}{rows}", relation.file)
+        match names.table(deed.at, *relation) {
+            Some(name) => format!("{}{rows}", shown(name, NAME_SHOWN)),
+            None => format!("{}{rows}", relation.file),
+        }
     });
     let mut files = files.collect::<Vec<_>>().join(", ");
     if deed.relations.len() > NAMED {
@@ -114,6 +135,10 @@ fn told(deed: &Deed) -> String {
         let _ = write!(files, " and {more} more");
     }
     let database = deed.relations.first().map_or(0, |(relation, _)| relation.database);
+    let database = match names.database(deed.at, database) {
+        Some(name) => shown(name, NAME_SHOWN),
+        None => database.to_string(),
+    };
     let what = match deed.kind {
         DeedKind::Dropped => "DROP of",
         DeedKind::Truncated => "TRUNCATE of",
@@ -128,6 +153,7 @@ fn describe(
     source: &SourceId,
     (from, until): (Timestamp, Timestamp),
     found: &FoundDeeds,
+    names: &Names,
 ) -> String {
     let mut text =
         format!("{} of log of {source}, from {from} to {until}", count(found.segments, "segment"));
@@ -138,21 +164,22 @@ fn describe(
             "\n\n{time}  transaction {xid}: {}\n  committed at {at} on timeline {timeline}\n  just \
              before it: drctl restore {source} --before-xid {xid} --timeline {timeline} \
              --to-directory DIR",
-            told(deed)
+            told(deed, names)
         );
     }
     if found.deeds.is_empty() {
         text.push_str("\nnothing was dropped or truncated, nor many rows deleted or updated");
-    } else if let Some((relation, deed)) = first_file(found) {
+    } else if let Some((relation, deed)) = first_file(found, names) {
         let tablespace = match relation.tablespace {
             DEFAULT_TABLESPACE => 0,
             other => other,
         };
         let _ = write!(
             text,
-            "\n\nThe log has numbers alone. For their names run the recovery to just before, with \
+            "\n\nThe log has numbers alone, and no copy names {}. For the name run the recovery to just before, with \
              --open, and ask that server: SELECT datname FROM pg_database WHERE oid = {}; and in \
              that database: SELECT pg_filenode_relation({tablespace}, {});",
+            relation.file,
             deed.relations.first().map_or(0, |(relation, _)| relation.database),
             relation.file
         );
@@ -163,9 +190,12 @@ fn describe(
     text
 }
 
-/// A file that was named, to show how its name is asked for.
-fn first_file(found: &FoundDeeds) -> Option<(Relation, &Deed)> {
+/// A file of something of which nothing has a name, to show how that is asked for.
+fn first_file<'a>(found: &'a FoundDeeds, names: &Names) -> Option<(Relation, &'a Deed)> {
     let named = found.deeds.iter().map(|(_, deed)| deed);
-    let mut named = named.filter(|deed| deed.kind != DeedKind::DroppedDatabase);
+    let known = |deed: &Deed| {
+        deed.relations.iter().any(|(relation, _)| names.table(deed.at, *relation).is_some())
+    };
+    let mut named = named.filter(|deed| deed.kind != DeedKind::DroppedDatabase && !known(deed));
     named.find_map(|deed| Some((deed.relations.first()?.0, deed)))
 }

@@ -26,6 +26,23 @@ pub struct FoundDeeds {
     pub unread: Vec<String>,
 }
 
+impl FoundDeeds {
+    /// Takes in what was found elsewhere; the same only once.
+    pub(crate) fn join(&mut self, other: FoundDeeds) {
+        for (timeline, deed) in other.deeds {
+            let same = |(of, one): &(Timeline, Deed)| {
+                (*of, one.xid, one.at, one.kind) == (timeline, deed.xid, deed.at, deed.kind)
+            };
+            if !self.deeds.iter().any(same) {
+                self.deeds.push((timeline, deed));
+            }
+        }
+        self.deeds.sort_by_key(|(timeline, deed)| (*timeline, deed.at));
+        self.segments += other.segments;
+        self.unread.extend(other.unread);
+    }
+}
+
 /// Reads the log of a cluster from one time to another, and tells what was done to relations.
 ///
 /// # Errors

@@ -156,6 +156,11 @@ impl Archive {
         self
     }
 
+    /// The pieces of each timeline, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = (Timeline, &[LogEntry])> {
+        self.logs.iter().map(|(timeline, log)| (*timeline, &log.entries[..]))
+    }
+
     /// The same with this base alone, for somebody who chose it; of all others nothing is used.
     #[must_use]
     pub fn only(mut self, base: &BackupId) -> Archive {

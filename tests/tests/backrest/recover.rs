@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use drctl_tests::cluster::{Cluster as _, give_away, list, open_folder, own_place, ticks};
+use drctl_tests::cluster::{Cluster as _, give_away, list, open_folder, own_place, standby, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::until;
 use drctl_tests::targets;
@@ -120,4 +120,88 @@ fn a_stanza_of_another_directory_is_named_before_a_place_is_taken() {
     assert_eq!(view["timelines"][1]["timeline"], 2, "{view}");
     assert_eq!(view["timelines"][1]["known"], true, "{view}");
     assert_eq!(shop.sql("select count(*) from ticks"), "20");
+}
+
+#[test]
+fn a_detour_over_too_little_log_in_its_archive_is_told_before_anything_is_touched() {
+    let mut shop = Shop::start();
+    let _ = shop.back_up();
+    shop.tick(1..11);
+    let set = |shop: &Shop, level: &str, senders: &str, mode: &str| {
+        for (name, value) in
+            [("wal_level", level), ("max_wal_senders", senders), ("archive_mode", mode)]
+        {
+            shop.sql(&format!("alter system set {name} = '{value}'"));
+        }
+    };
+    // All of it within one segment, so that none is missing.
+    set(&shop, "minimal", "0", "off");
+    shop.server.stop();
+    shop.server.start_again();
+    shop.tick(11..16);
+    set(&shop, "replica", "10", "on");
+    shop.server.stop();
+    shop.server.start_again();
+    shop.tick(16..21);
+    shop.archived();
+    shop.tick(21..26);
+    shop.archived();
+    let (ran, _folder, path) = shop.recover(&["--to-time", &shop.committed(18)]);
+    let said = ran.failed(5, "no_plan");
+    assert!(said.contains("wal_level = minimal") && !path.exists(), "{said}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--accept-loss", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..11));
+    // A backup behind it leads on. What was read and tells nothing is remembered.
+    let _ = shop.back_up();
+    shop.tick(26..31);
+    shop.archived();
+    let kept = || {
+        let mut kept = shop.site.files("state");
+        kept.retain(|path| path.extension().is_some_and(|ending| ending == "looked"));
+        kept.iter().map(|path| shop.site.path("state").join(path)).collect::<Vec<_>>()
+    };
+    let read = fs::read_to_string(&kept()[0]).unwrap();
+    assert!(read.lines().count() >= 1 && read.lines().all(|line| line.len() == 65), "{read}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..31));
+}
+
+#[test]
+fn a_cluster_that_was_promoted_before_its_stanza_was_made_is_brought_back() {
+    let mut shop = Shop::bare(&[]);
+    let (second, _folder) = standby(&shop.server);
+    shop.fail_over(second);
+    let _ = shop.pgbackrest(&["stanza-create"]).ended(0);
+    shop.archive();
+    let _ = shop.back_up();
+    shop.tick(1..11);
+    shop.archived();
+    assert_eq!(shop.sql("select timeline_id from pg_control_checkpoint()"), "2");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..11));
+}
+
+#[test]
+fn what_was_done_to_tables_is_found_in_its_archive_and_named() {
+    let shop = Shop::start();
+    shop.sql("create table gone as select g from generate_series(1, 3000) g");
+    let _ = shop.back_up();
+    shop.tick(1..6);
+    let told = shop.sql("begin; select pg_current_xact_id(); drop table gone; commit");
+    let xid = told.lines().next().unwrap().to_owned();
+    shop.tick(6..11);
+    shop.archived();
+    let answer = shop.drctl(&["when", "shop"]).ended(0).json();
+    let found = answer["found"].as_array().unwrap();
+    assert_eq!((found.len(), &found[0]["what"]), (1, &"dropped".into()), "{answer}");
+    assert_eq!(found[0]["xid"].to_string(), xid, "{answer}");
+    let names: Vec<_> = found[0]["relations"].as_array().unwrap().iter().collect();
+    assert!(names.iter().any(|one| one["name"] == "public.gone"), "{answer}");
+    let (ran, _folder, path) = shop.recover(&["--before-xid", &xid, "--promote"]);
+    let _ = ran.ended(0);
+    let restored = Postgres::builder().data(&path.join("data")).start();
+    assert_eq!(restored.psql("postgres", "select count(*) from gone"), "3000");
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use drctl_model::{
     BackupId, BackupKind, Child, ClusterNeeds, Content, DatabaseFacts, DatabaseNeeds, Engine,
     Extension, Facts, LocaleProvider, Manifest, PageRef, RepositoryId, Segment, SourceId, Stream,
-    StreamFacts, StreamId, TableRows,
+    StreamFacts, StreamId, TableFile, TableRows,
 };
 use drctl_store::{
     Identities, Recipients, SigningKey, Trust, digest, new_identity, seal_bytes, seal_facts,
@@ -80,6 +80,8 @@ fn needs() -> ClusterNeeds {
         provider: Some(LocaleProvider::Icu),
         collation_version: Some("153.120".to_owned()),
         extensions: Some(vec![extension]),
+        oid: Some(16_384),
+        tables: vec![TableFile { file: 16_385, name: "public.orders".to_owned() }],
     };
     ClusterNeeds {
         libraries: Some(vec!["auto_explain".to_owned()]),

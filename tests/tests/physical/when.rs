@@ -74,12 +74,20 @@ fn drops_truncations_and_mass_changes_are_found_and_undone() {
         assert_eq!(one["xid"].to_string(), *xid, "{one}");
         let relations = one["relations"].as_array().unwrap();
         let named = relations.iter().find(|relation| relation["file"] == file);
-        assert_eq!(named.unwrap_or_else(|| panic!("{file}: {one}"))["rows"], rows, "{one}");
+        let named = named.unwrap_or_else(|| panic!("{file}: {one}"));
+        assert_eq!(named["rows"], rows, "{one}");
+        // By the copy that was taken before.
+        let table = ["dropped", "emptied", "cleared", "changed"]
+            [files.iter().position(|f| *f == file).unwrap()];
+        assert_eq!(named["name"], format!("public.{table}"), "{one}");
+        assert_eq!(named["database_name"], "postgres", "{one}");
     }
     only(found, "dropped_database");
     let output = shop.command(&["when", "shop", "--rows", "5"]).output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(told.contains(&format!("--before-xid {cleared}")), "{told}");
+    assert!(told.contains("DROP of public.dropped in database postgres"), "{told}");
+    assert!(told.contains("DROP DATABASE other"), "{told}");
     assert!(told.contains("(10 rows)") && told.contains("pg_filenode_relation(0, "), "{told}");
     // Before that time there is nothing.
     let long_ago = ["when", "shop", "--around", "2020-01-01T00:00:00Z"];

@@ -222,6 +222,8 @@ mod tests {
                 provider: None,
                 collation_version: Some("2.31".to_owned()),
                 extensions: Some(vec![extension("plpgsql"), extension("postgis")]),
+                oid: None,
+                tables: Vec::new(),
             }],
             unknown: vec!["the extensions of hr could not be asked for".to_owned()],
         }

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use drctl_model::{ClusterNeeds, DatabaseNeeds, Extension, LocaleProvider, shown};
+use drctl_model::{ClusterNeeds, DatabaseNeeds, Extension, LocaleProvider, TableFile, shown};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Row;
 
 use crate::EngineError;
 use crate::pg::PgServer;
 use crate::pg::session::Session;
+
+/// The most tables whose files are named: every manifest holds them.
+const MOST_TABLES: usize = 2000;
 
 /// Asks the server what its cluster needs; what it does not tell within `patience` is noted and no
 /// error, for the copy is as good without it. Connects to every database that takes connections, in
@@ -39,11 +42,15 @@ pub async fn cluster_needs(
         Ok(Err(error)) => needs.unknown.push(said("the databases", &error)),
         Err(_) => needs.unknown.push(late("the databases")),
     }
+    let mut room = MOST_TABLES;
     for database in &mut needs.databases {
-        let asked = extensions(server, &database.name, application_name);
+        let asked = inside(server, &database.name, application_name, room);
         let what = format!("the extensions of {}", shown(&database.name, 100));
         match timeout_at(deadline, asked).await {
-            Ok(Ok(extensions)) => database.extensions = Some(extensions),
+            Ok(Ok((extensions, tables))) => {
+                room = room.saturating_sub(tables.len());
+                (database.extensions, database.tables) = (Some(extensions), tables);
+            }
             Ok(Err(error)) => needs.unknown.push(said(&what, &error)),
             Err(_) => {
                 needs.unknown.push(late(&format!("{what} and of all behind it")));
@@ -75,7 +82,8 @@ fn names(list: &str) -> Vec<String> {
 /// One that cannot be connected to holds nothing that can be asked for.
 const DATABASES: &str = "
     SELECT datname::text, datcollate::text, datctype::text,
-           pg_catalog.to_jsonb(d) ->> 'datlocprovider', pg_catalog.to_jsonb(d) ->> 'datcollversion'
+           pg_catalog.to_jsonb(d) ->> 'datlocprovider',
+           pg_catalog.to_jsonb(d) ->> 'datcollversion', oid
     FROM pg_catalog.pg_database d
     WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname";
 
@@ -95,22 +103,40 @@ async fn databases(session: &Session) -> Result<Vec<DatabaseNeeds>, EngineError>
             provider,
             collation_version: row.try_get(4)?,
             extensions: None,
+            oid: row.try_get(5)?,
+            tables: Vec::new(),
         })
     };
     rows.iter().map(one).collect::<Result<_, _>>().map_err(failed)
 }
 
-async fn extensions(
+/// The files of a database's tables, the largest first.
+const TABLES: &str = "
+    SELECT pg_catalog.pg_relation_filenode(c.oid), n.nspname::text || '.' || c.relname::text
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND c.oid >= 16384
+      AND pg_catalog.pg_relation_filenode(c.oid) IS NOT NULL
+    ORDER BY c.relpages DESC, c.oid LIMIT $1";
+
+/// What is asked in one database: its extensions, and of its tables as many as there is `room` for.
+async fn inside(
     server: &PgServer,
     database: &str,
     application_name: &str,
-) -> Result<Vec<Extension>, EngineError> {
+    room: usize,
+) -> Result<(Vec<Extension>, Vec<TableFile>), EngineError> {
     let session = Session::open(server, database, application_name).await?;
     let query = "SELECT extname::text, extversion FROM pg_catalog.pg_extension ORDER BY extname";
     let failed = |error| EngineError::query("list the extensions")(error);
     let rows = session.client.query(query, &[]).await.map_err(failed)?;
     let one = |row: &Row| Ok(Extension { name: row.try_get(0)?, version: row.try_get(1)? });
-    rows.iter().map(one).collect::<Result<_, _>>().map_err(failed)
+    let extensions = rows.iter().map(one).collect::<Result<_, _>>().map_err(failed)?;
+    let room = i64::try_from(room).unwrap_or(i64::MAX);
+    // The copy is as good without; so is what is asked before it.
+    let rows = session.client.query(TABLES, &[&room]).await.unwrap_or_default();
+    let one =
+        |row: &Row| Some(TableFile { file: row.try_get(0).ok()?, name: row.try_get(1).ok()? });
+    Ok((extensions, rows.iter().filter_map(one).collect()))
 }
 
 #[cfg(test)]
