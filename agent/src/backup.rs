@@ -21,6 +21,7 @@ use crate::incremental::{Choice, Ground, Listings, Wish, choose};
 use crate::pipeline::{Intake, Stored, store_stream};
 use crate::problem::Problem;
 use crate::settle::{is_committing, record_failure, settle};
+use crate::strays;
 use crate::trace::trace;
 use crate::{Meter, Repository, Setup, Stop};
 
@@ -104,6 +105,7 @@ async fn attempt(
         repository.may_write().await?;
         let catalog = setup.catalog(&repository).await?;
         settle(setup, &repository, &catalog, id).await?;
+        strays::sweep(&repository, id, setup.clock.now()).await;
         Ok::<_, anyhow::Error>((repository, catalog))
     };
     let (repository, catalog) = tokio::select! {

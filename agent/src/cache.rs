@@ -10,7 +10,8 @@ use drctl_catalog::{Catalog, CatalogError, Rebuild};
 use drctl_model::SourceId;
 
 use crate::crash::crash_point;
-use crate::reconcile::inventory;
+use crate::private;
+use crate::reconcile::{Inventory, inventory};
 use crate::{Repository, Setup, SourceLock};
 
 /// Files that lie beside a catalog and belong to it.
@@ -44,6 +45,11 @@ pub(crate) async fn open(setup: &Setup, repository: &Repository) -> Result<Catal
 /// The catalog, to be looked at; one that is wrong is first made anew, where the bucket can be read.
 pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
     let path = setup.catalog_path();
+    if doubtful(setup).exists()
+        && let Err(error) = believe(setup).await
+    {
+        tracing::warn!("what is believed by now is not looked for: {error:#}");
+    }
     if !path.exists() {
         return Err(CatalogError::Missing { path })
             .context("open the catalog, which the first backup makes");
@@ -69,6 +75,41 @@ pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
             Err(wrong).context("open the catalog")
         }
     }
+}
+
+/// There as long as the bucket holds manifests that were not believed when the host joined: more of
+/// them may be, once the keys are right.
+fn doubtful(setup: &Setup) -> PathBuf {
+    setup.config.paths.state_dir.join("not-all-believed")
+}
+
+/// Makes the catalog of a host that joins a repository, and notes whether all of that counts.
+pub(crate) async fn acquaint(setup: &Setup, repository: &Repository) -> Result<Inventory> {
+    let found = inventory(repository).await?;
+    let _ = open(setup, repository).await?;
+    if !found.refused.is_empty() {
+        let path = doubtful(setup);
+        private::write(&path, "").with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(found)
+}
+
+/// Learns what counts by now that did not when the host joined.
+async fn believe(setup: &Setup) -> Result<()> {
+    let repository = setup.repository().await?;
+    let found = inventory(&repository).await?;
+    let catalog = open(setup, &repository).await?;
+    for backup in &found.backups {
+        catalog.adopt(backup).await.context("tell the catalog what counts")?;
+    }
+    match found.refused.first() {
+        Some((source, backup, why)) => tracing::warn!(
+            "{} manifest(s) do not count here, {source}/{backup} for one: {why}",
+            found.refused.len()
+        ),
+        None => fs::remove_file(doubtful(setup))?,
+    }
+    Ok(())
 }
 
 /// The lock of a source; where the state directory takes none, in the runtime directory.

@@ -19,6 +19,7 @@ use drctl_store::{Bucket, Put, StoreError, layout};
 
 use crate::backrest::{engine, truth_of};
 use crate::problem::Failure;
+use crate::strays::strays;
 use crate::{Repository, Setup};
 
 /// How good a finding is.
@@ -161,6 +162,7 @@ async fn bucket(setup: &Setup, found: &mut Findings) -> Option<Repository> {
     conditional(&bucket, &key, body, found).await;
     may_delete(setup, &bucket, &key, found).await;
     lock::versions(&bucket, found).await;
+    left(setup, &repository, found).await;
     Some(repository)
 }
 
@@ -205,6 +207,18 @@ async fn conditional(
 fn is_denied(error: &StoreError) -> bool {
     let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
     error.code() == "store_denied" || causes.any(|cause| cause.to_string().contains("AccessDenied"))
+}
+
+/// Files in a directory that are no objects.
+async fn left(setup: &Setup, repository: &Repository, found: &mut Findings) {
+    let check = "bucket.strays";
+    let strays = strays(repository, setup.clock.now()).await.map_err(Into::into);
+    if let Some([first, rest @ ..]) = found.take(check, strays).as_deref() {
+        let text = format!("{first} ({} more)", rest.len());
+        let hint = "`drctl catalog check` names them; each backup removes what this account's own \
+                    writers left a day ago, the others remove by hand";
+        found.warn(check, text, hint);
+    }
 }
 
 /// A writer that cannot delete cannot be made to delete.

@@ -16,7 +16,7 @@ use drctl_store::{Bucket, SigningKey, encode_marker, layout, new_identity};
 
 use crate::Setup;
 use crate::problem::{Failure, Problem};
-use crate::reconcile::{Inventory, inventory};
+use crate::reconcile::Inventory;
 use crate::repository::{holds_backups, is_lost, read_marker};
 
 /// What the operator decides.
@@ -157,12 +157,7 @@ async fn acquaint(options: &InitOptions) -> Option<Inventory> {
     let looking = async {
         let setup = Setup::load(&options.config)?;
         let repository = setup.repository().await?;
-        let found = inventory(&repository).await?;
-        // What is not believed yet is learnt when it is.
-        if found.refused.is_empty() {
-            setup.catalog(&repository).await?;
-        }
-        Ok::<_, anyhow::Error>(found)
+        crate::cache::acquaint(&setup, &repository).await
     };
     let said = |error: &anyhow::Error| {
         let why = Failure::of(error).messages.join(": ");

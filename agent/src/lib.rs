@@ -41,6 +41,7 @@ mod shell;
 mod sink;
 mod status;
 mod stop;
+mod strays;
 mod take_over;
 mod target;
 mod trace;

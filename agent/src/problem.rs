@@ -6,7 +6,7 @@ use drctl_catalog::CatalogError;
 use drctl_engines::EngineError;
 use drctl_model::{BackupId, Lsn, RepositoryId, SourceId, Timeline, shown};
 use drctl_policies::Diagnostic;
-use drctl_store::{FormatError, KeyError, SealError, StoreError};
+use drctl_store::{FormatError, KeyError, SealError, StoreError, said_by_client};
 
 use crate::exit::Exit;
 
@@ -256,13 +256,19 @@ impl Failure {
         let mut found: Option<(&'static str, Exit)> = None;
         let mut hint = None;
         for cause in error.chain() {
-            let message = cause.to_string();
+            // What a store's client says is told as a whole, in plain words.
+            let said = said_by_client(cause);
+            let is_whole = said.is_some();
+            let message = said.unwrap_or_else(|| cause.to_string());
             if messages.last().is_none_or(|last| !last.contains(&message)) {
                 messages.push(message);
             }
             if let Some((code, exit, advice)) = known(cause) {
                 found = found.or(Some((code, exit)));
                 hint = hint.or(advice);
+            }
+            if is_whole {
+                break;
             }
         }
         // A context that is a Problem is not itself a source, but can be asked for.

@@ -13,6 +13,7 @@ use crate::chain::Family;
 use crate::crash::crash_point;
 use crate::memory::Memory;
 use crate::problem::Failure;
+use crate::strays::strays;
 use crate::verify::everything;
 use crate::wal::{Copies, learn, trust_digest};
 use crate::{Holes, Repository, Setup, Shelf};
@@ -187,6 +188,8 @@ pub struct Compared {
     pub log_missing_in_catalog: u64,
     /// Pieces of log that the catalog knows and the bucket does not hold any more, by source.
     pub log_missing_in_bucket: BTreeMap<SourceId, u64>,
+    /// Files in a directory repository that are no objects, in words.
+    pub strays: Vec<String>,
     /// What is missing of the log of sources.
     pub log_holes: BTreeMap<SourceId, Holes>,
     /// What looks found wrong and no later one has cleared, and what.
@@ -209,6 +212,7 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         log_missing_in_catalog: 0,
         log_missing_in_bucket: BTreeMap::new(),
         log_holes: BTreeMap::new(),
+        strays: strays(repository, setup.clock.now()).await?,
         bad: Memory::of(&catalog, None).await?.told(),
     };
     compared.log_holes = holes(repository, &catalog, &compared.found.backups).await?;

@@ -12,10 +12,11 @@ use serde_json::json;
 
 use super::args::VerifyArgs;
 use super::progress::Progress;
-use super::screen::{Screen, alarms_json, alarms_text, bytes, count, table};
+use super::screen::{Screen, alarms_json, alarms_text, bytes, count, table, words};
 use crate::backrest::verify_stanza;
 use crate::chain::is_broken;
 use crate::problem::{Failure, Problem};
+use crate::strays::strays;
 use crate::{
     Candidate, Chains, Depth, Exit, Finding, Holes, Level, LogVerdict, Meter, Notebook, Proven,
     Repository, Setup, Stop, Verdict, doctor as examine, everything, known, verify as verify_one,
@@ -129,9 +130,10 @@ pub(super) async fn verify(
         }
         drop(all);
         let logs = look_at_logs(setup, args, &repository, &notebook, identities.as_ref()).await?;
-        Ok::<_, anyhow::Error>((rows, logs, repository.alarms()))
+        let strays = strays(&repository, setup.clock.now()).await?;
+        Ok::<_, anyhow::Error>((rows, logs, (repository.alarms(), strays)))
     };
-    let (rows, logs, alarms) = tokio::select! {
+    let (rows, logs, (alarms, strays)) = tokio::select! {
         looked = looking => looked?,
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
@@ -139,7 +141,7 @@ pub(super) async fn verify(
     if rows.is_empty() {
         return Err(Problem::NoBackup("there is no backup to verify".to_owned()).into());
     }
-    print(screen, args, (&rows, &logs, &alarms));
+    print(screen, args, (&rows, &logs, &alarms), &strays);
     let bad = rows.iter().any(|row| !row.verdict.problems.is_empty())
         || logs.iter().any(|log| !log.verdict.problems.is_empty())
         || !alarms.is_empty();
@@ -216,7 +218,7 @@ async fn wanted<'a>(
 /// What was found out: of backups, of logs, of objects that somebody meddled with.
 type FoundOut<'a> = (&'a [Row], &'a [Looked], &'a [Alarm]);
 
-fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>) {
+fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, strays: &[String]) {
     let listed = |problems: &[(String, String)]| -> Vec<serde_json::Value> {
         let entry =
             |(code, message): &(String, String)| json!({ "code": code, "message": message });
@@ -239,7 +241,7 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>) 
     };
     let object = json!({
         "data": args.data, "backups": rows.iter().map(entry).collect::<Vec<_>>(),
-        "logs": logs.iter().map(log).collect::<Vec<_>>(), "alarms": alarms_json(alarms),
+        "logs": logs.iter().map(log).collect::<Vec<_>>(), "alarms": alarms_json(alarms), "strays": strays,
     });
     screen.answer("drctl.verify/1", object, || {
         let head = ["BACKUP", "SOURCE", "RESULT", "READ", "LOOKED AT"];
@@ -261,6 +263,9 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>) 
         }
         details.push_str(&of_logs(logs));
         details.push_str(&alarms_text(alarms));
+        for stray in strays {
+            let _ = write!(details, "\nstray: {stray}");
+        }
         format!("{}{details}", table(&lines))
     });
 }
@@ -311,9 +316,11 @@ pub(super) async fn doctor(
                 Level::Warning => "WARN",
                 Level::Bad => "BAD ",
             };
-            let _ = writeln!(text, "{level}  {:<24} {}", finding.check, finding.text);
+            let line = format!("{level}  {:<24} {}", finding.check, finding.text);
+            let _ = writeln!(text, "{}", words(&line, 31));
             if let Some(hint) = &finding.hint {
-                let _ = writeln!(text, "      {:<24} -> {hint}", "");
+                let line = format!("      {:<24} -> {hint}", "");
+                let _ = writeln!(text, "{}", words(&line, 34));
             }
         }
         text

@@ -90,7 +90,7 @@ fn tell_found(screen: Screen, made: &Made) {
         screen.say(format!("{source}/{backup} does not count ({others} more): {why}"));
         screen.say(
             "add the key of the host that wrote it to keys.verifying_keys (the `signed by` line of \
-             its kit, or `drctl keys list` there), then `drctl catalog rebuild`",
+             its kit, or `drctl keys list` there): `drctl list` then shows it",
         );
     }
 }

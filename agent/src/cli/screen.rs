@@ -172,6 +172,64 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     }
 }
 
+/// Rows as columns, without a heading. Where a terminal is too narrow for them, each row's first cell,
+/// and the others below it as they fit.
+#[must_use]
+pub(super) fn plain_table(rows: &[Vec<String>]) -> String {
+    let text = columns(rows);
+    let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    match room() {
+        Some(room) if widest > room => folded(rows, room),
+        _ => text,
+    }
+}
+
+fn folded(rows: &[Vec<String>], room: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for row in rows {
+        let mut line = String::new();
+        for cell in row.iter().filter(|cell| !cell.is_empty()) {
+            let full = line.chars().count() + 2 + cell.chars().count() > room;
+            if full && !line.is_empty() {
+                lines.push(std::mem::replace(&mut line, "   ".to_owned()));
+            }
+            if !line.is_empty() {
+                line.push_str("  ");
+            }
+            line.push_str(cell);
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
+}
+
+/// Words in lines as a terminal has room for them, each but the first behind `indent` blanks; as it
+/// is where standard output is none.
+#[must_use]
+pub(super) fn words(text: &str, indent: usize) -> String {
+    room().map_or_else(|| text.to_owned(), |room| broken(text, indent, room))
+}
+
+fn broken(text: &str, indent: usize, room: usize) -> String {
+    let mut lines = String::new();
+    let mut width = 0;
+    for (at, word) in text.split(' ').enumerate() {
+        let length = word.chars().count();
+        if at > 0 && width + 1 + length > room && width > indent {
+            lines.truncate(lines.trim_end().len());
+            lines.push('\n');
+            lines.push_str(&" ".repeat(indent));
+            width = indent;
+        } else if at > 0 {
+            lines.push(' ');
+            width += 1;
+        }
+        lines.push_str(word);
+        width += length;
+    }
+    lines
+}
+
 /// Each row as a block: its first cell, and below it the others behind their headings.
 fn blocks(rows: &[Vec<String>], room: usize) -> String {
     let Some((head, rows)) = rows.split_first() else { return String::new() };
@@ -243,6 +301,19 @@ mod tests {
             [row(["BACKUP", "SOURCE", "SIZE", "STATE"]), row(["b1", "shop", "5.4 MiB", "good"])];
         assert_eq!(blocks(&rows, 80), "b1\n  source shop  size 5.4 MiB  state good");
         assert_eq!(blocks(&rows, 30), "b1\n  source shop  size 5.4 MiB\n  state good");
+    }
+
+    #[test]
+    fn rows_without_a_heading_and_sentences_are_broken_where_there_is_no_room() {
+        let rows =
+            [["copy", "0/700100", "2026-03-01", "20260301T000000Z-1"].map(str::to_owned).to_vec()];
+        let text = folded(&rows, 30);
+        assert_eq!(text, "copy  0/700100  2026-03-01\n     20260301T000000Z-1");
+        assert_eq!(
+            broken("ok    check   one two three", 8, 16),
+            "ok    check\n        one two\n        three"
+        );
+        assert_eq!(broken("averyveryverylongword", 2, 10), "averyveryverylongword");
     }
 
     #[test]

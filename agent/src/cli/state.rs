@@ -207,6 +207,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
             .collect()
     };
     let (open, covered) = (holes(|all| &all.open), holes(|all| &all.covered));
+    object["strays"] = json!(compared.strays);
     object["gaps"] = json!(open);
     object["covered_gaps"] = json!(covered);
     object["log_missing_in_bucket"] = json!(lost_log.values().sum::<u64>());
@@ -232,12 +233,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
                 number(*pieces)
             );
         }
-        for gap in &open {
-            let _ = write!(text, "\nGAP: {gap}");
-        }
-        for gap in &covered {
-            let _ = write!(text, "\ngap of {gap}; a later copy makes up for it");
-        }
+        text.push_str(&lacking(&open, &covered, &compared.strays));
         for text_of_one in &bad {
             let _ = write!(text, "\nBAD: {text_of_one}");
         }
@@ -251,11 +247,19 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
         || !lost_log.is_empty();
     Ok(if lost {
         Exit::Verification
-    } else if difference.is_empty() && remarks(found).is_empty() {
+    } else if difference.is_empty() && remarks(found).is_empty() && compared.strays.is_empty() {
         Exit::Success
     } else {
         Exit::Degraded
     })
+}
+
+/// Log that is missing, and files that are no objects, a line each.
+fn lacking(open: &[String], covered: &[String], strays: &[String]) -> String {
+    let open = open.iter().map(|gap| format!("\nGAP: {gap}"));
+    let covered = covered.iter().map(|gap| format!("\ngap of {gap}; a later copy makes up for it"));
+    let strays = strays.iter().map(|stray| format!("\nstray: {stray}"));
+    open.chain(covered).chain(strays).collect()
 }
 
 fn inventory_json(found: &Inventory) -> serde_json::Value {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::screen::{Screen, alarms_json, alarms_text, span, table};
+use super::screen::{Screen, alarms_json, alarms_text, plain_table, span};
 use crate::{Exit, Setup, drills, known, zone};
 
 /// Columns of a terminal that does not say how wide it is.
@@ -18,8 +18,14 @@ const USUAL_WIDTH: usize = 80;
 const LEAST_WIDTH: usize = 64;
 
 /// What the signs of the bar mean.
-const LEGEND: &str =
-    "= can be reached  - log that leads nowhere  ! GAP  B copy  b suspect copy  P promotion";
+const LEGEND: [&str; 6] = [
+    "= can be reached",
+    "- log that leads nowhere",
+    "! GAP",
+    "B copy",
+    "b suspect copy",
+    "P promotion",
+];
 
 /// The same of a drill.
 const DRILL_LEGEND: &str = "D drill, where its data stood";
@@ -60,7 +66,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
         let elsewhere = |drill: &&Drill| views.iter().all(|view| view.timeline != drill.timeline);
         let gone: Vec<_> = drills.iter().filter(elsewhere).map(|one| drill_row(one).1).collect();
         if !gone.is_empty() {
-            let _ = write!(text, "\n\non timelines that are gone\n{}", table(&gone));
+            let _ = write!(text, "\n\non timelines that are gone\n{}", plain_table(&gone));
         }
         for (id, views) in &others {
             let _ =
@@ -145,7 +151,16 @@ fn bar(views: &[TimelineView], drills: &[Drill], width: usize, zone: &TimeZone) 
         let line = line(view, views, drills, &axis);
         let _ = write!(text, "\n{name:margin$}{}", line.trim_end());
     }
-    let _ = write!(text, "\n{:margin$}{LEGEND}", "");
+    let mut signs = String::new();
+    for sign in LEGEND {
+        if signs.len() + sign.len() + 2 > cells && !signs.is_empty() {
+            let _ = write!(text, "\n{:margin$}{signs}", "");
+            signs.clear();
+        }
+        signs.push_str(if signs.is_empty() { "" } else { "  " });
+        signs.push_str(sign);
+    }
+    let _ = write!(text, "\n{:margin$}{signs}", "");
     if drills.iter().any(|drill| stood(drill).is_some()) {
         let _ = write!(text, "\n{:margin$}{DRILL_LEGEND}", "");
     }
@@ -268,7 +283,7 @@ fn describe(view: &TimelineView, drills: &[Drill]) -> String {
     rows.extend(drills.iter().filter(|drill| drill.timeline == view.timeline).map(drill_row));
     rows.sort_by_key(|(at, _)| *at);
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
-    let _ = write!(text, "\n{}", table(&rows));
+    let _ = write!(text, "\n{}", plain_table(&rows));
     for reach in &view.reachable {
         let times =
             reach.times.map_or("no commit".to_owned(), |(from, to)| format!("{from} to {to}"));
@@ -381,8 +396,8 @@ mod tests {
             "            2027-01-15 09:00:00 CET      2027-01-15 09:51:00 CET",
             "timeline 1  -----B=========D=====!!!!!!!!!----------b----------",
             "timeline 2          --P=D=======================================",
-            "            = can be reached  - log that leads nowhere  ! GAP  B copy  b suspect copy  \
-             P promotion",
+            "            = can be reached  - log that leads nowhere  ! GAP",
+            "            B copy  b suspect copy  P promotion",
             "            D drill, where its data stood",
         ];
         assert_eq!(

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use drctl_model::{Segment, shown};
@@ -14,8 +14,8 @@ use tokio::sync::OnceCell;
 
 use crate::alarm::Alarms;
 use crate::error::whole;
-use crate::rooted::NoFile;
-use crate::{Alarm, Odd, SealError, StoreError, Stored, Versions, seal};
+use crate::rooted::{NoFile, Rooted};
+use crate::{Alarm, Odd, SealError, StoreError, Stored, Stray, Versions, seal};
 
 /// How often a request that failed for no permanent reason is sent in all.
 const ATTEMPTS: u32 = 4;
@@ -32,6 +32,7 @@ pub struct Bucket {
     /// Whether it keeps versions: asked once.
     pub(crate) keeps: Arc<OnceCell<bool>>,
     alarms: Alarms,
+    directory: Option<Rooted>,
 }
 
 /// An object as a listing shows it.
@@ -57,13 +58,39 @@ impl Bucket {
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, url: &str) -> Self {
         let (keeps, alarms) = (Arc::default(), Alarms::default());
-        Bucket { store, url: url.into(), versions: None, keeps, alarms }
+        Bucket { store, url: url.into(), versions: None, keeps, alarms, directory: None }
     }
 
     /// The same bucket, whose older versions can be asked for.
     #[must_use]
     pub fn with_versions(self, versions: Versions) -> Self {
         Bucket { versions: Some(versions), ..self }
+    }
+
+    /// The same bucket, which is a directory.
+    pub(crate) fn with_directory(self, directory: Rooted) -> Self {
+        Bucket { directory: Some(directory), ..self }
+    }
+
+    /// Files in a directory that are no objects: of killed writers, and of names that no key has.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn strays(&self) -> Result<Vec<Stray>, StoreError> {
+        let Some(directory) = &self.directory else { return Ok(Vec::new()) };
+        let found = directory.strays().await;
+        found.map_err(|source| self.failed("list", &Path::default(), source))
+    }
+
+    /// Removes what killed writers of this account left below `prefix` before a moment; gives how
+    /// many files.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn sweep(&self, prefix: &Path, before: SystemTime) -> Result<u64, StoreError> {
+        let Some(directory) = &self.directory else { return Ok(0) };
+        let done = directory.sweep(prefix, before).await;
+        done.map_err(|source| self.failed("delete", prefix, source))
     }
 
     /// Where it is, for people; holds no secret.
@@ -190,6 +217,9 @@ impl Bucket {
         source: object_store::Error,
     ) -> StoreError {
         match source {
+            object_store::Error::NotFound { source, .. } if says_no_bucket(&*source) => {
+                StoreError::NoBucket
+            }
             object_store::Error::NotFound { .. } => StoreError::Missing { key: key.clone() },
             object_store::Error::Generic { source, .. } if source.is::<NoFile>() => {
                 StoreError::NoObject { key: key.clone() }
@@ -354,4 +384,11 @@ impl Bucket {
         }
         attempt().await
     }
+}
+
+/// Whether what is absent is the bucket and not the object, as S3, Azure and Google say it.
+fn says_no_bucket(error: &dyn std::error::Error) -> bool {
+    let words = error.to_string();
+    let said = ["NoSuchBucket", "ContainerNotFound", "specified bucket does not exist"];
+    said.iter().any(|said| words.contains(said)) || error.source().is_some_and(says_no_bucket)
 }

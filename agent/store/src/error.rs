@@ -1,3 +1,4 @@
+mod plain;
 mod sealing;
 
 use std::io;
@@ -5,6 +6,7 @@ use std::io;
 use drctl_model::{ManifestError, MarkerError, Role, SourceId, shown};
 use object_store::path::Path;
 
+use plain::plain;
 pub use sealing::{KeyError, SealError};
 
 use crate::rooted::Moved;
@@ -35,6 +37,9 @@ pub enum StoreError {
         /// The object's key.
         key: Path,
     },
+    /// There is no such bucket or container.
+    #[error("there is no such bucket")]
+    NoBucket,
     /// An object is larger than it can rightly be.
     #[error("{key} has {bytes} bytes, more than the {limit} that it can have")]
     TooLarge {
@@ -77,7 +82,13 @@ pub enum StoreError {
     },
 }
 
-/// An error with all that is behind it, in words, each once.
+/// What a store's client says, with all that is behind it, in plain words; nothing of another error.
+#[must_use]
+pub fn said_by_client(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    error.downcast_ref::<object_store::Error>().map(|said| whole(said))
+}
+
+/// An error with all that is behind it, in plain words, each once.
 pub(crate) fn whole(error: &dyn std::error::Error) -> String {
     let (mut text, mut cause) = (error.to_string(), error.source());
     while let Some(inner) = cause {
@@ -88,7 +99,7 @@ pub(crate) fn whole(error: &dyn std::error::Error) -> String {
         }
         cause = inner.source();
     }
-    text
+    plain(&text)
 }
 
 /// How a refusal is told that comes without a kind of its own: by object_store, when it lists; by
@@ -108,6 +119,7 @@ impl StoreError {
         match self {
             StoreError::Conflict { .. } => "store_conflict",
             StoreError::Missing { .. } => "store_missing",
+            StoreError::NoBucket => "store_no_bucket",
             StoreError::TooLarge { .. } => "store_too_large",
             StoreError::NoObject { .. } => "store_no_object",
             StoreError::ReadBack { .. } => "store_read_back",
@@ -144,6 +156,9 @@ impl StoreError {
                 "put the repository's directory back, or mount its file system again, and run the \
                  command anew: nothing was written into what is there now, and what was acknowledged \
                  is where the directory went"
+            }
+            "store_no_bucket" => {
+                "correct repository.url or repository.endpoint, or make the bucket: drctl makes none"
             }
             "store_full" => {
                 "make room on the repository's disk; nothing that was committed is touched, \

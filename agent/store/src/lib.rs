@@ -23,13 +23,14 @@ mod rooted;
 mod seal;
 mod trust;
 mod versions;
+mod walk;
 
 pub use acceptance::{MAX_ACCEPTANCE_BYTES, decode_acceptance, encode_acceptance};
 pub use alarm::{Alarm, Odd};
 pub use bucket::{Bucket, Entry, Put};
 pub use drill::{MAX_DRILL_BYTES, decode_drill, encode_drill};
 pub use dsse::MAX_ENVELOPE_BYTES;
-pub use error::{FormatError, JsonError, KeyError, SealError, StoreError};
+pub use error::{FormatError, JsonError, KeyError, SealError, StoreError, said_by_client};
 pub use kept::{Kept, State, Stored};
 pub use keys::{Identities, Recipients, SigningKey, VerifyingKey, new_identity};
 pub use location::{Credentials, Location, Options};
@@ -49,3 +50,4 @@ pub use seal::{
 };
 pub use trust::{Signer, Trust};
 pub use versions::{LockRule, ObjectVersion, Versions};
+pub use walk::Stray;

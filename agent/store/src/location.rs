@@ -110,7 +110,8 @@ impl Location {
     fn build(&self, url: &str, o: &Options, c: &Credentials) -> Result<Bucket, Cause> {
         match self {
             Location::File { directory } => {
-                Ok(Bucket::new(Arc::new(Rooted::open(directory)?), url))
+                let rooted = Rooted::open(directory)?;
+                Ok(Bucket::new(Arc::new(rooted.clone()), url).with_directory(rooted))
             }
             Location::S3 { bucket, prefix } => {
                 let store = Arc::new(s3(bucket, o, c)?);

@@ -1,7 +1,6 @@
 //! A directory as a store, which stays the directory that it was: one that was moved away, or whose
 //! file system was unmounted, is never made again in its old place.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
@@ -9,6 +8,7 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,10 +18,10 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-use crate::layout;
+use crate::walk::{self, Stray};
 
 /// What is said of a directory that is another one now.
 #[derive(Debug, thiserror::Error)]
@@ -84,51 +84,26 @@ impl Rooted {
         }
     }
 
-    /// Folders of somebody else right in it that we may not look into, such as a file system's
-    /// `lost+found`: nothing of ours is in them.
-    fn closed(&self) -> io::Result<Vec<OsString>> {
-        let mut closed = Vec::new();
-        for entry in fs::read_dir(self.root.as_path())? {
-            let entry = entry?;
-            let ours = entry.file_name() == layout::sources().as_ref();
-            let refused = |error: io::Error| error.kind() == ErrorKind::PermissionDenied;
-            if !ours && fs::read_dir(entry.path()).is_err_and(refused) {
-                closed.push(entry.file_name());
-            }
-        }
-        Ok(closed)
+    /// Where a key, or the folder of one, lies.
+    fn base(&self, prefix: Option<&Path>) -> PathBuf {
+        prefix.map_or_else(|| self.root.to_path_buf(), |prefix| self.root.join(prefix.as_ref()))
     }
 
-    /// Everything in it, without folders that are closed to us.
-    fn everything(&self) -> BoxStream<'static, Result<ObjectMeta>> {
-        let told = |error: io::Error| failed(error.into());
-        let closed = match self.closed() {
-            Ok(closed) if closed.is_empty() => return self.inner.list(None),
-            Ok(closed) => closed,
-            Err(error) => return stream::iter([Err(told(error))]).boxed(),
-        };
-        tracing::warn!(
-            "left out of {}, as it may not be looked into: {closed:?}",
-            self.root.display()
-        );
-        let entries = match fs::read_dir(self.root.as_path()).and_then(Iterator::collect) {
-            Ok(entries) => entries,
-            Err(error) => return stream::iter([Err(told(error))]).boxed(),
-        };
-        let (entries, inner): (Vec<fs::DirEntry>, _) = (entries, Arc::clone(&self.inner));
-        let open = entries.into_iter().filter(move |entry| !closed.contains(&entry.file_name()));
-        let below = move |entry: fs::DirEntry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let path = match Path::parse(name) {
-                Ok(path) => path,
-                Err(error) => return stream::iter([Err(error.into())]).boxed(),
-            };
-            match (entry.path().is_dir(), Arc::clone(&inner)) {
-                (true, inner) => inner.list(Some(&path)),
-                (false, inner) => stream::once(async move { inner.head(&path).await }).boxed(),
-            }
-        };
-        stream::iter(open).flat_map(below).boxed()
+    /// Files that are no objects.
+    pub(crate) async fn strays(&self) -> Result<Vec<Stray>> {
+        let root = self.root.to_path_buf();
+        let work = move || walk::strays(root.clone(), root);
+        let done = tokio::task::spawn_blocking(work).await.map_err(|error| failed(error.into()))?;
+        done.map_err(|error| failed(error.into()))
+    }
+
+    /// Removes what killed writers of this account left below `prefix` before a moment.
+    pub(crate) async fn sweep(&self, prefix: &Path, before: SystemTime) -> Result<u64> {
+        self.stands()?;
+        let (root, base) = (self.root.to_path_buf(), self.base(Some(prefix)));
+        let work = move || walk::sweep(root, base, before);
+        let done = tokio::task::spawn_blocking(work).await.map_err(|error| failed(error.into()))?;
+        done.map_err(|error| failed(error.into()))
     }
 
     /// A listing that ends well only if the directory is still what it was at its end.
@@ -145,7 +120,7 @@ impl Rooted {
     }
 }
 
-fn failed(source: Box<dyn std::error::Error + Send + Sync>) -> object_store::Error {
+pub(crate) fn failed(source: Box<dyn std::error::Error + Send + Sync>) -> object_store::Error {
     object_store::Error::Generic { store: "directory", source }
 }
 
@@ -187,10 +162,8 @@ impl ObjectStore for Rooted {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.whole(|this| match prefix.filter(|prefix| !prefix.as_ref().is_empty()) {
-            Some(prefix) => this.inner.list(Some(prefix)),
-            None => this.everything(),
-        })
+        let base = self.base(prefix);
+        self.whole(|this| walk::objects(this.root.to_path_buf(), base, None))
     }
 
     fn list_with_offset(
@@ -198,12 +171,16 @@ impl ObjectStore for Rooted {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.whole(|this| this.inner.list_with_offset(prefix, offset))
+        let (base, after) = (self.base(prefix), Some(offset.clone()));
+        self.whole(|this| walk::objects(this.root.to_path_buf(), base, after))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let found = self.inner.list_with_delimiter(prefix).await;
-        self.stands().and(found)
+        let (root, base) = (Arc::clone(&self.root), self.base(prefix));
+        let found = tokio::task::spawn_blocking(move || walk::directly(&root, &base)).await;
+        self.stands()?;
+        let found = found.map_err(|error| failed(error.into()))?;
+        found.map_err(|error| failed(error.into()))
     }
 
     fn delete_stream(

@@ -235,3 +235,28 @@ fn a_kit_is_enough_to_join_and_to_restore() {
         shop.site.fails(8, "other_repository", &[&["--config", &fourth][..], &join].concat());
     assert!(said.contains("0000"), "{said}");
 }
+
+#[test]
+fn what_a_store_says_is_told_in_plain_words() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    let shop = shop(&minio);
+    let debug =
+        ["{ ", "<?xml", "Generic ", "max_retries", "os error", "service error", "unhandled"];
+    let plain = |said: &str| debug.iter().all(|words| !said.contains(words));
+    let url = "s3://shop/below";
+    shop.site.replace(url, "s3://nowhere/below");
+    let said = shop.site.fails(8, "store_no_bucket", &["verify"]);
+    assert!(said.contains("there is no such bucket") && plain(&said), "{said}");
+    shop.site.replace("s3://nowhere/below", url);
+    fs::write(shop.site.path("s3.secret"), "not the secret").unwrap();
+    let said = shop.site.fails(8, "store_denied", &["verify"]);
+    assert!(said.contains("SignatureDoesNotMatch (") && plain(&said), "{said}");
+    shop.site.replace(&minio.endpoint(), "http://127.0.0.1:1");
+    let said = shop.site.fails(8, "store_failed", &["verify"]);
+    assert!(said.contains("no connection: Connection refused") && plain(&said), "{said}");
+    // Nor in what is said while it is tried again.
+    let ran = shop.site.drctl(&["verify"]);
+    assert!(ran.err.contains("trying again") && plain(&ran.err), "{}", ran.err);
+    assert!(!ran.err.contains('\u{1b}'), "no colours where nobody sees them");
+}

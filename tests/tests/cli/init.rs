@@ -181,6 +181,19 @@ fn a_missing_verifying_key_is_named_by_whoever_joins() {
     let id = keys["verifying_keys"][0]["id"].as_str().expect("an id");
     assert!(told.err.contains(&id[..16]), "{}", told.err);
     assert!(told.err.contains("keys.verifying_keys"), "{}", told.err);
+    // What counts is shown, and the rest once it does: nobody has to make the catalog anew.
+    let config = site.path("second/drctl.toml");
+    let listed = || site.drctl(&["--json", "--config", "second/drctl.toml", "list"]).ended(0);
+    let ran = listed();
+    assert_eq!(ran.json()["backups"].as_array().map(Vec::len), Some(0), "{}", ran.out);
+    assert!(ran.err.contains("1 manifest(s) do not count here"), "{}", ran.err);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let key = keys["verifying_keys"][0]["key"].as_str().expect("a key");
+    let more = format!("verifying_keys = [\"{key}\", ");
+    std::fs::write(&config, text.replace("verifying_keys = [", &more)).unwrap();
+    assert_eq!(listed().json()["backups"].as_array().map(Vec::len), Some(1));
+    let again = listed();
+    assert!(!again.err.contains("do not count"), "{}", again.err);
 }
 
 #[test]

@@ -285,6 +285,40 @@ fn a_second_writer_under_one_source_is_a_conflict() {
     assert!(clone.log().contains("holds other log than this server writes"), "{}", clone.log());
 }
 
+#[test]
+fn neither_a_leftover_nor_a_strange_name_among_the_log_stops_anything() {
+    let shop = Archiving::start(true);
+    shop.back_up();
+    shop.tick(1..11);
+    shop.archived();
+    let piece = shop.pieces().pop().unwrap();
+    let left = piece.with_file_name(format!("{}#1", piece.file_name().unwrap().display()));
+    let strange = piece.with_file_name("a\nb.wal");
+    for path in [&left, &strange] {
+        let file = fs::File::create(path).unwrap();
+        let day = std::time::Duration::from_secs(25 * 3600);
+        file.set_modified(std::time::SystemTime::now() - day).unwrap();
+    }
+    give_away(piece.parent().unwrap());
+    let _ = shop.drctl(&["timeline", "shop"]).ended(0);
+    let told = |report: &serde_json::Value| {
+        let strays = report["strays"].as_array().unwrap();
+        (strays.len(), report.to_string().contains("left since"))
+    };
+    assert_eq!(told(&shop.drctl(&["catalog", "check"]).ended(3).json()), (2, true));
+    assert_eq!(told(&shop.drctl(&["verify", "shop"]).ended(0).json()), (2, true));
+    let doctor = shop.drctl(&["doctor"]).ended(3).json();
+    let found = doctor["findings"].as_array().unwrap().iter();
+    assert!(found.clone().any(|one| one["check"] == "bucket.strays"), "{doctor}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..11));
+    // What a writer of this account left goes with the next backup, and nothing else does.
+    shop.back_up();
+    assert!(!left.exists() && strange.exists() && piece.exists());
+    assert_eq!(told(&shop.drctl(&["verify", "shop"]).ended(0).json()), (1, false));
+}
+
 /// Makes sites whose bucket is in MinIO, or behind what stands at `endpoint` before it.
 pub(crate) fn in_s3(minio: &Minio, endpoint: String) -> impl Fn(&Postgres) -> Site {
     let (id, secret) = (minio.access_key().to_owned(), minio.secret_key().to_owned());
