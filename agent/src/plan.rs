@@ -66,6 +66,8 @@ pub struct RestoreRequest {
     pub laid_out: bool,
     /// Whether databases that are on the server already, with all their rows, are left as they are.
     pub missing: bool,
+    /// Whether code of the backup may run as a superuser of the target.
+    pub trusted: bool,
     /// Whether objects get their owners back.
     pub owner: bool,
     /// Where dumps are spooled when more than one connection loads.
@@ -162,7 +164,7 @@ pub async fn plan(
         Destination::Server { server, rename } => {
             let whole = rename.is_none() && request.databases.is_empty();
             let kept = if request.missing { take_kept(server, &mut items).await? } else { vec![] };
-            look_at(server, manifest, &items, &kept, whole).await?
+            look_at(server, (manifest, &items, &kept), (whole, request.trusted)).await?
         }
     };
     let outlet = outlet(repository, request, limits, &Meter::default());
@@ -396,6 +398,7 @@ mod tests {
                 provider: None,
                 bytes: 0,
                 tables: vec![],
+                runs: None,
             }),
         };
         let cases = [

@@ -75,6 +75,7 @@ mod tests {
             provider: None,
             bytes: 0,
             tables: vec![TableRows { schema: "public".into(), table: "t".into(), rows }],
+            runs: None,
         };
         let content = Content::Database(database);
         let plain_xxh128 = String::new();

@@ -165,6 +165,18 @@ pub enum Problem {
     /// The log makes a tablespace at this place of the source, and no box leads it elsewhere.
     #[error("the log makes a tablespace at {}, which is the source's own place", shown(&.0.to_string_lossy(), 200))]
     Place(PathBuf),
+    /// Code of the backup would run as a superuser of the server that it is restored into.
+    #[error(
+        "code that no superuser answers for would run as {user}, a superuser of the target: {}{}. \
+         Nothing was done",
+        what[..what.len().min(5)].join("; "), if what.len() > 5 { "; and more" } else { "" }
+    )]
+    Runs {
+        /// As whom.
+        user: String,
+        /// What, each for people.
+        what: Vec<String>,
+    },
     /// A restored server would run without a box: which part is missing, and what to do.
     #[error(
         "no box can be had for the restored server: {0}. It would run beside the keys, the bucket's \
@@ -225,6 +237,7 @@ impl Problem {
             Problem::Target(_) => ("target_unfit", Exit::Target),
             Problem::NoBox(..) => ("no_box", Exit::Target),
             Problem::Place(_) => ("source_place", Exit::Target),
+            Problem::Runs { .. } => ("runs_code", Exit::Target),
             Problem::Usage(_) => ("usage", Exit::Usage),
             Problem::NoIdentity(_) => ("no_identity", Exit::Key),
             Problem::NoIdentityToTest => ("no_identity", Exit::Key),

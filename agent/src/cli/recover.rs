@@ -186,6 +186,7 @@ impl Work<'_> {
             destination: Destination::Cluster(directory.to_owned()),
             begun: args.resume,
             missing: false,
+            trusted: false,
             laid_out: begun.as_ref().is_some_and(|(step, _)| *step > Step::LayingOut),
             jobs: 1,
             owner: true,

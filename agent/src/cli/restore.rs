@@ -111,6 +111,7 @@ async fn request(
         laid_out: false,
         jobs: args.jobs,
         missing: args.missing,
+        trusted: args.trust_code,
         owner: !args.no_owner,
         spool_dir: setup.config.paths.spool_dir.clone(),
         bin_dir: bin_dir(setup, source),

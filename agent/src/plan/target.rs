@@ -4,9 +4,10 @@ use anyhow::{Context as _, Result};
 use drctl_engines::pg::{
     Extent, PgServer, RestoreDatabase, compare_rows, count_rows, filled, major_of, preflight,
 };
-use drctl_model::{Content, DatabaseFacts, Manifest};
+use drctl_model::{Content, DatabaseFacts, Manifest, shown};
 
 use super::{APPLICATION, Item};
+use crate::problem::Problem;
 
 /// Takes out the databases that are on the server with all the rows that were dumped.
 pub(super) async fn take_kept(server: &PgServer, items: &mut Vec<Item>) -> Result<Vec<Item>> {
@@ -26,6 +27,16 @@ pub(super) async fn take_kept(server: &PgServer, items: &mut Vec<Item>) -> Resul
     Ok(kept)
 }
 
+/// The code that runs while these databases are loaded.
+fn running(items: &[Item]) -> Vec<String> {
+    let databases = items.iter().filter_map(|item| Some((&item.target, database_of(item)?)));
+    let runs = |(target, facts): (&String, &DatabaseFacts)| -> Vec<String> {
+        let all = facts.runs.iter().flatten();
+        all.map(|one| shown(&format!("database {target}: {one}"), 300)).collect()
+    };
+    databases.flat_map(runs).collect()
+}
+
 fn database_of(item: &Item) -> Option<&DatabaseFacts> {
     match &item.facts.content {
         Content::Database(facts) => Some(facts),
@@ -35,10 +46,8 @@ fn database_of(item: &Item) -> Option<&DatabaseFacts> {
 
 pub(super) async fn look_at(
     server: &PgServer,
-    manifest: &Manifest,
-    items: &[Item],
-    kept: &[Item],
-    whole: bool,
+    (manifest, items, kept): (&Manifest, &[Item], &[Item]),
+    (whole, trusted): (bool, bool),
 ) -> Result<Vec<String>> {
     let all = items.iter().map(|item| (item, false)).chain(kept.iter().map(|item| (item, true)));
     let wanted: Vec<RestoreDatabase<'_>> = all
@@ -51,7 +60,23 @@ pub(super) async fn look_at(
     let globals = items.iter().any(|item| item.facts.content == Content::Globals);
     let extent = Extent { whole, globals };
     let found = preflight(server, dumped, &wanted, extent, APPLICATION).await;
-    let mut notes = found.context("look at the target server")?.notes;
+    let found = found.context("look at the target server")?;
+    let runs = running(items);
+    if found.superuser && !trusted && !runs.is_empty() {
+        return Err(Problem::Runs { user: server.user.clone(), what: runs }.into());
+    }
+    let mut notes = found.notes;
+    if found.superuser {
+        notes.extend(runs.iter().map(|one| format!("runs as {}: {one}", server.user)));
+        let unasked = |item: &&Item| database_of(item).is_some_and(|facts| facts.runs.is_none());
+        notes.extend(items.iter().filter(unasked).map(|item| {
+            format!(
+                "database {}: an older drctl made this backup and did not look which code of its \
+                 owner runs while it is loaded",
+                item.target
+            )
+        }));
+    }
     notes.extend(kept.iter().map(|item| {
         format!("database {}: there with all its rows, and left as it is", item.target)
     }));

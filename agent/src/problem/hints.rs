@@ -21,6 +21,15 @@ impl Problem {
         })
     }
 
+    /// What to do about code that would run with more rights than its owner has.
+    fn hint_of_code(&self) -> Option<&'static str> {
+        matches!(self, Problem::Runs { .. }).then_some(
+            "whoever owns that code could take the server over. Restore it into a server of its own \
+             that holds nothing else, or with --to-user as a role that is no superuser, or read the \
+             functions that are named; if you trust them, add --trust-code",
+        )
+    }
+
     /// What to do about a place that holds not the repository that it should.
     fn hint_of_place(&self) -> Option<&'static str> {
         Some(match self {
@@ -78,7 +87,8 @@ impl Problem {
     }
 
     pub(super) fn hint(&self) -> Option<String> {
-        if let Some(text) = self.hint_of_place().or_else(|| self.hint_of_log()) {
+        let special = self.hint_of_place().or_else(|| self.hint_of_log());
+        if let Some(text) = special.or_else(|| self.hint_of_code()) {
             return Some(text.to_owned());
         }
         let text = match self {
@@ -121,7 +131,8 @@ impl Problem {
                  only what is named above as proven"
             }
             Problem::Place(_) | Problem::NoBox(..) => return self.hint_of_box(),
-            Problem::NotARepository { .. }
+            Problem::Runs { .. }
+            | Problem::NotARepository { .. }
             | Problem::OtherRepository { .. }
             | Problem::MarkerLost { .. }
             | Problem::RepositoryExists { .. }

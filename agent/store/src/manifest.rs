@@ -94,6 +94,7 @@ mod tests {
                 provider: None,
                 bytes: 0,
                 tables: Vec::new(),
+                runs: None,
             };
             let content = Content::Database(database);
             let plain_xxh128 = String::new();

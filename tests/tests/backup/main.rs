@@ -4,6 +4,7 @@
 mod attacked;
 mod cancel;
 mod catalog;
+mod code;
 mod common;
 mod connections;
 mod damage;

@@ -106,6 +106,7 @@ pub(crate) fn facts() -> Facts {
         provider: None,
         bytes: 8_000_000,
         tables: tables.into(),
+        runs: Some(vec!["constraint c of public.t runs public.f of app".to_owned()]),
     };
     let entry = |id, content| StreamFacts { id, plain_xxh128: "0".repeat(32), content };
     Facts {

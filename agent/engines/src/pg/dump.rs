@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::ChildStdout;
 use tokio::time::{sleep, timeout};
 
+use super::code;
 use super::counts::{self, Counted};
 use super::databases::{Database, choose};
 use super::pgpass::PgPass;
@@ -167,7 +168,7 @@ impl PgDumpSource {
         let bytes = bytes.parse().unwrap_or_default();
         let canceller = Some(session.canceller());
         self.current = Some(Current { stopper: running.stopper(), canceller });
-        let counts = OwnedTask::spawn(count(session, tables));
+        let counts = OwnedTask::spawn(look(session, tables));
         let watcher = Watcher::<DumpWalker>::new();
         let output = WatchedRead::new(first, output, watcher.clone());
         let output = Box::pin(output.within("pg_dump", self.server.silence));
@@ -310,9 +311,13 @@ impl BackupSource for PgDumpSource {
     }
 }
 
-/// Counts in the session that holds the snapshot, and keeps it until all is counted.
-async fn count(session: Session, tables: Vec<Table>) -> Result<Vec<Counted>, EngineError> {
-    counts::count(&session, &tables).await
+/// The rows of tables, and the code that runs while they are loaded.
+type Looked = (Vec<Counted>, Vec<String>);
+
+/// Looks in the session that holds the snapshot, and keeps it until all is counted.
+async fn look(session: Session, tables: Vec<Table>) -> Result<Looked, EngineError> {
+    let runs = code::on_load(&session).await?;
+    Ok((counts::count(&session, &tables).await?, runs))
 }
 
 fn pause(attempt: u32) -> Duration {
@@ -332,13 +337,13 @@ fn outcome(
     bytes: u64,
     ended: impl Future<Output = Result<Ended, EngineError>> + Send + 'static,
     watcher: Watcher<DumpWalker>,
-    counts: OwnedTask<Result<Vec<Counted>, EngineError>>,
+    counts: OwnedTask<Result<Looked, EngineError>>,
 ) -> Outcome<StreamOutcome> {
     Box::pin(async move {
         ended.await?.success()?;
         let label = format!("database {}", database.name);
         let dump = watcher.written("pg_dump", &label)?;
-        let counted = counts.join().await.ok_or_else(|| {
+        let (counted, runs) = counts.join().await.ok_or_else(|| {
             let action = format!("count the rows of database {}", quote_ident(&database.name));
             EngineError::Query { action, source: ServerSaid::new("the count was given up") }
         })??;
@@ -348,8 +353,9 @@ fn outcome(
         }
         let Database { name, owner, encoding, collate, ctype, provider, .. } = database;
         let tables = counted.into_iter().map(|table| table.rows).collect();
+        let runs = Some(runs);
         let facts =
-            DatabaseFacts { name, owner, encoding, collate, ctype, provider, bytes, tables };
+            DatabaseFacts { name, owner, encoding, collate, ctype, provider, bytes, tables, runs };
         let child = Child { program: "pg_dump".to_owned(), stream: id, status: 0 };
         Ok(StreamOutcome { children: vec![child], content: Content::Database(facts) })
     })

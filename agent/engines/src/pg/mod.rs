@@ -2,6 +2,7 @@
 //! replication protocol.
 
 mod archiver;
+mod code;
 mod conf;
 mod counts;
 mod databases;

@@ -37,6 +37,8 @@ pub struct Preflight {
     pub absent: Vec<String>,
     /// Target databases that are there and hold nothing.
     pub empty: Vec<String>,
+    /// Whether our role is a superuser there: what a database runs while it is loaded is one then.
+    pub superuser: bool,
     /// What may still go wrong or will be different, for people.
     pub notes: Vec<String>,
 }
@@ -91,7 +93,8 @@ pub async fn preflight(
         may_create(&session, server, globals).await?;
     }
     let notes = notes(&session, wanted, &existing, globals).await?;
-    Ok(Preflight { server_version, pg_restore, absent, empty, notes })
+    let superuser = has(&session, "rolsuper").await?;
+    Ok(Preflight { server_version, pg_restore, absent, empty, superuser, notes })
 }
 
 /// Which of these databases are there and hold something.
@@ -210,15 +213,20 @@ fn bounded(mut found: Vec<String>) -> Vec<String> {
     found
 }
 
+/// Whether our role has an attribute.
+async fn has(session: &Session, attribute: &str) -> Result<bool, EngineError> {
+    let query =
+        format!("SELECT ({attribute})::text FROM pg_catalog.pg_roles WHERE rolname = current_user");
+    Ok(session.text(&query, "look at our privileges").await? == "true")
+}
+
 async fn may_create(
     session: &Session,
     server: &PgServer,
     globals: bool,
 ) -> Result<(), EngineError> {
     let attribute = if globals { "rolsuper" } else { "rolsuper OR rolcreatedb" };
-    let query =
-        format!("SELECT ({attribute})::text FROM pg_catalog.pg_roles WHERE rolname = current_user");
-    if session.text(&query, "look at our privileges").await? == "true" {
+    if has(session, attribute).await? {
         return Ok(());
     }
     let (action, right) = match globals {
@@ -342,6 +350,7 @@ mod tests {
             provider: None,
             bytes: 0,
             tables: Vec::new(),
+            runs: None,
         };
         let targets = |names: &[&str]| {
             let target = |name: &&str| RestoreDatabase {

@@ -226,6 +226,7 @@ mod tests {
             provider: None,
             bytes: 0,
             tables: Vec::new(),
+            runs: None,
         };
         let options = RestoreOptions { jobs: 1, spool_dir: "/tmp".into(), owner };
         DatabaseTarget::new(server, facts, "shop2".into(), options, "drctl/x".into())

@@ -139,6 +139,10 @@ pub struct RestoreArgs {
     /// were dumped is left as it is.
     #[arg(long, conflicts_with_all = ["to_files", "to_directory", "to_stdout"])]
     pub missing: bool,
+    /// Functions of database owners in constraints and generated columns may run as a superuser of
+    /// the target while rows are loaded.
+    #[arg(long, conflicts_with_all = ["to_files", "to_directory", "to_stdout"])]
+    pub trust_code: bool,
     /// Everything belongs to the role that restores.
     #[arg(long)]
     pub no_owner: bool,
