@@ -14,10 +14,10 @@ use drctl_policies::{
 };
 use drctl_store::{Bucket, SigningKey, encode_marker, layout, new_identity};
 
-use crate::Setup;
 use crate::problem::{Failure, Problem};
 use crate::reconcile::Inventory;
 use crate::repository::{holds_backups, is_lost, read_marker};
+use crate::{Setup, private};
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -95,7 +95,7 @@ pub async fn init(options: &InitOptions, now: jiff::Timestamp) -> Result<Made> {
     let place = look(options, &setup).await?;
     written.repository.insert(0, ("id".to_owned(), Setting::Text(place.id.to_string())));
     let text = template(&written);
-    private_directory(&keys)?;
+    private::directory(&keys)?;
     private_directory(&policies)?;
     let policy = policies.join(format!("{}.toml", options.source.policy));
     if !policy.exists() {

@@ -72,6 +72,63 @@ fn of_account(path: &Path, owner: u32) -> anyhow::Error {
     Problem::Usage(text).into()
 }
 
+/// Whether a restore may write below a directory, which need not be there yet: neither it nor
+/// anything on the way to it may be changed by another account, which could put a link in the place
+/// of what is written. In a directory like `/tmp`, names of ours are ours.
+///
+/// # Errors
+/// [`Problem::Target`].
+pub(crate) fn target(directory: &Path) -> Result<()> {
+    let named = std::path::absolute(directory).context("find the directory")?;
+    let us = geteuid().as_raw();
+    // The way as it is named, links and all, and the way to where that leads.
+    let real = named.ancestors().find_map(|place| Some((place, place.canonicalize().ok()?)));
+    let leads = real.map(|(place, real)| (real, place == named));
+    for (way, whole) in [Some((named.clone(), true)), leads].into_iter().flatten() {
+        for place in way.ancestors() {
+            let Ok(found) = place.symlink_metadata() else { continue };
+            let last = whole && place == way;
+            let why = match unfit_way(&found, last, us) {
+                None => continue,
+                Some(Unfit::Open) => {
+                    format!("may be changed by other accounts (mode {:03o})", found.mode() & 0o7777)
+                }
+                Some(Unfit::Foreign(owner) | Unfit::OfAccount(owner)) => {
+                    format!("belongs to {}", account(owner))
+                }
+            };
+            let text = format!(
+                "{} {why}, who could lead what is restored elsewhere: name a new directory in one \
+                 that only this account and root may change. Nothing was done",
+                place.display()
+            );
+            return Err(Problem::Target(text).into());
+        }
+    }
+    Ok(())
+}
+
+/// Makes the directory of a restore where it is missing, for this account alone.
+///
+/// # Errors
+/// As [`target`]; the file system's.
+pub(crate) fn make_target(directory: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.with_context(|| format!("make the directory {}", directory.display()))?;
+    // Somebody may have been faster.
+    target(directory)
+}
+
+/// What speaks against a place on the way to a restore's directory, or against that itself.
+fn unfit_way(found: &Metadata, last: bool, us: u32) -> Option<Unfit> {
+    if found.uid() != us && found.uid() != 0 {
+        return Some(Unfit::Foreign(found.uid()));
+    }
+    let sticky = found.mode() & 0o1000 != 0 && !last;
+    let open = found.mode() & 0o022 != 0 && !sticky && !found.is_symlink();
+    open.then_some(Unfit::Open)
+}
+
 /// A file in a directory of ours, to be written from its beginning; no link in its place is followed.
 ///
 /// # Errors

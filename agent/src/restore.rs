@@ -20,6 +20,7 @@ use crate::combine::restore_chain;
 use crate::crash::crash_point;
 use crate::fetch::{Outlet, fetch_stream};
 use crate::plan::{APPLICATION, outlet};
+use crate::private;
 use crate::problem::{Failure, Problem};
 use crate::sink::Sink;
 use crate::{
@@ -58,6 +59,9 @@ pub async fn restore(
     meter: &Meter,
     stop: &Stop,
 ) -> Result<Vec<Restored>> {
+    if let Destination::Files(directory) | Destination::Cluster(directory) = &request.destination {
+        private::make_target(directory)?;
+    }
     if let Some(chain) = &plan.chain {
         return restore_chain(repository, request, plan, chain, limits, meter, stop).await;
     }

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use drctl_policies::Location;
 
-use crate::Setup;
 use crate::problem::Problem;
+use crate::{Setup, private};
 
 /// What every data directory of PostgreSQL has.
 const MARK: &str = "PG_VERSION";
 
 /// Refuses a directory for a restore that lies in the repository, in a directory of drctl's own, or in
-/// the data directory of a cluster.
+/// the data directory of a cluster, or that another account may change.
 ///
 /// # Errors
 /// [`Problem::Target`]; the file system's.
@@ -39,7 +39,7 @@ pub(crate) fn check_target(setup: &Setup, directory: &Path) -> Result<()> {
     }
     match at.ancestors().find(|folder| folder.join(MARK).exists()) {
         Some(cluster) => refused("the data directory of a cluster", cluster),
-        None => Ok(()),
+        None => private::target(directory),
     }
 }
 

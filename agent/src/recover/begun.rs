@@ -1,8 +1,7 @@
 //! A recovery's directory, and how far it has come: what a later process needs to go on.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::behind::Overtaken;
 use crate::locks::{Taken, take_file};
+use crate::private;
 use crate::problem::Problem;
 
 /// The file that tells how far it has come.
@@ -105,8 +105,7 @@ impl Begun {
     /// # Errors
     /// [`Problem::Target`] for one that holds something; the file system's.
     pub fn begin(directory: &Path, of: Identity) -> Result<Self> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.with_context(|| format!("make the directory {}", directory.display()))?;
+        private::make_target(directory)?;
         let lock = lock(directory)?;
         if is_begun(directory) {
             return Err(Problem::Target(waits(directory)).into());

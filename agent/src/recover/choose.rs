@@ -1,8 +1,9 @@
 //! What becomes of a cluster that is proven to be at its target.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use drctl_engines::Below;
 use drctl_engines::pg::physical::{Layout, PickedTable, Recovering, pick_table};
 
 use super::aim::runs_to_end;
@@ -13,6 +14,9 @@ use crate::Meter;
 
 /// The name under which the recovering server sees us.
 const APPLICATION: &str = "drctl/recovery";
+
+/// Where tables that are taken out lie, in the recovery's directory.
+const EXTRACTED: &str = "extracted";
 
 /// Does what was chosen; the server still runs then.
 pub(super) async fn choose(
@@ -91,22 +95,25 @@ pub(super) async fn end(
 }
 
 async fn extract(server: &Recovering, table: &PickedTable, directory: &Path) -> Result<Extracted> {
-    let folder = directory.join("extracted");
-    std::fs::create_dir_all(&folder).context("make the directory")?;
+    let folder = directory.join(EXTRACTED);
+    // No link is followed on the way.
+    let below = Below::open(directory).and_then(|below| below.directory(Path::new(EXTRACTED)));
+    let below = below.with_context(|| format!("make the directory {}", folder.display()))?;
     let harmless = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
     let name: String = table.to_string().chars().map(harmless).collect();
     // A dump of an earlier attempt stays: it was proven, or its name says that it was not.
     let free = (1..).map(|n| match n {
-        1 => folder.join(format!("{name}.dump")),
-        n => folder.join(format!("{name}.{n}.dump")),
+        1 => format!("{name}.dump"),
+        n => format!("{name}.{n}.dump"),
     });
-    let file = free.take(10_000).find(|path| !path.exists()).context("too many dumps")?;
-    let mut part = file.clone().into_os_string();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let _ = std::fs::remove_file(&part);
-    let rows = pick_table(server, table, &part, APPLICATION).await;
+    let taken = |name: &String| below.has(Path::new(name)).unwrap_or(true);
+    let file = free.take(10_000).find(|name| !taken(name)).context("too many dumps")?;
+    let (part, whole) = (format!("{file}.part"), folder.join(&file));
+    let written = || format!("write {}", folder.join(&part).display());
+    below.remove(Path::new(&part)).with_context(written)?;
+    let to = below.create_new(Path::new(&part), 0o600).with_context(written)?;
+    let rows = pick_table(server, table, (to, &whole), APPLICATION).await;
     let rows = rows.with_context(|| format!("extract {table}"))?;
-    std::fs::rename(&part, &file).with_context(|| format!("rename {}", part.display()))?;
-    Ok(Extracted { table: table.clone(), file, rows })
+    below.rename(Path::new(&part), Path::new(&file)).with_context(written)?;
+    Ok(Extracted { table: table.clone(), file: whole, rows })
 }

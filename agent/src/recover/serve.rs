@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use drctl_engines::Below;
 use drctl_engines::pg::physical::{Layout, asks_of, lead};
 use drctl_engines::pg::wal::{Ask, Asked as Wish, WalWalker};
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
@@ -31,6 +32,9 @@ use crate::wal::{ABSENT, Ahead, DELIVERED, FAILED, Fetched, LEFT, Shelf, fetch};
 
 /// The socket in the server's private directory.
 const SOCKET: &str = "log";
+
+/// Where files of the log lie for a moment, in the recovery's directory.
+const SCRATCH: &str = "serving";
 
 /// How many are answered at once; a server asks for one file after the other.
 const AT_ONCE: usize = 4;
@@ -61,9 +65,10 @@ impl<'a> Serving<'a> {
     /// # Errors
     /// The file system's.
     pub(super) fn new(request: &'a RecoverRequest<'a>, size: WalSegmentSize) -> Result<Self> {
-        let scratch = request.directory.join("serving");
+        let scratch = request.directory.join(SCRATCH);
         gone(fs::remove_dir_all(&scratch)).context("remove what an earlier attempt left")?;
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&scratch);
+        let made = Below::open(&request.directory)
+            .and_then(|below| below.directory(Path::new(SCRATCH)).map(drop));
         made.with_context(|| format!("make the directory {}", scratch.display()))?;
         let (count, listener) = (AtomicU64::new(0), Mutex::new(None));
         Ok(Serving { request, size, scratch, count, listener, walks: Arc::default() })

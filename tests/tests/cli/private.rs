@@ -127,3 +127,47 @@ fn root_reads_what_is_another_accounts_and_leaves_nothing_there() {
         assert!(ran.out.contains("sudo -u nobody"), "{}", ran.out);
     }
 }
+
+#[test]
+fn a_restore_goes_nowhere_that_another_account_may_change() {
+    let site = lone_site();
+    let made = |name: &str, mode: u32| {
+        fs::create_dir_all(site.path(name)).expect("make it");
+        fs::set_permissions(site.path(name), Permissions::from_mode(mode)).expect("open it");
+    };
+    assert!(geteuid().is_root(), "run this as root: it gives a directory away");
+    for (name, mode) in
+        [("theirs", 0o700), ("open", 0o777), ("group", 0o770), ("sticky", 0o1777), ("wide", 0o777)]
+    {
+        made(name, mode);
+    }
+    chown(site.path("theirs"), Some(65_534), Some(65_534)).expect("give it away");
+    made("ours", 0o700);
+    symlink(site.path("ours"), site.path("sticky/link")).expect("link");
+    std::os::unix::fs::lchown(site.path("sticky/link"), Some(65_534), None).expect("give it away");
+    let restore = |name: &str, flags: &[&str]| {
+        let to = site.path(name).display().to_string();
+        site.drctl(&[&["--json", "restore", "shop"], flags, &[&to]].concat())
+    };
+    for (name, word) in [
+        ("theirs", "belongs to nobody"),
+        ("theirs/new", "belongs to nobody"),
+        ("sticky/link", "belongs to nobody"),
+        ("sticky/link/new", "belongs to nobody"),
+        ("open", "(mode 777)"),
+        ("group", "(mode 770)"),
+        ("sticky", "(mode 1777)"),
+        ("wide/new/deeper", "(mode 777)"),
+    ] {
+        for flags in [["--latest", "--to-files"], ["--to-end", "--to-directory"]] {
+            let said = restore(name, &flags).failed(12, "target_unfit");
+            assert!(said.contains(word) && said.contains("Nothing was done"), "{name}: {said}");
+        }
+    }
+    assert!(!site.path("wide/new").exists() && !site.path("theirs/new").exists());
+    // In a directory like /tmp a name of ours is ours.
+    for name in ["sticky/new", "ours", "ours/new"] {
+        let ran = restore(name, &["--latest", "--to-files"]);
+        assert!(ran.code != Some(0) && ran.code != Some(12), "{name}: {}", ran.err);
+    }
+}

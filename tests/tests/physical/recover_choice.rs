@@ -1,8 +1,10 @@
 //! What an operator can do with a cluster that stands at its target.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use drctl_tests::cluster::{Cluster as _, list, own_place, recovery, ticks};
+use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, recovery, ticks};
 
 use crate::log::{Archiving, several};
 use crate::recover_ends::Ends;
@@ -104,4 +106,41 @@ fn a_base_that_verify_found_bad_is_not_chosen() {
     assert_eq!(base(), old);
     let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
     assert!(view["refused"].to_string().contains("found it BAD"), "{view}");
+}
+
+#[test]
+fn no_link_in_the_directory_of_a_recovery_is_followed() {
+    let (shop, last) = several();
+    let (_folder, path) = own_place();
+    let to = path.display().to_string();
+    let restore = |more: &[&str]| {
+        let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to];
+        shop.drctl(&[&all[..], more].concat())
+    };
+    let extract = ["--resume", "--extract", "postgres:public.ticks"];
+    let _ = restore(&[]).ended(0);
+    let outside = own_place().0;
+    let victim = outside.path().join("postgresql.auto.conf");
+    fs::write(&victim, "theirs").unwrap();
+    give_away(outside.path());
+    for (name, target) in [("recovery.log", victim.as_path()), ("extracted", outside.path())] {
+        let (place, aside) = (path.join(name), path.join("aside"));
+        let was = fs::rename(&place, &aside).is_ok();
+        symlink(target, &place).unwrap();
+        let ran = restore(&extract);
+        assert!(ran.code != Some(0) && ran.out.contains(name), "{name}: {}{}", ran.out, ran.err);
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs", "{name}");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{name}");
+        fs::remove_file(&place).unwrap();
+        if was {
+            fs::rename(&aside, &place).unwrap();
+        }
+    }
+    // Others may put links there from now on.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let said = restore(&extract).failed(12, "target_unfit");
+    assert!(said.contains("may be changed by other accounts"), "{said}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    let done = restore(&extract).ended(0).json();
+    assert_eq!(done["extracted"][0]["rows"], 40, "{done}");
 }

@@ -1,7 +1,6 @@
 //! Tables taken out of a restored cluster while it stands at its target.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -63,7 +62,7 @@ impl std::fmt::Display for PickedTable {
 pub async fn pick_table(
     recovering: &Recovering,
     wanted: &PickedTable,
-    to: &Path,
+    (file, to): (File, &Path),
     application_name: &str,
 ) -> Result<Vec<TableRows>, EngineError> {
     let server = &reader(recovering, wanted, application_name).await;
@@ -84,8 +83,7 @@ pub async fn pick_table(
     let tool = tool.arg(format!("--dbname={}", server.conninfo(&wanted.database)));
     let (output, running) = tool.start_writer()?;
     let failed = || format!("write {}", to.display());
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
-    let mut file = tokio::fs::File::from_std(file.map_err(EngineError::io(failed()))?);
+    let mut file = tokio::fs::File::from_std(file);
     let watcher = Watcher::<DumpWalker>::new();
     let output = WatchedRead::new(Vec::new(), output, watcher.clone());
     let mut output = output.within("pg_dump", server.silence);

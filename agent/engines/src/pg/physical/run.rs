@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +20,9 @@ use super::surroundings::{Surroundings, read_plain};
 use crate::EngineError;
 use crate::pg::tools::major_of;
 use crate::pg::{PgServer, SslMode};
+
+/// The server's log, beside its data.
+const LOG: &str = "recovery.log";
 
 /// The private port: only the name of its socket.
 const PORT: u16 = 5432;
@@ -81,11 +83,10 @@ impl Recovering {
         let private = Private::make(&roles, &sizes(&own))?;
         let at = private.path();
         note_own(layout, at)?;
-        let log = data.with_file_name("recovery.log");
-        let mut options = File::options();
-        let out = options.create(true).append(true).mode(0o600).open(&log);
+        let log = data.with_file_name(LOG);
+        let out = layout.root().and_then(|root| root.append(Path::new(LOG)));
         let out = out.map_err(EngineError::io(format!("write {}", log.display())))?;
-        let log_from = fs::metadata(&log).map(|meta| meta.len()).unwrap_or_default();
+        let log_from = out.metadata().map(|meta| meta.len()).unwrap_or_default();
         let shown = |path: &Path| path.display().to_string();
         let mut settings = vec![
             ("port", PORT.to_string()),
