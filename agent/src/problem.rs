@@ -325,7 +325,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<Known> {
             "not_empty" | "exists" | "pgbackrest_target" => Exit::Target,
             "pgbackrest_busy" => Exit::Busy,
             "pgbackrest_configuration" => Exit::Configuration,
-            "pgbackrest_no_backup" => Exit::NoTarget,
+            "pgbackrest_no_backup" | "no_table" => Exit::NoTarget,
             "copy_differs" => Exit::Verification,
             _ => Exit::Source,
         };

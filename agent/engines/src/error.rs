@@ -137,6 +137,14 @@ pub enum EngineError {
         /// The databases that were asked for and are not there.
         names: Vec<String>,
     },
+    /// What was named as a table has no rows that could be taken out.
+    #[error("{name} {what}")]
+    NoTable {
+        /// What was asked for.
+        name: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The locks for a snapshot could not be had.
     #[error("cannot lock the tables of database `{database}` for reading ({attempts} attempts of \
              {} s)", .waited.as_secs_f32())]
@@ -340,6 +348,7 @@ impl EngineError {
             EngineError::Pooler { .. } => "pooler",
             EngineError::Name { .. } => "bad_name",
             EngineError::NoDatabase { .. } => "no_database",
+            EngineError::NoTable { .. } => "no_table",
             EngineError::Locks { .. } | EngineError::Unsettled { .. } => "locks",
             EngineError::ToolFailed { .. } => "tool_failed",
             EngineError::Silent { .. } => "silent",

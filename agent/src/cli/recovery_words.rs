@@ -163,8 +163,22 @@ pub(super) fn accepted(plan: &RecoveryPlan, args: &RestoreArgs) -> anyhow::Resul
     Err(Problem::NoPlan(text, hint).into())
 }
 
-/// The command that was typed, as far as it says what is recovered and where to.
+/// The command that was typed, as far as it says what is recovered, where to, and what then.
 fn command(args: &RestoreArgs, directory: &Path) -> String {
+    let mut text = command_to(args, directory);
+    for table in &args.extract {
+        let _ = write!(text, " --extract {}", word(&table.to_string()));
+    }
+    for (flag, given) in [("--promote", args.promote), ("--open", args.open)] {
+        if given {
+            let _ = write!(text, " {flag}");
+        }
+    }
+    text
+}
+
+/// The same without what becomes of it.
+fn command_to(args: &RestoreArgs, directory: &Path) -> String {
     let mut text = format!("drctl restore {}", word(&args.source));
     let mut add = |flag: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -181,9 +195,6 @@ fn command(args: &RestoreArgs, directory: &Path) -> String {
     add("--timeline", args.timeline.map(|id| id.to_string()));
     add("--to-directory", Some(directory.display().to_string()));
     add("--identity", args.identity.as_ref().map(|path| path.display().to_string()));
-    for table in &args.extract {
-        add("--extract", Some(table.to_string()));
-    }
     for library in &args.preload {
         add("--preload", Some(library.clone()));
     }
@@ -192,8 +203,6 @@ fn command(args: &RestoreArgs, directory: &Path) -> String {
         ("--inclusive", args.inclusive),
         ("--exclusive", args.exclusive),
         ("--accept-loss", args.accept_loss),
-        ("--promote", args.promote),
-        ("--open", args.open),
         ("--despite-missing", args.despite_missing),
         ("--without-box", args.without_box),
     ] {
@@ -242,6 +251,10 @@ pub(super) fn failed(
 ) -> anyhow::Error {
     let lasting = is_lasting(&error);
     let (best, command) = match (lasting, plan.earlier) {
+        _ if Failure::of(&error).code == "no_table" => (
+            "look at what there is, and name tables that hold rows",
+            format!("{} --resume --open", command_to(args, directory)),
+        ),
         (true, _) if let Some(older) = older => (
             "the same from an older copy, in a new directory; do not use what is in this one",
             from_older(args, older),

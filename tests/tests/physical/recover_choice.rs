@@ -144,3 +144,54 @@ fn no_link_in_the_directory_of_a_recovery_is_followed() {
     let done = restore(&extract).ended(0).json();
     assert_eq!(done["extracted"][0]["rows"], 40, "{done}");
 }
+
+#[test]
+fn what_inherits_from_a_table_comes_along_and_what_is_no_table_is_called_what_it_is() {
+    let shop = Archiving::start(true);
+    shop.sql(
+        "create table parent (i int); create table child () inherits (parent); \
+         create table grandchild () inherits (child); create unlogged table fast () inherits (parent); \
+         insert into parent values (1); insert into child select generate_series(1, 500); \
+         insert into grandchild select generate_series(1, 30); insert into fast values (7); \
+         create view seen as select 1 i; create materialized view made as select 1 i",
+    );
+    shop.back_up();
+    shop.tick(1..3);
+    let last = shop.committed(2);
+    shop.archived();
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last]);
+    let _ = ran.ended(0);
+    let to = path.display().to_string();
+    let extract = |name: &str| {
+        let table = format!("postgres:public.{name}");
+        let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to, "--resume"];
+        shop.drctl(&[&all[..], &["--extract", &table]].concat())
+    };
+    let ran = extract("parent");
+    assert!(ran.err.contains("fast is an unlogged table"), "{}", ran.err);
+    let done = ran.ended(0).json();
+    assert_eq!(done["extracted"][0]["rows"], 531, "{done}");
+    let dump = done["extracted"][0]["file"].as_str().unwrap();
+    shop.sql("create database other");
+    let loaded = shop.server.client("pg_restore").args(["-d", "other", dump]).status().unwrap();
+    assert!(loaded.success());
+    assert_eq!(shop.server.psql("other", "select count(*) from parent"), "531");
+    // A child alone cannot be loaded without what it inherits from.
+    let ran = extract("child");
+    assert!(
+        ran.err.contains("inherits from public.parent, which is not in this dump"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(ran.ended(0).json()["extracted"][0]["rows"], 530);
+    for (name, word) in [
+        ("fast", "is an unlogged table"),
+        ("seen", "is a view"),
+        ("made", "is a materialized view"),
+        ("gone", "is not there"),
+    ] {
+        let said = extract(name).failed(5, "no_table");
+        assert!(said.contains(word) && said.contains("--resume --open"), "{name}: {said}");
+        assert!(!said.contains("--extract"), "the same again would fail: {said}");
+    }
+}

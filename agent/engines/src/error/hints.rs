@@ -65,6 +65,10 @@ impl EngineError {
             | EngineError::Structure { .. }
             | EngineError::LeftOut { .. }
             | EngineError::Counts { .. } => return self.backup_hint(),
+            EngineError::NoTable { .. } => {
+                "nothing was lost, and the recovery stands: name tables that are there and hold rows"
+                    .to_owned()
+            }
             EngineError::Config(_) => {
                 "correct the configuration or the command; nothing was changed".to_owned()
             }

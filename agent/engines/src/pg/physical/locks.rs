@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::ask::ANSWER_WAIT;
+use super::pick::tree;
 use super::run::Recovering;
 use crate::pg::server::quote_literal;
 use crate::pg::session::Session;
@@ -62,16 +63,14 @@ pub(super) async fn may_be_read(
     session.client.batch_execute(&wait).await.map_err(EngineError::query(&action))?;
     // A prepared transaction has no process; it is known by the number that it has locked too.
     let query = format!(
-        "SELECT p.gid FROM pg_catalog.pg_locks l \
+        "{} SELECT p.gid FROM pg_catalog.pg_locks l \
          JOIN pg_catalog.pg_locks t ON t.virtualtransaction = l.virtualtransaction \
               AND t.locktype = 'transactionid' \
          JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = t.transactionid \
          WHERE l.pid IS NULL AND l.granted AND l.locktype = 'relation' \
            AND l.mode = 'AccessExclusiveLock' \
-           AND l.relation IN (SELECT pg_catalog.to_regclass({0})::oid UNION \
-               SELECT i.inhrelid FROM pg_catalog.pg_inherits i \
-               WHERE i.inhparent = pg_catalog.to_regclass({0})::oid) LIMIT 1",
-        quote_literal(name)
+           AND l.relation IN (SELECT tree.oid FROM tree) LIMIT 1",
+        tree(&quote_literal(name))
     );
     let rows = session.client.query(&query, &[]).await.map_err(EngineError::query(&action))?;
     let Some(gid) = rows.first().and_then(|row| row.try_get::<_, String>(0).ok()) else {

@@ -52,13 +52,14 @@ impl std::fmt::Display for PickedTable {
     }
 }
 
-/// Dumps one table, its partitions included, into the new file `to` (`pg_dump`'s custom format):
-/// the exit status, the structure of the dump, and its rows against those that the server counts.
-/// Gives the rows of each table that is in it. The server must stand still while this runs.
+/// Dumps one table, with its partitions and all that inherits from it, into the new file `to`
+/// (`pg_dump`'s custom format): the exit status, the structure of the dump, and its rows against
+/// those that the server counts. Gives the rows of each table that is in it. The server must stand
+/// still while this runs.
 ///
 /// # Errors
-/// [`EngineError::Config`] for a table that is not there; those of dumps. The file is then not to
-/// be used.
+/// [`EngineError::NoTable`] for what is no table with rows; those of dumps. The file is then not
+/// to be used.
 pub async fn pick_table(
     recovering: &Recovering,
     wanted: &PickedTable,
@@ -69,7 +70,10 @@ pub async fn pick_table(
     let session = Session::open(server, &wanted.database, application_name).await?;
     let name = format!("{}.{}", quote_ident(&wanted.schema), quote_ident(&wanted.table));
     may_be_read(&session, (&name, &wanted.to_string())).await?;
-    let tables = find(&session, wanted).await?;
+    let (tables, notes) = find(&session, wanted).await?;
+    for note in notes {
+        tracing::warn!("{wanted}: {note}");
+    }
     let version = session.version().await?;
     let found = tools::find(server, "pg_dump", &version).await?;
     let mut tool = session.reached().tool(&found, application_name, None);
@@ -115,7 +119,7 @@ async fn reader(recovering: &Recovering, wanted: &PickedTable, application: &str
             continue;
         };
         // What is not there is told of as the role that was let in.
-        let Ok(tables) = find(&session, wanted).await else { break };
+        let Ok((tables, _)) = find(&session, wanted).await else { break };
         if tables::unreadable(&tables).is_empty() {
             return server;
         }
@@ -123,27 +127,132 @@ async fn reader(recovering: &Recovering, wanted: &PickedTable, application: &str
     own.clone()
 }
 
-/// The table and its partitions, as `pg_dump` would lock them.
-async fn find(session: &Session, wanted: &PickedTable) -> Result<Vec<Table>, EngineError> {
+/// `WITH`: a table's number and those of all below it, its partitions and what inherits from it. The
+/// name is a literal.
+pub(super) fn tree(name: &str) -> String {
+    format!(
+        "WITH RECURSIVE tree(oid) AS (SELECT pg_catalog.to_regclass({name})::oid UNION \
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON tree.oid = i.inhparent)"
+    )
+}
+
+/// Something that goes by a table's name, or lies below a table.
+struct Object {
+    oid: u32,
+    /// What is wrong with it; nothing for a table whose rows are there.
+    odd: Option<&'static str>,
+    name: String,
+    is_wanted: bool,
+    /// What it inherits from that does not come along.
+    parents: Option<String>,
+}
+
+/// The table and all below it, as `pg_dump` would lock them; and what is to be known of what does not
+/// come along.
+async fn find(
+    session: &Session,
+    wanted: &PickedTable,
+) -> Result<(Vec<Table>, Vec<String>), EngineError> {
+    let objects = objects(session, wanted).await?;
+    let no_table = |what: Option<&'static str>| EngineError::NoTable {
+        name: wanted.to_string(),
+        what: what.unwrap_or("is not there at this point"),
+    };
+    let Some(own) = objects.iter().find(|object| object.is_wanted) else {
+        return Err(no_table(None));
+    };
+    if own.odd.is_some() {
+        return Err(no_table(own.odd));
+    }
+    let mut all = tables::list(&session.client).await?;
+    let there = |oid: u32| all.iter().any(|table| table.oid == oid);
+    if !there(own.oid) {
+        return Err(no_table(Some("is the system's own or an extension's")));
+    }
+    let mut notes = Vec::new();
+    for object in &objects {
+        let name = shown(&object.name, 200);
+        if let (Some(odd), false) = (object.odd, object.is_wanted) {
+            notes.push(format!("below it, {name} {odd}: it is not in the dump"));
+        }
+        if let Some(parents) = &object.parents {
+            let parents = shown(parents, 200);
+            notes.push(format!(
+                "{name} inherits from {parents}, which is not in this dump: make that before this \
+                 is loaded, or take it out instead, with all that inherits from it"
+            ));
+        }
+    }
+    let taken = |oid: u32| objects.iter().any(|object| object.oid == oid && object.odd.is_none());
+    all.retain(|table| taken(table.oid));
+    Ok((all, notes))
+}
+
+async fn objects(session: &Session, wanted: &PickedTable) -> Result<Vec<Object>, EngineError> {
     let name = format!("{}.{}", quote_ident(&wanted.schema), quote_ident(&wanted.table));
-    let missing = || EngineError::Config(format!("there is no table {wanted} at this point"));
+    let name = quote_literal(&name);
     let query = format!(
-        "SELECT pg_catalog.to_regclass({0})::oid UNION \
-         SELECT relid::oid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass({0}))",
-        quote_literal(&name)
+        "{} SELECT c.oid, c.relkind::text, c.relpersistence::text, \
+                c.oid = pg_catalog.to_regclass({name})::oid, c.oid::pg_catalog.regclass::text, \
+                (SELECT pg_catalog.string_agg(i.inhparent::pg_catalog.regclass::text, ', ') \
+                 FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND NOT c.relispartition \
+                      AND i.inhparent NOT IN (SELECT t.oid FROM tree t)) \
+         FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid ORDER BY c.oid",
+        tree(&name)
     );
     let failed = |error| EngineError::query("look for the table")(error);
     let rows = session.client.query(&query, &[]).await.map_err(failed)?;
-    let ids: Vec<u32> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
-    let mut all = tables::list(&session.client).await?;
-    all.retain(|table| ids.contains(&table.oid));
-    let there = all.iter().any(|t| t.schema == wanted.schema && t.name == wanted.table);
-    if there { Ok(all) } else { Err(missing()) }
+    let object = |row: &tokio_postgres::Row| {
+        let text = |at: usize| row.try_get::<_, String>(at);
+        Ok(Object {
+            oid: row.try_get(0)?,
+            odd: odd(&text(1)?, &text(2)?),
+            is_wanted: row.try_get(3)?,
+            name: text(4)?,
+            parents: row.try_get(5)?,
+        })
+    };
+    rows.iter().map(object).collect::<Result<_, _>>().map_err(failed)
+}
+
+/// What keeps an object (`pg_class.relkind`, `relpersistence`) from being taken out as a table.
+fn odd(kind: &str, persistence: &str) -> Option<&'static str> {
+    Some(match (kind, persistence) {
+        ("r" | "p", "p") => return None,
+        ("r" | "p", "u") => "is an unlogged table: no copy and no log brings its rows back",
+        ("r" | "p", _) => "is a temporary table",
+        ("v", _) => "is a view, which has no rows of its own: name the tables that it reads",
+        ("m", _) => {
+            "is a materialized view, which is made anew of the tables that it reads: name \
+                     those"
+        }
+        ("f", _) => "is a foreign table, whose rows lie elsewhere",
+        ("S", _) => "is a sequence: name the table that it belongs to",
+        ("i" | "I", _) => "is an index: name the table that it belongs to",
+        _ => "is no table",
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_rows_to_take_out_is_called_what_it_is() {
+        assert_eq!((odd("r", "p"), odd("p", "p")), (None, None));
+        for (kind, persistence, word) in [
+            ("r", "u", "unlogged"),
+            ("p", "u", "unlogged"),
+            ("v", "p", "a view"),
+            ("m", "p", "materialized"),
+            ("f", "p", "foreign"),
+            ("S", "p", "sequence"),
+            ("i", "p", "index"),
+            ("c", "p", "no table"),
+        ] {
+            assert!(odd(kind, persistence).is_some_and(|text| text.contains(word)), "{kind}");
+        }
+    }
 
     #[test]
     fn tables_are_named() {
