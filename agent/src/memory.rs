@@ -3,14 +3,19 @@
 use anyhow::Result;
 use drctl_catalog::{Catalog, Look, Looks, Subject};
 use drctl_model::{
-    BackupId, BackupSummary, Closeness, Digest, Fault, SourceId, Verification, bad, shown, telling,
+    BackupId, BackupSummary, Closeness, Digest, Fault, LogPlace, SourceId, Verification, bad,
+    shown, standing, telling,
 };
+use drctl_store::{Key, layout};
 use jiff::Timestamp;
 
 use crate::{Repository, Setup};
 
 /// What is shown of what was wrong, in characters.
 const SHOWN: usize = 300;
+
+/// Codes of what is wrong with log that is not damaged.
+const ELSEWHERE: [&str; 3] = ["log_gap", "log_conflict", "log_other_history"];
 
 /// What the catalog remembers.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +62,21 @@ impl Memory {
         of_source.filter_map(|((_, subject), looks)| Some((subject, bad(looks)?))).collect()
     }
 
+    /// The pieces of a source's log that were read and found not to be what was stored.
+    #[must_use]
+    pub fn damaged_log(&self, source: &SourceId) -> Vec<LogPlace> {
+        let faults = standing(self.looks(source, Subject::Log)).flat_map(|look| &look.problems);
+        // Others tell what is not there, or of which history it is, which plans know by themselves.
+        let faults = faults.filter(|fault| !ELSEWHERE.contains(&fault.code.as_str()));
+        let words = faults.flat_map(|fault| fault.message.split_whitespace());
+        let place = |word: &str| {
+            let key = word.trim_end_matches([':', ',', ';']);
+            let (of, place) = layout::piece_at(&Key::from(key))?;
+            (of == *source).then_some(place)
+        };
+        words.filter_map(place).collect()
+    }
+
     /// All of it, by name, with what was found.
     #[must_use]
     pub fn told(&self) -> Vec<(String, String)> {
@@ -83,7 +103,7 @@ impl Memory {
 #[must_use]
 pub fn words(found: &Verification) -> String {
     let first = found.problems.first().map(|fault| fault.message.as_str()).unwrap_or_default();
-    format!("`drctl verify` of {:.0} found it BAD: {}", found.at, shown(first, SHOWN))
+    format!("a look of {:.0} found it BAD: {}", found.at, shown(first, SHOWN))
 }
 
 /// Who remembers, where somebody can.
@@ -132,6 +152,21 @@ impl Notebook {
         let found = self.found(closeness, problems);
         let source = source.clone();
         self.write(Look { source, subject, manifest_sha256: None, found }).await;
+    }
+
+    /// Notes of a log what a recovery came upon, beside what was found before.
+    pub async fn met(&self, source: &SourceId, problem: (String, String)) {
+        let Some(catalog) = &self.catalog else { return };
+        let known = Memory::of(catalog, Some(source)).await.unwrap_or_default();
+        let before = standing(known.looks(source, Subject::Log))
+            .filter(|look| look.closeness == Closeness::Stored)
+            .flat_map(|look| &look.problems);
+        let mut problems: Vec<(String, String)> =
+            before.map(|fault| (fault.code.clone(), fault.message.clone())).collect();
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+        self.log(source, Subject::Log, Closeness::Stored, &problems).await;
     }
 
     fn found(&self, closeness: Closeness, problems: &[(String, String)]) -> Verification {

@@ -55,7 +55,7 @@ pub use manifest::{
 pub use marker::{Marker, MarkerError};
 pub use newest::newest;
 pub use role::Role;
-pub use verification::{Closeness, Fault, Verification, bad, telling};
+pub use verification::{Closeness, Fault, Verification, bad, standing, telling};
 
 /// The version of the bucket format that this program writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;

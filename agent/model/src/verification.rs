@@ -55,17 +55,21 @@ impl Verification {
     }
 }
 
-/// The look that found something wrong and that no later one, as close or closer, has cleared.
-#[must_use]
-pub fn bad(looks: &[Verification]) -> Option<&Verification> {
-    let cleared = |bad: &&Verification| {
+/// The looks that found something wrong and that no later one, as close or closer, has cleared.
+pub fn standing(looks: &[Verification]) -> impl Iterator<Item = &Verification> {
+    let cleared = move |bad: &&Verification| {
         let clears = |good: &Verification| {
             good.is_good() && good.closeness >= bad.closeness && good.at >= bad.at
         };
         !looks.iter().any(clears)
     };
-    let standing = looks.iter().filter(|look| !look.is_good()).filter(cleared);
-    standing.max_by_key(|look| look.at)
+    looks.iter().filter(|look| !look.is_good()).filter(cleared)
+}
+
+/// The newest of them.
+#[must_use]
+pub fn bad(looks: &[Verification]) -> Option<&Verification> {
+    standing(looks).max_by_key(|look| look.at)
 }
 
 /// The look that says most: one that found something wrong, else the closest.

@@ -11,6 +11,7 @@ mod keys;
 mod man;
 mod progress;
 mod recover;
+mod recovery_failed;
 mod recovery_plan;
 mod recovery_words;
 mod restore;

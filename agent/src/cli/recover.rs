@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 use drctl_engines::boxed::Boxes;
 use drctl_engines::pg::physical::{HostReport, check_host, may_run};
 use drctl_engines::pg::server_program;
-use drctl_model::{BackupId, DrillId, SourceId, total};
-use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning, plan as plan_recovery};
+use drctl_model::{DrillId, SourceId, total};
+use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning};
 use drctl_store::{Identities, open_facts};
 use serde_json::json;
 
@@ -13,8 +13,9 @@ use super::args::RestoreArgs;
 use super::boxes::boxes;
 use super::journal::Journal;
 use super::progress::Progress;
+use super::recovery_failed::{Instead, failed, lead_on};
 use super::recovery_plan::{changed, identity_file, plan_on_whole};
-use super::recovery_words::{Outlook, accepted, done_object, done_text, failed, plan_text};
+use super::recovery_words::{Outlook, accepted, done_object, done_text, plan_text};
 use super::screen::Screen;
 use crate::backrest::lay_out as lay_out_archived;
 use crate::problem::{Failure, Problem};
@@ -269,10 +270,15 @@ impl Work<'_> {
         let done = self.bring(directory, &mut begun, ready, &meter, stop).await;
         drop((progress, following));
         let seconds = began.elapsed().as_secs_f64();
-        let older = (begun.step() == Step::LayingOut).then(|| self.older()).flatten();
-        let done = done.map_err(|error| {
-            failed(error, self.args, &self.planned, (directory, older.as_ref()), anew)
-        });
+        let instead = match &done {
+            Ok(_) => Instead::default(),
+            Err(_) => {
+                let of = (self.setup, self.repository, self.source);
+                lead_on(of, self.known, &self.planned, begun.step()).await
+            }
+        };
+        let done = done
+            .map_err(|error| failed(error, self.args, &self.planned, (directory, &instead), anew));
         let mut text = match &done {
             Ok(done) => done_text((&self.planned, done), directory, seconds),
             Err(error) => error.to_string(),
@@ -296,13 +302,6 @@ impl Work<'_> {
         object["drill"] = json!(drill);
         screen.answer("drctl.recovery/1", object, || text);
         Ok(Exit::Success)
-    }
-
-    /// An older copy that leads to the same target.
-    fn older(&self) -> Option<BackupId> {
-        let rest = self.known.archive.clone().without(&self.planned.base);
-        let planned = plan_recovery(&rest, &self.planned.target, Some(self.planned.timeline));
-        planned.ok().map(|plan| plan.base)
     }
 
     /// Keeps what a drill came to. One that was stopped came to nothing.

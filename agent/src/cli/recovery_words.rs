@@ -1,19 +1,19 @@
-//! What a recovery says: its plan, its failure, what it came to.
+//! What a recovery says: its plan, and what it came to.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use drctl_engines::pg::physical::HostReport;
-use drctl_model::{BackupId, total};
+use drctl_model::total;
 use drctl_policies::recovery::{NoPlan, RecoveryPlan, Target};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::args::RestoreArgs;
 use super::screen::{bytes, count, span};
-use crate::problem::{Failure, Problem};
+use crate::problem::Problem;
 use crate::shell::word;
-use crate::{Exit, OtherCluster, Rate, Recovered, left_out, zone};
+use crate::{OtherCluster, Rate, Recovered, left_out, zone};
 
 /// What was found out of a plan beside the bucket's own words.
 #[derive(Debug, Default)]
@@ -161,129 +161,6 @@ pub(super) fn accepted(plan: &RecoveryPlan, args: &RestoreArgs) -> anyhow::Resul
     );
     let hint = "look at `drctl timeline`; --accept-loss recovers what can be had without it";
     Err(Problem::NoPlan(text, hint).into())
-}
-
-/// The command that was typed, as far as it says what is recovered, where to, and what then.
-fn command(args: &RestoreArgs, directory: &Path) -> String {
-    let mut text = command_to(args, directory);
-    for table in &args.extract {
-        let _ = write!(text, " --extract {}", word(&table.to_string()));
-    }
-    for (flag, given) in [("--promote", args.promote), ("--open", args.open)] {
-        if given {
-            let _ = write!(text, " {flag}");
-        }
-    }
-    text
-}
-
-/// The same without what becomes of it.
-fn command_to(args: &RestoreArgs, directory: &Path) -> String {
-    let mut text = format!("drctl restore {}", word(&args.source));
-    let mut add = |flag: &str, value: Option<String>| {
-        if let Some(value) = value {
-            let _ = write!(text, " {flag} {}", word(&value));
-        }
-    };
-    add("--to-time", args.to_time.clone());
-    add("--to-lsn", args.to_lsn.clone());
-    add("--to-xid", args.to_xid.map(|xid| xid.to_string()));
-    add("--before-xid", args.before_xid.map(|xid| xid.to_string()));
-    add("--to-name", args.to_name.clone());
-    add("--backup", args.backup.clone());
-    add("--system-id", args.system_id.map(|id| id.to_string()));
-    add("--timeline", args.timeline.map(|id| id.to_string()));
-    add("--to-directory", Some(directory.display().to_string()));
-    add("--identity", args.identity.as_ref().map(|path| path.display().to_string()));
-    for library in &args.preload {
-        add("--preload", Some(library.clone()));
-    }
-    for (flag, given) in [
-        ("--to-end", args.to_end),
-        ("--inclusive", args.inclusive),
-        ("--exclusive", args.exclusive),
-        ("--accept-loss", args.accept_loss),
-        ("--despite-missing", args.despite_missing),
-        ("--without-box", args.without_box),
-    ] {
-        if given {
-            let _ = write!(text, " {flag}");
-        }
-    }
-    text
-}
-
-/// The same with another copy to begin with, into a new directory.
-fn from_older(args: &RestoreArgs, older: &BackupId) -> String {
-    let typed = command(args, Path::new("NEW"));
-    match &args.backup {
-        Some(backup) => {
-            typed.replace(&format!(" --backup {}", word(backup)), &format!(" --backup {older}"))
-        }
-        None => format!("{typed} --backup {older}"),
-    }
-}
-
-/// Whether the same again would fail in the same way: what is in the bucket, or what was reached,
-/// is not what it must be.
-fn is_lasting(error: &anyhow::Error) -> bool {
-    // The server's last words have those of `wal fetch` in them.
-    let words = format!("{error:#}");
-    let told = ["is not what the manifest says", "and a later part is there"];
-    Failure::of(error).exit == Exit::Verification || told.iter().any(|text| words.contains(text))
-}
-
-/// What going on comes to, where a chain of copies has still to be put together or where not.
-fn go_on(chain: bool) -> &'static str {
-    match chain {
-        true => "go on: the chain of copies is laid out anew, unless it was put together",
-        false => "go on where it ended: nothing that is whole is done again",
-    }
-}
-
-/// What a person needs at three in the morning: always these five lines, in this order.
-pub(super) fn failed(
-    error: anyhow::Error,
-    args: &RestoreArgs,
-    plan: &RecoveryPlan,
-    (directory, older): (&Path, Option<&BackupId>),
-    chain: bool,
-) -> anyhow::Error {
-    let lasting = is_lasting(&error);
-    let (best, command) = match (lasting, plan.earlier) {
-        _ if Failure::of(&error).code == "no_table" => (
-            "look at what there is, and name tables that hold rows",
-            format!("{} --resume --open", command_to(args, directory)),
-        ),
-        (true, _) if let Some(older) = older => (
-            "the same from an older copy, in a new directory; do not use what is in this one",
-            from_older(args, older),
-        ),
-        (false, _) => (go_on(chain), format!("{} --resume", command(args, directory))),
-        (true, Some(at)) => (
-            "an earlier time, in a new directory; do not use what is in this one",
-            format!("drctl restore {} --to-time {at} --to-directory NEW", word(&args.source)),
-        ),
-        (true, None) => (
-            "the copy alone, in a new directory; do not use what is in this one",
-            format!(
-                "drctl restore {} --backup {} --to-directory NEW",
-                word(&args.source),
-                plan.base
-            ),
-        ),
-    };
-    let text = format!(
-        "the recovery to {} failed: {error:#}\n  \
-         safe: the backups and the log in the bucket; {} is not to be used yet, drctl.log and \
-         recovery.log in it tell more\n  \
-         the source was not touched\n  \
-         best alternative: {best}\n  \
-         command: {command}",
-        plan.target,
-        directory.display()
-    );
-    error.context(text)
 }
 
 /// For scripts.

@@ -27,8 +27,9 @@ use super::aim::runs_to_end;
 use super::command::{ahead, segments};
 use super::log_ahead::expected;
 use crate::backrest::{Asked, fetch as fetch_archived};
+use crate::memory::Notebook;
 use crate::problem::{Failure, Problem};
-use crate::wal::{ABSENT, Ahead, DELIVERED, FAILED, Fetched, LEFT, Shelf, fetch};
+use crate::wal::{ABSENT, Ahead, DELIVERED, FAILED, Fetched, LEFT, Shelf, fetch, is_damaged};
 
 /// The socket in the server's private directory.
 const SOCKET: &str = "log";
@@ -118,10 +119,22 @@ impl<'a> Serving<'a> {
             return;
         };
         let done = self.look_for(name).await;
+        if let Some(error) = done.as_ref().err().filter(|error| is_damaged(error)) {
+            self.remember(error).await;
+        }
         let sent = timeout(READ_WAIT, send(&mut stream, done)).await;
         if let Ok(Err(error)) = sent {
             tracing::debug!("{name} was not taken: {error}");
         }
+    }
+
+    /// What is damaged is remembered, so that plans lead around it from now on.
+    async fn remember(&self, error: &anyhow::Error) {
+        let RecoverRequest { setup, repository, source, .. } = self.request;
+        let Ok(source) = source.parse() else { return };
+        let failure = Failure::of(error);
+        let problem = (failure.code.to_owned(), failure.messages.join(": "));
+        Notebook::open(setup, repository).await.met(&source, problem).await;
     }
 
     /// A file of the log, in a place of ours; nothing where it is proven to be absent.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{
-    Ancestor, BackupId, BackupKind, BackupSummary, Coordinates, Digest, LogEntry, Lsn, NotedPoint,
-    SourceId, Timeline, TimelineHistory,
+    Ancestor, BackupId, BackupKind, BackupSummary, Coordinates, Digest, LogEntry, LogPart,
+    LogPlace, Lsn, NotedPoint, SourceId, Timeline, TimelineHistory,
 };
 use drctl_policies::recovery::{Archive, Base, RestorePoint, Stood, Want};
 use futures_util::TryStreamExt as _;
@@ -208,7 +208,11 @@ pub(crate) async fn learn(
         stanza = Some(found);
     }
     refused.append(&mut elsewhere.refused);
-    let known = assemble(system_id, copies, logs, elsewhere);
+    let mut known = assemble(system_id, copies, logs, elsewhere);
+    if let Some(cache) = cache {
+        let memory = Memory::of(cache, Some(source)).await?;
+        known.archive = known.around(&memory.damaged_log(source));
+    }
     Ok(Some(Known { refused, stanza, others, uncopied, ..known }))
 }
 
@@ -256,6 +260,18 @@ impl Known {
     #[must_use]
     pub fn last_record(&self, timeline: Timeline, reach: Lsn) -> Option<Lsn> {
         self.archive.last_record(timeline, reach)
+    }
+
+    /// What leads around pieces that are damaged.
+    #[must_use]
+    pub(crate) fn around(&self, damaged: &[LogPlace]) -> Archive {
+        let ours = damaged.iter().filter(|place| place.system_id == self.system_id);
+        let range = |place: &LogPlace| match place.part {
+            LogPart::Range { start, end } => Some((place.timeline, start, end)),
+            LogPart::History => None,
+        };
+        let ranges: Vec<_> = ours.filter_map(range).collect();
+        self.archive.clone().damaged(&ranges)
     }
 
     /// The coordinates of a copy.

@@ -1,6 +1,6 @@
 //! What of a cluster's log is missing, told apart by whether a later copy makes up for it.
 
-use drctl_policies::recovery::{Warning, standing, timeline_view};
+use drctl_policies::recovery::{Gap, Warning, Why, standing, timeline_view};
 
 use super::Known;
 
@@ -20,14 +20,17 @@ impl Holes {
         let mut found = Holes::default();
         let standing = standing(&known.archive);
         found.open.extend(known.uncopied.map(|id| Warning::NoCopyOf(id).to_string()));
-        for gap in standing.iter().flat_map(|standing| &standing.gaps) {
+        // What is damaged is found by who reads it, and cleared by who reads it again.
+        let missing = |gap: &&Gap| gap.why != Why::Damaged;
+        for gap in standing.iter().flat_map(|standing| &standing.gaps).filter(missing) {
             found.open.push(gap.to_string());
         }
         for doubt in standing.iter().flat_map(|standing| &standing.doubts) {
             found.open.push(doubt.to_string());
         }
         let views = timeline_view(&known.archive);
-        for gap in views.iter().flat_map(|view| &view.gaps).map(ToString::to_string) {
+        let gaps = views.iter().flat_map(|view| &view.gaps).filter(missing);
+        for gap in gaps.map(ToString::to_string) {
             if found.open.contains(&gap) || found.covered.contains(&gap) {
                 continue;
             }

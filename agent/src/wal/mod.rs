@@ -46,6 +46,7 @@ pub(crate) use holds::{holds, of_history};
 pub use holes::Holes;
 pub use push::{Push, Pushed};
 pub use shelf::Shelf;
+pub(crate) use shelf::is_damaged;
 pub(crate) use shelf::is_missing;
 pub use ship::{STANDBY_NAME, Shipping, ship, usual_slot};
 pub(crate) use state::log_state;

@@ -207,7 +207,7 @@ pub(super) fn same_log(one: &LogPiece, other: &LogPiece) -> bool {
 
 /// Whether a piece is not the log that was written: damaged, or signed by nobody whom we trust.
 #[must_use]
-pub(super) fn is_damaged(error: &anyhow::Error) -> bool {
+pub(crate) fn is_damaged(error: &anyhow::Error) -> bool {
     is_bad_manifest(error) || matches!(error.downcast_ref(), Some(Problem::Segment { .. }))
 }
 

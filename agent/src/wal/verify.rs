@@ -3,7 +3,7 @@
 use anyhow::Result;
 use drctl_engines::pg::wal::WalWalker;
 use drctl_model::{LogPart, LogPlace, Lsn, SourceId, Timeline, WalSegmentSize};
-use drctl_store::Identities;
+use drctl_store::{Identities, layout};
 
 use super::{Holes, Shelf};
 use crate::problem::Failure;
@@ -105,7 +105,8 @@ async fn look(
     if let (LogPart::Range { start, .. }, Some(size)) = (&place.part, head.holds.segment_size) {
         let done = follow(chain, (place.system_id, place.timeline), *start, size, &plain);
         if let Err(error) = done {
-            let text = format!("log of timeline {}: {error}", place.timeline);
+            let key = layout::piece(&shelf.source, place);
+            let text = format!("{key}: log of timeline {}: {error}", place.timeline);
             verdict.problems.push(("log_damaged".to_owned(), text));
         }
     }

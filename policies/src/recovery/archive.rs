@@ -146,6 +146,24 @@ impl Archive {
         self
     }
 
+    /// The same with pieces (their first bytes, and behind their last ones) that were found not to
+    /// be the log that was written: nothing leads across what no other piece covers of them.
+    #[must_use]
+    pub fn damaged(mut self, pieces: &[(Timeline, Lsn, Lsn)]) -> Archive {
+        for (timeline, log) in &mut self.logs {
+            let of = pieces.iter().filter(|(of, ..)| of == timeline);
+            let bad: BTreeSet<(Lsn, Lsn)> = of.map(|(_, start, end)| (*start, *end)).collect();
+            let whole = log.entries.iter().filter(|entry| !bad.contains(&entry.range()));
+            let whole = joined(whole.map(|entry| Range { start: entry.start, end: entry.end }));
+            let there = log.entries.iter().map(LogEntry::range).filter(|range| bad.contains(range));
+            let bare = there.flat_map(|range| uncovered(range, &whole));
+            log.barriers.extend(bare.map(|at| Barrier { at, why: Why::Damaged }));
+            log.barriers.sort_unstable();
+            log.barriers.dedup();
+        }
+        self
+    }
+
     /// The same, where it is known that log of a timeline was there up to a position.
     #[must_use]
     pub fn once_up_to(mut self, known: impl IntoIterator<Item = (Timeline, Lsn)>) -> Archive {
@@ -255,6 +273,21 @@ impl Archive {
     pub(super) fn mentions(&self, timeline: Timeline) -> bool {
         self.logs.contains_key(&timeline) || self.bases.iter().any(|b| b.timeline == timeline)
     }
+}
+
+/// Where each stretch of a range begins that none of these covers, which are in order.
+fn uncovered((start, end): (Lsn, Lsn), spans: &[Range]) -> Vec<Lsn> {
+    let (mut at, mut found) = (start, Vec::new());
+    for span in spans.iter().filter(|span| span.end > start && span.start < end) {
+        if at < span.start {
+            found.push(at);
+        }
+        at = span.end;
+    }
+    if at < end {
+        found.push(at);
+    }
+    found
 }
 
 /// Whether two histories tell the same; the words about the reason don't matter.

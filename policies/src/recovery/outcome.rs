@@ -214,6 +214,13 @@ impl fmt::Display for Gap {
                      the log before it"
                 );
             }
+            Why::Damaged => {
+                return write!(
+                    f,
+                    "the log of timeline {timeline} from {from} on is damaged: it was read, and is \
+                     not what was stored (`drctl verify SOURCE --data` reads it again)"
+                );
+            }
         }
         self.until.map_or(Ok(()), |until| write!(f, " to {until}"))
     }

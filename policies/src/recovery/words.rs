@@ -144,4 +144,6 @@ pub enum Why {
     Minimal,
     /// What is there follows another history than what lies before it.
     OtherHistory,
+    /// What is there is not the log that was written: somebody has read it.
+    Damaged,
 }

@@ -195,3 +195,41 @@ fn what_inherits_from_a_table_comes_along_and_what_is_no_table_is_called_what_it
         assert!(!said.contains("--extract"), "the same again would fail: {said}");
     }
 }
+
+#[test]
+fn log_that_is_damaged_is_planned_around() {
+    let (shop, last) = several();
+    let piece = shop.pieces().pop().unwrap();
+    let whole = fs::read(&piece).unwrap();
+    fs::write(&piece, &whole[..whole.len() - 100]).unwrap();
+    let to_last = ["--to-time", last.as_str()];
+    for target in [&["--to-end"][..], &to_last] {
+        // As on a host that knows nothing of it yet.
+        fs::remove_dir_all(shop.site.path("state")).unwrap();
+        let (ran, _folder, _) = shop.recover(&[target, &["--promote"]].concat());
+        assert_ne!(ran.code, Some(0), "{}", ran.out);
+        let said = ran.json().to_string();
+        let command = said.split("command: drctl ").nth(1).expect("a command");
+        let command = command.split(['\\', '"']).next().unwrap();
+        assert!(said.contains("all log before what is damaged, the last commit at"), "{said}");
+        let (_folder, path) = own_place();
+        let command = command.replace("NEW", &path.display().to_string());
+        let _ = shop.drctl(&command.split(' ').collect::<Vec<_>>()).ended(0);
+        assert_eq!(ticks(&path), list(1..31), "{command}");
+    }
+    fs::remove_dir_all(shop.site.path("state")).unwrap();
+    let _ = shop.drctl(&["verify", "shop", "--data"]).ended(4);
+    let (ran, _folder, path) = shop.recover(&["--to-end"]);
+    let said = ran.failed(5, "no_plan");
+    assert!(said.contains("is damaged") && said.contains("--accept-loss"), "{said}");
+    let (ran, ..) = shop.recover(&to_last);
+    let _ = ran.failed(5, "no_plan");
+    assert!(!path.exists());
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["timelines"][0]["gaps"][0]["why"], "damaged", "{view}");
+    fs::write(&piece, whole).unwrap();
+    let _ = shop.drctl(&["verify", "shop", "--data"]).ended(0);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+}

@@ -284,3 +284,37 @@ fn what_must_have_been_there_is_missed_at_the_end_too() {
     let lost = Gap { timeline: tl(2), from: Lsn(140), ..at_end(150) };
     told(&whole.once_up_to([(tl(2), Lsn(150))]), 1, &[lost]);
 }
+
+#[test]
+fn damaged_log_leads_nowhere_but_where_another_piece_covers_it() {
+    let entries = || {
+        vec![
+            segment(3, None, 30, (10, 19)),
+            segment(4, Some(30), 40, (20, 29)),
+            segment(5, Some(40), 50, (30, 39)),
+        ]
+    };
+    let range = |n: u64| (tl(1), Lsn(n * SIZE), Lsn((n + 1) * SIZE));
+    let first = segments(3, 3 * SIZE + 100, 15);
+    let until = |archive: &Archive| {
+        let plan = plan(archive, &Target::Latest, None).unwrap();
+        (plan.until, plan.bound, plan.warnings)
+    };
+    for n in [4, 5] {
+        let archive = of(vec![first.clone()], entries()).damaged(&[range(n)]);
+        let at = Lsn(n * SIZE);
+        let gap = Warning::BehindGap(at_barrier(n, Why::Damaged));
+        assert_eq!(until(&archive), (at, Some(at), vec![gap]));
+    }
+    // Another piece has the same log, or a part of it.
+    let whole = LogEntry::new((Lsn(4 * SIZE), Lsn(6 * SIZE)), None, None);
+    let archive = of(vec![first.clone()], [entries(), vec![whole]].concat());
+    let archive = archive.damaged(&[range(4), range(5)]);
+    assert_eq!(until(&archive), (Lsn(6 * SIZE), None, Vec::new()));
+    let part = LogEntry::new((Lsn(4 * SIZE), Lsn(4 * SIZE + 500)), None, None);
+    let archive = of(vec![first], [entries(), vec![part]].concat()).damaged(&[range(4)]);
+    assert_eq!(until(&archive).0, Lsn(4 * SIZE + 500));
+    // What is not there is not damaged.
+    let other = archive.damaged(&[(tl(2), Lsn(0), Lsn(9)), range(9)]);
+    assert_eq!(until(&other).0, Lsn(4 * SIZE + 500));
+}
