@@ -117,6 +117,16 @@ pub enum EngineError {
         /// What was answered.
         source: ServerSaid,
     },
+    /// The server is there, and no session comes about in a database.
+    #[error("the PostgreSQL server at {target} gives no session in the database `{database}`")]
+    NoEntry {
+        /// Host and port.
+        target: String,
+        /// The database.
+        database: String,
+        /// What was answered.
+        source: ServerSaid,
+    },
     /// What answers lends sessions that belong to others.
     #[error("a pooler stands between drctl and the PostgreSQL server at {target}")]
     Pooler {
@@ -343,7 +353,7 @@ impl EngineError {
             EngineError::VersionMismatch { .. } | EngineError::OlderServer { .. } => {
                 "version_mismatch"
             }
-            EngineError::Connect { .. } => "connect",
+            EngineError::Connect { .. } | EngineError::NoEntry { .. } => "connect",
             EngineError::Auth { .. } => "auth",
             EngineError::Pooler { .. } => "pooler",
             EngineError::Name { .. } => "bad_name",

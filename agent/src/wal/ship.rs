@@ -158,7 +158,7 @@ fn passes(error: &anyhow::Error) -> bool {
             return !store.is_permanent();
         }
         match cause.downcast_ref::<EngineError>() {
-            Some(EngineError::Connect { .. }) => true,
+            Some(EngineError::Connect { .. } | EngineError::NoEntry { .. }) => true,
             Some(EngineError::Query { source, .. }) => source.sqlstate().is_none_or(|state| {
                 ["57", "53", "08", "58", "55006"].iter().any(|s| state.starts_with(s))
             }),

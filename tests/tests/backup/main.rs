@@ -21,6 +21,7 @@ mod round_trip;
 mod s3;
 mod secrets;
 mod server;
+mod settings;
 mod suspect;
 mod tools;
 mod unfriendly;

@@ -17,6 +17,7 @@ impl EngineError {
             }
             EngineError::Connect { source, .. } => connect_hint(source),
             EngineError::Auth { source, .. } => auth_hint(source),
+            EngineError::NoEntry { database, .. } => no_entry_hint(database),
             EngineError::NoDatabase { .. } => {
                 "check the names in the configuration against `psql -l`".to_owned()
             }
@@ -175,6 +176,16 @@ fn connect_hint(said: &ServerSaid) -> String {
         _ => "check that the server runs and that host, port and sslmode are right",
     }
     .to_owned()
+}
+
+fn no_entry_hint(database: &str) -> String {
+    format!(
+        "look at what is set for that database and for the role (psql's `\\drds`) and take back \
+         what keeps sessions out (`ALTER DATABASE {} RESET ALL`), or leave the database out \
+         (exclude_databases); until then no backup of this source is made, and earlier backups \
+         are not affected",
+        crate::pg::quote_ident(database)
+    )
 }
 
 fn auth_hint(said: &ServerSaid) -> String {

@@ -51,3 +51,15 @@ impl From<tokio_postgres::Error> for ServerSaid {
         ServerSaid::new(text)
     }
 }
+
+impl super::EngineError {
+    /// The state that the server named, where it refused a session or a statement.
+    pub(crate) fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Connect { source, .. }
+            | Self::NoEntry { source, .. }
+            | Self::Query { source, .. } => source.sqlstate(),
+            _ => None,
+        }
+    }
+}

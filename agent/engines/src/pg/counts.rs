@@ -165,6 +165,7 @@ pub async fn count_rows(
     application_name: &str,
 ) -> Result<Vec<TableRows>, EngineError> {
     let session = Session::open(server, database, application_name).await?;
+    session.sees_damage(database)?;
     begin(&session.client).await?;
     let tables = tables::list(&session.client).await?;
     tables::all_readable(&tables, database, &server.user)?;

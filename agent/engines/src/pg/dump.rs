@@ -72,6 +72,7 @@ pub struct PgDumpSource {
     pg_dumpall: Option<FoundTool>,
     pgpass: Option<PgPass>,
     globals_due: bool,
+    superuser: bool,
     databases: Vec<Database>,
     next: usize,
     /// How many of them were begun.
@@ -79,6 +80,7 @@ pub struct PgDumpSource {
     /// Those that cannot be dumped, of which each is told of; and the name that is at fault.
     left_out: Vec<(String, String)>,
     current: Option<Current>,
+    suspect: Vec<String>,
 }
 
 /// What has to be ended when the backup is given up.
@@ -119,6 +121,7 @@ impl PgDumpSource {
         let session =
             Session::open(&server, &server.maintenance_database, &application_name).await?;
         let server_version = session.version().await?;
+        session.sees_damage(&server.maintenance_database)?;
         let pg_dump = tools::find(&server, "pg_dump", &server_version).await?;
         let pg_dumpall = match options.globals {
             true => Some(tools::find(&server, "pg_dumpall", &server_version).await?),
@@ -139,16 +142,19 @@ impl PgDumpSource {
             pg_dumpall,
             pgpass,
             globals_due,
+            superuser: session.superuser,
             databases,
             next: 0,
             begun: 0,
             left_out: Vec::new(),
             current: None,
+            suspect: Vec::new(),
         })
     }
 
     fn start_globals(&mut self, found: &FoundTool) -> Result<ToolRun, EngineError> {
-        let tool = self.server.tool(found, &self.application, self.pgpass.as_ref());
+        let pgpass = self.pgpass.as_ref();
+        let tool = self.server.tool(found, &self.application, pgpass, self.superuser);
         let tool = globals::arguments(tool, &self.server, self.options.role_passwords);
         let (output, running) = tool.start_writer()?;
         self.current = Some(Current { stopper: running.stopper(), canceller: None });
@@ -161,6 +167,8 @@ impl PgDumpSource {
             return Err(EngineError::Name { what: "it".to_owned() });
         }
         let session = Session::open(&self.server, &database.name, &self.application).await?;
+        session.sees_damage(&database.name)?;
+        self.doubt(&session.hiding);
         let Started { output, first, running, tables } =
             self.start_with_locks(&session, &database.name).await?;
         let size = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())::text";
@@ -177,6 +185,19 @@ impl PgDumpSource {
         let outcome = outcome(id.clone(), database, bytes, ended, watcher, counts);
         let expected_bytes = Some(bytes);
         Ok(ToolRun { id, label, expected_bytes, output, outcome })
+    }
+
+    /// Our own sessions see damage; what others were shown stays in the server's memory.
+    fn doubt(&mut self, hiding: &[String]) {
+        for name in hiding {
+            let text = format!(
+                "{name} is on: what sessions of others have read may have been made empty or sound, \
+                 in this backup too"
+            );
+            if !self.suspect.contains(&text) {
+                self.suspect.push(text);
+            }
+        }
     }
 
     /// Locks, takes the snapshot and starts `pg_dump`, until it goes well or often enough.
@@ -249,7 +270,7 @@ impl PgDumpSource {
     fn pg_dump(&self, database: &str, snapshot: &str) -> Tool {
         let millis = self.options.lock_timeout.as_millis().clamp(1, i32::MAX as u128);
         self.server
-            .tool(&self.pg_dump, &self.application, self.pgpass.as_ref())
+            .tool(&self.pg_dump, &self.application, self.pgpass.as_ref(), self.superuser)
             .args(&["--format=custom", "--compress=0"])
             .arg(format!("--snapshot={snapshot}"))
             .arg(format!("--lock-wait-timeout={millis}"))
@@ -296,7 +317,8 @@ impl BackupSource for PgDumpSource {
         let told = |(name, what): &(String, String)| {
             format!("the database {name} is left out: {what} has a name that is not UTF-8")
         };
-        let suspect = self.left_out.iter().map(told).collect();
+        let mut suspect = self.suspect;
+        suspect.extend(self.left_out.iter().map(told));
         Ok(Finished { versions, suspect, ..Finished::default() })
     }
 

@@ -9,7 +9,10 @@ use super::tools::major_of;
 ///
 /// An empty search path keeps names that others have created from being taken for the server's
 /// own; tables with policies are an error instead of half a backup; a database or a role may be
-/// read-only, serializable or impatient, or speak as another role.
+/// read-only, serializable or impatient, speak as another role, or ask for a library that is not
+/// there. What is loaded is read as it was written: an element that is null stays null.
+///
+/// What `pg_dump` and `pg_restore` set by themselves, whatever is asked for, is not here.
 const SETTINGS: &[(&str, &str)] = &[
     ("search_path", ""),
     ("row_security", "off"),
@@ -25,7 +28,73 @@ const SETTINGS: &[(&str, &str)] = &[
     ("bytea_output", "hex"),
     ("standard_conforming_strings", "on"),
     ("quote_all_identifiers", "off"),
+    ("local_preload_libraries", ""),
+    ("exit_on_error", "off"),
+    ("array_nulls", "on"),
+    ("transform_null_equals", "off"),
+    ("backslash_quote", "safe_encoding"),
+    ("xmloption", "content"),
 ];
+
+/// Those that came with a later version, and with which: whoever is in no hurry is not ended.
+const LATER: &[(&str, u32)] = &[("idle_session_timeout", 14), ("transaction_timeout", 17)];
+
+/// What only a superuser may set: a server gives damaged pages as empty ones or as they are, and
+/// fires other triggers.
+const SUPERUSERS: &[(&str, &str)] = &[
+    ("zero_damaged_pages", "off"),
+    ("ignore_checksum_failure", "off"),
+    ("session_replication_role", "origin"),
+];
+
+/// Whether the role may set all, and which of those settings are on that hide damage.
+pub(super) const ASK_HIDING: &str = "
+    SELECT pg_catalog.current_setting('is_superuser') = 'on',
+           ARRAY(SELECT name FROM pg_catalog.pg_settings
+                 WHERE name IN ('zero_damaged_pages', 'ignore_checksum_failure')
+                   AND setting = 'on' ORDER BY name DESC)";
+
+/// Sets what only a superuser may.
+pub(super) fn as_superuser() -> String {
+    SUPERUSERS.iter().map(|(name, value)| format!("SET {name} = {value};")).collect()
+}
+
+/// What is believed of a server's version before it has let us in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Believed {
+    /// It is supported, and without haste.
+    Usual,
+    /// It is older, and does not know all that we ask for.
+    Old,
+    /// It is newer, and ends transactions that last.
+    Hasty,
+}
+
+impl Believed {
+    /// What to believe after it has refused a login with this state; `None`: nothing else.
+    pub(super) fn after(self, state: Option<&str>) -> Option<Self> {
+        match (self, state) {
+            // UNDEFINED_OBJECT
+            (Believed::Usual, Some("42704")) => Some(Believed::Old),
+            // TRANSACTION_TIMEOUT
+            (Believed::Usual, Some("25P04")) => Some(Believed::Hasty),
+            _ => None,
+        }
+    }
+
+    fn major(self) -> u32 {
+        match self {
+            Believed::Usual => 14,
+            Believed::Old => 0,
+            Believed::Hasty => 17,
+        }
+    }
+}
+
+/// The settings of [`LATER`] that a version knows.
+fn later(major: u32) -> impl Iterator<Item = (&'static str, &'static str)> {
+    LATER.iter().filter(move |(_, since)| major >= *since).map(|(name, _)| (*name, "0"))
+}
 
 /// A setting of nobody's, by which a session is known again.
 const TOKEN: &str = "drctl.session";
@@ -34,8 +103,9 @@ const TOKEN: &str = "drctl.session";
 pub(super) const ASK_TOKEN: &str = "SELECT pg_catalog.current_setting('drctl.session', true)";
 
 /// The options of a session that is known by `token`, and `more` that are of this server alone.
-pub(super) fn of_session(token: &str, more: Option<&String>) -> String {
-    with(join(SETTINGS.iter().copied().chain([(TOKEN, token)])), more)
+pub(super) fn of_session(token: &str, more: Option<&String>, believed: Believed) -> String {
+    let settings = join(SETTINGS.iter().copied().chain(later(believed.major())));
+    with(format!("{settings} -c {TOKEN}={token}"), more)
 }
 
 fn with(options: String, more: Option<&String>) -> String {
@@ -44,15 +114,16 @@ fn with(options: String, more: Option<&String>) -> String {
 
 /// The options of a replication connection, which servers from 15 on have.
 pub(super) fn of_replication() -> String {
-    join([("idle_session_timeout", "0"), ("statement_timeout", "0"), ("role", "none")].into_iter())
+    let wanted = ["statement_timeout", "role", "local_preload_libraries"];
+    let settings = SETTINGS.iter().copied().filter(|(name, _)| wanted.contains(name));
+    join(later(15).chain(settings))
 }
 
 /// The options of a tool, whose version is the server's.
-pub(super) fn of_tool(version: &str, more: Option<&String>) -> String {
-    let major = major_of(version).unwrap_or_default();
-    let later = [("idle_session_timeout", 14), ("transaction_timeout", 17)];
-    let later = later.into_iter().filter(|(_, since)| major >= *since).map(|(name, _)| (name, "0"));
-    with(join(SETTINGS.iter().copied().chain(later)), more)
+pub(super) fn of_tool(version: &str, more: Option<&String>, superuser: bool) -> String {
+    let later = later(major_of(version).unwrap_or_default());
+    let powerful = SUPERUSERS.iter().copied().filter(|_| superuser);
+    with(join(SETTINGS.iter().copied().chain(later).chain(powerful)), more)
 }
 
 /// As the server splits it: at blanks, but for those behind a backslash.
@@ -70,14 +141,24 @@ mod tests {
     #[test]
     fn options_are_split_by_the_server_as_they_are_meant() {
         assert_eq!(join([("a", ""), ("b", "x y\\z")].into_iter()), "-c a= -c b=x\\ y\\\\z");
-        assert!(of_session("7", None).ends_with("-c drctl.session=7"));
-        assert!(
-            !of_tool("13.4", None).contains("idle_session")
-                && of_tool("15.18", None).contains("idle_session")
-        );
-        assert!(
-            !of_tool("16.1", None).contains("transaction_timeout=0 ")
-                && of_tool("17.0", None).contains("-c transaction_timeout=0")
-        );
+        assert!(of_session("7", None, Believed::Usual).ends_with("-c drctl.session=7"));
+        let of_tool = |version, setting| of_tool(version, None, false).contains(setting);
+        assert!(!of_tool("13.4", "idle_session") && of_tool("15.18", "idle_session"));
+        assert!(!of_tool("16.1", "c transaction") && of_tool("17.0", "-c transaction_timeout=0"));
+        assert!(!of_tool("15.18", "zero_damaged_pages"));
+        assert!(super::of_tool("15.18", None, true).contains("-c zero_damaged_pages=off"));
+    }
+
+    #[test]
+    fn a_server_of_another_age_is_asked_for_what_it_knows() {
+        let options = |believed| of_session("7", None, believed);
+        assert!(options(Believed::Usual).contains("-c idle_session_timeout=0"));
+        let old = Believed::Usual.after(Some("42704")).unwrap();
+        assert!(!options(old).contains("idle_session_timeout"));
+        let hasty = Believed::Usual.after(Some("25P04")).unwrap();
+        assert!(options(hasty).contains("-c transaction_timeout=0"));
+        assert_eq!(old.after(Some("42704")), None);
+        assert_eq!(Believed::Usual.after(Some("28P01")), None);
+        assert!(of_replication().contains("-c local_preload_libraries= "));
     }
 }

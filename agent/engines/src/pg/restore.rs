@@ -166,7 +166,7 @@ impl RestoreTarget for DatabaseTarget {
         if way == Way::AsNamed {
             self.creation.as_named().await?;
         }
-        let tool = self.tool(server.tool(&found, application, pgpass.as_ref()));
+        let tool = self.tool(server.tool(&found, application, pgpass.as_ref(), session.superuser));
         if self.options.jobs > 1 {
             return self.spool(tool, way, pgpass);
         }
@@ -238,7 +238,7 @@ mod tests {
             FoundTool { name: "pg_restore", path: "/x/pg_restore".into(), version: "15".into() };
         for owner in [true, false] {
             let target = target(owner);
-            let tool = target.creation.server.tool(&found, "drctl/x", None);
+            let tool = target.creation.server.tool(&found, "drctl/x", None, false);
             let shown = format!("{:?}", target.tool(tool));
             assert!(shown.contains("dbname='shop2'"), "{shown}");
             assert_eq!(shown.contains("--no-owner"), !owner, "{shown}");

@@ -128,12 +128,13 @@ impl PgServer {
         found: &FoundTool,
         application: &str,
         pgpass: Option<&PgPass>,
+        superuser: bool,
     ) -> Tool {
         let seconds: OsString = CONNECT_WAIT.as_secs().to_string().into();
         let tool = Tool::new(found.name, found.path.clone())
             .env("PGAPPNAME", application)
             .env("PGCONNECT_TIMEOUT", seconds)
-            .env("PGOPTIONS", options::of_tool(&found.version, self.options.last()))
+            .env("PGOPTIONS", options::of_tool(&found.version, self.options.last(), superuser))
             .arg("--no-password");
         let tool = match pgpass {
             Some(file) => tool.env("PGPASSFILE", file.path()),
@@ -217,6 +218,12 @@ impl PgServer {
         if auth {
             return EngineError::Auth { target, user, source };
         }
+        // It was reached, and says itself what is wrong.
+        let of_the_server = ["53", "08", "57P01", "57P02", "57P03"];
+        let says = |state: &str| !of_the_server.iter().any(|class| state.starts_with(class));
+        if source.sqlstate().is_some_and(says) {
+            return EngineError::NoEntry { target, database: database.to_owned(), source };
+        }
         EngineError::Connect { target, source }
     }
 }
@@ -275,7 +282,8 @@ mod tests {
         let server = PgServer { runtime_dir: dir.path().into(), ..server() };
         let pgpass = server.pgpass("15.18").unwrap();
         let found = FoundTool { name: "pg_dump", path: "/x/pg_dump".into(), version: "15".into() };
-        let tool = server.tool(&found, "drctl/x", pgpass.as_ref()).arg(server.conninfo("shop"));
+        let tool = server.tool(&found, "drctl/x", pgpass.as_ref(), true);
+        let tool = tool.arg(server.conninfo("shop"));
         let shown = format!("{tool:?} {server:?} {:?}", server.config("shop", "drctl/x", ""));
         assert!(!shown.contains("hunter2"), "{shown}");
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::{CancelToken, Client};
 
+use super::PgServer;
 use super::leave::{self, Held};
 use super::link::{self, AsItIs, Patience};
-use super::{PgServer, options};
+use super::options::{self, Believed};
 use crate::{EngineError, ServerSaid};
 
 /// A session on the server. Dropped, it takes its leave of the server while the program goes on;
@@ -16,6 +17,10 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     server: PgServer,
     patience: Patience,
+    /// Whether the role may set all.
+    pub(crate) superuser: bool,
+    /// The settings that would have hidden damage from it: server, database or role have set them.
+    pub(crate) hiding: Vec<String>,
     _held: Held,
 }
 
@@ -32,22 +37,38 @@ impl Session {
             Err(EngineError::Connect { target: server.target(), source })
         };
         let mut more = server.options.iter();
-        let session = loop {
-            let mine = more.next();
-            let options = options::of_session(&token, mine);
-            let attempt = Self::log_in(server, database, application, &options);
+        let (mut asked, mut believed) = (more.next(), Believed::Usual);
+        loop {
+            let options = options::of_session(&token, asked, believed);
+            let attempt = Self::begin(server, (database, application), &options, &token);
             match timeout(LOGIN_WAIT, attempt).await.unwrap_or_else(|_| late()) {
                 // What only a superuser may set.
-                Err(EngineError::Permission { .. }) if more.len() > 0 => {}
-                done => {
-                    let mut session = done?;
-                    session.server.options = mine.cloned().into_iter().collect();
-                    break session;
+                Err(EngineError::Permission { .. }) if more.len() > 0 => asked = more.next(),
+                Err(error) => believed = believed.after(error.sqlstate()).ok_or(error)?,
+                Ok(mut session) => {
+                    session.server.options = asked.cloned().into_iter().collect();
+                    return Ok(session);
                 }
             }
-        };
-        session.is_ours(server, &token).await?;
-        session.client.batch_execute(LATER).await.map_err(EngineError::query(SETTING_UP))?;
+        }
+    }
+
+    async fn begin(
+        server: &PgServer,
+        (database, application): (&str, &str),
+        options: &str,
+        token: &str,
+    ) -> Result<Self, EngineError> {
+        let mut session = Self::log_in(server, database, application, options).await?;
+        session.is_ours(server, token).await?;
+        let failed = |error| EngineError::query(SETTING_UP)(error);
+        session.client.batch_execute(LATER).await.map_err(failed)?;
+        let row = session.client.query_one(options::ASK_HIDING, &[]).await.map_err(failed)?;
+        session.superuser = row.try_get(0).map_err(failed)?;
+        session.hiding = row.try_get(1).map_err(failed)?;
+        if session.superuser {
+            session.client.batch_execute(&options::as_superuser()).await.map_err(failed)?;
+        }
         // Only a courtesy, and not to be had on every platform.
         let _ = session.client.batch_execute(CHECK).await;
         Ok(session)
@@ -70,7 +91,25 @@ impl Session {
         let refused = |error| server.refused(database, error);
         let (client, driver) = config.connect_raw(link, AsItIs).await.map_err(refused)?;
         let _held = leave::driven(drive(driver));
-        Ok(Session { client, server: server.clone(), patience, _held })
+        let (server, hiding) = (server.clone(), Vec::new());
+        Ok(Session { client, server, patience, superuser: false, hiding, _held })
+    }
+
+    /// An error where the server would give damaged pages as empty or sound ones, and we may not
+    /// forbid it: what is read then proves nothing.
+    pub(crate) fn sees_damage(&self, database: &str) -> Result<(), EngineError> {
+        let Some(first) = self.hiding.first().filter(|_| !self.superuser) else { return Ok(()) };
+        let (user, names) = (self.server.user.clone(), self.hiding.join(" and "));
+        Err(EngineError::Permission {
+            action: format!("switch off {names}, which hides damage in database `{database}`"),
+            advice: format!(
+                "take {first} back where it is set (ALTER SYSTEM, ALTER DATABASE or ALTER ROLE … \
+                 RESET {first}; postgresql.conf), or use a superuser: pages that are damaged are \
+                 shown as empty or sound meanwhile, and a backup of them would look good"
+            ),
+            user,
+            source: None,
+        })
     }
 
     /// An error unless the session was begun for us, with our settings: a pooler lends one that

@@ -76,6 +76,8 @@ const FORCED: &[(Majors, &str, &str)] = &[
     (ALL, "recovery_min_apply_delay", "0"),
     (ALL, "fsync", "on"),
     (ALL, "zero_damaged_pages", "off"),
+    (ALL, "ignore_invalid_pages", "off"),
+    (ALL, "ignore_system_indexes", "off"),
     (ALL, "ignore_checksum_failure", "off"),
     (14..=u32::MAX, "remove_temp_files_after_crash", "on"),
     (ALL, "restart_after_crash", "on"),
@@ -95,13 +97,7 @@ pub(super) fn forced(major: u32) -> impl Iterator<Item = (&'static str, &'static
 /// a database do not override: beside those that every session of ours has (`pg/options.rs`). What
 /// only a superuser may set is tried first, then without.
 pub(super) fn session_options(major: u32) -> Vec<String> {
-    let mut all = String::from(
-        "-c extra_float_digits=1 -c client_min_messages=notice -c jit=off \
-         -c local_preload_libraries=",
-    );
-    if major >= 14 {
-        all.push_str(" -c idle_session_timeout=0");
-    }
+    let all = "-c extra_float_digits=1 -c client_min_messages=notice -c jit=off".to_owned();
     let mut more = format!("{all} -c session_preload_libraries= -c dynamic_library_path=$libdir");
     if major >= 17 {
         more.push_str(" -c event_triggers=off");

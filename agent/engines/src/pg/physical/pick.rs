@@ -68,6 +68,7 @@ pub async fn pick_table(
 ) -> Result<Vec<TableRows>, EngineError> {
     let server = &reader(recovering, wanted, application_name).await;
     let session = Session::open(server, &wanted.database, application_name).await?;
+    session.sees_damage(&wanted.database)?;
     let name = format!("{}.{}", quote_ident(&wanted.schema), quote_ident(&wanted.table));
     may_be_read(&session, (&name, &wanted.to_string())).await?;
     let (tables, notes) = find(&session, wanted).await?;
@@ -76,7 +77,8 @@ pub async fn pick_table(
     }
     let version = session.version().await?;
     let found = tools::find(server, "pg_dump", &version).await?;
-    let mut tool = session.reached().tool(&found, application_name, None);
+    let superuser = session.superuser;
+    let mut tool = session.reached().tool(&found, application_name, None, superuser);
     // Rows of a compressed dump could not be counted.
     tool = tool.args(&["--format=custom", "--compress=0", "--strict-names"]);
     // Nobody waits for ever: whoever works in it may hold a lock.
