@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::Result;
 use bytes::Bytes;
 use drctl_catalog::Catalog;
-use drctl_engines::pg::probe;
+use drctl_engines::pg::{DatabaseReport, probe};
 use drctl_model::SourceId;
 use drctl_policies::{Engine, PgDump, Pgbackrest, Source};
 use drctl_store::{Bucket, Put, StoreError, layout};
@@ -320,6 +320,7 @@ async fn server(
     let Engine::PgDump(pg) = &source.engine else { return };
     for database in report.databases.into_iter().filter(|database| wanted(pg, &database.name)) {
         let grants = format!("{check}.grants");
+        left_out(&check, &database, found);
         if let Some(error) = database.error {
             found.bad(&grants, &error.into());
         } else if database.unreadable.is_empty() {
@@ -337,6 +338,25 @@ async fn server(
             let hint = format!("grant pg_read_all_data to {}", report.role.name);
             found.add(Level::Bad, &grants, text, Some(&hint));
         }
+    }
+}
+
+/// What no dump holds: tables of extensions, and rows that the server is told to hide.
+fn left_out(check: &str, database: &DatabaseReport, found: &mut Findings) {
+    for member in database.members.iter().take(20) {
+        let hint = match member.added {
+            true => {
+                "take it out again (ALTER EXTENSION … DROP TABLE …): no dump holds it till then"
+            }
+            false => "back the cluster up with engine = \"base_backup\" too, if its rows count",
+        };
+        found.warn(&format!("{check}.extensions"), member.text(&database.name), hint);
+    }
+    for name in &database.hiding {
+        let text = format!("{name} is on in {}: damaged pages look empty or sound", database.name);
+        let hint = "take it back where it is set (ALTER SYSTEM, DATABASE or ROLE … RESET), and \
+                    restart the server";
+        found.warn(&format!("{check}.damage"), text, hint);
     }
 }
 

@@ -30,6 +30,25 @@ fn a_truncate_between_lock_and_snapshot_loses_no_row() {
     assert_eq!(shop.server.psql(&new, rows), format!("0|{ROWS}"));
 }
 
+#[test]
+fn whatever_is_locked_is_waited_for_as_long_as_is_configured() {
+    let shop = Shop::open();
+    shop.site.source("lock_timeout = \"1s\"\nlock_attempts = 2");
+    shop.sql("create sequence number; create view seen as select 1 as v");
+    for (kind, name) in [("sequence", "number"), ("view", "seen")] {
+        let mut somebody = Somebody::on(&shop.server, &shop.db);
+        somebody.run(&format!("begin; drop {kind} {name}"));
+        let said = shop.site.fails(10, "locks", &["backup", "shop"]);
+        assert!(said.contains("2 attempts of 1 s"), "{said}");
+        assert!(said.contains(&format!("public.{name} is locked or waited for by pid")), "{said}");
+        assert!(said.contains("somebody") && said.contains(&format!("drop {kind}")), "{said}");
+        assert_eq!(shop.sessions(), 0);
+        somebody.run("rollback");
+    }
+    let id = shop.site.backup();
+    shop.still_restores(&id);
+}
+
 /// Lets the first `pg_dump` wait until [`let_go`], after it has told `asked`.
 fn gate(tools: &Tools) {
     tools.set(

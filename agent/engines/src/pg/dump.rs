@@ -1,6 +1,7 @@
 //! A backup by `pg_dumpall --globals-only` and a `pg_dump` for each database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::code;
 use super::counts::{self, Counted};
 use super::databases::{Database, choose};
+use super::members::{self, Member, Members};
 use super::pgpass::PgPass;
 use super::server::quote_ident;
 use super::session::{Canceller, Session};
@@ -19,6 +21,7 @@ use super::snapshot::{self, Attempt};
 use super::stream::{WatchedRead, Watcher};
 use super::tables::Table;
 use super::tools::{self, FoundTool};
+use super::waits::{LockedOut, unless_locked_out};
 use super::walker::DumpWalker;
 use super::{PgServer, farewell, globals};
 use crate::process::{Ended, OwnedTask, Running, Stopper, Tool};
@@ -80,8 +83,11 @@ pub struct PgDumpSource {
     /// Those that cannot be dumped, of which each is told of; and the name that is at fault.
     left_out: Vec<(String, String)>,
     current: Option<Current>,
-    suspect: Vec<String>,
+    suspect: BTreeSet<String>,
+    members: Members,
 }
+
+type Counts = OwnedTask<Result<Looked, EngineError>>;
 
 /// What has to be ended when the backup is given up.
 struct Current {
@@ -148,7 +154,8 @@ impl PgDumpSource {
             begun: 0,
             left_out: Vec::new(),
             current: None,
-            suspect: Vec::new(),
+            suspect: BTreeSet::new(),
+            members: Members::default(),
         })
     }
 
@@ -168,7 +175,7 @@ impl PgDumpSource {
         }
         let session = Session::open(&self.server, &database.name, &self.application).await?;
         session.sees_damage(&database.name)?;
-        self.doubt(&session.hiding);
+        self.suspect.extend(session.doubts());
         let Started { output, first, running, tables } =
             self.start_with_locks(&session, &database.name).await?;
         let size = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())::text";
@@ -182,22 +189,10 @@ impl PgDumpSource {
         let output = Box::pin(output.within("pg_dump", self.server.silence));
         let label = format!("database {}", database.name);
         let ended = running.wait_within(self.server.silence);
+        let counts = (counts, Arc::clone(&self.members));
         let outcome = outcome(id.clone(), database, bytes, ended, watcher, counts);
         let expected_bytes = Some(bytes);
         Ok(ToolRun { id, label, expected_bytes, output, outcome })
-    }
-
-    /// Our own sessions see damage; what others were shown stays in the server's memory.
-    fn doubt(&mut self, hiding: &[String]) {
-        for name in hiding {
-            let text = format!(
-                "{name} is on: what sessions of others have read may have been made empty or sound, \
-                 in this backup too"
-            );
-            if !self.suspect.contains(&text) {
-                self.suspect.push(text);
-            }
-        }
     }
 
     /// Locks, takes the snapshot and starts `pg_dump`, until it goes well or often enough.
@@ -247,8 +242,16 @@ impl PgDumpSource {
         let mut first = Vec::with_capacity(FIRST_BYTES);
         let patience = self.server.silence + self.options.lock_timeout;
         let silent = || EngineError::Silent { tool: "pg_dump", waited: patience };
-        let reading = timeout(patience, output.read_buf(&mut first)).await;
-        let reading = reading.map_err(|_| silent())?;
+        let reading = timeout(patience, output.read_buf(&mut first));
+        let reading = match unless_locked_out(session, &self.application, wait, reading).await? {
+            Ok(read) => read.map_err(|_| silent())?,
+            Err(LockedOut { object, blockers }) => {
+                running.stopper().stop().await;
+                snapshot::release(session).await?;
+                let said = ServerSaid::new(format!("pg_dump waited for {object} in vain"));
+                return Ok(Err(Again::Locked { said, blockers }));
+            }
+        };
         reading.map_err(EngineError::io("read the output of pg_dump"))?;
         if !first.is_empty() {
             return Ok(Ok(Started { output, first, running, tables }));
@@ -317,9 +320,11 @@ impl BackupSource for PgDumpSource {
         let told = |(name, what): &(String, String)| {
             format!("the database {name} is left out: {what} has a name that is not UTF-8")
         };
-        let mut suspect = self.suspect;
+        let mut suspect: Vec<String> = self.suspect.into_iter().collect();
         suspect.extend(self.left_out.iter().map(told));
-        Ok(Finished { versions, suspect, ..Finished::default() })
+        let (lost, notes) = members::told(&self.members);
+        suspect.extend(lost);
+        Ok(Finished { versions, suspect, notes, ..Finished::default() })
     }
 
     async fn abort(self: Box<Self>) {
@@ -333,13 +338,14 @@ impl BackupSource for PgDumpSource {
     }
 }
 
-/// The rows of tables, and the code that runs while they are loaded.
-type Looked = (Vec<Counted>, Vec<String>);
+/// The rows of tables, the code that runs while they are loaded, and tables that are not in a dump.
+type Looked = (Vec<Counted>, Vec<String>, Vec<Member>);
 
 /// Looks in the session that holds the snapshot, and keeps it until all is counted.
 async fn look(session: Session, tables: Vec<Table>) -> Result<Looked, EngineError> {
     let runs = code::on_load(&session).await?;
-    Ok((counts::count(&session, &tables).await?, runs))
+    let counted = counts::count(&session, &tables).await?;
+    Ok((counted, runs, members::left_out(&session).await?))
 }
 
 fn pause(attempt: u32) -> Duration {
@@ -359,13 +365,13 @@ fn outcome(
     bytes: u64,
     ended: impl Future<Output = Result<Ended, EngineError>> + Send + 'static,
     watcher: Watcher<DumpWalker>,
-    counts: OwnedTask<Result<Looked, EngineError>>,
+    (counts, members): (Counts, Members),
 ) -> Outcome<StreamOutcome> {
     Box::pin(async move {
         ended.await?.success()?;
         let label = format!("database {}", database.name);
         let dump = watcher.written("pg_dump", &label)?;
-        let (counted, runs) = counts.join().await.ok_or_else(|| {
+        let (counted, runs, found) = counts.join().await.ok_or_else(|| {
             let action = format!("count the rows of database {}", quote_ident(&database.name));
             EngineError::Query { action, source: ServerSaid::new("the count was given up") }
         })??;
@@ -373,6 +379,8 @@ fn outcome(
         if !differences.is_empty() {
             return Err(EngineError::Counts { database: database.name, differences });
         }
+        let found = found.into_iter().map(|member| (database.name.clone(), member));
+        members.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
         let Database { name, owner, encoding, collate, ctype, provider, .. } = database;
         let tables = counted.into_iter().map(|table| table.rows).collect();
         let runs = Some(runs);

@@ -4,6 +4,8 @@
 //! that the extension registers as its configuration. A table that was added to an extension later
 //! on (`ALTER EXTENSION … ADD TABLE`) is lost with all of its rows.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use tokio_postgres::Client;
 
 use super::counts;
@@ -41,6 +43,19 @@ impl Member {
              {rows} out; {fate}"
         )
     }
+}
+
+/// Those of a backup, each with its database.
+pub(crate) type Members = Arc<Mutex<Vec<(String, Member)>>>;
+
+/// Why a backup is suspect for them, and what its operator should know. Only the latter has names.
+pub(crate) fn told(members: &Members) -> (Option<String>, Vec<String>) {
+    let members = members.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = "tables that were added to an extension hold rows that are not in it: its notes and \
+                `drctl doctor` name them";
+    let lost = members.iter().any(|(_, member)| member.added).then(|| text.to_owned());
+    let notes = members.iter().map(|(database, member)| member.text(database)).collect();
+    (lost, notes)
 }
 
 /// Those that hold anything. An extension's own script makes all in one transaction, or in one for
@@ -91,11 +106,15 @@ pub(crate) async fn list(client: &Client) -> Result<Vec<(Table, Member)>, Engine
 
 /// Those with rows, counted on the snapshot of the session's transaction: its last work.
 pub(crate) async fn left_out(session: &Session) -> Result<Vec<Member>, EngineError> {
-    let mut found = Vec::new();
+    let (mut found, mut counting) = (Vec::new(), true);
     for (table, mut member) in list(&session.client).await? {
-        if table.readable {
-            let counted = counts::count(session, &[table]).await?;
-            member.rows = counted.first().map(|one| one.rows.rows);
+        if table.readable && counting {
+            match counts::count(session, &[table]).await {
+                Ok(counted) => member.rows = counted.first().map(|one| one.rows.rows),
+                // LOCK_NOT_AVAILABLE: no dump fails for it. The transaction is of no use then.
+                Err(error) if error.sqlstate() == Some("55P03") => counting = false,
+                Err(error) => return Err(error),
+            }
         }
         if member.rows != Some(0) {
             found.push(member);

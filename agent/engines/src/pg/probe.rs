@@ -2,6 +2,7 @@
 
 use super::PgServer;
 use super::databases;
+use super::members::{self, Member};
 use super::session::Session;
 use super::tables;
 use super::tools::{self, FoundTool};
@@ -50,6 +51,10 @@ pub struct DatabaseReport {
     pub tables: usize,
     /// Those of them that cannot be read: a backup would fail.
     pub unreadable: Vec<Unreadable>,
+    /// Tables of extensions that no dump holds, and that are not empty.
+    pub members: Vec<Member>,
+    /// The settings that hide damage from sessions there.
+    pub hiding: Vec<String>,
     /// Why it could not be looked into.
     pub error: Option<EngineError>,
 }
@@ -103,8 +108,15 @@ async fn role(session: &Session) -> Result<(RoleReport, bool), EngineError> {
 }
 
 async fn look_into(server: &PgServer, name: String, application: &str) -> DatabaseReport {
-    let mut report =
-        DatabaseReport { name, bytes: 0, tables: 0, unreadable: Vec::new(), error: None };
+    let mut report = DatabaseReport {
+        name,
+        bytes: 0,
+        tables: 0,
+        unreadable: Vec::new(),
+        members: Vec::new(),
+        hiding: Vec::new(),
+        error: None,
+    };
     report.error = fill(server, &mut report, application).await.err();
     report
 }
@@ -121,5 +133,8 @@ async fn fill(
     let tables = tables::list(&session.client).await?;
     report.tables = tables.iter().filter(|table| table.has_rows).count();
     report.unreadable = tables::unreadable(&tables);
+    report.hiding.clone_from(&session.hiding);
+    let members = members::list(&session.client).await?;
+    report.members = members.into_iter().map(|(_, member)| member).collect();
     Ok(())
 }

@@ -125,6 +125,17 @@ impl Session {
         Err(EngineError::Pooler { target: server.target(), source })
     }
 
+    /// Our own sessions see damage; what others were shown stays in the server's memory.
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        let doubt = |name: &String| {
+            format!(
+                "{name} is on: what sessions of others have read may have been made empty or sound, \
+                 in this backup too"
+            )
+        };
+        self.hiding.iter().map(doubt).collect()
+    }
+
     /// The server's version, such as `15.18 (Debian 15.18-0+deb12u1)`.
     pub(crate) async fn version(&self) -> Result<String, EngineError> {
         self.text("SELECT pg_catalog.current_setting('server_version')", "ask for the version")
