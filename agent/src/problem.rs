@@ -322,7 +322,7 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<Known> {
     }
     if let Some(e) = error.downcast_ref::<EngineError>() {
         let exit = match e.code() {
-            "not_empty" | "exists" | "pgbackrest_target" => Exit::Target,
+            "not_empty" | "unfinished" | "exists" | "pgbackrest_target" => Exit::Target,
             "pgbackrest_busy" => Exit::Busy,
             "pgbackrest_configuration" => Exit::Configuration,
             "pgbackrest_no_backup" | "no_table" => Exit::NoTarget,

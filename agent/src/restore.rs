@@ -11,7 +11,6 @@ use drctl_engines::pg::physical::{
 };
 use drctl_engines::pg::{
     DatabaseTarget, GlobalsTarget, PgServer, RestoreOptions, RowDifference, compare_rows,
-    count_rows,
 };
 use drctl_engines::{Below, Leftover, RestoreTarget, ToolFeed};
 use drctl_model::{Content, DatabaseFacts, shown, total};
@@ -295,14 +294,22 @@ async fn into_database(
         });
     }
     outlet.meter.label(format!("counting {}", item.target));
-    let uncounted = || format!("{} was loaded, but its rows were not counted", item.target);
+    let uncounted = || {
+        format!(
+            "{} was loaded, but its rows were not counted: it stays closed, and marked as not whole",
+            item.target
+        )
+    };
     let found = tokio::select! {
-        found = count_rows(server, &item.target, APPLICATION) => found.with_context(uncounted)?,
+        found = target.count() => found.with_context(uncounted)?,
         () = stop.requested() => {
             return Err(anyhow::Error::new(Problem::Interrupted).context(uncounted()));
         }
     };
     let differences = compare_rows(&facts.tables, &found);
+    // Also where rows are missing: it has come to its end, and what is missing is told.
+    let closed = || format!("{} was loaded and counted, and stays closed", item.target);
+    target.open().await.with_context(closed)?;
     if !differences.is_empty() {
         let text = describe(&item.target, &differences, &target.failed());
         return Err(Problem::Mismatch(text).into());

@@ -1,8 +1,8 @@
 mod hints;
+mod leftover;
 mod lists;
 mod said;
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use self::lists::{list_paths, list_rows, quoted};
 use crate::backrest::{Exit, ExitKind};
 use crate::pg::{RowDifference, WalkError};
 
+pub use leftover::Leftover;
 pub use said::ServerSaid;
 
 /// A session that holds a lock we wait for.
@@ -26,30 +27,6 @@ pub struct Blocker {
     pub query: String,
     /// The table it has locked, `schema.table`.
     pub table: String,
-}
-
-/// What a restore that failed has left behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leftover {
-    /// It had not begun to write.
-    Nothing,
-    /// This run had created the database, and has dropped it again.
-    Dropped,
-    /// This run had created the database, and could not drop it.
-    Ours,
-    /// The database was there before, and holds a part now.
-    Theirs,
-}
-
-impl fmt::Display for Leftover {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Leftover::Nothing => "nothing was changed on the server",
-            Leftover::Dropped => "this run had created it and has dropped it again",
-            Leftover::Ours => "this run had created it and could not drop it: it is incomplete",
-            Leftover::Theirs => "it existed before this run and was left as it is: incomplete",
-        })
-    }
 }
 
 /// A table that the role may not read, or not all of.
@@ -170,6 +147,19 @@ pub enum EngineError {
         /// What was answered.
         source: ServerSaid,
     },
+    /// Others hold what a restore waits for.
+    #[error(
+        "the restore into database `{database}` has waited {} s for a lock that others hold",
+        .waited.as_secs_f32()
+    )]
+    Waits {
+        /// The database.
+        database: String,
+        /// How long it was borne.
+        waited: Duration,
+        /// Who is in the way.
+        blockers: Vec<Blocker>,
+    },
     /// Tables came and went faster than they could be locked.
     #[error("the tables of database `{database}` changed during each of {attempts} attempts")]
     Unsettled {
@@ -242,6 +232,12 @@ pub enum EngineError {
     NotEmpty {
         /// What was found, bounded.
         found: Vec<String>,
+    },
+    /// A database bears the mark of a restore that has not come to its end.
+    #[error("the target is not whole: the restore of {} is under way, or broke off", quoted(.names))]
+    Unfinished {
+        /// Which ones.
+        names: Vec<String>,
     },
     /// A database appeared while we were about to create it.
     #[error("the database `{name}` exists already")]
@@ -359,7 +355,9 @@ impl EngineError {
             EngineError::Name { .. } => "bad_name",
             EngineError::NoDatabase { .. } => "no_database",
             EngineError::NoTable { .. } => "no_table",
-            EngineError::Locks { .. } | EngineError::Unsettled { .. } => "locks",
+            EngineError::Locks { .. }
+            | EngineError::Unsettled { .. }
+            | EngineError::Waits { .. } => "locks",
             EngineError::ToolFailed { .. } => "tool_failed",
             EngineError::Silent { .. } => "silent",
             EngineError::Structure { .. } | EngineError::Damaged { .. } => "structure",
@@ -367,6 +365,7 @@ impl EngineError {
             EngineError::Differs { .. } => "copy_differs",
             EngineError::Counts { .. } => "counts",
             EngineError::NotEmpty { .. } => "not_empty",
+            EngineError::Unfinished { .. } => "unfinished",
             EngineError::Exists { .. } => "exists",
             EngineError::Permission { .. } => "permission",
             EngineError::Query { .. } => "query",

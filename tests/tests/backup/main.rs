@@ -25,4 +25,5 @@ mod server;
 mod settings;
 mod suspect;
 mod tools;
+mod unfinished;
 mod unfriendly;

@@ -21,7 +21,9 @@ impl EngineError {
             EngineError::NoDatabase { .. } => {
                 "check the names in the configuration against `psql -l`".to_owned()
             }
-            EngineError::Locks { blockers, .. } => locks_hint(blockers),
+            EngineError::Locks { blockers, .. } => locks_hint(blockers) + ", or raise lock_timeout",
+            EngineError::Waits { blockers, .. } => locks_hint(blockers) + ", and restore again",
+            EngineError::Unfinished { names } => unfinished_hint(names),
             EngineError::Unsettled { .. } => {
                 "run the backup when no tables are being created and dropped, or raise \
                  lock_attempts"
@@ -146,6 +148,17 @@ fn restore_hint(database: &str, left: Leftover, source: &EngineError) -> Option<
     Some(format!("{before}remove what was restored with `{drop}` before the next attempt"))
 }
 
+fn unfinished_hint(names: &[String]) -> String {
+    let drop = |name: &String| format!("DROP DATABASE {};", crate::pg::quote_ident(name));
+    let drop: Vec<String> = names.iter().map(drop).collect();
+    format!(
+        "let a restore that is under way come to its end; if none is (`SELECT * FROM \
+         pg_stat_activity`), remove what was restored with `{}` and restore again. Nothing was \
+         changed",
+        drop.join(" ")
+    )
+}
+
 fn stanza_hint(code: u32) -> String {
     match code {
         1 | 3 => {
@@ -204,7 +217,7 @@ fn auth_hint(said: &ServerSaid) -> String {
 
 fn locks_hint(blockers: &[Blocker]) -> String {
     let Some(first) = blockers.first() else {
-        return "run the backup when no schema changes run, or raise lock_timeout".to_owned();
+        return "run it when no schema changes run".to_owned();
     };
     let mut text = String::new();
     for blocker in blockers.iter().take(5) {
@@ -215,7 +228,5 @@ fn locks_hint(blockers: &[Blocker]) -> String {
         );
     }
     let pid = first.pid;
-    text + &format!(
-        "wait for it, end it with `SELECT pg_terminate_backend({pid})`, or raise lock_timeout"
-    )
+    text + &format!("wait for it, or end it with `SELECT pg_terminate_backend({pid})`")
 }

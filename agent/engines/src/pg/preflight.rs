@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 
 use super::PgServer;
 use super::databases;
+use super::restore::all_whole;
 use super::server::quote_ident;
 use super::session::Session;
 use super::tools::{self, FoundTool, major_of};
@@ -58,7 +59,7 @@ pub struct Extent {
 ///
 /// # Errors
 /// [`EngineError::OlderServer`], [`EngineError::ToolMissing`], [`EngineError::VersionMismatch`],
-/// [`EngineError::Permission`], [`EngineError::NotEmpty`], and those of connecting.
+/// [`EngineError::Permission`], [`EngineError::NotEmpty`], [`EngineError::Unfinished`], and those of connecting.
 pub async fn preflight(
     server: &PgServer,
     dump_major: Option<u32>,
@@ -78,6 +79,8 @@ pub async fn preflight(
     let existing = names_of(&session, "SELECT datname::text FROM pg_catalog.pg_database").await?;
     let (empty, absent): (Vec<String>, Vec<String>) =
         names.iter().cloned().partition(|name| existing.contains(name));
+    let there: Vec<&str> = empty.iter().map(String::as_str).collect();
+    all_whole(&session, server, &there, application_name).await?;
     let mut found = Vec::new();
     let kept = |name: &str| wanted.iter().any(|one| one.kept && one.target_name == name);
     for name in empty.iter().filter(|name| !kept(name)) {
@@ -100,7 +103,7 @@ pub async fn preflight(
 /// Which of these databases are there and hold something.
 ///
 /// # Errors
-/// Those of connecting.
+/// [`EngineError::Unfinished`], and those of connecting.
 pub async fn filled(
     server: &PgServer,
     names: &[&str],
@@ -108,6 +111,7 @@ pub async fn filled(
 ) -> Result<Vec<String>, EngineError> {
     let session = Session::open(server, &server.maintenance_database, application_name).await?;
     let existing = names_of(&session, "SELECT datname::text FROM pg_catalog.pg_database").await?;
+    all_whole(&session, server, names, application_name).await?;
     let mut found = Vec::new();
     for name in names.iter().filter(|name| existing.contains(**name)) {
         if !occupants(server, name, application_name).await?.is_empty() {

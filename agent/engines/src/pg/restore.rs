@@ -3,6 +3,9 @@
 mod create;
 mod failures;
 mod feed;
+mod mark;
+mod opening;
+mod waits;
 mod watch;
 
 use std::path::PathBuf;
@@ -10,16 +13,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use drctl_model::{DatabaseFacts, shown};
+use drctl_model::{DatabaseFacts, TableRows, shown};
 
 use super::preflight::occupants;
 use super::server::quote_ident;
 use super::session::Session;
 use super::tools;
-use super::{PgServer, farewell};
+use super::{PgServer, count_rows, farewell};
 use crate::process::Tool;
 use crate::{EngineError, Leftover, RestoreTarget, ToolFeed};
 use create::Creation;
+pub(super) use mark::all_whole;
 
 /// How a database is restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +50,8 @@ enum Way {
 
 /// A database on a server that a dump is restored into.
 ///
-/// It must be absent or empty. A statement that fails is noted, and all behind it run. What a
+/// It must be absent or empty. One that this run makes is closed to others, and each bears a mark,
+/// until it is [opened](Self::open). A statement that fails is noted, and all behind it run. What a
 /// restore leaves behind that did not come to its end is dropped where this run has created the
 /// database, and left where it was there before.
 #[derive(Debug, Clone)]
@@ -73,7 +78,8 @@ impl DatabaseTarget {
     ) -> Self {
         let (owner, created) = (options.owner, Arc::default());
         let (name, application) = (target_name, application_name);
-        let creation = Creation { server, application, facts, name, owner, created };
+        let creation =
+            Creation { server, application, facts, name, owner, created, opening: Arc::default() };
         DatabaseTarget { creation, options, entered: Arc::default(), failed: Arc::default() }
     }
 
@@ -81,6 +87,25 @@ impl DatabaseTarget {
     #[must_use]
     pub fn failed(&self) -> Vec<String> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts the rows of every table.
+    ///
+    /// # Errors
+    /// Those of [`count_rows`], and [`EngineError::Waits`].
+    pub async fn count(&self) -> Result<Vec<TableRows>, EngineError> {
+        let Creation { server, name, application, .. } = &self.creation;
+        let counting = count_rows(server, name, application);
+        waits::unblocked(server, application, name, counting).await
+    }
+
+    /// Lets others in and takes the mark away: what was loaded was looked at.
+    ///
+    /// # Errors
+    /// Where the server refuses: it stays closed and marked.
+    pub async fn open(&self) -> Result<(), EngineError> {
+        self.note(self.creation.open().await?);
+        Ok(())
     }
 
     fn note(&self, failed: Vec<String>) {
@@ -110,6 +135,7 @@ impl DatabaseTarget {
     async fn choose_way(&self, session: &Session) -> Result<Way, EngineError> {
         let Creation { server, name, application, facts, .. } = &self.creation;
         if exists(session, name).await? {
+            all_whole(session, server, &[name], application).await?;
             let found = occupants(server, name, application).await?;
             if !found.is_empty() {
                 return Err(EngineError::NotEmpty { found });
@@ -135,6 +161,7 @@ impl DatabaseTarget {
         let entered = Arc::clone(&self.entered);
         let Creation { server, name, application, created, .. } = self.creation.clone();
         Box::pin(async move {
+            let run = waits::unblocked(&server, &application, &name, run);
             let Err(source) = run.await else { return Ok(()) };
             let left = match created.swap(false, Ordering::SeqCst) {
                 true => match drop_database(&server, &name, &application).await {
@@ -169,6 +196,9 @@ impl RestoreTarget for DatabaseTarget {
         let tool = self.tool(server.tool(&found, application, pgpass.as_ref(), session.superuser));
         if self.options.jobs > 1 {
             return self.spool(tool, way, pgpass);
+        }
+        if way == Way::Present {
+            self.creation.mark_theirs().await?;
         }
         self.feed(&tool, way, pgpass)
     }

@@ -1,11 +1,13 @@
 //! A database made as the dump says, before anything is loaded into it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use drctl_model::{DatabaseFacts, LocaleProvider, ProviderLocale};
+use drctl_model::{DatabaseFacts, LocaleProvider, ProviderLocale, shown};
 use tokio_postgres::error::SqlState;
 
+use super::mark;
+use super::opening::{Opening, not_had};
 use crate::pg::PgServer;
 use crate::pg::server::{quote_ident, quote_literal};
 use crate::pg::session::Session;
@@ -24,21 +26,22 @@ pub(super) struct Creation {
     pub(super) name: String,
     pub(super) owner: bool,
     pub(super) created: Arc<AtomicBool>,
+    /// How it is opened for others when it is whole; nothing where this restore did not make it.
+    pub(super) opening: Arc<Mutex<Option<Opening>>>,
 }
 
 impl Creation {
-    /// Makes it under its own name, with its settings, privileges and comment; gives what of those
-    /// could not be had.
+    /// Makes it under its own name, with its settings and privileges; gives what of those could
+    /// not be had. It is closed and marked as not whole.
     pub(super) async fn as_dumped(&self, own: &Own) -> Result<Vec<String>, EngineError> {
         let session = self.session().await?;
         let statement = |wanted: &str| {
             own.iter().find(|(kind, _)| kind == wanted).and_then(|(_, text)| text.clone())
         };
-        match statement("DATABASE") {
-            Some(text) => self.run(&session, &text).await?,
-            // In an encoding of its own, or too long: what the manifest says is enough.
-            None => self.run(&session, &self.statement(false)).await?,
-        }
+        // In an encoding of its own, or too long: what the manifest says is enough.
+        let text = statement("DATABASE").unwrap_or_else(|| self.statement(false));
+        self.run(&session, &text).await?;
+        let mut opening = self.close(&session).await?;
         let mut more = Vec::new();
         if self.owner {
             let (name, owner) = (quote_ident(&self.name), quote_ident(&self.facts.owner));
@@ -49,23 +52,74 @@ impl Creation {
         more.extend(rest.map(|(kind, text)| (kind.as_str(), text.clone())));
         let mut failed = Vec::new();
         for (kind, text) in more {
-            let what = format!("{} of the database itself", kind.to_lowercase());
             let done = match text {
+                Some(text) if opening.waits_for(kind, &text) => Ok(()),
+                Some(text) if kind == "DATABASE PROPERTIES" => {
+                    opening.properties(&session, &self.name, &text).await
+                }
                 Some(text) => session.client.batch_execute(&text).await.map_err(ServerSaid::from),
                 None => Err(ServerSaid::new("its statement is not UTF-8")),
             };
-            failed.extend(done.err().map(|said| format!("{what}: {said}")));
+            failed.extend(done.err().map(|said| not_had(kind, &said)));
         }
+        self.keep(opening);
         Ok(failed)
     }
 
-    /// Makes it under another name, bare.
+    /// Makes it under another name, bare; closed, and marked as not whole.
     pub(super) async fn as_named(&self) -> Result<(), EngineError> {
         let session = self.session().await?;
         let query = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1";
         let looked = session.client.query_opt(query, &[&self.facts.owner]).await;
         let owner = looked.map_err(EngineError::query("look for the owner"))?.is_some();
-        self.run(&session, &self.statement(owner && self.owner)).await
+        self.run(&session, &self.statement(owner && self.owner)).await?;
+        let opening = self.close(&session).await?;
+        self.keep(opening);
+        Ok(())
+    }
+
+    async fn close(&self, session: &Session) -> Result<Opening, EngineError> {
+        let closed = Opening::close(session, &self.name).await;
+        closed.map_err(|source| EngineError::Query {
+            action: format!("close database `{}`", self.name),
+            source,
+        })
+    }
+
+    fn keep(&self, opening: Opening) {
+        *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = Some(opening);
+    }
+
+    /// Lets others in, and takes the mark away; gives what of its own could not be had.
+    pub(super) async fn open(&self) -> Result<Vec<String>, EngineError> {
+        let session = self.session().await?;
+        let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let said = match opening {
+            Some(opening) => opening.open(&session, &self.name).await,
+            None => match mark::lifted(&session, &self.name).await? {
+                Some(text) => session.client.batch_execute(&text).await.map_err(Into::into),
+                None => Ok(()),
+            }
+            .map(|()| Vec::new()),
+        };
+        said.map_err(|source| EngineError::Query {
+            action: format!("open database `{}`", self.name),
+            source,
+        })
+    }
+
+    /// Marks a database that was there before. Who does not own it cannot.
+    pub(super) async fn mark_theirs(&self) -> Result<(), EngineError> {
+        let session = self.session().await?;
+        if let Err(error) = mark::theirs(&session, &self.name).await {
+            let said = std::error::Error::source(&error).map(ToString::to_string);
+            let text = format!("{error}: {}", said.unwrap_or_default());
+            tracing::warn!(
+                "{}: should this restore break off, nothing but its rows will tell",
+                shown(&text, 300)
+            );
+        }
+        Ok(())
     }
 
     async fn session(&self) -> Result<Session, EngineError> {
@@ -73,7 +127,10 @@ impl Creation {
         Session::open(&self.server, maintenance, &self.application).await
     }
 
+    /// Makes it, so that none but a superuser comes in.
     async fn run(&self, session: &Session, statement: &str) -> Result<(), EngineError> {
+        let statement = statement.trim_end().trim_end_matches(';');
+        let statement = &format!("{statement} CONNECTION LIMIT = 0");
         // Before it is there: who gives up meanwhile must look for it.
         self.created.store(true, Ordering::SeqCst);
         session.patiently(session.client.batch_execute(statement)).await.map_err(|error| {

@@ -115,6 +115,9 @@ impl DatabaseTarget {
             if way == Way::AsDumped {
                 this.note(this.creation.as_dumped(&shape.own).await?);
             }
+            if way == Way::Present {
+                this.creation.mark_theirs().await?;
+            }
             let running = tool.start_alone()?;
             this.entered.store(way == Way::Present, Ordering::SeqCst);
             this.note(failures(this.watched(running.wait()).await??)?);
