@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::args::ShowArgs;
 use super::progress::Progress;
-use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, number, span, table};
+use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, line, number, span, table};
 use super::state::known_catalog;
 use crate::chain::{Family, is_broken};
 use crate::problem::Problem;
@@ -58,10 +58,14 @@ pub(super) async fn backup(
             let _ = write!(text, "\n  stands on {}", parent.backup);
         }
         for note in &notes {
-            let _ = write!(text, "\n  note: {note}");
+            let _ = write!(text, "\n  note: {}", line(note));
         }
         for reason in &done.suspect {
-            let _ = write!(text, "\n  SUSPECT: {reason}; it is stored, and does not count as good");
+            let _ = write!(
+                text,
+                "\n  SUSPECT: {}; it is stored, and does not count as good",
+                line(reason)
+            );
         }
         text
     });

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::args::VerifyArgs;
 use super::progress::Progress;
-use super::screen::{Screen, alarms_json, alarms_text, bytes, count, table, words};
+use super::screen::{Screen, alarms_json, alarms_text, bytes, count, line, table, words};
 use crate::backrest::verify_stanza;
 use crate::chain::is_broken;
 use crate::problem::{Failure, Problem};
@@ -258,7 +258,7 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, 
                 (*words).to_owned(),
             ]);
             for (code, message) in &verdict.problems {
-                let _ = write!(details, "\n{id}: {message} [{code}]");
+                let _ = write!(details, "\n{id}: {} [{code}]", line(message));
             }
         }
         details.push_str(&of_logs(logs));
@@ -278,7 +278,7 @@ fn of_logs(logs: &[Looked]) -> String {
         let pieces = count(verdict.pieces, "piece");
         let _ = write!(text, "\nlog of {source}: {result}, {pieces} ({words})");
         for (code, message) in &verdict.problems {
-            let _ = write!(text, "\n{source}: {message} [{code}]");
+            let _ = write!(text, "\n{source}: {} [{code}]", line(message));
         }
         for gap in &verdict.covered {
             let _ = write!(text, "\n{source}: {gap}; a later copy makes up for it");

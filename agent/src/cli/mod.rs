@@ -196,7 +196,7 @@ fn log(quiet: bool) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
     let told = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Told(std::io::stderr()))
         // A terminal that went away is no reason to panic.
         .log_internal_errors(false)
         .with_target(false)
@@ -206,6 +206,23 @@ fn log(quiet: bool) {
         true => told.try_init(),
         false => told.with_ansi(false).try_init(),
     };
+}
+
+/// Standard error, for events: lines within one are moved to the right, so that none passes for ours.
+struct Told(std::io::Stderr);
+
+impl std::io::Write for Told {
+    fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let ended = if text.ends_with('\n') { "\n" } else { "" };
+        let text = screen::under(text.strip_suffix('\n').unwrap_or(&text)) + ended;
+        self.0.write_all(text.as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// A source by its name, which need not be configured.

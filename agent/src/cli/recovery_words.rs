@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::args::RestoreArgs;
-use super::screen::{bytes, count, span};
+use super::screen::{bytes, count, line, span};
 use crate::problem::Problem;
 use crate::shell::word;
 use crate::{OtherCluster, Rate, Recovered, left_out, zone};
@@ -74,13 +74,13 @@ impl Outlook {
             _ => write!(text, "; to replay unknown: none was measured on this host"),
         };
         for thing in &self.host.missing {
-            let _ = write!(text, "\n  MISSING: {thing}");
+            let _ = write!(text, "\n  MISSING: {}", line(thing));
         }
         for note in &self.host.notes {
-            let _ = write!(text, "\n  note: {note}");
+            let _ = write!(text, "\n  note: {}", line(note));
         }
         if let Some(why) = &self.refused {
-            let _ = write!(text, "\n  WOULD BE REFUSED: {why}");
+            let _ = write!(text, "\n  WOULD BE REFUSED: {}", line(why));
         }
     }
 }
@@ -121,7 +121,7 @@ pub(super) fn plan_text(plan: &RecoveryPlan, digest: &str, outlook: &Outlook) ->
         );
     }
     for warning in &plan.warnings {
-        let _ = write!(text, "\n  note: {warning}");
+        let _ = write!(text, "\n  note: {}", line(&warning.to_string()));
     }
     outlook.write(plan, &mut text);
     let _ = write!(text, "\n  plan {digest}: --yes={digest} runs this one and no other");

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::args::RestoreArgs;
 use super::progress::Progress;
-use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, number, span, table};
+use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, line, number, span, table};
 use crate::problem::Problem;
 use crate::target::check_target;
 use crate::{
@@ -233,7 +233,7 @@ fn plan_text(request: &RestoreRequest, planned: &RestorePlan, passed: &[Passed])
         );
     }
     for note in &planned.notes {
-        let _ = write!(text, "\n  note: {note}");
+        let _ = write!(text, "\n  note: {}", line(note));
     }
     let word = if request.backup.accepted.is_some() { "accepted, although" } else { "SUSPECT:" };
     for reason in &manifest.suspect {
@@ -327,7 +327,7 @@ fn print_done(
                 proven.to_owned(),
             ]);
             for note in &one.notes {
-                let _ = write!(notes, "\nnote: {note}");
+                let _ = write!(notes, "\nnote: {}", line(note));
             }
             for failed in &one.failed {
                 let target = shown(&one.target, NAME_SHOWN);

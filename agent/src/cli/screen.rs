@@ -57,7 +57,7 @@ impl Screen {
 
     /// Warns on standard error in one line, also when quiet: whoever reads it must act.
     pub(super) fn warn(self, text: impl AsRef<str>) {
-        let _ = writeln!(io::stderr(), "warning: {}", printable(text.as_ref()));
+        let _ = writeln!(io::stderr(), "warning: {}", line(text.as_ref()));
     }
 
     /// Prints the command's answer: the object in JSON mode, else the text.
@@ -86,10 +86,10 @@ impl Screen {
             self.object(&object);
             return;
         }
-        let mut text = format!("error: {}", failure.messages.join(": "));
+        let mut text = format!("error: {}", under(&failure.messages.join(": ")));
         if let Some(hint) = &failure.hint {
             text.push_str("\nhint: ");
-            text.push_str(hint);
+            text.push_str(&under(hint));
         }
         let _ = writeln!(io::stderr(), "{}", printable(&text));
     }
@@ -99,6 +99,24 @@ impl Screen {
     pub(super) fn is_terminal(self) -> bool {
         io::stderr().is_terminal()
     }
+}
+
+/// Text that may hold somebody else's words, in one line and whole.
+#[must_use]
+pub(super) fn line(text: &str) -> String {
+    shown(text, usize::MAX)
+}
+
+/// Lines behind the first one moved to the right: none of them passes for one of ours.
+#[must_use]
+pub(super) fn under(text: &str) -> String {
+    let mut lines = text.split('\n');
+    let mut moved = lines.next().unwrap_or_default().to_owned();
+    for line in lines {
+        moved += if line.starts_with(' ') { "\n" } else { "\n  " };
+        moved += line;
+    }
+    moved
 }
 
 /// Bytes for people: `5.6 GiB`.
@@ -164,10 +182,12 @@ fn room() -> Option<usize> {
 /// each row as a block of its own.
 #[must_use]
 pub(super) fn table(rows: &[Vec<String>]) -> String {
-    let text = columns(rows);
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| line(cell)).collect()).collect();
+    let text = columns(&rows);
     let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
     match room() {
-        Some(room) if widest > room => blocks(rows, room),
+        Some(room) if widest > room => blocks(&rows, room),
         _ => text,
     }
 }

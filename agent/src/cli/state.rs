@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::args::CatalogVerb;
-use super::screen::{Screen, TEXT_SHOWN, number, span, table};
+use super::screen::{Screen, TEXT_SHOWN, line, number, span, table};
 use crate::reconcile::{check, rebuild};
 use crate::{
     Compared, Exit, Health, Holes, Inventory, LogStatus, Renewed, Setup, SourceStatus,
@@ -63,7 +63,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         let mut text = table(&rows);
         for (one, _) in &judged {
             for (_, finding) in one.findings() {
-                let _ = write!(text, "\n{}: {finding}", one.source);
+                let _ = write!(text, "\n{}: {}", one.source, line(&finding));
             }
         }
         text

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::args::TakeOverArgs;
-use super::screen::Screen;
+use super::screen::{Screen, line};
 use crate::problem::Problem;
 use crate::shell::word;
 use crate::take_over::Address;
@@ -73,7 +73,7 @@ fn plan_text(heritage: &Heritage) -> String {
         let _ = write!(text, "\n  to be archived, since nobody has yet: {names}");
     }
     for note in &heritage.notes {
-        let _ = write!(text, "\n  note: {note}");
+        let _ = write!(text, "\n  note: {}", line(note));
     }
     if heritage.changes.edits.is_empty() {
         text.push_str("\n  nothing of it has to change");

@@ -56,6 +56,23 @@ fn foreign_text_reaches_no_terminal_as_it_is() {
     ] {
         let _ = harmless(&shop, arguments);
     }
+    let target = Postgres::start();
+    let (host, port) = (target.socket_dir().display().to_string(), target.port().to_string());
+    let into = ["restore", "shop", "--backup", &id, "--to-host", &host, "--to-port", &port];
+    for more in [&["--plan"][..], &[], &["--missing"], &["--plan"], &["--plan", "--missing"]] {
+        let said = harmless(&shop, &[&into[..], more].concat());
+        assert!(!said.lines().any(|line| line.starts_with("BACKUP")), "{more:?}: {said}");
+    }
+    // What is to be typed to get rid of it can be typed.
+    let quoted = format!("\"{HOSTILE}\"");
+    let mark = "'drctl: NOT WHOLE. Its restore is under way, or broke off'";
+    target.psql("postgres", &format!("comment on database {quoted} is {mark}"));
+    let said = harmless(&shop, &[&into[..], &["--missing"]].concat());
+    assert!(!said.lines().any(|line| line.starts_with("BACKUP")), "{said}");
+    let drop = said.split('`').find(|part| part.starts_with("DROP DATABASE U&")).unwrap();
+    target.psql("postgres", drop);
+    let _ = harmless(&shop, &[&into[..], &["--missing"]].concat());
+    assert_eq!(target.psql(HOSTILE, "select x from t"), "1");
     // What is printed to be run as root must not grow commands.
     let script = harmless(&shop, &["show", &id, "--emergency"]);
     assert!(!script.lines().any(|line| line.starts_with("touch pwned")), "{script}");

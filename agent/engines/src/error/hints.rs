@@ -143,13 +143,13 @@ fn restore_hint(database: &str, left: Leftover, source: &EngineError) -> Option<
     if !matches!(left, Leftover::Ours | Leftover::Theirs) {
         return before;
     }
-    let drop = format!("DROP DATABASE {};", crate::pg::quote_ident(database));
+    let drop = format!("DROP DATABASE {};", crate::pg::typed_ident(database));
     let before = before.map(|hint| hint + "; ").unwrap_or_default();
     Some(format!("{before}remove what was restored with `{drop}` before the next attempt"))
 }
 
 fn unfinished_hint(names: &[String]) -> String {
-    let drop = |name: &String| format!("DROP DATABASE {};", crate::pg::quote_ident(name));
+    let drop = |name: &String| format!("DROP DATABASE {};", crate::pg::typed_ident(name));
     let drop: Vec<String> = names.iter().map(drop).collect();
     format!(
         "let a restore that is under way come to its end; if none is (`SELECT * FROM \

@@ -49,7 +49,7 @@ pub use place::{ClusterPlace, cluster_place};
 pub use preflight::{Extent, Preflight, RestoreDatabase, filled, preflight};
 pub use probe::{DatabaseReport, RoleReport, ServerReport, probe};
 pub use restore::{DatabaseTarget, RestoreOptions};
-pub(crate) use server::quote_ident;
+pub(crate) use server::typed_ident;
 pub use server::{PgServer, SILENCE};
 pub use tls::SslMode;
 pub use tools::{FoundTool, combine_program, major_of, server_program};

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use drctl_model::shown;
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 use tokio_postgres::error::SqlState;
@@ -238,6 +239,20 @@ pub(crate) fn quote_ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// The same for people to type: what a terminal would obey is written as a number.
+pub(crate) fn typed_ident(name: &str) -> String {
+    let harmless = shown(name, usize::MAX) == name;
+    if harmless {
+        return quote_ident(name);
+    }
+    let one = |c: char| match c {
+        '\\' => "\\\\".to_owned(),
+        c if shown(c.encode_utf8(&mut [0; 4]), 1).chars().eq([c]) => c.to_string(),
+        c => format!("\\+{:06X}", u32::from(c)),
+    };
+    format!("U&{}", quote_ident(&name.chars().map(one).collect::<String>()))
+}
+
 /// A text as SQL writes it, whatever `standard_conforming_strings` is.
 pub(crate) fn quote_literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
@@ -250,6 +265,12 @@ pub(crate) fn quote_literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_a_terminal_would_obey_can_be_typed() {
+        assert_eq!(typed_ident("a \"b\\"), "\"a \"\"b\\\"");
+        assert_eq!(typed_ident("x\ny\\\u{1b}\""), "U&\"x\\+00000Ay\\\\\\+00001B\"\"\"");
+    }
 
     pub(crate) fn server() -> PgServer {
         PgServer {
