@@ -8,7 +8,8 @@ use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource, cluster_n
 use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource, PgServer};
 use drctl_engines::{BackupSource, ToolRun};
 use drctl_model::{
-    BackupId, BackupSummary, Child, ClusterNeeds, Facts, JobId, SourceId, StreamFacts, total,
+    BackupId, BackupSummary, Child, ClusterNeeds, Content, Facts, JobId, SourceId, StreamFacts,
+    total,
 };
 use drctl_policies::{Engine as EngineConfig, PgDump, Source};
 use drctl_store::{Recipients, Sealer, SigningKey, layout};
@@ -17,6 +18,7 @@ use crate::backrest;
 use crate::brought;
 use crate::cache;
 use crate::crash::crash_point;
+use crate::gone;
 use crate::incremental::{Choice, Ground, Listings, Wish, choose};
 use crate::pipeline::{Intake, Stored, store_stream};
 use crate::problem::Problem;
@@ -155,6 +157,15 @@ async fn attempt(
     Ok(BackedUp { summary: done?, notes: attempt.notes })
 }
 
+/// The databases whose dumps these are.
+fn databases(facts: &Facts) -> Vec<String> {
+    let name = |stream: &StreamFacts| match &stream.content {
+        Content::Database(database) => Some(database.name.clone()),
+        Content::Globals | Content::Tablespace(_) | Content::Listing => None,
+    };
+    facts.streams.iter().filter_map(name).collect()
+}
+
 /// Whether a source of this engine can be backed up so, by whom we run as.
 fn can_be(engine: &EngineConfig, wish: Wish) -> Result<()> {
     if wish != Wish::AsConfigured && matches!(engine, EngineConfig::PgDump(_)) {
@@ -225,7 +236,12 @@ impl Attempt<'_> {
         if let Some(copied) = &finished.copied {
             self.notes.extend(brought::settle(self.setup, self.source, copied).await);
         }
+        let databases = databases(&collected.facts);
         let summary = self.commit(collected, finished, catalog, job).await?;
+        if matches!(source.engine, EngineConfig::PgDump(_)) {
+            let this = (&self.id, summary.is_good());
+            self.notes.extend(gone::compare(self.setup, self.source, this, databases));
+        }
         if let Some(at) = summary.kind.coordinates() {
             let differs = brought::differs(self.repository, self.source, at).await;
             self.notes.extend(differs.unwrap_or_else(|error| Some(format!("{error:#}"))));

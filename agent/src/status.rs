@@ -6,11 +6,12 @@ use anyhow::Result;
 use drctl_catalog::{Catalog, Subject};
 use drctl_model::{SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{Standing, Want};
-use drctl_policies::{Schedule, Source};
+use drctl_policies::{Engine, Schedule, Source};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::backrest::truth_of;
 use crate::chain::Family;
+use crate::gone::gone;
 use crate::locks::is_held;
 use crate::memory::{Memory, words};
 use crate::problem::Failure;
@@ -124,6 +125,10 @@ async fn one(
         next: schedule.and_then(|schedule| schedule.next_after(now)),
         log: None,
         lost: None,
+        gone: match source.engine {
+            Engine::PgDump(_) => gone(setup, id),
+            Engine::BaseBackup(_) | Engine::Pgbackrest(_) => Vec::new(),
+        },
     })
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "rpo_seconds": one.rpo.map(|rpo| rpo.as_secs()),
             "last_job": one.last_job, "next": one.next, "log": one.log.as_ref().map(log_json),
             "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
-            "running": one.running, "bad": one.bad,
+            "running": one.running, "bad": one.bad, "gone": one.gone,
         })
     };
     let object = json!({ "sources": judged.iter().map(entry).collect::<Vec<_>>() });
@@ -62,6 +62,9 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         }
         let mut text = table(&rows);
         for (one, _) in &judged {
+            for gone in &one.gone {
+                let _ = write!(text, "\n{}: note: {}", one.source, line(&gone.text()));
+            }
             for (_, finding) in one.findings() {
                 let _ = write!(text, "\n{}: {}", one.source, line(&finding));
             }

@@ -4,6 +4,7 @@ use drctl_model::{BackupSummary, Job, JobState, SourceId, shown};
 use drctl_policies::recovery::{Standing, Warning};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::Gone;
 use crate::repository::CLOCKS_APART;
 
 /// Where one source stands.
@@ -38,6 +39,8 @@ pub struct SourceStatus {
     pub log: Option<Result<LogStatus, String>>,
     /// What log is lost that no backup covers yet, of one that pgBackRest keeps.
     pub lost: Option<String>,
+    /// Databases that its backups had, and have no more.
+    pub gone: Vec<Gone>,
 }
 
 /// Where the log of a source stands.
@@ -281,6 +284,7 @@ mod tests {
             next: None,
             log: None,
             lost: None,
+            gone: Vec::new(),
         }
     }
 

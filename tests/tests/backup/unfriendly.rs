@@ -263,3 +263,31 @@ fn the_servers_log_tells_of_no_client_that_was_lost() {
         assert!(!log.contains("unexpected EOF"), "{log}");
     }
 }
+
+#[test]
+fn a_database_that_is_in_no_backup_any_more_is_named() {
+    let (server, site) = source(
+        "create database kept; create database lost; create database hidden; create database shut; \\c kept\n\
+         create table t as select 1 as v",
+    );
+    let first = site.backup();
+    assert_eq!(site.status()["gone"].as_array().unwrap().len(), 0);
+    server.psql("postgres", "drop database lost; alter database hidden is_template true");
+    server.psql("postgres", "alter database shut allow_connections false");
+    for _ in 0..2 {
+        let answer = site.json(0, &["backup", "shop"]);
+        let notes = answer["notes"].to_string();
+        let status = site.status();
+        for name in ["lost", "hidden", "shut"] {
+            assert!(notes.contains(&format!("database {name} is in {first}")), "{answer}");
+            assert!(status["gone"].to_string().contains(name), "{status}");
+        }
+        assert!(!notes.contains("database kept"), "{answer}");
+        assert_eq!(status["health"], "good", "{status}");
+    }
+    assert!(site.drctl(&["status"]).out.contains("shop: note: database shut is in"));
+    server.psql("postgres", "alter database hidden is_template false; create database lost");
+    server.psql("postgres", "alter database shut allow_connections true");
+    assert_eq!(site.json(0, &["backup", "shop"])["notes"].as_array().unwrap().len(), 0);
+    assert_eq!(site.status()["gone"].as_array().unwrap().len(), 0);
+}
