@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(first.gone, []);
         let second = after(Some(first), &id(2), names(&["a"]), at(1));
         let b = Gone { database: "b".into(), backup: id(1), since: at(1) };
-        assert_eq!(second.gone, [b.clone()]);
+        assert_eq!(second.gone, std::slice::from_ref(&b));
         assert_eq!(after(Some(second.clone()), &id(3), names(&["a"]), at(30)).gone, [b]);
         assert_eq!(after(Some(second.clone()), &id(3), names(&["a"]), at(31)).gone, []);
         assert_eq!(after(Some(second), &id(3), names(&["a", "b"]), at(2)).gone, []);

@@ -197,7 +197,7 @@ fn no_entry_hint(database: &str) -> String {
          what keeps sessions out (`ALTER DATABASE {} RESET ALL`), or leave the database out \
          (exclude_databases); until then no backup of this source is made, and earlier backups \
          are not affected",
-        crate::pg::quote_ident(database)
+        crate::pg::typed_ident(database)
     )
 }
 
