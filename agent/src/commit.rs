@@ -38,7 +38,8 @@ impl Attempt<'_> {
         catalog.append(job, self.setup.clock.now(), &stored).await?;
         crash_point("backup-before-manifest");
         let sha256 = put_manifest(self.repository, self.source, &self.id, bytes).await?;
-        let summary = manifest.summary(sha256);
+        let signer = self.key.verifying_key().keyid();
+        let summary = BackupSummary { signer, ..manifest.summary(sha256) };
         catalog.commit_backup(job, self.setup.clock.now(), &summary).await.with_context(|| {
             format!("the backup {} is committed in the bucket; record it in the catalog", self.id)
         })?;

@@ -10,7 +10,9 @@ use drctl_model::{
     Drill, DrillId, DrillOutcome, FORMAT_VERSION, SourceId, TableRows, shown, total,
 };
 use drctl_policies::recovery::RecoveryPlan;
-use drctl_store::{MAX_DRILL_BYTES, SigningKey, State, Stored, decode_drill, encode_drill, layout};
+use drctl_store::{
+    MAX_DRILL_BYTES, SigningKey, State, Stored, VerifyingKey, decode_drill, encode_drill, layout,
+};
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
@@ -110,7 +112,7 @@ fn rows(tables: &[TableRows]) -> u64 {
     total(tables.iter().map(|table| table.rows))
 }
 
-/// The newest thousand drills of a source, oldest first. Those that nobody whom we trust has
+/// The newest thousand drills of a source, oldest first, and who signed each. Those that nobody whom we trust has
 /// signed are told in `refused`.
 ///
 /// # Errors
@@ -119,7 +121,7 @@ pub async fn drills(
     repository: &Repository,
     source: &SourceId,
     refused: &mut Vec<String>,
-) -> Result<Vec<Drill>> {
+) -> Result<Vec<(Drill, VerifyingKey)>> {
     let mut ids: BTreeSet<DrillId> = BTreeSet::new();
     // What somebody deleted is listed too, where the bucket keeps it.
     let each = |state: State| {
@@ -149,11 +151,15 @@ pub async fn drills(
     Ok(drills)
 }
 
-async fn read(repository: &Repository, source: &SourceId, id: &DrillId) -> Result<Drill> {
+async fn read(
+    repository: &Repository,
+    source: &SourceId,
+    id: &DrillId,
+) -> Result<(Drill, VerifyingKey)> {
     let key = layout::drill(source, id);
     let read = |stored: Stored| async move {
         let bytes = repository.bucket.get_stored(&stored, MAX_DRILL_BYTES as u64).await?;
         Ok(decode_drill(&bytes, &repository.trust, &repository.id, source, id)?)
     };
-    first(&repository.bucket, &key, read, |one, other| one == other).await
+    first(&repository.bucket, &key, read, |one, other| one.0 == other.0).await
 }

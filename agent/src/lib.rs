@@ -22,6 +22,7 @@ mod init;
 mod lacking;
 mod limits;
 mod locks;
+mod losses;
 mod memory;
 mod meter;
 mod names;
@@ -48,6 +49,7 @@ mod target;
 mod trace;
 mod verify;
 mod wal;
+mod weight;
 mod zone;
 
 pub use accept::accept;

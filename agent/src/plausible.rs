@@ -100,6 +100,8 @@ mod tests {
             suspect: vec![],
             manifest_sha256: drctl_model::Digest([0; 32]),
             accepted: None,
+            signer: String::new(),
+            objects: None,
         }
     }
 

@@ -1,11 +1,13 @@
 //! The catalog against the bucket: made anew from it, or compared with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::{Catalog, Difference, Rebuild, Rebuilt, diff};
+use drctl_catalog::{Catalog, Difference, Lost, Rebuild, Rebuilt, diff};
 use drctl_model::{BackupId, BackupSummary, LogEntry, Lsn, SourceId, outermost};
 use drctl_store::layout::{self, Kind};
+use drctl_store::{Alarm, Bucket, Key, Odd, State};
 use futures_util::TryStreamExt as _;
 
 use crate::backrest::{mark_anew, only_there};
@@ -15,7 +17,8 @@ use crate::memory::Memory;
 use crate::problem::Failure;
 use crate::strays::strays;
 use crate::verify::everything;
-use crate::wal::{Copies, learn, trust_digest};
+use crate::wal::{Copies, learn, look_again, trust_digest};
+use crate::weight::Seen;
 use crate::{Holes, Repository, Setup, Shelf};
 
 /// How many foreign keys an inventory names; a bucket may be full of them.
@@ -38,6 +41,10 @@ pub struct Inventory {
     pub deleted: Vec<(SourceId, BackupId)>,
     /// Incremental copies whose chain does not hold, with the reason: they cannot be restored.
     pub broken: Vec<(SourceId, BackupId, String)>,
+    /// Backups of which other objects are listed than their manifests name, with what differs.
+    pub lacking: Vec<(SourceId, BackupId, String)>,
+    /// What was seen of objects that somebody meddled with.
+    pub alarms: Vec<Alarm>,
     /// Objects that were looked at.
     pub objects: u64,
 }
@@ -48,33 +55,33 @@ pub struct Inventory {
 /// The store's. What is wrong with single manifests is in the inventory.
 pub async fn inventory(repository: &Repository) -> Result<Inventory> {
     let mut found = Inventory::default();
-    let mut data = BTreeSet::new();
-    let mut manifests = BTreeSet::new();
-    let mut listing = repository.bucket.list(None);
-    while let Some(entry) = listing.try_next().await.context("list the bucket")? {
-        found.objects += 1;
-        match layout::classify(&entry.key) {
-            Kind::Manifest(source, id) => drop(manifests.insert((source, id))),
-            Kind::Data(source, id) => drop(data.insert((source, id))),
-            Kind::Marker | Kind::Probe | Kind::Log(_) | Kind::Drill(_) | Kind::Acceptance(..) => {}
-            Kind::Foreign => {
-                found.foreign_objects += 1;
-                if found.foreign.len() < FOREIGN_NAMED {
-                    found.foreign.push(entry.key.to_string());
-                }
-            }
-        }
-    }
-    let hidden = hidden_manifests(repository).await?;
-    let sources: BTreeSet<SourceId> =
-        manifests.iter().chain(&data).chain(&hidden).map(|(source, _)| source.clone()).collect();
+    let (mut seen, bucket) = (Seen::default(), &repository.bucket);
+    let each = |state: State| {
+        found.take(bucket, &mut seen, &state);
+        ControlFlow::Continue(())
+    };
+    bucket.list_states(&Key::default(), None, each).await.context("list the bucket")?;
+    let Seen { data, manifests, hidden, .. } = seen;
+    let sources: BTreeSet<SourceId> = manifests
+        .iter()
+        .chain(data.keys())
+        .chain(&hidden)
+        .map(|(source, _)| source.clone())
+        .collect();
     let mut committed = BTreeSet::new();
     let sources: Vec<SourceId> = sources.into_iter().collect();
     let mut all = everything(repository, sources);
     while let Some((source, id, proven)) = all.try_next().await? {
         committed.insert((source.clone(), id.clone()));
         match proven {
-            Ok(proven) => found.backups.push(proven.summary()),
+            Ok(proven) => {
+                let at = (source, id);
+                let there = data.get(&at).copied().unwrap_or_default();
+                if let Some(why) = there.lacks(bucket, &at, proven.manifest.objects()) {
+                    found.lacking.push((at.0, at.1, why));
+                }
+                found.backups.push(proven.summary());
+            }
             Err(error) => {
                 let why = Failure::of(&error).messages.join(": ");
                 found.refused.push((source, id, why));
@@ -82,17 +89,8 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
         }
     }
     drop(all);
-    for (source, id) in &hidden {
-        if let (false, Some(proven)) = (
-            committed.contains(&(source.clone(), id.clone())),
-            repository.manifest(source, id).await?,
-        ) {
-            found.backups.push(proven.summary());
-            committed.insert((source.clone(), id.clone()));
-        }
-    }
     found.deleted = hidden.into_iter().collect();
-    found.orphans = data.difference(&committed).cloned().collect();
+    found.orphans = data.into_keys().filter(|at| !committed.contains(at)).collect();
     found.backups.sort_by(|a, b| (&a.source, &a.backup).cmp(&(&b.source, &b.backup)));
     let family = Family::of(&found.backups);
     let broken = |backup: &BackupSummary| {
@@ -101,31 +99,31 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
     };
     let broken = found.backups.iter().filter_map(broken).collect();
     found.broken = broken;
+    found.alarms = bucket.alarms();
     Ok(found)
 }
 
-/// Manifests whose newest version is a delete marker.
-async fn hidden_manifests(repository: &Repository) -> Result<BTreeSet<(SourceId, BackupId)>> {
-    let mut hidden = BTreeSet::new();
-    let Some(versions) = repository.bucket.versions() else { return Ok(hidden) };
-    match versions.enabled().await {
-        Ok(true) => {}
-        Ok(false) => return Ok(hidden),
-        // Not every store that speaks S3 knows the question, and not everybody may ask it.
-        Err(error) => {
-            tracing::warn!(%error, "whether a manifest was deleted cannot be asked");
-            return Ok(hidden);
+impl Inventory {
+    /// Of one object the newest state comes first.
+    fn take(&mut self, bucket: &Bucket, seen: &mut Seen, state: &State) {
+        let is_there = state.latest && !state.deleted;
+        self.objects += u64::from(is_there);
+        let kind = layout::classify(&state.key);
+        match &kind {
+            Kind::Marker | Kind::Log(_) | Kind::Drill(_) | Kind::Acceptance(..)
+                if state.latest && state.deleted =>
+            {
+                bucket.alarm(&state.key, Odd::Deleted);
+            }
+            Kind::Foreign if is_there => {
+                self.foreign_objects += 1;
+                if self.foreign.len() < FOREIGN_NAMED {
+                    self.foreign.push(state.key.to_string());
+                }
+            }
+            kind => seen.take(kind, state),
         }
     }
-    let each = |version: drctl_store::ObjectVersion| {
-        if let (true, true, Kind::Manifest(source, id)) =
-            (version.delete_marker, version.latest, layout::classify(&version.key))
-        {
-            hidden.insert((source, id));
-        }
-    };
-    versions.list(&layout::sources(), each).await?;
-    Ok(hidden)
 }
 
 /// What a rebuild did.
@@ -148,6 +146,7 @@ pub struct Renewed {
 /// of the log in it, which is learnt when it is next asked for.
 pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> {
     let found = inventory(repository).await?;
+    note_lost_log(setup, repository).await?;
     setup.private_directory(&setup.config.paths.state_dir)?;
     let path = setup.catalog_path();
     let new = Rebuild::start(&path, &repository.id).await.context("rebuild the catalog")?;
@@ -177,6 +176,15 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
     Ok(renewed)
 }
 
+/// What the old catalog knew of logs that are gone is noted in it, so that the new one takes it over.
+async fn note_lost_log(setup: &Setup, repository: &Repository) -> Result<()> {
+    let Some(old) = setup.log_cache(repository).await else { return Ok(()) };
+    for (source, system_id) in old.logged().await.unwrap_or_default() {
+        look_again(&Shelf::reader(repository, &source), system_id, &old).await?;
+    }
+    Ok(())
+}
+
 /// In what the catalog and the bucket differ.
 #[derive(Debug, Clone)]
 pub struct Compared {
@@ -192,6 +200,8 @@ pub struct Compared {
     pub strays: Vec<String>,
     /// What is missing of the log of sources.
     pub log_holes: BTreeMap<SourceId, Holes>,
+    /// What the catalog remembers to have been there.
+    pub lost: Vec<Lost>,
     /// What looks found wrong and no later one has cleared, and what.
     pub bad: Vec<(String, String)>,
 }
@@ -213,8 +223,15 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         log_missing_in_bucket: BTreeMap::new(),
         log_holes: BTreeMap::new(),
         strays: strays(repository, setup.clock.now()).await?,
+        lost: catalog.lost(None).await?,
         bad: Memory::of(&catalog, None).await?.told(),
     };
+    let there = |key: &str| {
+        let mut there = compared.found.backups.iter();
+        there.any(|one| layout::manifest(&one.source, &one.backup).as_ref() == key)
+    };
+    let lost = compared.lost.iter().filter(|lost| !there(&lost.key)).cloned().collect();
+    compared.lost = lost;
     compared.log_holes = holes(repository, &catalog, &compared.found.backups).await?;
     let trust = trust_digest(&repository.trust);
     for (source, system_id) in catalog.logged().await? {

@@ -59,7 +59,8 @@ impl Proven {
     /// The row that the catalog keeps.
     #[must_use]
     pub fn summary(&self) -> BackupSummary {
-        BackupSummary { accepted: self.accepted, ..self.manifest.summary(self.sha256) }
+        let (accepted, signer) = (self.accepted, self.signer.keyid());
+        BackupSummary { accepted, signer, ..self.manifest.summary(self.sha256) }
     }
 }
 

@@ -3,7 +3,7 @@
 mod judge;
 
 use anyhow::Result;
-use drctl_catalog::{Catalog, Subject};
+use drctl_catalog::{Catalog, Lost, Subject};
 use drctl_model::{SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{Standing, Want};
 use drctl_policies::{Engine, Schedule, Source};
@@ -13,6 +13,7 @@ use crate::backrest::truth_of;
 use crate::chain::Family;
 use crate::gone::gone;
 use crate::locks::is_held;
+use crate::losses::look_for_losses;
 use crate::memory::{Memory, words};
 use crate::problem::Failure;
 use crate::wal::{Beside, log_state};
@@ -41,6 +42,9 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
     if let Err(error) = &opened {
         all.iter_mut().for_each(|status| status.unreadable = Some(why(error)));
     }
+    for status in &mut all {
+        note_losses(setup, opened.as_ref(), catalog, status).await;
+    }
     if all.iter().any(SourceStatus::is_cluster) {
         let cache = match &opened {
             Ok(repository) => setup.log_cache(repository).await,
@@ -51,6 +55,26 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
         }
     }
     Ok(all)
+}
+
+/// What was there and is gone; what is remembered of that, where the bucket cannot be read.
+async fn note_losses(
+    setup: &Setup,
+    opened: Result<&Repository, &anyhow::Error>,
+    catalog: &Catalog,
+    status: &mut SourceStatus,
+) {
+    let source = &status.source;
+    if let Ok(repository) = opened {
+        match look_for_losses(setup, repository, catalog, source).await {
+            Ok(gone) => {
+                status.vanished = gone;
+                return;
+            }
+            Err(error) => status.unreadable = Some(why(&error)),
+        }
+    }
+    status.vanished = catalog.lost(Some(source)).await.unwrap_or_default();
 }
 
 /// Looks at a cluster's log, and at what pgBackRest keeps of it.
@@ -83,6 +107,12 @@ async fn look(
     };
     status.log = looking.await.map(|state| state.map(aged)).transpose();
     status.lost = lost.flatten();
+    // What is missing of the log is noted while it is looked at.
+    if let Ok(lost) = catalog.lost(Some(source)).await {
+        let is_new = |lost: &Lost| status.vanished.iter().all(|known| known.key != lost.key);
+        let new: Vec<Lost> = lost.into_iter().filter(is_new).collect();
+        status.vanished.extend(new);
+    }
 }
 
 fn why(error: &anyhow::Error) -> String {
@@ -124,6 +154,7 @@ async fn one(
         overdue: begun.and_then(|begun| overdue(schedule?, begun, now)),
         next: schedule.and_then(|schedule| schedule.next_after(now)),
         log: None,
+        vanished: Vec::new(),
         lost: None,
         gone: match source.engine {
             Engine::PgDump(_) => gone(setup, id),

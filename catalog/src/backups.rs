@@ -10,7 +10,7 @@ use crate::{Catalog, CatalogError, expired, verified};
 const LISTED: usize = 10;
 
 const SELECT: &str = "SELECT source, backup, engine, kind, host, started, finished, plain_bytes, \
-    sealed_bytes, segments, suspect, manifest_sha256, accepted FROM backups";
+    sealed_bytes, segments, suspect, manifest_sha256, accepted, signer, objects, object_bytes FROM backups";
 
 /// What may be there before a row is put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,8 @@ impl Catalog {
 fn read(row: &Row<'_>) -> Result<BackupSummary, Fault> {
     let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let engine = Value::String(row.get("engine")?);
+    let objects: Option<i64> = row.get("objects")?;
+    let bytes: Option<i64> = row.get("object_bytes")?;
     Ok(BackupSummary {
         source: parsed(row, "source")?,
         backup: parsed(row, "backup")?,
@@ -101,6 +103,8 @@ fn read(row: &Row<'_>) -> Result<BackupSummary, Fault> {
             .map_err(bad_json("suspect"))?,
         manifest_sha256: parsed(row, "manifest_sha256")?,
         accepted: optional(row, "accepted")?,
+        signer: row.get("signer")?,
+        objects: objects.zip(bytes).map(|(n, bytes)| (n.cast_unsigned(), bytes.cast_unsigned())),
     })
 }
 
@@ -121,8 +125,9 @@ pub(crate) fn put(
     let suspect = serde_json::to_string(&backup.suspect).map_err(bad_json("suspect"))?;
     connection.execute(
         "INSERT OR REPLACE INTO backups (source, backup, engine, kind, host, started, finished, \
-         plain_bytes, sealed_bytes, segments, suspect, manifest_sha256, accepted) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         plain_bytes, sealed_bytes, segments, suspect, manifest_sha256, accepted, signer, objects, \
+         object_bytes) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         params![
             backup.source.as_str(),
             backup.backup.as_str(),
@@ -137,6 +142,9 @@ pub(crate) fn put(
             suspect,
             backup.manifest_sha256.to_string(),
             backup.accepted.map(time),
+            backup.signer,
+            backup.objects.map(|(objects, _)| objects.cast_signed()),
+            backup.objects.map(|(_, bytes)| bytes.cast_signed()),
         ],
     )?;
     Ok(())

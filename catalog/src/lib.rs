@@ -16,6 +16,7 @@ mod error;
 mod expired;
 mod jobs;
 mod logs;
+mod lost;
 mod open;
 mod rebuild;
 mod rows;
@@ -38,6 +39,7 @@ use rusqlite::Connection;
 pub use check::{Difference, diff};
 pub use error::{CatalogError, Cause};
 pub use logs::{CachedLog, LogChange};
+pub use lost::Lost;
 pub use rebuild::{Rebuild, Rebuilt};
 pub use verified::{Look, Looks, Subject};
 

@@ -18,6 +18,9 @@ pub struct CachedLog {
     pub entries: Vec<LogEntry>,
     /// History and restore points.
     pub notes: LogNotes,
+    /// Pieces that were learnt under other trusted keys: nothing that they tell counts, but that
+    /// they were there.
+    pub(crate) stale: Vec<LogEntry>,
     pub(crate) generation: i64,
     /// What the catalog holds of it is not what was written: nothing is known, and all of it is to
     /// be written anew.
@@ -34,6 +37,12 @@ pub struct LogChange {
 }
 
 impl CachedLog {
+    /// The pieces that were there when it was last written, in order.
+    #[must_use]
+    pub fn known(&self) -> &[LogEntry] {
+        if self.entries.is_empty() { &self.stale } else { &self.entries }
+    }
+
     /// What makes it hold these pieces, in order, and these notes; nothing where it does already.
     #[must_use]
     pub fn change(&self, entries: &[LogEntry], notes: &LogNotes) -> Option<LogChange> {
@@ -126,12 +135,13 @@ fn logs(
         // Whose it is nobody can tell: nothing is asked of it.
         let Some(timeline) = timeline else { continue };
         let mut log = CachedLog { generation, ..CachedLog::default() };
-        if believed == trust.to_string() {
-            match whole(&snapshot, id, &notes) {
-                Ok((entries, notes)) => (log.entries, log.notes) = (entries, notes),
-                Err(Fault::Damage(_)) => log.damaged = true,
-                Err(fault) => return Err(fault),
+        match whole(&snapshot, id, &notes) {
+            Ok((entries, notes)) if believed == trust.to_string() => {
+                (log.entries, log.notes) = (entries, notes);
             }
+            Ok((entries, _)) => log.stale = entries,
+            Err(Fault::Damage(_)) => log.damaged = true,
+            Err(fault) => return Err(fault),
         }
         found.insert(timeline, log);
     }

@@ -47,6 +47,8 @@ pub(crate) fn backup(name: &str, hour: u32) -> BackupSummary {
         suspect: Vec::new(),
         manifest_sha256: Digest([u8::try_from(hour % 251).unwrap(); 32]),
         accepted: None,
+        signer: String::new(),
+        objects: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tests of drctl share: real servers, started for one test and gone with it.
 
 pub mod cluster;
+pub mod damage;
 pub mod fake;
 pub mod oracle;
 pub mod servers;

@@ -150,6 +150,8 @@ mod tests {
             suspect: vec![],
             manifest_sha256: Digest([n; 32]),
             accepted: None,
+            signer: String::new(),
+            objects: None,
         }
     }
 

@@ -269,6 +269,8 @@ impl Manifest {
             segments: total(self.streams.iter().map(|stream| stream.segments)),
             suspect: self.suspect.clone(),
             manifest_sha256: sha256,
+            signer: String::new(),
+            objects: Some(self.objects()),
             accepted: None,
         }
     }
@@ -379,17 +381,15 @@ pub struct BackupSummary {
     pub suspect: Vec<String>,
     /// The digest of the manifest object: the backup's identity.
     pub manifest_sha256: Digest,
+    /// The identifier of the key that signed the manifest; empty where it was not noted yet.
+    #[serde(default)]
+    pub signer: String,
+    /// The objects that its manifest names and their bytes; unknown where they were not noted yet.
+    #[serde(skip)]
+    pub objects: Option<(u64, u64)>,
     /// When somebody took it for good although it is suspect.
     #[serde(default)]
     pub accepted: Option<Timestamp>,
-}
-
-impl BackupSummary {
-    /// Whether nothing speaks against it, or somebody accepted that. Says nothing about a restore having been tried.
-    #[must_use]
-    pub fn is_good(&self) -> bool {
-        self.suspect.is_empty() || self.accepted.is_some()
-    }
 }
 
 #[cfg(test)]

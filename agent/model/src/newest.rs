@@ -87,6 +87,8 @@ mod tests {
             suspect: vec![],
             manifest_sha256: Digest([2; 32]),
             accepted: None,
+            signer: String::new(),
+            objects: None,
         }
     }
 

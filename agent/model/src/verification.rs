@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::{BackupSummary, Manifest, Stream};
+
 /// How closely it was looked, from a glance to all there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,6 +79,23 @@ pub fn bad(looks: &[Verification]) -> Option<&Verification> {
 pub fn telling(looks: &[Verification]) -> Option<&Verification> {
     let good = looks.iter().filter(|look| look.is_good());
     bad(looks).or_else(|| good.max_by_key(|look| (look.closeness, look.at)))
+}
+
+impl Manifest {
+    /// The objects that it names, and their bytes.
+    #[must_use]
+    pub fn objects(&self) -> (u64, u64) {
+        let each = self.streams.iter().map(Stream::objects);
+        each.fold((0, 0), |sum, one| (sum.0.saturating_add(one.0), sum.1.saturating_add(one.1)))
+    }
+}
+
+impl BackupSummary {
+    /// Whether nothing speaks against it, or somebody accepted that. Says nothing about a restore having been tried.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.suspect.is_empty() || self.accepted.is_some()
+    }
 }
 
 #[cfg(test)]

@@ -172,7 +172,10 @@ impl<'a> Recorder<'a> {
             return Err(Unrecorded::Refused("its record is larger than any reader takes".into()));
         }
         match put_manifest(self.repository, self.source, id, bytes).await {
-            Ok(sha256) => Ok(manifest.summary(sha256)),
+            Ok(sha256) => {
+                let signer = self.key.verifying_key().keyid();
+                Ok(BackupSummary { signer, ..manifest.summary(sha256) })
+            }
             Err(error) if is_conflict(&error) => {
                 let there = self.repository.manifest(self.source, id).await;
                 let there = there.map_err(Unrecorded::Failed)?.map(|found| found.summary());

@@ -280,6 +280,12 @@ pub enum CatalogVerb {
     Rebuild,
     /// Compare it with the bucket; change nothing.
     Check,
+    /// Forget what is gone of a source: backups and log that were there, and that `status` and
+    /// `list` tell as lost from then on.
+    Forget {
+        /// The source.
+        source: String,
+    },
 }
 
 /// What `keys` can do.

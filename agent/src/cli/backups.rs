@@ -2,17 +2,18 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, Content, External, ExternalType, Facts, Manifest,
-    Verification, shown,
+    BackupId, BackupKind, BackupSummary, External, ExternalType, Facts, Verification, shown,
 };
 use drctl_store::open_facts;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::args::ShowArgs;
+use super::lost::{Losses, lost_json, lost_text};
 use super::progress::Progress;
-use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, line, number, span, table};
+use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, line, span, table};
 use super::state::known_catalog;
+use super::streams::streams;
 use crate::chain::{Family, is_broken};
 use crate::problem::Problem;
 use crate::{
@@ -79,19 +80,35 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     let found = catalog.backups(source.as_ref()).await?;
     let gone = catalog.expired(source.as_ref()).await?;
     let memory = Memory::of(&catalog, source.as_ref()).await?;
+    let losses = Losses::of(setup, &catalog, &found, source.as_ref()).await?;
     let family = Family::of(&found);
     let judged: Vec<Judged<'_>> = found
         .iter()
         .map(|backup| {
             let expired = gone.get(&(backup.source.clone(), backup.backup.clone())).copied();
             let look = memory.telling(backup);
-            Judged { backup, broken: family.broken(backup), expired, look }
+            let lost = losses.holds(backup);
+            Judged { backup, broken: family.broken(backup), expired, look, lost }
         })
         .collect();
-    let object = json!({ "backups": judged.iter().map(Judged::json).collect::<Vec<_>>() });
+    let trust = setup.trust()?;
+    let object = json!({
+        "backups": judged.iter().map(Judged::json).collect::<Vec<_>>(),
+        "lost": lost_json(&losses.lost), "unseen": losses.unseen,
+    });
     let now = setup.clock.now();
     screen.answer("drctl.list/1", object, || {
-        let head = ["BACKUP", "SOURCE", "KIND", "STARTED", "PLAIN", "STORED", "VERIFIED", "STATE"];
+        let head = [
+            "BACKUP",
+            "SOURCE",
+            "KIND",
+            "STARTED",
+            "PLAIN",
+            "STORED",
+            "SIGNED BY",
+            "VERIFIED",
+            "STATE",
+        ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(judged.iter().map(|judged| {
             let backup = judged.backup;
@@ -102,6 +119,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
                 backup.started.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
                 bytes(backup.plain_bytes),
                 bytes(backup.sealed_bytes),
+                shown(&trust.name_of(&backup.signer), NAME_SHOWN),
                 judged.look.map_or("-".to_owned(), |look| looked(look, now)),
                 judged.state().to_owned(),
             ]
@@ -115,12 +133,16 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
                 let _ = write!(text, "\n{}: {}", judged.backup.backup, words(look));
             }
         }
+        text.push_str(&lost_text(&losses.lost));
+        if let Some(why) = &losses.unseen {
+            let _ = write!(text, "\nwhether they are there is not known: {why}");
+        }
         text
     });
     if found.is_empty() {
         screen.say("no backups yet: `drctl backup SOURCE` takes one");
     }
-    Ok(Exit::Success)
+    Ok(if losses.lost.is_empty() { Exit::Success } else { Exit::Degraded })
 }
 
 /// A backup, and what is known of it beside its own record.
@@ -132,6 +154,8 @@ pub(super) struct Judged<'a> {
     expired: Option<Timestamp>,
     /// The look at it that says most.
     look: Option<&'a Verification>,
+    /// Whether the bucket does not hold it as it was.
+    lost: bool,
 }
 
 /// How long ago a backup was looked at, and how closely.
@@ -143,7 +167,7 @@ fn looked(look: &Verification, now: Timestamp) -> String {
 impl<'a> Judged<'a> {
     /// One of which nothing else is known yet.
     pub(super) fn alone(backup: &'a BackupSummary) -> Self {
-        Judged { backup, broken: None, expired: None, look: None }
+        Judged { backup, broken: None, expired: None, look: None, lost: false }
     }
 }
 
@@ -155,7 +179,8 @@ impl Judged<'_> {
 
     pub(super) fn json(&self) -> Value {
         let mut object = json!(self.backup);
-        let there = self.broken.is_none() && self.expired.is_none() && self.bad().is_none();
+        let there = self.broken.is_none() && self.expired.is_none() && !self.lost;
+        let there = there && self.bad().is_none();
         object["good"] = json!(self.backup.is_good() && there);
         object["broken"] = json!(self.broken);
         object["expired"] = json!(self.expired);
@@ -168,6 +193,7 @@ impl Judged<'_> {
 
     fn state(&self) -> &'static str {
         match (&self.expired, &self.broken, self.backup.is_good()) {
+            _ if self.lost => "LOST",
             (Some(_), ..) => "expired",
             (None, Some(_), _) => "BROKEN",
             _ if self.bad().is_some() => "BAD",
@@ -226,7 +252,8 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
     let (expired, look) = remembered(setup, &found).await;
     let mut object = json!({
         "manifest": found.manifest, "sha256": found.sha256, "chain": chain, "broken": broken,
-        "expired": expired, "accepted": found.accepted,
+        "expired": expired, "accepted": found.accepted, "signer": found.signer.keyid(),
+        "signed_by": repository.trust.name(&found.signer),
         "verified": look.as_ref().map(|look| look.at),
         "verified_as": look.as_ref().map(|look| look.closeness),
         "bad": look.iter().flat_map(|look| &look.problems).map(|fault| &fault.message)
@@ -236,7 +263,8 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
         object["facts"] = json!(facts);
     }
     screen.answer("drctl.show/1", object, || {
-        let known = Remembered { expired, look: look.as_ref(), now: setup.clock.now() };
+        let (now, signer) = (setup.clock.now(), repository.trust.name(&found.signer));
+        let known = Remembered { expired, look: look.as_ref(), now, signer };
         describe(&found, facts.as_ref(), (&chain, broken.as_deref()), &known)
     });
     if facts.is_none() && !found.manifest.streams.is_empty() {
@@ -252,6 +280,8 @@ struct Remembered<'a> {
     /// The look at it that says most.
     look: Option<&'a Verification>,
     now: Timestamp,
+    /// What people call the key that signed it.
+    signer: String,
 }
 
 /// When it was found that the data of a backup are gone, and the look at it that says most.
@@ -301,6 +331,7 @@ fn describe(
     line("backup", manifest.backup.to_string());
     line("source", manifest.source.to_string());
     line("host", manifest.host.clone());
+    line("signed by", format!("{} ({})", known.signer, found.signer));
     line("engine", manifest.engine.as_str().to_owned());
     line("kind", manifest.kind.as_str().to_owned());
     if let Some(why) = broken {
@@ -350,44 +381,4 @@ fn describe(
         text.push_str(&streams(manifest, facts));
     }
     text
-}
-
-fn streams(manifest: &Manifest, facts: Option<&Facts>) -> String {
-    let head = ["STREAM", "HOLDS", "DUMP", "STORED", "SEGMENTS", "TABLES", "ROWS"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for (at, stream) in manifest.streams.iter().enumerate() {
-        let content = facts.and_then(|facts| facts.streams.get(at)).map(|facts| &facts.content);
-        let (holds, tables, rows_in_it) = match content {
-            None => ("sealed".to_owned(), String::new(), String::new()),
-            Some(Content::Globals) => {
-                ("roles and tablespaces".to_owned(), String::new(), String::new())
-            }
-            Some(Content::Tablespace(facts)) => (
-                match facts.oid {
-                    Some(oid) => format!("tablespace {oid}, {}", count(facts.files, "file")),
-                    None => format!("data directory, {}", count(facts.files, "file")),
-                },
-                String::new(),
-                String::new(),
-            ),
-            Some(Content::Listing) => {
-                ("the server's list of files".to_owned(), String::new(), String::new())
-            }
-            Some(Content::Database(database)) => (
-                format!("database {}", shown(&database.name, NAME_SHOWN)),
-                number(database.tables.len() as u64),
-                number(database.rows()),
-            ),
-        };
-        rows.push(vec![
-            stream.id.to_string(),
-            holds,
-            bytes(stream.plain_bytes),
-            bytes(stream.sealed_bytes),
-            number(stream.segments),
-            tables,
-            rows_in_it,
-        ]);
-    }
-    table(&rows)
 }

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use drctl_catalog::Subject;
-use drctl_model::{BackupId, Closeness, SourceId};
+use drctl_model::{BackupId, Closeness, SourceId, shown};
 use drctl_policies::recovery::Want;
 use drctl_store::{Alarm, Identities, SealError, open_facts};
 use futures_util::stream::{self, BoxStream};
@@ -12,7 +12,9 @@ use serde_json::json;
 
 use super::args::VerifyArgs;
 use super::progress::Progress;
-use super::screen::{Screen, alarms_json, alarms_text, bytes, count, line, table, words};
+use super::screen::{
+    NAME_SHOWN, Screen, alarms_json, alarms_text, bytes, count, line, table, words,
+};
 use crate::backrest::verify_stanza;
 use crate::chain::is_broken;
 use crate::problem::{Failure, Problem};
@@ -31,6 +33,8 @@ struct Row {
     verdict: Verdict,
     /// What was looked at, in words.
     words: &'static str,
+    /// What people call the key that signed it, where that is believed.
+    signer: Option<String>,
 }
 
 /// What was found of a log, or of what pgBackRest keeps.
@@ -126,7 +130,8 @@ pub(super) async fn verify(
             let (closeness, words) = looked(proven, depth, &verdict);
             let digest = proven.map(|proven| proven.sha256);
             notebook.backup((&source, &id, digest), closeness, &verdict.problems).await;
-            rows.push(Row { source, id, closeness, verdict, words });
+            let signer = proven.map(|proven| repository.trust.name(&proven.signer));
+            rows.push(Row { source, id, closeness, verdict, words, signer });
         }
         drop(all);
         let logs = look_at_logs(setup, args, &repository, &notebook, identities.as_ref()).await?;
@@ -231,11 +236,11 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, 
             "problems": listed(&verdict.problems), "covered_gaps": verdict.covered,
         })
     };
-    let entry = |Row { source, id, closeness, verdict, .. }: &Row| {
+    let entry = |Row { source, id, closeness, verdict, signer, .. }: &Row| {
         let problems = listed(&verdict.problems);
         json!({
             "source": source, "backup": id, "good": verdict.problems.is_empty(),
-            "closeness": closeness,
+            "closeness": closeness, "signed_by": signer,
             "read_bytes": verdict.read_bytes, "opened": verdict.opened, "problems": problems,
         })
     };
@@ -244,15 +249,16 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, 
         "logs": logs.iter().map(log).collect::<Vec<_>>(), "alarms": alarms_json(alarms), "strays": strays,
     });
     screen.answer("drctl.verify/1", object, || {
-        let head = ["BACKUP", "SOURCE", "RESULT", "READ", "LOOKED AT"];
+        let head = ["BACKUP", "SOURCE", "SIGNED BY", "RESULT", "READ", "LOOKED AT"];
         let mut lines = vec![head.map(str::to_owned).to_vec()];
         let mut details = String::new();
-        for Row { source, id, verdict, words, .. } in rows {
+        for Row { source, id, verdict, words, signer, .. } in rows {
             let result = if verdict.problems.is_empty() { "good" } else { "BAD" };
             let read = bytes(verdict.read_bytes);
             lines.push(vec![
                 id.to_string(),
                 source.to_string(),
+                shown(signer.as_deref().unwrap_or("-"), NAME_SHOWN),
                 result.into(),
                 read,
                 (*words).to_owned(),

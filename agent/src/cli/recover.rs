@@ -15,7 +15,7 @@ use super::journal::Journal;
 use super::progress::Progress;
 use super::recovery_failed::{Instead, failed, lead_on};
 use super::recovery_plan::{changed, identity_file, plan_on_whole};
-use super::recovery_words::{Outlook, accepted, done_object, done_text, plan_text};
+use super::recovery_words::{Outlook, accepted, done_object, done_text, plan_text, signed_text};
 use super::screen::Screen;
 use crate::backrest::lay_out as lay_out_archived;
 use crate::problem::{Failure, Problem};
@@ -71,9 +71,9 @@ pub(super) async fn recover(
         outlook.refused = outlook.refused.or(loss);
         let (checks, estimate) = outlook.object(&work.planned);
         let object = json!({
-            "plan": work.planned, "digest": digest, "checks": checks, "estimate": estimate,
+            "plan": work.planned, "digest": digest, "checks": checks, "estimate": estimate, "signed_by": work.signer(),
         });
-        let text = || plan_text(&work.planned, &digest, &outlook);
+        let text = || plan_text(&work.planned, &digest, &outlook) + &signed_text(work.signer());
         screen.answer("drctl.recovery-plan/1", object, text);
         return Ok(Exit::Success);
     }
@@ -126,6 +126,10 @@ enum LayOut {
 }
 
 impl Work<'_> {
+    fn signer(&self) -> Option<String> {
+        self.known.signed_by(&self.repository.trust, &self.planned.base)
+    }
+
     fn directory(&self) -> Result<PathBuf> {
         let directory = self.args.to_directory.clone().ok_or_else(|| {
             Problem::Usage("a recovery needs a new directory: --to-directory DIR".to_owned())
@@ -257,7 +261,7 @@ impl Work<'_> {
         };
         end_own(&begun).await?;
         let journal = Journal::open(directory)?;
-        let text = plan_text(&self.planned, digest, &ready.outlook);
+        let text = plan_text(&self.planned, digest, &ready.outlook) + &signed_text(self.signer());
         journal.note(&text);
         screen.say(text);
         let meter = Meter::default();
@@ -300,6 +304,7 @@ impl Work<'_> {
         let mut object = done_object(&self.planned, &done, directory);
         object["seconds"] = json!(seconds);
         object["drill"] = json!(drill);
+        object["signed_by"] = json!(self.signer());
         screen.answer("drctl.recovery/1", object, || text);
         Ok(Exit::Success)
     }

@@ -163,6 +163,13 @@ pub(super) fn accepted(plan: &RecoveryPlan, args: &RestoreArgs) -> anyhow::Resul
     Err(Problem::NoPlan(text, hint).into())
 }
 
+/// Who signed the copy that a plan begins with, a line of it.
+pub(super) fn signed_text(signer: Option<String>) -> String {
+    signer.map_or_else(String::new, |name| {
+        format!("\n  its copy is signed by {}", drctl_model::shown(&name, 80))
+    })
+}
+
 /// For scripts.
 pub(super) fn done_object(plan: &RecoveryPlan, done: &Recovered, directory: &Path) -> Value {
     let extracted: Vec<Value> = done

@@ -10,17 +10,30 @@ use drctl_engines::Secret;
 use drctl_engines::pg::{PgServer, SILENCE, SslMode};
 use drctl_model::{Content, SourceId, shown, total};
 use drctl_policies::SecretRef;
+use drctl_store::Alarm;
 use serde_json::json;
 
 use super::args::RestoreArgs;
 use super::progress::Progress;
-use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, line, number, span, table};
+use super::screen::{
+    NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, bytes, count, line, number, span,
+    table,
+};
 use crate::problem::Problem;
 use crate::target::check_target;
 use crate::{
     Destination, Exit, Latest, Memory, Meter, Passed, Repository, RestorePlan, RestoreRequest,
     Restored, Setup, Stop, plan, prepare_cluster, read_secret, restore as run_restore, words,
 };
+
+/// What is told of a backup that is restored, beside its own record.
+struct Told {
+    /// Newer ones that were not chosen.
+    passed: Vec<Passed>,
+    /// What people call the key that signed it.
+    signer: String,
+    alarms: Vec<Alarm>,
+}
 
 /// `drctl restore`.
 pub(super) async fn restore(
@@ -42,17 +55,19 @@ pub(super) async fn restore(
         let repository = setup.repository().await?;
         let (request, passed) = request(setup, &repository, &source, args).await?;
         let planned = plan(&repository, &request, setup.limits(), reckon).await?;
-        Ok::<_, anyhow::Error>((repository, request, planned, passed))
+        let signer = shown(&repository.trust.name(&request.backup.signer), NAME_SHOWN);
+        let told = Told { passed, signer, alarms: repository.alarms() };
+        Ok::<_, anyhow::Error>((repository, request, planned, told))
     };
-    let (repository, request, planned, passed) = tokio::select! {
+    let (repository, request, planned, told) = tokio::select! {
         planned = planning => planned?,
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
     if args.plan {
-        print_plan(screen, &request, &planned, &passed);
+        print_plan(screen, &request, &planned, &told);
         return Ok(Exit::Success);
     }
-    screen.say(plan_text(&request, &planned, &passed));
+    screen.say(plan_text(&request, &planned, &told));
     let meter = Meter::default();
     let began = Instant::now();
     let progress = Progress::show(screen, &meter);
@@ -76,7 +91,8 @@ pub(super) async fn restore(
         screen.say(format!("wrote {}: every byte is the one that was dumped", bytes(count)));
         return Ok(Exit::Success);
     }
-    print_done(screen, &request, &passed, &done, began.elapsed().as_secs_f64());
+    let told = Told { alarms: repository.alarms(), ..told };
+    print_done(screen, &request, &told, &done, began.elapsed().as_secs_f64());
     let whole = done.iter().all(|one| one.failed.is_empty());
     Ok(if whole { Exit::Success } else { Exit::Degraded })
 }
@@ -194,13 +210,14 @@ fn target_text(request: &RestoreRequest) -> String {
     }
 }
 
-fn plan_text(request: &RestoreRequest, planned: &RestorePlan, passed: &[Passed]) -> String {
+fn plan_text(request: &RestoreRequest, planned: &RestorePlan, told: &Told) -> String {
     let manifest = &request.backup.manifest;
     let mut text = format!(
-        "backup {} of {}, begun {}\n  into {}: fetch {}, write {}",
+        "backup {} of {}, begun {}, signed by {}\n  into {}: fetch {}, write {}",
         manifest.backup,
         manifest.source,
         manifest.started,
+        told.signer,
         target_text(request),
         bytes(planned.fetch_bytes),
         bytes(planned.plain_bytes)
@@ -239,10 +256,10 @@ fn plan_text(request: &RestoreRequest, planned: &RestorePlan, passed: &[Passed])
     for reason in &manifest.suspect {
         let _ = write!(text, "\n  {word} {}", shown(reason, TEXT_SHOWN));
     }
-    for Passed { backup, why } in passed {
+    for Passed { backup, why } in &told.passed {
         let _ = write!(text, "\n  NEWER, and passed over: {backup}: {}", shown(why, TEXT_SHOWN));
     }
-    text
+    text + &alarms_text(&told.alarms)
 }
 
 fn content(content: &Content) -> String {
@@ -262,7 +279,7 @@ fn content(content: &Content) -> String {
     }
 }
 
-fn print_plan(screen: Screen, request: &RestoreRequest, planned: &RestorePlan, passed: &[Passed]) {
+fn print_plan(screen: Screen, request: &RestoreRequest, planned: &RestorePlan, told: &Told) {
     let items: Vec<_> = planned
         .items
         .iter()
@@ -280,15 +297,16 @@ fn print_plan(screen: Screen, request: &RestoreRequest, planned: &RestorePlan, p
         "room": room, "items": items, "notes": planned.notes,
         "chain": planned.chain.iter().flat_map(|chain| &chain.before)
             .map(|(before, _)| &before.backup.manifest.backup).collect::<Vec<_>>(),
-        "estimate_seconds": planned.estimate, "passed_over": passed,
+        "estimate_seconds": planned.estimate, "passed_over": told.passed,
+        "signed_by": told.signer, "alarms": alarms_json(&told.alarms),
     });
-    screen.answer("drctl.restore-plan/1", object, || plan_text(request, planned, passed));
+    screen.answer("drctl.restore-plan/1", object, || plan_text(request, planned, told));
 }
 
 fn print_done(
     screen: Screen,
     request: &RestoreRequest,
-    passed: &[Passed],
+    told: &Told,
     done: &[Restored],
     seconds: f64,
 ) {
@@ -302,7 +320,9 @@ fn print_done(
     };
     let object = json!({
         "backup": request.backup.manifest.backup, "source": request.backup.manifest.source,
-        "seconds": seconds, "passed_over": passed, "restored": done.iter().map(entry).collect::<Vec<_>>(),
+        "seconds": seconds, "passed_over": told.passed, "signed_by": told.signer,
+        "alarms": alarms_json(&told.alarms),
+        "restored": done.iter().map(entry).collect::<Vec<_>>(),
     });
     screen.answer("drctl.restore/1", object, || {
         let head = ["RESTORED", "DUMP", "TABLES", "ROWS", "TIME", "PROVEN"];
@@ -335,9 +355,11 @@ fn print_done(
             }
         }
         format!(
-            "{}{notes}\nrestored {} into {} in {}",
+            "{}{notes}{}\nrestored {}, signed by {}, into {} in {}",
             table(&rows),
+            alarms_text(&told.alarms),
             request.backup.manifest.backup,
+            told.signer,
             target_text(request),
             span(seconds)
         )

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::args::CatalogVerb;
-use super::screen::{Screen, TEXT_SHOWN, line, number, span, table};
+use super::lost::{forget, lost_json, lost_text};
+use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line, number, span, table};
 use crate::reconcile::{check, rebuild};
 use crate::{
     Compared, Exit, Health, Holes, Inventory, LogStatus, Renewed, Setup, SourceStatus,
@@ -43,6 +44,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "last_job": one.last_job, "next": one.next, "log": one.log.as_ref().map(log_json),
             "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
             "running": one.running, "bad": one.bad, "gone": one.gone,
+            "vanished": lost_json(&one.vanished),
         })
     };
     let object = json!({ "sources": judged.iter().map(entry).collect::<Vec<_>>() });
@@ -155,6 +157,7 @@ pub(super) fn config_show(screen: Screen, setup: &Setup) -> Result<Exit> {
 pub(super) async fn catalog(screen: Screen, setup: &Setup, verb: &CatalogVerb) -> Result<Exit> {
     let repository = setup.repository().await?;
     match verb {
+        CatalogVerb::Forget { source } => forget(screen, setup, source).await,
         CatalogVerb::Rebuild => renew(screen, &rebuild(setup, &repository).await?),
         CatalogVerb::Check => {
             known_catalog(setup).await?;
@@ -204,6 +207,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     object["different"] = json!(difference.different);
     object["log_missing_in_catalog"] = json!(compared.log_missing_in_catalog);
     object["bad"] = json!(bad);
+    object["lost"] = lost_json(&compared.lost);
     let holes = |of: fn(&Holes) -> &[String]| -> Vec<String> {
         let each = compared.log_holes.iter();
         each.flat_map(|(source, all)| of(all).iter().map(move |gap| format!("{source}: {gap}")))
@@ -236,6 +240,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
                 number(*pieces)
             );
         }
+        text.push_str(&lost_text(&compared.lost));
         text.push_str(&lacking(&open, &covered, &compared.strays));
         for text_of_one in &bad {
             let _ = write!(text, "\nBAD: {text_of_one}");
@@ -245,6 +250,8 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     });
     let lost = !bad.is_empty()
         || !open.is_empty()
+        || !found.lacking.is_empty()
+        || !compared.lost.is_empty()
         || !difference.missing_in_bucket.is_empty()
         || !difference.different.is_empty()
         || !lost_log.is_empty();
@@ -276,6 +283,10 @@ fn inventory_json(found: &Inventory) -> serde_json::Value {
             json!({ "source": source, "backup": id, "why": why })
         }).collect::<Vec<_>>(),
         "orphans": found.orphans.iter().map(pair).collect::<Vec<_>>(),
+        "lacking": found.lacking.iter().map(|(source, id, why)| {
+            json!({ "source": source, "backup": id, "why": why })
+        }).collect::<Vec<_>>(),
+        "alarms": alarms_json(&found.alarms),
         "deleted": found.deleted.iter().map(pair).collect::<Vec<_>>(),
         "foreign": found.foreign,
         "foreign_objects": found.foreign_objects,
@@ -291,6 +302,10 @@ fn remarks(found: &Inventory) -> String {
     for (source, id, why) in &found.broken {
         let _ = write!(text, "\nBROKEN: {source}/{id} cannot be restored: {why}");
     }
+    for (source, id, why) in &found.lacking {
+        let _ = write!(text, "\nLOST: {source}/{id} cannot be restored in full: {why}");
+    }
+    text.push_str(&alarms_text(&found.alarms));
     for (source, id) in &found.deleted {
         let _ = write!(
             text,

@@ -1,15 +1,18 @@
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
-use anyhow::Result;
-use drctl_model::{Drill, DrillOutcome, Lsn, Timeline, shown};
+use anyhow::{Context as _, Result};
+use drctl_model::{BackupId, Drill, DrillOutcome, Lsn, Timeline, shown};
 use drctl_policies::recovery::{Gap, TimelineView, Want, Warning, timeline_view};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::screen::{Screen, alarms_json, alarms_text, plain_table, span};
-use crate::{Exit, Setup, drills, known, zone};
+use super::lost::{lost_json, lost_text};
+use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, plain_table, span};
+use crate::losses::look_for_losses;
+use crate::{Exit, Known, Repository, Setup, drills, known, zone};
 
 /// Columns of a terminal that does not say how wide it is.
 const USUAL_WIDTH: usize = 80;
@@ -35,24 +38,37 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
     let id = super::source_id(source)?;
     let repository = setup.repository().await?;
     let cache = setup.log_cache(&repository).await;
-    let mut known = known(setup, &repository, &id, cache.as_ref(), (Want::Ends, None)).await?;
+    let known = known(setup, &repository, &id, cache.as_ref(), (Want::Ends, None)).await;
+    let lost = match &cache {
+        Some(cache) => look_for_losses(setup, &repository, cache, &id).await?,
+        None => Vec::new(),
+    };
+    let mut known =
+        known.with_context(|| format!("look at the log of {id}{}", lost_text(&lost)))?;
     let mut drills = drills(&repository, &id, &mut known.refused).await?;
-    drills.retain(|drill| drill.system_id == known.system_id);
+    drills.retain(|(drill, _)| drill.system_id == known.system_id);
+    let (drills, keys): (Vec<Drill>, Vec<_>) = drills.into_iter().unzip();
+    let drillers = keys.iter().map(|key| repository.trust.name(key)).collect::<Vec<_>>();
+    let signers = signers(&known, &repository);
     let views = timeline_view(&known.archive);
     let is_bad = |view: &TimelineView| {
         !view.known || !view.gaps.is_empty() || view.bases.iter().any(|base| base.other_history)
     };
     let alarms = repository.alarms();
     let told = !known.refused.is_empty() || known.uncopied.is_some() || !alarms.is_empty();
+    let told = told || !lost.is_empty();
     let bad = views.iter().any(is_bad) || told;
     let others: Vec<(u64, Vec<TimelineView>)> =
         known.others.iter().map(|one| (one.system_id, timeline_view(&one.archive))).collect();
     let other = |(id, views): &(u64, _)| json!({ "system_id": id.to_string(), "timelines": views });
     let object = json!({
-        "system_id": known.system_id.to_string(), "timelines": views, "drills": drills,
+        "system_id": known.system_id.to_string(), "timelines": views,
+        "drills": drills_json(&drills, &drillers),
+        "signers": signers.iter().map(|(backup, by)| json!({ "backup": backup, "signed_by": by }))
+            .collect::<Vec<_>>(),
         "others": others.iter().map(other).collect::<Vec<_>>(),
         "uncopied": known.uncopied.map(|id| id.to_string()), "refused": known.refused,
-        "alarms": alarms_json(&alarms),
+        "alarms": alarms_json(&alarms), "lost": lost_json(&lost),
     });
     screen.answer("drctl.timeline/1", object, || {
         let mut text = format!("cluster {}", known.system_id);
@@ -79,10 +95,38 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
         for reason in &known.refused {
             let _ = write!(text, "\nPASSED OVER: {reason}");
         }
+        text.push_str(&signed_text(signers.into_iter().map(|(_, by)| by), "backup"));
+        text.push_str(&signed_text(drillers.into_iter(), "drill"));
+        text.push_str(&lost_text(&lost));
         text.push_str(&alarms_text(&alarms));
         text
     });
     Ok(if bad { Exit::Degraded } else { Exit::Success })
+}
+
+/// Who signed each copy.
+fn signers(known: &Known, repository: &Repository) -> Vec<(BackupId, String)> {
+    let of = |(id, _): &(BackupId, _)| Some((id.clone(), known.signed_by(&repository.trust, id)?));
+    known.bases.iter().filter_map(of).collect()
+}
+
+fn drills_json(drills: &[Drill], signers: &[String]) -> Vec<serde_json::Value> {
+    let entry = |(drill, by): (&Drill, &String)| {
+        let mut object = json!(drill);
+        object["signed_by"] = json!(by);
+        object
+    };
+    drills.iter().zip(signers).map(entry).collect()
+}
+
+/// How many of something each key has signed, a line each.
+fn signed_text(signers: impl Iterator<Item = String>, what: &str) -> String {
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    signers.for_each(|signer| *all.entry(signer).or_default() += 1);
+    let line = |(by, n): (&String, &u64)| {
+        format!("\nsigned by {}: {}", shown(by, NAME_SHOWN), count(*n, what))
+    };
+    all.iter().map(line).collect()
 }
 
 /// Columns of the terminal that the answer goes to.
@@ -294,7 +338,7 @@ fn describe(view: &TimelineView, drills: &[Drill]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::{BackupId, DrillId, RepositoryId};
+    use drctl_model::{DrillId, RepositoryId};
     use drctl_policies::recovery::{BaseOn, Reachable, Span, Why};
 
     use super::*;

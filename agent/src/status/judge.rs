@@ -1,7 +1,9 @@
 //! How a source is doing, judged by what is known of it, and what to do.
 
+use drctl_catalog::Lost;
 use drctl_model::{BackupSummary, Job, JobState, SourceId, shown};
 use drctl_policies::recovery::{Standing, Warning};
+use drctl_store::layout;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::Gone;
@@ -37,6 +39,8 @@ pub struct SourceStatus {
     pub next: Option<Timestamp>,
     /// Where its log stands, or why that is not known; nothing where there is none.
     pub log: Option<Result<LogStatus, String>>,
+    /// What the catalog knew and the bucket does not hold any more.
+    pub vanished: Vec<Lost>,
     /// What log is lost that no backup covers yet, of one that pgBackRest keeps.
     pub lost: Option<String>,
     /// Databases that its backups had, and have no more.
@@ -87,6 +91,7 @@ impl SourceStatus {
     pub fn findings(&self) -> Vec<(Health, String)> {
         let mut found: Vec<(Health, String)> = Vec::new();
         found.extend(self.of_backups());
+        found.extend(self.of_losses());
         let attention = |text: String| (Health::Attention, text);
         found.extend(self.doubts().map(attention));
         found.extend(self.of_jobs());
@@ -105,6 +110,30 @@ impl SourceStatus {
         }));
         found.sort_by_key(|(health, _)| std::cmp::Reverse(*health));
         found
+    }
+
+    /// What is gone that was there.
+    fn of_losses(&self) -> Option<(Health, String)> {
+        let newest = self.newest_good.as_ref();
+        let newest = newest.map(|good| layout::manifest(&good.source, &good.backup));
+        let is_newest = |lost: &&Lost| newest.as_ref().is_some_and(|key| key.as_ref() == lost.key);
+        let worst = self.vanished.iter().find(is_newest);
+        let lost = worst.or(self.vanished.first())?;
+        let text = format!(
+            "{} that was there is gone ({}: {}): look who may write into the bucket, `drctl \
+             catalog check` tells more; run `drctl backup {}`, and when it is explained `drctl \
+             catalog forget {}`",
+            match self.vanished.len() {
+                1 => "something".to_owned(),
+                many => format!("{many} things"),
+            },
+            shown(&lost.key, 200),
+            shown(&lost.why, 300),
+            self.source,
+            self.source
+        );
+        let health = if worst.is_some() { Health::Breached } else { Health::Attention };
+        Some((health, text))
     }
 
     /// Whether there is a good backup that is young enough.
@@ -265,6 +294,8 @@ mod tests {
             suspect: vec![],
             manifest_sha256: Digest([2; 32]),
             accepted: None,
+            signer: String::new(),
+            objects: None,
         }
     }
 
@@ -283,9 +314,28 @@ mod tests {
             last_job: None,
             next: None,
             log: None,
+            vanished: vec![],
             lost: None,
             gone: Vec::new(),
         }
+    }
+
+    #[test]
+    fn what_is_gone_is_never_good() {
+        let lost = |key: &str| Lost {
+            source: "shop".parse().unwrap(),
+            key: key.to_owned(),
+            why: "its manifest is gone".to_owned(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let judged = |vanished: Vec<Lost>| SourceStatus { vanished, ..status(increment()) }.judge();
+        assert_eq!(judged(vec![]).0, Health::Good);
+        let (health, text) = judged(vec![lost("s/shop/l/x/1-2")]);
+        assert_eq!(health, Health::Attention);
+        assert!(text.contains("s/shop/l/x/1-2") && text.contains("catalog forget shop"), "{text}");
+        let newest = increment();
+        let key = layout::manifest(&newest.source, &newest.backup).to_string();
+        assert_eq!(judged(vec![lost("s/shop/b/a"), lost(&key)]).0, Health::Breached);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use drctl_model::{
     LogPlace, Lsn, NotedPoint, SourceId, Timeline, TimelineHistory,
 };
 use drctl_policies::recovery::{Archive, Base, RestorePoint, Stood, Want};
+use drctl_store::Trust;
 use futures_util::TryStreamExt as _;
 use jiff::SignedDuration;
 
@@ -39,6 +40,8 @@ pub struct Known {
     pub others: Vec<OtherCluster>,
     /// A cluster of which there is newer log, and no copy.
     pub uncopied: Option<u64>,
+    /// The identifiers of the keys that signed the copies.
+    pub(crate) signers: BTreeMap<BackupId, String>,
     /// Where else copies and log lie: in a stanza of pgBackRest.
     pub(crate) stanza: Option<Stanza>,
 }
@@ -165,9 +168,11 @@ pub async fn known(
     let apart = beside.is_none() && summaries.iter().any(is_external);
     only_there(&mut summaries, beside.as_ref().map(|beside| &beside.stanza));
     let copies = Copies::of(&summaries, &mut refused);
+    let signer = |one: BackupSummary| (one.backup, one.signer);
+    let signers = summaries.into_iter().map(signer).collect();
     let copies = (copies, wanted);
     let known = learn(repository, source, copies, cache, refused, beside).await?;
-    known.ok_or_else(|| {
+    known.map(|known| Known { signers, ..known }).ok_or_else(|| {
         let mut text = format!("there is no copy of a cluster of `{source}` from which to recover");
         if apart {
             text.push_str(
@@ -243,7 +248,18 @@ pub(super) fn assemble(
     let copies = copies.into_iter().map(|copy| copy.base).collect();
     let archive = Archive::of(copies, all, points, histories).broken_at(breaks).once_up_to(once);
     let (refused, others) = (Vec::new(), Vec::new());
-    Known { archive, system_id, bases, pieces, refused, others, uncopied: None, stanza: None }
+    let signers = BTreeMap::new();
+    Known {
+        archive,
+        system_id,
+        bases,
+        pieces,
+        refused,
+        others,
+        uncopied: None,
+        signers,
+        stanza: None,
+    }
 }
 
 fn history(timeline: Timeline, ancestors: &[(Timeline, Lsn)]) -> TimelineHistory {
@@ -256,6 +272,12 @@ fn history(timeline: Timeline, ancestors: &[(Timeline, Lsn)]) -> TimelineHistory
 }
 
 impl Known {
+    /// What people call the key that signed a copy; unknown where it was not asked for.
+    #[must_use]
+    pub fn signed_by(&self, trust: &Trust, backup: &BackupId) -> Option<String> {
+        self.signers.get(backup).map(|keyid| trust.name_of(keyid))
+    }
+
     /// Where the last record ends that a replay of `timeline`'s log up to `reach` comes to.
     #[must_use]
     pub fn last_record(&self, timeline: Timeline, reach: Lsn) -> Option<Lsn> {

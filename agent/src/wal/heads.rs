@@ -17,6 +17,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::Shelf;
 use super::listing::Listed;
+use super::vanished::note_lost;
 use crate::repository::is_bad_manifest;
 
 /// How many heads or indexes are fetched at once.
@@ -95,6 +96,14 @@ pub(super) async fn heads(
     Ok(found)
 }
 
+/// Learns a cluster's log again, so that its catalog notes what is gone.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn look_again(shelf: &Shelf, system_id: u64, cache: &Catalog) -> Result<()> {
+    heads(shelf, system_id, Some(cache), &mut Vec::new()).await.map(drop)
+}
+
 /// Tells the catalog; that it cannot be told costs time and nothing else.
 async fn remember(
     shelf: &Shelf,
@@ -106,6 +115,11 @@ async fn remember(
 ) {
     let change = before.change(&log.entries, &log.notes);
     let Some((cache, change)) = cache.zip(change) else { return };
+    // First of all what is gone, so that it is never forgotten.
+    if let Err(error) = note_lost(shelf, cache, of, before, &log.entries).await {
+        tracing::debug!("the catalog does not learn what is lost: {error}");
+        return;
+    }
     if let Err(error) = cache.change_log(&shelf.source, of, trust, change).await {
         tracing::debug!("the catalog does not learn of the log: {error}");
     }

@@ -1,7 +1,7 @@
 use drctl_model::{Drill, DrillId, RepositoryId, Role, SourceId};
 
 use crate::dsse::Document;
-use crate::{FormatError, SigningKey, Trust};
+use crate::{FormatError, SigningKey, Trust, VerifyingKey};
 
 /// The most bytes of a drill's evidence.
 pub const MAX_DRILL_BYTES: usize = 64 << 10;
@@ -21,7 +21,8 @@ pub fn encode_drill(drill: &Drill, key: &SigningKey) -> Result<Vec<u8>, FormatEr
     DOCUMENT.sign(drill, key)
 }
 
-/// Verifies, then parses, then checks evidence that was found under the name of `drill`.
+/// Verifies, then parses, then checks evidence that was found under the name of `drill`; gives who
+/// signed it too.
 ///
 /// # Errors
 /// [`FormatError`]: nobody whom we trust has signed it, or it belongs elsewhere.
@@ -31,10 +32,10 @@ pub fn decode_drill(
     repository: &RepositoryId,
     source: &SourceId,
     drill: &DrillId,
-) -> Result<Drill, FormatError> {
-    let found: Drill = DOCUMENT.read(bytes, trust, source)?;
+) -> Result<(Drill, VerifyingKey), FormatError> {
+    let (found, signer) = DOCUMENT.read_signed::<Drill>(bytes, trust, source)?;
     found.check(repository, source, drill)?;
-    Ok(found)
+    Ok((found, signer))
 }
 
 #[cfg(test)]
@@ -74,6 +75,7 @@ mod tests {
         let read = |drill: &Drill, bytes: &[u8], key: &SigningKey| {
             let trust = Trust::new(vec![key.verifying_key()]);
             decode_drill(bytes, &trust, &RepositoryId::new(7), &drill.source, &drill.drill)
+                .map(|(drill, _)| drill)
         };
         let good = drill();
         let failed = DrillOutcome::Failed { error: "verification_failed".to_owned() };

@@ -76,10 +76,21 @@ impl Document {
         trust: &Trust,
         source: &SourceId,
     ) -> Result<T, FormatError> {
+        self.read_signed(bytes, trust, source).map(|(value, _)| value)
+    }
+
+    /// The same with the key that signed it.
+    pub(crate) fn read_signed<T: DeserializeOwned>(
+        &self,
+        bytes: &[u8],
+        trust: &Trust,
+        source: &SourceId,
+    ) -> Result<(T, VerifyingKey), FormatError> {
         self.fits(bytes)?;
         let (payload, keys) = verify(self.payload_type, bytes, trust)?;
-        trust.speaker(keys, source, self.role)?;
-        serde_json::from_slice(&payload).map_err(|error| FormatError::json(self.what, &error))
+        let signer = trust.speaker(keys, source, self.role)?;
+        let value = serde_json::from_slice(&payload);
+        Ok((value.map_err(|error| FormatError::json(self.what, &error))?, signer))
     }
 
     fn fits(&self, bytes: &[u8]) -> Result<(), FormatError> {

@@ -64,8 +64,12 @@ async fn what_is_known_of_a_log_comes_back_and_follows_every_change() {
 #[tokio::test]
 async fn a_piece_more_rewrites_one_block() {
     let all: Vec<LogEntry> = (0..3000).map(entry).collect();
-    let before =
-        CachedLog { entries: all[..2999].to_vec(), notes: notes(), generation: 1, damaged: false };
+    let before = CachedLog {
+        entries: all[..2999].to_vec(),
+        notes: notes(),
+        generation: 1,
+        ..CachedLog::default()
+    };
     let change = before.change(&all, &notes()).unwrap();
     let changed: Vec<usize> = change.changed.iter().map(|(n, _)| *n).collect();
     assert_eq!((changed, change.blocks), (vec![2], 3));

@@ -11,6 +11,9 @@ use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::scripted::Scripted;
 use futures_util::{StreamExt as _, stream};
 
+use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
+use drctl_tests::site::Site;
+
 use crate::common::{Shop, segments};
 
 fn folder(shop: &Shop, id: &str) -> PathBuf {
@@ -74,6 +77,14 @@ fn thousands_of_empty_attempts_cost_a_bounded_number_of_requests_many_at_a_time(
     assert!(all - manifests <= 100, "{all} requests, {manifests} for manifests");
 }
 
+fn data(at: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(at.join("d0")).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> =
+        files.filter(|path| path.display().to_string().ends_with(".age")).collect();
+    found.sort();
+    found
+}
+
 #[test]
 fn what_is_no_file_is_not_opened() {
     let shop = Shop::open();
@@ -113,4 +124,113 @@ fn what_is_no_file_is_not_opened() {
     let said = shop.site.drctl(&["--json", "verify", &id]);
     assert_eq!(said.code, Some(4), "{}", said.out);
     let _ = shop.site.fails(8, "store_no_object", &["backup", "shop"]);
+}
+
+#[test]
+fn nothing_vanishes_in_silence() {
+    let shop = Shop::open();
+    let older = shop.site.backup();
+    let newest = shop.site.backup();
+    let _ = shop.site.json(0, &["status", "--check"]);
+    // The newest one is rolled back: whoever looks, and whatever is made anew, it is said.
+    let away = shop.site.path("away");
+    fs::rename(folder(&shop, &newest), &away).unwrap();
+    for _ in 0..2 {
+        let listed = shop.site.json(3, &["list"]);
+        let lost = &listed["lost"][0];
+        assert!(lost["key"].as_str().unwrap().contains(&newest), "{listed}");
+        let status = shop.site.json(11, &["status", "--check"]);
+        assert_eq!(status["sources"][0]["vanished"], listed["lost"], "{status}");
+        let checked = shop.site.json(4, &["catalog", "check"]);
+        assert_eq!(checked["lost"], listed["lost"], "{checked}");
+        let restore = ["restore", "shop", "--backup", &newest, "--to-files", "x"];
+        let _ = shop.site.fails(5, "no_backup", &restore);
+    }
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    let listed = shop.site.json(3, &["list"]);
+    assert!(listed["lost"][0]["key"].as_str().unwrap().contains(&newest), "{listed}");
+    assert_eq!(listed["backups"].as_array().unwrap().len(), 1, "{listed}");
+    let _ = shop.site.json(3, &["status", "--check"]);
+    let forgotten = shop.site.json(0, &["catalog", "forget", "shop"]);
+    assert_eq!(forgotten["lost"], listed["lost"]);
+    let _ = shop.site.json(0, &["list"]);
+    let _ = shop.site.json(0, &["status", "--check"]);
+    // All data overwritten by seven bytes; one object alone removed.
+    let data = data(&folder(&shop, &older));
+    let good: Vec<Vec<u8>> = data.iter().map(|path| fs::read(path).unwrap()).collect();
+    data.iter().for_each(|path| fs::write(path, "1234567").unwrap());
+    let listed = shop.site.json(3, &["list"]);
+    assert_eq!(listed["backups"][0]["good"], false, "{listed}");
+    let _ = shop.site.json(11, &["status", "--check"]);
+    assert_eq!(shop.site.json(4, &["catalog", "check"])["lacking"][0]["backup"], older.as_str());
+    data.iter().zip(&good).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    let _ = shop.site.json(0, &["list"]);
+    let _ = shop.site.json(0, &["status", "--check"]);
+    fs::remove_file(&data[1]).unwrap();
+    let _ = shop.site.json(11, &["status", "--check"]);
+    // All of the source.
+    fs::remove_dir_all(shop.site.path("repository/s")).unwrap();
+    let status = shop.site.json(11, &["status", "--check"]);
+    let gone = status["sources"][0]["vanished"].as_array().unwrap();
+    assert_eq!(gone.len(), 1, "{status}");
+    assert!(gone[0]["why"].as_str().unwrap().contains("nothing of it"), "{status}");
+}
+
+/// Signs the manifest in a folder anew, with another host's key.
+fn forge(site: &Site, thief: &Site, at: &Path) {
+    let key = |site: &Site| -> SigningKey {
+        fs::read_to_string(site.path("etc/keys/signing.key")).unwrap().trim().parse().unwrap()
+    };
+    let path = at.join("manifest.json");
+    let trust = Trust::new(vec![key(site).verifying_key()]);
+    let (manifest, _) = decode_manifest(&fs::read(&path).unwrap(), &trust).unwrap();
+    fs::write(&path, encode_manifest(&manifest, &key(thief))).unwrap();
+}
+
+#[test]
+fn another_hosts_key_writes_in_no_other_ones_name() {
+    let shop = Shop::open();
+    let older = shop.site.backup();
+    let newest = shop.site.backup();
+    let other = Site::empty();
+    let url = format!("file://{}", shop.site.path("repository").display());
+    other.init(&shop.server, &url, &["--join", "--database", &shop.db]);
+    let keys = other.json(0, &["keys", "list"]);
+    let theirs = keys["verifying_keys"][0]["key"].as_str().unwrap();
+    let bound = |sources: &str| {
+        let entry = format!("{{ key = \"{theirs}\", name = \"thief\", sources = [{sources}] }}");
+        let text = fs::read_to_string(shop.site.config()).unwrap();
+        let text: Vec<&str> = text.lines().filter(|line| !line.contains(theirs)).collect();
+        let text = text
+            .join("\n")
+            .replace("verifying_keys = [", &format!("verifying_keys = [\n    {entry},\n   "));
+        fs::write(shop.site.config(), text + "\n").unwrap();
+    };
+    forge(&shop.site, &other, &folder(&shop, &newest));
+    bound("\"blog\"");
+    let verified = shop.site.json(4, &["verify"]);
+    let problem = &verified["backups"][0]["problems"][0];
+    assert_eq!(problem["code"], "wrong_signer", "{verified}");
+    assert!(problem["message"].as_str().unwrap().contains("thief"), "{verified}");
+    let files = shop.site.path("files").display().to_string();
+    let done = shop.site.json(0, &["restore", "shop", "--latest", "--to-files", &files]);
+    assert_eq!(done["backup"], older.as_str(), "{done}");
+    let own = shop.site.json(0, &["keys", "list"])["verifying_keys"].clone();
+    let own = own.as_array().unwrap().iter().find(|key| key["signs_here"] == true).unwrap().clone();
+    assert_eq!(done["signed_by"], own["name"], "{done}");
+    // Where it may speak for the source every output says that it was it.
+    bound("\"blog\", \"shop\"");
+    let _ = shop.site.drctl(&["catalog", "rebuild"]).ended(0);
+    let verified = shop.site.json(0, &["verify"]);
+    assert_eq!(verified["backups"][0]["signed_by"], "thief", "{verified}");
+    let shown = shop.site.json(0, &["show", &newest]);
+    assert_eq!(shown["signed_by"], "thief", "{shown}");
+    let plan = ["restore", "shop", "--latest", "--to-files", "x", "--plan"];
+    assert_eq!(shop.site.json(0, &plan)["signed_by"], "thief");
+    let listed = shop.site.drctl(&["list"]);
+    let row = listed.out.lines().find(|line| line.contains(&newest)).unwrap();
+    assert!(row.contains("thief"), "{}", listed.out);
+    // It is another manifest than the catalog of before knew: that is said too.
+    bound("\"blog\"");
+    let _ = shop.site.json(3, &["list"]);
 }

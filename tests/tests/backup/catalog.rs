@@ -172,9 +172,11 @@ fn a_check_tells_what_is_lost_unknown_left_over_or_not_ours() {
     let text = shop.site.drctl(&["catalog", "check"]).ended(4).out;
     assert!(text.contains(&format!("LOST: shop/{second}")), "{text}");
 
-    // Rebuilt, it does not list what cannot be restored; the other one is untouched.
+    // Rebuilt, it tells that it is lost and does not list it; the other one is untouched.
     let _ = shop.site.json(3, &["catalog", "rebuild"]);
-    assert_eq!(shop.site.rows().len(), 1);
+    let listed = shop.site.json(3, &["list"]);
+    assert_eq!(listed["backups"].as_array().unwrap().len(), 1, "{listed}");
+    assert!(listed["lost"][0]["key"].as_str().unwrap().contains(&second), "{listed}");
     fs::write(folder(&second).join("manifest.json"), kept).unwrap();
     let check = shop.site.json(3, &["catalog", "check"]);
     assert_eq!(check["missing_in_catalog"][0]["backup"], second.as_str(), "{check}");

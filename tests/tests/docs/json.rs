@@ -14,6 +14,9 @@ use crate::{read, root};
 const ELSEWHERE: &[&str] = &[
     "deleted[].source",
     "deleted[].backup",
+    "lacking[].source",
+    "lacking[].backup",
+    "lacking[].why",
     "broken[].source",
     "broken[].backup",
     "broken[].why",
@@ -154,6 +157,7 @@ fn every_object_has_the_fields_that_are_documented() {
         let mut found = fields.clone();
         found.remove("deleted[]");
         found.remove("broken[]");
+        found.remove("lacking[]");
         assert_eq!(solid(&found), solid(&shape.fields), "{schema}: seen, and documented");
     }
 }
@@ -272,6 +276,7 @@ fn replace(site: &Site, server: &Postgres, see: &mut impl FnMut(i32, &[&str]) ->
     let id = site.backup();
     crate::json::resign(site, &id);
     see(4, &["catalog", "check"]);
+    see(0, &["catalog", "forget", "shop"]);
 }
 
 /// Writes the same manifest as if the host had another name, and signs it.

@@ -9,7 +9,7 @@ use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
 use serde_json::Value;
 
-use crate::log::{Archiving, in_s3};
+use crate::log::{Archiving, in_s3, several};
 use crate::streaming::{Streaming, shipped};
 
 /// Segments of the clusters here.
@@ -130,4 +130,45 @@ fn a_name_that_is_taken_does_not_stop_a_stream() {
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..21));
     assert_eq!(streaming.end(), Some(130));
+}
+
+#[test]
+fn log_that_vanished_is_remembered_by_every_command_that_reads() {
+    let (shop, _) = several();
+    let before = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    let pieces = shop.pieces();
+    let newest = &pieces[pieces.len() - 2..];
+    let away = shop.site.path("away");
+    fs::create_dir(&away).unwrap();
+    for piece in newest {
+        fs::rename(piece, away.join(piece.file_name().unwrap())).unwrap();
+    }
+    // However often it is looked at, and with other keys that are believed.
+    for _ in 0..2 {
+        let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+        assert_eq!(view["lost"].as_array().map(Vec::len), Some(1), "{view}");
+        let status = shop.drctl(&["status", "--check"]).ended(3).json();
+        assert_eq!(status["sources"][0]["vanished"], view["lost"], "{status}");
+        let listed = shop.drctl(&["list"]).ended(3).json();
+        assert_eq!(listed["lost"], view["lost"], "{listed}");
+        let checked = shop.drctl(&["catalog", "check"]).ended(4).json();
+        assert_eq!(checked["lost"], view["lost"], "{checked}");
+        let _ = shop.drctl(&["catalog", "rebuild"]);
+    }
+    for piece in newest {
+        fs::rename(away.join(piece.file_name().unwrap()), piece).unwrap();
+    }
+    assert_eq!(shop.drctl(&["timeline", "shop"]).ended(0).json(), before);
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
+    // All of it overwritten by seven bytes.
+    for piece in newest {
+        fs::write(piece, "1234567").unwrap();
+    }
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["lost"].as_array().map(Vec::len), Some(1), "{view}");
+    let _ = shop.drctl(&["status", "--check"]).ended(3);
+    let forgotten = shop.drctl(&["catalog", "forget", "shop"]).ended(0).json();
+    assert_eq!(forgotten["lost"], view["lost"]);
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["lost"], serde_json::json!([]), "{view}");
 }

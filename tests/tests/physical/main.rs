@@ -16,6 +16,7 @@ mod index;
 mod kills;
 mod left_out;
 mod log;
+mod matrix;
 mod objects;
 mod oracle;
 mod protocol;

@@ -165,7 +165,7 @@ async fn told(at: &dyn Fn() -> Bucket, thief: &Thief, kind: &str) -> (String, Ve
         "piece" => read(RANGE).await,
         "history" => read(LogPart::History).await,
         "drill" => match drills(&repository, &thief.source, &mut Vec::new()).await {
-            Ok(all) => all.first().map_or("nothing".to_owned(), |one| one.target.clone()),
+            Ok(all) => all.first().map_or("nothing".to_owned(), |(one, _)| one.target.clone()),
             Err(error) => format!("{error:#}"),
         },
         _ => repository.id.to_string(),

@@ -1,0 +1,141 @@
+//! What was there once and is not any more: the catalog remembers it until it is there again as it
+//! was, or an operator forgets it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use drctl_catalog::{Catalog, Lost};
+use drctl_model::{BackupId, BackupSummary, SourceId, chain, newest, total};
+use drctl_store::layout;
+use jiff::Timestamp;
+
+use crate::repository::is_bad_manifest;
+use crate::weight::Seen;
+use crate::{Proven, Repository, Setup};
+
+/// Of a source with no more objects than this all that is listed is compared with what is signed; of
+/// a larger one only what its newest good backup stands on.
+const WEIGHED: u64 = 20_000;
+
+/// Compares the backups that the catalog knows of a source with the bucket: whether their manifests
+/// are listed, and as many objects and bytes as these name. The newest good one's manifest is read.
+/// Gives what is gone, remembered or found now, and remembers it.
+///
+/// # Errors
+/// The store's, and the catalog's.
+pub(crate) async fn look_for_losses(
+    setup: &Setup,
+    repository: &Repository,
+    catalog: &Catalog,
+    source: &SourceId,
+) -> Result<Vec<Lost>> {
+    let known = catalog.backups(Some(source)).await?;
+    let mut lost = BTreeMap::new();
+    if !known.is_empty() {
+        lost = listed_losses(repository, source, &known).await?;
+        for backup in newest_chain(&known) {
+            let key = layout::manifest(source, &backup.backup).to_string();
+            if !lost.contains_key(&key)
+                && let Some(why) = is_other(repository, backup).await?
+            {
+                lost.insert(key, why);
+            }
+        }
+    }
+    let kept = catalog.lost(Some(source)).await?;
+    let is_known = |key: &str| {
+        let mut keys = known.iter().map(|backup| layout::manifest(source, &backup.backup));
+        keys.any(|other| other.as_ref() == key)
+    };
+    let is_back = |one: &&Lost| is_known(&one.key) && !lost.contains_key(&one.key);
+    let back: Vec<String> = kept.iter().filter(is_back).map(|one| one.key.clone()).collect();
+    let now = setup.clock.now();
+    // One that cannot be written tells the same, and will find it again.
+    if let Some(writable) = setup.log_cache(repository).await {
+        let told = writable.remember_lost(source, now, lost.clone(), back.clone()).await;
+        let _ = told.inspect_err(|error| tracing::debug!("what is lost is not noted: {error}"));
+    }
+    Ok(merged(source, kept, lost, &back, now))
+}
+
+/// What a listing shows to be gone, by the manifests' keys.
+async fn listed_losses(
+    repository: &Repository,
+    source: &SourceId,
+    known: &[BackupSummary],
+) -> Result<BTreeMap<String, String>> {
+    let objects = |backup: &BackupSummary| backup.objects.map_or(0, |(objects, _)| objects);
+    let bucket = &repository.bucket;
+    let mut seen = Seen::default();
+    let is_small = total(known.iter().map(objects)) <= WEIGHED;
+    let mut there = BTreeSet::new();
+    if is_small {
+        seen.list(bucket, &layout::backups(source)).await.context("list the backups")?;
+    } else {
+        there = repository.attempts(source).await?.into_iter().collect::<BTreeSet<BackupId>>();
+        let newest = newest_chain(known);
+        for backup in newest.into_iter().filter(|backup| objects(backup) <= WEIGHED) {
+            let prefix = layout::backup(source, &backup.backup);
+            seen.list(bucket, &prefix).await.context("list the objects of a backup")?;
+        }
+    }
+    let mut lost = BTreeMap::new();
+    for backup in known {
+        let at = (source.clone(), backup.backup.clone());
+        let weight = seen.data.get(&at).copied();
+        let why = if seen.manifests.contains(&at) {
+            let signed = backup.objects;
+            signed.and_then(|signed| weight.unwrap_or_default().lacks(bucket, &at, signed))
+        } else if is_small || !there.contains(&backup.backup) {
+            Some(match weight.map(|weight| weight.now.0) {
+                None | Some(0) => "nothing of it is in the bucket any more".to_owned(),
+                Some(_) => "its manifest is gone".to_owned(),
+            })
+        } else {
+            None
+        };
+        let key = || layout::manifest(source, &backup.backup).to_string();
+        lost.extend(why.map(|why| (key(), why)));
+    }
+    Ok(lost)
+}
+
+/// The newest good backup and what it stands on.
+fn newest_chain(known: &[BackupSummary]) -> Vec<&BackupSummary> {
+    let find = |id: &BackupId| known.iter().find(|backup| backup.backup == *id);
+    let good = newest(known.iter().filter(|backup| backup.is_good()));
+    good.and_then(|good| chain(good, find).ok()).unwrap_or_default()
+}
+
+/// What is wrong with the manifest of a backup that the catalog knows; nothing where nothing is.
+async fn is_other(repository: &Repository, backup: &BackupSummary) -> Result<Option<String>> {
+    let BackupSummary { source, backup: id, manifest_sha256, .. } = backup;
+    Ok(match repository.manifest(source, id).await {
+        Err(error) if is_bad_manifest(&error) => Some(format!("{error:#}")),
+        Err(error) => return Err(error),
+        Ok(None) => Some("its manifest is gone".to_owned()),
+        Ok(Some(Proven { sha256, .. })) if sha256 != *manifest_sha256 => {
+            Some("another manifest is in the place of the one that was known".to_owned())
+        }
+        Ok(Some(_)) => None,
+    })
+}
+
+fn merged(
+    source: &SourceId,
+    kept: Vec<Lost>,
+    found: BTreeMap<String, String>,
+    back: &[String],
+    at: Timestamp,
+) -> Vec<Lost> {
+    let mut all: BTreeMap<String, Lost> = kept
+        .into_iter()
+        .filter(|lost| !back.contains(&lost.key))
+        .map(|lost| (lost.key.clone(), lost))
+        .collect();
+    for (key, why) in found {
+        let since = all.get(&key).map_or(at, |lost| lost.at);
+        all.insert(key.clone(), Lost { source: source.clone(), key, why, at: since });
+    }
+    all.into_values().collect()
+}

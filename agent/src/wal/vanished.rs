@@ -1,0 +1,116 @@
+//! Log that was known once and is not there any more.
+
+use std::collections::BTreeMap;
+
+use drctl_catalog::{CachedLog, Catalog, CatalogError, Lost};
+use drctl_model::{LogEntry, Lsn, SourceId, Timeline};
+use drctl_store::layout;
+
+use super::Shelf;
+
+/// A stretch of log.
+type Range = (Lsn, Lsn);
+
+/// Tells the catalog which log of a timeline is gone, and which is there again.
+///
+/// # Errors
+/// The catalog's.
+pub(super) async fn note_lost(
+    shelf: &Shelf,
+    cache: &Catalog,
+    of: (u64, Timeline),
+    before: &CachedLog,
+    entries: &[LogEntry],
+) -> Result<(), CatalogError> {
+    let kept = cache.lost(Some(&shelf.source)).await?;
+    let (gone, back) = lost_log(&shelf.source, of, before.known(), entries, &kept);
+    for why in gone.values() {
+        tracing::warn!("LOST: {why}");
+    }
+    cache.remember_lost(&shelf.source, shelf.now(), gone, back).await
+}
+
+/// The stretches that were known of a timeline's log and are not there any more, by the keys under
+/// which they are remembered; and those of `kept` that are there again.
+fn lost_log(
+    source: &SourceId,
+    (system_id, timeline): (u64, Timeline),
+    before: &[LogEntry],
+    now: &[LogEntry],
+    kept: &[Lost],
+) -> (BTreeMap<String, String>, Vec<String>) {
+    let there = spans(now.iter().map(LogEntry::range));
+    let lineage = layout::lineage(source, system_id, timeline);
+    let gone = spans(before.iter().map(LogEntry::range).filter(|range| !covers(&there, *range)));
+    let entry = |(from, until): Range| {
+        let why = format!("the log of timeline {timeline} from {from} to {until} was there");
+        (format!("{lineage}/{:016x}-{:016x}", from.0, until.0), why)
+    };
+    let range = |key: &str| {
+        let file = key.strip_prefix(lineage.as_ref())?.strip_prefix('/')?;
+        let (from, until) = file.split_once('-')?;
+        let lsn = |text| u64::from_str_radix(text, 16).ok().map(Lsn);
+        Some((lsn(from)?, lsn(until)?))
+    };
+    let is_back = |lost: &&Lost| range(&lost.key).is_some_and(|range| covers(&there, range));
+    let back = kept.iter().filter(is_back).map(|lost| lost.key.clone()).collect();
+    (gone.into_iter().map(entry).collect(), back)
+}
+
+/// Ranges in order, those that follow each other without a gap as one.
+fn spans(ranges: impl Iterator<Item = Range>) -> Vec<Range> {
+    let mut all: Vec<Range> = Vec::new();
+    for (from, until) in ranges {
+        match all.last_mut().filter(|last| from <= last.1) {
+            Some(last) => last.1 = last.1.max(until),
+            None => all.push((from, until)),
+        }
+    }
+    all
+}
+
+/// Whether one of the spans, in order, holds all of a range.
+fn covers(spans: &[Range], (from, until): Range) -> bool {
+    let at = spans.partition_point(|span| span.0 <= from);
+    at.checked_sub(1).is_some_and(|at| spans[at].1 >= until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_that_was_known_and_is_gone_is_told_in_stretches() {
+        let source: SourceId = "shop".parse().unwrap();
+        let of = (7, Timeline::FIRST);
+        let entries = |list: &[(u64, u64)]| -> Vec<LogEntry> {
+            let entry =
+                |(from, until): &(u64, u64)| LogEntry::new((Lsn(*from), Lsn(*until)), None, None);
+            list.iter().map(entry).collect()
+        };
+        let lost = |before: &[(u64, u64)], now: &[(u64, u64)]| {
+            let found = lost_log(&source, of, &entries(before), &entries(now), &[]);
+            let end = |key: &String| {
+                let (from, until) = key.rsplit_once('/').unwrap().1.split_once('-').unwrap();
+                let number = |text| u64::from_str_radix(text, 16).unwrap();
+                (number(from), number(until))
+            };
+            found.0.keys().map(end).collect::<Vec<_>>()
+        };
+        assert!(lost(&[(0, 4), (4, 8)], &[(0, 4), (4, 8)]).is_empty());
+        assert!(lost(&[(0, 4), (4, 8)], &[(0, 8)]).is_empty(), "joined");
+        assert!(lost(&[(0, 8)], &[(0, 4), (4, 8)]).is_empty(), "its parts are there");
+        assert_eq!(lost(&[(0, 4), (4, 8), (8, 12)], &[(0, 4)]), [(4, 12)]);
+        assert_eq!(lost(&[(0, 4), (4, 8), (8, 12)], &[(4, 8)]), [(0, 4), (8, 12)]);
+        let kept = |from: u64, until: u64| Lost {
+            source: source.clone(),
+            key: format!("{}/{from:016x}-{until:016x}", layout::lineage(&source, of.0, of.1)),
+            why: String::new(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let kept = [kept(4, 8), kept(8, 12)];
+        let (gone, back) = lost_log(&source, of, &[], &entries(&[(0, 8)]), &kept);
+        assert!(gone.is_empty());
+        assert_eq!(back, [kept[0].key.clone()]);
+    }
+}

@@ -1,0 +1,136 @@
+//! What was there once and is gone: remembered until it is there again, or an operator says otherwise.
+
+use std::collections::BTreeMap;
+
+use drctl_model::{BackupId, SourceId};
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use crate::error::Fault;
+use crate::rows::{all, parsed, time};
+use crate::schema::write;
+use crate::{Catalog, CatalogError, check};
+
+/// The most rows that are kept of one look: a bucket that was emptied would give millions.
+const MOST: usize = 10_000;
+
+/// Something that was known and is not there any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The source.
+    pub source: SourceId,
+    /// The object's key, or that of a stretch of log.
+    pub key: String,
+    /// What is wrong with it.
+    pub why: String,
+    /// When that was found.
+    pub at: Timestamp,
+}
+
+impl Catalog {
+    /// What is gone of one source or of all, in the order of the keys.
+    ///
+    /// # Errors
+    /// As [`backups`](Self::backups).
+    pub async fn lost(&self, source: Option<&SourceId>) -> Result<Vec<Lost>, CatalogError> {
+        let source = source.cloned();
+        self.call(move |connection| list(connection, source.as_ref())).await
+    }
+
+    /// Says what is gone of a source, with the reason, as far as it was looked at: what was gone
+    /// before stays so unless it is one of `back`, which is there again.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn remember_lost(
+        &self,
+        source: &SourceId,
+        at: Timestamp,
+        gone: BTreeMap<String, String>,
+        back: Vec<String>,
+    ) -> Result<(), CatalogError> {
+        if gone.is_empty() && back.is_empty() {
+            return Ok(());
+        }
+        let source = source.clone();
+        self.call(move |connection| {
+            let transaction = write(connection)?;
+            for key in back.iter().filter(|key| !gone.contains_key(*key)) {
+                let sql = "DELETE FROM lost WHERE source = ?1 AND key = ?2";
+                transaction.execute(sql, [source.as_str(), key])?;
+            }
+            for (key, why) in gone.iter().take(MOST) {
+                let sql = "INSERT INTO lost (source, key, why, at) VALUES (?1, ?2, ?3, ?4) \
+                           ON CONFLICT (source, key) DO UPDATE SET why = excluded.why";
+                transaction.execute(sql, params![source.as_str(), key, why, time(at)])?;
+            }
+            Ok(transaction.commit()?)
+        })
+        .await
+    }
+
+    /// Forgets what is gone of a source, and the backups of it that are named; says how much that
+    /// was.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn forget_lost(
+        &self,
+        source: &SourceId,
+        backups: Vec<BackupId>,
+    ) -> Result<u64, CatalogError> {
+        let source = source.clone();
+        self.call(move |connection| {
+            let transaction = write(connection)?;
+            let sql = "DELETE FROM lost WHERE source = ?1";
+            let mut gone = transaction.execute(sql, [source.as_str()])?;
+            for backup in &backups {
+                let sql = "DELETE FROM backups WHERE source = ?1 AND backup = ?2";
+                gone += transaction.execute(sql, [source.as_str(), backup.as_str()])?;
+            }
+            transaction.commit()?;
+            Ok(gone as u64)
+        })
+        .await
+    }
+}
+
+fn list(connection: &Connection, source: Option<&SourceId>) -> Result<Vec<Lost>, Fault> {
+    let sql = "SELECT source, key, why, at FROM lost WHERE ?1 IN ('', source) ORDER BY source, key";
+    all(connection, sql, [source.map_or("", SourceId::as_str)], |row| {
+        Ok(Lost {
+            source: parsed(row, "source")?,
+            key: row.get("key")?,
+            why: row.get("why")?,
+            at: parsed(row, "at")?,
+        })
+    })
+}
+
+/// Copies all of it into a catalog that is made anew, and what the old one knew of backups that the
+/// new one does not: those are gone too.
+pub(crate) fn carry_over(old: &Connection, new: &Connection) -> Result<(), Fault> {
+    let pair = |row: &rusqlite::Row<'_>| {
+        Ok::<(String, String), Fault>((row.get("source")?, row.get("backup")?))
+    };
+    for Lost { source, key, why, at } in list(old, None)? {
+        let sql = "INSERT OR IGNORE INTO lost (source, key, why, at) VALUES (?1, ?2, ?3, ?4)";
+        new.execute(sql, params![source.as_str(), key, why, time(at)])?;
+    }
+    // What a damaged one tells of backups may never have been there.
+    if check::integrity(old).is_err() {
+        return Ok(());
+    }
+    let sql = "SELECT source, backup FROM backups";
+    let known: std::collections::BTreeSet<_> = all(new, sql, [], pair)?.into_iter().collect();
+    for (source, backup) in all(old, sql, [], pair)? {
+        if known.contains(&(source.clone(), backup.clone())) {
+            continue;
+        }
+        let key = format!("s/{source}/b/{backup}/manifest.json");
+        let sql = "INSERT OR IGNORE INTO lost (source, key, why, at) \
+                   VALUES (?1, ?2, ?3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))";
+        new.execute(sql, [&source, &key, "the catalog knew it, and the bucket has it no more"])?;
+    }
+    Ok(())
+}

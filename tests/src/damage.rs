@@ -1,0 +1,120 @@
+//! What can happen to an object of a repository, and what comes of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The kinds of damage.
+pub const DAMAGES: [&str; 7] =
+    ["deleted", "cut", "flipped", "emptied", "swapped", "older", "signed by a stranger"];
+
+/// One object of a kind.
+pub struct Subject {
+    /// Which kind.
+    pub kind: &'static str,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Another one of the kind, or of any where there is none.
+    pub sibling: PathBuf,
+    /// What is put in its place as something older.
+    pub older: PathBuf,
+    /// The same object as a stranger would write it.
+    pub strange: Vec<u8>,
+    /// The arguments of a command that needs it.
+    pub restore: Vec<String>,
+}
+
+/// What came of all damages of one kind of object.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Came {
+    /// Verify found something.
+    pub found: u64,
+    /// The restore was refused.
+    pub refused: u64,
+    /// The restore gave what was stored.
+    pub right: u64,
+}
+
+impl Subject {
+    fn harm(&self, how: &str) {
+        let good = fs::read(&self.path).expect("the object");
+        match how {
+            "deleted" => fs::remove_file(&self.path).expect("remove"),
+            "cut" => write(&self.path, &good[..good.len() - 7]),
+            "emptied" => write(&self.path, b""),
+            "flipped" => {
+                let mut bytes = good;
+                let at = bytes.len() * 2 / 3;
+                bytes[at] ^= 0x04;
+                write(&self.path, &bytes);
+            }
+            "swapped" => {
+                write(&self.path, &fs::read(&self.sibling).expect("a sibling"));
+                write(&self.sibling, &good);
+            }
+            "older" => write(&self.path, &fs::read(&self.older).expect("an older one")),
+            _ => write(&self.path, &self.strange),
+        }
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).expect("write");
+}
+
+/// Does everything to every object, and undoes it. `verify` says whether it found anything,
+/// `restore` gives what it restored, or what it said.
+///
+/// # Panics
+/// If anything is restored that was not stored, or refused without a word.
+pub fn matrix<T: PartialEq>(
+    subjects: &[Subject],
+    verify: impl Fn() -> bool,
+    restore: impl Fn(&[String]) -> Result<T, String>,
+) -> BTreeMap<String, Came> {
+    assert!(!verify(), "nothing is damaged yet");
+    let mut table = BTreeMap::new();
+    for subject in subjects {
+        let good = restore(&subject.restore).unwrap_or_else(|said| panic!("it restores: {said}"));
+        let before = [&subject.path, &subject.sibling].map(|path| fs::read(path).expect("read"));
+        let mut came = Came::default();
+        for how in DAMAGES {
+            subject.harm(how);
+            came.found += u64::from(verify());
+            match restore(&subject.restore) {
+                Ok(bytes) => {
+                    assert!(bytes == good, "{} {how}: a wrong success", subject.kind);
+                    came.right += 1;
+                }
+                Err(said) => {
+                    assert!(!said.is_empty(), "{} {how}: refused without a word", subject.kind);
+                    came.refused += 1;
+                }
+            }
+            for (path, bytes) in [&subject.path, &subject.sibling].into_iter().zip(&before) {
+                write(path, bytes);
+            }
+        }
+        table.insert(subject.kind.to_owned(), came);
+    }
+    table
+}
+
+/// The rows of the table in the documentation that are of these kinds.
+///
+/// # Panics
+/// If there is no table.
+#[must_use]
+pub fn documented(subjects: &[Subject]) -> BTreeMap<String, Came> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let page = fs::read_to_string(root.join("docs/stores.md")).expect("a page");
+    let table = page.split("## What damage leads to").nth(1).expect("a section");
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let number = |at: usize| cells.get(at)?.parse().ok();
+        let came = Came { found: number(2)?, refused: number(3)?, right: number(4)? };
+        Some((cells[1].to_owned(), came))
+    };
+    let rows = table.lines().filter(|line| line.starts_with("| ")).filter_map(row);
+    rows.filter(|(kind, _)| subjects.iter().any(|subject| subject.kind == kind)).collect()
+}
