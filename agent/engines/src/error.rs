@@ -391,16 +391,4 @@ impl EngineError {
             EngineError::Io { .. } => "io",
         }
     }
-
-    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> EngineError {
-        let action = action.into();
-        move |source| EngineError::Io { action, source }
-    }
-
-    pub(crate) fn query(
-        action: impl Into<String>,
-    ) -> impl FnOnce(tokio_postgres::Error) -> EngineError {
-        let action = action.into();
-        move |error| EngineError::Query { action, source: error.into() }
-    }
 }

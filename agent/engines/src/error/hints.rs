@@ -67,11 +67,8 @@ impl EngineError {
             | EngineError::Silent { .. }
             | EngineError::Structure { .. }
             | EngineError::LeftOut { .. }
+            | EngineError::NoTable { .. }
             | EngineError::Counts { .. } => return self.backup_hint(),
-            EngineError::NoTable { .. } => {
-                "nothing was lost, and the recovery stands: name tables that are there and hold rows"
-                    .to_owned()
-            }
             EngineError::Config(_) => {
                 "correct the configuration or the command; nothing was changed".to_owned()
             }
@@ -79,9 +76,13 @@ impl EngineError {
         Some(hint)
     }
 
-    /// The same where a backup is at fault.
+    /// The same where a backup is at fault, or what was looked for in one.
     fn backup_hint(&self) -> Option<String> {
         Some(match self {
+            EngineError::NoTable { .. } => {
+                "nothing was lost, and the recovery stands: name tables that are there and hold rows"
+                    .to_owned()
+            }
             EngineError::Pooler { .. } => {
                 "name the server's own host and port, and not those of pgbouncer or another pooler: \
                  its sessions would keep our settings, and applications would get them; nothing was \

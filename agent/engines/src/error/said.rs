@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use tokio_postgres::error::SqlState;
 
+use super::EngineError;
+
 /// What a database server answered, or why it did not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
@@ -52,7 +54,7 @@ impl From<tokio_postgres::Error> for ServerSaid {
     }
 }
 
-impl super::EngineError {
+impl EngineError {
     /// The state that the server named, where it refused a session or a statement.
     pub(crate) fn sqlstate(&self) -> Option<&str> {
         match self {
@@ -61,5 +63,17 @@ impl super::EngineError {
             | Self::Query { source, .. } => source.sqlstate(),
             _ => None,
         }
+    }
+
+    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> EngineError {
+        let action = action.into();
+        move |source| EngineError::Io { action, source }
+    }
+
+    pub(crate) fn query(
+        action: impl Into<String>,
+    ) -> impl FnOnce(tokio_postgres::Error) -> EngineError {
+        let action = action.into();
+        move |error| EngineError::Query { action, source: error.into() }
     }
 }
