@@ -76,7 +76,8 @@ fn a_drill_that_failed_leaves_evidence_too() {
     fs::write(&piece, bytes).unwrap();
     let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--drill"]);
     assert_ne!(ran.code, Some(0), "{}", ran.out);
-    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    // What the drill found to be damaged is remembered.
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
     let found = &view["drills"][0];
     assert_eq!(found["outcome"], "failed", "{view}");
     assert_eq!(found["error"], ran.json()["code"], "{view}");
