@@ -281,10 +281,12 @@ fn a_second_writer_under_one_source_is_a_conflict() {
     shop.server.crash();
     let clone = Postgres::builder().data(&data).start();
     clone.psql("postgres", "insert into ticks values (100, 'other'); select pg_switch_wal()");
-    until("a failure to archive", || {
-        clone.psql("postgres", "select failed_count > 0 from pg_stat_archiver") == "t"
+    until("a failure to archive in the server's log", || {
+        clone.log().contains("archive command failed")
     });
     assert!(clone.log().contains("holds other log than this server writes"), "{}", clone.log());
+    let failed = "select failed_count > 0 and last_archived_wal is null from pg_stat_archiver";
+    until("it to be counted", || clone.psql("postgres", failed) == "t");
 }
 
 #[test]
