@@ -1,6 +1,6 @@
 //! Databases that a source's backups had, and have no more: told, since nobody may know of it.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -112,16 +112,9 @@ fn read(path: &Path) -> Option<Seen> {
 fn keep(setup: &Setup, directory: &Path, seen: &Seen) -> Result<()> {
     setup.private_directory(directory)?;
     let bytes = serde_json::to_vec(seen).context("write which databases it has")?;
-    let new = Path::new("new");
-    let write = || {
-        let below = Below::open(directory)?;
-        let mut file = below.rewrite(new)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        below.rename(new, Path::new(FILE))?;
-        below.sync()
-    };
-    write().with_context(|| format!("write below {}", directory.display()))
+    let below = Below::open(directory);
+    let written = below.and_then(|below| below.replace("new", Path::new(FILE), &bytes));
+    written.with_context(|| format!("write below {}", directory.display()))
 }
 
 #[cfg(test)]

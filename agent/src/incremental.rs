@@ -1,7 +1,7 @@
 //! Whether a copy is to be an incremental one, and what it is to stand on.
 
 use std::fs;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -189,16 +189,10 @@ impl Listings {
     /// The file system's; the earlier ones stay then.
     pub(crate) fn keep(&self, setup: &Setup, id: &BackupId, listing: &[u8]) -> Result<()> {
         setup.private_directory(&self.directory)?;
-        let (path, new) = (self.directory.join(id.as_str()), Path::new("new"));
-        let write = || {
-            let below = Below::open(&self.directory)?;
-            let mut file = below.rewrite(new)?;
-            file.write_all(listing)?;
-            file.sync_all()?;
-            below.rename(new, Path::new(id.as_str()))?;
-            below.sync()
-        };
-        write().with_context(|| format!("write {}", path.display()))?;
+        let path = self.directory.join(id.as_str());
+        let below = Below::open(&self.directory);
+        let written = below.and_then(|below| below.replace("new", Path::new(id.as_str()), listing));
+        written.with_context(|| format!("write {}", path.display()))?;
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             if entry.file_name() != id.as_str() {

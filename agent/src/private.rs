@@ -150,6 +150,17 @@ pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
     rewrite(path)?.write_all(bytes.as_ref())
 }
 
+/// Puts such a file in the place of what has its name: the old or the new, if not at once on the disk.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn replace(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    write(Path::new(&new), bytes)?;
+    fs::rename(&new, path)
+}
+
 /// A directory for all to read, where it is missing: for what is no secret and others need.
 ///
 /// # Errors

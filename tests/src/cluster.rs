@@ -33,6 +33,26 @@ pub trait Cluster {
     /// What is to be done when another server has taken the place of the one before.
     fn moved(&self) {}
 
+    /// Ticks while the server writes too little to be replayed (`wal_level = minimal`), and archives
+    /// nothing.
+    ///
+    /// # Panics
+    /// If the server does not obey.
+    fn detour(&mut self, ids: Range<u32>) {
+        for (level, senders, mode) in [("minimal", "0", "off"), ("replica", "10", "on")] {
+            for (name, value) in
+                [("wal_level", level), ("max_wal_senders", senders), ("archive_mode", mode)]
+            {
+                self.sql(&format!("alter system set {name} = '{value}'"));
+            }
+            self.server_mut().stop();
+            self.server_mut().start_again();
+            if level == "minimal" {
+                self.tick(ids.clone());
+            }
+        }
+    }
+
     /// A program under the server's account.
     fn as_owner(&self, program: impl AsRef<OsStr>) -> Command {
         as_owner(program)

@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -145,6 +145,19 @@ impl Below {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// A file with these bytes, in place of what had its name: the old or the new, and on the disk.
+    /// It is `part` until it is whole.
+    ///
+    /// # Errors
+    /// As [`directory`](Self::directory).
+    pub fn replace(&self, part: &str, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self.rewrite(Path::new(part))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        self.rename(Path::new(part), path)?;
+        self.sync()
     }
 
     /// Gives a file another name here, in place of what had it.

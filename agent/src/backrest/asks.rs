@@ -93,8 +93,8 @@ pub(crate) async fn asks(
         // One at the end of the plan, or before its beginning, is not crossed.
         let crossed = breaks.iter().filter(|one| {
             let within =
-                |leg: &&Leg| leg.timeline == timeline && leg.from <= one.at && one.at < leg.until;
-            legs.iter().find(within).is_some()
+                |leg: &Leg| leg.timeline == timeline && leg.from <= one.at && one.at < leg.until;
+            legs.iter().any(within)
         });
         found.breaks.extend(crossed.map(|one| (timeline, one.at)));
     }
@@ -128,10 +128,8 @@ impl Memory {
         }
         let write = || {
             setup.private_directory(&setup.config.paths.state_dir)?;
-            let new = self.path.with_extension("looked.new");
             let text: String = self.seen.iter().map(|line| format!("{line}\n")).collect();
-            private::write(&new, text)?;
-            std::fs::rename(&new, &self.path).context("rename it")
+            private::replace(&self.path, text).context("write it")
         };
         if self.more
             && let Err(error) = write()

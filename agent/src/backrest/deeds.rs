@@ -1,13 +1,13 @@
 //! When was it, out of pgBackRest's archive.
 
 use anyhow::Result;
-use drctl_engines::pg::wal::{Deed, Deeds, WalWalker};
-use drctl_model::{LogEntry, Lsn, Timeline, WalSegmentSize, micros};
+use drctl_engines::pg::wal::{Deeds, WalWalker};
+use drctl_model::{Lsn, Timeline, WalSegmentSize};
 use jiff::Timestamp;
 
 use super::read::segment;
 use crate::problem::Failure;
-use crate::wal::holds;
+use crate::wal::{committed, holds, one_before};
 use crate::{FoundDeeds, Known, Meter, Setup};
 
 /// So many segments in a row with nothing but later commits end the search: commits overtake each
@@ -33,7 +33,10 @@ pub(crate) async fn deeds_of_stanza(
     let folder = &setup.config.paths.runtime_dir;
     setup.private_directory(folder)?;
     for (timeline, entries) in known.archive.pieces() {
-        let Some(first) = first(entries, size, (from, until)) else { continue };
+        let Some(first) = committed(entries, (from, until)).map(|entry| entry.start).min() else {
+            continue;
+        };
+        let first = one_before(first, size);
         let (mut deeds, mut later) = (Deeds::new(least), 0);
         let of_it = archive.segments.iter().filter(|one| one.name.timeline == timeline);
         for start in of_it.filter_map(|one| one.name.start(size).ok()) {
@@ -56,30 +59,13 @@ pub(crate) async fn deeds_of_stanza(
                 gone => {
                     let why = gone.err().map(|error| Failure::of(&error).messages.join(": "));
                     let why = why.unwrap_or_else(|| "it is not there any more".to_owned());
-                    let name = size.file_name(timeline, start);
-                    found.unread.push(format!("the segment {name}: {why}"));
+                    found.miss(&size.file_name(timeline, start), &why);
                 }
             }
         }
-        let of_then = |deed: &Deed| (from..=until).contains(&deed.time);
-        let of_then = deeds.take().into_iter().filter(of_then);
-        found.deeds.extend(of_then.map(|deed| (timeline, deed)));
+        found.keep(timeline, &mut deeds, (from, until));
     }
     Ok(found)
-}
-
-/// Where to begin: with the segment before the first that may hold a commit of that time.
-fn first(
-    entries: &[LogEntry],
-    size: WalSegmentSize,
-    (from, until): (Timestamp, Timestamp),
-) -> Option<Lsn> {
-    let (from, until) = (micros(from), micros(until));
-    let of_then = |entry: &&LogEntry| {
-        entry.commits().is_some_and(|(first, last)| first <= until && last >= from)
-    };
-    let start = entries.iter().filter(of_then).map(|entry| entry.start).min()?;
-    Some(Lsn(size.start_of(start).0.saturating_sub(size.bytes())))
 }
 
 /// The earliest commit in a segment.

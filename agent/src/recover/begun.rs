@@ -1,7 +1,7 @@
 //! A recovery's directory, and how far it has come: what a later process needs to go on.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -292,15 +292,9 @@ impl Begun {
         let path = self.directory.join(STATE);
         let part = format!("{STATE}.part");
         let text = serde_json::to_vec_pretty(&self.state).context("note how far it has come")?;
-        let write = || {
-            let below = Below::open(&self.directory)?;
-            let mut file = below.rewrite(Path::new(&part))?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            below.rename(Path::new(&part), Path::new(STATE))?;
-            below.sync()
-        };
-        write().with_context(|| format!("write {}", path.display()))
+        let below = Below::open(&self.directory);
+        let written = below.and_then(|below| below.replace(&part, Path::new(STATE), &text));
+        written.with_context(|| format!("write {}", path.display()))
     }
 }
 

@@ -39,9 +39,7 @@ impl Rate {
         }
         // An estimate that is missing next time is no reason to fail now.
         if let Ok(text) = serde_json::to_vec(self) {
-            let part = state_dir.join(format!("{FILE}.part"));
-            let written = crate::private::write(&part, text);
-            let _ = written.and_then(|()| std::fs::rename(&part, state_dir.join(FILE)));
+            let _ = crate::private::replace(&state_dir.join(FILE), text);
         }
     }
 }

@@ -27,6 +27,23 @@ pub struct FoundDeeds {
 }
 
 impl FoundDeeds {
+    /// Keeps what the log of a timeline told of that time.
+    pub(crate) fn keep(
+        &mut self,
+        timeline: Timeline,
+        deeds: &mut Deeds,
+        (from, until): (Timestamp, Timestamp),
+    ) {
+        let of_then = |deed: &Deed| (from..=until).contains(&deed.time);
+        let of_then = deeds.take().into_iter().filter(of_then);
+        self.deeds.extend(of_then.map(|deed| (timeline, deed)));
+    }
+
+    /// Tells of a segment that could not be read.
+    pub(crate) fn miss(&mut self, segment: &str, why: &str) {
+        self.unread.push(format!("the segment {segment}: {why}"));
+    }
+
     /// Takes in what was found elsewhere; the same only once.
     pub(crate) fn join(&mut self, other: FoundDeeds) {
         for (timeline, deed) in other.deeds {
@@ -79,16 +96,29 @@ pub async fn deeds(
                 }
                 Err(error) => {
                     let why = Failure::of(&error).messages.join(": ");
-                    let name = size.file_name(timeline, start);
-                    found.unread.push(format!("the segment {name}: {why}"));
+                    found.miss(&size.file_name(timeline, start), &why);
                 }
             }
         }
-        let of_then = |deed: &Deed| (from..=until).contains(&deed.time);
-        let of_then = deeds.take().into_iter().filter(of_then);
-        found.deeds.extend(of_then.map(|deed| (timeline, deed)));
+        found.keep(timeline, &mut deeds, (from, until));
     }
     Ok(found)
+}
+
+/// What of a log holds commits from one time to another.
+pub(crate) fn committed(
+    entries: &[LogEntry],
+    (from, until): (Timestamp, Timestamp),
+) -> impl Iterator<Item = &LogEntry> {
+    let (from, until) = (micros(from), micros(until));
+    entries.iter().filter(move |entry| {
+        entry.commits().is_some_and(|(first, last)| first <= until && last >= from)
+    })
+}
+
+/// Where a search begins: one segment before, for what is committed in the first was done before.
+pub(crate) fn one_before(first: Lsn, size: WalSegmentSize) -> Lsn {
+    Lsn(size.start_of(first).0.saturating_sub(size.bytes()))
 }
 
 /// The segments that hold what was committed from one time to another, and the one before them: what
@@ -99,17 +129,13 @@ fn segments(
     from: Timestamp,
     until: Timestamp,
 ) -> BTreeSet<Lsn> {
-    let (from, until) = (micros(from), micros(until));
-    let of_then = |entry: &&LogEntry| {
-        entry.commits().is_some_and(|(first, last)| first <= until && last >= from)
-    };
     let (mut first, mut last) = (None::<Lsn>, None::<Lsn>);
-    for entry in entries.iter().filter(of_then) {
+    for entry in committed(entries, (from, until)) {
         first = Some(first.map_or(entry.start, |least| least.min(entry.start)));
         last = Some(last.map_or(entry.end, |most| most.max(entry.end)));
     }
     let (Some(first), Some(last)) = (first, last) else { return BTreeSet::new() };
-    let first = Lsn(size.start_of(first).0.saturating_sub(size.bytes()));
+    let first = one_before(first, size);
     let within = entries.iter().filter(|entry| entry.end > first && entry.start < last);
     within.map(|entry| size.start_of(entry.start)).collect()
 }

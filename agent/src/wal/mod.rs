@@ -39,6 +39,7 @@ pub use archive::{Known, known};
 pub(crate) use arrived::not_there;
 pub use clusters::OtherCluster;
 pub use deeds::{FoundDeeds, deeds};
+pub(crate) use deeds::{committed, one_before};
 pub(crate) use fetch::segment;
 pub use fetch::{Expected, Fetched, fetch};
 pub(crate) use heads::{look_again, trust_digest};

@@ -157,9 +157,7 @@ impl Notes {
         let note = LastNote { v: VERSION, name: name.to_owned(), file, plain_sha256 };
         let write = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-            let new = self.directory.join(format!("{LAST}.new"));
-            private::write(&new, serde_json::to_vec(&note)?)?;
-            fs::rename(&new, self.directory.join(LAST))
+            private::replace(&self.directory.join(LAST), serde_json::to_vec(&note)?)
         };
         if let Err(error) = write() {
             tracing::debug!("what was stored last is not remembered: {error}");
@@ -252,9 +250,7 @@ impl OpenNotes {
             file,
             written: now,
         };
-        let new = self.notes.directory.join(format!("{name}.new"));
-        private::write(&new, serde_json::to_vec(&note)?)?;
-        fs::rename(&new, self.notes.directory.join(name))
+        private::replace(&self.notes.directory.join(name), serde_json::to_vec(&note)?)
     }
 }
 

@@ -127,21 +127,8 @@ fn a_detour_over_too_little_log_in_its_archive_is_told_before_anything_is_touche
     let mut shop = Shop::start();
     let _ = shop.back_up();
     shop.tick(1..11);
-    let set = |shop: &Shop, level: &str, senders: &str, mode: &str| {
-        for (name, value) in
-            [("wal_level", level), ("max_wal_senders", senders), ("archive_mode", mode)]
-        {
-            shop.sql(&format!("alter system set {name} = '{value}'"));
-        }
-    };
     // All of it within one segment, so that none is missing.
-    set(&shop, "minimal", "0", "off");
-    shop.server.stop();
-    shop.server.start_again();
-    shop.tick(11..16);
-    set(&shop, "replica", "10", "on");
-    shop.server.stop();
-    shop.server.start_again();
+    shop.detour(11..16);
     shop.tick(16..21);
     shop.archived();
     shop.tick(21..26);

@@ -1,6 +1,6 @@
 //! Two histories under one source, and log that is there and leads nowhere.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use drctl_tests::cluster::{Cluster as _, caught_up, list, open_folder, place, standby, ticks};
@@ -37,6 +37,20 @@ fn writes_past(server: &Postgres, segment: &str) {
     }
     let archived = "select coalesce(last_archived_wal, '') from pg_stat_archiver";
     until("it to be archived", || server.psql("postgres", archived).as_str() >= segment);
+}
+
+/// Writes other log than the bucket holds up to `written`, in step with it: a stream of it is refused.
+fn stream_in_step(shop: &Archiving, written: &str, before: &[PathBuf]) {
+    let ahead = format!("select pg_current_wal_flush_lsn() > '{written}'::pg_lsn + 4096");
+    let mut id = 1000;
+    while shop.sql(&ahead) != "t" {
+        shop.tick(id..id + 5);
+        id += 5;
+    }
+    let mut stream = shop.command(&["--json", "wal", "stream", "shop", "--interval", "1"]);
+    let said = Ran::of(&stream.output().unwrap()).failed(4, "log_other_history");
+    assert!(said.contains("two histories of one cluster"), "{said}");
+    assert_eq!(shop.pieces(), before);
 }
 
 #[test]
@@ -91,16 +105,7 @@ fn a_stream_of_a_clone_in_step_is_refused_before_anything_is_stored() {
     let before = shop.pieces();
     moved_to(&mut shop, other);
     // In step, and with other rows.
-    let ahead = format!("select pg_current_wal_flush_lsn() > '{written}'::pg_lsn + 4096");
-    let mut id = 1000;
-    while shop.sql(&ahead) != "t" {
-        shop.tick(id..id + 5);
-        id += 5;
-    }
-    let mut stream = shop.command(&["--json", "wal", "stream", "shop", "--interval", "1"]);
-    let said = Ran::of(&stream.output().unwrap()).failed(4, "log_other_history");
-    assert!(said.contains("two histories of one cluster"), "{said}");
-    assert_eq!(shop.pieces(), before);
+    stream_in_step(&shop, &written, &before);
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..31));
@@ -198,16 +203,7 @@ fn a_cluster_that_was_set_back_is_not_streamed_onto_its_own_future() {
     });
     let before = shop.pieces();
     // In step with what is stored, and with other rows.
-    let ahead = format!("select pg_current_wal_flush_lsn() > '{written}'::pg_lsn + 4096");
-    let mut id = 1000;
-    while shop.sql(&ahead) != "t" {
-        shop.tick(id..id + 5);
-        id += 5;
-    }
-    let mut stream = shop.command(&["--json", "wal", "stream", "shop", "--interval", "1"]);
-    let said = Ran::of(&stream.output().unwrap()).failed(4, "log_other_history");
-    assert!(said.contains("two histories of one cluster"), "{said}");
-    assert_eq!(shop.pieces(), before);
+    stream_in_step(&shop, &written, &before);
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..21));
@@ -219,20 +215,7 @@ fn a_detour_over_too_little_log_is_told_and_no_plan_crosses_it() {
     shop.back_up();
     shop.tick(1..11);
     shop.archived();
-    let set = |shop: &Archiving, level: &str, senders: &str, mode: &str| {
-        for (name, value) in
-            [("wal_level", level), ("max_wal_senders", senders), ("archive_mode", mode)]
-        {
-            shop.sql(&format!("alter system set {name} = '{value}'"));
-        }
-    };
-    set(&shop, "minimal", "0", "off");
-    shop.server.stop();
-    shop.server.start_again();
-    shop.tick(11..16);
-    set(&shop, "replica", "10", "on");
-    shop.server.stop();
-    shop.server.start_again();
+    shop.detour(11..16);
     shop.tick(16..21);
     shop.archived();
     let (ran, _folder, path) = shop.recover(&["--to-time", &shop.committed(18)]);
