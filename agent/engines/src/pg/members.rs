@@ -59,7 +59,8 @@ pub(crate) fn told(members: &Members) -> (Option<String>, Vec<String>) {
 }
 
 /// Those that hold anything. An extension's own script makes all in one transaction, or in one for
-/// each update: a member that is alone in its own was added, unless all are (`pg_upgrade`).
+/// each update: a member that is alone in its own was added, unless all are (`pg_upgrade`). Types
+/// are left aside: from 17 on a table's own are members with it.
 const LIST: &str = "
     SELECT c.oid, n.nspname::text, c.relname::text, e.extname::text,
            d.xmin::text <> e.xmin::text AND own.alike = 1 AND own.most > 1,
@@ -78,6 +79,7 @@ const LIST: &str = "
         FROM (SELECT m.xmin::text AS made, pg_catalog.count(*) AS number
               FROM pg_catalog.pg_depend m
               WHERE m.deptype = 'e' AND m.refobjid = e.oid AND m.refclassid = d.refclassid
+                AND m.classid <> 'pg_catalog.pg_type'::pg_catalog.regclass
               GROUP BY 1) g) own
     WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND pg_catalog.pg_relation_size(c.oid) > 0
       AND NOT coalesce(c.oid = ANY (e.extconfig), false)
