@@ -318,7 +318,7 @@ fn kit(
     let key = own.verifying_keys.first().map_or("", |trusted| &trusted.key);
     let is_secret = |(_, value): &(String, Setting)| matches!(value, Setting::Secret(_));
     let credentials = match (own.repository.iter().any(is_secret), options.url.split_once(':')) {
-        (true, _) => "in the files that it names; they are not on this sheet: keep them too",
+        (true, _) => "in the files that it names; they are not on this kit: keep them too",
         (false, Some(("file", _))) => "none: it is a directory",
         (false, _) => "the environment's or the machine's own (AWS_* and the like): keep them too",
     };
@@ -341,12 +341,12 @@ repository  @URL@
 signed by   @KEY@
 
 The recovery identity below opens every backup that is made with the drctl.toml that was written
-with this sheet. Whoever has it and the bucket can read all of them; without it and without the
-main identity nobody can, ever. (Each host that joins a repository gets a sheet of its own.)
+with this kit. Whoever has it and the bucket can read all of them; without it and without the main
+identity nobody can, ever. (Each host that joins a repository gets a kit of its own.)
 
   What                     Keep it
   -----------------------  ------------------------------------------------------------------
-  this sheet               offline, in two places: on paper or in a password manager; not on
+  this kit                 offline, in two places: on paper or in a password manager; not on
                            the database host and not in the bucket
   keys/identity.txt        where you restore. The database host does not need it: remove it
                            there, and take `identity` out of drctl.toml. Backups go on.
@@ -358,20 +358,22 @@ main identity nobody can, ever. (Each host that joins a repository gets a sheet 
                            marker be lost: `drctl init --restore-marker`
 
 How the repository is reached, and whom to believe. Credentials: @CREDENTIALS@.
+A source that this host got later: add its name to `sources` here, or its backups do not count
+where this kit is used.
 
 @CONFIGURATION@
 
 Restore with drctl, on any machine
-  1. drctl init --join --kit SHEET
-     (SHEET is this text as a file; typed from paper, its first line, the part from [repository]
+  1. drctl init --join --kit KIT
+     (KIT is this text as a file; typed from paper, its first line, the part from [repository]
      to the end of the configuration, and the last line are enough. Flags for the bucket's
-     credentials, where they lie elsewhere there. It prints a sheet of its own, for backups made
+     credentials, where they lie elsewhere there. It prints a kit of its own, for backups made
      there: keep this one.)
-  2. drctl restore @SOURCE@ --latest --to-files DIRECTORY --identity SHEET
+  2. drctl restore @SOURCE@ --latest --to-files DIRECTORY --identity KIT
 
 Restore without drctl
   The bucket's own client, jq, sha256sum, age and zstd are enough. `drctl show BACKUP --emergency`
-  prints a script for one backup: print one now and then, and keep it with this sheet. Without a
+  prints a script for one backup: print one now and then, and keep it with this kit. Without a
   script: s/@SOURCE@/b/ holds a folder for each backup; its manifest.json says in base64 (field
   `payload`) which segments follow each other; age -d each of them in turn into zstd -d.
 

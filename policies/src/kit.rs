@@ -71,7 +71,7 @@ pub fn read_kit(sheet: &SourceFile) -> Result<Kit, Vec<Diagnostic>> {
         let repository = table.get_ref().get("repository").and_then(|at| at.get_ref().as_table());
         let keys = table.get_ref().get("keys").and_then(|at| at.get_ref().as_table());
         let (Some(repository), Some(keys)) = (repository, keys) else {
-            let advice = "name the sheet that `drctl init` made with the repository";
+            let advice = "name the kit that `drctl init` made with the repository";
             report.advise(&(0..0), "this is no recovery kit of a repository", advice);
             return None;
         };
