@@ -52,7 +52,7 @@ pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
     }
     if !path.exists() {
         return Err(CatalogError::Missing { path })
-            .context("open the catalog, which the first backup makes");
+            .context("look into the catalog, which the first backup makes");
     }
     let looked = async {
         let catalog = Catalog::open_read_only(&path).await?;

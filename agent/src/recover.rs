@@ -217,7 +217,7 @@ async fn prove_and_choose(
     let mut proof = watch::prove(request, &arrived, server.stop_line())?;
     proof.overtaken = behind::overtaken(request, &proof).await.unwrap_or_else(|error| {
         tracing::warn!(
-            "whether commits of an earlier time come behind the stop could not be looked at: \
+            "whether commits of an earlier time come after the stop could not be looked at: \
              {error:#}"
         );
         None

@@ -238,7 +238,7 @@ fn beside(control: &Control) -> Result<Vec<String>> {
     }
     let unknown = (found.unknown > 0).then(|| {
         format!(
-            "{} of other accounts run on this host, and could not be looked at: none of them may be \
+            "of other accounts {} run on this host and could not be looked at: none of them may be \
              the old one",
             match found.unknown {
                 1 => "1 server".to_owned(),

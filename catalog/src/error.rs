@@ -244,8 +244,8 @@ impl CatalogError {
                 Some("Make the directory, owned by the user who runs drctl, with mode 0700.")
             }
             E::Missing { .. } => Some(
-                "Run `drctl catalog rebuild`: the catalog is only a cache and is made anew from \
-                 the bucket.",
+                "Where no backup was made yet run `drctl backup SOURCE`, else `drctl catalog \
+                 rebuild`: the catalog is only a cache and is made anew from the bucket.",
             ),
             E::Io { .. } => Some(
                 "Check the disk and the permissions of the catalog's directory; the catalog is \

@@ -284,7 +284,7 @@ fn bucket_problem(rest: &str) -> Problem {
     if !edge || !bucket.bytes().all(inner) || !(3..=222).contains(&bucket.len()) {
         return Some((
             "`url` names no bucket: 3 to 222 of a-z, 0-9, `-`, `.` and `_`",
-            "write the bucket's name behind ://",
+            "write the bucket's name after ://",
         ));
     }
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
@@ -321,7 +321,8 @@ fn read_endpoint(reader: &Reader<'_>, allow_http: Option<bool>) -> Option<String
     if url.scheme() == "http" && allow_http == Some(false) {
         return bad(
             "`endpoint` is not encrypted",
-            "use https://, or write allow_http = true if you trust every host on the way",
+            "use https://, or write allow_http = true (`init --allow-http`) if you trust every host \
+             on the way",
         );
     }
     Some(text.value.to_owned())

@@ -64,7 +64,8 @@ pub(super) async fn backup(
         for reason in &done.suspect {
             let _ = write!(
                 text,
-                "\n  SUSPECT: {}; it is stored, and does not count as good",
+                "\n  SUSPECT: {}; it is stored, and does not count as good. If it is as it should be: \
+                 `drctl accept`",
                 line(reason)
             );
         }

@@ -55,7 +55,7 @@ impl Looked {
                 "signatures and every stored byte; not opened: no identity at hand fits",
             ),
             (false, false) => {
-                (Closeness::Structure, "the signature of every piece; no byte behind it was read")
+                (Closeness::Structure, "the signature of every piece; its data was not read")
             }
         };
         Looked { source: source.clone(), closeness, verdict, words }

@@ -83,14 +83,15 @@ fn tell_found(screen: Screen, made: &Made) {
         screen.say("its marker is gone or damaged: `drctl init --restore-marker` writes it again");
     }
     let Some(found) = &made.found else { return };
-    screen.say(format!("it holds {} backup(s) that count here", found.backups.len()));
+    screen.say(format!("the repository holds {} backup(s) that count here", found.backups.len()));
     let refused = found.refused.first();
     if let Some((source, backup, why)) = refused {
         let others = found.refused.len() - 1;
         screen.say(format!("{source}/{backup} does not count ({others} more): {why}"));
         screen.say(
             "add the key of the host that wrote it to keys.verifying_keys (the `signed by` line of \
-             its kit, or `drctl keys list` there): `drctl list` then shows it",
+             its kit, or `drctl keys list` there), or, where that key is there, the source to its \
+             `sources`: `drctl list` then shows it",
         );
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn changed(planned: &RecoveryPlan, digest: &str, wanted: &str) -> any
         _ => "",
     };
     let text = format!(
-        "the plan has changed: its digest is {digest} now and not {wanted}{more}; look at it with \
+        "the plan has changed: its digest is `{digest}` now and not `{wanted}`{more}; look at it with \
          --plan. Nothing was done"
     );
     Problem::Usage(text).into()

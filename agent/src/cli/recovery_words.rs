@@ -98,7 +98,7 @@ pub(super) fn plan_text(plan: &RecoveryPlan, digest: &str, outlook: &Outlook) ->
     }
     text.push_str(match plan.target {
         Target::Time(_) => {
-            "; it ends before the first commit in the log that is later, so that one of that very \
+            "; it ends before the first commit in the log that is later: a commit at that very \
              time is in it"
         }
         Target::Lsn { inclusive: false, .. } => "; what begins there is not in it",
@@ -139,7 +139,7 @@ pub(super) fn no_plan(no: &NoPlan, others: &[OtherCluster]) -> anyhow::Error {
         );
         hint = "name the cluster that is meant with --system-id";
     }
-    for (word, place) in [("before it", no.before), ("behind it", no.after)] {
+    for (word, place) in [("before it", no.before), ("after it", no.after)] {
         if let Some(place) = place {
             let at = place.at.map_or_else(|| place.lsn.to_string(), both);
             let _ = write!(text, "; the nearest {word} is {at}");
@@ -214,7 +214,7 @@ pub(super) fn done_text(
     if let Some(behind) = &done.proof.overtaken {
         let _ = write!(
             text,
-            "\n  NOT IN IT: {} of that time or earlier, which stand behind the stop in the log, the \
+            "\n  NOT IN IT: {} of that time or earlier, which stand after the stop in the log, the \
              latest at {}: {} takes them in, and all that stands before them",
             count(behind.commits, "commit"),
             both(behind.latest),
@@ -278,7 +278,7 @@ fn next(done: &Recovered) -> String {
         }
         (false, _, true) => {
             "\n  it is stopped at that point. The same command with --resume and --open, --extract \
-             or --promote goes on from here; so does pg_ctl"
+             or --promote goes on from here"
         }
     };
     text.to_owned()

@@ -58,8 +58,9 @@ impl Problem {
     fn hint_of_log(&self) -> Option<&'static str> {
         Some(match self {
             Problem::OtherLog { .. } => {
-                "two servers archive under one source: a clone, or a primary that was replaced. \
-                 Nothing was overwritten; stop one of them, or give it a source of its own"
+                "two servers archive under one source (a clone, or a primary that was replaced), or \
+                 a segment was pushed by hand before it was full. Nothing was overwritten; stop one \
+                 of them, or give it a source of its own"
             }
             Problem::OtherHistory { .. } => {
                 "this server is a clone, or was set back: nothing of its log was stored. Stop one of \
@@ -96,7 +97,10 @@ impl Problem {
                 "make one with `drctl init`, or name it with --config FILE"
             }
             Problem::Configuration(_) => "correct these lines; `drctl config check` looks again",
-            Problem::Secret { .. } => "put the secret there, readable by drctl's user alone",
+            Problem::Secret { .. } => {
+                "put the secret there, readable by drctl's account alone, or correct its place in the \
+                 configuration or on the command line"
+            }
             Problem::NotPrivate { .. } => {
                 "nothing was done: look at what is in it, then chown it to drctl's account and \
                  chmod it to 0700, or name another directory in [paths]"
@@ -106,7 +110,9 @@ impl Problem {
                 return Some(format!("configured are: {}", names.join(", ")));
             }
             Problem::Busy { .. } => "wait for it to end; its lock goes with its process",
-            Problem::NoBackup(_) => "`drctl list` shows what there is",
+            Problem::NoBackup(_) => {
+                "`drctl list` shows what there is, `drctl verify` why something does not count"
+            }
             Problem::Exists(_) => "nothing was overwritten; choose another place or move it away",
             Problem::Segment { .. } => {
                 "what needs this object cannot be restored in full; `drctl verify --data` shows what \

@@ -149,7 +149,7 @@ impl SourceStatus {
         }
         if let Some(lost) = &self.lost {
             let text = format!(
-                "log is lost: {lost}; times behind it are out of reach: run `drctl backup {} --full`",
+                "log is lost: {lost}; no time after it can be reached: run `drctl backup {} --full`",
                 self.source
             );
             // The objective does not hold for what was committed since.

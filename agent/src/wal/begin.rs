@@ -97,7 +97,7 @@ pub(super) async fn begin(
     let walked_from = if is_kept && before < from { before } else { from };
     let checks = there.checks(timeline, walked_from, from.plus(size.bytes())).await?;
     if checks.iter().any(|check| flushed < check.at) && timeline == history.timeline {
-        tracing::warn!("the bucket has log behind {flushed}, to which this server has written");
+        tracing::warn!("the bucket has log after {flushed}, where the log of this server ends");
     }
     let cutter = Cutter::new(system_id, timeline, from, size).comparing(walked_from, checks);
     let stream = connection.start(Some(slot), walked_from, timeline).await?;

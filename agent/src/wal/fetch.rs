@@ -129,7 +129,7 @@ pub async fn fetch(
     let mut bytes = match assemble(shelf, &segment, there, identities).await {
         // A server reads ahead of its target: what is there and no plan needs may be rubbish.
         Err(error) if need == Some(start) && is_damaged(&error) => {
-            tracing::warn!("log behind what the plan needs does not count: {error:#}");
+            tracing::warn!("log after what the plan needs does not count: {error:#}");
             return Ok(Fetched::Absent);
         }
         bytes => bytes?,

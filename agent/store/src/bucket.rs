@@ -273,7 +273,7 @@ impl Bucket {
             Ok(None) => found,
             // What is wrong with the segment matters more than why no older version was found.
             Err(error) => {
-                tracing::warn!(%key, %error, "older versions cannot be asked for");
+                tracing::warn!(%key, %error, "older versions of it are not known");
                 found
             }
         }

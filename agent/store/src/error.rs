@@ -272,7 +272,9 @@ pub enum FormatError {
         named: String,
     },
     /// A key signed it that we trust with something else.
-    #[error("the key {signer} signed it, which may not sign that ({role}) of {source_id}")]
+    #[error(
+        "the key {signer} signed it, which keys.verifying_keys does not allow for {source_id} ({role})"
+    )]
     WrongSigner {
         /// The key.
         signer: String,

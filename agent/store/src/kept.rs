@@ -70,7 +70,7 @@ impl Bucket {
                 Ok(keeps) => keeps,
                 // Not every store that speaks S3 knows the question, and not everybody may ask it.
                 Err(error) => {
-                    tracing::warn!("older versions cannot be asked for: {error}");
+                    tracing::warn!("whether the bucket keeps older versions is not known: {error}");
                     false
                 }
             }

@@ -158,12 +158,12 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Warning::SuspectBase => f.write_str("the base is suspect, and no good one would do"),
-            Warning::BehindGap(gap) => write!(f, "the log behind a gap is left out: {gap}"),
+            Warning::BehindGap(gap) => write!(f, "the log after a gap is left out: {gap}"),
             Warning::DisputedHistory(timeline) => {
                 write!(f, "two histories of timeline {timeline} tell different things")
             }
             Warning::ClockWentBack { to } => {
-                write!(f, "a clock was set back to {to}: commits behind the stop are earlier")
+                write!(f, "a clock was set back to {to}: commits after the stop are earlier")
             }
             Warning::XidNotCertain { pieces } => {
                 write!(f, "the transaction may be in {pieces} pieces; only the replay shows")
@@ -324,14 +324,16 @@ impl NoPlan {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         if !self.elsewhere.is_empty() {
-            return "name the timeline on which it can be reached";
+            return "name another --timeline: `drctl timeline` shows where it can be reached";
         }
         match self.reason {
-            Reason::UnknownTimeline { .. } => "name a timeline that there is",
+            Reason::UnknownTimeline { .. } => "name another timeline: `drctl timeline` shows them",
             Reason::NoBase => "take a physical backup: without one no log can be replayed",
             Reason::BeforeFirst { .. } => "choose a later target",
-            Reason::AfterEnd { .. } => "choose an earlier target, or recover all that there is",
-            Reason::Gap(_) => "choose a target before the gap, or behind a base that follows it",
+            Reason::AfterEnd { .. } => {
+                "choose an earlier target, or recover all that there is: --to-end"
+            }
+            Reason::Gap(_) => "choose a target before the gap, or one after a later base backup",
             Reason::XidNotFound | Reason::NameNotFound => "choose a time or a position",
             Reason::XidAmbiguous { .. } | Reason::NameAmbiguous { .. } => {
                 "choose one of them by its position or time"

@@ -36,7 +36,7 @@ fn repositories() {
         (
             url,
             "\"s3://Bucket\"",
-            "drctl.toml:3:7: `url` names no bucket: 3 to 222 of a-z, 0-9, `-`, `.` and `_`: write the bucket's name behind ://",
+            "drctl.toml:3:7: `url` names no bucket: 3 to 222 of a-z, 0-9, `-`, `.` and `_`: write the bucket's name after ://",
         ),
         (
             url,
@@ -71,7 +71,7 @@ fn repositories() {
         (
             url,
             "\"s3://bucket\"\nendpoint = \"http://127.0.0.1:9000\"",
-            "drctl.toml:4:12: `endpoint` is not encrypted: use https://, or write allow_http = true if you trust every host on the way",
+            "drctl.toml:4:12: `endpoint` is not encrypted: use https://, or write allow_http = true (`init --allow-http`) if you trust every host on the way",
         ),
         (
             url,

@@ -96,7 +96,7 @@ fn a_base_that_verify_found_bad_is_not_chosen() {
     assert_eq!(base(), new);
     let told = shop.command(&["verify", "shop"]).output().unwrap();
     let told = String::from_utf8(told.stdout).unwrap();
-    assert!(told.contains("the signature of every piece; no byte behind it was read"), "{told}");
+    assert!(told.contains("the signature of every piece; its data was not read"), "{told}");
     let path = shop.site.path("repository/s/shop/b").join(&new).join("base/000000.zst.age");
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;

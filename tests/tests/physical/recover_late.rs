@@ -51,10 +51,10 @@ fn a_recovery_of_all_that_there_is_over_a_gap_is_no_success_unless_the_loss_is_a
     let (ran, _folder, path) = shop.recover(&["--to-end", "--accept-loss", "--drill"]);
     let done = ran.ended(0).json();
     let told = done["left_out"][0].as_str().unwrap_or_default();
-    assert!(told.contains("behind a gap is left out"), "{done}");
+    assert!(told.contains("after a gap is left out"), "{done}");
     assert!(done["loses"]["bytes"].as_u64() > Some(0), "{done}");
     let log = fs::read_to_string(path.join("drctl.log")).unwrap();
-    assert!(log.contains("NOT IN IT: the log behind a gap"), "{log}");
+    assert!(log.contains("NOT IN IT: the log after a gap"), "{log}");
     let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
     assert_eq!(view["drills"][0]["left_out"][0], told, "{view}");
     // Where nothing is missing nothing is told.
@@ -114,7 +114,7 @@ fn commits_that_were_overtaken_are_named_with_what_takes_them_in() {
     assert_eq!(done["overtaken"]["xid"], *last, "{done}");
     let log = fs::read_to_string(path.join("drctl.log")).unwrap();
     let flag = format!("--to-xid {last}");
-    assert!(log.contains("which stand behind the stop") && log.contains(&flag), "{log}");
+    assert!(log.contains("which stand after the stop") && log.contains(&flag), "{log}");
     let holds = |path: &std::path::Path| {
         let restored = Postgres::builder().data(&path.join("data")).start();
         restored.psql("postgres", &format!("select count(*) from races where x = {last}"))

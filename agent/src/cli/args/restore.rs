@@ -53,7 +53,7 @@ pub struct RestoreArgs {
     /// current one.
     #[arg(long, value_name = "NUMBER", requires = "point")]
     pub system_id: Option<u64>,
-    /// With --to-end: go on although log or copies behind a gap, or of a timeline whose history is
+    /// With --to-end: go on although log or copies after a gap, or of a timeline whose history is
     /// missing, will not be in the result.
     #[arg(long, requires = "to_end")]
     pub accept_loss: bool,

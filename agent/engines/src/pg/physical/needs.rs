@@ -70,7 +70,7 @@ fn said(what: &str, error: &EngineError) -> String {
 /// Only who may read all settings is told (`pg_read_all_settings`).
 async fn libraries(session: &Session) -> Result<Vec<String>, EngineError> {
     let query = "SELECT pg_catalog.current_setting('shared_preload_libraries')";
-    Ok(names(&session.text(query, "ask for the preloaded libraries").await?))
+    Ok(names(&session.text(query, "read shared_preload_libraries").await?))
 }
 
 /// The names in a list as settings have it: parted by commas, some in double quotes.
