@@ -185,7 +185,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         code: "usage",
         exit: Exit::Usage,
         messages: vec![told.trim_start_matches("error: ").trim().to_owned()],
-        hint: Some("`drctl help` and `drctl VERB --help` show what there is".to_owned()),
+        hint: Some("`drctl help` and `drctl COMMAND --help` show what there is".to_owned()),
     };
     screen.fail(&failure);
     ExitCode::from(Exit::Usage.code())

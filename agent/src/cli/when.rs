@@ -84,7 +84,7 @@ fn window(args: &WhenArgs, now: Timestamp) -> Result<(Timestamp, Timestamp)> {
     let from = args.from.as_deref().map(time_of).transpose()?;
     let from = from.unwrap_or_else(|| moved(until, day));
     if from >= until {
-        let text = format!("there is no time from {from} to {until}");
+        let text = format!("the beginning, {from}, is not before the end, {until}");
         return Err(Problem::Usage(text).into());
     }
     Ok((from, until))

@@ -166,7 +166,7 @@ impl fmt::Display for Warning {
                 write!(f, "a clock was set back to {to}: commits after the stop are earlier")
             }
             Warning::XidNotCertain { pieces } => {
-                write!(f, "the transaction may be in {pieces} pieces; only the replay shows")
+                write!(f, "where the transaction ended only the replay shows (pieces: {pieces})")
             }
             Warning::AtTheEnd => f.write_str("nothing follows the piece that holds the target"),
             Warning::TargetIsLastCommit => f.write_str("the target is the last known commit"),

@@ -225,7 +225,8 @@ fn locks_hint(blockers: &[Blocker]) -> String {
         let Blocker { pid, user, application, query, table } = blocker;
         let _ = write!(
             text,
-            "{table} is locked or waited for by pid {pid} ({user}, {application}): {query}; "
+            "{table} is locked or waited for by pid {pid} ({user}, {application}; its last \
+             statement: `{query}`); "
         );
     }
     let pid = first.pid;
