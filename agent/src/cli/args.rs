@@ -64,12 +64,12 @@ pub enum Verb {
         /// Only those of this source.
         source: Option<String>,
     },
-    /// Take a suspect backup for good: it counts, and later ones are compared with it.
+    /// Let a suspect backup count as good; later ones are compared with it.
     Accept {
         /// SOURCE/BACKUP, or the backup's identifier, or a beginning of it that fits only one.
         backup: String,
     },
-    /// Show one backup: what is in it, how it was made, how to restore it.
+    /// Show one backup: what is in it, how it was made; print its emergency script.
     Show(ShowArgs),
     /// Restore a backup into a server, beside a database, into files, or a cluster to any moment.
     Restore(Box<RestoreArgs>),
@@ -280,8 +280,7 @@ pub enum CatalogVerb {
     Rebuild,
     /// Compare it with the bucket; change nothing.
     Check,
-    /// Forget what is gone of a source: backups and log that were there, and that `status` and
-    /// `list` tell as lost from then on.
+    /// Stop reporting the lost backups and log of a source, which `status` and `list` name.
     Forget {
         /// The source.
         source: String,

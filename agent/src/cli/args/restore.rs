@@ -14,7 +14,7 @@ use drctl_engines::pg::physical::PickedTable;
 pub struct RestoreArgs {
     /// The source, as it is named in the repository.
     pub source: String,
-    /// The newest backup that nothing speaks against.
+    /// The newest good backup.
     #[arg(long, conflicts_with_all = ["backup", "point"])]
     pub latest: bool,
     /// This backup: its identifier, or a beginning of it that fits only one. With a point in time:
@@ -40,12 +40,11 @@ pub struct RestoreArgs {
     /// A cluster with all of its log that is in the bucket.
     #[arg(long)]
     pub to_end: bool,
-    /// What is at the target is in the result too: so it is with times and transactions, and not
-    /// with positions.
+    /// Include what is exactly at the target; the default for times and transactions.
     #[arg(long, conflicts_with = "exclusive", requires = "point")]
     #[arg(conflicts_with_all = ["latest", "to_name", "to_end", "before_xid"])]
     pub inclusive: bool,
-    /// What is at the target is not in the result.
+    /// Leave out what is exactly at the target; the default for positions.
     #[arg(long, requires = "point")]
     #[arg(conflicts_with_all = ["latest", "to_name", "to_end", "before_xid"])]
     pub exclusive: bool,

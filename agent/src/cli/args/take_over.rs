@@ -17,7 +17,7 @@ pub struct TakeOverArgs {
     /// Its log is streamed (`wal stream`): no archive_command.
     #[arg(long)]
     pub streamed: bool,
-    /// Do what has this digest, as it is printed without.
+    /// Carry out the plan of this digest; without --yes it is printed.
     #[arg(long, value_name = "DIGEST")]
     pub yes: Option<String>,
 }

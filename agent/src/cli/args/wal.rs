@@ -26,8 +26,7 @@ pub enum WalVerb {
         /// Where to write it (%p).
         to: PathBuf,
     },
-    /// Sign what stretches of a log hold, where that was not done when they were stored: it makes
-    /// `timeline` and plans faster.
+    /// Write the indexes that a source's log lacks; they make `timeline` and plans faster.
     Index {
         /// The source, as the configuration names it.
         source: String,
