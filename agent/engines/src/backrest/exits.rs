@@ -176,8 +176,8 @@ impl Exit {
                  repository's copy"
             }
             (55, _) => {
-                "create the stanza with `drctl stanza create` if it is new; if it is not, the \
-                 repository is not where it should be (is it mounted?), or has lost files"
+                "if the stanza is new run `drctl stanza config` and `drctl stanza create`; if it is \
+                 not, the repository is not where it should be (is it mounted?), or has lost files"
             }
             (_, ExitKind::Repository) => {
                 "check that the repository can be reached and read from here: path, mount, \

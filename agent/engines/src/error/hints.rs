@@ -70,7 +70,7 @@ impl EngineError {
             | EngineError::NoTable { .. }
             | EngineError::Counts { .. } => return self.backup_hint(),
             EngineError::Config(_) => {
-                "correct the configuration or the command; nothing was changed".to_owned()
+                "correct the configuration or the command, and run it again".to_owned()
             }
         };
         Some(hint)
@@ -163,8 +163,8 @@ fn unfinished_hint(names: &[String]) -> String {
 fn stanza_hint(code: u32) -> String {
     match code {
         1 | 3 => {
-            "create the stanza with `drctl stanza create` if it is new; if it is not, the \
-             repository is not where it should be (is it mounted?), or has lost files"
+            "if the stanza is new run `drctl stanza config` and `drctl stanza create`; if it is not, \
+             the repository is not where it should be (is it mounted?), or has lost files"
         }
         5 => {
             "the repository holds another cluster than its stanza says: check which, and run \
@@ -185,7 +185,8 @@ fn connect_hint(said: &ServerSaid) -> String {
         Some("53300") => "all connection slots are taken: free some, or raise max_connections",
         Some("57P03") => "the server is starting up or shutting down: try again in a moment",
         None if said.to_string().contains("TLS") => {
-            "check sslmode and ssl_root_cert against the server's certificate"
+            "check sslmode and ssl_root_cert (of a restore --to-sslmode and --to-ca-file) against the \
+             server's certificate"
         }
         _ => "check that the server runs and that host, port and sslmode are right",
     }
