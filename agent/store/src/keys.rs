@@ -180,7 +180,7 @@ impl Identities {
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
         let parse = |(at, line): (usize, &str)| {
-            let why = || format!("line {at} is no `AGE-SECRET-KEY-1…`");
+            let why = || format!("line {at} is no valid `AGE-SECRET-KEY-1…` (mistyped?)");
             line.parse().map_err(|_| KeyError::new("the identity file", why()))
         };
         let kit = text.starts_with(KIT);
