@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use drctl_engines::pg::PgServer;
+use drctl_engines::pg::{PgServer, sayable};
 use drctl_model::{
     BackupKind, Content, Facts, Manifest, Parent, Stream, StreamFacts, shown, total,
 };
@@ -276,7 +276,7 @@ pub(crate) fn choose(
         let target = match (&facts.content, &rename, to_files) {
             (_, _, true) => file_name(&facts),
             (Content::Database(_), Some(name), _) => name.clone(),
-            (Content::Database(database), None, _) => database.name.clone(),
+            (Content::Database(database), None, _) => sayable(&database.name),
             (Content::Globals, ..) => "roles and tablespaces".to_owned(),
             (Content::Tablespace(_) | Content::Listing, ..) => file_name(&facts),
         };

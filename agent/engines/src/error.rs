@@ -112,12 +112,6 @@ pub enum EngineError {
         /// What was answered.
         source: ServerSaid,
     },
-    /// A name that is not text.
-    #[error("{what} has a name that is not UTF-8")]
-    Name {
-        /// What it is the name of.
-        what: String,
-    },
     /// A database that does not exist, or takes no connections.
     #[error("there is no database {} on this server that takes connections", quoted(.names))]
     NoDatabase {
@@ -352,7 +346,6 @@ impl EngineError {
             EngineError::Connect { .. } | EngineError::NoEntry { .. } => "connect",
             EngineError::Auth { .. } => "auth",
             EngineError::Pooler { .. } => "pooler",
-            EngineError::Name { .. } => "bad_name",
             EngineError::NoDatabase { .. } => "no_database",
             EngineError::NoTable { .. } => "no_table",
             EngineError::Locks { .. }

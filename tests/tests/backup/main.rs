@@ -10,6 +10,7 @@ mod connections;
 mod damage;
 mod disks;
 mod emergency;
+mod encodings;
 mod extensions;
 mod hostile;
 mod identity;

@@ -1,8 +1,5 @@
 //! Databases with settings, names and sizes of their own, and a pooler before them.
 
-use std::ffi::OsStr;
-use std::io::Write as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 
 use drctl_tests::servers::pgbouncer::PgBouncer;
@@ -184,47 +181,6 @@ fn names_of_every_kind_are_backed_up_and_come_back() {
     let target = Postgres::start();
     let _ = site.json(0, &words(&into(&target)));
     assert_eq!(run(&target, &format!("select {quoted} from {quoted}")), "7");
-}
-
-#[test]
-fn a_name_that_is_not_utf8_leaves_out_its_database_and_no_other() {
-    let server = Postgres::builder().initdb("--encoding=SQL_ASCII").initdb("--locale=C").start();
-    server.psql("postgres", "create database good; \\c good\ncreate table t as select 1 as v");
-    let odd = |what: &str| format!("do $$ begin execute '{what}' || chr(233) || '(v int)'; end $$");
-    server.psql("postgres", &odd("create table t"));
-    // By way of the environment: no other has a name like this.
-    let named = "create database :\"name\"";
-    let mut psql = server.client("psql");
-    psql.env("PGCLIENTENCODING", "SQL_ASCII").args(["-Xq", "-d", "postgres", "-v"]);
-    psql.arg(OsStr::from_bytes(b"name=d\xe9")).args(["-f", "-"]).stdin(Stdio::piped());
-    let mut child = psql.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(named.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success());
-    let site = Site::with(&server);
-    let answer = site.json(3, &["backup", "shop"]);
-    let suspect = answer["backup"]["suspect"].to_string();
-    for told in [
-        "the database d\u{fffd} is left out: it has a name that is not UTF-8",
-        "the database postgres is left out: a table or schema (t\u{fffd}) has a name that",
-    ] {
-        assert!(suspect.contains(told), "{answer}");
-    }
-    let doctor = site.drctl(&["doctor"]).ended(1);
-    assert!(doctor.out.contains("a database (d\u{fffd}) has a name that"), "{}", doctor.out);
-    // It is not taken for all, and what is in it comes back.
-    let _ = site.json(11, &["status", "--check"]);
-    let target = Postgres::start();
-    let id = answer["backup"]["backup"].as_str().unwrap();
-    let [host, port] = [target.socket_dir().display().to_string(), target.port().to_string()];
-    let to = ["restore", "shop", "--backup", id, "--to-host", &host, "--to-port", &port];
-    let _ = site.json(0, &to);
-    assert_eq!(target.psql("good", "select v from t"), "1");
-    // Where nothing is left it fails.
-    site.source("databases = [\"postgres\"]");
-    let said = site.fails(10, "bad_name", &["backup", "shop"]);
-    assert!(said.contains("(t\u{fffd}), of the database postgres, has a name that"), "{said}");
-    site.replace("[\"postgres\"]", "[\"good\"]");
-    let _ = site.backup();
 }
 
 #[test]

@@ -63,7 +63,6 @@ impl EngineError {
             | EngineError::BackRestStanza { .. }
             | EngineError::BackRestSays { .. } => return self.backrest_hint(),
             EngineError::Pooler { .. }
-            | EngineError::Name { .. }
             | EngineError::Silent { .. }
             | EngineError::Structure { .. }
             | EngineError::LeftOut { .. }
@@ -87,11 +86,6 @@ impl EngineError {
                 "name the server's own host and port, and not those of pgbouncer or another pooler: \
                  its sessions would keep our settings, and applications would get them; nothing was \
                  changed"
-                    .to_owned()
-            }
-            EngineError::Name { .. } => {
-                "rename it (ALTER … RENAME TO …), or leave its database out: name those that are to \
-                 be backed up in `databases`; a copy of the cluster holds it as it is"
                     .to_owned()
             }
             EngineError::Silent { .. } => {

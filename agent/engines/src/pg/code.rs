@@ -1,6 +1,7 @@
 //! Code of a database that runs while its rows are loaded: with the rights of whoever loads them.
 
 use super::session::Session;
+use super::spelling::spelled;
 use crate::EngineError;
 
 /// Functions in the constraints of tables and domains, in generated columns and in the keys of
@@ -50,7 +51,8 @@ const LIST: &str = "
         FROM place
         CROSS JOIN LATERAL pg_catalog.regexp_matches(place.tree, ':(?:op)?funcid (\\d+)', 'g') found
     )
-    SELECT DISTINCT u.name || ' runs ' || n.nspname || '.' || f.proname || ' of ' || r.rolname
+    SELECT DISTINCT pg_catalog.convert_to(u.name || ' runs ' || n.nspname || '.' || f.proname || ' of ' || r.rolname,
+                    CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END::name)
     FROM used u
     JOIN pg_catalog.pg_proc f ON f.oid = u.function
     JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
@@ -67,5 +69,5 @@ const LIST: &str = "
 pub(crate) async fn on_load(session: &Session) -> Result<Vec<String>, EngineError> {
     let failed = |error| EngineError::query("look for code that runs while rows are loaded")(error);
     let rows = session.client.query(LIST, &[]).await.map_err(failed)?;
-    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(failed)
+    rows.iter().map(|row| row.try_get(0).map(spelled)).collect::<Result<_, _>>().map_err(failed)
 }

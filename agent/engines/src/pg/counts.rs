@@ -8,6 +8,7 @@ use tokio_postgres::Client;
 
 use super::PgServer;
 use super::session::Session;
+use super::spelling;
 use super::tables::{self, Table};
 use super::walker::DumpShape;
 use crate::EngineError;
@@ -141,8 +142,7 @@ async fn count_one(client: &Client, table: &Table, sample: &str) -> Result<Count
     let action = || format!("count the rows of {name}");
     let condition = &table.condition;
     let query = format!("SELECT pg_catalog.count(*) FROM ONLY {name} {sample} {condition}");
-    let row = client.query_one(&query, &[]).await.map_err(EngineError::query(action()))?;
-    let rows: i64 = row.try_get(0).map_err(EngineError::query(action()))?;
+    let rows = spelling::number(client, &query).await.map_err(EngineError::query(action()))?;
     let (schema, rows) = (table.schema.clone(), rows.unsigned_abs());
     let rows = TableRows { schema, table: table.name.clone(), rows };
     Ok(Counted { oid: table.oid, rows })

@@ -5,14 +5,16 @@ use tokio_postgres::{Client, Row};
 
 use super::DatabaseChoice;
 use super::session::Session;
+use super::spelling::{bytes_of, spelled};
 use crate::EngineError;
 
 /// A database that can be dumped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Database {
+    /// Its name, spelled.
     pub(crate) name: String,
-    /// Whether that is not its name, which is not UTF-8.
-    pub(crate) unnamed: bool,
+    /// The name by which it is reached, spelled.
+    pub(crate) reached: String,
     pub(crate) owner: String,
     pub(crate) encoding: String,
     pub(crate) collate: String,
@@ -22,24 +24,32 @@ pub(crate) struct Database {
 
 /// The columns of the locale's provider came and changed their names with releases (15, 16, 17):
 /// as JSON, one that is missing is null. A limit of -2 marks a database that was left half dropped.
-const LIST: &str = "
-    SELECT pg_catalog.convert_to(datname::text, e.bytes),
-           pg_catalog.convert_to(pg_catalog.pg_get_userbyid(datdba)::text, e.bytes),
+///
+/// A name is in the encoding of the database that it was given in: one of another encoding than
+/// UTF-8 takes it for its own.
+fn query() -> String {
+    let (name, owner) = ("datname", "pg_catalog.pg_get_userbyid(datdba)");
+    let (name_bytes, owner_bytes) = (bytes_of(name), bytes_of(owner));
+    format!(
+        "
+    SELECT CASE WHEN own THEN {name_bytes} ELSE pg_catalog.convert_to({name}::text, 'UTF8') END,
+           CASE WHEN own THEN {owner_bytes} ELSE pg_catalog.convert_to({owner}::text, 'UTF8') END,
            pg_catalog.pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text,
            pg_catalog.to_jsonb(d) ->> 'datlocprovider',
            coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale',
                     pg_catalog.to_jsonb(d) ->> 'daticulocale'),
-           pg_catalog.to_jsonb(d) ->> 'daticurules'
+           pg_catalog.to_jsonb(d) ->> 'daticurules', {name_bytes}
     FROM pg_catalog.pg_database d
-    CROSS JOIN (SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
-                       ELSE 'UTF8' END::name AS bytes) e
+    CROSS JOIN (SELECT pg_catalog.getdatabaseencoding() IN ('UTF8', 'SQL_ASCII') AS own) e
     WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
-    ORDER BY datname";
+    ORDER BY datname"
+    )
+}
 
 /// Lists the databases that take connections and are no templates.
 pub(crate) async fn list(client: &Client) -> Result<Vec<Database>, EngineError> {
     let failed = |error| EngineError::query("list the databases")(error);
-    let rows = client.query(LIST, &[]).await.map_err(failed)?;
+    let rows = client.query(&query(), &[]).await.map_err(failed)?;
     rows.iter().map(database).collect::<Result<_, _>>().map_err(failed)
 }
 
@@ -56,9 +66,9 @@ fn provider(row: &Row) -> Result<Option<ProviderLocale>, tokio_postgres::Error> 
 
 fn database(row: &Row) -> Result<Database, tokio_postgres::Error> {
     Ok(Database {
-        name: String::from_utf8_lossy(row.try_get(0)?).into_owned(),
-        owner: String::from_utf8_lossy(row.try_get(1)?).into_owned(),
-        unnamed: std::str::from_utf8(row.try_get(0)?).is_err(),
+        name: spelled(row.try_get(0)?),
+        owner: spelled(row.try_get(1)?),
+        reached: spelled(row.try_get(8)?),
         encoding: row.try_get(2)?,
         collate: row.try_get(3)?,
         ctype: row.try_get(4)?,
@@ -66,7 +76,7 @@ fn database(row: &Row) -> Result<Database, tokio_postgres::Error> {
     })
 }
 
-/// The databases that are to be dumped, those among them whose names we cannot say.
+/// The databases that are to be dumped.
 pub(crate) async fn choose(
     session: &Session,
     choice: &DatabaseChoice,
@@ -77,15 +87,15 @@ pub(crate) async fn choose(
 fn pick(all: Vec<Database>, choice: &DatabaseChoice) -> Result<Vec<Database>, EngineError> {
     match choice {
         DatabaseChoice::All { exclude } => {
-            Ok(all.into_iter().filter(|d| d.unnamed || !exclude.contains(&d.name)).collect())
+            Ok(all.into_iter().filter(|d| !exclude.contains(&d.name)).collect())
         }
         DatabaseChoice::Only(names) => {
-            let exists = |name: &&String| all.iter().any(|d| &d.name == *name && !d.unnamed);
+            let exists = |name: &&String| all.iter().any(|d| &d.name == *name);
             let missing: Vec<String> = names.iter().filter(|n| !exists(n)).cloned().collect();
             if !missing.is_empty() {
                 return Err(EngineError::NoDatabase { names: missing });
             }
-            Ok(all.into_iter().filter(|d| names.contains(&d.name) && !d.unnamed).collect())
+            Ok(all.into_iter().filter(|d| names.contains(&d.name)).collect())
         }
     }
 }
@@ -99,7 +109,7 @@ mod tests {
         let all = |names: &[&str]| -> Vec<Database> {
             let database = |name: &&str| Database {
                 name: (*name).to_owned(),
-                unnamed: false,
+                reached: String::new(),
                 owner: String::new(),
                 encoding: String::new(),
                 collate: String::new(),

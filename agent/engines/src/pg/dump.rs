@@ -78,10 +78,6 @@ pub struct PgDumpSource {
     superuser: bool,
     databases: Vec<Database>,
     next: usize,
-    /// How many of them were begun.
-    begun: usize,
-    /// Those that cannot be dumped, of which each is told of; and the name that is at fault.
-    left_out: Vec<(String, String)>,
     current: Option<Current>,
     suspect: BTreeSet<String>,
     members: Members,
@@ -138,7 +134,13 @@ impl PgDumpSource {
         }
         let databases = choose(&session, &options.databases).await?;
         let pgpass = server.pgpass(&pg_dump.version)?;
-        let globals_due = options.globals;
+        // What cannot be named takes no database along.
+        let odd = match options.globals {
+            true => globals::odd_names(&session).await?,
+            false => Vec::new(),
+        };
+        let globals_due = options.globals && odd.is_empty();
+        let suspect = globals::left_out(&odd).into_iter().collect();
         Ok(PgDumpSource {
             server,
             options,
@@ -151,10 +153,8 @@ impl PgDumpSource {
             superuser: session.superuser,
             databases,
             next: 0,
-            begun: 0,
-            left_out: Vec::new(),
             current: None,
-            suspect: BTreeSet::new(),
+            suspect,
             members: Members::default(),
         })
     }
@@ -170,14 +170,11 @@ impl PgDumpSource {
 
     async fn start_database(&mut self, id: StreamId, index: usize) -> Result<ToolRun, EngineError> {
         let database = self.databases[index].clone();
-        if database.unnamed {
-            return Err(EngineError::Name { what: "it".to_owned() });
-        }
-        let session = Session::open(&self.server, &database.name, &self.application).await?;
+        let session = Session::open(&self.server, &database.reached, &self.application).await?;
         session.sees_damage(&database.name)?;
         self.suspect.extend(session.doubts());
         let Started { output, first, running, tables } =
-            self.start_with_locks(&session, &database.name).await?;
+            self.start_with_locks(&session, &database).await?;
         let size = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())::text";
         let bytes = session.text(size, "ask for the size of the database").await?;
         let bytes = bytes.parse().unwrap_or_default();
@@ -199,7 +196,7 @@ impl PgDumpSource {
     async fn start_with_locks(
         &self,
         session: &Session,
-        database: &str,
+        database: &Database,
     ) -> Result<Started, EngineError> {
         let attempts = self.options.lock_attempts.max(1);
         let mut attempt = 1;
@@ -209,7 +206,7 @@ impl PgDumpSource {
                 Err(again) => again,
             };
             if attempt == attempts {
-                return Err(self.gave_up(database, attempts, again));
+                return Err(self.gave_up(&database.name, attempts, again));
             }
             sleep(pause(attempt)).await;
             attempt += 1;
@@ -229,7 +226,7 @@ impl PgDumpSource {
     async fn try_start(
         &self,
         session: &Session,
-        database: &str,
+        Database { name: database, reached, .. }: &Database,
     ) -> Result<Result<Started, Again>, EngineError> {
         let (user, wait) = (&self.server.user, self.options.lock_timeout);
         let (snapshot, tables) = match snapshot::hold(session, database, user, wait).await? {
@@ -237,7 +234,7 @@ impl PgDumpSource {
             Attempt::Locked { said, blockers } => return Ok(Err(Again::Locked { said, blockers })),
             Attempt::Changed => return Ok(Err(Again::Changed)),
         };
-        let (mut output, running) = self.pg_dump(database, &snapshot).start_writer()?;
+        let (mut output, running) = self.pg_dump(reached, &snapshot).start_writer()?;
         // In this format nothing is written before all locks are held and the catalogs are read.
         let mut first = Vec::with_capacity(FIRST_BYTES);
         let patience = self.server.silence + self.options.lock_timeout;
@@ -277,7 +274,7 @@ impl PgDumpSource {
             .args(&["--format=custom", "--compress=0"])
             .arg(format!("--snapshot={snapshot}"))
             .arg(format!("--lock-wait-timeout={millis}"))
-            .arg(format!("--dbname={}", self.server.conninfo(database)))
+            .arg(self.server.dbname(database))
     }
 }
 
@@ -289,26 +286,12 @@ impl BackupSource for PgDumpSource {
             self.globals_due = false;
             return self.start_globals(&found).map(Some);
         }
-        while self.next < self.databases.len() {
-            let (index, id) = (self.next, StreamId::database(self.begun));
-            self.next += 1;
-            match self.start_database(id, index).await {
-                // What cannot be named takes no other database along.
-                Err(EngineError::Name { what }) => {
-                    self.left_out.push((self.databases[index].name.clone(), what));
-                }
-                started => {
-                    self.begun += 1;
-                    return started.map(Some);
-                }
-            }
+        if self.next == self.databases.len() {
+            return Ok(None);
         }
-        match self.left_out.first() {
-            Some((name, what)) if self.begun == 0 => {
-                Err(EngineError::Name { what: format!("{what}, of the database {name},") })
-            }
-            _ => Ok(None),
-        }
+        let (index, id) = (self.next, StreamId::database(self.next));
+        self.next += 1;
+        self.start_database(id, index).await.map(Some)
     }
 
     async fn finish(self: Box<Self>) -> Result<Finished, EngineError> {
@@ -317,11 +300,7 @@ impl BackupSource for PgDumpSource {
         for tool in [Some(&self.pg_dump), self.pg_dumpall.as_ref()].into_iter().flatten() {
             versions.insert(tool.name.to_owned(), tool.version.clone());
         }
-        let told = |(name, what): &(String, String)| {
-            format!("the database {name} is left out: {what} has a name that is not UTF-8")
-        };
         let mut suspect: Vec<String> = self.suspect.into_iter().collect();
-        suspect.extend(self.left_out.iter().map(told));
         let (lost, notes) = members::told(&self.members);
         suspect.extend(lost);
         Ok(Finished { versions, suspect, notes, ..Finished::default() })

@@ -18,6 +18,7 @@ use tokio_postgres::error::SqlState;
 use super::PgServer;
 use super::script::{SCRIPT_BYTES, Trailer, head, role_of, statements, tablespace_of};
 use super::session::Session;
+use super::spelling::{bytes_of, spelled};
 use super::stream::{WatchedRead, WatchedWrite, Watcher};
 use crate::process::{Running, Tool};
 use crate::{EngineError, RestoreTarget, ServerSaid, StreamOutcome, ToolFeed, ToolRun};
@@ -38,13 +39,42 @@ pub(crate) async fn passwords_readable(session: &Session, user: &str) -> Result<
     })
 }
 
+/// Roles and tablespaces whose names are not UTF-8, spelled: `pg_dumpall` stumbles over them.
+pub(crate) async fn odd_names(session: &Session) -> Result<Vec<String>, EngineError> {
+    let failed = |error| EngineError::query("list the roles and tablespaces")(error);
+    let query = format!(
+        "SELECT CASE WHEN own THEN {} ELSE pg_catalog.convert_to(name::text, 'UTF8') END \
+         FROM (SELECT rolname AS name FROM pg_catalog.pg_roles \
+               UNION ALL SELECT spcname FROM pg_catalog.pg_tablespace) n \
+         CROSS JOIN (SELECT pg_catalog.getdatabaseencoding() IN ('UTF8', 'SQL_ASCII') AS own) e \
+         ORDER BY name",
+        bytes_of("name")
+    );
+    let rows = session.client.query(&query, &[]).await.map_err(failed)?;
+    let names: Result<Vec<&[u8]>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+    let odd = names.map_err(failed)?.into_iter().filter(|name| std::str::from_utf8(name).is_err());
+    Ok(odd.map(spelled).collect())
+}
+
+/// What a backup lacks for those names.
+pub(crate) fn left_out(odd: &[String]) -> Option<String> {
+    let first = odd.first()?;
+    let more = match odd.len() {
+        1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    Some(format!(
+        "roles and tablespaces are left out: {first}{more} has a name that is not UTF-8; rename it \
+         (ALTER ROLE … RENAME TO …)"
+    ))
+}
+
 /// The arguments of `pg_dumpall`.
 pub(crate) fn arguments(tool: Tool, server: &PgServer, role_passwords: bool) -> Tool {
     let database = &server.maintenance_database;
     let tool = tool.args(&["--globals-only", "--encoding=UTF8"]);
     let tool = if role_passwords { tool } else { tool.arg("--no-role-passwords") };
-    tool.arg(format!("--database={database}"))
-        .arg(format!("--dbname={}", server.conninfo(database)))
+    tool.arg(format!("--database={database}")).arg(server.dbname(database))
 }
 
 /// The stream of a `pg_dumpall` that was started.

@@ -23,6 +23,7 @@ use tokio_rustls::TlsConnector;
 
 use super::PgServer;
 use super::server::CONNECT_WAIT;
+use super::spelling::unspelled_startup;
 use super::tls::{SslMode, connector};
 use guard::Guard;
 pub(crate) use guard::WITHHELD;
@@ -70,9 +71,63 @@ pub(super) struct Link {
     /// Since when somebody reads, and nothing comes of an answer that is due.
     waiting: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
+    first: First,
+}
+
+/// The first message of a session, where it names a database whose name is spelled.
+#[derive(Debug, Default)]
+enum First {
+    /// It goes as it is, or is gone.
+    #[default]
+    Whatever,
+    /// It is awaited, with what has come of it.
+    Awaited(Vec<u8>),
+    /// The name is in it; so much of it is still to be sent.
+    Rest(Vec<u8>),
 }
 
 impl Link {
+    /// The session's first message names its database by bytes, and not as it is spelled.
+    pub(super) fn unspell(&mut self) {
+        self.first = First::Awaited(Vec::new());
+    }
+
+    /// Takes what is written of a first message that is awaited; how much of it.
+    fn take_first(&mut self, bytes: &[u8]) -> usize {
+        let First::Awaited(message) = &mut self.first else { return 0 };
+        let wanted = |message: &[u8]| message.first_chunk().map_or(4, |n| u32::from_be_bytes(*n));
+        let mut taken = 0;
+        loop {
+            let missing = (wanted(message) as usize).saturating_sub(message.len());
+            let more = missing.min(bytes.len() - taken);
+            message.extend_from_slice(&bytes[taken..taken + more]);
+            taken += more;
+            if more < missing {
+                return taken;
+            }
+            if message.len() > 4 || missing == 0 {
+                self.first = First::Rest(unspelled_startup(message));
+                return taken;
+            }
+        }
+    }
+
+    /// Sends what is left of the first message.
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let First::Rest(rest) = &mut self.first {
+            if rest.is_empty() {
+                self.first = First::Whatever;
+                break;
+            }
+            let sent = ready!(Pin::new(&mut self.socket).poll_write(cx, rest))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            rest.drain(..sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     pub(super) fn patience(&self) -> Patience {
         self.patience.clone()
     }
@@ -132,7 +187,7 @@ async fn connected(server: &PgServer) -> io::Result<Link> {
 fn link(server: &PgServer, socket: Box<dyn Socket>, binding: Option<Vec<u8>>) -> Link {
     let guard = Guard::new(server.is_proven());
     let patience = Patience::new(server.quick());
-    Link { socket, guard, binding, patience, waiting: None, alarm: None }
+    Link { socket, guard, binding, patience, waiting: None, alarm: None, first: First::Whatever }
 }
 
 async fn encrypted(
@@ -192,11 +247,17 @@ impl AsyncWrite for Link {
             let now = Instant::now();
             let _ = this.poll_alarm(cx, now.checked_add(patience).unwrap_or(now));
         }
+        if let First::Awaited(_) = this.first {
+            return Poll::Ready(Ok(this.take_first(buf)));
+        }
+        ready!(this.poll_first(cx))?;
         Pin::new(&mut this.socket).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(this.poll_first(cx))?;
+        Pin::new(&mut this.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -236,7 +297,38 @@ mod tests {
         let (near, far) = duplex(1 << 16);
         let (guard, patience) = (Guard::new(true), Patience::new(patience));
         let socket: Box<dyn Socket> = Box::new(near);
-        (Link { socket, guard, binding: None, patience, waiting: None, alarm: None }, far)
+        let link = Link {
+            socket,
+            guard,
+            binding: None,
+            patience,
+            waiting: None,
+            alarm: None,
+            first: First::Whatever,
+        };
+        (link, far)
+    }
+
+    #[tokio::test]
+    async fn a_spelled_name_is_sent_in_its_bytes_however_it_is_written() {
+        let message = |name: &[u8]| {
+            let fields = [&b"database\0"[..], name, b"\0\0"].concat();
+            let length = u32::try_from(fields.len() + 8).unwrap().to_be_bytes();
+            [&length[..], &[0, 3, 0, 0], &fields].concat()
+        };
+        let (written, sent) = (message("d\u{fffd}e9".as_bytes()), message(b"d\xe9"));
+        for at in 0..written.len() {
+            let (mut link, mut far) = pair(Duration::from_secs(60));
+            link.unspell();
+            link.write_all(&written[..at]).await.unwrap();
+            link.write_all(&written[at..]).await.unwrap();
+            link.write_all(b"p\xef\xbf\xbde9").await.unwrap();
+            link.flush().await.unwrap();
+            drop(link);
+            let mut came = Vec::new();
+            far.read_to_end(&mut came).await.unwrap();
+            assert_eq!(came, [&sent[..], b"p\xef\xbf\xbde9"].concat(), "{at}");
+        }
     }
 
     #[tokio::test]

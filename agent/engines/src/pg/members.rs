@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 
 use super::counts;
 use super::session::Session;
+use super::spelling::{bytes_in, spelled};
 use super::tables::Table;
 use crate::EngineError;
 
@@ -61,8 +62,12 @@ pub(crate) fn told(members: &Members) -> (Option<String>, Vec<String>) {
 /// Those that hold anything. An extension's own script makes all in one transaction, or in one for
 /// each update: a member that is alone in its own was added, unless all are (`pg_upgrade`). Types
 /// are left aside: from 17 on a table's own are members with it.
-const LIST: &str = "
-    SELECT c.oid, n.nspname::text, c.relname::text, e.extname::text,
+fn query() -> String {
+    let [schema, table, extension] =
+        ["n.nspname::text", "c.relname::text", "e.extname::text"].map(bytes_in);
+    format!(
+        "
+    SELECT c.oid, {schema}, {table}, {extension},
            d.xmin::text <> e.xmin::text AND own.alike = 1 AND own.most > 1,
            coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE')
                     AND pg_catalog.has_table_privilege(c.oid, 'SELECT'), true)
@@ -83,14 +88,17 @@ const LIST: &str = "
               GROUP BY 1) g) own
     WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND pg_catalog.pg_relation_size(c.oid) > 0
       AND NOT coalesce(c.oid = ANY (e.extconfig), false)
-    ORDER BY c.oid";
+    ORDER BY c.oid"
+    )
+}
 
 /// Those of the database that the session is in; their rows are not counted.
 pub(crate) async fn list(client: &Client) -> Result<Vec<(Table, Member)>, EngineError> {
     let failed = |error| EngineError::query("list the tables of extensions")(error);
-    let rows = client.query(LIST, &[]).await.map_err(failed)?;
+    let rows = client.query(&query(), &[]).await.map_err(failed)?;
     let member = |row: &tokio_postgres::Row| {
-        let (schema, table): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+        let text = |at: usize| Ok::<_, tokio_postgres::Error>(spelled(row.try_get(at)?));
+        let (schema, table) = (text(1)?, text(2)?);
         let of = Table {
             oid: row.try_get(0)?,
             schema: schema.clone(),
@@ -100,7 +108,7 @@ pub(crate) async fn list(client: &Client) -> Result<Vec<(Table, Member)>, Engine
             readable: row.try_get(5)?,
             policies: false,
         };
-        let (extension, added) = (row.try_get(3)?, row.try_get(4)?);
+        let (extension, added) = (text(3)?, row.try_get(4)?);
         Ok((of, Member { schema, table, extension, added, rows: None }))
     };
     rows.iter().map(member).collect::<Result<_, _>>().map_err(failed)

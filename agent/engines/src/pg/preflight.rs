@@ -10,6 +10,7 @@ use super::databases;
 use super::restore::all_whole;
 use super::server::quote_ident;
 use super::session::Session;
+use super::spelling::{bytes_of, spelled};
 use super::tools::{self, FoundTool, major_of};
 use crate::EngineError;
 
@@ -76,7 +77,7 @@ pub async fn preflight(
     }
     let pg_restore = tools::find(server, "pg_restore", &version).await?;
     let names = target_names(wanted)?;
-    let existing = names_of(&session, "SELECT datname::text FROM pg_catalog.pg_database").await?;
+    let existing = names_of(&session, &shared_names("datname", "pg_database")).await?;
     let (empty, absent): (Vec<String>, Vec<String>) =
         names.iter().cloned().partition(|name| existing.contains(name));
     let there: Vec<&str> = empty.iter().map(String::as_str).collect();
@@ -110,7 +111,7 @@ pub async fn filled(
     application_name: &str,
 ) -> Result<Vec<String>, EngineError> {
     let session = Session::open(server, &server.maintenance_database, application_name).await?;
-    let existing = names_of(&session, "SELECT datname::text FROM pg_catalog.pg_database").await?;
+    let existing = names_of(&session, &shared_names("datname", "pg_database")).await?;
     all_whole(&session, server, names, application_name).await?;
     let mut found = Vec::new();
     for name in names.iter().filter(|name| existing.contains(**name)) {
@@ -139,7 +140,17 @@ fn target_names(wanted: &[RestoreDatabase<'_>]) -> Result<Vec<String>, EngineErr
 async fn names_of(session: &Session, query: &str) -> Result<HashSet<String>, EngineError> {
     let failed = |error| EngineError::query("look at the server")(error);
     let rows = session.client.query(query, &[]).await.map_err(failed)?;
-    rows.iter().map(|row: &Row| row.try_get(0)).collect::<Result<_, _>>().map_err(failed)
+    let name = |row: &Row| row.try_get(0).map(spelled);
+    rows.iter().map(name).collect::<Result<_, _>>().map_err(failed)
+}
+
+/// Asks for names of the whole server.
+fn shared_names(column: &str, table: &str) -> String {
+    format!(
+        "SELECT CASE WHEN pg_catalog.getdatabaseencoding() IN ('UTF8', 'SQL_ASCII') THEN {} \
+         ELSE pg_catalog.convert_to({column}::text, 'UTF8') END FROM pg_catalog.{table}",
+        bytes_of(column)
+    )
 }
 
 /// What somebody has made in a database: everything but the system's own and what extensions
@@ -171,7 +182,9 @@ const OCCUPANTS: &str = "
         UNION ALL
         SELECT 'publication', pubname FROM pg_catalog.pg_publication
     )
-    SELECT kind || ' ' || name FROM things ORDER BY kind, name LIMIT 20";
+    SELECT pg_catalog.convert_to(kind || ' ' || name, CASE pg_catalog.getdatabaseencoding()
+                   WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END::name)
+    FROM things ORDER BY kind, name LIMIT 20";
 
 /// What a database holds, as `database shop: table public.orders`; nothing if it is empty.
 pub(crate) async fn occupants(
@@ -251,12 +264,16 @@ async fn notes(
     existing: &HashSet<String>,
     globals: bool,
 ) -> Result<Vec<String>, EngineError> {
-    let locales = "SELECT collcollate::text FROM pg_catalog.pg_collation \
-                   WHERE collprovider = 'c' AND collcollate IS NOT NULL \
-                   UNION SELECT datcollate::text FROM pg_catalog.pg_database";
+    let locales = format!(
+        "SELECT {} FROM pg_catalog.pg_collation \
+         WHERE collprovider = 'c' AND collcollate IS NOT NULL \
+         UNION SELECT {} FROM pg_catalog.pg_database",
+        bytes_of("collcollate"),
+        bytes_of("datcollate")
+    );
     let locales: HashSet<String> =
-        names_of(session, locales).await?.iter().map(|name| normal(name)).collect();
-    let roles = names_of(session, "SELECT rolname::text FROM pg_catalog.pg_roles").await?;
+        names_of(session, &locales).await?.iter().map(|name| normal(name)).collect();
+    let roles = names_of(session, &shared_names("rolname", "pg_roles")).await?;
     let mut notes = Vec::new();
     for RestoreDatabase { facts, target_name, kept } in wanted {
         if *kept {

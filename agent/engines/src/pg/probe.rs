@@ -1,7 +1,7 @@
 //! A look at a server for `doctor`: what a backup would find.
 
 use super::PgServer;
-use super::databases;
+use super::databases::{self, Database};
 use super::members::{self, Member};
 use super::session::Session;
 use super::tables;
@@ -76,13 +76,7 @@ pub async fn probe(server: &PgServer, application_name: &str) -> Result<ServerRe
     let (role, in_recovery) = role(&session).await?;
     let mut reports = Vec::new();
     for database in databases::list(&session.client).await? {
-        let unnamed = database.unnamed;
-        let mut report = look_into(server, database.name, application_name).await;
-        if unnamed {
-            report.error =
-                Some(EngineError::Name { what: format!("a database ({})", report.name) });
-        }
-        reports.push(report);
+        reports.push(look_into(server, database, application_name).await);
     }
     let mut found = Vec::new();
     for name in ["pg_dump", "pg_dumpall", "pg_restore"] {
@@ -107,9 +101,9 @@ async fn role(session: &Session) -> Result<(RoleReport, bool), EngineError> {
     Ok((role, get(6)?))
 }
 
-async fn look_into(server: &PgServer, name: String, application: &str) -> DatabaseReport {
+async fn look_into(server: &PgServer, database: Database, application: &str) -> DatabaseReport {
     let mut report = DatabaseReport {
-        name,
+        name: database.name,
         bytes: 0,
         tables: 0,
         unreadable: Vec::new(),
@@ -117,16 +111,16 @@ async fn look_into(server: &PgServer, name: String, application: &str) -> Databa
         hiding: Vec::new(),
         error: None,
     };
-    report.error = fill(server, &mut report, application).await.err();
+    report.error = fill(server, (&database.reached, &mut report), application).await.err();
     report
 }
 
 async fn fill(
     server: &PgServer,
-    report: &mut DatabaseReport,
+    (reached, report): (&str, &mut DatabaseReport),
     application: &str,
 ) -> Result<(), EngineError> {
-    let session = Session::open(server, &report.name, application).await?;
+    let session = Session::open(server, reached, application).await?;
     let size = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())::text";
     let bytes = session.text(size, "ask for the size of the database").await?;
     report.bytes = bytes.parse().unwrap_or_default();

@@ -18,6 +18,7 @@ use drctl_model::{DatabaseFacts, TableRows, shown};
 use super::preflight::occupants;
 use super::server::quote_ident;
 use super::session::Session;
+use super::spelling;
 use super::tools;
 use super::{PgServer, count_rows, farewell};
 use crate::process::Tool;
@@ -145,12 +146,12 @@ impl DatabaseTarget {
         Ok(if *name == facts.name { Way::AsDumped } else { Way::AsNamed })
     }
 
-    fn tool(&self, tool: Tool) -> Tool {
+    fn tool(&self, tool: Tool, reached: &str) -> Tool {
         let tool = match self.options.owner {
             true => tool,
             false => tool.args(&["--no-owner", "--no-privileges"]),
         };
-        tool.arg(format!("--dbname={}", self.creation.server.conninfo(&self.creation.name)))
+        tool.arg(self.creation.server.dbname(reached))
     }
 
     /// The outcome of a run, with what becomes of the database when it does not come to its end.
@@ -193,7 +194,9 @@ impl RestoreTarget for DatabaseTarget {
         if way == Way::AsNamed {
             self.creation.as_named().await?;
         }
-        let tool = self.tool(server.tool(&found, application, pgpass.as_ref(), session.superuser));
+        let tool = server.tool(&found, application, pgpass.as_ref(), session.superuser);
+        let reached = spelling::reached_by(&session.client, &self.creation.name).await;
+        let tool = self.tool(tool, &reached);
         if self.options.jobs > 1 {
             return self.spool(tool, way, pgpass);
         }
@@ -269,7 +272,7 @@ mod tests {
         for owner in [true, false] {
             let target = target(owner);
             let tool = target.creation.server.tool(&found, "drctl/x", None, false);
-            let shown = format!("{:?}", target.tool(tool));
+            let shown = format!("{:?}", target.tool(tool, "shop2"));
             assert!(shown.contains("dbname='shop2'"), "{shown}");
             assert_eq!(shown.contains("--no-owner"), !owner, "{shown}");
             assert_eq!(shown.contains("--no-privileges"), !owner, "{shown}");

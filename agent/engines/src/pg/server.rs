@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio_postgres::error::SqlState;
 use super::link::WITHHELD;
 use super::options;
 use super::pgpass::PgPass;
+use super::spelling::unspelled;
 use super::tls::SslMode;
 use super::tools::{FoundTool, major_of};
 use crate::process::Tool;
@@ -80,13 +82,21 @@ impl PgServer {
         self.silence.min(QUICK)
     }
 
-    /// A connection string for the tools. Holds no password.
-    pub(crate) fn conninfo(&self, database: &str) -> String {
+    /// The argument by which a tool is told where to connect to. Holds no password. The name may be
+    /// spelled.
+    pub(crate) fn dbname(&self, database: &str) -> OsString {
+        let mut argument = b"--dbname=dbname=".to_vec();
+        argument.extend(unspelled(&quoted(database)));
+        argument.extend_from_slice(format!(" {}", self.conninfo()).as_bytes());
+        OsString::from_vec(argument)
+    }
+
+    /// A connection string without a database.
+    fn conninfo(&self) -> String {
         let mut parts = vec![
             ("host", self.host.clone()),
             ("port", self.port.to_string()),
             ("user", self.user.clone()),
-            ("dbname", database.to_owned()),
         ];
         if !self.is_local() {
             parts.push(("sslmode", self.sslmode.to_string()));
@@ -102,9 +112,8 @@ impl PgServer {
             }
             _ => {}
         }
-        let quote = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
         let parts: Vec<String> =
-            parts.iter().map(|(key, value)| format!("{key}='{}'", quote(value))).collect();
+            parts.iter().map(|(key, value)| format!("{key}={}", quoted(value))).collect();
         parts.join(" ")
     }
 
@@ -229,6 +238,11 @@ impl PgServer {
     }
 }
 
+/// A value of a connection string.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
 fn system_roots() -> Option<String> {
     let places = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
     places.iter().find(|path| std::path::Path::new(path).is_file()).map(ToString::to_string)
@@ -291,10 +305,12 @@ mod tests {
     #[test]
     fn the_connection_string_is_quoted_and_has_no_password() {
         assert_eq!(
-            server().conninfo("a b\\"),
-            "host='db.example' port='5432' user='back\\'up' dbname='a b\\\\' sslmode='require' \
-             keepalives_idle='60' tcp_user_timeout='120000'"
+            server().dbname("a b\\"),
+            "--dbname=dbname='a b\\\\' host='db.example' port='5432' user='back\\'up' \
+             sslmode='require' keepalives_idle='60' tcp_user_timeout='120000'"
         );
+        let spelled = server().dbname("d\u{fffd}e9");
+        assert!(spelled.as_bytes().starts_with(b"--dbname=dbname='d\xe9' host="), "{spelled:?}");
     }
 
     #[test]
@@ -304,7 +320,7 @@ mod tests {
         let pgpass = server.pgpass("15.18").unwrap();
         let found = FoundTool { name: "pg_dump", path: "/x/pg_dump".into(), version: "15".into() };
         let tool = server.tool(&found, "drctl/x", pgpass.as_ref(), true);
-        let tool = tool.arg(server.conninfo("shop"));
+        let tool = tool.arg(server.dbname("shop"));
         let shown = format!("{tool:?} {server:?} {:?}", server.config("shop", "drctl/x", ""));
         assert!(!shown.contains("hunter2"), "{shown}");
     }

@@ -9,6 +9,7 @@ use super::PgServer;
 use super::leave::{self, Held};
 use super::link::{self, AsItIs, Patience};
 use super::options::{self, Believed};
+use super::spelling;
 use crate::{EngineError, ServerSaid};
 
 /// A session on the server. Dropped, it takes its leave of the server while the program goes on;
@@ -25,8 +26,25 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Logs in, and makes the session's settings independent of those of role and database.
+    /// Logs in, and makes the session's settings independent of those of role and database. The
+    /// name may be spelled.
     pub(crate) async fn open(
+        server: &PgServer,
+        database: &str,
+        application: &str,
+    ) -> Result<Self, EngineError> {
+        match Self::reach(server, database, application).await {
+            Err(error @ EngineError::NoDatabase { .. }) if !database.is_ascii() => {
+                match reached_by(server, database, application).await {
+                    Some(reached) => Self::reach(server, &reached, application).await,
+                    None => Err(error),
+                }
+            }
+            reached => reached,
+        }
+    }
+
+    async fn reach(
         server: &PgServer,
         database: &str,
         application: &str,
@@ -85,7 +103,10 @@ impl Session {
         application: &str,
         options: &str,
     ) -> Result<Self, EngineError> {
-        let link = link::connect(server).await.map_err(|error| server.unreachable(&error))?;
+        let mut link = link::connect(server).await.map_err(|error| server.unreachable(&error))?;
+        if spelling::is_spelled(database) {
+            link.unspell();
+        }
         let patience = link.patience();
         let config = server.config(database, application, options);
         let refused = |error| server.refused(database, error);
@@ -160,6 +181,13 @@ impl Session {
         self.patience.set(self.server.quick());
         done
     }
+}
+
+/// How a database is reached whose name is in another encoding than ours; nothing where it is not.
+async fn reached_by(server: &PgServer, database: &str, application: &str) -> Option<String> {
+    let asked = Session::reach(server, &server.maintenance_database, application).await.ok()?;
+    let reached = spelling::reached_by(&asked.client, database).await;
+    Some(reached).filter(|reached| reached != database)
 }
 
 /// How long a login may take, the connection included.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use super::session::Session;
+use super::spelling::{bytes_in, spelled, who, who_is};
 use super::tables::{self, Table};
 use crate::{Blocker, EngineError, ServerSaid};
 
@@ -79,10 +80,10 @@ async fn run(session: &Session, statement: &str) -> Result<(), EngineError> {
 
 /// `ACCESS EXCLUSIVE` is the only lock that keeps readers out, and one that is only asked for
 /// keeps out those who come later.
-const BLOCKERS: &str = "
-    SELECT DISTINCT l.pid, coalesce(a.usename::text, '?'), coalesce(a.application_name, '?'),
-           pg_catalog.left(pg_catalog.regexp_replace(coalesce(a.query, '?'), '\\s+', ' ', 'g'), 80),
-           n.nspname || '.' || c.relname
+fn query() -> String {
+    let (who, table) = (who_is("a"), bytes_in("n.nspname || '.' || c.relname"));
+    format!("
+    SELECT DISTINCT l.pid, {who}, {table}
     FROM pg_catalog.pg_locks l
     JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database()
     JOIN pg_catalog.pg_class c ON c.oid = l.relation
@@ -90,7 +91,8 @@ const BLOCKERS: &str = "
     LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
     WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
       AND l.pid <> pg_catalog.pg_backend_pid() AND l.relation = ANY($1)
-    LIMIT 20";
+    LIMIT 20")
+}
 
 /// The sessions that keep the tables from being read.
 pub(crate) async fn blockers(
@@ -99,15 +101,11 @@ pub(crate) async fn blockers(
 ) -> Result<Vec<Blocker>, EngineError> {
     let failed = |error| EngineError::query("find out who holds locks")(error);
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-    let rows = session.client.query(BLOCKERS, &[&oids]).await.map_err(failed)?;
+    let rows = session.client.query(&query(), &[&oids]).await.map_err(failed)?;
     let blocker = |row: &tokio_postgres::Row| {
-        Ok(Blocker {
-            pid: row.try_get::<_, Option<i32>>(0)?.unwrap_or_default(),
-            user: row.try_get(1)?,
-            application: row.try_get(2)?,
-            query: row.try_get(3)?,
-            table: row.try_get(4)?,
-        })
+        let pid = row.try_get::<_, Option<i32>>(0)?.unwrap_or_default();
+        let (user, application, query) = who(row, 1)?;
+        Ok(Blocker { pid, user, application, query, table: spelled(row.try_get(4)?) })
     };
     rows.iter().map(blocker).collect::<Result<_, _>>().map_err(failed)
 }

@@ -6,12 +6,13 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 
 use super::server::quote_ident;
+use super::spelling::{self, spelled};
 use crate::{EngineError, ServerSaid, Unreadable};
 
 /// How many tables one `LOCK TABLE` names.
 const LOCKS_AT_ONCE: usize = 200;
 
-/// A table that `pg_dump` would lock.
+/// A table that `pg_dump` would lock. Its names and its condition are [spelled].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
     pub(crate) oid: u32,
@@ -37,7 +38,8 @@ impl Table {
 /// identifier 16384 is the server's own); on a standby no unlogged ones.
 const LIST: &str = "
     SELECT c.oid, pg_catalog.convert_to(n.nspname::text, b.bytes),
-           pg_catalog.convert_to(c.relname::text, b.bytes), c.relkind = 'r', coalesce(x.condition, ''),
+           pg_catalog.convert_to(c.relname::text, b.bytes), c.relkind = 'r',
+           pg_catalog.convert_to(coalesce(x.condition, ''), b.bytes),
            coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE')
                     AND pg_catalog.has_table_privilege(c.oid, 'SELECT'), true),
            coalesce(pg_catalog.row_security_active(c.oid), false)
@@ -64,26 +66,17 @@ const LIST: &str = "
 pub(crate) async fn list(client: &Client) -> Result<Vec<Table>, EngineError> {
     let failed = |error| EngineError::query("list the tables")(error);
     let rows = client.query(LIST, &[]).await.map_err(failed)?;
-    for row in &rows {
-        for name in [1, 2] {
-            let bytes: &[u8] = row.try_get(name).map_err(failed)?;
-            if std::str::from_utf8(bytes).is_err() {
-                let what = format!("a table or schema ({})", String::from_utf8_lossy(bytes));
-                return Err(EngineError::Name { what });
-            }
-        }
-    }
     rows.iter().map(table).collect::<Result<_, _>>().map_err(failed)
 }
 
 fn table(row: &Row) -> Result<Table, tokio_postgres::Error> {
-    let text = |at: usize| Ok(String::from_utf8_lossy(row.try_get(at)?).into_owned());
+    let text = |at: usize| Ok(spelled(row.try_get(at)?));
     Ok(Table {
         oid: row.try_get(0)?,
         schema: text(1)?,
         name: text(2)?,
         has_rows: row.try_get(3)?,
-        condition: row.try_get(4)?,
+        condition: text(4)?,
         readable: row.try_get(5)?,
         policies: row.try_get(6)?,
     })
@@ -97,7 +90,7 @@ pub(crate) async fn lock(client: &Client, tables: &[impl Borrow<Table>]) -> Resu
         let name = |table: &Table| format!("ONLY {}", table.sql_name());
         let names: Vec<String> = batch.iter().map(|table| name(table.borrow())).collect();
         let statement = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
-        client.batch_execute(&statement).await?;
+        spelling::execute(client, &statement).await?;
         let wanted: Vec<u32> = batch.iter().map(|table| table.borrow().oid).collect();
         let missed: i64 = client.query_one(MISSED, &[&wanted]).await?.try_get(0)?;
         if missed > 0 {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::Row;
 
 use super::session::Session;
+use super::spelling::{bytes_in, spelled, who, who_is};
 use crate::{Blocker, EngineError};
 
 /// How often it is looked.
@@ -19,10 +20,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const BEHIND: Duration = Duration::from_secs(1);
 
 /// What a session of ours waits for, and who is in the way.
-const WAITS: &str = "
-    SELECT w.pid, w.object, coalesce(b.pid, 0), coalesce(a.usename::text, '?'),
-           coalesce(a.application_name, '?'),
-           pg_catalog.left(pg_catalog.regexp_replace(coalesce(a.query, '?'), '\\s+', ' ', 'g'), 80)
+fn query() -> String {
+    let (who, object) = (who_is("a"), bytes_in("w.object"));
+    format!(
+        "
+    SELECT w.pid, {object}, coalesce(b.pid, 0), {who}
     FROM (SELECT l.pid, coalesce(n.nspname || '.' || c.relname, l.locktype) AS object
           FROM pg_catalog.pg_locks l
           JOIN pg_catalog.pg_stat_activity o ON o.pid = l.pid AND o.usename = current_user
@@ -32,7 +34,9 @@ const WAITS: &str = "
           WHERE NOT l.granted LIMIT 1) w
     LEFT JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid)) b (pid) ON true
     LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
-    LIMIT 20";
+    LIMIT 20"
+    )
+}
 
 /// A session of ours, and what it waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,11 +89,11 @@ async fn look(
     // Within a transaction the server goes on to say what it said first.
     let anew = "SELECT pg_catalog.pg_stat_clear_snapshot()";
     session.client.batch_execute(anew).await.map_err(failed)?;
-    let rows = session.client.query(WAITS, &[&application]).await.map_err(failed)?;
+    let rows = session.client.query(&query(), &[&application]).await.map_err(failed)?;
     let Some(first) = rows.first() else { return Ok(None) };
     let wait = Wait {
         pid: first.try_get::<_, Option<i32>>(0).map_err(failed)?.unwrap_or_default(),
-        object: first.try_get(1).map_err(failed)?,
+        object: spelled(first.try_get(1).map_err(failed)?),
     };
     let blockers: Result<Vec<Blocker>, _> = rows.iter().map(blocker).collect();
     let blockers = blockers.map_err(failed)?;
@@ -97,13 +101,9 @@ async fn look(
 }
 
 fn blocker(row: &Row) -> Result<Blocker, tokio_postgres::Error> {
-    Ok(Blocker {
-        table: row.try_get(1)?,
-        pid: row.try_get(2)?,
-        user: row.try_get(3)?,
-        application: row.try_get(4)?,
-        query: row.try_get(5)?,
-    })
+    let (user, application, query) = who(row, 3)?;
+    let (table, pid) = (spelled(row.try_get(1)?), row.try_get(2)?);
+    Ok(Blocker { pid, user, application, query, table })
 }
 
 /// Ends the session: of a client that is gone it would hold its locks until it has what it waits for.

@@ -1,6 +1,8 @@
 //! Tables taken out of a restored cluster while it stands at its target.
 
+use std::ffi::OsString;
 use std::fs::File;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -13,6 +15,7 @@ use crate::EngineError;
 use crate::pg::counts::{begin, compare_with_dump, count};
 use crate::pg::server::{quote_ident, quote_literal};
 use crate::pg::session::Session;
+use crate::pg::spelling::{self, unspelled};
 use crate::pg::stream::{WatchedRead, Watcher};
 use crate::pg::tables::{self, Table};
 use crate::pg::walker::DumpWalker;
@@ -78,15 +81,17 @@ pub async fn pick_table(
     let version = session.version().await?;
     let found = tools::find(server, "pg_dump", &version).await?;
     let superuser = session.superuser;
+    let asked = spelling::reached(&session.client).await;
+    let reached = asked.map_err(EngineError::query("ask where we are"))?;
     let mut tool = session.reached().tool(&found, application_name, None, superuser);
     // Rows of a compressed dump could not be counted.
     tool = tool.args(&["--format=custom", "--compress=0", "--strict-names"]);
     // Nobody waits for ever: whoever works in it may hold a lock.
     tool = tool.arg(format!("--lock-wait-timeout={}", LOCK_WAIT.as_millis()));
     for table in &tables {
-        tool = tool.arg(format!("--table={}", table.sql_name()));
+        tool = tool.arg(OsString::from_vec(unspelled(&format!("--table={}", table.sql_name()))));
     }
-    let tool = tool.arg(format!("--dbname={}", server.conninfo(&wanted.database)));
+    let tool = tool.arg(server.dbname(&reached));
     let (output, running) = tool.start_writer()?;
     let failed = || format!("write {}", to.display());
     let mut file = tokio::fs::File::from_std(file);

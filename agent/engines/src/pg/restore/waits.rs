@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 
 use crate::pg::PgServer;
 use crate::pg::session::Session;
+use crate::pg::spelling::{who, who_is};
 use crate::{Blocker, EngineError};
 
 /// Who asks.
@@ -20,16 +21,18 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const TELL: Duration = Duration::from_secs(30);
 
 /// Sessions of others that one of ours waits for; number 0 is a transaction that was prepared.
-const BLOCKERS: &str = "
-    SELECT DISTINCT p.pid, coalesce(b.usename::text, '?'), coalesce(b.application_name, '?'),
-           CASE p.pid WHEN 0 THEN 'a prepared transaction (pg_prepared_xacts)'
-               ELSE pg_catalog.left(
-                   pg_catalog.regexp_replace(coalesce(b.query, '?'), '\\s+', ' ', 'g'), 80) END
+fn query() -> String {
+    let who = who_is("b");
+    format!(
+        "
+    SELECT DISTINCT p.pid, {who}
     FROM pg_catalog.pg_stat_activity a
     CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(a.pid)) p (pid)
     LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = p.pid
     WHERE a.application_name = $1 AND b.application_name IS DISTINCT FROM $1
-    LIMIT 20";
+    LIMIT 20"
+    )
+}
 
 /// Does the work of the sessions that are named `application`, unless others keep one of them
 /// waiting for longer than the server's silence is borne.
@@ -92,15 +95,14 @@ async fn look(
         *session = Some(Session::open(server, &server.maintenance_database, APPLICATION).await?);
     }
     let Some(session) = session else { return Ok(Vec::new()) };
-    let rows = session.client.query(BLOCKERS, &[&application]).await.map_err(failed)?;
+    let rows = session.client.query(&query(), &[&application]).await.map_err(failed)?;
     let blocker = |row: &Row| {
-        Ok(Blocker {
-            pid: row.try_get(0)?,
-            user: row.try_get(1)?,
-            application: row.try_get(2)?,
-            query: row.try_get(3)?,
-            table: format!("something in {database}"),
-        })
+        let pid = row.try_get(0)?;
+        let (user, application, mut query) = who(row, 1)?;
+        if pid == 0 {
+            query = "a prepared transaction (pg_prepared_xacts)".to_owned();
+        }
+        Ok(Blocker { pid, user, application, query, table: format!("something in {database}") })
     };
     rows.iter().map(blocker).collect::<Result<_, _>>().map_err(failed)
 }
