@@ -158,12 +158,13 @@ pub async fn recover(
     let log = |private: &Path, program: &Path| {
         serving.listen(private).map(|socket| take_command(&socket, program))
     };
-    let around = Surroundings {
+    let mut around = Surroundings {
         boxes: request.boxes.as_ref(),
         hidden: hidden(request),
         outlives: request.choice == Choice::Open,
         preload: request.preload.clone(),
         log: &log,
+        led: Vec::new(),
     };
     let given = Given { around: &around, serving: &serving };
     if let Some(done) = own::already(request, begun, &layout, (&given, meter)).await? {
@@ -177,6 +178,7 @@ pub async fn recover(
     prepare(&layout, &recovery).context("prepare the cluster")?;
     note_stanza(request)?;
     for _ in 0..STARTS {
+        around.led = serving.led();
         meter.label("starting the restored server");
         let mut server = Recovering::start(&layout, &request.bin_dir, &request.user, &around)?;
         // Until all is left: a question that is cut off before ends the server.
@@ -193,6 +195,11 @@ pub async fn recover(
                 continue;
             }
             Ok(Some(done)) => Ok(done),
+            Err(error) if serving.wants_another_box() && !is_interrupted(&error) => {
+                tracing::info!("the server goes on in another box: {error:#}");
+                server.stop(STOP_PATIENCE).await?;
+                continue;
+            }
             Err(error) => Err(error),
         };
         return tokio::select! {
@@ -201,6 +208,10 @@ pub async fn recover(
         };
     }
     bail!("the log asked {STARTS} times for larger settings of the server that replays it")
+}
+
+fn is_interrupted(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Problem::Interrupted))
 }
 
 /// Nothing where the log asks for larger settings than the server has.

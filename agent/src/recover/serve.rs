@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::Below;
+use drctl_engines::boxed::is_covered;
 use drctl_engines::pg::physical::{Layout, asks_of, lead};
 use drctl_engines::pg::wal::{Ask, Asked as Wish, WalWalker};
-use drctl_model::{Lsn, Timeline, WalSegmentSize};
+use drctl_model::{Lsn, Timeline, WalSegmentSize, shown};
 use futures_util::{StreamExt as _, stream};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -24,7 +25,7 @@ use tokio::time::{sleep, timeout};
 
 use super::RecoverRequest;
 use super::aim::runs_to_end;
-use super::command::{ahead, segments};
+use super::command::{ahead, hidden, segments};
 use super::log_ahead::expected;
 use crate::backrest::{Asked, fetch as fetch_archived};
 use crate::memory::Notebook;
@@ -58,6 +59,9 @@ pub(super) struct Serving<'a> {
     count: AtomicU64,
     listener: Mutex<Option<Arc<UnixListener>>>,
     walks: Arc<Mutex<Vec<WalWalker>>>,
+    /// Tablespaces at places where something else is seen in the box, and whether a server is still
+    /// to be started with them.
+    covered: Mutex<(Vec<(u32, PathBuf)>, bool)>,
 }
 
 impl<'a> Serving<'a> {
@@ -72,7 +76,8 @@ impl<'a> Serving<'a> {
             .and_then(|below| below.directory(Path::new(SCRATCH)).map(drop));
         made.with_context(|| format!("make the directory {}", scratch.display()))?;
         let (count, listener) = (AtomicU64::new(0), Mutex::new(None));
-        Ok(Serving { request, size, scratch, count, listener, walks: Arc::default() })
+        let (walks, covered) = (Arc::default(), Mutex::default());
+        Ok(Serving { request, size, scratch, count, listener, walks, covered })
     }
 
     /// Listens in the private directory of a server; gives where.
@@ -205,12 +210,44 @@ impl<'a> Serving<'a> {
                 continue;
             }
             if self.request.boxes.is_some() {
+                if is_covered(&path, &self.request.bin_dir, &hidden(self.request)) {
+                    match replayed {
+                        true => self.cover(oid, path.clone())?,
+                        false => continue,
+                    }
+                }
                 lead(&Layout::new(&self.request.directory), oid, &path)?;
             } else if replayed {
                 bail!(Problem::Place(path));
             }
         }
         Ok(())
+    }
+
+    /// Takes a place into account for the next server, unless this one has it already.
+    fn cover(&self, oid: u32, place: PathBuf) -> Result<()> {
+        let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        let (led, anew) = &mut *covered;
+        if led.iter().any(|(_, other)| *other == place) {
+            // Made once more, under another number, or asked for again.
+            return if *anew { Err(in_another_box(&place)) } else { Ok(()) };
+        }
+        let error = in_another_box(&place);
+        led.push((oid, place));
+        *anew = true;
+        Err(error)
+    }
+
+    /// Places that lead elsewhere in the box of the next server.
+    pub(super) fn led(&self) -> Vec<(u32, PathBuf)> {
+        let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        covered.1 = false;
+        covered.0.clone()
+    }
+
+    /// Whether the log has asked for another box than there is.
+    pub(super) fn wants_another_box(&self) -> bool {
+        self.covered.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
     /// Ends. A server that goes on without us finds what it may still ask for: which timelines there
@@ -237,6 +274,11 @@ impl Drop for Serving<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.scratch);
     }
+}
+
+fn in_another_box(place: &Path) -> anyhow::Error {
+    let place = shown(&place.to_string_lossy(), 200);
+    anyhow::anyhow!("the log makes a tablespace at {place}: the server goes on in another box")
 }
 
 /// A file that is gone when it was sent.

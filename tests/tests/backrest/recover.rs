@@ -36,15 +36,24 @@ fn tablespaces_lie_elsewhere_afterwards_and_the_sources_own_are_not_touched() {
     shop.sql("create table apart (id int) tablespace fast; insert into apart values (1), (2)");
     let _ = shop.back_up();
     shop.sql("insert into apart values (3)");
+    // One that the log makes, where the box would show what lies on this host.
+    let shown =
+        tempfile::Builder::new().prefix("drctl-space-").tempdir_in("/usr/local/lib").unwrap();
+    give_away(shown.path());
+    shop.sql(&format!("create tablespace shown location '{}'", shown.path().display()));
+    shop.sql("create table made (id int) tablespace shown; insert into made values (4), (5)");
     shop.archived();
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
-    shop.sql("drop table apart");
+    shop.sql("drop table apart; drop table made");
     let restored = Postgres::builder().data(&path.join("data")).start();
     assert_eq!(restored.psql("postgres", "select string_agg(id::text, ',') from apart"), "1,2,3");
-    let place = "select pg_tablespace_location(oid) from pg_tablespace where spcname = 'fast'";
-    let place = restored.psql("postgres", place);
-    assert!(place.starts_with(&path.join("tablespaces").display().to_string()), "{place}");
+    assert_eq!(restored.psql("postgres", "select string_agg(id::text, ',') from made"), "4,5");
+    for space in ["fast", "shown"] {
+        let place = "select pg_tablespace_location(oid) from pg_tablespace where spcname = ";
+        let place = restored.psql("postgres", &format!("{place}'{space}'"));
+        assert!(place.starts_with(&path.join("tablespaces").display().to_string()), "{place}");
+    }
     assert_eq!(restored.psql("postgres", "show archive_mode"), "off");
 }
 

@@ -399,3 +399,59 @@ fn libraries_that_the_log_needs_are_loaded_by_plain_names_alone() {
     let said = fs::read_to_string(path.join("recovery.log")).unwrap();
     assert!(!said.contains("could not access"), "{said}");
 }
+
+/// Directories of the host that are gone in the end.
+struct Gone(Vec<PathBuf>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        for place in &self.0 {
+            let _ = fs::remove_file(place);
+            let _ = fs::remove_dir_all(place);
+        }
+    }
+}
+
+#[test]
+fn tablespaces_at_places_that_the_box_shows_lead_into_the_restore() {
+    let mut shop = Archiving::start(true);
+    shop.back_up();
+    let name = format!("drctl-test-{}", std::process::id());
+    let around = ["/usr/local/lib", "/usr/share", "/lib", "/dev/shm", "/etc", "/run", "/tmp"];
+    let mut gone = Gone(around.iter().map(|at| Path::new(at).join(&name)).collect());
+    let link = Path::new("/usr/lib").join(format!("{name}-link"));
+    for place in &gone.0 {
+        fs::create_dir(place).unwrap();
+        fs::create_dir(place.join("ts")).unwrap();
+        give_away(place);
+    }
+    // A way over a link of this host.
+    fs::create_dir(gone.0[6].join("linked")).unwrap();
+    give_away(&gone.0[6]);
+    std::os::unix::fs::symlink(&gone.0[6], &link).unwrap();
+    let mut places: Vec<PathBuf> = gone.0.iter().map(|place| place.join("ts")).collect();
+    places.push(link.join("linked"));
+    gone.0.push(link);
+    for (n, place) in places.iter().enumerate() {
+        let place = place.display();
+        shop.sql(&format!("create tablespace s{n} location '{place}'"));
+        shop.sql(&format!("create table in_{n} tablespace s{n} as select generate_series(1, 100)"));
+    }
+    shop.tick(1..3);
+    shop.archived();
+    shop.server.stop();
+    let before: Vec<String> = places.iter().map(|place| contents(place)).collect();
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    let restored = Postgres::builder().data(&path.join("data")).start();
+    for n in 0..places.len() {
+        let count = format!("select count(*) from in_{n}");
+        assert_eq!(restored.psql("postgres", &count), "100", "{}", places[n].display());
+    }
+    for link in fs::read_dir(path.join("data/pg_tblspc")).unwrap() {
+        let to = fs::read_link(link.unwrap().path()).unwrap();
+        assert!(to.starts_with(path.join("tablespaces")), "{}", to.display());
+    }
+    let after: Vec<String> = places.iter().map(|place| contents(place)).collect();
+    assert!(before == after, "files of the source were changed");
+}

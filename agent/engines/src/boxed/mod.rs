@@ -85,7 +85,59 @@ fn host(wanted: &Wanted) -> Host {
         };
         Some((path, kind))
     };
-    all.filter_map(kind).collect()
+    let mut host: Host = all.filter_map(kind).collect();
+    for (place, _) in &wanted.led {
+        let seen = |folder: &&Path| shown_by(folder, &wanted.programs);
+        let way: Vec<&Path> = place.ancestors().skip(1).filter(seen).collect();
+        host.extend(way.into_iter().flat_map(beside));
+    }
+    host
+}
+
+/// What lies in a directory of the host, where it is one and no link to one.
+fn beside(folder: &Path) -> Vec<(PathBuf, Kind)> {
+    if !fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir()) {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let kind = |entry: fs::DirEntry| {
+        let (path, what) = (entry.path(), entry.file_type().ok()?);
+        let kind = match () {
+            () if what.is_symlink() => Kind::Link(fs::read_link(&path).ok()?),
+            () if what.is_dir() => Kind::Directory,
+            () if what.is_file() => Kind::File,
+            () => return None,
+        };
+        Some((path, kind))
+    };
+    entries.filter_map(kind).collect()
+}
+
+/// Whether a directory of the host is seen in a box, as the system's or among these.
+fn shown_by(folder: &Path, programs: &[PathBuf]) -> bool {
+    let system = SYSTEM.iter().map(Path::new);
+    system.chain(programs.iter().map(PathBuf::as_path)).any(|shown| folder.starts_with(shown))
+}
+
+/// Whether a place is not the box's own in one that was made without knowing of it: something else
+/// is seen there.
+#[must_use]
+pub fn is_covered(place: &Path, bin_dir: &Path, hidden: &[PathBuf]) -> bool {
+    let (place, within) = (as_in_box(place), |at: &PathBuf| place.starts_with(at));
+    place.starts_with("/dev")
+        || shown_by(&place, &[])
+        || programs(bin_dir).iter().any(within)
+        || hidden.iter().any(within)
+}
+
+/// A path as a box has it, where the system's own links are followed, as `/lib` is one.
+pub(crate) fn as_in_box(place: &Path) -> PathBuf {
+    let leads = |link: &&str| {
+        let rest = place.strip_prefix(link).ok()?;
+        let to = fs::read_link(link).ok()?;
+        Some(Path::new(link).parent()?.join(to).join(rest))
+    };
+    SYSTEM.iter().find_map(leads).unwrap_or_else(|| place.to_owned())
 }
 
 /// Where the programs of a server and all that they load are, beside the system's own places.

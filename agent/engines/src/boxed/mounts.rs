@@ -44,6 +44,9 @@ pub struct Wanted {
     pub files: Vec<(PathBuf, PathBuf)>,
     /// What must never be seen, wherever it lies: keys, configurations, state.
     pub hidden: Vec<PathBuf>,
+    /// Places that lead elsewhere, though more of the host would be seen around them: which, and
+    /// where to.
+    pub led: Vec<(PathBuf, PathBuf)>,
 }
 
 /// The system's own: programs, libraries, what they need to run. Not all of `/usr`: in
@@ -86,6 +89,9 @@ pub(super) fn mounts(host: &Host, wanted: &Wanted) -> Vec<Mount> {
             all.push(Mount::Read(path.clone()));
         }
     }
+    for (place, _) in &wanted.led {
+        all = all.into_iter().flat_map(|mount| around(host, mount, place)).collect();
+    }
     all.extend(wanted.writable.iter().cloned().map(Mount::Write));
     let files = wanted.files.iter().cloned();
     all.extend(files.map(|(file, place)| Mount::ReadAs(file, place)));
@@ -97,7 +103,42 @@ pub(super) fn mounts(host: &Host, wanted: &Wanted) -> Vec<Mount> {
     };
     let hidden: Vec<Mount> = hidden.filter_map(cover).collect();
     all.extend(hidden);
+    // What is no directory of the box's own root has no link yet.
+    let apart = |place: &Path| {
+        let within = |mount: &Mount| matches!(mount, Mount::Empty(at) if place.starts_with(at));
+        place.starts_with("/dev") || all.iter().any(within)
+    };
+    let led = wanted.led.iter().filter(|(place, _)| apart(place));
+    let led: Vec<Mount> = led.map(|(place, to)| Mount::Link(to.clone(), place.clone())).collect();
+    all.extend(led);
     all
+}
+
+/// The same as a mount, without a place in it: what lies beside the way there is put into the box
+/// by itself, so that the way is the box's own.
+fn around(host: &Host, mount: Mount, place: &Path) -> Vec<Mount> {
+    let at = match &mount {
+        Mount::Read(at) if place.starts_with(at) => at.clone(),
+        // What was put beside another place is in the way of this one.
+        Mount::Link(_, at) if place.starts_with(at) => return Vec::new(),
+        _ => return vec![mount],
+    };
+    let (mut beside, mut folder) = (Vec::new(), at);
+    while let Ok(rest) = place.strip_prefix(&folder) {
+        let Some(next) = rest.components().next() else { break };
+        let next = folder.join(next);
+        let within = host.iter().filter(|(path, _)| path.parent() == Some(&folder));
+        beside.extend(within.filter(|(path, _)| **path != next).map(|(path, kind)| match kind {
+            Kind::Link(to) => Mount::Link(to.clone(), path.clone()),
+            Kind::Directory | Kind::File => Mount::Read(path.clone()),
+        }));
+        // A link there is the host's way, and none in the box.
+        if host.get(&next) != Some(&Kind::Directory) {
+            break;
+        }
+        folder = next;
+    }
+    beside
 }
 
 /// Whether a place of the host is seen through a mount, under its own name.
@@ -154,6 +195,7 @@ mod tests {
             readable: Vec::new(),
             files: vec![("/usr/bin/drctl".into(), "/run/drctl".into())],
             hidden: paths(&["/usr/lib/state", "/usr/share/drctl/key", "/srv/source", "/etc/drctl"]),
+            led: Vec::new(),
         };
         assert_eq!(
             mounts(&host, &wanted),
@@ -168,6 +210,34 @@ mod tests {
                 Mount::Nothing("/usr/share/drctl/key".into()),
             ]
         );
+    }
+
+    #[test]
+    fn a_place_in_what_is_seen_leads_elsewhere_and_all_beside_it_stays() {
+        let mut host = host(&["/usr/lib", "/usr/lib/pg", "/usr/lib/pg/bin", "/usr/lib/c"]);
+        host.insert("/usr/lib/ld.so".into(), Kind::File);
+        host.insert("/usr/lib/x".into(), Kind::Link("c".into()));
+        let led = |place: &str| Wanted {
+            hidden: paths(&["/usr/share/drctl/key"]),
+            led: vec![(place.into(), "/restored/5".into())],
+            ..Wanted::default()
+        };
+        let mut beside = vec![
+            Mount::Read("/usr/lib/c".into()),
+            Mount::Read("/usr/lib/ld.so".into()),
+            Mount::Link("c".into(), "/usr/lib/x".into()),
+            Mount::Read("/usr/lib/pg/bin".into()),
+            Mount::Link("usr/lib".into(), "/lib".into()),
+        ];
+        assert_eq!(mounts(&host, &led("/usr/lib/pg/ts")), beside);
+        // Nothing of the host is seen where the way leads over a link of it.
+        beside[2] = Mount::Read("/usr/lib/pg".into());
+        beside.remove(3);
+        let mut over_link = mounts(&host, &led("/usr/lib/x/ts"));
+        over_link[..3].sort_by_key(|mount| format!("{mount:?}"));
+        assert_eq!(over_link, beside);
+        let dev = mounts(&host, &led("/dev/shm/ts"));
+        assert_eq!(dev.last(), Some(&Mount::Link("/restored/5".into(), "/dev/shm/ts".into())));
     }
 
     #[test]

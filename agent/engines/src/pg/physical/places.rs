@@ -20,6 +20,7 @@ use rustix::io::Errno;
 
 use super::Layout;
 use crate::EngineError;
+use crate::boxed::as_in_box;
 
 /// Where the links to tablespaces are.
 const LINKS: &str = "pg_tblspc";
@@ -39,7 +40,12 @@ impl Layout {
 /// [`EngineError::Config`] for a place that cannot be had in the box; [`EngineError::Io`].
 pub fn lead(layout: &Layout, oid: u32, place: &Path) -> Result<(), EngineError> {
     let odd = |why: &str| EngineError::Config(unusable(place, why));
-    let names = names(place).ok_or_else(|| odd("it is no plain absolute path"))?;
+    let within = [layout.data(), layout.tablespaces(), layout.box_root(), "/proc".into()];
+    if within.iter().any(|within| place.starts_with(within)) {
+        return Err(odd("it lies in what the box has of its own: restore into another directory"));
+    }
+    let place_in_box = as_in_box(place);
+    let names = names(&place_in_box).ok_or_else(|| odd("it is no plain absolute path"))?;
     let Some((last, parents)) = names.split_last() else { return Err(odd("it is the root")) };
     let failed = |errno: Errno| odd(&format!("the box has no room for it ({errno})"));
     let target = layout.tablespace(oid);
@@ -99,7 +105,8 @@ pub(super) fn settle(layout: &Layout) -> Result<(), EngineError> {
             continue;
         }
         let leads = || {
-            let names = names(&says)?;
+            let place = as_in_box(&says);
+            let names = names(&place)?;
             let (last, parents) = names.split_last()?;
             let mut at = open(CWD, layout.box_root().as_os_str()).ok()?;
             for name in parents {

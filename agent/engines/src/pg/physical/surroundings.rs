@@ -1,16 +1,17 @@
 //! Where the server of a restored cluster runs, and what it is given there.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::{Child, Command};
 
 use super::Layout;
+use super::places::lead;
 use super::private::Private;
-use crate::boxed::{Boxes, Wanted, programs};
+use crate::boxed::{Boxes, Wanted, as_in_box, programs};
 use crate::{Below, EngineError};
 
 /// Where drctl itself is in a box.
@@ -35,6 +36,8 @@ pub struct Surroundings<'a> {
     pub preload: Vec<String>,
     /// Its log.
     pub log: &'a BringLog<'a>,
+    /// Tablespaces that the log makes at places where something else would be seen.
+    pub led: Vec<(u32, PathBuf)>,
 }
 
 impl Surroundings<'_> {
@@ -58,6 +61,7 @@ impl Surroundings<'_> {
         let mut command = match self.boxes {
             Some(boxes) => {
                 let wanted = self.wanted(layout, bin_dir, private)?;
+                self.lead(layout)?;
                 guard(layout)?;
                 boxes.command((&layout.box_root(), &wanted, !self.outlives), &postgres)?
             }
@@ -68,6 +72,14 @@ impl Surroundings<'_> {
         command.process_group(0).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command.spawn().map_err(EngineError::io("start the restored server"))
+    }
+
+    /// Makes the places that lead elsewhere, in the root of a box that is still to be made.
+    fn lead(&self, layout: &Layout) -> Result<(), EngineError> {
+        let root = layout.box_root();
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);
+        made.map_err(EngineError::io(format!("make the directory {}", root.display())))?;
+        self.led.iter().try_for_each(|(oid, place)| lead(layout, *oid, place))
     }
 
     fn wanted(
@@ -90,6 +102,11 @@ impl Surroundings<'_> {
                 (private.file("group"), "/etc/group".into()),
             ],
             hidden: self.hidden.clone(),
+            led: self
+                .led
+                .iter()
+                .map(|(oid, place)| (as_in_box(place), layout.tablespace(*oid)))
+                .collect(),
         })
     }
 }
