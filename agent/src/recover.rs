@@ -10,6 +10,7 @@ mod log_ahead;
 mod own;
 mod rate;
 mod serve;
+mod stood;
 mod watch;
 mod whose;
 
@@ -225,7 +226,7 @@ async fn prove_and_choose(
     let Some((arrived, rate)) = watch::arrive(server, request, meter).await? else {
         return Ok(None);
     };
-    let mut proof = watch::prove(request, &arrived, server.stop_line())?;
+    let mut proof = watch::prove(request, &arrived, server.stopped())?;
     proof.overtaken = behind::overtaken(request, &proof).await.unwrap_or_else(|error| {
         tracing::warn!(
             "whether commits of an earlier time come after the stop could not be looked at: \

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::Below;
-use drctl_engines::pg::physical::{Look, Progress, Recovering};
+use drctl_engines::pg::physical::{Look, Progress, Recovering, Stopped};
 use drctl_model::{Lsn, Timeline, TimelineHistory};
 use drctl_policies::recovery::Target;
 use jiff::Timestamp;
 
 use super::aim::runs_to_end;
+use super::stood::stands;
 use super::{Proof, Rate, RecoverRequest};
 use crate::Meter;
 use crate::crash::crash_point;
@@ -122,7 +123,7 @@ pub(super) async fn arrive(
 pub(super) fn prove(
     request: &RecoverRequest<'_>,
     arrived: &Progress,
-    stopped: Option<String>,
+    stopped: Option<Stopped>,
 ) -> Result<Proof> {
     let plan = request.plan;
     let fail = |text: String| Err(Problem::Mismatch(text).into());
@@ -132,23 +133,22 @@ pub(super) fn prove(
     if replayed < plan.consistent {
         return fail(format!("it replayed up to {replayed}, before the copy is consistent"));
     }
-    if !runs_to_end(plan) && stopped.is_none() {
-        return fail("the server paused without saying that it came to the target".to_owned());
-    }
     if let (Target::Time(at), Some(shows)) = (&plan.target, arrived.shows)
         && shows > *at
     {
         return fail(format!("the data show {shows}, which is later than {at}"));
     }
-    let shows: Option<Timestamp> = arrived.shows;
-    // Not by position order alone: a commit of the plan that is missing is missing data.
-    if let (Some(least), Some(shows)) = (plan.last_commit.not_before, shows) {
-        let slack = jiff::SignedDuration::from_secs(1);
-        if shows + slack < least {
-            return fail(format!("the data show {shows}, and commits up to {least} were planned"));
+    if runs_to_end(plan) {
+        // The end of its last record, and so all that was planned.
+        let end = end(request);
+        if replayed < end {
+            return fail(format!("it replayed up to {replayed}, and the log leads to {end}"));
         }
+    } else if let Err(why) = stands(plan, replayed, stopped.as_ref()) {
+        return fail(why);
     }
-    Ok(Proof { replayed, shows, stopped, overtaken: None })
+    let stopped = stopped.map(|stopped| stopped.said);
+    Ok(Proof { replayed, shows: arrived.shows, stopped, overtaken: None })
 }
 
 /// Where a promoted cluster left the timeline that it followed: the end of the last record that it

@@ -193,7 +193,8 @@ fn commits_behind_a_clock_that_was_set_back_within_a_segment_are_named() {
     let mut shop = Archiving::start(true);
     shop.back_up();
     shop.tick(1..6);
-    let (at, segment) = (shop.committed(3), "select pg_walfile_name(pg_current_wal_lsn())");
+    let (at, last) = (shop.committed(3), shop.committed(5));
+    let segment = "select pg_walfile_name(pg_current_wal_lsn())";
     let first = shop.sql(segment);
     // Not cleanly: one that archives ends its segment then.
     shop.server.crash();
@@ -208,7 +209,10 @@ fn commits_behind_a_clock_that_was_set_back_within_a_segment_are_named() {
     let (socket, port) = (shop.server.socket_dir().display(), shop.server.port());
     let options = format!("-k {socket} -p {port} -c fsync=off -c listen_addresses=");
     tool(&["-o", &options, "start"]);
-    shop.tick(6..11);
+    shop.tick(6..9);
+    shop.sql("select pg_create_restore_point('behind')");
+    let lsn = shop.sql("select pg_current_wal_insert_lsn()");
+    shop.tick(9..11);
     let back = shop.committed(8);
     tool(&["-m", "immediate", "stop"]);
     shop.server.start_again();
@@ -222,4 +226,20 @@ fn commits_behind_a_clock_that_was_set_back_within_a_segment_are_named() {
     assert_eq!((ticks(&path), &done["overtaken"]["commits"]), (list(1..4), &5.into()), "{done}");
     let xid = done["overtaken"]["xid"].to_string();
     assert_eq!(xid, shop.sql("select xmin from ticks where id = 10"));
+    // What was asked for is proven by itself, whatever the times say.
+    let eight = shop.sql("select xmin from ticks where id = 8");
+    for (arguments, until) in [
+        (["--to-xid", xid.as_str()], 11),
+        (["--to-xid", eight.as_str()], 9),
+        (["--before-xid", eight.as_str()], 8),
+        (["--to-lsn", lsn.as_str()], 9),
+        (["--to-name", "behind"], 9),
+        // It stops before the first one that is later: where the clock is right again.
+        (["--to-time", last.as_str()], 11),
+    ] {
+        let (ran, _folder, path) = shop.recover(&[&arguments[..], &["--promote"]].concat());
+        let done = ran.ended(0).json();
+        assert_eq!(ticks(&path), list(1..until), "{arguments:?}: {done}");
+        assert!(done["stopped"].as_str().is_some_and(|said| said.starts_with("recovery stopping")));
+    }
 }

@@ -233,3 +233,27 @@ fn log_that_is_damaged_is_planned_around() {
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..41));
 }
+
+#[test]
+fn a_restore_point_of_the_same_name_elsewhere_never_passes_as_the_one_that_was_planned() {
+    let shop = Archiving::start(true);
+    shop.back_up();
+    shop.tick(1..6);
+    // Of a piece no more than a thousand are signed: the plan knows nothing of the next one.
+    shop.sql(
+        "select count(pg_create_restore_point('number ' || n)) from generate_series(1, 1000) n",
+    );
+    shop.sql("select pg_create_restore_point('safe')");
+    shop.archived();
+    shop.tick(6..11);
+    let planned = shop.sql("select pg_create_restore_point('safe')");
+    shop.tick(11..16);
+    shop.archived();
+    let (ran, _folder, _) = shop.recover(&["--to-name", "safe"]);
+    let said = ran.failed(4, "mismatch");
+    assert!(said.contains("stopped elsewhere") && said.contains("restore point"), "{said}");
+    // Its position leads there all the same.
+    let (ran, _folder, path) = shop.recover(&["--to-lsn", &planned, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..11));
+}

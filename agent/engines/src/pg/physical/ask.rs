@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::names::{databases, superusers};
 use super::run::Recovering;
 use super::settings::are_too_small;
+use super::stopped::Stopped;
 use crate::pg::session::Session;
 use crate::{EngineError, ServerSaid};
 
@@ -246,12 +247,10 @@ impl Recovering {
         Some(shown(line.rsplit("LOG:").next().unwrap_or(line).trim(), 300))
     }
 
-    /// The lines that tell where and why the replay stopped.
+    /// Where and why the replay stopped, in the server's own words.
     #[must_use]
-    pub fn stop_line(&self) -> Option<String> {
-        let text = self.words();
-        let line = text.lines().rev().find(|line| line.contains("recovery stopping "))?;
-        Some(shown(line.rsplit("LOG:").next().unwrap_or(line).trim(), 300))
+    pub fn stopped(&self) -> Option<Stopped> {
+        Stopped::last_of(&self.words())
     }
 }
 
