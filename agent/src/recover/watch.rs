@@ -47,8 +47,8 @@ fn told(shows: Option<Timestamp>, target: &Target) -> String {
     }
 }
 
-/// How long a server may stand still that has said why it cannot go on.
-const STILL: Duration = Duration::from_secs(60);
+/// How long a server may stand still that has said more than once why it cannot go on.
+const STILL: Duration = Duration::from_secs(10);
 
 /// A server that makes no progress.
 struct Still {
@@ -58,7 +58,7 @@ struct Still {
 
 impl Still {
     /// What the server says where it has stood still for long. While it fetches log, however slow
-    /// that is, it has nothing to complain of.
+    /// that is, it does not complain again.
     fn reason(&mut self, server: &Recovering, at: Option<Lsn>) -> Option<String> {
         if self.at != at {
             *self = Still { since: Instant::now(), at };

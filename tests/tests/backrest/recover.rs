@@ -201,3 +201,36 @@ fn what_was_done_to_tables_is_found_in_its_archive_and_named() {
     let restored = Postgres::builder().data(&path.join("data")).start();
     assert_eq!(restored.psql("postgres", "select count(*) from gone"), "3000");
 }
+
+#[test]
+fn log_of_another_history_ends_a_recovery_with_the_servers_own_words() {
+    let shop = Shop::start();
+    let _ = shop.back_up();
+    shop.tick(1..6);
+    let folder = open_folder("drctl-clone-");
+    let data = folder.path().join("clone");
+    let copied = shop.server.client("pg_basebackup").args(["-c", "fast", "-D"]).arg(&data).status();
+    assert!(copied.expect("start pg_basebackup").success());
+    let clone = Postgres::builder().data(&data).start();
+    clone.psql("postgres", "alter system set archive_command = 'true'; select pg_reload_conf()");
+    let sql = |text: &str| clone.psql("postgres", text);
+    // Both write the same segment, each its own way; the next one is the clone's.
+    shop.tick(6..11);
+    let last = shop.archived();
+    shop.archive_by("true");
+    let segment = "select pg_walfile_name(pg_current_wal_lsn())";
+    while sql(segment) <= last {
+        sql("create table if not exists other (id int); insert into other values (1)");
+        sql("select pg_switch_wal()");
+        sql("insert into other values (2)");
+    }
+    let next = sql(segment);
+    sql("insert into other select generate_series(1, 100)");
+    sql("select pg_switch_wal()");
+    sql("insert into other values (3)");
+    let file = data.join("pg_wal").join(&next);
+    let _ = shop.pgbackrest(&["archive-push", &file.display().to_string()]).ended(0);
+    let (ran, _folder, _path) = shop.recover(&["--to-end"]);
+    let said = ran.failed(4, "mismatch");
+    assert!(said.contains("cannot go on at") && said.contains("prev-link"), "{said}");
+}

@@ -240,11 +240,7 @@ impl Recovering {
     /// standby waits then, for log that may yet come.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
-        let text = self.words();
-        // Where it has fetched more log since, it went on.
-        let told = |line: &&str| line.contains("LOG:  ") && !line.contains("restart");
-        let line = text.lines().rev().find(told).filter(|line| is_complaint(line))?;
-        Some(shown(line.rsplit("LOG:").next().unwrap_or(line).trim(), 300))
+        complaint(&self.words())
     }
 
     /// Where and why the replay stopped, in the server's own words.
@@ -309,6 +305,15 @@ fn doors(data: &Path, own: &(String, String)) -> Vec<(String, String)> {
 /// The most pairs of role and database that are tried.
 const MOST_DOORS: usize = 100;
 
+/// The last complaint of a server's log that it has made before. Once it says so of what lies in its own
+/// directory, before it fetches the same log, however long that takes.
+fn complaint(log: &str) -> Option<String> {
+    let messages = log.lines().filter_map(|line| Some(line.split_once("LOG:  ")?.1));
+    let all: Vec<&str> = messages.filter(|message| is_complaint(message)).collect();
+    let (last, before) = all.split_last()?;
+    before.contains(last).then(|| shown(last.trim(), 300))
+}
+
 /// What a standby says of log that it cannot go on with (`xlogreader.c`, `xlogrecovery.c`).
 fn is_complaint(line: &str) -> bool {
     let told = [
@@ -348,5 +353,17 @@ mod tests {
         ] {
             assert_eq!(is_complaint(line), told, "{line}");
         }
+    }
+
+    #[test]
+    fn what_a_server_says_again_and_again_is_why_it_waits() {
+        let round = "LOG:  restored log file \"000000010000000000000003\" from archive\n\
+                     LOG:  record with incorrect prev-link 0/2FFFF30 at 0/3000060\n\
+                     LOG:  waiting for WAL to become available at 0/3000060\n";
+        assert_eq!(complaint(round), None, "it may go on");
+        let told = complaint(&round.repeat(2)).unwrap_or_default();
+        assert!(told.starts_with("record with incorrect prev-link"), "{told}");
+        let other = "LOG:  invalid record length at 0/4000148: wanted 24, got 0\n";
+        assert_eq!(complaint(&(round.repeat(2) + other)), None, "it went on");
     }
 }
