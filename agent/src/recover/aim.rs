@@ -91,6 +91,14 @@ static IN_ZONE: DateTimeParser = DateTimeParser::new()
 
 fn time_in(text: &str, here: impl FnOnce() -> Result<TimeZone, String>) -> Result<Timestamp> {
     let in_zone = text.contains('[');
+    if is_leap_second(text) {
+        let text = format!(
+            "`{}` names a leap second, which the server's clock does not have: choose the second \
+             before or behind it",
+            shown(text, 60)
+        );
+        return Err(Problem::Usage(text).into());
+    }
     if let (false, Ok(at)) = (in_zone, text.parse::<Timestamp>()) {
         return Ok(at);
     }
@@ -117,6 +125,14 @@ fn time_in(text: &str, here: impl FnOnce() -> Result<TimeZone, String>) -> Resul
     Ok(ambiguous.unambiguous().map_err(|_| wrong("is no time of this time zone"))?.timestamp())
 }
 
+/// Whether the seconds are 60: they would be taken for 59.
+fn is_leap_second(text: &str) -> bool {
+    let time = text.find(['T', 't', ' ']).and_then(|at| text.get(at + 1..)).unwrap_or_default();
+    let clock = time.split(|c: char| !c.is_ascii_digit() && c != ':').next().unwrap_or_default();
+    let digits: String = clock.chars().filter(char::is_ascii_digit).collect();
+    digits.len() == 6 && digits.ends_with("60")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +144,23 @@ mod tests {
         assert_eq!(time_of("2026-03-01 02:12:40+01").unwrap(), at);
         for text in ["", "yesterday", "2026-13-01T00:00:00Z"] {
             assert!(time_of(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_leap_second_is_refused_and_not_taken_for_another_one() {
+        for text in [
+            "2016-12-31T23:59:60Z",
+            "2016-12-31 23:59:60.5+00",
+            "20161231T235960Z",
+            "2016-12-31T23:59:60[UTC]",
+            "2016-12-31t23:59:60z",
+        ] {
+            let said = time_in(text, || Ok(TimeZone::UTC)).unwrap_err().to_string();
+            assert!(said.contains("leap second"), "{text}: {said}");
+        }
+        for text in ["2016-12-31T23:59:59Z", "2016-12-31T22:60:00Z", "2016-12-31T23:58:06+01:60"] {
+            assert!(!is_leap_second(text), "{text}");
         }
     }
 

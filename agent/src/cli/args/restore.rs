@@ -3,6 +3,20 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use drctl_engines::pg::physical::PickedTable;
 
+/// A transaction's number as the log has it. `pg_current_xact_id()` tells one of 64 bits.
+fn xid(text: &str) -> Result<u32, String> {
+    let Ok(number) = text.parse::<u64>() else {
+        return Err("it is no number of a transaction".to_owned());
+    };
+    let rest = number % (1 << 32);
+    u32::try_from(number).map_err(|_| {
+        format!(
+            "numbers begin anew after 4294967295, and the log knows it as {rest}: write that one, if \
+             it is of the same round as the log"
+        )
+    })
+}
+
 /// What `restore` is told.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true)
@@ -29,10 +43,10 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "LSN")]
     pub to_lsn: Option<String>,
     /// A cluster with this transaction and all that were committed before it.
-    #[arg(long, value_name = "XID")]
+    #[arg(long, value_name = "XID", value_parser = xid)]
     pub to_xid: Option<u32>,
     /// A cluster just before this transaction was committed.
-    #[arg(long, value_name = "XID")]
+    #[arg(long, value_name = "XID", value_parser = xid)]
     pub before_xid: Option<u32>,
     /// A cluster at this restore point (pg_create_restore_point).
     #[arg(long, value_name = "NAME")]

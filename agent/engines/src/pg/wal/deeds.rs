@@ -18,6 +18,8 @@ use super::records::{Record, Records};
 const OPEN: usize = 100_000;
 /// The catalog of relations, unless it was rewritten.
 const PG_CLASS: u32 = 1259;
+/// The catalog of types: each table and view has one, no index and no TOAST table has.
+const PG_TYPE: u32 = 1247;
 /// The first number that is not the system's own.
 const FIRST_USER: u32 = 16_384;
 /// PostgreSQL's epoch in microseconds from 1970.
@@ -82,15 +84,26 @@ struct Doing {
     updated: HashMap<Relation, u64>,
     /// Files that it made, with how many records write into each.
     made: HashMap<Relation, u64>,
-    /// Where rows lie that it wrote into the catalog of relations itself: of what it makes, or only
-    /// makes for a while (VACUUM FULL, ALTER TABLE).
-    own: HashSet<Place>,
-    /// Rows of that catalog that it wrote, and that it deleted and others wrote.
-    listed: u64,
-    unlisted: u64,
+    /// Its rows of the catalogs of relations and of types.
+    classes: Catalog,
+    types: Catalog,
     /// Whether a record says that it truncates.
     truncates: bool,
     databases: Vec<u32>,
+}
+
+/// What a transaction has done to the rows of a catalog.
+#[derive(Debug, Default)]
+struct Catalog {
+    /// Where rows lie that it wrote itself: of what it makes, or only makes for a while (VACUUM FULL,
+    /// ALTER TABLE).
+    own: HashSet<Place>,
+    /// Rows that it wrote, and those of them that it deleted.
+    listed: u64,
+    passing: u64,
+    /// Rows that others wrote and it deleted, and that it changed.
+    unlisted: u64,
+    changed: u64,
 }
 
 /// Reads segments in the order of the log, and tells what was committed in them.
@@ -145,8 +158,12 @@ impl Deeds {
             return None;
         }
         let relation = first_block(body);
-        if let (HEAP, Some(Relation { file: PG_CLASS, .. })) = (manager, relation) {
-            self.doing(xid).catalog(info & 0x70, &fragments(body)?);
+        if let (HEAP, Some(Relation { file: file @ (PG_CLASS | PG_TYPE), .. })) =
+            (manager, relation)
+        {
+            let (doing, record) = (self.doing(xid), fragments(body)?);
+            let catalog = if file == PG_CLASS { &mut doing.classes } else { &mut doing.types };
+            catalog.note(info & 0x70, &record);
         }
         match (manager, info & 0x70, relation) {
             (HEAP, 0x10, Some(relation)) => self.doing(xid).delete(relation),
@@ -202,9 +219,9 @@ impl Deeds {
     }
 }
 
-impl Doing {
-    /// What it does to a row of the catalog of relations (`heapam_xlog.h`).
-    fn catalog(&mut self, what: u8, record: &Fragments<'_>) -> Option<()> {
+impl Catalog {
+    /// What is done to a row of it (`heapam_xlog.h`).
+    fn note(&mut self, what: u8, record: &Fragments<'_>) -> Option<()> {
         let (&new, &old) = (record.blocks.first()?, record.blocks.last()?);
         let mut data = Reader(record.data);
         match what {
@@ -214,7 +231,10 @@ impl Doing {
             }
             0x10 => {
                 let (_xmax, row) = (data.u32()?, data.u16()?);
-                self.unlisted += u64::from(!self.own.remove(&(new, row)));
+                match self.own.remove(&(new, row)) {
+                    true => self.passing += 1,
+                    false => self.unlisted += 1,
+                }
             }
             0x20 | 0x40 => {
                 let (_xmax, row) = (data.u32()?, data.u16()?);
@@ -222,6 +242,8 @@ impl Doing {
                 let now = data.u16()?;
                 if self.own.remove(&(old, row)) {
                     self.own.insert((new, now));
+                } else {
+                    self.changed += 1;
                 }
             }
             _ => {}
@@ -229,6 +251,16 @@ impl Doing {
         Some(())
     }
 
+    fn join(&mut self, other: Catalog) {
+        self.own.extend(other.own);
+        self.listed += other.listed;
+        self.passing += other.passing;
+        self.unlisted += other.unlisted;
+        self.changed += other.changed;
+    }
+}
+
+impl Doing {
     fn delete(&mut self, relation: Relation) {
         *self.deleted.entry(relation).or_default() += 1;
     }
@@ -247,9 +279,8 @@ impl Doing {
                 *ours.entry(relation).or_default() += count;
             }
         }
-        self.own.extend(other.own);
-        self.listed += other.listed;
-        self.unlisted += other.unlisted;
+        self.classes.join(other.classes);
+        self.types.join(other.types);
         self.truncates |= other.truncates;
         self.databases.extend(other.databases);
     }
@@ -263,9 +294,9 @@ impl Doing {
         let users = |relation: &&Relation| relation.file >= FIRST_USER;
         let gone: Vec<(Relation, u64)> =
             removed.iter().filter(users).map(|relation| (*relation, 0)).collect();
-        let kind = if self.unlisted > 0 {
+        let kind = if self.classes.unlisted > 0 && !self.wrote_anew() {
             Some(Kind::Dropped)
-        } else if self.truncates || (self.listed == 0 && self.made_nothing_of()) {
+        } else if self.truncates || (self.classes.listed == 0 && self.made_nothing_of()) {
             Some(Kind::Truncated)
         } else {
             // It was written anew (VACUUM FULL, ALTER TABLE, REINDEX): its rows are there.
@@ -288,6 +319,17 @@ impl Doing {
         ];
         let there = all.into_iter().filter(|(_, relations)| !relations.is_empty());
         there.filter_map(|(kind, relations)| Some((kind?, relations)))
+    }
+
+    /// Whether what it removed are indexes and TOAST tables of what it wrote anew: each has a new one in
+    /// its place, and what took up the rows lasted for a while alone (REFRESH MATERIALIZED VIEW, ALTER
+    /// TABLE; `finish_heap_swap` in `cluster.c`).
+    fn wrote_anew(&self) -> bool {
+        let Catalog { own, passing, unlisted, changed, .. } = &self.classes;
+        self.types.unlisted == 0
+            && *passing > 0
+            && changed >= passing
+            && own.len() as u64 >= *unlisted
     }
 
     /// Whether one of the files that it made in place of others stayed empty.
@@ -314,14 +356,36 @@ mod tests {
         let (old, new, class) = (relation(20_000), relation(20_001), relation(PG_CLASS));
         let row = |block: u32, data: &'static [u8]| Fragments { blocks: vec![block], data };
         let mut dropped = Doing::default();
-        dropped.catalog(0x10, &row(3, &[0, 0, 0, 0, 7, 0]));
+        dropped.classes.note(0x10, &row(3, &[0, 0, 0, 0, 7, 0]));
         assert_eq!(judged(dropped, &[old]), [(Kind::Dropped, vec![(old, 0)])]);
         // What it made itself, changed, and removed again.
         let mut anew = Doing { made: HashMap::from([(new, 0)]), ..Doing::default() };
-        anew.catalog(0x00, &row(3, &[7, 0]));
-        anew.catalog(0x40, &row(3, &[0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 8, 0]));
-        anew.catalog(0x10, &row(3, &[0, 0, 0, 0, 8, 0]));
+        anew.classes.note(0x00, &row(3, &[7, 0]));
+        anew.classes.note(0x40, &row(3, &[0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 8, 0]));
+        anew.classes.note(0x10, &row(3, &[0, 0, 0, 0, 8, 0]));
         assert!(judged(anew, &[old]).is_empty());
+        // The same with TOAST tables and indexes: its own stay, and those of others go.
+        let anew = |listed: u16, removed: u16| {
+            let mut anew = Doing { made: HashMap::from([(new, 1)]), ..Doing::default() };
+            for row in 0..listed {
+                anew.classes.note(0x00, &Fragments { blocks: vec![3], data: &row.to_le_bytes() });
+            }
+            anew.classes.note(0x20, &row(4, &[0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 10, 0]));
+            anew.classes.note(0x10, &row(3, &[0, 0, 0, 0, 0, 0]));
+            for row in 0..removed {
+                let [low, high] = (20 + row).to_le_bytes();
+                let data = &[0, 0, 0, 0, low, high];
+                anew.classes.note(0x10, &Fragments { blocks: vec![4], data });
+            }
+            anew
+        };
+        assert!(judged(anew(3, 2), &[old]).is_empty());
+        for removes_more in [anew(3, 3), anew(1, 1)] {
+            assert_eq!(judged(removes_more, &[old])[0].0, Kind::Dropped);
+        }
+        let mut with_a_table = anew(5, 3);
+        with_a_table.types.note(0x10, &row(3, &[0, 0, 0, 0, 7, 0]));
+        assert_eq!(judged(with_a_table, &[old])[0].0, Kind::Dropped);
         let made = |records| Doing { made: HashMap::from([(new, records)]), ..Doing::default() };
         assert_eq!(judged(made(0), &[old]), [(Kind::Truncated, vec![(old, 0)])]);
         assert!(judged(made(1), &[old]).is_empty(), "written anew");
