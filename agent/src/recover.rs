@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::boxed::Boxes;
 use drctl_engines::pg::physical::{
-    Layout, PickedTable, Recovering, Recovery, Surroundings, prepare,
+    Layout, PickedTable, Recovering, Recovery, Surroundings, Undecided, prepare,
 };
 use drctl_model::TableRows;
 use drctl_policies::recovery::RecoveryPlan;
@@ -83,6 +83,8 @@ pub struct Recovered {
     /// How many tables were locked by transactions that had not ended at the target, where it was
     /// made a cluster of its own so that it can be read.
     pub released: Option<u64>,
+    /// What was prepared and not decided in it, where it was made a cluster of its own.
+    pub prepared: Vec<Undecided>,
     /// Where its server is reached, where that was left open.
     pub open: Option<Opened>,
     /// The tables that were taken out.
@@ -102,7 +104,14 @@ pub struct Opened {
 
 impl Recovered {
     fn of(proof: Proof) -> Self {
-        Recovered { proof, promoted: false, released: None, open: None, extracted: Vec::new() }
+        Recovered {
+            proof,
+            promoted: false,
+            released: None,
+            prepared: Vec::new(),
+            open: None,
+            extracted: Vec::new(),
+        }
     }
 }
 

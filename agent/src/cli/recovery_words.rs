@@ -3,17 +3,20 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use drctl_engines::pg::physical::HostReport;
-use drctl_model::total;
+use drctl_engines::pg::physical::{HostReport, Undecided};
+use drctl_model::{shown, total};
 use drctl_policies::recovery::{NoPlan, RecoveryPlan, Target};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::args::RestoreArgs;
-use super::screen::{bytes, count, line, span};
+use super::screen::{NAME_SHOWN, bytes, count, line, number, span};
 use crate::problem::Problem;
 use crate::shell::word;
 use crate::{OtherCluster, Rate, Recovered, left_out, zone};
+
+/// How many prepared transactions are named to a person.
+const NAMED: usize = 20;
 
 /// What was found out of a plan beside the bucket's own words.
 #[derive(Debug, Default)]
@@ -186,7 +189,8 @@ pub(super) fn done_object(plan: &RecoveryPlan, done: &Recovered, directory: &Pat
         "base": plan.base, "target": plan.target, "timeline": plan.timeline,
         "replayed": done.proof.replayed, "shows": done.proof.shows, "stopped": done.proof.stopped,
         "overtaken": done.proof.overtaken, "left_out": left_out(plan), "loses": plan.loses,
-        "promoted": done.promoted, "released_locks": done.released, "extracted": extracted,
+        "promoted": done.promoted, "released_locks": done.released, "prepared": done.prepared,
+        "extracted": extracted,
         "socket": done.open.as_ref().map(|open| &open.socket),
         "directory": directory,
     })
@@ -233,6 +237,7 @@ pub(super) fn done_text(
             count(locks, "relation")
         );
     }
+    text.push_str(&undecided(&done.prepared));
     for one in &done.extracted {
         let rows = total(one.rows.iter().map(|table| table.rows));
         let _ = write!(
@@ -244,6 +249,35 @@ pub(super) fn done_text(
         );
     }
     text + &next(done)
+}
+
+/// What was prepared and not decided, and what to do about it.
+fn undecided(prepared: &[Undecided]) -> String {
+    let mut text = String::new();
+    let name = |name: &Option<String>| match name {
+        Some(name) => shown(name, NAME_SHOWN),
+        None => "that is gone".to_owned(),
+    };
+    for one in prepared.iter().take(NAMED) {
+        let _ = write!(
+            text,
+            "\n  UNDECIDED: the prepared transaction {} of the role {} in the database {}{}",
+            one.literal(),
+            name(&one.owner),
+            name(&one.database),
+            one.since.map_or_else(String::new, |at| format!(", since {}", both(at)))
+        );
+    }
+    if let Some(more) = prepared.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        let _ = write!(text, "\n  UNDECIDED: {} more (pg_prepared_xacts)", number(more as u64));
+    }
+    if !prepared.is_empty() {
+        text.push_str(
+            "\n  what they wrote is not seen, and what they locked stays locked, until somebody who \
+             knows how each ended says COMMIT PREPARED or ROLLBACK PREPARED in its database",
+        );
+    }
+    text
 }
 
 /// What can be done with it from there.

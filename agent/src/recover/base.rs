@@ -1,10 +1,14 @@
 //! The copy, laid out: what an earlier attempt has noted as whole is kept.
 
-use anyhow::Result;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{Layout, look_again};
 use drctl_model::Content;
 
-use super::begun::{self, Begun, Step};
+use super::begun::{Begun, Step};
 use crate::combine::discard_chain;
 use crate::crash::crash_point;
 use crate::restore::restore;
@@ -58,7 +62,7 @@ async fn lay_out_chain(
     crash_point("recovery-begun");
     discard_chain(begun.directory())?;
     for item in &plan.items {
-        begun::discard(begun.directory(), &item.facts.content)?;
+        discard(begun.directory(), &item.facts.content)?;
     }
     restore(repository, request, plan, limits, meter, stop).await?;
     crash_point("recovery-laid-out");
@@ -84,7 +88,7 @@ async fn lay_out_rest(
     }
     meter.begin(0);
     for item in missing {
-        begun::discard(begun.directory(), &item.facts.content)?;
+        discard(begun.directory(), &item.facts.content)?;
         let one = RestorePlan {
             items: vec![item.clone()],
             chain: None,
@@ -99,4 +103,34 @@ async fn lay_out_rest(
         crash_point("recovery-stream-laid-out");
     }
     Ok(())
+}
+
+/// Removes what there is of a stream that is not there as a whole.
+///
+/// # Errors
+/// The file system's.
+fn discard(directory: &Path, content: &Content) -> Result<()> {
+    let layout = Layout::new(directory);
+    let path = match content {
+        Content::Tablespace(facts) => match facts.oid {
+            Some(oid) => layout.tablespace(oid),
+            None => layout.data(),
+        },
+        _ => {
+            for name in ["backup_manifest", "backup_manifest.part"] {
+                let path = layout.data().join(name);
+                gone(fs::remove_file(&path))
+                    .with_context(|| format!("remove {}", path.display()))?;
+            }
+            return Ok(());
+        }
+    };
+    gone(fs::remove_dir_all(&path)).with_context(|| format!("remove {}", path.display()))
+}
+
+fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }

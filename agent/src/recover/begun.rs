@@ -1,13 +1,13 @@
 //! A recovery's directory, and how far it has come: what a later process needs to go on.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use drctl_engines::Below;
-use drctl_engines::pg::physical::Layout;
-use drctl_model::{BackupId, Content, Lsn, StreamId, shown};
+use drctl_engines::pg::physical::Undecided;
+use drctl_model::{BackupId, Lsn, StreamId, shown};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,9 @@ struct State {
     proof: Option<Proof>,
     #[serde(default)]
     released: Option<Released>,
+    /// What was prepared and not decided in it when it opened.
+    #[serde(default)]
+    prepared: Option<Vec<Undecided>>,
 }
 
 /// A recovery that was begun in a directory, which is ours alone while this lives.
@@ -117,6 +120,7 @@ impl Begun {
             laid_out: Vec::new(),
             proof: None,
             released: None,
+            prepared: None,
         };
         let begun = Begun { directory: directory.to_owned(), state, resumed: false, _lock: lock };
         begun.write()?;
@@ -266,6 +270,22 @@ impl Begun {
         self.write()
     }
 
+    /// What was prepared and not decided in it when it opened; nothing where it has not, or an earlier
+    /// version opened it.
+    #[must_use]
+    pub fn prepared(&self) -> Option<&[Undecided]> {
+        self.state.prepared.as_deref()
+    }
+
+    /// Notes what was prepared and not decided in it when it opened.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn opened_with(&mut self, prepared: Vec<Undecided>) -> Result<()> {
+        self.state.prepared = Some(prepared);
+        self.write()
+    }
+
     /// Notes the next transaction of one that was made a cluster of its own only to be read.
     ///
     /// # Errors
@@ -307,36 +327,6 @@ pub type Kept = (Step, Vec<StreamId>);
 /// As [`Begun::resume`] for a file that is none.
 pub fn kept(directory: &Path) -> Result<Option<Kept>> {
     Ok(read(directory)?.map(|state| (state.step, state.laid_out)))
-}
-
-/// Removes what there is of a stream that is not there as a whole.
-///
-/// # Errors
-/// The file system's.
-pub(super) fn discard(directory: &Path, content: &Content) -> Result<()> {
-    let layout = Layout::new(directory);
-    let path = match content {
-        Content::Tablespace(facts) => match facts.oid {
-            Some(oid) => layout.tablespace(oid),
-            None => layout.data(),
-        },
-        _ => {
-            for name in ["backup_manifest", "backup_manifest.part"] {
-                let path = layout.data().join(name);
-                gone(fs::remove_file(&path))
-                    .with_context(|| format!("remove {}", path.display()))?;
-            }
-            return Ok(());
-        }
-    };
-    gone(fs::remove_dir_all(&path)).with_context(|| format!("remove {}", path.display()))
-}
-
-fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
-    match removed {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 /// What to say where a recovery was begun, and nobody asked to go on with it.

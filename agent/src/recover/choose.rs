@@ -43,6 +43,7 @@ pub(super) async fn choose(
                 own::promote(server, request, begun, layout).await?;
                 done.proof = begun.proof().cloned().context("nothing was proven")?;
                 (done.promoted, done.released) = (true, Some(locks));
+                done.prepared = begun.prepared().unwrap_or_default().to_vec();
             }
             read(server, request, &mut done, meter).await?;
         }
@@ -51,6 +52,7 @@ pub(super) async fn choose(
             own::promote(server, request, begun, layout).await?;
             done.proof = begun.proof().cloned().context("nothing was proven")?;
             done.promoted = true;
+            done.prepared = begun.prepared().unwrap_or_default().to_vec();
         }
     }
     Ok(done)

@@ -96,6 +96,7 @@ pub(super) async fn promote(
     if begun.released().is_some() {
         begun.stands_at(server.next_xid().await?)?;
     }
+    begun.opened_with(server.undecided().await?)?;
     begun.reach(Step::Promoted)
 }
 
@@ -144,6 +145,7 @@ pub(super) async fn already(
     let released = begun.released().map(|released| released.locks);
     let mut done = Recovered::of(proof);
     (done.promoted, done.released) = (true, released);
+    done.prepared = begun.prepared().unwrap_or_default().to_vec();
     match &request.choice {
         Choice::Stop => {}
         // From now on it is its owner's.
@@ -168,6 +170,7 @@ async fn end_promotion(
     if begun.released().is_some() {
         begun.stands_at(server.next_xid().await?)?;
     }
+    begun.opened_with(server.undecided().await?)?;
     server.stop(STOP_PATIENCE).await?;
     // It broke off before it was proven again: nothing but what was proven may be in it.
     let proof = begun.proof().cloned().ok_or_else(unproven)?;
@@ -192,7 +195,10 @@ async fn read_again(
     let read = async {
         opened(&mut server).await?;
         let stood = begun.released().and_then(|released: &Released| released.next_xid);
-        if stood != Some(server.next_xid().await?) {
+        // Who decides what was prepared takes no number.
+        let prepared = server.undecided().await?;
+        let decided = begun.prepared().is_some_and(|before| *before != prepared[..]);
+        if decided || stood != Some(server.next_xid().await?) {
             let text = format!(
                 "{} was written to since it was proven, and does not show the target any more",
                 layout.data().display()

@@ -134,6 +134,59 @@ fn a_prepared_transaction_that_has_locked_a_table_is_named() {
 }
 
 #[test]
+fn transactions_that_nobody_has_decided_are_named_where_the_cluster_opens() {
+    let shop = Archiving::start(true);
+    shop.sql("create role clerk");
+    shop.back_up();
+    shop.sql("create table a as select 1 x; create table b as select 2 x");
+    shop.sql("begin; drop table a; set local role clerk; prepare transaction 'of the clerk''s'");
+    shop.sql("begin; insert into b values (3); prepare transaction 'decided'");
+    shop.sql("commit prepared 'decided'");
+    shop.tick(1..5);
+    let (time, since) = (
+        shop.committed(3),
+        "select to_char(prepared at time zone 'UTC', \
+         'YYYY-MM-DD\"T\"HH24:MI:SS.US') from pg_prepared_xacts",
+    );
+    let since = shop.sql(since);
+    shop.archived();
+    let is_named = |done: &serde_json::Value| {
+        let [one] = &done["prepared"].as_array().unwrap()[..] else { panic!("{done}") };
+        assert_eq!((&one["gid"], &one["database"]), (&"of the clerk's".into(), &"postgres".into()));
+        assert_eq!(one["owner"], "clerk", "{done}");
+        let at = one["since"].as_str().unwrap_or_default().trim_end_matches('Z');
+        assert!(since.starts_with(at) && !at.is_empty(), "{since}: {done}");
+    };
+    let (_folder, path) = own_place();
+    let _ends = Ends(path.clone());
+    let to = path.display().to_string();
+    let restore = |more: &[&str]| {
+        let all = ["restore", "shop", "--to-time", &time, "--to-directory", &to];
+        shop.drctl(&[&all[..], more].concat())
+    };
+    // Whoever looks has it opened, for it has locked a table.
+    is_named(&restore(&["--open"]).ended(0).json());
+    let open = restore(&["--resume", "--open"]).ended(0).json();
+    is_named(&open);
+    // Who decides it makes the cluster something else than the target.
+    let socket = open["socket"].as_str().expect("a socket").to_owned();
+    assert!(ask(&shop, &socket, "commit prepared 'of the clerk''s'").0);
+    let said = restore(&["--resume", "--open"]).failed(12, "target_unfit");
+    assert!(said.contains("was written to"), "{said}");
+    let (ran, _folder, path) = shop.recover(&["--to-time", &time, "--promote"]);
+    is_named(&ran.ended(0).json());
+    let told = fs::read_to_string(path.join("drctl.log")).unwrap();
+    assert!(told.contains("UNDECIDED: the prepared transaction 'of the clerk''s'"), "{told}");
+    assert!(told.contains("ROLLBACK PREPARED"), "{told}");
+    // Nothing is said of what stands at its target, nor where all is decided.
+    shop.sql("rollback prepared 'of the clerk''s'");
+    shop.tick(5..8);
+    shop.archived();
+    let (ran, _folder, _) = shop.recover(&["--to-end", "--promote"]);
+    assert_eq!(ran.ended(0).json()["prepared"], serde_json::json!([]));
+}
+
+#[test]
 fn settings_that_were_raised_after_the_copy_are_taken_from_the_log() {
     let mut shop = Archiving::start(true);
     shop.back_up();

@@ -236,8 +236,8 @@ impl Recovering {
         shown(&lines[from..].join("; "), 1500)
     }
 
-    /// The line that tells why no more log can be replayed, where the server has said so: a
-    /// standby waits then, for log that may yet come.
+    /// The line that tells why no more log can be replayed, where the server has said so more than
+    /// once: a standby fetches the same log again and again then, and waits for other log.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
         complaint(&self.words())
@@ -252,7 +252,7 @@ impl Recovering {
 
 const ASKING: &str = "ask the restored server where it is";
 
-fn late() -> EngineError {
+pub(super) fn late() -> EngineError {
     let text = format!(
         "it gave no answer within {} s: an unfinished transaction may hold a lock that every \
          session needs",

@@ -30,6 +30,7 @@ mod stopped;
 mod surroundings;
 pub mod take_over;
 mod tar;
+mod undecided;
 
 pub use ask::{Look, Progress};
 pub use combine::{Combination, combine};
@@ -47,5 +48,6 @@ pub use prepare::{Recovery, StopAt, prepare};
 pub use relook::look_again;
 pub use run::{Recovering, may_run};
 pub use source::{BaseBackupOptions, BaseBackupSource};
-pub use surroundings::{BringLog, Surroundings};
 pub use stopped::{Stopped, StoppedAt};
+pub use surroundings::{BringLog, Surroundings};
+pub use undecided::Undecided;
