@@ -1,6 +1,7 @@
 //! Recoveries that are drills: the evidence that they leave in the bucket.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use drctl_tests::cluster::{Cluster as _, give_away, list, ticks};
@@ -119,4 +120,34 @@ fn a_recovery_stands_whatever_becomes_of_its_evidence() {
     let journal = fs::read_to_string(path.join("drctl.log")).unwrap();
     assert!(journal.contains("the data in") && journal.contains("evidence"), "{journal}");
     assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn damage_that_a_cluster_hides_from_itself_is_never_proven() {
+    let mut shop = Archiving::start(true);
+    shop.sql(
+        "create table big as select g as id, repeat(md5(g::text), 8) as v \
+         from generate_series(1, 3000) g; checkpoint",
+    );
+    let path = shop.sql("select pg_relation_filepath('big')");
+    for set in ["role postgres", "database postgres", "system"] {
+        for setting in ["zero_damaged_pages", "ignore_checksum_failure"] {
+            shop.sql(&format!("alter {set} set {setting} = on"));
+        }
+    }
+    shop.server.stop();
+    let file = fs::File::options().write(true).open(shop.server.data_dir().join(path)).unwrap();
+    file.write_all_at(&[0xA5; 5 * 8192], 3 * 8192).unwrap();
+    drop(file);
+    shop.server.start_again();
+    shop.back_up();
+    shop.tick(1..5);
+    shop.archived();
+    assert_eq!(shop.sql("select count(*) < 3000 from big"), "t", "it is hidden");
+    let drill = ["--to-end", "--drill", "--extract", "postgres:public.big"];
+    let (ran, _folder, _) = shop.recover(&drill);
+    let said = ran.failed(10, "tool_failed");
+    assert!(said.contains("invalid page"), "{said}");
+    let view = shop.drctl(&["timeline", "shop"]).json();
+    assert_eq!(view["drills"][0]["outcome"], "failed", "{view}");
 }

@@ -298,3 +298,36 @@ fn a_server_that_lets_nobody_in_ends_with_the_reason() {
     let log = fs::read_to_string(path.join("drctl.log")).unwrap();
     assert!(log.contains("refuses to be asked"), "{log}");
 }
+
+#[test]
+fn haste_of_a_cluster_ends_nothing_of_ours() {
+    let shop = Archiving::start(true);
+    shop.tick(1..6);
+    let version: u32 = shop.sql("show server_version_num").parse().unwrap();
+    let mut limits =
+        vec!["statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"];
+    if version >= 170_000 {
+        limits.push("transaction_timeout");
+    }
+    // Ours has them from its role, its database and the server; the test's own has none.
+    shop.sql("create role keeper superuser login");
+    for limit in &limits {
+        shop.sql(&format!("alter role postgres set {limit} = 0"));
+    }
+    for limit in limits {
+        for whose in ["role keeper", "database postgres", "system"] {
+            shop.sql(&format!("alter {whose} set {limit} = '1ms'"));
+        }
+    }
+    shop.sql("select pg_reload_conf()");
+    shop.site.replace("user = \"postgres\"", "user = \"keeper\"");
+    shop.back_up();
+    shop.tick(6..11);
+    shop.archived();
+    let _ = shop.drctl(&["doctor"]);
+    let (ran, _folder, _) = shop.recover(&["--to-end", "--extract", "postgres:public.ticks"]);
+    assert_eq!(ran.ended(0).json()["extracted"][0]["rows"], 10);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..11));
+}
