@@ -3,7 +3,9 @@
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use drctl_model::{BackupId, Segment, SourceId, Stream};
-use drctl_store::{Bucket, Identities, MAX_PAGE_BYTES, Opener, StoreError, layout, read_page};
+use drctl_store::{
+    Bucket, Identities, MAX_PAGE_BYTES, Opener, SealError, StoreError, layout, read_page,
+};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
@@ -62,6 +64,21 @@ async fn fetch_exact(outlet: &Outlet, key: &Path, object: &Segment) -> Result<By
     }
 }
 
+/// Why an object whose stored bytes are right could not be opened. That no identity at hand is one of
+/// its recipients' says nothing against it.
+pub(crate) fn unopened(error: anyhow::Error, key: &str) -> anyhow::Error {
+    match is_wrong_key(&error) {
+        true => error.context(format!("open {key}")),
+        false => error.context(Problem::Segment { key: key.to_owned() }),
+    }
+}
+
+/// Whether no identity at hand opens it.
+pub(crate) fn is_wrong_key(error: &anyhow::Error) -> bool {
+    let mut chain = error.chain();
+    chain.any(|cause| matches!(cause.downcast_ref(), Some(SealError::WrongKey)))
+}
+
 /// Brings a stream back into `sink`; gives the XXH3-128 of its plain bytes, in hexadecimal.
 ///
 /// # Errors
@@ -79,7 +96,7 @@ pub async fn fetch_stream(
         async move {
             let (opened, segment) = tokio::task::spawn_blocking(work).await?;
             let key = layout::segment(&outlet.source, &outlet.backup, &stream.id, segment.n);
-            let plain = opened.context(Problem::Segment { key: key.to_string() })?;
+            let plain = opened.map_err(|error| unopened(error.into(), key.as_ref()))?;
             Ok::<_, anyhow::Error>((segment, plain))
         }
     };

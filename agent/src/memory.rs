@@ -17,6 +17,9 @@ const SHOWN: usize = 300;
 /// Codes of what is wrong with log that is not damaged.
 const ELSEWHERE: [&str; 3] = ["log_gap", "log_conflict", "log_other_history"];
 
+/// Codes of signatures that are not believed: by others they may be.
+const UNBELIEVED: [&str; 2] = ["untrusted", "wrong_signer"];
+
 /// What the catalog remembers.
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Looks);
@@ -110,6 +113,7 @@ pub fn words(found: &Verification) -> String {
 pub struct Notebook {
     catalog: Option<Catalog>,
     at: Timestamp,
+    trust: String,
 }
 
 impl Notebook {
@@ -119,7 +123,8 @@ impl Notebook {
         let opened = opened.inspect_err(|error| {
             tracing::warn!("what is found is not remembered: {error:#}");
         });
-        Notebook { catalog: opened.ok(), at: setup.clock.now() }
+        let trust = repository.trust.digest();
+        Notebook { catalog: opened.ok(), at: setup.clock.now(), trust }
     }
 
     async fn write(&self, look: Look) {
@@ -172,14 +177,20 @@ impl Notebook {
     fn found(&self, closeness: Closeness, problems: &[(String, String)]) -> Verification {
         // Another identity than the backup's says nothing against it, and opens nothing.
         let is_key = |(code, _): &(String, String)| code == "wrong_key";
-        let closeness = match problems.iter().any(is_key) {
-            true => closeness.min(Closeness::Stored),
-            false => closeness,
+        // Nor does a signature that is not believed say anything of the bytes.
+        let is_trust = |(code, _): &(String, String)| UNBELIEVED.contains(&code.as_str());
+        let closeness = if problems.iter().any(is_trust) {
+            Closeness::Structure
+        } else if problems.iter().any(is_key) {
+            closeness.min(Closeness::Stored)
+        } else {
+            closeness
         };
         let counts = problems.iter().filter(|problem| !is_key(problem));
-        let fault = |(code, message): &(String, String)| Fault {
-            code: code.clone(),
-            message: message.clone(),
+        let fault = |problem: &(String, String)| Fault {
+            code: problem.0.clone(),
+            message: problem.1.clone(),
+            trust: is_trust(problem).then(|| self.trust.clone()),
         };
         Verification { at: self.at, closeness, problems: counts.map(fault).collect() }
     }

@@ -19,7 +19,7 @@ use futures_util::StreamExt as _;
 use target::{look_at, take_kept};
 
 use crate::combine::{ChainPlan, plan_chain};
-use crate::fetch::{Outlet, fetch_sealed, segments};
+use crate::fetch::{Outlet, fetch_sealed, segments, unopened};
 use crate::problem::Problem;
 use crate::{Limits, Meter, Proven, Repository};
 
@@ -229,7 +229,7 @@ async fn estimate(
     let identities = identities.clone();
     let open = move || open_segment(&first, &sealed, &identities).map(drop);
     let opened = tokio::task::spawn_blocking(open).await?;
-    opened.context(Problem::Segment { key: key.to_string() })?;
+    opened.map_err(|error| unopened(error.into(), key.as_ref()))?;
     let opened = began.elapsed().as_secs_f64() - fetched;
     let count = before + total(items.iter().map(|item| item.stream.segments));
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]

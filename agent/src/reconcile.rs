@@ -213,6 +213,7 @@ pub struct Compared {
 pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     let catalog =
         Catalog::open_read_only(&setup.catalog_path()).await.context("open the catalog")?;
+    let catalog = setup.believing(catalog);
     catalog.integrity().await.context("check the catalog")?;
     let known = catalog.backups(None).await?;
     let found = inventory(repository).await?;

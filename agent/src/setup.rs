@@ -270,7 +270,12 @@ impl Setup {
     /// # Errors
     /// The catalog's.
     pub async fn catalog(&self, repository: &Repository) -> Result<Catalog> {
-        cache::open(self, repository).await
+        Ok(self.believing(cache::open(self, repository).await?))
+    }
+
+    /// A catalog that judges by the keys that are trusted here.
+    pub(crate) fn believing(&self, catalog: Catalog) -> Catalog {
+        catalog.trusting(self.trust().map(|trust| trust.digest()).unwrap_or_default())
     }
 
     /// The catalog, to be looked at.
@@ -278,7 +283,7 @@ impl Setup {
     /// # Errors
     /// The catalog's, where there is none, or one that is wrong and cannot be made anew.
     pub(crate) async fn known_catalog(&self) -> Result<Catalog> {
-        cache::known(self).await
+        Ok(self.believing(cache::known(self).await?))
     }
 
     /// The catalog, to remember in it what was verified of logs. None where there is none, or one
@@ -302,7 +307,7 @@ impl Setup {
         let opened = opened.inspect_err(|error| tracing::debug!("done without a catalog: {error}"));
         let catalog = opened.ok()?;
         let owner = catalog.repository().await.ok().flatten();
-        owner.filter(|owner| *owner == repository.id).map(|_| catalog)
+        owner.filter(|owner| *owner == repository.id).map(|_| self.believing(catalog))
     }
 
     /// Makes a directory that only we can look into, where it is missing.

@@ -1,6 +1,6 @@
 //! Whether what a manifest promises is in the bucket, and what it promises is in the bytes.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use bytes::Bytes;
 use drctl_model::{BackupId, Manifest, Segment, SourceId, Stream};
 use drctl_store::{Identities, Opener, SealError, layout, open_facts};
@@ -8,8 +8,8 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::fetch::{Outlet, fetch_sealed, segments};
-use crate::problem::{Failure, Problem};
+use crate::fetch::{Outlet, fetch_sealed, segments, unopened};
+use crate::problem::Failure;
 use crate::repository::MANIFESTS_AT_ONCE;
 use crate::{Exit, Limits, Meter, Proven, Repository};
 
@@ -127,7 +127,7 @@ async fn read_all(
         let key = layout::segment(&outlet.source, &outlet.backup, &stream.id, segment.n);
         let work = move || opener.open_checked(&segment, &sealed);
         let plain = tokio::task::spawn_blocking(work).await?;
-        let plain = plain.context(Problem::Segment { key: key.to_string() })?;
+        let plain = plain.map_err(|error| unopened(error.into(), key.as_ref()))?;
         Ok::<_, anyhow::Error>((length, Some(plain)))
     };
     let mut opened = segments(outlet, stream)

@@ -79,7 +79,8 @@ impl Catalog {
         source: &SourceId,
     ) -> Result<Option<BackupSummary>, CatalogError> {
         let source = source.clone();
-        self.call(move |connection| newest_good(connection, &source)).await
+        let trust = self.trust.clone();
+        self.call(move |connection| newest_good(connection, &source, &trust)).await
     }
 }
 
@@ -198,11 +199,15 @@ fn find(connection: &Connection, prefix: &str) -> Result<BackupSummary, Fault> {
     found.pop().ok_or_else(|| none().into())
 }
 
-fn newest_good(connection: &Connection, source: &SourceId) -> Result<Option<BackupSummary>, Fault> {
+fn newest_good(
+    connection: &Connection,
+    source: &SourceId,
+    trust: &str,
+) -> Result<Option<BackupSummary>, Fault> {
     let all = list(connection, Some(source))?;
     // The newest comes first.
     let place = |id: &BackupId| all.binary_search_by(|probe| id.cmp(&probe.backup));
-    let looks = verified::list(connection, Some(source))?;
+    let looks = verified::list(connection, Some(source), trust)?;
     let is_bad = |id: &BackupId| verified::is_bad(&looks, source, id);
     let find = |id: &BackupId| {
         let at = if is_bad(id) { None } else { place(id).ok() };

@@ -112,7 +112,7 @@ pub(crate) fn integrity(connection: &Connection) -> Result<(), Fault> {
     }
     backups::list(connection, None)?;
     logs::check(connection)?;
-    verified::list(connection, None)?;
+    verified::list(connection, None, "")?;
     let (ids, read) = jobs::readable_ids(connection);
     read?;
     ids.into_iter().try_for_each(|id| jobs::load(connection, id).map(drop))

@@ -69,6 +69,7 @@ pub(crate) fn no_hook(_: &'static str) {}
 pub struct Catalog {
     worker: Arc<Worker<Home>>,
     hook: Hook,
+    trust: String,
 }
 
 impl fmt::Debug for Catalog {
@@ -88,7 +89,7 @@ impl Catalog {
     /// [`Foreign`](CatalogError::Foreign), [`Newer`](CatalogError::Newer); and those of any write.
     pub async fn open(path: &Path) -> Result<Self, CatalogError> {
         let worker = Worker::start(path, open::read_write).await?;
-        Ok(Catalog { worker: Arc::new(worker), hook: no_hook })
+        Ok(Catalog { worker: Arc::new(worker), hook: no_hook, trust: String::new() })
     }
 
     /// Opens an existing catalog for reading, also while another process writes to it.
@@ -99,13 +100,21 @@ impl Catalog {
     /// [`ReadOnly`](CatalogError::ReadOnly).
     pub async fn open_read_only(path: &Path) -> Result<Self, CatalogError> {
         let worker = Worker::start(path, open::read_only).await?;
-        Ok(Catalog { worker: Arc::new(worker), hook: no_hook })
+        Ok(Catalog { worker: Arc::new(worker), hook: no_hook, trust: String::new() })
     }
 
     /// Calls `hook` at the crash points, on the database's thread.
     #[must_use]
     pub fn with_hook(mut self, hook: Hook) -> Self {
         self.hook = hook;
+        self
+    }
+
+    /// Tells who is trusted, as a digest: what others did not believe is not remembered against
+    /// anything.
+    #[must_use]
+    pub fn trusting(mut self, trust: String) -> Self {
+        self.trust = trust;
         self
     }
 

@@ -90,8 +90,8 @@ impl Catalog {
     /// # Errors
     /// As [`backups`](Self::backups).
     pub async fn looks(&self, source: Option<&SourceId>) -> Result<Looks, CatalogError> {
-        let source = source.cloned();
-        self.call(move |connection| list(connection, source.as_ref())).await
+        let (source, trust) = (source.cloned(), self.trust.clone());
+        self.call(move |connection| list(connection, source.as_ref(), &trust)).await
     }
 }
 
@@ -149,15 +149,27 @@ fn read(row: &rusqlite::Row<'_>) -> Result<(Look, String), Fault> {
     Ok((look, digest))
 }
 
-/// Only what was found of the manifests that the catalog knows now.
-pub(crate) fn list(connection: &Connection, source: Option<&SourceId>) -> Result<Looks, Fault> {
+/// Only what was found of the manifests that the catalog knows now, and what those who trust these
+/// keys would find too.
+pub(crate) fn list(
+    connection: &Connection,
+    source: Option<&SourceId>,
+    trust: &str,
+) -> Result<Looks, Fault> {
     let sql = format!(
         "{SELECT} WHERE (source = ?1 OR ?1 IS NULL) AND (manifest_sha256 = '' OR EXISTS \
          (SELECT 1 FROM backups b WHERE b.source = verified.source AND b.backup = verified.what \
           AND b.manifest_sha256 = verified.manifest_sha256))"
     );
     let mut looks = Looks::new();
-    for (look, _) in all(connection, &sql, params![source.map(SourceId::as_str)], read)? {
+    for (mut look, _) in all(connection, &sql, params![source.map(SourceId::as_str)], read)? {
+        let problems = &mut look.found.problems;
+        let before = problems.len();
+        problems.retain(|fault| fault.trust.as_deref().is_none_or(|other| other == trust));
+        // It was not good either.
+        if problems.is_empty() && before > 0 {
+            continue;
+        }
         looks.entry((look.source, look.subject)).or_default().push(look.found);
     }
     Ok(looks)

@@ -36,6 +36,10 @@ pub struct Fault {
     pub code: String,
     /// In words.
     pub message: String,
+    /// Of a signature that is not believed: by whom it was not, as a digest of the keys that are
+    /// trusted. Whoever trusts others judges anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<String>,
 }
 
 /// One look.
@@ -103,7 +107,7 @@ mod tests {
     use super::*;
 
     fn look(second: i64, closeness: Closeness, good: bool) -> Verification {
-        let fault = Fault { code: "segment_damaged".into(), message: "x".into() };
+        let fault = Fault { code: "segment_damaged".into(), message: "x".into(), trust: None };
         let problems = if good { vec![] } else { vec![fault] };
         Verification { at: Timestamp::from_second(second).unwrap(), closeness, problems }
     }

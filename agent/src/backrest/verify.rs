@@ -23,6 +23,7 @@ pub(crate) async fn verify_stanza(
         pieces: truth.segments,
         read_bytes: 0,
         opened: data,
+        closed: 0,
         problems: faults.collect(),
         covered: Vec::new(),
     };

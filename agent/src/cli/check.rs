@@ -172,6 +172,11 @@ async fn look_at_logs(
             logs.push(log);
         }
         let mut verdict = verify_log(repository, &source, args.data, identities).await?;
+        // The identity of the configuration may be younger than the log.
+        if args.identity.is_some() && verdict.closed > 0 {
+            let text = format!("none of the identities at hand opens {} pieces", verdict.closed);
+            verdict.problems.push(("wrong_key".to_owned(), text));
+        }
         if verdict.pieces > 0 || !verdict.problems.is_empty() {
             verdict.learn(holes(setup, repository, &source).await?);
             let log = Looked::log(&source, args.data, verdict);

@@ -11,6 +11,7 @@ use drctl_store::{
 use super::Shelf;
 use super::shelf::{is_missing, same_log};
 use crate::Repository;
+use crate::fetch::unopened;
 use crate::first::first_of;
 use crate::problem::Problem;
 
@@ -132,7 +133,8 @@ impl Shelf {
             Ok::<_, anyhow::Error>(same.then_some((piece, plain)))
         };
         let read = tokio::task::spawn_blocking(work).await?;
-        let read = read.with_context(|| self.damaged(place))?;
+        let key = layout::piece(&self.source, place);
+        let read = read.map_err(|error| unopened(error, key.as_ref()))?;
         read.ok_or_else(|| self.damaged(place).into())
     }
 }

@@ -6,6 +6,7 @@ use drctl_model::{LogPart, LogPlace, Lsn, SourceId, Timeline, WalSegmentSize};
 use drctl_store::{Identities, layout};
 
 use super::{Holes, Shelf};
+use crate::fetch::is_wrong_key;
 use crate::problem::Failure;
 use crate::repository::is_bad_manifest;
 use crate::{Exit, Repository, drills};
@@ -19,6 +20,8 @@ pub struct LogVerdict {
     pub read_bytes: u64,
     /// Whether the records in them were checked too.
     pub opened: bool,
+    /// Pieces that no identity at hand opens: their stored bytes were compared.
+    pub closed: u64,
     /// What is wrong, each with its stable code; empty when nothing is.
     pub problems: Vec<(String, String)>,
     /// What is missing before a later copy: nothing that can be mended.
@@ -72,6 +75,7 @@ pub async fn verify_log(
             chain = None;
         }
     }
+    verdict.opened &= verdict.closed == 0;
     Ok(verdict)
 }
 
@@ -100,7 +104,16 @@ async fn look(
         verdict.read_bytes = verdict.read_bytes.saturating_add(shelf.weigh(place).await?.sealed);
         return Ok(());
     };
-    let (head, plain) = shelf.read(place, identities).await?;
+    let (head, plain) = match shelf.read(place, identities).await {
+        Err(error) if is_wrong_key(&error) => {
+            *chain = None;
+            verdict.closed = verdict.closed.saturating_add(1);
+            verdict.read_bytes =
+                verdict.read_bytes.saturating_add(shelf.weigh(place).await?.sealed);
+            return Ok(());
+        }
+        read => read?,
+    };
     verdict.read_bytes = verdict.read_bytes.saturating_add(head.sealed);
     if let (LogPart::Range { start, .. }, Some(size)) = (&place.part, head.holds.segment_size) {
         let done = follow(chain, (place.system_id, place.timeline), *start, size, &plain);

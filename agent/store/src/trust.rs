@@ -25,6 +25,11 @@ impl Signer {
         Signer { key, name: None, sources: None, roles: None }
     }
 
+    /// What counts of it, in a line.
+    fn line(&self) -> String {
+        format!("{} {:?} {:?}\n", self.key, self.sources, self.roles)
+    }
+
     /// Whether it may sign that of a source.
     #[must_use]
     pub fn speaks_for(&self, source: &SourceId, role: Role) -> bool {
@@ -58,6 +63,14 @@ impl Trust {
     /// The keys, with what they may speak for.
     pub fn signers(&self) -> impl Iterator<Item = &Signer> {
         self.0.iter()
+    }
+
+    /// Stands for these keys and all that they may sign.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut lines: Vec<String> = self.0.iter().map(Signer::line).collect();
+        lines.sort();
+        crate::digest(lines.concat().as_bytes()).to_string()
     }
 
     /// What people call a key.

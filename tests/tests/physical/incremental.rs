@@ -367,8 +367,10 @@ fn is_broken(site: &Site, id: &str, good: Option<&str>, why: &str) {
     // `catalog check` compares with what the catalog knew; a new one says so itself.
     let rebuilt = site.json(3, &["catalog", "rebuild"]);
     assert_eq!(rebuilt["broken"][0]["backup"], id, "{rebuilt}");
-    let rows = site.rows();
-    let row = rows.iter().find(|row| row["backup"] == id).unwrap();
+    // What is gone is told too, and the code says so.
+    let list = site.drctl(&["--json", "list"]).json();
+    let mut rows = list["backups"].as_array().unwrap().iter();
+    let row = rows.find(|row| row["backup"] == id).unwrap();
     assert!(row["good"] == false && text(&row["broken"]).contains(why), "{row}");
     let status = site.status();
     match good {
@@ -398,6 +400,8 @@ fn a_copy_whose_chain_is_broken_is_no_backup_and_everything_says_so() {
     let whole = fs::read(manifest_of(&site, &full)).unwrap();
     fs::remove_file(manifest_of(&site, &full)).unwrap();
     is_broken(&site, &id, None, "which is not there");
+    let gone = site.json(3, &["list"])["lost"][0]["key"].clone();
+    assert_eq!(gone, format!("s/shop/b/{full}/manifest.json"));
     // Nobody we trust has signed it.
     fs::write(manifest_of(&site, &full), &whole[..whole.len() - 20]).unwrap();
     is_broken(&site, &id, None, "not");

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, recovery, ticks};
+use serde_json::{Value, json};
 
 use crate::log::{Archiving, several};
 use crate::recover_ends::Ends;
@@ -256,4 +257,33 @@ fn a_restore_point_of_the_same_name_elsewhere_never_passes_as_the_one_that_was_p
     let (ran, _folder, path) = shop.recover(&["--to-lsn", &planned, "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..11));
+}
+
+#[test]
+fn a_wrong_key_and_a_wrong_configuration_say_nothing_against_the_log() {
+    let (shop, _) = several();
+    let key = shop.site.path("stranger.txt").display().to_string();
+    let made = shop.as_owner("age-keygen").args(["-o", &key]).status().unwrap();
+    assert!(made.success());
+    let stays_good = |verified: &Value, code: &str| {
+        let found = verified.to_string();
+        assert!(found.contains(code) && !found.contains("segment_damaged"), "{verified}");
+        let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+        assert_eq!(view["timelines"][0]["gaps"], json!([]), "{view}");
+        let told = shop.drctl(&["status", "--check"]).ended(0).json();
+        assert_eq!(told["sources"][0]["health"], "good", "{told}");
+    };
+    let verify = ["verify", "shop", "--data", "--identity", &key];
+    stays_good(&shop.drctl(&verify).ended(4).json(), "wrong_key");
+    // The source leaves the configuration, and its own key speaks for it no more.
+    let config = fs::read_to_string(shop.site.config()).unwrap();
+    let other = config.replace("[sources.shop]", "[sources.blog]");
+    let other = other.replace("sources = [\"shop\"]", "sources = [\"blog\"]");
+    fs::write(shop.site.config(), other).unwrap();
+    let verified = shop.drctl(&["verify", "shop", "--data"]).ended(4).json();
+    fs::write(shop.site.config(), config).unwrap();
+    stays_good(&verified, "wrong_signer");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..41));
 }
