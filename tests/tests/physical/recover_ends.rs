@@ -315,7 +315,10 @@ fn haste_of_a_cluster_ends_nothing_of_ours() {
         shop.sql(&format!("alter role postgres set {limit} = 0"));
     }
     for limit in limits {
-        for whose in ["role keeper", "database postgres", "system"] {
+        // A server whose transactions all end at once lets nobody in.
+        let alone = limit == "transaction_timeout";
+        let all = ["role keeper", "database postgres", "system"];
+        for whose in all.iter().take(if alone { 2 } else { 3 }) {
             shop.sql(&format!("alter {whose} set {limit} = '1ms'"));
         }
     }
