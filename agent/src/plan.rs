@@ -348,7 +348,13 @@ fn is_stream(name: &str) -> bool {
 fn check_empty(directory: &Path) -> Result<()> {
     let mut entries = match std::fs::read_dir(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.with_context(|| format!("look into {}", directory.display()))?,
+        entries => entries.map_err(|error| {
+            let text = format!(
+                "{} cannot be looked into ({error}): name another place. Nothing was done",
+                directory.display()
+            );
+            Problem::Target(text)
+        })?,
     };
     if entries.next().is_some() {
         let text = format!("{} is not empty: name a new directory", directory.display());

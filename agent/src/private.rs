@@ -114,7 +114,14 @@ pub(crate) fn target(directory: &Path) -> Result<()> {
 /// As [`target`]; the file system's.
 pub(crate) fn make_target(directory: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.with_context(|| format!("make the directory {}", directory.display()))?;
+    made.map_err(|error| {
+        let text = format!(
+            "the directory {} cannot be made ({error}): name one where this account may make it. \
+             Nothing was done",
+            directory.display()
+        );
+        Problem::Target(text)
+    })?;
     // Somebody may have been faster.
     target(directory)
 }

@@ -233,11 +233,26 @@ impl Repository {
             };
             passed.push(Passed { backup, why });
         }
+        if passed.is_empty() {
+            return Err(self.nothing_of(source).await?.into());
+        }
         let mut text = format!("no backup of `{source}` can be restored");
         for Passed { backup, why } in passed {
             text.push_str(&format!("\n  {backup}: {why}"));
         }
         Err(Problem::NoBackup(text).into())
+    }
+
+    /// That there is no backup of a source, and of which others there are.
+    async fn nothing_of(&self, source: &SourceId) -> Result<Problem> {
+        let sources = self.sources().await?;
+        let others: Vec<&str> =
+            sources.iter().filter(|other| *other != source).map(SourceId::as_str).collect();
+        let others = match others.as_slice() {
+            [] => String::new(),
+            others => format!("; there are some of: {}", shown(&others.join(", "), 300)),
+        };
+        Ok(Problem::NoBackup(format!("there is no backup of `{source}`{others}")))
     }
 
     /// The backup whose identifier begins with `wanted`; with the source and the whole identifier

@@ -18,6 +18,14 @@ pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Resu
     }
     let given = args.kit.as_deref().filter(|path| args.join && path.exists());
     let given = given.map(sheet).transpose()?;
+    if let (true, None, None, Some(kit)) = (args.join, &given, &args.url, &args.kit) {
+        let text = format!(
+            "there is no recovery kit at {}: name the file that holds it, or with --url the repository \
+             that is joined",
+            kit.display()
+        );
+        return Err(Problem::Usage(text).into());
+    }
     let kit_file = args.kit.as_ref().filter(|_| given.is_none());
     let options = options(config, args, given)?;
     // Before anything else: a kit that has no place would be lost, and the recovery key with it.

@@ -88,3 +88,16 @@ fn a_host_whose_signature_nobody_would_trust_does_not_back_up() {
     assert!(said.contains("verifying_keys"), "{said}");
     assert!(shop.site.manifests().is_empty());
 }
+
+#[test]
+fn a_place_that_cannot_be_made_and_a_name_that_is_wrong_are_told_in_plain_words() {
+    let shop = Shop::open();
+    let _ = shop.site.backup();
+    let restore = |source: &str, to: &str, code: i32, error: &str| {
+        shop.site.fails(code, error, &["restore", source, "--latest", "--to-files", to])
+    };
+    let said = restore("shop", "/etc/passwd/files", 12, "target_unfit");
+    assert!(said.contains("cannot be looked into") && said.contains("Nothing was done"), "{said}");
+    let said = restore("shp", "/etc/passwd/files", 5, "no_backup");
+    assert!(said.contains("no backup of `shp`; there are some of: shop"), "{said}");
+}

@@ -53,6 +53,8 @@ fn answers_that_cannot_work_leave_nothing_behind() {
     let kit = ["init", "--url", &url, "--source", "shop", "--kit", "no/such/folder/kit"];
     let _ = site.drctl(&kit).ended(2);
     assert!(!site.path("etc").exists(), "a kit that has no place would be lost");
+    let told = site.drctl(&["init", "--join", "--kit", "no-such-kit.txt"]).ended(2);
+    assert!(told.err.contains("there is no recovery kit at no-such-kit.txt"), "{}", told.err);
 }
 
 #[test]

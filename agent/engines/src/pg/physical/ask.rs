@@ -228,8 +228,9 @@ impl Recovering {
         let bad = |line: &&str| {
             let told = ["FATAL", "PANIC", "ERROR", "error:", "hint:"];
             // What it answers to our own looks while it starts is no reason for anything.
+            let ours = ["the database system is", "permission denied to set parameter"];
             told.iter().any(|w| line.contains(w))
-                && !line.contains("FATAL:  the database system is")
+                && !ours.iter().any(|words| line.contains(&format!("FATAL:  {words}")))
         };
         let lines: Vec<&str> = text.lines().filter(bad).collect();
         let from = lines.len().saturating_sub(6);
