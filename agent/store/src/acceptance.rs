@@ -47,6 +47,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::trust::bound_elsewhere;
 
     #[test]
     fn an_acceptance_is_believed_only_as_it_was_signed_and_of_this_manifest() {
@@ -72,6 +73,12 @@ mod tests {
         assert_eq!(read(&good, &key, &key).unwrap(), good);
         let stranger = read(&good, &SigningKey::generate(), &key);
         assert!(matches!(stranger, Err(FormatError::Untrusted { .. })));
+        for bound in bound_elsewhere(&key.verifying_key(), Role::Backup) {
+            let (bytes, of) = (encode_acceptance(&good, &key).unwrap(), (&shop, &id));
+            let refused =
+                decode_acceptance(&bytes, &bound, &RepositoryId::new(7), of, Digest([3; 32]));
+            assert!(matches!(refused, Err(FormatError::WrongSigner { .. })), "{bound:?}");
+        }
         let others = [
             Acceptance { manifest_sha256: Digest([4; 32]), ..good.clone() },
             Acceptance { source: "blog".parse().unwrap(), ..good.clone() },

@@ -44,6 +44,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::trust::bound_elsewhere;
 
     fn drill() -> Drill {
         Drill {
@@ -86,6 +87,11 @@ mod tests {
             assert!(matches!(stranger, Err(FormatError::Untrusted { .. })));
         }
         let bytes = encode_drill(&good, &key).unwrap();
+        for bound in bound_elsewhere(&key.verifying_key(), Role::Drill) {
+            let (id, source) = (RepositoryId::new(7), &good.source);
+            let refused = decode_drill(&bytes, &bound, &id, source, &good.drill);
+            assert!(matches!(refused, Err(FormatError::WrongSigner { .. })), "{bound:?}");
+        }
         let other = Drill { drill: DrillId::new(Timestamp::UNIX_EPOCH, 9), ..good.clone() };
         assert!(read(&other, &bytes, &key).is_err());
         let other = Drill { source: "blog".parse().unwrap(), ..good.clone() };

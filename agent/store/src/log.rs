@@ -71,6 +71,7 @@ mod tests {
     use drctl_model::{Digest, Holds, LogPart, Lsn, Timeline};
 
     use super::*;
+    use crate::trust::bound_elsewhere;
 
     fn piece(sealed: &[u8]) -> LogPiece {
         let (start, end) = (Lsn(0x100_0000), Lsn(0x100_0010));
@@ -124,5 +125,9 @@ mod tests {
         let stranger = Trust::new(vec![SigningKey::generate().verifying_key()]);
         let refused = decode_piece_head(&bytes, &stranger, repository, source, &piece.place);
         assert!(matches!(refused, Err(FormatError::Untrusted { .. })));
+        for bound in bound_elsewhere(&key.verifying_key(), Role::Log) {
+            let refused = decode_piece_head(&bytes, &bound, repository, source, &piece.place);
+            assert!(matches!(refused, Err(FormatError::WrongSigner { .. })), "{bound:?}");
+        }
     }
 }

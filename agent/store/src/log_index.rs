@@ -42,6 +42,7 @@ mod tests {
     use drctl_model::{Digest, Holds, IndexedPiece, Lsn, MAX_INDEX_PIECES, Timeline};
 
     use super::*;
+    use crate::trust::bound_elsewhere;
 
     fn index(ranges: &[(u64, u64)]) -> LogIndex {
         let pieces: Vec<IndexedPiece> = ranges
@@ -87,6 +88,11 @@ mod tests {
         assert_eq!(read(&good, &bytes, &key).unwrap(), good);
         let stranger = read(&good, &bytes, &SigningKey::generate());
         assert!(matches!(stranger, Err(FormatError::Untrusted { .. })));
+        for bound in bound_elsewhere(&key.verifying_key(), Role::Log) {
+            let (id, source) = (RepositoryId::new(7), &good.source);
+            let refused = decode_log_index(&bytes, &bound, &id, source, &good.place);
+            assert!(matches!(refused, Err(FormatError::WrongSigner { .. })), "{bound:?}");
+        }
         for at in (0..bytes.len()).step_by(11) {
             let mut altered = bytes.clone();
             altered[at] ^= 1;

@@ -115,6 +115,17 @@ pub(crate) fn short(keyid: &str) -> String {
     keyid.chars().filter(char::is_ascii_hexdigit).take(SHOWN).collect()
 }
 
+/// Trust in a key that speaks for another source than `shop`, and in one that has not this role.
+#[cfg(test)]
+pub(crate) fn bound_elsewhere(key: &VerifyingKey, role: Role) -> [Trust; 2] {
+    let (name, sources, roles) = (None, None, None);
+    let bound = Signer { key: key.clone(), name, sources, roles };
+    let blog = Some(vec!["blog".parse().expect("a source")]);
+    let others = Some(Role::ALL.into_iter().filter(|other| *other != role).collect());
+    let signers = [Signer { sources: blog, ..bound.clone() }, Signer { roles: others, ..bound }];
+    signers.map(|signer| Trust::of(vec![signer]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,11 @@
 use std::fs;
 
 use aws_sdk_s3::primitives::ByteStream;
+use drctl_model::Manifest;
+use drctl_store::{SigningKey, encode_manifest, inspect_manifest};
+use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
+use serde_json::Value;
 
 use crate::cancel::{ended, start};
 use crate::common::{SMALL, Shop, server};
@@ -42,9 +46,30 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(work)
 }
 
-pub(crate) fn overwrite(minio: &Minio, key: &str, bytes: &'static [u8]) {
+pub(crate) fn overwrite(minio: &Minio, key: &str, bytes: &[u8]) {
     let put = minio.client().put_object().bucket("shop").key(key);
-    wait(put.body(ByteStream::from_static(bytes)).send()).unwrap();
+    wait(put.body(ByteStream::from(bytes.to_vec())).send()).unwrap();
+}
+
+fn read(minio: &Minio, key: &str) -> Vec<u8> {
+    let got = minio.client().get_object().bucket("shop").key(key);
+    wait(async { got.send().await.unwrap().body.collect().await.unwrap().to_vec() })
+}
+
+/// A shop in a bucket that keeps versions and lists as AWS does.
+fn shop_behind_a_gate(minio: &Minio) -> (Shop, Hiding) {
+    minio.make_bucket("shop");
+    minio.set_versioning("shop");
+    let (shop, gate) = (shop(minio), Hiding::before(minio, "shop"));
+    shop.site.replace(&minio.endpoint(), &gate.endpoint());
+    (shop, gate)
+}
+
+fn codes(object: &Value) -> Vec<&str> {
+    let alarms = object["alarms"].as_array().unwrap();
+    let mut codes: Vec<&str> = alarms.iter().filter_map(|one| one["code"].as_str()).collect();
+    codes.sort_unstable();
+    codes
 }
 
 fn delete(minio: &Minio, key: &str) {
@@ -92,9 +117,7 @@ fn what_somebody_deletes_or_overwrites_is_had_from_older_versions_and_reported()
 #[test]
 fn everything_deleted_from_a_bucket_with_versions_can_still_be_restored() {
     let minio = Minio::start();
-    minio.make_bucket("shop");
-    minio.set_versioning("shop");
-    let shop = shop(&minio);
+    let (shop, _gate) = shop_behind_a_gate(&minio);
     let id = shop.site.backup();
     for key in keys(&minio).iter().filter(|key| key.contains("/s/shop/")) {
         delete(&minio, key);
@@ -104,6 +127,61 @@ fn everything_deleted_from_a_bucket_with_versions_can_still_be_restored() {
     for which in [&["--latest"][..], &["--backup", &id]] {
         let new = shop.beside(which, &[]);
         assert_eq!(shop.server.psql(&new, "select count(*) from orders"), "20000");
+    }
+}
+
+#[test]
+fn what_is_signed_anew_by_the_right_key_hides_nothing_and_is_an_alarm() {
+    let minio = Minio::start();
+    let (shop, _gate) = shop_behind_a_gate(&minio);
+    let id = shop.site.backup();
+    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
+    let key: SigningKey = key.trim().parse().unwrap();
+    let base = format!("below/s/shop/b/{id}");
+    let place = format!("{base}/manifest.json");
+    let first = inspect_manifest(&read(&minio, &place)).unwrap();
+    let whole = || {
+        for which in [&["--latest"][..], &["--backup", &id]] {
+            let new = shop.beside(which, &[]);
+            assert_eq!(shop.server.psql(&new, "select count(*) from orders"), "20000");
+            shop.server.psql("postgres", &format!("drop database {new}"));
+        }
+    };
+    // One that restores nothing is no manifest; one that has other streams is one.
+    let none = Manifest { streams: Vec::new(), ..first.clone() };
+    let mut other = first.clone();
+    other.streams.pop();
+    for (manifest, code) in [(none, "object_hidden"), (other, "object_disputed")] {
+        overwrite(&minio, &place, &encode_manifest(&manifest, &key));
+        whole();
+        let verified = shop.site.json(4, &["verify"]);
+        assert!(codes(&verified).contains(&code), "{verified}");
+        let listed = shop.site.drctl(&["--json", "list"]).json();
+        assert_eq!(listed["backups"][0]["bytes"], shop.site.json(0, &["show", &id])["bytes"]);
+    }
+    // A segment and a page of the list that are as well sealed and as well made, and other ones.
+    overwrite(&minio, &place, &encode_manifest(&first, &key));
+    let other = read(&minio, &format!("{base}/d0/000002.zst.age"));
+    overwrite(&minio, &format!("{base}/d0/000001.zst.age"), &other);
+    let page = format!("{base}/d0/p000000.json");
+    let mut listed: Vec<Value> = serde_json::from_slice(&read(&minio, &page)).unwrap();
+    listed.reverse();
+    overwrite(&minio, &page, &serde_json::to_vec(&listed).unwrap());
+    whole();
+    let _ = shop.site.json(4, &["verify", "--data"]);
+}
+
+#[test]
+fn a_manifest_without_streams_never_restores() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    crate::common::resign(&shop, &id, |manifest| manifest.streams.clear());
+    let _ = shop.site.json(4, &["verify"]);
+    for which in [&["--latest"][..], &["--backup", &id]] {
+        let files = shop.site.path("files").display().to_string();
+        let ran = shop.site.drctl(&[&["restore", "shop", "--to-files", &files], which].concat());
+        assert!(matches!(ran.code, Some(4 | 5)), "{ran:?}");
+        assert!(!shop.site.path("files").exists());
     }
 }
 

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use aws_sdk_s3::primitives::ByteStream;
-use drctl_tests::cluster::{Cluster as _, give_away, list, ticks};
+use drctl_store::{SigningKey, Trust, decode_piece_head, encode_piece, layout};
+use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, ticks};
 use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
+use drctl_tests::site::Ran;
 use serde_json::Value;
 
 use crate::log::{Archiving, in_s3, several};
@@ -73,6 +75,19 @@ fn delete_markers_over_the_log_lose_no_commit_where_deleted_folders_are_hidden()
     assert_eq!(ticks(&path), list(1..31));
 }
 
+/// Runs drctl, which takes little memory.
+#[track_caller]
+fn frugally(shop: &Archiving, arguments: &[&str]) -> Ran {
+    let (_folder, peak) = own_place();
+    let mut time = shop.as_owner("/usr/bin/time");
+    time.args(["-q", "-f", "%M", "-o"]).arg(&peak).arg(shop.program()).arg("--json");
+    time.args(arguments).env("DRCTL_CONFIG", shop.site.config()).env_remove("DRCTL_LOG");
+    let ran = Ran::of(&time.output().expect("start time"));
+    let kib: u32 = fs::read_to_string(&peak).unwrap().trim().parse().expect("kilobytes");
+    assert!(kib < 200 << 10, "{kib} KiB by {arguments:?}");
+    ran
+}
+
 #[test]
 fn rubbish_under_names_of_the_log_stops_nothing() {
     let shop = Archiving::start(true);
@@ -99,13 +114,15 @@ fn rubbish_under_names_of_the_log_stops_nothing() {
     // Behind all that there is.
     put(&rubbish(key(&shop, 0, MIB)), 4);
     put(&rubbish(key(&shop, 1, MIB)), 4);
-    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    let view = frugally(&shop, &["timeline", "shop"]).ended(3).json();
     assert_eq!(view["timelines"][0]["gaps"], serde_json::json!([]), "{view}");
     assert!(!view["refused"].as_array().unwrap().is_empty(), "{view}");
-    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
-    let _ = ran.ended(0);
+    let (_folder, path) = own_place();
+    let to = path.display().to_string();
+    let restore = ["restore", "shop", "--to-end", "--promote", "--to-directory", &to];
+    let _ = frugally(&shop, &restore).ended(0);
     assert_eq!(ticks(&path), list(1..31));
-    let verified = shop.drctl(&["verify", "shop", "--data"]).ended(4).json();
+    let verified = frugally(&shop, &["verify", "shop", "--data"]).ended(4).json();
     let problems = verified["logs"][0]["problems"].as_array().unwrap();
     assert_eq!(problems.len(), 5, "{verified}");
 }
@@ -171,4 +188,47 @@ fn log_that_vanished_is_remembered_by_every_command_that_reads() {
     assert_eq!(forgotten["lost"], view["lost"]);
     let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
     assert_eq!(view["lost"], serde_json::json!([]), "{view}");
+}
+
+/// Signs a piece anew, with this key.
+fn forge(shop: &Archiving, file: &PathBuf, key: &SigningKey) {
+    let own = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
+    let own: SigningKey = own.trim().parse().unwrap();
+    let config = shop.drctl(&["config", "show"]).ended(0).json()["config"].clone();
+    let id = config["repository"]["id"].as_str().unwrap().parse().unwrap();
+    let at = file.strip_prefix(shop.site.path("repository")).unwrap().display().to_string();
+    let (source, place) = layout::piece_at(&drctl_store::Key::from(at)).unwrap();
+    let bytes = fs::read(file).unwrap();
+    let trust = Trust::new(vec![own.verifying_key()]);
+    let (piece, head) = decode_piece_head(&bytes, &trust, &id, &source, &place).unwrap();
+    fs::write(file, encode_piece(&piece, &bytes[head..], key)).unwrap();
+}
+
+#[test]
+fn log_that_a_key_of_another_source_or_role_has_signed_is_none() {
+    let (shop, _) = several();
+    let thief = SigningKey::generate();
+    let theirs = thief.verifying_key().to_string();
+    let pieces = shop.pieces();
+    forge(&shop, &pieces[pieces.len() - 2], &thief);
+    let config = fs::read_to_string(shop.site.config()).unwrap();
+    for bound in [", sources = [\"blog\"]", ", roles = [\"backup\", \"drill\"]", ""] {
+        let entry = format!("{{ key = \"{theirs}\", name = \"thief\"{bound} }}");
+        let text = format!("verifying_keys = [\n    {entry},\n   ");
+        fs::write(shop.site.config(), config.replacen("verifying_keys = [", &text, 1)).unwrap();
+        if bound.is_empty() {
+            // Who speaks for all that is believed.
+            let _ = shop.drctl(&["verify", "shop", "--data"]).ended(0);
+            let _ = shop.drctl(&["timeline", "shop"]).ended(0);
+            continue;
+        }
+        let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+        assert!(view["refused"].to_string().contains("thief"), "{view}");
+        assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(1), "{view}");
+        let verified = shop.drctl(&["verify", "shop", "--data"]).ended(4).json();
+        let problem = &verified["logs"][0]["problems"][0];
+        assert_eq!(problem["code"], "wrong_signer", "{verified}");
+        let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+        assert!(ran.failed(5, "no_plan").contains("missing from") && !path.exists());
+    }
 }

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use drctl::{Repository, Shelf, drills};
 use drctl_model::{
-    BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Engine, Holds, LogPart, LogPiece,
-    LogPlace, Lsn, Manifest, Marker, RepositoryId, Segment, SourceId, Stream, StreamId, Timeline,
+    Acceptance, BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Engine, Holds, LogPart,
+    LogPiece, LogPlace, Lsn, Manifest, Marker, RepositoryId, Segment, SourceId, Stream, StreamId,
+    Timeline,
 };
 use drctl_store::{
-    Bucket, Identities, Odd, Recipients, SigningKey, Trust, digest, encode_drill, encode_manifest,
-    encode_marker, encode_piece, layout, new_identity, seal_bytes,
+    Bucket, Identities, Odd, Recipients, SigningKey, Trust, digest, encode_acceptance,
+    encode_drill, encode_manifest, encode_marker, encode_piece, layout, new_identity, seal_bytes,
 };
 use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
@@ -41,6 +42,10 @@ impl Thief {
     /// Manifests of one backup that differ in the host that they name; `streams` says whether
     /// there are any.
     fn manifest(&self, host: &str, streams: bool) -> Bytes {
+        self.manifest_of(host, streams, Vec::new())
+    }
+
+    fn manifest_of(&self, host: &str, streams: bool, suspect: Vec<String>) -> Bytes {
         let segment = Segment { n: 0, plain: 5, sealed: 300, sha256: Digest([1; 32]) };
         let stream = Stream {
             id: StreamId::database(0),
@@ -66,7 +71,7 @@ impl Thief {
             tools: [].into(),
             recipients: Vec::new(),
             children: Vec::new(),
-            suspect: Vec::new(),
+            suspect,
             streams: if streams { vec![stream] } else { Vec::new() },
             sealed: String::new(),
         };
@@ -112,6 +117,26 @@ impl Thief {
             outcome: DrillOutcome::Failed { error: "x".to_owned() },
         };
         encode_drill(&drill, &self.key).unwrap().into()
+    }
+
+    /// Of the suspect manifest, so many seconds later.
+    fn acceptance(&self, second: i64) -> Bytes {
+        let acceptance = Acceptance {
+            v: 1,
+            min_reader: 1,
+            features: Vec::new(),
+            repository: self.id.clone(),
+            source: self.source.clone(),
+            backup: backup(),
+            manifest_sha256: digest(&self.suspect()),
+            host: "db1".to_owned(),
+            accepted: Timestamp::from_second(second).unwrap(),
+        };
+        encode_acceptance(&acceptance, &self.key).unwrap().into()
+    }
+
+    fn suspect(&self) -> Bytes {
+        self.manifest_of("a", true, vec!["it is small".to_owned()])
     }
 
     fn marker(&self, id: u128) -> Bytes {
@@ -168,6 +193,13 @@ async fn told(at: &dyn Fn() -> Bucket, thief: &Thief, kind: &str) -> (String, Ve
             Ok(all) => all.first().map_or("nothing".to_owned(), |(one, _)| one.target.clone()),
             Err(error) => format!("{error:#}"),
         },
+        "acceptance" => match repository.manifest(&thief.source, &backup()).await {
+            Ok(found) => {
+                let accepted = found.and_then(|found| found.accepted);
+                accepted.map_or("nothing".to_owned(), |at| at.as_second().to_string())
+            }
+            Err(error) => format!("{error:#}"),
+        },
         _ => repository.id.to_string(),
     };
     let key = key_of(thief, kind);
@@ -181,6 +213,7 @@ fn key_of(thief: &Thief, kind: &str) -> Path {
         "piece" => layout::piece(&thief.source, &place(RANGE)),
         "history" => layout::piece(&thief.source, &place(LogPart::History)),
         "drill" => layout::drill(&thief.source, &drill_id()),
+        "acceptance" => layout::acceptance(&thief.source, &backup()),
         _ => layout::marker(),
     }
 }
@@ -197,7 +230,7 @@ async fn the_first_valid_version_of_an_object_wins_for_every_kind_of_object() {
     let rubbish = Bytes::from_static(b"mine");
     let good_marker = thief.marker(0);
     let first = thief.id.to_string();
-    let kinds: [(&str, &str, Bytes, Bytes, Bytes); 5] = [
+    let kinds: [(&str, &str, Bytes, Bytes, Bytes); 6] = [
         (
             "manifest",
             "a",
@@ -220,6 +253,7 @@ async fn the_first_valid_version_of_an_object_wins_for_every_kind_of_object() {
             rubbish.clone(),
         ),
         ("drill", "a", thief.drill("a"), thief.drill("b"), rubbish.clone()),
+        ("acceptance", "1", thief.acceptance(1), thief.acceptance(2), rubbish.clone()),
         ("marker", &first, good_marker.clone(), thief.marker(8), rubbish.clone()),
     ];
     for (kind, value, good, other, odd) in kinds {
@@ -240,6 +274,10 @@ async fn the_first_valid_version_of_an_object_wins_for_every_kind_of_object() {
             let bucket = at();
             if kind != "marker" {
                 bucket.put(&layout::marker(), good_marker.clone()).await.unwrap();
+            }
+            if kind == "acceptance" {
+                let place = layout::manifest(&thief.source, &backup());
+                bucket.put(&place, thief.suspect()).await.unwrap();
             }
             let key = key_of(&thief, kind);
             for bytes in writes {
