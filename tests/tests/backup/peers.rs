@@ -10,7 +10,7 @@ use std::time::Duration;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, Site, drctl};
 
-use crate::common::{Shop, Somebody, counted, until_locked_out};
+use crate::common::{Shop, Somebody, counted, name, until_locked_out};
 
 const WORD: &str = "the-secret-word";
 
@@ -159,4 +159,32 @@ fn a_view_in_the_place_of_a_table_is_not_executed() {
     let id = crate::common::id_of(&answer);
     assert_eq!(counted(&shop.site, &id, "hidden"), Some(20_000));
     assert_eq!(counted(&shop.site, &id, "orders"), None);
+}
+
+#[test]
+fn a_view_in_the_place_of_a_restored_table_is_not_executed() {
+    let (shop, tools) = Shop::with_tools();
+    shop.sql(
+        "create function evil() returns int language plpgsql as \
+         $$ begin raise exception 'counted as %', current_user; end $$",
+    );
+    let id = shop.site.backup();
+    // All is loaded, and not counted yet.
+    tools.pause("pg_restore", 0);
+    tools.set(
+        "pg_restore",
+        "\"$REAL\" \"$@\" || exit; tell mid; exec cat \"$HERE/gate\" >/dev/null",
+    );
+    let new = name();
+    let restore = crate::cancel::start(&shop.site, &shop.to_beside(&id, &new));
+    tools.await_pause();
+    let mut owner = Somebody::on(&shop.server, &new);
+    owner.run("begin; lock table orders in access exclusive mode");
+    tools.go_on();
+    until_locked_out(&shop.server, &new);
+    owner.run("alter table orders rename to hidden; create view orders as select evil() as id");
+    owner.run("commit");
+    let ran = crate::cancel::ended(restore);
+    assert_ne!(ran.code, Some(0), "{}", ran.out);
+    assert!(!shop.server.log().contains("counted as"), "{}", shop.server.log());
 }

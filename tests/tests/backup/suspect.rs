@@ -73,6 +73,14 @@ fn an_accepted_backup_counts_and_later_ones_are_compared_with_it() {
     let told = shop.site.drctl(&plan).ended(0).out;
     assert!(told.contains(&format!("NEWER, and passed over: {two}: it is suspect")), "{told}");
 
+    // Not with a key that nobody believes here.
+    let (key, kept) = (shop.site.path("etc/keys/signing.key"), shop.site.path("kept.key"));
+    std::fs::rename(&key, &kept).unwrap();
+    let _ = shop.site.drctl(&["keys", "new-signing", &key.display().to_string()]).ended(0);
+    let said = shop.site.fails(9, "signing_key_unpinned", &["accept", &two]);
+    assert!(said.contains("verifying_keys"), "{said}");
+    assert!(!shop.site.path("repository/s/shop/a").exists());
+    std::fs::rename(&kept, &key).unwrap();
     let answer = shop.site.json(0, &["accept", &format!("shop/{two}")]);
     assert_eq!(answer["backup"]["good"], true, "{answer}");
     assert_eq!(

@@ -63,7 +63,19 @@ fn a_statement_that_fails_takes_nothing_along() {
          create index sale_by_c on sale (c);\
          insert into customer select generate_series(1, 1000);\
          insert into sale select g, g from generate_series(1, 1000) g;\
-         set session_replication_role = replica; delete from customer where id = 7",
+         set session_replication_role = replica; delete from customer where id = 7;\
+         create database gallery; create database guarded; \\c gallery\n\
+         create table work as select g from generate_series(1, 700) g;\
+         create function shown(v int) returns int language plpgsql as $$ begin return v; end $$;\
+         create materialized view fair as select shown(g) from work;\
+         create or replace function shown(v int) returns int language plpgsql as \
+             $$ begin raise exception 'it is closed'; end $$; \\c guarded\n\
+         create table kept as select g from generate_series(1, 900) g;\
+         create materialized view seen as select g from kept;\
+         create function guard() returns event_trigger language plpgsql as \
+             $$ begin raise exception 'nobody refreshes here'; end $$;\
+         create event trigger guard on ddl_command_start \
+             when tag in ('REFRESH MATERIALIZED VIEW') execute function guard()",
     );
     let _ = site.backup();
     for jobs in ["1", "2"] {
@@ -82,6 +94,14 @@ fn a_statement_that_fails_takes_nothing_along() {
         assert_eq!(target.psql("app", "select count(*) from sale"), "1000");
         assert_eq!(target.psql("app", "select to_regclass('sale_by_c') is not null"), "t");
         assert_eq!(target.psql("zebra", "select count(*) from z"), "500");
+        // Code of the database that fails: when its own rows are shown, or by whoever guards it.
+        for (name, table, rows) in [("gallery", "work", "700"), ("guarded", "kept", "900")] {
+            let one = restored.iter().find(|one| one["target"] == name).unwrap();
+            assert_eq!(one["failed"].as_array().unwrap().len(), 1, "{answer}");
+            let failed = one["failed"].to_string();
+            assert!(failed.contains("REFRESH MATERIALIZED VIEW"), "{failed}");
+            assert_eq!(target.psql(name, &format!("select count(*) from {table}")), rows);
+        }
         // A second run has nothing to do, and says so; without being asked to, it changes nothing.
         let _ = site.fails(12, "not_empty", &arguments);
         target.psql("postgres", "drop database zebra");

@@ -68,6 +68,55 @@ fn a_key_that_others_may_read_is_complained_of() {
 }
 
 #[test]
+fn every_secret_that_others_may_read_is_complained_of() {
+    let site = lone_site();
+    let secret = |name: &str| {
+        let path = site.path(name);
+        fs::write(&path, "a secret\n").expect("write");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("open it");
+        format!("{{ file = \"{}\" }}", path.display())
+    };
+    let url = format!("url = \"file://{}\"", site.path("repository").display());
+    let (id, word, token) = (secret("id"), secret("word"), secret("token"));
+    let s3 = format!(
+        "url = \"s3://shop/below\"\nendpoint = \"http://127.0.0.1:1\"\nallow_http = true\n\
+         access_key_id = {id}\nsecret_access_key = {word}\nsession_token = {token}"
+    );
+    site.replace(&url, &s3);
+    site.source(&format!("password = {}", secret("password")));
+    let policy = fs::read_to_string(site.config()).expect("a configuration");
+    let policy = policy.lines().find(|line| line.starts_with("policy = ")).expect("a policy");
+    site.append(&format!(
+        "\n[sources.other]\n{policy}\nengine = \"pgbackrest\"\nstanza = \"other\"\n\
+         cipher_pass = {}\npassword = {}\n",
+        secret("cipher"),
+        secret("other")
+    ));
+    let wide = fs::Permissions::from_mode(0o604);
+    for key in ["signing.key", "identity.txt"] {
+        let path = site.path("etc/keys").join(key);
+        fs::set_permissions(path, wide.clone()).expect("open it");
+    }
+    let doctor = site.drctl(&["--json", "doctor"]).json();
+    let findings = doctor["findings"].as_array().expect("findings");
+    let open = |f: &&serde_json::Value| f["text"].to_string().contains("others on this host may");
+    let mut named: Vec<&str> =
+        findings.iter().filter(open).filter_map(|f| f["check"].as_str()).collect();
+    named.sort_unstable();
+    let all = [
+        "keys.identity",
+        "keys.signing_key",
+        "repository.access_key_id",
+        "repository.secret_access_key",
+        "repository.session_token",
+        "source.other.cipher_pass",
+        "source.other.password",
+        "source.shop.password",
+    ];
+    assert_eq!(named, all, "{doctor}");
+}
+
+#[test]
 fn a_backup_made_for_another_key_is_not_called_bad() {
     let server = server_with(100);
     let site = Site::with(&server);

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use rustix::process::geteuid;
 
-use crate::lone_site;
+use drctl_tests::site::Site;
+
+use crate::{lone_site, server_with};
 
 #[test]
 fn a_state_directory_of_others_is_refused() {
@@ -27,6 +29,35 @@ fn a_state_directory_of_others_is_refused() {
     let said = site.fails(2, "usage", &["backup", "shop"]);
     assert!(said.contains("sudo -u nobody drctl"), "{said}");
     assert_eq!(fs::read_dir(&state).expect("a directory").count(), 0);
+}
+
+#[test]
+fn a_runtime_or_spool_directory_of_others_is_refused() {
+    let server = server_with(10);
+    let site = Site::with(&server);
+    let _ = site.backup();
+    let spool = site.path("spool");
+    site.replace("[paths]\n", &format!("[paths]\nspool_dir = \"{}\"\n", spool.display()));
+    let restore =
+        ["restore", "shop", "--latest", "--database", "shop", "--as", "new", "--jobs", "2"];
+    let uses: [(&str, &[&str]); 3] =
+        [("run", &["backup", "shop"]), ("run", &restore), ("spool", &restore)];
+    for (name, arguments) in uses {
+        let at = site.path(name);
+        fs::create_dir_all(&at).expect("make it");
+        for mode in [0o777, 0o1777, 0o770] {
+            fs::set_permissions(&at, Permissions::from_mode(mode)).expect("open it");
+            let said = site.fails(7, "not_private", arguments);
+            assert!(said.contains(&at.display().to_string()), "{said}");
+        }
+        fs::set_permissions(&at, Permissions::from_mode(0o700)).expect("close it");
+        chown(&at, Some(65_534), Some(65_534)).expect("give it away");
+        let said = site.fails(2, "usage", arguments);
+        assert!(said.contains(&at.display().to_string()), "{said}");
+        assert_eq!(fs::read_dir(&at).expect("a directory").count(), 0);
+        chown(&at, Some(0), Some(0)).expect("take it back");
+    }
+    let _ = site.json(0, &restore);
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn a_stream_of_log_for_dumps_is_refused_and_leaves_no_slot() {
 #[test]
 fn nothing_is_signed_with_a_key_that_is_not_pinned() {
     let shop = Archiving::start(false);
+    shop.back_up();
     shop.tick(1..6);
     let name = shop.sql("select pg_walfile_name(pg_switch_wal() - 1)");
     let file = shop.server.data_dir().join("pg_wal").join(name).display().to_string();
@@ -38,6 +39,9 @@ fn nothing_is_signed_with_a_key_that_is_not_pinned() {
         let said = shop.drctl(arguments).failed(9, "signing_key_unpinned");
         assert!(said.contains(new.trim()), "{said}");
     }
+    let (drilled, _folder, path) = shop.recover(&["--to-end", "--drill"]);
+    let said = drilled.failed(9, "signing_key_unpinned");
+    assert!(said.contains(new.trim()) && !path.exists(), "{said}");
     assert_eq!(shop.site.files("repository"), before);
     assert_eq!(shop.sql("select count(*) from pg_replication_slots"), "0");
     // Pinned, it is believed.
