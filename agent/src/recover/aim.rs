@@ -201,6 +201,77 @@ mod tests {
         assert_eq!(at("2026-10-25T02:30:00+01:00[Europe/Berlin]").unwrap(), "2026-10-25T01:30:00Z");
     }
 
+    /// Zones with half and quarter hours, with winters that last the summer, and one that has moved
+    /// across the date line.
+    const ZONES: [&str; 15] = [
+        "Europe/Berlin",
+        "Europe/London",
+        "Europe/Dublin",
+        "Europe/Moscow",
+        "America/New_York",
+        "America/St_Johns",
+        "America/Sao_Paulo",
+        "America/Caracas",
+        "Africa/Casablanca",
+        "Asia/Kathmandu",
+        "Asia/Tehran",
+        "Asia/Pyongyang",
+        "Australia/Lord_Howe",
+        "Pacific/Apia",
+        "Pacific/Chatham",
+    ];
+
+    /// The moments, on quarter hours of this one and within a day and a half, at which clocks of a
+    /// zone show this.
+    fn shown_at(civil: jiff::civil::DateTime, near: Timestamp, zone: &TimeZone) -> Vec<Timestamp> {
+        let moments = (-144..=144).map(|n| near + jiff::SignedDuration::from_mins(15 * n));
+        moments.filter(|at| at.to_zoned(zone.clone()).datetime() == civil).collect()
+    }
+
+    #[test]
+    fn in_every_zone_a_time_is_the_one_moment_at_which_clocks_show_it_or_refused() {
+        let mut state = 7_u64;
+        let mut below = |end: i64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            i64::try_from(state >> 33).unwrap() % end
+        };
+        let (mut refused, mut read) = (0, 0);
+        for name in ZONES {
+            let zone = TimeZone::get(name).unwrap();
+            for round in 0..57 {
+                // From 1975 on for 63 years; two thirds of them near a change of the clocks.
+                let at = Timestamp::from_second(157_766_400 + below(1_988_000_000)).unwrap();
+                let change = zone.following(at).next().filter(|_| round % 3 > 0);
+                let near = change.map_or(at, |change| change.timestamp());
+                let near = near + jiff::SignedDuration::from_mins(below(8 * 60) - 4 * 60);
+                // What clocks show there, and what those show a while later that nobody has changed.
+                let here = near.to_zoned(zone.clone());
+                let later = near + jiff::SignedDuration::from_mins(30 * below(5));
+                let unchanged = later.to_zoned(TimeZone::fixed(here.offset()));
+                for civil in [here.datetime(), unchanged.datetime()] {
+                    let moments = shown_at(civil, near, &zone);
+                    let texts = [civil.to_string(), format!("{civil}[{name}]")];
+                    for text in texts {
+                        let found = time_in(&text, || Ok(zone.clone())).ok();
+                        let one = (moments.len() == 1).then(|| moments[0]);
+                        assert_eq!(found, one, "{text} in {name}: {moments:?}");
+                        *(if one.is_some() { &mut read } else { &mut refused }) += 1;
+                    }
+                    // With an offset there is no doubt.
+                    for at in moments {
+                        let zoned = at.to_zoned(zone.clone());
+                        let plain = zoned.strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string();
+                        for text in [zoned.to_string(), plain] {
+                            let none = || Err("unused".to_owned());
+                            assert_eq!(time_in(&text, none).ok(), Some(at), "{text} in {name}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(refused > 50 && read > 1000, "{refused} {read}");
+    }
+
     #[test]
     fn a_zone_that_is_none_is_never_taken_for_utc() {
         let none = || Err("TZ is `CET-1CEST`, which names no time zone".to_owned());

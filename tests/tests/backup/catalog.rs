@@ -75,7 +75,7 @@ fn change(path: &Path, at: usize, to: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-const HARMS: [(&str, Harm); 10] = [
+const HARMS: [(&str, Harm); 11] = [
     ("empty", |path| fs::write(path, "").unwrap()),
     ("cut", |path| {
         let bytes = fs::read(path).unwrap();
@@ -93,6 +93,10 @@ const HARMS: [(&str, Harm); 10] = [
     ("a link to nothing", |path| {
         fs::remove_file(path).unwrap();
         std::os::unix::fs::symlink("nothing/there", path).unwrap();
+    }),
+    ("a link to itself", |path| {
+        fs::remove_file(path).unwrap();
+        std::os::unix::fs::symlink("catalog.db", path).unwrap();
     }),
     ("a directory for a lock", |path| {
         let lock = path.with_file_name("catalog.db.lock");
@@ -117,6 +121,70 @@ fn a_cache_that_is_wrong_is_set_aside_and_stops_no_backup() {
         known.reverse();
         assert_eq!(known, good, "{what}");
         assert_eq!(shop.site.status()["health"], "good", "{what}");
+    }
+    assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
+}
+
+fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
+    path.with_file_name(format!("catalog.db{suffix}"))
+}
+
+fn sqlite(path: &Path, sql: &str) {
+    let ran = std::process::Command::new("sqlite3").arg(path).arg(sql).status();
+    assert!(ran.expect("start sqlite3").success(), "{sql}");
+}
+
+/// What can be wrong besides, and is met by whoever only reads.
+const MORE_HARMS: [(&str, Harm); 19] = [
+    ("zeros", |path| fs::write(path, vec![0; fs::read(path).unwrap().len()]).unwrap()),
+    ("one page", |path| fs::write(path, &fs::read(path).unwrap()[..4096]).unwrap()),
+    ("half a page", |path| fs::write(path, &fs::read(path).unwrap()[..2000]).unwrap()),
+    ("pages of another size", |path| change(path, 16, &[2, 0])),
+    ("a format of the future", |path| change(path, 18, &[9, 9])),
+    ("room at the end of pages", |path| change(path, 20, &[200])),
+    ("a wrong number of pages", |path| change(path, 24, &[0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0, 9])),
+    ("a list of free pages", |path| change(path, 32, &[0, 0, 0, 3, 0, 0, 0, 9])),
+    ("another form of the schema", |path| change(path, 44, &[0, 0, 0, 9])),
+    ("another encoding", |path| change(path, 56, &[0, 0, 0, 2])),
+    ("no root page", |path| change(path, 100, &[0; 300])),
+    ("no second page", |path| change(path, 4096, &[0; 4096])),
+    ("no last page", |path| {
+        let length = fs::read(path).unwrap().len();
+        change(path, length - 4096, &[0; 4096]);
+    }),
+    ("a log of writes that is none", |path| {
+        fs::write(beside(path, "-wal"), vec![0x5a; 9000]).unwrap();
+        fs::write(path, vec![0x5a; 9000]).unwrap();
+    }),
+    ("a directory for a log of writes", |path| fs::create_dir(beside(path, "-wal")).unwrap()),
+    ("an index of writes that is none", |path| {
+        fs::write(beside(path, "-shm"), vec![0x5a; 40_000]).unwrap();
+    }),
+    ("a directory for an index of writes", |path| fs::create_dir(beside(path, "-shm")).unwrap()),
+    ("no table of backups", |path| sqlite(path, "drop table backups")),
+    ("rows that are none", |path| sqlite(path, "update backups set engine = 'x', kind = 'x'")),
+];
+
+#[test]
+fn whatever_is_wrong_with_a_cache_whoever_reads_has_all_the_same() {
+    let shop = Shop::open();
+    let _ = (shop.site.backup(), shop.site.backup());
+    let rows = shop.site.rows();
+    let path = shop.site.path("state/catalog.db");
+    for (what, harm) in MORE_HARMS {
+        // Everything in its one file.
+        let _ = shop.site.json(0, &["catalog", "rebuild"]);
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(beside(&path, suffix));
+        }
+        harm(&path);
+        let ran = shop.site.drctl(&["--json", "list"]);
+        assert_eq!(ran.code, Some(0), "{what}: {}{}", ran.out, ran.err);
+        assert_eq!(ran.json()["backups"].as_array().unwrap(), &rows, "{what}");
+        assert_eq!(shop.site.status()["health"], "good", "{what}");
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_dir(beside(&path, suffix));
+        }
     }
     assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
 }

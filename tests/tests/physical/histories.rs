@@ -225,6 +225,10 @@ fn a_detour_over_too_little_log_is_told_and_no_plan_crosses_it() {
     assert_eq!(view["timelines"][0]["gaps"][0]["why"], "minimal", "{view}");
     let status = shop.drctl(&["status", "--check"]).ended(3).json();
     assert!(status["sources"][0]["advice"].to_string().contains("drctl backup shop"), "{status}");
+    let looked = shop.drctl(&["verify", "shop"]).ended(4).json();
+    assert!(looked["logs"][0]["problems"].to_string().contains("wal_level = minimal"), "{looked}");
+    let checked = shop.drctl(&["catalog", "check"]).ended(4).json();
+    assert!(checked["gaps"].to_string().contains("minimal"), "{checked}");
     // All that can be replayed is, and nothing behind it.
     let (ran, _folder, path) = shop.recover(&["--to-end", "--accept-loss", "--promote"]);
     let _ = ran.ended(0);

@@ -136,6 +136,22 @@ fn what_waits_behind_a_file_is_stored_with_it_and_known_at_once() {
 }
 
 /// Writes a file anew under its name, as the server's account.
+#[test]
+fn a_batch_that_ends_at_a_file_written_just_now_tells_of_the_gap_in_it() {
+    let queue = Queue::new();
+    // The third one is done with, as the server says, and stored nowhere.
+    let third = queue.status().join(format!("{}.ready", queue.names[2]));
+    fs::rename(&third, third.with_extension("done")).unwrap();
+    // What is written at this very moment is left for the server's own call.
+    let last = queue.names.len() - 1;
+    let newest = fs::File::options().append(true).open(queue.file(last)).unwrap();
+    newest.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).unwrap();
+    let ran = queue.push(0);
+    assert!(ran.err.contains("GAP in the log of timeline 1"), "{}", ran.err);
+    let done = ran.ended(0).json();
+    assert_eq!(done["ahead"], last - 2, "all but the third and the last: {done}");
+}
+
 fn replace(path: &Path, bytes: &[u8]) {
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();
