@@ -7,11 +7,22 @@ use std::process::{Command, Stdio};
 
 use drctl_model::Lsn;
 
-use crate::cluster::{Cluster, caught_up, standby};
+use tempfile::TempDir;
+
+use crate::cluster::{Cluster, caught_up, give_away, open_folder, standby};
 use crate::servers::postgres::Postgres;
 
 /// How many random points a test tries, unless `DRCTL_PITR_ROUNDS` says otherwise.
 const ROUNDS: usize = 6;
+
+/// The same of a test that is one of several alike.
+const FEW_ROUNDS: usize = 3;
+
+/// How many kinds of transactions there are that only write rows.
+const ROWS: u64 = 6;
+
+/// How many there are in all.
+const ALL: u64 = 9;
 
 /// Two commits may overtake each other by microseconds: a target lies in a wider gap than this.
 const CLEAR: &str = "interval '1 millisecond'";
@@ -27,12 +38,18 @@ impl Random {
     }
 }
 
-/// What one client does: plain commits, savepoints kept and given up, two-phase commits, aborts.
-fn work(client: u32, random: &mut Random) -> String {
+/// What one client does: plain commits, savepoints kept and given up, two-phase commits, aborts; and
+/// where it does all: tables, some of them elsewhere, and large objects, made and given up.
+fn work(client: u32, kinds: u64, random: &mut Random) -> String {
     let mut sql = String::new();
     for n in 0..50 {
         let row = |what: &str| format!("insert into events values ({client}, {n}, '{what}');");
-        let text = match random.below(6) {
+        let made = |more: &str| {
+            let name = format!("made_{client}_{n}");
+            format!("create table {name} (x int) {more}; insert into {name} values ({n});")
+        };
+        let large = format!("select lo_from_bytea(0, 'of {client}, {n}');");
+        let text = match random.below(kinds) {
             0 | 1 => row("plain"),
             2 => format!("begin; savepoint a; {} release a; commit;", row("kept")),
             3 => format!(
@@ -45,7 +62,15 @@ fn work(client: u32, random: &mut Random) -> String {
                  commit prepared 'p{client}_{n}';",
                 row("two phases")
             ),
-            _ => format!("begin; {} rollback;", row("aborted")),
+            5 => format!("begin; {} rollback;", row("aborted")),
+            6 => format!("begin; {} {} commit;", made("tablespace aside"), row("made aside")),
+            7 => format!("begin; {large} {} commit;", row("large")),
+            _ => format!(
+                "begin; savepoint a; {} {large} rollback to a; savepoint b; {} release b; {} commit;",
+                made("tablespace aside"),
+                made(""),
+                row("made after all")
+            ),
         };
         let _ = writeln!(sql, "{} select pg_sleep(0.00{});", text, random.below(9));
     }
@@ -53,13 +78,13 @@ fn work(client: u32, random: &mut Random) -> String {
 }
 
 /// Runs three clients at once to their end.
-fn load(server: &Postgres, first: u32, random: &mut Random) {
+fn load(server: &Postgres, first: u32, kinds: u64, random: &mut Random) {
     let clients: Vec<_> = (first..first + 3)
         .map(|client| {
             let mut psql = server.client("psql");
             psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "postgres"]);
             let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-            let script = work(client, random);
+            let script = work(client, kinds, random);
             let mut input = child.stdin.take().unwrap();
             std::thread::spawn(move || input.write_all(script.as_bytes()).unwrap());
             child
@@ -70,15 +95,31 @@ fn load(server: &Postgres, first: u32, random: &mut Random) {
     }
 }
 
-/// Number and digest of the events of which this holds.
+/// Number and digest of the events of which this holds; and of large objects, and which tables.
 fn events(server: &Postgres, which: &str) -> String {
-    server.psql(
-        "postgres",
-        &format!(
-            "select count(*), coalesce(md5(string_agg(e::text, ';' order by client, n, what)), '-') \
-             from events e where {which}"
-        ),
-    )
+    let events = format!(
+        "select count(*), coalesce(md5(string_agg(e::text, ';' order by client, n, what)), '-') \
+         from events e where {which}"
+    );
+    let large = format!(
+        "select count(*), coalesce(md5(string_agg(data, ''::bytea order by data)), '-') \
+         from pg_largeobject where {which}"
+    );
+    let made = format!(
+        "select coalesce(string_agg(relname, ' ' order by relname), '-') from pg_class \
+         where relname like 'made%' and {which}"
+    );
+    server.psql("postgres", &format!("{events}; {large}; {made}"))
+}
+
+/// Whether each table that a transaction has made holds the row that it wrote.
+fn made_are_whole(server: &Postgres) -> bool {
+    let rows = "query_to_xml(format('select count(*) c from %I', relname), true, true, '')";
+    let whole = format!(
+        "select coalesce(bool_and({rows}::text like '%<c>1</c>%'), true) from pg_class \
+         where relname like 'made%' and relkind = 'r'"
+    );
+    server.psql("postgres", &whole) == "t"
 }
 
 /// A record of the log, and the transactions that it commits.
@@ -164,7 +205,7 @@ fn random_moment(gaps: &[String], round: usize, random: &mut Random) -> Point {
 /// transaction before it.
 fn gaps(server: &Postgres, began: &str) -> Vec<String> {
     let found = server.psql("postgres", &format!(
-        "with commits as (select distinct pg_xact_commit_timestamp(xmin) at, case when what = 'kept' then '-' else xmin::text end xid \
+        "with commits as (select distinct pg_xact_commit_timestamp(xmin) at, case when what in ('kept', 'made after all') then '-' else xmin::text end xid \
          from events), \
          gaps as (select at, xid, lead(at) over (order by at) next from commits where at > '{began}') \
          select to_char((at + (next - at) / 2) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') \
@@ -183,34 +224,42 @@ struct Trial<C> {
     first: String,
     began: String,
     stop: Lsn,
+    kinds: u64,
+    /// Where the tablespace is.
+    _aside: TempDir,
 }
 
 impl<C: Cluster> Trial<C> {
-    fn begin(shop: C) -> Self {
+    fn begin(shop: C, kinds: u64) -> Self {
         let seed = std::env::var("DRCTL_PITR_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(7);
         let mut random = Random(seed);
         shop.sql("alter system set wal_keep_size = '4GB'");
         shop.sql("select pg_reload_conf()");
         let first = shop.sql("checkpoint; select pg_current_wal_flush_lsn()");
         shop.sql("create table events (client int, n int, what text)");
-        load(shop.server(), 0, &mut random);
+        let aside = open_folder("drctl-aside-");
+        if kinds == ALL {
+            give_away(aside.path());
+            shop.sql(&format!("create tablespace aside location '{}'", aside.path().display()));
+        }
+        load(shop.server(), 0, kinds, &mut random);
         shop.back_up();
         let began = shop.sql("select clock_timestamp()");
         let stop: Lsn = shop.sql("select pg_current_wal_flush_lsn()").parse().unwrap();
-        Trial { shop, random, seed, first, began, stop }
+        Trial { shop, random, seed, first, began, stop, kinds, _aside: aside }
     }
 
     fn load(&mut self, batch: u32) {
-        load(self.shop.server(), batch * 10, &mut self.random);
+        load(self.shop.server(), batch * 10, self.kinds, &mut self.random);
         self.shop.archived();
     }
 
     /// Restores to random points: what comes back is what the oracle says.
-    fn prove(&mut self, records: &[Record]) {
+    fn prove(&mut self, records: &[Record], usual: usize) {
         let rounds = std::env::var("DRCTL_PITR_ROUNDS").ok().and_then(|n| n.parse().ok());
         let (shop, random) = (&self.shop, &mut self.random);
         let gaps = gaps(shop.server(), &self.began);
-        for round in 0..rounds.unwrap_or(ROUNDS) {
+        for round in 0..rounds.unwrap_or(usual) {
             let (target, which) = match round % 3 {
                 1 => random_position(records, self.stop, random),
                 _ => random_moment(&gaps, round, random),
@@ -224,6 +273,7 @@ impl<C: Cluster> Trial<C> {
             let prepared = restored.psql("postgres", "select count(*) from pg_prepared_xacts");
             let found = events(&restored, "true");
             assert_eq!(found, expected, "seed {}, {target:?}, {prepared}: {said}", self.seed);
+            assert!(made_are_whole(&restored), "seed {}, {target:?}: {said}", self.seed);
         }
     }
 }
@@ -233,12 +283,24 @@ impl<C: Cluster> Trial<C> {
 /// # Panics
 /// If anything else comes back than what was committed there.
 pub fn under_load(shop: impl Cluster) {
-    let mut trial = Trial::begin(shop);
-    for batch in 1..4 {
+    after_batches(shop, ROWS, 3, ROUNDS);
+}
+
+/// The same in short, with tables, tablespaces and large objects among what is done.
+///
+/// # Panics
+/// As [`under_load`].
+pub fn under_all_kinds_of_load(shop: impl Cluster) {
+    after_batches(shop, ALL, 2, FEW_ROUNDS);
+}
+
+fn after_batches(shop: impl Cluster, kinds: u64, batches: u32, rounds: usize) {
+    let mut trial = Trial::begin(shop, kinds);
+    for batch in 1..=batches {
         trial.load(batch);
     }
     let records = records(trial.shop.server(), 1, &trial.first);
-    trial.prove(&records);
+    trial.prove(&records, rounds);
 }
 
 /// Restores a cluster to random points in the log of a load, in the midst of which a standby was
@@ -247,7 +309,7 @@ pub fn under_load(shop: impl Cluster) {
 /// # Panics
 /// If anything else comes back than what was committed there.
 pub fn across_a_promotion(shop: impl Cluster) {
-    let mut trial = Trial::begin(shop);
+    let mut trial = Trial::begin(shop, ROWS);
     trial.load(1);
     let (standby, _folder) = standby(trial.shop.server());
     trial.load(2);
@@ -261,5 +323,5 @@ pub fn across_a_promotion(shop: impl Cluster) {
     let switch: Lsn = history.split('\t').nth(1).unwrap().parse().unwrap();
     all.retain(|record| record.lsn < switch);
     all.extend(records(trial.shop.server(), 2, &switch.to_string()));
-    trial.prove(&all);
+    trial.prove(&all, ROUNDS);
 }

@@ -9,6 +9,7 @@ use drctl_tests::site::{Ran, until};
 use rustix::process::{Signal, kill_process};
 
 use crate::log::{Archiving, several};
+use crate::streaming::{Streaming, shipped};
 
 #[test]
 fn a_target_at_the_last_commit_is_reached_while_more_log_comes() {
@@ -32,6 +33,57 @@ fn a_target_at_the_last_commit_is_reached_while_more_log_comes() {
     let done = Ran::of(&drctl.wait_with_output().unwrap()).ended(0).json();
     assert_eq!(done["shows"], last.as_str(), "{done}");
     assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn a_target_at_the_last_commit_is_reached_while_more_log_is_streamed() {
+    let shop = Archiving::start(false);
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.back_up();
+    shop.tick(1..41);
+    shipped(&shop.server);
+    let last = shop.committed(40);
+    for round in 1..3 {
+        let (_folder, path) = own_place();
+        let to = path.display().to_string();
+        let arguments =
+            ["--json", "restore", "shop", "--to-time", &last, "--promote", "--to-directory", &to];
+        let mut command = shop.command(&arguments);
+        let drctl = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Its server is held while more is written and streamed: in the segment of the target.
+        let mut server = None;
+        until("the server to start", || {
+            server = postmaster(&path.join("data"));
+            server.is_some()
+        });
+        kill_process(server.unwrap(), Signal::STOP).unwrap();
+        shop.tick(round * 50..round * 50 + 10);
+        shipped(&shop.server);
+        kill_process(server.unwrap(), Signal::CONT).unwrap();
+        let done = Ran::of(&drctl.wait_with_output().unwrap()).ended(0).json();
+        assert_eq!(done["shows"], last.as_str(), "{done}");
+        assert_eq!(ticks(&path), list(1..41));
+    }
+    assert_eq!(streaming.end(), Some(130));
+}
+
+#[test]
+fn the_number_of_a_transaction_that_was_rolled_back_chooses_the_base_before_it() {
+    let shop = Archiving::start(true);
+    shop.tick(1..6);
+    let first = shop.back_up()["backup"]["backup"].clone();
+    let aborted =
+        shop.sql("begin; insert into ticks values (6, ''); select pg_current_xact_id(); rollback");
+    shop.tick(7..11);
+    shop.archived();
+    shop.back_up();
+    shop.tick(11..16);
+    shop.archived();
+    for flag in ["--to-xid", "--before-xid"] {
+        let (ran, _folder, path) = shop.recover(&[flag, &aborted, "--promote"]);
+        let done = ran.ended(0).json();
+        assert_eq!((&done["base"], ticks(&path)), (&first, list(1..6)), "{done}");
+    }
 }
 
 #[test]
