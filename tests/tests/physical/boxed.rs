@@ -444,9 +444,9 @@ fn tablespaces_at_places_that_the_box_shows_lead_into_the_restore() {
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
     let restored = Postgres::builder().data(&path.join("data")).start();
-    for n in 0..places.len() {
+    for (n, place) in places.iter().enumerate() {
         let count = format!("select count(*) from in_{n}");
-        assert_eq!(restored.psql("postgres", &count), "100", "{}", places[n].display());
+        assert_eq!(restored.psql("postgres", &count), "100", "{}", place.display());
     }
     for link in fs::read_dir(path.join("data/pg_tblspc")).unwrap() {
         let to = fs::read_link(link.unwrap().path()).unwrap();

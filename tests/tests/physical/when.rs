@@ -74,7 +74,8 @@ fn drops_truncations_and_mass_changes_are_found_and_undone() {
     shop.archived();
     let answer = shop.drctl(&["when", "shop"]).ended(0).json();
     let found = answer["found"].as_array().unwrap();
-    let of = |one: &Value| one["xid"].to_string() == beside;
+    let beside: u64 = beside.parse().unwrap();
+    let of = |one: &Value| one["xid"] == beside;
     let apart = found.iter().find(|one| of(one)).unwrap_or_else(|| panic!("{answer}"));
     assert_eq!(apart["what"], "dropped", "{answer}");
     let found = &found.iter().filter(|one| !of(one)).cloned().collect::<Vec<_>>();
