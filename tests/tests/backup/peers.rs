@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use drctl_tests::servers::between::Between;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, Site, drctl};
 
@@ -187,4 +188,23 @@ fn a_view_in_the_place_of_a_restored_table_is_not_executed() {
     let ran = crate::cancel::ended(restore);
     assert_ne!(ran.code, Some(0), "{}", ran.out);
     assert!(!shop.server.log().contains("counted as"), "{}", shop.server.log());
+}
+
+#[test]
+fn a_target_that_falls_silent_is_given_up() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    let honest = std::fs::read_to_string(shop.site.config()).unwrap();
+    for word in [&b"CREATE DATABASE"[..], b"COPY public.orders"] {
+        let port = Between::before(shop.server.port()).silent_after(word).start();
+        std::fs::write(shop.site.config(), &honest).unwrap();
+        let socket = format!("host = \"{}\"", shop.server.socket_dir().display());
+        shop.site.replace(&socket, "host = \"127.0.0.1\"");
+        shop.site.replace(&format!("port = {}\n", shop.server.port()), &format!("port = {port}\n"));
+        shop.site.source("silence = \"1s\"\nsslmode = \"disable\"");
+        let ran = shop.site.drctl(&[&["--json"], &shop.to_beside(&id, &name())[..]].concat());
+        assert_eq!(ran.code, Some(10), "{ran:?}");
+        let said = [ran.out.as_str(), &ran.err].concat();
+        assert!(said.contains("said nothing for "), "{said}");
+    }
 }

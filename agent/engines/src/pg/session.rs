@@ -1,5 +1,7 @@
 //! Sessions on a server, with settings that are ours whatever role and database have set.
 
+use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -235,8 +237,11 @@ async fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
 where
     tokio_postgres::Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>>,
 {
-    // Whoever waits for an answer gets the error too.
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a session has ended");
+    let Err(error) = connection.await else { return };
+    // Whoever waits for an answer hears that the connection is closed, and not why.
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match io.filter(|io| io.kind() == io::ErrorKind::TimedOut) {
+        Some(silence) => tracing::warn!("a session is given up: {silence}"),
+        None => tracing::debug!(%error, "a session has ended"),
     }
 }
