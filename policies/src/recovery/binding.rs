@@ -49,7 +49,7 @@ pub(super) fn foreign(base: &Base, log: &Log) -> Option<Gap> {
         let next = pieces(*end).map(|entry| (*end, entry.begins_behind(*digest)));
         let (at, _) = differs.chain(next).find(|(_, told)| *told == Some(false))?;
         let (timeline, why) = (base.timeline, Why::OtherHistory);
-        Some(Gap { timeline, from: at, until: Some(at), why })
+        Some(Gap { timeline, from: at, until: None, why })
     })
 }
 

@@ -148,7 +148,7 @@ impl<'a> Path<'a> {
     pub(super) fn gap_at(&self, lsn: Lsn) -> Gap {
         let timeline = self.history.timeline_at(lsn);
         if let Some(barrier) = self.barrier_at(lsn) {
-            return Gap { timeline, from: lsn, until: Some(lsn), why: barrier.why };
+            return Gap { timeline, from: lsn, until: None, why: barrier.why };
         }
         let next = self.spans.iter().find(|span| span.start > lsn);
         Gap { timeline, from: lsn, until: next.map(|span| span.start), why: Why::Missing }
