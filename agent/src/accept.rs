@@ -34,6 +34,25 @@ pub(crate) async fn accepted(
     }
 }
 
+/// Why the acceptance of a suspect backup is not believed; nothing where there is none, or it is.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn disbelieved(
+    repository: &Repository,
+    proven: &Proven,
+) -> Result<Option<String>> {
+    if proven.manifest.suspect.is_empty() {
+        return Ok(None);
+    }
+    match read(repository, proven).await {
+        Err(error) if is_bad_manifest(&error) => {
+            Ok(Some(format!("the acceptance of {}: {error:#}", proven.manifest.backup)))
+        }
+        read => read.map(|_| None),
+    }
+}
+
 async fn read(repository: &Repository, proven: &Proven) -> Result<Option<Acceptance>> {
     let (source, backup) = (&proven.manifest.source, &proven.manifest.backup);
     let key = layout::acceptance(source, backup);

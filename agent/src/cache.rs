@@ -10,6 +10,7 @@ use drctl_catalog::{Catalog, CatalogError, Rebuild};
 use drctl_model::SourceId;
 
 use crate::crash::crash_point;
+use crate::named::note;
 use crate::private;
 use crate::reconcile::{Inventory, inventory};
 use crate::{Repository, Setup, SourceLock};
@@ -102,6 +103,7 @@ async fn believe(setup: &Setup) -> Result<()> {
     for backup in &found.backups {
         catalog.adopt(backup).await.context("tell the catalog what counts")?;
     }
+    note(&catalog, &found).await;
     match found.refused.first() {
         Some((source, backup, why)) => tracing::warn!(
             "{} manifest(s) do not count here, {source}/{backup} for one: {why}",
@@ -137,9 +139,11 @@ async fn sound(path: &Path) -> Result<Catalog, CatalogError> {
 async fn fill(catalog: Catalog, repository: &Repository) -> Result<Catalog> {
     let catalog = catalog.with_hook(crash_point);
     if catalog.repository().await?.is_none() {
-        for backup in inventory(repository).await?.backups {
-            catalog.adopt(&backup).await.context("fill the catalog from the bucket")?;
+        let found = inventory(repository).await?;
+        for backup in &found.backups {
+            catalog.adopt(backup).await.context("fill the catalog from the bucket")?;
         }
+        note(&catalog, &found).await;
     }
     catalog.claim(&repository.id).await.context("open the catalog")?;
     Ok(catalog)
@@ -148,11 +152,11 @@ async fn fill(catalog: Catalog, repository: &Repository) -> Result<Catalog> {
 /// In place of one that is wrong: made from the bucket, with this host's job log as far as it can
 /// still be read.
 async fn anew(path: &Path, repository: &Repository, wrong: &CatalogError) -> Result<Catalog> {
-    let held = inventory(repository).await?.backups;
+    let found = inventory(repository).await?;
     if matches!(wrong, CatalogError::Corrupt { .. }) {
         let rebuilt = async {
             let new = Rebuild::start(path, &repository.id).await?.with_hook(crash_point);
-            for backup in &held {
+            for backup in &found.backups {
                 new.add(backup).await?;
             }
             new.finish().await
@@ -162,7 +166,9 @@ async fn anew(path: &Path, repository: &Repository, wrong: &CatalogError) -> Res
                 let kept = done.damaged.map(|at| format!("; what was there is {}", at.display()));
                 let kept = kept.unwrap_or_default();
                 tracing::warn!("the catalog was damaged, and was made anew ({wrong}){kept}");
-                return fill(sound(path).await.context("open the catalog")?, repository).await;
+                let catalog = sound(path).await.context("open the catalog")?;
+                note(&catalog, &found).await;
+                return fill(catalog, repository).await;
             }
             Err(error @ CatalogError::Busy { .. }) => {
                 return Err(error).context("open the catalog");

@@ -13,6 +13,7 @@ use drctl_store::{MAX_ENVELOPE_BYTES, digest, encode_manifest, layout, seal_fact
 use crate::Repository;
 use crate::backup::{Attempt, Collected, total_plain};
 use crate::crash::crash_point;
+use crate::named;
 use crate::plausible::{like, suspicions};
 use crate::problem::Problem;
 use crate::settle::record_failure;
@@ -27,7 +28,9 @@ impl Attempt<'_> {
         job: JobId,
     ) -> Result<BackupSummary> {
         let known = catalog.backups(Some(self.source)).await?;
-        let manifest = self.manifest(collected, finished, &known)?;
+        let before =
+            named::before(self.repository, self.source, Some(&self.id), Some(catalog)).await;
+        let manifest = Manifest { before, ..self.manifest(collected, finished, &known)? };
         let bytes = Bytes::from(encode_manifest(&manifest, &self.key));
         if bytes.len() > MAX_ENVELOPE_BYTES {
             let text =
@@ -38,6 +41,8 @@ impl Attempt<'_> {
         catalog.append(job, self.setup.clock.now(), &stored).await?;
         crash_point("backup-before-manifest");
         let sha256 = put_manifest(self.repository, self.source, &self.id, bytes).await?;
+        let noted = catalog.note_named(self.source, named::by_manifest(&manifest)).await;
+        let _ = noted.inspect_err(|error| tracing::debug!("names are not noted: {error}"));
         let signer = self.key.verifying_key().keyid();
         let summary = BackupSummary { signer, ..manifest.summary(sha256) };
         catalog.commit_backup(job, self.setup.clock.now(), &summary).await.with_context(|| {
@@ -86,6 +91,7 @@ impl Attempt<'_> {
             recipients: self.recipients.texts(),
             children: collected.children,
             suspect,
+            before: Vec::new(),
             streams: collected.streams,
             sealed,
         })

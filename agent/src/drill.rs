@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_model::{
-    Drill, DrillId, DrillOutcome, FORMAT_VERSION, SourceId, TableRows, shown, total,
+    Drill, DrillId, DrillOutcome, FORMAT_VERSION, Named, SourceId, TableRows, shown, total,
 };
 use drctl_policies::recovery::RecoveryPlan;
 use drctl_store::{
@@ -17,6 +17,7 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
 use crate::first::first;
+use crate::named::{Names, before};
 use crate::problem::Failure;
 use crate::repository::is_bad_manifest;
 use crate::wal::is_missing;
@@ -24,6 +25,9 @@ use crate::{Recovered, Repository, Setup, left_out};
 
 /// The newest drills of a source that are looked at.
 const MOST: usize = 1000;
+
+/// The newest drills whose evidence is asked which backups there were.
+const MOST_NAMING: usize = 4;
 
 /// How many are fetched at once.
 const AT_ONCE: usize = 16;
@@ -67,6 +71,7 @@ impl<'a> Drilling<'a> {
         done: Result<&Recovered, &anyhow::Error>,
     ) -> Result<DrillId> {
         let took = self.began.elapsed().as_millis();
+        let newest = self.newest(repository, source).await;
         let drill = Drill {
             v: FORMAT_VERSION,
             min_reader: FORMAT_VERSION,
@@ -80,6 +85,7 @@ impl<'a> Drilling<'a> {
             system_id,
             timeline: plan.timeline,
             base: plan.base.clone(),
+            newest,
             target: shown(&plan.target.to_string(), TARGET_SHOWN),
             outcome: outcome(plan, done),
         };
@@ -89,6 +95,12 @@ impl<'a> Drilling<'a> {
         let put = repository.bucket.put_read_back(&key, Bytes::from(bytes)).await;
         put.context("keep the drill's evidence")?;
         Ok(drill.drill)
+    }
+
+    /// The newest manifest of the source.
+    async fn newest(&self, repository: &Repository, source: &SourceId) -> Option<Named> {
+        let catalog = self.setup.log_cache(repository).await;
+        before(repository, source, None, catalog.as_ref()).await.into_iter().next()
     }
 }
 
@@ -122,15 +134,7 @@ pub async fn drills(
     source: &SourceId,
     refused: &mut Vec<String>,
 ) -> Result<Vec<(Drill, VerifyingKey)>> {
-    let mut ids: BTreeSet<DrillId> = BTreeSet::new();
-    // What somebody deleted is listed too, where the bucket keeps it.
-    let each = |state: State| {
-        ids.extend(layout::drill_at(&state.key).map(|(_, id)| id));
-        ControlFlow::Continue(())
-    };
-    repository.bucket.list_states(&layout::drills(source), None, each).await?;
-    let mut ids: Vec<DrillId> = ids.into_iter().collect();
-    let newest = ids.split_off(ids.len().saturating_sub(MOST));
+    let newest = listed(repository, source, MOST).await?;
     let reading = newest.into_iter().map(|id| async move {
         let found = read(repository, source, &id).await;
         (id, found)
@@ -149,6 +153,37 @@ pub async fn drills(
         }
     }
     Ok(drills)
+}
+
+/// The names of the newest drills, oldest first.
+async fn listed(repository: &Repository, source: &SourceId, most: usize) -> Result<Vec<DrillId>> {
+    let mut ids: BTreeSet<DrillId> = BTreeSet::new();
+    // What somebody deleted is listed too, where the bucket keeps it.
+    let each = |state: State| {
+        ids.extend(layout::drill_at(&state.key).map(|(_, id)| id));
+        ControlFlow::Continue(())
+    };
+    repository.bucket.list_states(&layout::drills(source), None, each).await?;
+    let mut ids: Vec<DrillId> = ids.into_iter().collect();
+    Ok(ids.split_off(ids.len().saturating_sub(most)))
+}
+
+/// The manifests that the evidence of the newest drills names.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn named_by_drills(repository: &Repository, source: &SourceId) -> Result<Names> {
+    let mut names = Names::new();
+    for id in listed(repository, source, MOST_NAMING).await? {
+        match read(repository, source, &id).await {
+            Ok((drill, _)) => {
+                names.extend(drill.newest.map(|named| (named, format!("the drill {id}"))));
+            }
+            Err(error) if is_missing(&error) || is_bad_manifest(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(names)
 }
 
 async fn read(

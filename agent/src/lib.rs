@@ -25,6 +25,7 @@ mod locks;
 mod losses;
 mod memory;
 mod meter;
+mod named;
 mod names;
 mod newest;
 mod pipeline;

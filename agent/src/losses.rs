@@ -7,9 +7,11 @@ use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Lost};
 use drctl_model::{BackupId, BackupSummary, SourceId, chain, newest, total};
 use drctl_store::layout;
+use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use crate::repository::is_bad_manifest;
+use crate::named::{Names, by_manifest, missed};
+use crate::repository::{MANIFESTS_AT_ONCE, is_bad_manifest};
 use crate::weight::Seen;
 use crate::{Proven, Repository, Setup};
 
@@ -17,8 +19,11 @@ use crate::{Proven, Repository, Setup};
 /// a larger one only what its newest good backup stands on.
 const WEIGHED: u64 = 20_000;
 
+/// The newest manifests that are read at each look.
+const READ: usize = 64;
+
 /// Compares the backups that the catalog knows of a source with the bucket: whether their manifests
-/// are listed, and as many objects and bytes as these name. The newest good one's manifest is read.
+/// are listed, and as many objects and bytes as these name. The newest manifests are read.
 /// Gives what is gone, remembered or found now, and remembers it.
 ///
 /// # Errors
@@ -30,32 +35,64 @@ pub(crate) async fn look_for_losses(
     source: &SourceId,
 ) -> Result<Vec<Lost>> {
     let known = catalog.backups(Some(source)).await?;
-    let mut lost = BTreeMap::new();
+    let writable = setup.log_cache(repository).await;
+    let (mut lost, mut names) = (BTreeMap::new(), Names::new());
     if !known.is_empty() {
         lost = listed_losses(repository, source, &known).await?;
-        for backup in newest_chain(&known) {
-            let key = layout::manifest(source, &backup.backup).to_string();
-            if !lost.contains_key(&key)
-                && let Some(why) = is_other(repository, backup).await?
-            {
-                lost.insert(key, why);
-            }
-        }
+        read_manifests(repository, &known, &mut lost, &mut names).await?;
+    }
+    if let Some(writable) = &writable {
+        let noted = writable.note_named(source, names.clone()).await;
+        let _ = noted.inspect_err(|error| tracing::debug!("names are not noted: {error}"));
+    }
+    for (key, why) in missed(repository, Some(catalog), source, names, &known).await? {
+        lost.entry(key).or_insert(why);
     }
     let kept = catalog.lost(Some(source)).await?;
-    let is_known = |key: &str| {
-        let mut keys = known.iter().map(|backup| layout::manifest(source, &backup.backup));
-        keys.any(|other| other.as_ref() == key)
-    };
-    let is_back = |one: &&Lost| is_known(&one.key) && !lost.contains_key(&one.key);
+    let asked = asked(catalog, source, &known).await?;
+    let is_back = |one: &&Lost| asked.contains(&one.key) && !lost.contains_key(&one.key);
     let back: Vec<String> = kept.iter().filter(is_back).map(|one| one.key.clone()).collect();
     let now = setup.clock.now();
     // One that cannot be written tells the same, and will find it again.
-    if let Some(writable) = setup.log_cache(repository).await {
+    if let Some(writable) = writable {
         let told = writable.remember_lost(source, now, lost.clone(), back.clone()).await;
         let _ = told.inspect_err(|error| tracing::debug!("what is lost is not noted: {error}"));
     }
     Ok(merged(source, kept, lost, &back, now))
+}
+
+/// The keys of all manifests that the catalog knows, or that signed documents name.
+async fn asked(
+    catalog: &Catalog,
+    source: &SourceId,
+    known: &[BackupSummary],
+) -> Result<BTreeSet<String>> {
+    let named = catalog.named(source).await?;
+    let named = named.iter().map(|one| &one.named.backup);
+    let all = known.iter().map(|backup| &backup.backup).chain(named);
+    Ok(all.map(|id| layout::manifest(source, id).to_string()).collect())
+}
+
+/// What is gone of a source whose manifests in the bucket were just read, also where this host has no
+/// catalog: `there` they are, and `names` is what they name.
+///
+/// # Errors
+/// The store's, and the catalog's.
+pub(crate) async fn told(
+    setup: &Setup,
+    repository: &Repository,
+    source: &SourceId,
+    (there, names): (&[BackupSummary], Names),
+) -> Result<Vec<Lost>> {
+    if let Some(catalog) = setup.log_cache(repository).await {
+        let noted = catalog.note_named(source, names).await;
+        let _ = noted.inspect_err(|error| tracing::debug!("names are not noted: {error}"));
+        return look_for_losses(setup, repository, &catalog, source).await;
+    }
+    let at = setup.clock.now();
+    let missed = missed(repository, None, source, names, there).await?;
+    let lost = |(key, why)| Lost { source: source.clone(), key, why, at };
+    Ok(missed.into_iter().map(lost).collect())
 }
 
 /// What a listing shows to be gone, by the manifests' keys.
@@ -100,6 +137,33 @@ async fn listed_losses(
     Ok(lost)
 }
 
+/// Reads the newest manifests, and those that the newest good backup stands on, of those that are
+/// listed: what they name, and what is wrong with them.
+async fn read_manifests(
+    repository: &Repository,
+    known: &[BackupSummary],
+    lost: &mut BTreeMap<String, String>,
+    names: &mut Names,
+) -> Result<()> {
+    let key = |backup: &BackupSummary| layout::manifest(&backup.source, &backup.backup).to_string();
+    let mut wanted: BTreeMap<String, &BackupSummary> =
+        newest_chain(known).into_iter().map(|backup| (key(backup), backup)).collect();
+    wanted.extend(known.iter().take(READ).map(|backup| (key(backup), backup)));
+    wanted.retain(|key, _| !lost.contains_key(key));
+    let reading = wanted.into_iter().map(|(key, backup)| async move {
+        let found = read(repository, backup).await;
+        (key, found)
+    });
+    let mut reading = stream::iter(reading).buffered(MANIFESTS_AT_ONCE);
+    while let Some((key, found)) = reading.next().await {
+        match found? {
+            Ok(found) => names.extend(by_manifest(&found.manifest)),
+            Err(why) => drop(lost.insert(key, why)),
+        }
+    }
+    Ok(())
+}
+
 /// The newest good backup and what it stands on.
 fn newest_chain(known: &[BackupSummary]) -> Vec<&BackupSummary> {
     let find = |id: &BackupId| known.iter().find(|backup| backup.backup == *id);
@@ -107,17 +171,17 @@ fn newest_chain(known: &[BackupSummary]) -> Vec<&BackupSummary> {
     good.and_then(|good| chain(good, find).ok()).unwrap_or_default()
 }
 
-/// What is wrong with the manifest of a backup that the catalog knows; nothing where nothing is.
-async fn is_other(repository: &Repository, backup: &BackupSummary) -> Result<Option<String>> {
+/// The manifest of a backup that the catalog knows, or what is wrong with it.
+async fn read(repository: &Repository, backup: &BackupSummary) -> Result<Result<Proven, String>> {
     let BackupSummary { source, backup: id, manifest_sha256, .. } = backup;
     Ok(match repository.manifest(source, id).await {
-        Err(error) if is_bad_manifest(&error) => Some(format!("{error:#}")),
+        Err(error) if is_bad_manifest(&error) => Err(format!("{error:#}")),
         Err(error) => return Err(error),
-        Ok(None) => Some("its manifest is gone".to_owned()),
+        Ok(None) => Err("its manifest is gone".to_owned()),
         Ok(Some(Proven { sha256, .. })) if sha256 != *manifest_sha256 => {
-            Some("another manifest is in the place of the one that was known".to_owned())
+            Err("another manifest is in the place of the one that was known".to_owned())
         }
-        Ok(Some(_)) => None,
+        Ok(Some(found)) => Ok(found),
     })
 }
 

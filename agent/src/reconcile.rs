@@ -5,15 +5,17 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Difference, Lost, Rebuild, Rebuilt, diff};
-use drctl_model::{BackupId, BackupSummary, LogEntry, Lsn, SourceId, outermost};
+use drctl_model::{BackupId, BackupSummary, LogEntry, Lsn, Named, SourceId, outermost};
 use drctl_store::layout::{self, Kind};
 use drctl_store::{Alarm, Bucket, Key, Odd, State};
 use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
 
 use crate::backrest::{mark_anew, only_there};
 use crate::chain::Family;
 use crate::crash::crash_point;
 use crate::memory::Memory;
+use crate::named::{by_manifest, missed, note};
 use crate::problem::Failure;
 use crate::strays::strays;
 use crate::verify::everything;
@@ -43,6 +45,8 @@ pub struct Inventory {
     pub broken: Vec<(SourceId, BackupId, String)>,
     /// Backups of which other objects are listed than their manifests name, with what differs.
     pub lacking: Vec<(SourceId, BackupId, String)>,
+    /// What the manifests of each source name, and which one does.
+    pub named: BTreeMap<SourceId, Vec<(Named, String)>>,
     /// What was seen of objects that somebody meddled with.
     pub alarms: Vec<Alarm>,
     /// Objects that were looked at.
@@ -78,8 +82,10 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
                 let at = (source, id);
                 let there = data.get(&at).copied().unwrap_or_default();
                 if let Some(why) = there.lacks(bucket, &at, proven.manifest.objects()) {
-                    found.lacking.push((at.0, at.1, why));
+                    found.lacking.push((at.0.clone(), at.1, why));
                 }
+                let names = by_manifest(&proven.manifest);
+                found.named.entry(at.0).or_default().extend(names);
                 found.backups.push(proven.summary());
             }
             Err(error) => {
@@ -159,6 +165,7 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
     let cache = setup.log_cache(repository).await;
     if let Some(catalog) = &cache {
         mark_anew(setup, catalog).await;
+        note(catalog, &renewed.found).await;
     }
     let mut by_source: BTreeMap<SourceId, Vec<BackupSummary>> = BTreeMap::new();
     for backup in &renewed.found.backups {
@@ -206,6 +213,29 @@ pub struct Compared {
     pub bad: Vec<(String, String)>,
 }
 
+impl Compared {
+    /// Adds what signed documents name and the bucket does not hold.
+    async fn add_missed(
+        &mut self,
+        repository: &Repository,
+        catalog: &Catalog,
+        now: Timestamp,
+    ) -> Result<()> {
+        for source in repository.sources().await? {
+            let names = self.found.named.get(&source).cloned().unwrap_or_default();
+            let there = self.found.backups.iter().filter(|backup| backup.source == source);
+            let there: Vec<BackupSummary> = there.cloned().collect();
+            let missed = missed(repository, Some(catalog), &source, names, &there).await?;
+            for (key, why) in missed {
+                if self.lost.iter().all(|lost| lost.key != key) {
+                    self.lost.push(Lost { source: source.clone(), key, why, at: now });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Compares the catalog with the bucket; changes neither.
 ///
 /// # Errors
@@ -233,6 +263,8 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     };
     let lost = compared.lost.iter().filter(|lost| !there(&lost.key)).cloned().collect();
     compared.lost = lost;
+    let now = setup.clock.now();
+    compared.add_missed(repository, &catalog, now).await?;
     compared.log_holes = holes(repository, &catalog, &compared.found.backups).await?;
     let trust = trust_digest(&repository.trust);
     for (source, system_id) in catalog.logged().await? {

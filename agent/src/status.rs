@@ -16,7 +16,7 @@ use crate::locks::is_held;
 use crate::losses::look_for_losses;
 use crate::memory::{Memory, words};
 use crate::problem::Failure;
-use crate::wal::{Beside, log_state};
+use crate::wal::{Beside, LogState, log_state};
 use crate::{Repository, Setup};
 
 pub use judge::{Health, LogStatus, SourceStatus};
@@ -41,6 +41,9 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
     let opened = setup.repository().await;
     if let Err(error) = &opened {
         all.iter_mut().for_each(|status| status.unreadable = Some(why(error)));
+    }
+    if opened.as_ref().is_ok_and(|repository| repository.lost_marker) {
+        all.iter_mut().for_each(|status| status.marker_lost = true);
     }
     for status in &mut all {
         note_losses(setup, opened.as_ref(), catalog, status).await;
@@ -105,7 +108,13 @@ async fn look(
         let age = setup.clock.now().duration_since(standing.shows);
         LogStatus { standing, age }
     };
-    status.log = looking.await.map(|state| state.map(aged)).transpose();
+    status.log = match looking.await {
+        Ok(LogState { standing, refused }) => {
+            status.disbelieved = refused;
+            standing.map(|standing| Ok(aged(standing)))
+        }
+        Err(why) => Some(Err(why)),
+    };
     status.lost = lost.flatten();
     // What is missing of the log is noted while it is looked at.
     if let Ok(lost) = catalog.lost(Some(source)).await {
@@ -146,6 +155,8 @@ async fn one(
         bad,
         suspect: newest.filter(|backup| !backup.is_good()),
         unreadable: None,
+        marker_lost: false,
+        disbelieved: Vec::new(),
         broken,
         age,
         rpo,

@@ -17,6 +17,7 @@ mod expired;
 mod jobs;
 mod logs;
 mod lost;
+mod named;
 mod open;
 mod rebuild;
 mod rows;
@@ -40,6 +41,7 @@ pub use check::{Difference, diff};
 pub use error::{CatalogError, Cause};
 pub use logs::{CachedLog, LogChange};
 pub use lost::Lost;
+pub use named::NamedBy;
 pub use rebuild::{Rebuild, Rebuilt};
 pub use verified::{Look, Looks, Subject};
 

@@ -69,8 +69,8 @@ impl Catalog {
         .await
     }
 
-    /// Forgets what is gone of a source, and the backups of it that are named; says how much that
-    /// was.
+    /// Forgets what is gone of a source, and the backups of it that are named, whatever signed
+    /// documents say of them; says how much that was.
     ///
     /// # Errors
     /// Those of any write.
@@ -85,8 +85,15 @@ impl Catalog {
             let sql = "DELETE FROM lost WHERE source = ?1";
             let mut gone = transaction.execute(sql, [source.as_str()])?;
             for backup in &backups {
+                // Whoever names it, now or later.
+                let sql = "INSERT OR REPLACE INTO named \
+                           SELECT source, backup, manifest_sha256, 'the catalog', 1 FROM backups \
+                           WHERE source = ?1 AND backup = ?2";
+                transaction.execute(sql, [source.as_str(), backup.as_str()])?;
                 let sql = "DELETE FROM backups WHERE source = ?1 AND backup = ?2";
                 gone += transaction.execute(sql, [source.as_str(), backup.as_str()])?;
+                let sql = "UPDATE named SET forgotten = 1 WHERE source = ?1 AND backup = ?2";
+                transaction.execute(sql, [source.as_str(), backup.as_str()])?;
             }
             transaction.commit()?;
             Ok(gone as u64)

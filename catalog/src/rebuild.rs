@@ -11,7 +11,7 @@ use crate::open::{
 };
 use crate::schema::{Nature, STEPS};
 use crate::thread::Worker;
-use crate::{CatalogError, Hook, backups, check, jobs, lost, no_hook, schema, verified};
+use crate::{CatalogError, Hook, backups, check, jobs, lost, named, no_hook, schema, verified};
 
 /// Files that SQLite keeps beside a database and would apply to whatever has its name.
 const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -208,6 +208,7 @@ fn copy_log(old: &Path, new: &Connection) -> Result<Log, Fault> {
     }
     outcomes.push(verified::copy(&connection, new));
     outcomes.push(lost::carry_over(&connection, new));
+    outcomes.push(named::carry_over(&connection, new));
     for outcome in outcomes {
         match outcome {
             Err(fault) if fault.is_damage() || is_double(&fault) => log.damaged = true,

@@ -27,6 +27,8 @@ pub struct Subject {
 /// What came of all damages of one kind of object.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Came {
+    /// `status` told something that it had not told before.
+    pub told: u64,
     /// Verify found something.
     pub found: u64,
     /// The restore was refused.
@@ -62,24 +64,37 @@ fn write(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).expect("write");
 }
 
-/// Does everything to every object, and undoes it. `verify` says whether it found anything,
-/// `restore` gives what it restored, or what it said.
+/// What is asked of a damaged repository.
+pub struct Asked<'a, T> {
+    /// What `status` tells.
+    pub status: &'a dyn Fn() -> String,
+    /// Whether verify found anything.
+    pub verify: &'a dyn Fn() -> bool,
+    /// What was restored, or what was said.
+    pub restore: &'a dyn Fn(&[String]) -> Result<T, String>,
+    /// Makes the host forget what it has seen.
+    pub forget: &'a dyn Fn(),
+}
+
+/// Does everything to every object, and undoes it.
 ///
 /// # Panics
 /// If anything is restored that was not stored, or refused without a word.
-pub fn matrix<T: PartialEq>(
-    subjects: &[Subject],
-    verify: impl Fn() -> bool,
-    restore: impl Fn(&[String]) -> Result<T, String>,
-) -> BTreeMap<String, Came> {
+#[must_use]
+pub fn matrix<T: PartialEq>(subjects: &[Subject], asked: &Asked<'_, T>) -> BTreeMap<String, Came> {
+    let Asked { status, verify, restore, forget } = asked;
     assert!(!verify(), "nothing is damaged yet");
+    let before = status();
     let mut table = BTreeMap::new();
     for subject in subjects {
         let good = restore(&subject.restore).unwrap_or_else(|said| panic!("it restores: {said}"));
-        let before = [&subject.path, &subject.sibling].map(|path| fs::read(path).expect("read"));
+        let good_bytes =
+            [&subject.path, &subject.sibling].map(|path| fs::read(path).expect("read"));
         let mut came = Came::default();
         for how in DAMAGES {
+            forget();
             subject.harm(how);
+            came.told += u64::from(status() != before);
             came.found += u64::from(verify());
             match restore(&subject.restore) {
                 Ok(bytes) => {
@@ -91,12 +106,13 @@ pub fn matrix<T: PartialEq>(
                     came.refused += 1;
                 }
             }
-            for (path, bytes) in [&subject.path, &subject.sibling].into_iter().zip(&before) {
+            for (path, bytes) in [&subject.path, &subject.sibling].into_iter().zip(&good_bytes) {
                 write(path, bytes);
             }
         }
         table.insert(subject.kind.to_owned(), came);
     }
+    forget();
     table
 }
 
@@ -112,7 +128,8 @@ pub fn documented(subjects: &[Subject]) -> BTreeMap<String, Came> {
     let row = |line: &str| {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let number = |at: usize| cells.get(at)?.parse().ok();
-        let came = Came { found: number(2)?, refused: number(3)?, right: number(4)? };
+        let came =
+            Came { told: number(2)?, found: number(3)?, refused: number(4)?, right: number(5)? };
         Some((cells[1].to_owned(), came))
     };
     let rows = table.lines().filter(|line| line.starts_with("| ")).filter_map(row);

@@ -199,6 +199,7 @@ async fn manifest_stays_small() {
         recipients: Vec::new(),
         children: Vec::new(),
         suspect: Vec::new(),
+        before: Vec::new(),
         streams: vec![stream],
         sealed: String::new(),
     };

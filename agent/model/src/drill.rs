@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::understood;
-use crate::{BackupId, DrillId, Lsn, ManifestError, RepositoryId, SourceId, Timeline};
+use crate::{BackupId, DrillId, Lsn, ManifestError, Named, RepositoryId, SourceId, Timeline};
 
 /// What is signed of a restore drill: that a recovery reached its target and was proven, or that
 /// it did not.
@@ -34,6 +34,9 @@ pub struct Drill {
     pub timeline: Timeline,
     /// The copy that was laid out.
     pub base: BackupId,
+    /// The newest manifest of the source that was there when it was signed, where one was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Named>,
     /// What was asked for, in words.
     pub target: String,
     /// What it came to.

@@ -21,6 +21,7 @@ mod log_index;
 mod lsn;
 mod manifest;
 mod marker;
+mod named;
 mod newest;
 mod role;
 mod verification;
@@ -53,7 +54,8 @@ pub use manifest::{
     Segment, Stream, max_sealed,
 };
 pub use marker::{Marker, MarkerError};
-pub use newest::newest;
+pub use named::{MOST_NAMED, Named, to_name};
+pub use newest::{newest, newest_first};
 pub use role::Role;
 pub use verification::{Closeness, Fault, Verification, bad, standing, telling};
 

@@ -187,8 +187,8 @@ pub struct LogNotes {
     /// Where it cannot be replayed.
     #[serde(default)]
     pub breaks: Vec<NotedBreak>,
-    /// The lengths of the objects of all pieces, together: another sum says that one is not what it
-    /// was.
+    /// What stands for the lengths of the objects of all pieces: another number says that one is not
+    /// what it was.
     #[serde(default)]
     pub bytes: Option<u64>,
 }

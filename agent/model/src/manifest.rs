@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupId, BackupKind, Digest, EXTERNAL, FORMAT_VERSION, INCREMENTAL, KNOWN_FEATURES,
+    BackupId, BackupKind, Digest, EXTERNAL, FORMAT_VERSION, INCREMENTAL, KNOWN_FEATURES, Named,
     RepositoryId, SourceId, StreamId, shown, total,
 };
 
@@ -80,6 +80,9 @@ pub struct Manifest {
     /// Why this backup is not to be trusted although it is complete; empty when it is good.
     #[serde(default)]
     pub suspect: Vec<String>,
+    /// The newest manifests of the source that were there when it was signed, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<Named>,
     /// The data.
     pub streams: Vec<Stream>,
     /// [`Facts`](crate::Facts) as JSON, compressed with zstd, encrypted with age, in base64.
@@ -428,6 +431,7 @@ mod tests {
             recipients: vec![],
             children: vec![],
             suspect: vec![],
+            before: vec![],
             streams: vec![stream(0)],
             sealed: String::new(),
         }

@@ -2,6 +2,7 @@
 //! and no host's clock.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
@@ -46,6 +47,28 @@ pub fn newest<'a>(
     }
     let copies = newest_first.filter(|backup| backup.kind.coordinates().is_some());
     copies.chain([first]).max_by(|one, other| one.newer(other))
+}
+
+/// Backups that are in the order of their identifiers, the newest first, in the order in which
+/// they were taken: the copies of one cluster take their own places among all others in the order of
+/// their positions.
+#[must_use]
+pub fn newest_first(mut all: Vec<BackupSummary>) -> Vec<BackupSummary> {
+    let mut clusters: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (at, backup) in all.iter().enumerate() {
+        if let Some(coordinates) = backup.kind.coordinates() {
+            let of = (backup.source.clone(), backup.engine.as_str(), coordinates.system_id);
+            clusters.entry(of).or_default().push(at);
+        }
+    }
+    for places in clusters.into_values() {
+        let mut copies: Vec<BackupSummary> = places.iter().map(|at| all[*at].clone()).collect();
+        copies.sort_by(|one, other| other.newer(one));
+        for (at, copy) in places.into_iter().zip(copies) {
+            all[at] = copy;
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -115,5 +138,19 @@ mod tests {
         assert_eq!(newest(std::iter::empty()), None);
         let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
         assert_eq!((ends_last.taken(), dated_last.taken(), dump.taken()), (at(50), at(9), at(10)));
+    }
+
+    #[test]
+    fn rows_are_in_the_order_of_the_log_and_not_of_clocks() {
+        let dump =
+            |dated| BackupSummary { kind: BackupKind::Logical, ..copy(dated, 7, (1, 1), None) };
+        let ended = |dated, stop| copy(dated, 7, (1, stop), None);
+        // By their names; the host of the one that ends last had a clock that was behind.
+        let rows = [dump(50), ended(40, 800), dump(30), copy(20, 8, (1, 7), None), ended(10, 900)];
+        let expected =
+            [dump(50), ended(10, 900), dump(30), copy(20, 8, (1, 7), None), ended(40, 800)];
+        let rows = newest_first(rows.to_vec());
+        assert_eq!(rows, expected);
+        assert_eq!(newest_first(rows), expected);
     }
 }

@@ -8,15 +8,17 @@ use bytes::Bytes;
 use drctl_engines::backrest::{Backup, Info};
 use drctl_model::{
     BackupId, BackupKind, BackupSummary, EXTERNAL, Engine, External, FORMAT_VERSION, Facts,
-    Manifest, Origin, PGBACKREST, SourceId, WalSegmentSize,
+    Manifest, Named, Origin, PGBACKREST, SourceId, WalSegmentSize, to_name,
 };
 use drctl_policies::Pgbackrest;
 use drctl_store::{
     MAX_ENVELOPE_BYTES, Recipients, SigningKey, StoreError, digest, encode_manifest, seal_facts,
 };
+use tokio::sync::OnceCell;
 
 use super::place::coordinates;
 use crate::commit::put_manifest;
+use crate::named;
 use crate::{Repository, Setup};
 
 /// Why a backup is not recorded.
@@ -46,6 +48,8 @@ pub(crate) struct Recorder<'a> {
     pub(crate) key: SigningKey,
     /// The server's cluster and the size of its segments, where it can be asked.
     pub(crate) server: Option<(u64, WalSegmentSize)>,
+    /// The manifests that were there before the first record of this run.
+    before: OnceCell<Vec<Named>>,
 }
 
 /// What is known of a backup beside what pgBackRest says.
@@ -73,7 +77,8 @@ impl<'a> Recorder<'a> {
         config: &'a Pgbackrest,
     ) -> Result<Self> {
         let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
-        Ok(Recorder { setup, repository, source, config, recipients, key, server: None })
+        let (server, before) = (None, OnceCell::new());
+        Ok(Recorder { setup, repository, source, config, recipients, key, server, before })
     }
 
     /// The identifier of a backup that was found: the same on every host that finds it.
@@ -87,6 +92,12 @@ impl<'a> Recorder<'a> {
             .take(8)
             .fold(0, |word, byte| u64::from(*byte) | word << 8);
         BackupId::new(backup.started, word)
+    }
+
+    /// The newest manifests of the source.
+    async fn known(&self) -> Vec<Named> {
+        let catalog = self.setup.log_cache(self.repository).await;
+        named::before(self.repository, self.source, None, catalog.as_ref()).await
     }
 
     /// The record of a backup.
@@ -149,6 +160,7 @@ impl<'a> Recorder<'a> {
             recipients: self.recipients.texts(),
             children: Vec::new(),
             suspect,
+            before: Vec::new(),
             streams: Vec::new(),
             sealed,
         };
@@ -166,7 +178,9 @@ impl<'a> Recorder<'a> {
         aside: Aside,
         origin: Origin,
     ) -> Result<BackupSummary, Unrecorded> {
-        let manifest = self.manifest(info, backup, id, aside, origin)?;
+        let before = self.before.get_or_init(|| self.known()).await;
+        let before = to_name(before.iter().cloned(), Some(id));
+        let manifest = Manifest { before, ..self.manifest(info, backup, id, aside, origin)? };
         let bytes = Bytes::from(encode_manifest(&manifest, &self.key));
         if bytes.len() > MAX_ENVELOPE_BYTES {
             return Err(Unrecorded::Refused("its record is larger than any reader takes".into()));

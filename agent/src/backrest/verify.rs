@@ -26,6 +26,7 @@ pub(crate) async fn verify_stanza(
         closed: 0,
         problems: faults.collect(),
         covered: Vec::new(),
+        signers: std::collections::BTreeMap::new(),
     };
     if data {
         let found = stanza.backrest.verify(None).await.context("have pgBackRest verify")?;

@@ -2,7 +2,8 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, External, ExternalType, Facts, Verification, shown,
+    BackupId, BackupKind, BackupSummary, External, ExternalType, Facts, Verification, newest_first,
+    shown,
 };
 use drctl_store::open_facts;
 use jiff::Timestamp;
@@ -78,7 +79,7 @@ pub(super) async fn backup(
 pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Exit> {
     let source = source.map(|name| setup.source(name).map(|(id, _)| id.clone())).transpose()?;
     let catalog = known_catalog(setup).await?;
-    let found = catalog.backups(source.as_ref()).await?;
+    let found = newest_first(catalog.backups(source.as_ref()).await?);
     let gone = catalog.expired(source.as_ref()).await?;
     let memory = Memory::of(&catalog, source.as_ref()).await?;
     let losses = Losses::of(setup, &catalog, &found, source.as_ref()).await?;

@@ -11,6 +11,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 
 use super::args::VerifyArgs;
+use super::check_beside::Beside;
 use super::progress::Progress;
 use super::screen::{
     NAME_SHOWN, Screen, alarms_json, alarms_text, bytes, count, line, table, words,
@@ -18,7 +19,6 @@ use super::screen::{
 use crate::backrest::verify_stanza;
 use crate::chain::is_broken;
 use crate::problem::{Failure, Problem};
-use crate::strays::strays;
 use crate::{
     Candidate, Chains, Depth, Exit, Finding, Holes, Level, LogVerdict, Meter, Notebook, Proven,
     Repository, Setup, Stop, Verdict, doctor as examine, everything, known, verify as verify_one,
@@ -106,7 +106,8 @@ pub(super) async fn verify(
         let repository = setup.repository().await?;
         let notebook = Notebook::open(setup, &repository).await;
         let (mut rows, mut chains) = (Vec::<Row>::new(), Chains::new(&repository));
-        let mut all = wanted(&repository, args.what.as_deref()).await?;
+        let (mut beside, what) = (Beside::default(), args.what.as_deref());
+        let mut all = wanted(&repository, what).await?;
         while let Some((source, id, proven)) = all.try_next().await? {
             let verdict = match proven {
                 Ok(ref proven) => {
@@ -127,6 +128,9 @@ pub(super) async fn verify(
                 Err(ref error) => refused(error),
             };
             let proven = proven.as_ref().ok();
+            if let Some(proven) = proven {
+                beside.see(&repository, proven).await?;
+            }
             let (closeness, words) = looked(proven, depth, &verdict);
             let digest = proven.map(|proven| proven.sha256);
             notebook.backup((&source, &id, digest), closeness, &verdict.problems).await;
@@ -135,21 +139,22 @@ pub(super) async fn verify(
         }
         drop(all);
         let logs = look_at_logs(setup, args, &repository, &notebook, identities.as_ref()).await?;
-        let strays = strays(&repository, setup.clock.now()).await?;
-        Ok::<_, anyhow::Error>((rows, logs, (repository.alarms(), strays)))
+        beside.look(setup, &repository, what).await?;
+        Ok::<_, anyhow::Error>((rows, logs, (repository.alarms(), beside)))
     };
-    let (rows, logs, (alarms, strays)) = tokio::select! {
+    let (rows, logs, (alarms, beside)) = tokio::select! {
         looked = looking => looked?,
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
     drop(progress);
-    if rows.is_empty() {
+    if rows.is_empty() && !beside.is_bad() {
         return Err(Problem::NoBackup("there is no backup to verify".to_owned()).into());
     }
-    print(screen, args, (&rows, &logs, &alarms), &strays);
+    print(screen, args, (&rows, &logs, &alarms), &beside);
     let bad = rows.iter().any(|row| !row.verdict.problems.is_empty())
         || logs.iter().any(|log| !log.verdict.problems.is_empty())
-        || !alarms.is_empty();
+        || !alarms.is_empty()
+        || beside.is_bad();
     Ok(if bad { Exit::Verification } else { Exit::Success })
 }
 
@@ -228,7 +233,7 @@ async fn wanted<'a>(
 /// What was found out: of backups, of logs, of objects that somebody meddled with.
 type FoundOut<'a> = (&'a [Row], &'a [Looked], &'a [Alarm]);
 
-fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, strays: &[String]) {
+fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, beside: &Beside) {
     let listed = |problems: &[(String, String)]| -> Vec<serde_json::Value> {
         let entry =
             |(code, message): &(String, String)| json!({ "code": code, "message": message });
@@ -239,6 +244,8 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, 
             "source": source, "closeness": closeness, "good": verdict.problems.is_empty(), "pieces": verdict.pieces,
             "read_bytes": verdict.read_bytes, "opened": verdict.opened,
             "problems": listed(&verdict.problems), "covered_gaps": verdict.covered,
+            "signers": verdict.signers.iter().map(|(by, pieces)| json!({ "signed_by": by, "pieces": pieces }))
+                .collect::<Vec<_>>(),
         })
     };
     let entry = |Row { source, id, closeness, verdict, signer, .. }: &Row| {
@@ -249,10 +256,11 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, 
             "read_bytes": verdict.read_bytes, "opened": verdict.opened, "problems": problems,
         })
     };
-    let object = json!({
+    let mut object = json!({
         "data": args.data, "backups": rows.iter().map(entry).collect::<Vec<_>>(),
-        "logs": logs.iter().map(log).collect::<Vec<_>>(), "alarms": alarms_json(alarms), "strays": strays,
+        "logs": logs.iter().map(log).collect::<Vec<_>>(), "alarms": alarms_json(alarms),
     });
+    beside.tell(&mut object);
     screen.answer("drctl.verify/1", object, || {
         let head = ["BACKUP", "SOURCE", "SIGNED BY", "RESULT", "READ", "LOOKED AT"];
         let mut lines = vec![head.map(str::to_owned).to_vec()];
@@ -274,9 +282,7 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, 
         }
         details.push_str(&of_logs(logs));
         details.push_str(&alarms_text(alarms));
-        for stray in strays {
-            let _ = write!(details, "\nstray: {stray}");
-        }
+        details.push_str(&beside.text());
         format!("{}{details}", table(&lines))
     });
 }
@@ -288,6 +294,11 @@ fn of_logs(logs: &[Looked]) -> String {
         let result = if verdict.problems.is_empty() { "good" } else { "BAD" };
         let pieces = count(verdict.pieces, "piece");
         let _ = write!(text, "\nlog of {source}: {result}, {pieces} ({words})");
+        for (by, pieces) in &verdict.signers {
+            let pieces = count(*pieces, "piece");
+            let _ =
+                write!(text, "\nlog of {source}, signed by {}: {pieces}", shown(by, NAME_SHOWN));
+        }
         for (code, message) in &verdict.problems {
             let _ = write!(text, "\n{source}: {} [{code}]", line(message));
         }

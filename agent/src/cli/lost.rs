@@ -53,6 +53,9 @@ impl Losses {
             let mut sources: BTreeSet<&SourceId> =
                 remembered.iter().map(|one| &one.source).collect();
             sources.extend(known.iter().map(|backup| &backup.source));
+            // Of one that has no backup left signed documents may still tell.
+            let is_asked = |id: &&SourceId| source.is_none_or(|source| source == *id);
+            sources.extend(setup.config.sources.keys().filter(is_asked));
             let mut lost = Vec::new();
             for source in sources {
                 lost.extend(look_for_losses(setup, &repository, catalog, source).await?);
@@ -86,9 +89,10 @@ pub(super) async fn forget(screen: Screen, setup: &Setup, source: &str) -> Resul
         let key = layout::manifest(&source, id);
         lost.iter().any(|one| one.key == key.as_ref())
     };
-    let known = catalog.backups(Some(&source)).await?;
-    let gone = known.into_iter().map(|backup| backup.backup).filter(is_lost).collect();
-    let forgotten = catalog.forget_lost(&source, gone).await?;
+    let known = catalog.backups(Some(&source)).await?.into_iter().map(|backup| backup.backup);
+    let named = catalog.named(&source).await?.into_iter().map(|one| one.named.backup);
+    let gone: BTreeSet<BackupId> = known.chain(named).filter(is_lost).collect();
+    let forgotten = catalog.forget_lost(&source, gone.into_iter().collect()).await?;
     let object = json!({ "source": source, "lost": lost_json(&lost) });
     screen.answer("drctl.catalog-forget/1", object, || match forgotten {
         0 => format!("nothing of {source} is lost: there was nothing to forget"),

@@ -5,6 +5,7 @@ mod args;
 mod backups;
 mod boxes;
 mod check;
+mod check_beside;
 mod init;
 mod journal;
 mod keys;

@@ -41,9 +41,10 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "newest_good": one.newest_good,
             "age_seconds": one.age.map(|age| age.as_secs()),
             "rpo_seconds": one.rpo.map(|rpo| rpo.as_secs()),
-            "last_job": one.last_job, "next": one.next, "log": one.log.as_ref().map(log_json),
+            "last_job": one.last_job, "next": one.next,
+            "log": one.log.as_ref().map(|log| log_json(log, &one.disbelieved)),
             "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
-            "running": one.running, "bad": one.bad, "gone": one.gone,
+            "running": one.running, "marker_lost": one.marker_lost, "bad": one.bad, "gone": one.gone,
             "vanished": lost_json(&one.vanished),
         })
     };
@@ -81,7 +82,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     })
 }
 
-fn log_json(log: &Result<LogStatus, String>) -> serde_json::Value {
+fn log_json(log: &Result<LogStatus, String>, refused: &[String]) -> serde_json::Value {
     let known = log.as_ref().ok();
     let standing = known.map(|log| &log.standing);
     json!({
@@ -91,7 +92,7 @@ fn log_json(log: &Result<LogStatus, String>) -> serde_json::Value {
         "age_seconds": known.map(|log| log.age.as_secs()),
         "gaps": standing.map(|at| &at.gaps),
         "doubts": standing.map(|at| at.doubts.iter().map(ToString::to_string).collect::<Vec<_>>()),
-        "unknown": log.as_ref().err(),
+        "refused": refused, "unknown": log.as_ref().err(),
     })
 }
 

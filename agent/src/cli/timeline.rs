@@ -261,7 +261,7 @@ fn line(view: &TimelineView, all: &[TimelineView], drills: &[Drill], axis: &Axis
 fn around(gap: &Gap, of: Timeline, all: &[TimelineView]) -> Option<(Timestamp, Timestamp)> {
     let upwards = all.iter().filter(|view| view.timeline <= of);
     let spans: Vec<_> = upwards.flat_map(|view| &view.spans).collect();
-    let until = gap.until?;
+    let until = gap.until.unwrap_or(gap.from);
     let timed = |span: &&&drctl_policies::recovery::Span| span.commits.is_some();
     let before = spans.iter().filter(timed).filter(|span| span.until <= gap.from);
     let behind = spans.iter().filter(timed).filter(|span| span.from >= until);
@@ -398,6 +398,7 @@ mod tests {
             system_id: 1,
             timeline: Timeline::new(timeline).unwrap(),
             base: BackupId::new(at(5), 1),
+            newest: None,
             target: "the end of the log".to_owned(),
             outcome,
         }

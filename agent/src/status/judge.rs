@@ -23,6 +23,8 @@ pub struct SourceStatus {
     pub bad: Vec<String>,
     /// Why the bucket cannot be read.
     pub unreadable: Option<String>,
+    /// Whether the repository's marker is gone or damaged.
+    pub marker_lost: bool,
     /// Why its newest backup cannot be restored, when the chain that it stands on does not hold.
     pub broken: Option<String>,
     /// How old the newest good one is: what would be lost now.
@@ -37,6 +39,8 @@ pub struct SourceStatus {
     pub overdue: Option<Timestamp>,
     /// When the schedule asks for the next one.
     pub next: Option<Timestamp>,
+    /// What lies among its log and is not believed, with the reason.
+    pub disbelieved: Vec<String>,
     /// Where its log stands, or why that is not known; nothing where there is none.
     pub log: Option<Result<LogStatus, String>>,
     /// What the catalog knew and the bucket does not hold any more.
@@ -100,6 +104,13 @@ impl SourceStatus {
                 "the bucket cannot be read ({why}): no backup reaches it and none can be restored; \
                  see that it is there, `drctl doctor` tries it"
             ))
+        }));
+        found.extend(self.marker_lost.then(|| {
+            attention(
+                "the repository's marker is gone or damaged: nothing is written until it is there \
+                 again; look who may write into the bucket, and run `drctl init --restore-marker`"
+                    .to_owned(),
+            )
         }));
         found.extend(self.overdue.map(|due| {
             attention(format!(
@@ -181,7 +192,20 @@ impl SourceStatus {
                 self.source
             )
         });
-        bad.chain(suspect).chain(broken).chain(self.holes())
+        let disbelieved = self.disbelieved.first().map(|first| {
+            let more = match self.disbelieved.len() {
+                1 => String::new(),
+                many => format!(", and {} more", many - 1),
+            };
+            format!(
+                "an object among the log is not believed ({}{more}): look who may write into the \
+                 bucket; `drctl verify {source} --data` names all, and `drctl timeline {source}` \
+                 shows what can be recovered",
+                shown(first, 300),
+                source = self.source
+            )
+        });
+        bad.chain(suspect).chain(broken).chain(self.holes()).chain(disbelieved)
     }
 
     /// How the last job went.
@@ -307,6 +331,8 @@ mod tests {
             broken: None,
             bad: vec![],
             unreadable: None,
+            marker_lost: false,
+            disbelieved: Vec::new(),
             running: None,
             overdue: None,
             age: Some(SignedDuration::from_secs(5)),

@@ -23,11 +23,15 @@ use super::notes::{FileMark, OpenNotes};
 use super::preceding::Known;
 use super::push::{Loaded, Push, load};
 use super::shelf::Shelf;
-use super::waiting::Waiting;
+use super::waiting::{Waiting, is_segment};
 use crate::{Stop, crash_point};
 
 /// The most files that one call stores ahead.
 const MOST_FILES: usize = 64;
+
+/// The same where the server asks for a history again and again and goes no further: those that have
+/// a note are among them.
+const MOST_PAST_HISTORY: usize = 16_384;
 
 /// For how long one call begins with further files: the server hears so much later that its own
 /// file is stored.
@@ -42,7 +46,8 @@ const MOST_BYTES: u64 = 80 << 20;
 impl Push<'_> {
     /// Stores what waits behind this file, and tells how many that were.
     pub(super) async fn ahead(&self, shelf: &Shelf, waiting: &Waiting, stop: &Stop) -> u64 {
-        let followers = waiting.behind(self.name, MOST_FILES);
+        let most = if is_segment(self.name) { MOST_FILES } else { MOST_PAST_HISTORY };
+        let followers = waiting.behind(self.name, most);
         if followers.is_empty() {
             return 0;
         }

@@ -11,6 +11,7 @@ use super::Shelf;
 use super::cutter::{Check, Cutter};
 use super::holds::of_history;
 use super::shelf::{is_damaged, is_missing};
+use super::taken::{history_taken, tell_history};
 
 /// Which way to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +118,10 @@ async fn history(
     }
     let (bytes, history) = connection.history(timeline).await?;
     let place = LogPlace { system_id, timeline, part: LogPart::History };
-    shelf.keep(place, bytes, of_history(&history)).await?;
+    match shelf.keep(place, bytes, of_history(&history)).await {
+        Err(error) if history_taken(&error) => tell_history(&error),
+        kept => drop(kept?),
+    }
     Ok(history)
 }
 

@@ -14,6 +14,7 @@ use drctl_store::{
     MAX_LOG_INDEX_BYTES, MAX_PIECE_HEAD_BYTES, Trust, decode_log_index, digest, layout,
 };
 use futures_util::{StreamExt as _, stream};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::Shelf;
 use super::listing::Listed;
@@ -135,15 +136,16 @@ impl Sizes {
         Some(self.0[at].1)
     }
 
-    /// Of pieces in order, together.
+    /// What stands for those of pieces, in order: other lengths, or the same ones at other places,
+    /// are told apart.
     fn of_all(&self, entries: &[LogEntry]) -> u64 {
-        let (mut sizes, mut sum) = (self.0.iter().peekable(), 0u64);
+        let (mut sizes, mut all) = (self.0.iter().peekable(), Xxh3::new());
         for entry in entries {
             while sizes.next_if(|(range, _)| *range < entry.range()).is_some() {}
             let same = sizes.next_if(|(range, _)| *range == entry.range());
-            sum = sum.saturating_add(same.map_or(0, |(_, bytes)| *bytes));
+            all.update(&same.map_or(0, |(_, bytes)| *bytes).to_le_bytes());
         }
-        sum
+        all.digest()
     }
 
     /// Whether an object can be a head and a body of this length.

@@ -51,6 +51,6 @@ pub use shelf::Shelf;
 pub(crate) use shelf::is_damaged;
 pub(crate) use shelf::is_missing;
 pub use ship::{STANDBY_NAME, Shipping, ship, usual_slot};
-pub(crate) use state::log_state;
+pub(crate) use state::{LogState, log_state};
 pub(crate) use take::{ABSENT, DELIVERED, FAILED, LEFT, take};
 pub use verify::{LogVerdict, verify_log};

@@ -1,11 +1,13 @@
 //! Pieces of log out of the bucket: heads before bodies, the first state that is valid.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_model::{LogPiece, LogPlace};
 use drctl_store::{
-    FormatError, Identities, MAX_PIECE_HEAD_BYTES, Stored, decode_piece_head, digest, layout,
-    open_bytes, piece_body,
+    FormatError, Identities, MAX_PIECE_HEAD_BYTES, Stored, VerifyingKey, decode_signed_head,
+    digest, layout, open_bytes, piece_body,
 };
 
 use super::Shelf;
@@ -17,6 +19,21 @@ use crate::problem::Problem;
 
 /// How much of a piece is fetched to read its head: enough unless it names many restore points.
 const HEAD: u64 = 4096;
+
+/// Who signed the head that was read last; clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Signer(Arc<Mutex<Option<VerifyingKey>>>);
+
+impl Signer {
+    fn note(&self, key: VerifyingKey) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+    }
+
+    /// Of what was read since it was last asked for, one after the other.
+    pub(super) fn take(&self) -> Option<VerifyingKey> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 impl Shelf {
     /// What is signed of a piece; needs no key.
@@ -66,7 +83,9 @@ impl Shelf {
 
     fn decode(&self, bytes: &[u8], place: &LogPlace) -> Result<(LogPiece, usize), FormatError> {
         let Repository { trust, id, .. } = &self.repository;
-        decode_piece_head(bytes, trust, id, &self.source, place)
+        let (piece, head, signer) = decode_signed_head(bytes, trust, id, &self.source, place)?;
+        self.signer.note(signer);
+        Ok((piece, head))
     }
 
     /// One state of a piece, its head verified before more of it is read; the head's length.

@@ -20,7 +20,7 @@ use super::holds::{holds, of_history};
 use super::notes::{FileMark, Notes, Scope};
 use super::preceding::{Before, Known, digest_before};
 use super::shelf::{Kept, Shelf};
-use super::taken::{taken, within};
+use super::taken::{history_taken, taken, tell_history, within};
 use super::waiting::{Waiting, is_segment};
 use crate::problem::Problem;
 use crate::{Setup, Stop, crash_point};
@@ -117,7 +117,13 @@ impl<'a> Push<'a> {
             on.ready(place, poured, holds).map(|ready| (ready, name))
         };
         let (ready, name) = tokio::task::spawn_blocking(work).await.context("seal a history")??;
-        shelf.put(ready).await.context("store the history of the timeline")?;
+        match shelf.put(ready).await {
+            Err(error) if history_taken(&error) => {
+                tell_history(&error);
+                return Ok(());
+            }
+            kept => drop(kept.context("store the history of the timeline")?),
+        }
         self.notes.keep(&name);
         Ok(())
     }
@@ -150,6 +156,9 @@ impl<'a> Push<'a> {
             let kept = match shelf.put(ready).await {
                 Err(error) if taken(&error).is_some() => {
                     self.in_parts(&shelf, (&place, &holds), &error).await?
+                }
+                Err(error) if history_taken(&error) => {
+                    return Err(self.past_history(&shelf, error, stop).await);
                 }
                 kept => kept?,
             };
@@ -191,6 +200,24 @@ impl<'a> Push<'a> {
 }
 
 impl Push<'_> {
+    /// The name of the history that is asked for is taken. The server asks for it again and again, and
+    /// for nothing else before: what waits behind it is stored all the same.
+    async fn past_history(
+        &self,
+        shelf: &Shelf,
+        error: anyhow::Error,
+        stop: &Stop,
+    ) -> anyhow::Error {
+        let mut stored = 0;
+        if let Some(waiting) = &self.waiting {
+            stored = self.ahead(shelf, &waiting.past_history(), stop).await;
+        }
+        error.context(format!(
+            "the history cannot be stored, and the server goes on keeping its log; {stored} segment(s) \
+             that wait behind it were stored"
+        ))
+    }
+
     /// Stores a segment whose name is taken by what nobody whom we trust has signed: in two parts,
     /// cut where nobody could guess it.
     async fn in_parts(

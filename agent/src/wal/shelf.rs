@@ -11,6 +11,7 @@ use drctl_store::{
 use jiff::Timestamp;
 
 use super::listing::States;
+use super::pieces::Signer;
 use crate::problem::Problem;
 use crate::repository::is_bad_manifest;
 use crate::{Repository, Setup};
@@ -24,6 +25,7 @@ pub struct Shelf {
     /// Log from here on is not delivered: it is there, and must not be replayed.
     pub(super) bound: Option<Lsn>,
     pub(super) states: States,
+    pub(super) signer: Signer,
     clock: Arc<dyn Clock>,
 }
 
@@ -70,6 +72,7 @@ impl Shelf {
             writer: Some(Arc::new(writer)),
             bound: None,
             states: States::default(),
+            signer: Signer::default(),
             clock,
         })
     }
@@ -79,7 +82,8 @@ impl Shelf {
     pub fn reader(repository: &Repository, source: &SourceId) -> Self {
         let (repository, source) = (repository.clone(), source.clone());
         let (states, clock) = (States::default(), Arc::new(SystemClock));
-        Shelf { repository, source, writer: None, bound: None, states, clock }
+        let signer = Signer::default();
+        Shelf { repository, source, writer: None, bound: None, states, signer, clock }
     }
 
     /// The same log up to a position, for a server that must not replay what follows.

@@ -1,5 +1,7 @@
 //! A source's log as it lies in the bucket: every piece, and that the pieces make one chain.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use drctl_engines::pg::wal::WalWalker;
 use drctl_model::{LogPart, LogPlace, Lsn, SourceId, Timeline, WalSegmentSize};
@@ -26,6 +28,8 @@ pub struct LogVerdict {
     pub problems: Vec<(String, String)>,
     /// What is missing before a later copy: nothing that can be mended.
     pub covered: Vec<String>,
+    /// How many pieces each key has signed, by what people call it.
+    pub signers: BTreeMap<String, u64>,
 }
 
 impl LogVerdict {
@@ -69,11 +73,18 @@ pub async fn verify_log(
     let mut chain = None;
     for place in shelf.places().await? {
         verdict.pieces += 1;
+        let (found, _) = (verdict.problems.len(), shelf.signer.take());
         let looked = look(&shelf, &place, data, identities, &mut chain, &mut verdict).await;
         if let Err(error) = looked {
             note(&mut verdict, error)?;
             chain = None;
         }
+        let Some(signer) = shelf.signer.take() else { continue };
+        let signer = repository.trust.name(&signer);
+        for (_, message) in &mut verdict.problems[found..] {
+            message.push_str(&format!("; {signer} has signed it"));
+        }
+        *verdict.signers.entry(signer).or_default() += 1;
     }
     verdict.opened &= verdict.closed == 0;
     Ok(verdict)

@@ -44,13 +44,22 @@ impl Waiting {
         waiting
     }
 
+    /// The same where the history cannot be stored.
+    pub(super) fn past_history(&self) -> Waiting {
+        Waiting { history: false, ..self.clone() }
+    }
+
     /// The segments behind `name` that may be stored before the server asks for them, at most
     /// `most`: none while a history waits, which comes first.
     pub(super) fn behind(&self, name: &str, most: usize) -> &[String] {
         if self.history {
             return &[];
         }
-        let from = self.segments.partition_point(|other| other.as_str() <= name);
+        // What comes first has everything behind it.
+        let from = match is_segment(name) {
+            true => self.segments.partition_point(|other| other.as_str() <= name),
+            false => 0,
+        };
         let rest = &self.segments[from..];
         &rest[..rest.len().min(most)]
     }
@@ -103,6 +112,8 @@ mod tests {
         assert!(found.history);
         assert_eq!(found.behind("000000010000000000000002", 9), [""; 0]);
         assert_eq!(found.segments.len(), 1);
+        let past = found.past_history();
+        assert_eq!(past.behind("00000002.history", 9), found.segments);
         assert!(!waiting(&["00000002.history.done"]).history);
     }
 }

@@ -60,6 +60,7 @@ mod tests {
             system_id: u64::MAX,
             timeline: Timeline::FIRST,
             base: BackupId::new(Timestamp::UNIX_EPOCH, 2),
+            newest: None,
             target: "the end of the log".to_owned(),
             outcome: DrillOutcome::Proven {
                 replayed: Lsn(0x500_0148),

@@ -1,7 +1,7 @@
 use drctl_model::{LogPiece, LogPlace, RepositoryId, Role, SourceId};
 
 use crate::seal::digest;
-use crate::{FormatError, SealError, SigningKey, Trust, dsse};
+use crate::{FormatError, SealError, SigningKey, Trust, VerifyingKey, dsse};
 
 const PAYLOAD_TYPE: &str = "application/vnd.drctl.log+json";
 
@@ -36,15 +36,30 @@ pub fn decode_piece_head(
     source: &SourceId,
     place: &LogPlace,
 ) -> Result<(LogPiece, usize), FormatError> {
+    let (piece, head, _) = decode_signed_head(bytes, trust, repository, source, place)?;
+    Ok((piece, head))
+}
+
+/// The same with the key that signed it.
+///
+/// # Errors
+/// As [`decode_piece_head`].
+pub fn decode_signed_head(
+    bytes: &[u8],
+    trust: &Trust,
+    repository: &RepositoryId,
+    source: &SourceId,
+    place: &LogPlace,
+) -> Result<(LogPiece, usize, VerifyingKey), FormatError> {
     const WHAT: &str = "head of a piece of log";
     let end = bytes.iter().take(MAX_PIECE_HEAD_BYTES).position(|byte| *byte == b'\n');
     let end = end.ok_or(FormatError::Malformed { what: WHAT })?;
     let (payload, keys) = dsse::verify(PAYLOAD_TYPE, &bytes[..end], trust)?;
-    trust.speaker(keys, source, Role::Log)?;
+    let signer = trust.speaker(keys, source, Role::Log)?;
     let piece: LogPiece =
         serde_json::from_slice(&payload).map_err(|error| FormatError::json(WHAT, &error))?;
     piece.check(repository, source, place)?;
-    Ok((piece, end + 1))
+    Ok((piece, end + 1, signer))
 }
 
 /// The age file of a piece whose head was read: the very bytes that were signed for.

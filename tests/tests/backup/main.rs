@@ -4,6 +4,7 @@
 mod attacked;
 mod cancel;
 mod catalog;
+mod chained;
 mod code;
 mod common;
 mod connections;
@@ -14,6 +15,7 @@ mod encodings;
 mod extensions;
 mod hostile;
 mod identity;
+mod matrix;
 mod memory;
 mod peers;
 mod races;

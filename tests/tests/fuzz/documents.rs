@@ -3,9 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use drctl_model::{
-    BackupId, BackupKind, Child, ClusterNeeds, Content, DatabaseFacts, DatabaseNeeds, Engine,
-    Extension, Facts, LocaleProvider, Manifest, PageRef, RepositoryId, Segment, SourceId, Stream,
-    StreamFacts, StreamId, TableFile, TableRows,
+    BackupId, BackupKind, Child, ClusterNeeds, Content, DatabaseFacts, DatabaseNeeds, Digest,
+    Engine, Extension, Facts, LocaleProvider, Manifest, Named, PageRef, RepositoryId, Segment,
+    SourceId, Stream, StreamFacts, StreamId, TableFile, TableRows,
 };
 use drctl_store::{
     Identities, Recipients, SigningKey, Trust, digest, new_identity, seal_bytes, seal_facts,
@@ -176,6 +176,10 @@ pub(crate) fn manifest(keys: &Keys) -> Manifest {
             child("pg_dump", StreamId::database(0)),
         ],
         suspect: vec!["it is small".to_owned()],
+        before: vec![Named {
+            backup: "20260301T000000Z-0000000000000001".parse().expect("an identifier"),
+            manifest_sha256: Digest([7; 32]),
+        }],
         streams: vec![globals, long_stream()],
         sealed: seal_facts(&facts(), &keys.recipients).expect("seal"),
     }

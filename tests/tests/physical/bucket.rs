@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use aws_sdk_s3::primitives::ByteStream;
 use drctl_store::{SigningKey, Trust, decode_piece_head, encode_piece, layout};
-use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, ticks};
+use drctl_tests::cluster::{Cluster as _, caught_up, give_away, list, own_place, standby, ticks};
 use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
-use drctl_tests::site::Ran;
+use drctl_tests::site::{Ran, until};
 use serde_json::Value;
 
+use crate::clocks::moved_to;
 use crate::log::{Archiving, in_s3, several};
 use crate::streaming::{Streaming, shipped};
 
@@ -231,4 +232,80 @@ fn log_that_a_key_of_another_source_or_role_has_signed_is_none() {
         let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
         assert!(ran.failed(5, "no_plan").contains("missing from") && !path.exists());
     }
+}
+
+#[test]
+fn log_that_changed_places_is_never_good() {
+    let (shop, _) = several();
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
+    let pieces = shop.pieces();
+    let [.., one, two] = pieces.as_slice() else { panic!("two pieces") };
+    let swap = || {
+        let bytes = [one, two].map(|path| fs::read(path).unwrap());
+        fs::write(one, &bytes[1]).unwrap();
+        fs::write(two, &bytes[0]).unwrap();
+    };
+    swap();
+    let told = || {
+        let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+        assert_eq!(view["refused"].as_array().map(Vec::len), Some(2), "{view}");
+        let status = shop.drctl(&["status", "--check"]).ended(3).json();
+        let findings = status["sources"][0]["findings"].to_string();
+        assert!(findings.contains("among the log is not believed"), "{status}");
+        assert_eq!(status["sources"][0]["log"]["refused"], view["refused"], "{status}");
+    };
+    told();
+    // A host that has never seen how it was.
+    fs::remove_file(shop.site.path("state/catalog.db")).unwrap();
+    let _ = shop.drctl(&["catalog", "rebuild"]);
+    told();
+    swap();
+    let _ = shop.drctl(&["timeline", "shop"]).ended(0);
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
+}
+
+#[test]
+fn a_history_whose_name_is_taken_stops_no_other_log() {
+    let mut shop = Archiving::start(true);
+    shop.back_up();
+    shop.segments_of_ten(1);
+    let (standby, _folder) = standby(&shop.server);
+    caught_up(&shop.server, &standby);
+    let own = key(&shop, 0, MIB).replace("-00000001/", "-00000002/");
+    let squatted = shop.site.path("repository").join(own).with_file_name("history");
+    fs::create_dir_all(squatted.parent().unwrap()).unwrap();
+    fs::write(&squatted, "mine").unwrap();
+    give_away(squatted.parent().unwrap());
+    shop.server.crash();
+    standby.psql("postgres", "select pg_promote()");
+    moved_to(&mut shop, standby);
+    shop.tick(11..21);
+    shop.sql("select pg_switch_wal()");
+    let stored = || shop.pieces().iter().any(|path| path.parent() == squatted.parent());
+    until("the log of the new timeline to be stored", stored);
+    assert!(shop.sql("select failed_count > 0 from pg_stat_archiver") == "t");
+    let data = shop.server.data_dir().join("pg_wal/00000002.history").display().to_string();
+    let said = shop.drctl(&["wal", "push", "shop", &data]).ended(1).json();
+    assert_eq!(said["code"], "name_taken", "{said}");
+    assert!(said["hint"].as_str().unwrap().contains("remove it"), "{said}");
+    let status = shop.drctl(&["status", "--check"]).ended(3).json();
+    let findings = status["sources"][0]["findings"].to_string();
+    assert!(findings.contains("among the log is not believed"), "{status}");
+    assert!(findings.contains("history"), "{status}");
+    let doctor = shop.drctl(&["doctor", "shop"]);
+    let found = doctor.json()["findings"].as_array().unwrap().clone();
+    let history = found.iter().find(|one| one["check"] == "source.shop.history").unwrap();
+    assert_eq!(history["level"], "bad", "{history}");
+    // A copy is made all the same, and leads to the end.
+    shop.back_up();
+    // When the object is gone everything is as it should be.
+    fs::remove_file(&squatted).unwrap();
+    let history = || shop.site.files("repository").iter().any(|path| path.ends_with("history"));
+    until("the history to be stored", history);
+    shop.tick(21..31);
+    shop.archived();
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..31));
 }

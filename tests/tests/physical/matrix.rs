@@ -1,21 +1,22 @@
 //! Every kind of object of a cluster's log, and all that can happen to one.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use drctl_model::{
-    FORMAT_VERSION, IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace, RepositoryId,
-    SourceId, Timeline,
+    BackupId, Drill, DrillId, DrillOutcome, FORMAT_VERSION, IndexPlace, IndexedPiece, LogIndex,
+    LogPart, LogPiece, LogPlace, RepositoryId, SourceId, Timeline,
 };
 use drctl_store::{
-    Recipients, SigningKey, Trust, decode_piece_head, digest, encode_log_index, encode_piece,
-    layout, seal_bytes,
+    Recipients, SigningKey, Trust, decode_piece_head, digest, encode_drill, encode_log_index,
+    encode_piece, layout, seal_bytes,
 };
 use drctl_tests::cluster::{Cluster as _, give_away, own_place};
-use drctl_tests::damage::{Subject, documented, matrix};
+use drctl_tests::damage::{Asked, Subject, documented, matrix};
 use jiff::Timestamp;
 
-use crate::log::several;
+use crate::log::{Archiving, several};
 
 /// What signs log of a site, or in a stranger's name.
 struct Pen {
@@ -55,6 +56,27 @@ impl Pen {
         encode_piece(&piece, &sealed, &self.key)
     }
 
+    fn drill(&self, n: u64) -> (DrillId, Vec<u8>) {
+        let drill = Drill {
+            v: FORMAT_VERSION,
+            min_reader: FORMAT_VERSION,
+            features: Vec::new(),
+            repository: self.id.clone(),
+            source: self.source.clone(),
+            drill: DrillId::new(Timestamp::UNIX_EPOCH, n),
+            host: "db1".to_owned(),
+            started: Timestamp::UNIX_EPOCH,
+            took_ms: n,
+            system_id: self.system_id,
+            timeline: Timeline::FIRST,
+            base: BackupId::new(Timestamp::UNIX_EPOCH, 1),
+            newest: None,
+            target: "the end of the log".to_owned(),
+            outcome: DrillOutcome::Failed { error: "mismatch".to_owned() },
+        };
+        (drill.drill.clone(), encode_drill(&drill, &self.key).unwrap())
+    }
+
     /// An index over pieces that follow each other.
     fn index(&self, pieces: &[LogPiece]) -> (IndexPlace, Vec<u8>) {
         let indexed = |piece: &LogPiece| {
@@ -84,9 +106,30 @@ impl Pen {
     }
 }
 
-#[test]
-fn every_damage_of_every_object_of_the_log_is_found() {
-    let (shop, _) = several();
+/// The files of a copied cluster, in order.
+fn laid_out(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(laid_out(&path));
+        } else if path.components().any(|part| part.as_os_str() == "base") {
+            all.push((path.clone(), digest(&fs::read(path).unwrap()).0.to_vec()));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// Makes a directory what another one is.
+fn replace(to: &Path, from: &Path) {
+    let _ = fs::remove_dir_all(to);
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.unwrap().success());
+}
+
+/// The site's own pen, and a stranger's.
+fn pens(shop: &Archiving) -> (Pen, Pen) {
     let config = shop.drctl(&["config", "show"]).ended(0).json()["config"].clone();
     let texts = config["keys"]["recipients"].as_array().unwrap().clone();
     let recipients = || Recipients::parse(texts.iter().filter_map(|text| text.as_str())).unwrap();
@@ -98,15 +141,29 @@ fn every_damage_of_every_object_of_the_log_is_found() {
         source: "shop".parse().unwrap(),
         system_id: shop.sql("select system_identifier from pg_control_system()").parse().unwrap(),
     };
-    let (ours, stranger) = (pen(key.trim().parse().unwrap()), pen(SigningKey::generate()));
-    let at = |key: &str| shop.site.path("repository").join(key);
-    let put = |key: String, bytes: &[u8]| -> PathBuf {
-        let path = at(&key);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, bytes).unwrap();
-        give_away(path.parent().unwrap());
-        path
-    };
+    (pen(key.trim().parse().unwrap()), pen(SigningKey::generate()))
+}
+
+/// Puts an object into the site's repository.
+fn put(shop: &Archiving, key: &str, bytes: &[u8]) -> PathBuf {
+    let path = shop.site.path("repository").join(key);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, bytes).unwrap();
+    give_away(path.parent().unwrap());
+    path
+}
+
+/// The command that delivers a file of the log.
+fn fetch(file: &str, to: &Path, system_id: u64, leg: &str) -> Vec<String> {
+    let (to, id) = (to.display().to_string(), system_id.to_string());
+    let words = ["wal", "fetch", "shop", file, &to, "--system-id", &id];
+    let more = ["--segment-bytes", "1048576", "--expect", leg];
+    words.iter().chain(&more).map(|word| (*word).to_owned()).collect()
+}
+
+/// One object of each kind, planted where a cluster has none, with what is put in its place.
+fn subjects(shop: &Archiving, (ours, stranger): (&Pen, &Pen), to: &Path) -> Vec<Subject> {
+    let put = |key: String, bytes: &[u8]| put(shop, &key, bytes);
     // Three whole segments behind the copy, read back as they were signed.
     let files = shop.pieces();
     let files = &files[files.len() - 3..];
@@ -131,39 +188,70 @@ fn every_damage_of_every_object_of_the_log_is_found() {
     let (index, other_index) = (index(&heads), index(&heads[1..]));
     let LogPart::Range { start, end } = heads[1].place.part else { panic!("a range") };
     let name = format!("00000001{:08X}{:08X}", start.0 >> 32, (start.0 >> 20) & 0xfff);
-    let (_folder, to) = own_place();
-    let system_id = ours.system_id.to_string();
-    let fetch = |file: &str| -> Vec<String> {
-        let (to, leg) = (to.display().to_string(), format!("1:{start}-{end}"));
-        let words = ["wal", "fetch", "shop", file, &to, "--system-id", &system_id];
-        let more = ["--segment-bytes", "1048576", "--expect", &leg];
-        words.iter().chain(&more).map(|word| (*word).to_owned()).collect()
+    let drill = |n: u64| {
+        let (id, bytes) = ours.drill(n);
+        put(layout::drill(source, &id).to_string(), &bytes)
     };
+    let (drill, other_drill) = (drill(1), drill(2));
+    let segment = |n: u64| {
+        let base = shop.site.manifests().pop().unwrap();
+        let file = base.with_file_name(format!("base/{n:06}.zst.age"));
+        shop.site.path("repository").join(file)
+    };
+    let (segment, other_segment) = (segment(0), segment(1));
+    let leg = format!("1:{start}-{end}");
     let subject = |kind, path: &PathBuf, sibling: &PathBuf, strange, file: &str| Subject {
         kind,
         path: path.clone(),
         sibling: sibling.clone(),
         older: sibling.clone(),
         strange,
-        restore: fetch(file),
+        restore: fetch(file, to, ours.system_id, &leg),
     };
+    let into = to.display().to_string();
+    let copy = ["restore", "shop", "--latest", "--to-directory", &into].map(str::to_owned);
+    let strange_segment: Vec<u8> = fs::read(&segment).unwrap().into_iter().rev().collect();
     let strange = stranger.piece(heads[1].place.clone(), &vec![9; 1 << 20]);
-    let subjects = [
+    vec![
         subject("piece of log", &files[1], &files[2], strange, &name),
         subject("history", &history, &other_history, stranger.history(2).1, "00000002.history"),
         subject("index", &index, &other_index, stranger.index(&heads).1, &name),
-    ];
+        subject("drill", &drill, &other_drill, stranger.drill(1).1, &name),
+        Subject {
+            restore: copy.to_vec(),
+            ..subject("segment of a copy", &segment, &other_segment, strange_segment, &name)
+        },
+    ]
+}
+
+#[test]
+fn every_damage_of_every_object_of_the_log_is_found() {
+    let (shop, _) = several();
+    let (ours, stranger) = pens(&shop);
+    let (_folder, to) = own_place();
+    let subjects = subjects(&shop, (&ours, &stranger), &to);
     let verify = || shop.drctl(&["verify", "shop", "--data"]).code != Some(0);
     let restore = |arguments: &[String]| {
         let _ = fs::remove_file(&to);
+        let _ = fs::remove_dir_all(&to);
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let ran = shop.drctl(&words);
         match ran.code {
-            Some(0) => Ok(fs::read(&to).unwrap()),
+            Some(0) if to.is_dir() => Ok(laid_out(&to)),
+            Some(0) => Ok(vec![(to.clone(), fs::read(&to).unwrap())]),
             // A history that is not there is told by the code alone.
             code => Err(format!("{code:?} {}", ran.err)),
         }
     };
-    let table = matrix(&subjects, verify, restore);
+    let status = || {
+        let ran = shop.drctl(&["status", "--check"]);
+        format!("{:?} {}", ran.code, ran.json()["sources"][0]["findings"])
+    };
+    let (state, saved) = (shop.site.path("state"), shop.site.path("saved"));
+    let _ = status();
+    replace(&saved, &state);
+    let forget = || replace(&state, &saved);
+    let asked = Asked { status: &status, verify: &verify, restore: &restore, forget: &forget };
+    let table = matrix(&subjects, &asked);
     assert_eq!(table, documented(&subjects), "seen, and documented in docs/stores.md");
 }

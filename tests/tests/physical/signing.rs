@@ -48,3 +48,32 @@ fn nothing_is_signed_with_a_key_that_is_not_pinned() {
     shop.site.replace("verifying_keys = [", &format!("verifying_keys = [\"{}\", ", new.trim()));
     let _ = shop.drctl(&["wal", "push", "shop", &file]).ended(0);
 }
+
+#[test]
+fn verify_names_who_signed_each_piece_of_the_log() {
+    let shop = Archiving::start(true);
+    shop.back_up();
+    shop.segments_of_ten(1);
+    let first = shop.drctl(&["verify", "shop"]).ended(0).json()["logs"][0]["signers"].clone();
+    assert_eq!(first.as_array().map(Vec::len), Some(1), "{first}");
+    let key = shop.site.path("etc/keys/signing.key");
+    fs::remove_file(&key).unwrap();
+    let text = key.display().to_string();
+    let new = shop.site.drctl(&["keys", "new-signing", &text]).ended(0).out;
+    give_away(&key);
+    shop.site.replace("verifying_keys = [", &format!("verifying_keys = [\"{}\", ", new.trim()));
+    shop.tick(11..21);
+    shop.archived();
+    let all = shop.drctl(&["verify", "shop"]).ended(0).json()["logs"][0]["signers"].clone();
+    let all = all.as_array().unwrap();
+    assert_eq!(all.len(), 2, "{all:?}");
+    let other = all.iter().find(|one| one["signed_by"] != first[0]["signed_by"]).unwrap();
+    // Of one whose bytes are damaged its head still tells it.
+    let piece = shop.pieces().pop().unwrap();
+    let mut bytes = fs::read(&piece).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&piece, bytes).unwrap();
+    let bad = shop.drctl(&["verify", "shop", "--data"]).ended(4).json();
+    let said = bad["logs"][0]["problems"][0]["message"].as_str().unwrap();
+    assert!(said.contains(other["signed_by"].as_str().unwrap()), "{bad}");
+}

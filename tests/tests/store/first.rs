@@ -72,6 +72,7 @@ impl Thief {
             recipients: Vec::new(),
             children: Vec::new(),
             suspect,
+            before: Vec::new(),
             streams: if streams { vec![stream] } else { Vec::new() },
             sealed: String::new(),
         };
@@ -113,6 +114,7 @@ impl Thief {
             system_id: 7,
             timeline: Timeline::FIRST,
             base: backup(),
+            newest: None,
             target: target.to_owned(),
             outcome: DrillOutcome::Failed { error: "x".to_owned() },
         };

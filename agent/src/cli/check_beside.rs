@@ -1,0 +1,90 @@
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use drctl_catalog::Lost;
+use drctl_model::{BackupSummary, SourceId};
+use serde_json::{Value, json};
+
+use super::lost::{lost_json, lost_text};
+use super::screen::line;
+use crate::accept::disbelieved;
+use crate::losses::told;
+use crate::named::{Names, by_manifest};
+use crate::strays::strays;
+use crate::{Proven, Repository, Setup};
+
+/// What was found beside single backups and logs.
+#[derive(Default)]
+pub(super) struct Beside {
+    /// What was there and is gone.
+    lost: Vec<Lost>,
+    /// Acceptances that are there and not believed.
+    refused: Vec<String>,
+    /// Files in a directory that are no objects.
+    strays: Vec<String>,
+    /// Manifests that were read, and what they name.
+    seen: BTreeMap<SourceId, (Vec<BackupSummary>, Names)>,
+}
+
+impl Beside {
+    /// Takes note of a manifest that was read.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn see(&mut self, repository: &Repository, proven: &Proven) -> Result<()> {
+        let (there, names) = self.seen.entry(proven.manifest.source.clone()).or_default();
+        there.push(proven.summary());
+        names.extend(by_manifest(&proven.manifest));
+        self.refused.extend(disbelieved(repository, proven).await?);
+        Ok(())
+    }
+
+    /// Looks for what is gone of sources whose backups were all read.
+    ///
+    /// # Errors
+    /// The store's, the catalog's.
+    pub(super) async fn look(
+        &mut self,
+        setup: &Setup,
+        repository: &Repository,
+        what: Option<&str>,
+    ) -> Result<()> {
+        let mut sources = repository.sources().await?;
+        sources.extend(setup.config.sources.keys().cloned());
+        sources.sort();
+        sources.dedup();
+        for source in sources {
+            if what.is_some_and(|what| what != source.as_str()) {
+                continue;
+            }
+            let (there, names) = self.seen.remove(&source).unwrap_or_default();
+            self.lost.extend(told(setup, repository, &source, (&there, names)).await?);
+        }
+        self.strays = strays(repository, setup.clock.now()).await?;
+        Ok(())
+    }
+
+    pub(super) fn is_bad(&self) -> bool {
+        !self.lost.is_empty() || !self.refused.is_empty()
+    }
+
+    /// Adds it to an answer.
+    pub(super) fn tell(&self, object: &mut Value) {
+        object["lost"] = lost_json(&self.lost);
+        object["refused"] = json!(self.refused);
+        object["strays"] = json!(self.strays);
+    }
+
+    /// The same for people, a line each.
+    pub(super) fn text(&self) -> String {
+        let mut text = lost_text(&self.lost);
+        for why in &self.refused {
+            let _ = write!(text, "\nREFUSED: {}", line(why));
+        }
+        for stray in &self.strays {
+            let _ = write!(text, "\nstray: {stray}");
+        }
+        text
+    }
+}

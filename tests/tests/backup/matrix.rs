@@ -1,0 +1,109 @@
+//! Every kind of object of backups by `pg_dump`, and all that can happen to one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use drctl_model::{Acceptance, FORMAT_VERSION, Marker, RepositoryId};
+use drctl_store::inspect_manifest;
+use drctl_store::{SigningKey, digest, encode_acceptance, encode_manifest, encode_marker};
+use drctl_tests::damage::{Asked, Subject, documented, matrix};
+use jiff::Timestamp;
+
+use crate::common::{Shop, id_of, segments};
+
+/// What lies in a directory, by its names.
+fn content(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> = entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    all.sort();
+    all
+}
+
+/// Makes a directory what another one is.
+fn replace(to: &Path, from: &Path) {
+    let _ = fs::remove_dir_all(to);
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.unwrap().success());
+}
+
+/// One object of each kind, with what is put in its place.
+fn subjects(shop: &Shop, backups: &[String; 4], restored: &Path) -> Vec<Subject> {
+    let [older, main, first, second] = backups;
+    let at = |key: String| shop.site.path("repository").join(key);
+    let of = |id: &str, file: &str| at(format!("s/shop/b/{id}/{file}"));
+    let stranger = SigningKey::generate();
+    let manifest_of = |id: &str| fs::read(of(id, "manifest.json")).unwrap();
+    let manifest = inspect_manifest(&manifest_of(main)).unwrap();
+    let acceptance = Acceptance {
+        v: FORMAT_VERSION,
+        min_reader: FORMAT_VERSION,
+        features: Vec::new(),
+        repository: manifest.repository.clone(),
+        source: manifest.source.clone(),
+        backup: second.parse().unwrap(),
+        manifest_sha256: digest(&manifest_of(second)),
+        host: "db1".to_owned(),
+        accepted: Timestamp::UNIX_EPOCH,
+    };
+    let marker = encode_marker(&Marker::new(RepositoryId::new(7), Timestamp::UNIX_EPOCH));
+    let subject = |kind, path: PathBuf, sibling: PathBuf, strange, id: &str| {
+        let to = restored.display().to_string();
+        let words = ["restore", "shop", "--backup", id, "--to-files", &to];
+        let restore = words.iter().map(|word| (*word).to_owned()).collect();
+        Subject { kind, path, older: sibling.clone(), sibling, strange, restore }
+    };
+    // The last segment is shorter than all others.
+    let (page, segment) = (of(main, "d0/p000000.json"), of(main, "d0/000000.zst.age"));
+    let all = segments(&shop.site, "d0").into_iter();
+    let last = all.filter(|path| path.parent() == segment.parent()).next_back().unwrap();
+    let reversed = |path: &Path| -> Vec<u8> { fs::read(path).unwrap().into_iter().rev().collect() };
+    let accepted = |id: &str| at(format!("s/shop/a/{id}.json"));
+    let (mark, old) = (at("drctl-repo.json".to_owned()), of(older, "manifest.json"));
+    let forged = encode_manifest(&manifest, &stranger);
+    let believed = encode_acceptance(&acceptance, &stranger).unwrap();
+    vec![
+        subject("marker", mark, old.clone(), marker, main),
+        subject("manifest", of(main, "manifest.json"), old, forged, main),
+        subject("page", page.clone(), last.clone(), reversed(&page), main),
+        subject("segment of a dump", segment.clone(), last, reversed(&segment), main),
+        subject("acceptance", accepted(second), accepted(first), believed, second),
+    ]
+}
+
+#[test]
+fn every_damage_of_every_object_of_a_dump_is_found() {
+    let shop = Shop::open();
+    let (older, main) = (shop.site.backup(), shop.site.backup());
+    shop.sql("truncate orders");
+    let suspect = || id_of(&shop.site.json(3, &["backup", "shop"]));
+    let (first, second) = (suspect(), suspect());
+    for id in [&first, &second] {
+        let _ = shop.site.json(0, &["accept", id]);
+    }
+    let restored = shop.site.path("restored");
+    let subjects = subjects(&shop, &[older, main, first, second], &restored);
+    let (state, saved) = (shop.site.path("state"), shop.site.path("saved"));
+    replace(&saved, &state);
+    let restore = |arguments: &[String]| {
+        let _ = fs::remove_dir_all(&restored);
+        let ran = shop.site.drctl(arguments);
+        match ran.code {
+            Some(0) => Ok(content(&restored)),
+            _ => Err(ran.err),
+        }
+    };
+    let status = || {
+        let ran = shop.site.drctl(&["--json", "status", "--check"]);
+        format!("{:?} {}", ran.code, ran.json()["sources"][0]["findings"])
+    };
+    let asked = Asked {
+        status: &status,
+        verify: &|| shop.site.drctl(&["verify", "shop", "--data"]).code != Some(0),
+        restore: &restore,
+        forget: &|| replace(&state, &saved),
+    };
+    assert!(status().starts_with("Some(0)"), "{}", status());
+    let table = matrix(&subjects, &asked);
+    assert_eq!(table, documented(&subjects), "seen, and documented in docs/stores.md");
+}
