@@ -6,6 +6,7 @@ mod begun;
 mod behind;
 mod choose;
 mod command;
+mod history;
 mod log_ahead;
 mod own;
 mod rate;
@@ -36,6 +37,7 @@ pub use rate::{Rate, last_rate};
 pub use whose::{Whose, whose_number};
 
 use self::command::{hidden, note_stanza, restore_command, take_command};
+use self::history::leave_history;
 use self::serve::Serving;
 use crate::crash::crash_point;
 use crate::problem::Problem;
@@ -187,6 +189,7 @@ pub async fn recover(
     };
     prepare(&layout, &recovery).context("prepare the cluster")?;
     note_stanza(request)?;
+    leave_history(request, &layout)?;
     for _ in 0..STARTS {
         around.led = serving.led();
         meter.label("starting the restored server");

@@ -57,6 +57,14 @@ impl TimelineHistory {
         Ok(TimelineHistory { timeline, ancestors })
     }
 
+    /// The file that tells it: an empty one where no ancestor is known, which PostgreSQL takes for a
+    /// timeline that has none.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let line = |a: &Ancestor| format!("{}\t{}\t{}\n", a.timeline.id(), a.until, a.reason);
+        self.ancestors.iter().map(line).collect()
+    }
+
     /// The timeline whose log holds `lsn` on the way to this timeline.
     #[must_use]
     pub fn timeline_at(&self, lsn: Lsn) -> Timeline {
@@ -106,6 +114,8 @@ mod tests {
         assert!(history.holds(timeline(3)) && history.holds(timeline(4)));
         assert!(!history.holds(timeline(2)));
         assert_eq!(history.ancestors[1].reason, "before 2026-03-01 00:00:00+00");
+        assert_eq!(TimelineHistory::parse(timeline(4), &history.text()), Ok(history.clone()));
+        assert_eq!(TimelineHistory::of_first(timeline(4)).text(), "");
     }
 
     #[test]

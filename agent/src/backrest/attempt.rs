@@ -15,6 +15,7 @@ use drctl_policies::{Pgbackrest, Source};
 
 use super::choose::{Reasons, choose};
 use super::follow::{Followed, follow};
+use super::histories::keep_history;
 use super::record::{Aside, Recorder, is_ours};
 use crate::backup::NEEDS_PATIENCE;
 use crate::crash::crash_point;
@@ -107,6 +108,7 @@ pub(crate) async fn back_up(
         }
     };
     notes.append(&mut said);
+    notes.extend(keep_history(&attempt.recorder, source, &attempt.engine, &summary).await);
     notes.extend(attempt.expire(&catalog, patience(source)).await);
     Ok(BackedUp { summary, notes })
 }

@@ -9,6 +9,7 @@ mod conf;
 mod deeds;
 mod fetch;
 mod follow;
+mod histories;
 mod holdings;
 mod laid_out;
 mod place;

@@ -14,6 +14,7 @@ use drctl_policies::{Pgbackrest, Source};
 use super::attempt::ask_server;
 use super::conf::{self, Setting};
 use super::follow::{Followed, follow};
+use super::histories::keep_history;
 use super::record::Recorder;
 use crate::Setup;
 use crate::cache;
@@ -315,7 +316,8 @@ pub async fn check(setup: &Setup, name: &str) -> Result<()> {
 pub async fn adopt(setup: &Setup, name: &str) -> Result<Adopted> {
     let (id, source, settings) = opened(setup, name)?;
     let _lock = cache::lock(setup, id)?;
-    let info = super::engine(settings)?.look().await?;
+    let engine = super::engine(settings)?;
+    let info = engine.look().await?;
     let repository = setup.repository().await?;
     repository.may_write().await?;
     let catalog = setup.catalog(&repository).await?;
@@ -325,6 +327,10 @@ pub async fn adopt(setup: &Setup, name: &str) -> Result<Adopted> {
         tracing::warn!("the server does not answer: done without it");
     }
     let followed = follow(&recorder, &catalog, &info).await?;
+    if let Some(newest) = followed.recorded.iter().max_by_key(|backup| backup.finished) {
+        let note = keep_history(&recorder, source, &engine, newest).await;
+        note.iter().for_each(|note| tracing::warn!("{note}"));
+    }
     let trouble = if info.is_whole() { String::new() } else { info.status.message.clone() };
     Ok(Adopted { followed, trouble })
 }

@@ -208,6 +208,12 @@ impl Archive {
         !self.bases.is_empty()
     }
 
+    /// The history of a timeline: without ancestors where it is missing and a base is on it.
+    #[must_use]
+    pub fn history(&self, timeline: Timeline) -> Option<&TimelineHistory> {
+        self.histories.get(&timeline)
+    }
+
     /// A base on a timeline whose history is missing leads on from there all the same.
     fn assume(&mut self) {
         let timelines: BTreeSet<Timeline> = self.bases.iter().map(|base| base.timeline).collect();

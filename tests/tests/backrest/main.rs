@@ -11,6 +11,7 @@ mod engine_damage;
 mod engine_exits;
 mod engine_s3;
 mod fetch;
+mod histories;
 mod oracle;
 mod record;
 mod recover;
