@@ -6,6 +6,7 @@ mod lock;
 mod log;
 mod role;
 mod secrets;
+mod stanza;
 
 use std::path::Path;
 
@@ -14,10 +15,9 @@ use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_engines::pg::{DatabaseReport, probe};
 use drctl_model::SourceId;
-use drctl_policies::{Engine, PgDump, Pgbackrest, Source};
+use drctl_policies::{Engine, PgDump, Source};
 use drctl_store::{Bucket, Put, StoreError, layout};
 
-use crate::backrest::{engine, truth_of};
 use crate::problem::Failure;
 use crate::strays::strays;
 use crate::{Repository, Setup};
@@ -307,7 +307,7 @@ async fn server(
         return;
     }
     if let Engine::Pgbackrest(settings) = &source.engine {
-        stanza(setup, id, settings, found).await;
+        stanza::look(setup, &server, (id, settings), found).await;
         log::look(&server, id, found).await;
         return;
     }
@@ -357,33 +357,6 @@ fn left_out(check: &str, database: &DatabaseReport, found: &mut Findings) {
         let hint = "take it back where it is set (ALTER SYSTEM, DATABASE or ROLE … RESET), and \
                     restart the server";
         found.warn(&format!("{check}.damage"), text, hint);
-    }
-}
-
-/// pgBackRest itself, and whether its archive holds what it should.
-async fn stanza(setup: &Setup, id: &SourceId, settings: &Pgbackrest, found: &mut Findings) {
-    let check = format!("source.{id}.pgbackrest");
-    let Some(engine) = found.take(&check, engine(settings)) else { return };
-    let Some(version) = found.take(&check, engine.version().await.map_err(Into::into)) else {
-        return;
-    };
-    found.good(&check, format!("pgBackRest {version}"));
-    let check = format!("source.{id}.archive");
-    let looked = truth_of(setup, id.as_str()).await;
-    let Some(Some((stanza, truth, unknown))) = found.take(&check, looked) else { return };
-    if let Some(why) = unknown {
-        let hint = "only what is listed was looked at: see that the server can be reached";
-        found.warn(&check, format!("what the server has archived is not known: {why}"), hint);
-    }
-    for fault in &truth.faults {
-        let hint = "pgBackRest's own info and verify do not show this; take a full backup, and see \
-                    `drctl timeline` for what can be reached";
-        found.add(Level::Bad, &check, fault.text.clone(), Some(hint));
-    }
-    if truth.faults.is_empty() {
-        let (segments, backups) = (truth.segments, stanza.info.backups.len());
-        let text = format!("{segments} segment(s) without a gap, {backups} backup(s)");
-        found.good(&check, text);
     }
 }
 

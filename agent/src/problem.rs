@@ -137,6 +137,17 @@ pub enum Problem {
         /// What is wrong.
         why: String,
     },
+    /// A segment that the server still writes.
+    #[error(
+        "{} is not finished: its records end at {at}, before it is full, and no switch ends them",
+        path.display()
+    )]
+    Unfinished {
+        /// The file.
+        path: PathBuf,
+        /// Where its records end.
+        at: Lsn,
+    },
     /// A segment in an archive is not the log that was written.
     #[error("the segment {name} is not what its name says: {why}")]
     BadSegment {
@@ -231,6 +242,7 @@ impl Problem {
             Problem::OtherHistory { .. } => ("log_other_history", Exit::Verification),
             Problem::NameTaken { .. } => ("name_taken", Exit::Storage),
             Problem::NotWal { .. } => ("log_damaged", Exit::Verification),
+            Problem::Unfinished { .. } => ("log_unfinished", Exit::Usage),
             Problem::BadSegment { .. } => ("log_damaged", Exit::Verification),
             Problem::LogGap { .. } => ("log_gap", Exit::Verification),
             Problem::NoPlan(..) => ("no_plan", Exit::NoTarget),

@@ -48,7 +48,7 @@ pub(super) async fn wal(
             slot,
         } => {
             let (id, configured) = setup.source(source)?;
-            has_log(source, &configured.engine)?;
+            has_log(source, &configured.engine, "Nothing was done on the server")?;
             let server = setup.server(configured)?;
             let shelf = Shelf::open(setup, source).await?;
             let slot = slot.clone().unwrap_or_else(|| usual_slot(id));
@@ -67,14 +67,13 @@ pub(super) async fn wal(
 
 /// Whether log is of any use to a source. Nothing is begun on its server where it is none: a slot
 /// that nobody reads fills the server's disk.
-fn has_log(source: &str, engine: &Engine) -> Result<()> {
+fn has_log(source: &str, engine: &Engine, left: &str) -> Result<()> {
     if !matches!(engine, Engine::PgDump(_)) {
         return Ok(());
     }
     let text = format!(
         "the source `{source}` is of dumps (engine = \"pg_dump\"), which no log can bring forward: \
-         make a source with engine = \"base_backup\" for the cluster, and stream that one's. \
-         Nothing was done on the server"
+         make a source with engine = \"base_backup\" for the cluster, and store that one's. {left}"
     );
     Err(Problem::Usage(text).into())
 }
@@ -86,6 +85,8 @@ async fn push_one(
     path: &Path,
     stop: &Stop,
 ) -> Result<Exit> {
+    let (_, configured) = setup.source(source)?;
+    has_log(source, &configured.engine, "Nothing was stored: the server keeps the file")?;
     let mut push = Push::new(setup, source, path)?;
     let (done, ahead) = match push.known() {
         Some(done) => (done, 0),

@@ -13,7 +13,7 @@ pub(super) async fn look(server: &PgServer, id: &SourceId, found: &mut Findings)
     let check = format!("source.{id}.log");
     if let Some(health) = found.take(&check, health) {
         for LogFinding { level, text, hint, .. } in log_findings(&health) {
-            found.add(level, &check, text, hint);
+            found.add(level, &check, text, hint.as_deref());
         }
     }
 }

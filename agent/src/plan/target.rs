@@ -61,6 +61,11 @@ pub(super) async fn look_at(
     let extent = Extent { whole, globals };
     let found = preflight(server, dumped, &wanted, extent, APPLICATION).await;
     let found = found.context("look at the target server")?;
+    let loads = items.iter().any(|item| database_of(item).is_some());
+    if let Some(why) = server.withheld(&found.pg_restore.version).filter(|_| loads) {
+        let text = format!("{why} (--to-sslmode, --to-ca-file). Nothing was done on the server");
+        return Err(Problem::Usage(text).into());
+    }
     let runs = running(items);
     if found.superuser && !trusted && !runs.is_empty() {
         return Err(Problem::Runs { user: server.user.clone(), what: runs }.into());

@@ -75,6 +75,10 @@ impl Problem {
                 "nothing was stored and PostgreSQL keeps the file: check the disk, and take a new \
                  base backup"
             }
+            Problem::Unfinished { .. } => {
+                "nothing was stored: leave it to the server, which hands it over when it is full; \
+                 `SELECT pg_switch_wal()` ends it now"
+            }
             Problem::BadSegment { .. } => {
                 "nothing was delivered, so that no rows are lost in silence; `drctl timeline` shows \
                  what can be reached, another repository may have it whole"
@@ -146,6 +150,7 @@ impl Problem {
             | Problem::OtherHistory { .. }
             | Problem::NameTaken { .. }
             | Problem::NotWal { .. }
+            | Problem::Unfinished { .. }
             | Problem::BadSegment { .. }
             | Problem::LogGap { .. }
             | Problem::Target(_)

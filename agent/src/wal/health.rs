@@ -1,6 +1,6 @@
 //! What is wrong with how a server's log fares; no IO.
 
-use drctl_engines::pg::LogHealth;
+use drctl_engines::pg::{LogHealth, SlotHealth, typed_ident};
 
 use crate::cli::bytes;
 use crate::doctor::Level;
@@ -15,13 +15,13 @@ const LITTLE_LOG: u64 = 64 << 20;
 pub(crate) struct LogFinding {
     pub(crate) level: Level,
     pub(crate) text: String,
-    pub(crate) hint: Option<&'static str>,
+    pub(crate) hint: Option<String>,
     /// The slot that it is about, where it is about one.
     pub(crate) slot: Option<String>,
 }
 
-fn finding(level: Level, text: String, hint: &'static str) -> LogFinding {
-    LogFinding { level, text, hint: Some(hint), slot: None }
+fn finding(level: Level, text: String, hint: &str) -> LogFinding {
+    LogFinding { level, text, hint: Some(hint.to_owned()), slot: None }
 }
 
 fn good(text: String) -> LogFinding {
@@ -54,33 +54,37 @@ pub(crate) fn log_findings(health: &LogHealth) -> Vec<LogFinding> {
             found.push(good(text));
         }
     }
-    for slot in &health.slots {
-        let of = |finding: LogFinding| LogFinding { slot: Some(slot.name.clone()), ..finding };
-        let (name, kept) = (&slot.name, slot.kept_bytes.unwrap_or(0).unsigned_abs());
-        if matches!(slot.status.as_str(), "lost" | "unreserved") {
-            let text = format!("the slot {name} has lost log, or is about to ({})", slot.status);
-            let hint = "take a new copy; then drop the slot or start its stream again";
-            found.push(of(finding(Level::Bad, text, hint)));
-        } else if fills(kept, health.free_bytes) {
-            let text = format!("the slot {name} keeps {} of log on the server{room}", bytes(kept));
-            let hint = match slot.active {
-                true => "its stream does not keep up, or cannot store: see what it says",
-                false => "start its stream, or drop it: it fills the disk of pg_wal",
-            };
-            found.push(of(finding(Level::Warning, text, hint)));
-        } else {
-            let read = if slot.active { "is read from" } else { "is not read from" };
-            let text = format!("the slot {name} {read}, and keeps {} of log", bytes(kept));
-            found.push(of(good(text)));
-        }
+    if let Some(role) = health.unasked.as_ref().filter(|_| health.archiving) {
+        let text = format!("{role} may not see how much log waits to be archived");
+        let hint = format!("run `GRANT pg_monitor TO {};`", typed_ident(role));
+        found.push(finding(Level::Warning, text, &hint));
     }
+    found.extend(health.slots.iter().map(|slot| of_slot(slot, (health.free_bytes, &room))));
     found
+}
+
+fn of_slot(slot: &SlotHealth, (free, room): (Option<u64>, &str)) -> LogFinding {
+    let (name, kept) = (&slot.name, slot.kept_bytes.unwrap_or(0).unsigned_abs());
+    let found = if matches!(slot.status.as_str(), "lost" | "unreserved") {
+        let text = format!("the slot {name} has lost log, or is about to ({})", slot.status);
+        let hint = "take a new copy; then drop the slot or start its stream again";
+        finding(Level::Bad, text, hint)
+    } else if fills(kept, free) {
+        let text = format!("the slot {name} keeps {} of log on the server{room}", bytes(kept));
+        let hint = match slot.active {
+            true => "its stream does not keep up, or cannot store: see what it says",
+            false => "start its stream, or drop it: it fills the disk of pg_wal",
+        };
+        finding(Level::Warning, text, hint)
+    } else {
+        let read = if slot.active { "is read from" } else { "is not read from" };
+        good(format!("the slot {name} {read}, and keeps {} of log", bytes(kept)))
+    };
+    LogFinding { slot: Some(slot.name.clone()), ..found }
 }
 
 #[cfg(test)]
 mod tests {
-    use drctl_engines::pg::SlotHealth;
-
     use super::*;
 
     #[test]
@@ -104,6 +108,7 @@ mod tests {
                 archiving: true,
                 failing: None,
                 waiting_bytes: i64::try_from(waiting).ok(),
+                unasked: None,
                 slots: vec![slot],
                 free_bytes: free,
             };

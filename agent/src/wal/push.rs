@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use drctl_engines::pg::wal::WalWalker;
+use drctl_engines::pg::wal::{WalError, WalWalker};
 use drctl_model::{
     Holds, LogPart, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory,
     WalSegmentSize,
@@ -295,6 +295,32 @@ fn control_system_id(path: &Path) -> Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
+/// What a file holds that is no log. Behind the last record of one that the server still writes lies
+/// what was in the file before, in other pages.
+fn not_log(path: &Path, error: &WalError) -> anyhow::Error {
+    match *error {
+        WalError::AfterEnd { ended: at, .. } | WalError::PageAddress { at, .. }
+            if !is_handed_over(path) =>
+        {
+            Problem::Unfinished { path: path.to_owned(), at }.into()
+        }
+        _ => not_wal(path, &error.to_string()),
+    }
+}
+
+/// Whether the server has said of a segment that it writes no more into it. Its records fill one, or
+/// a switch ends them, but for the last one of a timeline that a standby left behind
+/// (`archive_mode = always`): that is told apart from the one that is being written by this mark.
+fn is_handed_over(path: &Path) -> bool {
+    let status = path.with_file_name("archive_status");
+    let marked = |end: &str| {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(end);
+        status.join(name).exists()
+    };
+    marked(".ready") || marked(".done")
+}
+
 fn segment(shelf: &Shelf, path: &Path, name: &str, known: Known<'_>) -> Result<Loaded> {
     let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let reading = || format!("read {}", path.display());
@@ -310,12 +336,15 @@ fn segment(shelf: &Shelf, path: &Path, name: &str, known: Known<'_>) -> Result<L
     while left > 0 {
         let n = usize::try_from(left).unwrap_or(READ).min(READ);
         file.read_exact(&mut buffer[..n]).with_context(reading)?;
-        walker.feed(&buffer[..n]).map_err(|error| not_wal(path, &error.to_string()))?;
+        walker.feed(&buffer[..n]).map_err(|error| not_log(path, &error))?;
         pour.add(&buffer[..n])?;
         left -= n as u64;
     }
     let (before, after) = (FileMark::of(&before), FileMark::of(&file.metadata()?));
     let summary = walker.summary();
+    if let Some(at) = summary.ended.filter(|_| !is_handed_over(path)) {
+        return Err(Problem::Unfinished { path: path.to_owned(), at }.into());
+    }
     let Some(system_id) = summary.system_id else {
         bail!(not_wal(path, "it names no cluster"));
     };

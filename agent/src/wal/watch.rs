@@ -41,7 +41,7 @@ pub(super) async fn watch(server: &PgServer) {
         }
         for finding in log_findings(&health) {
             if is_news(&finding, &mut said) {
-                tracing::warn!("{}: {}", finding.text, finding.hint.unwrap_or_default());
+                tracing::warn!("{}: {}", finding.text, finding.hint.as_deref().unwrap_or_default());
             }
         }
     }
@@ -50,11 +50,11 @@ pub(super) async fn watch(server: &PgServer) {
 /// Whether something is wrong that was not said yet: of each slot by itself, but not again whenever
 /// its numbers change.
 fn is_news(finding: &LogFinding, said: &mut BTreeSet<Said>) -> bool {
-    finding.level > Level::Good && said.insert((finding.hint, finding.slot.clone()))
+    finding.level > Level::Good && said.insert((finding.hint.clone(), finding.slot.clone()))
 }
 
 /// What was said, and of which slot.
-type Said = (Option<&'static str>, Option<String>);
+type Said = (Option<String>, Option<String>);
 
 /// Whether log is on its way into the bucket, and does not arrive.
 pub(super) struct Standstill {
@@ -140,6 +140,7 @@ mod tests {
                 archiving: false,
                 failing: None,
                 waiting_bytes: None,
+                unasked: None,
                 slots,
                 free_bytes: None,
             };

@@ -2,6 +2,7 @@
 //! The real pgBackRest archives, backs up and lays out; the server itself is the judge.
 
 mod adopt;
+mod archiving;
 mod asked;
 mod attempts;
 mod beside;

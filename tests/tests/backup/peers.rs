@@ -124,6 +124,30 @@ fn what_a_peer_sends_costs_bounded_memory() {
 }
 
 #[test]
+fn a_restore_that_would_give_the_password_away_is_refused_before_anything() {
+    let (source, target) = (Postgres::start(), Postgres::builder().password(WORD).start());
+    source.psql("postgres", "create role clerk");
+    source.psql("postgres", "create database shop");
+    source.psql("shop", "create table orders as select generate_series(1, 10) as id");
+    let site = Site::with(&source);
+    let _ = site.backup();
+    let word = site.path("word");
+    std::fs::write(&word, WORD).unwrap();
+    let (word, port) = (word.display().to_string(), target.port().to_string());
+    let to = ["--to-host", "127.0.0.1", "--to-port", &port, "--to-password-file", &word];
+    let restore = [&["restore", "shop", "--latest", "--to-sslmode", "disable"], &to[..]].concat();
+    // PostgreSQL 16 is the first whose tools can be told.
+    if target.psql("postgres", "show server_version_num").as_str() < "160000" {
+        let said = site.fails(2, "usage", &restore);
+        assert!(said.contains("in clear text") && said.contains("--to-sslmode"), "{said}");
+        let made = "select count(*) from pg_roles where rolname = 'clerk'";
+        assert_eq!(target.psql("postgres", made), "0");
+    } else {
+        let _ = site.json(0, &restore);
+    }
+}
+
+#[test]
 fn tools_that_would_give_the_password_away_are_not_started() {
     let server = Postgres::builder().password(WORD).start();
     let site = site(server.port(), "disable", "pg_dump");

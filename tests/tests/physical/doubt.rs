@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use drctl_tests::cluster::{Cluster as _, caught_up, list, own_place, standby, ticks};
+use drctl_tests::cluster::{Cluster as _, caught_up, give_away, list, own_place, standby, ticks};
 use drctl_tests::site::until;
 
 use crate::log::Archiving;
@@ -250,4 +250,57 @@ fn a_gap_among_the_files_that_wait_is_told() {
     assert!(output.status.success(), "{said}");
     assert_eq!(shop.pieces().len(), 4, "{said}");
     assert_eq!(said.matches("GAP").count(), 1, "{said}");
+}
+
+/// The segment that the server writes, with little in it, and whether nothing was ever behind that.
+fn written(shop: &Archiving) -> (PathBuf, bool) {
+    let name = shop.sql("select pg_walfile_name(pg_current_wal_insert_lsn())");
+    let end = shop.sql("select ((pg_current_wal_insert_lsn() - '0/0') % 1048576)::text");
+    let file = shop.server.data_dir().join("pg_wal").join(name);
+    let rest = fs::read(&file).unwrap().split_off(end.parse().unwrap());
+    (file, rest.iter().all(|byte| *byte == 0))
+}
+
+#[test]
+fn a_segment_that_the_server_still_writes_is_not_stored() {
+    let shop = Archiving::start(false);
+    let before = shop.site.files("repository");
+    let refused = |file: &Path| {
+        let refused = push(&shop, file).ended(1).json();
+        assert_eq!(refused["code"], "log_unfinished", "{refused}");
+    };
+    let new = || {
+        until("a new segment", || {
+            shop.sql("select txid_current(); select pg_switch_wal()");
+            shop.sql("delete from ticks");
+            shop.tick(1..3);
+            written(&shop).1
+        });
+        written(&shop).0
+    };
+    let file = new();
+    refused(&file);
+    assert_eq!(shop.site.files("repository"), before);
+    // The server hands it over with more in it.
+    shop.tick(6..11);
+    let ended = shop.sql("select pg_walfile_name(pg_switch_wal() - 1)");
+    assert!(file.ends_with(&ended), "{ended}");
+    assert_eq!(push(&shop, &file).ended(0).json()["done"], "stored");
+    // The last one of a timeline, which a standby hands over as it is.
+    let file = new();
+    refused(&file);
+    let name = format!("{}.ready", file.file_name().unwrap().display());
+    let mark = file.with_file_name("archive_status").join(name);
+    fs::write(&mark, "").unwrap();
+    give_away(&mark);
+    assert_eq!(push(&shop, &file).ended(0).json()["done"], "stored");
+    // One that had other log in it before.
+    let file = new();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[1 << 19..][..8192].fill(7);
+    let (folder, _) = own_place();
+    let other = folder.path().join(file.file_name().unwrap());
+    fs::write(&other, bytes).unwrap();
+    give_away(&other);
+    refused(&other);
 }

@@ -1,9 +1,12 @@
 //! Roles that may do little, and what doctor says of those that may do all.
 
 use drctl_tests::cluster::{Cluster as _, standby};
+use drctl_tests::site::until;
+use serde_json::Value;
 
 use crate::clocks::moved_to;
 use crate::log::Archiving;
+use crate::streaming::Streaming;
 
 /// What doctor found under this name: its level, and its words.
 fn finding(shop: &Archiving, check: &str) -> Option<(String, String)> {
@@ -37,6 +40,34 @@ fn a_role_that_may_replicate_and_no_more_is_enough_for_all() {
     assert_eq!(done["extracted"][0]["rows"], 10, "{done}");
     let (ran, _folder, _) = shop.recover(&["--to-end", "--extract", "postgres:public.nothing"]);
     assert!(ran.code != Some(0) && ran.out.contains("is not there at this point"), "{}", ran.out);
+}
+
+#[test]
+fn a_role_that_may_only_replicate_hears_of_an_archiver_that_fails() {
+    let shop = Archiving::start(false);
+    shop.sql("create role copier login replication; select pg_switch_wal()");
+    until("a failure to archive", || {
+        shop.sql("select failed_count > 0 from pg_stat_archiver") == "t"
+    });
+    shop.site.replace("user = \"postgres\"", "user = \"copier\"");
+    let log = || {
+        let found = shop.drctl(&["doctor"]).json();
+        let all = found["findings"].as_array().expect("findings").clone();
+        let told = |one: &Value| {
+            format!("{}: {} {}", one["level"], one["text"], one["hint"]).replace("\\\"", "'")
+        };
+        let ours = all.iter().filter(|one| one["check"] == "source.shop.log");
+        ours.map(told).collect::<Vec<_>>().join("\n")
+    };
+    let said = log();
+    assert!(said.contains("\"bad\": \"the server cannot archive 0000000100000000"), "{said}");
+    assert!(said.contains("copier may not see how much log waits"), "{said}");
+    assert!(said.contains("GRANT pg_monitor TO 'copier';"), "{said}");
+    let streaming = Streaming::start(&shop, &[]);
+    until("the stream to tell of it", || streaming.said().contains("the server cannot archive"));
+    let _ = streaming.end();
+    shop.sql("grant pg_monitor to copier");
+    assert!(!log().contains("may not see"), "{}", log());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
 use super::PgServer;
 use super::session::Session;
@@ -18,6 +19,8 @@ pub struct LogHealth {
     pub failing: Option<String>,
     /// Bytes of log that are written and not archived yet; nothing where it is not known.
     pub waiting_bytes: Option<i64>,
+    /// The role that may not ask for them, and lacks `pg_monitor`; nothing where one may.
+    pub unasked: Option<String>,
     /// The physical slots.
     pub slots: Vec<SlotHealth>,
     /// Bytes that are free where the log lies; nothing where that is out of our sight.
@@ -38,12 +41,17 @@ pub struct SlotHealth {
 }
 
 /// Failures count only until something was archived after them; a code above 125 and a signal
-/// leave no failure behind, which is why the waiting bytes are asked for too.
+/// leave no failure behind, which is why the waiting bytes are asked for too. Every role may ask it.
 const ARCHIVER: &str = "
     SELECT pg_catalog.current_setting('archive_mode') <> 'off',
            CASE WHEN last_failed_time > coalesce(last_archived_time, '-infinity')
                 THEN last_failed_wal END,
-           CASE WHEN last_archived_wal ~ '^[0-9A-F]{24}$' AND NOT pg_catalog.pg_is_in_recovery()
+           current_user::text
+    FROM pg_catalog.pg_stat_archiver";
+
+/// The listing wants `pg_monitor`, or a grant of its own.
+const WAITING: &str = "
+    SELECT CASE WHEN last_archived_wal ~ '^[0-9A-F]{24}$' AND NOT pg_catalog.pg_is_in_recovery()
                 THEN (SELECT pg_catalog.count(*) * pg_catalog.pg_size_bytes(
                                  pg_catalog.current_setting('wal_segment_size'))
                       FROM pg_catalog.pg_ls_waldir() w
@@ -59,7 +67,7 @@ const SLOTS: &str = "
                     ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)::bigint
     FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical' ORDER BY 1";
 
-/// Asks a server how its log fares; what the role may not see is left out.
+/// Asks a server how its log fares; what the role may not see is left out, and named.
 ///
 /// # Errors
 /// Those of connecting; [`EngineError::Query`].
@@ -69,13 +77,17 @@ pub async fn log_health(server: &PgServer, application: &str) -> Result<LogHealt
     let rows = session.client.query(SLOTS, &[]).await.map_err(EngineError::query(action))?;
     let slots = rows.iter().map(slot).collect::<Result<_, _>>();
     let slots = slots.map_err(EngineError::query(action))?;
-    let (archiving, failing, waiting_bytes) = match session.client.query_one(ARCHIVER, &[]).await {
-        Ok(row) => (row.try_get(0).unwrap_or(false), text(&row, 1), row.try_get(2).ok().flatten()),
-        // pg_ls_waldir wants pg_monitor.
-        Err(_) => (false, None, None),
+    let failed = EngineError::query("look at the archiver");
+    let row = session.client.query_one(ARCHIVER, &[]).await.map_err(failed)?;
+    let archiving = row.try_get(0).unwrap_or(false);
+    let (failing, role) = (text(&row, 1), text(&row, 2));
+    let (waiting_bytes, unasked) = match session.client.query_one(WAITING, &[]).await {
+        Ok(row) => (row.try_get(0).ok().flatten(), None),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => (None, role),
+        Err(error) => return Err(EngineError::query("look what waits to be archived")(error)),
     };
     let free_bytes = free_bytes(server, &session).await;
-    Ok(LogHealth { archiving, failing, waiting_bytes, slots, free_bytes })
+    Ok(LogHealth { archiving, failing, waiting_bytes, unasked, slots, free_bytes })
 }
 
 /// What a server says of its cluster and of what it has archived.
@@ -111,6 +123,34 @@ pub async fn archived(server: &PgServer, application: &str) -> Result<Archived, 
         segment_size: number(1).and_then(WalSegmentSize::new).unwrap_or_default(),
         last: text(&row, 2),
     })
+}
+
+/// By what a server gets rid of its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivesBy {
+    /// `archive_mode`.
+    pub mode: String,
+    /// `archive_command`.
+    pub command: String,
+    /// `archive_library`, which servers before 15 do not have.
+    pub library: String,
+}
+
+const ARCHIVES_BY: &str = "
+    SELECT pg_catalog.current_setting('archive_mode'),
+           pg_catalog.current_setting('archive_command'),
+           coalesce(pg_catalog.current_setting('archive_library', true), '')";
+
+/// Asks a server by what it archives. Every role may.
+///
+/// # Errors
+/// Those of connecting; [`EngineError::Query`].
+pub async fn archives_by(server: &PgServer, application: &str) -> Result<ArchivesBy, EngineError> {
+    let session = Session::open(server, &server.maintenance_database, application).await?;
+    let failed = EngineError::query("ask by what the server archives");
+    let row = session.client.query_one(ARCHIVES_BY, &[]).await.map_err(failed)?;
+    let setting = |at: usize| text(&row, at).unwrap_or_default();
+    Ok(ArchivesBy { mode: setting(0), command: setting(1), library: setting(2) })
 }
 
 /// What a server was told that drctl has stored of its log.

@@ -35,7 +35,8 @@ pub mod wal;
 mod walker;
 
 pub use archiver::{
-    Acknowledged, Archived, LogHealth, SlotHealth, acknowledged, archived, log_health,
+    Acknowledged, Archived, ArchivesBy, LogHealth, SlotHealth, acknowledged, archived, archives_by,
+    log_health,
 };
 pub use conf::quoted as quoted_setting;
 pub use counts::{RowDifference, compare_rows, count_rows};
@@ -50,7 +51,7 @@ pub use place::{ClusterPlace, cluster_place};
 pub use preflight::{Extent, Preflight, RestoreDatabase, filled, preflight};
 pub use probe::{DatabaseReport, RoleReport, ServerReport, probe};
 pub use restore::{DatabaseTarget, RestoreOptions};
-pub(crate) use server::typed_ident;
+pub use server::typed_ident;
 pub use server::{PgServer, SILENCE};
 pub use spelling::sayable;
 pub use tls::SslMode;

@@ -117,19 +117,28 @@ impl PgServer {
         parts.join(" ")
     }
 
+    /// Why the tools of a version are not given the password, where they are not: none before 16
+    /// can be told to keep it from whoever asks for it in clear text.
+    #[must_use]
+    pub fn withheld(&self, version: &str) -> Option<String> {
+        let keeps = self.is_proven() || self.sslmode == SslMode::Require;
+        let gives = self.password.is_some() && !keeps && major_of(version) < Some(16);
+        gives.then(|| {
+            format!(
+                "with sslmode = \"{}\" the tools of PostgreSQL {version} would give the password \
+                 in clear text to anybody who asks: set sslmode to verify-full (or require), or use \
+                 the server's socket",
+                self.sslmode
+            )
+        })
+    }
+
     /// The password file for the tools of a version, if there is a password.
     pub(crate) fn pgpass(&self, version: &str) -> Result<Option<PgPass>, EngineError> {
-        let Some(word) = &self.password else { return Ok(None) };
-        let withholds = self.is_proven() || self.sslmode == SslMode::Require;
-        if !withholds && major_of(version) < Some(16) {
-            let mode = self.sslmode;
-            return Err(EngineError::Config(format!(
-                "with sslmode = \"{mode}\" the tools of PostgreSQL {version} would give the password \
-                 in clear text to anybody who asks: set sslmode to verify-full (or require), or use \
-                 the server's socket"
-            )));
+        if let Some(why) = self.withheld(version) {
+            return Err(EngineError::Config(why));
         }
-        PgPass::write(&self.runtime_dir, word).map(Some)
+        self.password.as_ref().map(|word| PgPass::write(&self.runtime_dir, word)).transpose()
     }
 
     /// A tool that will connect to this server.
@@ -254,7 +263,8 @@ pub(crate) fn quote_ident(name: &str) -> String {
 }
 
 /// The same for people to type: what a terminal would obey is written as a number.
-pub(crate) fn typed_ident(name: &str) -> String {
+#[must_use]
+pub fn typed_ident(name: &str) -> String {
     let harmless = shown(name, usize::MAX) == name;
     if harmless {
         return quote_ident(name);
