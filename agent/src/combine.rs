@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use drctl_engines::pg::combine_program;
 use drctl_engines::pg::physical::{Combination, Layout, combine};
+use drctl_engines::pg::{SILENCE, combine_program};
 use drctl_model::{BackupKind, Content, total};
 use drctl_store::open_facts;
 
@@ -133,6 +133,7 @@ pub(crate) async fn restore_chain(
         parts,
         tablespaces: plan.items.iter().filter_map(oid).collect(),
         into: Layout::new(directory),
+        silence: SILENCE,
     };
     tokio::select! {
         done = combine(combination) => done.context("put the copies together")?,

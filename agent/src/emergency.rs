@@ -108,7 +108,19 @@ for tool in jq sha256sum base64 age zstd; do
     command -v "$tool" > /dev/null || { echo "$tool is missing: install it first" >&2; exit 1; }
 done
 [ -r "$identity" ] || { echo "$identity cannot be read" >&2; exit 1; }
-mkdir -- "$out" || { echo "name a directory that does not exist yet" >&2; exit 1; }
+# Whoever may write into a directory above it could put another one in its place.
+at=$(realpath -m -- "$out")
+until [ "$at" = / ]; do
+    at=$(dirname -- "$at")
+    [ -e "$at" ] || { echo "$at does not exist: make it first" >&2; exit 1; }
+    owner=$(stat -c %u -- "$at") mode=$((8#$(stat -c %a -- "$at")))
+    if [ "$owner" -ne 0 ] && [ "$owner" -ne "$(id -u)" ] \
+        || [ $((mode & 8#22)) -ne 0 ] && [ $((mode & 8#1000)) -eq 0 ]; then
+        echo "others may change $at: name a directory below one of your own, such as $HOME" >&2
+        exit 1
+    fi
+done
+mkdir -m 700 -- "$out" || { echo "name a directory that does not exist yet" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 fail() { echo "FAILED: $*" >&2; echo "What is in $out is not to be used." >&2; exit 1; }
@@ -208,6 +220,7 @@ jq -r '.streams[] | if .content.type == "tablespace" then "  tar -xf \(.id).tar 
     elif .content.name == "postgres" then "  pg_restore --exit-on-error -d postgres \(.id).dump    # database postgres"
     else "  pg_restore --create --exit-on-error -d postgres \(.id).dump    # database \(.content.name | gsub("[[:cntrl:]]"; "?"))" end' \
     "$work/facts" >&2
+echo "Where the server's lc_monetary is not C and columns of money are in it, set PGOPTIONS='-c lc_monetary=C' before." >&2
 echo "Of dumps facts.json tells how many rows each table must have." >&2
 "#;
 

@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::pin::pin;
+use std::process::{ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use drctl_model::shown;
@@ -218,6 +221,22 @@ impl Running {
         Stopper { stop: self.stop.clone(), ended: self.ended.clone() }
     }
 
+    /// A handle that watches the tool while another one awaits it.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch { name: self.name, group: Arc::clone(&self.group) }
+    }
+
+    /// Waits until the tool has ended by itself, as long as it works.
+    pub(crate) async fn wait_working(self, silence: Duration) -> Result<Ended, EngineError> {
+        let watch = self.watch();
+        watch.over(silence, self.wait()).await
+    }
+
+    /// One that answers at once.
+    pub(crate) async fn wait_shortly(self) -> Result<Ended, EngineError> {
+        self.wait_within(AT_ONCE).await
+    }
+
     /// Waits until the tool has ended by itself.
     pub(crate) async fn wait(mut self) -> Result<Ended, EngineError> {
         let lost = || std::io::Error::other("the task that waits for it has ended");
@@ -237,6 +256,58 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.group.signal(Signal::KILL);
     }
+}
+
+/// Watches a tool that something else awaits.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    name: &'static str,
+    group: Arc<Group>,
+}
+
+impl Watch {
+    /// Does work that waits for the tool; an error where it lasts, and neither the tool nor one of
+    /// its children has done anything for so long. Whoever computes, reads or writes is let work:
+    /// it may have nothing to say for hours.
+    pub(crate) async fn over<T>(
+        self,
+        silence: Duration,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        let mut work = pin!(work);
+        let mut seen = self.group.done();
+        loop {
+            if let Ok(done) = timeout(silence, &mut work).await {
+                return done;
+            }
+            let done = self.group.done();
+            if done == seen {
+                self.group.signal(Signal::KILL);
+                return Err(EngineError::Silent { tool: self.name, waited: silence });
+            }
+            seen = done;
+        }
+    }
+}
+
+/// How long a tool may take that answers at once.
+const AT_ONCE: Duration = Duration::from_secs(60);
+
+/// What a tool that answers at once has to say. One that does not is killed, and is an error.
+pub(crate) fn told(command: &mut std::process::Command) -> io::Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let child = command.spawn()?;
+    let leader = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let (answer, answered) = mpsc::channel();
+    // One whose disk does not answer cannot even be killed: nobody waits for it here.
+    thread::spawn(move || answer.send(child.wait_with_output()));
+    answered.recv_timeout(AT_ONCE).unwrap_or_else(|_| {
+        if let Some(leader) = leader {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+        let text = format!("it did not end within {} s", AT_ONCE.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    })
 }
 
 /// Ends a tool that something else awaits.
@@ -280,12 +351,38 @@ impl Group {
         Group { leader, reaped: AtomicBool::new(false) }
     }
 
+    /// What its processes have done so far, by the kernel's account: time on a processor, bytes read
+    /// and written.
+    fn done(&self) -> Vec<(i32, String)> {
+        let Some(leader) = self.leader.filter(|_| !self.reaped.load(Ordering::SeqCst)) else {
+            return Vec::new();
+        };
+        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let mut done: Vec<(i32, String)> =
+            numbers.filter_map(|pid| Some((pid, done_by(pid, leader)?))).collect();
+        done.sort_unstable();
+        done
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(leader) = self.leader.filter(|_| !self.reaped.load(Ordering::SeqCst)) {
             // It fails only where the group is gone, and then there is nothing to do.
             let _ = kill_process_group(leader, signal);
         }
     }
+}
+
+/// The same of one process, if it is of the group.
+fn done_by(pid: i32, leader: Pid) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything: state, parent, group … the 12th and 13th are times.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    if fields.get(2)?.parse() != Ok(leader.as_raw_nonzero().get()) {
+        return None;
+    }
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    Some(format!("{} {} {io}", fields.get(11)?, fields.get(12)?))
 }
 
 async fn supervise(
@@ -369,6 +466,21 @@ mod tests {
         let error = running.wait_within(Duration::from_millis(50)).await.unwrap_err();
         assert_eq!(error.code(), "silent");
         assert_eq!(output.read(&mut [0; 8]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_does_nothing_is_given_up_and_one_that_works_is_not() {
+        let silence = Duration::from_millis(300);
+        for idle in ["sleep 600", "sleep 600 & wait", "kill -STOP $$"] {
+            let running = sh(idle).start_alone().unwrap();
+            assert_eq!(running.wait_working(silence).await.unwrap_err().code(), "silent", "{idle}");
+        }
+        // It says nothing, and a child of it reckons or writes.
+        let (loops, writes) = ("i=0; while [ $i -lt 2000000 ]; do i=$((i+1)); done", "exit 7");
+        for work in [format!("{loops}; {writes}"), format!("({loops}) & wait; {writes}")] {
+            let ended = sh(&work).start_alone().unwrap().wait_working(silence).await.unwrap();
+            assert_eq!(ended.status.code(), Some(7), "{work}");
+        }
     }
 
     #[tokio::test]

@@ -90,3 +90,47 @@ fn as_root_nothing_is_begun_that_would_be_in_the_servers_way() {
     }
     let _ = backup(&shop, &[]);
 }
+
+#[test]
+fn a_pgbackrest_that_hangs_is_given_up_and_one_that_works_in_silence_is_not() {
+    let shop = Shop::start();
+    let _ = shop.back_up();
+    shop.tick(1..11);
+    shop.archived();
+    let (idle, busy) = (shop.path("idle"), shop.path("busy"));
+    shop.instead_of_pgbackrest(&format!(
+        "#!/bin/sh\n[ \"$1\" != \"$(cat {})\" ] || {{ echo; sleep 1000 & wait; }}\n\
+         i=0\nif [ \"$1\" = \"$(cat {})\" ]; then while [ $i -lt 3000000 ]; do i=$((i+1)); done; fi\n\
+         exec pgbackrest \"$@\"\n",
+        idle.display(),
+        busy.display()
+    ));
+    let set = |file: &std::path::Path, command: &str| {
+        std::fs::write(file, command).unwrap();
+        drctl_tests::cluster::give_away(file);
+    };
+    set(&idle, "none");
+    set(&busy, "backup");
+    shop.site.source("silence = \"2s\"");
+    // Seconds on a processor, and not a word.
+    let good = id(&backup(&shop, &[]));
+    set(&busy, "none");
+    for (command, arguments) in [("backup", &["backup", "shop"][..]), ("info", &["backup", "shop"])]
+    {
+        set(&idle, command);
+        let ran = shop.drctl(arguments);
+        let said = format!("{}{}", ran.out, ran.err);
+        assert!(said.contains("pgbackrest has said nothing for 2 s"), "{command}: {said}");
+        assert_ne!(ran.code, Some(0), "{command}: {said}");
+    }
+    for command in ["restore", "archive-get", "repo-ls"] {
+        set(&idle, command);
+        let (ran, _folder, _path) = shop.recover(&["--to-end"]);
+        let said = format!("{}{}", ran.out, ran.err);
+        assert!(said.contains("has said nothing for 2 s"), "{command}: {said}");
+        assert_ne!(ran.code, Some(0), "{command}: {said}");
+    }
+    set(&idle, "none");
+    let list = shop.drctl(&["list"]).ended(0).json();
+    assert_eq!(list["backups"][0]["backup"], good.as_str(), "{list}");
+}

@@ -59,6 +59,54 @@ fn the_emergency_script_restores_the_same_bytes_from_a_directory() {
     assert_eq!(crate::common::orders(&shop.server, &new), rows);
 }
 
+#[test]
+fn the_emergency_script_writes_where_nobody_else_can_change_it() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    let script = print(&shop, &id);
+    let home = tempfile::Builder::new().prefix("drctl-home-").tempdir().unwrap();
+    let place = |name: &str, mode: u32| {
+        let path = home.path().join(name);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
+    let root = rustix::process::geteuid().is_root();
+    let theirs = place("theirs", 0o755);
+    if root {
+        // A second account.
+        std::os::unix::fs::chown(&theirs, Some(65534), Some(65534)).unwrap();
+    }
+    for (bad, is_bad) in
+        [(place("open", 0o777), true), (place("group", 0o770), true), (theirs, root)]
+    {
+        if is_bad {
+            for into in [bad.join("script"), bad.join("below/../script")] {
+                let ran = run(&shop, &script, &into.display().to_string(), PATH).ended(1);
+                assert!(ran.err.contains("others may change"), "{}", ran.err);
+                assert!(!into.exists());
+            }
+        }
+    }
+    // What is there already, or leads elsewhere, is not written into.
+    let sticky = place("sticky", 0o1777);
+    std::os::unix::fs::symlink(home.path(), sticky.join("link")).unwrap();
+    let ran = run(&shop, &script, &sticky.join("link").display().to_string(), PATH).ended(1);
+    assert!(ran.err.contains("does not exist yet"), "{}", ran.err);
+    let into = sticky.join("script");
+    let _ = run(&shop, &script, &into.display().to_string(), PATH).ended(0);
+    assert_eq!(fs::metadata(&into).unwrap().permissions().mode() & 0o777, 0o700);
+    for file in fs::read_dir(&into).unwrap() {
+        assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o077, 0);
+    }
+    if root {
+        let mut stranger = Command::new("setpriv");
+        stranger.args(["--reuid=65534", "--regid=65534", "--clear-groups", "ls"]).arg(&into);
+        assert!(!stranger.output().unwrap().status.success());
+    }
+}
+
 /// Damages the repository and asserts that the script says so.
 #[track_caller]
 fn fails(damage: impl Fn(&Path, &[PathBuf]), word: &str) {

@@ -151,3 +151,53 @@ fn a_role_whose_name_is_not_utf8_takes_no_database_along() {
     site.source("globals = false");
     let _ = site.backup();
 }
+
+/// Settings by which the same values are written otherwise.
+fn odd(lc: &str) -> Postgres {
+    let odd = [
+        ("lc_monetary", lc),
+        ("lc_numeric", lc),
+        ("lc_time", lc),
+        ("datestyle", "SQL, DMY"),
+        ("intervalstyle", "sql_standard"),
+        ("bytea_output", "escape"),
+        ("extra_float_digits", "-15"),
+        ("xmloption", "document"),
+        ("quote_all_identifiers", "on"),
+        ("standard_conforming_strings", "off"),
+        ("escape_string_warning", "on"),
+        ("backslash_quote", "on"),
+    ];
+    odd.iter().fold(Postgres::builder(), |server, (name, value)| server.conf(name, value)).start()
+}
+
+#[test]
+fn values_are_the_same_however_servers_write_them() {
+    let settings = "set lc_monetary = 'C'; set datestyle = 'ISO, MDY'; set intervalstyle = postgres; \
+                    set bytea_output = hex; set extra_float_digits = 3; set xmloption = content; \
+                    set standard_conforming_strings = on; set lc_numeric = 'C'; set timezone = 'UTC';";
+    let plain = Postgres::start();
+    let odd = odd("ja_JP.UTF-8");
+    for (server, target) in [(&odd, &plain), (&plain, &odd)] {
+        let made = "create database v; \\c v\n\
+            create table v (m money default '77', d date default '2026-02-03', t timestamptz, \
+            i interval, b bytea, f float8, x xml, s text default E'it\\'s \\\\n', a money[], \
+            check (m > '1'::money)); insert into v values (default, default, '2026-11-02 03:04:05.678+01', \
+            '-1 mon 2 days -03:04:05', '\\x00ff5c27', 0.1::float8 + 0.2::float8, 'a<b/>c', default, \
+            '{1234,null}'); create view constant as select '1234.5'::money as m";
+        server.psql(
+            "postgres",
+            &format!("{settings} {}", made.replacen("\\c v\n", &format!("\\c v\n{settings} "), 1)),
+        );
+        let site = Site::with(server);
+        let _ = site.backup();
+        let _ = restore(&site, target, &["--database", "v"]);
+        let asked = format!(
+            "{settings} select * from v; insert into v (b) values ('') returning m, d, s; \
+             select m from constant; begin; set local standard_conforming_strings = on; rollback"
+        );
+        assert_eq!(target.psql("v", &asked), server.psql("v", &asked));
+        target.psql("postgres", "drop database v");
+        server.psql("postgres", "drop database v");
+    }
+}

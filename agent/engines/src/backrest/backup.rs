@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use drctl_model::{ExternalType, shown};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::ChildStdout;
 
 use super::info::{Backup, Cluster, InfoError};
 use super::{ANNOTATION, BackRest, call, says};
@@ -92,26 +93,34 @@ impl BackRest {
             "--log-level-stderr=warn",
         ]);
         let (output, running) = tool.start_writer().map_err(call::missing(&tool))?;
-        let (mut output, mut line, mut label) = (BufReader::new(output), Vec::new(), None);
-        let mut last = None;
-        loop {
-            line.clear();
-            let read = output.read_until(b'\n', &mut line).await;
-            if read.map_err(EngineError::io("read what pgbackrest writes"))? == 0 {
-                break;
-            }
-            line.truncate(MAX_LINE);
-            match parse(&String::from_utf8_lossy(&line)) {
-                Some(Said::Label(text)) => label = Some(text),
-                Some(Said::Step(step)) if last != Some(step) => {
-                    last = Some(step);
-                    progress(step);
-                }
-                _ => {}
-            }
-        }
-        let warnings = call::outcome("backup", running.wait().await?)?;
+        let label = running.watch().over(self.silence, read(output, progress)).await?;
+        let warnings = call::outcome("backup", running.wait_working(self.silence).await?)?;
         Ok((label, warnings))
+    }
+}
+
+/// Reads what a backup says to its end; the label, where it was told.
+async fn read(
+    output: ChildStdout,
+    progress: &impl Fn(BackupStep),
+) -> Result<Option<String>, EngineError> {
+    let (mut output, mut line, mut label) = (BufReader::new(output), Vec::new(), None);
+    let mut last = None;
+    loop {
+        line.clear();
+        let read = output.read_until(b'\n', &mut line).await;
+        if read.map_err(EngineError::io("read what pgbackrest writes"))? == 0 {
+            return Ok(label);
+        }
+        line.truncate(MAX_LINE);
+        match parse(&String::from_utf8_lossy(&line)) {
+            Some(Said::Label(text)) => label = Some(text),
+            Some(Said::Step(step)) if last != Some(step) => {
+                last = Some(step);
+                progress(step);
+            }
+            _ => {}
+        }
     }
 }
 

@@ -28,26 +28,35 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs it without an output that matters.
-pub(super) async fn run(tool: &Tool) -> Result<Ended, EngineError> {
-    tool.start_alone().map_err(missing(tool))?.wait().await
+pub(super) async fn run(tool: &Tool, silence: Duration) -> Result<Ended, EngineError> {
+    tool.start_alone().map_err(missing(tool))?.wait_working(silence).await
 }
 
 /// Runs it and reads what it writes as a whole.
-pub(super) async fn read(tool: &Tool, most: usize) -> Result<(Vec<u8>, Ended), EngineError> {
+pub(super) async fn read(
+    tool: &Tool,
+    most: usize,
+    silence: Duration,
+) -> Result<(Vec<u8>, Ended), EngineError> {
     let (output, running) = tool.start_writer().map_err(missing(tool))?;
-    let mut text = Vec::new();
-    let read = output.take(most as u64 + 1).read_to_end(&mut text).await;
-    read.map_err(EngineError::io("read what pgbackrest writes"))?;
-    if text.len() > most {
-        let problem = format!("it writes more than {most} bytes");
-        return Err(EngineError::BackRestSays { command: "answers", problem });
-    }
-    Ok((text, running.wait().await?))
+    let reading = async {
+        let mut text = Vec::new();
+        let read = output.take(most as u64 + 1).read_to_end(&mut text).await;
+        read.map_err(EngineError::io("read what pgbackrest writes"))?;
+        if text.len() > most {
+            let problem = format!("it writes more than {most} bytes");
+            return Err(EngineError::BackRestSays { command: "answers", problem });
+        }
+        Ok(text)
+    };
+    let text = running.watch().over(silence, reading).await?;
+    Ok((text, running.wait_working(silence).await?))
 }
 
 /// Runs it and has what it writes read as it comes, on the blocking pool.
 pub(super) async fn read_by<T: Send + 'static>(
     tool: &Tool,
+    silence: Duration,
     reader: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
 ) -> Result<(T, Ended), EngineError> {
     let (output, running) = tool.start_writer().map_err(missing(tool))?;
@@ -56,10 +65,11 @@ pub(super) async fn read_by<T: Send + 'static>(
     rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::empty())
         .map_err(|errno| EngineError::io(action())(errno.into()))?;
     let output = io::BufReader::with_capacity(256 << 10, std::fs::File::from(output));
-    let read = tokio::task::spawn_blocking(move || reader(Box::new(output))).await;
+    let reading = tokio::task::spawn_blocking(move || reader(Box::new(output)));
     let lost = |error: tokio::task::JoinError| io::Error::other(error.to_string());
-    let result = read.map_err(lost).map_err(EngineError::io(action()))?;
-    Ok((result, running.wait().await?))
+    let reading = async { reading.await.map_err(lost).map_err(EngineError::io(action())) };
+    let result = running.watch().over(silence, reading).await?;
+    Ok((result, running.wait_working(silence).await?))
 }
 
 /// Says that the program is missing where that is why it could not be started.

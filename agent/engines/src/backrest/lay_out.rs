@@ -50,7 +50,7 @@ impl BackRest {
             mapping.push(place);
             tool = tool.arg(mapping);
         }
-        let result = call::outcome("restore", call::run(&tool).await?);
+        let result = call::outcome("restore", call::run(&tool, self.silence).await?);
         let _ = fs::remove_dir_all(&lock);
         result.map(|_| ())
     }

@@ -24,6 +24,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::pg::SILENCE;
 use crate::process::Tool;
 use crate::{EngineError, Secret};
 
@@ -56,6 +57,8 @@ pub struct BackRest {
     /// The repository's passphrase, where it is not in the configuration file. Goes into the
     /// child's environment: pgBackRest refuses it as an argument.
     pub cipher_pass: Option<Secret>,
+    /// How long it may neither say nor do anything.
+    pub silence: Duration,
 }
 
 impl BackRest {
@@ -68,6 +71,7 @@ impl BackRest {
             stanza: stanza.into(),
             repo: 1,
             cipher_pass: None,
+            silence: SILENCE,
         }
     }
 
@@ -78,7 +82,7 @@ impl BackRest {
     /// or says something else.
     pub async fn version(&self) -> Result<Version, EngineError> {
         let tool = Tool::new(call::TOOL, self.program.clone()).arg("version");
-        let (text, ended) = call::read(&tool, 1 << 10).await?;
+        let (text, ended) = call::read(&tool, 1 << 10, self.silence).await?;
         call::outcome("version", ended)?;
         let text = String::from_utf8_lossy(&text);
         match Version::parse(&text) {
@@ -136,7 +140,7 @@ impl BackRest {
     pub async fn listing(&self) -> Result<ArchiveListing, EngineError> {
         let folder = format!("archive/{}", self.stanza);
         let tool = self.quiet("repo-ls").args(&["--output=json", "--recurse", &folder]);
-        let (listing, ended) = call::read_by(&tool, ArchiveListing::read).await?;
+        let (listing, ended) = call::read_by(&tool, self.silence, ArchiveListing::read).await?;
         call::outcome("repo-ls", ended)?;
         listing.map_err(says("repo-ls"))
     }
@@ -153,7 +157,7 @@ impl BackRest {
         {
             tool = tool.arg(format!("--set={}", checked(label)?));
         }
-        let (text, ended) = call::read(&tool, MAX_ANSWER).await?;
+        let (text, ended) = call::read(&tool, MAX_ANSWER, self.silence).await?;
         let text = String::from_utf8_lossy(&text);
         if let Some(verified) = Verified::parse(&text, &self.stanza) {
             return Ok(verified);
@@ -169,9 +173,13 @@ impl BackRest {
     /// [`EngineError::BackRest`] where it fails; backups that are retained are not affected.
     pub async fn expire(&self, wait: Duration) -> Result<(), EngineError> {
         let tool = self.tool("expire").args(&self.only_warnings());
-        call::patiently(wait, |_| {}, || async { call::outcome("expire", call::run(&tool).await?) })
-            .await
-            .map(|_| ())
+        call::patiently(
+            wait,
+            |_| {},
+            || async { call::outcome("expire", call::run(&tool, self.silence).await?) },
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Has the server archive a segment, and waits for it: proves that server, `archive_command`
@@ -203,13 +211,13 @@ impl BackRest {
     /// Runs a command that is about all repositories.
     async fn simply(&self, command: &'static str) -> Result<(), EngineError> {
         let tool = self.everywhere(command).args(&self.only_warnings());
-        call::outcome(command, call::run(&tool).await?).map(|_| ())
+        call::outcome(command, call::run(&tool, self.silence).await?).map(|_| ())
     }
 
     /// Runs a command that only looks, and gives what it writes.
     async fn answer(&self, command: &'static str, args: &[&str]) -> Result<Vec<u8>, EngineError> {
         let tool = self.quiet(command).args(args);
-        let (text, ended) = call::read(&tool, MAX_ANSWER).await?;
+        let (text, ended) = call::read(&tool, MAX_ANSWER, self.silence).await?;
         call::outcome(command, ended)?;
         Ok(text)
     }

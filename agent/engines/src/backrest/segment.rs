@@ -43,7 +43,7 @@ impl BackRest {
             tool = tool.arg(option("pg1-path", likeness.path())).arg("--reset-pg1-host");
         }
         let tool = tool.arg(name).arg(&part);
-        let result = match call::run(&tool).await {
+        let result = match call::run(&tool, self.silence).await {
             Ok(ended) if ended.status.code() == Some(ABSENT) => Ok(Got::Missing),
             Ok(ended) => call::outcome("archive-get", ended).map(|_| Got::Delivered),
             Err(error) => Err(error),

@@ -8,7 +8,6 @@ mod probe;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use tokio::process::Command;
 
@@ -17,6 +16,7 @@ use mounts::{Host, Kind, SYSTEM, arguments, mounts};
 pub use probe::{NoBox, look_for_box};
 
 use crate::EngineError;
+use crate::process::told;
 
 /// Namespaces of its own for all that there is one for.
 const APART: [&str; 5] =
@@ -147,8 +147,8 @@ pub(crate) fn programs(bin_dir: &Path) -> Vec<PathBuf> {
         all.extend(["lib", "lib64", "share"].map(|name| prefix.join(name)));
     }
     let mut tool = std::process::Command::new(bin_dir.join("pg_config"));
-    tool.args(["--libdir", "--pkglibdir", "--sharedir"]).env_clear().stdin(Stdio::null());
-    let told = tool.output().map(|output| output.stdout).unwrap_or_default();
+    tool.args(["--libdir", "--pkglibdir", "--sharedir"]).env_clear();
+    let told = told(&mut tool).map(|output| output.stdout).unwrap_or_default();
     all.extend(String::from_utf8_lossy(&told).lines().map(PathBuf::from));
     all.retain(|path| path.is_absolute() && path.parent().is_some());
     all

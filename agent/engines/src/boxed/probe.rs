@@ -73,7 +73,7 @@ async fn tried(boxes: &Boxes, root: &Path) -> Result<(), String> {
 async fn ended(program: &Path, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Result<(), String> {
     let tool = Tool::new("bwrap", PathBuf::from(program)).args(arguments);
     let running = tool.start_alone().map_err(|error| error.to_string())?;
-    let ended = running.wait().await.map_err(|error| error.to_string())?;
+    let ended = running.wait_shortly().await.map_err(|error| error.to_string())?;
     match ended.status.success() {
         true => Ok(()),
         false => Err(shown(ended.stderr.trim().lines().last().unwrap_or("no word"), 200)),

@@ -10,7 +10,8 @@ use super::tools::major_of;
 /// An empty search path keeps names that others have created from being taken for the server's
 /// own; tables with policies are an error instead of half a backup; a database or a role may be
 /// read-only, serializable or impatient, speak as another role, or ask for a library that is not
-/// there. What is loaded is read as it was written: an element that is null stays null.
+/// there. What is loaded is read as it was written: an element that is null stays null, and an
+/// amount of money is the same number of its smallest unit.
 ///
 /// What `pg_dump` and `pg_restore` set by themselves, whatever is asked for, is not here.
 const SETTINGS: &[(&str, &str)] = &[
@@ -34,6 +35,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("transform_null_equals", "off"),
     ("backslash_quote", "safe_encoding"),
     ("xmloption", "content"),
+    ("lc_monetary", "C"),
+    ("escape_string_warning", "off"),
 ];
 
 /// Those that came with a later version, and with which: whoever is in no hurry is not ended.

@@ -115,7 +115,7 @@ async fn version_of(name: &'static str, path: PathBuf) -> Option<String> {
     let (mut output, running) = Tool::new(name, path).arg("--version").start_writer().ok()?;
     let mut text = String::new();
     timeout(VERSION_WAIT, output.read_to_string(&mut text)).await.ok()?.ok()?;
-    running.wait().await.ok()?.success().ok()?;
+    running.wait_shortly().await.ok()?.success().ok()?;
     parse_version(&text)
 }
 

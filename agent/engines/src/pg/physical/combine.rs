@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use drctl_model::Digest;
 use sha2::{Digest as _, Sha256};
@@ -38,6 +39,8 @@ pub struct Combination {
     pub tablespaces: Vec<u32>,
     /// Where the cluster goes; nothing is there yet.
     pub into: Layout,
+    /// How long the program may do nothing.
+    pub silence: Duration,
 }
 
 /// Puts a chain together, and compares every file of the result with the list that comes with it:
@@ -51,7 +54,7 @@ pub async fn combine(chain: Combination) -> Result<(), EngineError> {
     blocking(move || check.iter().try_for_each(|(layout, digest)| is_listed(layout, *digest)))
         .await?;
     let running = tool.start_alone()?;
-    running.wait().await?.success()?;
+    running.wait_working(chain.silence).await?.success()?;
     let into = chain.into;
     blocking(move || {
         relocate(&into)?;
@@ -204,11 +207,26 @@ fn files(data: &Path) -> std::io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
     fn an_equals_sign_in_a_path_parts_nothing() {
         assert_eq!(escaped(Path::new("/a=b/c")), "/a\\=b/c");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_given_up() {
+        let root = tempfile::tempdir().unwrap();
+        let program = root.path().join("pg_combinebackup");
+        fs::write(&program, "#!/bin/sh\nsleep 600 & wait\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let (into, silence) = (Layout::new(&root.path().join("r")), Duration::from_millis(200));
+        let chain =
+            Combination { program, parts: Vec::new(), tablespaces: Vec::new(), into, silence };
+        let error = combine(chain).await.unwrap_err();
+        assert_eq!(error.code(), "silent", "{error}");
     }
 
     /// A data directory with two files and the list that fits it.

@@ -11,6 +11,7 @@ use rustix::process::{getegid, geteuid};
 use tempfile::TempDir;
 
 use super::left::server_of;
+use crate::process::told;
 use crate::{Below, EngineError};
 
 /// How it is named.
@@ -125,7 +126,7 @@ fn is_left_behind(path: &Path) -> bool {
 /// The name of our account, as the server will look it up.
 fn account() -> Result<String, EngineError> {
     let mut id = std::process::Command::new("/usr/bin/id");
-    let output = id.arg("-un").env_clear().output().map_err(EngineError::io("run `id`"))?;
+    let output = told(id.arg("-un").env_clear()).map_err(EngineError::io("run `id`"))?;
     let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     match output.status.success() && !name.is_empty() {
         true => Ok(name),

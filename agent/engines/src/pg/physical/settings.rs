@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::process::told;
+
 /// The settings of the source that a hot standby must not fall below, and how `pg_controldata`
 /// names them (`CheckRequiredParameterValues` in `xlogrecovery.c`).
 const NAMES: [(&str, &str); 5] = [
@@ -19,7 +21,7 @@ const NAMES: [(&str, &str); 5] = [
 /// is read then.
 pub(super) fn source_settings(bin_dir: &Path, data: &Path) -> Vec<(&'static str, String)> {
     let mut tool = std::process::Command::new(bin_dir.join("pg_controldata"));
-    let output = tool.arg("-D").arg(data).env_clear().env("LC_ALL", "C").output();
+    let output = told(tool.arg("-D").arg(data).env_clear().env("LC_ALL", "C"));
     let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
     [named(&text), lasting(&text)].concat()
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
 
 use crate::EngineError;
+use crate::process::told;
 
 /// A cluster that no server runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub struct Control {
 pub fn control(bin_dir: &Path, data: &Path) -> Result<Control, EngineError> {
     let mut tool = std::process::Command::new(bin_dir.join("pg_controldata"));
     tool.arg("-D").arg(data).env_clear().env("LC_ALL", "C");
-    let output = tool.output().map_err(EngineError::io("run pg_controldata"))?;
+    let output = told(&mut tool).map_err(EngineError::io("run pg_controldata"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     read(&text).ok_or_else(|| {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();

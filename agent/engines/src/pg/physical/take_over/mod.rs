@@ -19,6 +19,7 @@ pub use control::{Control, control};
 use super::Layout;
 use super::surroundings::read_plain;
 use crate::EngineError;
+use crate::process::told;
 
 /// The settings of an instance, as `ALTER SYSTEM` keeps them.
 const AUTO: &str = "postgresql.auto.conf";
@@ -147,7 +148,7 @@ pub fn value_of(
     if let Some(file) = configuration {
         tool.arg("-c").arg(format!("config_file={}", file.display()));
     }
-    let output = tool.output().map_err(EngineError::io("ask postgres for its configuration"))?;
+    let output = told(&mut tool).map_err(EngineError::io("ask postgres for its configuration"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     match output.status.success() {
         true => Ok(text(&output.stdout)),
