@@ -176,7 +176,11 @@ fn stanza_hint(code: u32) -> String {
 
 fn connect_hint(said: &ServerSaid) -> String {
     match said.sqlstate() {
-        Some("53300") => "all connection slots are taken: free some, or raise max_connections",
+        Some("53300") => {
+            "all connections that the server, the role or the database may have are taken: free \
+             some, or raise the limit (max_connections; ALTER ROLE or ALTER DATABASE … CONNECTION \
+             LIMIT); a restored cluster that lets nobody in is recovered to before the limit was set"
+        }
         Some("57P03") => "the server is starting up or shutting down: try again in a moment",
         None if said.to_string().contains("TLS") => {
             "check sslmode and ssl_root_cert (of a restore --to-sslmode and --to-ca-file) against the \

@@ -70,8 +70,8 @@ pub(super) struct Answers {
 
 /// Why there is no answer.
 enum Closed {
-    /// It is not that far yet.
-    NotYet,
+    /// It is not that far yet, or nobody answers.
+    NotYet(EngineError),
     /// It refuses us, or does not come to an end with its answer.
     Refused(EngineError),
 }
@@ -117,7 +117,8 @@ impl Recovering {
                 let small = progress.paused && are_too_small(&self.words());
                 Ok(if small { Look::TooSmall } else { Look::At(progress) })
             }
-            Err(Closed::NotYet) => Ok(Look::Silent(None)),
+            Err(Closed::NotYet(error)) if self.is_at_target() => self.refused(error).await,
+            Err(Closed::NotYet(_)) => Ok(Look::Silent(None)),
             Err(Closed::Refused(error)) => self.refused(error).await,
         }
     }
@@ -132,7 +133,9 @@ impl Recovering {
         let asked = timeout(ANSWER_WAIT, session.client.query_one(query, &[])).await;
         let row = match asked {
             // A session that was ended is no refusal yet: the next one is.
-            Ok(Err(_)) if session.client.is_closed() => return Err(Closed::NotYet),
+            Ok(Err(error)) if session.client.is_closed() => {
+                return Err(Closed::NotYet(EngineError::query(ASKING)(error)));
+            }
             Ok(row) => row.map_err(EngineError::query(ASKING)).map_err(Closed::Refused)?,
             Err(_) => return Err(Closed::Refused(late())),
         };
@@ -155,17 +158,21 @@ impl Recovering {
     /// at the target that role may not be there, or may not connect. Whom it lets in is the one
     /// that is used from then on.
     async fn enter(&mut self) -> Result<Session, Closed> {
-        let mut server = self.server.clone();
-        let own = (server.user.clone(), server.maintenance_database.clone());
-        let first = match enter(&server, &own).await {
+        let (session, (user, database)) = self.any_door().await?;
+        (self.server.user, self.server.maintenance_database) = (user, database);
+        Ok(session)
+    }
+
+    /// A session by the first role and database that are let in, those that are known before others.
+    async fn any_door(&self) -> Result<(Session, (String, String)), Closed> {
+        let own = (self.server.user.clone(), self.server.maintenance_database.clone());
+        let first = match enter(&self.server, &own).await {
             Err(Closed::Refused(error)) => error,
-            entered => return entered,
+            entered => return entered.map(|session| (session, own)),
         };
         for door in doors(&self.answers.data, &own) {
-            if let Ok(session) = enter(&server, &door).await {
-                (server.user, server.maintenance_database) = door;
-                self.server = server;
-                return Ok(session);
+            if let Ok(session) = enter(&self.server, &door).await {
+                return Ok((session, door));
             }
         }
         Err(Closed::Refused(first))
@@ -188,16 +195,21 @@ impl Recovering {
 
     /// Whether it says that it has come to its target, or to the end of the log.
     fn stands(&self) -> bool {
-        self.words().contains("pausing at the end of recovery") || self.complaint().is_some()
+        self.is_at_target() || self.complaint().is_some()
     }
 
-    /// A session of our own, for questions that take no time.
+    /// Whether it says that it has come to its target.
+    fn is_at_target(&self) -> bool {
+        self.words().contains("pausing at the end of recovery")
+    }
+
+    /// A session of our own, for questions that take no time: beside the one in which it is asked
+    /// where it is, the same role may have no other.
     pub(super) async fn session(&self) -> Result<Session, EngineError> {
-        let door = (self.server.user.clone(), self.server.maintenance_database.clone());
-        enter(&self.server, &door).await.map_err(|closed| match closed {
-            Closed::NotYet => late(),
-            Closed::Refused(error) => error,
-        })
+        match self.any_door().await {
+            Ok((session, _)) => Ok(session),
+            Err(Closed::NotYet(error) | Closed::Refused(error)) => Err(error),
+        }
     }
 
     /// Holds the replay where it is, as far as our role may: a server that was told no target goes
@@ -269,19 +281,20 @@ async fn enter(
     let server = crate::pg::PgServer { user: user.clone(), ..server.clone() };
     match timeout(ANSWER_WAIT, Session::open(&server, database, APPLICATION)).await {
         Ok(Ok(session)) => Ok(session),
-        Ok(Err(error)) if is_not_yet(&error) => Err(Closed::NotYet),
+        Ok(Err(error)) if is_not_yet(&error) => Err(Closed::NotYet(error)),
         Ok(Err(error)) => Err(Closed::Refused(error)),
         Err(_) => Err(Closed::Refused(late())),
     }
 }
 
 /// Whether a server is still starting, or not there at all: `cannot_connect_now`, or nobody has
-/// answered. `too_many_connections` goes by as well.
+/// answered. `too_many_connections` is a refusal as others: nobody else is there whose end would help,
+/// and other roles and databases have limits of their own.
 fn is_not_yet(error: &EngineError) -> bool {
     let said = std::iter::successors(std::error::Error::source(error), |cause| cause.source())
         .find_map(|cause| cause.downcast_ref::<ServerSaid>());
     match said.map(ServerSaid::sqlstate) {
-        Some(Some(state)) => state == "57P03" || state == "53300",
+        Some(Some(state)) => state == "57P03",
         Some(None) => matches!(error, EngineError::Connect { .. }),
         None => false,
     }
