@@ -94,7 +94,8 @@ pub struct Holds {
     /// it begins the segment, of the whole segment before. As its writer had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Digest>,
-    /// Where it does not begin a segment: the SHA-256 of that segment's bytes up to its end.
+    /// Where it does not begin a segment, or its bytes have no digest of their own: the SHA-256 of its
+    /// segment's bytes up to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Digest>,
     /// Settings with which the server was started, where they changed.

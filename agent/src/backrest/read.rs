@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result};
 use drctl_engines::EngineError;
 use drctl_engines::backrest::{BackRest, Cluster, Got};
 use drctl_engines::pg::wal::WalWalker;
-use drctl_model::{Holds, Lsn, Timeline, WalSegmentSize, shown};
+use drctl_model::{Digest, Holds, Lsn, Timeline, WalSegmentSize, shown};
 use sha1::{Digest as _, Sha1};
+use sha2::Sha256;
 
 use super::Stanza;
 use crate::wal::holds;
@@ -101,7 +102,7 @@ impl<'a> Reader<'a> {
             Ok(Got::Missing) => Looked::Bad("it is not there any more".to_owned()),
             Ok(Got::Delivered) => {
                 let (path, size, id) = (file.path().to_owned(), self.size, self.cluster.system_id);
-                let work = move || examine(&path, (timeline, start, size), id, sha1);
+                let work = move || whole(&path, (timeline, start, size), id, sha1);
                 match tokio::task::spawn_blocking(work).await?? {
                     Ok(holds) => Looked::Holds(Box::new(holds)),
                     Err(why) => Looked::Bad(why),
@@ -162,6 +163,31 @@ fn is_damage(error: &EngineError) -> bool {
     let words = ["[FormatError]", "[ChecksumError]", "duplicates found"];
     let has = |text: &str| words.iter().any(|word| text.contains(word));
     has(&text) || causes.any(|cause| has(&cause.to_string()))
+}
+
+/// As [`examine`]; what was found has the digest of all of the segment too, to which log is bound that
+/// drctl itself stored behind it.
+fn whole(
+    path: &Path,
+    of: (Timeline, Lsn, WalSegmentSize),
+    system_id: u64,
+    sha1: Option<Sha>,
+) -> Result<Result<Holds, String>> {
+    let holds = match examine(path, of, system_id, sha1)? {
+        Ok(holds) => holds,
+        Err(why) => return Ok(Err(why)),
+    };
+    let reading = || format!("read {}", path.display());
+    let mut file = File::open(path).with_context(reading)?;
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; CHUNK]);
+    loop {
+        let n = file.read(&mut buffer).with_context(reading)?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buffer[..n]);
+    }
+    Ok(Ok(Holds { after: Some(Digest(hasher.finalize().into())), ..holds }))
 }
 
 /// Whether a file is the whole segment that its name tells: its length, its digest where one is
