@@ -3,7 +3,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use drctl_catalog::Subject;
-use drctl_model::{BackupId, Closeness, SourceId, shown};
+use drctl_model::{BackupId, Closeness, Digest, External, SourceId, shown};
 use drctl_policies::recovery::Want;
 use drctl_store::{Alarm, Identities, SealError, open_facts};
 use futures_util::stream::{self, BoxStream};
@@ -70,6 +70,22 @@ impl Looked {
     }
 }
 
+/// A backup that pgBackRest keeps: what is known of it after pgBackRest has read it.
+struct Record {
+    source: SourceId,
+    id: BackupId,
+    digest: Digest,
+    external: External,
+}
+
+impl Record {
+    fn of(source: &SourceId, id: &BackupId, proven: &Proven) -> Option<Record> {
+        let external = proven.manifest.kind.external()?.clone();
+        let (source, id) = (source.clone(), id.clone());
+        Some(Record { source, id, digest: proven.sha256, external })
+    }
+}
+
 /// How closely a backup was looked at, and in words.
 fn looked(proven: Option<&Proven>, depth: Depth, verdict: &Verdict) -> (Closeness, &'static str) {
     let Some(proven) = proven else {
@@ -107,6 +123,7 @@ pub(super) async fn verify(
         let notebook = Notebook::open(setup, &repository).await;
         let (mut rows, mut chains) = (Vec::<Row>::new(), Chains::new(&repository));
         let (mut beside, what) = (Beside::default(), args.what.as_deref());
+        let mut records = Vec::new();
         let mut all = wanted(&repository, what).await?;
         while let Some((source, id, proven)) = all.try_next().await? {
             let verdict = match proven {
@@ -135,10 +152,12 @@ pub(super) async fn verify(
             let digest = proven.map(|proven| proven.sha256);
             notebook.backup((&source, &id, digest), closeness, &verdict.problems).await;
             let signer = proven.map(|proven| repository.trust.name(&proven.signer));
+            records.extend(proven.and_then(|proven| Record::of(&source, &id, proven)));
             rows.push(Row { source, id, closeness, verdict, words, signer });
         }
         drop(all);
-        let logs = look_at_logs(setup, args, &repository, &notebook, identities.as_ref()).await?;
+        let noted = (&notebook, &records[..]);
+        let logs = look_at_logs(setup, args, &repository, noted, identities.as_ref()).await?;
         beside.look(setup, &repository, what).await?;
         Ok::<_, anyhow::Error>((rows, logs, (repository.alarms(), beside)))
     };
@@ -163,7 +182,7 @@ async fn look_at_logs(
     setup: &Setup,
     args: &VerifyArgs,
     repository: &Repository,
-    notebook: &Notebook,
+    (notebook, records): (&Notebook, &[Record]),
     identities: Option<&Identities>,
 ) -> Result<Vec<Looked>> {
     let mut logs = Vec::new();
@@ -172,7 +191,12 @@ async fn look_at_logs(
             continue;
         }
         if let Some(verdict) = verify_stanza(setup, source.as_str(), args.data).await? {
-            let log = Looked::stanza(&source, args.data, verdict);
+            for record in records.iter().filter(|record| record.source == source) {
+                let Some(problems) = verdict.of(&record.external) else { continue };
+                let of = (&source, &record.id, Some(record.digest));
+                notebook.backup(of, Closeness::Stored, &problems).await;
+            }
+            let log = Looked::stanza(&source, args.data, verdict.log);
             notebook.log(&source, Subject::Stanza, log.closeness, &log.verdict.problems).await;
             logs.push(log);
         }

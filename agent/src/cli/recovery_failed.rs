@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use drctl_engines::EngineError;
 use drctl_model::{BackupId, SourceId};
 use drctl_policies::recovery::{RecoveryPlan, Target, plan};
 use jiff::Timestamp;
@@ -103,7 +104,10 @@ fn is_lasting(error: &anyhow::Error) -> bool {
     // The server's last words have those of `wal fetch` in them.
     let words = format!("{error:#}");
     let told = ["is not what the manifest says", "and a later part is there"];
-    Failure::of(error).exit == Exit::Verification || told.iter().any(|text| words.contains(text))
+    let is_damaged = |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(EngineError::BackRest { exit, .. }) if exit.is_damage());
+    Failure::of(error).exit == Exit::Verification
+        || told.iter().any(|text| words.contains(text))
+        || error.chain().any(is_damaged)
 }
 
 /// What going on comes to, where a chain of copies has still to be put together or where not.

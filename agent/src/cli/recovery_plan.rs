@@ -48,8 +48,17 @@ pub(super) async fn plan_on_whole(
     target: &Target,
 ) -> Result<RecoveryPlan> {
     loop {
-        let planned = plan_recovery(&known.archive, target, timeline);
-        let planned = planned.map_err(|no| no_plan(&no, &known.others))?;
+        let planned = match plan_recovery(&known.archive, target, timeline) {
+            Ok(planned) => planned,
+            Err(no) => {
+                if let Err(error) = known.look_at_others(setup, target).await {
+                    screen.say(format!(
+                        "whether another cluster leads there is not known: {error:#}"
+                    ));
+                }
+                return Err(no_plan(&no, &known.others));
+            }
+        };
         let Some(why) = repository.is_lacking(source, &planned.base).await? else {
             let Some(size) = known.base(&planned.base).map(|at| at.segment_size) else {
                 return Ok(planned);

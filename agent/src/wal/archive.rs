@@ -7,7 +7,7 @@ use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{
     Ancestor, BackupId, BackupKind, BackupSummary, Coordinates, Digest, LogEntry, LogPart,
-    LogPlace, Lsn, NotedPoint, SourceId, Timeline, TimelineHistory,
+    LogPlace, Lsn, NotedPoint, SourceId, Timeline, TimelineHistory, WalSegmentSize,
 };
 use drctl_policies::recovery::{Archive, Base, RestorePoint, Stood, Want};
 use drctl_store::Trust;
@@ -95,6 +95,12 @@ impl Copies {
     /// The clusters that they are of.
     pub(super) fn clusters(&self) -> impl Iterator<Item = u64> {
         self.0.iter().map(|copy| copy.at.system_id)
+    }
+
+    /// The size of their segments, and the first position that one of them needs.
+    pub(super) fn reach(&self) -> Option<(WalSegmentSize, Lsn)> {
+        let oldest = self.0.iter().map(|copy| copy.at.start).min()?;
+        Some((self.0.last()?.at.segment_size, oldest))
     }
 
     /// Those of one cluster.

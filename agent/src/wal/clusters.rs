@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
 use drctl_model::{Timeline, shown};
-use drctl_policies::recovery::{Archive, Target, plan};
+use drctl_policies::recovery::{Archive, Target, Want, plan};
 use drctl_store::layout;
 use jiff::Timestamp;
 
 use super::Shelf;
-use super::archive::{Copies, assemble};
+use super::archive::{Copies, Known, assemble};
 use super::heads::{Log, heads};
-use crate::backrest::Elsewhere;
+use crate::Setup;
+use crate::backrest::{Elsewhere, log};
 use crate::problem::Problem;
 
 /// What is signed of the log of one cluster, by timeline.
@@ -27,6 +28,8 @@ pub struct OtherCluster {
     pub archive: Archive,
     /// The last that is known of it, by the clocks of its servers.
     pub seen: Option<Timestamp>,
+    copies: Copies,
+    logs: Logs,
 }
 
 /// A cluster that is meant, and what else there is.
@@ -86,7 +89,7 @@ pub(super) async fn choose(
             chosen = Some((copies, logs));
         } else {
             let archive = archive(id, &copies, &logs);
-            others.push(OtherCluster { system_id: id, archive, seen: at(&id) });
+            others.push(OtherCluster { system_id: id, archive, seen: at(&id), copies, logs });
         }
     }
     let chosen = chosen.map(|(copies, logs)| Chosen { system_id, copies, logs, others, uncopied });
@@ -102,6 +105,28 @@ impl OtherCluster {
     #[must_use]
     pub fn reaches(&self, target: &Target, timeline: Option<Timeline>) -> bool {
         plan(&self.archive, target, timeline).is_ok()
+    }
+}
+
+impl Known {
+    /// Takes in what a stanza has of the log of the other clusters, as far as this target asks for. Only
+    /// whoever could not go there in the one that is meant wants to know it.
+    ///
+    /// # Errors
+    /// pgBackRest's; the file system's.
+    pub async fn look_at_others(&mut self, setup: &Setup, target: &Target) -> Result<()> {
+        let Some(stanza) = &self.stanza else { return Ok(()) };
+        let want = Want::of(Some(target));
+        let folder = setup.config.paths.runtime_dir.clone();
+        setup.private_directory(&folder)?;
+        for other in &mut self.others {
+            let Some((size, oldest)) = other.copies.reach() else { continue };
+            let of = (other.system_id, size);
+            let elsewhere = log(stanza, of, (want, oldest), &folder).await?;
+            let (copies, logs) = (other.copies.clone(), other.logs.clone());
+            other.archive = assemble(other.system_id, copies, logs, elsewhere).archive;
+        }
+        Ok(())
     }
 }
 

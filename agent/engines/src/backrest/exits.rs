@@ -143,6 +143,12 @@ const EXITS: &[Exit] = {
 };
 
 impl Exit {
+    /// Whether it says that what it has read is damaged: the same again is damaged again.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self.name, "checksum" | "file-invalid" | "format")
+    }
+
     /// What an exit status means; of one that is not known, that it is not known.
     #[must_use]
     pub fn of(code: i32) -> Exit {
