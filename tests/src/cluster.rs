@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -263,6 +263,17 @@ pub fn postmaster(data: &Path) -> Option<Pid> {
     let entries = fs::read_dir("/proc").ok()?;
     let mut numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     numbers.find(is_it).and_then(Pid::from_raw)
+}
+
+/// Ends the server that drctl left on a restored cluster, where a test fails before it was stopped.
+pub struct Ends(pub PathBuf);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if let Some(pid) = postmaster(&self.0.join("data")) {
+            let _ = kill_process(pid, Signal::QUIT);
+        }
+    }
 }
 
 /// A standby of a server, and its folder.

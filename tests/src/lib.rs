@@ -3,7 +3,9 @@
 pub mod cluster;
 pub mod damage;
 pub mod fake;
+pub mod hostile;
 pub mod oracle;
+pub mod promises;
 pub mod servers;
 pub mod site;
 pub mod targets;

@@ -27,7 +27,7 @@ fn tree(places: &[PathBuf]) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime
 }
 
 /// SHA-1, which pgBackRest seals its files with.
-fn sha1(bytes: &[u8]) -> String {
+pub(crate) fn sha1(bytes: &[u8]) -> String {
     let mut child = Command::new("sha1sum");
     let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(bytes).unwrap();

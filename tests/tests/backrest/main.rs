@@ -16,6 +16,7 @@ mod histories;
 mod oracle;
 mod record;
 mod recover;
+mod recover_alike;
 mod recover_s3;
 mod settings;
 mod setup;

@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use drctl_tests::cluster::{Cluster as _, list, ticks};
+use drctl_tests::cluster::{Cluster as _, give_away, list, open_folder, ticks};
+use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, until};
 use serde_json::Value;
 
+use crate::adopt::sha1;
 use crate::common::{Shop, walk};
 
 /// Segments behind the backup, ten rows in each of four, and a time at their end.
@@ -70,6 +73,12 @@ fn a_missing_middle_segment_is_a_gap_and_no_plan_crosses_it() {
     let (ran, _folder, path) = shop.recover(&["--to-time", &last]);
     let said = ran.failed(5, "no_plan");
     assert!(said.contains("missing from") && !path.exists(), "{said}");
+    for more in [&[][..], &["--drill"], &["--promote"]] {
+        let (ran, _folder, path) = shop.recover(&[&["--to-end"], more].concat());
+        let said = ran.failed(5, "no_plan");
+        assert!(said.contains("--accept-loss") && !path.exists(), "{said}");
+    }
+    assert_eq!(shop.drctl(&["timeline", "shop"]).json()["drills"], serde_json::json!([]));
     let (ran, _folder, path) = shop.recover(&["--to-time", &early, "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..6));
@@ -256,4 +265,72 @@ fn what_drctl_stored_beside_leads_over_a_gap_in_pgbackrests_archive() {
     let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn what_a_clone_has_stored_beside_leads_over_no_gap_in_the_archive_of_its_original() {
+    let mut shop = Shop::start();
+    let _ = shop.back_up();
+    let _ = shop.segments_of_ten(2);
+    shop.server.stop();
+    let folder = open_folder("drctl-clone-");
+    let data = folder.path().join("data");
+    let copied = Command::new("cp").arg("-a").arg(shop.server.data_dir()).arg(&data).status();
+    assert!(copied.unwrap().success());
+    // It must not archive: pgBackRest would take whichever comes first.
+    let auto = data.join("postgresql.auto.conf");
+    let text = fs::read_to_string(&auto).unwrap() + "archive_command = 'false'\n";
+    fs::write(&auto, text).unwrap();
+    shop.server.start_again();
+    let clone = Postgres::builder().data(&data).start();
+    // In step: the same statements, other rows.
+    let mut names = Vec::new();
+    for round in 2..5 {
+        let (first, other) = (round * 10 + 1, round * 10 + 101);
+        shop.tick(first..first + 10);
+        names.push(shop.archived());
+        let row = |id: u32| format!("insert into ticks values ({id}, md5('{id}'));");
+        clone.psql("postgres", &(other..other + 10).map(row).collect::<String>());
+        let theirs = clone.psql("postgres", "select pg_walfile_name(pg_switch_wal() - 1)");
+        assert_eq!(Some(&theirs), names.last());
+    }
+    let last = shop.committed(50);
+    fs::remove_file(shop.segment(&names[1])).unwrap();
+    let file = data.join("pg_wal").join(&names[1]).display().to_string();
+    let _ = shop.drctl(&["wal", "push", "shop", &file]).ended(0);
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last]);
+    let said = ran.failed(5, "no_plan");
+    assert!(said.contains("another history") && !path.exists(), "{said}");
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert!(view["timelines"][0]["gaps"].to_string().contains("history"), "{view}");
+}
+
+#[test]
+fn a_server_that_never_becomes_consistent_is_given_up_with_its_own_words() {
+    let shop = Shop::with(&["compress-type=none"]);
+    shop.sql("alter system set wal_keep_size = '1GB'; select pg_reload_conf()");
+    let _ = shop.back_up();
+    let _ = shop.segments_of_ten(1);
+    // The log of the backup without its end: it ends as log does to which more will be written.
+    let info = shop.pgbackrest(&["info", "--output=json"]).ended(0).json();
+    let backup = &info[0]["backup"][0];
+    let (stop, from) = (backup["archive"]["stop"].as_str(), backup["lsn"]["start"].as_str());
+    let (name, mut tool) = (stop.unwrap(), shop.as_owner(shop.server.bin_dir().join("pg_waldump")));
+    tool.arg("-p").arg(shop.server.data_dir().join("pg_wal")).args(["-s", from.unwrap()]);
+    let told = String::from_utf8(tool.output().unwrap().stdout).unwrap();
+    let line = told.lines().find(|line| line.contains("BACKUP_END")).expect("its record");
+    let low = line.split("lsn: ").nth(1).and_then(|rest| rest.split(',').next());
+    let low = low.and_then(|lsn| lsn.split('/').nth(1)).expect("a position");
+    let at = usize::try_from(u32::from_str_radix(low, 16).unwrap() & 0xf_ffff).unwrap();
+    let segment = shop.segment(name);
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[at..].fill(0);
+    let other = segment.with_file_name(format!("{name}-{}", sha1(&bytes)));
+    fs::remove_file(&segment).unwrap();
+    fs::write(&other, bytes).unwrap();
+    give_away(&other);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let said = ran.failed(4, "mismatch");
+    assert!(said.contains("lets nobody in, and says: invalid record length"), "{said}");
+    assert!(!opened(&path));
 }

@@ -5,197 +5,75 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, ticks};
+use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, postmaster, ticks};
+use drctl_tests::hostile::{self, after, as_nobody, evil, opened};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, until};
+use rustix::process::{Signal, kill_process};
 
 use crate::log::{Archiving, several};
 use crate::recover_ends::Ends;
 
-/// A command under an account that has nothing to do with the source's.
-fn as_nobody(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
-    command.current_dir("/").env("LC_ALL", "C");
-    command
-}
-
-/// The same command by way of a shell, which does something before.
-fn after(words: &str, command: &Command) -> Command {
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", &format!("{words} && exec \"$@\""), "sh"]);
-    shell.arg(command.get_program()).args(command.get_args()).current_dir("/").stdin(Stdio::null());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    shell
-}
-
-/// What of these places another account can read, write or enter.
-fn open_to_others(places: &[&Path]) -> String {
-    let mut find = as_nobody("find");
-    find.args(places).args(["(", "-readable", "-o", "-writable", ")", "-not", "-type", "l"]);
-    String::from_utf8_lossy(&find.output().expect("start find").stdout).into_owned()
-}
-
-/// A recovery that leaves its server open: its answer, a folder to be kept, its directory.
-fn opened(shop: &Archiving, last: &str) -> (serde_json::Value, tempfile::TempDir, PathBuf) {
-    let (folder, path) = own_place();
-    let to = path.display().to_string();
-    let all = ["--json", "restore", "shop", "--to-time", last, "--to-directory", &to, "--open"];
-    let ran = after("umask 000", &shop.command(&all)).output().expect("start drctl");
-    (Ran::of(&ran).ended(0).json(), folder, path)
-}
-
 #[test]
 fn private_by_construction_a_recovering_server_is_reached_by_nobody_else() {
     let (shop, last) = several();
-    let (open, _folder, path) = opened(&shop, &last);
-    let _ends = Ends(path.clone());
-    let socket = open["socket"].as_str().expect("a socket");
-    let psql = |mut command: Command| {
-        command.args(["-XAtq", "-h", socket, "-U", "postgres", "-c", "select 1", "postgres"]);
-        command.output().unwrap()
+    hostile::nobody_else_reaches(&shop, &last);
+}
+
+#[test]
+fn the_log_of_a_recovery_is_given_to_no_other_account() {
+    let (shop, last) = several();
+    let segment = shop.sql("select last_archived_wal from pg_stat_archiver");
+    let (folder, path) = own_place();
+    let to = path.display().to_string();
+    let arguments = ["--json", "restore", "shop", "--to-time", &last, "--to-directory", &to];
+    let mut command = shop.command(&arguments);
+    let drctl = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // While its server is held, drctl goes on to give log to whoever may ask for it.
+    let mut server = None;
+    until("the server to start", || {
+        server = postmaster(&path.join("data"));
+        server.is_some()
+    });
+    let server = server.unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+    let line = fs::read_to_string(format!("/proc/{}/cmdline", server.as_raw_pid())).unwrap();
+    let place = |word: &str| Some(word.strip_prefix("unix_socket_directories=")?.to_owned());
+    let private = line.split('\0').find_map(place).expect("its private directory");
+    let socket = format!("{private}/log");
+    let anybody = folder.path().join("anybody");
+    fs::create_dir(&anybody).unwrap();
+    for place in [private.as_str(), &socket, &anybody.display().to_string()] {
+        assert!(Command::new("chmod").args(["0777", place]).status().unwrap().success());
+    }
+    let take = |mut command: Command, name: &str| {
+        let to = anybody.join(name);
+        let ran = command.args(["wal", "take", &socket, &segment]).arg(&to).output().unwrap();
+        (Ran::of(&ran), to)
     };
-    let program = shop.server.bin_dir().join("psql");
-    assert!(psql(shop.as_owner(&program)).status.success());
-    assert!(!psql(as_nobody(&program)).status.success());
-    assert_eq!(open_to_others(&[Path::new(socket), &path]), "");
-    // Where somebody opens the directory, the server still asks the kernel who it is.
-    for place in [socket.to_owned(), format!("{socket}/.s.PGSQL.5432")] {
-        assert!(Command::new("chmod").args(["0777", &place]).status().unwrap().success());
-    }
-    let said = psql(as_nobody(&program));
-    let said = String::from_utf8_lossy(&said.stderr).into_owned();
-    assert!(said.contains("Peer authentication failed"), "{said}");
-}
-
-/// A library that leaves a mark where it is loaded, made of a few lines of C.
-fn evil(folder: &Path, mark: &Path) -> PathBuf {
-    let (source, library) = (folder.join("evil.c"), folder.join("evil.so"));
-    let text = format!(
-        "#include <stdio.h>\n__attribute__((constructor)) static void loaded(void) {{ \
-         FILE *f = fopen(\"{}\", \"a\"); if (f) fclose(f); f = fopen(\"evil.was.here\", \"a\"); \
-         if (f) fclose(f); }}\n",
-        mark.display()
-    );
-    fs::write(&source, text).unwrap();
-    let mut gcc = Command::new("gcc");
-    let made = gcc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
-    assert!(made.expect("gcc is missing: tests/components/install").success());
-    library
-}
-
-/// Makes the source an intruder's: whatever can name code names some.
-fn poison(shop: &Archiving, mark: &Path) {
-    let data = shop.server.data_dir();
-    let library = evil(&data.join("pg_logical"), mark);
-    give_away(&data.join("pg_logical"));
-    let library = library.display().to_string();
-    // None of it is reloaded: the source itself does not obey it.
-    for (name, value) in [
-        ("shared_preload_libraries", "pg_logical/evil.so"),
-        ("session_preload_libraries", &library),
-        ("local_preload_libraries", "evil"),
-        ("dynamic_library_path", "pg_logical"),
-        ("jit_provider", "evil"),
-        ("archive_library", &library),
-        ("archive_cleanup_command", &format!("touch {}", mark.display())),
-        ("recovery_end_command", &format!("touch {}", mark.display())),
-        ("log_min_messages", "panic"),
-        ("default_transaction_isolation", "serializable"),
-    ] {
-        // ALTER SYSTEM would load it to look at it.
-        let auto = data.join("postgresql.auto.conf");
-        let text = fs::read_to_string(&auto).unwrap() + &format!("{name} = '{value}'\n");
-        fs::write(&auto, text).unwrap();
-        let conf = data.join("postgresql.conf");
-        let text = fs::read_to_string(&conf).unwrap() + "include '/nowhere/of/the/source.conf'\n";
-        fs::write(&conf, text).unwrap();
-    }
-    let version: u32 = shop.sql("show server_version_num").parse().unwrap();
-    if version >= 170_000 {
-        shop.sql(&format!(
-            "create function at_login() returns event_trigger language plpgsql as \
-             $$ begin if current_setting('data_directory') <> '{1}' then \
-             copy (select 1) to program 'touch {0} evil.was.here'; end if; end $$; \
-             create event trigger at_login on login execute function at_login(); \
-             alter event trigger at_login enable always",
-            mark.display(),
-            data.display()
-        ));
-    }
+    let (stranger, theirs) = take(as_nobody(shop.program()), "theirs");
+    let (own, ours) = take(shop.as_owner(shop.program()), "ours");
+    kill_process(server, Signal::CONT).unwrap();
+    let ran = Ran::of(&drctl.wait_with_output().unwrap()).ended(0);
+    assert!(stranger.code != Some(0) && !theirs.exists(), "{}", stranger.err);
+    assert!(own.code == Some(0) && fs::metadata(ours).unwrap().len() == 1 << 20, "{}", own.err);
+    let log = fs::read_to_string(path.join("drctl.log")).unwrap() + &ran.err;
+    assert!(log.contains("another account asked for the log of this recovery"), "{log}");
 }
 
 #[test]
 fn a_process_that_serves_restored_data_reaches_no_key_no_network_and_no_source() {
     let shop = Archiving::start(true);
-    let marks = own_place().0;
-    let mark = marks.path().join("mark");
-    poison(&shop, &mark);
-    shop.back_up();
-    shop.segments_of_ten(2);
-    let last = shop.committed(20);
-    let (open, _folder, path) = opened(&shop, &last);
-    let _ends = Ends(path.clone());
-    assert!(!mark.exists() && !path.join("data/evil.was.here").exists(), "it was loaded");
-    // What an intruder has made run in it after all, as its superuser.
-    let port = shop.server.port();
-    let outside = [
-        shop.site.identity(),
-        shop.site.config(),
-        shop.site.path("repository"),
-        shop.site.path("state"),
-        shop.server.data_dir().to_owned(),
-        shop.program().to_owned(),
-        path.join("recovery.json"),
-        marks.path().to_owned(),
-        "/etc/shadow".into(),
-        "/root".into(),
-        "/home".into(),
-    ];
-    let seen: String =
-        outside.map(|place| format!("ls -d {0} && echo SEES {0};", place.display())).concat();
-    let script = format!(
-        "exec > /tmp/told 2> /dev/null; {seen} (echo > /dev/tcp/127.0.0.1/{port}) && echo REACHES; \
-         echo x > {}/mark && echo WRITES; ls /sys/class/net /proc | grep -c eth; \
-         cat /proc/[0-9]*/comm | grep -c physical; env | grep -i -e drctl_ -e aws -e secret; echo end",
-        marks.path().display()
-    );
-    let script = format!("/bin/bash -c '{script}'").replace('\'', "''");
-    let socket = open["socket"].as_str().expect("a socket");
-    let psql = |sql: &str| {
-        let mut psql = shop.as_owner(shop.server.bin_dir().join("psql"));
-        psql.args(["-XAtq", "-h", socket, "-U", "postgres", "-c", sql, "postgres"]);
-        Ran::of(&psql.output().unwrap())
-    };
-    let _ = psql(&format!("copy (select 1) to program '{script}'")).ended(0);
-    let told = fs::read_to_string(path.join("box/tmp/told")).expect("it ran");
-    assert_eq!(told, "0\n0\nend\n");
-    for (name, value) in [("shared_preload_libraries", ""), ("jit", "off"), ("archive_library", "")]
-    {
-        assert_eq!(psql(&format!("show {name}")).out.trim(), value, "{name}");
-    }
-    // Another server on the same files would not see this one.
-    let mut second = shop.as_owner(shop.server.bin_dir().join("postgres"));
-    let second = Ran::of(&second.arg("-D").arg(path.join("data")).output().unwrap());
-    assert!(second.err.contains("drctl_recovers_this_cluster"), "{}", second.err);
-    assert_eq!(psql("select count(*) from ticks").out.trim(), "20");
-    let to = path.display().to_string();
-    let again = ["restore", "shop", "--to-time", &last, "--to-directory", &to, "--resume"];
-    let _ = shop.drctl(&again).ended(0);
-    assert!(!Path::new(socket).exists() && !path.join("box").exists());
-    let conf = fs::read_to_string(path.join("data/postgresql.conf")).unwrap();
-    assert!(conf.contains("/nowhere/of/the/source.conf"), "its own configuration is back");
+    let secret = shop.site.path("etc/keys/s3.secret");
+    fs::write(&secret, "of-the-bucket").unwrap();
+    give_away(&secret);
+    hostile::nothing_is_run_or_reached(&shop, &[secret]);
 }
 
 #[test]
 fn links_that_were_planted_in_the_box_are_refused_at_its_door() {
     let (shop, last) = several();
-    let (open, _folder, path) = opened(&shop, &last);
+    let (open, _folder, path) = opened(&shop, &last, &[]);
     let _ends = Ends(path.clone());
     let mut psql = shop.as_owner(shop.server.bin_dir().join("psql"));
     let plant = "copy (select 1) to program 'ln -s /etc/passwd base/planted'";
@@ -311,9 +189,14 @@ fn a_recovery_never_changes_a_file_of_the_source() {
     shop.server.stop();
     let source = shop.server.data_dir().to_owned();
     let now = || (contents(&source), contents(outside.path()));
-    let before = now();
+    let mut before = now();
     let at = ["--to-time", &target];
     for more in [&["--drill"][..], &["--extract", "postgres:public.ledger"], &["--promote"]] {
+        if more[0] == "--promote" {
+            // A place that this host has not, or has no more, is as good as any.
+            fs::remove_dir_all(outside.path().join("deep")).unwrap();
+            before = now();
+        }
         let (ran, _folder, path) = shop.recover(&[&at[..], more].concat());
         let done = ran.ended(0).json();
         assert!(now() == before, "files of the source were changed by {more:?}");
@@ -371,13 +254,38 @@ fn without_a_box_no_drill_runs_and_nothing_else_without_a_word() {
 }
 
 #[test]
+fn where_an_account_has_no_namespaces_no_recovery_runs_and_it_is_told_why() {
+    let (shop, last) = several();
+    for more in [&["--drill"][..], &["--promote"]] {
+        let (folder, path) = own_place();
+        let to = path.display().to_string();
+        let all = ["--json", "restore", "shop", "--to-time", &last, "--to-directory", &to];
+        let command = shop.command(&[&all[..], more].concat());
+        // The kernel gives none to what runs in another root, be it the same one.
+        let root = folder.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let words = format!("mount --rbind / {0} && set -- chroot {0} \"$@\"", root.display());
+        let chrooted = after(&words, &command);
+        let mut apart = Command::new("unshare");
+        apart.arg("--mount").arg(chrooted.get_program()).args(chrooted.get_args());
+        apart.env("DRCTL_CONFIG", shop.site.config()).current_dir("/").stdin(Stdio::null());
+        let said = Ran::of(&apart.output().expect("start unshare")).failed(12, "no_box");
+        assert!(said.contains("user namespaces are off") && !path.exists(), "{said}");
+        assert!(said.contains("user.max_user_namespaces"), "{said}");
+    }
+}
+
+#[test]
 fn where_proc_is_masked_the_box_does_without_and_says_so() {
     let (shop, last) = several();
     let (_folder, path) = own_place();
     let to = path.display().to_string();
     let all = ["restore", "shop", "--to-time", &last, "--to-directory", &to, "--promote"];
-    // As in a container: what lies over a part of it keeps new ones from being mounted.
-    let masked = after("mount --bind /dev/null /proc/version", &shop.command(&all));
+    // As in a container: what lies over a part of it keeps new ones from being mounted, where there is
+    // no other one that is whole.
+    let others = "awk '$3 == \"proc\" && $2 != \"/proc\" { print $2 }' /proc/mounts";
+    let mask = format!("{others} | xargs -r umount -l && mount --bind /dev/null /proc/version");
+    let masked = after(&mask, &shop.command(&all));
     let mut apart = Command::new("unshare");
     apart.arg("--mount").arg(masked.get_program()).args(masked.get_args());
     apart.env("DRCTL_CONFIG", shop.site.config()).current_dir("/").stdin(Stdio::null());

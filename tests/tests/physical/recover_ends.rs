@@ -2,27 +2,16 @@
 //! the log asks for, and asked by whoever is let in.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use drctl_tests::cluster::{Cluster as _, list, own_place, postmaster, ticks};
+pub(crate) use drctl_tests::cluster::Ends;
+use drctl_tests::cluster::{Cluster as _, list, own_place, ticks};
+use drctl_tests::promises::raised_settings_are_taken_from_the_log;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Site, until};
-use rustix::process::{Signal, kill_process};
 
 use crate::common::physical;
 use crate::log::Archiving;
-
-/// Ends the server that drctl left on a cluster, where a test fails before it was stopped.
-pub(crate) struct Ends(pub(crate) PathBuf);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let pid = postmaster(&self.0.join("data"));
-        if let Some(pid) = pid {
-            let _ = kill_process(pid, Signal::QUIT);
-        }
-    }
-}
 
 /// Runs SQL in a server that drctl has left open: whether it went well, and its answer.
 pub(crate) fn ask(shop: &Archiving, socket: &str, sql: &str) -> (bool, String) {
@@ -188,31 +177,7 @@ fn transactions_that_nobody_has_decided_are_named_where_the_cluster_opens() {
 
 #[test]
 fn settings_that_were_raised_after_the_copy_are_taken_from_the_log() {
-    let mut shop = Archiving::start(true);
-    shop.back_up();
-    let raised = [
-        ("max_connections", 300),
-        ("max_worker_processes", 40),
-        ("max_wal_senders", 30),
-        ("max_prepared_transactions", 50),
-        ("max_locks_per_transaction", 200),
-    ];
-    // Each by itself: the server that replays meets one after the other.
-    for (round, (name, value)) in (0u32..).zip(raised) {
-        shop.sql(&format!("alter system set {name} = {value}"));
-        shop.server.stop();
-        shop.server.start_again();
-        shop.tick(round * 2 + 1..round * 2 + 3);
-    }
-    let time = shop.committed(9);
-    shop.archived();
-    for (target, until) in [(&["--to-time", &time][..], 10), (&["--to-end"], 11)] {
-        let (ran, _folder, path) = shop.recover(&[target, &["--promote"]].concat());
-        let _ = ran.ended(0);
-        assert_eq!(ticks(&path), list(1..until), "{target:?}");
-        let log = fs::read_to_string(path.join("recovery.log")).unwrap();
-        assert!(log.contains("insufficient parameter settings"), "{log}");
-    }
+    raised_settings_are_taken_from_the_log(&mut Archiving::start(true));
 }
 
 /// A cluster whose first role has a name of its own, and drctl a role without much right.
@@ -333,4 +298,43 @@ fn haste_of_a_cluster_ends_nothing_of_ours() {
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..11));
+}
+
+#[test]
+fn neither_a_limit_of_connections_nor_a_missing_right_keeps_a_recovery_from_its_end() {
+    let shop = odd();
+    shop.back_up();
+    let at = |row: u32| {
+        format!(
+            "insert into ticks values ({row}, 'x'); \
+             select to_char(pg_xact_commit_timestamp(xmin) at time zone 'UTC', \
+               'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from ticks where id = {row};"
+        )
+    };
+    // In one session, as in `a_server_that_lets_nobody_in_ends_with_the_reason`.
+    let script = format!(
+        "revoke connect on database postgres from public; \
+         alter role drctl connection limit 1; {} alter role drctl connection limit 0; \
+         alter database postgres connection limit 0; {} alter role postgres nologin; {} \
+         insert into ticks values (4, 'x'); select pg_walfile_name(pg_switch_wal() - 1)",
+        at(1),
+        at(2),
+        at(3)
+    );
+    let said = shop.sql(&script);
+    let [first, second, third, name] = said.lines().collect::<Vec<_>>()[..] else {
+        panic!("{said}")
+    };
+    let done = shop.server.data_dir().join(format!("pg_wal/archive_status/{name}.done"));
+    until("the log to be archived", || done.exists());
+    for (time, rows) in [(first, 1), (second, 2)] {
+        let table = ["--to-time", time, "--extract", "postgres:public.ticks"];
+        let (ran, _folder, _) = shop.recover(&table);
+        assert_eq!(ran.ended(0).json()["extracted"][0]["rows"], rows);
+    }
+    let (ran, _folder, path) = shop.recover(&["--to-time", third]);
+    let said = ran.failed(10, "connect");
+    assert!(said.contains("too many connections for role") && said.contains("LIMIT"), "{said}");
+    let log = fs::read_to_string(path.join("drctl.log")).unwrap();
+    assert!(log.contains("refuses to be asked"), "{log}");
 }

@@ -4,40 +4,18 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use drctl_tests::cluster::{as_owner, list, own_place, postmaster, recovery, ticks};
-use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::cluster::{as_owner, give_away, list, own_place, postmaster, recovery, ticks};
+use drctl_tests::promises::{CHOICES, what_is_in_use_is_never_touched};
 use drctl_tests::site::until;
 use rustix::process::{Signal, kill_process};
 
 use crate::log::several;
 use crate::recover_ends::{Ends, ask};
 
-/// All that an operator can ask for in a directory with a recovery.
-const CHOICES: [&[&str]; 4] =
-    [&[], &["--open"], &["--promote"], &["--extract", "postgres:public.ticks"]];
-
 #[test]
 fn a_promoted_cluster_that_was_taken_into_use_is_never_touched() {
     let (shop, last) = several();
-    let (_folder, path) = own_place();
-    let target = ["--to-time", last.as_str()];
-    let restore = recovery(&shop, &target, &path);
-    let _ = restore(&["--promote"]).ended(0);
-    let mut server = Postgres::builder().data(&path.join("data")).start();
-    let pid = server.pid();
-    for choice in CHOICES {
-        let said = restore(&[&["--resume"], choice].concat()).failed(12, "target_unfit");
-        assert!(said.contains("did not start") && said.contains(&pid.to_string()), "{said}");
-        server.psql("postgres", "insert into ticks select max(id) + 1 from ticks");
-    }
-    // Once it is stopped it is still somebody's: only what needs nothing of it is answered.
-    server.stop();
-    for choice in [CHOICES[0], CHOICES[1], CHOICES[3]] {
-        let said = restore(&[&["--resume"], choice].concat()).failed(12, "target_unfit");
-        assert!(said.contains("a cluster of its own"), "{said}");
-    }
-    let _ = restore(&["--resume", "--promote"]).ended(0);
-    assert_eq!(ticks(&path), list(1..45));
+    what_is_in_use_is_never_touched(&shop, &last);
 }
 
 #[test]
@@ -96,7 +74,7 @@ fn a_server_that_was_started_by_hand_is_not_ours() {
     // A file of a server that is gone does not matter, whoever has its number by now.
     let stale = format!("{}\n{}\n1\n5432\n/nowhere\n", std::process::id(), data.display());
     fs::write(data.join("postmaster.pid"), stale).unwrap();
-    fs::remove_file(data.join("postmaster.pid")).unwrap();
+    give_away(&data.join("postmaster.pid"));
     let _ = restore(&["--resume", "--promote"]).ended(0);
     assert_eq!(ticks(&path), list(1..41));
 }
