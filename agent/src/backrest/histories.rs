@@ -63,5 +63,5 @@ async fn keep(
         bail!("the server has another cluster now");
     }
     let (bytes, history) = connection.history(timeline).await?;
-    shelf.keep(place, bytes.into(), of_history(&history)).await.map(drop)
+    shelf.keep(place, bytes, of_history(&history)).await.map(drop)
 }

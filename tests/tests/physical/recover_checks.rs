@@ -109,7 +109,7 @@ fn a_recovered_cluster_does_nothing_to_its_source() {
             shop.recover(&[&["--to-time", &time, "--promote"], more].concat());
         let _ = ran.ended(0);
         let left = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
-        assert_eq!(left.collect::<Vec<_>>(), [Path::new(""); 0]);
+        assert_eq!(left.count(), 0);
         // Started by hand it is the operator's to correct what names the source's places.
         let conf = path.join("data/postgresql.conf");
         let own = fs::read_to_string(&conf).unwrap();
