@@ -69,7 +69,7 @@ impl Catalog {
         .await
     }
 
-    /// Forgets what is gone of a source, and the backups of it that are named, whatever signed
+    /// Forgets these of what is gone of a source, and the backups of it that are named, whatever signed
     /// documents say of them; says how much that was.
     ///
     /// # Errors
@@ -77,13 +77,17 @@ impl Catalog {
     pub async fn forget_lost(
         &self,
         source: &SourceId,
+        keys: Vec<String>,
         backups: Vec<BackupId>,
     ) -> Result<u64, CatalogError> {
         let source = source.clone();
         self.call(move |connection| {
             let transaction = write(connection)?;
-            let sql = "DELETE FROM lost WHERE source = ?1";
-            let mut gone = transaction.execute(sql, [source.as_str()])?;
+            let mut gone = 0;
+            for key in &keys {
+                let sql = "DELETE FROM lost WHERE source = ?1 AND key = ?2";
+                gone += transaction.execute(sql, [source.as_str(), key])?;
+            }
             for backup in &backups {
                 // Whoever names it, now or later.
                 let sql = "INSERT OR REPLACE INTO named \

@@ -284,6 +284,9 @@ pub enum CatalogVerb {
     Forget {
         /// The source.
         source: String,
+        /// Forget what has this digest, as it is shown without; default: show it, and on a terminal ask.
+        #[arg(long, value_name = "DIGEST")]
+        yes: Option<String>,
     },
 }
 

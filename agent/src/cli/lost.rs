@@ -1,15 +1,19 @@
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Lost};
 use drctl_model::{BackupId, BackupSummary, SourceId, shown};
 use drctl_store::layout;
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::io::{self, IsTerminal as _, Write as _};
 
 use super::screen::{Screen, TEXT_SHOWN};
 use super::state::known_catalog;
 use crate::losses::look_for_losses;
-use crate::problem::Failure;
+use crate::problem::{Failure, Problem};
 use crate::{Exit, Setup};
+
+/// What stands before what would be forgotten.
+const WOULD: &str = "the catalog would not ask for these any more, which cannot be undone:";
 
 /// How much of what is gone is named to a person.
 const LOST_SHOWN: usize = 20;
@@ -78,13 +82,44 @@ impl Losses {
     }
 }
 
-/// `drctl catalog forget`.
-pub(super) async fn forget(screen: Screen, setup: &Setup, source: &str) -> Result<Exit> {
+/// `drctl catalog forget`: shows what would be forgotten, and forgets what was shown.
+pub(super) async fn forget(
+    screen: Screen,
+    setup: &Setup,
+    source: &str,
+    yes: Option<&str>,
+) -> Result<Exit> {
     let source = super::source_id(source)?;
     known_catalog(setup).await?;
     let repository = setup.repository().await?;
     let catalog = setup.catalog(&repository).await?;
     let lost = look_for_losses(setup, &repository, &catalog, &source).await?;
+    let digest = digest_of(&lost);
+    let answer = |done: bool, text: String| {
+        let object =
+            json!({ "source": source, "lost": lost_json(&lost), "digest": digest, "done": done });
+        screen.answer("drctl.catalog-forget/1", object, || text);
+    };
+    if lost.is_empty() {
+        answer(false, format!("nothing of {source} is lost: there is nothing to forget"));
+        return Ok(Exit::Success);
+    }
+    let all: String = lost.iter().map(line_of).collect();
+    if let Some(yes) = yes.filter(|yes| *yes != digest) {
+        let text = format!(
+            "what is lost has changed: its digest is {digest} now and not {yes}; look at it without \
+             --yes. Nothing was forgotten"
+        );
+        return Err(Problem::Usage(text).into());
+    }
+    let asks = screen.is_terminal() && !screen.json && io::stdin().is_terminal();
+    if yes.is_none() && !(asks && asked(&all)?) {
+        let text = format!(
+            "{WOULD}{all}\n  digest {digest}: --yes={digest} forgets these and nothing else"
+        );
+        answer(false, text);
+        return Ok(Exit::Success);
+    }
     let is_lost = |id: &BackupId| {
         let key = layout::manifest(&source, id);
         lost.iter().any(|one| one.key == key.as_ref())
@@ -92,11 +127,30 @@ pub(super) async fn forget(screen: Screen, setup: &Setup, source: &str) -> Resul
     let known = catalog.backups(Some(&source)).await?.into_iter().map(|backup| backup.backup);
     let named = catalog.named(&source).await?.into_iter().map(|one| one.named.backup);
     let gone: BTreeSet<BackupId> = known.chain(named).filter(is_lost).collect();
-    let forgotten = catalog.forget_lost(&source, gone.into_iter().collect()).await?;
-    let object = json!({ "source": source, "lost": lost_json(&lost) });
-    screen.answer("drctl.catalog-forget/1", object, || match forgotten {
-        0 => format!("nothing of {source} is lost: there was nothing to forget"),
-        _ => format!("the catalog does not ask for these any more:{}", lost_text(&lost)),
-    });
+    let keys = lost.iter().map(|one| one.key.clone()).collect();
+    catalog.forget_lost(&source, keys, gone.into_iter().collect()).await?;
+    answer(true, format!("the catalog does not ask for these any more:{all}"));
     Ok(Exit::Success)
+}
+
+/// One of them on a line of its own, with all that is known of it.
+fn line_of(one: &Lost) -> String {
+    let (key, why) = (shown(&one.key, TEXT_SHOWN), shown(&one.why, TEXT_SHOWN));
+    format!("\nLOST: {key}: {why}, since {:.0}", one.at)
+}
+
+/// What stands for all of them.
+fn digest_of(lost: &[Lost]) -> String {
+    let all: String = lost.iter().map(|one| format!("{:?} {:?}\n", one.key, one.why)).collect();
+    drctl_store::digest(all.as_bytes()).to_string()[..16].to_owned()
+}
+
+/// Whether somebody at the terminal says yes.
+fn asked(all: &str) -> Result<bool> {
+    let mut stderr = io::stderr();
+    write!(stderr, "{WOULD}{all}\nforget them? [y/N] ").context("ask")?;
+    stderr.flush().context("ask")?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).context("read the answer")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -158,7 +158,7 @@ pub(super) fn config_show(screen: Screen, setup: &Setup) -> Result<Exit> {
 pub(super) async fn catalog(screen: Screen, setup: &Setup, verb: &CatalogVerb) -> Result<Exit> {
     let repository = setup.repository().await?;
     match verb {
-        CatalogVerb::Forget { source } => forget(screen, setup, source).await,
+        CatalogVerb::Forget { source, yes } => forget(screen, setup, source, yes.as_deref()).await,
         CatalogVerb::Rebuild => renew(screen, &rebuild(setup, &repository).await?),
         CatalogVerb::Check => {
             known_catalog(setup).await?;

@@ -151,8 +151,12 @@ fn nothing_vanishes_in_silence() {
     assert!(listed["lost"][0]["key"].as_str().unwrap().contains(&newest), "{listed}");
     assert_eq!(listed["backups"].as_array().unwrap().len(), 1, "{listed}");
     let _ = shop.site.json(3, &["status", "--check"]);
-    let forgotten = shop.site.json(0, &["catalog", "forget", "shop"]);
-    assert_eq!(forgotten["lost"], listed["lost"]);
+    let looked = shop.site.json(0, &["catalog", "forget", "shop"]);
+    assert_eq!((&looked["lost"], &looked["done"]), (&listed["lost"], &false.into()));
+    let _ = shop.site.json(3, &["list"]);
+    let digest = looked["digest"].as_str().unwrap();
+    let forgotten = shop.site.json(0, &["catalog", "forget", "shop", "--yes", digest]);
+    assert_eq!((&forgotten["lost"], &forgotten["done"]), (&listed["lost"], &true.into()));
     let _ = shop.site.json(0, &["list"]);
     let _ = shop.site.json(0, &["status", "--check"]);
     // All data overwritten by seven bytes; one object alone removed.
@@ -233,4 +237,28 @@ fn another_hosts_key_writes_in_no_other_ones_name() {
     // It is another manifest than the catalog of before knew: that is said too.
     bound("\"blog\"");
     let _ = shop.site.json(3, &["list"]);
+}
+
+#[test]
+fn what_is_forgotten_is_what_was_shown() {
+    let shop = Shop::open();
+    let (first, second) = (shop.site.backup(), shop.site.backup());
+    let _ = shop.site.backup();
+    fs::rename(folder(&shop, &first), shop.site.path("one")).unwrap();
+    let looked = shop.site.json(0, &["catalog", "forget", "shop"]);
+    let digest = looked["digest"].as_str().unwrap().to_owned();
+    assert_eq!(shop.site.json(0, &["catalog", "forget", "shop"])["digest"], digest.as_str());
+    // Meanwhile somebody removes another one.
+    fs::rename(folder(&shop, &second), shop.site.path("two")).unwrap();
+    let yes = ["catalog", "forget", "shop", "--yes", &digest];
+    let said = shop.site.fails(2, "usage", &yes);
+    assert!(said.contains("Nothing was forgotten"), "{said}");
+    let lost = shop.site.json(3, &["list"])["lost"].as_array().unwrap().len();
+    assert_eq!(lost, 2);
+    let text = shop.site.drctl(&["catalog", "forget", "shop"]).ended(0).out;
+    assert!(text.contains(&first) && text.contains(&second) && text.contains("since "), "{text}");
+    fs::rename(shop.site.path("two"), folder(&shop, &second)).unwrap();
+    assert_eq!(shop.site.json(0, &yes)["done"], true);
+    let _ = shop.site.json(0, &["status", "--check"]);
+    assert_eq!(shop.site.json(0, &["catalog", "forget", "shop"])["done"], false);
 }

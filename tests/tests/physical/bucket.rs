@@ -185,8 +185,10 @@ fn log_that_vanished_is_remembered_by_every_command_that_reads() {
     let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
     assert_eq!(view["lost"].as_array().map(Vec::len), Some(1), "{view}");
     let _ = shop.drctl(&["status", "--check"]).ended(3);
-    let forgotten = shop.drctl(&["catalog", "forget", "shop"]).ended(0).json();
-    assert_eq!(forgotten["lost"], view["lost"]);
+    let looked = shop.drctl(&["catalog", "forget", "shop"]).ended(0).json();
+    assert_eq!((&looked["lost"], &looked["done"]), (&view["lost"], &false.into()));
+    let yes = ["catalog", "forget", "shop", "--yes", looked["digest"].as_str().unwrap()];
+    assert_eq!(shop.drctl(&yes).ended(0).json()["done"], true);
     let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
     assert_eq!(view["lost"], serde_json::json!([]), "{view}");
 }

@@ -204,7 +204,9 @@ fn a_gap_is_found_when_it_arises() {
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     // A later copy makes up for the gap, and what vanished is told until somebody has explained it.
     let _ = shop.drctl(&["status", "--check"]).ended(3);
-    let _ = shop.drctl(&["catalog", "forget", "shop"]).ended(0);
+    let looked = shop.drctl(&["catalog", "forget", "shop"]).ended(0).json();
+    let yes = ["catalog", "forget", "shop", "--yes", looked["digest"].as_str().unwrap()];
+    let _ = shop.drctl(&yes).ended(0);
     let healed = shop.drctl(&["status", "--check"]).ended(0).json();
     assert_eq!(healed["sources"][0]["log"]["gaps"], serde_json::json!([]), "{healed}");
 }
