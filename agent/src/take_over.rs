@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::take_over::{
-    Changes, Control, Heir, changes, control, make, servers_beside, unmake, value_of, version_of,
+    Changes, Control, Heir, Running, changes, control, make, running, servers_beside, unmake,
+    value_of, version_of,
 };
 use drctl_engines::pg::physical::{Layout, left, may_run, no_links};
 use drctl_engines::pg::{PgServer, cluster_place, server_program};
@@ -111,7 +112,10 @@ pub async fn prepare_take_over(request: &HeirRequest<'_>) -> Result<Heritage> {
     belongs(setup, id, &control, news).await?;
     notes.extend(tablespaces(&data));
     notes.extend(changes.notes.iter().cloned());
-    let digest = digest(&changes);
+    let command = archive_command.as_deref().unwrap_or_default();
+    let running = running(&bin_dir, &data, configuration.as_deref(), (&changes, command))?;
+    notes.extend(running.says.iter().cloned());
+    let digest = digest(&changes, &running);
     Ok(Heritage {
         source: id.clone(),
         data,
@@ -344,8 +348,9 @@ fn tablespaces(data: &Path) -> Vec<String> {
     all
 }
 
-fn digest(changes: &Changes) -> String {
-    let mut text = String::new();
+/// What stands for all that was shown: what changes, and what runs and who is let in afterwards.
+fn digest(changes: &Changes, running: &Running) -> String {
+    let mut text = running.text.clone();
     for edit in &changes.edits {
         text += &format!("{}\n{}\n", edit.file.display(), digest_of(&edit.new));
     }

@@ -162,3 +162,56 @@ fn a_configuration_of_debians_leads_to_the_restored_data() {
     assert_eq!(rows.ended(0).out, "20\non\n");
     let _ = stopped.ended(0);
 }
+
+#[test]
+fn what_runs_in_a_heir_is_what_was_shown() {
+    let (mut shop, _folder, path, _space) = restored();
+    shop.server.stop();
+    let (_place, includes) = own_place();
+    let write = |file: &Path, text: &str| {
+        let before = fs::read_to_string(file).unwrap_or_default();
+        fs::write(file, before + text).unwrap();
+        give_away(file);
+    };
+    let made = as_owner("mkdir").arg(&includes).status();
+    assert!(made.expect("start mkdir").success());
+    let data = path.join("data");
+    let conf = data.join("postgresql.conf");
+    write(&conf, &format!("\ninclude_dir '{}'\n", includes.display()));
+    let look = || {
+        let planned = take_over(&shop, &path, &[]).ended(0).json();
+        (planned["digest"].as_str().unwrap().to_owned(), planned["notes"].to_string())
+    };
+    let (mut digest, told) = look();
+    assert_eq!(look().0, digest, "it is the same while nothing changes");
+    assert!(!told.contains("auto_explain"), "{told}");
+    let steps = [
+        (
+            conf,
+            "shared_preload_libraries = 'auto_explain'\n",
+            "shared_preload_libraries = 'auto_explain' counts",
+        ),
+        (
+            includes.join("x.conf"),
+            "session_preload_libraries = 'evil'\n",
+            "session_preload_libraries = 'evil' counts",
+        ),
+        (includes.join("x.conf"), "archive_cleanup_command = 'touch /x'\n", "'touch /x' counts"),
+        (includes.join("y.conf"), "work_mem = '5MB'\n", ""),
+        (
+            data.join("pg_hba.conf"),
+            "host all all 0.0.0.0/0 trust\n",
+            "host all all 0.0.0.0/0 trust",
+        ),
+        (data.join("pg_ident.conf"), "map evil postgres\n", ""),
+    ];
+    for (file, text, word) in steps {
+        write(&file, text);
+        let said = take_over(&shop, &path, &["--yes", &digest]).failed(2, "usage");
+        assert!(said.contains("Nothing was done"), "{text}: {said}");
+        let (new, told) = look();
+        assert!(new != digest && told.contains(word), "{text}: {told}");
+        digest = new;
+    }
+    let _ = take_over(&shop, &path, &["--yes", &digest]).ended(0);
+}

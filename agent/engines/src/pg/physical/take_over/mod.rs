@@ -4,6 +4,7 @@
 mod beside;
 mod configuration;
 mod control;
+mod running;
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -15,6 +16,7 @@ use drctl_model::Timeline;
 pub use beside::{Beside, Server, servers_beside};
 use configuration::Edited;
 pub use control::{Control, control};
+pub use running::{Running, running};
 
 use super::Layout;
 use super::surroundings::read_plain;
