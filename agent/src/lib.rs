@@ -78,8 +78,9 @@ pub use problem::{Failure, Problem};
 pub use reconcile::{Compared, Inventory, Renewed, check, inventory, rebuild};
 pub use recover::{
     Begun, Choice, Extracted, Identity, Kept, Opened, Overtaken, Proof, Rate, RecoverRequest,
-    Recovered, Step, Whose, bound_digest, end_own, is_begun, is_own, kept, last_rate, lay_out,
-    left_out, plan_digest, recover, time_of, timeline_of, waits, whose_number, with_log_ahead,
+    Recovered, Step, Whose, bound_digest, end_own, forks, is_begun, is_own, kept, last_rate,
+    lay_out, left_out, plan_digest, recover, time_of, timeline_of, waits, whose_number,
+    with_log_ahead,
 };
 pub use repository::{Latest, Passed, Proven, Repository};
 pub use restore::{Restored, prepare_cluster, restore};

@@ -27,7 +27,7 @@ use drctl_model::TableRows;
 use drctl_policies::recovery::RecoveryPlan;
 use drctl_store::Identities;
 
-pub use aim::{bound_digest, left_out, plan_digest, time_of, timeline_of};
+pub use aim::{bound_digest, forks, left_out, plan_digest, time_of, timeline_of};
 pub use base::lay_out;
 pub use begun::{Begun, Identity, Kept, Proof, Step, is_begun, kept, waits};
 pub use behind::Overtaken;

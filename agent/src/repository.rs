@@ -80,6 +80,8 @@ pub struct Latest {
     pub backup: Proven,
     /// Those that were looked at before it, newest first.
     pub passed: Vec<Passed>,
+    /// A good copy on a later timeline that the backup has outlived: both may be meant.
+    pub outlived: Option<BackupId>,
 }
 
 impl Repository {
@@ -222,8 +224,8 @@ impl Repository {
             let why = match found {
                 Ok(Some(found)) => match speaks_against(&found, &mut chains, memory).await? {
                     None => {
-                        let backup = self.by_position(found, memory).await?;
-                        return Ok(Latest { backup, passed });
+                        let (backup, outlived) = self.by_position(found, memory).await?;
+                        return Ok(Latest { backup, passed, outlived });
                     }
                     Some(why) => why,
                 },

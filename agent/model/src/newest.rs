@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use crate::BackupSummary;
 
 impl BackupSummary {
-    /// Whether it is newer than another. Of one cluster: which ends later in its log. Of two: which was
-    /// later by the clocks of their servers, as far as the copies tell. Of dumps: by their identifiers.
+    /// Whether it is newer than another. Of one cluster: which ends later in its log, and of two
+    /// timelines on the later one, unless that had been left behind ([`BackupSummary::outlives`]). Of
+    /// two clusters: which was later by the clocks of their servers, as far as the copies tell. Of
+    /// dumps: by their identifiers.
     #[must_use]
     pub fn newer(&self, other: &BackupSummary) -> Ordering {
         let by_name = || self.backup.cmp(&other.backup);
@@ -18,12 +20,30 @@ impl BackupSummary {
             return by_name();
         };
         if a.system_id == b.system_id {
+            match (self.outlives(other), other.outlives(self)) {
+                (true, _) => return Ordering::Greater,
+                (_, true) => return Ordering::Less,
+                (false, false) => {}
+            }
             return (a.stop_timeline, a.stop).cmp(&(b.stop_timeline, b.stop)).then_with(by_name);
         }
         match a.told().zip(b.told()) {
             Some((a, b)) => a.cmp(&b).then_with(by_name),
             None => by_name(),
         }
+    }
+
+    /// Whether it was made later, by the clocks of their servers, than a copy of the same cluster on a
+    /// later timeline, which did not grow out of it: somebody tried a recovered copy, and its server
+    /// lived on.
+    #[must_use]
+    pub fn outlives(&self, other: &BackupSummary) -> bool {
+        let both = self.kind.coordinates().zip(other.kind.coordinates());
+        both.is_some_and(|(a, b)| {
+            let apart = a.stop_timeline < b.stop_timeline && a.stop > b.start;
+            let times = a.log.as_ref().and(b.log.as_ref()).map(|_| (self.taken(), other.taken()));
+            a.system_id == b.system_id && apart && times.is_some_and(|(one, two)| one > two)
+        })
     }
 
     /// When it was: of a copy that tells it by the clock of its server; else by that of the host.
@@ -90,7 +110,7 @@ mod tests {
             system_id,
             segment_size: WalSegmentSize::default(),
             timeline,
-            start: Lsn(1),
+            start: Lsn(stop.1 / 2),
             stop: Lsn(stop.1),
             stop_timeline: timeline,
             listing_sha256: None,
@@ -121,6 +141,14 @@ mod tests {
         let early_by_clock = copy(-3600, 7, (1, 900), Some(50));
         assert_eq!(order(early_by_clock.clone(), copy(0, 7, (1, 800), None)), Ordering::Greater);
         assert_eq!(order(early_by_clock, copy(0, 7, (2, 100), None)), Ordering::Less);
+        // A trial that was thrown away, and what has grown out of a timeline that it is no part of.
+        let (trial, grown) = (copy(0, 7, (2, 850), Some(20)), copy(0, 7, (2, 950), Some(90)));
+        let server = copy(0, 7, (1, 900), Some(50));
+        let outlived = (server.outlives(&trial), trial.outlives(&server));
+        assert_eq!((outlived, order(server.clone(), trial)), ((true, false), Ordering::Greater));
+        assert_eq!(order(server, grown.clone()), Ordering::Less);
+        let before_it_by_position = copy(0, 7, (1, 400), Some(95));
+        assert_eq!(order(before_it_by_position, grown), Ordering::Less, "two clocks apart");
         // A copy of an old cluster by a host whose clock is ahead.
         let (old, new) = (copy(3600, 7, (1, 9000), Some(10)), copy(0, 8, (1, 100), Some(20)));
         assert_eq!(order(old.clone(), new), Ordering::Less);

@@ -68,7 +68,7 @@ pub(super) async fn recover(
     if args.plan {
         let mut outlook = work.outlook().await;
         let loss = accepted(&work.planned, args).err().map(|error| error.to_string());
-        outlook.refused = outlook.refused.or(loss);
+        outlook.refused = loss.or(outlook.refused);
         let (checks, estimate) = outlook.object(&work.planned);
         let object = json!({
             "plan": work.planned, "digest": digest, "checks": checks, "estimate": estimate, "signed_by": work.signer(),

@@ -13,7 +13,7 @@ use super::args::RestoreArgs;
 use super::screen::{NAME_SHOWN, bytes, count, line, number, span};
 use crate::problem::Problem;
 use crate::shell::word;
-use crate::{OtherCluster, Rate, Recovered, left_out, zone};
+use crate::{OtherCluster, Rate, Recovered, forks, left_out, zone};
 
 /// How many prepared transactions are named to a person.
 const NAMED: usize = 20;
@@ -152,8 +152,19 @@ pub(super) fn no_plan(no: &NoPlan, others: &[OtherCluster]) -> anyhow::Error {
 }
 
 /// Refuses a recovery of all that there is which would not hold all of it, unless that is accepted:
-/// who asked for everything must not take less for it.
+/// who asked for everything must not take less for it. Where two timelines have commits of their own
+/// nothing but the name of one of them will do.
 pub(super) fn accepted(plan: &RecoveryPlan, args: &RestoreArgs) -> anyhow::Result<()> {
+    let forks = forks(plan);
+    if !forks.is_empty() {
+        let text = format!(
+            "which timeline is meant has to be said, and nothing was done: {}",
+            forks.join("; ")
+        );
+        let hint = "look at `drctl timeline`, and name with --timeline the one whose server is the \
+                    real one";
+        return Err(Problem::NoPlan(text, hint).into());
+    }
     let left_out = left_out(plan);
     if left_out.is_empty() || args.accept_loss {
         return Ok(());

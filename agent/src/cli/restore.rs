@@ -19,6 +19,7 @@ use super::screen::{
     NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, bytes, count, line, number, span,
     table,
 };
+use crate::newest::two_servers;
 use crate::problem::Problem;
 use crate::target::check_target;
 use crate::{
@@ -104,15 +105,18 @@ async fn request(
     args: &RestoreArgs,
 ) -> Result<(RestoreRequest, Vec<Passed>)> {
     let memory = Memory::at_hand(setup, repository, source).await;
-    let Latest { backup, passed } = match &args.backup {
+    let Latest { backup, passed, outlived } = match &args.backup {
         Some(wanted) => {
             let backup = repository.find(Some(source), wanted).await?;
-            Latest { backup, passed: Vec::new() }
+            Latest { backup, passed: Vec::new(), outlived: None }
         }
         None => repository.latest(source, setup.clock.now(), &memory).await?,
     };
     if let Some(found) = memory.bad(source, &backup.manifest.backup) {
         tracing::warn!("{}: {}", backup.manifest.backup, words(found));
+    }
+    if let Some(outlived) = outlived {
+        return Err(two_servers(&backup, &outlived));
     }
     let identities = setup.identities(args.identity.as_deref())?;
     let id = backup.manifest.backup.clone();

@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{BackupId, Drill, DrillOutcome, Lsn, Timeline, shown};
-use drctl_policies::recovery::{Gap, TimelineView, Want, Warning, timeline_view};
+use drctl_policies::recovery::{Gap, TimelineView, Want, Warning, standing, timeline_view};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -55,9 +55,9 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
         !view.known || !view.gaps.is_empty() || view.bases.iter().any(|base| base.other_history)
     };
     let alarms = repository.alarms();
+    let forks = forks(&known);
     let told = !known.refused.is_empty() || known.uncopied.is_some() || !alarms.is_empty();
-    let told = told || !lost.is_empty();
-    let bad = views.iter().any(is_bad) || told;
+    let bad = views.iter().any(is_bad) || told || !lost.is_empty() || !forks.is_empty();
     let others: Vec<(u64, Vec<TimelineView>)> =
         known.others.iter().map(|one| (one.system_id, timeline_view(&one.archive))).collect();
     let other = |(id, views): &(u64, _)| json!({ "system_id": id.to_string(), "timelines": views });
@@ -68,7 +68,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
             .collect::<Vec<_>>(),
         "others": others.iter().map(other).collect::<Vec<_>>(),
         "uncopied": known.uncopied.map(|id| id.to_string()), "refused": known.refused,
-        "alarms": alarms_json(&alarms), "lost": lost_json(&lost),
+        "forks": forks, "alarms": alarms_json(&alarms), "lost": lost_json(&lost),
     });
     screen.answer("drctl.timeline/1", object, || {
         let mut text = format!("cluster {}", known.system_id);
@@ -92,9 +92,8 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
         if let Some(id) = known.uncopied {
             let _ = write!(text, "\nNO COPY: {}: run `drctl backup`", Warning::NoCopyOf(id));
         }
-        for reason in &known.refused {
-            let _ = write!(text, "\nPASSED OVER: {reason}");
-        }
+        text.extend(forks.iter().map(|fork| format!("\nFORK: {fork}")));
+        text.extend(known.refused.iter().map(|reason| format!("\nPASSED OVER: {reason}")));
         text.push_str(&signed_text(signers.into_iter().map(|(_, by)| by), "backup"));
         text.push_str(&signed_text(drillers.into_iter(), "drill"));
         text.push_str(&lost_text(&lost));
@@ -102,6 +101,13 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
         text
     });
     Ok(if bad { Exit::Degraded } else { Exit::Success })
+}
+
+/// Timelines that have commits of their own each, where nobody can tell which of them is meant.
+fn forks(known: &Known) -> Vec<String> {
+    let doubts = standing(&known.archive).into_iter().flat_map(|standing| standing.doubts);
+    let forks = doubts.filter(|one| matches!(one, Warning::Fork { .. }));
+    forks.map(|fork| fork.to_string()).collect()
 }
 
 /// Who signed each copy.

@@ -46,6 +46,13 @@ pub fn left_out(plan: &RecoveryPlan) -> Vec<String> {
     }
 }
 
+/// Timelines that lived on for longer than the one that a plan follows, which nobody has named.
+#[must_use]
+pub fn forks(plan: &RecoveryPlan) -> Vec<String> {
+    let forks = plan.warnings.iter().filter(|one| matches!(one, Warning::Fork { .. }));
+    forks.map(ToString::to_string).collect()
+}
+
 /// The digest that stands for a plan: `--yes=DIGEST` runs this one and no other.
 #[must_use]
 pub fn plan_digest(plan: &RecoveryPlan) -> String {

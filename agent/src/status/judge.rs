@@ -294,6 +294,11 @@ mod tests {
     fn increment() -> BackupSummary {
         let at = Coordinates {
             system_id: 7,
+                        Warning::Fork { .. } => format!(
+                            "{doubt}: `restore --to-end` needs --timeline; see that one server \
+                             alone archives, `drctl timeline {}` shows both",
+                            self.source
+                        ),
             segment_size: WalSegmentSize::new(1 << 20).unwrap(),
             timeline: Timeline::FIRST,
             start: Lsn(1),

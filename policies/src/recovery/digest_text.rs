@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::{RecoveryPlan, Target};
+use super::{RecoveryPlan, Target, Warning};
 
 impl RecoveryPlan {
     /// What the operator agrees to, as lines of text: a digest over them can be shown and asked
@@ -30,7 +30,10 @@ impl RecoveryPlan {
                 false => line(format_args!("log {} {} {}", leg.timeline, leg.from, leg.until)),
             }
         }
-        for warning in self.warnings.iter().filter(|warning| !warning.is_of_pieces()) {
+        // To the end of the log what other timelines have is told anew with all of it.
+        let of_others = |warning: &Warning| self.target == Target::Latest && warning.is_of_others();
+        let told = |warning: &&Warning| !warning.is_of_pieces() && !of_others(warning);
+        for warning in self.warnings.iter().filter(told) {
             line(format_args!("warning {warning}"));
         }
         text
@@ -39,13 +42,18 @@ impl RecoveryPlan {
 
 impl RecoveryPlan {
     /// The same with what else an operator agrees to who has seen the plan: of a recovery to the end of
-    /// the log how far that reaches. The text without it binds a recovery that is begun, which goes on
+    /// the log how far that reaches, and all that is left out: how many bytes of log, commits up to
+    /// when, and what other timelines have. The text without it binds a recovery that is begun, which goes on
     /// to wherever the log has come.
     #[must_use]
     pub fn agreed_text(&self) -> String {
         let mut text = self.digest_text();
         if self.target == Target::Latest {
             let _ = writeln!(text, "reach {}", self.reach);
+            let _ = writeln!(text, "loses {:?}", self.loses);
+            for warning in self.warnings.iter().filter(|warning| warning.is_of_others()) {
+                let _ = writeln!(text, "warning {warning}");
+            }
         }
         text
     }

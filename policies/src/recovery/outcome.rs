@@ -136,7 +136,24 @@ pub enum Warning {
     NoHistory(Timeline),
     /// There is newer log of another cluster, and no copy of that.
     NoCopyOf(u64),
-    /// Commits up to the target lie on another timeline alone, and the result has none as late.
+    /// Another timeline lived on for longer than the one that is followed, which nobody named: which of
+    /// them is the server, and which a trial that was thrown away, only people know.
+    Fork {
+        /// The other timeline.
+        timeline: Timeline,
+        /// Up to where it leads.
+        end: Lsn,
+        /// The last that is known to have happened on it.
+        until: Timestamp,
+        /// The one that is followed.
+        followed: Timeline,
+        /// Up to where that leads.
+        reach: Lsn,
+        /// The last that is known to have happened on that.
+        shows: Option<Timestamp>,
+    },
+    /// Commits up to the target lie on another timeline alone, and the result has none as late; of a
+    /// recovery of all that there is: it has not these.
     LeftBehind {
         /// The timeline.
         timeline: Timeline,
@@ -151,6 +168,11 @@ impl Warning {
     pub(super) fn is_of_pieces(&self) -> bool {
         let of_pieces = matches!(self, Warning::XidNotCertain { .. } | Warning::AtTheEnd);
         of_pieces || matches!(self, Warning::TargetIsLastCommit)
+    }
+
+    /// Whether it is told of another timeline, which may live and grow.
+    pub(super) fn is_of_others(&self) -> bool {
+        matches!(self, Warning::Fork { .. } | Warning::LeftBehind { .. })
     }
 }
 
@@ -186,6 +208,15 @@ impl fmt::Display for Warning {
                 "there is newer log of another cluster (system identifier {system_id}), and no \
                  base backup of that"
             ),
+            Warning::Fork { timeline, end, until, followed, reach, shows } => {
+                write!(
+                    f,
+                    "two timelines have commits of their own, and neither has the other's: timeline \
+                     {timeline}, up to {end}, last seen at {until}, and timeline {followed}, up to \
+                     {reach}, last seen at {}",
+                    said(shows)
+                )
+            }
             Warning::LeftBehind { timeline, until } => write!(
                 f,
                 "timeline {timeline} alone has commits up to {until}, which this one left behind: \

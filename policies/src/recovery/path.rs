@@ -139,6 +139,12 @@ impl<'a> Path<'a> {
         (lsn < span.end).then_some(*span)
     }
 
+    /// Whether another timeline of the path has the log at `lsn` too, which lies on `timeline`.
+    pub(super) fn has_copy(&self, timeline: Timeline, lsn: Lsn) -> bool {
+        let others = self.parts.iter().filter(|part| part.timeline != timeline);
+        others.filter_map(|part| part.holding(lsn)).next().is_some()
+    }
+
     /// Where the log ends.
     pub(super) fn end(&self) -> Lsn {
         self.spans.last().map_or(Lsn(0), |span| span.end)

@@ -3,7 +3,7 @@ use drctl_model::{BackupId, Lsn, Timeline};
 use super::aim::{Aim, Miss, Reached, consistent_since};
 use super::archive::{Archive, Micros};
 use super::bounds::Bounds;
-use super::elsewhere::left_behind;
+use super::elsewhere::{forks, left_behind};
 use super::path::Path;
 use super::refusal::{Refused, refuse};
 use super::{Base, Gap, NoPlan, Reason, RecoveryPlan, Stop, Target, Warning};
@@ -12,7 +12,8 @@ use super::{Base, Gap, NoPlan, Reason, RecoveryPlan, Stop, Target, Warning};
 /// log leads there without a gap; older ones where that is cut off, suspect ones last.
 ///
 /// Without a timeline the newest one whose history is known, which a base leads to and which has
-/// log of its own: a target on an ancestor's part is found on it as well.
+/// log of its own: a target on an ancestor's part is found on it as well. Where another one lived on
+/// for longer than that, a recovery of all that there is says so ([`Warning::Fork`]).
 ///
 /// # Errors
 /// [`NoPlan`], which says why, what is nearest, and on which other timelines it would work.
@@ -36,7 +37,8 @@ pub fn plan(
     let search = Search::of(&path, &aim);
     match search.found {
         Some((base, reached)) => {
-            let found = Found { archive, path: &path, aim: &aim, base, reached };
+            let named = timeline.is_some();
+            let found = Found { archive, path: &path, aim: &aim, base, reached, named };
             Ok(found.plan(target, &search.passed))
         }
         None => Err(refused(search.reason(&path))),
@@ -113,6 +115,8 @@ struct Found<'a> {
     aim: &'a Aim,
     base: &'a Base,
     reached: Reached,
+    /// Whether somebody named the timeline.
+    named: bool,
 }
 
 impl Found<'_> {
@@ -149,6 +153,9 @@ impl Found<'_> {
         let mut warnings = Vec::new();
         if !self.base.good {
             warnings.push(Warning::SuspectBase);
+        }
+        if *target == Target::Latest {
+            warnings.extend(forks(self.archive, self.path, self.named));
         }
         warnings.extend(self.behind_gap(target).map(Warning::BehindGap));
         let led = |timeline: &&Timeline| self.path.history.holds(**timeline);

@@ -3,12 +3,12 @@ use jiff::Timestamp;
 
 use super::archive::Archive;
 use super::path::Path;
-use super::{Base, Gap, Target, Warning, plan};
+use super::{Base, Gap, RecoveryPlan, Target, Warning, plan};
 
 /// How far all that there is leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    /// The timeline that a recovery follows.
+    /// The timeline that a recovery follows, or should: what lived on for longest.
     pub timeline: Timeline,
     /// The end of the log that leads on from the newest base without a gap.
     pub end: Lsn,
@@ -21,10 +21,13 @@ pub struct Standing {
     pub doubts: Vec<Warning>,
 }
 
-/// Where the newest timeline stands; nothing where no base leads anywhere.
+/// Where the newest timeline stands, or one that lived on for longer; nothing where no base leads
+/// anywhere.
 #[must_use]
 pub fn standing(archive: &Archive) -> Option<Standing> {
-    let plan = plan(archive, &Target::Latest, None).ok()?;
+    let newest = plan(archive, &Target::Latest, None).ok()?;
+    let forks: Vec<Warning> = newest.warnings.iter().filter(|one| is_fork(one)).cloned().collect();
+    let plan = longest(archive, &forks).unwrap_or(newest);
     let path = Path::to(archive, plan.timeline)?;
     let stopped = archive.bases.iter().filter(|base| base.backup == plan.base);
     let stopped = stopped.map(|base| base.stood.told()).max();
@@ -49,6 +52,20 @@ pub fn standing(archive: &Archive) -> Option<Standing> {
         end: plan.reach,
         shows: plan.last_commit.not_before.max(stopped)?,
         gaps,
-        doubts: plan.warnings.into_iter().filter(doubt).collect(),
+        doubts: forks.into_iter().chain(plan.warnings.into_iter().filter(doubt)).collect(),
     })
+}
+
+fn is_fork(warning: &Warning) -> bool {
+    matches!(warning, Warning::Fork { .. })
+}
+
+/// The plan that follows what lived on for longest, where several timelines have commits of their own.
+fn longest(archive: &Archive, forks: &[Warning]) -> Option<RecoveryPlan> {
+    let lived = forks.iter().filter_map(|fork| match fork {
+        Warning::Fork { timeline, until, .. } => Some((*until, *timeline)),
+        _ => None,
+    });
+    let (_, timeline) = lived.max()?;
+    plan(archive, &Target::Latest, Some(timeline)).ok()
 }

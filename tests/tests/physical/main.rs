@@ -10,6 +10,7 @@ mod clocks;
 mod common;
 mod doubt;
 mod drill;
+mod forks;
 mod histories;
 mod incremental;
 mod index;

@@ -70,7 +70,7 @@ pub struct RestoreArgs {
     /// missing, will not be in the result.
     #[arg(long, requires = "to_end")]
     pub accept_loss: bool,
-    /// The timeline to follow; default: the newest.
+    /// The timeline to follow; default: the newest. --to-end wants it where several live.
     #[arg(long, value_name = "N", requires = "point")]
     pub timeline: Option<u32>,
     /// Run only the plan of this digest, as --plan prints it.

@@ -476,3 +476,96 @@ fn a_clock_that_was_ahead_before_the_base_hides_nothing_behind_it() {
     assert_eq!((plan.not_before, plan.until), (Lsn(120), Lsn(130)));
     assert_eq!(plan.stop, Stop::AtTarget);
 }
+
+/// A timeline that was left at 110 and went on to 130, and what has grown out of it since.
+fn left_and_gone_on(grown: &[(std::ops::Range<u64>, (i64, i64))]) -> Archive {
+    let (bases, mut pieces) = simple();
+    pieces.extend(grown.iter().map(|(range, commits)| piece(2, range.clone(), Some(*commits))));
+    Archive::new(bases, pieces, Vec::new(), vec![history(2, &[(1, 110)])])
+}
+
+#[test]
+fn of_two_timelines_that_live_one_has_to_be_named() {
+    let warnings = |archive: &Archive, timeline: Option<u32>| {
+        plan(archive, &Target::Latest, timeline.map(tl)).unwrap().warnings
+    };
+    // A trial of a minute, while the server lived on.
+    let trial = left_and_gone_on(&[(110..120, (21, 22))]);
+    let fork = Warning::Fork {
+        timeline: tl(1),
+        end: Lsn(130),
+        until: at(39),
+        followed: tl(2),
+        reach: Lsn(120),
+        shows: Some(at(22)),
+    };
+    let left = |until| Warning::LeftBehind { timeline: tl(1), until: at(until) };
+    assert_eq!(warnings(&trial, None), [fork.clone()]);
+    assert_eq!(warnings(&trial, Some(2)), [left(39)]);
+    assert_eq!(warnings(&trial, Some(1)), [Warning::NewerTimeline(tl(2))]);
+    let stands = standing(&trial).unwrap();
+    assert_eq!((stands.timeline, stands.shows, stands.end), (tl(1), at(39), Lsn(130)));
+    assert_eq!(stands.doubts, [fork]);
+    // A promotion: what its predecessor wrote last is told, and nobody is asked.
+    let promoted = left_and_gone_on(&[(110..120, (40, 49))]);
+    assert_eq!(warnings(&promoted, None), [left(39)]);
+    let stands = standing(&promoted).unwrap();
+    assert_eq!((stands.timeline, stands.doubts), (tl(2), vec![]));
+    // What is asked for by time is told as ever.
+    assert_eq!(planned(&trial, Target::Time(at(21))).timeline, tl(2));
+    // A base alone shows that its server lived, by its own clock and not by the host's.
+    let (bases, pieces) = (simple().0, vec![piece(1, 100..110, Some((10, 19)))]);
+    let alone = |stood: Stood| {
+        let later = Base { stood, ..base(2, 1, 140..150, 0) };
+        let trial = piece(2, 110..120, Some((21, 22)));
+        let (bases, pieces) = (vec![bases[0].clone(), later], vec![pieces[0], trial]);
+        let archive = Archive::new(bases, pieces, Vec::new(), vec![history(2, &[(1, 110)])]);
+        warnings(&archive, None).iter().any(|one| matches!(one, Warning::Fork { .. }))
+    };
+    assert!(alone(Stood::Log { last_commit: None, checkpoint: at(60) }));
+    assert!(!alone(Stood::Log { last_commit: None, checkpoint: at(20) }));
+    assert!(!alone(Stood::Host(at(60))));
+}
+
+#[test]
+fn what_lies_on_both_sides_of_a_branch_is_no_life_of_its_own() {
+    let forks = |until: u64, grown: &[(std::ops::Range<u64>, (i64, i64))]| {
+        let (bases, mut pieces) = simple();
+        pieces.truncate(2);
+        pieces.extend(grown.iter().map(|(range, at)| piece(2, range.clone(), Some(*at))));
+        let archive = Archive::new(bases, pieces, Vec::new(), vec![history(2, &[(1, until)])]);
+        planned(&archive, Target::Latest).warnings
+    };
+    // The segment in which it was left is archived by both: the commits are the same ones.
+    assert_eq!(forks(115, &[(110..120, (20, 29)), (120..130, (50, 59))]), vec![]);
+    assert_eq!(forks(115, &[(110..120, (20, 29))]), vec![]);
+    // Without a copy of it nobody knows.
+    assert_eq!(forks(115, &[(115..120, (21, 22))]), vec![]);
+    let later = forks(115, &[(110..120, (20, 24))]);
+    assert!(matches!(later[..], [Warning::Fork { .. }]), "{later:?}");
+}
+
+#[test]
+fn all_that_is_left_out_is_agreed_to() {
+    let (bases, pieces) = simple();
+    let over_a_gap = |more: &[Piece]| {
+        let pieces = [&[pieces[0], pieces[2]][..], more].concat();
+        planned(&archive(bases.clone(), pieces), Target::Latest)
+    };
+    let (one, two) = (over_a_gap(&[]), over_a_gap(&[piece(1, 130..140, Some((40, 49)))]));
+    assert_ne!(one.agreed_text(), two.agreed_text(), "more is lost");
+    assert_eq!(one.digest_text(), two.digest_text(), "it goes on all the same");
+    // And what another timeline has by now.
+    let trial = left_and_gone_on(&[(110..120, (21, 22))]);
+    let (one, two) = (
+        plan(&trial, &Target::Latest, Some(tl(2))).unwrap(),
+        plan(&left_and_gone_on(&[(110..120, (21, 22))]), &Target::Latest, Some(tl(2))).unwrap(),
+    );
+    assert_eq!(one.agreed_text(), two.agreed_text());
+    let (bases, mut pieces) = simple();
+    pieces.extend([piece(2, 110..120, Some((21, 22))), piece(1, 130..140, Some((40, 49)))]);
+    let grown = Archive::new(bases, pieces, Vec::new(), vec![history(2, &[(1, 110)])]);
+    let three = plan(&grown, &Target::Latest, Some(tl(2))).unwrap();
+    assert_ne!(one.agreed_text(), three.agreed_text());
+    assert_eq!(one.digest_text(), three.digest_text());
+}
