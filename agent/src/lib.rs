@@ -72,7 +72,7 @@ pub use locks::SourceLock;
 pub use memory::{Memory, Notebook, words};
 pub use meter::{Meter, Reading};
 pub use pipeline::{Intake, Stored, store_stream};
-pub use plan::{Destination, Item, RestorePlan, RestoreRequest, check_room, plan};
+pub use plan::{Code, Destination, Item, RestorePlan, RestoreRequest, check_room, plan};
 pub use plausible::suspicions;
 pub use problem::{Failure, Problem};
 pub use reconcile::{Compared, Inventory, Renewed, check, inventory, rebuild};

@@ -16,6 +16,7 @@ use drctl_model::{
 use drctl_store::{Identities, layout, open_facts, open_segment};
 use futures_util::StreamExt as _;
 
+pub use target::Code;
 use target::{look_at, take_kept};
 
 use crate::combine::{ChainPlan, plan_chain};
@@ -66,8 +67,8 @@ pub struct RestoreRequest {
     pub laid_out: bool,
     /// Whether databases that are on the server already, with all their rows, are left as they are.
     pub missing: bool,
-    /// Whether code of the backup may run as a superuser of the target.
-    pub trusted: bool,
+    /// The code of the backup that may run as a superuser of the target, by its digest.
+    pub trusted: Option<String>,
     /// Whether objects get their owners back.
     pub owner: bool,
     /// Where dumps are spooled when more than one connection loads.
@@ -103,6 +104,8 @@ pub struct RestorePlan {
     pub room: Option<(PathBuf, u64)>,
     /// What the target's server said, worth knowing before.
     pub notes: Vec<String>,
+    /// What would run as a superuser of the target, and has to be trusted.
+    pub code: Option<Code>,
     /// Seconds to fetch and open everything, reckoned from one segment that was fetched and
     /// opened for it; nothing where there is none. What the server needs to load is not known.
     pub estimate: Option<f64>,
@@ -145,12 +148,12 @@ pub async fn plan(
     if let Some((directory, needed)) = room.as_ref().filter(|_| !request.begun) {
         check_room(directory, *needed)?;
     }
-    let notes = match &request.destination {
+    let (notes, code) = match &request.destination {
         Destination::Files(directory) | Destination::Cluster(directory) => {
             if !request.begun {
                 check_empty(directory)?;
             }
-            alone(manifest, chain.is_some() || request.laid_out)
+            (alone(manifest, chain.is_some() || request.laid_out), None)
         }
         Destination::Pipe(_) if items.len() != 1 => {
             let text = format!(
@@ -160,11 +163,11 @@ pub async fn plan(
             );
             return Err(Problem::Usage(text).into());
         }
-        Destination::Pipe(_) => Vec::new(),
+        Destination::Pipe(_) => (Vec::new(), None),
         Destination::Server { server, rename } => {
             let whole = rename.is_none() && request.databases.is_empty();
             let kept = if request.missing { take_kept(server, &mut items).await? } else { vec![] };
-            look_at(server, (manifest, &items, &kept), (whole, request.trusted)).await?
+            look_at(server, (manifest, &items, &kept), whole).await?
         }
     };
     let outlet = outlet(repository, request, limits, &Meter::default());
@@ -176,7 +179,7 @@ pub async fn plan(
         }
         false => None,
     };
-    Ok(RestorePlan { items, chain, fetch_bytes, plain_bytes, room, notes, estimate })
+    Ok(RestorePlan { items, chain, fetch_bytes, plain_bytes, room, notes, code, estimate })
 }
 
 /// What is to be known of an incremental copy that is restored without those before it.

@@ -178,15 +178,21 @@ pub enum Problem {
     Place(PathBuf),
     /// Code of the backup would run as a superuser of the server that it is restored into.
     #[error(
-        "code that no superuser answers for would run as {user}, a superuser of the target: {}{}. \
-         Nothing was done",
-        what[..what.len().min(5)].join("; "), if what.len() > 5 { "; and more" } else { "" }
+        "code that no superuser answers for would run as {user}, a superuser of the target: {}{}; \
+         the digest of all of it is {digest}. Nothing was done",
+        what[..what.len().min(5)].join("; "),
+        match what.len().saturating_sub(5) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        }
     )]
     Runs {
         /// As whom.
         user: String,
         /// What, each for people.
         what: Vec<String>,
+        /// What stands for all of it.
+        digest: String,
     },
     /// A restored server would run without a box: which part is missing, and what to do.
     #[error(

@@ -58,6 +58,9 @@ pub async fn restore(
     meter: &Meter,
     stop: &Stop,
 ) -> Result<Vec<Restored>> {
+    if let Some(code) = &plan.code {
+        code.is_trusted(request.trusted.as_deref())?;
+    }
     if let Destination::Files(directory) | Destination::Cluster(directory) = &request.destination {
         private::make_target(directory)?;
     }

@@ -191,7 +191,7 @@ impl Work<'_> {
             destination: Destination::Cluster(directory.to_owned()),
             begun: args.resume,
             missing: false,
-            trusted: false,
+            trusted: None,
             laid_out: begun.as_ref().is_some_and(|(step, _)| *step > Step::LayingOut),
             jobs: 1,
             owner: true,
@@ -411,6 +411,7 @@ mod tests {
             plain_bytes: 200,
             room: Some((PathBuf::new(), 400)),
             notes: Vec::new(),
+            code: None,
             estimate: None,
         };
         assert_eq!(copy_room(&base, None), 400);

@@ -68,6 +68,9 @@ pub(super) async fn restore(
         print_plan(screen, &request, &planned, &told);
         return Ok(Exit::Success);
     }
+    if let Some(code) = &planned.code {
+        code.is_trusted(request.trusted.as_deref())?;
+    }
     screen.say(plan_text(&request, &planned, &told));
     let meter = Meter::default();
     let began = Instant::now();
@@ -112,11 +115,11 @@ async fn request(
         }
         None => repository.latest(source, setup.clock.now(), &memory).await?,
     };
-    if let Some(found) = memory.bad(source, &backup.manifest.backup) {
-        tracing::warn!("{}: {}", backup.manifest.backup, words(found));
-    }
     if let Some(outlived) = outlived {
         return Err(two_servers(&backup, &outlived));
+    }
+    if let Some(found) = memory.bad(source, &backup.manifest.backup) {
+        tracing::warn!("{}: {}", backup.manifest.backup, words(found));
     }
     let identities = setup.identities(args.identity.as_deref())?;
     let id = backup.manifest.backup.clone();
@@ -131,7 +134,7 @@ async fn request(
         laid_out: false,
         jobs: args.jobs,
         missing: args.missing,
-        trusted: args.trust_code,
+        trusted: args.trust_code.clone(),
         owner: !args.no_owner,
         spool_dir: setup.config.paths.spool_dir.clone(),
         bin_dir: bin_dir(setup, source),
@@ -256,6 +259,9 @@ fn plan_text(request: &RestoreRequest, planned: &RestorePlan, told: &Told) -> St
     for note in &planned.notes {
         let _ = write!(text, "\n  note: {}", line(note));
     }
+    if let Some(code) = &planned.code {
+        text.push_str(&code.text(request.trusted.as_deref()));
+    }
     let word = if request.backup.accepted.is_some() { "accepted, although" } else { "SUSPECT:" };
     for reason in &manifest.suspect {
         let _ = write!(text, "\n  {word} {}", shown(reason, TEXT_SHOWN));
@@ -301,6 +307,10 @@ fn print_plan(screen: Screen, request: &RestoreRequest, planned: &RestorePlan, t
         "room": room, "items": items, "notes": planned.notes,
         "chain": planned.chain.iter().flat_map(|chain| &chain.before)
             .map(|(before, _)| &before.backup.manifest.backup).collect::<Vec<_>>(),
+        "code": planned.code.as_ref().map(|code| json!({
+            "user": code.user, "runs": code.runs, "digest": code.digest,
+            "trusted": code.is_trusted(request.trusted.as_deref()).is_ok(),
+        })),
         "estimate_seconds": planned.estimate, "passed_over": told.passed,
         "signed_by": told.signer, "alarms": alarms_json(&told.alarms),
     });

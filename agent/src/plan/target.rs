@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::{
-    Extent, PgServer, RestoreDatabase, compare_rows, count_rows, filled, major_of, preflight,
+    CODE_NAMED, Extent, PgServer, RestoreDatabase, compare_rows, count_rows, filled, major_of,
+    preflight,
 };
 use drctl_model::{Content, DatabaseFacts, Manifest, shown};
 
@@ -27,12 +28,76 @@ pub(super) async fn take_kept(server: &PgServer, items: &mut Vec<Item>) -> Resul
     Ok(kept)
 }
 
+/// Code that would run as a superuser of the target, and that no superuser answers for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Code {
+    /// As whom.
+    pub user: String,
+    /// All of it, each for people: where it stands, which function, whose, and what stands for its text.
+    pub runs: Vec<String>,
+    /// What stands for all of it: `--trust-code=DIGEST` trusts this and nothing else.
+    pub digest: String,
+    /// Databases with more of it than was named.
+    uncounted: Vec<String>,
+}
+
+impl Code {
+    fn of(user: &str, items: &[Item]) -> Option<Code> {
+        let runs = running(items);
+        let digest = drctl_store::digest(format!("{user:?}\n{runs:?}").as_bytes());
+        let more = |item: &&Item| {
+            let runs = database_of(item).and_then(|facts| facts.runs.as_ref());
+            runs.is_some_and(|runs| runs.len() > CODE_NAMED)
+        };
+        let uncounted = items.iter().filter(more).map(|item| item.target.clone()).collect();
+        let digest = digest.to_string()[..16].to_owned();
+        (!runs.is_empty()).then(|| Code { user: user.to_owned(), runs, digest, uncounted })
+    }
+
+    /// What to write to trust it, and whether that was written, for people.
+    #[must_use]
+    pub fn text(&self, given: Option<&str>) -> String {
+        let (all, digest) = (self.runs.len(), &self.digest);
+        let refused = self
+            .is_trusted(given)
+            .err()
+            .map(|error| format!("\n  WOULD BE REFUSED: {}", shown(&error.to_string(), 4000)));
+        format!(
+            "\n  code that no superuser answers for, {all} in all: --trust-code={digest} trusts what is \
+             named here and nothing else{}",
+            refused.unwrap_or_default()
+        )
+    }
+
+    /// Whether somebody who has seen all of it trusts it.
+    ///
+    /// # Errors
+    /// [`Problem::Runs`]; [`Problem::Target`] where not all of it was named.
+    pub fn is_trusted(&self, digest: Option<&str>) -> Result<()> {
+        if let Some(database) = self.uncounted.first() {
+            let text = format!(
+                "database {}: more than {CODE_NAMED} places run code as {}, a superuser of the target: \
+                 nobody can have read it. Restore it into a server of its own that holds nothing else, \
+                 as a role that is no superuser. Nothing was done",
+                shown(database, 200),
+                self.user
+            );
+            return Err(Problem::Target(text).into());
+        }
+        if digest == Some(&self.digest) {
+            return Ok(());
+        }
+        let (user, what, digest) = (self.user.clone(), self.runs.clone(), self.digest.clone());
+        Err(Problem::Runs { user, what, digest }.into())
+    }
+}
+
 /// The code that runs while these databases are loaded.
 fn running(items: &[Item]) -> Vec<String> {
     let databases = items.iter().filter_map(|item| Some((&item.target, database_of(item)?)));
     let runs = |(target, facts): (&String, &DatabaseFacts)| -> Vec<String> {
         let all = facts.runs.iter().flatten();
-        all.map(|one| shown(&format!("database {target}: {one}"), 300)).collect()
+        all.map(|one| shown(&format!("database {target}: {one}"), 2000)).collect()
     };
     databases.flat_map(runs).collect()
 }
@@ -47,8 +112,8 @@ fn database_of(item: &Item) -> Option<&DatabaseFacts> {
 pub(super) async fn look_at(
     server: &PgServer,
     (manifest, items, kept): (&Manifest, &[Item], &[Item]),
-    (whole, trusted): (bool, bool),
-) -> Result<Vec<String>> {
+    whole: bool,
+) -> Result<(Vec<String>, Option<Code>)> {
     let all = items.iter().map(|item| (item, false)).chain(kept.iter().map(|item| (item, true)));
     let wanted: Vec<RestoreDatabase<'_>> = all
         .filter_map(|(item, kept)| {
@@ -66,13 +131,11 @@ pub(super) async fn look_at(
         let text = format!("{why} (--to-sslmode, --to-ca-file). Nothing was done on the server");
         return Err(Problem::Usage(text).into());
     }
-    let runs = running(items);
-    if found.superuser && !trusted && !runs.is_empty() {
-        return Err(Problem::Runs { user: server.user.clone(), what: runs }.into());
-    }
+    let code = if found.superuser { Code::of(&server.user, items) } else { None };
     let mut notes = found.notes;
     if found.superuser {
-        notes.extend(runs.iter().map(|one| format!("runs as {}: {one}", server.user)));
+        let runs = code.iter().flat_map(|code| &code.runs);
+        notes.extend(runs.map(|one| format!("runs as {}: {one}", server.user)));
         let unasked = |item: &&Item| database_of(item).is_some_and(|facts| facts.runs.is_none());
         notes.extend(items.iter().filter(unasked).map(|item| {
             format!(
@@ -85,5 +148,5 @@ pub(super) async fn look_at(
     notes.extend(kept.iter().map(|item| {
         format!("database {}: there with all its rows, and left as it is", item.target)
     }));
-    Ok(notes)
+    Ok((notes, code))
 }

@@ -25,8 +25,8 @@ impl Problem {
     fn hint_of_code(&self) -> Option<&'static str> {
         matches!(self, Problem::Runs { .. }).then_some(
             "whoever owns that code could take the server over. Restore it into a server of its own \
-             that holds nothing else, or with --to-user as a role that is no superuser, or read the \
-             functions that are named; if you trust them, add --trust-code",
+             that holds nothing else, or with --to-user as a role that is no superuser, or read all the \
+             functions that --plan names; if you trust them, add --trust-code=DIGEST",
         )
     }
 

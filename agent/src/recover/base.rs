@@ -96,6 +96,7 @@ async fn lay_out_rest(
             plain_bytes: item.stream.plain_bytes,
             room: None,
             notes: Vec::new(),
+            code: None,
             estimate: None,
         };
         restore(repository, request, &one, limits, meter, stop).await?;

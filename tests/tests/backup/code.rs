@@ -73,7 +73,10 @@ fn code_of_a_databases_owner_never_runs_as_a_superuser_unasked() {
     let _ = site.json(0, &[&beside("harmless")[..], &["harmless_too"]].concat());
     assert_eq!(is_super(), "f");
     // Whoever trusts it is told what he trusts; a role without the rights is asked nothing.
-    let at = [&beside("checked")[..], &["checked_too", "--trust-code"]].concat();
+    let at = [&beside("checked")[..], &["checked_too"]].concat();
+    let looked = site.json(0, &[&at[..], &["--plan"]].concat());
+    let trust = format!("--trust-code={}", looked["code"]["digest"].as_str().unwrap());
+    let at = [&at[..], &[&trust]].concat();
     let answer = site.json(0, &at).to_string();
     assert!(answer.contains("public.pwn of eve"), "{answer}");
     assert_eq!(is_super(), "t", "this is what it would have done");
@@ -84,4 +87,55 @@ fn code_of_a_databases_owner_never_runs_as_a_superuser_unasked() {
     let _ = site.json(0, &[&beside("checked")[..], &as_eve].concat());
     assert_eq!(server.psql("checked_again", "select count(*) from t"), "1");
     assert_eq!(is_super(), "f");
+}
+
+#[test]
+fn what_is_trusted_is_what_was_shown() {
+    let server = Postgres::start();
+    server.psql("postgres", "create role eve login");
+    server.psql("postgres", "create database evil owner eve");
+    let made = |name: &str, body: &str| {
+        let sql = format!(
+            "set role eve; create or replace function {name}(int) returns bool language plpgsql as \
+             $x$ begin {body} return true; end $x$; \
+             create table if not exists {name}_t (id int check ({name}(id)))"
+        );
+        server.psql("evil", &sql);
+    };
+    server.psql(
+        "evil",
+        "set role eve; do $$ begin for i in 1..120 loop \
+         execute format('create function ok%s(int) returns bool immutable return true', i); \
+         execute format('create table a%s(i int check (ok%s(i)))', i, i); end loop; end $$",
+    );
+    let up = "if (select rolsuper from pg_roles where rolname = current_user) \
+              then execute 'alter role eve superuser'; end if;";
+    made("zzz", "");
+    server.psql("evil", "insert into zzz_t values (1)");
+    let site = Site::with(&server);
+    let _ = site.backup();
+    let at = ["restore", "shop", "--latest", "--database", "evil", "--as", "evil2"];
+    let plan = site.json(0, &[&at[..], &["--plan"]].concat());
+    let code = &plan["code"];
+    assert_eq!((code["runs"].as_array().unwrap().len(), &code["trusted"]), (121, &false.into()));
+    assert!(code["runs"].to_string().contains("public.zzz of eve"), "{code}");
+    let said = site.drctl(&[&at[..], &["--plan"]].concat()).ended(0).out;
+    let digest = code["digest"].as_str().unwrap();
+    assert!(said.contains("zzz") && said.contains("WOULD BE REFUSED"), "{said}");
+    let trust = format!("--trust-code={digest}");
+    assert!(said.contains(&trust), "{said}");
+    for more in [&[][..], &["--trust-code"], &["--trust-code=0123456789abcdef"]] {
+        let said = site.fails(12, "runs_code", &[&at[..], more].concat());
+        assert!(said.contains("and 116 more") && said.contains(digest), "{said}");
+    }
+    let trusting = [&at[..], &[&trust]].concat();
+    let _ = site.json(0, &trusting);
+    server.psql("postgres", "drop database evil2");
+    // The next backup's code is other code, though it has the same names.
+    made("zzz", up);
+    let _ = site.backup();
+    let said = site.fails(12, "runs_code", &trusting);
+    assert!(!said.contains(digest), "{said}");
+    let is_super = "select rolsuper from pg_roles where rolname = 'eve'";
+    assert_eq!(server.psql("postgres", is_super), "f");
 }

@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::markdown::{codes, rows, sections};
 use crate::{read, root};
 
-/// Fields that only a bucket with versions shows, and those of incremental copies of clusters.
+/// Fields that only a bucket with versions shows, those of incremental copies of clusters, and those of
+/// code that has to be trusted.
 const ELSEWHERE: &[&str] = &[
     "deleted[].source",
     "deleted[].backup",
@@ -21,6 +22,10 @@ const ELSEWHERE: &[&str] = &[
     "broken[].backup",
     "broken[].why",
     "chain[]",
+    "code.user",
+    "code.runs[]",
+    "code.digest",
+    "code.trusted",
 ];
 
 /// For each object its fields; behind a link to another page or site anything may stand.

@@ -9,7 +9,8 @@ use crate::EngineError;
 /// indexes and materialized views run, the server runs as their owners; triggers are made when all
 /// rows are in.) A function that no superuser owns is named, and where the table or domain is no
 /// superuser's also one that may do anything: what is volatile, of the server or of an extension,
-/// but for a few that only make values.
+/// but for a few that only make values. Each with a digest of all that the catalog says of the
+/// function, its text with it: another one of its name is another one.
 const LIST: &str = "
     WITH place AS (
         SELECT con.oid, 'pg_catalog.pg_constraint'::pg_catalog.regclass AS class, con.conbin::text AS tree,
@@ -51,18 +52,25 @@ const LIST: &str = "
         FROM place
         CROSS JOIN LATERAL pg_catalog.regexp_matches(place.tree, ':(?:op)?funcid (\\d+)', 'g') found
     )
-    SELECT DISTINCT pg_catalog.convert_to(u.name || ' runs ' || n.nspname || '.' || f.proname || ' of ' || r.rolname,
-                    CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END::name)
+    SELECT DISTINCT pg_catalog.convert_to(u.name || ' runs ' || n.nspname || '.' || f.proname || ' of ' || r.rolname
+                    || ' [' || pg_catalog.substr(pg_catalog.encode(pg_catalog.sha256(
+                           pg_catalog.convert_to(f::text, e.name)), 'hex'), 1, 16) || ']', e.name)
     FROM used u
     JOIN pg_catalog.pg_proc f ON f.oid = u.function
     JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
     JOIN pg_catalog.pg_roles r ON r.oid = f.proowner
     JOIN pg_catalog.pg_roles o ON o.oid = u.owner
+    CROSS JOIN (SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
+                            ELSE 'UTF8' END::name AS name) e
     WHERE NOT r.rolsuper
        OR (NOT o.rolsuper AND f.provolatile = 'v'
            AND NOT (n.nspname = 'pg_catalog' AND f.proname IN
                     ('clock_timestamp', 'gen_random_uuid', 'nextval', 'random', 'timeofday')))
-    ORDER BY 1 LIMIT 100";
+    ORDER BY 1 LIMIT 10001";
+
+/// How many of them are named at most: of a database with more one is listed too many, and nobody can
+/// say that he has read them.
+pub const CODE_NAMED: usize = 10_000;
 
 /// What of the database that the session is in runs while rows are loaded, and no superuser answers
 /// for: where it stands, and the function with its owner, for people.

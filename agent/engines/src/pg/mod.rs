@@ -38,6 +38,7 @@ pub use archiver::{
     Acknowledged, Archived, ArchivesBy, LogHealth, SlotHealth, acknowledged, archived, archives_by,
     log_health,
 };
+pub use code::CODE_NAMED;
 pub use conf::quoted as quoted_setting;
 pub use counts::{RowDifference, compare_rows, count_rows};
 pub use dump::{DatabaseChoice, PgDumpOptions, PgDumpSource};

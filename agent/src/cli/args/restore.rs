@@ -153,9 +153,16 @@ pub struct RestoreArgs {
     #[arg(long, conflicts_with_all = ["to_files", "to_directory", "to_stdout"])]
     pub missing: bool,
     /// Functions of database owners in constraints and generated columns may run as a superuser of
-    /// the target while rows are loaded.
-    #[arg(long, conflicts_with_all = ["to_files", "to_directory", "to_stdout"])]
-    pub trust_code: bool,
+    /// the target while rows are loaded: those of this digest, which --plan names with all of them.
+    #[arg(
+        long,
+        value_name = "DIGEST",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        conflicts_with_all = ["to_files", "to_directory", "to_stdout"]
+    )]
+    pub trust_code: Option<String>,
     /// Everything belongs to the role that restores.
     #[arg(long)]
     pub no_owner: bool,
