@@ -16,6 +16,7 @@ use crate::locks::is_held;
 use crate::losses::look_for_losses;
 use crate::memory::{Memory, words};
 use crate::problem::Failure;
+use crate::repository::CLOCKS_APART;
 use crate::wal::{Beside, LogState, log_state};
 use crate::{Repository, Setup};
 
@@ -135,16 +136,25 @@ async fn one(
     source: &Source,
     now: Timestamp,
 ) -> Result<SourceStatus> {
-    let newest_good = catalog.newest_good(id).await?;
+    let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
+    let known = catalog.newest_good_by(id, horizon).await?;
+    let age = known.as_ref().map(|good| now.duration_since(good.taken()));
+    let newest_good = match known {
+        Some(known) => Some(known),
+        None => catalog.newest_good(id).await?,
+    };
     let all = catalog.backups(Some(id)).await?;
-    let newest = newest(all.iter()).cloned();
+    let future = all.iter().find(|one| one.is_good() && one.taken() > horizon);
+    let future = future.map(|one| one.backup.clone());
+    let dated = all.iter().filter(|one| one.taken() <= horizon);
+    let newest = newest(dated).or_else(|| newest(all.iter())).cloned();
     let broken = newest.as_ref().and_then(|newest| Family::of(&all).broken(newest));
-    let age = newest_good.as_ref().map(|good| now.duration_since(good.taken()));
     let rpo = source.policy.objectives.rpo.and_then(|rpo| SignedDuration::try_from(rpo).ok());
     let schedule = source.policy.schedule.as_ref().filter(|_| source.enabled);
     let last_job = catalog.last_job(id).await?;
-    let begun = last_job.as_ref().map(|job| job.started);
-    let begun = begun.max(newest.as_ref().map(|backup| backup.started));
+    let begun = all.iter().map(|backup| backup.started);
+    let begun = begun.chain(last_job.as_ref().map(|job| job.started));
+    let begun = begun.filter(|begun| *begun <= horizon).max();
     let unfinished = last_job.as_ref().is_some_and(|job| !job.state.is_final());
     let running = unfinished.then(|| is_held(&setup.config.paths.state_dir, id)).flatten();
     let memory = Memory::of(catalog, Some(id)).await?;
@@ -159,6 +169,7 @@ async fn one(
         disbelieved: Vec::new(),
         broken,
         age,
+        future,
         rpo,
         last_job,
         running,

@@ -1,4 +1,5 @@
 use drctl_model::{BackupId, BackupSummary, SourceId, chain, newest};
+use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
@@ -78,9 +79,22 @@ impl Catalog {
         &self,
         source: &SourceId,
     ) -> Result<Option<BackupSummary>, CatalogError> {
+        self.newest_good_by(source, Timestamp::MAX).await
+    }
+
+    /// The same among those that were taken at a moment or before: what is dated later was taken while
+    /// a clock was wrong, and nobody knows how old it is.
+    ///
+    /// # Errors
+    /// As [`backups`](Self::backups).
+    pub async fn newest_good_by(
+        &self,
+        source: &SourceId,
+        moment: Timestamp,
+    ) -> Result<Option<BackupSummary>, CatalogError> {
         let source = source.clone();
         let trust = self.trust.clone();
-        self.call(move |connection| newest_good(connection, &source, &trust)).await
+        self.call(move |connection| newest_good(connection, &source, &trust, moment)).await
     }
 }
 
@@ -203,6 +217,7 @@ fn newest_good(
     connection: &Connection,
     source: &SourceId,
     trust: &str,
+    moment: Timestamp,
 ) -> Result<Option<BackupSummary>, Fault> {
     let all = list(connection, Some(source))?;
     // The newest comes first.
@@ -217,6 +232,7 @@ fn newest_good(
     let is_there =
         |backup: &BackupSummary| !gone.contains_key(&(source.clone(), backup.backup.clone()));
     let there = all.iter().filter(|backup| is_there(backup));
+    let there = there.filter(|backup| backup.taken() <= moment);
     let good = there.filter(|backup| backup.is_good() && !is_bad(&backup.backup));
     Ok(newest(good.filter(|backup| chain(backup, find).is_ok())).cloned())
 }

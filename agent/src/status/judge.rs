@@ -1,7 +1,7 @@
 //! How a source is doing, judged by what is known of it, and what to do.
 
 use drctl_catalog::Lost;
-use drctl_model::{BackupSummary, Job, JobState, SourceId, shown};
+use drctl_model::{BackupId, BackupSummary, Job, JobState, SourceId, shown};
 use drctl_policies::recovery::{Standing, Warning};
 use drctl_store::layout;
 use jiff::{SignedDuration, Timestamp};
@@ -27,8 +27,11 @@ pub struct SourceStatus {
     pub marker_lost: bool,
     /// Why its newest backup cannot be restored, when the chain that it stands on does not hold.
     pub broken: Option<String>,
-    /// How old the newest good one is: what would be lost now.
+    /// How old the newest good one is: what would be lost now. Unknown where all are dated in the
+    /// future.
     pub age: Option<SignedDuration>,
+    /// A good one that is dated in the future, and does not count: a clock was wrong.
+    pub future: Option<BackupId>,
     /// What may be lost at the most, where an objective says so.
     pub rpo: Option<SignedDuration>,
     /// The last job that this host ran for it.
@@ -96,6 +99,7 @@ impl SourceStatus {
         let mut found: Vec<(Health, String)> = Vec::new();
         found.extend(self.of_backups());
         found.extend(self.of_losses());
+        found.extend(self.of_clocks());
         let attention = |text: String| (Health::Attention, text);
         found.extend(self.doubts().map(attention));
         found.extend(self.of_jobs());
@@ -150,14 +154,16 @@ impl SourceStatus {
     /// Whether there is a good backup that is young enough.
     fn of_backups(&self) -> Option<(Health, String)> {
         let Some(age) = self.age else {
-            let text = format!("no good backup: run `drctl backup {}`", self.source);
+            let text = match &self.future {
+                None => format!("no good backup: run `drctl backup {}`", self.source),
+                Some(future) => format!(
+                    "no good backup whose age is known: {future} is dated in the future: set the \
+                     clock right, and run `drctl backup {}`",
+                    self.source
+                ),
+            };
             return Some((Health::Breached, text));
         };
-        if age < -CLOCKS_APART {
-            let text = "the newest good backup is dated in the future: set the clock right; \
-                        `drctl list` shows what was taken since";
-            return Some((Health::Attention, text.to_owned()));
-        }
         if let Some(lost) = &self.lost {
             let text = format!(
                 "log is lost: {lost}; no time after it can be reached: run `drctl backup {} --full`",
@@ -168,6 +174,25 @@ impl SourceStatus {
             return Some((health, text));
         }
         self.breach(age).map(|text| (Health::Breached, text))
+    }
+
+    /// What is dated in the future: how old it is nobody knows.
+    fn of_clocks(&self) -> Option<(Health, String)> {
+        let backup = self.future.as_ref().map(|future| {
+            format!(
+                "{future} is dated in the future, and does not count for the objective: set the \
+                 clock right; `drctl list` shows what was taken since"
+            )
+        });
+        let log = self.log.as_ref().and_then(|log| log.as_ref().ok());
+        let log = log.filter(|log| log.age < -CLOCKS_APART).map(|log| {
+            format!(
+                "the last commit in the bucket is dated in the future ({:.0}): set the server's \
+                 clock right; the objective is judged by the newest copy meanwhile",
+                log.standing.shows
+            )
+        });
+        backup.filter(|_| self.age.is_some()).or(log).map(|text| (Health::Attention, text))
     }
 
     /// What speaks against the newest backup and the log.
@@ -246,7 +271,7 @@ impl SourceStatus {
     fn breach(&self, age: SignedDuration) -> Option<String> {
         let rpo = self.rpo?;
         let log = self.log.as_ref().and_then(|log| log.as_ref().ok());
-        match log {
+        match log.filter(|log| log.age >= -CLOCKS_APART) {
             Some(log) if log.age > rpo => Some(format!(
                 "the last commit in the bucket is older than the RPO of {rpo:#}: see that the log \
                  arrives (`drctl doctor`); on an idle server `wal stream --heartbeat` commits",
@@ -269,6 +294,11 @@ impl SourceStatus {
                 gap.or_else(|| {
                     doubt().map(|doubt| match doubt {
                         Warning::NoCopyOf(_) => format!("{doubt}: {take}"),
+                        Warning::Fork { .. } => format!(
+                            "{doubt}: `restore --to-end` needs --timeline; see that one server \
+                             alone archives, `drctl timeline {}` shows both",
+                            self.source
+                        ),
                         doubt => format!(
                             "{doubt}: `drctl timeline {}` shows \
                      what can be recovered; see that the history is archived, or {take}",
@@ -294,11 +324,6 @@ mod tests {
     fn increment() -> BackupSummary {
         let at = Coordinates {
             system_id: 7,
-                        Warning::Fork { .. } => format!(
-                            "{doubt}: `restore --to-end` needs --timeline; see that one server \
-                             alone archives, `drctl timeline {}` shows both",
-                            self.source
-                        ),
             segment_size: WalSegmentSize::new(1 << 20).unwrap(),
             timeline: Timeline::FIRST,
             start: Lsn(1),
@@ -341,6 +366,7 @@ mod tests {
             running: None,
             overdue: None,
             age: Some(SignedDuration::from_secs(5)),
+            future: None,
             rpo: None,
             last_job: None,
             next: None,
@@ -367,6 +393,38 @@ mod tests {
         let newest = increment();
         let key = layout::manifest(&newest.source, &newest.backup).to_string();
         assert_eq!(judged(vec![lost("s/shop/b/a"), lost(&key)]).0, Health::Breached);
+    }
+
+    #[test]
+    fn what_is_dated_in_the_future_hides_no_breach() {
+        let hours = SignedDuration::from_hours;
+        let future = Some(increment().backup);
+        let of = |age: Option<i64>, log: Option<i64>| {
+            let standing = Standing {
+                timeline: Timeline::FIRST,
+                end: Lsn(9),
+                shows: Timestamp::UNIX_EPOCH,
+                gaps: vec![],
+                doubts: vec![],
+            };
+            let log = log.map(|age| Ok(LogStatus { standing, age: hours(age) }));
+            let (future, rpo) = (future.clone(), Some(hours(26)));
+            let status = status(increment());
+            SourceStatus { age: age.map(hours), future, rpo, log, ..status }.findings()
+        };
+        let cases = [
+            ("a young one", Some(1), None, Health::Attention),
+            ("an old one", Some(480), None, Health::Breached),
+            ("none", None, None, Health::Breached),
+            ("young log", Some(480), Some(1), Health::Attention),
+            ("log of the future", Some(480), Some(-480), Health::Breached),
+            ("log of the future, a young copy", Some(1), Some(-480), Health::Attention),
+        ];
+        for (name, age, log, health) in cases {
+            let found = of(age, log);
+            assert_eq!(found[0].0, health, "{name}: {found:?}");
+            assert!(found.iter().any(|(_, text)| text.contains("in the future")), "{name}");
+        }
     }
 
     #[test]

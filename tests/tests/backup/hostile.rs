@@ -138,7 +138,7 @@ fn a_backup_from_the_future_is_not_the_latest() {
     });
     shop.sql("insert into orders values (0, 'since')");
     let _ = shop.site.drctl(&["catalog", "rebuild"]).ended(0);
-    assert_eq!(shop.site.status()["health"], "attention");
+    assert_eq!(shop.site.status()["health"], "breached", "nobody knows how old it is");
     let right = shop.site.backup();
     let ran =
         shop.site.drctl(&["--json", "restore", "shop", "--latest", "--to-files", "x", "--plan"]);
@@ -146,4 +146,21 @@ fn a_backup_from_the_future_is_not_the_latest() {
     assert!(ran.err.contains("dated in the future"), "{}", ran.err);
     let status = shop.site.status();
     assert!(status["advice"].as_str().unwrap().contains("set the clock right"), "{status}");
+    assert_eq!(status["newest_good"]["backup"], right.as_str(), "{status}");
+    // The one of the future hides neither a breach nor a run that is due.
+    let long_ago = jiff::SignedDuration::from_hours(24 * 20);
+    resign(&shop, &right, |manifest| {
+        manifest.started -= long_ago;
+        manifest.finished -= long_ago;
+    });
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        let _ = fs::remove_file(shop.site.path("state").join(file));
+    }
+    let _ = shop.site.drctl(&["catalog", "rebuild"]).ended(0);
+    let status = shop.site.json(11, &["status", "--check"]);
+    let status = &status["sources"][0];
+    assert_eq!(status["newest_good"]["backup"], right.as_str(), "{status}");
+    let told = status["findings"].to_string();
+    assert!(told.contains("RPO") && told.contains("was due at"), "{told}");
+    assert!(told.contains("dated in the future"), "{told}");
 }
