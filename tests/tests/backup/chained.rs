@@ -59,7 +59,9 @@ fn what_is_gone_is_told_by_a_signed_chain_to_who_has_never_seen_it() {
 
     // What was removed on purpose is forgotten by hand, and named no more.
     fs::remove_dir_all(folder(&one)).unwrap();
-    let _ = shop.site.json(0, &["catalog", "forget", "shop"]);
+    let looked = shop.site.json(0, &["catalog", "forget", "shop"]);
+    let digest = looked["digest"].as_str().unwrap();
+    let _ = shop.site.json(0, &["catalog", "forget", "shop", "--yes", digest]);
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);
     assert!(lost(&shop.site.json(0, &["verify"])).is_empty());
     let _ = shop.site.drctl(&["catalog", "rebuild"]);
