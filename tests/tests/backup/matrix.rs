@@ -55,8 +55,8 @@ fn subjects(shop: &Shop, backups: &[String; 4], restored: &Path) -> Vec<Subject>
     };
     // The last segment is shorter than all others.
     let (page, segment) = (of(main, "d0/p000000.json"), of(main, "d0/000000.zst.age"));
-    let all = segments(&shop.site, "d0").into_iter();
-    let last = all.filter(|path| path.parent() == segment.parent()).next_back().unwrap();
+    let mut all = segments(&shop.site, "d0").into_iter();
+    let last = all.rfind(|path| path.parent() == segment.parent()).unwrap();
     let reversed = |path: &Path| -> Vec<u8> { fs::read(path).unwrap().into_iter().rev().collect() };
     let accepted = |id: &str| at(format!("s/shop/a/{id}.json"));
     let (mark, old) = (at("drctl-repo.json".to_owned()), of(older, "manifest.json"));
