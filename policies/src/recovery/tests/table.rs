@@ -500,7 +500,7 @@ fn of_two_timelines_that_live_one_has_to_be_named() {
         shows: Some(at(22)),
     };
     let left = |until| Warning::LeftBehind { timeline: tl(1), until: at(until) };
-    assert_eq!(warnings(&trial, None), [fork.clone()]);
+    assert_eq!(warnings(&trial, None), std::slice::from_ref(&fork));
     assert_eq!(warnings(&trial, Some(2)), [left(39)]);
     assert_eq!(warnings(&trial, Some(1)), [Warning::NewerTimeline(tl(2))]);
     let stands = standing(&trial).unwrap();
