@@ -1,16 +1,50 @@
-//! Code of a database that runs while its rows are loaded: with the rights of whoever loads them.
+//! Code of a database that runs while it is restored: with the rights of whoever restores it.
+
+use tokio_postgres::{Client, Row};
 
 use super::session::Session;
 use super::spelling::spelled;
 use crate::EngineError;
 
-/// Functions in the constraints of tables and domains, in generated columns and in the keys of
-/// partitions: `COPY` and `ALTER TABLE … ADD CONSTRAINT` run them as the session's user. (What
-/// indexes and materialized views run, the server runs as their owners; triggers are made when all
-/// rows are in.) A function that no superuser owns is named, and where the table or domain is no
-/// superuser's also one that may do anything: what is volatile, of the server or of an extension,
-/// but for a few that only make values. Each with a digest of all that the catalog says of the
-/// function, its text with it: another one of its name is another one.
+/// Functions of the server that change nothing of their own, look into no table by its name and
+/// execute no text; besides all that are immutable. An allow list: what is not known is code.
+const HARMLESS: &str = "'{age, anytextcat, array_in, array_out, array_to_json, array_to_string, bpcharrecv,
+    clock_timestamp, concat, concat_ws, convert, convert_from, convert_to, current_database,
+    current_schema, current_setting, current_user, date, date_cmp_timestamptz, date_eq_timestamptz,
+    date_ge_timestamptz, date_gt_timestamptz, date_in, date_le_timestamptz, date_lt_timestamptz,
+    date_ne_timestamptz, date_out, date_part, date_trunc, enum_first, enum_in, enum_last, enum_out,
+    enum_range, extract, format, format_type, gen_random_uuid, getdatabaseencoding, getpgusername,
+    in_range, inet_client_addr, inet_server_addr, interval_in, interval_out, interval_pl_timestamptz,
+    json_build_array, json_build_object, jsonb_build_array, jsonb_build_object,
+    jsonb_path_exists_tz, jsonb_path_match_tz, jsonb_path_query_array_tz, jsonb_path_query_first_tz,
+    length, make_timestamptz, money, nextval, now, numeric, overlaps, pg_client_encoding,
+    pg_column_size, plainto_tsquery, phraseto_tsquery, quote_literal, quote_nullable, random,
+    range_in, range_out, row_to_json, session_user, statement_timestamp, textanycat, time,
+    timeofday, timestamp, timestamp_cmp_timestamptz, timestamp_eq_timestamptz,
+    timestamp_ge_timestamptz, timestamp_gt_timestamptz, timestamp_le_timestamptz,
+    timestamp_lt_timestamptz, timestamp_ne_timestamptz, timestamptz, timestamptz_cmp_date,
+    timestamptz_cmp_timestamp, timestamptz_eq_date, timestamptz_eq_timestamp, timestamptz_ge_date,
+    timestamptz_ge_timestamp, timestamptz_gt_date, timestamptz_gt_timestamp, timestamptz_le_date,
+    timestamptz_le_timestamp, timestamptz_lt_date, timestamptz_lt_timestamp,
+    timestamptz_mi_interval, timestamptz_ne_date, timestamptz_ne_timestamp,
+    timestamptz_pl_interval, timetz, timezone, to_char, to_date, to_json, to_jsonb, to_number,
+    to_timestamp, to_tsquery, to_tsvector, transaction_timestamp, version, websearch_to_tsquery,
+    xml, xml_is_well_formed}'::pg_catalog.name[]";
+
+/// What runs as the session's user while a database is restored.
+///
+/// By place: the constraints of tables and domains, generated columns and the keys of partitions,
+/// which `COPY` and `ALTER TABLE` work out. (What indexes and materialized views run, the server
+/// runs as their owners; triggers are made when all rows are in.) There a function counts as code
+/// that no superuser owns; and where the table or domain is no superuser's, also one that is not
+/// immutable, but for a few that are known.
+///
+/// Wherever it is used: what types, ranges, casts, operator families, conversions and event
+/// triggers run, which no expression names: a foreign key compares by casts that nobody wrote down.
+/// Code in C is nobody's but a superuser's, whoever owns it.
+///
+/// Each comes with a digest of all that the catalog says of the function, its text with it: another one
+/// of its name is another one.
 const LIST: &str = "
     WITH place AS (
         SELECT con.oid, 'pg_catalog.pg_constraint'::pg_catalog.regclass AS class, con.conbin::text AS tree,
@@ -51,31 +85,177 @@ const LIST: &str = "
         SELECT place.name, place.owner, found[1]::pg_catalog.oid
         FROM place
         CROSS JOIN LATERAL pg_catalog.regexp_matches(place.tree, ':(?:op)?funcid (\\d+)', 'g') found
+    ), always AS (
+        SELECT 'cast from ' || pg_catalog.format_type(castsource, NULL) || ' to '
+               || pg_catalog.format_type(casttarget, NULL) AS name, castfunc AS function
+        FROM pg_catalog.pg_cast WHERE castfunc <> 0
+        UNION ALL
+        SELECT 'type ' || pg_catalog.format_type(t.oid, NULL), f
+        FROM pg_catalog.pg_type t
+        CROSS JOIN LATERAL pg_catalog.unnest(ARRAY[typinput::oid, typoutput::oid, typreceive::oid,
+                   typsend::oid, typmodin::oid, typmodout::oid]::pg_catalog.oid[]) f
+        UNION ALL
+        SELECT 'type ' || pg_catalog.format_type(rngtypid, NULL), f
+        FROM pg_catalog.pg_range
+        CROSS JOIN LATERAL pg_catalog.unnest(ARRAY[rngcanonical::oid, rngsubdiff::oid]::pg_catalog.oid[]) f
+        UNION ALL
+        SELECT 'operator family ' || o.opfname, f.function
+        FROM (SELECT amprocfamily AS family, amproc::pg_catalog.oid AS function FROM pg_catalog.pg_amproc
+              UNION ALL
+              SELECT a.amopfamily, p.oprcode::pg_catalog.oid FROM pg_catalog.pg_amop a
+              JOIN pg_catalog.pg_operator p ON p.oid = a.amopopr) f
+        JOIN pg_catalog.pg_opfamily o ON o.oid = f.family
+        UNION ALL
+        SELECT 'conversion ' || conname, conproc::pg_catalog.oid FROM pg_catalog.pg_conversion
+        UNION ALL
+        SELECT 'event trigger ' || evtname, evtfoid FROM pg_catalog.pg_event_trigger
+    ), code AS (
+        SELECT name, owner, function FROM used
+        UNION
+        SELECT name, NULL, function FROM always
     )
     SELECT DISTINCT pg_catalog.convert_to(u.name || ' runs ' || n.nspname || '.' || f.proname || ' of ' || r.rolname
                     || ' [' || pg_catalog.substr(pg_catalog.encode(pg_catalog.sha256(
                            pg_catalog.convert_to(f::text, e.name)), 'hex'), 1, 16) || ']', e.name)
-    FROM used u
+    FROM code u
     JOIN pg_catalog.pg_proc f ON f.oid = u.function
+    JOIN pg_catalog.pg_language l ON l.oid = f.prolang
     JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
     JOIN pg_catalog.pg_roles r ON r.oid = f.proowner
-    JOIN pg_catalog.pg_roles o ON o.oid = u.owner
+    LEFT JOIN pg_catalog.pg_roles o ON o.oid = u.owner
     CROSS JOIN (SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
                             ELSE 'UTF8' END::name AS name) e
-    WHERE NOT r.rolsuper
-       OR (NOT o.rolsuper AND f.provolatile = 'v'
-           AND NOT (n.nspname = 'pg_catalog' AND f.proname IN
-                    ('clock_timestamp', 'gen_random_uuid', 'nextval', 'random', 'timeofday')))
+    WHERE (NOT r.rolsuper AND l.lanname NOT IN ('c', 'internal'))
+       OR (o.rolsuper IS FALSE AND f.provolatile <> 'i'
+           AND NOT (n.nspname = 'pg_catalog' AND f.proname = ANY (%HARMLESS%)))
     ORDER BY 1 LIMIT 10001";
 
 /// How many of them are named at most: of a database with more one is listed too many, and nobody can
 /// say that he has read them.
 pub const CODE_NAMED: usize = 10_000;
 
-/// What of the database that the session is in runs while rows are loaded, and no superuser answers
+/// What the planner works out as the session's user, whose a table is all the same: functions with
+/// constants, in the indexes and extended statistics of a table that a foreign key is checked over.
+const PLANNED: &str = "
+    WITH place AS (
+        SELECT i.indrelid AS relation, 'index ' || c.relname AS name,
+               coalesce(i.indexprs::text, '') || coalesce(i.indpred::text, '') AS tree
+        FROM pg_catalog.pg_index i
+        JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+        UNION ALL
+        SELECT s.stxrelid, 'statistics ' || s.stxname, coalesce(pg_catalog.to_jsonb(s) ->> 'stxexprs', '')
+        FROM pg_catalog.pg_statistic_ext s
+    )
+    SELECT DISTINCT pg_catalog.convert_to(place.name || ' of ' || n.nspname || '.' || c.relname || ' runs '
+                    || m.nspname || '.' || f.proname || ' of ' || r.rolname
+                    || ' [' || pg_catalog.substr(pg_catalog.encode(pg_catalog.sha256(
+                           pg_catalog.convert_to(f::text, e.name)), 'hex'), 1, 16) || ']', e.name),
+           place.tree, f.oid, l.lanname = 'sql'
+    FROM place
+    CROSS JOIN LATERAL pg_catalog.regexp_matches(place.tree, ':(?:op)?funcid (\\d+)', 'g') found
+    JOIN pg_catalog.pg_proc f ON f.oid = found[1]::pg_catalog.oid
+    JOIN pg_catalog.pg_language l ON l.oid = f.prolang
+    JOIN pg_catalog.pg_namespace m ON m.oid = f.pronamespace
+    JOIN pg_catalog.pg_roles r ON r.oid = f.proowner
+    JOIN pg_catalog.pg_class c ON c.oid = place.relation
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN (SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
+                            ELSE 'UTF8' END::name AS name) e
+    WHERE NOT r.rolsuper AND l.lanname NOT IN ('c', 'internal')
+      AND EXISTS (SELECT FROM pg_catalog.pg_constraint k
+                  WHERE k.contype = 'f' AND place.relation IN (k.conrelid, k.confrelid))
+    ORDER BY 1 LIMIT 10001";
+
+/// Tables over which a query would work out functions that no superuser owns when it is planned:
+/// those in their indexes, extended statistics and constraints.
+const PLANS: &str = "
+    SELECT DISTINCT place.relation
+    FROM (SELECT indrelid AS relation, coalesce(indexprs::text, '') || coalesce(indpred::text, '') AS tree
+          FROM pg_catalog.pg_index
+          UNION ALL
+          SELECT stxrelid, pg_catalog.to_jsonb(s) ->> 'stxexprs' FROM pg_catalog.pg_statistic_ext s
+          UNION ALL
+          SELECT conrelid, conbin::text FROM pg_catalog.pg_constraint WHERE contype = 'c') place
+    CROSS JOIN LATERAL pg_catalog.regexp_matches(place.tree, ':(?:op)?funcid (\\d+)', 'g') found
+    JOIN pg_catalog.pg_proc f ON f.oid = found[1]::pg_catalog.oid
+    JOIN pg_catalog.pg_roles r ON r.oid = f.proowner
+    WHERE NOT r.rolsuper AND place.relation <> 0";
+
+/// What of the database that the session is in runs while it is restored, and no superuser answers
 /// for: where it stands, and the function with its owner, for people.
 pub(crate) async fn on_load(session: &Session) -> Result<Vec<String>, EngineError> {
     let failed = |error| EngineError::query("look for code that runs while rows are loaded")(error);
-    let rows = session.client.query(LIST, &[]).await.map_err(failed)?;
-    rows.iter().map(|row| row.try_get(0).map(spelled)).collect::<Result<_, _>>().map_err(failed)
+    let list = LIST.replace("%HARMLESS%", HARMLESS);
+    let rows = session.client.query(&list, &[]).await.map_err(failed)?;
+    let named = |row: &Row| row.try_get(0).map(spelled);
+    let mut found: Vec<String> =
+        rows.iter().map(named).collect::<Result<_, _>>().map_err(failed)?;
+    for row in session.client.query(PLANNED, &[]).await.map_err(failed)? {
+        let tree: &str = row.try_get(1).map_err(failed)?;
+        let (function, sql): (u32, bool) =
+            (row.try_get(2).map_err(failed)?, row.try_get(3).map_err(failed)?);
+        // What a function in SQL says is put in its place, with constants of its own.
+        if sql || is_constant(tree, function) {
+            found.push(named(&row).map_err(failed)?);
+        }
+    }
+    Ok(found)
+}
+
+/// The tables that are counted without a plan: a plan would execute code of the database's.
+pub(crate) async fn planned(client: &Client) -> Result<Vec<u32>, EngineError> {
+    let failed = |error| EngineError::query("look for code that queries would run")(error);
+    let rows = client.query(PLANS, &[]).await.map_err(failed)?;
+    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(failed)
+}
+
+/// Whether an expression, as the catalogs keep it, calls a function without any column.
+fn is_constant(tree: &str, function: u32) -> bool {
+    let calls = ["funcid", "opfuncid"].map(|field| format!(":{field} {function} "));
+    let mut open = Vec::new();
+    let mut escaped = false;
+    for (at, sign) in tree.char_indices() {
+        match sign {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '{' => open.push(at),
+            '}' => {
+                let node = &tree[open.pop().unwrap_or(0)..at];
+                // A call's own fields stand before those of what it is called with.
+                let own = node[1.min(node.len())..].split('{').next().unwrap_or_default();
+                if calls.iter().any(|call| own.contains(call)) && !node.contains("{VAR ") {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_with_constants_alone_is_told_from_one_with_a_column() {
+        let call = |function: u32, args: &str| {
+            format!("{{FUNCEXPR :funcid {function} :funcresulttype 23 :args ({args}) :location 1}}")
+        };
+        let (constant, column) = ("{CONST :constvalue 4 [ 1 0 ]}", "{VAR :varno 1 :varattno 1}");
+        let within = call(7, &format!("{column} {}", call(8, constant)));
+        for (tree, function, expected) in [
+            (call(7, constant), 7, true),
+            (call(7, column), 7, false),
+            (call(7, constant), 77, false),
+            (within.clone(), 7, false),
+            (within, 8, true),
+            (format!("({} {})", call(7, column), call(7, constant)), 7, true),
+            ("{OPEXPR :opno 9 :opfuncid 7 :args ({CONST})}".to_owned(), 7, true),
+            ("{".to_owned(), 7, false),
+            ("}".to_owned(), 7, false),
+        ] {
+            assert_eq!(is_constant(&tree, function), expected, "{tree} {function}");
+        }
+    }
 }

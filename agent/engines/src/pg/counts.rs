@@ -3,15 +3,18 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use bytes::Bytes;
 use drctl_model::TableRows;
+use futures_util::TryStreamExt as _;
 use tokio_postgres::Client;
 
-use super::PgServer;
+use super::server::quote_ident;
 use super::session::Session;
-use super::spelling;
+use super::spelling::{self, spelled};
 use super::tables::{self, Table};
 use super::walker::DumpShape;
-use crate::EngineError;
+use super::{PgServer, code};
+use crate::{EngineError, ServerSaid};
 
 /// A table whose rows are not those that were expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +123,7 @@ async fn count_all(client: &Client, tables: &[Table]) -> Result<Vec<Counted>, En
     let mut counted = Vec::new();
     let with_rows: Vec<&Table> = tables.iter().filter(|table| table.has_rows).collect();
     let sample = tables::sample(client).await?;
+    let planned = code::planned(client).await?;
     for batch in with_rows.chunks(COUNTED_AT_ONCE) {
         let failed = |error| EngineError::query("count rows")(error);
         client.batch_execute("SAVEPOINT counting").await.map_err(failed)?;
@@ -128,7 +132,11 @@ async fn count_all(client: &Client, tables: &[Table]) -> Result<Vec<Counted>, En
             source,
         })?;
         for table in batch {
-            counted.push(count_one(client, table, sample).await?);
+            let runs_code = table.condition.is_empty() && planned.contains(&table.oid);
+            counted.push(match runs_code {
+                true => count_unplanned(client, table).await?,
+                false => count_one(client, table, sample).await?,
+            });
         }
         let end = "ROLLBACK TO SAVEPOINT counting; RELEASE SAVEPOINT counting";
         client.batch_execute(end).await.map_err(failed)?;
@@ -147,6 +155,37 @@ async fn count_one(client: &Client, table: &Table, sample: &str) -> Result<Count
     let rows = TableRows { schema, table: table.name.clone(), rows };
     Ok(Counted { oid: table.oid, rows })
 }
+
+/// Counts without a plan, which would work out functions of the table's owner as ourselves: by a
+/// copy of one column, whose rows end with a line each.
+async fn count_unplanned(client: &Client, table: &Table) -> Result<Counted, EngineError> {
+    let name = table.sql_name();
+    let action = || format!("count the rows of {name}");
+    let failed = |error| EngineError::query(action())(error);
+    let column = client.query_opt(NARROWEST, &[&table.oid]).await.map_err(failed)?;
+    let column: Option<Vec<u8>> = column.map(|row| row.try_get(0)).transpose().map_err(failed)?;
+    let columns = column.map(|column| format!("({})", quote_ident(&spelled(&column))));
+    let statement = format!("COPY {name} {} TO STDOUT", columns.unwrap_or_default());
+    let Ok(statement) = String::from_utf8(spelling::unspelled(&statement)) else {
+        let text = "a function of its owner's would run, and its name is no UTF-8: rename it, or \
+                    drop the index or constraint that calls the function";
+        return Err(EngineError::Query { action: action(), source: ServerSaid::new(text) });
+    };
+    let copied = client.copy_out(&statement).await.map_err(failed)?;
+    let ends = |bytes: Bytes| bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+    let rows = copied.try_fold(0, |rows, bytes| async move { Ok(rows + ends(bytes)) }).await;
+    let (schema, rows) = (table.schema.clone(), rows.map_err(failed)?);
+    let rows = TableRows { schema, table: table.name.clone(), rows };
+    Ok(Counted { oid: table.oid, rows })
+}
+
+/// The column of a table that is the least to copy.
+const NARROWEST: &str = "
+    SELECT pg_catalog.convert_to(attname::text, CASE pg_catalog.getdatabaseencoding()
+               WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END::name)
+    FROM pg_catalog.pg_attribute
+    WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+    ORDER BY attlen < 0, attlen, attnum LIMIT 1";
 
 /// Begins the transaction that counts on one snapshot.
 pub(crate) async fn begin(client: &Client) -> Result<(), EngineError> {
