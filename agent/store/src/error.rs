@@ -9,6 +9,7 @@ use object_store::path::Path;
 use plain::plain;
 pub use sealing::{KeyError, SealError};
 
+use crate::listing::Endless;
 use crate::rooted::Moved;
 
 /// What went wrong between us and the bucket.
@@ -70,6 +71,9 @@ pub enum StoreError {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The listing of an S3-only request does not go on.
+    #[error("list object versions: the page repeats the one before")]
+    Repeats,
     /// An S3-only request failed.
     #[error("{verb} ({service})")]
     S3 {
@@ -124,13 +128,15 @@ impl StoreError {
             StoreError::NoObject { .. } => "store_no_object",
             StoreError::ReadBack { .. } => "store_read_back",
             StoreError::Open { .. } => "store_open",
+            StoreError::Repeats => "store_endless",
             StoreError::S3 { denied: true, .. } => "store_denied",
             StoreError::S3 { denied: false, .. } => "store_failed",
             StoreError::Failed { source, .. } => match source {
                 object_store::Error::PermissionDenied { .. }
                 | object_store::Error::Unauthenticated { .. } => "store_denied",
                 object_store::Error::NotFound { .. } => "store_missing",
-                other if has_moved(other) => "store_moved",
+                other if is_caused_by::<Moved>(other) => "store_moved",
+                other if is_caused_by::<Endless>(other) => "store_endless",
                 other if says_denied(other) => "store_denied",
                 other if is_bad_key(other) => "store_bad_key",
                 other => match io_kind(other) {
@@ -156,6 +162,10 @@ impl StoreError {
                 "put the repository's directory back, or mount its file system again, and run the \
                  command anew: nothing was written into what is there now, and what was acknowledged \
                  is where the directory went"
+            }
+            "store_endless" => {
+                "correct repository.endpoint, or look what stands between here and the store: its \
+                 answers are not those of a bucket, and nothing that they list is believed"
             }
             "store_no_bucket" => {
                 "correct repository.url or repository.endpoint, or make the bucket: drctl makes none"
@@ -213,11 +223,11 @@ fn is_bad_key(error: &object_store::Error) -> bool {
     false
 }
 
-/// Whether the repository's directory is not the one any more that was opened.
-fn has_moved(error: &object_store::Error) -> bool {
+/// Whether an error of ours is behind one of the client's.
+fn is_caused_by<E: std::error::Error + 'static>(error: &object_store::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if error.is::<Moved>() {
+        if error.is::<E>() {
             return true;
         }
         cause = error.source();

@@ -12,6 +12,7 @@ pub mod fault;
 mod kept;
 mod keys;
 pub mod layout;
+mod listing;
 mod location;
 mod log;
 mod log_index;

@@ -11,6 +11,7 @@ use object_store::{
     BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider,
 };
 
+use crate::listing::Listing;
 use crate::rooted::Rooted;
 use crate::{Bucket, StoreError, Versions};
 
@@ -116,13 +117,17 @@ impl Location {
             Location::S3 { bucket, prefix } => {
                 let store = Arc::new(s3(bucket, o, c)?);
                 let versions = Versions::new(&store, bucket, prefix, o);
-                Ok(Bucket::new(below(store, prefix), url).with_versions(versions))
+                let listing = Arc::new(Listing::new(store, true));
+                Ok(Bucket::new(below(listing, prefix), url).with_versions(versions))
             }
             Location::Azure { container, prefix } => {
-                Ok(Bucket::new(below(Arc::new(azure(container, o, c)?), prefix), url))
+                // Where it has directories they come in an order of their own.
+                let listing = Arc::new(Listing::new(Arc::new(azure(container, o, c)?), false));
+                Ok(Bucket::new(below(listing, prefix), url))
             }
             Location::Google { bucket, prefix } => {
-                Ok(Bucket::new(below(Arc::new(google(bucket, o, c)?), prefix), url))
+                let listing = Arc::new(Listing::new(Arc::new(google(bucket, o, c)?), true));
+                Ok(Bucket::new(below(listing, prefix), url))
             }
         }
     }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -215,7 +216,9 @@ impl Versions {
         let prefix = format!("{}{}", self.prefix, walk.prefix);
         let mut key_marker = walk.after.map(|after| format!("{prefix}{after}"));
         let mut version_marker = None;
+        let mut versions_asked = BTreeSet::new();
         loop {
+            let asked: Option<String> = key_marker.clone();
             let request = self
                 .client
                 .list_object_versions()
@@ -255,6 +258,13 @@ impl Versions {
                 let service = "the answer is cut, and does not say where to go on".to_owned();
                 let verb = "list object versions";
                 return Err(StoreError::S3 { verb, service, denied: false });
+            }
+            // What is behind a key is asked for next, or behind one more of its versions.
+            if key_marker > asked {
+                versions_asked.clear();
+            }
+            if key_marker < asked || !versions_asked.insert(version_marker.clone()) {
+                return Err(StoreError::Repeats);
             }
         }
     }

@@ -190,6 +190,55 @@ async fn expired_credentials_are_denied_at_once() {
     all_fail(name, &bucket, "store_denied", PROMPT).await;
 }
 
+/// A page of S3 after which the same one comes.
+fn same_page(asked: &str) -> Reply {
+    const KEY: &str = "<Key>s/a</Key><LastModified>2026-03-01T00:00:00.000Z</LastModified>\
+        <ETag>e</ETag><Size>1</Size>";
+    let body = if asked.contains("versioning") {
+        "<VersioningConfiguration/>".to_owned()
+    } else if asked.contains("versions") {
+        format!(
+            "<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>s/a</NextKeyMarker>\
+             <NextVersionIdMarker>1</NextVersionIdMarker><Version>{KEY}<VersionId>1</VersionId>\
+             <IsLatest>true</IsLatest></Version></ListVersionsResult>"
+        )
+    } else {
+        format!(
+            "<ListBucketResult><Name>bucket</Name><IsTruncated>true</IsTruncated><KeyCount>2</KeyCount>\
+             <NextContinuationToken>again</NextContinuationToken><Contents>{KEY}</Contents>\
+             <CommonPrefixes><Prefix>s/b/</Prefix></CommonPrefixes></ListBucketResult>"
+        )
+    };
+    let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>{body}");
+    Reply::new("200 OK", "content-type: application/xml\r\n", &body)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_that_repeats_its_page_ends_at_the_second_one() {
+    let server = Scripted::start(|request| same_page(request.head.lines().next().unwrap_or("")));
+    let mut place = s3_place(server.port(), "key", "secret");
+    place.options.request_timeout = PROMPT;
+    let bucket = open(&s3_location("bucket", ""), &place);
+    let prefix = Path::from("s");
+    let versions = bucket.versions().expect("S3 has versions");
+    let listings = async {
+        [
+            ("list", bucket.list(Some(&prefix)).try_collect::<Vec<_>>().await.map(drop)),
+            ("from", bucket.list_from(&prefix, "0").try_collect::<Vec<_>>().await.map(drop)),
+            ("folders", bucket.list_folders(&prefix).await.map(drop)),
+            ("versions", versions.list(&prefix, |_| ()).await),
+        ]
+    };
+    let listings = tokio::time::timeout(PROMPT * 6, listings).await.expect("they end");
+    for (name, done) in listings {
+        assert_eq!(done.expect_err(name).code(), "store_endless", "{name}");
+    }
+    let heads = server.heads();
+    let asked = heads.iter().filter_map(|head| head.lines().next());
+    let pages = |word: &str| asked.clone().filter(|line| line.contains(word)).count();
+    assert_eq!((pages("list-type=2"), pages("versions")), (3 * 2, 2));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_is_told_where_versions_may_not_be_asked() {
     const DENIED: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error>\
