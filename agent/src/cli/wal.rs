@@ -50,7 +50,10 @@ pub(super) async fn wal(
             let (id, configured) = setup.source(source)?;
             has_log(source, &configured.engine, "Nothing was done on the server")?;
             let server = setup.server(configured)?;
-            let shelf = Shelf::open(setup, source).await?;
+            let shelf = tokio::select! {
+                shelf = Shelf::open(setup, source) => shelf?,
+                () = stop.requested() => return Err(Problem::Interrupted.into()),
+            };
             let slot = slot.clone().unwrap_or_else(|| usual_slot(id));
             let interval = Duration::from_secs(u64::from(*interval));
             let heartbeat = Some(Duration::from_secs(u64::from(*heartbeat)));

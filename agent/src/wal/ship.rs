@@ -185,6 +185,7 @@ async fn stream_once(
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
     run.cluster = Some(system_id);
+    run.still.heard(Instant::now());
     if run.road != Road::Behind {
         run.kept = kept;
     }
@@ -254,7 +255,11 @@ async fn follow(
             still.look(Instant::now(), stream.at().since(safe));
         }
         let next = due.filter(|_| convoy.len() < shipping.puts).unwrap_or(heard).min(heard);
-        match next_of(stream, cutter, convoy, shipping, next).await? {
+        let happened = next_of(stream, cutter, convoy, shipping, next).await?;
+        if matches!(happened, Happened::Came(_)) {
+            still.heard(Instant::now());
+        }
+        match happened {
             Happened::Safe(end) => {
                 safe = end;
                 heard = Instant::now();

@@ -61,6 +61,8 @@ pub(super) struct Standstill {
     synchronous: bool,
     patience: Duration,
     waiting: u64,
+    /// When the server was heard of.
+    heard: Instant,
     since: Option<Instant>,
     said: Option<Instant>,
 }
@@ -72,12 +74,18 @@ impl Standstill {
             false => shipping.interval + Duration::from_secs(60),
         };
         let synchronous = shipping.synchronous;
-        Standstill { synchronous, patience, waiting: 0, since: None, said: None }
+        let heard = Instant::now();
+        Standstill { synchronous, patience, waiting: 0, heard, since: None, said: None }
     }
 
     /// Something arrived.
     pub(super) fn moved(&mut self, now: Instant) {
         self.since = Some(now);
+    }
+
+    /// The server was heard of.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard = now;
     }
 
     /// Looks at what is not safe yet, and says so when that takes too long.
@@ -94,11 +102,16 @@ impl Standstill {
     }
 
     fn verdict(&mut self, now: Instant, unsafe_bytes: u64) -> Option<String> {
+        let unheard = now.duration_since(self.heard);
         if unsafe_bytes == 0 {
             self.since = None;
-            return None;
         }
-        let still = now.duration_since(*self.since.get_or_insert(now));
+        let still = match unsafe_bytes {
+            // Nobody knows what waits on a server that says nothing.
+            0 if self.synchronous => unheard,
+            0 => return None,
+            _ => now.duration_since(*self.since.get_or_insert(now)),
+        };
         let reminded = self.said.is_some_and(|said| now.duration_since(said) < REMIND_EVERY);
         if still < self.patience || reminded {
             return None;
@@ -107,6 +120,11 @@ impl Standstill {
         let size = bytes(unsafe_bytes);
         let time = span(still.as_secs_f64());
         Some(match self.synchronous {
+            true if unsafe_bytes == 0 => format!(
+                "COMMITS ARE WAITING, if there are any: nothing was heard of the server for {time}. If \
+                 it lives and its way here stays cut: ALTER SYSTEM RESET synchronous_standby_names, \
+                 and SELECT pg_reload_conf(); commits are then safe on the server's disk only"
+            ),
             true => format!(
                 "COMMITS ARE WAITING: {size} of log have not reached the bucket for {time}. If it \
                  stays away: ALTER SYSTEM RESET synchronous_standby_names, and SELECT \
@@ -171,9 +189,13 @@ mod tests {
         assert!(still.verdict(at(70), 10).is_some());
         still.moved(at(71));
         assert_eq!(still.verdict(at(80), 10), None, "something arrived");
+        still.heard(at(195));
         assert_eq!(still.verdict(at(200), 0), None, "nothing waits");
         assert_eq!(still.verdict(at(205), 10), None, "it only began to");
+        let said = still.verdict(at(300), 0).expect("nothing was heard for long");
+        assert!(said.contains("COMMITS") && said.contains("heard"), "{said}");
         let mut plain = Standstill::new(&Shipping { synchronous: false, ..shipping });
+        assert_eq!(plain.verdict(at(0), 0), None);
         assert_eq!(plain.verdict(at(0), 10), None);
         assert_eq!(plain.verdict(at(60), 10), None);
         assert!(plain.verdict(at(63), 10).is_some_and(|text| text.contains("disk fills")));

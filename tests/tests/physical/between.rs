@@ -4,6 +4,7 @@ use drctl_tests::cluster::{Cluster as _, give_away};
 use drctl_tests::servers::authority::Authority;
 use drctl_tests::servers::between::Between;
 use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::servers::scripted::Scripted;
 use drctl_tests::site::{Site, until};
 
 use crate::common::{cluster, filled, site};
@@ -48,6 +49,42 @@ fn a_stream_whose_server_falls_silent_is_begun_again() {
         said.contains("will be begun again") && said.contains("the server has said nothing for ")
     });
     assert_eq!(streaming.end(), Some(130));
+}
+
+#[test]
+fn commits_that_may_wait_for_a_silent_server_are_told_of() {
+    let shop = Archiving::start(false);
+    let port = Between::before(shop.server.port()).silent_after(STATUS).start();
+    by(&shop.site, &shop.server, port);
+    // Whatever is borne elsewhere: of a stream somebody is heard every few seconds.
+    shop.site.replace("silence = \"1s\"\n", "");
+    let streaming = Streaming::launch(&shop, &["--synchronous"]);
+    let waiting = "COMMITS ARE WAITING, if there are any: nothing was heard of the server for ";
+    until("waiting commits to be told of", || streaming.said().contains(waiting));
+    let given_up = "the server has said nothing for 30 s";
+    until("the stream to be given up", || streaming.said().contains(given_up));
+    assert_eq!(streaming.end(), Some(130));
+}
+
+#[test]
+fn a_stream_ends_when_it_is_asked_to_while_its_bucket_does_not_answer() {
+    let shop = Archiving::start(false);
+    let silent = Scripted::silent();
+    let url = format!("url = \"file://{}\"", shop.site.path("repository").display());
+    let key = shop.site.path("key").display().to_string();
+    std::fs::write(&key, "key").expect("write a key");
+    let away = format!(
+        "url = \"s3://bucket/below\"\nendpoint = \"http://127.0.0.1:{}\"\nallow_http = true\n\
+         access_key_id = {{ file = \"{key}\" }}\nsecret_access_key = {{ file = \"{key}\" }}",
+        silent.port()
+    );
+    shop.site.replace(&url, &away);
+    let streaming = Streaming::launch(&shop, &[]);
+    until("the bucket to be asked", || !silent.heads().is_empty());
+    let asked = std::time::Instant::now();
+    assert_eq!(streaming.end(), Some(130));
+    // One request alone may take minutes.
+    assert!(asked.elapsed().as_secs() < 60, "{:?}", asked.elapsed());
 }
 
 #[test]

@@ -30,10 +30,10 @@ pub(crate) use guard::WITHHELD;
 
 /// A server that says nothing for so long is asked by TCP whether it is there, so often, and as
 /// many times.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
 
 /// How long bytes that were sent may remain without the word that they came.
-const UNANSWERED: Duration = Duration::from_secs(120);
+const UNANSWERED: Duration = Duration::from_secs(30);
 
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 

@@ -13,12 +13,14 @@ use tokio::time::Instant;
 use super::wire::{Reply, said, texts};
 use super::{Replication, lost, odd, parse_timeline};
 use crate::EngineError;
-use crate::pg::server::QUICK;
 
 const READING: &str = "read the write-ahead log";
 
 /// How often the server is asked for a sign of life.
 const ASK_EVERY: Duration = Duration::from_secs(4);
+
+/// How long none may come before the stream is taken for dead.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
 /// Seconds from 1970 to 2000, where PostgreSQL's clock begins (`POSTGRES_EPOCH_JDATE`).
 const EPOCH_OFFSET: i64 = 946_684_800;
@@ -83,7 +85,7 @@ impl Replication {
         let slot = slot.map_or(String::new(), |name| format!("SLOT \"{name}\" "));
         let command = format!("START_REPLICATION {slot}PHYSICAL {from} TIMELINE {timeline}");
         let action = format!("read the write-ahead log from {from} on timeline {timeline}");
-        self.wire.bear(self.silence.min(QUICK).max(ASK_EVERY * 3));
+        self.wire.bear(self.silence.clamp(ASK_EVERY * 3, SIGN_OF_LIFE));
         self.wire.command(&command).await.map_err(lost(&action))?;
         loop {
             match self.wire.next().await.map_err(lost(&action))? {
