@@ -23,6 +23,9 @@ use crate::repository::is_bad_manifest;
 use crate::wal::is_missing;
 use crate::{Recovered, Repository, Setup, left_out};
 
+/// How it is told that what a drill has left cannot be believed.
+pub(crate) const EVIDENCE: &str = "the evidence of the drill";
+
 /// The newest drills of a source that are looked at.
 const MOST: usize = 1000;
 
@@ -147,7 +150,7 @@ pub async fn drills(
             // Somebody removed it, or a rule of the bucket did.
             Err(error) if is_missing(&error) => {}
             Err(error) if is_bad_manifest(&error) => {
-                refused.push(format!("the evidence of the drill {id}: {error:#}"));
+                refused.push(format!("{EVIDENCE} {id}: {error:#}"));
             }
             Err(error) => return Err(error),
         }

@@ -9,6 +9,7 @@ use drctl_model::{
 use drctl_store::{Key, layout};
 use jiff::Timestamp;
 
+use crate::drill::EVIDENCE;
 use crate::{Repository, Setup};
 
 /// What is shown of what was wrong, in characters.
@@ -105,7 +106,10 @@ impl Memory {
 /// What a look found wrong, for people.
 #[must_use]
 pub fn words(found: &Verification) -> String {
-    let first = found.problems.first().map(|fault| fault.message.as_str()).unwrap_or_default();
+    // What a drill left is the least of what may be wrong.
+    let worst = found.problems.iter().find(|fault| !fault.message.starts_with(EVIDENCE));
+    let first = worst.or(found.problems.first());
+    let first = first.map(|fault| fault.message.as_str()).unwrap_or_default();
     format!("a look of {:.0} found it BAD: {}", found.at, shown(first, SHOWN))
 }
 

@@ -282,6 +282,8 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         let unknown = there.values().map(|listed| outermost(&listed.ranges).len() as u64);
         compared.log_missing_in_catalog += unknown.sum::<u64>();
     }
+    // The log was read as well.
+    compared.found.alarms = repository.alarms();
     Ok(compared)
 }
 

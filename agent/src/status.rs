@@ -2,12 +2,16 @@
 
 mod judge;
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
 use drctl_catalog::{Catalog, Lost, Subject};
 use drctl_model::{SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{Standing, Want};
 use drctl_policies::{Engine, Schedule, Source};
+use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, timeout_at};
 
 use crate::backrest::truth_of;
 use crate::chain::Family;
@@ -39,15 +43,22 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
     if all.is_empty() {
         return Ok(all);
     }
-    let opened = setup.repository().await;
+    let deadline = Instant::now() + longest(setup);
+    let opened = timeout_at(deadline, setup.repository()).await.unwrap_or_else(|_| Err(late()));
     if let Err(error) = &opened {
         all.iter_mut().for_each(|status| status.unreadable = Some(why(error)));
     }
     if opened.as_ref().is_ok_and(|repository| repository.lost_marker) {
         all.iter_mut().for_each(|status| status.marker_lost = true);
     }
+    // Where it cannot be read no look goes there.
+    let deadline = opened.is_ok().then_some(deadline);
     for status in &mut all {
-        note_losses(setup, opened.as_ref(), catalog, status).await;
+        let looking = note_losses(setup, opened.as_ref(), catalog, status);
+        if within(deadline, looking).await.is_none() {
+            status.unreadable = Some(why(&late()));
+            status.vanished = catalog.lost(Some(&status.source)).await.unwrap_or_default();
+        }
     }
     if all.iter().any(SourceStatus::is_cluster) {
         let cache = match &opened {
@@ -55,10 +66,52 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
             Err(_) => None,
         };
         for status in all.iter_mut().filter(|status| status.is_cluster()) {
-            look(setup, opened.as_ref(), catalog, cache.as_ref(), status).await;
+            let looking = look(setup, opened.as_ref(), catalog, cache.as_ref(), status);
+            if within(deadline, looking).await.is_none() {
+                status.log = Some(Err(why(&late())));
+            }
+        }
+    }
+    if let Ok(repository) = &opened {
+        let alarms = repository.alarms();
+        for status in &mut all {
+            let of_it = |alarm: &&Alarm| concerns(alarm, &status.source);
+            status.alarms = alarms.iter().filter(of_it).cloned().collect();
         }
     }
     Ok(all)
+}
+
+/// How long the look at the bucket may take in all: whoever asks every few minutes must hear that
+/// nothing can be had.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// The same where a request may not take that long either.
+fn longest(setup: &Setup) -> Duration {
+    let request = setup.config.repository.request_timeout;
+    request.map_or(LONGEST, |request| (request * 10).min(LONGEST))
+}
+
+/// What work comes to, if it ends in time.
+async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+fn late() -> anyhow::Error {
+    anyhow!("the look at it took too long and was ended: it does not answer, or is very slow")
+}
+
+/// Whether an object is a source's, or all sources'.
+fn concerns(alarm: &Alarm, source: &SourceId) -> bool {
+    let (all, its_own) =
+        (layout::sources().to_string(), layout::sources().join(source.as_str()).to_string());
+    match alarm.key.strip_prefix(&all) {
+        Some(_) => alarm.key.strip_prefix(&its_own).is_some_and(|rest| rest.starts_with('/')),
+        None => true,
+    }
 }
 
 /// What was there and is gone; what is remembered of that, where the bucket cannot be read.
@@ -164,6 +217,7 @@ async fn one(
         newest_good,
         bad,
         suspect: newest.filter(|backup| !backup.is_good()),
+        alarms: Vec::new(),
         unreadable: None,
         marker_lost: false,
         disbelieved: Vec::new(),

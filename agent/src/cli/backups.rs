@@ -229,6 +229,9 @@ fn kind_text(kind: &BackupKind) -> &'static str {
 
 /// `drctl show`.
 pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Result<Exit> {
+    if args.emergency {
+        screen.arrives()?;
+    }
     let repository = setup.repository().await?;
     let found = repository.find(None, &args.backup).await?;
     if args.emergency && found.manifest.kind.external().is_some() {

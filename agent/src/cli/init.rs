@@ -28,6 +28,9 @@ pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Resu
     }
     let kit_file = args.kit.as_ref().filter(|_| given.is_none());
     let options = options(config, args, given)?;
+    if kit_file.is_none() {
+        screen.arrives()?;
+    }
     // Before anything else: a kit that has no place would be lost, and the recovery key with it.
     let kit = kit_file.map(|path| new_file(path, 0o600)).transpose()?;
     let made = run_init(&options, jiff::Timestamp::now()).await;

@@ -43,6 +43,9 @@ pub(super) async fn restore(
     args: &RestoreArgs,
     stop: &Stop,
 ) -> Result<Exit> {
+    if args.to_stdout {
+        screen.arrives()?;
+    }
     if let Some(directory) = args.to_files.as_ref().or(args.to_directory.as_ref()) {
         check_target(setup, directory)?;
     }

@@ -3,9 +3,10 @@ use std::sync::{Mutex, PoisonError};
 
 use drctl_model::{printable, printable_json, shown};
 use drctl_store::Alarm;
+use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use serde_json::{Value, json};
 
-use crate::problem::Failure;
+use crate::problem::{Failure, Problem};
 
 /// Why an answer was not written.
 static LOST: Mutex<Option<io::ErrorKind>> = Mutex::new(None);
@@ -92,6 +93,25 @@ impl Screen {
             text.push_str(&under(hint));
         }
         let _ = writeln!(io::stderr(), "{}", printable(&text));
+    }
+
+    /// Refuses an answer that is the work itself where nobody can have it: a standard output that was
+    /// closed was opened on nothing by the runtime, for reading too, which no redirection does.
+    ///
+    /// # Errors
+    /// [`Problem::Target`].
+    pub(super) fn arrives(self) -> Result<(), Problem> {
+        let output = io::stdout();
+        let both_ways = fcntl_getfl(&output).is_ok_and(|flags| flags.contains(OFlags::RDWR));
+        let place = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
+        let nothing = rustix::fs::stat("/dev/null").ok().map(place);
+        if both_ways && nothing.is_some() && fstat(&output).ok().map(place) == nothing {
+            return Err(Problem::Target(
+                "standard output is closed, and nothing of it would arrive: nothing was done"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     /// Whether a person reads standard error.

@@ -8,10 +8,11 @@ use serde_json::json;
 
 use super::args::CatalogVerb;
 use super::lost::{forget, lost_json, lost_text};
+use super::progress::Progress;
 use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line, number, span, table};
 use crate::reconcile::{check, rebuild};
 use crate::{
-    Compared, Exit, Health, Holes, Inventory, LogStatus, Renewed, Setup, SourceStatus,
+    Compared, Exit, Health, Holes, Inventory, LogStatus, Meter, Renewed, Setup, SourceStatus,
     status as look,
 };
 
@@ -28,8 +29,12 @@ pub(super) async fn known_catalog(setup: &Setup) -> Result<Catalog> {
 
 /// `drctl status`.
 pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Result<Exit> {
+    let meter = Meter::default();
+    meter.label("looking at the bucket");
+    let progress = screen.is_terminal().then(|| Progress::show(screen, &meter));
     let catalog = known_catalog(setup).await?;
     let all = look(setup, &catalog).await?;
+    drop(progress);
     let judged: Vec<(&SourceStatus, Health)> = all.iter().map(|one| (one, one.judge().0)).collect();
     let entry = |(one, health): &(&SourceStatus, Health)| {
         let findings = one.findings();
@@ -45,6 +50,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "log": one.log.as_ref().map(|log| log_json(log, &one.disbelieved)),
             "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
             "running": one.running, "marker_lost": one.marker_lost, "bad": one.bad, "gone": one.gone,
+            "alarms": alarms_json(&one.alarms),
             "vanished": lost_json(&one.vanished),
         })
     };

@@ -3,10 +3,11 @@
 use drctl_catalog::Lost;
 use drctl_model::{BackupId, BackupSummary, Job, JobState, SourceId, shown};
 use drctl_policies::recovery::{Standing, Warning};
-use drctl_store::layout;
+use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::Gone;
+use crate::drill::EVIDENCE;
 use crate::repository::CLOCKS_APART;
 
 /// Where one source stands.
@@ -21,6 +22,8 @@ pub struct SourceStatus {
     /// What looks found wrong, and no later one has cleared: of the newest backup, of the log, of
     /// what pgBackRest keeps; and of older backups, after those.
     pub bad: Vec<String>,
+    /// Objects that somebody meddled with, as far as this look came by them.
+    pub alarms: Vec<Alarm>,
     /// Why the bucket cannot be read.
     pub unreadable: Option<String>,
     /// Whether the repository's marker is gone or damaged.
@@ -102,6 +105,7 @@ impl SourceStatus {
         found.extend(self.of_clocks());
         let attention = |text: String| (Health::Attention, text);
         found.extend(self.doubts().map(attention));
+        found.extend(self.meddled().map(attention));
         found.extend(self.of_jobs());
         found.extend(self.unreadable.as_ref().map(|why| {
             attention(format!(
@@ -125,6 +129,21 @@ impl SourceStatus {
         }));
         found.sort_by_key(|(health, _)| std::cmp::Reverse(*health));
         found
+    }
+
+    /// Which objects somebody meddled with.
+    fn meddled(&self) -> Option<String> {
+        let first = self.alarms.first()?;
+        let more = match self.alarms.len() {
+            1 => String::new(),
+            many => format!(" (and {} more)", many - 1),
+        };
+        Some(format!(
+            "ALARM: {}{more}: look who may write into the bucket and who has the signing key; \
+             `drctl verify {}` names all",
+            shown(&first.text(), 400),
+            self.source
+        ))
     }
 
     /// What is gone that was there.
@@ -198,6 +217,15 @@ impl SourceStatus {
     /// What speaks against the newest backup and the log.
     fn doubts(&self) -> impl Iterator<Item = String> {
         let bad = self.bad.iter().map(|what| {
+            // What a drill left says nothing of the log or of a backup.
+            if what.contains(&format!("BAD: {EVIDENCE}")) {
+                return format!(
+                    "{what}: the evidence of a drill, and neither log nor backup, is in doubt. Look \
+                     who wrote it, remove it with the bucket's own client, and look again with \
+                     `drctl verify {}`",
+                    self.source
+                );
+            }
             format!(
                 "{what}; take a new one with `drctl backup {0}`, and look again with `drctl verify \
                  {0} --data` when it was mended",
@@ -360,6 +388,7 @@ mod tests {
             suspect: None,
             broken: None,
             bad: vec![],
+            alarms: vec![],
             unreadable: None,
             marker_lost: false,
             disbelieved: Vec::new(),
@@ -473,6 +502,9 @@ mod tests {
             ..status(increment())
         };
         let bad = vec!["the log: BAD".to_owned()];
+        let junk = vec![format!("the log: a look found it BAD: {EVIDENCE} x: no envelope")];
+        let key = "s/shop/b/x/manifest.json".to_owned();
+        let alarms = vec![Alarm { key, odd: drctl_store::Odd::Hidden }];
         let cases = [
             ("all is well", status(increment()), Health::Good, ""),
             ("it went well", of(JobState::Committed, None), Health::Good, ""),
@@ -492,6 +524,18 @@ mod tests {
                 SourceStatus { unreadable: Some("no route".into()), ..status(increment()) },
                 Health::Attention,
                 "cannot be read (no route)",
+            ),
+            (
+                "meddling",
+                SourceStatus { alarms, ..status(increment()) },
+                Health::Attention,
+                "somebody overwrote it",
+            ),
+            (
+                "a drill's evidence",
+                SourceStatus { bad: junk, ..status(increment()) },
+                Health::Attention,
+                "neither log nor backup, is in doubt",
             ),
             ("damage", SourceStatus { bad, ..status(increment()) }, Health::Attention, "BAD"),
         ];

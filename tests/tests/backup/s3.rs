@@ -93,6 +93,17 @@ fn what_somebody_deletes_or_overwrites_is_had_from_older_versions_and_reported()
     let _ = shop.site.json(0, &["catalog", "check"]);
 
     let base = format!("below/s/shop/b/{id}");
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    overwrite(&minio, &format!("{base}/manifest.json"), b"garbage");
+    // Whoever looks at the exit code alone hears of it.
+    for arguments in [&["status", "--check"][..], &["--quiet", "status", "--check"]] {
+        let told = shop.site.drctl(arguments).ended(3).out;
+        assert!(told.contains("ALARM: s/shop/b/") && told.contains("overwrote it"), "{told}");
+    }
+    let status = shop.site.status();
+    assert_eq!(status["health"], "attention", "{status}");
+    assert!(status["findings"].to_string().contains("ALARM: s/shop/b/"), "{status}");
+    assert_eq!(status["alarms"][0]["code"], "object_hidden", "{status}");
     delete(&minio, &format!("{base}/manifest.json"));
     overwrite(&minio, &format!("{base}/d0/000001.zst.age"), b"ransom");
     delete(&minio, &format!("{base}/d0/000002.zst.age"));

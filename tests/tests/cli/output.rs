@@ -137,6 +137,21 @@ fn an_answer_that_is_cut_is_a_failure() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
     }
+    // Nor is one of use that goes nowhere.
+    let to_stdout = ["restore", "shop", "--latest", "--database", "shop", "--to-stdout"];
+    for arguments in [&to_stdout[..], &["show", &id, "--emergency"]] {
+        let to = |redirection: &str| {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &format!("exec \"$0\" \"$@\" {redirection}")]);
+            shell.arg(drctl_tests::site::drctl()).args(arguments).current_dir(site.path(""));
+            shell.env("DRCTL_CONFIG", site.config()).output().expect("start a shell")
+        };
+        let closed = to(">&-");
+        let said = String::from_utf8_lossy(&closed.stderr);
+        assert_eq!(closed.status.code(), Some(12), "{arguments:?}: {said}");
+        assert!(said.contains("standard output is closed"), "{said}");
+        assert_eq!(to("> /dev/null").status.code(), Some(0), "{arguments:?}");
+    }
     // A kit that nobody got is no kit.
     let other = Site::empty();
     let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");

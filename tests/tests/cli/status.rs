@@ -1,6 +1,8 @@
 use std::fs;
+use std::time::{Duration, Instant};
 
 use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
+use drctl_tests::servers::scripted::Scripted;
 use drctl_tests::site::Site;
 use jiff::SignedDuration;
 
@@ -46,6 +48,29 @@ fn a_breached_objective_is_11() {
     assert_eq!(status["sources"][0]["health"], "breached");
     let _ = site.backup();
     let _ = site.drctl(&["status", "--check"]).ended(0);
+}
+
+#[test]
+fn a_bucket_that_does_not_answer_is_told_in_bounded_time() {
+    let server = server_with(100);
+    let site = Site::with(&server);
+    let _ = site.backup();
+    let _ = site.drctl(&["status", "--check"]).ended(0);
+    let silent = Scripted::silent();
+    let url = format!("url = \"file://{}\"", site.path("repository").display());
+    let away = format!(
+        "url = \"s3://bucket/below\"\nendpoint = \"http://127.0.0.1:{}\"\nallow_http = true\n\
+         request_timeout = \"1s\"\naccess_key_id = {{ env = \"KEY\" }}\n\
+         secret_access_key = {{ env = \"KEY\" }}",
+        silent.port()
+    );
+    site.replace(&url, &away);
+    let begun = Instant::now();
+    let ran = site.command(&["status", "--check"]).env("KEY", "key").output().expect("start it");
+    let (took, told) = (begun.elapsed(), String::from_utf8_lossy(&ran.stdout));
+    assert_eq!(ran.status.code(), Some(3), "{told}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(told.contains("the bucket cannot be read (the look at it took too long"), "{told}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
 }
 
 #[test]
