@@ -1,5 +1,7 @@
 //! Child processes: a private environment, a process group of their own, an end that is awaited.
 
+mod group;
+
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -8,8 +10,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+use group::Group;
+pub use group::kill_tools;
 
 use crate::EngineError;
 use crate::error::Stderr;
@@ -326,65 +330,6 @@ impl Stopper {
     }
 }
 
-/// The leaders of all groups that run: for an end that runs no destructors.
-static LIVE: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
-
-/// Kills every tool that runs, with its children. For a process that ends at once.
-pub fn kill_tools() {
-    for leader in LIVE.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        let _ = kill_process_group(leader, Signal::KILL);
-    }
-}
-
-/// A process group whose leader we have started.
-#[derive(Debug)]
-struct Group {
-    leader: Option<Pid>,
-    /// Whether the leader was reaped, after which its number may be another's.
-    reaped: AtomicBool,
-}
-
-impl Group {
-    fn of(child: &Child) -> Self {
-        let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        LIVE.lock().unwrap_or_else(PoisonError::into_inner).extend(leader);
-        Group { leader, reaped: AtomicBool::new(false) }
-    }
-
-    /// What its processes have done so far, by the kernel's account: time on a processor, bytes read
-    /// and written.
-    fn done(&self) -> Vec<(i32, String)> {
-        let Some(leader) = self.leader.filter(|_| !self.reaped.load(Ordering::SeqCst)) else {
-            return Vec::new();
-        };
-        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        let mut done: Vec<(i32, String)> =
-            numbers.filter_map(|pid| Some((pid, done_by(pid, leader)?))).collect();
-        done.sort_unstable();
-        done
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(leader) = self.leader.filter(|_| !self.reaped.load(Ordering::SeqCst)) {
-            // It fails only where the group is gone, and then there is nothing to do.
-            let _ = kill_process_group(leader, signal);
-        }
-    }
-}
-
-/// The same of one process, if it is of the group.
-fn done_by(pid: i32, leader: Pid) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, which may hold anything: state, parent, group … the 12th and 13th are times.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    if fields.get(2)?.parse() != Ok(leader.as_raw_nonzero().get()) {
-        return None;
-    }
-    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
-    Some(format!("{} {} {io}", fields.get(11)?, fields.get(12)?))
-}
-
 async fn supervise(
     child: &mut Child,
     group: &Group,
@@ -403,8 +348,7 @@ async fn supervise(
             }
         }
     };
-    group.reaped.store(true, Ordering::SeqCst);
-    LIVE.lock().unwrap_or_else(PoisonError::into_inner).retain(|pid| Some(*pid) != group.leader);
+    group.ended();
     status
 }
 

@@ -115,7 +115,7 @@ fn code_of_a_databases_owner_never_runs_as_a_superuser_unasked() {
             "told" => "table_to_xml of postgres",
             "schema" => "schema_to_xml of postgres",
             "whole" => "database_to_xml of postgres",
-            "cast_unseen" => "cast from e to integer runs public.to_int of eve",
+            "cast_unseen" => "cast from public.e to integer runs public.to_int of eve",
             _ => "public.pwn of eve",
         };
         assert!(said.contains(named), "{name}: {said}");
