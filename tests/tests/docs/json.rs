@@ -163,6 +163,10 @@ fn every_object_has_the_fields_that_are_documented() {
         found.remove("deleted[]");
         found.remove("broken[]");
         found.remove("lacking[]");
+        // Null here; and in other schemas a field by itself.
+        if schema == "drctl.restore-plan/1" {
+            found.remove("code");
+        }
         assert_eq!(solid(&found), solid(&shape.fields), "{schema}: seen, and documented");
     }
 }

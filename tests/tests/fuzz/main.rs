@@ -52,6 +52,8 @@ fn seed() -> u64 {
 
 /// A parser under test.
 struct Target<'a> {
+    /// Held from before its seeds were made.
+    _alone: MutexGuard<'static, ()>,
     name: &'a str,
     /// What is spoilt.
     seeds: Vec<Vec<u8>>,
@@ -65,7 +67,6 @@ impl Target<'_> {
     /// Spoils for a while; `run` holds the target's own properties and names the outcome.
     #[expect(clippy::print_stdout, reason = "what was reached")]
     fn fuzz(&self, mut run: impl FnMut(&[u8], &mut Random) -> String) {
-        let alone = alone();
         let (seed, end) = (seed(), Instant::now() + seconds());
         let mut outcomes = BTreeMap::<String, u64>::new();
         let mut turn = 0;
@@ -77,7 +78,6 @@ impl Target<'_> {
             *outcomes.entry(outcome).or_default() += 1;
             turn += 1;
         }
-        drop(alone);
         println!("{}: {turn} inputs from seed {seed}: {outcomes:#?}", self.name);
         for wanted in self.reach {
             let found = outcomes.keys().any(|outcome| outcome.starts_with(wanted));

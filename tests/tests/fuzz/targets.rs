@@ -75,12 +75,13 @@ fn seal_outcome<T>(done: &Result<T, SealError>) -> String {
 
 #[test]
 fn marker() {
+    let alone = alone();
     let time = "2026-03-01T00:00:00Z".parse().expect("a time");
     let marker = Marker::new(RepositoryId::new(7), time);
     let newer = Marker { min_reader: 2, ..marker.clone() };
     let seeds = [marker, newer].iter().map(encode_marker).collect();
     let reach = ["accepted", "no JSON", "foreign marker", "marker too new", "too large"];
-    Target { name: "marker", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
+    Target { _alone: alone, name: "marker", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
         let done = decode_marker(input);
         if let Ok(marker) = &done {
             assert!(marker.format == "drctl" && marker.min_reader <= 1, "{marker:?}");
@@ -97,6 +98,7 @@ fn payload(envelope: &[u8]) -> Option<Vec<u8>> {
 
 #[test]
 fn an_altered_envelope_verifies_only_with_the_same_payload() {
+    let alone = alone();
     let keys = Keys::new();
     let mut other = manifest(&keys);
     other.streams.truncate(1);
@@ -104,7 +106,7 @@ fn an_altered_envelope_verifies_only_with_the_same_payload() {
         [&manifest(&keys), &other].map(|m| encode_manifest(m, &keys.signing)).into();
     let signed: Vec<_> = seeds.iter().map(|seed| payload(seed).expect("a payload")).collect();
     let reach = ["accepted", "no JSON", "payload type", "malformed", "untrusted"];
-    Target { name: "envelope", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
+    Target { _alone: alone, name: "envelope", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
         let done = decode_manifest(input, &keys.trust);
         if done.is_ok() {
             let payload = payload(input).expect("it was accepted");
@@ -140,6 +142,7 @@ fn use_pages(stream: &Stream) {
 
 #[test]
 fn a_signed_manifest_is_used_only_when_it_fits() {
+    let alone = alone();
     let keys = Keys::new();
     let mut newer = manifest(&keys);
     newer.features.push("deltas".to_owned());
@@ -156,39 +159,45 @@ fn a_signed_manifest_is_used_only_when_it_fits() {
         "unknown feature",
         "inconsistent",
     ];
-    Target { name: "signed manifest", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
-        let envelope = keys.envelope(input);
-        let done = decode_manifest(&envelope, &keys.trust);
-        if let Ok((manifest, _)) = &done {
-            assert!(manifest.children.iter().all(|child| child.status == 0), "{manifest:?}");
-            assert!(manifest.features.is_empty() && manifest.min_reader <= 1, "{manifest:?}");
-            for stream in &manifest.streams {
-                let listed = stream.paged_segments() + stream.tail.len() as u64;
-                assert_eq!(listed, stream.segments, "{stream:?}");
-                use_pages(stream);
+    Target { _alone: alone, name: "signed manifest", seeds, heap: 0, reach: &reach }.fuzz(
+        |input, _| {
+            let envelope = keys.envelope(input);
+            let done = decode_manifest(&envelope, &keys.trust);
+            if let Ok((manifest, _)) = &done {
+                assert!(manifest.children.iter().all(|child| child.status == 0), "{manifest:?}");
+                assert!(manifest.features.is_empty() && manifest.min_reader <= 1, "{manifest:?}");
+                for stream in &manifest.streams {
+                    let listed = stream.paged_segments() + stream.tail.len() as u64;
+                    assert_eq!(listed, stream.segments, "{stream:?}");
+                    use_pages(stream);
+                }
+                use_manifest(manifest);
             }
-            use_manifest(manifest);
-        }
-        format_outcome(&done)
-    });
+            format_outcome(&done)
+        },
+    );
 }
 
 #[test]
 fn an_altered_page_is_never_taken() {
+    let alone = alone();
     let stream = long_stream();
     let seeds = vec![page(0), page(1)];
-    Target { name: "page", seeds, heap: 0, reach: &["another page"] }.fuzz(|input, _| {
-        let done = read_page(&stream, &stream.pages[1], input);
-        assert!(done.is_err() || input == page(1), "an altered page is taken");
-        format_outcome(&done)
-    });
+    Target { _alone: alone, name: "page", seeds, heap: 0, reach: &["another page"] }.fuzz(
+        |input, _| {
+            let done = read_page(&stream, &stream.pages[1], input);
+            assert!(done.is_err() || input == page(1), "an altered page is taken");
+            format_outcome(&done)
+        },
+    );
 }
 
 #[test]
 fn a_page_that_a_manifest_names_is_taken_only_when_it_fits() {
+    let alone = alone();
     let seeds = vec![page(0), page(1)];
     let reach = ["accepted", "no JSON of a page", "another page", "inconsistent"];
-    Target { name: "named page", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
+    Target { _alone: alone, name: "named page", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
         let mut stream = long_stream();
         let (bytes, sha256) = (input.len() as u64, digest(input));
         stream.pages[1] = PageRef { n: 1, segments: 4, bytes, sha256 };
@@ -203,6 +212,7 @@ fn a_page_that_a_manifest_names_is_taken_only_when_it_fits() {
 
 #[test]
 fn an_altered_segment_never_opens() {
+    let alone = alone();
     let keys = Keys::new();
     let plain: Vec<u8> = (0..2_000u32).map(|i| (i * i / 7).to_le_bytes()[0]).collect();
     let sealed = seal_segment(0, &plain, 3, &keys.recipients).expect("seal");
@@ -210,7 +220,8 @@ fn an_altered_segment_never_opens() {
     let known = seeds.clone();
     seeds.push(Keys::new().seal(b"a stranger's"));
     let reach = ["accepted", "wrong key", "decrypt, altered length", "decrypt, altered SHA-256"];
-    let target = Target { name: "segment", seeds, heap: 2 * PLAIN_LIMIT, reach: &reach };
+    let target =
+        Target { _alone: alone, name: "segment", seeds, heap: 2 * PLAIN_LIMIT, reach: &reach };
     target.fuzz(|input, _| {
         let bare = open_bytes(input, PLAIN_LIMIT, &keys.identities);
         assert!(bare.is_err() || known.iter().any(|k| k == input), "an altered file opens");
@@ -222,6 +233,7 @@ fn an_altered_segment_never_opens() {
 
 #[test]
 fn a_frame_from_a_key_holder_opens_only_within_bounds() {
+    let alone = alone();
     let keys = Keys::new();
     let text = b"rows and rows and rows of much the same, and rows again".repeat(40);
     let plains = [&b""[..], b"x", &text, &[0; 300_000]];
@@ -239,7 +251,8 @@ fn a_frame_from_a_key_holder_opens_only_within_bounds() {
         "decompress: Src size is incorrect",
         "decompress: Destination buffer is too small",
     ];
-    let target = Target { name: "frame", seeds, heap: 2 * PLAIN_LIMIT, reach: &reach };
+    let target =
+        Target { _alone: alone, name: "frame", seeds, heap: 2 * PLAIN_LIMIT, reach: &reach };
     target.fuzz(|input, _| {
         let sealed = age::encrypt(&keys.identity.to_public(), input).expect("encrypt");
         let done = open_bytes(&sealed, PLAIN_LIMIT, &keys.identities);
@@ -253,13 +266,15 @@ fn a_frame_from_a_key_holder_opens_only_within_bounds() {
 
 #[test]
 fn sealed_facts_open_or_say_why() {
+    let alone = alone();
     let keys = Keys::new();
     let mut base = manifest(&keys);
     let good = base.sealed.clone();
     let strangers = manifest(&Keys::new()).sealed;
     let seeds = [&good, &strangers].map(|sealed| sealed.clone().into_bytes()).into();
     let reach = ["accepted", "wrong key", "decrypt", "decompress: the sealed facts are no"];
-    let target = Target { name: "sealed facts", seeds, heap: 2 * PLAIN_LIMIT, reach: &reach };
+    let target =
+        Target { _alone: alone, name: "sealed facts", seeds, heap: 2 * PLAIN_LIMIT, reach: &reach };
     target.fuzz(|input, _| {
         base.sealed = String::from_utf8_lossy(input).into_owned();
         let done = open_facts(&base, &keys.identities);
@@ -270,11 +285,13 @@ fn sealed_facts_open_or_say_why() {
 
 #[test]
 fn facts_from_a_key_holder_parse_or_say_why() {
+    let alone = alone();
     let keys = Keys::new();
     let mut base = manifest(&keys);
     let seeds = vec![serde_json::to_vec(&facts()).expect("JSON")];
     let reach = ["accepted", "decompress: the sealed facts: "];
-    let target = Target { name: "facts", seeds, heap: 4 * PLAIN_LIMIT, reach: &reach };
+    let target =
+        Target { _alone: alone, name: "facts", seeds, heap: 4 * PLAIN_LIMIT, reach: &reach };
     target.fuzz(|input, _| {
         base.sealed = STANDARD.encode(keys.seal(input));
         let done = open_facts(&base, &keys.identities);
@@ -289,6 +306,7 @@ fn facts_from_a_key_holder_parse_or_say_why() {
 
 #[test]
 fn a_key_is_what_its_parts_say_or_foreign() {
+    let alone = alone();
     let (source, backup, stream) = (source(), backup(), long_stream().id);
     let part = LogPart::Range { start: Lsn(1 << 24), end: Lsn(1 << 25) };
     let range = LogPlace { system_id: u64::MAX, timeline: Timeline::FIRST, part };
@@ -311,7 +329,7 @@ fn a_key_is_what_its_parts_say_or_foreign() {
     let seeds = keys.iter().map(|key| key.as_ref().as_bytes().to_vec()).collect();
     let reach =
         ["Marker", "Probe", "Manifest", "Data", "Log", "Drill", "Acceptance", "Foreign", "no path"];
-    Target { name: "key", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
+    Target { _alone: alone, name: "key", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
         let text = String::from_utf8_lossy(input).into_owned();
         let Ok(key) = Path::parse(&text) else { return "no path".to_owned() };
         let kind = layout::classify(&key);
