@@ -41,8 +41,7 @@ impl Attempt<'_> {
         catalog.append(job, self.setup.clock.now(), &stored).await?;
         crash_point("backup-before-manifest");
         let sha256 = put_manifest(self.repository, self.source, &self.id, bytes).await?;
-        let noted = catalog.note_named(self.source, named::by_manifest(&manifest)).await;
-        let _ = noted.inspect_err(|error| tracing::debug!("names are not noted: {error}"));
+        named::keep(catalog, self.source, named::by_manifest(&manifest)).await;
         let signer = self.key.verifying_key().keyid();
         let summary = BackupSummary { signer, ..manifest.summary(sha256) };
         catalog.commit_backup(job, self.setup.clock.now(), &summary).await.with_context(|| {

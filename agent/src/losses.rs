@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Lost};
-use drctl_model::{BackupId, BackupSummary, SourceId, chain, newest, total};
+use drctl_model::{BackupId, BackupSummary, MOST_NAMED, SourceId, chain, newest, total};
 use drctl_store::layout;
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use crate::named::{Names, by_manifest, missed};
+use crate::named::{Names, by_manifest, keep, missed};
 use crate::repository::{MANIFESTS_AT_ONCE, is_bad_manifest};
 use crate::weight::Seen;
 use crate::{Proven, Repository, Setup};
@@ -18,9 +18,6 @@ use crate::{Proven, Repository, Setup};
 /// Of a source with no more objects than this all that is listed is compared with what is signed; of
 /// a larger one only what its newest good backup stands on.
 const WEIGHED: u64 = 20_000;
-
-/// The newest manifests that are read at each look.
-const READ: usize = 64;
 
 /// Compares the backups that the catalog knows of a source with the bucket: whether their manifests
 /// are listed, and as many objects and bytes as these name. The newest manifests are read.
@@ -42,8 +39,7 @@ pub(crate) async fn look_for_losses(
         read_manifests(repository, &known, &mut lost, &mut names).await?;
     }
     if let Some(writable) = &writable {
-        let noted = writable.note_named(source, names.clone()).await;
-        let _ = noted.inspect_err(|error| tracing::debug!("names are not noted: {error}"));
+        keep(writable, source, names.clone()).await;
     }
     for (key, why) in missed(repository, Some(catalog), source, names, &known).await? {
         lost.entry(key).or_insert(why);
@@ -85,8 +81,7 @@ pub(crate) async fn told(
     (there, names): (&[BackupSummary], Names),
 ) -> Result<Vec<Lost>> {
     if let Some(catalog) = setup.log_cache(repository).await {
-        let noted = catalog.note_named(source, names).await;
-        let _ = noted.inspect_err(|error| tracing::debug!("names are not noted: {error}"));
+        keep(&catalog, source, names).await;
         return look_for_losses(setup, repository, &catalog, source).await;
     }
     let at = setup.clock.now();
@@ -148,7 +143,7 @@ async fn read_manifests(
     let key = |backup: &BackupSummary| layout::manifest(&backup.source, &backup.backup).to_string();
     let mut wanted: BTreeMap<String, &BackupSummary> =
         newest_chain(known).into_iter().map(|backup| (key(backup), backup)).collect();
-    wanted.extend(known.iter().take(READ).map(|backup| (key(backup), backup)));
+    wanted.extend(known.iter().take(MOST_NAMED).map(|backup| (key(backup), backup)));
     wanted.retain(|key, _| !lost.contains_key(key));
     let reading = wanted.into_iter().map(|(key, backup)| async move {
         let found = read(repository, backup).await;

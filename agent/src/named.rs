@@ -98,9 +98,14 @@ pub(crate) fn by_manifest(manifest: &Manifest) -> Names {
 /// Tells a catalog what the manifests of a bucket name; one that cannot be told learns it later.
 pub(crate) async fn note(catalog: &Catalog, found: &Inventory) {
     for (source, names) in &found.named {
-        let noted = catalog.note_named(source, names.clone()).await;
-        let _ = noted.inspect_err(|error| tracing::debug!("names are not noted: {error}"));
+        keep(catalog, source, names.clone()).await;
     }
+}
+
+/// The same of what some of them name.
+pub(crate) async fn keep(catalog: &Catalog, source: &SourceId, names: Names) {
+    let noted = catalog.note_named(source, names).await;
+    let _ = noted.inspect_err(|error| tracing::debug!("names are not noted: {error}"));
 }
 
 /// What of the manifests that signed documents of a source name is not in the bucket as it was named,

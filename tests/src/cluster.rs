@@ -249,6 +249,22 @@ pub fn give_away(path: &Path) {
     }
 }
 
+/// Waits for the server that drctl starts on a data directory, and holds it: whoever drives it waits.
+///
+/// # Panics
+/// If none starts.
+#[must_use]
+pub fn held(data: &Path) -> Pid {
+    let mut server = None;
+    until("the server to start", || {
+        server = postmaster(data);
+        server.is_some()
+    });
+    let server = server.expect("it was there");
+    kill_process(server, Signal::STOP).expect("hold it");
+    server
+}
+
 /// The postmaster that drctl has started on a data directory, by its number on this host: the one that
 /// it knows itself by is that of its box.
 #[must_use]

@@ -3,10 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The kinds of damage.
 pub const DAMAGES: [&str; 7] =
     ["deleted", "cut", "flipped", "emptied", "swapped", "older", "signed by a stranger"];
+
+/// Makes a directory what another one is.
+///
+/// # Panics
+/// If it cannot be copied.
+pub fn replace(to: &Path, from: &Path) {
+    let _ = fs::remove_dir_all(to);
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.expect("run cp").success());
+}
 
 /// One object of a kind.
 pub struct Subject {

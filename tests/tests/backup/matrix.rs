@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use drctl_model::{Acceptance, FORMAT_VERSION, Marker, RepositoryId};
 use drctl_store::inspect_manifest;
 use drctl_store::{SigningKey, digest, encode_acceptance, encode_manifest, encode_marker};
-use drctl_tests::damage::{Asked, Subject, documented, matrix};
+use drctl_tests::damage::{Asked, Subject, documented, matrix, replace};
 use jiff::Timestamp;
 
 use crate::common::{Shop, id_of, segments};
@@ -18,13 +17,6 @@ fn content(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all: Vec<_> = entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
     all.sort();
     all
-}
-
-/// Makes a directory what another one is.
-fn replace(to: &Path, from: &Path) {
-    let _ = fs::remove_dir_all(to);
-    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
-    assert!(copied.unwrap().success());
 }
 
 /// One object of each kind, with what is put in its place.

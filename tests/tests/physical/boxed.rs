@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, postmaster, ticks};
+use drctl_tests::cluster::{Cluster as _, give_away, held, list, own_place, ticks};
 use drctl_tests::hostile::{self, after, as_nobody, evil, opened};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, until};
@@ -30,13 +30,7 @@ fn the_log_of_a_recovery_is_given_to_no_other_account() {
     let mut command = shop.command(&arguments);
     let drctl = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // While its server is held, drctl goes on to give log to whoever may ask for it.
-    let mut server = None;
-    until("the server to start", || {
-        server = postmaster(&path.join("data"));
-        server.is_some()
-    });
-    let server = server.unwrap();
-    kill_process(server, Signal::STOP).unwrap();
+    let server = held(&path.join("data"));
     let line = fs::read_to_string(format!("/proc/{}/cmdline", server.as_raw_pid())).unwrap();
     let place = |word: &str| Some(word.strip_prefix("unix_socket_directories=")?.to_owned());
     let private = line.split('\0').find_map(place).expect("its private directory");

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use drctl_model::{
     BackupId, Drill, DrillId, DrillOutcome, FORMAT_VERSION, IndexPlace, IndexedPiece, LogIndex,
@@ -13,7 +12,7 @@ use drctl_store::{
     encode_piece, layout, seal_bytes,
 };
 use drctl_tests::cluster::{Cluster as _, give_away, own_place};
-use drctl_tests::damage::{Asked, Subject, documented, matrix};
+use drctl_tests::damage::{Asked, Subject, documented, matrix, replace};
 use jiff::Timestamp;
 
 use crate::log::{Archiving, several};
@@ -119,13 +118,6 @@ fn laid_out(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     }
     all.sort();
     all
-}
-
-/// Makes a directory what another one is.
-fn replace(to: &Path, from: &Path) {
-    let _ = fs::remove_dir_all(to);
-    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
-    assert!(copied.unwrap().success());
 }
 
 /// The site's own pen, and a stranger's.

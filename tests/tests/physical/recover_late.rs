@@ -3,36 +3,37 @@
 use std::fs;
 use std::process::Stdio;
 
-use drctl_tests::cluster::{Cluster as _, list, own_place, postmaster, ticks};
+use drctl_tests::cluster::{Cluster as _, held, list, own_place, ticks};
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::{Ran, until};
+use drctl_tests::site::Ran;
 use rustix::process::{Signal, kill_process};
 
 use crate::log::{Archiving, several};
 use crate::streaming::{Streaming, shipped};
 
-#[test]
-fn a_target_at_the_last_commit_is_reached_while_more_log_comes() {
-    let (shop, last) = several();
+/// Recovers to the last commit of forty rows while its server is held and more is written.
+fn reached_while(shop: &Archiving, last: &str, write: impl FnOnce()) {
     let (_folder, path) = own_place();
     let to = path.display().to_string();
     let arguments =
-        ["--json", "restore", "shop", "--to-time", &last, "--promote", "--to-directory", &to];
+        ["--json", "restore", "shop", "--to-time", last, "--promote", "--to-directory", &to];
     let mut command = shop.command(&arguments);
     let drctl = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Its server is held while more is written and archived.
-    let mut server = None;
-    until("the server to start", || {
-        server = postmaster(&path.join("data"));
-        server.is_some()
-    });
-    kill_process(server.unwrap(), Signal::STOP).unwrap();
-    shop.tick(41..51);
-    shop.archived();
-    kill_process(server.unwrap(), Signal::CONT).unwrap();
+    let server = held(&path.join("data"));
+    write();
+    kill_process(server, Signal::CONT).unwrap();
     let done = Ran::of(&drctl.wait_with_output().unwrap()).ended(0).json();
-    assert_eq!(done["shows"], last.as_str(), "{done}");
+    assert_eq!(done["shows"], last, "{done}");
     assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn a_target_at_the_last_commit_is_reached_while_more_log_comes() {
+    let (shop, last) = several();
+    reached_while(&shop, &last, || {
+        shop.tick(41..51);
+        shop.archived();
+    });
 }
 
 #[test]
@@ -44,25 +45,11 @@ fn a_target_at_the_last_commit_is_reached_while_more_log_is_streamed() {
     shipped(&shop.server);
     let last = shop.committed(40);
     for round in 1..3 {
-        let (_folder, path) = own_place();
-        let to = path.display().to_string();
-        let arguments =
-            ["--json", "restore", "shop", "--to-time", &last, "--promote", "--to-directory", &to];
-        let mut command = shop.command(&arguments);
-        let drctl = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // Its server is held while more is written and streamed: in the segment of the target.
-        let mut server = None;
-        until("the server to start", || {
-            server = postmaster(&path.join("data"));
-            server.is_some()
+        // In the segment of the target.
+        reached_while(&shop, &last, || {
+            shop.tick(round * 50..round * 50 + 10);
+            shipped(&shop.server);
         });
-        kill_process(server.unwrap(), Signal::STOP).unwrap();
-        shop.tick(round * 50..round * 50 + 10);
-        shipped(&shop.server);
-        kill_process(server.unwrap(), Signal::CONT).unwrap();
-        let done = Ran::of(&drctl.wait_with_output().unwrap()).ended(0).json();
-        assert_eq!(done["shows"], last.as_str(), "{done}");
-        assert_eq!(ticks(&path), list(1..41));
     }
     assert_eq!(streaming.end(), Some(130));
 }

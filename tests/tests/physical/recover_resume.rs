@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use drctl::RECOVERY_CRASH_POINTS;
-use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, postmaster, ticks};
+use drctl_tests::cluster::{Cluster as _, give_away, held, list, own_place, postmaster, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -210,13 +210,7 @@ fn a_closed_terminal_does_not_end_a_recovery() {
     script.stdout(Stdio::null());
     let mut script = script.spawn().expect("script is missing: apt-get install bsdutils");
     // The recovering server is held, so that the recovery is surely under way.
-    let mut server = None;
-    until("the server to start", || {
-        server = postmaster(&path.join("data"));
-        server.is_some()
-    });
-    let server = server.unwrap();
-    kill_process(server, Signal::STOP).unwrap();
+    let server = held(&path.join("data"));
     let drctl = process(["restore", &to]).expect("drctl runs");
     script.kill().unwrap();
     script.wait().unwrap();

@@ -145,10 +145,21 @@ pub fn value_of(
     configuration: Option<&Path>,
     name: &str,
 ) -> Result<String, EngineError> {
+    let file = configuration.map(|file| ("config_file", file));
+    ask(bin_dir, data, file.as_slice(), name)
+}
+
+/// The same, with places that are told on the command line.
+fn ask(
+    bin_dir: &Path,
+    data: &Path,
+    places: &[(&str, &Path)],
+    name: &str,
+) -> Result<String, EngineError> {
     let mut tool = std::process::Command::new(bin_dir.join("postgres"));
     tool.arg("-D").arg(data).args(["-C", name]).env_clear().env("LC_ALL", "C").current_dir("/");
-    if let Some(file) = configuration {
-        tool.arg("-c").arg(format!("config_file={}", file.display()));
+    for (setting, place) in places {
+        tool.arg("-c").arg(format!("{setting}={}", place.display()));
     }
     let output = told(&mut tool).map_err(EngineError::io("ask postgres for its configuration"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();

@@ -6,12 +6,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use drctl_model::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{AUTO, Changes};
+use super::{AUTO, Changes, ask};
 use crate::EngineError;
 use crate::pg::conf;
 
@@ -120,25 +119,14 @@ impl Likeness {
         Ok(Likeness { _folder: folder, data: own, config, places })
     }
 
-    /// The value of a setting, when the server starts. It starts no server, and loads nothing that the
-    /// configuration names.
+    /// The value of a setting, when the server starts.
     fn value(&self, bin_dir: &Path, name: &str) -> Result<String, EngineError> {
-        let mut tool = Command::new(bin_dir.join("postgres"));
-        let place = |name: &str, path: &Path| format!("{name}={}", path.display());
-        tool.arg("-D").arg(self.config.parent().unwrap_or(&self.data)).args(["-C", name]);
-        tool.arg("-c").arg(place("config_file", &self.config));
-        tool.arg("-c").arg(place("data_directory", &self.data));
-        tool.env_clear().env("LC_ALL", "C").current_dir("/");
-        let output =
-            tool.output().map_err(EngineError::io("ask postgres for its configuration"))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        match output.status.success() {
-            true => Ok(text(&output.stdout)),
-            false => Err(EngineError::Config(format!(
-                "the server does not start with this configuration: {}",
-                self.told_in(&text(&output.stderr))
-            ))),
-        }
+        let at = self.config.parent().unwrap_or(&self.data);
+        let places = [("config_file", &*self.config), ("data_directory", &*self.data)];
+        ask(bin_dir, at, &places, name).map_err(|error| match error {
+            EngineError::Config(text) => EngineError::Config(self.told_in(&text)),
+            other => other,
+        })
     }
 
     /// A path as people know it.
