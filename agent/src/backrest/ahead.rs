@@ -1,6 +1,9 @@
 //! Segments of pgBackRest's archive fetched ahead of a recovering server. As with drctl's own log:
 //! a help and never an answer. What is not whole is left to `wal fetch`.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
 use anyhow::Result;
 use drctl_engines::backrest::{Got, SegmentName};
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
@@ -9,7 +12,7 @@ use futures_util::{StreamExt as _, stream};
 use super::Stanza;
 use super::archive::Digests;
 use super::read::{Scratch, examine};
-use crate::wal::{Ahead, Expected};
+use crate::wal::{Ahead, Expected, makes_no_tablespace};
 
 /// Fetches what `legs` need, `fetches` segments at once, until all of it was fetched. Never fails:
 /// what cannot be had, or has no room, is left to the server's own command.
@@ -69,8 +72,14 @@ async fn fetch(
     let ahead = ahead.clone();
     let work = move || {
         let looked = examine(file.path(), (timeline, start, size), system_id, sha1)?;
-        looked.map_err(anyhow::Error::msg)?;
-        Ok(ahead.keep_file(&name, file.path()))
+        let holds = looked.map_err(anyhow::Error::msg)?;
+        let byte = |at| {
+            let mut one = [0];
+            let file = File::open(file.path()).ok()?;
+            file.read_exact_at(&mut one, at).ok().map(|()| one[0])
+        };
+        let quiet = makes_no_tablespace(&holds, start, size, byte);
+        Ok(ahead.keep_file(&name, file.path(), quiet))
     };
     tokio::task::spawn_blocking(work).await?
 }

@@ -114,7 +114,7 @@ async fn push_one(
 /// Whether the file was fetched ahead, and the server has it now.
 pub(super) fn waits(args: &FetchArgs) -> bool {
     let ahead = args.ahead.as_deref().map(Ahead::new);
-    ahead.is_some_and(|ahead| ahead.take(&args.name, args.segment_bytes, &args.to))
+    ahead.is_some_and(|ahead| ahead.take(&args.name, args.segment_bytes, &args.to).is_some())
 }
 
 async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {

@@ -30,13 +30,18 @@ use super::log_ahead::expected;
 use crate::backrest::{Asked, fetch as fetch_archived};
 use crate::memory::Notebook;
 use crate::problem::{Failure, Problem};
-use crate::wal::{ABSENT, Ahead, DELIVERED, FAILED, Fetched, LEFT, Shelf, fetch, is_damaged};
+use crate::wal::{
+    ABSENT, Ahead, DELIVERED, FAILED, Fetched, LEFT, PLACED, Shelf, fetch, is_damaged, placed,
+};
 
 /// The socket in the server's private directory.
 const SOCKET: &str = "log";
 
 /// Where files of the log lie for a moment, in the recovery's directory.
 const SCRATCH: &str = "serving";
+
+/// Where the server keeps the log that it has, there too.
+const OWN_LOG: &str = "data/pg_wal";
 
 /// How many are answered at once; a server asks for one file after the other.
 const AT_ONCE: usize = 4;
@@ -62,6 +67,8 @@ pub(super) struct Serving<'a> {
     /// Tablespaces at places where something else is seen in the box, and whether a server is still
     /// to be started with them.
     covered: Mutex<(Vec<(u32, PathBuf)>, bool)>,
+    /// The file that was laid beside the server's log last, below the recovery's directory.
+    placed: Mutex<Option<PathBuf>>,
 }
 
 impl<'a> Serving<'a> {
@@ -76,8 +83,8 @@ impl<'a> Serving<'a> {
             .and_then(|below| below.directory(Path::new(SCRATCH)).map(drop));
         made.with_context(|| format!("make the directory {}", scratch.display()))?;
         let (count, listener) = (AtomicU64::new(0), Mutex::new(None));
-        let (walks, covered) = (Arc::default(), Mutex::default());
-        Ok(Serving { request, size, scratch, count, listener, walks, covered })
+        let (walks, covered, placed) = (Arc::default(), Mutex::default(), Mutex::default());
+        Ok(Serving { request, size, scratch, count, listener, walks, covered, placed })
     }
 
     /// Listens in the private directory of a server; gives where.
@@ -127,6 +134,7 @@ impl<'a> Serving<'a> {
         if let Some(error) = done.as_ref().err().filter(|error| is_damaged(error)) {
             self.remember(error).await;
         }
+        let done = done.map(|found| found.map(|file| self.place(name, file)));
         let sent = timeout(READ_WAIT, send(&mut stream, done)).await;
         if let Ok(Err(error)) = sent {
             tracing::debug!("{name} was not taken: {error}");
@@ -152,12 +160,17 @@ impl<'a> Serving<'a> {
         let (waiting, to, of) = (ahead(&self.request.directory), file.0.clone(), name.to_owned());
         let bytes = self.size.bytes();
         let taken = tokio::task::spawn_blocking(move || Ahead::take(&waiting, &of, bytes, &to));
-        let own = self.request.directory.join("data/pg_wal");
-        let found = match taken.await? {
-            true => Fetched::Delivered,
-            false => self.fetch(name, &file.0, &own).await?,
+        let own = self.request.directory.join(OWN_LOG);
+        let taken = taken.await?;
+        let found = match taken {
+            Some(_) => Fetched::Delivered,
+            None => self.fetch(name, &file.0, &own).await?,
         };
-        if let Ok((_, start)) = self.size.parse_file_name(name) {
+        // Without a box nothing but what is read here keeps a server from the source's places.
+        let quiet = taken.is_some_and(|taken| taken.quiet) && self.request.boxes.is_some();
+        if let Ok((_, start)) = self.size.parse_file_name(name)
+            && !(quiet && self.is_between(start))
+        {
             let read = match found {
                 Fetched::Delivered => file.0.clone(),
                 // The server takes its own.
@@ -193,6 +206,35 @@ impl<'a> Serving<'a> {
             segments: Some(&segments),
         };
         fetch_archived(&stanza.backrest, &asked, stored).await
+    }
+
+    /// Whether no record is known that goes on at `start`.
+    fn is_between(&self, start: Lsn) -> bool {
+        let walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        !walks.iter().any(|walk| walk.at() == start && walk.is_within_record())
+    }
+
+    /// Lays a file beside the log that the server has, so that it needs to be renamed only; where that
+    /// cannot be, it is sent.
+    fn place(&self, name: &str, file: Scratch) -> Given {
+        let beside = Path::new(OWN_LOG).join(placed(name));
+        let scratch = Path::new(SCRATCH).join(file.0.file_name().unwrap_or_default());
+        let below = Below::open(&self.request.directory);
+        let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = placed.take() {
+            // It was not taken.
+            let _ = below.as_ref().map(|below| below.remove(&before));
+        }
+        match below.and_then(|below| below.rename(&scratch, &beside)) {
+            Ok(()) => {
+                *placed = Some(beside);
+                Given::Placed
+            }
+            Err(error) => {
+                tracing::debug!("{name} is sent: {error}");
+                Given::Sent(file)
+            }
+        }
     }
 
     /// Makes ready what a segment asks of the server that will replay it.
@@ -273,6 +315,10 @@ impl<'a> Serving<'a> {
 impl Drop for Serving<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.scratch);
+        let placed = self.placed.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(placed), Ok(below)) = (placed, Below::open(&self.request.directory)) {
+            let _ = below.remove(&placed);
+        }
     }
 }
 
@@ -284,15 +330,22 @@ fn in_another_box(place: &Path) -> anyhow::Error {
 /// A file that is gone when it was sent.
 struct Scratch(PathBuf);
 
+/// How a server gets a file.
+enum Given {
+    Placed,
+    Sent(Scratch),
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
 }
 
-async fn send(stream: &mut UnixStream, done: Result<Option<Scratch>>) -> std::io::Result<()> {
+async fn send(stream: &mut UnixStream, done: Result<Option<Given>>) -> std::io::Result<()> {
     match done {
-        Ok(Some(file)) => {
+        Ok(Some(Given::Placed)) => stream.write_u8(PLACED).await?,
+        Ok(Some(Given::Sent(file))) => {
             let mut from = tokio::fs::File::open(&file.0).await?;
             let length = from.metadata().await?.len();
             stream.write_u8(DELIVERED).await?;

@@ -15,7 +15,7 @@ use futures_util::{StreamExt as _, stream};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::Shelf;
-use super::fetch::{Expected, Segment, assemble, cover};
+use super::fetch::{Assembled, Expected, Segment, assemble, cover};
 use crate::private;
 
 /// The most bytes of log that wait to be asked for: many of the usual segments, and at least one
@@ -39,6 +39,16 @@ const SEGMENT_NAME: usize = 24;
 
 /// The name of the file that tells which segment the server asked for last.
 const ASKED: &str = "asked";
+
+/// How the name ends of a segment that makes no tablespace.
+const QUIET: &str = ".quiet";
+
+/// A segment that a server was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Whether it is known that it makes no tablespace; not known: it may.
+    pub quiet: bool,
+}
 
 /// Where log waits for a recovering server.
 #[derive(Debug, Clone)]
@@ -74,25 +84,23 @@ impl Ahead {
     }
 
     /// Gives the segment `name` to the server at `to` if it waits here, whole: of the right size,
-    /// and of the bytes that its own name tells. Says whether it did; anything else than a whole
-    /// file is as if it were not there.
+    /// and of the bytes that its own name tells. Anything else than a whole file is as if it were not
+    /// there.
     #[must_use]
-    pub fn take(&self, name: &str, segment_bytes: u64, to: &Path) -> bool {
+    pub fn take(&self, name: &str, segment_bytes: u64, to: &Path) -> Option<Taken> {
         // A history is asked for at any time, and tells nothing of how far the server is.
         if name.len() != SEGMENT_NAME || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return false;
+            return None;
         }
         self.asked(name);
-        let Some(file) = self.waiting().into_iter().find(|file| file.name == name) else {
-            return false;
-        };
+        let file = self.waiting().into_iter().find(|file| file.name == name)?;
         let path = self.0.join(file.file_name());
         let whole = weigh(&path).is_ok_and(|found| found == (segment_bytes, file.digest));
         if whole && fs::rename(&path, to).is_ok() {
-            return true;
+            return Some(Taken { quiet: file.quiet });
         }
         let _ = fs::remove_file(&path);
-        false
+        None
     }
 
     /// How many segments are fetched at once.
@@ -114,11 +122,11 @@ impl Ahead {
     ///
     /// # Errors
     /// The file system's.
-    pub(crate) async fn keep(&self, name: &str, bytes: Vec<u8>) -> std::io::Result<()> {
+    pub(super) async fn keep(&self, name: &str, read: Assembled) -> std::io::Result<()> {
         let (ahead, name) = (self.clone(), name.to_owned());
         let write = move || match ahead.is_behind(&name) {
             true => Ok(()),
-            false => ahead.put(&name, &bytes),
+            false => ahead.put(&name, &read),
         };
         tokio::task::spawn_blocking(write).await.unwrap_or_else(|_| Err(ErrorKind::Other.into()))
     }
@@ -127,12 +135,12 @@ impl Ahead {
     ///
     /// # Errors
     /// The file system's.
-    pub(crate) fn keep_file(&self, name: &str, file: &Path) -> std::io::Result<()> {
+    pub(crate) fn keep_file(&self, name: &str, file: &Path, quiet: bool) -> std::io::Result<()> {
         if self.is_behind(name) {
             return Ok(());
         }
         let (_, digest) = weigh(file)?;
-        let waiting = Waiting { name: name.to_owned(), digest };
+        let waiting = Waiting { name: name.to_owned(), digest, quiet };
         fs::rename(file, self.0.join(waiting.file_name()))
     }
 
@@ -169,14 +177,15 @@ impl Ahead {
 
     /// Under its final name, which tells its bytes. Nothing is synced: what a host that died has
     /// left is not looked at.
-    fn put(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    fn put(&self, name: &str, read: &Assembled) -> std::io::Result<()> {
+        let Assembled { bytes, quiet } = read;
         let part = self.0.join(format!("{name}.part"));
         let mut file = private::rewrite(&part)?;
         if let Err(error) = std::io::Write::write_all(&mut file, bytes) {
             let _ = fs::remove_file(&part);
             return Err(error);
         }
-        let waiting = Waiting { name: name.to_owned(), digest: xxh3_128(bytes) };
+        let waiting = Waiting { name: name.to_owned(), digest: xxh3_128(bytes), quiet: *quiet };
         fs::rename(&part, self.0.join(waiting.file_name()))
     }
 }
@@ -186,16 +195,19 @@ impl Ahead {
 struct Waiting {
     name: String,
     digest: u128,
+    quiet: bool,
 }
 
 impl Waiting {
     fn of(file: &str) -> Option<Waiting> {
-        let (name, digest) = file.split_once('.').filter(|(_, digest)| digest.len() == 32)?;
-        Some(Waiting { name: name.to_owned(), digest: u128::from_str_radix(digest, 16).ok()? })
+        let (name, digest) = file.split_once('.')?;
+        let (digest, quiet) = digest.strip_suffix(QUIET).map_or((digest, false), |d| (d, true));
+        let digest = u128::from_str_radix(Some(digest).filter(|d| d.len() == 32)?, 16).ok()?;
+        Some(Waiting { name: name.to_owned(), digest, quiet })
     }
 
     fn file_name(&self) -> String {
-        format!("{}.{:032x}", self.name, self.digest)
+        format!("{}.{:032x}{}", self.name, self.digest, if self.quiet { QUIET } else { "" })
     }
 }
 
@@ -281,14 +293,14 @@ pub async fn fetch_ahead(
             let need = leg.until.min(wanted.start.plus(size.bytes()));
             let segment = Segment { of: place, size, start: wanted.start, need: Some(need) };
             let read = assemble(shelf, &segment, wanted.pieces, identities).await;
-            let bytes = match read {
-                Ok(bytes) => bytes,
+            let read = match read {
+                Ok(read) => read,
                 Err(error) => {
                     tracing::debug!("{name} is not fetched ahead: {error:#}");
                     return Ok(());
                 }
             };
-            ahead.keep(&name, bytes).await
+            ahead.keep(&name, read).await
         };
         let mut done = stream::iter(wanted(leg, size, &there)).map(one).buffered(at_once);
         while let Some(written) = done.next().await {

@@ -85,11 +85,11 @@ pub async fn deeds(
             let there = entries.iter().filter(near).map(LogEntry::range).collect();
             let segment = Segment { of: (system_id, timeline), size, start, need: None };
             match assemble(shelf, &segment, there, identities).await {
-                Ok(bytes) => {
-                    meter.moved(bytes.len() as u64, 0);
+                Ok(read) => {
+                    meter.moved(read.bytes.len() as u64, 0);
                     found.segments += 1;
                     let work = move || {
-                        deeds.feed(start, &bytes);
+                        deeds.feed(start, &read.bytes);
                         deeds
                     };
                     deeds = tokio::task::spawn_blocking(work).await?;

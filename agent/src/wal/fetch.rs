@@ -10,6 +10,7 @@ use drctl_model::{LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
 use drctl_store::{Identities, digest};
 
 use super::Shelf;
+use super::holds::makes_no_tablespace;
 use super::shelf::{is_damaged, is_missing};
 use crate::private;
 use crate::problem::Problem;
@@ -126,7 +127,8 @@ pub async fn fetch(
     }
     let need = needed_until(expected, timeline, start, end);
     let segment = Segment { of: (system_id, timeline), size, start, need };
-    let mut bytes = match assemble(shelf, &segment, there, identities).await {
+    let read = assemble(shelf, &segment, there, identities).await;
+    let mut bytes = match read.map(|read| read.bytes) {
         // A server reads ahead of its target: what is there and no plan needs may be rubbish.
         Err(error) if need == Some(start) && is_damaged(&error) => {
             tracing::warn!("log after what the plan needs does not count: {error:#}");
@@ -158,7 +160,7 @@ pub(crate) async fn segment(
         return Ok(None);
     }
     let segment = Segment { of, size, start, need: None };
-    assemble(shelf, &segment, there, identities).await.map(Some)
+    assemble(shelf, &segment, there, identities).await.map(|read| Some(read.bytes))
 }
 
 /// How far a plan needs the segment from `start` to `end`; nothing where there is no plan.
@@ -180,6 +182,14 @@ pub(super) struct Segment {
     pub(super) need: Option<Lsn>,
 }
 
+/// A segment that was put together.
+pub(super) struct Assembled {
+    /// Its bytes.
+    pub(super) bytes: Vec<u8>,
+    /// Whether it is known that it makes no tablespace.
+    pub(super) quiet: bool,
+}
+
 /// The bytes of the segment that begins at `start`, joined of pieces that [`cover`] it from there;
 /// zeros behind the last of them. Names alone promise nothing: in place of a piece that is not the
 /// log that was written others are taken, where they reach as far as a plan needs. Without a plan
@@ -193,7 +203,7 @@ pub(super) async fn assemble(
     segment: &Segment,
     mut there: Vec<Range>,
     identities: &Identities,
-) -> Result<Vec<u8>> {
+) -> Result<Assembled> {
     let Segment { of, size, start, need } = *segment;
     let end = start.plus(size.bytes());
     let reach = |chain: &[Range]| chain.last().map_or(start, |(_, end)| *end);
@@ -206,12 +216,12 @@ pub(super) async fn assemble(
             return Err(error);
         }
         match join(shelf, of, size, start, &chain, identities).await {
-            Ok(mut bytes) => {
+            Ok(mut read) => {
                 if let Some(bound) = shelf.bound.filter(|bound| *bound < end) {
                     let keep = usize::try_from(bound.since(start)).unwrap_or(usize::MAX);
-                    bytes.iter_mut().skip(keep).for_each(|byte| *byte = 0);
+                    read.bytes.iter_mut().skip(keep).for_each(|byte| *byte = 0);
                 }
-                return Ok(bytes);
+                return Ok(read);
             }
             Err((bad, error))
                 if is_damaged(&error) || is_missing(&error) || is_other_history(&error) =>
@@ -233,8 +243,8 @@ async fn join(
     start: Lsn,
     chain: &[Range],
     identities: &Identities,
-) -> Result<Vec<u8>, (Range, anyhow::Error)> {
-    let mut bytes = Vec::new();
+) -> Result<Assembled, (Range, anyhow::Error)> {
+    let (mut bytes, mut quiet) = (Vec::new(), false);
     for (from, until) in chain {
         let part = LogPart::Range { start: *from, end: *until };
         let read = shelf.read(&LogPlace { system_id, timeline, part }, identities).await;
@@ -248,14 +258,19 @@ async fn join(
         }
         // Where two pieces overlap the later one goes on where the one before ended.
         match usize::try_from(have.since(*from)) {
-            Ok(0) if bytes.is_empty() => bytes = plain,
+            Ok(0) if bytes.is_empty() => {
+                bytes = plain;
+                let whole = *until == start.plus(size.bytes());
+                let byte = |at| bytes.get(usize::try_from(at).ok()?).copied();
+                quiet = whole && makes_no_tablespace(&head.holds, start, size, byte);
+            }
             Ok(known) => bytes.extend_from_slice(plain.get(known..).unwrap_or_default()),
             Err(_) => {}
         }
     }
     // What was never written is zero: the server takes it for the end of the log.
     bytes.resize(usize::try_from(size.bytes()).unwrap_or(usize::MAX), 0);
-    Ok(bytes)
+    Ok(Assembled { bytes, quiet })
 }
 
 /// The pieces that lead from `start` towards `end` without a gap, each reaching as far as any.

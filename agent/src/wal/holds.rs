@@ -1,6 +1,6 @@
 //! What a walk over log found, as it is signed.
 
-use drctl_engines::pg::wal::{Ask, Asked, WalSummary};
+use drctl_engines::pg::wal::{Ask, Asked, WalSummary, may_be_of_tablespace};
 use drctl_model::{ChangedSettings, Holds, Lsn, TimelineHistory, WalSegmentSize};
 
 /// The length of a restore point's record (`xl_restore_point` behind its headers, aligned).
@@ -34,6 +34,19 @@ pub(crate) fn holds(summary: &WalSummary, size: WalSegmentSize) -> Holds {
         settings: summary.asks.iter().filter_map(changed).collect(),
         tablespaces: summary.asks.iter().filter_map(tablespace).collect(),
     }
+}
+
+/// Whether no tablespace is made by what ends in the segment that begins at `start`, nor by what begins
+/// in it: what was found in the whole of it tells the one, its own byte tells the other.
+#[must_use]
+pub(crate) fn makes_no_tablespace(
+    holds: &Holds,
+    start: Lsn,
+    size: WalSegmentSize,
+    byte: impl FnOnce(u64) -> Option<u8>,
+) -> bool {
+    let last = holds.last_record.filter(|_| holds.tablespaces.is_empty());
+    last.is_some_and(|(_, next)| !may_be_of_tablespace(size, next.since(start), byte))
 }
 
 fn changed(asked: &Asked) -> Option<ChangedSettings> {

@@ -15,6 +15,13 @@ use super::fetch::Fetched;
 pub(crate) const DELIVERED: u8 = 0;
 pub(crate) const ABSENT: u8 = 1;
 pub(crate) const FAILED: u8 = 2;
+/// It lies beside the place where it is wanted, under the name that [`placed`] gives.
+pub(crate) const PLACED: u8 = 3;
+
+/// What a file is called until the server takes it.
+pub(crate) fn placed(name: &str) -> String {
+    format!("{name}.drctl")
+}
 
 /// The directory beside the socket with what a server may still ask for when nobody answers any
 /// more.
@@ -57,6 +64,11 @@ fn ask(socket: &Path, name: &str, to: &Path) -> Result<Answer> {
             let mut length = [0; 8];
             answer.read_exact(&mut length).context("drctl's answer was cut off")?;
             write(&mut answer, u64::from_be_bytes(length), to)?;
+            Ok(Answer::Is(Fetched::Delivered))
+        }
+        PLACED => {
+            let renamed = fs::rename(to.with_file_name(placed(name)), to);
+            renamed.with_context(|| format!("write {}", to.display()))?;
             Ok(Answer::Is(Fetched::Delivered))
         }
         ABSENT => Ok(Answer::Is(Fetched::Absent)),
@@ -127,5 +139,27 @@ mod tests {
         assert_eq!(take(&socket, name, &to).unwrap(), Fetched::Delivered);
         going.join().unwrap();
         assert_eq!(fs::read(&to).unwrap(), b"1");
+    }
+
+    #[test]
+    fn what_lies_beside_its_place_is_taken_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, to) = (folder.path().join("log"), folder.path().join("RECOVERYXLOG"));
+        let name = "000000010000000000000003";
+        let listener = UnixListener::bind(&socket).unwrap();
+        let placing = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 64]).unwrap();
+                stream.write_all(&[PLACED]).unwrap();
+            }
+        });
+        // drctl says so, and it is not there.
+        assert!(take(&socket, name, &to).is_err() && !to.exists());
+        fs::write(folder.path().join(placed(name)), "log").unwrap();
+        assert_eq!(take(&socket, name, &to).unwrap(), Fetched::Delivered);
+        placing.join().unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"log");
+        assert!(!folder.path().join(placed(name)).exists());
     }
 }

@@ -144,7 +144,7 @@ fn settings_of_roles_and_databases_do_not_hold_for_a_recovery() {
 }
 
 /// Every file below a directory, and what is in it.
-fn contents(at: &Path) -> String {
+pub(crate) fn contents(at: &Path) -> String {
     let find = "find . -type f -exec md5sum {} + | sort; find . -type l -exec ls -l {} + | sort";
     let output = Command::new("sh").args(["-c", find]).current_dir(at).output().unwrap();
     String::from_utf8(output.stdout).unwrap()

@@ -1,14 +1,18 @@
 //! Log that is fetched ahead: a help that is believed only when it is whole.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use drctl::{Ahead, Expected, Setup, Shelf, fetch_ahead};
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
 use drctl_tests::cluster::{Cluster as _, give_away, list, place, ticks};
+use drctl_tests::servers::postgres::Postgres;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::boxed::contents;
 use crate::log::{Archiving, several};
 
 const NAME: &str = "000000010000000000000003";
@@ -32,17 +36,20 @@ fn put(at: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 fn a_segment_that_waits_is_taken_once_and_only_whole() {
     let (folder, ahead) = empty();
     let to = folder.path().join("to");
-    assert!(!ahead.take(NAME, 4, &to));
+    assert!(ahead.take(NAME, 4, &to).is_none());
     put(ahead.path(), NAME, b"good");
-    assert!(!ahead.take(NEXT, 4, &to) && !to.exists());
+    assert!(ahead.take(NEXT, 4, &to).is_none() && !to.exists());
     // What is asked for beside segments tells nothing of how far the server is.
-    assert!(!ahead.take("00000002.history", 4, &to));
+    assert!(ahead.take("00000002.history", 4, &to).is_none());
     assert_eq!(fs::read(ahead.path().join("asked")).unwrap(), NEXT.as_bytes());
-    assert!(ahead.take(NAME, 4, &to));
+    assert_eq!(ahead.take(NAME, 4, &to).map(|taken| taken.quiet), Some(false));
     assert_eq!(fs::read(&to).unwrap(), b"good");
-    assert!(!ahead.take(NAME, 4, &to));
+    assert!(ahead.take(NAME, 4, &to).is_none());
+    let file = put(ahead.path(), NAME, b"good");
+    fs::rename(&file, file.with_extension(format!("{:032x}.quiet", xxh3_128(b"good")))).unwrap();
+    assert_eq!(ahead.take(NAME, 4, &to).map(|taken| taken.quiet), Some(true));
     ahead.end();
-    assert!(!ahead.path().exists() && !ahead.take(NAME, 4, &to));
+    assert!(!ahead.path().exists() && ahead.take(NAME, 4, &to).is_none());
 }
 
 #[test]
@@ -52,14 +59,14 @@ fn a_file_that_is_not_what_its_name_says_is_not_believed() {
         let to = folder.path().join("to");
         let file = put(ahead.path(), NAME, b"good");
         fs::write(&file, damage).unwrap();
-        assert!(!ahead.take(NAME, 4, &to) && !to.exists() && !file.exists(), "{damage:?}");
+        assert!(ahead.take(NAME, 4, &to).is_none() && !to.exists() && !file.exists(), "{damage:?}");
     }
     // Whole, but of another size than the cluster's segments; and one that was never ended.
     let (folder, ahead) = empty();
     let to = folder.path().join("to");
     put(ahead.path(), NAME, b"longer");
     fs::write(ahead.path().join(format!("{NAME}.part")), b"good").unwrap();
-    assert!(!ahead.take(NAME, 4, &to) && !to.exists());
+    assert!(ahead.take(NAME, 4, &to).is_none() && !to.exists());
 }
 
 /// `wal fetch` of a segment, with a directory where log waits.
@@ -138,14 +145,17 @@ async fn a_plans_log_is_fetched_ahead_byte_for_byte_and_bounded() {
     let waiting: Vec<String> = fs::read_dir(ahead.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|file| file.len() == "000000010000000000000003.".len() + 32)
+        .filter(|file| {
+            let file = file.strip_suffix(".quiet").unwrap_or(file);
+            file.len() == "000000010000000000000003.".len() + 32
+        })
         .collect();
     assert!((32..=36).contains(&waiting.len()), "{}", waiting.len());
     let folder = tempfile::tempdir().unwrap();
     let mut start = size.start_of(from).plus(size.bytes());
     for _ in 0..10 {
         let (name, to) = (size.file_name(Timeline::FIRST, start), folder.path().join("to"));
-        assert!(ahead.take(&name, size.bytes(), &to), "{name}");
+        assert!(ahead.take(&name, size.bytes(), &to).is_some(), "{name}");
         let right = fs::read(shop.server.data_dir().join("pg_wal").join(&name));
         // The server has used the file for other log since, or not.
         if let Ok(right) = right {
@@ -165,4 +175,67 @@ fn nothing_that_was_fetched_ahead_stays_behind() {
     let said = fs::read_to_string(path.join("recovery.log")).unwrap();
     assert!(!said.contains("could not"), "{said}");
     assert_eq!(ticks(&path), list(1..41));
+}
+
+#[test]
+fn a_tablespace_whose_record_goes_on_in_the_next_segment_is_made_in_the_restore() {
+    let shop = Archiving::start(true);
+    let (_folder, outside) = place();
+    fs::create_dir(&outside).unwrap();
+    fs::set_permissions(&outside, Permissions::from_mode(0o755)).unwrap();
+    shop.back_up();
+    // Each record begins a few bytes nearer to the end of its segment.
+    let room = |left: u32| {
+        let sql = format!(
+            "select 1048576 - {left} - mod(pg_current_wal_insert_lsn() - '0/0', 1048576)::int"
+        );
+        shop.sql(&sql).parse::<i64>().unwrap()
+    };
+    for n in 0..16_u32 {
+        let dir = outside.join(n.to_string());
+        fs::create_dir(&dir).unwrap();
+        give_away(&dir);
+        let left = 236 - n * 8;
+        while room(left) < 0 {
+            shop.sql("select pg_logical_emit_message(false, 'x', repeat('y', 2000))");
+        }
+        while let rest @ 200.. = room(left) {
+            let bytes = (rest * 99 / 100 - 100).max(40);
+            let emit = format!("select pg_logical_emit_message(false, 'x', repeat('y', {bytes}))");
+            shop.sql(&emit);
+        }
+        shop.sql(&format!("create tablespace t{n} location '{}'", dir.display()));
+    }
+    shop.sql("create table far tablespace t15 as select generate_series(1, 100)");
+    shop.archived();
+    let crossing = crossing(&shop);
+    assert!(crossing >= 2, "{crossing} records of tablespaces go on in the next segment");
+    let before = contents(&outside);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    let restored = Postgres::builder().data(&path.join("data")).start();
+    assert_eq!(restored.psql("postgres", "select count(*) from far"), "100");
+    assert_eq!(restored.psql("postgres", "select count(*) from pg_tablespace"), "18");
+    assert!(contents(&outside) == before, "files of the source were changed");
+}
+
+/// How many records that make tablespaces lie in two segments.
+fn crossing(shop: &Archiving) -> usize {
+    let log = shop.server.data_dir().join("pg_wal");
+    let first = shop.sql("select pg_walfile_name(redo_lsn) from pg_control_checkpoint()");
+    let last = shop.sql("select last_archived_wal from pg_stat_archiver");
+    let output = Command::new(shop.server.bin_dir().join("pg_waldump"))
+        .args(["--rmgr=Tablespace", first.as_str(), last.as_str()])
+        .arg("--path")
+        .arg(&log)
+        .output();
+    let output = String::from_utf8(output.expect("start pg_waldump").stdout).unwrap();
+    let crosses = |line: &&str| {
+        let after = |word: &str| Some(line.split_once(word)?.1.trim_start());
+        let length = after("len (rec/tot):")?.split('/').nth(1)?.split(',').next()?.trim();
+        let lsn: Lsn = after("lsn: ")?.split(',').next()?.parse().ok()?;
+        Some(lsn.0 % (1 << 20) + length.parse::<u64>().ok()? > 1 << 20)
+    };
+    assert_eq!(output.lines().filter(|line| line.contains("CREATE")).count(), 16, "{output}");
+    output.lines().filter(|line| crosses(line) == Some(true)).count()
 }

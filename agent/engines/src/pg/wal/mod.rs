@@ -32,6 +32,7 @@ use std::mem;
 
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
 
+pub use asks::may_be_of_tablespace;
 use chain::{Chain, Event};
 pub use commits::{Commit, Commits};
 pub use deeds::{Deed, Deeds, Kind as DeedKind, Relation};
@@ -89,6 +90,12 @@ impl WalWalker {
     #[must_use]
     pub fn at(&self) -> Lsn {
         self.at
+    }
+
+    /// Whether a record has begun that did not end yet.
+    #[must_use]
+    pub fn is_within_record(&self) -> bool {
+        self.chain.is_open()
     }
 
     /// What was found since the start, or since it was taken last.

@@ -10,7 +10,7 @@ pub(super) const PAGE: u64 = 8192;
 /// `SizeOfXLogLongPHD`.
 pub(super) const LONG_HEADER: usize = 40;
 /// `SizeOfXLogShortPHD`.
-const SHORT_HEADER: usize = 24;
+pub(super) const SHORT_HEADER: usize = 24;
 
 /// `XLP_FIRST_IS_CONTRECORD`: the page begins with the rest of a record.
 const CONTINUES: u16 = 0x0001;

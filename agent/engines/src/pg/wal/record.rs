@@ -23,7 +23,9 @@ const XLOG: u8 = 0;
 /// `RM_XACT_ID`.
 const XACT: u8 = 1;
 /// `RM_TBLSPC_ID`.
-const TABLESPACE: u8 = 5;
+pub(super) const TABLESPACE: u8 = 5;
+/// Where a record's resource manager stands (`xl_rmid`).
+pub(super) const MANAGER_AT: u64 = 17;
 
 /// The same of a record that tells a path (`MAXPGPATH`, behind a number and the headers).
 const KEPT_OF_PATHS: usize = 1100;
