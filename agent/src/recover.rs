@@ -11,6 +11,7 @@ mod log_ahead;
 mod own;
 mod rate;
 mod serve;
+mod spaces;
 mod stood;
 mod watch;
 mod whose;
@@ -191,7 +192,7 @@ pub async fn recover(
     note_stanza(request)?;
     leave_history(request, &layout)?;
     for _ in 0..STARTS {
-        around.led = serving.led();
+        around.led = serving.spaces().led();
         meter.label("starting the restored server");
         let mut server = Recovering::start(&layout, &request.bin_dir, &request.user, &around)?;
         // Until all is left: a question that is cut off before ends the server.
@@ -208,7 +209,7 @@ pub async fn recover(
                 continue;
             }
             Ok(Some(done)) => Ok(done),
-            Err(error) if serving.wants_another_box() && !is_interrupted(&error) => {
+            Err(error) if serving.spaces().wants_another_box() && !is_interrupted(&error) => {
                 tracing::info!("the server goes on in another box: {error:#}");
                 server.stop(STOP_PATIENCE).await?;
                 continue;

@@ -14,19 +14,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::Below;
-use drctl_engines::boxed::is_covered;
-use drctl_engines::pg::physical::{Layout, asks_of, lead};
-use drctl_engines::pg::wal::{Ask, Asked as Wish, WalWalker};
-use drctl_model::{Lsn, Timeline, WalSegmentSize, shown};
+use drctl_model::{Timeline, WalSegmentSize};
 use futures_util::{StreamExt as _, stream};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use super::RecoverRequest;
-use super::aim::runs_to_end;
-use super::command::{ahead, hidden, segments};
+use super::command::{ahead, segments};
 use super::log_ahead::expected;
+use super::spaces::Spaces;
 use crate::backrest::{Asked, fetch as fetch_archived};
 use crate::memory::Notebook;
 use crate::problem::{Failure, Problem};
@@ -53,9 +50,6 @@ const READ_WAIT: Duration = Duration::from_secs(600);
 /// The longest request: a name and the end of its line.
 const LONGEST: u64 = 64;
 
-/// Walks that are remembered at the positions where they ended: a server reads ahead, and goes back.
-const WALKS: usize = 8;
-
 /// Answers a recovering server.
 pub(super) struct Serving<'a> {
     request: &'a RecoverRequest<'a>,
@@ -63,10 +57,7 @@ pub(super) struct Serving<'a> {
     scratch: PathBuf,
     count: AtomicU64,
     listener: Mutex<Option<Arc<UnixListener>>>,
-    walks: Arc<Mutex<Vec<WalWalker>>>,
-    /// Tablespaces at places where something else is seen in the box, and whether a server is still
-    /// to be started with them.
-    covered: Mutex<(Vec<(u32, PathBuf)>, bool)>,
+    spaces: Spaces<'a>,
     /// The file that was laid beside the server's log last, below the recovery's directory.
     placed: Mutex<Option<PathBuf>>,
 }
@@ -83,8 +74,8 @@ impl<'a> Serving<'a> {
             .and_then(|below| below.directory(Path::new(SCRATCH)).map(drop));
         made.with_context(|| format!("make the directory {}", scratch.display()))?;
         let (count, listener) = (AtomicU64::new(0), Mutex::new(None));
-        let (walks, covered, placed) = (Arc::default(), Mutex::default(), Mutex::default());
-        Ok(Serving { request, size, scratch, count, listener, walks, covered, placed })
+        let (spaces, placed) = (Spaces::new(request, size), Mutex::default());
+        Ok(Serving { request, size, scratch, count, listener, spaces, placed })
     }
 
     /// Listens in the private directory of a server; gives where.
@@ -169,14 +160,14 @@ impl<'a> Serving<'a> {
         // Without a box nothing but what is read here keeps a server from the source's places.
         let quiet = taken.is_some_and(|taken| taken.quiet) && self.request.boxes.is_some();
         if let Ok((_, start)) = self.size.parse_file_name(name)
-            && !(quiet && self.is_between(start))
+            && !(quiet && self.spaces.is_between(start))
         {
             let read = match found {
                 Fetched::Delivered => file.0.clone(),
                 // The server takes its own.
                 Fetched::Absent => own.join(name),
             };
-            self.prepare_for(&read, start).await?;
+            self.spaces.prepare_for(&read, start).await?;
         }
         Ok((found == Fetched::Delivered).then_some(file))
     }
@@ -208,12 +199,6 @@ impl<'a> Serving<'a> {
         fetch_archived(&stanza.backrest, &asked, stored).await
     }
 
-    /// Whether no record is known that goes on at `start`.
-    fn is_between(&self, start: Lsn) -> bool {
-        let walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
-        !walks.iter().any(|walk| walk.at() == start && walk.is_within_record())
-    }
-
     /// Lays a file beside the log that the server has, so that it needs to be renamed only; where that
     /// cannot be, it is sent.
     fn place(&self, name: &str, file: Scratch) -> Given {
@@ -237,59 +222,9 @@ impl<'a> Serving<'a> {
         }
     }
 
-    /// Makes ready what a segment asks of the server that will replay it.
-    async fn prepare_for(&self, segment: &Path, start: Lsn) -> Result<()> {
-        let (path, walks) = (segment.to_owned(), Arc::clone(&self.walks));
-        let of = (self.request.plan.timeline, start, self.size);
-        let asks = tokio::task::spawn_blocking(move || asks(&path, of, &walks)).await?;
-        let plan = self.request.plan;
-        let from = plan.path.first().map_or(Lsn(0), |leg| leg.from);
-        for Wish { at, what, .. } in asks {
-            let replayed = at >= from && (runs_to_end(plan) || at < plan.until);
-            let Ask::Tablespace { oid, path } = what else { continue };
-            // One without a place lies in the data directory.
-            if path.as_os_str().is_empty() {
-                continue;
-            }
-            if self.request.boxes.is_some() {
-                if is_covered(&path, &self.request.bin_dir, &hidden(self.request)) {
-                    match replayed {
-                        true => self.cover(oid, path.clone())?,
-                        false => continue,
-                    }
-                }
-                lead(&Layout::new(&self.request.directory), oid, &path)?;
-            } else if replayed {
-                bail!(Problem::Place(path));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a place into account for the next server, unless this one has it already.
-    fn cover(&self, oid: u32, place: PathBuf) -> Result<()> {
-        let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
-        let (led, anew) = &mut *covered;
-        if led.iter().any(|(_, other)| *other == place) {
-            // Made once more, under another number, or asked for again.
-            return if *anew { Err(in_another_box(&place)) } else { Ok(()) };
-        }
-        let error = in_another_box(&place);
-        led.push((oid, place));
-        *anew = true;
-        Err(error)
-    }
-
-    /// Places that lead elsewhere in the box of the next server.
-    pub(super) fn led(&self) -> Vec<(u32, PathBuf)> {
-        let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
-        covered.1 = false;
-        covered.0.clone()
-    }
-
-    /// Whether the log has asked for another box than there is.
-    pub(super) fn wants_another_box(&self) -> bool {
-        self.covered.lock().unwrap_or_else(PoisonError::into_inner).1
+    /// The tablespaces that the log makes.
+    pub(super) fn spaces(&self) -> &Spaces<'a> {
+        &self.spaces
     }
 
     /// Ends. A server that goes on without us finds what it may still ask for: which timelines there
@@ -320,11 +255,6 @@ impl Drop for Serving<'_> {
             let _ = below.remove(&placed);
         }
     }
-}
-
-fn in_another_box(place: &Path) -> anyhow::Error {
-    let place = shown(&place.to_string_lossy(), 200);
-    anyhow::anyhow!("the log makes a tablespace at {place}: the server goes on in another box")
 }
 
 /// A file that is gone when it was sent.
@@ -376,26 +306,6 @@ fn is_name(name: &str) -> bool {
         Some(timeline) => timeline.len() == 8 && hex(timeline),
         None => name.len() == 24 && hex(name),
     }
-}
-
-/// What a segment asks of its server. A record may have begun in the segment before: the walk over
-/// that goes on, where the server asked for it. What is no log is left to the server to judge.
-fn asks(
-    path: &Path,
-    (timeline, start, size): (Timeline, Lsn, WalSegmentSize),
-    walks: &Mutex<Vec<WalWalker>>,
-) -> Vec<Wish> {
-    let mut walks = walks.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = walks.iter().find(|walk| walk.at() == start).cloned();
-    let mut walk = known.unwrap_or_else(|| WalWalker::new(timeline, start, size));
-    let found = asks_of(path, &mut walk);
-    if walk.at() == start.plus(size.bytes()) {
-        walks.retain(|other| other.at() != walk.at());
-        walks.push(walk);
-        let much = walks.len().saturating_sub(WALKS);
-        walks.drain(..much);
-    }
-    found
 }
 
 fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
