@@ -4,11 +4,14 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, place, ticks};
+use drctl_tests::cluster::{
+    Cluster as _, caught_up, give_away, list, own_place, place, standby, ticks,
+};
 use drctl_tests::servers::postgres::Postgres;
 
 use crate::common::site;
 use crate::log::{Archiving, several};
+use crate::stream::point_at;
 
 /// The server's programs, but for one that says that extensions and libraries lie elsewhere.
 fn programs_without_extensions(server: &Postgres, at: &Path) {
@@ -214,4 +217,27 @@ fn a_part_of_a_transaction_is_refused_with_its_whole_before_anything_is_touched(
     let (ran, _folder, path) = shop.recover(&["--to-xid", whole, "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..9));
+}
+
+#[test]
+fn transactions_in_the_last_segment_of_a_standbys_copy_are_reached_by_their_numbers() {
+    let shop = Archiving::start(true);
+    let (standby, _folder) = standby(&shop.server);
+    shop.tick(1..6);
+    shop.sql("checkpoint");
+    caught_up(&shop.server, &standby);
+    point_at(&shop, &standby);
+    let base = shop.back_up()["backup"]["backup"].clone();
+    point_at(&shop, &shop.server);
+    let segment = "select pg_walfile_name(pg_current_wal_insert_lsn())";
+    let last = shop.sql(segment);
+    shop.tick(6..9);
+    assert_eq!(shop.sql(segment), last, "they are in the segment in which the copy ended");
+    assert!(shop.archived() == last);
+    let number = |id: u32| shop.sql(&format!("select xmin from ticks where id = {id}"));
+    for (flag, id, held) in [("--to-xid", 6, 1..7), ("--before-xid", 8, 1..8)] {
+        let (ran, _folder, path) = shop.recover(&[flag, &number(id), "--promote"]);
+        assert_eq!(ran.ended(0).json()["base"], base, "{flag} of {id}");
+        assert_eq!(ticks(&path), list(held), "{flag} of {id}");
+    }
 }
