@@ -48,7 +48,6 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
     ("catalog/FORMAT.md", 0, "JSON only"),
     ("docs/backup.md", 1, "needs a suspect backup: the tests of those accept one"),
     ("docs/install.md", 4, "need a package manager, a build, root, systemd"),
-    ("docs/pgbackrest.md", 1, "needs the server's account: the tests of `backrest` restore so"),
     (
         "docs/postgresql.md",
         1,
