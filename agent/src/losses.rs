@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Lost};
-use drctl_model::{BackupId, BackupSummary, MOST_NAMED, SourceId, chain, newest, total};
+use drctl_model::{BackupId, BackupSummary, MOST_NAMED, SourceId, chain, newest, shown, total};
 use drctl_store::layout;
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
 use crate::named::{Names, by_manifest, keep, missed};
+use crate::problem::Problem;
 use crate::repository::{MANIFESTS_AT_ONCE, is_bad_manifest};
 use crate::weight::Seen;
 use crate::{Proven, Repository, Setup};
@@ -55,6 +56,63 @@ pub(crate) async fn look_for_losses(
         let _ = told.inspect_err(|error| tracing::debug!("what is lost is not noted: {error}"));
     }
     Ok(merged(source, kept, lost, &back, now))
+}
+
+/// The backup whose identifier begins with `wanted`; of one that is gone it is said that it was there, as far
+/// as this host remembers it.
+///
+/// # Errors
+/// As [`Repository::find`].
+pub(crate) async fn find(
+    setup: &Setup,
+    repository: &Repository,
+    source: Option<&SourceId>,
+    wanted: &str,
+) -> Result<Proven> {
+    let none = match repository.find(source, wanted).await {
+        Err(error) if matches!(error.downcast_ref(), Some(Problem::NoBackup(_))) => error,
+        found => return found,
+    };
+    let Some(catalog) = setup.log_cache(repository).await else { return Err(none) };
+    let Some((source, id, text)) = remembered(&catalog, source, wanted).await? else {
+        return Err(none);
+    };
+    // A few signs may fit others that are there.
+    let there = repository.attempts(&source).await?;
+    let others = there.iter().any(|other| *other != id && other.as_str().starts_with(wanted));
+    Err(if others { none } else { Problem::NoBackup(text).into() })
+}
+
+/// What the catalog remembers of a backup whose identifier begins with `wanted`, in words.
+async fn remembered(
+    catalog: &Catalog,
+    source: Option<&SourceId>,
+    wanted: &str,
+) -> Result<Option<(SourceId, BackupId, String)>> {
+    let fits = |id: &BackupId| id.as_str().starts_with(wanted);
+    let known = catalog.backups(source).await?;
+    let taken = |id: &BackupId| {
+        let backup = known.iter().find(|backup| backup.backup == *id);
+        backup.map_or(String::new(), |backup| format!(", of {:.0},", backup.started))
+    };
+    let tell = |source: &SourceId, id: BackupId, why: &str| {
+        let text = format!(
+            "the backup {id} of {source}{} was there, and is gone from the bucket: {why}",
+            taken(&id)
+        );
+        Some((source.clone(), id, text))
+    };
+    for lost in catalog.lost(source).await? {
+        let id: Option<BackupId> = lost.key.split('/').nth(3).and_then(|id| id.parse().ok());
+        let is_its = |id: &BackupId| layout::manifest(&lost.source, id).as_ref() == lost.key;
+        if let Some(id) = id.filter(|id| fits(id) && is_its(id)) {
+            let why = format!("{}, missed since {:.0}", shown(&lost.why, 300), lost.at);
+            return Ok(tell(&lost.source, id, &why));
+        }
+    }
+    let known = known.iter().find(|backup| fits(&backup.backup));
+    let why = "nobody has missed it before";
+    Ok(known.and_then(|backup| tell(&backup.source, backup.backup.clone(), why)))
 }
 
 /// The keys of all manifests that the catalog knows, or that signed documents name.

@@ -18,7 +18,7 @@ pub enum Problem {
     #[error("there is no configuration at {}", .0.display())]
     NoConfiguration(PathBuf),
     /// A configuration that cannot be used.
-    #[error("the configuration has {} error(s)\n{}", .0.len(), lines(.0))]
+    #[error("{}", wrong(.0))]
     Configuration(Vec<Diagnostic>),
     /// A secret that the configuration names cannot be had.
     #[error("{what} cannot be read from {from}: {why}")]
@@ -220,9 +220,13 @@ pub enum Problem {
     Interrupted,
 }
 
-fn lines(diagnostics: &[Diagnostic]) -> String {
-    let lines: Vec<String> = diagnostics.iter().map(|d| format!("  {d}")).collect();
-    lines.join("\n")
+fn wrong(diagnostics: &[Diagnostic]) -> String {
+    let many = match diagnostics.len() {
+        1 => "an error".to_owned(),
+        many => format!("{many} errors"),
+    };
+    let lines: String = diagnostics.iter().map(|d| format!("\n  {d}")).collect();
+    format!("the configuration has {many}{lines}")
 }
 
 impl Problem {

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::backups::Judged;
 use super::screen::{Screen, TEXT_SHOWN};
+use crate::losses::find;
 use crate::{Exit, Setup, accept as take_for_good};
 
 /// `drctl accept`.
@@ -13,7 +14,7 @@ pub(super) async fn accept(screen: Screen, setup: &Setup, backup: &str) -> Resul
         Some((source, id)) => (Some(super::source_id(source)?), id),
         None => (None, backup),
     };
-    let found = repository.find(source.as_ref(), wanted).await?;
+    let found = find(setup, &repository, source.as_ref(), wanted).await?;
     let done = take_for_good(setup, &repository, &found).await;
     let done = done.with_context(|| format!("accept {}", found.manifest.backup))?;
     let backup = Judged::alone(&done).json();

@@ -16,6 +16,7 @@ use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, line, span, ta
 use super::state::known_catalog;
 use super::streams::streams;
 use crate::chain::{Family, is_broken};
+use crate::losses::find;
 use crate::problem::Problem;
 use crate::{
     BackedUp, Chains, Exit, Memory, Meter, Proven, Setup, Stop, Wish, backup as run_backup,
@@ -233,7 +234,7 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
         screen.arrives()?;
     }
     let repository = setup.repository().await?;
-    let found = repository.find(None, &args.backup).await?;
+    let found = find(setup, &repository, None, &args.backup).await?;
     if args.emergency && found.manifest.kind.external().is_some() {
         let text = "its data is in the repository of pgBackRest, not here: pgBackRest itself \
                     restores it without drctl (`pgbackrest restore`)";

@@ -18,6 +18,7 @@ use super::recovery_plan::{changed, identity_file, plan_on_whole};
 use super::recovery_words::{Outlook, accepted, done_object, done_text, plan_text, signed_text};
 use super::screen::Screen;
 use crate::backrest::lay_out as lay_out_archived;
+use crate::losses::find;
 use crate::problem::{Failure, Problem};
 use crate::{
     Begun, Choice, Destination, Drilling, Exit, Identity, Kept, Known, Meter, Proven,
@@ -39,15 +40,16 @@ pub(super) async fn recover(
     stop: &Stop,
 ) -> Result<Exit> {
     let source = super::source_id(&args.source)?;
+    // It tells where the server's programs are: without it no plan could be run.
+    setup.source(source.as_str())?;
     let drilling = if args.drill { Some(Drilling::begin(setup)?) } else { None };
     let looking = async {
         let repository = setup.repository().await?;
         let cache = setup.log_cache(&repository).await;
-        let want = Want::of(Some(&target));
-        let wanted = (want, args.system_id);
+        let wanted = (Want::of(Some(&target)), args.system_id);
         let mut known = known(setup, &repository, &source, cache.as_ref(), wanted).await?;
         if let Some(backup) = &args.backup {
-            let chosen = repository.find(Some(&source), backup).await?.manifest.backup;
+            let chosen = find(setup, &repository, Some(&source), backup).await?.manifest.backup;
             known.archive = known.archive.only(&chosen);
         }
         Ok::<_, anyhow::Error>((repository, known))

@@ -19,6 +19,7 @@ use super::screen::{
     NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, bytes, count, line, number, span,
     table,
 };
+use crate::losses::find;
 use crate::newest::two_servers;
 use crate::problem::Problem;
 use crate::target::check_target;
@@ -113,7 +114,7 @@ async fn request(
     let memory = Memory::at_hand(setup, repository, source).await;
     let Latest { backup, passed, outlived } = match &args.backup {
         Some(wanted) => {
-            let backup = repository.find(Some(source), wanted).await?;
+            let backup = find(setup, repository, Some(source), wanted).await?;
             Latest { backup, passed: Vec::new(), outlived: None }
         }
         None => repository.latest(source, setup.clock.now(), &memory).await?,

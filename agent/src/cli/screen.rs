@@ -204,7 +204,7 @@ fn room() -> Option<usize> {
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| line(cell)).collect()).collect();
-    let text = columns(&rows);
+    let text = columns(&rows, true);
     let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
     match room() {
         Some(room) if widest > room => blocks(&rows, room),
@@ -216,7 +216,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
 /// and the others below it as they fit.
 #[must_use]
 pub(super) fn plain_table(rows: &[Vec<String>]) -> String {
-    let text = columns(rows);
+    let text = columns(rows, false);
     let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
     match room() {
         Some(room) if widest > room => folded(rows, room),
@@ -290,10 +290,15 @@ fn blocks(rows: &[Vec<String>], room: usize) -> String {
     lines.join("\n")
 }
 
-fn columns(rows: &[Vec<String>]) -> String {
+/// Rows as columns. Without a heading a cell behind which its row is empty makes no column wider.
+fn columns(rows: &[Vec<String>], headed: bool) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let counts = |row: &[String], column: usize| {
+        headed || row.iter().skip(column + 1).any(|cell| !cell.is_empty())
+    };
     let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
+        let cells = rows.iter().filter(|row| counts(row, column));
+        let cells = cells.filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max()
     };
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
@@ -359,6 +364,9 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let rows = [vec!["A".into(), "B".into()], vec!["long".into(), "x".into()]];
-        assert_eq!(columns(&rows), "A     B\nlong  x");
+        assert_eq!(columns(&rows, true), "A     B\nlong  x");
+        let rows = [["log", "0", "to 1"], ["GAP", "no log from here on", ""]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(columns(&rows, false), "log  0  to 1\nGAP  no log from here on");
     }
 }

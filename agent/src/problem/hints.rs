@@ -111,7 +111,10 @@ impl Problem {
             }
             Problem::UnknownSource { known, .. } => {
                 let names: Vec<&str> = known.iter().map(SourceId::as_str).collect();
-                return Some(format!("configured are: {}", names.join(", ")));
+                return Some(format!(
+                    "configured are: {}; another one needs a section [sources.NAME] of its own",
+                    names.join(", ")
+                ));
             }
             Problem::Busy { .. } => "wait for it to end; its lock goes with its process",
             Problem::NoBackup(_) => {

@@ -144,7 +144,11 @@ fn nothing_vanishes_in_silence() {
         let checked = shop.site.json(4, &["catalog", "check"]);
         assert_eq!(checked["lost"], listed["lost"], "{checked}");
         let restore = ["restore", "shop", "--backup", &newest, "--to-files", "x"];
-        let _ = shop.site.fails(5, "no_backup", &restore);
+        let said = shop.site.fails(5, "no_backup", &restore);
+        assert!(said.contains("was there, and is gone") && said.contains("missed since"), "{said}");
+        // Of it by its first signs too, also where the catalog was made anew.
+        let said = shop.site.fails(5, "no_backup", &["show", &newest[..newest.len() - 2]]);
+        assert!(said.contains(&format!("the backup {newest} of shop")), "{said}");
     }
     let _ = shop.site.json(0, &["catalog", "rebuild"]);
     let listed = shop.site.json(3, &["list"]);

@@ -42,7 +42,7 @@ fn every_mistake_is_named_at_once_in_both_files() {
     let text = fs::read_to_string(&policy).expect("a policy");
     fs::write(&policy, text.replace("0 2 * * *", "0 25 * * *")).expect("write the policy");
     let told = site.drctl(&["config", "check"]).ended(7).err;
-    for part in ["3 error(s)", "`prot`", "`engine`", "daily.toml:", "hint: correct these lines"] {
+    for part in ["has 3 errors", "`prot`", "`engine`", "daily.toml:", "hint: correct these lines"] {
         assert!(told.contains(part), "{part}: {told}");
     }
     let object = site.json(7, &["config", "check"]);

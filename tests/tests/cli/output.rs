@@ -14,6 +14,7 @@ fn errors_are_objects_too() {
         (2, "usage", &["restore", "shop", "--latest", "--to-files", "f", "--jobs", "0"]),
         (2, "usage", &["init"]),
         (2, "unknown_source", &["backup", "sohp"]),
+        (2, "unknown_source", &["restore", "sohp", "--to-end", "--to-directory", "x", "--plan"]),
         (1, "catalog_missing", &["list"]),
         (1, "catalog_missing", &["status"]),
         (1, "catalog_missing", &["catalog", "check"]),
