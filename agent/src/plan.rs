@@ -167,7 +167,7 @@ pub async fn plan(
         Destination::Server { server, rename } => {
             let whole = rename.is_none() && request.databases.is_empty();
             let kept = if request.missing { take_kept(server, &mut items).await? } else { vec![] };
-            look_at(server, (manifest, &items, &kept), whole).await?
+            look_at(server, (manifest, &items, &kept), (whole, request.owner)).await?
         }
     };
     let outlet = outlet(repository, request, limits, &Meter::default());
@@ -408,6 +408,7 @@ mod tests {
                 bytes: 0,
                 tables: vec![],
                 runs: None,
+                runs_unowned: None,
             }),
         };
         let cases = [

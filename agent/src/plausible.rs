@@ -76,6 +76,7 @@ mod tests {
             bytes: 0,
             tables: vec![TableRows { schema: "public".into(), table: "t".into(), rows }],
             runs: None,
+            runs_unowned: None,
         };
         let content = Content::Database(database);
         let plain_xxh128 = String::new();

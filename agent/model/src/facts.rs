@@ -73,9 +73,12 @@ pub struct DatabaseFacts {
     /// Rows of every ordinary table, counted on the snapshot that was dumped.
     pub tables: Vec<TableRows>,
     /// Functions that run while its rows are loaded and that no superuser answers for, for people:
-    /// where they stand, and whose they are (at most 100). Nothing where it was not asked.
+    /// where they stand, and whose they are (at most 10,001). Nothing where it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Vec<String>>,
+    /// The same where it is restored without its owners: everything belongs to the role that restores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs_unowned: Option<Vec<String>>,
 }
 
 /// The locale of a database that another provider than the operating system's library serves

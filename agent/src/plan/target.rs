@@ -42,11 +42,11 @@ pub struct Code {
 }
 
 impl Code {
-    fn of(user: &str, items: &[Item]) -> Option<Code> {
-        let runs = running(items);
+    fn of(user: &str, items: &[Item], owners: bool) -> Option<Code> {
+        let runs = running(items, owners);
         let digest = drctl_store::digest(format!("{user:?}\n{runs:?}").as_bytes());
         let more = |item: &&Item| {
-            let runs = database_of(item).and_then(|facts| facts.runs.as_ref());
+            let runs = database_of(item).and_then(|facts| listed(facts, owners));
             runs.is_some_and(|runs| runs.len() > CODE_NAMED)
         };
         let uncounted = items.iter().filter(more).map(|item| item.target.clone()).collect();
@@ -93,13 +93,18 @@ impl Code {
 }
 
 /// The code that runs while these databases are loaded.
-fn running(items: &[Item]) -> Vec<String> {
+fn running(items: &[Item], owners: bool) -> Vec<String> {
     let databases = items.iter().filter_map(|item| Some((&item.target, database_of(item)?)));
     let runs = |(target, facts): (&String, &DatabaseFacts)| -> Vec<String> {
-        let all = facts.runs.iter().flatten();
+        let all = listed(facts, owners).into_iter().flatten();
         all.map(|one| shown(&format!("database {target}: {one}"), 2000)).collect()
     };
     databases.flat_map(runs).collect()
+}
+
+/// What was found, for a restore with owners or without.
+fn listed(facts: &DatabaseFacts, owners: bool) -> Option<&Vec<String>> {
+    if owners { facts.runs.as_ref() } else { facts.runs_unowned.as_ref() }
 }
 
 fn database_of(item: &Item) -> Option<&DatabaseFacts> {
@@ -112,7 +117,7 @@ fn database_of(item: &Item) -> Option<&DatabaseFacts> {
 pub(super) async fn look_at(
     server: &PgServer,
     (manifest, items, kept): (&Manifest, &[Item], &[Item]),
-    whole: bool,
+    (whole, owners): (bool, bool),
 ) -> Result<(Vec<String>, Option<Code>)> {
     let all = items.iter().map(|item| (item, false)).chain(kept.iter().map(|item| (item, true)));
     let wanted: Vec<RestoreDatabase<'_>> = all
@@ -131,12 +136,13 @@ pub(super) async fn look_at(
         let text = format!("{why} (--to-sslmode, --to-ca-file). Nothing was done on the server");
         return Err(Problem::Usage(text).into());
     }
-    let code = if found.superuser { Code::of(&server.user, items) } else { None };
+    let code = if found.superuser { Code::of(&server.user, items, owners) } else { None };
     let mut notes = found.notes;
     if found.superuser {
         let runs = code.iter().flat_map(|code| &code.runs);
         notes.extend(runs.map(|one| format!("runs as {}: {one}", server.user)));
-        let unasked = |item: &&Item| database_of(item).is_some_and(|facts| facts.runs.is_none());
+        let unasked =
+            |item: &&Item| database_of(item).is_some_and(|facts| listed(facts, owners).is_none());
         notes.extend(items.iter().filter(unasked).map(|item| {
             format!(
                 "database {}: an older drctl made this backup and did not look which code of its \

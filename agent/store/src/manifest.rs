@@ -95,6 +95,7 @@ mod tests {
                 bytes: 0,
                 tables: Vec::new(),
                 runs: None,
+                runs_unowned: None,
             };
             let content = Content::Database(database);
             let plain_xxh128 = String::new();

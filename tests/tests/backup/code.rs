@@ -1,7 +1,8 @@
 //! Code of a database's owner, which loading his rows would run.
 
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::Site;
+use drctl_tests::site::{Site, until};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Takes the server over where a superuser runs it.
 const PWN: &str = "function pwn(x int) returns bool immutable language plpgsql as $$ begin \
@@ -191,4 +192,153 @@ fn what_is_trusted_is_what_was_shown() {
     assert!(!said.contains(digest), "{said}");
     let is_super = "select rolsuper from pg_roles where rolname = 'eve'";
     assert_eq!(server.psql("postgres", is_super), "f");
+}
+
+#[test]
+fn what_runs_as_the_owner_runs_as_nobody_else_where_owners_are_left_out() {
+    let server = Postgres::start();
+    server.psql("postgres", "create role eve login");
+    let honest = PWN.replace("immutable ", "");
+    let places = [
+        ("index", "create table t(id int); insert into t values (1); create index on t (pwn(id))"),
+        ("partial", "create table t(id int); create index on t (id) where pwn(id)"),
+        (
+            "view",
+            "create view v as select public.pwn(1) p; create materialized view m as select p from v",
+        ),
+        (
+            "aggregate",
+            "create function step(int, int) returns int language plpgsql as $$ begin \
+                 perform public.pwn($2); return $2; end $$; \
+             create aggregate last(int) (sfunc = step, stype = int); \
+             create materialized view m as select last(x) from generate_series(1, 3) x",
+        ),
+        (
+            "reader",
+            "create materialized view m as select pg_read_file('PG_VERSION') where false with no data",
+        ),
+        (
+            "definer",
+            "create function sure() returns int security definer language sql as 'select 1'",
+        ),
+        ("statistics", "create table t(a int, b int); create statistics s on (pwn(a)), b from t"),
+    ];
+    for (name, sql) in places {
+        server.psql("postgres", &format!("create database {name} owner eve"));
+        let pwn = if ["view", "aggregate"].contains(&name) { &honest } else { PWN };
+        server.psql(name, &format!("set role eve; create {pwn}; {sql}"));
+    }
+    server.psql("postgres", "create database harmless owner eve");
+    server.psql(
+        "harmless",
+        "set role eve; create table t(id int, at timestamptz); insert into t values (1, now()); \
+         create index on t (lower(id::text)) where id > 0; \
+         create materialized view m as \
+             select json_agg(id), count(*), row_number() over () from t group by date_trunc('day', at)",
+    );
+    let site = Site::with(&server);
+    let _ = site.backup();
+    let is_super = || server.psql("postgres", "select rolsuper from pg_roles where rolname='eve'");
+    assert_eq!(is_super(), "f", "while it was backed up");
+    for (name, _) in places {
+        let at = ["restore", "shop", "--latest", "--database", name, "--as", "other"];
+        let said = site.fails(12, "runs_code", &[&at[..], &["--no-owner"]].concat());
+        let named = match name {
+            "index" => "index public.t_pwn_idx runs public.pwn of eve",
+            "partial" => "index public.t_id_idx runs public.pwn of eve",
+            "view" => "materialized view public.m runs public.pwn of eve",
+            "aggregate" => "materialized view public.m runs public.step of eve",
+            "reader" => "materialized view public.m runs pg_catalog.pg_read_file of postgres",
+            "definer" => "SECURITY DEFINER runs public.sure of eve",
+            _ => "statistics public.s runs public.pwn of eve",
+        };
+        assert!(said.contains(named), "{name}: {said}");
+        assert_eq!(is_super(), "f", "{name}");
+        // With its owner it runs as him.
+        let _ = site.json(0, &[&at[..5], &["--as", &format!("{name}_too")]].concat());
+        assert_eq!(is_super(), "f", "{name}");
+    }
+    let at = ["restore", "shop", "--latest", "--database", "harmless", "--as", "harmless_too"];
+    let _ = site.json(0, &[&at[..], &["--no-owner"]].concat());
+    // Whoever trusts it is told what he trusts.
+    let at = ["restore", "shop", "--latest", "--database", "view", "--as", "ours", "--no-owner"];
+    let looked = site.json(0, &[&at[..], &["--plan"]].concat());
+    let trust = format!("--trust-code={}", looked["code"]["digest"].as_str().unwrap());
+    let _ = site.json(0, &[&at[..], &[&trust]].concat());
+    assert_eq!(is_super(), "t", "this is what it would have done");
+}
+
+#[test]
+fn code_of_a_superusers_index_or_materialized_view_is_code() {
+    let server = Postgres::start();
+    server.psql("postgres", "create role eve login");
+    let honest = PWN.replace("immutable ", "");
+    server.psql("postgres", "create database indexed owner eve");
+    let sql = format!(
+        "set role eve; create {PWN}; reset role; create table t(id int); \
+                       insert into t values (1); create index on t (pwn(id))"
+    );
+    server.psql("indexed", &sql);
+    server.psql("postgres", "create database viewed owner eve");
+    let sql = format!(
+        "set role eve; create {honest}; create view v as select pwn(1) p; reset role; \
+                       create materialized view m as select p from v with no data; \
+                       create table t as select 1 a"
+    );
+    server.psql("viewed", &sql);
+    let site = Site::with(&server);
+    let _ = site.backup();
+    for (name, named) in
+        [("indexed", "index public.t_pwn_idx"), ("viewed", "materialized view public.m")]
+    {
+        let at = ["restore", "shop", "--latest", "--database", name, "--as", "other"];
+        let said = site.fails(12, "runs_code", &at);
+        assert!(said.contains(&format!("{named} runs public.pwn of eve")), "{said}");
+    }
+}
+
+/// Lets the server go on, whatever comes.
+struct GoesOn(Pid);
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+#[test]
+fn code_that_comes_while_rows_are_counted_is_not_run_by_the_count() {
+    let server = Postgres::start();
+    server.psql("postgres", "create role eve login; create database evil owner eve");
+    // As many rows as take a while, and behind them in the same batch the table that gets an index.
+    // The count may not write; but as a superuser it may reach the server's host.
+    let proof = server.data_dir().join("executed");
+    let does = format!(
+        "function do_it(x int) returns void language plpgsql as $$ begin \
+             copy (select 1) to '{}'; exception when others then null; end $$",
+        proof.display()
+    );
+    let pwn = PLANNED.replace("do_it", "public.do_it");
+    let sql = format!(
+        "set role eve; create {does}; create {pwn}; create table t0(id int); \
+         insert into t0 select generate_series(1, 3000000); \
+         create table t1(id int); insert into t1 values (1)"
+    );
+    server.psql("evil", &sql);
+    let site = Site::with(&server);
+    let backup = crate::cancel::start(&site, &["backup", "shop"]);
+    let counting = "select pid from pg_stat_activity where application_name like 'drctl/%' \
+                    and datname = 'evil' and state = 'active' and backend_type = 'client backend' \
+                    and (query like 'FETCH%' or query like '%count(*) FROM ONLY%t0%')";
+    let mut pid = None;
+    until("drctl to count", || {
+        pid = server.psql("postgres", counting).parse().ok().and_then(Pid::from_raw);
+        pid.is_some()
+    });
+    let goes_on = GoesOn(pid.unwrap());
+    kill_process(goes_on.0, Signal::STOP).unwrap();
+    server.psql("evil", "set role eve; create index on t1 ((pwn(1)))");
+    drop(goes_on);
+    let _ = crate::cancel::ended(backup).ended(0);
+    assert!(!proof.exists(), "code of the table's owner ran as a superuser");
 }

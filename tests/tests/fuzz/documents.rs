@@ -107,6 +107,7 @@ pub(crate) fn facts() -> Facts {
         bytes: 8_000_000,
         tables: tables.into(),
         runs: Some(vec!["constraint c of public.t runs public.f of app".to_owned()]),
+        runs_unowned: None,
     };
     let entry = |id, content| StreamFacts { id, plain_xxh128: "0".repeat(32), content };
     Facts {

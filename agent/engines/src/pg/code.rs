@@ -13,7 +13,7 @@ const HARMLESS: &str = "'{age, anytextcat, array_in, array_out, array_to_json, a
     current_schema, current_setting, current_user, date, date_cmp_timestamptz, date_eq_timestamptz,
     date_ge_timestamptz, date_gt_timestamptz, date_in, date_le_timestamptz, date_lt_timestamptz,
     date_ne_timestamptz, date_out, date_part, date_trunc, enum_first, enum_in, enum_last, enum_out,
-    enum_range, extract, format, format_type, gen_random_uuid, getdatabaseencoding, getpgusername,
+    enum_range, extract, format, generate_series, format_type, gen_random_uuid, getdatabaseencoding, getpgusername,
     in_range, inet_client_addr, inet_server_addr, interval_in, interval_out, interval_pl_timestamptz,
     json_build_array, json_build_object, jsonb_build_array, jsonb_build_object,
     jsonb_path_exists_tz, jsonb_path_match_tz, jsonb_path_query_array_tz, jsonb_path_query_first_tz,
@@ -34,8 +34,9 @@ const HARMLESS: &str = "'{age, anytextcat, array_in, array_out, array_to_json, a
 /// What runs as the session's user while a database is restored.
 ///
 /// By place: the constraints of tables and domains, generated columns and the keys of partitions,
-/// which `COPY` and `ALTER TABLE` work out. (What indexes and materialized views run, the server
-/// runs as their owners; triggers are made when all rows are in.) There a function counts as code
+/// which `COPY` and `ALTER TABLE` work out. What indexes, extended statistics and materialized views run,
+/// the server runs as their owners: it is named where these are superusers, and of all where owners are
+/// left out, with functions that run as theirs. (Triggers are made when all rows are in.) There a function counts as code
 /// that no superuser owns; and where the table or domain is no superuser's, also one that is not
 /// immutable, but for a few that are known.
 ///
@@ -70,6 +71,8 @@ const LIST: &str = "
         JOIN pg_catalog.pg_class c ON c.oid = p.partrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE p.partexprs IS NOT NULL
+        UNION ALL
+        %OWNED%
     ), used AS (
         SELECT place.name, place.owner, o.oprcode::pg_catalog.oid AS function
         FROM place
@@ -84,7 +87,19 @@ const LIST: &str = "
         UNION
         SELECT place.name, place.owner, found[1]::pg_catalog.oid
         FROM place
-        CROSS JOIN LATERAL pg_catalog.regexp_matches(place.tree, ':(?:op)?funcid (\\d+)', 'g') found
+        CROSS JOIN LATERAL pg_catalog.regexp_matches(
+            place.tree, ':(?:(?:op)?funcid|aggfnoid|winfnoid) (\\d+)', 'g') found
+        UNION
+        SELECT place.name, place.owner, f
+        FROM place
+        JOIN pg_catalog.pg_depend x ON x.classid = place.class AND x.objid = place.oid
+             AND x.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+        JOIN pg_catalog.pg_aggregate a ON a.aggfnoid::pg_catalog.oid = x.refobjid
+        JOIN pg_catalog.pg_proc p ON p.oid = x.refobjid
+        JOIN pg_catalog.pg_roles w ON w.oid = p.proowner AND NOT w.rolsuper
+        CROSS JOIN LATERAL pg_catalog.unnest(ARRAY[aggtransfn::oid, aggfinalfn::oid, aggcombinefn::oid,
+                   aggserialfn::oid, aggdeserialfn::oid, aggmtransfn::oid, aggminvtransfn::oid,
+                   aggmfinalfn::oid]::pg_catalog.oid[]) f
     ), always AS (
         SELECT 'cast from ' || pg_catalog.format_type(castsource, NULL) || ' to '
                || pg_catalog.format_type(casttarget, NULL) AS name, castfunc AS function
@@ -109,6 +124,8 @@ const LIST: &str = "
         SELECT 'conversion ' || conname, conproc::pg_catalog.oid FROM pg_catalog.pg_conversion
         UNION ALL
         SELECT 'event trigger ' || evtname, evtfoid FROM pg_catalog.pg_event_trigger
+        UNION ALL
+        SELECT 'SECURITY DEFINER', oid FROM pg_catalog.pg_proc WHERE prosecdef AND %UNOWNED%
     ), code AS (
         SELECT name, owner, function FROM used
         UNION
@@ -127,8 +144,48 @@ const LIST: &str = "
                             ELSE 'UTF8' END::name AS name) e
     WHERE (NOT r.rolsuper AND l.lanname NOT IN ('c', 'internal'))
        OR (o.rolsuper IS FALSE AND f.provolatile <> 'i'
-           AND NOT (n.nspname = 'pg_catalog' AND f.proname = ANY (%HARMLESS%)))
+           AND NOT (n.nspname = 'pg_catalog' AND (f.prokind IN ('a', 'w') OR f.proname = ANY (%HARMLESS%))))
     ORDER BY 1 LIMIT 10001";
+
+/// What is run as the owner of a table or materialized view, in the places of [`LIST`]: by indexes,
+/// extended statistics, and the queries of materialized views with those of the views that they read.
+const OWNED: &str = "
+        SELECT oid, class, tree, owner, name FROM (
+            SELECT c.oid, 'pg_catalog.pg_class'::pg_catalog.regclass AS class,
+                   coalesce(i.indexprs::text, '') || coalesce(i.indpred::text, '') AS tree,
+                   t.relowner AS owner, t.relowner AS runner, 'index ' || n.nspname || '.' || c.relname AS name
+            FROM pg_catalog.pg_index i
+            JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+            JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
+            UNION ALL
+            SELECT s.oid, 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, pg_catalog.to_jsonb(s) ->> 'stxexprs',
+                   t.relowner, t.relowner, 'statistics ' || n.nspname || '.' || s.stxname
+            FROM pg_catalog.pg_statistic_ext s
+            JOIN pg_catalog.pg_class t ON t.oid = s.stxrelid
+            JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
+            UNION ALL
+            SELECT r.oid, 'pg_catalog.pg_rewrite'::pg_catalog.regclass, r.ev_action::text, v.relowner, read.runner,
+                   'materialized view ' || read.name
+            FROM (
+                WITH RECURSIVE read AS (
+                    SELECT c.oid AS view, c.relowner AS runner, n.nspname || '.' || c.relname AS name
+                    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                    WHERE c.relkind = 'm'
+                    UNION
+                    SELECT v.oid, read.runner, read.name
+                    FROM read
+                    JOIN pg_catalog.pg_rewrite r ON r.ev_class = read.view
+                    JOIN pg_catalog.pg_depend x ON x.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+                         AND x.objid = r.oid AND x.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                    JOIN pg_catalog.pg_class v ON v.oid = x.refobjid AND v.relkind = 'v'
+                )
+                SELECT view, runner, name FROM read) read
+            JOIN pg_catalog.pg_rewrite r ON r.ev_class = read.view
+            JOIN pg_catalog.pg_class v ON v.oid = read.view
+        ) owned
+        WHERE %UNOWNED% OR EXISTS (SELECT FROM pg_catalog.pg_roles o WHERE o.oid = owned.runner AND o.rolsuper)";
 
 /// How many of them are named at most: of a database with more one is listed too many, and nobody can
 /// say that he has read them.
@@ -179,13 +236,16 @@ const PLANS: &str = "
     CROSS JOIN LATERAL pg_catalog.regexp_matches(place.tree, ':(?:op)?funcid (\\d+)', 'g') found
     JOIN pg_catalog.pg_proc f ON f.oid = found[1]::pg_catalog.oid
     JOIN pg_catalog.pg_roles r ON r.oid = f.proowner
-    WHERE NOT r.rolsuper AND place.relation <> 0";
+    WHERE NOT r.rolsuper AND place.relation = ANY ($1::pg_catalog.oid[])";
 
 /// What of the database that the session is in runs while it is restored, and no superuser answers
-/// for: where it stands, and the function with its owner, for people.
-pub(crate) async fn on_load(session: &Session) -> Result<Vec<String>, EngineError> {
+/// for: where it stands, and the function with its owner, for people. Of what is restored to its owners,
+/// or, `unowned`, without them.
+pub(crate) async fn on_load(session: &Session, unowned: bool) -> Result<Vec<String>, EngineError> {
     let failed = |error| EngineError::query("look for code that runs while rows are loaded")(error);
-    let list = LIST.replace("%HARMLESS%", HARMLESS);
+    let all = if unowned { "true" } else { "false" };
+    let list = LIST.replace("%OWNED%", OWNED).replace("%UNOWNED%", all);
+    let list = list.replace("%HARMLESS%", HARMLESS);
     let rows = session.client.query(&list, &[]).await.map_err(failed)?;
     let named = |row: &Row| row.try_get(0).map(spelled);
     let mut found: Vec<String> =
@@ -202,10 +262,10 @@ pub(crate) async fn on_load(session: &Session) -> Result<Vec<String>, EngineErro
     Ok(found)
 }
 
-/// The tables that are counted without a plan: a plan would execute code of the database's.
-pub(crate) async fn planned(client: &Client) -> Result<Vec<u32>, EngineError> {
+/// Those of these tables that are counted without a plan: a plan would execute code of the database's.
+pub(crate) async fn planned(client: &Client, tables: &[u32]) -> Result<Vec<u32>, EngineError> {
     let failed = |error| EngineError::query("look for code that queries would run")(error);
-    let rows = client.query(PLANS, &[]).await.map_err(failed)?;
+    let rows = client.query(PLANS, &[&tables]).await.map_err(failed)?;
     rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(failed)
 }
 

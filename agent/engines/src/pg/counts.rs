@@ -8,6 +8,7 @@ use drctl_model::TableRows;
 use futures_util::TryStreamExt as _;
 use tokio_postgres::Client;
 
+use super::guard::{Guard, Guarded};
 use super::server::quote_ident;
 use super::session::Session;
 use super::spelling::{self, spelled};
@@ -116,14 +117,14 @@ pub(crate) async fn count(
     session: &Session,
     tables: &[Table],
 ) -> Result<Vec<Counted>, EngineError> {
-    session.patiently(count_all(&session.client, tables)).await
+    session.patiently(count_all(session, tables)).await
 }
 
-async fn count_all(client: &Client, tables: &[Table]) -> Result<Vec<Counted>, EngineError> {
-    let mut counted = Vec::new();
+async fn count_all(session: &Session, tables: &[Table]) -> Result<Vec<Counted>, EngineError> {
+    let (mut counted, client) = (Vec::new(), &session.client);
     let with_rows: Vec<&Table> = tables.iter().filter(|table| table.has_rows).collect();
     let sample = tables::sample(client).await?;
-    let planned = code::planned(client).await?;
+    let guard = Guard::beside(session).await?;
     for batch in with_rows.chunks(COUNTED_AT_ONCE) {
         let failed = |error| EngineError::query("count rows")(error);
         client.batch_execute("SAVEPOINT counting").await.map_err(failed)?;
@@ -131,12 +132,10 @@ async fn count_all(client: &Client, tables: &[Table]) -> Result<Vec<Counted>, En
             action: "lock tables to count their rows".to_owned(),
             source,
         })?;
-        for table in batch {
-            let runs_code = table.condition.is_empty() && planned.contains(&table.oid);
-            counted.push(match runs_code {
-                true => count_unplanned(client, table).await?,
-                false => count_one(client, table, sample).await?,
-            });
+        for (table, way) in ways(client, guard.as_ref(), batch, sample).await? {
+            let rows = count_one(client, table, &way).await?;
+            let (schema, name) = (table.schema.clone(), table.name.clone());
+            counted.push(Counted { oid: table.oid, rows: TableRows { schema, table: name, rows } });
         }
         let end = "ROLLBACK TO SAVEPOINT counting; RELEASE SAVEPOINT counting";
         client.batch_execute(end).await.map_err(failed)?;
@@ -145,20 +144,63 @@ async fn count_all(client: &Client, tables: &[Table]) -> Result<Vec<Counted>, En
     Ok(counted)
 }
 
-async fn count_one(client: &Client, table: &Table, sample: &str) -> Result<Counted, EngineError> {
-    let name = table.sql_name();
-    let action = || format!("count the rows of {name}");
-    let condition = &table.condition;
-    let query = format!("SELECT pg_catalog.count(*) FROM ONLY {name} {sample} {condition}");
-    let rows = spelling::number(client, &query).await.map_err(EngineError::query(action()))?;
-    let (schema, rows) = (table.schema.clone(), rows.unsigned_abs());
-    let rows = TableRows { schema, table: table.name.clone(), rows };
-    Ok(Counted { oid: table.oid, rows })
+/// How a table is counted.
+enum Way {
+    /// By this query.
+    Query(String),
+    /// Without a plan, which would work out functions of the table's owner as ourselves.
+    Unplanned,
 }
 
-/// Counts without a plan, which would work out functions of the table's owner as ourselves: by a
-/// copy of one column, whose rows end with a line each.
-async fn count_unplanned(client: &Client, table: &Table) -> Result<Counted, EngineError> {
+/// How the tables of a batch are counted. What belongs to others is planned here, while nobody can
+/// add to it: the counts themselves hold nobody up.
+async fn ways<'a>(
+    client: &Client,
+    guard: Option<&Guard>,
+    batch: &[&'a Table],
+    sample: &str,
+) -> Result<Vec<(&'a Table, Way)>, EngineError> {
+    let wanted: Vec<u32> = batch.iter().map(|table| table.oid).collect();
+    let Guarded { of_others, planned } = match guard {
+        Some(guard) => guard.hold(batch).await?,
+        None => Guarded { of_others: vec![], planned: code::planned(client, &wanted).await? },
+    };
+    let mut ways = Vec::new();
+    for (number, table) in batch.iter().enumerate() {
+        let (name, condition) = (table.sql_name(), &table.condition);
+        let query = format!("SELECT pg_catalog.count(*) FROM ONLY {name} {sample} {condition}");
+        let way = if condition.is_empty() && planned.contains(&table.oid) {
+            Way::Unplanned
+        } else if of_others.contains(&table.oid) {
+            let cursor = format!("drctl_count_{number}");
+            let declared = format!("DECLARE {cursor} NO SCROLL CURSOR FOR {query}");
+            let action = || format!("plan to count the rows of {name}");
+            let done = spelling::execute(client, &declared).await;
+            done.map_err(|source| EngineError::Query { action: action(), source })?;
+            Way::Query(format!("FETCH 1 FROM {cursor}"))
+        } else {
+            Way::Query(query)
+        };
+        ways.push((*table, way));
+    }
+    if let Some(guard) = guard {
+        guard.let_go().await?;
+    }
+    Ok(ways)
+}
+
+async fn count_one(client: &Client, table: &Table, way: &Way) -> Result<u64, EngineError> {
+    let query = match way {
+        Way::Query(query) => query,
+        Way::Unplanned => return count_unplanned(client, table).await,
+    };
+    let action = || format!("count the rows of {}", table.sql_name());
+    let rows = spelling::number(client, query).await.map_err(EngineError::query(action()))?;
+    Ok(rows.unsigned_abs())
+}
+
+/// By a copy of one column, whose rows end with a line each.
+async fn count_unplanned(client: &Client, table: &Table) -> Result<u64, EngineError> {
     let name = table.sql_name();
     let action = || format!("count the rows of {name}");
     let failed = |error| EngineError::query(action())(error);
@@ -174,9 +216,7 @@ async fn count_unplanned(client: &Client, table: &Table) -> Result<Counted, Engi
     let copied = client.copy_out(&statement).await.map_err(failed)?;
     let ends = |bytes: Bytes| bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
     let rows = copied.try_fold(0, |rows, bytes| async move { Ok(rows + ends(bytes)) }).await;
-    let (schema, rows) = (table.schema.clone(), rows.map_err(failed)?);
-    let rows = TableRows { schema, table: table.name.clone(), rows };
-    Ok(Counted { oid: table.oid, rows })
+    rows.map_err(failed)
 }
 
 /// The column of a table that is the least to copy.

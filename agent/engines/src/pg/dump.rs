@@ -317,12 +317,13 @@ impl BackupSource for PgDumpSource {
     }
 }
 
-/// The rows of tables, the code that runs while they are loaded, and tables that are not in a dump.
-type Looked = (Vec<Counted>, Vec<String>, Vec<Member>);
+/// The rows of tables, the code that runs while they are loaded, with owners and without, and tables
+/// that are not in a dump.
+type Looked = (Vec<Counted>, [Vec<String>; 2], Vec<Member>);
 
 /// Looks in the session that holds the snapshot, and keeps it until all is counted.
 async fn look(session: Session, tables: Vec<Table>) -> Result<Looked, EngineError> {
-    let runs = code::on_load(&session).await?;
+    let runs = [code::on_load(&session, false).await?, code::on_load(&session, true).await?];
     let counted = counts::count(&session, &tables).await?;
     Ok((counted, runs, members::left_out(&session).await?))
 }
@@ -362,9 +363,19 @@ fn outcome(
         members.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
         let Database { name, owner, encoding, collate, ctype, provider, .. } = database;
         let tables = counted.into_iter().map(|table| table.rows).collect();
-        let runs = Some(runs);
-        let facts =
-            DatabaseFacts { name, owner, encoding, collate, ctype, provider, bytes, tables, runs };
+        let [runs, runs_unowned] = runs.map(Some);
+        let facts = DatabaseFacts {
+            name,
+            owner,
+            encoding,
+            collate,
+            ctype,
+            provider,
+            bytes,
+            tables,
+            runs,
+            runs_unowned,
+        };
         let child = Child { program: "pg_dump".to_owned(), stream: id, status: 0 };
         Ok(StreamOutcome { children: vec![child], content: Content::Database(facts) })
     })

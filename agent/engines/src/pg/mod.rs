@@ -9,6 +9,7 @@ mod databases;
 mod dump;
 mod farewell;
 mod globals;
+mod guard;
 mod heartbeat;
 mod leave;
 mod link;

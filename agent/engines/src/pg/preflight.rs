@@ -372,6 +372,7 @@ mod tests {
             bytes: 0,
             tables: Vec::new(),
             runs: None,
+            runs_unowned: None,
         };
         let targets = |names: &[&str]| {
             let target = |name: &&str| RestoreDatabase {

@@ -260,6 +260,7 @@ mod tests {
             bytes: 0,
             tables: Vec::new(),
             runs: None,
+            runs_unowned: None,
         };
         let options = RestoreOptions { jobs: 1, spool_dir: "/tmp".into(), owner };
         DatabaseTarget::new(server, facts, "shop2".into(), options, "drctl/x".into())

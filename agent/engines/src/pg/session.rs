@@ -19,6 +19,8 @@ use crate::{EngineError, ServerSaid};
 pub(crate) struct Session {
     pub(crate) client: Client,
     server: PgServer,
+    /// The database as it is reached, and the name that we go by.
+    within: (String, String),
     patience: Patience,
     /// Whether the role may set all.
     pub(crate) superuser: bool,
@@ -44,6 +46,14 @@ impl Session {
             }
             reached => reached,
         }
+    }
+
+    /// Another one, in the same database.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) async fn beside(&self) -> Result<Self, EngineError> {
+        Self::reach(&self.server, &self.within.0, &self.within.1).await
     }
 
     async fn reach(
@@ -115,7 +125,8 @@ impl Session {
         let (client, driver) = config.connect_raw(link, AsItIs).await.map_err(refused)?;
         let _held = leave::driven(drive(driver));
         let (server, hiding) = (server.clone(), Vec::new());
-        Ok(Session { client, server, patience, superuser: false, hiding, _held })
+        let within = (database.to_owned(), application.to_owned());
+        Ok(Session { client, server, within, patience, superuser: false, hiding, _held })
     }
 
     /// An error where the server would give damaged pages as empty or sound ones, and we may not
