@@ -3,7 +3,9 @@
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_model::{Acceptance, BackupSummary, FORMAT_VERSION};
-use drctl_store::{MAX_ACCEPTANCE_BYTES, Stored, decode_acceptance, encode_acceptance, layout};
+use drctl_store::{
+    MAX_ACCEPTANCE_BYTES, Stored, VerifyingKey, decode_acceptance, encode_acceptance, layout,
+};
 use jiff::Timestamp;
 
 use crate::first::first;
@@ -13,19 +15,31 @@ use crate::repository::is_bad_manifest;
 use crate::wal::is_missing;
 use crate::{Proven, Repository, Setup};
 
-/// When a suspect backup was accepted; nothing where nobody whom we trust did.
+/// That somebody took a suspect backup for good.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// When.
+    pub at: Timestamp,
+    /// On which host.
+    pub host: String,
+    /// The key that signed it.
+    pub signer: VerifyingKey,
+}
+
+/// Who accepted a suspect backup; nothing where nobody whom we trust did.
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn accepted(
-    repository: &Repository,
-    proven: &Proven,
-) -> Result<Option<Timestamp>> {
+pub(crate) async fn accepted(repository: &Repository, proven: &Proven) -> Result<Option<Accepted>> {
     if proven.manifest.suspect.is_empty() {
         return Ok(None);
     }
     match read(repository, proven).await {
-        Ok(acceptance) => Ok(acceptance.map(|acceptance| acceptance.accepted)),
+        Ok(found) => Ok(found.map(|(Acceptance { accepted: at, host, .. }, signer)| Accepted {
+            at,
+            host,
+            signer,
+        })),
         Err(error) if is_bad_manifest(&error) => {
             tracing::warn!(backup = %proven.manifest.backup, "its acceptance is not believed: {error:#}");
             Ok(None)
@@ -53,7 +67,10 @@ pub(crate) async fn disbelieved(
     }
 }
 
-async fn read(repository: &Repository, proven: &Proven) -> Result<Option<Acceptance>> {
+/// An acceptance, and the key that signed it.
+type Signed = (Acceptance, VerifyingKey);
+
+async fn read(repository: &Repository, proven: &Proven) -> Result<Option<Signed>> {
     let (source, backup) = (&proven.manifest.source, &proven.manifest.backup);
     let key = layout::acceptance(source, backup);
     let (of, Repository { bucket, trust, id, .. }) = ((source, backup), repository);
@@ -61,7 +78,7 @@ async fn read(repository: &Repository, proven: &Proven) -> Result<Option<Accepta
         let bytes = bucket.get_stored(&stored, MAX_ACCEPTANCE_BYTES as u64).await?;
         Ok(decode_acceptance(&bytes, trust, id, of, proven.sha256)?)
     };
-    match first(bucket, &key, read, |one, other| one == other).await {
+    match first(bucket, &key, read, |one, other| one.0 == other.0).await {
         Err(error) if is_missing(&error) => Ok(None),
         found => Ok(Some(found?)),
     }

@@ -295,6 +295,7 @@ async fn server(
         let hint = "set sslmode = \"verify-full\", with ssl_root_cert for an authority of your own";
         found.warn(&format!("{check}.sslmode"), text, hint);
     }
+    log::refused(setup, id, found).await;
     let Some(server) = found.take(&check, setup.server(source)) else { return };
     let probed = probe(&server, "drctl/doctor").await.map_err(Into::into);
     let Some(report) = found.take(&check, probed) else { return };

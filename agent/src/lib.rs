@@ -53,7 +53,7 @@ mod wal;
 mod weight;
 mod zone;
 
-pub use accept::accept;
+pub use accept::{Accepted, accept};
 pub use backrest::{Followed, stanza};
 pub use backup::{BackedUp, backup};
 pub use chain::Chains;

@@ -13,7 +13,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::Setup;
-use crate::accept::accepted;
+use crate::accept::{Accepted, accepted};
 use crate::chain::{Chains, is_broken};
 use crate::first::first;
 use crate::memory::{Memory, words};
@@ -52,14 +52,15 @@ pub struct Proven {
     /// The object's bytes.
     pub bytes: Bytes,
     /// When somebody took it for good although it is suspect.
-    pub accepted: Option<Timestamp>,
+    pub accepted: Option<Accepted>,
 }
 
 impl Proven {
     /// The row that the catalog keeps.
     #[must_use]
     pub fn summary(&self) -> BackupSummary {
-        let (accepted, signer) = (self.accepted, self.signer.keyid());
+        let accepted = self.accepted.as_ref().map(|accepted| accepted.at);
+        let signer = self.signer.keyid();
         BackupSummary { accepted, signer, ..self.manifest.summary(self.sha256) }
     }
 }

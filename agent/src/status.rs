@@ -231,6 +231,7 @@ async fn one(
         next: schedule.and_then(|schedule| schedule.next_after(now)),
         log: None,
         vanished: Vec::new(),
+        refusals: catalog.refusals(Some(id)).await?,
         lost: None,
         gone: match source.engine {
             Engine::PgDump(_) => gone(setup, id),

@@ -1,4 +1,5 @@
 //! What was there once and is gone: remembered until it is there again, or an operator says otherwise.
+//! And log that was refused, until an operator says so.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +15,15 @@ use crate::{Catalog, CatalogError, check};
 /// The most rows that are kept of one look: a bucket that was emptied would give millions.
 const MOST: usize = 10_000;
 
-/// Something that was known and is not there any more.
+/// Before the key of log that was refused: it never came to lie in the bucket.
+const REFUSED: &str = "refused: ";
+
+/// Something that was known and is not there any more, or was refused and never there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
     /// The source.
     pub source: SourceId,
-    /// The object's key, or that of a stretch of log.
+    /// The object's key, or that of a stretch of log; of what was refused, whose it was.
     pub key: String,
     /// What is wrong with it.
     pub why: String,
@@ -33,8 +37,41 @@ impl Catalog {
     /// # Errors
     /// As [`backups`](Self::backups).
     pub async fn lost(&self, source: Option<&SourceId>) -> Result<Vec<Lost>, CatalogError> {
+        self.noted(source, false).await
+    }
+
+    /// The log of servers that was refused, of one source or of all, in the order of the keys.
+    ///
+    /// # Errors
+    /// As [`backups`](Self::backups).
+    pub async fn refusals(&self, source: Option<&SourceId>) -> Result<Vec<Lost>, CatalogError> {
+        self.noted(source, true).await
+    }
+
+    async fn noted(
+        &self,
+        source: Option<&SourceId>,
+        refused: bool,
+    ) -> Result<Vec<Lost>, CatalogError> {
         let source = source.cloned();
-        self.call(move |connection| list(connection, source.as_ref())).await
+        let noted = self.call(move |connection| list(connection, source.as_ref())).await?;
+        Ok(noted.into_iter().filter(|one| one.key.starts_with(REFUSED) == refused).collect())
+    }
+
+    /// Says that log of a source was refused, whose, and why. It stays until it is
+    /// [forgotten](Self::forget_lost).
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn remember_refusal(
+        &self,
+        source: &SourceId,
+        at: Timestamp,
+        whose: &str,
+        why: String,
+    ) -> Result<(), CatalogError> {
+        let refused = BTreeMap::from([(format!("{REFUSED}{whose}"), why)]);
+        self.remember_lost(source, at, refused, Vec::new()).await
     }
 
     /// Says what is gone of a source, with the reason, as far as it was looked at: what was gone

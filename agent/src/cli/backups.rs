@@ -256,9 +256,11 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
         Err(error) => return Err(error),
     };
     let (expired, look) = remembered(setup, &found).await;
+    let accepted_by = found.accepted.as_ref().map(|one| repository.trust.name(&one.signer));
     let mut object = json!({
         "manifest": found.manifest, "sha256": found.sha256, "chain": chain, "broken": broken,
-        "expired": expired, "accepted": found.accepted, "signer": found.signer.keyid(),
+        "expired": expired, "accepted": found.accepted.as_ref().map(|accepted| accepted.at),
+        "accepted_by": accepted_by, "signer": found.signer.keyid(),
         "signed_by": repository.trust.name(&found.signer),
         "verified": look.as_ref().map(|look| look.at),
         "verified_as": look.as_ref().map(|look| look.closeness),
@@ -270,7 +272,7 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
     }
     screen.answer("drctl.show/1", object, || {
         let (now, signer) = (setup.clock.now(), repository.trust.name(&found.signer));
-        let known = Remembered { expired, look: look.as_ref(), now, signer };
+        let known = Remembered { expired, look: look.as_ref(), now, signer, accepted_by };
         describe(&found, facts.as_ref(), (&chain, broken.as_deref()), &known)
     });
     if facts.is_none() && !found.manifest.streams.is_empty() {
@@ -288,6 +290,8 @@ struct Remembered<'a> {
     now: Timestamp,
     /// What people call the key that signed it.
     signer: String,
+    /// The same of the key that signed its acceptance.
+    accepted_by: Option<String>,
 }
 
 /// When it was found that the data of a backup are gone, and the look at it that says most.
@@ -360,7 +364,7 @@ fn describe(
     line(what, bytes(manifest.plain_bytes()));
     line("stored", bytes(manifest.sealed_bytes()));
     let bad = known.look.filter(|look| !look.is_good());
-    let state = match (known.expired, found.accepted, manifest.suspect.is_empty()) {
+    let state = match (known.expired, &found.accepted, manifest.suspect.is_empty()) {
         (Some(_), ..) => "expired",
         _ if bad.is_some() => "BAD",
         (None, _, true) => "good",
@@ -368,8 +372,8 @@ fn describe(
         (None, None, false) => "SUSPECT",
     };
     line("state", [&[state.to_owned()], manifest.suspect.as_slice()].concat().join(": "));
-    if let Some(at) = found.accepted {
-        line("accepted", at.to_string());
+    if let Some((accepted, by)) = found.accepted.as_ref().zip(known.accepted_by.as_ref()) {
+        line("accepted", format!("{} on host {}, signed by {by}", accepted.at, accepted.host));
     }
     if let Some(look) = known.look {
         line("verified", bad.map_or_else(|| looked(look, known.now), words));

@@ -93,7 +93,8 @@ pub(super) async fn forget(
     known_catalog(setup).await?;
     let repository = setup.repository().await?;
     let catalog = setup.catalog(&repository).await?;
-    let lost = look_for_losses(setup, &repository, &catalog, &source).await?;
+    let mut lost = look_for_losses(setup, &repository, &catalog, &source).await?;
+    lost.extend(catalog.refusals(Some(&source)).await?);
     let digest = digest_of(&lost);
     let answer = |done: bool, text: String| {
         let object =
@@ -101,7 +102,10 @@ pub(super) async fn forget(
         screen.answer("drctl.catalog-forget/1", object, || text);
     };
     if lost.is_empty() {
-        answer(false, format!("nothing of {source} is lost: there is nothing to forget"));
+        answer(
+            false,
+            format!("nothing of {source} is lost or refused: there is nothing to forget"),
+        );
         return Ok(Exit::Success);
     }
     let all: String = lost.iter().map(line_of).collect();
@@ -131,6 +135,15 @@ pub(super) async fn forget(
     catalog.forget_lost(&source, keys, gone.into_iter().collect()).await?;
     answer(true, format!("the catalog does not ask for these any more:{all}"));
     Ok(Exit::Success)
+}
+
+/// Whose log was refused, for people, a line each.
+pub(super) fn refused_text(refusals: &[Lost]) -> String {
+    let line = |one: &Lost| {
+        let (key, why) = (shown(&one.key, TEXT_SHOWN), shown(&one.why, TEXT_SHOWN));
+        format!("\nREFUSED since {:.0}: {key}: {why}", one.at)
+    };
+    refusals.iter().take(LOST_SHOWN).map(line).collect()
 }
 
 /// One of them on a line of its own, with all that is known of it.

@@ -51,7 +51,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
             "running": one.running, "marker_lost": one.marker_lost, "bad": one.bad, "gone": one.gone,
             "alarms": alarms_json(&one.alarms),
-            "vanished": lost_json(&one.vanished),
+            "vanished": lost_json(&one.vanished), "refusals": lost_json(&one.refusals),
         })
     };
     let object = json!({ "sources": judged.iter().map(entry).collect::<Vec<_>>() });

@@ -3,13 +3,14 @@ use std::fmt::Write as _;
 use std::io;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{BackupId, Drill, DrillOutcome, Lsn, Timeline, shown};
+use drctl_catalog::{Catalog, Lost};
+use drctl_model::{BackupId, Drill, DrillOutcome, Lsn, SourceId, Timeline, shown};
 use drctl_policies::recovery::{Gap, TimelineView, Want, Warning, standing, timeline_view};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::lost::{lost_json, lost_text};
+use super::lost::{lost_json, lost_text, refused_text};
 use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, plain_table, span};
 use crate::losses::look_for_losses;
 use crate::{Exit, Known, Repository, Setup, drills, known, zone};
@@ -39,10 +40,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
     let repository = setup.repository().await?;
     let cache = setup.log_cache(&repository).await;
     let known = known(setup, &repository, &id, cache.as_ref(), (Want::Ends, None)).await;
-    let lost = match &cache {
-        Some(cache) => look_for_losses(setup, &repository, cache, &id).await?,
-        None => Vec::new(),
-    };
+    let (lost, refusals) = remembered(setup, &repository, cache.as_ref(), &id).await?;
     let mut known =
         known.with_context(|| format!("look at the log of {id}{}", lost_text(&lost)))?;
     let mut drills = drills(&repository, &id, &mut known.refused).await?;
@@ -56,14 +54,17 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
     };
     let alarms = repository.alarms();
     let forks = forks(&known);
-    let told = !known.refused.is_empty() || known.uncopied.is_some() || !alarms.is_empty();
+    let told = !known.refused.is_empty()
+        || known.uncopied.is_some()
+        || !alarms.is_empty()
+        || !refusals.is_empty();
     let bad = views.iter().any(is_bad) || told || !lost.is_empty() || !forks.is_empty();
     let others: Vec<(u64, Vec<TimelineView>)> =
         known.others.iter().map(|one| (one.system_id, timeline_view(&one.archive))).collect();
     let other = |(id, views): &(u64, _)| json!({ "system_id": id.to_string(), "timelines": views });
     let object = json!({
         "system_id": known.system_id.to_string(), "timelines": views,
-        "drills": drills_json(&drills, &drillers),
+        "drills": drills_json(&drills, &drillers), "refusals": lost_json(&refusals),
         "signers": signers.iter().map(|(backup, by)| json!({ "backup": backup, "signed_by": by }))
             .collect::<Vec<_>>(),
         "others": others.iter().map(other).collect::<Vec<_>>(),
@@ -96,11 +97,23 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
         text.extend(known.refused.iter().map(|reason| format!("\nPASSED OVER: {reason}")));
         text.push_str(&signed_text(signers.into_iter().map(|(_, by)| by), "backup"));
         text.push_str(&signed_text(drillers.into_iter(), "drill"));
-        text.push_str(&lost_text(&lost));
+        text.push_str(&(lost_text(&lost) + &refused_text(&refusals)));
         text.push_str(&alarms_text(&alarms));
         text
     });
     Ok(if bad { Exit::Degraded } else { Exit::Success })
+}
+
+/// What is gone of a source, and whose log was refused, as far as this host has a catalog.
+async fn remembered(
+    setup: &Setup,
+    repository: &Repository,
+    cache: Option<&Catalog>,
+    id: &SourceId,
+) -> Result<(Vec<Lost>, Vec<Lost>)> {
+    let Some(cache) = cache else { return Ok((Vec::new(), Vec::new())) };
+    let lost = look_for_losses(setup, repository, cache, id).await?;
+    Ok((lost, cache.refusals(Some(id)).await?))
 }
 
 /// Timelines that have commits of their own each, where nobody can tell which of them is meant.

@@ -14,7 +14,7 @@ use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
 use crate::backrest::{Asked as Wanted, engine_of, fetch as fetch_from_archive};
 use crate::problem::Problem;
-use crate::wal::take;
+use crate::wal::{note_refusal, take};
 use crate::{
     Ahead, Exit, Fetched, Push, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, ship, usual_slot,
 };
@@ -62,8 +62,12 @@ pub(super) async fn wal(
             let (synchronous, puts) = (*synchronous, usize::from(*puts));
             let shipping = Shipping { slot, interval, synchronous, puts, heartbeat };
             screen.say(format!("streaming the log of {id} through the slot {}", shipping.slot));
-            ship(&shelf, &server, &shipping, stop).await?;
-            Ok(Exit::Success)
+            let streamed = ship(&shelf, &server, &shipping, stop).await;
+            if let Err(error) = &streamed {
+                let whose = format!("streamed from {}", server.target());
+                note_refusal(setup, &whose, error).await;
+            }
+            streamed.map(|()| Exit::Success)
         }
     }
 }
@@ -97,7 +101,14 @@ async fn push_one(
             if let Some(warning) = push.warning() {
                 screen.warn(warning);
             }
-            push.run(stop).await?
+            let pushed = push.run(stop).await;
+            if let Err(error) = &pushed {
+                let at = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+                let at = at.parent().unwrap_or(path);
+                let whose = format!("pushed from {} on host {}", at.display(), setup.host());
+                note_refusal(setup, &whose, error).await;
+            }
+            pushed?
         }
     };
     let word = match done {

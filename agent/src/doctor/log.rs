@@ -1,11 +1,15 @@
 //! How a server's log fares, and whether what it was told is stored lies in the bucket.
 
+use drctl_catalog::Catalog;
 use drctl_engines::pg::{PgServer, acknowledged, log_health};
-use drctl_model::SourceId;
+use drctl_model::{SourceId, shown};
 
 use super::{Findings, Level};
 use crate::wal::{LogFinding, log_findings, not_there, usual_slot};
-use crate::{Repository, Shelf};
+use crate::{Repository, Setup, Shelf};
+
+/// How much of a refusal is shown.
+const SHOWN: usize = 600;
 
 /// What waits, what fails, what a slot keeps.
 pub(super) async fn look(server: &PgServer, id: &SourceId, found: &mut Findings) {
@@ -15,6 +19,24 @@ pub(super) async fn look(server: &PgServer, id: &SourceId, found: &mut Findings)
         for LogFinding { level, text, hint, .. } in log_findings(&health) {
             found.add(level, &check, text, hint.as_deref());
         }
+    }
+}
+
+/// Whose log was refused, as this host's catalog has it.
+pub(super) async fn refused(setup: &Setup, id: &SourceId, found: &mut Findings) {
+    let path = setup.catalog_path();
+    if !path.exists() {
+        return;
+    }
+    let noted = async { Catalog::open_read_only(&path).await?.refusals(Some(id)).await }.await;
+    let check = format!("source.{id}.refused");
+    for one in found.take(&check, noted.map_err(Into::into)).unwrap_or_default() {
+        let text = shown(&format!("{} since {:.0}: {}", one.key, one.at, one.why), SHOWN);
+        let hint = format!(
+            "stop the wrong one of the two servers, or give it a source of its own; then `drctl \
+             catalog forget {id}`"
+        );
+        found.add(Level::Bad, &check, text, Some(&hint));
     }
 }
 

@@ -10,6 +10,9 @@ use crate::Gone;
 use crate::drill::EVIDENCE;
 use crate::repository::CLOCKS_APART;
 
+/// How many servers are named whose log was refused.
+const REFUSALS_TOLD: usize = 5;
+
 /// Where one source stands.
 #[derive(Debug, Clone)]
 pub struct SourceStatus {
@@ -51,6 +54,8 @@ pub struct SourceStatus {
     pub log: Option<Result<LogStatus, String>>,
     /// What the catalog knew and the bucket does not hold any more.
     pub vanished: Vec<Lost>,
+    /// Log of servers that was refused for what others wrote, until somebody has seen it.
+    pub refusals: Vec<Lost>,
     /// What log is lost that no backup covers yet, of one that pgBackRest keeps.
     pub lost: Option<String>,
     /// Databases that its backups had, and have no more.
@@ -102,6 +107,7 @@ impl SourceStatus {
         let mut found: Vec<(Health, String)> = Vec::new();
         found.extend(self.of_backups());
         found.extend(self.of_losses());
+        found.extend(self.of_refusals());
         found.extend(self.of_clocks());
         let attention = |text: String| (Health::Attention, text);
         found.extend(self.doubts().map(attention));
@@ -168,6 +174,22 @@ impl SourceStatus {
         );
         let health = if worst.is_some() { Health::Breached } else { Health::Attention };
         Some((health, text))
+    }
+
+    /// Whose log was refused.
+    fn of_refusals(&self) -> impl Iterator<Item = (Health, String)> {
+        self.refusals.iter().take(REFUSALS_TOLD).map(|refused| {
+            let text = format!(
+                "{} since {:.0}: {}: another server writes the log of this source, or this one was \
+                 set back, and what it committed since is not in the bucket. Stop the wrong one, or \
+                 give it a source of its own; when it is settled `drctl catalog forget {}`",
+                shown(&refused.key, 300),
+                refused.at,
+                shown(&refused.why, 300),
+                self.source
+            );
+            (Health::Attention, text)
+        })
     }
 
     /// Whether there is a good backup that is young enough.
@@ -401,6 +423,7 @@ mod tests {
             next: None,
             log: None,
             vanished: vec![],
+            refusals: vec![],
             lost: None,
             gone: Vec::new(),
         }

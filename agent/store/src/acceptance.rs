@@ -1,7 +1,7 @@
 use drctl_model::{Acceptance, BackupId, Digest, RepositoryId, Role, SourceId};
 
 use crate::dsse::Document;
-use crate::{FormatError, SigningKey, Trust};
+use crate::{FormatError, SigningKey, Trust, VerifyingKey};
 
 /// The most bytes of an acceptance.
 pub const MAX_ACCEPTANCE_BYTES: usize = 64 << 10;
@@ -26,7 +26,7 @@ pub fn encode_acceptance(
 }
 
 /// Verifies, then parses, then checks an acceptance that was found under the name of a backup with
-/// this manifest.
+/// this manifest. With the key that signed it.
 ///
 /// # Errors
 /// [`FormatError`]: nobody whom we trust has signed it, or it belongs elsewhere.
@@ -36,10 +36,10 @@ pub fn decode_acceptance(
     repository: &RepositoryId,
     of: (&SourceId, &BackupId),
     manifest_sha256: Digest,
-) -> Result<Acceptance, FormatError> {
-    let found: Acceptance = DOCUMENT.read(bytes, trust, of.0)?;
+) -> Result<(Acceptance, VerifyingKey), FormatError> {
+    let (found, signer) = DOCUMENT.read_signed::<Acceptance>(bytes, trust, of.0)?;
     found.check(repository, of, manifest_sha256)?;
-    Ok(found)
+    Ok((found, signer))
 }
 
 #[cfg(test)]
@@ -70,7 +70,7 @@ mod tests {
             let sha256 = Digest([3; 32]);
             decode_acceptance(&bytes, &trust, &RepositoryId::new(7), (&shop, &id), sha256)
         };
-        assert_eq!(read(&good, &key, &key).unwrap(), good);
+        assert_eq!(read(&good, &key, &key).unwrap(), (good.clone(), key.verifying_key()));
         let stranger = read(&good, &SigningKey::generate(), &key);
         assert!(matches!(stranger, Err(FormatError::Untrusted { .. })));
         for bound in bound_elsewhere(&key.verifying_key(), Role::Backup) {

@@ -104,6 +104,11 @@ fn an_accepted_backup_counts_and_later_ones_are_compared_with_it() {
     assert_eq!(shop.site.rows(), rows);
     assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
     let _ = shop.site.backup();
+    let shown = shop.site.json(0, &["show", &two]);
+    assert_eq!(shown["accepted_by"], shown["signed_by"], "{shown}");
+    assert!(shown["accepted_by"].is_string(), "{shown}");
+    let told = shop.site.drctl(&["show", &two]).out;
+    assert!(told.lines().any(|l| l.starts_with("accepted") && l.contains("signed by")), "{told}");
     // What nobody whom we trust has signed accepts nothing.
     let object = shop.site.path("repository/s/shop/a").join(format!("{two}.json"));
     let text = std::fs::read_to_string(&object).unwrap();

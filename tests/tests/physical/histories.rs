@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::clocks::moved_to;
 use crate::log::Archiving;
+use crate::refused::is_told;
 use crate::streaming::{Streaming, shipped};
 
 /// A clone of the server, on the same timeline, which archives nowhere.
@@ -51,6 +52,7 @@ fn stream_in_step(shop: &Archiving, written: &str, before: &[PathBuf]) {
     let said = Ran::of(&stream.output().unwrap()).failed(4, "log_other_history");
     assert!(said.contains("two histories of one cluster"), "{said}");
     assert_eq!(shop.pieces(), before);
+    is_told(shop, &format!("streamed from {}", shop.server.socket_dir().display()));
 }
 
 #[test]
@@ -84,6 +86,7 @@ fn log_of_a_clone_is_not_stored_behind_the_log_of_its_original() {
     until("the clone's log to be refused", || other.log().contains("two histories"));
     assert!(other.log().contains("is a clone, or was set back"), "{}", other.log());
     assert_eq!(shop.pieces(), before);
+    is_told(&shop, &format!("pushed from {}", other.data_dir().display()));
     moved_to(&mut shop, other);
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
@@ -147,7 +150,7 @@ fn a_copy_of_a_clone_is_told_and_not_joined_with_the_log_of_its_original() {
 }
 
 /// Goes on for a while, and is set back to what its disk held before: on the same timeline.
-fn set_back(shop: &mut Archiving, meanwhile: impl FnOnce(&Archiving)) {
+pub(crate) fn set_back(shop: &mut Archiving, meanwhile: impl FnOnce(&Archiving)) {
     let data = shop.server.data_dir().to_owned();
     let kept = data.with_extension("snapshot");
     let copy = |from: &Path, to: &Path| {

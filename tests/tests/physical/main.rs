@@ -29,6 +29,7 @@ mod recover_ends;
 mod recover_in_use;
 mod recover_late;
 mod recover_resume;
+mod refused;
 mod rights;
 mod signing;
 mod signs;

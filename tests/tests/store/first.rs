@@ -198,7 +198,7 @@ async fn told(at: &dyn Fn() -> Bucket, thief: &Thief, kind: &str) -> (String, Ve
         "acceptance" => match repository.manifest(&thief.source, &backup()).await {
             Ok(found) => {
                 let accepted = found.and_then(|found| found.accepted);
-                accepted.map_or("nothing".to_owned(), |at| at.as_second().to_string())
+                accepted.map_or("nothing".to_owned(), |one| one.at.as_second().to_string())
             }
             Err(error) => format!("{error:#}"),
         },

@@ -1,0 +1,70 @@
+//! Log that was refused for what another server wrote: whoever looks at the source is told.
+
+use drctl_tests::cluster::Cluster as _;
+use drctl_tests::site::until;
+use serde_json::{Value, json};
+
+use crate::histories::set_back;
+use crate::log::Archiving;
+
+/// That it was refused is told by whatever looks at the source; gives what is told of it.
+#[track_caller]
+pub(crate) fn is_told(shop: &Archiving, whose: &str) -> Value {
+    let status = shop.drctl(&["status", "--check"]).ended(3).json();
+    let told = &status["sources"][0]["refusals"];
+    assert_eq!(told.as_array().map(Vec::len), Some(1), "{status}");
+    let cluster = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(&cluster["refusals"], told, "{cluster}");
+    let key = told[0]["key"].as_str().unwrap();
+    let id = cluster["system_id"].as_str().unwrap();
+    assert!(key.contains(whose) && key.contains(id), "{whose}: {told}");
+    let findings = status["sources"][0]["findings"].to_string();
+    assert!(findings.contains("drctl catalog forget shop"), "{findings}");
+    let doctor = shop.drctl(&["doctor"]).ended(1).json();
+    let found = doctor["findings"].as_array().unwrap().iter();
+    let refused =
+        found.filter(|one| one["check"] == "source.shop.refused" && one["level"] == "bad");
+    assert_eq!(refused.count(), 1, "{doctor}");
+    told.clone()
+}
+
+#[test]
+fn log_that_was_refused_is_told_until_somebody_has_seen_it() {
+    let mut shop = Archiving::start(true);
+    shop.tick(1..11);
+    shop.back_up();
+    set_back(&mut shop, |shop| {
+        shop.tick(11..16);
+        shop.archived();
+    });
+    shop.tick(101..106);
+    shop.sql("select pg_switch_wal()");
+    let refused = || shop.server.log().contains("holds other log");
+    until("its log to be refused", refused);
+    let failed = || shop.sql("select failed_count > 0 from pg_stat_archiver");
+    until("the server to know it", || failed() == "t");
+    let file = shop.sql("select last_failed_wal from pg_stat_archiver");
+    let file = shop.server.data_dir().join("pg_wal").join(file);
+    shop.server.stop();
+    let told = is_told(&shop, "pushed from");
+    // A catalog that is made anew keeps it, and the log that is well says nothing of it.
+    let _ = shop.drctl(&["catalog", "rebuild"]).ended(0);
+    assert_eq!(is_told(&shop, "pushed from"), told);
+    let looked = shop.drctl(&["catalog", "forget", "shop"]).ended(0).json();
+    assert_eq!((&looked["lost"], &looked["done"]), (&told, &false.into()));
+    let digest = looked["digest"].as_str().unwrap();
+    let _ = shop.drctl(&["catalog", "forget", "shop", "--yes", digest]).ended(0);
+    let status = shop.drctl(&["status", "--check"]).ended(0).json();
+    assert_eq!(status["sources"][0]["refusals"], json!([]), "{status}");
+    // It is noted again when it comes again, and refused where there is no place for a note too.
+    let push = || {
+        let said = shop.drctl(&["wal", "push", "shop", file.to_str().unwrap()]).ended(1).out;
+        assert!(said.contains("log_conflict"), "{said}");
+    };
+    push();
+    let _ = is_told(&shop, "pushed from");
+    let catalog = shop.site.path("state/catalog.db");
+    std::fs::rename(&catalog, catalog.with_extension("kept")).unwrap();
+    std::fs::create_dir(&catalog).unwrap();
+    push();
+}
