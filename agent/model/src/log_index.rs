@@ -58,7 +58,10 @@ pub struct IndexedPiece {
     pub plain_sha256: Digest,
     /// Stored bytes behind the head.
     pub sealed: u64,
-    /// SHA-256 of these.
+    /// Bytes of the head before these; unknown in older indexes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<u32>,
+    /// SHA-256 of the stored ones.
     pub sealed_sha256: Digest,
     /// What of the log it holds.
     #[serde(default)]

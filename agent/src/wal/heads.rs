@@ -7,18 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result};
 use drctl_catalog::{CachedLog, Catalog};
 use drctl_model::{
-    Digest, Holds, IndexPlace, LogEntry, LogNotes, LogPart, LogPiece, LogPlace, Lsn, NotedBreak,
-    NotedPoint, Timeline, outermost,
+    Digest, Holds, IndexPlace, IndexedPiece, LogEntry, LogIndex, LogNotes, LogPart, LogPlace, Lsn,
+    NotedBreak, NotedPoint, Timeline, outermost,
 };
-use drctl_store::{
-    MAX_LOG_INDEX_BYTES, MAX_PIECE_HEAD_BYTES, Trust, decode_log_index, digest, layout,
-};
+use drctl_store::{MAX_LOG_INDEX_BYTES, Stored, Trust, decode_log_index, digest, layout};
 use futures_util::{StreamExt as _, stream};
-use xxhash_rust::xxh3::Xxh3;
 
 use super::Shelf;
 use super::listing::Listed;
+use super::pieces::Measured;
+use super::sizes::Sizes;
 use super::vanished::note_lost;
+use crate::Repository;
+use crate::first::first_of;
 use crate::repository::is_bad_manifest;
 
 /// How many heads or indexes are fetched at once.
@@ -37,10 +38,6 @@ pub(super) struct Log {
     /// Where it ended once, where an index is there of pieces behind the last that is.
     pub(super) once: Option<Lsn>,
 }
-
-/// What an index tells of a piece: its range, what it holds, the digest of its plain bytes, and the
-/// length of the sealed ones.
-type Indexed = (Range, Holds, Digest, u64);
 
 /// What was read of pieces that the catalog did not know.
 type Fresh = BTreeMap<Range, Learnt>;
@@ -85,7 +82,8 @@ pub(super) async fn heads(
     let mut found = BTreeMap::new();
     for (timeline, listed) in shelf.listed(system_id).await? {
         let before = known.remove(&timeline).unwrap_or_default();
-        let mut lineage = Lineage { shelf, of: (system_id, timeline), before: &before, refused };
+        let of = (system_id, timeline);
+        let mut lineage = Lineage { shelf, of, before: &before, refused, doubtful: false };
         let log = lineage.read(listed).await?;
         remember(shelf, cache, (system_id, timeline), trust, &before, &log).await;
         found.insert(timeline, log);
@@ -126,47 +124,21 @@ async fn remember(
     }
 }
 
-/// The lengths of the objects that were listed, in the order of their ranges; of those that were
-/// written more than once there is none.
-struct Sizes(Vec<(Range, u64)>);
-
-impl Sizes {
-    fn of(&self, range: Range) -> Option<u64> {
-        let at = self.0.binary_search_by_key(&range, |(range, _)| *range).ok()?;
-        Some(self.0[at].1)
-    }
-
-    /// What stands for those of pieces, in order: other lengths, or the same ones at other places,
-    /// are told apart.
-    fn of_all(&self, entries: &[LogEntry]) -> u64 {
-        let (mut sizes, mut all) = (self.0.iter().peekable(), Xxh3::new());
-        for entry in entries {
-            while sizes.next_if(|(range, _)| *range < entry.range()).is_some() {}
-            let same = sizes.next_if(|(range, _)| *range == entry.range());
-            all.update(&same.map_or(0, |(_, bytes)| *bytes).to_le_bytes());
-        }
-        all.digest()
-    }
-
-    /// Whether an object can be a head and a body of this length.
-    fn fits(&self, range: Range, sealed: u64) -> bool {
-        let most = MAX_PIECE_HEAD_BYTES as u64;
-        let fits = |bytes: u64| bytes > sealed && bytes - sealed <= most;
-        self.of(range).is_none_or(fits)
-    }
-}
-
 /// The log of one timeline while it is learnt.
 struct Lineage<'a> {
     shelf: &'a Shelf,
     of: (u64, Timeline),
     before: &'a CachedLog,
     refused: &'a mut Vec<String>,
+    /// Whether a piece is not as long as is signed: all is learnt anew until it is.
+    doubtful: bool,
 }
 
 impl Lineage<'_> {
     async fn read(&mut self, listed: Listed) -> Result<Log> {
-        let Listed { mut ranges, history, mut indexes, odd, odd_history, sizes } = listed;
+        let Listed { mut ranges, history, mut indexes, odd_indexes, odd, odd_history, sizes } =
+            listed;
+        self.weigh_indexes(odd_indexes).await;
         let sizes = Sizes(sizes);
         // What the catalog knows counts as long as its pieces have the lengths that they had.
         let before = &self.before.entries;
@@ -184,7 +156,7 @@ impl Lineage<'_> {
             if missing.is_empty() {
                 let entries = entries(&wanted, known, &fresh);
                 let mut notes = self.notes((history, odd_history), &wanted, &fresh).await?;
-                notes.bytes = Some(sizes.of_all(&entries));
+                notes.bytes = (!self.doubtful).then(|| sizes.of_all(&entries));
                 return Ok(Log { entries, notes, once });
             }
             let helps = |index: &IndexPlace| {
@@ -197,6 +169,18 @@ impl Lineage<'_> {
                 self.pieces(missing, &mut ranges, &sizes, &mut fresh).await?;
             } else {
                 self.indexes(helpful, &ranges, &sizes, &mut fresh).await;
+            }
+        }
+    }
+
+    /// Reads all states of indexes: that they differ is an alarm, whether anybody needs them or not.
+    async fn weigh_indexes(&self, odd: Vec<IndexPlace>) {
+        let mut read = stream::iter(odd)
+            .map(|place| async move { (self.shelf.log_index(&place).await, place) })
+            .buffered(AT_ONCE);
+        while let Some((index, place)) = read.next().await {
+            if let Err(error) = index {
+                passed_over(&place, &error);
             }
         }
     }
@@ -225,19 +209,18 @@ impl Lineage<'_> {
         while let Some((index, place)) = read.next().await {
             match index {
                 Ok(pieces) => {
-                    for (range, holds, bytes, sealed) in pieces {
+                    for IndexedPiece { start, end, plain_sha256, sealed, head, holds, .. } in pieces
+                    {
                         // What is not in the bucket any more, or of another length, is a gap,
                         // whatever an index says.
-                        if listed.binary_search(&range).is_ok() && sizes.fits(range, sealed) {
-                            fresh.entry(range).or_insert_with(|| learnt(range, &holds, bytes));
+                        let range = (start, end);
+                        if listed.binary_search(&range).is_ok() && sizes.fits(range, sealed, head) {
+                            let learnt = || learnt(range, &holds, plain_sha256);
+                            fresh.entry(range).or_insert_with(learnt);
                         }
                     }
                 }
-                Err(error) => tracing::warn!(
-                    "the index of timeline {} from {} is passed over: {error:#}",
-                    place.timeline,
-                    place.start
-                ),
+                Err(error) => passed_over(&place, &error),
             }
         }
     }
@@ -255,12 +238,12 @@ impl Lineage<'_> {
         let mut read = stream::iter(missing)
             .map(|(start, end)| async move {
                 let part = LogPart::Range { start, end };
-                (shelf.head(&LogPlace { system_id, timeline, part }).await, (start, end))
+                (shelf.measured(&LogPlace { system_id, timeline, part }).await, (start, end))
             })
             .buffered(AT_ONCE);
         while let Some((head, range)) = read.next().await {
             match self.believed(head)?.filter(|head| self.fits(head, range, sizes)) {
-                Some(head) => {
+                Some((head, _)) => {
                     fresh.insert(range, learnt(range, &head.holds, head.plain_sha256));
                 }
                 None => drop(strange.insert(range)),
@@ -270,17 +253,19 @@ impl Lineage<'_> {
         Ok(())
     }
 
-    /// Whether a piece is as long as is signed of it; says so where it is not.
-    fn fits(&mut self, head: &LogPiece, range: Range, sizes: &Sizes) -> bool {
-        let fits = sizes.fits(range, head.sealed);
-        if !fits {
+    /// Whether a piece is long enough to be looked at. One that is not as long as is signed of it is
+    /// told each time; it was there, so that no plan takes what lies before it for the end of the log.
+    fn fits(&mut self, (head, length): &Measured, range: Range, sizes: &Sizes) -> bool {
+        let fits = sizes.fits(range, head.sealed, None);
+        if !sizes.fits(range, head.sealed, Some(*length)) {
+            self.doubtful = true;
             let (timeline, key) = (self.of.1, layout::piece(&self.shelf.source, &head.place));
             self.refused.push(format!("log of timeline {timeline}: {key} is cut, or too long"));
         }
         fits
     }
 
-    fn believed(&mut self, head: Result<LogPiece>) -> Result<Option<LogPiece>> {
+    fn believed<T>(&mut self, head: Result<T>) -> Result<Option<T>> {
         match head {
             Ok(head) => Ok(Some(head)),
             Err(error) if is_bad_manifest(&error) => {
@@ -318,6 +303,14 @@ impl Lineage<'_> {
         let (points, breaks) = (points.into_iter().collect(), breaks.into_iter().collect());
         Ok(LogNotes { history, points, breaks, bytes: None })
     }
+}
+
+fn passed_over(place: &IndexPlace, error: &anyhow::Error) {
+    tracing::warn!(
+        "the index of timeline {} from {} is passed over: {error:#}",
+        place.timeline,
+        place.start
+    );
 }
 
 fn learnt(range: Range, holds: &Holds, bytes: Digest) -> Learnt {
@@ -362,16 +355,17 @@ fn entries(wanted: &[Range], cached: &[LogEntry], fresh: &Fresh) -> Vec<LogEntry
 
 impl Shelf {
     /// What an index tells of its pieces; needs no key.
-    pub(super) async fn log_index(&self, place: &IndexPlace) -> Result<Vec<Indexed>> {
+    pub(super) async fn log_index(&self, place: &IndexPlace) -> Result<Vec<IndexedPiece>> {
         let key = layout::log_index(&self.source, place);
-        let bytes = self.repository.bucket.get(&key, MAX_LOG_INDEX_BYTES as u64).await?;
-        let (trust, id) = (&self.repository.trust, &self.repository.id);
-        let index = decode_log_index(&bytes, trust, id, &self.source, place)
-            .with_context(|| format!("read {key}"))?;
-        let pieces = index.pieces.into_iter();
-        Ok(pieces
-            .map(|one| ((one.start, one.end), one.holds, one.plain_sha256, one.sealed))
-            .collect())
+        let Repository { bucket, trust, id, .. } = &self.repository;
+        let read = |stored: Stored| async move {
+            let bytes = bucket.get_stored(&stored, MAX_LOG_INDEX_BYTES as u64).await?;
+            Ok(decode_log_index(&bytes, trust, id, &self.source, place)?)
+        };
+        let kept = self.states.of(bucket, &key).await?;
+        let same = |one: &LogIndex, other: &LogIndex| one.pieces == other.pieces;
+        let index = first_of(bucket, &key, kept, read, same).await;
+        Ok(index.with_context(|| format!("read {key}"))?.pieces)
     }
 }
 

@@ -10,6 +10,7 @@ use drctl_model::{
 use drctl_store::{FormatError, StoreError, encode_log_index, layout};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
+use super::pieces::Measured;
 use super::shelf::{Shelf, Writer, is_missing};
 use crate::problem::Problem;
 use crate::repository::is_bad_manifest;
@@ -144,7 +145,7 @@ impl Shelf {
         let (system_id, timeline) = of;
         let heads = stream::iter(run.to_vec()).map(|(start, end)| async move {
             let part = LogPart::Range { start, end };
-            match self.head(&LogPlace { system_id, timeline, part }).await {
+            match self.measured(&LogPlace { system_id, timeline, part }).await {
                 Ok(head) => Ok(Some(indexed((start, end), head))),
                 Err(error) if is_bad_manifest(&error) => Ok(None),
                 Err(error) => Err(error),
@@ -205,9 +206,9 @@ impl Shelf {
     }
 }
 
-fn indexed((start, end): Range, head: LogPiece) -> IndexedPiece {
-    let LogPiece { plain_sha256, sealed, sealed_sha256, holds, .. } = head;
-    IndexedPiece { start, end, plain_sha256, sealed, sealed_sha256, holds }
+fn indexed((start, end): Range, (piece, head): Measured) -> IndexedPiece {
+    let LogPiece { plain_sha256, sealed, sealed_sha256, holds, .. } = piece;
+    IndexedPiece { start, end, plain_sha256, sealed, sealed_sha256, head: Some(head), holds }
 }
 
 /// What is missing right before `start`, where older pieces are there; these are in order.

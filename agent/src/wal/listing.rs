@@ -23,6 +23,8 @@ pub(crate) struct Listed {
     pub(super) history: bool,
     /// Its indexes.
     pub(super) indexes: Vec<IndexPlace>,
+    /// Those that were written more than once, or deleted.
+    pub(super) odd_indexes: Vec<IndexPlace>,
     /// Pieces that were written more than once, or deleted: nothing that is known of them counts
     /// before all of their states were looked at.
     pub(super) odd: BTreeSet<Range>,
@@ -55,6 +57,7 @@ impl Listed {
         self.ranges.sort_unstable();
         self.ranges.dedup();
         self.indexes.sort_unstable();
+        self.indexes.dedup();
         self.sizes.retain(|(range, _)| !self.odd.contains(range));
         self.sizes.sort_unstable();
     }
@@ -170,11 +173,9 @@ impl Shelf {
             } else if let Some((_, index)) = layout::log_index_at(&state.key)
                 && index.system_id == system_id
             {
-                let listed = found.entry(index.timeline).or_default();
-                // It only saves time: one that was written twice is not worth a look.
-                match state.latest && !state.deleted {
-                    true => listed.indexes.push(index),
-                    false => listed.indexes.retain(|other| *other != index),
+                states.add(&state);
+                if state.latest && !state.deleted {
+                    found.entry(index.timeline).or_default().indexes.push(index);
                 }
             }
             ControlFlow::Continue(())
@@ -183,9 +184,13 @@ impl Shelf {
         let listing = self.repository.bucket.list_states(&logs, None, each);
         listing.await.context("list the log")?;
         let odd = states.done();
-        for (key, kept) in &odd {
-            if let Some((_, place)) = layout::piece_at(key).filter(|_| !kept.states.is_empty()) {
+        for (key, _) in odd.iter().filter(|(_, kept)| !kept.states.is_empty()) {
+            if let Some((_, place)) = layout::piece_at(key) {
                 found.entry(place.timeline).or_default().add(&place.part, None);
+            } else if let Some((_, index)) = layout::log_index_at(key) {
+                let listed = found.entry(index.timeline).or_default();
+                listed.indexes.push(index);
+                listed.odd_indexes.push(index);
             }
         }
         self.states.learn(odd, true);
@@ -225,17 +230,22 @@ impl Shelf {
     /// # Errors
     /// The store's.
     pub(super) async fn index_places(&self) -> Result<Vec<IndexPlace>> {
-        let mut found = Vec::new();
+        let (mut found, mut states) = (Vec::new(), Collector::default());
         let each = |state: State| {
-            if state.latest && !state.deleted {
-                found.extend(layout::log_index_at(&state.key).map(|(_, index)| index));
+            if let Some((_, index)) = layout::log_index_at(&state.key) {
+                states.add(&state);
+                if !state.deleted {
+                    found.push(index);
+                }
             }
             ControlFlow::Continue(())
         };
         let logs = layout::logs(&self.source);
         let listing = self.repository.bucket.list_states(&logs, None, each);
         listing.await.context("list the log")?;
+        self.states.learn(states.done(), false);
         found.sort_unstable();
+        found.dedup();
         Ok(found)
     }
 

@@ -26,6 +26,7 @@ mod push;
 mod refused;
 mod shelf;
 mod ship;
+mod sizes;
 mod state;
 mod take;
 mod taken;

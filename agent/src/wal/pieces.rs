@@ -20,6 +20,9 @@ use crate::problem::Problem;
 /// How much of a piece is fetched to read its head: enough unless it names many restore points.
 const HEAD: u64 = 4096;
 
+/// What is signed of a piece, and how long its head is.
+pub(super) type Measured = (LogPiece, u32);
+
 /// Who signed the head that was read last; clones are the same.
 #[derive(Clone, Default)]
 pub(super) struct Signer(Arc<Mutex<Option<VerifyingKey>>>);
@@ -41,11 +44,20 @@ impl Shelf {
     /// # Errors
     /// [`FormatError`] for one that nobody whom we trust has signed; the store's.
     pub async fn head(&self, place: &LogPlace) -> Result<LogPiece> {
+        self.measured(place).await.map(|(piece, _)| piece)
+    }
+
+    /// The same with the head's own length.
+    ///
+    /// # Errors
+    /// As [`head`](Self::head).
+    pub(super) async fn measured(&self, place: &LogPlace) -> Result<Measured> {
         let key = layout::piece(&self.source, place);
         let bucket = &self.repository.bucket;
         let read = |stored: Stored| async move { self.head_of(place, &stored).await };
         let kept = self.states.of(bucket, &key).await?;
-        first_of(bucket, &key, kept, read, same_log).await.with_context(|| format!("read {key}"))
+        let same = |one: &Measured, other: &Measured| same_log(&one.0, &other.0);
+        first_of(bucket, &key, kept, read, same).await.with_context(|| format!("read {key}"))
     }
 
     /// The same of one of which it is known what is expected: what a plain GET finds counts where
@@ -60,13 +72,13 @@ impl Shelf {
     ) -> Result<LogPiece> {
         let newest = Stored::newest(&layout::piece(&self.source, place));
         match self.head_of(place, &newest).await {
-            Ok(head) if expected(&head) => Ok(head),
+            Ok((head, _)) if expected(&head) => Ok(head),
             Err(error) if is_missing(&error) => Err(error),
             _ => self.head(place).await,
         }
     }
 
-    async fn head_of(&self, place: &LogPlace, stored: &Stored) -> Result<LogPiece> {
+    async fn head_of(&self, place: &LogPlace, stored: &Stored) -> Result<Measured> {
         let mut length = HEAD;
         loop {
             let bytes = self.repository.bucket.get_head(stored, length).await?;
@@ -76,7 +88,10 @@ impl Shelf {
                 {
                     length = MAX_PIECE_HEAD_BYTES as u64;
                 }
-                read => return Ok(read?.0),
+                read => {
+                    let (piece, head) = read?;
+                    return Ok((piece, u32::try_from(head)?));
+                }
             }
         }
     }

@@ -52,6 +52,7 @@ mod tests {
                 end: Lsn(*end),
                 plain_sha256: Digest([1; 32]),
                 sealed: 7,
+                head: None,
                 sealed_sha256: Digest([2; 32]),
                 holds: Holds::default(),
             })

@@ -98,6 +98,25 @@ fn an_index_stands_for_the_heads_of_its_pieces_and_for_nothing_else() {
         assert!(ran.err.contains("is passed over"), "{}", ran.err);
     }
     fs::write(&indexes[0], good).unwrap();
+    // One that is a single byte longer than is signed is told, however often it is looked at.
+    let piece = &pieces[pieces.len() / 3];
+    let own = fs::read(piece).unwrap();
+    fs::write(piece, [own.as_slice(), b"x"].concat()).unwrap();
+    for anew in [false, true, false] {
+        if anew {
+            let _ = shop.drctl(&["catalog", "rebuild"]);
+        }
+        let view = timeline(&shop, 3);
+        assert!(view["refused"].to_string().contains("is cut, or too long"), "{view}");
+    }
+    // Where an index tells of it somebody else's object is none of ours, whatever its length.
+    let strange = vec![b'x'; own.len() + 1];
+    fs::write(piece, strange).unwrap();
+    forget(&shop);
+    let view = timeline(&shop, 3);
+    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(1), "{view}");
+    fs::write(piece, own).unwrap();
+    assert_eq!(timeline(&shop, 0), all);
     // A piece that was removed is a gap, whatever the index says of it.
     let piece = &pieces[pieces.len() / 2];
     fs::remove_file(piece).unwrap();

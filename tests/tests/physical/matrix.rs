@@ -81,7 +81,7 @@ impl Pen {
         let indexed = |piece: &LogPiece| {
             let LogPart::Range { start, end } = piece.place.part else { panic!("a range") };
             let LogPiece { plain_sha256, sealed, sealed_sha256, holds, .. } = piece.clone();
-            IndexedPiece { start, end, plain_sha256, sealed, sealed_sha256, holds }
+            IndexedPiece { start, end, plain_sha256, sealed, sealed_sha256, head: None, holds }
         };
         let pieces: Vec<IndexedPiece> = pieces.iter().map(indexed).collect();
         let place = IndexPlace {

@@ -1,15 +1,16 @@
 //! Whose version of an object counts where somebody with the signing key writes it anew.
 
 use bytes::Bytes;
-use drctl::{Repository, Shelf, drills};
+use drctl::{Repository, Shelf, drills, verify_log};
 use drctl_model::{
-    Acceptance, BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Engine, Holds, LogPart,
-    LogPiece, LogPlace, Lsn, Manifest, Marker, RepositoryId, Segment, SourceId, Stream, StreamId,
-    Timeline,
+    Acceptance, BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Engine, Holds,
+    IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace, Lsn, Manifest, Marker,
+    RepositoryId, Segment, SourceId, Stream, StreamId, Timeline,
 };
 use drctl_store::{
     Bucket, Identities, Odd, Recipients, SigningKey, Trust, digest, encode_acceptance,
-    encode_drill, encode_manifest, encode_marker, encode_piece, layout, new_identity, seal_bytes,
+    encode_drill, encode_log_index, encode_manifest, encode_marker, encode_piece, layout,
+    new_identity, seal_bytes,
 };
 use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
@@ -146,6 +147,32 @@ impl Thief {
         encode_marker(&Marker::new(id, Timestamp::UNIX_EPOCH)).into()
     }
 
+    /// Over one piece, of these plain bytes.
+    fn index(&self, plain: &[u8], host: &str) -> Bytes {
+        let IndexPlace { start, end, .. } = index_place();
+        let piece = IndexedPiece {
+            start,
+            end,
+            plain_sha256: digest(plain),
+            sealed: 16,
+            head: None,
+            sealed_sha256: digest(plain),
+            holds: Holds::default(),
+        };
+        let index = LogIndex {
+            v: 1,
+            min_reader: 1,
+            features: Vec::new(),
+            repository: self.id.clone(),
+            source: self.source.clone(),
+            host: host.to_owned(),
+            written: Timestamp::UNIX_EPOCH,
+            place: index_place(),
+            pieces: vec![piece],
+        };
+        encode_log_index(&index, &self.key).unwrap().into()
+    }
+
     fn trust(&self) -> Trust {
         Trust::new(vec![self.key.verifying_key()])
     }
@@ -161,6 +188,11 @@ fn drill_id() -> DrillId {
 
 fn place(part: LogPart) -> LogPlace {
     LogPlace { system_id: 7, timeline: Timeline::FIRST, part }
+}
+
+fn index_place() -> IndexPlace {
+    let (start, end) = (Lsn(1 << 20), Lsn((1 << 20) + 16));
+    IndexPlace { system_id: 7, timeline: Timeline::FIRST, start, end }
 }
 
 const RANGE: LogPart = LogPart::Range { start: Lsn(1 << 20), end: Lsn((1 << 20) + 16) };
@@ -202,6 +234,10 @@ async fn told(at: &dyn Fn() -> Bucket, thief: &Thief, kind: &str) -> (String, Ve
             }
             Err(error) => format!("{error:#}"),
         },
+        "index" => match verify_log(&repository, &thief.source, false, None).await {
+            Ok(looked) => format!("{:?}", looked.problems),
+            Err(error) => format!("{error:#}"),
+        },
         _ => repository.id.to_string(),
     };
     let key = key_of(thief, kind);
@@ -216,6 +252,7 @@ fn key_of(thief: &Thief, kind: &str) -> Path {
         "history" => layout::piece(&thief.source, &place(LogPart::History)),
         "drill" => layout::drill(&thief.source, &drill_id()),
         "acceptance" => layout::acceptance(&thief.source, &backup()),
+        "index" => layout::log_index(&thief.source, &index_place()),
         _ => layout::marker(),
     }
 }
@@ -232,7 +269,7 @@ async fn the_first_valid_version_of_an_object_wins_for_every_kind_of_object() {
     let rubbish = Bytes::from_static(b"mine");
     let good_marker = thief.marker(0);
     let first = thief.id.to_string();
-    let kinds: [(&str, &str, Bytes, Bytes, Bytes); 6] = [
+    let kinds: [(&str, &str, Bytes, Bytes, Bytes); 7] = [
         (
             "manifest",
             "a",
@@ -256,6 +293,7 @@ async fn the_first_valid_version_of_an_object_wins_for_every_kind_of_object() {
         ),
         ("drill", "a", thief.drill("a"), thief.drill("b"), rubbish.clone()),
         ("acceptance", "1", thief.acceptance(1), thief.acceptance(2), rubbish.clone()),
+        ("index", "[]", thief.index(b"a", "db1"), thief.index(b"b", "db1"), rubbish.clone()),
         ("marker", &first, good_marker.clone(), thief.marker(8), rubbish.clone()),
     ];
     for (kind, value, good, other, odd) in kinds {
