@@ -1,8 +1,9 @@
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use drctl_model::{Segment, shown};
+use drctl_model::Segment;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
@@ -13,15 +14,8 @@ use object_store::{
 use tokio::sync::OnceCell;
 
 use crate::alarm::Alarms;
-use crate::error::whole;
 use crate::rooted::{NoFile, Rooted};
 use crate::{Alarm, Odd, SealError, StoreError, Stored, Stray, Versions, seal};
-
-/// How often a request that failed for no permanent reason is sent in all.
-const ATTEMPTS: u32 = 4;
-
-/// The pause before the second attempt; it doubles from one to the next.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// A repository's place: an object store and a prefix in it, with the verbs that we need.
 #[derive(Clone)]
@@ -33,6 +27,8 @@ pub struct Bucket {
     pub(crate) keeps: Arc<OnceCell<bool>>,
     alarms: Alarms,
     directory: Option<Rooted>,
+    /// Whether it was told that it fails, since it last did what was asked.
+    pub(crate) fails: Arc<AtomicBool>,
 }
 
 /// An object as a listing shows it.
@@ -57,8 +53,8 @@ impl Bucket {
     /// A bucket over `store`, shown to people as `url`.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, url: &str) -> Self {
-        let (keeps, alarms) = (Arc::default(), Alarms::default());
-        Bucket { store, url: url.into(), versions: None, keeps, alarms, directory: None }
+        let (keeps, fails, alarms) = (Arc::default(), Arc::default(), Alarms::default());
+        Bucket { store, url: url.into(), versions: None, keeps, alarms, directory: None, fails }
     }
 
     /// The same bucket, whose older versions can be asked for.
@@ -363,26 +359,6 @@ impl Bucket {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(StoreError::Failed { verb: "delete", key: key.clone(), source }),
         }
-    }
-
-    /// Bounded: at most [`ATTEMPTS`], only for errors that can pass.
-    pub(crate) async fn retry<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        let mut pause = PAUSE;
-        for _ in 1..ATTEMPTS {
-            match attempt().await {
-                Err(error) if !error.is_permanent() => {
-                    let said = shown(&whole(&error), 500);
-                    tracing::warn!("the store failed; trying again: {said}");
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
-                done => return done,
-            }
-        }
-        attempt().await
     }
 }
 

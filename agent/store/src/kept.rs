@@ -1,6 +1,7 @@
 //! All that a store keeps of an object: where it keeps versions, each of them.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -61,6 +62,8 @@ impl State {
     }
 }
 
+const NOT_KNOWN: &str = "whether the bucket keeps older versions is not known";
+
 impl Bucket {
     /// The verbs for versions, where the store keeps versions and lets us ask for them; asked once.
     pub async fn keeps_versions(&self) -> Option<&Versions> {
@@ -70,7 +73,11 @@ impl Bucket {
                 Ok(keeps) => keeps,
                 // Not every store that speaks S3 knows the question, and not everybody may ask it.
                 Err(error) => {
-                    tracing::warn!("whether the bucket keeps older versions is not known: {error}");
+                    // Of a store that fails it was told already.
+                    match self.fails.load(Ordering::Relaxed) {
+                        true => tracing::debug!("{NOT_KNOWN}: {error}"),
+                        false => tracing::warn!("{NOT_KNOWN}: {error}"),
+                    }
                     false
                 }
             }

@@ -20,6 +20,7 @@ mod manifest;
 mod marker;
 mod pages;
 mod pour;
+mod retry;
 mod rooted;
 mod seal;
 mod trust;

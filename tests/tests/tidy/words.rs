@@ -41,11 +41,7 @@ const RULES: &[Rule] = &[
     // Pauses between bounded attempts, nowhere as synchronisation.
     Rule {
         word: "time::sleep",
-        only: &[
-            "agent/store/src/bucket.rs",
-            "agent/engines/src/pg/",
-            "agent/engines/src/backrest/",
-        ],
+        only: &["agent/store/src/retry.rs", "agent/engines/src/pg/", "agent/engines/src/backrest/"],
     },
     Rule { word: "todo!", only: &[] },
     Rule { word: "unimplemented!", only: &[] },

@@ -1,0 +1,44 @@
+//! Requests that failed for no permanent reason, sent again.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use drctl_model::shown;
+
+use crate::error::whole;
+use crate::{Bucket, StoreError};
+
+/// How often a request that failed for no permanent reason is sent in all.
+const ATTEMPTS: u32 = 4;
+
+/// The pause before the second attempt; it doubles from one to the next.
+const PAUSE: Duration = Duration::from_millis(200);
+
+impl Bucket {
+    /// Bounded: at most [`ATTEMPTS`], only for errors that can pass.
+    pub(crate) async fn retry<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut pause = PAUSE;
+        for _ in 1..ATTEMPTS {
+            match attempt().await {
+                Err(error) if !error.is_permanent() => {
+                    let said = shown(&whole(&error), 500);
+                    // Once for all that is asked of it: of each request it would say the same.
+                    match self.fails.swap(true, Ordering::Relaxed) {
+                        false => tracing::warn!("the store failed; trying again: {said}"),
+                        true => tracing::debug!("the store failed again: {said}"),
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                done => {
+                    self.fails.fetch_and(done.is_err(), Ordering::Relaxed);
+                    return done;
+                }
+            }
+        }
+        attempt().await
+    }
+}
