@@ -209,8 +209,7 @@ impl PgServer {
         if source.is(&SqlState::INVALID_CATALOG_NAME) {
             return EngineError::NoDatabase { names: vec![database.to_owned()] };
         }
-        // What a pooler says that was not told to pass settings over in silence.
-        if source.is(&SqlState::PROTOCOL_VIOLATION) && source.to_string().contains("parameter") {
+        if is_poolers(&source) {
             return EngineError::Pooler { target, source };
         }
         if source.is(&SqlState::INSUFFICIENT_PRIVILEGE) {
@@ -284,6 +283,12 @@ pub(crate) fn quote_literal(text: &str) -> String {
         return format!("E'{}'", quoted.replace('\\', "\\\\"));
     }
     format!("'{quoted}'")
+}
+
+/// Whether it is what a pooler says that was not told to pass settings over in silence: at the login, or
+/// later, when it logs in itself.
+pub(super) fn is_poolers(said: &ServerSaid) -> bool {
+    said.is(&SqlState::PROTOCOL_VIOLATION) && said.to_string().contains("parameter")
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::PgServer;
 use super::leave::{self, Held};
 use super::link::{self, AsItIs, Patience};
 use super::options::{self, Believed};
+use super::server::is_poolers;
 use super::spelling;
 use crate::{EngineError, ServerSaid};
 
@@ -150,7 +151,12 @@ impl Session {
     /// belongs to others, before us and after us. Nothing is set before this is known.
     async fn is_ours(&self, server: &PgServer, token: &str) -> Result<(), EngineError> {
         let asked = self.client.query_one(options::ASK_TOKEN, &[]).await;
-        let row = asked.map_err(EngineError::query(SETTING_UP))?;
+        let row = asked.map_err(|error| match ServerSaid::from(error) {
+            source if is_poolers(&source) => {
+                EngineError::Pooler { target: server.target(), source }
+            }
+            source => EngineError::Query { action: SETTING_UP.to_owned(), source },
+        })?;
         let found = row.try_get::<_, Option<&str>>(0).map_err(EngineError::query(SETTING_UP))?;
         if found == Some(token) {
             return Ok(());
