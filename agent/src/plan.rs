@@ -398,7 +398,7 @@ mod tests {
         let facts = |name: &str| StreamFacts {
             id: StreamId::database(3),
             plain_xxh128: String::new(),
-            content: Content::Database(DatabaseFacts {
+            content: Content::Database(Box::new(DatabaseFacts {
                 name: name.into(),
                 owner: String::new(),
                 encoding: String::new(),
@@ -409,7 +409,7 @@ mod tests {
                 tables: vec![],
                 runs: None,
                 runs_unowned: None,
-            }),
+            })),
         };
         let cases = [
             ("shop", "shop.dump"),

@@ -78,7 +78,7 @@ mod tests {
             runs: None,
             runs_unowned: None,
         };
-        let content = Content::Database(database);
+        let content = Content::Database(Box::new(database));
         let plain_xxh128 = String::new();
         Facts {
             streams: vec![StreamFacts { id: StreamId::database(0), plain_xxh128, content }],

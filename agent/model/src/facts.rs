@@ -34,7 +34,7 @@ pub enum Content {
     /// SQL that makes the server's roles and tablespaces (`pg_dumpall --globals-only`).
     Globals,
     /// A dump of one database in `pg_dump`'s custom format.
-    Database(DatabaseFacts),
+    Database(Box<DatabaseFacts>),
     /// A tar archive of a cluster's data directory, or of one of its tablespaces.
     Tablespace(TablespaceFacts),
     /// The server's own list of the files in these archives (`backup_manifest`).

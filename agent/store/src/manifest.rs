@@ -97,7 +97,7 @@ mod tests {
                 runs: None,
                 runs_unowned: None,
             };
-            let content = Content::Database(database);
+            let content = Content::Database(Box::new(database));
             let plain_xxh128 = String::new();
             let id = StreamId::database(0);
             Facts { streams: vec![StreamFacts { id, plain_xxh128, content }], ..Facts::default() }

@@ -113,7 +113,7 @@ pub(crate) fn facts() -> Facts {
     Facts {
         streams: vec![
             entry(StreamId::globals(), Content::Globals),
-            entry(StreamId::database(0), Content::Database(database)),
+            entry(StreamId::database(0), Content::Database(Box::new(database))),
         ],
         cluster: Some(needs()),
     }

@@ -377,7 +377,7 @@ fn outcome(
             runs_unowned,
         };
         let child = Child { program: "pg_dump".to_owned(), stream: id, status: 0 };
-        Ok(StreamOutcome { children: vec![child], content: Content::Database(facts) })
+        Ok(StreamOutcome { children: vec![child], content: Content::Database(Box::new(facts)) })
     })
 }
 
