@@ -96,8 +96,11 @@ impl Code {
 fn running(items: &[Item], owners: bool) -> Vec<String> {
     let databases = items.iter().filter_map(|item| Some((&item.target, database_of(item)?)));
     let runs = |(target, facts): (&String, &DatabaseFacts)| -> Vec<String> {
-        let all = listed(facts, owners).into_iter().flatten();
-        all.map(|one| shown(&format!("database {target}: {one}"), 2000)).collect()
+        let unknown = (!owners && facts.runs_unowned.is_none())
+            .then(|| "whatever runs as an owner: this backup does not tell what".to_owned());
+        // What runs with owners runs without them too.
+        let all = listed(facts, owners).or(facts.runs.as_ref()).into_iter().flatten();
+        all.chain(&unknown).map(|one| shown(&format!("database {target}: {one}"), 2000)).collect()
     };
     databases.flat_map(runs).collect()
 }

@@ -1,5 +1,8 @@
 //! Code of a database's owner, which loading his rows would run.
 
+use std::path::PathBuf;
+use std::process::Child;
+
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Site, until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -218,6 +221,11 @@ fn what_runs_as_the_owner_runs_as_nobody_else_where_owners_are_left_out() {
             "create materialized view m as select pg_read_file('PG_VERSION') where false with no data",
         ),
         (
+            "foreign",
+            "create foreign table f(x int) server loop; \
+             create materialized view m as select x from f with no data",
+        ),
+        (
             "definer",
             "create function sure() returns int security definer language sql as 'select 1'",
         ),
@@ -226,6 +234,12 @@ fn what_runs_as_the_owner_runs_as_nobody_else_where_owners_are_left_out() {
     for (name, sql) in places {
         server.psql("postgres", &format!("create database {name} owner eve"));
         let pwn = if ["view", "aggregate"].contains(&name) { &honest } else { PWN };
+        let wrapper = "create extension postgres_fdw; \
+                       grant usage on foreign data wrapper postgres_fdw to eve; \
+                       set role eve; create server loop foreign data wrapper postgres_fdw";
+        if name == "foreign" {
+            server.psql(name, wrapper);
+        }
         server.psql(name, &format!("set role eve; create {pwn}; {sql}"));
     }
     server.psql("postgres", "create database harmless owner eve");
@@ -249,6 +263,7 @@ fn what_runs_as_the_owner_runs_as_nobody_else_where_owners_are_left_out() {
             "view" => "materialized view public.m runs public.pwn of eve",
             "aggregate" => "materialized view public.m runs public.step of eve",
             "reader" => "materialized view public.m runs pg_catalog.pg_read_file of postgres",
+            "foreign" => "materialized view public.m reads the foreign table public.f of eve",
             "definer" => "SECURITY DEFINER runs public.sure of eve",
             _ => "statistics public.s runs public.pwn of eve",
         };
@@ -306,12 +321,11 @@ impl Drop for GoesOn {
     }
 }
 
-#[test]
-fn code_that_comes_while_rows_are_counted_is_not_run_by_the_count() {
+/// A cluster with a database of eve's, in which a function tells by a file when it was run as a superuser:
+/// a count may not write into the database, but it may reach the server's host.
+fn of_eve() -> (Postgres, PathBuf) {
     let server = Postgres::start();
     server.psql("postgres", "create role eve login; create database evil owner eve");
-    // As many rows as take a while, and behind them in the same batch the table that gets an index.
-    // The count may not write; but as a superuser it may reach the server's host.
     let proof = server.data_dir().join("executed");
     let does = format!(
         "function do_it(x int) returns void language plpgsql as $$ begin \
@@ -319,14 +333,18 @@ fn code_that_comes_while_rows_are_counted_is_not_run_by_the_count() {
         proof.display()
     );
     let pwn = PLANNED.replace("do_it", "public.do_it");
+    // As many rows as take a while.
     let sql = format!(
         "set role eve; create {does}; create {pwn}; create table t0(id int); \
-         insert into t0 select generate_series(1, 3000000); \
-         create table t1(id int); insert into t1 values (1)"
+         insert into t0 select generate_series(1, 3000000)"
     );
     server.psql("evil", &sql);
-    let site = Site::with(&server);
-    let backup = crate::cancel::start(&site, &["backup", "shop"]);
+    (server, proof)
+}
+
+/// A backup that is counting the first table and does not go on, until the other is dropped.
+fn counting(server: &Postgres, site: &Site) -> (Child, GoesOn) {
+    let backup = crate::cancel::start(site, &["backup", "shop"]);
     let counting = "select pid from pg_stat_activity where application_name like 'drctl/%' \
                     and datname = 'evil' and state = 'active' and backend_type = 'client backend' \
                     and (query like 'FETCH%' or query like '%count(*) FROM ONLY%t0%')";
@@ -337,8 +355,40 @@ fn code_that_comes_while_rows_are_counted_is_not_run_by_the_count() {
     });
     let goes_on = GoesOn(pid.unwrap());
     kill_process(goes_on.0, Signal::STOP).unwrap();
+    (backup, goes_on)
+}
+
+#[test]
+fn code_that_comes_while_rows_are_counted_is_not_run_by_the_count() {
+    let (server, proof) = of_eve();
+    // In the same batch.
+    server.psql("evil", "set role eve; create table t1(id int); insert into t1 values (1)");
+    let site = Site::with(&server);
+    let (backup, goes_on) = counting(&server, &site);
     server.psql("evil", "set role eve; create index on t1 ((pwn(1)))");
     drop(goes_on);
     let _ = crate::cancel::ended(backup).ended(0);
     assert!(!proof.exists(), "code of the table's owner ran as a superuser");
+}
+
+#[test]
+fn a_schema_that_takes_anothers_name_while_rows_are_counted_runs_nothing() {
+    let (server, proof) = of_eve();
+    // In a later batch.
+    let many: String = (1..20).map(|n| format!("create table t{n}(id int); ")).collect();
+    let sql = format!(
+        "set role eve; {many} create schema a; create schema b; create table a.x(id int); \
+         create table b.x(id int); create index on b.x ((public.pwn(1)))"
+    );
+    server.psql("evil", &sql);
+    let site = Site::with(&server);
+    let (backup, goes_on) = counting(&server, &site);
+    server.psql(
+        "evil",
+        "set role eve; alter schema a rename to c; alter schema b rename to a; create schema b; \
+         create table b.x(id int)",
+    );
+    drop(goes_on);
+    let ran = crate::cancel::ended(backup);
+    assert!(!proof.exists(), "code of the schema's owner ran as a superuser: {ran:?}");
 }

@@ -187,6 +187,47 @@ const OWNED: &str = "
         ) owned
         WHERE %UNOWNED% OR EXISTS (SELECT FROM pg_catalog.pg_roles o WHERE o.oid = owned.runner AND o.rolsuper)";
 
+/// Foreign tables that materialized views read: as their owners, in another server, which may lead back
+/// into this one. Those that superusers have made, with their servers, are theirs to answer for.
+const FOREIGN: &str = "
+    WITH RECURSIVE read AS (
+        SELECT c.oid AS view, c.relowner AS runner, n.nspname || '.' || c.relname AS name
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'm'
+        UNION
+        SELECT v.oid, read.runner, read.name
+        FROM read
+        JOIN pg_catalog.pg_rewrite r ON r.ev_class = read.view
+        JOIN pg_catalog.pg_depend x ON x.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+             AND x.objid = r.oid AND x.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        JOIN pg_catalog.pg_class v ON v.oid = x.refobjid AND v.relkind = 'v'
+    ), reads AS (
+        SELECT read.name, read.runner, x.refobjid AS relation
+        FROM read
+        JOIN pg_catalog.pg_rewrite r ON r.ev_class = read.view
+        JOIN pg_catalog.pg_depend x ON x.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+             AND x.objid = r.oid AND x.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        UNION
+        SELECT reads.name, reads.runner, i.inhrelid
+        FROM reads JOIN pg_catalog.pg_inherits i ON i.inhparent = reads.relation
+    )
+    SELECT DISTINCT pg_catalog.convert_to('materialized view ' || reads.name || ' reads the foreign table '
+                    || n.nspname || '.' || c.relname || ' of ' || o.rolname
+                    || ' [' || pg_catalog.substr(pg_catalog.encode(pg_catalog.sha256(
+                           pg_catalog.convert_to(f::text || s::text, e.name)), 'hex'), 1, 16) || ']', e.name)
+    FROM reads
+    JOIN pg_catalog.pg_class c ON c.oid = reads.relation AND c.relkind = 'f'
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_foreign_table f ON f.ftrelid = c.oid
+    JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver
+    JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
+    JOIN pg_catalog.pg_roles so ON so.oid = s.srvowner
+    CROSS JOIN (SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
+                            ELSE 'UTF8' END::name AS name) e
+    WHERE NOT (o.rolsuper AND so.rolsuper)
+      AND (%UNOWNED% OR EXISTS (SELECT FROM pg_catalog.pg_roles x WHERE x.oid = reads.runner AND x.rolsuper))
+    ORDER BY 1 LIMIT 10001";
+
 /// How many of them are named at most: of a database with more one is listed too many, and nobody can
 /// say that he has read them.
 pub const CODE_NAMED: usize = 10_000;
@@ -250,6 +291,10 @@ pub(crate) async fn on_load(session: &Session, unowned: bool) -> Result<Vec<Stri
     let named = |row: &Row| row.try_get(0).map(spelled);
     let mut found: Vec<String> =
         rows.iter().map(named).collect::<Result<_, _>>().map_err(failed)?;
+    let foreign = FOREIGN.replace("%UNOWNED%", all);
+    for row in session.client.query(&foreign, &[]).await.map_err(failed)? {
+        found.push(named(&row).map_err(failed)?);
+    }
     for row in session.client.query(PLANNED, &[]).await.map_err(failed)? {
         let tree: &str = row.try_get(1).map_err(failed)?;
         let (function, sql): (u32, bool) =

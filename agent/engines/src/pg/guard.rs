@@ -2,12 +2,12 @@
 //!
 //! A planner works out what indexes, extended statistics and constraints of a table call with constants,
 //! with the rights of who asks: a superuser's, where a superuser backs up. Our own transaction looks at a
-//! snapshot that may be hours old, and its lock lets others make indexes.
+//! snapshot that may be hours old, and its lock lets others make indexes, and rename schemas.
 
 use super::code;
 use super::session::Session;
 use super::spelling;
-use super::tables::Table;
+use super::tables::{self, Table};
 use crate::EngineError;
 
 /// The session; without locks while nothing is planned.
@@ -15,7 +15,7 @@ pub(super) struct Guard(Session);
 
 /// What is known of some tables, and stays so until the guard lets go.
 pub(super) struct Guarded {
-    /// Those that are no superuser's.
+    /// Those that are not a superuser's alone.
     pub(super) of_others: Vec<u32>,
     /// Those of them that a plan would run code of; all where nothing keeps others from adding some.
     pub(super) planned: Vec<u32>,
@@ -52,8 +52,10 @@ impl Guard {
         let names = tables.iter().filter(|table| of_others.contains(&table.oid));
         let names: Vec<String> = names.map(|table| format!("ONLY {}", table.sql_name())).collect();
         let lock = format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT", names.join(", "));
-        client.batch_execute("BEGIN").await.map_err(failed)?;
-        if spelling::execute(client, &lock).await.is_err() {
+        client.batch_execute(BEGIN).await.map_err(failed)?;
+        let held = client.batch_execute(NAMES).await.is_ok()
+            && spelling::execute(client, &lock).await.is_ok();
+        if !held || tables::missed(client, &of_others).await.map_err(failed)? > 0 {
             return Ok(Guarded { planned: of_others.clone(), of_others });
         }
         let planned = code::planned(client, &of_others).await?;
@@ -71,8 +73,21 @@ impl Guard {
     }
 }
 
-/// Tables whose owner, by its role, may add indexes and is no superuser.
+/// A drctl that hangs, or whose network is gone, holds nobody up for long.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '30s'";
+
+/// Keeps the names of schemas from coming to mean others: a schema is renamed whatever is locked in it.
+/// Nothing is written, and nothing is waited for.
+const NAMES: &str = "LOCK TABLE pg_catalog.pg_namespace IN SHARE MODE NOWAIT";
+
+/// Tables to which somebody who is no superuser may add indexes, or in whose place he may put others: whose
+/// owner, or whose schema's, is none.
 const OF_OTHERS: &str = "
     SELECT c.oid FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
-    WHERE NOT r.rolsuper AND c.oid = ANY ($1::pg_catalog.oid[])";
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_roles s ON s.oid = n.nspowner
+    JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+    JOIN pg_catalog.pg_roles o ON o.oid = d.datdba
+    WHERE NOT (r.rolsuper AND (s.rolsuper OR (s.rolname = 'pg_database_owner' AND o.rolsuper)))
+      AND c.oid = ANY ($1::pg_catalog.oid[])";

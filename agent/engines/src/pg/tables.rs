@@ -92,7 +92,7 @@ pub(crate) async fn lock(client: &Client, tables: &[impl Borrow<Table>]) -> Resu
         let statement = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
         spelling::execute(client, &statement).await?;
         let wanted: Vec<u32> = batch.iter().map(|table| table.borrow().oid).collect();
-        let missed: i64 = client.query_one(MISSED, &[&wanted]).await?.try_get(0)?;
+        let missed = missed(client, &wanted).await?;
         if missed > 0 {
             let text = format!("{missed} tables were replaced while their locks were waited for");
             let state = SqlState::UNDEFINED_TABLE.code().to_owned();
@@ -100,6 +100,11 @@ pub(crate) async fn lock(client: &Client, tables: &[impl Borrow<Table>]) -> Resu
         }
     }
     Ok(())
+}
+
+/// How many of these relations this session has no lock on.
+pub(crate) async fn missed(client: &Client, wanted: &[u32]) -> Result<i64, tokio_postgres::Error> {
+    client.query_one(MISSED, &[&wanted]).await?.try_get(0)
 }
 
 /// How many of the relations we have no lock on. The names alone prove nothing: their owners can
