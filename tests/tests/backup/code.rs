@@ -221,7 +221,7 @@ fn what_runs_as_the_owner_runs_as_nobody_else_where_owners_are_left_out() {
             "create materialized view m as select pg_read_file('PG_VERSION') where false with no data",
         ),
         (
-            "foreign",
+            "fdw",
             "create foreign table f(x int) server loop; \
              create materialized view m as select x from f with no data",
         ),
@@ -237,7 +237,7 @@ fn what_runs_as_the_owner_runs_as_nobody_else_where_owners_are_left_out() {
         let wrapper = "create extension postgres_fdw; \
                        grant usage on foreign data wrapper postgres_fdw to eve; \
                        set role eve; create server loop foreign data wrapper postgres_fdw";
-        if name == "foreign" {
+        if name == "fdw" {
             server.psql(name, wrapper);
         }
         server.psql(name, &format!("set role eve; create {pwn}; {sql}"));
@@ -263,7 +263,7 @@ fn what_runs_as_the_owner_runs_as_nobody_else_where_owners_are_left_out() {
             "view" => "materialized view public.m runs public.pwn of eve",
             "aggregate" => "materialized view public.m runs public.step of eve",
             "reader" => "materialized view public.m runs pg_catalog.pg_read_file of postgres",
-            "foreign" => "materialized view public.m reads the foreign table public.f of eve",
+            "fdw" => "materialized view public.m reads the foreign table public.f of eve",
             "definer" => "SECURITY DEFINER runs public.sure of eve",
             _ => "statistics public.s runs public.pwn of eve",
         };
