@@ -15,7 +15,7 @@ const PWN: &str = "function pwn(x int) returns bool immutable language plpgsql a
 
 /// The same behind what a planner works out.
 const PLANNED: &str = "function pwn(x int) returns bool immutable language plpgsql as $$ begin \
-     perform do_it(x); return true; end $$";
+     perform public.do_it(x); return true; end $$";
 
 /// Where no expression of a table names the code that runs: what a function of the server's makes
 /// of a name, and what is found by a type.
@@ -332,10 +332,9 @@ fn of_eve() -> (Postgres, PathBuf) {
              copy (select 1) to '{}'; exception when others then null; end $$",
         proof.display()
     );
-    let pwn = PLANNED.replace("do_it", "public.do_it");
     // As many rows as take a while.
     let sql = format!(
-        "set role eve; create {does}; create {pwn}; create table t0(id int); \
+        "set role eve; create {does}; create {PLANNED}; create table t0(id int); \
          insert into t0 select generate_series(1, 3000000)"
     );
     server.psql("evil", &sql);
