@@ -28,7 +28,8 @@ use crate::backrest::{Asked, fetch as fetch_archived};
 use crate::memory::Notebook;
 use crate::problem::{Failure, Problem};
 use crate::wal::{
-    ABSENT, Ahead, DELIVERED, FAILED, Fetched, LEFT, PLACED, Shelf, fetch, is_damaged, placed,
+    ABSENT, Ahead, DELIVERED, FAILED, Fetched, LEFT, PLACED, Shelf, fetch, is_damaged, is_placed,
+    placed,
 };
 
 /// The socket in the server's private directory.
@@ -58,8 +59,6 @@ pub(super) struct Serving<'a> {
     count: AtomicU64,
     listener: Mutex<Option<Arc<UnixListener>>>,
     spaces: Spaces<'a>,
-    /// The file that was laid beside the server's log last, below the recovery's directory.
-    placed: Mutex<Option<PathBuf>>,
 }
 
 impl<'a> Serving<'a> {
@@ -74,8 +73,8 @@ impl<'a> Serving<'a> {
             .and_then(|below| below.directory(Path::new(SCRATCH)).map(drop));
         made.with_context(|| format!("make the directory {}", scratch.display()))?;
         let (count, listener) = (AtomicU64::new(0), Mutex::new(None));
-        let (spaces, placed) = (Spaces::new(request, size), Mutex::default());
-        Ok(Serving { request, size, scratch, count, listener, spaces, placed })
+        let spaces = Spaces::new(request, size);
+        Ok(Serving { request, size, scratch, count, listener, spaces })
     }
 
     /// Listens in the private directory of a server; gives where.
@@ -205,16 +204,8 @@ impl<'a> Serving<'a> {
         let beside = Path::new(OWN_LOG).join(placed(name));
         let scratch = Path::new(SCRATCH).join(file.0.file_name().unwrap_or_default());
         let below = Below::open(&self.request.directory);
-        let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = placed.take() {
-            // It was not taken.
-            let _ = below.as_ref().map(|below| below.remove(&before));
-        }
         match below.and_then(|below| below.rename(&scratch, &beside)) {
-            Ok(()) => {
-                *placed = Some(beside);
-                Given::Placed
-            }
+            Ok(()) => Given::Placed,
             Err(error) => {
                 tracing::debug!("{name} is sent: {error}");
                 Given::Sent(file)
@@ -250,9 +241,14 @@ impl<'a> Serving<'a> {
 impl Drop for Serving<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.scratch);
-        let placed = self.placed.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some(placed), Ok(below)) = (placed, Below::open(&self.request.directory)) {
-            let _ = below.remove(&placed);
+        // What a server that was killed has not taken.
+        let own =
+            Below::open(&self.request.directory).and_then(|below| below.enter(Path::new(OWN_LOG)));
+        let Ok(own) = own else { return };
+        for name in own.names().unwrap_or_default() {
+            if is_placed(&name) {
+                let _ = own.remove(Path::new(&name));
+            }
         }
     }
 }

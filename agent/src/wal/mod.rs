@@ -55,5 +55,5 @@ pub(crate) use shelf::is_damaged;
 pub(crate) use shelf::is_missing;
 pub use ship::{STANDBY_NAME, Shipping, ship, usual_slot};
 pub(crate) use state::{LogState, log_state};
-pub(crate) use take::{ABSENT, DELIVERED, FAILED, LEFT, PLACED, placed, take};
+pub(crate) use take::{ABSENT, DELIVERED, FAILED, LEFT, PLACED, is_placed, placed, take};
 pub use verify::{LogVerdict, verify_log};

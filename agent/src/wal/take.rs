@@ -1,6 +1,7 @@
 //! The recovering server's side of `recover/serve.rs`: asks for a file of the log, and writes it. It
 //! knows nothing but a socket: no configuration, no key, no bucket.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -21,6 +22,11 @@ pub(crate) const PLACED: u8 = 3;
 /// What a file is called until the server takes it.
 pub(crate) fn placed(name: &str) -> String {
     format!("{name}.drctl")
+}
+
+/// Whether a file was placed, and never taken.
+pub(crate) fn is_placed(name: &OsStr) -> bool {
+    Path::new(name).extension().is_some_and(|ending| ending == "drctl")
 }
 
 /// The directory beside the socket with what a server may still ask for when nobody answers any

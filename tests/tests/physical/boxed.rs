@@ -47,8 +47,13 @@ fn the_log_of_a_recovery_is_given_to_no_other_account() {
     let (stranger, theirs) = take(as_nobody(shop.program()), anybody.join("theirs"));
     // It lies beside the server's own log, and has to be renamed only.
     let (own, ours) = take(shop.as_owner(shop.program()), path.join("data/pg_wal/ours"));
+    // What is not taken is gone in the end.
+    let (elsewhere, _) = take(shop.as_owner(shop.program()), anybody.join("ours"));
+    let left = path.join(format!("data/pg_wal/{segment}.drctl"));
+    assert!(elsewhere.code == Some(255) && left.exists(), "{}", elsewhere.err);
     kill_process(server, Signal::CONT).unwrap();
     let ran = Ran::of(&drctl.wait_with_output().unwrap()).ended(0);
+    assert!(!left.exists(), "{}", left.display());
     let refused = stranger.err.contains("drctl gave no answer");
     assert!(stranger.code == Some(255) && refused && !theirs.exists(), "{}", stranger.err);
     assert!(own.code == Some(0) && fs::metadata(ours).unwrap().len() == 1 << 20, "{}", own.err);
