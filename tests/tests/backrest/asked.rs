@@ -63,7 +63,7 @@ fn log_waits_for_the_server_before_the_copy_is_laid_out() {
     let to = path.display().to_string();
     // pgBackRest lays out only when something waits.
     let script = format!(
-        "#!/bin/sh\ncase \"$1\" in restore)\n  n=0\n  until ls {to}/ahead | grep -q '^[0-9A-F]*[.][0-9a-f]*$'; do\n\
+        "#!/bin/sh\ncase \"$1\" in restore)\n  n=0\n  until ls {to}/ahead | grep -Eq '^[0-9A-F]+[.][0-9a-f]+([.]quiet)?$'; do\n\
          n=$((n + 1)); [ $n -lt 600 ] || exit 1; sleep 0.1; done ;;\nesac\nexec pgbackrest \"$@\"\n"
     );
     shop.instead_of_pgbackrest(&script);
