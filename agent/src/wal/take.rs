@@ -168,4 +168,25 @@ mod tests {
         assert_eq!(fs::read(&to).unwrap(), b"log");
         assert!(!folder.path().join(placed(name)).exists());
     }
+
+    #[test]
+    fn what_is_sent_is_written_only_when_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, to) = (folder.path().join("log"), folder.path().join("RECOVERYXLOG"));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let sending = std::thread::spawn(move || {
+            for bytes in [&b"lo"[..], b"log"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 64]).unwrap();
+                let head = [&[DELIVERED], &3_u64.to_be_bytes()[..]].concat();
+                stream.write_all(&[&head, bytes].concat()).unwrap();
+            }
+        });
+        let name = "000000010000000000000003";
+        assert!(take(&socket, name, &to).is_err() && !to.exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a part of it was left");
+        assert_eq!(take(&socket, name, &to).unwrap(), Fetched::Delivered);
+        sending.join().unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"log");
+    }
 }

@@ -1,6 +1,6 @@
 //! Code of a database that runs while it is restored: with the rights of whoever restores it.
 
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Client;
 
 use super::session::Session;
 use super::spelling::spelled;
@@ -13,7 +13,8 @@ const HARMLESS: &str = "'{age, anytextcat, array_in, array_out, array_to_json, a
     current_schema, current_setting, current_user, date, date_cmp_timestamptz, date_eq_timestamptz,
     date_ge_timestamptz, date_gt_timestamptz, date_in, date_le_timestamptz, date_lt_timestamptz,
     date_ne_timestamptz, date_out, date_part, date_trunc, enum_first, enum_in, enum_last, enum_out,
-    enum_range, extract, format, generate_series, format_type, gen_random_uuid, getdatabaseencoding, getpgusername,
+    enum_range, extract, format, format_type, gen_random_uuid, generate_series, getdatabaseencoding,
+    getpgusername,
     in_range, inet_client_addr, inet_server_addr, interval_in, interval_out, interval_pl_timestamptz,
     json_build_array, json_build_object, jsonb_build_array, jsonb_build_object,
     jsonb_path_exists_tz, jsonb_path_match_tz, jsonb_path_query_array_tz, jsonb_path_query_first_tz,
@@ -34,11 +35,11 @@ const HARMLESS: &str = "'{age, anytextcat, array_in, array_out, array_to_json, a
 /// What runs as the session's user while a database is restored.
 ///
 /// By place: the constraints of tables and domains, generated columns and the keys of partitions,
-/// which `COPY` and `ALTER TABLE` work out. What indexes, extended statistics and materialized views run,
-/// the server runs as their owners: it is named where these are superusers, and of all where owners are
-/// left out, with functions that run as theirs. (Triggers are made when all rows are in.) There a function counts as code
-/// that no superuser owns; and where the table or domain is no superuser's, also one that is not
-/// immutable, but for a few that are known.
+/// which `COPY` and `ALTER TABLE` work out. What indexes, extended statistics and materialized views
+/// run, the server runs as their owners: it is named where these are superusers, and of all where
+/// owners are left out, with functions that run as theirs. (Triggers are made when all rows are in.)
+/// There a function counts as code that no superuser owns; and where the table or domain is no
+/// superuser's, also one that is not immutable, but for a few that are known.
 ///
 /// Wherever it is used: what types, ranges, casts, operator families, conversions and event
 /// triggers run, which no expression names: a foreign key compares by casts that nobody wrote down.
@@ -147,6 +148,20 @@ const LIST: &str = "
            AND NOT (n.nspname = 'pg_catalog' AND (f.prokind IN ('a', 'w') OR f.proname = ANY (%HARMLESS%))))
     ORDER BY 1 LIMIT 10001";
 
+/// Materialized views, with each view that they read: whose rights it is read with, and for which of them.
+const READ: &str = "read AS (
+        SELECT c.oid AS view, c.relowner AS runner, n.nspname || '.' || c.relname AS name
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'm'
+        UNION
+        SELECT v.oid, read.runner, read.name
+        FROM read
+        JOIN pg_catalog.pg_rewrite r ON r.ev_class = read.view
+        JOIN pg_catalog.pg_depend x ON x.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+             AND x.objid = r.oid AND x.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        JOIN pg_catalog.pg_class v ON v.oid = x.refobjid AND v.relkind = 'v'
+    )";
+
 /// What is run as the owner of a table or materialized view, in the places of [`LIST`]: by indexes,
 /// extended statistics, and the queries of materialized views with those of the views that they read.
 const OWNED: &str = "
@@ -169,18 +184,7 @@ const OWNED: &str = "
             SELECT r.oid, 'pg_catalog.pg_rewrite'::pg_catalog.regclass, r.ev_action::text, v.relowner, read.runner,
                    'materialized view ' || read.name
             FROM (
-                WITH RECURSIVE read AS (
-                    SELECT c.oid AS view, c.relowner AS runner, n.nspname || '.' || c.relname AS name
-                    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                    WHERE c.relkind = 'm'
-                    UNION
-                    SELECT v.oid, read.runner, read.name
-                    FROM read
-                    JOIN pg_catalog.pg_rewrite r ON r.ev_class = read.view
-                    JOIN pg_catalog.pg_depend x ON x.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
-                         AND x.objid = r.oid AND x.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-                    JOIN pg_catalog.pg_class v ON v.oid = x.refobjid AND v.relkind = 'v'
-                )
+                WITH RECURSIVE %READ%
                 SELECT view, runner, name FROM read) read
             JOIN pg_catalog.pg_rewrite r ON r.ev_class = read.view
             JOIN pg_catalog.pg_class v ON v.oid = read.view
@@ -190,18 +194,7 @@ const OWNED: &str = "
 /// Foreign tables that materialized views read: as their owners, in another server, which may lead back
 /// into this one. Those that superusers have made, with their servers, are theirs to answer for.
 const FOREIGN: &str = "
-    WITH RECURSIVE read AS (
-        SELECT c.oid AS view, c.relowner AS runner, n.nspname || '.' || c.relname AS name
-        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind = 'm'
-        UNION
-        SELECT v.oid, read.runner, read.name
-        FROM read
-        JOIN pg_catalog.pg_rewrite r ON r.ev_class = read.view
-        JOIN pg_catalog.pg_depend x ON x.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
-             AND x.objid = r.oid AND x.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-        JOIN pg_catalog.pg_class v ON v.oid = x.refobjid AND v.relkind = 'v'
-    ), reads AS (
+    WITH RECURSIVE %READ%, reads AS (
         SELECT read.name, read.runner, x.refobjid AS relation
         FROM read
         JOIN pg_catalog.pg_rewrite r ON r.ev_class = read.view
@@ -280,31 +273,32 @@ const PLANS: &str = "
     WHERE NOT r.rolsuper AND place.relation = ANY ($1::pg_catalog.oid[])";
 
 /// What of the database that the session is in runs while it is restored, and no superuser answers
-/// for: where it stands, and the function with its owner, for people. Of what is restored to its owners,
-/// or, `unowned`, without them.
-pub(crate) async fn on_load(session: &Session, unowned: bool) -> Result<Vec<String>, EngineError> {
+/// for: where it stands, and the function with its owner, for people. First where it is restored to its
+/// owners, then without them.
+pub(crate) async fn on_load(session: &Session) -> Result<[Vec<String>; 2], EngineError> {
     let failed = |error| EngineError::query("look for code that runs while rows are loaded")(error);
-    let all = if unowned { "true" } else { "false" };
-    let list = LIST.replace("%OWNED%", OWNED).replace("%UNOWNED%", all);
-    let list = list.replace("%HARMLESS%", HARMLESS);
-    let rows = session.client.query(&list, &[]).await.map_err(failed)?;
-    let named = |row: &Row| row.try_get(0).map(spelled);
-    let mut found: Vec<String> =
-        rows.iter().map(named).collect::<Result<_, _>>().map_err(failed)?;
-    let foreign = FOREIGN.replace("%UNOWNED%", all);
-    for row in session.client.query(&foreign, &[]).await.map_err(failed)? {
-        found.push(named(&row).map_err(failed)?);
-    }
+    let mut planned = Vec::new();
     for row in session.client.query(PLANNED, &[]).await.map_err(failed)? {
         let tree: &str = row.try_get(1).map_err(failed)?;
         let (function, sql): (u32, bool) =
             (row.try_get(2).map_err(failed)?, row.try_get(3).map_err(failed)?);
         // What a function in SQL says is put in its place, with constants of its own.
         if sql || is_constant(tree, function) {
-            found.push(named(&row).map_err(failed)?);
+            planned.push(row.try_get(0).map(spelled).map_err(failed)?);
         }
     }
-    Ok(found)
+    let mut all = [Vec::new(), Vec::new()];
+    for (found, unowned) in all.iter_mut().zip(["false", "true"]) {
+        for query in [LIST, FOREIGN] {
+            let query = query.replace("%OWNED%", OWNED).replace("%READ%", READ);
+            let query = query.replace("%UNOWNED%", unowned).replace("%HARMLESS%", HARMLESS);
+            for row in session.client.query(&query, &[]).await.map_err(failed)? {
+                found.push(row.try_get(0).map(spelled).map_err(failed)?);
+            }
+        }
+        found.extend(planned.iter().cloned());
+    }
+    Ok(all)
 }
 
 /// Those of these tables that are counted without a plan: a plan would execute code of the database's.

@@ -323,7 +323,7 @@ type Looked = (Vec<Counted>, [Vec<String>; 2], Vec<Member>);
 
 /// Looks in the session that holds the snapshot, and keeps it until all is counted.
 async fn look(session: Session, tables: Vec<Table>) -> Result<Looked, EngineError> {
-    let runs = [code::on_load(&session, false).await?, code::on_load(&session, true).await?];
+    let runs = code::on_load(&session).await?;
     let counted = counts::count(&session, &tables).await?;
     Ok((counted, runs, members::left_out(&session).await?))
 }
