@@ -265,6 +265,35 @@ pub fn held(data: &Path) -> Pid {
     server
 }
 
+/// The same with every process of the server, the postmaster first. None of them asks for log any more:
+/// a `restore_command` that was under way has ended.
+///
+/// # Panics
+/// If none starts.
+#[must_use]
+pub fn held_whole(data: &Path) -> Vec<Pid> {
+    let postmaster = held(data);
+    // It starts no more of them.
+    let mut others = children(postmaster);
+    others.retain(|process| kill_process(*process, Signal::STOP).is_ok());
+    until("the restore_command to end", || others.iter().all(|of| children(*of).is_empty()));
+    std::iter::once(postmaster).chain(others).collect()
+}
+
+/// Those that live.
+fn children(parent: Pid) -> Vec<Pid> {
+    let wanted = parent.as_raw_pid().to_string();
+    let is_of = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Its name may hold anything: `1 (sh) S 2`.
+        let mut words = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        words.next().is_some_and(|state| state != "Z") && words.next() == Some(&*wanted)
+    };
+    let entries = fs::read_dir("/proc").expect("/proc is there");
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.filter(is_of).filter_map(Pid::from_raw).collect()
+}
+
 /// The postmaster that drctl has started on a data directory, by its number on this host: the one that
 /// it knows itself by is that of its box.
 #[must_use]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use drctl_tests::cluster::{Cluster as _, give_away, held, list, own_place, ticks};
+use drctl_tests::cluster::{Cluster as _, give_away, held_whole, list, own_place, ticks};
 use drctl_tests::hostile::{self, after, as_nobody, evil, opened};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, until};
@@ -30,8 +30,8 @@ fn the_log_of_a_recovery_is_given_to_no_other_account() {
     let mut command = shop.command(&arguments);
     let drctl = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // While its server is held, drctl goes on to give log to whoever may ask for it.
-    let server = held(&path.join("data"));
-    let line = fs::read_to_string(format!("/proc/{}/cmdline", server.as_raw_pid())).unwrap();
+    let server = held_whole(&path.join("data"));
+    let line = fs::read_to_string(format!("/proc/{}/cmdline", server[0].as_raw_pid())).unwrap();
     let place = |word: &str| Some(word.strip_prefix("unix_socket_directories=")?.to_owned());
     let private = line.split('\0').find_map(place).expect("its private directory");
     let socket = format!("{private}/log");
@@ -51,7 +51,9 @@ fn the_log_of_a_recovery_is_given_to_no_other_account() {
     let (elsewhere, _) = take(shop.as_owner(shop.program()), anybody.join("ours"));
     let left = path.join(format!("data/pg_wal/{segment}.drctl"));
     assert!(elsewhere.code == Some(255) && left.exists(), "{}", elsewhere.err);
-    kill_process(server, Signal::CONT).unwrap();
+    for process in server {
+        kill_process(process, Signal::CONT).unwrap();
+    }
     let ran = Ran::of(&drctl.wait_with_output().unwrap()).ended(0);
     assert!(!left.exists(), "{}", left.display());
     let refused = stranger.err.contains("drctl gave no answer");
