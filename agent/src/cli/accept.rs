@@ -4,8 +4,9 @@ use serde_json::json;
 
 use super::backups::Judged;
 use super::screen::{Screen, TEXT_SHOWN};
-use crate::losses::find;
-use crate::{Exit, Setup, accept as take_for_good};
+use crate::host::{Exit, Setup};
+use crate::repository::accept as take_for_good;
+use crate::repository::losses::find;
 
 /// `drctl accept`.
 pub(super) async fn accept(screen: Screen, setup: &Setup, backup: &str) -> Result<Exit> {

@@ -12,16 +12,17 @@ use serde_json::{Value, json};
 use super::args::ShowArgs;
 use super::lost::{Losses, lost_json, lost_text};
 use super::progress::Progress;
-use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, bytes, count, line, span, table};
+use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, count, line, table};
 use super::state::known_catalog;
 use super::streams::streams;
-use crate::chain::{Family, is_broken};
-use crate::losses::find;
-use crate::problem::Problem;
-use crate::{
-    BackedUp, Chains, Exit, Memory, Meter, Proven, Setup, Stop, Wish, backup as run_backup,
-    emergency_script, words,
-};
+use crate::backup::{BackedUp, Wish};
+use crate::engine::backup as run_backup;
+use crate::host::figures::{bytes, span};
+use crate::host::{Exit, Meter, Problem, Setup, Stop};
+use crate::repository::chain::{Family, is_broken};
+use crate::repository::losses::find;
+use crate::repository::{Chains, Memory, Proven, words};
+use crate::restore::emergency_script;
 
 /// `drctl backup`.
 pub(super) async fn backup(

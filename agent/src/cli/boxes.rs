@@ -2,7 +2,7 @@ use anyhow::Result;
 use drctl_engines::boxed::{Boxes, look_for_box};
 
 use super::args::RestoreArgs;
-use crate::problem::Problem;
+use crate::host::Problem;
 
 /// How a box is made for the server of a recovery, and what is to be known of it.
 ///

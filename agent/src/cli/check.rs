@@ -13,17 +13,18 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::check_beside::Beside;
 use super::progress::Progress;
-use super::screen::{
-    NAME_SHOWN, Screen, alarms_json, alarms_text, bytes, count, line, table, words,
+use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, line, table, words};
+use crate::engine::pgbackrest::verify_stanza;
+use crate::health::{Finding, doctor as examine};
+use crate::host::figures::bytes;
+use crate::host::{Exit, Failure, Level, Meter, Problem, Setup, Stop};
+use crate::log::{LogVerdict, verify_log};
+use crate::repository::chain::is_broken;
+use crate::repository::{
+    Candidate, Chains, Depth, Notebook, Proven, Repository, Verdict, everything,
+    verify as verify_one,
 };
-use crate::backrest::verify_stanza;
-use crate::chain::is_broken;
-use crate::problem::{Failure, Problem};
-use crate::{
-    Candidate, Chains, Depth, Exit, Finding, Holes, Level, LogVerdict, Meter, Notebook, Proven,
-    Repository, Setup, Stop, Verdict, doctor as examine, everything, known, verify as verify_one,
-    verify_log,
-};
+use crate::restore::known::{Holes, known};
 
 /// What was found of one backup.
 struct Row {

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::lost::{lost_json, lost_text};
 use super::screen::line;
-use crate::accept::disbelieved;
-use crate::losses::told;
-use crate::named::{Names, by_manifest};
-use crate::strays::strays;
-use crate::{Proven, Repository, Setup};
+use crate::host::Setup;
+use crate::repository::accept::disbelieved;
+use crate::repository::losses::told;
+use crate::repository::named::{Names, by_manifest};
+use crate::repository::strays::strays;
+use crate::repository::{Proven, Repository};
 
 /// What was found beside single backups and logs.
 #[derive(Default)]

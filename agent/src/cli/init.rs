@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::args::InitArgs;
 use super::screen::Screen;
-use crate::init::{fill, new_file};
-use crate::problem::Problem;
-use crate::{Exit, InitOptions, Made, Setup, init as run_init, restore_marker};
+use crate::host::files::{fill, new_file};
+use crate::host::{Exit, Problem, Setup};
+use crate::repository::{InitOptions, Made, init as run_init, restore_marker};
 
 /// `drctl init`.
 pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Result<Exit> {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::progress::lines_to;
-use crate::Meter;
+use crate::host::Meter;
 
 /// The file in a recovery's directory.
 const FILE: &str = "drctl.log";

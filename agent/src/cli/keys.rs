@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::args::KeysVerb;
 use super::screen::{NAME_SHOWN, Screen};
-use crate::problem::Failure;
-use crate::{Exit, Memory, Setup, write_new};
+use crate::host::{Exit, Failure, Setup, write_new};
+use crate::repository::Memory;
 
 /// `drctl keys`.
 pub(super) async fn keys(screen: Screen, config: &Path, verb: &KeysVerb) -> Result<Exit> {
@@ -118,7 +118,7 @@ async fn test(screen: Screen, setup: &Setup, identity: Option<&Path>) -> Result<
     let repository = setup.repository().await?;
     let identities = setup.identities(identity)?;
     let Some(identities) = identities else {
-        return Err(crate::Problem::NoIdentityToTest.into());
+        return Err(crate::host::Problem::NoIdentityToTest.into());
     };
     let mut rows = Vec::new();
     for source in repository.sources().await? {

@@ -8,9 +8,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use super::screen::{Screen, TEXT_SHOWN};
 use super::state::known_catalog;
-use crate::losses::look_for_losses;
-use crate::problem::{Failure, Problem};
-use crate::{Exit, Setup};
+use crate::host::{Exit, Failure, Problem, Setup};
+use crate::repository::losses::look_for_losses;
 
 /// What stands before what would be forgotten.
 const WOULD: &str = "the catalog would not ask for these any more, which cannot be undone:";

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::args::Cli;
 use super::screen::{Screen, count};
-use crate::{Exit, private};
+use crate::host::{Exit, private};
 
 /// `drctl man`: the pages are made from the very arguments that the program takes.
 pub(super) fn man(screen: Screen, directory: Option<&Path>) -> Result<Exit> {

@@ -44,15 +44,14 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use args::Cli;
 use args::{ConfigVerb, Verb};
 use screen::Screen;
-pub use screen::{bytes, number, span};
 
-use crate::problem::{Failure, Problem};
-use crate::{Exit, Setup, Stop, Wish};
+use crate::backup::Wish;
+use crate::host::{Exit, Failure, Problem, Setup, Stop};
 
 /// Runs the program; the only place that ends the process.
 #[must_use]
 pub fn main() -> ExitCode {
-    crate::private::begin();
+    crate::host::private::begin();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -3,9 +3,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
-use super::screen::{Screen, bytes, span};
-use crate::Meter;
-use crate::meter::Reading;
+use super::screen::Screen;
+use crate::host::figures::{bytes, span};
+use crate::host::{Meter, Reading};
 
 /// Shows a [`Meter`] until dropped: a bar on a terminal, elsewhere one plain line a minute.
 pub(super) struct Progress(Option<JoinHandle<()>>, Option<ProgressBar>);

@@ -17,15 +17,15 @@ use super::recovery_failed::{Instead, failed, lead_on};
 use super::recovery_plan::{changed, identity_file, plan_on_whole};
 use super::recovery_words::{Outlook, accepted, done_object, done_text, plan_text, signed_text};
 use super::screen::Screen;
-use crate::backrest::lay_out as lay_out_archived;
-use crate::losses::find;
-use crate::problem::{Failure, Problem};
-use crate::{
-    Begun, Choice, Destination, Drilling, Exit, Identity, Kept, Known, Meter, Proven,
-    RecoverRequest, Recovered, Repository, RestorePlan, RestoreRequest, Setup, Step, Stop, Whose,
-    bound_digest, check_room, end_own, is_begun, kept, known, last_rate, lay_out, plan,
-    plan_digest, recover as run_recovery, timeline_of, waits, whose_number, with_log_ahead,
+use crate::host::{Exit, Failure, Meter, Problem, Setup, Stop};
+use crate::repository::{Proven, Repository, losses};
+use crate::restore::cluster::{
+    Begun, Choice, Identity, Kept, RecoverRequest, Recovered, Step, Whose, bound_digest, end_own,
+    is_begun, kept, laid_out, last_rate, lay_out, plan_digest, recover as run_recovery,
+    timeline_of, waits, whose_number, with_log_ahead,
 };
+use crate::restore::known::{Known, known};
+use crate::restore::{Destination, Drilling, RestorePlan, RestoreRequest, check_room, plan};
 
 /// Log that the server keeps beside its data while it replays, at most, where it is no more than
 /// it was made for (`max_wal_size` and what waits to be replayed).
@@ -49,8 +49,8 @@ pub(super) async fn recover(
         let wanted = (Want::of(Some(&target)), args.system_id);
         let mut known = known(setup, &repository, &source, cache.as_ref(), wanted).await?;
         if let Some(backup) = &args.backup {
-            let chosen = find(setup, &repository, Some(&source), backup).await?.manifest.backup;
-            known.archive = known.archive.only(&chosen);
+            let chosen = losses::find(setup, &repository, Some(&source), backup).await?;
+            known.archive = known.archive.only(&chosen.manifest.backup);
         }
         Ok::<_, anyhow::Error>((repository, known))
     };
@@ -362,7 +362,7 @@ impl Work<'_> {
             (LayOut::Archived(label), Some(stanza)) => {
                 // pgBackRest leaves us a processor while it lays out.
                 let work = async {
-                    lay_out_archived(stanza, label, begun, meter, stop).await?;
+                    laid_out::lay_out(stanza, label, begun, meter, stop).await?;
                     run_recovery(&recovery, begun, meter, stop).await
                 };
                 with_log_ahead(&recovery, work).await
@@ -401,7 +401,7 @@ fn copy_room(base: &RestorePlan, begun: Option<&Kept>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ChainPlan;
+    use crate::restore::ChainPlan;
 
     #[test]
     fn what_is_laid_out_needs_no_room_again() {

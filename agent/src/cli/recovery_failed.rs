@@ -9,9 +9,11 @@ use drctl_policies::recovery::{RecoveryPlan, Target, plan};
 use jiff::Timestamp;
 
 use super::args::RestoreArgs;
-use crate::problem::Failure;
-use crate::shell::word;
-use crate::{Exit, Known, Memory, Repository, Setup, Step};
+use crate::host::shell::word;
+use crate::host::{Exit, Failure, Setup};
+use crate::repository::{Memory, Repository};
+use crate::restore::cluster::Step;
+use crate::restore::known::Known;
 
 /// The command that was typed, as far as it says what is recovered, where to, and what then.
 fn command(args: &RestoreArgs, directory: &Path) -> String {

@@ -11,9 +11,11 @@ use jiff::SignedDuration;
 use super::args::RestoreArgs;
 use super::recovery_words::no_plan;
 use super::screen::{Screen, count};
-use crate::backrest::{Asks, asks};
-use crate::problem::Problem;
-use crate::{Known, Repository, Setup, time_of};
+use crate::engine::pgbackrest::{Asks, asks};
+use crate::host::{Problem, Setup};
+use crate::repository::Repository;
+use crate::restore::cluster::time_of;
+use crate::restore::known::Known;
 
 /// The point that is asked for, if one is.
 pub(super) fn target(args: &RestoreArgs) -> Result<Option<Target>> {
@@ -63,7 +65,9 @@ pub(super) async fn plan_on_whole(
             let Some(size) = known.base(&planned.base).map(|at| at.segment_size) else {
                 return Ok(planned);
             };
-            let Asks { breaks, unread } = asks(setup, source, known, size, &planned.path).await?;
+            let Asks { breaks, unread } =
+                asks(setup, source, (known.stanza.as_ref(), known.system_id), size, &planned.path)
+                    .await?;
             if breaks.is_empty() {
                 if unread > 0 {
                     screen.say(format!(

@@ -10,10 +10,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::args::RestoreArgs;
-use super::screen::{NAME_SHOWN, bytes, count, line, number, span};
-use crate::problem::Problem;
-use crate::shell::word;
-use crate::{OtherCluster, Rate, Recovered, forks, left_out, zone};
+use super::screen::{NAME_SHOWN, count, line};
+use crate::host::figures::{bytes, number, span};
+use crate::host::shell::word;
+use crate::host::{Problem, zone};
+use crate::restore::cluster::{Rate, Recovered, forks, left_out};
+use crate::restore::known::OtherCluster;
 
 /// How many prepared transactions are named to a person.
 const NAMED: usize = 20;

@@ -15,17 +15,16 @@ use serde_json::json;
 
 use super::args::RestoreArgs;
 use super::progress::Progress;
-use super::screen::{
-    NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, bytes, count, line, number, span,
-    table,
-};
-use crate::losses::find;
-use crate::newest::two_servers;
-use crate::problem::Problem;
-use crate::target::check_target;
-use crate::{
-    Destination, Exit, Latest, Memory, Meter, Passed, Repository, RestorePlan, RestoreRequest,
-    Restored, Setup, Stop, plan, prepare_cluster, read_secret, restore as run_restore, words,
+use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, count, line, table};
+use crate::host::figures::{bytes, number, span};
+use crate::host::{Exit, Meter, Problem, Setup, Stop, read_secret};
+use crate::repository::losses::find;
+use crate::repository::newest::two_servers;
+use crate::repository::{Latest, Memory, Passed, Repository, words};
+use crate::restore::place::check_target;
+use crate::restore::{
+    Destination, RestorePlan, RestoreRequest, Restored, plan, prepare_cluster,
+    restore as run_restore,
 };
 
 /// What is told of a backup that is restored, beside its own record.

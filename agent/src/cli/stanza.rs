@@ -8,9 +8,12 @@ use drctl_engines::pg::quoted_setting;
 use serde_json::json;
 
 use super::args::StanzaVerb;
-use super::screen::{Screen, TEXT_SHOWN, count, span};
-use crate::stanza::{Adopted, ConfigRequest, Configured, adopt, check, configure, create, upgrade};
-use crate::{Exit, Setup};
+use super::screen::{Screen, TEXT_SHOWN, count};
+use crate::engine::pgbackrest::stanza::{
+    Adopted, ConfigRequest, Configured, adopt, check, configure, create, upgrade,
+};
+use crate::host::figures::span;
+use crate::host::{Exit, Setup};
 
 /// `drctl stanza`.
 pub(super) async fn stanza(screen: Screen, setup: &Setup, verb: &StanzaVerb) -> Result<Exit> {

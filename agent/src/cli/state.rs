@@ -9,12 +9,14 @@ use serde_json::json;
 use super::args::CatalogVerb;
 use super::lost::{forget, lost_json, lost_text};
 use super::progress::Progress;
-use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line, number, span, table};
-use crate::reconcile::{check, rebuild};
-use crate::{
-    Compared, Exit, Health, Holes, Inventory, LogStatus, Meter, Renewed, Setup, SourceStatus,
-    status as look,
+use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line, table};
+use crate::health::{
+    Compared, Health, LogStatus, Renewed, SourceStatus, check, rebuild, status as look,
 };
+use crate::host::figures::{number, span};
+use crate::host::{Exit, Meter, Setup};
+use crate::repository::Inventory;
+use crate::restore::known::Holes;
 
 /// How many foreign keys are named to a person.
 const FOREIGN_SHOWN: usize = 10;

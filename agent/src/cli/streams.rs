@@ -1,6 +1,7 @@
 use drctl_model::{Content, Facts, Manifest, shown};
 
-use super::screen::{NAME_SHOWN, bytes, count, number, table};
+use super::screen::{NAME_SHOWN, count, table};
+use crate::host::figures::{bytes, number};
 
 /// The streams of a backup, a row each; what they hold, where its facts are open.
 pub(super) fn streams(manifest: &Manifest, facts: Option<&Facts>) -> String {

@@ -6,10 +6,9 @@ use serde_json::json;
 
 use super::args::TakeOverArgs;
 use super::screen::{Screen, line};
-use crate::problem::Problem;
-use crate::shell::word;
-use crate::take_over::Address;
-use crate::{Exit, HeirRequest, Heritage, Setup, inherit, prepare_take_over};
+use crate::host::shell::word;
+use crate::host::{Exit, Problem, Setup};
+use crate::restore::{Address, HeirRequest, Heritage, inherit, prepare_take_over};
 
 /// `drctl take-over`.
 pub(super) async fn take_over(screen: Screen, setup: &Setup, args: &TakeOverArgs) -> Result<Exit> {

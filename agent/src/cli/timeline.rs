@@ -11,9 +11,12 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::lost::{lost_json, lost_text, refused_text};
-use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, plain_table, span};
-use crate::losses::look_for_losses;
-use crate::{Exit, Known, Repository, Setup, drills, known, zone};
+use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, plain_table};
+use crate::host::figures::span;
+use crate::host::{Exit, Setup, zone};
+use crate::repository::losses::look_for_losses;
+use crate::repository::{Repository, drills};
+use crate::restore::known::{Known, known};
 
 /// Columns of a terminal that does not say how wide it is.
 const USUAL_WIDTH: usize = 80;

@@ -12,12 +12,13 @@ use serde_json::json;
 
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
-use crate::backrest::{Asked as Wanted, engine_of, fetch as fetch_from_archive};
-use crate::problem::Problem;
-use crate::wal::{note_refusal, take};
-use crate::{
-    Ahead, Exit, Fetched, Push, Pushed, Setup, Shelf, Shipping, Stop, fetch_wal, ship, usual_slot,
+use crate::engine::pgbackrest::{Asked as Wanted, engine_of, fetch as fetch_from_archive};
+use crate::host::{Exit, Problem, Setup, Stop};
+use crate::log::{
+    Ahead, Fetched, Push, Pushed, Shelf, Shipping, fetch as fetch_wal, note_refusal, ship,
+    usual_slot,
 };
+use crate::restore::cluster::take;
 
 /// `drctl wal`.
 pub(super) async fn wal(

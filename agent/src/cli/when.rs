@@ -9,11 +9,15 @@ use serde_json::json;
 
 use super::args::WhenArgs;
 use super::progress::Progress;
-use super::screen::{NAME_SHOWN, Screen, count, number};
-use crate::backrest::deeds_of_stanza;
-use crate::names::Names;
-use crate::problem::Problem;
-use crate::{Exit, FoundDeeds, Meter, Setup, Shelf, deeds, known, time_of};
+use super::screen::{NAME_SHOWN, Screen, count};
+use crate::engine::pg::names::Names;
+use crate::engine::pg::{FoundDeeds, deeds};
+use crate::engine::pgbackrest::deeds_of_stanza;
+use crate::host::figures::number;
+use crate::host::{Exit, Meter, Problem, Setup};
+use crate::log::Shelf;
+use crate::restore::cluster::time_of;
+use crate::restore::known::known;
 
 /// How many files of one transaction are named to a person.
 const NAMED: usize = 8;
@@ -43,14 +47,15 @@ pub(super) async fn when(screen: Screen, setup: &Setup, args: &WhenArgs) -> Resu
     let of = (known.system_id, at.segment_size);
     let looking = async {
         let (times, size) = ((from, until), at.segment_size);
-        let mut found = deeds_of_stanza(setup, &known, size, times, args.rows, &meter).await?;
+        let stanza = (known.stanza.as_ref(), &known.archive, known.system_id);
+        let mut found = deeds_of_stanza(setup, stanza, size, times, args.rows, &meter).await?;
         let mut names = Names::default();
         if let Some(identities) = &identities {
             let own =
                 deeds(&shelf, of, cache.as_ref(), times, args.rows, identities, &meter).await?;
             found.join(own);
             let done = found.deeds.iter().map(|(_, deed)| deed);
-            names = Names::of(&repository, &id, &known, identities, done).await?;
+            names = Names::of(&repository, &id, &known.bases, identities, done).await?;
         }
         Ok::<_, anyhow::Error>((found, names))
     };

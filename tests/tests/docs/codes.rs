@@ -23,8 +23,8 @@ fn the_exit_codes_are_those_of_the_program() {
 
 /// The places that give errors their codes.
 const SOURCES: &[&str] = &[
-    "agent/src/problem.rs",
-    "agent/src/verify.rs",
+    "agent/src/host/problem.rs",
+    "agent/src/repository/verify.rs",
     "agent/store/src/error.rs",
     "agent/store/src/error/sealing.rs",
     "agent/engines/src/error.rs",

@@ -14,10 +14,10 @@ const RULES: &[Rule] = &[
         // The agent has the path type of keys, the store all the rest.
         only: &[
             "agent/store/",
-            "agent/src/doctor.rs",
-            "agent/src/fetch.rs",
-            "agent/src/first.rs",
-            "agent/src/repository.rs",
+            "agent/src/health/doctor.rs",
+            "agent/src/transfer/download.rs",
+            "agent/src/repository/first.rs",
+            "agent/src/repository/mod.rs",
         ],
     },
     Rule { word: "aws_sdk_s3::", only: &["agent/store/"] },
@@ -27,9 +27,9 @@ const RULES: &[Rule] = &[
     Rule {
         word: "env::var",
         only: &[
-            "agent/src/secrets.rs",
-            "agent/src/crash.rs",
-            "agent/src/zone.rs",
+            "agent/src/host/secrets.rs",
+            "agent/src/host/crash.rs",
+            "agent/src/host/zone.rs",
             "agent/engines/src/process.rs",
             "agent/engines/src/pg/tools.rs",
         ],
@@ -37,7 +37,7 @@ const RULES: &[Rule] = &[
     Rule { word: "SystemTime::now", only: &[] },
     Rule { word: "Timestamp::now", only: &["agent/model/src/clock.rs", "agent/src/cli/"] },
     // A lock is tried again, a few times.
-    Rule { word: "thread::sleep", only: &["catalog/", "agent/src/locks.rs"] },
+    Rule { word: "thread::sleep", only: &["catalog/", "agent/src/host/locks.rs"] },
     // Pauses between bounded attempts, nowhere as synchronisation.
     Rule {
         word: "time::sleep",

@@ -81,7 +81,7 @@ pub struct FetchArgs {
     /// Log that must be there, as TIMELINE:FROM-UNTIL, with a full stop behind it where all log
     /// ends that is wanted; may be repeated.
     #[arg(long, value_name = "RANGE")]
-    pub expect: Vec<crate::Expected>,
+    pub expect: Vec<crate::log::Expected>,
     /// Log from this position on is not delivered, though it is there.
     #[arg(long, value_name = "LSN")]
     pub until: Option<drctl_model::Lsn>,

@@ -1,0 +1,68 @@
+//! What a copy brings along beside its files: histories of timelines, and log that must be the same
+//! as the archive's.
+
+use anyhow::{Context as _, Result};
+use drctl_engines::Copied;
+use drctl_model::{
+    Coordinates, LogPart, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory,
+};
+
+use crate::host::Setup;
+use crate::log::{Shelf, of_history};
+use crate::repository::Repository;
+use crate::repository::faults::{is_bad_manifest, is_missing};
+
+/// So many of its last segments are compared.
+const COMPARED: usize = 4;
+
+/// Keeps the history of the copy's timeline, without which nothing older leads to it, and looks
+/// whether the archive has the same log. What the operator should know of that: the copy is as good.
+pub(crate) async fn settle(setup: &Setup, source: &SourceId, copied: &Copied) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Err(error) = keep_history(setup, source, copied).await {
+        notes.push(format!("the history of its timeline is not in the bucket: {error:#}"));
+    }
+    notes
+}
+
+async fn keep_history(setup: &Setup, source: &SourceId, copied: &Copied) -> Result<()> {
+    let timeline = copied.at.stop_timeline;
+    let own = copied.histories.iter().find(|(of, _)| *of == timeline);
+    let Some((_, bytes)) = own.filter(|_| timeline != Timeline::FIRST) else { return Ok(()) };
+    let text =
+        std::str::from_utf8(bytes).ok().filter(|text| text.len() as u64 <= MAX_HISTORY_BYTES);
+    let history = TimelineHistory::parse(timeline, text.context("it is no text")?)?;
+    let shelf = Shelf::open(setup, source.as_str()).await?;
+    let (system_id, part) = (copied.at.system_id, LogPart::History);
+    let place = LogPlace { system_id, timeline, part };
+    shelf.keep(place, bytes.clone(), of_history(&history)).await.map(drop)
+}
+
+/// Whether the archive has other log than a copy brings along: in words where it has.
+pub(crate) async fn differs(
+    repository: &Repository,
+    source: &SourceId,
+    at: &Coordinates,
+) -> Result<Option<String>> {
+    let shelf = Shelf::reader(repository, source);
+    let told = at.log.iter().flat_map(|log| log.segments.iter().rev().take(COMPARED));
+    for (start, digest) in told {
+        let end = start.plus(at.segment_size.bytes());
+        let part = LogPart::Range { start: *start, end };
+        let place = LogPlace { system_id: at.system_id, timeline: at.stop_timeline, part };
+        match shelf.head_where(&place, |head| head.plain_sha256 == *digest).await {
+            Ok(head) if head.plain_sha256 != *digest => {
+                return Ok(Some(format!(
+                    "CONFLICT: the archive has other log from {start} on than this server (from host \
+                     {}): two histories of one cluster. The copy is of this server's, and the log \
+                     in the bucket does not lead on from it",
+                    head.host
+                )));
+            }
+            Ok(_) => {}
+            Err(error) if is_missing(&error) || is_bad_manifest(&error) => {}
+            Err(error) => return Err(error).context("compare the log that the copy brings along"),
+        }
+    }
+    Ok(None)
+}

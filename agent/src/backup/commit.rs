@@ -1,0 +1,145 @@
+//! The commit of a backup: its manifest, signed, written once, read back.
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use drctl_catalog::Catalog;
+use drctl_engines::{Copied, Finished};
+use drctl_model::{
+    BackupId, BackupKind, BackupSummary, Digest, Engine, FORMAT_VERSION, INCREMENTAL, Increment,
+    JobEvent, JobId, Manifest, SourceId,
+};
+use drctl_store::{MAX_ENVELOPE_BYTES, digest, encode_manifest, layout, seal_facts};
+
+use super::attempt::{Attempt, Collected, total_plain};
+use super::plausible::like;
+use super::suspicions;
+use crate::host::{Problem, crash_point};
+use crate::jobs::settle::record_failure;
+use crate::repository::{Repository, named};
+
+impl Attempt<'_> {
+    /// Commits what was stored.
+    pub(crate) async fn commit(
+        &self,
+        collected: Collected,
+        finished: Finished,
+        catalog: &Catalog,
+        job: JobId,
+    ) -> Result<BackupSummary> {
+        let known = catalog.backups(Some(self.source)).await?;
+        let before =
+            named::before(self.repository, self.source, Some(&self.id), Some(catalog)).await;
+        let manifest = Manifest { before, ..self.manifest(collected, finished, &known)? };
+        let bytes = Bytes::from(encode_manifest(&manifest, &self.key));
+        if bytes.len() > MAX_ENVELOPE_BYTES {
+            let text =
+                format!("the manifest has {} bytes, more than any reader takes", bytes.len());
+            return Err(Problem::Incomplete(text).into());
+        }
+        let stored = JobEvent::Stored { plain_bytes: manifest.plain_bytes() };
+        catalog.append(job, self.setup.clock.now(), &stored).await?;
+        crash_point("backup-before-manifest");
+        let sha256 = put_manifest(self.repository, self.source, &self.id, bytes).await?;
+        named::keep(catalog, self.source, named::by_manifest(&manifest)).await;
+        let signer = self.key.verifying_key().keyid();
+        let summary = BackupSummary { signer, ..manifest.summary(sha256) };
+        catalog.commit_backup(job, self.setup.clock.now(), &summary).await.with_context(|| {
+            format!("the backup {} is committed in the bucket; record it in the catalog", self.id)
+        })?;
+        Ok(summary)
+    }
+
+    fn manifest(
+        &self,
+        collected: Collected,
+        finished: Finished,
+        known: &[BackupSummary],
+    ) -> Result<Manifest> {
+        let Finished { versions: mut tools, mut suspect, copied, .. } = finished;
+        let engine = if copied.is_some() { Engine::BaseBackup } else { Engine::PgDump };
+        let parent = self.ground.as_ref().map(|ground| ground.parent.clone());
+        let kind = match (copied, parent) {
+            (None, _) => BackupKind::Logical,
+            (Some(Copied { at, incremental: true, .. }), Some(parent)) => {
+                BackupKind::Incremental(Increment { parent, at })
+            }
+            (Some(copied), _) => BackupKind::Full(copied.at),
+        };
+        let newest = like(&kind, known);
+        // How much an incremental copy holds says nothing.
+        if kind.parent().is_none() {
+            suspect.extend(suspicions(&collected.facts, total_plain(&collected), newest));
+        }
+        let features = kind.parent().map(|_| INCREMENTAL.to_owned()).into_iter().collect();
+        tools.insert("drctl".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let sealed = seal_facts(&collected.facts, &self.recipients)?;
+        Ok(Manifest {
+            v: FORMAT_VERSION,
+            min_reader: FORMAT_VERSION,
+            features,
+            repository: self.repository.id.clone(),
+            source: self.source.clone(),
+            backup: self.id.clone(),
+            host: self.setup.host(),
+            engine,
+            kind,
+            started: self.started,
+            finished: self.setup.clock.now(),
+            tools,
+            recipients: self.recipients.texts(),
+            children: collected.children,
+            suspect,
+            before: Vec::new(),
+            streams: collected.streams,
+            sealed,
+        })
+    }
+
+    /// After an error on the way from the last byte to the catalog: success where the bucket holds
+    /// the manifest, signed and whole; where it cannot be asked the record stays open for the next
+    /// run to settle.
+    pub(crate) async fn look_again(
+        &self,
+        catalog: &Catalog,
+        job: JobId,
+        error: anyhow::Error,
+    ) -> Result<BackupSummary> {
+        let now = self.setup.clock.now();
+        match self.repository.manifest(self.source, &self.id).await {
+            Ok(Some(found)) => {
+                let summary = found.summary();
+                catalog.found_committed(job, now, &summary).await.map_err(|_| error)?;
+                tracing::warn!("the backup is committed in spite of an error on the way");
+                Ok(summary)
+            }
+            Ok(None) => {
+                record_failure(self.setup, catalog, job, &error).await;
+                Err(error)
+            }
+            Err(_) => Err(error.context(
+                "whether it is committed is not known; the next backup or `drctl catalog rebuild` \
+                 finds out",
+            )),
+        }
+    }
+}
+
+/// The commit: written once, read back, compared.
+pub(crate) async fn put_manifest(
+    repository: &Repository,
+    source: &SourceId,
+    id: &BackupId,
+    bytes: Bytes,
+) -> Result<Digest> {
+    let key = layout::manifest(source, id);
+    let bucket = &repository.bucket;
+    bucket.put_once(&key, bytes.clone()).await.context("commit the manifest")?;
+    crash_point("backup-manifest-put");
+    let limit = MAX_ENVELOPE_BYTES as u64;
+    let found = bucket.get(&key, limit).await.context("read the manifest back")?;
+    if found != bytes {
+        return Err(drctl_store::StoreError::ReadBack { key }.into());
+    }
+    crash_point("backup-manifest-read-back");
+    Ok(digest(&bytes))
+}

@@ -1,0 +1,219 @@
+//! Whether a copy is to be an incremental one, and what it is to stand on.
+
+use std::fs;
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use drctl_engines::Below;
+use drctl_engines::pg::physical::{FIRST_INCREMENTAL, MAX_LISTING_BYTES, ParentCopy};
+use drctl_engines::pg::replication::Replication;
+use drctl_model::{BackupId, BackupSummary, MAX_CHAIN, Parent, SourceId};
+use drctl_policies::BaseBackup;
+use drctl_store::digest;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::host::Setup;
+use crate::repository::{CLOCKS_APART, Chains, Repository};
+
+/// What is asked for at the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// What the configuration says.
+    AsConfigured,
+    /// A full copy.
+    Full,
+    /// An incremental copy, however old the full one is.
+    Incremental,
+}
+
+/// What an incremental copy is to stand on.
+pub(crate) struct Ground {
+    /// As its manifest names it.
+    pub(crate) parent: Parent,
+    /// As the server is told of it.
+    pub(crate) copy: ParentCopy,
+}
+
+/// What is to be made.
+pub(crate) enum Choice {
+    /// A full copy; with the reason, where an incremental one was wished for.
+    Full(Option<String>),
+    /// An incremental one.
+    On(Box<Ground>),
+}
+
+/// Chooses what is to be made. Whatever speaks against an incremental copy is a reason for a full
+/// one, never a failure: a night without any copy is worse.
+pub(crate) async fn choose(
+    setup: &Setup,
+    repository: &Repository,
+    source: &SourceId,
+    base: &BaseBackup,
+    wish: Wish,
+    now: Timestamp,
+) -> Choice {
+    let every = match wish {
+        Wish::Full => return Choice::Full(None),
+        Wish::AsConfigured if !base.incremental => return Choice::Full(None),
+        Wish::AsConfigured => Some(base.full_every),
+        Wish::Incremental => None,
+    };
+    match ground(setup, repository, source, every, now).await {
+        Ok(Ok(ground)) => Choice::On(Box::new(ground)),
+        Ok(Err(why)) => Choice::Full(Some(why)),
+        Err(error) => Choice::Full(Some(format!("{error:#}"))),
+    }
+}
+
+/// What there is to stand on, or why there is nothing.
+async fn ground(
+    setup: &Setup,
+    repository: &Repository,
+    source: &SourceId,
+    every: Option<Duration>,
+    now: Timestamp,
+) -> Result<Result<Ground, String>> {
+    let listings = Listings::of(setup, source);
+    // Usually there is one; of several the copy counts that ends last in the log.
+    let (mut last, mut away) = (None::<BackupSummary>, None);
+    for id in listings.kept()? {
+        match repository.manifest(source, &id).await? {
+            Some(proven) => {
+                let found = proven.summary();
+                let is_newer = |last: &BackupSummary| found.newer(last).is_gt();
+                if last.as_ref().is_none_or(is_newer) {
+                    last = Some(found);
+                }
+            }
+            None => away = Some(id),
+        }
+    }
+    let Some(last) = last else {
+        return Ok(Err(match away {
+            Some(id) => format!("{id}, on which it would stand, is not in the bucket"),
+            None => "this host keeps no list of files of an earlier copy".to_owned(),
+        }));
+    };
+    let (id, listing) = (last.backup.clone(), listings.read(&last.backup)?);
+    if !last.is_good() {
+        return Ok(Err(format!("{id}, on which it would stand, is suspect")));
+    }
+    let Some(at) = last.kind.coordinates() else {
+        return Ok(Err(format!("{id} is no copy of a cluster")));
+    };
+    if at.listing_sha256 != Some(digest(&listing)) {
+        let text = "is not the one that its signed manifest names";
+        return Ok(Err(format!("the list of files of {id} that this host keeps {text}")));
+    }
+    let links = Chains::new(repository).of(&last).await?;
+    if links.len() >= MAX_CHAIN {
+        return Ok(Err(format!("the chain of {id} has {MAX_CHAIN} copies")));
+    }
+    if let (Some(every), Some(full)) = (every, links.first())
+        && is_due(now.duration_since(full.started), every)
+    {
+        return Ok(Err(format!("one is due: {} is the last (full_every)", full.backup)));
+    }
+    let copy = ParentCopy { listing, at: at.clone() };
+    let parent = Parent { backup: id, manifest_sha256: last.manifest_sha256 };
+    Ok(Ok(Ground { parent, copy }))
+}
+
+/// Whether the next full copy is due when the last is so old. A little early counts: a nightly run
+/// with `full_every = "7d"` makes every seventh a full one, however long each takes to begin. A
+/// full copy from the future says that a clock was wrong.
+pub(crate) fn is_due(age: SignedDuration, every: Duration) -> bool {
+    let early = SignedDuration::try_from(every - every / 24).unwrap_or(SignedDuration::MAX);
+    age >= early || age < -CLOCKS_APART
+}
+
+/// What keeps a server from making incremental copies, and what to do; nothing where it makes them.
+pub(crate) async fn obstacle(
+    connection: &mut Replication,
+) -> Result<Option<(String, &'static str)>> {
+    let every = "every copy will be a full one";
+    if connection.major().is_none_or(|major| major < FIRST_INCREMENTAL) {
+        let text = format!("PostgreSQL {} makes no incremental copies", connection.version());
+        return Ok(Some((format!("{text}: {every}"), "set incremental = false")));
+    }
+    let on = connection.show("summarize_wal").await? == "on";
+    let hint = "ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf()";
+    Ok((!on).then(|| (format!("summarize_wal is off: {every}"), hint)))
+}
+
+/// The lists of files that this host keeps, so that a later copy can stand on an earlier one: it
+/// cannot read what it has stored.
+pub(crate) struct Listings {
+    directory: PathBuf,
+}
+
+impl Listings {
+    /// Those of a source.
+    pub(crate) fn of(setup: &Setup, source: &SourceId) -> Self {
+        let state = &setup.config.paths.state_dir;
+        Listings { directory: state.join("listings").join(source.as_str()) }
+    }
+
+    /// Of which copies there is one.
+    fn kept(&self) -> Result<Vec<BackupId>> {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => {
+                entries.with_context(|| format!("look into {}", self.directory.display()))?
+            }
+        };
+        let mut kept = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            kept.extend(name.to_str().and_then(|name| name.parse::<BackupId>().ok()));
+        }
+        Ok(kept)
+    }
+
+    fn read(&self, id: &BackupId) -> Result<Vec<u8>> {
+        let path = self.directory.join(id.as_str());
+        let mut bytes = Vec::new();
+        let read = Below::open(&self.directory)
+            .and_then(|below| below.read(Path::new(id.as_str())))
+            .and_then(|file| file.take(MAX_LISTING_BYTES as u64).read_to_end(&mut bytes));
+        read.with_context(|| format!("read {}", path.display()))?;
+        Ok(bytes)
+    }
+
+    /// Keeps the list of a copy that was committed, in place of all earlier ones.
+    ///
+    /// # Errors
+    /// The file system's; the earlier ones stay then.
+    pub(crate) fn keep(&self, setup: &Setup, id: &BackupId, listing: &[u8]) -> Result<()> {
+        setup.private_directory(&self.directory)?;
+        let path = self.directory.join(id.as_str());
+        let below = Below::open(&self.directory);
+        let written = below.and_then(|below| below.replace("new", Path::new(id.as_str()), listing));
+        written.with_context(|| format!("write {}", path.display()))?;
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if entry.file_name() != id.as_str() {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_copy_is_due_in_time() {
+        let (day, week) = (SignedDuration::from_hours(24), Duration::from_secs(7 * 86_400));
+        assert!(!is_due(day * 6, week));
+        assert!(is_due(day * 7, week));
+        // The seventh night, begun a few seconds earlier than the first.
+        assert!(is_due(day * 7 - SignedDuration::from_secs(30), week));
+        assert!(is_due(SignedDuration::from_hours(-2), week));
+        assert!(!is_due(SignedDuration::from_secs(-30), week));
+    }
+}

@@ -1,0 +1,67 @@
+//! A backup of a source, by its engine.
+
+use anyhow::Result;
+use drctl_model::SourceId;
+use drctl_policies::{Engine, Source};
+
+use super::pgbackrest as backrest;
+use crate::backup::attempt::back_up;
+use crate::backup::{BackedUp, Wish};
+use crate::host::{Meter, Problem, Setup, Stop};
+use crate::jobs::trace::trace;
+use crate::repository::cache;
+
+/// Takes a backup of the source `name` and commits it.
+///
+/// # Errors
+/// Whatever kept it from being a backup; nothing of it counts then, and the job's record says so.
+pub async fn backup(
+    setup: &Setup,
+    name: &str,
+    wish: Wish,
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<BackedUp> {
+    let (id, source) = setup.source(name)?;
+    can_be(&source.engine, wish)?;
+    let _lock = cache::lock(setup, id)?;
+    let began = setup.clock.now();
+    let done = attempt(setup, (id, source), wish, meter, stop).await;
+    if let Err(error) = &done {
+        trace(setup, id, began, error).await;
+    }
+    done
+}
+
+/// The same with the source's lock held.
+async fn attempt(
+    setup: &Setup,
+    (id, source): (&SourceId, &Source),
+    wish: Wish,
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<BackedUp> {
+    // Whoever cannot sign or encrypt hears it before anything is asked of server and bucket.
+    let keys = (setup.recipients()?, setup.signing_key()?);
+    match &source.engine {
+        Engine::PgDump(_) | Engine::BaseBackup(_) => {
+            back_up(setup, (id, source), keys, wish, meter, stop).await
+        }
+        Engine::Pgbackrest(settings) => {
+            backrest::back_up(setup, id, (source, settings), wish, meter, stop).await
+        }
+    }
+}
+
+/// Whether a source of this engine can be backed up so, by whom we run as.
+fn can_be(engine: &Engine, wish: Wish) -> Result<()> {
+    if wish != Wish::AsConfigured && matches!(engine, Engine::PgDump(_)) {
+        let text = "--full and --incremental are for copies of clusters (engine = \"base_backup\" or \
+                    \"pgbackrest\")";
+        return Err(Problem::Usage(text.to_owned()).into());
+    }
+    if matches!(engine, Engine::Pgbackrest(_)) {
+        backrest::not_as_root()?;
+    }
+    Ok(())
+}

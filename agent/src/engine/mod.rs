@@ -1,0 +1,7 @@
+//! What only one engine knows, a folder for each; and which one backs a source up.
+
+mod backup;
+pub mod pg;
+pub mod pgbackrest;
+
+pub use backup::backup;

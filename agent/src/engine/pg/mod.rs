@@ -1,0 +1,7 @@
+//! What only PostgreSQL's log and catalogs tell.
+
+mod deeds;
+pub(crate) mod names;
+
+pub use deeds::{FoundDeeds, deeds};
+pub(crate) use deeds::{committed, one_before};

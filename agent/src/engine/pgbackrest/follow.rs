@@ -1,0 +1,198 @@
+//! The catalog follows what is in pgBackRest's repository: what others made is recorded, what
+//! pgBackRest has expired is marked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use drctl_catalog::Catalog;
+use drctl_engines::backrest::{Backup, Info};
+use drctl_model::{BackupId, BackupSummary, External, Origin, SourceId, shown};
+use drctl_policies::{Engine, Pgbackrest};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::record::{Aside, Recorder, Unrecorded, is_ours};
+use crate::host::Setup;
+use crate::repository::faults::is_bad_manifest;
+
+/// How many records are written or read at once: each waits for the bucket, and is small.
+const AT_ONCE: usize = 16;
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct Followed {
+    /// Records that were written just now.
+    pub recorded: Vec<BackupSummary>,
+    /// Backups in pgBackRest's repository that were recorded before.
+    pub known: usize,
+    /// Backups that were recorded and are not in pgBackRest's repository any more.
+    pub expired: Vec<BackupId>,
+    /// Labels that cannot be recorded, and why.
+    pub refused: Vec<(String, String)>,
+    /// Why it cannot be told what has expired, where it cannot.
+    pub unknown: Option<String>,
+}
+
+/// A cluster and a label: what a backup is known by.
+type Name = (u64, String);
+
+fn name(external: &External) -> Name {
+    (external.at.system_id, external.label.clone())
+}
+
+/// Records what pgBackRest has and nobody has recorded, and marks what it has no more.
+///
+/// # Errors
+/// Those of bucket and catalog.
+pub(super) async fn follow(
+    recorder: &Recorder<'_>,
+    catalog: &Catalog,
+    info: &Info,
+) -> Result<Followed> {
+    let mut found = Followed::default();
+    let mut known = recorded(catalog, recorder.source, recorder.config).await?;
+    if info.backups.iter().any(|backup| !is_known(&known, info, backup)) {
+        // Another host, or a process that died, may have recorded them.
+        learn(recorder, catalog).await?;
+        known = recorded(catalog, recorder.source, recorder.config).await?;
+    }
+    let (old, new): (Vec<&Backup>, Vec<&Backup>) =
+        info.backups.iter().partition(|backup| is_known(&known, info, backup));
+    found.known = old.len();
+    let records = stream::iter(new).map(|backup| async move {
+        match adopt(recorder, info, backup).await {
+            Ok(summary) => Ok(Ok(summary)),
+            Err(Unrecorded::Refused(why)) => Ok(Err((shown(&backup.label, 60), why))),
+            Err(Unrecorded::Failed(error)) => {
+                Err(error.context(format!("record {}", shown(&backup.label, 60))))
+            }
+        }
+    });
+    let mut records = records.buffered(AT_ONCE);
+    let mut failed = None;
+    while let Some(record) = records.next().await {
+        match record {
+            Ok(Ok(summary)) => found.recorded.push(summary),
+            Ok(Err(refused)) => found.refused.push(refused),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    drop(records);
+    // What was written counts, also where the next one failed.
+    catalog.adopt_all(&found.recorded).await.context("record what was found")?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    match info.is_whole() {
+        true => {
+            found.expired =
+                mark((recorder.setup, recorder.source, recorder.config), catalog, info).await?
+        }
+        false => found.unknown = Some(shown(&info.status.message, 300)),
+    }
+    Ok(found)
+}
+
+/// What the catalog knows of this stanza and repository.
+async fn recorded(
+    catalog: &Catalog,
+    source: &SourceId,
+    settings: &Pgbackrest,
+) -> Result<BTreeMap<Name, BackupId>> {
+    let all = catalog.backups(Some(source)).await?;
+    let ours = all.into_iter().filter_map(|backup| {
+        let external = backup.kind.external().filter(|external| is_ours(settings, external))?;
+        Some((name(external), backup.backup.clone()))
+    });
+    Ok(ours.collect())
+}
+
+fn is_known(known: &BTreeMap<Name, BackupId>, info: &Info, backup: &Backup) -> bool {
+    let cluster = info.cluster(backup.database_id);
+    cluster.is_some_and(|cluster| known.contains_key(&(cluster.system_id, backup.label.clone())))
+}
+
+/// Takes up what the bucket has of this source and the catalog does not know.
+async fn learn(recorder: &Recorder<'_>, catalog: &Catalog) -> Result<()> {
+    let known: BTreeSet<BackupId> = catalog
+        .backups(Some(recorder.source))
+        .await?
+        .into_iter()
+        .map(|backup| backup.backup)
+        .collect();
+    let attempts = recorder.repository.attempts(recorder.source).await?;
+    let unknown = attempts.into_iter().filter(|id| !known.contains(id));
+    let read = stream::iter(unknown).map(|id| async move {
+        match recorder.repository.manifest(recorder.source, &id).await {
+            Err(error) if is_bad_manifest(&error) => {
+                tracing::warn!(backup = %id, "passed over: {error:#}");
+                Ok(None)
+            }
+            found => Ok::<_, anyhow::Error>(found?.map(|found| found.summary())),
+        }
+    });
+    let found: Vec<Option<BackupSummary>> = read.buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<BackupSummary> = found.into_iter().flatten().collect();
+    Ok(catalog.adopt_all(&found).await?)
+}
+
+/// Records one that was found. The annotation tells whether a drctl made it that could not say so
+/// any more: then under the identifier that it had for it.
+async fn adopt(
+    recorder: &Recorder<'_>,
+    info: &Info,
+    backup: &Backup,
+) -> Result<BackupSummary, Unrecorded> {
+    let annotated = backup.annotation.as_ref().and_then(|text| text.parse::<BackupId>().ok());
+    if let Some(id) = annotated {
+        match recorder.record(info, backup, &id, Aside::default(), Origin::Drctl).await {
+            // Something else lies under it: then the annotation says nothing.
+            Err(Unrecorded::Failed(error)) => {
+                tracing::warn!(label = backup.label, "its annotation is not used: {error:#}");
+            }
+            done => return done,
+        }
+    }
+    let system_id = info.cluster(backup.database_id).map_or(0, |cluster| cluster.system_id);
+    let id = recorder.found_id(system_id, backup);
+    recorder.record(info, backup, &id, Aside::default(), Origin::Elsewhere).await
+}
+
+/// Marks what is recorded and not there any more; what is of another stanza stays as it was.
+async fn mark(
+    (setup, source, settings): (&Setup, &SourceId, &Pgbackrest),
+    catalog: &Catalog,
+    info: &Info,
+) -> Result<Vec<BackupId>> {
+    let labels: BTreeSet<&str> = info.backups.iter().map(|backup| backup.label.as_str()).collect();
+    let known = recorded(catalog, source, settings).await?;
+    let gone: BTreeSet<BackupId> = known
+        .iter()
+        .filter(|((_, label), _)| !labels.contains(label.as_str()))
+        .map(|(_, id)| id.clone())
+        .collect();
+    let ours: BTreeSet<&BackupId> = known.values().collect();
+    let before = catalog.expired(Some(source)).await?;
+    let others = before.into_keys().map(|(_, id)| id).filter(|id| !ours.contains(id));
+    let all: BTreeSet<BackupId> = others.chain(gone.iter().cloned()).collect();
+    let now = setup.clock.now();
+    catalog.set_expired(source, now, all).await.context("mark what has expired")?;
+    Ok(gone.into_iter().collect())
+}
+
+/// Marks in a catalog that was made anew what pgBackRest has expired, of all sources; of those
+/// whose repository cannot be read nothing is known.
+pub(crate) async fn mark_anew(setup: &Setup, catalog: &Catalog) {
+    for (id, source) in &setup.config.sources {
+        let Engine::Pgbackrest(settings) = &source.engine else { continue };
+        let marked = async {
+            let info = super::engine(settings)?.info().await?;
+            mark((setup, id, settings), catalog, &info).await
+        };
+        if let Err(error) = marked.await {
+            tracing::warn!("what pgBackRest has expired of {id} is not known: {error:#}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A stanza as pgBackRest shows it: what it says of its backups, and what lies in its archive.
+
+use anyhow::{Context as _, Result};
+use drctl_engines::backrest::{
+    ArchiveListing, BackRest, Cluster, ClusterArchive, Info, SegmentName,
+};
+use drctl_model::{BackupKind, BackupSummary, External};
+
+use crate::host::Setup;
+
+/// What was seen of a stanza in one repository.
+pub(crate) struct Stanza {
+    /// How pgBackRest is run for it.
+    pub(crate) backrest: BackRest,
+    /// What it says.
+    pub(crate) info: Info,
+    /// What lies in its archive.
+    pub(crate) listing: ArchiveListing,
+}
+
+impl Stanza {
+    /// Looks at the stanza of a source; nothing for a source that has none, or is not configured
+    /// here.
+    ///
+    /// # Errors
+    /// pgBackRest's; a stanza that is not there or not whole.
+    pub(crate) async fn of(setup: &Setup, source: &str) -> Result<Option<Stanza>> {
+        match super::engine_of(setup, source)? {
+            Some(backrest) => Stanza::look(backrest).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Looks at it.
+    ///
+    /// # Errors
+    /// pgBackRest's; a stanza that is not there or not whole: of a repository that is away an
+    /// empty archive is listed, with success.
+    pub(crate) async fn look(backrest: BackRest) -> Result<Stanza> {
+        let (info, listing) = tokio::join!(backrest.info(), backrest.listing());
+        // What it says of the stanza tells more than that it could not be listed.
+        let info = info.context("ask pgBackRest for its backups")?;
+        let listing = listing.context("list pgBackRest's archive")?;
+        let mut stanza = Stanza { backrest, info, listing };
+        // A backup may have ended, and its log have come, since the list was made.
+        if !stanza.lists_what_backups_need() {
+            let again = stanza.backrest.listing().await;
+            stanza.listing = again.context("list pgBackRest's archive")?;
+        }
+        Ok(stanza)
+    }
+
+    /// Whether the list has the last segment that each backup needs.
+    fn lists_what_backups_need(&self) -> bool {
+        self.info.backups.iter().all(|backup| {
+            let last = backup.wal.as_ref().and_then(|(_, last)| SegmentName::parse(last));
+            let archive = self.listing.of(backup.database_id);
+            last.is_none_or(|last| archive.is_some_and(|archive| archive.has(last)))
+        })
+    }
+
+    /// A cluster, by the newest number that it has had in the stanza.
+    pub(crate) fn cluster(&self, system_id: u64) -> Option<&Cluster> {
+        let of_it = self.info.clusters.iter().filter(|cluster| cluster.system_id == system_id);
+        of_it.max_by_key(|cluster| cluster.id)
+    }
+
+    /// A cluster's archive.
+    pub(crate) fn archive(&self, system_id: u64) -> Option<&ClusterArchive> {
+        self.listing.of(self.cluster(system_id)?.id)
+    }
+
+    /// Whether a backup is still there.
+    pub(crate) fn has(&self, external: &External) -> bool {
+        let found = self.info.backup(&external.label);
+        found.is_some_and(|backup| backup.database_id == external.database_id)
+    }
+}
+
+/// Takes out what pgBackRest does not have any more; without a stanza all that it keeps.
+pub(crate) fn only_there(backups: &mut Vec<BackupSummary>, stanza: Option<&Stanza>) {
+    backups.retain(|backup| match &backup.kind {
+        BackupKind::External(external) => stanza.is_some_and(|stanza| stanza.has(external)),
+        _ => true,
+    });
+}

@@ -1,0 +1,98 @@
+//! Clusters whose backups pgBackRest makes and keeps in a repository of its own.
+
+mod ahead;
+mod archive;
+mod asks;
+mod attempt;
+mod choose;
+mod conf;
+mod deeds;
+mod fetch;
+mod follow;
+mod histories;
+mod holdings;
+mod place;
+mod read;
+mod record;
+#[cfg(test)]
+mod sample;
+pub mod stanza;
+mod truth;
+mod verify;
+
+use anyhow::Result;
+use drctl_engines::Secret;
+use drctl_engines::backrest::BackRest;
+use drctl_policies::{Engine, Pgbackrest, Source};
+
+pub(crate) use ahead::fetch_ahead;
+pub(crate) use archive::{Elsewhere, log};
+pub(crate) use asks::{Asks, asks};
+pub(crate) use attempt::back_up;
+pub(crate) use deeds::deeds_of_stanza;
+pub(crate) use fetch::{Asked, fetch, note_segments};
+pub use follow::Followed;
+pub(crate) use follow::mark_anew;
+pub(crate) use holdings::{Stanza, only_there};
+pub(crate) use read::segment;
+pub(crate) use truth::{incident, truth_of};
+pub(crate) use verify::verify_stanza;
+
+use crate::host::{Problem, Setup, read_optional};
+
+/// The keys of a source that pgBackRest backs up.
+///
+/// # Errors
+/// [`Problem::Usage`] for a source of another engine.
+pub(crate) fn settings<'a>(name: &str, source: &'a Source) -> Result<&'a Pgbackrest> {
+    match &source.engine {
+        Engine::Pgbackrest(settings) => Ok(settings),
+        Engine::PgDump(_) | Engine::BaseBackup(_) => {
+            let text = format!("`{name}` has no stanza: it is for engine = \"pgbackrest\"");
+            Err(Problem::Usage(text).into())
+        }
+    }
+}
+
+/// Refuses what would have pgBackRest write as root: the server's account could not use its files
+/// afterwards, and log would not be archived any more.
+///
+/// # Errors
+/// [`Problem::Usage`] as root.
+pub(crate) fn not_as_root() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let text = "drctl runs as root, and pgBackRest would leave files behind that the server's \
+                account cannot use: run it as that account, often postgres";
+    Err(Problem::Usage(text.to_owned()).into())
+}
+
+/// pgBackRest, for a source.
+///
+/// # Errors
+/// A passphrase that cannot be had.
+pub(crate) fn engine(settings: &Pgbackrest) -> Result<BackRest> {
+    let pass = read_optional("the source's cipher_pass", settings.cipher_pass.as_ref())?;
+    let mut engine = BackRest::new(settings.stanza.clone());
+    engine.repo = settings.repo;
+    engine.config.clone_from(&settings.config);
+    engine.cipher_pass = pass.map(Secret::new);
+    engine.silence = settings.server.silence;
+    if let Some(bin) = &settings.bin {
+        engine.program.clone_from(bin);
+    }
+    Ok(engine)
+}
+
+/// How pgBackRest is run for a source; nothing for one of another engine, or one that is not
+/// configured here.
+///
+/// # Errors
+/// As [`engine`].
+pub(crate) fn engine_of(setup: &Setup, source: &str) -> Result<Option<BackRest>> {
+    match setup.configured(source).map(|(_, source)| &source.engine) {
+        Some(Engine::Pgbackrest(settings)) => engine(settings).map(Some),
+        Some(Engine::PgDump(_) | Engine::BaseBackup(_)) | None => Ok(None),
+    }
+}

@@ -1,0 +1,104 @@
+//! Whether a cluster can be copied, and was.
+
+use drctl_catalog::Catalog;
+use drctl_engines::pg::PgServer;
+use drctl_engines::pg::replication::{Identity, Replication};
+use drctl_model::{LogPart, LogPlace, SourceId, Timeline};
+use drctl_policies::BaseBackup;
+
+use super::Findings;
+use crate::backup::incremental::obstacle;
+use crate::host::{Level, Setup};
+use crate::log::Shelf;
+use crate::repository::Repository;
+use crate::repository::faults::is_missing;
+
+/// Whether a cluster can be copied, and as it is configured.
+pub(super) async fn look(
+    setup: &Setup,
+    (server, repository): (&PgServer, Option<&Repository>),
+    (id, base): (&SourceId, &BaseBackup),
+    found: &mut Findings,
+) {
+    let tried = Replication::open(server, "drctl/doctor").await.map_err(Into::into);
+    let check = format!("source.{id}.replication");
+    if let Some(mut connection) = found.take(&check, tried) {
+        let text = format!("a copy can be taken of PostgreSQL {}", connection.version());
+        found.good(&check, text);
+        let check = format!("source.{id}.cluster");
+        let identity = connection.identify().await.map_err(Into::into);
+        if let Some(identity) = found.take(&check, identity) {
+            copied(setup, id, &identity, found).await;
+            history(repository, id, &identity, found).await;
+        }
+        if base.incremental {
+            let check = format!("source.{id}.incremental");
+            match found.take(&check, obstacle(&mut connection).await) {
+                Some(None) => found.good(&check, "the server keeps summaries of its log"),
+                Some(Some((text, hint))) => found.warn(&check, text, hint),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Whether there is a copy of the cluster that the server is now: `initdb` and `pg_upgrade` make
+/// another one.
+async fn copied(setup: &Setup, id: &SourceId, identity: &Identity, found: &mut Findings) {
+    let check = format!("source.{id}.cluster");
+    let Ok(catalog) = Catalog::open_read_only(&setup.catalog_path()).await else { return };
+    let Some(backups) = found.take(&check, catalog.backups(Some(id)).await.map_err(Into::into))
+    else {
+        return;
+    };
+    let clusters = backups.iter().filter_map(|backup| backup.kind.coordinates());
+    let system_id = identity.system_id;
+    match clusters.map(|at| at.system_id).any(|other| other == system_id) {
+        true => found.good(&check, format!("there is a base backup of the cluster {system_id}")),
+        false => {
+            let text = format!("there is no base backup of the cluster {system_id} that runs now");
+            let hint = format!("run `drctl backup {id}`: nothing of it can be recovered before");
+            found.add(Level::Warning, &check, text, Some(&hint));
+        }
+    }
+}
+
+/// Whether the history of the timeline that the server is on is there, where its log is.
+async fn history(
+    repository: Option<&Repository>,
+    id: &SourceId,
+    Identity { system_id, timeline, .. }: &Identity,
+    found: &mut Findings,
+) {
+    let Some(repository) = repository.filter(|_| *timeline != Timeline::FIRST) else { return };
+    let check = format!("source.{id}.history");
+    let looked = async {
+        let shelf = Shelf::reader(repository, id);
+        if shelf.listed(*system_id).await?.is_empty() {
+            return Ok::<_, anyhow::Error>(None);
+        }
+        let place = LogPlace { system_id: *system_id, timeline: *timeline, part: LogPart::History };
+        match shelf.head(&place).await {
+            Err(error) if is_missing(&error) => Ok(Some(false)),
+            head => head.map(|_| Some(true)),
+        }
+    };
+    match found.take(&check, looked.await) {
+        Some(Some(true)) => {
+            found.good(&check, format!("the history of timeline {timeline} is in the repository"));
+        }
+        Some(Some(false)) => {
+            let text = format!(
+                "the history of timeline {timeline}, on which the cluster is, is not in the \
+                 repository: log before it and log on it cannot be told to belong together"
+            );
+            let hint = format!(
+                "store it: `drctl wal push {id}` with the file {:08X}.history of the server's \
+                 pg_wal; `drctl wal stream` does so by itself",
+                timeline.id()
+            );
+            found.add(Level::Warning, &check, text, Some(&hint));
+        }
+        Some(None) | None => {}
+    }
+}

@@ -1,0 +1,71 @@
+//! How a server's log fares, and whether what it was told is stored lies in the bucket.
+
+use drctl_catalog::Catalog;
+use drctl_engines::pg::{PgServer, acknowledged, log_health};
+use drctl_model::{SourceId, shown};
+
+use super::Findings;
+use crate::host::{Level, Setup};
+use crate::log::{LogFinding, Shelf, log_findings, not_there, usual_slot};
+use crate::repository::Repository;
+
+/// How much of a refusal is shown.
+const SHOWN: usize = 600;
+
+/// What waits, what fails, what a slot keeps.
+pub(super) async fn look(server: &PgServer, id: &SourceId, found: &mut Findings) {
+    let health = log_health(server, "drctl/doctor").await.map_err(Into::into);
+    let check = format!("source.{id}.log");
+    if let Some(health) = found.take(&check, health) {
+        for LogFinding { level, text, hint, .. } in log_findings(&health) {
+            found.add(level, &check, text, hint.as_deref());
+        }
+    }
+}
+
+/// Whose log was refused, as this host's catalog has it.
+pub(super) async fn refused(setup: &Setup, id: &SourceId, found: &mut Findings) {
+    let path = setup.catalog_path();
+    if !path.exists() {
+        return;
+    }
+    let noted = async { Catalog::open_read_only(&path).await?.refusals(Some(id)).await }.await;
+    let check = format!("source.{id}.refused");
+    for one in found.take(&check, noted.map_err(Into::into)).unwrap_or_default() {
+        let text = shown(&format!("{} since {:.0}: {}", one.key, one.at, one.why), SHOWN);
+        let hint = format!(
+            "stop the wrong one of the two servers, or give it a source of its own; then `drctl \
+             catalog forget {id}`"
+        );
+        found.add(Level::Bad, &check, text, Some(&hint));
+    }
+}
+
+/// The end of the log by the server's own words and by the bucket's list, which is made later.
+pub(super) async fn compare(
+    server: &PgServer,
+    repository: Option<&Repository>,
+    id: &SourceId,
+    found: &mut Findings,
+) {
+    let (check, Some(repository)) = (format!("source.{id}.stored"), repository) else { return };
+    let told = acknowledged(server, "drctl/doctor", &usual_slot(id)).await.map_err(Into::into);
+    let Some(told) = found.take(&check, told) else { return };
+    if told.pushed.is_none() && told.streamed.is_none() {
+        return;
+    }
+    let lost = not_there(&Shelf::reader(repository, id), &told).await;
+    match found.take(&check, lost) {
+        Some(Some(text)) => {
+            let hint = format!(
+                "log was lost, or removed: take a copy with `drctl backup {id}`, and find out who \
+                 can delete in the bucket"
+            );
+            found.add(Level::Bad, &check, text, Some(&hint));
+        }
+        Some(None) => {
+            found.good(&check, "the bucket has the log that the server was told is stored")
+        }
+        None => {}
+    }
+}

@@ -1,0 +1,54 @@
+//! Secrets that others on this host can read.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use drctl_policies::{Config, Engine, Location, SecretRef};
+
+use super::Findings;
+use crate::host::Setup;
+
+/// Every secret that the configuration names, and what it is called there.
+fn all(config: &Config) -> Vec<(String, &SecretRef)> {
+    let of_keys = [
+        ("keys.signing_key", config.keys.signing_key.as_ref()),
+        ("keys.identity", config.keys.identity.as_ref()),
+    ];
+    let of_repository = match &config.repository.location {
+        Location::File { .. } => vec![],
+        Location::S3 { access_key_id, secret_access_key, session_token, .. } => vec![
+            ("repository.access_key_id", access_key_id.as_ref()),
+            ("repository.secret_access_key", secret_access_key.as_ref()),
+            ("repository.session_token", session_token.as_ref()),
+        ],
+        Location::Azure { account_key, .. } => {
+            vec![("repository.account_key", account_key.as_ref())]
+        }
+        Location::Google { service_account, .. } => {
+            vec![("repository.service_account", service_account.as_ref())]
+        }
+    };
+    let named = of_keys.into_iter().chain(of_repository).map(|(name, key)| (name.to_owned(), key));
+    let of_sources = config.sources.iter().flat_map(|(id, source)| {
+        let cipher_pass = match &source.engine {
+            Engine::Pgbackrest(settings) => settings.cipher_pass.as_ref(),
+            Engine::PgDump(_) | Engine::BaseBackup(_) => None,
+        };
+        let password = source.engine.server().password.as_ref();
+        [("password", password), ("cipher_pass", cipher_pass)]
+            .map(|(name, key)| (format!("source.{id}.{name}"), key))
+    });
+    named.chain(of_sources).filter_map(|(name, key)| Some((name, key?))).collect()
+}
+
+/// Looks at the files of all of them.
+pub(super) fn open_secrets(setup: &Setup, found: &mut Findings) {
+    for (check, key) in all(&setup.config) {
+        let SecretRef::File(path) = key else { continue };
+        let mode = std::fs::metadata(path).map(|file| file.permissions().mode());
+        if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+            let text = format!("others on this host may read {}", path.display());
+            let hint = "take the file's rights away from group and others (chmod 600)";
+            found.warn(&check, text, hint);
+        }
+    }
+}

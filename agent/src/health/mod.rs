@@ -1,0 +1,10 @@
+//! How it all is: where every source stands, what is amiss, and whether the catalog says what the
+//! bucket holds.
+
+mod doctor;
+mod reconcile;
+mod status;
+
+pub use doctor::{Finding, doctor};
+pub use reconcile::{Compared, Renewed, check, rebuild};
+pub use status::{Health, LogStatus, SourceStatus, status};

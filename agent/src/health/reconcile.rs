@@ -1,0 +1,217 @@
+//! The catalog against the bucket: made anew from it, or compared with it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use drctl_catalog::{Catalog, Difference, Lost, Rebuild, Rebuilt, diff};
+use drctl_model::{BackupSummary, LogEntry, Lsn, SourceId, outermost};
+use drctl_store::layout;
+use jiff::Timestamp;
+
+use crate::engine::pgbackrest::{mark_anew, only_there};
+use crate::host::{Setup, crash_point};
+use crate::log::{Shelf, look_again, trust_digest};
+use crate::repository::named::{missed, note};
+use crate::repository::strays::strays;
+use crate::repository::{Inventory, Memory, Repository, inventory};
+use crate::restore::known::{Copies, Holes, learn};
+
+/// What a rebuild did.
+#[derive(Debug, Clone)]
+pub struct Renewed {
+    /// Of backups and jobs.
+    pub catalog: Rebuilt,
+    /// What the bucket holds.
+    pub found: Inventory,
+    /// Pieces of log that the catalog knows now.
+    pub log_pieces: u64,
+    /// What lies among the log and does not count, with the reason.
+    pub log_refused: Vec<String>,
+}
+
+/// Makes the catalog anew from the bucket; this host's job log is kept.
+///
+/// # Errors
+/// The store's and the catalog's; the old catalog stays in place then, or the new one with less
+/// of the log in it, which is learnt when it is next asked for.
+pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> {
+    let found = inventory(repository).await?;
+    note_lost_log(setup, repository).await?;
+    setup.private_directory(&setup.config.paths.state_dir)?;
+    let path = setup.catalog_path();
+    let new = Rebuild::start(&path, &repository.id).await.context("rebuild the catalog")?;
+    let new = new.with_hook(crash_point);
+    for backup in &found.backups {
+        new.add(backup).await.context("rebuild the catalog")?;
+    }
+    let catalog = new.finish().await.context("rebuild the catalog")?;
+    let mut renewed = Renewed { catalog, found, log_pieces: 0, log_refused: Vec::new() };
+    let cache = setup.log_cache(repository).await;
+    if let Some(catalog) = &cache {
+        mark_anew(setup, catalog).await;
+        note(catalog, &renewed.found).await;
+    }
+    let mut by_source: BTreeMap<SourceId, Vec<BackupSummary>> = BTreeMap::new();
+    for backup in &renewed.found.backups {
+        by_source.entry(backup.source.clone()).or_default().push(backup.clone());
+    }
+    for (source, backups) in by_source {
+        // A broken chain is told of by itself.
+        let copies = Copies::of(&backups, &mut Vec::new());
+        let known =
+            learn(repository, &source, (copies, None), cache.as_ref(), Vec::new(), None).await?;
+        let Some(known) = known else { continue };
+        renewed.log_pieces += known.pieces;
+        renewed.log_refused.extend(known.refused.iter().map(|why| format!("{source}: {why}")));
+    }
+    Ok(renewed)
+}
+
+/// What the old catalog knew of logs that are gone is noted in it, so that the new one takes it over.
+async fn note_lost_log(setup: &Setup, repository: &Repository) -> Result<()> {
+    let Some(old) = setup.log_cache(repository).await else { return Ok(()) };
+    for (source, system_id) in old.logged().await.unwrap_or_default() {
+        look_again(&Shelf::reader(repository, &source), system_id, &old).await?;
+    }
+    Ok(())
+}
+
+/// In what the catalog and the bucket differ.
+#[derive(Debug, Clone)]
+pub struct Compared {
+    /// Of backups.
+    pub backups: Difference,
+    /// What the bucket holds.
+    pub found: Inventory,
+    /// Pieces of log that the catalog does not know yet: it learns of them when it is next asked.
+    pub log_missing_in_catalog: u64,
+    /// Pieces of log that the catalog knows and the bucket does not hold any more, by source.
+    pub log_missing_in_bucket: BTreeMap<SourceId, u64>,
+    /// Files in a directory repository that are no objects, in words.
+    pub strays: Vec<String>,
+    /// What is missing of the log of sources.
+    pub log_holes: BTreeMap<SourceId, Holes>,
+    /// What the catalog remembers to have been there.
+    pub lost: Vec<Lost>,
+    /// What looks found wrong and no later one has cleared, and what.
+    pub bad: Vec<(String, String)>,
+}
+
+impl Compared {
+    /// Adds what signed documents name and the bucket does not hold.
+    async fn add_missed(
+        &mut self,
+        repository: &Repository,
+        catalog: &Catalog,
+        now: Timestamp,
+    ) -> Result<()> {
+        for source in repository.sources().await? {
+            let names = self.found.named.get(&source).cloned().unwrap_or_default();
+            let there = self.found.backups.iter().filter(|backup| backup.source == source);
+            let there: Vec<BackupSummary> = there.cloned().collect();
+            let missed = missed(repository, Some(catalog), &source, names, &there).await?;
+            for (key, why) in missed {
+                if self.lost.iter().all(|lost| lost.key != key) {
+                    self.lost.push(Lost { source: source.clone(), key, why, at: now });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Compares the catalog with the bucket; changes neither.
+///
+/// # Errors
+/// The store's and the catalog's.
+pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
+    let catalog =
+        Catalog::open_read_only(&setup.catalog_path()).await.context("open the catalog")?;
+    let catalog = setup.believing(catalog);
+    catalog.integrity().await.context("check the catalog")?;
+    let known = catalog.backups(None).await?;
+    let found = inventory(repository).await?;
+    let mut compared = Compared {
+        backups: diff(&known, &found.backups),
+        found,
+        log_missing_in_catalog: 0,
+        log_missing_in_bucket: BTreeMap::new(),
+        log_holes: BTreeMap::new(),
+        strays: strays(repository, setup.clock.now()).await?,
+        lost: catalog.lost(None).await?,
+        bad: Memory::of(&catalog, None).await?.told(),
+    };
+    let there = |key: &str| {
+        let mut there = compared.found.backups.iter();
+        there.any(|one| layout::manifest(&one.source, &one.backup).as_ref() == key)
+    };
+    let lost = compared.lost.iter().filter(|lost| !there(&lost.key)).cloned().collect();
+    compared.lost = lost;
+    let now = setup.clock.now();
+    compared.add_missed(repository, &catalog, now).await?;
+    compared.log_holes = holes(repository, &catalog, &compared.found.backups).await?;
+    let trust = trust_digest(&repository.trust);
+    for (source, system_id) in catalog.logged().await? {
+        let known = catalog.logs(&source, system_id, trust).await?;
+        let mut there = Shelf::reader(repository, &source).listed(system_id).await?;
+        for (timeline, log) in known {
+            let ranges = there.remove(&timeline).unwrap_or_default().ranges;
+            let gone = |entry: &&LogEntry| ranges.binary_search(&entry.range()).is_err();
+            let gone = log.entries.iter().filter(gone).count() as u64;
+            compared.log_missing_in_catalog += unknown(&outermost(&ranges), &log.entries);
+            if gone > 0 {
+                *compared.log_missing_in_bucket.entry(source.clone()).or_default() += gone;
+            }
+        }
+        let unknown = there.values().map(|listed| outermost(&listed.ranges).len() as u64);
+        compared.log_missing_in_catalog += unknown.sum::<u64>();
+    }
+    // The log was read as well.
+    compared.found.alarms = repository.alarms();
+    Ok(compared)
+}
+
+/// What is missing of the log of each source that has copies in the bucket.
+async fn holes(
+    repository: &Repository,
+    catalog: &Catalog,
+    backups: &[BackupSummary],
+) -> Result<BTreeMap<SourceId, Holes>> {
+    let mut by_source: BTreeMap<SourceId, Vec<BackupSummary>> = BTreeMap::new();
+    for backup in backups {
+        by_source.entry(backup.source.clone()).or_default().push(backup.clone());
+    }
+    let mut found = BTreeMap::new();
+    for (source, mut backups) in by_source {
+        // The log of what pgBackRest keeps is for `drctl verify`.
+        only_there(&mut backups, None);
+        let copies = (Copies::of(&backups, &mut Vec::new()), None);
+        let known = learn(repository, &source, copies, Some(catalog), Vec::new(), None).await?;
+        let holes = known.filter(|known| known.pieces > 0).map(|known| Holes::of(&known));
+        found.extend(holes.filter(|holes| *holes != Holes::default()).map(|one| (source, one)));
+    }
+    Ok(found)
+}
+
+/// How many of the ranges are not among the pieces that are known; those that became parts of a
+/// joined one stand for nothing. Both are in order.
+fn unknown(wanted: &[(Lsn, Lsn)], known: &[LogEntry]) -> u64 {
+    let missing =
+        |range: &&(Lsn, Lsn)| known.binary_search_by_key(*range, LogEntry::range).is_err();
+    wanted.iter().filter(missing).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_joined_piece_is_unknown_although_its_parts_are_known() {
+        let entry = |start, end| LogEntry::new((Lsn(start), Lsn(end)), None, None);
+        let parts = [entry(0, 4), entry(4, 8), entry(8, 16)];
+        assert_eq!(unknown(&[(Lsn(0), Lsn(8)), (Lsn(8), Lsn(16))], &parts), 1);
+        assert_eq!(unknown(&[(Lsn(8), Lsn(16)), (Lsn(16), Lsn(32))], &parts), 1);
+        assert_eq!(unknown(&[(Lsn(8), Lsn(16))], &parts), 0);
+        assert_eq!(unknown(&[(Lsn(0), Lsn(8))], &[]), 1);
+    }
+}

@@ -1,0 +1,266 @@
+//! Where every source stands, and what to do next.
+
+mod judge;
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use drctl_catalog::{Catalog, Lost, Subject};
+use drctl_model::{SourceId, Verification, newest, shown};
+use drctl_policies::recovery::{Standing, Want};
+use drctl_policies::{Engine, Schedule, Source};
+use drctl_store::{Alarm, layout};
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, timeout_at};
+
+use crate::backup::gone::gone;
+use crate::engine::pgbackrest::truth_of;
+use crate::host::locks::is_held;
+use crate::host::{Failure, Setup};
+use crate::repository::chain::Family;
+use crate::repository::losses::look_for_losses;
+use crate::repository::{CLOCKS_APART, Memory, Repository, words};
+use crate::restore::known::{Beside, LogState, log_state};
+
+pub use judge::{Health, LogStatus, SourceStatus};
+
+/// How late a run may begin.
+const GRACE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Where every configured source stands: from the catalog, but for the bucket's marker, and the log
+/// of clusters, which is looked for in the bucket.
+///
+/// # Errors
+/// The catalog's. A bucket that cannot be read is told of every source.
+pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus>> {
+    let now = setup.clock.now();
+    let mut all = Vec::new();
+    for (id, source) in &setup.config.sources {
+        all.push(one(setup, catalog, id, source, now).await?);
+    }
+    if all.is_empty() {
+        return Ok(all);
+    }
+    let deadline = Instant::now() + longest(setup);
+    let opened = timeout_at(deadline, setup.repository()).await.unwrap_or_else(|_| Err(late()));
+    if let Err(error) = &opened {
+        all.iter_mut().for_each(|status| status.unreadable = Some(why(error)));
+    }
+    if opened.as_ref().is_ok_and(|repository| repository.lost_marker) {
+        all.iter_mut().for_each(|status| status.marker_lost = true);
+    }
+    // Where it cannot be read no look goes there.
+    let deadline = opened.is_ok().then_some(deadline);
+    for status in &mut all {
+        let looking = note_losses(setup, opened.as_ref(), catalog, status);
+        if within(deadline, looking).await.is_none() {
+            status.unreadable = Some(why(&late()));
+            status.vanished = catalog.lost(Some(&status.source)).await.unwrap_or_default();
+        }
+    }
+    if all.iter().any(SourceStatus::is_cluster) {
+        let cache = match &opened {
+            Ok(repository) => setup.log_cache(repository).await,
+            Err(_) => None,
+        };
+        for status in all.iter_mut().filter(|status| status.is_cluster()) {
+            let looking = look(setup, opened.as_ref(), catalog, cache.as_ref(), status);
+            if within(deadline, looking).await.is_none() {
+                status.log = Some(Err(why(&late())));
+            }
+        }
+    }
+    if let Ok(repository) = &opened {
+        let alarms = repository.alarms();
+        for status in &mut all {
+            let of_it = |alarm: &&Alarm| concerns(alarm, &status.source);
+            status.alarms = alarms.iter().filter(of_it).cloned().collect();
+        }
+    }
+    Ok(all)
+}
+
+/// How long the look at the bucket may take in all: whoever asks every few minutes must hear that
+/// nothing can be had.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// The same where a request may not take that long either.
+fn longest(setup: &Setup) -> Duration {
+    let request = setup.config.repository.request_timeout;
+    request.map_or(LONGEST, |request| (request * 10).min(LONGEST))
+}
+
+/// What work comes to, if it ends in time.
+async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+fn late() -> anyhow::Error {
+    anyhow!("the look at it took too long and was ended: it does not answer, or is very slow")
+}
+
+/// Whether an object is a source's, or all sources'.
+fn concerns(alarm: &Alarm, source: &SourceId) -> bool {
+    let (all, its_own) =
+        (layout::sources().to_string(), layout::sources().join(source.as_str()).to_string());
+    match alarm.key.strip_prefix(&all) {
+        Some(_) => alarm.key.strip_prefix(&its_own).is_some_and(|rest| rest.starts_with('/')),
+        None => true,
+    }
+}
+
+/// What was there and is gone; what is remembered of that, where the bucket cannot be read.
+async fn note_losses(
+    setup: &Setup,
+    opened: Result<&Repository, &anyhow::Error>,
+    catalog: &Catalog,
+    status: &mut SourceStatus,
+) {
+    let source = &status.source;
+    if let Ok(repository) = opened {
+        match look_for_losses(setup, repository, catalog, source).await {
+            Ok(gone) => {
+                status.vanished = gone;
+                return;
+            }
+            Err(error) => status.unreadable = Some(why(&error)),
+        }
+    }
+    status.vanished = catalog.lost(Some(source)).await.unwrap_or_default();
+}
+
+/// Looks at a cluster's log, and at what pgBackRest keeps of it.
+async fn look(
+    setup: &Setup,
+    opened: Result<&Repository, &anyhow::Error>,
+    catalog: &Catalog,
+    cache: Option<&Catalog>,
+    status: &mut SourceStatus,
+) {
+    let source = &status.source;
+    // What is lost is known, whatever else may be not.
+    let (stanza, lost) = match truth_of(setup, source.as_str()).await {
+        Ok(found) => found.map(|(stanza, truth, _)| (stanza, truth.incident)).unzip(),
+        Err(error) => {
+            status.log = Some(Err(why(&error)));
+            return;
+        }
+    };
+    let looking = async {
+        let repository = opened.map_err(why)?;
+        let beside = stanza.map(|stanza| Beside::new(setup, stanza, Want::Last)).transpose();
+        let beside = beside.map_err(|error| why(&error))?;
+        let state = log_state(repository, source, catalog, cache, beside).await;
+        state.map_err(|error| why(&error))
+    };
+    let aged = |standing: Standing| {
+        let age = setup.clock.now().duration_since(standing.shows);
+        LogStatus { standing, age }
+    };
+    status.log = match looking.await {
+        Ok(LogState { standing, refused }) => {
+            status.disbelieved = refused;
+            standing.map(|standing| Ok(aged(standing)))
+        }
+        Err(why) => Some(Err(why)),
+    };
+    status.lost = lost.flatten();
+    // What is missing of the log is noted while it is looked at.
+    if let Ok(lost) = catalog.lost(Some(source)).await {
+        let is_new = |lost: &Lost| status.vanished.iter().all(|known| known.key != lost.key);
+        let new: Vec<Lost> = lost.into_iter().filter(is_new).collect();
+        status.vanished.extend(new);
+    }
+}
+
+fn why(error: &anyhow::Error) -> String {
+    shown(&Failure::of(error).messages.join(": "), 500)
+}
+
+async fn one(
+    setup: &Setup,
+    catalog: &Catalog,
+    id: &SourceId,
+    source: &Source,
+    now: Timestamp,
+) -> Result<SourceStatus> {
+    let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
+    let known = catalog.newest_good_by(id, horizon).await?;
+    let age = known.as_ref().map(|good| now.duration_since(good.taken()));
+    let newest_good = match known {
+        Some(known) => Some(known),
+        None => catalog.newest_good(id).await?,
+    };
+    let all = catalog.backups(Some(id)).await?;
+    let future = all.iter().find(|one| one.is_good() && one.taken() > horizon);
+    let future = future.map(|one| one.backup.clone());
+    let dated = all.iter().filter(|one| one.taken() <= horizon);
+    let newest = newest(dated).or_else(|| newest(all.iter())).cloned();
+    let broken = newest.as_ref().and_then(|newest| Family::of(&all).broken(newest));
+    let rpo = source.policy.objectives.rpo.and_then(|rpo| SignedDuration::try_from(rpo).ok());
+    let schedule = source.policy.schedule.as_ref().filter(|_| source.enabled);
+    let last_job = catalog.last_job(id).await?;
+    let begun = all.iter().map(|backup| backup.started);
+    let begun = begun.chain(last_job.as_ref().map(|job| job.started));
+    let begun = begun.filter(|begun| *begun <= horizon).max();
+    let unfinished = last_job.as_ref().is_some_and(|job| !job.state.is_final());
+    let running = unfinished.then(|| is_held(&setup.config.paths.state_dir, id)).flatten();
+    let memory = Memory::of(catalog, Some(id)).await?;
+    let bad = told(&memory, id, newest_good.as_ref().map(|good| good.started));
+    Ok(SourceStatus {
+        source: id.clone(),
+        newest_good,
+        bad,
+        suspect: newest.filter(|backup| !backup.is_good()),
+        alarms: Vec::new(),
+        unreadable: None,
+        marker_lost: false,
+        disbelieved: Vec::new(),
+        broken,
+        age,
+        future,
+        rpo,
+        last_job,
+        running,
+        overdue: begun.and_then(|begun| overdue(schedule?, begun, now)),
+        next: schedule.and_then(|schedule| schedule.next_after(now)),
+        log: None,
+        vanished: Vec::new(),
+        refusals: catalog.refusals(Some(id)).await?,
+        lost: None,
+        gone: match source.engine {
+            Engine::PgDump(_) => gone(setup, id),
+            Engine::BaseBackup(_) | Engine::Pgbackrest(_) => Vec::new(),
+        },
+    })
+}
+
+/// When a run was due that nobody has begun, of a schedule whose last run is known.
+fn overdue(schedule: &Schedule, begun: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let due = schedule.next_after(begun)?;
+    let late = due.checked_add(GRACE).is_ok_and(|late| late < now);
+    late.then_some(due)
+}
+
+/// What earlier looks found wrong, newest backups first, then the log and what pgBackRest keeps:
+/// nothing that needs doing, once a good backup was begun after that look.
+fn told(memory: &Memory, source: &SourceId, anew: Option<Timestamp>) -> Vec<String> {
+    let mut found = memory.all_bad(source);
+    found.retain(|(subject, found)| match subject {
+        Subject::Backup(_) => true,
+        Subject::Log | Subject::Stanza => anew.is_none_or(|anew| anew < found.at),
+    });
+    found.sort_by(|(one, _), (other, _)| match (one, other) {
+        (Subject::Backup(one), Subject::Backup(other)) => other.cmp(one),
+        _ => one.cmp(other),
+    });
+    let text = |(subject, found): (&Subject, &Verification)| match subject {
+        Subject::Backup(id) => format!("{id}: {}", words(found)),
+        Subject::Log => format!("the log: {}", words(found)),
+        Subject::Stanza => format!("what pgBackRest keeps: {}", words(found)),
+    };
+    found.into_iter().map(text).collect()
+}

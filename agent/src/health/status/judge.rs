@@ -1,0 +1,579 @@
+//! How a source is doing, judged by what is known of it, and what to do.
+
+use drctl_catalog::Lost;
+use drctl_model::{BackupId, BackupSummary, Job, JobState, SourceId, shown};
+use drctl_policies::recovery::{Standing, Warning};
+use drctl_store::{Alarm, layout};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::backup::Gone;
+use crate::repository::CLOCKS_APART;
+use crate::repository::drills::EVIDENCE;
+
+/// How many servers are named whose log was refused.
+const REFUSALS_TOLD: usize = 5;
+
+/// Where one source stands.
+#[derive(Debug, Clone)]
+pub struct SourceStatus {
+    /// The source.
+    pub source: SourceId,
+    /// Its newest backup that nothing speaks against.
+    pub newest_good: Option<BackupSummary>,
+    /// Its newest backup, when that is suspect and nobody accepted it.
+    pub suspect: Option<BackupSummary>,
+    /// What looks found wrong, and no later one has cleared: of the newest backup, of the log, of
+    /// what pgBackRest keeps; and of older backups, after those.
+    pub bad: Vec<String>,
+    /// Objects that somebody meddled with, as far as this look came by them.
+    pub alarms: Vec<Alarm>,
+    /// Why the bucket cannot be read.
+    pub unreadable: Option<String>,
+    /// Whether the repository's marker is gone or damaged.
+    pub marker_lost: bool,
+    /// Why its newest backup cannot be restored, when the chain that it stands on does not hold.
+    pub broken: Option<String>,
+    /// How old the newest good one is: what would be lost now. Unknown where all are dated in the
+    /// future.
+    pub age: Option<SignedDuration>,
+    /// A good one that is dated in the future, and does not count: a clock was wrong.
+    pub future: Option<BackupId>,
+    /// What may be lost at the most, where an objective says so.
+    pub rpo: Option<SignedDuration>,
+    /// The last job that this host ran for it.
+    pub last_job: Option<Job>,
+    /// Of a job that has not ended: whether a process works on the source, as far as can be seen.
+    pub running: Option<bool>,
+    /// When a run was due that nobody has begun.
+    pub overdue: Option<Timestamp>,
+    /// When the schedule asks for the next one.
+    pub next: Option<Timestamp>,
+    /// What lies among its log and is not believed, with the reason.
+    pub disbelieved: Vec<String>,
+    /// Where its log stands, or why that is not known; nothing where there is none.
+    pub log: Option<Result<LogStatus, String>>,
+    /// What the catalog knew and the bucket does not hold any more.
+    pub vanished: Vec<Lost>,
+    /// Log of servers that was refused for what others wrote, until somebody has seen it.
+    pub refusals: Vec<Lost>,
+    /// What log is lost that no backup covers yet, of one that pgBackRest keeps.
+    pub lost: Option<String>,
+    /// Databases that its backups had, and have no more.
+    pub gone: Vec<Gone>,
+}
+
+/// Where the log of a source stands.
+#[derive(Debug, Clone)]
+pub struct LogStatus {
+    /// How far it leads.
+    pub standing: Standing,
+    /// How old the last moment is that can be recovered: what would be lost now.
+    pub age: SignedDuration,
+}
+
+/// How a source is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// There is a good backup, young enough as far as an objective says.
+    Good,
+    /// Something needs attention: the last job failed, the newest backup is suspect.
+    Attention,
+    /// The objective is breached, or there is no good backup at all.
+    Breached,
+}
+
+impl Health {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Health::Good => "good",
+            Health::Attention => "attention",
+            Health::Breached => "breached",
+        }
+    }
+}
+
+impl SourceStatus {
+    /// How it is doing, and in a sentence why and what to do: the worst finding.
+    #[must_use]
+    pub fn judge(&self) -> (Health, String) {
+        self.findings().into_iter().next().unwrap_or((Health::Good, String::new()))
+    }
+
+    /// Everything that there is to say of it, each with what to do, the worst first.
+    #[must_use]
+    pub fn findings(&self) -> Vec<(Health, String)> {
+        let mut found: Vec<(Health, String)> = Vec::new();
+        found.extend(self.of_backups());
+        found.extend(self.of_losses());
+        found.extend(self.of_refusals());
+        found.extend(self.of_clocks());
+        let attention = |text: String| (Health::Attention, text);
+        found.extend(self.doubts().map(attention));
+        found.extend(self.meddled().map(attention));
+        found.extend(self.of_jobs());
+        found.extend(self.unreadable.as_ref().map(|why| {
+            attention(format!(
+                "the bucket cannot be read ({why}): no backup reaches it and none can be restored; \
+                 see that it is there, `drctl doctor` tries it"
+            ))
+        }));
+        found.extend(self.marker_lost.then(|| {
+            attention(
+                "the repository's marker is gone or damaged: nothing is written until it is there \
+                 again; look who may write into the bucket, and run `drctl init --restore-marker`"
+                    .to_owned(),
+            )
+        }));
+        found.extend(self.overdue.map(|due| {
+            attention(format!(
+                "a run was due at {due:.0} and nobody has begun one: see that the timer or cron \
+                 runs (`systemctl list-timers`), or run `drctl backup {}`",
+                self.source
+            ))
+        }));
+        found.sort_by_key(|(health, _)| std::cmp::Reverse(*health));
+        found
+    }
+
+    /// Which objects somebody meddled with.
+    fn meddled(&self) -> Option<String> {
+        let first = self.alarms.first()?;
+        let more = match self.alarms.len() {
+            1 => String::new(),
+            many => format!(" (and {} more)", many - 1),
+        };
+        Some(format!(
+            "ALARM: {}{more}: look who may write into the bucket and who has the signing key; \
+             `drctl verify {}` names all",
+            shown(&first.text(), 400),
+            self.source
+        ))
+    }
+
+    /// What is gone that was there.
+    fn of_losses(&self) -> Option<(Health, String)> {
+        let newest = self.newest_good.as_ref();
+        let newest = newest.map(|good| layout::manifest(&good.source, &good.backup));
+        let is_newest = |lost: &&Lost| newest.as_ref().is_some_and(|key| key.as_ref() == lost.key);
+        let worst = self.vanished.iter().find(is_newest);
+        let lost = worst.or(self.vanished.first())?;
+        let text = format!(
+            "{} that was there is gone ({}: {}): look who may write into the bucket, `drctl \
+             catalog check` tells more; run `drctl backup {}`, and when it is explained `drctl \
+             catalog forget {}`",
+            match self.vanished.len() {
+                1 => "something".to_owned(),
+                many => format!("{many} things"),
+            },
+            shown(&lost.key, 200),
+            shown(&lost.why, 300),
+            self.source,
+            self.source
+        );
+        let health = if worst.is_some() { Health::Breached } else { Health::Attention };
+        Some((health, text))
+    }
+
+    /// Whose log was refused.
+    fn of_refusals(&self) -> impl Iterator<Item = (Health, String)> {
+        self.refusals.iter().take(REFUSALS_TOLD).map(|refused| {
+            let text = format!(
+                "{} since {:.0}: {}: another server writes the log of this source, or this one was \
+                 set back, and what it committed since is not in the bucket. Stop the wrong one, or \
+                 give it a source of its own; when it is settled `drctl catalog forget {}`",
+                shown(&refused.key, 300),
+                refused.at,
+                shown(&refused.why, 300),
+                self.source
+            );
+            (Health::Attention, text)
+        })
+    }
+
+    /// Whether there is a good backup that is young enough.
+    fn of_backups(&self) -> Option<(Health, String)> {
+        let Some(age) = self.age else {
+            let text = match &self.future {
+                None => format!("no good backup: run `drctl backup {}`", self.source),
+                Some(future) => format!(
+                    "no good backup whose age is known: {future} is dated in the future: set the \
+                     clock right, and run `drctl backup {}`",
+                    self.source
+                ),
+            };
+            return Some((Health::Breached, text));
+        };
+        if let Some(lost) = &self.lost {
+            let text = format!(
+                "log is lost: {lost}; no time after it can be reached: run `drctl backup {} --full`",
+                self.source
+            );
+            // The objective does not hold for what was committed since.
+            let health = self.rpo.map_or(Health::Attention, |_| Health::Breached);
+            return Some((health, text));
+        }
+        self.breach(age).map(|text| (Health::Breached, text))
+    }
+
+    /// What is dated in the future: how old it is nobody knows.
+    fn of_clocks(&self) -> Option<(Health, String)> {
+        let backup = self.future.as_ref().map(|future| {
+            format!(
+                "{future} is dated in the future, and does not count for the objective: set the \
+                 clock right; `drctl list` shows what was taken since"
+            )
+        });
+        let log = self.log.as_ref().and_then(|log| log.as_ref().ok());
+        let log = log.filter(|log| log.age < -CLOCKS_APART).map(|log| {
+            format!(
+                "the last commit in the bucket is dated in the future ({:.0}): set the server's \
+                 clock right; the objective is judged by the newest copy meanwhile",
+                log.standing.shows
+            )
+        });
+        backup.filter(|_| self.age.is_some()).or(log).map(|text| (Health::Attention, text))
+    }
+
+    /// What speaks against the newest backup and the log.
+    fn doubts(&self) -> impl Iterator<Item = String> {
+        let bad = self.bad.iter().map(|what| {
+            // What a drill left says nothing of the log or of a backup.
+            if what.contains(&format!("BAD: {EVIDENCE}")) {
+                return format!(
+                    "{what}: the evidence of a drill, and neither log nor backup, is in doubt. Look \
+                     who wrote it, remove it with the bucket's own client, and look again with \
+                     `drctl verify {}`",
+                    self.source
+                );
+            }
+            format!(
+                "{what}; take a new one with `drctl backup {0}`, and look again with `drctl verify \
+                 {0} --data` when it was mended",
+                self.source
+            )
+        });
+        let suspect = self.suspect.as_ref().map(|suspect| {
+            let (id, why) = (&suspect.backup, shown(&suspect.suspect.join("; "), 500));
+            format!(
+                "{id} is suspect ({why}): look at it with `drctl show {id}`; if it is as it should \
+                 be, `drctl accept {id}`"
+            )
+        });
+        let broken = self.broken.as_ref().map(|why| {
+            format!(
+                "the newest backup cannot be restored ({why}): run `drctl backup {} --full`",
+                self.source
+            )
+        });
+        let disbelieved = self.disbelieved.first().map(|first| {
+            let more = match self.disbelieved.len() {
+                1 => String::new(),
+                many => format!(", and {} more", many - 1),
+            };
+            format!(
+                "an object among the log is not believed ({}{more}): look who may write into the \
+                 bucket; `drctl verify {source} --data` names all, and `drctl timeline {source}` \
+                 shows what can be recovered",
+                shown(first, 300),
+                source = self.source
+            )
+        });
+        bad.chain(suspect).chain(broken).chain(self.holes()).chain(disbelieved)
+    }
+
+    /// How the last job went.
+    fn of_jobs(&self) -> Option<(Health, String)> {
+        let job = self.last_job.as_ref().filter(|job| job.state != JobState::Committed)?;
+        let (again, since) = (format!("run `drctl backup {}`", self.source), job.started);
+        let text = match job.state {
+            JobState::Failed => {
+                let why = job.message.as_deref().unwrap_or("for an unknown reason");
+                format!("the last job failed: {why}; when that is mended {again}")
+            }
+            JobState::Cancelled => format!("the last job was stopped: {again}"),
+            JobState::Interrupted => format!("the last job's process died: {again}"),
+            _ if self.running == Some(false) => {
+                format!(
+                    "the job that was begun at {since:.0} has died, nothing of it counts: {again}"
+                )
+            }
+            _ if self.running.is_none() => {
+                format!(
+                    "a backup runs, or died, since {since:.0}: see whether drctl runs, or {again}"
+                )
+            }
+            _ => return Some((Health::Good, format!("a backup runs since {since:.0}"))),
+        };
+        Some((Health::Attention, text))
+    }
+}
+
+impl SourceStatus {
+    /// Whether its newest good backup is a copy of a cluster, full or incremental, which has log.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.newest_good.as_ref().is_some_and(|good| good.kind.coordinates().is_some())
+    }
+
+    /// Whether more would be lost now than the objective says. Where there is log, that is what
+    /// came after its last commit.
+    fn breach(&self, age: SignedDuration) -> Option<String> {
+        let rpo = self.rpo?;
+        let log = self.log.as_ref().and_then(|log| log.as_ref().ok());
+        match log.filter(|log| log.age >= -CLOCKS_APART) {
+            Some(log) if log.age > rpo => Some(format!(
+                "the last commit in the bucket is older than the RPO of {rpo:#}: see that the log \
+                 arrives (`drctl doctor`); on an idle server `wal stream --heartbeat` commits",
+            )),
+            None if age > rpo => Some(format!(
+                "the newest good backup is older than the RPO of {rpo:#}: run `drctl backup {}`",
+                self.source
+            )),
+            _ => None,
+        }
+    }
+
+    /// What is missing of the log, or that it is not known.
+    fn holes(&self) -> Option<String> {
+        match self.log.as_ref()? {
+            Ok(log) => {
+                let take = format!("take a copy with `drctl backup {}`", self.source);
+                let gap = log.standing.gaps.first().map(|gap| format!("{gap}: {take}"));
+                let doubt = || log.standing.doubts.first();
+                gap.or_else(|| {
+                    doubt().map(|doubt| match doubt {
+                        Warning::NoCopyOf(_) => format!("{doubt}: {take}"),
+                        Warning::Fork { .. } => format!(
+                            "{doubt}: `restore --to-end` needs --timeline; see that one server \
+                             alone archives, `drctl timeline {}` shows both",
+                            self.source
+                        ),
+                        doubt => format!(
+                            "{doubt}: `drctl timeline {}` shows \
+                     what can be recovered; see that the history is archived, or {take}",
+                            self.source
+                        ),
+                    })
+                })
+            }
+            Err(why) => Some(format!("the log cannot be looked at: {why}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::{
+        BackupKind, Coordinates, Digest, Engine, Increment, Lsn, Parent, Timeline, WalSegmentSize,
+    };
+    use drctl_policies::recovery::{Gap, Why};
+
+    use super::*;
+
+    fn increment() -> BackupSummary {
+        let at = Coordinates {
+            system_id: 7,
+            segment_size: WalSegmentSize::new(1 << 20).unwrap(),
+            timeline: Timeline::FIRST,
+            start: Lsn(1),
+            stop: Lsn(2),
+            stop_timeline: Timeline::FIRST,
+            listing_sha256: None,
+            log: None,
+        };
+        let full = "20260301T000000Z-0000000000000001".parse().unwrap();
+        let parent = Parent { backup: full, manifest_sha256: Digest([1; 32]) };
+        BackupSummary {
+            source: "shop".parse().unwrap(),
+            backup: "20260302T000000Z-0000000000000002".parse().unwrap(),
+            engine: Engine::BaseBackup,
+            kind: BackupKind::Incremental(Increment { parent, at }),
+            host: "db1".into(),
+            started: Timestamp::UNIX_EPOCH,
+            finished: Timestamp::UNIX_EPOCH,
+            plain_bytes: 0,
+            sealed_bytes: 0,
+            segments: 0,
+            suspect: vec![],
+            manifest_sha256: Digest([2; 32]),
+            accepted: None,
+            signer: String::new(),
+            objects: None,
+        }
+    }
+
+    fn status(newest_good: BackupSummary) -> SourceStatus {
+        SourceStatus {
+            source: newest_good.source.clone(),
+            newest_good: Some(newest_good),
+            suspect: None,
+            broken: None,
+            bad: vec![],
+            alarms: vec![],
+            unreadable: None,
+            marker_lost: false,
+            disbelieved: Vec::new(),
+            running: None,
+            overdue: None,
+            age: Some(SignedDuration::from_secs(5)),
+            future: None,
+            rpo: None,
+            last_job: None,
+            next: None,
+            log: None,
+            vanished: vec![],
+            refusals: vec![],
+            lost: None,
+            gone: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_never_good() {
+        let lost = |key: &str| Lost {
+            source: "shop".parse().unwrap(),
+            key: key.to_owned(),
+            why: "its manifest is gone".to_owned(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let judged = |vanished: Vec<Lost>| SourceStatus { vanished, ..status(increment()) }.judge();
+        assert_eq!(judged(vec![]).0, Health::Good);
+        let (health, text) = judged(vec![lost("s/shop/l/x/1-2")]);
+        assert_eq!(health, Health::Attention);
+        assert!(text.contains("s/shop/l/x/1-2") && text.contains("catalog forget shop"), "{text}");
+        let newest = increment();
+        let key = layout::manifest(&newest.source, &newest.backup).to_string();
+        assert_eq!(judged(vec![lost("s/shop/b/a"), lost(&key)]).0, Health::Breached);
+    }
+
+    #[test]
+    fn what_is_dated_in_the_future_hides_no_breach() {
+        let hours = SignedDuration::from_hours;
+        let future = Some(increment().backup);
+        let of = |age: Option<i64>, log: Option<i64>| {
+            let standing = Standing {
+                timeline: Timeline::FIRST,
+                end: Lsn(9),
+                shows: Timestamp::UNIX_EPOCH,
+                gaps: vec![],
+                doubts: vec![],
+            };
+            let log = log.map(|age| Ok(LogStatus { standing, age: hours(age) }));
+            let (future, rpo) = (future.clone(), Some(hours(26)));
+            let status = status(increment());
+            SourceStatus { age: age.map(hours), future, rpo, log, ..status }.findings()
+        };
+        let cases = [
+            ("a young one", Some(1), None, Health::Attention),
+            ("an old one", Some(480), None, Health::Breached),
+            ("none", None, None, Health::Breached),
+            ("young log", Some(480), Some(1), Health::Attention),
+            ("log of the future", Some(480), Some(-480), Health::Breached),
+            ("log of the future, a young copy", Some(1), Some(-480), Health::Attention),
+        ];
+        for (name, age, log, health) in cases {
+            let found = of(age, log);
+            assert_eq!(found[0].0, health, "{name}: {found:?}");
+            assert!(found.iter().any(|(_, text)| text.contains("in the future")), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_log_behind_an_incremental_copy_is_looked_at_too() {
+        assert!(status(increment()).is_cluster());
+        assert!(!status(BackupSummary { kind: BackupKind::Logical, ..increment() }).is_cluster());
+    }
+
+    #[test]
+    fn a_history_that_is_missing_needs_attention() {
+        let judged = |gaps: &[Gap], doubts: &[Warning]| {
+            let standing = Standing {
+                timeline: Timeline::FIRST,
+                end: Lsn(9),
+                shows: Timestamp::UNIX_EPOCH,
+                gaps: gaps.to_vec(),
+                doubts: doubts.to_vec(),
+            };
+            let log = LogStatus { standing, age: SignedDuration::from_secs(1) };
+            SourceStatus { log: Some(Ok(log)), ..status(increment()) }.judge()
+        };
+        let two = Timeline::new(2).unwrap();
+        assert_eq!(judged(&[], &[]).0, Health::Good);
+        let (health, text) = judged(&[], &[Warning::NoHistory(two)]);
+        assert_eq!(health, Health::Attention);
+        assert!(text.contains("not its history") && text.contains("drctl timeline shop"), "{text}");
+        assert_eq!(judged(&[], &[Warning::DisputedHistory(two)]).0, Health::Attention);
+        let gap = Gap { timeline: Timeline::FIRST, from: Lsn(9), until: None, why: Why::Missing };
+        assert!(judged(&[gap], &[Warning::NoHistory(two)]).1.contains("is missing"), "a gap first");
+    }
+    #[test]
+    fn nothing_that_is_amiss_is_good() {
+        let at = Timestamp::UNIX_EPOCH;
+        let job = |state| Job {
+            id: drctl_model::JobId(1),
+            source: "shop".parse().unwrap(),
+            backup: "20260301T000000Z-0000000000000001".parse().unwrap(),
+            state,
+            started: at,
+            changed: at,
+            message: Some("the bucket is away".to_owned()),
+        };
+        let of = |state, running| SourceStatus {
+            last_job: Some(job(state)),
+            running,
+            ..status(increment())
+        };
+        let bad = vec!["the log: BAD".to_owned()];
+        let junk = vec![format!("the log: a look found it BAD: {EVIDENCE} x: no envelope")];
+        let key = "s/shop/b/x/manifest.json".to_owned();
+        let alarms = vec![Alarm { key, odd: drctl_store::Odd::Hidden }];
+        let cases = [
+            ("all is well", status(increment()), Health::Good, ""),
+            ("it went well", of(JobState::Committed, None), Health::Good, ""),
+            ("it runs", of(JobState::Running, Some(true)), Health::Good, "runs since"),
+            ("it died", of(JobState::Running, Some(false)), Health::Attention, "has died"),
+            ("nobody knows", of(JobState::Committing, None), Health::Attention, "or died"),
+            ("it failed", of(JobState::Failed, None), Health::Attention, "the bucket is away"),
+            ("it was stopped", of(JobState::Cancelled, None), Health::Attention, "was stopped"),
+            (
+                "no run",
+                SourceStatus { overdue: Some(at), ..status(increment()) },
+                Health::Attention,
+                "was due at 1970-01-01T00:00:00Z",
+            ),
+            (
+                "no bucket",
+                SourceStatus { unreadable: Some("no route".into()), ..status(increment()) },
+                Health::Attention,
+                "cannot be read (no route)",
+            ),
+            (
+                "meddling",
+                SourceStatus { alarms, ..status(increment()) },
+                Health::Attention,
+                "somebody overwrote it",
+            ),
+            (
+                "a drill's evidence",
+                SourceStatus { bad: junk, ..status(increment()) },
+                Health::Attention,
+                "neither log nor backup, is in doubt",
+            ),
+            ("damage", SourceStatus { bad, ..status(increment()) }, Health::Attention, "BAD"),
+        ];
+        for (name, status, health, words) in cases {
+            let (found, text) = status.judge();
+            assert!(found == health && text.contains(words), "{name}: {found:?} {text}");
+        }
+        // All is told, the worst first.
+        let all = SourceStatus {
+            age: None,
+            unreadable: Some("x".into()),
+            overdue: Some(at),
+            ..of(JobState::Failed, None)
+        };
+        let found = all.findings();
+        assert_eq!((found.len(), found[0].0), (4, Health::Breached), "{found:?}");
+    }
+}

@@ -1,0 +1,46 @@
+//! Files that are written once.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::Problem;
+
+/// Writes a file that must not exist, and syncs it.
+///
+/// # Errors
+/// [`Problem::Exists`], [`Problem::Usage`] where its directory is missing, the file system's.
+pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
+    fill(new_file(path, mode)?, path, text)
+}
+
+/// Makes a file that must not exist.
+pub(crate) fn new_file(path: &Path, mode: u32) -> Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    match file {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(Problem::Exists(path.to_owned()).into())
+        }
+        // It is not made: it may be what should be mounted there.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            let text = format!(
+                "there is no directory {} for {}: make it, or mount what it lies on. Nothing was \
+                 written",
+                directory.display(),
+                path.display()
+            );
+            Err(Problem::Usage(text).into())
+        }
+        file => file.with_context(|| format!("write {}", path.display())),
+    }
+}
+
+/// Writes all of a new file, and syncs it.
+pub(crate) fn fill(mut file: File, path: &Path, text: &str) -> Result<()> {
+    file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))?;
+    file.sync_all().with_context(|| format!("write {}", path.display()))
+}

@@ -1,0 +1,88 @@
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use drctl_engines::Below;
+use drctl_model::SourceId;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::Problem;
+
+/// A file that is a lock.
+pub(crate) enum Taken {
+    /// Ours, for as long as the file is open.
+    Ours(File),
+    /// Another process has it.
+    Held(File),
+}
+
+/// Takes the lock that a file is, which is made where it is not there; never waits. The kernel lets
+/// go of it when its process ends, however it ends; the file itself means nothing.
+///
+/// # Errors
+/// The file system's, also of one that knows no locks.
+pub(crate) fn take_file(path: &Path) -> io::Result<Taken> {
+    // No link is followed: what it leads to would be a lock, and then be overwritten.
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    let file = Below::open(folder)?.keep(Path::new(name))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Taken::Ours(file)),
+        Err(Errno::WOULDBLOCK) => Ok(Taken::Held(file)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether another process has the lock of a source; nothing where that cannot be seen.
+pub(crate) fn is_held(directory: &Path, source: &SourceId) -> Option<bool> {
+    let file = match File::open(directory.join(format!("{source}.lock"))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(false),
+        file => file.ok()?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Some(false),
+        Err(Errno::WOULDBLOCK) => Some(true),
+        Err(_) => None,
+    }
+}
+
+/// How often a lock is tried that another process has, and how long in between: `status` has it for
+/// a moment while it looks.
+const TRIES: (u32, Duration) = (5, Duration::from_millis(20));
+
+/// A source is worked on by one process of a host at a time.
+#[derive(Debug)]
+pub struct SourceLock(#[allow(dead_code, reason = "held, never read")] File);
+
+impl SourceLock {
+    /// Takes the lock or says who has it; waits for no more than a moment.
+    ///
+    /// # Errors
+    /// [`Problem::Busy`]; the file system's.
+    pub fn take(directory: &Path, source: &SourceId) -> Result<Self> {
+        let path = directory.join(format!("{source}.lock"));
+        let mut taken = take_file(&path);
+        for _ in 1..TRIES.0 {
+            let Ok(Taken::Held(_)) = taken else { break };
+            std::thread::sleep(TRIES.1);
+            taken = take_file(&path);
+        }
+        let mut file = match taken.with_context(|| format!("take the lock {}", path.display()))? {
+            Taken::Ours(file) => file,
+            Taken::Held(file) => {
+                let mut holder = String::new();
+                let _ = file.take(200).read_to_string(&mut holder);
+                let holder = holder.trim().to_owned();
+                return Err(Problem::Busy { source_name: source.clone(), holder }.into());
+            }
+        };
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "process {}", std::process::id())?;
+        Ok(SourceLock(file))
+    }
+}

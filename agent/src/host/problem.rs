@@ -1,0 +1,361 @@
+mod hints;
+
+use std::path::PathBuf;
+
+use drctl_catalog::CatalogError;
+use drctl_engines::EngineError;
+use drctl_model::{BackupId, Lsn, RepositoryId, SourceId, Timeline, shown};
+use drctl_policies::Diagnostic;
+use drctl_store::{FormatError, KeyError, SealError, StoreError, said_by_client};
+
+use super::Exit;
+
+/// What stops the agent itself; the rooms below have errors of their own.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// No configuration file.
+    #[error("there is no configuration at {}", .0.display())]
+    NoConfiguration(PathBuf),
+    /// A configuration that cannot be used.
+    #[error("{}", wrong(.0))]
+    Configuration(Vec<Diagnostic>),
+    /// A secret that the configuration names cannot be had.
+    #[error("{what} cannot be read from {from}: {why}")]
+    Secret {
+        /// Which secret.
+        what: String,
+        /// Where it should be.
+        from: String,
+        /// Why it is not to be had.
+        why: String,
+    },
+    /// A directory of ours that is not ours alone.
+    #[error("{} is not for drctl's account alone: {why}", .path.display())]
+    NotPrivate {
+        /// The directory.
+        path: PathBuf,
+        /// What speaks against it.
+        why: String,
+    },
+    /// A source that is not configured.
+    #[error("there is no source `{source_name}`")]
+    UnknownSource {
+        /// What was asked for.
+        source_name: String,
+        /// What there is.
+        known: Vec<SourceId>,
+    },
+    /// Another process works on this source.
+    #[error("another drctl works on `{source_name}` ({holder})")]
+    Busy {
+        /// The source.
+        source_name: SourceId,
+        /// What is known of the other process.
+        holder: String,
+    },
+    /// Nothing in the bucket satisfies what was asked for.
+    #[error("{0}")]
+    NoBackup(String),
+    /// The place holds no repository.
+    #[error("{url} holds no drctl repository")]
+    NotARepository {
+        /// The place.
+        url: String,
+    },
+    /// The place holds another repository than the configuration says.
+    #[error("{url} holds the repository {found}, and the configuration says {pinned}")]
+    OtherRepository {
+        /// The place.
+        url: String,
+        /// Its identifier.
+        found: RepositoryId,
+        /// The one that it must be.
+        pinned: RepositoryId,
+    },
+    /// The place holds backups, and nothing says of which repository.
+    #[error("{url} holds backups, and the marker of their repository is gone")]
+    MarkerLost {
+        /// The place.
+        url: String,
+    },
+    /// The place holds a repository already.
+    #[error("{url} holds a drctl repository already ({id})")]
+    RepositoryExists {
+        /// The place.
+        url: String,
+        /// Its identifier.
+        id: String,
+    },
+    /// A file that must not be overwritten exists.
+    #[error("{} exists already", .0.display())]
+    Exists(PathBuf),
+    /// A segment is missing or not what the manifest says.
+    #[error("{key} is not what the manifest says")]
+    Segment {
+        /// The object's key.
+        key: String,
+    },
+    /// An incremental copy stands on something that is not there, or is another one.
+    #[error("the chain of copies is broken: {0}")]
+    BrokenChain(String),
+    /// What came back is not what was dumped.
+    #[error("{0}")]
+    Mismatch(String),
+    /// Other log lies where ours belongs.
+    #[error("{key} holds other log than this server writes (from host {host})")]
+    OtherLog {
+        /// The object's key.
+        key: String,
+        /// Who wrote it.
+        host: String,
+    },
+    /// The log before ours in the bucket is of another history.
+    #[error(
+        "the log of this server does not follow {key}, which host {host} stored at {written}: two \
+         histories of one cluster"
+    )]
+    OtherHistory {
+        /// The object's key.
+        key: String,
+        /// Who wrote it.
+        host: String,
+        /// When.
+        written: jiff::Timestamp,
+    },
+    /// A name that we need is taken by what nobody whom we trust has written.
+    #[error("{key} holds what nobody whom we trust has signed")]
+    NameTaken {
+        /// The object's key.
+        key: String,
+    },
+    /// A file that is not the log that its name says.
+    #[error("{} is not what its name says: {why}", .path.display())]
+    NotWal {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A segment that the server still writes.
+    #[error(
+        "{} is not finished: its records end at {at}, before it is full, and no switch ends them",
+        path.display()
+    )]
+    Unfinished {
+        /// The file.
+        path: PathBuf,
+        /// Where its records end.
+        at: Lsn,
+    },
+    /// A segment in an archive is not the log that was written.
+    #[error("the segment {name} is not what its name says: {why}")]
+    BadSegment {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Log that a recovery needs is missing.
+    #[error("the log of timeline {timeline} is missing from {at}, and a later part is there")]
+    LogGap {
+        /// Whose log.
+        timeline: Timeline,
+        /// The first byte that is missing.
+        at: Lsn,
+    },
+    /// No plan leads to the target.
+    #[error("{0}")]
+    NoPlan(String, &'static str),
+    /// The bucket does not hold what was just written into it.
+    #[error("the bucket does not hold what was written: {0}")]
+    Incomplete(String),
+    /// The restore's target is not fit.
+    #[error("{0}")]
+    Target(String),
+    /// The log makes a tablespace at this place of the source, and no box leads it elsewhere.
+    #[error("the log makes a tablespace at {}, which is the source's own place", shown(&.0.to_string_lossy(), 200))]
+    Place(PathBuf),
+    /// Code of the backup would run as a superuser of the server that it is restored into.
+    #[error(
+        "code that no superuser answers for would run as {user}, a superuser of the target: {}{}; \
+         the digest of all of it is {digest}. Nothing was done",
+        what[..what.len().min(5)].join("; "),
+        match what.len().saturating_sub(5) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        }
+    )]
+    Runs {
+        /// As whom.
+        user: String,
+        /// What, each for people.
+        what: Vec<String>,
+        /// What stands for all of it.
+        digest: String,
+    },
+    /// A restored server would run without a box: which part is missing, and what to do.
+    #[error(
+        "no box can be had for the restored server: {0}. It would run beside the keys, the bucket's \
+             credentials, the network and the source's own files. Nothing was done"
+    )]
+    NoBox(String, &'static str),
+    /// Something that was asked for makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// No key to open backups with.
+    #[error("no identity is at hand to open the backup {0}")]
+    NoIdentity(BackupId),
+    /// No key to try.
+    #[error("no identity is configured, and none was named")]
+    NoIdentityToTest,
+    /// No key to sign with.
+    #[error("no signing key is configured")]
+    NoSigningKey,
+    /// A key to sign with that is not pinned.
+    #[error("the signing key is none of keys.verifying_keys: nobody would believe what it signs")]
+    Unpinned(String),
+    /// A signal.
+    #[error("stopped by a signal")]
+    Interrupted,
+}
+
+fn wrong(diagnostics: &[Diagnostic]) -> String {
+    let many = match diagnostics.len() {
+        1 => "an error".to_owned(),
+        many => format!("{many} errors"),
+    };
+    let lines: String = diagnostics.iter().map(|d| format!("\n  {d}")).collect();
+    format!("the configuration has {many}{lines}")
+}
+
+impl Problem {
+    fn classify(&self) -> (&'static str, Exit) {
+        match self {
+            Problem::NoConfiguration(_) => ("no_configuration", Exit::Configuration),
+            Problem::Configuration(_) => ("bad_configuration", Exit::Configuration),
+            Problem::Secret { .. } => ("secret_unavailable", Exit::Key),
+            Problem::NotPrivate { .. } => ("not_private", Exit::Configuration),
+            Problem::UnknownSource { .. } => ("unknown_source", Exit::Usage),
+            Problem::Busy { .. } => ("busy", Exit::Busy),
+            Problem::NoBackup(_) => ("no_backup", Exit::NoTarget),
+            Problem::NotARepository { .. } => ("not_a_repository", Exit::Storage),
+            Problem::OtherRepository { .. } => ("other_repository", Exit::Storage),
+            Problem::MarkerLost { .. } => ("marker_lost", Exit::Storage),
+            Problem::RepositoryExists { .. } => ("repository_exists", Exit::Storage),
+            Problem::Exists(_) => ("exists", Exit::Target),
+            Problem::Segment { .. } => ("segment_damaged", Exit::Verification),
+            Problem::BrokenChain(_) => ("broken_chain", Exit::Verification),
+            Problem::Mismatch(_) => ("mismatch", Exit::Verification),
+            Problem::Incomplete(_) => ("store_incomplete", Exit::Storage),
+            Problem::OtherLog { .. } => ("log_conflict", Exit::Verification),
+            Problem::OtherHistory { .. } => ("log_other_history", Exit::Verification),
+            Problem::NameTaken { .. } => ("name_taken", Exit::Storage),
+            Problem::NotWal { .. } => ("log_damaged", Exit::Verification),
+            Problem::Unfinished { .. } => ("log_unfinished", Exit::Usage),
+            Problem::BadSegment { .. } => ("log_damaged", Exit::Verification),
+            Problem::LogGap { .. } => ("log_gap", Exit::Verification),
+            Problem::NoPlan(..) => ("no_plan", Exit::NoTarget),
+            Problem::Target(_) => ("target_unfit", Exit::Target),
+            Problem::NoBox(..) => ("no_box", Exit::Target),
+            Problem::Place(_) => ("source_place", Exit::Target),
+            Problem::Runs { .. } => ("runs_code", Exit::Target),
+            Problem::Usage(_) => ("usage", Exit::Usage),
+            Problem::NoIdentity(_) => ("no_identity", Exit::Key),
+            Problem::NoIdentityToTest => ("no_identity", Exit::Key),
+            Problem::NoSigningKey => ("no_signing_key", Exit::Key),
+            Problem::Unpinned(_) => ("signing_key_unpinned", Exit::Key),
+            Problem::Interrupted => ("interrupted", Exit::Interrupted),
+        }
+    }
+}
+
+/// An error as the operator and scripts see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// A stable name.
+    pub code: &'static str,
+    /// How the process ends.
+    pub exit: Exit,
+    /// What failed, and below it why, each level once.
+    pub messages: Vec<String>,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// Reads an error chain: the first level that knows its code, exit and hint decides.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Self {
+        let mut messages: Vec<String> = Vec::new();
+        let mut found: Option<(&'static str, Exit)> = None;
+        let mut hint = None;
+        for cause in error.chain() {
+            // What a store's client says is told as a whole, in plain words.
+            let said = said_by_client(cause);
+            let is_whole = said.is_some();
+            let message = said.unwrap_or_else(|| cause.to_string());
+            if messages.last().is_none_or(|last| !last.contains(&message)) {
+                messages.push(message);
+            }
+            if let Some((code, exit, advice)) = known(cause) {
+                found = found.or(Some((code, exit)));
+                hint = hint.or(advice);
+            }
+            if is_whole {
+                break;
+            }
+        }
+        // A context that is a Problem is not itself a source, but can be asked for.
+        if let Some(problem) = error.downcast_ref::<Problem>() {
+            found = Some(problem.classify());
+            hint = problem.hint().or(hint);
+        }
+        let (code, exit) = found.unwrap_or(("failed", Exit::Failure));
+        Failure { code, exit, messages, hint }
+    }
+}
+
+type Known = (&'static str, Exit, Option<String>);
+
+fn known(error: &(dyn std::error::Error + 'static)) -> Option<Known> {
+    let owned = |hint: Option<&'static str>| hint.map(str::to_owned);
+    if let Some(e) = error.downcast_ref::<Problem>() {
+        let (code, exit) = e.classify();
+        return Some((code, exit, e.hint()));
+    }
+    if let Some(e) = error.downcast_ref::<StoreError>() {
+        return Some((e.code(), Exit::Storage, owned(e.hint())));
+    }
+    if let Some(e) = error.downcast_ref::<SealError>() {
+        let exit = if e.code() == "wrong_key" { Exit::Key } else { Exit::Verification };
+        return Some((e.code(), exit, owned(e.hint())));
+    }
+    if let Some(e) = error.downcast_ref::<FormatError>() {
+        let exit = match e.code() {
+            "not_a_repository" | "format_newer" => Exit::Storage,
+            _ => Exit::Verification,
+        };
+        return Some((e.code(), exit, owned(e.hint())));
+    }
+    if let Some(e) = error.downcast_ref::<KeyError>() {
+        let hint = "name the right file, or correct [keys] in the configuration: `drctl keys list`";
+        return Some((e.code(), Exit::Key, Some(hint.to_owned())));
+    }
+    if let Some(e) = error.downcast_ref::<EngineError>() {
+        let exit = match e.code() {
+            "not_empty" | "unfinished" | "exists" | "pgbackrest_target" => Exit::Target,
+            "pgbackrest_busy" => Exit::Busy,
+            "pgbackrest_configuration" => Exit::Configuration,
+            "pgbackrest_no_backup" | "no_table" => Exit::NoTarget,
+            "copy_differs" => Exit::Verification,
+            _ => Exit::Source,
+        };
+        return Some((e.code(), exit, e.hint()));
+    }
+    if let Some(e) = error.downcast_ref::<CatalogError>() {
+        let exit = if e.code() == "catalog_busy" { Exit::Busy } else { Exit::Failure };
+        return Some((e.code(), exit, e.hint().map(Into::into)));
+    }
+    None
+}

@@ -1,0 +1,53 @@
+use std::path::Path;
+
+use anyhow::Result;
+use drctl_policies::SecretRef;
+
+use super::Problem;
+
+/// The most bytes of a secret.
+const MAX_SECRET_BYTES: u64 = 64 << 10;
+
+/// Reads a secret from where the configuration says it is; a newline at its end is not part of it.
+///
+/// # Errors
+/// [`Problem::Secret`], which names the place and never the content.
+pub fn read_secret(what: &str, reference: &SecretRef) -> Result<String> {
+    let (from, found) = match reference {
+        SecretRef::File(path) => (path.display().to_string(), read_file(path)),
+        SecretRef::Env(name) => {
+            let found = std::env::var(name).map_err(|_| "it is not set".to_owned());
+            (format!("the environment's {name}"), found)
+        }
+        SecretRef::Credential(name) => {
+            let found = match std::env::var_os("CREDENTIALS_DIRECTORY") {
+                Some(directory) => read_file(&Path::new(&directory).join(name)),
+                None => Err("this process was given no systemd credentials".to_owned()),
+            };
+            (format!("the systemd credential {name}"), found)
+        }
+    };
+    let fail = |why| Problem::Secret { what: what.to_owned(), from: from.clone(), why };
+    let text = found.map_err(fail)?;
+    let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+    if text.is_empty() {
+        return Err(fail("it is empty".to_owned()).into());
+    }
+    Ok(text)
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > MAX_SECRET_BYTES {
+        return Err(format!("{length} bytes are too many for a secret"));
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+/// Reads a secret where one is configured.
+///
+/// # Errors
+/// As [`read_secret`].
+pub fn read_optional(what: &str, reference: Option<&SecretRef>) -> Result<Option<String>> {
+    reference.map(|reference| read_secret(what, reference)).transpose()
+}

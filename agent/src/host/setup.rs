@@ -1,0 +1,299 @@
+//! The configuration as it is used: files read, secrets fetched, the bucket opened.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use drctl_engines::Secret;
+use drctl_engines::pg::{PgServer, SslMode, sweep};
+use drctl_model::{Clock, SourceId, SystemClock};
+use drctl_policies::{Config, Server, Source, SourceFile, TrustedKey};
+use drctl_store::{
+    Bucket, Credentials, Identities, Location, Options, Recipients, Signer, SigningKey, Trust,
+};
+
+use super::{Limits, Problem, private, read_optional, read_secret};
+
+/// Everything that the verbs need from the configuration.
+#[derive(Clone)]
+pub struct Setup {
+    /// The configuration, checked.
+    pub config: Arc<Config>,
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Reads the configuration's files.
+///
+/// # Errors
+/// [`Problem::NoConfiguration`]; [`Problem::Configuration`] for a file that cannot be read.
+pub fn read_files(path: &Path) -> Result<(SourceFile, Vec<SourceFile>)> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Problem::NoConfiguration(path.to_owned()).into());
+        }
+        text => text.with_context(|| format!("read {}", path.display()))?,
+    };
+    let main = SourceFile { name: path.display().to_string(), text };
+    let directory = drctl_policies::policies_dir(&main).map_err(Problem::Configuration)?;
+    let mut policies = Vec::new();
+    let entries = match std::fs::read_dir(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((main, policies)),
+        entries => entries.with_context(|| format!("read {}", directory.display()))?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "toml") {
+            let text = std::fs::read_to_string(&path);
+            let text = text.with_context(|| format!("read {}", path.display()))?;
+            policies.push(SourceFile { name: path.display().to_string(), text });
+        }
+    }
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((main, policies))
+}
+
+impl Setup {
+    /// Reads and checks the configuration; touches nothing else.
+    ///
+    /// # Errors
+    /// As [`read_files`]; [`Problem::Configuration`] with every mistake in it.
+    pub fn load(path: &Path) -> Result<Self> {
+        let (main, policies) = read_files(path)?;
+        let config = drctl_policies::parse(&main, &policies).map_err(Problem::Configuration)?;
+        Ok(Setup { config: Arc::new(config), path: path.to_owned(), clock: Arc::new(SystemClock) })
+    }
+
+    /// The name of this host, as manifests state it.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let system = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        self.config.host.clone().unwrap_or_else(system)
+    }
+
+    /// What bounds memory.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let limits = &self.config.limits;
+        Limits {
+            segment_bytes: limits.segment_bytes as u64,
+            seals: limits.seals,
+            puts: limits.puts,
+            fetches: limits.fetches,
+            page_segments: limits.page_segments as u64,
+        }
+    }
+
+    /// A configured source, by its name.
+    ///
+    /// # Errors
+    /// [`Problem::UnknownSource`].
+    pub fn source(&self, name: &str) -> Result<(&SourceId, &Source)> {
+        self.configured(name).ok_or_else(|| {
+            let known = self.config.sources.keys().cloned().collect();
+            Problem::UnknownSource { source_name: name.to_owned(), known }.into()
+        })
+    }
+
+    /// A source, if this host has it: a repository may hold others.
+    pub(crate) fn configured(&self, name: &str) -> Option<(&SourceId, &Source)> {
+        self.config.sources.iter().find(|(id, _)| id.as_str() == name)
+    }
+
+    /// The bucket; nothing is sent yet.
+    ///
+    /// # Errors
+    /// A secret that is not there; a location that cannot be opened.
+    pub fn bucket(&self) -> Result<Bucket> {
+        let repository = &self.config.repository;
+        let (location, options, credentials) = self.location()?;
+        Ok(location.open(&repository.url, &options, &credentials)?)
+    }
+
+    fn location(&self) -> Result<(Location, Options, Credentials)> {
+        use drctl_policies::Location as From;
+        let repository = &self.config.repository;
+        let ca_pem = repository
+            .ca_file
+            .as_ref()
+            .map(|path| std::fs::read(path).with_context(|| format!("read {}", path.display())));
+        let fitting = Options::timeout_for(self.limits().segment_bytes);
+        let mut options = Options {
+            endpoint: repository.endpoint.clone(),
+            region: None,
+            path_style: false,
+            allow_http: repository.allow_http,
+            account: None,
+            ca_pem: ca_pem.transpose()?,
+            request_timeout: repository.request_timeout.unwrap_or(fitting),
+        };
+        let mut credentials = Credentials::default();
+        let location = match &repository.location {
+            From::File { path } => Location::File { directory: path.clone() },
+            From::S3 { bucket, prefix, region, path_style, .. } => {
+                options.region = Some(region.clone());
+                options.path_style = *path_style;
+                Location::S3 { bucket: bucket.clone(), prefix: prefix.clone() }
+            }
+            From::Azure { container, prefix, account, .. } => {
+                options.account = Some(account.clone());
+                Location::Azure { container: container.clone(), prefix: prefix.clone() }
+            }
+            From::Google { bucket, prefix, .. } => {
+                Location::Google { bucket: bucket.clone(), prefix: prefix.clone() }
+            }
+        };
+        self.credentials(&mut credentials)?;
+        Ok((location, options, credentials))
+    }
+
+    fn credentials(&self, found: &mut Credentials) -> Result<()> {
+        use drctl_policies::Location as From;
+        match &self.config.repository.location {
+            From::File { .. } => {}
+            From::S3 { access_key_id, secret_access_key, session_token, .. } => {
+                let id = access_key_id.as_ref();
+                found.access_key_id = read_optional("repository.access_key_id", id)?;
+                let secret = secret_access_key.as_ref();
+                found.secret_access_key = read_optional("repository.secret_access_key", secret)?;
+                let token = session_token.as_ref();
+                found.session_token = read_optional("repository.session_token", token)?;
+            }
+            From::Azure { account_key, .. } => {
+                let key = account_key.as_ref();
+                found.account_key = read_optional("repository.account_key", key)?;
+            }
+            From::Google { service_account, .. } => {
+                let key = service_account.as_ref();
+                found.service_account = read_optional("repository.service_account", key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys whose manifests we believe.
+    ///
+    /// # Errors
+    /// A key that is damaged.
+    pub fn trust(&self) -> Result<Trust> {
+        // What this host is configured for its own key may sign, whatever is written beside it.
+        let own = self.any_signing_key().ok().map(|key| key.verifying_key().to_string());
+        let here = |trusted: &TrustedKey| own.as_ref() == Some(&trusted.key);
+        let all = || self.config.sources.keys().cloned();
+        let signer = |trusted: &TrustedKey| {
+            let more = here(trusted).then(all).into_iter().flatten();
+            let sources = trusted.sources.iter().cloned();
+            let sources =
+                sources.map(|bound| bound.into_iter().chain(more.clone()).collect()).next();
+            Ok::<_, anyhow::Error>(Signer {
+                key: trusted.key.parse()?,
+                name: trusted.name.clone(),
+                sources,
+                roles: trusted.roles.clone(),
+            })
+        };
+        let signers = self.config.keys.verifying_keys.iter().map(signer);
+        Ok(Trust::of(signers.collect::<Result<_, _>>()?))
+    }
+
+    /// Whom backups are encrypted to.
+    ///
+    /// # Errors
+    /// A recipient that is damaged.
+    pub fn recipients(&self) -> Result<Recipients> {
+        Ok(Recipients::parse(self.config.keys.recipients.iter().map(String::as_str))?)
+    }
+
+    /// The key that signs, whether or not what it signs is believed: to look at, never to sign with.
+    ///
+    /// # Errors
+    /// [`Problem::NoSigningKey`], [`Problem::Secret`], a key that is damaged.
+    pub fn any_signing_key(&self) -> Result<SigningKey> {
+        let reference = self.config.keys.signing_key.as_ref().ok_or(Problem::NoSigningKey)?;
+        Ok(read_secret("keys.signing_key", reference)?.parse::<SigningKey>()?)
+    }
+
+    /// The key to sign with: everything that signs has it from here. What it signs is believed here,
+    /// or PostgreSQL would let go of log, and people of old backups, that nobody can use.
+    ///
+    /// # Errors
+    /// As [`any_signing_key`](Self::any_signing_key); [`Problem::Unpinned`].
+    pub fn signing_key(&self) -> Result<SigningKey> {
+        let key = self.any_signing_key()?;
+        let verifying = key.verifying_key();
+        if self.trust()?.iter().any(|trusted| *trusted == verifying) {
+            return Ok(key);
+        }
+        Err(Problem::Unpinned(verifying.to_string()).into())
+    }
+
+    /// The identities at hand: those in `file`, else those of the configuration, else none.
+    ///
+    /// # Errors
+    /// A file that is not there or holds none.
+    pub fn identities(&self, file: Option<&Path>) -> Result<Option<Identities>> {
+        let text = match (file, &self.config.keys.identity) {
+            (Some(path), _) => {
+                let reference = drctl_policies::SecretRef::File(path.to_owned());
+                Some(read_secret("the identity", &reference)?)
+            }
+            (None, Some(reference)) => Some(read_secret("keys.identity", reference)?),
+            (None, None) => None,
+        };
+        Ok(text.map(|text| Identities::parse(&text)).transpose()?)
+    }
+
+    /// The catalog's file.
+    #[must_use]
+    pub fn catalog_path(&self) -> PathBuf {
+        self.config.paths.state_dir.join("catalog.db")
+    }
+
+    /// Makes a directory that only we can look into, where it is missing.
+    ///
+    /// # Errors
+    /// [`Problem::NotPrivate`] for one that others may change; the file system's.
+    pub fn private_directory(&self, path: &Path) -> Result<()> {
+        private::directory(path)
+    }
+
+    /// How a source's server is reached.
+    ///
+    /// # Errors
+    /// A password that is not there.
+    pub fn server(&self, source: &Source) -> Result<PgServer> {
+        let pg = source.engine.server();
+        let password = read_optional("the source's password", pg.password.as_ref())?;
+        self.private_directory(&self.config.paths.runtime_dir)?;
+        // Password files of a process that was killed; those of one that lives are left alone.
+        sweep(&self.config.paths.runtime_dir).context("sweep the runtime directory")?;
+        if self.config.paths.spool_dir.exists() {
+            sweep(&self.config.paths.spool_dir).context("sweep the spool directory")?;
+        }
+        Ok(pg_server(pg, password, &self.config.paths.runtime_dir))
+    }
+}
+
+fn pg_server(pg: &Server, password: Option<String>, runtime_dir: &Path) -> PgServer {
+    PgServer {
+        host: pg.host.clone(),
+        port: pg.port,
+        user: pg.user.clone(),
+        maintenance_database: pg.maintenance_database.clone(),
+        password: password.map(Secret::new),
+        sslmode: match pg.sslmode {
+            drctl_policies::SslMode::Disable => SslMode::Disable,
+            drctl_policies::SslMode::Prefer => SslMode::Prefer,
+            drctl_policies::SslMode::Require => SslMode::Require,
+            drctl_policies::SslMode::VerifyCa => SslMode::VerifyCa,
+            drctl_policies::SslMode::VerifyFull => SslMode::VerifyFull,
+        },
+        ssl_root_cert: pg.ssl_root_cert.clone(),
+        bin_dir: pg.bin_dir.clone(),
+        runtime_dir: runtime_dir.to_owned(),
+        options: Vec::new(),
+        silence: pg.silence,
+    }
+}

@@ -1,0 +1,392 @@
+//! What a listing shows of a source's log: names, bounded before anything is believed of them, and
+//! all states of what somebody has written twice or deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+use drctl_model::{IndexPlace, LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
+use drctl_store::{Bucket, Kept, Key, State, StoreError, Stored, layout};
+
+use super::Shelf;
+
+/// A range of log.
+type Range = (Lsn, Lsn);
+
+/// What a listing shows of one timeline's log, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    /// Its pieces.
+    pub(crate) ranges: Vec<Range>,
+    /// Whether its history is there.
+    pub(super) history: bool,
+    /// Its indexes.
+    pub(super) indexes: Vec<IndexPlace>,
+    /// Those that were written more than once, or deleted.
+    pub(super) odd_indexes: Vec<IndexPlace>,
+    /// Pieces that were written more than once, or deleted: nothing that is known of them counts
+    /// before all of their states were looked at.
+    pub(super) odd: BTreeSet<Range>,
+    /// The same of its history.
+    pub(super) odd_history: bool,
+    /// The lengths of the objects of all others, in the order of the ranges.
+    pub(super) sizes: Vec<(Range, u64)>,
+}
+
+impl Listed {
+    /// Takes up an object; of one that is odd its length says nothing.
+    fn add(&mut self, part: &LogPart, bytes: Option<u64>) {
+        let is_odd = bytes.is_none();
+        match part {
+            LogPart::Range { start, end } => {
+                self.ranges.push((*start, *end));
+                match bytes {
+                    Some(bytes) => self.sizes.push(((*start, *end), bytes)),
+                    None => drop(self.odd.insert((*start, *end))),
+                }
+            }
+            LogPart::History => {
+                self.history = true;
+                self.odd_history |= is_odd;
+            }
+        }
+    }
+
+    fn sort(&mut self) {
+        self.ranges.sort_unstable();
+        self.ranges.dedup();
+        self.indexes.sort_unstable();
+        self.indexes.dedup();
+        self.sizes.retain(|(range, _)| !self.odd.contains(range));
+        self.sizes.sort_unstable();
+    }
+}
+
+/// Of how many objects the states are kept that a listing showed: of all others they are asked for.
+const MOST_KEPT: usize = 100_000;
+
+/// What listings have told of the states of objects; clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct States(Arc<Mutex<Told>>);
+
+#[derive(Default)]
+struct Told {
+    kept: BTreeMap<Key, Kept>,
+    /// Whether whatever is not in it has one state only.
+    all: bool,
+}
+
+impl States {
+    /// The states of an object: as they were listed, or asked for.
+    pub(super) async fn of(&self, bucket: &Bucket, key: &Key) -> Result<Kept, StoreError> {
+        {
+            let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match told.kept.get(key) {
+                Some(kept) => return Ok(kept.clone()),
+                None if told.all => {
+                    return Ok(Kept { states: vec![Stored::newest(key)], deleted: false });
+                }
+                None => {}
+            }
+        }
+        bucket.kept(key).await
+    }
+
+    /// Forgets what was told of an object: it was written again.
+    pub(super) fn forget(&self, key: &Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).kept.remove(key);
+    }
+
+    /// Takes up what a listing showed: all of it, or only what is odd and that the rest is not.
+    fn learn(&self, mut seen: BTreeMap<Key, Kept>, all: bool) {
+        // Where no versions are kept nothing is to be learnt.
+        let plain = |kept: &Kept| kept.states.iter().all(|state| state.version.is_none());
+        seen.retain(|_, kept| kept.deleted || kept.states.len() != 1 || !plain(kept));
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all && !told.all && told.kept.len() + seen.len() > MOST_KEPT {
+            told.kept.clear();
+            if seen.len() > MOST_KEPT {
+                return;
+            }
+        }
+        told.all |= all;
+        told.kept.extend(seen);
+    }
+}
+
+/// Collects the states of objects that a listing shows, newest first.
+#[derive(Default)]
+struct Collector {
+    seen: BTreeMap<Key, Kept>,
+    /// Keys whose newest state was seen, of which nothing is kept unless more comes.
+    plain: bool,
+}
+
+impl Collector {
+    /// Whether this is the first that is seen of an object which has bytes somewhere.
+    fn add(&mut self, state: &State) -> bool {
+        if self.plain && state.latest && !state.deleted {
+            return true;
+        }
+        let is_new = !self.seen.contains_key(&state.key);
+        let kept = self.seen.entry(state.key.clone()).or_default();
+        kept.deleted |= state.latest && state.deleted;
+        if !state.deleted {
+            kept.states.push(state.stored());
+        }
+        is_new
+    }
+
+    /// First written first. Where the newest state was not kept it is what a plain GET finds.
+    fn done(mut self) -> BTreeMap<Key, Kept> {
+        for (key, kept) in &mut self.seen {
+            kept.states.reverse();
+            if self.plain && !kept.deleted {
+                kept.states.push(Stored::newest(key));
+            }
+        }
+        self.seen
+    }
+}
+
+impl Shelf {
+    /// The clusters of which there is log.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn clusters(&self) -> Result<BTreeSet<u64>> {
+        let folders = self.repository.bucket.list_folders(&layout::logs(&self.source)).await;
+        let folders = folders.context("list the clusters that there is log of")?;
+        let named = folders.iter().filter_map(|name| name.split_once('-'));
+        let named = named.filter(|(id, _)| id.len() == 16);
+        Ok(named.filter_map(|(id, _)| u64::from_str_radix(id, 16).ok()).collect())
+    }
+
+    /// What is there of a cluster's log, by timeline.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn listed(&self, system_id: u64) -> Result<BTreeMap<Timeline, Listed>> {
+        let mut found: BTreeMap<Timeline, Listed> = BTreeMap::new();
+        // Of many pieces only what is odd is kept apart.
+        let mut states = Collector { plain: true, ..Collector::default() };
+        let each = |state: State| {
+            if let Some((_, place)) = layout::piece_at(&state.key) {
+                if place.system_id == system_id {
+                    states.add(&state);
+                    if state.latest && !state.deleted {
+                        found
+                            .entry(place.timeline)
+                            .or_default()
+                            .add(&place.part, Some(state.bytes));
+                    }
+                }
+            } else if let Some((_, index)) = layout::log_index_at(&state.key)
+                && index.system_id == system_id
+            {
+                states.add(&state);
+                if state.latest && !state.deleted {
+                    found.entry(index.timeline).or_default().indexes.push(index);
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        let logs = layout::logs(&self.source);
+        let listing = self.repository.bucket.list_states(&logs, None, each);
+        listing.await.context("list the log")?;
+        let odd = states.done();
+        for (key, _) in odd.iter().filter(|(_, kept)| !kept.states.is_empty()) {
+            if let Some((_, place)) = layout::piece_at(key) {
+                found.entry(place.timeline).or_default().add(&place.part, None);
+            } else if let Some((_, index)) = layout::log_index_at(key) {
+                let listed = found.entry(index.timeline).or_default();
+                listed.indexes.push(index);
+                listed.odd_indexes.push(index);
+            }
+        }
+        self.states.learn(odd, true);
+        found.values_mut().for_each(Listed::sort);
+        Ok(found)
+    }
+
+    /// What is there of one timeline's log under names from `from` on.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn listed_from(
+        &self,
+        (system_id, timeline): (u64, Timeline),
+        from: Lsn,
+    ) -> Result<Listed> {
+        let prefix = layout::lineage(&self.source, system_id, timeline);
+        let mut found = Listed::default();
+        let each = |state: State| {
+            if let Some((_, place)) = layout::piece_at(&state.key).filter(|_| !state.deleted) {
+                found.add(&place.part, Some(state.bytes));
+            }
+            if state.latest && !state.deleted {
+                found.indexes.extend(layout::log_index_at(&state.key).map(|(_, index)| index));
+            }
+            ControlFlow::Continue(())
+        };
+        let from = format!("{:016x}", from.0);
+        let listing = self.repository.bucket.list_states(&prefix, Some(&from), each);
+        listing.await.context("list the log")?;
+        found.sort();
+        Ok(found)
+    }
+
+    /// All indexes over the source's log, in order.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn index_places(&self) -> Result<Vec<IndexPlace>> {
+        let (mut found, mut states) = (Vec::new(), Collector::default());
+        let each = |state: State| {
+            if let Some((_, index)) = layout::log_index_at(&state.key) {
+                states.add(&state);
+                if !state.deleted {
+                    found.push(index);
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        let logs = layout::logs(&self.source);
+        let listing = self.repository.bucket.list_states(&logs, None, each);
+        listing.await.context("list the log")?;
+        self.states.learn(states.done(), false);
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// All pieces of the source's log, in order.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn places(&self) -> Result<Vec<LogPlace>> {
+        let (mut found, mut states) = (Vec::new(), Collector::default());
+        let each = |state: State| {
+            if let Some((_, place)) = layout::piece_at(&state.key) {
+                states.add(&state);
+                if !state.deleted {
+                    found.push(place);
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        let logs = layout::logs(&self.source);
+        let listing = self.repository.bucket.list_states(&logs, None, each);
+        listing.await.context("list the log")?;
+        self.states.learn(states.done(), false);
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// The ranges of one timeline's log that begin at `from` or later, in order. Where a store
+    /// lists in order, no more than one of them begins at `enough` or later. Names that cross a
+    /// segment's end are none of a piece.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn ranges(
+        &self,
+        (system_id, timeline): (u64, Timeline),
+        size: WalSegmentSize,
+        from: Lsn,
+        enough: Option<Lsn>,
+    ) -> Result<Vec<Range>> {
+        let prefix = layout::lineage(&self.source, system_id, timeline);
+        let bucket = &self.repository.bucket;
+        let enough = enough.filter(|_| bucket.lists_in_order());
+        let (mut found, mut states) = (Vec::new(), Collector::default());
+        let each = |state: State| {
+            if let Some((_, LogPlace { part: LogPart::Range { start, end }, .. })) =
+                layout::piece_at(&state.key)
+                && is_within((start, end), size)
+            {
+                states.add(&state);
+                if !state.deleted {
+                    found.push((start, end));
+                }
+                // Delete markers are listed behind the versions of a page: a piece is enough only
+                // where nothing was deleted, or in the next page.
+                if enough.is_some_and(|enough| start >= enough) && state.latest && !state.deleted {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        let after = format!("{:016x}", from.0);
+        bucket.list_states(&prefix, Some(&after), each).await.context("list the log")?;
+        self.states.learn(states.done(), false);
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+/// Whether a range lies within one segment.
+pub(super) fn is_within((start, end): Range, size: WalSegmentSize) -> bool {
+    start < end && size.start_of(start) == size.start_of(Lsn(end.0 - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_lies_within_one_segment() {
+        let size = WalSegmentSize::new(1 << 20).unwrap();
+        let mib = 1u64 << 20;
+        for (start, end, good) in [
+            (0, mib, true),
+            (mib, 2 * mib, true),
+            (mib - 8, mib, true),
+            (mib - 8, mib + 8, false),
+            (0, mib + 1, false),
+            (5, 5, false),
+        ] {
+            assert_eq!(is_within((Lsn(start), Lsn(end)), size), good, "{start} {end}");
+        }
+    }
+
+    #[test]
+    fn of_many_objects_only_the_odd_ones_are_kept_apart() {
+        let state = |key: &str, version: &str, latest, deleted| State {
+            key: Key::from(key),
+            bytes: 1,
+            version: Some(version.to_owned()),
+            latest,
+            deleted,
+        };
+        let seen = [
+            state("a", "1", true, false),
+            state("b", "2", true, false),
+            state("b", "1", false, false),
+            state("c", "1", false, false),
+            state("c", "2", true, true),
+        ];
+        let mut odd = Collector { plain: true, ..Collector::default() };
+        let mut all = Collector::default();
+        for state in &seen {
+            odd.add(state);
+            all.add(state);
+        }
+        let (odd, all) = (odd.done(), all.done());
+        let versions = |kept: &Kept| -> Vec<Option<String>> {
+            kept.states.iter().map(|at| at.version.as_deref().map(str::to_owned)).collect()
+        };
+        let v = |text: &str| Some(text.to_owned());
+        let keys: Vec<&str> = odd.keys().map(Key::as_ref).collect();
+        assert_eq!(keys, ["b", "c"]);
+        assert_eq!(versions(&odd[&Key::from("b")]), [v("1"), None]);
+        assert_eq!(versions(&odd[&Key::from("c")]), [v("1")]);
+        assert!(odd[&Key::from("c")].deleted && !odd[&Key::from("b")].deleted);
+        assert_eq!(versions(&all[&Key::from("a")]), [v("1")]);
+        assert_eq!(versions(&all[&Key::from("b")]), [v("1"), v("2")]);
+        assert_eq!(versions(&all[&Key::from("c")]), [v("1")]);
+    }
+}

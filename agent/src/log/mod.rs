@@ -1,0 +1,34 @@
+//! PostgreSQL's write-ahead log: pushed by the server, fetched by a recovering one, streamed, and
+//! looked at as a whole.
+
+mod ahead;
+mod arrived;
+mod cutter;
+pub(crate) mod fetch;
+pub(crate) mod heads;
+mod holds;
+mod index;
+mod listing;
+mod pieces;
+mod preceding;
+mod push;
+mod shelf;
+mod sizes;
+mod stream;
+mod taken;
+mod vanished;
+mod verify;
+
+pub use ahead::{Ahead, fetch_ahead};
+pub(crate) use arrived::not_there;
+pub(crate) use fetch::segment;
+pub use fetch::{Expected, Fetched, fetch};
+pub(crate) use heads::{look_again, trust_digest};
+pub(crate) use holds::{holds, makes_no_tablespace, of_history};
+pub(crate) use push::note_refusal;
+pub use push::{Push, Pushed};
+pub use shelf::Shelf;
+pub(crate) use shelf::is_damaged;
+pub(crate) use stream::{LogFinding, log_findings};
+pub use stream::{STANDBY_NAME, Shipping, ship, usual_slot};
+pub use verify::{LogVerdict, verify_log};

@@ -1,0 +1,216 @@
+//! Pieces of log in the bucket: written once, read back, compared.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use drctl_model::{Clock, FORMAT_VERSION, Holds, LogPiece, LogPlace, Lsn, SourceId, SystemClock};
+use drctl_store::{
+    Pour, Poured, Put, Sealer, SigningKey, StoreError, digest, encode_piece, layout,
+};
+use jiff::Timestamp;
+
+use super::listing::States;
+use super::pieces::Signer;
+use crate::host::{Problem, Setup};
+use crate::repository::Repository;
+use crate::repository::faults::is_bad_manifest;
+
+/// A source's log in the bucket.
+#[derive(Clone)]
+pub struct Shelf {
+    pub(super) repository: Repository,
+    pub(crate) source: SourceId,
+    pub(super) writer: Option<Arc<Writer>>,
+    /// Log from here on is not delivered: it is there, and must not be replayed.
+    pub(super) bound: Option<Lsn>,
+    pub(super) states: States,
+    pub(super) signer: Signer,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a host needs to write; one that only reads has none of it.
+pub(super) struct Writer {
+    sealer: Sealer,
+    pub(super) key: SigningKey,
+    pub(super) host: String,
+}
+
+/// A piece as it will lie in the bucket.
+pub(super) struct Ready {
+    piece: LogPiece,
+    bytes: Bytes,
+}
+
+/// How a piece came to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// We wrote it.
+    Created,
+    /// The same log was there already.
+    Present,
+}
+
+impl Shelf {
+    /// The log of a configured source, to be written and read.
+    ///
+    /// # Errors
+    /// A key that is missing; the store's.
+    pub async fn open(setup: &Setup, name: &str) -> Result<Self> {
+        let (id, source) = setup.source(name)?;
+        let writer = Writer {
+            sealer: Sealer::new(&setup.recipients()?, source.policy.log_compression_level),
+            key: setup.signing_key()?,
+            host: setup.host(),
+        };
+        let repository = setup.repository().await?;
+        repository.may_write().await?;
+        let clock = Arc::clone(&setup.clock);
+        Ok(Shelf {
+            repository,
+            source: id.clone(),
+            writer: Some(Arc::new(writer)),
+            bound: None,
+            states: States::default(),
+            signer: Signer::default(),
+            clock,
+        })
+    }
+
+    /// The log of any source of a repository, to be read.
+    #[must_use]
+    pub fn reader(repository: &Repository, source: &SourceId) -> Self {
+        let (repository, source) = (repository.clone(), source.clone());
+        let (states, clock) = (States::default(), Arc::new(SystemClock));
+        let signer = Signer::default();
+        Shelf { repository, source, writer: None, bound: None, states, signer, clock }
+    }
+
+    /// The same log up to a position, for a server that must not replay what follows.
+    #[must_use]
+    pub fn up_to(self, bound: Option<Lsn>) -> Self {
+        Shelf { bound, ..self }
+    }
+
+    /// The repository that it lies in.
+    #[must_use]
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The present moment.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Writes a piece, reads it back, and compares. A piece that is there already must hold the
+    /// same bytes.
+    ///
+    /// # Errors
+    /// [`Problem::OtherLog`] for other bytes under the same name; the store's.
+    pub async fn keep(&self, place: LogPlace, plain: Vec<u8>, holds: Holds) -> Result<Kept> {
+        let shelf = self.clone();
+        let work = move || {
+            let mut pour = shelf.pour(plain.len() as u64)?;
+            pour.add(&plain)?;
+            shelf.ready(place, pour.finish()?, holds)
+        };
+        let ready = tokio::task::spawn_blocking(work).await.context("seal a piece of log")??;
+        self.put(ready).await
+    }
+
+    fn writer(&self) -> Result<&Writer, Problem> {
+        self.writer.as_deref().ok_or(Problem::NoSigningKey)
+    }
+
+    /// Begins a piece of so many plain bytes. To fill it takes some hundredths of a second: for
+    /// the blocking pool.
+    pub(super) fn pour(&self, plain: u64) -> Result<Pour> {
+        Ok(self.writer()?.sealer.pour(plain)?)
+    }
+
+    /// Signs a piece.
+    pub(super) fn ready(&self, place: LogPlace, poured: Poured, holds: Holds) -> Result<Ready> {
+        let writer = self.writer()?;
+        let Poured { sealed, plain, plain_sha256 } = poured;
+        let piece = LogPiece {
+            v: FORMAT_VERSION,
+            min_reader: FORMAT_VERSION,
+            features: Vec::new(),
+            repository: self.repository.id.clone(),
+            source: self.source.clone(),
+            host: writer.host.clone(),
+            written: self.now(),
+            place,
+            plain,
+            plain_sha256,
+            sealed: sealed.len() as u64,
+            sealed_sha256: digest(&sealed),
+            holds,
+        };
+        let bytes = Bytes::from(encode_piece(&piece, &sealed, &writer.key));
+        Ok(Ready { piece, bytes })
+    }
+
+    /// The rest of [`Shelf::keep`]: writes, reads back, compares.
+    pub(super) async fn put(&self, Ready { piece, bytes }: Ready) -> Result<Kept> {
+        let path = layout::piece(&self.source, &piece.place);
+        match self.repository.bucket.put_once(&path, bytes.clone()).await {
+            Ok(Put::Created | Put::Present) => {
+                let found = self.repository.bucket.get(&path, bytes.len() as u64).await;
+                if found.context("read the piece of log back")? != bytes {
+                    return Err(StoreError::ReadBack { key: path }.into());
+                }
+                Ok(Kept::Created)
+            }
+            Err(StoreError::Conflict { .. }) => match self.same(&piece).await {
+                Err(error) if is_bad_manifest(&error) => self.over(&piece, bytes).await,
+                kept => kept,
+            },
+            Err(error) => Err(error).context("store a piece of log"),
+        }
+    }
+
+    /// Every seal is another, so that equal log is known by its digest, which is signed. Whoever
+    /// wrote it need not have read it back: that is done here.
+    async fn same(&self, ours: &LogPiece) -> Result<Kept> {
+        let looking = "look at the log that is there";
+        let theirs = self.head(&ours.place).await.context(looking)?;
+        if same_log(&theirs, ours) {
+            self.weigh(&ours.place).await.context(looking)?;
+            return Ok(Kept::Present);
+        }
+        let key = layout::piece(&self.source, &ours.place).to_string();
+        Err(Problem::OtherLog { key, host: theirs.host }.into())
+    }
+
+    /// Where the name is taken by what nobody whom we trust has signed: where versions are kept,
+    /// ours is written as another one, which readers find.
+    async fn over(&self, ours: &LogPiece, bytes: Bytes) -> Result<Kept> {
+        let key = layout::piece(&self.source, &ours.place);
+        let bucket = &self.repository.bucket;
+        if bucket.keeps_versions().await.is_none() {
+            return Err(Problem::NameTaken { key: key.to_string() }.into());
+        }
+        tracing::warn!("{key} holds what nobody whom we trust has signed: ours is another version");
+        bucket.put(&key, bytes).await.context("store a piece of log")?;
+        self.states.forget(&key);
+        let found = self.weigh(&ours.place).await.context("read the piece of log back")?;
+        match same_log(&found, ours) {
+            true => Ok(Kept::Created),
+            false => Err(StoreError::ReadBack { key }.into()),
+        }
+    }
+}
+
+/// Whether two pieces hold the same log: each seal is another one.
+pub(super) fn same_log(one: &LogPiece, other: &LogPiece) -> bool {
+    one.plain_sha256 == other.plain_sha256 && one.plain == other.plain
+}
+
+/// Whether a piece is not the log that was written: damaged, or signed by nobody whom we trust.
+#[must_use]
+pub(crate) fn is_damaged(error: &anyhow::Error) -> bool {
+    is_bad_manifest(error) || matches!(error.downcast_ref(), Some(Problem::Segment { .. }))
+}

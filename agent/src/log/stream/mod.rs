@@ -1,0 +1,335 @@
+//! The log streamed as it is written, cut every few seconds: what is lost with the host is
+//! seconds and not a segment.
+
+mod begin;
+mod convoy;
+mod crowd;
+mod health;
+mod watch;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use drctl_engines::EngineError;
+use drctl_engines::pg::replication::{Replication, WalEvent, WalStream};
+use drctl_engines::pg::wal::WalError;
+use drctl_engines::pg::{Heartbeat, PgServer, beat};
+use drctl_model::{Lsn, SourceId, Timeline};
+use drctl_store::StoreError;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use self::begin::{Begun, Road, begin};
+use self::convoy::Convoy;
+use self::crowd::Crowd;
+use self::watch::{Standstill, watch};
+use super::Shelf;
+use super::cutter::{Cuts, Cutter};
+use super::taken::{taken, within};
+use crate::host::{Problem, Stop};
+
+pub(crate) use health::{LogFinding, log_findings};
+
+/// How the log is streamed.
+#[derive(Debug, Clone)]
+pub struct Shipping {
+    /// The physical slot that keeps the log on the server until we have it; made where missing.
+    pub slot: String,
+    /// How long written log may wait until it is shipped.
+    pub interval: Duration,
+    /// Whether each flush of the server is shipped and confirmed at once: with our name in
+    /// `synchronous_standby_names` a commit then returns when its log is in the bucket.
+    pub synchronous: bool,
+    /// How many pieces may be on their way at once, at least one. They are confirmed in order.
+    pub puts: usize,
+    /// How often something is committed so that the log of an idle server tells the time;
+    /// nothing: never.
+    pub heartbeat: Option<(Duration, Heartbeat)>,
+}
+
+/// The replication slot of a source, where none is named.
+#[must_use]
+pub fn usual_slot(source: &SourceId) -> String {
+    format!("drctl_{}", source.as_str().replace('-', "_"))
+}
+
+/// The name under which servers know us, for `synchronous_standby_names`.
+pub const STANDBY_NAME: &str = "drctl_wal";
+
+/// How often the server hears from us while nothing is written.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// How long it waits for the first log where it asked for older log than the slot keeps. To confirm
+/// that moves the slot back, to where the server may not have it any more.
+const FIRST_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a commit waits for others that usually come with it, so that all go in one piece.
+const GATHER: Duration = Duration::from_millis(3);
+
+/// While all pieces that may are on their way, so much more is read: the next one is larger then.
+const READ_ON: u64 = 4 << 20;
+
+/// The pause before a stream that broke off is begun again; it doubles up to the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// What a run of streams remembers from one to the next.
+struct Run {
+    road: Road,
+    cluster: Option<u64>,
+    /// From where on the slot kept the log before older log was asked for: to ask moves it back.
+    kept: Lsn,
+    /// Where it is cut besides: a name that was to be written is taken.
+    cut_at: Option<Lsn>,
+    pause: Duration,
+    still: Standstill,
+}
+
+/// Streams a server's log into the bucket until told to stop. A stream that breaks off, with the
+/// server or the bucket, is begun again for as long as it takes: what is not safe stays on the
+/// server.
+///
+/// # Errors
+/// What kept the first stream from beginning; what does not pass: log that is damaged, other log
+/// in its place, another cluster, a role that is not let in any more.
+pub async fn ship(
+    shelf: &Shelf,
+    server: &PgServer,
+    shipping: &Shipping,
+    stop: &Stop,
+) -> Result<()> {
+    let still = Standstill::new(shipping);
+    let mut run = Run {
+        road: Road::Resume,
+        cluster: None,
+        kept: Lsn(0),
+        cut_at: None,
+        pause: PAUSES.0,
+        still,
+    };
+    loop {
+        match stream_once(shelf, server, shipping, stop, &mut run).await {
+            Ok(Some((timeline, from))) => {
+                tracing::warn!("the server was promoted: its log goes on on timeline {timeline}");
+                run.road = Road::Next(timeline, from);
+                continue;
+            }
+            Ok(None) => tracing::warn!("the server has ended the stream; it will be asked again"),
+            Err(error)
+                if run.cluster.is_some()
+                    && was_removed(&error)
+                    && !matches!(run.road, Road::Slot(_)) =>
+            {
+                tracing::warn!(
+                    "GAP: the server has removed log that is not in the bucket ({error:#}); \
+                     going on with what it still has. Take a copy now: `drctl backup`"
+                );
+                // What lies between the end of the bucket's log and the slot may still be there.
+                run.road = match run.road {
+                    Road::Behind => Road::Slot(run.kept),
+                    _ => Road::Behind,
+                };
+                continue;
+            }
+            Err(error) if let Some(range) = taken(&error) => {
+                tracing::error!("{error:#}: that log is stored under other names");
+                run.cut_at = Some(within(range));
+            }
+            Err(error) if run.cluster.is_some() && passes(&error) => {
+                tracing::warn!("the stream broke off and will be begun again: {error:#}");
+            }
+            Err(error) => return Err(error),
+        }
+        run.road = Road::Resume;
+        run.still.look_again(Instant::now());
+        // Nobody waits for the whole of it if the end is wished for.
+        if timeout(run.pause, stop.requested()).await.is_ok() {
+            return Err(Problem::Interrupted.into());
+        }
+        run.pause = (run.pause * 2).min(PAUSES.1);
+    }
+}
+
+/// Whether the server does not have a segment any more that was asked for (`XLogFileReadAnyTLI`,
+/// `WalSndSegmentOpen`: `ERRCODE_UNDEFINED_FILE`).
+fn was_removed(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| match cause.downcast_ref() {
+        Some(EngineError::Query { source, .. }) => source.sqlstate() == Some("58P01"),
+        _ => false,
+    })
+}
+
+/// Whether it may be over the next time. A server's refusals are not, but for those that tell of
+/// its start, its end or too little of something (classes 57, 53, 08).
+fn passes(error: &anyhow::Error) -> bool {
+    error.chain().all(|cause| {
+        if let Some(store) = cause.downcast_ref::<StoreError>() {
+            return !store.is_permanent();
+        }
+        match cause.downcast_ref::<EngineError>() {
+            Some(EngineError::Connect { .. } | EngineError::NoEntry { .. }) => true,
+            Some(EngineError::Query { source, .. }) => source.sqlstate().is_none_or(|state| {
+                ["57", "53", "08", "58", "55006"].iter().any(|s| state.starts_with(s))
+            }),
+            Some(_) => false,
+            None => !cause.is::<WalError>() && !cause.is::<Problem>(),
+        }
+    }) && error.chain().any(|cause| cause.is::<StoreError>() || cause.is::<EngineError>())
+}
+
+/// One stream, to its end; gives where the log goes on, nothing where the server ended it.
+async fn stream_once(
+    shelf: &Shelf,
+    server: &PgServer,
+    shipping: &Shipping,
+    stop: &Stop,
+    run: &mut Run,
+) -> Result<Option<(Timeline, Lsn)>> {
+    let beginning = async {
+        let connection = Replication::open(server, STANDBY_NAME).await.context("log in")?;
+        begin(shelf, connection, &shipping.slot, run.road, run.cluster).await
+    };
+    let Begun { mut stream, mut cutter, system_id, size, kept } = tokio::select! {
+        begun = beginning => begun?,
+        () = stop.requested() => return Err(Problem::Interrupted.into()),
+    };
+    run.cluster = Some(system_id);
+    run.still.heard(Instant::now());
+    if run.road != Road::Behind {
+        run.kept = kept;
+    }
+    cutter = cutter.cutting_at(run.cut_at);
+    let mut convoy = Convoy::new(shelf, size);
+    let started = cutter.at();
+    let first = if started < kept { FIRST_WAIT } else { Duration::ZERO };
+    let due = (&mut run.still, Instant::now() + first);
+    let ended = tokio::select! {
+        ended = follow(&mut stream, &mut cutter, &mut convoy, shipping, due) => Some(ended),
+        () = beats(server, shipping) => None,
+        () = watch(server) => None,
+        () = stop.requested() => None,
+    };
+    if cutter.at() > started {
+        run.pause = PAUSES.0;
+        if run.road == Road::Behind {
+            run.road = Road::Resume;
+        }
+    }
+    match ended {
+        Some(ended) => ended,
+        None => {
+            cutter.cut().into_iter().for_each(|cut| convoy.send(cut));
+            if let Some(safe) = convoy.all_arrived().await? {
+                stream.confirm(safe, shelf.now()).await?;
+            }
+            Err(Problem::Interrupted.into())
+        }
+    }
+}
+
+/// Never ends.
+async fn beats(server: &PgServer, shipping: &Shipping) {
+    match shipping.heartbeat {
+        Some((every, heartbeat)) => beat(server, every, heartbeat).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a stream waits for.
+enum Happened {
+    /// All before is in the bucket.
+    Safe(Lsn),
+    /// Something came from the server.
+    Came(WalEvent),
+    /// It is time to look again.
+    Time,
+}
+
+/// Follows one timeline to its end; gives where the log goes on, nothing where the server ended.
+async fn follow(
+    stream: &mut WalStream,
+    cutter: &mut Cutter,
+    convoy: &mut Convoy<'_>,
+    shipping: &Shipping,
+    (still, mut heard): (&mut Standstill, Instant),
+) -> Result<Option<(Timeline, Lsn)>> {
+    let patience = if shipping.synchronous { GATHER } else { shipping.interval };
+    let mut safe = cutter.at();
+    let (mut due, mut crowd) = (None, Crowd::default());
+    loop {
+        if Instant::now() >= heard {
+            // Safe for good is only what the bucket holds; nothing is written anywhere else.
+            stream.confirm(safe, convoy.now()).await?;
+            heard = Instant::now() + STATUS_EVERY;
+            still.look(Instant::now(), stream.at().since(safe));
+        }
+        let next = due.filter(|_| convoy.len() < shipping.puts).unwrap_or(heard).min(heard);
+        let happened = next_of(stream, cutter, convoy, shipping, next).await?;
+        if matches!(happened, Happened::Came(_)) {
+            still.heard(Instant::now());
+        }
+        match happened {
+            Happened::Safe(end) => {
+                safe = end;
+                heard = Instant::now();
+                still.moved(heard);
+                crowd.arrived();
+                // Those who were just told come back within a moment.
+                due = due.map(|due| if shipping.synchronous { heard + GATHER } else { due });
+            }
+            Happened::Time | Happened::Came(WalEvent::Keepalive { reply: false, .. }) => {}
+            Happened::Came(WalEvent::Keepalive { reply: true, .. }) => heard = Instant::now(),
+            Happened::Came(WalEvent::Data { bytes, .. }) => {
+                heard = heard.min(Instant::now() + STATUS_EVERY);
+                let (mut cuts, before) = (Cuts::default(), cutter.commits());
+                if let Some(head) = cutter.take(&bytes, &mut cuts)? {
+                    return Err(convoy.shelf().other_history(&head));
+                }
+                for cut in cuts.pieces {
+                    crowd.sent(before);
+                    convoy.send(cut);
+                }
+                cuts.joined.into_iter().for_each(|cut| convoy.join(cut));
+                due = due.or(Some(Instant::now() + patience));
+            }
+            Happened::Came(ended) => {
+                cutter.cut().into_iter().for_each(|cut| convoy.send(cut));
+                convoy.all_arrived().await?;
+                return Ok(match ended {
+                    WalEvent::TimelineEnd { next, from } => Some((next, from)),
+                    _ => None,
+                });
+            }
+        }
+        let waiting = cutter.commits();
+        // What is there already goes into the same piece.
+        let all = shipping.synchronous && !stream.has_more() && crowd.is_here(waiting);
+        if (all || due.is_some_and(|due| Instant::now() >= due))
+            && convoy.len() < shipping.puts
+            && let Some(cut) = cutter.cut()
+        {
+            crowd.sent(waiting);
+            convoy.send(cut);
+        }
+        if cutter.waiting() == 0 {
+            due = None;
+        }
+    }
+}
+
+/// The next thing that happens, at most until `until`.
+async fn next_of(
+    stream: &mut WalStream,
+    cutter: &Cutter,
+    convoy: &mut Convoy<'_>,
+    shipping: &Shipping,
+    until: Instant,
+) -> Result<Happened> {
+    let full = convoy.len() >= shipping.puts;
+    let reads = !full || cutter.waiting() < READ_ON && convoy.len() < 2 * shipping.puts;
+    let next = async {
+        tokio::select! {
+            safe = convoy.arrived() => safe.map(Happened::Safe),
+            event = stream.next(), if reads => Ok(Happened::Came(event?)),
+        }
+    };
+    timeout_at(until, next).await.unwrap_or(Ok(Happened::Time))
+}

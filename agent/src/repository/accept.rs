@@ -1,0 +1,129 @@
+//! A suspect backup taken for good by a person: a signed object in the bucket says so.
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use drctl_model::{Acceptance, BackupSummary, FORMAT_VERSION};
+use drctl_store::{
+    MAX_ACCEPTANCE_BYTES, Stored, VerifyingKey, decode_acceptance, encode_acceptance, layout,
+};
+use jiff::Timestamp;
+
+use super::faults::{is_bad_manifest, is_missing};
+use super::first::first;
+use super::{Memory, Proven, Repository, words};
+use crate::host::{Problem, Setup};
+
+/// That somebody took a suspect backup for good.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// When.
+    pub at: Timestamp,
+    /// On which host.
+    pub host: String,
+    /// The key that signed it.
+    pub signer: VerifyingKey,
+}
+
+/// Who accepted a suspect backup; nothing where nobody whom we trust did.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn accepted(repository: &Repository, proven: &Proven) -> Result<Option<Accepted>> {
+    if proven.manifest.suspect.is_empty() {
+        return Ok(None);
+    }
+    match read(repository, proven).await {
+        Ok(found) => Ok(found.map(|(Acceptance { accepted: at, host, .. }, signer)| Accepted {
+            at,
+            host,
+            signer,
+        })),
+        Err(error) if is_bad_manifest(&error) => {
+            tracing::warn!(backup = %proven.manifest.backup, "its acceptance is not believed: {error:#}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Why the acceptance of a suspect backup is not believed; nothing where there is none, or it is.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn disbelieved(
+    repository: &Repository,
+    proven: &Proven,
+) -> Result<Option<String>> {
+    if proven.manifest.suspect.is_empty() {
+        return Ok(None);
+    }
+    match read(repository, proven).await {
+        Err(error) if is_bad_manifest(&error) => {
+            Ok(Some(format!("the acceptance of {}: {error:#}", proven.manifest.backup)))
+        }
+        read => read.map(|_| None),
+    }
+}
+
+/// An acceptance, and the key that signed it.
+type Signed = (Acceptance, VerifyingKey);
+
+async fn read(repository: &Repository, proven: &Proven) -> Result<Option<Signed>> {
+    let (source, backup) = (&proven.manifest.source, &proven.manifest.backup);
+    let key = layout::acceptance(source, backup);
+    let (of, Repository { bucket, trust, id, .. }) = ((source, backup), repository);
+    let read = |stored: Stored| async move {
+        let bytes = bucket.get_stored(&stored, MAX_ACCEPTANCE_BYTES as u64).await?;
+        Ok(decode_acceptance(&bytes, trust, id, of, proven.sha256)?)
+    };
+    match first(bucket, &key, read, |one, other| one.0 == other.0).await {
+        Err(error) if is_missing(&error) => Ok(None),
+        found => Ok(Some(found?)),
+    }
+}
+
+/// Accepts a suspect backup: from now on it counts as good, and later ones are compared with it.
+///
+/// # Errors
+/// [`Problem::Usage`] for one that is not suspect; [`Problem::Mismatch`] for one that a look found
+/// bad; the store's, the catalog's.
+pub async fn accept(
+    setup: &Setup,
+    repository: &Repository,
+    proven: &Proven,
+) -> Result<BackupSummary> {
+    let manifest = &proven.manifest;
+    if manifest.suspect.is_empty() {
+        let text = format!("{} is not suspect: there is nothing to accept", manifest.backup);
+        return Err(Problem::Usage(text).into());
+    }
+    let key = setup.signing_key()?;
+    repository.may_write().await?;
+    let catalog = setup.catalog(repository).await?;
+    let memory = Memory::of(&catalog, Some(&manifest.source)).await?;
+    if let Some(found) = memory.bad(&manifest.source, &manifest.backup) {
+        let text = format!("{} is not whole: {}", manifest.backup, words(found));
+        return Err(Problem::Mismatch(text).into());
+    }
+    let mut summary = proven.summary();
+    if summary.accepted.is_none() {
+        let acceptance = Acceptance {
+            v: FORMAT_VERSION,
+            min_reader: FORMAT_VERSION,
+            features: Vec::new(),
+            repository: repository.id.clone(),
+            source: manifest.source.clone(),
+            backup: manifest.backup.clone(),
+            manifest_sha256: proven.sha256,
+            host: setup.host(),
+            accepted: setup.clock.now(),
+        };
+        let bytes = encode_acceptance(&acceptance, &key).context("sign the acceptance")?;
+        let place = layout::acceptance(&manifest.source, &manifest.backup);
+        let put = repository.bucket.put_read_back(&place, Bytes::from(bytes)).await;
+        put.context("keep the acceptance")?;
+        summary.accepted = Some(acceptance.accepted);
+    }
+    catalog.adopt(&summary).await.context("record the acceptance")?;
+    Ok(summary)
+}

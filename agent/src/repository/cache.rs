@@ -1,0 +1,262 @@
+//! The catalog as it is used: what is wrong with it is set aside and made anew from the bucket, and
+//! where there is no place for it, work goes on without.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use drctl_catalog::{Catalog, CatalogError, Rebuild};
+use drctl_model::SourceId;
+
+use super::named::note;
+use super::{Inventory, Repository, inventory};
+use crate::host::{Setup, SourceLock, crash_point, private};
+
+/// Files that lie beside a catalog and belong to it.
+const BESIDE: [&str; 4] = ["-wal", "-shm", "-journal", ".lock"];
+
+/// The catalog, for writing; made where there is none.
+pub(crate) async fn open(setup: &Setup, repository: &Repository) -> Result<Catalog> {
+    match setup.private_directory(&setup.config.paths.state_dir) {
+        Err(error) if is_unwritable(&error) => {
+            return elsewhere(setup, repository, &format!("{error:#}")).await;
+        }
+        placed => placed?,
+    }
+    let path = setup.catalog_path();
+    let wrong = match sound(&path).await {
+        Ok(catalog) => return fill(catalog, repository).await,
+        Err(error) => error,
+    };
+    match remedy(&wrong) {
+        Remedy::None => Err(wrong).context("open the catalog"),
+        Remedy::Elsewhere => elsewhere(setup, repository, &wrong.to_string()).await,
+        Remedy::Anew => match anew(&path, repository, &wrong).await {
+            Err(error) if is_unwritable(&error) => {
+                elsewhere(setup, repository, &wrong.to_string()).await
+            }
+            made => made,
+        },
+    }
+}
+
+/// The catalog, to be looked at; one that is wrong is first made anew, where the bucket can be read.
+pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
+    let path = setup.catalog_path();
+    if doubtful(setup).exists()
+        && let Err(error) = believe(setup).await
+    {
+        tracing::warn!("what is believed by now is not looked for: {error:#}");
+    }
+    if !path.exists() {
+        return Err(CatalogError::Missing { path })
+            .context("look into the catalog, which the first backup makes");
+    }
+    let looked = async {
+        let catalog = Catalog::open_read_only(&path).await?;
+        catalog.soundness().await?;
+        Ok::<_, CatalogError>(catalog)
+    };
+    let wrong = match looked.await {
+        Ok(catalog) => return Ok(catalog),
+        Err(error) => error,
+    };
+    if remedy(&wrong) == Remedy::None {
+        return Err(wrong).context("open the catalog");
+    }
+    match setup.repository().await {
+        Ok(repository) => open(setup, &repository).await,
+        Err(error) => {
+            tracing::warn!(
+                "the catalog cannot be made anew, as the bucket cannot be read: {error:#}"
+            );
+            Err(wrong).context("open the catalog")
+        }
+    }
+}
+
+/// There as long as the bucket holds manifests that were not believed when the host joined: more of
+/// them may be, once the keys are right.
+fn doubtful(setup: &Setup) -> PathBuf {
+    setup.config.paths.state_dir.join("not-all-believed")
+}
+
+/// Makes the catalog of a host that joins a repository, and notes whether all of that counts.
+pub(crate) async fn acquaint(setup: &Setup, repository: &Repository) -> Result<Inventory> {
+    let found = inventory(repository).await?;
+    let _ = open(setup, repository).await?;
+    if !found.refused.is_empty() {
+        let path = doubtful(setup);
+        private::write(&path, "").with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(found)
+}
+
+/// Learns what counts by now that did not when the host joined.
+async fn believe(setup: &Setup) -> Result<()> {
+    let repository = setup.repository().await?;
+    let found = inventory(&repository).await?;
+    let catalog = open(setup, &repository).await?;
+    for backup in &found.backups {
+        catalog.adopt(backup).await.context("tell the catalog what counts")?;
+    }
+    note(&catalog, &found).await;
+    match found.refused.first() {
+        Some((source, backup, why)) => tracing::warn!(
+            "{} manifest(s) do not count here, {source}/{backup} for one: {why}",
+            found.refused.len()
+        ),
+        None => fs::remove_file(doubtful(setup))?,
+    }
+    Ok(())
+}
+
+/// The lock of a source; where the state directory takes none, in the runtime directory.
+pub(crate) fn lock(setup: &Setup, source: &SourceId) -> Result<SourceLock> {
+    let (state, runtime) = (&setup.config.paths.state_dir, &setup.config.paths.runtime_dir);
+    let taken = setup.private_directory(state).and_then(|()| SourceLock::take(state, source));
+    match taken {
+        Err(error) if is_unwritable(&error) => {
+            tracing::warn!("{} takes no lock ({error:#}): another place does", state.display());
+            setup.private_directory(runtime)?;
+            SourceLock::take(runtime, source)
+        }
+        taken => taken,
+    }
+}
+
+/// A catalog that was opened and looked over.
+async fn sound(path: &Path) -> Result<Catalog, CatalogError> {
+    let catalog = Catalog::open(path).await?;
+    catalog.soundness().await?;
+    Ok(catalog)
+}
+
+/// A new one, or one that somebody removed, learns what the bucket holds first.
+async fn fill(catalog: Catalog, repository: &Repository) -> Result<Catalog> {
+    let catalog = catalog.with_hook(crash_point);
+    if catalog.repository().await?.is_none() {
+        let found = inventory(repository).await?;
+        for backup in &found.backups {
+            catalog.adopt(backup).await.context("fill the catalog from the bucket")?;
+        }
+        note(&catalog, &found).await;
+    }
+    catalog.claim(&repository.id).await.context("open the catalog")?;
+    Ok(catalog)
+}
+
+/// In place of one that is wrong: made from the bucket, with this host's job log as far as it can
+/// still be read.
+async fn anew(path: &Path, repository: &Repository, wrong: &CatalogError) -> Result<Catalog> {
+    let found = inventory(repository).await?;
+    if matches!(wrong, CatalogError::Corrupt { .. }) {
+        let rebuilt = async {
+            let new = Rebuild::start(path, &repository.id).await?.with_hook(crash_point);
+            for backup in &found.backups {
+                new.add(backup).await?;
+            }
+            new.finish().await
+        };
+        match rebuilt.await {
+            Ok(done) => {
+                let kept = done.damaged.map(|at| format!("; what was there is {}", at.display()));
+                let kept = kept.unwrap_or_default();
+                tracing::warn!("the catalog was damaged, and was made anew ({wrong}){kept}");
+                let catalog = sound(path).await.context("open the catalog")?;
+                note(&catalog, &found).await;
+                return fill(catalog, repository).await;
+            }
+            Err(error @ CatalogError::Busy { .. }) => {
+                return Err(error).context("open the catalog");
+            }
+            Err(error) => tracing::debug!("the old catalog is of no use: {error}"),
+        }
+    }
+    let kept = set_aside(path).with_context(|| format!("set {} aside", path.display()))?;
+    tracing::warn!(
+        "the catalog is of no use ({wrong}): it was set aside as {}, and made anew from the bucket",
+        kept.display()
+    );
+    fill(sound(path).await.context("open the catalog")?, repository).await
+}
+
+/// Gives a catalog, and all that belongs to it, a name of its own.
+fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let beside = |path: &Path, suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let mut names = (1..1000).map(|n| beside(path, &format!(".aside-{n}")));
+    let kept = names.find(|kept| kept.symlink_metadata().is_err());
+    let kept = kept.ok_or(ErrorKind::AlreadyExists)?;
+    for suffix in [""].iter().chain(&BESIDE) {
+        match fs::rename(beside(path, suffix), beside(&kept, suffix)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(kept)
+}
+
+/// A catalog in the runtime directory, for a while: the bucket and the server are well.
+async fn elsewhere(setup: &Setup, repository: &Repository, why: &str) -> Result<Catalog> {
+    let (state, runtime) = (&setup.config.paths.state_dir, &setup.config.paths.runtime_dir);
+    tracing::warn!(
+        "there is no catalog in {} ({why}): this host remembers no jobs beyond its next start",
+        state.display()
+    );
+    setup.private_directory(runtime)?;
+    let path = runtime.join("catalog.db");
+    let catalog = match sound(&path).await {
+        Err(error) if remedy(&error) == Remedy::Anew => {
+            return anew(&path, repository, &error).await;
+        }
+        opened => opened.context("open a catalog in the runtime directory")?,
+    };
+    fill(catalog, repository).await
+}
+
+/// What helps against an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remedy {
+    /// Nothing that could be done here.
+    None,
+    /// Another one.
+    Anew,
+    /// Another place.
+    Elsewhere,
+}
+
+fn remedy(error: &CatalogError) -> Remedy {
+    match error.code() {
+        "catalog_corrupt" | "catalog_foreign" | "catalog_newer" | "catalog_older"
+        | "catalog_internal" | "catalog_io" => Remedy::Anew,
+        "catalog_read_only" | "catalog_full" | "catalog_no_directory" => Remedy::Elsewhere,
+        // That of another repository may be needed where it is, and locks fail on a network.
+        _ => Remedy::None,
+    }
+}
+
+/// Whether a place cannot be written into, for a reason that has nothing to do with what is done.
+fn is_unwritable(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        if let Some(error) = cause.downcast_ref::<CatalogError>() {
+            return remedy(error) == Remedy::Elsewhere || error.code() == "catalog_io";
+        }
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(
+            kind,
+            Some(
+                ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::StorageFull
+                    | ErrorKind::QuotaExceeded
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::AlreadyExists
+            )
+        )
+    })
+}

@@ -1,0 +1,21 @@
+//! What an error says of one object: that it is no good, or that it is not there.
+
+use drctl_store::{FormatError, StoreError};
+
+/// Whether an error speaks of one manifest only, so that others can still be looked at.
+pub(crate) fn is_bad_manifest(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let store = cause.downcast_ref::<StoreError>();
+        let is_odd =
+            matches!(store, Some(StoreError::TooLarge { .. } | StoreError::NoObject { .. }));
+        cause.is::<FormatError>() || is_odd
+    })
+}
+
+/// Whether an object is not there.
+#[must_use]
+pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Missing { .. })))
+}

@@ -1,0 +1,125 @@
+//! What the bucket holds, as far as its manifests tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use anyhow::{Context as _, Result};
+use drctl_model::{BackupId, BackupSummary, Named, SourceId};
+use drctl_store::layout::{self, Kind};
+use drctl_store::{Alarm, Bucket, Key, Odd, State};
+use futures_util::TryStreamExt as _;
+
+use super::chain::Family;
+use super::named::by_manifest;
+use super::weight::Seen;
+use super::{Repository, everything};
+use crate::host::Failure;
+
+/// How many foreign keys an inventory names; a bucket may be full of them.
+const FOREIGN_NAMED: usize = 1000;
+
+/// What the bucket holds, as far as its manifests tell.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    /// Every backup that counts.
+    pub backups: Vec<BackupSummary>,
+    /// Every manifest that does not, with the reason.
+    pub refused: Vec<(SourceId, BackupId, String)>,
+    /// Attempts without a manifest: they never ended, or still run.
+    pub orphans: Vec<(SourceId, BackupId)>,
+    /// Keys that drctl did not write, the first thousand of them.
+    pub foreign: Vec<String>,
+    /// How many objects have such keys.
+    pub foreign_objects: u64,
+    /// Manifests behind a delete marker: the backup counts, and somebody tried to remove it.
+    pub deleted: Vec<(SourceId, BackupId)>,
+    /// Incremental copies whose chain does not hold, with the reason: they cannot be restored.
+    pub broken: Vec<(SourceId, BackupId, String)>,
+    /// Backups of which other objects are listed than their manifests name, with what differs.
+    pub lacking: Vec<(SourceId, BackupId, String)>,
+    /// What the manifests of each source name, and which one does.
+    pub named: BTreeMap<SourceId, Vec<(Named, String)>>,
+    /// What was seen of objects that somebody meddled with.
+    pub alarms: Vec<Alarm>,
+    /// Objects that were looked at.
+    pub objects: u64,
+}
+
+/// Reads the whole bucket's list and every manifest in it, all versions where it keeps them.
+///
+/// # Errors
+/// The store's. What is wrong with single manifests is in the inventory.
+pub async fn inventory(repository: &Repository) -> Result<Inventory> {
+    let mut found = Inventory::default();
+    let (mut seen, bucket) = (Seen::default(), &repository.bucket);
+    let each = |state: State| {
+        found.take(bucket, &mut seen, &state);
+        ControlFlow::Continue(())
+    };
+    bucket.list_states(&Key::default(), None, each).await.context("list the bucket")?;
+    let Seen { data, manifests, hidden, .. } = seen;
+    let sources: BTreeSet<SourceId> = manifests
+        .iter()
+        .chain(data.keys())
+        .chain(&hidden)
+        .map(|(source, _)| source.clone())
+        .collect();
+    let mut committed = BTreeSet::new();
+    let sources: Vec<SourceId> = sources.into_iter().collect();
+    let mut all = everything(repository, sources);
+    while let Some((source, id, proven)) = all.try_next().await? {
+        committed.insert((source.clone(), id.clone()));
+        match proven {
+            Ok(proven) => {
+                let at = (source, id);
+                let there = data.get(&at).copied().unwrap_or_default();
+                if let Some(why) = there.lacks(bucket, &at, proven.manifest.objects()) {
+                    found.lacking.push((at.0.clone(), at.1, why));
+                }
+                let names = by_manifest(&proven.manifest);
+                found.named.entry(at.0).or_default().extend(names);
+                found.backups.push(proven.summary());
+            }
+            Err(error) => {
+                let why = Failure::of(&error).messages.join(": ");
+                found.refused.push((source, id, why));
+            }
+        }
+    }
+    drop(all);
+    found.deleted = hidden.into_iter().collect();
+    found.orphans = data.into_keys().filter(|at| !committed.contains(at)).collect();
+    found.backups.sort_by(|a, b| (&a.source, &a.backup).cmp(&(&b.source, &b.backup)));
+    let family = Family::of(&found.backups);
+    let broken = |backup: &BackupSummary| {
+        let why = family.broken(backup)?;
+        Some((backup.source.clone(), backup.backup.clone(), why))
+    };
+    let broken = found.backups.iter().filter_map(broken).collect();
+    found.broken = broken;
+    found.alarms = bucket.alarms();
+    Ok(found)
+}
+
+impl Inventory {
+    /// Of one object the newest state comes first.
+    fn take(&mut self, bucket: &Bucket, seen: &mut Seen, state: &State) {
+        let is_there = state.latest && !state.deleted;
+        self.objects += u64::from(is_there);
+        let kind = layout::classify(&state.key);
+        match &kind {
+            Kind::Marker | Kind::Log(_) | Kind::Drill(_) | Kind::Acceptance(..)
+                if state.latest && state.deleted =>
+            {
+                bucket.alarm(&state.key, Odd::Deleted);
+            }
+            Kind::Foreign if is_there => {
+                self.foreign_objects += 1;
+                if self.foreign.len() < FOREIGN_NAMED {
+                    self.foreign.push(state.key.to_string());
+                }
+            }
+            kind => seen.take(kind, state),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What was there once and is not any more: the catalog remembers it until it is there again as it
+//! was, or an operator forgets it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use drctl_catalog::{Catalog, Lost};
+use drctl_model::{BackupId, BackupSummary, MOST_NAMED, SourceId, chain, newest, shown, total};
+use drctl_store::layout;
+use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
+
+use super::faults::is_bad_manifest;
+use super::named::{Names, by_manifest, keep, missed};
+use super::weight::Seen;
+use super::{MANIFESTS_AT_ONCE, Proven, Repository};
+use crate::host::{Problem, Setup};
+
+/// Of a source with no more objects than this all that is listed is compared with what is signed; of
+/// a larger one only what its newest good backup stands on.
+const WEIGHED: u64 = 20_000;
+
+/// Compares the backups that the catalog knows of a source with the bucket: whether their manifests
+/// are listed, and as many objects and bytes as these name. The newest manifests are read.
+/// Gives what is gone, remembered or found now, and remembers it.
+///
+/// # Errors
+/// The store's, and the catalog's.
+pub(crate) async fn look_for_losses(
+    setup: &Setup,
+    repository: &Repository,
+    catalog: &Catalog,
+    source: &SourceId,
+) -> Result<Vec<Lost>> {
+    let known = catalog.backups(Some(source)).await?;
+    let writable = setup.log_cache(repository).await;
+    let (mut lost, mut names) = (BTreeMap::new(), Names::new());
+    if !known.is_empty() {
+        lost = listed_losses(repository, source, &known).await?;
+        read_manifests(repository, &known, &mut lost, &mut names).await?;
+    }
+    if let Some(writable) = &writable {
+        keep(writable, source, names.clone()).await;
+    }
+    for (key, why) in missed(repository, Some(catalog), source, names, &known).await? {
+        lost.entry(key).or_insert(why);
+    }
+    let kept = catalog.lost(Some(source)).await?;
+    let asked = asked(catalog, source, &known).await?;
+    let is_back = |one: &&Lost| asked.contains(&one.key) && !lost.contains_key(&one.key);
+    let back: Vec<String> = kept.iter().filter(is_back).map(|one| one.key.clone()).collect();
+    let now = setup.clock.now();
+    // One that cannot be written tells the same, and will find it again.
+    if let Some(writable) = writable {
+        let told = writable.remember_lost(source, now, lost.clone(), back.clone()).await;
+        let _ = told.inspect_err(|error| tracing::debug!("what is lost is not noted: {error}"));
+    }
+    Ok(merged(source, kept, lost, &back, now))
+}
+
+/// The backup whose identifier begins with `wanted`; of one that is gone it is said that it was there, as far
+/// as this host remembers it.
+///
+/// # Errors
+/// As [`Repository::find`].
+pub(crate) async fn find(
+    setup: &Setup,
+    repository: &Repository,
+    source: Option<&SourceId>,
+    wanted: &str,
+) -> Result<Proven> {
+    let none = match repository.find(source, wanted).await {
+        Err(error) if matches!(error.downcast_ref(), Some(Problem::NoBackup(_))) => error,
+        found => return found,
+    };
+    let Some(catalog) = setup.log_cache(repository).await else { return Err(none) };
+    let Some((source, id, text)) = remembered(&catalog, source, wanted).await? else {
+        return Err(none);
+    };
+    // A few signs may fit others that are there.
+    let there = repository.attempts(&source).await?;
+    let others = there.iter().any(|other| *other != id && other.as_str().starts_with(wanted));
+    Err(if others { none } else { Problem::NoBackup(text).into() })
+}
+
+/// What the catalog remembers of a backup whose identifier begins with `wanted`, in words.
+async fn remembered(
+    catalog: &Catalog,
+    source: Option<&SourceId>,
+    wanted: &str,
+) -> Result<Option<(SourceId, BackupId, String)>> {
+    let fits = |id: &BackupId| id.as_str().starts_with(wanted);
+    let known = catalog.backups(source).await?;
+    let taken = |id: &BackupId| {
+        let backup = known.iter().find(|backup| backup.backup == *id);
+        backup.map_or(String::new(), |backup| format!(", of {:.0},", backup.started))
+    };
+    let tell = |source: &SourceId, id: BackupId, why: &str| {
+        let text = format!(
+            "the backup {id} of {source}{} was there, and is gone from the bucket: {why}",
+            taken(&id)
+        );
+        Some((source.clone(), id, text))
+    };
+    for lost in catalog.lost(source).await? {
+        let id: Option<BackupId> = lost.key.split('/').nth(3).and_then(|id| id.parse().ok());
+        let is_its = |id: &BackupId| layout::manifest(&lost.source, id).as_ref() == lost.key;
+        if let Some(id) = id.filter(|id| fits(id) && is_its(id)) {
+            let why = format!("{}, missed since {:.0}", shown(&lost.why, 300), lost.at);
+            return Ok(tell(&lost.source, id, &why));
+        }
+    }
+    let known = known.iter().find(|backup| fits(&backup.backup));
+    let why = "nobody has missed it before";
+    Ok(known.and_then(|backup| tell(&backup.source, backup.backup.clone(), why)))
+}
+
+/// The keys of all manifests that the catalog knows, or that signed documents name.
+async fn asked(
+    catalog: &Catalog,
+    source: &SourceId,
+    known: &[BackupSummary],
+) -> Result<BTreeSet<String>> {
+    let named = catalog.named(source).await?;
+    let named = named.iter().map(|one| &one.named.backup);
+    let all = known.iter().map(|backup| &backup.backup).chain(named);
+    Ok(all.map(|id| layout::manifest(source, id).to_string()).collect())
+}
+
+/// What is gone of a source whose manifests in the bucket were just read, also where this host has no
+/// catalog: `there` they are, and `names` is what they name.
+///
+/// # Errors
+/// The store's, and the catalog's.
+pub(crate) async fn told(
+    setup: &Setup,
+    repository: &Repository,
+    source: &SourceId,
+    (there, names): (&[BackupSummary], Names),
+) -> Result<Vec<Lost>> {
+    if let Some(catalog) = setup.log_cache(repository).await {
+        keep(&catalog, source, names).await;
+        return look_for_losses(setup, repository, &catalog, source).await;
+    }
+    let at = setup.clock.now();
+    let missed = missed(repository, None, source, names, there).await?;
+    let lost = |(key, why)| Lost { source: source.clone(), key, why, at };
+    Ok(missed.into_iter().map(lost).collect())
+}
+
+/// What a listing shows to be gone, by the manifests' keys.
+async fn listed_losses(
+    repository: &Repository,
+    source: &SourceId,
+    known: &[BackupSummary],
+) -> Result<BTreeMap<String, String>> {
+    let objects = |backup: &BackupSummary| backup.objects.map_or(0, |(objects, _)| objects);
+    let bucket = &repository.bucket;
+    let mut seen = Seen::default();
+    let is_small = total(known.iter().map(objects)) <= WEIGHED;
+    let mut there = BTreeSet::new();
+    if is_small {
+        seen.list(bucket, &layout::backups(source)).await.context("list the backups")?;
+    } else {
+        there = repository.attempts(source).await?.into_iter().collect::<BTreeSet<BackupId>>();
+        let newest = newest_chain(known);
+        for backup in newest.into_iter().filter(|backup| objects(backup) <= WEIGHED) {
+            let prefix = layout::backup(source, &backup.backup);
+            seen.list(bucket, &prefix).await.context("list the objects of a backup")?;
+        }
+    }
+    let mut lost = BTreeMap::new();
+    for backup in known {
+        let at = (source.clone(), backup.backup.clone());
+        let weight = seen.data.get(&at).copied();
+        let why = if seen.manifests.contains(&at) {
+            let signed = backup.objects;
+            signed.and_then(|signed| weight.unwrap_or_default().lacks(bucket, &at, signed))
+        } else if is_small || !there.contains(&backup.backup) {
+            Some(match weight.map(|weight| weight.now.0) {
+                None | Some(0) => "nothing of it is in the bucket any more".to_owned(),
+                Some(_) => "its manifest is gone".to_owned(),
+            })
+        } else {
+            None
+        };
+        let key = || layout::manifest(source, &backup.backup).to_string();
+        lost.extend(why.map(|why| (key(), why)));
+    }
+    Ok(lost)
+}
+
+/// Reads the newest manifests, and those that the newest good backup stands on, of those that are
+/// listed: what they name, and what is wrong with them.
+async fn read_manifests(
+    repository: &Repository,
+    known: &[BackupSummary],
+    lost: &mut BTreeMap<String, String>,
+    names: &mut Names,
+) -> Result<()> {
+    let key = |backup: &BackupSummary| layout::manifest(&backup.source, &backup.backup).to_string();
+    let mut wanted: BTreeMap<String, &BackupSummary> =
+        newest_chain(known).into_iter().map(|backup| (key(backup), backup)).collect();
+    wanted.extend(known.iter().take(MOST_NAMED).map(|backup| (key(backup), backup)));
+    wanted.retain(|key, _| !lost.contains_key(key));
+    let reading = wanted.into_iter().map(|(key, backup)| async move {
+        let found = read(repository, backup).await;
+        (key, found)
+    });
+    let mut reading = stream::iter(reading).buffered(MANIFESTS_AT_ONCE);
+    while let Some((key, found)) = reading.next().await {
+        match found? {
+            Ok(found) => names.extend(by_manifest(&found.manifest)),
+            Err(why) => drop(lost.insert(key, why)),
+        }
+    }
+    Ok(())
+}
+
+/// The newest good backup and what it stands on.
+fn newest_chain(known: &[BackupSummary]) -> Vec<&BackupSummary> {
+    let find = |id: &BackupId| known.iter().find(|backup| backup.backup == *id);
+    let good = newest(known.iter().filter(|backup| backup.is_good()));
+    good.and_then(|good| chain(good, find).ok()).unwrap_or_default()
+}
+
+/// The manifest of a backup that the catalog knows, or what is wrong with it.
+async fn read(repository: &Repository, backup: &BackupSummary) -> Result<Result<Proven, String>> {
+    let BackupSummary { source, backup: id, manifest_sha256, .. } = backup;
+    Ok(match repository.manifest(source, id).await {
+        Err(error) if is_bad_manifest(&error) => Err(format!("{error:#}")),
+        Err(error) => return Err(error),
+        Ok(None) => Err("its manifest is gone".to_owned()),
+        Ok(Some(Proven { sha256, .. })) if sha256 != *manifest_sha256 => {
+            Err("another manifest is in the place of the one that was known".to_owned())
+        }
+        Ok(Some(found)) => Ok(found),
+    })
+}
+
+fn merged(
+    source: &SourceId,
+    kept: Vec<Lost>,
+    found: BTreeMap<String, String>,
+    back: &[String],
+    at: Timestamp,
+) -> Vec<Lost> {
+    let mut all: BTreeMap<String, Lost> = kept
+        .into_iter()
+        .filter(|lost| !back.contains(&lost.key))
+        .map(|lost| (lost.key.clone(), lost))
+        .collect();
+    for (key, why) in found {
+        let since = all.get(&key).map_or(at, |lost| lost.at);
+        all.insert(key.clone(), Lost { source: source.clone(), key, why, at: since });
+    }
+    all.into_values().collect()
+}

@@ -1,0 +1,202 @@
+//! What earlier looks at backups and logs found: remembered by this host's catalog, and obeyed.
+
+use anyhow::Result;
+use drctl_catalog::{Catalog, Look, Looks, Subject};
+use drctl_model::{
+    BackupId, BackupSummary, Closeness, Digest, Fault, LogPlace, SourceId, Verification, bad,
+    shown, standing, telling,
+};
+use drctl_store::{Key, layout};
+use jiff::Timestamp;
+
+use super::Repository;
+use super::drills::EVIDENCE;
+use crate::host::Setup;
+
+/// What is shown of what was wrong, in characters.
+const SHOWN: usize = 300;
+
+/// Codes of what is wrong with log that is not damaged.
+const ELSEWHERE: [&str; 3] = ["log_gap", "log_conflict", "log_other_history"];
+
+/// Codes of signatures that are not believed: by others they may be.
+const UNBELIEVED: [&str; 2] = ["untrusted", "wrong_signer"];
+
+/// What the catalog remembers.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(Looks);
+
+impl Memory {
+    /// Of one source or of all.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub async fn of(catalog: &Catalog, source: Option<&SourceId>) -> Result<Self> {
+        Ok(Memory(catalog.looks(source).await?))
+    }
+
+    /// The same where there may be no catalog, or one of another repository.
+    pub async fn at_hand(setup: &Setup, repository: &Repository, source: &SourceId) -> Self {
+        let Some(catalog) = setup.log_cache(repository).await else { return Memory::default() };
+        let found = Memory::of(&catalog, Some(source)).await;
+        found
+            .inspect_err(|error| tracing::debug!("nothing remembered: {error:#}"))
+            .unwrap_or_default()
+    }
+
+    fn looks(&self, source: &SourceId, subject: Subject) -> &[Verification] {
+        self.0.get(&(source.clone(), subject)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The look at a backup that says most.
+    #[must_use]
+    pub fn telling(&self, backup: &BackupSummary) -> Option<&Verification> {
+        telling(self.looks(&backup.source, Subject::Backup(backup.backup.clone())))
+    }
+
+    /// What a look found wrong with a backup, and no later one has cleared.
+    #[must_use]
+    pub fn bad(&self, source: &SourceId, backup: &BackupId) -> Option<&Verification> {
+        bad(self.looks(source, Subject::Backup(backup.clone())))
+    }
+
+    /// The same of all that has to do with a source, each with what it is.
+    #[must_use]
+    pub fn all_bad(&self, source: &SourceId) -> Vec<(&Subject, &Verification)> {
+        let of_source = self.0.iter().filter(|((name, _), _)| name == source);
+        of_source.filter_map(|((_, subject), looks)| Some((subject, bad(looks)?))).collect()
+    }
+
+    /// The pieces of a source's log that were read and found not to be what was stored.
+    #[must_use]
+    pub fn damaged_log(&self, source: &SourceId) -> Vec<LogPlace> {
+        let faults = standing(self.looks(source, Subject::Log)).flat_map(|look| &look.problems);
+        // Others tell what is not there, or of which history it is, which plans know by themselves.
+        let faults = faults.filter(|fault| !ELSEWHERE.contains(&fault.code.as_str()));
+        let words = faults.flat_map(|fault| fault.message.split_whitespace());
+        let place = |word: &str| {
+            let key = word.trim_end_matches([':', ',', ';']);
+            let (of, place) = layout::piece_at(&Key::from(key))?;
+            (of == *source).then_some(place)
+        };
+        words.filter_map(place).collect()
+    }
+
+    /// All of it, by name, with what was found.
+    #[must_use]
+    pub fn told(&self) -> Vec<(String, String)> {
+        let all = self.0.iter();
+        let one = |((source, subject), looks): (&(SourceId, Subject), &Vec<Verification>)| {
+            let found = bad(looks)?;
+            Some((format!("{source}/{subject}"), words(found)))
+        };
+        all.filter_map(one).collect()
+    }
+
+    /// Lets what was found bad count as suspect, whatever was accepted.
+    pub fn mark(&self, backups: &mut [BackupSummary]) {
+        for backup in backups {
+            if let Some(found) = self.bad(&backup.source, &backup.backup) {
+                backup.suspect.push(words(found));
+                backup.accepted = None;
+            }
+        }
+    }
+}
+
+/// What a look found wrong, for people.
+#[must_use]
+pub fn words(found: &Verification) -> String {
+    // What a drill left is the least of what may be wrong.
+    let worst = found.problems.iter().find(|fault| !fault.message.starts_with(EVIDENCE));
+    let first = worst.or(found.problems.first());
+    let first = first.map(|fault| fault.message.as_str()).unwrap_or_default();
+    format!("a look of {:.0} found it BAD: {}", found.at, shown(first, SHOWN))
+}
+
+/// Who remembers, where somebody can.
+pub struct Notebook {
+    catalog: Option<Catalog>,
+    at: Timestamp,
+    trust: String,
+}
+
+impl Notebook {
+    /// Opens the catalog; where that fails, what is found is told and not remembered.
+    pub async fn open(setup: &Setup, repository: &Repository) -> Self {
+        let opened = setup.catalog(repository).await;
+        let opened = opened.inspect_err(|error| {
+            tracing::warn!("what is found is not remembered: {error:#}");
+        });
+        let trust = repository.trust.digest();
+        Notebook { catalog: opened.ok(), at: setup.clock.now(), trust }
+    }
+
+    async fn write(&self, look: Look) {
+        let Some(catalog) = &self.catalog else { return };
+        if let Err(error) = catalog.remember(vec![look]).await {
+            tracing::warn!("what was found is not remembered: {error}");
+        }
+    }
+
+    /// Notes what was found of a backup with this manifest, where that could be believed.
+    pub async fn backup(
+        &self,
+        (source, backup, manifest_sha256): (&SourceId, &BackupId, Option<Digest>),
+        closeness: Closeness,
+        problems: &[(String, String)],
+    ) {
+        let found = self.found(closeness, problems);
+        let subject = Subject::Backup(backup.clone());
+        self.write(Look { source: source.clone(), subject, manifest_sha256, found }).await;
+    }
+
+    /// Notes what was found of a log, or of a stanza.
+    pub async fn log(
+        &self,
+        source: &SourceId,
+        subject: Subject,
+        closeness: Closeness,
+        problems: &[(String, String)],
+    ) {
+        let found = self.found(closeness, problems);
+        let source = source.clone();
+        self.write(Look { source, subject, manifest_sha256: None, found }).await;
+    }
+
+    /// Notes of a log what a recovery came upon, beside what was found before.
+    pub async fn met(&self, source: &SourceId, problem: (String, String)) {
+        let Some(catalog) = &self.catalog else { return };
+        let known = Memory::of(catalog, Some(source)).await.unwrap_or_default();
+        let before = standing(known.looks(source, Subject::Log))
+            .filter(|look| look.closeness == Closeness::Stored)
+            .flat_map(|look| &look.problems);
+        let mut problems: Vec<(String, String)> =
+            before.map(|fault| (fault.code.clone(), fault.message.clone())).collect();
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+        self.log(source, Subject::Log, Closeness::Stored, &problems).await;
+    }
+
+    fn found(&self, closeness: Closeness, problems: &[(String, String)]) -> Verification {
+        // Another identity than the backup's says nothing against it, and opens nothing.
+        let is_key = |(code, _): &(String, String)| code == "wrong_key";
+        // Nor does a signature that is not believed say anything of the bytes.
+        let is_trust = |(code, _): &(String, String)| UNBELIEVED.contains(&code.as_str());
+        let closeness = if problems.iter().any(is_trust) {
+            Closeness::Structure
+        } else if problems.iter().any(is_key) {
+            closeness.min(Closeness::Stored)
+        } else {
+            closeness
+        };
+        let counts = problems.iter().filter(|problem| !is_key(problem));
+        let fault = |problem: &(String, String)| Fault {
+            code: problem.0.clone(),
+            message: problem.1.clone(),
+            trust: is_trust(problem).then(|| self.trust.clone()),
+        };
+        Verification { at: self.at, closeness, problems: counts.map(fault).collect() }
+    }
+}

@@ -1,0 +1,162 @@
+//! What signed documents name: collected when one is about to be signed, and missed where the bucket
+//! does not hold it any more, by a host too that has never seen it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use drctl_catalog::{Catalog, NamedBy};
+use drctl_model::{
+    BackupId, BackupSummary, Digest, MOST_NAMED, Manifest, Named, SourceId, to_name,
+};
+use drctl_store::{MAX_ENVELOPE_BYTES, digest, layout};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::drills::named_by_drills;
+use super::faults::is_bad_manifest;
+use super::{Inventory, MANIFESTS_AT_ONCE, Proven, Repository};
+
+/// The newest manifests, which are read first: one of them tells of all others.
+const FIRST: usize = 2;
+
+/// Names, each with what names it, in words.
+pub(crate) type Names = Vec<(Named, String)>;
+
+/// The newest manifests of a source, for a document that is about to be signed: those that the bucket
+/// holds, and those that these name; nothing that an operator has forgotten. What a catalog knows is not
+/// signed: it may be damaged.
+pub(crate) async fn before(
+    repository: &Repository,
+    source: &SourceId,
+    own: Option<&BackupId>,
+    catalog: Option<&Catalog>,
+) -> Vec<Named> {
+    let forgotten: BTreeSet<BackupId> = match catalog {
+        Some(catalog) => forgotten(&catalog.named(source).await.unwrap_or_default()),
+        None => BTreeSet::new(),
+    };
+    match in_the_bucket(repository, source, own).await {
+        Ok(found) => {
+            to_name(found.into_iter().filter(|named| !forgotten.contains(&named.backup)), own)
+        }
+        // What is stored is stored, and a later backup names more.
+        Err(error) => {
+            tracing::warn!("what was stored before is not named: {error:#}");
+            Vec::new()
+        }
+    }
+}
+
+/// The newest manifests that the bucket holds, and what they name. Usually the newest one tells of all
+/// others, so that these are not read.
+async fn in_the_bucket(
+    repository: &Repository,
+    source: &SourceId,
+    own: Option<&BackupId>,
+) -> Result<Vec<Named>> {
+    let attempts = repository.attempts(source).await?.into_iter();
+    let ids: Vec<BackupId> = attempts.filter(|id| own != Some(id)).take(MOST_NAMED).collect();
+    let mut found: BTreeMap<BackupId, Digest> = BTreeMap::new();
+    let (newest, rest) = ids.split_at(ids.len().min(FIRST));
+    for some in [newest, rest] {
+        let unknown: Vec<BackupId> =
+            some.iter().filter(|id| !found.contains_key(id)).cloned().collect();
+        let read = stream::iter(unknown).map(|id| async move {
+            match repository.manifest(source, &id).await {
+                Err(error) if is_bad_manifest(&error) => Ok(None),
+                read => read,
+            }
+        });
+        let read: Vec<Option<Proven>> = read.buffered(MANIFESTS_AT_ONCE).try_collect().await?;
+        for proven in read.into_iter().flatten() {
+            // What is there is named as it is, whatever was named before.
+            found.insert(proven.manifest.backup.clone(), proven.sha256);
+            for Named { backup, manifest_sha256 } in proven.manifest.before {
+                found.entry(backup).or_insert(manifest_sha256);
+            }
+        }
+    }
+    let named = |(backup, manifest_sha256)| Named { backup, manifest_sha256 };
+    Ok(found.into_iter().map(named).collect())
+}
+
+fn forgotten(noted: &[NamedBy]) -> BTreeSet<BackupId> {
+    let forgotten = noted.iter().filter(|one| one.forgotten);
+    forgotten.map(|one| one.named.backup.clone()).collect()
+}
+
+fn name(backup: &BackupSummary) -> Named {
+    Named { backup: backup.backup.clone(), manifest_sha256: backup.manifest_sha256 }
+}
+
+/// What a manifest names.
+pub(crate) fn by_manifest(manifest: &Manifest) -> Names {
+    let by = format!("the backup {}", manifest.backup);
+    manifest.before.iter().map(|named| (named.clone(), by.clone())).collect()
+}
+
+/// Tells a catalog what the manifests of a bucket name; one that cannot be told learns it later.
+pub(crate) async fn note(catalog: &Catalog, found: &Inventory) {
+    for (source, names) in &found.named {
+        keep(catalog, source, names.clone()).await;
+    }
+}
+
+/// The same of what some of them name.
+pub(crate) async fn keep(catalog: &Catalog, source: &SourceId, names: Names) {
+    let noted = catalog.note_named(source, names).await;
+    let _ = noted.inspect_err(|error| tracing::debug!("names are not noted: {error}"));
+}
+
+/// What of the manifests that signed documents of a source name is not in the bucket as it was named,
+/// by the manifests' keys; nothing of what an operator has forgotten. Those that are among `there`,
+/// which the bucket holds, are not asked for.
+///
+/// # Errors
+/// The store's, the catalog's.
+pub(crate) async fn missed(
+    repository: &Repository,
+    catalog: Option<&Catalog>,
+    source: &SourceId,
+    mut names: Names,
+    there: &[BackupSummary],
+) -> Result<BTreeMap<String, String>> {
+    names.extend(named_by_drills(repository, source).await?);
+    let noted: Vec<NamedBy> = match catalog {
+        Some(catalog) => catalog.named(source).await?,
+        None => Vec::new(),
+    };
+    let forgotten = forgotten(&noted);
+    names.extend(noted.into_iter().map(|one| (one.named, one.by)));
+    let there: BTreeSet<Named> = there.iter().map(name).collect();
+    let is_open =
+        |(named, _): &(Named, String)| !there.contains(named) && !forgotten.contains(&named.backup);
+    let open: BTreeMap<Named, String> = names.into_iter().filter(is_open).collect();
+    let look = stream::iter(open).map(|(named, by)| async move {
+        let why = lacks(repository, source, &named).await?;
+        let key = layout::manifest(source, &named.backup).to_string();
+        Ok::<_, anyhow::Error>(why.map(|why| (key, format!("{by} names it: {why}"))))
+    });
+    let found: Vec<_> = look.buffered(MANIFESTS_AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Why a manifest is not what was named; nothing where it is, also where it is not believed here.
+async fn lacks(
+    repository: &Repository,
+    source: &SourceId,
+    named: &Named,
+) -> Result<Option<String>> {
+    let other = || Some("another manifest is in its place".to_owned());
+    match repository.manifest(source, &named.backup).await {
+        Ok(Some(found)) if found.sha256 == named.manifest_sha256 => Ok(None),
+        Ok(Some(_)) => Ok(other()),
+        Ok(None) => Ok(Some("it is not in the bucket".to_owned())),
+        Err(error) if is_bad_manifest(&error) => {
+            let key = layout::manifest(source, &named.backup);
+            let bytes = repository.bucket.get(&key, MAX_ENVELOPE_BYTES as u64).await;
+            let same = bytes.is_ok_and(|bytes| digest(&bytes) == named.manifest_sha256);
+            Ok(if same { None } else { other() })
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,63 @@
+//! Repository and catalog, as the configuration names them.
+
+use anyhow::Result;
+use drctl_catalog::Catalog;
+
+use super::{Repository, cache};
+use crate::host::Setup;
+
+impl Setup {
+    /// The repository, its marker read.
+    ///
+    /// # Errors
+    /// As [`Setup::bucket`] and [`Repository::open`].
+    pub async fn repository(&self) -> Result<Repository> {
+        Repository::open(self.bucket()?, self.trust()?, self.config.repository.id.as_ref()).await
+    }
+
+    /// The catalog, for writing; made where there is none, made anew where it is wrong, and elsewhere
+    /// for a while where its directory cannot be written.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub async fn catalog(&self, repository: &Repository) -> Result<Catalog> {
+        Ok(self.believing(cache::open(self, repository).await?))
+    }
+
+    /// A catalog that judges by the keys that are trusted here.
+    pub(crate) fn believing(&self, catalog: Catalog) -> Catalog {
+        catalog.trusting(self.trust().map(|trust| trust.digest()).unwrap_or_default())
+    }
+
+    /// The catalog, to be looked at.
+    ///
+    /// # Errors
+    /// The catalog's, where there is none, or one that is wrong and cannot be made anew.
+    pub(crate) async fn known_catalog(&self) -> Result<Catalog> {
+        Ok(self.believing(cache::known(self).await?))
+    }
+
+    /// The catalog, to remember in it what was verified of logs. None where there is none, or one
+    /// of another repository; one that cannot be written is still read. All that it holds of logs
+    /// can be had from the bucket, so that its failures are no errors.
+    pub async fn log_cache(&self, repository: &Repository) -> Option<Catalog> {
+        let path = self.catalog_path();
+        if !path.exists() {
+            return None;
+        }
+        // What root writes into the directory of another account, that account could not use.
+        let ours = self.private_directory(&self.config.paths.state_dir).is_ok();
+        let opened = match ours {
+            true => Catalog::open(&path).await.ok(),
+            false => None,
+        };
+        let opened = match opened {
+            Some(catalog) => Ok(catalog),
+            None => Catalog::open_read_only(&path).await,
+        };
+        let opened = opened.inspect_err(|error| tracing::debug!("done without a catalog: {error}"));
+        let catalog = opened.ok()?;
+        let owner = catalog.repository().await.ok().flatten();
+        owner.filter(|owner| *owner == repository.id).map(|_| self.believing(catalog))
+    }
+}

@@ -1,0 +1,137 @@
+//! The copy, laid out: what an earlier attempt has noted as whole is kept.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use drctl_engines::pg::physical::{Layout, look_again};
+use drctl_model::Content;
+
+use super::{Begun, Step};
+use crate::host::{Limits, Meter, Stop, crash_point};
+use crate::repository::Repository;
+use crate::restore::combine::discard_chain;
+use crate::restore::{RestorePlan, RestoreRequest, restore};
+
+/// Lays a copy out, stream by stream, each noted once all of it is on the disk. What an earlier
+/// attempt has noted is kept, and then compared with the server's list of files; where it differs
+/// all of it is laid out anew.
+///
+/// # Errors
+/// As [`restore`].
+pub async fn lay_out(
+    repository: &Repository,
+    request: &RestoreRequest,
+    plan: &RestorePlan,
+    (begun, limits): (&mut Begun, Limits),
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<()> {
+    if begun.step() != Step::LayingOut {
+        return Ok(());
+    }
+    if plan.chain.is_some() {
+        return lay_out_chain(repository, request, plan, (begun, limits), meter, stop).await;
+    }
+    let kept = plan.items.iter().any(|item| begun.has(&item.stream.id));
+    lay_out_rest(repository, request, plan, (begun, limits), meter, stop).await?;
+    if kept {
+        meter.label("comparing what was kept with the server's list");
+        let layout = Layout::new(begun.directory());
+        let work = move || look_again(&layout).map_err(anyhow::Error::from);
+        if let Err(error) = tokio::task::spawn_blocking(work).await? {
+            tracing::warn!("what an earlier attempt laid out is not whole: {error:#}: once more");
+            begun.forget()?;
+            lay_out_rest(repository, request, plan, (begun, limits), meter, stop).await?;
+        }
+    }
+    crash_point("recovery-laid-out");
+    begun.reach(Step::Replaying)
+}
+
+/// A chain is laid out as a whole, or anew: what becomes of it is no copy's own.
+async fn lay_out_chain(
+    repository: &Repository,
+    request: &RestoreRequest,
+    plan: &RestorePlan,
+    (begun, limits): (&mut Begun, Limits),
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<()> {
+    crash_point("recovery-begun");
+    discard_chain(begun.directory())?;
+    for item in &plan.items {
+        discard(begun.directory(), &item.facts.content)?;
+    }
+    restore(repository, request, plan, limits, meter, stop).await?;
+    crash_point("recovery-laid-out");
+    begun.reach(Step::Replaying)
+}
+
+async fn lay_out_rest(
+    repository: &Repository,
+    request: &RestoreRequest,
+    plan: &RestorePlan,
+    (begun, limits): (&mut Begun, Limits),
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<()> {
+    crash_point("recovery-begun");
+    let mut missing = Vec::new();
+    for item in &plan.items {
+        // The list lies in the data directory: it goes when that is laid out anew.
+        let list = item.facts.content == Content::Listing;
+        if !begun.has(&item.stream.id) || (list && !missing.is_empty()) {
+            missing.push(item);
+        }
+    }
+    meter.begin(0);
+    for item in missing {
+        discard(begun.directory(), &item.facts.content)?;
+        let one = RestorePlan {
+            items: vec![item.clone()],
+            chain: None,
+            fetch_bytes: item.stream.sealed_bytes,
+            plain_bytes: item.stream.plain_bytes,
+            room: None,
+            notes: Vec::new(),
+            code: None,
+            estimate: None,
+        };
+        restore(repository, request, &one, limits, meter, stop).await?;
+        begun.laid_out(&item.stream.id)?;
+        crash_point("recovery-stream-laid-out");
+    }
+    Ok(())
+}
+
+/// Removes what there is of a stream that is not there as a whole.
+///
+/// # Errors
+/// The file system's.
+fn discard(directory: &Path, content: &Content) -> Result<()> {
+    let layout = Layout::new(directory);
+    let path = match content {
+        Content::Tablespace(facts) => match facts.oid {
+            Some(oid) => layout.tablespace(oid),
+            None => layout.data(),
+        },
+        _ => {
+            for name in ["backup_manifest", "backup_manifest.part"] {
+                let path = layout.data().join(name);
+                gone(fs::remove_file(&path))
+                    .with_context(|| format!("remove {}", path.display()))?;
+            }
+            return Ok(());
+        }
+    };
+    gone(fs::remove_dir_all(&path)).with_context(|| format!("remove {}", path.display()))
+}
+
+fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}

@@ -1,0 +1,76 @@
+//! A backup laid out by pgBackRest, within a recovery of ours.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use drctl_engines::pg::physical::{Layout, end_left};
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use super::{Begun, STOP_PATIENCE, Step};
+use crate::engine::pgbackrest::Stanza;
+use crate::host::locks::{Taken, take_file};
+use crate::host::{Meter, Problem, Stop, crash_point};
+
+/// Lays a backup out as a whole, or anew: what an attempt that broke off has left is removed. What
+/// lies there then was compared by pgBackRest with its own digests, file by file.
+///
+/// # Errors
+/// pgBackRest's; [`Problem::Interrupted`]; [`Problem::Target`] while the one that an earlier attempt
+/// started still writes there.
+pub(crate) async fn lay_out(
+    stanza: &Stanza,
+    label: &str,
+    begun: &mut Begun,
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<()> {
+    if begun.step() != Step::LayingOut {
+        return Ok(());
+    }
+    let layout = Layout::new(begun.directory());
+    end_left(&layout, STOP_PATIENCE).await?;
+    let held = hold(begun.directory())?;
+    crash_point("recovery-begun");
+    for left in [layout.data(), begun.directory().join("tablespaces")] {
+        discard(&left)?;
+    }
+    meter.label(format!("pgBackRest lays out {label}"));
+    let done = tokio::select! {
+        done = stanza.backrest.lay_out(label, &layout) => done,
+        () = stop.requested() => return Err(Problem::Interrupted.into()),
+    };
+    done.with_context(|| format!("lay out {label}"))?;
+    drop(held);
+    crash_point("recovery-laid-out");
+    begun.reach(Step::Replaying)
+}
+
+/// A lock that pgBackRest holds with us: it outlives a drctl that is killed, and would write among
+/// the files of the next one. Its own lock does not keep two from one directory.
+fn hold(directory: &Path) -> Result<File> {
+    let path = directory.join("pgbackrest.lock");
+    let taken = take_file(&path);
+    let file = match taken.with_context(|| format!("take the lock {}", path.display()))? {
+        Taken::Ours(file) => file,
+        Taken::Held(_) => {
+            return Err(Problem::Target(format!(
+                "the pgBackRest of an earlier attempt still writes into {}: go on when it has ended \
+                 (`ps -ef | grep pgbackrest` shows it)",
+                directory.display()
+            ))
+            .into());
+        }
+    };
+    // Children inherit it.
+    fcntl_setfd(&file, FdFlags::empty()).context("share the lock")?;
+    Ok(file)
+}
+
+fn discard(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.with_context(|| format!("remove {}", path.display())),
+    }
+}

@@ -1,0 +1,256 @@
+//! A cluster brought to a point in time: laid out, replayed, looked at, and only then believed.
+
+mod aim;
+mod base;
+mod begun;
+mod behind;
+mod choose;
+mod command;
+mod history;
+pub(crate) mod laid_out;
+mod log_ahead;
+mod own;
+mod rate;
+mod serve;
+mod spaces;
+mod stood;
+mod take;
+mod watch;
+mod whose;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use drctl_engines::boxed::Boxes;
+use drctl_engines::pg::physical::{
+    Layout, PickedTable, Recovering, Recovery, Surroundings, Undecided, prepare,
+};
+use drctl_model::TableRows;
+use drctl_policies::recovery::RecoveryPlan;
+use drctl_store::Identities;
+
+pub use aim::{bound_digest, forks, left_out, plan_digest, time_of, timeline_of};
+pub use base::lay_out;
+pub use begun::{Begun, Identity, Kept, Proof, Step, is_begun, kept, waits};
+pub use behind::Overtaken;
+pub use log_ahead::with_log_ahead;
+pub use own::{end_own, is_own};
+pub use rate::{Rate, last_rate};
+pub(crate) use take::{ABSENT, DELIVERED, FAILED, LEFT, PLACED, is_placed, placed, take};
+pub use whose::{Whose, whose_number};
+
+use self::command::{hidden, note_stanza, restore_command, take_command};
+use self::history::leave_history;
+use self::serve::Serving;
+use super::known::Known;
+use crate::host::{Meter, Problem, Setup, Stop, crash_point};
+use crate::repository::Repository;
+
+/// How long its last checkpoint may take.
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(600);
+
+/// How often it is started again since the log asks for larger settings: each change of them in
+/// the log is one, and a cluster sees few.
+const STARTS: usize = 50;
+
+/// What becomes of the cluster once it is proven to be at its target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// Its server is stopped there.
+    Stop,
+    /// Its server stays open, read-only, when we end.
+    Open,
+    /// These tables are dumped into files; then its server is stopped.
+    Extract(Vec<PickedTable>),
+    /// It becomes a cluster of its own; then its server is stopped.
+    Promote,
+}
+
+/// A table that was taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extracted {
+    /// Which one.
+    pub table: PickedTable,
+    /// The dump.
+    pub file: PathBuf,
+    /// The rows of each table in it: its partitions are tables too.
+    pub rows: Vec<TableRows>,
+}
+
+/// What a recovery came to.
+#[derive(Debug, Clone)]
+pub struct Recovered {
+    /// What was proven.
+    pub proof: Proof,
+    /// Whether it was made a cluster of its own.
+    pub promoted: bool,
+    /// How many tables were locked by transactions that had not ended at the target, where it was
+    /// made a cluster of its own so that it can be read.
+    pub released: Option<u64>,
+    /// What was prepared and not decided in it, where it was made a cluster of its own.
+    pub prepared: Vec<Undecided>,
+    /// Where its server is reached, where that was left open.
+    pub open: Option<Opened>,
+    /// The tables that were taken out.
+    pub extracted: Vec<Extracted>,
+}
+
+/// How a server that was left open is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The directory of its socket.
+    pub socket: PathBuf,
+    /// A role that it lets in.
+    pub user: String,
+    /// A database that it has.
+    pub database: String,
+}
+
+impl Recovered {
+    fn of(proof: Proof) -> Self {
+        Recovered {
+            proof,
+            promoted: false,
+            released: None,
+            prepared: Vec::new(),
+            open: None,
+            extracted: Vec::new(),
+        }
+    }
+}
+
+/// What is to be recovered, and how.
+pub struct RecoverRequest<'a> {
+    /// The configuration.
+    pub setup: &'a Setup,
+    /// Where the log lies.
+    pub repository: &'a Repository,
+    /// The source's name, as the log is fetched by it.
+    pub source: &'a str,
+    /// What the bucket holds.
+    pub known: &'a Known,
+    /// The plan.
+    pub plan: &'a RecoveryPlan,
+    /// The directory into which the base was laid out.
+    pub directory: PathBuf,
+    /// The file of the identity that opens the log, and the same, read; nothing where all log lies
+    /// in pgBackRest's archive, which opens it by itself.
+    pub identity: Option<(PathBuf, Identities)>,
+    /// The role as which the recovering server is asked.
+    pub user: String,
+    /// Where the server's programs of the base's version are.
+    pub bin_dir: PathBuf,
+    /// What becomes of it then.
+    pub choice: Choice,
+    /// How a box is made for its server; nothing where it is to do without.
+    pub boxes: Option<Boxes>,
+    /// Libraries that its server loads.
+    pub preload: Vec<String>,
+}
+
+/// What a server of this recovery is given.
+struct Given<'a> {
+    around: &'a Surroundings<'a>,
+    serving: &'a Serving<'a>,
+}
+
+/// Replays the log onto a base that was laid out, proves where that came to, and does with it what
+/// was chosen. Goes on where an earlier attempt ended: PostgreSQL replays from its own last point
+/// of restart, and all is proven again.
+///
+/// # Errors
+/// [`Problem::Mismatch`] where the target was not reached: what is there is not to be used.
+pub async fn recover(
+    request: &RecoverRequest<'_>,
+    begun: &mut Begun,
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<Recovered> {
+    let layout = Layout::new(&request.directory);
+    let base = request.known.base(&request.plan.base).context("the plan's base is gone")?;
+    let serving = Serving::new(request, base.segment_size)?;
+    let log = |private: &Path, program: &Path| {
+        serving.listen(private).map(|socket| take_command(&socket, program))
+    };
+    let mut around = Surroundings {
+        boxes: request.boxes.as_ref(),
+        hidden: hidden(request),
+        outlives: request.choice == Choice::Open,
+        preload: request.preload.clone(),
+        log: &log,
+        led: Vec::new(),
+    };
+    let given = Given { around: &around, serving: &serving };
+    if let Some(done) = own::already(request, begun, &layout, (&given, meter)).await? {
+        return Ok(done);
+    }
+    let recovery = Recovery {
+        restore_command: restore_command(request, base.segment_size.bytes())?,
+        timeline: request.plan.timeline,
+        stop: aim::stop_at(request.plan),
+    };
+    prepare(&layout, &recovery).context("prepare the cluster")?;
+    note_stanza(request)?;
+    leave_history(request, &layout)?;
+    for _ in 0..STARTS {
+        around.led = serving.spaces().led();
+        meter.label("starting the restored server");
+        let mut server = Recovering::start(&layout, &request.bin_dir, &request.user, &around)?;
+        // Until all is left: a question that is cut off before ends the server.
+        let mut answers = std::pin::pin!(serving.run());
+        let done = tokio::select! {
+            done = prove_and_choose(&mut server, request, begun, &layout, meter) => done,
+            never = &mut answers => match never {},
+            () = stop.requested() => Err(Problem::Interrupted.into()),
+        };
+        let done = match done {
+            Ok(None) => {
+                tracing::info!("the log asks for larger settings: the server is started again");
+                server.stop(STOP_PATIENCE).await?;
+                continue;
+            }
+            Ok(Some(done)) => Ok(done),
+            Err(error) if serving.spaces().wants_another_box() && !is_interrupted(&error) => {
+                tracing::info!("the server goes on in another box: {error:#}");
+                server.stop(STOP_PATIENCE).await?;
+                continue;
+            }
+            Err(error) => Err(error),
+        };
+        return tokio::select! {
+            ended = choose::end(server, request, &serving, done) => ended,
+            never = answers => match never {},
+        };
+    }
+    bail!("the log asked {STARTS} times for larger settings of the server that replays it")
+}
+
+fn is_interrupted(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Problem::Interrupted))
+}
+
+/// Nothing where the log asks for larger settings than the server has.
+async fn prove_and_choose(
+    server: &mut Recovering,
+    request: &RecoverRequest<'_>,
+    begun: &mut Begun,
+    layout: &Layout,
+    meter: &Meter,
+) -> Result<Option<Recovered>> {
+    let Some((arrived, rate)) = watch::arrive(server, request, meter).await? else {
+        return Ok(None);
+    };
+    let mut proof = watch::prove(request, &arrived, server.stopped())?;
+    proof.overtaken = behind::overtaken(request, &proof).await.unwrap_or_else(|error| {
+        tracing::warn!(
+            "whether commits of an earlier time come after the stop could not be looked at: \
+             {error:#}"
+        );
+        None
+    });
+    rate.keep(&request.setup.config.paths.state_dir);
+    begun.prove(proof)?;
+    crash_point("recovery-proven");
+    choose::choose(server, request, begun, layout, meter).await.map(Some)
+}

@@ -1,0 +1,215 @@
+//! A recovered cluster that is one of its own: how it becomes one, and what an earlier attempt, or
+//! somebody else, has made of it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use drctl_engines::pg::physical::{
+    Layout, Left, Look, Progress, Recovering, end_left, left, out_of_the_box,
+};
+use drctl_policies::recovery::Target;
+
+use super::aim::runs_to_end;
+use super::begun::Released;
+use super::{Begun, Choice, Given, RecoverRequest, Recovered, STOP_PATIENCE, Step, choose, watch};
+use crate::host::{Meter, Problem, crash_point};
+
+/// Ends the server that this recovery left running, if there is one. Nobody else's is touched, nor
+/// one that was made a cluster of its own by somebody else.
+///
+/// # Errors
+/// [`Problem::Target`] for such a one; what keeps ours from ending.
+pub async fn end_own(begun: &Begun) -> Result<()> {
+    let layout = Layout::new(begun.directory());
+    let data = layout.data();
+    let server = left(&layout);
+    if let Some(server) = server.as_ref().filter(|server| !server.is_ours()) {
+        let text = format!(
+            "a server runs in {} (process {}) that this recovery did not start, and nothing was \
+             touched. If nobody needs it, stop it: pg_ctl -D {} stop",
+            data.display(),
+            server.id(),
+            data.display()
+        );
+        return Err(Problem::Target(text).into());
+    }
+    if begun.step() == Step::TookOver {
+        let text = format!(
+            "the cluster in {} has taken the place of the source's server: it is in service, and \
+             nothing was touched. Name a new directory",
+            data.display()
+        );
+        return Err(Problem::Target(text).into());
+    }
+    if begun.step() > Step::LayingOut && begun.step() < Step::Promoting && is_own(&data) {
+        if server.is_none() {
+            out_of_the_box(&layout)?;
+        }
+        return Err(somebody_elses(&data, server.as_ref()));
+    }
+    if server.is_some() {
+        end_left(&layout, STOP_PATIENCE).await?;
+    }
+    out_of_the_box(&layout).map_err(Into::into)
+}
+
+/// Whether a cluster follows no log any more. One that was just laid out has the label of its
+/// backup; one that recovers has a signal.
+pub fn is_own(data: &Path) -> bool {
+    let marks = ["backup_label", "standby.signal", "recovery.signal"];
+    data.join("PG_VERSION").exists() && !marks.iter().any(|name| data.join(name).exists())
+}
+
+fn somebody_elses(data: &Path, server: Option<&Left>) -> anyhow::Error {
+    let stop = server.map(|server| {
+        let id = server.id();
+        format!(". It runs in its box: `kill -INT {id}` stops it, and the same again lets it out")
+    });
+    let text = format!(
+        "{} was made a cluster of its own by somebody else than this recovery, and may be in use: \
+         nothing was touched. Name a new directory{}",
+        data.display(),
+        stop.unwrap_or_default()
+    );
+    Problem::Target(text).into()
+}
+
+/// Makes the cluster, which was proven, one of its own; gives what is proven of it then.
+pub(super) async fn promote(
+    server: &mut Recovering,
+    request: &RecoverRequest<'_>,
+    begun: &mut Begun,
+    layout: &Layout,
+) -> Result<()> {
+    begun.reach(Step::Promoting)?;
+    server.promote(layout)?;
+    crash_point("recovery-promoting");
+    let opened = opened(server).await?;
+    if runs_to_end(request.plan) {
+        // Nothing held it: before it opened it replayed what came since it was proven.
+        let again = watch::prove(request, &opened, None);
+        begun.prove_again(again.as_ref().ok().cloned())?;
+        again.context("prove the cluster again, now that it is open")?;
+    }
+    if begun.released().is_some() {
+        begun.stands_at(server.next_xid().await?)?;
+    }
+    begun.opened_with(server.undecided().await?)?;
+    begun.reach(Step::Promoted)
+}
+
+/// Waits until it has opened; gives where its replay ended, which it still tells then.
+async fn opened(server: &mut Recovering) -> Result<Progress> {
+    loop {
+        match server.look().await.context("promote the cluster")? {
+            Look::At(progress) if !progress.in_recovery => return Ok(progress),
+            Look::At(_) | Look::Silent(_) => {}
+            Look::TooSmall => bail!(Problem::Mismatch(
+                "it replayed log that asks for larger settings before it opened".to_owned()
+            )),
+        }
+    }
+}
+
+/// A cluster that an earlier attempt has made one of its own: its own log ends that attempt's
+/// work, and nothing is replayed into it any more. One that was promoted so that it can be read
+/// can be read again, as long as nobody has written into it.
+pub(super) async fn already(
+    request: &RecoverRequest<'_>,
+    begun: &mut Begun,
+    layout: &Layout,
+    (given, meter): (&Given<'_>, &Meter),
+) -> Result<Option<Recovered>> {
+    let data = layout.data();
+    if !is_own(&data) {
+        return Ok(None);
+    }
+    if begun.step() < Step::Promoting {
+        return Err(somebody_elses(&data, None));
+    }
+    let Some(proof) = begun.proof().cloned() else {
+        return Err(unproven());
+    };
+    if request.choice != Choice::Promote && begun.released().is_none() {
+        let text = format!(
+            "{} was promoted: it is a cluster of its own, and stands at no target any more",
+            data.display()
+        );
+        return Err(Problem::Target(text).into());
+    }
+    if begun.step() == Step::Promoting {
+        end_promotion(request, begun, layout, (given, meter)).await?;
+    }
+    let released = begun.released().map(|released| released.locks);
+    let mut done = Recovered::of(proof);
+    (done.promoted, done.released) = (true, released);
+    done.prepared = begun.prepared().unwrap_or_default().to_vec();
+    match &request.choice {
+        Choice::Stop => {}
+        // From now on it is its owner's.
+        Choice::Promote => begun.release(None)?,
+        Choice::Open | Choice::Extract(_) => {
+            return read_again(request, begun, layout, (done, given, meter)).await.map(Some);
+        }
+    }
+    Ok(Some(done))
+}
+
+/// Ends a promotion that broke off.
+async fn end_promotion(
+    request: &RecoverRequest<'_>,
+    begun: &mut Begun,
+    layout: &Layout,
+    (given, meter): (&Given<'_>, &Meter),
+) -> Result<()> {
+    meter.label("ending the promotion");
+    let mut server = Recovering::start(layout, &request.bin_dir, &request.user, given.around)?;
+    opened(&mut server).await?;
+    if begun.released().is_some() {
+        begun.stands_at(server.next_xid().await?)?;
+    }
+    begun.opened_with(server.undecided().await?)?;
+    server.stop(STOP_PATIENCE).await?;
+    // It broke off before it was proven again: nothing but what was proven may be in it.
+    let proof = begun.proof().cloned().ok_or_else(unproven)?;
+    let late = |at| at > proof.replayed;
+    let timed = matches!(request.plan.target, Target::Time(_)) && proof.stopped.is_none();
+    if timed && watch::opened_at(&layout.data()).is_none_or(late) {
+        begun.prove_again(None)?;
+        return Err(unproven());
+    }
+    begun.reach(Step::Promoted)
+}
+
+/// Reads once more what was promoted to be read.
+async fn read_again(
+    request: &RecoverRequest<'_>,
+    begun: &Begun,
+    layout: &Layout,
+    (mut done, given, meter): (Recovered, &Given<'_>, &Meter),
+) -> Result<Recovered> {
+    meter.label("starting the restored server");
+    let mut server = Recovering::start(layout, &request.bin_dir, &request.user, given.around)?;
+    let read = async {
+        opened(&mut server).await?;
+        let stood = begun.released().and_then(|released: &Released| released.next_xid);
+        // Who decides what was prepared takes no number.
+        let prepared = server.undecided().await?;
+        let decided = begun.prepared().is_some_and(|before| *before != prepared[..]);
+        if decided || stood != Some(server.next_xid().await?) {
+            let text = format!(
+                "{} was written to since it was proven, and does not show the target any more",
+                layout.data().display()
+            );
+            return Err(Problem::Target(text).into());
+        }
+        choose::read(&server, request, &mut done, meter).await
+    };
+    let read: Result<()> = read.await;
+    choose::end(server, request, given.serving, read.map(|()| done)).await
+}
+
+fn unproven() -> anyhow::Error {
+    let text = "it was promoted, and what it came to was not proven: it is not to be used";
+    Problem::Mismatch(text.to_owned()).into()
+}

@@ -1,0 +1,129 @@
+//! Whether a number that a recovery is asked to go to is a transaction's own. The server stops at
+//! transactions alone: at the number of a savepoint, or of none, it would replay all that there is
+//! before it says so.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use drctl_engines::pg::wal::{Ended, Ends};
+use drctl_model::{Lsn, SourceId};
+use drctl_policies::recovery::{RecoveryPlan, Target};
+use drctl_store::Identities;
+
+use crate::engine::pgbackrest::segment as archived;
+use crate::host::Problem;
+use crate::log::{Shelf, segment};
+use crate::repository::Repository;
+use crate::restore::known::Known;
+
+/// The most segments that are read: the log tells between which positions a transaction ended, mostly
+/// within one or two.
+const MOST: usize = 16;
+
+/// Where it is looked.
+pub struct Whose<'a> {
+    /// Where drctl's own log lies.
+    pub repository: &'a Repository,
+    /// Whose.
+    pub source: &'a SourceId,
+    /// What the bucket holds.
+    pub known: &'a Known,
+    /// What opens the log.
+    pub identities: Option<&'a Identities>,
+    /// A private directory for what pgBackRest delivers.
+    pub folder: &'a Path,
+}
+
+/// Refuses a plan to the number of a part of a transaction, or to one under which nothing ended.
+/// Nothing is said where not all of the log can be read in which it may have.
+///
+/// # Errors
+/// [`Problem::NoPlan`], with the transaction that is meant.
+pub async fn whose_number(of: &Whose<'_>, plan: &RecoveryPlan) -> Result<()> {
+    let Target::Xid { xid, inclusive } = plan.target else { return Ok(()) };
+    let mut found = Found::Nothing;
+    if !read(of, plan, |ended| found.look(xid, &ended)).await? && found == Found::Nothing {
+        return Ok(());
+    }
+    let flag = if inclusive { "--to-xid" } else { "--before-xid" };
+    match found {
+        Found::Itself => Ok(()),
+        Found::PartOf { xid: whole, committed } => {
+            let how = if committed { "was committed" } else { "was rolled back" };
+            let text = format!(
+                "{xid} is a part of the transaction {whole} (a savepoint, or a block of a function), \
+                 which {how} as a whole: {flag} {whole}"
+            );
+            Err(Problem::NoPlan(text, "name the transaction that it is a part of").into())
+        }
+        Found::Nothing => {
+            let text = format!(
+                "no transaction {xid} ended in the log from {} to {}: it wrote nothing, or had not ended",
+                plan.not_before, plan.until
+            );
+            Err(Problem::NoPlan(text, "choose a time or a position").into())
+        }
+    }
+}
+
+/// What became of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Itself,
+    PartOf { xid: u32, committed: bool },
+}
+
+impl Found {
+    fn look(&mut self, xid: u32, ended: &Ended) {
+        if ended.xid == xid {
+            *self = Found::Itself;
+        } else if ended.subtransactions.contains(&xid) && *self == Found::Nothing {
+            *self = Found::PartOf { xid: ended.xid, committed: ended.committed };
+        }
+    }
+}
+
+/// Reads the log in which it may have ended; says whether that was all of it.
+async fn read(of: &Whose<'_>, plan: &RecoveryPlan, mut tell: impl FnMut(Ended)) -> Result<bool> {
+    let base = of.known.base(&plan.base).context("the plan's base is gone")?;
+    let (size, mut left, mut whole) = (base.segment_size, MOST, true);
+    for leg in &plan.path {
+        let (from, until) = (leg.from.max(plan.not_before), leg.until.min(plan.until));
+        if from >= until {
+            continue;
+        }
+        let mut ends = Ends::default();
+        // A record that ends in the first one may begin in the one before.
+        let first = size.start_of(from);
+        let before = Lsn(first.0.saturating_sub(size.bytes()));
+        let mut start = if before >= leg.from { before } else { first };
+        while start < until {
+            if left == 0 {
+                return Ok(false);
+            }
+            left -= 1;
+            let on = (of.known.system_id, leg.timeline);
+            match one(of, on, (start, size)).await {
+                Ok(Some(bytes)) => ends.feed(start, &bytes, &mut tell),
+                Ok(None) | Err(_) => whole = false,
+            }
+            start = start.plus(size.bytes());
+        }
+    }
+    Ok(whole)
+}
+
+async fn one(
+    of: &Whose<'_>,
+    on: (u64, drctl_model::Timeline),
+    (start, size): (Lsn, drctl_model::WalSegmentSize),
+) -> Result<Option<Vec<u8>>> {
+    if let Some(stanza) = &of.known.stanza
+        && let Some(bytes) = archived(stanza, on, (start, size), of.folder).await?
+    {
+        return Ok(Some(bytes));
+    }
+    let Some(identities) = of.identities else { return Ok(None) };
+    segment(&Shelf::reader(of.repository, of.source), on, size, start, identities).await
+}

@@ -1,0 +1,54 @@
+//! What of a cluster's log is missing, told apart by whether a later copy makes up for it.
+
+use drctl_policies::recovery::{Gap, Warning, Why, standing, timeline_view};
+
+use super::Known;
+use crate::log::LogVerdict;
+
+/// What is missing of a cluster's log, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Holes {
+    /// What keeps a recovery from the end of the log, or may: each needs a new copy, or the log.
+    pub open: Vec<String>,
+    /// What lies before a later copy: times are out of reach, and nothing can be done about it.
+    pub covered: Vec<String>,
+}
+
+impl Holes {
+    /// Those of a cluster of which something is known.
+    #[must_use]
+    pub fn of(known: &Known) -> Holes {
+        let mut found = Holes::default();
+        let standing = standing(&known.archive);
+        found.open.extend(known.uncopied.map(|id| Warning::NoCopyOf(id).to_string()));
+        // What is damaged is found by who reads it, and cleared by who reads it again.
+        let missing = |gap: &&Gap| gap.why != Why::Damaged;
+        for gap in standing.iter().flat_map(|standing| &standing.gaps).filter(missing) {
+            found.open.push(gap.to_string());
+        }
+        for doubt in standing.iter().flat_map(|standing| &standing.doubts) {
+            found.open.push(doubt.to_string());
+        }
+        let views = timeline_view(&known.archive);
+        let gaps = views.iter().flat_map(|view| &view.gaps).filter(missing);
+        for gap in gaps.map(ToString::to_string) {
+            if found.open.contains(&gap) || found.covered.contains(&gap) {
+                continue;
+            }
+            match standing {
+                Some(_) => found.covered.push(gap),
+                None => found.open.push(gap),
+            }
+        }
+        found
+    }
+}
+
+impl LogVerdict {
+    /// Takes in what is missing.
+    pub fn learn(&mut self, holes: Holes) {
+        let gap = |text| ("log_gap".to_owned(), text);
+        self.problems.extend(holes.open.into_iter().map(gap));
+        self.covered.extend(holes.covered);
+    }
+}

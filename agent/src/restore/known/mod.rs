@@ -1,0 +1,317 @@
+//! What the bucket holds of a cluster's copies and log, as the planner wants it.
+
+mod clusters;
+mod holes;
+mod state;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use drctl_catalog::Catalog;
+use drctl_model::{
+    Ancestor, BackupId, BackupKind, BackupSummary, Coordinates, Digest, LogEntry, LogPart,
+    LogPlace, Lsn, NotedPoint, SourceId, Timeline, TimelineHistory, WalSegmentSize,
+};
+use drctl_policies::recovery::{Archive, Base, RestorePoint, Stood, Want};
+use drctl_store::Trust;
+use futures_util::TryStreamExt as _;
+use jiff::SignedDuration;
+
+use self::clusters::{Chosen, choose};
+use crate::engine::pgbackrest::{Elsewhere, Stanza, log, only_there};
+use crate::host::{Problem, Setup};
+use crate::log::Shelf;
+use crate::log::heads::Log;
+use crate::repository::chain::Family;
+use crate::repository::{Memory, Repository, everything, words};
+
+pub use clusters::OtherCluster;
+pub use holes::Holes;
+pub(crate) use state::{LogState, log_state};
+
+/// A cluster's copies and log, as signed heads and manifests tell them.
+pub struct Known {
+    /// For the planner.
+    pub archive: Archive,
+    /// Which cluster: of several that a source has had the one that was asked for, or the current
+    /// one.
+    pub system_id: u64,
+    /// The copies.
+    pub bases: Vec<(BackupId, Coordinates)>,
+    /// How many pieces of log count.
+    pub pieces: u64,
+    /// Pieces and manifests that do not count, with the reason.
+    pub refused: Vec<String>,
+    /// Other clusters that the source has had.
+    pub others: Vec<OtherCluster>,
+    /// A cluster of which there is newer log, and no copy.
+    pub uncopied: Option<u64>,
+    /// The identifiers of the keys that signed the copies.
+    pub(crate) signers: BTreeMap<BackupId, String>,
+    /// Where else copies and log lie: in a stanza of pgBackRest.
+    pub(crate) stanza: Option<Stanza>,
+}
+
+/// A stanza whose log counts too, and how much of it has to be known.
+pub(crate) struct Beside {
+    pub(crate) stanza: Stanza,
+    pub(crate) want: Want,
+    /// A private directory for what is being read.
+    pub(crate) folder: PathBuf,
+}
+
+impl Beside {
+    /// One that was looked at.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn new(setup: &Setup, stanza: Stanza, want: Want) -> Result<Beside> {
+        let folder = setup.config.paths.runtime_dir.clone();
+        setup.private_directory(&folder)?;
+        Ok(Beside { stanza, want, folder })
+    }
+}
+
+/// A source's copies of clusters.
+#[derive(Default, Clone)]
+pub(crate) struct Copies(Vec<Copy>);
+
+/// A copy of a cluster.
+#[derive(Clone)]
+struct Copy {
+    at: Coordinates,
+    base: Base,
+    /// Whether the log that makes it consistent lies with it, and not in the archive alone.
+    brings_log: bool,
+}
+
+impl Copies {
+    /// Those among a source's backups whose chains hold; of the others it says why they do not.
+    pub(crate) fn of(backups: &[BackupSummary], refused: &mut Vec<String>) -> Self {
+        let (family, mut copies) = (Family::of(backups), Copies::default());
+        for backup in backups {
+            match family.broken(backup) {
+                None => copies.0.extend(copy(backup)),
+                Some(why) => refused.push(format!("{}: its chain is broken: {why}", backup.backup)),
+            }
+        }
+        copies
+    }
+
+    /// The clusters that they are of.
+    pub(super) fn clusters(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|copy| copy.at.system_id)
+    }
+
+    /// The size of their segments, and the first position that one of them needs.
+    pub(super) fn reach(&self) -> Option<(WalSegmentSize, Lsn)> {
+        let oldest = self.0.iter().map(|copy| copy.at.start).min()?;
+        Some((self.0.last()?.at.segment_size, oldest))
+    }
+
+    /// Those of one cluster.
+    pub(super) fn of_cluster(&self, system_id: u64) -> Self {
+        Copies(self.0.iter().filter(|copy| copy.at.system_id == system_id).cloned().collect())
+    }
+}
+
+fn copy(backup: &BackupSummary) -> Option<Copy> {
+    let at = backup.kind.coordinates()?.clone();
+    let external = matches!(backup.kind, BackupKind::External(_));
+    let base = Base {
+        backup: backup.backup.clone(),
+        timeline: at.stop_timeline,
+        start: at.start,
+        stop: at.stop,
+        stood: match &at.log {
+            Some(log) => Stood::Log { last_commit: log.last_commit, checkpoint: log.checkpoint },
+            // pgBackRest asks the server, and tells whole seconds.
+            None if external => {
+                Stood::Server(backup.finished.saturating_add(SignedDuration::from_secs(1)).ok()?)
+            }
+            None => Stood::Host(backup.finished),
+        },
+        segments: segments(&at),
+        good: backup.is_good(),
+    };
+    Some(Copy { at, base, brings_log: !external })
+}
+
+/// The whole segments of the log that a copy brings along.
+fn segments(at: &Coordinates) -> Vec<(Lsn, Lsn, Digest)> {
+    let told = at.log.iter().flat_map(|log| &log.segments);
+    told.map(|(start, digest)| (*start, start.plus(at.segment_size.bytes()), *digest)).collect()
+}
+
+/// Reads all manifests and what is signed of the log of a source; needs no key. What `cache` knows
+/// of the log is not read again. Of a source whose backups pgBackRest keeps: what that has of both,
+/// as far as `want` asks for, and drctl's own log beside it.
+///
+/// # Errors
+/// The store's and pgBackRest's; [`Problem::NoBackup`] where there is no copy of a cluster.
+pub async fn known(
+    setup: &Setup,
+    repository: &Repository,
+    source: &SourceId,
+    cache: Option<&Catalog>,
+    (want, wanted): (Want, Option<u64>),
+) -> Result<Known> {
+    let (mut summaries, mut refused) = (Vec::new(), Vec::new());
+    let mut all = everything(repository, vec![source.clone()]);
+    while let Some((_, id, proven)) = all.try_next().await? {
+        match proven {
+            Ok(proven) => summaries.push(proven.summary()),
+            Err(error) => refused.push(format!("{id}: {error:#}")),
+        }
+    }
+    drop(all);
+    if let Some(cache) = cache {
+        let memory = Memory::of(cache, Some(source)).await?;
+        memory.mark(&mut summaries);
+        let bad = |backup: &BackupSummary| {
+            Some((backup.backup.clone(), memory.bad(source, &backup.backup)?))
+        };
+        let bad = summaries.iter().filter_map(bad);
+        refused.extend(bad.map(|(id, found)| format!("{id}: {}", words(found))));
+    }
+    let stanza = Stanza::of(setup, source.as_str()).await?;
+    let beside = stanza.map(|stanza| Beside::new(setup, stanza, want)).transpose()?;
+    let is_external = |backup: &BackupSummary| matches!(backup.kind, BackupKind::External(_));
+    let apart = beside.is_none() && summaries.iter().any(is_external);
+    only_there(&mut summaries, beside.as_ref().map(|beside| &beside.stanza));
+    let copies = Copies::of(&summaries, &mut refused);
+    let signer = |one: BackupSummary| (one.backup, one.signer);
+    let signers = summaries.into_iter().map(signer).collect();
+    let copies = (copies, wanted);
+    let known = learn(repository, source, copies, cache, refused, beside).await?;
+    known.map(|known| Known { signers, ..known }).ok_or_else(|| {
+        let mut text = format!("there is no copy of a cluster of `{source}` to recover from");
+        if apart {
+            text.push_str(
+                ": for those that pgBackRest keeps configure it here as engine pgbackrest",
+            );
+        }
+        Problem::NoBackup(text).into()
+    })
+}
+
+/// The same as [`known`] with copies that are known; nothing where there are none.
+///
+/// # Errors
+/// The store's, and pgBackRest's.
+pub(crate) async fn learn(
+    repository: &Repository,
+    source: &SourceId,
+    (copies, wanted): (Copies, Option<u64>),
+    cache: Option<&Catalog>,
+    mut refused: Vec<String>,
+    beside: Option<Beside>,
+) -> Result<Option<Known>> {
+    let shelf = Shelf::reader(repository, source);
+    let chosen = choose(&shelf, copies, wanted, cache, &mut refused).await?;
+    let Some(Chosen { system_id, copies, logs, others, uncopied }) = chosen else {
+        return Ok(None);
+    };
+    let (mut elsewhere, mut stanza) = (Elsewhere::default(), None);
+    if let Some(Beside { stanza: found, want, folder }) = beside {
+        if let Some(size) = copies.0.last().map(|copy| copy.at.segment_size) {
+            // No plan leads to what is older than the copies. To show it, and to say of a name or
+            // a transaction in it why not, it is read all the same.
+            let oldest = copies.0.iter().map(|copy| copy.at.start).min();
+            let whole = matches!(want, Want::Ends | Want::All);
+            let since = oldest.filter(|_| !whole).unwrap_or(Lsn(0));
+            elsewhere = log(&found, (system_id, size), (want, since), &folder).await?;
+        }
+        stanza = Some(found);
+    }
+    refused.append(&mut elsewhere.refused);
+    let mut known = assemble(system_id, copies, logs, elsewhere);
+    if let Some(cache) = cache {
+        let memory = Memory::of(cache, Some(source)).await?;
+        known.archive = known.around(&memory.damaged_log(source));
+    }
+    Ok(Some(Known { refused, stanza, others, uncopied, ..known }))
+}
+
+pub(super) fn assemble(
+    system_id: u64,
+    Copies(copies): Copies,
+    logs: BTreeMap<Timeline, Log>,
+    elsewhere: Elsewhere,
+) -> Known {
+    let Elsewhere { entries: mut all, mut points, mut histories, segments: mut pieces, .. } =
+        elsewhere;
+    let (mut breaks, mut once) = (Vec::new(), Vec::new());
+    for (timeline, Log { entries, notes, once: end }) in logs {
+        once.extend(end.map(|end| (timeline, end)));
+        breaks.extend(notes.breaks.iter().map(|one| (timeline, one.at)));
+        histories.extend(notes.history.map(|ancestors| history(timeline, &ancestors)));
+        let point =
+            |NotedPoint { lsn, at, name, .. }: NotedPoint| RestorePoint { timeline, name, lsn, at };
+        points.extend(notes.points.into_iter().map(point));
+        pieces += entries.len() as u64;
+        all.entry(timeline).or_default().extend(entries);
+    }
+    for Copy { at, .. } in copies.iter().filter(|copy| copy.brings_log) {
+        let range = (at.segment_size.start_of(at.start), at.stop);
+        all.entry(at.stop_timeline).or_default().push(LogEntry::new(range, None, None));
+    }
+    let bases = copies.iter().map(|copy| (copy.base.backup.clone(), copy.at.clone())).collect();
+    let copies = copies.into_iter().map(|copy| copy.base).collect();
+    let archive = Archive::of(copies, all, points, histories).broken_at(breaks).once_up_to(once);
+    let (refused, others) = (Vec::new(), Vec::new());
+    let signers = BTreeMap::new();
+    Known {
+        archive,
+        system_id,
+        bases,
+        pieces,
+        refused,
+        others,
+        uncopied: None,
+        signers,
+        stanza: None,
+    }
+}
+
+fn history(timeline: Timeline, ancestors: &[(Timeline, Lsn)]) -> TimelineHistory {
+    let ancestor = |(timeline, until): &(Timeline, Lsn)| Ancestor {
+        timeline: *timeline,
+        until: *until,
+        reason: String::new(),
+    };
+    TimelineHistory { timeline, ancestors: ancestors.iter().map(ancestor).collect() }
+}
+
+impl Known {
+    /// What people call the key that signed a copy; unknown where it was not asked for.
+    #[must_use]
+    pub fn signed_by(&self, trust: &Trust, backup: &BackupId) -> Option<String> {
+        self.signers.get(backup).map(|keyid| trust.name_of(keyid))
+    }
+
+    /// Where the last record ends that a replay of `timeline`'s log up to `reach` comes to.
+    #[must_use]
+    pub fn last_record(&self, timeline: Timeline, reach: Lsn) -> Option<Lsn> {
+        self.archive.last_record(timeline, reach)
+    }
+
+    /// What leads around pieces that are damaged.
+    #[must_use]
+    pub(crate) fn around(&self, damaged: &[LogPlace]) -> Archive {
+        let ours = damaged.iter().filter(|place| place.system_id == self.system_id);
+        let range = |place: &LogPlace| match place.part {
+            LogPart::Range { start, end } => Some((place.timeline, start, end)),
+            LogPart::History => None,
+        };
+        let ranges: Vec<_> = ours.filter_map(range).collect();
+        self.archive.clone().damaged(&ranges)
+    }
+
+    /// The coordinates of a copy.
+    #[must_use]
+    pub fn base(&self, backup: &BackupId) -> Option<&Coordinates> {
+        self.bases.iter().find(|(id, _)| id == backup).map(|(_, at)| at)
+    }
+}

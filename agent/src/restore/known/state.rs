@@ -1,0 +1,43 @@
+//! Where a source's log stands, for `status`.
+
+use anyhow::Result;
+use drctl_catalog::Catalog;
+use drctl_model::SourceId;
+use drctl_policies::recovery::{Standing, Warning, standing};
+
+use super::{Beside, Copies, learn};
+use crate::engine::pgbackrest::only_there;
+use crate::repository::Repository;
+
+/// Where a source's log stands.
+pub(crate) struct LogState {
+    /// How far it leads; nothing where there is no copy, or no log.
+    pub(crate) standing: Option<Standing>,
+    /// What lies among it and is not believed, with the reason.
+    pub(crate) refused: Vec<String>,
+}
+
+/// Where the log of a source stands whose copies the catalog knows. What `cache` knows of the log is not read again.
+///
+/// # Errors
+/// The store's, the catalog's and pgBackRest's.
+pub(crate) async fn log_state(
+    repository: &Repository,
+    source: &SourceId,
+    catalog: &Catalog,
+    cache: Option<&Catalog>,
+    beside: Option<Beside>,
+) -> Result<LogState> {
+    // A broken chain is told of by itself.
+    let mut backups = catalog.backups(Some(source)).await?;
+    only_there(&mut backups, beside.as_ref().map(|beside| &beside.stanza));
+    let copies = Copies::of(&backups, &mut Vec::new());
+    let known = learn(repository, source, (copies, None), cache, Vec::new(), beside).await?;
+    let Some(known) = known else { return Ok(LogState { standing: None, refused: Vec::new() }) };
+    let is_there = known.pieces > 0 || known.uncopied.is_some();
+    let mut standing = standing(&known.archive).filter(|_| is_there);
+    if let Some(standing) = &mut standing {
+        standing.doubts.splice(0..0, known.uncopied.map(Warning::NoCopyOf));
+    }
+    Ok(LogState { standing, refused: known.refused })
+}

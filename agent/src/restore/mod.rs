@@ -1,0 +1,400 @@
+//! A backup's way back: loaded, counted, proven equal.
+
+pub mod cluster;
+mod combine;
+mod drill;
+mod emergency;
+pub mod known;
+pub(crate) mod place;
+mod plan;
+mod take_over;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use drctl_engines::pg::physical::{
+    DirectoryTarget, Layout, Recovery, StopAt, made_by_own_log, prepare,
+};
+use drctl_engines::pg::{
+    DatabaseTarget, GlobalsTarget, PgServer, RestoreOptions, RowDifference, compare_rows,
+};
+use drctl_engines::{Below, Leftover, RestoreTarget, ToolFeed};
+use drctl_model::{Content, DatabaseFacts, shown, total};
+
+use self::combine::restore_chain;
+use self::plan::{APPLICATION, outlet};
+use crate::host::{Exit, Failure, Limits, Meter, Problem, Stop, crash_point, private};
+use crate::repository::Repository;
+use crate::transfer::{Outlet, Sink, fetch_stream};
+
+pub use combine::ChainPlan;
+pub use drill::Drilling;
+pub use emergency::emergency_script;
+pub use plan::{Code, Destination, Item, RestorePlan, RestoreRequest, check_room, plan};
+pub use take_over::{Address, HeirRequest, Heritage, inherit, prepare_take_over};
+
+/// One stream that was restored and proven equal.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// Where it is now.
+    pub target: String,
+    /// What it is.
+    pub content: Content,
+    /// Plain bytes of the dump.
+    pub plain_bytes: u64,
+    /// Tables and rows that were counted afterwards, where it went into a server.
+    pub counted: Option<(u64, u64)>,
+    /// Seconds it took, the counting included.
+    pub seconds: f64,
+    /// What the operator should know of it.
+    pub notes: Vec<String>,
+    /// Statements that failed: what they should have made is missing, the rows are all there.
+    pub failed: Vec<String>,
+}
+
+/// Restores what was planned, stream by stream, and proves each equal before the next begins. A
+/// database that fails keeps no other from being restored.
+///
+/// # Errors
+/// What failed, with what it means for the target. Streams that were proven stay.
+pub async fn restore(
+    repository: &Repository,
+    request: &RestoreRequest,
+    plan: &RestorePlan,
+    limits: Limits,
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<Vec<Restored>> {
+    if let Some(code) = &plan.code {
+        code.is_trusted(request.trusted.as_deref())?;
+    }
+    if let Destination::Files(directory) | Destination::Cluster(directory) = &request.destination {
+        private::make_target(directory)?;
+    }
+    if let Some(chain) = &plan.chain {
+        return restore_chain(repository, request, plan, chain, limits, meter, stop).await;
+    }
+    let outlet = outlet(repository, request, limits, meter);
+    meter.expect(plan.plain_bytes);
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for item in &plan.items {
+        meter.label(item.target.clone());
+        let one = restore_one(&outlet, request, item, stop).await;
+        match one.with_context(|| format!("restore {}", item.target)) {
+            Ok(one) => done.push(one),
+            Err(error) => {
+                let goes_on = concerns_it_alone(&request.destination, &error);
+                failed.push(error);
+                if !goes_on {
+                    break;
+                }
+            }
+        }
+    }
+    let untouched = plan.items.len() - done.len() - failed.len();
+    let mut failed = failed.into_iter();
+    match failed.next() {
+        None => Ok(done),
+        Some(first) => Err(in_part(&done, first, failed.collect(), untouched)),
+    }
+}
+
+async fn restore_one(
+    outlet: &Outlet,
+    request: &RestoreRequest,
+    item: &Item,
+    stop: &Stop,
+) -> Result<Restored> {
+    let began = Instant::now();
+    let mut restored = Restored {
+        target: item.target.clone(),
+        content: item.facts.content.clone(),
+        plain_bytes: item.stream.plain_bytes,
+        counted: None,
+        seconds: 0.0,
+        notes: Vec::new(),
+        failed: Vec::new(),
+    };
+    match (&request.destination, &item.facts.content) {
+        (Destination::Server { server, .. }, Content::Globals) => {
+            let target = GlobalsTarget::new((**server).clone(), APPLICATION.to_owned());
+            unless(stop, into_tool(outlet, request, item, &target)).await?;
+            (restored.notes, restored.failed) = (target.notes(), target.failed());
+        }
+        (Destination::Server { server, .. }, Content::Database(facts)) => {
+            let (counted, failed) =
+                into_database(outlet, request, item, server, facts, stop).await?;
+            (restored.counted, restored.failed) = (Some(counted), failed);
+        }
+        (Destination::Server { .. }, Content::Tablespace(_) | Content::Listing) => {
+            let text = "a copy of a cluster belongs into a directory";
+            return Err(Problem::Usage(text.into()).into());
+        }
+        (Destination::Files(directory), _) => {
+            unless(stop, into_file(outlet, request, item, directory)).await?;
+        }
+        (Destination::Pipe(pipe), _) => {
+            unless(stop, into_pipe(outlet, request, item, pipe)).await?;
+        }
+        (Destination::Cluster(directory), content) => {
+            unless(stop, into_cluster(outlet, request, item, directory, content)).await?;
+        }
+    }
+    restored.seconds = began.elapsed().as_secs_f64();
+    Ok(restored)
+}
+
+/// Does the work, unless somebody wishes for the end.
+async fn unless<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = stop.requested() => Err(Problem::Interrupted.into()),
+    }
+}
+
+/// Whether a failure says nothing of what is still to be restored.
+fn concerns_it_alone(destination: &Destination, error: &anyhow::Error) -> bool {
+    let apart = matches!(destination, Destination::Server { .. } | Destination::Files(_));
+    let failure = Failure::of(error);
+    let of_all = matches!(failure.exit, Exit::Interrupted | Exit::Key)
+        || ["connect", "auth", "pooler", "store_denied", "store_failed"].contains(&failure.code);
+    apart && !of_all
+}
+
+/// Makes a copy of a cluster ready to be started with the log that it brought along, where one was
+/// laid out; gives what the operator should know.
+///
+/// # Errors
+/// The file system's.
+pub fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
+    let (Destination::Cluster(directory), Some(at)) =
+        (&request.destination, request.backup.manifest.kind.coordinates())
+    else {
+        return Ok(Vec::new());
+    };
+    let recovery = Recovery {
+        // The copy brings the log that it needs along: nothing else is asked for.
+        restore_command: "false".to_owned(),
+        timeline: at.stop_timeline,
+        stop: StopAt::EndOfLog,
+    };
+    let layout = Layout::new(directory);
+    // Whoever starts it does so without a box.
+    if let Some(place) = made_by_own_log(&layout, at.stop_timeline, at.start).into_iter().next() {
+        return Err(Problem::Place(place).into());
+    }
+    prepare(&layout, &recovery).context("prepare the cluster")
+}
+
+/// What an operator must know of the others where one stream failed.
+fn in_part(
+    done: &[Restored],
+    first: anyhow::Error,
+    others: Vec<anyhow::Error>,
+    untouched: usize,
+) -> anyhow::Error {
+    let names: Vec<&str> = done.iter().map(|one| one.target.as_str()).collect();
+    let mut text = match names.as_slice() {
+        [] => String::new(),
+        names => format!("restored and proven, and kept: {}; ", shown(&names.join(", "), 500)),
+    };
+    for other in &others {
+        let words = Failure::of(other).messages.join(": ");
+        text += &format!("failed as well: {}; ", shown(&words, 300));
+    }
+    match (text.is_empty(), untouched) {
+        (true, 0) => return first,
+        (_, 0) => text += "this failed",
+        _ => text += "the rest is missing",
+    }
+    first.context(text)
+}
+
+/// A file under a name of its own while it is written, gone unless it was proven.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // After the renaming there is none.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Into a file that has its name only when it is whole and proven.
+async fn into_file(
+    outlet: &Outlet,
+    request: &RestoreRequest,
+    item: &Item,
+    directory: &Path,
+) -> Result<()> {
+    let below = Below::make(directory).context("make the directory")?;
+    let (part_name, name) = (format!("{}.part", item.target), Path::new(&item.target));
+    let (part_name, part) = (Path::new(&part_name), directory.join(&part_name));
+    let file = below.create_new(part_name, 0o600);
+    let mut sink = Sink::file(file.with_context(|| format!("write {}", part.display()))?);
+    let _part = Part(part.clone());
+    let digest = fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await?;
+    check_digest(item, &digest)?;
+    sink.finish().await?;
+    if below.has(name).with_context(|| format!("look into {}", directory.display()))? {
+        return Err(Problem::Exists(directory.join(name)).into());
+    }
+    below.rename(part_name, name).with_context(|| format!("rename {}", part.display()))?;
+    below.sync().context("sync the directory")
+}
+
+/// An archive of a cluster, laid out below a directory; the server's list of its files beside it.
+async fn into_cluster(
+    outlet: &Outlet,
+    request: &RestoreRequest,
+    item: &Item,
+    directory: &Path,
+    content: &Content,
+) -> Result<()> {
+    let layout = Layout::new(directory);
+    let oid = match content {
+        Content::Tablespace(facts) => facts.oid,
+        _ => return into_file(outlet, request, item, &layout.data()).await,
+    };
+    let mut sink = Sink::cluster(DirectoryTarget::new(&layout, oid)?);
+    let digest = fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await?;
+    crash_point("recovery-in-stream");
+    check_digest(item, &digest)?;
+    sink.finish().await
+}
+
+/// To a reader that sees every authenticated segment at once, and the end only when all was right:
+/// it must look at our exit code.
+async fn into_pipe(
+    outlet: &Outlet,
+    request: &RestoreRequest,
+    item: &Item,
+    pipe: &Arc<File>,
+) -> Result<()> {
+    let mut sink = Sink::pipe(Arc::clone(pipe));
+    let digest = fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await?;
+    check_digest(item, &digest)?;
+    sink.finish().await
+}
+
+async fn into_database(
+    outlet: &Outlet,
+    request: &RestoreRequest,
+    item: &Item,
+    server: &PgServer,
+    facts: &DatabaseFacts,
+    stop: &Stop,
+) -> Result<((u64, u64), Vec<String>)> {
+    let options = RestoreOptions {
+        jobs: request.jobs,
+        spool_dir: request.spool_dir.clone(),
+        owner: request.owner,
+    };
+    let name = format!("{APPLICATION}/{:016x}", rand::random::<u64>());
+    let target =
+        DatabaseTarget::new(server.clone(), facts.clone(), item.target.clone(), options, name);
+    let loaded = unless(stop, into_tool(outlet, request, item, &target)).await;
+    if let Err(error) = loaded {
+        return Err(match target.discard().await {
+            Ok(Leftover::Nothing) => error,
+            Ok(left) => error.context(format!("database {}: {left}", item.target)),
+            Err(left) => {
+                error.context(format!("{} may be left half restored: {left}", item.target))
+            }
+        });
+    }
+    outlet.meter.label(format!("counting {}", item.target));
+    let uncounted = || {
+        format!(
+            "{} was loaded, but its rows were not counted: it stays closed, and marked as not whole",
+            item.target
+        )
+    };
+    let found = tokio::select! {
+        found = target.count() => found.with_context(uncounted)?,
+        () = stop.requested() => {
+            return Err(anyhow::Error::new(Problem::Interrupted).context(uncounted()));
+        }
+    };
+    let differences = compare_rows(&facts.tables, &found);
+    // Also where rows are missing: it has come to its end, and what is missing is told.
+    let closed = || format!("{} was loaded and counted, and stays closed", item.target);
+    target.open().await.with_context(closed)?;
+    if !differences.is_empty() {
+        let text = describe(&item.target, &differences, &target.failed());
+        return Err(Problem::Mismatch(text).into());
+    }
+    let counted = (found.len() as u64, total(found.iter().map(|table| table.rows)));
+    Ok((counted, target.failed()))
+}
+
+fn describe(database: &str, differences: &[RowDifference], failed: &[String]) -> String {
+    let shown: Vec<String> = differences.iter().take(10).map(ToString::to_string).collect();
+    let more = differences.len().saturating_sub(shown.len());
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!(
+        "{database} was loaded and is kept, but {} table(s) have other rows than were dumped: \
+         {}{rest}{}",
+        differences.len(),
+        shown.join("; "),
+        failures(failed)
+    )
+}
+
+/// Statements that failed, behind a sentence.
+fn failures(failed: &[String]) -> String {
+    match failed {
+        [] => String::new(),
+        failed => format!(
+            "; {} statement(s) failed: {}",
+            failed.len(),
+            failed[..failed.len().min(10)].join("; ")
+        ),
+    }
+}
+
+async fn into_tool(
+    outlet: &Outlet,
+    request: &RestoreRequest,
+    item: &Item,
+    target: &dyn RestoreTarget,
+) -> Result<()> {
+    let ToolFeed { input, outcome } = target.start().await?;
+    let mut sink = Sink::tool(input);
+    let fed = match fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await {
+        Ok(digest) => check_digest(item, &digest),
+        Err(error) => Err(error),
+    };
+    let fed = match fed {
+        Ok(()) => sink.finish().await,
+        error => error,
+    };
+    match fed {
+        Ok(()) => Ok(outcome.await?),
+        // The tool went away first: it knows why.
+        Err(error) if is_broken_pipe(&error) => Err(outcome.await.err().map_or(error, Into::into)),
+        // What came from the bucket is no good: the tool must not see a clean end.
+        Err(error) => {
+            drop(outcome);
+            Err(error)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+fn check_digest(item: &Item, digest: &str) -> Result<()> {
+    if digest == item.facts.plain_xxh128 {
+        return Ok(());
+    }
+    let text = format!("the plain bytes of {} are not those that were dumped", item.target);
+    Err(Problem::Mismatch(text).into())
+}

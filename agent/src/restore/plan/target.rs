@@ -1,0 +1,161 @@
+//! A target server, before anything is restored into it.
+
+use anyhow::{Context as _, Result};
+use drctl_engines::pg::{
+    CODE_NAMED, Extent, PgServer, RestoreDatabase, compare_rows, count_rows, filled, major_of,
+    preflight,
+};
+use drctl_model::{Content, DatabaseFacts, Manifest, shown};
+
+use super::{APPLICATION, Item};
+use crate::host::Problem;
+
+/// Takes out the databases that are on the server with all the rows that were dumped.
+pub(super) async fn take_kept(server: &PgServer, items: &mut Vec<Item>) -> Result<Vec<Item>> {
+    let databases = |item: &&Item| matches!(item.facts.content, Content::Database(_));
+    let names: Vec<&str> = items.iter().filter(databases).map(|item| &*item.target).collect();
+    let filled = filled(server, &names, APPLICATION).await.context("look at the target server")?;
+    let mut kept = Vec::new();
+    for name in filled {
+        let at = items.iter().position(|item| database_of(item).is_some() && item.target == name);
+        let Some(at) = at else { continue };
+        let found = count_rows(server, &name, APPLICATION).await;
+        let found = found.with_context(|| format!("count what {name} holds already"))?;
+        if database_of(&items[at]).is_some_and(|it| compare_rows(&it.tables, &found).is_empty()) {
+            kept.push(items.remove(at));
+        }
+    }
+    Ok(kept)
+}
+
+/// Code that would run as a superuser of the target, and that no superuser answers for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Code {
+    /// As whom.
+    pub user: String,
+    /// All of it, each for people: where it stands, which function, whose, and what stands for its text.
+    pub runs: Vec<String>,
+    /// What stands for all of it: `--trust-code=DIGEST` trusts this and nothing else.
+    pub digest: String,
+    /// Databases with more of it than was named.
+    uncounted: Vec<String>,
+}
+
+impl Code {
+    fn of(user: &str, items: &[Item], owners: bool) -> Option<Code> {
+        let runs = running(items, owners);
+        let digest = drctl_store::digest(format!("{user:?}\n{runs:?}").as_bytes());
+        let more = |item: &&Item| {
+            let runs = database_of(item).and_then(|facts| listed(facts, owners));
+            runs.is_some_and(|runs| runs.len() > CODE_NAMED)
+        };
+        let uncounted = items.iter().filter(more).map(|item| item.target.clone()).collect();
+        let digest = digest.to_string()[..16].to_owned();
+        (!runs.is_empty()).then(|| Code { user: user.to_owned(), runs, digest, uncounted })
+    }
+
+    /// What to write to trust it, and whether that was written, for people.
+    #[must_use]
+    pub fn text(&self, given: Option<&str>) -> String {
+        let (all, digest) = (self.runs.len(), &self.digest);
+        let refused = self
+            .is_trusted(given)
+            .err()
+            .map(|error| format!("\n  WOULD BE REFUSED: {}", shown(&error.to_string(), 4000)));
+        format!(
+            "\n  code that no superuser answers for, {all} in all: --trust-code={digest} trusts what is \
+             named here and nothing else{}",
+            refused.unwrap_or_default()
+        )
+    }
+
+    /// Whether somebody who has seen all of it trusts it.
+    ///
+    /// # Errors
+    /// [`Problem::Runs`]; [`Problem::Target`] where not all of it was named.
+    pub fn is_trusted(&self, digest: Option<&str>) -> Result<()> {
+        if let Some(database) = self.uncounted.first() {
+            let text = format!(
+                "database {}: more than {CODE_NAMED} places run code as {}, a superuser of the target: \
+                 nobody can have read it. Restore it into a server of its own that holds nothing else, \
+                 as a role that is no superuser. Nothing was done",
+                shown(database, 200),
+                self.user
+            );
+            return Err(Problem::Target(text).into());
+        }
+        if digest == Some(&self.digest) {
+            return Ok(());
+        }
+        let (user, what, digest) = (self.user.clone(), self.runs.clone(), self.digest.clone());
+        Err(Problem::Runs { user, what, digest }.into())
+    }
+}
+
+/// The code that runs while these databases are loaded.
+fn running(items: &[Item], owners: bool) -> Vec<String> {
+    let databases = items.iter().filter_map(|item| Some((&item.target, database_of(item)?)));
+    let runs = |(target, facts): (&String, &DatabaseFacts)| -> Vec<String> {
+        let unknown = (!owners && facts.runs_unowned.is_none())
+            .then(|| "whatever runs as an owner: this backup does not tell what".to_owned());
+        // What runs with owners runs without them too.
+        let all = listed(facts, owners).or(facts.runs.as_ref()).into_iter().flatten();
+        all.chain(&unknown).map(|one| shown(&format!("database {target}: {one}"), 2000)).collect()
+    };
+    databases.flat_map(runs).collect()
+}
+
+/// What was found, for a restore with owners or without.
+fn listed(facts: &DatabaseFacts, owners: bool) -> Option<&Vec<String>> {
+    if owners { facts.runs.as_ref() } else { facts.runs_unowned.as_ref() }
+}
+
+fn database_of(item: &Item) -> Option<&DatabaseFacts> {
+    match &item.facts.content {
+        Content::Database(facts) => Some(facts),
+        Content::Globals | Content::Tablespace(_) | Content::Listing => None,
+    }
+}
+
+pub(super) async fn look_at(
+    server: &PgServer,
+    (manifest, items, kept): (&Manifest, &[Item], &[Item]),
+    (whole, owners): (bool, bool),
+) -> Result<(Vec<String>, Option<Code>)> {
+    let all = items.iter().map(|item| (item, false)).chain(kept.iter().map(|item| (item, true)));
+    let wanted: Vec<RestoreDatabase<'_>> = all
+        .filter_map(|(item, kept)| {
+            let (facts, target_name) = (database_of(item)?, item.target.clone());
+            Some(RestoreDatabase { facts, target_name, kept })
+        })
+        .collect();
+    let dumped = manifest.tools.get("server").and_then(|version| major_of(version));
+    let globals = items.iter().any(|item| item.facts.content == Content::Globals);
+    let extent = Extent { whole, globals };
+    let found = preflight(server, dumped, &wanted, extent, APPLICATION).await;
+    let found = found.context("look at the target server")?;
+    let loads = items.iter().any(|item| database_of(item).is_some());
+    if let Some(why) = server.withheld(&found.pg_restore.version).filter(|_| loads) {
+        let text = format!("{why} (--to-sslmode, --to-ca-file). Nothing was done on the server");
+        return Err(Problem::Usage(text).into());
+    }
+    let code = if found.superuser { Code::of(&server.user, items, owners) } else { None };
+    let mut notes = found.notes;
+    if found.superuser {
+        let runs = code.iter().flat_map(|code| &code.runs);
+        notes.extend(runs.map(|one| format!("runs as {}: {one}", server.user)));
+        let unasked =
+            |item: &&Item| database_of(item).is_some_and(|facts| listed(facts, owners).is_none());
+        notes.extend(items.iter().filter(unasked).map(|item| {
+            format!(
+                "database {}: an older drctl made this backup and did not look which code of its \
+                 owner runs while it is loaded",
+                item.target
+            )
+        }));
+    }
+    notes.extend(kept.iter().map(|item| {
+        format!("database {}: there with all its rows, and left as it is", item.target)
+    }));
+    Ok((notes, code))
+}
