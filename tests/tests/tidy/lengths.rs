@@ -1,6 +1,6 @@
 use syn::visit::{self, Visit};
 
-use crate::{Source, files, none};
+use crate::{Source, files, is_test, none, test_lines};
 
 /// Lines of a function, its head counted, its documentation not.
 const FUNCTION_LINES: usize = 70;
@@ -8,7 +8,7 @@ const FUNCTION_LINES: usize = 70;
 /// Lines of a test: a table of cases may be longer.
 const TEST_LINES: usize = 90;
 
-/// Lines of a file of the product before its tests.
+/// Lines of a file of the product, its unit tests left out.
 const FILE_LINES: usize = 400;
 
 /// Lines of a file of tests.
@@ -43,15 +43,16 @@ fn functions(text: &str) -> Vec<(String, usize)> {
     found.0
 }
 
-fn before_tests(text: &str) -> usize {
-    text.lines().take_while(|line| *line != "#[cfg(test)]").count()
+fn without_tests(text: &str) -> usize {
+    text.lines().count() - test_lines(text).len()
 }
 
 fn too_long(file: &Source) -> Vec<String> {
-    let is_test = file.path.starts_with("tests/") || file.path.contains("/tests/");
-    let (limit, most) =
-        if is_test { (TEST_FILE_LINES, TEST_LINES) } else { (FILE_LINES, FUNCTION_LINES) };
-    let lines = before_tests(&file.text);
+    let (limit, most) = match is_test(&file.path) {
+        true => (TEST_FILE_LINES, TEST_LINES),
+        false => (FILE_LINES, FUNCTION_LINES),
+    };
+    let lines = without_tests(&file.text);
     let mut found = Vec::new();
     if lines > limit {
         found.push(format!("{} has {lines} lines, more than {limit}", file.path));
@@ -97,4 +98,9 @@ fn what_is_too_long_is_found() {
     let file = Source { path: "agent/src/x.rs".into(), text: text.clone() };
     assert_eq!(too_long(&file), ["agent/src/x.rs has 401 lines, more than 400"]);
     assert!(too_long(&Source { path: "tests/src/x.rs".into(), text }).is_empty());
+    // A test in its middle does not end it.
+    let half = "// x\n".repeat(200);
+    let text = format!("{half}#[cfg(test)]\nmod tests;\n{half}mod x;\n");
+    let file = Source { path: "agent/src/x.rs".into(), text };
+    assert_eq!(too_long(&file), ["agent/src/x.rs has 401 lines, more than 400"]);
 }

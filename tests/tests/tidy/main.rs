@@ -6,8 +6,11 @@ mod edges;
 mod lengths;
 mod words;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// A file of the project, with its path relative to the workspace.
 pub struct Source {
@@ -38,6 +41,47 @@ pub fn files() -> Vec<Source> {
     let found: Vec<Source> = names.lines().filter_map(read).collect();
     assert!(found.len() > 100, "only {} files were found", found.len());
     found
+}
+
+/// Whether a file holds tests alone, or what only they need.
+pub fn is_test(path: &str) -> bool {
+    let within = path.starts_with("tests/") || path.contains("/tests/");
+    within || path.ends_with("/tests.rs") || path.ends_with("/testing.rs")
+}
+
+/// The numbers, from 0, of the lines of Rust that are compiled for unit tests alone: those of each
+/// item under `#[cfg(test)]`, wherever in a file it stands.
+pub fn test_lines(text: &str) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    gather(text.parse().expect("Rust"), &mut found);
+    found
+}
+
+fn gather(tokens: TokenStream, found: &mut BTreeSet<usize>) {
+    let mut begun = None;
+    let mut before = None;
+    for token in tokens {
+        let line = |at: proc_macro2::LineColumn| at.line - 1;
+        let (start, end) = (line(token.span().start()), line(token.span().end()));
+        let ends = match &token {
+            TokenTree::Group(group) if begun.is_none() => {
+                let attribute = group.delimiter() == Delimiter::Bracket;
+                if attribute && group.stream().to_string().replace(' ', "") == "cfg(test)" {
+                    begun = before;
+                } else {
+                    gather(group.stream(), found);
+                }
+                false
+            }
+            TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+            TokenTree::Punct(punct) => punct.as_char() == ';',
+            TokenTree::Ident(_) | TokenTree::Literal(_) => false,
+        };
+        if ends && let Some(begun) = begun.take() {
+            found.extend(begun..=end);
+        }
+        before = Some(start);
+    }
 }
 
 /// Fails with every finding at once.
@@ -84,4 +128,14 @@ fn commit_subjects_fit_a_line() {
     let long: Vec<String> =
         log.lines().filter(|subject| subject.chars().count() > 65).map(str::to_owned).collect();
     none(&long);
+}
+
+#[test]
+fn lines_of_tests_are_told_from_those_of_the_product_wherever_they_stand() {
+    let text = "mod a;\n#[cfg(test)]\nmod tests;\nmod b;\nimpl X {\n    /// Held.\n    #[cfg(test)]\n    \
+                pub(super) fn held(&self) -> usize {\n        [0; 2].len()\n    }\n    fn kept() {}\n\
+                }\n#[cfg(test)]\n#[path = \"x.rs\"]\nmod x {\n    const A: &str = \"\n}\n\";\n}\nfn c() {}\n";
+    let tests = [1, 2, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 18];
+    assert_eq!(test_lines(text), BTreeSet::from(tests));
+    assert_eq!(test_lines("#[cfg(unix)]\nmod tests {}\n"), BTreeSet::new());
 }

@@ -1,4 +1,6 @@
-use crate::{Source, files, none};
+use std::collections::BTreeSet;
+
+use crate::{Source, files, is_test, none, test_lines};
 
 /// A word that may stand only in some places.
 struct Rule {
@@ -71,33 +73,32 @@ fn nowhere() -> Vec<String> {
 }
 
 /// The code of a file, its comments and its unit tests left out.
-fn code(text: &str) -> impl Iterator<Item = &str> {
-    text.lines()
-        .take_while(|line| *line != "#[cfg(test)]")
-        .filter(|line| !line.trim_start().starts_with("//"))
+fn code(text: &str) -> Vec<&str> {
+    let tests = test_lines(text);
+    let lines = text.lines().enumerate().filter(|(number, _)| !tests.contains(number));
+    lines.map(|(_, line)| line).filter(|line| !is_comment(line)).collect()
+}
+
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//")
 }
 
 fn out_of_place(file: &Source) -> Vec<String> {
     let mut found = Vec::new();
-    let in_tests = file.path.starts_with("tests/")
-        || file.path.contains("/tests/")
-        || file.path.ends_with("/testing.rs")
-        || file.path.ends_with("/tests.rs");
-    if !file.path.ends_with(".rs") || in_tests {
+    if !file.path.ends_with(".rs") || is_test(&file.path) {
         return found;
     }
+    let code = code(&file.text);
+    let says = |word: &str| code.iter().any(|line| line.contains(word));
     for rule in RULES {
         let allowed = rule.only.iter().any(|place| file.path.starts_with(place));
-        if !allowed && code(&file.text).any(|line| line.contains(rule.word)) {
+        if !allowed && says(rule.word) {
             found.push(format!("{}: {} has no place here", file.path, rule.word));
         }
     }
     if PURE.iter().any(|place| file.path.starts_with(place)) {
-        for word in IMPURE {
-            if code(&file.text).any(|line| line.contains(word)) {
-                found.push(format!("{}: {word} in a crate that does no IO", file.path));
-            }
-        }
+        let said = IMPURE.iter().filter(|word| says(word));
+        found.extend(said.map(|word| format!("{}: {word} in a crate that does no IO", file.path)));
     }
     found
 }
@@ -143,13 +144,17 @@ fn calls(line: &str, word: &str) -> bool {
 /// Tests that are not run prove nothing, and those that wait for time to pass prove less than
 /// they seem to.
 fn shaky(file: &Source) -> Vec<String> {
-    let is_test = file.path.starts_with("tests/") || file.path.contains("/tests/");
-    let all = file.text.lines().skip_while(|line| !is_test && *line != "#[cfg(test)]");
-    let code: Vec<&str> = all.filter(|line| !line.trim_start().starts_with("//")).collect();
-    let rust = file.path.ends_with(".rs");
+    if !file.path.ends_with(".rs") {
+        return Vec::new();
+    }
+    let only_tests = is_test(&file.path);
+    let tests = if only_tests { BTreeSet::new() } else { test_lines(&file.text) };
+    let lines = file.text.lines().enumerate();
+    let of_tests = lines.filter(|(number, _)| only_tests || tests.contains(number));
+    let code: Vec<&str> = of_tests.map(|(_, line)| line).filter(|line| !is_comment(line)).collect();
     let held = IN_TESTS.iter().filter(|(word, only)| {
         let allowed = only.iter().any(|(place, _)| file.path == *place);
-        rust && !allowed && code.iter().any(|line| calls(line, word))
+        !allowed && code.iter().any(|line| calls(line, word))
     });
     held.map(|(word, _)| format!("{}: {word} in a test", file.path)).collect()
 }
@@ -195,10 +200,14 @@ fn every_rule_finds_a_planted_word() {
         assert_eq!(forbidden(&file("docs/x.md", &word)).len(), 1, "{word}");
     }
     for (word, only) in IN_TESTS {
-        let text = format!("    {word} = 1)]\n");
+        let end = if word.ends_with('(') { ");" } else { "]" };
+        let text = format!("    {word}{end}\n");
         assert_eq!(shaky(&file("tests/tests/x.rs", &text)).len(), 1, "{word}");
         let within = format!("#[cfg(test)]\nmod tests {{\n{text}}}\n");
         assert_eq!(shaky(&file("agent/src/x.rs", &within)).len(), 1, "{word}");
+        assert_eq!(shaky(&file("catalog/src/testing.rs", &text)).len(), 1, "{word}");
+        let behind = format!("#[cfg(test)]\nmod tests;\n{text}");
+        assert_eq!(shaky(&file("agent/src/x.rs", &behind)), [""; 0], "{word}");
         assert_eq!(shaky(&file("agent/src/x.rs", &text)), [""; 0], "{word}");
         for (place, _) in *only {
             assert_eq!(shaky(&file(place, &text)), [""; 0], "{place}");
@@ -219,7 +228,10 @@ fn words_out_of_place_are_found() {
     assert_eq!(planted("agent/src/x.rs", spawn), 1);
     assert_eq!(planted("agent/engines/src/x.rs", spawn), 0);
     assert_eq!(planted("policies/src/x.rs", spawn), 2);
-    assert_eq!(planted("agent/src/x.rs", "// Command::new\n#[cfg(test)]\nCommand::new\n"), 0);
+    let within = format!("// Command::new\n#[cfg(test)]\nmod tests {{\n{spawn}}}\n");
+    assert_eq!(planted("agent/src/x.rs", &within), 0);
+    // A test in the middle of a file does not end it.
+    assert_eq!(planted("agent/src/x.rs", &format!("#[cfg(test)]\nmod tests;\n{spawn}")), 1);
     assert_eq!(planted("agent/model/src/x.rs", "use std::fs;\n"), 1);
     assert_eq!(planted("tests/src/x.rs", spawn), 0);
     let file = Source { path: "docs/x.md".into(), text: format!("see {}x", nowhere()[0]) };
