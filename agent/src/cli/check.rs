@@ -201,7 +201,8 @@ async fn look_at_logs(
             notebook.log(&source, Subject::Stanza, log.closeness, &log.verdict.problems).await;
             logs.push(log);
         }
-        let mut verdict = verify_log(repository, &source, args.data, identities).await?;
+        let limits = setup.limits();
+        let mut verdict = verify_log(repository, &source, args.data, identities, limits).await?;
         // The identity of the configuration may be younger than the log.
         if args.identity.is_some() && verdict.closed > 0 {
             let text = format!("none of the identities at hand opens {} pieces", verdict.closed);

@@ -167,7 +167,12 @@ impl Shelf {
             let same = digest(&plain) == piece.plain_sha256;
             Ok::<_, anyhow::Error>(same.then_some((piece, plain)))
         };
+        let turn = match &self.opening {
+            Some(turns) => Some(turns.acquire().await?),
+            None => None,
+        };
         let read = tokio::task::spawn_blocking(work).await?;
+        drop(turn);
         let key = layout::piece(&self.source, place);
         let read = read.map_err(|error| unopened(error, key.as_ref()))?;
         read.ok_or_else(|| self.damaged(place).into())

@@ -9,6 +9,7 @@ use drctl_store::{
     Pour, Poured, Put, Sealer, SigningKey, StoreError, digest, encode_piece, layout,
 };
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use super::listing::States;
 use super::pieces::Signer;
@@ -26,7 +27,9 @@ pub struct Shelf {
     pub(super) bound: Option<Lsn>,
     pub(super) states: States,
     pub(super) signer: Signer,
-    clock: Arc<dyn Clock>,
+    /// How many pieces are opened at once, where that is bounded.
+    pub(super) opening: Option<Arc<Semaphore>>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 /// What a host needs to write; one that only reads has none of it.
@@ -73,6 +76,7 @@ impl Shelf {
             bound: None,
             states: States::default(),
             signer: Signer::default(),
+            opening: None,
             clock,
         })
     }
@@ -83,7 +87,8 @@ impl Shelf {
         let (repository, source) = (repository.clone(), source.clone());
         let (states, clock) = (States::default(), Arc::new(SystemClock));
         let signer = Signer::default();
-        Shelf { repository, source, writer: None, bound: None, states, signer, clock }
+        let (writer, bound, opening) = (None, None, None);
+        Shelf { repository, source, writer, bound, states, signer, opening, clock }
     }
 
     /// The same log up to a position, for a server that must not replay what follows.

@@ -1,14 +1,18 @@
 //! A source's log as it lies in the bucket: every piece, and that the pieces make one chain.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Result;
 use drctl_engines::pg::wal::WalWalker;
 use drctl_model::{LogPart, LogPlace, Lsn, SourceId, Timeline, WalSegmentSize};
 use drctl_store::{Identities, layout};
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::Semaphore;
 
 use super::Shelf;
-use crate::host::{Exit, Failure};
+use super::pieces::Signer;
+use crate::host::{Exit, Failure, Limits};
 use crate::repository::faults::is_bad_manifest;
 use crate::repository::{Repository, drills};
 use crate::transfer::download::is_wrong_key;
@@ -39,21 +43,48 @@ struct Chain {
     reach: Lsn,
 }
 
+/// What was read of one piece.
+enum Looked {
+    /// Its head alone.
+    Head,
+    /// Its stored bytes, so many of them.
+    Stored(u64),
+    /// The same, because no identity at hand opens it.
+    Closed(Result<u64>),
+    /// Its plain bytes too, of so many stored ones of a log with segments of this size.
+    Opened(u64, Option<WalSegmentSize>, Vec<u8>),
+}
+
+/// How much of a piece is read.
+#[derive(Clone, Copy)]
+enum Depth<'a> {
+    Head,
+    Stored,
+    Opened(&'a Identities),
+}
+
 /// Looks at all log of a source: signatures and places of every piece; with `data` every stored
-/// byte; with an identity every record too, across the pieces.
+/// byte; with an identity every record too, across the pieces. Several pieces are read at once, and
+/// told of in their order.
 ///
 /// # Errors
-/// Only what keeps it from looking. What is wrong with the log is in the verdict.
+/// Only what keeps it from looking: [`StoreError`](drctl_store::StoreError) of a bucket that cannot
+/// be listed or read. What is wrong with the log is in the verdict.
 pub async fn verify_log(
     repository: &Repository,
     source: &SourceId,
     data: bool,
     identities: Option<&Identities>,
+    limits: Limits,
 ) -> Result<LogVerdict> {
-    let shelf = Shelf::reader(repository, source);
+    let opening = Some(Arc::new(Semaphore::new(limits.seals.max(1))));
+    let shelf = Shelf { opening, ..Shelf::reader(repository, source) };
     let mut verdict = LogVerdict { opened: data && identities.is_some(), ..LogVerdict::default() };
-    for index in shelf.index_places().await? {
-        if let Err(error) = shelf.log_index(&index).await {
+    let indexes = shelf.index_places().await?;
+    let reading = indexes.iter().map(|index| shelf.log_index(index));
+    let mut reading = stream::iter(reading).buffered(limits.fetches.max(1));
+    while let Some(read) = reading.next().await {
+        if let Err(error) = read {
             note(&mut verdict, error)?;
         }
     }
@@ -61,24 +92,67 @@ pub async fn verify_log(
     drills(repository, source, &mut refused).await?;
     let evidence = refused.into_iter().map(|why| ("malformed".to_owned(), why));
     verdict.problems.extend(evidence);
+    let depth = match identities {
+        _ if !data => Depth::Head,
+        None => Depth::Stored,
+        Some(identities) => Depth::Opened(identities),
+    };
+    verify_pieces(&shelf, depth, limits, &mut verdict).await?;
+    verdict.opened &= verdict.closed == 0;
+    Ok(verdict)
+}
+
+async fn verify_pieces(
+    shelf: &Shelf,
+    depth: Depth<'_>,
+    limits: Limits,
+    verdict: &mut LogVerdict,
+) -> Result<()> {
+    let places = shelf.places().await?;
+    let at_once = at_once(&places, depth, limits);
+    let looking = places.into_iter().map(|place| {
+        // Each tells who has signed what it read itself.
+        let shelf = Shelf { signer: Signer::default(), ..shelf.clone() };
+        async move {
+            let looked = look(&shelf, &place, depth).await;
+            (looked, shelf.signer.take(), place)
+        }
+    });
+    let mut looking = stream::iter(looking).buffered(at_once);
     let mut chain = None;
-    for place in shelf.places().await? {
+    while let Some((looked, signer, place)) = looking.next().await {
         verdict.pieces += 1;
-        let (found, _) = (verdict.problems.len(), shelf.signer.take());
-        let looked = look(&shelf, &place, data, identities, &mut chain, &mut verdict).await;
-        if let Err(error) = looked {
-            note(&mut verdict, error)?;
+        let found = verdict.problems.len();
+        let taken = looked.and_then(|looked| take_in(shelf, &place, looked, &mut chain, verdict));
+        if let Err(error) = taken {
+            note(verdict, error)?;
             chain = None;
         }
-        let Some(signer) = shelf.signer.take() else { continue };
-        let signer = repository.trust.name(&signer);
+        let Some(signer) = signer else { continue };
+        let signer = shelf.repository.trust.name(&signer);
         for (_, message) in &mut verdict.problems[found..] {
             message.push_str(&format!("; {signer} has signed it"));
         }
         *verdict.signers.entry(signer).or_default() += 1;
     }
-    verdict.opened &= verdict.closed == 0;
-    Ok(verdict)
+    Ok(())
+}
+
+/// How many pieces are read at once: as many as may be fetched at once, and of long ones no more
+/// than take the room of as many segments of a backup.
+fn at_once(places: &[LogPlace], depth: Depth<'_>, limits: Limits) -> usize {
+    let most = limits.fetches.max(1);
+    let plain = |place: &LogPlace| match place.part {
+        LogPart::Range { start, end } => end.since(start),
+        LogPart::History => 0,
+    };
+    match (depth, places.iter().map(plain).max()) {
+        (Depth::Stored | Depth::Opened(_), Some(longest @ 1..)) => {
+            let room = limits.segment_bytes.saturating_mul(most as u64);
+            usize::try_from(room / longest).unwrap_or(usize::MAX).clamp(1, most)
+        }
+        _ => most,
+    }
 }
 
 /// What is wrong with one object is a finding; a bucket that cannot be reached is an error.
@@ -91,33 +165,43 @@ fn note(verdict: &mut LogVerdict, error: anyhow::Error) -> Result<()> {
     Ok(())
 }
 
-async fn look(
+async fn look(shelf: &Shelf, place: &LogPlace, depth: Depth<'_>) -> Result<Looked> {
+    let stored = async || shelf.weigh(place).await.map(|head| head.sealed);
+    match depth {
+        Depth::Head => shelf.head(place).await.map(|_| Looked::Head),
+        Depth::Stored => stored().await.map(Looked::Stored),
+        Depth::Opened(identities) => match shelf.read(place, identities).await {
+            Ok((head, plain)) => Ok(Looked::Opened(head.sealed, head.holds.segment_size, plain)),
+            Err(error) if is_wrong_key(&error) => Ok(Looked::Closed(stored().await)),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// What was read counts; its records, where they were read, follow those before them.
+fn take_in(
     shelf: &Shelf,
     place: &LogPlace,
-    data: bool,
-    identities: Option<&Identities>,
+    looked: Looked,
     chain: &mut Option<Chain>,
     verdict: &mut LogVerdict,
 ) -> Result<()> {
-    if !data {
-        return shelf.head(place).await.map(drop);
-    }
-    let Some(identities) = identities else {
-        verdict.read_bytes = verdict.read_bytes.saturating_add(shelf.weigh(place).await?.sealed);
-        return Ok(());
-    };
-    let (head, plain) = match shelf.read(place, identities).await {
-        Err(error) if is_wrong_key(&error) => {
-            *chain = None;
-            verdict.closed = verdict.closed.saturating_add(1);
-            verdict.read_bytes =
-                verdict.read_bytes.saturating_add(shelf.weigh(place).await?.sealed);
+    let (stored, size, plain) = match looked {
+        Looked::Head => return Ok(()),
+        Looked::Stored(bytes) => {
+            verdict.read_bytes = verdict.read_bytes.saturating_add(bytes);
             return Ok(());
         }
-        read => read?,
+        Looked::Closed(bytes) => {
+            *chain = None;
+            verdict.closed = verdict.closed.saturating_add(1);
+            verdict.read_bytes = verdict.read_bytes.saturating_add(bytes?);
+            return Ok(());
+        }
+        Looked::Opened(stored, size, plain) => (stored, size, plain),
     };
-    verdict.read_bytes = verdict.read_bytes.saturating_add(head.sealed);
-    if let (LogPart::Range { start, .. }, Some(size)) = (&place.part, head.holds.segment_size) {
+    verdict.read_bytes = verdict.read_bytes.saturating_add(stored);
+    if let (LogPart::Range { start, .. }, Some(size)) = (&place.part, size) {
         let done = follow(chain, (place.system_id, place.timeline), *start, size, &plain);
         if let Err(error) = done {
             let key = layout::piece(&shelf.source, place);
@@ -154,4 +238,28 @@ fn follow(
         *chain = None;
     }
     fed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_pieces_are_read_fewer_at_once() {
+        let limits = Limits { segment_bytes: 100, fetches: 4, ..Limits::default() };
+        let range = |bytes: u64| LogPlace {
+            system_id: 7,
+            timeline: Timeline::FIRST,
+            part: LogPart::Range { start: Lsn(1000), end: Lsn(1000 + bytes) },
+        };
+        let history = LogPlace { part: LogPart::History, ..range(1) };
+        for (bytes, expected) in [(0, 4), (1, 4), (100, 4), (101, 3), (200, 2), (201, 1), (900, 1)] {
+            let places = [history.clone(), range(1), range(bytes), range(2)];
+            assert_eq!(at_once(&places, Depth::Stored, limits), expected, "{bytes}");
+            // A head is short, whatever it is of.
+            assert_eq!(at_once(&places, Depth::Head, limits), 4);
+        }
+        assert_eq!(at_once(&[], Depth::Stored, limits), 4);
+        assert_eq!(at_once(&[range(9)], Depth::Stored, Limits { fetches: 0, ..limits }), 1);
+    }
 }

@@ -1,7 +1,7 @@
 //! Whose version of an object counts where somebody with the signing key writes it anew.
 
 use bytes::Bytes;
-use drctl::{Repository, Shelf, drills, verify_log};
+use drctl::{Limits, Repository, Shelf, drills, verify_log};
 use drctl_model::{
     Acceptance, BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Engine, Holds,
     IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace, Lsn, Manifest, Marker,
@@ -20,16 +20,16 @@ use object_store::path::Path;
 use crate::places::{open, s3_location, s3_place};
 
 /// What an attacker has: the bucket's credentials and the signing key.
-struct Thief {
+pub(crate) struct Thief {
     key: SigningKey,
     recipients: Recipients,
-    identities: Identities,
-    id: RepositoryId,
-    source: SourceId,
+    pub(crate) identities: Identities,
+    pub(crate) id: RepositoryId,
+    pub(crate) source: SourceId,
 }
 
 impl Thief {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (text, recipient) = new_identity("2026-03-01T00:00:00Z");
         Thief {
             key: SigningKey::generate(),
@@ -81,7 +81,7 @@ impl Thief {
     }
 
     /// A piece of log or a history of these plain bytes.
-    fn piece(&self, part: LogPart, plain: &[u8]) -> Bytes {
+    pub(crate) fn piece(&self, part: LogPart, plain: &[u8]) -> Bytes {
         let sealed = seal_bytes(plain, 1, &self.recipients).unwrap();
         let piece = LogPiece {
             v: 1,
@@ -142,14 +142,18 @@ impl Thief {
         self.manifest_of("a", true, vec!["it is small".to_owned()])
     }
 
-    fn marker(&self, id: u128) -> Bytes {
+    pub(crate) fn marker(&self, id: u128) -> Bytes {
         let id = if id == 0 { self.id.clone() } else { RepositoryId::new(id) };
         encode_marker(&Marker::new(id, Timestamp::UNIX_EPOCH)).into()
     }
 
     /// Over one piece, of these plain bytes.
     fn index(&self, plain: &[u8], host: &str) -> Bytes {
-        let IndexPlace { start, end, .. } = index_place();
+        self.index_at(index_place(), plain, host)
+    }
+
+    pub(crate) fn index_at(&self, place: IndexPlace, plain: &[u8], host: &str) -> Bytes {
+        let IndexPlace { start, end, .. } = place;
         let piece = IndexedPiece {
             start,
             end,
@@ -167,13 +171,13 @@ impl Thief {
             source: self.source.clone(),
             host: host.to_owned(),
             written: Timestamp::UNIX_EPOCH,
-            place: index_place(),
+            place,
             pieces: vec![piece],
         };
         encode_log_index(&index, &self.key).unwrap().into()
     }
 
-    fn trust(&self) -> Trust {
+    pub(crate) fn trust(&self) -> Trust {
         Trust::new(vec![self.key.verifying_key()])
     }
 }
@@ -186,7 +190,7 @@ fn drill_id() -> DrillId {
     DrillId::new(Timestamp::UNIX_EPOCH, 9)
 }
 
-fn place(part: LogPart) -> LogPlace {
+pub(crate) fn place(part: LogPart) -> LogPlace {
     LogPlace { system_id: 7, timeline: Timeline::FIRST, part }
 }
 
@@ -234,10 +238,12 @@ async fn told(at: &dyn Fn() -> Bucket, thief: &Thief, kind: &str) -> (String, Ve
             }
             Err(error) => format!("{error:#}"),
         },
-        "index" => match verify_log(&repository, &thief.source, false, None).await {
-            Ok(looked) => format!("{:?}", looked.problems),
-            Err(error) => format!("{error:#}"),
-        },
+        "index" => {
+            match verify_log(&repository, &thief.source, false, None, Limits::default()).await {
+                Ok(looked) => format!("{:?}", looked.problems),
+                Err(error) => format!("{error:#}"),
+            }
+        }
         _ => repository.id.to_string(),
     };
     let key = key_of(thief, kind);

@@ -5,6 +5,7 @@ mod checks;
 mod disk;
 mod faults;
 mod first;
+mod log;
 mod network;
 mod places;
 mod versions;
