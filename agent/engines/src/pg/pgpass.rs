@@ -1,7 +1,7 @@
 //! Passwords for the client tools: a private file, since arguments and environment are public.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -26,24 +26,29 @@ impl PgPass {
     pub(crate) fn write(runtime_dir: &Path, password: &Secret) -> Result<Self, EngineError> {
         let line = format!("*:*:*:*:{}\n", escape(password)?);
         let action = || format!("write a password file in {}", runtime_dir.display());
-        loop {
-            let mut file = Builder::new()
-                .prefix(PREFIX)
-                .tempfile_in(runtime_dir)
-                .map_err(EngineError::io(action()))?;
-            flock(file.as_file(), FlockOperation::LockExclusive)
-                .map_err(|errno| EngineError::io(action())(errno.into()))?;
-            // A sweep may have taken it between its creation and its lock.
-            if !file.path().exists() {
-                continue;
-            }
-            file.write_all(line.as_bytes()).map_err(EngineError::io(action()))?;
-            return Ok(PgPass(file));
-        }
+        let mut file = locked(PREFIX, runtime_dir).map_err(EngineError::io(action()))?;
+        file.write_all(line.as_bytes()).map_err(EngineError::io(action()))?;
+        Ok(PgPass(file))
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
+    }
+}
+
+/// A file of ours alone that no [`sweep`] takes as long as it is held.
+pub(super) fn locked(prefix: &str, directory: &Path) -> io::Result<NamedTempFile> {
+    locked_as(|| Builder::new().prefix(prefix).tempfile_in(directory))
+}
+
+fn locked_as(mut make: impl FnMut() -> io::Result<NamedTempFile>) -> io::Result<NamedTempFile> {
+    loop {
+        let file = make()?;
+        flock(file.as_file(), FlockOperation::LockExclusive)?;
+        // A sweep may have taken it between its creation and its lock.
+        if file.path().exists() {
+            return Ok(file);
+        }
     }
 }
 
@@ -72,11 +77,14 @@ pub fn sweep(runtime_dir: &Path) -> Result<usize, EngineError> {
         if !name.starts_with(PREFIX) && !name.starts_with(SPOOL_PREFIX) {
             continue;
         }
-        // Another sweep may have been faster.
+        // Another sweep may have been faster, here and below.
         let Ok(file) = File::open(entry.path()) else { continue };
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            std::fs::remove_file(entry.path()).map_err(EngineError::io(action()))?;
-            removed += 1;
+            match std::fs::remove_file(entry.path()) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(EngineError::io(action())(error)),
+            }
         }
     }
     Ok(removed)
@@ -118,6 +126,25 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_a_sweep_took_before_it_was_locked_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        for prefix in [PREFIX, SPOOL_PREFIX] {
+            let mut swept = Vec::new();
+            let file = locked_as(|| {
+                let file = Builder::new().prefix(prefix).tempfile_in(dir.path())?;
+                if swept.len() < 2 {
+                    swept.push(sweep(dir.path()).unwrap());
+                }
+                Ok(file)
+            });
+            let file = file.unwrap();
+            assert_eq!(swept, [1, 1], "{prefix}");
+            assert!(file.path().exists(), "{prefix}");
+            assert_eq!(sweep(dir.path()).unwrap(), 0, "{prefix}");
+        }
     }
 
     #[test]

@@ -34,10 +34,7 @@ impl Private {
     /// Makes it, with the rules of access for these roles, and a configuration.
     pub(super) fn make(roles: &[&str], configuration: &str) -> Result<Private, EngineError> {
         sweep(&std::env::temp_dir());
-        let mut builder = tempfile::Builder::new();
-        let made = builder.prefix(PRIVATE).permissions(Permissions::from_mode(0o700)).tempdir();
-        let folder = made.map_err(EngineError::io("make a private directory"))?;
-        let owner = own(folder.path()).map_err(EngineError::io("lock a private directory"))?;
+        let (folder, owner) = begin().map_err(EngineError::io("make a private directory"))?;
         let private = Private { folder, _owner: owner };
         let account = account()?;
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
@@ -85,12 +82,28 @@ pub(super) fn forget(path: &Path) {
     }
 }
 
-/// Makes the file that tells that we live.
-fn own(folder: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(0o600).open(folder.join(OWNER))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(file)
+/// A new directory, and the file that tells that we live.
+fn begin() -> io::Result<(TempDir, File)> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PRIVATE).permissions(Permissions::from_mode(0o700));
+    loop {
+        let folder = builder.tempdir()?;
+        let owner = owner(folder.path())?;
+        if own(folder.path(), &owner)? {
+            return Ok((folder, owner));
+        }
+    }
+}
+
+/// Makes the file that tells that we live, as soon as it is [owned](own).
+fn owner(folder: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join(OWNER))
+}
+
+/// Tells that we live; not where a sweep has taken the directory before.
+fn own(folder: &Path, owner: &File) -> io::Result<bool> {
+    flock(owner, FlockOperation::LockExclusive)?;
+    Ok(folder.join(OWNER).exists())
 }
 
 /// Removes private directories that a drctl which was killed has left behind, with whatever a server in
@@ -99,28 +112,34 @@ fn own(folder: &Path) -> io::Result<File> {
 fn sweep(place: &Path) {
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()).filter(|path| is_private(path)) {
-        if is_left_behind(&path) {
-            let _ = fs::remove_dir_all(&path);
-        }
+        remove_if_left(&path);
     }
 }
 
 /// The same of one that was noted, wherever it lies.
 pub(super) fn sweep_one(path: &Path) {
-    if is_private(path) && is_left_behind(path) {
+    if is_private(path) {
+        remove_if_left(path);
+    }
+}
+
+fn remove_if_left(path: &Path) {
+    // Locked until it is gone: whoever is about to own it waits, and then finds out.
+    if let Some(_owner) = left_behind(path) {
         let _ = fs::remove_dir_all(path);
     }
 }
 
-fn is_left_behind(path: &Path) -> bool {
+/// The lock of a directory that nobody owns.
+fn left_behind(path: &Path) -> Option<File> {
     let ours = fs::symlink_metadata(path)
         .is_ok_and(|meta| meta.is_dir() && meta.uid() == geteuid().as_raw());
     if !ours || server_of(path).is_some() {
-        return false;
+        return None;
     }
     // One that has not been made in full yet has no owner: it is let alone.
-    let owner = Below::open(path).and_then(|folder| folder.read(Path::new(OWNER)));
-    owner.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
+    let owner = Below::open(path).and_then(|folder| folder.read(Path::new(OWNER))).ok()?;
+    flock(&owner, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(owner)
 }
 
 /// The name of our account, as the server will look it up.
@@ -172,9 +191,10 @@ mod tests {
         };
         let (dead, lives) = (make("drctl-recovery-dead"), make("drctl-recovery-lives"));
         let (begun, other) = (make("drctl-recovery-begun"), make("another"));
-        drop(own(&dead).unwrap());
-        let _owner = own(&lives).unwrap();
-        drop(own(&other).unwrap());
+        drop(owner(&dead).unwrap());
+        let alive = owner(&lives).unwrap();
+        assert!(own(&lives, &alive).unwrap());
+        drop(owner(&other).unwrap());
         std::os::unix::fs::symlink(&other, dead.join("link")).unwrap();
         std::os::unix::fs::symlink(&other, place.path().join("drctl-recovery-link")).unwrap();
         sweep(place.path());
@@ -182,6 +202,20 @@ mod tests {
         assert!(lives.exists() && begun.exists() && other.join(OWNER).exists());
         sweep_one(&other);
         assert!(other.exists());
+    }
+
+    #[test]
+    fn a_directory_that_a_sweep_took_before_it_was_owned_is_not_ours() {
+        let place = tempfile::tempdir().unwrap();
+        let begun = place.path().join("drctl-recovery-begun");
+        fs::create_dir(&begun).unwrap();
+        let ours = owner(&begun).unwrap();
+        // The sweep has it for as long as it removes it.
+        let swept = left_behind(&begun).unwrap();
+        assert!(flock(&ours, FlockOperation::NonBlockingLockExclusive).is_err());
+        drop(swept);
+        sweep(place.path());
+        assert!(!begun.exists() && !own(&begun, &ours).unwrap());
     }
 
     #[test]

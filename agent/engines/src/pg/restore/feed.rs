@@ -3,14 +3,12 @@
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{FlockOperation, flock};
-use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::process::ChildStdin;
 
 use super::failures::failures;
 use super::{DatabaseTarget, Way};
-use crate::pg::pgpass::{PgPass, SPOOL_PREFIX};
+use crate::pg::pgpass::{PgPass, SPOOL_PREFIX, locked};
 use crate::pg::stream::{WatchedWrite, Watcher};
 use crate::pg::walker::DumpWalker;
 use crate::process::{OwnedTask, Tool};
@@ -95,11 +93,8 @@ impl DatabaseTarget {
     ) -> Result<ToolFeed, EngineError> {
         let dir = &self.options.spool_dir;
         let action = format!("keep the dump in {}", dir.display());
-        let file = NamedTempFile::with_prefix_in(SPOOL_PREFIX, dir);
-        let file = file.map_err(EngineError::io(action.clone()))?;
         // Locked as long as it is used: `sweep` takes what a killed process left.
-        flock(file.as_file(), FlockOperation::LockExclusive)
-            .map_err(|errno| EngineError::io(action.clone())(errno.into()))?;
+        let file = locked(SPOOL_PREFIX, dir).map_err(EngineError::io(action.clone()))?;
         let writer = file.reopen().map_err(EngineError::io(action))?;
         let watcher = Watcher::<DumpWalker>::new();
         let writer = tokio::fs::File::from_std(writer);
