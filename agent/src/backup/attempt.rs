@@ -17,7 +17,7 @@ use drctl_store::{Recipients, Sealer, SigningKey, layout};
 use super::incremental::{Choice, Ground, Listings, choose};
 use super::{Wish, brought, gone};
 use crate::host::{Meter, Problem, Setup, Stop, crash_point};
-use crate::jobs::settle::{is_committing, record_failure, settle};
+use crate::jobs::settle::{Unsettled, record_failure, settle};
 use crate::repository::{Repository, strays};
 use crate::transfer::{Intake, Stored, store_stream};
 
@@ -39,6 +39,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) ground: Option<Ground>,
     /// What the operator should know of it.
     pub(crate) notes: Vec<String>,
+    /// Whether the manifest may be in the bucket.
+    pub(crate) committing: bool,
 }
 
 /// A backup that was committed.
@@ -111,15 +113,16 @@ pub(crate) async fn back_up(
         wish,
         ground,
         notes,
+        committing: false,
     };
     let job = catalog.begin_job(started, id, &attempt.id).await.context("record the job")?;
     crash_point("backup-job-begun");
     let done = attempt.run(source, &catalog, job, stop).await;
     let done = match done {
         Ok(summary) => Ok(summary),
-        // The manifest may be in the bucket although its answer was lost: only the bucket knows.
-        Err(error) if is_committing(&catalog, job, id).await => {
-            attempt.look_again(&catalog, job, error).await
+        // The manifest may be in the bucket although its answer was lost.
+        Err(error) if attempt.committing => {
+            attempt.unsettled(&catalog, job).look_again(error).await
         }
         Err(error) => {
             record_failure(setup, &catalog, job, &error).await;
@@ -158,6 +161,11 @@ async fn chosen(
 }
 
 impl Attempt<'_> {
+    fn unsettled<'a>(&'a self, catalog: &'a Catalog, job: JobId) -> Unsettled<'a> {
+        let Attempt { setup, repository, source, id: backup, .. } = self;
+        Unsettled { setup, repository, catalog, source, backup, job, word: "committed", left: None }
+    }
+
     async fn run(
         &mut self,
         source: &Source,

@@ -14,13 +14,12 @@ use super::attempt::{Attempt, Collected, total_plain};
 use super::plausible::like;
 use super::suspicions;
 use crate::host::{Problem, crash_point};
-use crate::jobs::settle::record_failure;
 use crate::repository::{Repository, named};
 
 impl Attempt<'_> {
     /// Commits what was stored.
     pub(crate) async fn commit(
-        &self,
+        &mut self,
         collected: Collected,
         finished: Finished,
         catalog: &Catalog,
@@ -39,6 +38,7 @@ impl Attempt<'_> {
         let stored = JobEvent::Stored { plain_bytes: manifest.plain_bytes() };
         catalog.append(job, self.setup.clock.now(), &stored).await?;
         crash_point("backup-before-manifest");
+        self.committing = true;
         let sha256 = put_manifest(self.repository, self.source, &self.id, bytes).await?;
         named::keep(catalog, self.source, named::by_manifest(&manifest)).await;
         let signer = self.key.verifying_key().keyid();
@@ -93,34 +93,6 @@ impl Attempt<'_> {
             streams: collected.streams,
             sealed,
         })
-    }
-
-    /// After an error on the way from the last byte to the catalog: success where the bucket holds
-    /// the manifest, signed and whole; where it cannot be asked the record stays open for the next
-    /// run to settle.
-    pub(crate) async fn look_again(
-        &self,
-        catalog: &Catalog,
-        job: JobId,
-        error: anyhow::Error,
-    ) -> Result<BackupSummary> {
-        let now = self.setup.clock.now();
-        match self.repository.manifest(self.source, &self.id).await {
-            Ok(Some(found)) => {
-                let summary = found.summary();
-                catalog.found_committed(job, now, &summary).await.map_err(|_| error)?;
-                tracing::warn!("the backup is committed in spite of an error on the way");
-                Ok(summary)
-            }
-            Ok(None) => {
-                record_failure(self.setup, catalog, job, &error).await;
-                Err(error)
-            }
-            Err(_) => Err(error.context(
-                "whether it is committed is not known; the next backup or `drctl catalog rebuild` \
-                 finds out",
-            )),
-        }
     }
 }
 

@@ -1,17 +1,59 @@
 //! What became of a job, as the catalog keeps it.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
-use drctl_model::{JobEvent, JobId, JobState, SourceId};
+use drctl_model::{BackupId, BackupSummary, JobEvent, JobId, SourceId};
 
 use crate::host::{Failure, Problem, Setup};
 use crate::repository::Repository;
 use crate::repository::faults::is_bad_manifest;
 
-/// Whether all bytes of a job are stored, so that its manifest may be too.
-pub(crate) async fn is_committing(catalog: &Catalog, job: JobId, source: &SourceId) -> bool {
-    let last = catalog.last_job(source).await.ok().flatten();
-    last.is_some_and(|last| last.id == job && last.state == JobState::Committing)
+/// An attempt that failed when its manifest may have been in the bucket already: only the bucket
+/// knows.
+pub(crate) struct Unsettled<'a> {
+    pub(crate) setup: &'a Setup,
+    pub(crate) repository: &'a Repository,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) source: &'a SourceId,
+    pub(crate) backup: &'a BackupId,
+    pub(crate) job: JobId,
+    /// What a manifest makes of it, in a word.
+    pub(crate) word: &'static str,
+    /// What is left without one, where something is.
+    pub(crate) left: Option<&'static str>,
+}
+
+impl Unsettled<'_> {
+    /// Success where the bucket holds the manifest, signed and whole; where it cannot be asked the
+    /// record stays open for the next run to settle.
+    ///
+    /// # Errors
+    /// `error`, with what is known of the backup; the catalog's where it cannot learn of it.
+    pub(crate) async fn look_again(&self, error: anyhow::Error) -> Result<BackupSummary> {
+        let (backup, word) = (self.backup, self.word);
+        match self.repository.manifest(self.source, backup).await {
+            Ok(Some(found)) => {
+                let summary = found.summary();
+                let now = self.setup.clock.now();
+                self.catalog.found_committed(self.job, now, &summary).await.with_context(|| {
+                    format!("the backup {backup} is {word} in the bucket; record it in the catalog")
+                })?;
+                tracing::warn!("the backup is {word} in spite of an error on the way: {error:#}");
+                Ok(summary)
+            }
+            Ok(None) => {
+                record_failure(self.setup, self.catalog, self.job, &error).await;
+                Err(match self.left {
+                    Some(left) => error.context(left),
+                    None => error,
+                })
+            }
+            Err(_) => Err(error.context(format!(
+                "whether it is {word} is not known; the next backup or `drctl catalog rebuild` finds \
+                 out"
+            ))),
+        }
+    }
 }
 
 /// Tells the truth about jobs whose process is gone; we hold the source's lock, so all are.

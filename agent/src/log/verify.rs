@@ -253,7 +253,8 @@ mod tests {
             part: LogPart::Range { start: Lsn(1000), end: Lsn(1000 + bytes) },
         };
         let history = LogPlace { part: LogPart::History, ..range(1) };
-        for (bytes, expected) in [(0, 4), (1, 4), (100, 4), (101, 3), (200, 2), (201, 1), (900, 1)] {
+        for (bytes, expected) in [(0, 4), (1, 4), (100, 4), (101, 3), (200, 2), (201, 1), (900, 1)]
+        {
             let places = [history.clone(), range(1), range(bytes), range(2)];
             assert_eq!(at_once(&places, Depth::Stored, limits), expected, "{bytes}");
             // A head is short, whatever it is of.

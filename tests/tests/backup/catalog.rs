@@ -129,7 +129,7 @@ fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
     path.with_file_name(format!("catalog.db{suffix}"))
 }
 
-fn sqlite(path: &Path, sql: &str) {
+pub(crate) fn sqlite(path: &Path, sql: &str) {
     let ran = std::process::Command::new("sqlite3").arg(path).arg(sql).status();
     assert!(ran.expect("start sqlite3").success(), "{sql}");
 }

@@ -1,15 +1,18 @@
 //! The same in a bucket of a real S3 server, with versions, and with the server going away.
 
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_sdk_s3::primitives::ByteStream;
 use drctl_model::Manifest;
 use drctl_store::{SigningKey, encode_manifest, inspect_manifest};
 use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
+use drctl_tests::servers::scripted::{Reply, Scripted};
 use serde_json::Value;
 
 use crate::cancel::{ended, start};
+use crate::catalog::sqlite;
 use crate::common::{SMALL, Shop, server};
 use drctl_tests::fake::Tools;
 
@@ -349,4 +352,46 @@ fn what_a_store_says_is_told_in_plain_words() {
     assert!(ran.err.contains("trying again") && plain(&ran.err), "{}", ran.err);
     assert_eq!(ran.err.matches("WARN").count(), 1, "{}", ran.err);
     assert!(!ran.err.contains('\u{1b}'), "no colours where nobody sees them");
+}
+
+#[test]
+fn a_manifest_whose_answer_was_lost_counts_whatever_the_catalog_says() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    let shop = shop(&minio);
+    let _ = shop.site.backup();
+    let (catalog, port) = (shop.site.path("state/catalog.db"), minio.port());
+    let other = "20260301T000000Z-0000000000000001";
+    let log = format!("insert into jobs (source, backup) values ('shop', '{other}')");
+    let (broken, denied) = (catalog.clone(), AtomicUsize::new(0));
+    // It is stored: whoever writes it, and looks at it at once, hears that it may not. Meanwhile
+    // the log of jobs becomes one that nobody can read.
+    let proxy = Scripted::start(move |heard| {
+        let is = |verb: &str| heard.head.starts_with(verb) && heard.head.contains("/manifest.json");
+        let answer = heard.forwarded(port);
+        let deny = match denied.load(Ordering::SeqCst) {
+            0 if is("PUT") => {
+                sqlite(&broken, &log);
+                true
+            }
+            1 => is("GET"),
+            _ => false,
+        };
+        if !deny {
+            return answer;
+        }
+        denied.fetch_add(1, Ordering::SeqCst);
+        let body = "<Error><Code>AccessDenied</Code><Message>scripted</Message></Error>";
+        Reply::new("403 Forbidden", "content-type: application/xml\r\n", body)
+    });
+    let before = format!("http://127.0.0.1:{}", proxy.port());
+    shop.site.replace(&minio.endpoint(), &before);
+    let ran = shop.site.drctl(&["--json", "backup", "shop"]).ended(0);
+    assert!(ran.err.contains("committed in spite of an error on the way"), "{}", ran.err);
+    let id = ran.json()["backup"]["backup"].as_str().unwrap().to_owned();
+    assert_eq!(shop.site.rows()[0]["backup"], id.as_str());
+    fs::remove_file(&catalog).unwrap();
+    let _ = shop.site.drctl(&["catalog", "rebuild"]).ended(0);
+    assert_eq!(shop.site.rows()[0]["backup"], id.as_str());
+    shop.still_restores(&id);
 }

@@ -29,7 +29,8 @@ async fn log(writer: &Thief) -> (FaultStore, Repository, Vec<String>) {
         let start = Lsn((1 << 20) + n * LONG);
         let end = start.plus(LONG);
         let part = LogPart::Range { start, end };
-        let (key, good) = (layout::piece(&writer.source, &place(part.clone())), b"sixteen bytes .x");
+        let (key, good) =
+            (layout::piece(&writer.source, &place(part.clone())), b"sixteen bytes .x");
         let whole = writer.piece(part.clone(), good);
         let bytes = match n {
             // Cut, nobody's, and not of the length that it is named by.
@@ -51,7 +52,11 @@ async fn log(writer: &Thief) -> (FaultStore, Repository, Vec<String>) {
 }
 
 /// How many requests for such objects are under way at once while no answer comes.
-async fn at_once(store: &FaultStore, kind: &str, looking: impl Future<Output = LogVerdict>) -> usize {
+async fn at_once(
+    store: &FaultStore,
+    kind: &str,
+    looking: impl Future<Output = LogVerdict>,
+) -> usize {
     let gate = Arc::new(Notify::new());
     let before = store.count(Verb::Get, kind);
     store.on(Verb::Get, kind, 0, usize::MAX, Fault::Slow(Arc::clone(&gate)));

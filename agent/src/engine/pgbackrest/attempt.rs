@@ -22,7 +22,7 @@ use crate::backup::attempt::NEEDS_PATIENCE;
 use crate::backup::plausible::shrunk;
 use crate::backup::{BackedUp, Wish};
 use crate::host::{Failure, Meter, Problem, Setup, Stop, crash_point};
-use crate::jobs::settle::{is_committing, record_failure, settle};
+use crate::jobs::settle::{Unsettled, record_failure, settle};
 
 /// How long another pgBackRest that works on the stanza is waited for, where the policy says
 /// nothing of how long a backup may take.
@@ -39,7 +39,13 @@ struct Attempt<'a> {
     meter: &'a Meter,
     /// The server's version, where it could be asked.
     server_version: Option<String>,
+    /// Whether the record may be in the bucket.
+    recording: bool,
 }
+
+/// What is left of a backup without a record.
+const UNRECORDED: &str = "pgBackRest has made the backup, and it is not recorded yet: the next \
+                          `drctl backup` or `drctl stanza adopt` does that";
 
 /// Takes a backup and records it; the source's lock is held by the caller.
 ///
@@ -88,7 +94,9 @@ pub(crate) async fn back_up(
     let mut notes: Vec<String> = why.into_iter().collect();
     notes.extend(told(&followed));
     let id = BackupId::new(started, rand::random());
-    let attempt = Attempt { setup, source, recorder, engine, id, made, meter, server_version };
+    let recording = false;
+    let mut attempt =
+        Attempt { setup, source, recorder, engine, id, made, meter, server_version, recording };
     let job = catalog.begin_job(started, source_id, &attempt.id).await.context("record the job")?;
     crash_point("backup-job-begun");
     let mut said = Vec::new();
@@ -98,8 +106,8 @@ pub(crate) async fn back_up(
     };
     let summary = match done {
         Ok(summary) => summary,
-        Err(error) if is_committing(&catalog, job, source_id).await => {
-            attempt.look_again(&catalog, job, error).await?
+        Err(error) if attempt.recording => {
+            attempt.unsettled(&catalog, job).look_again(error).await?
         }
         Err(error) => {
             record_failure(setup, &catalog, job, &error).await;
@@ -184,8 +192,14 @@ fn warned(lines: &[String]) -> Vec<String> {
 }
 
 impl Attempt<'_> {
+    fn unsettled<'a>(&'a self, catalog: &'a Catalog, job: JobId) -> Unsettled<'a> {
+        let (Recorder { setup, repository, source, .. }, backup) = (&self.recorder, &self.id);
+        let (word, left) = ("recorded", Some(UNRECORDED));
+        Unsettled { setup, repository, catalog, source, backup, job, word, left }
+    }
+
     async fn run(
-        &self,
+        &mut self,
         catalog: &Catalog,
         known: &[BackupSummary],
         mut info: Info,
@@ -222,6 +236,7 @@ impl Attempt<'_> {
             tools: self.versions(),
             suspect: shrunk(backup.bytes, known.iter().find(is_like)).into_iter().collect(),
         };
+        self.recording = true;
         let recorded = self.recorder.record(&info, backup, &self.id, aside, Origin::Drctl).await?;
         let now = self.setup.clock.now();
         catalog.commit_backup(job, now, &recorded).await.with_context(|| {
@@ -249,35 +264,6 @@ impl Attempt<'_> {
     fn versions(&self) -> BTreeMap<String, String> {
         let server = self.server_version.clone().map(|version| ("server".to_owned(), version));
         server.into_iter().collect()
-    }
-
-    /// After an error once pgBackRest had ended: success where the bucket holds the record.
-    async fn look_again(
-        &self,
-        catalog: &Catalog,
-        job: JobId,
-        error: anyhow::Error,
-    ) -> Result<BackupSummary> {
-        let found = self.recorder.repository.manifest(self.recorder.source, &self.id).await;
-        match found {
-            Ok(Some(found)) => {
-                let summary = found.summary();
-                let now = self.setup.clock.now();
-                catalog.found_committed(job, now, &summary).await.map_err(|_| error)?;
-                tracing::warn!("the backup is recorded in spite of an error on the way");
-                Ok(summary)
-            }
-            Ok(None) => {
-                record_failure(self.setup, catalog, job, &error).await;
-                let text = "pgBackRest has made the backup, and it is not recorded yet: the next \
-                            `drctl backup` or `drctl stanza adopt` does that";
-                Err(error.context(text))
-            }
-            Err(_) => Err(error.context(
-                "whether it is recorded is not known; the next backup or `drctl catalog rebuild` \
-                 finds out",
-            )),
-        }
     }
 
     /// Lets pgBackRest expire what its own retention says. The backup is good whatever comes of
