@@ -202,12 +202,6 @@ impl Archive {
         commits.chain(self.bases.iter().map(|base| base.stood.told())).max()
     }
 
-    /// Whether there is any base.
-    #[must_use]
-    pub fn has_base(&self) -> bool {
-        !self.bases.is_empty()
-    }
-
     /// The history of a timeline: without ancestors where it is missing and a base is on it.
     #[must_use]
     pub fn history(&self, timeline: Timeline) -> Option<&TimelineHistory> {

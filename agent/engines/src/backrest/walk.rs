@@ -135,12 +135,6 @@ impl Walk {
         Ok(gaps)
     }
 
-    /// Whether something was stored of a timeline at or behind a position.
-    #[must_use]
-    pub fn reaches_behind(&self, timeline: Timeline, at: Lsn) -> bool {
-        self.end_of(timeline).is_some_and(|end| end > at)
-    }
-
     fn gap(&self, timeline: Timeline, from: Lsn, to: Lsn) -> Gap {
         Gap { timeline, from, to, size: self.size }
     }

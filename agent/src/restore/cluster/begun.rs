@@ -97,7 +97,6 @@ struct State {
 pub struct Begun {
     directory: PathBuf,
     state: State,
-    resumed: bool,
     _lock: File,
 }
 
@@ -121,7 +120,7 @@ impl Begun {
             released: None,
             prepared: None,
         };
-        let begun = Begun { directory: directory.to_owned(), state, resumed: false, _lock: lock };
+        let begun = Begun { directory: directory.to_owned(), state, _lock: lock };
         begun.write()?;
         Ok(begun)
     }
@@ -160,7 +159,7 @@ impl Begun {
             );
             return Err(Problem::Target(text).into());
         }
-        Ok(Begun { directory: directory.to_owned(), state, resumed: true, _lock: lock })
+        Ok(Begun { directory: directory.to_owned(), state, _lock: lock })
     }
 
     /// The recovery that was begun in a directory, whichever it is; nothing where none was.
@@ -175,7 +174,6 @@ impl Begun {
         let begun = read(directory)?.map(|state| Begun {
             directory: directory.to_owned(),
             state,
-            resumed: true,
             _lock: lock,
         });
         Ok(begun)
@@ -191,12 +189,6 @@ impl Begun {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
-    }
-
-    /// Whether another process began it.
-    #[must_use]
-    pub fn is_resumed(&self) -> bool {
-        self.resumed
     }
 
     /// How far it has come.

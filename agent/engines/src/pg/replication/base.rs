@@ -275,12 +275,6 @@ impl BaseBackup {
     pub fn notes(&self) -> Vec<String> {
         self.replication.wire.heard.notes()
     }
-
-    /// Hands the connection back, after the end.
-    #[must_use]
-    pub fn into_connection(self) -> Replication {
-        self.replication
-    }
 }
 
 fn position(row: &[Option<String>]) -> Option<(Lsn, Timeline)> {

@@ -175,15 +175,6 @@ impl Replication {
         self.rows(&command, "make the server keep its log for the copy").await.map(drop)
     }
 
-    /// Drops a slot.
-    ///
-    /// # Errors
-    /// [`EngineError::Query`].
-    pub async fn drop_slot(&mut self, name: &str) -> Result<(), EngineError> {
-        let command = format!("DROP_REPLICATION_SLOT {name}");
-        self.rows(&command, &format!("drop the replication slot {name}")).await.map(drop)
-    }
-
     async fn one_row(
         &mut self,
         command: &str,

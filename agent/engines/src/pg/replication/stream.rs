@@ -229,32 +229,4 @@ impl WalStream {
         status.put_u8(u8::from(asks));
         self.replication.wire.copy_data(&status).await.map_err(lost(READING))
     }
-
-    /// Ends the stream and hands the connection back.
-    ///
-    /// # Errors
-    /// A connection that broke.
-    pub async fn finish(mut self, patience: Duration) -> Result<Replication, EngineError> {
-        let wire = &mut self.replication.wire;
-        let sent = wire.send(|out: &mut BytesMut| {
-            frontend::copy_done(out);
-            Ok(())
-        });
-        sent.await.map_err(lost(READING))?;
-        let drained = async {
-            loop {
-                if let Reply::Message(Message::ReadyForQuery(_)) = wire.next().await? {
-                    return Ok::<_, io::Error>(());
-                }
-            }
-        };
-        match tokio::time::timeout(patience, drained).await {
-            Ok(done) => done.map_err(lost(READING))?,
-            Err(_) => {
-                let late = io::Error::from(io::ErrorKind::TimedOut);
-                return Err(lost("end the stream of the log")(late));
-            }
-        }
-        Ok(self.replication)
-    }
 }

@@ -11,8 +11,6 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use drctl_model::Timeline;
-
 pub use beside::{Beside, Server, servers_beside};
 use configuration::Edited;
 pub use control::{Control, control};
@@ -238,10 +236,4 @@ fn with_end(file: &Path, end: &str) -> PathBuf {
 #[must_use]
 pub fn version_of(layout: &Layout) -> Option<String> {
     Some(read_plain(&layout.data().join("PG_VERSION"))?.trim().to_owned())
-}
-
-/// The file of a timeline's history.
-#[must_use]
-pub fn history_file(layout: &Layout, timeline: Timeline) -> PathBuf {
-    layout.data().join(format!("pg_wal/{:08X}.history", timeline.id()))
 }
