@@ -1,5 +1,7 @@
 //! Every key that a configuration may hold, once: reader and schema both follow these tables.
 
+use drctl_model::SslMode;
+
 /// A key: what it takes, whether it must be there, and what holds when it is not.
 pub(crate) struct Key {
     pub(crate) name: &'static str,
@@ -181,8 +183,6 @@ pub(crate) static LIMITS: &[Key] = &[
     ),
 ];
 
-pub(crate) const SSL_MODES: &[&str] = &["disable", "prefer", "require", "verify-ca", "verify-full"];
-
 const ENGINES: &[&str] = &["pg_dump", "base_backup", "pgbackrest"];
 
 pub(crate) static SOURCE: &[Key] = &[
@@ -219,7 +219,7 @@ pub(crate) static SOURCE: &[Key] = &[
     Key::optional("password", Secret, "The role's password."),
     Key::with_default(
         "sslmode",
-        Choice(SSL_MODES),
+        Choice(SslMode::WORDS),
         "verify-full",
         "As in libpq; without effect on a socket.",
     ),

@@ -36,7 +36,7 @@ pub use schedule::{Schedule, ScheduleError};
 pub use schema::schema;
 pub use secret::SecretRef;
 pub use signers::TrustedKey;
-pub use source::{BaseBackup, Engine, PgDump, Server, Source, SslMode};
+pub use source::{BaseBackup, Engine, PgDump, Server, Source};
 pub use source_pgbackrest::Pgbackrest;
 pub use template::{SUPERUSER, Setting, SourceTemplate, Template, template};
 

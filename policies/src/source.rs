@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use drctl_model::SslMode;
 use serde::{Serialize, Serializer};
 
 use crate::diagnostic::show;
@@ -146,43 +147,6 @@ pub struct PgDump {
     pub lock_attempts: u32,
 }
 
-/// How a connection to PostgreSQL is secured; the words are libpq's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SslMode {
-    /// Never encrypted.
-    Disable,
-    /// Encrypted when the server can.
-    Prefer,
-    /// Encrypted, with whomever.
-    Require,
-    /// Encrypted, with a server whose certificate is vouched for.
-    VerifyCa,
-    /// Encrypted, with a server whose certificate is vouched for and bears the host's name.
-    VerifyFull,
-}
-
-impl SslMode {
-    /// As in the configuration and in libpq.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            SslMode::Disable => "disable",
-            SslMode::Prefer => "prefer",
-            SslMode::Require => "require",
-            SslMode::VerifyCa => "verify-ca",
-            SslMode::VerifyFull => "verify-full",
-        }
-    }
-
-    fn read(reader: &Reader<'_>) -> Option<SslMode> {
-        use SslMode::{Disable, Prefer, Require, VerifyCa, VerifyFull};
-        let text = reader.choice("sslmode")?;
-        let all = [Disable, Prefer, Require, VerifyCa, VerifyFull];
-        all.into_iter().find(|mode| mode.as_str() == text)
-    }
-}
-
 /// A source, before it is known whether its policy exists.
 pub(crate) struct Draft<'a> {
     pub(crate) policy: Option<Text<'a>>,
@@ -249,7 +213,7 @@ fn read_server(reader: &Reader<'_>) -> Option<Server> {
     let user = connection_word(reader, "user");
     let maintenance_database = connection_word(reader, "maintenance_database");
     let password = reader.secret("password");
-    let sslmode = SslMode::read(reader);
+    let sslmode = reader.choice("sslmode").and_then(SslMode::parse);
     let ssl_root_cert = reader.path("ssl_root_cert");
     let silence = reader.duration("silence");
     if sslmode == Some(SslMode::Disable) && ssl_root_cert.is_some() {

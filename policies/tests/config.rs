@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use drctl_model::Role;
+use drctl_model::{Role, SslMode};
 use drctl_policies::{
     BaseBackup, Config, Engine, Location, PgDump, Pgbackrest, SAMPLE_MAIN, SAMPLE_POLICY,
-    SecretRef, Server, Setting, SourceFile, SourceTemplate, SslMode, Template, TrustedKey, parse,
-    schema, template,
+    SecretRef, Server, Setting, SourceFile, SourceTemplate, Template, TrustedKey, parse, schema,
+    template,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};

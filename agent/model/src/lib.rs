@@ -24,6 +24,7 @@ mod marker;
 mod named;
 mod newest;
 mod role;
+mod sslmode;
 mod verification;
 
 pub use acceptance::Acceptance;
@@ -57,6 +58,7 @@ pub use marker::{Marker, MarkerError};
 pub use named::{MOST_NAMED, Named, to_name};
 pub use newest::{newest, newest_first};
 pub use role::Role;
+pub use sslmode::SslMode;
 pub use verification::{Closeness, Fault, Verification, bad, standing, telling};
 
 /// The version of the bucket format that this program writes, and the newest that it reads.

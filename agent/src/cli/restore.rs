@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::Secret;
-use drctl_engines::pg::{PgServer, SILENCE, SslMode};
-use drctl_model::{Content, SourceId, shown, total};
+use drctl_engines::pg::{PgServer, SILENCE};
+use drctl_model::{Content, SourceId, SslMode, shown, total};
 use drctl_policies::SecretRef;
 use drctl_store::Alarm;
 use serde_json::json;
@@ -182,19 +182,10 @@ fn target_server(setup: &Setup, host: &str, args: &RestoreArgs) -> Result<PgServ
         }
         None => None,
     };
-    let sslmode = match args.to_sslmode.as_str() {
-        "disable" => SslMode::Disable,
-        "prefer" => SslMode::Prefer,
-        "require" => SslMode::Require,
-        "verify-ca" => SslMode::VerifyCa,
-        "verify-full" => SslMode::VerifyFull,
-        other => {
-            let text = format!(
-                "--to-sslmode {other}: there are disable, prefer, require, verify-ca, verify-full"
-            );
-            return Err(Problem::Usage(text).into());
-        }
-    };
+    let sslmode = SslMode::parse(&args.to_sslmode).ok_or_else(|| {
+        let (other, known) = (&args.to_sslmode, SslMode::WORDS.join(", "));
+        Problem::Usage(format!("--to-sslmode {other}: there are {known}"))
+    })?;
     setup.private_directory(&setup.config.paths.runtime_dir)?;
     Ok(PgServer {
         host: host.to_owned(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::Secret;
-use drctl_engines::pg::{PgServer, SslMode, sweep};
+use drctl_engines::pg::{PgServer, sweep};
 use drctl_model::{Clock, SourceId, SystemClock};
 use drctl_policies::{Config, Server, Source, SourceFile, TrustedKey};
 use drctl_store::{
@@ -283,13 +283,7 @@ fn pg_server(pg: &Server, password: Option<String>, runtime_dir: &Path) -> PgSer
         user: pg.user.clone(),
         maintenance_database: pg.maintenance_database.clone(),
         password: password.map(Secret::new),
-        sslmode: match pg.sslmode {
-            drctl_policies::SslMode::Disable => SslMode::Disable,
-            drctl_policies::SslMode::Prefer => SslMode::Prefer,
-            drctl_policies::SslMode::Require => SslMode::Require,
-            drctl_policies::SslMode::VerifyCa => SslMode::VerifyCa,
-            drctl_policies::SslMode::VerifyFull => SslMode::VerifyFull,
-        },
+        sslmode: pg.sslmode,
         ssl_root_cert: pg.ssl_root_cert.clone(),
         bin_dir: pg.bin_dir.clone(),
         runtime_dir: runtime_dir.to_owned(),

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use drctl_engines::pg::{PgServer, SslMode};
+use drctl_engines::pg::PgServer;
+use drctl_model::SslMode;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::Site;
 

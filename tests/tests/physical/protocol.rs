@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use drctl_engines::Secret;
 use drctl_engines::pg::replication::{Replication, WalEvent};
-use drctl_engines::pg::{Heartbeat, SslMode, beat};
-use drctl_model::{Lsn, Timeline};
+use drctl_engines::pg::{Heartbeat, beat};
+use drctl_model::{Lsn, SslMode, Timeline};
 use drctl_tests::cluster::{caught_up, give_away, place, standby};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::until;

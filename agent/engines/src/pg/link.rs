@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use drctl_model::SslMode;
 use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -24,7 +25,7 @@ use tokio_rustls::TlsConnector;
 use super::PgServer;
 use super::server::CONNECT_WAIT;
 use super::spelling::unspelled_startup;
-use super::tls::{SslMode, connector};
+use super::tls::connector;
 use guard::Guard;
 pub(crate) use guard::WITHHELD;
 

@@ -56,6 +56,5 @@ pub use restore::{DatabaseTarget, RestoreOptions};
 pub use server::typed_ident;
 pub use server::{PgServer, SILENCE};
 pub use spelling::sayable;
-pub use tls::SslMode;
 pub use tools::{FoundTool, combine_program, major_of, server_program};
 pub use walker::{DumpShape, DumpWalker, DumpedTable, WalkError};

@@ -232,9 +232,11 @@ async fn drop_database(
 
 #[cfg(test)]
 mod tests {
+    use drctl_model::SslMode;
+
     use super::*;
     use crate::Secret;
-    use crate::pg::{FoundTool, SslMode};
+    use crate::pg::FoundTool;
 
     pub(in crate::pg::restore) fn target(owner: bool) -> DatabaseTarget {
         let server = PgServer {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use drctl_model::shown;
+use drctl_model::{SslMode, shown};
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 use tokio_postgres::error::SqlState;
@@ -15,7 +15,6 @@ use super::link::WITHHELD;
 use super::options;
 use super::pgpass::PgPass;
 use super::spelling::unspelled;
-use super::tls::SslMode;
 use super::tools::{FoundTool, major_of};
 use crate::process::Tool;
 use crate::{EngineError, Secret, ServerSaid};

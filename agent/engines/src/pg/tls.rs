@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 
+use drctl_model::SslMode;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -17,60 +17,6 @@ use tokio_rustls::TlsConnector;
 
 use super::PgServer;
 use crate::EngineError;
-
-/// How much a connection over TCP must be protected; on a Unix socket it means nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SslMode {
-    /// Never encrypted.
-    Disable,
-    /// Encrypted where the server can; the certificate is not looked at.
-    Prefer,
-    /// Always encrypted; the certificate is checked only where a root certificate is set.
-    Require,
-    /// Encrypted, and the certificate is signed by a root we trust.
-    VerifyCa,
-    /// Encrypted, signed by a root we trust, and made out to the host.
-    #[default]
-    VerifyFull,
-}
-
-impl SslMode {
-    /// Whether the server's certificate is checked in any case.
-    #[must_use]
-    pub fn is_verified(self) -> bool {
-        matches!(self, SslMode::VerifyCa | SslMode::VerifyFull)
-    }
-
-    /// The word as libpq spells it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            SslMode::Disable => "disable",
-            SslMode::Prefer => "prefer",
-            SslMode::Require => "require",
-            SslMode::VerifyCa => "verify-ca",
-            SslMode::VerifyFull => "verify-full",
-        }
-    }
-}
-
-impl fmt::Display for SslMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for SslMode {
-    type Err = EngineError;
-
-    fn from_str(text: &str) -> Result<Self, EngineError> {
-        let all = [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
-        all.into_iter().find(|mode| mode.as_str() == text).ok_or_else(|| {
-            let known = "disable, prefer, require, verify-ca, verify-full";
-            EngineError::Config(format!("`{text}` is no sslmode: one of {known}"))
-        })
-    }
-}
 
 /// What is checked of the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,17 +151,4 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Engine
 
 fn tls_config(error: impl fmt::Display) -> EngineError {
     EngineError::Config(format!("cannot set up TLS: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn modes_are_spelled_as_in_libpq() {
-        for word in ["disable", "prefer", "require", "verify-ca", "verify-full"] {
-            assert_eq!(word.parse::<SslMode>().unwrap().to_string(), word);
-        }
-        assert!("verify_full".parse::<SslMode>().is_err());
-    }
 }

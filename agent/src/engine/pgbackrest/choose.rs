@@ -74,7 +74,8 @@ pub(super) fn choose(
 mod tests {
     use std::time::Duration;
 
-    use drctl_policies::{Server, SslMode};
+    use drctl_model::SslMode;
+    use drctl_policies::Server;
     use jiff::SignedDuration;
 
     use super::*;

@@ -141,8 +141,9 @@ async fn inside(
 
 #[cfg(test)]
 mod tests {
+    use drctl_model::SslMode;
+
     use super::*;
-    use crate::pg::SslMode;
 
     #[tokio::test]
     async fn a_server_that_does_not_answer_holds_nothing_up() {

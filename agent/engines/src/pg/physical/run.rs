@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use drctl_model::SslMode;
 use rustix::process::{Signal, kill_process};
 use tokio::process::Child;
 
@@ -18,8 +19,8 @@ use super::private::Private;
 use super::settings::source_settings;
 use super::surroundings::{Surroundings, read_plain};
 use crate::EngineError;
+use crate::pg::PgServer;
 use crate::pg::tools::major_of;
-use crate::pg::{PgServer, SslMode};
 
 /// The server's log, beside its data.
 const LOG: &str = "recovery.log";
