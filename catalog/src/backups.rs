@@ -1,7 +1,6 @@
-use drctl_model::{BackupId, BackupSummary, SourceId, chain, newest};
+use drctl_model::{BackupId, BackupSummary, Engine, SourceId, chain, newest};
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, params};
-use serde_json::Value;
+use rusqlite::{Connection, Params, Row, params};
 
 use crate::error::Fault;
 use crate::rows::{all, bad_json, optional, parsed, time};
@@ -98,15 +97,16 @@ impl Catalog {
     }
 }
 
-fn read(row: &Row<'_>) -> Result<BackupSummary, Fault> {
+/// A backup; nothing for one of an engine that this program does not know.
+fn read(row: &Row<'_>) -> Result<Option<BackupSummary>, Fault> {
+    let Some(engine) = Engine::named(&row.get::<_, String>("engine")?) else { return Ok(None) };
     let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-    let engine = Value::String(row.get("engine")?);
     let objects: Option<i64> = row.get("objects")?;
     let bytes: Option<i64> = row.get("object_bytes")?;
-    Ok(BackupSummary {
+    Ok(Some(BackupSummary {
         source: parsed(row, "source")?,
         backup: parsed(row, "backup")?,
-        engine: serde_json::from_value(engine).map_err(bad_json("engine"))?,
+        engine,
         kind: serde_json::from_str(&row.get::<_, String>("kind")?).map_err(bad_json("kind"))?,
         host: row.get("host")?,
         started: parsed(row, "started")?,
@@ -120,7 +120,16 @@ fn read(row: &Row<'_>) -> Result<BackupSummary, Fault> {
         accepted: optional(row, "accepted")?,
         signer: row.get("signer")?,
         objects: objects.zip(bytes).map(|(n, bytes)| (n.cast_unsigned(), bytes.cast_unsigned())),
-    })
+    }))
+}
+
+/// All that a query finds, but those of engines that this program does not know.
+fn read_all(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+) -> Result<Vec<BackupSummary>, Fault> {
+    Ok(all(connection, sql, params, read)?.into_iter().flatten().collect())
 }
 
 /// Puts one row.
@@ -173,9 +182,9 @@ pub(crate) fn list(
     match source {
         Some(source) => {
             let sql = format!("{SELECT} WHERE source = ?1 {order}");
-            all(connection, &sql, [source.as_str()], read)
+            read_all(connection, &sql, [source.as_str()])
         }
-        None => all(connection, &format!("{SELECT} {order}"), [], read),
+        None => read_all(connection, &format!("{SELECT} {order}"), []),
     }
 }
 
@@ -185,7 +194,7 @@ fn get(
     backup: &BackupId,
 ) -> Result<Option<BackupSummary>, Fault> {
     let sql = format!("{SELECT} WHERE source = ?1 AND backup = ?2");
-    Ok(all(connection, &sql, [source.as_str(), backup.as_str()], read)?.pop())
+    Ok(read_all(connection, &sql, [source.as_str(), backup.as_str()])?.pop())
 }
 
 fn find(connection: &Connection, prefix: &str) -> Result<BackupSummary, Fault> {
@@ -202,7 +211,7 @@ fn find(connection: &Connection, prefix: &str) -> Result<BackupSummary, Fault> {
         "{SELECT} WHERE backup >= ?1 AND backup < ?1 || '~' ORDER BY backup DESC, source LIMIT {}",
         LISTED + 1
     );
-    let mut found = all(connection, &sql, [prefix], read)?;
+    let mut found = read_all(connection, &sql, [prefix])?;
     if found.len() > 1 {
         let more = found.len() > LISTED;
         let mut matches: Vec<String> =

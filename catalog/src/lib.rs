@@ -18,6 +18,7 @@ mod jobs;
 mod logs;
 mod lost;
 mod named;
+mod newer;
 mod open;
 mod rebuild;
 mod rows;
@@ -42,6 +43,7 @@ pub use error::{CatalogError, Cause};
 pub use logs::{CachedLog, LogChange};
 pub use lost::Lost;
 pub use named::NamedBy;
+pub use newer::Newer;
 pub use rebuild::{Rebuild, Rebuilt};
 pub use verified::{Look, Looks, Subject};
 

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod damage;
+pub mod envelope;
 pub mod fake;
 pub mod hostile;
 pub mod oracle;

@@ -14,7 +14,7 @@ struct Old {
 
 const OLD: &[Old] = &[Old {
     directory: "repository-v1",
-    signed_by: "ed25519:fQj1akdVbKKnh/mF4T+4iTHvf6V3lSgsDDqwlkurSMc=",
+    signed_by: "ed25519:yNSCp5yyVuwYuV5EelFu7epPxziNOK/Pnkehn14s2UY=",
     files: &[
         ("globals.sql", "313fb2ddd2490df0f54c2dd26159f239f332025e7ba6d2ea0e172bb55b390e26"),
         ("golden.dump", "3537c79e73ed930f1f1bbae82754c795db6e42d902ad05f4b8ef2c1c2c2dc4df"),

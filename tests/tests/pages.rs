@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use drctl::{Limits, Meter, Outlet, segments};
 use drctl_model::{
-    BackupId, BackupKind, Engine, Manifest, RepositoryId, Segment, SourceId, Stream, StreamId,
+    BackupId, BackupKind, Engine, Header, Manifest, RepositoryId, Segment, SourceId, Stream,
+    StreamId,
 };
 use drctl_store::{Bucket, PageWriter, SEGMENT_BYTES, SigningKey, digest, encode_manifest};
 use futures_util::stream::BoxStream;
@@ -184,9 +185,7 @@ async fn manifest_stays_small() {
     let (source, backup, _) = names();
     let time = "2026-03-01T00:00:00Z".parse().expect("a time");
     let manifest = Manifest {
-        v: 1,
-        min_reader: 1,
-        features: Vec::new(),
+        header: Header::new(["pg_dump"]),
         repository: RepositoryId::new(7),
         source,
         backup,

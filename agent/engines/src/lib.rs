@@ -15,7 +15,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use drctl_model::{Child, Content, Coordinates, StreamId, Timeline};
+use drctl_model::{BackupKind, Child, Content, Engine, StreamFacts, StreamId, Timeline};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use below::{Below, stays_below};
@@ -40,36 +40,36 @@ pub trait BackupSource: Send {
     /// Whatever keeps the stream from starting; the backup has then failed.
     async fn next_stream(&mut self) -> Result<Option<ToolRun>, EngineError>;
 
-    /// Ends the backup and tells what is known of it as a whole.
+    /// Ends the backup and tells what is known of it as a whole; `streams` is what came.
     ///
     /// # Errors
     /// Where the engine's own last word is not that all went well.
-    async fn finish(self: Box<Self>) -> Result<Finished, EngineError>;
+    async fn finish(self: Box<Self>, streams: &[StreamFacts]) -> Result<Finished, EngineError>;
 
     /// Gives the backup up; leaves no process here and no session on the server behind.
     async fn abort(self: Box<Self>);
 }
 
 /// What is known of a backup as a whole when all its streams have ended.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
+    /// What made it.
+    pub engine: Engine,
+    /// What it is made of, where in the log that is, and what it stands on.
+    pub kind: BackupKind,
     /// The versions of all that took part, by name.
     pub versions: BTreeMap<String, String>,
     /// Why the backup is not to be trusted although it came whole; empty when it is good.
     pub suspect: Vec<String>,
     /// What the operator should know of it.
     pub notes: Vec<String>,
-    /// For a copy of the files of a cluster.
-    pub copied: Option<Copied>,
+    /// What a copy of the files of a cluster brings along.
+    pub brought: Option<Brought>,
 }
 
-/// What is known of a copy of a cluster's files.
+/// What a copy of a cluster's files brings along beside these.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copied {
-    /// Where in the log it stands.
-    pub at: Coordinates,
-    /// Whether it stands on the parent that was given.
-    pub incremental: bool,
+pub struct Brought {
     /// The server's list of its files (`backup_manifest`): a later copy can stand on it.
     pub listing: Vec<u8>,
     /// The histories of timelines that it brings along: without its own, nothing older leads to it.

@@ -1,19 +1,14 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::understood;
-use crate::{BackupId, Digest, ManifestError, RepositoryId, SourceId};
+use crate::{BackupId, Digest, Header, ManifestError, RepositoryId, SourceId};
 
 /// What is signed when a person takes a suspect backup for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acceptance {
-    /// The format version it is written in.
-    pub v: u32,
-    /// The lowest format version whose readers understand it.
-    pub min_reader: u32,
-    /// Optional parts of the format that it uses; an unknown one refuses it.
-    #[serde(default)]
-    pub features: Vec<String>,
+    /// What is read before the rest.
+    #[serde(flatten)]
+    pub header: Header,
     /// The repository it was written into.
     pub repository: RepositoryId,
     /// The source of the backup.
@@ -40,7 +35,6 @@ impl Acceptance {
         (source, backup): (&SourceId, &BackupId),
         manifest_sha256: Digest,
     ) -> Result<(), ManifestError> {
-        understood(self.min_reader, &self.features)?;
         let misplaced = |what: String| Err(ManifestError::Misplaced(what));
         if &self.repository != repository {
             return misplaced(format!("repository {}", self.repository));

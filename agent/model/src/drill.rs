@@ -1,20 +1,17 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::understood;
-use crate::{BackupId, DrillId, Lsn, ManifestError, Named, RepositoryId, SourceId, Timeline};
+use crate::{
+    BackupId, DrillId, Header, Lsn, ManifestError, Named, RepositoryId, SourceId, Timeline,
+};
 
 /// What is signed of a restore drill: that a recovery reached its target and was proven, or that
 /// it did not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drill {
-    /// The format version it is written in.
-    pub v: u32,
-    /// The lowest format version whose readers understand it.
-    pub min_reader: u32,
-    /// Optional parts of the format that it uses; an unknown one refuses the evidence.
-    #[serde(default)]
-    pub features: Vec<String>,
+    /// What is read before the rest.
+    #[serde(flatten)]
+    pub header: Header,
     /// The repository it was written into.
     pub repository: RepositoryId,
     /// The source whose data were recovered.
@@ -80,7 +77,6 @@ impl Drill {
         source: &SourceId,
         drill: &DrillId,
     ) -> Result<(), ManifestError> {
-        understood(self.min_reader, &self.features)?;
         let misplaced = |what: String| Err(ManifestError::Misplaced(what));
         if &self.repository != repository {
             return misplaced(format!("repository {}", self.repository));

@@ -8,8 +8,10 @@ mod clock;
 mod cluster;
 mod digest;
 mod drill;
+mod engine;
 mod external;
 mod facts;
+mod header;
 mod history;
 mod ids;
 mod job;
@@ -33,11 +35,13 @@ pub use clock::{Clock, SystemClock};
 pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension, TableFile};
 pub use digest::{Digest, DigestError};
 pub use drill::{Drill, DrillOutcome};
+pub use engine::Engine;
 pub use external::{External, ExternalType, LabelError, Origin, PGBACKREST, is_stanza, label_type};
 pub use facts::{
     Content, DatabaseFacts, Facts, LocaleProvider, ProviderLocale, StreamFacts, TableRows,
     TablespaceFacts,
 };
+pub use header::{FEATURES, Feature, Header, INCREMENTAL, WAL};
 pub use history::{Ancestor, MAX_HISTORY_BYTES, TimelineHistory};
 pub use ids::{
     BackupId, DrillId, IdError, RepositoryId, SourceId, StreamId, printable, printable_json, shown,
@@ -51,7 +55,7 @@ pub use log_entry::{LogEntry, LogNotes, NotedBreak, NotedPoint, micros, outermos
 pub use log_index::{IndexPlace, IndexedPiece, LogIndex, MAX_INDEX_PIECES};
 pub use lsn::{Lsn, LsnError, Timeline, WalSegmentSize};
 pub use manifest::{
-    BackupSummary, Child, Engine, MAX_SEGMENT_BYTES, MAX_STREAMS, Manifest, ManifestError, PageRef,
+    BackupSummary, Child, MAX_SEGMENT_BYTES, MAX_STREAMS, Manifest, ManifestError, PageRef,
     Segment, Stream, max_sealed,
 };
 pub use marker::{Marker, MarkerError};
@@ -63,14 +67,3 @@ pub use verification::{Closeness, Fault, Verification, bad, standing, telling};
 
 /// The version of the bucket format that this program writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
-
-/// Optional parts of the format that this program understands.
-///
-/// A manifest that names another one is refused: it means something that we would misread.
-pub const KNOWN_FEATURES: &[&str] = &[INCREMENTAL, EXTERNAL];
-
-/// The feature that every manifest of an incremental copy names.
-pub const INCREMENTAL: &str = "incremental";
-
-/// The feature that every manifest of a backup in another tool's repository names.
-pub const EXTERNAL: &str = "external";

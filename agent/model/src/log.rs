@@ -1,21 +1,17 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::understood;
 use crate::{
-    Digest, Lsn, ManifestError, RepositoryId, ServerSettings, SourceId, Timeline, WalSegmentSize,
+    Digest, Header, Lsn, ManifestError, RepositoryId, ServerSettings, SourceId, Timeline, WAL,
+    WalSegmentSize,
 };
 
 /// What is signed of a piece of PostgreSQL's log; the first line of its object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPiece {
-    /// The format version it is written in.
-    pub v: u32,
-    /// The lowest format version whose readers understand it.
-    pub min_reader: u32,
-    /// Optional parts of the format that it uses; an unknown one refuses the piece.
-    #[serde(default)]
-    pub features: Vec<String>,
+    /// What is read before the rest.
+    #[serde(flatten)]
+    pub header: Header,
     /// The repository it was written into.
     pub repository: RepositoryId,
     /// The source whose log it is.
@@ -169,12 +165,15 @@ impl LogPiece {
         source: &SourceId,
         place: &LogPlace,
     ) -> Result<(), ManifestError> {
-        understood(self.min_reader, &self.features)?;
         if &self.repository != repository {
             return Err(ManifestError::Misplaced(format!("repository {}", self.repository)));
         }
         if &self.source != source || &self.place != place {
             return Err(ManifestError::Misplaced(format!("the log of {}", self.source)));
+        }
+        if !self.header.has(WAL) {
+            let text = format!("it does not name the feature `{WAL}`");
+            return Err(ManifestError::Inconsistent(text));
         }
         match self.place.part {
             LogPart::Range { start, end } if end.since(start) != self.plain || start >= end => {

@@ -1,8 +1,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::understood;
-use crate::{Digest, Holds, Lsn, ManifestError, RepositoryId, SourceId, Timeline};
+use crate::{Digest, Header, Holds, Lsn, ManifestError, RepositoryId, SourceId, Timeline, WAL};
 
 /// The most pieces in an index.
 pub const MAX_INDEX_PIECES: usize = 1024;
@@ -11,13 +10,9 @@ pub const MAX_INDEX_PIECES: usize = 1024;
 /// read. Makes nothing believed that is not in the bucket: it saves time, and no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogIndex {
-    /// The format version it is written in.
-    pub v: u32,
-    /// The lowest format version whose readers understand it.
-    pub min_reader: u32,
-    /// Optional parts of the format that it uses; an unknown one refuses the index.
-    #[serde(default)]
-    pub features: Vec<String>,
+    /// What is read before the rest.
+    #[serde(flatten)]
+    pub header: Header,
     /// The repository it was written into.
     pub repository: RepositoryId,
     /// The source whose log it is.
@@ -80,12 +75,15 @@ impl LogIndex {
         source: &SourceId,
         place: &IndexPlace,
     ) -> Result<(), ManifestError> {
-        understood(self.min_reader, &self.features)?;
         if &self.repository != repository {
             return Err(ManifestError::Misplaced(format!("repository {}", self.repository)));
         }
         if &self.source != source || &self.place != place {
             return Err(ManifestError::Misplaced(format!("the log of {}", self.source)));
+        }
+        if !self.header.has(WAL) {
+            let text = format!("it does not name the feature `{WAL}`");
+            return Err(ManifestError::Inconsistent(text));
         }
         let wrong = |what: &str| Err(ManifestError::Inconsistent(what.to_owned()));
         if self.pieces.len() > MAX_INDEX_PIECES {

@@ -4,34 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupId, BackupKind, Digest, EXTERNAL, FORMAT_VERSION, INCREMENTAL, KNOWN_FEATURES, Named,
-    RepositoryId, SourceId, StreamId, shown, total,
+    BackupId, BackupKind, Digest, Engine, Header, INCREMENTAL, Named, RepositoryId, SourceId,
+    StreamId, shown, total,
 };
-
-/// The tool or protocol that takes the backups of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Engine {
-    /// `pg_dump` in custom format, a stream for each database, and the globals.
-    PgDump,
-    /// PostgreSQL's replication protocol (`BASE_BACKUP`): all files of a cluster, with the log
-    /// that makes them consistent.
-    BaseBackup,
-    /// pgBackRest, which keeps its backups in a repository of its own.
-    Pgbackrest,
-}
-
-impl Engine {
-    /// The name as it stands in configuration and manifests.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Engine::PgDump => "pg_dump",
-            Engine::BaseBackup => "base_backup",
-            Engine::Pgbackrest => "pgbackrest",
-        }
-    }
-}
 
 /// The most plain bytes of one segment, when reading and writing.
 pub const MAX_SEGMENT_BYTES: u64 = 256 << 20;
@@ -48,13 +23,9 @@ pub fn max_sealed(plain: u64) -> u64 {
 /// What makes segments a backup: written last, signed over its exact bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The format version it is written in.
-    pub v: u32,
-    /// The lowest format version whose readers understand it.
-    pub min_reader: u32,
-    /// Optional parts of the format that it uses; an unknown one refuses the manifest.
-    #[serde(default)]
-    pub features: Vec<String>,
+    /// What is read before the rest.
+    #[serde(flatten)]
+    pub header: Header,
     /// The repository it was written into.
     pub repository: RepositoryId,
     /// The source that was backed up.
@@ -150,16 +121,27 @@ pub struct Segment {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Written by a later version.
-    #[error("it needs a reader of format {needs}; this drctl reads up to {reads}")]
+    #[error(
+        "it is written in format {needs}, and this drctl reads up to {reads}: install drctl {install} or newer"
+    )]
     TooNew {
         /// The format version that is needed.
         needs: u32,
         /// The newest that this program reads.
         reads: u32,
+        /// What reads it.
+        install: String,
     },
     /// Uses a part of the format that this program does not know.
-    #[error("it uses the feature `{0}`, which this drctl does not know")]
-    UnknownFeature(String),
+    #[error(
+        "it uses the feature `{feature}`, which this drctl does not know: install drctl {install} or newer"
+    )]
+    UnknownFeature {
+        /// The part.
+        feature: String,
+        /// What reads it.
+        install: String,
+    },
     /// It names another source, backup or repository than the place where it was found.
     #[error("it belongs to {0}, not to the place where it was found")]
     Misplaced(String),
@@ -169,12 +151,19 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// Whether this program understands the manifest, and whether its numbers fit each other.
+    /// The header of what an engine has made.
+    #[must_use]
+    pub fn header(engine: Engine, kind: &BackupKind) -> Header {
+        let more = kind.parent().map(|_| INCREMENTAL);
+        Header::new([engine.as_str()].into_iter().chain(more))
+    }
+
+    /// Whether what it says fits together. Whether this program understands it, its header tells
+    /// before the rest is read.
     ///
     /// # Errors
-    /// Every [`ManifestError`] but `Misplaced`.
+    /// [`ManifestError::Inconsistent`].
     pub fn check(&self) -> Result<(), ManifestError> {
-        understood(self.min_reader, &self.features)?;
         if let Some(child) = self.children.iter().find(|child| child.status != 0) {
             let name = shown(&child.program, 40);
             return Err(inconsistent(format!("{name} ended with status {}", child.status)));
@@ -192,16 +181,16 @@ impl Manifest {
         self.check_kind()
     }
 
-    /// What readers of before do not know says so where they look first; an incremental copy
-    /// stands on another, and of what another tool keeps nothing is in the bucket.
+    /// What other programs may not know is named in the header, where they look first; an incremental
+    /// copy stands on another, and of what another tool keeps nothing is in the bucket.
     fn check_kind(&self) -> Result<(), ManifestError> {
-        let needed = match &self.kind {
-            BackupKind::Logical | BackupKind::Full(_) => None,
-            BackupKind::Incremental(_) => Some(INCREMENTAL),
-            BackupKind::External(_) => Some(EXTERNAL),
-        };
-        if let Some(needed) = needed.filter(|needed| !self.features.iter().any(|f| f == needed)) {
+        let needed = Self::header(self.engine, &self.kind).features;
+        if let Some(needed) = needed.iter().find(|needed| !self.header.has(needed)) {
             return Err(inconsistent(format!("it does not name the feature `{needed}`")));
+        }
+        if !self.engine.makes(&self.kind) {
+            let (engine, kind) = (self.engine.as_str(), self.kind.as_str());
+            return Err(inconsistent(format!("{engine} makes no {kind} backup")));
         }
         match &self.kind {
             BackupKind::Incremental(increment) if increment.parent.backup == self.backup => {
@@ -276,17 +265,6 @@ impl Manifest {
             objects: Some(self.objects()),
             accepted: None,
         }
-    }
-}
-
-/// Whether this program understands what asks for such a reader and uses these features.
-pub(crate) fn understood(min_reader: u32, features: &[String]) -> Result<(), ManifestError> {
-    if min_reader > FORMAT_VERSION {
-        return Err(ManifestError::TooNew { needs: min_reader, reads: FORMAT_VERSION });
-    }
-    match features.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str())) {
-        Some(feature) => Err(ManifestError::UnknownFeature(shown(feature, 40))),
-        None => Ok(()),
     }
 }
 
@@ -403,6 +381,9 @@ mod tests {
         WalSegmentSize,
     };
 
+    /// The features of an incremental base backup.
+    const COPIES: &[&str] = &["base_backup", INCREMENTAL];
+
     fn incremental(parent: &str, features: &[&str]) -> Manifest {
         let at = Coordinates {
             system_id: 7,
@@ -416,9 +397,7 @@ mod tests {
         };
         let parent = Parent { backup: parent.parse().unwrap(), manifest_sha256: Digest([1; 32]) };
         Manifest {
-            v: FORMAT_VERSION,
-            min_reader: FORMAT_VERSION,
-            features: features.iter().map(|feature| (*feature).to_owned()).collect(),
+            header: Header::new(features.iter().copied()),
             repository: "0123456789abcdef0123456789abcdef".parse().unwrap(),
             source: "shop".parse().unwrap(),
             backup: "20260302T000000Z-0000000000000002".parse().unwrap(),
@@ -452,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_manifest_has_streams_and_not_too_many() {
-        let manifest = incremental("20260301T000000Z-0000000000000001", &[INCREMENTAL]);
+        let manifest = incremental("20260301T000000Z-0000000000000001", COPIES);
         let with =
             |count: u32| Manifest { streams: (0..count).map(stream).collect(), ..manifest.clone() };
         let most = u32::try_from(MAX_STREAMS).unwrap();
@@ -466,11 +445,11 @@ mod tests {
     #[test]
     fn an_incremental_copy_says_so_where_readers_that_know_none_look() {
         let before = "20260301T000000Z-0000000000000001";
-        assert_eq!(incremental(before, &[INCREMENTAL]).check(), Ok(()));
+        assert_eq!(incremental(before, COPIES).check(), Ok(()));
         let refused = [
-            (before, &[][..], "does not name the feature"),
-            (before, &["another"][..], "uses the feature `another`"),
-            ("20260302T000000Z-0000000000000002", &[INCREMENTAL][..], "stands on itself"),
+            (before, &["base_backup"][..], "does not name the feature `incremental`"),
+            (before, &[INCREMENTAL][..], "does not name the feature `base_backup`"),
+            ("20260302T000000Z-0000000000000002", COPIES, "stands on itself"),
         ];
         for (parent, features, why) in refused {
             let said = incremental(parent, features).check().unwrap_err().to_string();
@@ -478,8 +457,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_engine_makes_its_own_kinds_of_backups() {
+        let other = Manifest {
+            engine: Engine::PgDump,
+            ..incremental("20260301T000000Z-0000000000000001", &["pg_dump", INCREMENTAL])
+        };
+        let said = other.check().unwrap_err().to_string();
+        assert!(said.contains("pg_dump makes no incremental backup"), "{said}");
+    }
+
     fn external() -> Manifest {
-        let mut manifest = incremental("20260301T000000Z-0000000000000001", &[EXTERNAL]);
+        let mut manifest = incremental("20260301T000000Z-0000000000000001", &["pgbackrest"]);
         let BackupKind::Incremental(increment) = &manifest.kind else { unreachable!() };
         manifest.engine = Engine::Pgbackrest;
         manifest.streams = vec![];
@@ -528,8 +517,8 @@ mod tests {
             let said = manifest.check().unwrap_err().to_string();
             assert!(said.contains(why), "{why}: {said}");
         }
-        let unnamed = Manifest { features: vec![], ..external() };
-        assert!(unnamed.check().unwrap_err().to_string().contains("the feature `external`"));
+        let unnamed = Manifest { header: Header::new([]), ..external() };
+        assert!(unnamed.check().unwrap_err().to_string().contains("the feature `pgbackrest`"));
     }
 
     #[test]

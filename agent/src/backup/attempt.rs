@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
-use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource, cluster_needs};
+use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource, ParentCopy, cluster_needs};
 use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource, PgServer};
-use drctl_engines::{BackupSource, ToolRun};
+use drctl_engines::{BackupSource, Brought, ToolRun};
 use drctl_model::{
     BackupId, BackupSummary, Child, ClusterNeeds, Content, Facts, JobId, SourceId, StreamFacts,
     total,
@@ -14,7 +14,7 @@ use drctl_model::{
 use drctl_policies::{Engine as EngineConfig, PgDump, Source};
 use drctl_store::{Recipients, Sealer, SigningKey, layout};
 
-use super::incremental::{Choice, Ground, Listings, choose};
+use super::incremental::{Choice, Listings, choose};
 use super::{Wish, brought, gone};
 use crate::host::{Meter, Problem, Setup, Stop, crash_point};
 use crate::jobs::settle::{Unsettled, record_failure, settle};
@@ -36,7 +36,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) meter: Meter,
     pub(crate) wish: Wish,
     /// What an incremental copy is to stand on.
-    pub(crate) ground: Option<Ground>,
+    pub(crate) parent: Option<ParentCopy>,
     /// What the operator should know of it.
     pub(crate) notes: Vec<String>,
     /// Whether the manifest may be in the bucket.
@@ -93,7 +93,7 @@ pub(crate) async fn back_up(
         chosen = chosen(setup, &repository, id, source, wish, started) => chosen,
         () = stop.requested() => return Err(Problem::Interrupted.into()),
     };
-    let (ground, mut notes) = chosen;
+    let (parent, mut notes) = chosen;
     if catalog.path() != setup.catalog_path() {
         notes.push(format!(
             "{} cannot be used: `list` and `status` do not know of this backup; when that is mended, \
@@ -111,7 +111,7 @@ pub(crate) async fn back_up(
         started,
         meter: meter.clone(),
         wish,
-        ground,
+        parent,
         notes,
         committing: false,
     };
@@ -149,10 +149,10 @@ async fn chosen(
     source: &Source,
     wish: Wish,
     now: jiff::Timestamp,
-) -> (Option<Ground>, Vec<String>) {
+) -> (Option<ParentCopy>, Vec<String>) {
     let EngineConfig::BaseBackup(base) = &source.engine else { return (None, Vec::new()) };
     match choose(setup, repository, id, base, wish, now).await {
-        Choice::On(ground) => (Some(*ground), Vec::new()),
+        Choice::On(parent) => (Some(*parent), Vec::new()),
         Choice::Full(why) => {
             let note = |why| format!("a full copy was made, not an incremental one: {why}");
             (None, why.map(note).into_iter().collect())
@@ -197,11 +197,13 @@ impl Attempt<'_> {
                 return Err(error);
             }
         };
-        let mut finished = engine.finish().await?;
+        let mut finished = engine.finish(&collected.facts.streams).await?;
         self.notes.append(&mut finished.notes);
-        let listing = finished.copied.as_mut().map(|copied| std::mem::take(&mut copied.listing));
-        if let Some(copied) = &finished.copied {
-            self.notes.extend(brought::settle(self.setup, self.source, copied).await);
+        let brought = finished.brought.take();
+        if let (Some(Brought { histories, .. }), Some(at)) = (&brought, finished.kind.coordinates())
+        {
+            let settled = brought::settle(self.setup, self.source, at, histories).await;
+            self.notes.extend(settled);
         }
         let databases = databases(&collected.facts);
         let summary = self.commit(collected, finished, catalog, job).await?;
@@ -213,7 +215,7 @@ impl Attempt<'_> {
             let differs = brought::differs(self.repository, self.source, at).await;
             self.notes.extend(differs.unwrap_or_else(|error| Some(format!("{error:#}"))));
         }
-        self.keep(source, &summary, listing.as_deref());
+        self.keep(source, &summary, brought.map(|brought| brought.listing));
         Ok(summary)
     }
 
@@ -226,12 +228,12 @@ impl Attempt<'_> {
 
     /// Keeps the server's list of a good copy for the next one to stand on. The copy is committed:
     /// where this fails, the next is a full one again.
-    fn keep(&mut self, source: &Source, summary: &BackupSummary, listing: Option<&[u8]>) {
+    fn keep(&mut self, source: &Source, summary: &BackupSummary, listing: Option<Vec<u8>>) {
         let EngineConfig::BaseBackup(base) = &source.engine else { return };
         let wanted = (base.incremental || self.wish == Wish::Incremental) && summary.is_good();
         let Some(listing) = listing.filter(|_| wanted) else { return };
         let listings = Listings::of(self.setup, self.source);
-        if let Err(error) = listings.keep(self.setup, &self.id, listing) {
+        if let Err(error) = listings.keep(self.setup, &self.id, &listing) {
             self.notes.push(format!(
                 "its list of files was not kept, so the next copy cannot stand on it: {error:#}"
             ));
@@ -251,7 +253,7 @@ impl Attempt<'_> {
                     max_rate_kib: max_rate_kib.and_then(|kib| kib.try_into().ok()),
                 };
                 self.meter.label("waiting for the server's checkpoint");
-                let parent = self.ground.as_ref().map(|ground| &ground.copy);
+                let parent = self.parent.as_ref();
                 Ok(Box::new(BaseBackupSource::open(&server, &options, &name, parent).await?))
             }
             // Its bytes do not come by here: see `backrest`.

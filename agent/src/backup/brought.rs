@@ -2,7 +2,6 @@
 //! as the archive's.
 
 use anyhow::{Context as _, Result};
-use drctl_engines::Copied;
 use drctl_model::{
     Coordinates, LogPart, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory,
 };
@@ -17,23 +16,31 @@ const COMPARED: usize = 4;
 
 /// Keeps the history of the copy's timeline, without which nothing older leads to it, and looks
 /// whether the archive has the same log. What the operator should know of that: the copy is as good.
-pub(crate) async fn settle(setup: &Setup, source: &SourceId, copied: &Copied) -> Vec<String> {
-    let mut notes = Vec::new();
-    if let Err(error) = keep_history(setup, source, copied).await {
-        notes.push(format!("the history of its timeline is not in the bucket: {error:#}"));
-    }
-    notes
+pub(crate) async fn settle(
+    setup: &Setup,
+    source: &SourceId,
+    at: &Coordinates,
+    histories: &[(Timeline, Vec<u8>)],
+) -> Option<String> {
+    let kept = keep_history(setup, source, at, histories).await;
+    let missing = |error| format!("the history of its timeline is not in the bucket: {error:#}");
+    kept.err().map(missing)
 }
 
-async fn keep_history(setup: &Setup, source: &SourceId, copied: &Copied) -> Result<()> {
-    let timeline = copied.at.stop_timeline;
-    let own = copied.histories.iter().find(|(of, _)| *of == timeline);
+async fn keep_history(
+    setup: &Setup,
+    source: &SourceId,
+    at: &Coordinates,
+    histories: &[(Timeline, Vec<u8>)],
+) -> Result<()> {
+    let timeline = at.stop_timeline;
+    let own = histories.iter().find(|(of, _)| *of == timeline);
     let Some((_, bytes)) = own.filter(|_| timeline != Timeline::FIRST) else { return Ok(()) };
     let text =
         std::str::from_utf8(bytes).ok().filter(|text| text.len() as u64 <= MAX_HISTORY_BYTES);
     let history = TimelineHistory::parse(timeline, text.context("it is no text")?)?;
     let shelf = Shelf::open(setup, source.as_str()).await?;
-    let (system_id, part) = (copied.at.system_id, LogPart::History);
+    let (system_id, part) = (at.system_id, LogPart::History);
     let place = LogPlace { system_id, timeline, part };
     shelf.keep(place, bytes.clone(), of_history(&history)).await.map(drop)
 }

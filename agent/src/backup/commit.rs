@@ -3,16 +3,12 @@
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_catalog::Catalog;
-use drctl_engines::{Copied, Finished};
-use drctl_model::{
-    BackupId, BackupKind, BackupSummary, Digest, Engine, FORMAT_VERSION, INCREMENTAL, Increment,
-    JobEvent, JobId, Manifest, SourceId,
-};
+use drctl_engines::Finished;
+use drctl_model::{BackupId, BackupSummary, Digest, JobEvent, JobId, Manifest, SourceId};
 use drctl_store::{MAX_ENVELOPE_BYTES, digest, encode_manifest, layout, seal_facts};
 
 use super::attempt::{Attempt, Collected, total_plain};
-use super::plausible::like;
-use super::suspicions;
+use super::plausible::{like, shrunk};
 use crate::host::{Problem, crash_point};
 use crate::repository::{Repository, named};
 
@@ -55,28 +51,12 @@ impl Attempt<'_> {
         finished: Finished,
         known: &[BackupSummary],
     ) -> Result<Manifest> {
-        let Finished { versions: mut tools, mut suspect, copied, .. } = finished;
-        let engine = if copied.is_some() { Engine::BaseBackup } else { Engine::PgDump };
-        let parent = self.ground.as_ref().map(|ground| ground.parent.clone());
-        let kind = match (copied, parent) {
-            (None, _) => BackupKind::Logical,
-            (Some(Copied { at, incremental: true, .. }), Some(parent)) => {
-                BackupKind::Incremental(Increment { parent, at })
-            }
-            (Some(copied), _) => BackupKind::Full(copied.at),
-        };
-        let newest = like(&kind, known);
-        // How much an incremental copy holds says nothing.
-        if kind.parent().is_none() {
-            suspect.extend(suspicions(&collected.facts, total_plain(&collected), newest));
-        }
-        let features = kind.parent().map(|_| INCREMENTAL.to_owned()).into_iter().collect();
+        let Finished { engine, kind, versions: mut tools, mut suspect, .. } = finished;
+        suspect.extend(shrunk(total_plain(&collected), like(&kind, known)));
         tools.insert("drctl".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         let sealed = seal_facts(&collected.facts, &self.recipients)?;
         Ok(Manifest {
-            v: FORMAT_VERSION,
-            min_reader: FORMAT_VERSION,
-            features,
+            header: Manifest::header(engine, &kind),
             repository: self.repository.id.clone(),
             source: self.source.clone(),
             backup: self.id.clone(),

@@ -28,20 +28,12 @@ pub enum Wish {
     Incremental,
 }
 
-/// What an incremental copy is to stand on.
-pub(crate) struct Ground {
-    /// As its manifest names it.
-    pub(crate) parent: Parent,
-    /// As the server is told of it.
-    pub(crate) copy: ParentCopy,
-}
-
 /// What is to be made.
 pub(crate) enum Choice {
     /// A full copy; with the reason, where an incremental one was wished for.
     Full(Option<String>),
     /// An incremental one.
-    On(Box<Ground>),
+    On(Box<ParentCopy>),
 }
 
 /// Chooses what is to be made. Whatever speaks against an incremental copy is a reason for a full
@@ -60,21 +52,21 @@ pub(crate) async fn choose(
         Wish::AsConfigured => Some(base.full_every),
         Wish::Incremental => None,
     };
-    match ground(setup, repository, source, every, now).await {
-        Ok(Ok(ground)) => Choice::On(Box::new(ground)),
+    match parent(setup, repository, source, every, now).await {
+        Ok(Ok(parent)) => Choice::On(Box::new(parent)),
         Ok(Err(why)) => Choice::Full(Some(why)),
         Err(error) => Choice::Full(Some(format!("{error:#}"))),
     }
 }
 
 /// What there is to stand on, or why there is nothing.
-async fn ground(
+async fn parent(
     setup: &Setup,
     repository: &Repository,
     source: &SourceId,
     every: Option<Duration>,
     now: Timestamp,
-) -> Result<Result<Ground, String>> {
+) -> Result<Result<ParentCopy, String>> {
     let listings = Listings::of(setup, source);
     // Usually there is one; of several the copy counts that ends last in the log.
     let (mut last, mut away) = (None::<BackupSummary>, None);
@@ -116,9 +108,8 @@ async fn ground(
     {
         return Ok(Err(format!("one is due: {} is the last (full_every)", full.backup)));
     }
-    let copy = ParentCopy { listing, at: at.clone() };
     let parent = Parent { backup: id, manifest_sha256: last.manifest_sha256 };
-    Ok(Ok(Ground { parent, copy }))
+    Ok(Ok(ParentCopy { parent, listing, at: at.clone() }))
 }
 
 /// Whether the next full copy is due when the last is so old. A little early counts: a nightly run

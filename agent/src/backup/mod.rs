@@ -10,4 +10,3 @@ pub(crate) mod plausible;
 pub use attempt::BackedUp;
 pub use gone::Gone;
 pub use incremental::Wish;
-pub use plausible::suspicions;

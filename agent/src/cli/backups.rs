@@ -5,12 +5,13 @@ use drctl_model::{
     BackupId, BackupKind, BackupSummary, External, ExternalType, Facts, Verification, newest_first,
     shown,
 };
-use drctl_store::open_facts;
+use drctl_store::{Trust, open_facts};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::args::ShowArgs;
 use super::lost::{Losses, lost_json, lost_text};
+use super::newer::{newer_json, newer_text};
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, count, line, table};
 use super::state::known_catalog;
@@ -85,6 +86,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     let gone = catalog.expired(source.as_ref()).await?;
     let memory = Memory::of(&catalog, source.as_ref()).await?;
     let losses = Losses::of(setup, &catalog, &found, source.as_ref()).await?;
+    let newer = catalog.newer(source.as_ref()).await?;
     let family = Family::of(&found);
     let judged: Vec<Judged<'_>> = found
         .iter()
@@ -98,7 +100,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     let trust = setup.trust()?;
     let object = json!({
         "backups": judged.iter().map(Judged::json).collect::<Vec<_>>(),
-        "lost": lost_json(&losses.lost), "unseen": losses.unseen,
+        "lost": lost_json(&losses.lost), "unseen": losses.unseen, "newer": newer_json(&newer),
     });
     let now = setup.clock.now();
     screen.answer("drctl.list/1", object, || {
@@ -113,22 +115,8 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
             "VERIFIED",
             "STATE",
         ];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
-        rows.extend(judged.iter().map(|judged| {
-            let backup = judged.backup;
-            vec![
-                backup.backup.to_string(),
-                backup.source.to_string(),
-                kind_word(&backup.kind),
-                backup.started.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-                bytes(backup.plain_bytes),
-                bytes(backup.sealed_bytes),
-                shown(&trust.name_of(&backup.signer), NAME_SHOWN),
-                judged.look.map_or("-".to_owned(), |look| looked(look, now)),
-                judged.state().to_owned(),
-            ]
-        }));
-        let mut text = table(&rows);
+        let rows = judged.iter().map(|judged| judged.row(&trust, now));
+        let mut text = table(&[vec![head.map(str::to_owned).to_vec()], rows.collect()].concat());
         for judged in &judged {
             if let Some(why) = &judged.broken {
                 let _ = write!(text, "\n{} cannot be restored: {why}", judged.backup.backup);
@@ -137,13 +125,14 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
                 let _ = write!(text, "\n{}: {}", judged.backup.backup, words(look));
             }
         }
+        text.push_str(&newer_text(&newer));
         text.push_str(&lost_text(&losses.lost));
         if let Some(why) = &losses.unseen {
             let _ = write!(text, "\nwhether they are there is not known: {why}");
         }
         text
     });
-    if found.is_empty() {
+    if found.is_empty() && newer.is_empty() {
         screen.say("no backups yet: `drctl backup SOURCE` takes one");
     }
     Ok(if losses.lost.is_empty() { Exit::Success } else { Exit::Degraded })
@@ -193,6 +182,22 @@ impl Judged<'_> {
         let bad = self.bad().map(|look| &look.problems).into_iter().flatten();
         object["bad"] = bad.map(|fault| json!(fault.message)).collect();
         object
+    }
+
+    /// Its cells in a table.
+    fn row(&self, trust: &Trust, now: Timestamp) -> Vec<String> {
+        let backup = self.backup;
+        vec![
+            backup.backup.to_string(),
+            backup.source.to_string(),
+            kind_word(&backup.kind),
+            backup.started.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+            bytes(backup.plain_bytes),
+            bytes(backup.sealed_bytes),
+            shown(&trust.name_of(&backup.signer), NAME_SHOWN),
+            self.look.map_or("-".to_owned(), |look| looked(look, now)),
+            self.state().to_owned(),
+        ]
     }
 
     fn state(&self) -> &'static str {

@@ -1,5 +1,4 @@
 use std::fmt::Write as _;
-use std::path::Path;
 
 use anyhow::Result;
 use drctl_catalog::Subject;
@@ -13,13 +12,13 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::check_beside::Beside;
 use super::progress::Progress;
-use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, line, table, words};
+use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, line, table};
 use crate::engine::pgbackrest::verify_stanza;
-use crate::health::{Finding, doctor as examine};
 use crate::host::figures::bytes;
-use crate::host::{Exit, Failure, Level, Meter, Problem, Setup, Stop};
+use crate::host::{Exit, Failure, Meter, Problem, Setup, Stop};
 use crate::log::{LogVerdict, verify_log};
 use crate::repository::chain::is_broken;
+use crate::repository::verify::only_newer;
 use crate::repository::{
     Candidate, Chains, Depth, Notebook, Proven, Repository, Verdict, everything,
     verify as verify_one,
@@ -90,7 +89,11 @@ impl Record {
 /// How closely a backup was looked at, and in words.
 fn looked(proven: Option<&Proven>, depth: Depth, verdict: &Verdict) -> (Closeness, &'static str) {
     let Some(proven) = proven else {
-        return (Closeness::Structure, "its manifest, which is not believed");
+        let words = match only_newer(&verdict.problems) {
+            true => "its signature: a newer drctl has to verify it",
+            false => "its manifest, which is not believed",
+        };
+        return (Closeness::Structure, words);
     };
     if proven.manifest.kind.external().is_some() {
         return (Closeness::Structure, "its record alone: pgBackRest keeps its data");
@@ -151,7 +154,9 @@ pub(super) async fn verify(
             }
             let (closeness, words) = looked(proven, depth, &verdict);
             let digest = proven.map(|proven| proven.sha256);
-            notebook.backup((&source, &id, digest), closeness, &verdict.problems).await;
+            if !only_newer(&verdict.problems) {
+                notebook.backup((&source, &id, digest), closeness, &verdict.problems).await;
+            }
             let signer = proven.map(|proven| repository.trust.name(&proven.signer));
             records.extend(proven.and_then(|proven| Record::of(&source, &id, proven)));
             rows.push(Row { source, id, closeness, verdict, words, signer });
@@ -171,11 +176,22 @@ pub(super) async fn verify(
         return Err(Problem::NoBackup("there is no backup to verify".to_owned()).into());
     }
     print(screen, args, (&rows, &logs, &alarms), &beside);
-    let bad = rows.iter().any(|row| !row.verdict.problems.is_empty())
-        || logs.iter().any(|log| !log.verdict.problems.is_empty())
-        || !alarms.is_empty()
-        || beside.is_bad();
-    Ok(if bad { Exit::Verification } else { Exit::Success })
+    Ok(exit(&rows, &logs, &alarms, &beside))
+}
+
+fn exit(rows: &[Row], logs: &[Looked], alarms: &[Alarm], beside: &Beside) -> Exit {
+    let found = || {
+        let rows = rows.iter().map(|row| &row.verdict.problems);
+        rows.chain(logs.iter().map(|log| &log.verdict.problems))
+    };
+    let is_bad = found().any(|problems| !problems.is_empty() && !only_newer(problems));
+    if is_bad || !alarms.is_empty() || beside.is_bad() {
+        Exit::Verification
+    } else if found().any(|problems| only_newer(problems)) {
+        Exit::Degraded
+    } else {
+        Exit::Success
+    }
 }
 
 /// Looks at the logs of sources, and at what pgBackRest keeps of them.
@@ -292,7 +308,7 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, 
         let mut lines = vec![head.map(str::to_owned).to_vec()];
         let mut details = String::new();
         for Row { source, id, verdict, words, signer, .. } in rows {
-            let result = if verdict.problems.is_empty() { "good" } else { "BAD" };
+            let result = result(&verdict.problems);
             let read = bytes(verdict.read_bytes);
             lines.push(vec![
                 id.to_string(),
@@ -313,11 +329,20 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, 
     });
 }
 
+/// A look in a word.
+fn result(problems: &[(String, String)]) -> &'static str {
+    match problems.is_empty() {
+        true => "good",
+        false if only_newer(problems) => "newer",
+        false => "BAD",
+    }
+}
+
 /// What was found out about the log of sources.
 fn of_logs(logs: &[Looked]) -> String {
     let mut text = String::new();
     for Looked { source, verdict, words, .. } in logs {
-        let result = if verdict.problems.is_empty() { "good" } else { "BAD" };
+        let result = result(&verdict.problems);
         let pieces = count(verdict.pieces, "piece");
         let _ = write!(text, "\nlog of {source}: {result}, {pieces} ({words})");
         for (by, pieces) in &verdict.signers {
@@ -333,49 +358,4 @@ fn of_logs(logs: &[Looked]) -> String {
         }
     }
     text
-}
-
-/// `drctl doctor`.
-pub(super) async fn doctor(
-    screen: Screen,
-    setup: &Setup,
-    source: Option<&str>,
-    identity: Option<&Path>,
-) -> Result<Exit> {
-    let only = source.map(|name| setup.source(name).map(|(id, _)| id)).transpose()?;
-    let found = examine(setup, only, identity).await;
-    let word = |level| match level {
-        Level::Good => "good",
-        Level::Warning => "warning",
-        Level::Bad => "bad",
-    };
-    let entry = |finding: &Finding| {
-        json!({
-            "level": word(finding.level), "check": finding.check,
-            "text": finding.text, "hint": finding.hint,
-        })
-    };
-    let object = json!({ "findings": found.iter().map(entry).collect::<Vec<_>>() });
-    screen.answer("drctl.doctor/1", object, || {
-        let mut text = String::new();
-        for finding in &found {
-            let level = match finding.level {
-                Level::Good => "ok  ",
-                Level::Warning => "WARN",
-                Level::Bad => "BAD ",
-            };
-            let line = format!("{level}  {:<24} {}", finding.check, finding.text);
-            let _ = writeln!(text, "{}", words(&line, 31));
-            if let Some(hint) = &finding.hint {
-                let line = format!("      {:<24} -> {hint}", "");
-                let _ = writeln!(text, "{}", words(&line, 34));
-            }
-        }
-        text
-    });
-    Ok(match found.iter().map(|finding| finding.level).max() {
-        Some(Level::Bad) => Exit::Failure,
-        Some(Level::Warning) => Exit::Degraded,
-        _ => Exit::Success,
-    })
 }

@@ -95,6 +95,9 @@ fn tell_found(screen: Screen, made: &Made) {
     }
     let Some(found) = &made.found else { return };
     screen.say(format!("the repository holds {} backup(s) that count here", found.backups.len()));
+    for ((source, backup), why) in &found.newer {
+        screen.say(format!("{source}/{backup} is not read here: {why}"));
+    }
     let refused = found.refused.first();
     if let Some((source, backup, why)) = refused {
         let others = found.refused.len() - 1;

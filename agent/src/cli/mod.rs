@@ -6,11 +6,13 @@ mod backups;
 mod boxes;
 mod check;
 mod check_beside;
+mod doctor;
 mod init;
 mod journal;
 mod keys;
 mod lost;
 mod man;
+mod newer;
 mod progress;
 mod recover;
 mod recovery_failed;
@@ -279,7 +281,7 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
         Verb::Verify(args) => check::verify(screen, &setup()?, args, stop).await,
         Verb::Status { check } => state::status(screen, &setup()?, *check).await,
         Verb::Doctor { source, identity } => {
-            check::doctor(screen, &setup()?, source.as_deref(), identity.as_deref()).await
+            doctor::doctor(screen, &setup()?, source.as_deref(), identity.as_deref()).await
         }
         Verb::Config { verb: ConfigVerb::Check } => state::config_check(screen, &setup()?),
         Verb::Config { verb: ConfigVerb::Show } => state::config_show(screen, &setup()?),

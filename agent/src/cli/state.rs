@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::args::CatalogVerb;
 use super::lost::{forget, lost_json, lost_text};
+use super::newer::{newer_json, newer_text};
 use super::progress::Progress;
 use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line, table};
 use crate::health::{
@@ -288,6 +289,7 @@ fn inventory_json(found: &Inventory) -> serde_json::Value {
         "refused": found.refused.iter().map(|(source, id, why)| {
             json!({ "source": source, "backup": id, "why": why })
         }).collect::<Vec<_>>(),
+        "newer": newer_json(&found.newer),
         "broken": found.broken.iter().map(|(source, id, why)| {
             json!({ "source": source, "backup": id, "why": why })
         }).collect::<Vec<_>>(),
@@ -308,6 +310,7 @@ fn remarks(found: &Inventory) -> String {
     for (source, id, why) in &found.refused {
         let _ = write!(text, "\nREFUSED: {source}/{id}: {why}");
     }
+    text.push_str(&newer_text(&found.newer));
     for (source, id, why) in &found.broken {
         let _ = write!(text, "\nBROKEN: {source}/{id} cannot be restored: {why}");
     }

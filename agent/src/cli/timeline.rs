@@ -360,7 +360,7 @@ fn describe(view: &TimelineView, drills: &[Drill]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::{DrillId, RepositoryId};
+    use drctl_model::{DrillId, Header, RepositoryId};
     use drctl_policies::recovery::{BaseOn, Reachable, Span, Why};
 
     use super::*;
@@ -408,9 +408,7 @@ mod tests {
             false => DrillOutcome::Failed { error: "mismatch".to_owned() },
         };
         Drill {
-            v: 1,
-            min_reader: 1,
-            features: Vec::new(),
+            header: Header::new([]),
             repository: RepositoryId::new(7),
             source: "shop".parse().unwrap(),
             drill: DrillId::new(at(minute), 1),

@@ -4,8 +4,8 @@
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_model::{
-    FORMAT_VERSION, IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace, Lsn,
-    MAX_INDEX_PIECES, Timeline, WalSegmentSize, outermost,
+    Header, IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace, Lsn, MAX_INDEX_PIECES,
+    Timeline, WAL, WalSegmentSize, outermost,
 };
 use drctl_store::{FormatError, StoreError, encode_log_index, layout};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -183,9 +183,7 @@ impl Shelf {
         pieces: Vec<IndexedPiece>,
     ) -> Result<Bytes, FormatError> {
         let index = LogIndex {
-            v: FORMAT_VERSION,
-            min_reader: FORMAT_VERSION,
-            features: Vec::new(),
+            header: Header::new([WAL]),
             repository: self.repository.id.clone(),
             source: self.source.clone(),
             host: writer.host.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{Clock, FORMAT_VERSION, Holds, LogPiece, LogPlace, Lsn, SourceId, SystemClock};
+use drctl_model::{Clock, Header, Holds, LogPiece, LogPlace, Lsn, SourceId, SystemClock, WAL};
 use drctl_store::{
     Pour, Poured, Put, Sealer, SigningKey, StoreError, digest, encode_piece, layout,
 };
@@ -140,9 +140,7 @@ impl Shelf {
         let writer = self.writer()?;
         let Poured { sealed, plain, plain_sha256 } = poured;
         let piece = LogPiece {
-            v: FORMAT_VERSION,
-            min_reader: FORMAT_VERSION,
-            features: Vec::new(),
+            header: Header::new([WAL]),
             repository: self.repository.id.clone(),
             source: self.source.clone(),
             host: writer.host.clone(),

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{Acceptance, BackupSummary, FORMAT_VERSION};
+use drctl_model::{Acceptance, BackupSummary, Header};
 use drctl_store::{
     MAX_ACCEPTANCE_BYTES, Stored, VerifyingKey, decode_acceptance, encode_acceptance, layout,
 };
@@ -108,9 +108,7 @@ pub async fn accept(
     let mut summary = proven.summary();
     if summary.accepted.is_none() {
         let acceptance = Acceptance {
-            v: FORMAT_VERSION,
-            min_reader: FORMAT_VERSION,
-            features: Vec::new(),
+            header: Header::new([]),
             repository: repository.id.clone(),
             source: manifest.source.clone(),
             backup: manifest.backup.clone(),

@@ -76,8 +76,8 @@ pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
     }
 }
 
-/// There as long as the bucket holds manifests that were not believed when the host joined: more of
-/// them may be, once the keys are right.
+/// There as long as the bucket holds manifests that were not believed when the host joined, or not
+/// understood: more of them may be, once the keys are right, and drctl is new enough.
 fn doubtful(setup: &Setup) -> PathBuf {
     setup.config.paths.state_dir.join("not-all-believed")
 }
@@ -86,7 +86,7 @@ fn doubtful(setup: &Setup) -> PathBuf {
 pub(crate) async fn acquaint(setup: &Setup, repository: &Repository) -> Result<Inventory> {
     let found = inventory(repository).await?;
     let _ = open(setup, repository).await?;
-    if !found.refused.is_empty() {
+    if !found.refused.is_empty() || !found.newer.is_empty() {
         let path = doubtful(setup);
         private::write(&path, "").with_context(|| format!("write {}", path.display()))?;
     }
@@ -107,6 +107,7 @@ async fn believe(setup: &Setup) -> Result<()> {
             "{} manifest(s) do not count here, {source}/{backup} for one: {why}",
             found.refused.len()
         ),
+        None if !found.newer.is_empty() => {}
         None => fs::remove_file(doubtful(setup))?,
     }
     Ok(())

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result};
+use drctl_catalog::Newer;
 use drctl_model::{BackupId, BackupSummary, Named, SourceId};
 use drctl_store::layout::{self, Kind};
 use drctl_store::{Alarm, Bucket, Key, Odd, State};
 use futures_util::TryStreamExt as _;
 
 use super::chain::Family;
+use super::faults::is_newer;
 use super::named::by_manifest;
 use super::weight::Seen;
 use super::{Repository, everything};
@@ -25,6 +27,8 @@ pub struct Inventory {
     pub backups: Vec<BackupSummary>,
     /// Every manifest that does not, with the reason.
     pub refused: Vec<(SourceId, BackupId, String)>,
+    /// Every manifest that only a newer drctl understands, with what to install.
+    pub newer: Newer,
     /// Attempts without a manifest: they never ended, or still run.
     pub orphans: Vec<(SourceId, BackupId)>,
     /// Keys that drctl did not write, the first thousand of them.
@@ -82,7 +86,10 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
             }
             Err(error) => {
                 let why = Failure::of(&error).messages.join(": ");
-                found.refused.push((source, id, why));
+                match is_newer(&error) {
+                    true => drop(found.newer.insert((source, id), why)),
+                    false => found.refused.push((source, id, why)),
+                }
             }
         }
     }

@@ -22,6 +22,9 @@ const ELSEWHERE: [&str; 3] = ["log_gap", "log_conflict", "log_other_history"];
 /// Codes of signatures that are not believed: by others they may be.
 const UNBELIEVED: [&str; 2] = ["untrusted", "wrong_signer"];
 
+/// The code of what only a newer drctl reads, which is no fault.
+pub(crate) const NEWER: &str = "format_newer";
+
 /// What the catalog remembers.
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Looks);
@@ -184,14 +187,16 @@ impl Notebook {
         let is_key = |(code, _): &(String, String)| code == "wrong_key";
         // Nor does a signature that is not believed say anything of the bytes.
         let is_trust = |(code, _): &(String, String)| UNBELIEVED.contains(&code.as_str());
-        let closeness = if problems.iter().any(is_trust) {
+        // And what is not understood may be as good as any.
+        let is_newer = |(code, _): &(String, String)| code == NEWER;
+        let closeness = if problems.iter().any(|problem| is_trust(problem) || is_newer(problem)) {
             Closeness::Structure
         } else if problems.iter().any(is_key) {
             closeness.min(Closeness::Stored)
         } else {
             closeness
         };
-        let counts = problems.iter().filter(|problem| !is_key(problem));
+        let counts = problems.iter().filter(|problem| !is_key(problem) && !is_newer(problem));
         let fault = |problem: &(String, String)| Fault {
             code: problem.0.clone(),
             message: problem.1.clone(),

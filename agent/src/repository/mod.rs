@@ -16,7 +16,7 @@ pub(crate) mod named;
 pub(crate) mod newest;
 mod open;
 pub(crate) mod strays;
-mod verify;
+pub(crate) mod verify;
 pub(crate) mod weight;
 
 use std::path::Path;

@@ -94,8 +94,11 @@ pub(crate) fn by_manifest(manifest: &Manifest) -> Names {
     manifest.before.iter().map(|named| (named.clone(), by.clone())).collect()
 }
 
-/// Tells a catalog what the manifests of a bucket name; one that cannot be told learns it later.
+/// Tells a catalog what the manifests of a bucket name, and which of them only a newer drctl reads; one
+/// that cannot be told learns it later.
 pub(crate) async fn note(catalog: &Catalog, found: &Inventory) {
+    let noted = catalog.set_newer(found.newer.clone()).await;
+    let _ = noted.inspect_err(|error| tracing::debug!("newer backups are not noted: {error}"));
     for (source, names) in &found.named {
         keep(catalog, source, names.clone()).await;
     }

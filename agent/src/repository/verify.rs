@@ -8,6 +8,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::memory::NEWER;
 use super::{MANIFESTS_AT_ONCE, Proven, Repository};
 use crate::host::{Exit, Failure, Limits, Meter};
 use crate::transfer::download::unopened;
@@ -31,6 +32,11 @@ pub struct Verdict {
     pub read_bytes: u64,
     /// Whether the plain bytes were compared too.
     pub opened: bool,
+}
+
+/// Whether nothing is wrong but that a newer drctl has written what this one does not understand.
+pub(crate) fn only_newer(problems: &[(String, String)]) -> bool {
+    !problems.is_empty() && problems.iter().all(|(code, _)| code == NEWER)
 }
 
 /// Looks at everything of a backup and goes on after the first thing that is wrong.

@@ -4,9 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{
-    Drill, DrillId, DrillOutcome, FORMAT_VERSION, Named, SourceId, TableRows, shown, total,
-};
+use drctl_model::{Drill, DrillId, DrillOutcome, Header, Named, SourceId, TableRows, shown, total};
 use drctl_policies::recovery::RecoveryPlan;
 use drctl_store::{SigningKey, encode_drill, layout};
 use jiff::Timestamp;
@@ -58,9 +56,7 @@ impl<'a> Drilling<'a> {
         let took = self.began.elapsed().as_millis();
         let newest = self.newest(repository, source).await;
         let drill = Drill {
-            v: FORMAT_VERSION,
-            min_reader: FORMAT_VERSION,
-            features: Vec::new(),
+            header: Header::new([]),
             repository: repository.id.clone(),
             source: source.clone(),
             drill: self.id,

@@ -44,6 +44,7 @@ pub fn decode_acceptance(
 
 #[cfg(test)]
 mod tests {
+    use drctl_model::Header;
     use jiff::Timestamp;
 
     use super::*;
@@ -53,9 +54,7 @@ mod tests {
     fn an_acceptance_is_believed_only_as_it_was_signed_and_of_this_manifest() {
         let (key, id) = (SigningKey::generate(), BackupId::new(Timestamp::UNIX_EPOCH, 2));
         let good = Acceptance {
-            v: 1,
-            min_reader: 1,
-            features: Vec::new(),
+            header: Header::new([]),
             repository: RepositoryId::new(7),
             source: "shop".parse().unwrap(),
             backup: id.clone(),
@@ -84,7 +83,7 @@ mod tests {
             Acceptance { source: "blog".parse().unwrap(), ..good.clone() },
             Acceptance { repository: RepositoryId::new(8), ..good.clone() },
             Acceptance { backup: BackupId::new(Timestamp::UNIX_EPOCH, 3), ..good.clone() },
-            Acceptance { features: vec!["x".to_owned()], ..good },
+            Acceptance { header: Header::new(["x"]), ..good },
         ];
         for other in others {
             assert!(read(&other, &key, &key).is_err(), "{other:?}");

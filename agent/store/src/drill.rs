@@ -40,7 +40,7 @@ pub fn decode_drill(
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::{BackupId, DrillOutcome, Lsn, Timeline};
+    use drctl_model::{BackupId, DrillOutcome, Header, Lsn, Timeline};
     use jiff::Timestamp;
 
     use super::*;
@@ -48,9 +48,7 @@ mod tests {
 
     fn drill() -> Drill {
         Drill {
-            v: 1,
-            min_reader: 1,
-            features: Vec::new(),
+            header: Header::new([]),
             repository: RepositoryId::new(7),
             source: "shop".parse().unwrap(),
             drill: DrillId::new(Timestamp::UNIX_EPOCH, 1),
@@ -99,7 +97,7 @@ mod tests {
         assert!(read(&other, &bytes, &key).is_err());
         let other = Drill { repository: RepositoryId::new(8), ..good.clone() };
         assert!(read(&other, &encode_drill(&other, &key).unwrap(), &key).is_err());
-        let newer = Drill { features: vec!["x".to_owned()], ..good.clone() };
+        let newer = Drill { header: Header::new(["x"]), ..good.clone() };
         assert!(read(&newer, &encode_drill(&newer, &key).unwrap(), &key).is_err());
         let long = Drill { target: "x".repeat(MAX_DRILL_BYTES), ..good };
         assert!(matches!(encode_drill(&long, &key), Err(FormatError::TooLarge { .. })));

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use drctl_model::{Role, SourceId};
+use drctl_model::{Header, Role, SourceId};
 
 use crate::keys::SigningKey;
 use crate::trust::short;
@@ -89,8 +89,7 @@ impl Document {
         self.fits(bytes)?;
         let (payload, keys) = verify(self.payload_type, bytes, trust)?;
         let signer = trust.speaker(keys, source, self.role)?;
-        let value = serde_json::from_slice(&payload);
-        Ok((value.map_err(|error| FormatError::json(self.what, &error))?, signer))
+        Ok((parse(self.what, &payload)?, signer))
     }
 
     fn fits(&self, bytes: &[u8]) -> Result<(), FormatError> {
@@ -99,6 +98,21 @@ impl Document {
             false => Err(FormatError::TooLarge { what: self.what, limit: self.limit }),
         }
     }
+}
+
+/// What was signed: its header first, and the rest only where this program understands it. The rest of
+/// a newer document may be nothing that can be parsed here.
+///
+/// # Errors
+/// [`FormatError::Manifest`] for a document of a newer program; [`FormatError::Json`].
+pub(crate) fn parse<T: DeserializeOwned>(
+    what: &'static str,
+    payload: &[u8],
+) -> Result<T, FormatError> {
+    let json = |error| FormatError::json(what, &error);
+    let header: Header = serde_json::from_slice(payload).map_err(json)?;
+    header.check()?;
+    serde_json::from_slice(payload).map_err(json)
 }
 
 /// The envelope around `payload`, signed by `key`.

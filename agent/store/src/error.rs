@@ -334,7 +334,7 @@ impl FormatError {
             FormatError::Untrusted { .. } => "untrusted",
             FormatError::WrongSigner { .. } => "wrong_signer",
             FormatError::Manifest(
-                ManifestError::TooNew { .. } | ManifestError::UnknownFeature(_),
+                ManifestError::TooNew { .. } | ManifestError::UnknownFeature { .. },
             )
             | FormatError::Marker(MarkerError::TooNew { .. }) => "format_newer",
             FormatError::Marker(MarkerError::Foreign(_)) => "not_a_repository",
@@ -354,7 +354,9 @@ impl FormatError {
                 "do not restore from it: a host wrote in another one's name. Where it may, add the \
                  source to that key's `sources` in keys.verifying_keys"
             }
-            "format_newer" => "install a newer drctl; nothing was changed",
+            "format_newer" => {
+                "install that drctl on this host, or restore on one that has it; nothing was changed"
+            }
             "not_a_repository" => {
                 "check the URL and prefix; `drctl init` makes a repository in an empty place"
             }

@@ -56,8 +56,7 @@ pub fn decode_signed_head(
     let end = end.ok_or(FormatError::Malformed { what: WHAT })?;
     let (payload, keys) = dsse::verify(PAYLOAD_TYPE, &bytes[..end], trust)?;
     let signer = trust.speaker(keys, source, Role::Log)?;
-    let piece: LogPiece =
-        serde_json::from_slice(&payload).map_err(|error| FormatError::json(WHAT, &error))?;
+    let piece: LogPiece = dsse::parse(WHAT, &payload)?;
     piece.check(repository, source, place)?;
     Ok((piece, end + 1, signer))
 }
@@ -83,7 +82,7 @@ pub fn piece_body<'a>(
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::{Digest, Holds, LogPart, Lsn, Timeline};
+    use drctl_model::{Digest, Header, Holds, LogPart, Lsn, Timeline, WAL};
 
     use super::*;
     use crate::trust::bound_elsewhere;
@@ -92,9 +91,7 @@ mod tests {
         let (start, end) = (Lsn(0x100_0000), Lsn(0x100_0010));
         let part = LogPart::Range { start, end };
         LogPiece {
-            v: 1,
-            min_reader: 1,
-            features: Vec::new(),
+            header: Header::new([WAL]),
             repository: RepositoryId::new(7),
             source: "shop".parse().unwrap(),
             host: "db1".to_owned(),

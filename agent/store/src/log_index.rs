@@ -39,7 +39,7 @@ pub fn decode_log_index(
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::{Digest, Holds, IndexedPiece, Lsn, MAX_INDEX_PIECES, Timeline};
+    use drctl_model::{Digest, Header, Holds, IndexedPiece, Lsn, MAX_INDEX_PIECES, Timeline, WAL};
 
     use super::*;
     use crate::trust::bound_elsewhere;
@@ -64,9 +64,7 @@ mod tests {
             end: Lsn(12),
         };
         LogIndex {
-            v: 1,
-            min_reader: 1,
-            features: Vec::new(),
+            header: Header::new([WAL]),
             repository: RepositoryId::new(7),
             source: "shop".parse().unwrap(),
             host: "db1".to_owned(),
@@ -107,7 +105,7 @@ mod tests {
         assert!(read(&elsewhere, &bytes, &key).is_err());
         let other = LogIndex { source: "blog".parse().unwrap(), ..good.clone() };
         assert!(read(&other, &bytes, &key).is_err());
-        let newer = LogIndex { features: vec!["x".to_owned()], ..good };
+        let newer = LogIndex { header: Header::new(["x"]), ..good };
         assert!(read(&newer, &encode_log_index(&newer, &key).unwrap(), &key).is_err());
     }
 

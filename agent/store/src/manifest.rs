@@ -45,7 +45,7 @@ pub fn inspect_manifest(bytes: &[u8]) -> Result<Manifest, FormatError> {
 }
 
 fn parse(payload: &[u8]) -> Result<Manifest, FormatError> {
-    serde_json::from_slice(payload).map_err(|source| FormatError::json("manifest", &source))
+    dsse::parse("manifest", payload)
 }
 
 /// The manifest's `sealed` field.

@@ -54,6 +54,30 @@ async fn the_newest_good_one_is_not_suspect() {
 }
 
 #[tokio::test]
+async fn what_a_newer_program_wrote_is_told_and_hides_no_other() {
+    let (_directory, path) = place();
+    let catalog = Catalog::open(&path).await.unwrap();
+    let [old, new] = [backup("shop", 1), backup("shop", 2)];
+    catalog.adopt(&old).await.unwrap();
+    catalog.adopt(&new).await.unwrap();
+    // As a newer program would have put it.
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    let sql =
+        "UPDATE backups SET engine = 'abacus', kind = '{\"type\":\"beads\"}' WHERE backup = ?1";
+    assert_eq!(raw.execute(sql, [new.backup.as_str()]).unwrap(), 1);
+    catalog.soundness().await.unwrap();
+    assert_eq!(catalog.backups(None).await.unwrap(), std::slice::from_ref(&old));
+    assert_eq!(catalog.newest_good(&old.source).await.unwrap(), Some(old));
+    let newer = catalog.newer(Some(&new.source)).await.unwrap();
+    assert!(newer[&(new.source.clone(), new.backup.clone())].contains("install"), "{newer:?}");
+    let noted = [((source("blog"), new.backup.clone()), "install drctl 9".to_owned())];
+    catalog.set_newer(noted.into()).await.unwrap();
+    assert_eq!(catalog.newer(None).await.unwrap().len(), 2);
+    catalog.set_newer(std::iter::empty().collect()).await.unwrap();
+    assert_eq!(catalog.newer(Some(&source("blog"))).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
 async fn what_another_tool_has_expired_is_no_good_one() {
     let (_directory, path) = place();
     let catalog = Catalog::open(&path).await.unwrap();

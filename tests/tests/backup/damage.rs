@@ -269,11 +269,13 @@ fn a_manifest_from_another_place_is_no_backup() {
 #[test]
 fn a_manifest_of_a_later_format_is_left_to_a_later_drctl() {
     let (shop, older, newer) = two();
-    resign(&shop, &newer, |manifest| manifest.min_reader = 99);
-    refused(&shop, &older, &newer, 8, "format_newer", &["format 99", "install a newer drctl"]);
-    let (shop, older, newer) = two();
-    resign(&shop, &newer, |manifest| manifest.features = vec!["dedup".to_owned()]);
-    refused(&shop, &older, &newer, 8, "format_newer", &["`dedup`"]);
+    let later = |manifest: &mut Manifest| {
+        manifest.header.min_reader = 99;
+        manifest.header.reader = "9.1.0".to_owned();
+    };
+    resign(&shop, &newer, later);
+    let words = ["format 99", "install drctl 9.1.0 or newer"];
+    refused(&shop, &older, &newer, 8, "format_newer", &words);
 }
 
 #[test]

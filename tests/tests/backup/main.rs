@@ -17,6 +17,7 @@ mod hostile;
 mod identity;
 mod matrix;
 mod memory;
+mod newer;
 mod peers;
 mod races;
 mod refusals;

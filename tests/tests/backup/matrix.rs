@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use drctl_model::{Acceptance, FORMAT_VERSION, Marker, RepositoryId};
+use drctl_model::{Acceptance, Header, Marker, RepositoryId};
 use drctl_store::inspect_manifest;
 use drctl_store::{SigningKey, digest, encode_acceptance, encode_manifest, encode_marker};
 use drctl_tests::damage::{Asked, Subject, documented, matrix, replace};
@@ -28,9 +28,7 @@ fn subjects(shop: &Shop, backups: &[String; 4], restored: &Path) -> Vec<Subject>
     let manifest_of = |id: &str| fs::read(of(id, "manifest.json")).unwrap();
     let manifest = inspect_manifest(&manifest_of(main)).unwrap();
     let acceptance = Acceptance {
-        v: FORMAT_VERSION,
-        min_reader: FORMAT_VERSION,
-        features: Vec::new(),
+        header: Header::new([]),
         repository: manifest.repository.clone(),
         source: manifest.source.clone(),
         backup: second.parse().unwrap(),

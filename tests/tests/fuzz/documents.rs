@@ -1,20 +1,14 @@
 //! Good documents, to be spoilt, and the keys to them.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use drctl_model::{
     BackupId, BackupKind, Child, ClusterNeeds, Content, DatabaseFacts, DatabaseNeeds, Digest,
-    Engine, Extension, Facts, LocaleProvider, Manifest, Named, PageRef, RepositoryId, Segment,
-    SourceId, Stream, StreamFacts, StreamId, TableFile, TableRows,
+    Engine, Extension, Facts, Header, LocaleProvider, Manifest, Named, PageRef, RepositoryId,
+    Segment, SourceId, Stream, StreamFacts, StreamId, TableFile, TableRows,
 };
 use drctl_store::{
     Identities, Recipients, SigningKey, Trust, digest, new_identity, seal_bytes, seal_facts,
 };
-use ed25519_dalek::Signer as _;
-use serde_json::json;
-
-/// The payload's type in every envelope.
-pub(crate) const TYPE: &str = "application/vnd.drctl.manifest+json";
+use drctl_tests::envelope::{MANIFEST, sealed};
 
 /// Plain bytes of a segment in these documents.
 const SEGMENT: u64 = 1_000;
@@ -44,18 +38,7 @@ impl Keys {
 
     /// An envelope around any bytes, made by what the specification says and not by drctl.
     pub(crate) fn envelope(&self, payload: &[u8]) -> Vec<u8> {
-        let text = self.signing.to_secret_text();
-        let seed = text.trim().rsplit(' ').next().expect("a seed");
-        let seed = STANDARD.decode(seed).expect("base64").try_into().expect("32 bytes");
-        let head = format!("DSSEv1 {} {TYPE} {} ", TYPE.len(), payload.len());
-        let signed = [head.as_bytes(), payload].concat();
-        let signature = ed25519_dalek::SigningKey::from_bytes(&seed).sign(&signed);
-        let envelope = json!({
-            "payloadType": TYPE,
-            "payload": STANDARD.encode(payload),
-            "signatures": [{"keyid": "", "sig": STANDARD.encode(signature.to_bytes())}],
-        });
-        serde_json::to_vec(&envelope).expect("JSON")
+        sealed(MANIFEST, payload, &self.signing)
     }
 
     pub(crate) fn seal(&self, plain: &[u8]) -> Vec<u8> {
@@ -159,9 +142,7 @@ pub(crate) fn manifest(keys: &Keys) -> Manifest {
     };
     let child = |program: &str, stream| Child { program: program.to_owned(), stream, status: 0 };
     Manifest {
-        v: 1,
-        min_reader: 1,
-        features: Vec::new(),
+        header: Header::new(["pg_dump"]),
         repository: RepositoryId::new(7),
         source: source(),
         backup: backup(),

@@ -18,6 +18,7 @@ mod kills;
 mod left_out;
 mod log;
 mod matrix;
+mod newer;
 mod objects;
 mod oracle;
 mod protocol;

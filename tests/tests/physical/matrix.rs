@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use drctl_model::{
-    BackupId, Drill, DrillId, DrillOutcome, FORMAT_VERSION, IndexPlace, IndexedPiece, LogIndex,
-    LogPart, LogPiece, LogPlace, RepositoryId, SourceId, Timeline,
+    BackupId, Drill, DrillId, DrillOutcome, Header, IndexPlace, IndexedPiece, LogIndex, LogPart,
+    LogPiece, LogPlace, RepositoryId, SourceId, Timeline, WAL,
 };
 use drctl_store::{
     Recipients, SigningKey, Trust, decode_piece_head, digest, encode_drill, encode_log_index,
@@ -38,9 +38,7 @@ impl Pen {
     fn piece(&self, place: LogPlace, plain: &[u8]) -> Vec<u8> {
         let sealed = seal_bytes(plain, 1, &self.recipients).unwrap();
         let piece = LogPiece {
-            v: FORMAT_VERSION,
-            min_reader: FORMAT_VERSION,
-            features: Vec::new(),
+            header: Header::new([WAL]),
             repository: self.id.clone(),
             source: self.source.clone(),
             host: "db1".to_owned(),
@@ -57,9 +55,7 @@ impl Pen {
 
     fn drill(&self, n: u64) -> (DrillId, Vec<u8>) {
         let drill = Drill {
-            v: FORMAT_VERSION,
-            min_reader: FORMAT_VERSION,
-            features: Vec::new(),
+            header: Header::new([]),
             repository: self.id.clone(),
             source: self.source.clone(),
             drill: DrillId::new(Timestamp::UNIX_EPOCH, n),
@@ -91,9 +87,7 @@ impl Pen {
             end: pieces[pieces.len() - 1].end,
         };
         let index = LogIndex {
-            v: FORMAT_VERSION,
-            min_reader: FORMAT_VERSION,
-            features: Vec::new(),
+            header: Header::new([WAL]),
             repository: self.id.clone(),
             source: self.source.clone(),
             host: "db1".to_owned(),

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use drctl::{Limits, Repository, Shelf, drills, verify_log};
 use drctl_model::{
-    Acceptance, BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Engine, Holds,
+    Acceptance, BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Engine, Header, Holds,
     IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace, Lsn, Manifest, Marker,
-    RepositoryId, Segment, SourceId, Stream, StreamId, Timeline,
+    RepositoryId, Segment, SourceId, Stream, StreamId, Timeline, WAL,
 };
 use drctl_store::{
     Bucket, Identities, Odd, Recipients, SigningKey, Trust, digest, encode_acceptance,
@@ -58,9 +58,7 @@ impl Thief {
             tail: vec![segment],
         };
         let manifest = Manifest {
-            v: 1,
-            min_reader: 1,
-            features: Vec::new(),
+            header: Header::new(["pg_dump"]),
             repository: self.id.clone(),
             source: self.source.clone(),
             backup: backup(),
@@ -84,9 +82,7 @@ impl Thief {
     pub(crate) fn piece(&self, part: LogPart, plain: &[u8]) -> Bytes {
         let sealed = seal_bytes(plain, 1, &self.recipients).unwrap();
         let piece = LogPiece {
-            v: 1,
-            min_reader: 1,
-            features: Vec::new(),
+            header: Header::new([WAL]),
             repository: self.id.clone(),
             source: self.source.clone(),
             host: "db1".to_owned(),
@@ -103,9 +99,7 @@ impl Thief {
 
     fn drill(&self, target: &str) -> Bytes {
         let drill = Drill {
-            v: 1,
-            min_reader: 1,
-            features: Vec::new(),
+            header: Header::new([]),
             repository: self.id.clone(),
             source: self.source.clone(),
             drill: drill_id(),
@@ -125,9 +119,7 @@ impl Thief {
     /// Of the suspect manifest, so many seconds later.
     fn acceptance(&self, second: i64) -> Bytes {
         let acceptance = Acceptance {
-            v: 1,
-            min_reader: 1,
-            features: Vec::new(),
+            header: Header::new([]),
             repository: self.id.clone(),
             source: self.source.clone(),
             backup: backup(),
@@ -164,9 +156,7 @@ impl Thief {
             holds: Holds::default(),
         };
         let index = LogIndex {
-            v: 1,
-            min_reader: 1,
-            features: Vec::new(),
+            header: Header::new([WAL]),
             repository: self.id.clone(),
             source: self.source.clone(),
             host: host.to_owned(),

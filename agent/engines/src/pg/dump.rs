@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use drctl_model::{Child, Content, DatabaseFacts, StreamId};
+use drctl_model::{BackupKind, Child, Content, DatabaseFacts, Engine, StreamFacts, StreamId};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::ChildStdout;
 use tokio::time::{sleep, timeout};
@@ -23,7 +23,7 @@ use super::tables::Table;
 use super::tools::{self, FoundTool};
 use super::waits::{LockedOut, unless_locked_out};
 use super::walker::DumpWalker;
-use super::{PgServer, farewell, globals};
+use super::{PgServer, empty, farewell, globals};
 use crate::process::{Ended, OwnedTask, Running, Stopper, Tool};
 use crate::{
     BackupSource, Blocker, EngineError, Finished, Outcome, ServerSaid, StreamOutcome, ToolRun,
@@ -294,7 +294,7 @@ impl BackupSource for PgDumpSource {
         self.start_database(id, index).await.map(Some)
     }
 
-    async fn finish(self: Box<Self>) -> Result<Finished, EngineError> {
+    async fn finish(self: Box<Self>, streams: &[StreamFacts]) -> Result<Finished, EngineError> {
         let mut versions = BTreeMap::new();
         versions.insert("server".to_owned(), tools::short(&self.server_version).to_owned());
         for tool in [Some(&self.pg_dump), self.pg_dumpall.as_ref()].into_iter().flatten() {
@@ -303,7 +303,9 @@ impl BackupSource for PgDumpSource {
         let mut suspect: Vec<String> = self.suspect.into_iter().collect();
         let (lost, notes) = members::told(&self.members);
         suspect.extend(lost);
-        Ok(Finished { versions, suspect, notes, ..Finished::default() })
+        suspect.extend(empty::why(streams));
+        let (engine, kind) = (Engine::PgDump, BackupKind::Logical);
+        Ok(Finished { engine, kind, versions, suspect, notes, brought: None })
     }
 
     async fn abort(self: Box<Self>) {

@@ -7,6 +7,7 @@ mod conf;
 mod counts;
 mod databases;
 mod dump;
+mod empty;
 mod farewell;
 mod globals;
 mod guard;

@@ -7,8 +7,8 @@ use anyhow::Result;
 use bytes::Bytes;
 use drctl_engines::backrest::{Backup, Info};
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, EXTERNAL, Engine, External, FORMAT_VERSION, Facts,
-    Manifest, Named, Origin, PGBACKREST, SourceId, WalSegmentSize, to_name,
+    BackupId, BackupKind, BackupSummary, Engine, External, Facts, Manifest, Named, Origin,
+    PGBACKREST, SourceId, WalSegmentSize, to_name,
 };
 use drctl_policies::Pgbackrest;
 use drctl_store::{
@@ -122,7 +122,7 @@ impl<'a> Recorder<'a> {
         if backup.page_errors {
             suspect.push("pgBackRest found pages with wrong checksums".to_owned());
         }
-        let external = External {
+        let kind = BackupKind::External(Box::new(External {
             tool: PGBACKREST.to_owned(),
             stanza: self.config.stanza.clone(),
             repo: self.config.repo,
@@ -141,19 +141,17 @@ impl<'a> Recorder<'a> {
             version: backup.version.clone(),
             format: backup.format,
             at,
-        };
+        }));
         let sealed = seal_facts(&facts, &self.recipients);
         let sealed = sealed.map_err(|error| Unrecorded::Failed(error.into()))?;
         let manifest = Manifest {
-            v: FORMAT_VERSION,
-            min_reader: FORMAT_VERSION,
-            features: vec![EXTERNAL.to_owned()],
+            header: Manifest::header(Engine::Pgbackrest, &kind),
             repository: self.repository.id.clone(),
             source: self.source.clone(),
             backup: id.clone(),
             host: self.setup.host(),
             engine: Engine::Pgbackrest,
-            kind: BackupKind::External(Box::new(external)),
+            kind,
             started: backup.started,
             finished: backup.stopped,
             tools,

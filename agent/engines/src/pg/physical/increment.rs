@@ -2,7 +2,7 @@
 //!
 //! Source: `basebackup_incremental.c` of PostgreSQL 17.
 
-use drctl_model::{Coordinates, Lsn, WalSegmentSize, shown};
+use drctl_model::{Coordinates, Lsn, Parent, WalSegmentSize, shown};
 
 use super::super::WalkError;
 use crate::EngineError;
@@ -18,6 +18,8 @@ const SHARE: u64 = 2;
 /// The copy that an incremental one is to stand on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParentCopy {
+    /// As the manifest of the incremental one names it.
+    pub parent: Parent,
     /// The server's list of its files, as it came with it.
     pub listing: Vec<u8>,
     /// Where in the log it stands.

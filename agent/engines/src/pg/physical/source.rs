@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use drctl_model::{
-    Child, Content, Coordinates, Digest, Lsn, StreamId, TablespaceFacts, Timeline, WalSegmentSize,
+    BackupKind, Child, Content, Coordinates, Digest, Engine, Increment, Lsn, Parent, StreamFacts,
+    StreamId, TablespaceFacts, Timeline, WalSegmentSize,
 };
 use futures_util::stream;
 use sha2::{Digest as _, Sha256};
@@ -20,7 +21,7 @@ use super::pieces::{Pieces, StreamRead};
 use super::tar::TarWalker;
 use crate::pg::replication::{BaseBackup, BaseEvent, BaseOptions, Replication};
 use crate::pg::{PgServer, WalkError};
-use crate::{BackupSource, Copied, EngineError, Finished, StreamOutcome, ToolRun};
+use crate::{BackupSource, Brought as Along, EngineError, Finished, StreamOutcome, ToolRun};
 
 /// What the server calls the copy in its errors and ours.
 const TOOL: &str = "BASE_BACKUP";
@@ -53,8 +54,8 @@ struct Cluster {
     segment_size: WalSegmentSize,
     version: String,
     start: (Lsn, Timeline),
-    /// Of an incremental copy: where its parent began, and how many files that lists.
-    parent: Option<(Lsn, u64)>,
+    /// Of an incremental copy: its parent, where that began, and how many files it lists.
+    parent: Option<(Parent, Lsn, u64)>,
     /// What must be in the copy, or why that is not known.
     census: Result<Census, EngineError>,
     notes: Vec<String>,
@@ -120,7 +121,7 @@ impl BaseBackupSource {
         let (backup, parent) = match begun {
             Some((backup, parent)) => {
                 let files = count(&parent.listing).map_err(|error| damaged("its parent", error))?;
-                (backup, Some((parent.at.start, files)))
+                (backup, Some((parent.parent.clone(), parent.at.start, files)))
             }
             None => {
                 let copier = Replication::open(server, application_name).await?;
@@ -142,7 +143,7 @@ impl BaseBackupSource {
         backup: BaseBackup,
         keeper: Replication,
         (server, application_name): (&PgServer, &str),
-        parent: Option<(Lsn, u64)>,
+        parent: Option<(Parent, Lsn, u64)>,
         (census, notes): (Result<Census, EngineError>, Vec<String>),
         (system_id, segment_size): (u64, WalSegmentSize),
     ) -> Self {
@@ -301,7 +302,7 @@ impl BackupSource for BaseBackupSource {
         Ok(run)
     }
 
-    async fn finish(self: Box<Self>) -> Result<Finished, EngineError> {
+    async fn finish(self: Box<Self>, _streams: &[StreamFacts]) -> Result<Finished, EngineError> {
         let BaseBackupSource { shared, server, label, facts, tablespaces, next, .. } = *self;
         let mut copy = shared.lock().await;
         let (stop, timeline) = copy.stop.ok_or_else(|| {
@@ -318,7 +319,7 @@ impl BackupSource for BaseBackupSource {
         let mut hasher = hasher.into_visitor();
         let said = compare(&copy.listing, &hasher).map_err(|error| damaged("the copy", error))?;
         let parent = facts.parent;
-        stands_on(hasher.label(), parent.map(|(start, _)| start))
+        stands_on(hasher.label(), parent.as_ref().map(|(_, start, _)| *start))
             .map_err(|error| damaged("the copy", error))?;
         let ranges = said.ranges;
         let start = ranges.first().map_or(facts.start.0, |range| range.start);
@@ -332,7 +333,7 @@ impl BackupSource for BaseBackupSource {
         }
         let mut suspect: Vec<String> =
             copy.complaint.take().map(judge).transpose()?.into_iter().collect();
-        suspect.extend(parent.and_then(|(_, files)| shrunk(said.files, files)));
+        suspect.extend(parent.as_ref().and_then(|(.., files)| shrunk(said.files, *files)));
         let mut notes = facts.notes;
         notes.extend(copy.backup.notes());
         let came = (hasher.directories(), std::mem::take(&mut copy.archives));
@@ -341,7 +342,7 @@ impl BackupSource for BaseBackupSource {
         let mut versions = BTreeMap::new();
         let version = facts.version.split(' ').next().unwrap_or_default().to_owned();
         versions.insert("server".to_owned(), version);
-        let coordinates = Coordinates {
+        let at = Coordinates {
             system_id: facts.system_id,
             segment_size: facts.segment_size,
             timeline: facts.start.1,
@@ -352,9 +353,12 @@ impl BackupSource for BaseBackupSource {
             log: hasher.brought.take().and_then(|brought| brought.finish(stop)),
         };
         let histories = std::mem::take(&mut hasher.histories);
-        let incremental = parent.is_some();
-        let copied = Copied { at: coordinates, incremental, listing, histories };
-        Ok(Finished { versions, suspect, notes, copied: Some(copied) })
+        let kind = match parent {
+            Some((parent, ..)) => BackupKind::Incremental(Increment { parent, at }),
+            None => BackupKind::Full(at),
+        };
+        let (engine, brought) = (Engine::BaseBackup, Some(Along { listing, histories }));
+        Ok(Finished { engine, kind, versions, suspect, notes, brought })
     }
 
     async fn abort(self: Box<Self>) {

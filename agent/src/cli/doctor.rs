@@ -1,0 +1,54 @@
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::screen::{Screen, words};
+use crate::health::{Finding, doctor as examine};
+use crate::host::{Exit, Level, Setup};
+
+/// `drctl doctor`.
+pub(super) async fn doctor(
+    screen: Screen,
+    setup: &Setup,
+    source: Option<&str>,
+    identity: Option<&Path>,
+) -> Result<Exit> {
+    let only = source.map(|name| setup.source(name).map(|(id, _)| id)).transpose()?;
+    let found = examine(setup, only, identity).await;
+    let word = |level| match level {
+        Level::Good => "good",
+        Level::Warning => "warning",
+        Level::Bad => "bad",
+    };
+    let entry = |finding: &Finding| {
+        json!({
+            "level": word(finding.level), "check": finding.check,
+            "text": finding.text, "hint": finding.hint,
+        })
+    };
+    let object = json!({ "findings": found.iter().map(entry).collect::<Vec<_>>() });
+    screen.answer("drctl.doctor/1", object, || {
+        let mut text = String::new();
+        for finding in &found {
+            let level = match finding.level {
+                Level::Good => "ok  ",
+                Level::Warning => "WARN",
+                Level::Bad => "BAD ",
+            };
+            let line = format!("{level}  {:<24} {}", finding.check, finding.text);
+            let _ = writeln!(text, "{}", words(&line, 31));
+            if let Some(hint) = &finding.hint {
+                let line = format!("      {:<24} -> {hint}", "");
+                let _ = writeln!(text, "{}", words(&line, 34));
+            }
+        }
+        text
+    });
+    Ok(match found.iter().map(|finding| finding.level).max() {
+        Some(Level::Bad) => Exit::Failure,
+        Some(Level::Warning) => Exit::Degraded,
+        _ => Exit::Success,
+    })
+}

@@ -1,0 +1,22 @@
+//! What only a newer drctl reads, told.
+
+use std::fmt::Write as _;
+
+use drctl_catalog::Newer;
+use serde_json::{Value, json};
+
+use super::screen::line;
+
+pub(super) fn newer_json(newer: &Newer) -> Value {
+    let one = |((source, backup), why): (&(_, _), &String)| json!({ "source": source, "backup": backup, "why": why });
+    newer.iter().map(one).collect()
+}
+
+/// For people, a line each.
+pub(super) fn newer_text(newer: &Newer) -> String {
+    let mut text = String::new();
+    for ((source, backup), why) in newer {
+        let _ = write!(text, "\nNEWER: {source}/{backup} is not read here: {}", line(why));
+    }
+    text
+}

@@ -1,0 +1,83 @@
+//! What only a newer drctl understands: told by its name, with what to install, and in nobody's way.
+
+use std::fs;
+
+use drctl_tests::envelope::{MANIFEST, opened, sealed};
+use serde_json::json;
+
+use crate::common::{Shop, manifest_of, name};
+
+/// Puts a backup of an engine that nobody knows yet beside the others, signed by the host's own key.
+fn newer(shop: &Shop, like: &str) -> String {
+    let mut manifest = opened(&fs::read(manifest_of(shop, like)).unwrap());
+    let id = format!("{}ffffffffffffffff", &like[..like.len() - 16]);
+    manifest["backup"] = json!(id);
+    manifest["features"] = json!(["abacus"]);
+    manifest["reader"] = json!("7.2.0");
+    manifest["engine"] = json!("abacus");
+    manifest["kind"] = json!({ "type": "beads", "rods": 13 });
+    manifest["streams"] = json!("elsewhere");
+    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
+    let bytes = sealed(MANIFEST, manifest.to_string().as_bytes(), &key.trim().parse().unwrap());
+    let path = manifest_of(shop, &id);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+    id
+}
+
+#[test]
+fn a_backup_of_an_engine_that_is_not_known_names_what_to_install() {
+    let shop = Shop::open();
+    let own = shop.site.backup();
+    let id = newer(&shop, &own);
+    let install = "install drctl 7.2.0 or newer";
+    let says = |what: &serde_json::Value| {
+        assert_eq!(what["newer"][0]["backup"], id.as_str(), "{what}");
+        assert!(what["newer"][0]["why"].as_str().unwrap().contains(install), "{what}");
+        assert!(what["newer"][0]["why"].as_str().unwrap().contains("`abacus`"), "{what}");
+    };
+    let rebuilt = shop.site.json(3, &["catalog", "rebuild"]);
+    says(&rebuilt);
+    assert_eq!((&rebuilt["refused"], &rebuilt["backups"]), (&json!([]), &json!(1)), "{rebuilt}");
+    let listed = shop.site.json(0, &["list"]);
+    says(&listed);
+    assert_eq!(listed["backups"][0]["backup"], own.as_str(), "{listed}");
+    let told = shop.site.drctl(&["list"]).ended(0).out;
+    assert!(told.contains(&format!("NEWER: shop/{id}")), "{told}");
+    for data in [&[][..], &["--data"]] {
+        let verified = shop.site.json(3, &[&["verify"], data].concat());
+        let rows = verified["backups"].as_array().unwrap();
+        let of = |id: &str| rows.iter().find(|row| row["backup"] == id).unwrap();
+        assert_eq!(of(&own)["good"], true, "{verified}");
+        let problems = of(&id)["problems"].as_array().unwrap();
+        assert_eq!(problems.len(), 1, "{verified}");
+        assert_eq!(problems[0]["code"], "format_newer", "{verified}");
+        assert!(problems[0]["message"].as_str().unwrap().contains(install), "{verified}");
+    }
+    // It is not damage, and is not remembered as any.
+    let check = shop.site.json(3, &["catalog", "check"]);
+    says(&check);
+    assert_eq!((&check["bad"], &check["lost"]), (&json!([]), &json!([])), "{check}");
+    let said = shop.site.fails(8, "format_newer", &["show", &id]);
+    assert!(said.contains(install), "{said}");
+    let said = shop.site.fails(8, "format_newer", &shop.to_beside(&id, &name()));
+    assert!(said.contains(install), "{said}");
+    // The others are as they were.
+    shop.beside(&["--latest"], &[]);
+    let plan = shop.site.json(0, &[&shop.to_beside(&own, &name())[..], &["--plan"]].concat());
+    assert_eq!(plan["backup"], own.as_str(), "{plan}");
+    let next = shop.site.backup();
+    shop.still_restores(&next);
+}
+
+#[test]
+fn a_host_that_joins_learns_what_it_does_not_understand() {
+    let shop = Shop::open();
+    let own = shop.site.backup();
+    let id = newer(&shop, &own);
+    fs::remove_file(shop.site.path("state/catalog.db")).unwrap();
+    let next = shop.site.backup();
+    let listed = shop.site.json(0, &["list"]);
+    assert_eq!(listed["newer"][0]["backup"], id.as_str(), "{listed}");
+    assert_eq!(listed["backups"][0]["backup"], next.as_str(), "{listed}");
+}
