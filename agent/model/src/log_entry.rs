@@ -91,6 +91,12 @@ impl LogEntry {
         (ends != 0 && begins != 0).then_some(ends == begins)
     }
 
+    /// Whether it tells of the log right before it.
+    #[must_use]
+    pub fn tells_before(&self) -> bool {
+        self.bound.0 != 0
+    }
+
     /// Whether its bytes, from the start of its segment on, have this digest; nothing where it does
     /// not tell.
     #[must_use]

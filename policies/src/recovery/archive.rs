@@ -300,9 +300,16 @@ fn same(one: &TimelineHistory, other: &TimelineHistory) -> bool {
 
 impl Log {
     fn of(mut entries: Vec<LogEntry>) -> Log {
-        entries.retain(|entry| entry.start < entry.end);
-        // They come in order, but for a few at the end: a stable sort finds such runs.
-        entries.sort_by_key(LogEntry::range);
+        let is_ready = |pair: &[LogEntry]| match pair {
+            [one, other] => one.range() <= other.range() && other.start < other.end,
+            _ => false,
+        };
+        // Nearly always they come in order, and all of them count: a million are not moved then.
+        let first = entries.first().is_some_and(|first| first.start < first.end);
+        if !first || !entries.windows(2).all(is_ready) {
+            entries.retain(|entry| entry.start < entry.end);
+            entries.sort_by_key(LogEntry::range);
+        }
         let range = |entry: &LogEntry| Range { start: entry.start, end: entry.end };
         let spans = joined(entries.iter().map(range));
         let barriers = conflicts(&entries);

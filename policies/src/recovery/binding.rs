@@ -19,14 +19,20 @@ pub(super) struct Barrier {
 /// where none tells.
 pub(super) fn follows(before: &[LogEntry], entry: &LogEntry) -> Option<bool> {
     let ends_there = |other: &&LogEntry| other.end == entry.start;
-    let near = before.iter().rev().take(LOOKS_BACK).filter(ends_there);
-    near.filter_map(|other| entry.follows(other)).reduce(|one, other| one || other)
+    let mut near = before.iter().rev().take(LOOKS_BACK).filter(ends_there);
+    let mut told = None;
+    // Nearly always the one right before it tells.
+    while told != Some(true) {
+        let Some(other) = near.next() else { break };
+        told = entry.follows(other).or(told);
+    }
+    told
 }
 
 /// Where pieces in order follow another history than those before them.
 pub(super) fn conflicts(entries: &[LogEntry]) -> Vec<Barrier> {
     let mut found = Vec::new();
-    for (index, entry) in entries.iter().enumerate() {
+    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.tells_before()) {
         let before = entries.get(..index).unwrap_or_default();
         if follows(before, entry) == Some(false) {
             found.push(Barrier { at: entry.start, why: Why::OtherHistory });

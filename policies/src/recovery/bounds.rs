@@ -2,7 +2,7 @@ use drctl_model::Lsn;
 
 use super::aim::Reached;
 use super::archive::Micros;
-use super::path::Path;
+use super::path::{Path, Seen};
 use super::{LastCommit, Loss};
 
 /// How far behind each other commits may be written without a clock having been set back.
@@ -26,29 +26,31 @@ impl Bounds {
     pub(super) fn around(path: &Path<'_>, reached: &Reached, at: Option<Micros>) -> Bounds {
         let most = at.unwrap_or(Micros(i64::MAX));
         let mut bounds = Bounds::default();
-        for seen in path.pieces() {
-            let Some((first, last)) = seen.commits else { continue };
-            if seen.start < reached.hi && first <= most {
-                bounds.upper = bounds.upper.max(Some(last.min(most)));
-            }
-            if !seen.whole {
-                bounds.unsure = bounds.unsure.max(Some(last));
-                continue;
-            }
-            if seen.end <= reached.lo && last <= most {
-                bounds.lower = bounds.lower.max(Some(last));
-            }
-            if seen.end > reached.lo {
-                bounds.lost = bounds.lost.max(Some(last));
-            }
-            if seen.start >= reached.hi && first <= most.minus(RACE_MICROS) && at.is_some() {
-                bounds.back = Some(bounds.back.map_or(first, |back| back.min(first)));
-            }
-            if seen.end > reached.hi && seen.start < reached.reach {
-                bounds.offer(seen.end, last, at);
-            }
-        }
+        path.pieces().for_each(|seen| bounds.see(&seen, reached, at, most));
         bounds
+    }
+
+    fn see(&mut self, seen: &Seen, reached: &Reached, at: Option<Micros>, most: Micros) {
+        let Some((first, last)) = seen.commits else { return };
+        if seen.start < reached.hi && first <= most {
+            self.upper = self.upper.max(Some(last.min(most)));
+        }
+        if !seen.whole {
+            self.unsure = self.unsure.max(Some(last));
+            return;
+        }
+        if seen.end <= reached.lo && last <= most {
+            self.lower = self.lower.max(Some(last));
+        }
+        if seen.end > reached.lo {
+            self.lost = self.lost.max(Some(last));
+        }
+        if seen.start >= reached.hi && first <= most.minus(RACE_MICROS) && at.is_some() {
+            self.back = Some(self.back.map_or(first, |back| back.min(first)));
+        }
+        if seen.end > reached.hi && seen.start < reached.reach {
+            self.offer(seen.end, last, at);
+        }
     }
 
     fn offer(&mut self, end: Lsn, last: Micros, at: Option<Micros>) {
