@@ -60,6 +60,18 @@ impl Ran {
         self
     }
 
+    /// Whether it ended well.
+    ///
+    /// # Panics
+    /// With all that was said, if it ended neither so nor with one of these codes.
+    #[must_use]
+    #[track_caller]
+    pub fn ended_well_or(&self, codes: &[i32]) -> bool {
+        let known = self.code.is_some_and(|code| code == 0 || codes.contains(&code));
+        assert!(known, "{:?}, stdout: {}\nstderr: {}", self.code, self.out, self.err);
+        self.code == Some(0)
+    }
+
     /// The words of an error object that has this exit code and error code, and a hint.
     ///
     /// # Panics

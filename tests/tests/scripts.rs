@@ -28,7 +28,7 @@ fn the_quickstart_brings_every_row_back() {
     assert_eq!(read(before), read(after));
     // A second run into the same directory refuses, and leaves the first as it is.
     let again = Ran::of(&script("packaging/quickstart", &[&named]).output().expect("run it"));
-    assert_ne!(again.code, Some(0), "{}", again.out);
+    let again = again.ended(1);
     assert!(again.err.contains("is not empty"), "{}", again.err);
 }
 

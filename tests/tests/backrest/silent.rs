@@ -7,7 +7,7 @@ use std::process::Command;
 
 use drctl_tests::cluster::{Cluster as _, give_away, list, open_folder, ticks};
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::{Ran, until};
+use drctl_tests::site::until;
 use serde_json::Value;
 
 use crate::adopt::sha1;
@@ -123,8 +123,9 @@ fn a_damaged_segment_that_pgbackrest_delivers_never_opens_a_server_that_has_lost
     // A plan to the end does not read it, and one to a time may: neither loses a row in silence.
     for target in [&["--to-end"][..], &["--to-time", &last]] {
         let (ran, _folder, path) = shop.recover(&[target, &["--promote"]].concat());
-        assert_ne!(ran.code, Some(0), "{}", ran.out);
-        assert!(!opened(&path), "{}", ran.out);
+        let said = ran.failed(10, "query");
+        assert!(said.contains(&format!("the segment {} is not what", names[1])), "{said}");
+        assert!(!opened(&path), "{said}");
     }
     let verdict = verified(&shop, 4, &["--data"]);
     assert!(codes(&verdict).contains(&"log_damaged"), "{verdict}");
@@ -148,8 +149,8 @@ fn a_damaged_file_of_a_backup_is_never_laid_out_as_good() {
     damage(file);
     let _ = shop.pgbackrest(&["info"]).ended(0);
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
-    assert_ne!(ran.code, Some(0), "{}", ran.out);
-    assert!(!opened(&path), "{}", ran.out);
+    let said = ran.failed(10, "pgbackrest_repository");
+    assert!(!opened(&path), "{said}");
     let verdict = verified(&shop, 4, &["--data"]);
     assert!(codes(&verdict).contains(&"segment_damaged"), "{verdict}");
 }
@@ -169,7 +170,11 @@ fn breaks_at(shop: &Shop, name: &str, breakage: &str) {
 #[track_caller]
 fn stopped_and_goes_on(shop: &Shop, heal: impl FnOnce()) {
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
-    assert_ne!(ran.code, Some(0), "{}", ran.out);
+    // Log is fetched ahead while the copy is laid out: it broke before pgBackRest had read which
+    // backups there are, before it had read all of this one, or under the server that replays.
+    let code = ran.json()["code"].as_str().unwrap_or_default().to_owned();
+    let broken = [(5, "pgbackrest_no_backup"), (10, "pgbackrest_repository"), (10, "query")];
+    assert!(broken.iter().any(|one| (Some(one.0), one.1) == (ran.code, &code)), "{}", ran.out);
     assert!(shop.path("once").exists(), "it was not broken in the middle: {}", ran.out);
     assert!(!opened(&path), "{}", ran.out);
     heal();
@@ -187,8 +192,7 @@ fn a_repository_that_goes_away_in_the_middle_of_a_recovery_ends_no_log() {
     stopped_and_goes_on(&shop, || fs::rename(&away, &repo).unwrap());
     // And of one that is away altogether nobody says that it is empty.
     fs::rename(&repo, &away).unwrap();
-    let Ran { code, out, .. } = shop.drctl(&["timeline", "shop"]);
-    assert!(code != Some(0) && code != Some(3), "{out}");
+    let _ = shop.drctl(&["timeline", "shop"]).failed(10, "pgbackrest_repository");
 }
 
 #[test]
@@ -201,8 +205,7 @@ fn a_passphrase_that_is_wrong_in_the_middle_of_a_recovery_ends_no_log() {
     breaks_at(&shop, &names[1], &breakage);
     stopped_and_goes_on(&shop, || fs::write(&conf, &good).unwrap());
     fs::write(&conf, good.replace("cipher-pass=right", "cipher-pass=wrong")).unwrap();
-    let Ran { code, out, .. } = shop.drctl(&["timeline", "shop"]);
-    assert!(code != Some(0) && code != Some(3), "{out}");
+    let _ = shop.drctl(&["timeline", "shop"]).failed(10, "pgbackrest_repository");
 }
 
 #[test]

@@ -87,9 +87,8 @@ fn links_that_were_planted_in_the_box_are_refused_at_its_door() {
         shop.drctl(&[&all[..], more].concat())
     };
     for more in [&[][..], &["--promote"]] {
-        let ran = resume(more);
-        assert!(ran.code != Some(0) && ran.out.contains("base/planted"), "{}", ran.out);
-        assert!(ran.out.contains("do not start"), "{}", ran.out);
+        let said = resume(more).failed(10, "config");
+        assert!(said.contains("base/planted") && said.contains("do not start"), "{said}");
     }
     fs::remove_file(path.join("data/base/planted")).unwrap();
     let _ = resume(&["--promote"]).ended(0);
@@ -222,7 +221,8 @@ fn a_recovery_never_changes_a_file_of_the_source() {
     }
     // Without a box nothing is replayed that would lead there.
     let (ran, _folder, _) = shop.recover(&[&at[..], &["--without-box"]].concat());
-    assert!(ran.code != Some(0) && ran.out.contains("makes a tablespace at"), "{}", ran.out);
+    let said = ran.failed(10, "query");
+    assert!(said.contains("makes a tablespace at"), "{said}");
     assert!(now() == before, "files of the source were changed");
 }
 

@@ -124,12 +124,16 @@ fn no_link_in_the_directory_of_a_recovery_is_followed() {
     let victim = outside.path().join("postgresql.auto.conf");
     fs::write(&victim, "theirs").unwrap();
     give_away(outside.path());
-    for (name, target) in [("recovery.log", victim.as_path()), ("extracted", outside.path())] {
+    for (name, target, exit, code) in
+        [("recovery.log", victim.as_path(), 10, "io"), ("extracted", outside.path(), 1, "failed")]
+    {
         let (place, aside) = (path.join(name), path.join("aside"));
         let was = fs::rename(&place, &aside).is_ok();
         symlink(target, &place).unwrap();
         let ran = restore(&extract);
-        assert!(ran.code != Some(0) && ran.out.contains(name), "{name}: {}{}", ran.out, ran.err);
+        let ran = ran.ended(exit);
+        assert_eq!(ran.json()["code"], code, "{}", ran.out);
+        assert!(ran.out.contains(name), "{name}: {}", ran.out);
         assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs", "{name}");
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{name}");
         fs::remove_file(&place).unwrap();
@@ -208,7 +212,7 @@ fn log_that_is_damaged_is_planned_around() {
         // As on a host that knows nothing of it yet.
         fs::remove_dir_all(shop.site.path("state")).unwrap();
         let (ran, _folder, _) = shop.recover(&[target, &["--promote"]].concat());
-        assert_ne!(ran.code, Some(0), "{}", ran.out);
+        let _ = ran.failed(10, "query");
         let said = ran.json().to_string();
         let command = said.split("command: drctl ").nth(1).expect("a command");
         let command = command.split(['\\', '"']).next().unwrap();

@@ -159,6 +159,16 @@ fn shaky(file: &Source) -> Vec<String> {
     held.map(|(word, _)| format!("{}: {word} in a test", file.path)).collect()
 }
 
+/// Any exit code but that of success, a panic's among them, is no answer to what a program did.
+fn any_failure(file: &Source) -> Vec<String> {
+    let is = |line: &str| {
+        let refused = line.contains("!= Some(0)") || line.contains("assert_ne!(");
+        refused && line.contains("code") && line.contains("Some(0)")
+    };
+    let found = file.text.lines().filter(|line| file.path.ends_with(".rs") && is(line));
+    found.map(|line| format!("{}: name the code: {}", file.path, line.trim())).collect()
+}
+
 /// Places that a rule names and that need it no more.
 fn idle(files: &[Source]) -> Vec<String> {
     let begins = |place: &str, word: &str| {
@@ -175,6 +185,17 @@ fn idle(files: &[Source]) -> Vec<String> {
 fn tests_are_run_and_do_not_wait_for_time_to_pass() {
     let found: Vec<String> = files().iter().flat_map(shaky).collect();
     none(&found);
+}
+
+#[test]
+fn tests_name_the_exit_code_that_they_expect() {
+    let tests = files().into_iter().filter(|file| file.path.starts_with("tests/"));
+    let others = tests.filter(|file| !file.path.ends_with("/tidy/words.rs"));
+    none(&others.flat_map(|file| any_failure(&file)).collect::<Vec<_>>());
+    for line in ["assert_ne!(ran.code, Some(0));", "assert!(ran.code != Some(0) && x);"] {
+        let file = Source { path: "tests/tests/x.rs".to_owned(), text: line.to_owned() };
+        assert_eq!(any_failure(&file).len(), 1, "{line}");
+    }
 }
 
 #[test]
