@@ -190,15 +190,22 @@ fn usable<'a>(path: &Path<'a>) -> Vec<Usable<'a>> {
         })
         .collect();
     usable.sort_by_key(|usable| usable.base.stop);
-    for seen in path.pieces() {
-        let Some(last) = seen.last() else { continue };
-        // The newest base that ended before it; what it says holds for the older ones too.
-        let after = usable.partition_point(|usable| usable.base.stop < seen.end);
+    // The end of the piece before, and how many bases had ended before that.
+    let (mut reached, mut after) = (Lsn(0), 0);
+    path.pieces().for_each(|seen| {
+        let Some(last) = seen.last() else { return };
+        // The newest base that ended before it; what it says holds for the older ones too. Pieces come
+        // in order, so that it is nearly always the one of the piece before.
+        let from = if seen.end < reached { 0 } else { after };
+        let rest = usable.get(from..).unwrap_or_default();
+        let ended = rest.iter().take_while(|usable| usable.base.stop < seen.end).count();
+        after = from.saturating_add(ended);
+        reached = seen.end;
         let newest = after.checked_sub(1).and_then(|index| usable.get_mut(index));
         if let Some(newest) = newest.filter(|newest| seen.start < newest.span.end) {
             newest.last = newest.last.max(Some(last));
         }
-    }
+    });
     let mut later: Option<(Range, Option<Micros>)> = None;
     for usable in usable.iter_mut().rev() {
         let same = later.filter(|(span, _)| *span == usable.span);
