@@ -65,7 +65,14 @@ impl Header {
     /// # Errors
     /// [`ManifestError::TooNew`], [`ManifestError::UnknownFeature`].
     pub fn check(&self) -> Result<(), ManifestError> {
-        let install = || shown(&self.reader, 20);
+        // It goes into a sentence, whoever has signed it.
+        let is_version = |text: &str| {
+            text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+        };
+        let install = || match is_version(&self.reader) && !self.reader.is_empty() {
+            true => format!("drctl {} or newer", self.reader),
+            false => "a newer drctl".to_owned(),
+        };
         if self.min_reader > FORMAT_VERSION {
             let (needs, reads) = (self.min_reader, FORMAT_VERSION);
             return Err(ManifestError::TooNew { needs, reads, install: install() });
@@ -95,9 +102,11 @@ mod tests {
             said.contains("`mariadb_backup`") && said.contains("drctl 0.7.0 or newer"),
             "{said}"
         );
-        let newer = Header { min_reader: 2, reader: "1\n2".to_owned(), ..Header::new([]) };
-        let said = newer.check().unwrap_err().to_string();
-        assert!(said.contains("format 2") && !said.contains('\n'), "{said}");
+        for odd in ["", "1\n2", "9 from evil.example", "111111111111111111111"] {
+            let newer = Header { min_reader: 2, reader: odd.to_owned(), ..Header::new([]) };
+            let said = newer.check().unwrap_err().to_string();
+            assert!(said.ends_with("up to 1: install a newer drctl"), "{said}");
+        }
     }
 
     #[test]

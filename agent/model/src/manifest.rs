@@ -122,7 +122,7 @@ pub struct Segment {
 pub enum ManifestError {
     /// Written by a later version.
     #[error(
-        "it is written in format {needs}, and this drctl reads up to {reads}: install drctl {install} or newer"
+        "it is written in format {needs}, and this drctl reads up to {reads}: install {install}"
     )]
     TooNew {
         /// The format version that is needed.
@@ -133,9 +133,7 @@ pub enum ManifestError {
         install: String,
     },
     /// Uses a part of the format that this program does not know.
-    #[error(
-        "it uses the feature `{feature}`, which this drctl does not know: install drctl {install} or newer"
-    )]
+    #[error("it uses the feature `{feature}`, which this drctl does not know: install {install}")]
     UnknownFeature {
         /// The part.
         feature: String,

@@ -1,6 +1,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use drctl_model::{Facts, Manifest, Role};
+use drctl_model::{Facts, Manifest, Role, SourceId};
 
 use crate::{
     FormatError, Identities, JsonError, Recipients, SealError, SigningKey, Trust, VerifyingKey,
@@ -30,10 +30,25 @@ pub fn decode_manifest(
     trust: &Trust,
 ) -> Result<(Manifest, VerifyingKey), FormatError> {
     let (payload, keys) = dsse::verify(PAYLOAD_TYPE, bytes, trust)?;
-    let manifest = parse(&payload)?;
+    let manifest = match parse(&payload) {
+        // Also what is not understood is told only where its signer may speak.
+        Err(newer) if newer.code() == "format_newer" => {
+            let Of { source } = serde_json::from_slice(&payload)
+                .map_err(|error| FormatError::json("manifest", &error))?;
+            trust.speaker(keys, &source, Role::Backup)?;
+            return Err(newer);
+        }
+        parsed => parsed?,
+    };
     manifest.check()?;
     let key = trust.speaker(keys, &manifest.source, Role::Backup)?;
     Ok((manifest, key))
+}
+
+/// Whose backup it is, whatever else it says.
+#[derive(serde::Deserialize)]
+struct Of {
+    source: SourceId,
 }
 
 /// What an envelope says of itself, *without any proof*: only to tell a person what lies there.
@@ -81,6 +96,20 @@ mod tests {
 
     use super::*;
     use crate::new_identity;
+    use crate::trust::bound_elsewhere;
+
+    #[test]
+    fn a_newer_manifest_is_told_only_where_its_signer_may_speak() {
+        let key = SigningKey::generate();
+        let payload = br#"{"v":2,"min_reader":2,"reader":"9.1","source":"shop","kind":7}"#;
+        let bytes = dsse::sign(PAYLOAD_TYPE, payload, &key);
+        let own = Trust::new(vec![key.verifying_key()]);
+        let said = decode_manifest(&bytes, &own).unwrap_err();
+        assert_eq!(said.code(), "format_newer", "{said}");
+        for bound in bound_elsewhere(&key.verifying_key(), Role::Backup) {
+            assert_eq!(decode_manifest(&bytes, &bound).unwrap_err().code(), "wrong_signer");
+        }
+    }
 
     #[test]
     fn facts_that_nobody_could_read_back_are_not_sealed() {
