@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::servers::postgres::{Postgres, account};
+use crate::servers::postgres::{Builder, Postgres, account};
 use crate::site::{Ran, Site, drctl, until};
 
 /// A cluster with a table `ticks`, made by [`archiving`], and drctl beside it under the account of
@@ -154,7 +154,16 @@ pub trait Cluster {
 /// arguments of that program.
 #[must_use]
 pub fn archiving(initdb: &[&str]) -> Postgres {
-    let builder = initdb.iter().fold(Postgres::builder(), |builder, word| builder.initdb(word));
+    archives(initdb.iter().fold(Postgres::builder(), |builder, word| builder.initdb(word)))
+}
+
+/// The same, of this major version at least.
+#[must_use]
+pub fn archiving_from(major: u32) -> Postgres {
+    archives(Postgres::builder().at_least(major))
+}
+
+fn archives(builder: Builder) -> Postgres {
     let server = builder
         .initdb("--wal-segsize=1")
         .conf("archive_mode", "on")

@@ -174,6 +174,28 @@ impl Site {
         ];
         arguments.extend(more);
         let _ = self.drctl(&arguments).ended(0);
+        self.programs_of(server);
+    }
+
+    /// Has the source `shop` use the programs of a server, where drctl does not find them by itself.
+    ///
+    /// # Panics
+    /// If the configuration cannot be written.
+    pub fn programs_of(&self, server: &Postgres) {
+        if !server.is_debians() {
+            self.bin_dir(server.bin_dir());
+        }
+    }
+
+    /// Has the source `shop` use the programs in one directory alone.
+    ///
+    /// # Panics
+    /// If the configuration cannot be written.
+    pub fn bin_dir(&self, bin: &Path) {
+        let old = std::fs::read_to_string(self.config()).expect("a configuration");
+        let others = old.split_inclusive('\n').filter(|line| !line.starts_with("bin_dir = "));
+        std::fs::write(self.config(), others.collect::<String>()).expect("write the configuration");
+        self.source(&format!("bin_dir = \"{}\"", bin.display()));
     }
 
     /// A path below the site.

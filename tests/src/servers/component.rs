@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 const REMEDY: &str = "run tests/components/install";
 
+/// Where Debian's packages put every PostgreSQL.
+pub(super) const DEBIANS: &str = "/usr/lib/postgresql";
+
 /// The program of a component that `tests/components/install` builds.
 ///
 /// # Panics
@@ -24,16 +27,20 @@ fn cache() -> PathBuf {
     }
 }
 
-/// The programs of the PostgreSQL to test with: `$PG_MAJOR`, or else the newest installed.
+/// The programs of the PostgreSQL to test with: `$PG_MAJOR`, or else the newest installed. Where that
+/// is older than `at_least`, those of the one that is kept beside it.
 ///
 /// # Panics
 /// When there is none.
-pub(super) fn postgres_bin() -> PathBuf {
+pub(super) fn postgres_bin(at_least: u32) -> PathBuf {
     let major = match env::var("PG_MAJOR") {
         Ok(major) if !major.is_empty() => Some(major),
         _ => newest_postgres().map(|major| major.to_string()),
     };
     let major = major.unwrap_or_else(|| panic!("PostgreSQL's server is missing: {REMEDY}"));
+    if major.parse::<u32>().is_ok_and(|major| major < at_least) {
+        return kept_postgres_bin(at_least);
+    }
     let bin = postgres_bin_of(&major);
     assert!(
         bin.join("initdb").exists(),
@@ -42,8 +49,19 @@ pub(super) fn postgres_bin() -> PathBuf {
     bin
 }
 
+/// The programs of a PostgreSQL that is newer than the one to test with. Its folder is linked to from
+/// the cache, which may lie where the servers' account cannot go.
+fn kept_postgres_bin(major: u32) -> PathBuf {
+    let link = cache().join(format!("postgresql-{major}"));
+    let home = fs::canonicalize(&link).unwrap_or(link);
+    let bin = home.join("usr/lib/postgresql").join(major.to_string()).join("bin");
+    let program = bin.join("initdb");
+    assert!(program.exists(), "PostgreSQL {major} is missing ({}): {REMEDY}", program.display());
+    bin
+}
+
 fn newest_postgres() -> Option<u32> {
-    let releases = fs::read_dir("/usr/lib/postgresql").ok()?;
+    let releases = fs::read_dir(DEBIANS).ok()?;
     releases
         .filter_map(|release| release.ok()?.file_name().to_str()?.parse::<u32>().ok())
         .filter(|major| postgres_bin_of(&major.to_string()).join("initdb").exists())
@@ -51,5 +69,5 @@ fn newest_postgres() -> Option<u32> {
 }
 
 fn postgres_bin_of(major: &str) -> PathBuf {
-    Path::new("/usr/lib/postgresql").join(major).join("bin")
+    Path::new(DEBIANS).join(major).join("bin")
 }

@@ -50,6 +50,7 @@ pub struct Builder {
     conf: Vec<(String, String)>,
     initdb: Vec<String>,
     data: Option<PathBuf>,
+    at_least: u32,
 }
 
 impl Builder {
@@ -71,7 +72,15 @@ impl Builder {
         self
     }
 
-    /// Runs on this data folder, a restored one for instance, instead of making a new cluster.
+    /// Of this major version at least. Where the PostgreSQL to test with is older, it is the one that
+    /// `tests/components/install` keeps beside it.
+    pub fn at_least(mut self, major: u32) -> Builder {
+        self.at_least = major;
+        self
+    }
+
+    /// Runs on this data folder, a restored one for instance, instead of making a new cluster, with a
+    /// PostgreSQL that is new enough for it.
     ///
     /// Run as root it is given to the account that the server runs under; nobody removes it.
     /// The account must be able to reach it. A [`password`](Self::password) given is the one that
@@ -86,7 +95,8 @@ impl Builder {
     /// # Panics
     /// When PostgreSQL is not installed, or does not start.
     pub fn start(self) -> Postgres {
-        let bin = component::postgres_bin();
+        let found = self.data.as_deref().and_then(major_of).unwrap_or_default();
+        let bin = component::postgres_bin(self.at_least.max(found));
         let folder = tempfile::Builder::new().prefix("drctl-pg-").tempdir().expect("make a folder");
         // Clients may run under any account, and must reach the socket.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("open the folder");
@@ -191,6 +201,11 @@ impl Postgres {
         &self.place.bin
     }
 
+    /// Whether drctl finds its programs without being told where they are.
+    pub fn is_debians(&self) -> bool {
+        self.place.bin.starts_with(component::DEBIANS)
+    }
+
     /// Its data folder.
     pub fn data_dir(&self) -> &Path {
         &self.place.data
@@ -292,6 +307,11 @@ impl Postgres {
 /// The account for servers: PostgreSQL refuses to run as root.
 pub(crate) fn account() -> Option<&'static str> {
     geteuid().is_root().then_some(USER)
+}
+
+/// The major version that made a data folder.
+fn major_of(data: &Path) -> Option<u32> {
+    fs::read_to_string(data.join("PG_VERSION")).ok()?.trim().parse().ok()
 }
 
 /// Runs a command that must succeed.

@@ -13,6 +13,7 @@ mod disks;
 mod emergency;
 mod encodings;
 mod extensions;
+mod from_17;
 mod hostile;
 mod identity;
 mod matrix;

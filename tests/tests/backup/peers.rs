@@ -13,7 +13,7 @@ use drctl_tests::site::{Ran, Site, drctl};
 
 use crate::common::{Shop, Somebody, counted, name, until_locked_out};
 
-const WORD: &str = "the-secret-word";
+pub(crate) const WORD: &str = "the-secret-word";
 
 /// Somebody who listens, answers each connection's first message with `answer`, and tells what was
 /// said to him on it.
@@ -49,7 +49,7 @@ fn listen(mut stream: TcpStream, answer: &[u8]) -> Vec<u8> {
 }
 
 /// A host whose source is whoever listens on a port.
-fn site(port: u16, sslmode: &str, engine: &str) -> Site {
+pub(crate) fn site(port: u16, sslmode: &str, engine: &str) -> Site {
     let (site, shop) = (Site::empty(), Postgres::start());
     let word = site.path("word");
     std::fs::write(&word, WORD).unwrap();
@@ -123,9 +123,9 @@ fn what_a_peer_sends_costs_bounded_memory() {
     }
 }
 
-#[test]
-fn a_restore_that_would_give_the_password_away_is_refused_before_anything() {
-    let (source, target) = (Postgres::start(), Postgres::builder().password(WORD).start());
+/// A server, a host that has backed it up, and a restore into a target without TLS that wants a password.
+pub(crate) fn restored_in_the_clear(target: &Postgres) -> (Postgres, Site, Vec<String>) {
+    let source = Postgres::start();
     source.psql("postgres", "create role clerk");
     source.psql("postgres", "create database shop");
     source.psql("shop", "create table orders as select generate_series(1, 10) as id");
@@ -136,6 +136,14 @@ fn a_restore_that_would_give_the_password_away_is_refused_before_anything() {
     let (word, port) = (word.display().to_string(), target.port().to_string());
     let to = ["--to-host", "127.0.0.1", "--to-port", &port, "--to-password-file", &word];
     let restore = [&["restore", "shop", "--latest", "--to-sslmode", "disable"], &to[..]].concat();
+    (source, site, restore.into_iter().map(str::to_owned).collect())
+}
+
+#[test]
+fn a_restore_that_would_give_the_password_away_is_refused_before_anything() {
+    let target = Postgres::builder().password(WORD).start();
+    let (_source, site, restore) = restored_in_the_clear(&target);
+    let restore: Vec<&str> = restore.iter().map(String::as_str).collect();
     // PostgreSQL 16 is the first whose tools can be told.
     if target.psql("postgres", "show server_version_num").as_str() < "160000" {
         let said = site.fails(2, "usage", &restore);

@@ -100,19 +100,14 @@ fn settings_that_end_sessions_stop_no_backup() {
         let text = format!("set role eve; alter database evil {setting}");
         server.psql("postgres", &text);
     };
-    let version: u32 = server.psql("postgres", "show server_version_num").parse().unwrap();
-    let mut settings = vec![
+    for setting in [
         "local_preload_libraries = 'nope'",
         "idle_session_timeout = 1",
         "idle_in_transaction_session_timeout = 1",
         "statement_timeout = 1",
         "exit_on_error = on",
         "role = 'eve'",
-    ];
-    if version >= 170_000 {
-        settings.push("transaction_timeout = 1");
-    }
-    for setting in settings {
+    ] {
         set("reset all");
         set(&format!("set {setting}"));
         let _ = site.backup();

@@ -14,7 +14,13 @@ pub(crate) const ORDERS: &str =
 
 /// A cluster with a shop in it, some MiB.
 pub(crate) fn cluster() -> Postgres {
-    filled(Postgres::builder().initdb("--wal-segsize=1").initdb("--data-checksums").start())
+    cluster_from(0)
+}
+
+/// The same, of this major version at least.
+pub(crate) fn cluster_from(major: u32) -> Postgres {
+    let builder = Postgres::builder().at_least(major);
+    filled(builder.initdb("--wal-segsize=1").initdb("--data-checksums").start())
 }
 
 pub(crate) fn filled(server: Postgres) -> Postgres {

@@ -30,7 +30,12 @@ impl Archiving {
 
     /// With a site that is made for the server.
     pub(crate) fn with(push: bool, site: impl Fn(&Postgres) -> Site) -> Self {
-        let server = filled(archiving(&[]));
+        Archiving::of(archiving(&[]), push, site)
+    }
+
+    /// A server that [`archiving`] has made.
+    pub(crate) fn of(server: Postgres, push: bool, site: impl Fn(&Postgres) -> Site) -> Self {
+        let server = filled(server);
         let site = site(&server);
         let shop = Archiving { server, site, program: Program::placed() };
         give_away(&shop.site.path(""));

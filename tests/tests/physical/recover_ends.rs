@@ -266,22 +266,22 @@ fn a_server_that_lets_nobody_in_ends_with_the_reason() {
 
 #[test]
 fn haste_of_a_cluster_ends_nothing_of_ours() {
-    let shop = Archiving::start(true);
+    let limits =
+        ["statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"];
+    nothing_of_ours_ends(&Archiving::start(true), &limits);
+}
+
+/// Asserts that neither a backup nor a recovery has these limits of its cluster.
+pub(crate) fn nothing_of_ours_ends(shop: &Archiving, limits: &[&str]) {
     shop.tick(1..6);
-    let version: u32 = shop.sql("show server_version_num").parse().unwrap();
-    let mut limits =
-        vec!["statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"];
-    if version >= 170_000 {
-        limits.push("transaction_timeout");
-    }
     // Ours has them from its role, its database and the server; the test's own has none.
     shop.sql("create role keeper superuser login");
-    for limit in &limits {
+    for limit in limits {
         shop.sql(&format!("alter role postgres set {limit} = 0"));
     }
     for limit in limits {
         // A server whose transactions all end at once lets nobody in.
-        let alone = limit == "transaction_timeout";
+        let alone = *limit == "transaction_timeout";
         let all = ["role keeper", "database postgres", "system"];
         for whose in all.iter().take(if alone { 2 } else { 3 }) {
             shop.sql(&format!("alter {whose} set {limit} = '1ms'"));

@@ -10,8 +10,9 @@ use drctl_tests::site::{Ran, Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::NEWER;
+use super::incremental::{backup, change, notes, summarize, summarizing};
 use crate::common::{filled, physical, verified};
-use crate::incremental::{backup, change, is_able, notes, summarize, summarizing};
 
 fn tablespace(server: &Postgres, folder: &Path, name: &str) {
     let at = folder.join(name);
@@ -23,26 +24,26 @@ fn tablespace(server: &Postgres, folder: &Path, name: &str) {
 #[test]
 fn a_plan_counts_the_whole_chain() {
     let (server, site) = summarizing();
-    let (full, _) = backup(&site, &server, "full");
+    let (full, _) = backup(&site, "full");
     change(&server, 1);
-    let (first, _) = backup(&site, &server, "incremental");
-    let (last, _) = backup(&site, &server, "incremental");
+    let (first, _) = backup(&site, "incremental");
+    let (last, _) = backup(&site, "incremental");
     let (_folder, path) = place();
     let to = path.display().to_string();
-    let arguments = ["restore", "shop", "--backup", &last, "--to-directory", &to, "--plan"];
-    let planned = site.json(0, &arguments);
     let of = |id: &str| {
         let row = site.rows().into_iter().find(|row| row["backup"] == id).unwrap();
         row["plain_bytes"].as_u64().unwrap()
     };
-    let (chain, plain, times) = match is_able(&server) {
-        true => (vec![full.as_str(), &first], of(&full) + of(&first) + of(&last), 2),
-        false => (vec![], of(&last), 1),
-    };
-    assert_eq!(planned["chain"], Value::from(chain), "{planned}");
-    assert_eq!(planned["plain_bytes"], plain, "{planned}");
-    // All of it, and what it becomes.
-    assert_eq!(planned["room"]["bytes"], times * plain, "{planned}");
+    let whole = of(&full) + of(&first) + of(&last);
+    // For the room all of a chain, and what it becomes.
+    let cases = [(&full, vec![], of(&full), 1), (&last, vec![full.as_str(), &first], whole, 2)];
+    for (id, chain, plain, times) in cases {
+        let arguments = ["restore", "shop", "--backup", id, "--to-directory", &to, "--plan"];
+        let planned = site.json(0, &arguments);
+        assert_eq!(planned["chain"], Value::from(chain), "{planned}");
+        assert_eq!(planned["plain_bytes"], plain, "{planned}");
+        assert_eq!(planned["room"]["bytes"], times * plain, "{planned}");
+    }
 }
 
 #[test]
@@ -57,7 +58,7 @@ fn tablespaces_come_and_go_within_a_chain() {
         "create table one tablespace goes as select generate_series(1, 100) x; \
          create table two tablespace stays as select generate_series(1, 100) x",
     );
-    backup(&site, &server, "full");
+    backup(&site, "full");
     server.psql("postgres", "drop table one; drop tablespace goes");
     tablespace(&server, outside.path(), "comes");
     server.psql(
@@ -65,7 +66,7 @@ fn tablespaces_come_and_go_within_a_chain() {
         "create table three tablespace comes as select generate_series(1, 100) x; \
          update two set x = x + 1",
     );
-    let (id, _) = backup(&site, &server, "incremental");
+    let (id, _) = backup(&site, "incremental");
     let (folder, _) = place();
     // What parts a mapping of tablespaces in two, and what parts arguments.
     let path = folder.path().join("re=stored to");
@@ -85,8 +86,8 @@ fn tablespaces_come_and_go_within_a_chain() {
 
 #[test]
 fn a_list_that_cannot_be_kept_is_told_and_the_copy_counts() {
-    let (server, site) = summarizing();
-    backup(&site, &server, "full");
+    let (_server, site) = summarizing();
+    backup(&site, "full");
     fs::remove_dir_all(site.path("state/listings")).unwrap();
     fs::write(site.path("state/listings"), "in the way").unwrap();
     let answer = site.json(0, &["backup", "shop"]);
@@ -103,12 +104,9 @@ fn a_list_that_cannot_be_kept_is_told_and_the_copy_counts() {
 #[test]
 fn a_restore_that_is_stopped_while_copies_are_put_together_leaves_no_program() {
     let (server, site) = summarizing();
-    backup(&site, &server, "full");
+    backup(&site, "full");
     change(&server, 1);
-    let (id, _) = backup(&site, &server, "incremental");
-    if !is_able(&server) {
-        return;
-    }
+    let (id, _) = backup(&site, "incremental");
     let bin = tempfile::tempdir().unwrap();
     let (program, began) = (bin.path().join("pg_combinebackup"), bin.path().join("began"));
     let real = server.bin_dir().join("pg_combinebackup").display().to_string();
@@ -119,7 +117,7 @@ fn a_restore_that_is_stopped_while_copies_are_put_together_leaves_no_program() {
     );
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    site.source(&format!("bin_dir = \"{}\"", bin.path().display()));
+    site.bin_dir(bin.path());
     let (_folder, path) = place();
     let to = path.display().to_string();
     let mut command =
@@ -140,12 +138,12 @@ fn a_restore_that_is_stopped_while_copies_are_put_together_leaves_no_program() {
 
 #[test]
 fn another_cluster_or_timeline_begins_a_new_chain() {
-    let mut server = filled(Postgres::start());
+    let mut server = filled(Postgres::builder().at_least(NEWER).start());
     summarize(&server);
     let site = Site::with(&server);
     physical(&site);
     site.source("incremental = true");
-    backup(&site, &server, "full");
+    backup(&site, "full");
     server.stop();
     // As after a recovery in its place: the same cluster on a timeline of its own.
     fs::write(server.data_dir().join("recovery.signal"), "").unwrap();
@@ -157,6 +155,5 @@ fn another_cluster_or_timeline_begins_a_new_chain() {
     until("the recovery to end", || server.psql("postgres", "select pg_is_in_recovery()") == "f");
     let answer = site.json(0, &["backup", "shop"]);
     assert_eq!(answer["backup"]["kind"]["type"], "full", "{answer}");
-    let why = if is_able(&server) { "is on timeline 2" } else { "makes none" };
-    assert!(notes(&answer).contains(why), "{answer}");
+    assert!(notes(&answer).contains("is on timeline 2"), "{answer}");
 }

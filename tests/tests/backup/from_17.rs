@@ -1,0 +1,46 @@
+//! What older servers do not have. These tests are of PostgreSQL 17, beside the one that all else is
+//! tested with; `tests/run` counts them by the name of this module.
+
+use std::env::{join_paths, split_paths, var_os};
+
+use drctl_tests::servers::postgres::{Builder, Postgres};
+use drctl_tests::site::{Ran, Site};
+
+use crate::peers::{WORD, restored_in_the_clear, site};
+
+fn newer() -> Builder {
+    Postgres::builder().at_least(17)
+}
+
+#[test]
+fn a_limit_of_transactions_stops_no_backup() {
+    let server = newer().start();
+    server.psql("postgres", "create role eve login; create database evil owner eve");
+    server.psql("evil", "create table t as select 7 as v");
+    let limit = "set role eve; alter database evil set transaction_timeout = 1";
+    server.psql("postgres", limit);
+    let _ = Site::with(&server).backup();
+}
+
+#[test]
+fn tools_that_can_be_told_to_give_no_password_away_are_started() {
+    let server = newer().password(WORD).start();
+    let site = site(server.port(), "disable", "pg_dump");
+    site.replace("silence = \"1s\"", "silence = \"1h\"");
+    site.programs_of(&server);
+    let _ = site.json(3, &["backup", "shop"]);
+}
+
+#[test]
+fn a_restore_whose_tools_give_no_password_away_is_run() {
+    let target = newer().password(WORD).start();
+    let (_source, site, restore) = restored_in_the_clear(&target);
+    let mut command = site.command(&restore);
+    if !target.is_debians() {
+        let path = var_os("PATH").unwrap_or_default();
+        let all = std::iter::once(target.bin_dir().to_owned()).chain(split_paths(&path));
+        command.env("PATH", join_paths(all).unwrap());
+    }
+    let _ = Ran::of(&command.output().unwrap()).ended(0);
+    assert_eq!(target.psql("shop", "select count(*) from orders"), "10");
+}
