@@ -1,15 +1,23 @@
 //! The commit of a backup: its manifest, signed, written once, read back.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_engines::Finished;
-use drctl_model::{BackupId, BackupSummary, Digest, JobEvent, JobId, Manifest, SourceId};
-use drctl_store::{MAX_ENVELOPE_BYTES, digest, encode_manifest, layout, seal_facts};
+use drctl_model::{
+    BackupId, BackupKind, BackupSummary, Engine, Facts, JobEvent, JobId, Manifest, SourceId,
+};
+use drctl_store::{
+    MAX_ENVELOPE_BYTES, Recipients, SealError, SigningKey, StoreError, digest, encode_manifest,
+    layout, seal_facts,
+};
+use jiff::Timestamp;
 
 use super::attempt::{Attempt, Collected, total_plain};
 use super::plausible::{like, shrunk};
-use crate::host::{Problem, crash_point};
+use crate::host::{Problem, Setup, crash_point};
 use crate::repository::{Repository, named};
 
 impl Attempt<'_> {
@@ -25,20 +33,14 @@ impl Attempt<'_> {
         let before =
             named::before(self.repository, self.source, Some(&self.id), Some(catalog)).await;
         let manifest = Manifest { before, ..self.manifest(collected, finished, &known)? };
-        let bytes = Bytes::from(encode_manifest(&manifest, &self.key));
-        if bytes.len() > MAX_ENVELOPE_BYTES {
-            let text =
-                format!("the manifest has {} bytes, more than any reader takes", bytes.len());
-            return Err(Problem::Incomplete(text).into());
-        }
+        let signed = Signed::new(manifest, &self.key)?;
+        let manifest = &signed.manifest;
         let stored = JobEvent::Stored { plain_bytes: manifest.plain_bytes() };
         catalog.append(job, self.setup.clock.now(), &stored).await?;
         crash_point("backup-before-manifest");
         self.committing = true;
-        let sha256 = put_manifest(self.repository, self.source, &self.id, bytes).await?;
-        named::keep(catalog, self.source, named::by_manifest(&manifest)).await;
-        let signer = self.key.verifying_key().keyid();
-        let summary = BackupSummary { signer, ..manifest.summary(sha256) };
+        let summary = signed.put(self.repository).await?;
+        named::keep(catalog, self.source, named::by_manifest(manifest)).await;
         catalog.commit_backup(job, self.setup.clock.now(), &summary).await.with_context(|| {
             format!("the backup {} is committed in the bucket; record it in the catalog", self.id)
         })?;
@@ -51,47 +53,96 @@ impl Attempt<'_> {
         finished: Finished,
         known: &[BackupSummary],
     ) -> Result<Manifest> {
-        let Finished { engine, kind, versions: mut tools, mut suspect, .. } = finished;
+        let Finished { engine, kind, versions: tools, mut suspect, .. } = finished;
         suspect.extend(shrunk(total_plain(&collected), like(&kind, known)));
+        let Attempt { setup, repository, source, id: backup, recipients, started, .. } = self;
+        let frame = Frame { setup, repository, source, backup, recipients };
+        let Collected { streams, facts, children } = collected;
+        let times = (*started, self.setup.clock.now());
+        let manifest = frame.manifest((engine, kind), times, (tools, suspect), &facts)?;
+        Ok(Manifest { children, streams, ..manifest })
+    }
+}
+
+/// What every manifest of an attempt says, whoever makes its bytes.
+pub(crate) struct Frame<'a> {
+    pub(crate) setup: &'a Setup,
+    pub(crate) repository: &'a Repository,
+    pub(crate) source: &'a SourceId,
+    pub(crate) backup: &'a BackupId,
+    pub(crate) recipients: &'a Recipients,
+}
+
+impl Frame<'_> {
+    /// A manifest without streams; `times` are its begin and its end.
+    pub(crate) fn manifest(
+        &self,
+        (engine, kind): (Engine, BackupKind),
+        times: (Timestamp, Timestamp),
+        (mut tools, suspect): (BTreeMap<String, String>, Vec<String>),
+        facts: &Facts,
+    ) -> Result<Manifest, SealError> {
         tools.insert("drctl".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        let sealed = seal_facts(&collected.facts, &self.recipients)?;
         Ok(Manifest {
             header: Manifest::header(engine, &kind),
             repository: self.repository.id.clone(),
             source: self.source.clone(),
-            backup: self.id.clone(),
+            backup: self.backup.clone(),
             host: self.setup.host(),
             engine,
             kind,
-            started: self.started,
-            finished: self.setup.clock.now(),
+            started: times.0,
+            finished: times.1,
             tools,
             recipients: self.recipients.texts(),
-            children: collected.children,
+            children: Vec::new(),
             suspect,
             before: Vec::new(),
-            streams: collected.streams,
-            sealed,
+            streams: Vec::new(),
+            sealed: seal_facts(facts, self.recipients)?,
         })
     }
 }
 
-/// The commit: written once, read back, compared.
-pub(crate) async fn put_manifest(
-    repository: &Repository,
-    source: &SourceId,
-    id: &BackupId,
+/// A manifest as it will lie in the bucket.
+pub(crate) struct Signed {
+    manifest: Manifest,
     bytes: Bytes,
-) -> Result<Digest> {
-    let key = layout::manifest(source, id);
-    let bucket = &repository.bucket;
-    bucket.put_once(&key, bytes.clone()).await.context("commit the manifest")?;
-    crash_point("backup-manifest-put");
-    let limit = MAX_ENVELOPE_BYTES as u64;
-    let found = bucket.get(&key, limit).await.context("read the manifest back")?;
-    if found != bytes {
-        return Err(drctl_store::StoreError::ReadBack { key }.into());
+    signer: String,
+}
+
+impl Signed {
+    /// Signs it.
+    ///
+    /// # Errors
+    /// [`Problem::Incomplete`] for one that is larger than any reader takes.
+    pub(crate) fn new(manifest: Manifest, key: &SigningKey) -> Result<Self, Problem> {
+        let bytes = Bytes::from(encode_manifest(&manifest, key));
+        if bytes.len() > MAX_ENVELOPE_BYTES {
+            let text =
+                format!("the manifest has {} bytes, more than any reader takes", bytes.len());
+            return Err(Problem::Incomplete(text));
+        }
+        Ok(Signed { manifest, bytes, signer: key.verifying_key().keyid() })
     }
-    crash_point("backup-manifest-read-back");
-    Ok(digest(&bytes))
+
+    /// The commit: written once, read back, compared. Gives the catalog's row of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where another manifest is there already;
+    /// [`StoreError::ReadBack`]; the store's other ones.
+    pub(crate) async fn put(&self, repository: &Repository) -> Result<BackupSummary> {
+        let key = layout::manifest(&self.manifest.source, &self.manifest.backup);
+        let bucket = &repository.bucket;
+        bucket.put_once(&key, self.bytes.clone()).await.context("commit the manifest")?;
+        crash_point("backup-manifest-put");
+        let limit = MAX_ENVELOPE_BYTES as u64;
+        let found = bucket.get(&key, limit).await.context("read the manifest back")?;
+        if found != self.bytes {
+            return Err(StoreError::ReadBack { key }.into());
+        }
+        crash_point("backup-manifest-read-back");
+        let summary = self.manifest.summary(digest(&self.bytes));
+        Ok(BackupSummary { signer: self.signer.clone(), ..summary })
+    }
 }

@@ -103,13 +103,43 @@ impl Ahead {
         None
     }
 
+    /// Fetches segments by `fetch`, `fetches` at once, each once there is room for it and unless the
+    /// server is behind it; whether more can be kept. What `fetch` gives inside is that nothing can
+    /// be kept any more; a segment that it cannot have is left to the server's own command.
+    pub(crate) async fn fetch<W>(
+        &self,
+        (size, fetches): (WalSegmentSize, usize),
+        wanted: impl IntoIterator<Item = (String, W)>,
+        fetch: impl AsyncFn(&str, W) -> Result<std::io::Result<()>>,
+    ) -> bool {
+        let fetch = &fetch;
+        let one = |(name, wanted): (String, W)| async move {
+            if !self.is_wanted(&name, size).await {
+                return Ok(());
+            }
+            fetch(&name, wanted).await.unwrap_or_else(|error| {
+                tracing::debug!("{name} is not fetched ahead: {error:#}");
+                Ok(())
+            })
+        };
+        let at_once = Self::at_once(size, fetches);
+        let mut done = stream::iter(wanted.into_iter().map(one)).buffered(at_once);
+        while let Some(kept) = done.next().await {
+            if let Err(error) = kept {
+                tracing::debug!("no more is fetched ahead: {error}");
+                return false;
+            }
+        }
+        true
+    }
+
     /// How many segments are fetched at once.
     pub(crate) fn at_once(size: WalSegmentSize, fetches: usize) -> usize {
         usize::try_from(AT_ONCE / size.bytes()).unwrap_or(1).clamp(1, fetches.max(1))
     }
 
     /// Waits until there is room for another segment; whether the server is not behind it yet.
-    pub(crate) async fn is_wanted(&self, name: &str, size: WalSegmentSize) -> bool {
+    async fn is_wanted(&self, name: &str, size: WalSegmentSize) -> bool {
         let most = (ROOM / size.bytes()).clamp(1, MOST);
         let mut tick = tokio::time::interval(LOOK_EVERY);
         while self.tidy() >= most {
@@ -238,9 +268,8 @@ struct Wanted {
 /// The segments of a stretch of log that pieces cover as a whole; all others are left to `wal
 /// fetch`, which knows what their absence means.
 fn wanted(leg: &Expected, size: WalSegmentSize, there: &[(Lsn, Lsn)]) -> Vec<Wanted> {
-    let (mut start, mut found) = (size.start_of(leg.from), Vec::new());
-    let mut from = 0;
-    while start < leg.until {
+    let (mut from, mut found) = (0, Vec::new());
+    for start in leg.segments(size) {
         let end = start.plus(size.bytes());
         // They are in order, and one that begins a segment before may reach into this one.
         while there.get(from).is_some_and(|(_, until)| *until <= start) {
@@ -248,15 +277,9 @@ fn wanted(leg: &Expected, size: WalSegmentSize, there: &[(Lsn, Lsn)]) -> Vec<Wan
         }
         let pieces = there[from..].iter().take_while(|(begin, _)| *begin < end);
         let pieces: Vec<_> = pieces.copied().collect();
-        // What ends within it is left to `wal fetch`, which cuts it there.
-        let cut = leg.last && leg.until < end;
-        if !cut && cover(&pieces, start, end).last().is_some_and(|(_, until)| *until >= end) {
+        if cover(&pieces, start, end).last().is_some_and(|(_, until)| *until >= end) {
             found.push(Wanted { timeline: leg.timeline, start, pieces });
         }
-        if end <= start {
-            break;
-        }
-        start = end;
     }
     found
 }
@@ -273,7 +296,6 @@ pub async fn fetch_ahead(
     fetches: usize,
     identities: &Identities,
 ) {
-    let at_once = Ahead::at_once(size, fetches);
     for leg in legs {
         let from = size.start_of(leg.from);
         let there = match shelf.ranges((system_id, leg.timeline), size, from, Some(leg.until)).await
@@ -284,30 +306,16 @@ pub async fn fetch_ahead(
                 return;
             }
         };
-        let one = |wanted: Wanted| async move {
-            let name = size.file_name(wanted.timeline, wanted.start);
-            if !ahead.is_wanted(&name, size).await {
-                return Ok(());
-            }
-            let place = (system_id, wanted.timeline);
-            let need = leg.until.min(wanted.start.plus(size.bytes()));
-            let segment = Segment { of: place, size, start: wanted.start, need: Some(need) };
-            let read = assemble(shelf, &segment, wanted.pieces, identities).await;
-            let read = match read {
-                Ok(read) => read,
-                Err(error) => {
-                    tracing::debug!("{name} is not fetched ahead: {error:#}");
-                    return Ok(());
-                }
-            };
-            ahead.keep(&name, read).await
+        let named = |wanted: Wanted| (size.file_name(wanted.timeline, wanted.start), wanted);
+        let wanted = wanted(leg, size, &there).into_iter().map(named);
+        let fetch = async |name: &str, Wanted { timeline, start, pieces }: Wanted| {
+            let need = Some(leg.until.min(start.plus(size.bytes())));
+            let segment = Segment { of: (system_id, timeline), size, start, need };
+            let read = assemble(shelf, &segment, pieces, identities).await?;
+            Ok(ahead.keep(name, read).await)
         };
-        let mut done = stream::iter(wanted(leg, size, &there)).map(one).buffered(at_once);
-        while let Some(written) = done.next().await {
-            if let Err(error) = written {
-                tracing::debug!("no more is fetched ahead: {error}");
-                return;
-            }
+        if !ahead.fetch((size, fetches), wanted, fetch).await {
+            return;
         }
     }
 }

@@ -31,6 +31,16 @@ pub struct Expected {
 }
 
 impl Expected {
+    /// Where its segments begin, without one that the plan ends within: it is left to whoever cuts
+    /// it there.
+    pub(crate) fn segments(&self, size: WalSegmentSize) -> impl Iterator<Item = Lsn> + use<> {
+        let Expected { from, until, last, .. } = *self;
+        let next = move |at: &Lsn| Some(at.plus(size.bytes())).filter(|next| next > at);
+        let starts = std::iter::successors(Some(size.start_of(from)), next);
+        let whole = move |at: &Lsn| !last || at.plus(size.bytes()) <= until;
+        starts.take_while(move |at| *at < until).filter(whole)
+    }
+
     /// Where the log of a timeline ends for a plan, where it ends in it.
     pub(crate) fn end_of(expected: &[Expected], timeline: Timeline) -> Option<Lsn> {
         expected.iter().find(|e| e.last && e.timeline == timeline).map(|e| e.until)

@@ -7,7 +7,6 @@ use std::os::unix::fs::FileExt as _;
 use anyhow::Result;
 use drctl_engines::backrest::{Got, SegmentName};
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
-use futures_util::{StreamExt as _, stream};
 
 use super::Stanza;
 use super::archive::Digests;
@@ -24,52 +23,29 @@ pub(crate) async fn fetch_ahead(
     fetches: usize,
 ) {
     let Some(archive) = stanza.archive(system_id) else { return };
-    let is_there =
-        |(timeline, start): &(Timeline, Lsn)| archive.has(SegmentName::at(*timeline, *start, size));
-    let wanted = legs.iter().flat_map(|leg| {
-        let first = size.start_of(leg.from);
-        let starts = std::iter::successors(Some(first), |at| Some(at.plus(size.bytes())));
-        // What ends within one is left to the server's own command, which cuts it there.
-        let whole = |at: &Lsn| !leg.last || at.plus(size.bytes()) <= leg.until;
-        starts.take_while(|at| *at < leg.until).filter(whole).map(|at| (leg.timeline, at))
-    });
-    let one = |(timeline, start): (Timeline, Lsn)| async move {
-        let name = size.file_name(timeline, start);
-        if !ahead.is_wanted(&name, size).await {
-            return Ok(());
-        }
-        let fetched = fetch(ahead, stanza, (system_id, size), (timeline, start)).await;
-        fetched.unwrap_or_else(|error| {
-            tracing::debug!("{name} is not fetched ahead: {error:#}");
-            Ok(())
-        })
-    };
-    let at_once = Ahead::at_once(size, fetches);
-    let mut done = stream::iter(wanted.filter(is_there)).map(one).buffered(at_once);
-    while let Some(kept) = done.next().await {
-        if let Err(error) = kept {
-            tracing::debug!("no more is fetched ahead: {error}");
-            return;
-        }
-    }
+    let places = legs.iter().flat_map(|leg| leg.segments(size).map(|at| (leg.timeline, at)));
+    let is_there = |(of, at): &(Timeline, Lsn)| archive.has(SegmentName::at(*of, *at, size));
+    let wanted = places.filter(is_there).map(|place| (size.file_name(place.0, place.1), place));
+    let fetch =
+        async |name: &str, place| fetch((ahead, name), stanza, (system_id, size), place).await;
+    let _ = ahead.fetch((size, fetches), wanted, fetch).await;
 }
 
 /// Keeps a segment if it is the log that was written. What fails inside is that nothing can be kept
 /// any more.
 async fn fetch(
-    ahead: &Ahead,
+    (ahead, name): (&Ahead, &str),
     stanza: &Stanza,
     (system_id, size): (u64, WalSegmentSize),
     (timeline, start): (Timeline, Lsn),
 ) -> Result<std::io::Result<()>> {
-    let name = size.file_name(timeline, start);
-    let file = Scratch::new(ahead.path(), &name);
+    let file = Scratch::new(ahead.path(), name);
     let cluster = stanza.cluster(system_id);
-    if stanza.backrest.get_segment(cluster, &name, file.path()).await? == Got::Missing {
+    if stanza.backrest.get_segment(cluster, name, file.path()).await? == Got::Missing {
         return Ok(Ok(()));
     }
     let sha1 = stanza.archive(system_id).and_then(|of| Digests(of).of(timeline, start, size));
-    let ahead = ahead.clone();
+    let (ahead, name) = (ahead.clone(), name.to_owned());
     let work = move || {
         let looked = examine(file.path(), (timeline, start, size), system_id, sha1)?;
         let holds = looked.map_err(anyhow::Error::msg)?;

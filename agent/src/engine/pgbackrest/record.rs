@@ -4,20 +4,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use bytes::Bytes;
 use drctl_engines::backrest::{Backup, Info};
 use drctl_model::{
     BackupId, BackupKind, BackupSummary, Engine, External, Facts, Manifest, Named, Origin,
     PGBACKREST, SourceId, WalSegmentSize, to_name,
 };
 use drctl_policies::Pgbackrest;
-use drctl_store::{
-    MAX_ENVELOPE_BYTES, Recipients, SigningKey, StoreError, digest, encode_manifest, seal_facts,
-};
+use drctl_store::{Recipients, SigningKey, StoreError, digest};
 use tokio::sync::OnceCell;
 
 use super::place::coordinates;
-use crate::backup::commit::put_manifest;
+use crate::backup::commit::{Frame, Signed};
 use crate::host::Setup;
 use crate::repository::{Repository, named};
 
@@ -114,7 +111,6 @@ impl<'a> Recorder<'a> {
             return Err(Unrecorded::Refused("it needs no log".to_owned()));
         };
         let Aside { facts, mut tools, mut suspect } = aside;
-        tools.insert("drctl".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         tools.insert(PGBACKREST.to_owned(), backup.version.clone());
         if let Some(cluster) = info.cluster(backup.database_id) {
             tools.entry("server".to_owned()).or_insert_with(|| cluster.version.clone());
@@ -142,26 +138,11 @@ impl<'a> Recorder<'a> {
             format: backup.format,
             at,
         }));
-        let sealed = seal_facts(&facts, &self.recipients);
-        let sealed = sealed.map_err(|error| Unrecorded::Failed(error.into()))?;
-        let manifest = Manifest {
-            header: Manifest::header(Engine::Pgbackrest, &kind),
-            repository: self.repository.id.clone(),
-            source: self.source.clone(),
-            backup: id.clone(),
-            host: self.setup.host(),
-            engine: Engine::Pgbackrest,
-            kind,
-            started: backup.started,
-            finished: backup.stopped,
-            tools,
-            recipients: self.recipients.texts(),
-            children: Vec::new(),
-            suspect,
-            before: Vec::new(),
-            streams: Vec::new(),
-            sealed,
-        };
+        let Recorder { setup, repository, source, recipients, .. } = self;
+        let frame = Frame { setup, repository, source, backup: id, recipients };
+        let times = (backup.started, backup.stopped);
+        let made = frame.manifest((Engine::Pgbackrest, kind), times, (tools, suspect), &facts);
+        let manifest = made.map_err(|error| Unrecorded::Failed(error.into()))?;
         // What no reader would take is not written.
         manifest.check().map_err(|error| Unrecorded::Refused(error.to_string()))?;
         Ok(manifest)
@@ -179,15 +160,10 @@ impl<'a> Recorder<'a> {
         let before = self.before.get_or_init(|| self.known()).await;
         let before = to_name(before.iter().cloned(), Some(id));
         let manifest = Manifest { before, ..self.manifest(info, backup, id, aside, origin)? };
-        let bytes = Bytes::from(encode_manifest(&manifest, &self.key));
-        if bytes.len() > MAX_ENVELOPE_BYTES {
-            return Err(Unrecorded::Refused("its record is larger than any reader takes".into()));
-        }
-        match put_manifest(self.repository, self.source, id, bytes).await {
-            Ok(sha256) => {
-                let signer = self.key.verifying_key().keyid();
-                Ok(BackupSummary { signer, ..manifest.summary(sha256) })
-            }
+        let signed = Signed::new(manifest, &self.key);
+        let signed = signed.map_err(|problem| Unrecorded::Refused(problem.to_string()))?;
+        match signed.put(self.repository).await {
+            Ok(summary) => Ok(summary),
             Err(error) if is_conflict(&error) => {
                 let there = self.repository.manifest(self.source, id).await;
                 let there = there.map_err(Unrecorded::Failed)?.map(|found| found.summary());
