@@ -5,6 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use drctl_model::Manifest;
+use serde_json::Value;
+
 /// The kinds of damage.
 pub const DAMAGES: [&str; 7] =
     ["deleted", "cut", "flipped", "emptied", "swapped", "older", "signed by a stranger"];
@@ -17,6 +22,14 @@ pub fn replace(to: &Path, from: &Path) {
     let _ = fs::remove_dir_all(to);
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
     assert!(copied.expect("run cp").success());
+}
+
+/// What an envelope says of itself, without any proof; nothing where it cannot be read.
+#[must_use]
+pub fn unproven_manifest(envelope: &[u8]) -> Option<Manifest> {
+    let value: Value = serde_json::from_slice(envelope).ok()?;
+    let payload = STANDARD.decode(value.get("payload")?.as_str()?).ok()?;
+    serde_json::from_slice(&payload).ok()
 }
 
 /// One object of a kind.

@@ -37,13 +37,10 @@ pub use kept::{Kept, State, Stored};
 pub use keys::{Identities, Recipients, SigningKey, VerifyingKey, new_identity};
 pub use location::{Credentials, Location, Options};
 pub use log::{
-    MAX_PIECE_BYTES, MAX_PIECE_HEAD_BYTES, decode_piece_head, decode_signed_head, encode_piece,
-    piece_body,
+    MAX_PIECE_BYTES, MAX_PIECE_HEAD_BYTES, decode_signed_head, encode_piece, piece_body,
 };
 pub use log_index::{MAX_LOG_INDEX_BYTES, decode_log_index, encode_log_index};
-pub use manifest::{
-    MAX_FACTS_BYTES, decode_manifest, encode_manifest, inspect_manifest, open_facts, seal_facts,
-};
+pub use manifest::{MAX_FACTS_BYTES, decode_manifest, encode_manifest, open_facts, seal_facts};
 pub use marker::{MAX_MARKER_BYTES, decode_marker, encode_marker};
 /// An object's key.
 pub use object_store::path::Path as Key;
@@ -51,7 +48,7 @@ pub use pages::{MAX_PAGE_BYTES, MAX_PAGE_SEGMENTS, PageWriter, StreamTotals, rea
 pub use pour::{Pour, Poured};
 pub use seal::{
     MAX_WINDOW_LOG, Opener, SEGMENT_BYTES, SealedSegment, Sealer, digest, open_bytes, open_segment,
-    seal_bytes, seal_segment,
+    seal_bytes,
 };
 pub use trust::{Signer, Trust};
 pub use versions::{LockRule, ObjectVersion, Versions};

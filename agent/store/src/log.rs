@@ -25,25 +25,10 @@ pub fn encode_piece(piece: &LogPiece, sealed: &[u8], key: &SigningKey) -> Vec<u8
 }
 
 /// Verifies, then parses, then checks the head of a piece that was found at `place`; `bytes` may
-/// end anywhere behind it. Returns it and its length with the line's end.
+/// end anywhere behind it. Returns it, its length with the line's end, and the key that signed it.
 ///
 /// # Errors
 /// [`FormatError`]: nobody whom we trust has signed it, or it belongs elsewhere.
-pub fn decode_piece_head(
-    bytes: &[u8],
-    trust: &Trust,
-    repository: &RepositoryId,
-    source: &SourceId,
-    place: &LogPlace,
-) -> Result<(LogPiece, usize), FormatError> {
-    let (piece, head, _) = decode_signed_head(bytes, trust, repository, source, place)?;
-    Ok((piece, head))
-}
-
-/// The same with the key that signed it.
-///
-/// # Errors
-/// As [`decode_piece_head`].
 pub fn decode_signed_head(
     bytes: &[u8],
     trust: &Trust,
@@ -113,9 +98,9 @@ mod tests {
         let trust = Trust::new(vec![key.verifying_key()]);
         let (repository, source) = (&piece.repository, &piece.source);
         let read = |bytes: &[u8], place: &LogPlace| {
-            decode_piece_head(bytes, &trust, repository, source, place)
+            decode_signed_head(bytes, &trust, repository, source, place)
         };
-        let (found, head) = read(&bytes, &piece.place).unwrap();
+        let (found, head, _) = read(&bytes, &piece.place).unwrap();
         assert_eq!(found, piece);
         assert_eq!(piece_body(&found, &bytes, head).unwrap(), sealed);
         // Its head alone is enough to know it.
@@ -130,15 +115,15 @@ mod tests {
             let mut altered = bytes.clone();
             altered[at] ^= 1;
             // The key's name in the envelope proves nothing and changes nothing.
-            if let Ok((found, _)) = read(&altered, &piece.place) {
+            if let Ok((found, ..)) = read(&altered, &piece.place) {
                 assert_eq!(found, piece, "byte {at}");
             }
         }
         let stranger = Trust::new(vec![SigningKey::generate().verifying_key()]);
-        let refused = decode_piece_head(&bytes, &stranger, repository, source, &piece.place);
+        let refused = decode_signed_head(&bytes, &stranger, repository, source, &piece.place);
         assert!(matches!(refused, Err(FormatError::Untrusted { .. })));
         for bound in bound_elsewhere(&key.verifying_key(), Role::Log) {
-            let refused = decode_piece_head(&bytes, &bound, repository, source, &piece.place);
+            let refused = decode_signed_head(&bytes, &bound, repository, source, &piece.place);
             assert!(matches!(refused, Err(FormatError::WrongSigner { .. })), "{bound:?}");
         }
     }

@@ -30,7 +30,7 @@ pub fn decode_manifest(
     trust: &Trust,
 ) -> Result<(Manifest, VerifyingKey), FormatError> {
     let (payload, keys) = dsse::verify(PAYLOAD_TYPE, bytes, trust)?;
-    let manifest = match parse(&payload) {
+    let manifest = match dsse::parse::<Manifest>("manifest", &payload) {
         // Also what is not understood is told only where its signer may speak.
         Err(newer) if newer.code() == "format_newer" => {
             let Of { source } = serde_json::from_slice(&payload)
@@ -49,18 +49,6 @@ pub fn decode_manifest(
 #[derive(serde::Deserialize)]
 struct Of {
     source: SourceId,
-}
-
-/// What an envelope says of itself, *without any proof*: only to tell a person what lies there.
-///
-/// # Errors
-/// [`FormatError`] where it cannot be read at all.
-pub fn inspect_manifest(bytes: &[u8]) -> Result<Manifest, FormatError> {
-    parse(&dsse::open(PAYLOAD_TYPE, bytes)?.0)
-}
-
-fn parse(payload: &[u8]) -> Result<Manifest, FormatError> {
-    dsse::parse("manifest", payload)
 }
 
 /// The manifest's `sealed` field.

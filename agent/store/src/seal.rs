@@ -221,19 +221,6 @@ pub fn open_segment(
     Opener::new(identities).open(segment, sealed)
 }
 
-/// [`Sealer::seal`] for a single segment.
-///
-/// # Errors
-/// As there.
-pub fn seal_segment(
-    n: u64,
-    plain: &[u8],
-    level: i32,
-    recipients: &Recipients,
-) -> Result<SealedSegment, SealError> {
-    Sealer::new(recipients, level).seal(n, plain)
-}
-
 /// Whether `sealed` are the very bytes that were stored; needs no key.
 ///
 /// # Errors
@@ -333,7 +320,7 @@ mod tests {
     fn every_recipient_opens_what_was_sealed() {
         let (recipients, first, second) = keys();
         for plain in [&b""[..], b"x", &vec![b'a'; 3 << 20], &rand::random::<[u8; 32]>()] {
-            let sealed = seal_segment(0, plain, 3, &recipients).unwrap();
+            let sealed = Sealer::new(&recipients, 3).seal(0, plain).unwrap();
             assert!(sealed.bytes.starts_with(b"age-encryption.org/v1\n"));
             for identities in [&first, &second] {
                 let opened = open_segment(&sealed.segment, &sealed.bytes, identities).unwrap();
@@ -346,7 +333,7 @@ mod tests {
     fn a_stranger_opens_nothing() {
         let (recipients, ..) = keys();
         let (_, stranger, _) = keys();
-        let sealed = seal_segment(0, b"rows", 3, &recipients).unwrap();
+        let sealed = Sealer::new(&recipients, 3).seal(0, b"rows").unwrap();
         let error = open_segment(&sealed.segment, &sealed.bytes, &stranger).unwrap_err();
         assert!(matches!(error, SealError::WrongKey));
     }
@@ -366,7 +353,7 @@ mod tests {
     #[test]
     fn a_bomb_and_a_second_frame_are_refused() {
         let (recipients, identities, _) = keys();
-        let bomb = seal_segment(0, &vec![0; 1 << 20], 3, &recipients).unwrap();
+        let bomb = Sealer::new(&recipients, 3).seal(0, &vec![0; 1 << 20]).unwrap();
         assert!(open_bytes(&bomb.bytes, 1000, &identities).is_err());
         let mut lying = bomb.segment.clone();
         lying.plain = 1000;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use drctl_model::Manifest;
-use drctl_store::{SigningKey, encode_manifest, inspect_manifest};
+use drctl_store::{SigningKey, encode_manifest};
+use drctl_tests::damage::unproven_manifest;
 use drctl_tests::fake::Tools;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Site, until};
@@ -260,7 +261,7 @@ pub(crate) fn resign(shop: &Shop, id: &str, change: impl Fn(&mut Manifest)) {
 
 pub(crate) fn sign_with(shop: &Shop, id: &str, key: &SigningKey, change: impl Fn(&mut Manifest)) {
     let path = manifest_of(shop, id);
-    let mut manifest = inspect_manifest(&std::fs::read(&path).unwrap()).unwrap();
+    let mut manifest = unproven_manifest(&std::fs::read(&path).unwrap()).unwrap();
     change(&mut manifest);
     std::fs::write(&path, encode_manifest(&manifest, key)).unwrap();
 }

@@ -4,9 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use drctl_model::{Acceptance, Header, Marker, RepositoryId};
-use drctl_store::inspect_manifest;
 use drctl_store::{SigningKey, digest, encode_acceptance, encode_manifest, encode_marker};
-use drctl_tests::damage::{Asked, Subject, documented, matrix, replace};
+use drctl_tests::damage::{Asked, Subject, documented, matrix, replace, unproven_manifest};
 use jiff::Timestamp;
 
 use crate::common::{Shop, id_of, segments};
@@ -26,7 +25,7 @@ fn subjects(shop: &Shop, backups: &[String; 4], restored: &Path) -> Vec<Subject>
     let of = |id: &str, file: &str| at(format!("s/shop/b/{id}/{file}"));
     let stranger = SigningKey::generate();
     let manifest_of = |id: &str| fs::read(of(id, "manifest.json")).unwrap();
-    let manifest = inspect_manifest(&manifest_of(main)).unwrap();
+    let manifest = unproven_manifest(&manifest_of(main)).unwrap();
     let acceptance = Acceptance {
         header: Header::new([]),
         repository: manifest.repository.clone(),

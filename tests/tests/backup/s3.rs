@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_sdk_s3::primitives::ByteStream;
 use drctl_model::Manifest;
-use drctl_store::{SigningKey, encode_manifest, inspect_manifest};
+use drctl_store::{SigningKey, encode_manifest};
+use drctl_tests::damage::unproven_manifest;
 use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::scripted::{Reply, Scripted};
@@ -153,7 +154,7 @@ fn what_is_signed_anew_by_the_right_key_hides_nothing_and_is_an_alarm() {
     let key: SigningKey = key.trim().parse().unwrap();
     let base = format!("below/s/shop/b/{id}");
     let place = format!("{base}/manifest.json");
-    let first = inspect_manifest(&read(&minio, &place)).unwrap();
+    let first = unproven_manifest(&read(&minio, &place)).unwrap();
     let whole = || {
         for which in [&["--latest"][..], &["--backup", &id]] {
             let new = shop.beside(which, &[]);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use aws_sdk_s3::primitives::ByteStream;
-use drctl_store::{SigningKey, Trust, decode_piece_head, encode_piece, layout};
+use drctl_store::{SigningKey, Trust, decode_signed_head, encode_piece, layout};
 use drctl_tests::cluster::{Cluster as _, caught_up, give_away, list, own_place, standby, ticks};
 use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
@@ -203,7 +203,7 @@ fn forge(shop: &Archiving, file: &PathBuf, key: &SigningKey) {
     let (source, place) = layout::piece_at(&drctl_store::Key::from(at)).unwrap();
     let bytes = fs::read(file).unwrap();
     let trust = Trust::new(vec![own.verifying_key()]);
-    let (piece, head) = decode_piece_head(&bytes, &trust, &id, &source, &place).unwrap();
+    let (piece, head, _) = decode_signed_head(&bytes, &trust, &id, &source, &place).unwrap();
     fs::write(file, encode_piece(&piece, &bytes[head..], key)).unwrap();
 }
 

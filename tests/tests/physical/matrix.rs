@@ -8,7 +8,7 @@ use drctl_model::{
     LogPiece, LogPlace, RepositoryId, SourceId, Timeline, WAL,
 };
 use drctl_store::{
-    Recipients, SigningKey, Trust, decode_piece_head, digest, encode_drill, encode_log_index,
+    Recipients, SigningKey, Trust, decode_signed_head, digest, encode_drill, encode_log_index,
     encode_piece, layout, seal_bytes,
 };
 use drctl_tests::cluster::{Cluster as _, give_away, own_place};
@@ -158,7 +158,7 @@ fn subjects(shop: &Archiving, (ours, stranger): (&Pen, &Pen), to: &Path) -> Vec<
         let key = path.strip_prefix(shop.site.path("repository")).unwrap().display().to_string();
         let (source, place) = layout::piece_at(&drctl_store::Key::from(key)).unwrap();
         let bytes = fs::read(path).unwrap();
-        decode_piece_head(&bytes, &trust, &ours.id, &source, &place).unwrap().0
+        decode_signed_head(&bytes, &trust, &ours.id, &source, &place).unwrap().0
     };
     let heads: Vec<LogPiece> = files.iter().map(head).collect();
     let source = &ours.source;
