@@ -45,7 +45,9 @@ impl Catalog {
     /// were known to be gone the time stays.
     ///
     /// # Errors
-    /// Those of any write.
+    /// [`Busy`](CatalogError::Busy), [`Full`](CatalogError::Full),
+    /// [`ReadOnly`](CatalogError::ReadOnly), [`Io`](CatalogError::Io),
+    /// [`Corrupt`](CatalogError::Corrupt): those of any write.
     pub async fn set_expired(
         &self,
         source: &SourceId,

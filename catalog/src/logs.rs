@@ -92,7 +92,9 @@ impl Catalog {
     /// changed it since it was read.
     ///
     /// # Errors
-    /// Those of any write.
+    /// [`Busy`](CatalogError::Busy), [`Full`](CatalogError::Full),
+    /// [`ReadOnly`](CatalogError::ReadOnly), [`Io`](CatalogError::Io),
+    /// [`Corrupt`](CatalogError::Corrupt): those of any write.
     pub async fn change_log(
         &self,
         source: &SourceId,

@@ -62,7 +62,9 @@ impl Catalog {
     /// [forgotten](Self::forget_lost).
     ///
     /// # Errors
-    /// Those of any write.
+    /// [`Busy`](CatalogError::Busy), [`Full`](CatalogError::Full),
+    /// [`ReadOnly`](CatalogError::ReadOnly), [`Io`](CatalogError::Io),
+    /// [`Corrupt`](CatalogError::Corrupt): those of any write.
     pub async fn remember_refusal(
         &self,
         source: &SourceId,
@@ -78,7 +80,9 @@ impl Catalog {
     /// before stays so unless it is one of `back`, which is there again.
     ///
     /// # Errors
-    /// Those of any write.
+    /// [`Busy`](CatalogError::Busy), [`Full`](CatalogError::Full),
+    /// [`ReadOnly`](CatalogError::ReadOnly), [`Io`](CatalogError::Io),
+    /// [`Corrupt`](CatalogError::Corrupt): those of any write.
     pub async fn remember_lost(
         &self,
         source: &SourceId,
@@ -110,7 +114,9 @@ impl Catalog {
     /// documents say of them; says how much that was.
     ///
     /// # Errors
-    /// Those of any write.
+    /// [`Busy`](CatalogError::Busy), [`Full`](CatalogError::Full),
+    /// [`ReadOnly`](CatalogError::ReadOnly), [`Io`](CatalogError::Io),
+    /// [`Corrupt`](CatalogError::Corrupt): those of any write.
     pub async fn forget_lost(
         &self,
         source: &SourceId,

@@ -34,7 +34,9 @@ impl Catalog {
     /// Notes what signed documents name; what was noted before stays as it is.
     ///
     /// # Errors
-    /// Those of any write.
+    /// [`Busy`](CatalogError::Busy), [`Full`](CatalogError::Full),
+    /// [`ReadOnly`](CatalogError::ReadOnly), [`Io`](CatalogError::Io),
+    /// [`Corrupt`](CatalogError::Corrupt): those of any write.
     pub async fn note_named(
         &self,
         source: &SourceId,

@@ -32,7 +32,9 @@ impl Catalog {
     /// Says which these are, of all sources; all others are not any more.
     ///
     /// # Errors
-    /// Those of any write.
+    /// [`Busy`](CatalogError::Busy), [`Full`](CatalogError::Full),
+    /// [`ReadOnly`](CatalogError::ReadOnly), [`Io`](CatalogError::Io),
+    /// [`Corrupt`](CatalogError::Corrupt): those of any write.
     pub async fn set_newer(&self, newer: Newer) -> Result<(), CatalogError> {
         self.call(move |connection| {
             // Nearly always nothing has changed.

@@ -73,7 +73,9 @@ impl Catalog {
     /// manifest, or not at all, nothing is remembered.
     ///
     /// # Errors
-    /// Those of any write.
+    /// [`Busy`](CatalogError::Busy), [`Full`](CatalogError::Full),
+    /// [`ReadOnly`](CatalogError::ReadOnly), [`Io`](CatalogError::Io),
+    /// [`Corrupt`](CatalogError::Corrupt): those of any write.
     pub async fn remember(&self, looks: Vec<Look>) -> Result<(), CatalogError> {
         self.call(move |connection| {
             let transaction = write(connection)?;

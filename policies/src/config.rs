@@ -88,6 +88,7 @@ pub struct Limits {
 /// Reads a configuration, or says everything that is wrong with it.
 ///
 /// # Errors
+/// At least one [`Diagnostic`], those of the main file first, each file's from top to bottom.
 ///
 /// At least one diagnostic, those of the main file first, each file's from top to bottom.
 pub fn parse(main: &SourceFile, policies: &[SourceFile]) -> Result<Config, Vec<Diagnostic>> {
@@ -108,6 +109,7 @@ pub fn parse(main: &SourceFile, policies: &[SourceFile]) -> Result<Config, Vec<D
 /// Needs nothing of the main file but that it is TOML: mistakes elsewhere are left to [`parse`].
 ///
 /// # Errors
+/// [`Diagnostic`]s: the main file is no TOML, or the key's value is no directory.
 ///
 /// The main file is no TOML, or the key's value is no directory.
 pub fn policies_dir(main: &SourceFile) -> Result<PathBuf, Vec<Diagnostic>> {

@@ -54,6 +54,7 @@ impl Kit {
 /// Reads a recovery kit, or says what is wrong with it; lines are those of the sheet.
 ///
 /// # Errors
+/// At least one [`Diagnostic`]: it is no kit, or a part of it was altered.
 ///
 /// At least one diagnostic: it is no kit, or a part of it was altered.
 pub fn read_kit(sheet: &SourceFile) -> Result<Kit, Vec<Diagnostic>> {

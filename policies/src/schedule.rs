@@ -93,6 +93,7 @@ impl Schedule {
     /// Reads a cron line of five fields.
     ///
     /// # Errors
+    /// [`ScheduleError`]: the line is not one, or no time will ever match it.
     ///
     /// The line is not one, or no time will ever match it.
     pub fn new(text: &str, zone: TimeZone) -> Result<Self, ScheduleError> {

@@ -27,7 +27,7 @@ impl Below {
     /// A directory that is there; its own path is the operator's, links and all.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`io::Error`], the file system's.
     pub fn open(place: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Below { root: openat(CWD, place, flags, Mode::empty())? })
@@ -36,7 +36,7 @@ impl Below {
     /// A directory, made where it is missing, for us alone.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`io::Error`], the file system's.
     pub fn make(place: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(place)?;
         Self::open(place)
@@ -188,7 +188,7 @@ impl Below {
     /// Whether nothing lies in it.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`io::Error`], the file system's.
     pub fn is_empty(&self) -> io::Result<bool> {
         Ok(self.names()?.is_empty())
     }
@@ -196,7 +196,7 @@ impl Below {
     /// What lies in it.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`io::Error`], the file system's.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.root)? {
@@ -212,7 +212,7 @@ impl Below {
     /// Brings the directory itself to the disk: the names in it.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`io::Error`], the file system's.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(&self.root)?)
     }
@@ -220,7 +220,7 @@ impl Below {
     /// Brings everything to the disk that its file system has not written yet.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`io::Error`], the file system's.
     pub fn sync_all(&self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(&self.root)?)
     }

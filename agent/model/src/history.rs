@@ -34,7 +34,8 @@ impl TimelineHistory {
     /// (`readTimeLineHistory` in `timeline.c`); comments and empty lines count for nothing.
     ///
     /// # Errors
-    /// Anything that PostgreSQL would not read either: timelines or positions that do not grow.
+    /// [`LsnError`] for anything that PostgreSQL would not read either: timelines or positions that
+    /// do not grow.
     pub fn parse(timeline: Timeline, text: &str) -> Result<Self, LsnError> {
         let mut ancestors: Vec<Ancestor> = Vec::new();
         for line in text.lines() {

@@ -180,7 +180,7 @@ impl WalSegmentSize {
     /// The timeline and the start of the segment file `name`.
     ///
     /// # Errors
-    /// A name of another form, or of a segment that cannot be with this size.
+    /// [`LsnError`] for a name of another form, or of a segment that cannot be with this size.
     pub fn parse_file_name(self, name: &str) -> Result<(Timeline, Lsn), LsnError> {
         let wrong = || LsnError::new("name of a WAL segment", name);
         if name.len() != 24 || !hexadecimal(name) {

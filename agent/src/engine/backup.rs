@@ -14,7 +14,10 @@ use crate::repository::cache;
 /// Takes a backup of the source `name` and commits it.
 ///
 /// # Errors
-/// Whatever kept it from being a backup; nothing of it counts then, and the job's record says so.
+/// [`Problem::UnknownSource`], [`Problem::Usage`] and [`Problem::Busy`] before anything is tried;
+/// then [`EngineError`](drctl_engines::EngineError) of the server or its tools,
+/// [`StoreError`](drctl_store::StoreError) of the bucket, [`Problem::Incomplete`],
+/// [`Problem::Interrupted`]: nothing of it counts, and the job's record says so.
 pub async fn backup(
     setup: &Setup,
     name: &str,

@@ -32,8 +32,9 @@ pub struct Renewed {
 /// Makes the catalog anew from the bucket; this host's job log is kept.
 ///
 /// # Errors
-/// The store's and the catalog's; the old catalog stays in place then, or the new one with less
-/// of the log in it, which is learnt when it is next asked for.
+/// [`StoreError`](drctl_store::StoreError) and [`CatalogError`](drctl_catalog::CatalogError); the
+/// old catalog stays in place then, or the new one with less of the log in it, which is learnt when
+/// it is next asked for.
 pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> {
     let found = inventory(repository).await?;
     note_lost_log(setup, repository).await?;
@@ -123,7 +124,8 @@ impl Compared {
 /// Compares the catalog with the bucket; changes neither.
 ///
 /// # Errors
-/// The store's and the catalog's.
+/// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read;
+/// [`CatalogError`](drctl_catalog::CatalogError).
 pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     let catalog =
         Catalog::open_read_only(&setup.catalog_path()).await.context("open the catalog")?;

@@ -31,7 +31,8 @@ const GRACE: SignedDuration = SignedDuration::from_hours(1);
 /// of clusters, which is looked for in the bucket.
 ///
 /// # Errors
-/// The catalog's. A bucket that cannot be read is told of every source.
+/// [`CatalogError`](drctl_catalog::CatalogError). A bucket that cannot be read is told of every
+/// source.
 pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus>> {
     let now = setup.clock.now();
     let mut all = Vec::new();

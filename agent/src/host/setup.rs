@@ -105,7 +105,8 @@ impl Setup {
     /// The bucket; nothing is sent yet.
     ///
     /// # Errors
-    /// A secret that is not there; a location that cannot be opened.
+    /// [`Problem::Secret`]; [`StoreError`](drctl_store::StoreError) for a location that cannot be
+    /// opened; the file system's for `ca_file`.
     pub fn bucket(&self) -> Result<Bucket> {
         let repository = &self.config.repository;
         let (location, options, credentials) = self.location()?;
@@ -176,7 +177,7 @@ impl Setup {
     /// The keys whose manifests we believe.
     ///
     /// # Errors
-    /// A key that is damaged.
+    /// [`KeyError`](drctl_store::KeyError) for a key that is damaged.
     pub fn trust(&self) -> Result<Trust> {
         // What this host is configured for its own key may sign, whatever is written beside it.
         let own = self.any_signing_key().ok().map(|key| key.verifying_key().to_string());
@@ -201,7 +202,7 @@ impl Setup {
     /// Whom backups are encrypted to.
     ///
     /// # Errors
-    /// A recipient that is damaged.
+    /// [`KeyError`](drctl_store::KeyError) for a recipient that is damaged.
     pub fn recipients(&self) -> Result<Recipients> {
         Ok(Recipients::parse(self.config.keys.recipients.iter().map(String::as_str))?)
     }
@@ -232,7 +233,8 @@ impl Setup {
     /// The identities at hand: those in `file`, else those of the configuration, else none.
     ///
     /// # Errors
-    /// A file that is not there or holds none.
+    /// [`Problem::Secret`] for a file that is not there; [`KeyError`](drctl_store::KeyError) for
+    /// one that holds none.
     pub fn identities(&self, file: Option<&Path>) -> Result<Option<Identities>> {
         let text = match (file, &self.config.keys.identity) {
             (Some(path), _) => {
@@ -262,7 +264,8 @@ impl Setup {
     /// How a source's server is reached.
     ///
     /// # Errors
-    /// A password that is not there.
+    /// [`Problem::Secret`] for a password that is not there; [`Problem::NotPrivate`] for the
+    /// runtime directory; [`EngineError`](drctl_engines::EngineError) where it cannot be swept.
     pub fn server(&self, source: &Source) -> Result<PgServer> {
         let pg = source.engine.server();
         let password = read_optional("the source's password", pg.password.as_ref())?;

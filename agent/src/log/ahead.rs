@@ -70,7 +70,7 @@ impl Ahead {
     /// Makes it new and empty: what a process left that was killed is not looked at.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`std::io::Error`] where it cannot be made.
     pub fn begin(&self) -> Result<()> {
         self.end();
         let made = DirBuilder::new().mode(0o700).create(&self.0);

@@ -85,7 +85,10 @@ pub enum Fetched {
 /// server keeps the log that it has.
 ///
 /// # Errors
-/// Everything else than an absence that is proven: the server must stop then.
+/// [`Problem::LogGap`]; [`Problem::Usage`] for a name that is none;
+/// [`StoreError`](drctl_store::StoreError), [`FormatError`](drctl_store::FormatError),
+/// [`Problem::Segment`] for log that cannot be read or is not what was written. Only an absence
+/// that is proven is none of them: the server must stop at all others.
 pub async fn fetch(
     shelf: &Shelf,
     system_id: u64,

@@ -98,7 +98,8 @@ impl Shelf {
     /// The last block is left alone until it is full.
     ///
     /// # Errors
-    /// The store's; a key that is missing.
+    /// [`StoreError`](drctl_store::StoreError);
+    /// [`Problem::NoSigningKey`](crate::host::Problem::NoSigningKey).
     pub async fn index(&self, of: (u64, Timeline), size: WalSegmentSize, from: Lsn) -> Result<u64> {
         let listed = self.listed_from(of, from).await?;
         let mut written = 0;

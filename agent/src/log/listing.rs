@@ -264,7 +264,7 @@ impl Shelf {
     /// All pieces of the source's log, in order.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be listed.
     pub async fn places(&self) -> Result<Vec<LogPlace>> {
         let (mut found, mut states) = (Vec::new(), Collector::default());
         let each = |state: State| {
@@ -290,7 +290,7 @@ impl Shelf {
     /// segment's end are none of a piece.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be listed.
     pub async fn ranges(
         &self,
         (system_id, timeline): (u64, Timeline),

@@ -140,7 +140,9 @@ impl Shelf {
     /// A piece's head, and its plain bytes: verified, opened, compared with what was signed.
     ///
     /// # Errors
-    /// The store's; whatever keeps it from being the log that was written.
+    /// [`StoreError`](drctl_store::StoreError); [`FormatError`] for one that nobody whom we trust
+    /// has signed; [`SealError`](drctl_store::SealError) where no identity opens it;
+    /// [`Problem::Segment`] for other bytes.
     pub async fn read(
         &self,
         place: &LogPlace,

@@ -58,7 +58,8 @@ impl Shelf {
     /// The log of a configured source, to be written and read.
     ///
     /// # Errors
-    /// A key that is missing; the store's.
+    /// [`Problem::UnknownSource`]; [`Problem::NoSigningKey`], [`Problem::Secret`],
+    /// [`Problem::Unpinned`]; [`StoreError`](drctl_store::StoreError).
     pub async fn open(setup: &Setup, name: &str) -> Result<Self> {
         let (id, source) = setup.source(name)?;
         let writer = Writer {

@@ -29,7 +29,7 @@ const AT_ONCE: usize = 16;
 /// signed are told in `refused`.
 ///
 /// # Errors
-/// The store's.
+/// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read.
 pub async fn drills(
     repository: &Repository,
     source: &SourceId,

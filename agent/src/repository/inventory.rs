@@ -52,7 +52,8 @@ pub struct Inventory {
 /// Reads the whole bucket's list and every manifest in it, all versions where it keeps them.
 ///
 /// # Errors
-/// The store's. What is wrong with single manifests is in the inventory.
+/// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read. What is wrong with
+/// single manifests is in the inventory.
 pub async fn inventory(repository: &Repository) -> Result<Inventory> {
     let mut found = Inventory::default();
     let (mut seen, bucket) = (Seen::default(), &repository.bucket);

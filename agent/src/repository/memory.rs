@@ -33,7 +33,7 @@ impl Memory {
     /// Of one source or of all.
     ///
     /// # Errors
-    /// The catalog's.
+    /// [`CatalogError`](drctl_catalog::CatalogError).
     pub async fn of(catalog: &Catalog, source: Option<&SourceId>) -> Result<Self> {
         Ok(Memory(catalog.looks(source).await?))
     }

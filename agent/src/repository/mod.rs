@@ -160,7 +160,7 @@ impl Repository {
     /// Every source that has anything in the bucket, in order.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be listed.
     pub async fn sources(&self) -> Result<Vec<SourceId>> {
         let mut found: Vec<SourceId> = self
             .bucket
@@ -177,7 +177,7 @@ impl Repository {
     /// Every attempt of a source that left anything in the bucket, newest first.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be listed.
     pub async fn attempts(&self, source: &SourceId) -> Result<Vec<BackupId>> {
         let mut found: Vec<BackupId> = self
             .bucket
@@ -196,7 +196,8 @@ impl Repository {
     /// Where the bucket keeps versions the first one counts that is valid.
     ///
     /// # Errors
-    /// The store's; a manifest that no trusted key signed, that is damaged, misplaced or too new.
+    /// [`StoreError`](drctl_store::StoreError); [`FormatError`] for a manifest that no trusted key
+    /// signed, that is damaged, misplaced or too new.
     pub async fn manifest(&self, source: &SourceId, id: &BackupId) -> Result<Option<Proven>> {
         let Some(mut proven) = self.manifest_alone(source, id).await? else { return Ok(None) };
         proven.accepted = accepted(self, &proven).await?;
@@ -324,7 +325,7 @@ impl Repository {
     /// How many objects lie below a prefix, and their bytes.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be listed.
     pub async fn weigh(&self, prefix: &object_store::path::Path) -> Result<(u64, u64)> {
         let fold = |(count, bytes): (u64, u64), entry: drctl_store::Entry| async move {
             Ok((count + 1, bytes + entry.bytes))

@@ -19,7 +19,7 @@ impl Setup {
     /// for a while where its directory cannot be written.
     ///
     /// # Errors
-    /// The catalog's.
+    /// [`CatalogError`](drctl_catalog::CatalogError).
     pub async fn catalog(&self, repository: &Repository) -> Result<Catalog> {
         Ok(self.believing(cache::open(self, repository).await?))
     }

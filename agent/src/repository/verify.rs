@@ -42,8 +42,8 @@ pub(crate) fn only_newer(problems: &[(String, String)]) -> bool {
 /// Looks at everything of a backup and goes on after the first thing that is wrong.
 ///
 /// # Errors
-/// Only what keeps it from looking: the bucket cannot be reached. What is wrong with the backup is
-/// in the verdict.
+/// Only what keeps it from looking: [`StoreError`](drctl_store::StoreError) of a bucket that cannot
+/// be reached. What is wrong with the backup is in the verdict.
 pub async fn verify(
     repository: &Repository,
     backup: &Proven,

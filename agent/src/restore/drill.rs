@@ -45,7 +45,7 @@ impl<'a> Drilling<'a> {
     /// Keeps what it came to, read back; gives the name under which it lies.
     ///
     /// # Errors
-    /// The store's; nothing of the recovery is touched.
+    /// [`StoreError`](drctl_store::StoreError); nothing of the recovery is touched.
     pub async fn end(
         self,
         repository: &Repository,

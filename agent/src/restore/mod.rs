@@ -59,7 +59,7 @@ pub struct Restored {
 /// database that fails keeps no other from being restored.
 ///
 /// # Errors
-/// What failed, with what it means for the target. Streams that were proven stay.
+/// [`Problem::Mismatch`], or whatever failed: what that means for the target; proven streams stay.
 pub async fn restore(
     repository: &Repository,
     request: &RestoreRequest,
@@ -168,7 +168,7 @@ fn concerns_it_alone(destination: &Destination, error: &anyhow::Error) -> bool {
 /// laid out; gives what the operator should know.
 ///
 /// # Errors
-/// The file system's.
+/// [`EngineError`](drctl_engines::EngineError) where the directory cannot be written.
 pub fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
     let (Destination::Cluster(directory), Some(at)) =
         (&request.destination, request.backup.manifest.kind.coordinates())

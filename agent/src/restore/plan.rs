@@ -117,7 +117,10 @@ pub struct RestorePlan {
 /// `reckon` also how long it will take, for which one segment is fetched and opened.
 ///
 /// # Errors
-/// A key that does not open it, a database that is not in it, a target that is not fit.
+/// [`SealError`](drctl_store::SealError) for a key that does not open it; [`Problem::NoBackup`] for
+/// a database that is not in it; [`Problem::Usage`] and [`Problem::Target`] for a target that is
+/// not fit; [`Problem::Mismatch`] for facts that contradict the manifest;
+/// [`StoreError`](drctl_store::StoreError).
 pub async fn plan(
     repository: &Repository,
     request: &RestoreRequest,

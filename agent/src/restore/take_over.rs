@@ -134,7 +134,8 @@ pub async fn prepare_take_over(request: &HeirRequest<'_>) -> Result<Heritage> {
 /// Does what was planned, and has the server's own program prove that it counts.
 ///
 /// # Errors
-/// What the program says; the file system's. What was changed is changed back then.
+/// [`EngineError`](drctl_engines::EngineError): what the program says, or the file system's. What
+/// was changed is changed back then.
 pub fn inherit(heritage: &mut Heritage) -> Result<Address> {
     make(&heritage.changes, &heritage.data)?;
     let address = proven(heritage).inspect_err(|_| {

@@ -57,7 +57,8 @@ impl Sink {
     /// Writes a segment's plain bytes and gives their buffer back.
     ///
     /// # Errors
-    /// What the file or the pipe gives.
+    /// [`std::io::Error`] of the file, the pipe or the tool;
+    /// [`EngineError`](drctl_engines::EngineError) of a cluster's archive.
     pub async fn write(&mut self, plain: Vec<u8>) -> Result<Vec<u8>> {
         self.bytes += plain.len() as u64;
         match &mut self.target {
@@ -108,7 +109,8 @@ impl Sink {
     /// Ends the stream: the tool sees its end, the file is on the disk.
     ///
     /// # Errors
-    /// What the file or the pipe gives.
+    /// [`std::io::Error`] of the file, the pipe or the tool;
+    /// [`EngineError`](drctl_engines::EngineError) of a cluster's archive.
     pub async fn finish(self) -> Result<()> {
         match self.target {
             Target::Tool(mut input) => input.shutdown().await.map_err(not_fed),

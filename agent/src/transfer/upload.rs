@@ -47,7 +47,8 @@ pub struct Stored {
 /// the tool's outcome before anything is committed.
 ///
 /// # Errors
-/// What reading, sealing and the bucket give.
+/// [`std::io::Error`] of `input`; [`SealError`](drctl_store::SealError);
+/// [`StoreError`](drctl_store::StoreError).
 pub async fn store_stream<R>(intake: &Intake, id: &StreamId, input: R) -> Result<Stored>
 where
     R: AsyncRead + Unpin + Send,

@@ -169,7 +169,7 @@ impl Bucket {
     /// read, and the length of the whole. An object of another length comes cut.
     ///
     /// # Errors
-    /// The store's; those of `head` are in the answer.
+    /// [`StoreError::Missing`], [`StoreError::Failed`]; those of `head` are in the answer.
     pub async fn get_headed<T, E>(
         &self,
         stored: &Stored,

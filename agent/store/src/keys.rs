@@ -134,7 +134,7 @@ impl Recipients {
     /// Parses `age1…` texts.
     ///
     /// # Errors
-    /// A text that is no age recipient, or no text at all.
+    /// [`KeyError`] for a text that is no age recipient, or no text at all.
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, KeyError> {
         let parse = |text: &str| {
             text.parse().map_err(|why| KeyError::new("a recipient", format!("{why}: `{text}`")))
@@ -176,7 +176,7 @@ impl Identities {
     /// recovery kit, whose first line says so, only such lines are read.
     ///
     /// # Errors
-    /// A line that is no identity (the error does not show it), or none at all.
+    /// [`KeyError`] for a line that is no identity (the error does not show it), or none at all.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
         let parse = |(at, line): (usize, &str)| {

@@ -66,7 +66,7 @@ impl PageWriter {
     /// Adds the next segment, which must be stored already.
     ///
     /// # Errors
-    /// The store's, when a full page is written.
+    /// [`StoreError`](crate::StoreError) when a full page is written.
     pub async fn push(&mut self, bucket: &Bucket, segment: Segment) -> Result<(), StoreError> {
         debug_assert_eq!(segment.n, self.totals.segments);
         self.totals.segments += 1;

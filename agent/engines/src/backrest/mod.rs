@@ -116,7 +116,8 @@ impl BackRest {
     /// The same, also where the stanza is in trouble: [`Info::status`] says which.
     ///
     /// # Errors
-    /// Where it cannot be run or its answer cannot be read.
+    /// [`EngineError::BackRest`] and [`EngineError::Silent`] where it fails;
+    /// [`EngineError::BackRestSays`] for an answer that cannot be read.
     pub async fn look(&self) -> Result<Info, EngineError> {
         let text = self.answer("info", &["--output=json"]).await?;
         Info::parse(&text, &self.stanza, self.repo).map_err(says("info"))
@@ -149,7 +150,8 @@ impl BackRest {
     /// version can. Its exit status is not asked: it is 0 over corruption.
     ///
     /// # Errors
-    /// Where it cannot be run, or says nothing that can be read.
+    /// [`EngineError::BackRest`] and [`EngineError::Silent`] where it fails;
+    /// [`EngineError::BackRestSays`] for what cannot be read.
     pub async fn verify(&self, label: Option<&str>) -> Result<Verified, EngineError> {
         let mut tool = self.quiet("verify").args(&["--output=text", "--verbose"]);
         if let Some(label) = label

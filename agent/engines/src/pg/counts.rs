@@ -237,7 +237,8 @@ pub(crate) async fn begin(client: &Client) -> Result<(), EngineError> {
 /// name: the same tables that a backup counts.
 ///
 /// # Errors
-/// Where the server is not reached, or a table may not be read.
+/// [`EngineError::Connect`] and its like where the server is not reached;
+/// [`EngineError::Permission`] for a table that may not be read; [`EngineError::Query`].
 pub async fn count_rows(
     server: &PgServer,
     database: &str,

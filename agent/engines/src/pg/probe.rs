@@ -68,7 +68,8 @@ const ROLE: &str = "
 /// Looks at a server. Changes nothing.
 ///
 /// # Errors
-/// Only those of connecting: all else is part of the report.
+/// [`EngineError::Connect`] and its like, and [`EngineError::Query`] of the first session: what is
+/// wrong with a database or a tool is part of the report.
 pub async fn probe(server: &PgServer, application_name: &str) -> Result<ServerReport, EngineError> {
     let maintenance = &server.maintenance_database;
     let session = Session::open(server, maintenance, application_name).await?;

@@ -103,7 +103,8 @@ impl DatabaseTarget {
     /// Lets others in and takes the mark away: what was loaded was looked at.
     ///
     /// # Errors
-    /// Where the server refuses: it stays closed and marked.
+    /// [`EngineError::Connect`] and its like; [`EngineError::Query`] where the server refuses: it
+    /// stays closed and marked.
     pub async fn open(&self) -> Result<(), EngineError> {
         self.note(self.creation.open().await?);
         Ok(())
@@ -118,7 +119,8 @@ impl DatabaseTarget {
     /// Drop the [`ToolFeed`] first. Tells what is left.
     ///
     /// # Errors
-    /// Where it cannot be dropped: it is then incomplete, and left.
+    /// [`EngineError::Connect`] and its like; [`EngineError::Query`] where it cannot be dropped: it
+    /// is then incomplete, and left.
     pub async fn discard(&self) -> Result<Leftover, EngineError> {
         let Creation { server, name, application, created, .. } = &self.creation;
         if created.swap(false, Ordering::SeqCst) {

@@ -62,7 +62,8 @@ impl FoundDeeds {
 /// Reads the log of a cluster from one time to another, and tells what was done to relations.
 ///
 /// # Errors
-/// The store's. Log that is damaged or missing is told.
+/// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read. Log that is damaged or
+/// missing is told.
 pub async fn deeds(
     shelf: &Shelf,
     (system_id, size): (u64, WalSegmentSize),

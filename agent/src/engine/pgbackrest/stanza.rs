@@ -279,7 +279,8 @@ fn archive_command(settings: &Pgbackrest) -> String {
 /// Creates the stanza in the repository; one that is there is left as it is.
 ///
 /// # Errors
-/// pgBackRest's.
+/// [`Problem::UnknownSource`]; [`Problem::Usage`] for a source of another engine, and for root;
+/// [`EngineError`](drctl_engines::EngineError) of pgBackRest's.
 pub async fn create(setup: &Setup, name: &str) -> Result<()> {
     let (_, _, settings) = opened(setup, name)?;
     super::not_as_root()?;
@@ -289,7 +290,8 @@ pub async fn create(setup: &Setup, name: &str) -> Result<()> {
 /// Lets the stanza belong to the cluster that the server has now.
 ///
 /// # Errors
-/// pgBackRest's.
+/// [`Problem::UnknownSource`]; [`Problem::Usage`] for a source of another engine, and for root;
+/// [`EngineError`](drctl_engines::EngineError) of pgBackRest's.
 pub async fn upgrade(setup: &Setup, name: &str) -> Result<()> {
     let (_, _, settings) = opened(setup, name)?;
     super::not_as_root()?;
@@ -299,7 +301,8 @@ pub async fn upgrade(setup: &Setup, name: &str) -> Result<()> {
 /// Lets pgBackRest send one segment through the archive. It proves that one only.
 ///
 /// # Errors
-/// pgBackRest's.
+/// [`Problem::UnknownSource`]; [`Problem::Usage`] for a source of another engine, and for root;
+/// [`EngineError`](drctl_engines::EngineError) of pgBackRest's.
 pub async fn check(setup: &Setup, name: &str) -> Result<()> {
     let (_, _, settings) = opened(setup, name)?;
     super::not_as_root()?;

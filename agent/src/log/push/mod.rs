@@ -67,7 +67,7 @@ impl<'a> Push<'a> {
     /// Looks at nothing but the file's name.
     ///
     /// # Errors
-    /// A source that is not configured.
+    /// [`Problem::UnknownSource`].
     pub fn new(setup: &'a Setup, source: &str, path: &'a Path) -> Result<Self> {
         let (id, _) = setup.source(source)?;
         let configuration = drctl_store::digest(&serde_json::to_vec(&*setup.config)?);
@@ -140,9 +140,10 @@ impl<'a> Push<'a> {
     /// what becomes of this one.
     ///
     /// # Errors
-    /// A file that is not what its name says, log that is damaged, other log under the same name,
-    /// the store's, a signal before the file was stored. PostgreSQL then keeps the file and tries
-    /// again.
+    /// [`Problem::NotWal`] and [`Problem::Unfinished`] for a file that is not what its name says;
+    /// [`Problem::OtherLog`], [`Problem::OtherHistory`], [`Problem::NameTaken`] for what lies in
+    /// its place; [`StoreError`](drctl_store::StoreError); [`Problem::Interrupted`] before the file
+    /// was stored. PostgreSQL then keeps the file and tries again.
     pub async fn run(&self, stop: &Stop) -> Result<(Pushed, u64)> {
         let kept = async {
             let shelf = Shelf::open(self.setup, self.source.as_str()).await?;

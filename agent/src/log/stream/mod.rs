@@ -88,8 +88,10 @@ struct Run {
 /// server.
 ///
 /// # Errors
-/// What kept the first stream from beginning; what does not pass: log that is damaged, other log
-/// in its place, another cluster, a role that is not let in any more.
+/// [`EngineError`](drctl_engines::EngineError) or [`StoreError`](drctl_store::StoreError) that kept
+/// the first stream from beginning; what does not pass: log that is damaged,
+/// [`Problem::OtherLog`](crate::host::Problem::OtherLog), another cluster, a role that is not let
+/// in any more.
 pub async fn ship(
     shelf: &Shelf,
     server: &PgServer,

@@ -212,7 +212,7 @@ impl Begun {
     /// Notes that all files of a stream are there.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`std::io::Error`] where the directory cannot be written.
     pub fn laid_out(&mut self, stream: &StreamId) -> Result<()> {
         self.state.laid_out.push(stream.clone());
         self.write()
@@ -221,7 +221,7 @@ impl Begun {
     /// Notes that no stream is there as a whole.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`std::io::Error`] where the directory cannot be written.
     pub fn forget(&mut self) -> Result<()> {
         self.state.laid_out.clear();
         self.write()
@@ -230,7 +230,7 @@ impl Begun {
     /// Notes how far it has come.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`std::io::Error`] where the directory cannot be written.
     pub fn reach(&mut self, step: Step) -> Result<()> {
         self.state.step = step;
         self.write()
@@ -239,7 +239,7 @@ impl Begun {
     /// Notes what was proven.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`std::io::Error`] where the directory cannot be written.
     pub fn prove(&mut self, proof: Proof) -> Result<()> {
         self.state.proof = Some(proof);
         self.state.released = None;
@@ -255,7 +255,7 @@ impl Begun {
     /// Notes that it is made a cluster of its own only to be read; or that it is its owner's.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`std::io::Error`] where the directory cannot be written.
     pub fn release(&mut self, released: Option<Released>) -> Result<()> {
         self.state.released = released;
         self.write()
@@ -271,7 +271,7 @@ impl Begun {
     /// Notes what was prepared and not decided in it when it opened.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`std::io::Error`] where the directory cannot be written.
     pub fn opened_with(&mut self, prepared: Vec<Undecided>) -> Result<()> {
         self.state.prepared = Some(prepared);
         self.write()
@@ -280,7 +280,7 @@ impl Begun {
     /// Notes the next transaction of one that was made a cluster of its own only to be read.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`std::io::Error`] where the directory cannot be written.
     pub fn stands_at(&mut self, next_xid: u64) -> Result<()> {
         if let Some(released) = &mut self.state.released {
             released.next_xid = Some(next_xid);
@@ -292,7 +292,7 @@ impl Begun {
     /// proof from it, for good.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`std::io::Error`] where the directory cannot be written.
     pub fn prove_again(&mut self, proof: Option<Proof>) -> Result<()> {
         self.state.proof = proof;
         self.write()

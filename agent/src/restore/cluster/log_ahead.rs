@@ -15,7 +15,7 @@ use crate::log::{Ahead, Expected, Shelf, fetch_ahead};
 /// for. The earlier it begins the less the server waits; the room for what waits is bounded.
 ///
 /// # Errors
-/// The work's; the file system's before it has begun.
+/// The work's; [`std::io::Error`] of the directory before it has begun.
 pub async fn with_log_ahead<T>(
     request: &RecoverRequest<'_>,
     work: impl Future<Output = Result<T>>,

@@ -111,7 +111,7 @@ impl Known {
     /// whoever could not go there in the one that is meant wants to know it.
     ///
     /// # Errors
-    /// pgBackRest's; the file system's.
+    /// [`EngineError`](drctl_engines::EngineError) of pgBackRest's; [`std::io::Error`].
     pub async fn look_at_others(&mut self, setup: &Setup, target: &Target) -> Result<()> {
         let Some(stanza) = &self.stanza else { return Ok(()) };
         let want = Want::of(Some(target));

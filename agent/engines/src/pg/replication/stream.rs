@@ -212,7 +212,7 @@ impl WalStream {
     /// server's own view of the delay.
     ///
     /// # Errors
-    /// A connection that broke.
+    /// [`EngineError::Query`] for a connection that broke.
     pub async fn confirm(&mut self, safe: Lsn, now: Timestamp) -> Result<(), EngineError> {
         let now = now.as_microsecond() - EPOCH_OFFSET * 1_000_000;
         let mut status = Vec::with_capacity(34);

@@ -125,8 +125,8 @@ impl WalWalker {
     /// Reads the next bytes.
     ///
     /// # Errors
-    /// Bytes that no server writes there. The walker then stays where it is, and says the same
-    /// whatever is fed.
+    /// [`WalError`] for bytes that no server writes there. The walker then stays where it is, and
+    /// says the same whatever is fed.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), WalError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
