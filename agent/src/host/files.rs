@@ -1,4 +1,4 @@
-//! Files that are written once.
+//! Files that are written once, and files that may be gone.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -8,6 +8,19 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::Problem;
+
+/// What was removed may have been missing.
+pub(crate) fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Removes a directory with all that is in it, unless it is missing.
+pub(crate) fn discard(path: &Path) -> Result<()> {
+    gone(std::fs::remove_dir_all(path)).with_context(|| format!("remove {}", path.display()))
+}
 
 /// Writes a file that must not exist, and syncs it.
 ///

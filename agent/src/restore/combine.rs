@@ -1,7 +1,6 @@
 //! A chain of copies on its way back: each laid out, then put together.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -12,6 +11,7 @@ use drctl_store::open_facts;
 
 use super::plan::choose;
 use super::{Destination, Item, RestorePlan, RestoreRequest, Restored, restore};
+use crate::host::files::discard;
 use crate::host::{Limits, Meter, Problem, Stop};
 use crate::repository::Repository;
 
@@ -81,12 +81,7 @@ fn part(directory: &Path, n: usize) -> PathBuf {
 /// # Errors
 /// The file system's.
 pub(crate) fn discard_chain(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory.join(PARTS)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).context("remove the copies of an attempt that broke off")
-        }
-        _ => Ok(()),
-    }
+    discard(&directory.join(PARTS)).context("remove the copies of an attempt that broke off")
 }
 
 /// Restores a chain: every copy as one alone would be, then all put together and compared.

@@ -1,7 +1,6 @@
 //! The copy, laid out: what an earlier attempt has noted as whole is kept.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -9,6 +8,7 @@ use drctl_engines::pg::physical::{Layout, look_again};
 use drctl_model::Content;
 
 use super::{Begun, Step};
+use crate::host::files::{self, gone};
 use crate::host::{Limits, Meter, Stop, crash_point};
 use crate::repository::Repository;
 use crate::restore::combine::discard_chain;
@@ -126,12 +126,5 @@ fn discard(directory: &Path, content: &Content) -> Result<()> {
             return Ok(());
         }
     };
-    gone(fs::remove_dir_all(&path)).with_context(|| format!("remove {}", path.display()))
-}
-
-fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
-    match removed {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
+    files::discard(&path)
 }

@@ -1,7 +1,6 @@
 //! A backup laid out by pgBackRest, within a recovery of ours.
 
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -10,6 +9,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::{Begun, STOP_PATIENCE, Step};
 use crate::engine::pgbackrest::Stanza;
+use crate::host::files::discard;
 use crate::host::locks::{Taken, take_file};
 use crate::host::{Meter, Problem, Stop, crash_point};
 
@@ -66,11 +66,4 @@ fn hold(directory: &Path) -> Result<File> {
     // Children inherit it.
     fcntl_setfd(&file, FdFlags::empty()).context("share the lock")?;
     Ok(file)
-}
-
-fn discard(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed.with_context(|| format!("remove {}", path.display())),
-    }
 }

@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::fs::{self, DirBuilder};
-use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +24,7 @@ use super::log_ahead::expected;
 use super::spaces::Spaces;
 use super::{ABSENT, DELIVERED, FAILED, LEFT, PLACED, RecoverRequest, is_placed, placed};
 use crate::engine::pgbackrest::{Asked, fetch as fetch_archived};
+use crate::host::files::discard;
 use crate::host::{Failure, Problem};
 use crate::log::{Ahead, Fetched, Shelf, fetch, is_damaged};
 use crate::repository::Notebook;
@@ -65,7 +65,7 @@ impl<'a> Serving<'a> {
     /// The file system's.
     pub(super) fn new(request: &'a RecoverRequest<'a>, size: WalSegmentSize) -> Result<Self> {
         let scratch = request.directory.join(SCRATCH);
-        gone(fs::remove_dir_all(&scratch)).context("remove what an earlier attempt left")?;
+        discard(&scratch).context("remove what an earlier attempt left")?;
         let made = Below::open(&request.directory)
             .and_then(|below| below.directory(Path::new(SCRATCH)).map(drop));
         made.with_context(|| format!("make the directory {}", scratch.display()))?;
@@ -298,13 +298,6 @@ fn is_name(name: &str) -> bool {
     match name.strip_suffix(".history") {
         Some(timeline) => timeline.len() == 8 && hex(timeline),
         None => name.len() == 24 && hex(name),
-    }
-}
-
-fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
-    match removed {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed,
     }
 }
 
