@@ -64,7 +64,7 @@ fn the_record_is_what_pgbackrest_says_of_that_very_backup() {
         assert_eq!(kind["stanza"], STANZA);
         assert_eq!((&kind["cipher"], &kind["origin"]), (&json!("none"), &json!("drctl")));
         assert_eq!(kind["segment_size"], 1 << 20);
-        assert_eq!(manifest["features"], json!(["external"]));
+        assert_eq!(manifest["features"], json!(["pgbackrest"]));
         assert_eq!((&manifest["engine"], &manifest["streams"]), (&json!("pgbackrest"), &json!([])));
         let system_id = shop.sql("select system_identifier from pg_control_system()");
         assert_eq!(kind["system_id"], system_id);
