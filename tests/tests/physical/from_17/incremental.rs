@@ -20,6 +20,8 @@ pub(super) fn summarizing() -> (Postgres, Site) {
     let server = cluster_from(NEWER);
     summarize(&server);
     let site = site(&server);
+    // Several copies are moved several times: still some pages of segments for each.
+    site.replace("segment_bytes = \"64KiB\"", "segment_bytes = \"1MiB\"");
     site.source("incremental = true");
     (server, site)
 }
@@ -50,11 +52,6 @@ fn text(value: &Value) -> String {
 pub(super) fn notes(answer: &Value) -> String {
     let all = answer["notes"].as_array().expect("notes");
     all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
-}
-
-/// Larger segments, where a test has more to move than others: still several pages of them.
-fn segments_of_a_mebibyte(site: &Site) {
-    site.replace("segment_bytes = \"64KiB\"", "segment_bytes = \"1MiB\"");
 }
 
 /// Restores a copy into a new directory; nothing but the cluster is in it afterwards.
@@ -119,7 +116,6 @@ fn tablespace(server: &Postgres) -> tempfile::TempDir {
 #[test]
 fn a_chain_that_was_taken_under_load_is_the_cluster_at_its_end() {
     let (server, site) = summarizing();
-    segments_of_a_mebibyte(&site);
     let _outside = tablespace(&server);
     let pgbench = |arguments: &[&str]| {
         let mut command = server.client("pgbench");
@@ -512,7 +508,6 @@ fn a_standby_gives_incremental_copies_too() {
 #[test]
 fn the_emergency_script_brings_a_chain_and_what_puts_it_together() {
     let (server, site) = summarizing();
-    segments_of_a_mebibyte(&site);
     let _outside = tablespace(&server);
     backup(&site, "full");
     for n in 1..3 {
