@@ -5,6 +5,7 @@
 mod edges;
 mod errors;
 mod lengths;
+mod rooms;
 mod words;
 
 use std::collections::BTreeSet;
