@@ -1,6 +1,7 @@
-use drctl_model::{BackupId, BackupSummary, Engine, SourceId, chain, newest};
+use drctl_model::{BackupId, BackupSummary, Engine, SourceId, chain, newest, shown};
 use jiff::Timestamp;
 use rusqlite::{Connection, Params, Row, params};
+use serde_json::Value;
 
 use crate::error::Fault;
 use crate::rows::{all, bad_json, optional, parsed, time};
@@ -99,7 +100,7 @@ impl Catalog {
 
 /// A backup; nothing for one of an engine that this program does not know.
 fn read(row: &Row<'_>) -> Result<Option<BackupSummary>, Fault> {
-    let Some(engine) = Engine::named(&row.get::<_, String>("engine")?) else { return Ok(None) };
+    let Some(engine) = known_engine(row)? else { return Ok(None) };
     let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let objects: Option<i64> = row.get("objects")?;
     let bytes: Option<i64> = row.get("object_bytes")?;
@@ -121,6 +122,22 @@ fn read(row: &Row<'_>) -> Result<Option<BackupSummary>, Fault> {
         signer: row.get("signer")?,
         objects: objects.zip(bytes).map(|(n, bytes)| (n.cast_unsigned(), bytes.cast_unsigned())),
     }))
+}
+
+/// The engine of a row; nothing for one that a newer program may have put here, which has the form of a
+/// row all the same. Anything else is damage.
+pub(crate) fn known_engine(row: &Row<'_>) -> Result<Option<Engine>, Fault> {
+    let (name, kind): (String, String) = (row.get("engine")?, row.get("kind")?);
+    let known = Engine::named(&name);
+    let is_name = |name: &str| {
+        let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        (2..=40).contains(&name.len()) && name.bytes().all(word)
+    };
+    let kind: Value = serde_json::from_str(&kind).map_err(bad_json("kind"))?;
+    match known.is_some() || is_name(&name) && kind["type"].is_string() {
+        true => Ok(known),
+        false => Err(Fault::Damage(format!("column engine: {}", shown(&name, 40)))),
+    }
 }
 
 /// All that a query finds, but those of engines that this program does not know.

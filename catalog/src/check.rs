@@ -86,7 +86,7 @@ impl Catalog {
     /// As there.
     pub async fn soundness(&self) -> Result<(), CatalogError> {
         self.call(|connection| {
-            for table in ["repository", "backups", "expired", "jobs", "named"] {
+            for table in ["repository", "backups", "expired", "jobs", "named", "newer"] {
                 let check = format!("PRAGMA integrity_check('{table}')");
                 let said: Vec<String> = all(connection, &check, [], |row| Ok(row.get(0)?))?;
                 if said != ["ok"] {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use drctl_model::{BackupId, Engine, SourceId};
+use drctl_model::{BackupId, SourceId};
 use rusqlite::Connection;
 
+use crate::backups::known_engine;
 use crate::error::Fault;
 use crate::rows::{all, parsed};
 use crate::schema::write;
@@ -64,13 +65,13 @@ fn noted(connection: &Connection) -> Result<Newer, Fault> {
 /// Those that are noted, and rows of backups that a newer drctl has put into this catalog.
 fn list(connection: &Connection) -> Result<Newer, Fault> {
     let mut found = noted(connection)?;
-    let rows = all(connection, "SELECT source, backup, engine FROM backups", [], |row| {
-        let engine: String = row.get("engine")?;
+    let sql = "SELECT source, backup, engine, kind FROM backups";
+    let rows = all(connection, sql, [], |row| {
         let at = (parsed(row, "source")?, parsed(row, "backup")?);
-        Ok((at, engine))
+        let is_known = known_engine(row)?.is_some();
+        Ok((!is_known).then_some((at, row.get::<_, String>("engine")?)))
     })?;
-    let strange = rows.into_iter().filter(|(_, engine)| Engine::named(engine).is_none());
-    found.extend(strange.map(|(at, engine)| {
+    found.extend(rows.into_iter().flatten().map(|(at, engine)| {
         let why = format!(
             "its engine `{}` is not known to this drctl: install the newer drctl that wrote it",
             drctl_model::shown(&engine, 40)
