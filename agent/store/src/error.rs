@@ -355,7 +355,7 @@ impl FormatError {
                  source to that key's `sources` in keys.verifying_keys"
             }
             "format_newer" => {
-                "install that drctl on this host, or restore on one that has it; nothing was changed"
+                "install the newer drctl here, or restore on a host that has it; nothing was changed"
             }
             "not_a_repository" => {
                 "check the URL and prefix; `drctl init` makes a repository in an empty place"
