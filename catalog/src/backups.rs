@@ -127,15 +127,18 @@ fn read(row: &Row<'_>) -> Result<Option<BackupSummary>, Fault> {
 /// The engine of a row; nothing for one that a newer program may have put here, which has the form of a
 /// row all the same. Anything else is damage.
 pub(crate) fn known_engine(row: &Row<'_>) -> Result<Option<Engine>, Fault> {
-    let (name, kind): (String, String) = (row.get("engine")?, row.get("kind")?);
-    let known = Engine::named(&name);
+    let name: String = row.get("engine")?;
+    if let Some(known) = Engine::named(&name) {
+        return Ok(Some(known));
+    }
     let is_name = |name: &str| {
         let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         (2..=40).contains(&name.len()) && name.bytes().all(word)
     };
-    let kind: Value = serde_json::from_str(&kind).map_err(bad_json("kind"))?;
-    match known.is_some() || is_name(&name) && kind["type"].is_string() {
-        true => Ok(known),
+    let kind: Value =
+        serde_json::from_str(&row.get::<_, String>("kind")?).map_err(bad_json("kind"))?;
+    match is_name(&name) && kind["type"].is_string() {
+        true => Ok(None),
         false => Err(Fault::Damage(format!("column engine: {}", shown(&name, 40)))),
     }
 }

@@ -60,6 +60,15 @@ impl Header {
         self.features.iter().any(|name| name == feature)
     }
 
+    /// That it names a feature which the rest makes use of.
+    ///
+    /// # Errors
+    /// [`ManifestError::Inconsistent`].
+    pub(crate) fn names(&self, feature: &str) -> Result<(), ManifestError> {
+        let missing = || format!("it does not name the feature `{feature}`");
+        self.has(feature).then_some(()).ok_or_else(|| ManifestError::Inconsistent(missing()))
+    }
+
     /// Whether this program understands the rest.
     ///
     /// # Errors

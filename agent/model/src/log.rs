@@ -171,10 +171,7 @@ impl LogPiece {
         if &self.source != source || &self.place != place {
             return Err(ManifestError::Misplaced(format!("the log of {}", self.source)));
         }
-        if !self.header.has(WAL) {
-            let text = format!("it does not name the feature `{WAL}`");
-            return Err(ManifestError::Inconsistent(text));
-        }
+        self.header.names(WAL)?;
         match self.place.part {
             LogPart::Range { start, end } if end.since(start) != self.plain || start >= end => {
                 Err(ManifestError::Inconsistent("its range is not as long as its bytes".to_owned()))

@@ -81,10 +81,7 @@ impl LogIndex {
         if &self.source != source || &self.place != place {
             return Err(ManifestError::Misplaced(format!("the log of {}", self.source)));
         }
-        if !self.header.has(WAL) {
-            let text = format!("it does not name the feature `{WAL}`");
-            return Err(ManifestError::Inconsistent(text));
-        }
+        self.header.names(WAL)?;
         let wrong = |what: &str| Err(ManifestError::Inconsistent(what.to_owned()));
         if self.pieces.len() > MAX_INDEX_PIECES {
             return wrong("it has too many pieces");

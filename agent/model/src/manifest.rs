@@ -183,9 +183,7 @@ impl Manifest {
     /// copy stands on another, and of what another tool keeps nothing is in the bucket.
     fn check_kind(&self) -> Result<(), ManifestError> {
         let needed = Self::header(self.engine, &self.kind).features;
-        if let Some(needed) = needed.iter().find(|needed| !self.header.has(needed)) {
-            return Err(inconsistent(format!("it does not name the feature `{needed}`")));
-        }
+        needed.iter().try_for_each(|needed| self.header.names(needed))?;
         if !self.engine.makes(&self.kind) {
             let (engine, kind) = (self.engine.as_str(), self.kind.as_str());
             return Err(inconsistent(format!("{engine} makes no {kind} backup")));

@@ -14,8 +14,7 @@ pub(crate) fn is_bad_manifest(error: &anyhow::Error) -> bool {
 
 /// Whether an error says that only a newer drctl understands an object.
 pub(crate) fn is_newer(error: &anyhow::Error) -> bool {
-    let newer = |format: &FormatError| format.code() == "format_newer";
-    error.chain().any(|cause| cause.downcast_ref().is_some_and(newer))
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(FormatError::is_newer))
 }
 
 /// Whether an object is not there.

@@ -327,6 +327,12 @@ impl FormatError {
         FormatError::Json { what, source: error.into() }
     }
 
+    /// Whether nothing is known against an object but that a newer drctl has written it.
+    #[must_use]
+    pub fn is_newer(&self) -> bool {
+        self.code() == "format_newer"
+    }
+
     /// A stable name for scripts.
     #[must_use]
     pub fn code(&self) -> &'static str {

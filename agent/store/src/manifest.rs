@@ -32,7 +32,7 @@ pub fn decode_manifest(
     let (payload, keys) = dsse::verify(PAYLOAD_TYPE, bytes, trust)?;
     let manifest = match dsse::parse::<Manifest>("manifest", &payload) {
         // Also what is not understood is told only where its signer may speak.
-        Err(newer) if newer.code() == "format_newer" => {
+        Err(newer) if newer.is_newer() => {
             let Of { source } = serde_json::from_slice(&payload)
                 .map_err(|error| FormatError::json("manifest", &error))?;
             trust.speaker(keys, &source, Role::Backup)?;
