@@ -2,7 +2,9 @@
 //! tested with; `tests/run` counts them by the name of this module.
 
 use std::env::{join_paths, split_paths, var_os};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use drctl_tests::servers::between::Between;
 use drctl_tests::servers::postgres::{Builder, Postgres};
 use drctl_tests::site::{Ran, Site};
 
@@ -20,6 +22,27 @@ fn a_limit_of_transactions_stops_no_backup() {
     let limit = "set role eve; alter database evil set transaction_timeout = 1";
     server.psql("postgres", limit);
     let _ = Site::with(&server).backup();
+}
+
+/// The limit may strike between the login and the first statement, where nobody waits for a word.
+#[test]
+fn a_session_that_a_limit_of_transactions_ends_at_once_is_begun_anew() {
+    let server = newer().start();
+    server.psql("postgres", "create table t as select 7 as v");
+    let once = AtomicBool::new(false);
+    let port = Between::before(server.port())
+        .altering(move |mut message| {
+            if message[0] == b'Z' && !once.swap(true, Ordering::SeqCst) {
+                message.extend(b"E\0\0\0\x2fSFATAL\0VFATAL\0C25P04\0Mtransaction timeout\0\0");
+            }
+            message
+        })
+        .start();
+    let site = Site::with(&server);
+    site.replace(&format!("host = \"{}\"", server.socket_dir().display()), "host = \"127.0.0.1\"");
+    site.replace(&format!("port = {}\n", server.port()), &format!("port = {port}\n"));
+    site.source("sslmode = \"disable\"");
+    let _ = site.backup();
 }
 
 #[test]

@@ -20,6 +20,16 @@ fn a_limit_of_transactions_ends_nothing_of_ours() {
     nothing_of_ours_ends(&shop, &["transaction_timeout"]);
 }
 
+/// Each login lasts longer than any transaction may.
+#[test]
+fn a_limit_of_transactions_that_ends_logins_ends_none_of_ours() {
+    let shop = Archiving::of(archiving_from(NEWER), true, site);
+    shop.sql("alter system set transaction_timeout = '500ms'");
+    shop.sql("alter system set post_auth_delay = 1");
+    shop.sql("select pg_reload_conf()");
+    let _ = shop.back_up();
+}
+
 #[test]
 fn what_a_cluster_runs_at_each_login_is_not_run() {
     let shop = Archiving::of(archiving_from(NEWER), true, site);

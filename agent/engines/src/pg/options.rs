@@ -79,19 +79,27 @@ impl Believed {
         match (self, state) {
             // UNDEFINED_OBJECT
             (Believed::Usual, Some("42704")) => Some(Believed::Old),
-            // TRANSACTION_TIMEOUT
-            (Believed::Usual, Some("25P04")) => Some(Believed::Hasty),
+            (Believed::Usual, Some(HASTE)) => Some(Believed::Hasty),
             _ => None,
         }
     }
 
-    fn major(self) -> u32 {
+    /// The first version of which this is true.
+    pub(super) fn major(self) -> u32 {
         match self {
             Believed::Usual => 14,
             Believed::Old => 0,
             Believed::Hasty => 17,
         }
     }
+}
+
+/// `TRANSACTION_TIMEOUT`: a server ends a session whose transaction has lasted.
+pub(super) const HASTE: &str = "25P04";
+
+/// Whether a server of this version knows limits of transactions.
+pub(super) fn may_haste(version: Option<&str>) -> bool {
+    version.and_then(major_of) >= Some(Believed::Hasty.major())
 }
 
 /// The settings of [`LATER`] that a version knows.
@@ -116,10 +124,10 @@ fn with(options: String, more: Option<&String>) -> String {
 }
 
 /// The options of a replication connection, which servers from 15 on have.
-pub(super) fn of_replication() -> String {
+pub(super) fn of_replication(believed: Believed) -> String {
     let wanted = ["statement_timeout", "role", "local_preload_libraries"];
     let settings = SETTINGS.iter().copied().filter(|(name, _)| wanted.contains(name));
-    join(later(15).chain(settings))
+    join(later(believed.major().max(15)).chain(settings))
 }
 
 /// The options of a tool, whose version is the server's.
@@ -161,7 +169,10 @@ mod tests {
         let hasty = Believed::Usual.after(Some("25P04")).unwrap();
         assert!(options(hasty).contains("-c transaction_timeout=0"));
         assert_eq!(old.after(Some("42704")), None);
+        assert!(may_haste(Some("17.12 (Debian)")) && !may_haste(Some("16.9")) && !may_haste(None));
         assert_eq!(Believed::Usual.after(Some("28P01")), None);
-        assert!(of_replication().ends_with("-c local_preload_libraries="));
+        let usual = of_replication(Believed::Usual);
+        assert!(usual.ends_with("-c local_preload_libraries=") && !usual.contains("transaction"));
+        assert!(of_replication(Believed::Hasty).contains("-c transaction_timeout=0"));
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Session {
     pub(crate) superuser: bool,
     /// The settings that would have hidden damage from it: server, database or role have set them.
     pub(crate) hiding: Vec<String>,
+    /// Whether the server knows limits of transactions.
+    may_haste: bool,
     _held: Held,
 }
 
@@ -91,18 +93,34 @@ impl Session {
         token: &str,
     ) -> Result<Self, EngineError> {
         let mut session = Self::log_in(server, database, application, options).await?;
-        session.is_ours(server, token).await?;
+        match session.prepare(server, token).await {
+            Ok(()) => Ok(session),
+            Err(error) => Err(session.ended_in_haste().unwrap_or(error)),
+        }
+    }
+
+    async fn prepare(&mut self, server: &PgServer, token: &str) -> Result<(), EngineError> {
+        self.is_ours(server, token).await?;
         let failed = |error| EngineError::query(SETTING_UP)(error);
-        session.client.batch_execute(LATER).await.map_err(failed)?;
-        let row = session.client.query_one(options::ASK_HIDING, &[]).await.map_err(failed)?;
-        session.superuser = row.try_get(0).map_err(failed)?;
-        session.hiding = row.try_get(1).map_err(failed)?;
-        if session.superuser {
-            session.client.batch_execute(&options::as_superuser()).await.map_err(failed)?;
+        self.client.batch_execute(LATER).await.map_err(failed)?;
+        let row = self.client.query_one(options::ASK_HIDING, &[]).await.map_err(failed)?;
+        self.superuser = row.try_get(0).map_err(failed)?;
+        self.hiding = row.try_get(1).map_err(failed)?;
+        if self.superuser {
+            self.client.batch_execute(&options::as_superuser()).await.map_err(failed)?;
         }
         // Only a courtesy, and not to be had on every platform.
-        let _ = session.client.batch_execute(CHECK).await;
-        Ok(session)
+        let _ = self.client.batch_execute(CHECK).await;
+        Ok(())
+    }
+
+    /// What to say of a session that was ended before it could be prepared, by a server that may
+    /// limit transactions: its word on that is lost where no statement waited for an answer.
+    fn ended_in_haste(&self) -> Option<EngineError> {
+        let text = "the server ended the session before it could be prepared";
+        let source = ServerSaid::with_state(text, options::HASTE.to_owned());
+        let error = EngineError::Query { action: SETTING_UP.to_owned(), source };
+        Some(error).filter(|_| self.may_haste && self.client.is_closed())
     }
 
     /// The server, with those of its options that it takes from this role: a tool is given the same.
@@ -124,10 +142,11 @@ impl Session {
         let config = server.config(database, application, options);
         let refused = |error| server.refused(database, error);
         let (client, driver) = config.connect_raw(link, AsItIs).await.map_err(refused)?;
+        let may_haste = options::may_haste(driver.parameter("server_version"));
         let _held = leave::driven(drive(driver));
         let (server, hiding) = (server.clone(), Vec::new());
         let within = (database.to_owned(), application.to_owned());
-        Ok(Session { client, server, within, patience, superuser: false, hiding, _held })
+        Ok(Session { client, server, within, patience, superuser: false, hiding, may_haste, _held })
     }
 
     /// An error where the server would give damaged pages as empty or sound ones, and we may not

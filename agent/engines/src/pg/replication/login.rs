@@ -9,19 +9,21 @@ use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
 use super::wire::{Reply, Wire, said};
+use crate::pg::options::{self, Believed};
 use crate::pg::server::{CONNECT_WAIT, quote_ident};
-use crate::pg::{PgServer, link, options};
+use crate::pg::{PgServer, link};
 use crate::{EngineError, ServerSaid};
 
 /// Connects, logs in, and waits until the server takes commands; tells its settings.
 pub(super) async fn log_in(
     server: &PgServer,
     application: &str,
+    believed: Believed,
 ) -> Result<(Wire, BTreeMap<String, String>), EngineError> {
     let all = async {
         let link = link::connect(server).await.map_err(|error| server.unreachable(&error))?;
         let mut wire = Wire::new(link);
-        let parameters = session(&mut wire, server, application).await?;
+        let parameters = session(&mut wire, server, application, believed).await?;
         Ok((wire, parameters))
     };
     match tokio::time::timeout(CONNECT_WAIT, all).await {
@@ -38,9 +40,10 @@ async fn session(
     wire: &mut Wire,
     server: &PgServer,
     application: &str,
+    believed: Believed,
 ) -> Result<BTreeMap<String, String>, EngineError> {
     let lost = |error| server.unreachable(&error);
-    let options = options::of_replication();
+    let options = options::of_replication(believed);
     let parameters = [
         ("user", server.user.as_str()),
         ("replication", "true"),

@@ -16,6 +16,7 @@ use drctl_model::{Lsn, Timeline, TimelineHistory, WalSegmentSize};
 use postgres_protocol::message::backend::Message;
 
 use super::PgServer;
+use super::options::{self, Believed};
 use crate::EngineError;
 
 pub use base::{BaseBackup, BaseEvent, BaseOptions, Tablespace};
@@ -60,9 +61,7 @@ impl Replication {
     /// # Errors
     /// [`EngineError::Connect`], [`EngineError::Auth`]; a server older than [`LOWEST_MAJOR`].
     pub async fn open(server: &PgServer, application: &str) -> Result<Self, EngineError> {
-        let (wire, parameters) = login::log_in(server, application).await?;
-        let (target, silence) = (server.target(), server.silence);
-        let replication = Replication { wire, parameters, target, silence };
+        let replication = Self::without_haste(server, application).await?;
         let major = replication.major();
         if major.is_none_or(|major| major < LOWEST_MAJOR) {
             return Err(EngineError::Config(format!(
@@ -71,6 +70,36 @@ impl Replication {
             )));
         }
         Ok(replication)
+    }
+
+    /// With no limit of transactions, whatever the server's is.
+    async fn without_haste(server: &PgServer, application: &str) -> Result<Self, EngineError> {
+        match Self::log_in(server, application, Believed::Usual).await {
+            Ok(mut usual) => {
+                if !usual.is_in_haste().await {
+                    return Ok(usual);
+                }
+            }
+            Err(error) if error.sqlstate() == Some(options::HASTE) => {}
+            Err(error) => return Err(error),
+        }
+        Self::log_in(server, application, Believed::Hasty).await
+    }
+
+    async fn log_in(
+        server: &PgServer,
+        application: &str,
+        believed: Believed,
+    ) -> Result<Self, EngineError> {
+        let (wire, parameters) = login::log_in(server, application, believed).await?;
+        let (target, silence) = (server.target(), server.silence);
+        Ok(Replication { wire, parameters, target, silence })
+    }
+
+    /// Whether the server limits our transactions: it may also end us while we ask.
+    async fn is_in_haste(&mut self) -> bool {
+        let limited = self.major() >= Some(Believed::Hasty.major());
+        limited && self.show("transaction_timeout").await.map_or(true, |limit| limit != "0")
     }
 
     /// The server's version, such as `15.18 (Debian 15.18-0+deb12u1)`.
