@@ -25,6 +25,6 @@ pub use health::{Health, SourceStatus, status};
 pub use host::{
     CRASH_POINTS, Exit, Limits, Meter, PUSH_CRASH_POINTS, RECOVERY_CRASH_POINTS, Setup,
 };
-pub use log::{Ahead, Expected, Shelf, fetch_ahead, verify_log};
+pub use log::{Ahead, Expected, LogStore, fetch_ahead, verify_log};
 pub use repository::{Repository, drills};
 pub use transfer::{Outlet, segments};

@@ -15,8 +15,8 @@ use drctl_policies::{Engine as EngineConfig, PgDump, Source};
 use drctl_store::{Recipients, Sealer, SigningKey, layout};
 
 use super::incremental::{Choice, Listings, choose};
-use super::{Wish, brought, gone};
-use crate::host::{Meter, Problem, Setup, Stop, crash_point};
+use super::{RequestedKind, brought, gone};
+use crate::host::{AgentError, Meter, Setup, Stop, crash_point};
 use crate::jobs::settle::{Unsettled, record_failure, settle};
 use crate::repository::{Repository, strays};
 use crate::transfer::{Intake, Stored, store_stream};
@@ -34,7 +34,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) key: SigningKey,
     pub(crate) started: jiff::Timestamp,
     pub(crate) meter: Meter,
-    pub(crate) wish: Wish,
+    pub(crate) requested: RequestedKind,
     /// What an incremental copy is to stand on.
     pub(crate) parent: Option<ParentCopy>,
     /// What the operator should know of it.
@@ -72,7 +72,7 @@ pub(crate) async fn back_up(
     setup: &Setup,
     (id, source): (&SourceId, &Source),
     (recipients, key): (Recipients, SigningKey),
-    wish: Wish,
+    requested: RequestedKind,
     meter: &Meter,
     stop: &Stop,
 ) -> Result<BackedUp> {
@@ -86,12 +86,12 @@ pub(crate) async fn back_up(
     };
     let (repository, catalog) = tokio::select! {
         prepared = preparing => prepared?,
-        () = stop.requested() => return Err(Problem::Interrupted.into()),
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     let started = setup.clock.now();
     let chosen = tokio::select! {
-        chosen = chosen(setup, &repository, id, source, wish, started) => chosen,
-        () = stop.requested() => return Err(Problem::Interrupted.into()),
+        chosen = chosen(setup, &repository, id, source, requested, started) => chosen,
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     let (parent, mut notes) = chosen;
     if catalog.path() != setup.catalog_path() {
@@ -110,7 +110,7 @@ pub(crate) async fn back_up(
         key,
         started,
         meter: meter.clone(),
-        wish,
+        requested,
         parent,
         notes,
         committing: false,
@@ -147,11 +147,11 @@ async fn chosen(
     repository: &Repository,
     id: &SourceId,
     source: &Source,
-    wish: Wish,
+    requested: RequestedKind,
     now: jiff::Timestamp,
 ) -> (Option<ParentCopy>, Vec<String>) {
     let EngineConfig::BaseBackup(base) = &source.engine else { return (None, Vec::new()) };
-    match choose(setup, repository, id, base, wish, now).await {
+    match choose(setup, repository, id, base, requested, now).await {
         Choice::On(parent) => (Some(*parent), Vec::new()),
         Choice::Full(why) => {
             let note = |why| format!("a full copy was made, not an incremental one: {why}");
@@ -176,7 +176,7 @@ impl Attempt<'_> {
         let opening = self.open(source);
         let mut engine = tokio::select! {
             engine = opening => engine?,
-            () = stop.requested() => return Err(Problem::Interrupted.into()),
+            () = stop.requested() => return Err(AgentError::Interrupted.into()),
         };
         // Beside the bytes: asked for behind them it would hold the copy up, and move its end.
         let streaming = async {
@@ -185,7 +185,7 @@ impl Attempt<'_> {
         };
         let streamed = tokio::select! {
             streamed = streaming => streamed,
-            () = stop.requested() => Err(Problem::Interrupted.into()),
+            () = stop.requested() => Err(AgentError::Interrupted.into()),
         };
         let collected = match streamed {
             Ok((mut collected, needs)) => {
@@ -230,7 +230,8 @@ impl Attempt<'_> {
     /// where this fails, the next is a full one again.
     fn keep(&mut self, source: &Source, summary: &BackupSummary, listing: Option<Vec<u8>>) {
         let EngineConfig::BaseBackup(base) = &source.engine else { return };
-        let wanted = (base.incremental || self.wish == Wish::Incremental) && summary.is_good();
+        let wanted =
+            (base.incremental || self.requested == RequestedKind::Incremental) && summary.is_good();
         let Some(listing) = listing.filter(|_| wanted) else { return };
         let listings = Listings::of(self.setup, self.source);
         if let Err(error) = listings.keep(self.setup, &self.id, &listing) {
@@ -258,7 +259,7 @@ impl Attempt<'_> {
             }
             // Its bytes do not come by here: see `backrest`.
             EngineConfig::Pgbackrest(_) => {
-                Err(Problem::Usage("pgBackRest gives no streams".to_owned()).into())
+                Err(AgentError::Usage("pgBackRest gives no streams".to_owned()).into())
             }
         }
     }
@@ -303,7 +304,7 @@ impl Attempt<'_> {
             let ToolRun { id, label, output, outcome, .. } = run;
             let Stored { stream, plain_xxh128 } = store_stream(&intake, &id, output).await?;
             let outcome = outcome.await.with_context(|| format!("dump {label}"))?;
-            self.weigh(&stream).await?;
+            self.has_all(&stream).await?;
             collected.children.extend(outcome.children);
             let facts = StreamFacts { id, plain_xxh128, content: outcome.content };
             collected.facts.streams.push(facts);
@@ -314,16 +315,17 @@ impl Attempt<'_> {
     }
 
     /// Asks the bucket itself whether it holds what it acknowledged.
-    async fn weigh(&self, stream: &drctl_model::Stream) -> Result<()> {
+    async fn has_all(&self, stream: &drctl_model::Stream) -> Result<()> {
         let prefix = layout::stream(self.source, &self.id, &stream.id);
-        let found = self.repository.weigh(&prefix).await.context("list what was stored")?;
+        let found =
+            self.repository.count_and_size(&prefix).await.context("list what was stored")?;
         let expected = stream.objects();
         if found != expected {
             let text = format!(
                 "of stream {} it lists {} objects with {} bytes, not {} with {}",
                 stream.id, found.0, found.1, expected.0, expected.1
             );
-            return Err(Problem::Incomplete(text).into());
+            return Err(AgentError::Incomplete(text).into());
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use drctl_model::{
 };
 
 use crate::host::Setup;
-use crate::log::{Shelf, of_history};
+use crate::log::{LogStore, of_history};
 use crate::repository::Repository;
 use crate::repository::faults::{is_bad_manifest, is_missing};
 
@@ -39,10 +39,10 @@ async fn keep_history(
     let text =
         std::str::from_utf8(bytes).ok().filter(|text| text.len() as u64 <= MAX_HISTORY_BYTES);
     let history = TimelineHistory::parse(timeline, text.context("it is no text")?)?;
-    let shelf = Shelf::open(setup, source.as_str()).await?;
+    let log_store = LogStore::open(setup, source.as_str()).await?;
     let (system_id, part) = (at.system_id, LogPart::History);
     let place = LogPlace { system_id, timeline, part };
-    shelf.keep(place, bytes.clone(), of_history(&history)).await.map(drop)
+    log_store.keep(place, bytes.clone(), of_history(&history)).await.map(drop)
 }
 
 /// Whether the archive has other log than a copy brings along: in words where it has.
@@ -51,13 +51,13 @@ pub(crate) async fn differs(
     source: &SourceId,
     at: &Coordinates,
 ) -> Result<Option<String>> {
-    let shelf = Shelf::reader(repository, source);
+    let log_store = LogStore::reader(repository, source);
     let told = at.log.iter().flat_map(|log| log.segments.iter().rev().take(COMPARED));
     for (start, digest) in told {
         let end = start.plus(at.segment_size.bytes());
         let part = LogPart::Range { start: *start, end };
         let place = LogPlace { system_id: at.system_id, timeline: at.stop_timeline, part };
-        match shelf.head_where(&place, |head| head.plain_sha256 == *digest).await {
+        match log_store.head_where(&place, |head| head.plain_sha256 == *digest).await {
             Ok(head) if head.plain_sha256 != *digest => {
                 return Ok(Some(format!(
                     "CONFLICT: the archive has other log from {start} on than this server (from host \

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use super::attempt::{Attempt, Collected, total_plain};
 use super::plausible::{like, shrunk};
-use crate::host::{Problem, Setup, crash_point};
+use crate::host::{AgentError, Setup, crash_point};
 use crate::repository::{Repository, named};
 
 impl Attempt<'_> {
@@ -115,13 +115,13 @@ impl Signed {
     /// Signs it.
     ///
     /// # Errors
-    /// [`Problem::Incomplete`] for one that is larger than any reader takes.
-    pub(crate) fn new(manifest: Manifest, key: &SigningKey) -> Result<Self, Problem> {
+    /// [`AgentError::Incomplete`] for one that is larger than any reader takes.
+    pub(crate) fn new(manifest: Manifest, key: &SigningKey) -> Result<Self, AgentError> {
         let bytes = Bytes::from(encode_manifest(&manifest, key));
         if bytes.len() > MAX_ENVELOPE_BYTES {
             let text =
                 format!("the manifest has {} bytes, more than any reader takes", bytes.len());
-            return Err(Problem::Incomplete(text));
+            return Err(AgentError::Incomplete(text));
         }
         Ok(Signed { manifest, bytes, signer: key.verifying_key().keyid() })
     }

@@ -19,7 +19,7 @@ use crate::repository::{CLOCKS_APART, Chains, Repository};
 
 /// What is asked for at the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum RequestedKind {
     /// What the configuration says.
     AsConfigured,
     /// A full copy.
@@ -43,14 +43,14 @@ pub(crate) async fn choose(
     repository: &Repository,
     source: &SourceId,
     base: &BaseBackup,
-    wish: Wish,
+    requested: RequestedKind,
     now: Timestamp,
 ) -> Choice {
-    let every = match wish {
-        Wish::Full => return Choice::Full(None),
-        Wish::AsConfigured if !base.incremental => return Choice::Full(None),
-        Wish::AsConfigured => Some(base.full_every),
-        Wish::Incremental => None,
+    let every = match requested {
+        RequestedKind::Full => return Choice::Full(None),
+        RequestedKind::AsConfigured if !base.incremental => return Choice::Full(None),
+        RequestedKind::AsConfigured => Some(base.full_every),
+        RequestedKind::Incremental => None,
     };
     match parent(setup, repository, source, every, now).await {
         Ok(Ok(parent)) => Choice::On(Box::new(parent)),

@@ -9,4 +9,4 @@ pub(crate) mod plausible;
 
 pub use attempt::BackedUp;
 pub use gone::Gone;
-pub use incremental::Wish;
+pub use incremental::RequestedKind;

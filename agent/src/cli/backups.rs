@@ -16,10 +16,10 @@ use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, count, line, table};
 use super::state::known_catalog;
 use super::streams::streams;
-use crate::backup::{BackedUp, Wish};
+use crate::backup::{BackedUp, RequestedKind};
 use crate::engine::backup as run_backup;
 use crate::host::figures::{bytes, span};
-use crate::host::{Exit, Meter, Problem, Setup, Stop};
+use crate::host::{AgentError, Exit, Meter, Setup, Stop};
 use crate::repository::chain::{Family, is_broken};
 use crate::repository::losses::find;
 use crate::repository::{Chains, Memory, Proven, words};
@@ -30,13 +30,13 @@ pub(super) async fn backup(
     screen: Screen,
     setup: &Setup,
     source: &str,
-    wish: Wish,
+    requested: RequestedKind,
     stop: &Stop,
 ) -> Result<Exit> {
     let meter = Meter::default();
     let began = std::time::Instant::now();
     let progress = Progress::show(screen, &meter);
-    let done = run_backup(setup, source, wish, &meter, stop).await;
+    let done = run_backup(setup, source, requested, &meter, stop).await;
     drop(progress);
     let BackedUp { summary: done, notes } = done.with_context(|| format!("back up {source}"))?;
     let seconds = began.elapsed().as_secs_f64();
@@ -244,7 +244,7 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
     if args.emergency && found.manifest.kind.external().is_some() {
         let text = "its data is in the repository of pgBackRest, not here: pgBackRest itself \
                     restores it without drctl (`pgbackrest restore`)";
-        return Err(Problem::Usage(text.to_owned()).into());
+        return Err(AgentError::Usage(text.to_owned()).into());
     }
     if args.emergency {
         let chain = repository.chain(&found).await?;

@@ -2,12 +2,12 @@ use anyhow::Result;
 use drctl_engines::boxed::{Boxes, look_for_box};
 
 use super::args::RestoreArgs;
-use crate::host::Problem;
+use crate::host::AgentError;
 
 /// How a box is made for the server of a recovery, and what is to be known of it.
 ///
 /// # Errors
-/// [`Problem::NoBox`] where none can be had, unless it is wished so.
+/// [`AgentError::NoBox`] where none can be had, unless it is wished so.
 pub(super) async fn boxes(args: &RestoreArgs) -> Result<(Option<Boxes>, Option<String>)> {
     if args.without_box {
         let note = "WITHOUT A BOX, as you wish: the restored server and whatever the source's data \
@@ -16,7 +16,7 @@ pub(super) async fn boxes(args: &RestoreArgs) -> Result<(Option<Boxes>, Option<S
         tracing::warn!("{note}");
         return Ok((None, Some(note.to_owned())));
     }
-    let boxes = look_for_box().await.map_err(|no| Problem::NoBox(no.missing, no.hint))?;
+    let boxes = look_for_box().await.map_err(|no| AgentError::NoBox(no.missing, no.hint))?;
     let lacks = boxes.lacks.as_ref().map(|lacks| format!("the restored server's box: {lacks}"));
     Ok((Some(boxes), lacks))
 }

@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, line, table};
 use crate::engine::pgbackrest::verify_stanza;
 use crate::host::figures::bytes;
-use crate::host::{Exit, Failure, Meter, Problem, Setup, Stop};
+use crate::host::{AgentError, Exit, Failure, Meter, Setup, Stop};
 use crate::log::{LogVerdict, verify_log};
 use crate::repository::chain::is_broken;
 use crate::repository::verify::only_newer;
@@ -169,11 +169,11 @@ pub(super) async fn verify(
     };
     let (rows, logs, (alarms, beside)) = tokio::select! {
         looked = looking => looked?,
-        () = stop.requested() => return Err(Problem::Interrupted.into()),
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     drop(progress);
     if rows.is_empty() && !beside.is_bad() {
-        return Err(Problem::NoBackup("there is no backup to verify".to_owned()).into());
+        return Err(AgentError::NoBackup("there is no backup to verify".to_owned()).into());
     }
     print(screen, args, (&rows, &logs, &alarms), &beside);
     Ok(exit(&rows, &logs, &alarms, &beside))
@@ -239,7 +239,7 @@ async fn holes(setup: &Setup, repository: &Repository, source: &SourceId) -> Res
     let cache = setup.log_cache(repository).await;
     match known(setup, repository, source, cache.as_ref(), (Want::Last, None)).await {
         Ok(known) => Ok(Holes::of(&known)),
-        Err(error) if matches!(error.downcast_ref(), Some(Problem::NoBackup(_))) => {
+        Err(error) if matches!(error.downcast_ref(), Some(AgentError::NoBackup(_))) => {
             Ok(Holes::default())
         }
         Err(error) => Err(error),

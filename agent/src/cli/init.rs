@@ -8,7 +8,7 @@ use serde_json::json;
 use super::args::InitArgs;
 use super::screen::Screen;
 use crate::host::files::{fill, new_file};
-use crate::host::{Exit, Problem, Setup};
+use crate::host::{AgentError, Exit, Setup};
 use crate::repository::{InitOptions, Made, init as run_init, restore_marker};
 
 /// `drctl init`.
@@ -24,7 +24,7 @@ pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Resu
              that is joined",
             kit.display()
         );
-        return Err(Problem::Usage(text).into());
+        return Err(AgentError::Usage(text).into());
     }
     let kit_file = args.kit.as_ref().filter(|_| given.is_none());
     let options = options(config, args, given)?;
@@ -115,7 +115,7 @@ fn sheet(path: &Path) -> Result<Kit> {
     let text = std::fs::read_to_string(path);
     let text = text.with_context(|| format!("read {}", path.display()))?;
     let name = path.display().to_string();
-    Ok(read_kit(&SourceFile { name, text }).map_err(Problem::Configuration)?)
+    Ok(read_kit(&SourceFile { name, text }).map_err(AgentError::Configuration)?)
 }
 
 async fn marker(screen: Screen, config: &Path) -> Result<Exit> {
@@ -149,7 +149,7 @@ fn options(config: &Path, args: &InitArgs, kit: Option<Kit>) -> Result<InitOptio
             let text = format!(
                 "{flag} is missing, and nobody can be asked: standard input is no terminal"
             );
-            Err(Problem::Usage(text).into())
+            Err(AgentError::Usage(text).into())
         }
     };
     let told = |name: &str| match kit.as_ref()?.setting(name)? {
@@ -161,7 +161,7 @@ fn options(config: &Path, args: &InitArgs, kit: Option<Kit>) -> Result<InitOptio
     let source = args.source.clone().or(source);
     let url = need(&url, "--url", "Repository (file:///DIR, s3://BUCKET/PREFIX, ...)")?;
     let source = need(&source, "--source", "Name of the first source (a-z, 0-9, -)")?;
-    let id = source.parse().map_err(|error| Problem::Usage(format!("{error}")))?;
+    let id = source.parse().map_err(|error| AgentError::Usage(format!("{error}")))?;
     Ok(InitOptions {
         config: config.to_owned(),
         url,
@@ -234,7 +234,7 @@ fn ask(question: &str) -> Result<String> {
         stderr.flush().context("ask")?;
         let mut answer = String::new();
         if std::io::stdin().read_line(&mut answer).context("read the answer")? == 0 {
-            return Err(Problem::Usage("no answer was given".to_owned()).into());
+            return Err(AgentError::Usage("no answer was given".to_owned()).into());
         }
         let answer = answer.trim();
         if !answer.is_empty() {

@@ -118,7 +118,7 @@ async fn test(screen: Screen, setup: &Setup, identity: Option<&Path>) -> Result<
     let repository = setup.repository().await?;
     let identities = setup.identities(identity)?;
     let Some(identities) = identities else {
-        return Err(crate::host::Problem::NoIdentityToTest.into());
+        return Err(crate::host::AgentError::NoIdentityToTest.into());
     };
     let mut rows = Vec::new();
     for source in repository.sources().await? {

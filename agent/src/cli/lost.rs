@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use super::screen::{Screen, TEXT_SHOWN};
 use super::state::known_catalog;
-use crate::host::{Exit, Failure, Problem, Setup};
+use crate::host::{AgentError, Exit, Failure, Setup};
 use crate::repository::losses::look_for_losses;
 
 /// What stands before what would be forgotten.
@@ -113,7 +113,7 @@ pub(super) async fn forget(
             "what is lost has changed: its digest is {digest} now and not {yes}; look at it without \
              --yes. Nothing was forgotten"
         );
-        return Err(Problem::Usage(text).into());
+        return Err(AgentError::Usage(text).into());
     }
     let asks = screen.is_terminal() && !screen.json && io::stdin().is_terminal();
     if yes.is_none() && !(asks && asked(&all)?) {

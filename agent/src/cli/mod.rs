@@ -47,8 +47,8 @@ pub use args::Cli;
 use args::{ConfigVerb, Verb};
 use screen::Screen;
 
-use crate::backup::Wish;
-use crate::host::{Exit, Failure, Problem, Setup, Stop};
+use crate::backup::RequestedKind;
+use crate::host::{AgentError, Exit, Failure, Setup, Stop};
 
 /// Runs the program; the only place that ends the process.
 #[must_use]
@@ -232,9 +232,9 @@ impl std::io::Write for Told {
 /// A source by its name, which need not be configured.
 ///
 /// # Errors
-/// [`Problem::Usage`] for a text that names none.
+/// [`AgentError::Usage`] for a text that names none.
 fn source_id(text: &str) -> Result<SourceId> {
-    Ok(text.parse().map_err(|error| Problem::Usage(format!("{error}")))?)
+    Ok(text.parse().map_err(|error| AgentError::Usage(format!("{error}")))?)
 }
 
 async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
@@ -257,7 +257,7 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
     }
     tokio::select! {
         done = dispatch(cli, screen, &stop) => done,
-        () = stop.requested() => Err(Problem::Interrupted.into()),
+        () = stop.requested() => Err(AgentError::Interrupted.into()),
     }
 }
 
@@ -266,12 +266,12 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
     match &cli.verb {
         Verb::Init(args) => init::init(screen, &cli.config, args).await,
         Verb::Backup { source, full, incremental } => {
-            let wish = match (full, incremental) {
-                (true, _) => Wish::Full,
-                (false, true) => Wish::Incremental,
-                (false, false) => Wish::AsConfigured,
+            let requested = match (full, incremental) {
+                (true, _) => RequestedKind::Full,
+                (false, true) => RequestedKind::Incremental,
+                (false, false) => RequestedKind::AsConfigured,
             };
-            backups::backup(screen, &setup()?, source, wish, stop).await
+            backups::backup(screen, &setup()?, source, requested, stop).await
         }
         Verb::List { source } => backups::list(screen, &setup()?, source.as_deref()).await,
         Verb::Accept { backup } => accept::accept(screen, &setup()?, backup).await,

@@ -17,11 +17,11 @@ use super::recovery_failed::{Instead, failed, lead_on};
 use super::recovery_plan::{changed, identity_file, plan_on_whole};
 use super::recovery_words::{Outlook, accepted, done_object, done_text, plan_text, signed_text};
 use super::screen::Screen;
-use crate::host::{Exit, Failure, Meter, Problem, Setup, Stop};
+use crate::host::{AgentError, Exit, Failure, Meter, Setup, Stop};
 use crate::repository::{Proven, Repository, losses};
 use crate::restore::cluster::{
-    Begun, Choice, Identity, Kept, RecoverRequest, Recovered, Step, Whose, bound_digest, end_own,
-    is_begun, kept, laid_out, last_rate, lay_out, plan_digest, recover as run_recovery,
+    Choice, Identity, Kept, RecoverRequest, Recovered, RecoveryState, Step, Whose, bound_digest,
+    end_own, is_begun, kept, laid_out, last_rate, lay_out, plan_digest, recover as run_recovery,
     timeline_of, waits, whose_number, with_log_ahead,
 };
 use crate::restore::known::{Known, known};
@@ -56,7 +56,7 @@ pub(super) async fn recover(
     };
     let (repository, mut known) = tokio::select! {
         looked = looking => looked?,
-        () = stop.requested() => return Err(Problem::Interrupted.into()),
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     for reason in &known.refused {
         screen.say(format!("passed over: {reason}"));
@@ -86,7 +86,7 @@ pub(super) async fn recover(
     let directory = work.directory()?;
     let ready = tokio::select! {
         ready = work.ready(&directory, !(screen.json || screen.quiet)) => ready?,
-        () = stop.requested() => return Err(Problem::Interrupted.into()),
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     if let (Some(_), false) = (ready.outlook.host.missing.first(), args.despite_missing) {
         let text = format!(
@@ -94,7 +94,7 @@ pub(super) async fn recover(
              install it, or go on regardless with --despite-missing",
             ready.outlook.host.missing.join("\n  ")
         );
-        return Err(Problem::Target(text).into());
+        return Err(AgentError::Target(text).into());
     }
     work.run(screen, (&directory, &digest), ready, drilling, stop).await
 }
@@ -134,7 +134,7 @@ impl Work<'_> {
 
     fn directory(&self) -> Result<PathBuf> {
         let directory = self.args.to_directory.clone().ok_or_else(|| {
-            Problem::Usage("a recovery needs a new directory: --to-directory DIR".to_owned())
+            AgentError::Usage("a recovery needs a new directory: --to-directory DIR".to_owned())
         })?;
         Ok(std::path::absolute(directory)?)
     }
@@ -153,7 +153,7 @@ impl Work<'_> {
     async fn ready(&self, directory: &Path, reckon: bool) -> Result<Ready> {
         let (setup, args) = (self.setup, self.args);
         if is_begun(directory) && !args.resume {
-            return Err(Problem::Target(waits(directory)).into());
+            return Err(AgentError::Target(waits(directory)).into());
         }
         let backup = self.repository.find(Some(self.source), self.planned.base.as_str()).await?;
         let version = backup.manifest.tools.get("server").cloned().unwrap_or_default();
@@ -162,13 +162,13 @@ impl Work<'_> {
         let program = server_program(&server, &version).await?;
         let bin_dir = program.parent().context("find the server's programs")?.to_owned();
         let (boxes, unboxed) = boxes(self.args).await?;
-        let begun = if args.resume { kept(directory)? } else { None };
+        let state = if args.resume { kept(directory)? } else { None };
         if let Some(external) = backup.manifest.kind.external() {
             let identity = self.identity_beside()?;
             self.whose(identity.as_ref().map(|(_, keys)| keys)).await?;
             let mut host = external_host(&backup, identity.as_ref(), &bin_dir).await;
             host.notes.extend(unboxed);
-            let room = match &begun {
+            let room = match &state {
                 Some((step, _)) if *step > Step::LayingOut => 0,
                 _ => external.bytes,
             };
@@ -180,7 +180,7 @@ impl Work<'_> {
         }
         let identity = identity_file(setup, args)?;
         let identities = setup.identities(Some(&identity))?;
-        let identities = identities.ok_or(Problem::NoIdentity(self.planned.base.clone()))?;
+        let identities = identities.ok_or(AgentError::NoIdentity(self.planned.base.clone()))?;
         let facts = open_facts(&backup.manifest, &identities).context("open the copy's facts")?;
         self.whose(Some(&identities)).await?;
         let mut host = check_host(&bin_dir, facts.cluster.as_ref()).await;
@@ -194,14 +194,14 @@ impl Work<'_> {
             begun: args.resume,
             missing: false,
             trusted: None,
-            laid_out: begun.as_ref().is_some_and(|(step, _)| *step > Step::LayingOut),
+            laid_out: state.as_ref().is_some_and(|(step, _)| *step > Step::LayingOut),
             jobs: 1,
             owner: true,
             spool_dir: setup.config.paths.spool_dir.clone(),
             bin_dir: Some(bin_dir.clone()),
         };
         let base = plan(self.repository, &request, setup.limits(), reckon).await?;
-        let room = self.room(directory, copy_room(&base, begun.as_ref()))?;
+        let room = self.room(directory, copy_room(&base, state.as_ref()))?;
         let replay = last_rate(&setup.config.paths.state_dir);
         let fetch = base.estimate;
         let outlook = Outlook { host, refused: None, room: Some(room), fetch, replay };
@@ -257,30 +257,30 @@ impl Work<'_> {
             plan: bound_digest(&self.planned),
             base: self.planned.base.clone(),
         };
-        let mut begun = match self.args.resume {
-            true => Begun::resume(directory, &of)?,
-            false => Begun::begin(directory, of)?,
+        let mut state = match self.args.resume {
+            true => RecoveryState::resume(directory, &of)?,
+            false => RecoveryState::begin(directory, of)?,
         };
-        end_own(&begun).await?;
+        end_own(&state).await?;
         let journal = Journal::open(directory)?;
         let text = plan_text(&self.planned, digest, &ready.outlook) + &signed_text(self.signer());
         journal.note(&text);
         screen.say(text);
         let meter = Meter::default();
-        let (progress, following) = (Progress::show(screen, &meter), journal.follow(&meter));
+        let (progress, following) = (Progress::show(screen, &meter), journal.sync(&meter));
         let began = std::time::Instant::now();
         let anew = match &ready.base {
             LayOut::Stored(base) => base.1.chain.is_some(),
             LayOut::Archived(_) => true,
         };
-        let done = self.bring(directory, &mut begun, ready, &meter, stop).await;
+        let done = self.bring(directory, &mut state, ready, &meter, stop).await;
         drop((progress, following));
         let seconds = began.elapsed().as_secs_f64();
         let instead = match &done {
             Ok(_) => Instead::default(),
             Err(_) => {
                 let of = (self.setup, self.repository, self.source);
-                lead_on(of, self.known, &self.planned, begun.step()).await
+                lead_on(of, self.known, &self.planned, state.step()).await
             }
         };
         let done = done
@@ -332,7 +332,7 @@ impl Work<'_> {
     async fn bring(
         &self,
         directory: &Path,
-        begun: &mut Begun,
+        state: &mut RecoveryState,
         ready: Ready,
         meter: &Meter,
         stop: &Stop,
@@ -356,14 +356,14 @@ impl Work<'_> {
         match (&base, &self.known.stanza) {
             (LayOut::Stored(base), _) => {
                 let (request, base) = &**base;
-                lay_out(self.repository, request, base, (begun, limits), meter, stop).await?;
-                with_log_ahead(&recovery, run_recovery(&recovery, begun, meter, stop)).await
+                lay_out(self.repository, request, base, (state, limits), meter, stop).await?;
+                with_log_ahead(&recovery, run_recovery(&recovery, state, meter, stop)).await
             }
             (LayOut::Archived(label), Some(stanza)) => {
                 // pgBackRest leaves us a processor while it lays out.
                 let work = async {
-                    laid_out::lay_out(stanza, label, begun, meter, stop).await?;
-                    run_recovery(&recovery, begun, meter, stop).await
+                    laid_out::lay_out(stanza, label, state, meter, stop).await?;
+                    run_recovery(&recovery, state, meter, stop).await
                 };
                 with_log_ahead(&recovery, work).await
             }
@@ -383,10 +383,10 @@ async fn external_host(
 }
 
 /// Room for what is not there yet of the copy.
-fn copy_room(base: &RestorePlan, begun: Option<&Kept>) -> u64 {
-    let kept = match begun {
+fn copy_room(base: &RestorePlan, state: Option<&Kept>) -> u64 {
+    let kept = match state {
         Some((step, _)) if *step > Step::LayingOut => return 0,
-        begun => begun.map_or(&[][..], |(_, kept)| kept),
+        state => state.map_or(&[][..], |(_, kept)| kept),
     };
     match (&base.chain, &base.room) {
         // A chain is laid out anew as a whole.

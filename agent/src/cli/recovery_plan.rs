@@ -12,14 +12,14 @@ use super::args::RestoreArgs;
 use super::recovery_words::no_plan;
 use super::screen::{Screen, count};
 use crate::engine::pgbackrest::{Asks, asks};
-use crate::host::{Problem, Setup};
+use crate::host::{AgentError, Setup};
 use crate::repository::Repository;
 use crate::restore::cluster::time_of;
 use crate::restore::known::Known;
 
 /// The point that is asked for, if one is.
 pub(super) fn target(args: &RestoreArgs) -> Result<Option<Target>> {
-    let wrong = |error: drctl_model::LsnError| Problem::Usage(error.to_string());
+    let wrong = |error: drctl_model::LsnError| AgentError::Usage(error.to_string());
     Ok(if let Some(text) = &args.to_time {
         // As finely as the server knows times, and all before that moment.
         let step = SignedDuration::from_micros(i64::from(args.exclusive));
@@ -95,7 +95,7 @@ pub(super) fn changed(planned: &RecoveryPlan, digest: &str, wanted: &str) -> any
         "the plan has changed: its digest is `{digest}` now and not `{wanted}`{more}; look at it with \
          --plan. Nothing was done"
     );
-    Problem::Usage(text).into()
+    AgentError::Usage(text).into()
 }
 
 /// The file of the identity: the recovering server's own command opens the log with it.
@@ -103,6 +103,9 @@ pub(super) fn identity_file(setup: &Setup, args: &RestoreArgs) -> Result<PathBuf
     match (&args.identity, &setup.config.keys.identity) {
         (Some(path), _) => std::path::absolute(path).context("find the identity"),
         (None, Some(SecretRef::File(path))) => Ok(path.clone()),
-        _ => Err(Problem::Usage("name the identity's file with --identity FILE".to_owned()).into()),
+        _ => {
+            Err(AgentError::Usage("name the identity's file with --identity FILE".to_owned())
+                .into())
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::args::RestoreArgs;
 use super::screen::{NAME_SHOWN, count, line};
 use crate::host::figures::{bytes, number, span};
 use crate::host::shell::word;
-use crate::host::{Problem, zone};
+use crate::host::{AgentError, zone};
 use crate::restore::cluster::{Rate, Recovered, forks, left_out};
 use crate::restore::known::OtherCluster;
 
@@ -150,7 +150,7 @@ pub(super) fn no_plan(no: &NoPlan, others: &[OtherCluster]) -> anyhow::Error {
             let _ = write!(text, "; the nearest {word} is {at}");
         }
     }
-    Problem::NoPlan(text, hint).into()
+    AgentError::NoPlan(text, hint).into()
 }
 
 /// Refuses a recovery of all that there is which would not hold all of it, unless that is accepted:
@@ -165,7 +165,7 @@ pub(super) fn accepted(plan: &RecoveryPlan, args: &RestoreArgs) -> anyhow::Resul
         );
         let hint = "look at `drctl timeline`, and name with --timeline the one whose server is the \
                     real one";
-        return Err(Problem::NoPlan(text, hint).into());
+        return Err(AgentError::NoPlan(text, hint).into());
     }
     let left_out = left_out(plan);
     if left_out.is_empty() || args.accept_loss {
@@ -176,7 +176,7 @@ pub(super) fn accepted(plan: &RecoveryPlan, args: &RestoreArgs) -> anyhow::Resul
         left_out.join("; ")
     );
     let hint = "look at `drctl timeline`; --accept-loss recovers what can be had without it";
-    Err(Problem::NoPlan(text, hint).into())
+    Err(AgentError::NoPlan(text, hint).into())
 }
 
 /// Who signed the copy that a plan begins with, a line of it.

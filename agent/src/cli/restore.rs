@@ -17,7 +17,7 @@ use super::args::RestoreArgs;
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, count, line, table};
 use crate::host::figures::{bytes, number, span};
-use crate::host::{Exit, Meter, Problem, Setup, Stop, read_secret};
+use crate::host::{AgentError, Exit, Meter, Setup, Stop, read_secret};
 use crate::repository::losses::find;
 use crate::repository::newest::two_servers;
 use crate::repository::{Latest, Memory, Passed, Repository, words};
@@ -65,7 +65,7 @@ pub(super) async fn restore(
     };
     let (repository, request, planned, told) = tokio::select! {
         planned = planning => planned?,
-        () = stop.requested() => return Err(Problem::Interrupted.into()),
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     if args.plan {
         print_plan(screen, &request, &planned, &told);
@@ -126,7 +126,7 @@ async fn request(
     }
     let identities = setup.identities(args.identity.as_deref())?;
     let id = backup.manifest.backup.clone();
-    let identities = identities.ok_or(Problem::NoIdentity(id))?;
+    let identities = identities.ok_or(AgentError::NoIdentity(id))?;
     let request = RestoreRequest {
         backup,
         identities,
@@ -184,7 +184,7 @@ fn target_server(setup: &Setup, host: &str, args: &RestoreArgs) -> Result<PgServ
     };
     let sslmode = SslMode::parse(&args.to_sslmode).ok_or_else(|| {
         let (other, known) = (&args.to_sslmode, SslMode::WORDS.join(", "));
-        Problem::Usage(format!("--to-sslmode {other}: there are {known}"))
+        AgentError::Usage(format!("--to-sslmode {other}: there are {known}"))
     })?;
     setup.private_directory(&setup.config.paths.runtime_dir)?;
     Ok(PgServer {

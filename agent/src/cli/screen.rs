@@ -7,7 +7,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use serde_json::{Value, json};
 
 use crate::host::figures::number;
-use crate::host::{Failure, Problem};
+use crate::host::{AgentError, Failure};
 
 /// Why an answer was not written.
 static LOST: Mutex<Option<io::ErrorKind>> = Mutex::new(None);
@@ -100,14 +100,14 @@ impl Screen {
     /// closed was opened on nothing by the runtime, for reading too, which no redirection does.
     ///
     /// # Errors
-    /// [`Problem::Target`].
-    pub(super) fn arrives(self) -> Result<(), Problem> {
+    /// [`AgentError::Target`].
+    pub(super) fn arrives(self) -> Result<(), AgentError> {
         let output = io::stdout();
         let both_ways = fcntl_getfl(&output).is_ok_and(|flags| flags.contains(OFlags::RDWR));
         let place = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
         let nothing = rustix::fs::stat("/dev/null").ok().map(place);
         if both_ways && nothing.is_some() && fstat(&output).ok().map(place) == nothing {
-            return Err(Problem::Target(
+            return Err(AgentError::Target(
                 "standard output is closed, and nothing of it would arrive: nothing was done"
                     .to_owned(),
             ));

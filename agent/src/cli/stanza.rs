@@ -85,24 +85,24 @@ fn config(screen: Screen, source: &str, done: &Configured) {
 }
 
 fn adopted(screen: Screen, source: &str, done: &Adopted, began: Instant) -> Exit {
-    let Adopted { followed, trouble } = done;
+    let Adopted { synced, trouble } = done;
     let seconds = began.elapsed().as_secs_f64();
     let refused: Vec<_> =
-        followed.refused.iter().map(|(label, why)| json!({ "label": label, "why": why })).collect();
-    let recorded: Vec<_> = followed.recorded.iter().map(|backup| &backup.backup).collect();
+        synced.refused.iter().map(|(label, why)| json!({ "label": label, "why": why })).collect();
+    let recorded: Vec<_> = synced.recorded.iter().map(|backup| &backup.backup).collect();
     let object = json!({
-        "source": source, "recorded": recorded, "known": followed.known,
-        "expired": followed.expired, "refused": refused, "trouble": trouble, "seconds": seconds,
+        "source": source, "recorded": recorded, "known": synced.known,
+        "expired": synced.expired, "refused": refused, "trouble": trouble, "seconds": seconds,
     });
     screen.answer("drctl.stanza-adopt/1", object, || {
         let mut text = format!(
             "{} recorded, {} known before, {} expired by pgBackRest, {}",
             count(recorded.len() as u64, "backup"),
-            followed.known,
-            followed.expired.len(),
+            synced.known,
+            synced.expired.len(),
             span(seconds)
         );
-        for (label, why) in &followed.refused {
+        for (label, why) in &synced.refused {
             let why = drctl_model::shown(why, TEXT_SHOWN);
             let _ = write!(text, "\nNOT RECORDED: {label}: {why}");
         }
@@ -112,7 +112,7 @@ fn adopted(screen: Screen, source: &str, done: &Adopted, began: Instant) -> Exit
         }
         text
     });
-    match followed.refused.is_empty() && trouble.is_empty() {
+    match synced.refused.is_empty() && trouble.is_empty() {
         true => Exit::Success,
         false => Exit::Degraded,
     }

@@ -93,14 +93,14 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
 
 fn log_json(log: &Result<LogStatus, String>, refused: &[String]) -> serde_json::Value {
     let known = log.as_ref().ok();
-    let standing = known.map(|log| &log.standing);
+    let recoverable_until = known.map(|log| &log.recoverable_until);
     json!({
-        "timeline": standing.map(|at| at.timeline),
-        "end": standing.map(|at| at.end),
-        "last_commit": standing.map(|at| at.shows),
+        "timeline": recoverable_until.map(|at| at.timeline),
+        "end": recoverable_until.map(|at| at.end),
+        "last_commit": recoverable_until.map(|at| at.shows),
         "age_seconds": known.map(|log| log.age.as_secs()),
-        "gaps": standing.map(|at| &at.gaps),
-        "doubts": standing.map(|at| at.doubts.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        "gaps": recoverable_until.map(|at| &at.gaps),
+        "doubts": recoverable_until.map(|at| at.doubts.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "refused": refused, "unknown": log.as_ref().err(),
     })
 }

@@ -7,87 +7,92 @@ use serde_json::json;
 use super::args::TakeOverArgs;
 use super::screen::{Screen, line};
 use crate::host::shell::word;
-use crate::host::{Exit, Problem, Setup};
-use crate::restore::{Address, HeirRequest, Heritage, inherit, prepare_take_over};
+use crate::host::{AgentError, Exit, Setup};
+use crate::restore::{Address, TakeOverPlan, TakeOverRequest, finish_take_over, prepare_take_over};
 
 /// `drctl take-over`.
 pub(super) async fn take_over(screen: Screen, setup: &Setup, args: &TakeOverArgs) -> Result<Exit> {
-    let request = HeirRequest {
+    let request = TakeOverRequest {
         setup,
         source: &args.source,
         directory: std::path::absolute(&args.directory)?,
         configuration: args.configuration.clone(),
         streamed: args.streamed,
     };
-    let heritage = prepare_take_over(&request).await;
-    let mut heritage = heritage.with_context(|| {
+    let prepared = prepare_take_over(&request).await;
+    let mut prepared = prepared.with_context(|| {
         format!("let the cluster in {} take a server's place", request.directory.display())
     })?;
-    heritage.notes.extend(configurations(&heritage, args));
+    prepared.notes.extend(configurations(&prepared, args));
     let Some(wanted) = &args.yes else {
-        screen.answer("drctl.take-over/1", object(&heritage, false), || plan_text(&heritage));
+        screen.answer("drctl.take-over/1", object(&prepared, false), || plan_text(&prepared));
         return Ok(Exit::Success);
     };
-    if *wanted != heritage.digest {
+    if *wanted != prepared.digest {
         let text = format!(
             "what is to be done has changed: its digest is {} now and not {wanted}; look at it without \
              --yes. Nothing was done",
-            heritage.digest
+            prepared.digest
         );
-        return Err(Problem::Usage(text).into());
+        return Err(AgentError::Usage(text).into());
     }
-    let address = inherit(&mut heritage)?;
-    screen.answer("drctl.take-over/1", object(&heritage, true), || {
-        done_text(&heritage, &address, setup, args)
+    let address = finish_take_over(&mut prepared)?;
+    screen.answer("drctl.take-over/1", object(&prepared, true), || {
+        done_text(&prepared, &address, setup, args)
     });
     Ok(Exit::Success)
 }
 
-fn object(heritage: &Heritage, done: bool) -> serde_json::Value {
-    let files = heritage.changes.edits.iter();
+fn object(prepared: &TakeOverPlan, done: bool) -> serde_json::Value {
+    let files = prepared.changes.edits.iter();
     json!({
-        "source": heritage.source, "data": heritage.data, "done": done,
-        "system_id": heritage.control.system_id.to_string(), "timeline": heritage.control.timeline,
+        "source": prepared.source, "data": prepared.data, "done": done,
+        "system_id": prepared.control.system_id.to_string(), "timeline": prepared.control.timeline,
         "files": files.map(|edit| json!({ "file": edit.file, "changes": edit.says })).collect::<Vec<_>>(),
-        "ready": heritage.changes.ready, "notes": heritage.notes, "digest": heritage.digest,
+        "ready": prepared.changes.ready, "notes": prepared.notes, "digest": prepared.digest,
     })
 }
 
-fn plan_text(heritage: &Heritage) -> String {
+fn plan_text(prepared: &TakeOverPlan) -> String {
     let mut text = format!(
         "the cluster in {} (system {}, timeline {}) would be the server of {}; its data stay there",
-        heritage.data.display(),
-        heritage.control.system_id,
-        heritage.control.timeline,
-        heritage.source
+        prepared.data.display(),
+        prepared.control.system_id,
+        prepared.control.timeline,
+        prepared.source
     );
-    for edit in &heritage.changes.edits {
+    for edit in &prepared.changes.edits {
         let _ = write!(text, "\n  {}", edit.file.display());
         for change in &edit.says {
             let _ = write!(text, "\n    {change}");
         }
     }
-    if !heritage.changes.ready.is_empty() {
-        let names = heritage.changes.ready.join(", ");
+    if !prepared.changes.ready.is_empty() {
+        let names = prepared.changes.ready.join(", ");
         let _ = write!(text, "\n  to be archived, since nobody has yet: {names}");
     }
-    for note in &heritage.notes {
+    for note in &prepared.notes {
         let _ = write!(text, "\n  note: {}", line(note));
     }
-    if heritage.changes.edits.is_empty() {
+    if prepared.changes.edits.is_empty() {
         text.push_str("\n  nothing of it has to change");
     }
-    let digest = &heritage.digest;
+    let digest = &prepared.digest;
     let _ = write!(text, "\n  plan {digest}: --yes={digest} does this and nothing else");
     text
 }
 
-fn done_text(heritage: &Heritage, address: &Address, setup: &Setup, args: &TakeOverArgs) -> String {
-    let (source, data) = (&heritage.source, word(&heritage.data.display().to_string()));
+fn done_text(
+    prepared: &TakeOverPlan,
+    address: &Address,
+    setup: &Setup,
+    args: &TakeOverArgs,
+) -> String {
+    let (source, data) = (&prepared.source, word(&prepared.data.display().to_string()));
     let mut text = format!(
         "the cluster in {data} is the server of {source}; what was in its files before lies beside \
          them (.before-take-over)\n  start it: {}",
-        start(heritage, args)
+        start(prepared, args)
     );
     let named = setup.source(source.as_str()).map(|(_, source)| source.engine.server().clone());
     if let Ok(named) = named
@@ -114,7 +119,7 @@ fn done_text(heritage: &Heritage, address: &Address, setup: &Setup, args: &TakeO
 }
 
 /// The command by which the server is started, as far as it can be told.
-fn start(heritage: &Heritage, args: &TakeOverArgs) -> String {
+fn start(prepared: &TakeOverPlan, args: &TakeOverArgs) -> String {
     let configuration = args.configuration.as_deref();
     let debian = configuration.and_then(|file| {
         let folder = file.parent()?;
@@ -123,7 +128,7 @@ fn start(heritage: &Heritage, args: &TakeOverArgs) -> String {
         Some(format!("pg_ctlcluster {} {} start", version.display(), name.display()))
     });
     debian.unwrap_or_else(|| {
-        let data = word(&heritage.data.display().to_string());
+        let data = word(&prepared.data.display().to_string());
         let file = configuration.map(|file| word(&file.display().to_string()));
         let file = file.map(|file| format!(" -o \"-c config_file={file}\"")).unwrap_or_default();
         format!(
@@ -133,8 +138,8 @@ fn start(heritage: &Heritage, args: &TakeOverArgs) -> String {
 }
 
 /// Configurations of Debian's, which lie outside of their data directories: one of them may be meant.
-fn configurations(heritage: &Heritage, args: &TakeOverArgs) -> Vec<String> {
-    let version = std::fs::read_to_string(heritage.data.join("PG_VERSION")).unwrap_or_default();
+fn configurations(prepared: &TakeOverPlan, args: &TakeOverArgs) -> Vec<String> {
+    let version = std::fs::read_to_string(prepared.data.join("PG_VERSION")).unwrap_or_default();
     let folder = Path::new("/etc/postgresql").join(version.trim());
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     if args.configuration.is_some() {

@@ -5,7 +5,9 @@ use std::io;
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Lost};
 use drctl_model::{BackupId, Drill, DrillOutcome, Lsn, SourceId, Timeline, shown};
-use drctl_policies::recovery::{Gap, TimelineView, Want, Warning, standing, timeline_view};
+use drctl_policies::recovery::{
+    Gap, TimelineView, Want, Warning, recoverable_until, timeline_view,
+};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -121,7 +123,9 @@ async fn remembered(
 
 /// Timelines that have commits of their own each, where nobody can tell which of them is meant.
 fn forks(known: &Known) -> Vec<String> {
-    let doubts = standing(&known.archive).into_iter().flat_map(|standing| standing.doubts);
+    let doubts = recoverable_until(&known.archive)
+        .into_iter()
+        .flat_map(|recoverable_until| recoverable_until.doubts);
     let forks = doubts.filter(|one| matches!(one, Warning::Fork { .. }));
     forks.map(|fork| fork.to_string()).collect()
 }

@@ -13,9 +13,9 @@ use serde_json::json;
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
 use crate::engine::pgbackrest::{Asked as Wanted, engine_of, fetch as fetch_from_archive};
-use crate::host::{Exit, Problem, Setup, Stop};
+use crate::host::{AgentError, Exit, Setup, Stop};
 use crate::log::{
-    Ahead, Fetched, Push, Pushed, Shelf, Shipping, fetch as fetch_wal, note_refusal, ship,
+    Ahead, Fetched, LogStore, Push, Pushed, Shipping, fetch as fetch_wal, note_refusal, ship,
     usual_slot,
 };
 use crate::restore::cluster::take;
@@ -30,7 +30,7 @@ pub(super) async fn wal(
     match verb {
         WalVerb::Push { source, path } => push_one(screen, setup, source, path, stop).await,
         WalVerb::Index { source } => {
-            let written = Shelf::open(setup, source).await?.index_all().await?;
+            let written = LogStore::open(setup, source).await?.index_all().await?;
             let object = json!({ "source": source, "written": written });
             screen.answer("drctl.wal-index/1", object, || {
                 format!("wrote {written} index(es) over the log of {source}")
@@ -51,9 +51,9 @@ pub(super) async fn wal(
             let (id, configured) = setup.source(source)?;
             has_log(source, &configured.engine, "Nothing was done on the server")?;
             let server = setup.server(configured)?;
-            let shelf = tokio::select! {
-                shelf = Shelf::open(setup, source) => shelf?,
-                () = stop.requested() => return Err(Problem::Interrupted.into()),
+            let log_store = tokio::select! {
+                log_store = LogStore::open(setup, source) => log_store?,
+                () = stop.requested() => return Err(AgentError::Interrupted.into()),
             };
             let slot = slot.clone().unwrap_or_else(|| usual_slot(id));
             let interval = Duration::from_secs(u64::from(*interval));
@@ -63,7 +63,7 @@ pub(super) async fn wal(
             let (synchronous, puts) = (*synchronous, usize::from(*puts));
             let shipping = Shipping { slot, interval, synchronous, puts, heartbeat };
             screen.say(format!("streaming the log of {id} through the slot {}", shipping.slot));
-            let streamed = ship(&shelf, &server, &shipping, stop).await;
+            let streamed = ship(&log_store, &server, &shipping, stop).await;
             if let Err(error) = &streamed {
                 let whose = format!("streamed from {}", server.target());
                 note_refusal(setup, &whose, error).await;
@@ -83,7 +83,7 @@ fn has_log(source: &str, engine: &Engine, left: &str) -> Result<()> {
         "the source `{source}` is of dumps (engine = \"pg_dump\"), which no log can bring forward: \
          make a source with engine = \"base_backup\" for the cluster, and store that one's. {left}"
     );
-    Err(Problem::Usage(text).into())
+    Err(AgentError::Usage(text).into())
 }
 
 async fn push_one(
@@ -142,7 +142,7 @@ async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {
         let mut replayed = asked.iter().filter(|asked| asked.at >= from);
         if let Some(place) = replayed.find_map(Asked::place) {
             let _ = std::fs::remove_file(&args.to);
-            bail!(Problem::Place(place.to_owned()));
+            bail!(AgentError::Place(place.to_owned()));
         }
     }
     answered(done)
@@ -176,7 +176,8 @@ async fn fetch_archived(setup: &Setup, backrest: &BackRest, args: &FetchArgs) ->
 
 fn segment_size(args: &FetchArgs) -> Result<WalSegmentSize> {
     let size = WalSegmentSize::new(args.segment_bytes);
-    Ok(size.ok_or_else(|| Problem::Usage("--segment-bytes: no size of a WAL segment".to_owned()))?)
+    Ok(size
+        .ok_or_else(|| AgentError::Usage("--segment-bytes: no size of a WAL segment".to_owned()))?)
 }
 
 async fn fetch_stored(setup: &Setup, args: &FetchArgs) -> Result<Fetched> {
@@ -184,10 +185,10 @@ async fn fetch_stored(setup: &Setup, args: &FetchArgs) -> Result<Fetched> {
     let size = segment_size(args)?;
     let repository = setup.repository().await?;
     let identities = setup.identities(args.identity.as_deref())?;
-    let identities = identities.ok_or(Problem::NoIdentityToTest)?;
-    let shelf = Shelf::reader(&repository, &source).up_to(args.until);
+    let identities = identities.ok_or(AgentError::NoIdentityToTest)?;
+    let log_store = LogStore::reader(&repository, &source).up_to(args.until);
     let (name, to) = (&args.name, (args.to.as_path(), own(args)));
-    fetch_wal(&shelf, args.system_id, size, name, to, &args.expect, &identities).await
+    fetch_wal(&log_store, args.system_id, size, name, to, &args.expect, &identities).await
 }
 
 /// Where the server keeps its log: it asks for files beside it.

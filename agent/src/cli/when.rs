@@ -14,8 +14,8 @@ use crate::engine::pg::names::Names;
 use crate::engine::pg::{FoundDeeds, deeds};
 use crate::engine::pgbackrest::deeds_of_stanza;
 use crate::host::figures::number;
-use crate::host::{Exit, Meter, Problem, Setup};
-use crate::log::Shelf;
+use crate::host::{AgentError, Exit, Meter, Setup};
+use crate::log::LogStore;
 use crate::restore::cluster::time_of;
 use crate::restore::known::known;
 
@@ -34,14 +34,14 @@ pub(super) async fn when(screen: Screen, setup: &Setup, args: &WhenArgs) -> Resu
     let want = Want::Time(micros(from));
     let known = known(setup, &repository, &id, cache.as_ref(), (want, None)).await?;
     let Some((newest, at)) = known.bases.last() else {
-        return Err(Problem::NoBackup("there is no copy of a cluster".to_owned()).into());
+        return Err(AgentError::NoBackup("there is no copy of a cluster".to_owned()).into());
     };
     let identities = setup.identities(args.identity.as_deref())?;
     // What pgBackRest keeps needs none; drctl's own log beside it, and names, do.
     if identities.is_none() && known.stanza.is_none() {
-        return Err(Problem::NoIdentity(newest.clone()).into());
+        return Err(AgentError::NoIdentity(newest.clone()).into());
     }
-    let (shelf, meter) = (Shelf::reader(&repository, &id), Meter::default());
+    let (log_store, meter) = (LogStore::reader(&repository, &id), Meter::default());
     meter.label("reading the log");
     let progress = Progress::show(screen, &meter);
     let of = (known.system_id, at.segment_size);
@@ -52,7 +52,7 @@ pub(super) async fn when(screen: Screen, setup: &Setup, args: &WhenArgs) -> Resu
         let mut names = Names::default();
         if let Some(identities) = &identities {
             let own =
-                deeds(&shelf, of, cache.as_ref(), times, args.rows, identities, &meter).await?;
+                deeds(&log_store, of, cache.as_ref(), times, args.rows, identities, &meter).await?;
             found.join(own);
             let done = found.deeds.iter().map(|(_, deed)| deed);
             names = Names::of(&repository, &id, &known.bases, identities, done).await?;
@@ -74,7 +74,7 @@ pub(super) async fn when(screen: Screen, setup: &Setup, args: &WhenArgs) -> Resu
 fn window(args: &WhenArgs, now: Timestamp) -> Result<(Timestamp, Timestamp)> {
     let long = |text: &str| {
         let span = text.parse::<SignedDuration>().ok().filter(|span| span.is_positive());
-        let wrong = || Problem::Usage(format!("`{text}` is no span of time, such as 1h or 30m"));
+        let wrong = || AgentError::Usage(format!("`{text}` is no span of time, such as 1h or 30m"));
         span.ok_or_else(wrong)
     };
     let moved = |at: Timestamp, by: SignedDuration| {
@@ -90,7 +90,7 @@ fn window(args: &WhenArgs, now: Timestamp) -> Result<(Timestamp, Timestamp)> {
     let from = from.unwrap_or_else(|| moved(until, day));
     if from >= until {
         let text = format!("the beginning, {from}, is not before the end, {until}");
-        return Err(Problem::Usage(text).into());
+        return Err(AgentError::Usage(text).into());
     }
     Ok((from, until))
 }

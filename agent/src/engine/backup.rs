@@ -6,30 +6,30 @@ use drctl_policies::{Engine, Source};
 
 use super::pgbackrest as backrest;
 use crate::backup::attempt::back_up;
-use crate::backup::{BackedUp, Wish};
-use crate::host::{Meter, Problem, Setup, Stop};
+use crate::backup::{BackedUp, RequestedKind};
+use crate::host::{AgentError, Meter, Setup, Stop};
 use crate::jobs::trace::trace;
 use crate::repository::cache;
 
 /// Takes a backup of the source `name` and commits it.
 ///
 /// # Errors
-/// [`Problem::UnknownSource`], [`Problem::Usage`] and [`Problem::Busy`] before anything is tried;
+/// [`AgentError::UnknownSource`], [`AgentError::Usage`] and [`AgentError::Busy`] before anything is tried;
 /// then [`EngineError`](drctl_engines::EngineError) of the server or its tools,
-/// [`StoreError`](drctl_store::StoreError) of the bucket, [`Problem::Incomplete`],
-/// [`Problem::Interrupted`]: nothing of it counts, and the job's record says so.
+/// [`StoreError`](drctl_store::StoreError) of the bucket, [`AgentError::Incomplete`],
+/// [`AgentError::Interrupted`]: nothing of it counts, and the job's record says so.
 pub async fn backup(
     setup: &Setup,
     name: &str,
-    wish: Wish,
+    requested: RequestedKind,
     meter: &Meter,
     stop: &Stop,
 ) -> Result<BackedUp> {
     let (id, source) = setup.source(name)?;
-    can_be(&source.engine, wish)?;
+    can_be(&source.engine, requested)?;
     let _lock = cache::lock(setup, id)?;
     let began = setup.clock.now();
-    let done = attempt(setup, (id, source), wish, meter, stop).await;
+    let done = attempt(setup, (id, source), requested, meter, stop).await;
     if let Err(error) = &done {
         trace(setup, id, began, error).await;
     }
@@ -40,7 +40,7 @@ pub async fn backup(
 async fn attempt(
     setup: &Setup,
     (id, source): (&SourceId, &Source),
-    wish: Wish,
+    requested: RequestedKind,
     meter: &Meter,
     stop: &Stop,
 ) -> Result<BackedUp> {
@@ -48,20 +48,20 @@ async fn attempt(
     let keys = (setup.recipients()?, setup.signing_key()?);
     match &source.engine {
         Engine::PgDump(_) | Engine::BaseBackup(_) => {
-            back_up(setup, (id, source), keys, wish, meter, stop).await
+            back_up(setup, (id, source), keys, requested, meter, stop).await
         }
         Engine::Pgbackrest(settings) => {
-            backrest::back_up(setup, id, (source, settings), wish, meter, stop).await
+            backrest::back_up(setup, id, (source, settings), requested, meter, stop).await
         }
     }
 }
 
 /// Whether a source of this engine can be backed up so, by whom we run as.
-fn can_be(engine: &Engine, wish: Wish) -> Result<()> {
-    if wish != Wish::AsConfigured && matches!(engine, Engine::PgDump(_)) {
+fn can_be(engine: &Engine, requested: RequestedKind) -> Result<()> {
+    if requested != RequestedKind::AsConfigured && matches!(engine, Engine::PgDump(_)) {
         let text = "--full and --incremental are for copies of clusters (engine = \"base_backup\" or \
                     \"pgbackrest\")";
-        return Err(Problem::Usage(text.to_owned()).into());
+        return Err(AgentError::Usage(text.to_owned()).into());
     }
     if matches!(engine, Engine::Pgbackrest(_)) {
         backrest::not_as_root()?;

@@ -156,7 +156,7 @@ async fn bucket(setup: &Setup, found: &mut Findings) -> Option<Repository> {
 }
 
 async fn list(repository: &Repository, found: &mut Findings) {
-    match repository.weigh(&object_store::path::Path::from("probe")).await {
+    match repository.count_and_size(&object_store::path::Path::from("probe")).await {
         Ok((0, _)) => {
             let text = "what was just written is not listed";
             let hint = Some("do not trust this store: rebuilding the catalog needs true lists");

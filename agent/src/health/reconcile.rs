@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::engine::pgbackrest::{mark_anew, only_there};
 use crate::host::{Setup, crash_point};
-use crate::log::{Shelf, look_again, trust_digest};
+use crate::log::{LogStore, look_again, trust_digest};
 use crate::repository::named::{missed, note};
 use crate::repository::strays::strays;
 use crate::repository::{Inventory, Memory, Repository, inventory};
@@ -72,7 +72,7 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
 async fn note_lost_log(setup: &Setup, repository: &Repository) -> Result<()> {
     let Some(old) = setup.log_cache(repository).await else { return Ok(()) };
     for (source, system_id) in old.logged().await.unwrap_or_default() {
-        look_again(&Shelf::reader(repository, &source), system_id, &old).await?;
+        look_again(&LogStore::reader(repository, &source), system_id, &old).await?;
     }
     Ok(())
 }
@@ -155,7 +155,7 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     let trust = trust_digest(&repository.trust);
     for (source, system_id) in catalog.logged().await? {
         let known = catalog.logs(&source, system_id, trust).await?;
-        let mut there = Shelf::reader(repository, &source).listed(system_id).await?;
+        let mut there = LogStore::reader(repository, &source).listed(system_id).await?;
         for (timeline, log) in known {
             let ranges = there.remove(&timeline).unwrap_or_default().ranges;
             let gone = |entry: &&LogEntry| ranges.binary_search(&entry.range()).is_err();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use drctl_catalog::{Catalog, Lost, Subject};
 use drctl_model::{SourceId, Verification, newest, shown};
-use drctl_policies::recovery::{Standing, Want};
+use drctl_policies::recovery::{RecoverableUntil, Want};
 use drctl_policies::{Engine, Schedule, Source};
 use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
@@ -157,14 +157,14 @@ async fn look(
         let state = log_state(repository, source, catalog, cache, beside).await;
         state.map_err(|error| why(&error))
     };
-    let aged = |standing: Standing| {
-        let age = setup.clock.now().duration_since(standing.shows);
-        LogStatus { standing, age }
+    let aged = |recoverable_until: RecoverableUntil| {
+        let age = setup.clock.now().duration_since(recoverable_until.shows);
+        LogStatus { recoverable_until, age }
     };
     status.log = match looking.await {
-        Ok(LogState { standing, refused }) => {
+        Ok(LogState { recoverable_until, refused }) => {
             status.disbelieved = refused;
-            standing.map(|standing| Ok(aged(standing)))
+            recoverable_until.map(|recoverable_until| Ok(aged(recoverable_until)))
         }
         Err(why) => Some(Err(why)),
     };

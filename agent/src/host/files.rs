@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::Problem;
+use super::AgentError;
 
 /// What was removed may have been missing.
 pub(crate) fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
@@ -25,7 +25,7 @@ pub(crate) fn discard(path: &Path) -> Result<()> {
 /// Writes a file that must not exist, and syncs it.
 ///
 /// # Errors
-/// [`Problem::Exists`], [`Problem::Usage`] where its directory is missing, the file system's.
+/// [`AgentError::Exists`], [`AgentError::Usage`] where its directory is missing, the file system's.
 pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
     fill(new_file(path, mode)?, path, text)
 }
@@ -35,7 +35,7 @@ pub(crate) fn new_file(path: &Path, mode: u32) -> Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     match file {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(Problem::Exists(path.to_owned()).into())
+            Err(AgentError::Exists(path.to_owned()).into())
         }
         // It is not made: it may be what should be mounted there.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -46,7 +46,7 @@ pub(crate) fn new_file(path: &Path, mode: u32) -> Result<File> {
                 directory.display(),
                 path.display()
             );
-            Err(Problem::Usage(text).into())
+            Err(AgentError::Usage(text).into())
         }
         file => file.with_context(|| format!("write {}", path.display())),
     }

@@ -9,7 +9,7 @@ use drctl_model::SourceId;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::Problem;
+use super::AgentError;
 
 /// A file that is a lock.
 pub(crate) enum Taken {
@@ -62,7 +62,7 @@ impl SourceLock {
     /// Takes the lock or says who has it; waits for no more than a moment.
     ///
     /// # Errors
-    /// [`Problem::Busy`]; the file system's.
+    /// [`AgentError::Busy`]; the file system's.
     pub fn take(directory: &Path, source: &SourceId) -> Result<Self> {
         let path = directory.join(format!("{source}.lock"));
         let mut taken = take_file(&path);
@@ -77,7 +77,7 @@ impl SourceLock {
                 let mut holder = String::new();
                 let _ = file.take(200).read_to_string(&mut holder);
                 let holder = holder.trim().to_owned();
-                return Err(Problem::Busy { source_name: source.clone(), holder }.into());
+                return Err(AgentError::Busy { source_name: source.clone(), holder }.into());
             }
         };
         file.set_len(0)?;

@@ -1,5 +1,6 @@
 //! The host that it all runs on: configuration, secrets, locks, files, and how work fails or ends.
 
+mod agent_error;
 mod crash;
 mod exit;
 pub(crate) mod figures;
@@ -9,13 +10,13 @@ mod limits;
 pub(crate) mod locks;
 mod meter;
 pub(crate) mod private;
-mod problem;
 mod secrets;
 mod setup;
 pub(crate) mod shell;
 mod stop;
 pub(crate) mod zone;
 
+pub use agent_error::{AgentError, Failure};
 pub use crash::{CRASH_POINTS, PUSH_CRASH_POINTS, RECOVERY_CRASH_POINTS, crash_point};
 pub use exit::Exit;
 pub use files::write_new;
@@ -23,7 +24,6 @@ pub use level::Level;
 pub use limits::Limits;
 pub use locks::SourceLock;
 pub use meter::{Meter, Reading};
-pub use problem::{Failure, Problem};
 pub use secrets::{read_optional, read_secret};
 pub use setup::{Setup, read_files};
 pub use stop::{Stop, Stopper};

@@ -13,7 +13,7 @@ use rustix::process::{
     DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit, umask,
 };
 
-use super::Problem;
+use super::AgentError;
 
 /// At the very start, for us and every child: files and directories are for this account alone,
 /// whatever the shell says, and no memory with keys in it goes to a disk when a process crashes.
@@ -29,8 +29,8 @@ pub(crate) fn begin() {
 /// there.
 ///
 /// # Errors
-/// [`Problem::NotPrivate`] where another account owns it, or may change what is in it;
-/// [`Problem::Usage`] as root in the directory of another account; the file system's.
+/// [`AgentError::NotPrivate`] where another account owns it, or may change what is in it;
+/// [`AgentError::Usage`] as root in the directory of another account; the file system's.
 pub(crate) fn directory(path: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.with_context(|| format!("make the directory {}", path.display()))?;
@@ -40,11 +40,11 @@ pub(crate) fn directory(path: &Path) -> Result<()> {
         Some(Unfit::OfAccount(owner)) => Err(of_account(path, owner)),
         Some(Unfit::Foreign(owner)) => {
             let why = format!("it belongs to {}", account(owner));
-            Err(Problem::NotPrivate { path: path.to_owned(), why }.into())
+            Err(AgentError::NotPrivate { path: path.to_owned(), why }.into())
         }
         Some(Unfit::Open) => {
             let why = format!("its mode is {:03o}", found.mode() & 0o777);
-            Err(Problem::NotPrivate { path: path.to_owned(), why }.into())
+            Err(AgentError::NotPrivate { path: path.to_owned(), why }.into())
         }
     }
 }
@@ -53,7 +53,7 @@ pub(crate) fn directory(path: &Path) -> Result<()> {
 /// is of no use to that account. It may be as open as its owner likes.
 ///
 /// # Errors
-/// [`Problem::Usage`].
+/// [`AgentError::Usage`].
 pub(crate) fn may_write(path: &Path) -> Result<()> {
     let found = path.metadata().map(|found| unfit(found.uid(), found.mode(), geteuid().as_raw()));
     match found {
@@ -69,7 +69,7 @@ fn of_account(path: &Path, owner: u32) -> anyhow::Error {
          for example `sudo -u {name} drctl …`. Nothing was done",
         path.display()
     );
-    Problem::Usage(text).into()
+    AgentError::Usage(text).into()
 }
 
 /// Whether a restore may write below a directory, which need not be there yet: neither it nor
@@ -77,7 +77,7 @@ fn of_account(path: &Path, owner: u32) -> anyhow::Error {
 /// of what is written. In a directory like `/tmp`, names of ours are ours.
 ///
 /// # Errors
-/// [`Problem::Target`].
+/// [`AgentError::Target`].
 pub(crate) fn target(directory: &Path) -> Result<()> {
     let named = std::path::absolute(directory).context("find the directory")?;
     let us = geteuid().as_raw();
@@ -102,7 +102,7 @@ pub(crate) fn target(directory: &Path) -> Result<()> {
                  that only this account and root may change. Nothing was done",
                 place.display()
             );
-            return Err(Problem::Target(text).into());
+            return Err(AgentError::Target(text).into());
         }
     }
     Ok(())
@@ -120,7 +120,7 @@ pub(crate) fn make_target(directory: &Path) -> Result<()> {
              Nothing was done",
             directory.display()
         );
-        Problem::Target(text)
+        AgentError::Target(text)
     })?;
     // Somebody may have been faster.
     target(directory)

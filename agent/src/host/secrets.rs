@@ -3,7 +3,7 @@ use std::path::Path;
 use anyhow::Result;
 use drctl_policies::SecretRef;
 
-use super::Problem;
+use super::AgentError;
 
 /// The most bytes of a secret.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
@@ -11,7 +11,7 @@ const MAX_SECRET_BYTES: u64 = 64 << 10;
 /// Reads a secret from where the configuration says it is; a newline at its end is not part of it.
 ///
 /// # Errors
-/// [`Problem::Secret`], which names the place and never the content.
+/// [`AgentError::Secret`], which names the place and never the content.
 pub fn read_secret(what: &str, reference: &SecretRef) -> Result<String> {
     let (from, found) = match reference {
         SecretRef::File(path) => (path.display().to_string(), read_file(path)),
@@ -27,7 +27,7 @@ pub fn read_secret(what: &str, reference: &SecretRef) -> Result<String> {
             (format!("the systemd credential {name}"), found)
         }
     };
-    let fail = |why| Problem::Secret { what: what.to_owned(), from: from.clone(), why };
+    let fail = |why| AgentError::Secret { what: what.to_owned(), from: from.clone(), why };
     let text = found.map_err(fail)?;
     let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
     if text.is_empty() {

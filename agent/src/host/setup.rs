@@ -12,7 +12,7 @@ use drctl_store::{
     Bucket, Credentials, Identities, Location, Options, Recipients, Signer, SigningKey, Trust,
 };
 
-use super::{Limits, Problem, private, read_optional, read_secret};
+use super::{AgentError, Limits, private, read_optional, read_secret};
 
 /// Everything that the verbs need from the configuration.
 #[derive(Clone)]
@@ -28,16 +28,16 @@ pub struct Setup {
 /// Reads the configuration's files.
 ///
 /// # Errors
-/// [`Problem::NoConfiguration`]; [`Problem::Configuration`] for a file that cannot be read.
+/// [`AgentError::NoConfiguration`]; [`AgentError::Configuration`] for a file that cannot be read.
 pub fn read_files(path: &Path) -> Result<(SourceFile, Vec<SourceFile>)> {
     let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Problem::NoConfiguration(path.to_owned()).into());
+            return Err(AgentError::NoConfiguration(path.to_owned()).into());
         }
         text => text.with_context(|| format!("read {}", path.display()))?,
     };
     let main = SourceFile { name: path.display().to_string(), text };
-    let directory = drctl_policies::policies_dir(&main).map_err(Problem::Configuration)?;
+    let directory = drctl_policies::policies_dir(&main).map_err(AgentError::Configuration)?;
     let mut policies = Vec::new();
     let entries = match std::fs::read_dir(&directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((main, policies)),
@@ -59,10 +59,10 @@ impl Setup {
     /// Reads and checks the configuration; touches nothing else.
     ///
     /// # Errors
-    /// As [`read_files`]; [`Problem::Configuration`] with every mistake in it.
+    /// As [`read_files`]; [`AgentError::Configuration`] with every mistake in it.
     pub fn load(path: &Path) -> Result<Self> {
         let (main, policies) = read_files(path)?;
-        let config = drctl_policies::parse(&main, &policies).map_err(Problem::Configuration)?;
+        let config = drctl_policies::parse(&main, &policies).map_err(AgentError::Configuration)?;
         Ok(Setup { config: Arc::new(config), path: path.to_owned(), clock: Arc::new(SystemClock) })
     }
 
@@ -89,11 +89,11 @@ impl Setup {
     /// A configured source, by its name.
     ///
     /// # Errors
-    /// [`Problem::UnknownSource`].
+    /// [`AgentError::UnknownSource`].
     pub fn source(&self, name: &str) -> Result<(&SourceId, &Source)> {
         self.configured(name).ok_or_else(|| {
             let known = self.config.sources.keys().cloned().collect();
-            Problem::UnknownSource { source_name: name.to_owned(), known }.into()
+            AgentError::UnknownSource { source_name: name.to_owned(), known }.into()
         })
     }
 
@@ -105,7 +105,7 @@ impl Setup {
     /// The bucket; nothing is sent yet.
     ///
     /// # Errors
-    /// [`Problem::Secret`]; [`StoreError`](drctl_store::StoreError) for a location that cannot be
+    /// [`AgentError::Secret`]; [`StoreError`](drctl_store::StoreError) for a location that cannot be
     /// opened; the file system's for `ca_file`.
     pub fn bucket(&self) -> Result<Bucket> {
         let repository = &self.config.repository;
@@ -210,9 +210,9 @@ impl Setup {
     /// The key that signs, whether or not what it signs is believed: to look at, never to sign with.
     ///
     /// # Errors
-    /// [`Problem::NoSigningKey`], [`Problem::Secret`], a key that is damaged.
+    /// [`AgentError::NoSigningKey`], [`AgentError::Secret`], a key that is damaged.
     pub fn any_signing_key(&self) -> Result<SigningKey> {
-        let reference = self.config.keys.signing_key.as_ref().ok_or(Problem::NoSigningKey)?;
+        let reference = self.config.keys.signing_key.as_ref().ok_or(AgentError::NoSigningKey)?;
         Ok(read_secret("keys.signing_key", reference)?.parse::<SigningKey>()?)
     }
 
@@ -220,20 +220,20 @@ impl Setup {
     /// or PostgreSQL would let go of log, and people of old backups, that nobody can use.
     ///
     /// # Errors
-    /// As [`any_signing_key`](Self::any_signing_key); [`Problem::Unpinned`].
+    /// As [`any_signing_key`](Self::any_signing_key); [`AgentError::Unpinned`].
     pub fn signing_key(&self) -> Result<SigningKey> {
         let key = self.any_signing_key()?;
         let verifying = key.verifying_key();
         if self.trust()?.iter().any(|trusted| *trusted == verifying) {
             return Ok(key);
         }
-        Err(Problem::Unpinned(verifying.to_string()).into())
+        Err(AgentError::Unpinned(verifying.to_string()).into())
     }
 
     /// The identities at hand: those in `file`, else those of the configuration, else none.
     ///
     /// # Errors
-    /// [`Problem::Secret`] for a file that is not there; [`KeyError`](drctl_store::KeyError) for
+    /// [`AgentError::Secret`] for a file that is not there; [`KeyError`](drctl_store::KeyError) for
     /// one that holds none.
     pub fn identities(&self, file: Option<&Path>) -> Result<Option<Identities>> {
         let text = match (file, &self.config.keys.identity) {
@@ -256,7 +256,7 @@ impl Setup {
     /// Makes a directory that only we can look into, where it is missing.
     ///
     /// # Errors
-    /// [`Problem::NotPrivate`] for one that others may change; the file system's.
+    /// [`AgentError::NotPrivate`] for one that others may change; the file system's.
     pub fn private_directory(&self, path: &Path) -> Result<()> {
         private::directory(path)
     }
@@ -264,7 +264,7 @@ impl Setup {
     /// How a source's server is reached.
     ///
     /// # Errors
-    /// [`Problem::Secret`] for a password that is not there; [`Problem::NotPrivate`] for the
+    /// [`AgentError::Secret`] for a password that is not there; [`AgentError::NotPrivate`] for the
     /// runtime directory; [`EngineError`](drctl_engines::EngineError) where it cannot be swept.
     pub fn server(&self, source: &Source) -> Result<PgServer> {
         let pg = source.engine.server();

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
 use drctl_model::{BackupId, BackupSummary, JobEvent, JobId, SourceId};
 
-use crate::host::{Failure, Problem, Setup};
+use crate::host::{AgentError, Failure, Setup};
 use crate::repository::Repository;
 use crate::repository::faults::is_bad_manifest;
 
@@ -98,7 +98,7 @@ pub(crate) async fn record_failure(
 ) {
     let failure = Failure::of(error);
     let event = match error.downcast_ref() {
-        Some(Problem::Interrupted) => JobEvent::Cancelled,
+        Some(AgentError::Interrupted) => JobEvent::Cancelled,
         _ => {
             JobEvent::Failed { code: failure.code.to_owned(), message: failure.messages.join(": ") }
         }

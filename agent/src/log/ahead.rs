@@ -15,7 +15,7 @@ use futures_util::{StreamExt as _, stream};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::fetch::{Assembled, Segment, assemble, cover};
-use super::{Expected, Shelf};
+use super::{Expected, LogStore};
 use crate::host::private;
 
 /// The most bytes of log that wait to be asked for: many of the usual segments, and at least one
@@ -95,7 +95,7 @@ impl Ahead {
         self.asked(name);
         let file = self.waiting().into_iter().find(|file| file.name == name)?;
         let path = self.0.join(file.file_name());
-        let whole = weigh(&path).is_ok_and(|found| found == (segment_bytes, file.digest));
+        let whole = size_and_digest(&path).is_ok_and(|found| found == (segment_bytes, file.digest));
         if whole && fs::rename(&path, to).is_ok() {
             return Some(Taken { quiet: file.quiet });
         }
@@ -169,7 +169,7 @@ impl Ahead {
         if self.is_behind(name) {
             return Ok(());
         }
-        let (_, digest) = weigh(file)?;
+        let (_, digest) = size_and_digest(file)?;
         let waiting = Waiting { name: name.to_owned(), digest, quiet };
         fs::rename(file, self.0.join(waiting.file_name()))
     }
@@ -242,7 +242,7 @@ impl Waiting {
 }
 
 /// The bytes of a file, and what they come to.
-fn weigh(path: &Path) -> std::io::Result<(u64, u128)> {
+fn size_and_digest(path: &Path) -> std::io::Result<(u64, u128)> {
     let (mut file, mut buffer) = (fs::File::open(path)?, vec![0; READ_BYTES]);
     let (mut bytes, mut digest) = (0, Xxh3::new());
     loop {
@@ -289,7 +289,7 @@ fn wanted(leg: &Expected, size: WalSegmentSize, there: &[(Lsn, Lsn)]) -> Vec<Wan
 /// with a disk that is full it is given up.
 pub async fn fetch_ahead(
     ahead: &Ahead,
-    shelf: &Shelf,
+    log_store: &LogStore,
     system_id: u64,
     size: WalSegmentSize,
     legs: &[Expected],
@@ -298,20 +298,20 @@ pub async fn fetch_ahead(
 ) {
     for leg in legs {
         let from = size.start_of(leg.from);
-        let there = match shelf.ranges((system_id, leg.timeline), size, from, Some(leg.until)).await
-        {
-            Ok(there) => there,
-            Err(error) => {
-                tracing::debug!("nothing is fetched ahead: {error:#}");
-                return;
-            }
-        };
+        let there =
+            match log_store.ranges((system_id, leg.timeline), size, from, Some(leg.until)).await {
+                Ok(there) => there,
+                Err(error) => {
+                    tracing::debug!("nothing is fetched ahead: {error:#}");
+                    return;
+                }
+            };
         let named = |wanted: Wanted| (size.file_name(wanted.timeline, wanted.start), wanted);
         let wanted = wanted(leg, size, &there).into_iter().map(named);
         let fetch = async |name: &str, Wanted { timeline, start, pieces }: Wanted| {
             let need = Some(leg.until.min(start.plus(size.bytes())));
             let segment = Segment { of: (system_id, timeline), size, start, need };
-            let read = assemble(shelf, &segment, pieces, identities).await?;
+            let read = assemble(log_store, &segment, pieces, identities).await?;
             Ok(ahead.keep(name, read).await)
         };
         if !ahead.fetch((size, fetches), wanted, fetch).await {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use drctl_engines::pg::Acknowledged;
 use drctl_model::{Lsn, Timeline};
 
-use super::Shelf;
+use super::LogStore;
 
 /// How many timelines before the server's own are looked at.
 const ANCESTORS: u32 = 16;
@@ -13,7 +13,7 @@ const ANCESTORS: u32 = 16;
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn not_there(shelf: &Shelf, told: &Acknowledged) -> Result<Option<String>> {
+pub(crate) async fn not_there(log_store: &LogStore, told: &Acknowledged) -> Result<Option<String>> {
     let size = told.segment_size;
     let pushed = told.pushed.as_deref().and_then(|name| size.parse_file_name(name).ok());
     let pushed = pushed.map(|(timeline, start)| (timeline, start.plus(size.bytes())));
@@ -23,7 +23,7 @@ pub(crate) async fn not_there(shelf: &Shelf, told: &Acknowledged) -> Result<Opti
     };
     // Only where what is near does not bear it out, all is listed.
     for from in [near, Lsn(0)] {
-        let Some(last) = last(shelf, told, pushed, from).await? else { continue };
+        let Some(last) = last(log_store, told, pushed, from).await? else { continue };
         match lacks(last, pushed, told.streamed) {
             Some(_) if from > Lsn(0) => {}
             lacks => return Ok(lacks),
@@ -34,7 +34,7 @@ pub(crate) async fn not_there(shelf: &Shelf, told: &Acknowledged) -> Result<Opti
 
 /// Where the log ends, of what begins at `from` or later.
 async fn last(
-    shelf: &Shelf,
+    log_store: &LogStore,
     told: &Acknowledged,
     pushed: Option<(Timeline, Lsn)>,
     from: Lsn,
@@ -44,7 +44,7 @@ async fn last(
     let mut last = None;
     for timeline in (least..=newest.id()).filter_map(Timeline::new) {
         let ranges =
-            shelf.ranges((told.system_id, timeline), told.segment_size, from, None).await?;
+            log_store.ranges((told.system_id, timeline), told.segment_size, from, None).await?;
         let end = ranges.iter().map(|(_, end)| *end).max();
         last = end.map(|end| (timeline, end)).or(last);
     }

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use drctl_model::{LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
 use drctl_store::{Identities, digest};
 
-use super::{Shelf, is_damaged, makes_no_tablespace};
-use crate::host::{Problem, private};
+use super::{LogStore, is_damaged, makes_no_tablespace};
+use crate::host::{AgentError, private};
 use crate::repository::faults::is_missing;
 
 /// A range of log.
@@ -85,12 +85,12 @@ pub enum Fetched {
 /// server keeps the log that it has.
 ///
 /// # Errors
-/// [`Problem::LogGap`]; [`Problem::Usage`] for a name that is none;
+/// [`AgentError::LogGap`]; [`AgentError::Usage`] for a name that is none;
 /// [`StoreError`](drctl_store::StoreError), [`FormatError`](drctl_store::FormatError),
-/// [`Problem::Segment`] for log that cannot be read or is not what was written. Only an absence
+/// [`AgentError::Segment`] for log that cannot be read or is not what was written. Only an absence
 /// that is proven is none of them: the server must stop at all others.
 pub async fn fetch(
-    shelf: &Shelf,
+    log_store: &LogStore,
     system_id: u64,
     size: WalSegmentSize,
     name: &str,
@@ -100,9 +100,9 @@ pub async fn fetch(
 ) -> Result<Fetched> {
     if let Some(id) = name.strip_suffix(".history") {
         let timeline = u32::from_str_radix(id, 16).ok().and_then(Timeline::new);
-        let timeline = timeline.ok_or_else(|| Problem::Usage(format!("{name}: no timeline")))?;
+        let timeline = timeline.ok_or_else(|| AgentError::Usage(format!("{name}: no timeline")))?;
         let place = LogPlace { system_id, timeline, part: LogPart::History };
-        let bytes = match shelf.read(&place, identities).await {
+        let bytes = match log_store.read(&place, identities).await {
             Err(error) if is_missing(&error) => return Ok(Fetched::Absent),
             read => read?.1,
         };
@@ -110,13 +110,13 @@ pub async fn fetch(
         return Ok(Fetched::Delivered);
     }
     let (timeline, start) =
-        size.parse_file_name(name).map_err(|error| Problem::Usage(error.to_string()))?;
+        size.parse_file_name(name).map_err(|error| AgentError::Usage(error.to_string()))?;
     let end = start.plus(size.bytes());
     let last = Expected::end_of(expected, timeline).unwrap_or(end);
-    if last <= start || shelf.bound.is_some_and(|bound| start >= bound) {
+    if last <= start || log_store.bound.is_some_and(|bound| start >= bound) {
         return Ok(Fetched::Absent);
     }
-    let there = shelf.ranges((system_id, timeline), size, start, Some(end)).await?;
+    let there = log_store.ranges((system_id, timeline), size, start, Some(end)).await?;
     let chain = cover(&there, start, end);
     let reach = chain.last().map_or(start, |(_, end)| *end);
     if reach < end {
@@ -130,7 +130,7 @@ pub async fn fetch(
         // refuses by itself to end before the target.
         let is_gap = if expected.is_empty() { later } else { expected.iter().any(needed) };
         if is_gap {
-            return Err(Problem::LogGap { timeline, at: reach }.into());
+            return Err(AgentError::LogGap { timeline, at: reach }.into());
         }
         if reach == start {
             return Ok(Fetched::Absent);
@@ -138,7 +138,7 @@ pub async fn fetch(
     }
     let need = needed_until(expected, timeline, start, end);
     let segment = Segment { of: (system_id, timeline), size, start, need };
-    let read = assemble(shelf, &segment, there, identities).await;
+    let read = assemble(log_store, &segment, there, identities).await;
     let mut bytes = match read.map(|read| read.bytes) {
         // A server reads ahead of its target: what is there and no plan needs may be rubbish.
         Err(error) if need == Some(start) && is_damaged(&error) => {
@@ -159,19 +159,19 @@ pub async fn fetch(
 /// # Errors
 /// As [`assemble`].
 pub(crate) async fn segment(
-    shelf: &Shelf,
+    log_store: &LogStore,
     of: (u64, Timeline),
     size: WalSegmentSize,
     start: Lsn,
     identities: &Identities,
 ) -> Result<Option<Vec<u8>>> {
     let end = start.plus(size.bytes());
-    let there = shelf.ranges(of, size, start, Some(end)).await?;
+    let there = log_store.ranges(of, size, start, Some(end)).await?;
     if cover(&there, start, end).is_empty() {
         return Ok(None);
     }
     let segment = Segment { of, size, start, need: None };
-    assemble(shelf, &segment, there, identities).await.map(|read| Some(read.bytes))
+    assemble(log_store, &segment, there, identities).await.map(|read| Some(read.bytes))
 }
 
 /// How far a plan needs the segment from `start` to `end`; nothing where there is no plan.
@@ -210,7 +210,7 @@ pub(crate) struct Assembled {
 /// The store's; whatever keeps a piece that nothing can replace from being the log that was
 /// written.
 pub(crate) async fn assemble(
-    shelf: &Shelf,
+    log_store: &LogStore,
     segment: &Segment,
     mut there: Vec<Range>,
     identities: &Identities,
@@ -226,9 +226,9 @@ pub(crate) async fn assemble(
         if let Some(error) = first.take_if(|_| chain.is_empty() || reach(&chain) < wanted) {
             return Err(error);
         }
-        match join(shelf, of, size, start, &chain, identities).await {
+        match join(log_store, of, size, start, &chain, identities).await {
             Ok(mut read) => {
-                if let Some(bound) = shelf.bound.filter(|bound| *bound < end) {
+                if let Some(bound) = log_store.bound.filter(|bound| *bound < end) {
                     let keep = usize::try_from(bound.since(start)).unwrap_or(usize::MAX);
                     read.bytes.iter_mut().skip(keep).for_each(|byte| *byte = 0);
                 }
@@ -248,7 +248,7 @@ pub(crate) async fn assemble(
 
 /// The same of one chain of pieces; with an error the piece that it is about.
 async fn join(
-    shelf: &Shelf,
+    log_store: &LogStore,
     (system_id, timeline): (u64, Timeline),
     size: WalSegmentSize,
     start: Lsn,
@@ -258,14 +258,14 @@ async fn join(
     let (mut bytes, mut quiet) = (Vec::new(), false);
     for (from, until) in chain {
         let part = LogPart::Range { start: *from, end: *until };
-        let read = shelf.read(&LogPlace { system_id, timeline, part }, identities).await;
+        let read = log_store.read(&LogPlace { system_id, timeline, part }, identities).await;
         let (head, plain) = read.map_err(|error| ((*from, *until), error))?;
         let have = start.plus(bytes.len() as u64);
         let before = usize::try_from(from.since(start)).ok().and_then(|n| bytes.get(..n));
         if let (Some(before), Some(bound)) = (before.filter(|b| !b.is_empty()), head.holds.before)
             && digest(before) != bound
         {
-            return Err(((*from, *until), shelf.other_history(&head)));
+            return Err(((*from, *until), log_store.other_history(&head)));
         }
         // Where two pieces overlap the later one goes on where the one before ended.
         match usize::try_from(have.since(*from)) {
@@ -297,7 +297,7 @@ pub(super) fn cover(there: &[Range], start: Lsn, end: Lsn) -> Vec<Range> {
 }
 
 fn is_other_history(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(Problem::OtherHistory { .. }))
+    matches!(error.downcast_ref(), Some(AgentError::OtherHistory { .. }))
 }
 
 /// Under its name only when it is whole and on the disk.

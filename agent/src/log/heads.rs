@@ -13,7 +13,7 @@ use drctl_model::{
 use drctl_store::{MAX_LOG_INDEX_BYTES, Stored, Trust, decode_log_index, digest, layout};
 use futures_util::{StreamExt as _, stream};
 
-use super::Shelf;
+use super::LogStore;
 use super::listing::Listed;
 use super::pieces::Measured;
 use super::sizes::Sizes;
@@ -66,31 +66,33 @@ pub(crate) fn trust_digest(trust: &Trust) -> Digest {
 /// # Errors
 /// The store's. A catalog that fails is done without.
 pub(crate) async fn heads(
-    shelf: &Shelf,
+    log_store: &LogStore,
     system_id: u64,
     cache: Option<&Catalog>,
     refused: &mut Vec<String>,
 ) -> Result<BTreeMap<Timeline, Log>> {
-    let trust = trust_digest(&shelf.repository.trust);
+    let trust = trust_digest(&log_store.repository.trust);
     let mut known = match cache {
-        Some(cache) => cache.logs(&shelf.source, system_id, trust).await.unwrap_or_else(|error| {
-            tracing::warn!("what the catalog knows of the log is not used: {error}");
-            BTreeMap::new()
-        }),
+        Some(cache) => {
+            cache.logs(&log_store.source, system_id, trust).await.unwrap_or_else(|error| {
+                tracing::warn!("what the catalog knows of the log is not used: {error}");
+                BTreeMap::new()
+            })
+        }
         None => BTreeMap::new(),
     };
     let mut found = BTreeMap::new();
-    for (timeline, listed) in shelf.listed(system_id).await? {
+    for (timeline, listed) in log_store.listed(system_id).await? {
         let before = known.remove(&timeline).unwrap_or_default();
         let of = (system_id, timeline);
-        let mut lineage = Lineage { shelf, of, before: &before, refused, doubtful: false };
+        let mut lineage = Lineage { log_store, of, before: &before, refused, doubtful: false };
         let log = lineage.read(listed).await?;
-        remember(shelf, cache, (system_id, timeline), trust, &before, &log).await;
+        remember(log_store, cache, (system_id, timeline), trust, &before, &log).await;
         found.insert(timeline, log);
     }
     for (timeline, before) in known {
         let nothing = Log::default();
-        remember(shelf, cache, (system_id, timeline), trust, &before, &nothing).await;
+        remember(log_store, cache, (system_id, timeline), trust, &before, &nothing).await;
     }
     Ok(found)
 }
@@ -99,13 +101,17 @@ pub(crate) async fn heads(
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn look_again(shelf: &Shelf, system_id: u64, cache: &Catalog) -> Result<()> {
-    heads(shelf, system_id, Some(cache), &mut Vec::new()).await.map(drop)
+pub(crate) async fn look_again(
+    log_store: &LogStore,
+    system_id: u64,
+    cache: &Catalog,
+) -> Result<()> {
+    heads(log_store, system_id, Some(cache), &mut Vec::new()).await.map(drop)
 }
 
 /// Tells the catalog; that it cannot be told costs time and nothing else.
 async fn remember(
-    shelf: &Shelf,
+    log_store: &LogStore,
     cache: Option<&Catalog>,
     of: (u64, Timeline),
     trust: Digest,
@@ -115,18 +121,18 @@ async fn remember(
     let change = before.change(&log.entries, &log.notes);
     let Some((cache, change)) = cache.zip(change) else { return };
     // First of all what is gone, so that it is never forgotten.
-    if let Err(error) = note_lost(shelf, cache, of, before, &log.entries).await {
+    if let Err(error) = note_lost(log_store, cache, of, before, &log.entries).await {
         tracing::debug!("the catalog does not learn what is lost: {error}");
         return;
     }
-    if let Err(error) = cache.change_log(&shelf.source, of, trust, change).await {
+    if let Err(error) = cache.change_log(&log_store.source, of, trust, change).await {
         tracing::debug!("the catalog does not learn of the log: {error}");
     }
 }
 
 /// The log of one timeline while it is learnt.
 struct Lineage<'a> {
-    shelf: &'a Shelf,
+    log_store: &'a LogStore,
     of: (u64, Timeline),
     before: &'a CachedLog,
     refused: &'a mut Vec<String>,
@@ -176,7 +182,7 @@ impl Lineage<'_> {
     /// Reads all states of indexes: that they differ is an alarm, whether anybody needs them or not.
     async fn weigh_indexes(&self, odd: Vec<IndexPlace>) {
         let mut read = stream::iter(odd)
-            .map(|place| async move { (self.shelf.log_index(&place).await, place) })
+            .map(|place| async move { (self.log_store.log_index(&place).await, place) })
             .buffered(AT_ONCE);
         while let Some((index, place)) = read.next().await {
             if let Err(error) = index {
@@ -189,7 +195,7 @@ impl Lineage<'_> {
     async fn once(&self, ranges: &[Range], indexes: &[IndexPlace]) -> Option<Lsn> {
         let end = ranges.iter().map(|(_, end)| *end).max().unwrap_or(Lsn(0));
         let last = indexes.iter().filter(|index| index.end > end).max_by_key(|index| index.end)?;
-        let read = self.shelf.log_index(last).await;
+        let read = self.log_store.log_index(last).await;
         read.inspect_err(|error| tracing::warn!("an index is passed over: {error:#}")).ok()?;
         Some(last.end)
     }
@@ -204,7 +210,7 @@ impl Lineage<'_> {
         fresh: &mut Fresh,
     ) {
         let mut read = stream::iter(places)
-            .map(|place| async move { (self.shelf.log_index(&place).await, place) })
+            .map(|place| async move { (self.log_store.log_index(&place).await, place) })
             .buffered(AT_ONCE);
         while let Some((index, place)) = read.next().await {
             match index {
@@ -233,12 +239,12 @@ impl Lineage<'_> {
         sizes: &Sizes,
         fresh: &mut Fresh,
     ) -> Result<()> {
-        let (shelf, (system_id, timeline)) = (self.shelf, self.of);
+        let (log_store, (system_id, timeline)) = (self.log_store, self.of);
         let mut strange = BTreeSet::new();
         let mut read = stream::iter(missing)
             .map(|(start, end)| async move {
                 let part = LogPart::Range { start, end };
-                (shelf.measured(&LogPlace { system_id, timeline, part }).await, (start, end))
+                (log_store.measured(&LogPlace { system_id, timeline, part }).await, (start, end))
             })
             .buffered(AT_ONCE);
         while let Some((head, range)) = read.next().await {
@@ -259,7 +265,7 @@ impl Lineage<'_> {
         let fits = sizes.fits(range, head.sealed, None);
         if !sizes.fits(range, head.sealed, Some(*length)) {
             self.doubtful = true;
-            let (timeline, key) = (self.of.1, layout::piece(&self.shelf.source, &head.place));
+            let (timeline, key) = (self.of.1, layout::piece(&self.log_store.source, &head.place));
             self.refused.push(format!("log of timeline {timeline}: {key} is cut, or too long"));
         }
         fits
@@ -287,7 +293,7 @@ impl Lineage<'_> {
         let history = match known {
             None if history => {
                 let place = LogPlace { system_id, timeline, part: LogPart::History };
-                let head = self.shelf.head(&place).await;
+                let head = self.log_store.head(&place).await;
                 self.believed(head)?.map(|head| head.holds.ancestors)
             }
             known => known,
@@ -353,7 +359,7 @@ fn entries(wanted: &[Range], cached: &[LogEntry], fresh: &Fresh) -> Vec<LogEntry
     each.collect()
 }
 
-impl Shelf {
+impl LogStore {
     /// What an index tells of its pieces; needs no key.
     pub(super) async fn log_index(&self, place: &IndexPlace) -> Result<Vec<IndexedPiece>> {
         let key = layout::log_index(&self.source, place);

@@ -10,10 +10,10 @@ use drctl_model::{
 use drctl_store::{FormatError, StoreError, encode_log_index, layout};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::Shelf;
+use super::LogStore;
+use super::log_store::Writer;
 use super::pieces::Measured;
-use super::shelf::Writer;
-use crate::host::Problem;
+use crate::host::AgentError;
 use crate::repository::faults::{is_bad_manifest, is_missing};
 
 /// Segments in a block of log. An index is written when a block is full, and covers no more.
@@ -25,7 +25,7 @@ const AT_ONCE: usize = 32;
 /// A range of log.
 type Range = (Lsn, Lsn);
 
-impl Shelf {
+impl LogStore {
     /// After a piece was stored: tells where log is missing right before it, and writes the index
     /// that it completes. What was stored is stored whatever comes of that, so that it never
     /// fails: it says on standard error what it found, or could not do.
@@ -99,7 +99,7 @@ impl Shelf {
     ///
     /// # Errors
     /// [`StoreError`](drctl_store::StoreError);
-    /// [`Problem::NoSigningKey`](crate::host::Problem::NoSigningKey).
+    /// [`AgentError::NoSigningKey`](crate::host::AgentError::NoSigningKey).
     pub async fn index(&self, of: (u64, Timeline), size: WalSegmentSize, from: Lsn) -> Result<u64> {
         let listed = self.listed_from(of, from).await?;
         let mut written = 0;
@@ -157,7 +157,7 @@ impl Shelf {
     }
 
     async fn write_index(&self, of: (u64, Timeline), pieces: Vec<IndexedPiece>) -> Result<u64> {
-        let writer = self.writer.as_ref().ok_or(Problem::NoSigningKey)?;
+        let writer = self.writer.as_ref().ok_or(AgentError::NoSigningKey)?;
         let mut written = 0;
         let mut waiting = vec![pieces];
         while let Some(pieces) = waiting.pop() {

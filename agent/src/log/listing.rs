@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use drctl_model::{IndexPlace, LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
 use drctl_store::{Bucket, Kept, Key, State, StoreError, Stored, layout};
 
-use super::Shelf;
+use super::LogStore;
 
 /// A range of log.
 type Range = (Lsn, Lsn);
@@ -150,7 +150,7 @@ impl Collector {
     }
 }
 
-impl Shelf {
+impl LogStore {
     /// The clusters of which there is log.
     ///
     /// # Errors

@@ -10,9 +10,9 @@ use drctl_store::{
     digest, layout, open_bytes, piece_body,
 };
 
-use super::Shelf;
-use super::shelf::same_log;
-use crate::host::Problem;
+use super::LogStore;
+use super::log_store::same_log;
+use crate::host::AgentError;
 use crate::repository::Repository;
 use crate::repository::faults::is_missing;
 use crate::repository::first::first_of;
@@ -39,7 +39,7 @@ impl Signer {
     }
 }
 
-impl Shelf {
+impl LogStore {
     /// What is signed of a piece; needs no key.
     ///
     /// # Errors
@@ -117,15 +117,15 @@ impl Shelf {
         Ok((piece, bytes, head))
     }
 
-    fn damaged(&self, place: &LogPlace) -> Problem {
-        Problem::Segment { key: layout::piece(&self.source, place).to_string() }
+    fn damaged(&self, place: &LogPlace) -> AgentError {
+        AgentError::Segment { key: layout::piece(&self.source, place).to_string() }
     }
 
     /// Reads a piece and compares its bytes with what is signed; needs no key. Gives what is signed.
     ///
     /// # Errors
-    /// The store's; [`Problem::Segment`] for other bytes.
-    pub async fn weigh(&self, place: &LogPlace) -> Result<LogPiece> {
+    /// The store's; [`AgentError::Segment`] for other bytes.
+    pub async fn stored_size(&self, place: &LogPlace) -> Result<LogPiece> {
         let key = layout::piece(&self.source, place);
         let bucket = &self.repository.bucket;
         let read = |stored: Stored| async move {
@@ -142,7 +142,7 @@ impl Shelf {
     /// # Errors
     /// [`StoreError`](drctl_store::StoreError); [`FormatError`] for one that nobody whom we trust
     /// has signed; [`SealError`](drctl_store::SealError) where no identity opens it;
-    /// [`Problem::Segment`] for other bytes.
+    /// [`AgentError::Segment`] for other bytes.
     pub async fn read(
         &self,
         place: &LogPlace,

@@ -11,8 +11,8 @@ use drctl_model::{Digest, Holds, LogPart, LogPiece, LogPlace, Lsn, Timeline, Wal
 use drctl_store::layout;
 use sha2::{Digest as _, Sha256};
 
-use super::Shelf;
-use crate::host::Problem;
+use super::LogStore;
+use crate::host::AgentError;
 use crate::repository::faults::{is_bad_manifest, is_missing};
 
 /// How much of a file is read at a time.
@@ -95,11 +95,11 @@ fn digest_of(
     whole.then(|| Digest(hash.finalize().into()))
 }
 
-impl Shelf {
+impl LogStore {
     /// Whether a whole segment follows the log that the bucket has right before it.
     ///
     /// # Errors
-    /// [`Problem::OtherHistory`] where it follows other log; the store's.
+    /// [`AgentError::OtherHistory`] where it follows other log; the store's.
     pub(super) async fn compare_before(&self, place: &LogPlace, holds: &Holds) -> Result<Before> {
         let (LogPart::Range { start, .. }, Some(size)) = (&place.part, holds.segment_size) else {
             return Ok(Before::Unknown);
@@ -126,7 +126,7 @@ impl Shelf {
 
     /// That the bucket's log was written by somebody whose log is not ours.
     pub(super) fn other_history(&self, theirs: &LogPiece) -> anyhow::Error {
-        Problem::OtherHistory {
+        AgentError::OtherHistory {
             key: layout::piece(&self.source, &theirs.place).to_string(),
             host: theirs.host.clone(),
             written: theirs.written,

@@ -4,14 +4,14 @@
 use drctl_model::{LogPart, Lsn};
 use drctl_store::{Key, layout};
 
-use crate::host::Problem;
+use crate::host::AgentError;
 
 /// Positions of records are multiples of it (`MAXIMUM_ALIGNOF`).
 const ALIGNMENT: u64 = 8;
 
 /// The range of log whose name is taken.
 pub(super) fn taken(error: &anyhow::Error) -> Option<(Lsn, Lsn)> {
-    let Some(Problem::NameTaken { key }) = error.downcast_ref() else { return None };
+    let Some(AgentError::NameTaken { key }) = error.downcast_ref() else { return None };
     match layout::piece_at(&Key::from(key.as_str()))?.1.part {
         LogPart::Range { start, end } => Some((start, end)),
         LogPart::History => None,
@@ -20,7 +20,7 @@ pub(super) fn taken(error: &anyhow::Error) -> Option<(Lsn, Lsn)> {
 
 /// Whether the name of a timeline's history is taken. No other name stands for it.
 pub(super) fn history_taken(error: &anyhow::Error) -> bool {
-    let Some(Problem::NameTaken { key }) = error.downcast_ref() else { return false };
+    let Some(AgentError::NameTaken { key }) = error.downcast_ref() else { return false };
     let place = layout::piece_at(&Key::from(key.as_str()));
     place.is_some_and(|(_, place)| place.part == LogPart::History)
 }
@@ -52,11 +52,11 @@ mod tests {
             assert!(range.0 < at && at < range.1, "{at}");
         }
         let key = "s/shop/l/0000000000000007-00000001/0000000000100000-0000000000200000.wal";
-        let error = anyhow::Error::from(Problem::NameTaken { key: key.to_owned() });
+        let error = anyhow::Error::from(AgentError::NameTaken { key: key.to_owned() });
         assert!(!history_taken(&error));
         assert_eq!(taken(&error.context("store")), Some((Lsn(1 << 20), Lsn(2 << 20))));
         let key = "s/shop/l/0000000000000007-00000002/history";
-        let error = anyhow::Error::from(Problem::NameTaken { key: key.to_owned() });
+        let error = anyhow::Error::from(AgentError::NameTaken { key: key.to_owned() });
         assert_eq!((taken(&error), history_taken(&error.context("store"))), (None, true));
     }
 }

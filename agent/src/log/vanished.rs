@@ -6,7 +6,7 @@ use drctl_catalog::{CachedLog, Catalog, CatalogError, Lost};
 use drctl_model::{LogEntry, Lsn, SourceId, Timeline};
 use drctl_store::layout;
 
-use super::Shelf;
+use super::LogStore;
 
 /// A stretch of log.
 type Range = (Lsn, Lsn);
@@ -16,18 +16,18 @@ type Range = (Lsn, Lsn);
 /// # Errors
 /// The catalog's.
 pub(super) async fn note_lost(
-    shelf: &Shelf,
+    log_store: &LogStore,
     cache: &Catalog,
     of: (u64, Timeline),
     before: &CachedLog,
     entries: &[LogEntry],
 ) -> Result<(), CatalogError> {
-    let kept = cache.lost(Some(&shelf.source)).await?;
-    let (gone, back) = lost_log(&shelf.source, of, before.known(), entries, &kept);
+    let kept = cache.lost(Some(&log_store.source)).await?;
+    let (gone, back) = lost_log(&log_store.source, of, before.known(), entries, &kept);
     for why in gone.values() {
         tracing::warn!("LOST: {why}");
     }
-    cache.remember_lost(&shelf.source, shelf.now(), gone, back).await
+    cache.remember_lost(&log_store.source, log_store.now(), gone, back).await
 }
 
 /// The stretches that were known of a timeline's log and are not there any more, by the keys under

@@ -10,7 +10,7 @@ use drctl_store::{Identities, layout};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
-use super::Shelf;
+use super::LogStore;
 use super::pieces::Signer;
 use crate::host::{Exit, Failure, Limits};
 use crate::repository::faults::is_bad_manifest;
@@ -78,10 +78,10 @@ pub async fn verify_log(
     limits: Limits,
 ) -> Result<LogVerdict> {
     let opening = Some(Arc::new(Semaphore::new(limits.seals.max(1))));
-    let shelf = Shelf { opening, ..Shelf::reader(repository, source) };
+    let log_store = LogStore { opening, ..LogStore::reader(repository, source) };
     let mut verdict = LogVerdict { opened: data && identities.is_some(), ..LogVerdict::default() };
-    let indexes = shelf.index_places().await?;
-    let reading = indexes.iter().map(|index| shelf.log_index(index));
+    let indexes = log_store.index_places().await?;
+    let reading = indexes.iter().map(|index| log_store.log_index(index));
     let mut reading = stream::iter(reading).buffered(limits.fetches.max(1));
     while let Some(read) = reading.next().await {
         if let Err(error) = read {
@@ -97,25 +97,25 @@ pub async fn verify_log(
         None => Depth::Stored,
         Some(identities) => Depth::Opened(identities),
     };
-    verify_pieces(&shelf, depth, limits, &mut verdict).await?;
+    verify_pieces(&log_store, depth, limits, &mut verdict).await?;
     verdict.opened &= verdict.closed == 0;
     Ok(verdict)
 }
 
 async fn verify_pieces(
-    shelf: &Shelf,
+    log_store: &LogStore,
     depth: Depth<'_>,
     limits: Limits,
     verdict: &mut LogVerdict,
 ) -> Result<()> {
-    let places = shelf.places().await?;
+    let places = log_store.places().await?;
     let at_once = at_once(&places, depth, limits);
     let looking = places.into_iter().map(|place| {
         // Each tells who has signed what it read itself.
-        let shelf = Shelf { signer: Signer::default(), ..shelf.clone() };
+        let log_store = LogStore { signer: Signer::default(), ..log_store.clone() };
         async move {
-            let looked = look(&shelf, &place, depth).await;
-            (looked, shelf.signer.take(), place)
+            let looked = look(&log_store, &place, depth).await;
+            (looked, log_store.signer.take(), place)
         }
     });
     let mut looking = stream::iter(looking).buffered(at_once);
@@ -123,13 +123,14 @@ async fn verify_pieces(
     while let Some((looked, signer, place)) = looking.next().await {
         verdict.pieces += 1;
         let found = verdict.problems.len();
-        let taken = looked.and_then(|looked| take_in(shelf, &place, looked, &mut chain, verdict));
+        let taken =
+            looked.and_then(|looked| take_in(log_store, &place, looked, &mut chain, verdict));
         if let Err(error) = taken {
             note(verdict, error)?;
             chain = None;
         }
         let Some(signer) = signer else { continue };
-        let signer = shelf.repository.trust.name(&signer);
+        let signer = log_store.repository.trust.name(&signer);
         for (_, message) in &mut verdict.problems[found..] {
             message.push_str(&format!("; {signer} has signed it"));
         }
@@ -165,12 +166,12 @@ fn note(verdict: &mut LogVerdict, error: anyhow::Error) -> Result<()> {
     Ok(())
 }
 
-async fn look(shelf: &Shelf, place: &LogPlace, depth: Depth<'_>) -> Result<Looked> {
-    let stored = async || shelf.weigh(place).await.map(|head| head.sealed);
+async fn look(log_store: &LogStore, place: &LogPlace, depth: Depth<'_>) -> Result<Looked> {
+    let stored = async || log_store.stored_size(place).await.map(|head| head.sealed);
     match depth {
-        Depth::Head => shelf.head(place).await.map(|_| Looked::Head),
+        Depth::Head => log_store.head(place).await.map(|_| Looked::Head),
         Depth::Stored => stored().await.map(Looked::Stored),
-        Depth::Opened(identities) => match shelf.read(place, identities).await {
+        Depth::Opened(identities) => match log_store.read(place, identities).await {
             Ok((head, plain)) => Ok(Looked::Opened(head.sealed, head.holds.segment_size, plain)),
             Err(error) if is_wrong_key(&error) => Ok(Looked::Closed(stored().await)),
             Err(error) => Err(error),
@@ -180,7 +181,7 @@ async fn look(shelf: &Shelf, place: &LogPlace, depth: Depth<'_>) -> Result<Looke
 
 /// What was read counts; its records, where they were read, follow those before them.
 fn take_in(
-    shelf: &Shelf,
+    log_store: &LogStore,
     place: &LogPlace,
     looked: Looked,
     chain: &mut Option<Chain>,
@@ -204,7 +205,7 @@ fn take_in(
     if let (LogPart::Range { start, .. }, Some(size)) = (&place.part, size) {
         let done = follow(chain, (place.system_id, place.timeline), *start, size, &plain);
         if let Err(error) = done {
-            let key = layout::piece(&shelf.source, place);
+            let key = layout::piece(&log_store.source, place);
             let text = format!("{key}: log of timeline {}: {error}", place.timeline);
             verdict.problems.push(("log_damaged".to_owned(), text));
         }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::faults::{is_bad_manifest, is_missing};
 use super::first::first;
 use super::{Memory, Proven, Repository, words};
-use crate::host::{Problem, Setup};
+use crate::host::{AgentError, Setup};
 
 /// That somebody took a suspect backup for good.
 #[derive(Debug, Clone)]
@@ -85,7 +85,7 @@ async fn read(repository: &Repository, proven: &Proven) -> Result<Option<Signed>
 /// Accepts a suspect backup: from now on it counts as good, and later ones are compared with it.
 ///
 /// # Errors
-/// [`Problem::Usage`] for one that is not suspect; [`Problem::Mismatch`] for one that a look found
+/// [`AgentError::Usage`] for one that is not suspect; [`AgentError::Mismatch`] for one that a look found
 /// bad; the store's, the catalog's.
 pub async fn accept(
     setup: &Setup,
@@ -95,7 +95,7 @@ pub async fn accept(
     let manifest = &proven.manifest;
     if manifest.suspect.is_empty() {
         let text = format!("{} is not suspect: there is nothing to accept", manifest.backup);
-        return Err(Problem::Usage(text).into());
+        return Err(AgentError::Usage(text).into());
     }
     let key = setup.signing_key()?;
     repository.may_write().await?;
@@ -103,7 +103,7 @@ pub async fn accept(
     let memory = Memory::of(&catalog, Some(&manifest.source)).await?;
     if let Some(found) = memory.bad(&manifest.source, &manifest.backup) {
         let text = format!("{} is not whole: {}", manifest.backup, words(found));
-        return Err(Problem::Mismatch(text).into());
+        return Err(AgentError::Mismatch(text).into());
     }
     let mut summary = proven.summary();
     if summary.accepted.is_none() {

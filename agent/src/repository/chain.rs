@@ -7,7 +7,7 @@ use drctl_model::{BackupId, BackupSummary, ChainError, MAX_CHAIN, SourceId, chai
 
 use super::faults::is_bad_manifest;
 use super::{Proven, Repository};
-use crate::host::Problem;
+use crate::host::AgentError;
 
 /// Copies that were looked up: chains that share them are walked once.
 pub struct Chains<'a> {
@@ -29,7 +29,7 @@ impl<'a> Chains<'a> {
     /// stands alone is its own chain. Needs no key.
     ///
     /// # Errors
-    /// [`Problem::BrokenChain`]; the store's.
+    /// [`AgentError::BrokenChain`]; the store's.
     pub async fn of(&mut self, last: &BackupSummary) -> Result<Vec<BackupSummary>> {
         let mut links = vec![last.clone()];
         let mut child = last.clone();
@@ -46,7 +46,7 @@ impl<'a> Chains<'a> {
                 }
                 Err(why) => {
                     let text = format!("{} stands on {id}: {why}", child.backup);
-                    return Err(Problem::BrokenChain(text).into());
+                    return Err(AgentError::BrokenChain(text).into());
                 }
             };
             follows(&parent, &child).map_err(|error| broken(&error))?;
@@ -85,7 +85,7 @@ impl Repository {
                 Some(found) if found.sha256 == link.manifest_sha256 => all.push(found),
                 _ => {
                     let text = format!("{} has changed while it was looked at", link.backup);
-                    return Err(Problem::BrokenChain(text).into());
+                    return Err(AgentError::BrokenChain(text).into());
                 }
             }
         }
@@ -95,12 +95,12 @@ impl Repository {
 }
 
 fn broken(error: &ChainError) -> anyhow::Error {
-    Problem::BrokenChain(error.to_string()).into()
+    AgentError::BrokenChain(error.to_string()).into()
 }
 
 /// Whether an error speaks of a chain only, so that other backups can still be looked at.
 pub(crate) fn is_broken(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Problem::BrokenChain(_))))
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(AgentError::BrokenChain(_))))
 }
 
 /// Backups that are known, by their names, so that chains of many are walked fast.

@@ -5,7 +5,7 @@ use drctl_store::{Bucket, Kept, Odd, StoreError, Stored};
 use object_store::path::Path;
 
 use super::faults::is_bad_manifest;
-use crate::host::Problem;
+use crate::host::AgentError;
 
 /// How many of the other states are read, to see whether they say something else.
 const OTHERS: usize = 32;
@@ -78,9 +78,9 @@ where
 
 /// Whether an error speaks of one state of an object only.
 fn counts_not(error: &anyhow::Error) -> bool {
-    let problem = error.downcast_ref::<Problem>();
+    let problem = error.downcast_ref::<AgentError>();
     is_bad_manifest(error)
-        || matches!(problem, Some(Problem::Segment { .. } | Problem::OtherRepository { .. }))
+        || matches!(problem, Some(AgentError::Segment { .. } | AgentError::OtherRepository { .. }))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use drctl_store::{Bucket, SigningKey, encode_marker, layout, new_identity};
 
 use super::Inventory;
 use super::marker::{holds_backups, is_lost, read_marker};
-use crate::host::{Failure, Problem, Setup, private, write_new};
+use crate::host::{AgentError, Failure, Setup, private, write_new};
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ pub struct Made {
 /// Makes all of it; overwrites nothing.
 ///
 /// # Errors
-/// [`Problem::Exists`], [`Problem::RepositoryExists`], the configuration's, the store's. Files
+/// [`AgentError::Exists`], [`AgentError::RepositoryExists`], the configuration's, the store's. Files
 /// that were written before the error stay and are named by the next attempt.
 pub async fn init(options: &InitOptions, now: jiff::Timestamp) -> Result<Made> {
     let directory = options.config.parent().unwrap_or(Path::new("."));
@@ -70,7 +70,7 @@ pub async fn init(options: &InitOptions, now: jiff::Timestamp) -> Result<Made> {
     let identity_path = keys.join("identity.txt");
     for path in [&options.config, &signing_path, &identity_path] {
         if path.exists() {
-            return Err(Problem::Exists(path.clone()).into());
+            return Err(AgentError::Exists(path.clone()).into());
         }
     }
     let signing = SigningKey::generate();
@@ -175,7 +175,7 @@ fn check(options: &InitOptions, text: &str) -> Result<Config> {
             Some(suggestion) => format!("{}: {suggestion}", wrong.message),
             None => wrong.message,
         };
-        Problem::Usage(found.into_iter().map(one).collect::<Vec<_>>().join("; "))
+        AgentError::Usage(found.into_iter().map(one).collect::<Vec<_>>().join("; "))
     };
     checked.map_err(|found| wrong(found).into())
 }
@@ -207,17 +207,17 @@ async fn look(options: &InitOptions, setup: &Setup) -> Result<Place> {
         }
         Ok(marker) => {
             let id = marker.repository.to_string();
-            return Err(Problem::RepositoryExists { url: url(), id }.into());
+            return Err(AgentError::RepositoryExists { url: url(), id }.into());
         }
         Err(error) if is_lost(&error) => error,
         Err(error) => return Err(error).context("look for a repository"),
     };
-    let nothing = matches!(error.downcast_ref(), Some(Problem::NotARepository { .. }));
+    let nothing = matches!(error.downcast_ref(), Some(AgentError::NotARepository { .. }));
     match (holds_backups(&bucket).await?, pinned) {
         (true, Some(id)) if options.join => {
             Ok(Place { bucket, id, is_new: false, lost_marker: true })
         }
-        (true, _) if nothing => Err(Problem::MarkerLost { url: url() }.into()),
+        (true, _) if nothing => Err(AgentError::MarkerLost { url: url() }.into()),
         (false, _) if nothing && !options.join => {
             let id = RepositoryId::new(rand::random());
             Ok(Place { bucket, id, is_new: true, lost_marker: false })
@@ -236,12 +236,12 @@ async fn mark(bucket: &Bucket, id: &RepositoryId, now: jiff::Timestamp) -> Resul
 /// it did.
 ///
 /// # Errors
-/// [`Problem::OtherRepository`], and [`Problem::NotARepository`] for a place without backups; the
+/// [`AgentError::OtherRepository`], and [`AgentError::NotARepository`] for a place without backups; the
 /// store's.
 pub async fn restore_marker(setup: &Setup) -> Result<(RepositoryId, bool)> {
     let Some(id) = setup.config.repository.id.clone() else {
         let text = "repository.id is not set: copy it from the recovery kit into the configuration";
-        return Err(Problem::Usage(text.to_owned()).into());
+        return Err(AgentError::Usage(text.to_owned()).into());
     };
     let bucket = setup.bucket()?;
     let error = match read_marker(&bucket, Some(&id)).await {

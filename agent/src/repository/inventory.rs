@@ -11,9 +11,9 @@ use drctl_store::{Alarm, Bucket, Key, Odd, State};
 use futures_util::TryStreamExt as _;
 
 use super::chain::Family;
+use super::count_and_size::Seen;
 use super::faults::is_newer;
 use super::named::by_manifest;
-use super::weight::Seen;
 use super::{Repository, everything};
 use crate::host::Failure;
 

@@ -10,11 +10,11 @@ use drctl_store::layout;
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
+use super::count_and_size::Seen;
 use super::faults::is_bad_manifest;
 use super::named::{Names, by_manifest, keep, missed};
-use super::weight::Seen;
 use super::{MANIFESTS_AT_ONCE, Proven, Repository};
-use crate::host::{Problem, Setup};
+use crate::host::{AgentError, Setup};
 
 /// Of a source with no more objects than this all that is listed is compared with what is signed; of
 /// a larger one only what its newest good backup stands on.
@@ -70,7 +70,7 @@ pub(crate) async fn find(
     wanted: &str,
 ) -> Result<Proven> {
     let none = match repository.find(source, wanted).await {
-        Err(error) if matches!(error.downcast_ref(), Some(Problem::NoBackup(_))) => error,
+        Err(error) if matches!(error.downcast_ref(), Some(AgentError::NoBackup(_))) => error,
         found => return found,
     };
     let Some(catalog) = setup.log_cache(repository).await else { return Err(none) };
@@ -80,7 +80,7 @@ pub(crate) async fn find(
     // A few signs may fit others that are there.
     let there = repository.attempts(&source).await?;
     let others = there.iter().any(|other| *other != id && other.as_str().starts_with(wanted));
-    Err(if others { none } else { Problem::NoBackup(text).into() })
+    Err(if others { none } else { AgentError::NoBackup(text).into() })
 }
 
 /// What the catalog remembers of a backup whose identifier begins with `wanted`, in words.

@@ -7,7 +7,7 @@ use drctl_store::{Bucket, MAX_MARKER_BYTES, Stored, decode_marker, layout};
 use super::Repository;
 use super::faults::{is_bad_manifest, is_missing};
 use super::first::first;
-use crate::host::{Problem, Setup};
+use crate::host::{AgentError, Setup};
 
 /// The marker that counts: with an identifier the first one that says it, else the first.
 pub(crate) async fn read_marker(bucket: &Bucket, pinned: Option<&RepositoryId>) -> Result<Marker> {
@@ -16,7 +16,7 @@ pub(crate) async fn read_marker(bucket: &Bucket, pinned: Option<&RepositoryId>) 
         let bytes = bucket.get_stored(&stored, MAX_MARKER_BYTES).await?;
         let marker = decode_marker(&bytes)?;
         match pinned.filter(|pinned| **pinned != marker.repository) {
-            Some(pinned) => Err(Problem::OtherRepository {
+            Some(pinned) => Err(AgentError::OtherRepository {
                 url: bucket.url().to_owned(),
                 found: marker.repository,
                 pinned: pinned.clone(),
@@ -34,9 +34,9 @@ pub(crate) async fn read_marker(bucket: &Bucket, pinned: Option<&RepositoryId>) 
     let same = |one: &Marker, other: &Marker| one.repository == other.repository;
     match first(bucket, &key, read, same).await {
         Err(error) if is_missing(&error) => {
-            Err(Problem::NotARepository { url: bucket.url().to_owned() }.into())
+            Err(AgentError::NotARepository { url: bucket.url().to_owned() }.into())
         }
-        Err(error) if error.downcast_ref::<Problem>().is_some() => Err(error),
+        Err(error) if error.downcast_ref::<AgentError>().is_some() => Err(error),
         read => read.context("read the repository's marker"),
     }
 }
@@ -57,10 +57,10 @@ pub(crate) async fn holds_backups(bucket: &Bucket) -> Result<bool> {
 
 /// Whether a marker is gone or damaged; not, that it is another one.
 pub(crate) fn is_lost(error: &anyhow::Error) -> bool {
-    is_bad_manifest(error) || error.downcast_ref::<Problem>().is_some_and(is_nothing)
+    is_bad_manifest(error) || error.downcast_ref::<AgentError>().is_some_and(is_nothing)
 }
 
 /// Whether there is no marker at all.
-pub(super) fn is_nothing(problem: &Problem) -> bool {
-    matches!(problem, Problem::NotARepository { .. })
+pub(super) fn is_nothing(problem: &AgentError) -> bool {
+    matches!(problem, AgentError::NotARepository { .. })
 }

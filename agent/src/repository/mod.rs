@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub(crate) mod cache;
 pub(crate) mod chain;
+pub(crate) mod count_and_size;
 pub(crate) mod drills;
 pub(crate) mod faults;
 pub(crate) mod first;
@@ -17,7 +18,6 @@ pub(crate) mod newest;
 mod open;
 pub(crate) mod strays;
 pub(crate) mod verify;
-pub(crate) mod weight;
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ use self::chain::is_broken;
 use self::faults::{is_bad_manifest, is_missing};
 use self::first::first;
 use self::marker::{holds_backups, is_lost, is_nothing, read_marker};
-use crate::host::{Problem, private};
+use crate::host::{AgentError, private};
 
 pub use accept::{Accepted, accept};
 pub use chain::Chains;
@@ -116,7 +116,7 @@ impl Repository {
     /// objects say of it is enough.
     ///
     /// # Errors
-    /// [`Problem::NotARepository`], [`Problem::OtherRepository`], the store's; without an
+    /// [`AgentError::NotARepository`], [`AgentError::OtherRepository`], the store's; without an
     /// identifier a marker that is damaged or too new.
     pub async fn open(bucket: Bucket, trust: Trust, pinned: Option<&RepositoryId>) -> Result<Self> {
         let marker = read_marker(&bucket, pinned).await;
@@ -134,7 +134,7 @@ impl Repository {
     /// Whether it may be written into: its marker is there, and is the right one.
     ///
     /// # Errors
-    /// [`Problem::MarkerLost`], or what else is wrong with the marker; [`Problem::Usage`] as root in
+    /// [`AgentError::MarkerLost`], or what else is wrong with the marker; [`AgentError::Usage`] as root in
     /// a directory of another account.
     pub async fn may_write(&self) -> Result<()> {
         if let Some(path) = self.bucket.url().strip_prefix("file://") {
@@ -144,8 +144,8 @@ impl Repository {
             return Ok(());
         }
         match read_marker(&self.bucket, Some(&self.id)).await {
-            Err(error) if error.downcast_ref::<Problem>().is_some_and(is_nothing) => {
-                Err(Problem::MarkerLost { url: self.bucket.url().to_owned() }.into())
+            Err(error) if error.downcast_ref::<AgentError>().is_some_and(is_nothing) => {
+                Err(AgentError::MarkerLost { url: self.bucket.url().to_owned() }.into())
             }
             read => read.map(drop),
         }
@@ -228,7 +228,7 @@ impl Repository {
     /// it may be older than all others.
     ///
     /// # Errors
-    /// [`Problem::NoBackup`] with what was found instead; the store's.
+    /// [`AgentError::NoBackup`] with what was found instead; the store's.
     pub async fn latest(
         &self,
         source: &SourceId,
@@ -269,11 +269,11 @@ impl Repository {
         for Passed { backup, why } in passed {
             text.push_str(&format!("\n  {backup}: {why}"));
         }
-        Err(Problem::NoBackup(text).into())
+        Err(AgentError::NoBackup(text).into())
     }
 
     /// That there is no backup of a source, and of which others there are.
-    async fn nothing_of(&self, source: &SourceId) -> Result<Problem> {
+    async fn nothing_of(&self, source: &SourceId) -> Result<AgentError> {
         let sources = self.sources().await?;
         let others: Vec<&str> =
             sources.iter().filter(|other| *other != source).map(SourceId::as_str).collect();
@@ -281,14 +281,14 @@ impl Repository {
             [] => String::new(),
             others => format!("; there are some of: {}", shown(&others.join(", "), 300)),
         };
-        Ok(Problem::NoBackup(format!("there is no backup of `{source}`{others}")))
+        Ok(AgentError::NoBackup(format!("there is no backup of `{source}`{others}")))
     }
 
     /// The backup whose identifier begins with `wanted`; with the source and the whole identifier
     /// nothing is listed, so that it is found in a bucket that cannot be.
     ///
     /// # Errors
-    /// [`Problem::NoBackup`] where there is none or more than one; a bad manifest; the store's.
+    /// [`AgentError::NoBackup`] where there is none or more than one; a bad manifest; the store's.
     pub async fn find(&self, source: Option<&SourceId>, wanted: &str) -> Result<Proven> {
         if let (Some(source), Ok(id)) = (source, wanted.parse())
             && let Some(proven) = self.manifest(source, &id).await?
@@ -309,15 +309,15 @@ impl Repository {
             );
         }
         match found.as_slice() {
-            [] => Err(Problem::NoBackup(format!("there is no backup `{wanted}`")).into()),
+            [] => Err(AgentError::NoBackup(format!("there is no backup `{wanted}`")).into()),
             [(source, id)] => self.manifest(source, id).await?.ok_or_else(|| {
                 let why = "has no manifest: the attempt never ended, or still runs";
-                Problem::NoBackup(format!("{source}/{id} {why}")).into()
+                AgentError::NoBackup(format!("{source}/{id} {why}")).into()
             }),
             many => {
                 let ids: Vec<String> = many.iter().map(|(s, id)| format!("{s}/{id}")).collect();
                 let text = format!("`{wanted}` fits more than one backup: {}", ids.join(", "));
-                Err(Problem::NoBackup(text).into())
+                Err(AgentError::NoBackup(text).into())
             }
         }
     }
@@ -326,7 +326,7 @@ impl Repository {
     ///
     /// # Errors
     /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be listed.
-    pub async fn weigh(&self, prefix: &object_store::path::Path) -> Result<(u64, u64)> {
+    pub async fn count_and_size(&self, prefix: &object_store::path::Path) -> Result<(u64, u64)> {
         let fold = |(count, bytes): (u64, u64), entry: drctl_store::Entry| async move {
             Ok((count + 1, bytes + entry.bytes))
         };

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 
 use super::chain::Family;
 use super::{Memory, Proven, Repository, everything};
-use crate::host::Problem;
+use crate::host::AgentError;
 
 impl Repository {
     /// The newest good copy of the source, where `found` is a good one by its identifier, which the
@@ -57,5 +57,5 @@ pub(crate) fn two_servers(newest: &Proven, outlived: &BackupId) -> anyhow::Error
     );
     let hint = "look at `drctl timeline`, and name with --backup the copy of the server that is the \
                 real one";
-    Problem::NoPlan(text, hint).into()
+    AgentError::NoPlan(text, hint).into()
 }

@@ -70,7 +70,7 @@ pub async fn verify(
     });
     verdict.opened = depth == Depth::Data && digests.is_some();
     for stream in &manifest.streams {
-        weigh(&outlet, stream, &mut verdict).await?;
+        count_and_size(&outlet, stream, &mut verdict).await?;
         if depth == Depth::Structure {
             continue;
         }
@@ -94,7 +94,7 @@ fn plain_digests(
 }
 
 /// One listing: number and bytes of the objects. Finds what is missing without reading anything.
-async fn weigh(outlet: &Outlet, stream: &Stream, verdict: &mut Verdict) -> Result<()> {
+async fn count_and_size(outlet: &Outlet, stream: &Stream, verdict: &mut Verdict) -> Result<()> {
     let prefix = layout::stream(&outlet.source, &outlet.backup, &stream.id);
     let mut found = (0u64, 0u64);
     let mut listing = outlet.bucket.list(Some(&prefix));

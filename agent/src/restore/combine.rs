@@ -12,7 +12,7 @@ use drctl_store::open_facts;
 use super::plan::choose;
 use super::{Destination, Item, RestorePlan, RestoreRequest, Restored, restore};
 use crate::host::files::discard;
-use crate::host::{Limits, Meter, Problem, Stop};
+use crate::host::{AgentError, Limits, Meter, Stop};
 use crate::repository::Repository;
 
 /// Where the copies lie until they are put together, below the directory of the restore.
@@ -45,7 +45,7 @@ impl ChainPlan {
 /// anything else.
 ///
 /// # Errors
-/// [`Problem::BrokenChain`]; an identity that does not open one of them; no `pg_combinebackup`.
+/// [`AgentError::BrokenChain`]; an identity that does not open one of them; no `pg_combinebackup`.
 pub(crate) async fn plan_chain(
     repository: &Repository,
     request: &RestoreRequest,
@@ -98,7 +98,7 @@ pub(crate) async fn restore_chain(
     stop: &Stop,
 ) -> Result<Vec<Restored>> {
     let Destination::Cluster(directory) = &request.destination else {
-        return Err(Problem::Usage("a chain of copies belongs into a directory".into()).into());
+        return Err(AgentError::Usage("a chain of copies belongs into a directory".into()).into());
     };
     let last = Destination::Cluster(part(directory, chain.before.len()));
     let last = RestoreRequest { destination: last, ..request.clone() };
@@ -130,7 +130,7 @@ pub(crate) async fn restore_chain(
     };
     tokio::select! {
         done = combine(combination) => done.context("put the copies together")?,
-        () = stop.requested() => return Err(Problem::Interrupted.into()),
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
     }
     let work = directory.join(PARTS);
     let remove = tokio::task::spawn_blocking(move || fs::remove_dir_all(work));

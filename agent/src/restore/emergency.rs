@@ -81,7 +81,7 @@ fn fetch(config: &RepositoryConfig) -> String {
 }
 
 const SCRIPT: &str = r#"#!/usr/bin/env bash
-# Restores backup @BACKUP@ of `@SOURCE@`, begun @STARTED@,
+# Restores backup @BACKUP@ of `@SOURCE@`, recovery_state @STARTED@,
 # from @URL@ without drctl.
 #
 #   bash restore.sh IDENTITY DIRECTORY

@@ -26,7 +26,7 @@ use drctl_model::{Content, DatabaseFacts, shown, total};
 
 use self::combine::restore_chain;
 use self::plan::{APPLICATION, outlet};
-use crate::host::{Exit, Failure, Limits, Meter, Problem, Stop, crash_point, private};
+use crate::host::{AgentError, Exit, Failure, Limits, Meter, Stop, crash_point, private};
 use crate::repository::Repository;
 use crate::transfer::{Outlet, Sink, fetch_stream};
 
@@ -34,7 +34,7 @@ pub use combine::ChainPlan;
 pub use drill::Drilling;
 pub use emergency::emergency_script;
 pub use plan::{Code, Destination, Item, RestorePlan, RestoreRequest, check_room, plan};
-pub use take_over::{Address, HeirRequest, Heritage, inherit, prepare_take_over};
+pub use take_over::{Address, TakeOverPlan, TakeOverRequest, finish_take_over, prepare_take_over};
 
 /// One stream that was restored and proven equal.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ pub struct Restored {
 /// database that fails keeps no other from being restored.
 ///
 /// # Errors
-/// [`Problem::Mismatch`], or whatever failed: what that means for the target; proven streams stay.
+/// [`AgentError::Mismatch`], or whatever failed: what that means for the target; proven streams stay.
 pub async fn restore(
     repository: &Repository,
     request: &RestoreRequest,
@@ -131,7 +131,7 @@ async fn restore_one(
         }
         (Destination::Server { .. }, Content::Tablespace(_) | Content::Listing) => {
             let text = "a copy of a cluster belongs into a directory";
-            return Err(Problem::Usage(text.into()).into());
+            return Err(AgentError::Usage(text.into()).into());
         }
         (Destination::Files(directory), _) => {
             unless(stop, into_file(outlet, request, item, directory)).await?;
@@ -151,7 +151,7 @@ async fn restore_one(
 async fn unless<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         done = work => done,
-        () = stop.requested() => Err(Problem::Interrupted.into()),
+        () = stop.requested() => Err(AgentError::Interrupted.into()),
     }
 }
 
@@ -184,7 +184,7 @@ pub fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
     let layout = Layout::new(directory);
     // Whoever starts it does so without a box.
     if let Some(place) = made_by_own_log(&layout, at.stop_timeline, at.start).into_iter().next() {
-        return Err(Problem::Place(place).into());
+        return Err(AgentError::Place(place).into());
     }
     prepare(&layout, &recovery).context("prepare the cluster")
 }
@@ -240,7 +240,7 @@ async fn into_file(
     check_digest(item, &digest)?;
     sink.finish().await?;
     if below.has(name).with_context(|| format!("look into {}", directory.display()))? {
-        return Err(Problem::Exists(directory.join(name)).into());
+        return Err(AgentError::Exists(directory.join(name)).into());
     }
     below.rename(part_name, name).with_context(|| format!("rename {}", part.display()))?;
     below.sync().context("sync the directory")
@@ -316,7 +316,7 @@ async fn into_database(
     let found = tokio::select! {
         found = target.count() => found.with_context(uncounted)?,
         () = stop.requested() => {
-            return Err(anyhow::Error::new(Problem::Interrupted).context(uncounted()));
+            return Err(anyhow::Error::new(AgentError::Interrupted).context(uncounted()));
         }
     };
     let differences = compare_rows(&facts.tables, &found);
@@ -325,7 +325,7 @@ async fn into_database(
     target.open().await.with_context(closed)?;
     if !differences.is_empty() {
         let text = describe(&item.target, &differences, &target.failed());
-        return Err(Problem::Mismatch(text).into());
+        return Err(AgentError::Mismatch(text).into());
     }
     let counted = (found.len() as u64, total(found.iter().map(|table| table.rows)));
     Ok((counted, target.failed()))
@@ -396,5 +396,5 @@ fn check_digest(item: &Item, digest: &str) -> Result<()> {
         return Ok(());
     }
     let text = format!("the plain bytes of {} are not those that were dumped", item.target);
-    Err(Problem::Mismatch(text).into())
+    Err(AgentError::Mismatch(text).into())
 }

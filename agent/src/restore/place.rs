@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use drctl_policies::Location;
 
-use crate::host::{Problem, Setup, private};
+use crate::host::{AgentError, Setup, private};
 
 /// What every data directory of PostgreSQL has.
 const MARK: &str = "PG_VERSION";
@@ -14,13 +14,13 @@ const MARK: &str = "PG_VERSION";
 /// the data directory of a cluster, or that another account may change.
 ///
 /// # Errors
-/// [`Problem::Target`]; the file system's.
+/// [`AgentError::Target`]; the file system's.
 pub(crate) fn check_target(setup: &Setup, directory: &Path) -> Result<()> {
     let at = real(directory)?;
     let refused = |what: &str, place: &Path| {
         let (at, place) = (at.display(), place.display());
         let text = format!("{at} lies in {what}, {place}: name a new directory elsewhere");
-        Err(Problem::Target(text).into())
+        Err(AgentError::Target(text).into())
     };
     let paths = &setup.config.paths;
     let mut own = vec![

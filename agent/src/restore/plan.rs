@@ -21,7 +21,7 @@ use target::{look_at, take_kept};
 
 use super::ChainPlan;
 use super::combine::plan_chain;
-use crate::host::{Limits, Meter, Problem};
+use crate::host::{AgentError, Limits, Meter};
 use crate::repository::{Proven, Repository};
 use crate::transfer::download::unopened;
 use crate::transfer::{Outlet, fetch_sealed, segments};
@@ -117,9 +117,9 @@ pub struct RestorePlan {
 /// `reckon` also how long it will take, for which one segment is fetched and opened.
 ///
 /// # Errors
-/// [`SealError`](drctl_store::SealError) for a key that does not open it; [`Problem::NoBackup`] for
-/// a database that is not in it; [`Problem::Usage`] and [`Problem::Target`] for a target that is
-/// not fit; [`Problem::Mismatch`] for facts that contradict the manifest;
+/// [`SealError`](drctl_store::SealError) for a key that does not open it; [`AgentError::NoBackup`] for
+/// a database that is not in it; [`AgentError::Usage`] and [`AgentError::Target`] for a target that is
+/// not fit; [`AgentError::Mismatch`] for facts that contradict the manifest;
 /// [`StoreError`](drctl_store::StoreError).
 pub async fn plan(
     repository: &Repository,
@@ -166,7 +166,7 @@ pub async fn plan(
                  a cluster with --to-directory",
                 items.len()
             );
-            return Err(Problem::Usage(text).into());
+            return Err(AgentError::Usage(text).into());
         }
         Destination::Pipe(_) => (Vec::new(), None),
         Destination::Server { server, rename } => {
@@ -255,21 +255,21 @@ pub(crate) fn choose(
         || facts.streams.iter().zip(&manifest.streams).any(|(facts, stream)| facts.id != stream.id)
     {
         let text = "the sealed facts speak of other streams than the manifest";
-        return Err(Problem::Mismatch(text.to_owned()).into());
+        return Err(AgentError::Mismatch(text.to_owned()).into());
     }
     fits(&manifest.kind, &request.destination)?;
     let names: Vec<&str> = facts.streams.iter().filter_map(database_name).collect();
     if let Some(missing) = request.databases.iter().find(|name| !names.contains(&name.as_str())) {
         let names = shown(&names.join(", "), 500);
         let text = format!("no database `{missing}` is in it; there are: {names}");
-        return Err(Problem::NoBackup(text).into());
+        return Err(AgentError::NoBackup(text).into());
     }
     let rename = match &request.destination {
         Destination::Server { rename, .. } => rename.clone(),
         Destination::Files(_) | Destination::Pipe(_) | Destination::Cluster(_) => None,
     };
     if rename.is_some() && request.databases.len() != 1 {
-        return Err(Problem::Usage("--as needs exactly one --database".to_owned()).into());
+        return Err(AgentError::Usage("--as needs exactly one --database".to_owned()).into());
     }
     let to_files = !matches!(request.destination, Destination::Server { .. });
     let wanted = |facts: &StreamFacts| match &facts.content {
@@ -295,7 +295,7 @@ pub(crate) fn choose(
     if to_files && targets.len() < items.len() {
         let text = "two of its streams would be restored into one place: the facts that came with \
                     the backup name one database twice";
-        return Err(Problem::Mismatch(text.to_owned()).into());
+        return Err(AgentError::Mismatch(text.to_owned()).into());
     }
     Ok(items)
 }
@@ -323,7 +323,7 @@ fn fits(kind: &BackupKind, destination: &Destination) -> Result<()> {
         }
         _ => return Ok(()),
     };
-    Err(Problem::Usage(text.to_owned()).into())
+    Err(AgentError::Usage(text.to_owned()).into())
 }
 
 /// The name of the file that a stream is restored into: the database's, where that is harmless, else
@@ -361,12 +361,12 @@ fn check_empty(directory: &Path) -> Result<()> {
                 "{} cannot be looked into ({error}): name another place. Nothing was done",
                 directory.display()
             );
-            Problem::Target(text)
+            AgentError::Target(text)
         })?,
     };
     if entries.next().is_some() {
         let text = format!("{} is not empty: name a new directory", directory.display());
-        return Err(Problem::Target(text).into());
+        return Err(AgentError::Target(text).into());
     }
     Ok(())
 }
@@ -374,7 +374,7 @@ fn check_empty(directory: &Path) -> Result<()> {
 /// Whether a directory, which need not be there yet, has room for so many bytes.
 ///
 /// # Errors
-/// [`Problem::Target`].
+/// [`AgentError::Target`].
 pub fn check_room(directory: &Path, needed: u64) -> Result<()> {
     let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let found = rustix::fs::statvfs(existing)
@@ -387,7 +387,7 @@ pub fn check_room(directory: &Path, needed: u64) -> Result<()> {
             crate::host::figures::bytes(free),
             crate::host::figures::bytes(needed)
         );
-        return Err(Problem::Target(text).into());
+        return Err(AgentError::Target(text).into());
     }
     Ok(())
 }

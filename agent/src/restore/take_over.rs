@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::take_over::{
-    Changes, Control, Heir, Running, changes, control, make, running, servers_beside, unmake,
+    Changes, Control, Running, TakeOver, changes, control, make, running, servers_beside, unmake,
     value_of, version_of,
 };
-use drctl_engines::pg::physical::{Layout, left, may_run, no_links};
+use drctl_engines::pg::physical::{Layout, may_run, no_links, orphan};
 use drctl_engines::pg::{PgServer, cluster_place, server_program};
 use drctl_model::SourceId;
 use drctl_policies::recovery::{Want, timeline_view};
@@ -21,14 +21,14 @@ use drctl_store::digest as digest_of;
 use super::known::known;
 use crate::engine::pgbackrest::stanza;
 use crate::host::shell::server_word;
-use crate::host::{Problem, Setup};
-use crate::restore::cluster::{Begun, Step, is_own};
+use crate::host::{AgentError, Setup};
+use crate::restore::cluster::{RecoveryState, Step, is_own};
 
 /// How long a server may take to say which cluster it has.
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// What is to take whose place.
-pub struct HeirRequest<'a> {
+pub struct TakeOverRequest<'a> {
     /// The configuration.
     pub setup: &'a Setup,
     /// The source.
@@ -42,7 +42,7 @@ pub struct HeirRequest<'a> {
 }
 
 /// All that would be done, and of what.
-pub struct Heritage {
+pub struct TakeOverPlan {
     /// The source.
     pub source: SourceId,
     /// The data directory.
@@ -58,7 +58,7 @@ pub struct Heritage {
     archive_command: Option<String>,
     configuration: Option<PathBuf>,
     bin_dir: PathBuf,
-    begun: Option<Begun>,
+    state: Option<RecoveryState>,
 }
 
 /// Where the server listens once it is started, as its configuration says.
@@ -72,16 +72,16 @@ pub struct Address {
 /// Finds out what has to be done so that a restored cluster is the source's server. Changes nothing.
 ///
 /// # Errors
-/// [`Problem::Target`] where it must not be: the old server lives, the cluster is in use, or is none of
+/// [`AgentError::Target`] where it must not be: the old server lives, the cluster is in use, or is none of
 /// the source, or is not its own yet.
-pub async fn prepare_take_over(request: &HeirRequest<'_>) -> Result<Heritage> {
+pub async fn prepare_take_over(request: &TakeOverRequest<'_>) -> Result<TakeOverPlan> {
     let (setup, layout) = (request.setup, Layout::new(&request.directory));
     let (id, source) = setup.source(request.source)?;
     may_run()?;
     let data = layout.data();
     owned(&data)?;
-    let begun = Begun::of(&request.directory)?;
-    fit(id, &layout, begun.as_ref())?;
+    let state = RecoveryState::of(&request.directory)?;
+    fit(id, &layout, state.as_ref())?;
     let server = setup.server(source)?;
     let version = version_of(&layout).unwrap_or_default();
     let program = server_program(&server, &version).await?;
@@ -92,24 +92,24 @@ pub async fn prepare_take_over(request: &HeirRequest<'_>) -> Result<Heritage> {
             "the server of the cluster in {} was not shut down: start it once with pg_ctl and stop it",
             data.display()
         );
-        return Err(Problem::Target(text).into());
+        return Err(AgentError::Target(text).into());
     }
     no_links(&layout)?;
     let mut notes = beside(&control)?;
     notes.extend(answers(&server, &control).await?);
     let archive_command = archive_command(request, source, &data)?;
     let configuration = request.configuration.as_deref().map(std::path::absolute).transpose()?;
-    let heir = Heir {
+    let take_over = TakeOver {
         layout: &layout,
         control: &control,
         configuration: configuration.as_deref(),
         archive_command: archive_command.as_deref(),
     };
-    let changes = changes(&heir)?;
+    let changes = changes(&take_over)?;
     if let Some(file) = &configuration {
         owned(file)?;
     }
-    let news = begun.as_ref().is_some_and(|begun| begun.step() == Step::Promoted);
+    let news = state.as_ref().is_some_and(|state| state.step() == Step::Promoted);
     belongs(setup, id, &control, news).await?;
     notes.extend(tablespaces(&data));
     notes.extend(changes.notes.iter().cloned());
@@ -117,7 +117,7 @@ pub async fn prepare_take_over(request: &HeirRequest<'_>) -> Result<Heritage> {
     let running = running(&bin_dir, &data, configuration.as_deref(), (&changes, command))?;
     notes.extend(running.says.iter().cloned());
     let digest = digest(&changes, &running);
-    Ok(Heritage {
+    Ok(TakeOverPlan {
         source: id.clone(),
         data,
         control,
@@ -127,7 +127,7 @@ pub async fn prepare_take_over(request: &HeirRequest<'_>) -> Result<Heritage> {
         archive_command,
         configuration,
         bin_dir,
-        begun,
+        state,
     })
 }
 
@@ -136,28 +136,28 @@ pub async fn prepare_take_over(request: &HeirRequest<'_>) -> Result<Heritage> {
 /// # Errors
 /// [`EngineError`](drctl_engines::EngineError): what the program says, or the file system's. What
 /// was changed is changed back then.
-pub fn inherit(heritage: &mut Heritage) -> Result<Address> {
-    make(&heritage.changes, &heritage.data)?;
-    let address = proven(heritage).inspect_err(|_| {
-        if let Err(error) = unmake(&heritage.changes) {
+pub fn finish_take_over(prepared: &mut TakeOverPlan) -> Result<Address> {
+    make(&prepared.changes, &prepared.data)?;
+    let address = proven(prepared).inspect_err(|_| {
+        if let Err(error) = unmake(&prepared.changes) {
             tracing::error!("what was changed could not be changed back: {error}");
         }
     })?;
-    if let Some(begun) = &mut heritage.begun {
-        begun.reach(Step::TookOver)?;
+    if let Some(state) = &mut prepared.state {
+        state.reach(Step::TookOver)?;
     }
     Ok(address)
 }
 
-fn proven(heritage: &Heritage) -> Result<Address> {
+fn proven(prepared: &TakeOverPlan) -> Result<Address> {
     // Debian's configuration tells where the data are; elsewhere it lies with them.
-    let configuration = heritage.configuration.as_deref();
-    let at = configuration.and_then(Path::parent).unwrap_or(&heritage.data);
+    let configuration = prepared.configuration.as_deref();
+    let at = configuration.and_then(Path::parent).unwrap_or(&prepared.data);
     let value = |name: &str| -> Result<String> {
-        Ok(value_of(&heritage.bin_dir, at, configuration, name)?)
+        Ok(value_of(&prepared.bin_dir, at, configuration, name)?)
     };
-    let wanted = heritage.archive_command.clone().unwrap_or_default();
-    let data = heritage.data.display().to_string();
+    let wanted = prepared.archive_command.clone().unwrap_or_default();
+    let data = prepared.data.display().to_string();
     for (name, wanted) in [("data_directory", &data), ("archive_command", &wanted)] {
         let counts = value(name)?;
         // It shows an empty command as nothing, or in words while archiving is off.
@@ -166,7 +166,7 @@ fn proven(heritage: &Heritage) -> Result<Address> {
                 "the configuration says {name} = {counts}, and not {wanted}: another of its files \
                  overrides it. Nothing was changed"
             );
-            return Err(Problem::Target(text).into());
+            return Err(AgentError::Target(text).into());
         }
     }
     let sockets = value("unix_socket_directories")?;
@@ -185,16 +185,16 @@ fn owned(path: &Path) -> Result<()> {
             path.display(),
             meta.uid()
         );
-        return Err(Problem::Target(text).into());
+        return Err(AgentError::Target(text).into());
     }
     Ok(())
 }
 
 /// Whether the cluster is there, is its own, and nobody works on it.
-fn fit(source: &SourceId, layout: &Layout, begun: Option<&Begun>) -> Result<()> {
+fn fit(source: &SourceId, layout: &Layout, state: Option<&RecoveryState>) -> Result<()> {
     let data = layout.data();
-    let refused = |text: String| Err(Problem::Target(text).into());
-    if let Some(server) = left(layout) {
+    let refused = |text: String| Err(AgentError::Target(text).into());
+    if let Some(server) = orphan(layout) {
         return refused(format!(
             "a server runs in {} (process {}): stop it first, {}",
             data.display(),
@@ -206,12 +206,12 @@ fn fit(source: &SourceId, layout: &Layout, begun: Option<&Begun>) -> Result<()> 
             }
         ));
     }
-    if let Some(begun) = begun {
-        if begun.identity().source != source.as_str() {
+    if let Some(state) = state {
+        if state.identity().source != source.as_str() {
             let text = "that is a recovery of another source";
-            return refused(format!("{}: {text}, {}", data.display(), begun.identity().source));
+            return refused(format!("{}: {text}, {}", data.display(), state.identity().source));
         }
-        if begun.step() < Step::Promoted || begun.released().is_some() {
+        if state.step() < Step::Promoted || state.released().is_some() {
             return refused(format!(
                 "the cluster in {} is not one of its own yet: the `drctl restore` that made it, with \
                  --resume and --promote, makes it one",
@@ -240,7 +240,7 @@ fn beside(control: &Control) -> Result<Vec<String>> {
             server.id,
             server.data.display()
         );
-        return Err(Problem::Target(text).into());
+        return Err(AgentError::Target(text).into());
     }
     let unknown = (found.unknown > 0).then(|| {
         format!(
@@ -265,7 +265,7 @@ async fn answers(server: &PgServer, control: &Control) -> Result<Option<String>>
                  good first",
                 server.target()
             );
-            Err(Problem::Target(text).into())
+            Err(AgentError::Target(text).into())
         }
         Ok(Ok(place)) => Ok(Some(format!(
             "at {} another cluster answers ({}): correct host and port of the source",
@@ -297,14 +297,14 @@ async fn belongs(setup: &Setup, id: &SourceId, control: &Control, is_new: bool) 
              timeline",
             control.timeline
         );
-        return Err(Problem::Target(text).into());
+        return Err(AgentError::Target(text).into());
     }
     Ok(())
 }
 
 /// The command that archives its log.
 fn archive_command(
-    request: &HeirRequest<'_>,
+    request: &TakeOverRequest<'_>,
     source: &Source,
     data: &Path,
 ) -> Result<Option<String>> {
@@ -313,11 +313,11 @@ fn archive_command(
         Engine::PgDump(_) => {
             let text =
                 format!("`{name}` is backed up by dumps: no cluster takes its server's place");
-            Err(Problem::Usage(text).into())
+            Err(AgentError::Usage(text).into())
         }
         Engine::Pgbackrest(_) if request.streamed => {
             let text = format!("the log of `{name}` is archived by pgBackRest: without --streamed");
-            Err(Problem::Usage(text).into())
+            Err(AgentError::Usage(text).into())
         }
         Engine::Pgbackrest(settings) => Ok(Some(stanza::leads_to(settings, data)?)),
         Engine::BaseBackup(_) if request.streamed => Ok(None),

@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 
 use super::Sink;
-use crate::host::{Limits, Meter, Problem};
+use crate::host::{AgentError, Limits, Meter};
 
 /// Where a backup's objects come from.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ pub fn segments<'a>(outlet: &'a Outlet, stream: &'a Stream) -> BoxStream<'a, Res
 /// Fetches a segment and checks its SHA-256; needs no key.
 ///
 /// # Errors
-/// The store's; [`Problem::Segment`] for a segment that is missing or altered.
+/// The store's; [`AgentError::Segment`] for a segment that is missing or altered.
 pub async fn fetch_sealed(outlet: &Outlet, stream: &Stream, segment: &Segment) -> Result<Bytes> {
     let key = layout::segment(&outlet.source, &outlet.backup, &stream.id, segment.n);
     fetch_exact(outlet, &key, segment).await
@@ -53,7 +53,7 @@ pub async fn fetch_sealed(outlet: &Outlet, stream: &Stream, segment: &Segment) -
 
 /// A store that does not answer says nothing about the object: only its absence does.
 async fn fetch_exact(outlet: &Outlet, key: &Path, object: &Segment) -> Result<Bytes> {
-    let problem = || Problem::Segment { key: key.to_string() };
+    let problem = || AgentError::Segment { key: key.to_string() };
     match outlet.bucket.get_segment(key, object).await {
         Ok(found) => found.with_context(problem),
         Err(none @ (StoreError::Missing { .. } | StoreError::NoObject { .. })) => {
@@ -68,7 +68,7 @@ async fn fetch_exact(outlet: &Outlet, key: &Path, object: &Segment) -> Result<By
 pub(crate) fn unopened(error: anyhow::Error, key: &str) -> anyhow::Error {
     match is_wrong_key(&error) {
         true => error.context(format!("open {key}")),
-        false => error.context(Problem::Segment { key: key.to_owned() }),
+        false => error.context(AgentError::Segment { key: key.to_owned() }),
     }
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn is_wrong_key(error: &anyhow::Error) -> bool {
 /// Brings a stream back into `sink`; gives the XXH3-128 of its plain bytes, in hexadecimal.
 ///
 /// # Errors
-/// The store's, the sink's, and [`Problem::Segment`] for what is not as the manifest says.
+/// The store's, the sink's, and [`AgentError::Segment`] for what is not as the manifest says.
 pub async fn fetch_stream(
     outlet: &Outlet,
     stream: &Stream,

@@ -8,7 +8,7 @@ use drctl_engines::pg::physical::DirectoryTarget;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::host::Problem;
+use crate::host::AgentError;
 
 /// Where restored bytes go; counts and digests them on the way.
 pub struct Sink {
@@ -134,7 +134,7 @@ impl Sink {
 fn not_written(error: io::Error) -> anyhow::Error {
     let problem = match error.kind() {
         io::ErrorKind::BrokenPipe => {
-            Problem::Target("the reader went away before the last byte".to_owned())
+            AgentError::Target("the reader went away before the last byte".to_owned())
         }
         _ => no_room("the restored file"),
     };
@@ -147,7 +147,7 @@ fn not_fed(error: io::Error) -> anyhow::Error {
     let error = anyhow::Error::new(error);
     match kind {
         io::ErrorKind::InvalidData => {
-            error.context(Problem::Mismatch("what was restored is no intact dump".to_owned()))
+            error.context(AgentError::Mismatch("what was restored is no intact dump".to_owned()))
         }
         // The tool has ended, and knows why.
         io::ErrorKind::BrokenPipe => error.context("feed the restoring tool"),
@@ -155,10 +155,10 @@ fn not_fed(error: io::Error) -> anyhow::Error {
     }
 }
 
-fn no_room(what: &str) -> Problem {
+fn no_room(what: &str) -> AgentError {
     let text = format!(
         "{what} cannot be written: make room, or choose another place; what is there of it does \
          not have its final name"
     );
-    Problem::Target(text)
+    AgentError::Target(text)
 }

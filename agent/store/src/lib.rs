@@ -19,10 +19,10 @@ mod log_index;
 mod manifest;
 mod marker;
 mod pages;
-mod pour;
 mod retry;
 mod rooted;
 mod seal;
+mod stream_sealer;
 mod trust;
 mod versions;
 mod walk;
@@ -45,11 +45,11 @@ pub use marker::{MAX_MARKER_BYTES, decode_marker, encode_marker};
 /// An object's key.
 pub use object_store::path::Path as Key;
 pub use pages::{MAX_PAGE_BYTES, MAX_PAGE_SEGMENTS, PageWriter, StreamTotals, read_page};
-pub use pour::{Pour, Poured};
 pub use seal::{
     MAX_WINDOW_LOG, Opener, SEGMENT_BYTES, SealedSegment, Sealer, digest, open_bytes, open_segment,
     seal_bytes,
 };
+pub use stream_sealer::{SealedStream, StreamSealer};
 pub use trust::{Signer, Trust};
 pub use versions::{LockRule, ObjectVersion, Versions};
 pub use walk::Stray;

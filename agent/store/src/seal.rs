@@ -5,7 +5,7 @@ use drctl_model::{Digest, MAX_SEGMENT_BYTES, Segment};
 use sha2::{Digest as _, Sha256};
 use zstd::zstd_safe::CParameter;
 
-use crate::pour::{Pour, Tools};
+use crate::stream_sealer::{StreamSealer, Tools};
 use crate::{Identities, Recipients, SealError};
 
 /// The plain bytes of a segment unless configured otherwise.
@@ -121,8 +121,8 @@ impl Sealer {
     ///
     /// # Errors
     /// As [`Sealer::seal`].
-    pub fn pour(&self, plain: u64) -> Result<Pour, SealError> {
-        Pour::new(&self.tools, self.level, &self.recipients, plain)
+    pub fn sealer(&self, plain: u64) -> Result<StreamSealer, SealError> {
+        StreamSealer::new(&self.tools, self.level, &self.recipients, plain)
     }
 }
 

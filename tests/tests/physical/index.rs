@@ -266,7 +266,7 @@ fn status_goes_by_the_last_commit_in_the_bucket() {
     let (health, advice, one) = status_at(&shop, later(59));
     assert_eq!((health, advice.as_str()), (Health::Good, ""));
     let log = one.log.unwrap().unwrap();
-    assert_eq!((log.standing.shows, log.age), (last, SignedDuration::from_mins(59)));
+    assert_eq!((log.recoverable_until.shows, log.age), (last, SignedDuration::from_mins(59)));
     // The copy is older than that by now, and would be too old alone.
     let (health, advice, one) = status_at(&shop, later(61));
     assert_eq!(health, Health::Breached);

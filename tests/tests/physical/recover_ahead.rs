@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use drctl::{Ahead, Expected, Setup, Shelf, fetch_ahead};
+use drctl::{Ahead, Expected, LogStore, Setup, fetch_ahead};
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
 use drctl_tests::cluster::{Cluster as _, give_away, list, place, ticks};
 use drctl_tests::servers::postgres::Postgres;
@@ -135,10 +135,10 @@ async fn a_plans_log_is_fetched_ahead_byte_for_byte_and_bounded() {
     let setup = Setup::load(&shop.site.config()).unwrap();
     let repository = setup.repository().await.unwrap();
     let identities = setup.identities(None).unwrap().unwrap();
-    let shelf = Shelf::reader(&repository, &"shop".parse().unwrap());
+    let log_store = LogStore::reader(&repository, &"shop".parse().unwrap());
     let legs =
         [Expected { timeline: Timeline::FIRST, from, until: size.start_of(until), last: false }];
-    let work = fetch_ahead(&ahead, &shelf, id, size, &legs, 4, &identities);
+    let work = fetch_ahead(&ahead, &log_store, id, size, &legs, 4, &identities);
     // It waits for room, for nobody asks.
     let ended = tokio::time::timeout(Duration::from_secs(8), work).await;
     assert!(ended.is_err(), "it has no bound");

@@ -1,7 +1,7 @@
 //! Whose version of an object counts where somebody with the signing key writes it anew.
 
 use bytes::Bytes;
-use drctl::{Limits, Repository, Shelf, drills, verify_log};
+use drctl::{Limits, LogStore, Repository, drills, verify_log};
 use drctl_model::{
     Acceptance, BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Engine, Header, Holds,
     IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace, Lsn, Manifest, Marker,
@@ -199,14 +199,15 @@ async fn told(at: &dyn Fn() -> Bucket, thief: &Thief, kind: &str) -> (String, Ve
         Ok(repository) => repository,
         Err(error) => return (format!("{error:#}"), Vec::new()),
     };
-    let shelf = Shelf::reader(&repository, &thief.source);
+    let log_store = LogStore::reader(&repository, &thief.source);
     let read = |part| async {
         let place = place(part);
-        let (piece, plain) = match shelf.read(&place, &thief.identities).await {
+        let (piece, plain) = match log_store.read(&place, &thief.identities).await {
             Ok(read) => read,
             Err(error) => return format!("{error:#}"),
         };
-        let told = [shelf.head(&place).await.unwrap(), shelf.weigh(&place).await.unwrap()];
+        let told =
+            [log_store.head(&place).await.unwrap(), log_store.stored_size(&place).await.unwrap()];
         assert!(told.iter().all(|other| other.plain_sha256 == piece.plain_sha256));
         String::from_utf8(plain).unwrap()
     };

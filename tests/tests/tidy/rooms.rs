@@ -190,11 +190,19 @@ fn an_arrow_upward_is_found() {
     };
     for (path, text, wrong) in [
         ("agent/src/log/mod.rs", "use crate::host::Setup;\nuse super::host::x as y;\n", ""),
-        ("agent/src/log/push/mod.rs", "use super::{Shelf, x::y};\nmod t { use super::*; }\n", ""),
+        (
+            "agent/src/log/push/mod.rs",
+            "use super::{LogStore, x::y};\nmod t { use super::*; }\n",
+            "",
+        ),
         ("agent/src/lib.rs", "use cli::x;\n", ""),
         ("agent/x/src/log.rs", "use crate::cli::x;\n", ""),
         ("agent/src/host/x.rs", "use crate::{Y, host::z};\n", "crate::Y"),
-        ("agent/src/host/x.rs", "pub use crate::{host::Setup, log::Shelf as S};\n", "log::Shelf"),
+        (
+            "agent/src/host/x.rs",
+            "pub use crate::{host::Setup, log::LogStore as S};\n",
+            "log::LogStore",
+        ),
         ("agent/src/host/x.rs", "use crate::log::*;\n", "may not use log"),
         ("agent/src/log/mod.rs", "fn a() { super::cli::bytes(1); }\n", "may not use cli::bytes"),
         ("agent/src/log/x.rs", "use super::super::cli;\n", "log may not use cli"),

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::code;
 use super::counts::{self, Counted};
 use super::databases::{Database, choose};
+use super::end_sessions::end_sessions;
 use super::members::{self, Member, Members};
 use super::pgpass::PgPass;
 use super::server::quote_ident;
@@ -23,7 +24,7 @@ use super::tables::Table;
 use super::tools::{self, FoundTool};
 use super::waits::{LockedOut, unless_locked_out};
 use super::walker::DumpWalker;
-use super::{PgServer, empty, farewell, globals};
+use super::{PgServer, empty, globals};
 use crate::process::{Ended, OwnedTask, Running, Stopper, Tool};
 use crate::{
     BackupSource, Blocker, EngineError, Finished, Outcome, ServerSaid, StreamOutcome, ToolRun,
@@ -315,7 +316,7 @@ impl BackupSource for PgDumpSource {
             }
             stopper.stop().await;
         }
-        farewell::end_sessions(&self.server, &self.application).await;
+        end_sessions(&self.server, &self.application).await;
     }
 }
 

@@ -8,7 +8,7 @@ mod counts;
 mod databases;
 mod dump;
 mod empty;
-mod farewell;
+mod end_sessions;
 mod globals;
 mod guard;
 mod heartbeat;

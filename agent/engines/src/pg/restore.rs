@@ -15,12 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use drctl_model::{DatabaseFacts, TableRows, shown};
 
+use super::end_sessions::end_sessions;
 use super::preflight::occupants;
 use super::server::quote_ident;
 use super::session::Session;
 use super::spelling;
 use super::tools;
-use super::{PgServer, count_rows, farewell};
+use super::{PgServer, count_rows};
 use crate::process::Tool;
 use crate::{EngineError, Leftover, RestoreTarget, ToolFeed};
 use create::Creation;
@@ -131,7 +132,7 @@ impl DatabaseTarget {
             return Ok(Leftover::Nothing);
         }
         // What the tool was doing there when it was killed must not go on.
-        farewell::end_sessions(server, application).await;
+        end_sessions(server, application).await;
         Ok(Leftover::Theirs)
     }
 
@@ -222,7 +223,7 @@ async fn drop_database(
 ) -> Result<(), EngineError> {
     // A session of a tool that was killed may still be creating it: then there is nothing to drop
     // yet, and something a moment later.
-    farewell::end_sessions(server, application).await;
+    end_sessions(server, application).await;
     let session = Session::open(server, &server.maintenance_database, application).await?;
     // Somebody else may have logged in meanwhile.
     let force =

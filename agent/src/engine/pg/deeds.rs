@@ -10,7 +10,7 @@ use drctl_store::Identities;
 use jiff::Timestamp;
 
 use crate::host::{Failure, Meter};
-use crate::log::Shelf;
+use crate::log::LogStore;
 use crate::log::fetch::{Segment, assemble};
 use crate::log::heads::heads;
 
@@ -65,7 +65,7 @@ impl FoundDeeds {
 /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read. Log that is damaged or
 /// missing is told.
 pub async fn deeds(
-    shelf: &Shelf,
+    log_store: &LogStore,
     (system_id, size): (u64, WalSegmentSize),
     cache: Option<&Catalog>,
     (from, until): (Timestamp, Timestamp),
@@ -74,7 +74,7 @@ pub async fn deeds(
     meter: &Meter,
 ) -> Result<FoundDeeds> {
     let mut found = FoundDeeds::default();
-    let logs = heads(shelf, system_id, cache, &mut found.unread).await?;
+    let logs = heads(log_store, system_id, cache, &mut found.unread).await?;
     let logs: BTreeMap<Timeline, Vec<LogEntry>> =
         logs.into_iter().map(|(timeline, log)| (timeline, log.entries)).collect();
     for (timeline, entries) in logs {
@@ -84,7 +84,7 @@ pub async fn deeds(
             let near = |entry: &&LogEntry| entry.start < end && entry.end > start;
             let there = entries.iter().filter(near).map(LogEntry::range).collect();
             let segment = Segment { of: (system_id, timeline), size, start, need: None };
-            match assemble(shelf, &segment, there, identities).await {
+            match assemble(log_store, &segment, there, identities).await {
                 Ok(read) => {
                     meter.moved(read.bytes.len() as u64, 0);
                     found.segments += 1;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use drctl_engines::backrest::{Got, SegmentName};
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
 
-use super::Stanza;
+use super::StanzaView;
 use super::archive::Digests;
 use super::read::{Scratch, examine};
 use crate::log::{Ahead, Expected, makes_no_tablespace};
@@ -17,7 +17,7 @@ use crate::log::{Ahead, Expected, makes_no_tablespace};
 /// what cannot be had, or has no room, is left to the server's own command.
 pub(crate) async fn fetch_ahead(
     ahead: &Ahead,
-    stanza: &Stanza,
+    stanza: &StanzaView,
     (system_id, size): (u64, WalSegmentSize),
     legs: &[Expected],
     fetches: usize,
@@ -35,7 +35,7 @@ pub(crate) async fn fetch_ahead(
 /// any more.
 async fn fetch(
     (ahead, name): (&Ahead, &str),
-    stanza: &Stanza,
+    stanza: &StanzaView,
     (system_id, size): (u64, WalSegmentSize),
     (timeline, start): (Timeline, Lsn),
 ) -> Result<std::io::Result<()>> {

@@ -10,7 +10,7 @@ use drctl_model::{LogEntry, Lsn, Timeline, TimelineHistory, WalSegmentSize};
 use drctl_policies::recovery::{RestorePoint, Run, Want};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::Stanza;
+use super::StanzaView;
 use super::read::{Looked, Reader, Sha};
 use crate::log::Ahead;
 
@@ -35,7 +35,7 @@ pub(crate) struct Elsewhere {
 /// # Errors
 /// pgBackRest's. Segments that are damaged are missing, and told of.
 pub(crate) async fn log(
-    stanza: &Stanza,
+    stanza: &StanzaView,
     (system_id, size): (u64, WalSegmentSize),
     (want, since): (Want, Lsn),
     folder: &Path,

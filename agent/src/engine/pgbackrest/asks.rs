@@ -10,7 +10,7 @@ use drctl_model::{Lsn, NotedBreak, SourceId, Timeline, WalSegmentSize};
 use drctl_policies::recovery::Leg;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::Stanza;
+use super::StanzaView;
 use super::archive::Digests;
 use super::read::{Looked, Reader};
 use crate::host::{Setup, private};
@@ -41,7 +41,7 @@ pub(crate) struct Asks {
 pub(crate) async fn asks(
     setup: &Setup,
     source: &SourceId,
-    (stanza, system_id): (Option<&Stanza>, u64),
+    (stanza, system_id): (Option<&StanzaView>, u64),
     size: WalSegmentSize,
     legs: &[Leg],
 ) -> Result<Asks> {

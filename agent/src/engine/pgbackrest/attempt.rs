@@ -13,15 +13,15 @@ use drctl_model::{
 };
 use drctl_policies::{Pgbackrest, Source};
 
-use super::Followed;
+use super::Synced;
 use super::choose::{Reasons, choose};
-use super::follow::follow;
 use super::histories::keep_history;
 use super::record::{Aside, Recorder, is_ours};
+use super::sync::sync;
 use crate::backup::attempt::NEEDS_PATIENCE;
 use crate::backup::plausible::shrunk;
-use crate::backup::{BackedUp, Wish};
-use crate::host::{Failure, Meter, Problem, Setup, Stop, crash_point};
+use crate::backup::{BackedUp, RequestedKind};
+use crate::host::{AgentError, Failure, Meter, Setup, Stop, crash_point};
 use crate::jobs::settle::{Unsettled, record_failure, settle};
 
 /// How long another pgBackRest that works on the stanza is waited for, where the policy says
@@ -56,7 +56,7 @@ pub(crate) async fn back_up(
     setup: &Setup,
     source_id: &SourceId,
     (source, settings): (&Source, &Pgbackrest),
-    wish: Wish,
+    requested: RequestedKind,
     meter: &Meter,
     stop: &Stop,
 ) -> Result<BackedUp> {
@@ -71,28 +71,28 @@ pub(crate) async fn back_up(
     };
     let (repository, catalog, engine, info) = tokio::select! {
         prepared = preparing => prepared?,
-        () = stop.requested() => return Err(Problem::Interrupted.into()),
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     let mut recorder = Recorder::new(setup, &repository, source_id, settings)?;
     let server_version = ask_server(setup, source, &mut recorder).await;
     let server = setup.server(source)?;
     let looking = async {
         let lost = super::incident(&engine, &info, &server);
-        let (followed, lost) = tokio::join!(catch_up(&recorder, &catalog, &info), lost);
-        Ok::<_, anyhow::Error>((followed?, lost))
+        let (synced, lost) = tokio::join!(catch_up(&recorder, &catalog, &info), lost);
+        Ok::<_, anyhow::Error>((synced?, lost))
     };
-    let (followed, incident) = tokio::select! {
+    let (synced, incident) = tokio::select! {
         looked = looking => looked?,
-        () = stop.requested() => return Err(Problem::Interrupted.into()),
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     let started = setup.clock.now();
     let known = catalog.backups(Some(source_id)).await?;
     let suspect = suspects(&recorder, &known);
     let incident = incident.as_deref();
-    let reasons = Reasons { wish, suspect: &suspect, incident, now: started };
+    let reasons = Reasons { requested, suspect: &suspect, incident, now: started };
     let (made, why) = choose(&info, settings, &reasons);
     let mut notes: Vec<String> = why.into_iter().collect();
-    notes.extend(told(&followed));
+    notes.extend(told(&synced));
     let id = BackupId::new(started, rand::random());
     let recording = false;
     let mut attempt =
@@ -102,7 +102,7 @@ pub(crate) async fn back_up(
     let mut said = Vec::new();
     let done = tokio::select! {
         done = attempt.run(&catalog, &known, info, job, &mut said) => done,
-        () = stop.requested() => Err(Problem::Interrupted.into()),
+        () = stop.requested() => Err(AgentError::Interrupted.into()),
     };
     let summary = match done {
         Ok(summary) => summary,
@@ -141,8 +141,8 @@ pub(super) async fn ask_server(
 }
 
 /// Records what is there and tells the truth about jobs whose process is gone.
-async fn catch_up(recorder: &Recorder<'_>, catalog: &Catalog, info: &Info) -> Result<Followed> {
-    let followed = follow(recorder, catalog, info).await?;
+async fn catch_up(recorder: &Recorder<'_>, catalog: &Catalog, info: &Info) -> Result<Synced> {
+    let synced = sync(recorder, catalog, info).await?;
     // A backup that outlived the process that asked for it has its record by now.
     for job in catalog.unfinished_jobs().await? {
         if job.source != *recorder.source || job.state != JobState::Running {
@@ -154,7 +154,7 @@ async fn catch_up(recorder: &Recorder<'_>, catalog: &Catalog, info: &Info) -> Re
         }
     }
     settle(recorder.setup, recorder.repository, catalog, recorder.source).await?;
-    Ok(followed)
+    Ok(synced)
 }
 
 /// Labels that are recorded as suspect.
@@ -165,13 +165,13 @@ fn suspects(recorder: &Recorder<'_>, known: &[BackupSummary]) -> BTreeSet<String
 }
 
 /// What of it the operator should know.
-fn told(followed: &Followed) -> Vec<String> {
+fn told(synced: &Synced) -> Vec<String> {
     let mut notes = Vec::new();
-    if let [first, ..] = followed.recorded.as_slice() {
-        let (count, first) = (followed.recorded.len(), &first.backup);
+    if let [first, ..] = synced.recorded.as_slice() {
+        let (count, first) = (synced.recorded.len(), &first.backup);
         notes.push(format!("{count} backup(s) made elsewhere were recorded, the first is {first}"));
     }
-    let refused = followed.refused.iter();
+    let refused = synced.refused.iter();
     notes.extend(refused.map(|(label, why)| format!("{label} cannot be recorded: {why}")));
     notes
 }
@@ -273,7 +273,7 @@ impl Attempt<'_> {
         let expired = async {
             self.engine.expire(wait).await?;
             let info = self.engine.info().await?;
-            follow(&self.recorder, catalog, &info).await
+            sync(&self.recorder, catalog, &info).await
         };
         match expired.await {
             Ok(followed) => followed.unknown.map(|why| format!("what expired is not known: {why}")),

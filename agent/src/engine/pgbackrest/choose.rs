@@ -7,13 +7,13 @@ use drctl_model::ExternalType;
 use drctl_policies::Pgbackrest;
 use jiff::Timestamp;
 
-use crate::backup::Wish;
+use crate::backup::RequestedKind;
 use crate::backup::incremental::is_due;
 
 /// What the choice depends on, beside what the repository holds.
 pub(super) struct Reasons<'a> {
     /// What was asked for.
-    pub(super) wish: Wish,
+    pub(super) requested: RequestedKind,
     /// Labels that a manifest of ours calls suspect.
     pub(super) suspect: &'a BTreeSet<String>,
     /// Why log is known to be lost, if it is.
@@ -30,7 +30,7 @@ pub(super) fn choose(
     reasons: &Reasons<'_>,
 ) -> (ExternalType, Option<String>) {
     let full = |why: &str| (ExternalType::Full, Some(format!("a full backup was made: {why}")));
-    if reasons.wish == Wish::Full {
+    if reasons.requested == RequestedKind::Full {
         return (ExternalType::Full, None);
     }
     if let Some(incident) = reasons.incident {
@@ -55,7 +55,7 @@ pub(super) fn choose(
             return full(&format!("{} is suspect, and others would stand on it", before.label));
         }
     }
-    if reasons.wish == Wish::Incremental {
+    if reasons.requested == RequestedKind::Incremental {
         return (ExternalType::Incremental, None);
     }
     let due = |backup: &Backup, every| is_due(reasons.now.duration_since(backup.started), every);
@@ -126,27 +126,37 @@ mod tests {
         }
     }
 
-    fn chosen(backups: Vec<Backup>, wish: Wish, differential: Option<u64>) -> (ExternalType, bool) {
+    fn chosen(
+        backups: Vec<Backup>,
+        requested: RequestedKind,
+        differential: Option<u64>,
+    ) -> (ExternalType, bool) {
         let suspect = BTreeSet::new();
-        let reasons = Reasons { wish, suspect: &suspect, incident: None, now: now() };
+        let reasons = Reasons { requested, suspect: &suspect, incident: None, now: now() };
         let (made, why) = choose(&info(backups), &policy(differential), &reasons);
         (made, why.is_some())
     }
 
     /// A name, what is there, what is wished for, `differential_every` in hours, and what comes.
-    type Case = (&'static str, Vec<Backup>, Wish, Option<u64>, (ExternalType, bool));
+    type Case = (&'static str, Vec<Backup>, RequestedKind, Option<u64>, (ExternalType, bool));
 
     #[test]
     fn the_kind_follows_from_what_is_there() {
         use ExternalType::{Differential as D, Full as F, Incremental as I};
-        let configured = Wish::AsConfigured;
+        let configured = RequestedKind::AsConfigured;
         let cases: [Case; 10] = [
             ("none yet", vec![], configured, None, (F, false)),
-            ("none yet, whatever is wished", vec![], Wish::Incremental, None, (F, false)),
+            ("none yet, whatever is wished", vec![], RequestedKind::Incremental, None, (F, false)),
             ("a young full one", vec![backup(F, 20)], configured, None, (I, false)),
             ("an old one", vec![backup(F, 169), backup(I, 1)], configured, None, (F, false)),
-            ("a full one is wished", vec![backup(F, 1)], Wish::Full, None, (F, false)),
-            ("another is wished", vec![backup(F, 999)], Wish::Incremental, None, (I, false)),
+            ("a full one is wished", vec![backup(F, 1)], RequestedKind::Full, None, (F, false)),
+            (
+                "another is wished",
+                vec![backup(F, 999)],
+                RequestedKind::Incremental,
+                None,
+                (I, false),
+            ),
             ("a differential is due", vec![backup(F, 30)], configured, Some(24), (D, false)),
             (
                 "it is not, behind another",
@@ -170,8 +180,8 @@ mod tests {
                 (F, true),
             ),
         ];
-        for (name, backups, wish, differential, expected) in cases {
-            assert_eq!(chosen(backups, wish, differential), expected, "{name}");
+        for (name, backups, requested, differential, expected) in cases {
+            assert_eq!(chosen(backups, requested, differential), expected, "{name}");
         }
     }
 
@@ -179,16 +189,17 @@ mod tests {
     fn what_is_in_doubt_makes_a_full_one() {
         use ExternalType::{Full as F, Incremental as I};
         let bad = |backup: Backup| Backup { page_errors: true, ..backup };
-        assert_eq!(chosen(vec![bad(backup(F, 1))], Wish::AsConfigured, None), (F, true));
+        assert_eq!(chosen(vec![bad(backup(F, 1))], RequestedKind::AsConfigured, None), (F, true));
         let on_it = vec![backup(F, 3), bad(backup(I, 1))];
-        assert_eq!(chosen(on_it, Wish::Incremental, None), (F, true));
+        assert_eq!(chosen(on_it, RequestedKind::Incremental, None), (F, true));
         let passed = vec![bad(backup(F, 9)), backup(F, 3), backup(I, 1)];
-        assert_eq!(chosen(passed, Wish::AsConfigured, None), (I, false));
+        assert_eq!(chosen(passed, RequestedKind::AsConfigured, None), (I, false));
         let full = backup(F, 3);
         let suspect = BTreeSet::from([full.label.clone()]);
         let none = BTreeSet::new();
         for (suspect, incident) in [(&suspect, None), (&none, Some("log was dropped"))] {
-            let reasons = Reasons { wish: Wish::AsConfigured, suspect, incident, now: now() };
+            let reasons =
+                Reasons { requested: RequestedKind::AsConfigured, suspect, incident, now: now() };
             let (made, why) = choose(&info(vec![full.clone()]), &policy(None), &reasons);
             assert!(made == F && why.is_some(), "{why:?}");
         }

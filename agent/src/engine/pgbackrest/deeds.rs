@@ -6,7 +6,7 @@ use drctl_model::{Lsn, Timeline, WalSegmentSize};
 use drctl_policies::recovery::Archive;
 use jiff::Timestamp;
 
-use super::{Stanza, segment};
+use super::{StanzaView, segment};
 use crate::engine::pg::{FoundDeeds, committed, one_before};
 use crate::host::{Failure, Meter, Setup};
 use crate::log::holds;
@@ -22,7 +22,7 @@ const LATER: usize = 2;
 /// pgBackRest's. A segment that cannot be read is told.
 pub(crate) async fn deeds_of_stanza(
     setup: &Setup,
-    (stanza, log, system_id): (Option<&Stanza>, &Archive, u64),
+    (stanza, log, system_id): (Option<&StanzaView>, &Archive, u64),
     size: WalSegmentSize,
     (from, until): (Timestamp, Timestamp),
     least: u64,

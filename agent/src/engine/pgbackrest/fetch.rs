@@ -11,7 +11,7 @@ use drctl_engines::backrest::{BackRest, Cluster, Got, SegmentFile, SegmentName};
 use drctl_model::{Lsn, Timeline, TimelineHistory, WalSegmentSize};
 
 use super::read::{Sha, examine};
-use crate::host::{Problem, private};
+use crate::host::{AgentError, private};
 use crate::log::{Expected, Fetched};
 
 /// What a list of segments begins with; behind it stands the cluster's version.
@@ -158,7 +158,7 @@ async fn from_archive(backrest: &BackRest, asked: &Asked<'_>) -> Result<Fetched>
     };
     if let Err(why) = looked {
         let _ = fs::remove_file(part);
-        return Err(Problem::BadSegment { name: name.to_owned(), why }.into());
+        return Err(AgentError::BadSegment { name: name.to_owned(), why }.into());
     }
     if let Some(known) = known.flatten().filter(|known| *known < size.bytes()) {
         // What comes behind the plan's end is zero, as where nothing was written yet.
@@ -178,14 +178,14 @@ async fn from_archive(backrest: &BackRest, asked: &Asked<'_>) -> Result<Fetched>
 async fn version(backrest: &BackRest, system_id: u64) -> Result<String> {
     let info = backrest.info().await.context("ask pgBackRest of which version the cluster is")?;
     let found = info.clusters.iter().find(|cluster| cluster.system_id == system_id);
-    let none = || Problem::Usage(format!("the stanza has no cluster {system_id}"));
+    let none = || AgentError::Usage(format!("the stanza has no cluster {system_id}"));
     Ok(found.ok_or_else(none)?.version.clone())
 }
 
 fn history(name: &str) -> Result<Timeline> {
     let id = name.strip_suffix(".history").and_then(|id| u32::from_str_radix(id, 16).ok());
     let timeline = id.and_then(Timeline::new);
-    Ok(timeline.ok_or_else(|| Problem::Usage(format!("{name}: no timeline")))?)
+    Ok(timeline.ok_or_else(|| AgentError::Usage(format!("{name}: no timeline")))?)
 }
 
 /// The timeline and the start of a segment that is asked for; nothing for a history.
@@ -194,7 +194,7 @@ fn segment(asked: &Asked<'_>) -> Result<Option<(Timeline, Lsn)>> {
         return history(asked.name).map(|_| None);
     }
     let parsed = asked.size.parse_file_name(asked.name);
-    Ok(Some(parsed.map_err(|error| Problem::Usage(error.to_string()))?))
+    Ok(Some(parsed.map_err(|error| AgentError::Usage(error.to_string()))?))
 }
 
 /// Whether what is absent is the end of the log. A server reads ahead of its target: what no plan
@@ -213,13 +213,13 @@ async fn is_end(backrest: &BackRest, asked: &Asked<'_>) -> Result<()> {
         expected => expected.iter().any(needed),
     };
     match gap {
-        true => Err(Problem::LogGap { timeline, at: start }.into()),
+        true => Err(AgentError::LogGap { timeline, at: start }.into()),
         false => Ok(()),
     }
 }
 
 async fn later(backrest: &BackRest, asked: &Asked<'_>, name: SegmentName) -> Result<bool> {
-    let stanza = super::Stanza::look(backrest.clone()).await?;
+    let stanza = super::StanzaView::look(backrest.clone()).await?;
     let last = stanza.archive(asked.system_id).and_then(|of| of.last_of(name.timeline));
     Ok(last.is_some_and(|last| last >= name))
 }

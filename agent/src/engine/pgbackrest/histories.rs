@@ -10,7 +10,7 @@ use drctl_model::{BackupSummary, LogPart, LogPlace, Timeline};
 use drctl_policies::Source;
 
 use super::record::Recorder;
-use crate::log::{Shelf, of_history};
+use crate::log::{LogStore, of_history};
 use crate::repository::faults::is_missing;
 
 /// How long all of it may take: the backup is made.
@@ -52,9 +52,9 @@ async fn keep(
     if archive.is_some_and(|archive| archive.histories.contains(&timeline)) {
         return Ok(());
     }
-    let shelf = Shelf::open(recorder.setup, recorder.source.as_str()).await?;
+    let log_store = LogStore::open(recorder.setup, recorder.source.as_str()).await?;
     let place = LogPlace { system_id, timeline, part: LogPart::History };
-    match shelf.head(&place).await {
+    match log_store.head(&place).await {
         Err(error) if is_missing(&error) => {}
         head => return head.map(drop),
     }
@@ -64,5 +64,5 @@ async fn keep(
         bail!("the server has another cluster now");
     }
     let (bytes, history) = connection.history(timeline).await?;
-    shelf.keep(place, bytes, of_history(&history)).await.map(drop)
+    log_store.keep(place, bytes, of_history(&history)).await.map(drop)
 }

@@ -8,15 +8,15 @@ mod choose;
 mod conf;
 mod deeds;
 mod fetch;
-mod follow;
 mod histories;
-mod holdings;
 mod place;
 mod read;
 mod record;
 #[cfg(test)]
 mod sample;
 pub mod stanza;
+mod stanza_view;
+mod sync;
 mod truth;
 mod verify;
 
@@ -31,25 +31,25 @@ pub(crate) use asks::{Asks, asks};
 pub(crate) use attempt::back_up;
 pub(crate) use deeds::deeds_of_stanza;
 pub(crate) use fetch::{Asked, fetch, note_segments};
-pub use follow::Followed;
-pub(crate) use follow::mark_anew;
-pub(crate) use holdings::{Stanza, only_there};
 pub(crate) use read::segment;
+pub(crate) use stanza_view::{StanzaView, only_there};
+pub use sync::Synced;
+pub(crate) use sync::mark_anew;
 pub(crate) use truth::{incident, truth_of};
 pub(crate) use verify::verify_stanza;
 
-use crate::host::{Problem, Setup, read_optional};
+use crate::host::{AgentError, Setup, read_optional};
 
 /// The keys of a source that pgBackRest backs up.
 ///
 /// # Errors
-/// [`Problem::Usage`] for a source of another engine.
+/// [`AgentError::Usage`] for a source of another engine.
 pub(crate) fn settings<'a>(name: &str, source: &'a Source) -> Result<&'a Pgbackrest> {
     match &source.engine {
         Engine::Pgbackrest(settings) => Ok(settings),
         Engine::PgDump(_) | Engine::BaseBackup(_) => {
             let text = format!("`{name}` has no stanza: it is for engine = \"pgbackrest\"");
-            Err(Problem::Usage(text).into())
+            Err(AgentError::Usage(text).into())
         }
     }
 }
@@ -58,14 +58,14 @@ pub(crate) fn settings<'a>(name: &str, source: &'a Source) -> Result<&'a Pgbackr
 /// afterwards, and log would not be archived any more.
 ///
 /// # Errors
-/// [`Problem::Usage`] as root.
+/// [`AgentError::Usage`] as root.
 pub(crate) fn not_as_root() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     let text = "drctl runs as root, and pgBackRest would leave files behind that the server's \
                 account cannot use: run it as that account, often postgres";
-    Err(Problem::Usage(text.to_owned()).into())
+    Err(AgentError::Usage(text.to_owned()).into())
 }
 
 /// pgBackRest, for a source.

@@ -15,7 +15,7 @@ use drctl_model::{Digest, Holds, Lsn, Timeline, WalSegmentSize, shown};
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 
-use super::Stanza;
+use super::StanzaView;
 use crate::log::holds;
 
 /// How much of a segment is read at once.
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
 /// # Errors
 /// pgBackRest's; the file system's.
 pub(crate) async fn segment(
-    stanza: &Stanza,
+    stanza: &StanzaView,
     (system_id, timeline): (u64, Timeline),
     (start, size): (Lsn, WalSegmentSize),
     folder: &Path,

@@ -29,7 +29,7 @@ pub(super) enum Unrecorded {
 impl From<Unrecorded> for anyhow::Error {
     fn from(unrecorded: Unrecorded) -> Self {
         match unrecorded {
-            Unrecorded::Refused(why) => crate::host::Problem::Incomplete(why).into(),
+            Unrecorded::Refused(why) => crate::host::AgentError::Incomplete(why).into(),
             Unrecorded::Failed(error) => error,
         }
     }

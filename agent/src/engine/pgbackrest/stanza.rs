@@ -13,12 +13,12 @@ use drctl_policies::{Pgbackrest, Source};
 
 use super::attempt::ask_server;
 use super::conf::Setting;
-use super::follow::follow;
 use super::histories::keep_history;
 use super::record::Recorder;
-use super::{Followed, conf};
+use super::sync::sync;
+use super::{Synced, conf};
 use crate::host::shell::server_word;
-use crate::host::{Problem, Setup, private, read_secret};
+use crate::host::{AgentError, Setup, private, read_secret};
 use crate::repository::cache;
 
 /// Where pgBackRest looks for its configuration when it is not told where.
@@ -55,7 +55,7 @@ pub struct Configured {
 #[derive(Debug, Clone)]
 pub struct Adopted {
     /// What was found.
-    pub followed: Followed,
+    pub synced: Synced,
     /// How pgBackRest says that the stanza is; empty when all is well.
     pub trouble: String,
 }
@@ -69,7 +69,7 @@ fn opened<'a>(setup: &'a Setup, name: &str) -> Result<(&'a SourceId, &'a Source,
 /// at and left as it is.
 ///
 /// # Errors
-/// [`Problem::Target`] where the stanza is of another cluster's directory, or a file is there that
+/// [`AgentError::Target`] where the stanza is of another cluster's directory, or a file is there that
 /// drctl has not written and that does not say where the stanza's data are; the server's; the file
 /// system's.
 pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Result<Configured> {
@@ -91,9 +91,9 @@ pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Re
         // A second file with the section of the first would say some of it twice.
         if settings.config.is_some() || section.is_some() {
             let lines = settings_for(settings, request, &place, has_repository)?;
-            conf::fit(&lines).map_err(Problem::Usage)?;
+            conf::fit(&lines).map_err(AgentError::Usage)?;
             let text = conf::render(name, &settings.stanza, &conf::shown(&lines));
-            return Err(Problem::Target(format!(
+            return Err(AgentError::Target(format!(
                 "{} does not say where the stanza's data are, and drctl changes no file that it did \
                  not write: add this to it\n{text}",
                 path.display()
@@ -107,7 +107,7 @@ pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Re
         lines.push((format!("repo{}-cipher-type", settings.repo), "aes-256-cbc".to_owned()));
         lines.push((format!("repo{}-cipher-pass", settings.repo), pass));
     }
-    conf::fit(&lines).map_err(Problem::Usage)?;
+    conf::fit(&lines).map_err(AgentError::Usage)?;
     let own = || Path::new(DEFAULT_DIRECTORY).join(format!("drctl-{}.conf", settings.stanza));
     let path = settings.config.clone().unwrap_or_else(own);
     if !request.print {
@@ -157,7 +157,7 @@ fn compare(path: &Path, settings: &Pgbackrest, data: &str, place: &ClusterPlace)
     };
     match place.data_directory.as_ref().filter(|ours| !same(ours)) {
         None => Ok(()),
-        Some(ours) => Err(Problem::Target(format!(
+        Some(ours) => Err(AgentError::Target(format!(
             "{} has the stanza `{}` for {data}, and the server's cluster lies in {}: nothing was \
              written; name another stanza, or correct host and port of the source",
             path.display(),
@@ -171,7 +171,7 @@ fn compare(path: &Path, settings: &Pgbackrest, data: &str, place: &ClusterPlace)
 /// The command that archives into a source's stanza, whose configuration names this data directory.
 ///
 /// # Errors
-/// [`Problem::Target`] where it names another one, or no file says which: drctl changes none of them.
+/// [`AgentError::Target`] where it names another one, or no file says which: drctl changes none of them.
 pub(crate) fn leads_to(settings: &Pgbackrest, data: &Path) -> Result<String> {
     let (line, mut last) = (format!("pg1-path={}", data.display()), None);
     for path in files(settings)? {
@@ -191,7 +191,7 @@ pub(crate) fn leads_to(settings: &Pgbackrest, data: &Path) -> Result<String> {
             "no file of pgBackRest says where the data of {stanza} are"
         ))
     );
-    Err(Problem::Target(text).into())
+    Err(AgentError::Target(text).into())
 }
 
 /// What is written of a new stanza, without its passphrase.
@@ -201,7 +201,7 @@ fn settings_for(
     place: &ClusterPlace,
     has_repository: bool,
 ) -> Result<Vec<Setting>> {
-    let usage = |text: String| anyhow::Error::from(Problem::Usage(text));
+    let usage = |text: String| anyhow::Error::from(AgentError::Usage(text));
     let asked: Vec<Setting> =
         request.set.iter().map(|text| conf::setting(text).map_err(usage)).collect::<Result<_>>()?;
     let is_set = |name: &str| asked.iter().any(|(key, _)| key == name);
@@ -240,7 +240,7 @@ fn denied(error: std::io::Error, directory: &Path) -> anyhow::Error {
         return anyhow::Error::new(error).context(format!("write into {place}"));
     }
     let uid = rustix::process::geteuid().as_raw();
-    Problem::Target(format!(
+    AgentError::Target(format!(
         "this account may not write into {place}: as root run `install -d -m 0750 -o {uid} {place}`, \
          then this again; or name a file of its own with pgbackrest_config of the source. Nothing \
          was written"
@@ -253,7 +253,7 @@ fn write(path: &Path, text: &str, data: Option<&Path>) -> Result<()> {
     let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = match opened {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            return Err(Problem::Exists(path.to_owned()).into());
+            return Err(AgentError::Exists(path.to_owned()).into());
         }
         file => file.map_err(|error| denied(error, path.parent().unwrap_or(path)))?,
     };
@@ -279,7 +279,7 @@ fn archive_command(settings: &Pgbackrest) -> String {
 /// Creates the stanza in the repository; one that is there is left as it is.
 ///
 /// # Errors
-/// [`Problem::UnknownSource`]; [`Problem::Usage`] for a source of another engine, and for root;
+/// [`AgentError::UnknownSource`]; [`AgentError::Usage`] for a source of another engine, and for root;
 /// [`EngineError`](drctl_engines::EngineError) of pgBackRest's.
 pub async fn create(setup: &Setup, name: &str) -> Result<()> {
     let (_, _, settings) = opened(setup, name)?;
@@ -290,7 +290,7 @@ pub async fn create(setup: &Setup, name: &str) -> Result<()> {
 /// Lets the stanza belong to the cluster that the server has now.
 ///
 /// # Errors
-/// [`Problem::UnknownSource`]; [`Problem::Usage`] for a source of another engine, and for root;
+/// [`AgentError::UnknownSource`]; [`AgentError::Usage`] for a source of another engine, and for root;
 /// [`EngineError`](drctl_engines::EngineError) of pgBackRest's.
 pub async fn upgrade(setup: &Setup, name: &str) -> Result<()> {
     let (_, _, settings) = opened(setup, name)?;
@@ -301,7 +301,7 @@ pub async fn upgrade(setup: &Setup, name: &str) -> Result<()> {
 /// Lets pgBackRest send one segment through the archive. It proves that one only.
 ///
 /// # Errors
-/// [`Problem::UnknownSource`]; [`Problem::Usage`] for a source of another engine, and for root;
+/// [`AgentError::UnknownSource`]; [`AgentError::Usage`] for a source of another engine, and for root;
 /// [`EngineError`](drctl_engines::EngineError) of pgBackRest's.
 pub async fn check(setup: &Setup, name: &str) -> Result<()> {
     let (_, _, settings) = opened(setup, name)?;
@@ -313,7 +313,7 @@ pub async fn check(setup: &Setup, name: &str) -> Result<()> {
 /// of pgBackRest's is changed.
 ///
 /// # Errors
-/// [`Problem::Busy`]; pgBackRest's, the bucket's, the catalog's.
+/// [`AgentError::Busy`]; pgBackRest's, the bucket's, the catalog's.
 pub async fn adopt(setup: &Setup, name: &str) -> Result<Adopted> {
     let (id, source, settings) = opened(setup, name)?;
     let _lock = cache::lock(setup, id)?;
@@ -327,13 +327,13 @@ pub async fn adopt(setup: &Setup, name: &str) -> Result<Adopted> {
     if tokio::time::timeout(SERVER_PATIENCE, asked).await.is_err() {
         tracing::warn!("the server does not answer: done without it");
     }
-    let followed = follow(&recorder, &catalog, &info).await?;
-    if let Some(newest) = followed.recorded.iter().max_by_key(|backup| backup.finished) {
+    let synced = sync(&recorder, &catalog, &info).await?;
+    if let Some(newest) = synced.recorded.iter().max_by_key(|backup| backup.finished) {
         let note = keep_history(&recorder, source, &engine, newest).await;
         note.iter().for_each(|note| tracing::warn!("{note}"));
     }
     let trouble = if info.is_whole() { String::new() } else { info.status.message.clone() };
-    Ok(Adopted { followed, trouble })
+    Ok(Adopted { synced, trouble })
 }
 
 /// How long a server may take to answer what `info` tells nearly always.

@@ -5,7 +5,7 @@ use drctl_engines::backrest::{BackRest, Backup, ClusterArchive, Gap, Info, Segme
 use drctl_engines::pg::{Archived, PgServer, archived};
 use drctl_model::WalSegmentSize;
 
-use super::Stanza;
+use super::StanzaView;
 use super::place::coordinates;
 use crate::host::{Failure, Setup};
 
@@ -36,7 +36,7 @@ pub(crate) struct Truth {
 /// # Errors
 /// A segment that cannot be with this size.
 pub(crate) fn truth(
-    stanza: &Stanza,
+    stanza: &StanzaView,
     (system_id, size): (u64, WalSegmentSize),
     archived: Option<SegmentName>,
 ) -> Result<Truth> {
@@ -117,7 +117,7 @@ fn lost(
 pub(crate) async fn truth_of(
     setup: &Setup,
     source: &str,
-) -> Result<Option<(Stanza, Truth, Option<String>)>> {
+) -> Result<Option<(StanzaView, Truth, Option<String>)>> {
     let Some((_, configured)) = setup.configured(source) else { return Ok(None) };
     let Some(backrest) = super::engine_of(setup, source)? else { return Ok(None) };
     // Before the archive is listed: what the server names must be in the list.
@@ -129,7 +129,7 @@ pub(crate) async fn truth_of(
         Ok(said) => (Some(said), None),
         Err(error) => (None, Some(Failure::of(&error).messages.join(": "))),
     };
-    let stanza = Stanza::look(backrest).await?;
+    let stanza = StanzaView::look(backrest).await?;
     let Some(system_id) = stanza.info.current().map(|cluster| cluster.system_id) else {
         return Ok(Some((stanza, Truth::default(), unknown)));
     };
@@ -158,7 +158,7 @@ pub(crate) async fn incident(engine: &BackRest, info: &Info, server: &PgServer) 
     let looking = async {
         let said = archived(server, "drctl/backup").await?;
         let listing = engine.listing().await?;
-        let stanza = Stanza { backrest: engine.clone(), info: info.clone(), listing };
+        let stanza = StanzaView { backrest: engine.clone(), info: info.clone(), listing };
         let of = (said.system_id, said.segment_size);
         Ok::<_, anyhow::Error>(truth(&stanza, of, last_archived(&said))?.incident)
     };

@@ -9,7 +9,7 @@ use drctl_policies::BaseBackup;
 use super::Findings;
 use crate::backup::incremental::obstacle;
 use crate::host::{Level, Setup};
-use crate::log::Shelf;
+use crate::log::LogStore;
 use crate::repository::Repository;
 use crate::repository::faults::is_missing;
 
@@ -73,12 +73,12 @@ async fn history(
     let Some(repository) = repository.filter(|_| *timeline != Timeline::FIRST) else { return };
     let check = format!("source.{id}.history");
     let looked = async {
-        let shelf = Shelf::reader(repository, id);
-        if shelf.listed(*system_id).await?.is_empty() {
+        let log_store = LogStore::reader(repository, id);
+        if log_store.listed(*system_id).await?.is_empty() {
             return Ok::<_, anyhow::Error>(None);
         }
         let place = LogPlace { system_id: *system_id, timeline: *timeline, part: LogPart::History };
-        match shelf.head(&place).await {
+        match log_store.head(&place).await {
             Err(error) if is_missing(&error) => Ok(Some(false)),
             head => head.map(|_| Some(true)),
         }

@@ -6,7 +6,7 @@ use drctl_model::{SourceId, shown};
 
 use super::Findings;
 use crate::host::{Level, Setup};
-use crate::log::{LogFinding, Shelf, log_findings, not_there, usual_slot};
+use crate::log::{LogFinding, LogStore, log_findings, not_there, usual_slot};
 use crate::repository::Repository;
 
 /// How much of a refusal is shown.
@@ -54,7 +54,7 @@ pub(super) async fn compare(
     if told.pushed.is_none() && told.streamed.is_none() {
         return;
     }
-    let lost = not_there(&Shelf::reader(repository, id), &told).await;
+    let lost = not_there(&LogStore::reader(repository, id), &told).await;
     match found.take(&check, lost) {
         Some(Some(text)) => {
             let hint = format!(

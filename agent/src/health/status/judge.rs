@@ -2,7 +2,7 @@
 
 use drctl_catalog::Lost;
 use drctl_model::{BackupId, BackupSummary, Job, JobState, SourceId, shown};
-use drctl_policies::recovery::{Standing, Warning};
+use drctl_policies::recovery::{RecoverableUntil, Warning};
 use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
 
@@ -66,7 +66,7 @@ pub struct SourceStatus {
 #[derive(Debug, Clone)]
 pub struct LogStatus {
     /// How far it leads.
-    pub standing: Standing,
+    pub recoverable_until: RecoverableUntil,
     /// How old the last moment is that can be recovered: what would be lost now.
     pub age: SignedDuration,
 }
@@ -230,7 +230,7 @@ impl SourceStatus {
             format!(
                 "the last commit in the bucket is dated in the future ({:.0}): set the server's \
                  clock right; the objective is judged by the newest copy meanwhile",
-                log.standing.shows
+                log.recoverable_until.shows
             )
         });
         backup.filter(|_| self.age.is_some()).or(log).map(|text| (Health::Attention, text))
@@ -339,8 +339,8 @@ impl SourceStatus {
         match self.log.as_ref()? {
             Ok(log) => {
                 let take = format!("take a copy with `drctl backup {}`", self.source);
-                let gap = log.standing.gaps.first().map(|gap| format!("{gap}: {take}"));
-                let doubt = || log.standing.doubts.first();
+                let gap = log.recoverable_until.gaps.first().map(|gap| format!("{gap}: {take}"));
+                let doubt = || log.recoverable_until.doubts.first();
                 gap.or_else(|| {
                     doubt().map(|doubt| match doubt {
                         Warning::NoCopyOf(_) => format!("{doubt}: {take}"),
@@ -452,14 +452,14 @@ mod tests {
         let hours = SignedDuration::from_hours;
         let future = Some(increment().backup);
         let of = |age: Option<i64>, log: Option<i64>| {
-            let standing = Standing {
+            let recoverable_until = RecoverableUntil {
                 timeline: Timeline::FIRST,
                 end: Lsn(9),
                 shows: Timestamp::UNIX_EPOCH,
                 gaps: vec![],
                 doubts: vec![],
             };
-            let log = log.map(|age| Ok(LogStatus { standing, age: hours(age) }));
+            let log = log.map(|age| Ok(LogStatus { recoverable_until, age: hours(age) }));
             let (future, rpo) = (future.clone(), Some(hours(26)));
             let status = status(increment());
             SourceStatus { age: age.map(hours), future, rpo, log, ..status }.findings()
@@ -488,14 +488,14 @@ mod tests {
     #[test]
     fn a_history_that_is_missing_needs_attention() {
         let judged = |gaps: &[Gap], doubts: &[Warning]| {
-            let standing = Standing {
+            let recoverable_until = RecoverableUntil {
                 timeline: Timeline::FIRST,
                 end: Lsn(9),
                 shows: Timestamp::UNIX_EPOCH,
                 gaps: gaps.to_vec(),
                 doubts: doubts.to_vec(),
             };
-            let log = LogStatus { standing, age: SignedDuration::from_secs(1) };
+            let log = LogStatus { recoverable_until, age: SignedDuration::from_secs(1) };
             SourceStatus { log: Some(Ok(log)), ..status(increment()) }.judge()
         };
         let two = Timeline::new(2).unwrap();

@@ -19,11 +19,11 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::notes::{FileMark, OpenNotes};
+use super::cache::{FileMark, OpenPushCache};
 use super::waiting::{Waiting, is_segment};
 use super::{Loaded, Push, load};
 use crate::host::{Stop, crash_point};
-use crate::log::Shelf;
+use crate::log::LogStore;
 use crate::log::preceding::Known;
 
 /// The most files that one call stores ahead.
@@ -45,14 +45,14 @@ const MOST_BYTES: u64 = 80 << 20;
 
 impl Push<'_> {
     /// Stores what waits behind this file, and tells how many that were.
-    pub(super) async fn ahead(&self, shelf: &Shelf, waiting: &Waiting, stop: &Stop) -> u64 {
+    pub(super) async fn ahead(&self, log_store: &LogStore, waiting: &Waiting, stop: &Stop) -> u64 {
         let most = if is_segment(self.name) { MOST_FILES } else { MOST_PAST_HISTORY };
         let followers = waiting.behind(self.name, most);
         if followers.is_empty() {
             return 0;
         }
         let stored = Cell::new(0);
-        let work = timeout(ENDS_WITHIN, self.store(shelf, followers, &stored));
+        let work = timeout(ENDS_WITHIN, self.store(log_store, followers, &stored));
         let done = tokio::select! {
             done = work => done.context("the store is slow").and_then(|done| done),
             () = stop.requested() => Ok(()),
@@ -64,15 +64,20 @@ impl Push<'_> {
         stored.get()
     }
 
-    async fn store(&self, shelf: &Shelf, followers: &[String], stored: &Cell<u64>) -> Result<()> {
-        let Some(notes) = self.notes.open().context("open the notes")? else {
+    async fn store(
+        &self,
+        log_store: &LogStore,
+        followers: &[String],
+        stored: &Cell<u64>,
+    ) -> Result<()> {
+        let Some(cache) = self.cache.open().context("open the cache")? else {
             bail!("another process stores ahead");
         };
         let pg_wal = self.path.parent().context("a file of pg_wal")?.to_owned();
         let limits = self.setup.limits();
         let bytes = std::fs::metadata(self.path)?.len().max(1);
         let at_once = usize::try_from(MOST_BYTES / bytes)?.min(limits.seals + limits.puts);
-        let noted = notes.tidy(&pg_wal, followers, shelf.now()).context("tidy the notes up")?;
+        let noted = cache.tidy(&pg_wal, followers, log_store.now()).context("tidy the cache up")?;
         let begun = Instant::now();
         let (failed, over) = (Cell::new(None), Cell::new(at_once == 0));
         let places = RefCell::new(Vec::new());
@@ -83,7 +88,7 @@ impl Push<'_> {
         stream::iter(pairs)
             .take_while(|_| future::ready(!over.get() && begun.elapsed() < BEGINS_WITHIN))
             .map(|(before, name)| {
-                self.follow(shelf, (&notes, &sealed), &seals, pg_wal.join(name), (before, name))
+                self.follow(log_store, (&cache, &sealed), &seals, pg_wal.join(name), (before, name))
             })
             .buffer_unordered(at_once.max(1))
             .for_each(|done| {
@@ -104,14 +109,14 @@ impl Push<'_> {
         let mut places = places.into_inner();
         places.sort_by(|one, other| one.place.cmp(&other.place));
         if let Some((name, mark, digest)) = sealed.last() {
-            self.notes.keep_last(&name, mark, digest);
+            self.cache.keep_last(&name, mark, digest);
         }
         for Followed { place, size, is_next } in places {
             // Where it follows what waits before it no log can be missing between them; where it
             // does not, nobody else tells: the server's call for it ends with the note.
             match is_next {
-                true => shelf.settle_block(&place, size).await,
-                false => shelf.settle(&place, size).await,
+                true => log_store.settle_block(&place, size).await,
+                false => log_store.settle(&place, size).await,
             }
         }
         // What was stored is told of, whatever became of the others.
@@ -122,15 +127,15 @@ impl Push<'_> {
     /// and a note.
     async fn follow(
         &self,
-        shelf: &Shelf,
-        (notes, sealed): (&OpenNotes, &Sealed),
+        log_store: &LogStore,
+        (cache, sealed): (&OpenPushCache, &Sealed),
         seals: &Semaphore,
         path: PathBuf,
         (before, name): (&str, &str),
     ) -> Result<Option<Followed>> {
         let turn = seals.acquire().await?;
-        let (on, title) = (shelf.clone(), name.to_owned());
-        let (sealed, kept) = (sealed.clone(), self.notes.clone());
+        let (on, title) = (log_store.clone(), name.to_owned());
+        let (sealed, kept) = (sealed.clone(), self.cache.clone());
         let work = move || {
             // A file that was written just now could change without a mark.
             let now = on.now();
@@ -139,18 +144,20 @@ impl Push<'_> {
             }
             let known: Known<'_> =
                 &|name, file| sealed.get(name, file).or_else(|| kept.last(name, file));
-            let Loaded { place, poured, holds, mark } = load(&on, &path, &title, known)?;
+            let Loaded { place, sealed_stream, holds, mark } = load(&on, &path, &title, known)?;
             let Some(mark) = mark.filter(|mark| mark.settled(now)) else { return Ok(None) };
-            sealed.learn(title, mark, poured.plain_sha256);
+            sealed.learn(title, mark, sealed_stream.plain_sha256);
             let at = holds.segment_size.map(|size| (place.clone(), size));
-            Ok::<_, anyhow::Error>(Some((on.ready(place, poured, holds)?, mark, at)))
+            Ok::<_, anyhow::Error>(Some((on.ready(place, sealed_stream, holds)?, mark, at)))
         };
         let ready = tokio::task::spawn_blocking(work).await.context("seal a piece of log")??;
         drop(turn);
         let Some((ready, mark, at)) = ready else { bail!("{name} was written just now") };
-        shelf.put(ready).await?;
+        log_store.put(ready).await?;
         crash_point("push-ahead-stored");
-        notes.write(name, mark, &shelf.repository().id, shelf.now()).context("write a note")?;
+        cache
+            .write(name, mark, &log_store.repository().id, log_store.now())
+            .context("write a note")?;
         crash_point("push-ahead-noted");
         let followed = |(place, size)| {
             let is_next = follows(&place, size, before);

@@ -2,7 +2,7 @@
 
 mod backlog;
 mod batch;
-mod notes;
+mod cache;
 mod refused;
 mod waiting;
 
@@ -17,18 +17,18 @@ use drctl_model::{
     Holds, LogPart, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory,
     WalSegmentSize,
 };
-use drctl_store::Poured;
+use drctl_store::SealedStream;
 use tokio::time::timeout;
 
 use self::backlog::{Backlog, room, warning};
-use self::notes::{FileMark, Notes, Scope};
+use self::cache::{FileMark, PushCache, Scope};
 use self::waiting::{Waiting, is_segment};
 use super::cutter::{Cut, Cuts, Cutter};
+use super::log_store::Kept;
 use super::preceding::{Before, Known, digest_before};
-use super::shelf::Kept;
 use super::taken::{history_taken, taken, tell_history, within};
-use super::{Shelf, holds, of_history};
-use crate::host::{Problem, Setup, Stop, crash_point};
+use super::{LogStore, holds, of_history};
+use crate::host::{AgentError, Setup, Stop, crash_point};
 
 pub(crate) use refused::note_refusal;
 
@@ -58,7 +58,7 @@ pub struct Push<'a> {
     setup: &'a Setup,
     path: &'a Path,
     name: &'a str,
-    notes: Notes,
+    cache: PushCache,
     source: SourceId,
     waiting: Option<Waiting>,
 }
@@ -67,14 +67,14 @@ impl<'a> Push<'a> {
     /// Looks at nothing but the file's name.
     ///
     /// # Errors
-    /// [`Problem::UnknownSource`].
+    /// [`AgentError::UnknownSource`].
     pub fn new(setup: &'a Setup, source: &str, path: &'a Path) -> Result<Self> {
         let (id, _) = setup.source(source)?;
         let configuration = drctl_store::digest(&serde_json::to_vec(&*setup.config)?);
         let scope = Scope { source: id.clone(), configuration };
-        let notes = Notes::new(&setup.config.paths.state_dir, scope);
+        let cache = PushCache::new(&setup.config.paths.state_dir, scope);
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        Ok(Push { setup, path, name, notes, source: id.clone(), waiting: None })
+        Ok(Push { setup, path, name, cache, source: id.clone(), waiting: None })
     }
 
     /// What is known without asking the bucket: a file that is not kept, or one that the call for
@@ -85,7 +85,7 @@ impl<'a> Push<'a> {
             return Some(Pushed::NotKept);
         }
         let noted =
-            is_segment(self.name) && self.notes.take(self.path, self.name, self.setup.clock.now());
+            is_segment(self.name) && self.cache.take(self.path, self.name, self.setup.clock.now());
         noted.then_some(Pushed::Noted)
     }
 
@@ -108,30 +108,30 @@ impl<'a> Push<'a> {
 
     /// Keeps the history of the timeline that a segment is of, where it lies beside it: a cluster that
     /// was on it before it was archived the first time does not hand it over. Once.
-    async fn keep_history(&self, shelf: &Shelf, place: &LogPlace) -> Result<()> {
+    async fn keep_history(&self, log_store: &LogStore, place: &LogPlace) -> Result<()> {
         let name = format!("{:08X}.history", place.timeline.id());
         let path = self.path.with_file_name(&name);
         let segment = !matches!(place.part, LogPart::History);
-        if place.timeline == Timeline::FIRST || !segment || self.notes.is_kept(&name) {
+        if place.timeline == Timeline::FIRST || !segment || self.cache.is_kept(&name) {
             return Ok(());
         }
         if !path.exists() {
             return Ok(());
         }
-        let on = shelf.clone();
+        let on = log_store.clone();
         let work = move || {
-            let Loaded { place, poured, holds, .. } = load(&on, &path, &name, &|_, _| None)?;
-            on.ready(place, poured, holds).map(|ready| (ready, name))
+            let Loaded { place, sealed_stream, holds, .. } = load(&on, &path, &name, &|_, _| None)?;
+            on.ready(place, sealed_stream, holds).map(|ready| (ready, name))
         };
         let (ready, name) = tokio::task::spawn_blocking(work).await.context("seal a history")??;
-        match shelf.put(ready).await {
+        match log_store.put(ready).await {
             Err(error) if history_taken(&error) => {
                 tell_history(&error);
                 return Ok(());
             }
             kept => drop(kept.context("store the history of the timeline")?),
         }
-        self.notes.keep(&name);
+        self.cache.keep(&name);
         Ok(())
     }
 
@@ -140,52 +140,53 @@ impl<'a> Push<'a> {
     /// what becomes of this one.
     ///
     /// # Errors
-    /// [`Problem::NotWal`] and [`Problem::Unfinished`] for a file that is not what its name says;
-    /// [`Problem::OtherLog`], [`Problem::OtherHistory`], [`Problem::NameTaken`] for what lies in
-    /// its place; [`StoreError`](drctl_store::StoreError); [`Problem::Interrupted`] before the file
+    /// [`AgentError::NotWal`] and [`AgentError::Unfinished`] for a file that is not what its name says;
+    /// [`AgentError::OtherLog`], [`AgentError::OtherHistory`], [`AgentError::NameTaken`] for what lies in
+    /// its place; [`StoreError`](drctl_store::StoreError); [`AgentError::Interrupted`] before the file
     /// was stored. PostgreSQL then keeps the file and tries again.
     pub async fn run(&self, stop: &Stop) -> Result<(Pushed, u64)> {
         let kept = async {
-            let shelf = Shelf::open(self.setup, self.source.as_str()).await?;
+            let log_store = LogStore::open(self.setup, self.source.as_str()).await?;
             let (path, name) = (self.path.to_owned(), self.name.to_owned());
-            let (on, notes) = (shelf.clone(), self.notes.clone());
+            let (on, cache) = (log_store.clone(), self.cache.clone());
             let work = move || {
-                let known: Known<'_> = &|name, file| notes.last(name, file);
-                let Loaded { place, poured, holds, mark } = load(&on, &path, &name, known)?;
+                let known: Known<'_> = &|name, file| cache.last(name, file);
+                let Loaded { place, sealed_stream, holds, mark } = load(&on, &path, &name, known)?;
                 let at = holds.segment_size.map(|size| (place.clone(), size));
-                let last = mark.filter(|_| at.is_some()).map(|mark| (mark, poured.plain_sha256));
+                let last =
+                    mark.filter(|_| at.is_some()).map(|mark| (mark, sealed_stream.plain_sha256));
                 let told = (place.clone(), holds.clone());
-                Ok::<_, anyhow::Error>((on.ready(place, poured, holds)?, (at, last), told))
+                Ok::<_, anyhow::Error>((on.ready(place, sealed_stream, holds)?, (at, last), told))
             };
             let sealed = tokio::task::spawn_blocking(work).await;
             let (ready, (at, last), (place, holds)) = sealed.context("seal a piece of log")??;
-            self.keep_history(&shelf, &place).await?;
-            let before = shelf.compare_before(&place, &holds).await?;
-            let kept = match shelf.put(ready).await {
+            self.keep_history(&log_store, &place).await?;
+            let before = log_store.compare_before(&place, &holds).await?;
+            let kept = match log_store.put(ready).await {
                 Err(error) if taken(&error).is_some() => {
-                    self.in_parts(&shelf, (&place, &holds), &error).await?
+                    self.in_parts(&log_store, (&place, &holds), &error).await?
                 }
                 Err(error) if history_taken(&error) => {
-                    return Err(self.past_history(&shelf, error, stop).await);
+                    return Err(self.past_history(&log_store, error, stop).await);
                 }
                 kept => kept?,
             };
             if let Some((mark, digest)) = last {
-                self.notes.keep_last(self.name, mark, digest);
+                self.cache.keep_last(self.name, mark, digest);
             }
-            Ok::<_, anyhow::Error>((shelf, kept, at.map(|(place, size)| (place, size, before))))
+            Ok::<_, anyhow::Error>((log_store, kept, at.map(|(place, size)| (place, size, before))))
         };
-        let (shelf, kept, at) = tokio::select! {
+        let (log_store, kept, at) = tokio::select! {
             kept = kept => kept?,
-            () = stop.requested() => return Err(Problem::Interrupted.into()),
+            () = stop.requested() => return Err(AgentError::Interrupted.into()),
         };
         crash_point("push-stored");
         if let Some((place, size, before)) = at {
             // The file is safe: what is only told must not hold the server.
             let settling = async {
                 match before {
-                    Before::There => shelf.settle_block(&place, size).await,
-                    Before::Unknown => shelf.settle(&place, size).await,
+                    Before::There => log_store.settle_block(&place, size).await,
+                    Before::Unknown => log_store.settle(&place, size).await,
                 }
             };
             tokio::select! {
@@ -200,7 +201,7 @@ impl<'a> Push<'a> {
             Kept::Present => Pushed::Present,
         };
         let ahead = match &self.waiting {
-            Some(waiting) if is_segment(self.name) => self.ahead(&shelf, waiting, stop).await,
+            Some(waiting) if is_segment(self.name) => self.ahead(&log_store, waiting, stop).await,
             _ => 0,
         };
         Ok((done, ahead))
@@ -212,13 +213,13 @@ impl Push<'_> {
     /// for nothing else before: what waits behind it is stored all the same.
     async fn past_history(
         &self,
-        shelf: &Shelf,
+        log_store: &LogStore,
         error: anyhow::Error,
         stop: &Stop,
     ) -> anyhow::Error {
         let mut stored = 0;
         if let Some(waiting) = &self.waiting {
-            stored = self.ahead(shelf, &waiting.past_history(), stop).await;
+            stored = self.ahead(log_store, &waiting.past_history(), stop).await;
         }
         error.context(format!(
             "the history cannot be stored, and the server goes on keeping its log; {stored} segment(s) \
@@ -230,7 +231,7 @@ impl Push<'_> {
     /// cut where nobody could guess it.
     async fn in_parts(
         &self,
-        shelf: &Shelf,
+        log_store: &LogStore,
         (place, holds): (&LogPlace, &Holds),
         error: &anyhow::Error,
     ) -> Result<Kept> {
@@ -245,7 +246,7 @@ impl Push<'_> {
         let cut = move || in_pieces(cutter, &path, size);
         let parts = tokio::task::spawn_blocking(cut).await.context("cut a segment")??;
         for Cut { place, bytes, holds, .. } in parts {
-            shelf.keep(place, bytes, holds).await?;
+            log_store.keep(place, bytes, holds).await?;
         }
         Ok(Kept::Created)
     }
@@ -261,25 +262,25 @@ fn in_pieces(mut cutter: Cutter, path: &Path, size: WalSegmentSize) -> Result<Ve
 /// A file, proven to be what its name says, and sealed.
 struct Loaded {
     place: LogPlace,
-    poured: Poured,
+    sealed_stream: SealedStream,
     holds: Holds,
     /// The file as it was all the while it was read; nothing where it was not.
     mark: Option<FileMark>,
 }
 
 /// Reads a file, checks and seals it. Takes processor time: for the blocking pool.
-fn load(shelf: &Shelf, path: &Path, name: &str, known: Known<'_>) -> Result<Loaded> {
+fn load(log_store: &LogStore, path: &Path, name: &str, known: Known<'_>) -> Result<Loaded> {
     match name.strip_suffix(".history") {
-        Some(id) => history(shelf, path, id),
-        None => segment(shelf, path, name, known),
+        Some(id) => history(log_store, path, id),
+        None => segment(log_store, path, name, known),
     }
 }
 
 fn not_wal(path: &Path, why: &str) -> anyhow::Error {
-    Problem::NotWal { path: path.to_owned(), why: why.to_owned() }.into()
+    AgentError::NotWal { path: path.to_owned(), why: why.to_owned() }.into()
 }
 
-fn history(shelf: &Shelf, path: &Path, id: &str) -> Result<Loaded> {
+fn history(log_store: &LogStore, path: &Path, id: &str) -> Result<Loaded> {
     let timeline = u32::from_str_radix(id, 16).ok().and_then(Timeline::new);
     let timeline = timeline.ok_or_else(|| not_wal(path, "its name is none of a history file"))?;
     let bytes = read(path, MAX_HISTORY_BYTES)?;
@@ -288,9 +289,9 @@ fn history(shelf: &Shelf, path: &Path, id: &str) -> Result<Loaded> {
     let history = history.map_err(|error| not_wal(path, &error.to_string()))?;
     let system_id = control_system_id(path)?;
     let place = LogPlace { system_id, timeline, part: LogPart::History };
-    let mut pour = shelf.pour(bytes.len() as u64)?;
-    pour.add(&bytes)?;
-    Ok(Loaded { place, poured: pour.finish()?, holds: of_history(&history), mark: None })
+    let mut sealer = log_store.sealer(bytes.len() as u64)?;
+    sealer.add(&bytes)?;
+    Ok(Loaded { place, sealed_stream: sealer.finish()?, holds: of_history(&history), mark: None })
 }
 
 /// The first eight bytes of `global/pg_control` (`ControlFileData`), as the machine holds them.
@@ -310,7 +311,7 @@ fn not_log(path: &Path, error: &WalError) -> anyhow::Error {
         WalError::AfterEnd { ended: at, .. } | WalError::PageAddress { at, .. }
             if !is_handed_over(path) =>
         {
-            Problem::Unfinished { path: path.to_owned(), at }.into()
+            AgentError::Unfinished { path: path.to_owned(), at }.into()
         }
         _ => not_wal(path, &error.to_string()),
     }
@@ -329,7 +330,7 @@ fn is_handed_over(path: &Path) -> bool {
     marked(".ready") || marked(".done")
 }
 
-fn segment(shelf: &Shelf, path: &Path, name: &str, known: Known<'_>) -> Result<Loaded> {
+fn segment(log_store: &LogStore, path: &Path, name: &str, known: Known<'_>) -> Result<Loaded> {
     let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let reading = || format!("read {}", path.display());
     let before = file.metadata().with_context(reading)?;
@@ -338,20 +339,20 @@ fn segment(shelf: &Shelf, path: &Path, name: &str, known: Known<'_>) -> Result<L
     let (timeline, start) =
         size.parse_file_name(name).map_err(|error| not_wal(path, &error.to_string()))?;
     let mut walker = WalWalker::new(timeline, start, size);
-    let mut pour = shelf.pour(size.bytes())?;
+    let mut sealer = log_store.sealer(size.bytes())?;
     let mut buffer = vec![0; READ];
     let mut left = size.bytes();
     while left > 0 {
         let n = usize::try_from(left).unwrap_or(READ).min(READ);
         file.read_exact(&mut buffer[..n]).with_context(reading)?;
         walker.feed(&buffer[..n]).map_err(|error| not_log(path, &error))?;
-        pour.add(&buffer[..n])?;
+        sealer.add(&buffer[..n])?;
         left -= n as u64;
     }
     let (before, after) = (FileMark::of(&before), FileMark::of(&file.metadata()?));
     let summary = walker.summary();
     if let Some(at) = summary.ended.filter(|_| !is_handed_over(path)) {
-        return Err(Problem::Unfinished { path: path.to_owned(), at }.into());
+        return Err(AgentError::Unfinished { path: path.to_owned(), at }.into());
     }
     let Some(system_id) = summary.system_id else {
         bail!(not_wal(path, "it names no cluster"));
@@ -361,7 +362,7 @@ fn segment(shelf: &Shelf, path: &Path, name: &str, known: Known<'_>) -> Result<L
     let mark = (before == after).then_some(before);
     let before = digest_before(path, timeline, start, size, known);
     let holds = Holds { before, ..holds(&summary, size) };
-    Ok(Loaded { place, poured: pour.finish()?, holds, mark })
+    Ok(Loaded { place, sealed_stream: sealer.finish()?, holds, mark })
 }
 
 fn read(path: &Path, most: u64) -> Result<Vec<u8>> {

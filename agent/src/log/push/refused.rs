@@ -9,7 +9,7 @@ use drctl_model::SourceId;
 use drctl_store::{Key, layout};
 use tokio::time::timeout;
 
-use crate::host::{Problem, Setup};
+use crate::host::{AgentError, Setup};
 
 /// For how long the refusal may be noted: the server waits, and hears of it all the same.
 const NOTED_WITHIN: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ async fn note(setup: &Setup, source: &SourceId, whose: &str, why: String) -> Res
 /// The source, and the cluster and timeline, of log that is refused for other log in the bucket.
 fn refused(error: &anyhow::Error) -> Option<(SourceId, String)> {
     let key = error.chain().find_map(|cause| match cause.downcast_ref() {
-        Some(Problem::OtherLog { key, .. } | Problem::OtherHistory { key, .. }) => Some(key),
+        Some(AgentError::OtherLog { key, .. } | AgentError::OtherHistory { key, .. }) => Some(key),
         _ => None,
     })?;
     let (source, place) = layout::piece_at(&Key::from(key.as_str()))?;
@@ -51,13 +51,13 @@ mod tests {
     fn what_is_refused_for_other_log_is_told_from_what_fails_otherwise() {
         let key = "s/shop/l/0000000000000007-00000002/0000000000100000-0000000000200000.wal";
         let host = || "db1".to_owned();
-        let other = Problem::OtherLog { key: key.to_owned(), host: host() };
+        let other = AgentError::OtherLog { key: key.to_owned(), host: host() };
         let (source, cluster) = refused(&anyhow::Error::from(other).context("store")).unwrap();
         assert_eq!((source.as_str(), cluster.as_str()), ("shop", "cluster 7 timeline 2"));
         let key = "s/shop/l/0000000000000007-00000002/history".to_owned();
         let written = jiff::Timestamp::UNIX_EPOCH;
-        assert!(refused(&Problem::OtherHistory { key, host: host(), written }.into()).is_some());
-        let taken = Problem::NameTaken { key: host() };
+        assert!(refused(&AgentError::OtherHistory { key, host: host(), written }.into()).is_some());
+        let taken = AgentError::NameTaken { key: host() };
         assert!(refused(&taken.into()).is_none() && refused(&anyhow::anyhow!("x")).is_none());
     }
 }

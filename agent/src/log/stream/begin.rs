@@ -9,12 +9,12 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::log::cutter::{Check, Cutter};
 use crate::log::taken::{history_taken, tell_history};
-use crate::log::{Shelf, is_damaged, of_history};
+use crate::log::{LogStore, is_damaged, of_history};
 use crate::repository::faults::is_missing;
 
 /// Which way to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Road {
+pub(super) enum ResumeFrom {
     /// Behind what the bucket holds.
     Resume,
     /// Where the server said that the log goes on.
@@ -57,10 +57,10 @@ pub(super) struct Begun {
 /// # Errors
 /// The server's, the store's; another cluster than before.
 pub(super) async fn begin(
-    shelf: &Shelf,
+    log_store: &LogStore,
     mut connection: Replication,
     slot: &str,
-    road: Road,
+    resume: ResumeFrom,
     cluster: Option<u64>,
 ) -> Result<Begun> {
     let Identity { system_id, timeline, flushed } = connection.identify().await?;
@@ -77,19 +77,23 @@ pub(super) async fn begin(
         found = connection.slot(slot).await?;
     }
     let restart = found.and_then(|found| found.restart);
-    let history = history(shelf, &mut connection, system_id, timeline).await?;
+    let history = history(log_store, &mut connection, system_id, timeline).await?;
     let kept = size.start_of(restart.unwrap_or(flushed));
-    let there = There { shelf, system_id, size, history: &history };
-    let (timeline, from) = match road {
-        Road::Next(timeline, from) => (timeline, from),
-        Road::Slot(before) => (history.timeline_at(before.max(kept)), before.max(kept)),
-        Road::Behind => there.behind_last().await?.unwrap_or((history.timeline_at(kept), kept)),
-        Road::Resume if !is_new => there.behind_slot(kept).await?,
-        Road::Resume => there.behind_whole().await?.unwrap_or((history.timeline_at(kept), kept)),
+    let there = There { log_store, system_id, size, history: &history };
+    let (timeline, from) = match resume {
+        ResumeFrom::Next(timeline, from) => (timeline, from),
+        ResumeFrom::Slot(before) => (history.timeline_at(before.max(kept)), before.max(kept)),
+        ResumeFrom::Behind => {
+            there.behind_last().await?.unwrap_or((history.timeline_at(kept), kept))
+        }
+        ResumeFrom::Resume if !is_new => there.behind_slot(kept).await?,
+        ResumeFrom::Resume => {
+            there.behind_whole().await?.unwrap_or((history.timeline_at(kept), kept))
+        }
     };
     let from = size.start_of(from);
     // The slot may have been moved back since, by the question for older log.
-    let keeps = if let Road::Slot(before) = road { before.max(kept) } else { kept };
+    let keeps = if let ResumeFrom::Slot(before) = resume { before.max(kept) } else { kept };
     // The slot keeps the segment before too: it is compared, and not stored again.
     let begins = history.ancestors.last().map_or(Lsn(0), |ancestor| ancestor.until);
     let before = Lsn(from.0.saturating_sub(size.bytes()));
@@ -107,7 +111,7 @@ pub(super) async fn begin(
 
 /// The history of the server's timeline, which is kept: without it nothing leads to its log.
 async fn history(
-    shelf: &Shelf,
+    log_store: &LogStore,
     connection: &mut Replication,
     system_id: u64,
     timeline: Timeline,
@@ -117,7 +121,7 @@ async fn history(
     }
     let (bytes, history) = connection.history(timeline).await?;
     let place = LogPlace { system_id, timeline, part: LogPart::History };
-    match shelf.keep(place, bytes, of_history(&history)).await {
+    match log_store.keep(place, bytes, of_history(&history)).await {
         Err(error) if history_taken(&error) => tell_history(&error),
         kept => drop(kept?),
     }
@@ -126,7 +130,7 @@ async fn history(
 
 /// The log in the bucket of one cluster, by timeline.
 struct There<'a> {
-    shelf: &'a Shelf,
+    log_store: &'a LogStore,
     system_id: u64,
     size: WalSegmentSize,
     /// Of the server's timeline.
@@ -137,17 +141,18 @@ impl There<'_> {
     /// The pieces of a timeline from `from` on that belong to the server's past.
     async fn pieces(&self, timeline: Timeline, from: Lsn, most: usize) -> Result<Vec<Range>> {
         let of = (self.system_id, timeline);
-        let mut ranges = self.shelf.ranges(of, self.size, self.size.start_of(from), None).await?;
+        let mut ranges =
+            self.log_store.ranges(of, self.size, self.size.start_of(from), None).await?;
         if let Some(left) = self.history.left(timeline) {
             ranges.retain(|(start, _)| *start < left);
         }
-        sound(self.shelf, of, self.size, ranges, most).await
+        sound(self.log_store, of, self.size, ranges, most).await
     }
 
     /// What the bucket's heads tell of its log at positions behind `from` and up to `until`.
     async fn checks(&self, timeline: Timeline, from: Lsn, until: Lsn) -> Result<VecDeque<Check>> {
         let of = (self.system_id, timeline);
-        let mut ranges = self.shelf.ranges(of, self.size, from, Some(until)).await?;
+        let mut ranges = self.log_store.ranges(of, self.size, from, Some(until)).await?;
         // What was written behind a promotion is nobody's log any more.
         let until = self.history.left(timeline).map_or(until, |left| left.min(until));
         ranges.retain(|(start, end)| *start >= from && *end <= until);
@@ -156,7 +161,7 @@ impl There<'_> {
         for (start, end) in ranges.split_off(newest) {
             let part = LogPart::Range { start, end };
             let place = LogPlace { system_id: self.system_id, timeline, part };
-            let head = match self.shelf.head(&place).await {
+            let head = match self.log_store.head(&place).await {
                 Err(error) if is_damaged(&error) || is_missing(&error) => continue,
                 head => head?,
             };
@@ -235,7 +240,7 @@ fn lineage(history: &TimelineHistory) -> Vec<(Timeline, Lsn)> {
 /// is there does not say that it was read back before whoever stored it died. Those in the last
 /// segment are not read, for that one is streamed anew.
 async fn sound(
-    shelf: &Shelf,
+    log_store: &LogStore,
     (system_id, timeline): (u64, Timeline),
     size: WalSegmentSize,
     mut ranges: Vec<Range>,
@@ -253,7 +258,7 @@ async fn sound(
         let mut weighed = stream::iter(doubtful)
             .map(|(start, end)| async move {
                 let part = LogPart::Range { start, end };
-                (shelf.weigh(&LogPlace { system_id, timeline, part }).await, (start, end))
+                (log_store.stored_size(&LogPlace { system_id, timeline, part }).await, (start, end))
             })
             .buffered(AT_ONCE);
         while let Some((weighed, range)) = weighed.next().await {

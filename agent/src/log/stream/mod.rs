@@ -2,9 +2,9 @@
 //! seconds and not a segment.
 
 mod begin;
-mod convoy;
-mod crowd;
+mod group_commit;
 mod health;
+mod upload_queue;
 mod watch;
 
 use std::time::Duration;
@@ -18,14 +18,14 @@ use drctl_model::{Lsn, SourceId, Timeline};
 use drctl_store::StoreError;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::begin::{Begun, Road, begin};
-use self::convoy::Convoy;
-use self::crowd::Crowd;
+use self::begin::{Begun, ResumeFrom, begin};
+use self::group_commit::GroupCommit;
+use self::upload_queue::UploadQueue;
 use self::watch::{Standstill, watch};
-use super::Shelf;
+use super::LogStore;
 use super::cutter::{Cuts, Cutter};
 use super::taken::{taken, within};
-use crate::host::{Problem, Stop};
+use crate::host::{AgentError, Stop};
 
 pub(crate) use health::{LogFinding, log_findings};
 
@@ -73,7 +73,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 
 /// What a run of streams remembers from one to the next.
 struct Run {
-    road: Road,
+    resume: ResumeFrom,
     cluster: Option<u64>,
     /// From where on the slot kept the log before older log was asked for: to ask moves it back.
     kept: Lsn,
@@ -90,17 +90,17 @@ struct Run {
 /// # Errors
 /// [`EngineError`](drctl_engines::EngineError) or [`StoreError`](drctl_store::StoreError) that kept
 /// the first stream from beginning; what does not pass: log that is damaged,
-/// [`Problem::OtherLog`](crate::host::Problem::OtherLog), another cluster, a role that is not let
+/// [`AgentError::OtherLog`](crate::host::AgentError::OtherLog), another cluster, a role that is not let
 /// in any more.
 pub async fn ship(
-    shelf: &Shelf,
+    log_store: &LogStore,
     server: &PgServer,
     shipping: &Shipping,
     stop: &Stop,
 ) -> Result<()> {
     let still = Standstill::new(shipping);
     let mut run = Run {
-        road: Road::Resume,
+        resume: ResumeFrom::Resume,
         cluster: None,
         kept: Lsn(0),
         cut_at: None,
@@ -108,26 +108,26 @@ pub async fn ship(
         still,
     };
     loop {
-        match stream_once(shelf, server, shipping, stop, &mut run).await {
+        match stream_once(log_store, server, shipping, stop, &mut run).await {
             Ok(Some((timeline, from))) => {
                 tracing::warn!("the server was promoted: its log goes on on timeline {timeline}");
-                run.road = Road::Next(timeline, from);
+                run.resume = ResumeFrom::Next(timeline, from);
                 continue;
             }
             Ok(None) => tracing::warn!("the server has ended the stream; it will be asked again"),
             Err(error)
                 if run.cluster.is_some()
                     && was_removed(&error)
-                    && !matches!(run.road, Road::Slot(_)) =>
+                    && !matches!(run.resume, ResumeFrom::Slot(_)) =>
             {
                 tracing::warn!(
                     "GAP: the server has removed log that is not in the bucket ({error:#}); \
                      going on with what it still has. Take a copy now: `drctl backup`"
                 );
                 // What lies between the end of the bucket's log and the slot may still be there.
-                run.road = match run.road {
-                    Road::Behind => Road::Slot(run.kept),
-                    _ => Road::Behind,
+                run.resume = match run.resume {
+                    ResumeFrom::Behind => ResumeFrom::Slot(run.kept),
+                    _ => ResumeFrom::Behind,
                 };
                 continue;
             }
@@ -140,11 +140,11 @@ pub async fn ship(
             }
             Err(error) => return Err(error),
         }
-        run.road = Road::Resume;
+        run.resume = ResumeFrom::Resume;
         run.still.look_again(Instant::now());
         // Nobody waits for the whole of it if the end is wished for.
         if timeout(run.pause, stop.requested()).await.is_ok() {
-            return Err(Problem::Interrupted.into());
+            return Err(AgentError::Interrupted.into());
         }
         run.pause = (run.pause * 2).min(PAUSES.1);
     }
@@ -172,14 +172,14 @@ fn passes(error: &anyhow::Error) -> bool {
                 ["57", "53", "08", "58", "55006"].iter().any(|s| state.starts_with(s))
             }),
             Some(_) => false,
-            None => !cause.is::<WalError>() && !cause.is::<Problem>(),
+            None => !cause.is::<WalError>() && !cause.is::<AgentError>(),
         }
     }) && error.chain().any(|cause| cause.is::<StoreError>() || cause.is::<EngineError>())
 }
 
 /// One stream, to its end; gives where the log goes on, nothing where the server ended it.
 async fn stream_once(
-    shelf: &Shelf,
+    log_store: &LogStore,
     server: &PgServer,
     shipping: &Shipping,
     stop: &Stop,
@@ -187,42 +187,42 @@ async fn stream_once(
 ) -> Result<Option<(Timeline, Lsn)>> {
     let beginning = async {
         let connection = Replication::open(server, STANDBY_NAME).await.context("log in")?;
-        begin(shelf, connection, &shipping.slot, run.road, run.cluster).await
+        begin(log_store, connection, &shipping.slot, run.resume, run.cluster).await
     };
     let Begun { mut stream, mut cutter, system_id, size, kept } = tokio::select! {
         begun = beginning => begun?,
-        () = stop.requested() => return Err(Problem::Interrupted.into()),
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     run.cluster = Some(system_id);
     run.still.heard(Instant::now());
-    if run.road != Road::Behind {
+    if run.resume != ResumeFrom::Behind {
         run.kept = kept;
     }
     cutter = cutter.cutting_at(run.cut_at);
-    let mut convoy = Convoy::new(shelf, size);
+    let mut queue = UploadQueue::new(log_store, size);
     let started = cutter.at();
     let first = if started < kept { FIRST_WAIT } else { Duration::ZERO };
     let due = (&mut run.still, Instant::now() + first);
     let ended = tokio::select! {
-        ended = follow(&mut stream, &mut cutter, &mut convoy, shipping, due) => Some(ended),
+        ended = follow(&mut stream, &mut cutter, &mut queue, shipping, due) => Some(ended),
         () = beats(server, shipping) => None,
         () = watch(server) => None,
         () = stop.requested() => None,
     };
     if cutter.at() > started {
         run.pause = PAUSES.0;
-        if run.road == Road::Behind {
-            run.road = Road::Resume;
+        if run.resume == ResumeFrom::Behind {
+            run.resume = ResumeFrom::Resume;
         }
     }
     match ended {
         Some(ended) => ended,
         None => {
-            cutter.cut().into_iter().for_each(|cut| convoy.send(cut));
-            if let Some(safe) = convoy.all_arrived().await? {
-                stream.confirm(safe, shelf.now()).await?;
+            cutter.cut().into_iter().for_each(|cut| queue.send(cut));
+            if let Some(safe) = queue.all_arrived().await? {
+                stream.confirm(safe, log_store.now()).await?;
             }
-            Err(Problem::Interrupted.into())
+            Err(AgentError::Interrupted.into())
         }
     }
 }
@@ -249,22 +249,22 @@ enum Happened {
 async fn follow(
     stream: &mut WalStream,
     cutter: &mut Cutter,
-    convoy: &mut Convoy<'_>,
+    queue: &mut UploadQueue<'_>,
     shipping: &Shipping,
     (still, mut heard): (&mut Standstill, Instant),
 ) -> Result<Option<(Timeline, Lsn)>> {
     let patience = if shipping.synchronous { GATHER } else { shipping.interval };
     let mut safe = cutter.at();
-    let (mut due, mut crowd) = (None, Crowd::default());
+    let (mut due, mut group_commit) = (None, GroupCommit::default());
     loop {
         if Instant::now() >= heard {
             // Safe for good is only what the bucket holds; nothing is written anywhere else.
-            stream.confirm(safe, convoy.now()).await?;
+            stream.confirm(safe, queue.now()).await?;
             heard = Instant::now() + STATUS_EVERY;
             still.look(Instant::now(), stream.at().since(safe));
         }
-        let next = due.filter(|_| convoy.len() < shipping.puts).unwrap_or(heard).min(heard);
-        let happened = next_of(stream, cutter, convoy, shipping, next).await?;
+        let next = due.filter(|_| queue.len() < shipping.puts).unwrap_or(heard).min(heard);
+        let happened = next_of(stream, cutter, queue, shipping, next).await?;
         if matches!(happened, Happened::Came(_)) {
             still.heard(Instant::now());
         }
@@ -273,7 +273,7 @@ async fn follow(
                 safe = end;
                 heard = Instant::now();
                 still.moved(heard);
-                crowd.arrived();
+                group_commit.arrived();
                 // Those who were just told come back within a moment.
                 due = due.map(|due| if shipping.synchronous { heard + GATHER } else { due });
             }
@@ -283,18 +283,18 @@ async fn follow(
                 heard = heard.min(Instant::now() + STATUS_EVERY);
                 let (mut cuts, before) = (Cuts::default(), cutter.commits());
                 if let Some(head) = cutter.take(&bytes, &mut cuts)? {
-                    return Err(convoy.shelf().other_history(&head));
+                    return Err(queue.log_store().other_history(&head));
                 }
                 for cut in cuts.pieces {
-                    crowd.sent(before);
-                    convoy.send(cut);
+                    group_commit.sent(before);
+                    queue.send(cut);
                 }
-                cuts.joined.into_iter().for_each(|cut| convoy.join(cut));
+                cuts.joined.into_iter().for_each(|cut| queue.join(cut));
                 due = due.or(Some(Instant::now() + patience));
             }
             Happened::Came(ended) => {
-                cutter.cut().into_iter().for_each(|cut| convoy.send(cut));
-                convoy.all_arrived().await?;
+                cutter.cut().into_iter().for_each(|cut| queue.send(cut));
+                queue.all_arrived().await?;
                 return Ok(match ended {
                     WalEvent::TimelineEnd { next, from } => Some((next, from)),
                     _ => None,
@@ -303,13 +303,13 @@ async fn follow(
         }
         let waiting = cutter.commits();
         // What is there already goes into the same piece.
-        let all = shipping.synchronous && !stream.has_more() && crowd.is_here(waiting);
+        let all = shipping.synchronous && !stream.has_more() && group_commit.is_here(waiting);
         if (all || due.is_some_and(|due| Instant::now() >= due))
-            && convoy.len() < shipping.puts
+            && queue.len() < shipping.puts
             && let Some(cut) = cutter.cut()
         {
-            crowd.sent(waiting);
-            convoy.send(cut);
+            group_commit.sent(waiting);
+            queue.send(cut);
         }
         if cutter.waiting() == 0 {
             due = None;
@@ -321,15 +321,15 @@ async fn follow(
 async fn next_of(
     stream: &mut WalStream,
     cutter: &Cutter,
-    convoy: &mut Convoy<'_>,
+    queue: &mut UploadQueue<'_>,
     shipping: &Shipping,
     until: Instant,
 ) -> Result<Happened> {
-    let full = convoy.len() >= shipping.puts;
-    let reads = !full || cutter.waiting() < READ_ON && convoy.len() < 2 * shipping.puts;
+    let full = queue.len() >= shipping.puts;
+    let reads = !full || cutter.waiting() < READ_ON && queue.len() < 2 * shipping.puts;
     let next = async {
         tokio::select! {
-            safe = convoy.arrived() => safe.map(Happened::Safe),
+            safe = queue.arrived() => safe.map(Happened::Safe),
             event = stream.next(), if reads => Ok(Happened::Came(event?)),
         }
     };

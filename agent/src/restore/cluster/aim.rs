@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimeParser;
 use jiff::tz::{Disambiguation, OffsetConflict, TimeZone};
 
-use crate::host::{Problem, zone};
+use crate::host::{AgentError, zone};
 
 /// Whether all the log there is gets replayed: nothing in it tells the server where to stop.
 pub(super) fn runs_to_end(plan: &RecoveryPlan) -> bool {
@@ -72,10 +72,11 @@ fn short(text: &str) -> String {
 /// The timeline that is wanted, from what was typed.
 ///
 /// # Errors
-/// [`Problem::Usage`].
+/// [`AgentError::Usage`].
 pub fn timeline_of(id: Option<u32>) -> Result<Option<Timeline>> {
     id.map(|id| {
-        Timeline::new(id).ok_or_else(|| Problem::Usage("there is no timeline 0".to_owned()).into())
+        Timeline::new(id)
+            .ok_or_else(|| AgentError::Usage("there is no timeline 0".to_owned()).into())
     })
     .transpose()
 }
@@ -84,7 +85,7 @@ pub fn timeline_of(id: Option<u32>) -> Result<Option<Timeline>> {
 /// time zone, where it must mean one moment.
 ///
 /// # Errors
-/// [`Problem::Usage`], also for a time that a change of clocks skips or repeats.
+/// [`AgentError::Usage`], also for a time that a change of clocks skips or repeats.
 pub fn time_of(text: &str) -> Result<Timestamp> {
     time_in(text, zone::here)
 }
@@ -103,14 +104,14 @@ fn time_in(text: &str, here: impl FnOnce() -> Result<TimeZone, String>) -> Resul
              before or behind it",
             shown(text, 60)
         );
-        return Err(Problem::Usage(text).into());
+        return Err(AgentError::Usage(text).into());
     }
     if let (false, Ok(at)) = (in_zone, text.parse::<Timestamp>()) {
         return Ok(at);
     }
     let wrong = |why: &str| {
         let text = shown(text, 60);
-        Problem::Usage(format!(
+        AgentError::Usage(format!(
             "`{text}` {why}; write it as 2026-03-01T01:12:40Z or with an offset"
         ))
     };

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{Layout, look_again};
 use drctl_model::Content;
 
-use super::{Begun, Step};
+use super::{RecoveryState, Step};
 use crate::host::files::{self, gone};
 use crate::host::{Limits, Meter, Stop, crash_point};
 use crate::repository::Repository;
@@ -24,30 +24,30 @@ pub async fn lay_out(
     repository: &Repository,
     request: &RestoreRequest,
     plan: &RestorePlan,
-    (begun, limits): (&mut Begun, Limits),
+    (state, limits): (&mut RecoveryState, Limits),
     meter: &Meter,
     stop: &Stop,
 ) -> Result<()> {
-    if begun.step() != Step::LayingOut {
+    if state.step() != Step::LayingOut {
         return Ok(());
     }
     if plan.chain.is_some() {
-        return lay_out_chain(repository, request, plan, (begun, limits), meter, stop).await;
+        return lay_out_chain(repository, request, plan, (state, limits), meter, stop).await;
     }
-    let kept = plan.items.iter().any(|item| begun.has(&item.stream.id));
-    lay_out_rest(repository, request, plan, (begun, limits), meter, stop).await?;
+    let kept = plan.items.iter().any(|item| state.has(&item.stream.id));
+    lay_out_rest(repository, request, plan, (state, limits), meter, stop).await?;
     if kept {
         meter.label("comparing what was kept with the server's list");
-        let layout = Layout::new(begun.directory());
+        let layout = Layout::new(state.directory());
         let work = move || look_again(&layout).map_err(anyhow::Error::from);
         if let Err(error) = tokio::task::spawn_blocking(work).await? {
             tracing::warn!("what an earlier attempt laid out is not whole: {error:#}: once more");
-            begun.forget()?;
-            lay_out_rest(repository, request, plan, (begun, limits), meter, stop).await?;
+            state.forget()?;
+            lay_out_rest(repository, request, plan, (state, limits), meter, stop).await?;
         }
     }
     crash_point("recovery-laid-out");
-    begun.reach(Step::Replaying)
+    state.reach(Step::Replaying)
 }
 
 /// A chain is laid out as a whole, or anew: what becomes of it is no copy's own.
@@ -55,25 +55,25 @@ async fn lay_out_chain(
     repository: &Repository,
     request: &RestoreRequest,
     plan: &RestorePlan,
-    (begun, limits): (&mut Begun, Limits),
+    (state, limits): (&mut RecoveryState, Limits),
     meter: &Meter,
     stop: &Stop,
 ) -> Result<()> {
     crash_point("recovery-begun");
-    discard_chain(begun.directory())?;
+    discard_chain(state.directory())?;
     for item in &plan.items {
-        discard(begun.directory(), &item.facts.content)?;
+        discard(state.directory(), &item.facts.content)?;
     }
     restore(repository, request, plan, limits, meter, stop).await?;
     crash_point("recovery-laid-out");
-    begun.reach(Step::Replaying)
+    state.reach(Step::Replaying)
 }
 
 async fn lay_out_rest(
     repository: &Repository,
     request: &RestoreRequest,
     plan: &RestorePlan,
-    (begun, limits): (&mut Begun, Limits),
+    (state, limits): (&mut RecoveryState, Limits),
     meter: &Meter,
     stop: &Stop,
 ) -> Result<()> {
@@ -82,13 +82,13 @@ async fn lay_out_rest(
     for item in &plan.items {
         // The list lies in the data directory: it goes when that is laid out anew.
         let list = item.facts.content == Content::Listing;
-        if !begun.has(&item.stream.id) || (list && !missing.is_empty()) {
+        if !state.has(&item.stream.id) || (list && !missing.is_empty()) {
             missing.push(item);
         }
     }
     meter.begin(0);
     for item in missing {
-        discard(begun.directory(), &item.facts.content)?;
+        discard(state.directory(), &item.facts.content)?;
         let one = RestorePlan {
             items: vec![item.clone()],
             chain: None,
@@ -100,7 +100,7 @@ async fn lay_out_rest(
             estimate: None,
         };
         restore(repository, request, &one, limits, meter, stop).await?;
-        begun.laid_out(&item.stream.id)?;
+        state.laid_out(&item.stream.id)?;
         crash_point("recovery-stream-laid-out");
     }
     Ok(())

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Proof, RecoverRequest};
 use crate::engine::pgbackrest::segment as archived;
-use crate::log::{Shelf, segment};
+use crate::log::{LogStore, segment};
 
 /// The most segments that are read behind the one in which it stopped.
 const MOST: usize = 64;
@@ -102,6 +102,6 @@ async fn read(
         return Ok(Some(bytes));
     }
     let Some((_, identities)) = &request.identity else { return Ok(None) };
-    let shelf = Shelf::reader(request.repository, &request.source.parse()?);
-    segment(&shelf, of, size, start, identities).await
+    let log_store = LogStore::reader(request.repository, &request.source.parse()?);
+    segment(&log_store, of, size, start, identities).await
 }

@@ -7,9 +7,11 @@ use drctl_engines::Below;
 use drctl_engines::pg::physical::{Layout, PickedTable, Recovering, pick_table};
 
 use super::aim::runs_to_end;
-use super::begun::Released;
 use super::serve::Serving;
-use super::{Begun, Choice, Extracted, Opened, RecoverRequest, Recovered, STOP_PATIENCE, own};
+use super::state::Released;
+use super::{
+    Choice, Extracted, Opened, RecoverRequest, Recovered, RecoveryState, STOP_PATIENCE, own,
+};
 use crate::host::Meter;
 
 /// The name under which the recovering server sees us.
@@ -22,11 +24,11 @@ const EXTRACTED: &str = "extracted";
 pub(super) async fn choose(
     server: &mut Recovering,
     request: &RecoverRequest<'_>,
-    begun: &mut Begun,
+    state: &mut RecoveryState,
     layout: &Layout,
     meter: &Meter,
 ) -> Result<Recovered> {
-    let proof = begun.proof().cloned().context("nothing was proven")?;
+    let proof = state.proof().cloned().context("nothing was proven")?;
     let mut done = Recovered::of(proof);
     if runs_to_end(request.plan) && request.choice != Choice::Promote {
         server.hold().await;
@@ -39,20 +41,20 @@ pub(super) async fn choose(
             let locks = server.dead_locks().await.context("look for locks at the target")?;
             if locks > 0 {
                 meter.label("ending what had not ended at the target");
-                begun.release(Some(Released { locks, next_xid: None }))?;
-                own::promote(server, request, begun, layout).await?;
-                done.proof = begun.proof().cloned().context("nothing was proven")?;
+                state.release(Some(Released { locks, next_xid: None }))?;
+                own::promote(server, request, state, layout).await?;
+                done.proof = state.proof().cloned().context("nothing was proven")?;
                 (done.promoted, done.released) = (true, Some(locks));
-                done.prepared = begun.prepared().unwrap_or_default().to_vec();
+                done.prepared = state.prepared().unwrap_or_default().to_vec();
             }
             read(server, request, &mut done, meter).await?;
         }
         Choice::Promote => {
             meter.label("promoting");
-            own::promote(server, request, begun, layout).await?;
-            done.proof = begun.proof().cloned().context("nothing was proven")?;
+            own::promote(server, request, state, layout).await?;
+            done.proof = state.proof().cloned().context("nothing was proven")?;
             done.promoted = true;
-            done.prepared = begun.prepared().unwrap_or_default().to_vec();
+            done.prepared = state.prepared().unwrap_or_default().to_vec();
         }
     }
     Ok(done)

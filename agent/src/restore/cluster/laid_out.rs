@@ -4,47 +4,47 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use drctl_engines::pg::physical::{Layout, end_left};
+use drctl_engines::pg::physical::{Layout, end_orphan};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use super::{Begun, STOP_PATIENCE, Step};
-use crate::engine::pgbackrest::Stanza;
+use super::{RecoveryState, STOP_PATIENCE, Step};
+use crate::engine::pgbackrest::StanzaView;
 use crate::host::files::discard;
 use crate::host::locks::{Taken, take_file};
-use crate::host::{Meter, Problem, Stop, crash_point};
+use crate::host::{AgentError, Meter, Stop, crash_point};
 
 /// Lays a backup out as a whole, or anew: what an attempt that broke off has left is removed. What
 /// lies there then was compared by pgBackRest with its own digests, file by file.
 ///
 /// # Errors
-/// pgBackRest's; [`Problem::Interrupted`]; [`Problem::Target`] while the one that an earlier attempt
+/// pgBackRest's; [`AgentError::Interrupted`]; [`AgentError::Target`] while the one that an earlier attempt
 /// started still writes there.
 pub(crate) async fn lay_out(
-    stanza: &Stanza,
+    stanza: &StanzaView,
     label: &str,
-    begun: &mut Begun,
+    state: &mut RecoveryState,
     meter: &Meter,
     stop: &Stop,
 ) -> Result<()> {
-    if begun.step() != Step::LayingOut {
+    if state.step() != Step::LayingOut {
         return Ok(());
     }
-    let layout = Layout::new(begun.directory());
-    end_left(&layout, STOP_PATIENCE).await?;
-    let held = hold(begun.directory())?;
+    let layout = Layout::new(state.directory());
+    end_orphan(&layout, STOP_PATIENCE).await?;
+    let held = hold(state.directory())?;
     crash_point("recovery-begun");
-    for left in [layout.data(), begun.directory().join("tablespaces")] {
+    for left in [layout.data(), state.directory().join("tablespaces")] {
         discard(&left)?;
     }
     meter.label(format!("pgBackRest lays out {label}"));
     let done = tokio::select! {
         done = stanza.backrest.lay_out(label, &layout) => done,
-        () = stop.requested() => return Err(Problem::Interrupted.into()),
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     done.with_context(|| format!("lay out {label}"))?;
     drop(held);
     crash_point("recovery-laid-out");
-    begun.reach(Step::Replaying)
+    state.reach(Step::Replaying)
 }
 
 /// A lock that pgBackRest holds with us: it outlives a drctl that is killed, and would write among
@@ -55,7 +55,7 @@ fn hold(directory: &Path) -> Result<File> {
     let file = match taken.with_context(|| format!("take the lock {}", path.display()))? {
         Taken::Ours(file) => file,
         Taken::Held(_) => {
-            return Err(Problem::Target(format!(
+            return Err(AgentError::Target(format!(
                 "the pgBackRest of an earlier attempt still writes into {}: go on when it has ended \
                  (`ps -ef | grep pgbackrest` shows it)",
                 directory.display()
@@ -63,7 +63,7 @@ fn hold(directory: &Path) -> Result<File> {
             .into());
         }
     };
-    // Children inherit it.
+    // Children finish_take_over it.
     fcntl_setfd(&file, FdFlags::empty()).context("share the lock")?;
     Ok(file)
 }

@@ -9,7 +9,7 @@ use super::RecoverRequest;
 use super::aim::runs_to_end;
 use super::command::ahead;
 use crate::engine::pgbackrest::fetch_ahead as fetch_archived;
-use crate::log::{Ahead, Expected, Shelf, fetch_ahead};
+use crate::log::{Ahead, Expected, LogStore, fetch_ahead};
 
 /// Does `work`, which ends with [`super::recover`], and meanwhile fetches the log that its server will ask
 /// for. The earlier it begins the less the server waits; the room for what waits is bounded.
@@ -45,8 +45,8 @@ async fn help(request: &RecoverRequest<'_>, ahead: &Ahead) -> Infallible {
     let (Ok(source), Some((_, identities))) = (request.source.parse(), &request.identity) else {
         return std::future::pending().await;
     };
-    let shelf = Shelf::reader(request.repository, &source).up_to(request.plan.bound);
-    fetch_ahead(ahead, &shelf, system_id, size, &legs, fetches, identities).await;
+    let log_store = LogStore::reader(request.repository, &source).up_to(request.plan.bound);
+    fetch_ahead(ahead, &log_store, system_id, size, &legs, fetches, identities).await;
     std::future::pending().await
 }
 

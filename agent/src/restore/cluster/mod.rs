@@ -2,7 +2,6 @@
 
 mod aim;
 mod base;
-mod begun;
 mod behind;
 mod choose;
 mod command;
@@ -13,8 +12,9 @@ mod own;
 mod rate;
 mod serve;
 mod spaces;
-mod stood;
+mod state;
 mod take;
+mod target_reached;
 mod watch;
 mod whose;
 
@@ -32,11 +32,11 @@ use drctl_store::Identities;
 
 pub use aim::{bound_digest, forks, left_out, plan_digest, time_of, timeline_of};
 pub use base::lay_out;
-pub use begun::{Begun, Identity, Kept, Proof, Step, is_begun, kept, waits};
 pub use behind::Overtaken;
 pub use log_ahead::with_log_ahead;
 pub use own::{end_own, is_own};
 pub use rate::{Rate, last_rate};
+pub use state::{Identity, Kept, Proof, RecoveryState, Step, is_begun, kept, waits};
 pub(crate) use take::{ABSENT, DELIVERED, FAILED, LEFT, PLACED, is_placed, placed, take};
 pub use whose::{Whose, whose_number};
 
@@ -44,7 +44,7 @@ use self::command::{hidden, note_stanza, restore_command, take_command};
 use self::history::leave_history;
 use self::serve::Serving;
 use super::known::Known;
-use crate::host::{Meter, Problem, Setup, Stop, crash_point};
+use crate::host::{AgentError, Meter, Setup, Stop, crash_point};
 use crate::repository::Repository;
 
 /// How long its last checkpoint may take.
@@ -160,10 +160,10 @@ struct Given<'a> {
 /// of restart, and all is proven again.
 ///
 /// # Errors
-/// [`Problem::Mismatch`] where the target was not reached: what is there is not to be used.
+/// [`AgentError::Mismatch`] where the target was not reached: what is there is not to be used.
 pub async fn recover(
     request: &RecoverRequest<'_>,
-    begun: &mut Begun,
+    state: &mut RecoveryState,
     meter: &Meter,
     stop: &Stop,
 ) -> Result<Recovered> {
@@ -182,7 +182,7 @@ pub async fn recover(
         led: Vec::new(),
     };
     let given = Given { around: &around, serving: &serving };
-    if let Some(done) = own::already(request, begun, &layout, (&given, meter)).await? {
+    if let Some(done) = own::already(request, state, &layout, (&given, meter)).await? {
         return Ok(done);
     }
     let recovery = Recovery {
@@ -200,9 +200,9 @@ pub async fn recover(
         // Until all is left: a question that is cut off before ends the server.
         let mut answers = std::pin::pin!(serving.run());
         let done = tokio::select! {
-            done = prove_and_choose(&mut server, request, begun, &layout, meter) => done,
+            done = prove_and_choose(&mut server, request, state, &layout, meter) => done,
             never = &mut answers => match never {},
-            () = stop.requested() => Err(Problem::Interrupted.into()),
+            () = stop.requested() => Err(AgentError::Interrupted.into()),
         };
         let done = match done {
             Ok(None) => {
@@ -227,14 +227,14 @@ pub async fn recover(
 }
 
 fn is_interrupted(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(Problem::Interrupted))
+    matches!(error.downcast_ref(), Some(AgentError::Interrupted))
 }
 
 /// Nothing where the log asks for larger settings than the server has.
 async fn prove_and_choose(
     server: &mut Recovering,
     request: &RecoverRequest<'_>,
-    begun: &mut Begun,
+    state: &mut RecoveryState,
     layout: &Layout,
     meter: &Meter,
 ) -> Result<Option<Recovered>> {
@@ -250,7 +250,7 @@ async fn prove_and_choose(
         None
     });
     rate.keep(&request.setup.config.paths.state_dir);
-    begun.prove(proof)?;
+    state.prove(proof)?;
     crash_point("recovery-proven");
-    choose::choose(server, request, begun, layout, meter).await.map(Some)
+    choose::choose(server, request, state, layout, meter).await.map(Some)
 }

@@ -5,24 +5,26 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::physical::{
-    Layout, Left, Look, Progress, Recovering, end_left, left, out_of_the_box,
+    Layout, Look, Orphan, Progress, Recovering, end_orphan, orphan, out_of_the_box,
 };
 use drctl_policies::recovery::Target;
 
 use super::aim::runs_to_end;
-use super::begun::Released;
-use super::{Begun, Choice, Given, RecoverRequest, Recovered, STOP_PATIENCE, Step, choose, watch};
-use crate::host::{Meter, Problem, crash_point};
+use super::state::Released;
+use super::{
+    Choice, Given, RecoverRequest, Recovered, RecoveryState, STOP_PATIENCE, Step, choose, watch,
+};
+use crate::host::{AgentError, Meter, crash_point};
 
 /// Ends the server that this recovery left running, if there is one. Nobody else's is touched, nor
 /// one that was made a cluster of its own by somebody else.
 ///
 /// # Errors
-/// [`Problem::Target`] for such a one; what keeps ours from ending.
-pub async fn end_own(begun: &Begun) -> Result<()> {
-    let layout = Layout::new(begun.directory());
+/// [`AgentError::Target`] for such a one; what keeps ours from ending.
+pub async fn end_own(state: &RecoveryState) -> Result<()> {
+    let layout = Layout::new(state.directory());
     let data = layout.data();
-    let server = left(&layout);
+    let server = orphan(&layout);
     if let Some(server) = server.as_ref().filter(|server| !server.is_ours()) {
         let text = format!(
             "a server runs in {} (process {}) that this recovery did not start, and nothing was \
@@ -31,24 +33,24 @@ pub async fn end_own(begun: &Begun) -> Result<()> {
             server.id(),
             data.display()
         );
-        return Err(Problem::Target(text).into());
+        return Err(AgentError::Target(text).into());
     }
-    if begun.step() == Step::TookOver {
+    if state.step() == Step::TookOver {
         let text = format!(
             "the cluster in {} has taken the place of the source's server: it is in service, and \
              nothing was touched. Name a new directory",
             data.display()
         );
-        return Err(Problem::Target(text).into());
+        return Err(AgentError::Target(text).into());
     }
-    if begun.step() > Step::LayingOut && begun.step() < Step::Promoting && is_own(&data) {
+    if state.step() > Step::LayingOut && state.step() < Step::Promoting && is_own(&data) {
         if server.is_none() {
             out_of_the_box(&layout)?;
         }
         return Err(somebody_elses(&data, server.as_ref()));
     }
     if server.is_some() {
-        end_left(&layout, STOP_PATIENCE).await?;
+        end_orphan(&layout, STOP_PATIENCE).await?;
     }
     out_of_the_box(&layout).map_err(Into::into)
 }
@@ -60,7 +62,7 @@ pub fn is_own(data: &Path) -> bool {
     data.join("PG_VERSION").exists() && !marks.iter().any(|name| data.join(name).exists())
 }
 
-fn somebody_elses(data: &Path, server: Option<&Left>) -> anyhow::Error {
+fn somebody_elses(data: &Path, server: Option<&Orphan>) -> anyhow::Error {
     let stop = server.map(|server| {
         let id = server.id();
         format!(". It runs in its box: `kill -INT {id}` stops it, and the same again lets it out")
@@ -71,31 +73,31 @@ fn somebody_elses(data: &Path, server: Option<&Left>) -> anyhow::Error {
         data.display(),
         stop.unwrap_or_default()
     );
-    Problem::Target(text).into()
+    AgentError::Target(text).into()
 }
 
 /// Makes the cluster, which was proven, one of its own; gives what is proven of it then.
 pub(super) async fn promote(
     server: &mut Recovering,
     request: &RecoverRequest<'_>,
-    begun: &mut Begun,
+    state: &mut RecoveryState,
     layout: &Layout,
 ) -> Result<()> {
-    begun.reach(Step::Promoting)?;
+    state.reach(Step::Promoting)?;
     server.promote(layout)?;
     crash_point("recovery-promoting");
     let opened = opened(server).await?;
     if runs_to_end(request.plan) {
         // Nothing held it: before it opened it replayed what came since it was proven.
         let again = watch::prove(request, &opened, None);
-        begun.prove_again(again.as_ref().ok().cloned())?;
+        state.prove_again(again.as_ref().ok().cloned())?;
         again.context("prove the cluster again, now that it is open")?;
     }
-    if begun.released().is_some() {
-        begun.stands_at(server.next_xid().await?)?;
+    if state.released().is_some() {
+        state.stands_at(server.next_xid().await?)?;
     }
-    begun.opened_with(server.undecided().await?)?;
-    begun.reach(Step::Promoted)
+    state.opened_with(server.undecided().await?)?;
+    state.reach(Step::Promoted)
 }
 
 /// Waits until it has opened; gives where its replay ended, which it still tells then.
@@ -104,7 +106,7 @@ async fn opened(server: &mut Recovering) -> Result<Progress> {
         match server.look().await.context("promote the cluster")? {
             Look::At(progress) if !progress.in_recovery => return Ok(progress),
             Look::At(_) | Look::Silent(_) => {}
-            Look::TooSmall => bail!(Problem::Mismatch(
+            Look::TooSmall => bail!(AgentError::Mismatch(
                 "it replayed log that asks for larger settings before it opened".to_owned()
             )),
         }
@@ -116,7 +118,7 @@ async fn opened(server: &mut Recovering) -> Result<Progress> {
 /// can be read again, as long as nobody has written into it.
 pub(super) async fn already(
     request: &RecoverRequest<'_>,
-    begun: &mut Begun,
+    state: &mut RecoveryState,
     layout: &Layout,
     (given, meter): (&Given<'_>, &Meter),
 ) -> Result<Option<Recovered>> {
@@ -124,32 +126,32 @@ pub(super) async fn already(
     if !is_own(&data) {
         return Ok(None);
     }
-    if begun.step() < Step::Promoting {
+    if state.step() < Step::Promoting {
         return Err(somebody_elses(&data, None));
     }
-    let Some(proof) = begun.proof().cloned() else {
+    let Some(proof) = state.proof().cloned() else {
         return Err(unproven());
     };
-    if request.choice != Choice::Promote && begun.released().is_none() {
+    if request.choice != Choice::Promote && state.released().is_none() {
         let text = format!(
             "{} was promoted: it is a cluster of its own, and stands at no target any more",
             data.display()
         );
-        return Err(Problem::Target(text).into());
+        return Err(AgentError::Target(text).into());
     }
-    if begun.step() == Step::Promoting {
-        end_promotion(request, begun, layout, (given, meter)).await?;
+    if state.step() == Step::Promoting {
+        end_promotion(request, state, layout, (given, meter)).await?;
     }
-    let released = begun.released().map(|released| released.locks);
+    let released = state.released().map(|released| released.locks);
     let mut done = Recovered::of(proof);
     (done.promoted, done.released) = (true, released);
-    done.prepared = begun.prepared().unwrap_or_default().to_vec();
+    done.prepared = state.prepared().unwrap_or_default().to_vec();
     match &request.choice {
         Choice::Stop => {}
         // From now on it is its owner's.
-        Choice::Promote => begun.release(None)?,
+        Choice::Promote => state.release(None)?,
         Choice::Open | Choice::Extract(_) => {
-            return read_again(request, begun, layout, (done, given, meter)).await.map(Some);
+            return read_again(request, state, layout, (done, given, meter)).await.map(Some);
         }
     }
     Ok(Some(done))
@@ -158,33 +160,33 @@ pub(super) async fn already(
 /// Ends a promotion that broke off.
 async fn end_promotion(
     request: &RecoverRequest<'_>,
-    begun: &mut Begun,
+    state: &mut RecoveryState,
     layout: &Layout,
     (given, meter): (&Given<'_>, &Meter),
 ) -> Result<()> {
     meter.label("ending the promotion");
     let mut server = Recovering::start(layout, &request.bin_dir, &request.user, given.around)?;
     opened(&mut server).await?;
-    if begun.released().is_some() {
-        begun.stands_at(server.next_xid().await?)?;
+    if state.released().is_some() {
+        state.stands_at(server.next_xid().await?)?;
     }
-    begun.opened_with(server.undecided().await?)?;
+    state.opened_with(server.undecided().await?)?;
     server.stop(STOP_PATIENCE).await?;
     // It broke off before it was proven again: nothing but what was proven may be in it.
-    let proof = begun.proof().cloned().ok_or_else(unproven)?;
+    let proof = state.proof().cloned().ok_or_else(unproven)?;
     let late = |at| at > proof.replayed;
     let timed = matches!(request.plan.target, Target::Time(_)) && proof.stopped.is_none();
     if timed && watch::opened_at(&layout.data()).is_none_or(late) {
-        begun.prove_again(None)?;
+        state.prove_again(None)?;
         return Err(unproven());
     }
-    begun.reach(Step::Promoted)
+    state.reach(Step::Promoted)
 }
 
 /// Reads once more what was promoted to be read.
 async fn read_again(
     request: &RecoverRequest<'_>,
-    begun: &Begun,
+    state: &RecoveryState,
     layout: &Layout,
     (mut done, given, meter): (Recovered, &Given<'_>, &Meter),
 ) -> Result<Recovered> {
@@ -192,16 +194,16 @@ async fn read_again(
     let mut server = Recovering::start(layout, &request.bin_dir, &request.user, given.around)?;
     let read = async {
         opened(&mut server).await?;
-        let stood = begun.released().and_then(|released: &Released| released.next_xid);
+        let stood = state.released().and_then(|released: &Released| released.next_xid);
         // Who decides what was prepared takes no number.
         let prepared = server.undecided().await?;
-        let decided = begun.prepared().is_some_and(|before| *before != prepared[..]);
+        let decided = state.prepared().is_some_and(|before| *before != prepared[..]);
         if decided || stood != Some(server.next_xid().await?) {
             let text = format!(
                 "{} was written to since it was proven, and does not show the target any more",
                 layout.data().display()
             );
-            return Err(Problem::Target(text).into());
+            return Err(AgentError::Target(text).into());
         }
         choose::read(&server, request, &mut done, meter).await
     };
@@ -211,5 +213,5 @@ async fn read_again(
 
 fn unproven() -> anyhow::Error {
     let text = "it was promoted, and what it came to was not proven: it is not to be used";
-    Problem::Mismatch(text.to_owned()).into()
+    AgentError::Mismatch(text.to_owned()).into()
 }

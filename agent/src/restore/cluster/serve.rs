@@ -25,8 +25,8 @@ use super::spaces::Spaces;
 use super::{ABSENT, DELIVERED, FAILED, LEFT, PLACED, RecoverRequest, is_placed, placed};
 use crate::engine::pgbackrest::{Asked, fetch as fetch_archived};
 use crate::host::files::discard;
-use crate::host::{Failure, Problem};
-use crate::log::{Ahead, Fetched, Shelf, fetch, is_damaged};
+use crate::host::{AgentError, Failure};
+use crate::log::{Ahead, Fetched, LogStore, fetch, is_damaged};
 use crate::repository::Notebook;
 
 /// The socket in the server's private directory.
@@ -140,7 +140,7 @@ impl<'a> Serving<'a> {
     /// A file of the log, in a place of ours; nothing where it is proven to be absent.
     async fn look_for(&self, name: &str) -> Result<Option<Scratch>> {
         if !is_name(name) {
-            bail!(Problem::Usage(format!("`{name}` is no name of a file of the log")));
+            bail!(AgentError::Usage(format!("`{name}` is no name of a file of the log")));
         }
         let file =
             Scratch(self.scratch.join(self.count.fetch_add(1, Ordering::Relaxed).to_string()));
@@ -175,12 +175,12 @@ impl<'a> Serving<'a> {
         let stored = async || {
             let Some((_, identities)) = &request.identity else { return Ok(None) };
             let source = request.source.parse().context("read the source's name")?;
-            let shelf = Shelf::reader(request.repository, &source).up_to(request.plan.bound);
+            let log_store = LogStore::reader(request.repository, &source).up_to(request.plan.bound);
             let (size, to) = (self.size, (to, own));
-            fetch(&shelf, system_id, size, name, to, &legs, identities).await.map(Some)
+            fetch(&log_store, system_id, size, name, to, &legs, identities).await.map(Some)
         };
         let Some(stanza) = &request.known.stanza else {
-            return Ok(stored().await?.ok_or(Problem::NoIdentityToTest)?);
+            return Ok(stored().await?.ok_or(AgentError::NoIdentityToTest)?);
         };
         let segments = segments(&request.directory);
         let asked = Asked {

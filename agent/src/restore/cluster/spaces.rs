@@ -13,7 +13,7 @@ use drctl_model::{Lsn, Timeline, WalSegmentSize, shown};
 use super::RecoverRequest;
 use super::aim::runs_to_end;
 use super::command::hidden;
-use crate::host::Problem;
+use crate::host::AgentError;
 
 /// Walks that are remembered at the positions where they ended: a server reads ahead, and goes back.
 const WALKS: usize = 8;
@@ -63,7 +63,7 @@ impl<'a> Spaces<'a> {
                 }
                 lead(&Layout::new(&self.request.directory), oid, &path)?;
             } else if replayed {
-                bail!(Problem::Place(path));
+                bail!(AgentError::Place(path));
             }
         }
         Ok(())

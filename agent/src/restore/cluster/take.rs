@@ -45,7 +45,7 @@ pub(crate) fn take(socket: &Path, name: &str, to: &Path) -> Result<Fetched> {
     // A server that stands at its target is left with what it may still ask for: its question may
     // have come while drctl was going.
     if answered.is_err() && socket.with_file_name(LEFT).is_dir() {
-        return left(socket, name, to);
+        return orphan(socket, name, to);
     }
     match answered? {
         Answer::Is(fetched) => Ok(fetched),
@@ -86,7 +86,7 @@ fn ask(socket: &Path, name: &str, to: &Path) -> Result<Answer> {
     }
 }
 
-fn left(socket: &Path, name: &str, to: &Path) -> Result<Fetched> {
+fn orphan(socket: &Path, name: &str, to: &Path) -> Result<Fetched> {
     match fs::File::open(socket.with_file_name(LEFT).join(name)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Fetched::Absent),
         file => {

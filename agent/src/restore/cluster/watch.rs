@@ -12,9 +12,9 @@ use drctl_policies::recovery::Target;
 use jiff::Timestamp;
 
 use super::aim::runs_to_end;
-use super::stood::stands;
+use super::target_reached::reached;
 use super::{Proof, Rate, RecoverRequest};
-use crate::host::{Meter, Problem, crash_point};
+use crate::host::{AgentError, Meter, crash_point};
 
 /// The most bytes of a timeline's history that are read.
 const HISTORY_BYTES: u64 = 1 << 20;
@@ -88,7 +88,7 @@ pub(super) async fn arrive(
                 if let Some(why) = why {
                     meter.label(format!("the restored server refuses to be asked: {why}"));
                 } else if let Some(why) = still.reason(server, None) {
-                    bail!(Problem::Mismatch(format!("it lets nobody in, and says: {why}")));
+                    bail!(AgentError::Mismatch(format!("it lets nobody in, and says: {why}")));
                 }
                 continue;
             }
@@ -107,12 +107,12 @@ pub(super) async fn arrive(
             return Ok(Some((progress, Rate::new(bytes, began.elapsed()))));
         }
         if !progress.in_recovery {
-            bail!(Problem::Mismatch("the server opened before it was told to".to_owned()));
+            bail!(AgentError::Mismatch("the server opened before it was told to".to_owned()));
         }
         if let Some(why) = still.reason(server, progress.replayed) {
             let text =
                 format!("it cannot go on at {replayed}, and the log leads to {until}: {why}");
-            bail!(Problem::Mismatch(text));
+            bail!(AgentError::Mismatch(text));
         }
     }
 }
@@ -124,7 +124,7 @@ pub(super) fn prove(
     stopped: Option<Stopped>,
 ) -> Result<Proof> {
     let plan = request.plan;
-    let fail = |text: String| Err(Problem::Mismatch(text).into());
+    let fail = |text: String| Err(AgentError::Mismatch(text).into());
     let Some(replayed) = arrived.replayed else {
         return fail("the server does not tell how far it replayed".to_owned());
     };
@@ -142,7 +142,7 @@ pub(super) fn prove(
         if replayed < end {
             return fail(format!("it replayed up to {replayed}, and the log leads to {end}"));
         }
-    } else if let Err(why) = stands(plan, replayed, stopped.as_ref()) {
+    } else if let Err(why) = reached(plan, replayed, stopped.as_ref()) {
         return fail(why);
     }
     let stopped = stopped.map(|stopped| stopped.said);

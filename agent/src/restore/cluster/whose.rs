@@ -11,8 +11,8 @@ use drctl_policies::recovery::{RecoveryPlan, Target};
 use drctl_store::Identities;
 
 use crate::engine::pgbackrest::segment as archived;
-use crate::host::Problem;
-use crate::log::{Shelf, segment};
+use crate::host::AgentError;
+use crate::log::{LogStore, segment};
 use crate::repository::Repository;
 use crate::restore::known::Known;
 
@@ -38,7 +38,7 @@ pub struct Whose<'a> {
 /// Nothing is said where not all of the log can be read in which it may have.
 ///
 /// # Errors
-/// [`Problem::NoPlan`], with the transaction that is meant.
+/// [`AgentError::NoPlan`], with the transaction that is meant.
 pub async fn whose_number(of: &Whose<'_>, plan: &RecoveryPlan) -> Result<()> {
     let Target::Xid { xid, inclusive } = plan.target else { return Ok(()) };
     let mut found = Found::Nothing;
@@ -54,14 +54,14 @@ pub async fn whose_number(of: &Whose<'_>, plan: &RecoveryPlan) -> Result<()> {
                 "{xid} is a part of the transaction {whole} (a savepoint, or a block of a function), \
                  which {how} as a whole: {flag} {whole}"
             );
-            Err(Problem::NoPlan(text, "name the transaction that it is a part of").into())
+            Err(AgentError::NoPlan(text, "name the transaction that it is a part of").into())
         }
         Found::Nothing => {
             let text = format!(
                 "no transaction {xid} ended in the log from {} to {}: it wrote nothing, or had not ended",
                 plan.not_before, plan.until
             );
-            Err(Problem::NoPlan(text, "choose a time or a position").into())
+            Err(AgentError::NoPlan(text, "choose a time or a position").into())
         }
     }
 }
@@ -125,5 +125,5 @@ async fn one(
         return Ok(Some(bytes));
     }
     let Some(identities) = of.identities else { return Ok(None) };
-    segment(&Shelf::reader(of.repository, of.source), on, size, start, identities).await
+    segment(&LogStore::reader(of.repository, of.source), on, size, start, identities).await
 }

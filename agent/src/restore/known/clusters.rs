@@ -11,8 +11,8 @@ use jiff::Timestamp;
 
 use super::{Copies, Known, assemble};
 use crate::engine::pgbackrest::{Elsewhere, log};
-use crate::host::{Problem, Setup};
-use crate::log::Shelf;
+use crate::host::{AgentError, Setup};
+use crate::log::LogStore;
 use crate::log::heads::{Log, heads};
 
 /// What is signed of the log of one cluster, by timeline.
@@ -44,9 +44,9 @@ pub(super) struct Chosen {
 /// the latest is known, by the clocks of those who wrote the log.
 ///
 /// # Errors
-/// The store's; [`Problem::NoBackup`] for an identifier that nothing is known of.
+/// The store's; [`AgentError::NoBackup`] for an identifier that nothing is known of.
 pub(super) async fn choose(
-    shelf: &Shelf,
+    log_store: &LogStore,
     copies: Copies,
     wanted: Option<u64>,
     cache: Option<&Catalog>,
@@ -54,19 +54,19 @@ pub(super) async fn choose(
 ) -> Result<Option<Chosen>> {
     let mut ids: BTreeSet<u64> = copies.clusters().collect();
     let with_copies = ids.clone();
-    ids.extend(shelf.clusters().await?);
+    ids.extend(log_store.clusters().await?);
     if let Some(wanted) = wanted.filter(|wanted| !ids.contains(wanted)) {
         let known: Vec<String> = ids.iter().map(u64::to_string).collect();
         let text = format!(
             "nothing is known of a cluster {wanted} of `{}`; there are: {}",
-            shelf.source,
+            log_store.source,
             shown(&known.join(", "), 300)
         );
-        return Err(Problem::NoBackup(text).into());
+        return Err(AgentError::NoBackup(text).into());
     }
     let mut all = Vec::new();
     for id in ids {
-        let logs = heads(shelf, id, cache, refused).await?;
+        let logs = heads(log_store, id, cache, refused).await?;
         // To compare several costs what is otherwise not needed.
         all.push((id, copies.of_cluster(id), logs));
     }

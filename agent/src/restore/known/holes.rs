@@ -1,6 +1,6 @@
 //! What of a cluster's log is missing, told apart by whether a later copy makes up for it.
 
-use drctl_policies::recovery::{Gap, Warning, Why, standing, timeline_view};
+use drctl_policies::recovery::{Gap, Warning, Why, recoverable_until, timeline_view};
 
 use super::Known;
 use crate::log::LogVerdict;
@@ -19,14 +19,20 @@ impl Holes {
     #[must_use]
     pub fn of(known: &Known) -> Holes {
         let mut found = Holes::default();
-        let standing = standing(&known.archive);
+        let recoverable_until = recoverable_until(&known.archive);
         found.open.extend(known.uncopied.map(|id| Warning::NoCopyOf(id).to_string()));
         // What is damaged is found by who reads it, and cleared by who reads it again.
         let missing = |gap: &&Gap| gap.why != Why::Damaged;
-        for gap in standing.iter().flat_map(|standing| &standing.gaps).filter(missing) {
+        for gap in recoverable_until
+            .iter()
+            .flat_map(|recoverable_until| &recoverable_until.gaps)
+            .filter(missing)
+        {
             found.open.push(gap.to_string());
         }
-        for doubt in standing.iter().flat_map(|standing| &standing.doubts) {
+        for doubt in
+            recoverable_until.iter().flat_map(|recoverable_until| &recoverable_until.doubts)
+        {
             found.open.push(doubt.to_string());
         }
         let views = timeline_view(&known.archive);
@@ -35,7 +41,7 @@ impl Holes {
             if found.open.contains(&gap) || found.covered.contains(&gap) {
                 continue;
             }
-            match standing {
+            match recoverable_until {
                 Some(_) => found.covered.push(gap),
                 None => found.open.push(gap),
             }

@@ -19,9 +19,9 @@ use futures_util::TryStreamExt as _;
 use jiff::SignedDuration;
 
 use self::clusters::{Chosen, choose};
-use crate::engine::pgbackrest::{Elsewhere, Stanza, log, only_there};
-use crate::host::{Problem, Setup};
-use crate::log::Shelf;
+use crate::engine::pgbackrest::{Elsewhere, StanzaView, log, only_there};
+use crate::host::{AgentError, Setup};
+use crate::log::LogStore;
 use crate::log::heads::Log;
 use crate::repository::chain::Family;
 use crate::repository::{Memory, Repository, everything, words};
@@ -50,12 +50,12 @@ pub struct Known {
     /// The identifiers of the keys that signed the copies.
     pub(crate) signers: BTreeMap<BackupId, String>,
     /// Where else copies and log lie: in a stanza of pgBackRest.
-    pub(crate) stanza: Option<Stanza>,
+    pub(crate) stanza: Option<StanzaView>,
 }
 
 /// A stanza whose log counts too, and how much of it has to be known.
 pub(crate) struct Beside {
-    pub(crate) stanza: Stanza,
+    pub(crate) stanza: StanzaView,
     pub(crate) want: Want,
     /// A private directory for what is being read.
     pub(crate) folder: PathBuf,
@@ -66,7 +66,7 @@ impl Beside {
     ///
     /// # Errors
     /// The file system's.
-    pub(crate) fn new(setup: &Setup, stanza: Stanza, want: Want) -> Result<Beside> {
+    pub(crate) fn new(setup: &Setup, stanza: StanzaView, want: Want) -> Result<Beside> {
         let folder = setup.config.paths.runtime_dir.clone();
         setup.private_directory(&folder)?;
         Ok(Beside { stanza, want, folder })
@@ -149,7 +149,7 @@ fn segments(at: &Coordinates) -> Vec<(Lsn, Lsn, Digest)> {
 /// as far as `want` asks for, and drctl's own log beside it.
 ///
 /// # Errors
-/// The store's and pgBackRest's; [`Problem::NoBackup`] where there is no copy of a cluster.
+/// The store's and pgBackRest's; [`AgentError::NoBackup`] where there is no copy of a cluster.
 pub async fn known(
     setup: &Setup,
     repository: &Repository,
@@ -175,7 +175,7 @@ pub async fn known(
         let bad = summaries.iter().filter_map(bad);
         refused.extend(bad.map(|(id, found)| format!("{id}: {}", words(found))));
     }
-    let stanza = Stanza::of(setup, source.as_str()).await?;
+    let stanza = StanzaView::of(setup, source.as_str()).await?;
     let beside = stanza.map(|stanza| Beside::new(setup, stanza, want)).transpose()?;
     let is_external = |backup: &BackupSummary| matches!(backup.kind, BackupKind::External(_));
     let apart = beside.is_none() && summaries.iter().any(is_external);
@@ -192,7 +192,7 @@ pub async fn known(
                 ": for those that pgBackRest keeps configure it here as engine pgbackrest",
             );
         }
-        Problem::NoBackup(text).into()
+        AgentError::NoBackup(text).into()
     })
 }
 
@@ -208,8 +208,8 @@ pub(crate) async fn learn(
     mut refused: Vec<String>,
     beside: Option<Beside>,
 ) -> Result<Option<Known>> {
-    let shelf = Shelf::reader(repository, source);
-    let chosen = choose(&shelf, copies, wanted, cache, &mut refused).await?;
+    let log_store = LogStore::reader(repository, source);
+    let chosen = choose(&log_store, copies, wanted, cache, &mut refused).await?;
     let Some(Chosen { system_id, copies, logs, others, uncopied }) = chosen else {
         return Ok(None);
     };

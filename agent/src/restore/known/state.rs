@@ -3,7 +3,7 @@
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::SourceId;
-use drctl_policies::recovery::{Standing, Warning, standing};
+use drctl_policies::recovery::{RecoverableUntil, Warning, recoverable_until};
 
 use super::{Beside, Copies, learn};
 use crate::engine::pgbackrest::only_there;
@@ -12,7 +12,7 @@ use crate::repository::Repository;
 /// Where a source's log stands.
 pub(crate) struct LogState {
     /// How far it leads; nothing where there is no copy, or no log.
-    pub(crate) standing: Option<Standing>,
+    pub(crate) recoverable_until: Option<RecoverableUntil>,
     /// What lies among it and is not believed, with the reason.
     pub(crate) refused: Vec<String>,
 }
@@ -33,11 +33,13 @@ pub(crate) async fn log_state(
     only_there(&mut backups, beside.as_ref().map(|beside| &beside.stanza));
     let copies = Copies::of(&backups, &mut Vec::new());
     let known = learn(repository, source, (copies, None), cache, Vec::new(), beside).await?;
-    let Some(known) = known else { return Ok(LogState { standing: None, refused: Vec::new() }) };
+    let Some(known) = known else {
+        return Ok(LogState { recoverable_until: None, refused: Vec::new() });
+    };
     let is_there = known.pieces > 0 || known.uncopied.is_some();
-    let mut standing = standing(&known.archive).filter(|_| is_there);
-    if let Some(standing) = &mut standing {
-        standing.doubts.splice(0..0, known.uncopied.map(Warning::NoCopyOf));
+    let mut recoverable_until = recoverable_until(&known.archive).filter(|_| is_there);
+    if let Some(recoverable_until) = &mut recoverable_until {
+        recoverable_until.doubts.splice(0..0, known.uncopied.map(Warning::NoCopyOf));
     }
-    Ok(LogState { standing, refused: known.refused })
+    Ok(LogState { recoverable_until, refused: known.refused })
 }

@@ -8,7 +8,7 @@ use drctl_engines::pg::{
 use drctl_model::{Content, DatabaseFacts, Manifest, shown};
 
 use super::{APPLICATION, Item};
-use crate::host::Problem;
+use crate::host::AgentError;
 
 /// Takes out the databases that are on the server with all the rows that were dumped.
 pub(super) async fn take_kept(server: &PgServer, items: &mut Vec<Item>) -> Result<Vec<Item>> {
@@ -72,7 +72,7 @@ impl Code {
     /// Whether somebody who has seen all of it trusts it.
     ///
     /// # Errors
-    /// [`Problem::Runs`]; [`Problem::Target`] where not all of it was named.
+    /// [`AgentError::Runs`]; [`AgentError::Target`] where not all of it was named.
     pub fn is_trusted(&self, digest: Option<&str>) -> Result<()> {
         if let Some(database) = self.uncounted.first() {
             let text = format!(
@@ -82,13 +82,13 @@ impl Code {
                 shown(database, 200),
                 self.user
             );
-            return Err(Problem::Target(text).into());
+            return Err(AgentError::Target(text).into());
         }
         if digest == Some(&self.digest) {
             return Ok(());
         }
         let (user, what, digest) = (self.user.clone(), self.runs.clone(), self.digest.clone());
-        Err(Problem::Runs { user, what, digest }.into())
+        Err(AgentError::Runs { user, what, digest }.into())
     }
 }
 
@@ -137,7 +137,7 @@ pub(super) async fn look_at(
     let loads = items.iter().any(|item| database_of(item).is_some());
     if let Some(why) = server.withheld(&found.pg_restore.version).filter(|_| loads) {
         let text = format!("{why} (--to-sslmode, --to-ca-file). Nothing was done on the server");
-        return Err(Problem::Usage(text).into());
+        return Err(AgentError::Usage(text).into());
     }
     let code = if found.superuser { Code::of(&server.user, items, owners) } else { None };
     let mut notes = found.notes;

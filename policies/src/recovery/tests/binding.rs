@@ -60,7 +60,7 @@ fn log_follows_log_by_content_and_not_by_position_alone() {
     assert!(refused.to_string().contains("another history"), "{refused}");
     assert!(plan(&archive, &Target::Time(at(25)), None).is_ok());
     assert_eq!(timeline_view(&archive)[0].gaps, [other]);
-    assert_eq!(standing(&archive).unwrap().gaps, [other]);
+    assert_eq!(recoverable_until(&archive).unwrap().gaps, [other]);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_base_of_another_history_leads_nowhere_and_is_told() {
     let uses = |own| {
         let archive = of(vec![older.clone(), newer(own)], entries.clone());
         let told = timeline_view(&archive)[0].bases[1].other_history;
-        let gaps = standing(&archive).unwrap().gaps;
+        let gaps = recoverable_until(&archive).unwrap().gaps;
         (plan(&archive, &Target::Latest, None).unwrap().base, told, gaps)
     };
     assert_eq!(uses(40), (id(4), false, vec![]));
@@ -116,12 +116,12 @@ fn nobody_replays_across_a_stretch_that_says_too_little() {
     }
     assert!(plan(&archive, &Target::Time(at(36)), None).is_ok());
     assert_eq!(timeline_view(&archive)[0].gaps, [gap]);
-    assert_eq!(standing(&archive).unwrap().gaps, [gap]);
+    assert_eq!(recoverable_until(&archive).unwrap().gaps, [gap]);
     // A base that was taken behind it begins anew.
     let healed = build(vec![segments(3, 3 * SIZE + 100, 32), segments(5, 5 * SIZE + 100, 52)]);
     let plan = plan(&healed, &Target::Latest, None).unwrap();
     assert_eq!((plan.base, plan.until), (id(5), Lsn(7 * SIZE)));
-    assert_eq!(standing(&healed).unwrap().gaps, []);
+    assert_eq!(recoverable_until(&healed).unwrap().gaps, []);
 }
 
 /// Three pieces of ten bytes, a commit each ten seconds.
@@ -160,7 +160,7 @@ fn order_in_time_comes_from_positions_and_from_the_log() {
     let bases = vec![dated(1, 101..105, 5000), dated(2, 121..125, -5000)];
     let archive = Archive::new(bases, simple(), Vec::new(), Vec::new());
     assert_eq!(plan(&archive, &Target::Latest, None).unwrap().base, id(2));
-    assert_eq!(standing(&archive).unwrap().shows, at(39));
+    assert_eq!(recoverable_until(&archive).unwrap().shows, at(39));
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_plan_that_needs_no_history_works_without() {
     assert_eq!((found.base, found.timeline), (id(1), tl(2)));
     assert_eq!(found.warnings, [Warning::NoHistory(tl(2))]);
     assert!(!timeline_view(&archive)[0].known);
-    assert_eq!(standing(&archive).unwrap().doubts, [Warning::NoHistory(tl(2))]);
+    assert_eq!(recoverable_until(&archive).unwrap().doubts, [Warning::NoHistory(tl(2))]);
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn what_must_have_been_there_is_missed_at_the_end_too() {
     };
     let told = |archive: &Archive, timeline: usize, expected: &[Gap]| {
         assert_eq!(timeline_view(archive)[timeline].gaps, expected);
-        assert_eq!(standing(archive).unwrap().gaps, expected);
+        assert_eq!(recoverable_until(archive).unwrap().gaps, expected);
     };
     // The timeline was left later than its log ends, and the new one has none yet.
     told(&of(Vec::new(), vec![history(2, &[(1, 130)])]), 1, &[at_end(130)]);

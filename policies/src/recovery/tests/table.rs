@@ -436,7 +436,7 @@ fn times_are_rounded_to_what_the_server_knows() {
 fn how_far_all_that_there_is_leads() {
     let (bases, pieces) = simple();
     let stands = |bases: Vec<Base>, pieces: Vec<Piece>| {
-        standing(&archive(bases, pieces)).map(|at| (at.end, at.shows, at.gaps))
+        recoverable_until(&archive(bases, pieces)).map(|at| (at.end, at.shows, at.gaps))
     };
     let whole = stands(bases.clone(), pieces.clone());
     assert_eq!(whole, Some((Lsn(130), at(39), vec![])));
@@ -458,7 +458,7 @@ fn a_history_that_is_missing_or_disputed_is_told_with_the_standing() {
     let (bases, pieces) = promoted();
     let doubts = |histories| {
         let archive = Archive::new(bases.clone(), pieces.clone(), Vec::new(), histories);
-        standing(&archive).unwrap().doubts
+        recoverable_until(&archive).unwrap().doubts
     };
     let two = history(2, &[(1, 115)]);
     assert_eq!(doubts(vec![two.clone()]), []);
@@ -503,13 +503,13 @@ fn of_two_timelines_that_live_one_has_to_be_named() {
     assert_eq!(warnings(&trial, None), std::slice::from_ref(&fork));
     assert_eq!(warnings(&trial, Some(2)), [left(39)]);
     assert_eq!(warnings(&trial, Some(1)), [Warning::NewerTimeline(tl(2))]);
-    let stands = standing(&trial).unwrap();
+    let stands = recoverable_until(&trial).unwrap();
     assert_eq!((stands.timeline, stands.shows, stands.end), (tl(1), at(39), Lsn(130)));
     assert_eq!(stands.doubts, [fork]);
     // A promotion: what its predecessor wrote last is told, and nobody is asked.
     let promoted = left_and_gone_on(&[(110..120, (40, 49))]);
     assert_eq!(warnings(&promoted, None), [left(39)]);
-    let stands = standing(&promoted).unwrap();
+    let stands = recoverable_until(&promoted).unwrap();
     assert_eq!((stands.timeline, stands.doubts), (tl(2), vec![]));
     // What is asked for by time is told as ever.
     assert_eq!(planned(&trial, Target::Time(at(21))).timeline, tl(2));

@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{getegid, geteuid};
 use tempfile::TempDir;
 
-use super::left::server_of;
+use super::orphan::server_of;
 use crate::process::told;
 use crate::{Below, EngineError};
 

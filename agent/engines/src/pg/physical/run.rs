@@ -12,8 +12,8 @@ use tokio::process::Child;
 use super::Layout;
 use super::ask::Answers;
 use super::forced::{forced, session_options, sizes};
-use super::left::{SOCKETS, note_own, out_of_the_box, server_of, sockets};
 use super::names::superusers;
+use super::orphan::{SOCKETS, note_own, out_of_the_box, server_of, sockets};
 use super::places::settle;
 use super::private::Private;
 use super::settings::source_settings;
@@ -160,7 +160,7 @@ impl Recovering {
 
     /// Leaves it running when we end, with its private socket; gives the directory of that.
     ///
-    /// [`super::end_left`] ends it.
+    /// [`super::end_orphan`] ends it.
     ///
     /// # Errors
     /// [`EngineError::Config`] for tablespaces that lead elsewhere: it is ended then.

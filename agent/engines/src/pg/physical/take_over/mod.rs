@@ -25,7 +25,7 @@ use crate::process::told;
 const AUTO: &str = "postgresql.auto.conf";
 
 /// What is asked for.
-pub struct Heir<'a> {
+pub struct TakeOver<'a> {
     /// Where the cluster lies.
     pub layout: &'a Layout,
     /// What its control file says.
@@ -64,8 +64,8 @@ pub struct Changes {
 ///
 /// # Errors
 /// [`EngineError::Io`].
-pub fn changes(heir: &Heir<'_>) -> Result<Changes, EngineError> {
-    let data = heir.layout.data();
+pub fn changes(take_over: &TakeOver<'_>) -> Result<Changes, EngineError> {
+    let data = take_over.layout.data();
     let mut edits = Vec::new();
     let mut notes = Vec::new();
     let mut add = |file: PathBuf, change: &dyn Fn(&[u8]) -> Edited| {
@@ -80,13 +80,13 @@ pub fn changes(heir: &Heir<'_>) -> Result<Changes, EngineError> {
         }
         Ok::<_, EngineError>(())
     };
-    add(data.join(AUTO), &|old| configuration::auto(old, heir.archive_command))?;
-    match heir.configuration {
+    add(data.join(AUTO), &|old| configuration::auto(old, take_over.archive_command))?;
+    match take_over.configuration {
         Some(file) => add(file.to_owned(), &|old| configuration::elsewhere(old, &data))?,
         None => add(data.join("postgresql.conf"), &|old| configuration::own(old, &data))?,
     }
-    let ready = match heir.archive_command {
-        Some(_) => unarchived(&data, heir.control)?,
+    let ready = match take_over.archive_command {
+        Some(_) => unarchived(&data, take_over.control)?,
         None => Vec::new(),
     };
     Ok(Changes { edits, ready, notes })

@@ -7,7 +7,7 @@ use super::{Base, Gap, RecoveryPlan, Target, Warning, plan};
 
 /// How far all that there is leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct RecoverableUntil {
     /// The timeline that a recovery follows, or should: what lived on for longest.
     pub timeline: Timeline,
     /// The end of the log that leads on from the newest base without a gap.
@@ -24,7 +24,7 @@ pub struct Standing {
 /// Where the newest timeline stands, or one that lived on for longer; nothing where no base leads
 /// anywhere.
 #[must_use]
-pub fn standing(archive: &Archive) -> Option<Standing> {
+pub fn recoverable_until(archive: &Archive) -> Option<RecoverableUntil> {
     let newest = plan(archive, &Target::Latest, None).ok()?;
     let forks: Vec<Warning> = newest.warnings.iter().filter(|one| is_fork(one)).cloned().collect();
     let plan = longest(archive, &forks).unwrap_or(newest);
@@ -47,7 +47,7 @@ pub fn standing(archive: &Archive) -> Option<Standing> {
     gaps.extend(foreign.filter_map(|base| archive.foreign.get(&base.backup)));
     let doubt =
         |warning: &Warning| matches!(warning, Warning::DisputedHistory(_) | Warning::NoHistory(_));
-    Some(Standing {
+    Some(RecoverableUntil {
         timeline: plan.timeline,
         end: plan.reach,
         shows: plan.last_commit.not_before.max(stopped)?,

@@ -12,12 +12,12 @@ type Of = (SourceId, BackupId);
 
 /// What a listing shows of one backup's data: objects and bytes, as they are and as they were first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Weight {
+pub(crate) struct CountAndSize {
     pub(crate) now: (u64, u64),
     first: (u64, u64),
 }
 
-impl Weight {
+impl CountAndSize {
     /// Says in what the objects that are listed of a backup are not those that are signed. Where the
     /// first states of all of them are there nothing is lost, and an alarm is raised.
     pub(crate) fn lacks(self, bucket: &Bucket, of: &Of, signed: (u64, u64)) -> Option<String> {
@@ -36,12 +36,12 @@ impl Weight {
 
     fn compare(self, signed: (u64, u64)) -> Compared {
         match self {
-            Weight { now, .. } if now == signed => Compared::Whole,
-            Weight { now, first } if first == signed && now.0 < signed.0 => {
+            CountAndSize { now, .. } if now == signed => Compared::Whole,
+            CountAndSize { now, first } if first == signed && now.0 < signed.0 => {
                 Compared::Behind(Odd::Deleted)
             }
-            Weight { first, .. } if first == signed => Compared::Behind(Odd::Hidden),
-            Weight { .. } => Compared::Lacking,
+            CountAndSize { first, .. } if first == signed => Compared::Behind(Odd::Hidden),
+            CountAndSize { .. } => Compared::Lacking,
         }
     }
 }
@@ -58,7 +58,7 @@ enum Compared {
 /// What a listing has shown so far of backups.
 #[derive(Default)]
 pub(crate) struct Seen {
-    pub(crate) data: BTreeMap<Of, Weight>,
+    pub(crate) data: BTreeMap<Of, CountAndSize>,
     /// Manifests of which some state is there.
     pub(crate) manifests: BTreeSet<Of>,
     /// Manifests whose newest word is that they were deleted.
@@ -127,14 +127,14 @@ mod tests {
             latest,
             deleted,
         };
-        let weigh = |states: &[State]| {
+        let count_and_size = |states: &[State]| {
             let mut seen = Seen::default();
             for state in states {
                 seen.take(&layout::classify(&state.key), state);
             }
             seen.data.values().next().copied().unwrap_or_default()
         };
-        let judged = |states: &[State]| weigh(states).compare((2, 30));
+        let judged = |states: &[State]| count_and_size(states).compare((2, 30));
         let (a, b) = (state(0, 10, true, false), state(1, 20, true, false));
         assert_eq!(judged(&[a.clone(), b]), Compared::Whole);
         let (cut, old) = (state(1, 7, true, false), state(1, 20, false, false));

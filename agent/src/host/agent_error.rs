@@ -13,7 +13,7 @@ use super::Exit;
 /// What stops the agent itself; the rooms below have errors of their own.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Problem {
+pub enum AgentError {
     /// No configuration file.
     #[error("there is no configuration at {}", .0.display())]
     NoConfiguration(PathBuf),
@@ -229,43 +229,43 @@ fn wrong(diagnostics: &[Diagnostic]) -> String {
     format!("the configuration has {many}{lines}")
 }
 
-impl Problem {
+impl AgentError {
     fn classify(&self) -> (&'static str, Exit) {
         match self {
-            Problem::NoConfiguration(_) => ("no_configuration", Exit::Configuration),
-            Problem::Configuration(_) => ("bad_configuration", Exit::Configuration),
-            Problem::Secret { .. } => ("secret_unavailable", Exit::Key),
-            Problem::NotPrivate { .. } => ("not_private", Exit::Configuration),
-            Problem::UnknownSource { .. } => ("unknown_source", Exit::Usage),
-            Problem::Busy { .. } => ("busy", Exit::Busy),
-            Problem::NoBackup(_) => ("no_backup", Exit::NoTarget),
-            Problem::NotARepository { .. } => ("not_a_repository", Exit::Storage),
-            Problem::OtherRepository { .. } => ("other_repository", Exit::Storage),
-            Problem::MarkerLost { .. } => ("marker_lost", Exit::Storage),
-            Problem::RepositoryExists { .. } => ("repository_exists", Exit::Storage),
-            Problem::Exists(_) => ("exists", Exit::Target),
-            Problem::Segment { .. } => ("segment_damaged", Exit::Verification),
-            Problem::BrokenChain(_) => ("broken_chain", Exit::Verification),
-            Problem::Mismatch(_) => ("mismatch", Exit::Verification),
-            Problem::Incomplete(_) => ("store_incomplete", Exit::Storage),
-            Problem::OtherLog { .. } => ("log_conflict", Exit::Verification),
-            Problem::OtherHistory { .. } => ("log_other_history", Exit::Verification),
-            Problem::NameTaken { .. } => ("name_taken", Exit::Storage),
-            Problem::NotWal { .. } => ("log_damaged", Exit::Verification),
-            Problem::Unfinished { .. } => ("log_unfinished", Exit::Usage),
-            Problem::BadSegment { .. } => ("log_damaged", Exit::Verification),
-            Problem::LogGap { .. } => ("log_gap", Exit::Verification),
-            Problem::NoPlan(..) => ("no_plan", Exit::NoTarget),
-            Problem::Target(_) => ("target_unfit", Exit::Target),
-            Problem::NoBox(..) => ("no_box", Exit::Target),
-            Problem::Place(_) => ("source_place", Exit::Target),
-            Problem::Runs { .. } => ("runs_code", Exit::Target),
-            Problem::Usage(_) => ("usage", Exit::Usage),
-            Problem::NoIdentity(_) => ("no_identity", Exit::Key),
-            Problem::NoIdentityToTest => ("no_identity", Exit::Key),
-            Problem::NoSigningKey => ("no_signing_key", Exit::Key),
-            Problem::Unpinned(_) => ("signing_key_unpinned", Exit::Key),
-            Problem::Interrupted => ("interrupted", Exit::Interrupted),
+            AgentError::NoConfiguration(_) => ("no_configuration", Exit::Configuration),
+            AgentError::Configuration(_) => ("bad_configuration", Exit::Configuration),
+            AgentError::Secret { .. } => ("secret_unavailable", Exit::Key),
+            AgentError::NotPrivate { .. } => ("not_private", Exit::Configuration),
+            AgentError::UnknownSource { .. } => ("unknown_source", Exit::Usage),
+            AgentError::Busy { .. } => ("busy", Exit::Busy),
+            AgentError::NoBackup(_) => ("no_backup", Exit::NoTarget),
+            AgentError::NotARepository { .. } => ("not_a_repository", Exit::Storage),
+            AgentError::OtherRepository { .. } => ("other_repository", Exit::Storage),
+            AgentError::MarkerLost { .. } => ("marker_lost", Exit::Storage),
+            AgentError::RepositoryExists { .. } => ("repository_exists", Exit::Storage),
+            AgentError::Exists(_) => ("exists", Exit::Target),
+            AgentError::Segment { .. } => ("segment_damaged", Exit::Verification),
+            AgentError::BrokenChain(_) => ("broken_chain", Exit::Verification),
+            AgentError::Mismatch(_) => ("mismatch", Exit::Verification),
+            AgentError::Incomplete(_) => ("store_incomplete", Exit::Storage),
+            AgentError::OtherLog { .. } => ("log_conflict", Exit::Verification),
+            AgentError::OtherHistory { .. } => ("log_other_history", Exit::Verification),
+            AgentError::NameTaken { .. } => ("name_taken", Exit::Storage),
+            AgentError::NotWal { .. } => ("log_damaged", Exit::Verification),
+            AgentError::Unfinished { .. } => ("log_unfinished", Exit::Usage),
+            AgentError::BadSegment { .. } => ("log_damaged", Exit::Verification),
+            AgentError::LogGap { .. } => ("log_gap", Exit::Verification),
+            AgentError::NoPlan(..) => ("no_plan", Exit::NoTarget),
+            AgentError::Target(_) => ("target_unfit", Exit::Target),
+            AgentError::NoBox(..) => ("no_box", Exit::Target),
+            AgentError::Place(_) => ("source_place", Exit::Target),
+            AgentError::Runs { .. } => ("runs_code", Exit::Target),
+            AgentError::Usage(_) => ("usage", Exit::Usage),
+            AgentError::NoIdentity(_) => ("no_identity", Exit::Key),
+            AgentError::NoIdentityToTest => ("no_identity", Exit::Key),
+            AgentError::NoSigningKey => ("no_signing_key", Exit::Key),
+            AgentError::Unpinned(_) => ("signing_key_unpinned", Exit::Key),
+            AgentError::Interrupted => ("interrupted", Exit::Interrupted),
         }
     }
 }
@@ -306,8 +306,8 @@ impl Failure {
                 break;
             }
         }
-        // A context that is a Problem is not itself a source, but can be asked for.
-        if let Some(problem) = error.downcast_ref::<Problem>() {
+        // A context that is an `AgentError` is not itself a source, but can be asked for.
+        if let Some(problem) = error.downcast_ref::<AgentError>() {
             found = Some(problem.classify());
             hint = problem.hint().or(hint);
         }
@@ -320,7 +320,7 @@ type Known = (&'static str, Exit, Option<String>);
 
 fn known(error: &(dyn std::error::Error + 'static)) -> Option<Known> {
     let owned = |hint: Option<&'static str>| hint.map(str::to_owned);
-    if let Some(e) = error.downcast_ref::<Problem>() {
+    if let Some(e) = error.downcast_ref::<AgentError>() {
         let (code, exit) = e.classify();
         return Some((code, exit, e.hint()));
     }

@@ -6,20 +6,20 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_model::{Clock, Header, Holds, LogPiece, LogPlace, Lsn, SourceId, SystemClock, WAL};
 use drctl_store::{
-    Pour, Poured, Put, Sealer, SigningKey, StoreError, digest, encode_piece, layout,
+    Put, SealedStream, Sealer, SigningKey, StoreError, StreamSealer, digest, encode_piece, layout,
 };
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::listing::States;
 use super::pieces::Signer;
-use crate::host::{Problem, Setup};
+use crate::host::{AgentError, Setup};
 use crate::repository::Repository;
 use crate::repository::faults::is_bad_manifest;
 
 /// A source's log in the bucket.
 #[derive(Clone)]
-pub struct Shelf {
+pub struct LogStore {
     pub(super) repository: Repository,
     pub(crate) source: SourceId,
     pub(super) writer: Option<Arc<Writer>>,
@@ -54,12 +54,12 @@ pub enum Kept {
     Present,
 }
 
-impl Shelf {
+impl LogStore {
     /// The log of a configured source, to be written and read.
     ///
     /// # Errors
-    /// [`Problem::UnknownSource`]; [`Problem::NoSigningKey`], [`Problem::Secret`],
-    /// [`Problem::Unpinned`]; [`StoreError`](drctl_store::StoreError).
+    /// [`AgentError::UnknownSource`]; [`AgentError::NoSigningKey`], [`AgentError::Secret`],
+    /// [`AgentError::Unpinned`]; [`StoreError`](drctl_store::StoreError).
     pub async fn open(setup: &Setup, name: &str) -> Result<Self> {
         let (id, source) = setup.source(name)?;
         let writer = Writer {
@@ -70,7 +70,7 @@ impl Shelf {
         let repository = setup.repository().await?;
         repository.may_write().await?;
         let clock = Arc::clone(&setup.clock);
-        Ok(Shelf {
+        Ok(LogStore {
             repository,
             source: id.clone(),
             writer: Some(Arc::new(writer)),
@@ -89,13 +89,13 @@ impl Shelf {
         let (states, clock) = (States::default(), Arc::new(SystemClock));
         let signer = Signer::default();
         let (writer, bound, opening) = (None, None, None);
-        Shelf { repository, source, writer, bound, states, signer, opening, clock }
+        LogStore { repository, source, writer, bound, states, signer, opening, clock }
     }
 
     /// The same log up to a position, for a server that must not replay what follows.
     #[must_use]
     pub fn up_to(self, bound: Option<Lsn>) -> Self {
-        Shelf { bound, ..self }
+        LogStore { bound, ..self }
     }
 
     /// The repository that it lies in.
@@ -114,32 +114,37 @@ impl Shelf {
     /// same bytes.
     ///
     /// # Errors
-    /// [`Problem::OtherLog`] for other bytes under the same name; the store's.
+    /// [`AgentError::OtherLog`] for other bytes under the same name; the store's.
     pub async fn keep(&self, place: LogPlace, plain: Vec<u8>, holds: Holds) -> Result<Kept> {
-        let shelf = self.clone();
+        let log_store = self.clone();
         let work = move || {
-            let mut pour = shelf.pour(plain.len() as u64)?;
-            pour.add(&plain)?;
-            shelf.ready(place, pour.finish()?, holds)
+            let mut sealer = log_store.sealer(plain.len() as u64)?;
+            sealer.add(&plain)?;
+            log_store.ready(place, sealer.finish()?, holds)
         };
         let ready = tokio::task::spawn_blocking(work).await.context("seal a piece of log")??;
         self.put(ready).await
     }
 
-    fn writer(&self) -> Result<&Writer, Problem> {
-        self.writer.as_deref().ok_or(Problem::NoSigningKey)
+    fn writer(&self) -> Result<&Writer, AgentError> {
+        self.writer.as_deref().ok_or(AgentError::NoSigningKey)
     }
 
     /// Begins a piece of so many plain bytes. To fill it takes some hundredths of a second: for
     /// the blocking pool.
-    pub(super) fn pour(&self, plain: u64) -> Result<Pour> {
-        Ok(self.writer()?.sealer.pour(plain)?)
+    pub(super) fn sealer(&self, plain: u64) -> Result<StreamSealer> {
+        Ok(self.writer()?.sealer.sealer(plain)?)
     }
 
     /// Signs a piece.
-    pub(super) fn ready(&self, place: LogPlace, poured: Poured, holds: Holds) -> Result<Ready> {
+    pub(super) fn ready(
+        &self,
+        place: LogPlace,
+        sealed_stream: SealedStream,
+        holds: Holds,
+    ) -> Result<Ready> {
         let writer = self.writer()?;
-        let Poured { sealed, plain, plain_sha256 } = poured;
+        let SealedStream { sealed, plain, plain_sha256 } = sealed_stream;
         let piece = LogPiece {
             header: Header::new([WAL]),
             repository: self.repository.id.clone(),
@@ -157,7 +162,7 @@ impl Shelf {
         Ok(Ready { piece, bytes })
     }
 
-    /// The rest of [`Shelf::keep`]: writes, reads back, compares.
+    /// The rest of [`LogStore::keep`]: writes, reads back, compares.
     pub(super) async fn put(&self, Ready { piece, bytes }: Ready) -> Result<Kept> {
         let path = layout::piece(&self.source, &piece.place);
         match self.repository.bucket.put_once(&path, bytes.clone()).await {
@@ -182,11 +187,11 @@ impl Shelf {
         let looking = "look at the log that is there";
         let theirs = self.head(&ours.place).await.context(looking)?;
         if same_log(&theirs, ours) {
-            self.weigh(&ours.place).await.context(looking)?;
+            self.stored_size(&ours.place).await.context(looking)?;
             return Ok(Kept::Present);
         }
         let key = layout::piece(&self.source, &ours.place).to_string();
-        Err(Problem::OtherLog { key, host: theirs.host }.into())
+        Err(AgentError::OtherLog { key, host: theirs.host }.into())
     }
 
     /// Where the name is taken by what nobody whom we trust has signed: where versions are kept,
@@ -195,12 +200,12 @@ impl Shelf {
         let key = layout::piece(&self.source, &ours.place);
         let bucket = &self.repository.bucket;
         if bucket.keeps_versions().await.is_none() {
-            return Err(Problem::NameTaken { key: key.to_string() }.into());
+            return Err(AgentError::NameTaken { key: key.to_string() }.into());
         }
         tracing::warn!("{key} holds what nobody whom we trust has signed: ours is another version");
         bucket.put(&key, bytes).await.context("store a piece of log")?;
         self.states.forget(&key);
-        let found = self.weigh(&ours.place).await.context("read the piece of log back")?;
+        let found = self.stored_size(&ours.place).await.context("read the piece of log back")?;
         match same_log(&found, ours) {
             true => Ok(Kept::Created),
             false => Err(StoreError::ReadBack { key }.into()),
@@ -216,5 +221,5 @@ pub(super) fn same_log(one: &LogPiece, other: &LogPiece) -> bool {
 /// Whether a piece is not the log that was written: damaged, or signed by nobody whom we trust.
 #[must_use]
 pub(crate) fn is_damaged(error: &anyhow::Error) -> bool {
-    is_bad_manifest(error) || matches!(error.downcast_ref(), Some(Problem::Segment { .. }))
+    is_bad_manifest(error) || matches!(error.downcast_ref(), Some(AgentError::Segment { .. }))
 }

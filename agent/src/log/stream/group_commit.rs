@@ -9,12 +9,12 @@ use std::collections::VecDeque;
 
 /// Commits that wait for pieces on their way, and how many that usually are.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(super) struct GroupCommit {
     usual: u64,
     under_way: VecDeque<u64>,
 }
 
-impl Crowd {
+impl GroupCommit {
     fn total(&self, waiting: u64) -> u64 {
         self.under_way.iter().sum::<u64>() + waiting
     }
@@ -45,24 +45,24 @@ mod tests {
 
     #[test]
     fn a_piece_waits_for_those_who_usually_commit_together() {
-        let mut crowd = Crowd::default();
-        assert!(crowd.is_here(1), "nobody else is known of");
-        assert!(!crowd.is_here(0), "nobody waits");
+        let mut group_commit = GroupCommit::default();
+        assert!(group_commit.is_here(1), "nobody else is known of");
+        assert!(!group_commit.is_here(0), "nobody waits");
         for commits in [1, 31] {
-            crowd.sent(commits);
+            group_commit.sent(commits);
         }
-        crowd.arrived();
-        crowd.arrived();
-        assert!(!crowd.is_here(1), "32 waited a moment ago");
-        assert!(crowd.is_here(30));
+        group_commit.arrived();
+        group_commit.arrived();
+        assert!(!group_commit.is_here(1), "32 waited a moment ago");
+        assert!(group_commit.is_here(30));
         // Half of them under way, the others wait.
-        crowd.sent(16);
-        assert!(!crowd.is_here(8) && crowd.is_here(15));
-        crowd.arrived();
+        group_commit.sent(16);
+        assert!(!group_commit.is_here(8) && group_commit.is_here(15));
+        group_commit.arrived();
         for _ in 0..80 {
-            crowd.sent(1);
-            crowd.arrived();
+            group_commit.sent(1);
+            group_commit.arrived();
         }
-        assert!(crowd.is_here(1), "the others are gone");
+        assert!(group_commit.is_here(1), "the others are gone");
     }
 }

@@ -19,7 +19,7 @@ const AT_ONCE: usize = 16;
 
 /// What was found.
 #[derive(Debug, Clone, Default)]
-pub struct Followed {
+pub struct Synced {
     /// Records that were written just now.
     pub recorded: Vec<BackupSummary>,
     /// Backups in pgBackRest's repository that were recorded before.
@@ -43,12 +43,12 @@ fn name(external: &External) -> Name {
 ///
 /// # Errors
 /// Those of bucket and catalog.
-pub(super) async fn follow(
+pub(super) async fn sync(
     recorder: &Recorder<'_>,
     catalog: &Catalog,
     info: &Info,
-) -> Result<Followed> {
-    let mut found = Followed::default();
+) -> Result<Synced> {
+    let mut found = Synced::default();
     let mut known = recorded(catalog, recorder.source, recorder.config).await?;
     if info.backups.iter().any(|backup| !is_known(&known, info, backup)) {
         // Another host, or a process that died, may have recorded them.

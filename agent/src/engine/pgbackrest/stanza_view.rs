@@ -9,7 +9,7 @@ use drctl_model::{BackupKind, BackupSummary, External};
 use crate::host::Setup;
 
 /// What was seen of a stanza in one repository.
-pub(crate) struct Stanza {
+pub(crate) struct StanzaView {
     /// How pgBackRest is run for it.
     pub(crate) backrest: BackRest,
     /// What it says.
@@ -18,15 +18,15 @@ pub(crate) struct Stanza {
     pub(crate) listing: ArchiveListing,
 }
 
-impl Stanza {
+impl StanzaView {
     /// Looks at the stanza of a source; nothing for a source that has none, or is not configured
     /// here.
     ///
     /// # Errors
     /// pgBackRest's; a stanza that is not there or not whole.
-    pub(crate) async fn of(setup: &Setup, source: &str) -> Result<Option<Stanza>> {
+    pub(crate) async fn of(setup: &Setup, source: &str) -> Result<Option<StanzaView>> {
         match super::engine_of(setup, source)? {
-            Some(backrest) => Stanza::look(backrest).await.map(Some),
+            Some(backrest) => StanzaView::look(backrest).await.map(Some),
             None => Ok(None),
         }
     }
@@ -36,12 +36,12 @@ impl Stanza {
     /// # Errors
     /// pgBackRest's; a stanza that is not there or not whole: of a repository that is away an
     /// empty archive is listed, with success.
-    pub(crate) async fn look(backrest: BackRest) -> Result<Stanza> {
+    pub(crate) async fn look(backrest: BackRest) -> Result<StanzaView> {
         let (info, listing) = tokio::join!(backrest.info(), backrest.listing());
         // What it says of the stanza tells more than that it could not be listed.
         let info = info.context("ask pgBackRest for its backups")?;
         let listing = listing.context("list pgBackRest's archive")?;
-        let mut stanza = Stanza { backrest, info, listing };
+        let mut stanza = StanzaView { backrest, info, listing };
         // A backup may have ended, and its log have come, since the list was made.
         if !stanza.lists_what_backups_need() {
             let again = stanza.backrest.listing().await;
@@ -78,7 +78,7 @@ impl Stanza {
 }
 
 /// Takes out what pgBackRest does not have any more; without a stanza all that it keeps.
-pub(crate) fn only_there(backups: &mut Vec<BackupSummary>, stanza: Option<&Stanza>) {
+pub(crate) fn only_there(backups: &mut Vec<BackupSummary>, stanza: Option<&StanzaView>) {
     backups.retain(|backup| match &backup.kind {
         BackupKind::External(external) => stanza.is_some_and(|stanza| stanza.has(external)),
         _ => true,

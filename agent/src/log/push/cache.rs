@@ -109,15 +109,15 @@ const LAST: &str = ".last";
 
 /// The notes of one source.
 #[derive(Debug, Clone)]
-pub(super) struct Notes {
+pub(super) struct PushCache {
     directory: PathBuf,
     scope: Scope,
 }
 
-impl Notes {
+impl PushCache {
     pub(super) fn new(state_dir: &Path, scope: Scope) -> Self {
         let directory = state_dir.join("pushed").join(scope.source.as_str());
-        Notes { directory, scope }
+        PushCache { directory, scope }
     }
 
     /// Whether a note says that this very file is stored. Read once, it is gone.
@@ -183,25 +183,25 @@ impl Notes {
     ///
     /// # Errors
     /// The file system's: then nothing is stored ahead.
-    pub(super) fn open(&self) -> io::Result<Option<OpenNotes>> {
+    pub(super) fn open(&self) -> io::Result<Option<OpenPushCache>> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         if !private::is_ours(&self.directory.metadata()?) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         match take_file(&self.directory.join(".lock"))? {
-            Taken::Ours(lock) => Ok(Some(OpenNotes { notes: self.clone(), _lock: lock })),
+            Taken::Ours(lock) => Ok(Some(OpenPushCache { cache: self.clone(), _lock: lock })),
             Taken::Held(_) => Ok(None),
         }
     }
 }
 
 /// Notes that only we write.
-pub(super) struct OpenNotes {
-    notes: Notes,
+pub(super) struct OpenPushCache {
+    cache: PushCache,
     _lock: File,
 }
 
-impl OpenNotes {
+impl OpenPushCache {
     /// Removes every note that is of no use any more, and tells which of the waiting files (which
     /// lie in `pg_wal`) have one.
     ///
@@ -214,14 +214,14 @@ impl OpenNotes {
         now: Timestamp,
     ) -> io::Result<Vec<String>> {
         let mut kept = Vec::new();
-        for entry in fs::read_dir(&self.notes.directory)? {
+        for entry in fs::read_dir(&self.cache.directory)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name == ".lock" || name.starts_with(LAST) || name.ends_with(".history") {
                 continue;
             }
-            let note = waiting.contains(&name).then(|| self.notes.read(&name)).flatten();
-            if self.notes.believed(note.as_ref(), &pg_wal.join(&name), &name, now) {
+            let note = waiting.contains(&name).then(|| self.cache.read(&name)).flatten();
+            if self.cache.believed(note.as_ref(), &pg_wal.join(&name), &name, now) {
                 kept.push(name);
             } else {
                 fs::remove_file(entry.path())?;
@@ -244,13 +244,13 @@ impl OpenNotes {
     ) -> io::Result<()> {
         let note = Note {
             v: VERSION,
-            scope: self.notes.scope.clone(),
+            scope: self.cache.scope.clone(),
             repository: repository.clone(),
             name: name.to_owned(),
             file,
             written: now,
         };
-        private::replace(&self.notes.directory.join(name), serde_json::to_vec(&note)?)
+        private::replace(&self.cache.directory.join(name), serde_json::to_vec(&note)?)
     }
 }
 
@@ -328,17 +328,17 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (state, pg_wal) = (root.path().join("state"), root.path().join("pg_wal"));
         fs::create_dir(&pg_wal).unwrap();
-        let notes = Notes::new(&state, scope("shop"));
+        let cache = PushCache::new(&state, scope("shop"));
         let now = Timestamp::from_second(1_000).unwrap();
         let path = pg_wal.join(NAME);
         fs::write(&path, "log").unwrap();
-        assert!(!notes.take(&path, NAME, now));
-        let open = notes.open().unwrap().unwrap();
-        assert!(notes.open().unwrap().is_none(), "one process at a time");
+        assert!(!cache.take(&path, NAME, now));
+        let open = cache.open().unwrap().unwrap();
+        assert!(cache.open().unwrap().is_none(), "one process at a time");
         let mark = FileMark::of(&fs::metadata(&path).unwrap());
         let write = |name: &str| open.write(name, mark, &RepositoryId::new(7), now).unwrap();
         write(NAME);
-        assert!(notes.take(&path, NAME, now) && !notes.take(&path, NAME, now));
+        assert!(cache.take(&path, NAME, now) && !cache.take(&path, NAME, now));
         write(NAME);
         // Not waiting any more, torn, left by a crash: gone. The one that is of use stays.
         write("000000010000000000000001");
@@ -356,21 +356,21 @@ mod tests {
     #[test]
     fn what_was_stored_last_is_known_as_long_as_the_file_is_the_same() {
         let root = tempfile::tempdir().unwrap();
-        let notes = Notes::new(&root.path().join("state"), scope("shop"));
+        let cache = PushCache::new(&root.path().join("state"), scope("shop"));
         let path = root.path().join(NAME);
         fs::write(&path, "log").unwrap();
         let file = || fs::metadata(&path).unwrap();
-        assert_eq!(notes.last(NAME, &file()), None);
-        notes.keep_last(NAME, FileMark::of(&file()), Digest([9; 32]));
-        assert_eq!(notes.last(NAME, &file()), Some(Digest([9; 32])));
-        assert_eq!(notes.last("000000010000000000000008", &file()), None);
+        assert_eq!(cache.last(NAME, &file()), None);
+        cache.keep_last(NAME, FileMark::of(&file()), Digest([9; 32]));
+        assert_eq!(cache.last(NAME, &file()), Some(Digest([9; 32])));
+        assert_eq!(cache.last("000000010000000000000008", &file()), None);
         // It stays when the others are tidied up.
         let now = Timestamp::from_second(1_000).unwrap();
-        let open = notes.open().unwrap().unwrap();
+        let open = cache.open().unwrap().unwrap();
         assert_eq!(open.tidy(root.path(), &[], now).unwrap(), [""; 0]);
-        assert_eq!(notes.last(NAME, &file()), Some(Digest([9; 32])));
+        assert_eq!(cache.last(NAME, &file()), Some(Digest([9; 32])));
         fs::remove_file(&path).unwrap();
         fs::write(&path, "gol").unwrap();
-        assert_eq!(notes.last(NAME, &file()), None, "another file in its place");
+        assert_eq!(cache.last(NAME, &file()), None, "another file in its place");
     }
 }

@@ -2,28 +2,26 @@
 
 use drctl_model::SourceId;
 
-use super::Problem;
+use super::AgentError;
 
-impl Problem {
+impl AgentError {
     /// What to do where there is no box for a server.
     fn hint_of_box(&self) -> Option<String> {
         Some(match self {
-            Problem::NoBox(_, hint) => format!(
+            Self::NoBox(_, hint) => format!(
                 "{hint}; where you must restore without, by hand, and know whose data they are: \
                  --without-box"
             ),
-            Problem::Place(_) => {
-                "only a server in a box may replay that: recover it to a point with \
+            Self::Place(_) => "only a server in a box may replay that: recover it to a point with \
                                   `drctl restore … --to-end`, or `--to-lsn`, without --without-box"
-                    .to_owned()
-            }
+                .to_owned(),
             _ => return None,
         })
     }
 
     /// What to do about code that would run with more rights than its owner has.
     fn hint_of_code(&self) -> Option<&'static str> {
-        matches!(self, Problem::Runs { .. }).then_some(
+        matches!(self, Self::Runs { .. }).then_some(
             "whoever owns that code could take the server over. Restore it into a server of its own \
              that holds nothing else, or with --to-user as a role that is no superuser, or read all the \
              functions that --plan names; if you trust them, add --trust-code=DIGEST",
@@ -33,21 +31,21 @@ impl Problem {
     /// What to do about a place that holds not the repository that it should.
     fn hint_of_place(&self) -> Option<&'static str> {
         Some(match self {
-            Problem::NotARepository { .. } => {
+            Self::NotARepository { .. } => {
                 "check repository.url, and that its file system is mounted; `drctl init` makes a \
                  repository in a place that is new"
             }
-            Problem::OtherRepository { .. } => {
+            Self::OtherRepository { .. } => {
                 "somebody put another repository, or its marker, in the place of yours: check \
                  repository.url, and look at the bucket; only if the place is right and the backups \
                  are yours, correct repository.id. Nothing was read from it or written"
             }
-            Problem::MarkerLost { .. } => {
+            Self::MarkerLost { .. } => {
                 "the backups are safe, and nothing was written: do not make a new repository here, \
                  it would lock them out. `drctl init --restore-marker` on a host that is configured \
                  for it writes the marker again; the identifier is in the recovery kit"
             }
-            Problem::RepositoryExists { .. } => {
+            Self::RepositoryExists { .. } => {
                 "to use it from this host, pass --join; nothing was written"
             }
             _ => return None,
@@ -57,33 +55,33 @@ impl Problem {
     /// What to do about log that is not what it should be.
     fn hint_of_log(&self) -> Option<&'static str> {
         Some(match self {
-            Problem::OtherLog { .. } => {
+            Self::OtherLog { .. } => {
                 "two servers archive under one source (a clone, or a primary that was replaced), or \
                  a segment was pushed by hand before it was full. Nothing was overwritten; stop one \
                  of them, or give it a source of its own"
             }
-            Problem::OtherHistory { .. } => {
+            Self::OtherHistory { .. } => {
                 "this server is a clone, or was set back: nothing of its log was stored. Stop one of \
                  the two, or give this one a source of its own"
             }
-            Problem::NameTaken { .. } => {
+            Self::NameTaken { .. } => {
                 "somebody wrote an object where ours belongs: look who may write into the bucket, \
                  and remove it with the bucket's own client; in a bucket that keeps versions it \
                  would do no harm. Nothing is lost: PostgreSQL keeps its log and tries again"
             }
-            Problem::NotWal { .. } => {
+            Self::NotWal { .. } => {
                 "nothing was stored and PostgreSQL keeps the file: check the disk, and take a new \
                  base backup"
             }
-            Problem::Unfinished { .. } => {
+            Self::Unfinished { .. } => {
                 "nothing was stored: leave it to the server, which hands it over when it is full; \
                  `SELECT pg_switch_wal()` ends it now"
             }
-            Problem::BadSegment { .. } => {
+            Self::BadSegment { .. } => {
                 "nothing was delivered, so that no rows are lost in silence; `drctl timeline` shows \
                  what can be reached, another repository may have it whole"
             }
-            Problem::LogGap { .. } => {
+            Self::LogGap { .. } => {
                 "the recovery was stopped so that no rows are lost in silence; `drctl timeline` \
                  shows what can be reached"
             }
@@ -97,67 +95,65 @@ impl Problem {
             return Some(text.to_owned());
         }
         let text = match self {
-            Problem::NoConfiguration(_) => {
-                "make one with `drctl init`, or name it with --config FILE"
-            }
-            Problem::Configuration(_) => "correct these lines; `drctl config check` looks again",
-            Problem::Secret { .. } => {
+            Self::NoConfiguration(_) => "make one with `drctl init`, or name it with --config FILE",
+            Self::Configuration(_) => "correct these lines; `drctl config check` looks again",
+            Self::Secret { .. } => {
                 "put the secret there, readable by drctl's account alone, or correct its place in the \
                  configuration or on the command line"
             }
-            Problem::NotPrivate { .. } => {
+            Self::NotPrivate { .. } => {
                 "nothing was done: look at what is in it, then chown it to drctl's account and \
                  chmod it to 0700, or name another directory in [paths]"
             }
-            Problem::UnknownSource { known, .. } => {
+            Self::UnknownSource { known, .. } => {
                 let names: Vec<&str> = known.iter().map(SourceId::as_str).collect();
                 return Some(format!(
                     "configured are: {}; another one needs a section [sources.NAME] of its own",
                     names.join(", ")
                 ));
             }
-            Problem::Busy { .. } => "wait for it to end; its lock goes with its process",
-            Problem::NoBackup(_) => {
+            Self::Busy { .. } => "wait for it to end; its lock goes with its process",
+            Self::NoBackup(_) => {
                 "`drctl list` shows what there is, `drctl verify` why something does not count"
             }
-            Problem::Exists(_) => "nothing was overwritten; choose another place or move it away",
-            Problem::Segment { .. } => {
+            Self::Exists(_) => "nothing was overwritten; choose another place or move it away",
+            Self::Segment { .. } => {
                 "what needs this object cannot be restored in full; `drctl verify --data` shows what \
                  else is damaged, `drctl list` and `drctl timeline` what else there is"
             }
-            Problem::BrokenChain(_) => {
+            Self::BrokenChain(_) => {
                 "an incremental copy is worth nothing without those before it: `drctl list` shows \
                  what else there is, `drctl backup SOURCE --full` begins a new chain"
             }
-            Problem::Mismatch(_) => "do not use what was restored before this is explained",
-            Problem::NoPlan(_, hint) => hint,
-            Problem::Incomplete(_) => "nothing was committed; do not trust this store",
-            Problem::NoIdentity(_) => {
+            Self::Mismatch(_) => "do not use what was restored before this is explained",
+            Self::NoPlan(_, hint) => hint,
+            Self::Incomplete(_) => "nothing was committed; do not trust this store",
+            Self::NoIdentity(_) => {
                 "name the identity's file with --identity FILE, or in keys.identity; any of the \
                  recipients that `drctl show` lists will do, the offline recovery identity too"
             }
-            Problem::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
-            Problem::NoSigningKey => "set keys.signing_key: nobody believes what nobody signed",
-            Problem::Unpinned(key) => return Some(unpinned(key)),
-            Problem::Interrupted => {
+            Self::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
+            Self::NoSigningKey => "set keys.signing_key: nobody believes what nobody signed",
+            Self::Unpinned(key) => return Some(unpinned(key)),
+            Self::Interrupted => {
                 "run the command again; nothing half done counts as a backup, and of a restore \
                  only what is named above as proven"
             }
-            Problem::Place(_) | Problem::NoBox(..) => return self.hint_of_box(),
-            Problem::Runs { .. }
-            | Problem::NotARepository { .. }
-            | Problem::OtherRepository { .. }
-            | Problem::MarkerLost { .. }
-            | Problem::RepositoryExists { .. }
-            | Problem::OtherLog { .. }
-            | Problem::OtherHistory { .. }
-            | Problem::NameTaken { .. }
-            | Problem::NotWal { .. }
-            | Problem::Unfinished { .. }
-            | Problem::BadSegment { .. }
-            | Problem::LogGap { .. }
-            | Problem::Target(_)
-            | Problem::Usage(_) => return None,
+            Self::Place(_) | Self::NoBox(..) => return self.hint_of_box(),
+            Self::Runs { .. }
+            | Self::NotARepository { .. }
+            | Self::OtherRepository { .. }
+            | Self::MarkerLost { .. }
+            | Self::RepositoryExists { .. }
+            | Self::OtherLog { .. }
+            | Self::OtherHistory { .. }
+            | Self::NameTaken { .. }
+            | Self::NotWal { .. }
+            | Self::Unfinished { .. }
+            | Self::BadSegment { .. }
+            | Self::LogGap { .. }
+            | Self::Target(_)
+            | Self::Usage(_) => return None,
         };
         Some(text.to_owned())
     }

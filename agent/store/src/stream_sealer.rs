@@ -13,7 +13,7 @@ const OUT: usize = 128 << 10;
 
 /// Compresses, encrypts and hashes plain bytes as they are read, so that neither they nor the
 /// frame are ever held as a whole: a log segment's 16 MiB cost more in page faults than to copy.
-pub struct Pour {
+pub struct StreamSealer {
     tools: Tools,
     spare: Spare<Tools>,
     sealed: StreamWriter<Vec<u8>>,
@@ -29,7 +29,7 @@ pub(crate) struct Tools {
 
 /// What was poured, sealed.
 #[derive(Debug, Clone)]
-pub struct Poured {
+pub struct SealedStream {
     /// One age file with one zstd frame in it.
     pub sealed: Vec<u8>,
     /// Plain bytes.
@@ -54,7 +54,7 @@ impl Tools {
     }
 }
 
-impl Pour {
+impl StreamSealer {
     pub(crate) fn new(
         spare: &Spare<Tools>,
         level: i32,
@@ -72,7 +72,7 @@ impl Pour {
         let sealed = encryptor(recipients)?
             .wrap_output(sealed)
             .map_err(|error| SealError::Encrypt(error.into()))?;
-        Ok(Pour { tools, spare: spare.clone(), sealed, hash: Sha256::new(), plain: 0 })
+        Ok(StreamSealer { tools, spare: spare.clone(), sealed, hash: Sha256::new(), plain: 0 })
     }
 
     /// Takes the next plain bytes.
@@ -100,7 +100,7 @@ impl Pour {
     ///
     /// # Errors
     /// [`SealError::Compress`] for fewer bytes than were announced, [`SealError::Encrypt`].
-    pub fn finish(mut self) -> Result<Poured, SealError> {
+    pub fn finish(mut self) -> Result<SealedStream, SealError> {
         loop {
             let Tools { context, out } = &mut self.tools;
             out.clear();
@@ -113,7 +113,7 @@ impl Pour {
         let sealed = self.sealed.finish().map_err(|error| SealError::Encrypt(error.into()))?;
         self.spare.give(self.tools);
         let plain_sha256 = Digest(self.hash.finalize().into());
-        Ok(Poured { sealed, plain: self.plain, plain_sha256 })
+        Ok(SealedStream { sealed, plain: self.plain, plain_sha256 })
     }
 }
 
@@ -133,15 +133,15 @@ mod tests {
             let sealer = Sealer::new(&recipients, level);
             for plain in [&b""[..], b"x", &vec![b'a'; 3 << 20], &noise] {
                 for pieces in [1 << 30, 300_000] {
-                    let mut pour = sealer.pour(plain.len() as u64).unwrap();
-                    plain.chunks(pieces).for_each(|piece| pour.add(piece).unwrap());
-                    let poured = pour.finish().unwrap();
+                    let mut sealer = sealer.sealer(plain.len() as u64).unwrap();
+                    plain.chunks(pieces).for_each(|piece| sealer.add(piece).unwrap());
+                    let sealed_stream = sealer.finish().unwrap();
                     assert_eq!(
-                        (poured.plain, poured.plain_sha256),
+                        (sealed_stream.plain, sealed_stream.plain_sha256),
                         (plain.len() as u64, digest(plain))
                     );
                     assert_eq!(
-                        open_bytes(&poured.sealed, plain.len(), &identities).unwrap(),
+                        open_bytes(&sealed_stream.sealed, plain.len(), &identities).unwrap(),
                         plain
                     );
                 }
@@ -153,13 +153,13 @@ mod tests {
     fn another_length_than_announced_is_refused() {
         let (_, recipient) = new_identity("now");
         let sealer = Sealer::new(&Recipients::parse([recipient.as_str()]).unwrap(), 1);
-        let mut short = sealer.pour(10).unwrap();
+        let mut short = sealer.sealer(10).unwrap();
         short.add(b"rows").unwrap();
         assert!(short.finish().is_err());
-        let mut long = sealer.pour(3).unwrap();
+        let mut long = sealer.sealer(3).unwrap();
         assert!(long.add(&[b'x'; 1 << 20]).is_err() || long.finish().is_err());
         // The next one is not harmed.
-        let mut next = sealer.pour(4).unwrap();
+        let mut next = sealer.sealer(4).unwrap();
         next.add(b"rows").unwrap();
         assert_eq!(next.finish().unwrap().plain, 4);
     }

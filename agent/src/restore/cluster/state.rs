@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Overtaken;
 use crate::host::locks::{Taken, take_file};
-use crate::host::{Problem, private};
+use crate::host::{AgentError, private};
 
 /// The file that tells how far it has come.
 const STATE: &str = "recovery.json";
@@ -94,22 +94,22 @@ struct State {
 
 /// A recovery that was begun in a directory, which is ours alone while this lives.
 #[derive(Debug)]
-pub struct Begun {
+pub struct RecoveryState {
     directory: PathBuf,
     state: State,
     _lock: File,
 }
 
-impl Begun {
+impl RecoveryState {
     /// Begins a recovery in a directory that is new or empty.
     ///
     /// # Errors
-    /// [`Problem::Target`] for one that holds something; the file system's.
+    /// [`AgentError::Target`] for one that holds something; the file system's.
     pub fn begin(directory: &Path, of: Identity) -> Result<Self> {
         private::make_target(directory)?;
         let lock = lock(directory)?;
         if is_begun(directory) {
-            return Err(Problem::Target(waits(directory)).into());
+            return Err(AgentError::Target(waits(directory)).into());
         }
         let state = State {
             v: VERSION,
@@ -120,15 +120,15 @@ impl Begun {
             released: None,
             prepared: None,
         };
-        let begun = Begun { directory: directory.to_owned(), state, _lock: lock };
-        begun.write()?;
-        Ok(begun)
+        let recovery_state = RecoveryState { directory: directory.to_owned(), state, _lock: lock };
+        recovery_state.write()?;
+        Ok(recovery_state)
     }
 
     /// Goes on with the recovery that was begun in a directory.
     ///
     /// # Errors
-    /// [`Problem::Target`] for a directory that holds none, or another one, or one that another
+    /// [`AgentError::Target`] for a directory that holds none, or another one, or one that another
     /// process works on.
     pub fn resume(directory: &Path, of: &Identity) -> Result<Self> {
         let none = || {
@@ -137,7 +137,7 @@ impl Begun {
                  directory",
                 directory.display()
             );
-            Problem::Target(text)
+            AgentError::Target(text)
         };
         if !is_begun(directory) {
             return Err(none().into());
@@ -157,26 +157,26 @@ impl Begun {
                 of.plan,
                 of.base
             );
-            return Err(Problem::Target(text).into());
+            return Err(AgentError::Target(text).into());
         }
-        Ok(Begun { directory: directory.to_owned(), state, _lock: lock })
+        Ok(RecoveryState { directory: directory.to_owned(), state, _lock: lock })
     }
 
     /// The recovery that was begun in a directory, whichever it is; nothing where none was.
     ///
     /// # Errors
-    /// [`Problem::Target`] where another process works on it.
+    /// [`AgentError::Target`] where another process works on it.
     pub fn of(directory: &Path) -> Result<Option<Self>> {
         if !is_begun(directory) {
             return Ok(None);
         }
         let lock = lock(directory)?;
-        let begun = read(directory)?.map(|state| Begun {
+        let recovery_state = read(directory)?.map(|state| RecoveryState {
             directory: directory.to_owned(),
             state,
             _lock: lock,
         });
-        Ok(begun)
+        Ok(recovery_state)
     }
 
     /// What is recovered there.
@@ -350,7 +350,7 @@ fn read(directory: &Path) -> Result<Option<State>> {
     let state: Option<State> = serde_json::from_slice(&text).ok();
     let odd = || {
         let text = format!("{} is not what drctl writes: name a new directory", path.display());
-        Problem::Target(text)
+        AgentError::Target(text)
     };
     Ok(Some(state.filter(|state| state.v == VERSION).ok_or_else(odd)?))
 }
@@ -360,7 +360,7 @@ fn lock(directory: &Path) -> Result<File> {
     let taken = take_file(&path);
     match taken.with_context(|| format!("take the lock {}", path.display()))? {
         Taken::Ours(file) => Ok(file),
-        Taken::Held(_) => Err(Problem::Target(format!(
+        Taken::Held(_) => Err(AgentError::Target(format!(
             "another drctl works in {}: it goes on without a terminal, drctl.log there tells how far",
             directory.display()
         ))
@@ -380,17 +380,17 @@ mod tests {
     #[test]
     fn what_another_process_still_writes_is_not_read() {
         let directory = tempfile::tempdir().unwrap();
-        let resume = |plan| Begun::resume(directory.path(), &identity(plan));
+        let resume = |plan| RecoveryState::resume(directory.path(), &identity(plan));
         assert!(resume("one").unwrap_err().to_string().contains("there is no recovery"));
         assert!(!directory.path().join("recovery.lock").exists(), "nothing was touched");
-        let mut begun = Begun::begin(directory.path(), identity("one")).unwrap();
+        let mut recovery_state = RecoveryState::begin(directory.path(), identity("one")).unwrap();
         // Neither half of a file nor another plan's is judged before whoever writes has ended.
         for plan in ["one", "two"] {
             let told = resume(plan).unwrap_err().to_string();
             assert!(told.contains("another drctl works in"), "{told}");
         }
-        begun.reach(Step::Replaying).unwrap();
-        drop(begun);
+        recovery_state.reach(Step::Replaying).unwrap();
+        drop(recovery_state);
         assert_eq!(resume("one").unwrap().step(), Step::Replaying);
         assert!(resume("two").unwrap_err().to_string().contains("holds another recovery"));
     }
@@ -398,16 +398,16 @@ mod tests {
     #[test]
     fn a_proof_that_was_taken_back_is_gone() {
         let directory = tempfile::tempdir().unwrap();
-        let mut begun = Begun::begin(directory.path(), identity("one")).unwrap();
+        let mut recovery_state = RecoveryState::begin(directory.path(), identity("one")).unwrap();
         let proof = Proof { replayed: Lsn(5), shows: None, stopped: None, overtaken: None };
-        begun.prove(proof.clone()).unwrap();
-        begun.reach(Step::Promoting).unwrap();
+        recovery_state.prove(proof.clone()).unwrap();
+        recovery_state.reach(Step::Promoting).unwrap();
         let later = Proof { replayed: Lsn(7), ..proof };
-        begun.prove_again(Some(later.clone())).unwrap();
-        assert_eq!(begun.proof(), Some(&later));
-        begun.prove_again(None).unwrap();
-        drop(begun);
-        let begun = Begun::resume(directory.path(), &identity("one")).unwrap();
-        assert_eq!((begun.step(), begun.proof()), (Step::Promoting, None));
+        recovery_state.prove_again(Some(later.clone())).unwrap();
+        assert_eq!(recovery_state.proof(), Some(&later));
+        recovery_state.prove_again(None).unwrap();
+        drop(recovery_state);
+        let recovery_state = RecoveryState::resume(directory.path(), &identity("one")).unwrap();
+        assert_eq!((recovery_state.step(), recovery_state.proof()), (Step::Promoting, None));
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn sockets(private: &Path) -> String {
 
 /// A server that runs on a restored cluster.
 #[derive(Debug)]
-pub struct Left {
+pub struct Orphan {
     pid: Pid,
     /// The process itself: its number may be given to another one.
     process: Option<OwnedFd>,
@@ -41,7 +41,7 @@ pub struct Left {
     ours: bool,
 }
 
-impl Left {
+impl Orphan {
     /// The number of its process.
     #[must_use]
     pub fn id(&self) -> i32 {
@@ -101,13 +101,13 @@ pub(super) fn server_of(private: &Path) -> Option<Pid> {
 /// in the fifth; after a crash that process may be another's, so that it must work in this very data
 /// directory, which is what a postmaster does.
 #[must_use]
-pub fn left(layout: &Layout) -> Option<Left> {
+pub fn orphan(layout: &Layout) -> Option<Orphan> {
     let noted = PathBuf::from(fs::read_to_string(note(layout)).unwrap_or_default());
     if let Some(pid) = server_of(&noted) {
         // Held before it is looked at once more: what is seen then is of this process.
         let process = pidfd_open(pid, PidfdFlags::empty()).ok();
         if server_of(&noted) == Some(pid) {
-            return Some(Left { pid, process, socket: noted, ours: true });
+            return Some(Orphan { pid, process, socket: noted, ours: true });
         }
     }
     let data = fs::canonicalize(layout.data()).ok()?;
@@ -130,7 +130,7 @@ pub fn left(layout: &Layout) -> Option<Left> {
         }
         Err(_) => return None,
     }
-    Some(Left { pid, process, socket, ours: false })
+    Some(Orphan { pid, process, socket, ours: false })
 }
 
 /// Ends the server that a recovery has left running on this cluster, if there is one, cleanly;
@@ -138,13 +138,13 @@ pub fn left(layout: &Layout) -> Option<Left> {
 ///
 /// # Errors
 /// [`EngineError::Io`] for one that does not end.
-pub async fn end_left(layout: &Layout, patience: Duration) -> Result<bool, EngineError> {
-    let Some(server) = left(layout).filter(Left::is_ours) else { return Ok(false) };
-    let Left { process: Some(process), socket, .. } = server else { return Ok(false) };
+pub async fn end_orphan(layout: &Layout, patience: Duration) -> Result<bool, EngineError> {
+    let Some(server) = orphan(layout).filter(Orphan::is_ours) else { return Ok(false) };
+    let Orphan { process: Some(process), socket, .. } = server else { return Ok(false) };
     // A fast shutdown.
     let _ = pidfd_send_signal(&process, Signal::INT);
     let deadline = Instant::now() + patience;
-    while left(layout).is_some_and(|server| server.is_ours()) {
+    while orphan(layout).is_some_and(|server| server.is_ours()) {
         if Instant::now() > deadline {
             let late = std::io::Error::from(ErrorKind::TimedOut);
             return Err(EngineError::io("stop the server of an earlier attempt")(late));
@@ -181,12 +181,12 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let layout = Layout::new(place.path());
         fs::create_dir(layout.data()).unwrap();
-        assert!(left(&layout).is_none());
+        assert!(orphan(&layout).is_none());
         let file = layout.data().join("postmaster.pid");
         // Nobody's number; that of a process which works elsewhere; no number at all.
         for text in ["999999999\n", &format!("{}\n/x\n1\n5432\n/y\n", std::process::id()), "x"] {
             fs::write(&file, text).unwrap();
-            assert!(left(&layout).is_none(), "{text}");
+            assert!(orphan(&layout).is_none(), "{text}");
         }
     }
 
@@ -200,7 +200,7 @@ mod tests {
         let lines = format!("{}\n/x\n1\n5432\n/y\n", child.id());
         fs::write(layout.data().join("postmaster.pid"), lines).unwrap();
         note_own(&layout, Path::new("/tmp/drctl-recovery-x")).unwrap();
-        let found = left(&layout);
+        let found = orphan(&layout);
         child.kill().unwrap();
         child.wait().unwrap();
         let found = found.expect("it works there");

@@ -9,7 +9,7 @@ use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 
-use crate::log::Shelf;
+use crate::log::LogStore;
 use crate::log::cutter::Cut;
 
 /// Whole segments that wait to be stored once more, as one object each. One that finds no room is
@@ -24,29 +24,29 @@ enum Chore {
     Settle(LogPlace),
 }
 
-/// Pieces under way. Nothing happens to them unless somebody waits in [`Convoy::arrived`].
-pub(super) struct Convoy<'a> {
-    shelf: &'a Shelf,
+/// Pieces under way. Nothing happens to them unless somebody waits in [`UploadQueue::arrived`].
+pub(super) struct UploadQueue<'a> {
+    log_store: &'a LogStore,
     size: WalSegmentSize,
     under_way: FuturesOrdered<BoxFuture<'a, Result<(Lsn, LogPlace)>>>,
     chores: VecDeque<Chore>,
     chore: Option<BoxFuture<'a, ()>>,
 }
 
-impl<'a> Convoy<'a> {
-    pub(super) fn new(shelf: &'a Shelf, size: WalSegmentSize) -> Self {
+impl<'a> UploadQueue<'a> {
+    pub(super) fn new(log_store: &'a LogStore, size: WalSegmentSize) -> Self {
         let (under_way, chores) = (FuturesOrdered::new(), VecDeque::new());
-        Convoy { shelf, size, under_way, chores, chore: None }
+        UploadQueue { log_store, size, under_way, chores, chore: None }
     }
 
     /// Where they go.
-    pub(super) fn shelf(&self) -> &Shelf {
-        self.shelf
+    pub(super) fn log_store(&self) -> &LogStore {
+        self.log_store
     }
 
     /// The present moment.
     pub(super) fn now(&self) -> Timestamp {
-        self.shelf.now()
+        self.log_store.now()
     }
 
     /// Pieces that are not safe yet.
@@ -56,11 +56,11 @@ impl<'a> Convoy<'a> {
 
     /// Sends a piece off.
     pub(super) fn send(&mut self, cut: Cut) {
-        let shelf = self.shelf;
+        let log_store = self.log_store;
         let Cut { place, end, bytes, holds } = cut;
         self.under_way.push_back(
             async move {
-                shelf.keep(place.clone(), bytes, holds).await?;
+                log_store.keep(place.clone(), bytes, holds).await?;
                 Ok((end, place))
             }
             .boxed(),
@@ -85,7 +85,7 @@ impl<'a> Convoy<'a> {
             if self.chore.is_none()
                 && let Some(chore) = self.chores.pop_front()
             {
-                self.chore = Some(done(self.shelf, chore, self.size).boxed());
+                self.chore = Some(done(self.log_store, chore, self.size).boxed());
             }
             let chore = async {
                 match &mut self.chore {
@@ -116,7 +116,7 @@ impl<'a> Convoy<'a> {
     /// Waits until all pieces are safe; gives the end of the last.
     ///
     /// # Errors
-    /// As [`Convoy::arrived`].
+    /// As [`UploadQueue::arrived`].
     pub(super) async fn all_arrived(&mut self) -> Result<Option<Lsn>> {
         let mut safe = None;
         while self.len() > 0 {
@@ -130,17 +130,17 @@ fn is_whole(place: &LogPlace, size: WalSegmentSize) -> bool {
     matches!(place.part, LogPart::Range { start, end } if end.since(start) == size.bytes())
 }
 
-async fn done(shelf: &Shelf, chore: Chore, size: WalSegmentSize) {
+async fn done(log_store: &LogStore, chore: Chore, size: WalSegmentSize) {
     let place = match chore {
         Chore::Settle(place) => place,
         Chore::Join(cut) => {
             let Cut { place, end, bytes, holds } = *cut;
-            if let Err(error) = shelf.keep(place.clone(), bytes, holds).await {
+            if let Err(error) = log_store.keep(place.clone(), bytes, holds).await {
                 tracing::warn!("the segment that ends at {end} stays in parts: {error:#}");
                 return;
             }
             place
         }
     };
-    shelf.settle(&place, size).await;
+    log_store.settle(&place, size).await;
 }

@@ -12,7 +12,7 @@ const HEADER: u64 = 40;
 const ALIGNED: u64 = 8;
 
 /// Says what does not fit, where something does not.
-pub(super) fn stands(
+pub(super) fn reached(
     plan: &RecoveryPlan,
     replayed: Lsn,
     stopped: Option<&Stopped>,
@@ -100,7 +100,7 @@ mod tests {
 
     fn stood(target: &Target, replayed: u64, at: StoppedAt) -> bool {
         let stopped = Stopped { said: "recovery stopping".to_owned(), at: Some(at) };
-        stands(&plan(target.clone()), Lsn(replayed), Some(&stopped)).is_ok()
+        reached(&plan(target.clone()), Lsn(replayed), Some(&stopped)).is_ok()
     }
 
     #[test]
@@ -153,8 +153,8 @@ mod tests {
             assert!(!stood(&target, elsewhere, point("safe")), "{elsewhere}");
         }
         let plan = plan(target);
-        assert!(stands(&plan, Lsn(1000), None).is_err());
+        assert!(reached(&plan, Lsn(1000), None).is_err());
         let unknown = Stopped { said: "recovery stopping somehow".to_owned(), at: None };
-        assert!(stands(&plan, Lsn(1000), Some(&unknown)).unwrap_err().contains("somehow"));
+        assert!(reached(&plan, Lsn(1000), Some(&unknown)).unwrap_err().contains("somehow"));
     }
 }
