@@ -315,7 +315,7 @@ pub type Kept = (Step, Vec<StreamId>);
 /// What there is in a directory, where a recovery was begun in it.
 ///
 /// # Errors
-/// As [`Begun::resume`] for a file that is none.
+/// As [`RecoveryState::resume`] for a file that is none.
 pub fn kept(directory: &Path) -> Result<Option<Kept>> {
     Ok(read(directory)?.map(|state| (state.step, state.laid_out)))
 }
