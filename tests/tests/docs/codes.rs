@@ -23,11 +23,11 @@ fn the_exit_codes_are_those_of_the_program() {
 
 /// The places that give errors their codes.
 const SOURCES: &[&str] = &[
-    "agent/src/host/problem.rs",
+    "agent/src/host/agent_error.rs",
     "agent/src/repository/verify.rs",
     "agent/store/src/error.rs",
     "agent/store/src/error/sealing.rs",
-    "agent/engines/src/error.rs",
+    "agent/engines/src/common/error.rs",
     "catalog/src/error.rs",
 ];
 

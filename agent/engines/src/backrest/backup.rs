@@ -8,7 +8,7 @@ use tokio::process::ChildStdout;
 
 use super::info::{Backup, Cluster, InfoError};
 use super::{ANNOTATION, BackRest, call, says};
-use crate::EngineError;
+use crate::common::EngineError;
 
 /// The longest line of its output that is looked at.
 const MAX_LINE: usize = 64 << 10;

@@ -9,9 +9,9 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
 use super::exits::{Exit, ExitKind};
-use crate::EngineError;
-use crate::error::Stderr;
-use crate::process::{Ended, Tool};
+use crate::common::EngineError;
+use crate::common::Stderr;
+use crate::common::process::{Ended, Tool};
 
 pub(super) const TOOL: &str = "pgbackrest";
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use tempfile::TempDir;
 
 use super::Cluster;
-use crate::EngineError;
+use crate::common::EngineError;
 
 /// `PG_CONTROL_FILE_SIZE`.
 const BYTES: usize = 8192;

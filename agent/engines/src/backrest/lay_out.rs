@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use super::{BackRest, call, checked, option};
-use crate::EngineError;
+use crate::common::EngineError;
 use crate::pg::physical::Layout;
 
 impl BackRest {

@@ -24,9 +24,9 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::pg::SILENCE;
-use crate::process::Tool;
-use crate::{EngineError, Secret};
+use crate::common::process::Tool;
+use crate::common::{EngineError, Secret};
+use crate::pg::server::SILENCE;
 
 pub use backup::{BackedUp, BackupStep};
 pub use exits::{Exit, ExitKind};

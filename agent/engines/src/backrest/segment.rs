@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{BackRest, Cluster, call, control, option};
-use crate::EngineError;
+use crate::common::EngineError;
 
 /// What became of a file that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

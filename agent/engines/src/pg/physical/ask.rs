@@ -14,8 +14,8 @@ use super::names::{databases, superusers};
 use super::run::Recovering;
 use super::settings::are_too_small;
 use super::stopped::Stopped;
-use crate::pg::session::Session;
-use crate::{EngineError, ServerSaid};
+use crate::common::{EngineError, ServerSaid};
+use crate::pg::server::session::Session;
 
 /// How often it is asked where it is.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -275,10 +275,10 @@ pub(super) fn late() -> EngineError {
 }
 
 async fn enter(
-    server: &crate::pg::PgServer,
+    server: &crate::pg::server::PgServer,
     (user, database): &(String, String),
 ) -> Result<Session, Closed> {
-    let server = crate::pg::PgServer { user: user.clone(), ..server.clone() };
+    let server = crate::pg::server::PgServer { user: user.clone(), ..server.clone() };
     match timeout(ANSWER_WAIT, Session::open(&server, database, APPLICATION)).await {
         Ok(Ok(session)) => Ok(session),
         Ok(Err(error)) if is_not_yet(&error) => Err(Closed::NotYet(error)),

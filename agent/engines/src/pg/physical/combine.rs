@@ -12,9 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::listing::{Came, MAX_LISTING_BYTES, read, same, wrong};
 use super::{Layout, extract};
-use crate::EngineError;
-use crate::pg::WalkError;
-use crate::process::Tool;
+use crate::common::EngineError;
+use crate::common::process::Tool;
+use crate::pg::dump::WalkError;
 
 const TOOL: &str = "pg_combinebackup";
 

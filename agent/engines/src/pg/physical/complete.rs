@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::EngineError;
-use crate::pg::PgServer;
-use crate::pg::session::Session;
+use crate::common::EngineError;
+use crate::pg::server::PgServer;
+use crate::pg::server::session::Session;
 
 /// How long the server may take to tell.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,8 +8,8 @@ use drctl_model::shown;
 
 use super::members::{is_expected, tablespace_link};
 use super::tar::{Member, MemberKind, TarWalker, Visit};
-use crate::pg::WalkError;
-use crate::{Below, EngineError};
+use crate::common::{Below, EngineError};
+use crate::pg::dump::WalkError;
 
 /// The data directory's name below the root of a restore.
 const DATA: &str = "data";

@@ -8,7 +8,7 @@ use drctl_model::{ClusterNeeds, DatabaseNeeds, LocaleProvider, shown};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
-use crate::process::Tool;
+use crate::common::process::Tool;
 
 /// How long a small program may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);

@@ -4,8 +4,8 @@
 
 use drctl_model::{Coordinates, Lsn, Parent, WalSegmentSize, shown};
 
-use super::super::WalkError;
-use crate::EngineError;
+use crate::common::EngineError;
+use crate::pg::dump::WalkError;
 use crate::pg::replication::{BaseBackup, BaseOptions, Identity, Replication};
 
 /// The first major version whose servers make incremental copies.

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
 use super::Layout;
-use crate::EngineError;
+use crate::common::EngineError;
 
 /// How many are named.
 const NAMED: usize = 5;

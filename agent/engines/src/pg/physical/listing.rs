@@ -6,11 +6,11 @@ use drctl_model::{Digest, Lsn, MAX_HISTORY_BYTES, Timeline, shown};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::super::WalkError;
 use super::brought::Brought;
 use super::complete::directory_of;
 use super::members::is_expected;
 use super::tar::{Member, MemberKind, Visit};
+use crate::pg::dump::WalkError;
 
 /// The most bytes of a server's manifest: some 200 for each file.
 pub const MAX_LISTING_BYTES: usize = 512 << 20;

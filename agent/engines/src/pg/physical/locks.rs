@@ -8,9 +8,9 @@ use tokio::time::timeout;
 use super::ask::ANSWER_WAIT;
 use super::pick::tree;
 use super::run::Recovering;
-use crate::pg::server::quote_literal;
-use crate::pg::session::Session;
-use crate::{EngineError, ServerSaid};
+use crate::common::{EngineError, ServerSaid};
+use crate::pg::server::address::quote_literal;
+use crate::pg::server::session::Session;
 
 /// How long a lock is waited for that whoever works in the cluster may hold.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(30);

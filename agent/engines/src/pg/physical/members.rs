@@ -4,7 +4,7 @@
 use drctl_model::shown;
 
 use super::tar::{Member, MemberKind};
-use crate::pg::WalkError;
+use crate::pg::dump::WalkError;
 
 /// The directory of the log.
 const LOG: &str = "pg_wal";

@@ -5,6 +5,7 @@ mod ask;
 mod brought;
 mod combine;
 mod complete;
+mod conf;
 mod extract;
 mod forced;
 mod host;
@@ -34,6 +35,7 @@ mod undecided;
 
 pub use ask::{Look, Progress};
 pub use combine::{Combination, combine};
+pub use conf::quoted as quoted_setting;
 pub use extract::{DirectoryTarget, Layout};
 pub use host::{HostReport, check_host};
 pub use increment::{FIRST_INCREMENTAL, ParentCopy};

@@ -6,7 +6,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use crate::Below;
+use crate::common::Below;
 
 /// `BLCKSZ`: of a server that was built with another one nothing is found.
 const PAGE: usize = 8192;

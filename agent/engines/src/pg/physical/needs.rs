@@ -6,9 +6,9 @@ use drctl_model::{ClusterNeeds, DatabaseNeeds, Extension, LocaleProvider, TableF
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Row;
 
-use crate::EngineError;
-use crate::pg::PgServer;
-use crate::pg::session::Session;
+use crate::common::EngineError;
+use crate::pg::server::PgServer;
+use crate::pg::server::session::Session;
 
 /// The most tables whose files are named: every manifest holds them.
 const MOST_TABLES: usize = 2000;
@@ -161,7 +161,7 @@ mod tests {
             bin_dir: None,
             runtime_dir: "/nonexistent".into(),
             options: Vec::new(),
-            silence: crate::pg::SILENCE,
+            silence: crate::pg::server::SILENCE,
         };
         let began = std::time::Instant::now();
         let needs = cluster_needs(&server, "drctl/test", Duration::from_millis(50)).await;

@@ -14,7 +14,7 @@ use super::links::no_links;
 use super::places::{settle, unbox};
 use super::private::{forget, sweep_one};
 use super::surroundings::{read_plain, unguard};
-use crate::EngineError;
+use crate::common::EngineError;
 
 /// How often it is looked whether it is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

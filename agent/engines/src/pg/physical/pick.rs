@@ -11,15 +11,15 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::locks::{LOCK_WAIT, may_be_read};
 use super::run::Recovering;
-use crate::EngineError;
-use crate::pg::counts::{begin, compare_with_dump, count};
-use crate::pg::server::{quote_ident, quote_literal};
-use crate::pg::session::Session;
-use crate::pg::spelling::{self, unspelled};
-use crate::pg::stream::{WatchedRead, Watcher};
-use crate::pg::tables::{self, Table};
-use crate::pg::walker::DumpWalker;
-use crate::pg::{PgServer, tools};
+use crate::common::EngineError;
+use crate::pg::dump::DumpWalker;
+use crate::pg::dump::counts::{begin, compare_with_dump, count};
+use crate::pg::dump::stream::{WatchedRead, Watcher};
+use crate::pg::dump::tables::{self, Table};
+use crate::pg::server::address::{quote_ident, quote_literal};
+use crate::pg::server::session::Session;
+use crate::pg::server::spelling::{self, unspelled};
+use crate::pg::server::{PgServer, tools};
 
 /// A table to be taken out.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use bytes::{Buf as _, Bytes};
 use futures_util::stream::BoxStream;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::EngineError;
+use crate::common::EngineError;
 
 /// Pieces as they come.
 pub(super) type Pieces = BoxStream<'static, Result<Bytes, EngineError>>;

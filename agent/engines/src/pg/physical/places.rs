@@ -19,8 +19,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::Layout;
-use crate::EngineError;
-use crate::boxed::as_in_box;
+use crate::common::EngineError;
+use crate::common::boxed::as_in_box;
 
 /// Where the links to tablespaces are.
 const LINKS: &str = "pg_tblspc";

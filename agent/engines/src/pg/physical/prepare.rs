@@ -6,8 +6,8 @@ use std::path::Path;
 use drctl_model::{Lsn, Timeline};
 
 use super::Layout;
-use crate::EngineError;
-use crate::pg::conf;
+use super::conf;
+use crate::common::EngineError;
 
 /// Where a recovery is to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use rustix::process::{getegid, geteuid};
 use tempfile::TempDir;
 
 use super::orphan::server_of;
-use crate::process::told;
-use crate::{Below, EngineError};
+use crate::common::process::told;
+use crate::common::{Below, EngineError};
 
 /// How it is named.
 const PRIVATE: &str = "drctl-recovery-";

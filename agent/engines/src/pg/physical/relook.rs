@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Layout;
 use super::listing::{Listed, MAX_LISTING_BYTES, read_listing};
-use crate::pg::WalkError;
-use crate::{Below, EngineError};
+use crate::common::{Below, EngineError};
+use crate::pg::dump::WalkError;
 
 /// How much of a file is read at once.
 const CHUNK: usize = 256 << 10;

@@ -18,9 +18,9 @@ use super::places::settle;
 use super::private::Private;
 use super::settings::source_settings;
 use super::surroundings::{Surroundings, read_plain};
-use crate::EngineError;
-use crate::pg::PgServer;
-use crate::pg::tools::major_of;
+use crate::common::EngineError;
+use crate::pg::server::PgServer;
+use crate::pg::server::major_of;
 
 /// The server's log, beside its data.
 const LOG: &str = "recovery.log";
@@ -120,7 +120,7 @@ impl Recovering {
             bin_dir: Some(bin_dir.to_owned()),
             runtime_dir: at.to_owned(),
             options: session_options(major),
-            silence: crate::pg::SILENCE,
+            silence: crate::pg::server::SILENCE,
         };
         let (layout, answers) = (layout.clone(), Answers::of(&data));
         Ok(Recovering { layout, child, server, log, log_from, private: Some(private), answers })

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::process::told;
+use crate::common::process::told;
 
 /// The settings of the source that a hot standby must not fall below, and how `pg_controldata`
 /// names them (`CheckRequiredParameterValues` in `xlogrecovery.c`).

@@ -19,9 +19,12 @@ use super::increment::{ParentCopy, begin_on, shrunk, stands_on};
 use super::listing::{Hasher, MAX_LISTING_BYTES, compare, count};
 use super::pieces::{Pieces, StreamRead};
 use super::tar::TarWalker;
+use crate::common::{
+    BackupSource, Brought as Along, EngineError, Finished, StreamOutcome, ToolRun,
+};
+use crate::pg::dump::WalkError;
 use crate::pg::replication::{BaseBackup, BaseEvent, BaseOptions, Replication};
-use crate::pg::{PgServer, WalkError};
-use crate::{BackupSource, Brought as Along, EngineError, Finished, StreamOutcome, ToolRun};
+use crate::pg::server::PgServer;
 
 /// What the server calls the copy in its errors and ours.
 const TOOL: &str = "BASE_BACKUP";

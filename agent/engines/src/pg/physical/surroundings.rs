@@ -11,8 +11,8 @@ use tokio::process::{Child, Command};
 use super::Layout;
 use super::places::lead;
 use super::private::Private;
-use crate::boxed::{Boxes, Wanted, as_in_box, programs};
-use crate::{Below, EngineError};
+use crate::common::boxed::{Boxes, Wanted, as_in_box, programs};
+use crate::common::{Below, EngineError};
 
 /// Where drctl itself is in a box.
 const CLIENT: &str = "/run/drctl";

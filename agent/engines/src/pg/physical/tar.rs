@@ -3,8 +3,8 @@
 //! Only what PostgreSQL writes (`src/port/tar.c`): ustar headers for files, directories and
 //! symbolic links, sizes in octal or, from 8 GiB on, in base 256; two zero blocks at the end.
 
-use super::super::WalkError;
-use crate::stays_below;
+use crate::common::stays_below;
+use crate::pg::dump::WalkError;
 
 /// What every header and every padding is a multiple of, in bytes.
 const BLOCK: usize = 512;
@@ -225,9 +225,9 @@ fn number(field: &[u8]) -> Option<u64> {
 #[cfg(test)]
 pub(super) mod sample {
     /// A member: its path, its kind as the header has it, where it leads, and what is in it.
-    pub(in super::super) type Sample<'a> = (&'a str, u8, &'a str, &'a [u8]);
+    pub(in crate::pg::physical) type Sample<'a> = (&'a str, u8, &'a str, &'a [u8]);
 
-    pub(in super::super) fn archive(members: &[Sample<'_>]) -> Vec<u8> {
+    pub(in crate::pg::physical) fn archive(members: &[Sample<'_>]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (path, kind, link, content) in members {
             let mut header = [0u8; super::BLOCK];

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::ask::{ANSWER_WAIT, late};
 use super::run::Recovering;
-use crate::EngineError;
-use crate::pg::server::quote_literal;
+use crate::common::EngineError;
+use crate::pg::server::address::quote_literal;
 
 /// The most of them that are told.
 const MOST: usize = 1000;

@@ -9,8 +9,8 @@ use postgres_protocol::message::frontend;
 
 use super::wire::{Reply, said, texts};
 use super::{Replication, lost, odd, parse_timeline};
-use crate::pg::server::quote_literal;
-use crate::{EngineError, ServerSaid};
+use crate::common::{EngineError, ServerSaid};
+use crate::pg::server::address::quote_literal;
 
 const ACTION: &str = "take a base backup";
 

@@ -9,10 +9,10 @@ use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
 use super::wire::{Reply, Wire, said};
-use crate::pg::options::{self, Believed};
-use crate::pg::server::{CONNECT_WAIT, quote_ident};
-use crate::pg::{PgServer, link};
-use crate::{EngineError, ServerSaid};
+use crate::common::{EngineError, ServerSaid};
+use crate::pg::server::address::{CONNECT_WAIT, quote_ident};
+use crate::pg::server::options::{self, Believed};
+use crate::pg::server::{PgServer, link};
 
 /// Connects, logs in, and waits until the server takes commands; tells its settings.
 pub(super) async fn log_in(
@@ -138,7 +138,7 @@ impl Login<'_> {
 
     fn password(&self) -> Result<&str, EngineError> {
         let word = self.server.password.as_ref();
-        word.map(crate::Secret::expose).ok_or_else(|| self.refused("it wants a password"))
+        word.map(crate::common::Secret::expose).ok_or_else(|| self.refused("it wants a password"))
     }
 
     fn refused(&self, why: &str) -> EngineError {

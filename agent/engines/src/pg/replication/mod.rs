@@ -15,9 +15,9 @@ use std::time::Duration;
 use drctl_model::{Lsn, Timeline, TimelineHistory, WalSegmentSize};
 use postgres_protocol::message::backend::Message;
 
-use super::PgServer;
-use super::options::{self, Believed};
-use crate::EngineError;
+use crate::common::EngineError;
+use crate::pg::server::PgServer;
+use crate::pg::server::options::{self, Believed};
 
 pub use base::{BaseBackup, BaseEvent, BaseOptions, Tablespace};
 pub use stream::{WalEvent, WalStream};
@@ -253,13 +253,13 @@ fn parse_timeline(text: &str) -> Option<Timeline> {
 fn lost(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> EngineError {
     let action = action.into();
     move |error| {
-        let source = crate::ServerSaid::new(error.to_string());
+        let source = crate::common::ServerSaid::new(error.to_string());
         EngineError::Query { action, source }
     }
 }
 
 /// The server gave an answer that it never gives.
 fn odd(action: &str) -> EngineError {
-    let source = crate::ServerSaid::new("its answer is not one that PostgreSQL gives");
+    let source = crate::common::ServerSaid::new("its answer is not one that PostgreSQL gives");
     EngineError::Query { action: action.to_owned(), source }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::wire::{Reply, said, texts};
 use super::{Replication, lost, odd, parse_timeline};
-use crate::EngineError;
+use crate::common::EngineError;
 
 const READING: &str = "read the write-ahead log";
 

@@ -10,9 +10,9 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::heard::{Heard, Notice};
-use crate::ServerSaid;
-use crate::pg::leave;
-use crate::pg::link::Link;
+use crate::common::ServerSaid;
+use crate::pg::server::leave;
+use crate::pg::server::link::Link;
 
 /// The most bytes of one message: WAL comes in pieces of 128 KiB, backups in such of 32 KiB, a
 /// history file in one of its length.

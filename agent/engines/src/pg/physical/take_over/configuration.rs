@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::pg::conf;
+use crate::pg::physical::conf;
 use crate::pg::physical::prepare::is_dropped;
 
 /// A file as it will be.

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
 
-use crate::EngineError;
-use crate::process::told;
+use crate::common::EngineError;
+use crate::common::process::told;
 
 /// A cluster that no server runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,8 +18,8 @@ pub use running::{Running, running};
 
 use super::Layout;
 use super::surroundings::read_plain;
-use crate::EngineError;
-use crate::process::told;
+use crate::common::EngineError;
+use crate::common::process::told;
 
 /// The settings of an instance, as `ALTER SYSTEM` keeps them.
 const AUTO: &str = "postgresql.auto.conf";

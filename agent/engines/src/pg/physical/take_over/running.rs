@@ -11,8 +11,8 @@ use drctl_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::{AUTO, Changes, ask};
-use crate::EngineError;
-use crate::pg::conf;
+use crate::common::EngineError;
+use crate::pg::physical::conf;
 
 /// Settings that name code, and what they are where nobody set them.
 const CODE: [(&str, &str); 11] = [

@@ -1,0 +1,17 @@
+//! What all engines have in common: the seams by which backups leave them and come back, the errors
+//! that any of them can have, and how programs are run, in a box where they must be.
+
+mod below;
+pub mod boxed;
+mod error;
+pub(crate) mod process;
+mod secret;
+mod source;
+mod target;
+
+pub use below::{Below, stays_below};
+pub use error::{Blocker, EngineError, Leftover, ServerSaid, Stderr, Unreadable};
+pub use process::kill_tools;
+pub use secret::Secret;
+pub use source::{BackupSource, Brought, Finished, Outcome, StreamOutcome, ToolRun};
+pub use target::{RestoreTarget, ToolFeed};

@@ -1,0 +1,48 @@
+//! Dumps that hold nothing.
+
+use drctl_model::{Content, StreamFacts, total};
+
+/// Why dumps that hold nothing are not to be trusted.
+pub(in crate::pg) fn why(streams: &[StreamFacts]) -> Option<String> {
+    let databases = streams.iter().filter_map(|stream| match &stream.content {
+        Content::Database(database) => Some(database),
+        Content::Globals | Content::Tablespace(_) | Content::Listing => None,
+    });
+    let rows: Vec<u64> = databases.map(|database| database.rows()).collect();
+    match (rows.is_empty(), total(rows)) {
+        (true, _) => Some("it holds no database".to_owned()),
+        (false, 0) => Some("no table in it holds a row".to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::{DatabaseFacts, StreamId, TableRows};
+
+    use super::*;
+
+    #[test]
+    fn dumps_that_hold_nothing_are_suspect() {
+        let database = |rows: &[u64]| {
+            let row = |rows: &u64| TableRows { schema: "s".into(), table: "t".into(), rows: *rows };
+            let facts = DatabaseFacts {
+                name: "shop".into(),
+                owner: "shop".into(),
+                encoding: "UTF8".into(),
+                collate: "C".into(),
+                ctype: "C".into(),
+                provider: None,
+                bytes: 0,
+                tables: rows.iter().map(row).collect(),
+                runs: None,
+                runs_unowned: None,
+            };
+            let content = Content::Database(Box::new(facts));
+            StreamFacts { id: StreamId::database(0), plain_xxh128: String::new(), content }
+        };
+        assert!(why(&[]).unwrap().contains("no database"));
+        assert!(why(&[database(&[0, 0]), database(&[])]).unwrap().contains("no table"));
+        assert_eq!(why(&[database(&[]), database(&[0, 1])]), None);
+    }
+}

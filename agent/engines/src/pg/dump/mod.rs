@@ -1,0 +1,29 @@
+//! Databases by `pg_dump`, `pg_dumpall` and `pg_restore`: dumped, proven, counted, and loaded again.
+
+mod code;
+pub(crate) mod counts;
+mod databases;
+mod empty;
+mod globals;
+mod guard;
+mod members;
+mod preflight;
+mod probe;
+mod restore;
+mod script;
+mod snapshot;
+mod source;
+pub(crate) mod stream;
+pub(crate) mod tables;
+mod waits;
+mod walker;
+
+pub use code::CODE_NAMED;
+pub use counts::{RowDifference, compare_rows, count_rows};
+pub use globals::GlobalsTarget;
+pub use members::Member;
+pub use preflight::{Extent, Preflight, RestoreDatabase, filled, preflight};
+pub use probe::{DatabaseReport, RoleReport, ServerReport, probe};
+pub use restore::{DatabaseTarget, RestoreOptions};
+pub use source::{DatabaseChoice, PgDumpOptions, PgDumpSource};
+pub use walker::{DumpShape, DumpWalker, DumpedTable, WalkError};

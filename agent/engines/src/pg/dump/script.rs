@@ -1,0 +1,205 @@
+//! Reads the script that `pg_dumpall` writes: statements one by one, and its end.
+
+use super::WalkError;
+use super::stream::Watch;
+
+/// The line that `pg_dumpall` writes last when all went well.
+const TRAILER: &str = "-- PostgreSQL database cluster dump complete";
+
+/// Bytes at the end of the script that are kept.
+const TAIL: usize = 4096;
+
+/// The most bytes that roles and tablespaces may be; some hundred thousand roles.
+pub(crate) const SCRIPT_BYTES: usize = 64 << 20;
+
+/// Sees whether a script is complete.
+#[derive(Debug, Default)]
+pub(crate) struct Trailer {
+    tail: Vec<u8>,
+    bytes: usize,
+}
+
+impl Watch for Trailer {
+    type Shape = ();
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), WalkError> {
+        // What is longer would be refused when it is restored.
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > SCRIPT_BYTES {
+            return Err(WalkError::TooLong { limit: SCRIPT_BYTES });
+        }
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL)..]);
+        self.tail.drain(..self.tail.len().saturating_sub(TAIL));
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), WalkError> {
+        // The script ends with a newline; without it, the last line may have been cut.
+        let complete = self.tail.ends_with(b"\n") && {
+            let text = String::from_utf8_lossy(&self.tail);
+            let mut lines = text.lines().rev().map(str::trim_end);
+            let frame =
+                |line: &&str| line.is_empty() || *line == "--" || line.starts_with("\\unrestrict ");
+            lines.find(|line| !frame(line)) == Some(TRAILER)
+        };
+        if complete { Ok(()) } else { Err(WalkError::NoTrailer { wanted: TRAILER }) }
+    }
+}
+
+/// Cuts a script into statements, without comments and commands to `psql`.
+pub(crate) fn statements(script: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = script;
+    loop {
+        rest = rest.trim_start();
+        if rest.is_empty() {
+            return found;
+        }
+        if rest.starts_with("--") || rest.starts_with('\\') {
+            rest = rest.split_once('\n').map_or("", |(_, after)| after);
+            continue;
+        }
+        let end = statement_end(rest);
+        let statement = rest[..end].trim();
+        if !statement.is_empty() {
+            found.push(statement.to_owned());
+        }
+        rest = rest.get(end + 1..).unwrap_or_default();
+    }
+}
+
+/// The place of the semicolon that ends the first statement.
+fn statement_end(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b';' => return at,
+            b'\'' => {
+                let escapes = at > 0 && matches!(bytes[at - 1], b'E' | b'e');
+                at = quote_end(bytes, at, escapes);
+            }
+            b'"' => at = quote_end(bytes, at, false),
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// The place after a quoted text that begins at `start`. A doubled quote reads as two texts.
+fn quote_end(bytes: &[u8], start: usize, escapes: bool) -> usize {
+    let quote = bytes[start];
+    let mut at = start + 1;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' if escapes => at += 2,
+            b if b == quote && escapes && bytes.get(at + 1) == Some(&quote) => at += 2,
+            b if b == quote => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// The role that a `CREATE ROLE` or `ALTER ROLE` is about, with the verb.
+pub(crate) fn role_of(statement: &str) -> Option<(&'static str, String)> {
+    ["CREATE ROLE ", "ALTER ROLE "].into_iter().find_map(|verb| {
+        let name = name_after(statement.strip_prefix(verb)?)?;
+        Some((verb.trim_end(), name))
+    })
+}
+
+/// The tablespace that a `CREATE TABLESPACE` makes.
+pub(crate) fn tablespace_of(statement: &str) -> Option<String> {
+    name_after(statement.strip_prefix("CREATE TABLESPACE ")?)
+}
+
+fn name_after(text: &str) -> Option<String> {
+    if !text.starts_with('"') {
+        return text.split_whitespace().next().map(ToOwned::to_owned);
+    }
+    let mut name = String::new();
+    let mut letters = text[1..].chars().peekable();
+    while let Some(letter) = letters.next() {
+        if letter == '"' && letters.next_if_eq(&'"').is_none() {
+            return Some(name);
+        }
+        name.push(letter);
+    }
+    None
+}
+
+/// The first words of a statement, for people: never what may be a password.
+pub(crate) fn head(statement: &str) -> String {
+    if let Some((verb, role)) = role_of(statement) {
+        return format!("{verb} {role}");
+    }
+    statement.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_cut_into_statements() {
+        let script = "--\n-- a; b\n--\n\n\\restrict abc\nSET client_encoding = 'UTF8';\n\
+            CREATE ROLE \"a;b\"\"c\";\nALTER ROLE x SET p TO E'it\\'s; ';\n\
+            COMMENT ON ROLE x IS 'two\nlines; it''s';\n\n-- User Configurations\n\n\\unrestrict abc\n";
+        let expected = [
+            "SET client_encoding = 'UTF8'",
+            "CREATE ROLE \"a;b\"\"c\"",
+            "ALTER ROLE x SET p TO E'it\\'s; '",
+            "COMMENT ON ROLE x IS 'two\nlines; it''s'",
+        ];
+        assert_eq!(statements(script), expected);
+        assert!(statements("-- nothing").is_empty());
+    }
+
+    #[test]
+    fn roles_are_recognised() {
+        let cases = [
+            ("CREATE ROLE shop", Some(("CREATE ROLE", "shop"))),
+            ("ALTER ROLE \"a \"\"b\" WITH SUPERUSER", Some(("ALTER ROLE", "a \"b"))),
+            ("ALTER ROLE x SET search_path TO 'y'", Some(("ALTER ROLE", "x"))),
+            ("GRANT a TO b", None),
+            ("COMMENT ON ROLE x IS 'CREATE ROLE y'", None),
+        ];
+        for (statement, expected) in cases {
+            let found = role_of(statement);
+            assert_eq!(found.as_ref().map(|(verb, name)| (*verb, name.as_str())), expected);
+        }
+        assert_eq!(tablespace_of("CREATE TABLESPACE t OWNER x").as_deref(), Some("t"));
+    }
+
+    #[test]
+    fn what_is_shown_holds_no_password() {
+        let statement = "ALTER ROLE \"x y\" WITH NOSUPERUSER PASSWORD 'SCRAM-SHA-256$4096:abc'";
+        assert_eq!(head(statement), "ALTER ROLE x y");
+        assert_eq!(head("GRANT a TO b"), "GRANT a TO");
+    }
+
+    #[test]
+    fn the_end_of_a_script_is_known() {
+        let whole = "CREATE ROLE x;\n--\n-- PostgreSQL database cluster dump complete\n--\n\n";
+        let restricted = format!("x;\n{TRAILER}\n\\unrestrict abc\n\n");
+        let cases = [
+            (whole.to_owned(), true),
+            (restricted, true),
+            (whole.replace("complete", "complet"), false),
+            (format!("{whole}CREATE ROLE late;\n"), false),
+            (format!("-- x\n{TRAILER}"), false),
+            (String::new(), false),
+        ];
+        for (script, complete) in cases {
+            let mut trailer = Trailer::default();
+            script.as_bytes().chunks(3).for_each(|piece| trailer.push(piece).unwrap());
+            assert_eq!(trailer.finish().is_ok(), complete, "{script}");
+        }
+        for end in 0..whole.len() - 5 {
+            let mut trailer = Trailer::default();
+            trailer.push(&whole.as_bytes()[..end]).unwrap();
+            assert!(trailer.finish().is_err(), "{end}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Whether a server gets rid of its log: what waits, what fails, what a slot keeps.
+
+use std::path::Path;
+
+use drctl_model::{Lsn, Timeline, WalSegmentSize};
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+
+use super::PgServer;
+use super::session::Session;
+use crate::common::EngineError;
+
+/// How a server's log fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogHealth {
+    /// Whether `archive_mode` is on.
+    pub archiving: bool,
+    /// Whether the last try to archive a file failed, and which file that was.
+    pub failing: Option<String>,
+    /// Bytes of log that are written and not archived yet; nothing where it is not known.
+    pub waiting_bytes: Option<i64>,
+    /// The role that may not ask for them, and lacks `pg_monitor`; nothing where one may.
+    pub unasked: Option<String>,
+    /// The physical slots.
+    pub slots: Vec<SlotHealth>,
+    /// Bytes that are free where the log lies; nothing where that is out of our sight.
+    pub free_bytes: Option<u64>,
+}
+
+/// How much log a slot keeps on the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotHealth {
+    /// Its name.
+    pub name: String,
+    /// Whether somebody reads from it.
+    pub active: bool,
+    /// `reserved`, `extended`, `unreserved` or `lost` (`pg_replication_slots.wal_status`).
+    pub status: String,
+    /// Bytes from where it keeps the log to where the log ends.
+    pub kept_bytes: Option<i64>,
+}
+
+/// Failures count only until something was archived after them; a code above 125 and a signal
+/// leave no failure behind, which is why the waiting bytes are asked for too. Every role may ask it.
+const ARCHIVER: &str = "
+    SELECT pg_catalog.current_setting('archive_mode') <> 'off',
+           CASE WHEN last_failed_time > coalesce(last_archived_time, '-infinity')
+                THEN last_failed_wal END,
+           current_user::text
+    FROM pg_catalog.pg_stat_archiver";
+
+/// The listing wants `pg_monitor`, or a grant of its own.
+const WAITING: &str = "
+    SELECT CASE WHEN last_archived_wal ~ '^[0-9A-F]{24}$' AND NOT pg_catalog.pg_is_in_recovery()
+                THEN (SELECT pg_catalog.count(*) * pg_catalog.pg_size_bytes(
+                                 pg_catalog.current_setting('wal_segment_size'))
+                      FROM pg_catalog.pg_ls_waldir() w
+                      WHERE w.name ~ '^[0-9A-F]{24}$' AND w.name > last_archived_wal
+                        AND w.name < pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()))
+           END
+    FROM pg_catalog.pg_stat_archiver";
+
+const SLOTS: &str = "
+    SELECT slot_name::text, active, coalesce(wal_status, 'unknown'),
+           pg_catalog.pg_wal_lsn_diff(
+               CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                    ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)::bigint
+    FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical' ORDER BY 1";
+
+/// Asks a server how its log fares; what the role may not see is left out, and named.
+///
+/// # Errors
+/// Those of connecting; [`EngineError::Query`].
+pub async fn log_health(server: &PgServer, application: &str) -> Result<LogHealth, EngineError> {
+    let session = Session::open(server, &server.maintenance_database, application).await?;
+    let action = "look how the log fares";
+    let rows = session.client.query(SLOTS, &[]).await.map_err(EngineError::query(action))?;
+    let slots = rows.iter().map(slot).collect::<Result<_, _>>();
+    let slots = slots.map_err(EngineError::query(action))?;
+    let failed = EngineError::query("look at the archiver");
+    let row = session.client.query_one(ARCHIVER, &[]).await.map_err(failed)?;
+    let archiving = row.try_get(0).unwrap_or(false);
+    let (failing, role) = (text(&row, 1), text(&row, 2));
+    let (waiting_bytes, unasked) = match session.client.query_one(WAITING, &[]).await {
+        Ok(row) => (row.try_get(0).ok().flatten(), None),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => (None, role),
+        Err(error) => return Err(EngineError::query("look what waits to be archived")(error)),
+    };
+    let free_bytes = free_bytes(server, &session).await;
+    Ok(LogHealth { archiving, failing, waiting_bytes, unasked, slots, free_bytes })
+}
+
+/// What a server says of its cluster and of what it has archived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// The cluster's system identifier.
+    pub system_id: u64,
+    /// The size of its WAL segments.
+    pub segment_size: WalSegmentSize,
+    /// The last segment of which `archive_command` said that it is stored, by name. It says so of
+    /// what was dropped, too. Nothing where none was since statistics were reset.
+    pub last: Option<String>,
+}
+
+const ARCHIVED: &str = "
+    SELECT system_identifier::text,
+           pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))::text,
+           (SELECT last_archived_wal FROM pg_catalog.pg_stat_archiver
+             WHERE last_archived_wal ~ '^[0-9A-F]{24}$')
+    FROM pg_catalog.pg_control_system()";
+
+/// Asks a server what it has archived.
+///
+/// # Errors
+/// Those of connecting; [`EngineError::Query`].
+pub async fn archived(server: &PgServer, application: &str) -> Result<Archived, EngineError> {
+    let session = Session::open(server, &server.maintenance_database, application).await?;
+    let failed = EngineError::query("ask what was archived");
+    let row = session.client.query_one(ARCHIVED, &[]).await.map_err(failed)?;
+    let number = |at: usize| text(&row, at).and_then(|text| text.parse::<u64>().ok());
+    Ok(Archived {
+        system_id: number(0).unwrap_or_default(),
+        segment_size: number(1).and_then(WalSegmentSize::new).unwrap_or_default(),
+        last: text(&row, 2),
+    })
+}
+
+/// By what a server gets rid of its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivesBy {
+    /// `archive_mode`.
+    pub mode: String,
+    /// `archive_command`.
+    pub command: String,
+    /// `archive_library`, which servers before 15 do not have.
+    pub library: String,
+}
+
+const ARCHIVES_BY: &str = "
+    SELECT pg_catalog.current_setting('archive_mode'),
+           pg_catalog.current_setting('archive_command'),
+           coalesce(pg_catalog.current_setting('archive_library', true), '')";
+
+/// Asks a server by what it archives. Every role may.
+///
+/// # Errors
+/// Those of connecting; [`EngineError::Query`].
+pub async fn archives_by(server: &PgServer, application: &str) -> Result<ArchivesBy, EngineError> {
+    let session = Session::open(server, &server.maintenance_database, application).await?;
+    let failed = EngineError::query("ask by what the server archives");
+    let row = session.client.query_one(ARCHIVES_BY, &[]).await.map_err(failed)?;
+    let setting = |at: usize| text(&row, at).unwrap_or_default();
+    Ok(ArchivesBy { mode: setting(0), command: setting(1), library: setting(2) })
+}
+
+/// What a server was told that drctl has stored of its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The cluster's system identifier.
+    pub system_id: u64,
+    /// The size of its WAL segments.
+    pub segment_size: WalSegmentSize,
+    /// Its timeline.
+    pub timeline: Timeline,
+    /// The last segment that `wal push` took, by name; nothing where that is not its
+    /// `archive_command`.
+    pub pushed: Option<String>,
+    /// Up to where the slot's reader has stored it.
+    pub streamed: Option<Lsn>,
+}
+
+const ACKNOWLEDGED: &str = "
+    SELECT s.system_identifier::text,
+           pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))::text,
+           c.timeline_id::text,
+           (SELECT last_archived_wal FROM pg_catalog.pg_stat_archiver
+             WHERE last_archived_wal ~ '^[0-9A-F]{24}$'
+               AND pg_catalog.current_setting('archive_command') ~ 'wal push'),
+           (SELECT restart_lsn::text FROM pg_catalog.pg_replication_slots
+             WHERE slot_type = 'physical' AND slot_name = $1)
+    FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c";
+
+/// Asks a server what it was told that is stored, by `archive_command` and by the reader of a slot.
+///
+/// # Errors
+/// Those of connecting; [`EngineError::Query`].
+pub async fn acknowledged(
+    server: &PgServer,
+    application: &str,
+    slot: &str,
+) -> Result<Acknowledged, EngineError> {
+    let session = Session::open(server, &server.maintenance_database, application).await?;
+    let failed = EngineError::query("ask what is stored of the log");
+    let row = session.client.query_one(ACKNOWLEDGED, &[&slot]).await.map_err(failed)?;
+    let number = |at: usize| text(&row, at).and_then(|text| text.parse::<u64>().ok());
+    let timeline = number(2).and_then(|id| u32::try_from(id).ok()).and_then(Timeline::new);
+    Ok(Acknowledged {
+        system_id: number(0).unwrap_or_default(),
+        segment_size: number(1).and_then(WalSegmentSize::new).unwrap_or_default(),
+        timeline: timeline.unwrap_or(Timeline::FIRST),
+        pushed: text(&row, 3),
+        streamed: text(&row, 4).and_then(|text| text.parse().ok()),
+    })
+}
+
+/// Only of a server that is reached by a socket do we know that its disk is one of ours; who may
+/// not see the setting, or the directory, is told nothing.
+async fn free_bytes(server: &PgServer, session: &Session) -> Option<u64> {
+    if !server.host.starts_with('/') {
+        return None;
+    }
+    let asked = "SELECT pg_catalog.current_setting('data_directory')";
+    let directory: String = session.client.query_one(asked, &[]).await.ok()?.try_get(0).ok()?;
+    let found = rustix::fs::statvfs(Path::new(&directory).join("pg_wal")).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+fn text(row: &Row, at: usize) -> Option<String> {
+    row.try_get(at).ok().flatten()
+}
+
+fn slot(row: &Row) -> Result<SlotHealth, tokio_postgres::Error> {
+    Ok(SlotHealth {
+        name: row.try_get(0)?,
+        active: row.try_get(1)?,
+        status: row.try_get(2)?,
+        kept_bytes: row.try_get(3)?,
+    })
+}

@@ -1,0 +1,357 @@
+//! A connection to a server, before anything is said on it: encrypted as it was asked for, its
+//! silences and the lengths of its messages bounded.
+
+mod binding;
+mod guard;
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use drctl_model::SslMode;
+use postgres_protocol::message::frontend;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_rustls::TlsConnector;
+
+use super::PgServer;
+use super::address::CONNECT_WAIT;
+use super::spelling::unspelled_startup;
+use super::tls::connector;
+use guard::Guard;
+pub(crate) use guard::WITHHELD;
+
+/// A server that says nothing for so long is asked by TCP whether it is there, so often, and as
+/// many times.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
+
+/// How long bytes that were sent may remain without the word that they came.
+const UNANSWERED: Duration = Duration::from_secs(30);
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// How long an answer may take, for whoever asks to change; 0 is as long as it takes.
+#[derive(Debug, Clone)]
+pub(in crate::pg) struct Patience(Arc<AtomicU64>);
+
+impl Patience {
+    fn new(silence: Duration) -> Self {
+        let patience = Patience(Arc::default());
+        patience.set(silence);
+        patience
+    }
+
+    /// From the next answer on.
+    pub(in crate::pg) fn set(&self, silence: Duration) {
+        let millis = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(millis, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<Duration> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|millis| *millis > 0).map(Duration::from_millis)
+    }
+}
+
+/// A connection.
+pub(in crate::pg) struct Link {
+    socket: Box<dyn Socket>,
+    guard: Guard,
+    /// What binds a login to this very encryption, where there is one.
+    binding: Option<Vec<u8>>,
+    patience: Patience,
+    /// Since when somebody reads, and nothing comes of an answer that is due.
+    waiting: Option<Instant>,
+    alarm: Option<Pin<Box<Sleep>>>,
+    first: First,
+}
+
+/// The first message of a session, where it names a database whose name is spelled.
+#[derive(Debug, Default)]
+enum First {
+    /// It goes as it is, or is gone.
+    #[default]
+    Whatever,
+    /// It is awaited, with what has come of it.
+    Awaited(Vec<u8>),
+    /// The name is in it; so much of it is still to be sent.
+    Rest(Vec<u8>),
+}
+
+impl Link {
+    /// The session's first message names its database by bytes, and not as it is spelled.
+    pub(super) fn unspell(&mut self) {
+        self.first = First::Awaited(Vec::new());
+    }
+
+    /// Takes what is written of a first message that is awaited; how much of it.
+    fn take_first(&mut self, bytes: &[u8]) -> usize {
+        let First::Awaited(message) = &mut self.first else { return 0 };
+        let wanted = |message: &[u8]| message.first_chunk().map_or(4, |n| u32::from_be_bytes(*n));
+        let mut taken = 0;
+        loop {
+            let missing = (wanted(message) as usize).saturating_sub(message.len());
+            let more = missing.min(bytes.len() - taken);
+            message.extend_from_slice(&bytes[taken..taken + more]);
+            taken += more;
+            if more < missing {
+                return taken;
+            }
+            if message.len() > 4 || missing == 0 {
+                self.first = First::Rest(unspelled_startup(message));
+                return taken;
+            }
+        }
+    }
+
+    /// Sends what is left of the first message.
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let First::Rest(rest) = &mut self.first {
+            if rest.is_empty() {
+                self.first = First::Whatever;
+                break;
+            }
+            let sent = ready!(Pin::new(&mut self.socket).poll_write(cx, rest))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            rest.drain(..sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(in crate::pg) fn patience(&self) -> Patience {
+        self.patience.clone()
+    }
+
+    pub(in crate::pg) fn binding(&self) -> Option<&[u8]> {
+        self.binding.as_deref()
+    }
+
+    /// Whether too long nothing was heard of an answer that is due.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.guard.is_ready() {
+            self.waiting = None;
+            return Poll::Pending;
+        }
+        let Some(patience) = self.patience.get() else { return Poll::Pending };
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        ready!(self.poll_alarm(cx, since.checked_add(patience).unwrap_or(since)));
+        let text = format!("the server has said nothing for {} s", patience.as_secs_f32());
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, text))
+    }
+
+    fn poll_alarm(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if alarm.deadline() != due {
+            alarm.as_mut().reset(due);
+        }
+        alarm.as_mut().poll(cx)
+    }
+}
+
+/// Connects, and encrypts.
+pub(in crate::pg) async fn connect(server: &PgServer) -> io::Result<Link> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time");
+    let wait = CONNECT_WAIT.min(server.silence);
+    timeout(wait, connected(server)).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn connected(server: &PgServer) -> io::Result<Link> {
+    if server.is_local() {
+        let path = Path::new(&server.host).join(format!(".s.PGSQL.{}", server.port));
+        return Ok(link(server, Box::new(UnixStream::connect(path).await?), None));
+    }
+    let stream = TcpStream::connect((server.host.as_str(), server.port)).await?;
+    stream.set_nodelay(true)?;
+    let (time, interval, retries) = KEEPALIVE;
+    let keepalive = socket2::TcpKeepalive::new().with_time(time);
+    let keepalive = keepalive.with_interval(interval).with_retries(retries);
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(UNANSWERED))?;
+    match connector(server).map_err(io::Error::other)? {
+        Some(tls) => encrypted(server, stream, tls).await,
+        None => Ok(link(server, Box::new(stream), None)),
+    }
+}
+
+fn link(server: &PgServer, socket: Box<dyn Socket>, binding: Option<Vec<u8>>) -> Link {
+    let guard = Guard::new(server.is_proven());
+    let patience = Patience::new(server.quick());
+    Link { socket, guard, binding, patience, waiting: None, alarm: None, first: First::Whatever }
+}
+
+async fn encrypted(
+    server: &PgServer,
+    mut stream: TcpStream,
+    tls: TlsConnector,
+) -> io::Result<Link> {
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    stream.write_all(&request).await?;
+    if stream.read_u8().await? != b'S' {
+        if server.sslmode == SslMode::Prefer {
+            return Ok(link(server, Box::new(stream), None));
+        }
+        return Err(io::Error::other("the server does not offer encryption (TLS)"));
+    }
+    let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
+    let failed = |error| io::Error::other(format!("TLS: {error}"));
+    let stream = tls.connect(name, stream).await.map_err(failed)?;
+    let certificates = stream.get_ref().1.peer_certificates();
+    let binding = certificates.and_then(|all| all.first()).and_then(binding::end_point);
+    Ok(link(server, Box::new(stream), binding))
+}
+
+impl AsyncRead for Link {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        match Pin::new(&mut this.socket).poll_read(cx, buf) {
+            Poll::Pending => return this.poll_silence(cx).map(Err),
+            Poll::Ready(read) => read?,
+        }
+        let seen = this.guard.look(&buf.filled()[before..]);
+        if seen.is_err() {
+            // Nobody answers what must not be asked.
+            buf.set_filled(before);
+        }
+        this.waiting = None;
+        Poll::Ready(seen)
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.guard.asked();
+        // Whoever had nothing to wait for when he read last is woken to read again.
+        if let (None, Some(patience)) = (this.waiting, this.patience.get()) {
+            let now = Instant::now();
+            let _ = this.poll_alarm(cx, now.checked_add(patience).unwrap_or(now));
+        }
+        if let First::Awaited(_) = this.first {
+            return Poll::Ready(Ok(this.take_first(buf)));
+        }
+        ready!(this.poll_first(cx))?;
+        Pin::new(&mut this.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_first(cx))?;
+        Pin::new(&mut this.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+impl TlsStream for Link {
+    fn channel_binding(&self) -> ChannelBinding {
+        match &self.binding {
+            Some(digest) => ChannelBinding::tls_server_end_point(digest.clone()),
+            None => ChannelBinding::none(),
+        }
+    }
+}
+
+/// Tells `tokio-postgres` that a link is as encrypted as it shall be.
+pub(super) struct AsItIs;
+
+impl TlsConnect<Link> for AsItIs {
+    type Stream = Link;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Link>>;
+
+    fn connect(self, link: Link) -> Self::Future {
+        std::future::ready(Ok(link))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    fn pair(patience: Duration) -> (Link, tokio::io::DuplexStream) {
+        let (near, far) = duplex(1 << 16);
+        let (guard, patience) = (Guard::new(true), Patience::new(patience));
+        let socket: Box<dyn Socket> = Box::new(near);
+        let link = Link {
+            socket,
+            guard,
+            binding: None,
+            patience,
+            waiting: None,
+            alarm: None,
+            first: First::Whatever,
+        };
+        (link, far)
+    }
+
+    #[tokio::test]
+    async fn a_spelled_name_is_sent_in_its_bytes_however_it_is_written() {
+        let message = |name: &[u8]| {
+            let fields = [&b"database\0"[..], name, b"\0\0"].concat();
+            let length = u32::try_from(fields.len() + 8).unwrap().to_be_bytes();
+            [&length[..], &[0, 3, 0, 0], &fields].concat()
+        };
+        let (written, sent) = (message("d\u{fffd}e9".as_bytes()), message(b"d\xe9"));
+        for at in 0..written.len() {
+            let (mut link, mut far) = pair(Duration::from_secs(60));
+            link.unspell();
+            link.write_all(&written[..at]).await.unwrap();
+            link.write_all(&written[at..]).await.unwrap();
+            link.write_all(b"p\xef\xbf\xbde9").await.unwrap();
+            link.flush().await.unwrap();
+            drop(link);
+            let mut came = Vec::new();
+            far.read_to_end(&mut came).await.unwrap();
+            assert_eq!(came, [&sent[..], b"p\xef\xbf\xbde9"].concat(), "{at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silence_has_an_end_wherever_it_begins() {
+        let (mut link, mut far) = pair(Duration::from_millis(200));
+        let ready = [&b"R\0\0\0\x08\0\0\0\0"[..], b"Z\0\0\0\x05I"].concat();
+        for begun in [&b""[..], b"T", b"T\0\0\0\x08ab"] {
+            far.write_all(&ready).await.unwrap();
+            let mut read = vec![0; ready.len()];
+            link.write_all(b"question").await.unwrap();
+            link.read_exact(&mut read).await.unwrap();
+            // Nothing is due: nothing is missed.
+            let idle = timeout(Duration::from_millis(500), link.read_u8()).await;
+            assert!(idle.is_err());
+            link.write_all(b"question").await.unwrap();
+            far.write_all(begun).await.unwrap();
+            let error = link.read_to_end(&mut Vec::new()).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+            if begun.is_empty() {
+                continue;
+            }
+            (link, far) = pair(Duration::from_millis(200));
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! A PostgreSQL server: how it is reached and spoken with, and what it says of itself.
+
+pub(crate) mod address;
+mod archiver;
+pub(crate) mod end_sessions;
+mod heartbeat;
+pub(crate) mod leave;
+pub(crate) mod link;
+pub(crate) mod options;
+pub(crate) mod pgpass;
+mod place;
+pub(crate) mod session;
+pub(crate) mod spelling;
+mod tls;
+pub(crate) mod tools;
+
+pub use address::{PgServer, SILENCE, typed_ident};
+pub use archiver::{
+    Acknowledged, Archived, ArchivesBy, LogHealth, SlotHealth, acknowledged, archived, archives_by,
+    log_health,
+};
+pub use heartbeat::{Heartbeat, beat};
+pub use leave::goodbye;
+pub(crate) use link::WITHHELD;
+pub use pgpass::sweep;
+pub use place::{ClusterPlace, cluster_place};
+pub use spelling::sayable;
+pub use tools::{FoundTool, combine_program, major_of, server_program};
