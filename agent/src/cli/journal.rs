@@ -43,7 +43,7 @@ impl Journal {
 
     /// Notes how far a recovery is, until the guard is dropped.
     #[must_use]
-    pub(super) fn sync(&self, meter: &Meter) -> Following {
+    pub(super) fn follow(&self, meter: &Meter) -> Following {
         let (journal, meter) = (self.clone(), meter.clone());
         Following(tokio::spawn(async move {
             lines_to(meter, NOTE_EVERY, |line| journal.note(line)).await;

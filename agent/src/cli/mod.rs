@@ -3,7 +3,6 @@
 mod accept;
 mod args;
 mod backups;
-mod boxes;
 mod check;
 mod check_beside;
 mod doctor;
@@ -16,7 +15,7 @@ mod newer;
 mod progress;
 mod recover;
 mod recovery_failed;
-mod recovery_plan;
+mod recovery_request;
 mod recovery_words;
 mod restore;
 mod screen;

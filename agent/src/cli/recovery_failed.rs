@@ -3,17 +3,12 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use drctl_engines::EngineError;
-use drctl_model::{BackupId, SourceId};
-use drctl_policies::recovery::{RecoveryPlan, Target, plan};
-use jiff::Timestamp;
+use drctl_model::BackupId;
+use drctl_policies::recovery::RecoveryPlan;
 
 use super::args::RestoreArgs;
 use crate::host::shell::word;
-use crate::host::{Exit, Failure, Setup};
-use crate::repository::{Memory, Repository};
-use crate::restore::cluster::Step;
-use crate::restore::known::Known;
+use crate::restore::recovery::{Around, WayOn};
 
 /// The command that was typed, as far as it says what is recovered, where to, and what then.
 fn command(args: &RestoreArgs, directory: &Path) -> String {
@@ -100,67 +95,12 @@ fn from_older(args: &RestoreArgs, older: &BackupId) -> String {
     }
 }
 
-/// Whether the same again would fail in the same way: what is in the bucket, or what was reached,
-/// is not what it must be.
-fn is_lasting(error: &anyhow::Error) -> bool {
-    // The server's last words have those of `wal fetch` in them.
-    let words = format!("{error:#}");
-    let told = ["is not what the manifest says", "and a later part is there"];
-    let is_damaged = |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(EngineError::BackRest { exit, .. }) if exit.is_damage());
-    Failure::of(error).exit == Exit::Verification
-        || told.iter().any(|text| words.contains(text))
-        || error.chain().any(is_damaged)
-}
-
 /// What going on comes to, where a chain of copies has still to be put together or where not.
 fn go_on(chain: bool) -> &'static str {
     match chain {
         true => "go on: the chain of copies is laid out anew, unless it was put together",
         false => "go on where it ended: nothing that is whole is done again",
     }
-}
-
-/// What leads where a recovery that failed did not.
-#[derive(Debug, Default)]
-pub(super) struct Instead {
-    /// An older copy that leads to the same target.
-    pub(super) older: Option<BackupId>,
-    /// What leads around log that is damaged.
-    pub(super) around: Option<Around>,
-}
-
-/// What leads around log that is damaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Around {
-    /// The same command, now that it is known.
-    Same,
-    /// All before it, with the time of the last commit.
-    Before(Option<Timestamp>),
-}
-
-/// What leads on where a recovery came no further than `step`.
-pub(super) async fn lead_on(
-    (setup, repository, source): (&Setup, &Repository, &SourceId),
-    known: &Known,
-    planned: &RecoveryPlan,
-    step: Step,
-) -> Instead {
-    let timeline = Some(planned.timeline);
-    if step == Step::LayingOut {
-        let rest = known.archive.clone().without(&planned.base);
-        let older = plan(&rest, &planned.target, timeline).ok();
-        return Instead { older: older.map(|plan| plan.base), around: None };
-    }
-    // By now it may be known that log on the way is damaged.
-    let memory = Memory::at_hand(setup, repository, source).await;
-    let archive = known.around(&memory.damaged_log(source));
-    let leads = |target: &Target| plan(&archive, target, timeline).ok();
-    let before = leads(&Target::Latest).filter(|before| before.reach < planned.reach);
-    let around = before.map(|before| {
-        let same = planned.target != Target::Latest && leads(&planned.target).is_some();
-        if same { Around::Same } else { Around::Before(before.last_commit.not_after) }
-    });
-    Instead { older: None, around }
 }
 
 /// The command that leads around damaged log, and what that comes to.
@@ -181,10 +121,10 @@ pub(super) fn failed(
     error: anyhow::Error,
     args: &RestoreArgs,
     plan: &RecoveryPlan,
-    (directory, instead_of): (&Path, &Instead),
+    (directory, way): (&Path, &WayOn),
     chain: bool,
 ) -> anyhow::Error {
-    let (best, command) = alternative(&error, args, plan, (directory, instead_of), chain);
+    let (best, command) = alternative(args, plan, (directory, way), chain);
     let text = format!(
         "the recovery to {} failed: {error:#}\n  \
          safe: the backups and the log in the bucket; {} is not to be used yet, drctl.log and \
@@ -199,35 +139,30 @@ pub(super) fn failed(
 }
 
 fn alternative(
-    error: &anyhow::Error,
     args: &RestoreArgs,
     plan: &RecoveryPlan,
-    (directory, instead_of): (&Path, &Instead),
+    (directory, way): (&Path, &WayOn),
     chain: bool,
 ) -> (String, String) {
     let restore = || format!("drctl restore {}", word(&args.source));
     let said = |best: &str, command: String| (best.to_owned(), command);
-    if Failure::of(error).code == "no_table" {
-        let open = command_as(args, &aim(args), directory, false);
-        let best = "look at what there is, and name tables that hold rows";
-        return said(best, format!("{open} --resume --open"));
-    }
-    if let Some(around) = instead_of.around {
-        return instead(args, around);
-    }
-    if !is_lasting(error) {
-        return said(go_on(chain), format!("{} --resume", command(args, directory)));
-    }
-    match (&instead_of.older, plan.earlier) {
-        (Some(older), _) => said(
+    match way {
+        WayOn::Look => {
+            let open = command_as(args, &aim(args), directory, false);
+            let best = "look at what there is, and name tables that hold rows";
+            said(best, format!("{open} --resume --open"))
+        }
+        WayOn::Around(around) => instead(args, *around),
+        WayOn::GoOn => said(go_on(chain), format!("{} --resume", command(args, directory))),
+        WayOn::Older(older) => said(
             "the same from an older copy, in a new directory; do not use what is in this one",
             from_older(args, older),
         ),
-        (None, Some(at)) => said(
+        WayOn::Earlier(at) => said(
             "an earlier time, in a new directory; do not use what is in this one",
             format!("{} --to-time {at} --to-directory NEW", restore()),
         ),
-        (None, None) => said(
+        WayOn::BaseAlone => said(
             "the copy alone, in a new directory; do not use what is in this one",
             format!("{} --backup {} --to-directory NEW", restore(), plan.base),
         ),

@@ -3,90 +3,98 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use drctl_engines::pg::physical::{HostReport, Undecided};
+use drctl_engines::pg::physical::Undecided;
 use drctl_model::{shown, total};
 use drctl_policies::recovery::{NoPlan, RecoveryPlan, Target};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::args::RestoreArgs;
 use super::screen::{NAME_SHOWN, count, line};
 use crate::host::figures::{bytes, number, span};
 use crate::host::shell::word;
 use crate::host::{AgentError, zone};
-use crate::restore::cluster::{Rate, Recovered, forks, left_out};
-use crate::restore::known::OtherCluster;
+use crate::restore::cluster::{Recovered, left_out};
+use crate::restore::recovery::{Outlook, PlanNote, Planned, Refusal};
 
 /// How many prepared transactions are named to a person.
 const NAMED: usize = 20;
 
-/// What was found out of a plan beside the bucket's own words.
-#[derive(Debug, Default)]
-pub(super) struct Outlook {
-    /// What this host has of what the cluster needs.
-    pub(super) host: HostReport,
-    /// Why it would be refused as it is.
-    pub(super) refused: Option<String>,
-    /// Bytes that the directory needs at least.
-    pub(super) room: Option<u64>,
-    /// Seconds to fetch and lay out the copy, judging by one segment.
-    pub(super) fetch: Option<f64>,
-    /// How fast log was replayed the last time.
-    pub(super) replay: Option<Rate>,
+/// What is to be known where the server gets no box.
+pub(super) const NO_BOX: &str = "WITHOUT A BOX, as you wish: the restored server and whatever the source's data make it run can \
+     read the keys, reach the network, and read and write all that this account can";
+
+/// What is worth knowing while it is planned.
+pub(super) fn noted(note: &PlanNote) -> String {
+    match note {
+        PlanNote::PassedOver(reason) => format!("passed over: {reason}"),
+        PlanNote::OthersUnknown(error) => {
+            format!("whether another cluster leads there is not known: {error:#}")
+        }
+        PlanNote::SegmentsUnread(unread) => format!(
+            "{} of log were not read for wal_level = minimal: only the replay shows it",
+            count(*unread as u64, "segment")
+        ),
+    }
 }
 
-impl Outlook {
-    fn replay_seconds(&self, plan: &RecoveryPlan) -> Option<f64> {
-        self.replay.map(|rate| rate.seconds_for(plan.log_bytes))
-    }
+fn replay_seconds(plan: &RecoveryPlan, outlook: &Outlook) -> Option<f64> {
+    outlook.replay.map(|rate| rate.seconds_for(plan.log_bytes))
+}
 
-    /// For scripts.
-    pub(super) fn object(&self, plan: &RecoveryPlan) -> (Value, Value) {
-        let checks = json!({
-            "refused": self.refused, "missing": self.host.missing, "notes": self.host.notes,
-            "room_bytes": self.room,
-        });
-        let estimate = json!({
-            "fetch_seconds": self.fetch, "replay_seconds": self.replay_seconds(plan),
-        });
-        (checks, estimate)
-    }
+/// What a host is said to be, beside what it lacks.
+fn notes(outlook: &Outlook) -> impl Iterator<Item = &str> {
+    let unboxed = outlook.without_box.then_some(NO_BOX);
+    outlook.host.notes.iter().map(String::as_str).chain(unboxed)
+}
 
-    fn write(&self, plan: &RecoveryPlan, text: &mut String) {
-        if let Some(room) = self.room {
-            let _ = write!(
-                text,
-                "\n  needs {} of room, and as much more as the log adds to the data",
-                bytes(room)
-            );
-        }
-        let _ = match self.fetch {
-            Some(seconds) => write!(
-                text,
-                "\n  time: about {} to lay the copy out, judging by one segment",
-                span(seconds)
-            ),
-            None => write!(text, "\n  time: to lay the copy out unknown"),
-        };
-        let _ = match (self.replay_seconds(plan), self.replay) {
-            (Some(seconds), Some(rate)) => write!(
-                text,
-                "; about {} to replay, as fast as the last replay here ({} in {})",
-                span(seconds),
-                bytes(rate.bytes),
-                span(rate.seconds)
-            ),
-            _ => write!(text, "; to replay unknown: none was measured on this host"),
-        };
-        for thing in &self.host.missing {
-            let _ = write!(text, "\n  MISSING: {}", line(thing));
-        }
-        for note in &self.host.notes {
-            let _ = write!(text, "\n  note: {}", line(note));
-        }
-        if let Some(why) = &self.refused {
-            let _ = write!(text, "\n  WOULD BE REFUSED: {}", line(why));
-        }
+/// What was found out beside a plan, and why it would be refused as it is: checks and estimates, for
+/// scripts.
+pub(super) fn checks(plan: &RecoveryPlan, outlook: &Outlook, why: Option<&str>) -> (Value, Value) {
+    let checks = json!({
+        "refused": why, "missing": outlook.host.missing,
+        "notes": notes(outlook).collect::<Vec<_>>(), "room_bytes": outlook.room,
+    });
+    let estimate = json!({
+        "fetch_seconds": outlook.fetch, "replay_seconds": replay_seconds(plan, outlook),
+    });
+    (checks, estimate)
+}
+
+/// The same for people.
+fn write_outlook(plan: &RecoveryPlan, outlook: &Outlook, why: Option<&str>, text: &mut String) {
+    if let Some(room) = outlook.room {
+        let _ = write!(
+            text,
+            "\n  needs {} of room, and as much more as the log adds to the data",
+            bytes(room)
+        );
+    }
+    let _ = match outlook.fetch {
+        Some(seconds) => write!(
+            text,
+            "\n  time: about {} to lay the copy out, judging by one segment",
+            span(seconds)
+        ),
+        None => write!(text, "\n  time: to lay the copy out unknown"),
+    };
+    let _ = match (replay_seconds(plan, outlook), outlook.replay) {
+        (Some(seconds), Some(rate)) => write!(
+            text,
+            "; about {} to replay, as fast as the last replay here ({} in {})",
+            span(seconds),
+            bytes(rate.bytes),
+            span(rate.seconds)
+        ),
+        _ => write!(text, "; to replay unknown: none was measured on this host"),
+    };
+    for thing in &outlook.host.missing {
+        let _ = write!(text, "\n  MISSING: {}", line(thing));
+    }
+    for note in notes(outlook) {
+        let _ = write!(text, "\n  note: {}", line(note));
+    }
+    if let Some(why) = why {
+        let _ = write!(text, "\n  WOULD BE REFUSED: {}", line(why));
     }
 }
 
@@ -96,7 +104,8 @@ pub(super) fn both(at: Timestamp) -> String {
     format!("{at} ({})", here.strftime("%Y-%m-%d %H:%M:%S %Z"))
 }
 
-pub(super) fn plan_text(plan: &RecoveryPlan, digest: &str, outlook: &Outlook) -> String {
+pub(super) fn plan_text(planned: &Planned<'_>, outlook: &Outlook, why: Option<&str>) -> String {
+    let (plan, digest) = (&planned.plan, &planned.digest);
     let mut text = format!("recover to {}", plan.target);
     if let Target::Time(at) = plan.target {
         text = format!("recover to time {}", both(at));
@@ -128,20 +137,57 @@ pub(super) fn plan_text(plan: &RecoveryPlan, digest: &str, outlook: &Outlook) ->
     for warning in &plan.warnings {
         let _ = write!(text, "\n  note: {}", line(&warning.to_string()));
     }
-    outlook.write(plan, &mut text);
+    write_outlook(plan, outlook, why, &mut text);
     let _ = write!(text, "\n  plan {digest}: --yes={digest} runs this one and no other");
     text
 }
 
-pub(super) fn no_plan(no: &NoPlan, others: &[OtherCluster]) -> anyhow::Error {
+/// Why a recovery does not begin, as an error.
+pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
+    let (text, hint) = match refusal {
+        Refusal::NoPlan { no, elsewhere } => no_plan(&no, &elsewhere),
+        Refusal::Forks(forks) => (
+            format!(
+                "which timeline is meant has to be said, and nothing was done: {}",
+                forks.join("; ")
+            ),
+            "look at `drctl timeline`, and name with --timeline the one whose server is the real one",
+        ),
+        Refusal::LeavesOut(left_out) => (
+            format!(
+                "the result would not hold all that the bucket has, and nothing was done: {}",
+                left_out.join("; ")
+            ),
+            "look at `drctl timeline`; --accept-loss recovers what can be had without it",
+        ),
+        Refusal::Changed { digest, confirmed, grows } => {
+            let more = match grows {
+                true => " (to the end of the log it changes with every piece that arrives)",
+                false => "",
+            };
+            let text = format!(
+                "the plan has changed: its digest is `{digest}` now and not `{confirmed}`{more}; look \
+                 at it with --plan. Nothing was done"
+            );
+            return AgentError::Usage(text).into();
+        }
+        Refusal::HostLacks(missing) => {
+            let text = format!(
+                "this host lacks what the cluster needs, and nothing was done:\n  {}\n  \
+                 install it, or go on regardless with --despite-missing",
+                missing.join("\n  ")
+            );
+            return AgentError::Target(text).into();
+        }
+    };
+    AgentError::NoPlan(text, hint).into()
+}
+
+fn no_plan(no: &NoPlan, elsewhere: &[u64]) -> (String, &'static str) {
     let mut text = no.to_string();
     let mut hint = no.hint();
-    for other in others.iter().filter(|other| other.reaches(&no.target, None)) {
-        let _ = write!(
-            text,
-            "; another cluster of this source leads there: --system-id {}",
-            other.system_id
-        );
+    for id in elsewhere {
+        let _ = write!(text, "; another cluster of this source leads there: --system-id {id}");
         hint = "name the cluster that is meant with --system-id";
     }
     for (word, place) in [("before it", no.before), ("after it", no.after)] {
@@ -150,33 +196,7 @@ pub(super) fn no_plan(no: &NoPlan, others: &[OtherCluster]) -> anyhow::Error {
             let _ = write!(text, "; the nearest {word} is {at}");
         }
     }
-    AgentError::NoPlan(text, hint).into()
-}
-
-/// Refuses a recovery of all that there is which would not hold all of it, unless that is accepted:
-/// who asked for everything must not take less for it. Where two timelines have commits of their own
-/// nothing but the name of one of them will do.
-pub(super) fn accepted(plan: &RecoveryPlan, args: &RestoreArgs) -> anyhow::Result<()> {
-    let forks = forks(plan);
-    if !forks.is_empty() {
-        let text = format!(
-            "which timeline is meant has to be said, and nothing was done: {}",
-            forks.join("; ")
-        );
-        let hint = "look at `drctl timeline`, and name with --timeline the one whose server is the \
-                    real one";
-        return Err(AgentError::NoPlan(text, hint).into());
-    }
-    let left_out = left_out(plan);
-    if left_out.is_empty() || args.accept_loss {
-        return Ok(());
-    }
-    let text = format!(
-        "the result would not hold all that the bucket has, and nothing was done: {}",
-        left_out.join("; ")
-    );
-    let hint = "look at `drctl timeline`; --accept-loss recovers what can be had without it";
-    Err(AgentError::NoPlan(text, hint).into())
+    (text, hint)
 }
 
 /// Who signed the copy that a plan begins with, a line of it.

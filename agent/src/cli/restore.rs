@@ -1,7 +1,6 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +9,6 @@ use drctl_engines::Secret;
 use drctl_engines::pg::{PgServer, SILENCE};
 use drctl_model::{Content, SourceId, SslMode, shown, total};
 use drctl_policies::SecretRef;
-use drctl_store::Alarm;
 use serde_json::json;
 
 use super::args::RestoreArgs;
@@ -18,23 +16,11 @@ use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, count, line, table};
 use crate::host::figures::{bytes, number, span};
 use crate::host::{AgentError, Exit, Meter, Setup, Stop, read_secret};
-use crate::repository::losses::find;
-use crate::repository::newest::two_servers;
-use crate::repository::{Latest, Memory, Passed, Repository, words};
-use crate::restore::place::check_target;
+use crate::repository::Passed;
 use crate::restore::{
-    Destination, RestorePlan, RestoreRequest, Restored, plan, prepare_cluster,
-    restore as run_restore,
+    BackupRequest, Code, Destination, PlannedRestore, RestoreRequest, Restored, plan_backup,
+    restore_backup,
 };
-
-/// What is told of a backup that is restored, beside its own record.
-struct Told {
-    /// Newer ones that were not chosen.
-    passed: Vec<Passed>,
-    /// What people call the key that signed it.
-    signer: String,
-    alarms: Vec<Alarm>,
-}
 
 /// `drctl restore`.
 pub(super) async fn restore(
@@ -46,108 +32,52 @@ pub(super) async fn restore(
     if args.to_stdout {
         screen.arrives()?;
     }
-    if let Some(directory) = args.to_files.as_ref().or(args.to_directory.as_ref()) {
-        check_target(setup, directory)?;
-    }
-    if let Some(target) = super::recovery_plan::target(args)? {
+    if let Some(target) = super::recovery_request::target(args)? {
         return super::recover::recover(screen, setup, args, target, stop).await;
     }
-    let source = super::source_id(&args.source)?;
     // An estimate that nobody sees is not worth a segment.
     let reckon = args.plan || !(screen.quiet || screen.json);
-    let planning = async {
-        let repository = setup.repository().await?;
-        let (request, passed) = request(setup, &repository, &source, args).await?;
-        let planned = plan(&repository, &request, setup.limits(), reckon).await?;
-        let signer = shown(&repository.trust.name(&request.backup.signer), NAME_SHOWN);
-        let told = Told { passed, signer, alarms: repository.alarms() };
-        Ok::<_, anyhow::Error>((repository, request, planned, told))
-    };
-    let (repository, request, planned, told) = tokio::select! {
-        planned = planning => planned?,
+    let request = request(setup, args)?;
+    let planned = tokio::select! {
+        planned = plan_backup(setup, request, reckon) => planned?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     if args.plan {
-        print_plan(screen, &request, &planned, &told);
+        print_plan(screen, &planned);
         return Ok(Exit::Success);
     }
-    if let Some(code) = &planned.code {
-        code.is_trusted(request.trusted.as_deref())?;
-    }
-    screen.say(plan_text(&request, &planned, &told));
+    planned.trusted()?;
+    screen.say(plan_text(&planned));
     let meter = Meter::default();
     let began = Instant::now();
     let progress = Progress::show(screen, &meter);
-    let done = run_restore(&repository, &request, &planned, setup.limits(), &meter, stop).await;
-    let done = done.and_then(|mut done| {
-        let notes = prepare_cluster(&request)?;
-        if let Some(last) = done.last_mut() {
-            last.notes.extend(notes);
-        }
-        Ok(done)
-    });
+    let done = restore_backup(&planned, &meter, stop).await;
     drop(progress);
-    let done = done.with_context(|| {
-        format!(
-            "restore {} (the source and the bucket were not touched)",
-            request.backup.manifest.backup
-        )
-    })?;
+    let done = done?;
     if args.to_stdout {
         let count = total(done.iter().map(|one| one.plain_bytes));
         screen.say(format!("wrote {}: every byte is the one that was dumped", bytes(count)));
         return Ok(Exit::Success);
     }
-    let told = Told { alarms: repository.alarms(), ..told };
-    print_done(screen, &request, &told, &done, began.elapsed().as_secs_f64());
+    print_done(screen, &planned, &done, began.elapsed().as_secs_f64());
     let whole = done.iter().all(|one| one.failed.is_empty());
     Ok(if whole { Exit::Success } else { Exit::Degraded })
 }
 
-async fn request(
-    setup: &Setup,
-    repository: &Repository,
-    source: &SourceId,
-    args: &RestoreArgs,
-) -> Result<(RestoreRequest, Vec<Passed>)> {
-    let memory = Memory::at_hand(setup, repository, source).await;
-    let Latest { backup, passed, outlived } = match &args.backup {
-        Some(wanted) => {
-            let backup = find(setup, repository, Some(source), wanted).await?;
-            Latest { backup, passed: Vec::new(), outlived: None }
-        }
-        None => repository.latest(source, setup.clock.now(), &memory).await?,
-    };
-    if let Some(outlived) = outlived {
-        return Err(two_servers(&backup, &outlived));
-    }
-    if let Some(found) = memory.bad(source, &backup.manifest.backup) {
-        tracing::warn!("{}: {}", backup.manifest.backup, words(found));
-    }
-    let identities = setup.identities(args.identity.as_deref())?;
-    let id = backup.manifest.backup.clone();
-    let identities = identities.ok_or(AgentError::NoIdentity(id))?;
-    let request = RestoreRequest {
-        backup,
-        identities,
+fn request(setup: &Setup, args: &RestoreArgs) -> Result<BackupRequest> {
+    let source = super::source_id(&args.source)?;
+    Ok(BackupRequest {
+        destination: destination(setup, &source, args)?,
+        source,
+        backup: args.backup.clone(),
+        identity: args.identity.clone(),
         databases: args.databases.clone(),
         globals: !args.no_globals,
-        destination: destination(setup, source, args)?,
-        begun: false,
-        laid_out: false,
         jobs: args.jobs,
         missing: args.missing,
         trusted: args.trust_code.clone(),
         owner: !args.no_owner,
-        spool_dir: setup.config.paths.spool_dir.clone(),
-        bin_dir: bin_dir(setup, source),
-    };
-    Ok((request, passed))
-}
-
-/// Where the source's programs are, if the source is configured here and says so.
-fn bin_dir(setup: &Setup, source: &SourceId) -> Option<PathBuf> {
-    setup.config.sources.get(source).and_then(|source| source.engine.server().bin_dir.clone())
+    })
 }
 
 fn destination(setup: &Setup, source: &SourceId, args: &RestoreArgs) -> Result<Destination> {
@@ -211,14 +141,20 @@ fn target_text(request: &RestoreRequest) -> String {
     }
 }
 
-fn plan_text(request: &RestoreRequest, planned: &RestorePlan, told: &Told) -> String {
+/// What people call the key that signed the backup.
+fn signer(planned: &PlannedRestore<'_>) -> String {
+    shown(&planned.signer(), NAME_SHOWN)
+}
+
+fn plan_text(restore: &PlannedRestore<'_>) -> String {
+    let PlannedRestore { request, plan: planned, passed, .. } = restore;
     let manifest = &request.backup.manifest;
     let mut text = format!(
         "backup {} of {}, begun {}, signed by {}\n  into {}: fetch {}, write {}",
         manifest.backup,
         manifest.source,
         manifest.started,
-        told.signer,
+        signer(restore),
         target_text(request),
         bytes(planned.fetch_bytes),
         bytes(planned.plain_bytes)
@@ -254,16 +190,30 @@ fn plan_text(request: &RestoreRequest, planned: &RestorePlan, told: &Told) -> St
         let _ = write!(text, "\n  note: {}", line(note));
     }
     if let Some(code) = &planned.code {
-        text.push_str(&code.text(request.trusted.as_deref()));
+        text.push_str(&code_text(code, request.trusted.as_deref()));
     }
     let word = if request.backup.accepted.is_some() { "accepted, although" } else { "SUSPECT:" };
     for reason in &manifest.suspect {
         let _ = write!(text, "\n  {word} {}", shown(reason, TEXT_SHOWN));
     }
-    for Passed { backup, why } in &told.passed {
+    for Passed { backup, why } in passed {
         let _ = write!(text, "\n  NEWER, and passed over: {backup}: {}", shown(why, TEXT_SHOWN));
     }
-    text + &alarms_text(&told.alarms)
+    text + &alarms_text(&restore.alarms())
+}
+
+/// What to write to trust a backup's code, and whether that was written.
+fn code_text(code: &Code, given: Option<&str>) -> String {
+    let (all, digest) = (code.runs.len(), &code.digest);
+    let refused = code
+        .is_trusted(given)
+        .err()
+        .map(|error| format!("\n  WOULD BE REFUSED: {}", shown(&error.to_string(), 4000)));
+    format!(
+        "\n  code that no superuser answers for, {all} in all: --trust-code={digest} trusts what is \
+         named here and nothing else{}",
+        refused.unwrap_or_default()
+    )
 }
 
 fn content(content: &Content) -> String {
@@ -283,7 +233,8 @@ fn content(content: &Content) -> String {
     }
 }
 
-fn print_plan(screen: Screen, request: &RestoreRequest, planned: &RestorePlan, told: &Told) {
+fn print_plan(screen: Screen, restore: &PlannedRestore<'_>) {
+    let PlannedRestore { request, plan: planned, passed, .. } = restore;
     let items: Vec<_> = planned
         .items
         .iter()
@@ -305,19 +256,14 @@ fn print_plan(screen: Screen, request: &RestoreRequest, planned: &RestorePlan, t
             "user": code.user, "runs": code.runs, "digest": code.digest,
             "trusted": code.is_trusted(request.trusted.as_deref()).is_ok(),
         })),
-        "estimate_seconds": planned.estimate, "passed_over": told.passed,
-        "signed_by": told.signer, "alarms": alarms_json(&told.alarms),
+        "estimate_seconds": planned.estimate, "passed_over": passed,
+        "signed_by": signer(restore), "alarms": alarms_json(&restore.alarms()),
     });
-    screen.answer("drctl.restore-plan/1", object, || plan_text(request, planned, told));
+    screen.answer("drctl.restore-plan/1", object, || plan_text(restore));
 }
 
-fn print_done(
-    screen: Screen,
-    request: &RestoreRequest,
-    told: &Told,
-    done: &[Restored],
-    seconds: f64,
-) {
+fn print_done(screen: Screen, planned: &PlannedRestore<'_>, done: &[Restored], seconds: f64) {
+    let (request, signer) = (&planned.request, signer(planned));
     let entry = |one: &Restored| {
         json!({
             "target": one.target, "content": one.content, "plain_bytes": one.plain_bytes,
@@ -328,8 +274,8 @@ fn print_done(
     };
     let object = json!({
         "backup": request.backup.manifest.backup, "source": request.backup.manifest.source,
-        "seconds": seconds, "passed_over": told.passed, "signed_by": told.signer,
-        "alarms": alarms_json(&told.alarms),
+        "seconds": seconds, "passed_over": planned.passed, "signed_by": signer,
+        "alarms": alarms_json(&planned.alarms()),
         "restored": done.iter().map(entry).collect::<Vec<_>>(),
     });
     screen.answer("drctl.restore/1", object, || {
@@ -365,9 +311,9 @@ fn print_done(
         format!(
             "{}{notes}{}\nrestored {}, signed by {}, into {} in {}",
             table(&rows),
-            alarms_text(&told.alarms),
+            alarms_text(&planned.alarms()),
             request.backup.manifest.backup,
-            told.signer,
+            signer,
             target_text(request),
             span(seconds)
         )

@@ -1,5 +1,6 @@
 //! A backup's way back: loaded, counted, proven equal.
 
+mod backup;
 pub mod cluster;
 mod combine;
 mod drill;
@@ -7,6 +8,7 @@ mod emergency;
 pub mod known;
 pub(crate) mod place;
 mod plan;
+pub mod recovery;
 mod take_over;
 
 use std::fs::File;
@@ -15,9 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use drctl_engines::pg::physical::{
-    DirectoryTarget, Layout, Recovery, StopAt, made_by_own_log, prepare,
-};
+use drctl_engines::pg::physical::{DirectoryTarget, Layout};
 use drctl_engines::pg::{
     DatabaseTarget, GlobalsTarget, PgServer, RestoreOptions, RowDifference, compare_rows,
 };
@@ -30,6 +30,7 @@ use crate::host::{AgentError, Exit, Failure, Limits, Meter, Stop, crash_point, p
 use crate::repository::Repository;
 use crate::transfer::{Outlet, Sink, fetch_stream};
 
+pub use backup::{BackupRequest, PlannedRestore, plan_backup, restore_backup};
 pub use combine::ChainPlan;
 pub use drill::Drilling;
 pub use emergency::emergency_script;
@@ -162,31 +163,6 @@ fn concerns_it_alone(destination: &Destination, error: &anyhow::Error) -> bool {
     let of_all = matches!(failure.exit, Exit::Interrupted | Exit::Key)
         || ["connect", "auth", "pooler", "store_denied", "store_failed"].contains(&failure.code);
     apart && !of_all
-}
-
-/// Makes a copy of a cluster ready to be started with the log that it brought along, where one was
-/// laid out; gives what the operator should know.
-///
-/// # Errors
-/// [`EngineError`](drctl_engines::EngineError) where the directory cannot be written.
-pub fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
-    let (Destination::Cluster(directory), Some(at)) =
-        (&request.destination, request.backup.manifest.kind.coordinates())
-    else {
-        return Ok(Vec::new());
-    };
-    let recovery = Recovery {
-        // The copy brings the log that it needs along: nothing else is asked for.
-        restore_command: "false".to_owned(),
-        timeline: at.stop_timeline,
-        stop: StopAt::EndOfLog,
-    };
-    let layout = Layout::new(directory);
-    // Whoever starts it does so without a box.
-    if let Some(place) = made_by_own_log(&layout, at.stop_timeline, at.start).into_iter().next() {
-        return Err(AgentError::Place(place).into());
-    }
-    prepare(&layout, &recovery).context("prepare the cluster")
 }
 
 /// What an operator must know of the others where one stream failed.

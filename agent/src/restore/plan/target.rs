@@ -54,21 +54,6 @@ impl Code {
         (!runs.is_empty()).then(|| Code { user: user.to_owned(), runs, digest, uncounted })
     }
 
-    /// What to write to trust it, and whether that was written, for people.
-    #[must_use]
-    pub fn text(&self, given: Option<&str>) -> String {
-        let (all, digest) = (self.runs.len(), &self.digest);
-        let refused = self
-            .is_trusted(given)
-            .err()
-            .map(|error| format!("\n  WOULD BE REFUSED: {}", shown(&error.to_string(), 4000)));
-        format!(
-            "\n  code that no superuser answers for, {all} in all: --trust-code={digest} trusts what is \
-             named here and nothing else{}",
-            refused.unwrap_or_default()
-        )
-    }
-
     /// Whether somebody who has seen all of it trusts it.
     ///
     /// # Errors

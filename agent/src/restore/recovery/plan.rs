@@ -1,0 +1,158 @@
+//! What there is, and the plan that leads to the target.
+
+use anyhow::Result;
+use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning, plan as plan_recovery};
+
+use super::{RecoveryRequest, Refusal};
+use crate::engine::pgbackrest::{Asks, asks};
+use crate::host::Setup;
+use crate::repository::{Repository, losses};
+use crate::restore::cluster::{forks, left_out, plan_digest};
+use crate::restore::known::{Known, known};
+use crate::restore::place::check_target;
+
+/// What is worth knowing while it is planned.
+#[derive(Debug)]
+pub enum PlanNote {
+    /// A backup, or an object of the log, does not count: which, and why.
+    PassedOver(String),
+    /// Whether another cluster of the source leads to the target is not known, for this reason.
+    OthersUnknown(anyhow::Error),
+    /// So many segments of the log could not be read: only their replay shows what they ask for.
+    SegmentsUnread(usize),
+}
+
+/// A plan, with what it was made of: nothing is left to decide.
+pub struct Planned<'a> {
+    /// What was asked for.
+    pub request: RecoveryRequest,
+    /// The plan.
+    pub plan: RecoveryPlan,
+    /// The digest that stands for it.
+    pub digest: String,
+    pub(super) setup: &'a Setup,
+    pub(super) repository: Repository,
+    pub(super) known: Known,
+}
+
+/// Plans a recovery whose base has all its objects, and whose log can be replayed as far as its
+/// records tell: a backup that is known not to be whole is passed over, and the next older one that
+/// leads there is used. Needs no key, and touches nothing.
+///
+/// # Errors
+/// [`AgentError::Target`](crate::host::AgentError::Target) for a directory where no restore may go;
+/// [`AgentError::UnknownSource`](crate::host::AgentError::UnknownSource); as [`Setup::repository`],
+/// [`known`] and [`losses::find`].
+pub async fn plan<'a>(
+    setup: &'a Setup,
+    request: RecoveryRequest,
+    tell: &mut (dyn FnMut(PlanNote) + Send),
+) -> Result<Result<Planned<'a>, Refusal>> {
+    if let Some(directory) = &request.directory {
+        check_target(setup, directory)?;
+    }
+    // It tells where the server's programs are: without it no plan could be run.
+    setup.source(request.source.as_str())?;
+    let repository = setup.repository().await?;
+    let cache = setup.log_cache(&repository).await;
+    let wanted = (Want::of(Some(&request.target)), request.system_id);
+    let mut known = known(setup, &repository, &request.source, cache.as_ref(), wanted).await?;
+    if let Some(backup) = &request.backup {
+        let chosen = losses::find(setup, &repository, Some(&request.source), backup).await?;
+        known.archive = known.archive.only(&chosen.manifest.backup);
+    }
+    for reason in &known.refused {
+        tell(PlanNote::PassedOver(reason.clone()));
+    }
+    let planned = plan_on_whole(setup, &repository, &request, &mut known, tell).await?;
+    Ok(planned.map(|mut plan| {
+        plan.warnings.extend(known.uncopied.map(Warning::NoCopyOf));
+        let digest = plan_digest(&plan);
+        Planned { request, plan, digest, setup, repository, known }
+    }))
+}
+
+async fn plan_on_whole(
+    setup: &Setup,
+    repository: &Repository,
+    request: &RecoveryRequest,
+    known: &mut Known,
+    tell: &mut (dyn FnMut(PlanNote) + Send),
+) -> Result<Result<RecoveryPlan, Refusal>> {
+    let RecoveryRequest { source, target, timeline, .. } = request;
+    loop {
+        let planned = match plan_recovery(&known.archive, target, *timeline) {
+            Ok(planned) => planned,
+            Err(no) => {
+                if let Err(error) = known.look_at_others(setup, target).await {
+                    tell(PlanNote::OthersUnknown(error));
+                }
+                let leads = known.others.iter().filter(|other| other.reaches(&no.target, None));
+                let elsewhere = leads.map(|other| other.system_id).collect();
+                return Ok(Err(Refusal::NoPlan { no, elsewhere }));
+            }
+        };
+        if let Some(why) = repository.is_lacking(source, &planned.base).await? {
+            tell(PlanNote::PassedOver(format!("the copy {}: {why}", planned.base)));
+            known.archive = known.archive.clone().without(&planned.base);
+            continue;
+        }
+        let Some(size) = known.base(&planned.base).map(|at| at.segment_size) else {
+            return Ok(Ok(planned));
+        };
+        let of = (known.stanza.as_ref(), known.system_id);
+        let Asks { breaks, unread } = asks(setup, source, of, size, &planned.path).await?;
+        if breaks.is_empty() {
+            if unread > 0 {
+                tell(PlanNote::SegmentsUnread(unread));
+            }
+            return Ok(Ok(planned));
+        }
+        known.archive = known.archive.clone().broken_at(breaks);
+    }
+}
+
+impl Planned<'_> {
+    /// What people call the key that signed the base.
+    #[must_use]
+    pub fn signer(&self) -> Option<String> {
+        self.known.signed_by(&self.repository.trust, &self.plan.base)
+    }
+
+    /// Whether it holds all that was asked for: who asked for everything must not take less for it
+    /// unless that was accepted, and where two timelines have commits of their own nothing but the name
+    /// of one of them will do.
+    ///
+    /// # Errors
+    /// [`Refusal::Forks`], [`Refusal::LeavesOut`].
+    pub fn complete(&self) -> Result<(), Refusal> {
+        complete(&self.plan, self.request.accept_loss)
+    }
+
+    /// Whether it is the plan that was agreed to, where one was.
+    ///
+    /// # Errors
+    /// [`Refusal::Changed`].
+    pub fn confirmed(&self) -> Result<(), Refusal> {
+        match &self.request.confirmed {
+            Some(confirmed) if *confirmed != self.digest => Err(Refusal::Changed {
+                digest: self.digest.clone(),
+                confirmed: confirmed.clone(),
+                grows: self.plan.target == Target::Latest,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn complete(plan: &RecoveryPlan, accept_loss: bool) -> Result<(), Refusal> {
+    let forks = forks(plan);
+    if !forks.is_empty() {
+        return Err(Refusal::Forks(forks));
+    }
+    let left_out = left_out(plan);
+    match left_out.is_empty() || accept_loss {
+        true => Ok(()),
+        false => Err(Refusal::LeavesOut(left_out)),
+    }
+}

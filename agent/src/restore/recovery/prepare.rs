@@ -1,0 +1,253 @@
+//! What would keep a recovery from being done is better known before hours of copying.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use drctl_engines::boxed::{Boxes, look_for_box};
+use drctl_engines::pg::physical::{HostReport, check_host, may_run};
+use drctl_engines::pg::server_program;
+use drctl_model::{External, total};
+use drctl_store::{Identities, open_facts};
+
+use super::{Planned, Refusal};
+use crate::host::AgentError;
+use crate::repository::Proven;
+use crate::restore::cluster::{
+    Kept, Rate, Step, Whose, is_begun, kept, last_rate, waits, whose_number,
+};
+use crate::restore::{Destination, RestorePlan, RestoreRequest, check_room, plan as plan_base};
+
+/// Log that the server keeps beside its data while it replays, at most, where it is no more than
+/// it was made for (`max_wal_size` and what waits to be replayed).
+const LOG_ROOM: u64 = 2 << 30;
+
+/// What can be told of a plan beside the plan.
+#[derive(Debug, Default)]
+pub struct Outlook {
+    /// What this host has of what the cluster needs.
+    pub host: HostReport,
+    /// Whether the server gets no box, as was wished.
+    pub without_box: bool,
+    /// Bytes that the directory needs at least.
+    pub room: Option<u64>,
+    /// Seconds to fetch and extract the base, judging by one segment.
+    pub fetch: Option<f64>,
+    /// How fast log was replayed the last time.
+    pub replay: Option<Rate>,
+}
+
+/// All that is needed to begin, looked at before anything is touched.
+pub struct Prepared {
+    pub(super) base: Base,
+    pub(super) bin_dir: PathBuf,
+    pub(super) user: String,
+    pub(super) identity: Option<(PathBuf, Identities)>,
+    pub(super) boxes: Option<Boxes>,
+    /// What can be told of it.
+    pub outlook: Outlook,
+}
+
+/// Where the base comes from.
+pub(super) enum Base {
+    /// Out of the bucket.
+    Stored(Box<(RestoreRequest, RestorePlan)>),
+    /// By pgBackRest: the backup of this label.
+    Archived(String),
+}
+
+impl Prepared {
+    /// Whether this host has what the cluster needs, or that was accepted.
+    ///
+    /// # Errors
+    /// [`Refusal::HostLacks`].
+    pub fn fits(&self, planned: &Planned<'_>) -> Result<(), Refusal> {
+        let missing = &self.outlook.host.missing;
+        match missing.is_empty() || planned.request.despite_missing {
+            true => Ok(()),
+            false => Err(Refusal::HostLacks(missing.clone())),
+        }
+    }
+
+    /// Whether the base is made as a whole or not at all: nothing of it is kept where an attempt
+    /// breaks off.
+    #[must_use]
+    pub fn is_made_anew(&self) -> bool {
+        match &self.base {
+            Base::Stored(base) => base.1.chain.is_some(),
+            Base::Archived(_) => true,
+        }
+    }
+}
+
+/// Looks at everything that is needed to recover: the directory and its room, the base and what opens
+/// it, the server's programs, the host, the box; with `reckon` also how long the base will take, for
+/// which one segment is fetched and opened.
+///
+/// # Errors
+/// [`AgentError::Target`] for the directory; [`AgentError::NoIdentity`]; [`AgentError::NoBox`];
+/// [`AgentError::NoPlan`] for a number that is no transaction's own; as
+/// [`plan_base`](crate::restore::plan).
+pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
+    let (setup, request) = (planned.setup, &planned.request);
+    let directory = request.directory()?;
+    if is_begun(directory) && !request.resume {
+        return Err(AgentError::Target(waits(directory)).into());
+    }
+    let base = planned.plan.base.as_str();
+    let backup = planned.repository.find(Some(&request.source), base).await?;
+    let version = backup.manifest.tools.get("server").cloned().unwrap_or_default();
+    may_run()?;
+    let server = setup.server(setup.source(request.source.as_str())?.1)?;
+    let program = server_program(&server, &version).await?;
+    let bin_dir = program.parent().context("find the server's programs")?.to_owned();
+    let boxes = boxes(request.without_box).await?;
+    let begun = if request.resume { kept(directory)? } else { None };
+    let external = backup.manifest.kind.external().cloned();
+    let mut prepared = match external {
+        Some(external) => archived(planned, &backup, (&external, begun), bin_dir).await?,
+        None => stored(planned, backup, begun, (bin_dir, reckon)).await?,
+    };
+    let lacks = boxes.as_ref().and_then(|boxes| boxes.lacks.as_ref());
+    let lacks = lacks.map(|lacks| format!("the restored server's box: {lacks}"));
+    prepared.outlook.host.notes.extend(lacks);
+    prepared.outlook.without_box = request.without_box;
+    prepared.outlook.replay = last_rate(&setup.config.paths.state_dir);
+    Ok(Prepared { boxes, user: server.user, ..prepared })
+}
+
+/// How a box is made for the server, unless it is to do without.
+async fn boxes(without: bool) -> Result<Option<Boxes>> {
+    if without {
+        return Ok(None);
+    }
+    Ok(Some(look_for_box().await.map_err(|no| AgentError::NoBox(no.missing, no.hint))?))
+}
+
+/// Of a base that pgBackRest keeps.
+async fn archived(
+    planned: &Planned<'_>,
+    backup: &Proven,
+    (external, begun): (&External, Option<Kept>),
+    bin_dir: PathBuf,
+) -> Result<Prepared> {
+    let identity = identity_beside(planned)?;
+    whose(planned, identity.as_ref().map(|(_, keys)| keys)).await?;
+    // As far as its record tells, and can be opened.
+    let facts = identity.as_ref().and_then(|(_, keys)| open_facts(&backup.manifest, keys).ok());
+    let host = check_host(&bin_dir, facts.and_then(|facts| facts.cluster).as_ref()).await;
+    let bytes = match &begun {
+        Some((step, _)) if *step > Step::LayingOut => 0,
+        _ => external.bytes,
+    };
+    let room = Some(room(planned, bytes)?);
+    let base = Base::Archived(external.label.clone());
+    let outlook = Outlook { host, room, ..Outlook::default() };
+    Ok(Prepared { base, bin_dir, user: String::new(), identity, boxes: None, outlook })
+}
+
+/// Of a base that lies in the bucket.
+async fn stored(
+    planned: &Planned<'_>,
+    backup: Proven,
+    begun: Option<Kept>,
+    (bin_dir, reckon): (PathBuf, bool),
+) -> Result<Prepared> {
+    let (setup, request) = (planned.setup, &planned.request);
+    let file = request.identity_file(setup)?;
+    let identities = setup.identities(Some(&file))?;
+    let identities = identities.ok_or(AgentError::NoIdentity(planned.plan.base.clone()))?;
+    let facts = open_facts(&backup.manifest, &identities).context("open the copy's facts")?;
+    whose(planned, Some(&identities)).await?;
+    let host = check_host(&bin_dir, facts.cluster.as_ref()).await;
+    let restore = RestoreRequest {
+        identities: identities.clone(),
+        backup,
+        databases: Vec::new(),
+        globals: true,
+        destination: Destination::Cluster(request.directory()?.to_owned()),
+        begun: request.resume,
+        missing: false,
+        trusted: None,
+        laid_out: begun.as_ref().is_some_and(|(step, _)| *step > Step::LayingOut),
+        jobs: 1,
+        owner: true,
+        spool_dir: setup.config.paths.spool_dir.clone(),
+        bin_dir: Some(bin_dir.clone()),
+    };
+    let base = plan_base(&planned.repository, &restore, setup.limits(), reckon).await?;
+    let room = Some(room(planned, base_room(&base, begun.as_ref()))?);
+    let outlook = Outlook { host, room, fetch: base.estimate, ..Outlook::default() };
+    let (base, identity) = (Base::Stored(Box::new((restore, base))), Some((file, identities)));
+    Ok(Prepared { base, bin_dir, user: String::new(), identity, boxes: None, outlook })
+}
+
+/// Room for what is not there yet, and for the log while it is replayed.
+fn room(planned: &Planned<'_>, base: u64) -> Result<u64> {
+    let log = planned.plan.log_bytes.min(LOG_ROOM);
+    let needed = base.saturating_add(log);
+    check_room(planned.request.directory()?, needed)?;
+    Ok(needed)
+}
+
+/// Room for what is not there yet of the base.
+fn base_room(base: &RestorePlan, begun: Option<&Kept>) -> u64 {
+    let kept = match begun {
+        Some((step, _)) if *step > Step::LayingOut => return 0,
+        begun => begun.map_or(&[][..], |(_, kept)| kept),
+    };
+    match (&base.chain, &base.room) {
+        // A chain is laid out anew as a whole.
+        (Some(_), Some((_, room))) => *room,
+        _ => {
+            let missing = base.items.iter().filter(|item| !kept.contains(&item.stream.id));
+            total(missing.map(|item| item.stream.plain_bytes))
+        }
+    }
+}
+
+/// Whether the number that is asked for is a transaction's own.
+async fn whose(planned: &Planned<'_>, identities: Option<&Identities>) -> Result<()> {
+    if planned.request.resume {
+        return Ok(());
+    }
+    let folder: &Path = &planned.setup.config.paths.runtime_dir;
+    let Planned { repository, known, request, .. } = planned;
+    let whose = Whose { repository, source: &request.source, known, identities, folder };
+    whose_number(&whose, &planned.plan).await
+}
+
+/// What opens drctl's own log beside pgBackRest's archive, where that is at hand.
+fn identity_beside(planned: &Planned<'_>) -> Result<Option<(PathBuf, Identities)>> {
+    let (setup, request) = (planned.setup, &planned.request);
+    let Ok(file) = request.identity_file(setup) else { return Ok(None) };
+    if request.identity.is_none() && !file.exists() {
+        return Ok(None);
+    }
+    Ok(setup.identities(Some(&file))?.map(|identities| (file, identities)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::restore::ChainPlan;
+
+    #[test]
+    fn what_is_laid_out_needs_no_room_again() {
+        let chain = ChainPlan { before: Vec::new(), program: PathBuf::new() };
+        let base = RestorePlan {
+            items: Vec::new(),
+            chain: Some(chain),
+            fetch_bytes: 100,
+            plain_bytes: 200,
+            room: Some((PathBuf::new(), 400)),
+            notes: Vec::new(),
+            code: None,
+            estimate: None,
+        };
+        assert_eq!(base_room(&base, None), 400);
+        assert_eq!(base_room(&base, Some(&(Step::LayingOut, Vec::new()))), 400);
+        for step in [Step::Replaying, Step::Proven, Step::Promoting, Step::Promoted] {
+            assert_eq!(base_room(&base, Some(&(step, Vec::new()))), 0, "{step:?}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Base and log brought to the target.
+
+use anyhow::{Result, bail};
+
+use super::Planned;
+use super::prepare::{Base, Prepared};
+use crate::host::{Meter, Stop};
+use crate::restore::cluster::{
+    RecoverRequest, Recovered, RecoveryState, laid_out, lay_out, recover, with_log_ahead,
+};
+
+/// Extracts the base as far as it is not there, replays the log onto it, proves that the server stands
+/// at its target, and does with the cluster what was asked for. Log is fetched ahead meanwhile.
+///
+/// # Errors
+/// [`AgentError::Mismatch`](crate::host::AgentError::Mismatch) where the target was not reached: what
+/// is there is not to be used; as [`lay_out`] and [`recover`]. [`way_on`](super::way_on) tells what
+/// leads on.
+pub async fn replay(
+    planned: &Planned<'_>,
+    prepared: Prepared,
+    state: &mut RecoveryState,
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<Recovered> {
+    let Prepared { base, bin_dir, user, identity, boxes, .. } = prepared;
+    let Planned { setup, repository, known, request, plan, .. } = planned;
+    let recovery = RecoverRequest {
+        setup,
+        repository,
+        source: request.source.as_str(),
+        known,
+        plan,
+        directory: request.directory()?.to_owned(),
+        identity,
+        user,
+        bin_dir,
+        choice: request.then.clone(),
+        boxes,
+        preload: request.preload.clone(),
+    };
+    match (&base, &known.stanza) {
+        (Base::Stored(base), _) => {
+            let (request, base) = &**base;
+            let limits = setup.limits();
+            lay_out(repository, request, base, (state, limits), meter, stop).await?;
+            with_log_ahead(&recovery, recover(&recovery, state, meter, stop)).await
+        }
+        (Base::Archived(label), Some(stanza)) => {
+            // pgBackRest leaves us a processor while it lays out.
+            let work = async {
+                laid_out::lay_out(stanza, label, state, meter, stop).await?;
+                recover(&recovery, state, meter, stop).await
+            };
+            with_log_ahead(&recovery, work).await
+        }
+        (Base::Archived(label), None) => bail!("there is no stanza with {label}"),
+    }
+}

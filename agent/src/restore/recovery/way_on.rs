@@ -1,0 +1,90 @@
+//! What leads on where a recovery failed.
+
+use drctl_engines::EngineError;
+use drctl_model::BackupId;
+use drctl_policies::recovery::{Target, plan};
+use jiff::Timestamp;
+
+use super::Planned;
+use crate::host::{Exit, Failure};
+use crate::repository::Memory;
+use crate::restore::cluster::Step;
+
+/// What leads on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WayOn {
+    /// A table that was to be taken out is not there: look at what there is.
+    Look,
+    /// The target, or what comes before it, around log that is damaged, in a new directory.
+    Around(Around),
+    /// The same again goes on where it ended.
+    GoOn,
+    /// The same from this older backup, in a new directory.
+    Older(BackupId),
+    /// This earlier time, in a new directory.
+    Earlier(Timestamp),
+    /// The base without any log, in a new directory.
+    BaseAlone,
+}
+
+/// What leads around log that is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Around {
+    /// The same request, now that it is known.
+    Same,
+    /// All before it, with the time of the last commit.
+    Before(Option<Timestamp>),
+}
+
+/// What leads on where a recovery failed for this reason, and came no further than `step`.
+pub async fn way_on(planned: &Planned<'_>, error: &anyhow::Error, step: Step) -> WayOn {
+    if Failure::of(error).code == "no_table" {
+        return WayOn::Look;
+    }
+    let plan = &planned.plan;
+    if step > Step::LayingOut
+        && let Some(around) = around(planned).await
+    {
+        return WayOn::Around(around);
+    }
+    if !is_lasting(error) {
+        return WayOn::GoOn;
+    }
+    let older = if step == Step::LayingOut { older(planned) } else { None };
+    match (older, plan.earlier) {
+        (Some(older), _) => WayOn::Older(older),
+        (None, Some(at)) => WayOn::Earlier(at),
+        (None, None) => WayOn::BaseAlone,
+    }
+}
+
+/// An older backup that leads to the same target.
+fn older(planned: &Planned<'_>) -> Option<BackupId> {
+    let rest = planned.known.archive.clone().without(&planned.plan.base);
+    let older = plan(&rest, &planned.plan.target, Some(planned.plan.timeline));
+    older.ok().map(|plan| plan.base)
+}
+
+/// By now it may be known that log on the way is damaged.
+async fn around(planned: &Planned<'_>) -> Option<Around> {
+    let Planned { setup, repository, known, request, plan: planned, .. } = planned;
+    let source = &request.source;
+    let memory = Memory::at_hand(setup, repository, source).await;
+    let archive = known.around(&memory.damaged_log(source));
+    let leads = |target: &Target| plan(&archive, target, Some(planned.timeline)).ok();
+    let before = leads(&Target::Latest).filter(|before| before.reach < planned.reach)?;
+    let same = planned.target != Target::Latest && leads(&planned.target).is_some();
+    Some(if same { Around::Same } else { Around::Before(before.last_commit.not_after) })
+}
+
+/// Whether the same again would fail in the same way: what is in the bucket, or what was reached,
+/// is not what it must be.
+fn is_lasting(error: &anyhow::Error) -> bool {
+    // The server's last words have those of `wal fetch` in them.
+    let words = format!("{error:#}");
+    let told = ["is not what the manifest says", "and a later part is there"];
+    let is_damaged = |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(EngineError::BackRest { exit, .. }) if exit.is_damage());
+    Failure::of(error).exit == Exit::Verification
+        || told.iter().any(|text| words.contains(text))
+        || error.chain().any(is_damaged)
+}
