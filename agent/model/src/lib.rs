@@ -25,6 +25,7 @@ mod manifest;
 mod marker;
 mod named;
 mod newest;
+mod position;
 mod role;
 mod sslmode;
 mod verification;
@@ -61,6 +62,7 @@ pub use manifest::{
 pub use marker::{Marker, MarkerError};
 pub use named::{MOST_NAMED, Named, to_name};
 pub use newest::{newest, newest_first};
+pub use position::Position;
 pub use role::Role;
 pub use sslmode::SslMode;
 pub use verification::{Closeness, Fault, Verification, bad, standing, telling};

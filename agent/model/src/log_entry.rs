@@ -1,16 +1,16 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Holds, Lsn, Timeline, WalLevel};
+use crate::{Digest, Holds, Lsn, Position, Timeline, WalLevel};
 
-/// A piece of a timeline's log in few bytes: a million of them are kept, loaded and walked for
+/// A piece of a lineage's log in few bytes: a million of them are kept, loaded and walked for
 /// each plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogEntry {
+pub struct LogEntry<P = Lsn> {
     /// Its first byte.
-    pub start: Lsn,
+    pub start: P,
     /// Behind its last byte.
-    pub end: Lsn,
+    pub end: P,
     /// The least and the greatest time in it, microseconds of the epoch; where the least is the
     /// greater one there is none.
     commits: (i64, i64),
@@ -42,17 +42,14 @@ pub fn micros(at: Timestamp) -> i64 {
     exact.saturating_sub(i64::from(before))
 }
 
-impl LogEntry {
-    /// Its length as [`to_bytes`](Self::to_bytes) writes it.
-    pub const BYTES: usize = 60;
-
+impl<P: Position> LogEntry<P> {
     /// A piece from `start` to `end`, with the times and the transactions that it holds.
     #[must_use]
     pub fn new(
-        (start, end): (Lsn, Lsn),
+        (start, end): (P, P),
         commits: Option<(Timestamp, Timestamp)>,
         xids: Option<(u32, u32)>,
-    ) -> LogEntry {
+    ) -> LogEntry<P> {
         let commits = commits.map_or((i64::MAX, i64::MIN), |(one, other)| {
             let (one, other) = (micros(one), micros(other));
             (one.min(other), one.max(other))
@@ -62,31 +59,10 @@ impl LogEntry {
         LogEntry { start, end, commits, xids, tail: NO_RECORD, bound: (0, 0) }
     }
 
-    /// A piece of which this is signed.
-    #[must_use]
-    pub fn of(range: (Lsn, Lsn), holds: &Holds) -> LogEntry {
-        let tail = holds.last_record.filter(|(_, next)| *next <= range.1);
-        let tail = tail.and_then(|(_, next)| u32::try_from(range.1.since(next)).ok());
-        let entry = LogEntry::new(range, holds.commits, holds.xids);
-        let of = |digest: Option<Digest>| digest.map_or(0, stands_for);
-        let bound = (of(holds.before), of(holds.after));
-        LogEntry { tail: tail.unwrap_or(NO_RECORD), bound, ..entry }
-    }
-
-    /// The same of a piece whose bytes have this digest: where it begins a segment that is all of
-    /// the segment up to its end.
-    #[must_use]
-    pub fn with_bytes(self, holds: &Holds, bytes: Digest) -> LogEntry {
-        let begins = holds.segment_size.is_some_and(|size| size.start_of(self.start) == self.start);
-        let (before, after) = self.bound;
-        let after = if begins { stands_for(bytes) } else { after };
-        LogEntry { bound: (before, after), ..self }
-    }
-
     /// Whether the log of this piece follows that of the one before, which ends where it begins:
     /// nothing where one of them does not tell.
     #[must_use]
-    pub fn follows(&self, before: &LogEntry) -> Option<bool> {
+    pub fn follows(&self, before: &LogEntry<P>) -> Option<bool> {
         let (ends, begins) = (before.bound.1, self.bound.0);
         (ends != 0 && begins != 0).then_some(ends == begins)
     }
@@ -113,7 +89,7 @@ impl LogEntry {
     /// The same with what lies before it from `start` on, of which is known that it is there, and
     /// that nothing in it is earlier than `least`, in microseconds of the epoch.
     #[must_use]
-    pub fn extended(self, start: Lsn, least: Option<i64>) -> LogEntry {
+    pub fn extended(self, start: P, least: Option<i64>) -> LogEntry<P> {
         let (first, last) = self.commits;
         let least = least.filter(|_| first <= last).unwrap_or(first);
         LogEntry { start: start.min(self.start), commits: (first.min(least), last), ..self }
@@ -121,7 +97,7 @@ impl LogEntry {
 
     /// Its first byte, and behind its last.
     #[must_use]
-    pub fn range(&self) -> (Lsn, Lsn) {
+    pub fn range(&self) -> (P, P) {
         (self.start, self.end)
     }
 
@@ -134,15 +110,42 @@ impl LogEntry {
 
     /// The least transaction in it, and how many follow up to the greatest.
     #[must_use]
-    pub fn xids(&self) -> Option<(u32, u32)> {
+    pub fn transactions(&self) -> Option<(u32, u32)> {
         let (_, width) = self.xids;
         (width < u32::MAX).then_some(self.xids)
     }
 
     /// Where its last record ends.
     #[must_use]
-    pub fn record_end(&self) -> Option<Lsn> {
-        (self.tail != NO_RECORD).then(|| Lsn(self.end.0.saturating_sub(u64::from(self.tail))))
+    pub fn record_end(&self) -> Option<P> {
+        (self.tail != NO_RECORD)
+            .then(|| P::of(self.end.number().saturating_sub(u64::from(self.tail))))
+    }
+}
+
+impl LogEntry {
+    /// Its length as [`to_bytes`](Self::to_bytes) writes it.
+    pub const BYTES: usize = 60;
+
+    /// A piece of which this is signed.
+    #[must_use]
+    pub fn of(range: (Lsn, Lsn), holds: &Holds) -> LogEntry {
+        let tail = holds.last_record.filter(|(_, next)| *next <= range.1);
+        let tail = tail.and_then(|(_, next)| u32::try_from(range.1.since(next)).ok());
+        let entry = LogEntry::new(range, holds.commits, holds.xids);
+        let of = |digest: Option<Digest>| digest.map_or(0, stands_for);
+        let bound = (of(holds.before), of(holds.after));
+        LogEntry { tail: tail.unwrap_or(NO_RECORD), bound, ..entry }
+    }
+
+    /// The same of a piece whose bytes have this digest: where it begins a segment that is all of
+    /// the segment up to its end.
+    #[must_use]
+    pub fn with_bytes(self, holds: &Holds, bytes: Digest) -> LogEntry {
+        let begins = holds.segment_size.is_some_and(|size| size.start_of(self.start) == self.start);
+        let (before, after) = self.bound;
+        let after = if begins { stands_for(bytes) } else { after };
+        LogEntry { bound: (before, after), ..self }
     }
 
     /// Appends it: start, end, commits, transactions, tail, what binds it, all little-endian.
@@ -274,7 +277,7 @@ mod tests {
             assert_eq!(entry.record_end(), holds.last_record.filter(|_| end).map(|(_, n)| n));
             assert_eq!(entry.commits(), holds.commits.map(|(a, b)| (micros(a), micros(b))));
             let xids = holds.xids.map(|(a, b)| (a, b.wrapping_sub(a)));
-            assert_eq!(entry.xids(), xids);
+            assert_eq!(entry.transactions(), xids);
             let mut bytes = Vec::new();
             entry.to_bytes(&mut bytes);
             assert_eq!(LogEntry::from_bytes(bytes.as_slice().try_into().unwrap()), entry);

@@ -3,6 +3,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Position;
+
 /// A byte position in PostgreSQL's write-ahead log (`pg_lsn`), counted from the beginning of time.
 ///
 /// Written as PostgreSQL does: the upper and lower 32 bits in hexadecimal, `16/B374D848`.
@@ -61,6 +63,16 @@ impl TryFrom<String> for Lsn {
 
     fn try_from(text: String) -> Result<Self, LsnError> {
         text.parse()
+    }
+}
+
+impl Position for Lsn {
+    fn of(number: u64) -> Lsn {
+        Lsn(number)
+    }
+
+    fn number(self) -> u64 {
+        self.0
     }
 }
 

@@ -1,4 +1,4 @@
-//! Recovery of PostgreSQL to a point in time: what can be reached, and how.
+//! Recovery to a point in time: what can be reached, and how.
 //!
 //! Pure and total: an [`Archive`] is made of what the catalog knows, [`plan`] answers with a
 //! [`RecoveryPlan`] or with [`NoPlan`], which says why and what is nearest, and
@@ -7,29 +7,19 @@
 //! Positions decide, times only translate. The server stops at the first commit *in the order of
 //! the log* whose time is later than the target, so a plan holds the log at least to the end of
 //! the first piece that is known to have such a commit.
+//!
+//! What is alike for the log of any engine is `common`; `wal` is what only PostgreSQL knows, whose
+//! words these are.
 
-mod aim;
-mod archive;
-mod binding;
-mod bounds;
-mod digest_text;
-mod elsewhere;
-mod outcome;
-mod path;
-mod planner;
-mod recoverable_until;
-mod refusal;
-mod sparse;
-mod view;
-mod words;
+mod common;
+mod wal;
 
 #[cfg(test)]
 mod tests;
 
-pub use archive::Archive;
-pub use outcome::{LastCommit, Leg, Loss, NoPlan, Reason, RecoveryPlan, Stop, Warning};
-pub use planner::plan;
-pub use recoverable_until::{RecoverableUntil, recoverable_until};
-pub use sparse::{Run, Want};
-pub use view::{BaseOn, Reachable, Span, TimelineView, timeline_view};
-pub use words::{Base, Gap, Piece, Place, RestorePoint, Stood, Target, Why};
+pub use common::{LastCommit, Loss, Stood, Stop};
+pub use wal::{
+    Archive, Base, BaseOn, Gap, Leg, NoPlan, Piece, Place, Reachable, Reason, RecoverableUntil,
+    RecoveryPlan, RestorePoint, Run, Span, Target, TimelineView, Want, Warning, Why, plan,
+    recoverable_until, timeline_view,
+};

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use super::*;
 
 mod binding;
+mod other_engine;
 mod property;
 mod sparse;
 mod table;

@@ -255,7 +255,7 @@ proptest! {
         let asked = interesting(&world, pick, off);
         for index in 0..world.forks.len() {
             let timeline = tl(u32::try_from(index).unwrap() + 1);
-            if !archive.histories.contains_key(&timeline) {
+            if archive.history(timeline).is_none() {
                 continue;
             }
             let best = world.bases.iter().filter(|of| world.stops(index, **of, asked).is_some());
@@ -270,7 +270,7 @@ proptest! {
                     replay(&world, index, &plan)?;
                     for other in plan.earlier.iter().chain(&plan.later) {
                         let target = Target::Time(*other);
-                        prop_assert!(super::super::planner::plan(&archive, &target, Some(timeline)).is_ok());
+                        prop_assert!(super::super::plan(&archive, &target, Some(timeline)).is_ok());
                     }
                 }
                 Err(none) => {
@@ -298,7 +298,7 @@ proptest! {
         let archive = world.archive();
         for index in 0..world.forks.len() {
             let timeline = tl(u32::try_from(index).unwrap() + 1);
-            if !archive.histories.contains_key(&timeline) {
+            if archive.history(timeline).is_none() {
                 continue;
             }
             let ends = |of: &&Taken| {

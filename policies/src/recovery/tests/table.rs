@@ -426,7 +426,7 @@ fn times_are_rounded_to_what_the_server_knows() {
     let exact: Timestamp = "2026-03-01T00:00:00.000001Z".parse().unwrap();
     let more: Timestamp = "2026-03-01T00:00:00.0000015Z".parse().unwrap();
     let old: Timestamp = "1969-12-31T23:59:59.9999985Z".parse().unwrap();
-    use super::super::archive::Micros;
+    use super::super::common::Micros;
     assert_eq!((Micros::of(exact), Micros::above(exact)), (Micros::of(more), Micros::of(exact)));
     assert_eq!(Micros::above(more).minus(1), Micros::of(more));
     assert_eq!((Micros::of(old), Micros::above(old)), (Micros(-2), Micros(-1)));

@@ -1,9 +1,8 @@
 use drctl_model::{Lsn, Timeline};
 use jiff::Timestamp;
 
-use super::archive::Archive;
-use super::path::Path;
-use super::{Base, Gap, RecoveryPlan, Target, Warning, plan};
+use super::{Archive, Gap, Path, RecoveryPlan, Target, Wal, Warning, plan};
+use crate::recovery::common::Base;
 
 /// How far all that there is leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,23 +27,25 @@ pub fn recoverable_until(archive: &Archive) -> Option<RecoverableUntil> {
     let newest = plan(archive, &Target::Latest, None).ok()?;
     let forks: Vec<Warning> = newest.warnings.iter().filter(|one| is_fork(one)).cloned().collect();
     let plan = longest(archive, &forks).unwrap_or(newest);
-    let path = Path::to(archive, plan.timeline)?;
-    let stopped = archive.bases.iter().filter(|base| base.backup == plan.base);
+    let path = Path::to(&archive.log, plan.timeline)?;
+    let stopped = archive.log.bases.iter().filter(|base| base.backup == plan.base);
     let stopped = stopped.map(|base| base.stood.told()).max();
-    let mut gaps = Vec::new();
+    let mut gaps: Vec<Gap> = Vec::new();
     let mut reach = plan.reach;
     for span in path.spans.iter().filter(|span| span.end > plan.reach) {
-        gaps.push(path.gap_at(reach));
+        gaps.push(path.gap_at(reach).into());
         reach = span.end;
     }
     // Also of a newer timeline that has no log of its own yet.
-    let later = archive.histories.values().rev().filter(|of| of.timeline > plan.timeline);
+    let later = archive.histories().all().rev().filter(|of| of.timeline > plan.timeline);
     let later = later.filter(|of| of.holds(plan.timeline)).map(|of| of.timeline);
-    let ends = later.chain([plan.timeline]).filter_map(|of| Path::to(archive, of)?.lost_end());
-    gaps.extend(ends.max_by_key(|gap| gap.until));
-    let newer = |base: &&Base| base.stop > plan.consistent;
-    let foreign = archive.bases.iter().filter(newer);
-    gaps.extend(foreign.filter_map(|base| archive.foreign.get(&base.backup)));
+    let all = later.chain([plan.timeline]);
+    let ends = all.filter_map(|of| Path::to(&archive.log, of)?.lost_end());
+    gaps.extend(ends.max_by_key(|gap| gap.until).map(Gap::from));
+    let newer = |base: &&Base<Wal>| base.stop > plan.consistent;
+    let foreign = archive.log.bases.iter().filter(newer);
+    let foreign = foreign.filter_map(|base| archive.log.foreign.get(&base.backup).copied());
+    gaps.extend(foreign.map(Gap::from));
     let doubt =
         |warning: &Warning| matches!(warning, Warning::DisputedHistory(_) | Warning::NoHistory(_));
     Some(RecoverableUntil {

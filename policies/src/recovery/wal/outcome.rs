@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Gap, Place, Target, Why};
+use crate::recovery::common::{LastCommit, Loss, Stop};
 
 /// What a recovery does: nothing is left to decide while it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -54,38 +55,6 @@ pub struct Leg {
     pub from: Lsn,
     /// Behind its last byte.
     pub until: Lsn,
-}
-
-/// What ends the replay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stop {
-    /// The server, which sees the target in the log, or what lies behind it.
-    AtTarget,
-    /// The end of the log. Given the target itself, the server would not see anything later and
-    /// give up at the end: it must be told to replay all that there is, and that be checked.
-    AtEnd,
-}
-
-/// The last commit (or abort) up to the target, as far as the pieces tell. Equal where they tell
-/// it exactly, but for the microseconds by which commits overtake each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct LastCommit {
-    /// No earlier than this.
-    pub not_before: Option<Timestamp>,
-    /// No later than this.
-    pub not_after: Option<Timestamp>,
-}
-
-/// What a result does not hold, at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Loss {
-    /// Bytes of log behind the earliest position where the server may stop.
-    pub bytes: u64,
-    /// Commits later than this.
-    pub after: Option<Timestamp>,
-    /// The last commit that is lost; nothing where none is known to be.
-    pub until: Option<Timestamp>,
 }
 
 /// What to know before saying yes to a plan.

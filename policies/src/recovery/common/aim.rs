@@ -1,32 +1,46 @@
-use std::collections::BTreeMap;
+use drctl_model::Position;
+use jiff::Timestamp;
 
-use drctl_model::Lsn;
-
-use super::archive::{Archive, Micros, Range};
+use super::archive::{Micros, Range};
 use super::path::{Path, Seen};
-use super::{Base, Gap, Place, Reason, Stood, Target};
+use super::{Base, Gap, Lines, Stood};
 
 /// How finely a checkpoint tells when it was begun, in microseconds.
 const SECOND: i64 = 1_000_000;
 
-/// A target, looked up on a path: where in the log it is, as far as the pieces tell.
-pub(super) enum Aim {
+/// What a recovery is to reach, as far as all engines have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal<P> {
+    /// All that was committed at this time or before (to the microsecond, rounded down).
+    Time(Timestamp),
+    /// All records that begin before a position; whether the first one that begins there or later
+    /// is to be in the result too.
+    Position { at: P, inclusive: bool },
+    /// Something that lies in the log not before `lo`, and that the log up to `hi` holds. How many
+    /// pieces may hold it, where only the replay shows which one does; 0 where that is known.
+    Within { lo: P, hi: P, pieces: usize },
+    /// All that there is.
+    Latest,
+}
+
+/// The same, looked up on a path: where in the log it is, as far as the pieces tell.
+pub(super) enum Aim<P> {
     /// By time: where that is depends on the base.
-    Time { at: Micros, late: Vec<Late> },
-    /// Not before `lo`; the log up to `hi` holds it. Of a transaction: how many pieces may.
-    Position { lo: Lsn, hi: Lsn, pieces: usize },
+    Time { at: Micros, late: Vec<Late<P>> },
+    /// Not before `lo`; the log up to `hi` holds it. How many pieces may, where that is not known.
+    Position { lo: P, hi: P, pieces: usize },
     /// All records that begin before `at`; the log up to `hi` shows where that is.
-    Before { at: Lsn, hi: Lsn },
+    Before { at: P, hi: P },
     /// The end.
     Latest,
 }
 
 /// A piece with commits at the target or later.
-pub(super) struct Late {
-    start: Lsn,
-    end: Lsn,
+pub(super) struct Late<P> {
+    start: P,
+    end: P,
     /// The greatest end of this and all that begin earlier.
-    reach: Lsn,
+    reach: P,
     kind: Kind,
 }
 
@@ -42,52 +56,55 @@ enum Kind {
 
 /// How far a base leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reached {
+pub(super) struct Reached<P> {
     /// The server does not stop earlier.
-    pub(super) lo: Lsn,
+    pub(super) lo: P,
     /// The log up to here is enough.
-    pub(super) hi: Lsn,
+    pub(super) hi: P,
     /// The end of the contiguous log.
-    pub(super) reach: Lsn,
+    pub(super) reach: P,
     /// Whether only the end of the log ends the replay.
     pub(super) at_end: bool,
 }
 
 /// Why a base does not lead to the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Miss {
+pub(super) enum Miss<L: Lines> {
     /// It ended later.
     EndedAfter,
     /// Something is missing.
-    Cut(Gap),
+    Cut(Gap<L>),
     /// The log ends too early.
-    AfterEnd { end: Lsn },
+    AfterEnd { end: L::At },
 }
 
-impl Aim {
-    pub(super) fn at(archive: &Archive, path: &Path<'_>, target: &Target) -> Result<Aim, Reason> {
-        match target {
-            Target::Time(at) => {
-                let at = Micros::of(*at);
+impl<P: Position> Aim<P> {
+    pub(super) fn at<L: Lines<At = P>>(path: &Path<'_, L>, goal: &Goal<P>) -> Aim<P> {
+        match *goal {
+            Goal::Time(at) => {
+                let at = Micros::of(at);
                 let led = path.bases.iter().filter(|base| at >= consistent_since(path, base));
                 let stop = led.map(|base| base.stop).max();
-                Ok(Aim::Time { at, late: stop.map_or(Vec::new(), |stop| late(path, at, stop)) })
+                Aim::Time { at, late: stop.map_or(Vec::new(), |stop| late(path, at, stop)) }
             }
-            Target::Lsn { lsn, inclusive } => {
-                let hi = path.end_of_piece_at(*lsn).unwrap_or(lsn.plus(1));
-                Ok(match inclusive {
-                    true => Aim::Position { lo: *lsn, hi, pieces: 0 },
-                    false => Aim::Before { at: *lsn, hi },
-                })
+            Goal::Position { at, inclusive } => {
+                let hi = path.end_of_piece_at(at).unwrap_or(at.plus(1));
+                match inclusive {
+                    true => Aim::Position { lo: at, hi, pieces: 0 },
+                    false => Aim::Before { at, hi },
+                }
             }
-            Target::Xid { xid, .. } => by_xid(path, *xid),
-            Target::Name(name) => by_name(archive, path, name),
-            Target::Latest => Ok(Aim::Latest),
+            Goal::Within { lo, hi, pieces } => Aim::Position { lo, hi, pieces },
+            Goal::Latest => Aim::Latest,
         }
     }
 
     /// Whether and how far a base leads to it.
-    pub(super) fn from(&self, path: &Path<'_>, base: &Base) -> Result<Reached, Miss> {
+    pub(super) fn from<L: Lines<At = P>>(
+        &self,
+        path: &Path<'_, L>,
+        base: &Base<L>,
+    ) -> Result<Reached<P>, Miss<L>> {
         if self.is_before(path, base) {
             return Err(Miss::EndedAfter);
         }
@@ -121,7 +138,7 @@ impl Aim {
         }
     }
 
-    fn is_before(&self, path: &Path<'_>, base: &Base) -> bool {
+    fn is_before<L: Lines<At = P>>(&self, path: &Path<'_, L>, base: &Base<L>) -> bool {
         match self {
             Aim::Time { at, .. } => *at < consistent_since(path, base),
             Aim::Position { lo, .. } | Aim::Before { at: lo, .. } => *lo < base.stop,
@@ -129,9 +146,13 @@ impl Aim {
         }
     }
 
-    /// How far a base leads in the midst of the pieces that may hold a transaction: whether it
+    /// How far a base leads in the midst of the pieces that may hold the target: whether it
     /// ended behind the base only the replay shows.
-    pub(super) fn perhaps(&self, path: &Path<'_>, base: &Base) -> Option<Reached> {
+    pub(super) fn perhaps<L: Lines<At = P>>(
+        &self,
+        path: &Path<'_, L>,
+        base: &Base<L>,
+    ) -> Option<Reached<P>> {
         let Aim::Position { lo, hi, pieces: 1.. } = self else { return None };
         let span = consistent(path, base).ok()?;
         let inside = *lo < base.stop && base.stop < *hi && *hi <= span.end;
@@ -152,7 +173,7 @@ impl Aim {
 /// That of the last commit before its end, by the log; where that tells none, when it was by the
 /// clock of the server. And a server that meets a later commit before the base is consistent stops
 /// there and fails.
-pub(super) fn consistent_since(path: &Path<'_>, base: &Base) -> Micros {
+pub(crate) fn consistent_since<L: Lines>(path: &Path<'_, L>, base: &Base<L>) -> Micros {
     let inside = path.pieces_within(base.start, base.stop);
     let last = inside.filter_map(|seen| seen.last()).max();
     let stood = match base.stood {
@@ -168,7 +189,10 @@ pub(super) fn consistent_since(path: &Path<'_>, base: &Base) -> Micros {
 }
 
 /// The log that makes a base consistent, and what follows it.
-pub(super) fn consistent(path: &Path<'_>, base: &Base) -> Result<Range, Miss> {
+pub(super) fn consistent<L: Lines>(
+    path: &Path<'_, L>,
+    base: &Base<L>,
+) -> Result<Range<L::At>, Miss<L>> {
     if let Some(gap) = path.foreign(base) {
         return Err(Miss::Cut(gap));
     }
@@ -179,8 +203,8 @@ pub(super) fn consistent(path: &Path<'_>, base: &Base) -> Result<Range, Miss> {
     Ok(span)
 }
 
-impl Late {
-    fn of(seen: Seen, at: Micros) -> Option<Late> {
+impl<P: Position> Late<P> {
+    fn of(seen: Seen<P>, at: Micros) -> Option<Late<P>> {
         let (_, last) = seen.commits?;
         let kind = match (seen.whole, last > at) {
             (true, true) => Kind::Later,
@@ -192,12 +216,12 @@ impl Late {
     }
 
     /// Whether it lies on both sides of a position.
-    fn crosses(&self, at: Lsn) -> bool {
+    fn crosses(&self, at: P) -> bool {
         self.start < at && at < self.end
     }
 
     /// Whether it shows that the log behind a gap leads to the target.
-    fn is_behind(&self, gap: Lsn) -> bool {
+    fn is_behind(&self, gap: P) -> bool {
         self.start >= gap && self.kind != Kind::Perhaps
     }
 }
@@ -206,9 +230,9 @@ impl Late {
 /// asked for end at `stop` or before. Whoever comes to the first of these pieces that surely has a
 /// later commit and ends behind `stop` needs nothing that begins behind it; whoever does not is
 /// cut off from it.
-fn late(path: &Path<'_>, at: Micros, stop: Lsn) -> Vec<Late> {
+fn late<L: Lines>(path: &Path<'_, L>, at: Micros, stop: L::At) -> Vec<Late<L::At>> {
     let mut late = Vec::new();
-    let mut enough = Lsn(u64::MAX);
+    let mut enough = L::At::last();
     for part in path.parts() {
         for seen in part {
             if seen.start >= enough {
@@ -222,7 +246,7 @@ fn late(path: &Path<'_>, at: Micros, stop: Lsn) -> Vec<Late> {
         }
     }
     late.sort_by_key(|late| (late.start, late.end));
-    let mut reach = Lsn(0);
+    let mut reach = L::At::first();
     for late in &mut late {
         reach = reach.max(late.end);
         late.reach = reach;
@@ -231,16 +255,16 @@ fn late(path: &Path<'_>, at: Micros, stop: Lsn) -> Vec<Late> {
 }
 
 /// Where a server that replays from a base passes a time.
-enum Passed {
+enum Passed<P> {
     /// At the first later commit, somewhere between.
-    Between { lo: Lsn, hi: Lsn },
+    Between { lo: P, hi: P },
     /// Nowhere, but the last commit is at that very time.
     AtLast,
     /// Nowhere that is known.
     Never,
 }
 
-fn passed(late: &[Late], stop: Lsn, span: Range) -> Passed {
+fn passed<P: Position>(late: &[Late<P>], stop: P, span: Range<P>) -> Passed<P> {
     let first = late.partition_point(|late| late.reach <= stop);
     let (mut lo, mut hi, mut exact) = (None, None, false);
     for late in late.get(first..).unwrap_or_default() {
@@ -257,7 +281,7 @@ fn passed(late: &[Late], stop: Lsn, span: Range) -> Passed {
             Kind::Perhaps => lo = lo.or(Some(late.start)),
             Kind::Later => {
                 lo = lo.or(Some(late.start));
-                hi = Some(hi.map_or(late.end, |hi: Lsn| hi.min(late.end)));
+                hi = Some(hi.map_or(late.end, |hi: P| hi.min(late.end)));
             }
         }
     }
@@ -267,66 +291,4 @@ fn passed(late: &[Late], stop: Lsn, span: Range) -> Passed {
         (None, _) if exact => Passed::AtLast,
         _ => Passed::Never,
     }
-}
-
-fn by_name(archive: &Archive, path: &Path<'_>, name: &str) -> Result<Aim, Reason> {
-    let left = |timeline| path.history.left(timeline).unwrap_or(Lsn(u64::MAX));
-    let named = archive.points.iter().filter(|point| point.name == name);
-    let on = named.filter(|p| path.history.holds(p.timeline) && p.lsn <= left(p.timeline));
-    let places: BTreeMap<Lsn, Place> =
-        on.map(|point| (point.lsn, Place { lsn: point.lsn, at: Some(point.at) })).collect();
-    let places: Vec<Place> = places.into_values().collect();
-    match places[..] {
-        [] => Err(Reason::NameNotFound),
-        [Place { lsn, .. }] => Ok(Aim::Position { lo: lsn, hi: lsn, pieces: 0 }),
-        _ => Err(Reason::NameAmbiguous { places }),
-    }
-}
-
-/// The pieces that may hold a transaction.
-struct Candidates {
-    lo: Lsn,
-    hi: Lsn,
-    pieces: usize,
-    first: Place,
-}
-
-fn by_xid(path: &Path<'_>, xid: u32) -> Result<Aim, Reason> {
-    let mut found: BTreeMap<u64, Candidates> = BTreeMap::new();
-    let mut newest = None;
-    for seen in path.pieces() {
-        let Some((least, width)) = seen.xids else { continue };
-        let top = unrolled(newest, least.wrapping_add(width));
-        newest = newest.max(Some(top));
-        let offset = xid.wrapping_sub(least);
-        if offset > width {
-            continue;
-        }
-        let whole = top.saturating_sub(u64::from(width)).saturating_add(u64::from(offset));
-        let place = Place { lsn: seen.start, at: seen.commits.and_then(|(at, _)| at.time()) };
-        let one = Candidates { lo: seen.start, hi: seen.end, pieces: 0, first: place };
-        let all = found.entry(whole).or_insert(one);
-        all.lo = all.lo.min(seen.start);
-        all.hi = all.hi.max(seen.end);
-        all.first = all.first.min(place);
-        all.pieces = all.pieces.saturating_add(1);
-    }
-    let mut found = found.into_values();
-    match (found.next(), found.next()) {
-        (None, _) => Err(Reason::XidNotFound),
-        (Some(only), None) => Ok(Aim::Position { lo: only.lo, hi: only.hi, pieces: only.pieces }),
-        (Some(one), Some(two)) => {
-            let places = [one, two].into_iter().chain(found).map(|c| c.first).collect();
-            Err(Reason::XidAmbiguous { places })
-        }
-    }
-}
-
-/// A number of the ring of 2^32 on a line: the nearest one to the newest that was seen.
-fn unrolled(newest: Option<u64>, xid: u32) -> u64 {
-    let Some(newest) = newest else { return u64::from(xid).saturating_add(1 << 32) };
-    // The lower half of the number is what goes round.
-    let on_ring = (newest & u64::from(u32::MAX)) as u32;
-    let step = xid.wrapping_sub(on_ring).cast_signed();
-    newest.saturating_add_signed(i64::from(step))
 }

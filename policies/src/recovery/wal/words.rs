@@ -2,6 +2,9 @@ use drctl_model::{BackupId, Digest, LogEntry, Lsn, Timeline};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::Wal;
+use crate::recovery::common::{self, Stood};
+
 /// A physical backup from which the log can be replayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
@@ -22,30 +25,16 @@ pub struct Base {
     pub good: bool,
 }
 
-/// When a base ended. Never by the clock of the host that copied, where the log tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stood {
-    /// By the log that it brings along: its last commit, where it has one; when the checkpoint was
-    /// begun with which it begins, in whole seconds.
-    Log {
-        /// The last commit or abort before its end.
-        last_commit: Option<Timestamp>,
-        /// When its checkpoint was begun.
-        checkpoint: Timestamp,
-    },
-    /// By the clock of the server; rounded up where it was rounded.
-    Server(Timestamp),
-    /// By that of the host that copied: it counts only where no log tells.
-    Host(Timestamp),
-}
-
-impl Stood {
-    /// The moment that it tells, whatever it is worth.
-    #[must_use]
-    pub fn told(&self) -> Timestamp {
-        match self {
-            Stood::Log { last_commit, checkpoint } => last_commit.unwrap_or(*checkpoint),
-            Stood::Server(at) | Stood::Host(at) => *at,
+impl Base {
+    /// As the common part knows it.
+    pub(super) fn common(&self) -> common::Base<Wal> {
+        common::Base {
+            backup: self.backup.clone(),
+            lineage: self.timeline,
+            start: self.start,
+            stop: self.stop,
+            stood: self.stood,
+            good: self.good,
         }
     }
 }

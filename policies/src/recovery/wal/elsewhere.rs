@@ -1,22 +1,20 @@
 use drctl_model::{Lsn, Timeline};
 use jiff::Timestamp;
 
-use super::archive::{Archive, Micros, commits};
-use super::bounds::Bounds;
-use super::path::Path;
-use super::{Base, Stood, Warning};
+use super::{Archive, Path, Wal, Warning};
+use crate::recovery::common::{Base, Bounds, Micros, Stood, commits};
 
 /// Commits at a time or before that lie on another timeline alone, where the path has none as late:
 /// which timeline, and the last of them.
 pub(super) fn left_behind(
     archive: &Archive,
     path: &Path<'_>,
-    bounds: &Bounds,
+    bounds: &Bounds<Lsn>,
     at: Micros,
 ) -> Option<(Timeline, Timestamp)> {
     let shows = bounds.latest();
     let mut found: Option<(Micros, Timeline)> = None;
-    for (timeline, log) in &archive.logs {
+    for (timeline, log) in &archive.log.logs {
         let Some(begins) = parted(archive, path, *timeline) else { continue };
         let own = log.entries.iter().filter(|entry| entry.start >= begins);
         let timed = own.filter_map(commits).filter(|(first, _)| *first <= at);
@@ -28,10 +26,10 @@ pub(super) fn left_behind(
 
 /// From where on a timeline has what a path has not; nothing for the path's own.
 fn parted(archive: &Archive, path: &Path<'_>, timeline: Timeline) -> Option<Lsn> {
-    match (path.history.holds(timeline), path.history.left(timeline)) {
-        (true, left) => left,
+    match path.holds(timeline) {
+        true => path.left(timeline),
         // What it has of a common ancestor is no commit of its own.
-        (false, _) => Some(archive.histories.get(&timeline).map_or(Lsn(0), |own| own.begins())),
+        false => Some(archive.history(timeline).map_or(Lsn(0), |own| own.begins())),
     }
 }
 
@@ -57,10 +55,10 @@ pub(super) fn forks(archive: &Archive, path: &Path<'_>, named: bool) -> Vec<Warn
         let last = if longer { Some(lived) } else { behind };
         let Some(until) = last.and_then(Micros::time) else { continue };
         if longer && !named {
-            let (followed, reach) = (path.history.timeline, path.end());
+            let (followed, reach) = (path.lineage, path.end());
             let shows = shows.and_then(Micros::time);
             found.push(Warning::Fork { timeline, end, until, followed, reach, shows });
-        } else if longer || path.history.holds(timeline) {
+        } else if longer || path.holds(timeline) {
             found.push(Warning::LeftBehind { timeline, until });
         }
     }
@@ -68,24 +66,25 @@ pub(super) fn forks(archive: &Archive, path: &Path<'_>, named: bool) -> Vec<Warn
 }
 
 fn tails(archive: &Archive, path: &Path<'_>) -> Vec<Tail> {
-    let of_bases = archive.bases.iter().map(|base| base.timeline);
-    let mut timelines: Vec<Timeline> = archive.logs.keys().copied().chain(of_bases).collect();
+    let of_bases = archive.log.bases.iter().map(|base| base.lineage);
+    let mut timelines: Vec<Timeline> = archive.log.logs.keys().copied().chain(of_bases).collect();
     timelines.sort_unstable();
     timelines.dedup();
     // What is known of no history is told by itself.
-    timelines.retain(|timeline| archive.histories.contains_key(timeline));
+    timelines.retain(|timeline| archive.history(*timeline).is_some());
     timelines.into_iter().filter_map(|timeline| tail(archive, path, timeline)).collect()
 }
 
 fn tail(archive: &Archive, path: &Path<'_>, timeline: Timeline) -> Option<Tail> {
     let parted = parted(archive, path, timeline)?;
-    let entries = archive.logs.get(&timeline).map_or(&[][..], |log| &log.entries);
+    let entries = archive.log.entries(timeline);
     // One that lies on both sides has commits of its own where they are later than all that the path's
     // own copy of its beginning holds.
     let apart = |start: Lsn| start >= parted || path.has_copy(timeline, start);
     let entries = entries.iter().filter(|entry| entry.end > parted && apart(entry.start));
     let log = entries.filter_map(|one| Some((one.start >= parted, one.end, commits(one)?.1)));
-    let bases = archive.bases.iter().filter(|base| base.timeline == timeline && base.stop > parted);
+    let on = archive.log.bases.iter().filter(|base| base.lineage == timeline);
+    let bases = on.filter(|base| base.stop > parted);
     let bases = bases.filter_map(|base| Some((true, base.stop, life(base)?)));
     let all: Vec<(bool, Lsn, Micros)> = log.chain(bases).collect();
     Some(Tail {
@@ -103,7 +102,7 @@ fn lived(path: &Path<'_>) -> Option<Micros> {
 }
 
 /// When the server lived that a base was taken of: by its own clock, and never by that of the host.
-fn life(base: &Base) -> Option<Micros> {
+fn life(base: &Base<Wal>) -> Option<Micros> {
     match base.stood {
         Stood::Log { last_commit, checkpoint } => {
             Some(Micros::of(last_commit.map_or(checkpoint, |at| at.max(checkpoint))))

@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 
-use super::{RecoveryPlan, Target, Warning};
+use super::{RecoveryPlan, Target, Wal, Warning};
+use crate::recovery::common::{self, Agreed};
 
 impl RecoveryPlan {
     /// What the operator agrees to, as lines of text: a digest over them can be shown and asked
@@ -13,30 +14,21 @@ impl RecoveryPlan {
     /// needed, and three warnings), for pieces are joined while a recovery runs.
     #[must_use]
     pub fn digest_text(&self) -> String {
-        let mut text = String::from("drctl recovery plan 1\n");
-        let mut line = |line: std::fmt::Arguments<'_>| {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "{line}");
-        };
-        line(format_args!("base {}", self.base));
-        line(format_args!("consistent {}", self.consistent));
-        line(format_args!("timeline {}", self.timeline));
-        line(format_args!("target {}", exact(&self.target)));
-        for (index, leg) in self.path.iter().enumerate() {
-            // The last one ends with the piece that holds the target, or with all there is.
-            let last = index.saturating_add(1) == self.path.len();
-            match last {
-                true => line(format_args!("log {} {}", leg.timeline, leg.from)),
-                false => line(format_args!("log {} {} {}", leg.timeline, leg.from, leg.until)),
-            }
-        }
         // To the end of the log what other timelines have is told anew with all of it.
         let of_others = |warning: &Warning| self.target == Target::Latest && warning.is_of_others();
         let told = |warning: &&Warning| !warning.is_of_pieces() && !of_others(warning);
-        for warning in self.warnings.iter().filter(told) {
-            line(format_args!("warning {warning}"));
-        }
-        text
+        let warnings: Vec<String> =
+            self.warnings.iter().filter(told).map(ToString::to_string).collect();
+        let path: Vec<common::Leg<Wal>> = self.path.iter().map(common::Leg::from).collect();
+        let agreed = Agreed::<Wal> {
+            base: &self.base,
+            consistent: self.consistent,
+            lineage: self.timeline,
+            target: &exact(&self.target),
+            path: &path,
+            warnings: &warnings,
+        };
+        agreed.text()
     }
 }
 

@@ -1,0 +1,133 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use drctl_model::{BackupId, LogEntry, Lsn, Timeline, TimelineHistory};
+use jiff::Timestamp;
+
+use super::histories::Histories;
+use super::segments::foreign;
+use super::{Base, Piece, RestorePoint, Wal};
+use crate::recovery::common::{self, Why};
+
+/// What the bucket holds of one source, made ready for planning.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    pub(super) log: common::Archive<Wal>,
+    pub(super) points: Vec<RestorePoint>,
+}
+
+impl Archive {
+    /// Sorts and joins what the catalog knows; pieces of no length count for nothing.
+    ///
+    /// A timeline counts as known when its history is here, or that of one that descends from it.
+    /// The first timeline needs none.
+    #[must_use]
+    pub fn new(
+        bases: Vec<Base>,
+        pieces: impl IntoIterator<Item = Piece>,
+        points: Vec<RestorePoint>,
+        histories: Vec<TimelineHistory>,
+    ) -> Archive {
+        let mut logs: BTreeMap<Timeline, Vec<LogEntry>> = BTreeMap::new();
+        let mut pieces = pieces.into_iter().peekable();
+        while let Some(timeline) = pieces.peek().map(|piece| piece.timeline) {
+            let entries = logs.entry(timeline).or_default();
+            while let Some(piece) = pieces.next_if(|piece| piece.timeline == timeline) {
+                entries.push(piece.entry());
+            }
+        }
+        Archive::of(bases, logs, points, histories)
+    }
+
+    /// The same of pieces that are in few bytes already; those that are in order cost least.
+    #[must_use]
+    pub fn of(
+        bases: Vec<Base>,
+        logs: BTreeMap<Timeline, Vec<LogEntry>>,
+        points: Vec<RestorePoint>,
+        histories: Vec<TimelineHistory>,
+    ) -> Archive {
+        let common = bases.iter().map(Base::common).collect();
+        let mut log = common::Archive::of(common, logs, Histories::default());
+        let around = |base: &Base| foreign(base, log.logs.get(&base.timeline)?);
+        let foreign = bases.iter().filter_map(|base| Some((base.backup.clone(), around(base)?)));
+        log.foreign = foreign.collect();
+        let of_bases: BTreeSet<Timeline> = bases.iter().map(|base| base.timeline).collect();
+        log.known = Histories::new(histories, log.mentions(Timeline::FIRST), of_bases);
+        Archive { log, points }
+    }
+
+    /// The same with positions from which on the log of a timeline cannot be replayed.
+    #[must_use]
+    pub fn broken_at(mut self, breaks: impl IntoIterator<Item = (Timeline, Lsn)>) -> Archive {
+        self.log.bar(breaks, Why::TooLittle);
+        self
+    }
+
+    /// The same with pieces (their first bytes, and behind their last ones) that were found not to
+    /// be the log that was written: nothing leads across what no other piece covers of them.
+    #[must_use]
+    pub fn damaged(mut self, pieces: &[(Timeline, Lsn, Lsn)]) -> Archive {
+        self.log.damage(pieces);
+        self
+    }
+
+    /// The same, where it is known that log of a timeline was there up to a position.
+    #[must_use]
+    pub fn once_up_to(mut self, known: impl IntoIterator<Item = (Timeline, Lsn)>) -> Archive {
+        self.log.was_there(known);
+        self
+    }
+
+    /// The pieces of each timeline, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = (Timeline, &[LogEntry])> {
+        self.log.logs.iter().map(|(timeline, log)| (*timeline, &log.entries[..]))
+    }
+
+    /// The same with this base alone, for somebody who chose it; of all others nothing is used.
+    #[must_use]
+    pub fn only(mut self, base: &BackupId) -> Archive {
+        self.log.bases.retain(|other| other.backup == *base);
+        self
+    }
+
+    /// The same without a base that is known not to be whole.
+    #[must_use]
+    pub fn without(mut self, base: &BackupId) -> Archive {
+        self.log.bases.retain(|other| other.backup != *base);
+        self
+    }
+
+    /// The last time of a commit or abort in all log, and of all bases: by the clocks of those who
+    /// wrote it.
+    #[must_use]
+    pub fn last_seen(&self) -> Option<Timestamp> {
+        self.log.last_seen()
+    }
+
+    /// The history of a timeline: without ancestors where it is missing and a base is on it.
+    #[must_use]
+    pub fn history(&self, timeline: Timeline) -> Option<&TimelineHistory> {
+        self.histories().of(timeline)
+    }
+
+    /// Where the last record ends that a replay of `timeline`'s log up to `reach` comes to.
+    #[must_use]
+    pub fn last_record(&self, timeline: Timeline, reach: Lsn) -> Option<Lsn> {
+        self.log.last_record(timeline, reach)
+    }
+
+    /// The pieces of `timeline`'s log that end behind `from` and hold a commit of the time `at` or
+    /// earlier, as far as pieces tell.
+    pub fn early(
+        &self,
+        timeline: Timeline,
+        from: Lsn,
+        at: Timestamp,
+    ) -> impl Iterator<Item = (Lsn, Lsn)> {
+        self.log.early(timeline, from, at)
+    }
+
+    pub(super) fn histories(&self) -> &Histories {
+        &self.log.known
+    }
+}
