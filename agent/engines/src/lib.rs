@@ -10,6 +10,6 @@ pub mod pg;
 pub use common::boxed;
 pub use common::{
     BackupSource, Below, Blocker, Brought, EngineError, Finished, Leftover, Outcome, RestoreTarget,
-    Secret, ServerSaid, Stderr, StreamOutcome, ToolFeed, ToolRun, Unreadable, kill_tools,
+    Secret, ServerSaid, Stderr, StreamOutcome, ToolFeed, ToolRun, Unreadable, blocking, kill_tools,
     stays_below,
 };

@@ -12,11 +12,11 @@ use serde_json::json;
 
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
-use crate::engine::pgbackrest::{Asked as Wanted, engine_of, fetch as fetch_from_archive};
+use crate::engine::pgbackrest::{engine_of, fetch as fetch_from_archive};
 use crate::host::{AgentError, Exit, Setup, Stop};
 use crate::log::{
-    Ahead, Fetched, LogStore, Push, Pushed, Shipping, fetch as fetch_wal, note_refusal, ship,
-    usual_slot,
+    Ahead, Fetched, LogRequest, LogStore, Push, Pushed, Shipping, fetch as fetch_wal, note_refusal,
+    ship, usual_slot,
 };
 use crate::restore::cluster::take;
 
@@ -157,21 +157,24 @@ fn answered(done: Fetched) -> Result<Exit> {
 }
 
 async fn fetch_archived(setup: &Setup, backrest: &BackRest, args: &FetchArgs) -> Result<Fetched> {
-    let asked = Wanted {
-        system_id: args.system_id,
-        size: segment_size(args)?,
-        name: &args.name,
-        to: &args.to,
-        own: own(args),
-        expected: &args.expect,
-        segments: args.segments.as_deref(),
-    };
     // Without an identity there is nothing of drctl's own to be opened.
     let beside = async || match setup.identities(args.identity.as_deref())? {
         Some(_) => fetch_stored(setup, args).await.map(Some),
         None => Ok(None),
     };
-    fetch_from_archive(backrest, &asked, beside).await
+    fetch_from_archive(backrest, &request(args)?, args.segments.as_deref(), beside).await
+}
+
+fn request(args: &FetchArgs) -> Result<LogRequest<'_>> {
+    Ok(LogRequest {
+        system_id: args.system_id,
+        size: segment_size(args)?,
+        name: &args.name,
+        to: &args.to,
+        // It asks for files beside the log that it keeps.
+        own: args.to.parent().unwrap_or(Path::new("")),
+        expected: &args.expect,
+    })
 }
 
 fn segment_size(args: &FetchArgs) -> Result<WalSegmentSize> {
@@ -182,18 +185,12 @@ fn segment_size(args: &FetchArgs) -> Result<WalSegmentSize> {
 
 async fn fetch_stored(setup: &Setup, args: &FetchArgs) -> Result<Fetched> {
     let source = super::source_id(&args.source)?;
-    let size = segment_size(args)?;
+    let request = request(args)?;
     let repository = setup.repository().await?;
     let identities = setup.identities(args.identity.as_deref())?;
     let identities = identities.ok_or(AgentError::NoIdentityToTest)?;
     let log_store = LogStore::reader(&repository, &source).up_to(args.until);
-    let (name, to) = (&args.name, (args.to.as_path(), own(args)));
-    fetch_wal(&log_store, args.system_id, size, name, to, &args.expect, &identities).await
-}
-
-/// Where the server keeps its log: it asks for files beside it.
-fn own(args: &FetchArgs) -> &Path {
-    args.to.parent().unwrap_or(Path::new(""))
+    fetch_wal(&log_store, &request, &identities).await
 }
 
 /// `drctl wal take`: in a box, where there is nothing but a socket.

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use drctl_engines::blocking;
+
 use super::AgentError;
 
 /// What was removed may have been missing.
@@ -17,9 +19,10 @@ pub(crate) fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
     }
 }
 
-/// Removes a directory with all that is in it, unless it is missing.
+/// Removes a directory with all that is in it, unless it is missing: that of a cluster takes its time.
 pub(crate) fn discard(path: &Path) -> Result<()> {
-    gone(std::fs::remove_dir_all(path)).with_context(|| format!("remove {}", path.display()))
+    gone(blocking(|| std::fs::remove_dir_all(path)))
+        .with_context(|| format!("remove {}", path.display()))
 }
 
 /// Writes a file that must not exist, and syncs it.

@@ -141,12 +141,17 @@ fn unfit_way(found: &Metadata, last: bool, us: u32) -> Option<Unfit> {
 /// # Errors
 /// The file system's.
 pub(crate) fn rewrite(path: &Path) -> io::Result<File> {
+    let (folder, name) = within(path)?;
+    Below::open(folder)?.rewrite(name)
+}
+
+/// The directory of a file, and its name there.
+fn within(path: &Path) -> io::Result<(&Path, &Path)> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let here = Path::new(".");
-    let folder = if folder.as_os_str().is_empty() { here } else { folder };
-    Below::open(folder)?.rewrite(Path::new(name))
+    let here = folder.as_os_str().is_empty();
+    Ok((if here { Path::new(".") } else { folder }, Path::new(name)))
 }
 
 /// Writes all of such a file.
@@ -166,6 +171,17 @@ pub(crate) fn replace(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
     new.push(".new");
     write(Path::new(&new), bytes)?;
     fs::rename(&new, path)
+}
+
+/// As [`replace`], and on the disk when it returns: the old or the new, whatever becomes of the host.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn store(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    let (folder, name) = within(path)?;
+    let mut part = name.as_os_str().to_owned();
+    part.push(".drctl");
+    Below::open(folder)?.replace(&part, name, bytes.as_ref())
 }
 
 /// A directory for all to read, where it is missing: for what is no secret and others need.

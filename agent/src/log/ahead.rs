@@ -290,8 +290,7 @@ fn wanted(leg: &Expected, size: WalSegmentSize, there: &[(Lsn, Lsn)]) -> Vec<Wan
 pub async fn fetch_ahead(
     ahead: &Ahead,
     log_store: &LogStore,
-    system_id: u64,
-    size: WalSegmentSize,
+    (system_id, size): (u64, WalSegmentSize),
     legs: &[Expected],
     fetches: usize,
     identities: &Identities,

@@ -1,14 +1,13 @@
 //! `restore_command`: one file of the log out of the bucket, or a refusal that a recovering
 //! server cannot take for the end of the log.
 
-use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
 use drctl_store::{Identities, digest};
 
+use super::request::{LogFile, LogRequest, Told};
 use super::{LogStore, is_damaged, makes_no_tablespace};
 use crate::host::{AgentError, private};
 use crate::repository::faults::is_missing;
@@ -39,11 +38,6 @@ impl Expected {
         let starts = std::iter::successors(Some(size.start_of(from)), next);
         let whole = move |at: &Lsn| !last || at.plus(size.bytes()) <= until;
         starts.take_while(move |at| *at < until).filter(whole)
-    }
-
-    /// Where the log of a timeline ends for a plan, where it ends in it.
-    pub(crate) fn end_of(expected: &[Expected], timeline: Timeline) -> Option<Lsn> {
-        expected.iter().find(|e| e.last && e.timeline == timeline).map(|e| e.until)
     }
 }
 
@@ -81,60 +75,40 @@ pub enum Fetched {
     Absent,
 }
 
-/// Fetches the file `name` (a segment or a history) of a cluster's log to `to`; `own` is where the
-/// server keeps the log that it has.
+/// Fetches a file of a cluster's log out of the bucket to where it is wanted.
 ///
 /// # Errors
 /// [`AgentError::LogGap`]; [`AgentError::Usage`] for a name that is none;
 /// [`StoreError`](drctl_store::StoreError), [`FormatError`](drctl_store::FormatError),
 /// [`AgentError::Segment`] for log that cannot be read or is not what was written. Only an absence
 /// that is proven is none of them: the server must stop at all others.
-pub async fn fetch(
+pub(crate) async fn fetch(
     log_store: &LogStore,
-    system_id: u64,
-    size: WalSegmentSize,
-    name: &str,
-    (to, own): (&Path, &Path),
-    expected: &[Expected],
+    asked: &LogRequest<'_>,
     identities: &Identities,
 ) -> Result<Fetched> {
-    if let Some(id) = name.strip_suffix(".history") {
-        let timeline = u32::from_str_radix(id, 16).ok().and_then(Timeline::new);
-        let timeline = timeline.ok_or_else(|| AgentError::Usage(format!("{name}: no timeline")))?;
-        let place = LogPlace { system_id, timeline, part: LogPart::History };
-        let bytes = match log_store.read(&place, identities).await {
-            Err(error) if is_missing(&error) => return Ok(Fetched::Absent),
-            read => read?.1,
-        };
-        deliver(to, &bytes)?;
-        return Ok(Fetched::Delivered);
-    }
-    let (timeline, start) =
-        size.parse_file_name(name).map_err(|error| AgentError::Usage(error.to_string()))?;
+    let LogRequest { system_id, size, expected, .. } = *asked;
+    let (timeline, start) = match asked.file()? {
+        LogFile::Segment(timeline, start) => (timeline, start),
+        LogFile::History(timeline) => {
+            let place = LogPlace { system_id, timeline, part: LogPart::History };
+            let bytes = match log_store.read(&place, identities).await {
+                Err(error) if is_missing(&error) => return Ok(Fetched::Absent),
+                read => read?.1,
+            };
+            return deliver(asked.to, bytes).await;
+        }
+    };
     let end = start.plus(size.bytes());
-    let last = Expected::end_of(expected, timeline).unwrap_or(end);
-    if last <= start || log_store.bound.is_some_and(|bound| start >= bound) {
+    let Some(last) = asked.given_until(timeline, start) else { return Ok(Fetched::Absent) };
+    if log_store.bound.is_some_and(|bound| start >= bound) {
         return Ok(Fetched::Absent);
     }
     let there = log_store.ranges((system_id, timeline), size, start, Some(end)).await?;
-    let chain = cover(&there, start, end);
-    let reach = chain.last().map_or(start, |(_, end)| *end);
-    if reach < end {
-        // The copy brought this part along: the server takes its own.
-        if own.join(name).exists() {
-            return Ok(Fetched::Absent);
-        }
-        let later = there.iter().any(|(start, _)| *start >= reach);
-        let needed = |e: &Expected| e.timeline == timeline && reach.max(e.from) < e.until.min(end);
-        // A server reads ahead of its target: what no plan needs may be missing there, and it
-        // refuses by itself to end before the target.
-        let is_gap = if expected.is_empty() { later } else { expected.iter().any(needed) };
-        if is_gap {
-            return Err(AgentError::LogGap { timeline, at: reach }.into());
-        }
-        if reach == start {
-            return Ok(Fetched::Absent);
-        }
+    let reach = cover(&there, start, end).last().map_or(start, |(_, end)| *end);
+    let later = there.iter().any(|(start, _)| *start >= reach);
+    if asked.decide((timeline, start), reach, asked.has_own(), later)? == Told::Absent {
+        return Ok(Fetched::Absent);
     }
     let need = needed_until(expected, timeline, start, end);
     let segment = Segment { of: (system_id, timeline), size, start, need };
@@ -149,8 +123,7 @@ pub async fn fetch(
     };
     let known = usize::try_from(last.since(start)).unwrap_or(usize::MAX);
     bytes.iter_mut().skip(known).for_each(|byte| *byte = 0);
-    deliver(to, &bytes)?;
-    Ok(Fetched::Delivered)
+    deliver(asked.to, bytes).await
 }
 
 /// The bytes of a segment as far as it is in the bucket, without a gap from its start; nothing
@@ -301,16 +274,11 @@ fn is_other_history(error: &anyhow::Error) -> bool {
 }
 
 /// Under its name only when it is whole and on the disk.
-fn deliver(to: &Path, bytes: &[u8]) -> Result<()> {
-    let mut part = to.as_os_str().to_owned();
-    part.push(".drctl");
-    let write = || {
-        let mut file = private::rewrite(Path::new(&part))?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&part, to)
-    };
-    write().with_context(|| format!("write {}", to.display()))
+async fn deliver(to: &Path, bytes: Vec<u8>) -> Result<Fetched> {
+    let (file, failed) = (to.to_owned(), || format!("write {}", to.display()));
+    let write = tokio::task::spawn_blocking(move || private::store(&file, &bytes));
+    write.await.context("a task was given up")?.with_context(failed)?;
+    Ok(Fetched::Delivered)
 }
 
 #[cfg(test)]
@@ -365,9 +333,8 @@ mod tests {
         for text in ["2:0/3000000-1/5000148", "1:0/0-0/10."] {
             assert_eq!(text.parse::<Expected>().unwrap().to_string(), text);
         }
-        let all = [expected, "1:0/0-0/10.".parse().unwrap()];
-        assert_eq!(Expected::end_of(&all, Timeline::FIRST), Some(Lsn(16)));
-        assert_eq!(Expected::end_of(&all, expected.timeline), None);
+        let last = |text: &str| text.parse::<Expected>().unwrap().last;
+        assert!(last("1:0/0-0/10.") && !last("1:0/0-0/10"));
         for text in ["", "1:0/1", "0:0/1-0/2", "1:0/1-x"] {
             assert!(text.parse::<Expected>().is_err(), "{text}");
         }

@@ -138,7 +138,7 @@ async fn a_plans_log_is_fetched_ahead_byte_for_byte_and_bounded() {
     let log_store = LogStore::reader(&repository, &"shop".parse().unwrap());
     let legs =
         [Expected { timeline: Timeline::FIRST, from, until: size.start_of(until), last: false }];
-    let work = fetch_ahead(&ahead, &log_store, id, size, &legs, 4, &identities);
+    let work = fetch_ahead(&ahead, &log_store, (id, size), &legs, 4, &identities);
     // It waits for room, for nobody asks.
     let ended = tokio::time::timeout(Duration::from_secs(8), work).await;
     assert!(ended.is_err(), "it has no bound");

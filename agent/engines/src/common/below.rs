@@ -2,11 +2,11 @@
 //! that what a stranger named or made stays below it.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, statat, symlinkat, unlinkat};
@@ -152,11 +152,27 @@ impl Below {
     ///
     /// # Errors
     /// As [`directory`](Self::directory).
-    pub fn replace(&self, part: &str, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = self.rewrite(Path::new(part))?;
+    pub fn replace(&self, part: impl AsRef<Path>, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.replace_as(part, path, bytes, 0o600)
+    }
+
+    /// As [`replace`](Self::replace), for whom `mode` lets read it.
+    ///
+    /// # Errors
+    /// As [`directory`](Self::directory).
+    pub fn replace_as(
+        &self,
+        part: impl AsRef<Path>,
+        path: &Path,
+        bytes: &[u8],
+        mode: u32,
+    ) -> io::Result<()> {
+        let part = part.as_ref();
+        let mut file = self.rewrite(part)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        self.rename(Path::new(part), path)?;
+        self.rename(part, path)?;
         self.sync()
     }
 

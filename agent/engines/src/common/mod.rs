@@ -11,7 +11,7 @@ mod target;
 
 pub use below::{Below, stays_below};
 pub use error::{Blocker, EngineError, Leftover, ServerSaid, Stderr, Unreadable};
-pub use process::kill_tools;
+pub use process::{blocking, kill_tools};
 pub use secret::Secret;
 pub use source::{BackupSource, Brought, Finished, Outcome, StreamOutcome, ToolRun};
 pub use target::{RestoreTarget, ToolFeed};

@@ -18,6 +18,7 @@ use drctl_model::shown;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -294,6 +295,14 @@ impl Watch {
     }
 }
 
+/// Does what waits for a disk or a process, and keeps no worker of the runtime from its other tasks.
+pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
 /// How long a tool may take that answers at once.
 const AT_ONCE: Duration = Duration::from_secs(60);
 
@@ -305,7 +314,7 @@ pub(crate) fn told(command: &mut std::process::Command) -> io::Result<Output> {
     let (answer, answered) = mpsc::channel();
     // One whose disk does not answer cannot even be killed: nobody waits for it here.
     thread::spawn(move || answer.send(child.wait_with_output()));
-    answered.recv_timeout(AT_ONCE).unwrap_or_else(|_| {
+    blocking(|| answered.recv_timeout(AT_ONCE)).unwrap_or_else(|_| {
         if let Some(leader) = leader {
             let _ = kill_process_group(leader, Signal::KILL);
         }

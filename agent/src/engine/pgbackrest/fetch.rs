@@ -3,16 +3,16 @@
 //! segment that is not compressed: neither gets through here.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use drctl_engines::backrest::{BackRest, Cluster, Got, SegmentFile, SegmentName};
-use drctl_model::{Lsn, Timeline, TimelineHistory, WalSegmentSize};
+use drctl_model::{TimelineHistory, WalSegmentSize};
 
 use super::read::{Sha, examine};
 use crate::host::{AgentError, private};
-use crate::log::{Expected, Fetched};
+use crate::log::{Fetched, LogFile, LogRequest};
 
 /// What a list of segments begins with; behind it stands the cluster's version.
 const HEAD: &str = "drctl-segments 1 ";
@@ -31,15 +31,7 @@ pub(crate) fn note_segments(path: &Path, version: &str, segments: &[SegmentFile]
         let digest: String = segment.sha1.iter().map(|byte| format!("{byte:02x}")).collect();
         text += &format!("{} {digest}\n", segment.name);
     }
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let write = || {
-        let mut file = private::rewrite(Path::new(&part))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    };
-    write().with_context(|| format!("write {}", path.display()))
+    private::store(path, text).with_context(|| format!("write {}", path.display()))
 }
 
 /// The version of the cluster, and the digest of a segment, as they were noted.
@@ -83,30 +75,18 @@ fn sha(digits: &str) -> Option<Sha> {
     Some(sha)
 }
 
-/// What a recovering server asks for.
-pub(crate) struct Asked<'a> {
-    pub(crate) system_id: u64,
-    pub(crate) size: WalSegmentSize,
-    pub(crate) name: &'a str,
-    pub(crate) to: &'a Path,
-    /// Where the server keeps the log that it has.
-    pub(crate) own: &'a Path,
-    pub(crate) expected: &'a [Expected],
-    /// The list that a recovery has noted.
-    pub(crate) segments: Option<&'a Path>,
-}
-
-/// Fetches a file of a cluster's log out of pgBackRest's archive; `else_from` is asked for what is
-/// not there, or not whole: drctl's own log beside it.
+/// Fetches a file of a cluster's log out of pgBackRest's archive, whose `segments` a recovery may have
+/// noted; `else_from` is asked for what is not there, or not whole: drctl's own log beside it.
 ///
 /// # Errors
 /// Everything else than an absence that is proven: the server must stop then.
 pub(crate) async fn fetch(
     backrest: &BackRest,
-    asked: &Asked<'_>,
+    asked: &LogRequest<'_>,
+    segments: Option<&Path>,
     else_from: impl AsyncFnOnce() -> Result<Option<Fetched>>,
 ) -> Result<Fetched> {
-    let ours = from_archive(backrest, asked).await;
+    let ours = from_archive(backrest, asked, segments).await;
     if matches!(ours, Ok(Fetched::Delivered)) {
         return ours;
     }
@@ -121,57 +101,75 @@ pub(crate) async fn fetch(
     }
 }
 
-async fn from_archive(backrest: &BackRest, asked: &Asked<'_>) -> Result<Fetched> {
-    let Asked { name, to, size, system_id, .. } = *asked;
-    let (version, sha1) = match asked.segments {
+async fn from_archive(
+    backrest: &BackRest,
+    asked: &LogRequest<'_>,
+    segments: Option<&Path>,
+) -> Result<Fetched> {
+    let LogRequest { name, to, size, system_id, .. } = *asked;
+    let (version, sha1) = match segments {
         Some(path) => noted(path, name).with_context(|| format!("read {}", path.display()))?,
         None => (version(backrest, system_id).await?, None),
     };
     let cluster = Cluster { id: 0, system_id, version };
-    let segment = segment(asked)?;
-    let last = segment.and_then(|(timeline, _)| Expected::end_of(asked.expected, timeline));
-    let known =
-        segment.zip(last).map(|((_, start), last)| (last > start).then(|| last.since(start)));
-    if known == Some(None) {
-        return Ok(Fetched::Absent);
-    }
+    let file = asked.file()?;
+    let until = match file {
+        LogFile::Segment(timeline, start) => match asked.given_until(timeline, start) {
+            Some(until) => until.since(start),
+            None => return Ok(Fetched::Absent),
+        },
+        LogFile::History(_) => size.bytes(),
+    };
     // PostgreSQL names it below its data directory: pgBackRest would look whether that is the one
     // of its configuration.
     let mut part = std::path::absolute(to).context("find where to write")?.into_os_string();
     part.push(".drctl");
-    let part = Path::new(&part);
-    let got = backrest.get_segment(Some(&cluster), name, part).await;
+    let part = PathBuf::from(part);
+    let got = backrest.get_segment(Some(&cluster), name, &part).await;
     if got.with_context(|| format!("fetch {name} from pgBackRest's archive"))? == Got::Missing {
         return Ok(Fetched::Absent);
     }
-    let looked = match segment {
-        Some((timeline, start)) => {
-            let (path, of) = (part.to_owned(), (timeline, start, size));
-            let work = move || examine(&path, of, system_id, sha1);
-            tokio::task::spawn_blocking(work).await??.map(drop)
+    let (name, to) = (name.to_owned(), to.to_owned());
+    let work = move || {
+        if let Err(why) = look(&part, file, (size, system_id), sha1)? {
+            let _ = fs::remove_file(&part);
+            return Err(AgentError::BadSegment { name, why }.into());
         }
-        None => {
+        give(&part, &to, until, size).with_context(|| format!("write {}", to.display()))
+    };
+    tokio::task::spawn_blocking(work).await.context("a task was given up")??;
+    Ok(Fetched::Delivered)
+}
+
+/// Whether what came is the file that was asked for; in words what it is otherwise.
+fn look(
+    part: &Path,
+    file: LogFile,
+    (size, system_id): (WalSegmentSize, u64),
+    sha1: Option<Sha>,
+) -> Result<Result<(), String>> {
+    Ok(match file {
+        LogFile::Segment(timeline, start) => {
+            examine(part, (timeline, start, size), system_id, sha1)?.map(drop)
+        }
+        LogFile::History(timeline) => {
             let text = fs::read_to_string(part).context("read the history")?;
-            let read = TimelineHistory::parse(history(name)?, &text);
+            let read = TimelineHistory::parse(timeline, &text);
             read.map(drop).map_err(|error| error.to_string())
         }
-    };
-    if let Err(why) = looked {
-        let _ = fs::remove_file(part);
-        return Err(AgentError::BadSegment { name: name.to_owned(), why }.into());
+    })
+}
+
+/// Under its name only when it is on the disk; what comes behind the plan's end is zero, as where nothing
+/// was written yet.
+fn give(part: &Path, to: &Path, until: u64, size: WalSegmentSize) -> std::io::Result<()> {
+    let file = fs::OpenOptions::new().write(true).open(part)?;
+    if until < size.bytes() {
+        file.set_len(until)?;
+        file.set_len(size.bytes())?;
     }
-    if let Some(known) = known.flatten().filter(|known| *known < size.bytes()) {
-        // What comes behind the plan's end is zero, as where nothing was written yet.
-        let cut = || {
-            let file = fs::OpenOptions::new().write(true).open(part)?;
-            file.set_len(known)?;
-            file.set_len(size.bytes())
-        };
-        cut().with_context(|| format!("write {}", part.display()))?;
-    }
-    let deliver = || File::open(part)?.sync_all().and_then(|()| fs::rename(part, to));
-    deliver().with_context(|| format!("write {}", to.display()))?;
-    Ok(Fetched::Delivered)
+    file.sync_all()?;
+    fs::rename(part, to)
 }
 
 /// The version of a cluster, as pgBackRest tells it.
@@ -182,43 +180,18 @@ async fn version(backrest: &BackRest, system_id: u64) -> Result<String> {
     Ok(found.ok_or_else(none)?.version.clone())
 }
 
-fn history(name: &str) -> Result<Timeline> {
-    let id = name.strip_suffix(".history").and_then(|id| u32::from_str_radix(id, 16).ok());
-    let timeline = id.and_then(Timeline::new);
-    Ok(timeline.ok_or_else(|| AgentError::Usage(format!("{name}: no timeline")))?)
+/// An error unless what is absent is the end of the log.
+async fn is_end(backrest: &BackRest, asked: &LogRequest<'_>) -> Result<()> {
+    let LogFile::Segment(timeline, start) = asked.file()? else { return Ok(()) };
+    let own = asked.has_own();
+    let is_open = asked.expected.is_empty() && !own;
+    let name = SegmentName::at(timeline, start, asked.size);
+    let later = is_open && later(backrest, asked, name).await?;
+    asked.decide((timeline, start), start, own, later)?;
+    Ok(())
 }
 
-/// The timeline and the start of a segment that is asked for; nothing for a history.
-fn segment(asked: &Asked<'_>) -> Result<Option<(Timeline, Lsn)>> {
-    if asked.name.ends_with(".history") {
-        return history(asked.name).map(|_| None);
-    }
-    let parsed = asked.size.parse_file_name(asked.name);
-    Ok(Some(parsed.map_err(|error| AgentError::Usage(error.to_string()))?))
-}
-
-/// Whether what is absent is the end of the log. A server reads ahead of its target: what no plan
-/// needs may be missing there, and it refuses by itself to end before the target. Without a plan
-/// nothing at or behind it may be there.
-async fn is_end(backrest: &BackRest, asked: &Asked<'_>) -> Result<()> {
-    let Some((timeline, start)) = segment(asked)? else { return Ok(()) };
-    // A copy brought this part along: the server takes its own.
-    if asked.own.join(asked.name).exists() {
-        return Ok(());
-    }
-    let end = start.plus(asked.size.bytes());
-    let needed = |e: &Expected| e.timeline == timeline && start.max(e.from) < e.until.min(end);
-    let gap = match asked.expected {
-        [] => later(backrest, asked, SegmentName::at(timeline, start, asked.size)).await?,
-        expected => expected.iter().any(needed),
-    };
-    match gap {
-        true => Err(AgentError::LogGap { timeline, at: start }.into()),
-        false => Ok(()),
-    }
-}
-
-async fn later(backrest: &BackRest, asked: &Asked<'_>, name: SegmentName) -> Result<bool> {
+async fn later(backrest: &BackRest, asked: &LogRequest<'_>, name: SegmentName) -> Result<bool> {
     let stanza = super::StanzaView::look(backrest.clone()).await?;
     let last = stanza.archive(asked.system_id).and_then(|of| of.last_of(name.timeline));
     Ok(last.is_some_and(|last| last >= name))

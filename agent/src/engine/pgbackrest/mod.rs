@@ -30,7 +30,7 @@ pub(crate) use archive::{Elsewhere, log};
 pub(crate) use asks::{Asks, asks};
 pub(crate) use attempt::back_up;
 pub(crate) use deeds::deeds_of_stanza;
-pub(crate) use fetch::{Asked, fetch, note_segments};
+pub(crate) use fetch::{fetch, note_segments};
 pub(crate) use read::segment;
 pub(crate) use stanza_view::{StanzaView, only_there};
 pub use sync::Synced;

@@ -9,14 +9,12 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::wal::{Commit, Commits};
-use drctl_model::{Lsn, Timeline, WalSegmentSize};
+use drctl_model::Lsn;
 use drctl_policies::recovery::Target;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Proof, RecoverRequest};
-use crate::engine::pgbackrest::segment as archived;
-use crate::log::{LogStore, segment};
 
 /// The most segments that are read behind the one in which it stopped.
 const MOST: usize = 64;
@@ -70,9 +68,11 @@ pub(super) async fn overtaken(
         });
         starts.extend(segments.filter(|start| *start >= first).take(MOST));
     }
+    let archive = request.log_archive(size, None)?;
     let (mut found, mut walk): (_, Option<(Lsn, Commits)>) = (None, None);
     for start in starts.into_iter().take(MOST) {
-        let Some(bytes) = read(request, timeline, start, size).await? else { continue };
+        let read = archive.segment(timeline, start, &request.directory).await?;
+        let Some(bytes) = read else { continue };
         // A record may begin in one and end in the next.
         let going = walk.take().filter(|(next, _)| *next == start).map(|(_, commits)| commits);
         let mut commits = going.unwrap_or_else(|| Commits::new(timeline, start, size));
@@ -86,22 +86,4 @@ pub(super) async fn overtaken(
         walk = fed.is_ok().then(|| (start.plus(size.bytes()), commits));
     }
     Ok(found)
-}
-
-/// A segment as far as it is there.
-async fn read(
-    request: &RecoverRequest<'_>,
-    timeline: Timeline,
-    start: Lsn,
-    size: WalSegmentSize,
-) -> Result<Option<Vec<u8>>> {
-    let of = (request.known.system_id, timeline);
-    if let Some(stanza) = &request.known.stanza
-        && let Some(bytes) = archived(stanza, of, (start, size), &request.directory).await?
-    {
-        return Ok(Some(bytes));
-    }
-    let Some((_, identities)) = &request.identity else { return Ok(None) };
-    let log_store = LogStore::reader(request.repository, &request.source.parse()?);
-    segment(&log_store, of, size, start, identities).await
 }

@@ -63,7 +63,7 @@ fn hold(directory: &Path) -> Result<File> {
             .into());
         }
     };
-    // Children finish_take_over it.
+    // Children inherit it.
     fcntl_setfd(&file, FdFlags::empty()).context("share the lock")?;
     Ok(file)
 }

@@ -8,8 +8,7 @@ use drctl_policies::recovery::{Leg, RecoveryPlan};
 use super::RecoverRequest;
 use super::aim::runs_to_end;
 use super::command::ahead;
-use crate::engine::pgbackrest::fetch_ahead as fetch_archived;
-use crate::log::{Ahead, Expected, LogStore, fetch_ahead};
+use crate::log::{Ahead, Expected};
 
 /// Does `work`, which ends with [`super::recover`], and meanwhile fetches the log that its server will ask
 /// for. The earlier it begins the less the server waits; the room for what waits is bounded.
@@ -37,16 +36,9 @@ async fn help(request: &RecoverRequest<'_>, ahead: &Ahead) -> Infallible {
     };
     let legs = expected(request.plan);
     let fetches = request.setup.limits().fetches;
-    let system_id = request.known.system_id;
-    if let Some(stanza) = &request.known.stanza {
-        fetch_archived(ahead, stanza, (system_id, size), &legs, fetches).await;
-        return std::future::pending().await;
+    if let Ok(archive) = request.log_archive(size, request.plan.bound) {
+        archive.fetch_ahead(ahead, &legs, fetches).await;
     }
-    let (Ok(source), Some((_, identities))) = (request.source.parse(), &request.identity) else {
-        return std::future::pending().await;
-    };
-    let log_store = LogStore::reader(request.repository, &source).up_to(request.plan.bound);
-    fetch_ahead(ahead, &log_store, system_id, size, &legs, fetches, identities).await;
     std::future::pending().await
 }
 

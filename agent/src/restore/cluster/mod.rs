@@ -26,7 +26,7 @@ use drctl_engines::boxed::Boxes;
 use drctl_engines::pg::physical::{
     Layout, PickedTable, Recovering, Recovery, Surroundings, Undecided, prepare,
 };
-use drctl_model::TableRows;
+use drctl_model::{Lsn, TableRows, WalSegmentSize};
 use drctl_policies::recovery::RecoveryPlan;
 use drctl_store::Identities;
 
@@ -44,7 +44,9 @@ use self::command::{hidden, note_stanza, restore_command, take_command};
 use self::history::leave_history;
 use self::serve::Serving;
 use super::known::Known;
+use crate::engine::LogArchive;
 use crate::host::{AgentError, Meter, Setup, Stop, crash_point};
+use crate::log::LogStore;
 use crate::repository::Repository;
 
 /// How long its last checkpoint may take.
@@ -147,6 +149,21 @@ pub struct RecoverRequest<'a> {
     pub boxes: Option<Boxes>,
     /// Libraries that its server loads.
     pub preload: Vec<String>,
+}
+
+impl RecoverRequest<'_> {
+    /// The log of the cluster, wherever it lies; drctl's own up to `bound`.
+    fn log_archive(&self, size: WalSegmentSize, bound: Option<Lsn>) -> Result<LogArchive<'_>> {
+        let stored = match &self.identity {
+            Some((_, identities)) => {
+                let source = self.source.parse().context("read the source's name")?;
+                Some((LogStore::reader(self.repository, &source).up_to(bound), identities))
+            }
+            None => None,
+        };
+        let (system_id, stanza) = (self.known.system_id, self.known.stanza.as_ref());
+        Ok(LogArchive { system_id, size, stanza, stored })
+    }
 }
 
 /// What a server of this recovery is given.

@@ -23,10 +23,9 @@ use super::command::{ahead, segments};
 use super::log_ahead::expected;
 use super::spaces::Spaces;
 use super::{ABSENT, DELIVERED, FAILED, LEFT, PLACED, RecoverRequest, is_placed, placed};
-use crate::engine::pgbackrest::{Asked, fetch as fetch_archived};
 use crate::host::files::discard;
 use crate::host::{AgentError, Failure};
-use crate::log::{Ahead, Fetched, LogStore, fetch, is_damaged};
+use crate::log::{Ahead, Fetched, LogRequest, is_damaged};
 use crate::repository::Notebook;
 
 /// The socket in the server's private directory.
@@ -169,30 +168,11 @@ impl<'a> Serving<'a> {
     }
 
     async fn fetch(&self, name: &str, to: &Path, own: &Path) -> Result<Fetched> {
-        let request = self.request;
-        let legs = expected(request.plan);
-        let system_id = request.known.system_id;
-        let stored = async || {
-            let Some((_, identities)) = &request.identity else { return Ok(None) };
-            let source = request.source.parse().context("read the source's name")?;
-            let log_store = LogStore::reader(request.repository, &source).up_to(request.plan.bound);
-            let (size, to) = (self.size, (to, own));
-            fetch(&log_store, system_id, size, name, to, &legs, identities).await.map(Some)
-        };
-        let Some(stanza) = &request.known.stanza else {
-            return Ok(stored().await?.ok_or(AgentError::NoIdentityToTest)?);
-        };
-        let segments = segments(&request.directory);
-        let asked = Asked {
-            system_id,
-            size: self.size,
-            name,
-            to,
-            own,
-            expected: &legs,
-            segments: Some(&segments),
-        };
-        fetch_archived(&stanza.backrest, &asked, stored).await
+        let (request, size) = (self.request, self.size);
+        let (system_id, expected) = (request.known.system_id, &expected(request.plan)[..]);
+        let asked = LogRequest { system_id, size, name, to, own, expected };
+        let archive = request.log_archive(size, request.plan.bound)?;
+        archive.fetch(&asked, &segments(&request.directory)).await
     }
 
     /// Lays a file beside the log that the server has, so that it needs to be renamed only; where that

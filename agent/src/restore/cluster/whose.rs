@@ -10,9 +10,9 @@ use drctl_model::{Lsn, SourceId};
 use drctl_policies::recovery::{RecoveryPlan, Target};
 use drctl_store::Identities;
 
-use crate::engine::pgbackrest::segment as archived;
+use crate::engine::LogArchive;
 use crate::host::AgentError;
-use crate::log::{LogStore, segment};
+use crate::log::LogStore;
 use crate::repository::Repository;
 use crate::restore::known::Known;
 
@@ -88,6 +88,13 @@ impl Found {
 async fn read(of: &Whose<'_>, plan: &RecoveryPlan, mut tell: impl FnMut(Ended)) -> Result<bool> {
     let base = of.known.base(&plan.base).context("the plan's base is gone")?;
     let (size, mut left, mut whole) = (base.segment_size, MOST, true);
+    let open = |identities| (LogStore::reader(of.repository, of.source), identities);
+    let archive = LogArchive {
+        system_id: of.known.system_id,
+        size,
+        stanza: of.known.stanza.as_ref(),
+        stored: of.identities.map(open),
+    };
     for leg in &plan.path {
         let (from, until) = (leg.from.max(plan.not_before), leg.until.min(plan.until));
         if from >= until {
@@ -103,8 +110,7 @@ async fn read(of: &Whose<'_>, plan: &RecoveryPlan, mut tell: impl FnMut(Ended)) 
                 return Ok(false);
             }
             left -= 1;
-            let on = (of.known.system_id, leg.timeline);
-            match one(of, on, (start, size)).await {
+            match archive.segment(leg.timeline, start, of.folder).await {
                 Ok(Some(bytes)) => ends.feed(start, &bytes, &mut tell),
                 Ok(None) | Err(_) => whole = false,
             }
@@ -112,18 +118,4 @@ async fn read(of: &Whose<'_>, plan: &RecoveryPlan, mut tell: impl FnMut(Ended)) 
         }
     }
     Ok(whole)
-}
-
-async fn one(
-    of: &Whose<'_>,
-    on: (u64, drctl_model::Timeline),
-    (start, size): (Lsn, drctl_model::WalSegmentSize),
-) -> Result<Option<Vec<u8>>> {
-    if let Some(stanza) = &of.known.stanza
-        && let Some(bytes) = archived(stanza, on, (start, size), of.folder).await?
-    {
-        return Ok(Some(bytes));
-    }
-    let Some(identities) = of.identities else { return Ok(None) };
-    segment(&LogStore::reader(of.repository, of.source), on, size, start, identities).await
 }

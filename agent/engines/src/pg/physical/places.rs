@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use super::Layout;
 use crate::common::EngineError;
 use crate::common::boxed::as_in_box;
+use crate::common::process::blocking;
 
 /// Where the links to tablespaces are.
 const LINKS: &str = "pg_tblspc";
@@ -138,7 +139,7 @@ pub(super) fn settle(layout: &Layout) -> Result<(), EngineError> {
 /// Removes the root of a box that nothing runs in any more.
 pub(super) fn unbox(layout: &Layout) {
     // Nothing of it is needed: the places that it led to are the restore's own.
-    let _ = fs::remove_dir_all(layout.box_root());
+    let _ = blocking(|| fs::remove_dir_all(layout.box_root()));
 }
 
 /// A directory, and no link to one.

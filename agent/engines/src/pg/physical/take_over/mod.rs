@@ -18,8 +18,8 @@ pub use running::{Running, running};
 
 use super::Layout;
 use super::surroundings::read_plain;
-use crate::common::EngineError;
 use crate::common::process::told;
+use crate::common::{Below, EngineError};
 
 /// The settings of an instance, as `ALTER SYSTEM` keeps them.
 const AUTO: &str = "postgresql.auto.conf";
@@ -214,16 +214,10 @@ fn keep(edit: &Edit) -> io::Result<()> {
 
 /// Puts a file in the place of another one, with that one's mode.
 fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let part = with_end(file, ".drctl-part");
-    let _ = fs::remove_file(&part);
     let mode = fs::symlink_metadata(file).map_or(0o600, |meta| meta.mode() & 0o777);
-    let mut new = File::create_new(&part)?;
-    new.set_permissions(Permissions::from_mode(mode))?;
-    new.write_all(bytes)?;
-    new.sync_all()?;
-    fs::rename(&part, file)?;
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    File::open(folder)?.sync_all()
+    let name = Path::new(file.file_name().ok_or(io::ErrorKind::InvalidInput)?);
+    let below = Below::open(file.parent().unwrap_or(Path::new("/")))?;
+    below.replace_as(with_end(name, ".drctl-part"), name, bytes, mode)
 }
 
 fn with_end(file: &Path, end: &str) -> PathBuf {
