@@ -127,7 +127,8 @@ pub(crate) static REPOSITORY: &[Key] = &[
     Key::optional(
         "request_timeout",
         duration(1, HOUR),
-        "How long one request to the store may take; default: 30s and a segment's time at 1 Mbit/s.",
+        "How long one request to the store may take; default: 30s and a segment's time at 1 \
+         Mbit/s.",
     ),
 ];
 
@@ -257,13 +258,15 @@ pub(crate) static SOURCE: &[Key] = &[
         "incremental",
         Flag,
         "false",
-        "base_backup: copy only what has changed since the copy before; PostgreSQL 17 or later.",
+        "base_backup: back up only what has changed since the backup before; PostgreSQL 17 or \
+         later.",
     ),
     Key::with_default(
         "full_every",
         duration(HOUR, 3_650 * DAY),
         "7d",
-        "base_backup with incremental, pgbackrest: how old a full one may be before the next is made.",
+        "base_backup with incremental, pgbackrest: how old a full one may be before the next is \
+         made.",
     ),
     Key::optional("stanza", Text, "pgbackrest: what it calls the cluster; required with it."),
     Key::with_default("repo", number(1, 256), "1", "pgbackrest: the repository's number."),

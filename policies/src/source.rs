@@ -243,7 +243,7 @@ fn read_base(reader: &Reader<'_>, server: Option<Server>) -> Option<BaseBackup> 
     let max_rate_bytes = reader.size("max_rate");
     let (incremental, full_every) = (reader.flag("incremental"), reader.duration("full_every"));
     if incremental == Some(false) && reader.has("full_every") && is_engine(reader, "base_backup") {
-        let message = "`full_every` has no effect: every copy is a full one";
+        let message = "`full_every` has no effect: every backup is a full one";
         let advice = "remove it, or set `incremental = true`";
         reader.report.advise(&reader.span_of_key("full_every"), message, advice);
     }

@@ -45,7 +45,7 @@ pub enum ChainError {
         why: &'static str,
     },
     /// More copies than anybody makes.
-    #[error("the chain of {0} has more than {MAX_CHAIN} copies")]
+    #[error("the chain of {0} has more than {MAX_CHAIN} backups")]
     TooLong(BackupId),
 }
 
@@ -70,7 +70,7 @@ pub fn follows(parent: &BackupSummary, child: &BackupSummary) -> Result<(), Chai
         return Err(ChainError::Altered { child, parent });
     }
     let Some(before) = parent.kind.coordinates() else {
-        return unrelated("that is no copy of a cluster");
+        return unrelated("that is no base backup");
     };
     let at = &increment.at;
     if before.system_id != at.system_id || before.segment_size != at.segment_size {
@@ -185,7 +185,7 @@ mod tests {
             ("is not there", |all| drop(all.remove(1))),
             ("another one now", |all| all[0].manifest_sha256 = Digest([9; 32])),
             ("suspect: bad pages", |all| all[1].suspect = vec!["bad pages".into()]),
-            ("no copy of a cluster", |all| all[0].kind = BackupKind::Logical),
+            ("no base backup", |all| all[0].kind = BackupKind::Logical),
             ("elsewhere in the log", |all| all[0].kind = BackupKind::Full(at(100, 201))),
             ("another cluster", |all| {
                 all[0].kind = BackupKind::Full(Coordinates { system_id: 8, ..at(100, 200) });

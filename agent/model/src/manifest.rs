@@ -190,7 +190,7 @@ impl Manifest {
         }
         match &self.kind {
             BackupKind::Incremental(increment) if increment.parent.backup == self.backup => {
-                Err(inconsistent("it is an incremental copy that stands on itself".to_owned()))
+                Err(inconsistent("it is an incremental backup that stands on itself".to_owned()))
             }
             BackupKind::External(_) if !self.streams.is_empty() => {
                 Err(inconsistent("it has streams, and its data is elsewhere".to_owned()))

@@ -154,7 +154,7 @@ async fn chosen(
     match choose(setup, repository, id, base, requested, now).await {
         Choice::On(parent) => (Some(*parent), Vec::new()),
         Choice::Full(why) => {
-            let note = |why| format!("a full copy was made, not an incremental one: {why}");
+            let note = |why| format!("a full backup was made, not an incremental one: {why}");
             (None, why.map(note).into_iter().collect())
         }
     }
@@ -236,7 +236,8 @@ impl Attempt<'_> {
         let listings = Listings::of(self.setup, self.source);
         if let Err(error) = listings.keep(self.setup, &self.id, &listing) {
             self.notes.push(format!(
-                "its list of files was not kept, so the next copy cannot stand on it: {error:#}"
+                "its list of files was not kept, so the next backup cannot be based on it: \
+                 {error:#}"
             ));
         }
     }

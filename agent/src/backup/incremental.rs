@@ -85,7 +85,7 @@ async fn parent(
     let Some(last) = last else {
         return Ok(Err(match away {
             Some(id) => format!("{id}, on which it would stand, is not in the bucket"),
-            None => "this host keeps no list of files of an earlier copy".to_owned(),
+            None => "this host keeps no list of files of an earlier backup".to_owned(),
         }));
     };
     let (id, listing) = (last.backup.clone(), listings.read(&last.backup)?);
@@ -93,7 +93,7 @@ async fn parent(
         return Ok(Err(format!("{id}, on which it would stand, is suspect")));
     }
     let Some(at) = last.kind.coordinates() else {
-        return Ok(Err(format!("{id} is no copy of a cluster")));
+        return Ok(Err(format!("{id} is no base backup")));
     };
     if at.listing_sha256 != Some(digest(&listing)) {
         let text = "is not the one that its signed manifest names";
@@ -101,7 +101,7 @@ async fn parent(
     }
     let links = Chains::new(repository).of(&last).await?;
     if links.len() >= MAX_CHAIN {
-        return Ok(Err(format!("the chain of {id} has {MAX_CHAIN} copies")));
+        return Ok(Err(format!("the chain of {id} has {MAX_CHAIN} backups")));
     }
     if let (Some(every), Some(full)) = (every, links.first())
         && is_due(now.duration_since(full.started), every)
@@ -124,9 +124,9 @@ pub(crate) fn is_due(age: SignedDuration, every: Duration) -> bool {
 pub(crate) async fn obstacle(
     connection: &mut Replication,
 ) -> Result<Option<(String, &'static str)>> {
-    let every = "every copy will be a full one";
+    let every = "every backup will be a full one";
     if connection.major().is_none_or(|major| major < FIRST_INCREMENTAL) {
-        let text = format!("PostgreSQL {} makes no incremental copies", connection.version());
+        let text = format!("PostgreSQL {} makes no incremental backups", connection.version());
         return Ok(Some((format!("{text}: {every}"), "set incremental = false")));
     }
     let on = connection.show("summarize_wal").await? == "on";

@@ -54,8 +54,8 @@ pub enum Verb {
         /// Of a cluster: all of its files, whatever the configuration says.
         #[arg(long, conflicts_with = "incremental")]
         full: bool,
-        /// Of a cluster: only what has changed since the copy before, however old the full one is;
-        /// all of it where that is not possible.
+        /// Of a cluster: only what has changed since the backup before, however old the full one
+        /// is; all of it where that is not possible.
         #[arg(long)]
         incremental: bool,
     },
@@ -110,7 +110,7 @@ pub enum Verb {
         #[command(subcommand)]
         verb: StanzaVerb,
     },
-    /// What can be recovered of a cluster: copies, log, gaps, reachable times.
+    /// What can be recovered of a cluster: base backups, log, gaps, reachable times.
     Timeline {
         /// The source, as it is named in the repository.
         source: String,

@@ -224,8 +224,8 @@ fn kind_word(kind: &BackupKind) -> String {
 fn kind_text(kind: &BackupKind) -> &'static str {
     match kind {
         BackupKind::Logical => "dumps",
-        BackupKind::Full(_) => "a full copy",
-        BackupKind::Incremental(_) => "an incremental copy",
+        BackupKind::Full(_) => "a full backup",
+        BackupKind::Incremental(_) => "an incremental backup",
         BackupKind::External(external) => match external.backup_type {
             ExternalType::Full => "a full backup by pgBackRest",
             ExternalType::Differential => "a differential backup by pgBackRest",

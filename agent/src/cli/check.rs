@@ -354,7 +354,7 @@ fn of_logs(logs: &[Looked]) -> String {
             let _ = write!(text, "\n{source}: {} [{code}]", line(message));
         }
         for gap in &verdict.covered {
-            let _ = write!(text, "\n{source}: {gap}; a later copy makes up for it");
+            let _ = write!(text, "\n{source}: {gap}; a later base backup makes up for it");
         }
     }
     text

@@ -98,7 +98,7 @@ fn from_older(args: &RestoreArgs, older: &BackupId) -> String {
 /// What going on comes to, where a chain of copies has still to be put together or where not.
 fn go_on(chain: bool) -> &'static str {
     match chain {
-        true => "go on: the chain of copies is laid out anew, unless it was put together",
+        true => "go on: the chain of backups is laid out anew, unless it was put together",
         false => "go on where it ended: nothing that is whole is done again",
     }
 }
@@ -155,7 +155,8 @@ fn alternative(
         WayOn::Around(around) => instead(args, *around),
         WayOn::GoOn => said(go_on(chain), format!("{} --resume", command(args, directory))),
         WayOn::Older(older) => said(
-            "the same from an older copy, in a new directory; do not use what is in this one",
+            "the same from an older base backup, in a new directory; do not use what is in this \
+             one",
             from_older(args, older),
         ),
         WayOn::Earlier(at) => said(
@@ -163,7 +164,7 @@ fn alternative(
             format!("{} --to-time {at} --to-directory NEW", restore()),
         ),
         WayOn::BaseAlone => said(
-            "the copy alone, in a new directory; do not use what is in this one",
+            "the base backup alone, in a new directory; do not use what is in this one",
             format!("{} --backup {} --to-directory NEW", restore(), plan.base),
         ),
     }

@@ -72,10 +72,10 @@ fn write_outlook(plan: &RecoveryPlan, outlook: &Outlook, why: Option<&str>, text
     let _ = match outlook.fetch {
         Some(seconds) => write!(
             text,
-            "\n  time: about {} to lay the copy out, judging by one segment",
+            "\n  time: about {} to lay the base backup out, judging by one segment",
             span(seconds)
         ),
-        None => write!(text, "\n  time: to lay the copy out unknown"),
+        None => write!(text, "\n  time: to lay the base backup out unknown"),
     };
     let _ = match (replay_seconds(plan, outlook), outlook.replay) {
         (Some(seconds), Some(rate)) => write!(
@@ -118,7 +118,8 @@ pub(super) fn plan_text(planned: &Planned<'_>, outlook: &Outlook, why: Option<&s
         Target::Lsn { inclusive: false, .. } => "; what begins there is not in it",
         Target::Lsn { .. } | Target::Xid { .. } | Target::Name(_) | Target::Latest => "",
     });
-    let _ = write!(text, "\n  from the copy {}, consistent at {}", plan.base, plan.consistent);
+    let _ =
+        write!(text, "\n  from the base backup {}, consistent at {}", plan.base, plan.consistent);
     for leg in &plan.path {
         let _ = write!(text, "\n  log of timeline {}: {} to {}", leg.timeline, leg.from, leg.until);
     }
@@ -151,7 +152,8 @@ pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
                 "which timeline is meant has to be said, and nothing was done: {}",
                 forks.join("; ")
             ),
-            "look at `drctl timeline`, and name with --timeline the one whose server is the real one",
+            "look at `drctl timeline`, and name with --timeline the one whose server is the real \
+             one",
         ),
         Refusal::LeavesOut(left_out) => (
             format!(
@@ -202,7 +204,7 @@ fn no_plan(no: &NoPlan, elsewhere: &[u64]) -> (String, &'static str) {
 /// Who signed the copy that a plan begins with, a line of it.
 pub(super) fn signed_text(signer: Option<String>) -> String {
     signer.map_or_else(String::new, |name| {
-        format!("\n  its copy is signed by {}", drctl_model::shown(&name, 80))
+        format!("\n  its base backup is signed by {}", drctl_model::shown(&name, 80))
     })
 }
 

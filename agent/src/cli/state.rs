@@ -277,7 +277,8 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
 /// Log that is missing, and files that are no objects, a line each.
 fn lacking(open: &[String], covered: &[String], strays: &[String]) -> String {
     let open = open.iter().map(|gap| format!("\nGAP: {gap}"));
-    let covered = covered.iter().map(|gap| format!("\ngap of {gap}; a later copy makes up for it"));
+    let covered =
+        covered.iter().map(|gap| format!("\ngap of {gap}; a later base backup makes up for it"));
     let strays = strays.iter().map(|stray| format!("\nstray: {stray}"));
     open.chain(covered).chain(strays).collect()
 }

@@ -31,8 +31,8 @@ const LEGEND: [&str; 6] = [
     "= can be reached",
     "- log that leads nowhere",
     "! GAP",
-    "B copy",
-    "b suspect copy",
+    "B base backup",
+    "b suspect base backup",
     "P promotion",
 ];
 
@@ -96,7 +96,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
             views.iter().for_each(|view| text.push_str(&describe(view, &[])));
         }
         if let Some(id) = known.uncopied {
-            let _ = write!(text, "\nNO COPY: {}: run `drctl backup`", Warning::NoCopyOf(id));
+            let _ = write!(text, "\nNO BASE BACKUP: {}: run `drctl backup`", Warning::NoCopyOf(id));
         }
         text.extend(forks.iter().map(|fork| format!("\nFORK: {fork}")));
         text.extend(known.refused.iter().map(|reason| format!("\nPASSED OVER: {reason}")));
@@ -328,9 +328,9 @@ fn describe(view: &TimelineView, drills: &[Drill]) -> String {
     let mut rows = Vec::new();
     for base in &view.bases {
         let what = match (base.other_history, base.good) {
-            (true, _) => "COPY, OTHER HISTORY",
-            (false, true) => "copy",
-            (false, false) => "COPY, SUSPECT",
+            (true, _) => "BASE BACKUP, OTHER HISTORY",
+            (false, true) => "base backup",
+            (false, false) => "BASE BACKUP, SUSPECT",
         };
         let ended = base.stopped.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
         rows.push((
@@ -466,7 +466,7 @@ mod tests {
             "timeline 1  -----B=========D=====!!!!!!!!!----------b----------",
             "timeline 2          --P=D=======================================",
             "            = can be reached  - log that leads nowhere  ! GAP",
-            "            B copy  b suspect copy  P promotion",
+            "            B base backup  b suspect base backup  P promotion",
             "            D drill, where its data stood",
         ];
         assert_eq!(

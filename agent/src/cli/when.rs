@@ -34,7 +34,7 @@ pub(super) async fn when(screen: Screen, setup: &Setup, args: &WhenArgs) -> Resu
     let want = Want::Time(micros(from));
     let known = known(setup, &repository, &id, cache.as_ref(), (want, None)).await?;
     let Some((newest, at)) = known.bases.last() else {
-        return Err(AgentError::NoBackup("there is no copy of a cluster".to_owned()).into());
+        return Err(AgentError::NoBackup("there is no base backup".to_owned()).into());
     };
     let identities = setup.identities(args.identity.as_deref())?;
     // What pgBackRest keeps needs none; drctl's own log beside it, and names, do.
@@ -181,9 +181,10 @@ fn describe(
         };
         let _ = write!(
             text,
-            "\n\nThe log has numbers alone, and no copy names {}. For the name run the recovery to just before, with \
-             --open, and ask that server: SELECT datname FROM pg_database WHERE oid = {}; and in \
-             that database: SELECT pg_filenode_relation({tablespace}, {});",
+            "\n\nThe log has numbers alone, and no base backup names {}. For the name run the \
+             recovery to just before, with --open, and ask that server: SELECT datname FROM \
+             pg_database WHERE oid = {}; and in that database: SELECT \
+             pg_filenode_relation({tablespace}, {});",
             relation.file,
             deed.relations.first().map_or(0, |(relation, _)| relation.database),
             relation.file

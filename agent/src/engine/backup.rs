@@ -59,8 +59,8 @@ async fn attempt(
 /// Whether a source of this engine can be backed up so, by whom we run as.
 fn can_be(engine: &Engine, requested: RequestedKind) -> Result<()> {
     if requested != RequestedKind::AsConfigured && matches!(engine, Engine::PgDump(_)) {
-        let text = "--full and --incremental are for copies of clusters (engine = \"base_backup\" or \
-                    \"pgbackrest\")";
+        let text = "--full and --incremental are for base backups of clusters (engine = \
+                    \"base_backup\" or \"pgbackrest\")";
         return Err(AgentError::Usage(text.to_owned()).into());
     }
     if matches!(engine, Engine::Pgbackrest(_)) {

@@ -97,7 +97,7 @@ pub enum AgentError {
         key: String,
     },
     /// An incremental copy stands on something that is not there, or is another one.
-    #[error("the chain of copies is broken: {0}")]
+    #[error("the chain of backups is broken: {0}")]
     BrokenChain(String),
     /// What came back is not what was dumped.
     #[error("{0}")]

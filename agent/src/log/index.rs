@@ -36,7 +36,7 @@ impl LogStore {
             // `--quiet` is usual in archive_command: this must be heard there.
             Ok(Some((from, until))) => tracing::error!(
                 "GAP in the log of timeline {}: nothing is there from {from} to {until}, and older \
-                 log is. No recovery leads across it: take a copy with `drctl backup {}`",
+                 log is. No recovery leads across it: take a base backup with `drctl backup {}`",
                 place.timeline,
                 self.source
             ),

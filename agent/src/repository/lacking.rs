@@ -32,8 +32,10 @@ impl Repository {
             }
             for stream in &manifest.streams {
                 let prefix = layout::stream(source, &manifest.backup, &stream.id);
-                let found =
-                    self.count_and_size(&prefix).await.context("list the objects of the copy")?;
+                let found = self
+                    .count_and_size(&prefix)
+                    .await
+                    .context("list the objects of the base backup")?;
                 let expected = stream.objects();
                 if found != expected {
                     return Ok(Some(format!(

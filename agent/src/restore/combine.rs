@@ -81,7 +81,7 @@ fn part(directory: &Path, n: usize) -> PathBuf {
 /// # Errors
 /// The file system's.
 pub(crate) fn discard_chain(directory: &Path) -> Result<()> {
-    discard(&directory.join(PARTS)).context("remove the copies of an attempt that broke off")
+    discard(&directory.join(PARTS)).context("remove the backups of an attempt that broke off")
 }
 
 /// Restores a chain: every copy as one alone would be, then all put together and compared.
@@ -98,7 +98,10 @@ pub(crate) async fn restore_chain(
     stop: &Stop,
 ) -> Result<Vec<Restored>> {
     let Destination::Cluster(directory) = &request.destination else {
-        return Err(AgentError::Usage("a chain of copies belongs into a directory".into()).into());
+        return Err(AgentError::Usage(
+            "a chain of incremental backups is restored into a directory".into(),
+        )
+        .into());
     };
     let last = Destination::Cluster(part(directory, chain.before.len()));
     let last = RestoreRequest { destination: last, ..request.clone() };
@@ -115,7 +118,7 @@ pub(crate) async fn restore_chain(
         let listed = manifest.kind.coordinates().and_then(|at| at.listing_sha256);
         parts.push((Layout::new(place), listed));
     }
-    meter.label("putting the copies together");
+    meter.label("putting the full and incremental backups together");
     let oid = |item: &Item| match &item.facts.content {
         Content::Tablespace(facts) => facts.oid,
         _ => None,
@@ -129,14 +132,15 @@ pub(crate) async fn restore_chain(
         silence: SILENCE,
     };
     tokio::select! {
-        done = combine(combination) => done.context("put the copies together")?,
+        done = combine(combination) => done.context("put the full and incremental backups \
+                                                     together")?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     }
     let work = directory.join(PARTS);
     let remove = tokio::task::spawn_blocking(move || fs::remove_dir_all(work));
-    remove.await?.context("remove the copies that were put together")?;
+    remove.await?.context("remove the backups that were put together")?;
     if let Some(last) = done.last_mut() {
-        last.notes.push(format!("put together from {count} copies by pg_combinebackup"));
+        last.notes.push(format!("put together from {count} backups by pg_combinebackup"));
     }
     Ok(done)
 }

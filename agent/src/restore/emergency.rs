@@ -227,7 +227,7 @@ echo "Of dumps facts.json tells how many rows each table must have." >&2
 /// How it ends for a chain of copies.
 const CHAIN: &str = r#"cat > "$out/combine.sh" << 'COMBINE'
 #!/usr/bin/env bash
-# Puts the copies 0 (the full one) to @LAST@ together, as the server's account:
+# Puts the backups 0 (the full one) to @LAST@ together, as the server's account:
 #
 #   bash combine.sh DATA
 #
@@ -260,7 +260,7 @@ if [ -e "$new/tablespace_map" ]; then
 fi
 echo "Run: pg_verifybackup -i tablespace_map $new"
 COMBINE
-echo "Everything is in $out and is what was backed up: 0 is a full copy, each other what had changed" >&2
+echo "Everything is in $out and is what was backed up: 0 is a full backup, each other what had changed" >&2
 echo "since the one before, and worth nothing without it. As the server's account:" >&2
 echo "  bash $out/combine.sh NEW-DIRECTORY" >&2
 echo "Then set archive_mode = off and restore_command = 'false' and make recovery.signal in it before it is started." >&2

@@ -131,7 +131,7 @@ async fn restore_one(
             (restored.counted, restored.failed) = (Some(counted), failed);
         }
         (Destination::Server { .. }, Content::Tablespace(_) | Content::Listing) => {
-            let text = "a copy of a cluster belongs into a directory";
+            let text = "a base backup is restored into a directory";
             return Err(AgentError::Usage(text.into()).into());
         }
         (Destination::Files(directory), _) => {
@@ -285,7 +285,8 @@ async fn into_database(
     outlet.meter.label(format!("counting {}", item.target));
     let uncounted = || {
         format!(
-            "{} was loaded, but its rows were not counted: it stays closed, and marked as not whole",
+            "{} was loaded, but its rows were not counted: it stays closed, and marked as not \
+             whole",
             item.target
         )
     };

@@ -162,8 +162,8 @@ pub async fn plan(
         }
         Destination::Pipe(_) if items.len() != 1 => {
             let text = format!(
-                "standard output takes one stream, not {}: name one --database, or restore a copy of \
-                 a cluster with --to-directory",
+                "standard output takes one stream, not {}: name one --database, or restore a base \
+                 backup with --to-directory",
                 items.len()
             );
             return Err(AgentError::Usage(text).into());
@@ -192,8 +192,8 @@ fn alone(manifest: &Manifest, with_chain: bool) -> Vec<String> {
     let parent = manifest.kind.parent().filter(|_| !with_chain);
     let note = |parent: &Parent| {
         format!(
-            "an incremental copy: of no use without {} and what that stands on; --to-directory \
-             brings all of them and puts them together",
+            "an incremental backup: of no use without {} and what that one is based on; \
+             --to-directory brings all of them and puts them together",
             parent.backup
         )
     };
@@ -311,7 +311,8 @@ fn database_name(facts: &StreamFacts) -> Option<&str> {
 fn fits(kind: &BackupKind, destination: &Destination) -> Result<()> {
     let text = match (kind, destination) {
         (BackupKind::Full(_) | BackupKind::Incremental(_), Destination::Server { .. }) => {
-            "this backup is a copy of a whole cluster: name a new directory with --to-directory"
+            "this backup is a base backup of a whole cluster: name a new directory with \
+             --to-directory"
         }
         (BackupKind::Logical, Destination::Cluster(_)) => {
             "this backup holds dumps: restore them into a server (--to-host), beside the old \

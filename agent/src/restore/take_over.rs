@@ -89,7 +89,8 @@ pub async fn prepare_take_over(request: &TakeOverRequest<'_>) -> Result<TakeOver
     let control = control(&bin_dir, &data)?;
     if !control.shut_down {
         let text = format!(
-            "the server of the cluster in {} was not shut down: start it once with pg_ctl and stop it",
+            "the server of the cluster in {} was not shut down: start it once with pg_ctl and stop \
+             it",
             data.display()
         );
         return Err(AgentError::Target(text).into());
@@ -221,8 +222,8 @@ fn fit(source: &SourceId, layout: &Layout, state: Option<&RecoveryState>) -> Res
     }
     if !is_own(&data) {
         return refused(format!(
-            "the cluster in {} follows its copy's log still: recover it with `drctl restore {source} \
-             --to-end --promote`, or start it once with pg_ctl and stop it",
+            "the cluster in {} still follows the WAL of its base backup's cluster: recover it with \
+             `drctl restore {source} --to-end --promote`, or start it once with pg_ctl and stop it",
             data.display()
         ));
     }

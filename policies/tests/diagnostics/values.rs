@@ -163,7 +163,7 @@ fn sources() {
         (
             "engine = \"pg_dump\"",
             "engine = \"base_backup\"\nfull_every = \"7d\"",
-            "drctl.toml:11:1: `full_every` has no effect: every copy is a full one: remove it, or set \
+            "drctl.toml:11:1: `full_every` has no effect: every backup is a full one: remove it, or set \
              `incremental = true`",
         ),
         (

@@ -51,7 +51,7 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
     (
         "docs/postgresql.md",
         1,
-        "a setting that servers before 17 do not know: the tests of copies make it",
+        "a setting that servers before 17 do not know: the tests of base backups make it",
     ),
     (
         "docs/recovery.md",

@@ -268,7 +268,7 @@ fn a_cluster_that_was_promoted_before_its_first_archive_has_its_history_stored()
         shop.site.files("repository").into_iter().filter(|p| p.ends_with("history")).collect();
     std::fs::remove_file(shop.site.path("repository").join(&stored[0])).unwrap();
     shop.back_up();
-    assert!(history(&shop), "by the copy");
+    assert!(history(&shop), "by the base backup");
     shop.tick(11..21);
     shop.archived();
     let _ = shop.drctl(&["status", "--check"]).ended(0);

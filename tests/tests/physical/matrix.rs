@@ -205,7 +205,7 @@ fn subjects(shop: &Archiving, (ours, stranger): (&Pen, &Pen), to: &Path) -> Vec<
         subject("drill", &drill, &other_drill, stranger.drill(1).1, &name),
         Subject {
             restore: copy.to_vec(),
-            ..subject("segment of a copy", &segment, &other_segment, strange_segment, &name)
+            ..subject("segment of a base backup", &segment, &other_segment, strange_segment, &name)
         },
     ]
 }

@@ -232,7 +232,7 @@ fn transactions_in_the_last_segment_of_a_standbys_copy_are_reached_by_their_numb
     let segment = "select pg_walfile_name(pg_current_wal_insert_lsn())";
     let last = shop.sql(segment);
     shop.tick(6..9);
-    assert_eq!(shop.sql(segment), last, "they are in the segment in which the copy ended");
+    assert_eq!(shop.sql(segment), last, "they are in the segment in which the base backup ended");
     assert!(shop.archived() == last);
     let number = |id: u32| shop.sql(&format!("select xmin from ticks where id = {id}"));
     for (flag, id, held) in [("--to-xid", 6, 1..7), ("--before-xid", 8, 1..8)] {

@@ -197,7 +197,7 @@ fn a_terminal_shows_how_far_the_replay_is() {
     let (_folder, _, to) = new_place();
     let output = on_terminal(&shop, &into(&to, &last, &["--promote"])).output();
     let ran = Ran::of(&output.expect("script is missing: apt-get install bsdutils")).ended(0);
-    assert!(ran.out.contains("replaying until the copy is consistent"), "{}", ran.out);
+    assert!(ran.out.contains("replaying until the base backup is consistent"), "{}", ran.out);
     assert!(ran.out.contains("iB/s"), "a rate: {}", ran.out);
 }
 

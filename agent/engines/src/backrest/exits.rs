@@ -178,8 +178,8 @@ impl Exit {
                  whole: `drctl verify`"
             }
             (26, _) => {
-                "`drctl verify` tells which backups the damage is in; use another one, or the \
-                 repository's copy"
+                "`drctl verify` tells which backups the damage is in; use another one, or a copy \
+                 of the repository"
             }
             (55, _) => {
                 "if the stanza is new run `drctl stanza config` and `drctl stanza create`; if it is \

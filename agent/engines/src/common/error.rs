@@ -199,7 +199,7 @@ pub enum EngineError {
         source: WalkError,
     },
     /// Data of a cluster is not in the copy that its server sends.
-    #[error("the server leaves data out of the copy: {}", .what.join(", "))]
+    #[error("the server leaves data out of the base backup: {}", .what.join(", "))]
     LeftOut {
         /// Where it lies in the data directory.
         what: Vec<String>,

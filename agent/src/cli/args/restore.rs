@@ -32,7 +32,7 @@ pub struct RestoreArgs {
     #[arg(long, conflicts_with_all = ["backup", "point"])]
     pub latest: bool,
     /// This backup: its identifier, or a beginning of it that fits only one. With a point in time:
-    /// the copy to begin with.
+    /// the base backup to begin with.
     #[arg(long, value_name = "ID")]
     pub backup: Option<String>,
     /// A cluster as it was at this time: 2026-03-01T01:12:40Z, or in this machine's time zone.
@@ -66,8 +66,8 @@ pub struct RestoreArgs {
     /// current one.
     #[arg(long, value_name = "NUMBER", requires = "point")]
     pub system_id: Option<u64>,
-    /// With --to-end: go on although log or copies after a gap, or of a timeline whose history is
-    /// missing, will not be in the result.
+    /// With --to-end: go on although log or base backups after a gap, or of a timeline whose
+    /// history is missing, will not be in the result.
     #[arg(long, requires = "to_end")]
     pub accept_loss: bool,
     /// The timeline to follow; default: the newest. --to-end wants it where several live.
@@ -110,7 +110,7 @@ pub struct RestoreArgs {
     #[arg(conflicts_with = "to_ca_file")]
     #[arg(conflicts_with_all = ["to_stdout", "rename", "jobs", "no_owner", "no_globals"])]
     pub to_files: Option<PathBuf>,
-    /// A copy of a cluster: laid out in this new or empty directory, ready to be started.
+    /// A base backup: laid out in this new or empty directory, ready to be started.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(conflicts_with_all = ["to_files", "to_stdout", "to_host", "rename", "databases", "jobs"])]
     #[arg(conflicts_with_all = ["no_owner", "no_globals"])]

@@ -23,7 +23,7 @@ pub(super) async fn look(
     let tried = Replication::open(server, "drctl/doctor").await.map_err(Into::into);
     let check = format!("source.{id}.replication");
     if let Some(mut connection) = found.take(&check, tried) {
-        let text = format!("a copy can be taken of PostgreSQL {}", connection.version());
+        let text = format!("a base backup can be taken of PostgreSQL {}", connection.version());
         found.good(&check, text);
         let check = format!("source.{id}.cluster");
         let identity = connection.identify().await.map_err(Into::into);

@@ -58,8 +58,8 @@ pub(super) async fn compare(
     match found.take(&check, lost) {
         Some(Some(text)) => {
             let hint = format!(
-                "log was lost, or removed: take a copy with `drctl backup {id}`, and find out who \
-                 can delete in the bucket"
+                "log was lost, or removed: take a base backup with `drctl backup {id}`, and find \
+                 out who can delete in the bucket"
             );
             found.add(Level::Bad, &check, text, Some(&hint));
         }

@@ -18,7 +18,7 @@ pub(super) fn look(id: &SourceId, engine: &Engine, role: &RoleReport, found: &mu
     if role.superuser {
         let needs = match dumped {
             Some(_) => "a dump needs no more than pg_read_all_data, with role_passwords = false",
-            None => "a copy needs no more than REPLICATION",
+            None => "a base backup needs no more than REPLICATION",
         };
         let text = format!(
             "{} is a superuser: whoever gets hold of this login owns the server; {needs}",

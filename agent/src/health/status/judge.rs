@@ -207,7 +207,8 @@ impl SourceStatus {
         };
         if let Some(lost) = &self.lost {
             let text = format!(
-                "log is lost: {lost}; no time after it can be reached: run `drctl backup {} --full`",
+                "log is lost: {lost}; no time after it can be reached: run `drctl backup {} \
+                 --full`",
                 self.source
             );
             // The objective does not hold for what was committed since.
@@ -229,7 +230,7 @@ impl SourceStatus {
         let log = log.filter(|log| log.age < -CLOCKS_APART).map(|log| {
             format!(
                 "the last commit in the bucket is dated in the future ({:.0}): set the server's \
-                 clock right; the objective is judged by the newest copy meanwhile",
+                 clock right; the objective is judged by the newest base backup meanwhile",
                 log.recoverable_until.shows
             )
         });
@@ -338,7 +339,7 @@ impl SourceStatus {
     fn holes(&self) -> Option<String> {
         match self.log.as_ref()? {
             Ok(log) => {
-                let take = format!("take a copy with `drctl backup {}`", self.source);
+                let take = format!("take a base backup with `drctl backup {}`", self.source);
                 let gap = log.recoverable_until.gaps.first().map(|gap| format!("{gap}: {take}"));
                 let doubt = || log.recoverable_until.doubts.first();
                 gap.or_else(|| {
@@ -470,7 +471,7 @@ mod tests {
             ("none", None, None, Health::Breached),
             ("young log", Some(480), Some(1), Health::Attention),
             ("log of the future", Some(480), Some(-480), Health::Breached),
-            ("log of the future, a young copy", Some(1), Some(-480), Health::Attention),
+            ("log of the future, a young base backup", Some(1), Some(-480), Health::Attention),
         ];
         for (name, age, log, health) in cases {
             let found = of(age, log);

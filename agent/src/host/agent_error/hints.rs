@@ -122,8 +122,8 @@ impl AgentError {
                  else is damaged, `drctl list` and `drctl timeline` what else there is"
             }
             Self::BrokenChain(_) => {
-                "an incremental copy is worth nothing without those before it: `drctl list` shows \
-                 what else there is, `drctl backup SOURCE --full` begins a new chain"
+                "an incremental backup is worth nothing without those before it: `drctl list` \
+                 shows what else there is, `drctl backup SOURCE --full` begins a new chain"
             }
             Self::Mismatch(_) => "do not use what was restored before this is explained",
             Self::NoPlan(_, hint) => hint,

@@ -67,7 +67,7 @@ fn of_slot(slot: &SlotHealth, (free, room): (Option<u64>, &str)) -> LogFinding {
     let (name, kept) = (&slot.name, slot.kept_bytes.unwrap_or(0).unsigned_abs());
     let found = if matches!(slot.status.as_str(), "lost" | "unreserved") {
         let text = format!("the slot {name} has lost log, or is about to ({})", slot.status);
-        let hint = "take a new copy; then drop the slot or start its stream again";
+        let hint = "take a new base backup; then drop the slot or start its stream again";
         finding(Level::Bad, text, hint)
     } else if fills(kept, free) {
         let text = format!("the slot {name} keeps {} of log on the server{room}", bytes(kept));

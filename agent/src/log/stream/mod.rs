@@ -121,8 +121,8 @@ pub async fn ship(
                     && !matches!(run.resume, ResumeFrom::Slot(_)) =>
             {
                 tracing::warn!(
-                    "GAP: the server has removed log that is not in the bucket ({error:#}); \
-                     going on with what it still has. Take a copy now: `drctl backup`"
+                    "GAP: the server has removed log that is not in the bucket ({error:#}); going \
+                     on with what it still has. Take a base backup now: `drctl backup`"
                 );
                 // What lies between the end of the bucket's log and the slot may still be there.
                 run.resume = match run.resume {

@@ -147,8 +147,8 @@ impl RecoveryState {
         let state = read(directory)?.ok_or_else(none)?;
         if state.of != *of {
             let text = format!(
-                "{} holds another recovery: of source {}, plan {}, copy {}; what was asked for is \
-                 source {}, plan {}, copy {}. Nothing was done",
+                "{} holds another recovery: of source {}, plan {}, base backup {}; what was asked \
+                 for is source {}, plan {}, base backup {}. Nothing was done",
                 directory.display(),
                 shown(&state.of.source, 60),
                 shown(&state.of.plan, 60),
@@ -361,7 +361,8 @@ fn lock(directory: &Path) -> Result<File> {
     match taken.with_context(|| format!("take the lock {}", path.display()))? {
         Taken::Ours(file) => Ok(file),
         Taken::Held(_) => Err(AgentError::Target(format!(
-            "another drctl works in {}: it goes on without a terminal, drctl.log there tells how far",
+            "another drctl works in {}: it goes on without a terminal, drctl.log there tells how \
+             far",
             directory.display()
         ))
         .into()),

@@ -41,7 +41,7 @@ fn told(shows: Option<Timestamp>, target: &Target) -> String {
     };
     match shows {
         Some(at) => format!("the data now show {} → {aim}", at.strftime("%Y-%m-%d %H:%M:%SZ")),
-        None => format!("the data show the copy → {aim}"),
+        None => format!("the data show the base backup → {aim}"),
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) async fn arrive(
     let from = plan.path.first().map_or(plan.consistent, |leg| leg.from);
     let until = if to_end { end } else { plan.until };
     meter.begin(until.since(from));
-    meter.label("replaying until the copy is consistent");
+    meter.label("replaying until the base backup is consistent");
     let mut first: Option<(Instant, Lsn)> = None;
     let mut still = Still { since: Instant::now(), at: None };
     loop {
@@ -129,7 +129,7 @@ pub(super) fn prove(
         return fail("the server does not tell how far it replayed".to_owned());
     };
     if replayed < plan.consistent {
-        return fail(format!("it replayed up to {replayed}, before the copy is consistent"));
+        return fail(format!("it replayed up to {replayed}, before the base backup is consistent"));
     }
     if let (Target::Time(at), Some(shows)) = (&plan.target, arrived.shows)
         && shows > *at
@@ -204,12 +204,12 @@ mod tests {
                 &until,
                 "the data now show 2026-11-24 23:59:59Z → 2026-11-25 01:41:00Z",
             ),
-            (None, &until, "the data show the copy → 2026-11-25 01:41:00Z"),
-            (None, &Target::Latest, "the data show the copy → the end"),
+            (None, &until, "the data show the base backup → 2026-11-25 01:41:00Z"),
+            (None, &Target::Latest, "the data show the base backup → the end"),
             (
                 None,
                 &Target::Lsn { lsn: Lsn(0x10), inclusive: false },
-                "the data show the copy → position 0/10",
+                "the data show the base backup → position 0/10",
             ),
         ] {
             assert_eq!(told(shows, target), text);

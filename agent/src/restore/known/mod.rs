@@ -186,7 +186,7 @@ pub async fn known(
     let copies = (copies, wanted);
     let known = learn(repository, source, copies, cache, refused, beside).await?;
     known.map(|known| Known { signers, ..known }).ok_or_else(|| {
-        let mut text = format!("there is no copy of a cluster of `{source}` to recover from");
+        let mut text = format!("there is no base backup of `{source}` to recover from");
         if apart {
             text.push_str(
                 ": for those that pgBackRest keeps configure it here as engine pgbackrest",

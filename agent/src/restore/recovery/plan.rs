@@ -93,7 +93,7 @@ async fn plan_on_whole(
             }
         };
         if let Some(why) = repository.is_lacking(source, &planned.base).await? {
-            tell(PlanNote::PassedOver(format!("the copy {}: {why}", planned.base)));
+            tell(PlanNote::PassedOver(format!("the base backup {}: {why}", planned.base)));
             known.archive = known.archive.clone().without(&planned.base);
             continue;
         }

@@ -156,7 +156,8 @@ async fn stored(
     let file = request.identity_file(setup)?;
     let identities = setup.identities(Some(&file))?;
     let identities = identities.ok_or(AgentError::NoIdentity(planned.plan.base.clone()))?;
-    let facts = open_facts(&backup.manifest, &identities).context("open the copy's facts")?;
+    let facts =
+        open_facts(&backup.manifest, &identities).context("open the base backup's facts")?;
     whose(planned, Some(&identities)).await?;
     let host = check_host(&bin_dir, facts.cluster.as_ref()).await;
     let restore = RestoreRequest {

@@ -67,8 +67,8 @@ impl SealError {
                  `databases` or `exclude_databases`",
             ),
             "damaged" => Some(
-                "this backup cannot be restored in full from this copy; `drctl verify --data` \
-                 shows what else is damaged, `drctl list` what other backups there are",
+                "this backup cannot be restored in full from this repository; `drctl verify \
+                 --data` shows what else is damaged, `drctl list` what other backups there are",
             ),
             _ => None,
         }

@@ -93,12 +93,12 @@ fn a_list_that_cannot_be_kept_is_told_and_the_copy_counts() {
     let answer = site.json(0, &["backup", "shop"]);
     assert_eq!(answer["backup"]["kind"]["type"], "full", "{answer}");
     let said = notes(&answer);
-    assert!(said.contains("a full copy was made, not an incremental one: look into"), "{said}");
+    assert!(said.contains("a full backup was made, not an incremental one: look into"), "{said}");
     assert!(said.contains("its list of files was not kept"), "{said}");
     assert_eq!(site.status()["health"], "good");
     // People are told too.
     let text = site.drctl(&["backup", "shop"]).ended(0).out;
-    assert!(text.contains("note: a full copy was made"), "{text}");
+    assert!(text.contains("note: a full backup was made"), "{text}");
 }
 
 #[test]

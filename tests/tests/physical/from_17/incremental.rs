@@ -42,7 +42,7 @@ pub(super) fn backup(site: &Site, expected: &str) -> (String, Value) {
 fn is_made(answer: &Value, expected: &str) {
     assert_eq!(answer["backup"]["kind"]["type"], expected, "{answer}");
     let told = expected == "full";
-    assert_eq!(notes(answer).contains("a full copy was made"), told, "{answer}");
+    assert_eq!(notes(answer).contains("a full backup was made"), told, "{answer}");
 }
 
 fn text(value: &Value) -> String {
@@ -198,7 +198,7 @@ fn without_summaries_a_full_copy_is_made_and_the_reason_is_told() {
         let knows = "select count(*) from pg_settings where name = 'summarize_wal'";
         let (wanted, found) = match server.psql("postgres", knows).as_str() {
             "1" => ("summarize_wal is off", "summarize_wal is off"),
-            _ => ("makes none, servers from 17 on do", "makes no incremental copies"),
+            _ => ("makes none, servers from 17 on do", "makes no incremental backups"),
         };
         for arguments in [&["backup", "shop"][..], &["backup", "shop", "--incremental"]] {
             let made = site.json(0, arguments);
@@ -259,7 +259,7 @@ fn the_operator_chooses_at_the_command_line_too() {
     site.fails(2, "usage", &["backup", "shop", "--full", "--incremental"]);
     let dumps = Site::with(&server);
     let said = dumps.fails(2, "usage", &["backup", "shop", "--incremental"]);
-    assert!(said.contains("copies of clusters"), "{said}");
+    assert!(said.contains("base backups of clusters"), "{said}");
 }
 
 #[test]
@@ -476,7 +476,7 @@ fn a_recovery_to_a_point_in_time_begins_at_an_incremental_copy() {
     fs::rename(manifest_of(&shop.site, &full), shop.site.path("hidden")).unwrap();
     let (ran, _folder, path) = shop.recover(&["--to-time", &time]);
     let said = ran.failed(5, "no_backup");
-    assert!(said.contains("no copy of a cluster"), "{said}");
+    assert!(said.contains("no base backup"), "{said}");
     assert!(!path.exists());
 }
 

@@ -79,7 +79,8 @@ impl EngineError {
     fn backup_hint(&self) -> Option<String> {
         Some(match self {
             EngineError::NoTable { .. } => {
-                "nothing was lost, and the recovery stands: name tables that are there and hold rows"
+                "nothing was lost, and the recovery stands: name tables that are there and hold \
+                 rows"
                     .to_owned()
             }
             EngineError::Pooler { .. } => {
@@ -105,10 +106,10 @@ impl EngineError {
             }
             EngineError::LeftOut { .. } => {
                 "PostgreSQL copies nothing behind a symbolic link of its data directory, and no \
-                 tablespace in place: move the data back to where the link is, or into a tablespace \
-                 (CREATE TABLESPACE, ALTER DATABASE or TABLE … SET TABLESPACE); `find DATA_DIRECTORY \
-                 -type l` shows all links. This attempt is not a backup, and copies that were made \
-                 since the link was lack the same data"
+                 tablespace in place: move the data back to where the link is, or into a \
+                 tablespace (CREATE TABLESPACE, ALTER DATABASE or TABLE … SET TABLESPACE); `find \
+                 DATA_DIRECTORY -type l` shows all links. This attempt is not a backup, and base \
+                 backups taken since the link was made lack the same data"
                     .to_owned()
             }
             _ => return None,
@@ -210,7 +211,8 @@ fn auth_hint(said: &ServerSaid) -> String {
         }
         Some("28P01") => "check the password of the role",
         Some("28000") => "check that the role exists and that pg_hba.conf lets it in from here",
-        _ => "set the role's password (`password` of the source, or --to-password-file), or let it in by pg_hba.conf",
+        _ => "set the role's password (`password` of the source, or --to-password-file), or let it \
+              in by pg_hba.conf",
     }
     .to_owned()
 }

@@ -71,7 +71,7 @@ async fn blocking(
 ) -> Result<(), EngineError> {
     let lost = |error: tokio::task::JoinError| std::io::Error::other(error.to_string());
     let done = tokio::task::spawn_blocking(work).await.map_err(lost);
-    done.map_err(EngineError::io("look at the copies"))?
+    done.map_err(EngineError::io("look at the backups of the chain"))?
 }
 
 fn command(chain: &Combination) -> Tool {

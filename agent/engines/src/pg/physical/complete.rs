@@ -72,7 +72,7 @@ pub(super) async fn all_came(
             what => Err(EngineError::LeftOut { what }),
         },
         Err(error) => Ok(Some(format!(
-            "whether every database and tablespace is in the copy was not compared with the \
+            "whether every database and tablespace is in the base backup was not compared with the \
              server's own lists, which could not be asked for ({error}); it warned of none that is \
              left out"
         ))),

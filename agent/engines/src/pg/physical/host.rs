@@ -43,7 +43,8 @@ struct Host {
 /// look for it. Changes nothing.
 pub async fn check_host(bin_dir: &Path, needs: Option<&ClusterNeeds>) -> HostReport {
     let Some(needs) = needs else {
-        let note = "the copy does not tell which locales and extensions it needs: not looked at";
+        let note =
+            "the base backup does not tell which locales and extensions it needs: not looked at";
         return HostReport { missing: Vec::new(), notes: vec![note.to_owned()] };
     };
     compare(needs, &look(bin_dir).await)
@@ -101,7 +102,9 @@ fn compare(needs: &ClusterNeeds, host: &Host) -> HostReport {
     for database in &needs.databases {
         collation(database, host, &mut report);
     }
-    report.notes.extend(needs.unknown.iter().map(|text| format!("when it was copied {text}")));
+    report
+        .notes
+        .extend(needs.unknown.iter().map(|text| format!("when the base backup was taken {text}")));
     report
 }
 

@@ -41,11 +41,11 @@ pub(super) async fn begin_on(
         return Err(format!("PostgreSQL {version} makes none, servers from 17 on do"));
     }
     if cluster.system_id != at.system_id || segment_size != at.segment_size {
-        return Err("the copy before it is of another cluster".to_owned());
+        return Err("the backup before it is of another cluster".to_owned());
     }
     if cluster.timeline != at.stop_timeline {
         let (now, then) = (cluster.timeline, at.stop_timeline);
-        return Err(format!("the server is on timeline {now}, the copy before it on {then}"));
+        return Err(format!("the server is on timeline {now}, the backup before it on {then}"));
     }
     let summaries = copier.show("summarize_wal").await.map_err(|error| whole(&error))?;
     if summaries != "on" {
@@ -56,7 +56,7 @@ pub(super) async fn begin_on(
     let (start, timeline) = begun.start();
     if timeline != at.stop_timeline || start < at.stop {
         return Err(format!(
-            "it would begin at {start}, and the copy before it ended at {}",
+            "it would begin at {start}, and the backup before it ended at {}",
             at.stop
         ));
     }
@@ -94,14 +94,15 @@ pub(super) fn stands_on(label: &[u8], parent: Option<Lsn>) -> Result<(), WalkErr
         Err(odd) => shown(odd, 40),
     };
     Err(WalkError::Contents(format!(
-        "its backup_label says that it stands on the copy from {found}, and it was to be {wanted}"
+        "its backup_label says that it is based on the backup that begins at {found}, and it was \
+         to be {wanted}"
     )))
 }
 
 /// Why an incremental copy with so many files is not to be trusted, against its parent's.
 pub(super) fn shrunk(files: u64, before: u64) -> Option<String> {
     let few = files.saturating_mul(SHARE) < before;
-    few.then(|| format!("it lists {files} files, and the copy that it stands on {before}"))
+    few.then(|| format!("it lists {files} files, and the backup that it is based on {before}"))
 }
 
 #[cfg(test)]

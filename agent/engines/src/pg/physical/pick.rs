@@ -226,7 +226,7 @@ async fn objects(session: &Session, wanted: &PickedTable) -> Result<Vec<Object>,
 fn odd(kind: &str, persistence: &str) -> Option<&'static str> {
     Some(match (kind, persistence) {
         ("r" | "p", "p") => return None,
-        ("r" | "p", "u") => "is an unlogged table: no copy and no log brings its rows back",
+        ("r" | "p", "u") => "is an unlogged table: no base backup and no WAL brings its rows back",
         ("r" | "p", _) => "is a temporary table",
         ("v", _) => "is a view, which has no rows of its own: name the tables that it reads",
         ("m", _) => {

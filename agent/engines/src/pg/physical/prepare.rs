@@ -123,7 +123,9 @@ fn settings(recovery: &Recovery) -> String {
         lines.push(("hot_standby", "on".to_owned()));
     }
     let lines: String = lines.iter().map(|(name, value)| conf::line(name, value)).collect();
-    format!("# Written by drctl for this restored copy; the last line of a name counts.\n{lines}")
+    format!(
+        "# Written by drctl for this restored cluster; the last line of a name counts.\n{lines}"
+    )
 }
 
 /// What is written where the cluster's configuration lies outside its data directory, as on

@@ -115,7 +115,8 @@ impl BaseBackupSource {
                 match begin_on(copier, &base, parent, &identity, segment_size).await {
                     Ok(begun) => Some((begun, parent)),
                     Err(why) => {
-                        notes.push(format!("a full copy was made, not an incremental one: {why}"));
+                        notes
+                            .push(format!("a full backup was made, not an incremental one: {why}"));
                         None
                     }
                 }
@@ -247,7 +248,7 @@ impl Copy {
     fn look(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
         if !self.in_listing {
             let Some(walker) = &mut self.walker else { return Ok(()) };
-            return walker.push(bytes).map_err(|error| damaged("the copy", error));
+            return walker.push(bytes).map_err(|error| damaged("the base backup", error));
         }
         if self.listing.len().saturating_add(bytes.len()) > MAX_LISTING_BYTES {
             let error = WalkError::TooLong { limit: MAX_LISTING_BYTES };
@@ -310,29 +311,30 @@ impl BackupSource for BaseBackupSource {
         let mut copy = shared.lock().await;
         let (stop, timeline) = copy.stop.ok_or_else(|| {
             let missing = "the server did not say where it ends".to_owned();
-            damaged("the copy", WalkError::Contents(missing))
+            damaged("the base backup", WalkError::Contents(missing))
         })?;
         if next <= tablespaces + 1 || !copy.in_listing {
             let missing = "an archive or the manifest is missing".to_owned();
-            return Err(damaged("the copy", WalkError::Contents(missing)));
+            return Err(damaged("the base backup", WalkError::Contents(missing)));
         }
         let walker = copy.walker.take();
         let hasher =
-            walker.ok_or_else(|| damaged("the copy", WalkError::Contents("cut".into())))?;
+            walker.ok_or_else(|| damaged("the base backup", WalkError::Contents("cut".into())))?;
         let mut hasher = hasher.into_visitor();
-        let said = compare(&copy.listing, &hasher).map_err(|error| damaged("the copy", error))?;
+        let said =
+            compare(&copy.listing, &hasher).map_err(|error| damaged("the base backup", error))?;
         let parent = facts.parent;
         stands_on(hasher.label(), parent.as_ref().map(|(_, start, _)| *start))
-            .map_err(|error| damaged("the copy", error))?;
+            .map_err(|error| damaged("the base backup", error))?;
         let ranges = said.ranges;
         let start = ranges.first().map_or(facts.start.0, |range| range.start);
         if start != facts.start.0 || ranges.last().is_none_or(|range| range.end != stop) {
             let odd = "the server's manifest needs another part of the log than the server says";
-            return Err(damaged("the copy", WalkError::Contents(odd.to_owned())));
+            return Err(damaged("the base backup", WalkError::Contents(odd.to_owned())));
         }
         if said.system_id.is_some_and(|id| id != facts.system_id) {
             let odd = "the server's manifest is of another cluster".to_owned();
-            return Err(damaged("the copy", WalkError::Contents(odd)));
+            return Err(damaged("the base backup", WalkError::Contents(odd)));
         }
         let mut suspect: Vec<String> =
             copy.complaint.take().map(judge).transpose()?.into_iter().collect();
@@ -366,7 +368,7 @@ impl BackupSource for BaseBackupSource {
 
     async fn abort(self: Box<Self>) {
         // Both connections end with us, and the server ends what they were doing.
-        tracing::debug!("the copy {} is given up", self.label);
+        tracing::debug!("the base backup {} is given up", self.label);
         drop(self.keeper);
     }
 }

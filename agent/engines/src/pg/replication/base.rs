@@ -79,7 +79,7 @@ impl Replication {
     /// # Errors
     /// [`EngineError::Query`]: a manifest that the server does not take, such as another cluster's.
     pub async fn upload_manifest(&mut self, manifest: &[u8]) -> Result<(), EngineError> {
-        const UPLOAD: &str = "tell the server the manifest of an earlier copy";
+        const UPLOAD: &str = "tell the server the manifest of an earlier backup";
         self.wire.bear(self.silence);
         self.wire.command("UPLOAD_MANIFEST").await.map_err(lost(UPLOAD))?;
         loop {

@@ -48,7 +48,7 @@ pub(super) fn auto(old: &[u8], archive_command: Option<&str>) -> Edited {
     let mut gone: Vec<String> = Vec::new();
     for line in lines(old) {
         let text = String::from_utf8_lossy(line);
-        if text == MARK || text.starts_with("# Written by drctl for this restored copy") {
+        if text == MARK || text.starts_with("# Written by drctl for this restored cluster") {
             continue;
         }
         match conf::setting(&text) {
@@ -179,11 +179,11 @@ mod tests {
 
     #[test]
     fn what_made_it_recover_goes_and_it_archives_again() {
-        let old = "work_mem = '5MB'\nmax_logical_replication_workers = '6'\n\
-                   # Written by drctl for this restored copy; the last line of a name counts.\n\
-                   recovery_target_time = ''\narchive_mode = 'off'\narchive_command = ''\n\
-                   synchronous_standby_names = ''\nmax_logical_replication_workers = '0'\n\
-                   restore_command = 'x --identity /k'\nhot_standby = 'on'\n";
+        let old = "work_mem = '5MB'\nmax_logical_replication_workers = '6'\n# Written by drctl for \
+                   this restored cluster; the last line of a name counts.\nrecovery_target_time = \
+                   ''\narchive_mode = 'off'\narchive_command = ''\nsynchronous_standby_names = \
+                   ''\nmax_logical_replication_workers = '0'\nrestore_command = 'x --identity \
+                   /k'\nhot_standby = 'on'\n";
         let command = "drctl --config '/etc/o''clock' wal push shop %p";
         let edited = auto(old.as_bytes(), Some(command));
         assert_eq!(
