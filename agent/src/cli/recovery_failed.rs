@@ -98,7 +98,7 @@ fn from_older(args: &RestoreArgs, older: &BackupId) -> String {
 /// What going on comes to, where a chain of copies has still to be put together or where not.
 fn go_on(chain: bool) -> &'static str {
     match chain {
-        true => "go on: the chain of backups is laid out anew, unless it was put together",
+        true => "go on: the chain of backups is extracted again, unless it was put together",
         false => "go on where it ended: nothing that is whole is done again",
     }
 }

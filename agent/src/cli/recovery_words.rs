@@ -72,10 +72,10 @@ fn write_outlook(plan: &RecoveryPlan, outlook: &Outlook, why: Option<&str>, text
     let _ = match outlook.fetch {
         Some(seconds) => write!(
             text,
-            "\n  time: about {} to lay the base backup out, judging by one segment",
+            "\n  time: about {} to extract the base backup, judging by one segment",
             span(seconds)
         ),
-        None => write!(text, "\n  time: to lay the base backup out unknown"),
+        None => write!(text, "\n  time: to extract the base backup unknown"),
     };
     let _ = match (replay_seconds(plan, outlook), outlook.replay) {
         (Some(seconds), Some(rate)) => write!(

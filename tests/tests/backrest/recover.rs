@@ -89,7 +89,7 @@ fn a_recovery_goes_on_only_when_the_pgbackrest_of_the_killed_one_has_ended() {
     let to = path.display().to_string();
     let arguments = ["--json", "restore", "shop", "--to-end", "--promote", "--to-directory", &to];
     let mut killed = shop.command(&arguments).stdout(Stdio::null()).spawn().unwrap();
-    until("pgBackRest to lay out", || begun.exists());
+    until("pgBackRest to restore", || begun.exists());
     killed.kill().unwrap();
     killed.wait().unwrap();
     let again = [&arguments[1..], &["--resume"]].concat();

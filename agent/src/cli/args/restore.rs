@@ -110,7 +110,7 @@ pub struct RestoreArgs {
     #[arg(conflicts_with = "to_ca_file")]
     #[arg(conflicts_with_all = ["to_stdout", "rename", "jobs", "no_owner", "no_globals"])]
     pub to_files: Option<PathBuf>,
-    /// A base backup: laid out in this new or empty directory, ready to be started.
+    /// A base backup: extracted into this new or empty directory, ready to be started.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(conflicts_with_all = ["to_files", "to_stdout", "to_host", "rename", "databases", "jobs"])]
     #[arg(conflicts_with_all = ["no_owner", "no_globals"])]

@@ -36,12 +36,12 @@ pub(crate) async fn lay_out(
     for left in [layout.data(), state.directory().join("tablespaces")] {
         discard(&left)?;
     }
-    meter.label(format!("pgBackRest lays out {label}"));
+    meter.label(format!("pgBackRest restores {label}"));
     let done = tokio::select! {
         done = stanza.backrest.lay_out(label, &layout) => done,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
-    done.with_context(|| format!("lay out {label}"))?;
+    done.with_context(|| format!("restore {label}"))?;
     drop(held);
     crash_point("recovery-laid-out");
     state.reach(Step::Replaying)

@@ -54,7 +54,7 @@ pub fn running(
     configuration: Option<&Path>,
     (changes, archive_command): (&Changes, &str),
 ) -> Result<Running, EngineError> {
-    let failed = |error| EngineError::io("lay the configuration out beside the data")(error);
+    let failed = |error| EngineError::io("write the configuration beside the data")(error);
     let likeness = Likeness::of(data, configuration, changes).map_err(failed)?;
     let (mut says, mut text) = (Vec::new(), format!("{}\n", data.display()));
     for (name, usual) in CODE {
