@@ -9,7 +9,7 @@ pub const MAX_CHAIN: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
     /// The copy that another one stands on is not there.
-    #[error("{child} stands on {parent}, which is not there")]
+    #[error("{child} is based on {parent}, which is not there")]
     Missing {
         /// The incremental copy.
         child: BackupId,
@@ -17,7 +17,7 @@ pub enum ChainError {
         parent: BackupId,
     },
     /// The copy that another one stands on has another manifest than that one says.
-    #[error("{child} stands on {parent}, whose manifest is another one now")]
+    #[error("{child} is based on {parent}, whose manifest is another one now")]
     Altered {
         /// The incremental copy.
         child: BackupId,
@@ -25,7 +25,7 @@ pub enum ChainError {
         parent: BackupId,
     },
     /// The copy that another one stands on is not to be trusted.
-    #[error("{child} stands on {parent}, which is suspect: {why}")]
+    #[error("{child} is based on {parent}, which is suspect: {why}")]
     Suspect {
         /// The incremental copy.
         child: BackupId,
@@ -35,7 +35,7 @@ pub enum ChainError {
         why: String,
     },
     /// The copy that another one stands on cannot be its parent.
-    #[error("{child} cannot stand on {parent}: {why}")]
+    #[error("{child} cannot be based on {parent}: {why}")]
     Unrelated {
         /// The incremental copy.
         child: BackupId,
@@ -60,7 +60,7 @@ pub fn follows(parent: &BackupSummary, child: &BackupSummary) -> Result<(), Chai
         Err(ChainError::Unrelated { child, parent, why })
     };
     let BackupKind::Incremental(increment) = &child.kind else {
-        return unrelated("it stands on nothing");
+        return unrelated("it names no parent");
     };
     if parent.source != child.source || parent.backup != increment.parent.backup {
         return unrelated("it names another one");

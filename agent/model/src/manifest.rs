@@ -190,7 +190,7 @@ impl Manifest {
         }
         match &self.kind {
             BackupKind::Incremental(increment) if increment.parent.backup == self.backup => {
-                Err(inconsistent("it is an incremental backup that stands on itself".to_owned()))
+                Err(inconsistent("it is an incremental backup that is based on itself".to_owned()))
             }
             BackupKind::External(_) if !self.streams.is_empty() => {
                 Err(inconsistent("it has streams, and its data is elsewhere".to_owned()))
@@ -445,7 +445,7 @@ mod tests {
         let refused = [
             (before, &["base_backup"][..], "does not name the feature `incremental`"),
             (before, &[INCREMENTAL][..], "does not name the feature `base_backup`"),
-            ("20260302T000000Z-0000000000000002", COPIES, "stands on itself"),
+            ("20260302T000000Z-0000000000000002", COPIES, "is based on itself"),
         ];
         for (parent, features, why) in refused {
             let said = incremental(parent, features).check().unwrap_err().to_string();

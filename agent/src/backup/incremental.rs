@@ -84,13 +84,13 @@ async fn parent(
     }
     let Some(last) = last else {
         return Ok(Err(match away {
-            Some(id) => format!("{id}, on which it would stand, is not in the bucket"),
+            Some(id) => format!("{id}, on which it would be based, is not in the bucket"),
             None => "this host keeps no list of files of an earlier backup".to_owned(),
         }));
     };
     let (id, listing) = (last.backup.clone(), listings.read(&last.backup)?);
     if !last.is_good() {
-        return Ok(Err(format!("{id}, on which it would stand, is suspect")));
+        return Ok(Err(format!("{id}, on which it would be based, is suspect")));
     }
     let Some(at) = last.kind.coordinates() else {
         return Ok(Err(format!("{id} is no base backup")));

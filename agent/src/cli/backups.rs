@@ -60,7 +60,7 @@ pub(super) async fn backup(
             let _ = write!(text, "\n  {} in the stanza {}", external.label, external.stanza);
         }
         if let Some(parent) = done.kind.parent() {
-            let _ = write!(text, "\n  stands on {}", parent.backup);
+            let _ = write!(text, "\n  is based on {}", parent.backup);
         }
         for note in &notes {
             let _ = write!(text, "\n  note: {}", line(note));
@@ -323,7 +323,7 @@ fn external_lines(external: &External) -> Vec<(&'static str, String)> {
     ];
     if let Some(prior) = &external.prior {
         let others = count(external.references.len() as u64, "backup");
-        lines.push(("stands on", format!("{prior}; needs files of {others}")));
+        lines.push(("is based on", format!("{prior}; needs files of {others}")));
     }
     let trust = match external.cipher.as_str() {
         "none" => "not encrypted: whoever reads the repository reads the data".to_owned(),
@@ -354,7 +354,7 @@ fn describe(
         line("BROKEN", why.to_owned());
     }
     for link in chain.iter().filter(|link| **link != manifest.backup).rev() {
-        line("stands on", link.to_string());
+        line("is based on", link.to_string());
     }
     let external = manifest.kind.external();
     for (name, value) in external.map(external_lines).unwrap_or_default() {

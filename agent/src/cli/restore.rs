@@ -175,7 +175,7 @@ fn plan_text(restore: &PlannedRestore<'_>) -> String {
     }
     if let Some(chain) = &planned.chain {
         for (before, _) in &chain.before {
-            let _ = write!(text, "\n  stands on {}", before.backup.manifest.backup);
+            let _ = write!(text, "\n  is based on {}", before.backup.manifest.backup);
         }
     }
     for item in &planned.items {

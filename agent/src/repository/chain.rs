@@ -45,7 +45,7 @@ impl<'a> Chains<'a> {
                     return Err(broken(&ChainError::Missing { child, parent }));
                 }
                 Err(why) => {
-                    let text = format!("{} stands on {id}: {why}", child.backup);
+                    let text = format!("{} is based on {id}: {why}", child.backup);
                     return Err(AgentError::BrokenChain(text).into());
                 }
             };

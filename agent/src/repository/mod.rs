@@ -352,7 +352,7 @@ async fn speaks_against(
     let found = |link: &BackupSummary| {
         let bad = memory.bad(&link.source, &link.backup)?;
         let itself = link.backup == summary.backup;
-        let on = if itself { String::new() } else { format!("it stands on {}: ", link.backup) };
+        let on = if itself { String::new() } else { format!("it is based on {}: ", link.backup) };
         Some(format!("{on}{}", words(bad)))
     };
     Ok(links.iter().find_map(found))

@@ -308,7 +308,10 @@ fn what_the_host_keeps_is_believed_only_as_the_signed_manifest_names_it() {
     fs::remove_file(manifest_of(&site, &next)).unwrap();
     let answer = site.json(0, &["backup", "shop"]);
     assert_eq!(answer["backup"]["kind"]["type"], "full", "{answer}");
-    assert!(notes(&answer).contains(&format!("stands on {next}, which is not there")), "{answer}");
+    assert!(
+        notes(&answer).contains(&format!("is based on {next}, which is not there")),
+        "{answer}"
+    );
     assert!(manifest_of(&site, &id).exists());
 }
 
