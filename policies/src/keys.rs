@@ -302,7 +302,7 @@ pub(crate) static POLICY: &[Key] = &[
         "log_compression_level",
         number(1, 19),
         "1",
-        "The zstd level of a cluster's log (WAL), whose archiving costs the server's processor.",
+        "The zstd level of a cluster's WAL, whose archiving costs the server's processor.",
     ),
     Key::required("retention", Section(RETENTION), "Which backups are kept; at least one rule."),
     Key::optional("objectives", Section(OBJECTIVES), "What is promised."),
@@ -322,7 +322,7 @@ pub(crate) static OBJECTIVES: &[Key] = &[
         "rpo",
         duration(MINUTE, 3_650 * DAY),
         "The most that may be lost: the age of the newest good backup, or of the last commit that \
-         a cluster's log in the bucket holds.",
+         a cluster's WAL in the bucket holds.",
     ),
     Key::optional("rto", duration(MINUTE, 365 * DAY), "The most that a restore may take."),
     Key::optional("max_duration", duration(MINUTE, 30 * DAY), "The most that a backup may take."),

@@ -64,8 +64,8 @@ pub fn are_refused(shop: &impl Cluster) -> String {
     }
     for (target, word) in [
         // What `pg_current_xact_id()` tells after the first round of numbers.
-        (["--to-xid", "4294968000"], "the log knows it as 704"),
-        (["--before-xid", "18446744073709551615"], "the log knows it as 4294967295"),
+        (["--to-xid", "4294968000"], "the WAL has this one as 704"),
+        (["--before-xid", "18446744073709551615"], "the WAL has this one as 4294967295"),
         (["--to-time", "2026-06-30T23:59:60Z"], "leap second"),
     ] {
         let (ran, _folder, path) = shop.recover(&target);

@@ -78,7 +78,7 @@ pub fn follows(parent: &BackupSummary, child: &BackupSummary) -> Result<(), Chai
     }
     // The server takes no incremental copy of what begins before its parent has ended.
     if before.stop_timeline != at.timeline || at.start < before.stop {
-        return unrelated("it begins elsewhere in the log than that ended");
+        return unrelated("it begins elsewhere in the WAL than that ended");
     }
     if !parent.is_good() {
         let ((child, parent), why) = (names(), shown(&parent.suspect.join("; "), 500));
@@ -186,11 +186,11 @@ mod tests {
             ("another one now", |all| all[0].manifest_sha256 = Digest([9; 32])),
             ("suspect: bad pages", |all| all[1].suspect = vec!["bad pages".into()]),
             ("no base backup", |all| all[0].kind = BackupKind::Logical),
-            ("elsewhere in the log", |all| all[0].kind = BackupKind::Full(at(100, 201))),
+            ("elsewhere in the WAL", |all| all[0].kind = BackupKind::Full(at(100, 201))),
             ("another cluster", |all| {
                 all[0].kind = BackupKind::Full(Coordinates { system_id: 8, ..at(100, 200) });
             }),
-            ("elsewhere in the log", |all| {
+            ("elsewhere in the WAL", |all| {
                 let stop_timeline = Timeline::new(2).unwrap();
                 all[0].kind = BackupKind::Full(Coordinates { stop_timeline, ..at(100, 200) });
             }),

@@ -169,7 +169,7 @@ impl LogPiece {
             return Err(ManifestError::Misplaced(format!("repository {}", self.repository)));
         }
         if &self.source != source || &self.place != place {
-            return Err(ManifestError::Misplaced(format!("the log of {}", self.source)));
+            return Err(ManifestError::Misplaced(format!("the WAL of {}", self.source)));
         }
         self.header.names(WAL)?;
         match self.place.part {

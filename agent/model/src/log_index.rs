@@ -79,7 +79,7 @@ impl LogIndex {
             return Err(ManifestError::Misplaced(format!("repository {}", self.repository)));
         }
         if &self.source != source || &self.place != place {
-            return Err(ManifestError::Misplaced(format!("the log of {}", self.source)));
+            return Err(ManifestError::Misplaced(format!("the WAL of {}", self.source)));
         }
         self.header.names(WAL)?;
         let wrong = |what: &str| Err(ManifestError::Inconsistent(what.to_owned()));

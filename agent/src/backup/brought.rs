@@ -60,16 +60,16 @@ pub(crate) async fn differs(
         match log_store.head_where(&place, |head| head.plain_sha256 == *digest).await {
             Ok(head) if head.plain_sha256 != *digest => {
                 return Ok(Some(format!(
-                    "CONFLICT: the archive has other log from {start} on than this server (from \
+                    "CONFLICT: the archive has other WAL from {start} on than this server (from \
                      host {}): two histories of one cluster. The base backup is of this server's, \
-                     and the log in the bucket does not lead on from it",
+                     and the WAL in the bucket does not lead on from it",
                     head.host
                 )));
             }
             Ok(_) => {}
             Err(error) if is_missing(&error) || is_bad_manifest(&error) => {}
             Err(error) => {
-                return Err(error).context("compare the log that the base backup brings along");
+                return Err(error).context("compare the WAL that the base backup brings along");
             }
         }
     }

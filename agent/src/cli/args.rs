@@ -98,7 +98,7 @@ pub enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
-    /// PostgreSQL's log: archive_command, restore_command, streaming.
+    /// PostgreSQL's WAL: archive_command, restore_command, streaming.
     Wal {
         /// How.
         #[command(subcommand)]
@@ -110,12 +110,12 @@ pub enum Verb {
         #[command(subcommand)]
         verb: StanzaVerb,
     },
-    /// What can be recovered of a cluster: base backups, log, gaps, reachable times.
+    /// What can be recovered of a cluster: base backups, WAL, gaps, reachable times.
     Timeline {
         /// The source, as it is named in the repository.
         source: String,
     },
-    /// When was it? Drops, truncations, and large deletes and updates in a cluster's log, each with
+    /// When was it? Drops, truncations, and large deletes and updates in a cluster's WAL, each with
     /// its transaction, to recover to just before it.
     When(WhenArgs),
     /// Look after the catalog, the local cache of what the bucket holds.
@@ -257,7 +257,7 @@ pub struct WhenArgs {
     /// Tell of deletes and updates of at least so many rows of one table.
     #[arg(long, value_name = "ROWS", default_value_t = 1000)]
     pub rows: u64,
-    /// The age identity that opens the log.
+    /// The age identity that opens the WAL.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,
 }
@@ -280,7 +280,7 @@ pub enum CatalogVerb {
     Rebuild,
     /// Compare it with the bucket; change nothing.
     Check,
-    /// Stop reporting the lost backups and log of a source, which `status` and `list` name.
+    /// Stop reporting the lost backups and WAL of a source, which `status` and `list` name.
     Forget {
         /// The source.
         source: String,

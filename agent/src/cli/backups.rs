@@ -319,7 +319,7 @@ fn external_lines(external: &External) -> Vec<(&'static str, String)> {
         ("stanza", format!("{}, repository {}", external.stanza, external.repo)),
         ("type", external.backup_type.as_str().to_owned()),
         ("made by", external.origin.as_str().to_owned()),
-        ("needs log", format!("{first} to {last}")),
+        ("needs WAL", format!("{first} to {last}")),
     ];
     if let Some(prior) = &external.prior {
         let others = count(external.references.len() as u64, "backup");

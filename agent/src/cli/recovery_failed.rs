@@ -106,10 +106,10 @@ fn go_on(chain: bool) -> &'static str {
 /// The command that leads around damaged log, and what that comes to.
 fn instead(args: &RestoreArgs, around: Around) -> (String, String) {
     let (what, aim) = match around {
-        Around::Same => ("the same around the damaged log".to_owned(), aim(args)),
+        Around::Same => ("the same around the damaged WAL".to_owned(), aim(args)),
         Around::Before(last) => {
             let last = last.map(|at| format!(", the last commit at {at}")).unwrap_or_default();
-            (format!("all log before what is damaged{last}"), " --to-end --accept-loss".to_owned())
+            (format!("all WAL before what is damaged{last}"), " --to-end --accept-loss".to_owned())
         }
     };
     let best = format!("{what}, in a new directory; do not use what is in this one");
@@ -126,12 +126,9 @@ pub(super) fn failed(
 ) -> anyhow::Error {
     let (best, command) = alternative(args, plan, (directory, way), chain);
     let text = format!(
-        "the recovery to {} failed: {error:#}\n  \
-         safe: the backups and the log in the bucket; {} is not to be used yet, drctl.log and \
-         recovery.log in it tell more\n  \
-         the source was not touched\n  \
-         best alternative: {best}\n  \
-         command: {command}",
+        "the recovery to {} failed: {error:#}\n  safe: the backups and the WAL in the bucket; {} \
+         is not to be used yet, drctl.log and recovery.log in it tell more\n  the source was not \
+         touched\n  best alternative: {best}\n  command: {command}",
         plan.target,
         directory.display()
     );

@@ -31,7 +31,7 @@ pub(super) fn noted(note: &PlanNote) -> String {
             format!("whether another cluster leads there is not known: {error:#}")
         }
         PlanNote::SegmentsUnread(unread) => format!(
-            "{} of log were not read for wal_level = minimal: only the replay shows it",
+            "{} of WAL were not read for wal_level = minimal: only the replay shows it",
             count(*unread as u64, "segment")
         ),
     }
@@ -65,7 +65,7 @@ fn write_outlook(plan: &RecoveryPlan, outlook: &Outlook, why: Option<&str>, text
     if let Some(room) = outlook.room {
         let _ = write!(
             text,
-            "\n  needs {} of room, and as much more as the log adds to the data",
+            "\n  needs {} of room, and as much more as the WAL adds to the data",
             bytes(room)
         );
     }
@@ -112,7 +112,7 @@ pub(super) fn plan_text(planned: &Planned<'_>, outlook: &Outlook, why: Option<&s
     }
     text.push_str(match plan.target {
         Target::Time(_) => {
-            "; it ends before the first commit in the log that is later: a commit at that very \
+            "; it ends before the first commit in the WAL that is later: a commit at that very \
              time is in it"
         }
         Target::Lsn { inclusive: false, .. } => "; what begins there is not in it",
@@ -121,16 +121,16 @@ pub(super) fn plan_text(planned: &Planned<'_>, outlook: &Outlook, why: Option<&s
     let _ =
         write!(text, "\n  from the base backup {}, consistent at {}", plan.base, plan.consistent);
     for leg in &plan.path {
-        let _ = write!(text, "\n  log of timeline {}: {} to {}", leg.timeline, leg.from, leg.until);
+        let _ = write!(text, "\n  WAL of timeline {}: {} to {}", leg.timeline, leg.from, leg.until);
     }
-    let _ = write!(text, "\n  {} of log to replay", bytes(plan.log_bytes));
+    let _ = write!(text, "\n  {} of WAL to replay", bytes(plan.log_bytes));
     if let Some(last) = plan.last_commit.not_after {
         let _ = write!(text, "\n  last commit that it holds: no later than {}", both(last));
     }
     if let Some(until) = plan.loses.until {
         let _ = write!(
             text,
-            "\n  not in it: commits up to {}, {} of log",
+            "\n  not in it: commits up to {}, {} of WAL",
             both(until),
             bytes(plan.loses.bytes)
         );
@@ -164,7 +164,7 @@ pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
         ),
         Refusal::Changed { digest, confirmed, grows } => {
             let more = match grows {
-                true => " (to the end of the log it changes with every piece that arrives)",
+                true => " (to the end of the WAL it changes with every piece that arrives)",
                 false => "",
             };
             let text = format!(
@@ -238,7 +238,7 @@ pub(super) fn done_text(
     seconds: f64,
 ) -> String {
     let data = word(&directory.join("data").display().to_string());
-    let shows = done.proof.shows.map_or("no commit of the log".to_owned(), both);
+    let shows = done.proof.shows.map_or("no commit of the WAL".to_owned(), both);
     let mut text = format!(
         "the data in {data} show {shows}, replayed up to {} in {}",
         done.proof.replayed,
@@ -253,7 +253,7 @@ pub(super) fn done_text(
     if let Some(behind) = &done.proof.overtaken {
         let _ = write!(
             text,
-            "\n  NOT IN IT: {} of that time or earlier, which stand after the stop in the log, the \
+            "\n  NOT IN IT: {} of that time or earlier, which stand after the stop in the WAL, the \
              latest at {}: {} takes them in, and all that stands before them",
             count(behind.commits, "commit"),
             both(behind.latest),
@@ -343,7 +343,7 @@ fn next(done: &Recovered) -> String {
         // There is nothing in the log to stop at: started again it would follow what comes.
         (false, _, false) => {
             "\n  it is a standby, stopped. The same command with --resume and --open, --extract or \
-             --promote goes on from here, with the log that is in the bucket then"
+             --promote goes on from here, with the WAL that is in the bucket then"
         }
         (false, _, true) => {
             "\n  it is stopped at that point. The same command with --resume and --open, --extract \

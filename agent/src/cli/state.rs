@@ -59,7 +59,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     };
     let object = json!({ "sources": judged.iter().map(entry).collect::<Vec<_>>() });
     screen.answer("drctl.status/1", object, || {
-        let head = ["SOURCE", "HEALTH", "NEWEST GOOD", "AGE", "LOG AGE", "RPO", "NEXT DUE"];
+        let head = ["SOURCE", "HEALTH", "NEWEST GOOD", "AGE", "WAL AGE", "RPO", "NEXT DUE"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         for (one, health) in &judged {
             rows.push(vec![
@@ -190,7 +190,7 @@ fn renew(screen: Screen, renewed: &Renewed) -> Result<Exit> {
             "the catalog knows {backups} backup(s) of the bucket, {jobs} job(s) of this host"
         );
         if *log_pieces > 0 {
-            let _ = write!(text, ", {} piece(s) of log", number(*log_pieces));
+            let _ = write!(text, ", {} piece(s) of WAL", number(*log_pieces));
         }
         if let Some(path) = &done.damaged {
             let _ = write!(text, "\nthe old one was damaged and lies at {}", path.display());
@@ -246,7 +246,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
         for (source, pieces) in lost_log {
             let _ = write!(
                 text,
-                "\nLOST: {} piece(s) of the log of {source}: see `drctl timeline {source}`",
+                "\nLOST: {} piece(s) of the WAL of {source}: see `drctl timeline {source}`",
                 number(*pieces)
             );
         }

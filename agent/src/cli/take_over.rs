@@ -108,12 +108,12 @@ fn done_text(
         );
     }
     if args.streamed {
-        let _ = write!(text, "\n  then stream its log again: drctl wal stream {source}");
+        let _ = write!(text, "\n  then stream its WAL again: drctl wal stream {source}");
     }
     let _ = write!(
         text,
         "\n  then a base backup, which is due: a new timeline has begun: drctl backup {source}\n  \
-         then look whether its log arrives: drctl timeline {source}; drctl status"
+         then look whether its WAL arrives: drctl timeline {source}; drctl status"
     );
     text
 }

@@ -29,7 +29,7 @@ const LEAST_WIDTH: usize = 64;
 /// What the signs of the bar mean.
 const LEGEND: [&str; 6] = [
     "= can be reached",
-    "- log that leads nowhere",
+    "- WAL that leads nowhere",
     "! GAP",
     "B base backup",
     "b suspect base backup",
@@ -47,7 +47,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
     let known = known(setup, &repository, &id, cache.as_ref(), (Want::Ends, None)).await;
     let (lost, refusals) = remembered(setup, &repository, cache.as_ref(), &id).await?;
     let mut known =
-        known.with_context(|| format!("look at the log of {id}{}", lost_text(&lost)))?;
+        known.with_context(|| format!("look at the WAL of {id}{}", lost_text(&lost)))?;
     let mut drills = drills(&repository, &id, &mut known.refused).await?;
     drills.retain(|(drill, _)| drill.system_id == known.system_id);
     let (drills, keys): (Vec<Drill>, Vec<_>) = drills.into_iter().unzip();
@@ -423,7 +423,7 @@ mod tests {
             timeline: Timeline::new(timeline).unwrap(),
             base: BackupId::new(at(5), 1),
             newest: None,
-            target: "the end of the log".to_owned(),
+            target: "the end of the WAL".to_owned(),
             outcome,
         }
     }
@@ -465,7 +465,7 @@ mod tests {
             "            2027-01-15 09:00:00 CET      2027-01-15 09:51:00 CET",
             "timeline 1  -----B=========D=====!!!!!!!!!----------b----------",
             "timeline 2          --P=D=======================================",
-            "            = can be reached  - log that leads nowhere  ! GAP",
+            "            = can be reached  - WAL that leads nowhere  ! GAP",
             "            B base backup  b suspect base backup  P promotion",
             "            D drill, where its data stood",
         ];

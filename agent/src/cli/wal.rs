@@ -33,7 +33,7 @@ pub(super) async fn wal(
             let written = LogStore::open(setup, source).await?.index_all().await?;
             let object = json!({ "source": source, "written": written });
             screen.answer("drctl.wal-index/1", object, || {
-                format!("wrote {written} index(es) over the log of {source}")
+                format!("wrote {written} index(es) over the WAL of {source}")
             });
             Ok(Exit::Success)
         }
@@ -62,7 +62,7 @@ pub(super) async fn wal(
             let heartbeat = heartbeat.filter(|every| !every.is_zero()).map(|every| (every, kind));
             let (synchronous, puts) = (*synchronous, usize::from(*puts));
             let shipping = Shipping { slot, interval, synchronous, puts, heartbeat };
-            screen.say(format!("streaming the log of {id} through the slot {}", shipping.slot));
+            screen.say(format!("streaming the WAL of {id} through the slot {}", shipping.slot));
             let streamed = ship(&log_store, &server, &shipping, stop).await;
             if let Err(error) = &streamed {
                 let whose = format!("streamed from {}", server.target());
@@ -80,7 +80,7 @@ fn has_log(source: &str, engine: &Engine, left: &str) -> Result<()> {
         return Ok(());
     }
     let text = format!(
-        "the source `{source}` is of dumps (engine = \"pg_dump\"), which no log can bring forward: \
+        "the source `{source}` is of dumps (engine = \"pg_dump\"), which no WAL can bring forward: \
          make a source with engine = \"base_backup\" for the cluster, and store that one's. {left}"
     );
     Err(AgentError::Usage(text).into())

@@ -42,7 +42,7 @@ pub(super) async fn when(screen: Screen, setup: &Setup, args: &WhenArgs) -> Resu
         return Err(AgentError::NoIdentity(newest.clone()).into());
     }
     let (log_store, meter) = (LogStore::reader(&repository, &id), Meter::default());
-    meter.label("reading the log");
+    meter.label("reading the WAL");
     let progress = Progress::show(screen, &meter);
     let of = (known.system_id, at.segment_size);
     let looking = async {
@@ -161,7 +161,7 @@ fn describe(
     names: &Names,
 ) -> String {
     let mut text =
-        format!("{} of log of {source}, from {from} to {until}", count(found.segments, "segment"));
+        format!("{} of WAL of {source}, from {from} to {until}", count(found.segments, "segment"));
     for (timeline, deed) in &found.deeds {
         let Deed { time, xid, at, .. } = deed;
         let _ = write!(
@@ -181,7 +181,7 @@ fn describe(
         };
         let _ = write!(
             text,
-            "\n\nThe log has numbers alone, and no base backup names {}. For the name run the \
+            "\n\nThe WAL has numbers alone, and no base backup names {}. For the name run the \
              recovery to just before, with --open, and ask that server: SELECT datname FROM \
              pg_database WHERE oid = {}; and in that database: SELECT \
              pg_filenode_relation({tablespace}, {});",

@@ -260,7 +260,7 @@ fn told(memory: &Memory, source: &SourceId, anew: Option<Timestamp>) -> Vec<Stri
     });
     let text = |(subject, found): (&Subject, &Verification)| match subject {
         Subject::Backup(id) => format!("{id}: {}", words(found)),
-        Subject::Log => format!("the log: {}", words(found)),
+        Subject::Log => format!("the WAL: {}", words(found)),
         Subject::Stanza => format!("what pgBackRest keeps: {}", words(found)),
     };
     found.into_iter().map(text).collect()

@@ -103,7 +103,7 @@ pub enum AgentError {
     #[error("{0}")]
     Mismatch(String),
     /// Other log lies where ours belongs.
-    #[error("{key} holds other log than this server writes (from host {host})")]
+    #[error("{key} holds other WAL than this server writes (from host {host})")]
     OtherLog {
         /// The object's key.
         key: String,
@@ -112,7 +112,7 @@ pub enum AgentError {
     },
     /// The log before ours in the bucket is of another history.
     #[error(
-        "the log of this server does not follow {key}, which host {host} stored at {written}: two \
+        "the WAL of this server does not follow {key}, which host {host} stored at {written}: two \
          histories of one cluster"
     )]
     OtherHistory {
@@ -157,7 +157,7 @@ pub enum AgentError {
         why: String,
     },
     /// Log that a recovery needs is missing.
-    #[error("the log of timeline {timeline} is missing from {at}, and a later part is there")]
+    #[error("the WAL of timeline {timeline} is missing from {at}, and a later part is there")]
     LogGap {
         /// Whose log.
         timeline: Timeline,
@@ -174,7 +174,7 @@ pub enum AgentError {
     #[error("{0}")]
     Target(String),
     /// The log makes a tablespace at this place of the source, and no box leads it elsewhere.
-    #[error("the log makes a tablespace at {}, which is the source's own place", shown(&.0.to_string_lossy(), 200))]
+    #[error("the WAL makes a tablespace at {}, which is the source's own place", shown(&.0.to_string_lossy(), 200))]
     Place(PathBuf),
     /// Code of the backup would run as a superuser of the server that it is restored into.
     #[error(

@@ -60,11 +60,11 @@ fn lacks(
     let by_stream = streamed.filter(|at| *at > end);
     match (by_push, by_stream) {
         (Some((of, at)), _) => Some(format!(
-            "the server was told that its log is stored up to {at} on timeline {of}; in the bucket \
+            "the server was told that its WAL is stored up to {at} on timeline {of}; in the bucket \
              it ends at {end} on timeline {timeline}"
         )),
         (None, Some(at)) => Some(format!(
-            "the slot was told that the log is stored up to {at}; in the bucket it ends at {end}"
+            "the slot was told that the WAL is stored up to {at}; in the bucket it ends at {end}"
         )),
         (None, None) => None,
     }

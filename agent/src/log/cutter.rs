@@ -141,7 +141,7 @@ impl Cutter {
             let most = stops.fold(room, u64::min);
             let most = usize::try_from(most).unwrap_or(usize::MAX);
             let (now, later) = bytes.split_at(most.min(bytes.len()));
-            self.walker.feed(now).context("check the log that the server sends")?;
+            self.walker.feed(now).context("check the WAL that the server sends")?;
             self.segment.extend_from_slice(now);
             self.hash.update(now);
             if let Some(head) = self.differs() {

@@ -116,7 +116,7 @@ pub(crate) async fn fetch(
     let mut bytes = match read.map(|read| read.bytes) {
         // A server reads ahead of its target: what is there and no plan needs may be rubbish.
         Err(error) if need == Some(start) && is_damaged(&error) => {
-            tracing::warn!("log after what the plan needs does not count: {error:#}");
+            tracing::warn!("WAL after what the plan needs does not count: {error:#}");
             return Ok(Fetched::Absent);
         }
         bytes => bytes?,

@@ -75,7 +75,7 @@ pub(crate) async fn heads(
     let mut known = match cache {
         Some(cache) => {
             cache.logs(&log_store.source, system_id, trust).await.unwrap_or_else(|error| {
-                tracing::warn!("what the catalog knows of the log is not used: {error}");
+                tracing::warn!("what the catalog knows of the WAL is not used: {error}");
                 BTreeMap::new()
             })
         }
@@ -126,7 +126,7 @@ async fn remember(
         return;
     }
     if let Err(error) = cache.change_log(&log_store.source, of, trust, change).await {
-        tracing::debug!("the catalog does not learn of the log: {error}");
+        tracing::debug!("the catalog does not learn of the WAL: {error}");
     }
 }
 
@@ -266,7 +266,7 @@ impl Lineage<'_> {
         if !sizes.fits(range, head.sealed, Some(*length)) {
             self.doubtful = true;
             let (timeline, key) = (self.of.1, layout::piece(&self.log_store.source, &head.place));
-            self.refused.push(format!("log of timeline {timeline}: {key} is cut, or too long"));
+            self.refused.push(format!("WAL of timeline {timeline}: {key} is cut, or too long"));
         }
         fits
     }
@@ -275,10 +275,10 @@ impl Lineage<'_> {
         match head {
             Ok(head) => Ok(Some(head)),
             Err(error) if is_bad_manifest(&error) => {
-                self.refused.push(format!("log of timeline {}: {error:#}", self.of.1));
+                self.refused.push(format!("WAL of timeline {}: {error:#}", self.of.1));
                 Ok(None)
             }
-            Err(error) => Err(error).context("read what is known of the log"),
+            Err(error) => Err(error).context("read what is known of the WAL"),
         }
     }
 

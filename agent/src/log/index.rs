@@ -35,13 +35,13 @@ impl LogStore {
         match self.gap_before(of, start, size).await {
             // `--quiet` is usual in archive_command: this must be heard there.
             Ok(Some((from, until))) => tracing::error!(
-                "GAP in the log of timeline {}: nothing is there from {from} to {until}, and older \
-                 log is. No recovery leads across it: take a base backup with `drctl backup {}`",
+                "GAP in the WAL of timeline {}: nothing is there from {from} to {until}, and older \
+                 WAL is. No recovery leads across it: take a base backup with `drctl backup {}`",
                 place.timeline,
                 self.source
             ),
             Ok(None) => {}
-            Err(error) => tracing::warn!("whether log is missing is not known: {error:#}"),
+            Err(error) => tracing::warn!("whether WAL is missing is not known: {error:#}"),
         }
         self.settle_block(place, size).await;
     }
@@ -57,7 +57,7 @@ impl LogStore {
         // The block before as well: whoever filled it may have died before its index was written.
         let from = Lsn(end.0.saturating_sub(2 * block));
         if let Err(error) = self.index(of, size, from).await {
-            tracing::warn!("no index of the log was written, which costs time only: {error:#}");
+            tracing::warn!("no index of the WAL was written, which costs time only: {error:#}");
         }
     }
 
@@ -171,7 +171,7 @@ impl LogStore {
                     let (one, other) = pieces.split_at(pieces.len() / 2);
                     waiting.extend([other.to_vec(), one.to_vec()]);
                 }
-                Err(error) => return Err(error).context("write an index of the log"),
+                Err(error) => return Err(error).context("write an index of the WAL"),
             }
         }
         Ok(written)
@@ -201,7 +201,7 @@ impl LogStore {
         match self.repository.bucket.put_read_back(&key, bytes).await {
             Ok(_) => Ok(true),
             Err(StoreError::Conflict { .. }) => Ok(false),
-            Err(error) => Err(error).context("store an index of the log"),
+            Err(error) => Err(error).context("store an index of the WAL"),
         }
     }
 }

@@ -157,7 +157,7 @@ impl LogStore {
     /// The store's.
     pub(crate) async fn clusters(&self) -> Result<BTreeSet<u64>> {
         let folders = self.repository.bucket.list_folders(&layout::logs(&self.source)).await;
-        let folders = folders.context("list the clusters that there is log of")?;
+        let folders = folders.context("list the clusters that there is WAL of")?;
         let named = folders.iter().filter_map(|name| name.split_once('-'));
         let named = named.filter(|(id, _)| id.len() == 16);
         Ok(named.filter_map(|(id, _)| u64::from_str_radix(id, 16).ok()).collect())
@@ -194,7 +194,7 @@ impl LogStore {
         };
         let logs = layout::logs(&self.source);
         let listing = self.repository.bucket.list_states(&logs, None, each);
-        listing.await.context("list the log")?;
+        listing.await.context("list the WAL")?;
         let odd = states.done();
         for (key, _) in odd.iter().filter(|(_, kept)| !kept.states.is_empty()) {
             if let Some((_, place)) = layout::piece_at(key) {
@@ -232,7 +232,7 @@ impl LogStore {
         };
         let from = format!("{:016x}", from.0);
         let listing = self.repository.bucket.list_states(&prefix, Some(&from), each);
-        listing.await.context("list the log")?;
+        listing.await.context("list the WAL")?;
         found.sort();
         Ok(found)
     }
@@ -254,7 +254,7 @@ impl LogStore {
         };
         let logs = layout::logs(&self.source);
         let listing = self.repository.bucket.list_states(&logs, None, each);
-        listing.await.context("list the log")?;
+        listing.await.context("list the WAL")?;
         self.states.learn(states.done(), false);
         found.sort_unstable();
         found.dedup();
@@ -278,7 +278,7 @@ impl LogStore {
         };
         let logs = layout::logs(&self.source);
         let listing = self.repository.bucket.list_states(&logs, None, each);
-        listing.await.context("list the log")?;
+        listing.await.context("list the WAL")?;
         self.states.learn(states.done(), false);
         found.sort();
         found.dedup();
@@ -320,7 +320,7 @@ impl LogStore {
             ControlFlow::Continue(())
         };
         let after = format!("{:016x}", from.0);
-        bucket.list_states(&prefix, Some(&after), each).await.context("list the log")?;
+        bucket.list_states(&prefix, Some(&after), each).await.context("list the WAL")?;
         self.states.learn(states.done(), false);
         found.sort_unstable();
         found.dedup();

@@ -122,7 +122,7 @@ impl LogStore {
             sealer.add(&plain)?;
             log_store.ready(place, sealer.finish()?, holds)
         };
-        let ready = tokio::task::spawn_blocking(work).await.context("seal a piece of log")??;
+        let ready = tokio::task::spawn_blocking(work).await.context("seal a piece of WAL")??;
         self.put(ready).await
     }
 
@@ -168,7 +168,7 @@ impl LogStore {
         match self.repository.bucket.put_once(&path, bytes.clone()).await {
             Ok(Put::Created | Put::Present) => {
                 let found = self.repository.bucket.get(&path, bytes.len() as u64).await;
-                if found.context("read the piece of log back")? != bytes {
+                if found.context("read the piece of WAL back")? != bytes {
                     return Err(StoreError::ReadBack { key: path }.into());
                 }
                 Ok(Kept::Created)
@@ -177,14 +177,14 @@ impl LogStore {
                 Err(error) if is_bad_manifest(&error) => self.over(&piece, bytes).await,
                 kept => kept,
             },
-            Err(error) => Err(error).context("store a piece of log"),
+            Err(error) => Err(error).context("store a piece of WAL"),
         }
     }
 
     /// Every seal is another, so that equal log is known by its digest, which is signed. Whoever
     /// wrote it need not have read it back: that is done here.
     async fn same(&self, ours: &LogPiece) -> Result<Kept> {
-        let looking = "look at the log that is there";
+        let looking = "look at the WAL that is there";
         let theirs = self.head(&ours.place).await.context(looking)?;
         if same_log(&theirs, ours) {
             self.stored_size(&ours.place).await.context(looking)?;
@@ -203,9 +203,9 @@ impl LogStore {
             return Err(AgentError::NameTaken { key: key.to_string() }.into());
         }
         tracing::warn!("{key} holds what nobody whom we trust has signed: ours is another version");
-        bucket.put(&key, bytes).await.context("store a piece of log")?;
+        bucket.put(&key, bytes).await.context("store a piece of WAL")?;
         self.states.forget(&key);
-        let found = self.stored_size(&ours.place).await.context("read the piece of log back")?;
+        let found = self.stored_size(&ours.place).await.context("read the piece of WAL back")?;
         match same_log(&found, ours) {
             true => Ok(Kept::Created),
             false => Err(StoreError::ReadBack { key }.into()),

@@ -170,7 +170,7 @@ mod tests {
         let expected = Some(drctl_store::digest(&bytes));
         assert_eq!(digest_before(&own, two, start, size), expected, "the ancestor's");
         let nothing: Known<'_> = &|_, _| None;
-        assert_eq!(super::digest_before(&own, two, start, size, nothing), None, "it is no log");
+        assert_eq!(super::digest_before(&own, two, start, size, nothing), None, "it is no WAL");
         // What was pushed is known, and not read again.
         let name = size.file_name(Timeline::FIRST, Lsn(4 << 20));
         let pushed = Digest([9; 32]);

@@ -43,7 +43,7 @@ fn lost_log(
     let lineage = layout::lineage(source, system_id, timeline);
     let gone = spans(before.iter().map(LogEntry::range).filter(|range| !covers(&there, *range)));
     let entry = |(from, until): Range| {
-        let why = format!("the log of timeline {timeline} from {from} to {until} was there");
+        let why = format!("the WAL of timeline {timeline} from {from} to {until} was there");
         (format!("{lineage}/{:016x}-{:016x}", from.0, until.0), why)
     };
     let range = |key: &str| {

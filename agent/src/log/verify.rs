@@ -206,7 +206,7 @@ fn take_in(
         let done = follow(chain, (place.system_id, place.timeline), *start, size, &plain);
         if let Err(error) = done {
             let key = layout::piece(&log_store.source, place);
-            let text = format!("{key}: log of timeline {}: {error}", place.timeline);
+            let text = format!("{key}: WAL of timeline {}: {error}", place.timeline);
             verdict.problems.push(("log_damaged".to_owned(), text));
         }
     }

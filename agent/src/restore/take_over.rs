@@ -293,7 +293,7 @@ async fn belongs(setup: &Setup, id: &SourceId, control: &Control, is_new: bool) 
     let view = views.iter().find(|view| view.timeline == control.timeline);
     if is_new && view.is_some_and(|view| !view.spans.is_empty()) {
         let text = format!(
-            "the bucket has log of timeline {} already, and this cluster has written none of it: \
+            "the bucket has WAL of timeline {} already, and this cluster has written none of it: \
              another restored one has taken the source's place. Recover again, from the newest \
              timeline",
             control.timeline
@@ -317,7 +317,7 @@ fn archive_command(
             Err(AgentError::Usage(text).into())
         }
         Engine::Pgbackrest(_) if request.streamed => {
-            let text = format!("the log of `{name}` is archived by pgBackRest: without --streamed");
+            let text = format!("the WAL of `{name}` is archived by pgBackRest: without --streamed");
             Err(AgentError::Usage(text).into())
         }
         Engine::Pgbackrest(settings) => Ok(Some(stanza::leads_to(settings, data)?)),

@@ -59,7 +59,7 @@ mod tests {
             timeline: Timeline::FIRST,
             base: BackupId::new(Timestamp::UNIX_EPOCH, 2),
             newest: None,
-            target: "the end of the log".to_owned(),
+            target: "the end of the WAL".to_owned(),
             outcome: DrillOutcome::Proven {
                 replayed: Lsn(0x500_0148),
                 shows: Some(Timestamp::UNIX_EPOCH),

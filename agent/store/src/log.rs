@@ -36,7 +36,7 @@ pub fn decode_signed_head(
     source: &SourceId,
     place: &LogPlace,
 ) -> Result<(LogPiece, usize, VerifyingKey), FormatError> {
-    const WHAT: &str = "head of a piece of log";
+    const WHAT: &str = "head of a piece of WAL";
     let end = bytes.iter().take(MAX_PIECE_HEAD_BYTES).position(|byte| *byte == b'\n');
     let end = end.ok_or(FormatError::Malformed { what: WHAT })?;
     let (payload, keys) = dsse::verify(PAYLOAD_TYPE, &bytes[..end], trust)?;

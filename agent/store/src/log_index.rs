@@ -8,7 +8,7 @@ pub const MAX_LOG_INDEX_BYTES: usize = 4 << 20;
 
 const DOCUMENT: Document = Document {
     payload_type: "application/vnd.drctl.log-index+json",
-    what: "index of log",
+    what: "index of WAL",
     limit: MAX_LOG_INDEX_BYTES,
     role: Role::Log,
 };

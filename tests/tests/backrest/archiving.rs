@@ -24,6 +24,6 @@ fn doctor_tells_that_a_server_archives_elsewhere() {
         until("the command to count", || shop.sql("show archive_command") == other);
         let (level, text) = command(&shop);
         assert_eq!(level, "warning", "{text}");
-        assert!(text.contains(other) && text.contains("shop: no log"), "{text}");
+        assert!(text.contains(other) && text.contains("shop: no WAL"), "{text}");
     }
 }

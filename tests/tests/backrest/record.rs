@@ -93,7 +93,7 @@ fn people_are_told_what_it_is_and_whom_to_trust() {
     let list = text(&["list"]);
     assert!(list.contains("pgbackrest full") && list.contains("good"), "{list}");
     let show = text(&["show", &made]);
-    for word in ["stanza", STANZA, "not encrypted", "needs log", "made by     drctl"] {
+    for word in ["stanza", STANZA, "not encrypted", "needs WAL", "made by     drctl"] {
         assert!(show.contains(word), "{word}: {show}");
     }
     assert!(!show.contains("opens with"), "no age identity opens it: {show}");

@@ -60,7 +60,7 @@ fn the_log_of_a_recovery_is_given_to_no_other_account() {
     assert!(stranger.code == Some(255) && refused && !theirs.exists(), "{}", stranger.err);
     assert!(own.code == Some(0) && fs::metadata(ours).unwrap().len() == 1 << 20, "{}", own.err);
     let log = fs::read_to_string(path.join("drctl.log")).unwrap() + &ran.err;
-    assert!(log.contains("another account asked for the log of this recovery"), "{log}");
+    assert!(log.contains("another account asked for the WAL of this recovery"), "{log}");
 }
 
 #[test]

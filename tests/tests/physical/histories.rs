@@ -181,7 +181,7 @@ fn a_cluster_that_was_set_back_does_not_push_over_its_own_future() {
     let before = shop.pieces();
     shop.tick(101..106);
     shop.sql("select pg_switch_wal()");
-    until("its log to be refused", || shop.server.log().contains("other log"));
+    until("its WAL to be refused", || shop.server.log().contains("other WAL"));
     let failed = || shop.sql("select failed_count > 0 from pg_stat_archiver");
     until("the server to know it", || failed() == "t");
     assert_eq!(shop.pieces(), before, "nothing was overwritten, nothing was joined");
@@ -328,17 +328,17 @@ fn a_gap_before_a_branch_a_missing_history_and_a_lost_end_are_told() {
     let (first, second) = (on("-00000001"), on("-00000002"));
     let before = first.last().unwrap();
     std::fs::rename(before, &kept).unwrap();
-    is_missed(&shop, "log of timeline 1 is missing from");
+    is_missed(&shop, "WAL of timeline 1 is missing from");
     let own: Vec<_> = second.iter().map(|path| (path, std::fs::read(path).unwrap())).collect();
     second.iter().for_each(|path| std::fs::remove_file(path).unwrap());
-    is_missed(&shop, "log of timeline 1 is missing from");
+    is_missed(&shop, "WAL of timeline 1 is missing from");
     own.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
     std::fs::rename(&kept, before).unwrap();
     well(&shop);
     // The history.
     let history = second[0].with_file_name("history");
     std::fs::rename(&history, &kept).unwrap();
-    is_missed(&shop, "there is log of timeline 2 but not its history");
+    is_missed(&shop, "there is WAL of timeline 2 but not its history");
     std::fs::rename(&kept, &history).unwrap();
     // The end, which only the server knows of.
     let stored = |code: i32| {

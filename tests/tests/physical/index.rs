@@ -195,7 +195,7 @@ fn give(shop: &Archiving) {
 #[test]
 fn a_gap_is_found_when_it_arises() {
     let (shop, last) = several();
-    assert!(!shop.server.log().contains("GAP in the log"), "{}", shop.server.log());
+    assert!(!shop.server.log().contains("GAP in the WAL"), "{}", shop.server.log());
     let log = shop.drctl(&["status", "--check"]).ended(0).json()["sources"][0]["log"].clone();
     assert_eq!(
         members(&[&log], &[]),
@@ -209,7 +209,7 @@ fn a_gap_is_found_when_it_arises() {
     fs::remove_file(shop.pieces().last().unwrap()).unwrap();
     shop.tick(41..51);
     shop.archived();
-    assert!(shop.server.log().contains("GAP in the log of timeline 1"), "{}", shop.server.log());
+    assert!(shop.server.log().contains("GAP in the WAL of timeline 1"), "{}", shop.server.log());
     let ran = shop.drctl(&["status", "--check"]).ended(3).json();
     let source = &ran["sources"][0];
     let told = source["findings"].to_string();
@@ -277,7 +277,7 @@ fn status_goes_by_the_last_commit_in_the_bucket() {
     let (health, advice, one) = status_at(&shop, later(1));
     assert_eq!(health, Health::Attention);
     assert!(
-        advice.contains("the log cannot be looked at") && one.log.unwrap().is_err(),
+        advice.contains("the WAL cannot be looked at") && one.log.unwrap().is_err(),
         "{advice}"
     );
 }

@@ -172,7 +172,7 @@ fn a_damaged_piece_never_opens_a_server_that_has_lost_rows() {
         }
         let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--promote"]);
         let said = ran.failed(10, "query");
-        assert!(said.contains("replay the log"), "{said}");
+        assert!(said.contains("replay the WAL"), "{said}");
         let signals = ["standby.signal", "recovery.signal"];
         let opened = path.join("data").exists()
             && !signals.iter().any(|signal| path.join("data").join(signal).exists());
@@ -290,7 +290,7 @@ fn a_second_writer_under_one_source_is_a_conflict() {
     until("a failure to archive in the server's log", || {
         clone.log().contains("archive command failed")
     });
-    assert!(clone.log().contains("holds other log than this server writes"), "{}", clone.log());
+    assert!(clone.log().contains("holds other WAL than this server writes"), "{}", clone.log());
     let failed = "select failed_count > 0 and last_archived_wal is null from pg_stat_archiver";
     until("it to be counted", || clone.psql("postgres", failed) == "t");
 }

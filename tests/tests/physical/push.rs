@@ -147,7 +147,7 @@ fn a_batch_that_ends_at_a_file_written_just_now_tells_of_the_gap_in_it() {
     let newest = fs::File::options().append(true).open(queue.file(last)).unwrap();
     newest.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).unwrap();
     let ran = queue.push(0);
-    assert!(ran.err.contains("GAP in the log of timeline 1"), "{}", ran.err);
+    assert!(ran.err.contains("GAP in the WAL of timeline 1"), "{}", ran.err);
     let done = ran.ended(0).json();
     assert_eq!(done["ahead"], last - 2, "all but the third and the last: {done}");
 }
@@ -417,7 +417,7 @@ fn it_is_said_in_time_that_the_disk_of_the_log_fills() {
     assert_eq!(said("roomy"), "");
     let warned = said("failing");
     let line = warned.lines().next().unwrap();
-    let waits = format!("warning: {} files of log (", queue.names.len());
+    let waits = format!("warning: {} WAL files (", queue.names.len());
     assert!(line.starts_with(&waits) && line.contains("drctl doctor shop"), "{warned}");
     assert!(line.contains("the server stops") && line.contains("is left"), "{warned}");
     for name in ["again", "later"] {

@@ -216,7 +216,7 @@ fn log_that_is_damaged_is_planned_around() {
         let said = ran.json().to_string();
         let command = said.split("command: drctl ").nth(1).expect("a command");
         let command = command.split(['\\', '"']).next().unwrap();
-        assert!(said.contains("all log before what is damaged, the last commit at"), "{said}");
+        assert!(said.contains("all WAL before what is damaged, the last commit at"), "{said}");
         let (_folder, path) = own_place();
         let command = command.replace("NEW", &path.display().to_string());
         let _ = shop.drctl(&command.split(' ').collect::<Vec<_>>()).ended(0);

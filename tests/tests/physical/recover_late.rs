@@ -93,7 +93,7 @@ fn a_recovery_of_all_that_there_is_over_a_gap_is_no_success_unless_the_loss_is_a
     assert!(told.contains("after a gap is left out"), "{done}");
     assert!(done["loses"]["bytes"].as_u64() > Some(0), "{done}");
     let log = fs::read_to_string(path.join("drctl.log")).unwrap();
-    assert!(log.contains("NOT IN IT: the log after a gap"), "{log}");
+    assert!(log.contains("NOT IN IT: the WAL after a gap"), "{log}");
     let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
     assert_eq!(view["drills"][0]["left_out"][0], told, "{view}");
     // Where nothing is missing nothing is told.

@@ -145,13 +145,13 @@ fn a_failure_ends_with_five_lines_and_the_command_to_go_on_works() {
     }
     assert_eq!(lines.len(), 5, "{error}");
     // The same again would meet the same damage.
-    assert!(lines[3].starts_with("  best alternative: all log before what is damaged"), "{error}");
+    assert!(lines[3].starts_with("  best alternative: all WAL before what is damaged"), "{error}");
     let command = "  command: drctl restore shop --to-end --accept-loss --to-directory NEW";
     assert!(lines[4].starts_with(command), "{error}");
     // The damage is mended; what fails then is no fault of the bucket: the same command goes on.
     fs::rename(&hidden, &piece).unwrap();
     let again = shop.drctl(&into(&to, &last, &["--resume"])).failed(5, "no_plan");
-    assert!(again.contains("damaged") || again.contains("the log ends at"), "{again}");
+    assert!(again.contains("damaged") || again.contains("the WAL ends at"), "{again}");
     let _ = shop.drctl(&["verify", "shop", "--data"]).ended(0);
     fs::write(path.join("extracted"), "in the way").unwrap();
     let ran = shop.drctl(&into(&to, &last, &["--resume", "--extract", "postgres:public.ticks"]));

@@ -39,7 +39,7 @@ fn log_that_was_refused_is_told_until_somebody_has_seen_it() {
     });
     shop.tick(101..106);
     shop.sql("select pg_switch_wal()");
-    let refused = || shop.server.log().contains("holds other log");
+    let refused = || shop.server.log().contains("holds other WAL");
     until("its log to be refused", refused);
     shop.server.stop();
     // It waits for another try; what the server's statistics name may be older.

@@ -62,7 +62,7 @@ fn a_role_that_may_only_replicate_hears_of_an_archiver_that_fails() {
     };
     let said = log();
     assert!(said.contains("\"bad\": \"the server cannot archive 0000000100000000"), "{said}");
-    assert!(said.contains("copier may not see how much log waits"), "{said}");
+    assert!(said.contains("copier may not see how much WAL waits"), "{said}");
     assert!(said.contains("GRANT pg_monitor TO 'copier';"), "{said}");
     let streaming = Streaming::start(&shop, &[]);
     until("the stream to tell of it", || streaming.said().contains("the server cannot archive"));

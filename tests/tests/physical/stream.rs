@@ -101,7 +101,7 @@ fn the_doctor_sees_log_that_piles_up() {
             "checkpoint; select wal_status in ('lost', 'unreserved') from pg_replication_slots",
         ) == "t"
     });
-    assert!(findings(1).contains("the slot forgotten has lost log"), "{}", findings(1));
+    assert!(findings(1).contains("the slot forgotten has lost WAL"), "{}", findings(1));
 }
 
 /// Start and end of a piece, by its name.

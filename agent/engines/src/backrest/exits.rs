@@ -117,7 +117,7 @@ const EXITS: &[Exit] = {
         exit(79, "file-close", Other, "a file cannot be closed"),
         exit(80, "db-missing", Configuration, "a database is not in the backup"),
         exit(81, "db-invalid", Configuration, "a database cannot be chosen"),
-        exit(82, "archive-timeout", Archiving, "the log did not get into the archive in time"),
+        exit(82, "archive-timeout", Archiving, "the WAL did not get into the archive in time"),
         exit(83, "file-mode", Other, "a file has a wrong mode"),
         exit(87, "archive-disabled", Archiving, "archive_mode is off, or one that cannot be used"),
         exit(88, "file-owner", Target, "a file's owner cannot be set"),
@@ -166,7 +166,7 @@ impl Exit {
             }
             (_, ExitKind::Stopped) => {
                 "somebody stopped the stanza on purpose: find out why, then let it go on with \
-                 `pgbackrest --stanza=… start`; until then no log is archived"
+                 `pgbackrest --stanza=… start`; until then no WAL is archived"
             }
             (_, ExitKind::Archiving) => self.archiving_hint(),
             (_, ExitKind::SplitBrain) => {
@@ -226,11 +226,11 @@ impl Exit {
             }
             68 => {
                 "set archive_command to `pgbackrest --stanza=… archive-push %p` and reload; until \
-                 then no log is archived"
+                 then no WAL is archived"
             }
             87 => {
-                "set archive_mode to on and restart the server: without its log a backup is \
-                 none"
+                "set archive_mode to on and restart the server: without its WAL a backup is \
+                 worthless"
             }
             _ => {
                 "look at last_failed_wal in pg_stat_archiver and into the server's log: \

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use drctl_engines::pg::physical::PickedTable;
 
-/// A transaction's number as the log has it. `pg_current_xact_id()` tells one of 64 bits.
+/// A transaction's number as the WAL has it. `pg_current_xact_id()` tells one of 64 bits.
 fn xid(text: &str) -> Result<u32, String> {
     let Ok(number) = text.parse::<u64>() else {
         return Err("it is no number of a transaction".to_owned());
@@ -11,8 +11,8 @@ fn xid(text: &str) -> Result<u32, String> {
     let rest = number % (1 << 32);
     u32::try_from(number).map_err(|_| {
         format!(
-            "numbers begin anew after 4294967295, and the log knows it as {rest}: write that one, if \
-             it is of the same round as the log"
+            "numbers begin anew after 4294967295, and the WAL knows it as {rest}: write that one, \
+             if it is of the same round as the WAL"
         )
     })
 }
@@ -38,7 +38,7 @@ pub struct RestoreArgs {
     /// A cluster as it was at this time: 2026-03-01T01:12:40Z, or in this machine's time zone.
     #[arg(long, value_name = "TIME")]
     pub to_time: Option<String>,
-    /// A cluster as it was at this position of its log, such as 16/B374D848: what begins there is
+    /// A cluster as it was at this position of its WAL, such as 16/B374D848: what begins there is
     /// not in it.
     #[arg(long, value_name = "LSN")]
     pub to_lsn: Option<String>,
@@ -51,7 +51,7 @@ pub struct RestoreArgs {
     /// A cluster at this restore point (pg_create_restore_point).
     #[arg(long, value_name = "NAME")]
     pub to_name: Option<String>,
-    /// A cluster with all of its log that is in the bucket.
+    /// A cluster with all of its WAL that is in the bucket.
     #[arg(long)]
     pub to_end: bool,
     /// Include what is exactly at the target; the default for times and transactions.
@@ -66,7 +66,7 @@ pub struct RestoreArgs {
     /// current one.
     #[arg(long, value_name = "NUMBER", requires = "point")]
     pub system_id: Option<u64>,
-    /// With --to-end: go on although log or base backups after a gap, or of a timeline whose
+    /// With --to-end: go on although WAL or base backups after a gap, or of a timeline whose
     /// history is missing, will not be in the result.
     #[arg(long, requires = "to_end")]
     pub accept_loss: bool,
@@ -86,7 +86,7 @@ pub struct RestoreArgs {
     /// this account can read. Not for drills.
     #[arg(long, requires = "point", conflicts_with = "drill")]
     pub without_box: bool,
-    /// A library that the log needs for its replay (of an extension with a kind of records of its
+    /// A library that the WAL needs for its replay (of an extension with a kind of records of its
     /// own): loaded from the server's own directory; may be repeated.
     #[arg(long, value_name = "LIBRARY", requires = "point", value_parser = library)]
     pub preload: Vec<String>,

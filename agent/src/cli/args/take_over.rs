@@ -14,7 +14,7 @@ pub struct TakeOverArgs {
     /// (/etc/postgresql/15/main/postgresql.conf): it then names the restored data.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub configuration: Option<PathBuf>,
-    /// Its log is streamed (`wal stream`): no archive_command.
+    /// Its WAL is streamed (`wal stream`): no archive_command.
     #[arg(long)]
     pub streamed: bool,
     /// Carry out the plan of this digest; without --yes it is printed.

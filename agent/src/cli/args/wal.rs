@@ -15,8 +15,8 @@ pub enum WalVerb {
     },
     /// For restore_command: 0 delivered, 1 proven to be absent, 255 anything else.
     Fetch(FetchArgs),
-    /// For the server that a recovery watches: asks that recovery for a file of the log. It needs no
-    /// configuration and no key. Nobody types it.
+    /// For the server that a recovery watches: asks that recovery for a file of the WAL. It needs
+    /// no configuration and no key. Nobody types it.
     #[command(hide = true)]
     Take {
         /// Where the recovery listens.
@@ -26,21 +26,21 @@ pub enum WalVerb {
         /// Where to write it (%p).
         to: PathBuf,
     },
-    /// Write the indexes that a source's log lacks; they make `timeline` and plans faster.
+    /// Write the indexes that a source's WAL lacks; they make `timeline` and plans faster.
     Index {
         /// The source, as the configuration names it.
         source: String,
     },
-    /// Stream the log as it is written, cut every few seconds.
+    /// Stream the WAL as it is written, cut every few seconds.
     Stream {
         /// The source, as the configuration names it.
         source: String,
-        /// How many seconds written log may wait.
+        /// How many seconds written WAL may wait.
         #[arg(long, value_name = "SECONDS", default_value_t = 3)]
         #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
         interval: u32,
         /// Ship and confirm every flush at once: with drctl_wal in synchronous_standby_names a
-        /// commit returns when its log is in the bucket.
+        /// commit returns when its WAL is in the bucket.
         #[arg(long)]
         synchronous: bool,
         /// How many pieces may be on their way into the bucket at once; they count in order.
@@ -78,20 +78,20 @@ pub struct FetchArgs {
     /// The size of the cluster's WAL segments.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     pub segment_bytes: u64,
-    /// Log that must be there, as TIMELINE:FROM-UNTIL, with a full stop behind it where all log
+    /// WAL that must be there, as TIMELINE:FROM-UNTIL, with a full stop behind it where all WAL
     /// ends that is wanted; may be repeated.
     #[arg(long, value_name = "RANGE")]
     pub expect: Vec<crate::log::Expected>,
-    /// Log from this position on is not delivered, though it is there.
+    /// WAL from this position on is not delivered, though it is there.
     #[arg(long, value_name = "LSN")]
     pub until: Option<drctl_model::Lsn>,
-    /// Where the log that was fetched ahead waits.
+    /// Where the WAL that was fetched ahead waits.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub ahead: Option<PathBuf>,
     /// The list of segments in pgBackRest's archive that a recovery has noted.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub segments: Option<PathBuf>,
-    /// The age identity that opens the log.
+    /// The age identity that opens the WAL.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,
 }

@@ -134,7 +134,7 @@ impl Memory {
         if self.more
             && let Err(error) = write()
         {
-            tracing::debug!("what was read of the log is not remembered: {error:#}");
+            tracing::debug!("what was read of the WAL is not remembered: {error:#}");
         }
     }
 }

@@ -257,7 +257,7 @@ impl Attempt<'_> {
                 }
                 self.meter.at(expected / 10_000 * u64::from(part));
             }
-            BackupStep::Archiving => self.meter.label("waiting for the log that it needs"),
+            BackupStep::Archiving => self.meter.label("waiting for the WAL that it needs"),
         }
     }
 

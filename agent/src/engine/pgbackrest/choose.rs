@@ -197,7 +197,7 @@ mod tests {
         let full = backup(F, 3);
         let suspect = BTreeSet::from([full.label.clone()]);
         let none = BTreeSet::new();
-        for (suspect, incident) in [(&suspect, None), (&none, Some("log was dropped"))] {
+        for (suspect, incident) in [(&suspect, None), (&none, Some("WAL was dropped"))] {
             let reasons =
                 Reasons { requested: RequestedKind::AsConfigured, suspect, incident, now: now() };
             let (made, why) = choose(&info(vec![full.clone()]), &policy(None), &reasons);

@@ -17,7 +17,7 @@ pub(super) fn coordinates(
     let cluster = cluster.ok_or("pgBackRest does not say of which cluster it is")?;
     let (Some((first, last)), Some((start, stop))) = (&backup.wal, backup.lsn) else {
         return Err(
-            "it was made of a cluster that was shut down, and has no place in the log".into()
+            "it was made of a cluster that was shut down, and has no place in the WAL".into()
         );
     };
     let segment_size = match server.filter(|(system_id, _)| *system_id == cluster.system_id) {

@@ -224,7 +224,7 @@ pub(crate) fn examine(
     }
     let summary = walker.summary();
     if summary.system_id.is_some_and(|found| found != system_id) {
-        return Ok(Err("it is the log of another cluster".to_owned()));
+        return Ok(Err("it is the WAL of another cluster".to_owned()));
     }
     Ok(Ok(holds(&summary, size)))
 }

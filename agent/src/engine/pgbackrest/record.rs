@@ -108,7 +108,7 @@ impl<'a> Recorder<'a> {
     ) -> Result<Manifest, Unrecorded> {
         let at = coordinates(info, backup, self.server).map_err(Unrecorded::Refused)?;
         let Some(wal) = backup.wal.clone() else {
-            return Err(Unrecorded::Refused("it needs no log".to_owned()));
+            return Err(Unrecorded::Refused("it needs no WAL".to_owned()));
         };
         let Aside { facts, mut tools, mut suspect } = aside;
         tools.insert(PGBACKREST.to_owned(), backup.version.clone());

@@ -99,7 +99,7 @@ fn lost(
     let Some(gap) = gaps.first() else { return Ok(None) };
     let dropped = match archived.filter(|archived| *archived >= gap.first()) {
         Some(archived) => format!(
-            "; the server says that it has archived {archived}: pgBackRest may have dropped log \
+            "; the server says that it has archived {archived}: pgBackRest may have dropped WAL \
              (archive-push-queue-max), or somebody removed it"
         ),
         None => String::new(),
@@ -164,7 +164,7 @@ pub(crate) async fn incident(engine: &BackRest, info: &Info, server: &PgServer) 
     };
     let found = looking.await;
     found.unwrap_or_else(|error| {
-        tracing::warn!("whether log is lost is not known: {error:#}");
+        tracing::warn!("whether WAL is lost is not known: {error:#}");
         None
     })
 }

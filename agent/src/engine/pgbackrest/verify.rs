@@ -55,7 +55,7 @@ pub(crate) async fn verify_stanza(
         let found = stanza.backrest.verify(None).await.context("have pgBackRest verify")?;
         let bad = |part: &&VerifiedPart| !part.is_good();
         for part in found.archives.iter().filter(bad) {
-            verdict.problems.push(("log_damaged".to_owned(), told("the log", part)));
+            verdict.problems.push(("log_damaged".to_owned(), told("the WAL", part)));
         }
         for part in &found.backups {
             let told = bad(&part).then(|| told("the backup", part));

@@ -34,7 +34,7 @@ pub(super) async fn look(
         if base.incremental {
             let check = format!("source.{id}.incremental");
             match found.take(&check, obstacle(&mut connection).await) {
-                Some(None) => found.good(&check, "the server keeps summaries of its log"),
+                Some(None) => found.good(&check, "the server keeps summaries of its WAL"),
                 Some(Some((text, hint))) => found.warn(&check, text, hint),
                 None => {}
             }
@@ -90,7 +90,7 @@ async fn history(
         Some(Some(false)) => {
             let text = format!(
                 "the history of timeline {timeline}, on which the cluster is, is not in the \
-                 repository: log before it and log on it cannot be told to belong together"
+                 repository: WAL before it and WAL on it cannot be told to belong together"
             );
             let hint = format!(
                 "store it: `drctl wal push {id}` with the file {:08X}.history of the server's \

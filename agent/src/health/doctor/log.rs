@@ -58,13 +58,13 @@ pub(super) async fn compare(
     match found.take(&check, lost) {
         Some(Some(text)) => {
             let hint = format!(
-                "log was lost, or removed: take a base backup with `drctl backup {id}`, and find \
+                "WAL was lost, or removed: take a base backup with `drctl backup {id}`, and find \
                  out who can delete in the bucket"
             );
             found.add(Level::Bad, &check, text, Some(&hint));
         }
         Some(None) => {
-            found.good(&check, "the bucket has the log that the server was told is stored")
+            found.good(&check, "the bucket has the WAL that the server was told is stored")
         }
         None => {}
     }

@@ -56,7 +56,7 @@ async fn command(
                 "set archive_command as `drctl stanza config {id}` prints it; where a script of your \
                  own calls it, see that `drctl stanza check {id}` succeeds"
             );
-            found.warn(&check, format!("{text}: no log may get into the stanza"), &hint);
+            found.warn(&check, format!("{text}: no WAL may get into the stanza"), &hint);
         }
         None => found.good(&check, format!("it calls the stanza {}", settings.stanza)),
     }

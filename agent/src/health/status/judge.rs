@@ -180,9 +180,9 @@ impl SourceStatus {
     fn of_refusals(&self) -> impl Iterator<Item = (Health, String)> {
         self.refusals.iter().take(REFUSALS_TOLD).map(|refused| {
             let text = format!(
-                "{} since {:.0}: {}: another server writes the log of this source, or this one was \
-                 set back, and what it committed since is not in the bucket. Stop the wrong one, or \
-                 give it a source of its own; when it is settled `drctl catalog forget {}`",
+                "{} since {:.0}: {}: another server writes the WAL of this source, or this one was \
+                 set back, and what it committed since is not in the bucket. Stop the wrong one, \
+                 or give it a source of its own; when it is settled `drctl catalog forget {}`",
                 shown(&refused.key, 300),
                 refused.at,
                 shown(&refused.why, 300),
@@ -207,7 +207,7 @@ impl SourceStatus {
         };
         if let Some(lost) = &self.lost {
             let text = format!(
-                "log is lost: {lost}; no time after it can be reached: run `drctl backup {} \
+                "WAL is lost: {lost}; no time after it can be reached: run `drctl backup {} \
                  --full`",
                 self.source
             );
@@ -243,9 +243,9 @@ impl SourceStatus {
             // What a drill left says nothing of the log or of a backup.
             if what.contains(&format!("BAD: {EVIDENCE}")) {
                 return format!(
-                    "{what}: the evidence of a drill, and neither log nor backup, is in doubt. Look \
-                     who wrote it, remove it with the bucket's own client, and look again with \
-                     `drctl verify {}`",
+                    "{what}: the evidence of a drill, and neither WAL nor backup, is in doubt. \
+                     Look who wrote it, remove it with the bucket's own client, and look again \
+                     with `drctl verify {}`",
                     self.source
                 );
             }
@@ -274,7 +274,7 @@ impl SourceStatus {
                 many => format!(", and {} more", many - 1),
             };
             format!(
-                "an object among the log is not believed ({}{more}): look who may write into the \
+                "an object among the WAL is not believed ({}{more}): look who may write into the \
                  bucket; `drctl verify {source} --data` names all, and `drctl timeline {source}` \
                  shows what can be recovered",
                 shown(first, 300),
@@ -324,7 +324,7 @@ impl SourceStatus {
         let log = self.log.as_ref().and_then(|log| log.as_ref().ok());
         match log.filter(|log| log.age >= -CLOCKS_APART) {
             Some(log) if log.age > rpo => Some(format!(
-                "the last commit in the bucket is older than the RPO of {rpo:#}: see that the log \
+                "the last commit in the bucket is older than the RPO of {rpo:#}: see that the WAL \
                  arrives (`drctl doctor`); on an idle server `wal stream --heartbeat` commits",
             )),
             None if age > rpo => Some(format!(
@@ -358,7 +358,7 @@ impl SourceStatus {
                     })
                 })
             }
-            Err(why) => Some(format!("the log cannot be looked at: {why}")),
+            Err(why) => Some(format!("the WAL cannot be looked at: {why}")),
         }
     }
 }
@@ -469,9 +469,9 @@ mod tests {
             ("a young one", Some(1), None, Health::Attention),
             ("an old one", Some(480), None, Health::Breached),
             ("none", None, None, Health::Breached),
-            ("young log", Some(480), Some(1), Health::Attention),
-            ("log of the future", Some(480), Some(-480), Health::Breached),
-            ("log of the future, a young base backup", Some(1), Some(-480), Health::Attention),
+            ("young WAL", Some(480), Some(1), Health::Attention),
+            ("WAL of the future", Some(480), Some(-480), Health::Breached),
+            ("WAL of the future, a young base backup", Some(1), Some(-480), Health::Attention),
         ];
         for (name, age, log, health) in cases {
             let found = of(age, log);
@@ -525,8 +525,8 @@ mod tests {
             running,
             ..status(increment())
         };
-        let bad = vec!["the log: BAD".to_owned()];
-        let junk = vec![format!("the log: a look found it BAD: {EVIDENCE} x: no envelope")];
+        let bad = vec!["the WAL: BAD".to_owned()];
+        let junk = vec![format!("the WAL: a look found it BAD: {EVIDENCE} x: no envelope")];
         let key = "s/shop/b/x/manifest.json".to_owned();
         let alarms = vec![Alarm { key, odd: drctl_store::Odd::Hidden }];
         let cases = [
@@ -559,7 +559,7 @@ mod tests {
                 "a drill's evidence",
                 SourceStatus { bad: junk, ..status(increment()) },
                 Health::Attention,
-                "neither log nor backup, is in doubt",
+                "neither WAL nor backup, is in doubt",
             ),
             ("damage", SourceStatus { bad, ..status(increment()) }, Health::Attention, "BAD"),
         ];

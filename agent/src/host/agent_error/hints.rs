@@ -61,13 +61,13 @@ impl AgentError {
                  of them, or give it a source of its own"
             }
             Self::OtherHistory { .. } => {
-                "this server is a clone, or was set back: nothing of its log was stored. Stop one of \
-                 the two, or give this one a source of its own"
+                "this server is a clone, or was set back: nothing of its WAL was stored. Stop one \
+                 of the two, or give this one a source of its own"
             }
             Self::NameTaken { .. } => {
                 "somebody wrote an object where ours belongs: look who may write into the bucket, \
                  and remove it with the bucket's own client; in a bucket that keeps versions it \
-                 would do no harm. Nothing is lost: PostgreSQL keeps its log and tries again"
+                 would do no harm. Nothing is lost: PostgreSQL keeps its WAL and tries again"
             }
             Self::NotWal { .. } => {
                 "nothing was stored and PostgreSQL keeps the file: check the disk, and take a new \

@@ -60,8 +60,7 @@ impl Backlog {
     }
 
     fn words(&self, alarm: Alarm, source: &SourceId) -> String {
-        let waits =
-            format!("{} files of log ({}) wait to be archived", self.files, bytes(self.bytes));
+        let waits = format!("{} WAL files ({}) wait to be archived", self.files, bytes(self.bytes));
         let room =
             self.room.map_or(String::new(), |room| format!(", room for {} is left", bytes(room)));
         match alarm {
@@ -186,7 +185,7 @@ mod tests {
         let warn = |backlog, memory: &Path| warning(backlog, &source, memory, now);
         let (full, calm) = (backlog(40, MIB, MIB), backlog(2, MIB, MIB));
         let text = warn(&full, &memory).unwrap();
-        assert!(text.contains("40 files of log (40.0 MiB)") && text.contains("1.0 MiB is left"));
+        assert!(text.contains("40 WAL files (40.0 MiB)") && text.contains("1.0 MiB is left"));
         assert!(text.contains("drctl doctor shop") && !text.contains('\n'), "{text}");
         assert_eq!(warn(&full, &memory), None);
         assert_eq!(warn(&calm, &memory), None);

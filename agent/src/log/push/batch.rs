@@ -150,7 +150,7 @@ impl Push<'_> {
             let at = holds.segment_size.map(|size| (place.clone(), size));
             Ok::<_, anyhow::Error>(Some((on.ready(place, sealed_stream, holds)?, mark, at)))
         };
-        let ready = tokio::task::spawn_blocking(work).await.context("seal a piece of log")??;
+        let ready = tokio::task::spawn_blocking(work).await.context("seal a piece of WAL")??;
         drop(turn);
         let Some((ready, mark, at)) = ready else { bail!("{name} was written just now") };
         log_store.put(ready).await?;

@@ -159,7 +159,7 @@ impl<'a> Push<'a> {
                 Ok::<_, anyhow::Error>((on.ready(place, sealed_stream, holds)?, (at, last), told))
             };
             let sealed = tokio::task::spawn_blocking(work).await;
-            let (ready, (at, last), (place, holds)) = sealed.context("seal a piece of log")??;
+            let (ready, (at, last), (place, holds)) = sealed.context("seal a piece of WAL")??;
             self.keep_history(&log_store, &place).await?;
             let before = log_store.compare_before(&place, &holds).await?;
             let kept = match log_store.put(ready).await {
@@ -191,7 +191,7 @@ impl<'a> Push<'a> {
             };
             tokio::select! {
                 done = timeout(SETTLES_WITHIN, settling) => if done.is_err() {
-                    tracing::warn!("whether log is missing is not known: the store is slow");
+                    tracing::warn!("whether WAL is missing is not known: the store is slow");
                 },
                 () = stop.requested() => {}
             }
@@ -222,8 +222,8 @@ impl Push<'_> {
             stored = self.ahead(log_store, &waiting.past_history(), stop).await;
         }
         error.context(format!(
-            "the history cannot be stored, and the server goes on keeping its log; {stored} segment(s) \
-             that wait behind it were stored"
+            "the history cannot be stored, and the server goes on keeping its WAL; {stored} \
+             segment(s) that wait behind it were stored"
         ))
     }
 

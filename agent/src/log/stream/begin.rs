@@ -101,11 +101,11 @@ pub(super) async fn begin(
     let walked_from = if is_kept && before < from { before } else { from };
     let checks = there.checks(timeline, walked_from, from.plus(size.bytes())).await?;
     if checks.iter().any(|check| flushed < check.at) && timeline == history.timeline {
-        tracing::warn!("the bucket has log after {flushed}, where the log of this server ends");
+        tracing::warn!("the bucket has WAL after {flushed}, where the WAL of this server ends");
     }
     let cutter = Cutter::new(system_id, timeline, from, size).comparing(walked_from, checks);
     let stream = connection.start(Some(slot), walked_from, timeline).await?;
-    tracing::info!("streaming the log of timeline {timeline} from {from}");
+    tracing::info!("streaming the WAL of timeline {timeline} from {from}");
     Ok(Begun { stream, cutter, system_id, size, kept })
 }
 
@@ -270,7 +270,7 @@ async fn sound(
                     tracing::warn!("a piece of log in the bucket does not count: {error:#}");
                     ranges.retain(|other| *other != range);
                 }
-                Err(error) => return Err(error).context("read the log back that is there"),
+                Err(error) => return Err(error).context("read the WAL back that is there"),
             }
         }
     }

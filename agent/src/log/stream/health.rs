@@ -40,13 +40,13 @@ pub(crate) fn log_findings(health: &LogHealth) -> Vec<LogFinding> {
     let room =
         health.free_bytes.map_or(String::new(), |free| format!(", {} are free", bytes(free)));
     if let Some(file) = &health.failing {
-        let text = format!("the server cannot archive {file}: its log piles up{room}");
+        let text = format!("the server cannot archive {file}: its WAL piles up{room}");
         let hint = "look into the server's log for what archive_command said";
         found.push(finding(Level::Bad, text, hint));
     }
     if let Some(waiting) = health.waiting_bytes {
         let waiting = waiting.unsigned_abs();
-        let text = format!("{} of log wait to be archived", bytes(waiting));
+        let text = format!("{} of WAL wait to be archived", bytes(waiting));
         if fills(waiting, health.free_bytes) {
             let hint = "the disk of pg_wal fills: see why";
             found.push(finding(Level::Warning, text + &room, hint));
@@ -55,7 +55,7 @@ pub(crate) fn log_findings(health: &LogHealth) -> Vec<LogFinding> {
         }
     }
     if let Some(role) = health.unasked.as_ref().filter(|_| health.archiving) {
-        let text = format!("{role} may not see how much log waits to be archived");
+        let text = format!("{role} may not see how much WAL waits to be archived");
         let hint = format!("run `GRANT pg_monitor TO {};`", typed_ident(role));
         found.push(finding(Level::Warning, text, &hint));
     }
@@ -66,11 +66,11 @@ pub(crate) fn log_findings(health: &LogHealth) -> Vec<LogFinding> {
 fn of_slot(slot: &SlotHealth, (free, room): (Option<u64>, &str)) -> LogFinding {
     let (name, kept) = (&slot.name, slot.kept_bytes.unwrap_or(0).unsigned_abs());
     let found = if matches!(slot.status.as_str(), "lost" | "unreserved") {
-        let text = format!("the slot {name} has lost log, or is about to ({})", slot.status);
+        let text = format!("the slot {name} has lost WAL, or is about to ({})", slot.status);
         let hint = "take a new base backup; then drop the slot or start its stream again";
         finding(Level::Bad, text, hint)
     } else if fills(kept, free) {
-        let text = format!("the slot {name} keeps {} of log on the server{room}", bytes(kept));
+        let text = format!("the slot {name} keeps {} of WAL on the server{room}", bytes(kept));
         let hint = match slot.active {
             true => "its stream does not keep up, or cannot store: see what it says",
             false => "start its stream, or drop it: it fills the disk of pg_wal",
@@ -78,7 +78,7 @@ fn of_slot(slot: &SlotHealth, (free, room): (Option<u64>, &str)) -> LogFinding {
         finding(Level::Warning, text, hint)
     } else {
         let read = if slot.active { "is read from" } else { "is not read from" };
-        good(format!("the slot {name} {read}, and keeps {} of log", bytes(kept)))
+        good(format!("the slot {name} {read}, and keeps {} of WAL", bytes(kept)))
     };
     LogFinding { slot: Some(slot.name.clone()), ..found }
 }

@@ -110,7 +110,7 @@ pub async fn ship(
     loop {
         match stream_once(log_store, server, shipping, stop, &mut run).await {
             Ok(Some((timeline, from))) => {
-                tracing::warn!("the server was promoted: its log goes on on timeline {timeline}");
+                tracing::warn!("the server was promoted: its WAL goes on on timeline {timeline}");
                 run.resume = ResumeFrom::Next(timeline, from);
                 continue;
             }
@@ -121,7 +121,7 @@ pub async fn ship(
                     && !matches!(run.resume, ResumeFrom::Slot(_)) =>
             {
                 tracing::warn!(
-                    "GAP: the server has removed log that is not in the bucket ({error:#}); going \
+                    "GAP: the server has removed WAL that is not in the bucket ({error:#}); going \
                      on with what it still has. Take a base backup now: `drctl backup`"
                 );
                 // What lies between the end of the bucket's log and the slot may still be there.
@@ -132,7 +132,7 @@ pub async fn ship(
                 continue;
             }
             Err(error) if let Some(range) = taken(&error) => {
-                tracing::error!("{error:#}: that log is stored under other names");
+                tracing::error!("{error:#}: that WAL is stored under other names");
                 run.cut_at = Some(within(range));
             }
             Err(error) if run.cluster.is_some() && passes(&error) => {

@@ -32,7 +32,7 @@ pub(super) async fn watch(server: &PgServer) {
             Ok(health) => health,
             // The stream itself tells whether the server is there.
             Err(error) => {
-                tracing::debug!("cannot look how the log fares: {error}");
+                tracing::debug!("cannot look how the WAL fares: {error}");
                 continue;
             }
         };
@@ -126,12 +126,12 @@ impl Standstill {
                  and SELECT pg_reload_conf(); commits are then safe on the server's disk only"
             ),
             true => format!(
-                "COMMITS ARE WAITING: {size} of log have not reached the bucket for {time}. If it \
+                "COMMITS ARE WAITING: {size} of WAL have not reached the bucket for {time}. If it \
                  stays away: ALTER SYSTEM RESET synchronous_standby_names, and SELECT \
                  pg_reload_conf(); commits are then safe on the server's disk only"
             ),
             false => format!(
-                "{size} of log have not reached the bucket for {time}; the server keeps them, and \
+                "{size} of WAL have not reached the bucket for {time}; the server keeps them, and \
                  its disk fills"
             ),
         })

@@ -223,7 +223,7 @@ pub async fn recover(
         };
         let done = match done {
             Ok(None) => {
-                tracing::info!("the log asks for larger settings: the server is started again");
+                tracing::info!("the WAL asks for larger settings: the server is started again");
                 server.stop(STOP_PATIENCE).await?;
                 continue;
             }
@@ -240,7 +240,7 @@ pub async fn recover(
             never = answers => match never {},
         };
     }
-    bail!("the log asked {STARTS} times for larger settings of the server that replays it")
+    bail!("the WAL asked {STARTS} times for larger settings of the server that replays it")
 }
 
 fn is_interrupted(error: &anyhow::Error) -> bool {

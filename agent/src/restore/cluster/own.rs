@@ -107,7 +107,7 @@ async fn opened(server: &mut Recovering) -> Result<Progress> {
             Look::At(progress) if !progress.in_recovery => return Ok(progress),
             Look::At(_) | Look::Silent(_) => {}
             Look::TooSmall => bail!(AgentError::Mismatch(
-                "it replayed log that asks for larger settings before it opened".to_owned()
+                "it replayed WAL that asks for larger settings before it opened".to_owned()
             )),
         }
     }

@@ -107,7 +107,7 @@ impl<'a> Serving<'a> {
     async fn answer(&self, mut stream: UnixStream) {
         let ours = rustix::process::geteuid().as_raw();
         if !stream.peer_cred().is_ok_and(|peer| peer.uid() == ours) {
-            tracing::warn!("another account asked for the log of this recovery, and was refused");
+            tracing::warn!("another account asked for the WAL of this recovery, and was refused");
             return;
         }
         let mut line = String::new();
@@ -139,7 +139,7 @@ impl<'a> Serving<'a> {
     /// A file of the log, in a place of ours; nothing where it is proven to be absent.
     async fn look_for(&self, name: &str) -> Result<Option<Scratch>> {
         if !is_name(name) {
-            bail!(AgentError::Usage(format!("`{name}` is no name of a file of the log")));
+            bail!(AgentError::Usage(format!("`{name}` is no name of a WAL file")));
         }
         let file =
             Scratch(self.scratch.join(self.count.fetch_add(1, Ordering::Relaxed).to_string()));
@@ -202,16 +202,16 @@ impl<'a> Serving<'a> {
     /// Whatever keeps the histories from being read: then nothing is left.
     pub(super) async fn leave(&self, private: &Path) -> Result<()> {
         let part = private.join("left.part");
-        DirBuilder::new().mode(0o700).create(&part).context("leave the log's histories")?;
+        DirBuilder::new().mode(0o700).create(&part).context("leave the WAL's histories")?;
         let mut next = self.request.plan.timeline.id().checked_add(1).and_then(Timeline::new);
         while let Some(timeline) = next {
             let name = format!("{:08X}.history", timeline.id());
             let Some(file) = self.look_for(&name).await? else { break };
-            fs::copy(&file.0, part.join(&name)).context("leave the log's histories")?;
+            fs::copy(&file.0, part.join(&name)).context("leave the WAL's histories")?;
             next = timeline.id().checked_add(1).and_then(Timeline::new);
         }
-        fs::rename(&part, private.join(LEFT)).context("leave the log's histories")?;
-        fs::remove_file(private.join(SOCKET)).context("end the log's socket")
+        fs::rename(&part, private.join(LEFT)).context("leave the WAL's histories")?;
+        fs::remove_file(private.join(SOCKET)).context("end the WAL's socket")
     }
 }
 

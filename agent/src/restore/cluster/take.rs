@@ -61,8 +61,8 @@ enum Answer {
 
 fn ask(socket: &Path, name: &str, to: &Path) -> Result<Answer> {
     let connected = UnixStream::connect(socket);
-    let mut answer = connected.context("ask drctl for the log: it is not there any more")?;
-    answer.write_all(format!("{name}\n").as_bytes()).context("ask drctl for the log")?;
+    let mut answer = connected.context("ask drctl for the WAL: it is not there any more")?;
+    answer.write_all(format!("{name}\n").as_bytes()).context("ask drctl for the WAL")?;
     let mut byte = [0];
     answer.read_exact(&mut byte).context("drctl gave no answer")?;
     match byte[0] {

@@ -58,7 +58,8 @@ pub async fn whose_number(of: &Whose<'_>, plan: &RecoveryPlan) -> Result<()> {
         }
         Found::Nothing => {
             let text = format!(
-                "no transaction {xid} ended in the log from {} to {}: it wrote nothing, or had not ended",
+                "no transaction {xid} ended in the WAL from {} to {}: it wrote nothing, or had not \
+                 ended",
                 plan.not_before, plan.until
             );
             Err(AgentError::NoPlan(text, "choose a time or a position").into())

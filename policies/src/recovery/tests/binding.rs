@@ -138,8 +138,8 @@ fn order_in_time_comes_from_positions_and_from_the_log() {
     };
     // What serves a time of those from 110 to 115, where the log says 20 to 29 around it.
     for (what, stood, serves, not) in [
-        ("its own log", log(Some(25), 3), 25, 24),
-        ("the log before it", log(None, 90), 19, 18),
+        ("its own WAL", log(Some(25), 3), 25, 24),
+        ("the WAL before it", log(None, 90), 19, 18),
         ("its checkpoint", log(None, 12), 13, 12),
         ("another host's clock is not asked", Stood::Host(at(900)), 29, 28),
         ("nor one that is behind", Stood::Host(at(-900)), 29, 28),

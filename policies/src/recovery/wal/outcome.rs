@@ -149,7 +149,7 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Warning::SuspectBase => f.write_str("the base is suspect, and no good one would do"),
-            Warning::BehindGap(gap) => write!(f, "the log after a gap is left out: {gap}"),
+            Warning::BehindGap(gap) => write!(f, "the WAL after a gap is left out: {gap}"),
             Warning::DisputedHistory(timeline) => {
                 write!(f, "two histories of timeline {timeline} tell different things")
             }
@@ -170,11 +170,11 @@ impl fmt::Display for Warning {
             Warning::NewerSuspect { backup } => write!(f, "the newer base {backup} is suspect"),
             Warning::NewerTimeline(timeline) => write!(f, "there is a newer timeline {timeline}"),
             Warning::NoHistory(timeline) => {
-                write!(f, "there is log of timeline {timeline} but not its history")
+                write!(f, "there is WAL of timeline {timeline} but not its history")
             }
             Warning::NoCopyOf(system_id) => write!(
                 f,
-                "there is newer log of another cluster (system identifier {system_id}), and no \
+                "there is newer WAL of another cluster (system identifier {system_id}), and no \
                  base backup of that"
             ),
             Warning::Fork { timeline, end, until, followed, reach, shows } => {
@@ -199,25 +199,25 @@ impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Gap { timeline, from, .. } = self;
         match self.why {
-            Why::Missing => write!(f, "log of timeline {timeline} is missing from {from}")?,
+            Why::Missing => write!(f, "WAL of timeline {timeline} is missing from {from}")?,
             Why::Minimal => {
                 return write!(
                     f,
-                    "the log of timeline {timeline} from {from} on was written with wal_level = \
+                    "the WAL of timeline {timeline} from {from} on was written with wal_level = \
                      minimal, and cannot be replayed"
                 );
             }
             Why::OtherHistory => {
                 return write!(
                     f,
-                    "the log of timeline {timeline} from {from} on follows another history than \
-                     the log before it"
+                    "the WAL of timeline {timeline} from {from} on follows another history than \
+                     the WAL before it"
                 );
             }
             Why::Damaged => {
                 return write!(
                     f,
-                    "the log of timeline {timeline} from {from} on is damaged: it was read, and is \
+                    "the WAL of timeline {timeline} from {from} on is damaged: it was read, and is \
                      not what was stored (`drctl verify SOURCE --data` reads it again)"
                 );
             }
@@ -237,7 +237,7 @@ impl fmt::Display for Target {
             Target::Xid { xid, inclusive: true } => write!(f, "transaction {xid}"),
             Target::Xid { xid, inclusive: false } => write!(f, "before transaction {xid}"),
             Target::Name(name) => write!(f, "restore point `{}`", shown(name, 64)),
-            Target::Latest => f.write_str("the end of the log"),
+            Target::Latest => f.write_str("the end of the WAL"),
         }
     }
 }
@@ -285,7 +285,7 @@ pub enum Reason {
         stop: Lsn,
     },
     /// The log ends before it, or no commit shows that it was reached.
-    #[error("the log ends at {end}, its last commit is {}", said(.last_commit))]
+    #[error("the WAL ends at {end}, its last commit is {}", said(.last_commit))]
     AfterEnd {
         /// The last commit behind the base.
         last_commit: Option<Timestamp>,
@@ -296,7 +296,7 @@ pub enum Reason {
     #[error("{0}")]
     Gap(Gap),
     /// No piece has such a transaction.
-    #[error("no piece of the log has this transaction")]
+    #[error("no piece of the WAL has this transaction")]
     XidNotFound,
     /// The numbers of transactions went round since.
     #[error("the numbers of transactions went round: there are {} of this number", .places.len())]
@@ -328,7 +328,7 @@ impl NoPlan {
         }
         match self.reason {
             Reason::UnknownTimeline { .. } => "name another timeline: `drctl timeline` shows them",
-            Reason::NoBase => "take a physical backup: without one no log can be replayed",
+            Reason::NoBase => "take a physical backup: without one no WAL can be replayed",
             Reason::BeforeFirst { .. } => "choose a later target",
             Reason::AfterEnd { .. } => {
                 "choose an earlier target, or recover all that there is: --to-end"

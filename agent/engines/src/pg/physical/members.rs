@@ -34,7 +34,7 @@ pub(super) fn is_expected(member: &Member, in_tablespace: bool) -> Result<(), Wa
     match (&member.kind, &path[LOG.len()..]) {
         (MemberKind::Directory, "" | "/archive_status" | "/summaries") => Ok(()),
         (MemberKind::File, name) if is_of_log(name.trim_start_matches('/')) => Ok(()),
-        _ => refused("no file of the log"),
+        _ => refused("no WAL file"),
     }
 }
 

@@ -77,7 +77,7 @@ pub fn lead(layout: &Layout, oid: u32, place: &Path) -> Result<(), EngineError> 
 
 fn unusable(place: &Path, why: &str) -> String {
     format!(
-        "the log makes a tablespace at {}, which cannot be made in the box: {why}",
+        "the WAL makes a tablespace at {}, which cannot be made in the box: {why}",
         shown(&place.to_string_lossy(), 200)
     )
 }

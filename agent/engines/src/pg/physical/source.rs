@@ -329,7 +329,7 @@ impl BackupSource for BaseBackupSource {
         let ranges = said.ranges;
         let start = ranges.first().map_or(facts.start.0, |range| range.start);
         if start != facts.start.0 || ranges.last().is_none_or(|range| range.end != stop) {
-            let odd = "the server's manifest needs another part of the log than the server says";
+            let odd = "the server's manifest needs another part of the WAL than the server says";
             return Err(damaged("the base backup", WalkError::Contents(odd.to_owned())));
         }
         if said.system_id.is_some_and(|id| id != facts.system_id) {

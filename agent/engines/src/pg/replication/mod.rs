@@ -201,7 +201,7 @@ impl Replication {
         let name = format!("drctl_{}_{:08x}", std::process::id(), fastrand());
         let command =
             format!("CREATE_REPLICATION_SLOT {name} TEMPORARY PHYSICAL (RESERVE_WAL true)");
-        self.rows(&command, "make the server keep its log for the base backup").await.map(drop)
+        self.rows(&command, "make the server keep its WAL for the base backup").await.map(drop)
     }
 
     async fn one_row(

@@ -76,7 +76,7 @@ pub(super) fn auto(old: &[u8], archive_command: Option<&str>) -> Edited {
     }
     edited.says.push(match archive_command {
         Some(command) => format!("archive_mode = on, archive_command = {}", conf::quoted(command)),
-        None => "archive_mode = off: its log has to be streamed".to_owned(),
+        None => "archive_mode = off: its WAL has to be streamed".to_owned(),
     });
     edited
 }
