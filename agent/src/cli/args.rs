@@ -51,11 +51,11 @@ pub enum Verb {
     Backup {
         /// The source, as the configuration names it.
         source: String,
-        /// Of a cluster: all of its files, whatever the configuration says.
+        /// A full backup of the cluster, whatever the configuration says.
         #[arg(long, conflicts_with = "incremental")]
         full: bool,
-        /// Of a cluster: only what has changed since the backup before, however old the full one
-        /// is; all of it where that is not possible.
+        /// An incremental backup: only what has changed since the backup before, however old the
+        /// full one is. Where that is not possible, a full one is made.
         #[arg(long)]
         incremental: bool,
     },
@@ -78,7 +78,7 @@ pub enum Verb {
     TakeOver(TakeOverArgs),
     /// Check backups against their signed manifests.
     Verify(VerifyArgs),
-    /// Where every source stands, and what to do next.
+    /// The state of every source, and what to do next.
     Status {
         /// Exit with 11 where an objective is breached, with 3 where something needs attention.
         #[arg(long)]
@@ -115,8 +115,8 @@ pub enum Verb {
         /// The source, as it is named in the repository.
         source: String,
     },
-    /// When was it? Drops, truncations, and large deletes and updates in a cluster's WAL, each with
-    /// its transaction, to recover to just before it.
+    /// Find when it happened: drops, truncations, and large deletes and updates in a cluster's WAL,
+    /// each with its transaction, so that you can recover to just before it.
     When(WhenArgs),
     /// Look after the catalog, the local cache of what the bucket holds.
     Catalog {

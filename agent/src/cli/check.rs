@@ -344,11 +344,11 @@ fn of_logs(logs: &[Looked]) -> String {
     for Looked { source, verdict, words, .. } in logs {
         let result = result(&verdict.problems);
         let pieces = count(verdict.pieces, "piece");
-        let _ = write!(text, "\nlog of {source}: {result}, {pieces} ({words})");
+        let _ = write!(text, "\nWAL of {source}: {result}, {pieces} ({words})");
         for (by, pieces) in &verdict.signers {
             let pieces = count(*pieces, "piece");
             let _ =
-                write!(text, "\nlog of {source}, signed by {}: {pieces}", shown(by, NAME_SHOWN));
+                write!(text, "\nWAL of {source}, signed by {}: {pieces}", shown(by, NAME_SHOWN));
         }
         for (code, message) in &verdict.problems {
             let _ = write!(text, "\n{source}: {} [{code}]", line(message));

@@ -161,7 +161,8 @@ fn alternative(
             format!("{} --to-time {at} --to-directory NEW", restore()),
         ),
         WayOn::BaseAlone => said(
-            "the base backup alone, in a new directory; do not use what is in this one",
+            "only the base backup, without later WAL, in a new directory; do not use what is in \
+             this one",
             format!("{} --backup {} --to-directory NEW", restore(), plan.base),
         ),
     }

@@ -31,7 +31,8 @@ pub(super) fn noted(note: &PlanNote) -> String {
             format!("whether another cluster leads there is not known: {error:#}")
         }
         PlanNote::SegmentsUnread(unread) => format!(
-            "{} of WAL were not read for wal_level = minimal: only the replay shows it",
+            "{} of WAL were not searched for wal_level = minimal: only the replay will show \
+             whether it was set",
             count(*unread as u64, "segment")
         ),
     }
@@ -75,7 +76,7 @@ fn write_outlook(plan: &RecoveryPlan, outlook: &Outlook, why: Option<&str>, text
             "\n  time: about {} to extract the base backup, judging by one segment",
             span(seconds)
         ),
-        None => write!(text, "\n  time: to extract the base backup unknown"),
+        None => write!(text, "\n  time: not known for extracting the base backup"),
     };
     let _ = match (replay_seconds(plan, outlook), outlook.replay) {
         (Some(seconds), Some(rate)) => write!(
@@ -85,7 +86,7 @@ fn write_outlook(plan: &RecoveryPlan, outlook: &Outlook, why: Option<&str>, text
             bytes(rate.bytes),
             span(rate.seconds)
         ),
-        _ => write!(text, "; to replay unknown: none was measured on this host"),
+        _ => write!(text, "; not known for the replay: none was measured on this host yet"),
     };
     for thing in &outlook.host.missing {
         let _ = write!(text, "\n  MISSING: {}", line(thing));
@@ -164,7 +165,7 @@ pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
         ),
         Refusal::Changed { digest, confirmed, grows } => {
             let more = match grows {
-                true => " (to the end of the WAL it changes with every piece that arrives)",
+                true => " (a plan to the end of the WAL changes with every piece that arrives)",
                 false => "",
             };
             let text = format!(

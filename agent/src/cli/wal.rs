@@ -80,8 +80,9 @@ fn has_log(source: &str, engine: &Engine, left: &str) -> Result<()> {
         return Ok(());
     }
     let text = format!(
-        "the source `{source}` is of dumps (engine = \"pg_dump\"), which no WAL can bring forward: \
-         make a source with engine = \"base_backup\" for the cluster, and store that one's. {left}"
+        "the source `{source}` is of dumps (engine = \"pg_dump\"), and WAL cannot be replayed on \
+         dumps: make a source with engine = \"base_backup\" for the cluster, and store its WAL \
+         under that one. {left}"
     );
     Err(AgentError::Usage(text).into())
 }

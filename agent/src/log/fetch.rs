@@ -210,7 +210,7 @@ pub(crate) async fn assemble(
             Err((bad, error))
                 if is_damaged(&error) || is_missing(&error) || is_other_history(&error) =>
             {
-                tracing::warn!("a piece of log in the bucket does not count: {error:#}");
+                tracing::warn!("a piece of WAL in the bucket does not count: {error:#}");
                 there.retain(|range| *range != bad);
                 first = first.or(Some(error));
             }

@@ -35,8 +35,8 @@ impl LogStore {
         match self.gap_before(of, start, size).await {
             // `--quiet` is usual in archive_command: this must be heard there.
             Ok(Some((from, until))) => tracing::error!(
-                "GAP in the WAL of timeline {}: nothing is there from {from} to {until}, and older \
-                 WAL is. No recovery leads across it: take a base backup with `drctl backup {}`",
+                "GAP in the WAL of timeline {}: {from} to {until} is missing, and older WAL is \
+                 there. No recovery can cross the gap: take a base backup with `drctl backup {}`",
                 place.timeline,
                 self.source
             ),

@@ -157,7 +157,7 @@ impl LogStore {
     /// The store's.
     pub(crate) async fn clusters(&self) -> Result<BTreeSet<u64>> {
         let folders = self.repository.bucket.list_folders(&layout::logs(&self.source)).await;
-        let folders = folders.context("list the clusters that there is WAL of")?;
+        let folders = folders.context("list the clusters that have WAL in the bucket")?;
         let named = folders.iter().filter_map(|name| name.split_once('-'));
         let named = named.filter(|(id, _)| id.len() == 16);
         Ok(named.filter_map(|(id, _)| u64::from_str_radix(id, 16).ok()).collect())

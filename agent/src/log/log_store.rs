@@ -202,7 +202,9 @@ impl LogStore {
         if bucket.keeps_versions().await.is_none() {
             return Err(AgentError::NameTaken { key: key.to_string() }.into());
         }
-        tracing::warn!("{key} holds what nobody whom we trust has signed: ours is another version");
+        tracing::warn!(
+            "{key} holds something that no trusted key has signed: ours is another version"
+        );
         bucket.put(&key, bytes).await.context("store a piece of WAL")?;
         self.states.forget(&key);
         let found = self.stored_size(&ours.place).await.context("read the piece of WAL back")?;

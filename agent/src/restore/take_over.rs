@@ -222,8 +222,9 @@ fn fit(source: &SourceId, layout: &Layout, state: Option<&RecoveryState>) -> Res
     }
     if !is_own(&data) {
         return refused(format!(
-            "the cluster in {} still follows the WAL of its base backup's cluster: recover it with \
-             `drctl restore {source} --to-end --promote`, or start it once with pg_ctl and stop it",
+            "the cluster in {} has still to be recovered (it has a backup_label, a recovery.signal \
+             or a standby.signal): recover it with `drctl restore {source} --to-end --promote`, or \
+             start it once with pg_ctl and stop it",
             data.display()
         ));
     }

@@ -199,7 +199,7 @@ fn subjects(shop: &Archiving, (ours, stranger): (&Pen, &Pen), to: &Path) -> Vec<
     let strange_segment: Vec<u8> = fs::read(&segment).unwrap().into_iter().rev().collect();
     let strange = stranger.piece(heads[1].place.clone(), &vec![9; 1 << 20]);
     vec![
-        subject("piece of log", &files[1], &files[2], strange, &name),
+        subject("piece of WAL", &files[1], &files[2], strange, &name),
         subject("history", &history, &other_history, stranger.history(2).1, "00000002.history"),
         subject("index", &index, &other_index, stranger.index(&heads).1, &name),
         subject("drill", &drill, &other_drill, stranger.drill(1).1, &name),

@@ -34,7 +34,7 @@ impl BackRest {
         to: &Path,
     ) -> Result<Got, EngineError> {
         if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.') {
-            return Err(EngineError::Config(format!("`{name}` is no name of a WAL file")));
+            return Err(EngineError::Config(format!("`{name}` is not the name of a WAL file")));
         }
         let likeness = cluster.map(control::likeness).transpose()?.flatten();
         let part = beside(to);

@@ -213,7 +213,7 @@ pub enum EngineError {
         source: WalkError,
     },
     /// The rows in the dump are not those that the server counted on the same snapshot.
-    #[error("the dump of database `{database}` has not the rows that the server counted: {}",
+    #[error("the dump of database `{database}` does not have the rows that the server counted: {}",
             list_rows(.differences))]
     Counts {
         /// The database.

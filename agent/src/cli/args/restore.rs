@@ -6,13 +6,13 @@ use drctl_engines::pg::physical::PickedTable;
 /// A transaction's number as the WAL has it. `pg_current_xact_id()` tells one of 64 bits.
 fn xid(text: &str) -> Result<u32, String> {
     let Ok(number) = text.parse::<u64>() else {
-        return Err("it is no number of a transaction".to_owned());
+        return Err("it is not a transaction ID".to_owned());
     };
     let rest = number % (1 << 32);
     u32::try_from(number).map_err(|_| {
         format!(
-            "numbers begin anew after 4294967295, and the WAL knows it as {rest}: write that one, \
-             if it is of the same round as the WAL"
+            "transaction IDs start again after 4294967295, and the WAL has this one as {rest}: \
+             give that number, if it is of the same epoch as the WAL"
         )
     })
 }
@@ -38,11 +38,11 @@ pub struct RestoreArgs {
     /// A cluster as it was at this time: 2026-03-01T01:12:40Z, or in this machine's time zone.
     #[arg(long, value_name = "TIME")]
     pub to_time: Option<String>,
-    /// A cluster as it was at this position of its WAL, such as 16/B374D848: what begins there is
+    /// A cluster as it was at this WAL position (LSN), such as 16/B374D848: what begins there is
     /// not in it.
     #[arg(long, value_name = "LSN")]
     pub to_lsn: Option<String>,
-    /// A cluster with this transaction and all that were committed before it.
+    /// A cluster with this transaction, and with all that were committed before it.
     #[arg(long, value_name = "XID", value_parser = xid)]
     pub to_xid: Option<u32>,
     /// A cluster just before this transaction was committed.
@@ -51,7 +51,7 @@ pub struct RestoreArgs {
     /// A cluster at this restore point (pg_create_restore_point).
     #[arg(long, value_name = "NAME")]
     pub to_name: Option<String>,
-    /// A cluster with all of its WAL that is in the bucket.
+    /// A cluster, recovered to the end of its WAL in the bucket.
     #[arg(long)]
     pub to_end: bool,
     /// Include what is exactly at the target; the default for times and transactions.
@@ -70,7 +70,7 @@ pub struct RestoreArgs {
     /// history is missing, will not be in the result.
     #[arg(long, requires = "to_end")]
     pub accept_loss: bool,
-    /// The timeline to follow; default: the newest. --to-end wants it where several live.
+    /// The timeline to follow; default: the newest. --to-end requires it where several are in use.
     #[arg(long, value_name = "N", requires = "point")]
     pub timeline: Option<u32>,
     /// Run only the plan of this digest, as --plan prints it.
@@ -86,8 +86,8 @@ pub struct RestoreArgs {
     /// this account can read. Not for drills.
     #[arg(long, requires = "point", conflicts_with = "drill")]
     pub without_box: bool,
-    /// A library that the WAL needs for its replay (of an extension with a kind of records of its
-    /// own): loaded from the server's own directory; may be repeated.
+    /// A library that the replay needs, of an extension with a WAL resource manager of its own: it
+    /// is loaded from the server's own directory. May be repeated.
     #[arg(long, value_name = "LIBRARY", requires = "point", value_parser = library)]
     pub preload: Vec<String>,
     /// Make the recovered cluster one of its own, once it was proven to be at its target.

@@ -36,7 +36,7 @@ pub enum StanzaVerb {
         /// The source, as the configuration names it.
         source: String,
     },
-    /// Send one segment of the WAL through the archive. It proves that one only.
+    /// Send one WAL segment through the archive. It proves that one only.
     Check {
         /// The source, as the configuration names it.
         source: String,

@@ -15,8 +15,8 @@ pub enum WalVerb {
     },
     /// For restore_command: 0 delivered, 1 proven to be absent, 255 anything else.
     Fetch(FetchArgs),
-    /// For the server that a recovery watches: asks that recovery for a file of the WAL. It needs
-    /// no configuration and no key. Nobody types it.
+    /// For the server that a recovery watches: asks that recovery for a WAL file. It needs no
+    /// configuration and no key. Nobody types it.
     #[command(hide = true)]
     Take {
         /// Where the recovery listens.
@@ -78,14 +78,14 @@ pub struct FetchArgs {
     /// The size of the cluster's WAL segments.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     pub segment_bytes: u64,
-    /// WAL that must be there, as TIMELINE:FROM-UNTIL, with a full stop behind it where all WAL
-    /// ends that is wanted; may be repeated.
+    /// WAL that must be there, as TIMELINE:FROM-UNTIL. A full stop after it says that the wanted
+    /// WAL ends there. May be repeated.
     #[arg(long, value_name = "RANGE")]
     pub expect: Vec<crate::log::Expected>,
-    /// WAL from this position on is not delivered, though it is there.
+    /// WAL from this position on is not delivered, even if it is there.
     #[arg(long, value_name = "LSN")]
     pub until: Option<drctl_model::Lsn>,
-    /// Where the WAL that was fetched ahead waits.
+    /// Where WAL that was fetched ahead is kept.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub ahead: Option<PathBuf>,
     /// The list of segments in pgBackRest's archive that a recovery has noted.

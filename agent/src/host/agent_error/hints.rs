@@ -133,7 +133,7 @@ impl AgentError {
                  recipients that `drctl show` lists will do, the offline recovery identity too"
             }
             Self::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
-            Self::NoSigningKey => "set keys.signing_key: nobody believes what nobody signed",
+            Self::NoSigningKey => "set keys.signing_key: nobody believes what is not signed",
             Self::Unpinned(key) => return Some(unpinned(key)),
             Self::Interrupted => {
                 "run the command again; nothing half done counts as a backup, and of a restore \

@@ -267,7 +267,7 @@ async fn sound(
                 Ok(_) => {}
                 // What is within it is looked at in its place.
                 Err(error) if is_damaged(&error) || is_missing(&error) => {
-                    tracing::warn!("a piece of log in the bucket does not count: {error:#}");
+                    tracing::warn!("a piece of WAL in the bucket does not count: {error:#}");
                     ranges.retain(|other| *other != range);
                 }
                 Err(error) => return Err(error).context("read the WAL back that is there"),

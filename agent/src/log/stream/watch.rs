@@ -32,7 +32,7 @@ pub(super) async fn watch(server: &PgServer) {
             Ok(health) => health,
             // The stream itself tells whether the server is there.
             Err(error) => {
-                tracing::debug!("cannot look how the WAL fares: {error}");
+                tracing::debug!("cannot look at archiving and replication slots: {error}");
                 continue;
             }
         };

@@ -139,7 +139,7 @@ impl<'a> Serving<'a> {
     /// A file of the log, in a place of ours; nothing where it is proven to be absent.
     async fn look_for(&self, name: &str) -> Result<Option<Scratch>> {
         if !is_name(name) {
-            bail!(AgentError::Usage(format!("`{name}` is no name of a WAL file")));
+            bail!(AgentError::Usage(format!("`{name}` is not the name of a WAL file")));
         }
         let file =
             Scratch(self.scratch.join(self.count.fetch_add(1, Ordering::Relaxed).to_string()));

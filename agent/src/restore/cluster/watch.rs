@@ -111,7 +111,7 @@ pub(super) async fn arrive(
         }
         if let Some(why) = still.reason(server, progress.replayed) {
             let text =
-                format!("it cannot go on at {replayed}, and the WAL leads to {until}: {why}");
+                format!("it cannot go on at {replayed}, and the plan's WAL ends at {until}: {why}");
             bail!(AgentError::Mismatch(text));
         }
     }
@@ -140,7 +140,7 @@ pub(super) fn prove(
         // The end of its last record, and so all that was planned.
         let end = end(request);
         if replayed < end {
-            return fail(format!("it replayed up to {replayed}, and the WAL leads to {end}"));
+            return fail(format!("it replayed up to {replayed}, and the plan's WAL ends at {end}"));
         }
     } else if let Err(why) = reached(plan, replayed, stopped.as_ref()) {
         return fail(why);

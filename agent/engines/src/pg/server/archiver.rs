@@ -73,7 +73,7 @@ const SLOTS: &str = "
 /// Those of connecting; [`EngineError::Query`].
 pub async fn log_health(server: &PgServer, application: &str) -> Result<LogHealth, EngineError> {
     let session = Session::open(server, &server.maintenance_database, application).await?;
-    let action = "look how the WAL fares";
+    let action = "look at the replication slots";
     let rows = session.client.query(SLOTS, &[]).await.map_err(EngineError::query(action))?;
     let slots = rows.iter().map(slot).collect::<Result<_, _>>();
     let slots = slots.map_err(EngineError::query(action))?;
@@ -190,7 +190,7 @@ pub async fn acknowledged(
     slot: &str,
 ) -> Result<Acknowledged, EngineError> {
     let session = Session::open(server, &server.maintenance_database, application).await?;
-    let failed = EngineError::query("ask what is stored of the WAL");
+    let failed = EngineError::query("ask which WAL is stored");
     let row = session.client.query_one(ACKNOWLEDGED, &[&slot]).await.map_err(failed)?;
     let number = |at: usize| text(&row, at).and_then(|text| text.parse::<u64>().ok());
     let timeline = number(2).and_then(|id| u32::try_from(id).ok()).and_then(Timeline::new);
