@@ -70,8 +70,9 @@ impl Catalog {
         self.call(move |connection| find(connection, &prefix)).await
     }
 
-    /// The newest backup of a source that nothing speaks against, no look at it either; an incremental one only with all
-    /// that it stands on, one that another tool keeps only while that has it.
+    /// The newest backup of a source that nothing speaks against, no look at it either; an
+    /// incremental one only with all that it is based on, one that another tool keeps only while
+    /// that has it.
     ///
     /// # Errors
     /// As [`backups`](Self::backups).

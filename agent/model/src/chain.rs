@@ -1,55 +1,56 @@
-//! Chains of copies: an incremental one stands on another, and so on down to a full one.
+//! Chains of backups: an incremental one is based on another, and so on down to a full one.
 
 use crate::{BackupId, BackupKind, BackupSummary, shown};
 
-/// The most copies in a chain, the full one among them: all are laid out at once to be restored.
+/// The most backups in a chain, the full one among them: all are extracted at once to be
+/// restored.
 pub const MAX_CHAIN: usize = 256;
 
-/// Why a chain of copies cannot be used.
+/// Why a chain of backups cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
-    /// The copy that another one stands on is not there.
+    /// The base backup that another one is based on is not there.
     #[error("{child} is based on {parent}, which is not there")]
     Missing {
-        /// The incremental copy.
+        /// The incremental backup.
         child: BackupId,
-        /// What it stands on.
+        /// What it is based on.
         parent: BackupId,
     },
-    /// The copy that another one stands on has another manifest than that one says.
+    /// The base backup that another one is based on has another manifest than that one says.
     #[error("{child} is based on {parent}, whose manifest is another one now")]
     Altered {
-        /// The incremental copy.
+        /// The incremental backup.
         child: BackupId,
-        /// What it stands on.
+        /// What it is based on.
         parent: BackupId,
     },
-    /// The copy that another one stands on is not to be trusted.
+    /// The base backup that another one is based on is not to be trusted.
     #[error("{child} is based on {parent}, which is suspect: {why}")]
     Suspect {
-        /// The incremental copy.
+        /// The incremental backup.
         child: BackupId,
-        /// What it stands on.
+        /// What it is based on.
         parent: BackupId,
         /// Why that is suspect.
         why: String,
     },
-    /// The copy that another one stands on cannot be its parent.
+    /// The base backup that another one is based on cannot be its parent.
     #[error("{child} cannot be based on {parent}: {why}")]
     Unrelated {
-        /// The incremental copy.
+        /// The incremental backup.
         child: BackupId,
-        /// What it says that it stands on.
+        /// What it says that it is based on.
         parent: BackupId,
         /// What does not fit.
         why: &'static str,
     },
-    /// More copies than anybody makes.
+    /// More backups than anybody makes.
     #[error("the chain of {0} has more than {MAX_CHAIN} backups")]
     TooLong(BackupId),
 }
 
-/// Whether `child` stands on `parent`, and `parent` is worth standing on.
+/// Whether `child` is based on `parent`, and `parent` is fit to be its parent.
 ///
 /// # Errors
 /// Every [`ChainError`] but `Missing` and `TooLong`.
@@ -76,7 +77,7 @@ pub fn follows(parent: &BackupSummary, child: &BackupSummary) -> Result<(), Chai
     if before.system_id != at.system_id || before.segment_size != at.segment_size {
         return unrelated("that is of another cluster");
     }
-    // The server takes no incremental copy of what begins before its parent has ended.
+    // The server takes no incremental backup of what begins before its parent has ended.
     if before.stop_timeline != at.timeline || at.start < before.stop {
         return unrelated("it begins elsewhere in the WAL than that ended");
     }
@@ -87,8 +88,8 @@ pub fn follows(parent: &BackupSummary, child: &BackupSummary) -> Result<(), Chai
     Ok(())
 }
 
-/// The copies that make up `last`, the full one first and `last` itself the last; a backup that
-/// stands alone is its own chain. `find` gives the copies that are known.
+/// The backups that make up `last`, the full one first and `last` itself the last; a backup
+/// that stands alone is its own chain. `find` gives the backups that are known.
 ///
 /// # Errors
 /// Every [`ChainError`].

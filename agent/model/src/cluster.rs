@@ -35,10 +35,10 @@ pub struct DatabaseNeeds {
     /// Its extensions; nothing where the role may not connect to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extensions: Option<Vec<Extension>>,
-    /// Its number, by which the log names it.
+    /// Its number, by which the WAL names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oid: Option<u32>,
-    /// Its tables, the largest first and not too many: the log knows them by their files alone.
+    /// Its tables, the largest first and not too many: the WAL knows them by their files alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableFile>,
 }

@@ -29,7 +29,7 @@ pub struct Drill {
     pub system_id: u64,
     /// The timeline that was followed.
     pub timeline: Timeline,
-    /// The copy that was laid out.
+    /// The base backup that was extracted.
     pub base: BackupId,
     /// The newest manifest of the source that was there when it was signed, where one was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

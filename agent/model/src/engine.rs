@@ -8,7 +8,7 @@ use crate::BackupKind;
 pub enum Engine {
     /// `pg_dump` in custom format, a stream for each database, and the globals.
     PgDump,
-    /// PostgreSQL's replication protocol (`BASE_BACKUP`): all files of a cluster, with the log
+    /// PostgreSQL's replication protocol (`BASE_BACKUP`): all files of a cluster, with the WAL
     /// that makes them consistent.
     BaseBackup,
     /// pgBackRest, which keeps its backups in a repository of its own.

@@ -29,7 +29,7 @@ pub struct External {
     /// The labels of all backups whose files it needs; none for a full one.
     #[serde(default)]
     pub references: Vec<String>,
-    /// The first and the last segment of the log that make it consistent, by name.
+    /// The first and the last segment of the WAL that make it consistent, by name.
     pub wal: (String, String),
     /// The tool's number of the cluster: it grows when another cluster takes the stanza's place.
     pub database_id: u32,
@@ -52,7 +52,7 @@ pub struct External {
     pub version: String,
     /// The version of the repository's form.
     pub format: u32,
-    /// Where in the cluster's log it stands.
+    /// Where in the cluster's WAL it stands.
     #[serde(flatten)]
     pub at: Coordinates,
 }
@@ -109,7 +109,7 @@ pub struct LabelError(String);
 
 /// What the label of a backup of pgBackRest says of it: its type, and the full backup under it.
 ///
-/// `YYYYMMDD-HHMMSSF` is a full one; `<full>_YYYYMMDD-HHMMSSD` or `…I` stands on that.
+/// `YYYYMMDD-HHMMSSF` is a full one; `<full>_YYYYMMDD-HHMMSSD` or `…I` is based on that.
 ///
 /// # Errors
 /// [`LabelError`] for every other text: a label goes into arguments and into paths.

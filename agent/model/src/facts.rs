@@ -10,7 +10,7 @@ pub struct Facts {
     /// One entry for each stream of the manifest, in the same order.
     pub streams: Vec<StreamFacts>,
     /// What a cluster that was copied needs of its host; nothing in a backup of dumps, nor in a
-    /// copy by a drctl that did not ask.
+    /// base backup by a drctl that did not ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterNeeds>,
 }
@@ -41,7 +41,7 @@ pub enum Content {
     Listing,
 }
 
-/// One archive of a copy of a cluster.
+/// One archive of a base backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TablespaceFacts {
     /// The tablespace's OID; nothing for the data directory itself.

@@ -24,7 +24,7 @@ pub const FEATURES: &[Feature] = &[
 /// The feature that every manifest of an incremental backup names.
 pub const INCREMENTAL: &str = "incremental";
 
-/// The feature that pieces and indexes of PostgreSQL's log name.
+/// The feature that pieces and indexes of PostgreSQL's WAL name.
 pub const WAL: &str = "wal";
 
 /// What every signed document begins with. It is read before the rest, which may be of a shape that this

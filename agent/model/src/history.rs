@@ -66,7 +66,7 @@ impl TimelineHistory {
         self.ancestors.iter().map(line).collect()
     }
 
-    /// The timeline whose log holds `lsn` on the way to this timeline.
+    /// The timeline whose WAL holds `lsn` on the way to this timeline.
     #[must_use]
     pub fn timeline_at(&self, lsn: Lsn) -> Timeline {
         let ancestor = self.ancestors.iter().find(|ancestor| lsn < ancestor.until);

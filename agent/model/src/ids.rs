@@ -238,7 +238,7 @@ impl StreamId {
         StreamId(format!("t{oid}"))
     }
 
-    /// The server's own list of a copy's files.
+    /// The server's own list of a base backup's files.
     #[must_use]
     pub fn listing() -> Self {
         StreamId("manifest".to_owned())

@@ -1,11 +1,11 @@
-//! What a backup is made of, where in a cluster's log it stands, and what it stands on.
+//! What a backup is made of, where in a cluster's log it stands, and what it is based on.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{BackupId, Digest, External, Lsn, Timeline, WalSegmentSize};
 
-/// What a backup is made of, and what it stands on.
+/// What a backup is made of, and what it is based on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum BackupKind {
@@ -13,9 +13,10 @@ pub enum BackupKind {
     Logical,
     /// All files of a cluster: stands alone, and any log from its end on can be replayed on it.
     Full(Coordinates),
-    /// Of all files of a cluster what has changed since another copy: worth nothing without it.
+    /// Of all files of a cluster what has changed since another base backup: worth nothing without
+    /// it.
     Incremental(Increment),
-    /// A copy of a cluster that another tool keeps in a repository of its own.
+    /// A base backup that another tool keeps in a repository of its own.
     External(Box<External>),
 }
 
@@ -31,7 +32,7 @@ impl BackupKind {
         }
     }
 
-    /// Where in its cluster's log it stands, for a copy of the files.
+    /// Where in its cluster's log it stands, for a base backup of the files.
     #[must_use]
     pub fn coordinates(&self) -> Option<&Coordinates> {
         match self {
@@ -42,7 +43,7 @@ impl BackupKind {
         }
     }
 
-    /// The copy that it stands on, for an incremental one.
+    /// The base backup that it is based on, for an incremental one.
     #[must_use]
     pub fn parent(&self) -> Option<&Parent> {
         match self {
@@ -61,26 +62,26 @@ impl BackupKind {
     }
 }
 
-/// An incremental copy of a cluster.
+/// An incremental backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Increment {
-    /// What it stands on.
+    /// What it is based on.
     pub parent: Parent,
     /// Where in the log it stands itself.
     #[serde(flatten)]
     pub at: Coordinates,
 }
 
-/// The copy that an incremental one stands on.
+/// The base backup that an incremental one is based on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
     /// Its identifier.
     pub backup: BackupId,
-    /// The digest of its manifest object: this very copy, and no other under the same name.
+    /// The digest of its manifest object: this very backup, and no other under the same name.
     pub manifest_sha256: Digest,
 }
 
-/// Where in a cluster's log a copy of its files stands.
+/// Where in a cluster's WAL a base backup of its files stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coordinates {
     /// Of which cluster.
@@ -90,27 +91,27 @@ pub struct Coordinates {
     pub segment_size: WalSegmentSize,
     /// The timeline on which replay begins.
     pub timeline: Timeline,
-    /// From where the log is replayed.
+    /// From where the WAL is replayed.
     pub start: Lsn,
-    /// The log up to here must be replayed before the copy is consistent.
+    /// The WAL up to here must be replayed before the base backup is consistent.
     pub stop: Lsn,
     /// The timeline of that position.
     pub stop_timeline: Timeline,
-    /// The digest of the server's list of its files (`backup_manifest`): what an incremental copy
-    /// is made from later. Copies of earlier versions do not tell.
+    /// The digest of the server's list of its files (`backup_manifest`): what an incremental backup
+    /// is made from later. Base backups of earlier versions do not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listing_sha256: Option<Digest>,
-    /// What the log tells that it brings along. Copies of earlier versions and of other tools do
-    /// not tell.
+    /// What the WAL tells that it brings along. Base backups of earlier versions and of other tools
+    /// do not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<CopiedLog>,
 }
 
-/// What the log tells that a copy brings along, from its start to its stop: by the clock of the
-/// server that wrote it.
+/// What the WAL tells that a base backup brings along, from its start to its stop: by the clock of
+/// the server that wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopiedLog {
-    /// When the checkpoint was begun that the copy begins with, in whole seconds.
+    /// When the checkpoint was begun that the base backup begins with, in whole seconds.
     pub checkpoint: Timestamp,
     /// The latest time of a commit or abort in it.
     pub last_commit: Option<Timestamp>,

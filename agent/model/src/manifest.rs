@@ -179,8 +179,9 @@ impl Manifest {
         self.check_kind()
     }
 
-    /// What other programs may not know is named in the header, where they look first; an incremental
-    /// copy stands on another, and of what another tool keeps nothing is in the bucket.
+    /// What other programs may not know is named in the header, where they look first; an
+    /// incremental backup is based on another, and of what another tool keeps nothing is in the
+    /// bucket.
     fn check_kind(&self) -> Result<(), ManifestError> {
         let needed = Self::header(self.engine, &self.kind).features;
         needed.iter().try_for_each(|needed| self.header.names(needed))?;

@@ -1,4 +1,4 @@
-//! Which of two backups is the newer one. Of copies of clusters their position in the log tells it,
+//! Which of two backups is the newer one. Of base backups their position in the log tells it,
 //! and no host's clock.
 
 use std::cmp::Ordering;
@@ -10,9 +10,9 @@ use crate::BackupSummary;
 
 impl BackupSummary {
     /// Whether it is newer than another. Of one cluster: which ends later in its log, and of two
-    /// timelines on the later one, unless that had been left behind ([`BackupSummary::outlives`]). Of
-    /// two clusters: which was later by the clocks of their servers, as far as the copies tell. Of
-    /// dumps: by their identifiers.
+    /// timelines on the later one, unless that had been left behind ([`BackupSummary::outlives`]).
+    /// Of two clusters: which was later by the clocks of their servers, as far as the base backups
+    /// tell. Of dumps: by their identifiers.
     #[must_use]
     pub fn newer(&self, other: &BackupSummary) -> Ordering {
         let by_name = || self.backup.cmp(&other.backup);
@@ -33,9 +33,9 @@ impl BackupSummary {
         }
     }
 
-    /// Whether it was made later, by the clocks of their servers, than a copy of the same cluster on a
-    /// later timeline, which did not grow out of it: somebody tried a recovered copy, and its server
-    /// lived on.
+    /// Whether it was made later, by the clocks of their servers, than a base backup of the same
+    /// cluster on a later timeline, which did not grow out of it: somebody tried a recovered
+    /// cluster, and its server lived on.
     #[must_use]
     pub fn outlives(&self, other: &BackupSummary) -> bool {
         let both = self.kind.coordinates().zip(other.kind.coordinates());
@@ -46,7 +46,8 @@ impl BackupSummary {
         })
     }
 
-    /// When it was: of a copy that tells it by the clock of its server; else by that of the host.
+    /// When it was: of a base backup that tells it by the clock of its server; else by that of the
+    /// host.
     #[must_use]
     pub fn taken(&self) -> Timestamp {
         let log = self.kind.coordinates().and_then(|at| at.log.as_ref());
@@ -57,7 +58,7 @@ impl BackupSummary {
 }
 
 /// The newest of some backups, the newest by their identifiers first, that all count: where that is
-/// a copy of a cluster, the one among the copies that ends last.
+/// a base backup, the one among the base backups that ends last.
 pub fn newest<'a>(
     mut newest_first: impl Iterator<Item = &'a BackupSummary>,
 ) -> Option<&'a BackupSummary> {
@@ -70,8 +71,8 @@ pub fn newest<'a>(
 }
 
 /// Backups that are in the order of their identifiers, the newest first, in the order in which
-/// they were taken: the copies of one cluster take their own places among all others in the order of
-/// their positions.
+/// they were taken: the base backups of one cluster take their own places among all others in the
+/// order of their positions.
 #[must_use]
 pub fn newest_first(mut all: Vec<BackupSummary>) -> Vec<BackupSummary> {
     let mut clusters: BTreeMap<_, Vec<usize>> = BTreeMap::new();
@@ -149,7 +150,7 @@ mod tests {
         assert_eq!(order(server, grown.clone()), Ordering::Less);
         let before_it_by_position = copy(0, 7, (1, 400), Some(95));
         assert_eq!(order(before_it_by_position, grown), Ordering::Less, "two clocks apart");
-        // A copy of an old cluster by a host whose clock is ahead.
+        // A base backup of an old cluster by a host whose clock is ahead.
         let (old, new) = (copy(3600, 7, (1, 9000), Some(10)), copy(0, 8, (1, 100), Some(20)));
         assert_eq!(order(old.clone(), new), Ordering::Less);
         assert_eq!(order(old, copy(0, 8, (1, 100), None)), Ordering::Greater, "nothing is told");
