@@ -6,6 +6,7 @@ mod edges;
 mod engines;
 mod errors;
 mod lengths;
+mod phrases;
 mod rooms;
 mod words;
 
