@@ -1,29 +1,34 @@
-use drctl_model::{BackupId, BackupSummary, Illegal, Job, JobEvent, JobId, JobState, SourceId};
+use drctl_model::{
+    BackupId, BackupSummary, Illegal, Job, JobEvent, JobId, JobKind, JobState, SourceId,
+};
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, params};
 
 use crate::backups::{self, Before};
 use crate::error::Fault;
-use crate::rows::{all, bad_json, parsed, time};
+use crate::rows::{all, bad_json, optional, parsed, time};
 use crate::schema::write;
 use crate::{Catalog, CatalogError};
 
 impl Catalog {
-    /// Logs that an attempt begins. The log knows it durably when this returns.
+    /// Logs that a job begins: of a backup under the identifier of its attempt, of any other kind
+    /// without one. The log knows it durably when this returns.
     ///
     /// # Errors
-    /// [`Reused`](CatalogError::Reused) when the attempt already has a job; and those of any
-    /// write.
+    /// [`Reused`](CatalogError::Reused) when the attempt already has a job;
+    /// [`IllegalEvent`](CatalogError::IllegalEvent) for a backup without an identifier, or anything else
+    /// with one; and those of any write.
     pub async fn begin_job(
         &self,
         at: Timestamp,
+        kind: JobKind,
         source: &SourceId,
-        backup: &BackupId,
+        backup: Option<&BackupId>,
     ) -> Result<JobId, CatalogError> {
-        let (source, backup, hook) = (source.clone(), backup.clone(), self.hook);
+        let (source, backup, hook) = (source.clone(), backup.cloned(), self.hook);
         self.call(move |connection| {
             let transaction = write(connection)?;
-            let job = begin(&transaction, at, source, backup)?;
+            let job = begin(&transaction, at, kind, source, backup)?;
             transaction.commit()?;
             hook("catalog-job-begun");
             Ok(job)
@@ -97,8 +102,9 @@ impl Catalog {
         self.call(move |connection| {
             let transaction = write(connection)?;
             let (began, _) = append(&transaction, job, at, &event)?;
-            if (&began.source, &began.backup) != (&backup.source, &backup.backup) {
-                return Err(CatalogError::JobMismatch { job, began: began.backup }.into());
+            let id = began.backup.ok_or(CatalogError::UnknownJob(job))?;
+            if (&began.source, &id) != (&backup.source, &backup.backup) {
+                return Err(CatalogError::JobMismatch { job, began: id }.into());
             }
             backups::put(&transaction, &backup, Before::Same)?;
             hook("catalog-before-commit");
@@ -143,12 +149,39 @@ impl Catalog {
         .await
     }
 
-    /// The job of a source that was begun last.
+    /// The job of a source that was begun last, of those of one kind.
     ///
     /// # Errors
     /// As [`unfinished_jobs`](Self::unfinished_jobs).
-    pub async fn last_job(&self, source: &SourceId) -> Result<Option<Job>, CatalogError> {
-        Ok(self.jobs(Some(source), 1).await?.pop())
+    pub async fn last_job(
+        &self,
+        kind: JobKind,
+        source: &SourceId,
+    ) -> Result<Option<Job>, CatalogError> {
+        let source = source.clone();
+        self.call(move |connection| {
+            let sql = "SELECT id FROM jobs WHERE source = ?1 AND kind = ?2 \
+                ORDER BY id DESC LIMIT 1";
+            one(connection, sql, [source.as_str(), kind.as_str()])
+        })
+        .await
+    }
+
+    /// The job of an attempt to back a source up, where this catalog knows it.
+    ///
+    /// # Errors
+    /// As [`unfinished_jobs`](Self::unfinished_jobs).
+    pub async fn job_of(
+        &self,
+        source: &SourceId,
+        backup: &BackupId,
+    ) -> Result<Option<Job>, CatalogError> {
+        let (source, backup) = (source.clone(), backup.clone());
+        self.call(move |connection| {
+            let sql = "SELECT id FROM jobs WHERE source = ?1 AND backup = ?2";
+            one(connection, sql, [source.as_str(), backup.as_str()])
+        })
+        .await
     }
 
     /// Everything that happened to a job, in order.
@@ -164,14 +197,16 @@ impl Catalog {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) id: JobId,
+    pub(crate) kind: JobKind,
     pub(crate) source: SourceId,
-    pub(crate) backup: BackupId,
+    pub(crate) backup: Option<BackupId>,
     pub(crate) events: Vec<(Timestamp, JobEvent)>,
 }
 
 impl Record {
     fn state(&self) -> Result<JobState, Illegal> {
-        self.events.iter().try_fold(JobState::New, |state, (_, event)| state.next(event))
+        let next = |state: JobState, (_, event): &(_, JobEvent)| state.next(self.kind, event);
+        self.events.iter().try_fold(JobState::New, next)
     }
 
     /// The job that the events tell; a log that contradicts itself is damaged.
@@ -183,21 +218,25 @@ impl Record {
         else {
             return Err(damage("nothing happened to it".to_owned()));
         };
-        let (source, backup) = (self.source.clone(), self.backup.clone());
-        if first != &(JobEvent::Started { source: source.clone(), backup: backup.clone() }) {
+        let (kind, source, backup) = (self.kind, self.source.clone(), self.backup.clone());
+        let begun = JobEvent::Started { kind, source: source.clone(), backup: backup.clone() };
+        if *first != begun {
             return Err(damage("it was begun as another one".to_owned()));
         }
-        let message = self.events.iter().rev().find_map(|(_, event)| match event {
-            JobEvent::Failed { message, .. } => Some(message.clone()),
+        let failure = self.events.iter().rev().find_map(|(_, event)| match event {
+            JobEvent::Failed { code, message } => Some((code.clone(), message.clone())),
             _ => None,
         });
+        let (code, message) = failure.unzip();
         Ok(Job {
             id: self.id,
+            kind,
             source,
             backup,
             state,
             started: *started,
             changed: *changed,
+            code,
             message,
         })
     }
@@ -216,10 +255,11 @@ pub(crate) fn readable_ids(connection: &Connection) -> (Vec<JobId>, Result<(), F
 
 /// A job's record, whose events number 1, 2, 3 … and end where they say that they end.
 pub(crate) fn load(connection: &Connection, id: JobId) -> Result<Record, Fault> {
-    let named = all(connection, "SELECT source, backup FROM jobs WHERE id = ?1", [id.0], |row| {
-        Ok((parsed(row, "source")?, parsed(row, "backup")?))
+    let sql = "SELECT kind, source, backup FROM jobs WHERE id = ?1";
+    let named = all(connection, sql, [id.0], |row| {
+        Ok((parsed(row, "kind")?, parsed(row, "source")?, optional(row, "backup")?))
     })?;
-    let (source, backup) = named.into_iter().next().ok_or(CatalogError::UnknownJob(id))?;
+    let (kind, source, backup) = named.into_iter().next().ok_or(CatalogError::UnknownJob(id))?;
     let sql = "SELECT n, at, event, ends FROM job_events WHERE job = ?1 ORDER BY n";
     let mut numbers = 1..;
     let mut ended = false;
@@ -231,11 +271,17 @@ pub(crate) fn load(connection: &Connection, id: JobId) -> Result<Record, Fault> 
         let event: String = row.get("event")?;
         Ok((parsed(row, "at")?, serde_json::from_str(&event).map_err(bad_json("event"))?))
     })?;
-    let record = Record { id, source, backup, events };
+    let record = Record { id, kind, source, backup, events };
     if record.job()?.state.is_final() != ended {
         return Err(Fault::Damage(format!("job {id}: its end is not marked as it should be")));
     }
     Ok(record)
+}
+
+/// The job that a query for its number finds.
+fn one(connection: &Connection, sql: &str, of: [&str; 2]) -> Result<Option<Job>, Fault> {
+    let ids = all(connection, sql, of, |row| Ok(JobId(row.get(0)?)))?;
+    Ok(load_all(connection, &ids)?.pop())
 }
 
 fn load_all(connection: &Connection, ids: &[JobId]) -> Result<Vec<Job>, Fault> {
@@ -247,18 +293,26 @@ fn load_all(connection: &Connection, ids: &[JobId]) -> Result<Vec<Job>, Fault> {
 fn begin(
     connection: &Connection,
     at: Timestamp,
+    kind: JobKind,
     source: SourceId,
-    backup: BackupId,
+    backup: Option<BackupId>,
 ) -> Result<JobId, Fault> {
-    let sql = "INSERT INTO jobs (source, backup) VALUES (?1, ?2)";
-    match connection.execute(sql, [source.as_str(), backup.as_str()]) {
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+    let event = JobEvent::Started { kind, source: source.clone(), backup: backup.clone() };
+    JobState::New
+        .next(kind, &event)
+        .map_err(|source| CatalogError::IllegalEvent { job: JobId(0), source })?;
+    let sql = "INSERT INTO jobs (kind, source, backup) VALUES (?1, ?2, ?3)";
+    let id = backup.as_ref().map(BackupId::as_str);
+    match (connection.execute(sql, params![kind.as_str(), source.as_str(), id]), backup) {
+        (Err(error), Some(backup))
+            if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) =>
+        {
             return Err(CatalogError::Reused { source_id: source, backup }.into());
         }
-        other => other?,
+        (other, _) => other?,
     };
     let job = JobId(connection.last_insert_rowid());
-    put_event(connection, job, 1, at, &JobEvent::Started { source, backup }, false)?;
+    put_event(connection, job, 1, at, &event, false)?;
     Ok(job)
 }
 
@@ -273,7 +327,7 @@ fn append(
     let state = record
         .job()?
         .state
-        .next(event)
+        .next(record.kind, event)
         .map_err(|source| CatalogError::IllegalEvent { job, source })?;
     let n = record.events.len() + 1;
     put_event(connection, job, n, at, event, state.is_final())?;
@@ -301,8 +355,13 @@ fn put_event(
 pub(crate) fn put(connection: &Connection, record: &Record) -> Result<(), Fault> {
     let state = record.job()?.state;
     connection.execute(
-        "INSERT INTO jobs (id, source, backup) VALUES (?1, ?2, ?3)",
-        params![record.id.0, record.source.as_str(), record.backup.as_str()],
+        "INSERT INTO jobs (id, kind, source, backup) VALUES (?1, ?2, ?3, ?4)",
+        params![
+            record.id.0,
+            record.kind.as_str(),
+            record.source.as_str(),
+            record.backup.as_ref().map(BackupId::as_str)
+        ],
     )?;
     for ((at, event), n) in record.events.iter().zip(1..) {
         let ends = n == record.events.len() && state.is_final();

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, Digest, Engine, JobEvent, JobId, RepositoryId, SourceId,
+    BackupId, BackupKind, BackupSummary, Digest, Engine, JobEvent, JobId, JobKind, RepositoryId,
+    SourceId,
 };
 use jiff::{Timestamp, ToSpan};
 use tempfile::TempDir;
@@ -56,7 +57,10 @@ pub(crate) const STORED: JobEvent = JobEvent::Stored { plain_bytes: 1 << 30 };
 
 /// Runs the job of a backup to its good end.
 pub(crate) async fn commit(catalog: &Catalog, backup: &BackupSummary) -> JobId {
-    let job = catalog.begin_job(backup.started, &backup.source, &backup.backup).await.unwrap();
+    let job = catalog
+        .begin_job(backup.started, JobKind::Backup, &backup.source, Some(&backup.backup))
+        .await
+        .unwrap();
     catalog.append(job, backup.finished, &STORED).await.unwrap();
     catalog.commit_backup(job, backup.finished, backup).await.unwrap();
     job

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,22 +17,99 @@ impl fmt::Display for JobId {
     }
 }
 
+/// What a job does. All kinds begin, fail, are stopped and die alike; only a backup has a manifest
+/// that decides whether it counts.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    /// Takes a backup. What an earlier drctl has logged is of this kind.
+    #[default]
+    Backup,
+    /// Streams the log.
+    LogStream,
+    /// Looks whether backups and log are what was signed.
+    Verify,
+    /// Restores or recovers.
+    Restore,
+    /// Recovers to keep the evidence of it.
+    Drill,
+    /// Removes what no policy keeps.
+    Prune,
+    /// Copies backups into another repository.
+    Replicate,
+}
+
+impl JobKind {
+    /// Every kind.
+    pub const ALL: [JobKind; 7] = [
+        JobKind::Backup,
+        JobKind::LogStream,
+        JobKind::Verify,
+        JobKind::Restore,
+        JobKind::Drill,
+        JobKind::Prune,
+        JobKind::Replicate,
+    ];
+
+    /// The word for it, as it is logged.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobKind::Backup => "backup",
+            JobKind::LogStream => "log_stream",
+            JobKind::Verify => "verify",
+            JobKind::Restore => "restore",
+            JobKind::Drill => "drill",
+            JobKind::Prune => "prune",
+            JobKind::Replicate => "replicate",
+        }
+    }
+
+    /// Whether it makes a backup, under an identifier that it has from its beginning.
+    #[must_use]
+    pub fn makes_a_backup(self) -> bool {
+        self == JobKind::Backup
+    }
+}
+
+/// No kind has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no kind of job")]
+pub struct UnknownKind(String);
+
+impl FromStr for JobKind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        let found = JobKind::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| UnknownKind(text.to_owned()))
+    }
+}
+
 /// Something that happened to a job; the log stores these, states are derived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum JobEvent {
-    /// A backup of `source` began under the identifier `backup`.
+    /// A job for `source` began; before anything was asked of the bucket.
     Started {
-        /// The source that is backed up.
+        /// What it does.
+        #[serde(default)]
+        kind: JobKind,
+        /// The source that it works for.
         source: SourceId,
-        /// The attempt's identifier.
-        backup: BackupId,
+        /// Of a backup: the attempt's identifier.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backup: Option<BackupId>,
     },
     /// Every byte is stored and every child ended well; the manifest is written next.
     Stored {
         /// Plain bytes of all streams.
         plain_bytes: u64,
     },
+    /// It came to its end; of anything but a backup.
+    Succeeded,
     /// The manifest was read back as it was written.
     Committed {
         /// The digest of the manifest object.
@@ -67,6 +145,8 @@ pub enum JobState {
     Committing,
     /// Done: it counts.
     Committed,
+    /// Done: it came to its end, and has no manifest.
+    Succeeded,
     /// Done: it does not count.
     Failed,
     /// Done: it was stopped.
@@ -92,21 +172,26 @@ impl JobState {
         !matches!(self, JobState::New | JobState::Running | JobState::Committing)
     }
 
-    /// The state after `event`. Total: every pair of state and event has an answer.
+    /// The state of a job of this kind after `event`. Total: every state, kind and event has an answer.
     ///
     /// # Errors
-    /// [`Illegal`] for an event that cannot happen in this state.
-    pub fn next(self, event: &JobEvent) -> Result<JobState, Illegal> {
+    /// [`Illegal`] for an event that cannot happen in this state to a job of this kind.
+    pub fn next(self, kind: JobKind, event: &JobEvent) -> Result<JobState, Illegal> {
         use JobEvent as E;
         use JobState as S;
+        let backup = kind.makes_a_backup();
         match (self, event) {
-            (S::New, E::Started { .. }) => Ok(S::Running),
-            (S::Running, E::Stored { .. }) => Ok(S::Committing),
-            (S::Committing, E::Committed { .. }) => Ok(S::Committed),
+            (S::New, E::Started { kind: started, backup: id, .. })
+                if *started == kind && id.is_some() == backup =>
+            {
+                Ok(S::Running)
+            }
+            (S::Running, E::Stored { .. }) if backup => Ok(S::Committing),
+            (S::Running, E::Succeeded) if !backup => Ok(S::Succeeded),
+            (S::Committing, E::Committed { .. } | E::FoundCommitted { .. }) => Ok(S::Committed),
             (S::Running | S::Committing, E::Failed { .. }) => Ok(S::Failed),
             (S::Running | S::Committing, E::Cancelled) => Ok(S::Cancelled),
             (S::Running | S::Committing, E::FoundDead) => Ok(S::Interrupted),
-            (S::Committing, E::FoundCommitted { .. }) => Ok(S::Committed),
             (state, event) => Err(Illegal { state, event: event.name() }),
         }
     }
@@ -119,6 +204,7 @@ impl JobEvent {
         match self {
             JobEvent::Started { .. } => "started",
             JobEvent::Stored { .. } => "stored",
+            JobEvent::Succeeded => "succeeded",
             JobEvent::Committed { .. } => "committed",
             JobEvent::Failed { .. } => "failed",
             JobEvent::Cancelled => "cancelled",
@@ -133,17 +219,21 @@ impl JobEvent {
 pub struct Job {
     /// Its number.
     pub id: JobId,
-    /// The source it backs up.
+    /// What it does.
+    pub kind: JobKind,
+    /// The source that it works for.
     pub source: SourceId,
-    /// The attempt's identifier.
-    pub backup: BackupId,
+    /// Of a backup: the attempt's identifier.
+    pub backup: Option<BackupId>,
     /// Where it stands.
     pub state: JobState,
     /// When it began.
     pub started: Timestamp,
     /// When its last event happened.
     pub changed: Timestamp,
-    /// The last failure's message.
+    /// The stable code of the error that it failed with.
+    pub code: Option<String>,
+    /// What an operator reads of that error.
     pub message: Option<String>,
 }
 
@@ -151,15 +241,18 @@ pub struct Job {
 mod tests {
     use super::*;
 
-    fn events() -> Vec<JobEvent> {
+    fn started(kind: JobKind) -> JobEvent {
+        let backup = kind.makes_a_backup().then(|| BackupId::new(Timestamp::UNIX_EPOCH, 0));
+        JobEvent::Started { kind, source: "shop".parse().unwrap(), backup }
+    }
+
+    fn events(kind: JobKind) -> Vec<JobEvent> {
         let manifest_sha256 = Digest([0; 32]);
         vec![
-            JobEvent::Started {
-                source: "shop".parse().unwrap(),
-                backup: BackupId::new(Timestamp::UNIX_EPOCH, 0),
-            },
+            started(kind),
             JobEvent::Stored { plain_bytes: 1 },
             JobEvent::Committed { manifest_sha256 },
+            JobEvent::Succeeded,
             JobEvent::Failed { code: "x".into(), message: "y".into() },
             JobEvent::Cancelled,
             JobEvent::FoundDead,
@@ -170,20 +263,58 @@ mod tests {
     #[test]
     fn nothing_follows_a_final_state_and_every_other_can_end() {
         use JobState as S;
-        for state in [S::Committed, S::Failed, S::Cancelled, S::Interrupted] {
-            assert!(state.is_final());
-            assert!(events().iter().all(|event| state.next(event).is_err()), "{state:?}");
-        }
-        for state in [S::Running, S::Committing] {
-            assert!(events().iter().any(|e| state.next(e).is_ok_and(JobState::is_final)));
+        for kind in JobKind::ALL {
+            for state in [S::Committed, S::Succeeded, S::Failed, S::Cancelled, S::Interrupted] {
+                assert!(state.is_final());
+                assert!(events(kind).iter().all(|e| state.next(kind, e).is_err()), "{state:?}");
+            }
+            for state in [S::Running, S::Committing] {
+                let ends = |e: &JobEvent| state.next(kind, e).is_ok_and(JobState::is_final);
+                assert!(events(kind).iter().any(ends), "{kind:?} {state:?}");
+            }
         }
     }
 
     #[test]
     fn a_job_counts_only_after_everything_was_stored() {
-        let [started, stored, committed, ..] = &events()[..] else { unreachable!() };
-        let running = JobState::New.next(started).unwrap();
-        assert!(running.next(committed).is_err());
-        assert_eq!(running.next(stored).unwrap().next(committed), Ok(JobState::Committed));
+        let (kind, all) = (JobKind::Backup, events(JobKind::Backup));
+        let [started, stored, committed, ..] = &all[..] else { unreachable!() };
+        let running = JobState::New.next(kind, started).unwrap();
+        assert!(running.next(kind, committed).is_err());
+        assert!(running.next(kind, &JobEvent::Succeeded).is_err(), "without a manifest");
+        let stored = running.next(kind, stored).unwrap();
+        assert_eq!(stored.next(kind, committed), Ok(JobState::Committed));
+    }
+
+    #[test]
+    fn kinds_differ_in_nothing_but_what_a_backup_commits() {
+        for kind in JobKind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+            for other in JobKind::ALL {
+                let begun = JobState::New.next(kind, &started(other));
+                assert_eq!(begun.is_ok(), other == kind, "{kind:?} {other:?}");
+            }
+            let running = JobState::New.next(kind, &started(kind)).unwrap();
+            for (event, same) in events(kind).iter().map(|event| {
+                let of_a_manifest = ["stored", "succeeded"].contains(&event.name());
+                (event, !of_a_manifest)
+            }) {
+                let verify = running.next(JobKind::Verify, event);
+                assert!(!same || running.next(kind, event) == verify, "{kind:?} {event:?}");
+            }
+            assert_eq!(
+                running.next(kind, &JobEvent::Succeeded).is_ok(),
+                running.next(kind, &JobEvent::Stored { plain_bytes: 1 }).is_err(),
+                "{kind:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_drctl_logged_is_a_backup() {
+        let old =
+            r#"{"event":"started","source":"shop","backup":"19700101T000000Z-0000000000000000"}"#;
+        assert_eq!(serde_json::from_str::<JobEvent>(old).unwrap(), started(JobKind::Backup));
     }
 }

@@ -48,7 +48,7 @@ pub use ids::{
     BackupId, DrillId, IdError, RepositoryId, SourceId, StreamId, printable, printable_json, shown,
     total,
 };
-pub use job::{Illegal, Job, JobEvent, JobId, JobState};
+pub use job::{Illegal, Job, JobEvent, JobId, JobKind, JobState, UnknownKind};
 pub use kind::{BackupKind, Coordinates, CopiedLog, Increment, Parent};
 pub use log::{ChangedSettings, Holds, LogPart, LogPiece, LogPlace, xid_precedes};
 pub use log_asks::{ServerSettings, WalLevel};

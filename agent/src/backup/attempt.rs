@@ -17,6 +17,7 @@ use drctl_store::{Recipients, Sealer, SigningKey, layout};
 use super::incremental::{Choice, Listings, choose};
 use super::{RequestedKind, brought, gone};
 use crate::host::{AgentError, Meter, Setup, Stop, crash_point};
+use crate::jobs::open_job::OpenJob;
 use crate::jobs::settle::{Unsettled, record_failure, settle};
 use crate::repository::{Repository, strays};
 use crate::transfer::{Intake, Stored, store_stream};
@@ -70,25 +71,26 @@ pub(crate) fn total_plain(collected: &Collected) -> u64 {
 /// Whatever kept it from being a backup; nothing of it counts then.
 pub(crate) async fn back_up(
     setup: &Setup,
-    (id, source): (&SourceId, &Source),
+    (open, source): (&OpenJob<'_>, &Source),
     (recipients, key): (Recipients, SigningKey),
     requested: RequestedKind,
     meter: &Meter,
     stop: &Stop,
 ) -> Result<BackedUp> {
+    let (id, started) = (open.source, open.started);
     let preparing = async {
         let repository = setup.repository().await?;
         repository.may_write().await?;
         let catalog = setup.catalog(&repository).await?;
-        settle(setup, &repository, &catalog, id).await?;
+        let job = open.recorded(&catalog).await?;
+        settle(setup, &repository, &catalog, (id, &open.id)).await?;
         strays::sweep(&repository, id, setup.clock.now()).await;
-        Ok::<_, anyhow::Error>((repository, catalog))
+        Ok::<_, anyhow::Error>((repository, catalog, job))
     };
-    let (repository, catalog) = tokio::select! {
+    let (repository, catalog, job) = tokio::select! {
         prepared = preparing => prepared?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
-    let started = setup.clock.now();
     let chosen = tokio::select! {
         chosen = chosen(setup, &repository, id, source, requested, started) => chosen,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
@@ -105,7 +107,7 @@ pub(crate) async fn back_up(
         setup,
         repository: &repository,
         source: id,
-        id: BackupId::new(started, rand::random()),
+        id: open.id.clone(),
         recipients,
         key,
         started,
@@ -115,8 +117,6 @@ pub(crate) async fn back_up(
         notes,
         committing: false,
     };
-    let job = catalog.begin_job(started, id, &attempt.id).await.context("record the job")?;
-    crash_point("backup-job-begun");
     let done = attempt.run(source, &catalog, job, stop).await;
     let done = match done {
         Ok(summary) => Ok(summary),

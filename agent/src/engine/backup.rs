@@ -1,14 +1,13 @@
 //! A backup of a source, by its engine.
 
 use anyhow::Result;
-use drctl_model::SourceId;
 use drctl_policies::{Engine, Source};
 
 use super::pgbackrest as backrest;
 use crate::backup::attempt::back_up;
 use crate::backup::{BackedUp, RequestedKind};
 use crate::host::{AgentError, Meter, Setup, Stop};
-use crate::jobs::trace::trace;
+use crate::jobs::open_job::OpenJob;
 use crate::repository::cache;
 
 /// Takes a backup of the source `name` and commits it.
@@ -28,18 +27,18 @@ pub async fn backup(
     let (id, source) = setup.source(name)?;
     can_be(&source.engine, requested)?;
     let _lock = cache::lock(setup, id)?;
-    let began = setup.clock.now();
-    let done = attempt(setup, (id, source), requested, meter, stop).await;
+    let job = OpenJob::begin(setup, id).await;
+    let done = attempt(setup, (&job, source), requested, meter, stop).await;
     if let Err(error) = &done {
-        trace(setup, id, began, error).await;
+        job.failed(error).await;
     }
     done
 }
 
-/// The same with the source's lock held.
+/// The same with the source's lock held, and on record.
 async fn attempt(
     setup: &Setup,
-    (id, source): (&SourceId, &Source),
+    (job, source): (&OpenJob<'_>, &Source),
     requested: RequestedKind,
     meter: &Meter,
     stop: &Stop,
@@ -48,10 +47,10 @@ async fn attempt(
     let keys = (setup.recipients()?, setup.signing_key()?);
     match &source.engine {
         Engine::PgDump(_) | Engine::BaseBackup(_) => {
-            back_up(setup, (id, source), keys, requested, meter, stop).await
+            back_up(setup, (job, source), keys, requested, meter, stop).await
         }
         Engine::Pgbackrest(settings) => {
-            backrest::back_up(setup, id, (source, settings), requested, meter, stop).await
+            backrest::back_up(setup, job, (source, settings), requested, meter, stop).await
         }
     }
 }

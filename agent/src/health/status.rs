@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use drctl_catalog::{Catalog, Lost, Subject};
-use drctl_model::{SourceId, Verification, newest, shown};
+use drctl_model::{JobKind, SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{RecoverableUntil, Want};
 use drctl_policies::{Engine, Schedule, Source};
 use drctl_store::{Alarm, layout};
@@ -203,7 +203,7 @@ async fn one(
     let broken = newest.as_ref().and_then(|newest| Family::of(&all).broken(newest));
     let rpo = source.policy.objectives.rpo.and_then(|rpo| SignedDuration::try_from(rpo).ok());
     let schedule = source.policy.schedule.as_ref().filter(|_| source.enabled);
-    let last_job = catalog.last_job(id).await?;
+    let last_job = catalog.last_job(JobKind::Backup, id).await?;
     let begun = all.iter().map(|backup| backup.started);
     let begun = begun.chain(last_job.as_ref().map(|job| job.started));
     let begun = begun.filter(|begun| *begun <= horizon).max();

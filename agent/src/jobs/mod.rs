@@ -1,4 +1,4 @@
-//! What becomes of a job, on record also where it never began.
+//! Jobs, on record from their beginning, and what became of them.
 
+pub(crate) mod open_job;
 pub(crate) mod settle;
-pub(crate) mod trace;

@@ -56,33 +56,33 @@ impl Unsettled<'_> {
     }
 }
 
-/// Tells the truth about jobs whose process is gone; we hold the source's lock, so all are.
+/// Tells the truth about attempts to back a source up whose process is gone; we hold the source's lock,
+/// so all are but our own.
 pub(crate) async fn settle(
     setup: &Setup,
     repository: &Repository,
     catalog: &Catalog,
-    source: &SourceId,
+    (source, own): (&SourceId, &BackupId),
 ) -> Result<()> {
     for job in catalog.unfinished_jobs().await? {
-        if job.source != *source {
-            continue;
-        }
+        let id = job.backup.filter(|id| job.source == *source && id != own);
+        let Some(backup) = id else { continue };
         let now = setup.clock.now();
-        let found = match repository.manifest(source, &job.backup).await {
+        let found = match repository.manifest(source, &backup).await {
             // Somebody else's manifest in its place does not make it a backup.
             Err(error) if is_bad_manifest(&error) => {
-                tracing::warn!(backup = %job.backup, "its manifest is not ours: {error:#}");
+                tracing::warn!(%backup, "its manifest is not ours: {error:#}");
                 None
             }
             found => found?,
         };
         match found {
             Some(found) => {
-                tracing::warn!(backup = %job.backup, "a backup was committed by a process that died");
+                tracing::warn!(%backup, "a backup was committed by a process that died");
                 catalog.found_committed(job.id, now, &found.summary()).await?;
             }
             None => {
-                tracing::warn!(backup = %job.backup, "an earlier attempt died; nothing of it counts");
+                tracing::warn!(%backup, "an earlier attempt died; nothing of it counts");
                 catalog.append(job.id, now, &JobEvent::FoundDead).await?;
             }
         }

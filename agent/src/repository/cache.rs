@@ -59,7 +59,11 @@ pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
         Ok::<_, CatalogError>(catalog)
     };
     let wrong = match looked.await {
-        Ok(catalog) => return Ok(catalog),
+        Ok(catalog) if catalog.repository().await?.is_some() => return Ok(catalog),
+        Ok(catalog) => {
+            drop(catalog);
+            return unfilled(setup).await;
+        }
         Err(error) => error,
     };
     if remedy(&wrong) == Remedy::None {
@@ -72,6 +76,20 @@ pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
                 "the catalog cannot be made anew, as the bucket cannot be read: {error:#}"
             );
             Err(wrong).context("open the catalog")
+        }
+    }
+}
+
+/// A catalog that was begun when the bucket was not reached yet: what that holds is learned now.
+async fn unfilled(setup: &Setup) -> Result<Catalog> {
+    let filled = async { open(setup, &setup.repository().await?).await };
+    match filled.await {
+        Ok(catalog) => Ok(catalog),
+        Err(error) => {
+            tracing::warn!(
+                "the catalog knows no backup, as the bucket was not read since it was made: {error:#}"
+            );
+            Catalog::open_read_only(&setup.catalog_path()).await.context("open the catalog")
         }
     }
 }

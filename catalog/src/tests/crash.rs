@@ -2,7 +2,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
-use drctl_model::JobState;
+use drctl_model::{JobKind, JobState};
 
 use crate::testing::{STORED, at, backup, commit, place, repository};
 use crate::{CRASH_POINTS, Catalog, Rebuild};
@@ -25,7 +25,7 @@ async fn the_victim() {
     let path = Path::new(&path);
     let catalog = Catalog::open(path).await.unwrap().with_hook(die_here);
     let b = backup("shop", 2);
-    let job = catalog.begin_job(at(2), &b.source, &b.backup).await.unwrap();
+    let job = catalog.begin_job(at(2), JobKind::Backup, &b.source, Some(&b.backup)).await.unwrap();
     catalog.append(job, at(2), &STORED).await.unwrap();
     catalog.commit_backup(job, at(3), &b).await.unwrap();
     drop(catalog);
@@ -53,14 +53,14 @@ async fn a_crash_at_any_point_leaves_the_old_or_the_new() {
 
         let catalog = Catalog::open(&path).await.unwrap();
         catalog.integrity().await.unwrap();
-        let job = catalog.last_job(&b.source).await.unwrap().unwrap();
+        let job = catalog.last_job(JobKind::Backup, &b.source).await.unwrap().unwrap();
         let (state, backups) = match *point {
             "catalog-job-begun" => (JobState::Running, vec![a]),
             "catalog-before-commit" => (JobState::Committing, vec![a]),
             "catalog-after-commit" | "rebuild-before-rename" => (JobState::Committed, vec![b, a]),
             _ => (JobState::Committed, vec![b]),
         };
-        assert_eq!((job.backup, job.state), (backup("shop", 2).backup, state), "{point}");
+        assert_eq!((job.backup, job.state), (Some(backup("shop", 2).backup), state), "{point}");
         assert_eq!(catalog.backups(None).await.unwrap(), backups, "{point}");
         assert_eq!(catalog.repository().await.unwrap(), Some(repository()));
         drop(catalog);

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use drctl_model::{JobState, RepositoryId};
+use drctl_model::{JobKind, JobState, RepositoryId};
 use rusqlite::Connection;
 
 use crate::testing::{STORED, at, backup, commit, place, repository, source};
@@ -39,6 +39,9 @@ async fn a_catalog_of_version_1_opens() {
         (1, JobState::Committed),
     ];
     assert_eq!(states, expected);
+    let jobs = catalog.jobs(None, 10).await.unwrap();
+    assert!(jobs.iter().all(|job| job.kind == JobKind::Backup && job.backup.is_some()), "{jobs:?}");
+    assert!(jobs[4].code.is_some() && jobs[4].message.is_some(), "{:?}", jobs[4]);
     let next = backup("shop", 999);
     assert_eq!(commit(&catalog, &next).await.0, 10);
 }
@@ -199,7 +202,10 @@ async fn it_is_read_while_another_writes() {
 async fn a_full_disk_is_told_and_the_next_write_succeeds() {
     let (_directory, path) = place();
     let catalog = Catalog::open(&path).await.unwrap();
-    let job = catalog.begin_job(at(1), &source("shop"), &backup("shop", 1).backup).await.unwrap();
+    let job = catalog
+        .begin_job(at(1), JobKind::Backup, &source("shop"), Some(&backup("shop", 1).backup))
+        .await
+        .unwrap();
     let limit = async |pages: i64| {
         let set = move |db: &mut Connection| {
             Ok(db.pragma_update_and_check(None, "max_page_count", pages, |row| {

@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use drctl_model::{BackupSummary, Digest, Job, JobId, RepositoryId};
+use drctl_model::{BackupSummary, Digest, Job, JobId, JobKind, RepositoryId};
 use rusqlite::Connection;
 
 use crate::open::beside;
@@ -16,7 +16,8 @@ async fn filled(path: &Path) -> (Vec<BackupSummary>, Vec<Job>) {
         commit(&catalog, &backup(name, hour)).await;
     }
     let open = backup("shop", 4);
-    let job = catalog.begin_job(at(4), &open.source, &open.backup).await.unwrap();
+    let job =
+        catalog.begin_job(at(4), JobKind::Backup, &open.source, Some(&open.backup)).await.unwrap();
     catalog.append(job, at(5), &STORED).await.unwrap();
     content(&catalog).await
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use drctl_model::{BackupSummary, Digest, Illegal, JobEvent, JobId, JobState};
+use drctl_model::{BackupSummary, Digest, Illegal, JobEvent, JobId, JobKind, JobState};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -106,7 +106,10 @@ async fn adopting_replaces_and_committing_does_not() {
     let catalog = Catalog::open(&path).await.unwrap();
     let first = backup("shop", 1);
     let other = BackupSummary { manifest_sha256: Digest([9; 32]), ..first.clone() };
-    let job = catalog.begin_job(at(1), &first.source, &first.backup).await.unwrap();
+    let job = catalog
+        .begin_job(at(1), JobKind::Backup, &first.source, Some(&first.backup))
+        .await
+        .unwrap();
     catalog.append(job, at(1), &STORED).await.unwrap();
     catalog.adopt(&other).await.unwrap();
     let error = catalog.commit_backup(job, at(2), &first).await.unwrap_err();
@@ -150,23 +153,57 @@ async fn a_job_tells_what_happened() {
     let catalog = Catalog::open(&path).await.unwrap();
     let (a, b) = (backup("shop", 1), backup("shop", 2));
     let done = commit(&catalog, &a).await;
-    let job = catalog.begin_job(at(2), &b.source, &b.backup).await.unwrap();
+    let job = catalog.begin_job(at(2), JobKind::Backup, &b.source, Some(&b.backup)).await.unwrap();
     assert!(job > done);
     let unfinished = catalog.unfinished_jobs().await.unwrap();
     assert_eq!(unfinished.iter().map(|job| job.id).collect::<Vec<_>>(), [job]);
     let failed = JobEvent::Failed { code: "tool_failed".into(), message: "pg_dump died".into() };
     assert_eq!(catalog.append(job, at(3), &failed).await.unwrap(), JobState::Failed);
-    let last = catalog.last_job(&b.source).await.unwrap().unwrap();
+    let last = catalog.last_job(JobKind::Backup, &b.source).await.unwrap().unwrap();
     assert_eq!((last.id, last.state), (job, JobState::Failed));
     assert_eq!((last.started, last.changed), (at(2), at(3)));
+    assert_eq!(last.code.as_deref(), Some("tool_failed"));
     assert_eq!(last.message.as_deref(), Some("pg_dump died"));
     let jobs = catalog.jobs(None, 10).await.unwrap();
     assert_eq!(jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [job, done]);
     assert_eq!(catalog.jobs(None, 1).await.unwrap().len(), 1);
     assert_eq!(catalog.jobs(Some(&source("blog")), 1).await.unwrap(), []);
-    let started = JobEvent::Started { source: b.source, backup: b.backup };
+    let started =
+        JobEvent::Started { kind: JobKind::Backup, source: b.source, backup: Some(b.backup) };
     assert_eq!(catalog.events(job).await.unwrap(), [(at(2), started), (at(3), failed)]);
     assert_eq!(catalog.unfinished_jobs().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_job_of_another_kind_is_no_attempt_to_back_up() {
+    let (_directory, path) = place();
+    let catalog = Catalog::open(&path).await.unwrap();
+    let (shop, a) = (source("shop"), backup("shop", 1));
+    let done = commit(&catalog, &a).await;
+    let mut jobs = Vec::new();
+    for kind in JobKind::ALL.into_iter().filter(|kind| !kind.makes_a_backup()) {
+        // Several at once: nothing but its number tells one from another.
+        for _ in 0..2 {
+            jobs.push(catalog.begin_job(at(2), kind, &shop, None).await.unwrap());
+        }
+        let last = catalog.last_job(kind, &shop).await.unwrap().unwrap();
+        assert_eq!((last.kind, last.backup, Some(&last.id)), (kind, None, jobs.last()));
+        assert_eq!(
+            catalog.append(last.id, at(3), &STORED).await.unwrap_err().code(),
+            "catalog_illegal_event"
+        );
+        let ended = catalog.append(last.id, at(3), &JobEvent::Succeeded).await.unwrap();
+        assert_eq!(ended, JobState::Succeeded);
+        let with = catalog.begin_job(at(2), kind, &shop, Some(&a.backup)).await.unwrap_err();
+        assert_eq!(with.code(), "catalog_illegal_event");
+    }
+    let without = catalog.begin_job(at(2), JobKind::Backup, &shop, None).await.unwrap_err();
+    assert_eq!(without.code(), "catalog_illegal_event");
+    let last = catalog.last_job(JobKind::Backup, &shop).await.unwrap().unwrap();
+    assert_eq!((last.id, last.backup.as_ref()), (done, Some(&a.backup)));
+    assert_eq!(catalog.job_of(&shop, &a.backup).await.unwrap(), Some(last));
+    assert_eq!(catalog.unfinished_jobs().await.unwrap().len(), jobs.len() / 2);
+    catalog.integrity().await.unwrap();
 }
 
 #[tokio::test]
@@ -174,14 +211,20 @@ async fn what_a_dead_process_committed_is_found() {
     let (_directory, path) = place();
     let catalog = Catalog::open(&path).await.unwrap();
     let backup = backup("shop", 1);
-    let job = catalog.begin_job(at(1), &backup.source, &backup.backup).await.unwrap();
+    let job = catalog
+        .begin_job(at(1), JobKind::Backup, &backup.source, Some(&backup.backup))
+        .await
+        .unwrap();
     // Before everything was stored there can be no manifest.
     let error = catalog.found_committed(job, at(2), &backup).await.unwrap_err();
     assert!(matches!(error, CatalogError::IllegalEvent { .. }), "{error}");
     assert_eq!(catalog.backups(None).await.unwrap(), []);
     catalog.append(job, at(1), &STORED).await.unwrap();
     catalog.found_committed(job, at(2), &backup).await.unwrap();
-    assert_eq!(catalog.last_job(&backup.source).await.unwrap().unwrap().state, JobState::Committed);
+    assert_eq!(
+        catalog.last_job(JobKind::Backup, &backup.source).await.unwrap().unwrap().state,
+        JobState::Committed
+    );
     assert_eq!(catalog.backups(None).await.unwrap(), [backup]);
 }
 
@@ -190,14 +233,15 @@ async fn what_cannot_be_is_refused_and_not_written() {
     let (_directory, path) = place();
     let catalog = Catalog::open(&path).await.unwrap();
     let (a, b) = (backup("shop", 1), backup("shop", 2));
-    let job = catalog.begin_job(at(1), &a.source, &a.backup).await.unwrap();
+    let job = catalog.begin_job(at(1), JobKind::Backup, &a.source, Some(&a.backup)).await.unwrap();
     let illegal = JobEvent::Committed { manifest_sha256: a.manifest_sha256 };
     let error = catalog.append(job, at(2), &illegal).await.unwrap_err();
     let cause = Illegal { state: JobState::Running, event: "committed" };
     assert!(matches!(error, CatalogError::IllegalEvent { source, .. } if source == cause));
     let error = catalog.commit_backup(job, at(2), &a).await.unwrap_err();
     assert_eq!(error.code(), "catalog_illegal_event");
-    let error = catalog.begin_job(at(2), &a.source, &a.backup).await.unwrap_err();
+    let error =
+        catalog.begin_job(at(2), JobKind::Backup, &a.source, Some(&a.backup)).await.unwrap_err();
     assert_eq!(error.code(), "catalog_backup_reused");
     let error = catalog.append(JobId(99), at(2), &STORED).await.unwrap_err();
     assert_eq!(error.code(), "catalog_unknown_job");
@@ -248,7 +292,8 @@ fn events() -> impl Strategy<Value = Vec<JobEvent>> {
         JobEvent::Failed { code: "c".into(), message: "m".into() },
         JobEvent::Cancelled,
         JobEvent::FoundDead,
-        JobEvent::Started { source: a.source, backup: a.backup },
+        JobEvent::Succeeded,
+        JobEvent::Started { kind: JobKind::Backup, source: a.source, backup: Some(a.backup) },
     ]);
     prop::collection::vec(event, 0..5)
 }
@@ -265,11 +310,11 @@ proptest! {
             let catalog = Catalog::open(&path).await.unwrap();
             for (events, n) in jobs.iter().zip(0..) {
                 let a = backup("shop", n);
-                let job = catalog.begin_job(at(n), &a.source, &a.backup).await.unwrap();
+                let job = catalog.begin_job(at(n), JobKind::Backup, &a.source, Some(&a.backup)).await.unwrap();
                 let (mut state, mut taken) = (JobState::Running, 1);
                 for event in events {
                     let said = catalog.append(job, at(n), event).await;
-                    match state.next(event) {
+                    match state.next(JobKind::Backup, event) {
                         Ok(next) => {
                             prop_assert_eq!(said.unwrap(), next);
                             state = next;
@@ -278,7 +323,7 @@ proptest! {
                         Err(_) => prop_assert_eq!(said.unwrap_err().code(), "catalog_illegal_event"),
                     }
                 }
-                prop_assert_eq!(catalog.last_job(&a.source).await.unwrap().unwrap().state, state);
+                prop_assert_eq!(catalog.last_job(JobKind::Backup, &a.source).await.unwrap().unwrap().state, state);
                 prop_assert_eq!(catalog.events(job).await.unwrap().len(), taken);
                 let open = catalog.unfinished_jobs().await.unwrap();
                 prop_assert_eq!(open.iter().any(|open| open.id == job), !state.is_final());

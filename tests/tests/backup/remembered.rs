@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
+use drctl_catalog::Catalog;
 use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
+use drctl_tests::servers::scripted::Scripted;
+use drctl_tests::site::until;
 
 use crate::common::Shop;
 
@@ -108,6 +111,9 @@ fn every_attempt_leaves_a_job() {
     let told = shop.site.drctl(&["status", "--check"]).ended(3).out;
     assert!(told.contains("the bucket cannot be read"), "{told}");
     assert!(told.contains("the last job failed: "), "{told}");
+    let job = shop.site.status()["last_job"].clone();
+    assert_eq!((&job["kind"], &job["state"]), (&"backup".into(), &"failed".into()), "{job}");
+    assert!(job["code"].is_string() && job["message"].is_string(), "{job}");
     fs::rename(aside, &repository).unwrap();
     let told = shop.site.drctl(&["status", "--check"]).ended(3).out;
     assert!(!told.contains("cannot be read"), "{told}");
@@ -131,6 +137,56 @@ fn a_job_whose_process_is_dead_is_told() {
     assert!(findings(&shop).contains("has died, nothing of it counts"), "{}", findings(&shop));
     let _ = shop.site.backup();
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+}
+
+#[test]
+fn an_attempt_is_on_record_before_the_bucket_answers() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    let here = format!("url = \"file://{}\"", shop.site.path("repository").display());
+    let silent = Scripted::silent();
+    let away = format!(
+        "url = \"s3://bucket/below\"\nendpoint = \"http://127.0.0.1:{}\"\nallow_http = true\n\
+         access_key_id = {{ env = \"KEY\" }}\nsecret_access_key = {{ env = \"KEY\" }}",
+        silent.port()
+    );
+    shop.site.replace(&here, &away);
+    let unfinished = || {
+        let path = shop.site.path("state/catalog.db");
+        let jobs = async { Catalog::open_read_only(&path).await?.unfinished_jobs().await };
+        tokio::runtime::Runtime::new().unwrap().block_on(jobs).unwrap()
+    };
+    let mut hangs = shop.site.command(&["backup", "shop"]).env("KEY", "key").spawn().unwrap();
+    until("the attempt to be on record", || !unfinished().is_empty());
+    hangs.kill().unwrap();
+    let _ = hangs.wait().unwrap();
+    shop.site.replace(&away, &here);
+    let status = shop.site.status();
+    let job = &status["last_job"];
+    assert_eq!((&job["kind"], &job["state"]), (&"backup".into(), &"running".into()), "{job}");
+    assert_eq!(status["running"], false, "{status}");
+    assert_ne!(job["backup"], id.as_str(), "{job}");
+    let told = shop.site.drctl(&["status", "--check"]).ended(3).out;
+    assert!(told.contains("has died, nothing of it counts"), "{told}");
+    let _ = shop.site.backup();
+    assert_eq!(unfinished(), []);
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+}
+
+#[test]
+fn a_catalog_that_knows_of_a_failure_alone_hides_no_backup() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        let _ = fs::remove_file(shop.site.path("state").join(file));
+    }
+    let (repository, aside) = (shop.site.path("repository"), shop.site.path("aside"));
+    fs::rename(&repository, &aside).unwrap();
+    let _ = shop.site.drctl(&["backup", "shop"]).ended(8);
+    assert!(findings(&shop).contains("the last job failed: "), "{}", findings(&shop));
+    fs::rename(&aside, &repository).unwrap();
+    assert_eq!(shop.site.rows()[0]["backup"], id.as_str());
+    assert!(findings(&shop).contains("the last job failed: "), "{}", findings(&shop));
 }
 
 #[test]

@@ -105,7 +105,10 @@ impl<'a> Host<'a> {
             catalog.jobs(None, usize::MAX).await
         });
         let jobs = jobs.expect("the job log");
-        let job = jobs.iter().find(|job| job.backup.as_str() == attempt).expect("its job");
+        let job = jobs
+            .iter()
+            .find(|job| job.backup.as_ref().is_some_and(|id| id.as_str() == attempt))
+            .expect("its job");
         format!("{:?}", job.state)
     }
 

@@ -4,6 +4,10 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
+use drctl::Setup;
+use drctl::restore::cluster::{Choice, time_of};
+use drctl::restore::recovery::{PlanNote, RecoveryRequest, Refusal, plan};
+use drctl_policies::recovery::Target;
 use drctl_tests::cluster::{
     Cluster as _, caught_up, give_away, list, own_place, place, standby, ticks,
 };
@@ -240,4 +244,49 @@ fn transactions_in_the_last_segment_of_a_standbys_copy_are_reached_by_their_numb
         assert_eq!(ran.ended(0).json()["base"], base, "{flag} of {id}");
         assert_eq!(ticks(&path), list(held), "{flag} of {id}");
     }
+}
+
+#[test]
+fn a_recovery_is_planned_by_verbs_that_need_no_command_line() {
+    let (shop, last) = several();
+    let (_folder, path) = place();
+    let to = ["--to-time", &last, "--to-directory", &path.display().to_string(), "--plan"];
+    let wanted = shop.drctl(&[&["restore", "shop"][..], &to].concat()).ended(0).json();
+    // As a drill or a daemon would ask.
+    let request = |target: Target, confirmed: Option<&str>| RecoveryRequest {
+        source: "shop".parse().unwrap(),
+        target,
+        timeline: None,
+        system_id: None,
+        backup: None,
+        directory: None,
+        identity: None,
+        then: Choice::Stop,
+        confirmed: confirmed.map(str::to_owned),
+        accept_loss: false,
+        despite_missing: false,
+        without_box: false,
+        preload: Vec::new(),
+        resume: false,
+    };
+    let setup = Setup::load(&shop.site.config()).unwrap();
+    let work = async {
+        let mut notes = Vec::new();
+        let mut tell = |note: PlanNote| notes.push(format!("{note:?}"));
+        let target = Target::Time(time_of(&last).unwrap());
+        let request_of_it = request(target.clone(), Some("another"));
+        let planned = plan(&setup, request_of_it, &mut tell).await.unwrap().unwrap();
+        assert_eq!(wanted["digest"], planned.digest.as_str());
+        assert_eq!(wanted["plan"], serde_json::to_value(&planned.plan).unwrap());
+        assert_eq!(wanted["signed_by"].as_str(), planned.signer().as_deref());
+        assert_eq!(planned.complete(), Ok(()));
+        let (digest, confirmed) = (planned.digest.clone(), "another".to_owned());
+        assert_eq!(planned.confirmed(), Err(Refusal::Changed { digest, confirmed, grows: false }));
+        let nowhere = Target::Name("nowhere".to_owned());
+        let refused = plan(&setup, request(nowhere.clone(), None), &mut tell).await.unwrap();
+        let Err(Refusal::NoPlan { no, elsewhere }) = refused else { panic!("a plan to nowhere") };
+        assert_eq!((no.target, elsewhere), (nowhere, Vec::new()));
+        assert_eq!(notes, Vec::<String>::new());
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(work);
 }

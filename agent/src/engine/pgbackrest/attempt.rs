@@ -9,7 +9,7 @@ use drctl_engines::backrest::{BackRest, BackedUp as Made, BackupStep, Info};
 use drctl_engines::pg::cluster_place;
 use drctl_engines::pg::physical::cluster_needs;
 use drctl_model::{
-    BackupId, BackupSummary, ExternalType, Facts, JobEvent, JobId, JobState, Origin, SourceId,
+    BackupId, BackupSummary, ExternalType, Facts, JobEvent, JobId, JobState, Origin,
 };
 use drctl_policies::{Pgbackrest, Source};
 
@@ -22,6 +22,7 @@ use crate::backup::attempt::NEEDS_PATIENCE;
 use crate::backup::plausible::shrunk;
 use crate::backup::{BackedUp, RequestedKind};
 use crate::host::{AgentError, Failure, Meter, Setup, Stop, crash_point};
+use crate::jobs::open_job::OpenJob;
 use crate::jobs::settle::{Unsettled, record_failure, settle};
 
 /// How long another pgBackRest that works on the stanza is waited for, where the policy says
@@ -54,22 +55,24 @@ const UNRECORDED: &str = "pgBackRest has made the backup, and it is not recorded
 /// repository then, and the next attempt records it.
 pub(crate) async fn back_up(
     setup: &Setup,
-    source_id: &SourceId,
+    open: &OpenJob<'_>,
     (source, settings): (&Source, &Pgbackrest),
     requested: RequestedKind,
     meter: &Meter,
     stop: &Stop,
 ) -> Result<BackedUp> {
+    let (source_id, started) = (open.source, open.started);
     meter.label("looking into pgBackRest's repository");
     let preparing = async {
         let repository = setup.repository().await?;
         repository.may_write().await?;
         let catalog = setup.catalog(&repository).await?;
+        let job = open.recorded(&catalog).await?;
         let engine = super::engine(settings)?;
         let info = engine.info().await?;
-        Ok::<_, anyhow::Error>((repository, catalog, engine, info))
+        Ok::<_, anyhow::Error>((repository, catalog, job, engine, info))
     };
-    let (repository, catalog, engine, info) = tokio::select! {
+    let (repository, catalog, job, engine, info) = tokio::select! {
         prepared = preparing => prepared?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
@@ -78,14 +81,13 @@ pub(crate) async fn back_up(
     let server = setup.server(source)?;
     let looking = async {
         let lost = super::incident(&engine, &info, &server);
-        let (synced, lost) = tokio::join!(catch_up(&recorder, &catalog, &info), lost);
+        let (synced, lost) = tokio::join!(catch_up(&recorder, &catalog, &info, &open.id), lost);
         Ok::<_, anyhow::Error>((synced?, lost))
     };
     let (synced, incident) = tokio::select! {
         looked = looking => looked?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
-    let started = setup.clock.now();
     let known = catalog.backups(Some(source_id)).await?;
     let suspect = suspects(&recorder, &known);
     let incident = incident.as_deref();
@@ -93,12 +95,10 @@ pub(crate) async fn back_up(
     let (made, why) = choose(&info, settings, &reasons);
     let mut notes: Vec<String> = why.into_iter().collect();
     notes.extend(told(&synced));
-    let id = BackupId::new(started, rand::random());
+    let id = open.id.clone();
     let recording = false;
     let mut attempt =
         Attempt { setup, source, recorder, engine, id, made, meter, server_version, recording };
-    let job = catalog.begin_job(started, source_id, &attempt.id).await.context("record the job")?;
-    crash_point("backup-job-begun");
     let mut said = Vec::new();
     let done = tokio::select! {
         done = attempt.run(&catalog, &known, info, job, &mut said) => done,
@@ -141,19 +141,25 @@ pub(super) async fn ask_server(
 }
 
 /// Records what is there and tells the truth about jobs whose process is gone.
-async fn catch_up(recorder: &Recorder<'_>, catalog: &Catalog, info: &Info) -> Result<Synced> {
+async fn catch_up(
+    recorder: &Recorder<'_>,
+    catalog: &Catalog,
+    info: &Info,
+    own: &BackupId,
+) -> Result<Synced> {
     let synced = sync(recorder, catalog, info).await?;
     // A backup that outlived the process that asked for it has its record by now.
     for job in catalog.unfinished_jobs().await? {
         if job.source != *recorder.source || job.state != JobState::Running {
             continue;
         }
-        if let Some(backup) = catalog.backup(recorder.source, &job.backup).await? {
+        let Some(id) = &job.backup else { continue };
+        if let Some(backup) = catalog.backup(recorder.source, id).await? {
             let stored = JobEvent::Stored { plain_bytes: backup.plain_bytes };
             catalog.append(job.id, recorder.setup.clock.now(), &stored).await?;
         }
     }
-    settle(recorder.setup, recorder.repository, catalog, recorder.source).await?;
+    settle(recorder.setup, recorder.repository, catalog, (recorder.source, own)).await?;
     Ok(synced)
 }
 

@@ -128,8 +128,9 @@ impl SourceStatus {
         }));
         found.extend(self.overdue.map(|due| {
             attention(format!(
-                "a run was due at {due:.0} and nobody has begun one: see that the timer or cron \
+                "a run was due at {due:.0} and nobody has begun one{}: see that the timer or cron \
                  runs (`systemctl list-timers`), or run `drctl backup {}`",
+                self.last_failure().map(|failed| format!(" since {failed}")).unwrap_or_default(),
                 self.source
             ))
         }));
@@ -282,6 +283,13 @@ impl SourceStatus {
             )
         });
         bad.chain(suspect).chain(broken).chain(self.holes()).chain(disbelieved)
+    }
+
+    /// When the last attempt was begun, where it failed, and why.
+    fn last_failure(&self) -> Option<String> {
+        let job = self.last_job.as_ref().filter(|job| job.state == JobState::Failed)?;
+        let why = shown(job.message.as_deref().unwrap_or("for an unknown reason"), 300);
+        Some(format!("the one of {:.0}, which failed ({why})", job.started))
     }
 
     /// How the last job went.
@@ -508,18 +516,41 @@ mod tests {
         let gap = Gap { timeline: Timeline::FIRST, from: Lsn(9), until: None, why: Why::Missing };
         assert!(judged(&[gap], &[Warning::NoHistory(two)]).1.contains("is missing"), "a gap first");
     }
-    #[test]
-    fn nothing_that_is_amiss_is_good() {
+    fn job(state: JobState) -> Job {
         let at = Timestamp::UNIX_EPOCH;
-        let job = |state| Job {
+        Job {
             id: drctl_model::JobId(1),
+            kind: drctl_model::JobKind::Backup,
             source: "shop".parse().unwrap(),
-            backup: "20260301T000000Z-0000000000000001".parse().unwrap(),
+            backup: "20260301T000000Z-0000000000000001".parse().ok(),
             state,
             started: at,
             changed: at,
+            code: Some("store_failed".to_owned()),
             message: Some("the bucket is away".to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_is_overdue_is_told_with_why_the_last_attempt_failed() {
+        let overdue = Some(Timestamp::UNIX_EPOCH);
+        let of = |state| {
+            let last_job = Some(job(state));
+            let found = SourceStatus { overdue, last_job, ..status(increment()) }.findings();
+            found.into_iter().find(|(_, text)| text.contains("was due at")).unwrap().1
         };
+        let told = of(JobState::Failed);
+        assert!(
+            told.contains("since the one of 1970-01-01T00:00:00Z, which failed (the bucket is"),
+            "{told}"
+        );
+        let told = of(JobState::Committed);
+        assert!(told.contains("nobody has begun one: see that"), "{told}");
+    }
+
+    #[test]
+    fn nothing_that_is_amiss_is_good() {
+        let at = Timestamp::UNIX_EPOCH;
         let of = |state, running| SourceStatus {
             last_job: Some(job(state)),
             running,
