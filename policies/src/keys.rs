@@ -1,8 +1,9 @@
 //! Every key that a configuration may hold, once: reader and schema both follow these tables.
 
-use drctl_model::SslMode;
+use crate::engine;
 
 /// A key: what it takes, whether it must be there, and what holds when it is not.
+#[derive(Clone, Copy)]
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
@@ -49,15 +50,15 @@ pub(crate) enum Kind {
 }
 
 impl Key {
-    const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Key {
+    pub(crate) const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Key {
         Key { name, kind, required: false, default: None, about }
     }
 
-    const fn required(name: &'static str, kind: Kind, about: &'static str) -> Key {
+    pub(crate) const fn required(name: &'static str, kind: Kind, about: &'static str) -> Key {
         Key { name, kind, required: true, default: None, about }
     }
 
-    const fn with_default(
+    pub(crate) const fn with_default(
         name: &'static str,
         kind: Kind,
         default: &'static str,
@@ -68,18 +69,18 @@ impl Key {
 }
 
 const MINUTE: u64 = 60;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
+pub(crate) const HOUR: u64 = 60 * MINUTE;
+pub(crate) const DAY: u64 = 24 * HOUR;
 
-const fn number(min: u64, max: u64) -> Kind {
+pub(crate) const fn number(min: u64, max: u64) -> Kind {
     Kind::Number { min, max }
 }
 
-const fn duration(min: u64, max: u64) -> Kind {
+pub(crate) const fn duration(min: u64, max: u64) -> Kind {
     Kind::Duration { min, max }
 }
 
-use Kind::{Choice, Flag, Named, Path, Secret, Section, Signers, Text, Texts};
+use Kind::{Flag, Named, Path, Secret, Section, Signers, Text, Texts};
 
 /// The main file.
 pub(crate) static MAIN: &[Key] = &[
@@ -95,7 +96,11 @@ pub(crate) static MAIN: &[Key] = &[
     Key::required("keys", Section(KEYS), "Who may read backups, and who vouches for them."),
     Key::optional("paths", Section(PATHS), "Directories of the agent."),
     Key::optional("limits", Section(LIMITS), "Memory, object size and concurrency."),
-    Key::optional("sources", Named(SOURCE), "The protected databases, by name (a-z, 0-9 and -)."),
+    Key::optional(
+        "sources",
+        Named(engine::KEYS),
+        "The protected databases, by name (a-z, 0-9 and -).",
+    ),
 ];
 
 pub(crate) static REPOSITORY: &[Key] = &[
@@ -181,111 +186,6 @@ pub(crate) static LIMITS: &[Key] = &[
         number(1, 65_536),
         "4096",
         "Segments in one page of a backup's list of segments.",
-    ),
-];
-
-const ENGINES: &[&str] = &["pg_dump", "base_backup", "pgbackrest"];
-
-pub(crate) static SOURCE: &[Key] = &[
-    Key::required("engine", Choice(ENGINES), "How it is backed up."),
-    Key::required("policy", Text, "The name of a policy file, without .toml."),
-    Key::with_default("enabled", Flag, "true", "Whether the schedule backs it up."),
-    Key::with_default(
-        "host",
-        Text,
-        "/var/run/postgresql",
-        "A host name, an address, or the directory of a socket.",
-    ),
-    Key::with_default("port", number(1, 65_535), "5432", "The server's port."),
-    Key::with_default("user", Text, "drctl", "The role that connects."),
-    Key::with_default(
-        "maintenance_database",
-        Text,
-        "postgres",
-        "The database to connect to for questions about the server.",
-    ),
-    Key::optional(
-        "databases",
-        Texts,
-        "The databases to back up; default: all that allow connections.",
-    ),
-    Key::optional("exclude_databases", Texts, "All but these; not together with databases."),
-    Key::with_default("globals", Flag, "true", "Back up roles and tablespaces too."),
-    Key::with_default(
-        "role_passwords",
-        Flag,
-        "true",
-        "Back up the passwords of roles too, which only a superuser can.",
-    ),
-    Key::optional("password", Secret, "The role's password."),
-    Key::with_default(
-        "sslmode",
-        Choice(SslMode::WORDS),
-        "verify-full",
-        "As in libpq; without effect on a socket.",
-    ),
-    Key::optional("ssl_root_cert", Path, "Certificates that vouch for the server (PEM)."),
-    Key::optional(
-        "bin_dir",
-        Path,
-        "Where PostgreSQL's programs are, when they are not the newest on the path.",
-    ),
-    Key::with_default(
-        "silence",
-        duration(1, 24 * HOUR),
-        "1h",
-        "How long the server or a tool may say nothing while something is awaited from it.",
-    ),
-    Key::with_default(
-        "lock_timeout",
-        duration(1, HOUR),
-        "30s",
-        "How long one attempt waits for the tables' locks.",
-    ),
-    Key::with_default("lock_attempts", number(1, 100), "5", "Attempts to get the tables' locks."),
-    Key::with_default(
-        "checkpoint",
-        Choice(&["fast", "spread"]),
-        "spread",
-        "base_backup: whether the checkpoint before it is done at once or spread over time.",
-    ),
-    Key::optional(
-        "max_rate",
-        Kind::Size { min: 32 << 10, max: 1 << 30 },
-        "base_backup: the most bytes a second that the server sends; default: no limit.",
-    ),
-    Key::with_default(
-        "incremental",
-        Flag,
-        "false",
-        "base_backup: back up only what has changed since the backup before; PostgreSQL 17 or \
-         later.",
-    ),
-    Key::with_default(
-        "full_every",
-        duration(HOUR, 3_650 * DAY),
-        "7d",
-        "base_backup with incremental, pgbackrest: how old a full one may be before the next is \
-         made.",
-    ),
-    Key::optional("stanza", Text, "pgbackrest: what it calls the cluster; required with it."),
-    Key::with_default("repo", number(1, 256), "1", "pgbackrest: the repository's number."),
-    Key::optional(
-        "pgbackrest_config",
-        Path,
-        "pgbackrest: its configuration file; default: where it looks by itself.",
-    ),
-    Key::optional("pgbackrest_bin", Path, "pgbackrest: the program; default: on the path."),
-    Key::optional(
-        "cipher_pass",
-        Secret,
-        "pgbackrest: the repository's passphrase, where its configuration does not hold it.",
-    ),
-    Key::optional(
-        "differential_every",
-        duration(HOUR, 3_650 * DAY),
-        "pgbackrest: how old the last full or differential backup may be before the next \
-         differential one; default: none is made.",
     ),
 ];
 

@@ -10,6 +10,7 @@
 mod bech32;
 mod config;
 mod diagnostic;
+mod engine;
 mod keys;
 mod kit;
 mod policy;
@@ -23,12 +24,12 @@ mod schema;
 mod secret;
 mod signers;
 mod source;
-mod source_pgbackrest;
 mod template;
 mod units;
 
 pub use config::{Config, Keys, Limits, Paths, parse, policies_dir};
 pub use diagnostic::{Diagnostic, SourceFile};
+pub use engine::{BaseBackup, Engine, PgDump, Pgbackrest, Server};
 pub use kit::{Kit, read_kit};
 pub use policy::{Objectives, Policy, RetentionPolicy};
 pub use repository::{Location, Repository};
@@ -36,8 +37,7 @@ pub use schedule::{Schedule, ScheduleError};
 pub use schema::schema;
 pub use secret::SecretRef;
 pub use signers::TrustedKey;
-pub use source::{BaseBackup, Engine, PgDump, Server, Source};
-pub use source_pgbackrest::Pgbackrest;
+pub use source::Source;
 pub use template::{SUPERUSER, Setting, SourceTemplate, Template, template};
 
 /// A commented main file, as an operator would write it.

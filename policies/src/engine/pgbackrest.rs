@@ -1,4 +1,4 @@
-//! `[sources.NAME]` with `engine = "pgbackrest"`.
+//! pgBackRest: `engine = "pgbackrest"`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,11 +6,44 @@ use std::time::Duration;
 use drctl_model::is_stanza;
 use serde::Serialize;
 
+use super::pg::{SERVER, Server, read_server};
+use super::{Engine, FULL_EVERY, Method, is_engine};
 use crate::diagnostic::show;
+use crate::keys::Kind::{Path, Secret, Text};
+use crate::keys::{DAY, HOUR, Key, duration, number};
 use crate::reader::Reader;
 use crate::secret::SecretRef;
-use crate::source::{Server, is_engine};
 use crate::units::{as_optional_seconds, as_seconds, show_duration};
+
+/// All files of a cluster, into a repository of its own.
+pub(super) const METHOD: Method = Method {
+    name: "pgbackrest",
+    keys: &[SERVER, KEYS],
+    read: |reader| read(reader).map(Engine::Pgbackrest),
+};
+
+const KEYS: &[Key] = &[
+    FULL_EVERY,
+    Key::optional("stanza", Text, "pgbackrest: what it calls the cluster; required with it."),
+    Key::with_default("repo", number(1, 256), "1", "pgbackrest: the repository's number."),
+    Key::optional(
+        "pgbackrest_config",
+        Path,
+        "pgbackrest: its configuration file; default: where it looks by itself.",
+    ),
+    Key::optional("pgbackrest_bin", Path, "pgbackrest: the program; default: on the path."),
+    Key::optional(
+        "cipher_pass",
+        Secret,
+        "pgbackrest: the repository's passphrase, where its configuration does not hold it.",
+    ),
+    Key::optional(
+        "differential_every",
+        duration(HOUR, 3_650 * DAY),
+        "pgbackrest: how old the last full or differential backup may be before the next \
+         differential one; default: none is made.",
+    ),
+];
 
 /// A PostgreSQL cluster that pgBackRest backs up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,9 +72,9 @@ pub struct Pgbackrest {
     pub differential_every: Option<Duration>,
 }
 
-/// Reads the keys of such a source.
-pub(crate) fn read(reader: &Reader<'_>, server: Option<Server>) -> Option<Pgbackrest> {
-    let ours = is_engine(reader, "pgbackrest");
+fn read(reader: &Reader<'_>) -> Option<Pgbackrest> {
+    let server = read_server(reader);
+    let ours = is_engine(reader, METHOD.name);
     let (stanza, repo) = (reader.text("stanza"), reader.number("repo"));
     let (config, bin) = (reader.path("pgbackrest_config"), reader.path("pgbackrest_bin"));
     let cipher_pass = reader.secret("cipher_pass");
