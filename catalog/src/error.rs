@@ -2,7 +2,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use drctl_model::{BackupId, Illegal, JobId, RepositoryId, SourceId};
+use drctl_model::{BackupId, Class, Classified, Illegal, JobId, RepositoryId, SourceId};
 use rusqlite::ErrorCode;
 
 /// Whatever lies beneath an error.
@@ -378,6 +378,23 @@ fn sqlite_error(path: PathBuf, error: rusqlite::Error) -> CatalogError {
         Some(C::CannotOpen) => CatalogError::Io { verb: "open", path, source },
         Some(C::SystemIoFailure) => CatalogError::Io { verb: "read or write", path, source },
         _ => CatalogError::Internal { path, source },
+    }
+}
+
+impl Classified for CatalogError {
+    fn code(&self) -> &'static str {
+        CatalogError::code(self)
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            CatalogError::Busy { .. } => Class::Busy,
+            _ => Class::Failure,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        CatalogError::hint(self).map(str::to_owned)
     }
 }
 

@@ -21,7 +21,7 @@ pub enum Subject {
     Backup(BackupId),
     /// The log of the source's clusters.
     Log,
-    /// What pgBackRest keeps of it.
+    /// What another tool keeps of it.
     Stanza,
 }
 

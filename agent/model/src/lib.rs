@@ -4,6 +4,7 @@
 
 mod acceptance;
 mod chain;
+mod classified;
 mod clock;
 mod cluster;
 mod digest;
@@ -32,6 +33,7 @@ mod verification;
 
 pub use acceptance::Acceptance;
 pub use chain::{ChainError, MAX_CHAIN, chain, follows};
+pub use classified::{Class, Classified};
 pub use clock::{Clock, SystemClock};
 pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension, TableFile};
 pub use digest::{Digest, DigestError};

@@ -1,10 +1,11 @@
 mod hints;
 
+use std::error::Error;
 use std::path::PathBuf;
 
 use drctl_catalog::CatalogError;
 use drctl_engines::EngineError;
-use drctl_model::{BackupId, Lsn, RepositoryId, SourceId, Timeline, shown};
+use drctl_model::{BackupId, Class, Classified, Lsn, RepositoryId, SourceId, Timeline, shown};
 use drctl_policies::Diagnostic;
 use drctl_store::{FormatError, KeyError, SealError, StoreError, said_by_client};
 
@@ -230,43 +231,57 @@ fn wrong(diagnostics: &[Diagnostic]) -> String {
 }
 
 impl AgentError {
-    fn classify(&self) -> (&'static str, Exit) {
+    fn classify(&self) -> (&'static str, Class) {
         match self {
-            AgentError::NoConfiguration(_) => ("no_configuration", Exit::Configuration),
-            AgentError::Configuration(_) => ("bad_configuration", Exit::Configuration),
-            AgentError::Secret { .. } => ("secret_unavailable", Exit::Key),
-            AgentError::NotPrivate { .. } => ("not_private", Exit::Configuration),
-            AgentError::UnknownSource { .. } => ("unknown_source", Exit::Usage),
-            AgentError::Busy { .. } => ("busy", Exit::Busy),
-            AgentError::NoBackup(_) => ("no_backup", Exit::NoTarget),
-            AgentError::NotARepository { .. } => ("not_a_repository", Exit::Storage),
-            AgentError::OtherRepository { .. } => ("other_repository", Exit::Storage),
-            AgentError::MarkerLost { .. } => ("marker_lost", Exit::Storage),
-            AgentError::RepositoryExists { .. } => ("repository_exists", Exit::Storage),
-            AgentError::Exists(_) => ("exists", Exit::Target),
-            AgentError::Segment { .. } => ("segment_damaged", Exit::Verification),
-            AgentError::BrokenChain(_) => ("broken_chain", Exit::Verification),
-            AgentError::Mismatch(_) => ("mismatch", Exit::Verification),
-            AgentError::Incomplete(_) => ("store_incomplete", Exit::Storage),
-            AgentError::OtherLog { .. } => ("log_conflict", Exit::Verification),
-            AgentError::OtherHistory { .. } => ("log_other_history", Exit::Verification),
-            AgentError::NameTaken { .. } => ("name_taken", Exit::Storage),
-            AgentError::NotWal { .. } => ("log_damaged", Exit::Verification),
-            AgentError::Unfinished { .. } => ("log_unfinished", Exit::Usage),
-            AgentError::BadSegment { .. } => ("log_damaged", Exit::Verification),
-            AgentError::LogGap { .. } => ("log_gap", Exit::Verification),
-            AgentError::NoPlan(..) => ("no_plan", Exit::NoTarget),
-            AgentError::Target(_) => ("target_unfit", Exit::Target),
-            AgentError::NoBox(..) => ("no_box", Exit::Target),
-            AgentError::Place(_) => ("source_place", Exit::Target),
-            AgentError::Runs { .. } => ("runs_code", Exit::Target),
-            AgentError::Usage(_) => ("usage", Exit::Usage),
-            AgentError::NoIdentity(_) => ("no_identity", Exit::Key),
-            AgentError::NoIdentityToTest => ("no_identity", Exit::Key),
-            AgentError::NoSigningKey => ("no_signing_key", Exit::Key),
-            AgentError::Unpinned(_) => ("signing_key_unpinned", Exit::Key),
-            AgentError::Interrupted => ("interrupted", Exit::Interrupted),
+            AgentError::NoConfiguration(_) => ("no_configuration", Class::Configuration),
+            AgentError::Configuration(_) => ("bad_configuration", Class::Configuration),
+            AgentError::Secret { .. } => ("secret_unavailable", Class::Key),
+            AgentError::NotPrivate { .. } => ("not_private", Class::Configuration),
+            AgentError::UnknownSource { .. } => ("unknown_source", Class::Usage),
+            AgentError::Busy { .. } => ("busy", Class::Busy),
+            AgentError::NoBackup(_) => ("no_backup", Class::NoTarget),
+            AgentError::NotARepository { .. } => ("not_a_repository", Class::Storage),
+            AgentError::OtherRepository { .. } => ("other_repository", Class::Storage),
+            AgentError::MarkerLost { .. } => ("marker_lost", Class::Storage),
+            AgentError::RepositoryExists { .. } => ("repository_exists", Class::Storage),
+            AgentError::Exists(_) => ("exists", Class::Target),
+            AgentError::Segment { .. } => ("segment_damaged", Class::Verification),
+            AgentError::BrokenChain(_) => ("broken_chain", Class::Verification),
+            AgentError::Mismatch(_) => ("mismatch", Class::Verification),
+            AgentError::Incomplete(_) => ("store_incomplete", Class::Storage),
+            AgentError::OtherLog { .. } => ("log_conflict", Class::Verification),
+            AgentError::OtherHistory { .. } => ("log_other_history", Class::Verification),
+            AgentError::NameTaken { .. } => ("name_taken", Class::Storage),
+            AgentError::NotWal { .. } => ("log_damaged", Class::Verification),
+            AgentError::Unfinished { .. } => ("log_unfinished", Class::Usage),
+            AgentError::BadSegment { .. } => ("log_damaged", Class::Verification),
+            AgentError::LogGap { .. } => ("log_gap", Class::Verification),
+            AgentError::NoPlan(..) => ("no_plan", Class::NoTarget),
+            AgentError::Target(_) => ("target_unfit", Class::Target),
+            AgentError::NoBox(..) => ("no_box", Class::Target),
+            AgentError::Place(_) => ("source_place", Class::Target),
+            AgentError::Runs { .. } => ("runs_code", Class::Target),
+            AgentError::Usage(_) => ("usage", Class::Usage),
+            AgentError::NoIdentity(_) => ("no_identity", Class::Key),
+            AgentError::NoIdentityToTest => ("no_identity", Class::Key),
+            AgentError::NoSigningKey => ("no_signing_key", Class::Key),
+            AgentError::Unpinned(_) => ("signing_key_unpinned", Class::Key),
+            AgentError::Interrupted => ("interrupted", Class::Interrupted),
         }
+    }
+}
+
+impl Classified for AgentError {
+    fn code(&self) -> &'static str {
+        self.classify().0
+    }
+
+    fn class(&self) -> Class {
+        self.classify().1
+    }
+
+    fn hint(&self) -> Option<String> {
+        AgentError::hint(self)
     }
 }
 
@@ -298,9 +313,9 @@ impl Failure {
             if messages.last().is_none_or(|last| !last.contains(&message)) {
                 messages.push(message);
             }
-            if let Some((code, exit, advice)) = known(cause) {
-                found = found.or(Some((code, exit)));
-                hint = hint.or(advice);
+            if let Some(error) = known(cause) {
+                found = found.or_else(|| Some((error.code(), error.class().into())));
+                hint = hint.or_else(|| error.hint());
             }
             if is_whole {
                 break;
@@ -308,7 +323,7 @@ impl Failure {
         }
         // A context that is an `AgentError` is not itself a source, but can be asked for.
         if let Some(problem) = error.downcast_ref::<AgentError>() {
-            found = Some(problem.classify());
+            found = Some((problem.code(), problem.class().into()));
             hint = problem.hint().or(hint);
         }
         let (code, exit) = found.unwrap_or(("failed", Exit::Failure));
@@ -316,46 +331,59 @@ impl Failure {
     }
 }
 
-type Known = (&'static str, Exit, Option<String>);
+/// Takes an error for one of a kind, where it is that.
+type Kind = for<'e> fn(&'e (dyn Error + 'static)) -> Option<&'e dyn Classified>;
 
-fn known(error: &(dyn std::error::Error + 'static)) -> Option<Known> {
-    let owned = |hint: Option<&'static str>| hint.map(str::to_owned);
-    if let Some(e) = error.downcast_ref::<AgentError>() {
-        let (code, exit) = e.classify();
-        return Some((code, exit, e.hint()));
-    }
-    if let Some(e) = error.downcast_ref::<StoreError>() {
-        return Some((e.code(), Exit::Storage, owned(e.hint())));
-    }
-    if let Some(e) = error.downcast_ref::<SealError>() {
-        let exit = if e.code() == "wrong_key" { Exit::Key } else { Exit::Verification };
-        return Some((e.code(), exit, owned(e.hint())));
-    }
-    if let Some(e) = error.downcast_ref::<FormatError>() {
-        let exit = match e.code() {
-            "not_a_repository" | "format_newer" => Exit::Storage,
-            _ => Exit::Verification,
+/// The errors that say what they are: a line for each.
+const KNOWN: &[Kind] = &[
+    is::<AgentError>,
+    is::<StoreError>,
+    is::<SealError>,
+    is::<FormatError>,
+    is::<KeyError>,
+    is::<EngineError>,
+    is::<CatalogError>,
+];
+
+fn is<'e, E: Classified + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e dyn Classified> {
+    error.downcast_ref::<E>().map(|error| error as &dyn Classified)
+}
+
+fn known<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e dyn Classified> {
+    KNOWN.iter().find_map(|is| is(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_engines::backrest::{BackRestError, Exit as Ended};
+
+    use super::*;
+
+    #[test]
+    fn every_class_of_errors_has_its_exit() {
+        let backrest = |code: i32| {
+            let source = drctl_engines::Stderr(String::new());
+            let exit = Ended::of(code);
+            EngineError::from(BackRestError::Failed { command: "backup", exit, source })
         };
-        return Some((e.code(), exit, owned(e.hint())));
+        let wrong = || drctl_model::MarkerError::Foreign(String::new());
+        let cases: [(anyhow::Error, &str, Exit); 12] = [
+            (EngineError::NotEmpty { found: Vec::new() }.into(), "not_empty", Exit::Target),
+            (EngineError::Exists { name: "a".to_owned() }.into(), "exists", Exit::Target),
+            (EngineError::Unfinished { names: Vec::new() }.into(), "unfinished", Exit::Target),
+            (EngineError::LeftOut { what: Vec::new() }.into(), "copy_incomplete", Exit::Source),
+            (backrest(40).into(), "pgbackrest_target", Exit::Target),
+            (backrest(50).into(), "pgbackrest_busy", Exit::Busy),
+            (backrest(27).into(), "pgbackrest_configuration", Exit::Configuration),
+            (backrest(75).into(), "pgbackrest_no_backup", Exit::NoTarget),
+            (backrest(82).into(), "pgbackrest_archiving", Exit::Source),
+            (SealError::WrongKey.into(), "wrong_key", Exit::Key),
+            (FormatError::Marker(wrong()).into(), "not_a_repository", Exit::Storage),
+            (AgentError::Interrupted.into(), "interrupted", Exit::Interrupted),
+        ];
+        for (error, code, exit) in cases {
+            let failure = Failure::of(&error.context("look"));
+            assert_eq!((failure.code, failure.exit), (code, exit));
+        }
     }
-    if let Some(e) = error.downcast_ref::<KeyError>() {
-        let hint = "name the right file, or correct [keys] in the configuration: `drctl keys list`";
-        return Some((e.code(), Exit::Key, Some(hint.to_owned())));
-    }
-    if let Some(e) = error.downcast_ref::<EngineError>() {
-        let exit = match e.code() {
-            "not_empty" | "unfinished" | "exists" | "pgbackrest_target" => Exit::Target,
-            "pgbackrest_busy" => Exit::Busy,
-            "pgbackrest_configuration" => Exit::Configuration,
-            "pgbackrest_no_backup" | "no_table" => Exit::NoTarget,
-            "copy_differs" => Exit::Verification,
-            _ => Exit::Source,
-        };
-        return Some((e.code(), exit, e.hint()));
-    }
-    if let Some(e) = error.downcast_ref::<CatalogError>() {
-        let exit = if e.code() == "catalog_busy" { Exit::Busy } else { Exit::Failure };
-        return Some((e.code(), exit, e.hint().map(Into::into)));
-    }
-    None
 }

@@ -1,3 +1,5 @@
+use drctl_model::Class;
+
 /// How a command ends, for scripts. A code that is not listed means failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -30,6 +32,24 @@ pub enum Exit {
     Target = 12,
     /// Stopped by a signal.
     Interrupted = 130,
+}
+
+impl From<Class> for Exit {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Failure => Exit::Failure,
+            Class::Usage => Exit::Usage,
+            Class::Verification => Exit::Verification,
+            Class::NoTarget => Exit::NoTarget,
+            Class::Busy => Exit::Busy,
+            Class::Configuration => Exit::Configuration,
+            Class::Storage => Exit::Storage,
+            Class::Key => Exit::Key,
+            Class::Source => Exit::Source,
+            Class::Target => Exit::Target,
+            Class::Interrupted => Exit::Interrupted,
+        }
+    }
 }
 
 impl Exit {

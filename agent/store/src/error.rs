@@ -1,3 +1,4 @@
+mod classified;
 mod plain;
 mod sealing;
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use drctl_engines::EngineError;
-use drctl_engines::backrest::{BackupStep, Exit, Got};
+use drctl_engines::backrest::{BackRestError, BackupStep, Exit, Got};
 use drctl_model::ExternalType::{Full, Incremental};
 use drctl_tests::cluster::Cluster as _;
 use drctl_tests::site::until;
@@ -40,7 +40,7 @@ pub(crate) fn hold_lock(shop: &Shop) -> Lock {
 #[track_caller]
 fn expect(result: Result<impl Sized, EngineError>, code: i32, word: &str, hint: &str) {
     let Err(error) = result else { panic!("it succeeds") };
-    let EngineError::BackRest { exit, .. } = &error else { panic!("{error}") };
+    let Some(BackRestError::Failed { exit, .. }) = error.own() else { panic!("{error}") };
     assert_eq!(*exit, Exit::of(code), "{error}");
     assert_eq!(error.code(), word);
     assert!(error.hint().is_some_and(|said| said.contains(hint)), "{:?}", error.hint());

@@ -28,6 +28,7 @@ const SOURCES: &[&str] = &[
     "agent/store/src/error.rs",
     "agent/store/src/error/sealing.rs",
     "agent/engines/src/common/error.rs",
+    "agent/engines/src/backrest/error.rs",
     "catalog/src/error.rs",
 ];
 

@@ -48,8 +48,9 @@ impl BackRest {
     /// that was not complete is none, and what was copied may be taken over by the next.
     ///
     /// # Errors
-    /// [`EngineError::BackRest`] where it fails: earlier backups are not affected.
-    /// [`EngineError::BackRestSays`] where it succeeds and `info` does not list the backup.
+    /// [`BackRestError::Failed`](super::BackRestError::Failed) where it fails: earlier backups are
+    /// not affected. [`BackRestError::Says`](super::BackRestError::Says) where it succeeds and
+    /// `info` does not list the backup.
     pub async fn back_up(
         &self,
         kind: ExternalType,

@@ -8,6 +8,7 @@ use drctl_model::shown;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
+use super::error::BackRestError;
 use super::exits::{Exit, ExitKind};
 use crate::common::EngineError;
 use crate::common::Stderr;
@@ -45,7 +46,7 @@ pub(super) async fn read(
         read.map_err(EngineError::io("read what pgbackrest writes"))?;
         if text.len() > most {
             let problem = format!("it writes more than {most} bytes");
-            return Err(EngineError::BackRestSays { command: "answers", problem });
+            return Err(BackRestError::Says { command: "answers", problem }.into());
         }
         Ok(text)
     };
@@ -77,7 +78,7 @@ pub(super) fn missing(tool: &Tool) -> impl FnOnce(EngineError) -> EngineError {
     let program = tool.program.clone();
     move |error| match error {
         EngineError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            EngineError::BackRestMissing { program }
+            BackRestError::Missing { program }.into()
         }
         error => error,
     }
@@ -97,7 +98,7 @@ pub(super) fn outcome(command: &'static str, ended: Ended) -> Result<Vec<String>
     };
     let said = lines(&ended.stderr);
     let source = Stderr(said[said.len().saturating_sub(LINES_SHOWN)..].join("\n"));
-    Err(EngineError::BackRest { command, exit: Exit::of(code), source })
+    Err(BackRestError::Failed { command, exit: Exit::of(code), source }.into())
 }
 
 /// Its messages. Some quote what a wrong passphrase made of a file.
@@ -117,8 +118,8 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, EngineError>>>(
     loop {
         let result = attempt().await;
         let waited = began.elapsed();
-        match &result {
-            Err(EngineError::BackRest { exit, .. })
+        match result.as_ref().err().and_then(EngineError::own) {
+            Some(BackRestError::Failed { exit, .. })
                 if exit.kind == ExitKind::Busy && waited < wait =>
             {
                 busy(waited);

@@ -17,7 +17,8 @@ impl BackRest {
     /// checksum as it writes it. It may run while the stanza is backed up: its lock is its own.
     ///
     /// # Errors
-    /// [`EngineError::NotEmpty`] before anything is touched; [`EngineError::BackRest`] with what
+    /// [`EngineError::NotEmpty`] before anything is touched; [`BackRestError::Failed`](super::BackRestError::Failed)
+    /// with what
     /// is wrong: then what is there is of no use.
     pub async fn lay_out(&self, label: &str, layout: &Layout) -> Result<(), EngineError> {
         let label = checked(label)?;

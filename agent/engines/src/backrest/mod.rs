@@ -8,6 +8,7 @@
 mod backup;
 mod call;
 mod control;
+mod error;
 mod exits;
 mod info;
 mod lay_out;
@@ -29,6 +30,7 @@ use crate::common::{EngineError, Secret};
 use crate::pg::server::SILENCE;
 
 pub use backup::{BackedUp, BackupStep};
+pub use error::BackRestError;
 pub use exits::{Exit, ExitKind};
 pub use info::{
     ANNOTATION, ArchiveBounds, Backup, Cluster, Detail, Info, InfoError, StanzaStatus, Tablespace,
@@ -78,7 +80,7 @@ impl BackRest {
     /// The version that is installed.
     ///
     /// # Errors
-    /// [`EngineError::BackRestMissing`]; [`EngineError::BackRestVersion`] for one that is too old
+    /// [`BackRestError::Missing`]; [`BackRestError::Version`] for one that is too old
     /// or says something else.
     pub async fn version(&self) -> Result<Version, EngineError> {
         let tool = Tool::new(call::TOOL, self.program.clone()).arg("version");
@@ -87,17 +89,18 @@ impl BackRest {
         let text = String::from_utf8_lossy(&text);
         match Version::parse(&text) {
             Some(version) if version >= Version::OLDEST => Ok(version),
-            _ => Err(EngineError::BackRestVersion {
+            _ => Err(BackRestError::Version {
                 found: drctl_model::shown(text.trim(), 60),
                 oldest: Version::OLDEST.to_string(),
-            }),
+            }
+            .into()),
         }
     }
 
     /// What the repository holds of the stanza, as pgBackRest tells it.
     ///
     /// # Errors
-    /// [`EngineError::BackRestStanza`] unless all is well or there is no backup yet: an empty list
+    /// [`BackRestError::Stanza`] unless all is well or there is no backup yet: an empty list
     /// out of a repository that cannot be read must not be taken for an empty repository. Also
     /// where it cannot be run or its answer cannot be read.
     pub async fn info(&self) -> Result<Info, EngineError> {
@@ -105,19 +108,20 @@ impl BackRest {
         if info.is_whole() {
             return Ok(info);
         }
-        Err(EngineError::BackRestStanza {
+        Err(BackRestError::Stanza {
             stanza: self.stanza.clone(),
             repo: self.repo,
             code: info.status.code,
             message: info.status.message,
-        })
+        }
+        .into())
     }
 
     /// The same, also where the stanza is in trouble: [`Info::status`] says which.
     ///
     /// # Errors
-    /// [`EngineError::BackRest`] and [`EngineError::Silent`] where it fails;
-    /// [`EngineError::BackRestSays`] for an answer that cannot be read.
+    /// [`BackRestError::Failed`] and [`EngineError::Silent`] where it fails;
+    /// [`BackRestError::Says`] for an answer that cannot be read.
     pub async fn look(&self) -> Result<Info, EngineError> {
         let text = self.answer("info", &["--output=json"]).await?;
         Info::parse(&text, &self.stanza, self.repo).map_err(says("info"))
@@ -126,7 +130,7 @@ impl BackRest {
     /// More of one backup.
     ///
     /// # Errors
-    /// [`EngineError::BackRestSays`] where there is no such backup; as [`look`](Self::look).
+    /// [`BackRestError::Says`] where there is no such backup; as [`look`](Self::look).
     pub async fn detail(&self, label: &str) -> Result<Detail, EngineError> {
         let set = format!("--set={}", checked(label)?);
         let text = self.answer("info", &["--output=json", &set]).await?;
@@ -136,7 +140,7 @@ impl BackRest {
     /// All that lies in the stanza's archive.
     ///
     /// # Errors
-    /// [`EngineError::BackRestSays`] where the stanza is not there; also where it cannot be run or
+    /// [`BackRestError::Says`] where the stanza is not there; also where it cannot be run or
     /// its answer cannot be read.
     pub async fn listing(&self) -> Result<ArchiveListing, EngineError> {
         let folder = format!("archive/{}", self.stanza);
@@ -150,8 +154,8 @@ impl BackRest {
     /// version can. Its exit status is not asked: it is 0 over corruption.
     ///
     /// # Errors
-    /// [`EngineError::BackRest`] and [`EngineError::Silent`] where it fails;
-    /// [`EngineError::BackRestSays`] for what cannot be read.
+    /// [`BackRestError::Failed`] and [`EngineError::Silent`] where it fails;
+    /// [`BackRestError::Says`] for what cannot be read.
     pub async fn verify(&self, label: Option<&str>) -> Result<Verified, EngineError> {
         let mut tool = self.quiet("verify").args(&["--output=text", "--verbose"]);
         if let Some(label) = label
@@ -172,7 +176,7 @@ impl BackRest {
     /// works on the stanza, at most `wait`.
     ///
     /// # Errors
-    /// [`EngineError::BackRest`] where it fails; backups that are retained are not affected.
+    /// [`BackRestError::Failed`] where it fails; backups that are retained are not affected.
     pub async fn expire(&self, wait: Duration) -> Result<(), EngineError> {
         let tool = self.tool("expire").args(&self.only_warnings());
         call::patiently(
@@ -188,7 +192,7 @@ impl BackRest {
     /// and all repositories fit each other, and nothing of what is there already.
     ///
     /// # Errors
-    /// [`EngineError::BackRest`] with what is wrong.
+    /// [`BackRestError::Failed`] with what is wrong.
     pub async fn check(&self) -> Result<(), EngineError> {
         self.simply("check").await
     }
@@ -196,7 +200,7 @@ impl BackRest {
     /// Creates the stanza in all repositories; one that is there already and fits stays.
     ///
     /// # Errors
-    /// [`EngineError::BackRest`], also where the stanza belongs to another cluster.
+    /// [`BackRestError::Failed`], also where the stanza belongs to another cluster.
     pub async fn create_stanza(&self) -> Result<(), EngineError> {
         self.simply("stanza-create").await
     }
@@ -205,7 +209,7 @@ impl BackRest {
     /// was not.
     ///
     /// # Errors
-    /// [`EngineError::BackRest`].
+    /// [`BackRestError::Failed`].
     pub async fn upgrade_stanza(&self) -> Result<(), EngineError> {
         self.simply("stanza-upgrade").await
     }
@@ -266,5 +270,5 @@ fn checked(label: &str) -> Result<&str, EngineError> {
 }
 
 fn says(command: &'static str) -> impl FnOnce(InfoError) -> EngineError {
-    move |error| EngineError::BackRestSays { command, problem: error.to_string() }
+    move |error| BackRestError::Says { command, problem: error.to_string() }.into()
 }

@@ -25,7 +25,8 @@ impl BackRest {
     /// pgBackRest looks into the data directory that its configuration names.
     ///
     /// # Errors
-    /// [`EngineError::BackRest`] for every failure of pgBackRest; absence is none. Never take one
+    /// [`BackRestError::Failed`](super::BackRestError::Failed)
+    /// for every failure of pgBackRest; absence is none. Never take one
     /// for the end of the log.
     pub async fn get_segment(
         &self,

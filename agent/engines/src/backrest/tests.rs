@@ -387,6 +387,7 @@ async fn a_program_that_is_missing_or_another_is_named() {
     let error = rest.version().await.unwrap_err();
     assert_eq!(error.code(), "version_mismatch");
     assert!(error.hint().unwrap().contains("pgbackrest_bin"));
-    assert!(matches!(rest.verify(None).await, Err(EngineError::BackRestSays { .. })));
+    let failed = rest.verify(None).await.err();
+    assert!(matches!(failed.as_ref().and_then(EngineError::own), Some(BackRestError::Says { .. })));
     assert!(matches!(rest.detail("../x").await, Err(EngineError::Config(_))));
 }

@@ -1,17 +1,20 @@
 mod hints;
 mod leftover;
 mod lists;
+mod own;
 mod said;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use drctl_model::{Class, Classified};
+
 use self::lists::{list_paths, list_rows, quoted};
-use crate::backrest::{Exit, ExitKind};
 use crate::pg::dump::{RowDifference, WalkError};
 
 pub use leftover::Leftover;
+pub use own::OwnError;
 pub use said::ServerSaid;
 
 /// A session that holds a lock we wait for.
@@ -269,53 +272,9 @@ pub enum EngineError {
         /// Why it failed.
         source: Box<EngineError>,
     },
-    /// pgBackRest was not found.
-    #[error("cannot find {}", .program.display())]
-    BackRestMissing {
-        /// What was to be started.
-        program: PathBuf,
-    },
-    /// pgBackRest is of a version that is not known to work.
-    #[error("pgbackrest says that it is `{found}`; it must be {oldest} or later")]
-    BackRestVersion {
-        /// What it says.
-        found: String,
-        /// The oldest that can be used.
-        oldest: String,
-    },
-    /// pgBackRest ended with one of its exit codes.
-    #[error("pgbackrest {command} failed: {exit}")]
-    BackRest {
-        /// Its command.
-        command: &'static str,
-        /// With what it ended.
-        exit: Exit,
-        /// The last lines it wrote to its standard error.
-        source: Stderr,
-    },
-    /// pgBackRest's stanza is in trouble.
-    #[error(
-        "the stanza `{stanza}` in repository {repo} of pgbackrest is not well: {message} \
-             (status {code})"
-    )]
-    BackRestStanza {
-        /// The stanza.
-        stanza: String,
-        /// The repository's number.
-        repo: u32,
-        /// The code of `info`.
-        code: u32,
-        /// The same in words.
-        message: String,
-    },
-    /// pgBackRest reports success, and what it says cannot be relied on.
-    #[error("pgbackrest {command}: {problem}")]
-    BackRestSays {
-        /// Its command.
-        command: &'static str,
-        /// What is wrong.
-        problem: String,
-    },
+    /// What only one engine knows of.
+    #[error(transparent)]
+    Own(OwnError),
     /// A setting that cannot work.
     #[error("{0}")]
     Config(String),
@@ -363,25 +322,32 @@ impl EngineError {
             EngineError::Permission { .. } => "permission",
             EngineError::Query { .. } => "query",
             EngineError::RestoreFailed { source, .. } => source.code(),
-            EngineError::BackRestMissing { .. } => "tool_missing",
-            EngineError::BackRestVersion { .. } => "version_mismatch",
-            EngineError::BackRest { exit, .. } => match exit.kind {
-                ExitKind::Busy => "pgbackrest_busy",
-                ExitKind::Stopped => "pgbackrest_stopped",
-                ExitKind::Archiving => "pgbackrest_archiving",
-                ExitKind::SplitBrain => "pgbackrest_split_brain",
-                ExitKind::Repository => "pgbackrest_repository",
-                ExitKind::NoBackup => "pgbackrest_no_backup",
-                ExitKind::Configuration => "pgbackrest_configuration",
-                ExitKind::Server => "pgbackrest_server",
-                ExitKind::Target => "pgbackrest_target",
-                ExitKind::Signal | ExitKind::Other => "pgbackrest_failed",
-            },
-            EngineError::BackRestStanza { .. } | EngineError::BackRestSays { .. } => {
-                "pgbackrest_repository"
-            }
+            EngineError::Own(own) => own.said().code(),
             EngineError::Config(_) => "config",
             EngineError::Io { .. } => "io",
         }
+    }
+}
+
+impl Classified for EngineError {
+    fn code(&self) -> &'static str {
+        EngineError::code(self)
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            EngineError::Own(own) => own.said().class(),
+            EngineError::RestoreFailed { source, .. } => source.class(),
+            EngineError::NotEmpty { .. }
+            | EngineError::Unfinished { .. }
+            | EngineError::Exists { .. } => Class::Target,
+            EngineError::NoTable { .. } => Class::NoTarget,
+            EngineError::Differs { .. } => Class::Verification,
+            _ => Class::Source,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        EngineError::hint(self)
     }
 }

@@ -1,6 +1,7 @@
 //! What leads on where a recovery failed.
 
 use drctl_engines::EngineError;
+use drctl_engines::backrest::BackRestError;
 use drctl_model::BackupId;
 use drctl_policies::recovery::{Target, plan};
 use jiff::Timestamp;
@@ -83,7 +84,10 @@ fn is_lasting(error: &anyhow::Error) -> bool {
     // The server's last words have those of `wal fetch` in them.
     let words = format!("{error:#}");
     let told = ["is not what the manifest says", "and a later part is there"];
-    let is_damaged = |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(EngineError::BackRest { exit, .. }) if exit.is_damage());
+    let is_damaged = |cause: &(dyn std::error::Error + 'static)| {
+        let own = cause.downcast_ref().and_then(EngineError::own);
+        matches!(own, Some(BackRestError::Failed { exit, .. }) if exit.is_damage())
+    };
     Failure::of(error).exit == Exit::Verification
         || told.iter().any(|text| words.contains(text))
         || error.chain().any(is_damaged)

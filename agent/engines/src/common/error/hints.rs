@@ -57,11 +57,7 @@ impl EngineError {
                  not affected"
                     .to_owned()
             }
-            EngineError::BackRestMissing { .. }
-            | EngineError::BackRestVersion { .. }
-            | EngineError::BackRest { .. }
-            | EngineError::BackRestStanza { .. }
-            | EngineError::BackRestSays { .. } => return self.backrest_hint(),
+            EngineError::Own(own) => return own.said().hint(),
             EngineError::Pooler { .. }
             | EngineError::Silent { .. }
             | EngineError::Structure { .. }
@@ -115,23 +111,6 @@ impl EngineError {
             _ => return None,
         })
     }
-
-    /// The same where pgBackRest is at fault.
-    fn backrest_hint(&self) -> Option<String> {
-        Some(match self {
-            EngineError::BackRestMissing { .. } | EngineError::BackRestVersion { .. } => {
-                "install pgbackrest, or point pgbackrest_bin of the source at it".to_owned()
-            }
-            EngineError::BackRest { exit, .. } => exit.hint().to_owned(),
-            EngineError::BackRestStanza { code, .. } => stanza_hint(*code),
-            EngineError::BackRestSays { .. } => {
-                "look into what pgbackrest itself says (its log, `pgbackrest info`); nothing was \
-                 changed in drctl's repository"
-                    .to_owned()
-            }
-            _ => return None,
-        })
-    }
 }
 
 fn restore_hint(database: &str, left: Leftover, source: &EngineError) -> Option<String> {
@@ -153,26 +132,6 @@ fn unfinished_hint(names: &[String]) -> String {
          changed",
         drop.join(" ")
     )
-}
-
-fn stanza_hint(code: u32) -> String {
-    match code {
-        1 | 3 => {
-            "if the stanza is new run `drctl stanza config` and `drctl stanza create`; if it is not, \
-             the repository is not where it should be (is it mounted?), or has lost files"
-        }
-        5 => {
-            "the repository holds another cluster than its stanza says: check which, and run \
-             `drctl stanza upgrade` only if the cluster was replaced on purpose"
-        }
-        6 => "`drctl list` shows what is there; the backup may have expired meanwhile",
-        _ => {
-            "check that the repository can be reached and read from here: path, mount, \
-             credentials, certificate, passphrase (cipher_pass of the source); `drctl doctor` \
-             tries it"
-        }
-    }
-    .to_owned()
 }
 
 fn connect_hint(said: &ServerSaid) -> String {
