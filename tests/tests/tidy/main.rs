@@ -3,6 +3,7 @@
 //! Every rule is a pure function over text, with a test of its own that plants what it must find.
 
 mod edges;
+mod engine_words;
 mod engines;
 mod errors;
 mod lengths;
