@@ -9,7 +9,7 @@ pub mod pg;
 
 pub use common::boxed;
 pub use common::{
-    BackupSource, Below, Blocker, Brought, EngineError, Finished, Leftover, Outcome, RestoreTarget,
-    Secret, ServerSaid, Stderr, StreamOutcome, ToolFeed, ToolRun, Unreadable, blocking, kill_tools,
-    stays_below,
+    BackupSource, Below, Brought, EngineError, Finished, Outcome, OwnError, RestoreTarget, Secret,
+    Stderr, StreamOutcome, ToolFeed, ToolRun, blocking, kill_tools, stays_below,
 };
+pub use pg::{Blocker, Leftover, ServerSaid, Unreadable};

@@ -356,6 +356,7 @@ fn known<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e dyn Classified> {
 #[cfg(test)]
 mod tests {
     use drctl_engines::backrest::{BackRestError, Exit as Ended};
+    use drctl_engines::pg::{DumpError, ServerError};
 
     use super::*;
 
@@ -369,9 +370,21 @@ mod tests {
         let wrong = || drctl_model::MarkerError::Foreign(String::new());
         let cases: [(anyhow::Error, &str, Exit); 12] = [
             (EngineError::NotEmpty { found: Vec::new() }.into(), "not_empty", Exit::Target),
-            (EngineError::Exists { name: "a".to_owned() }.into(), "exists", Exit::Target),
-            (EngineError::Unfinished { names: Vec::new() }.into(), "unfinished", Exit::Target),
-            (EngineError::LeftOut { what: Vec::new() }.into(), "copy_incomplete", Exit::Source),
+            (
+                EngineError::from(DumpError::Exists { name: "a".to_owned() }).into(),
+                "exists",
+                Exit::Target,
+            ),
+            (
+                EngineError::from(DumpError::Unfinished { names: Vec::new() }).into(),
+                "unfinished",
+                Exit::Target,
+            ),
+            (
+                EngineError::from(ServerError::LeftOut { what: Vec::new() }).into(),
+                "copy_incomplete",
+                Exit::Source,
+            ),
             (backrest(40).into(), "pgbackrest_target", Exit::Target),
             (backrest(50).into(), "pgbackrest_busy", Exit::Busy),
             (backrest(27).into(), "pgbackrest_configuration", Exit::Configuration),

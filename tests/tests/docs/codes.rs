@@ -29,6 +29,9 @@ const SOURCES: &[&str] = &[
     "agent/store/src/error/sealing.rs",
     "agent/engines/src/common/error.rs",
     "agent/engines/src/backrest/error.rs",
+    "agent/engines/src/pg/dump/error.rs",
+    "agent/engines/src/pg/physical/error.rs",
+    "agent/engines/src/pg/server/error.rs",
     "catalog/src/error.rs",
 ];
 

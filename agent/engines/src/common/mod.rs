@@ -10,7 +10,7 @@ mod source;
 mod target;
 
 pub use below::{Below, stays_below};
-pub use error::{Blocker, EngineError, Leftover, ServerSaid, Stderr, Unreadable};
+pub use error::{EngineError, OwnError, Stderr};
 pub use process::{blocking, kill_tools};
 pub use secret::Secret;
 pub use source::{BackupSource, Brought, Finished, Outcome, StreamOutcome, ToolRun};

@@ -8,14 +8,15 @@ pub(crate) mod server;
 pub mod wal;
 
 pub use dump::{
-    CODE_NAMED, DatabaseChoice, DatabaseReport, DatabaseTarget, DumpShape, DumpWalker, DumpedTable,
-    Extent, GlobalsTarget, Member, PgDumpOptions, PgDumpSource, Preflight, RestoreDatabase,
-    RestoreOptions, RoleReport, RowDifference, ServerReport, WalkError, compare_rows, count_rows,
-    filled, preflight, probe,
+    Blocker, CODE_NAMED, DatabaseChoice, DatabaseReport, DatabaseTarget, DumpError, DumpShape,
+    DumpWalker, DumpedTable, Extent, GlobalsTarget, Leftover, Member, PgDumpOptions, PgDumpSource,
+    Preflight, RestoreDatabase, RestoreOptions, RoleReport, RowDifference, ServerReport,
+    Unreadable, WalkError, compare_rows, count_rows, filled, preflight, probe,
 };
-pub use physical::quoted_setting;
+pub use physical::{PhysicalError, quoted_setting};
 pub use server::{
     Acknowledged, Archived, ArchivesBy, ClusterPlace, FoundTool, Heartbeat, LogHealth, PgServer,
-    SILENCE, SlotHealth, acknowledged, archived, archives_by, beat, cluster_place, combine_program,
-    goodbye, log_health, major_of, sayable, server_program, sweep, typed_ident,
+    SILENCE, ServerError, ServerSaid, SlotHealth, acknowledged, archived, archives_by, beat,
+    cluster_place, combine_program, goodbye, log_health, major_of, sayable, server_program, sweep,
+    typed_ident,
 };

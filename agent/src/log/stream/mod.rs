@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::EngineError;
+use drctl_engines::pg::ServerError;
 use drctl_engines::pg::replication::{Replication, WalEvent, WalStream};
 use drctl_engines::pg::wal::WalError;
 use drctl_engines::pg::{Heartbeat, PgServer, beat};
@@ -153,8 +154,8 @@ pub async fn ship(
 /// Whether the server does not have a segment any more that was asked for (`XLogFileReadAnyTLI`,
 /// `WalSndSegmentOpen`: `ERRCODE_UNDEFINED_FILE`).
 fn was_removed(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| match cause.downcast_ref() {
-        Some(EngineError::Query { source, .. }) => source.sqlstate() == Some("58P01"),
+    error.chain().any(|cause| match cause.downcast_ref().and_then(EngineError::own) {
+        Some(ServerError::Query { source, .. }) => source.sqlstate() == Some("58P01"),
         _ => false,
     })
 }
@@ -166,11 +167,13 @@ fn passes(error: &anyhow::Error) -> bool {
         if let Some(store) = cause.downcast_ref::<StoreError>() {
             return !store.is_permanent();
         }
-        match cause.downcast_ref::<EngineError>() {
-            Some(EngineError::Connect { .. } | EngineError::NoEntry { .. }) => true,
-            Some(EngineError::Query { source, .. }) => source.sqlstate().is_none_or(|state| {
-                ["57", "53", "08", "58", "55006"].iter().any(|s| state.starts_with(s))
-            }),
+        match cause.downcast_ref().map(EngineError::own) {
+            Some(Some(ServerError::Connect { .. } | ServerError::NoEntry { .. })) => true,
+            Some(Some(ServerError::Query { source, .. })) => {
+                source.sqlstate().is_none_or(|state| {
+                    ["57", "53", "08", "58", "55006"].iter().any(|s| state.starts_with(s))
+                })
+            }
             Some(_) => false,
             None => !cause.is::<WalError>() && !cause.is::<AgentError>(),
         }

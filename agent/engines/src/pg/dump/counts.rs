@@ -12,8 +12,10 @@ use super::DumpShape;
 use super::code;
 use super::guard::{Guard, Guarded};
 use super::tables::{self, Table};
-use crate::common::{EngineError, ServerSaid};
+use crate::common::EngineError;
 use crate::pg::server::PgServer;
+use crate::pg::server::ServerError;
+use crate::pg::server::ServerSaid;
 use crate::pg::server::address::quote_ident;
 use crate::pg::server::session::Session;
 use crate::pg::server::spelling::{self, spelled};
@@ -129,9 +131,11 @@ async fn count_all(session: &Session, tables: &[Table]) -> Result<Vec<Counted>, 
     for batch in with_rows.chunks(COUNTED_AT_ONCE) {
         let failed = |error| EngineError::query("count rows")(error);
         client.batch_execute("SAVEPOINT counting").await.map_err(failed)?;
-        tables::lock(client, batch).await.map_err(|source| EngineError::Query {
-            action: "lock tables to count their rows".to_owned(),
-            source,
+        tables::lock(client, batch).await.map_err(|source| {
+            EngineError::from(ServerError::Query {
+                action: "lock tables to count their rows".to_owned(),
+                source,
+            })
         })?;
         for (table, way) in ways(client, guard.as_ref(), batch, sample).await? {
             let rows = count_one(client, table, &way).await?;
@@ -177,7 +181,9 @@ async fn ways<'a>(
             let declared = format!("DECLARE {cursor} NO SCROLL CURSOR FOR {query}");
             let action = || format!("plan to count the rows of {name}");
             let done = spelling::execute(client, &declared).await;
-            done.map_err(|source| EngineError::Query { action: action(), source })?;
+            done.map_err(|source| {
+                EngineError::from(ServerError::Query { action: action(), source })
+            })?;
             Way::Query(format!("FETCH 1 FROM {cursor}"))
         } else {
             Way::Query(query)
@@ -212,7 +218,10 @@ async fn count_unplanned(client: &Client, table: &Table) -> Result<u64, EngineEr
     let Ok(statement) = String::from_utf8(spelling::unspelled(&statement)) else {
         let text = "a function of its owner's would run, and its name is no UTF-8: rename it, or \
                     drop the index or constraint that calls the function";
-        return Err(EngineError::Query { action: action(), source: ServerSaid::new(text) });
+        return Err(EngineError::from(ServerError::Query {
+            action: action(),
+            source: ServerSaid::new(text),
+        }));
     };
     let copied = client.copy_out(&statement).await.map_err(failed)?;
     let ends = |bytes: Bytes| bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
@@ -238,8 +247,8 @@ pub(crate) async fn begin(client: &Client) -> Result<(), EngineError> {
 /// name: the same tables that a backup counts.
 ///
 /// # Errors
-/// [`EngineError::Connect`] and its like where the server is not reached;
-/// [`EngineError::Permission`] for a table that may not be read; [`EngineError::Query`].
+/// [`ServerError::Connect`] and its like where the server is not reached;
+/// [`ServerError::Permission`] for a table that may not be read; [`ServerError::Query`].
 pub async fn count_rows(
     server: &PgServer,
     database: &str,

@@ -5,6 +5,7 @@ use tokio_postgres::{Client, Row};
 
 use super::DatabaseChoice;
 use crate::common::EngineError;
+use crate::pg::server::ServerError;
 use crate::pg::server::session::Session;
 use crate::pg::server::spelling::{bytes_of, spelled};
 
@@ -93,7 +94,7 @@ fn pick(all: Vec<Database>, choice: &DatabaseChoice) -> Result<Vec<Database>, En
             let exists = |name: &&String| all.iter().any(|d| &d.name == *name);
             let missing: Vec<String> = names.iter().filter(|n| !exists(n)).cloned().collect();
             if !missing.is_empty() {
-                return Err(EngineError::NoDatabase { names: missing });
+                return Err(EngineError::from(ServerError::NoDatabase { names: missing }));
             }
             Ok(all.into_iter().filter(|d| names.contains(&d.name)).collect())
         }
@@ -134,8 +135,11 @@ mod tests {
         for (choice, expected) in cases {
             match (pick(all(&["a", "b"]), choice), expected) {
                 (Ok(found), Ok(names)) => assert_eq!(found, all(names)),
-                (Err(EngineError::NoDatabase { names }), Err(missing)) => {
-                    assert_eq!(names, *missing);
+                (Err(error), Err(missing)) => {
+                    let Some(ServerError::NoDatabase { names }) = error.own() else {
+                        panic!("{error}")
+                    };
+                    assert_eq!(names, missing);
                 }
                 (found, expected) => panic!("{choice:?}: {found:?}, not {expected:?}"),
             }

@@ -18,8 +18,10 @@ use tokio_postgres::error::SqlState;
 use super::script::{SCRIPT_BYTES, Trailer, head, role_of, statements, tablespace_of};
 use super::stream::{WatchedRead, WatchedWrite, Watcher};
 use crate::common::process::{Running, Tool};
-use crate::common::{EngineError, RestoreTarget, ServerSaid, StreamOutcome, ToolFeed, ToolRun};
+use crate::common::{EngineError, RestoreTarget, StreamOutcome, ToolFeed, ToolRun};
 use crate::pg::server::PgServer;
+use crate::pg::server::ServerError;
+use crate::pg::server::ServerSaid;
 use crate::pg::server::session::Session;
 use crate::pg::server::spelling::{bytes_of, spelled};
 
@@ -29,14 +31,14 @@ pub(crate) async fn passwords_readable(session: &Session, user: &str) -> Result<
     if session.text(query, "look at our privileges").await? == "true" {
         return Ok(());
     }
-    Err(EngineError::Permission {
+    Err(EngineError::from(ServerError::Permission {
         user: user.to_owned(),
         action: "read the passwords of roles (pg_authid)".to_owned(),
         advice: "back up as a superuser, or set role_passwords = false: roles are then backed up \
                  without their passwords (pg_dumpall --no-role-passwords)"
             .to_owned(),
         source: None,
-    })
+    }))
 }
 
 /// Roles and tablespaces whose names are not UTF-8, spelled: `pg_dumpall` stumbles over them.

@@ -9,6 +9,7 @@ use super::databases;
 use super::restore::all_whole;
 use crate::common::EngineError;
 use crate::pg::server::PgServer;
+use crate::pg::server::ServerError;
 use crate::pg::server::address::quote_ident;
 use crate::pg::server::session::Session;
 use crate::pg::server::spelling::{bytes_of, spelled};
@@ -59,8 +60,9 @@ pub struct Extent {
 /// `dump_major` is the major version of the server that was backed up.
 ///
 /// # Errors
-/// [`EngineError::OlderServer`], [`EngineError::ToolMissing`], [`EngineError::VersionMismatch`],
-/// [`EngineError::Permission`], [`EngineError::NotEmpty`], [`EngineError::Unfinished`], and those of connecting.
+/// [`ServerError::OlderServer`], [`ServerError::ToolMissing`], [`ServerError::VersionMismatch`],
+/// [`ServerError::Permission`], [`EngineError::NotEmpty`],
+/// [`DumpError::Unfinished`](crate::pg::dump::DumpError::Unfinished), and those of connecting.
 pub async fn preflight(
     server: &PgServer,
     dump_major: Option<u32>,
@@ -73,7 +75,7 @@ pub async fn preflight(
     let version = session.version().await?;
     let server_version = tools::short(&version).to_owned();
     if let Some(dump) = dump_major.filter(|dump| major_of(&version) < Some(*dump)) {
-        return Err(EngineError::OlderServer { dump, server: server_version });
+        return Err(EngineError::from(ServerError::OlderServer { dump, server: server_version }));
     }
     let pg_restore = tools::find(server, "pg_restore", &version).await?;
     let names = target_names(wanted)?;
@@ -104,7 +106,7 @@ pub async fn preflight(
 /// Which of these databases are there and hold something.
 ///
 /// # Errors
-/// [`EngineError::Unfinished`], and those of connecting.
+/// [`DumpError::Unfinished`](crate::pg::dump::DumpError::Unfinished), and those of connecting.
 pub async fn filled(
     server: &PgServer,
     names: &[&str],
@@ -250,12 +252,12 @@ async fn may_create(
         true => ("create roles and databases for others", "SUPERUSER"),
         false => ("create databases", "CREATEDB"),
     };
-    Err(EngineError::Permission {
+    Err(EngineError::from(ServerError::Permission {
         user: server.user.clone(),
         action: action.to_owned(),
         advice: format!("run `ALTER ROLE {} {right};`", quote_ident(&server.user)),
         source: None,
-    })
+    }))
 }
 
 async fn notes(

@@ -3,7 +3,8 @@
 use super::databases::{self, Database};
 use super::tables;
 use super::{Member, members};
-use crate::common::{EngineError, Unreadable};
+use crate::common::EngineError;
+use crate::pg::dump::Unreadable;
 use crate::pg::server::PgServer;
 use crate::pg::server::session::Session;
 use crate::pg::server::{FoundTool, tools};
@@ -68,7 +69,8 @@ const ROLE: &str = "
 /// Looks at a server. Changes nothing.
 ///
 /// # Errors
-/// [`EngineError::Connect`] and its like, and [`EngineError::Query`] of the first session: what is
+/// [`ServerError::Connect`](crate::pg::server::ServerError::Connect) and its like, and
+/// [`ServerError::Query`](crate::pg::server::ServerError::Query) of the first session: what is
 /// wrong with a database or a tool is part of the report.
 pub async fn probe(server: &PgServer, application_name: &str) -> Result<ServerReport, EngineError> {
     let maintenance = &server.maintenance_database;

@@ -18,7 +18,9 @@ use drctl_model::{DatabaseFacts, TableRows, shown};
 use super::count_rows;
 use super::preflight::occupants;
 use crate::common::process::Tool;
-use crate::common::{EngineError, Leftover, RestoreTarget, ToolFeed};
+use crate::common::{EngineError, RestoreTarget, ToolFeed};
+use crate::pg::dump::DumpError;
+use crate::pg::dump::Leftover;
 use crate::pg::server::PgServer;
 use crate::pg::server::address::quote_ident;
 use crate::pg::server::end_sessions::end_sessions;
@@ -95,7 +97,7 @@ impl DatabaseTarget {
     /// Counts the rows of every table.
     ///
     /// # Errors
-    /// Those of [`count_rows`], and [`EngineError::Waits`].
+    /// Those of [`count_rows`], and [`DumpError::Waits`].
     pub async fn count(&self) -> Result<Vec<TableRows>, EngineError> {
         let Creation { server, name, application, .. } = &self.creation;
         let counting = count_rows(server, name, application);
@@ -105,7 +107,8 @@ impl DatabaseTarget {
     /// Lets others in and takes the mark away: what was loaded was looked at.
     ///
     /// # Errors
-    /// [`EngineError::Connect`] and its like; [`EngineError::Query`] where the server refuses: it
+    /// [`ServerError::Connect`](crate::pg::server::ServerError::Connect) and its like;
+    /// [`ServerError::Query`](crate::pg::server::ServerError::Query) where the server refuses: it
     /// stays closed and marked.
     pub async fn open(&self) -> Result<(), EngineError> {
         self.note(self.creation.open().await?);
@@ -121,7 +124,8 @@ impl DatabaseTarget {
     /// Drop the [`ToolFeed`] first. Tells what is left.
     ///
     /// # Errors
-    /// [`EngineError::Connect`] and its like; [`EngineError::Query`] where it cannot be dropped: it
+    /// [`ServerError::Connect`](crate::pg::server::ServerError::Connect) and its like;
+    /// [`ServerError::Query`](crate::pg::server::ServerError::Query) where it cannot be dropped: it
     /// is then incomplete, and left.
     pub async fn discard(&self) -> Result<Leftover, EngineError> {
         let Creation { server, name, application, created, .. } = &self.creation;
@@ -181,7 +185,7 @@ impl DatabaseTarget {
                 false => Leftover::Nothing,
             };
             let source = Box::new(source);
-            Err(EngineError::RestoreFailed { database: name, left, source })
+            Err(EngineError::from(DumpError::RestoreFailed { database: name, left, source }))
         })
     }
 }

@@ -9,7 +9,10 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use super::tables::{self, Table};
-use crate::common::{Blocker, EngineError, ServerSaid};
+use crate::common::EngineError;
+use crate::pg::dump::Blocker;
+use crate::pg::server::ServerError;
+use crate::pg::server::ServerSaid;
 use crate::pg::server::session::Session;
 use crate::pg::server::spelling::{bytes_in, spelled, who, who_is};
 
@@ -46,7 +49,7 @@ pub(crate) async fn hold(
             return Ok(Attempt::Changed);
         }
         let action = format!("lock the tables of database `{database}` for reading");
-        return Err(EngineError::Query { action, source: said });
+        return Err(EngineError::from(ServerError::Query { action, source: said }));
     }
     // The first statement that takes a snapshot.
     let export = "SELECT pg_catalog.pg_export_snapshot()";

@@ -22,10 +22,12 @@ use super::tables::Table;
 use super::waits::{LockedOut, unless_locked_out};
 use super::{empty, globals};
 use crate::common::process::{Ended, OwnedTask, Running, Stopper, Tool};
-use crate::common::{
-    BackupSource, Blocker, EngineError, Finished, Outcome, ServerSaid, StreamOutcome, ToolRun,
-};
+use crate::common::{BackupSource, EngineError, Finished, Outcome, StreamOutcome, ToolRun};
+use crate::pg::dump::Blocker;
+use crate::pg::dump::DumpError;
 use crate::pg::server::PgServer;
+use crate::pg::server::ServerError;
+use crate::pg::server::ServerSaid;
 use crate::pg::server::address::quote_ident;
 use crate::pg::server::end_sessions::end_sessions;
 use crate::pg::server::pgpass::PgPass;
@@ -115,9 +117,9 @@ impl PgDumpSource {
     /// [`abort`](BackupSource::abort) ends all of its role's sessions with that name.
     ///
     /// # Errors
-    /// All that can be known before the first byte: [`EngineError::Connect`],
-    /// [`EngineError::Auth`], [`EngineError::NoDatabase`], [`EngineError::ToolMissing`],
-    /// [`EngineError::VersionMismatch`], [`EngineError::Permission`].
+    /// All that can be known before the first byte: [`ServerError::Connect`],
+    /// [`ServerError::Auth`], [`ServerError::NoDatabase`], [`ServerError::ToolMissing`],
+    /// [`ServerError::VersionMismatch`], [`ServerError::Permission`].
     pub async fn open(
         server: PgServer,
         options: PgDumpOptions,
@@ -219,10 +221,14 @@ impl PgDumpSource {
     fn gave_up(&self, database: &str, attempts: u32, again: Again) -> EngineError {
         let (database, waited) = (database.to_owned(), self.options.lock_timeout);
         match again {
-            Again::Locked { said, blockers } => {
-                EngineError::Locks { database, attempts, waited, blockers, source: said }
-            }
-            Again::Changed => EngineError::Unsettled { database, attempts },
+            Again::Locked { said, blockers } => EngineError::from(DumpError::Locks {
+                database,
+                attempts,
+                waited,
+                blockers,
+                source: said,
+            }),
+            Again::Changed => EngineError::from(DumpError::Unsettled { database, attempts }),
         }
     }
 
@@ -358,11 +364,17 @@ fn outcome(
         let dump = watcher.written("pg_dump", &label)?;
         let (counted, runs, found) = counts.join().await.ok_or_else(|| {
             let action = format!("count the rows of database {}", quote_ident(&database.name));
-            EngineError::Query { action, source: ServerSaid::new("the count was given up") }
+            EngineError::from(ServerError::Query {
+                action,
+                source: ServerSaid::new("the count was given up"),
+            })
         })??;
         let differences = counts::compare_with_dump(&counted, &dump);
         if !differences.is_empty() {
-            return Err(EngineError::Counts { database: database.name, differences });
+            return Err(EngineError::from(DumpError::Counts {
+                database: database.name,
+                differences,
+            }));
         }
         let found = found.into_iter().map(|member| (database.name.clone(), member));
         members.lock().unwrap_or_else(PoisonError::into_inner).extend(found);

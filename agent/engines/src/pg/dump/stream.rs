@@ -11,6 +11,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::{DumpShape, DumpWalker, WalkError};
 use crate::common::EngineError;
+use crate::pg::dump::DumpError;
 
 /// Something that sees every byte of a stream and judges the whole at its end.
 pub(crate) trait Watch: Send + 'static {
@@ -67,13 +68,14 @@ impl<W: Watch + Default> Watcher<W> {
     /// The judgement of what a tool wrote.
     pub(crate) fn written(&self, tool: &'static str, what: &str) -> Result<W::Shape, EngineError> {
         let what = what.to_owned();
-        self.finish().map_err(|source| EngineError::Structure { tool, what, source })
+        self.finish()
+            .map_err(|source| EngineError::from(DumpError::Structure { tool, what, source }))
     }
 
     /// The judgement of what was read from a backup.
     pub(crate) fn read(&self, what: &str) -> Result<W::Shape, EngineError> {
         let what = what.to_owned();
-        self.finish().map_err(|source| EngineError::Damaged { what, source })
+        self.finish().map_err(|source| EngineError::from(DumpError::Damaged { what, source }))
     }
 }
 

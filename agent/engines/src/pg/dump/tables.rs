@@ -5,7 +5,10 @@ use std::borrow::Borrow;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 
-use crate::common::{EngineError, ServerSaid, Unreadable};
+use crate::common::EngineError;
+use crate::pg::dump::Unreadable;
+use crate::pg::server::ServerError;
+use crate::pg::server::ServerSaid;
 use crate::pg::server::address::quote_ident;
 use crate::pg::server::spelling::{self, spelled};
 
@@ -159,12 +162,12 @@ pub(crate) fn all_readable(
         false => ("", format!("run `GRANT pg_read_all_data TO {role};`")),
     };
     let table = format!("{}.{}", first.schema, first.table);
-    Err(EngineError::Permission {
+    Err(EngineError::from(ServerError::Permission {
         user: user.to_owned(),
         action: format!("read {what}{table}{more} in database `{database}`"),
         advice,
         source: None,
-    })
+    }))
 }
 
 #[cfg(test)]

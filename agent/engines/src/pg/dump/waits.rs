@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Row;
 
-use crate::common::{Blocker, EngineError};
+use crate::common::EngineError;
+use crate::pg::dump::Blocker;
 use crate::pg::server::session::Session;
 use crate::pg::server::spelling::{bytes_in, spelled, who, who_is};
 

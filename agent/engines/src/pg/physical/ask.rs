@@ -14,7 +14,9 @@ use super::names::{databases, superusers};
 use super::run::Recovering;
 use super::settings::are_too_small;
 use super::stopped::Stopped;
-use crate::common::{EngineError, ServerSaid};
+use crate::common::EngineError;
+use crate::pg::server::ServerError;
+use crate::pg::server::ServerSaid;
 use crate::pg::server::session::Session;
 
 /// How often it is asked where it is.
@@ -86,7 +88,7 @@ impl Recovering {
     /// What there is to see after a moment.
     ///
     /// # Errors
-    /// [`EngineError::Query`] with the server's last words, where it has ended; why it refuses us,
+    /// [`ServerError::Query`] with the server's last words, where it has ended; why it refuses us,
     /// where it does so for too long.
     pub async fn look(&mut self) -> Result<Look, EngineError> {
         sleep(LOOK_EVERY).await;
@@ -97,10 +99,10 @@ impl Recovering {
                 return Ok(Look::TooSmall);
             }
             let source = ServerSaid::new(format!("{status}; {}", self.last_words()));
-            return Err(EngineError::Query {
+            return Err(EngineError::from(ServerError::Query {
                 action: "recover the restored cluster".into(),
                 source,
-            });
+            }));
         }
         // One session for all questions: a recovering server has better things to do than logins.
         let session = match self.answers.session.take() {
@@ -271,7 +273,10 @@ pub(super) fn late() -> EngineError {
          session needs",
         ANSWER_WAIT.as_secs()
     );
-    EngineError::Query { action: ASKING.to_owned(), source: ServerSaid::new(text) }
+    EngineError::from(ServerError::Query {
+        action: ASKING.to_owned(),
+        source: ServerSaid::new(text),
+    })
 }
 
 async fn enter(
@@ -295,7 +300,7 @@ fn is_not_yet(error: &EngineError) -> bool {
         .find_map(|cause| cause.downcast_ref::<ServerSaid>());
     match said.map(ServerSaid::sqlstate) {
         Some(Some(state)) => state == "57P03",
-        Some(None) => matches!(error, EngineError::Connect { .. }),
+        Some(None) => matches!(error.own(), Some(ServerError::Connect { .. })),
         None => false,
     }
 }

@@ -15,6 +15,7 @@ use super::{Layout, extract};
 use crate::common::EngineError;
 use crate::common::process::Tool;
 use crate::pg::dump::WalkError;
+use crate::pg::physical::PhysicalError;
 
 const TOOL: &str = "pg_combinebackup";
 
@@ -47,7 +48,7 @@ pub struct Combination {
 /// what was taken over as it is with the digest that the server gave it.
 ///
 /// # Errors
-/// [`EngineError::ToolFailed`]; [`EngineError::Differs`] where a list is another one, or a file is
+/// [`EngineError::ToolFailed`]; [`PhysicalError::Differs`] where a list is another one, or a file is
 /// not what the list says.
 pub async fn combine(chain: Combination) -> Result<(), EngineError> {
     let (tool, check) = (command(&chain), chain.parts.clone());
@@ -105,7 +106,7 @@ fn escaped(path: &Path) -> OsString {
 }
 
 fn differs(data: &Path, source: WalkError) -> EngineError {
-    EngineError::Differs { place: data.display().to_string(), source }
+    EngineError::from(PhysicalError::Differs { place: data.display().to_string(), source })
 }
 
 fn listing(layout: &Layout) -> Result<Vec<u8>, WalkError> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::common::EngineError;
 use crate::pg::server::PgServer;
+use crate::pg::server::ServerError;
 use crate::pg::server::session::Session;
 
 /// How long the server may take to tell.
@@ -55,7 +56,7 @@ pub(super) async fn census(server: &PgServer, application: &str) -> Result<Censu
 /// now and had `before`; gives what an operator should know where it cannot be asked.
 ///
 /// # Errors
-/// [`EngineError::LeftOut`].
+/// [`ServerError::LeftOut`].
 pub(super) async fn all_came(
     before: Result<Census, EngineError>,
     server: &PgServer,
@@ -69,7 +70,7 @@ pub(super) async fn all_came(
     match asked {
         Ok((before, after)) => match before.missing(&after, &directories, &archives) {
             what if what.is_empty() => Ok(None),
-            what => Err(EngineError::LeftOut { what }),
+            what => Err(EngineError::from(ServerError::LeftOut { what })),
         },
         Err(error) => Ok(Some(format!(
             "whether every database and tablespace is in the base backup was not compared with the \

@@ -9,6 +9,7 @@ use drctl_model::shown;
 use super::members::{is_expected, tablespace_link};
 use super::tar::{Member, MemberKind, TarWalker, Visit};
 use crate::common::{Below, EngineError};
+use crate::pg::dump::DumpError;
 use crate::pg::dump::WalkError;
 
 /// The data directory's name below the root of a restore.
@@ -99,11 +100,13 @@ impl DirectoryTarget {
     /// The next bytes of the archive. Writes files: for the blocking pool.
     ///
     /// # Errors
-    /// [`EngineError::Damaged`] for an archive that is none; also where a file cannot be written.
+    /// [`DumpError::Damaged`] for an archive that is none; also where a file cannot be written.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
         let Some(walker) = &mut self.walker else { return Ok(()) };
         let what = &self.what;
-        walker.push(bytes).map_err(|source| EngineError::Damaged { what: what.clone(), source })
+        walker
+            .push(bytes)
+            .map_err(|source| EngineError::from(DumpError::Damaged { what: what.clone(), source }))
     }
 
     /// Ends the archive; everything of it is on the disk then.
@@ -113,7 +116,9 @@ impl DirectoryTarget {
     pub fn finish(&mut self) -> Result<(), EngineError> {
         let Some(walker) = self.walker.take() else { return Ok(()) };
         let what = self.what.clone();
-        let extractor = walker.finish().map_err(|source| EngineError::Damaged { what, source })?;
+        let extractor = walker
+            .finish()
+            .map_err(|source| EngineError::from(DumpError::Damaged { what, source }))?;
         let synced = extractor.below.sync_all();
         synced.map_err(EngineError::io(format!("sync {}", self.what)))
     }

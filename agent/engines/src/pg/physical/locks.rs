@@ -8,7 +8,9 @@ use tokio::time::timeout;
 use super::ask::ANSWER_WAIT;
 use super::pick::tree;
 use super::run::Recovering;
-use crate::common::{EngineError, ServerSaid};
+use crate::common::EngineError;
+use crate::pg::server::ServerError;
+use crate::pg::server::ServerSaid;
 use crate::pg::server::address::quote_literal;
 use crate::pg::server::session::Session;
 
@@ -21,7 +23,7 @@ impl Recovering {
     /// take one: whatever there is stands in the replay's own name.
     ///
     /// # Errors
-    /// [`EngineError::Query`].
+    /// [`ServerError::Query`].
     pub async fn dead_locks(&self) -> Result<u64, EngineError> {
         let query = "SELECT pg_catalog.count(*)::pg_catalog.text FROM pg_catalog.pg_locks \
                      WHERE granted AND locktype = 'relation' AND mode = 'AccessExclusiveLock'";
@@ -31,7 +33,7 @@ impl Recovering {
     /// The number that the next transaction would have: who writes takes one.
     ///
     /// # Errors
-    /// [`EngineError::Query`].
+    /// [`ServerError::Query`].
     pub async fn next_xid(&self) -> Result<u64, EngineError> {
         let query = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text";
         self.number(query, "ask for the next transaction").await
@@ -39,9 +41,11 @@ impl Recovering {
 
     async fn number(&self, query: &str, action: &str) -> Result<u64, EngineError> {
         let session = self.session().await?;
-        let odd = |said: &str| EngineError::Query {
-            action: action.to_owned(),
-            source: ServerSaid::new(said.to_owned()),
+        let odd = |said: &str| {
+            EngineError::from(ServerError::Query {
+                action: action.to_owned(),
+                source: ServerSaid::new(said.to_owned()),
+            })
         };
         let answer = timeout(ANSWER_WAIT, session.text(query, action)).await;
         let text = answer.map_err(|_| odd("it gave no answer"))??;
@@ -53,7 +57,7 @@ impl Recovering {
 /// locked: nobody ends that one by itself.
 ///
 /// # Errors
-/// [`EngineError::Query`], which names the transaction.
+/// [`ServerError::Query`], which names the transaction.
 pub(super) async fn may_be_read(
     session: &Session,
     (name, shown): (&str, &str),
@@ -82,5 +86,5 @@ pub(super) async fn may_be_read(
          PREPARED",
         quote_literal(&gid)
     );
-    Err(EngineError::Query { action, source: ServerSaid::new(text) })
+    Err(EngineError::from(ServerError::Query { action, source: ServerSaid::new(text) }))
 }

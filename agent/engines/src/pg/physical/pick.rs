@@ -12,10 +12,12 @@ use tokio::io::AsyncWriteExt as _;
 use super::locks::{LOCK_WAIT, may_be_read};
 use super::run::Recovering;
 use crate::common::EngineError;
+use crate::pg::dump::DumpError;
 use crate::pg::dump::DumpWalker;
 use crate::pg::dump::counts::{begin, compare_with_dump, count};
 use crate::pg::dump::stream::{WatchedRead, Watcher};
 use crate::pg::dump::tables::{self, Table};
+use crate::pg::physical::PhysicalError;
 use crate::pg::server::address::{quote_ident, quote_literal};
 use crate::pg::server::session::Session;
 use crate::pg::server::spelling::{self, unspelled};
@@ -61,7 +63,7 @@ impl std::fmt::Display for PickedTable {
 /// still while this runs.
 ///
 /// # Errors
-/// [`EngineError::NoTable`] for what is no table with rows; those of dumps. The file is then not
+/// [`PhysicalError::NoTable`] for what is no table with rows; those of dumps. The file is then not
 /// to be used.
 pub async fn pick_table(
     recovering: &Recovering,
@@ -110,7 +112,7 @@ pub async fn pick_table(
     let differences = compare_with_dump(&counted, &dump);
     if !differences.is_empty() {
         let database = wanted.database.clone();
-        return Err(EngineError::Counts { database, differences });
+        return Err(EngineError::from(DumpError::Counts { database, differences }));
     }
     Ok(counted.into_iter().map(|table| table.rows).collect())
 }
@@ -161,9 +163,11 @@ async fn find(
     wanted: &PickedTable,
 ) -> Result<(Vec<Table>, Vec<String>), EngineError> {
     let objects = objects(session, wanted).await?;
-    let no_table = |what: Option<&'static str>| EngineError::NoTable {
-        name: wanted.to_string(),
-        what: what.unwrap_or("is not there at this point"),
+    let no_table = |what: Option<&'static str>| {
+        EngineError::from(PhysicalError::NoTable {
+            name: wanted.to_string(),
+            what: what.unwrap_or("is not there at this point"),
+        })
     };
     let Some(own) = objects.iter().find(|object| object.is_wanted) else {
         return Err(no_table(None));

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::Layout;
 use super::listing::{Listed, MAX_LISTING_BYTES, read_listing};
 use crate::common::{Below, EngineError};
+use crate::pg::dump::DumpError;
 use crate::pg::dump::WalkError;
 
 /// How much of a file is read at once.
@@ -19,10 +20,10 @@ const CHUNK: usize = 256 << 10;
 /// it: for the blocking pool.
 ///
 /// # Errors
-/// [`EngineError::Damaged`] for a file that is missing or has other bytes; [`EngineError::Io`].
+/// [`DumpError::Damaged`] for a file that is missing or has other bytes; [`EngineError::Io`].
 pub fn look_again(layout: &Layout) -> Result<u64, EngineError> {
     let what = || layout.data().display().to_string();
-    let damaged = |source| EngineError::Damaged { what: what(), source };
+    let damaged = |source| EngineError::from(DumpError::Damaged { what: what(), source });
     let path = layout.data().join("backup_manifest");
     let mut text = Vec::new();
     let listing = std::path::Path::new("backup_manifest");

@@ -22,9 +22,11 @@ use super::tar::TarWalker;
 use crate::common::{
     BackupSource, Brought as Along, EngineError, Finished, StreamOutcome, ToolRun,
 };
+use crate::pg::dump::DumpError;
 use crate::pg::dump::WalkError;
 use crate::pg::replication::{BaseBackup, BaseEvent, BaseOptions, Replication};
 use crate::pg::server::PgServer;
+use crate::pg::server::ServerError;
 
 /// What the server calls the copy in its errors and ours.
 const TOOL: &str = "BASE_BACKUP";
@@ -85,7 +87,7 @@ impl BaseBackupSource {
     /// makes none it is a full one all the same, and a note says why.
     ///
     /// # Errors
-    /// Those of connecting; [`EngineError::Query`]; [`EngineError::LeftOut`].
+    /// Those of connecting; [`ServerError::Query`]; [`ServerError::LeftOut`].
     pub async fn open(
         server: &PgServer,
         options: &BaseBackupOptions,
@@ -96,7 +98,7 @@ impl BaseBackupSource {
         let all = census(server, application_name).await;
         let inside = all.as_ref().map(Census::in_place).unwrap_or_default();
         if !inside.is_empty() {
-            return Err(EngineError::LeftOut { what: inside });
+            return Err(EngineError::from(ServerError::LeftOut { what: inside }));
         }
         let identity = keeper.identify().await?;
         let segment_size = keeper.segment_size().await?;
@@ -217,7 +219,7 @@ impl BaseBackupSource {
 }
 
 fn damaged(what: &str, source: WalkError) -> EngineError {
-    EngineError::Structure { tool: TOOL, what: what.to_owned(), source }
+    EngineError::from(DumpError::Structure { tool: TOOL, what: what.to_owned(), source })
 }
 
 impl Copy {
@@ -376,9 +378,9 @@ impl BackupSource for BaseBackupSource {
 /// The server's complaint about a copy that came whole: pages whose checksums are wrong make it
 /// suspect, anything else makes it none. The words may be in any language; the state is not.
 fn judge(complaint: EngineError) -> Result<String, EngineError> {
-    match &complaint {
+    match complaint.own() {
         // XX001: data_corrupted.
-        EngineError::Query { source, .. } if source.sqlstate() == Some("XX001") => {
+        Some(ServerError::Query { source, .. }) if source.sqlstate() == Some("XX001") => {
             Ok(format!("pages of the server's files have wrong checksums ({source})"))
         }
         _ => Err(complaint),

@@ -39,7 +39,7 @@ impl Recovering {
     /// Those of a cluster that has opened: while it recovers it does not show them.
     ///
     /// # Errors
-    /// [`EngineError::Query`].
+    /// [`ServerError::Query`](crate::pg::server::ServerError::Query).
     pub async fn undecided(&self) -> Result<Vec<Undecided>, EngineError> {
         let session = self.session().await?;
         let query = format!(

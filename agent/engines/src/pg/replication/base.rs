@@ -9,7 +9,9 @@ use postgres_protocol::message::frontend;
 
 use super::wire::{Reply, said, texts};
 use super::{Replication, lost, odd, parse_timeline};
-use crate::common::{EngineError, ServerSaid};
+use crate::common::EngineError;
+use crate::pg::server::ServerError;
+use crate::pg::server::ServerSaid;
 use crate::pg::server::address::quote_literal;
 
 const ACTION: &str = "take a base backup";
@@ -77,7 +79,7 @@ impl Replication {
     /// which the next base backup of this connection can stand. Servers know it from 17 on.
     ///
     /// # Errors
-    /// [`EngineError::Query`]: a manifest that the server does not take, such as another cluster's.
+    /// [`ServerError::Query`]: a manifest that the server does not take, such as another cluster's.
     pub async fn upload_manifest(&mut self, manifest: &[u8]) -> Result<(), EngineError> {
         const UPLOAD: &str = "tell the server the manifest of an earlier backup";
         self.wire.bear(self.silence);
@@ -87,7 +89,10 @@ impl Replication {
                 Reply::Message(Message::CopyInResponse(_)) => break,
                 Reply::Message(Message::ErrorResponse(error)) => {
                     let source = said(&error);
-                    return Err(EngineError::Query { action: UPLOAD.to_owned(), source });
+                    return Err(EngineError::from(ServerError::Query {
+                        action: UPLOAD.to_owned(),
+                        source,
+                    }));
                 }
                 Reply::Message(Message::ReadyForQuery(_)) | Reply::CopyBoth => {
                     return Err(odd(UPLOAD));
@@ -112,7 +117,9 @@ impl Replication {
             }
         }
         match failed {
-            Some(source) => Err(EngineError::Query { action: UPLOAD.to_owned(), source }),
+            Some(source) => {
+                Err(EngineError::from(ServerError::Query { action: UPLOAD.to_owned(), source }))
+            }
             None => Ok(()),
         }
     }
@@ -120,7 +127,7 @@ impl Replication {
     /// Starts a base backup: the server makes a checkpoint first, which may take minutes.
     ///
     /// # Errors
-    /// [`EngineError::Query`].
+    /// [`ServerError::Query`].
     pub async fn base_backup(mut self, options: &BaseOptions) -> Result<BaseBackup, EngineError> {
         let checkpoint = if options.fast_checkpoint { "fast" } else { "spread" };
         let rate = options.max_rate_kib.map_or(String::new(), |kib| format!(", MAX_RATE {kib}"));
@@ -189,7 +196,10 @@ impl Replication {
     async fn reply(&mut self) -> Result<Message, EngineError> {
         match self.wire.next().await.map_err(lost(ACTION))? {
             Reply::Message(Message::ErrorResponse(error)) => {
-                Err(EngineError::Query { action: ACTION.to_owned(), source: said(&error) })
+                Err(EngineError::from(ServerError::Query {
+                    action: ACTION.to_owned(),
+                    source: said(&error),
+                }))
             }
             Reply::Message(message) => Ok(message),
             Reply::CopyBoth => Err(odd(ACTION)),
@@ -222,14 +232,17 @@ impl BaseBackup {
     /// checksums are wrong only there.
     ///
     /// # Errors
-    /// A connection that broke; [`EngineError::Query`] with the server's words;
-    /// [`EngineError::LeftOut`] for data that the server does not send.
+    /// A connection that broke; [`ServerError::Query`] with the server's words;
+    /// [`ServerError::LeftOut`] for data that the server does not send.
     pub async fn next(&mut self) -> Result<Option<BaseEvent>, EngineError> {
         loop {
             let reply = match (self.replication.wire.next().await, self.failed.take()) {
                 // A server that ends a session says why, and hangs up.
                 (Err(_), Some(source)) => {
-                    return Err(EngineError::Query { action: ACTION.to_owned(), source });
+                    return Err(EngineError::from(ServerError::Query {
+                        action: ACTION.to_owned(),
+                        source,
+                    }));
                 }
                 (reply, failed) => {
                     self.failed = failed;
@@ -238,7 +251,7 @@ impl BaseBackup {
             };
             let left_out = self.replication.wire.heard.lost();
             if !left_out.is_empty() {
-                return Err(EngineError::LeftOut { what: left_out.to_vec() });
+                return Err(EngineError::from(ServerError::LeftOut { what: left_out.to_vec() }));
             }
             let Reply::Message(message) = reply else { return Err(odd(ACTION)) };
             match message {
@@ -264,7 +277,9 @@ impl BaseBackup {
 
     fn last_word(&mut self) -> Result<Option<BaseEvent>, EngineError> {
         match (self.failed.take(), self.stop) {
-            (Some(source), _) => Err(EngineError::Query { action: ACTION.to_owned(), source }),
+            (Some(source), _) => {
+                Err(EngineError::from(ServerError::Query { action: ACTION.to_owned(), source }))
+            }
             (None, Some(_)) => Ok(None),
             (None, None) => Err(odd(ACTION)),
         }

@@ -9,7 +9,9 @@ use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
 use super::wire::{Reply, Wire, said};
-use crate::common::{EngineError, ServerSaid};
+use crate::common::EngineError;
+use crate::pg::server::ServerError;
+use crate::pg::server::ServerSaid;
 use crate::pg::server::address::{CONNECT_WAIT, quote_ident};
 use crate::pg::server::options::{self, Believed};
 use crate::pg::server::{PgServer, link};
@@ -30,7 +32,7 @@ pub(super) async fn log_in(
         Ok(done) => done,
         Err(_) => {
             let source = ServerSaid::new("it did not answer in time");
-            Err(EngineError::Connect { target: server.target(), source })
+            Err(EngineError::from(ServerError::Connect { target: server.target(), source }))
         }
     }
 }
@@ -143,33 +145,39 @@ impl Login<'_> {
 
     fn refused(&self, why: &str) -> EngineError {
         let (target, user) = (self.server.target(), self.server.user.clone());
-        EngineError::Auth { target, user, source: ServerSaid::new(why) }
+        EngineError::from(ServerError::Auth { target, user, source: ServerSaid::new(why) })
     }
 
     fn said(&self, source: ServerSaid) -> EngineError {
         let (target, user) = (self.server.target(), self.server.user.clone());
         match source.sqlstate() {
-            Some(state) if state.starts_with("28") => EngineError::Auth { target, user, source },
+            Some(state) if state.starts_with("28") => {
+                EngineError::from(ServerError::Auth { target, user, source })
+            }
             // A pooler does not know our options.
-            Some("08P01") => EngineError::Pooler { target, source },
+            Some("08P01") => EngineError::from(ServerError::Pooler { target, source }),
             // 42704: an old server does not know all of them.
             Some("42704") => EngineError::Config(format!(
                 "the server is older than PostgreSQL {}, which physical backups need ({source})",
                 super::LOWEST_MAJOR
             )),
             // 42501: the role lacks REPLICATION.
-            Some("42501") => EngineError::Permission {
+            Some("42501") => EngineError::from(ServerError::Permission {
                 action: "read the cluster by replication".to_owned(),
                 advice: format!("run `ALTER ROLE {} REPLICATION;`", quote_ident(&user)),
                 user,
                 source: Some(source),
-            },
-            _ => EngineError::Connect { target, source },
+            }),
+            _ => EngineError::from(ServerError::Connect { target, source }),
         }
     }
 }
 
 fn odd(server: &PgServer) -> EngineError {
     let source = ServerSaid::new("the password is wrong, or the server does not know it itself");
-    EngineError::Auth { target: server.target(), user: server.user.clone(), source }
+    EngineError::from(ServerError::Auth {
+        target: server.target(),
+        user: server.user.clone(),
+        source,
+    })
 }

@@ -17,6 +17,7 @@ use postgres_protocol::message::backend::Message;
 
 use crate::common::EngineError;
 use crate::pg::server::PgServer;
+use crate::pg::server::ServerError;
 use crate::pg::server::options::{self, Believed};
 
 pub use base::{BaseBackup, BaseEvent, BaseOptions, Tablespace};
@@ -59,7 +60,7 @@ impl Replication {
     /// Logs in for physical replication.
     ///
     /// # Errors
-    /// [`EngineError::Connect`], [`EngineError::Auth`]; a server older than [`LOWEST_MAJOR`].
+    /// [`ServerError::Connect`], [`ServerError::Auth`]; a server older than [`LOWEST_MAJOR`].
     pub async fn open(server: &PgServer, application: &str) -> Result<Self, EngineError> {
         let replication = Self::without_haste(server, application).await?;
         let major = replication.major();
@@ -118,7 +119,7 @@ impl Replication {
     /// `IDENTIFY_SYSTEM`.
     ///
     /// # Errors
-    /// [`EngineError::Query`].
+    /// [`ServerError::Query`].
     pub async fn identify(&mut self) -> Result<Identity, EngineError> {
         let action = "ask the server which cluster it is";
         let row = self.one_row("IDENTIFY_SYSTEM", action).await?;
@@ -132,7 +133,7 @@ impl Replication {
     /// `SHOW`: a setting of the server.
     ///
     /// # Errors
-    /// [`EngineError::Query`].
+    /// [`ServerError::Query`].
     pub async fn show(&mut self, setting: &str) -> Result<String, EngineError> {
         let action = format!("ask the server for {setting}");
         let mut row = self.one_row(&format!("SHOW {setting}"), &action).await?;
@@ -142,7 +143,7 @@ impl Replication {
     /// The size of the cluster's WAL segments.
     ///
     /// # Errors
-    /// [`EngineError::Query`].
+    /// [`ServerError::Query`].
     pub async fn segment_size(&mut self) -> Result<WalSegmentSize, EngineError> {
         let text = self.show("wal_segment_size").await?;
         let unit = |ending: &str, shift: u32| {
@@ -156,7 +157,7 @@ impl Replication {
     /// `TIMELINE_HISTORY`: the file's bytes, and what they say. The first timeline has none.
     ///
     /// # Errors
-    /// [`EngineError::Query`], also for a file that cannot be read.
+    /// [`ServerError::Query`], also for a file that cannot be read.
     pub async fn history(
         &mut self,
         timeline: Timeline,
@@ -171,7 +172,7 @@ impl Replication {
     /// `READ_REPLICATION_SLOT`; nothing where there is no such slot.
     ///
     /// # Errors
-    /// [`EngineError::Query`].
+    /// [`ServerError::Query`].
     pub async fn slot(&mut self, name: &str) -> Result<Option<Slot>, EngineError> {
         let action = format!("look at the replication slot {name}");
         let row = self.one_row(&format!("READ_REPLICATION_SLOT {name}"), &action).await?;
@@ -186,7 +187,7 @@ impl Replication {
     /// Makes a physical slot that keeps the log from now on.
     ///
     /// # Errors
-    /// [`EngineError::Query`].
+    /// [`ServerError::Query`].
     pub async fn create_slot(&mut self, name: &str) -> Result<(), EngineError> {
         let command = format!("CREATE_REPLICATION_SLOT {name} PHYSICAL (RESERVE_WAL true)");
         self.rows(&command, &format!("make the replication slot {name}")).await.map(drop)
@@ -195,7 +196,7 @@ impl Replication {
     /// Makes the server keep its log from now on, for as long as this connection lives.
     ///
     /// # Errors
-    /// [`EngineError::Query`].
+    /// [`ServerError::Query`].
     pub async fn keep_log(&mut self) -> Result<(), EngineError> {
         // Names are of the whole cluster; 63 bytes of a-z, 0-9 and _ at the most.
         let name = format!("drctl_{}_{:08x}", std::process::id(), fastrand());
@@ -232,7 +233,9 @@ impl Replication {
             }
         }
         match failed {
-            Some(source) => Err(EngineError::Query { action: action.to_owned(), source }),
+            Some(source) => {
+                Err(EngineError::from(ServerError::Query { action: action.to_owned(), source }))
+            }
             None => Ok(rows),
         }
     }
@@ -253,13 +256,13 @@ fn parse_timeline(text: &str) -> Option<Timeline> {
 fn lost(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> EngineError {
     let action = action.into();
     move |error| {
-        let source = crate::common::ServerSaid::new(error.to_string());
-        EngineError::Query { action, source }
+        let source = crate::pg::server::ServerSaid::new(error.to_string());
+        EngineError::from(ServerError::Query { action, source })
     }
 }
 
 /// The server gave an answer that it never gives.
 fn odd(action: &str) -> EngineError {
-    let source = crate::common::ServerSaid::new("its answer is not one that PostgreSQL gives");
-    EngineError::Query { action: action.to_owned(), source }
+    let source = crate::pg::server::ServerSaid::new("its answer is not one that PostgreSQL gives");
+    EngineError::from(ServerError::Query { action: action.to_owned(), source })
 }

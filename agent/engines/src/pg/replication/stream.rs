@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::wire::{Reply, said, texts};
 use super::{Replication, lost, odd, parse_timeline};
 use crate::common::EngineError;
+use crate::pg::server::ServerError;
 
 const READING: &str = "read the write-ahead log";
 
@@ -75,7 +76,7 @@ impl Replication {
     /// `START_REPLICATION`: the log of `timeline` from `from` on, for as long as it is written.
     ///
     /// # Errors
-    /// [`EngineError::Query`], for instance where the server has removed that part already.
+    /// [`ServerError::Query`], for instance where the server has removed that part already.
     pub async fn start(
         mut self,
         slot: Option<&str>,
@@ -94,7 +95,10 @@ impl Replication {
                     return Ok(WalStream { replication: self, at: from, ending, asked });
                 }
                 Reply::Message(Message::ErrorResponse(error)) => {
-                    return Err(EngineError::Query { action, source: said(&error) });
+                    return Err(EngineError::from(ServerError::Query {
+                        action,
+                        source: said(&error),
+                    }));
                 }
                 // Nothing was written on this timeline from there on: it ended.
                 Reply::Message(Message::ReadyForQuery(_)) => return Err(odd(&action)),
@@ -126,7 +130,7 @@ impl WalStream {
     /// What comes next. Cancel-safe.
     ///
     /// # Errors
-    /// A connection that broke; [`EngineError::Query`] with the server's words.
+    /// A connection that broke; [`ServerError::Query`] with the server's words.
     pub async fn next(&mut self) -> Result<WalEvent, EngineError> {
         loop {
             if self.ending.is_some() {
@@ -142,7 +146,10 @@ impl WalStream {
                 Reply::Message(Message::CopyDone) => self.ending = Some(Ending::default()),
                 Reply::Message(Message::ErrorResponse(error)) => {
                     let action = READING.to_owned();
-                    return Err(EngineError::Query { action, source: said(&error) });
+                    return Err(EngineError::from(ServerError::Query {
+                        action,
+                        source: said(&error),
+                    }));
                 }
                 _ => {}
             }
@@ -194,7 +201,10 @@ impl WalStream {
                 }
                 Reply::Message(Message::ErrorResponse(error)) => {
                     let action = READING.to_owned();
-                    return Err(EngineError::Query { action, source: said(&error) });
+                    return Err(EngineError::from(ServerError::Query {
+                        action,
+                        source: said(&error),
+                    }));
                 }
                 Reply::Message(Message::ReadyForQuery(_)) => break,
                 _ => {}
@@ -212,7 +222,7 @@ impl WalStream {
     /// server's own view of the delay.
     ///
     /// # Errors
-    /// [`EngineError::Query`] for a connection that broke.
+    /// [`ServerError::Query`] for a connection that broke.
     pub async fn confirm(&mut self, safe: Lsn, now: Timestamp) -> Result<(), EngineError> {
         let now = now.as_microsecond() - EPOCH_OFFSET * 1_000_000;
         let mut status = Vec::with_capacity(34);

@@ -10,7 +10,7 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::heard::{Heard, Notice};
-use crate::common::ServerSaid;
+use crate::pg::server::ServerSaid;
 use crate::pg::server::leave;
 use crate::pg::server::link::Link;
 

@@ -17,7 +17,9 @@ use super::pgpass::PgPass;
 use super::spelling::unspelled;
 use super::{FoundTool, major_of};
 use crate::common::process::Tool;
-use crate::common::{EngineError, Secret, ServerSaid};
+use crate::common::{EngineError, Secret};
+use crate::pg::server::ServerError;
+use crate::pg::server::ServerSaid;
 
 /// What is borne of silence where nothing else is said.
 pub const SILENCE: Duration = Duration::from_secs(3600);
@@ -196,9 +198,13 @@ impl PgServer {
     pub(in crate::pg) fn unreachable(&self, error: &io::Error) -> EngineError {
         let (target, source) = (self.target(), ServerSaid::new(error.to_string()));
         if source.to_string().contains(WITHHELD) {
-            return EngineError::Auth { target, user: self.user.clone(), source };
+            return EngineError::from(ServerError::Auth {
+                target,
+                user: self.user.clone(),
+                source,
+            });
         }
-        EngineError::Connect { target, source }
+        EngineError::from(ServerError::Connect { target, source })
     }
 
     /// What a failed attempt to connect means.
@@ -210,13 +216,13 @@ impl PgServer {
         let source = ServerSaid::from(error);
         let (target, user) = (self.target(), self.user.clone());
         if source.is(&SqlState::INVALID_CATALOG_NAME) {
-            return EngineError::NoDatabase { names: vec![database.to_owned()] };
+            return EngineError::from(ServerError::NoDatabase { names: vec![database.to_owned()] });
         }
         if is_poolers(&source) {
-            return EngineError::Pooler { target, source };
+            return EngineError::from(ServerError::Pooler { target, source });
         }
         if source.is(&SqlState::INSUFFICIENT_PRIVILEGE) {
-            return EngineError::Permission {
+            return EngineError::from(ServerError::Permission {
                 user: user.clone(),
                 action: format!("connect to database `{database}`"),
                 advice: format!(
@@ -225,7 +231,7 @@ impl PgServer {
                     quote_ident(&user)
                 ),
                 source: Some(source),
-            };
+            });
         }
         let auth = match source.sqlstate() {
             Some(state) => state.starts_with("28"),
@@ -237,15 +243,19 @@ impl PgServer {
             }
         };
         if auth {
-            return EngineError::Auth { target, user, source };
+            return EngineError::from(ServerError::Auth { target, user, source });
         }
         // It was reached, and says itself what is wrong.
         let of_the_server = ["53", "08", "57P01", "57P02", "57P03"];
         let says = |state: &str| !of_the_server.iter().any(|class| state.starts_with(class));
         if source.sqlstate().is_some_and(says) {
-            return EngineError::NoEntry { target, database: database.to_owned(), source };
+            return EngineError::from(ServerError::NoEntry {
+                target,
+                database: database.to_owned(),
+                source,
+            });
         }
-        EngineError::Connect { target, source }
+        EngineError::from(ServerError::Connect { target, source })
     }
 }
 

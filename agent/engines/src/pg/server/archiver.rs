@@ -70,7 +70,7 @@ const SLOTS: &str = "
 /// Asks a server how its log fares; what the role may not see is left out, and named.
 ///
 /// # Errors
-/// Those of connecting; [`EngineError::Query`].
+/// Those of connecting; [`ServerError::Query`](crate::pg::server::ServerError::Query).
 pub async fn log_health(server: &PgServer, application: &str) -> Result<LogHealth, EngineError> {
     let session = Session::open(server, &server.maintenance_database, application).await?;
     let action = "look at the replication slots";
@@ -112,7 +112,7 @@ const ARCHIVED: &str = "
 /// Asks a server what it has archived.
 ///
 /// # Errors
-/// Those of connecting; [`EngineError::Query`].
+/// Those of connecting; [`ServerError::Query`](crate::pg::server::ServerError::Query).
 pub async fn archived(server: &PgServer, application: &str) -> Result<Archived, EngineError> {
     let session = Session::open(server, &server.maintenance_database, application).await?;
     let failed = EngineError::query("ask what was archived");
@@ -144,7 +144,7 @@ const ARCHIVES_BY: &str = "
 /// Asks a server by what it archives. Every role may.
 ///
 /// # Errors
-/// Those of connecting; [`EngineError::Query`].
+/// Those of connecting; [`ServerError::Query`](crate::pg::server::ServerError::Query).
 pub async fn archives_by(server: &PgServer, application: &str) -> Result<ArchivesBy, EngineError> {
     let session = Session::open(server, &server.maintenance_database, application).await?;
     let failed = EngineError::query("ask by what the server archives");
@@ -183,7 +183,7 @@ const ACKNOWLEDGED: &str = "
 /// Asks a server what it was told that is stored, by `archive_command` and by the reader of a slot.
 ///
 /// # Errors
-/// Those of connecting; [`EngineError::Query`].
+/// Those of connecting; [`ServerError::Query`](crate::pg::server::ServerError::Query).
 pub async fn acknowledged(
     server: &PgServer,
     application: &str,

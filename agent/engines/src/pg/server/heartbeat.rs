@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use super::PgServer;
 use super::session::Session;
 use crate::common::EngineError;
+use crate::pg::server::ServerError;
 
 /// What is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,14 +64,14 @@ async fn is_ours(session: &Session, server: &PgServer) -> Result<(), EngineError
     let failed = |error| EngineError::query("look at the table drctl.heartbeat")(error);
     let row = session.client.query_one(LOOK, &[]).await.map_err(failed)?;
     let Some(why) = row.try_get::<_, Option<String>>(0).map_err(failed)? else { return Ok(()) };
-    Err(EngineError::Permission {
+    Err(EngineError::from(ServerError::Permission {
         user: server.user.clone(),
         action: format!("write into drctl.heartbeat safely: {why}"),
         advice: "drop the schema drctl in the maintenance database (see first what is in it), and \
                  let this role make it; or use messages, which need no table"
             .to_owned(),
         source: None,
-    })
+    }))
 }
 
 /// Commits something every `every`, until it is dropped. A server that cannot (a standby, or one

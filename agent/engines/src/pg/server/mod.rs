@@ -3,12 +3,14 @@
 pub(crate) mod address;
 mod archiver;
 pub(crate) mod end_sessions;
+pub(crate) mod error;
 mod heartbeat;
 pub(crate) mod leave;
 pub(crate) mod link;
 pub(crate) mod options;
 pub(crate) mod pgpass;
 mod place;
+mod said;
 pub(crate) mod session;
 pub(crate) mod spelling;
 mod tls;
@@ -19,10 +21,12 @@ pub use archiver::{
     Acknowledged, Archived, ArchivesBy, LogHealth, SlotHealth, acknowledged, archived, archives_by,
     log_health,
 };
+pub use error::ServerError;
 pub use heartbeat::{Heartbeat, beat};
 pub use leave::goodbye;
 pub(crate) use link::WITHHELD;
 pub use pgpass::sweep;
 pub use place::{ClusterPlace, cluster_place};
+pub use said::ServerSaid;
 pub use spelling::sayable;
 pub use tools::{FoundTool, combine_program, major_of, server_program};

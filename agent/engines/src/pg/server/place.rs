@@ -34,7 +34,7 @@ const CLUSTER: &str = "
 /// Asks a server. Changes nothing.
 ///
 /// # Errors
-/// Those of connecting; [`EngineError::Query`].
+/// Those of connecting; [`ServerError::Query`](crate::pg::server::ServerError::Query).
 pub async fn cluster_place(
     server: &PgServer,
     application: &str,

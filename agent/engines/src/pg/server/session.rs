@@ -13,7 +13,9 @@ use super::leave::{self, Held};
 use super::link::{self, AsItIs, Patience};
 use super::options::{self, Believed};
 use super::spelling;
-use crate::common::{EngineError, ServerSaid};
+use crate::common::EngineError;
+use crate::pg::server::ServerError;
+use crate::pg::server::ServerSaid;
 
 /// A session on the server. Dropped, it takes its leave of the server while the program goes on;
 /// [`goodbye`](super::goodbye) waits for that.
@@ -41,7 +43,7 @@ impl Session {
         application: &str,
     ) -> Result<Self, EngineError> {
         match Self::reach(server, database, application).await {
-            Err(error @ EngineError::NoDatabase { .. }) if !database.is_ascii() => {
+            Err(error) if is_unknown(&error) && !database.is_ascii() => {
                 match reached_by(server, database, application).await {
                     Some(reached) => Self::reach(server, &reached, application).await,
                     None => Err(error),
@@ -67,7 +69,7 @@ impl Session {
         let token = format!("{:032x}", rand::random::<u128>());
         let late = || {
             let source = ServerSaid::new("it did not let us in in time");
-            Err(EngineError::Connect { target: server.target(), source })
+            Err(EngineError::from(ServerError::Connect { target: server.target(), source }))
         };
         let mut more = server.options.iter();
         let (mut asked, mut believed) = (more.next(), Believed::Usual);
@@ -76,7 +78,7 @@ impl Session {
             let attempt = Self::begin(server, (database, application), &options, &token);
             match timeout(LOGIN_WAIT, attempt).await.unwrap_or_else(|_| late()) {
                 // What only a superuser may set.
-                Err(EngineError::Permission { .. }) if more.len() > 0 => asked = more.next(),
+                Err(error) if may_not(&error) && more.len() > 0 => asked = more.next(),
                 Err(error) => believed = believed.after(error.sqlstate()).ok_or(error)?,
                 Ok(mut session) => {
                     session.server.options = asked.cloned().into_iter().collect();
@@ -119,7 +121,7 @@ impl Session {
     fn ended_in_haste(&self) -> Option<EngineError> {
         let text = "the server ended the session before it could be prepared";
         let source = ServerSaid::with_state(text, options::HASTE.to_owned());
-        let error = EngineError::Query { action: SETTING_UP.to_owned(), source };
+        let error = EngineError::from(ServerError::Query { action: SETTING_UP.to_owned(), source });
         Some(error).filter(|_| self.may_haste && self.client.is_closed())
     }
 
@@ -154,7 +156,7 @@ impl Session {
     pub(crate) fn sees_damage(&self, database: &str) -> Result<(), EngineError> {
         let Some(first) = self.hiding.first().filter(|_| !self.superuser) else { return Ok(()) };
         let (user, names) = (self.server.user.clone(), self.hiding.join(" and "));
-        Err(EngineError::Permission {
+        Err(EngineError::from(ServerError::Permission {
             action: format!("switch off {names}, which hides damage in database `{database}`"),
             advice: format!(
                 "take {first} back where it is set (ALTER SYSTEM, ALTER DATABASE or ALTER ROLE … \
@@ -163,7 +165,7 @@ impl Session {
             ),
             user,
             source: None,
-        })
+        }))
     }
 
     /// An error unless the session was begun for us, with our settings: a pooler lends one that
@@ -172,16 +174,18 @@ impl Session {
         let asked = self.client.query_one(options::ASK_TOKEN, &[]).await;
         let row = asked.map_err(|error| match ServerSaid::from(error) {
             source if is_poolers(&source) => {
-                EngineError::Pooler { target: server.target(), source }
+                EngineError::from(ServerError::Pooler { target: server.target(), source })
             }
-            source => EngineError::Query { action: SETTING_UP.to_owned(), source },
+            source => {
+                EngineError::from(ServerError::Query { action: SETTING_UP.to_owned(), source })
+            }
         })?;
         let found = row.try_get::<_, Option<&str>>(0).map_err(EngineError::query(SETTING_UP))?;
         if found == Some(token) {
             return Ok(());
         }
         let source = ServerSaid::new("the session that it gave has other settings than asked for");
-        Err(EngineError::Pooler { target: server.target(), source })
+        Err(EngineError::from(ServerError::Pooler { target: server.target(), source }))
     }
 
     /// Our own sessions see damage; what others were shown stays in the server's memory.
@@ -280,4 +284,12 @@ where
         Some(silence) => tracing::warn!("a session is given up: {silence}"),
         None => tracing::debug!(%error, "a session has ended"),
     }
+}
+
+fn is_unknown(error: &EngineError) -> bool {
+    matches!(error.own(), Some(ServerError::NoDatabase { .. }))
+}
+
+fn may_not(error: &EngineError) -> bool {
+    matches!(error.own(), Some(ServerError::Permission { .. }))
 }

@@ -6,7 +6,7 @@
 
 use tokio_postgres::{Client, Row};
 
-use crate::common::ServerSaid;
+use crate::pg::server::ServerSaid;
 
 /// Stands before the digits of a byte.
 const MARK: char = char::REPLACEMENT_CHARACTER;

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::PgServer;
 use crate::common::EngineError;
 use crate::common::process::Tool;
+use crate::pg::server::ServerError;
 
 /// How long a tool may take to tell its version.
 const VERSION_WAIT: Duration = Duration::from_secs(20);
@@ -35,7 +36,7 @@ pub fn major_of(version: &str) -> Option<u32> {
 /// Finds `name` for the version of a server.
 ///
 /// # Errors
-/// [`EngineError::ToolMissing`], or [`EngineError::VersionMismatch`] when only another major
+/// [`ServerError::ToolMissing`], or [`ServerError::VersionMismatch`] when only another major
 /// version is there.
 pub(crate) async fn find(
     server: &PgServer,
@@ -63,15 +64,21 @@ async fn find_in(
     }
     let server = short(server_version).to_owned();
     Err(match other {
-        Some(client) => EngineError::VersionMismatch { tool: name, client, server, major },
-        None => EngineError::ToolMissing { tool: name, major, looked: folders(&candidates) },
+        Some(client) => {
+            EngineError::from(ServerError::VersionMismatch { tool: name, client, server, major })
+        }
+        None => EngineError::from(ServerError::ToolMissing {
+            tool: name,
+            major,
+            looked: folders(&candidates),
+        }),
     })
 }
 
 /// The server's own program for a version.
 ///
 /// # Errors
-/// [`EngineError::ToolMissing`], [`EngineError::VersionMismatch`].
+/// [`ServerError::ToolMissing`], [`ServerError::VersionMismatch`].
 pub async fn server_program(server: &PgServer, version: &str) -> Result<PathBuf, EngineError> {
     Ok(find(server, "postgres", version).await?.path)
 }
@@ -80,7 +87,7 @@ pub async fn server_program(server: &PgServer, version: &str) -> Result<PathBuf,
 /// are of; in `bin_dir` alone where one is given.
 ///
 /// # Errors
-/// [`EngineError::ToolMissing`], [`EngineError::VersionMismatch`].
+/// [`ServerError::ToolMissing`], [`ServerError::VersionMismatch`].
 pub async fn combine_program(
     bin_dir: Option<&Path>,
     version: &str,

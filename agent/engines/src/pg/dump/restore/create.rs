@@ -8,8 +8,11 @@ use tokio_postgres::error::SqlState;
 
 use super::mark;
 use super::opening::{Opening, not_had};
-use crate::common::{EngineError, ServerSaid};
+use crate::common::EngineError;
+use crate::pg::dump::DumpError;
 use crate::pg::server::PgServer;
+use crate::pg::server::ServerError;
+use crate::pg::server::ServerSaid;
 use crate::pg::server::address::{quote_ident, quote_literal};
 use crate::pg::server::session::Session;
 
@@ -80,9 +83,11 @@ impl Creation {
 
     async fn close(&self, session: &Session) -> Result<Opening, EngineError> {
         let closed = Opening::close(session, &self.name).await;
-        closed.map_err(|source| EngineError::Query {
-            action: format!("close database `{}`", self.name),
-            source,
+        closed.map_err(|source| {
+            EngineError::from(ServerError::Query {
+                action: format!("close database `{}`", self.name),
+                source,
+            })
         })
     }
 
@@ -102,9 +107,11 @@ impl Creation {
             }
             .map(|()| Vec::new()),
         };
-        said.map_err(|source| EngineError::Query {
-            action: format!("open database `{}`", self.name),
-            source,
+        said.map_err(|source| {
+            EngineError::from(ServerError::Query {
+                action: format!("open database `{}`", self.name),
+                source,
+            })
         })
     }
 
@@ -138,9 +145,12 @@ impl Creation {
             let source = ServerSaid::from(error);
             let name = self.name.clone();
             if source.is(&SqlState::DUPLICATE_DATABASE) {
-                return EngineError::Exists { name };
+                return EngineError::from(DumpError::Exists { name });
             }
-            EngineError::Query { action: format!("create database `{name}`"), source }
+            EngineError::from(ServerError::Query {
+                action: format!("create database `{name}`"),
+                source,
+            })
         })
     }
 

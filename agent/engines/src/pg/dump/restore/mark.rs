@@ -1,6 +1,7 @@
 //! The mark of a database that is not whole yet: its comment, which whoever looks at it sees.
 
 use crate::common::EngineError;
+use crate::pg::dump::DumpError;
 use crate::pg::dump::preflight::occupants;
 use crate::pg::server::PgServer;
 use crate::pg::server::address::{quote_ident, quote_literal};
@@ -52,7 +53,11 @@ pub(in crate::pg) async fn all_whole(
             found.push((*name).to_owned());
         }
     }
-    if found.is_empty() { Ok(()) } else { Err(EngineError::Unfinished { names: found }) }
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(EngineError::from(DumpError::Unfinished { names: found }))
+    }
 }
 
 /// The comment that a database had before it was marked.

@@ -1,7 +1,7 @@
 //! A database that is closed to others while it is restored, and opened when it is whole.
 
 use super::mark;
-use crate::common::ServerSaid;
+use crate::pg::server::ServerSaid;
 use crate::pg::server::address::quote_ident;
 use crate::pg::server::session::Session;
 

@@ -6,7 +6,9 @@ use drctl_model::shown;
 use tokio::time::sleep;
 use tokio_postgres::Row;
 
-use crate::common::{Blocker, EngineError};
+use crate::common::EngineError;
+use crate::pg::dump::Blocker;
+use crate::pg::dump::DumpError;
 use crate::pg::server::PgServer;
 use crate::pg::server::session::Session;
 use crate::pg::server::spelling::{who, who_is};
@@ -38,7 +40,7 @@ fn query() -> String {
 /// waiting for longer than the server's silence is borne.
 ///
 /// # Errors
-/// Those of the work, and [`EngineError::Waits`].
+/// Those of the work, and [`DumpError::Waits`].
 pub(super) async fn unblocked<T>(
     server: &PgServer,
     application: &str,
@@ -48,11 +50,11 @@ pub(super) async fn unblocked<T>(
     tokio::select! {
         biased;
         done = work => done,
-        blockers = blocked(server, application, database) => Err(EngineError::Waits {
+        blockers = blocked(server, application, database) => Err(EngineError::from(DumpError::Waits {
             database: database.to_owned(),
             waited: server.silence,
             blockers,
-        }),
+        })),
     }
 }
 

@@ -5,8 +5,6 @@ use std::fmt::Write as _;
 
 use tokio_postgres::error::SqlState;
 
-use crate::common::EngineError;
-
 /// What a database server answered, or why it did not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
@@ -51,29 +49,5 @@ impl From<tokio_postgres::Error> for ServerSaid {
             cause = inner.source();
         }
         ServerSaid::new(text)
-    }
-}
-
-impl EngineError {
-    /// The state that the server named, where it refused a session or a statement.
-    pub(crate) fn sqlstate(&self) -> Option<&str> {
-        match self {
-            Self::Connect { source, .. }
-            | Self::NoEntry { source, .. }
-            | Self::Query { source, .. } => source.sqlstate(),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> EngineError {
-        let action = action.into();
-        move |source| EngineError::Io { action, source }
-    }
-
-    pub(crate) fn query(
-        action: impl Into<String>,
-    ) -> impl FnOnce(tokio_postgres::Error) -> EngineError {
-        let action = action.into();
-        move |error| EngineError::Query { action, source: error.into() }
     }
 }

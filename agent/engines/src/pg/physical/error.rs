@@ -1,0 +1,62 @@
+use drctl_model::{Class, Classified};
+
+use crate::common::EngineError;
+use crate::pg::dump::WalkError;
+
+/// What goes wrong with a copy of a cluster, or with what is taken out of one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PhysicalError {
+    /// What was named as a table has no rows that could be taken out.
+    #[error("{name} {what}")]
+    NoTable {
+        /// What was asked for.
+        name: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A copy of a cluster that was laid out or put together is not the one that it should be.
+    #[error("what lies in {place} is not what its list of files says")]
+    Differs {
+        /// The data directory.
+        place: String,
+        /// What is wrong.
+        source: WalkError,
+    },
+}
+
+impl From<PhysicalError> for EngineError {
+    fn from(error: PhysicalError) -> Self {
+        EngineError::from_own(error)
+    }
+}
+
+impl Classified for PhysicalError {
+    fn code(&self) -> &'static str {
+        match self {
+            PhysicalError::NoTable { .. } => "no_table",
+            PhysicalError::Differs { .. } => "copy_differs",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            PhysicalError::NoTable { .. } => Class::NoTarget,
+            PhysicalError::Differs { .. } => Class::Verification,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            PhysicalError::NoTable { .. } => {
+                "nothing was lost, and the recovery stands: name tables that are there and hold \
+                 rows"
+                    .to_owned()
+            }
+            PhysicalError::Differs { .. } => {
+                "verify the backup, and restore another one if it is damaged in the bucket"
+                    .to_owned()
+            }
+        })
+    }
+}
