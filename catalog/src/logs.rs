@@ -1,16 +1,16 @@
 use std::collections::BTreeMap;
 
-use drctl_model::{Digest, LogEntry, LogNotes, SourceId, Timeline};
+use drctl_model::{Digest, Lineage, LogEntry, LogNotes, SourceId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::error::Fault;
-use crate::rows::{all, bad_json};
+use crate::rows::{all, bad_json, parsed};
 use crate::{Catalog, CatalogError, schema};
 
 /// Pieces in a block: a piece more rewrites at most so many.
 const BLOCK: usize = 1024;
 
-/// What is known of one timeline's log: pieces whose heads were verified, none of which lies
+/// What is known of one lineage's log: pieces whose heads were verified, none of which lies
 /// wholly within another one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CachedLog {
@@ -65,7 +65,7 @@ impl CachedLog {
 }
 
 impl Catalog {
-    /// What is known of a cluster's log, by timeline; of one that was learnt under other trusted
+    /// What is known of a source's log, by lineage; of one that was learnt under other trusted
     /// keys (`trust` stands for these), or is damaged, nothing is: it is learnt anew in its place.
     ///
     /// # Errors
@@ -73,22 +73,22 @@ impl Catalog {
     pub async fn logs(
         &self,
         source: &SourceId,
-        system_id: u64,
+        of: impl Fn(&Lineage) -> bool + Send + 'static,
         trust: Digest,
-    ) -> Result<BTreeMap<Timeline, CachedLog>, CatalogError> {
+    ) -> Result<BTreeMap<Lineage, CachedLog>, CatalogError> {
         let source = source.clone();
-        self.call(move |connection| logs(connection, &source, system_id, trust)).await
+        self.call(move |connection| logs(connection, &source, of, trust)).await
     }
 
-    /// Sources and clusters of which log is known, in order.
+    /// Sources and lineages of which log is known, in order.
     ///
     /// # Errors
     /// As [`logs`](Self::logs).
-    pub async fn logged(&self) -> Result<Vec<(SourceId, u64)>, CatalogError> {
+    pub async fn logged(&self) -> Result<Vec<(SourceId, Lineage)>, CatalogError> {
         self.call(|connection| logged(connection)).await
     }
 
-    /// Changes what is known of a timeline's log; says whether it did: not where another process
+    /// Changes what is known of a lineage's log; says whether it did: not where another process
     /// changed it since it was read.
     ///
     /// # Errors
@@ -98,14 +98,14 @@ impl Catalog {
     pub async fn change_log(
         &self,
         source: &SourceId,
-        (system_id, timeline): (u64, Timeline),
+        lineage: &Lineage,
         trust: Digest,
         change: LogChange,
     ) -> Result<bool, CatalogError> {
-        let source = source.clone();
+        let (source, lineage) = (source.clone(), lineage.clone());
         self.call(move |connection| {
             let transaction = schema::write(connection)?;
-            let done = apply(&transaction, &source, (system_id, timeline), trust, &change)?;
+            let done = apply(&transaction, &source, &lineage, trust, &change)?;
             transaction.commit()?;
             Ok(done)
         })
@@ -114,28 +114,26 @@ impl Catalog {
 }
 
 /// A row of `logs`.
-type Known = (i64, i64, String, i64, String);
+type Known = (i64, String, String, i64, String);
 
 fn logs(
     connection: &Connection,
     source: &SourceId,
-    system_id: u64,
+    of: impl Fn(&Lineage) -> bool,
     trust: Digest,
-) -> Result<BTreeMap<Timeline, CachedLog>, Fault> {
+) -> Result<BTreeMap<Lineage, CachedLog>, Fault> {
     // One transaction: another process may change it between two statements.
     let snapshot = connection.unchecked_transaction()?;
     let known: Vec<Known> = all(
         &snapshot,
-        "SELECT id, timeline, trust, generation, notes FROM logs \
-         WHERE source = ?1 AND system_id = ?2",
-        params![source.as_str(), system_id.cast_signed()],
+        "SELECT id, lineage, trust, generation, notes FROM logs WHERE source = ?1",
+        params![source.as_str()],
         |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
     )?;
     let mut found = BTreeMap::new();
-    for (id, timeline, believed, generation, notes) in known {
-        let timeline = u32::try_from(timeline).ok().and_then(Timeline::new);
+    for (id, lineage, believed, generation, notes) in known {
         // Whose it is nobody can tell: nothing is asked of it.
-        let Some(timeline) = timeline else { continue };
+        let Some(lineage) = lineage.parse::<Lineage>().ok().filter(&of) else { continue };
         let mut log = CachedLog { generation, ..CachedLog::default() };
         match whole(&snapshot, id, &notes) {
             Ok((entries, notes)) if believed == trust.to_string() => {
@@ -145,7 +143,7 @@ fn logs(
             Err(Fault::Damage(_)) => log.damaged = true,
             Err(fault) => return Err(fault),
         }
-        found.insert(timeline, log);
+        found.insert(lineage, log);
     }
     Ok(found)
 }
@@ -189,25 +187,22 @@ fn entries(connection: &Connection, log: i64) -> Result<Vec<LogEntry>, Fault> {
     if grows { Ok(found) } else { Err(damage()) }
 }
 
-fn logged(connection: &Connection) -> Result<Vec<(SourceId, u64)>, Fault> {
-    let sql = "SELECT DISTINCT source, system_id FROM logs ORDER BY source, system_id";
-    all(connection, sql, [], |row| {
-        let system_id: i64 = row.get("system_id")?;
-        Ok((crate::rows::parsed(row, "source")?, system_id.cast_unsigned()))
-    })
+fn logged(connection: &Connection) -> Result<Vec<(SourceId, Lineage)>, Fault> {
+    let sql = "SELECT source, lineage FROM logs ORDER BY source, lineage";
+    all(connection, sql, [], |row| Ok((parsed(row, "source")?, parsed(row, "lineage")?)))
 }
 
 fn apply(
     connection: &Connection,
     source: &SourceId,
-    (system_id, timeline): (u64, Timeline),
+    lineage: &Lineage,
     trust: Digest,
     change: &LogChange,
 ) -> Result<bool, Fault> {
-    let key = params![source.as_str(), system_id.cast_signed(), timeline.id()];
+    let key = params![source.as_str(), lineage.as_str()];
     let known: Option<(i64, i64)> = connection
         .query_row(
-            "SELECT id, generation FROM logs WHERE source = ?1 AND system_id = ?2 AND timeline = ?3",
+            "SELECT id, generation FROM logs WHERE source = ?1 AND lineage = ?2",
             key,
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
@@ -226,15 +221,9 @@ fn apply(
         }
         None => {
             connection.execute(
-                "INSERT INTO logs (source, system_id, timeline, trust, generation, notes) \
-                 VALUES (?1, ?2, ?3, ?4, 1, ?5)",
-                params![
-                    source.as_str(),
-                    system_id.cast_signed(),
-                    timeline.id(),
-                    trust.to_string(),
-                    notes
-                ],
+                "INSERT INTO logs (source, lineage, trust, generation, notes) \
+                 VALUES (?1, ?2, ?3, 1, ?4)",
+                params![source.as_str(), lineage.as_str(), trust.to_string(), notes],
             )?;
             connection.last_insert_rowid()
         }
@@ -251,13 +240,9 @@ fn apply(
 
 /// Reads all of it.
 pub(crate) fn check(connection: &Connection) -> Result<(), Fault> {
-    let sql = "SELECT id, timeline, notes FROM logs";
-    let known: Vec<(i64, i64, String)> =
-        all(connection, sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    for (id, timeline, notes) in known {
-        if u32::try_from(timeline).ok().and_then(Timeline::new).is_none() {
-            return Err(Fault::Damage("timeline of a log".to_owned()));
-        }
+    let known: Vec<(i64, String)> =
+        all(connection, "SELECT id, notes FROM logs", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (id, notes) in known {
         whole(connection, id, &notes)?;
     }
     logged(connection).map(drop)

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use drctl_catalog::{CachedLog, Catalog};
-use drctl_model::{BackupId, Digest, LogEntry, LogNotes, Lsn, SourceId, Timeline};
+use drctl_model::{BackupId, Digest, Lineage, LogEntry, LogNotes, Lsn, SourceId, Timeline};
 use drctl_policies::recovery::{Archive, Base, Stood, Target, plan};
 use jiff::{SignedDuration, Timestamp};
 
@@ -80,8 +80,8 @@ fn main() -> io::Result<()> {
         let catalog = Catalog::open(&path).await.expect("a catalog");
         let entries: Vec<LogEntry> = (0..pieces).map(entry).collect();
         let change = CachedLog::default().change(&entries, &LogNotes::default()).expect("a change");
-        let log = (1, Timeline::FIRST);
-        assert!(catalog.change_log(&source, log, TRUST, change).await.expect("write"));
+        let log = Lineage::of_timeline(1, Timeline::FIRST);
+        assert!(catalog.change_log(&source, &log, TRUST, change).await.expect("write"));
     });
     let (mut load, mut build) = (Vec::new(), Vec::new());
     let mut plans: BTreeMap<usize, Vec<Duration>> = BTreeMap::new();
@@ -91,10 +91,13 @@ fn main() -> io::Result<()> {
         let began = Instant::now();
         let logs = runtime.block_on(async {
             let catalog = Catalog::open_read_only(&path).await.expect("a catalog");
-            catalog.logs(&source, 1, TRUST).await.expect("the log")
+            catalog.logs(&source, |_| true, TRUST).await.expect("the log")
         });
         let loaded = began.elapsed();
-        let logs = logs.into_iter().map(|(timeline, log)| (timeline, log.entries)).collect();
+        let logs = logs
+            .into_iter()
+            .map(|(of, log)| (of.timeline().expect("one").1, log.entries))
+            .collect();
         let archive = Archive::of(bases(pieces), logs, Vec::new(), Vec::new());
         let built = began.elapsed();
         load.push(loaded);

@@ -1,5 +1,7 @@
 //! Chains of backups: an incremental one is based on another, and so on down to a full one.
 
+use std::cmp::Ordering;
+
 use crate::{BackupId, BackupKind, BackupSummary, shown};
 
 /// The most backups in a chain, the full one among them: all are extracted at once to be
@@ -78,7 +80,8 @@ pub fn follows(parent: &BackupSummary, child: &BackupSummary) -> Result<(), Chai
         return unrelated("that is of another cluster");
     }
     // The server takes no incremental backup of what begins before its parent has ended.
-    if before.stop_timeline != at.timeline || at.start < before.stop {
+    let behind = before.ends().partial_cmp(&at.begins()).is_some_and(Ordering::is_le);
+    if !behind {
         return unrelated("it begins elsewhere in the WAL than that ended");
     }
     if !parent.is_good() {

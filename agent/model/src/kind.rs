@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{BackupId, Digest, External, Lsn, Timeline, WalSegmentSize};
+use crate::{BackupId, Digest, External, Lineage, LogPosition, Lsn, Timeline, WalSegmentSize};
 
 /// What a backup is made of, and what it is based on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +122,22 @@ pub struct CopiedLog {
 }
 
 impl Coordinates {
+    /// Where its log begins.
+    #[must_use]
+    pub fn begins(&self) -> LogPosition {
+        LogPosition {
+            lineage: Lineage::of_timeline(self.system_id, self.timeline),
+            at: self.start.0,
+        }
+    }
+
+    /// Where it is consistent.
+    #[must_use]
+    pub fn ends(&self) -> LogPosition {
+        let lineage = Lineage::of_timeline(self.system_id, self.stop_timeline);
+        LogPosition { lineage, at: self.stop.0 }
+    }
+
     /// When it was, by the clock of the server, as exactly as it tells itself: no commit before its
     /// stop is surely later. Nothing where it does not tell.
     #[must_use]

@@ -17,6 +17,7 @@ mod history;
 mod ids;
 mod job;
 mod kind;
+mod lineage;
 mod log;
 mod log_asks;
 mod log_entry;
@@ -52,6 +53,7 @@ pub use ids::{
 };
 pub use job::{Illegal, Job, JobEvent, JobId, JobKind, JobState, UnknownKind};
 pub use kind::{BackupKind, Coordinates, CopiedLog, Increment, Parent};
+pub use lineage::{Lineage, LineageError, LogPosition};
 pub use log::{ChangedSettings, Holds, LogPart, LogPiece, LogPlace, xid_precedes};
 pub use log_asks::{ServerSettings, WalLevel};
 pub use log_entry::{LogEntry, LogNotes, NotedBreak, NotedPoint, micros, outermost};

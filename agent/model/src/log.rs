@@ -2,8 +2,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, Header, Lsn, ManifestError, RepositoryId, ServerSettings, SourceId, Timeline, WAL,
-    WalSegmentSize,
+    Digest, Header, Lineage, LineageError, Lsn, ManifestError, RepositoryId, ServerSettings,
+    SourceId, Timeline, WAL, WalSegmentSize,
 };
 
 /// What is signed of a piece of PostgreSQL's log; the first line of its object.
@@ -36,17 +36,40 @@ pub struct LogPiece {
     pub holds: Holds,
 }
 
-/// Where a piece of log belongs; all of its key.
+/// Where a piece of log belongs; all of its key. Written with the lineage that cluster and timeline
+/// are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "WrittenPlace", try_from = "WrittenPlace")]
 pub struct LogPlace {
     /// The cluster's system identifier.
-    #[serde(with = "crate::kind::system_id")]
     pub system_id: u64,
     /// The timeline.
     pub timeline: Timeline,
     /// What it is.
-    #[serde(flatten)]
     pub part: LogPart,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenPlace {
+    lineage: Lineage,
+    #[serde(flatten)]
+    part: LogPart,
+}
+
+impl From<LogPlace> for WrittenPlace {
+    fn from(place: LogPlace) -> WrittenPlace {
+        let lineage = Lineage::of_timeline(place.system_id, place.timeline);
+        WrittenPlace { lineage, part: place.part }
+    }
+}
+
+impl TryFrom<WrittenPlace> for LogPlace {
+    type Error = LineageError;
+
+    fn try_from(written: WrittenPlace) -> Result<LogPlace, LineageError> {
+        let (system_id, timeline) = written.lineage.cluster()?;
+        Ok(LogPlace { system_id, timeline, part: written.part })
+    }
 }
 
 /// What a piece of log is.
@@ -195,6 +218,23 @@ mod tests {
             xids: Some(xids),
             restore_points: vec![(format!("at {at}"), Lsn(at), time(seconds.0))],
             ..Holds::default()
+        }
+    }
+
+    #[test]
+    fn a_place_is_written_with_its_lineage_alone() {
+        let part = LogPart::Range { start: Lsn(16), end: Lsn(1 << 32) };
+        let place = LogPlace { system_id: 255, timeline: Timeline::FIRST, part };
+        let text =
+            r#"{"lineage":"00000000000000ff-00000001","part":"range","start":"0/10","end":"1/0"}"#;
+        assert_eq!(serde_json::to_string(&place).unwrap(), text);
+        assert_eq!(serde_json::from_str::<LogPlace>(text).unwrap(), place);
+        let history = LogPlace { part: LogPart::History, ..place };
+        let text = r#"{"lineage":"00000000000000ff-00000001","part":"history"}"#;
+        assert_eq!(serde_json::to_string(&history).unwrap(), text);
+        for lineage in ["tape-3", "A", ""] {
+            let other = text.replace("00000000000000ff-00000001", lineage);
+            assert!(serde_json::from_str::<LogPlace>(&other).is_err(), "{lineage}");
         }
     }
 

@@ -1,7 +1,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Header, Holds, Lsn, ManifestError, RepositoryId, SourceId, Timeline, WAL};
+use crate::{
+    Digest, Header, Holds, Lineage, LineageError, Lsn, ManifestError, RepositoryId, SourceId,
+    Timeline, WAL,
+};
 
 /// The most pieces in an index.
 pub const MAX_INDEX_PIECES: usize = 1024;
@@ -28,11 +31,11 @@ pub struct LogIndex {
     pub pieces: Vec<IndexedPiece>,
 }
 
-/// Where an index belongs; all of its key.
+/// Where an index belongs; all of its key. Written with the lineage that cluster and timeline are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "WrittenPlace", try_from = "WrittenPlace")]
 pub struct IndexPlace {
     /// The cluster's system identifier.
-    #[serde(with = "crate::kind::system_id")]
     pub system_id: u64,
     /// The timeline.
     pub timeline: Timeline,
@@ -40,6 +43,29 @@ pub struct IndexPlace {
     pub start: Lsn,
     /// Where its last one ends.
     pub end: Lsn,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenPlace {
+    lineage: Lineage,
+    start: Lsn,
+    end: Lsn,
+}
+
+impl From<IndexPlace> for WrittenPlace {
+    fn from(place: IndexPlace) -> WrittenPlace {
+        let lineage = Lineage::of_timeline(place.system_id, place.timeline);
+        WrittenPlace { lineage, start: place.start, end: place.end }
+    }
+}
+
+impl TryFrom<WrittenPlace> for IndexPlace {
+    type Error = LineageError;
+
+    fn try_from(written: WrittenPlace) -> Result<IndexPlace, LineageError> {
+        let (system_id, timeline) = written.lineage.cluster()?;
+        Ok(IndexPlace { system_id, timeline, start: written.start, end: written.end })
+    }
 }
 
 /// A piece in an index: what its own head says of it.

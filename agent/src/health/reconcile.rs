@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::engine::pgbackrest::{mark_anew, only_there};
 use crate::host::{Setup, crash_point};
-use crate::log::{LogStore, look_again, trust_digest};
+use crate::log::{LogStore, cached_clusters, cached_log, look_again, trust_digest};
 use crate::repository::named::{missed, note};
 use crate::repository::strays::strays;
 use crate::repository::{Inventory, Memory, Repository, inventory};
@@ -71,7 +71,7 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
 /// What the old catalog knew of logs that are gone is noted in it, so that the new one takes it over.
 async fn note_lost_log(setup: &Setup, repository: &Repository) -> Result<()> {
     let Some(old) = setup.log_cache(repository).await else { return Ok(()) };
-    for (source, system_id) in old.logged().await.unwrap_or_default() {
+    for (source, system_id) in cached_clusters(&old).await.unwrap_or_default() {
         look_again(&LogStore::reader(repository, &source), system_id, &old).await?;
     }
     Ok(())
@@ -153,8 +153,8 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     compared.add_missed(repository, &catalog, now).await?;
     compared.log_holes = holes(repository, &catalog, &compared.found.backups).await?;
     let trust = trust_digest(&repository.trust);
-    for (source, system_id) in catalog.logged().await? {
-        let known = catalog.logs(&source, system_id, trust).await?;
+    for (source, system_id) in cached_clusters(&catalog).await? {
+        let known = cached_log(&catalog, &source, system_id, trust).await?;
         let mut there = LogStore::reader(repository, &source).listed(system_id).await?;
         for (timeline, log) in known {
             let ranges = there.remove(&timeline).unwrap_or_default().ranges;

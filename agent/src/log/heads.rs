@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result};
 use drctl_catalog::{CachedLog, Catalog};
 use drctl_model::{
-    Digest, Holds, IndexPlace, IndexedPiece, LogEntry, LogIndex, LogNotes, LogPart, LogPlace, Lsn,
-    NotedBreak, NotedPoint, Timeline, outermost,
+    Digest, Holds, IndexPlace, IndexedPiece, Lineage, LogEntry, LogIndex, LogNotes, LogPart,
+    LogPlace, Lsn, NotedBreak, NotedPoint, Timeline, outermost,
 };
 use drctl_store::{MAX_LOG_INDEX_BYTES, Stored, Trust, decode_log_index, digest, layout};
 use futures_util::{StreamExt as _, stream};
 
 use super::LogStore;
+use super::cached::cached_log;
 use super::listing::Listed;
 use super::pieces::Measured;
 use super::sizes::Sizes;
@@ -74,7 +75,7 @@ pub(crate) async fn heads(
     let trust = trust_digest(&log_store.repository.trust);
     let mut known = match cache {
         Some(cache) => {
-            cache.logs(&log_store.source, system_id, trust).await.unwrap_or_else(|error| {
+            cached_log(cache, &log_store.source, system_id, trust).await.unwrap_or_else(|error| {
                 tracing::warn!("what the catalog knows of the WAL is not used: {error}");
                 BTreeMap::new()
             })
@@ -85,8 +86,8 @@ pub(crate) async fn heads(
     for (timeline, listed) in log_store.listed(system_id).await? {
         let before = known.remove(&timeline).unwrap_or_default();
         let of = (system_id, timeline);
-        let mut lineage = Lineage { log_store, of, before: &before, refused, doubtful: false };
-        let log = lineage.read(listed).await?;
+        let mut learning = Learning { log_store, of, before: &before, refused, doubtful: false };
+        let log = learning.read(listed).await?;
         remember(log_store, cache, (system_id, timeline), trust, &before, &log).await;
         found.insert(timeline, log);
     }
@@ -125,13 +126,14 @@ async fn remember(
         tracing::debug!("the catalog does not learn what is lost: {error}");
         return;
     }
-    if let Err(error) = cache.change_log(&log_store.source, of, trust, change).await {
+    let lineage = Lineage::of_timeline(of.0, of.1);
+    if let Err(error) = cache.change_log(&log_store.source, &lineage, trust, change).await {
         tracing::debug!("the catalog does not learn of the WAL: {error}");
     }
 }
 
 /// The log of one timeline while it is learnt.
-struct Lineage<'a> {
+struct Learning<'a> {
     log_store: &'a LogStore,
     of: (u64, Timeline),
     before: &'a CachedLog,
@@ -140,7 +142,7 @@ struct Lineage<'a> {
     doubtful: bool,
 }
 
-impl Lineage<'_> {
+impl Learning<'_> {
     async fn read(&mut self, listed: Listed) -> Result<Log> {
         let Listed { mut ranges, history, mut indexes, odd_indexes, odd, odd_history, sizes } =
             listed;

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
-use drctl_model::{IndexPlace, LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
+use drctl_model::{IndexPlace, Lineage, LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
 use drctl_store::{Bucket, Kept, Key, State, StoreError, Stored, layout};
 
 use super::LogStore;
@@ -219,7 +219,7 @@ impl LogStore {
         (system_id, timeline): (u64, Timeline),
         from: Lsn,
     ) -> Result<Listed> {
-        let prefix = layout::lineage(&self.source, system_id, timeline);
+        let prefix = layout::lineage(&self.source, &Lineage::of_timeline(system_id, timeline));
         let mut found = Listed::default();
         let each = |state: State| {
             if let Some((_, place)) = layout::piece_at(&state.key).filter(|_| !state.deleted) {
@@ -298,7 +298,7 @@ impl LogStore {
         from: Lsn,
         enough: Option<Lsn>,
     ) -> Result<Vec<Range>> {
-        let prefix = layout::lineage(&self.source, system_id, timeline);
+        let prefix = layout::lineage(&self.source, &Lineage::of_timeline(system_id, timeline));
         let bucket = &self.repository.bucket;
         let enough = enough.filter(|_| bucket.lists_in_order());
         let (mut found, mut states) = (Vec::new(), Collector::default());

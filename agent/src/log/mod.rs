@@ -3,6 +3,7 @@
 
 mod ahead;
 mod arrived;
+mod cached;
 mod cutter;
 pub(crate) mod fetch;
 pub(crate) mod heads;
@@ -22,6 +23,7 @@ mod verify;
 
 pub use ahead::{Ahead, fetch_ahead};
 pub(crate) use arrived::not_there;
+pub(crate) use cached::{cached_clusters, cached_log};
 pub use fetch::{Expected, Fetched};
 pub(crate) use fetch::{fetch, segment};
 pub(crate) use heads::{look_again, trust_digest};

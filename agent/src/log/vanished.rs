@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use drctl_catalog::{CachedLog, Catalog, CatalogError, Lost};
-use drctl_model::{LogEntry, Lsn, SourceId, Timeline};
+use drctl_model::{Lineage, LogEntry, Lsn, SourceId, Timeline};
 use drctl_store::layout;
 
 use super::LogStore;
@@ -40,7 +40,7 @@ fn lost_log(
     kept: &[Lost],
 ) -> (BTreeMap<String, String>, Vec<String>) {
     let there = spans(now.iter().map(LogEntry::range));
-    let lineage = layout::lineage(source, system_id, timeline);
+    let lineage = layout::lineage(source, &Lineage::of_timeline(system_id, timeline));
     let gone = spans(before.iter().map(LogEntry::range).filter(|range| !covers(&there, *range)));
     let entry = |(from, until): Range| {
         let why = format!("the WAL of timeline {timeline} from {from} to {until} was there");
@@ -104,7 +104,10 @@ mod tests {
         assert_eq!(lost(&[(0, 4), (4, 8), (8, 12)], &[(4, 8)]), [(0, 4), (8, 12)]);
         let kept = |from: u64, until: u64| Lost {
             source: source.clone(),
-            key: format!("{}/{from:016x}-{until:016x}", layout::lineage(&source, of.0, of.1)),
+            key: format!(
+                "{}/{from:016x}-{until:016x}",
+                layout::lineage(&source, &Lineage::of_timeline(of.0, of.1))
+            ),
             why: String::new(),
             at: jiff::Timestamp::UNIX_EPOCH,
         };

@@ -1,8 +1,8 @@
 //! Where things lie in the bucket. Keys are derived from validated identifiers only.
 
 use drctl_model::{
-    BackupId, DrillId, IndexPlace, LogPart, LogPlace, Lsn, MAX_INDEX_PIECES, SourceId, StreamId,
-    Timeline,
+    BackupId, DrillId, IndexPlace, Lineage, LogPart, LogPlace, Lsn, MAX_INDEX_PIECES, SourceId,
+    StreamId,
 };
 use object_store::path::Path;
 
@@ -62,16 +62,16 @@ pub fn logs(source: &SourceId) -> Path {
     Path::from(format!("s/{source}/l"))
 }
 
-/// Where the log of one timeline of a source's cluster lies.
+/// Where the log of one lineage of a source lies.
 #[must_use]
-pub fn lineage(source: &SourceId, system_id: u64, timeline: Timeline) -> Path {
-    Path::from(format!("s/{source}/l/{system_id:016x}-{:08x}", timeline.id()))
+pub fn lineage(source: &SourceId, of: &Lineage) -> Path {
+    Path::from(format!("s/{source}/l/{of}"))
 }
 
 /// The key of a piece of log: its positions have fixed widths, so that keys sort as the log runs.
 #[must_use]
 pub fn piece(source: &SourceId, place: &LogPlace) -> Path {
-    let lineage = lineage(source, place.system_id, place.timeline);
+    let lineage = lineage(source, &Lineage::of_timeline(place.system_id, place.timeline));
     let file = match place.part {
         LogPart::Range { start, end } => format!("{:016x}-{:016x}.wal", start.0, end.0),
         LogPart::History => "history".to_owned(),
@@ -84,7 +84,7 @@ pub fn piece(source: &SourceId, place: &LogPlace) -> Path {
 pub fn piece_at(key: &Path) -> Option<(SourceId, LogPlace)> {
     let parts: Vec<&str> = key.as_ref().split('/').collect();
     let ["s", source, "l", lineage, file] = parts.as_slice() else { return None };
-    let (system_id, timeline) = cluster(lineage)?;
+    let (system_id, timeline) = lineage.parse::<Lineage>().ok()?.timeline()?;
     let part = match *file {
         "history" => LogPart::History,
         file => {
@@ -103,7 +103,7 @@ pub fn piece_at(key: &Path) -> Option<(SourceId, LogPlace)> {
 /// those that begin later.
 #[must_use]
 pub fn log_index(source: &SourceId, place: &IndexPlace) -> Path {
-    let lineage = lineage(source, place.system_id, place.timeline);
+    let lineage = lineage(source, &Lineage::of_timeline(place.system_id, place.timeline));
     Path::from(format!("{lineage}/{:016x}-{:016x}.index", place.start.0, place.end.0))
 }
 
@@ -112,17 +112,11 @@ pub fn log_index(source: &SourceId, place: &IndexPlace) -> Path {
 pub fn log_index_at(key: &Path) -> Option<(SourceId, IndexPlace)> {
     let parts: Vec<&str> = key.as_ref().split('/').collect();
     let ["s", source, "l", lineage, file] = parts.as_slice() else { return None };
-    let (system_id, timeline) = cluster(lineage)?;
+    let (system_id, timeline) = lineage.parse::<Lineage>().ok()?.timeline()?;
     let (start, end) = range(file.strip_suffix(".index")?)?;
     let most = MAX_PIECE_BYTES.saturating_mul(MAX_INDEX_PIECES as u64);
     let index = IndexPlace { system_id, timeline, start, end };
     (end.since(start) <= most).then_some((source.parse().ok()?, index))
-}
-
-fn cluster(lineage: &str) -> Option<(u64, Timeline)> {
-    let (system_id, timeline) = lineage.split_once('-')?;
-    let timeline = u32::try_from(fixed(timeline, 8)?).ok().and_then(Timeline::new)?;
-    Some((fixed(system_id, 16)?, timeline))
 }
 
 /// Names are bounded before anything is believed of them: a range has something in it.
@@ -240,6 +234,8 @@ fn is_data(stream: &str, file: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use drctl_model::Timeline;
+
     use super::*;
 
     #[test]

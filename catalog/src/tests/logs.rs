@@ -1,15 +1,19 @@
-use drctl_model::{Digest, LogEntry, LogNotes, Lsn, NotedBreak, NotedPoint, Timeline};
-use rusqlite::Connection;
+use drctl_model::{Digest, Lineage, LogEntry, LogNotes, Lsn, NotedBreak, NotedPoint, Timeline};
+use rusqlite::{Connection, params};
 
 use crate::testing::{at, place, source};
-use crate::{CachedLog, Catalog};
+use crate::{CachedLog, Catalog, schema};
 
-const CLUSTER: u64 = u64::MAX - 5;
 const TRUST: Digest = Digest([1; 32]);
 
 fn entry(n: u64) -> LogEntry {
     let commits = (at(1), at(2));
     LogEntry::new((Lsn(n * 16), Lsn(n * 16 + 16)), (!n.is_multiple_of(3)).then_some(commits), None)
+}
+
+/// The greatest system identifier: the catalog's numbers have a sign.
+fn lineage() -> Lineage {
+    Lineage::of_timeline(u64::MAX - 5, Timeline::FIRST)
 }
 
 fn notes() -> LogNotes {
@@ -29,15 +33,14 @@ fn notes() -> LogNotes {
 }
 
 async fn known(catalog: &Catalog, trust: Digest) -> CachedLog {
-    let logs = catalog.logs(&source("shop"), CLUSTER, trust).await.unwrap();
+    let logs = catalog.logs(&source("shop"), |_| true, trust).await.unwrap();
     logs.into_values().next().unwrap_or_default()
 }
 
 /// Changes what is known, as one process that read it before.
 async fn put(catalog: &Catalog, before: &CachedLog, entries: &[LogEntry]) -> bool {
     let Some(change) = before.change(entries, &notes()) else { return false };
-    let log = (CLUSTER, Timeline::FIRST);
-    catalog.change_log(&source("shop"), log, TRUST, change).await.unwrap()
+    catalog.change_log(&source("shop"), &lineage(), TRUST, change).await.unwrap()
 }
 
 #[tokio::test]
@@ -56,9 +59,9 @@ async fn what_is_known_of_a_log_comes_back_and_follows_every_change() {
         assert!(!put(&catalog, &after, entries).await, "nothing has changed");
     }
     catalog.integrity().await.unwrap();
-    assert_eq!(catalog.logged().await.unwrap(), [(source("shop"), CLUSTER)]);
-    assert!(catalog.logs(&source("shop"), 1, TRUST).await.unwrap().is_empty());
-    assert!(catalog.logs(&source("blog"), CLUSTER, TRUST).await.unwrap().is_empty());
+    assert_eq!(catalog.logged().await.unwrap(), [(source("shop"), lineage())]);
+    assert!(catalog.logs(&source("shop"), |of| *of != lineage(), TRUST).await.unwrap().is_empty());
+    assert!(catalog.logs(&source("blog"), |_| true, TRUST).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -125,4 +128,48 @@ async fn damaged_pieces_are_not_known_and_are_learnt_anew() {
         assert_eq!(known(&catalog, TRUST).await.entries, all, "{damage}");
         catalog.integrity().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn the_log_of_any_engine_is_kept_by_its_lineage() {
+    let (_directory, path) = place();
+    let catalog = Catalog::open(&path).await.unwrap();
+    let reel: Lineage = "tape-3".parse().unwrap();
+    let all: Vec<LogEntry> = (0..3).map(entry).collect();
+    assert!(put(&catalog, &CachedLog::default(), &all).await);
+    let change = CachedLog::default().change(&all[..2], &LogNotes::default()).unwrap();
+    assert!(catalog.change_log(&source("shop"), &reel, TRUST, change).await.unwrap());
+    let logs = catalog.logs(&source("shop"), |_| true, TRUST).await.unwrap();
+    let pieces: Vec<_> = logs.iter().map(|(of, log)| (of.clone(), log.entries.len())).collect();
+    assert_eq!(pieces, [(lineage(), 3), (reel.clone(), 2)]);
+    let only = catalog.logs(&source("shop"), |of| of.timeline().is_none(), TRUST).await.unwrap();
+    assert_eq!(only.into_keys().collect::<Vec<_>>(), [reel]);
+}
+
+#[tokio::test]
+async fn an_earlier_catalog_keeps_what_it_knew_of_the_log() {
+    let (_directory, path) = place();
+    let mut earlier = Connection::open(&path).unwrap();
+    schema::migrate(&mut earlier, &schema::STEPS[..8]).unwrap();
+    let all: Vec<LogEntry> = (0..3).map(entry).collect();
+    let mut bytes = Vec::new();
+    all.iter().for_each(|entry| entry.to_bytes(&mut bytes));
+    let notes_text = serde_json::to_string(&notes()).unwrap();
+    let (system_id, timeline) = lineage().timeline().unwrap();
+    earlier
+        .execute(
+            "INSERT INTO logs VALUES (7, 'shop', ?1, ?2, ?3, 4, ?4)",
+            params![system_id.cast_signed(), timeline.id(), TRUST.to_string(), notes_text],
+        )
+        .unwrap();
+    earlier.execute("INSERT INTO log_blocks VALUES (7, 0, ?1)", [bytes]).unwrap();
+    drop(earlier);
+    let catalog = Catalog::open(&path).await.unwrap();
+    let before = known(&catalog, TRUST).await;
+    assert_eq!((&before.entries, &before.notes), (&all, &notes()));
+    assert_eq!(catalog.logged().await.unwrap(), [(source("shop"), lineage())]);
+    catalog.integrity().await.unwrap();
+    // What is changed of it later takes its place.
+    assert!(put(&catalog, &before, &all[..2]).await);
+    assert_eq!(known(&catalog, TRUST).await.entries, all[..2]);
 }
