@@ -149,8 +149,8 @@ pub(crate) fn open<T>(
     if readable { read(&table) } else { None }
 }
 
-/// The policies that only copied clusters have: of these the log may be kept as well, so that less
-/// is lost than the pause between two copies.
+/// The policies that only clusters with base backups have: of these the log may be kept as well, so
+/// that less is lost than the pause between two backups.
 fn of_clusters(main: &SourceFile) -> BTreeSet<String> {
     let quiet = Report::new(main);
     let (mut clusters, mut others) = (BTreeSet::new(), BTreeSet::new());

@@ -1,5 +1,5 @@
 //! A cluster whose log is archived, on a host whose source `shop` it is: what tests do with it
-//! wherever its copies and its log lie.
+//! wherever its base backups and its log lie.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};

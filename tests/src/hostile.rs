@@ -1,5 +1,5 @@
 //! A source that is an intruder's, and what reaches the server that replays its data: wherever the
-//! cluster's copies and its log lie.
+//! cluster's base backups and its log lie.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,5 +1,5 @@
 //! A cluster under load, restored to random points: what comes back is what had been committed,
-//! as `pg_waldump` tells it, wherever the cluster's copies and its log lie.
+//! as `pg_waldump` tells it, wherever the cluster's base backups and its log lie.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -175,7 +175,7 @@ fn committed_by(records: &[Record], target: Lsn, inclusive: bool) -> String {
 /// A target of `restore`, and what its result must hold.
 type Point = ([String; 2], String);
 
-/// A random record behind the copy: its start, a byte later, or that of a commit.
+/// A random record behind the base backup: its start, a byte later, or that of a commit.
 fn random_position(records: &[Record], from: Lsn, random: &mut Random) -> Point {
     let wants_commit = random.below(2) == 0;
     let later: Vec<&Record> = records
@@ -216,7 +216,7 @@ fn gaps(server: &Postgres, began: &str) -> Vec<String> {
     gaps
 }
 
-/// A cluster with a copy, whose log the oracle can read to its end.
+/// A cluster with a base backup, whose log the oracle can read to its end.
 struct Trial<C> {
     shop: C,
     random: Random,

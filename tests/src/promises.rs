@@ -1,4 +1,4 @@
-//! What a recovery promises wherever the cluster's copies and its log lie.
+//! What a recovery promises wherever the cluster's base backups and its log lie.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ pub fn what_is_in_use_is_never_touched(shop: &impl Cluster, last: &str) {
 }
 
 /// Asserts that settings which a server must have as large as its source are taken from the log,
-/// where they were raised after the copy, each by itself. The cluster has no backup yet.
+/// where they were raised after the backup, each by itself. The cluster has no backup yet.
 ///
 /// # Panics
 /// If they are not.

@@ -1,5 +1,5 @@
-//! Targets that a recovery reaches, and targets that it refuses, wherever a cluster's copies and
-//! its log lie.
+//! Targets that a recovery reaches, and targets that it refuses, wherever a cluster's base backups
+//! and its log lie.
 
 use crate::cluster::{Cluster, list, ticks};
 

@@ -22,7 +22,7 @@ use crate::jobs::settle::{Unsettled, record_failure, settle};
 use crate::repository::{Repository, strays};
 use crate::transfer::{Intake, Stored, store_stream};
 
-/// How long the server may take to tell what its cluster needs, at most, while the copy flows.
+/// How long the server may take to tell what its cluster needs, at most, while the backup flows.
 pub(crate) const NEEDS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is fixed before the first byte flows.
@@ -36,7 +36,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) started: jiff::Timestamp,
     pub(crate) meter: Meter,
     pub(crate) requested: RequestedKind,
-    /// What an incremental copy is to stand on.
+    /// What an incremental backup is to be based on.
     pub(crate) parent: Option<ParentCopy>,
     /// What the operator should know of it.
     pub(crate) notes: Vec<String>,
@@ -141,7 +141,7 @@ fn databases(facts: &Facts) -> Vec<String> {
     facts.streams.iter().filter_map(name).collect()
 }
 
-/// What the copy is to stand on, if on anything; with what the operator should know of that.
+/// What the backup is to be based on, if on anything; with what the operator should know of that.
 async fn chosen(
     setup: &Setup,
     repository: &Repository,
@@ -178,7 +178,7 @@ impl Attempt<'_> {
             engine = opening => engine?,
             () = stop.requested() => return Err(AgentError::Interrupted.into()),
         };
-        // Beside the bytes: asked for behind them it would hold the copy up, and move its end.
+        // Beside the bytes: asked for behind them it would hold the backup up, and move its end.
         let streaming = async {
             let needs = async { Ok(self.needs(source).await) };
             tokio::try_join!(self.stream_all(source, engine.as_mut()), needs)
@@ -219,15 +219,15 @@ impl Attempt<'_> {
         Ok(summary)
     }
 
-    /// What a cluster that is copied needs of its host; nothing of anything else.
+    /// What a cluster that is backed up needs of its host; nothing of anything else.
     async fn needs(&self, source: &Source) -> Option<ClusterNeeds> {
         let EngineConfig::BaseBackup(_) = &source.engine else { return None };
         let server = self.setup.server(source).ok()?;
         Some(cluster_needs(&server, &format!("drctl/{}", self.id), NEEDS_PATIENCE).await)
     }
 
-    /// Keeps the server's list of a good copy for the next one to stand on. The copy is committed:
-    /// where this fails, the next is a full one again.
+    /// Keeps the server's list of a good backup for the next one to be based on. The backup is
+    /// committed: where this fails, the next is a full one again.
     fn keep(&mut self, source: &Source, summary: &BackupSummary, listing: Option<Vec<u8>>) {
         let EngineConfig::BaseBackup(base) = &source.engine else { return };
         let wanted =

@@ -1,5 +1,5 @@
-//! What a copy brings along beside its files: histories of timelines, and log that must be the same
-//! as the archive's.
+//! What a base backup brings along beside its files: histories of timelines, and log that must be
+//! the same as the archive's.
 
 use anyhow::{Context as _, Result};
 use drctl_model::{
@@ -14,8 +14,9 @@ use crate::repository::faults::{is_bad_manifest, is_missing};
 /// So many of its last segments are compared.
 const COMPARED: usize = 4;
 
-/// Keeps the history of the copy's timeline, without which nothing older leads to it, and looks
-/// whether the archive has the same log. What the operator should know of that: the copy is as good.
+/// Keeps the history of the backup's timeline, without which nothing older leads to it, and looks
+/// whether the archive has the same log. What the operator should know of that: the backup is as
+/// good.
 pub(crate) async fn settle(
     setup: &Setup,
     source: &SourceId,
@@ -45,7 +46,7 @@ async fn keep_history(
     log_store.keep(place, bytes.clone(), of_history(&history)).await.map(drop)
 }
 
-/// Whether the archive has other log than a copy brings along: in words where it has.
+/// Whether the archive has other log than a base backup brings along: in words where it has.
 pub(crate) async fn differs(
     repository: &Repository,
     source: &SourceId,

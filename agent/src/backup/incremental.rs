@@ -1,4 +1,4 @@
-//! Whether a copy is to be an incremental one, and what it is to stand on.
+//! Whether a backup is to be an incremental one, and what it is to be based on.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _};
@@ -22,22 +22,22 @@ use crate::repository::{CLOCKS_APART, Chains, Repository};
 pub enum RequestedKind {
     /// What the configuration says.
     AsConfigured,
-    /// A full copy.
+    /// A full backup.
     Full,
-    /// An incremental copy, however old the full one is.
+    /// An incremental backup, however old the full one is.
     Incremental,
 }
 
 /// What is to be made.
 pub(crate) enum Choice {
-    /// A full copy; with the reason, where an incremental one was wished for.
+    /// A full backup; with the reason, where an incremental one was wished for.
     Full(Option<String>),
     /// An incremental one.
     On(Box<ParentCopy>),
 }
 
-/// Chooses what is to be made. Whatever speaks against an incremental copy is a reason for a full
-/// one, never a failure: a night without any copy is worse.
+/// Chooses what is to be made. Whatever speaks against an incremental backup is a reason for a full
+/// one, never a failure: a night without any backup is worse.
 pub(crate) async fn choose(
     setup: &Setup,
     repository: &Repository,
@@ -59,7 +59,7 @@ pub(crate) async fn choose(
     }
 }
 
-/// What there is to stand on, or why there is nothing.
+/// What a backup can be based on, or why there is nothing.
 async fn parent(
     setup: &Setup,
     repository: &Repository,
@@ -68,7 +68,7 @@ async fn parent(
     now: Timestamp,
 ) -> Result<Result<ParentCopy, String>> {
     let listings = Listings::of(setup, source);
-    // Usually there is one; of several the copy counts that ends last in the log.
+    // Usually there is one; of several the backup counts that ends last in the log.
     let (mut last, mut away) = (None::<BackupSummary>, None);
     for id in listings.kept()? {
         match repository.manifest(source, &id).await? {
@@ -112,15 +112,16 @@ async fn parent(
     Ok(Ok(ParentCopy { parent, listing, at: at.clone() }))
 }
 
-/// Whether the next full copy is due when the last is so old. A little early counts: a nightly run
-/// with `full_every = "7d"` makes every seventh a full one, however long each takes to begin. A
-/// full copy from the future says that a clock was wrong.
+/// Whether the next full backup is due when the last is so old. A little early counts: a nightly
+/// run with `full_every = "7d"` makes every seventh a full one, however long each takes to begin. A
+/// full backup from the future says that a clock was wrong.
 pub(crate) fn is_due(age: SignedDuration, every: Duration) -> bool {
     let early = SignedDuration::try_from(every - every / 24).unwrap_or(SignedDuration::MAX);
     age >= early || age < -CLOCKS_APART
 }
 
-/// What keeps a server from making incremental copies, and what to do; nothing where it makes them.
+/// What keeps a server from making incremental backups, and what to do; nothing where it makes
+/// them.
 pub(crate) async fn obstacle(
     connection: &mut Replication,
 ) -> Result<Option<(String, &'static str)>> {
@@ -134,8 +135,8 @@ pub(crate) async fn obstacle(
     Ok((!on).then(|| (format!("summarize_wal is off: {every}"), hint)))
 }
 
-/// The lists of files that this host keeps, so that a later copy can stand on an earlier one: it
-/// cannot read what it has stored.
+/// The lists of files that this host keeps, so that a later backup can be based on an earlier one:
+/// it cannot read what it has stored.
 pub(crate) struct Listings {
     directory: PathBuf,
 }
@@ -147,7 +148,7 @@ impl Listings {
         Listings { directory: state.join("listings").join(source.as_str()) }
     }
 
-    /// Of which copies there is one.
+    /// Of which backups there is one.
     fn kept(&self) -> Result<Vec<BackupId>> {
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -173,7 +174,7 @@ impl Listings {
         Ok(bytes)
     }
 
-    /// Keeps the list of a copy that was committed, in place of all earlier ones.
+    /// Keeps the list of a backup that was committed, in place of all earlier ones.
     ///
     /// # Errors
     /// The file system's; the earlier ones stay then.

@@ -7,8 +7,8 @@ const SHARE: f64 = 0.5;
 const SMALL_BYTES: u64 = 1 << 20;
 
 /// The newest good backup whose size tells something about that of another of this `kind`: full
-/// copies and dumps are compared with their like. How much an incremental copy holds depends on how
-/// much was written; whether it is plausible is told by the files that it lists.
+/// backups and dumps are compared with their like. How much an incremental backup holds depends on
+/// how much was written; whether it is plausible is told by the files that it lists.
 #[must_use]
 pub(crate) fn like<'a>(
     kind: &BackupKind,

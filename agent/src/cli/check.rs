@@ -234,7 +234,7 @@ async fn look_at_logs(
     Ok(logs)
 }
 
-/// What is missing of a source's log; nothing is told of one without a copy.
+/// What is missing of a source's log; nothing is told of one without a base backup.
 async fn holes(setup: &Setup, repository: &Repository, source: &SourceId) -> Result<Holes> {
     let cache = setup.log_cache(repository).await;
     match known(setup, repository, source, cache.as_ref(), (Want::Last, None)).await {

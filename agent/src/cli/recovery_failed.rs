@@ -84,7 +84,7 @@ fn command_to(args: &RestoreArgs, aim: &str, directory: &Path) -> String {
     text
 }
 
-/// The same with another copy to begin with, into a new directory.
+/// The same with another base backup to begin with, into a new directory.
 fn from_older(args: &RestoreArgs, older: &BackupId) -> String {
     let typed = command(args, Path::new("NEW"));
     match &args.backup {
@@ -95,7 +95,7 @@ fn from_older(args: &RestoreArgs, older: &BackupId) -> String {
     }
 }
 
-/// What going on comes to, where a chain of copies has still to be put together or where not.
+/// What going on comes to, where a chain of backups has still to be combined or where not.
 fn go_on(chain: bool) -> &'static str {
     match chain {
         true => "go on: the chain of backups is extracted again, unless it was put together",

@@ -202,7 +202,7 @@ fn no_plan(no: &NoPlan, elsewhere: &[u64]) -> (String, &'static str) {
     (text, hint)
 }
 
-/// Who signed the copy that a plan begins with, a line of it.
+/// Who signed the base backup that a plan begins with, a line of it.
 pub(super) fn signed_text(signer: Option<String>) -> String {
     signer.map_or_else(String::new, |name| {
         format!("\n  its base backup is signed by {}", drctl_model::shown(&name, 80))

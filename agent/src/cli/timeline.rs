@@ -130,7 +130,7 @@ fn forks(known: &Known) -> Vec<String> {
     forks.map(|fork| fork.to_string()).collect()
 }
 
-/// Who signed each copy.
+/// Who signed each base backup.
 fn signers(known: &Known, repository: &Repository) -> Vec<(BackupId, String)> {
     let of = |(id, _): &(BackupId, _)| Some((id.clone(), known.signed_by(&repository.trust, id)?));
     known.bases.iter().filter_map(of).collect()

@@ -173,7 +173,7 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     Ok(compared)
 }
 
-/// What is missing of the log of each source that has copies in the bucket.
+/// What is missing of the log of each source that has base backups in the bucket.
 async fn holes(
     repository: &Repository,
     catalog: &Catalog,

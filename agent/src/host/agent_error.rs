@@ -97,7 +97,7 @@ pub enum AgentError {
         /// The object's key.
         key: String,
     },
-    /// An incremental copy stands on something that is not there, or is another one.
+    /// An incremental backup is based on something that is not there, or is another one.
     #[error("the chain of backups is broken: {0}")]
     BrokenChain(String),
     /// What came back is not what was dumped.

@@ -30,7 +30,7 @@ pub struct LogVerdict {
     pub closed: u64,
     /// What is wrong, each with its stable code; empty when nothing is.
     pub problems: Vec<(String, String)>,
-    /// What is missing before a later copy: nothing that can be mended.
+    /// What is missing before a later base backup: nothing that can be mended.
     pub covered: Vec<String>,
     /// How many pieces each key has signed, by what people call it.
     pub signers: BTreeMap<String, u64>,

@@ -1,4 +1,4 @@
-//! Chains of copies as they lie in the bucket.
+//! Chains of backups as they lie in the bucket.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use super::faults::is_bad_manifest;
 use super::{Proven, Repository};
 use crate::host::AgentError;
 
-/// Copies that were looked up: chains that share them are walked once.
+/// Backups that were looked up: chains that share them are walked once.
 pub struct Chains<'a> {
     repository: &'a Repository,
     seen: BTreeMap<(SourceId, BackupId), Looked>,
 }
 
-/// What the bucket has of a copy, or why what it has does not count.
+/// What the bucket has of a backup, or why what it has does not count.
 type Looked = Result<Option<BackupSummary>, String>;
 
 impl<'a> Chains<'a> {
@@ -25,8 +25,8 @@ impl<'a> Chains<'a> {
         Chains { repository, seen: BTreeMap::new() }
     }
 
-    /// The copies that make up `last`, the full one first and `last` itself the last; a backup that
-    /// stands alone is its own chain. Needs no key.
+    /// The backups that make up `last`, the full one first and `last` itself the last; a backup
+    /// that is based on none is its own chain. Needs no key.
     ///
     /// # Errors
     /// [`AgentError::BrokenChain`]; the store's.
@@ -73,7 +73,7 @@ impl<'a> Chains<'a> {
 }
 
 impl Repository {
-    /// The copies that make up `last`, with their manifests, the full one first.
+    /// The backups that make up `last`, with their manifests, the full one first.
     ///
     /// # Errors
     /// As [`Chains::of`].

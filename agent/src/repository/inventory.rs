@@ -37,7 +37,7 @@ pub struct Inventory {
     pub foreign_objects: u64,
     /// Manifests behind a delete marker: the backup counts, and somebody tried to remove it.
     pub deleted: Vec<(SourceId, BackupId)>,
-    /// Incremental copies whose chain does not hold, with the reason: they cannot be restored.
+    /// Incremental backups whose chain does not hold, with the reason: they cannot be restored.
     pub broken: Vec<(SourceId, BackupId, String)>,
     /// Backups of which other objects are listed than their manifests name, with what differs.
     pub lacking: Vec<(SourceId, BackupId, String)>,

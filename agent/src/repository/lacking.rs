@@ -1,4 +1,4 @@
-//! Whether a copy lacks objects, as far as a listing tells.
+//! Whether a backup lacks objects, as far as a listing tells.
 
 use anyhow::{Context as _, Result};
 use drctl_model::{BackupId, SourceId};
@@ -6,12 +6,12 @@ use drctl_store::layout;
 
 use super::Repository;
 
-/// Of copies with more objects a listing takes too long: what is missing is found when it is
+/// Of backups with more objects a listing takes too long: what is missing is found when it is
 /// fetched.
 const MOST_OBJECTS: u64 = 50_000;
 
 impl Repository {
-    /// What a copy, or one that it stands on, lacks of what its signed manifest names; nothing
+    /// What a backup, or one that it is based on, lacks of what its signed manifest names; nothing
     /// where it lacks nothing.
     ///
     /// # Errors

@@ -16,8 +16,8 @@ use super::named::{Names, by_manifest, keep, missed};
 use super::{MANIFESTS_AT_ONCE, Proven, Repository};
 use crate::host::{AgentError, Setup};
 
-/// Of a source with no more objects than this all that is listed is compared with what is signed; of
-/// a larger one only what its newest good backup stands on.
+/// Of a source with no more objects than this all that is listed is compared with what is signed;
+/// of a larger one only what its newest good backup is based on.
 const WEIGHED: u64 = 20_000;
 
 /// Compares the backups that the catalog knows of a source with the bucket: whether their manifests
@@ -190,7 +190,7 @@ async fn listed_losses(
     Ok(lost)
 }
 
-/// Reads the newest manifests, and those that the newest good backup stands on, of those that are
+/// Reads the newest manifests, and those that the newest good backup is based on, of those that are
 /// listed: what they name, and what is wrong with them.
 async fn read_manifests(
     repository: &Repository,
@@ -217,7 +217,7 @@ async fn read_manifests(
     Ok(())
 }
 
-/// The newest good backup and what it stands on.
+/// The newest good backup and what it is based on.
 fn newest_chain(known: &[BackupSummary]) -> Vec<&BackupSummary> {
     let find = |id: &BackupId| known.iter().find(|backup| backup.backup == *id);
     let good = newest(known.iter().filter(|backup| backup.is_good()));

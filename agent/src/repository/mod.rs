@@ -106,7 +106,7 @@ pub struct Latest {
     pub backup: Proven,
     /// Those that were looked at before it, newest first.
     pub passed: Vec<Passed>,
-    /// A good copy on a later timeline that the backup has outlived: both may be meant.
+    /// A good base backup on a later timeline that the backup has outlived: both may be meant.
     pub outlived: Option<BackupId>,
 }
 

@@ -1,4 +1,4 @@
-//! The newest copy of a cluster in the bucket.
+//! The newest base backup in the bucket.
 
 use anyhow::Result;
 use drctl_model::{BackupId, BackupSummary};
@@ -9,9 +9,9 @@ use super::{Memory, Proven, Repository, everything};
 use crate::host::AgentError;
 
 impl Repository {
-    /// The newest good copy of the source, where `found` is a good one by its identifier, which the
-    /// clock of a host made; and one on a later timeline that it has outlived, where there is one:
-    /// which of the two servers is meant only people know.
+    /// The newest good base backup of the source, where `found` is a good one by its identifier,
+    /// which the clock of a host made; and one on a later timeline that it has outlived, where
+    /// there is one: which of the two servers is meant only people know.
     ///
     /// # Errors
     /// The store's.
@@ -46,7 +46,7 @@ impl Repository {
     }
 }
 
-/// Which of two copies is the newest one depends on which of two servers is the real one.
+/// Which of two base backups is the newest one depends on which of two servers is the real one.
 pub(crate) fn two_servers(newest: &Proven, outlived: &BackupId) -> anyhow::Error {
     let stop = newest.manifest.kind.coordinates().map(|at| at.stop_timeline);
     let text = format!(

@@ -173,8 +173,8 @@ pub async fn restore_backup(
     })
 }
 
-/// Makes a copy of a cluster ready to be started with the log that it brought along, where one was
-/// laid out; gives what the operator should know.
+/// Makes a cluster ready to be started with the log that its base backup brought along, where one
+/// was extracted; gives what the operator should know.
 ///
 /// # Errors
 /// [`EngineError`](drctl_engines::EngineError) where the directory cannot be written.
@@ -185,7 +185,7 @@ fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
         return Ok(Vec::new());
     };
     let recovery = Recovery {
-        // The copy brings the log that it needs along: nothing else is asked for.
+        // The base backup brings the log that it needs along: nothing else is asked for.
         restore_command: "false".to_owned(),
         timeline: at.stop_timeline,
         stop: StopAt::EndOfLog,

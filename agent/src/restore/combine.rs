@@ -1,4 +1,4 @@
-//! A chain of copies on its way back: each laid out, then put together.
+//! The restore of a chain of base backups: each is extracted, then all are combined.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,33 +15,33 @@ use crate::host::files::discard;
 use crate::host::{AgentError, Limits, Meter, Stop};
 use crate::repository::Repository;
 
-/// Where the copies lie until they are put together, below the directory of the restore.
+/// Where the backups lie until they are combined, below the directory of the restore.
 const PARTS: &str = "chain";
 
-/// What a restore does of the copies that an incremental one stands on.
+/// What a restore does with the backups that an incremental one is based on.
 #[derive(Clone)]
 pub struct ChainPlan {
-    /// The copies before the last, the full one first, each into a directory of its own.
+    /// The backups before the last, the full one first, each into a directory of its own.
     pub before: Vec<(RestoreRequest, Vec<Item>)>,
-    /// The program that puts them together.
+    /// The program that combines them.
     pub program: PathBuf,
 }
 
 impl ChainPlan {
-    /// Bytes to fetch and plain bytes to write of the copies before the last.
+    /// Bytes to fetch and plain bytes to write of the backups before the last.
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
         let fetched = total(self.items().map(|item| item.stream.sealed_bytes));
         (fetched, total(self.items().map(|item| item.stream.plain_bytes)))
     }
 
-    /// The streams of the copies before the last.
+    /// The streams of the backups before the last.
     pub fn items(&self) -> impl Iterator<Item = &Item> {
         self.before.iter().flat_map(|(_, items)| items)
     }
 }
 
-/// What is to be done of the copies before an incremental one that is laid out; nothing for
+/// What is to be done with the backups before an incremental one that is extracted; nothing for
 /// anything else.
 ///
 /// # Errors
@@ -76,7 +76,7 @@ fn part(directory: &Path, n: usize) -> PathBuf {
     directory.join(PARTS).join(n.to_string())
 }
 
-/// Removes what an attempt that broke off left of the copies in `directory`.
+/// Removes what an attempt that broke off left of the backups in `directory`.
 ///
 /// # Errors
 /// The file system's.
@@ -84,7 +84,7 @@ pub(crate) fn discard_chain(directory: &Path) -> Result<()> {
     discard(&directory.join(PARTS)).context("remove the backups of an attempt that broke off")
 }
 
-/// Restores a chain: every copy as one alone would be, then all put together and compared.
+/// Restores a chain: every backup as one alone would be, then all are combined and compared.
 ///
 /// # Errors
 /// As [`restore`]; those of [`combine`].

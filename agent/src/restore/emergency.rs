@@ -10,8 +10,8 @@ use crate::repository::Proven;
 
 /// The script: needs bash, the bucket's own client, jq, sha256sum, age and zstd; checks the
 /// signature too where openssl 3 is at hand. What it needs to know of the backup is in it, so a
-/// printed copy restores from the bucket alone. Of an incremental copy, the last of `chain`, it
-/// fetches all that it stands on, and writes what puts them together.
+/// printed copy restores from the bucket alone. Of an incremental backup, the last of `chain`, it
+/// fetches all that it is based on, and writes what combines them.
 #[must_use]
 pub fn emergency_script(config: &RepositoryConfig, trust: &Trust, chain: &[Proven]) -> String {
     let Some(last) = chain.last() else { return String::new() };
@@ -212,7 +212,7 @@ cp "$work/facts" "$into/facts.json"
 
 @END@"#;
 
-/// How it ends for a backup that stands alone.
+/// How it ends for a backup that is based on none.
 const ALONE: &str = r#"echo "Everything is in $out and is what was backed up. To bring it back:" >&2
 jq -r '.streams[] | if .content.type == "tablespace" then "  tar -xf \(.id).tar -C EMPTY-DIRECTORY    # of mode 0700; base.tar is the data directory"
     elif .content.type == "listing" then "  copy backup_manifest into the data directory and run pg_verifybackup -i tablespace_map there;\n  change the paths in tablespace_map, set archive_mode = off and restore_command = \u0027false\u0027 and make recovery.signal before it is started"
@@ -224,7 +224,7 @@ echo "Where the server's lc_monetary is not C and columns of money are in it, se
 echo "Of dumps facts.json tells how many rows each table must have." >&2
 "#;
 
-/// How it ends for a chain of copies.
+/// How it ends for a chain of backups.
 const CHAIN: &str = r#"cat > "$out/combine.sh" << 'COMBINE'
 #!/usr/bin/env bash
 # Puts the backups 0 (the full one) to @LAST@ together, as the server's account:

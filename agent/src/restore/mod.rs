@@ -222,7 +222,7 @@ async fn into_file(
     below.sync().context("sync the directory")
 }
 
-/// An archive of a cluster, laid out below a directory; the server's list of its files beside it.
+/// An archive of a cluster, extracted below a directory; the server's list of its files beside it.
 async fn into_cluster(
     outlet: &Outlet,
     request: &RestoreRequest,

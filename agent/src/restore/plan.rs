@@ -36,7 +36,7 @@ pub enum Destination {
     Files(PathBuf),
     /// One stream, to this pipe.
     Pipe(Arc<File>),
-    /// A cluster's files, laid out in a new or empty directory.
+    /// A cluster's files, extracted into a new or empty directory.
     Cluster(PathBuf),
     /// A server; with a name, one database under it beside what is there.
     Server {
@@ -65,7 +65,7 @@ pub struct RestoreRequest {
     pub begun: bool,
     /// Connections at once that load a database.
     pub jobs: u32,
-    /// Whether an earlier attempt has laid out all of it: nothing is fetched.
+    /// Whether an earlier attempt has extracted all of it: nothing is fetched.
     pub laid_out: bool,
     /// Whether databases that are on the server already, with all their rows, are left as they are.
     pub missing: bool,
@@ -75,8 +75,8 @@ pub struct RestoreRequest {
     pub owner: bool,
     /// Where dumps are spooled when more than one connection loads.
     pub spool_dir: PathBuf,
-    /// Where PostgreSQL's programs are, for a chain of copies, when they are not where they usually
-    /// are.
+    /// Where PostgreSQL's programs are, for a chain of backups, when they are not where they
+    /// usually are.
     pub bin_dir: Option<PathBuf>,
 }
 
@@ -96,7 +96,7 @@ pub struct Item {
 pub struct RestorePlan {
     /// The streams in the order in which they are restored.
     pub items: Vec<Item>,
-    /// Of an incremental copy: those that it stands on.
+    /// Of an incremental backup: those that it is based on.
     pub chain: Option<ChainPlan>,
     /// Bytes to fetch.
     pub fetch_bytes: u64,
@@ -130,7 +130,7 @@ pub async fn plan(
     let manifest = &request.backup.manifest;
     let facts = open_facts(manifest, &request.identities).context("open the backup's facts")?;
     let mut items = choose(request, manifest, facts)?;
-    // What is laid out needs neither the copies that it was made of nor the program for that.
+    // What is extracted needs neither the backups that it was made of nor the program for that.
     let chain = match request.laid_out {
         true => None,
         false => plan_chain(repository, request).await?,
@@ -187,7 +187,7 @@ pub async fn plan(
     Ok(RestorePlan { items, chain, fetch_bytes, plain_bytes, room, notes, code, estimate })
 }
 
-/// What is to be known of an incremental copy that is restored without those before it.
+/// What is to be known of an incremental backup that is restored without those before it.
 fn alone(manifest: &Manifest, with_chain: bool) -> Vec<String> {
     let parent = manifest.kind.parent().filter(|_| !with_chain);
     let note = |parent: &Parent| {

@@ -166,14 +166,14 @@ pub struct BaseBackup {
     /// The server, to which the role connects for replication.
     #[serde(flatten)]
     pub server: Server,
-    /// Whether the checkpoint before the copy is done at once (`fast`) or spread over time.
+    /// Whether the checkpoint before the backup is done at once (`fast`) or spread over time.
     #[serde(rename = "checkpoint", serialize_with = "checkpoint")]
     pub fast_checkpoint: bool,
     /// The most bytes a second that the server sends: 32 KiB to 1 GiB.
     pub max_rate_bytes: Option<u64>,
-    /// Whether only what has changed since the copy before is copied, where that is possible.
+    /// Whether only what has changed since the backup before is sent, where that is possible.
     pub incremental: bool,
-    /// How old a full copy may be before the next one is made. 1 hour to 3 650 days.
+    /// How old a full backup may be before the next one is made. 1 hour to 3 650 days.
     #[serde(rename = "full_every_seconds", serialize_with = "as_seconds")]
     pub full_every: Duration,
 }

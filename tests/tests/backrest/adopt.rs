@@ -123,7 +123,7 @@ fn what_was_made_by_hand_is_found_and_recorded_as_such() {
     let again = adopt(&shop);
     assert_eq!((&again["known"], &again["recorded"]), (&json!(2), &json!([])), "{again}");
     assert!(before == tree(&[shop.site.path("repository")]));
-    // The next backup of ours stands on theirs.
+    // The next backup of ours is based on theirs.
     let next = backup(&shop, &[]);
     assert_eq!(next["backup"]["kind"]["prior"], record["kind"]["label"]);
 }

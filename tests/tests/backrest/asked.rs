@@ -17,7 +17,7 @@ fn fetched(shop: &Shop) -> usize {
 #[test]
 fn a_plan_reads_the_segments_that_decide_and_no_others() {
     let shop = Shop::start();
-    // Segments in which nothing is committed, before the copy and behind it.
+    // Segments in which nothing is committed, before the backup and behind it.
     let large = "insert into ticks select n, repeat('x', 1000) from generate_series";
     shop.sql(&format!("{large}(1001, 9000) n"));
     let _ = shop.back_up();
@@ -61,7 +61,7 @@ fn log_waits_for_the_server_before_the_copy_is_laid_out() {
     shop.segments_of_ten(4);
     let (_folder, path) = own_place();
     let to = path.display().to_string();
-    // pgBackRest lays out only when something waits.
+    // pgBackRest restores only when something waits.
     let script = format!(
         "#!/bin/sh\ncase \"$1\" in restore)\n  n=0\n  until ls {to}/ahead | grep -Eq '^[0-9A-F]+[.][0-9a-f]+([.]quiet)?$'; do\n\
          n=$((n + 1)); [ $n -lt 600 ] || exit 1; sleep 0.1; done ;;\nesac\nexec pgbackrest \"$@\"\n"

@@ -1,4 +1,4 @@
-//! The engine against the real pgBackRest: what it makes, lists and lays out.
+//! The engine against the real pgBackRest: what it makes, lists and restores.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -57,7 +57,7 @@ impl Engine {
         Walk::over(listing.of(id).unwrap(), one_mib()).unwrap()
     }
 
-    /// New directories to lay a backup out in, which the server's account can write to: in the
+    /// New directories to restore a backup into, which the server's account can write to: in the
     /// product it is the account that makes them.
     pub(crate) fn layout(&self, name: &str, tablespaces: &[u32]) -> Layout {
         let layout = Layout::new(&self.path(name));
@@ -90,7 +90,7 @@ async fn backups_are_watched_and_their_records_read_back() {
     assert_eq!((empty.status.code, empty.backups.len(), empty.busy), (2, 0, false));
     shop.tick(1..11);
 
-    // More than asked for where there is none to stand on.
+    // More than asked for where there is none to base it on.
     let steps = Mutex::new(Vec::new());
     let note = |step| steps.lock().unwrap().push(step);
     let kind = ExternalType::Incremental;

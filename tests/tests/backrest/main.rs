@@ -1,5 +1,5 @@
 //! Clusters whose files and log pgBackRest keeps in a repository of its own, driven by drctl.
-//! The real pgBackRest archives, backs up and lays out; the server itself is the judge.
+//! The real pgBackRest archives, backs up and restores; the server itself is the judge.
 
 mod adopt;
 mod archiving;

@@ -32,7 +32,7 @@ pub(crate) fn manifest(shop: &Shop, id: &str) -> Value {
 fn the_record_is_what_pgbackrest_says_of_that_very_backup() {
     let shop = Shop::start();
     shop.tick(1..11);
-    // The second one asks for nothing and stands on the first.
+    // The second one asks for nothing and is based on the first.
     let answers = [backup(&shop, &[]), backup(&shop, &[]), backup(&shop, &["--full"])];
     let said = info(&shop);
     assert_eq!(said.len(), 3, "{said:?}");

@@ -1,4 +1,4 @@
-//! What recoveries promise whose copies and log drctl keeps itself, held where pgBackRest keeps them.
+//! What recoveries from drctl's own backups and log promise, held where pgBackRest keeps both.
 
 use std::fs;
 use std::path::PathBuf;

@@ -170,7 +170,7 @@ fn breaks_at(shop: &Shop, name: &str, breakage: &str) {
 #[track_caller]
 fn stopped_and_goes_on(shop: &Shop, heal: impl FnOnce()) {
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
-    // Log is fetched ahead while the copy is laid out: it broke before pgBackRest had read which
+    // Log is fetched ahead while the backup is restored: it broke before pgBackRest had read which
     // backups there are, before it had read all of this one, or under the server that replays.
     let code = ran.json()["code"].as_str().unwrap_or_default().to_owned();
     let broken = [(5, "pgbackrest_no_backup"), (10, "pgbackrest_repository"), (10, "query")];

@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::markdown::{codes, rows, sections};
 use crate::{read, root};
 
-/// Fields that only a bucket with versions shows, those of incremental copies of clusters, and those of
-/// code that has to be trusted.
+/// Fields that only a bucket with versions shows, those of incremental backups, and those of code
+/// that has to be trusted.
 const ELSEWHERE: &[&str] = &[
     "deleted[].source",
     "deleted[].backup",

@@ -1,4 +1,4 @@
-//! Copies of clusters, and what becomes of them.
+//! Base backups, and what becomes of them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use drctl_tests::site::Site;
 
 use crate::common::{ORDERS, cluster, filled, site, verified};
 
-/// Restores the newest copy into a new directory.
+/// Restores the newest base backup into a new directory.
 #[track_caller]
 fn restore(site: &Site, id: &str) -> (tempfile::TempDir, std::path::PathBuf) {
     let (folder, path) = place();
@@ -43,7 +43,7 @@ fn a_copied_cluster_starts_and_has_every_row() {
     let _ = site.json(0, &["verify", "--data"]);
 }
 
-/// The files below a directory, by path, but for those that differ from copy to copy: what the
+/// The files below a directory, by path, but for those that differ from backup to backup: what the
 /// server makes for each (label, list, map, `pg_control` of another checkpoint), its log, and the
 /// settings that a restore adds.
 fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {

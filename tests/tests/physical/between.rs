@@ -101,7 +101,7 @@ fn an_idle_server_is_not_taken_for_a_silent_one() {
     assert_eq!(streaming.end(), Some(130));
 }
 
-/// A message of a copy that holds a header of a tar archive, and nothing behind it.
+/// A message of a base backup that holds a header of a tar archive, and nothing behind it.
 fn member(path: &str, kind: u8, link: &str) -> Vec<u8> {
     let mut header = vec![0_u8; 512];
     let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);

@@ -298,7 +298,7 @@ fn a_history_whose_name_is_taken_stops_no_other_log() {
     let found = doctor.json()["findings"].as_array().unwrap().clone();
     let history = found.iter().find(|one| one["check"] == "source.shop.history").unwrap();
     assert_eq!(history["level"], "bad", "{history}");
-    // A copy is made all the same, and leads to the end.
+    // A base backup is made all the same, and leads to the end.
     shop.back_up();
     // When the object is gone everything is as it should be.
     fs::remove_file(&squatted).unwrap();

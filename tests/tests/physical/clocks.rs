@@ -116,7 +116,7 @@ fn a_cluster_that_took_anothers_place_hides_none_of_the_old_ones_moments() {
     shop.tick(101..111);
     shop.archived();
     let new = shop.sql("select system_identifier from pg_control_system()");
-    // There is no copy of what runs now: that is said, and what there is is still reached.
+    // There is no base backup of what runs now: that is said, and what there is is still reached.
     let status = shop.drctl(&["status", "--check"]).ended(3).json();
     let why = status["sources"][0]["advice"].as_str().unwrap_or_default();
     assert!(why.contains(&new) && why.contains("drctl backup shop"), "{status}");
@@ -132,7 +132,7 @@ fn a_cluster_that_took_anothers_place_hides_none_of_the_old_ones_moments() {
         (&view["system_id"], &view["uncopied"]),
         (&old.as_str().into(), &new.as_str().into())
     );
-    // Its copy is dated before the old one's.
+    // Its base backup is dated before the old one's.
     back_up_at(&shop, -7200);
     shop.tick(111..121);
     shop.archived();

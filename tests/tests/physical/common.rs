@@ -1,4 +1,4 @@
-//! A cluster to copy, and a host that copies it.
+//! A cluster to back up, and a host that backs it up.
 
 use std::path::Path;
 use std::process::Command;
@@ -32,14 +32,14 @@ pub(crate) fn filled(server: Postgres) -> Postgres {
     server
 }
 
-/// A host whose source `shop` is the cluster of this server, copied as it runs.
+/// A host whose source `shop` is the cluster of this server, backed up as it runs.
 pub(crate) fn site(server: &Postgres) -> Site {
     let site = Site::with(server);
     physical(&site);
     site
 }
 
-/// Makes the source of a site one that is copied as it runs.
+/// Makes the source of a site one that is backed up as it runs.
 pub(crate) fn physical(site: &Site) {
     site.replace("engine = \"pg_dump\"", "engine = \"base_backup\"\ncheckpoint = \"fast\"");
 }

@@ -11,7 +11,7 @@ use crate::common::site;
 use crate::log::Archiving;
 use crate::recover_ends::nothing_of_ours_ends;
 
-/// The first major version whose servers make incremental copies.
+/// The first major version whose servers make incremental backups.
 const NEWER: u32 = 17;
 
 #[test]

@@ -120,7 +120,7 @@ fn a_copy_of_a_clone_is_told_and_not_joined_with_the_log_of_its_original() {
     shop.tick(1..11);
     let first = shop.back_up()["backup"]["backup"].clone();
     let (other, _folder) = clone(&shop);
-    // The clone's copy begins with a segment of its own.
+    // The clone's base backup begins with a segment of its own.
     for from in [11, 14, 17] {
         shop.tick(from..from + 3);
         shop.archived();
@@ -240,7 +240,7 @@ fn a_detour_over_too_little_log_is_told_and_no_plan_crosses_it() {
     shop.tick(21..26);
     shop.archived();
     let _ = shop.drctl(&["status", "--check"]).ended(0);
-    // A later copy makes up for it: it is told, and nothing to be mended.
+    // A later base backup makes up for it: it is told, and nothing to be mended.
     let looked = shop.drctl(&["verify", "shop"]).ended(0).json();
     assert!(looked["logs"][0]["covered_gaps"][0].to_string().contains("minimal"), "{looked}");
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);

@@ -56,8 +56,8 @@ fn segments(shop: &Archiving, count: u32) {
     shop.archived();
 }
 
-/// A cluster with a copy and more log than a block of 64 segments, its indexes, and the pieces
-/// that these cover.
+/// A cluster with a base backup and more log than a block of 64 segments, its indexes, and the
+/// pieces that these cover.
 fn indexed() -> (Archiving, Vec<PathBuf>, Vec<PathBuf>) {
     let shop = Archiving::start(true);
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
@@ -215,7 +215,7 @@ fn a_gap_is_found_when_it_arises() {
     let told = source["findings"].to_string();
     assert!(told.contains("is missing from") && told.contains("`drctl backup shop`"), "{ran}");
     assert_eq!(source["log"]["gaps"].as_array().map(Vec::len), Some(1), "{ran}");
-    // The bar: a copy, what can be reached, the gap, and what leads nowhere.
+    // The bar: a base backup, what can be reached, the gap, and what leads nowhere.
     let text = shop.command(&["timeline", "shop"]).output().unwrap().stdout;
     let text = String::from_utf8(text).unwrap();
     let bar = text.lines().find(|line| line.starts_with("timeline 1  ")).unwrap();
@@ -223,7 +223,7 @@ fn a_gap_is_found_when_it_arises() {
     assert!(bar.len() <= 80, "{text}");
     assert!(text.contains(" UTC") && text.contains("! GAP") && text.contains("\nGAP "), "{text}");
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
-    // A later copy makes up for the gap, and what vanished is told until somebody has explained it.
+    // A later backup makes up for the gap; what vanished is told until somebody has explained it.
     let _ = shop.drctl(&["status", "--check"]).ended(3);
     let looked = shop.drctl(&["catalog", "forget", "shop"]).ended(0).json();
     let yes = ["catalog", "forget", "shop", "--yes", looked["digest"].as_str().unwrap()];
@@ -267,12 +267,12 @@ fn status_goes_by_the_last_commit_in_the_bucket() {
     assert_eq!((health, advice.as_str()), (Health::Good, ""));
     let log = one.log.unwrap().unwrap();
     assert_eq!((log.recoverable_until.shows, log.age), (last, SignedDuration::from_mins(59)));
-    // The copy is older than that by now, and would be too old alone.
+    // The base backup is older than that by now, and would be too old alone.
     let (health, advice, one) = status_at(&shop, later(61));
     assert_eq!(health, Health::Breached);
     assert!(advice.contains("the last commit in the bucket is older than the RPO"), "{advice}");
     assert!(one.age.unwrap() > SignedDuration::from_mins(61));
-    // A bucket that cannot be reached makes the log unknown, and the copies count alone.
+    // A bucket that cannot be reached makes the log unknown, and the base backups count alone.
     fs::rename(shop.site.path("repository"), shop.site.path("elsewhere")).unwrap();
     let (health, advice, one) = status_at(&shop, later(1));
     assert_eq!(health, Health::Attention);

@@ -1,4 +1,4 @@
-//! Data that the server does not send with a copy of its cluster.
+//! Data that the server does not send with a base backup.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -82,7 +82,8 @@ fn links_that_hold_no_data_do_not_alarm() {
     drop(elsewhere);
 }
 
-/// A role that may copy and may not connect: what the server warns of is all that is known.
+/// A role that may take base backups and may not connect: what the server warns of is all that is
+/// known.
 #[test]
 fn a_role_that_may_not_connect_is_told_what_was_not_compared() {
     let server = cluster();

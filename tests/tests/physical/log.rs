@@ -121,7 +121,7 @@ fn a_plan_to_the_end_is_run_only_as_far_as_it_was_seen() {
     assert_eq!(ticks(&path), list(1..21));
 }
 
-/// A cluster whose log has several segments behind the copy, and a time at their end.
+/// A cluster whose log has several segments behind the base backup, and a time at their end.
 pub(crate) fn several() -> (Archiving, String) {
     let shop = Archiving::start(true);
     shop.back_up();
@@ -262,7 +262,7 @@ fn a_recovery_follows_the_log_across_a_promotion() {
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     assert_eq!(ran.ended(0).json()["timeline"], 2);
     assert_eq!(ticks(&path), list(1..31));
-    // A copy taken on the new timeline is as good as one of the old.
+    // A base backup taken on the new timeline is as good as one of the old.
     point_at(&shop, &shop.server);
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     shop.tick(31..33);

@@ -1,4 +1,4 @@
-//! Whole clusters, by the replication protocol: copied while they run, laid out again, started.
+//! Whole clusters, by the replication protocol: backed up while they run, extracted, started.
 //! `pg_verifybackup`, `pg_basebackup` and the server itself are the judges.
 
 mod base;

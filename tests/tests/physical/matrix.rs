@@ -150,7 +150,7 @@ fn fetch(file: &str, to: &Path, system_id: u64, leg: &str) -> Vec<String> {
 /// One object of each kind, planted where a cluster has none, with what is put in its place.
 fn subjects(shop: &Archiving, (ours, stranger): (&Pen, &Pen), to: &Path) -> Vec<Subject> {
     let put = |key: String, bytes: &[u8]| put(shop, &key, bytes);
-    // Three whole segments behind the copy, read back as they were signed.
+    // Three whole segments behind the base backup, read back as they were signed.
     let files = shop.pieces();
     let files = &files[files.len() - 3..];
     let trust = Trust::new(vec![ours.key.verifying_key()]);

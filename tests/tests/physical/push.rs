@@ -26,7 +26,7 @@ impl Queue {
         Queue::of(Archiving::start(false))
     }
 
-    /// With a copy of the cluster, and at least eight segments behind it.
+    /// With a base backup, and at least eight segments behind it.
     fn of(shop: Archiving) -> Self {
         let _ = shop.drctl(&["backup", "shop"]).ended(0);
         let mut queue = Queue { shop, names: Vec::new() };

@@ -23,7 +23,7 @@ fn a_role_that_may_replicate_and_no_more_is_enough_for_all() {
     let (level, text) = finding(&shop, "source.shop.role").expect("a superuser is told of");
     assert_eq!(level, "warning");
     assert!(text.contains("REPLICATION"), "{text}");
-    // Nor may it log in where there is nothing to copy.
+    // Nor may it log in where there is nothing to back up.
     shop.sql(
         "create role copier login replication; revoke connect on database postgres from public; \
          grant connect on database postgres to copier",

@@ -14,7 +14,7 @@ use drctl_tests::site::Ran;
 use crate::log::Archiving;
 use crate::stream::point_at;
 
-/// A cluster with a tablespace and log behind its copy, recovered to the end and promoted.
+/// A cluster with a tablespace and log behind its base backup, recovered to the end and promoted.
 fn restored() -> (Archiving, tempfile::TempDir, std::path::PathBuf, tempfile::TempDir) {
     let shop = Archiving::start(true);
     let space = open_folder("drctl-space-");

@@ -93,7 +93,7 @@ fn drops_truncations_and_mass_changes_are_found_and_undone() {
         let named = relations.iter().find(|relation| relation["file"] == file);
         let named = named.unwrap_or_else(|| panic!("{file}: {one}"));
         assert_eq!(named["rows"], rows, "{one}");
-        // By the copy that was taken before.
+        // By the base backup that was taken before.
         let table = ["dropped", "emptied", "cleared", "changed"]
             [files.iter().position(|f| *f == file).unwrap()];
         assert_eq!(named["name"], format!("public.{table}"), "{one}");

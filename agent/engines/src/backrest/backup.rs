@@ -22,7 +22,7 @@ pub enum BackupStep {
     Begun,
     /// So many hundredths of a percent of the files are copied.
     Copied(u16),
-    /// All files are copied; the last of the log that it needs is not archived yet.
+    /// All files are copied; the last of the WAL that it needs is not archived yet.
     Archiving,
 }
 
@@ -43,7 +43,7 @@ impl BackRest {
     /// Makes a backup and reads its record back. Nothing expires.
     ///
     /// `annotation` is the job's id, by which the backup is found in `info`; pgBackRest may make a
-    /// full one although less was asked for (there is none to stand on). Another pgBackRest that
+    /// full one although less was asked for (there is none to base it on). Another pgBackRest that
     /// works on the stanza is waited for, at most `wait`. Dropped, it ends pgBackRest; a backup
     /// that was not complete is none, and what was copied may be taken over by the next.
     ///

@@ -1,4 +1,4 @@
-//! The likeness of a data directory: `archive-get` reads a control file to know whose log is meant.
+//! The likeness of a data directory: `archive-get` reads a control file to know whose WAL is meant.
 //!
 //! The source's own may be gone with its host, or be of another cluster by now. What pgBackRest
 //! reads of it (`PgControl` in its `postgres/interface.c`) is known from its `info`: system

@@ -9,7 +9,7 @@ pub enum ExitKind {
     Busy,
     /// The stanza was stopped by `pgbackrest stop`.
     Stopped,
-    /// The server's log does not get into the archive.
+    /// The server's WAL does not get into the archive.
     Archiving,
     /// One segment has two contents in the archive.
     SplitBrain,
@@ -222,7 +222,7 @@ impl Exit {
         }
     }
 
-    /// Where the server's log does not get into the archive.
+    /// Where the server's WAL does not get into the archive.
     fn archiving_hint(self) -> &'static str {
         match self.code {
             44 => {

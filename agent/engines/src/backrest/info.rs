@@ -70,10 +70,10 @@ pub struct Backup {
     pub prior: Option<String>,
     /// All backups whose files it needs.
     pub references: Vec<String>,
-    /// The first and last segment of log that make it consistent; none of a backup of a cluster
+    /// The first and last segment of WAL that make it consistent; none of a backup of a cluster
     /// that was shut down.
     pub wal: Option<(String, String)>,
-    /// Where in the log it starts and stops; as above.
+    /// Where in the WAL it starts and stops; as above.
     pub lsn: Option<(Lsn, Lsn)>,
     /// When it started.
     pub started: Timestamp,

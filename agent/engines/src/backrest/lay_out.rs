@@ -1,4 +1,4 @@
-//! A backup's files laid out in a new directory, by pgBackRest.
+//! A backup's files restored into a new directory, by pgBackRest.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;

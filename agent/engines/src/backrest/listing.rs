@@ -21,7 +21,7 @@ pub struct ArchiveListing {
     pub archives: Vec<ClusterArchive>,
 }
 
-/// The log of one cluster in an archive.
+/// The WAL of one cluster in an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterArchive {
     /// What the directory is called: `15-1`.
@@ -53,7 +53,7 @@ pub struct SegmentFile {
     pub written: Timestamp,
 }
 
-/// The name of a segment: timeline, and the two numbers of its place in the log.
+/// The name of a segment: timeline, and the two numbers of its place in the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
     /// Its timeline.

@@ -1,4 +1,4 @@
-//! pgBackRest: backups and log that it keeps in a repository of its own.
+//! pgBackRest: backups and WAL that it keeps in a repository of its own.
 //!
 //! It is believed only where it was seen to tell the truth. Its `info` and `verify` end with
 //! status 0 over gaps and corruption, so their texts are read, and the archive is listed and
@@ -150,7 +150,7 @@ impl BackRest {
         listing.map_err(says("repo-ls"))
     }
 
-    /// Has pgBackRest check all that the repository holds, or one backup and its log where its
+    /// Has pgBackRest check all that the repository holds, or one backup and its WAL where its
     /// version can. Its exit status is not asked: it is 0 over corruption.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use drctl_model::{label_type, shown};
 /// What `verify` found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verified {
-    /// The log, cluster by cluster.
+    /// The WAL, cluster by cluster.
     pub archives: Vec<VerifiedPart>,
     /// The backups.
     pub backups: Vec<VerifiedPart>,
@@ -18,12 +18,12 @@ pub struct Verified {
     pub problems: Vec<String>,
 }
 
-/// What `verify` found of one backup, or of one cluster's log.
+/// What `verify` found of one backup, or of one cluster's WAL.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VerifiedPart {
     /// The backup's label, or the archive's name (`15-1`).
     pub name: String,
-    /// A backup's state: `valid`, `invalid`; nothing of log.
+    /// A backup's state: `valid`, `invalid`; nothing of WAL.
     pub state: Option<String>,
     /// How many files it has looked at.
     pub checked: u64,
@@ -52,7 +52,7 @@ impl VerifiedPart {
 }
 
 impl Verified {
-    /// Whether everything is good. Says nothing of gaps in the log: `verify` does not look.
+    /// Whether everything is good. Says nothing of gaps in the WAL: `verify` does not look.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.status == "ok"
@@ -113,7 +113,7 @@ impl VerifiedPart {
     }
 }
 
-/// What it says of a stanza without log or without backups.
+/// What it says of a stanza without WAL or without backups.
 fn is_nothing(line: &str) -> bool {
     matches!(line, "archiveId: none found" | "backup: none found")
 }

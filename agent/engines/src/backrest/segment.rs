@@ -1,4 +1,4 @@
-//! One file of the log out of pgBackRest's archive.
+//! One file of the WAL out of pgBackRest's archive.
 
 use std::path::{Path, PathBuf};
 
@@ -20,14 +20,14 @@ const ABSENT: i32 = 1;
 impl BackRest {
     /// Fetches a segment or a timeline's history to `to`, which is replaced whole or not at all.
     ///
-    /// `cluster` says whose log it is: the files of a cluster that the stanza had before are found
-    /// too, and no data directory of the source is needed, which may be gone. Without it
-    /// pgBackRest looks into the data directory that its configuration names.
+    /// `cluster` says whose WAL it is: the files of a cluster that the stanza had before are found
+    /// too, and no data directory of the source is needed, which may be gone. Without it pgBackRest
+    /// looks into the data directory that its configuration names.
     ///
     /// # Errors
     /// [`BackRestError::Failed`](super::BackRestError::Failed)
     /// for every failure of pgBackRest; absence is none. Never take one
-    /// for the end of the log.
+    /// for the end of the WAL.
     pub async fn get_segment(
         &self,
         cluster: Option<&Cluster>,

@@ -102,7 +102,7 @@ impl Walk {
         pairs.map(|pair| self.gap(pair[0].timeline, pair[0].to, pair[1].from))
     }
 
-    /// Where the log of a timeline ends: behind the last of all its segments.
+    /// Where the WAL of a timeline ends: behind the last of all its segments.
     #[must_use]
     pub fn end_of(&self, timeline: Timeline) -> Option<Lsn> {
         self.runs.iter().rev().find(|run| run.timeline == timeline).map(|run| run.to)
@@ -142,7 +142,7 @@ impl Walk {
 
 impl Gap {
     /// Whether this may be what pgBackRest's own expiry leaves, and no loss: it keeps of the time
-    /// before the oldest backup whose log is retained only what each older backup needs to be
+    /// before the oldest backup whose WAL is retained only what each older backup needs to be
     /// consistent. `needed` has the first and last segments of the backups that are there.
     ///
     /// Then no point in time between the two backups can be reached, which is what was configured

@@ -39,7 +39,7 @@ pub trait BackupSource: Send {
 pub struct Finished {
     /// What made it.
     pub engine: Engine,
-    /// What it is made of, where in the log that is, and what it stands on.
+    /// What it is made of, where in the log that is, and what it is based on.
     pub kind: BackupKind,
     /// The versions of all that took part, by name.
     pub versions: BTreeMap<String, String>,
@@ -47,14 +47,14 @@ pub struct Finished {
     pub suspect: Vec<String>,
     /// What the operator should know of it.
     pub notes: Vec<String>,
-    /// What a copy of the files of a cluster brings along.
+    /// What a base backup brings along.
     pub brought: Option<Brought>,
 }
 
-/// What a copy of a cluster's files brings along beside these.
+/// What a base backup brings along beside the cluster's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Brought {
-    /// The server's list of its files (`backup_manifest`): a later copy can stand on it.
+    /// The server's list of its files (`backup_manifest`): a later base backup can be based on it.
     pub listing: Vec<u8>,
     /// The histories of timelines that it brings along: without its own, nothing older leads to it.
     pub histories: Vec<(Timeline, Vec<u8>)>,

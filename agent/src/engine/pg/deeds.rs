@@ -1,4 +1,4 @@
-//! When was it? What transactions did to relations, out of the log around a time.
+//! When was it? What transactions did to relations, out of the WAL around a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,19 +14,19 @@ use crate::log::LogStore;
 use crate::log::fetch::{Segment, assemble};
 use crate::log::heads::heads;
 
-/// What was found in the log of a time.
+/// What was found in the WAL of a time.
 #[derive(Debug, Clone, Default)]
 pub struct FoundDeeds {
-    /// What was committed then, by timeline, in the order of the log.
+    /// What was committed then, by timeline, in the order of the WAL.
     pub deeds: Vec<(Timeline, Deed)>,
     /// Segments that were read.
     pub segments: u64,
-    /// Log of that time that could not be read, and why.
+    /// WAL of that time that could not be read, and why.
     pub unread: Vec<String>,
 }
 
 impl FoundDeeds {
-    /// Keeps what the log of a timeline told of that time.
+    /// Keeps what the WAL of a timeline told of that time.
     pub(crate) fn keep(
         &mut self,
         timeline: Timeline,
@@ -59,10 +59,10 @@ impl FoundDeeds {
     }
 }
 
-/// Reads the log of a cluster from one time to another, and tells what was done to relations.
+/// Reads the WAL of a cluster from one time to another, and tells what was done to relations.
 ///
 /// # Errors
-/// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read. Log that is damaged or
+/// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read. WAL that is damaged or
 /// missing is told.
 pub async fn deeds(
     log_store: &LogStore,
@@ -105,7 +105,7 @@ pub async fn deeds(
     Ok(found)
 }
 
-/// What of a log holds commits from one time to another.
+/// What of the WAL holds commits from one time to another.
 pub(crate) fn committed(
     entries: &[LogEntry],
     (from, until): (Timestamp, Timestamp),

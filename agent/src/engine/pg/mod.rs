@@ -1,4 +1,4 @@
-//! What only PostgreSQL's log and catalogs tell.
+//! What only PostgreSQL's WAL and catalogs tell.
 
 mod deeds;
 pub(crate) mod names;

@@ -1,4 +1,4 @@
-//! Names of tables that the log knows by numbers, as copies tell them that were taken before.
+//! Names of tables, which the WAL knows by numbers, as earlier base backups tell them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use drctl_store::{Identities, open_facts};
 
 use crate::repository::Repository;
 
-/// The most copies that are asked.
+/// The most backups that are asked.
 const MOST_COPIES: usize = 16;
 
-/// The tables of a cluster's databases, as one copy tells them.
+/// The tables of a cluster's databases, as one base backup tells them.
 #[derive(Default)]
 struct Tables {
     /// By number.
@@ -21,12 +21,12 @@ struct Tables {
     tables: BTreeMap<(u32, u32), String>,
 }
 
-/// Names, by the end of the copy that tells them.
+/// Names, by the end of the backup that tells them.
 #[derive(Default)]
 pub(crate) struct Names(BTreeMap<Lsn, Tables>);
 
 impl Names {
-    /// Those of what was done, as `copies` tell them; a copy that cannot be opened tells none.
+    /// Those of what was done, as `copies` tell them; a backup that cannot be opened tells none.
     ///
     /// # Errors
     /// The store's.
@@ -58,7 +58,7 @@ impl Names {
         Ok(names)
     }
 
-    /// As the newest copy tells it that ended before.
+    /// As the newest backup that ended before tells it.
     fn at(&self, at: Lsn) -> Option<&Tables> {
         self.0.range(..=at).next_back().map(|(_, tables)| tables)
     }

@@ -1,4 +1,4 @@
-//! Segments of pgBackRest's archive fetched ahead of a recovering server. As with drctl's own log:
+//! Segments of pgBackRest's archive fetched ahead of a recovering server. As with drctl's own WAL:
 //! a help and never an answer. What is not whole is left to `wal fetch`.
 
 use std::fs::File;
@@ -31,7 +31,7 @@ pub(crate) async fn fetch_ahead(
     let _ = ahead.fetch((size, fetches), wanted, fetch).await;
 }
 
-/// Keeps a segment if it is the log that was written. What fails inside is that nothing can be kept
+/// Keeps a segment if it is the WAL that was written. What fails inside is that nothing can be kept
 /// any more.
 async fn fetch(
     (ahead, name): (&Ahead, &str),

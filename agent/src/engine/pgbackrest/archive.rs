@@ -17,7 +17,7 @@ use crate::log::Ahead;
 /// Segments that are read at once, where all of them are.
 const AT_ONCE: usize = 4;
 
-/// Log that lies elsewhere than in drctl's own bucket.
+/// WAL that lies elsewhere than in drctl's own bucket.
 #[derive(Debug, Default)]
 pub(crate) struct Elsewhere {
     pub(crate) entries: BTreeMap<Timeline, Vec<LogEntry>>,
@@ -29,7 +29,7 @@ pub(crate) struct Elsewhere {
     pub(crate) refused: Vec<String>,
 }
 
-/// The log of a cluster in a stanza's archive, as far as `want` asks for; of what ends before
+/// The WAL of a cluster in a stanza's archive, as far as `want` asks for; of what ends before
 /// `since` only that it is there. What is read is kept in `folder` while it is read.
 ///
 /// # Errors

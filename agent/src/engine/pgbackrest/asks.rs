@@ -25,7 +25,7 @@ const AT_ONCE: usize = 4;
 /// The most segments that are remembered.
 const REMEMBERED: usize = 100_000;
 
-/// What was found out about the log of a plan.
+/// What was found out about the WAL of a plan.
 #[derive(Debug, Default)]
 pub(crate) struct Asks {
     /// Where nothing leads across.
@@ -58,7 +58,7 @@ pub(crate) async fn asks(
         let starts =
             std::iter::successors(Some(size.start_of(leg.from)), |at| Some(at.plus(size.bytes())));
         for start in starts.take_while(|start| *start < leg.until) {
-            // What is not in the archive is drctl's own log, whose heads tell.
+            // What is not in the archive is drctl's own WAL, whose heads tell.
             let Some(sha1) = digests.of(leg.timeline, start, size) else { continue };
             let mut name = format!("{} ", size.file_name(leg.timeline, start));
             for byte in sha1 {

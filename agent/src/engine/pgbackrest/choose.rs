@@ -16,7 +16,7 @@ pub(super) struct Reasons<'a> {
     pub(super) requested: RequestedKind,
     /// Labels that a manifest of ours calls suspect.
     pub(super) suspect: &'a BTreeSet<String>,
-    /// Why log is known to be lost, if it is.
+    /// Why WAL is known to be lost, if it is.
     pub(super) incident: Option<&'a str>,
     /// The present moment.
     pub(super) now: Timestamp,

@@ -15,7 +15,7 @@ use crate::log::holds;
 /// other by less.
 const LATER: usize = 2;
 
-/// Reads the log of a cluster in a stanza from one time to another, and tells what was done to
+/// Reads the WAL of a cluster in a stanza from one time to another, and tells what was done to
 /// relations.
 ///
 /// # Errors

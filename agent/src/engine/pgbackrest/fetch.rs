@@ -1,5 +1,5 @@
 //! `restore_command` out of pgBackRest's archive. pgBackRest itself answers an archive that it
-//! cannot read with a code that PostgreSQL takes for the end of the log, and delivers a damaged
+//! cannot read with a code that PostgreSQL takes for the end of the WAL, and delivers a damaged
 //! segment that is not compressed: neither gets through here.
 
 use std::fs::{self, File};
@@ -75,8 +75,8 @@ fn sha(digits: &str) -> Option<Sha> {
     Some(sha)
 }
 
-/// Fetches a file of a cluster's log out of pgBackRest's archive, whose `segments` a recovery may have
-/// noted; `else_from` is asked for what is not there, or not whole: drctl's own log beside it.
+/// Fetches a file of a cluster's WAL out of pgBackRest's archive, whose `segments` a recovery may
+/// have noted; `else_from` is asked for what is not there, or not whole: drctl's own WAL beside it.
 ///
 /// # Errors
 /// Everything else than an absence that is proven: the server must stop then.
@@ -180,7 +180,7 @@ async fn version(backrest: &BackRest, system_id: u64) -> Result<String> {
     Ok(found.ok_or_else(none)?.version.clone())
 }
 
-/// An error unless what is absent is the end of the log.
+/// An error unless what is absent is the end of the WAL.
 async fn is_end(backrest: &BackRest, asked: &LogRequest<'_>) -> Result<()> {
     let LogFile::Segment(timeline, start) = asked.file()? else { return Ok(()) };
     let own = asked.has_own();

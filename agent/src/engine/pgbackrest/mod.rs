@@ -55,7 +55,7 @@ pub(crate) fn settings<'a>(name: &str, source: &'a Source) -> Result<&'a Pgbackr
 }
 
 /// Refuses what would have pgBackRest write as root: the server's account could not use its files
-/// afterwards, and log would not be archived any more.
+/// afterwards, and WAL would not be archived any more.
 ///
 /// # Errors
 /// [`AgentError::Usage`] as root.

@@ -1,9 +1,9 @@
-//! Where in its cluster's log a backup stands that pgBackRest tells of.
+//! Where a backup that pgBackRest tells of lies in its cluster's WAL.
 
 use drctl_engines::backrest::{Backup, Info};
 use drctl_model::{Coordinates, Lsn, Timeline, WalSegmentSize};
 
-/// Where a backup stands; `server`, where it is known, is what the server itself says of its
+/// Where a backup lies; `server`, where it is known, is what the server itself says of its
 /// segments' size, and counts for its own cluster.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
-//! Segments of a stanza's archive, read one by one: whether they are the log that was written,
-//! and what they hold.
+//! Segments of a stanza's archive, read one by one: whether they are the WAL that was written, and
+//! what they hold.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -27,7 +27,7 @@ pub(crate) type Sha = [u8; 20];
 /// What was found under a segment's name.
 #[derive(Debug, Clone)]
 pub(crate) enum Looked {
-    /// The log that was written.
+    /// The WAL that was written.
     Holds(Box<Holds>),
     /// Something else, or nothing: in words.
     Bad(String),
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The bytes of a segment of a stanza's archive, put into `folder` while it is read; nothing where
-/// it is not there, or is not the log that was written.
+/// it is not there, or is not the WAL that was written.
 ///
 /// # Errors
 /// pgBackRest's; the file system's.
@@ -165,8 +165,8 @@ fn is_damage(error: &EngineError) -> bool {
     has(&text) || causes.any(|cause| has(&cause.to_string()))
 }
 
-/// As [`examine`]; what was found has the digest of all of the segment too, to which log is bound that
-/// drctl itself stored behind it.
+/// As [`examine`]; what was found also has the digest of the whole segment. WAL that drctl itself
+/// stored behind it is bound to that digest.
 fn whole(
     path: &Path,
     of: (Timeline, Lsn, WalSegmentSize),

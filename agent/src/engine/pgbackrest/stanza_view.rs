@@ -42,7 +42,7 @@ impl StanzaView {
         let info = info.context("ask pgBackRest for its backups")?;
         let listing = listing.context("list pgBackRest's archive")?;
         let mut stanza = StanzaView { backrest, info, listing };
-        // A backup may have ended, and its log have come, since the list was made.
+        // A backup may have ended, and its WAL have come, since the list was made.
         if !stanza.lists_what_backups_need() {
             let again = stanza.backrest.listing().await;
             stanza.listing = again.context("list pgBackRest's archive")?;

@@ -25,8 +25,8 @@ pub(crate) struct Truth {
     pub(crate) segments: u64,
     /// What is wrong.
     pub(crate) faults: Vec<Fault>,
-    /// What log is lost that no backup covers yet: points in time that are out of reach, until
-    /// the next backup. Nothing where there is none.
+    /// What WAL is lost that no backup covers yet: points in time that are out of reach, until the
+    /// next backup. Nothing where there is none.
     pub(crate) incident: Option<String>,
 }
 
@@ -152,7 +152,7 @@ fn size_of(info: &Info, system_id: u64) -> Option<WalSegmentSize> {
     all.find_map(|backup| coordinates(info, backup, None).ok()).map(|at| at.segment_size)
 }
 
-/// What log is lost that no backup covers yet, of the server's own cluster. Where that cannot be
+/// What WAL is lost that no backup covers yet, of the server's own cluster. Where that cannot be
 /// told it is said, and is no reason against a backup.
 pub(crate) async fn incident(engine: &BackRest, info: &Info, server: &PgServer) -> Option<String> {
     let looking = async {

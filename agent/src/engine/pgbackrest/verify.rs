@@ -1,4 +1,4 @@
-//! A stanza as it lies in its repository: gaps in the log, what backups need, and with the data
+//! A stanza as it lies in its repository: gaps in the WAL, what backups need, and with the data
 //! what pgBackRest's own `verify` says. That ends with status 0 whatever it found.
 
 use std::collections::BTreeMap;
@@ -13,14 +13,14 @@ use crate::log::LogVerdict;
 
 /// What was found of a stanza.
 pub(crate) struct StanzaVerdict {
-    /// Of its log, and of all of it.
+    /// Of its WAL, and of all of it.
     pub(crate) log: LogVerdict,
     /// What is wrong with each backup that was read, by its label.
     backups: BTreeMap<String, Option<String>>,
 }
 
 impl StanzaVerdict {
-    /// What is wrong with this backup and those that it stands on; nothing where it was not read.
+    /// What is wrong with this backup and those that it is based on; nothing where it was not read.
     pub(crate) fn of(&self, backup: &External) -> Option<Vec<(String, String)>> {
         self.backups.get(&backup.label)?;
         let all = std::iter::once(&backup.label).chain(&backup.references);

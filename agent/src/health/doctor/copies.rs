@@ -1,4 +1,4 @@
-//! Whether a cluster can be copied, and was.
+//! Whether a cluster can be backed up, and was.
 
 use drctl_catalog::Catalog;
 use drctl_engines::pg::PgServer;
@@ -13,7 +13,7 @@ use crate::log::LogStore;
 use crate::repository::Repository;
 use crate::repository::faults::is_missing;
 
-/// Whether a cluster can be copied, and as it is configured.
+/// Whether a cluster can be backed up, and as it is configured.
 pub(super) async fn look(
     setup: &Setup,
     (server, repository): (&PgServer, Option<&Repository>),
@@ -42,8 +42,8 @@ pub(super) async fn look(
     }
 }
 
-/// Whether there is a copy of the cluster that the server is now: `initdb` and `pg_upgrade` make
-/// another one.
+/// Whether there is a base backup of the cluster that the server is now: `initdb` and `pg_upgrade`
+/// make another one.
 async fn copied(setup: &Setup, id: &SourceId, identity: &Identity, found: &mut Findings) {
     let check = format!("source.{id}.cluster");
     let Ok(catalog) = Catalog::open_read_only(&setup.catalog_path()).await else { return };

@@ -31,7 +31,7 @@ pub struct SourceStatus {
     pub unreadable: Option<String>,
     /// Whether the repository's marker is gone or damaged.
     pub marker_lost: bool,
-    /// Why its newest backup cannot be restored, when the chain that it stands on does not hold.
+    /// Why its newest backup cannot be restored, when the chain that it is based on does not hold.
     pub broken: Option<String>,
     /// How old the newest good one is: what would be lost now. Unknown where all are dated in the
     /// future.
@@ -320,7 +320,7 @@ impl SourceStatus {
 }
 
 impl SourceStatus {
-    /// Whether its newest good backup is a copy of a cluster, full or incremental, which has log.
+    /// Whether its newest good backup is a base backup, full or incremental, which has log.
     pub(super) fn is_cluster(&self) -> bool {
         self.newest_good.as_ref().is_some_and(|good| good.kind.coordinates().is_some())
     }

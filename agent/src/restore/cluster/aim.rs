@@ -10,7 +10,7 @@ use jiff::tz::{Disambiguation, OffsetConflict, TimeZone};
 
 use crate::host::{AgentError, zone};
 
-/// Whether all the log there is gets replayed: nothing in it tells the server where to stop.
+/// Whether all the WAL there is gets replayed: nothing in it tells the server where to stop.
 pub(super) fn runs_to_end(plan: &RecoveryPlan) -> bool {
     plan.stop == PlanStop::AtEnd || plan.target == Target::Latest
 }
@@ -58,7 +58,7 @@ pub fn plan_digest(plan: &RecoveryPlan) -> String {
     short(&plan.agreed_text())
 }
 
-/// The digest that binds a directory to a recovery: of one to the end of the log it stays the same
+/// The digest that binds a directory to a recovery: of one to the end of the WAL it stays the same
 /// while that grows, so that it can go on.
 #[must_use]
 pub fn bound_digest(plan: &RecoveryPlan) -> String {

@@ -1,4 +1,4 @@
-//! The copy, laid out: what an earlier attempt has noted as whole is kept.
+//! The base backup, extracted: what an earlier attempt has noted as whole is kept.
 
 use std::fs;
 use std::path::Path;
@@ -14,9 +14,9 @@ use crate::repository::Repository;
 use crate::restore::combine::discard_chain;
 use crate::restore::{RestorePlan, RestoreRequest, restore};
 
-/// Lays a copy out, stream by stream, each noted once all of it is on the disk. What an earlier
-/// attempt has noted is kept, and then compared with the server's list of files; where it differs
-/// all of it is laid out anew.
+/// Extracts a base backup, stream by stream, each noted once all of it is on the disk. What an
+/// earlier attempt has noted is kept, and then compared with the server's list of files; where it
+/// differs all of it is extracted anew.
 ///
 /// # Errors
 /// As [`restore`].
@@ -50,7 +50,7 @@ pub async fn lay_out(
     state.reach(Step::Replaying)
 }
 
-/// A chain is laid out as a whole, or anew: what becomes of it is no copy's own.
+/// A chain is extracted as a whole, or anew: what becomes of it is no single backup's own.
 async fn lay_out_chain(
     repository: &Repository,
     request: &RestoreRequest,
@@ -80,7 +80,7 @@ async fn lay_out_rest(
     crash_point("recovery-begun");
     let mut missing = Vec::new();
     for item in &plan.items {
-        // The list lies in the data directory: it goes when that is laid out anew.
+        // The list lies in the data directory: it goes when that is extracted anew.
         let list = item.facts.content == Content::Listing;
         if !state.has(&item.stream.id) || (list && !missing.is_empty()) {
             missing.push(item);

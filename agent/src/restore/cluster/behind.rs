@@ -1,8 +1,8 @@
 //! Commits of an earlier time that a recovery to a time does not hold: they stand behind the place
-//! in the log at which it stopped.
+//! in the WAL at which it stopped.
 //!
-//! The server stops before the first commit, in the order of the log, that is later than the time.
-//! Commits overtake each other between the moment whose time they tell and their place in the log,
+//! The server stops before the first commit, in the order of the WAL, that is later than the time.
+//! Commits overtake each other between the moment whose time they tell and their place in the WAL,
 //! and a clock that was set back makes many of them earlier than what stands before them.
 
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ pub struct Overtaken {
     pub commits: u64,
     /// The latest time of them.
     pub latest: Timestamp,
-    /// The transaction that stands last in the log: up to it all of them are in the result.
+    /// The transaction that stands last in the WAL: up to it all of them are in the result.
     pub xid: u32,
     /// Where its commit ends.
     pub lsn: Lsn,
@@ -46,7 +46,7 @@ impl Overtaken {
     }
 }
 
-/// Reads the log behind the stop: the segment in which it stopped, the next one, and all that are
+/// Reads the WAL behind the stop: the segment in which it stopped, the next one, and all that are
 /// known to hold commits of the time or earlier.
 pub(super) async fn overtaken(
     request: &RecoverRequest<'_>,

@@ -1,4 +1,4 @@
-//! The commands by which a recovering server fetches its log, and what it needs beside them.
+//! The commands by which a recovering server fetches its WAL, and what it needs beside them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::engine::pgbackrest::note_segments;
 use crate::host::shell::server_word;
 use crate::log::Ahead;
 
-/// Where log waits for the server, in the recovery's own directory.
+/// Where WAL waits for the server, in the recovery's own directory.
 pub(super) fn ahead(directory: &Path) -> Ahead {
     Ahead::new(&directory.join("ahead"))
 }
@@ -21,7 +21,7 @@ pub(super) fn segments(directory: &Path) -> PathBuf {
     directory.join("segments")
 }
 
-/// Notes it, where pgBackRest keeps the log.
+/// Notes it, where pgBackRest keeps the WAL.
 pub(super) fn note_stanza(request: &RecoverRequest<'_>) -> Result<()> {
     let Some(stanza) = &request.known.stanza else { return Ok(()) };
     let system_id = request.known.system_id;
@@ -30,7 +30,7 @@ pub(super) fn note_stanza(request: &RecoverRequest<'_>) -> Result<()> {
     note_segments(&segments(&request.directory), &cluster.version, all)
 }
 
-/// The command by which the server that we watch asks us for its log, at this socket.
+/// The command by which the server that we watch asks us for its WAL, at this socket.
 pub(super) fn take_command(socket: &Path, program: &Path) -> String {
     format!("{} wal take {} %f \"%p\"", server_word(program), server_word(socket))
 }
@@ -54,7 +54,7 @@ pub(super) fn hidden(request: &RecoverRequest<'_>) -> Vec<PathBuf> {
     all
 }
 
-/// The command by which a server that is started by hand fetches its log: it fails closed over all
+/// The command by which a server that is started by hand fetches its WAL: it fails closed over all
 /// that the plan needs.
 pub(super) fn restore_command(request: &RecoverRequest<'_>, segment_bytes: u64) -> Result<String> {
     let program = std::env::current_exe().context("find drctl itself")?;

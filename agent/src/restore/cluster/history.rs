@@ -12,9 +12,9 @@ use super::RecoverRequest;
 /// What it is called until it is whole.
 const PART: &str = "drctl-history.part";
 
-/// Leaves it in `pg_wal` of a cluster that pgBackRest has laid out, which brings none along. The
-/// server asks for its log first, and wants this file for every timeline but the first. It tells
-/// what the plan stands on: nothing of what came before, where nobody knows that.
+/// Leaves it in `pg_wal` of a cluster that pgBackRest has restored, which brings none along. The
+/// server asks for its WAL first, and wants this file for every timeline but the first. It tells
+/// what the plan is based on: nothing of what came before, where nobody knows that.
 ///
 /// # Errors
 /// The file system's.

@@ -1,4 +1,4 @@
-//! A backup laid out by pgBackRest, within a recovery of ours.
+//! A backup restored by pgBackRest, within a recovery of ours.
 
 use std::fs::File;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Log fetched ahead of the recovering server, while it replays.
+//! WAL fetched ahead of the recovering server, while it replays.
 
 use std::convert::Infallible;
 
@@ -10,8 +10,9 @@ use super::aim::runs_to_end;
 use super::command::ahead;
 use crate::log::{Ahead, Expected};
 
-/// Does `work`, which ends with [`super::recover`], and meanwhile fetches the log that its server will ask
-/// for. The earlier it begins the less the server waits; the room for what waits is bounded.
+/// Does `work`, which ends with [`super::recover`], and meanwhile fetches the WAL that its server
+/// will ask for. The earlier it begins the less the server waits; the room for what waits is
+/// bounded.
 ///
 /// # Errors
 /// The work's; [`std::io::Error`] of the directory before it has begun.
@@ -42,7 +43,7 @@ async fn help(request: &RecoverRequest<'_>, ahead: &Ahead) -> Infallible {
     std::future::pending().await
 }
 
-/// The log that a plan needs. One that runs to the end ends where the plan does, whatever comes
+/// The WAL that a plan needs. One that runs to the end ends where the plan does, whatever comes
 /// into the bucket meanwhile.
 pub(super) fn expected(plan: &RecoveryPlan) -> Vec<Expected> {
     let leg = |leg: &Leg| Expected {

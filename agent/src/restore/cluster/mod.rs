@@ -1,4 +1,4 @@
-//! A cluster brought to a point in time: laid out, replayed, looked at, and only then believed.
+//! A cluster brought to a point in time: extracted, replayed, looked at, and only then believed.
 
 mod aim;
 mod base;
@@ -52,8 +52,8 @@ use crate::repository::Repository;
 /// How long its last checkpoint may take.
 pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(600);
 
-/// How often it is started again since the log asks for larger settings: each change of them in
-/// the log is one, and a cluster sees few.
+/// How often it is started again since the WAL asks for larger settings: each change of them in the
+/// WAL is one, and a cluster sees few.
 const STARTS: usize = 50;
 
 /// What becomes of the cluster once it is proven to be at its target.
@@ -126,17 +126,17 @@ impl Recovered {
 pub struct RecoverRequest<'a> {
     /// The configuration.
     pub setup: &'a Setup,
-    /// Where the log lies.
+    /// Where the WAL lies.
     pub repository: &'a Repository,
-    /// The source's name, as the log is fetched by it.
+    /// The source's name, as the WAL is fetched by it.
     pub source: &'a str,
     /// What the bucket holds.
     pub known: &'a Known,
     /// The plan.
     pub plan: &'a RecoveryPlan,
-    /// The directory into which the base was laid out.
+    /// The directory into which the base was extracted.
     pub directory: PathBuf,
-    /// The file of the identity that opens the log, and the same, read; nothing where all log lies
+    /// The file of the identity that opens the WAL, and the same, read; nothing where all WAL lies
     /// in pgBackRest's archive, which opens it by itself.
     pub identity: Option<(PathBuf, Identities)>,
     /// The role as which the recovering server is asked.
@@ -152,7 +152,7 @@ pub struct RecoverRequest<'a> {
 }
 
 impl RecoverRequest<'_> {
-    /// The log of the cluster, wherever it lies; drctl's own up to `bound`.
+    /// The WAL of the cluster, wherever it lies; drctl's own up to `bound`.
     fn log_archive(&self, size: WalSegmentSize, bound: Option<Lsn>) -> Result<LogArchive<'_>> {
         let stored = match &self.identity {
             Some((_, identities)) => {
@@ -172,7 +172,7 @@ struct Given<'a> {
     serving: &'a Serving<'a>,
 }
 
-/// Replays the log onto a base that was laid out, proves where that came to, and does with it what
+/// Replays the WAL onto a base that was extracted, proves where that came to, and does with it what
 /// was chosen. Goes on where an earlier attempt ended: PostgreSQL replays from its own last point
 /// of restart, and all is proven again.
 ///
@@ -247,7 +247,7 @@ fn is_interrupted(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(AgentError::Interrupted))
 }
 
-/// Nothing where the log asks for larger settings than the server has.
+/// Nothing where the WAL asks for larger settings than the server has.
 async fn prove_and_choose(
     server: &mut Recovering,
     request: &RecoverRequest<'_>,

@@ -55,7 +55,7 @@ pub async fn end_own(state: &RecoveryState) -> Result<()> {
     out_of_the_box(&layout).map_err(Into::into)
 }
 
-/// Whether a cluster follows no log any more. One that was just laid out has the label of its
+/// Whether a cluster follows no WAL any more. One that was just extracted has the label of its
 /// backup; one that recovers has a signal.
 pub fn is_own(data: &Path) -> bool {
     let marks = ["backup_label", "standby.signal", "recovery.signal"];
@@ -113,9 +113,9 @@ async fn opened(server: &mut Recovering) -> Result<Progress> {
     }
 }
 
-/// A cluster that an earlier attempt has made one of its own: its own log ends that attempt's
-/// work, and nothing is replayed into it any more. One that was promoted so that it can be read
-/// can be read again, as long as nobody has written into it.
+/// A cluster that an earlier attempt has made one of its own: its own WAL ends that attempt's work,
+/// and nothing is replayed into it any more. One that was promoted so that it can be read can be
+/// read again, as long as nobody has written into it.
 pub(super) async fn already(
     request: &RecoverRequest<'_>,
     state: &mut RecoveryState,

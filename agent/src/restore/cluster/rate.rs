@@ -1,4 +1,4 @@
-//! How fast log was replayed on this host the last time: what an estimate can go by.
+//! How fast WAL was replayed on this host the last time: what an estimate can go by.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 /// The file below the state directory.
 const FILE: &str = "replay-rate.json";
 
-/// Less log than this tells nothing: starting and looking take longer than the replay.
+/// Less WAL than this tells nothing: starting and looking take longer than the replay.
 const ENOUGH: u64 = 64 << 20;
 
-/// Bytes of log, and how long their replay took.
+/// Bytes of WAL, and how long their replay took.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
-    /// Bytes of log.
+    /// Bytes of WAL.
     pub bytes: u64,
     /// Seconds, more than nothing.
     pub seconds: f64,

@@ -1,7 +1,7 @@
-//! The log that a recovering server asks for, out of a socket of this recovery alone: the server and
-//! all that runs beside it in its box have no key, no configuration and no bucket. What asks is the
-//! same account, by the kernel's word, each time; it may ask for names of this log and for nothing
-//! else, and what it is given was looked at before.
+//! The WAL that a recovering server asks for, out of a socket of this recovery alone: the server
+//! and all that runs beside it in its box have no key, no configuration and no bucket. What asks is
+//! the same account, by the kernel's word, each time; it may ask for names of this WAL and for
+//! nothing else, and what it is given was looked at before.
 
 use std::convert::Infallible;
 use std::fs::{self, DirBuilder};
@@ -31,10 +31,10 @@ use crate::repository::Notebook;
 /// The socket in the server's private directory.
 const SOCKET: &str = "log";
 
-/// Where files of the log lie for a moment, in the recovery's directory.
+/// Where files of the WAL lie for a moment, in the recovery's directory.
 const SCRATCH: &str = "serving";
 
-/// Where the server keeps the log that it has, there too.
+/// Where the server keeps the WAL that it has, there too.
 const OWN_LOG: &str = "data/pg_wal";
 
 /// How many are answered at once; a server asks for one file after the other.
@@ -136,7 +136,7 @@ impl<'a> Serving<'a> {
         Notebook::open(setup, repository).await.met(&source, problem).await;
     }
 
-    /// A file of the log, in a place of ours; nothing where it is proven to be absent.
+    /// A file of the WAL, in a place of ours; nothing where it is proven to be absent.
     async fn look_for(&self, name: &str) -> Result<Option<Scratch>> {
         if !is_name(name) {
             bail!(AgentError::Usage(format!("`{name}` is not the name of a WAL file")));
@@ -175,8 +175,8 @@ impl<'a> Serving<'a> {
         archive.fetch(&asked, &segments(&request.directory)).await
     }
 
-    /// Lays a file beside the log that the server has, so that it needs to be renamed only; where that
-    /// cannot be, it is sent.
+    /// Lays a file beside the WAL that the server has, so that it needs to be renamed only; where
+    /// that cannot be, it is sent.
     fn place(&self, name: &str, file: Scratch) -> Given {
         let beside = Path::new(OWN_LOG).join(placed(name));
         let scratch = Path::new(SCRATCH).join(file.0.file_name().unwrap_or_default());
@@ -190,7 +190,7 @@ impl<'a> Serving<'a> {
         }
     }
 
-    /// The tablespaces that the log makes.
+    /// The tablespaces that the WAL makes.
     pub(super) fn spaces(&self) -> &Spaces<'a> {
         &self.spaces
     }

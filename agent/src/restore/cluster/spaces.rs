@@ -1,5 +1,5 @@
-//! The tablespaces that the log makes while it is replayed: their places are made ready in the restore
-//! before the server comes to them.
+//! The tablespaces that the WAL makes while it is replayed: their places are made ready in the
+//! restore before the server comes to them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -90,7 +90,7 @@ impl<'a> Spaces<'a> {
         covered.0.clone()
     }
 
-    /// Whether the log has asked for another box than there is.
+    /// Whether the WAL has asked for another box than there is.
     pub(super) fn wants_another_box(&self) -> bool {
         self.covered.lock().unwrap_or_else(PoisonError::into_inner).1
     }
@@ -102,7 +102,7 @@ fn in_another_box(place: &Path) -> anyhow::Error {
 }
 
 /// What a segment asks of its server. A record may have begun in the segment before: the walk over
-/// that goes on, where the server asked for it. What is no log is left to the server to judge.
+/// that goes on, where the server asked for it. What is not WAL is left to the server to judge.
 fn asks(
     path: &Path,
     (timeline, start, size): (Timeline, Lsn, WalSegmentSize),

@@ -28,7 +28,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Files are laid out; those of streams that are not named as laid out may be half there.
+    /// Files are extracted; those of streams that are not named as extracted may be half there.
     LayingOut,
     /// All of them are there, and its server was started.
     Replaying,
@@ -45,9 +45,9 @@ pub enum Step {
 /// What was proven of a recovery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
-    /// How far the log was replayed.
+    /// How far the WAL was replayed.
     pub replayed: Lsn,
-    /// The time of the last commit that the data show, where the log told one.
+    /// The time of the last commit that the data show, where the WAL told one.
     pub shows: Option<Timestamp>,
     /// The server's own line about where it stopped.
     pub stopped: Option<String>,
@@ -73,7 +73,7 @@ pub struct Identity {
     pub source: String,
     /// The plan's digest.
     pub plan: String,
-    /// The copy that is laid out.
+    /// The base backup that is extracted.
     pub base: BackupId,
 }
 

@@ -1,5 +1,5 @@
-//! The recovering server's side of `serve.rs`: asks for a file of the log, and writes it. It
-//! knows nothing but a socket: no configuration, no key, no bucket.
+//! The recovering server's side of `serve.rs`: asks for a file of the WAL, and writes it. It knows
+//! nothing but a socket: no configuration, no key, no bucket.
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
@@ -36,7 +36,7 @@ pub(crate) const LEFT: &str = "left";
 /// The most bytes of a refusal.
 const WORDS: u64 = 16 << 10;
 
-/// Fetches the file `name` of the log to `to` from whoever answers at `socket`.
+/// Fetches the file `name` of the WAL to `to` from whoever answers at `socket`.
 ///
 /// # Errors
 /// Everything else than a file and a proven absence.

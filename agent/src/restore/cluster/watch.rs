@@ -19,7 +19,7 @@ use crate::host::{AgentError, Meter, crash_point};
 /// The most bytes of a timeline's history that are read.
 const HISTORY_BYTES: u64 = 1 << 20;
 
-/// Where the end of the log has been replayed: the end of the last record that is known.
+/// Where the end of the WAL has been replayed: the end of the last record that is known.
 fn end(request: &RecoverRequest<'_>) -> Lsn {
     let plan = request.plan;
     let leg = plan.path.last();
@@ -55,7 +55,7 @@ struct Still {
 }
 
 impl Still {
-    /// What the server says where it has stood still for long. While it fetches log, however slow
+    /// What the server says where it has stood still for long. While it fetches WAL, however slow
     /// that is, it does not complain again.
     fn reason(&mut self, server: &Recovering, at: Option<Lsn>) -> Option<String> {
         if self.at != at {
@@ -66,7 +66,7 @@ impl Still {
 }
 
 /// Waits until the server stands at its target, and tells how fast it came there; nothing where
-/// the log asks for larger settings than it has.
+/// the WAL asks for larger settings than it has.
 pub(super) async fn arrive(
     server: &mut Recovering,
     request: &RecoverRequest<'_>,

@@ -16,26 +16,26 @@ use crate::log::LogStore;
 use crate::repository::Repository;
 use crate::restore::known::Known;
 
-/// The most segments that are read: the log tells between which positions a transaction ended, mostly
-/// within one or two.
+/// The most segments that are read: the WAL tells between which positions a transaction ended,
+/// mostly within one or two.
 const MOST: usize = 16;
 
 /// Where it is looked.
 pub struct Whose<'a> {
-    /// Where drctl's own log lies.
+    /// Where drctl's own WAL lies.
     pub repository: &'a Repository,
     /// Whose.
     pub source: &'a SourceId,
     /// What the bucket holds.
     pub known: &'a Known,
-    /// What opens the log.
+    /// What opens the WAL.
     pub identities: Option<&'a Identities>,
     /// A private directory for what pgBackRest delivers.
     pub folder: &'a Path,
 }
 
 /// Refuses a plan to the number of a part of a transaction, or to one under which nothing ended.
-/// Nothing is said where not all of the log can be read in which it may have.
+/// Says nothing where a part of the WAL in which it may have ended cannot be read.
 ///
 /// # Errors
 /// [`AgentError::NoPlan`], with the transaction that is meant.
@@ -85,7 +85,7 @@ impl Found {
     }
 }
 
-/// Reads the log in which it may have ended; says whether that was all of it.
+/// Reads the WAL in which it may have ended; says whether that was all of it.
 async fn read(of: &Whose<'_>, plan: &RecoveryPlan, mut tell: impl FnMut(Ended)) -> Result<bool> {
     let base = of.known.base(&plan.base).context("the plan's base is gone")?;
     let (size, mut left, mut whole) = (base.segment_size, MOST, true);

@@ -36,12 +36,12 @@ pub(super) struct Chosen {
     pub(super) copies: Copies,
     pub(super) logs: Logs,
     pub(super) others: Vec<OtherCluster>,
-    /// A cluster of which there is newer log, and no copy.
+    /// A cluster of which there is newer log, and no base backup.
     pub(super) uncopied: Option<u64>,
 }
 
-/// The cluster of this identifier; without one, of those that there are copies of the one of which
-/// the latest is known, by the clocks of those who wrote the log.
+/// The cluster of this identifier; without one, of the clusters that have base backups the one of
+/// which the latest is known, by the clocks of those who wrote the log.
 ///
 /// # Errors
 /// The store's; [`AgentError::NoBackup`] for an identifier that nothing is known of.

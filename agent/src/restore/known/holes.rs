@@ -1,4 +1,4 @@
-//! What of a cluster's log is missing, told apart by whether a later copy makes up for it.
+//! What of a cluster's log is missing, told apart by whether a later base backup makes up for it.
 
 use drctl_policies::recovery::{Gap, Warning, Why, recoverable_until, timeline_view};
 
@@ -8,9 +8,10 @@ use crate::log::LogVerdict;
 /// What is missing of a cluster's log, in words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Holes {
-    /// What keeps a recovery from the end of the log, or may: each needs a new copy, or the log.
+    /// What keeps, or may keep, a recovery from the end of the log: each needs a new backup, or the
+    /// log.
     pub open: Vec<String>,
-    /// What lies before a later copy: times are out of reach, and nothing can be done about it.
+    /// What lies before a later backup: times are out of reach, and nothing can be done about it.
     pub covered: Vec<String>,
 }
 

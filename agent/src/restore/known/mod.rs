@@ -1,4 +1,4 @@
-//! What the bucket holds of a cluster's copies and log, as the planner wants it.
+//! What the bucket holds of a cluster's base backups and log, as the planner wants it.
 
 mod clusters;
 mod holes;
@@ -30,14 +30,14 @@ pub use clusters::OtherCluster;
 pub use holes::Holes;
 pub(crate) use state::{LogState, log_state};
 
-/// A cluster's copies and log, as signed heads and manifests tell them.
+/// A cluster's base backups and log, as signed heads and manifests tell them.
 pub struct Known {
     /// For the planner.
     pub archive: Archive,
     /// Which cluster: of several that a source has had the one that was asked for, or the current
     /// one.
     pub system_id: u64,
-    /// The copies.
+    /// The base backups.
     pub bases: Vec<(BackupId, Coordinates)>,
     /// How many pieces of log count.
     pub pieces: u64,
@@ -45,11 +45,11 @@ pub struct Known {
     pub refused: Vec<String>,
     /// Other clusters that the source has had.
     pub others: Vec<OtherCluster>,
-    /// A cluster of which there is newer log, and no copy.
+    /// A cluster of which there is newer log, and no base backup.
     pub uncopied: Option<u64>,
-    /// The identifiers of the keys that signed the copies.
+    /// The identifiers of the keys that signed the base backups.
     pub(crate) signers: BTreeMap<BackupId, String>,
-    /// Where else copies and log lie: in a stanza of pgBackRest.
+    /// Where else backups and log lie: in a stanza of pgBackRest.
     pub(crate) stanza: Option<StanzaView>,
 }
 
@@ -73,11 +73,11 @@ impl Beside {
     }
 }
 
-/// A source's copies of clusters.
+/// A source's base backups.
 #[derive(Default, Clone)]
 pub(crate) struct Copies(Vec<Copy>);
 
-/// A copy of a cluster.
+/// A base backup.
 #[derive(Clone)]
 struct Copy {
     at: Coordinates,
@@ -138,7 +138,7 @@ fn copy(backup: &BackupSummary) -> Option<Copy> {
     Some(Copy { at, base, brings_log: !external })
 }
 
-/// The whole segments of the log that a copy brings along.
+/// The whole segments of the log that a base backup brings along.
 fn segments(at: &Coordinates) -> Vec<(Lsn, Lsn, Digest)> {
     let told = at.log.iter().flat_map(|log| &log.segments);
     told.map(|(start, digest)| (*start, start.plus(at.segment_size.bytes()), *digest)).collect()
@@ -149,7 +149,7 @@ fn segments(at: &Coordinates) -> Vec<(Lsn, Lsn, Digest)> {
 /// as far as `want` asks for, and drctl's own log beside it.
 ///
 /// # Errors
-/// The store's and pgBackRest's; [`AgentError::NoBackup`] where there is no copy of a cluster.
+/// The store's and pgBackRest's; [`AgentError::NoBackup`] where there is no base backup.
 pub async fn known(
     setup: &Setup,
     repository: &Repository,
@@ -196,7 +196,7 @@ pub async fn known(
     })
 }
 
-/// The same as [`known`] with copies that are known; nothing where there are none.
+/// The same as [`known`] with base backups that are known; nothing where there are none.
 ///
 /// # Errors
 /// The store's, and pgBackRest's.
@@ -216,8 +216,8 @@ pub(crate) async fn learn(
     let (mut elsewhere, mut stanza) = (Elsewhere::default(), None);
     if let Some(Beside { stanza: found, want, folder }) = beside {
         if let Some(size) = copies.0.last().map(|copy| copy.at.segment_size) {
-            // No plan leads to what is older than the copies. To show it, and to say of a name or
-            // a transaction in it why not, it is read all the same.
+            // No plan leads to what is older than the base backups. To show it, and to say of a
+            // name or a transaction in it why not, it is read all the same.
             let oldest = copies.0.iter().map(|copy| copy.at.start).min();
             let whole = matches!(want, Want::Ends | Want::All);
             let since = oldest.filter(|_| !whole).unwrap_or(Lsn(0));
@@ -285,7 +285,7 @@ fn history(timeline: Timeline, ancestors: &[(Timeline, Lsn)]) -> TimelineHistory
 }
 
 impl Known {
-    /// What people call the key that signed a copy; unknown where it was not asked for.
+    /// What people call the key that signed a base backup; unknown where it was not asked for.
     #[must_use]
     pub fn signed_by(&self, trust: &Trust, backup: &BackupId) -> Option<String> {
         self.signers.get(backup).map(|keyid| trust.name_of(keyid))
@@ -309,7 +309,7 @@ impl Known {
         self.archive.clone().damaged(&ranges)
     }
 
-    /// The coordinates of a copy.
+    /// The coordinates of a base backup.
     #[must_use]
     pub fn base(&self, backup: &BackupId) -> Option<&Coordinates> {
         self.bases.iter().find(|(id, _)| id == backup).map(|(_, at)| at)

@@ -11,13 +11,14 @@ use crate::repository::Repository;
 
 /// Where a source's log stands.
 pub(crate) struct LogState {
-    /// How far it leads; nothing where there is no copy, or no log.
+    /// How far it leads; nothing where there is no base backup, or no log.
     pub(crate) recoverable_until: Option<RecoverableUntil>,
     /// What lies among it and is not believed, with the reason.
     pub(crate) refused: Vec<String>,
 }
 
-/// Where the log of a source stands whose copies the catalog knows. What `cache` knows of the log is not read again.
+/// Where the log of a source stands; its base backups are those that the catalog knows. What
+/// `cache` knows of the log is not read again.
 ///
 /// # Errors
 /// The store's, the catalog's and pgBackRest's.

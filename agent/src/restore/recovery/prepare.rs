@@ -197,7 +197,7 @@ fn base_room(base: &RestorePlan, begun: Option<&Kept>) -> u64 {
         begun => begun.map_or(&[][..], |(_, kept)| kept),
     };
     match (&base.chain, &base.room) {
-        // A chain is laid out anew as a whole.
+        // A chain is extracted anew as a whole.
         (Some(_), Some((_, room))) => *room,
         _ => {
             let missing = base.items.iter().filter(|item| !kept.contains(&item.stream.id));

@@ -47,7 +47,7 @@ pub async fn replay(
             with_log_ahead(&recovery, recover(&recovery, state, meter, stop)).await
         }
         (Base::Archived(label), Some(stanza)) => {
-            // pgBackRest leaves us a processor while it lays out.
+            // pgBackRest leaves us a processor while it restores.
             let work = async {
                 laid_out::lay_out(stanza, label, state, meter, stop).await?;
                 recover(&recovery, state, meter, stop).await

@@ -447,7 +447,7 @@ fn how_far_all_that_there_is_leads() {
     let twice = [pieces[0], pieces[2], piece(1, 140..150, Some((50, 59)))];
     let two = vec![gap(1, 110, Some(120)), gap(1, 130, Some(140))];
     assert_eq!(stands(bases.clone(), twice.to_vec()), Some((Lsn(110), at(19), two)));
-    // A newer copy behind the gap begins anew; nothing is committed since.
+    // A newer base behind the gap begins anew; nothing is committed since.
     let newer = [bases, vec![base(2, 1, 121..129, 45)]].concat();
     let healed = stands(newer, vec![pieces[0], pieces[2]]);
     assert_eq!(healed, Some((Lsn(130), at(45), vec![])));

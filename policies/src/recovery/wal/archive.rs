@@ -56,7 +56,7 @@ impl Archive {
         Archive { log, points }
     }
 
-    /// The same with positions from which on the log of a timeline cannot be replayed.
+    /// The same with positions from which on the WAL of a timeline cannot be replayed.
     #[must_use]
     pub fn broken_at(mut self, breaks: impl IntoIterator<Item = (Timeline, Lsn)>) -> Archive {
         self.log.bar(breaks, Why::TooLittle);
@@ -64,14 +64,14 @@ impl Archive {
     }
 
     /// The same with pieces (their first bytes, and behind their last ones) that were found not to
-    /// be the log that was written: nothing leads across what no other piece covers of them.
+    /// be the WAL that was written: nothing leads across what no other piece covers of them.
     #[must_use]
     pub fn damaged(mut self, pieces: &[(Timeline, Lsn, Lsn)]) -> Archive {
         self.log.damage(pieces);
         self
     }
 
-    /// The same, where it is known that log of a timeline was there up to a position.
+    /// The same, where it is known that WAL of a timeline was there up to a position.
     #[must_use]
     pub fn once_up_to(mut self, known: impl IntoIterator<Item = (Timeline, Lsn)>) -> Archive {
         self.log.was_there(known);
@@ -97,7 +97,7 @@ impl Archive {
         self
     }
 
-    /// The last time of a commit or abort in all log, and of all bases: by the clocks of those who
+    /// The last time of a commit or abort in all WAL, and of all bases: by the clocks of those who
     /// wrote it.
     #[must_use]
     pub fn last_seen(&self) -> Option<Timestamp> {
@@ -110,13 +110,13 @@ impl Archive {
         self.histories().of(timeline)
     }
 
-    /// Where the last record ends that a replay of `timeline`'s log up to `reach` comes to.
+    /// Where the last record ends that a replay of `timeline`'s WAL up to `reach` comes to.
     #[must_use]
     pub fn last_record(&self, timeline: Timeline, reach: Lsn) -> Option<Lsn> {
         self.log.last_record(timeline, reach)
     }
 
-    /// The pieces of `timeline`'s log that end behind `from` and hold a commit of the time `at` or
+    /// The pieces of `timeline`'s WAL that end behind `from` and hold a commit of the time `at` or
     /// earlier, as far as pieces tell.
     pub fn early(
         &self,

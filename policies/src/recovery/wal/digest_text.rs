@@ -8,13 +8,14 @@ impl RecoveryPlan {
     /// back.
     ///
     /// Holds what decides the result, and the warnings. Leaves out what grows while the source is
-    /// alive (how far the log reaches, what is lost behind the target), or no plan could ever be
-    /// confirmed on a busy server. What ends the replay follows from that: the first commit behind the
-    /// target, once there is one; the data are the same. And what is told of single pieces (where the log ends that is
-    /// needed, and three warnings), for pieces are joined while a recovery runs.
+    /// alive (how far the WAL reaches, what is lost behind the target), or no plan could ever be
+    /// confirmed on a busy server. What ends the replay follows from that: the first commit behind
+    /// the target, once there is one; the data are the same. And what is told of single pieces
+    /// (where the WAL ends that is needed, and three warnings), for pieces are joined while a
+    /// recovery runs.
     #[must_use]
     pub fn digest_text(&self) -> String {
-        // To the end of the log what other timelines have is told anew with all of it.
+        // To the end of the WAL what other timelines have is told anew with all of it.
         let of_others = |warning: &Warning| self.target == Target::Latest && warning.is_of_others();
         let told = |warning: &&Warning| !warning.is_of_pieces() && !of_others(warning);
         let warnings: Vec<String> =
@@ -33,10 +34,10 @@ impl RecoveryPlan {
 }
 
 impl RecoveryPlan {
-    /// The same with what else an operator agrees to who has seen the plan: of a recovery to the end of
-    /// the log how far that reaches, and all that is left out: how many bytes of log, commits up to
-    /// when, and what other timelines have. The text without it binds a recovery that is begun, which goes on
-    /// to wherever the log has come.
+    /// The same with what else an operator agrees to who has seen the plan: of a recovery to the
+    /// end of the WAL how far that reaches, and all that is left out: how many bytes of WAL,
+    /// commits up to when, and what other timelines have. The text without it binds a recovery that
+    /// is begun, which goes on to wherever the WAL has come.
     #[must_use]
     pub fn agreed_text(&self) -> String {
         let mut text = self.digest_text();

@@ -36,7 +36,7 @@ fn parted(archive: &Archive, path: &Path<'_>, timeline: Timeline) -> Option<Lsn>
 /// What another timeline has behind the place where it and a path parted.
 struct Tail {
     timeline: Timeline,
-    /// Up to where its log or its bases lead.
+    /// Up to where its WAL or its bases lead.
     end: Lsn,
     /// The last that is known to have happened on it, if that is later than all on the path.
     lived: Micros,

@@ -45,6 +45,6 @@ impl Lines for Wal {
     }
 }
 
-/// The log that leads to a timeline: at a promotion PostgreSQL copies the segment in which it
+/// The WAL that leads to a timeline: at a promotion PostgreSQL copies the segment in which it
 /// happens, and the ancestor's own is often archived only as `.partial`.
 type Path<'a> = common::Path<'a, Wal>;

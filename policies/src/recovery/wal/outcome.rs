@@ -18,23 +18,23 @@ pub struct RecoveryPlan {
     pub timeline: Timeline,
     /// The target, as it was given.
     pub target: Target,
-    /// The log to replay, in order and without a gap.
+    /// The WAL to replay, in order and without a gap.
     pub path: Vec<Leg>,
     /// What ends the replay.
     pub stop: Stop,
     /// The server does not stop before this position.
     pub not_before: Lsn,
-    /// The log up to here is known to be needed, and to be enough.
+    /// The WAL up to here is known to be needed, and to be enough.
     pub until: Lsn,
-    /// The log is there, without a gap, up to here.
+    /// The WAL is there, without a gap, up to here.
     pub reach: Lsn,
-    /// Log from here on must not be replayed: it is there, and cannot be, or is another history's.
+    /// WAL from here on must not be replayed: it is there, and cannot be, or is another history's.
     pub bound: Option<Lsn>,
     /// The last commit that the result holds; it may be one that the base holds already.
     pub last_commit: LastCommit,
-    /// Bytes of log to replay.
+    /// Bytes of WAL to replay.
     pub log_bytes: u64,
-    /// What the result will not hold of the log that leads to the timeline.
+    /// What the result will not hold of the WAL that leads to the timeline.
     pub loses: Loss,
     /// What to know before saying yes, worst first.
     pub warnings: Vec<Warning>,
@@ -46,10 +46,10 @@ pub struct RecoveryPlan {
     pub later: Option<Timestamp>,
 }
 
-/// A stretch of one timeline's log.
+/// A stretch of one timeline's WAL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Leg {
-    /// In whose log it lies.
+    /// In whose WAL it lies.
     pub timeline: Timeline,
     /// Its first byte.
     pub from: Lsn,
@@ -63,7 +63,7 @@ pub struct Leg {
 pub enum Warning {
     /// The base is suspect; there is no good one that would do.
     SuspectBase,
-    /// There is log behind a gap that the result will not hold.
+    /// There is WAL behind a gap that the result will not hold.
     BehindGap(Gap),
     /// Two histories of this timeline tell different things.
     DisputedHistory(Timeline),
@@ -101,9 +101,9 @@ pub enum Warning {
     },
     /// There is a newer timeline than the one that was asked for.
     NewerTimeline(Timeline),
-    /// There is log of a newer timeline whose history is missing.
+    /// There is WAL of a newer timeline whose history is missing.
     NoHistory(Timeline),
-    /// There is newer log of another cluster, and no copy of that.
+    /// There is newer WAL of another cluster, and no base backup of that.
     NoCopyOf(u64),
     /// Another timeline lived on for longer than the one that is followed, which nobody named: which of
     /// them is the server, and which a trial that was thrown away, only people know.
@@ -132,7 +132,7 @@ pub enum Warning {
 }
 
 impl Warning {
-    /// Whether it is told of how the log lies in pieces, or of where it ends: it comes and goes
+    /// Whether it is told of how the WAL lies in pieces, or of where it ends: it comes and goes
     /// when pieces are joined and when more of them come, and nothing else is done for it.
     pub(super) fn is_of_pieces(&self) -> bool {
         let of_pieces = matches!(self, Warning::XidNotCertain { .. } | Warning::AtTheEnd);
@@ -279,17 +279,17 @@ pub enum Reason {
     /// No base had ended.
     #[error("the first base backup was consistent at {stopped} ({stop}), and not before")]
     BeforeFirst {
-        /// When the first one was consistent: its end, or a later commit in its own log.
+        /// When the first one was consistent: its end, or a later commit in its own WAL.
         stopped: Timestamp,
         /// Where it was.
         stop: Lsn,
     },
-    /// The log ends before it, or no commit shows that it was reached.
+    /// The WAL ends before it, or no commit shows that it was reached.
     #[error("the WAL ends at {end}, its last commit is {}", said(.last_commit))]
     AfterEnd {
         /// The last commit behind the base.
         last_commit: Option<Timestamp>,
-        /// The end of the log.
+        /// The end of the WAL.
         end: Lsn,
     },
     /// Something is missing on the way.

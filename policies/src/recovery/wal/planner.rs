@@ -8,11 +8,11 @@ use crate::recovery::common::{Bounds, Found, leads, nearest, search};
 const TIMELINES: usize = 8;
 
 /// How to recover to a target: the newest good base that ended at or before it and from which the
-/// log leads there without a gap; older ones where that is cut off, suspect ones last.
+/// WAL leads there without a gap; older ones where that is cut off, suspect ones last.
 ///
 /// Without a timeline the newest one whose history is known, which a base leads to and which has
-/// log of its own: a target on an ancestor's part is found on it as well. Where another one lived on
-/// for longer than that, a recovery of all that there is says so ([`Warning::Fork`]).
+/// WAL of its own: a target on an ancestor's part is found on it as well. Where another one lived
+/// on for longer than that, a recovery of all that there is says so ([`Warning::Fork`]).
 ///
 /// # Errors
 /// [`NoPlan`], which says why, what is nearest, and on which other timelines it would work.

@@ -9,14 +9,14 @@ use crate::recovery::common::Base;
 pub struct RecoverableUntil {
     /// The timeline that a recovery follows, or should: what lived on for longest.
     pub timeline: Timeline,
-    /// The end of the log that leads on from the newest base without a gap.
+    /// The end of the WAL that leads on from the newest base without a gap.
     pub end: Lsn,
     /// The last moment that can be recovered: of the last commit, or the end of the base where
     /// that is later.
     pub shows: Timestamp,
-    /// What is missing behind that end while later log is there.
+    /// What is missing behind that end while later WAL is there.
     pub gaps: Vec<Gap>,
-    /// What is not known of the timelines, worst first: log may be there that nothing leads to.
+    /// What is not known of the timelines, worst first: WAL may be there that nothing leads to.
     pub doubts: Vec<Warning>,
 }
 
@@ -36,7 +36,7 @@ pub fn recoverable_until(archive: &Archive) -> Option<RecoverableUntil> {
         gaps.push(path.gap_at(reach).into());
         reach = span.end;
     }
-    // Also of a newer timeline that has no log of its own yet.
+    // Also of a newer timeline that has no WAL of its own yet.
     let later = archive.histories().all().rev().filter(|of| of.timeline > plan.timeline);
     let later = later.filter(|of| of.holds(plan.timeline)).map(|of| of.timeline);
     let all = later.chain([plan.timeline]);

@@ -3,7 +3,7 @@ use drctl_model::Lsn;
 use super::{Base, Wal};
 use crate::recovery::common::{Gap, Log, Why};
 
-/// Where a base brings other log along than lies around it.
+/// Where a base brings other WAL along than lies around it.
 pub(super) fn foreign(base: &Base, log: &Log<Lsn>) -> Option<Gap<Wal>> {
     let pieces = |from: Lsn| {
         let first = log.entries.partition_point(|entry| entry.start < from);

@@ -15,12 +15,12 @@ const BETWEEN: usize = 64;
 /// Segments of one timeline without a gap, of which nothing is known but those that were read.
 ///
 /// Whoever wants to know where a time is in thousands of segments reads a few: times grow along
-/// the log, but for the moments by which commits overtake each other and for clocks that are set
+/// the WAL, but for the moments by which commits overtake each other and for clocks that are set
 /// back. Where one was set back by more than a segment holds, the server may stop earlier than is
 /// told here; a recovery's proof shows that.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Whose log.
+    /// Whose WAL.
     pub timeline: Timeline,
     /// The first byte.
     pub start: Lsn,

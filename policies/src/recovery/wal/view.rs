@@ -16,9 +16,9 @@ pub struct TimelineView {
     pub parent: Option<(Timeline, Lsn)>,
     /// The last commit before that, where one is known.
     pub branched: Option<Timestamp>,
-    /// Its own log, also what its descendants left behind.
+    /// Its own WAL, also what its descendants left behind.
     pub spans: Vec<Span>,
-    /// What is missing between its beginning and the end of its log.
+    /// What is missing between its beginning and the end of its WAL.
     pub gaps: Vec<Gap>,
     /// The bases taken on it, by the position of their end.
     pub bases: Vec<BaseOn>,
@@ -26,7 +26,7 @@ pub struct TimelineView {
     pub reachable: Vec<Reachable>,
 }
 
-/// A stretch of log without a gap.
+/// A stretch of WAL without a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Span {
     /// Its first byte.
@@ -48,11 +48,11 @@ pub struct BaseOn {
     pub stopped: Timestamp,
     /// Whether it counts.
     pub good: bool,
-    /// Whether it follows another history than the log around it: it leads nowhere then.
+    /// Whether it follows another history than the WAL around it: it leads nowhere then.
     pub other_history: bool,
 }
 
-/// A stretch of log in which every target can be reached.
+/// A stretch of WAL in which every target can be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reachable {
     /// The earliest position: where its first base ended.

@@ -5,21 +5,21 @@ use serde::Serialize;
 use super::Wal;
 use crate::recovery::common::{self, Stood};
 
-/// A physical backup from which the log can be replayed.
+/// A physical backup from which the WAL can be replayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
     /// Which one.
     pub backup: BackupId,
     /// The timeline on which it was taken.
     pub timeline: Timeline,
-    /// Where redo starts: the log is needed from here on.
+    /// Where redo starts: the WAL is needed from here on.
     pub start: Lsn,
     /// Where it ended: consistent from here on, and no earlier.
     pub stop: Lsn,
     /// When that was.
     pub stood: Stood,
-    /// Whole segments of the log that it brings along: the first byte, behind the last, and the
-    /// digest. The log around it must have the same.
+    /// Whole segments of the WAL that it brings along: the first byte, behind the last, and the
+    /// digest. The WAL around it must have the same.
     pub segments: Vec<(Lsn, Lsn, Digest)>,
     /// Whether it counts; a suspect one is used only when nothing else is there, and said so.
     pub good: bool,
@@ -42,7 +42,7 @@ impl Base {
 /// A range of log in the bucket. May overlap others, be there twice, and come in any order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// The timeline in whose log it lies.
+    /// The timeline in whose WAL it lies.
     pub timeline: Timeline,
     /// Its first byte.
     pub start: Lsn,
@@ -65,7 +65,7 @@ impl Piece {
 /// A named restore point (`pg_create_restore_point`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestorePoint {
-    /// The timeline in whose log it lies.
+    /// The timeline in whose WAL it lies.
     pub timeline: Timeline,
     /// Its name; servers don't keep it unique.
     pub name: String,
@@ -101,7 +101,7 @@ pub enum Target {
     Latest,
 }
 
-/// A position in the log, and the time that it stands for where it is known.
+/// A position in the WAL, and the time that it stands for where it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     /// The position.
@@ -110,29 +110,29 @@ pub struct Place {
     pub at: Option<Timestamp>,
 }
 
-/// Log that should be there and is not, or that cannot be used.
+/// WAL that should be there and is not, or that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Gap {
-    /// Whose log is missing first.
+    /// Whose WAL is missing first.
     pub timeline: Timeline,
     /// The first byte that is missing.
     pub from: Lsn,
-    /// Where log is there again; nothing where all from there on is missing.
+    /// Where WAL is there again; nothing where all from there on is missing.
     pub until: Option<Lsn>,
     /// What is the matter with it.
     pub why: Why,
 }
 
-/// Why nothing leads across a place in the log.
+/// Why nothing leads across a place in the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
-    /// Log is missing.
+    /// WAL is missing.
     Missing,
     /// The server wrote too little from there on: `wal_level = minimal`.
     Minimal,
     /// What is there follows another history than what lies before it.
     OtherHistory,
-    /// What is there is not the log that was written: somebody has read it.
+    /// What is there is not the WAL that was written: somebody has read it.
     Damaged,
 }

@@ -1,4 +1,5 @@
-//! What is particular about restoring a chain of copies, and about keeping what the next stands on.
+//! What is particular about restoring a chain of backups, and about keeping what the next is based
+//! on.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

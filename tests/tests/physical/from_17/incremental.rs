@@ -1,4 +1,4 @@
-//! Incremental copies: chains of them, and what a chain is worth when a part of it is gone.
+//! Incremental backups: chains of them, and what a chain is worth when a part of it is gone.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,7 +20,7 @@ pub(super) fn summarizing() -> (Postgres, Site) {
     let server = cluster_from(NEWER);
     summarize(&server);
     let site = site(&server);
-    // Several copies are moved several times: still some pages of segments for each.
+    // Several backups are moved several times: still some pages of segments for each.
     site.replace("segment_bytes = \"64KiB\"", "segment_bytes = \"1MiB\"");
     site.source("incremental = true");
     (server, site)
@@ -54,7 +54,7 @@ pub(super) fn notes(answer: &Value) -> String {
     all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
 }
 
-/// Restores a copy into a new directory; nothing but the cluster is in it afterwards.
+/// Restores a backup into a new directory; nothing but the cluster is in it afterwards.
 #[track_caller]
 fn restore(site: &Site, which: &[&str]) -> (tempfile::TempDir, PathBuf) {
     let (folder, path) = place();
@@ -296,7 +296,7 @@ fn what_the_host_keeps_is_believed_only_as_the_signed_manifest_names_it() {
         assert_eq!(answer["backup"]["kind"]["type"], "full", "{answer}");
         assert!(notes(&answer).contains(why), "{answer}");
     }
-    // Another copy's list under a copy's name.
+    // Another backup's list under a backup's name.
     fs::write(kept(&site).remove(0), &whole).unwrap();
     let answer = site.json(0, &["backup", "shop"]);
     assert!(notes(&answer).contains("signed manifest names"), "{answer}");
@@ -304,7 +304,7 @@ fn what_the_host_keeps_is_believed_only_as_the_signed_manifest_names_it() {
     let (next, answer) = backup(&site, "full");
     assert!(notes(&answer).contains("keeps no list of files"), "{answer}");
     backup(&site, "incremental");
-    // What it stands on is gone from the bucket.
+    // What it is based on is gone from the bucket.
     fs::remove_file(manifest_of(&site, &next)).unwrap();
     let answer = site.json(0, &["backup", "shop"]);
     assert_eq!(answer["backup"]["kind"]["type"], "full", "{answer}");
@@ -332,7 +332,7 @@ fn a_crash_before_the_list_is_kept_leaves_a_host_that_stands_on_the_copy_before(
     assert_eq!(restored.psql("postgres", ORDERS), server.psql("postgres", ORDERS));
 }
 
-/// Asserts that nothing takes an incremental copy for one that can be restored.
+/// Asserts that nothing takes an incremental backup for one that can be restored.
 #[track_caller]
 fn is_broken(site: &Site, id: &str, good: Option<&str>, why: &str) {
     let (_folder, path) = place();
@@ -364,7 +364,7 @@ fn is_broken(site: &Site, id: &str, good: Option<&str>, why: &str) {
         }
         Some(good) => {
             assert_eq!(status["newest_good"]["backup"], good, "{status}");
-            // Another manifest is in the place of the one that the copy names.
+            // Another manifest is in the place of the one that the backup names.
             assert_eq!(status["health"], "breached", "{status}");
             assert!(status["findings"].to_string().contains("--full"), "{status}");
             let latest = ["restore", "shop", "--latest", "--to-directory", &to, "--plan"];
@@ -397,7 +397,7 @@ fn a_copy_whose_chain_is_broken_is_no_backup_and_everything_says_so() {
     let _ = site.json(0, &["verify", "--data"]);
     let (_folder, path) = restore(&site, &["--latest"]);
     verified(&server, &path.join("data"));
-    // A segment of the copy below is missing: what stands on it fails too, and says in what.
+    // A segment of the parent is missing: what is based on it fails too, and says in what.
     let segment = site.path("repository/s/shop/b").join(&full).join("base/000001.zst.age");
     fs::remove_file(segment).unwrap();
     let (_folder, path) = place();
@@ -475,7 +475,7 @@ fn a_recovery_to_a_point_in_time_begins_at_an_incremental_copy() {
     let done = ran.ended(0).json();
     assert_eq!((&done["base"], &done["shows"]), (&id.as_str().into(), &time.as_str().into()));
     assert_eq!(ticks(&path), list(1..31), "{done}");
-    // Without what it stands on it is passed over, out loud, and nothing is left to begin at.
+    // Without what it is based on it is passed over, out loud, and nothing is left to begin at.
     fs::rename(manifest_of(&shop.site, &full), shop.site.path("hidden")).unwrap();
     let (ran, _folder, path) = shop.recover(&["--to-time", &time]);
     let said = ran.failed(5, "no_backup");
@@ -492,7 +492,7 @@ fn a_standby_gives_incremental_copies_too() {
     site.source("incremental = true");
     backup(&site, "full");
     change(&primary, 1);
-    // A copy of a standby begins where it has replayed a checkpoint of the primary: another one.
+    // A backup of a standby begins where it has replayed a checkpoint of the primary: another one.
     primary.psql("postgres", "checkpoint; create table later (x int); select pg_switch_wal()");
     drctl_tests::site::until("the standby to follow", || {
         standby.psql("postgres", "select to_regclass('later') is not null") == "t"
@@ -502,7 +502,7 @@ fn a_standby_gives_incremental_copies_too() {
     verified(&standby, &path.join("data"));
     let restored = Postgres::builder().data(&path.join("data")).start();
     assert_eq!(restored.psql("postgres", ORDERS), primary.psql("postgres", ORDERS));
-    // With no checkpoint since, it begins where the copy before did: a full one, and why.
+    // With no checkpoint since, it begins where the backup before did: a full one, and why.
     let again = site.json(0, &["backup", "shop"]);
     assert_eq!(again["backup"]["kind"]["type"], "full", "{again}");
     assert!(notes(&again).contains("but this backup starts at"), "{again}");
@@ -545,7 +545,7 @@ fn the_emergency_script_brings_a_chain_and_what_puts_it_together() {
     let place = "select pg_tablespace_location(oid) from pg_tablespace where spcname = 'far'";
     let place = restored.psql("postgres", place);
     assert!(place.starts_with(&new.display().to_string()), "{place}");
-    // By itself such a copy is of no use, and a restore into files says so.
+    // By itself such a backup is of no use, and a restore into files says so.
     let to = site.path("files").display().to_string();
     let planned = site.json(0, &["restore", "shop", "--latest", "--to-files", &to, "--plan"]);
     assert!(notes(&planned).contains("of no use without"), "{planned}");

@@ -31,7 +31,7 @@ pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// How long it may refuse us while it stands at its target, where nothing changes any more.
 const STANDING_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The same while it may be under way: a role may come with the log that is replayed.
+/// The same while it may be under way: a role may come with the WAL that is replayed.
 const REPLAYING_PATIENCE: Duration = Duration::from_secs(600);
 
 /// The name under which it sees us.
@@ -44,7 +44,7 @@ pub struct Progress {
     pub in_recovery: bool,
     /// Whether it has come to its target and waits there.
     pub paused: bool,
-    /// How far the log was replayed.
+    /// How far the WAL was replayed.
     pub replayed: Option<Lsn>,
     /// The time of the last commit that was replayed: what the data show.
     pub shows: Option<Timestamp>,
@@ -57,7 +57,7 @@ pub enum Look {
     Silent(Option<String>),
     /// Where it is.
     At(Progress),
-    /// It stopped: the log asks for larger settings than it has. Started again it has them.
+    /// It stopped: the WAL asks for larger settings than it has. Started again it has them.
     TooSmall,
 }
 
@@ -195,7 +195,7 @@ impl Recovering {
         Ok(Look::Silent(Some(shown(&format!("{error}{}", why.unwrap_or_default()), 200))))
     }
 
-    /// Whether it says that it has come to its target, or to the end of the log.
+    /// Whether it says that it has come to its target, or to the end of the WAL.
     fn stands(&self) -> bool {
         self.is_at_target() || self.complaint().is_some()
     }
@@ -215,7 +215,7 @@ impl Recovering {
     }
 
     /// Holds the replay where it is, as far as our role may: a server that was told no target goes
-    /// on with log that comes.
+    /// on with WAL that comes.
     pub async fn hold(&self) {
         if let Ok(session) = self.session().await {
             let query = "SELECT pg_catalog.pg_wal_replay_pause()";
@@ -251,8 +251,8 @@ impl Recovering {
         shown(&lines[from..].join("; "), 1500)
     }
 
-    /// The line that tells why no more log can be replayed, where the server has said so more than
-    /// once: a standby fetches the same log again and again then, and waits for other log.
+    /// The line that tells why no more WAL can be replayed, where the server has said so more than
+    /// once: a standby fetches the same WAL again and again then, and waits for other WAL.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
         complaint(&self.words())
@@ -324,8 +324,8 @@ fn doors(data: &Path, own: &(String, String)) -> Vec<(String, String)> {
 /// The most pairs of role and database that are tried.
 const MOST_DOORS: usize = 100;
 
-/// The last complaint of a server's log that it has made before. Once it says so of what lies in its own
-/// directory, before it fetches the same log, however long that takes.
+/// The last complaint of a server's log that it has made before. It says so once of what lies in
+/// its own directory, before it fetches the same WAL, however long that takes.
 fn complaint(log: &str) -> Option<String> {
     let messages = log.lines().filter_map(|line| Some(line.split_once("LOG:  ")?.1));
     let all: Vec<&str> = messages.filter(|message| is_complaint(message)).collect();
@@ -333,7 +333,7 @@ fn complaint(log: &str) -> Option<String> {
     before.contains(last).then(|| shown(last.trim(), 300))
 }
 
-/// What a standby says of log that it cannot go on with (`xlogreader.c`, `xlogrecovery.c`).
+/// What a standby says of WAL that it cannot go on with (`xlogreader.c`, `xlogrecovery.c`).
 fn is_complaint(line: &str) -> bool {
     let told = [
         "invalid record length",

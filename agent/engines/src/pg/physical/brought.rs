@@ -1,5 +1,6 @@
-//! The log that a copy brings along, walked as it passes: when the copy was, by the clock of the
-//! server, and the digests of its segments, by which it is known which log it belongs to.
+//! The WAL that a base backup brings along, walked as it passes. It tells when the backup was
+//! taken, by the server's clock, and has the digests of segments, which tell the WAL that the
+//! backup belongs to.
 
 use std::collections::VecDeque;
 
@@ -8,13 +9,13 @@ use jiff::Timestamp;
 
 use crate::pg::wal::WalWalker;
 
-/// How much of the log is told of at once: a page.
+/// How much of the WAL is told of at once: a page.
 const PAGE: u64 = 8192;
 
 /// The digests that are kept: those of the last segments.
 const DIGESTS: usize = 64;
 
-/// The log in a copy's `pg_wal`, segment by segment.
+/// The WAL in a base backup's `pg_wal`, segment by segment.
 #[derive(Debug)]
 pub(super) struct Brought {
     timeline: Timeline,
@@ -32,7 +33,7 @@ pub(super) struct Brought {
 }
 
 impl Brought {
-    /// Of a copy that begins there.
+    /// Of a backup that begins there.
     pub(super) fn new((start, timeline): (Lsn, Timeline), size: WalSegmentSize) -> Self {
         let walker = WalWalker::new(timeline, size.start_of(start), size);
         Brought {
@@ -71,7 +72,7 @@ impl Brought {
             let (now, later) = bytes.split_at(bytes.len().min(usize::try_from(room).unwrap_or(1)));
             let fed = walker.feed(now);
             let found = walker.take_summary();
-            // Of a segment that is still written to, the end is not log yet.
+            // Of a segment that is still written to, the end is not WAL yet.
             if fed.is_err() {
                 self.walker = None;
                 return;
@@ -97,7 +98,8 @@ impl Brought {
         self.passes = false;
     }
 
-    /// What it tells of a copy that ended at `stop`; nothing where it has not even its checkpoint.
+    /// What it tells of a backup that ended at `stop`; nothing where it has not even its
+    /// checkpoint.
     pub(super) fn finish(self, stop: Lsn) -> Option<CopiedLog> {
         let until = self.pages.iter().filter(|(end, _)| end.0.saturating_sub(PAGE) < stop.0);
         let last_commit = self.before.max(until.map(|(_, at)| *at).max());

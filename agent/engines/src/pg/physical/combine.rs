@@ -1,4 +1,4 @@
-//! A chain of copies put together to one cluster, by the server's own `pg_combinebackup`.
+//! A chain of base backups combined into one cluster, by the server's own `pg_combinebackup`.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -28,12 +28,12 @@ const MAP: &str = "tablespace_map";
 /// How much of a file is hashed at once, in bytes.
 const PIECE: usize = 256 << 10;
 
-/// A chain that was laid out, and where it is to go.
+/// A chain that was extracted, and where it is to go.
 #[derive(Debug, Clone)]
 pub struct Combination {
-    /// `pg_combinebackup` of the major version that the copies are of.
+    /// `pg_combinebackup` of the major version that the backups are of.
     pub program: PathBuf,
-    /// The full copy, then each that stands on the one before; with the digest that its list of
+    /// The full backup, then each that is based on the one before; with the digest that its list of
     /// files must have, where that is known.
     pub parts: Vec<(Layout, Option<Digest>)>,
     /// The tablespaces of the last.
@@ -44,8 +44,8 @@ pub struct Combination {
     pub silence: Duration,
 }
 
-/// Puts a chain together, and compares every file of the result with the list that comes with it:
-/// what was taken over as it is with the digest that the server gave it.
+/// Combines a chain, and compares every file of the result with the list that comes with it. A file
+/// that was taken over as it is must have the digest that the server gave it.
 ///
 /// # Errors
 /// [`EngineError::ToolFailed`]; [`PhysicalError::Differs`] where a list is another one, or a file is
@@ -117,7 +117,7 @@ fn listing(layout: &Layout) -> Result<Vec<u8>, WalkError> {
     Ok(bytes)
 }
 
-/// Whether a copy that was laid out has the very list that its signed manifest speaks of.
+/// Whether a base backup that was extracted has the very list that its signed manifest speaks of.
 fn is_listed(layout: &Layout, digest: Option<Digest>) -> Result<(), EngineError> {
     let data = layout.data();
     let failed = |source| differs(&data, source);
@@ -130,7 +130,8 @@ fn is_listed(layout: &Layout, digest: Option<Digest>) -> Result<(), EngineError>
     Ok(())
 }
 
-/// The program takes the map of tablespaces over from the last copy: it leads to that copy's.
+/// The program takes over the map of tablespaces from the last backup: it leads to the tablespaces
+/// of that one.
 fn relocate(into: &Layout) -> Result<(), EngineError> {
     let path = into.data().join(MAP);
     let action = || format!("correct {}", path.display());
@@ -185,7 +186,7 @@ fn hashed(mut file: File) -> std::io::Result<Came> {
     }
 }
 
-/// How many files there are below a data directory, those of tablespaces too, without the log.
+/// How many files there are below a data directory, those of tablespaces too, without the WAL.
 fn files(data: &Path) -> std::io::Result<u64> {
     let mut count = 0u64;
     let mut folders = vec![data.to_owned()];
@@ -284,7 +285,7 @@ mod tests {
             let said = check(&root).unwrap_err().to_string();
             assert!(said.contains(word), "{word}: {said}");
         }
-        // The log and what is below it is not the list's.
+        // The WAL and what is below it is not the list's.
         let root = tree();
         fs::create_dir(root.path().join("data/pg_wal")).unwrap();
         fs::write(root.path().join("data/pg_wal/1"), "").unwrap();

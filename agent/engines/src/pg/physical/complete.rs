@@ -1,5 +1,5 @@
-//! Whether every database and every tablespace of a cluster is in a copy of it: asked of the server
-//! before and after, since it does not tell of all that it leaves out.
+//! Whether every database and every tablespace of a cluster is in its base backup: asked of the
+//! server before and after, since it does not tell of all that it leaves out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -88,7 +88,7 @@ impl Census {
         inside.map(|(oid, _)| format!("pg_tblspc/{oid}, a tablespace in place")).collect()
     }
 
-    /// What was there before and after the copy, at the same place, and is not among the
+    /// What was there before and after the backup, at the same place, and is not among the
     /// `directories` (tablespace and database) and archives that came.
     pub(super) fn missing(
         &self,

@@ -3,7 +3,7 @@ use drctl_model::{Class, Classified};
 use crate::common::EngineError;
 use crate::pg::dump::WalkError;
 
-/// What goes wrong with a copy of a cluster, or with what is taken out of one.
+/// What goes wrong with a base backup, or with what is taken out of one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PhysicalError {
@@ -15,7 +15,8 @@ pub enum PhysicalError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// A copy of a cluster that was laid out or put together is not the one that it should be.
+    /// A base backup that was extracted, or a chain that was combined, is not the one that it
+    /// should be.
     #[error("what lies in {place} is not what its list of files says")]
     Differs {
         /// The data directory.

@@ -1,4 +1,4 @@
-//! A cluster's files laid out in a new directory.
+//! A cluster's files extracted into a new directory.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -70,7 +70,7 @@ impl Layout {
     }
 }
 
-/// Lays out one archive: the data directory's, or a tablespace's.
+/// Extracts one archive: the data directory's, or a tablespace's.
 pub struct DirectoryTarget {
     walker: Option<TarWalker<Extractor>>,
     what: String,

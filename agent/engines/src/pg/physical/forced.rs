@@ -74,7 +74,7 @@ const FORCED: &[(Majors, &str, &str)] = &[
     // The recovery itself.
     (ALL, "hot_standby", "on"),
     (ALL, "recovery_min_apply_delay", "0"),
-    // A server that waits for log says why each time it has looked for it.
+    // A server that waits for WAL says why each time it has looked for it.
     (ALL, "wal_retrieve_retry_interval", "2s"),
     (ALL, "fsync", "on"),
     (ALL, "zero_damaged_pages", "off"),

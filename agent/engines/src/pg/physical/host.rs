@@ -1,4 +1,4 @@
-//! Whether this host has what a copied cluster needs: looked at before hours of copying.
+//! Whether this host has what a restored cluster needs: looked at before hours of copying.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Incremental copies: whether the server makes one, and whether what came is one.
+//! Incremental backups: whether the server makes one, and whether what came is one.
 //!
 //! Source: `basebackup_incremental.c` of PostgreSQL 17.
 
@@ -8,26 +8,26 @@ use crate::common::EngineError;
 use crate::pg::dump::WalkError;
 use crate::pg::replication::{BaseBackup, BaseOptions, Identity, Replication};
 
-/// The first major version whose servers make incremental copies.
+/// The first major version whose servers make incremental backups.
 pub const FIRST_INCREMENTAL: u32 = 17;
 
-/// An incremental copy that lists fewer files than this share of its parent's is suspect: every
+/// An incremental backup that lists fewer files than this share of its parent's is suspect: every
 /// file of the cluster is in it, whole or as what has changed of it.
 const SHARE: u64 = 2;
 
-/// The copy that an incremental one is to stand on.
+/// The backup that an incremental one is to be based on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParentCopy {
     /// As the manifest of the incremental one names it.
     pub parent: Parent,
     /// The server's list of its files, as it came with it.
     pub listing: Vec<u8>,
-    /// Where in the log it stands.
+    /// Where in the WAL it stands.
     pub at: Coordinates,
 }
 
-/// Begins a copy of what has changed since `parent`, on a connection of its own; where the server
-/// makes none, in words why: a full copy is to be made then.
+/// Begins a backup of what has changed since `parent`, on a connection of its own; where the server
+/// makes none, tells why in words: a full backup is to be made then.
 pub(super) async fn begin_on(
     mut copier: Replication,
     base: &BaseOptions,
@@ -75,8 +75,8 @@ fn whole(error: &EngineError) -> String {
     shown(&text, 500)
 }
 
-/// Whether a copy says in its `backup_label` that it stands on the one that begins at `parent`, or
-/// on none.
+/// Whether a base backup says in its `backup_label` that it is based on the one that begins at
+/// `parent`, or on none.
 ///
 /// # Errors
 /// [`WalkError::Contents`] where it is another one than was asked for.
@@ -99,7 +99,7 @@ pub(super) fn stands_on(label: &[u8], parent: Option<Lsn>) -> Result<(), WalkErr
     )))
 }
 
-/// Why an incremental copy with so many files is not to be trusted, against its parent's.
+/// Why an incremental backup with so many files is not to be trusted, against its parent's.
 pub(super) fn shrunk(files: u64, before: u64) -> Option<String> {
     let few = files.saturating_mul(SHARE) < before;
     few.then(|| format!("it lists {files} files, and the backup that it is based on {before}"))

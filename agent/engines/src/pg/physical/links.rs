@@ -1,5 +1,5 @@
-//! What a cluster's directories must not hold when somebody is to work in them: links and other things
-//! that a copy never brings. What ran on the data in a box can have made some.
+//! What a cluster's directories must not hold when somebody is to work in them: links and other
+//! things that a base backup never brings. What ran on the data in a box can have made some.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,8 +15,8 @@ use crate::common::EngineError;
 /// How many are named.
 const NAMED: usize = 5;
 
-/// Refuses a cluster in whose data or tablespaces a link lies that is no tablespace's, or a pipe, a
-/// socket or a device. No link is followed by the look itself.
+/// Refuses a cluster whose data or tablespaces hold a pipe, a socket, a device, or a link that is
+/// not a tablespace's. No link is followed by the look itself.
 ///
 /// # Errors
 /// [`EngineError::Config`] that names them; [`EngineError::Io`].

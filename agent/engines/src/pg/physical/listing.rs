@@ -15,10 +15,10 @@ use crate::pg::dump::WalkError;
 /// The most bytes of a server's manifest: some 200 for each file.
 pub const MAX_LISTING_BYTES: usize = 512 << 20;
 
-/// Where a copy says what it is.
+/// Where a backup says what it is.
 const LABEL: &str = "backup_label";
 
-/// Where the log lies.
+/// Where the WAL lies.
 const LOG: &str = "pg_wal/";
 
 /// The most bytes of it that are looked at: it has some ten short lines.
@@ -35,7 +35,7 @@ pub(super) struct Hasher {
     current: Option<(String, u64, Sha256)>,
     files: HashMap<String, Came>,
     told: usize,
-    /// The log that it brings along.
+    /// The WAL that it brings along.
     pub(super) brought: Option<Brought>,
     /// Histories of timelines that lie with that: the name's number, and the text.
     pub(super) histories: Vec<(Timeline, Vec<u8>)>,
@@ -43,7 +43,7 @@ pub(super) struct Hasher {
 }
 
 impl Hasher {
-    /// Walks over the log that passes, too.
+    /// Walks over the WAL that passes, too.
     pub(super) fn walking(brought: Brought) -> Self {
         Hasher { brought: Some(brought), ..Hasher::default() }
     }
@@ -53,7 +53,7 @@ impl Hasher {
         prefix.clone_into(&mut self.prefix);
     }
 
-    /// The name of the file of the log that passes, and its length.
+    /// The name of the file of the WAL that passes, and its length.
     fn log_file(&self) -> Option<(&str, u64)> {
         let (path, size, _) = self.current.as_ref()?;
         Some((path.strip_prefix(LOG)?, *size))
@@ -167,7 +167,7 @@ struct Range {
     end: Lsn,
 }
 
-/// The log that a copy needs to be consistent, in order.
+/// The WAL that a base backup needs to be consistent, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct WalRange {
     /// The timeline.
@@ -181,11 +181,11 @@ pub(super) struct WalRange {
 /// What the server's manifest says beside the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
-    /// The log that is needed.
+    /// The WAL that is needed.
     pub(super) ranges: Vec<WalRange>,
     /// The cluster's system identifier, where the manifest tells it (since PostgreSQL 17).
     pub(super) system_id: Option<u64>,
-    /// How many files it lists, without those of the log.
+    /// How many files it lists, without those of the WAL.
     pub(super) files: u64,
 }
 
@@ -199,7 +199,7 @@ pub(super) fn compare(listing: &[u8], came: &Hasher) -> Result<Said, WalkError> 
     let mut listed = 0u64;
     for file in &parsed.files {
         let path = file.path()?;
-        // What the log brings is not the manifest's to list.
+        // What the WAL brings is not the manifest's to list.
         if path.starts_with("pg_wal/") {
             continue;
         }
@@ -216,7 +216,7 @@ pub(super) fn compare(listing: &[u8], came: &Hasher) -> Result<Said, WalkError> 
     Ok(Said { ranges, system_id: parsed.system_id, files: listed })
 }
 
-/// How many files a manifest lists, without those of the log.
+/// How many files a manifest lists, without those of the WAL.
 ///
 /// # Errors
 /// [`WalkError::Contents`] for a manifest that is cut or altered.

@@ -19,7 +19,7 @@ pub(super) const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 impl Recovering {
     /// How many tables (and indexes) are locked by transactions that had not ended where the
-    /// replay stopped. The log tells of exclusive locks alone, and a session of a standby cannot
+    /// replay stopped. The WAL tells of exclusive locks alone, and a session of a standby cannot
     /// take one: whatever there is stands in the replay's own name.
     ///
     /// # Errors

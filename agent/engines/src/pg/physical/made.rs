@@ -1,5 +1,5 @@
-//! Tablespaces that log on the disk makes. A server that is started by hand replays it without a box,
-//! and makes them where the source has them.
+//! Tablespaces that WAL on the disk makes. A server that is started by hand replays it without a
+//! box, and makes them where the source has them.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::surroundings::open_plain;
 use crate::pg::wal::{Asked, WalWalker};
 
 /// What a segment asks of the server that replays it, walked over from its first byte on or on from
-/// where `walk` ended. What is no log is left to the server to judge.
+/// where `walk` ended. What is not WAL is left to the server to judge.
 pub fn asks_of(path: &Path, walk: &mut WalWalker) -> Vec<Asked> {
     let Some(mut file) = open_plain(path) else { return Vec::new() };
     let mut chunk = vec![0; 1 << 20];
@@ -23,8 +23,8 @@ pub fn asks_of(path: &Path, walk: &mut WalWalker) -> Vec<Asked> {
     }
 }
 
-/// The places of the tablespaces that the log makes which a copy has brought along, from the position
-/// on at which its replay begins.
+/// The places of the tablespaces made by the WAL that a base backup has brought along, from the
+/// position at which its replay begins.
 #[must_use]
 pub fn made_by_own_log(layout: &Layout, timeline: Timeline, from: Lsn) -> Vec<PathBuf> {
     let folder = layout.data().join("pg_wal");

@@ -6,14 +6,14 @@ use drctl_model::shown;
 use super::tar::{Member, MemberKind};
 use crate::pg::dump::WalkError;
 
-/// The directory of the log.
+/// The directory of the WAL.
 const LOG: &str = "pg_wal";
 
 /// The directory of the links to tablespaces.
 const LINKS: &str = "pg_tblspc/";
 
 /// Refuses a member that no server sends. The server's list tells nothing of links, directories and
-/// the log: a stranger between the server and us could send what he likes there.
+/// the WAL: a stranger between the server and us could send what he likes there.
 ///
 /// # Errors
 /// [`WalkError::Contents`].
@@ -46,7 +46,7 @@ pub(super) fn tablespace_link(path: &str) -> Option<u32> {
     (oid > 0 && oid.to_string() == text).then_some(oid)
 }
 
-/// Whether a path below the log's directory is a segment's, a history's, or a note that one was
+/// Whether a path below the WAL's directory is a segment's, a history's, or a note that one was
 /// archived.
 fn is_of_log(path: &str) -> bool {
     let (name, noted) = match path.strip_prefix("archive_status/") {
@@ -60,7 +60,7 @@ fn is_of_log(path: &str) -> bool {
         text.len() == count && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'))
     };
     let (name, backup) = match name.strip_suffix(".backup") {
-        // The label of a copy: a segment's name and a place in it.
+        // The label of a backup: a segment's name and a place in it.
         Some(label) => (label, label.split_once('.').is_some_and(|(_, at)| digits(at, 8))),
         None => (name, false),
     };

@@ -1,5 +1,5 @@
-//! A copy of a whole cluster: taken by the replication protocol, proven while it streams, laid out
-//! in a new directory.
+//! A base backup: taken by the replication protocol, proven while it streams, extracted into a new
+//! directory.
 
 mod ask;
 mod brought;

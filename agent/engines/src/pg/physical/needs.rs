@@ -14,8 +14,8 @@ use crate::pg::server::session::Session;
 const MOST_TABLES: usize = 2000;
 
 /// Asks the server what its cluster needs; what it does not tell within `patience` is noted and no
-/// error, for the copy is as good without it. Connects to every database that takes connections, in
-/// turn.
+/// error, for the backup is as good without it. Connects to every database that takes connections,
+/// in turn.
 pub async fn cluster_needs(
     server: &PgServer,
     application_name: &str,
@@ -132,7 +132,7 @@ async fn inside(
     let one = |row: &Row| Ok(Extension { name: row.try_get(0)?, version: row.try_get(1)? });
     let extensions = rows.iter().map(one).collect::<Result<_, _>>().map_err(failed)?;
     let room = i64::try_from(room).unwrap_or(i64::MAX);
-    // The copy is as good without; so is what is asked before it.
+    // The backup is as good without; so is what is asked before it.
     let rows = session.client.query(TABLES, &[&room]).await.unwrap_or_default();
     let one =
         |row: &Row| Some(TableFile { file: row.try_get(0).ok()?, name: row.try_get(1).ok()? });

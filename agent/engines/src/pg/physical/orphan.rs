@@ -161,8 +161,8 @@ pub async fn end_orphan(layout: &Layout, patience: Duration) -> Result<bool, Eng
 /// its links say, and its configuration is its own. There are no other links in it.
 ///
 /// # Errors
-/// [`EngineError::Config`] for tablespaces that lead elsewhere, and for links that no copy brings;
-/// [`EngineError::Io`].
+/// [`EngineError::Config`] for tablespaces that lead elsewhere, and for links that no base backup
+/// brings; [`EngineError::Io`].
 pub fn out_of_the_box(layout: &Layout) -> Result<(), EngineError> {
     if layout.box_root().exists() {
         settle(layout)?;

@@ -118,7 +118,8 @@ pub async fn pick_table(
 }
 
 /// The server for a role that may read all of the table: that which was let in, or else a superuser
-/// that the cluster's own files name. A role that copies clusters need not be able to read a row.
+/// that the cluster's own files name. A role that takes base backups need not be able to read a
+/// row.
 async fn reader(recovering: &Recovering, wanted: &PickedTable, application: &str) -> PgServer {
     let own = recovering.server();
     let users = std::iter::once(own.user.clone()).chain(recovering.superusers());

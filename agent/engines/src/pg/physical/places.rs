@@ -1,4 +1,4 @@
-//! Tablespaces that the log makes. Their places are the source's own: absolute paths, which on the
+//! Tablespaces that the WAL makes. Their places are the source's own: absolute paths, which on the
 //! same host are those of the living server. In the box of a recovering server such a path leads
 //! into the restore's directory; before the cluster leaves the box its links say so themselves.
 //!

@@ -1,4 +1,4 @@
-//! Settings of a cluster that was laid out, so that it recovers as it should and does no harm.
+//! Settings of a cluster that was extracted, so that it recovers as it should and does no harm.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::Path;
@@ -12,9 +12,10 @@ use crate::common::EngineError;
 /// Where a recovery is to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopAt {
-    /// At the end of the log that the copy brings along, which makes it consistent; the server
-    /// itself refuses to end before (`recovery ended before …`). Not `recovery_target =
-    /// 'immediate'`: that fails where no record follows the point, as in an idle standby's copy.
+    /// At the end of the WAL that the base backup brings along, which makes it consistent; the
+    /// server itself refuses to end before (`recovery ended before …`). Not `recovery_target =
+    /// 'immediate'`: that fails where no record follows the point, as in a base backup of an idle
+    /// standby.
     EndOfLog,
     /// Nowhere: it replays what comes, as a standby does, until it is stopped or promoted.
     Standby,
@@ -38,10 +39,10 @@ pub enum StopAt {
     Name(String),
 }
 
-/// How a cluster that was laid out is to recover.
+/// How a cluster that was extracted is to recover.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
-    /// The shell command that brings the log (`restore_command`).
+    /// The shell command that brings the WAL (`restore_command`).
     pub restore_command: String,
     /// The timeline to follow. Always a number: `latest` would follow whatever appears.
     pub timeline: Timeline,
@@ -49,7 +50,7 @@ pub struct Recovery {
     pub stop: StopAt,
 }
 
-/// Settings that a copy of a cluster must not inherit: they reach out, or decide a recovery.
+/// Settings that a restored cluster must not inherit: they reach out, or decide a recovery.
 const DROPPED: &[&str] = &[
     "archive_cleanup_command",
     "archive_command",
@@ -78,8 +79,8 @@ fn kept(old: &[u8]) -> Vec<u8> {
     stays.flat_map(|line| [line, b"\n"].concat()).collect()
 }
 
-/// The lines that make the copy recover, and keep it from archiving into the source's log, from
-/// following its primary and from replicating out.
+/// The lines that make the cluster recover, and keep it from archiving into the source's archive,
+/// from following its primary and from replicating out.
 fn settings(recovery: &Recovery) -> String {
     let lines = vec![
         ("archive_mode", "off".to_owned()),
@@ -133,7 +134,7 @@ fn settings(recovery: &Recovery) -> String {
 const CONFIGURATION: &str = "# Written by drctl: the configuration of the source lay elsewhere.\n";
 const ACCESS: &str = "# Written by drctl: that of the source lay elsewhere.\nlocal all all peer\n";
 
-/// Makes a laid-out cluster ready to be started: it recovers as told, and then is a cluster of
+/// Makes an extracted cluster ready to be started: it recovers as told, and then is a cluster of
 /// its own. Returns what the operator should know.
 ///
 /// # Errors
@@ -168,7 +169,7 @@ pub fn prepare(layout: &Layout, recovery: &Recovery) -> Result<Vec<String>, Engi
         _ => {}
     }
     write(auto, &[kept(&old), settings(recovery).into_bytes()].concat())?;
-    // Without either the server takes the copy for one that has crashed: no new timeline, no
+    // Without either the server takes the cluster for one that has crashed: no new timeline, no
     // target.
     let (signal, other) = match recovery.stop {
         StopAt::Standby => ("standby.signal", "recovery.signal"),

@@ -1,4 +1,4 @@
-//! A laid-out copy, looked at again: whether its files are those that the server listed.
+//! An extracted base backup, looked at again: whether its files are those that the server listed.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -15,9 +15,9 @@ use crate::pg::dump::WalkError;
 /// How much of a file is read at once.
 const CHUNK: usize = 256 << 10;
 
-/// Compares every file of a laid-out copy with the server's list beside it, `backup_manifest`;
-/// gives how many there are. Only before its server was started for the first time. Reads all of
-/// it: for the blocking pool.
+/// Compares every file of an extracted base backup with the server's list beside it,
+/// `backup_manifest`; gives how many there are. Only before its server was started for the first
+/// time. Reads all of it: for the blocking pool.
 ///
 /// # Errors
 /// [`DumpError::Damaged`] for a file that is missing or has other bytes; [`EngineError::Io`].
@@ -35,7 +35,7 @@ pub fn look_again(layout: &Layout) -> Result<u64, EngineError> {
     let root = layout.root().map_err(EngineError::io(format!("open {}", what())))?;
     let mut count = 0;
     for (path, listed) in read_listing(&text).map_err(damaged)? {
-        // What the log brings is not the list's to tell; the map leads to other places now.
+        // What the WAL brings is not the list's to tell; the map leads to other places now.
         if path.starts_with("pg_wal/") || path == "tablespace_map" {
             continue;
         }

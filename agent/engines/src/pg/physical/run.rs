@@ -60,7 +60,7 @@ pub fn may_run() -> Result<(), EngineError> {
 }
 
 impl Recovering {
-    /// Starts the server of a laid-out cluster; it listens on no address.
+    /// Starts the server of an extracted cluster; it listens on no address.
     ///
     /// # Errors
     /// [`EngineError::Io`]; [`EngineError::Config`] as root, as whom PostgreSQL does not run, and for

@@ -1,4 +1,4 @@
-//! Settings that the cluster's control file and its log ask of the server that replays it.
+//! Settings that the cluster's control file and its WAL ask of the server that replays it.
 
 use std::path::Path;
 
@@ -16,9 +16,9 @@ const NAMES: [(&str, &str); 5] = [
 
 /// The settings of the source as the cluster's control file has them: those that a hot standby must
 /// not fall below, and those that would change the cluster's files where they were others at a
-/// promotion. The files that set them may lie outside the copy. A change in the log is noted there
-/// before the server looks whether it has enough: one that stopped for it is started again with what
-/// is read then.
+/// promotion. The files that set them may lie outside the base backup. A change in the WAL is noted
+/// there before the server looks whether it has enough: one that stopped for it is started again
+/// with what is read then.
 pub(super) fn source_settings(bin_dir: &Path, data: &Path) -> Vec<(&'static str, String)> {
     let mut tool = std::process::Command::new(bin_dir.join("pg_controldata"));
     let output = told(tool.arg("-D").arg(data).env_clear().env("LC_ALL", "C"));
@@ -47,7 +47,7 @@ fn named(text: &str) -> Vec<(&'static str, String)> {
     NAMES.iter().filter_map(find).collect()
 }
 
-/// Whether a server says in its log that the log asks for larger settings than it has: a standby
+/// Whether a server says in its log that the WAL asks for larger settings than it has: a standby
 /// that is open pauses then, one that is not yet ends (`RecoveryRequiresIntParameter`).
 pub(super) fn are_too_small(words: &str) -> bool {
     words.contains("insufficient parameter settings")

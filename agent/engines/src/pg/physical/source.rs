@@ -28,7 +28,7 @@ use crate::pg::replication::{BaseBackup, BaseEvent, BaseOptions, Replication};
 use crate::pg::server::PgServer;
 use crate::pg::server::ServerError;
 
-/// What the server calls the copy in its errors and ours.
+/// What the server calls the backup in its errors and ours.
 const TOOL: &str = "BASE_BACKUP";
 
 /// How a physical backup is taken.
@@ -43,7 +43,7 @@ pub struct BaseBackupOptions {
 /// A physical backup of a whole cluster.
 pub struct BaseBackupSource {
     shared: Arc<Mutex<Copy>>,
-    /// Keeps the log that the copy needs until it is in it; ends with its connection.
+    /// Keeps the WAL that the backup needs until it is in it; ends with its connection.
     keeper: Replication,
     server: PgServer,
     label: String,
@@ -59,14 +59,14 @@ struct Cluster {
     segment_size: WalSegmentSize,
     version: String,
     start: (Lsn, Timeline),
-    /// Of an incremental copy: its parent, where that began, and how many files it lists.
+    /// Of an incremental backup: its parent, where that began, and how many files it lists.
     parent: Option<(Parent, Lsn, u64)>,
-    /// What must be in the copy, or why that is not known.
+    /// What must be in the backup, or why that is not known.
     census: Result<Census, EngineError>,
     notes: Vec<String>,
 }
 
-/// The copy under way; the stream that is read has it, then the next one.
+/// The backup under way; the stream that is read has it, then the next one.
 struct Copy {
     backup: BaseBackup,
     /// What ended the stream before: the beginning of the next.
@@ -82,9 +82,9 @@ struct Copy {
 }
 
 impl BaseBackupSource {
-    /// Connects, makes a temporary slot so that no log goes missing, and begins the copy: the
-    /// server makes a checkpoint first. On a parent the copy is an incremental one; where the server
-    /// makes none it is a full one all the same, and a note says why.
+    /// Connects, makes a temporary slot so that no WAL goes missing, and begins the backup: the
+    /// server makes a checkpoint first. On a parent the backup is an incremental one; where the
+    /// server makes none it is a full one all the same, and a note says why.
     ///
     /// # Errors
     /// Those of connecting; [`ServerError::Query`]; [`ServerError::LeftOut`].
@@ -375,7 +375,7 @@ impl BackupSource for BaseBackupSource {
     }
 }
 
-/// The server's complaint about a copy that came whole: pages whose checksums are wrong make it
+/// The server's complaint about a backup that came whole: pages whose checksums are wrong make it
 /// suspect, anything else makes it none. The words may be in any language; the state is not.
 fn judge(complaint: EngineError) -> Result<String, EngineError> {
     match complaint.own() {

@@ -20,7 +20,7 @@ const CLIENT: &str = "/run/drctl";
 /// The most bytes of a configuration that is looked at.
 const MOST: u64 = 1 << 20;
 
-/// Makes what brings the server its log, in its private directory, and tells the shell command that
+/// Makes what brings the server its WAL, in its private directory, and tells the shell command that
 /// asks for it (`restore_command`); drctl itself is where the second path says.
 pub type BringLog<'a> = dyn Fn(&Path, &Path) -> std::io::Result<String> + Sync + 'a;
 
@@ -34,14 +34,14 @@ pub struct Surroundings<'a> {
     pub outlives: bool,
     /// Libraries that it loads when it starts.
     pub preload: Vec<String>,
-    /// Its log.
+    /// Its WAL.
     pub log: &'a BringLog<'a>,
-    /// Tablespaces that the log makes at places where something else would be seen.
+    /// Tablespaces that the WAL makes at places where something else would be seen.
     pub led: Vec<(u32, PathBuf)>,
 }
 
 impl Surroundings<'_> {
-    /// The command that brings the log.
+    /// The command that brings the WAL.
     pub(super) fn restore_command(&self, private: &Path) -> Result<String, EngineError> {
         let told = match self.boxes {
             Some(_) => (self.log)(private, Path::new(CLIENT)),

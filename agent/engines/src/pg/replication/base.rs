@@ -1,4 +1,4 @@
-//! `BASE_BACKUP`: a copy of the cluster's files as it streams.
+//! `BASE_BACKUP`: the cluster's files as they stream.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub struct BaseOptions {
     pub fast_checkpoint: bool,
     /// The most KiB a second that the server sends: 32 to 1,048,576; nothing: as fast as it can.
     pub max_rate_kib: Option<u32>,
-    /// Whether only what has changed is sent, since the copy whose manifest was uploaded before.
+    /// Whether only what has changed is sent, since the backup whose manifest was uploaded before.
     pub incremental: bool,
 }
 
@@ -57,7 +57,7 @@ pub enum BaseEvent {
     Data(Bytes),
     /// The server's own word that all was sent.
     End {
-        /// The log up to here is needed for the copy to be consistent.
+        /// The WAL up to here is needed for the backup to be consistent.
         lsn: Lsn,
         /// On which timeline.
         timeline: Timeline,
@@ -75,8 +75,8 @@ pub struct BaseBackup {
 }
 
 impl Replication {
-    /// `UPLOAD_MANIFEST`: tells the server the manifest of an earlier copy (`backup_manifest`), on
-    /// which the next base backup of this connection can stand. Servers know it from 17 on.
+    /// `UPLOAD_MANIFEST`: tells the server the manifest of an earlier backup (`backup_manifest`),
+    /// on which the next base backup of this connection can be based. Servers know it from 17 on.
     ///
     /// # Errors
     /// [`ServerError::Query`]: a manifest that the server does not take, such as another cluster's.
@@ -208,7 +208,7 @@ impl Replication {
 }
 
 impl BaseBackup {
-    /// From where on the log is needed, and on which timeline.
+    /// From where on the WAL is needed, and on which timeline.
     #[must_use]
     pub fn start(&self) -> (Lsn, Timeline) {
         self.start
@@ -285,7 +285,7 @@ impl BaseBackup {
         }
     }
 
-    /// What the server said beside the copy that an operator should know.
+    /// What the server said beside the backup that an operator should know.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         self.replication.wire.heard.notes()
@@ -297,7 +297,7 @@ fn position(row: &[Option<String>]) -> Option<(Lsn, Timeline)> {
     field(0).parse().ok().zip(parse_timeline(field(1)))
 }
 
-/// A message within the copy: `n` an archive, `m` the manifest, `d` data, `p` progress.
+/// A message within the backup: `n` an archive, `m` the manifest, `d` data, `p` progress.
 fn event(mut data: Bytes) -> Result<Option<BaseEvent>, EngineError> {
     let kind = if data.is_empty() { 0 } else { data.get_u8() };
     match kind {

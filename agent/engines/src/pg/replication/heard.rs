@@ -25,7 +25,7 @@ const DATA: &[&str] = &[
     "pg_xact",
 ];
 
-/// What nobody misses in a copy: logs, and what is of a running server only.
+/// What nobody misses in a backup: logs, and what is of a running server only.
 const OF_NO_USE: &[&str] = &["log", "pg_log", "pg_stat", "postmaster.opts", "postmaster.pid"];
 
 /// How many texts of a kind are kept.
@@ -45,7 +45,7 @@ pub(super) struct Notice {
     pub(super) routine: String,
 }
 
-/// What was said that matters to a copy.
+/// What was said that matters to a backup.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     lost: Vec<String>,
@@ -75,7 +75,7 @@ impl Heard {
         &self.lost
     }
 
-    /// What an operator should know of a copy that is good.
+    /// What an operator should know of a backup that is good.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.left_out.is_empty() {

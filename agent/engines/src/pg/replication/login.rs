@@ -51,7 +51,7 @@ async fn session(
         ("replication", "true"),
         ("application_name", application),
         ("client_encoding", "UTF8"),
-        // What it leaves out of a copy it tells by warnings alone.
+        // What it leaves out of a backup it tells by warnings alone.
         ("client_min_messages", "warning"),
         ("options", options.as_str()),
     ];

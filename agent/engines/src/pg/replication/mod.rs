@@ -43,14 +43,14 @@ pub struct Identity {
     pub system_id: u64,
     /// The timeline it is on.
     pub timeline: Timeline,
-    /// How far its log is flushed.
+    /// How far its WAL is flushed.
     pub flushed: Lsn,
 }
 
 /// A physical replication slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
-    /// From where on the server keeps its log; nothing before the slot was used first.
+    /// From where on the server keeps its WAL; nothing before the slot was used first.
     pub restart: Option<Lsn>,
     /// The timeline of that position.
     pub timeline: Option<Timeline>,
@@ -184,7 +184,7 @@ impl Replication {
         Ok(Some(Slot { restart, timeline: field(2).and_then(parse_timeline) }))
     }
 
-    /// Makes a physical slot that keeps the log from now on.
+    /// Makes a physical slot that keeps the WAL from now on.
     ///
     /// # Errors
     /// [`ServerError::Query`].
@@ -193,7 +193,7 @@ impl Replication {
         self.rows(&command, &format!("make the replication slot {name}")).await.map(drop)
     }
 
-    /// Makes the server keep its log from now on, for as long as this connection lives.
+    /// Makes the server keep its WAL from now on, for as long as this connection lives.
     ///
     /// # Errors
     /// [`ServerError::Query`].

@@ -29,23 +29,23 @@ const EPOCH_OFFSET: i64 = 946_684_800;
 /// What a stream of WAL brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WalEvent {
-    /// Bytes of the log, which follow those before.
+    /// Bytes of the WAL, which follow those before.
     Data {
         /// The position of the first.
         start: Lsn,
-        /// How far the server's log reaches.
+        /// How far the server's WAL reaches.
         server_end: Lsn,
         /// The bytes.
         bytes: Bytes,
     },
     /// A sign of life.
     Keepalive {
-        /// How far the server's log reaches.
+        /// How far the server's WAL reaches.
         server_end: Lsn,
         /// Whether it wants to hear where we are.
         reply: bool,
     },
-    /// The timeline has ended here; the log goes on on another.
+    /// The timeline has ended here; the WAL goes on on another.
     TimelineEnd {
         /// The one on which it goes on.
         next: Timeline,
@@ -73,7 +73,7 @@ struct Ending {
 }
 
 impl Replication {
-    /// `START_REPLICATION`: the log of `timeline` from `from` on, for as long as it is written.
+    /// `START_REPLICATION`: the WAL of `timeline` from `from` on, for as long as it is written.
     ///
     /// # Errors
     /// [`ServerError::Query`], for instance where the server has removed that part already.

@@ -1,4 +1,4 @@
-//! Whether a server gets rid of its log: what waits, what fails, what a slot keeps.
+//! Whether a server gets rid of its WAL: what waits, what fails, what a slot keeps.
 
 use std::path::Path;
 
@@ -10,24 +10,24 @@ use super::PgServer;
 use super::session::Session;
 use crate::common::EngineError;
 
-/// How a server's log fares.
+/// How a server's WAL fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogHealth {
     /// Whether `archive_mode` is on.
     pub archiving: bool,
     /// Whether the last try to archive a file failed, and which file that was.
     pub failing: Option<String>,
-    /// Bytes of log that are written and not archived yet; nothing where it is not known.
+    /// Bytes of WAL that are written and not archived yet; nothing where it is not known.
     pub waiting_bytes: Option<i64>,
     /// The role that may not ask for them, and lacks `pg_monitor`; nothing where one may.
     pub unasked: Option<String>,
     /// The physical slots.
     pub slots: Vec<SlotHealth>,
-    /// Bytes that are free where the log lies; nothing where that is out of our sight.
+    /// Bytes that are free where the WAL lies; nothing where that is out of our sight.
     pub free_bytes: Option<u64>,
 }
 
-/// How much log a slot keeps on the server.
+/// How much WAL a slot keeps on the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotHealth {
     /// Its name.
@@ -36,7 +36,7 @@ pub struct SlotHealth {
     pub active: bool,
     /// `reserved`, `extended`, `unreserved` or `lost` (`pg_replication_slots.wal_status`).
     pub status: String,
-    /// Bytes from where it keeps the log to where the log ends.
+    /// Bytes from where it keeps the WAL to where that ends.
     pub kept_bytes: Option<i64>,
 }
 
@@ -67,7 +67,7 @@ const SLOTS: &str = "
                     ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)::bigint
     FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical' ORDER BY 1";
 
-/// Asks a server how its log fares; what the role may not see is left out, and named.
+/// Asks a server how its WAL fares; what the role may not see is left out, and named.
 ///
 /// # Errors
 /// Those of connecting; [`ServerError::Query`](crate::pg::server::ServerError::Query).
@@ -125,7 +125,7 @@ pub async fn archived(server: &PgServer, application: &str) -> Result<Archived, 
     })
 }
 
-/// By what a server gets rid of its log.
+/// By what a server gets rid of its WAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchivesBy {
     /// `archive_mode`.
@@ -153,7 +153,7 @@ pub async fn archives_by(server: &PgServer, application: &str) -> Result<Archive
     Ok(ArchivesBy { mode: setting(0), command: setting(1), library: setting(2) })
 }
 
-/// What a server was told that drctl has stored of its log.
+/// What a server was told that drctl has stored of its WAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
     /// The cluster's system identifier.

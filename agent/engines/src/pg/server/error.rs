@@ -103,7 +103,7 @@ pub enum ServerError {
         /// What was answered.
         source: ServerSaid,
     },
-    /// Data of a cluster is not in the copy that its server sends.
+    /// Data of a cluster is not in the base backup that its server sends.
     #[error("the server leaves data out of the base backup: {}", .what.join(", "))]
     LeftOut {
         /// Where it lies in the data directory.

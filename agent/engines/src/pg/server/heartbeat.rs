@@ -1,4 +1,4 @@
-//! A small commit every few seconds, so that the log of an idle server tells the time.
+//! A small commit every few seconds, so that the WAL of an idle server tells the time.
 
 use std::time::Duration;
 

@@ -83,8 +83,8 @@ pub async fn server_program(server: &PgServer, version: &str) -> Result<PathBuf,
     Ok(find(server, "postgres", version).await?.path)
 }
 
-/// The program that puts the copies of a chain together, for the version of the server that they
-/// are of; in `bin_dir` alone where one is given.
+/// The program that combines the backups of a chain, for the version of the server that they are
+/// of; in `bin_dir` alone where one is given.
 ///
 /// # Errors
 /// [`ServerError::ToolMissing`], [`ServerError::VersionMismatch`].

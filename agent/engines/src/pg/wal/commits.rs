@@ -1,4 +1,4 @@
-//! The commits of a stretch of log, one by one.
+//! The commits of a stretch of WAL, one by one.
 
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
 use jiff::Timestamp;
@@ -23,12 +23,12 @@ pub struct Commit {
     pub time: Timestamp,
 }
 
-/// Reads log in the order in which it was written, and tells every commit in it.
+/// Reads WAL in the order in which it was written, and tells every commit in it.
 #[derive(Debug, Clone)]
 pub struct Commits(WalWalker);
 
 impl Commits {
-    /// Of log from `start` on, as [`WalWalker::new`].
+    /// Of WAL from `start` on, as [`WalWalker::new`].
     #[must_use]
     pub fn new(timeline: Timeline, start: Lsn, segment: WalSegmentSize) -> Self {
         Commits(WalWalker::new(timeline, start, segment))

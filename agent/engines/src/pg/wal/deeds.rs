@@ -1,7 +1,7 @@
-//! What transactions did to relations, read out of whole segments: what an incident looks like in the
-//! log. Relations are numbers there; their names are in the catalog of a server.
+//! What transactions did to relations, read out of whole segments: what an incident looks like in
+//! the WAL. Relations are numbers there; their names are in the catalog of a server.
 //!
-//! The log is believed here: its pieces are signed, and were proven when they were stored. What
+//! The WAL is believed here: its pieces are signed, and were proven when they were stored. What
 //! cannot be read is passed over, and counts nothing. Sources: `xlogrecord.h`, `heapam_xlog.h`,
 //! `xact.h`, `storage_xlog.h`, `dbcommands_xlog.h` of PostgreSQL 15 to 18.
 
@@ -33,7 +33,7 @@ const DATABASE: u8 = 4;
 const HEAP2: u8 = 9;
 const HEAP: u8 = 10;
 
-/// A file of a relation, as the log names it.
+/// A file of a relation, as the WAL names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Relation {
     /// The tablespace's OID.
@@ -106,7 +106,7 @@ struct Catalog {
     changed: u64,
 }
 
-/// Reads segments in the order of the log, and tells what was committed in them.
+/// Reads segments in the order of the WAL, and tells what was committed in them.
 #[derive(Debug)]
 pub struct Deeds {
     least: u64,
@@ -142,7 +142,7 @@ impl Deeds {
         self.records = records;
     }
 
-    /// What was found since it was asked last, in the order of the commits in the log.
+    /// What was found since it was asked last, in the order of the commits in the WAL.
     pub fn take(&mut self) -> Vec<Deed> {
         std::mem::take(&mut self.found)
     }

@@ -1,4 +1,4 @@
-//! Transactions that ended in a stretch of log, with their subtransactions.
+//! Transactions that ended in a stretch of WAL, with their subtransactions.
 
 use drctl_model::Lsn;
 

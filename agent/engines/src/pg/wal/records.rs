@@ -1,5 +1,6 @@
-//! Records of whole segments, one after the other, with what is in them. The log is believed here: its
-//! pieces are signed, and were proven when they were stored. What cannot be read is passed over.
+//! Records of whole segments, one after the other, with what is in them. The WAL is believed here:
+//! its pieces are signed, and were proven when they were stored. What cannot be read is passed
+//! over.
 
 use drctl_model::Lsn;
 

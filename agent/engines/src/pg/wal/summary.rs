@@ -44,7 +44,7 @@ pub struct WalSummary {
     pub max_xid: Option<u32>,
     /// Restore points, the first thousand.
     pub restore_points: Vec<RestorePoint>,
-    /// What the log asks of a server that replays it, in order; the first thousand.
+    /// What the WAL asks of a server that replays it, in order; the first thousand.
     pub asks: Vec<Asked>,
     /// Whether it asks for more than the thousand.
     pub asks_more: bool,
@@ -82,7 +82,7 @@ pub struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     /// The source's server was started with these settings: a hot standby needs as much, and
-    /// nobody replays the log of `wal_level = minimal`.
+    /// nobody replays the WAL of `wal_level = minimal`.
     Settings(ServerSettings),
     /// A tablespace is made, its directory there; an empty path is one within the data directory.
     Tablespace {

@@ -32,7 +32,7 @@ pub struct TakeOver<'a> {
     pub control: &'a Control,
     /// The server's configuration, where it lies outside the data directory, as on Debian.
     pub configuration: Option<&'a Path>,
-    /// The command that archives its log; nothing where it is streamed.
+    /// The command that archives its WAL; nothing where it is streamed.
     pub archive_command: Option<&'a str>,
 }
 
@@ -54,7 +54,7 @@ pub struct Edit {
 pub struct Changes {
     /// The files that change.
     pub edits: Vec<Edit>,
-    /// Log and history of its own timeline that nobody has archived yet: the archiver is told.
+    /// WAL and history of its own timeline that nobody has archived yet: the archiver is told.
     pub ready: Vec<String>,
     /// What counts from now on, and was not obeyed while it was recovered.
     pub notes: Vec<String>,
@@ -170,7 +170,7 @@ fn ask(
     }
 }
 
-/// Whole log of the cluster's own timeline, and its history, which nobody was told to archive while
+/// Whole WAL of the cluster's own timeline, and its history, which nobody was told to archive while
 /// it was restored.
 fn unarchived(data: &Path, control: &Control) -> Result<Vec<String>, EngineError> {
     let folder = data.join("pg_wal");

@@ -5,7 +5,7 @@ use std::io;
 /// The most bytes of a message before the login has succeeded.
 const LOGIN_BYTES: u32 = 64 << 10;
 
-/// The most bytes of a message after it: log comes in pieces of 128 KiB, copies in such of 32 KiB,
+/// The most bytes of a message after it: WAL comes in pieces of 128 KiB, backups in such of 32 KiB,
 /// and no answer to a question of ours is longer.
 const MESSAGE_BYTES: u32 = 64 << 20;
 
