@@ -145,7 +145,7 @@ fn role_of(verb: &Verb) -> Role {
     }
 }
 
-/// As far as a command line can be told that cannot be read.
+/// The role, as far as a command line that cannot be read tells it.
 fn role_of_arguments() -> Role {
     let words: Vec<_> = std::env::args_os().collect();
     let has = |verb: &str| words.windows(2).any(|pair| pair[0] == "wal" && pair[1] == verb);

@@ -105,7 +105,7 @@ fn log_json(log: &Result<LogStatus, String>, refused: &[String]) -> serde_json::
     })
 }
 
-/// How old the last moment is that the log leads to.
+/// The age of the last moment that the log leads to.
 fn log_age(one: &SourceStatus) -> String {
     match &one.log {
         None => "-".to_owned(),

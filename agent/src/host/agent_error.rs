@@ -124,7 +124,7 @@ pub enum AgentError {
         /// When.
         written: jiff::Timestamp,
     },
-    /// A name that we need is taken by what nobody whom we trust has written.
+    /// A name that we need is taken by an object that nobody whom we trust has written.
     #[error("{key} holds something that no trusted key has signed")]
     NameTaken {
         /// The object's key.

@@ -270,7 +270,7 @@ impl Setup {
         let pg = source.engine.server();
         let password = read_optional("the source's password", pg.password.as_ref())?;
         self.private_directory(&self.config.paths.runtime_dir)?;
-        // Password files of a process that was killed; those of one that lives are left alone.
+        // Password files of a process that was killed; those of a living process are left alone.
         sweep(&self.config.paths.runtime_dir).context("sweep the runtime directory")?;
         if self.config.paths.spool_dir.exists() {
             sweep(&self.config.paths.spool_dir).context("sweep the spool directory")?;

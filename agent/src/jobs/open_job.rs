@@ -62,8 +62,8 @@ impl<'a> OpenJob<'a> {
         }
     }
 
-    /// The catalog without its repository, which may be what fails: one that is new learns later what
-    /// that holds.
+    /// The catalog without its repository, which may be what fails. A new catalog learns later what
+    /// the repository holds.
     async fn catalog(&self) -> Result<Catalog> {
         let catalog = Catalog::open(&self.setup.catalog_path()).await;
         Ok(catalog.context("open the catalog")?.with_hook(crash_point))

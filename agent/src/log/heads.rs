@@ -36,7 +36,7 @@ pub(crate) struct Log {
     pub(crate) entries: Vec<LogEntry>,
     /// What else is known of it.
     pub(crate) notes: LogNotes,
-    /// Where it ended once, where an index is there of pieces behind the last that is.
+    /// Where it ended once, if there is an index of pieces behind the last piece that is there.
     pub(crate) once: Option<Lsn>,
 }
 
@@ -193,7 +193,7 @@ impl Learning<'_> {
         }
     }
 
-    /// Where the log ended once, as a signed index of pieces tells that are not there any more.
+    /// Where the log ended once, as a signed index tells whose pieces are not there any more.
     async fn once(&self, ranges: &[Range], indexes: &[IndexPlace]) -> Option<Lsn> {
         let end = ranges.iter().map(|(_, end)| *end).max().unwrap_or(Lsn(0));
         let last = indexes.iter().filter(|index| index.end > end).max_by_key(|index| index.end)?;

@@ -27,8 +27,8 @@ type Range = (Lsn, Lsn);
 
 impl LogStore {
     /// After a piece was stored: tells where log is missing right before it, and writes the index
-    /// that it completes. What was stored is stored whatever comes of that, so that it never
-    /// fails: it says on standard error what it found, or could not do.
+    /// that it completes. The piece is stored whatever comes of that. So this never fails: it says
+    /// on standard error what it found, or could not do.
     pub async fn settle(&self, place: &LogPlace, size: WalSegmentSize) {
         let LogPart::Range { start, .. } = place.part else { return };
         let of = (place.system_id, place.timeline);

@@ -35,7 +35,7 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
-    /// Takes up an object; of one that is odd its length says nothing.
+    /// Takes up an object; the length of an odd one says nothing.
     fn add(&mut self, part: &LogPart, bytes: Option<u64>) {
         let is_odd = bytes.is_none();
         match part {
@@ -63,7 +63,7 @@ impl Listed {
     }
 }
 
-/// Of how many objects the states are kept that a listing showed: of all others they are asked for.
+/// For how many objects the listed states are kept: for all others they are asked for.
 const MOST_KEPT: usize = 100_000;
 
 /// What listings have told of the states of objects; clones are the same.

@@ -61,8 +61,8 @@ impl LogStore {
         first_of(bucket, &key, kept, read, same).await.with_context(|| format!("read {key}"))
     }
 
-    /// The same of one of which it is known what is expected: what a plain GET finds counts where
-    /// it is that, and no state is asked for.
+    /// The same where it is known what is expected: if a plain GET finds that, it counts, and no
+    /// state is asked for.
     ///
     /// # Errors
     /// As [`head`](Self::head).

@@ -7,8 +7,8 @@ use xxhash_rust::xxh3::Xxh3;
 /// A range of log.
 type Range = (Lsn, Lsn);
 
-/// The lengths of the objects that were listed, in the order of their ranges; of those that were
-/// written more than once there is none.
+/// The lengths of the objects that were listed, in the order of their ranges; those that were
+/// written more than once have none.
 pub(super) struct Sizes(pub(super) Vec<(Range, u64)>);
 
 impl Sizes {

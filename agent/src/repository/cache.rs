@@ -166,8 +166,8 @@ async fn fill(catalog: Catalog, repository: &Repository) -> Result<Catalog> {
     Ok(catalog)
 }
 
-/// In place of one that is wrong: made from the bucket, with this host's job log as far as it can
-/// still be read.
+/// A catalog in place of one that is wrong: made from the bucket, with this host's job log as far
+/// as it can still be read.
 async fn anew(path: &Path, repository: &Repository, wrong: &CatalogError) -> Result<Catalog> {
     let found = inventory(repository).await?;
     if matches!(wrong, CatalogError::Corrupt { .. }) {

@@ -18,8 +18,8 @@ pub(crate) struct CountAndSize {
 }
 
 impl CountAndSize {
-    /// Says in what the objects that are listed of a backup are not those that are signed. Where the
-    /// first states of all of them are there nothing is lost, and an alarm is raised.
+    /// Says how the listed objects of a backup differ from the signed ones. Where the first states
+    /// of all of them are there nothing is lost, and an alarm is raised.
     pub(crate) fn lacks(self, bucket: &Bucket, of: &Of, signed: (u64, u64)) -> Option<String> {
         match self.compare(signed) {
             Compared::Whole => None,

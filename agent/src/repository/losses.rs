@@ -58,8 +58,8 @@ pub(crate) async fn look_for_losses(
     Ok(merged(source, kept, lost, &back, now))
 }
 
-/// The backup whose identifier begins with `wanted`; of one that is gone it is said that it was there, as far
-/// as this host remembers it.
+/// The backup whose identifier begins with `wanted`; of one that is gone the error says that it was
+/// there, as far as this host remembers it.
 ///
 /// # Errors
 /// As [`Repository::find`].

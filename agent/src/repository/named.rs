@@ -1,5 +1,5 @@
-//! What signed documents name: collected when one is about to be signed, and missed where the bucket
-//! does not hold it any more, by a host too that has never seen it.
+//! What signed documents name. It is collected when one is about to be signed. Where the bucket
+//! does not hold it any more, it is missed, even by a host that has never seen it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

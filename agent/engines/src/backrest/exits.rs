@@ -154,7 +154,7 @@ impl Exit {
         matches!(self.name, "checksum" | "file-invalid" | "format")
     }
 
-    /// What an exit status means; of one that is not known, that it is not known.
+    /// What an exit status means; an unknown one is said to be unknown.
     #[must_use]
     pub fn of(code: i32) -> Exit {
         let known = EXITS.iter().find(|exit| exit.code == code).copied();

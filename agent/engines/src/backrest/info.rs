@@ -181,8 +181,8 @@ impl Info {
     }
 
     /// Whether what it says can be believed as a whole: all is well, or there is no backup yet.
-    /// Anything else may as well be a repository that cannot be read, and then that no backups
-    /// are listed does not mean that there are none.
+    /// Anything else may be a repository that cannot be read. Then an empty list does not mean that
+    /// there are no backups.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         matches!(self.status.code, 0 | 2)

@@ -179,7 +179,7 @@ impl ClusterArchive {
 }
 
 /// Takes a file's path below the archive's directory apart. `NAME-SHA1[.ext]`, with `.partial`
-/// behind the name of one that is; `TTTTTTTT.history`.
+/// behind the name of a partial segment; `TTTTTTTT.history`.
 fn classify(path: &str) -> Found {
     let file = path.rsplit('/').next().unwrap_or(path);
     if let Some(digits) = file.strip_suffix(".history").filter(|digits| digits.len() == 8) {

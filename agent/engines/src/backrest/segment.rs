@@ -14,7 +14,7 @@ pub enum Got {
     Missing,
 }
 
-/// With what `archive-get` ends for a file that is absent, and for that alone.
+/// The exit status of `archive-get` for a file that is absent, and for nothing else.
 const ABSENT: i32 = 1;
 
 impl BackRest {

@@ -1,5 +1,5 @@
-//! pgBackRest's archive as the planner wants it: which segments are there a listing tells, which
-//! times are in them only those that are read.
+//! pgBackRest's archive as the planner wants it: a listing tells which segments are there; only
+//! segments that are read tell which times are in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

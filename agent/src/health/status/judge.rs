@@ -67,7 +67,7 @@ pub struct SourceStatus {
 pub struct LogStatus {
     /// How far it leads.
     pub recoverable_until: RecoverableUntil,
-    /// How old the last moment is that can be recovered: what would be lost now.
+    /// The age of the last moment that can be recovered: what would be lost now.
     pub age: SignedDuration,
 }
 

@@ -227,8 +227,8 @@ impl Push<'_> {
         ))
     }
 
-    /// Stores a segment whose name is taken by what nobody whom we trust has signed: in two parts,
-    /// cut where nobody could guess it.
+    /// Stores a segment whose name is taken by an object that nobody whom we trust has signed: in
+    /// two parts, cut where nobody could guess it.
     async fn in_parts(
         &self,
         log_store: &LogStore,

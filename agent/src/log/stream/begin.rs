@@ -197,8 +197,8 @@ impl There<'_> {
         Ok(None)
     }
 
-    /// Behind the last log without a hole, where there is any. A timeline of which there is log
-    /// does not say that its beginning is there, or the end of the one that it came from.
+    /// Behind the last log without a hole, where there is any. That there is log of a timeline does
+    /// not mean that its beginning is there, or the end of the timeline that it came from.
     async fn behind_whole(&self) -> Result<Option<(Timeline, Lsn)>> {
         let (mut found, mut needs) = (None, None);
         for (timeline, begins) in lineage(self.history) {
@@ -236,9 +236,9 @@ fn lineage(history: &TimelineHistory) -> Vec<(Timeline, Lsn)> {
     lineage
 }
 
-/// Of pieces in order, those of which the last `most` hold what is signed of them: that an object
-/// is there does not say that it was read back before whoever stored it died. Those in the last
-/// segment are not read, for that one is streamed anew.
+/// The pieces, in order, without those of the last `most` that do not hold what is signed of them:
+/// that an object is there does not mean that it was read back before its writer died. Those in the
+/// last segment are not read, for that one is streamed anew.
 async fn sound(
     log_store: &LogStore,
     (system_id, timeline): (u64, Timeline),

@@ -195,8 +195,8 @@ impl<'a> Serving<'a> {
         &self.spaces
     }
 
-    /// Ends. A server that goes on without us finds what it may still ask for: which timelines there
-    /// are, so that it does not begin one that there is.
+    /// Ends. A server that goes on without us finds what it may still ask for: which timelines
+    /// there are, so that it does not begin an existing one.
     ///
     /// # Errors
     /// Whatever keeps the histories from being read: then nothing is left.

@@ -34,7 +34,7 @@ impl<'a> Spaces<'a> {
         Spaces { request, size, walks: Arc::default(), covered: Mutex::default() }
     }
 
-    /// Whether no record is known that goes on at `start`.
+    /// Whether no known record goes on at `start`.
     pub(super) fn is_between(&self, start: Lsn) -> bool {
         let walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
         !walks.iter().any(|walk| walk.at() == start && walk.is_within_record())

@@ -150,7 +150,7 @@ pub(super) fn prove(
 }
 
 /// Where a promoted cluster left the timeline that it followed: the end of the last record that it
-/// replayed, by the history of the newest timeline that lies in its `pg_wal`, which is its own.
+/// replayed. The history of its own timeline tells it, the newest in its `pg_wal`.
 pub(super) fn opened_at(data: &Path) -> Option<Lsn> {
     // The server that runs on these data may put a link in the place of anything there.
     let folder = Below::open(data).and_then(|data| data.enter(Path::new("pg_wal"))).ok()?;

@@ -1,4 +1,4 @@
-//! What would keep a recovery from being done is better known before hours of copying.
+//! What would keep a recovery from being done: it is looked for before hours of copying.
 
 use std::path::{Path, PathBuf};
 

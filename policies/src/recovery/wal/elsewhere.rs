@@ -44,9 +44,9 @@ struct Tail {
     behind: Option<Micros>,
 }
 
-/// Whether a recovery of all that there is has to be told which timeline is meant, and what it leaves
-/// behind: a timeline that lived on for longer than the one that is followed is no dead branch, unless
-/// somebody `named` that one.
+/// Whether a recovery of all that there is has to be told which timeline is meant, and what it
+/// leaves behind: a timeline that lived on for longer than the followed one is no dead branch,
+/// unless somebody `named` the followed one.
 pub(super) fn forks(archive: &Archive, path: &Path<'_>, named: bool) -> Vec<Warning> {
     let shows = lived(path);
     let mut found = Vec::new();

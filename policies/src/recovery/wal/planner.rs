@@ -72,7 +72,7 @@ fn rank(warning: &Warning, target: &Target) -> u8 {
     match warning {
         Warning::SuspectBase => 0,
         Warning::Fork { .. } => 1,
-        // Of a recovery of all that there is it is told with the forks.
+        // In a recovery of all that there is this is told with the forks.
         Warning::LeftBehind { .. } if *target == Target::Latest => 1,
         Warning::BehindGap(_) => 2,
         Warning::DisputedHistory(_) => 3,

@@ -1,7 +1,7 @@
 //! Names of a cluster's roles and databases, read from its files: how to log in to a server that
-//! lets the role in which we know not in, or has not the database that we know.
+//! refuses the role that we know, or lacks the database that we know.
 //!
-//! They are tried and never believed: a name that is of long ago is refused by the server.
+//! They are tried and never believed: the server refuses a name that is gone.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -30,7 +30,7 @@ const MOST_BYTES: u64 = 64 << 20;
 /// The most names that are tried.
 const MOST: usize = 32;
 
-/// Roles that are or were superusers, that which made the cluster first.
+/// Roles that are or were superusers; first the one that made the cluster.
 pub(super) fn superusers(data: &Path) -> Vec<String> {
     let mut found = tuples(data, ROLES);
     // `rolsuper` follows the name.

@@ -96,10 +96,10 @@ pub(super) fn server_of(private: &Path) -> Option<Pid> {
 
 /// The server that runs on this cluster, if there is one.
 ///
-/// One that this recovery has started is known by its private directory, which was noted. Of any other
-/// one `postmaster.pid` (`miscinit.c`) tells its process in the first line and its socket's directory
-/// in the fifth; after a crash that process may be another's, so that it must work in this very data
-/// directory, which is what a postmaster does.
+/// One that this recovery has started is known by its private directory, which was noted. For any
+/// other one `postmaster.pid` (`miscinit.c`) tells its process in the first line and its socket's
+/// directory in the fifth. After a crash that process may be another's: it must work in this very
+/// data directory, as a postmaster does.
 #[must_use]
 pub fn orphan(layout: &Layout) -> Option<Orphan> {
     let noted = PathBuf::from(fs::read_to_string(note(layout)).unwrap_or_default());

@@ -117,9 +117,9 @@ pub async fn pick_table(
     Ok(counted.into_iter().map(|table| table.rows).collect())
 }
 
-/// The server for a role that may read all of the table: that which was let in, or else a superuser
-/// that the cluster's own files name. A role that takes base backups need not be able to read a
-/// row.
+/// The server for a role that may read all of the table: the role that was let in, or else a
+/// superuser that the cluster's own files name. A role that takes base backups need not be able to
+/// read a row.
 async fn reader(recovering: &Recovering, wanted: &PickedTable, application: &str) -> PgServer {
     let own = recovering.server();
     let users = std::iter::once(own.user.clone()).chain(recovering.superusers());

@@ -106,9 +106,9 @@ fn own(folder: &Path, owner: &File) -> io::Result<bool> {
     Ok(folder.join(OWNER).exists())
 }
 
-/// Removes private directories that a drctl which was killed has left behind, with whatever a server in
-/// them has made. What is of another account stays, what is used by a drctl or a server that lives, and
-/// what is no directory of ours; no link is followed.
+/// Removes private directories that a killed drctl has left behind, with whatever a server in them
+/// has made. Stays: what is of another account, what a living drctl or server uses, and what is no
+/// directory of ours. No link is followed.
 fn sweep(place: &Path) {
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()).filter(|path| is_private(path)) {

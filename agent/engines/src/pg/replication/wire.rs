@@ -72,7 +72,7 @@ impl Wire {
         self.socket.as_ref()?.binding()
     }
 
-    /// Whether bytes were read that are no message's yet.
+    /// Whether bytes were read that were not taken as a message yet.
     pub(super) fn has_more(&self) -> bool {
         !self.input.is_empty()
     }

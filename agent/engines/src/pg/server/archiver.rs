@@ -97,8 +97,8 @@ pub struct Archived {
     pub system_id: u64,
     /// The size of its WAL segments.
     pub segment_size: WalSegmentSize,
-    /// The last segment of which `archive_command` said that it is stored, by name. It says so of
-    /// what was dropped, too. Nothing where none was since statistics were reset.
+    /// The last segment that `archive_command` reported as stored, by name. It reports what was
+    /// dropped, too. Nothing where there was none since statistics were reset.
     pub last: Option<String>,
 }
 
@@ -153,7 +153,7 @@ pub async fn archives_by(server: &PgServer, application: &str) -> Result<Archive
     Ok(ArchivesBy { mode: setting(0), command: setting(1), library: setting(2) })
 }
 
-/// What a server was told that drctl has stored of its WAL.
+/// What drctl has told a server that it has stored of its WAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
     /// The cluster's system identifier.
@@ -180,7 +180,7 @@ const ACKNOWLEDGED: &str = "
              WHERE slot_type = 'physical' AND slot_name = $1)
     FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c";
 
-/// Asks a server what it was told that is stored, by `archive_command` and by the reader of a slot.
+/// Asks a server what `archive_command` and the reader of a slot have told it is stored.
 ///
 /// # Errors
 /// Those of connecting; [`ServerError::Query`](crate::pg::server::ServerError::Query).
