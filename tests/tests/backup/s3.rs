@@ -363,7 +363,8 @@ fn a_manifest_whose_answer_was_lost_counts_whatever_the_catalog_says() {
     let _ = shop.site.backup();
     let (catalog, port) = (shop.site.path("state/catalog.db"), minio.port());
     let other = "20260301T000000Z-0000000000000001";
-    let log = format!("insert into jobs (source, backup) values ('shop', '{other}')");
+    let log =
+        format!("insert into jobs (kind, source, backup) values ('backup', 'shop', '{other}')");
     let (broken, denied) = (catalog.clone(), AtomicUsize::new(0));
     // It is stored: whoever writes it, and looks at it at once, hears that it may not. Meanwhile
     // the log of jobs becomes one that nobody can read.
