@@ -62,7 +62,7 @@ enum Answer {
 fn ask(socket: &Path, name: &str, to: &Path) -> Result<Answer> {
     let connected = UnixStream::connect(socket);
     let mut answer = connected.context("ask drctl for the WAL: it is not there any more")?;
-    answer.write_all(format!("{name}\n").as_bytes()).context("ask drctl for the WAL")?;
+    answer.write_all(format!("{name}\n").as_bytes()).context("drctl gave no answer")?;
     let mut byte = [0];
     answer.read_exact(&mut byte).context("drctl gave no answer")?;
     match byte[0] {
