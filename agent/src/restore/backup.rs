@@ -57,8 +57,8 @@ pub struct PlannedRestore<'a> {
 /// segment is fetched and opened. Touches nothing.
 ///
 /// # Errors
-/// [`AgentError::Target`] for a directory that is not fit; as [`Repository::latest`] and [`find`];
-/// [`AgentError::NoIdentity`]; as [`plan`].
+/// [`AgentError::Target`] for a directory that is not fit; as [`Repository::latest`];
+/// [`AgentError::NoBackup`] for one that is not there; [`AgentError::NoIdentity`]; as [`plan`].
 pub async fn plan_backup<'a>(
     setup: &'a Setup,
     request: BackupRequest,

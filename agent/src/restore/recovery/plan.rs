@@ -41,8 +41,9 @@ pub struct Planned<'a> {
 ///
 /// # Errors
 /// [`AgentError::Target`](crate::host::AgentError::Target) for a directory where no restore may go;
-/// [`AgentError::UnknownSource`](crate::host::AgentError::UnknownSource); as [`Setup::repository`],
-/// [`known`] and [`losses::find`].
+/// [`AgentError::UnknownSource`](crate::host::AgentError::UnknownSource); as [`Setup::repository`]
+/// and [`known`]; [`AgentError::NoBackup`](crate::host::AgentError::NoBackup) for one that is not
+/// there.
 pub async fn plan<'a>(
     setup: &'a Setup,
     request: RecoveryRequest,
