@@ -202,11 +202,11 @@ fn a_grandchild_that_keeps_a_pipe_open_does_not_hang_the_backup() {
 #[test]
 fn a_tool_that_hangs_is_given_up_and_one_that_works_in_silence_is_not() {
     let (shop, tools) = Shop::with_tools();
-    shop.site.source("silence = \"1s\"");
+    shop.site.source("silence = \"2s\"");
     // An index that takes its time.
     shop.sql(
         "create function slow(x int) returns int immutable language plpgsql as \
-         $$ begin if x = 1 then perform pg_sleep(4); end if; return x; end $$; \
+         $$ begin if x = 1 then perform pg_sleep(5); end if; return x; end $$; \
          create table few as select g from generate_series(1, 3) g; create index on few (slow(g))",
     );
     let good = shop.site.backup();
@@ -222,7 +222,7 @@ fn a_tool_that_hangs_is_given_up_and_one_that_works_in_silence_is_not() {
         tools.set("pg_restore", script);
         let arguments = [&shop.to_beside(&good, "never")[..], more].concat();
         let said = shop.site.fails(10, "silent", &arguments);
-        assert!(said.contains("pg_restore has said nothing for 1 s"), "{said}");
+        assert!(said.contains("pg_restore has said nothing for 2 s"), "{said}");
         let there = "select count(*) from pg_database where datname = 'never'";
         assert_eq!(shop.server.psql("postgres", there), "0");
     }
@@ -230,7 +230,7 @@ fn a_tool_that_hangs_is_given_up_and_one_that_works_in_silence_is_not() {
     for tool in ["pg_dump", "pg_dumpall"] {
         tools.set(tool, "\"$REAL\" \"$@\"; exec >&-; exec sleep 1000");
         let said = shop.site.fails(10, "silent", &["backup", "shop"]);
-        assert!(said.contains(&format!("{tool} has said nothing for 1 s")), "{said}");
+        assert!(said.contains(&format!("{tool} has said nothing for 2 s")), "{said}");
         tools.honest(tool);
         shop.only(&[&good], tool);
     }
