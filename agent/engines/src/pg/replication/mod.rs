@@ -16,9 +16,8 @@ use drctl_model::{Lsn, Timeline, TimelineHistory, WalSegmentSize};
 use postgres_protocol::message::backend::Message;
 
 use crate::common::EngineError;
-use crate::pg::server::PgServer;
-use crate::pg::server::ServerError;
 use crate::pg::server::options::{self, Believed};
+use crate::pg::server::{PgServer, ServerError, major_of};
 
 pub use base::{BaseBackup, BaseEvent, BaseOptions, Tablespace};
 pub use stream::{WalEvent, WalStream};
@@ -99,8 +98,8 @@ impl Replication {
 
     /// Whether the server limits our transactions: it may also end us while we ask.
     async fn is_in_haste(&mut self) -> bool {
-        let limited = self.major() >= Some(Believed::Hasty.major());
-        limited && self.show("transaction_timeout").await.map_or(true, |limit| limit != "0")
+        options::may_haste(Some(self.version()))
+            && self.show("transaction_timeout").await.map_or(true, |limit| limit != "0")
     }
 
     /// The server's version, such as `15.18 (Debian 15.18-0+deb12u1)`.
@@ -112,8 +111,7 @@ impl Replication {
     /// The server's major version.
     #[must_use]
     pub fn major(&self) -> Option<u32> {
-        let digits = self.version().split(|c: char| !c.is_ascii_digit()).next()?;
-        digits.parse().ok()
+        major_of(self.version())
     }
 
     /// `IDENTIFY_SYSTEM`.

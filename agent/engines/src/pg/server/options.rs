@@ -85,7 +85,7 @@ impl Believed {
     }
 
     /// The first version of which this is true.
-    pub(in crate::pg) fn major(self) -> u32 {
+    fn major(self) -> u32 {
         match self {
             Believed::Usual => 14,
             Believed::Old => 0,
@@ -98,7 +98,7 @@ impl Believed {
 pub(in crate::pg) const HASTE: &str = "25P04";
 
 /// Whether a server of this version knows limits of transactions.
-pub(super) fn may_haste(version: Option<&str>) -> bool {
+pub(in crate::pg) fn may_haste(version: Option<&str>) -> bool {
     version.and_then(major_of) >= Some(Believed::Hasty.major())
 }
 
