@@ -1,6 +1,9 @@
 //! What drctl does, in rooms: each may use those that stand before it in this list, and none
 //! behind it; the command line is the last.
 
+// The life of a backup is a future of futures, deeper than the compiler looks by default.
+#![recursion_limit = "256"]
+
 pub mod host;
 
 pub mod transfer;

@@ -25,7 +25,7 @@ pub struct Drill {
     /// How long it took, in milliseconds: from the command to its end.
     pub took_ms: u64,
     /// The cluster's system identifier.
-    #[serde(with = "crate::kind::system_id")]
+    #[serde(with = "crate::kind::decimal")]
     pub system_id: u64,
     /// The timeline that was followed.
     pub timeline: Timeline,

@@ -39,6 +39,8 @@ pub enum Content {
     Tablespace(TablespaceFacts),
     /// The server's own list of the files in these archives (`backup_manifest`).
     Listing,
+    /// All of a source in one archive, in the format of its engine.
+    Archive,
 }
 
 /// One archive of a base backup.

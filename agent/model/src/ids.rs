@@ -244,6 +244,12 @@ impl StreamId {
         StreamId("manifest".to_owned())
     }
 
+    /// All of a source in one archive.
+    #[must_use]
+    pub fn archive() -> Self {
+        StreamId("archive".to_owned())
+    }
+
     /// The stream of the database that was dumped as the `index`th, from 0.
     #[must_use]
     pub fn database(index: usize) -> Self {

@@ -18,6 +18,9 @@ pub enum BackupKind {
     Incremental(Increment),
     /// A base backup that another tool keeps in a repository of its own.
     External(Box<External>),
+    /// All of a source at one moment, by the means of its own engine: stands alone, and any log from
+    /// its end on can be replayed on it.
+    Snapshot(Snapshot),
 }
 
 impl BackupKind {
@@ -29,6 +32,7 @@ impl BackupKind {
             BackupKind::Full(_) => "full",
             BackupKind::Incremental(_) => "incremental",
             BackupKind::External(_) => "external",
+            BackupKind::Snapshot(_) => "snapshot",
         }
     }
 
@@ -36,7 +40,7 @@ impl BackupKind {
     #[must_use]
     pub fn coordinates(&self) -> Option<&Coordinates> {
         match self {
-            BackupKind::Logical => None,
+            BackupKind::Logical | BackupKind::Snapshot(_) => None,
             BackupKind::Full(at) => Some(at),
             BackupKind::Incremental(increment) => Some(&increment.at),
             BackupKind::External(external) => Some(&external.at),
@@ -47,8 +51,8 @@ impl BackupKind {
     #[must_use]
     pub fn parent(&self) -> Option<&Parent> {
         match self {
-            BackupKind::Logical | BackupKind::Full(_) | BackupKind::External(_) => None,
             BackupKind::Incremental(increment) => Some(&increment.parent),
+            _ => None,
         }
     }
 
@@ -57,9 +61,22 @@ impl BackupKind {
     pub fn external(&self) -> Option<&External> {
         match self {
             BackupKind::External(external) => Some(external),
-            BackupKind::Logical | BackupKind::Full(_) | BackupKind::Incremental(_) => None,
+            _ => None,
         }
     }
+}
+
+/// Where in the log of its source a backup of one moment stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The log in which its positions count.
+    pub lineage: Lineage,
+    /// From where log is replayed on it.
+    #[serde(with = "decimal")]
+    pub start: u64,
+    /// The log up to here must be replayed before it is consistent; `start`, where it is at once.
+    #[serde(with = "decimal")]
+    pub stop: u64,
 }
 
 /// An incremental backup.
@@ -85,7 +102,7 @@ pub struct Parent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coordinates {
     /// Of which cluster.
-    #[serde(with = "system_id")]
+    #[serde(with = "decimal")]
     pub system_id: u64,
     /// The size of its WAL segments.
     pub segment_size: WalSegmentSize,
@@ -147,7 +164,7 @@ impl Coordinates {
 }
 
 /// As text: many readers of JSON take numbers for floating ones, which are too short.
-pub(crate) mod system_id {
+pub(crate) mod decimal {
     use serde::{Deserialize as _, Deserializer, Serializer, de};
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -52,7 +52,7 @@ pub use ids::{
     total,
 };
 pub use job::{Illegal, Job, JobEvent, JobId, JobKind, JobState, UnknownKind};
-pub use kind::{BackupKind, Coordinates, CopiedLog, Increment, Parent};
+pub use kind::{BackupKind, Coordinates, CopiedLog, Increment, Parent, Snapshot};
 pub use lineage::{Lineage, LineageError, LogPosition};
 pub use log::{ChangedSettings, Holds, LogPart, LogPiece, LogPlace, xid_precedes};
 pub use log_asks::{ServerSettings, WalLevel};

@@ -1,29 +1,32 @@
 //! One attempt to back a source up.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
-use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource, ParentCopy, cluster_needs};
-use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource, PgServer};
-use drctl_engines::{BackupSource, Brought, ToolRun};
-use drctl_model::{
-    BackupId, BackupSummary, Child, ClusterNeeds, Content, Facts, JobId, SourceId, StreamFacts,
-    total,
-};
-use drctl_policies::{Engine as EngineConfig, PgDump, Source};
+use drctl_engines::{BackupSource, ToolRun};
+use drctl_model::{BackupId, BackupSummary, Child, Facts, JobId, SourceId, StreamFacts, total};
+use drctl_policies::Source;
 use drctl_store::{Recipients, Sealer, SigningKey, layout};
 
-use super::incremental::{Choice, Listings, choose};
-use super::{RequestedKind, brought, gone};
+use super::RequestedKind;
+use super::streamed::{Begun, Streamed};
 use crate::host::{AgentError, Meter, Setup, Stop, crash_point};
 use crate::jobs::open_job::OpenJob;
 use crate::jobs::settle::{Unsettled, record_failure, settle};
 use crate::repository::{Repository, strays};
 use crate::transfer::{Intake, Stored, store_stream};
 
-/// How long the server may take to tell what its cluster needs, at most, while the backup flows.
-pub(crate) const NEEDS_PATIENCE: Duration = Duration::from_secs(60);
+/// A backup that is to be made now; its source's lock is held.
+pub(crate) struct Order<'a> {
+    pub(crate) setup: &'a Setup,
+    /// Its record.
+    pub(crate) job: &'a OpenJob<'a>,
+    pub(crate) source: &'a Source,
+    pub(crate) recipients: Recipients,
+    pub(crate) key: SigningKey,
+    pub(crate) requested: RequestedKind,
+    pub(crate) meter: &'a Meter,
+    pub(crate) stop: &'a Stop,
+}
 
 /// What is fixed before the first byte flows.
 pub(crate) struct Attempt<'a> {
@@ -36,8 +39,6 @@ pub(crate) struct Attempt<'a> {
     pub(crate) started: jiff::Timestamp,
     pub(crate) meter: Meter,
     pub(crate) requested: RequestedKind,
-    /// What an incremental backup is to be based on.
-    pub(crate) parent: Option<ParentCopy>,
     /// What the operator should know of it.
     pub(crate) notes: Vec<String>,
     /// Whether the manifest may be in the bucket.
@@ -65,19 +66,13 @@ pub(crate) fn total_plain(collected: &Collected) -> u64 {
     total(collected.streams.iter().map(|stream| stream.plain_bytes))
 }
 
-/// Takes a backup of which every byte comes by here; the source's lock is held by the caller.
+/// Takes a backup of which every byte comes by here, out of the hands of its engine.
 ///
 /// # Errors
 /// Whatever kept it from being a backup; nothing of it counts then.
-pub(crate) async fn back_up(
-    setup: &Setup,
-    (open, source): (&OpenJob<'_>, &Source),
-    (recipients, key): (Recipients, SigningKey),
-    requested: RequestedKind,
-    meter: &Meter,
-    stop: &Stop,
-) -> Result<BackedUp> {
-    let (id, started) = (open.source, open.started);
+pub(crate) async fn back_up(order: Order<'_>, engine: &mut dyn Streamed) -> Result<BackedUp> {
+    let Order { setup, job: open, source, recipients, key, requested, meter, stop } = order;
+    let id = open.source;
     let preparing = async {
         let repository = setup.repository().await?;
         repository.may_write().await?;
@@ -91,18 +86,6 @@ pub(crate) async fn back_up(
         prepared = preparing => prepared?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
-    let chosen = tokio::select! {
-        chosen = chosen(setup, &repository, id, source, requested, started) => chosen,
-        () = stop.requested() => return Err(AgentError::Interrupted.into()),
-    };
-    let (parent, mut notes) = chosen;
-    if catalog.path() != setup.catalog_path() {
-        notes.push(format!(
-            "{} cannot be used: `list` and `status` do not know of this backup; when that is mended, \
-             `drctl catalog rebuild` tells them",
-            setup.catalog_path().display()
-        ));
-    }
     let mut attempt = Attempt {
         setup,
         repository: &repository,
@@ -110,14 +93,27 @@ pub(crate) async fn back_up(
         id: open.id.clone(),
         recipients,
         key,
-        started,
+        started: open.started,
         meter: meter.clone(),
         requested,
-        parent,
-        notes,
+        notes: Vec::new(),
         committing: false,
     };
-    let done = attempt.run(source, &catalog, job, stop).await;
+    let begun = attempt.begun();
+    let chosen = tokio::select! {
+        chosen = engine.choose(&begun) => chosen,
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
+    };
+    attempt.notes.extend(chosen);
+    if catalog.path() != setup.catalog_path() {
+        attempt.notes.push(format!(
+            "{} cannot be used: `list` and `status` do not know of this backup; when that is mended, \
+             `drctl catalog rebuild` tells them",
+            setup.catalog_path().display()
+        ));
+    }
+    let level = source.policy.compression_level;
+    let done = attempt.run((engine, level), &catalog, job, stop).await;
     let done = match done {
         Ok(summary) => Ok(summary),
         // The manifest may be in the bucket although its answer was lost.
@@ -132,35 +128,20 @@ pub(crate) async fn back_up(
     Ok(BackedUp { summary: done?, notes: attempt.notes })
 }
 
-/// The databases whose dumps these are.
-fn databases(facts: &Facts) -> Vec<String> {
-    let name = |stream: &StreamFacts| match &stream.content {
-        Content::Database(database) => Some(database.name.clone()),
-        Content::Globals | Content::Tablespace(_) | Content::Listing => None,
-    };
-    facts.streams.iter().filter_map(name).collect()
-}
-
-/// What the backup is to be based on, if on anything; with what the operator should know of that.
-async fn chosen(
-    setup: &Setup,
-    repository: &Repository,
-    id: &SourceId,
-    source: &Source,
-    requested: RequestedKind,
-    now: jiff::Timestamp,
-) -> (Option<ParentCopy>, Vec<String>) {
-    let EngineConfig::BaseBackup(base) = &source.engine else { return (None, Vec::new()) };
-    match choose(setup, repository, id, base, requested, now).await {
-        Choice::On(parent) => (Some(*parent), Vec::new()),
-        Choice::Full(why) => {
-            let note = |why| format!("a full backup was made, not an incremental one: {why}");
-            (None, why.map(note).into_iter().collect())
+impl Attempt<'_> {
+    /// What its engine is told of it.
+    fn begun(&self) -> Begun<'_> {
+        Begun {
+            setup: self.setup,
+            repository: self.repository,
+            source: self.source,
+            backup: &self.id,
+            started: self.started,
+            requested: self.requested,
+            meter: &self.meter,
         }
     }
-}
 
-impl Attempt<'_> {
     fn unsettled<'a>(&'a self, catalog: &'a Catalog, job: JobId) -> Unsettled<'a> {
         let Attempt { setup, repository, source, id: backup, .. } = self;
         Unsettled { setup, repository, catalog, source, backup, job, word: "committed", left: None }
@@ -168,20 +149,20 @@ impl Attempt<'_> {
 
     async fn run(
         &mut self,
-        source: &Source,
+        (engine, level): (&mut dyn Streamed, i32),
         catalog: &Catalog,
         job: JobId,
         stop: &Stop,
     ) -> Result<BackupSummary> {
-        let opening = self.open(source);
-        let mut engine = tokio::select! {
-            engine = opening => engine?,
+        let begun = self.begun();
+        let mut source = tokio::select! {
+            opened = engine.open(&begun) => opened?,
             () = stop.requested() => return Err(AgentError::Interrupted.into()),
         };
         // Beside the bytes: asked for behind them it would hold the backup up, and move its end.
         let streaming = async {
-            let needs = async { Ok(self.needs(source).await) };
-            tokio::try_join!(self.stream_all(source, engine.as_mut()), needs)
+            let needs = async { Ok(engine.needs(&begun).await) };
+            tokio::try_join!(self.stream_all(level, source.as_mut()), needs)
         };
         let streamed = tokio::select! {
             streamed = streaming => streamed,
@@ -193,108 +174,26 @@ impl Attempt<'_> {
                 collected
             }
             Err(error) => {
-                engine.abort().await;
+                source.abort().await;
                 return Err(error);
             }
         };
-        let mut finished = engine.finish(&collected.facts.streams).await?;
+        let mut finished = source.finish(&collected.facts.streams).await?;
+        let told = engine.finished(&self.begun(), &collected.facts, &mut finished).await;
         self.notes.append(&mut finished.notes);
-        let brought = finished.brought.take();
-        if let (Some(Brought { histories, .. }), Some(at)) = (&brought, finished.kind.coordinates())
-        {
-            let settled = brought::settle(self.setup, self.source, at, histories).await;
-            self.notes.extend(settled);
-        }
-        let databases = databases(&collected.facts);
+        self.notes.extend(told);
         let summary = self.commit(collected, finished, catalog, job).await?;
-        if matches!(source.engine, EngineConfig::PgDump(_)) {
-            let this = (&self.id, summary.is_good());
-            self.notes.extend(gone::compare(self.setup, self.source, this, databases));
-        }
-        if let Some(at) = summary.kind.coordinates() {
-            let differs = brought::differs(self.repository, self.source, at).await;
-            self.notes.extend(differs.unwrap_or_else(|error| Some(format!("{error:#}"))));
-        }
-        self.keep(source, &summary, brought.map(|brought| brought.listing));
+        let told = engine.committed(&self.begun(), &summary).await;
+        self.notes.extend(told);
         Ok(summary)
     }
 
-    /// What a cluster that is backed up needs of its host; nothing of anything else.
-    async fn needs(&self, source: &Source) -> Option<ClusterNeeds> {
-        let EngineConfig::BaseBackup(_) = &source.engine else { return None };
-        let server = self.setup.server(source).ok()?;
-        Some(cluster_needs(&server, &format!("drctl/{}", self.id), NEEDS_PATIENCE).await)
-    }
-
-    /// Keeps the server's list of a good backup for the next one to be based on. The backup is
-    /// committed: where this fails, the next is a full one again.
-    fn keep(&mut self, source: &Source, summary: &BackupSummary, listing: Option<Vec<u8>>) {
-        let EngineConfig::BaseBackup(base) = &source.engine else { return };
-        let wanted =
-            (base.incremental || self.requested == RequestedKind::Incremental) && summary.is_good();
-        let Some(listing) = listing.filter(|_| wanted) else { return };
-        let listings = Listings::of(self.setup, self.source);
-        if let Err(error) = listings.keep(self.setup, &self.id, &listing) {
-            self.notes.push(format!(
-                "its list of files was not kept, so the next backup cannot be based on it: \
-                 {error:#}"
-            ));
-        }
-    }
-
-    async fn open(&self, source: &Source) -> Result<Box<dyn BackupSource>> {
-        let server = self.setup.server(source)?;
-        let name = format!("drctl/{}", self.id);
-        self.meter.label("connecting");
-        match &source.engine {
-            EngineConfig::PgDump(pg) => self.open_dump(server, pg, name).await,
-            EngineConfig::BaseBackup(base) => {
-                let max_rate_kib = base.max_rate_bytes.map(|bytes| bytes / 1024);
-                let options = BaseBackupOptions {
-                    fast_checkpoint: base.fast_checkpoint,
-                    max_rate_kib: max_rate_kib.and_then(|kib| kib.try_into().ok()),
-                };
-                self.meter.label("waiting for the server's checkpoint");
-                let parent = self.parent.as_ref();
-                Ok(Box::new(BaseBackupSource::open(&server, &options, &name, parent).await?))
-            }
-            // Its bytes do not come by here: see `backrest`.
-            EngineConfig::Pgbackrest(_) => {
-                Err(AgentError::Usage("pgBackRest gives no streams".to_owned()).into())
-            }
-        }
-    }
-
-    async fn open_dump(
-        &self,
-        server: PgServer,
-        pg: &PgDump,
-        name: String,
-    ) -> Result<Box<dyn BackupSource>> {
-        let databases = match &pg.databases {
-            Some(names) => DatabaseChoice::Only(names.clone()),
-            None => DatabaseChoice::All { exclude: pg.exclude_databases.clone() },
-        };
-        let options = PgDumpOptions {
-            databases,
-            globals: pg.globals,
-            role_passwords: pg.role_passwords,
-            lock_timeout: pg.lock_timeout,
-            lock_attempts: pg.lock_attempts,
-        };
-        Ok(Box::new(PgDumpSource::open(server, options, name).await?))
-    }
-
-    async fn stream_all(
-        &self,
-        source: &Source,
-        engine: &mut dyn BackupSource,
-    ) -> Result<Collected> {
+    async fn stream_all(&self, level: i32, engine: &mut dyn BackupSource) -> Result<Collected> {
         let intake = Intake {
             bucket: self.repository.bucket.clone(),
             source: self.source.clone(),
             backup: self.id.clone(),
-            sealer: Sealer::new(&self.recipients, source.policy.compression_level),
+            sealer: Sealer::new(&self.recipients, level),
             limits: self.setup.limits(),
             meter: self.meter.clone(),
         };

@@ -1,15 +1,13 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{
-    BackupId, BackupKind, BackupSummary, External, ExternalType, Facts, Verification, newest_first,
-    shown,
-};
+use drctl_model::{BackupId, BackupSummary, External, Facts, Verification, newest_first, shown};
 use drctl_store::{Trust, open_facts};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::args::ShowArgs;
+use super::kinds::{kind_text, kind_word};
 use super::lost::{Losses, lost_json, lost_text};
 use super::newer::{newer_json, newer_text};
 use super::progress::Progress;
@@ -210,27 +208,6 @@ impl Judged<'_> {
             (None, None, true) => "good",
             (None, None, false) => "SUSPECT",
         }
-    }
-}
-
-/// The word for a kind in a table.
-fn kind_word(kind: &BackupKind) -> String {
-    match kind.external() {
-        Some(external) => format!("{} {}", external.tool, external.backup_type.as_str()),
-        None => kind.as_str().to_owned(),
-    }
-}
-
-fn kind_text(kind: &BackupKind) -> &'static str {
-    match kind {
-        BackupKind::Logical => "dumps",
-        BackupKind::Full(_) => "a full backup",
-        BackupKind::Incremental(_) => "an incremental backup",
-        BackupKind::External(external) => match external.backup_type {
-            ExternalType::Full => "a full backup by pgBackRest",
-            ExternalType::Differential => "a differential backup by pgBackRest",
-            ExternalType::Incremental => "an incremental backup by pgBackRest",
-        },
     }
 }
 

@@ -5,8 +5,8 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::screen::{Screen, words};
-use crate::health::{Finding, doctor as examine};
-use crate::host::{Exit, Level, Setup};
+use crate::health::doctor as examine;
+use crate::host::{Check, Exit, Level, Setup};
 
 /// `drctl doctor`.
 pub(super) async fn doctor(
@@ -22,7 +22,7 @@ pub(super) async fn doctor(
         Level::Warning => "warning",
         Level::Bad => "bad",
     };
-    let entry = |finding: &Finding| {
+    let entry = |finding: &Check| {
         json!({
             "level": word(finding.level), "check": finding.check,
             "text": finding.text, "hint": finding.hint,

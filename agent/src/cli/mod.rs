@@ -9,6 +9,7 @@ mod doctor;
 mod init;
 mod journal;
 mod keys;
+mod kinds;
 mod lost;
 mod man;
 mod newer;

@@ -220,6 +220,7 @@ fn content(content: &Content) -> String {
     match content {
         Content::Globals => "roles and tablespaces".to_owned(),
         Content::Listing => "the server's list of files".to_owned(),
+        Content::Archive => "the whole source".to_owned(),
         Content::Tablespace(facts) => match facts.oid {
             Some(oid) => format!("tablespace {oid} ({})", count(facts.files, "file")),
             None => format!("data directory ({})", count(facts.files, "file")),

@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::shown;
+use drctl_policies::Server;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -133,8 +134,8 @@ pub(super) fn config_check(screen: Screen, setup: &Setup) -> Result<Exit> {
             let _ = write!(text, "\n  {run}");
         }
         let server = source.engine.server();
-        let cost = server.ssl_cost();
-        if let Some(cost) = cost {
+        let cost = server.and_then(Server::ssl_cost);
+        if let (Some(server), Some(cost)) = (server, cost) {
             let _ = write!(text, "\n  warning: sslmode = \"{}\": {cost}", server.sslmode.as_str());
         }
         sources.push(json!({

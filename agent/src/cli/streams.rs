@@ -25,6 +25,7 @@ pub(super) fn streams(manifest: &Manifest, facts: Option<&Facts>) -> String {
             Some(Content::Listing) => {
                 ("the server's list of files".to_owned(), String::new(), String::new())
             }
+            Some(Content::Archive) => ("the whole source".to_owned(), String::new(), String::new()),
             Some(Content::Database(database)) => (
                 format!("database {}", shown(&database.name, NAME_SHOWN)),
                 number(database.tables.len() as u64),

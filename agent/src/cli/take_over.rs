@@ -94,8 +94,8 @@ fn done_text(
          them (.before-take-over)\n  start it: {}",
         start(prepared, args)
     );
-    let named = setup.source(source.as_str()).map(|(_, source)| source.engine.server().clone());
-    if let Ok(named) = named
+    let configured = setup.source(source.as_str()).ok();
+    if let Some(named) = configured.and_then(|(_, source)| source.engine.server())
         && (named.port != address.port
             || (named.host.starts_with('/') && named.host != address.host))
     {

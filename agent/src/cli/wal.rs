@@ -7,11 +7,11 @@ use drctl_engines::pg::Heartbeat;
 use drctl_engines::pg::physical::asks_of;
 use drctl_engines::pg::wal::{Asked, WalWalker};
 use drctl_model::{Lsn, WalSegmentSize};
-use drctl_policies::Engine;
 use serde_json::json;
 
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
+use crate::engine;
 use crate::engine::pgbackrest::{engine_of, fetch as fetch_from_archive};
 use crate::host::{AgentError, Exit, Setup, Stop};
 use crate::log::{
@@ -49,7 +49,7 @@ pub(super) async fn wal(
             slot,
         } => {
             let (id, configured) = setup.source(source)?;
-            has_log(source, &configured.engine, "Nothing was done on the server")?;
+            engine::of(configured).has_log(source, "Nothing was done on the server")?;
             let server = setup.server(configured)?;
             let log_store = tokio::select! {
                 log_store = LogStore::open(setup, source) => log_store?,
@@ -73,20 +73,6 @@ pub(super) async fn wal(
     }
 }
 
-/// Whether log is of any use to a source. Nothing is begun on its server where it is none: a slot
-/// that nobody reads fills the server's disk.
-fn has_log(source: &str, engine: &Engine, left: &str) -> Result<()> {
-    if !matches!(engine, Engine::PgDump(_)) {
-        return Ok(());
-    }
-    let text = format!(
-        "the source `{source}` is of dumps (engine = \"pg_dump\"), and WAL cannot be replayed on \
-         dumps: make a source with engine = \"base_backup\" for the cluster, and store its WAL \
-         under that one. {left}"
-    );
-    Err(AgentError::Usage(text).into())
-}
-
 async fn push_one(
     screen: Screen,
     setup: &Setup,
@@ -95,7 +81,7 @@ async fn push_one(
     stop: &Stop,
 ) -> Result<Exit> {
     let (_, configured) = setup.source(source)?;
-    has_log(source, &configured.engine, "Nothing was stored: the server keeps the file")?;
+    engine::of(configured).has_log(source, "Nothing was stored: the server keeps the file")?;
     let mut push = Push::new(setup, source, path)?;
     let (done, ahead) = match push.known() {
         Some(done) => (done, 0),

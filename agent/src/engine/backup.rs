@@ -1,12 +1,10 @@
 //! A backup of a source, by its engine.
 
 use anyhow::Result;
-use drctl_policies::{Engine, Source};
+use drctl_policies::Source;
 
-use super::pgbackrest as backrest;
-use crate::backup::attempt::back_up;
-use crate::backup::{BackedUp, RequestedKind};
-use crate::host::{AgentError, Meter, Setup, Stop};
+use crate::backup::{BackedUp, Order, RequestedKind};
+use crate::host::{Meter, Setup, Stop};
 use crate::jobs::open_job::OpenJob;
 use crate::repository::cache;
 
@@ -25,7 +23,7 @@ pub async fn backup(
     stop: &Stop,
 ) -> Result<BackedUp> {
     let (id, source) = setup.source(name)?;
-    can_be(&source.engine, requested)?;
+    super::of(source).can_be(requested)?;
     let _lock = cache::lock(setup, id)?;
     let job = OpenJob::begin(setup, id).await;
     let done = attempt(setup, (&job, source), requested, meter, stop).await;
@@ -44,26 +42,7 @@ async fn attempt(
     stop: &Stop,
 ) -> Result<BackedUp> {
     // Whoever cannot sign or encrypt hears it before anything is asked of server and bucket.
-    let keys = (setup.recipients()?, setup.signing_key()?);
-    match &source.engine {
-        Engine::PgDump(_) | Engine::BaseBackup(_) => {
-            back_up(setup, (job, source), keys, requested, meter, stop).await
-        }
-        Engine::Pgbackrest(settings) => {
-            backrest::back_up(setup, job, (source, settings), requested, meter, stop).await
-        }
-    }
-}
-
-/// Whether a source of this engine can be backed up so, by whom we run as.
-fn can_be(engine: &Engine, requested: RequestedKind) -> Result<()> {
-    if requested != RequestedKind::AsConfigured && matches!(engine, Engine::PgDump(_)) {
-        let text = "--full and --incremental are for base backups of clusters (engine = \
-                    \"base_backup\" or \"pgbackrest\")";
-        return Err(AgentError::Usage(text.to_owned()).into());
-    }
-    if matches!(engine, Engine::Pgbackrest(_)) {
-        backrest::not_as_root()?;
-    }
-    Ok(())
+    let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
+    let order = Order { setup, job, source, recipients, key, requested, meter, stop };
+    super::of(source).back_up(order).await
 }

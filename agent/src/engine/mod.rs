@@ -4,6 +4,19 @@ mod backup;
 mod log_archive;
 pub mod pg;
 pub mod pgbackrest;
+mod source_engine;
+
+use drctl_policies::{Engine, Source};
 
 pub use backup::backup;
 pub(crate) use log_archive::LogArchive;
+pub(crate) use source_engine::{Looked, Replaced, SourceEngine};
+
+/// The engine of a source: a line for each.
+pub(crate) fn of(source: &Source) -> Box<dyn SourceEngine + '_> {
+    match &source.engine {
+        Engine::PgDump(settings) => Box::new(pg::Dump { source, settings }),
+        Engine::BaseBackup(settings) => Box::new(pg::BaseBackups { source, settings }),
+        Engine::Pgbackrest(settings) => Box::new(pgbackrest::Stanza { source, settings }),
+    }
+}

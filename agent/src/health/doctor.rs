@@ -1,75 +1,24 @@
 //! Everything that a backup and a restore need, tried one by one.
 
 mod boxes;
-mod copies;
 mod lock;
-mod log;
-mod role;
 mod secrets;
-mod stanza;
 
 use std::path::Path;
 
-use anyhow::Result;
 use bytes::Bytes;
 use drctl_catalog::Catalog;
-use drctl_engines::pg::{DatabaseReport, probe};
 use drctl_model::SourceId;
-use drctl_policies::{Engine, PgDump, Source};
 use drctl_store::{Bucket, Put, StoreError, layout};
 
-use crate::host::{Failure, Level, Setup};
+use crate::engine::{self, Looked};
+use crate::host::{Check, Checks, Level, Setup};
 use crate::repository::Repository;
 use crate::repository::strays::strays;
 
-/// One thing that was tried.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// How good it is.
-    pub level: Level,
-    /// What was tried, stable: `bucket.put`.
-    pub check: String,
-    /// What was seen.
-    pub text: String,
-    /// What to do.
-    pub hint: Option<String>,
-}
-
-/// Collects findings.
-#[derive(Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn add(&mut self, level: Level, check: &str, text: impl Into<String>, hint: Option<&str>) {
-        let hint = hint.map(str::to_owned);
-        self.0.push(Finding { level, check: check.to_owned(), text: text.into(), hint });
-    }
-
-    fn good(&mut self, check: &str, text: impl Into<String>) {
-        self.add(Level::Good, check, text, None);
-    }
-
-    fn warn(&mut self, check: &str, text: impl Into<String>, hint: &str) {
-        self.add(Level::Warning, check, text, Some(hint));
-    }
-
-    fn bad(&mut self, check: &str, error: &anyhow::Error) {
-        let failure = Failure::of(error);
-        self.add(Level::Bad, check, failure.messages.join(": "), failure.hint.as_deref());
-    }
-
-    fn take<T>(&mut self, check: &str, found: Result<T>) -> Option<T> {
-        found.inspect_err(|error| self.bad(check, error)).ok()
-    }
-}
-
 /// Tries it all; nothing that it finds is an error of its own.
-pub async fn doctor(
-    setup: &Setup,
-    only: Option<&SourceId>,
-    identity: Option<&Path>,
-) -> Vec<Finding> {
-    let mut found = Findings::default();
+pub async fn doctor(setup: &Setup, only: Option<&SourceId>, identity: Option<&Path>) -> Vec<Check> {
+    let mut found = Checks::default();
     // Nothing is tried, and left behind, in the place of another account.
     let state = &setup.config.paths.state_dir;
     if state.exists()
@@ -84,19 +33,19 @@ pub async fn doctor(
     if let Some(repository) = &repository {
         catalog(setup, repository, &mut found).await;
     }
-    let copied = |source: &Source| !matches!(source.engine, Engine::PgDump(_));
-    if setup.config.sources.values().any(copied) {
+    if setup.config.sources.values().any(|source| engine::of(source).runs_restored()) {
         boxes::look(&mut found).await;
     }
     for (id, source) in &setup.config.sources {
         if only.is_none_or(|only| only == id) {
-            server(setup, repository.as_ref(), (id, source), &mut found).await;
+            let looked = Looked { setup, id, repository: repository.as_ref() };
+            engine::of(source).look(&looked, &mut found).await;
         }
     }
     found.0
 }
 
-fn keys(setup: &Setup, identity: Option<&Path>, found: &mut Findings) {
+fn keys(setup: &Setup, identity: Option<&Path>, found: &mut Checks) {
     if let Some(recipients) = found.take("keys.recipients", setup.recipients()) {
         let count = recipients.texts().len();
         found.good("keys.recipients", format!("{count} recipients can open every new backup"));
@@ -129,7 +78,7 @@ fn keys(setup: &Setup, identity: Option<&Path>, found: &mut Findings) {
     }
 }
 
-async fn bucket(setup: &Setup, found: &mut Findings) -> Option<Repository> {
+async fn bucket(setup: &Setup, found: &mut Checks) -> Option<Repository> {
     found.take("bucket.open", setup.bucket())?;
     let repository = found.take("bucket.marker", setup.repository().await)?;
     found.take("bucket.marker", repository.may_write().await)?;
@@ -155,7 +104,7 @@ async fn bucket(setup: &Setup, found: &mut Findings) -> Option<Repository> {
     Some(repository)
 }
 
-async fn list(repository: &Repository, found: &mut Findings) {
+async fn list(repository: &Repository, found: &mut Checks) {
     match repository.count_and_size(&object_store::path::Path::from("probe")).await {
         Ok((0, _)) => {
             let text = "what was just written is not listed";
@@ -172,7 +121,7 @@ async fn conditional(
     bucket: &Bucket,
     key: &object_store::path::Path,
     body: Bytes,
-    found: &mut Findings,
+    found: &mut Checks,
 ) {
     let check = "bucket.conditional_put";
     let other = Bytes::from_static(b"another doctor was here\n");
@@ -199,7 +148,7 @@ fn is_denied(error: &StoreError) -> bool {
 }
 
 /// Files in a directory that are no objects.
-async fn left(setup: &Setup, repository: &Repository, found: &mut Findings) {
+async fn left(setup: &Setup, repository: &Repository, found: &mut Checks) {
     let check = "bucket.strays";
     let strays = strays(repository, setup.clock.now()).await.map_err(Into::into);
     if let Some([first, rest @ ..]) = found.take(check, strays).as_deref() {
@@ -215,7 +164,7 @@ async fn may_delete(
     setup: &Setup,
     bucket: &Bucket,
     key: &object_store::path::Path,
-    found: &mut Findings,
+    found: &mut Checks,
 ) {
     let check = "bucket.no_delete";
     let is_directory =
@@ -244,7 +193,7 @@ async fn may_delete(
     }
 }
 
-async fn catalog(setup: &Setup, repository: &Repository, found: &mut Findings) {
+async fn catalog(setup: &Setup, repository: &Repository, found: &mut Checks) {
     let path = setup.catalog_path();
     if !path.exists() {
         found.warn(
@@ -268,91 +217,5 @@ async fn catalog(setup: &Setup, repository: &Repository, found: &mut Findings) {
         } else {
             found.good("catalog", format!("intact, knows {backups} backup(s)"));
         }
-    }
-}
-
-async fn server(
-    setup: &Setup,
-    repository: Option<&Repository>,
-    (id, source): (&SourceId, &Source),
-    found: &mut Findings,
-) {
-    let check = format!("source.{id}");
-    let configured = source.engine.server();
-    if let Some(cost) = configured.ssl_cost() {
-        let text = format!("sslmode = \"{}\": {cost}", configured.sslmode.as_str());
-        let hint = "set sslmode = \"verify-full\", with ssl_root_cert for an authority of your own";
-        found.warn(&format!("{check}.sslmode"), text, hint);
-    }
-    log::refused(setup, id, found).await;
-    let Some(server) = found.take(&check, setup.server(source)) else { return };
-    let probed = probe(&server, "drctl/doctor").await.map_err(Into::into);
-    let Some(report) = found.take(&check, probed) else { return };
-    found.good(&check, format!("PostgreSQL {} at {}", report.version, server.target()));
-    role::look(id, &source.engine, &report.role, found);
-    if let Engine::BaseBackup(base) = &source.engine {
-        copies::look(setup, (&server, repository), (id, base), found).await;
-        log::look(&server, id, found).await;
-        log::compare(&server, repository, id, found).await;
-        return;
-    }
-    if let Engine::Pgbackrest(settings) = &source.engine {
-        stanza::look(setup, &server, (id, settings), found).await;
-        log::look(&server, id, found).await;
-        return;
-    }
-    let tools = format!("{check}.tools");
-    for (name, tool) in report.tools {
-        if let Some(tool) = found.take(&tools, tool.map_err(Into::into)) {
-            found.good(&tools, format!("{name} {} at {}", tool.version, tool.path.display()));
-        }
-    }
-    let Engine::PgDump(pg) = &source.engine else { return };
-    for database in report.databases.into_iter().filter(|database| wanted(pg, &database.name)) {
-        let grants = format!("{check}.grants");
-        left_out(&check, &database, found);
-        if let Some(error) = database.error {
-            found.bad(&grants, &error.into());
-        } else if database.unreadable.is_empty() {
-            let text = format!("all {} table(s) of {} can be read", database.tables, database.name);
-            found.good(&grants, text);
-        } else {
-            let names = database.unreadable.iter().take(5);
-            let names: Vec<String> = names.map(|t| format!("{}.{}", t.schema, t.table)).collect();
-            let count = database.unreadable.len();
-            let text = format!(
-                "{count} table(s) of {} cannot be read: {}",
-                database.name,
-                names.join(", ")
-            );
-            let hint = format!("grant pg_read_all_data to {}", report.role.name);
-            found.add(Level::Bad, &grants, text, Some(&hint));
-        }
-    }
-}
-
-/// What no dump holds: tables of extensions, and rows that the server is told to hide.
-fn left_out(check: &str, database: &DatabaseReport, found: &mut Findings) {
-    for member in database.members.iter().take(20) {
-        let hint = match member.added {
-            true => {
-                "take it out again (ALTER EXTENSION … DROP TABLE …): no dump holds it till then"
-            }
-            false => "back the cluster up with engine = \"base_backup\" too, if its rows count",
-        };
-        found.warn(&format!("{check}.extensions"), member.text(&database.name), hint);
-    }
-    for name in &database.hiding {
-        let text = format!("{name} is on in {}: damaged pages look empty or sound", database.name);
-        let hint = "take it back where it is set (ALTER SYSTEM, DATABASE or ROLE … RESET), and \
-                    restart the server";
-        found.warn(&format!("{check}.damage"), text, hint);
-    }
-}
-
-fn wanted(pg: &PgDump, database: &str) -> bool {
-    match &pg.databases {
-        Some(names) => names.iter().any(|name| name == database),
-        None => !pg.exclude_databases.iter().any(|name| name == database),
     }
 }

@@ -5,6 +5,6 @@ mod doctor;
 mod reconcile;
 mod status;
 
-pub use doctor::{Finding, doctor};
+pub use doctor::doctor;
 pub use reconcile::{Compared, Renewed, check, rebuild};
 pub use status::{Health, LogStatus, SourceStatus, status};

@@ -8,12 +8,12 @@ use anyhow::{Result, anyhow};
 use drctl_catalog::{Catalog, Lost, Subject};
 use drctl_model::{JobKind, SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{RecoverableUntil, Want};
-use drctl_policies::{Engine, Schedule, Source};
+use drctl_policies::{Schedule, Source};
 use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
-use crate::backup::gone::gone;
+use crate::engine;
 use crate::engine::pgbackrest::truth_of;
 use crate::host::locks::is_held;
 use crate::host::{Failure, Setup};
@@ -232,10 +232,7 @@ async fn one(
         vanished: Vec::new(),
         refusals: catalog.refusals(Some(id)).await?,
         lost: None,
-        gone: match source.engine {
-            Engine::PgDump(_) => gone(setup, id),
-            Engine::BaseBackup(_) | Engine::Pgbackrest(_) => Vec::new(),
-        },
+        gone: engine::of(source).gone(setup, id),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The host that it all runs on: configuration, secrets, locks, files, and how work fails or ends.
 
 mod agent_error;
+mod checks;
 mod crash;
 mod exit;
 pub(crate) mod figures;
@@ -17,6 +18,8 @@ mod stop;
 pub(crate) mod zone;
 
 pub use agent_error::{AgentError, Failure};
+pub use checks::Check;
+pub(crate) use checks::Checks;
 pub use crash::{CRASH_POINTS, PUSH_CRASH_POINTS, RECOVERY_CRASH_POINTS, crash_point};
 pub use exit::Exit;
 pub use files::write_new;

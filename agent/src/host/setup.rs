@@ -261,13 +261,17 @@ impl Setup {
         private::directory(path)
     }
 
-    /// How a source's server is reached.
+    /// How a source's PostgreSQL server is reached.
     ///
     /// # Errors
-    /// [`AgentError::Secret`] for a password that is not there; [`AgentError::NotPrivate`] for the
+    /// [`AgentError::Usage`] for a source that has none; [`AgentError::Secret`] for a password that is not there; [`AgentError::NotPrivate`] for the
     /// runtime directory; [`EngineError`](drctl_engines::EngineError) where it cannot be swept.
     pub fn server(&self, source: &Source) -> Result<PgServer> {
-        let pg = source.engine.server();
+        let none = || {
+            let text = "this source has no PostgreSQL server: its engine backs up something else";
+            AgentError::Usage(text.to_owned())
+        };
+        let pg = source.engine.server().ok_or_else(none)?;
         let password = read_optional("the source's password", pg.password.as_ref())?;
         self.private_directory(&self.config.paths.runtime_dir)?;
         // Password files of a process that was killed; those of a living process are left alone.

@@ -115,7 +115,8 @@ async fn choose(
 
 /// Where the source's programs are, if the source is configured here and says so.
 fn bin_dir(setup: &Setup, source: &SourceId) -> Option<PathBuf> {
-    setup.config.sources.get(source).and_then(|source| source.engine.server().bin_dir.clone())
+    let source = setup.config.sources.get(source)?;
+    source.engine.server()?.bin_dir.clone()
 }
 
 impl PlannedRestore<'_> {

@@ -9,6 +9,7 @@ pub mod known;
 pub(crate) mod place;
 mod plan;
 pub mod recovery;
+mod room;
 mod take_over;
 
 use std::fs::File;
@@ -34,7 +35,8 @@ pub use backup::{BackupRequest, PlannedRestore, plan_backup, restore_backup};
 pub use combine::ChainPlan;
 pub use drill::Drilling;
 pub use emergency::emergency_script;
-pub use plan::{Code, Destination, Item, RestorePlan, RestoreRequest, check_room, plan};
+pub use plan::{Code, Destination, Item, RestorePlan, RestoreRequest, plan};
+pub use room::check_room;
 pub use take_over::{Address, TakeOverPlan, TakeOverRequest, finish_take_over, prepare_take_over};
 
 /// One stream that was restored and proven equal.
@@ -130,8 +132,11 @@ async fn restore_one(
                 into_database(outlet, request, item, server, facts, stop).await?;
             (restored.counted, restored.failed) = (Some(counted), failed);
         }
-        (Destination::Server { .. }, Content::Tablespace(_) | Content::Listing) => {
-            let text = "a base backup is restored into a directory";
+        (
+            Destination::Server { .. },
+            Content::Tablespace(_) | Content::Listing | Content::Archive,
+        ) => {
+            let text = "this backup is restored into a directory";
             return Err(AgentError::Usage(text.into()).into());
         }
         (Destination::Files(directory), _) => {

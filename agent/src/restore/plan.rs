@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 mod target;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +21,7 @@ use target::{look_at, take_kept};
 
 use super::ChainPlan;
 use super::combine::plan_chain;
+use super::room::{check_empty, check_room};
 use crate::host::{AgentError, Limits, Meter};
 use crate::repository::{Proven, Repository};
 use crate::transfer::download::unopened;
@@ -277,7 +278,9 @@ pub(crate) fn choose(
         Content::Database(database) => {
             request.databases.is_empty() || request.databases.contains(&database.name)
         }
-        Content::Tablespace(_) | Content::Listing => request.databases.is_empty(),
+        Content::Tablespace(_) | Content::Listing | Content::Archive => {
+            request.databases.is_empty()
+        }
     };
     let streams = manifest.streams.iter().cloned().zip(facts.streams);
     let items = streams.filter(|(_, facts)| wanted(facts)).map(|(stream, facts)| {
@@ -286,7 +289,7 @@ pub(crate) fn choose(
             (Content::Database(_), Some(name), _) => name.clone(),
             (Content::Database(database), None, _) => sayable(&database.name),
             (Content::Globals, ..) => "roles and tablespaces".to_owned(),
-            (Content::Tablespace(_) | Content::Listing, ..) => file_name(&facts),
+            (Content::Tablespace(_) | Content::Listing | Content::Archive, ..) => file_name(&facts),
         };
         Item { stream, facts, target }
     });
@@ -303,7 +306,7 @@ pub(crate) fn choose(
 fn database_name(facts: &StreamFacts) -> Option<&str> {
     match &facts.content {
         Content::Database(database) => Some(&database.name),
-        Content::Globals | Content::Tablespace(_) | Content::Listing => None,
+        Content::Globals | Content::Tablespace(_) | Content::Listing | Content::Archive => None,
     }
 }
 
@@ -317,6 +320,9 @@ fn fits(kind: &BackupKind, destination: &Destination) -> Result<()> {
         (BackupKind::Logical, Destination::Cluster(_)) => {
             "this backup holds dumps: restore them into a server (--to-host), beside the old \
              database (--as), or as files (--to-files)"
+        }
+        (BackupKind::Snapshot(_), Destination::Server { .. } | Destination::Cluster(_)) => {
+            "this backup is an archive of its own engine: restore it as a file (--to-files)"
         }
         (BackupKind::External(_), _) => {
             "this backup is in the repository of pgBackRest: restore it to a point in time, into a \
@@ -333,6 +339,7 @@ fn file_name(facts: &StreamFacts) -> String {
     match &facts.content {
         Content::Tablespace(_) => return format!("{}.tar", facts.id),
         Content::Listing => return "backup_manifest".to_owned(),
+        Content::Archive => return "archive".to_owned(),
         Content::Globals | Content::Database(_) => {}
     }
     match database_name(facts) {
@@ -352,45 +359,6 @@ fn file_name(facts: &StreamFacts) -> String {
 fn is_stream(name: &str) -> bool {
     let number = name.strip_prefix('d').filter(|number| !number.is_empty());
     number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
-}
-
-fn check_empty(directory: &Path) -> Result<()> {
-    let mut entries = match std::fs::read_dir(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|error| {
-            let text = format!(
-                "{} cannot be looked into ({error}): name another place. Nothing was done",
-                directory.display()
-            );
-            AgentError::Target(text)
-        })?,
-    };
-    if entries.next().is_some() {
-        let text = format!("{} is not empty: name a new directory", directory.display());
-        return Err(AgentError::Target(text).into());
-    }
-    Ok(())
-}
-
-/// Whether a directory, which need not be there yet, has room for so many bytes.
-///
-/// # Errors
-/// [`AgentError::Target`].
-pub fn check_room(directory: &Path, needed: u64) -> Result<()> {
-    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let found = rustix::fs::statvfs(existing)
-        .with_context(|| format!("ask for the room in {}", existing.display()))?;
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
-    if free < needed {
-        let text = format!(
-            "{} has room for {}, and {} are needed: choose another place, or load with --jobs 1",
-            existing.display(),
-            crate::host::figures::bytes(free),
-            crate::host::figures::bytes(needed)
-        );
-        return Err(AgentError::Target(text).into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

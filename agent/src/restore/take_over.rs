@@ -15,12 +15,10 @@ use drctl_engines::pg::physical::{Layout, may_run, no_links, orphan};
 use drctl_engines::pg::{PgServer, cluster_place, server_program};
 use drctl_model::SourceId;
 use drctl_policies::recovery::{Want, timeline_view};
-use drctl_policies::{Engine, Source};
 use drctl_store::digest as digest_of;
 
 use super::known::known;
-use crate::engine::pgbackrest::stanza;
-use crate::host::shell::server_word;
+use crate::engine::{self, Replaced};
 use crate::host::{AgentError, Setup};
 use crate::restore::cluster::{RecoveryState, Step, is_own};
 
@@ -98,7 +96,9 @@ pub async fn prepare_take_over(request: &TakeOverRequest<'_>) -> Result<TakeOver
     no_links(&layout)?;
     let mut notes = beside(&control)?;
     notes.extend(answers(&server, &control).await?);
-    let archive_command = archive_command(request, source, &data)?;
+    let TakeOverRequest { source: name, streamed, .. } = *request;
+    let replaced = Replaced { setup, source: name, data: &data, streamed };
+    let archive_command = engine::of(source).archive_command(&replaced)?;
     let configuration = request.configuration.as_deref().map(std::path::absolute).transpose()?;
     let take_over = TakeOver {
         layout: &layout,
@@ -302,37 +302,6 @@ async fn belongs(setup: &Setup, id: &SourceId, control: &Control, is_new: bool) 
         return Err(AgentError::Target(text).into());
     }
     Ok(())
-}
-
-/// The command that archives its log.
-fn archive_command(
-    request: &TakeOverRequest<'_>,
-    source: &Source,
-    data: &Path,
-) -> Result<Option<String>> {
-    let (setup, name) = (request.setup, request.source);
-    match &source.engine {
-        Engine::PgDump(_) => {
-            let text =
-                format!("`{name}` is backed up by dumps: no cluster takes its server's place");
-            Err(AgentError::Usage(text).into())
-        }
-        Engine::Pgbackrest(_) if request.streamed => {
-            let text = format!("the WAL of `{name}` is archived by pgBackRest: without --streamed");
-            Err(AgentError::Usage(text).into())
-        }
-        Engine::Pgbackrest(settings) => Ok(Some(stanza::leads_to(settings, data)?)),
-        Engine::BaseBackup(_) if request.streamed => Ok(None),
-        Engine::BaseBackup(_) => {
-            let program = std::env::current_exe().context("find drctl itself")?;
-            let config = std::path::absolute(&setup.path)?;
-            Ok(Some(format!(
-                "{} --quiet --config {} wal push {name} %p",
-                server_word(&program),
-                server_word(&config)
-            )))
-        }
-    }
 }
 
 fn tablespaces(data: &Path) -> Vec<String> {

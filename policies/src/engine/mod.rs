@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::keys::{DAY, HOUR, Key, duration};
 use crate::reader::Reader;
+use crate::secret::SecretRef;
 use crate::source;
 
 pub use pg::{BaseBackup, PgDump, Server};
@@ -36,11 +37,9 @@ macro_rules! engines {
         }
 
         impl Engine {
-            /// How the server is reached.
-            #[must_use]
-            pub fn server(&self) -> &Server {
+            fn settings(&self) -> &dyn Settings {
                 match self {
-                    $(Engine::$name(settings) => &settings.server,)*
+                    $(Engine::$name(settings) => settings,)*
                 }
             }
         }
@@ -56,6 +55,33 @@ engines! {
     BaseBackup(BaseBackup) = pg::BASE_BACKUP;
     /// PostgreSQL, all files of the cluster by pgBackRest, into a repository of its own.
     Pgbackrest(Pgbackrest) = pgbackrest::METHOD;
+}
+
+/// What is asked of any engine's settings.
+trait Settings {
+    /// How a PostgreSQL server is reached, for an engine that backs one up.
+    fn server(&self) -> Option<&Server> {
+        None
+    }
+
+    /// The secrets that they name, by their keys.
+    fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
+        Vec::new()
+    }
+}
+
+impl Engine {
+    /// How the PostgreSQL server is reached; nothing for an engine that backs up none.
+    #[must_use]
+    pub fn server(&self) -> Option<&Server> {
+        self.settings().server()
+    }
+
+    /// The secrets that its settings name, by their keys.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
+        self.settings().secrets()
+    }
 }
 
 /// The words of `engine`.

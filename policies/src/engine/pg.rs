@@ -7,7 +7,7 @@ use std::time::Duration;
 use drctl_model::SslMode;
 use serde::{Serialize, Serializer};
 
-use super::{Engine, FULL_EVERY, Method, is_engine};
+use super::{Engine, FULL_EVERY, Method, Settings, is_engine};
 use crate::diagnostic::show;
 use crate::keys::Kind::{Choice, Flag, Path, Secret, Text, Texts};
 use crate::keys::{HOUR, Key, Kind, duration, number};
@@ -135,7 +135,32 @@ pub struct Server {
     pub silence: Duration,
 }
 
+impl Settings for PgDump {
+    fn server(&self) -> Option<&Server> {
+        Some(&self.server)
+    }
+
+    fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
+        self.server.secrets().collect()
+    }
+}
+
+impl Settings for BaseBackup {
+    fn server(&self) -> Option<&Server> {
+        Some(&self.server)
+    }
+
+    fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
+        self.server.secrets().collect()
+    }
+}
+
 impl Server {
+    /// The secrets that reaching it takes, by their keys.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretRef)> {
+        self.password.iter().map(|password| ("password", password))
+    }
+
     /// What a weaker `sslmode` than `verify-full` costs, where it is in force.
     #[must_use]
     pub fn ssl_cost(&self) -> Option<&'static str> {

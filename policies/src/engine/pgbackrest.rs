@@ -7,7 +7,7 @@ use drctl_model::is_stanza;
 use serde::Serialize;
 
 use super::pg::{SERVER, Server, read_server};
-use super::{Engine, FULL_EVERY, Method, is_engine};
+use super::{Engine, FULL_EVERY, Method, Settings, is_engine};
 use crate::diagnostic::show;
 use crate::keys::Kind::{Path, Secret, Text};
 use crate::keys::{DAY, HOUR, Key, duration, number};
@@ -70,6 +70,17 @@ pub struct Pgbackrest {
     /// made; `None`: none is. 1 hour to 3 650 days, less than `full_every`.
     #[serde(rename = "differential_every_seconds", serialize_with = "as_optional_seconds")]
     pub differential_every: Option<Duration>,
+}
+
+impl Settings for Pgbackrest {
+    fn server(&self) -> Option<&Server> {
+        Some(&self.server)
+    }
+
+    fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
+        let pass = self.cipher_pass.iter().map(|pass| ("cipher_pass", pass));
+        self.server.secrets().chain(pass).collect()
+    }
 }
 
 fn read(reader: &Reader<'_>) -> Option<Pgbackrest> {

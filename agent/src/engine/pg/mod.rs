@@ -1,7 +1,17 @@
-//! What only PostgreSQL's WAL and catalogs tell.
+//! PostgreSQL: how its clusters and databases are backed up, and what only its WAL and catalogs tell.
 
+mod base_backup;
+mod brought;
 mod deeds;
+pub(crate) mod doctor;
+mod dump;
+mod gone;
+mod incremental;
 pub(crate) mod names;
 
+pub(crate) use base_backup::{BaseBackups, NEEDS_PATIENCE};
 pub use deeds::{FoundDeeds, deeds};
 pub(crate) use deeds::{committed, one_before};
+pub(crate) use dump::Dump;
+pub use gone::Gone;
+pub(crate) use incremental::is_due;

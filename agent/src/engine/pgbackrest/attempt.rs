@@ -18,11 +18,10 @@ use super::choose::{Reasons, choose};
 use super::histories::keep_history;
 use super::record::{Aside, Recorder, is_ours};
 use super::sync::sync;
-use crate::backup::attempt::NEEDS_PATIENCE;
 use crate::backup::plausible::shrunk;
-use crate::backup::{BackedUp, RequestedKind};
-use crate::host::{AgentError, Failure, Meter, Setup, Stop, crash_point};
-use crate::jobs::open_job::OpenJob;
+use crate::backup::{BackedUp, Order};
+use crate::engine::pg::NEEDS_PATIENCE;
+use crate::host::{AgentError, Failure, Meter, Setup, crash_point};
 use crate::jobs::settle::{Unsettled, record_failure, settle};
 
 /// How long another pgBackRest that works on the stanza is waited for, where the policy says
@@ -53,14 +52,8 @@ const UNRECORDED: &str = "pgBackRest has made the backup, and it is not recorded
 /// # Errors
 /// Whatever kept it from being a backup that is recorded. What pgBackRest has made stays in its
 /// repository then, and the next attempt records it.
-pub(crate) async fn back_up(
-    setup: &Setup,
-    open: &OpenJob<'_>,
-    (source, settings): (&Source, &Pgbackrest),
-    requested: RequestedKind,
-    meter: &Meter,
-    stop: &Stop,
-) -> Result<BackedUp> {
+pub(super) async fn back_up(order: Order<'_>, settings: &Pgbackrest) -> Result<BackedUp> {
+    let Order { setup, job: open, source, requested, meter, stop, .. } = order;
     let (source_id, started) = (open.source, open.started);
     meter.label("looking into pgBackRest's repository");
     let preparing = async {

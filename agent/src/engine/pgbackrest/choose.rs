@@ -8,7 +8,7 @@ use drctl_policies::Pgbackrest;
 use jiff::Timestamp;
 
 use crate::backup::RequestedKind;
-use crate::backup::incremental::is_due;
+use crate::engine::pg::is_due;
 
 /// What the choice depends on, beside what the repository holds.
 pub(super) struct Reasons<'a> {

@@ -7,6 +7,7 @@ mod attempt;
 mod choose;
 mod conf;
 mod deeds;
+mod doctor;
 mod fetch;
 mod histories;
 mod place;
@@ -14,6 +15,7 @@ mod read;
 mod record;
 #[cfg(test)]
 mod sample;
+mod source_engine;
 pub mod stanza;
 mod stanza_view;
 mod sync;
@@ -28,10 +30,10 @@ use drctl_policies::{Engine, Pgbackrest, Source};
 pub(crate) use ahead::fetch_ahead;
 pub(crate) use archive::{Elsewhere, log};
 pub(crate) use asks::{Asks, asks};
-pub(crate) use attempt::back_up;
 pub(crate) use deeds::deeds_of_stanza;
 pub(crate) use fetch::{fetch, note_segments};
 pub(crate) use read::segment;
+pub(crate) use source_engine::Stanza;
 pub(crate) use stanza_view::{StanzaView, only_there};
 pub use sync::Synced;
 pub(crate) use sync::mark_anew;
@@ -47,7 +49,7 @@ use crate::host::{AgentError, Setup, read_optional};
 pub(crate) fn settings<'a>(name: &str, source: &'a Source) -> Result<&'a Pgbackrest> {
     match &source.engine {
         Engine::Pgbackrest(settings) => Ok(settings),
-        Engine::PgDump(_) | Engine::BaseBackup(_) => {
+        _ => {
             let text = format!("`{name}` has no stanza: it is for engine = \"pgbackrest\"");
             Err(AgentError::Usage(text).into())
         }
@@ -93,6 +95,6 @@ pub(crate) fn engine(settings: &Pgbackrest) -> Result<BackRest> {
 pub(crate) fn engine_of(setup: &Setup, source: &str) -> Result<Option<BackRest>> {
     match setup.configured(source).map(|(_, source)| &source.engine) {
         Some(Engine::Pgbackrest(settings)) => engine(settings).map(Some),
-        Some(Engine::PgDump(_) | Engine::BaseBackup(_)) | None => Ok(None),
+        _ => Ok(None),
     }
 }

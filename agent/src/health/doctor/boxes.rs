@@ -2,10 +2,10 @@
 
 use drctl_engines::boxed::{Boxes, NoBox, look_for_box};
 
-use super::Findings;
+use crate::host::Checks;
 
 /// Whether a restored cluster's server can be kept from the keys, the network and the source.
-pub(super) async fn look(found: &mut Findings) {
+pub(super) async fn look(found: &mut Checks) {
     match look_for_box().await {
         Ok(Boxes { lacks: None, .. }) => {
             found.good("box", "the server of a recovery runs in a box of its own");

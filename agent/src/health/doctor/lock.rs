@@ -2,13 +2,12 @@
 
 use drctl_store::{Bucket, LockRule};
 
-use super::Findings;
-use crate::host::Level;
+use crate::host::{Checks, Level};
 
 /// The shortest time, in days, in which an intrusion is noticed more often than not.
 const NOTICED: i32 = 14;
 
-pub(super) async fn versions(bucket: &Bucket, found: &mut Findings) {
+pub(super) async fn versions(bucket: &Bucket, found: &mut Checks) {
     let check = "bucket.object_lock";
     let Some(versions) = bucket.versions() else { return };
     match versions.lock().await {

@@ -2,10 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use drctl_policies::{Config, Engine, Location, SecretRef};
+use drctl_policies::{Config, Location, SecretRef};
 
-use super::Findings;
-use crate::host::Setup;
+use crate::host::{Checks, Setup};
 
 /// Every secret that the configuration names, and what it is called there.
 fn all(config: &Config) -> Vec<(String, &SecretRef)> {
@@ -29,19 +28,14 @@ fn all(config: &Config) -> Vec<(String, &SecretRef)> {
     };
     let named = of_keys.into_iter().chain(of_repository).map(|(name, key)| (name.to_owned(), key));
     let of_sources = config.sources.iter().flat_map(|(id, source)| {
-        let cipher_pass = match &source.engine {
-            Engine::Pgbackrest(settings) => settings.cipher_pass.as_ref(),
-            Engine::PgDump(_) | Engine::BaseBackup(_) => None,
-        };
-        let password = source.engine.server().password.as_ref();
-        [("password", password), ("cipher_pass", cipher_pass)]
-            .map(|(name, key)| (format!("source.{id}.{name}"), key))
+        let secrets = source.engine.secrets().into_iter();
+        secrets.map(move |(name, key)| (format!("source.{id}.{name}"), key))
     });
-    named.chain(of_sources).filter_map(|(name, key)| Some((name, key?))).collect()
+    named.filter_map(|(name, key)| Some((name, key?))).chain(of_sources).collect()
 }
 
 /// Looks at the files of all of them.
-pub(super) fn open_secrets(setup: &Setup, found: &mut Findings) {
+pub(super) fn open_secrets(setup: &Setup, found: &mut Checks) {
     for (check, key) in all(&setup.config) {
         let SecretRef::File(path) = key else { continue };
         let mode = std::fs::metadata(path).map(|file| file.permissions().mode());

@@ -6,7 +6,7 @@ use drctl_policies::recovery::{RecoverableUntil, Warning};
 use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::backup::Gone;
+use crate::engine::pg::Gone;
 use crate::repository::CLOCKS_APART;
 use crate::repository::drills::EVIDENCE;
 

@@ -98,7 +98,7 @@ fn listed(facts: &DatabaseFacts, owners: bool) -> Option<&Vec<String>> {
 fn database_of(item: &Item) -> Option<&DatabaseFacts> {
     match &item.facts.content {
         Content::Database(facts) => Some(facts),
-        Content::Globals | Content::Tablespace(_) | Content::Listing => None,
+        Content::Globals | Content::Tablespace(_) | Content::Listing | Content::Archive => None,
     }
 }
 

@@ -6,7 +6,7 @@ use drctl_model::{Content, StreamFacts, total};
 pub(in crate::pg) fn why(streams: &[StreamFacts]) -> Option<String> {
     let databases = streams.iter().filter_map(|stream| match &stream.content {
         Content::Database(database) => Some(database),
-        Content::Globals | Content::Tablespace(_) | Content::Listing => None,
+        Content::Globals | Content::Tablespace(_) | Content::Listing | Content::Archive => None,
     });
     let rows: Vec<u64> = databases.map(|database| database.rows()).collect();
     match (rows.is_empty(), total(rows)) {

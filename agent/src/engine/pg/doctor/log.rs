@@ -4,8 +4,7 @@ use drctl_catalog::Catalog;
 use drctl_engines::pg::{PgServer, acknowledged, log_health};
 use drctl_model::{SourceId, shown};
 
-use super::Findings;
-use crate::host::{Level, Setup};
+use crate::host::{Checks, Level, Setup};
 use crate::log::{LogFinding, LogStore, log_findings, not_there, usual_slot};
 use crate::repository::Repository;
 
@@ -13,7 +12,7 @@ use crate::repository::Repository;
 const SHOWN: usize = 600;
 
 /// What waits, what fails, what a slot keeps.
-pub(super) async fn look(server: &PgServer, id: &SourceId, found: &mut Findings) {
+pub(crate) async fn look(server: &PgServer, id: &SourceId, found: &mut Checks) {
     let health = log_health(server, "drctl/doctor").await.map_err(Into::into);
     let check = format!("source.{id}.log");
     if let Some(health) = found.take(&check, health) {
@@ -24,7 +23,7 @@ pub(super) async fn look(server: &PgServer, id: &SourceId, found: &mut Findings)
 }
 
 /// Whose log was refused, as this host's catalog has it.
-pub(super) async fn refused(setup: &Setup, id: &SourceId, found: &mut Findings) {
+pub(super) async fn refused(setup: &Setup, id: &SourceId, found: &mut Checks) {
     let path = setup.catalog_path();
     if !path.exists() {
         return;
@@ -46,7 +45,7 @@ pub(super) async fn compare(
     server: &PgServer,
     repository: Option<&Repository>,
     id: &SourceId,
-    found: &mut Findings,
+    found: &mut Checks,
 ) {
     let (check, Some(repository)) = (format!("source.{id}.stored"), repository) else { return };
     let told = acknowledged(server, "drctl/doctor", &usual_slot(id)).await.map_err(Into::into);

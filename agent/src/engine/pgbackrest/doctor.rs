@@ -4,17 +4,28 @@ use drctl_engines::pg::{ArchivesBy, PgServer, archives_by};
 use drctl_model::{SourceId, shown};
 use drctl_policies::Pgbackrest;
 
-use super::Findings;
-use crate::engine::pgbackrest::{engine, truth_of};
-use crate::host::{Level, Setup};
+use super::{engine, truth_of};
+use crate::engine::{Looked, pg};
+use crate::host::{Checks, Level};
 
 /// pgBackRest itself, and whether its archive holds what it should.
 pub(super) async fn look(
-    setup: &Setup,
+    looked: &Looked<'_>,
     server: &PgServer,
-    (id, settings): (&SourceId, &Pgbackrest),
-    found: &mut Findings,
+    settings: &Pgbackrest,
+    found: &mut Checks,
 ) {
+    pgbackrest(looked, server, settings, found).await;
+    pg::doctor::log(server, looked.id, found).await;
+}
+
+async fn pgbackrest(
+    looked: &Looked<'_>,
+    server: &PgServer,
+    settings: &Pgbackrest,
+    found: &mut Checks,
+) {
+    let Looked { setup, id, .. } = *looked;
     let check = format!("source.{id}.pgbackrest");
     let Some(engine) = found.take(&check, engine(settings)) else { return };
     let Some(version) = found.take(&check, engine.version().await.map_err(Into::into)) else {
@@ -42,11 +53,7 @@ pub(super) async fn look(
 }
 
 /// Whether the server hands its log to this stanza, as far as its settings show.
-async fn command(
-    server: &PgServer,
-    (id, settings): (&SourceId, &Pgbackrest),
-    found: &mut Findings,
-) {
+async fn command(server: &PgServer, (id, settings): (&SourceId, &Pgbackrest), found: &mut Checks) {
     let check = format!("source.{id}.archive_command");
     let asked = archives_by(server, "drctl/doctor").await.map_err(Into::into);
     let Some(by) = found.take(&check, asked) else { return };

@@ -14,19 +14,9 @@ use drctl_policies::BaseBackup;
 use drctl_store::digest;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::backup::RequestedKind;
 use crate::host::Setup;
 use crate::repository::{CLOCKS_APART, Chains, Repository};
-
-/// What is asked for at the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestedKind {
-    /// What the configuration says.
-    AsConfigured,
-    /// A full backup.
-    Full,
-    /// An incremental backup, however old the full one is.
-    Incremental,
-}
 
 /// What is to be made.
 pub(crate) enum Choice {

@@ -6,9 +6,8 @@ use drctl_engines::pg::replication::{Identity, Replication};
 use drctl_model::{LogPart, LogPlace, SourceId, Timeline};
 use drctl_policies::BaseBackup;
 
-use super::Findings;
-use crate::backup::incremental::obstacle;
-use crate::host::{Level, Setup};
+use crate::engine::pg::incremental::obstacle;
+use crate::host::{Checks, Level, Setup};
 use crate::log::LogStore;
 use crate::repository::Repository;
 use crate::repository::faults::is_missing;
@@ -18,7 +17,7 @@ pub(super) async fn look(
     setup: &Setup,
     (server, repository): (&PgServer, Option<&Repository>),
     (id, base): (&SourceId, &BaseBackup),
-    found: &mut Findings,
+    found: &mut Checks,
 ) {
     let tried = Replication::open(server, "drctl/doctor").await.map_err(Into::into);
     let check = format!("source.{id}.replication");
@@ -44,7 +43,7 @@ pub(super) async fn look(
 
 /// Whether there is a base backup of the cluster that the server is now: `initdb` and `pg_upgrade`
 /// make another one.
-async fn copied(setup: &Setup, id: &SourceId, identity: &Identity, found: &mut Findings) {
+async fn copied(setup: &Setup, id: &SourceId, identity: &Identity, found: &mut Checks) {
     let check = format!("source.{id}.cluster");
     let Ok(catalog) = Catalog::open_read_only(&setup.catalog_path()).await else { return };
     let Some(backups) = found.take(&check, catalog.backups(Some(id)).await.map_err(Into::into))
@@ -68,7 +67,7 @@ async fn history(
     repository: Option<&Repository>,
     id: &SourceId,
     Identity { system_id, timeline, .. }: &Identity,
-    found: &mut Findings,
+    found: &mut Checks,
 ) {
     let Some(repository) = repository.filter(|_| *timeline != Timeline::FIRST) else { return };
     let check = format!("source.{id}.history");

@@ -1,0 +1,108 @@
+//! Databases of a PostgreSQL server, dumped one by one.
+
+use anyhow::Result;
+use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource};
+use drctl_engines::{BackupSource, Finished};
+use drctl_model::{BackupSummary, Content, Facts, SourceId, StreamFacts};
+use drctl_policies::{PgDump, Source};
+
+use super::doctor;
+use super::gone::{Gone, compare, gone};
+use crate::backup::attempt::back_up;
+use crate::backup::streamed::{Begun, Streamed};
+use crate::backup::{BackedUp, Order, RequestedKind};
+use crate::engine::{Looked, Replaced, SourceEngine};
+use crate::host::{AgentError, Checks, Setup};
+
+/// A source of dumps.
+pub(crate) struct Dump<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) settings: &'a PgDump,
+}
+
+#[async_trait::async_trait(?Send)]
+impl SourceEngine for Dump<'_> {
+    fn can_be(&self, requested: RequestedKind) -> Result<()> {
+        if requested == RequestedKind::AsConfigured {
+            return Ok(());
+        }
+        let text = "--full and --incremental are for base backups of clusters (engine = \
+                    \"base_backup\" or \"pgbackrest\")";
+        Err(AgentError::Usage(text.to_owned()).into())
+    }
+
+    async fn back_up(&self, order: Order<'_>) -> Result<BackedUp> {
+        let Dump { source, settings } = *self;
+        back_up(order, &mut Dumping { source, settings, databases: Vec::new() }).await
+    }
+
+    fn has_log(&self, source: &str, left: &str) -> Result<()> {
+        let text = format!(
+            "the source `{source}` is of dumps (engine = \"pg_dump\"), and WAL cannot be replayed on \
+             dumps: make a source with engine = \"base_backup\" for the cluster, and store its WAL \
+             under that one. {left}"
+        );
+        Err(AgentError::Usage(text).into())
+    }
+
+    fn archive_command(&self, replaced: &Replaced<'_>) -> Result<Option<String>> {
+        let name = replaced.source;
+        let text = format!("`{name}` is backed up by dumps: no cluster takes its server's place");
+        Err(AgentError::Usage(text).into())
+    }
+
+    fn runs_restored(&self) -> bool {
+        false
+    }
+
+    fn gone(&self, setup: &Setup, source: &SourceId) -> Vec<Gone> {
+        gone(setup, source)
+    }
+
+    async fn look(&self, looked: &Looked<'_>, found: &mut Checks) {
+        let Some((_, report)) = doctor::server(looked, self.source, found).await else { return };
+        doctor::dumps(looked.id, self.settings, report, found);
+    }
+}
+
+/// Dumps under way.
+struct Dumping<'a> {
+    source: &'a Source,
+    settings: &'a PgDump,
+    /// Of which databases.
+    databases: Vec<String>,
+}
+
+#[async_trait::async_trait(?Send)]
+impl Streamed for Dumping<'_> {
+    async fn open(&self, begun: &Begun<'_>) -> Result<Box<dyn BackupSource>> {
+        let (pg, server) = (self.settings, begun.setup.server(self.source)?);
+        begun.meter.label("connecting");
+        let databases = match &pg.databases {
+            Some(names) => DatabaseChoice::Only(names.clone()),
+            None => DatabaseChoice::All { exclude: pg.exclude_databases.clone() },
+        };
+        let options = PgDumpOptions {
+            databases,
+            globals: pg.globals,
+            role_passwords: pg.role_passwords,
+            lock_timeout: pg.lock_timeout,
+            lock_attempts: pg.lock_attempts,
+        };
+        Ok(Box::new(PgDumpSource::open(server, options, begun.application()).await?))
+    }
+
+    async fn finished(&mut self, _: &Begun<'_>, facts: &Facts, _: &mut Finished) -> Vec<String> {
+        let name = |stream: &StreamFacts| match &stream.content {
+            Content::Database(database) => Some(database.name.clone()),
+            _ => None,
+        };
+        self.databases = facts.streams.iter().filter_map(name).collect();
+        Vec::new()
+    }
+
+    async fn committed(&mut self, begun: &Begun<'_>, summary: &BackupSummary) -> Vec<String> {
+        let this = (begun.backup, summary.is_good());
+        compare(begun.setup, begun.source, this, std::mem::take(&mut self.databases))
+    }
+}

@@ -1,0 +1,49 @@
+//! What drctl asks of any engine, for a cluster that pgBackRest backs up.
+
+use anyhow::Result;
+use drctl_policies::{Pgbackrest, Source};
+
+use super::{attempt, doctor, not_as_root, stanza};
+use crate::backup::{BackedUp, Order, RequestedKind};
+use crate::engine::pg::doctor::server;
+use crate::engine::{Looked, Replaced, SourceEngine};
+use crate::host::{AgentError, Checks};
+
+/// A source whose backups pgBackRest makes.
+pub(crate) struct Stanza<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) settings: &'a Pgbackrest,
+}
+
+#[async_trait::async_trait(?Send)]
+impl SourceEngine for Stanza<'_> {
+    fn can_be(&self, _: RequestedKind) -> Result<()> {
+        not_as_root()
+    }
+
+    async fn back_up(&self, order: Order<'_>) -> Result<BackedUp> {
+        attempt::back_up(order, self.settings).await
+    }
+
+    fn has_log(&self, _: &str, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn archive_command(&self, replaced: &Replaced<'_>) -> Result<Option<String>> {
+        if replaced.streamed {
+            let name = replaced.source;
+            let text = format!("the WAL of `{name}` is archived by pgBackRest: without --streamed");
+            return Err(AgentError::Usage(text).into());
+        }
+        Ok(Some(stanza::leads_to(self.settings, replaced.data)?))
+    }
+
+    fn runs_restored(&self) -> bool {
+        true
+    }
+
+    async fn look(&self, looked: &Looked<'_>, found: &mut Checks) {
+        let Some((server, _)) = server(looked, self.source, found).await else { return };
+        doctor::look(looked, &server, self.settings, found).await;
+    }
+}

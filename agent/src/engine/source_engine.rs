@@ -1,0 +1,72 @@
+//! What an engine knows of the sources that it backs up.
+
+use std::path::Path;
+
+use anyhow::Result;
+use drctl_model::SourceId;
+
+use super::pg::Gone;
+use crate::backup::{BackedUp, Order, RequestedKind};
+use crate::host::{Checks, Setup};
+use crate::repository::Repository;
+
+/// A source whose server is to be replaced by a restored cluster.
+pub(crate) struct Replaced<'a> {
+    pub(crate) setup: &'a Setup,
+    /// The source's name.
+    pub(crate) source: &'a str,
+    /// Where the cluster's data lie.
+    pub(crate) data: &'a Path,
+    /// Whether its log is streamed, and not archived by a command.
+    pub(crate) streamed: bool,
+}
+
+/// A source that `doctor` looks at.
+pub(crate) struct Looked<'a> {
+    pub(crate) setup: &'a Setup,
+    pub(crate) id: &'a SourceId,
+    /// The bucket, where it can be used.
+    pub(crate) repository: Option<&'a Repository>,
+}
+
+/// The engine of one source, with its settings: whatever differs from engine to engine is asked here.
+#[async_trait::async_trait(?Send)]
+pub(crate) trait SourceEngine: Send + Sync {
+    /// Whether a backup of this kind can be made, by the account that we run as.
+    ///
+    /// # Errors
+    /// [`AgentError::Usage`](crate::host::AgentError::Usage).
+    fn can_be(&self, requested: RequestedKind) -> Result<()>;
+
+    /// Takes a backup and commits it.
+    ///
+    /// # Errors
+    /// Whatever kept it from being a backup.
+    async fn back_up(&self, order: Order<'_>) -> Result<BackedUp>;
+
+    /// Whether log is of any use to the source. Nothing is begun on its server where it is none: a
+    /// slot that nobody reads fills the server's disk. `left` says how things are then.
+    ///
+    /// # Errors
+    /// [`AgentError::Usage`](crate::host::AgentError::Usage).
+    fn has_log(&self, source: &str, left: &str) -> Result<()>;
+
+    /// The command by which a restored cluster that takes the place of the source's server archives
+    /// its log; nothing where that is streamed.
+    ///
+    /// # Errors
+    /// [`AgentError::Usage`](crate::host::AgentError::Usage) where none can.
+    fn archive_command(&self, replaced: &Replaced<'_>) -> Result<Option<String>>;
+
+    /// Whether what is restored of it runs in a server of ours.
+    fn runs_restored(&self) -> bool;
+
+    /// Databases that its backups had, and have no more.
+    fn gone(&self, setup: &Setup, source: &SourceId) -> Vec<Gone> {
+        let _ = (setup, source);
+        Vec::new()
+    }
+
+    /// Looks whether it can be backed up.
+    async fn look(&self, looked: &Looked<'_>, found: &mut Checks);
+}
