@@ -14,6 +14,7 @@ mod backups;
 mod check;
 mod error;
 mod expired;
+mod findings;
 mod jobs;
 mod logs;
 mod lost;
@@ -40,6 +41,7 @@ use rusqlite::Connection;
 
 pub use check::{Difference, diff};
 pub use error::{CatalogError, Cause};
+pub use findings::Standing;
 pub use logs::{CachedLog, LogChange};
 pub use lost::Lost;
 pub use named::NamedBy;

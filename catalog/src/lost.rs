@@ -1,29 +1,25 @@
 //! What was there once and is gone: remembered until it is there again, or an operator says otherwise.
-//! And log that was refused, until an operator says so.
 
 use std::collections::BTreeMap;
 
-use drctl_model::{BackupId, SourceId};
+use drctl_model::{BackupId, FindingCode, SourceId};
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use crate::error::Fault;
 use crate::rows::{all, parsed, time};
 use crate::schema::write;
-use crate::{Catalog, CatalogError, check};
+use crate::{Catalog, CatalogError, check, findings};
 
 /// The most rows that are kept of one look: a bucket that was emptied would give millions.
 const MOST: usize = 10_000;
 
-/// Before the key of log that was refused: it never came to lie in the bucket.
-const REFUSED: &str = "refused: ";
-
-/// Something that was known and is not there any more, or was refused and never there.
+/// Something that was known and is not there any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
     /// The source.
     pub source: SourceId,
-    /// The object's key, or that of a stretch of log; of what was refused, whose it was.
+    /// The object's key, or that of a stretch of log.
     pub key: String,
     /// What is wrong with it.
     pub why: String,
@@ -37,43 +33,8 @@ impl Catalog {
     /// # Errors
     /// As [`backups`](Self::backups).
     pub async fn lost(&self, source: Option<&SourceId>) -> Result<Vec<Lost>, CatalogError> {
-        self.noted(source, false).await
-    }
-
-    /// The log of servers that was refused, of one source or of all, in the order of the keys.
-    ///
-    /// # Errors
-    /// As [`backups`](Self::backups).
-    pub async fn refusals(&self, source: Option<&SourceId>) -> Result<Vec<Lost>, CatalogError> {
-        self.noted(source, true).await
-    }
-
-    async fn noted(
-        &self,
-        source: Option<&SourceId>,
-        refused: bool,
-    ) -> Result<Vec<Lost>, CatalogError> {
         let source = source.cloned();
-        let noted = self.call(move |connection| list(connection, source.as_ref())).await?;
-        Ok(noted.into_iter().filter(|one| one.key.starts_with(REFUSED) == refused).collect())
-    }
-
-    /// Says that log of a source was refused, whose, and why. It stays until it is
-    /// [forgotten](Self::forget_lost).
-    ///
-    /// # Errors
-    /// [`Busy`](CatalogError::Busy), [`Full`](CatalogError::Full),
-    /// [`ReadOnly`](CatalogError::ReadOnly), [`Io`](CatalogError::Io),
-    /// [`Corrupt`](CatalogError::Corrupt): those of any write.
-    pub async fn remember_refusal(
-        &self,
-        source: &SourceId,
-        at: Timestamp,
-        whose: &str,
-        why: String,
-    ) -> Result<(), CatalogError> {
-        let refused = BTreeMap::from([(format!("{REFUSED}{whose}"), why)]);
-        self.remember_lost(source, at, refused, Vec::new()).await
+        self.call(move |connection| list(connection, source.as_ref())).await
     }
 
     /// Says what is gone of a source, with the reason, as far as it was looked at: what was gone
@@ -110,8 +71,8 @@ impl Catalog {
         .await
     }
 
-    /// Forgets these of what is gone of a source, and the backups of it that are named, whatever signed
-    /// documents say of them; says how much that was.
+    /// Forgets these of what is gone of a source, the backups of it that are named, whatever signed
+    /// documents say of them, and findings by code and subject; says how much that was.
     ///
     /// # Errors
     /// [`Busy`](CatalogError::Busy), [`Full`](CatalogError::Full),
@@ -122,6 +83,7 @@ impl Catalog {
         source: &SourceId,
         keys: Vec<String>,
         backups: Vec<BackupId>,
+        met: Vec<(FindingCode, String)>,
     ) -> Result<u64, CatalogError> {
         let source = source.clone();
         self.call(move |connection| {
@@ -141,6 +103,9 @@ impl Catalog {
                 gone += transaction.execute(sql, [source.as_str(), backup.as_str()])?;
                 let sql = "UPDATE named SET forgotten = 1 WHERE source = ?1 AND backup = ?2";
                 transaction.execute(sql, [source.as_str(), backup.as_str()])?;
+            }
+            for one in &met {
+                gone += findings::forget(&transaction, &source, one)?;
             }
             transaction.commit()?;
             Ok(gone as u64)

@@ -2,6 +2,7 @@
 
 mod crash;
 mod files;
+mod findings;
 mod logs;
 mod rebuild;
 mod verbs;

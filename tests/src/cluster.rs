@@ -75,6 +75,17 @@ pub trait Cluster {
         Ran::of(&command.output().expect("start drctl"))
     }
 
+    /// What `drctl status` tells of the source by this code: nothing where all is well.
+    ///
+    /// # Panics
+    /// If `drctl status` fails.
+    #[track_caller]
+    fn told(&self, code: &str) -> Vec<Value> {
+        let status = self.drctl(&["status"]).ended(0).json();
+        let all = status["sources"][0]["findings"].as_array().expect("a list").clone();
+        all.into_iter().filter(|one| one["code"] == code).collect()
+    }
+
     /// Backs up, and gives the answer.
     ///
     /// # Panics
@@ -383,4 +394,15 @@ pub fn ticks(path: &Path) -> String {
 #[must_use]
 pub fn list(ids: Range<u32>) -> String {
     ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// Since when a finding of `drctl status` stands.
+///
+/// # Panics
+/// If that is not told.
+#[must_use]
+#[track_caller]
+pub fn since(told: &Value) -> jiff::Timestamp {
+    let since = told["since"].as_str().expect("a time");
+    since.parse().expect("a time")
 }

@@ -297,6 +297,17 @@ impl Site {
         self.json(0, &["status"])["sources"][0].clone()
     }
 
+    /// What `drctl status` tells of the first source by this code: nothing where all is well.
+    ///
+    /// # Panics
+    /// If `drctl status` fails.
+    #[must_use]
+    #[track_caller]
+    pub fn told(&self, code: &str) -> Vec<Value> {
+        let all = self.status()["findings"].as_array().expect("a list").clone();
+        all.into_iter().filter(|one| one["code"] == code).collect()
+    }
+
     /// The rows of the catalog, newest first.
     ///
     /// # Panics

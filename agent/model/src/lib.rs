@@ -12,11 +12,13 @@ mod drill;
 mod engine;
 mod external;
 mod facts;
+mod finding;
 mod header;
 mod history;
 mod ids;
 mod job;
 mod kind;
+mod level;
 mod lineage;
 mod log;
 mod log_asks;
@@ -45,6 +47,7 @@ pub use facts::{
     Content, DatabaseFacts, Facts, LocaleProvider, ProviderLocale, StreamFacts, TableRows,
     TablespaceFacts,
 };
+pub use finding::{Checked, Finding, FindingCode, UnknownFinding};
 pub use header::{FEATURES, Feature, Header, INCREMENTAL, WAL};
 pub use history::{Ancestor, MAX_HISTORY_BYTES, TimelineHistory};
 pub use ids::{
@@ -53,6 +56,7 @@ pub use ids::{
 };
 pub use job::{Illegal, Job, JobEvent, JobId, JobKind, JobState, UnknownKind};
 pub use kind::{BackupKind, Coordinates, CopiedLog, Increment, Parent, Snapshot};
+pub use level::Level;
 pub use lineage::{Lineage, LineageError, LogPosition};
 pub use log::{ChangedSettings, Holds, LogPart, LogPiece, LogPlace, xid_precedes};
 pub use log_asks::{ServerSettings, WalLevel};

@@ -17,14 +17,9 @@ pub(super) async fn doctor(
 ) -> Result<Exit> {
     let only = source.map(|name| setup.source(name).map(|(id, _)| id)).transpose()?;
     let found = examine(setup, only, identity).await;
-    let word = |level| match level {
-        Level::Good => "good",
-        Level::Warning => "warning",
-        Level::Bad => "bad",
-    };
     let entry = |finding: &Check| {
         json!({
-            "level": word(finding.level), "check": finding.check,
+            "level": finding.level.as_str(), "check": finding.check,
             "text": finding.text, "hint": finding.hint,
         })
     };

@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use super::screen::{Screen, TEXT_SHOWN};
 use super::state::known_catalog;
 use crate::host::{AgentError, Exit, Failure, Setup};
+use crate::repository::findings::{behind, forgettable};
 use crate::repository::losses::look_for_losses;
 
 /// What stands before what would be forgotten.
@@ -93,7 +94,7 @@ pub(super) async fn forget(
     let repository = setup.repository().await?;
     let catalog = setup.catalog(&repository).await?;
     let mut lost = look_for_losses(setup, &repository, &catalog, &source).await?;
-    lost.extend(catalog.refusals(Some(&source)).await?);
+    lost.extend(forgettable(&catalog, &source).await?);
     let digest = digest_of(&lost);
     let answer = |done: bool, text: String| {
         let object =
@@ -130,8 +131,9 @@ pub(super) async fn forget(
     let known = catalog.backups(Some(&source)).await?.into_iter().map(|backup| backup.backup);
     let named = catalog.named(&source).await?.into_iter().map(|one| one.named.backup);
     let gone: BTreeSet<BackupId> = known.chain(named).filter(is_lost).collect();
+    let met = lost.iter().filter_map(|one| behind(&one.key)).collect();
     let keys = lost.iter().map(|one| one.key.clone()).collect();
-    catalog.forget_lost(&source, keys, gone.into_iter().collect()).await?;
+    catalog.forget_lost(&source, keys, gone.into_iter().collect(), met).await?;
     answer(true, format!("the catalog does not ask for these any more:{all}"));
     Ok(Exit::Success)
 }

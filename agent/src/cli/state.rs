@@ -13,7 +13,7 @@ use super::newer::{newer_json, newer_text};
 use super::progress::Progress;
 use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line, table};
 use crate::health::{
-    Compared, Health, LogStatus, Renewed, SourceStatus, check, rebuild, status as look,
+    Compared, Health, Judged, LogStatus, Renewed, SourceStatus, check, rebuild, status as look,
 };
 use crate::host::figures::{number, span};
 use crate::host::{Exit, Meter, Setup};
@@ -42,8 +42,12 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     let judged: Vec<(&SourceStatus, Health)> = all.iter().map(|one| (one, one.judge().0)).collect();
     let entry = |(one, health): &(&SourceStatus, Health)| {
         let findings = one.findings();
-        let finding =
-            |(health, text): &(Health, String)| json!({ "health": health.as_str(), "text": text });
+        let finding = |one: &Judged| {
+            json!({
+                "health": one.health.as_str(), "text": one.text, "code": one.code.as_str(),
+                "severity": one.code.level().as_str(), "subject": one.subject, "since": one.since,
+            })
+        };
         json!({
             "source": one.source, "health": health.as_str(), "advice": one.judge().1,
             "findings": findings.iter().map(finding).collect::<Vec<_>>(),
@@ -78,8 +82,8 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             for gone in &one.gone {
                 let _ = write!(text, "\n{}: note: {}", one.source, line(&gone.text()));
             }
-            for (_, finding) in one.findings() {
-                let _ = write!(text, "\n{}: {}", one.source, line(&finding));
+            for finding in one.findings() {
+                let _ = write!(text, "\n{}: {}", one.source, line(&finding.text));
             }
         }
         text

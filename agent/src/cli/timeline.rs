@@ -16,6 +16,7 @@ use super::lost::{lost_json, lost_text, refused_text};
 use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, plain_table};
 use crate::host::figures::span;
 use crate::host::{Exit, Setup, zone};
+use crate::repository::findings::refusals;
 use crate::repository::losses::look_for_losses;
 use crate::repository::{Repository, drills};
 use crate::restore::known::{Known, known};
@@ -118,7 +119,7 @@ async fn remembered(
 ) -> Result<(Vec<Lost>, Vec<Lost>)> {
     let Some(cache) = cache else { return Ok((Vec::new(), Vec::new())) };
     let lost = look_for_losses(setup, repository, cache, id).await?;
-    Ok((lost, cache.refusals(Some(id)).await?))
+    Ok((lost, refusals(cache, Some(id)).await?))
 }
 
 /// Timelines that have commits of their own each, where nobody can tell which of them is meant.

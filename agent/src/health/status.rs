@@ -1,11 +1,12 @@
 //! Where every source stands, and what to do next.
 
+mod findings;
 mod judge;
 
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use drctl_catalog::{Catalog, Lost, Subject};
+use drctl_catalog::{Catalog, CatalogError, Lost, Subject};
 use drctl_model::{JobKind, SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{RecoverableUntil, Want};
 use drctl_policies::{Schedule, Source};
@@ -18,10 +19,12 @@ use crate::engine::pgbackrest::truth_of;
 use crate::host::locks::is_held;
 use crate::host::{Failure, Setup};
 use crate::repository::chain::Family;
+use crate::repository::findings::{refusals, writable};
 use crate::repository::losses::look_for_losses;
 use crate::repository::{CLOCKS_APART, Memory, Repository, words};
 use crate::restore::known::{Beside, LogState, log_state};
 
+pub use findings::Judged;
 pub use judge::{Health, LogStatus, SourceStatus};
 
 /// How late a run may begin.
@@ -78,7 +81,28 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
             status.alarms = alarms.iter().filter(of_it).cloned().collect();
         }
     }
+    note(setup, opened.ok().as_ref(), &mut all).await;
     Ok(all)
+}
+
+/// Keeps what was found, so that it is known since when; where that cannot be, it is told all the
+/// same.
+async fn note(setup: &Setup, repository: Option<&Repository>, all: &mut [SourceStatus]) {
+    let mut catalog = writable(setup).await;
+    if let (Some(writable), Some(repository)) = (&catalog, repository) {
+        let owner = writable.repository().await.ok().flatten();
+        catalog = catalog.filter(|_| owner.as_ref() == Some(&repository.id));
+    }
+    let now = setup.clock.now();
+    for status in all {
+        let checked = status.checked();
+        let kept = match &catalog {
+            Some(catalog) => catalog.note_findings(&status.source, now, checked.clone()).await,
+            None => Err(CatalogError::Stopped),
+        };
+        let kept = kept.inspect_err(|error| tracing::debug!("findings are not kept: {error}"));
+        status.noted(&checked, kept.is_ok().then_some(now));
+    }
 }
 
 /// How long the look at the bucket may take in all: whoever asks every few minutes must hear that
@@ -230,7 +254,8 @@ async fn one(
         next: schedule.and_then(|schedule| schedule.next_after(now)),
         log: None,
         vanished: Vec::new(),
-        refusals: catalog.refusals(Some(id)).await?,
+        refusals: refusals(catalog, Some(id)).await?,
+        met: catalog.findings(Some(id)).await?,
         lost: None,
         gone: engine::of(source).gone(setup, id),
     })

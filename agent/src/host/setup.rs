@@ -14,6 +14,9 @@ use drctl_store::{
 
 use super::{AgentError, Limits, private, read_optional, read_secret};
 
+/// The catalog's name in the state directory.
+pub(crate) const CATALOG: &str = "catalog.db";
+
 /// Everything that the verbs need from the configuration.
 #[derive(Clone)]
 pub struct Setup {
@@ -250,7 +253,7 @@ impl Setup {
     /// The catalog's file.
     #[must_use]
     pub fn catalog_path(&self) -> PathBuf {
-        self.config.paths.state_dir.join("catalog.db")
+        self.config.paths.state_dir.join(CATALOG)
     }
 
     /// Makes a directory that only we can look into, where it is missing.

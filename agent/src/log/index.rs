@@ -4,8 +4,8 @@
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_model::{
-    Header, IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace, Lsn, MAX_INDEX_PIECES,
-    Timeline, WAL, WalSegmentSize, outermost,
+    Finding, FindingCode, Header, IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace,
+    Lsn, MAX_INDEX_PIECES, SourceId, Timeline, WAL, WalSegmentSize, outermost,
 };
 use drctl_store::{FormatError, StoreError, encode_log_index, layout};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -33,13 +33,7 @@ impl LogStore {
         let LogPart::Range { start, .. } = place.part else { return };
         let of = (place.system_id, place.timeline);
         match self.gap_before(of, start, size).await {
-            // `--quiet` is usual in archive_command: this must be heard there.
-            Ok(Some((from, until))) => tracing::error!(
-                "GAP in the WAL of timeline {}: {from} to {until} is missing, and older WAL is \
-                 there. No recovery can cross the gap: take a base backup with `drctl backup {}`",
-                place.timeline,
-                self.source
-            ),
+            Ok(Some(range)) => self.findings.tell(gap(&self.source, place.timeline, range)),
             Ok(None) => {}
             Err(error) => tracing::warn!("whether WAL is missing is not known: {error:#}"),
         }
@@ -209,6 +203,25 @@ impl LogStore {
 fn indexed((start, end): Range, (piece, head): Measured) -> IndexedPiece {
     let LogPiece { plain_sha256, sealed, sealed_sha256, holds, .. } = piece;
     IndexedPiece { start, end, plain_sha256, sealed, sealed_sha256, head: Some(head), holds }
+}
+
+/// Tells what is missing of a timeline's log, right before what was stored.
+fn gap(source: &SourceId, timeline: Timeline, (from, until): Range) -> Finding {
+    Finding {
+        code: FindingCode::LogGap,
+        source: source.clone(),
+        subject: gap_at(timeline, from),
+        text: format!(
+            "GAP in the WAL of timeline {timeline}: {from} to {until} is missing, and older WAL is \
+             there. No recovery can cross the gap"
+        ),
+        hint: Some(format!("take a base backup with `drctl backup {source}`")),
+    }
+}
+
+/// The name of a gap, by where it begins.
+pub(crate) fn gap_at(timeline: Timeline, from: Lsn) -> String {
+    format!("timeline {timeline} from {from}")
 }
 
 /// What is missing right before `start`, where older pieces are there; these are in order.

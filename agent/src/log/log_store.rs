@@ -16,6 +16,7 @@ use super::pieces::Signer;
 use crate::host::{AgentError, Setup};
 use crate::repository::Repository;
 use crate::repository::faults::is_bad_manifest;
+use crate::repository::findings::Findings;
 
 /// A source's log in the bucket.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub struct LogStore {
     /// How many pieces are opened at once, where that is bounded.
     pub(super) opening: Option<Arc<Semaphore>>,
     pub(super) clock: Arc<dyn Clock>,
+    /// Where goes what is found amiss by the way.
+    pub(super) findings: Findings,
 }
 
 /// What a host needs to write; one that only reads has none of it.
@@ -79,6 +82,7 @@ impl LogStore {
             signer: Signer::default(),
             opening: None,
             clock,
+            findings: Findings::of(setup, id),
         })
     }
 
@@ -89,7 +93,8 @@ impl LogStore {
         let (states, clock) = (States::default(), Arc::new(SystemClock));
         let signer = Signer::default();
         let (writer, bound, opening) = (None, None, None);
-        LogStore { repository, source, writer, bound, states, signer, opening, clock }
+        let findings = Findings::default();
+        LogStore { repository, source, writer, bound, states, signer, opening, clock, findings }
     }
 
     /// The same log up to a position, for a server that must not replay what follows.

@@ -6,6 +6,7 @@ pub(crate) mod chain;
 pub(crate) mod count_and_size;
 pub(crate) mod drills;
 pub(crate) mod faults;
+pub(crate) mod findings;
 pub(crate) mod first;
 mod init;
 mod inventory;

@@ -15,6 +15,8 @@ fn a_backup_that_is_empty_is_stored_and_marked_and_never_counts_as_good() {
     let status = shop.site.status();
     assert_eq!(status["newest_good"]["backup"], good.as_str(), "{status}");
     assert_eq!(status["health"], "attention");
+    let told = shop.site.told("backup_suspect");
+    assert_eq!((told.len(), &told[0]["subject"]), (1, &empty.as_str().into()), "{status}");
     let advice = status["advice"].as_str().unwrap();
     assert!(advice.contains(&empty) && advice.contains("suspect"), "{advice}");
     let _ = shop.site.drctl(&["status", "--check"]).ended(3);

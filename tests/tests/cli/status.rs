@@ -83,14 +83,22 @@ fn a_failure_and_a_suspect_backup_need_attention() {
     let told = site.drctl(&["status", "--check"]).ended(3);
     assert!(told.out.contains("is suspect (no table in it holds a row)"), "{}", told.out);
     assert!(told.out.contains(&good), "the last good one counts: {}", told.out);
+    let told = site.told("backup_suspect");
+    assert_eq!((told.len(), &told[0]["severity"]), (1, &"warning".into()), "{told:?}");
+    let newest = site.rows()[0].clone();
+    assert_eq!(told[0]["subject"], newest["backup"], "{told:?}");
+    assert!(told[0]["since"].is_string(), "{told:?}");
+    assert_eq!(site.told("backup_suspect"), told, "since when it is so does not change");
     let plan = site.json(0, &["restore", "shop", "--latest", "--to-files", "f", "--plan"]);
     assert_eq!(plan["backup"], good.as_str(), "a suspect one is passed over");
     server.psql("shop", "INSERT INTO orders VALUES (1)");
     let _ = site.backup();
     let _ = site.drctl(&["status", "--check"]).ended(0);
+    assert!(site.told("backup_suspect").is_empty(), "another one is the newest");
     site.replace(&format!("port = {}", server.port()), "port = 1");
     let _ = site.drctl(&["backup", "shop"]).ended(10);
     let told = site.drctl(&["status", "--check"]).ended(3);
     assert!(told.out.contains("the last job failed: cannot reach"), "{}", told.out);
+    assert_eq!(site.told("job_failed").len(), 1, "{}", site.status());
     let _ = site.drctl(&["status"]).ended(0);
 }

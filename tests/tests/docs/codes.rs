@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use drctl::Exit;
+use drctl_model::FindingCode;
 
 use crate::markdown::{codes, rows, sections};
 use crate::read;
@@ -19,6 +20,19 @@ fn the_exit_codes_are_those_of_the_program() {
         })
         .collect();
     assert_eq!(table, expected);
+}
+
+#[test]
+fn the_codes_of_findings_are_those_of_the_program() {
+    let page = read("docs/json.md");
+    let sections = sections(&page);
+    let (_, text) = sections.iter().find(|(title, _)| title == "Findings").expect("a section");
+    let listed: Vec<(String, String)> =
+        rows(text).iter().flat_map(|row| codes(&row[0]).into_iter().zip(codes(&row[1]))).collect();
+    let of = |code: &FindingCode| (code.as_str().to_owned(), code.level().as_str().to_owned());
+    let mut known: Vec<_> = FindingCode::ALL.iter().map(of).collect();
+    known.sort();
+    assert_eq!(listed, known, "sorted, each once");
 }
 
 /// The places that give errors their codes.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use drctl::{Health, Setup, SourceStatus};
 use drctl_catalog::Catalog;
 use drctl_model::Clock;
-use drctl_tests::cluster::{Cluster as _, give_away};
+use drctl_tests::cluster::{Cluster as _, give_away, since};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -210,11 +210,15 @@ fn a_gap_is_found_when_it_arises() {
     shop.tick(41..51);
     shop.archived();
     assert!(shop.server.log().contains("GAP in the WAL of timeline 1"), "{}", shop.server.log());
+    let asked = Timestamp::now();
     let ran = shop.drctl(&["status", "--check"]).ended(3).json();
     let source = &ran["sources"][0];
     let told = source["findings"].to_string();
     assert!(told.contains("is missing from") && told.contains("`drctl backup shop`"), "{ran}");
     assert_eq!(source["log"]["gaps"].as_array().map(Vec::len), Some(1), "{ran}");
+    // The push came upon it before: its time is told.
+    let gap = shop.told("log_gap");
+    assert!(gap.len() == 1 && since(&gap[0]) < asked, "{ran}");
     // The bar: a base backup, what can be reached, the gap, and what leads nowhere.
     let text = shop.command(&["timeline", "shop"]).output().unwrap().stdout;
     let text = String::from_utf8(text).unwrap();
@@ -230,6 +234,7 @@ fn a_gap_is_found_when_it_arises() {
     let _ = shop.drctl(&yes).ended(0);
     let healed = shop.drctl(&["status", "--check"]).ended(0).json();
     assert_eq!(healed["sources"][0]["log"]["gaps"], serde_json::json!([]), "{healed}");
+    assert_eq!(shop.told("log_gap"), [Value::Null; 0], "it is made up for");
 }
 
 /// A clock that stands still.

@@ -20,6 +20,9 @@ pub(crate) fn is_told(shop: &Archiving, whose: &str) -> Value {
     assert!(key.contains(whose) && key.contains(id), "{whose}: {told}");
     let findings = status["sources"][0]["findings"].to_string();
     assert!(findings.contains("drctl catalog forget shop"), "{findings}");
+    let refused = shop.told("log_refused");
+    assert_eq!((refused.len(), &refused[0]["severity"]), (1, &"bad".into()), "{status}");
+    assert_eq!(refused[0]["since"], told[0]["since"], "{status}");
     let doctor = shop.drctl(&["doctor"]).ended(1).json();
     let found = doctor["findings"].as_array().unwrap().iter();
     let refused =

@@ -5,11 +5,15 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 
-use drctl_tests::cluster::{Cluster as _, caught_up, list, standby, ticks};
+use drctl_catalog::Catalog;
+use drctl_model::FindingCode;
+use drctl_tests::cluster::{Cluster as _, caught_up, list, since, standby, ticks};
 use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::servers::scripted::Scripted;
 use drctl_tests::site::until;
+use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::log::Archiving;
 use crate::streaming::{Streaming, shipped, synchronous};
@@ -255,6 +259,40 @@ fn a_stream_outlives_a_bucket_that_is_away_and_says_that_commits_wait() {
     assert_eq!(ticks(&path), list(1..11));
 }
 
+/// Whether the catalog of this host holds a finding.
+fn is_kept(shop: &Archiving, code: FindingCode) -> bool {
+    let path = shop.site.path("state/catalog.db");
+    let look = async { Catalog::open_read_only(&path).await.ok()?.findings(None).await.ok() };
+    let kept = tokio::runtime::Runtime::new().unwrap().block_on(look);
+    kept.is_some_and(|all| all.iter().any(|one| one.finding.code == code))
+}
+
+#[test]
+fn commits_that_wait_are_told_by_status_until_their_log_arrives() {
+    let mut minio = Minio::start();
+    minio.make_bucket("shop");
+    let shop = Archiving::with(false, in_s3(&minio, minio.port()));
+    let mut streaming = Streaming::start(&shop, &["--synchronous"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    synchronous(&shop);
+    assert_eq!(shop.told("commits_wait"), [Value::Null; 0]);
+    minio.kill();
+    let mut waiting = insert(&shop, 1);
+    until("it to be kept", || is_kept(&shop, FindingCode::CommitsWait));
+    assert!(streaming.said().contains("COMMITS ARE WAITING"), "{}", streaming.said());
+    // Whoever looks later hears of it, also when the stream is gone.
+    streaming.kill();
+    minio.start_again();
+    let asked = Timestamp::now();
+    let told = shop.told("commits_wait");
+    assert!(told.len() == 1 && since(&told[0]) < asked, "{told:?}");
+    assert!(told[0]["text"].as_str().unwrap().contains("COMMITS ARE WAITING"), "{told:?}");
+    let _ = shop.drctl(&["status", "--check"]).ended(3);
+    let _streaming = Streaming::start(&shop, &["--synchronous"]);
+    until("the commit to return", || waiting.try_wait().unwrap().is_some());
+    until("it to be settled", || shop.told("commits_wait").is_empty());
+}
+
 /// A commit of a row, under way.
 fn insert(shop: &Archiving, id: u32) -> std::process::Child {
     let mut psql = shop.server.client("psql");
@@ -366,6 +404,15 @@ fn log_that_the_server_has_removed_is_a_gap_that_is_said() {
     assert_eq!(streaming.end(), Some(130));
     let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
     assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(1), "{view}");
+    // Told later with the time at which the stream came upon it, until a base backup makes up for it.
+    let asked = Timestamp::now();
+    let gap = shop.told("log_gap");
+    assert!(gap.len() == 1 && gap[0]["severity"] == "bad" && since(&gap[0]) < asked, "{gap:?}");
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    assert_eq!(shop.told("log_gap"), [Value::Null; 0], "it is made up for");
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) async fn look(
     found: &mut Checks,
 ) {
     pgbackrest(looked, server, settings, found).await;
-    pg::doctor::log(server, looked.id, found).await;
+    pg::doctor::log(looked.setup, server, looked.id, found).await;
 }
 
 async fn pgbackrest(

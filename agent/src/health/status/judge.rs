@@ -1,14 +1,16 @@
 //! How a source is doing, judged by what is known of it, and what to do.
 
-use drctl_catalog::Lost;
-use drctl_model::{BackupId, BackupSummary, Job, JobState, SourceId, shown};
-use drctl_policies::recovery::{RecoverableUntil, Warning};
+use drctl_catalog::{Lost, Standing};
+use drctl_model::{BackupId, BackupSummary, FindingCode, Job, JobState, SourceId, shown};
+use drctl_policies::recovery::RecoverableUntil;
 use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
 
+use super::findings::Judged;
 use crate::engine::pg::Gone;
 use crate::repository::CLOCKS_APART;
 use crate::repository::drills::EVIDENCE;
+use crate::repository::findings::behind;
 
 /// How many servers are named whose log was refused.
 const REFUSALS_TOLD: usize = 5;
@@ -60,6 +62,8 @@ pub struct SourceStatus {
     pub lost: Option<String>,
     /// Databases that its backups had, and have no more.
     pub gone: Vec<Gone>,
+    /// What stands of what was found amiss with it before, by whatever came upon it.
+    pub met: Vec<Standing>,
 }
 
 /// Where the log of a source stands.
@@ -98,63 +102,63 @@ impl SourceStatus {
     /// How it is doing, and in a sentence why and what to do: the worst finding.
     #[must_use]
     pub fn judge(&self) -> (Health, String) {
-        self.findings().into_iter().next().unwrap_or((Health::Good, String::new()))
+        let worst = self.findings().into_iter().next();
+        worst.map_or((Health::Good, String::new()), |worst| (worst.health, worst.text))
     }
 
-    /// Everything that there is to say of it, each with what to do, the worst first.
-    #[must_use]
-    pub fn findings(&self) -> Vec<(Health, String)> {
-        let mut found: Vec<(Health, String)> = Vec::new();
+    /// What this look at it found, in no order.
+    pub(super) fn seen(&self) -> Vec<Judged> {
+        let mut found = Vec::new();
         found.extend(self.of_backups());
         found.extend(self.of_losses());
         found.extend(self.of_refusals());
         found.extend(self.of_clocks());
-        let attention = |text: String| (Health::Attention, text);
-        found.extend(self.doubts().map(attention));
-        found.extend(self.meddled().map(attention));
+        found.extend(self.doubts());
+        found.extend(self.meddled());
         found.extend(self.of_jobs());
         found.extend(self.unreadable.as_ref().map(|why| {
-            attention(format!(
+            let text = format!(
                 "the bucket cannot be read ({why}): no backup reaches it and none can be restored; \
                  see that it is there, `drctl doctor` tries it"
-            ))
+            );
+            Judged::attention(FindingCode::BucketUnreadable, "", text)
         }));
         found.extend(self.marker_lost.then(|| {
-            attention(
-                "the repository's marker is gone or damaged: nothing is written until it is there \
-                 again; look who may write into the bucket, and run `drctl init --restore-marker`"
-                    .to_owned(),
-            )
+            let text = "the repository's marker is gone or damaged: nothing is written until it is \
+                        there again; look who may write into the bucket, and run `drctl init \
+                        --restore-marker`";
+            Judged::attention(FindingCode::MarkerLost, "", text.to_owned())
         }));
         found.extend(self.overdue.map(|due| {
-            attention(format!(
+            let text = format!(
                 "a run was due at {due:.0} and nobody has begun one{}: see that the timer or cron \
                  runs (`systemctl list-timers`), or run `drctl backup {}`",
                 self.last_failure().map(|failed| format!(" since {failed}")).unwrap_or_default(),
                 self.source
-            ))
+            );
+            Judged::attention(FindingCode::Overdue, "", text).since(due)
         }));
-        found.sort_by_key(|(health, _)| std::cmp::Reverse(*health));
         found
     }
 
     /// Which objects somebody meddled with.
-    fn meddled(&self) -> Option<String> {
+    fn meddled(&self) -> Option<Judged> {
         let first = self.alarms.first()?;
         let more = match self.alarms.len() {
             1 => String::new(),
             many => format!(" (and {} more)", many - 1),
         };
-        Some(format!(
+        let text = format!(
             "ALARM: {}{more}: look who may write into the bucket and who has the signing key; \
              `drctl verify {}` names all",
             shown(&first.text(), 400),
             self.source
-        ))
+        );
+        Some(Judged::attention(FindingCode::ObjectMeddled, &first.key, text))
     }
 
     /// What is gone that was there.
-    fn of_losses(&self) -> Option<(Health, String)> {
+    fn of_losses(&self) -> Option<Judged> {
         let newest = self.newest_good.as_ref();
         let newest = newest.map(|good| layout::manifest(&good.source, &good.backup));
         let is_newest = |lost: &&Lost| newest.as_ref().is_some_and(|key| key.as_ref() == lost.key);
@@ -174,11 +178,11 @@ impl SourceStatus {
             self.source
         );
         let health = if worst.is_some() { Health::Breached } else { Health::Attention };
-        Some((health, text))
+        Some(Judged::new(health, FindingCode::ObjectGone, &lost.key, text).since(lost.at))
     }
 
     /// Whose log was refused.
-    fn of_refusals(&self) -> impl Iterator<Item = (Health, String)> {
+    fn of_refusals(&self) -> impl Iterator<Item = Judged> {
         self.refusals.iter().take(REFUSALS_TOLD).map(|refused| {
             let text = format!(
                 "{} since {:.0}: {}: another server writes the WAL of this source, or this one was \
@@ -189,12 +193,13 @@ impl SourceStatus {
                 shown(&refused.why, 300),
                 self.source
             );
-            (Health::Attention, text)
+            let whose = behind(&refused.key).map_or(String::new(), |(_, whose)| whose);
+            Judged::attention(FindingCode::LogRefused, &whose, text).since(refused.at)
         })
     }
 
     /// Whether there is a good backup that is young enough.
-    fn of_backups(&self) -> Option<(Health, String)> {
+    fn of_backups(&self) -> Option<Judged> {
         let Some(age) = self.age else {
             let text = match &self.future {
                 None => format!("no good backup: run `drctl backup {}`", self.source),
@@ -204,7 +209,7 @@ impl SourceStatus {
                     self.source
                 ),
             };
-            return Some((Health::Breached, text));
+            return Some(Judged::new(Health::Breached, FindingCode::NoGoodBackup, "", text));
         };
         if let Some(lost) = &self.lost {
             let text = format!(
@@ -214,13 +219,14 @@ impl SourceStatus {
             );
             // The objective does not hold for what was committed since.
             let health = self.rpo.map_or(Health::Attention, |_| Health::Breached);
-            return Some((health, text));
+            return Some(Judged::new(health, FindingCode::LogLost, "", text));
         }
-        self.breach(age).map(|text| (Health::Breached, text))
+        let breach = self.breach(age)?;
+        Some(Judged::new(Health::Breached, FindingCode::RpoBreached, "", breach))
     }
 
     /// What is dated in the future: how old it is nobody knows.
-    fn of_clocks(&self) -> Option<(Health, String)> {
+    fn of_clocks(&self) -> Option<Judged> {
         let backup = self.future.as_ref().map(|future| {
             format!(
                 "{future} is dated in the future, and does not count for the objective: set the \
@@ -235,52 +241,59 @@ impl SourceStatus {
                 log.recoverable_until.shows
             )
         });
-        backup.filter(|_| self.age.is_some()).or(log).map(|text| (Health::Attention, text))
+        let told = backup.filter(|_| self.age.is_some()).or(log)?;
+        Some(Judged::attention(FindingCode::DatedInFuture, "", told))
     }
 
     /// What speaks against the newest backup and the log.
-    fn doubts(&self) -> impl Iterator<Item = String> {
+    fn doubts(&self) -> impl Iterator<Item = Judged> {
         let bad = self.bad.iter().map(|what| {
             // What a drill left says nothing of the log or of a backup.
             if what.contains(&format!("BAD: {EVIDENCE}")) {
-                return format!(
+                let text = format!(
                     "{what}: the evidence of a drill, and neither WAL nor backup, is in doubt. \
                      Look who wrote it, remove it with the bucket's own client, and look again \
                      with `drctl verify {}`",
                     self.source
                 );
+                return Judged::attention(FindingCode::DrillInDoubt, before_colon(what), text);
             }
-            format!(
+            let text = format!(
                 "{what}; take a new one with `drctl backup {0}`, and look again with `drctl verify \
                  {0} --data` when it was mended",
                 self.source
-            )
+            );
+            Judged::attention(FindingCode::Damaged, before_colon(what), text)
         });
         let suspect = self.suspect.as_ref().map(|suspect| {
             let (id, why) = (&suspect.backup, shown(&suspect.suspect.join("; "), 500));
-            format!(
+            let text = format!(
                 "{id} is suspect ({why}): look at it with `drctl show {id}`; if it is as it should \
                  be, `drctl accept {id}`"
-            )
+            );
+            let found = Judged::attention(FindingCode::BackupSuspect, id.as_str(), text);
+            found.since(suspect.finished)
         });
         let broken = self.broken.as_ref().map(|why| {
-            format!(
+            let text = format!(
                 "the newest backup cannot be restored ({why}): run `drctl backup {} --full`",
                 self.source
-            )
+            );
+            Judged::attention(FindingCode::BackupBroken, "", text)
         });
         let disbelieved = self.disbelieved.first().map(|first| {
             let more = match self.disbelieved.len() {
                 1 => String::new(),
                 many => format!(", and {} more", many - 1),
             };
-            format!(
+            let text = format!(
                 "an object among the WAL is not believed ({}{more}): look who may write into the \
                  bucket; `drctl verify {source} --data` names all, and `drctl timeline {source}` \
                  shows what can be recovered",
                 shown(first, 300),
                 source = self.source
-            )
+            );
+            Judged::attention(FindingCode::LogDisbelieved, "", text)
         });
         bad.chain(suspect).chain(broken).chain(self.holes()).chain(disbelieved)
     }
@@ -293,29 +306,40 @@ impl SourceStatus {
     }
 
     /// How the last job went.
-    fn of_jobs(&self) -> Option<(Health, String)> {
+    fn of_jobs(&self) -> Option<Judged> {
         let job = self.last_job.as_ref().filter(|job| job.state != JobState::Committed)?;
         let (again, since) = (format!("run `drctl backup {}`", self.source), job.started);
-        let text = match job.state {
+        let (code, text) = match job.state {
             JobState::Failed => {
                 let why = job.message.as_deref().unwrap_or("for an unknown reason");
-                format!("the last job failed: {why}; when that is mended {again}")
+                let text = format!("the last job failed: {why}; when that is mended {again}");
+                (FindingCode::JobFailed, text)
             }
-            JobState::Cancelled => format!("the last job was stopped: {again}"),
-            JobState::Interrupted => format!("the last job's process died: {again}"),
+            JobState::Cancelled => {
+                (FindingCode::JobStopped, format!("the last job was stopped: {again}"))
+            }
+            JobState::Interrupted => {
+                (FindingCode::JobDied, format!("the last job's process died: {again}"))
+            }
             _ if self.running == Some(false) => {
-                format!(
+                let text = format!(
                     "the job that was begun at {since:.0} has died, nothing of it counts: {again}"
-                )
+                );
+                (FindingCode::JobDied, text)
             }
             _ if self.running.is_none() => {
-                format!(
+                let text = format!(
                     "a backup runs, or died, since {since:.0}: see whether drctl runs, or {again}"
-                )
+                );
+                (FindingCode::JobUnclear, text)
             }
-            _ => return Some((Health::Good, format!("a backup runs since {since:.0}"))),
+            _ => {
+                let text = format!("a backup runs since {since:.0}");
+                let runs = Judged::new(Health::Good, FindingCode::JobRuns, "", text);
+                return Some(runs.since(since));
+            }
         };
-        Some((Health::Attention, text))
+        Some(Judged::attention(code, "", text).since(since))
     }
 }
 
@@ -342,41 +366,20 @@ impl SourceStatus {
             _ => None,
         }
     }
+}
 
-    /// What is missing of the log, or that it is not known.
-    fn holes(&self) -> Option<String> {
-        match self.log.as_ref()? {
-            Ok(log) => {
-                let take = format!("take a base backup with `drctl backup {}`", self.source);
-                let gap = log.recoverable_until.gaps.first().map(|gap| format!("{gap}: {take}"));
-                let doubt = || log.recoverable_until.doubts.first();
-                gap.or_else(|| {
-                    doubt().map(|doubt| match doubt {
-                        Warning::NoCopyOf(_) => format!("{doubt}: {take}"),
-                        Warning::Fork { .. } => format!(
-                            "{doubt}: `restore --to-end` needs --timeline; see that one server \
-                             alone archives, `drctl timeline {}` shows both",
-                            self.source
-                        ),
-                        doubt => format!(
-                            "{doubt}: `drctl timeline {}` shows \
-                     what can be recovered; see that the history is archived, or {take}",
-                            self.source
-                        ),
-                    })
-                })
-            }
-            Err(why) => Some(format!("the WAL cannot be looked at: {why}")),
-        }
-    }
+/// What a sentence about something begins with: its name.
+fn before_colon(what: &str) -> &str {
+    what.split_once(':').map_or(what, |(name, _)| name)
 }
 
 #[cfg(test)]
 mod tests {
     use drctl_model::{
-        BackupKind, Coordinates, Digest, Engine, Increment, Lsn, Parent, Timeline, WalSegmentSize,
+        BackupKind, Coordinates, Digest, Engine, Finding, Increment, Lsn, Parent, Timeline,
+        WalSegmentSize,
     };
-    use drctl_policies::recovery::{Gap, Why};
+    use drctl_policies::recovery::{Gap, Warning, Why};
 
     use super::*;
 
@@ -435,6 +438,7 @@ mod tests {
             refusals: vec![],
             lost: None,
             gone: Vec::new(),
+            met: Vec::new(),
         }
     }
 
@@ -483,8 +487,8 @@ mod tests {
         ];
         for (name, age, log, health) in cases {
             let found = of(age, log);
-            assert_eq!(found[0].0, health, "{name}: {found:?}");
-            assert!(found.iter().any(|(_, text)| text.contains("in the future")), "{name}");
+            assert_eq!(found[0].health, health, "{name}: {found:?}");
+            assert!(found.iter().any(|one| one.text.contains("in the future")), "{name}");
         }
     }
 
@@ -537,7 +541,7 @@ mod tests {
         let of = |state| {
             let last_job = Some(job(state));
             let found = SourceStatus { overdue, last_job, ..status(increment()) }.findings();
-            found.into_iter().find(|(_, text)| text.contains("was due at")).unwrap().1
+            found.into_iter().find(|one| one.text.contains("was due at")).unwrap().text
         };
         let told = of(JobState::Failed);
         assert!(
@@ -606,6 +610,100 @@ mod tests {
             ..of(JobState::Failed, None)
         };
         let found = all.findings();
-        assert_eq!((found.len(), found[0].0), (4, Health::Breached), "{found:?}");
+        assert_eq!((found.len(), found[0].health), (4, Health::Breached), "{found:?}");
+    }
+
+    fn met(code: FindingCode, subject: &str, hour: i64) -> Standing {
+        let at = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hour);
+        let finding = Finding {
+            code,
+            source: "shop".parse().unwrap(),
+            subject: subject.to_owned(),
+            text: "10 B have not arrived".to_owned(),
+            hint: Some("look why".to_owned()),
+        };
+        Standing { finding, first: at, last: at + SignedDuration::from_hours(1) }
+    }
+
+    #[test]
+    fn what_a_stream_met_is_told_with_its_time() {
+        let all = vec![
+            met(FindingCode::CommitsWait, "slot one", 1),
+            met(FindingCode::BackupSuspect, "gone since", 2),
+        ];
+        let mut status = SourceStatus { met: all, ..status(increment()) };
+        let found = status.findings();
+        assert_eq!(found.len(), 1, "what this look would have seen is not there: {found:?}");
+        let told = "10 B have not arrived: look why (since 1970-01-01T01:00:00Z, last met at \
+                    1970-01-01T02:00:00Z)";
+        assert_eq!((found[0].health, found[0].text.as_str()), (Health::Attention, told));
+        assert_eq!(found[0].since, Some(status.met[0].first));
+        let checked = status.checked();
+        status.noted(&checked, None);
+        assert_eq!(status.met.len(), 1, "the stream alone settles its own");
+        // What is found now is known from now on, where it could be kept.
+        status.marker_lost = true;
+        let (checked, now) = (status.checked(), Timestamp::MAX);
+        assert_eq!(checked.found.len(), 1, "{checked:?}");
+        let since = |status: &SourceStatus| {
+            let found = status.findings().into_iter();
+            found.filter(|one| one.code == FindingCode::MarkerLost).find_map(|one| one.since)
+        };
+        status.noted(&checked, None);
+        assert_eq!(since(&status), None);
+        status.noted(&checked, Some(now));
+        assert_eq!(since(&status), Some(now));
+    }
+
+    #[test]
+    fn a_gap_stands_until_it_is_closed_or_a_base_backup_makes_up_for_it() {
+        let gap = Gap { timeline: Timeline::FIRST, from: Lsn(9), until: None, why: Why::Missing };
+        let of = |gaps: &[Gap], base: i64, met: &[Standing]| {
+            let recoverable_until = RecoverableUntil {
+                timeline: Timeline::FIRST,
+                end: Lsn(9),
+                shows: Timestamp::UNIX_EPOCH,
+                gaps: gaps.to_vec(),
+                doubts: vec![],
+            };
+            let log = Some(Ok(LogStatus { recoverable_until, age: SignedDuration::ZERO }));
+            let started = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(base);
+            let base = BackupSummary { started, ..increment() };
+            let mut status = SourceStatus { log, met: met.to_vec(), ..status(base) };
+            let checked = status.checked();
+            status.noted(&checked, None);
+            let found = status.findings().into_iter();
+            found.map(|one| (one.code, one.since)).collect::<Vec<_>>()
+        };
+        let place = met(FindingCode::LogGap, &crate::log::gap_at(Timeline::FIRST, Lsn(9)), 5);
+        let slot = met(FindingCode::LogGap, "slot one", 4);
+        let since = |met: &Standing| vec![(FindingCode::LogGap, Some(met.first))];
+        let both = [place.clone(), slot.clone()];
+        assert_eq!(of(&[gap], 0, &both), since(&slot), "told once, from its beginning");
+        assert_eq!(of(&[], 0, &[place]), [], "it was closed");
+        assert_eq!(
+            of(&[], 0, std::slice::from_ref(&slot)),
+            since(&slot),
+            "nobody knows where it is"
+        );
+        assert_eq!(of(&[], 9, &[slot]), [], "a base backup was begun since");
+    }
+
+    #[test]
+    fn only_what_is_amiss_is_kept_and_what_was_refused_is_left_alone() {
+        let runs = SourceStatus {
+            last_job: Some(job(JobState::Running)),
+            running: Some(true),
+            met: vec![met(FindingCode::LogRefused, "cluster 7", 1)],
+            ..status(increment())
+        };
+        let checked = runs.checked();
+        assert_eq!(checked.found, []);
+        assert!(!checked.settles(&runs.met[0].finding));
+        assert!(checked.settles(&met(FindingCode::JobFailed, "", 1).finding));
+        let away = SourceStatus { unreadable: Some("no route".to_owned()), ..runs };
+        let checked = away.checked();
+        assert_eq!(checked.found.len(), 1);
+        assert!(!checked.settles(&met(FindingCode::ObjectGone, "s/x", 1).finding), "not looked at");
     }
 }

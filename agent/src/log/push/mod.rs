@@ -204,6 +204,7 @@ impl<'a> Push<'a> {
             Some(waiting) if is_segment(self.name) => self.ahead(&log_store, waiting, stop).await,
             _ => 0,
         };
+        log_store.findings.keep().await;
         Ok((done, ahead))
     }
 }

@@ -1,36 +1,25 @@
 //! Log that was refused as that of another server, or of another history: it never came to lie in the
 //! bucket, so that this host's catalog alone can tell of it, until somebody has seen it.
 
-use std::time::Duration;
-
-use anyhow::{Context as _, Result};
-use drctl_catalog::Catalog;
-use drctl_model::SourceId;
+use drctl_model::{Checked, Finding, FindingCode, SourceId};
 use drctl_store::{Key, layout};
-use tokio::time::timeout;
 
 use crate::host::{AgentError, Setup};
-
-/// For how long the refusal may be noted: the server waits, and hears of it all the same.
-const NOTED_WITHIN: Duration = Duration::from_secs(10);
+use crate::repository::findings::Findings;
 
 /// Notes that log of a server was refused, where it was for what another one wrote. `whose` says which
 /// server that is. What cannot be noted changes nothing of the refusal.
 pub(crate) async fn note_refusal(setup: &Setup, whose: &str, error: &anyhow::Error) {
     let Some((source, cluster)) = refused(error) else { return };
-    let (whose, why) = (format!("{cluster} {whose}"), format!("{error:#}"));
-    let noted = timeout(NOTED_WITHIN, note(setup, &source, &whose, why)).await;
-    let noted = noted.context("the catalog is in use").and_then(|noted| noted);
-    if let Err(unnoted) = noted {
-        tracing::warn!("`drctl status` will not tell of it, it cannot be noted: {unnoted:#}");
-    }
-}
-
-async fn note(setup: &Setup, source: &SourceId, whose: &str, why: String) -> Result<()> {
-    setup.private_directory(&setup.config.paths.state_dir)?;
-    let catalog = Catalog::open(&setup.catalog_path()).await.context("open the catalog")?;
-    let noted = catalog.remember_refusal(source, setup.clock.now(), whose, why).await;
-    noted.context("note what was refused")
+    let findings = Findings::of(setup, &source);
+    findings.note(Checked::met(Finding {
+        code: FindingCode::LogRefused,
+        source,
+        subject: format!("{cluster} {whose}"),
+        text: format!("{error:#}"),
+        hint: None,
+    }));
+    findings.keep().await;
 }
 
 /// The source, and the cluster and timeline, of log that is refused for other log in the bucket.

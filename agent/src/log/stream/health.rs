@@ -1,6 +1,7 @@
 //! What is wrong with how a server's log fares; no IO.
 
 use drctl_engines::pg::{LogHealth, SlotHealth, typed_ident};
+use drctl_model::{Finding, FindingCode, SourceId};
 
 use crate::host::Level;
 use crate::host::figures::bytes;
@@ -11,21 +12,50 @@ const MUCH_LOG: u64 = 1 << 30;
 /// Log that waits is worth no word up to here, however small the disk.
 const LITTLE_LOG: u64 = 64 << 20;
 
+/// What may be found of how a server's log fares.
+pub(super) const OF_SERVER: [FindingCode; 4] = [
+    FindingCode::ArchivingFails,
+    FindingCode::LogWaits,
+    FindingCode::SlotLost,
+    FindingCode::SlotFills,
+];
+
 /// One thing that was seen.
 pub(crate) struct LogFinding {
     pub(crate) level: Level,
+    /// What it is, where it is anything that is amiss.
+    pub(crate) code: Option<FindingCode>,
     pub(crate) text: String,
     pub(crate) hint: Option<String>,
     /// The slot that it is about, where it is about one.
     pub(crate) slot: Option<String>,
 }
 
-fn finding(level: Level, text: String, hint: &str) -> LogFinding {
-    LogFinding { level, text, hint: Some(hint.to_owned()), slot: None }
+impl LogFinding {
+    /// What is to be kept of it.
+    pub(crate) fn finding(&self, source: &SourceId) -> Option<Finding> {
+        Some(Finding {
+            code: self.code?,
+            source: source.clone(),
+            subject: self.slot.as_ref().map_or(String::new(), |slot| slot_named(slot)),
+            text: self.text.clone(),
+            hint: self.hint.clone(),
+        })
+    }
+}
+
+/// What a finding about a slot is about.
+pub(super) fn slot_named(slot: &str) -> String {
+    format!("slot {slot}")
+}
+
+fn finding(code: FindingCode, text: String, hint: &str) -> LogFinding {
+    let hint = Some(hint.to_owned());
+    LogFinding { level: code.level(), code: Some(code), text, hint, slot: None }
 }
 
 fn good(text: String) -> LogFinding {
-    LogFinding { level: Level::Good, text, hint: None, slot: None }
+    LogFinding { level: Level::Good, code: None, text, hint: None, slot: None }
 }
 
 /// Whether log that waits takes so much of the room there was that somebody should look: a fifth,
@@ -42,22 +72,22 @@ pub(crate) fn log_findings(health: &LogHealth) -> Vec<LogFinding> {
     if let Some(file) = &health.failing {
         let text = format!("the server cannot archive {file}: its WAL piles up{room}");
         let hint = "look into the server's log for what archive_command said";
-        found.push(finding(Level::Bad, text, hint));
+        found.push(finding(FindingCode::ArchivingFails, text, hint));
     }
     if let Some(waiting) = health.waiting_bytes {
         let waiting = waiting.unsigned_abs();
         let text = format!("{} of WAL wait to be archived", bytes(waiting));
         if fills(waiting, health.free_bytes) {
             let hint = "the disk of pg_wal fills: see why";
-            found.push(finding(Level::Warning, text + &room, hint));
+            found.push(finding(FindingCode::LogWaits, text + &room, hint));
         } else if health.archiving {
             found.push(good(text));
         }
     }
     if let Some(role) = health.unasked.as_ref().filter(|_| health.archiving) {
         let text = format!("{role} may not see how much WAL waits to be archived");
-        let hint = format!("run `GRANT pg_monitor TO {};`", typed_ident(role));
-        found.push(finding(Level::Warning, text, &hint));
+        let hint = Some(format!("run `GRANT pg_monitor TO {};`", typed_ident(role)));
+        found.push(LogFinding { level: Level::Warning, code: None, text, hint, slot: None });
     }
     found.extend(health.slots.iter().map(|slot| of_slot(slot, (health.free_bytes, &room))));
     found
@@ -68,14 +98,14 @@ fn of_slot(slot: &SlotHealth, (free, room): (Option<u64>, &str)) -> LogFinding {
     let found = if matches!(slot.status.as_str(), "lost" | "unreserved") {
         let text = format!("the slot {name} has lost WAL, or is about to ({})", slot.status);
         let hint = "take a new base backup; then drop the slot or start its stream again";
-        finding(Level::Bad, text, hint)
+        finding(FindingCode::SlotLost, text, hint)
     } else if fills(kept, free) {
         let text = format!("the slot {name} keeps {} of WAL on the server{room}", bytes(kept));
         let hint = match slot.active {
             true => "its stream does not keep up, or cannot store: see what it says",
             false => "start its stream, or drop it: it fills the disk of pg_wal",
         };
-        finding(Level::Warning, text, hint)
+        finding(FindingCode::SlotFills, text, hint)
     } else {
         let read = if slot.active { "is read from" } else { "is not read from" };
         good(format!("the slot {name} {read}, and keeps {} of WAL", bytes(kept)))

@@ -15,12 +15,13 @@ use drctl_engines::pg::ServerError;
 use drctl_engines::pg::replication::{Replication, WalEvent, WalStream};
 use drctl_engines::pg::wal::WalError;
 use drctl_engines::pg::{Heartbeat, PgServer, beat};
-use drctl_model::{Lsn, SourceId, Timeline};
+use drctl_model::{Finding, FindingCode, Lsn, SourceId, Timeline};
 use drctl_store::StoreError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::begin::{Begun, ResumeFrom, begin};
 use self::group_commit::GroupCommit;
+use self::health::slot_named;
 use self::upload_queue::UploadQueue;
 use self::watch::{Standstill, watch};
 use super::LogStore;
@@ -29,6 +30,7 @@ use super::taken::{taken, within};
 use crate::host::{AgentError, Stop};
 
 pub(crate) use health::{LogFinding, log_findings};
+pub(crate) use watch::looked_for;
 
 /// How the log is streamed.
 #[derive(Debug, Clone)]
@@ -99,7 +101,23 @@ pub async fn ship(
     shipping: &Shipping,
     stop: &Stop,
 ) -> Result<()> {
-    let still = Standstill::new(shipping);
+    let ended = tokio::select! {
+        ended = streams(log_store, server, shipping, stop) => ended,
+        never = log_store.findings.keep_all() => match never {},
+    };
+    log_store.findings.keep().await;
+    ended
+}
+
+/// One stream after the other.
+async fn streams(
+    log_store: &LogStore,
+    server: &PgServer,
+    shipping: &Shipping,
+    stop: &Stop,
+) -> Result<()> {
+    let (findings, source) = (&log_store.findings, &log_store.source);
+    let still = Standstill::new(shipping).telling(findings, source, &shipping.slot);
     let mut run = Run {
         resume: ResumeFrom::Resume,
         cluster: None,
@@ -121,10 +139,7 @@ pub async fn ship(
                     && was_removed(&error)
                     && !matches!(run.resume, ResumeFrom::Slot(_)) =>
             {
-                tracing::warn!(
-                    "GAP: the server has removed WAL that is not in the bucket ({error:#}); going \
-                     on with what it still has. Take a base backup now: `drctl backup`"
-                );
+                findings.tell(removed(source, &shipping.slot, &error));
                 // What lies between the end of the bucket's log and the slot may still be there.
                 run.resume = match run.resume {
                     ResumeFrom::Behind => ResumeFrom::Slot(run.kept),
@@ -148,6 +163,20 @@ pub async fn ship(
             return Err(AgentError::Interrupted.into());
         }
         run.pause = (run.pause * 2).min(PAUSES.1);
+    }
+}
+
+/// Tells that log is missing which the server has not any more; where it begins is not known.
+fn removed(source: &SourceId, slot: &str, error: &anyhow::Error) -> Finding {
+    Finding {
+        code: FindingCode::LogGap,
+        source: source.clone(),
+        subject: slot_named(slot),
+        text: format!(
+            "GAP: the server has removed WAL that is not in the bucket ({error:#}); going on with \
+             what it still has"
+        ),
+        hint: Some(format!("take a base backup now with `drctl backup {source}`")),
     }
 }
 
@@ -209,7 +238,7 @@ async fn stream_once(
     let ended = tokio::select! {
         ended = follow(&mut stream, &mut cutter, &mut queue, shipping, due) => Some(ended),
         () = beats(server, shipping) => None,
-        () = watch(server) => None,
+        () = watch(server, &log_store.source, &log_store.findings) => None,
         () = stop.requested() => None,
     };
     if cutter.at() > started {

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use drctl_engines::pg::{PgServer, log_health};
+use drctl_engines::pg::{LogHealth, PgServer, log_health};
+use drctl_model::{Checked, Finding, FindingCode, SourceId};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Shipping;
-use super::health::{LogFinding, log_findings};
+use super::health::{LogFinding, OF_SERVER, log_findings, slot_named};
 use crate::host::Level;
 use crate::host::figures::{bytes, span};
+use crate::repository::findings::{Findings, say};
 
 /// How often the server is asked how its log fares.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -22,10 +24,10 @@ const COMMITS_WAIT: Duration = Duration::from_secs(10);
 
 /// Looks at the server's log now and then and says what is wrong; never ends. What is wrong
 /// already is said at once, then what is new; and all of it again every tenth time.
-pub(super) async fn watch(server: &PgServer) {
+pub(super) async fn watch(server: &PgServer, source: &SourceId, findings: &Findings) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut said = BTreeSet::new();
+    let (mut said, mut noted) = (BTreeSet::new(), None);
     for round in 0u32.. {
         ticks.tick().await;
         let health = match log_health(server, "drctl/watch").await {
@@ -39,12 +41,32 @@ pub(super) async fn watch(server: &PgServer) {
         if round.is_multiple_of(10) {
             said.clear();
         }
+        let mut amiss = Vec::new();
         for finding in log_findings(&health) {
-            if is_news(&finding, &mut said) {
-                tracing::warn!("{}: {}", finding.text, finding.hint.as_deref().unwrap_or_default());
+            let (news, found) = (is_news(&finding, &mut said), finding.finding(source));
+            match &found {
+                Some(found) if news => say(found),
+                None if news => {
+                    let hint = finding.hint.as_deref().unwrap_or_default();
+                    tracing::warn!("{}: {hint}", finding.text);
+                }
+                _ => {}
             }
+            amiss.extend(found);
+        }
+        let what: Vec<_> = amiss.iter().map(|one| (one.code, one.subject.clone())).collect();
+        // What stays as it is need not be written each time.
+        if round.is_multiple_of(10) || noted.as_ref() != Some(&what) {
+            findings.note(Checked { looked_for: looked_for(&health), found: amiss });
+            noted = Some(what);
         }
     }
+}
+
+/// What would have been seen of a server, had it been amiss.
+pub(crate) fn looked_for(health: &LogHealth) -> Vec<(FindingCode, Option<String>)> {
+    let seen = |code: &&FindingCode| **code != FindingCode::LogWaits || health.unasked.is_none();
+    OF_SERVER.iter().filter(seen).map(|code| (*code, None)).collect()
 }
 
 /// Whether something is wrong that was not said yet: of each slot by itself, but not again whenever
@@ -60,6 +82,11 @@ type Said = (Option<String>, Option<String>);
 pub(super) struct Standstill {
     synchronous: bool,
     patience: Duration,
+    /// Who is told: whose log it is, and through which slot it comes.
+    told: Option<(Findings, SourceId, String)>,
+    begun: Instant,
+    /// Whether nothing stands that was told of, by us or by whoever streamed before.
+    settled: bool,
     waiting: u64,
     /// When the server was heard of.
     heard: Instant,
@@ -75,12 +102,40 @@ impl Standstill {
         };
         let synchronous = shipping.synchronous;
         let heard = Instant::now();
-        Standstill { synchronous, patience, waiting: 0, heard, since: None, said: None }
+        Standstill {
+            synchronous,
+            patience,
+            told: None,
+            begun: heard,
+            settled: false,
+            waiting: 0,
+            heard,
+            since: None,
+            said: None,
+        }
+    }
+
+    /// Tells these of it.
+    pub(super) fn telling(self, findings: &Findings, source: &SourceId, slot: &str) -> Self {
+        let told = Some((findings.clone(), source.clone(), slot_named(slot)));
+        Standstill { told, ..self }
     }
 
     /// Something arrived.
     pub(super) fn moved(&mut self, now: Instant) {
         self.since = Some(now);
+        self.settle();
+    }
+
+    /// It does not stand still, or not any more.
+    fn settle(&mut self) {
+        let Some((findings, _, slot)) = self.told.as_ref().filter(|_| !self.settled) else {
+            return;
+        };
+        let of = |code| (code, Some(slot.clone()));
+        let looked_for = vec![of(FindingCode::LogStandsStill), of(FindingCode::CommitsWait)];
+        findings.note(Checked { looked_for, found: Vec::new() });
+        self.settled = true;
     }
 
     /// The server was heard of.
@@ -96,8 +151,21 @@ impl Standstill {
 
     /// The same, when nothing can be known but that no time has helped.
     pub(super) fn look_again(&mut self, now: Instant) {
-        if let Some(text) = self.verdict(now, self.waiting) {
-            tracing::warn!("{text}");
+        let verdict = self.verdict(now, self.waiting);
+        // Nothing waits, nor did for as long as would have been told.
+        let idle = self.waiting == 0 && now.duration_since(self.begun) >= self.patience;
+        match (verdict, &self.told) {
+            (Some(text), Some((findings, source, slot))) => {
+                let code = match self.synchronous {
+                    true => FindingCode::CommitsWait,
+                    false => FindingCode::LogStandsStill,
+                };
+                let (source, subject) = (source.clone(), slot.clone());
+                findings.tell(Finding { code, source, subject, text, hint: None });
+                self.settled = false;
+            }
+            (None, _) if idle && now.duration_since(self.heard) < self.patience => self.settle(),
+            _ => {}
         }
     }
 

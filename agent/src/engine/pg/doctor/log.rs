@@ -2,21 +2,25 @@
 
 use drctl_catalog::Catalog;
 use drctl_engines::pg::{PgServer, acknowledged, log_health};
-use drctl_model::{SourceId, shown};
+use drctl_model::{Checked, SourceId, shown};
 
 use crate::host::{Checks, Level, Setup};
-use crate::log::{LogFinding, LogStore, log_findings, not_there, usual_slot};
+use crate::log::{LogFinding, LogStore, log_findings, looked_for, not_there, usual_slot};
 use crate::repository::Repository;
+use crate::repository::findings::{refusals, settle};
 
 /// How much of a refusal is shown.
 const SHOWN: usize = 600;
 
 /// What waits, what fails, what a slot keeps.
-pub(crate) async fn look(server: &PgServer, id: &SourceId, found: &mut Checks) {
+pub(crate) async fn look(setup: &Setup, server: &PgServer, id: &SourceId, found: &mut Checks) {
     let health = log_health(server, "drctl/doctor").await.map_err(Into::into);
     let check = format!("source.{id}.log");
     if let Some(health) = found.take(&check, health) {
-        for LogFinding { level, text, hint, .. } in log_findings(&health) {
+        let seen = log_findings(&health);
+        let amiss = seen.iter().filter_map(|one| one.finding(id)).collect();
+        settle(setup, id, Checked { looked_for: looked_for(&health), found: amiss }).await;
+        for LogFinding { level, text, hint, .. } in seen {
             found.add(level, &check, text, hint.as_deref());
         }
     }
@@ -28,7 +32,7 @@ pub(super) async fn refused(setup: &Setup, id: &SourceId, found: &mut Checks) {
     if !path.exists() {
         return;
     }
-    let noted = async { Catalog::open_read_only(&path).await?.refusals(Some(id)).await }.await;
+    let noted = async { refusals(&Catalog::open_read_only(&path).await?, Some(id)).await }.await;
     let check = format!("source.{id}.refused");
     for one in found.take(&check, noted.map_err(Into::into)).unwrap_or_default() {
         let text = shown(&format!("{} since {:.0}: {}", one.key, one.at, one.why), SHOWN);

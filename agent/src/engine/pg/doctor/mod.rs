@@ -46,7 +46,7 @@ pub(super) async fn base_backups(
     let Looked { setup, id, repository } = *looked;
     role::base_backups(id, &report.role, found);
     base_backup::look(setup, (server, repository), (id, base), found).await;
-    log::look(server, id, found).await;
+    log::look(setup, server, id, found).await;
     log::compare(server, repository, id, found).await;
 }
 

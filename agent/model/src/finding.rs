@@ -1,0 +1,310 @@
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::{Level, SourceId};
+
+/// What is amiss with a source: a closed list of stable names, for people, scripts and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FindingCode {
+    /// There is no good backup, or none whose age is known.
+    NoGoodBackup,
+    /// More would be lost now than the objective allows.
+    RpoBreached,
+    /// The newest backup is suspect: it is stored, and something speaks against it.
+    BackupSuspect,
+    /// The newest backup is based on one that is missing, or is another one.
+    BackupBroken,
+    /// A look found a backup, the log, or what another tool keeps, not to be what was stored.
+    Damaged,
+    /// The evidence of a drill is not believed.
+    DrillInDoubt,
+    /// A backup or the log is dated in the future: a clock was wrong.
+    DatedInFuture,
+    /// The last job failed.
+    JobFailed,
+    /// The last job was stopped.
+    JobStopped,
+    /// The process of the last job died.
+    JobDied,
+    /// The last job runs, or its process died: that cannot be seen.
+    JobUnclear,
+    /// A job runs.
+    JobRuns,
+    /// A run of the schedule was due, and nobody has begun one.
+    Overdue,
+    /// An object that was there is gone from the bucket.
+    ObjectGone,
+    /// Somebody deleted, overwrote or replaced an object of the bucket.
+    ObjectMeddled,
+    /// The bucket cannot be read.
+    BucketUnreadable,
+    /// The marker of the repository is gone or damaged.
+    MarkerLost,
+    /// Log is missing, and no recovery leads across the gap.
+    LogGap,
+    /// Log that another tool archives is lost, and no backup covers that yet.
+    LogLost,
+    /// What lies in the log leads nowhere, or to two places: a history is missing or disputed.
+    LogDoubtful,
+    /// An object among the log is not believed.
+    LogDisbelieved,
+    /// The log cannot be looked at.
+    LogUnknown,
+    /// Log of a server was refused, as another server or another history wrote what is stored.
+    LogRefused,
+    /// Log that is streamed does not reach the bucket.
+    LogStandsStill,
+    /// Commits of the server wait for the bucket, or may.
+    CommitsWait,
+    /// The server cannot hand its log over: it piles up.
+    ArchivingFails,
+    /// Much log waits on the server to be archived.
+    LogWaits,
+    /// The server does not keep log any more that a slot asks for, or is about to remove it.
+    SlotLost,
+    /// A slot keeps much log on the server.
+    SlotFills,
+}
+
+/// A name that is none of a [`FindingCode`]'s: a newer program may know it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{0}` is no code of a finding")]
+pub struct UnknownFinding(String);
+
+impl FindingCode {
+    /// All there are.
+    pub const ALL: &'static [FindingCode] = &[
+        Self::NoGoodBackup,
+        Self::RpoBreached,
+        Self::BackupSuspect,
+        Self::BackupBroken,
+        Self::Damaged,
+        Self::DrillInDoubt,
+        Self::DatedInFuture,
+        Self::JobFailed,
+        Self::JobStopped,
+        Self::JobDied,
+        Self::JobUnclear,
+        Self::JobRuns,
+        Self::Overdue,
+        Self::ObjectGone,
+        Self::ObjectMeddled,
+        Self::BucketUnreadable,
+        Self::MarkerLost,
+        Self::LogGap,
+        Self::LogLost,
+        Self::LogDoubtful,
+        Self::LogDisbelieved,
+        Self::LogUnknown,
+        Self::LogRefused,
+        Self::LogStandsStill,
+        Self::CommitsWait,
+        Self::ArchivingFails,
+        Self::LogWaits,
+        Self::SlotLost,
+        Self::SlotFills,
+    ];
+
+    /// The stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoGoodBackup => "no_good_backup",
+            Self::RpoBreached => "rpo_breached",
+            Self::BackupSuspect => "backup_suspect",
+            Self::BackupBroken => "backup_broken",
+            Self::Damaged => "damaged",
+            Self::DrillInDoubt => "drill_in_doubt",
+            Self::DatedInFuture => "dated_in_future",
+            Self::JobFailed => "job_failed",
+            Self::JobStopped => "job_stopped",
+            Self::JobDied => "job_died",
+            Self::JobUnclear => "job_unclear",
+            Self::JobRuns => "job_runs",
+            Self::Overdue => "overdue",
+            Self::ObjectGone => "object_gone",
+            Self::ObjectMeddled => "object_meddled",
+            Self::BucketUnreadable => "bucket_unreadable",
+            Self::MarkerLost => "marker_lost",
+            Self::LogGap => "log_gap",
+            Self::LogLost => "log_lost",
+            Self::LogDoubtful => "log_doubtful",
+            Self::LogDisbelieved => "log_disbelieved",
+            Self::LogUnknown => "log_unknown",
+            Self::LogRefused => "log_refused",
+            Self::LogStandsStill => "log_stands_still",
+            Self::CommitsWait => "commits_wait",
+            Self::ArchivingFails => "archiving_fails",
+            Self::LogWaits => "log_waits",
+            Self::SlotLost => "slot_lost",
+            Self::SlotFills => "slot_fills",
+        }
+    }
+
+    /// How bad it is.
+    #[must_use]
+    pub const fn level(self) -> Level {
+        match self {
+            Self::JobRuns => Level::Good,
+            Self::BackupSuspect
+            | Self::DrillInDoubt
+            | Self::DatedInFuture
+            | Self::JobStopped
+            | Self::JobUnclear
+            | Self::LogDoubtful
+            | Self::LogDisbelieved
+            | Self::LogUnknown
+            | Self::LogStandsStill
+            | Self::LogWaits
+            | Self::SlotFills => Level::Warning,
+            Self::NoGoodBackup
+            | Self::RpoBreached
+            | Self::BackupBroken
+            | Self::Damaged
+            | Self::JobFailed
+            | Self::JobDied
+            | Self::Overdue
+            | Self::ObjectGone
+            | Self::ObjectMeddled
+            | Self::BucketUnreadable
+            | Self::MarkerLost
+            | Self::LogGap
+            | Self::LogLost
+            | Self::LogRefused
+            | Self::CommitsWait
+            | Self::ArchivingFails
+            | Self::SlotLost => Level::Bad,
+        }
+    }
+}
+
+impl FromStr for FindingCode {
+    type Err = UnknownFinding;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFinding> {
+        let known = Self::ALL.iter().find(|code| code.as_str() == text);
+        known.copied().ok_or_else(|| UnknownFinding(text.to_owned()))
+    }
+}
+
+/// That something is amiss with a source, as a check found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub code: FindingCode,
+    /// Whose.
+    pub source: SourceId,
+    /// Which object, backup, slot or place it is about, so that two of one code are told apart;
+    /// empty where there can be but one.
+    pub subject: String,
+    /// What was seen, for people.
+    pub text: String,
+    /// What to do, where the text does not say it.
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    /// How bad it is.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.code.level()
+    }
+
+    /// All of it in a line, for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}: {hint}", self.text),
+            None => self.text.clone(),
+        }
+    }
+
+    /// Whether both are about the same, whatever they say of it.
+    #[must_use]
+    pub fn is_same(&self, other: &Finding) -> bool {
+        (self.code, &self.source, &self.subject) == (other.code, &other.source, &other.subject)
+    }
+}
+
+/// What a check of one source looked for, and what it found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checked {
+    /// The codes that it looked for, each of one subject or of all: what it does not find of these
+    /// is settled.
+    pub looked_for: Vec<(FindingCode, Option<String>)>,
+    /// What it found.
+    pub found: Vec<Finding>,
+}
+
+impl Checked {
+    /// Something was met by the way: nothing is known of anything else.
+    #[must_use]
+    pub fn met(finding: Finding) -> Self {
+        Checked { looked_for: Vec::new(), found: vec![finding] }
+    }
+
+    /// All subjects of these codes were looked at.
+    #[must_use]
+    pub fn all(codes: &[FindingCode], found: Vec<Finding>) -> Self {
+        Checked { looked_for: codes.iter().map(|code| (*code, None)).collect(), found }
+    }
+
+    /// Whether a finding of before is not there any more.
+    #[must_use]
+    pub fn settles(&self, before: &Finding) -> bool {
+        let looked = |(code, subject): &(FindingCode, Option<String>)| {
+            *code == before.code && subject.as_ref().is_none_or(|one| *one == before.subject)
+        };
+        self.looked_for.iter().any(looked) && !self.found.iter().any(|found| found.is_same(before))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_code_has_one_name_that_leads_back() {
+        let names: BTreeSet<&str> = FindingCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), FindingCode::ALL.len());
+        for code in FindingCode::ALL {
+            assert_eq!(code.as_str().parse(), Ok(*code));
+            // The last of the list: whoever adds a code behind it has to add it to the list.
+            assert!(*code <= FindingCode::SlotFills, "{code:?}");
+        }
+        assert_eq!(FindingCode::ALL.len(), FindingCode::SlotFills as usize + 1);
+        assert!("sunspots".parse::<FindingCode>().is_err());
+    }
+
+    #[test]
+    fn a_check_settles_what_it_looked_for_and_did_not_find() {
+        let of = |code, subject: &str| Finding {
+            code,
+            source: "shop".parse().unwrap(),
+            subject: subject.to_owned(),
+            text: "numbers change".to_owned(),
+            hint: None,
+        };
+        let (lost, fills) = (FindingCode::SlotLost, FindingCode::SlotFills);
+        let again = Finding { text: "other numbers".to_owned(), ..of(lost, "one") };
+        let one = Checked { looked_for: vec![(lost, Some("one".to_owned()))], found: Vec::new() };
+        let cases = [
+            ("met by the way", Checked::met(of(lost, "two")), [false, false, false]),
+            ("all, and none found", Checked::all(&[lost], vec![]), [true, true, false]),
+            (
+                "all, and one is still there",
+                Checked::all(&[lost], vec![again]),
+                [false, true, false],
+            ),
+            ("one alone", one, [true, false, false]),
+            ("both codes", Checked::all(&[lost, fills], vec![]), [true, true, true]),
+        ];
+        for (name, checked, expected) in cases {
+            let before = [of(lost, "one"), of(lost, "two"), of(fills, "one")];
+            assert_eq!(before.map(|before| checked.settles(&before)), expected, "{name}");
+        }
+    }
+}

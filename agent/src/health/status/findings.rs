@@ -1,0 +1,189 @@
+//! What is told of a source: by this look at it, by looks before it, and by whoever came upon it.
+
+use drctl_catalog::Standing;
+use drctl_model::{Checked, Finding, FindingCode, shown};
+use drctl_policies::recovery::Warning;
+use jiff::Timestamp;
+
+use super::{Health, SourceStatus};
+use crate::log::gap_at;
+use crate::repository::findings::OF_LOG;
+
+/// What every look looks for, whatever it can reach.
+const ALWAYS: [FindingCode; 12] = [
+    FindingCode::NoGoodBackup,
+    FindingCode::RpoBreached,
+    FindingCode::BackupSuspect,
+    FindingCode::BackupBroken,
+    FindingCode::Damaged,
+    FindingCode::DrillInDoubt,
+    FindingCode::DatedInFuture,
+    FindingCode::JobFailed,
+    FindingCode::JobStopped,
+    FindingCode::JobDied,
+    FindingCode::JobUnclear,
+    FindingCode::Overdue,
+];
+
+/// What is looked for where the bucket can be read.
+const IN_BUCKET: [FindingCode; 4] = [
+    FindingCode::BucketUnreadable,
+    FindingCode::MarkerLost,
+    FindingCode::ObjectGone,
+    FindingCode::ObjectMeddled,
+];
+
+/// What is looked for where the log can be looked at, or where there is none; gaps by themselves.
+const IN_LOG: [FindingCode; 4] = [
+    FindingCode::LogUnknown,
+    FindingCode::LogDoubtful,
+    FindingCode::LogDisbelieved,
+    FindingCode::LogLost,
+];
+
+/// One thing that there is to say of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// How the source is doing for that.
+    pub health: Health,
+    /// What it is.
+    pub code: FindingCode,
+    /// What it is about; empty where there can be but one.
+    pub subject: String,
+    /// What is the matter, and what to do.
+    pub text: String,
+    /// Since when, as far as that is known.
+    pub since: Option<Timestamp>,
+}
+
+impl Judged {
+    pub(super) fn new(health: Health, code: FindingCode, subject: &str, text: String) -> Self {
+        Judged { health, code, subject: subject.to_owned(), text, since: None }
+    }
+
+    pub(super) fn attention(code: FindingCode, subject: &str, text: String) -> Self {
+        Judged::new(Health::Attention, code, subject, text)
+    }
+
+    pub(super) fn since(self, since: Timestamp) -> Self {
+        Judged { since: Some(since), ..self }
+    }
+}
+
+impl SourceStatus {
+    /// Everything that there is to say of it, each with what to do, the worst first.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Judged> {
+        let mut found = self.seen();
+        let sees_gap = found.iter().any(|one| one.code == FindingCode::LogGap);
+        for one in &mut found {
+            // A gap is told as one, however many places of it were met.
+            let same = |met: &&Standing| {
+                let (code, subject) = (met.finding.code, &met.finding.subject);
+                code == one.code && (code == FindingCode::LogGap || *subject == one.subject)
+            };
+            let before = self.met.iter().filter(same).map(|met| met.first).min();
+            one.since = one.since.into_iter().chain(before).min();
+        }
+        found.extend(self.met_elsewhere(sees_gap));
+        found.sort_by_key(|one| std::cmp::Reverse(one.health));
+        found
+    }
+
+    /// What only a stream or a push came upon, in its own words.
+    fn met_elsewhere(&self, sees_gap: bool) -> impl Iterator<Item = Judged> {
+        let is_ours = move |met: &&Standing| {
+            let code = met.finding.code;
+            OF_LOG.contains(&code) || code == FindingCode::LogGap && !sees_gap
+        };
+        self.met.iter().filter(is_ours).map(|met| {
+            let text = shown(&met.finding.line(), 600);
+            let text = format!("{text} (since {:.0}, last met at {:.0})", met.first, met.last);
+            Judged::attention(met.finding.code, &met.finding.subject, text).since(met.first)
+        })
+    }
+
+    /// What is missing of the log, or that it is not known.
+    pub(super) fn holes(&self) -> Option<Judged> {
+        let log = match self.log.as_ref()? {
+            Ok(log) => &log.recoverable_until,
+            Err(why) => {
+                let text = format!("the WAL cannot be looked at: {why}");
+                return Some(Judged::attention(FindingCode::LogUnknown, "", text));
+            }
+        };
+        let take = format!("take a base backup with `drctl backup {}`", self.source);
+        if let Some(gap) = log.gaps.first() {
+            let (text, at) = (format!("{gap}: {take}"), gap_at(gap.timeline, gap.from));
+            return Some(Judged::attention(FindingCode::LogGap, &at, text));
+        }
+        let doubt = log.doubts.first()?;
+        let text = match doubt {
+            Warning::NoCopyOf(_) => format!("{doubt}: {take}"),
+            Warning::Fork { .. } => format!(
+                "{doubt}: `restore --to-end` needs --timeline; see that one server alone archives, \
+                 `drctl timeline {}` shows both",
+                self.source
+            ),
+            doubt => format!(
+                "{doubt}: `drctl timeline {}` shows what can be recovered; see that the history is \
+                 archived, or {take}",
+                self.source
+            ),
+        };
+        Some(Judged::attention(FindingCode::LogDoubtful, "", text))
+    }
+
+    /// What this look looked for, and found amiss. What was refused is not looked for: it stands until
+    /// somebody has seen it.
+    pub(super) fn checked(&self) -> Checked {
+        let mut codes = ALWAYS.to_vec();
+        if self.unreadable.is_none() {
+            codes.extend(IN_BUCKET);
+        }
+        if !matches!(self.log, Some(Err(_))) {
+            codes.extend(IN_LOG);
+        }
+        let mut looked_for: Vec<_> = codes.into_iter().map(|code| (code, None)).collect();
+        looked_for.extend(self.closed_gaps());
+        let is_kept =
+            |one: &Judged| one.health > Health::Good && one.code != FindingCode::LogRefused;
+        let finding = |Judged { code, subject, text, .. }: Judged| Finding {
+            code,
+            source: self.source.clone(),
+            subject,
+            text,
+            hint: None,
+        };
+        let found = self.seen().into_iter().filter(is_kept).map(finding).collect();
+        Checked { looked_for, found }
+    }
+
+    /// The gaps that stand and are none any more. Of one that a stream came upon nobody knows where it
+    /// lies: a base backup that was begun since makes up for it.
+    fn closed_gaps(&self) -> impl Iterator<Item = (FindingCode, Option<String>)> {
+        let log = self.log.as_ref().and_then(|log| log.as_ref().ok());
+        let whole = log.is_some_and(|log| log.recoverable_until.gaps.is_empty());
+        let base = self.newest_good.as_ref().map(|good| good.started);
+        let is_closed = move |met: &&Standing| {
+            let places = met.finding.subject.starts_with("timeline ");
+            met.finding.code == FindingCode::LogGap
+                && whole
+                && (places || base.is_some_and(|base| base > met.last))
+        };
+        let gaps = self.met.iter().filter(is_closed);
+        gaps.map(|met| (FindingCode::LogGap, Some(met.finding.subject.clone())))
+    }
+
+    /// Takes in what became of the look: what is settled is not told, and what is new is known from
+    /// now on, where that was kept.
+    pub(super) fn noted(&mut self, checked: &Checked, kept: Option<Timestamp>) {
+        self.met.retain(|met| !checked.settles(&met.finding));
+        let Some(at) = kept else { return };
+        for finding in &checked.found {
+            if !self.met.iter().any(|met| met.finding.is_same(finding)) {
+                self.met.push(Standing { finding: finding.clone(), first: at, last: at });
+            }
+        }
+    }
+}
