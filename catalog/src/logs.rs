@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use drctl_model::{Digest, Lineage, LogEntry, LogNotes, SourceId};
+use drctl_model::{
+    Digest, LOG_ENTRY_BYTES, Lineage, LogAt, LogEntry, LogNotes, Lsn, Position, SourceId,
+};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::error::Fault;
@@ -12,15 +14,15 @@ const BLOCK: usize = 1024;
 
 /// What is known of one lineage's log: pieces whose heads were verified, none of which lies
 /// wholly within another one.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CachedLog {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedLog<P = Lsn> {
     /// The pieces, in order.
-    pub entries: Vec<LogEntry>,
-    /// History and restore points.
+    pub entries: Vec<LogEntry<P>>,
+    /// What the log's engine notes beside them.
     pub notes: LogNotes,
     /// Pieces that were learnt under other trusted keys: nothing that they tell counts, but that
     /// they were there.
-    pub(crate) stale: Vec<LogEntry>,
+    pub(crate) stale: Vec<LogEntry<P>>,
     pub(crate) generation: i64,
     /// What the catalog holds of it is not what was written: nothing is known, and all of it is to
     /// be written anew.
@@ -36,16 +38,28 @@ pub struct LogChange {
     notes: LogNotes,
 }
 
-impl CachedLog {
+impl<P> Default for CachedLog<P> {
+    fn default() -> Self {
+        CachedLog {
+            entries: Vec::new(),
+            notes: LogNotes::default(),
+            stale: Vec::new(),
+            generation: 0,
+            damaged: false,
+        }
+    }
+}
+
+impl<P: Position> CachedLog<P> {
     /// The pieces that were there when it was last written, in order.
     #[must_use]
-    pub fn known(&self) -> &[LogEntry] {
+    pub fn known(&self) -> &[LogEntry<P>] {
         if self.entries.is_empty() { &self.stale } else { &self.entries }
     }
 
     /// What makes it hold these pieces, in order, and these notes; nothing where it does already.
     #[must_use]
-    pub fn change(&self, entries: &[LogEntry], notes: &LogNotes) -> Option<LogChange> {
+    pub fn change(&self, entries: &[LogEntry<P>], notes: &LogNotes) -> Option<LogChange> {
         let same = self.entries == entries && self.notes == *notes;
         if same && self.generation > 0 && !self.damaged {
             return None;
@@ -54,7 +68,7 @@ impl CachedLog {
         let mut changed = Vec::new();
         for (n, block) in entries.chunks(BLOCK).enumerate() {
             if old.next() != Some(block) {
-                let mut bytes = Vec::with_capacity(block.len() * LogEntry::BYTES);
+                let mut bytes = Vec::with_capacity(block.len() * LOG_ENTRY_BYTES);
                 block.iter().for_each(|entry| entry.to_bytes(&mut bytes));
                 changed.push((n, bytes));
             }
@@ -65,17 +79,17 @@ impl CachedLog {
 }
 
 impl Catalog {
-    /// What is known of a source's log, by lineage; of one that was learnt under other trusted
+    /// What is known of the log of some of a source's lineages, which are of one engine; of one that was learnt under other trusted
     /// keys (`trust` stands for these), or is damaged, nothing is: it is learnt anew in its place.
     ///
     /// # Errors
     /// [`Corrupt`](CatalogError::Corrupt), [`Busy`](CatalogError::Busy), [`Io`](CatalogError::Io).
-    pub async fn logs(
+    pub async fn logs<P: Position>(
         &self,
         source: &SourceId,
         of: impl Fn(&Lineage) -> bool + Send + 'static,
         trust: Digest,
-    ) -> Result<BTreeMap<Lineage, CachedLog>, CatalogError> {
+    ) -> Result<BTreeMap<Lineage, CachedLog<P>>, CatalogError> {
         let source = source.clone();
         self.call(move |connection| logs(connection, &source, of, trust)).await
     }
@@ -116,12 +130,12 @@ impl Catalog {
 /// A row of `logs`.
 type Known = (i64, String, String, i64, String);
 
-fn logs(
+fn logs<P: Position>(
     connection: &Connection,
     source: &SourceId,
     of: impl Fn(&Lineage) -> bool,
     trust: Digest,
-) -> Result<BTreeMap<Lineage, CachedLog>, Fault> {
+) -> Result<BTreeMap<Lineage, CachedLog<P>>, Fault> {
     // One transaction: another process may change it between two statements.
     let snapshot = connection.unchecked_transaction()?;
     let known: Vec<Known> = all(
@@ -149,29 +163,29 @@ fn logs(
 }
 
 /// The pieces and notes of a log, all of them or none.
-fn whole(
+fn whole<P: Position>(
     connection: &Connection,
     log: i64,
     notes: &str,
-) -> Result<(Vec<LogEntry>, LogNotes), Fault> {
+) -> Result<(Vec<LogEntry<P>>, LogNotes), Fault> {
     let notes = serde_json::from_str(notes).map_err(bad_json("notes"))?;
     Ok((entries(connection, log)?, notes))
 }
 
-fn entries(connection: &Connection, log: i64) -> Result<Vec<LogEntry>, Fault> {
+fn entries<P: Position>(connection: &Connection, log: i64) -> Result<Vec<LogEntry<P>>, Fault> {
     let damage = || Fault::Damage(format!("pieces of log {log}"));
     let blocks: i64 =
         connection
             .query_row("SELECT count(*) FROM log_blocks WHERE log = ?1", [log], |row| row.get(0))?;
     let blocks = usize::try_from(blocks).unwrap_or(0);
-    let mut found: Vec<LogEntry> = Vec::with_capacity(blocks.saturating_mul(BLOCK));
+    let mut found: Vec<LogEntry<P>> = Vec::with_capacity(blocks.saturating_mul(BLOCK));
     let mut statement =
         connection.prepare("SELECT n, entries FROM log_blocks WHERE log = ?1 ORDER BY n")?;
     let mut rows = statement.query([log])?;
     let (mut block, mut before, mut grows) = (0_i64, None, true);
     while let Some(row) = rows.next()? {
         let bytes = row.get_ref(1)?.as_blob().map_err(|_| damage())?;
-        let (whole, rest) = bytes.as_chunks::<{ LogEntry::BYTES }>();
+        let (whole, rest) = bytes.as_chunks::<LOG_ENTRY_BYTES>();
         if row.get::<_, i64>(0)? != block || !rest.is_empty() || whole.is_empty() {
             return Err(damage());
         }
@@ -243,7 +257,7 @@ pub(crate) fn check(connection: &Connection) -> Result<(), Fault> {
     let known: Vec<(i64, String)> =
         all(connection, "SELECT id, notes FROM logs", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     for (id, notes) in known {
-        whole(connection, id, &notes)?;
+        whole::<LogAt>(connection, id, &notes)?;
     }
     logged(connection).map(drop)
 }

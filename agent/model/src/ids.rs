@@ -268,6 +268,31 @@ impl FromStr for StreamId {
     }
 }
 
+/// What an engine calls a note of a lineage of its log: 1 to 63 of `a-z`, `0-9`, `-`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct NoteName(String);
+text_id!(NoteName);
+
+impl NoteName {
+    /// The history of a timeline.
+    #[must_use]
+    pub fn history() -> Self {
+        NoteName("history".to_owned())
+    }
+}
+
+impl FromStr for NoteName {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        if is_label(text) {
+            return Ok(NoteName(text.to_owned()));
+        }
+        Err(IdError::new("name of a note", text, "1 to 63 of a-z, 0-9 and -"))
+    }
+}
+
 /// A repository: one bucket (or prefix of it) with one marker. 32 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]

@@ -15,6 +15,7 @@ mod facts;
 mod finding;
 mod header;
 mod history;
+mod holds;
 mod ids;
 mod job;
 mod kind;
@@ -22,8 +23,10 @@ mod level;
 mod lineage;
 mod log;
 mod log_asks;
+mod log_at;
 mod log_entry;
 mod log_index;
+mod log_notes;
 mod lsn;
 mod manifest;
 mod marker;
@@ -33,6 +36,9 @@ mod position;
 mod role;
 mod sslmode;
 mod verification;
+mod wal_holds;
+mod wal_notes;
+mod wal_place;
 
 pub use acceptance::Acceptance;
 pub use chain::{ChainError, MAX_CHAIN, chain, follows};
@@ -50,18 +56,21 @@ pub use facts::{
 pub use finding::{Checked, Finding, FindingCode, UnknownFinding};
 pub use header::{FEATURES, Feature, Header, INCREMENTAL, WAL};
 pub use history::{Ancestor, MAX_HISTORY_BYTES, TimelineHistory};
+pub use holds::Holds;
 pub use ids::{
-    BackupId, DrillId, IdError, RepositoryId, SourceId, StreamId, printable, printable_json, shown,
-    total,
+    BackupId, DrillId, IdError, NoteName, RepositoryId, SourceId, StreamId, printable,
+    printable_json, shown, total,
 };
 pub use job::{Illegal, Job, JobEvent, JobId, JobKind, JobState, UnknownKind};
 pub use kind::{BackupKind, Coordinates, CopiedLog, Increment, Parent, Snapshot};
 pub use level::Level;
 pub use lineage::{Lineage, LineageError, LogPosition};
-pub use log::{ChangedSettings, Holds, LogPart, LogPiece, LogPlace, xid_precedes};
+pub use log::{LogPart, LogPiece, LogPlace, MAX_PIECE_BYTES};
 pub use log_asks::{ServerSettings, WalLevel};
-pub use log_entry::{LogEntry, LogNotes, NotedBreak, NotedPoint, micros, outermost};
+pub use log_at::LogAt;
+pub use log_entry::{LOG_ENTRY_BYTES, LogEntry, micros, outermost};
 pub use log_index::{IndexPlace, IndexedPiece, LogIndex, MAX_INDEX_PIECES};
+pub use log_notes::LogNotes;
 pub use lsn::{Lsn, LsnError, Timeline, WalSegmentSize};
 pub use manifest::{
     BackupSummary, Child, MAX_SEGMENT_BYTES, MAX_STREAMS, Manifest, ManifestError, PageRef,
@@ -74,6 +83,9 @@ pub use position::Position;
 pub use role::Role;
 pub use sslmode::SslMode;
 pub use verification::{Closeness, Fault, Verification, bad, standing, telling};
+pub use wal_holds::{ChangedSettings, WalHolds, xid_precedes};
+pub use wal_notes::{NotedBreak, NotedPoint, WalNotes};
+pub use wal_place::{LogWords, WalPart, WalPlace};
 
 /// The version of the bucket format that this program writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;

@@ -1,9 +1,11 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::log_at::digits;
 use crate::{Timeline, shown};
 
 /// The most letters of a [`Lineage`].
@@ -12,10 +14,11 @@ const MAX: usize = 64;
 /// What has one order of positions in the log of a source: of PostgreSQL a timeline of a cluster.
 /// Opaque to all but its engine, and safe in a key: lower-case letters, digits and `-`.
 ///
-/// The order of two lineages is that of their texts, and says nothing of their logs.
+/// The order of two lineages is that of their texts, and says nothing of their logs. A clone is the
+/// same text: a million pieces may be of one lineage.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct Lineage(String);
+pub struct Lineage(Arc<str>);
 
 /// A text that is no lineage, or none of the engine that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,20 +45,24 @@ impl Lineage {
     /// A timeline of a PostgreSQL cluster.
     #[must_use]
     pub fn of_timeline(system_id: u64, timeline: Timeline) -> Lineage {
-        Lineage(format!("{system_id:016x}-{:08x}", timeline.id()))
+        Lineage(format!("{system_id:016x}-{:08x}", timeline.id()).into())
     }
 
     /// The cluster's system identifier and its timeline; nothing for a lineage of another engine.
     #[must_use]
     pub fn timeline(&self) -> Option<(u64, Timeline)> {
         let (system_id, timeline) = self.0.split_once('-')?;
-        let timeline = u32::try_from(hexadecimal(timeline, 8)?).ok().and_then(Timeline::new)?;
-        Some((hexadecimal(system_id, 16)?, timeline))
+        let timeline = u32::try_from(digits(timeline, 8)?).ok().and_then(Timeline::new)?;
+        Some((digits(system_id, 16)?, timeline))
     }
 
-    /// The same where it has to be one.
-    pub(crate) fn cluster(&self) -> Result<(u64, Timeline), LineageError> {
-        self.timeline().ok_or_else(|| LineageError(shown(&self.0, 80)))
+    /// The same, sharing the text of `other` where it is equal.
+    #[must_use]
+    pub fn shared(self, other: Option<&Lineage>) -> Lineage {
+        match other {
+            Some(other) if self.0 == other.0 => other.clone(),
+            _ => self,
+        }
     }
 
     /// As it stands in a key.
@@ -65,20 +72,13 @@ impl Lineage {
     }
 }
 
-/// A number of so many lower-case hexadecimal digits.
-fn hexadecimal(digits: &str, width: usize) -> Option<u64> {
-    let right =
-        digits.len() == width && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    right.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
-}
-
 impl FromStr for Lineage {
     type Err = LineageError;
 
     fn from_str(text: &str) -> Result<Lineage, LineageError> {
         let plain = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'z' | b'-');
         match (1..=MAX).contains(&text.len()) && text.bytes().all(plain) {
-            true => Ok(Lineage(text.to_owned())),
+            true => Ok(Lineage(text.into())),
             false => Err(LineageError(shown(text, 80))),
         }
     }
@@ -92,7 +92,7 @@ impl fmt::Display for Lineage {
 
 impl From<Lineage> for String {
     fn from(lineage: Lineage) -> String {
-        lineage.0
+        lineage.0.to_string()
     }
 }
 
@@ -133,6 +133,8 @@ mod tests {
         assert_eq!(wal.as_str(), "ffffffffffffffff-000000ab");
         assert_eq!(wal.timeline(), Some((u64::MAX, Timeline::new(0xab).unwrap())));
         assert_eq!(wal.as_str().parse(), Ok(wal.clone()));
+        let again: Lineage = wal.as_str().parse().unwrap();
+        assert!(Arc::ptr_eq(&again.shared(Some(&wal)).0, &wal.0));
         for other in ["oplog-rs0", "1-00000001", "0000000000000001-00000000", "-"] {
             assert_eq!(other.parse::<Lineage>().unwrap().timeline(), None, "{other}");
         }

@@ -1,7 +1,6 @@
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Holds, Lsn, Position, Timeline, WalLevel};
+use crate::{Digest, Holds, LogAt, Lsn, Position};
 
 /// A piece of a lineage's log in few bytes: a million of them are kept, loaded and walked for
 /// each plan.
@@ -25,6 +24,9 @@ pub struct LogEntry<P = Lsn> {
 }
 
 const NO_RECORD: u32 = u32::MAX;
+
+/// The length of an entry as it is written.
+pub const LOG_ENTRY_BYTES: usize = 60;
 
 /// Eight bytes of a digest, never 0: two histories that differ by accident differ in these.
 fn stands_for(digest: Digest) -> u64 {
@@ -123,16 +125,20 @@ impl<P: Position> LogEntry<P> {
     }
 }
 
-impl LogEntry {
-    /// Its length as [`to_bytes`](Self::to_bytes) writes it.
-    pub const BYTES: usize = 60;
+impl<P: Position> LogEntry<P> {
+    /// Its first byte, and behind its last, as keys have them.
+    #[must_use]
+    pub fn place(&self) -> (LogAt, LogAt) {
+        (LogAt(self.start.number()), LogAt(self.end.number()))
+    }
 
     /// A piece of which this is signed.
     #[must_use]
-    pub fn of(range: (Lsn, Lsn), holds: &Holds) -> LogEntry {
-        let tail = holds.last_record.filter(|(_, next)| *next <= range.1);
-        let tail = tail.and_then(|(_, next)| u32::try_from(range.1.since(next)).ok());
-        let entry = LogEntry::new(range, holds.commits, holds.xids);
+    pub fn of(range: (P, P), holds: &Holds) -> LogEntry<P> {
+        let end = range.1.number();
+        let tail = holds.last_record.and_then(|(_, next)| end.checked_sub(next.0));
+        let tail = tail.and_then(|tail| u32::try_from(tail).ok());
+        let entry = LogEntry::new(range, holds.commits, holds.xids());
         let of = |digest: Option<Digest>| digest.map_or(0, stands_for);
         let bound = (of(holds.before), of(holds.after));
         LogEntry { tail: tail.unwrap_or(NO_RECORD), bound, ..entry }
@@ -141,8 +147,9 @@ impl LogEntry {
     /// The same of a piece whose bytes have this digest: where it begins a segment that is all of
     /// the segment up to its end.
     #[must_use]
-    pub fn with_bytes(self, holds: &Holds, bytes: Digest) -> LogEntry {
-        let begins = holds.segment_size.is_some_and(|size| size.start_of(self.start) == self.start);
+    pub fn with_bytes(self, holds: &Holds, bytes: Digest) -> LogEntry<P> {
+        let start = Lsn(self.start.number());
+        let begins = holds.segment_size().is_some_and(|size| size.start_of(start) == start);
         let (before, after) = self.bound;
         let after = if begins { stands_for(bytes) } else { after };
         LogEntry { bound: (before, after), ..self }
@@ -150,8 +157,8 @@ impl LogEntry {
 
     /// Appends it: start, end, commits, transactions, tail, what binds it, all little-endian.
     pub fn to_bytes(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&self.start.0.to_le_bytes());
-        bytes.extend_from_slice(&self.end.0.to_le_bytes());
+        bytes.extend_from_slice(&self.start.number().to_le_bytes());
+        bytes.extend_from_slice(&self.end.number().to_le_bytes());
         bytes.extend_from_slice(&self.commits.0.to_le_bytes());
         bytes.extend_from_slice(&self.commits.1.to_le_bytes());
         bytes.extend_from_slice(&self.xids.0.to_le_bytes());
@@ -163,7 +170,7 @@ impl LogEntry {
 
     /// What [`to_bytes`](Self::to_bytes) wrote.
     #[must_use]
-    pub fn from_bytes(bytes: &[u8; LogEntry::BYTES]) -> LogEntry {
+    pub fn from_bytes(bytes: &[u8; LOG_ENTRY_BYTES]) -> LogEntry<P> {
         let eight = |at: usize| -> u64 {
             let mut part = [0; 8];
             part.copy_from_slice(&bytes[at..at + 8]);
@@ -175,8 +182,8 @@ impl LogEntry {
             u32::from_le_bytes(part)
         };
         LogEntry {
-            start: Lsn(eight(0)),
-            end: Lsn(eight(8)),
+            start: P::of(eight(0)),
+            end: P::of(eight(8)),
             commits: (eight(16).cast_signed(), eight(24).cast_signed()),
             xids: (four(32), four(36)),
             tail: four(40),
@@ -185,65 +192,12 @@ impl LogEntry {
     }
 }
 
-/// What of a timeline's log does not fit into [`LogEntry`]; little of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct LogNotes {
-    /// What its history tells: the ancestors, oldest first, and where each was left; nothing
-    /// where there is no history.
-    pub history: Option<Vec<(Timeline, Lsn)>>,
-    /// Its restore points.
-    pub points: Vec<NotedPoint>,
-    /// Where it cannot be replayed.
-    #[serde(default)]
-    pub breaks: Vec<NotedBreak>,
-    /// What stands for the lengths of the objects of all pieces: another number says that one is not
-    /// what it was.
-    #[serde(default)]
-    pub bytes: Option<u64>,
-}
-
-/// Where log cannot be replayed, and the piece that told of it: `wal_level = minimal` from there on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct NotedBreak {
-    /// The first byte of the piece.
-    pub start: Lsn,
-    /// Behind its last byte.
-    pub end: Lsn,
-    /// The end of the last record that can be.
-    pub at: Lsn,
-}
-
-impl NotedBreak {
-    /// Those in a piece of which this is signed.
-    #[must_use]
-    pub fn of((start, end): (Lsn, Lsn), holds: &Holds) -> Vec<NotedBreak> {
-        let minimal =
-            holds.settings.iter().filter(|one| one.settings.wal_level == WalLevel::Minimal);
-        minimal.map(|one| NotedBreak { start, end, at: one.behind.max(start) }).collect()
-    }
-}
-
-/// A restore point, and the piece that told of it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct NotedPoint {
-    /// The first byte of the piece.
-    pub start: Lsn,
-    /// Behind its last byte.
-    pub end: Lsn,
-    /// The end of the record.
-    pub lsn: Lsn,
-    /// When it was made.
-    pub at: Timestamp,
-    /// Its name.
-    pub name: String,
-}
-
 /// The pieces that do not lie wholly within another one; `ranges` are in order and differ.
 ///
 /// What is left out says nothing that the larger piece does not say: readers need not look at it.
 #[must_use]
-pub fn outermost(ranges: &[(Lsn, Lsn)]) -> Vec<(Lsn, Lsn)> {
-    let mut kept: Vec<(Lsn, Lsn)> = Vec::with_capacity(ranges.len());
+pub fn outermost<P: Copy + Ord>(ranges: &[(P, P)]) -> Vec<(P, P)> {
+    let mut kept: Vec<(P, P)> = Vec::with_capacity(ranges.len());
     for range in ranges {
         // Of those that begin together the longest comes last.
         if kept.last().is_some_and(|last| last.0 == range.0) {
@@ -259,13 +213,18 @@ pub fn outermost(ranges: &[(Lsn, Lsn)]) -> Vec<(Lsn, Lsn)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::WalHolds;
 
     #[test]
     fn a_piece_is_the_same_in_few_bytes() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let times = (at("2026-03-01T00:00:00.000001Z"), at("2026-03-01T00:00:01Z"));
-        let holds =
-            |commits, xids, last_record| Holds { commits, xids, last_record, ..Holds::default() };
+        let holds = |commits, xids, last_record: Option<(Lsn, Lsn)>| Holds {
+            commits,
+            last_record: last_record.map(|(at, next)| (at.into(), next.into())),
+            wal: Some(WalHolds { xids, ..WalHolds::default() }),
+            ..Holds::default()
+        };
         let range = (Lsn(0x300_0000), Lsn(0x400_0000));
         for (holds, end) in [
             (holds(Some(times), Some((5, 9)), Some((Lsn(0x3ff_0000), Lsn(0x3ff_0100)))), true),
@@ -274,9 +233,10 @@ mod tests {
         ] {
             let entry = LogEntry::of(range, &holds);
             assert_eq!(entry.range(), range);
-            assert_eq!(entry.record_end(), holds.last_record.filter(|_| end).map(|(_, n)| n));
+            let next = holds.last_record.filter(|_| end).map(|(_, next)| Lsn(next.0));
+            assert_eq!(entry.record_end(), next);
             assert_eq!(entry.commits(), holds.commits.map(|(a, b)| (micros(a), micros(b))));
-            let xids = holds.xids.map(|(a, b)| (a, b.wrapping_sub(a)));
+            let xids = holds.xids().map(|(a, b)| (a, b.wrapping_sub(a)));
             assert_eq!(entry.transactions(), xids);
             let mut bytes = Vec::new();
             entry.to_bytes(&mut bytes);
@@ -285,7 +245,8 @@ mod tests {
         // What lies before a piece is bound to it, as far as both tell.
         let digest = |n| Digest([n; 32]);
         let size = crate::WalSegmentSize::new(1 << 20);
-        let told = |before| Holds { before, segment_size: size, ..Holds::default() };
+        let wal = WalHolds { segment_size: size, ..WalHolds::default() };
+        let told = |before| Holds { before, wal: Some(wal.clone()), ..Holds::default() };
         let piece = |n: u64, before| {
             let range = (Lsn(n << 20), Lsn((n + 1) << 20));
             LogEntry::of(range, &told(before))

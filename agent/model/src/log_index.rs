@@ -1,10 +1,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Digest, Header, Holds, Lineage, LineageError, Lsn, ManifestError, RepositoryId, SourceId,
-    Timeline, WAL,
-};
+use crate::{Digest, Header, Holds, Lineage, LogAt, ManifestError, RepositoryId, SourceId};
 
 /// The most pieces in an index.
 pub const MAX_INDEX_PIECES: usize = 1024;
@@ -31,50 +28,24 @@ pub struct LogIndex {
     pub pieces: Vec<IndexedPiece>,
 }
 
-/// Where an index belongs; all of its key. Written with the lineage that cluster and timeline are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(into = "WrittenPlace", try_from = "WrittenPlace")]
+/// Where an index belongs; all of its key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IndexPlace {
-    /// The cluster's system identifier.
-    pub system_id: u64,
-    /// The timeline.
-    pub timeline: Timeline,
+    /// Whose log it is.
+    pub lineage: Lineage,
     /// Where its first piece begins.
-    pub start: Lsn,
+    pub start: LogAt,
     /// Where its last one ends.
-    pub end: Lsn,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WrittenPlace {
-    lineage: Lineage,
-    start: Lsn,
-    end: Lsn,
-}
-
-impl From<IndexPlace> for WrittenPlace {
-    fn from(place: IndexPlace) -> WrittenPlace {
-        let lineage = Lineage::of_timeline(place.system_id, place.timeline);
-        WrittenPlace { lineage, start: place.start, end: place.end }
-    }
-}
-
-impl TryFrom<WrittenPlace> for IndexPlace {
-    type Error = LineageError;
-
-    fn try_from(written: WrittenPlace) -> Result<IndexPlace, LineageError> {
-        let (system_id, timeline) = written.lineage.cluster()?;
-        Ok(IndexPlace { system_id, timeline, start: written.start, end: written.end })
-    }
+    pub end: LogAt,
 }
 
 /// A piece in an index: what its own head says of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexedPiece {
-    /// Its first byte.
-    pub start: Lsn,
-    /// Behind its last byte.
-    pub end: Lsn,
+    /// Where it begins.
+    pub start: LogAt,
+    /// Where the next one begins.
+    pub end: LogAt,
     /// SHA-256 of the plain bytes.
     pub plain_sha256: Digest,
     /// Stored bytes behind the head.
@@ -105,9 +76,10 @@ impl LogIndex {
             return Err(ManifestError::Misplaced(format!("repository {}", self.repository)));
         }
         if &self.source != source || &self.place != place {
-            return Err(ManifestError::Misplaced(format!("the WAL of {}", self.source)));
+            let log = self.place.lineage.words().log;
+            return Err(ManifestError::Misplaced(format!("the {log} of {}", self.source)));
         }
-        self.header.names(WAL)?;
+        self.place.lineage.check(&self.header)?;
         let wrong = |what: &str| Err(ManifestError::Inconsistent(what.to_owned()));
         if self.pieces.len() > MAX_INDEX_PIECES {
             return wrong("it has too many pieces");

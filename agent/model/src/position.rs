@@ -5,7 +5,7 @@ use std::fmt;
 ///
 /// What else a tool tells of a position fits into the number: a binary log's file and the offset in
 /// it, the seconds and the ordinal of an oplog.
-pub trait Position: Copy + Ord + fmt::Debug + fmt::Display {
+pub trait Position: Copy + Ord + fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// The position of a number.
     fn of(number: u64) -> Self;
 

@@ -155,9 +155,10 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     let trust = trust_digest(&repository.trust);
     for (source, system_id) in cached_clusters(&catalog).await? {
         let known = cached_log(&catalog, &source, system_id, trust).await?;
-        let mut there = LogStore::reader(repository, &source).listed(system_id).await?;
+        let log_store = LogStore::reader(repository, &source);
+        let mut there = log_store.cluster_ranges(system_id).await?;
         for (timeline, log) in known {
-            let ranges = there.remove(&timeline).unwrap_or_default().ranges;
+            let ranges = there.remove(&timeline).unwrap_or_default();
             let gone = |entry: &&LogEntry| ranges.binary_search(&entry.range()).is_err();
             let gone = log.entries.iter().filter(gone).count() as u64;
             compared.log_missing_in_catalog += unknown(&outermost(&ranges), &log.entries);
@@ -165,7 +166,7 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
                 *compared.log_missing_in_bucket.entry(source.clone()).or_default() += gone;
             }
         }
-        let unknown = there.values().map(|listed| outermost(&listed.ranges).len() as u64);
+        let unknown = there.values().map(|ranges| outermost(ranges).len() as u64);
         compared.log_missing_in_catalog += unknown.sum::<u64>();
     }
     // The log was read as well.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::wal::WalWalker;
-use drctl_model::{Digest, Holds, LogPart, LogPiece, LogPlace, Lsn, Timeline, WalSegmentSize};
+use drctl_model::{Digest, Holds, LogPiece, LogPlace, Lsn, Timeline, WalSegmentSize};
 use sha2::{Digest as _, Sha256};
 
 use super::holds;
@@ -198,8 +198,7 @@ impl Cutter {
 
     fn piece(&self, start: Lsn, bytes: Vec<u8>, holds: Holds) -> Cut {
         let end = start.plus(bytes.len() as u64);
-        let part = LogPart::Range { start, end };
-        let place = LogPlace { system_id: self.system_id, timeline: self.timeline, part };
+        let place = LogPlace::of_wal((self.system_id, self.timeline), (start, end));
         Cut { place, end, bytes, holds }
     }
 
@@ -225,7 +224,7 @@ impl Cutter {
         let start = self.size.start_of(Lsn(self.at().0 - 1));
         match self.parts.take() {
             // What would not fit into one head stays in many.
-            Some(holds) if holds.restore_points.len() > MAX_POINTS => {}
+            Some(holds) if holds.restore_points().len() > MAX_POINTS => {}
             Some(holds) => {
                 let holds = Holds { after: None, ..holds };
                 cuts.joined.push(self.piece(start, bytes, holds));

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
+use drctl_model::{LogPlace, Lsn, Timeline, WalSegmentSize};
 use drctl_store::{Identities, digest};
 
 use super::request::{LogFile, LogRequest, Told};
@@ -91,7 +91,7 @@ pub(crate) async fn fetch(
     let (timeline, start) = match asked.file()? {
         LogFile::Segment(timeline, start) => (timeline, start),
         LogFile::History(timeline) => {
-            let place = LogPlace { system_id, timeline, part: LogPart::History };
+            let place = LogPlace::of_history((system_id, timeline));
             let bytes = match log_store.read(&place, identities).await {
                 Err(error) if is_missing(&error) => return Ok(Fetched::Absent),
                 read => read?.1,
@@ -222,7 +222,7 @@ pub(crate) async fn assemble(
 /// The same of one chain of pieces; with an error the piece that it is about.
 async fn join(
     log_store: &LogStore,
-    (system_id, timeline): (u64, Timeline),
+    of: (u64, Timeline),
     size: WalSegmentSize,
     start: Lsn,
     chain: &[Range],
@@ -230,8 +230,7 @@ async fn join(
 ) -> Result<Assembled, (Range, anyhow::Error)> {
     let (mut bytes, mut quiet) = (Vec::new(), false);
     for (from, until) in chain {
-        let part = LogPart::Range { start: *from, end: *until };
-        let read = log_store.read(&LogPlace { system_id, timeline, part }, identities).await;
+        let read = log_store.read(&LogPlace::of_wal(of, (*from, *until)), identities).await;
         let (head, plain) = read.map_err(|error| ((*from, *until), error))?;
         let have = start.plus(bytes.len() as u64);
         let before = usize::try_from(from.since(start)).ok().and_then(|n| bytes.get(..n));

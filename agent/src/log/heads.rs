@@ -1,21 +1,22 @@
-//! What is signed of a cluster's log, with the fewest requests: what the catalog knows is not
+//! What is signed of a source's log, with the fewest requests: what the catalog knows is not
 //! asked for, an index tells of many pieces at once, and only the rest is read piece by piece.
 //! Whichever way it is learnt, the answer is the same.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::{CachedLog, Catalog};
+use drctl_catalog::{CachedLog, Catalog, CatalogError};
 use drctl_model::{
-    Digest, Holds, IndexPlace, IndexedPiece, Lineage, LogEntry, LogIndex, LogNotes, LogPart,
-    LogPlace, Lsn, NotedBreak, NotedPoint, Timeline, outermost,
+    Digest, Holds, IndexPlace, IndexedPiece, Lineage, LogAt, LogEntry, LogIndex, LogNotes, LogPart,
+    LogPlace, NoteName, Position, outermost,
 };
 use drctl_store::{MAX_LOG_INDEX_BYTES, Stored, Trust, decode_log_index, digest, layout};
 use futures_util::{StreamExt as _, stream};
 
 use super::LogStore;
-use super::cached::cached_log;
-use super::listing::Listed;
+use super::listing::{Listed, Range};
+use super::log_engine::LogEngine;
 use super::pieces::Measured;
 use super::sizes::Sizes;
 use super::vanished::note_lost;
@@ -26,28 +27,53 @@ use crate::repository::first::first_of;
 /// How many heads or indexes are fetched at once.
 const AT_ONCE: usize = 32;
 
-/// A range of log.
-type Range = (Lsn, Lsn);
-
-/// One timeline's log.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Log {
+/// One lineage's log.
+#[derive(Debug, Clone)]
+pub(crate) struct Log<E: LogEngine> {
     /// The pieces that do not lie wholly within another one.
-    pub(crate) entries: Vec<LogEntry>,
-    /// What else is known of it.
-    pub(crate) notes: LogNotes,
+    pub(crate) entries: Vec<LogEntry<E::At>>,
+    /// What else its engine knows of it.
+    pub(crate) notes: E::Notes,
+    /// What stands for the lengths of its objects, where these are beyond doubt.
+    bytes: Option<u64>,
     /// Where it ended once, if there is an index of pieces behind the last piece that is there.
-    pub(crate) once: Option<Lsn>,
+    pub(crate) once: Option<E::At>,
+}
+
+impl<E: LogEngine> Default for Log<E> {
+    fn default() -> Self {
+        Log { entries: Vec::new(), notes: E::Notes::default(), bytes: None, once: None }
+    }
 }
 
 /// What was read of pieces that the catalog did not know.
-type Fresh = BTreeMap<Range, Learnt>;
+struct Fresh<E: LogEngine> {
+    entries: BTreeMap<Range, LogEntry<E::At>>,
+    notes: E::Notes,
+}
 
-/// What was read of a piece.
-struct Learnt {
-    entry: LogEntry,
-    points: Vec<NotedPoint>,
-    breaks: Vec<NotedBreak>,
+impl<E: LogEngine> Fresh<E> {
+    fn new() -> Self {
+        Fresh { entries: BTreeMap::new(), notes: E::Notes::default() }
+    }
+
+    fn learn(&mut self, range: Range, holds: &Holds, bytes: Digest) {
+        if let Entry::Vacant(place) = self.entries.entry(range) {
+            let at = positions(range);
+            place.insert(LogEntry::of(at, holds).with_bytes(holds, bytes));
+            E::learn(&mut self.notes, at, holds);
+        }
+    }
+}
+
+/// A range as its engine has it.
+pub(super) fn positions<P: Position>((start, end): Range) -> (P, P) {
+    (P::of(start.0), P::of(end.0))
+}
+
+/// A range as keys have it.
+pub(super) fn numbers<P: Position>((start, end): (P, P)) -> Range {
+    (LogAt(start.number()), LogAt(end.number()))
 }
 
 /// What stands for the keys that are believed: what was learnt under others is learnt anew.
@@ -62,96 +88,95 @@ pub(crate) fn trust_digest(trust: &Trust) -> Digest {
     digest(keys.into_iter().collect::<Vec<_>>().join(" ").as_bytes())
 }
 
-/// All that is signed of a cluster's log, by timeline. What does not count is told in `refused`.
+/// All that is signed of the log of some lineages, which are of one engine. What does not count is told
+/// in `refused`.
 ///
 /// # Errors
 /// The store's. A catalog that fails is done without.
-pub(crate) async fn heads(
+pub(crate) async fn heads<E: LogEngine>(
     log_store: &LogStore,
-    system_id: u64,
+    of: impl Fn(&Lineage) -> bool + Clone + Send + 'static,
     cache: Option<&Catalog>,
     refused: &mut Vec<String>,
-) -> Result<BTreeMap<Timeline, Log>> {
+) -> Result<BTreeMap<Lineage, Log<E>>> {
     let trust = trust_digest(&log_store.repository.trust);
-    let mut known = match cache {
-        Some(cache) => {
-            cached_log(cache, &log_store.source, system_id, trust).await.unwrap_or_else(|error| {
-                tracing::warn!("what the catalog knows of the WAL is not used: {error}");
-                BTreeMap::new()
-            })
-        }
-        None => BTreeMap::new(),
+    let cached = match cache {
+        Some(cache) => cache.logs(&log_store.source, of.clone(), trust).await,
+        None => Ok(BTreeMap::new()),
     };
+    let unused = |error: &CatalogError| {
+        tracing::warn!("what the catalog knows of the {} is not used: {error}", E::LOG);
+    };
+    let mut known: BTreeMap<Lineage, CachedLog<E::At>> =
+        cached.inspect_err(unused).unwrap_or_default();
     let mut found = BTreeMap::new();
-    for (timeline, listed) in log_store.listed(system_id).await? {
-        let before = known.remove(&timeline).unwrap_or_default();
-        let of = (system_id, timeline);
-        let mut learning = Learning { log_store, of, before: &before, refused, doubtful: false };
+    for (lineage, listed) in log_store.listed(of).await? {
+        let before = known.remove(&lineage).unwrap_or_default();
+        let noted = E::read(&before.notes);
+        let of = &lineage;
+        let mut learning = Learning::<E> {
+            log_store,
+            of,
+            // Notes that cannot be read are learnt anew, and that is of all pieces.
+            before: noted.as_ref().map(|_| &*before.entries).unwrap_or_default(),
+            bytes: before.notes.bytes,
+            noted: noted.unwrap_or_default(),
+            refused,
+            doubtful: false,
+        };
         let log = learning.read(listed).await?;
-        remember(log_store, cache, (system_id, timeline), trust, &before, &log).await;
-        found.insert(timeline, log);
+        remember(log_store, cache, of, trust, &before, &log).await;
+        found.insert(lineage, log);
     }
-    for (timeline, before) in known {
-        let nothing = Log::default();
-        remember(log_store, cache, (system_id, timeline), trust, &before, &nothing).await;
+    for (lineage, before) in known {
+        remember::<E>(log_store, cache, &lineage, trust, &before, &Log::default()).await;
     }
     Ok(found)
 }
 
-/// Learns a cluster's log again, so that its catalog notes what is gone.
-///
-/// # Errors
-/// The store's.
-pub(crate) async fn look_again(
-    log_store: &LogStore,
-    system_id: u64,
-    cache: &Catalog,
-) -> Result<()> {
-    heads(log_store, system_id, Some(cache), &mut Vec::new()).await.map(drop)
-}
-
 /// Tells the catalog; that it cannot be told costs time and nothing else.
-async fn remember(
+async fn remember<E: LogEngine>(
     log_store: &LogStore,
     cache: Option<&Catalog>,
-    of: (u64, Timeline),
+    of: &Lineage,
     trust: Digest,
-    before: &CachedLog,
-    log: &Log,
+    before: &CachedLog<E::At>,
+    log: &Log<E>,
 ) {
-    let change = before.change(&log.entries, &log.notes);
+    let notes = LogNotes { bytes: log.bytes, own: E::written(&log.notes) };
+    let change = before.change(&log.entries, &notes);
     let Some((cache, change)) = cache.zip(change) else { return };
     // First of all what is gone, so that it is never forgotten.
-    if let Err(error) = note_lost(log_store, cache, of, before, &log.entries).await {
+    if let Err(error) = note_lost::<E>(log_store, cache, of, before, &log.entries).await {
         tracing::debug!("the catalog does not learn what is lost: {error}");
         return;
     }
-    let lineage = Lineage::of_timeline(of.0, of.1);
-    if let Err(error) = cache.change_log(&log_store.source, &lineage, trust, change).await {
-        tracing::debug!("the catalog does not learn of the WAL: {error}");
+    if let Err(error) = cache.change_log(&log_store.source, of, trust, change).await {
+        tracing::debug!("the catalog does not learn of the {}: {error}", E::LOG);
     }
 }
 
-/// The log of one timeline while it is learnt.
-struct Learning<'a> {
+/// The log of one lineage while it is learnt.
+struct Learning<'a, E: LogEngine> {
     log_store: &'a LogStore,
-    of: (u64, Timeline),
-    before: &'a CachedLog,
+    of: &'a Lineage,
+    /// What the catalog knows of its pieces, of the lengths of their objects, and of notes.
+    before: &'a [LogEntry<E::At>],
+    bytes: Option<u64>,
+    noted: E::Notes,
     refused: &'a mut Vec<String>,
     /// Whether a piece is not as long as is signed: all is learnt anew until it is.
     doubtful: bool,
 }
 
-impl Learning<'_> {
-    async fn read(&mut self, listed: Listed) -> Result<Log> {
-        let Listed { mut ranges, history, mut indexes, odd_indexes, odd, odd_history, sizes } =
-            listed;
+impl<E: LogEngine> Learning<'_, E> {
+    async fn read(&mut self, listed: Listed) -> Result<Log<E>> {
+        let Listed { mut ranges, notes, mut indexes, odd_indexes, odd, odd_notes, sizes } = listed;
         self.weigh_indexes(odd_indexes).await;
         let sizes = Sizes(sizes);
         // What the catalog knows counts as long as its pieces have the lengths that they had.
-        let before = &self.before.entries;
-        let known = match self.before.notes.bytes == Some(sizes.of_all(before)) {
-            true => before.as_slice(),
+        let known = match self.bytes == Some(sizes.of_all(self.before)) {
+            true => self.before,
             false => &[],
         };
         let mut fresh = Fresh::new();
@@ -160,12 +185,14 @@ impl Learning<'_> {
         self.pieces(odd.into_iter().collect(), &mut ranges, &sizes, &mut fresh).await?;
         loop {
             let wanted = outermost(&ranges);
-            let missing = unknown(&wanted, known, &fresh);
+            let missing = unknown(&wanted, known, &fresh.entries);
             if missing.is_empty() {
-                let entries = entries(&wanted, known, &fresh);
-                let mut notes = self.notes((history, odd_history), &wanted, &fresh).await?;
-                notes.bytes = (!self.doubtful).then(|| sizes.of_all(&entries));
-                return Ok(Log { entries, notes, once });
+                let entries = entries(&wanted, known, &fresh.entries);
+                let note = E::note().filter(|name| notes.contains(name));
+                let is_odd = note.as_ref().is_some_and(|name| odd_notes.contains(name));
+                let notes = self.notes((note, is_odd), &wanted, fresh.notes).await?;
+                let bytes = (!self.doubtful).then(|| sizes.of_all(&entries));
+                return Ok(Log { entries, notes, bytes, once });
             }
             let helps = |index: &IndexPlace| {
                 let at = missing.partition_point(|range| range.0 < index.start);
@@ -188,18 +215,18 @@ impl Learning<'_> {
             .buffered(AT_ONCE);
         while let Some((index, place)) = read.next().await {
             if let Err(error) = index {
-                passed_over(&place, &error);
+                passed_over::<E>(&place, &error);
             }
         }
     }
 
     /// Where the log ended once, as a signed index tells whose pieces are not there any more.
-    async fn once(&self, ranges: &[Range], indexes: &[IndexPlace]) -> Option<Lsn> {
-        let end = ranges.iter().map(|(_, end)| *end).max().unwrap_or(Lsn(0));
+    async fn once(&self, ranges: &[Range], indexes: &[IndexPlace]) -> Option<E::At> {
+        let end = ranges.iter().map(|(_, end)| *end).max().unwrap_or(LogAt(0));
         let last = indexes.iter().filter(|index| index.end > end).max_by_key(|index| index.end)?;
         let read = self.log_store.log_index(last).await;
         read.inspect_err(|error| tracing::warn!("an index is passed over: {error:#}")).ok()?;
-        Some(last.end)
+        Some(E::At::of(last.end.0))
     }
 
     /// Reads indexes. One that is not believed, or cannot be had, is passed over: its pieces are
@@ -209,7 +236,7 @@ impl Learning<'_> {
         places: Vec<IndexPlace>,
         listed: &[Range],
         sizes: &Sizes,
-        fresh: &mut Fresh,
+        fresh: &mut Fresh<E>,
     ) {
         let mut read = stream::iter(places)
             .map(|place| async move { (self.log_store.log_index(&place).await, place) })
@@ -223,12 +250,11 @@ impl Learning<'_> {
                         // whatever an index says.
                         let range = (start, end);
                         if listed.binary_search(&range).is_ok() && sizes.fits(range, sealed, head) {
-                            let learnt = || learnt(range, &holds, plain_sha256);
-                            fresh.entry(range).or_insert_with(learnt);
+                            fresh.learn(range, &holds, plain_sha256);
                         }
                     }
                 }
-                Err(error) => passed_over(&place, &error),
+                Err(error) => passed_over::<E>(&place, &error),
             }
         }
     }
@@ -239,20 +265,21 @@ impl Learning<'_> {
         missing: Vec<Range>,
         ranges: &mut Vec<Range>,
         sizes: &Sizes,
-        fresh: &mut Fresh,
+        fresh: &mut Fresh<E>,
     ) -> Result<()> {
-        let (log_store, (system_id, timeline)) = (self.log_store, self.of);
+        let (log_store, lineage) = (self.log_store, self.of);
         let mut strange = BTreeSet::new();
         let mut read = stream::iter(missing)
             .map(|(start, end)| async move {
                 let part = LogPart::Range { start, end };
-                (log_store.measured(&LogPlace { system_id, timeline, part }).await, (start, end))
+                let place = LogPlace { lineage: lineage.clone(), part };
+                (log_store.measured(&place).await, (start, end))
             })
             .buffered(AT_ONCE);
         while let Some((head, range)) = read.next().await {
             match self.believed(head)?.filter(|head| self.fits(head, range, sizes)) {
                 Some((head, _)) => {
-                    fresh.insert(range, learnt(range, &head.holds, head.plain_sha256));
+                    fresh.learn(range, &head.holds, head.plain_sha256);
                 }
                 None => drop(strange.insert(range)),
             }
@@ -267,83 +294,64 @@ impl Learning<'_> {
         let fits = sizes.fits(range, head.sealed, None);
         if !sizes.fits(range, head.sealed, Some(*length)) {
             self.doubtful = true;
-            let (timeline, key) = (self.of.1, layout::piece(&self.log_store.source, &head.place));
-            self.refused.push(format!("WAL of timeline {timeline}: {key} is cut, or too long"));
+            let key = layout::piece(&self.log_store.source, &head.place);
+            self.refuse(&format!("{key} is cut, or too long"));
         }
         fits
+    }
+
+    fn refuse(&mut self, why: &str) {
+        self.refused.push(format!("{} of {}: {why}", E::LOG, E::called(self.of)));
     }
 
     fn believed<T>(&mut self, head: Result<T>) -> Result<Option<T>> {
         match head {
             Ok(head) => Ok(Some(head)),
             Err(error) if is_bad_manifest(&error) => {
-                self.refused.push(format!("WAL of timeline {}: {error:#}", self.of.1));
+                self.refuse(&format!("{error:#}"));
                 Ok(None)
             }
-            Err(error) => Err(error).context("read what is known of the WAL"),
+            Err(error) => Err(error).context(format!("read what is known of the {}", E::LOG)),
         }
     }
 
     async fn notes(
         &mut self,
-        (history, is_odd): (bool, bool),
+        (note, is_odd): (Option<NoteName>, bool),
         wanted: &[Range],
-        fresh: &Fresh,
-    ) -> Result<LogNotes> {
-        let (system_id, timeline) = self.of;
-        let known = self.before.notes.history.clone().filter(|_| history && !is_odd);
-        let history = match known {
-            None if history => {
-                let place = LogPlace { system_id, timeline, part: LogPart::History };
-                let head = self.log_store.head(&place).await;
-                self.believed(head)?.map(|head| head.holds.ancestors)
+        fresh: E::Notes,
+    ) -> Result<E::Notes> {
+        let is_there = |range| wanted.binary_search(&numbers(range)).is_ok();
+        let mut notes = E::join(self.noted.clone(), fresh, is_there);
+        let Some(name) = note else { return Ok(notes) };
+        if is_odd || !E::keep_note(&mut notes, &self.noted) {
+            let part = LogPart::Note { name };
+            let place = LogPlace { lineage: self.of.clone(), part };
+            let head = self.log_store.head(&place).await;
+            if let Some(head) = self.believed(head)? {
+                E::learn_note(&mut notes, &head.holds);
             }
-            known => known,
-        };
-        let here = |point: &&NotedPoint| wanted.binary_search(&(point.start, point.end)).is_ok();
-        let old = self.before.notes.points.iter().filter(here);
-        let new = fresh.values().flat_map(|learnt| &learnt.points).filter(here);
-        let points: BTreeSet<NotedPoint> = old.chain(new).cloned().collect();
-        let here = |one: &&NotedBreak| wanted.binary_search(&(one.start, one.end)).is_ok();
-        let old = self.before.notes.breaks.iter().filter(here);
-        let new = fresh.values().flat_map(|learnt| &learnt.breaks).filter(here);
-        let breaks: BTreeSet<NotedBreak> = old.chain(new).copied().collect();
-        let (points, breaks) = (points.into_iter().collect(), breaks.into_iter().collect());
-        Ok(LogNotes { history, points, breaks, bytes: None })
+        }
+        Ok(notes)
     }
 }
 
-fn passed_over(place: &IndexPlace, error: &anyhow::Error) {
-    tracing::warn!(
-        "the index of timeline {} from {} is passed over: {error:#}",
-        place.timeline,
-        place.start
-    );
-}
-
-fn learnt(range: Range, holds: &Holds, bytes: Digest) -> Learnt {
-    let (start, end) = range;
-    let point = |(name, lsn, at): &(String, Lsn, jiff::Timestamp)| NotedPoint {
-        start,
-        end,
-        lsn: *lsn,
-        at: *at,
-        name: name.clone(),
-    };
-    Learnt {
-        entry: LogEntry::of(range, holds).with_bytes(holds, bytes),
-        points: holds.restore_points.iter().map(point).collect(),
-        breaks: NotedBreak::of(range, holds),
-    }
+fn passed_over<E: LogEngine>(place: &IndexPlace, error: &anyhow::Error) {
+    let (lineage, from) = (E::called(&place.lineage), E::At::of(place.start.0));
+    tracing::warn!("the index of {lineage} from {from} is passed over: {error:#}");
 }
 
 /// Those of `wanted` that neither the catalog nor what was read tells of.
-fn unknown(wanted: &[Range], cached: &[LogEntry], fresh: &Fresh) -> Vec<Range> {
+fn unknown<P: Position>(
+    wanted: &[Range],
+    cached: &[LogEntry<P>],
+    fresh: &BTreeMap<Range, LogEntry<P>>,
+) -> Vec<Range> {
     let mut cached = cached.iter().peekable();
     let mut missing = Vec::new();
     for range in wanted {
-        while cached.next_if(|entry| entry.range() < *range).is_some() {}
-        let known = cached.peek().is_some_and(|entry| entry.range() == *range);
+        while cached.next_if(|entry| entry.place() < *range).is_some() {}
+        let known = cached.peek().is_some_and(|entry| entry.place() == *range);
         if !known && !fresh.contains_key(range) {
             missing.push(*range);
         }
@@ -351,12 +359,16 @@ fn unknown(wanted: &[Range], cached: &[LogEntry], fresh: &Fresh) -> Vec<Range> {
     missing
 }
 
-fn entries(wanted: &[Range], cached: &[LogEntry], fresh: &Fresh) -> Vec<LogEntry> {
+fn entries<P: Position>(
+    wanted: &[Range],
+    cached: &[LogEntry<P>],
+    fresh: &BTreeMap<Range, LogEntry<P>>,
+) -> Vec<LogEntry<P>> {
     let mut cached = cached.iter().peekable();
     let each = wanted.iter().filter_map(|range| {
-        while cached.next_if(|entry| entry.range() < *range).is_some() {}
-        let known = cached.peek().filter(|entry| entry.range() == *range).map(|entry| **entry);
-        fresh.get(range).map(|learnt| learnt.entry).or(known)
+        while cached.next_if(|entry| entry.place() < *range).is_some() {}
+        let known = cached.peek().filter(|entry| entry.place() == *range).map(|entry| **entry);
+        fresh.get(range).copied().or(known)
     });
     each.collect()
 }
@@ -382,7 +394,7 @@ mod tests {
     use super::*;
 
     fn range(start: u64, end: u64) -> Range {
-        (Lsn(start), Lsn(end))
+        (LogAt(start), LogAt(end))
     }
 
     #[test]
@@ -390,10 +402,9 @@ mod tests {
         let entry = |start, end| LogEntry::new(range(start, end), None, None);
         let cached = [entry(0, 4), entry(4, 8), entry(12, 16)];
         let wanted = [range(0, 4), range(4, 9), range(9, 12), range(12, 16), range(16, 20)];
-        let mut fresh = Fresh::new();
+        let mut fresh = BTreeMap::new();
         assert_eq!(unknown(&wanted, &cached, &fresh), [range(4, 9), range(9, 12), range(16, 20)]);
-        let learnt = Learnt { entry: entry(9, 12), points: Vec::new(), breaks: Vec::new() };
-        fresh.insert(range(9, 12), learnt);
+        fresh.insert(range(9, 12), entry(9, 12));
         assert_eq!(unknown(&wanted, &cached, &fresh), [range(4, 9), range(16, 20)]);
         let found: Vec<Range> =
             entries(&wanted, &cached, &fresh).iter().map(LogEntry::range).collect();

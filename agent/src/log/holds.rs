@@ -1,7 +1,7 @@
 //! What a walk over log found, as it is signed.
 
 use drctl_engines::pg::wal::{Ask, Asked, WalSummary, may_be_of_tablespace};
-use drctl_model::{ChangedSettings, Holds, Lsn, TimelineHistory, WalSegmentSize};
+use drctl_model::{ChangedSettings, Holds, LogAt, Lsn, TimelineHistory, WalHolds, WalSegmentSize};
 
 /// The length of a restore point's record (`xl_restore_point` behind its headers, aligned).
 const RESTORE_POINT_BYTES: u64 = 104;
@@ -10,18 +10,16 @@ const RESTORE_POINT_BYTES: u64 = 104;
 #[must_use]
 pub(crate) fn of_history(history: &TimelineHistory) -> Holds {
     let ancestors = history.ancestors.iter().map(|a| (a.timeline, a.until)).collect();
-    Holds { ancestors, ..Holds::default() }
+    let wal = WalHolds { ancestors, ..WalHolds::default() };
+    Holds { wal: Some(wal), ..Holds::default() }
 }
 
 /// What a walk over a piece found, as it is signed.
 #[must_use]
 pub(crate) fn holds(summary: &WalSummary, size: WalSegmentSize) -> Holds {
-    Holds {
+    let at = |(one, other): (Lsn, Lsn)| (LogAt::from(one), LogAt::from(other));
+    let wal = WalHolds {
         segment_size: Some(size),
-        records: summary.records,
-        first_record: summary.first_record.zip(summary.first_follows),
-        last_record: summary.last_record.zip(summary.next_record),
-        commits: summary.first_commit.zip(summary.last_commit),
         xids: summary.min_xid.zip(summary.max_xid),
         ancestors: Vec::new(),
         restore_points: summary
@@ -29,10 +27,16 @@ pub(crate) fn holds(summary: &WalSummary, size: WalSegmentSize) -> Holds {
             .iter()
             .map(|point| (point.name.clone(), point.lsn.plus(RESTORE_POINT_BYTES), point.time))
             .collect(),
-        before: None,
-        after: None,
         settings: summary.asks.iter().filter_map(changed).collect(),
         tablespaces: summary.asks.iter().filter_map(tablespace).collect(),
+    };
+    Holds {
+        records: summary.records,
+        first_record: summary.first_record.zip(summary.first_follows).map(at),
+        last_record: summary.last_record.zip(summary.next_record).map(at),
+        commits: summary.first_commit.zip(summary.last_commit),
+        wal: Some(wal),
+        ..Holds::default()
     }
 }
 
@@ -45,8 +49,8 @@ pub(crate) fn makes_no_tablespace(
     size: WalSegmentSize,
     byte: impl FnOnce(u64) -> Option<u8>,
 ) -> bool {
-    let last = holds.last_record.filter(|_| holds.tablespaces.is_empty());
-    last.is_some_and(|(_, next)| !may_be_of_tablespace(size, next.since(start), byte))
+    let last = holds.last_record.filter(|_| holds.tablespaces().is_empty());
+    last.is_some_and(|(_, next)| !may_be_of_tablespace(size, Lsn::from(next).since(start), byte))
 }
 
 fn changed(asked: &Asked) -> Option<ChangedSettings> {

@@ -1,74 +1,83 @@
 //! What a writer of log does when a piece is stored: it looks whether log is missing before it,
 //! and signs what a run of pieces holds, so that readers need not read each head.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_model::{
-    Finding, FindingCode, Header, IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace,
-    Lsn, MAX_INDEX_PIECES, SourceId, Timeline, WAL, WalSegmentSize, outermost,
+    Finding, FindingCode, Header, Holds, IndexPlace, IndexedPiece, Lineage, LogAt, LogIndex,
+    LogPart, LogPiece, LogPlace, MAX_INDEX_PIECES, Position, SourceId, outermost,
 };
 use drctl_store::{FormatError, StoreError, encode_log_index, layout};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::LogStore;
+use super::heads::positions;
+use super::listing::Range;
+use super::log_engine::LogEngine;
 use super::log_store::Writer;
 use super::pieces::Measured;
 use crate::host::AgentError;
 use crate::repository::faults::{is_bad_manifest, is_missing};
 
-/// Segments in a block of log. An index is written when a block is full, and covers no more.
-const BLOCK_SEGMENTS: u64 = 64;
+/// Units in a block of log: as much as the engine puts into one piece, where it can. An index is written
+/// when a block is full, and covers no more.
+const BLOCK_UNITS: u64 = 64;
 
 /// How many heads are fetched at once.
 const AT_ONCE: usize = 32;
-
-/// A range of log.
-type Range = (Lsn, Lsn);
 
 impl LogStore {
     /// After a piece was stored: tells where log is missing right before it, and writes the index
     /// that it completes. The piece is stored whatever comes of that. So this never fails: it says
     /// on standard error what it found, or could not do.
-    pub async fn settle(&self, place: &LogPlace, size: WalSegmentSize) {
+    pub async fn settle_in<E: LogEngine>(&self, place: &LogPlace, unit: u64) {
         let LogPart::Range { start, .. } = place.part else { return };
-        let of = (place.system_id, place.timeline);
-        match self.gap_before(of, start, size).await {
-            Ok(Some(range)) => self.findings.tell(gap(&self.source, place.timeline, range)),
+        let log = E::LOG;
+        let gap = match E::begins(start, unit) {
+            true => self.gap_before::<E>(&place.lineage, start, unit).await,
+            false => Ok(None),
+        };
+        match gap {
+            Ok(Some(range)) => {
+                self.findings.tell(gap_found::<E>(&self.source, &place.lineage, range));
+            }
             Ok(None) => {}
-            Err(error) => tracing::warn!("whether WAL is missing is not known: {error:#}"),
+            Err(error) => tracing::warn!("whether {log} is missing is not known: {error:#}"),
         }
-        self.settle_block(place, size).await;
+        self.settle_block_in::<E>(place, unit).await;
     }
 
     /// Writes the index that a piece completes, if it does; never fails.
-    pub(super) async fn settle_block(&self, place: &LogPlace, size: WalSegmentSize) {
-        let LogPart::Range { end, .. } = place.part else { return };
-        let of = (place.system_id, place.timeline);
-        let block = size.bytes() * BLOCK_SEGMENTS;
-        if !end.0.is_multiple_of(block) {
+    pub(super) async fn settle_block_in<E: LogEngine>(&self, place: &LogPlace, unit: u64) {
+        let LogPart::Range { start, end } = place.part else { return };
+        let block = unit.saturating_mul(BLOCK_UNITS);
+        if start.0 / block == end.0 / block {
             return;
         }
         // The block before as well: whoever filled it may have died before its index was written.
-        let from = Lsn(end.0.saturating_sub(2 * block));
-        if let Err(error) = self.index(of, size, from).await {
-            tracing::warn!("no index of the WAL was written, which costs time only: {error:#}");
+        let from = LogAt(end.0.saturating_sub(2 * block));
+        if let Err(error) = self.index(&place.lineage, unit, from).await {
+            let log = E::LOG;
+            tracing::warn!("no index of the {log} was written, which costs time only: {error:#}");
         }
     }
 
-    /// What is missing between the last piece before `start` and the segment that begins there;
-    /// nothing where no older log of the timeline is there.
-    async fn gap_before(
+    /// What is missing between the last piece before `start` and the piece that begins there;
+    /// nothing where no older log of the lineage is there.
+    async fn gap_before<E: LogEngine>(
         &self,
-        of: (u64, Timeline),
-        start: Lsn,
-        size: WalSegmentSize,
+        of: &Lineage,
+        start: LogAt,
+        unit: u64,
     ) -> Result<Option<Range>> {
-        let before = Lsn(start.0.saturating_sub(size.bytes()));
-        if before == start || size.start_of(start) != start {
+        let before = LogAt(start.0.saturating_sub(unit));
+        if before == start {
             return Ok(None);
         }
         let part = LogPart::Range { start: before, end: start };
-        let place = LogPlace { system_id: of.0, timeline: of.1, part };
+        let place = LogPlace { lineage: of.clone(), part };
         // The usual case costs one small request.
         let strange = match self.head_where(&place, |_| true).await {
             Ok(_) => return Ok(None),
@@ -79,25 +88,26 @@ impl LogStore {
         };
         let ours = |range: &Range| !strange || *range != (before, start);
         // A few are listed first; only where these do not tell, all of them.
-        let there = self.ranges(of, size, before, Some(start)).await?;
+        let possible = |range: Range| E::is_possible(range, unit);
+        let there = self.ranges_of(of, possible, before, Some(start)).await?;
         if there.iter().any(|range| ours(range) && range.0 < start && range.1 >= start) {
             return Ok(None);
         }
-        let mut there = self.ranges(of, size, Lsn(0), Some(start)).await?;
+        let mut there = self.ranges_of(of, possible, LogAt(0), Some(start)).await?;
         there.retain(ours);
         Ok(hole(&there, start))
     }
 
-    /// Writes the indexes that are missing in one timeline's log from `from` on; gives how many.
+    /// Writes the indexes that are missing in one lineage's log from `from` on; gives how many.
     /// The last block is left alone until it is full.
     ///
     /// # Errors
     /// [`StoreError`](drctl_store::StoreError);
     /// [`AgentError::NoSigningKey`](crate::host::AgentError::NoSigningKey).
-    pub async fn index(&self, of: (u64, Timeline), size: WalSegmentSize, from: Lsn) -> Result<u64> {
+    pub async fn index(&self, of: &Lineage, unit: u64, from: LogAt) -> Result<u64> {
         let listed = self.listed_from(of, from).await?;
         let mut written = 0;
-        for run in runs(&outermost(&listed.ranges), size.bytes() * BLOCK_SEGMENTS) {
+        for run in runs(&outermost(&listed.ranges), unit.saturating_mul(BLOCK_UNITS)) {
             if is_indexed(&run, &listed.indexes) {
                 continue;
             }
@@ -110,38 +120,41 @@ impl LogStore {
         Ok(written)
     }
 
-    /// The same for all log of the source.
+    /// The same for some lineages, of which the head of a piece tells the unit.
     ///
     /// # Errors
     /// As [`index`](Self::index).
-    pub async fn index_all(&self) -> Result<u64> {
-        let mut lineages = Vec::new();
+    pub async fn index_lineages(
+        &self,
+        of: impl Fn(&Lineage) -> bool,
+        unit: impl Fn(&Holds) -> u64,
+    ) -> Result<u64> {
+        let mut lineages: Vec<LogPlace> = Vec::new();
         for place in self.places().await? {
-            let of = (place.system_id, place.timeline);
-            if place.part != LogPart::History && lineages.last().map(|(of, _)| of) != Some(&of) {
-                lineages.push((of, place));
+            let is_range = matches!(place.part, LogPart::Range { .. });
+            let is_new = lineages.last().is_none_or(|last| last.lineage != place.lineage);
+            if is_range && is_new && of(&place.lineage) {
+                lineages.push(place);
             }
         }
         let mut written = 0;
-        for (of, place) in lineages {
-            let size = match self.head(&place).await {
-                Ok(head) => head.holds.segment_size,
-                Err(error) if is_bad_manifest(&error) => None,
+        for place in lineages {
+            let holds = match self.head(&place).await {
+                Ok(head) => head.holds,
+                Err(error) if is_bad_manifest(&error) => Holds::default(),
                 Err(error) => return Err(error),
             };
-            let size = size.unwrap_or_default();
-            written += self.index(of, size, Lsn(0)).await?;
+            written += self.index(&place.lineage, unit(&holds), LogAt(0)).await?;
         }
         Ok(written)
     }
 
     /// The pieces of a run as their heads tell; those that nobody whom we trust has signed are
     /// left out.
-    async fn believed(&self, of: (u64, Timeline), run: &[Range]) -> Result<Vec<IndexedPiece>> {
-        let (system_id, timeline) = of;
+    async fn believed(&self, of: &Lineage, run: &[Range]) -> Result<Vec<IndexedPiece>> {
         let heads = stream::iter(run.to_vec()).map(|(start, end)| async move {
             let part = LogPart::Range { start, end };
-            match self.measured(&LogPlace { system_id, timeline, part }).await {
+            match self.measured(&LogPlace { lineage: of.clone(), part }).await {
                 Ok(head) => Ok(Some(indexed((start, end), head))),
                 Err(error) if is_bad_manifest(&error) => Ok(None),
                 Err(error) => Err(error),
@@ -150,22 +163,25 @@ impl LogStore {
         heads.buffered(AT_ONCE).try_filter_map(|one| async move { Ok(one) }).try_collect().await
     }
 
-    async fn write_index(&self, of: (u64, Timeline), pieces: Vec<IndexedPiece>) -> Result<u64> {
+    async fn write_index(&self, of: &Lineage, pieces: Vec<IndexedPiece>) -> Result<u64> {
         let writer = self.writer.as_ref().ok_or(AgentError::NoSigningKey)?;
         let mut written = 0;
         let mut waiting = vec![pieces];
         while let Some(pieces) = waiting.pop() {
             let Some((first, last)) = pieces.first().zip(pieces.last()) else { continue };
-            let (system_id, timeline) = of;
-            let place = IndexPlace { system_id, timeline, start: first.start, end: last.end };
-            match self.encoded(writer, place, pieces.clone()) {
+            let (start, end) = (first.start, last.end);
+            let place = IndexPlace { lineage: of.clone(), start, end };
+            match self.encoded(writer, place.clone(), pieces.clone()) {
                 Ok(bytes) => written += u64::from(self.put_index(&place, bytes).await?),
                 // Many restore points: two indexes instead of one.
                 Err(FormatError::TooLarge { .. }) if pieces.len() > 1 => {
                     let (one, other) = pieces.split_at(pieces.len() / 2);
                     waiting.extend([other.to_vec(), one.to_vec()]);
                 }
-                Err(error) => return Err(error).context("write an index of the WAL"),
+                Err(error) => {
+                    let log = of.words().log;
+                    return Err(error).with_context(|| format!("write an index of the {log}"));
+                }
             }
         }
         Ok(written)
@@ -177,8 +193,10 @@ impl LogStore {
         place: IndexPlace,
         pieces: Vec<IndexedPiece>,
     ) -> Result<Bytes, FormatError> {
+        let features: BTreeSet<&str> =
+            pieces.iter().flat_map(|piece| piece.holds.features()).collect();
         let index = LogIndex {
-            header: Header::new([WAL]),
+            header: Header::new(features),
             repository: self.repository.id.clone(),
             source: self.source.clone(),
             host: writer.host.clone(),
@@ -195,7 +213,10 @@ impl LogStore {
         match self.repository.bucket.put_read_back(&key, bytes).await {
             Ok(_) => Ok(true),
             Err(StoreError::Conflict { .. }) => Ok(false),
-            Err(error) => Err(error).context("store an index of the WAL"),
+            Err(error) => {
+                let log = place.lineage.words().log;
+                Err(error).with_context(|| format!("store an index of the {log}"))
+            }
         }
     }
 }
@@ -205,27 +226,28 @@ fn indexed((start, end): Range, (piece, head): Measured) -> IndexedPiece {
     IndexedPiece { start, end, plain_sha256, sealed, sealed_sha256, head: Some(head), holds }
 }
 
-/// Tells what is missing of a timeline's log, right before what was stored.
-fn gap(source: &SourceId, timeline: Timeline, (from, until): Range) -> Finding {
+/// Tells what is missing of a lineage's log, right before what was stored.
+fn gap_found<E: LogEngine>(source: &SourceId, of: &Lineage, range: Range) -> Finding {
+    let (log, called, (from, until)) = (E::LOG, E::called(of), positions::<E::At>(range));
     Finding {
         code: FindingCode::LogGap,
         source: source.clone(),
-        subject: gap_at(timeline, from),
+        subject: gap_named(&called, from),
         text: format!(
-            "GAP in the WAL of timeline {timeline}: {from} to {until} is missing, and older WAL is \
-             there. No recovery can cross the gap"
+            "GAP in the {log} of {called}: {from} to {until} is missing, and older {log} is there. No \
+             recovery can cross the gap"
         ),
         hint: Some(format!("take a base backup with `drctl backup {source}`")),
     }
 }
 
-/// The name of a gap, by where it begins.
-pub(crate) fn gap_at(timeline: Timeline, from: Lsn) -> String {
-    format!("timeline {timeline} from {from}")
+/// The name of a gap, by its lineage and where it begins.
+pub(super) fn gap_named(called: &str, from: impl Position) -> String {
+    format!("{called} from {from}")
 }
 
 /// What is missing right before `start`, where older pieces are there; these are in order.
-fn hole(pieces: &[Range], start: Lsn) -> Option<Range> {
+fn hole(pieces: &[Range], start: LogAt) -> Option<Range> {
     let older = pieces.iter().filter(|(begins, _)| *begins < start);
     let reach = older.map(|(_, end)| *end).max()?;
     (reach < start).then_some((reach, start))
@@ -233,8 +255,8 @@ fn hole(pieces: &[Range], start: Lsn) -> Option<Range> {
 
 /// Pieces in order, cut into runs: within full blocks, without a gap, no more than an index holds.
 fn runs(pieces: &[Range], block: u64) -> Vec<Vec<Range>> {
-    let reach = pieces.last().map_or(Lsn(0), |(_, end)| *end);
-    let full = |start: Lsn| start.0 / block < reach.0 / block;
+    let reach = pieces.last().map_or(LogAt(0), |(_, end)| *end);
+    let full = |start: LogAt| start.0 / block < reach.0 / block;
     let mut runs = Vec::new();
     for pieces in pieces.chunk_by(|one, next| one.0.0 / block == next.0.0 / block) {
         if pieces.first().is_some_and(|(start, _)| full(*start)) {
@@ -275,7 +297,7 @@ mod tests {
     use super::*;
 
     fn ranges(list: &[(u64, u64)]) -> Vec<Range> {
-        list.iter().map(|(start, end)| (Lsn(*start), Lsn(*end))).collect()
+        list.iter().map(|(start, end)| (LogAt(*start), LogAt(*end))).collect()
     }
 
     #[test]
@@ -303,10 +325,9 @@ mod tests {
     #[test]
     fn a_run_is_indexed_only_from_end_to_end() {
         let index = |(start, end): (u64, u64)| IndexPlace {
-            system_id: 1,
-            timeline: Timeline::FIRST,
-            start: Lsn(start),
-            end: Lsn(end),
+            lineage: "tape-3".parse().unwrap(),
+            start: LogAt(start),
+            end: LogAt(end),
         };
         let run = ranges(&[(8, 12), (12, 16)]);
         let indexed = |list: &[(u64, u64)]| {
@@ -331,8 +352,8 @@ mod tests {
             (&[(0, 4), (8, 16)], None),
         ];
         for (pieces, gap) in cases {
-            let gap = gap.map(|(from, until)| (Lsn(from), Lsn(until)));
-            assert_eq!(hole(&ranges(pieces), Lsn(16)), gap, "{pieces:?}");
+            let gap = gap.map(|(from, until)| (LogAt(from), LogAt(until)));
+            assert_eq!(hole(&ranges(pieces), LogAt(16)), gap, "{pieces:?}");
         }
     }
 }

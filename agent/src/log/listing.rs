@@ -6,21 +6,23 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
-use drctl_model::{IndexPlace, Lineage, LogPart, LogPlace, Lsn, Timeline, WalSegmentSize};
+use drctl_model::{IndexPlace, Lineage, LogAt, LogPart, LogPlace, NoteName};
 use drctl_store::{Bucket, Kept, Key, State, StoreError, Stored, layout};
 
 use super::LogStore;
 
 /// A range of log.
-type Range = (Lsn, Lsn);
+pub(super) type Range = (LogAt, LogAt);
 
-/// What a listing shows of one timeline's log, in order.
+const LISTING: &str = "list the log";
+
+/// What a listing shows of one lineage's log, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Listed {
     /// Its pieces.
     pub(crate) ranges: Vec<Range>,
-    /// Whether its history is there.
-    pub(super) history: bool,
+    /// What its engine has noted.
+    pub(super) notes: BTreeSet<NoteName>,
     /// Its indexes.
     pub(super) indexes: Vec<IndexPlace>,
     /// Those that were written more than once, or deleted.
@@ -28,8 +30,8 @@ pub(crate) struct Listed {
     /// Pieces that were written more than once, or deleted: nothing that is known of them counts
     /// before all of their states were looked at.
     pub(super) odd: BTreeSet<Range>,
-    /// The same of its history.
-    pub(super) odd_history: bool,
+    /// The same of notes.
+    pub(super) odd_notes: BTreeSet<NoteName>,
     /// The lengths of the objects of all others, in the order of the ranges.
     pub(super) sizes: Vec<(Range, u64)>,
 }
@@ -37,7 +39,6 @@ pub(crate) struct Listed {
 impl Listed {
     /// Takes up an object; the length of an odd one says nothing.
     fn add(&mut self, part: &LogPart, bytes: Option<u64>) {
-        let is_odd = bytes.is_none();
         match part {
             LogPart::Range { start, end } => {
                 self.ranges.push((*start, *end));
@@ -46,9 +47,9 @@ impl Listed {
                     None => drop(self.odd.insert((*start, *end))),
                 }
             }
-            LogPart::History => {
-                self.history = true;
-                self.odd_history |= is_odd;
+            LogPart::Note { name } => {
+                self.odd_notes.extend(bytes.is_none().then(|| name.clone()));
+                self.notes.insert(name.clone());
             }
         }
     }
@@ -151,57 +152,55 @@ impl Collector {
 }
 
 impl LogStore {
-    /// The clusters of which there is log.
+    /// The lineages of which there is log.
     ///
     /// # Errors
     /// The store's.
-    pub(crate) async fn clusters(&self) -> Result<BTreeSet<u64>> {
+    pub(crate) async fn lineages(&self) -> Result<BTreeSet<Lineage>> {
         let folders = self.repository.bucket.list_folders(&layout::logs(&self.source)).await;
-        let folders = folders.context("list the clusters that have WAL in the bucket")?;
-        let named = folders.iter().filter_map(|name| name.split_once('-'));
-        let named = named.filter(|(id, _)| id.len() == 16);
-        Ok(named.filter_map(|(id, _)| u64::from_str_radix(id, 16).ok()).collect())
+        let folders = folders.context("list the logs in the bucket")?;
+        Ok(folders.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// What is there of a cluster's log, by timeline.
+    /// What is there of the log of some lineages.
     ///
     /// # Errors
     /// The store's.
-    pub(crate) async fn listed(&self, system_id: u64) -> Result<BTreeMap<Timeline, Listed>> {
-        let mut found: BTreeMap<Timeline, Listed> = BTreeMap::new();
+    pub(crate) async fn listed(
+        &self,
+        of: impl Fn(&Lineage) -> bool,
+    ) -> Result<BTreeMap<Lineage, Listed>> {
+        let mut found: BTreeMap<Lineage, Listed> = BTreeMap::new();
         // Of many pieces only what is odd is kept apart.
         let mut states = Collector { plain: true, ..Collector::default() };
         let each = |state: State| {
             if let Some((_, place)) = layout::piece_at(&state.key) {
-                if place.system_id == system_id {
+                if of(&place.lineage) {
                     states.add(&state);
                     if state.latest && !state.deleted {
-                        found
-                            .entry(place.timeline)
-                            .or_default()
-                            .add(&place.part, Some(state.bytes));
+                        found.entry(place.lineage).or_default().add(&place.part, Some(state.bytes));
                     }
                 }
             } else if let Some((_, index)) = layout::log_index_at(&state.key)
-                && index.system_id == system_id
+                && of(&index.lineage)
             {
                 states.add(&state);
                 if state.latest && !state.deleted {
-                    found.entry(index.timeline).or_default().indexes.push(index);
+                    found.entry(index.lineage.clone()).or_default().indexes.push(index);
                 }
             }
             ControlFlow::Continue(())
         };
         let logs = layout::logs(&self.source);
         let listing = self.repository.bucket.list_states(&logs, None, each);
-        listing.await.context("list the WAL")?;
+        listing.await.context(LISTING)?;
         let odd = states.done();
         for (key, _) in odd.iter().filter(|(_, kept)| !kept.states.is_empty()) {
             if let Some((_, place)) = layout::piece_at(key) {
-                found.entry(place.timeline).or_default().add(&place.part, None);
+                found.entry(place.lineage).or_default().add(&place.part, None);
             } else if let Some((_, index)) = layout::log_index_at(key) {
-                let listed = found.entry(index.timeline).or_default();
-                listed.indexes.push(index);
+                let listed = found.entry(index.lineage.clone()).or_default();
+                listed.indexes.push(index.clone());
                 listed.odd_indexes.push(index);
             }
         }
@@ -210,16 +209,12 @@ impl LogStore {
         Ok(found)
     }
 
-    /// What is there of one timeline's log under names from `from` on.
+    /// What is there of one lineage's log under names from `from` on.
     ///
     /// # Errors
     /// The store's.
-    pub(super) async fn listed_from(
-        &self,
-        (system_id, timeline): (u64, Timeline),
-        from: Lsn,
-    ) -> Result<Listed> {
-        let prefix = layout::lineage(&self.source, &Lineage::of_timeline(system_id, timeline));
+    pub(super) async fn listed_from(&self, of: &Lineage, from: LogAt) -> Result<Listed> {
+        let prefix = layout::lineage(&self.source, of);
         let mut found = Listed::default();
         let each = |state: State| {
             if let Some((_, place)) = layout::piece_at(&state.key).filter(|_| !state.deleted) {
@@ -230,9 +225,9 @@ impl LogStore {
             }
             ControlFlow::Continue(())
         };
-        let from = format!("{:016x}", from.0);
+        let from = from.to_string();
         let listing = self.repository.bucket.list_states(&prefix, Some(&from), each);
-        listing.await.context("list the WAL")?;
+        listing.await.context(LISTING)?;
         found.sort();
         Ok(found)
     }
@@ -254,7 +249,7 @@ impl LogStore {
         };
         let logs = layout::logs(&self.source);
         let listing = self.repository.bucket.list_states(&logs, None, each);
-        listing.await.context("list the WAL")?;
+        listing.await.context(LISTING)?;
         self.states.learn(states.done(), false);
         found.sort_unstable();
         found.dedup();
@@ -268,44 +263,46 @@ impl LogStore {
     pub async fn places(&self) -> Result<Vec<LogPlace>> {
         let (mut found, mut states) = (Vec::new(), Collector::default());
         let each = |state: State| {
-            if let Some((_, place)) = layout::piece_at(&state.key) {
+            if let Some((_, LogPlace { lineage, part })) = layout::piece_at(&state.key) {
                 states.add(&state);
                 if !state.deleted {
-                    found.push(place);
+                    // Of many pieces the lineage is kept once.
+                    let lineage = lineage.shared(found.last().map(|last: &LogPlace| &last.lineage));
+                    found.push(LogPlace { lineage, part });
                 }
             }
             ControlFlow::Continue(())
         };
         let logs = layout::logs(&self.source);
         let listing = self.repository.bucket.list_states(&logs, None, each);
-        listing.await.context("list the WAL")?;
+        listing.await.context(LISTING)?;
         self.states.learn(states.done(), false);
         found.sort();
         found.dedup();
         Ok(found)
     }
 
-    /// The ranges of one timeline's log that begin at `from` or later, in order. Where a store
-    /// lists in order, no more than one of them begins at `enough` or later. Names that cross a
-    /// segment's end are none of a piece.
+    /// The ranges of one lineage's log that begin at `from` or later, in order. Where a store lists in
+    /// order, no more than one of them begins at `enough` or later. Those that its engine does not
+    /// write (`possible`) are none of a piece.
     ///
     /// # Errors
     /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be listed.
-    pub async fn ranges(
+    pub async fn ranges_of(
         &self,
-        (system_id, timeline): (u64, Timeline),
-        size: WalSegmentSize,
-        from: Lsn,
-        enough: Option<Lsn>,
-    ) -> Result<Vec<Range>> {
-        let prefix = layout::lineage(&self.source, &Lineage::of_timeline(system_id, timeline));
+        of: &Lineage,
+        possible: impl Fn((LogAt, LogAt)) -> bool,
+        from: LogAt,
+        enough: Option<LogAt>,
+    ) -> Result<Vec<(LogAt, LogAt)>> {
+        let prefix = layout::lineage(&self.source, of);
         let bucket = &self.repository.bucket;
         let enough = enough.filter(|_| bucket.lists_in_order());
         let (mut found, mut states) = (Vec::new(), Collector::default());
         let each = |state: State| {
             if let Some((_, LogPlace { part: LogPart::Range { start, end }, .. })) =
                 layout::piece_at(&state.key)
-                && is_within((start, end), size)
+                && possible((start, end))
             {
                 states.add(&state);
                 if !state.deleted {
@@ -319,8 +316,8 @@ impl LogStore {
             }
             ControlFlow::Continue(())
         };
-        let after = format!("{:016x}", from.0);
-        bucket.list_states(&prefix, Some(&after), each).await.context("list the WAL")?;
+        let after = from.to_string();
+        bucket.list_states(&prefix, Some(&after), each).await.context(LISTING)?;
         self.states.learn(states.done(), false);
         found.sort_unstable();
         found.dedup();
@@ -328,30 +325,9 @@ impl LogStore {
     }
 }
 
-/// Whether a range lies within one segment.
-pub(super) fn is_within((start, end): Range, size: WalSegmentSize) -> bool {
-    start < end && size.start_of(start) == size.start_of(Lsn(end.0 - 1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_range_lies_within_one_segment() {
-        let size = WalSegmentSize::new(1 << 20).unwrap();
-        let mib = 1u64 << 20;
-        for (start, end, good) in [
-            (0, mib, true),
-            (mib, 2 * mib, true),
-            (mib - 8, mib, true),
-            (mib - 8, mib + 8, false),
-            (0, mib + 1, false),
-            (5, 5, false),
-        ] {
-            assert_eq!(is_within((Lsn(start), Lsn(end)), size), good, "{start} {end}");
-        }
-    }
 
     #[test]
     fn of_many_objects_only_the_odd_ones_are_kept_apart() {

@@ -1,10 +1,10 @@
-//! Pieces of log in the bucket: written once, read back, compared.
+//! Pieces of log in the bucket, of any engine: written once, read back, compared.
 
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{Clock, Header, Holds, LogPiece, LogPlace, Lsn, SourceId, SystemClock, WAL};
+use drctl_model::{Clock, Header, Holds, LogPiece, LogPlace, Lsn, SourceId, SystemClock};
 use drctl_store::{
     Put, SealedStream, Sealer, SigningKey, StoreError, StreamSealer, digest, encode_piece, layout,
 };
@@ -122,12 +122,14 @@ impl LogStore {
     /// [`AgentError::OtherLog`] for other bytes under the same name; the store's.
     pub async fn keep(&self, place: LogPlace, plain: Vec<u8>, holds: Holds) -> Result<Kept> {
         let log_store = self.clone();
+        let log = place.lineage.words().log;
         let work = move || {
             let mut sealer = log_store.sealer(plain.len() as u64)?;
             sealer.add(&plain)?;
             log_store.ready(place, sealer.finish()?, holds)
         };
-        let ready = tokio::task::spawn_blocking(work).await.context("seal a piece of WAL")??;
+        let ready = tokio::task::spawn_blocking(work).await;
+        let ready = ready.with_context(|| format!("seal a piece of {log}"))??;
         self.put(ready).await
     }
 
@@ -151,7 +153,7 @@ impl LogStore {
         let writer = self.writer()?;
         let SealedStream { sealed, plain, plain_sha256 } = sealed_stream;
         let piece = LogPiece {
-            header: Header::new([WAL]),
+            header: Header::new(holds.features()),
             repository: self.repository.id.clone(),
             source: self.source.clone(),
             host: writer.host.clone(),
@@ -169,11 +171,12 @@ impl LogStore {
 
     /// The rest of [`LogStore::keep`]: writes, reads back, compares.
     pub(super) async fn put(&self, Ready { piece, bytes }: Ready) -> Result<Kept> {
+        let log = piece.place.lineage.words().log;
         let path = layout::piece(&self.source, &piece.place);
         match self.repository.bucket.put_once(&path, bytes.clone()).await {
             Ok(Put::Created | Put::Present) => {
                 let found = self.repository.bucket.get(&path, bytes.len() as u64).await;
-                if found.context("read the piece of WAL back")? != bytes {
+                if found.with_context(|| format!("read the piece of {log} back"))? != bytes {
                     return Err(StoreError::ReadBack { key: path }.into());
                 }
                 Ok(Kept::Created)
@@ -182,15 +185,15 @@ impl LogStore {
                 Err(error) if is_bad_manifest(&error) => self.over(&piece, bytes).await,
                 kept => kept,
             },
-            Err(error) => Err(error).context("store a piece of WAL"),
+            Err(error) => Err(error).with_context(|| format!("store a piece of {log}")),
         }
     }
 
     /// Every seal is another, so that equal log is known by its digest, which is signed. Whoever
     /// wrote it need not have read it back: that is done here.
     async fn same(&self, ours: &LogPiece) -> Result<Kept> {
-        let looking = "look at the WAL that is there";
-        let theirs = self.head(&ours.place).await.context(looking)?;
+        let looking = format!("look at the {} that is there", ours.place.lineage.words().log);
+        let theirs = self.head(&ours.place).await.context(looking.clone())?;
         if same_log(&theirs, ours) {
             self.stored_size(&ours.place).await.context(looking)?;
             return Ok(Kept::Present);
@@ -202,6 +205,7 @@ impl LogStore {
     /// Where the name is taken by what nobody whom we trust has signed: where versions are kept,
     /// ours is written as another one, which readers find.
     async fn over(&self, ours: &LogPiece, bytes: Bytes) -> Result<Kept> {
+        let log = ours.place.lineage.words().log;
         let key = layout::piece(&self.source, &ours.place);
         let bucket = &self.repository.bucket;
         if bucket.keeps_versions().await.is_none() {
@@ -210,9 +214,10 @@ impl LogStore {
         tracing::warn!(
             "{key} holds something that no trusted key has signed: ours is another version"
         );
-        bucket.put(&key, bytes).await.context("store a piece of WAL")?;
+        bucket.put(&key, bytes).await.with_context(|| format!("store a piece of {log}"))?;
         self.states.forget(&key);
-        let found = self.stored_size(&ours.place).await.context("read the piece of WAL back")?;
+        let found = self.stored_size(&ours.place).await;
+        let found = found.with_context(|| format!("read the piece of {log} back"))?;
         match same_log(&found, ours) {
             true => Ok(Kept::Created),
             false => Err(StoreError::ReadBack { key }.into()),

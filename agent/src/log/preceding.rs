@@ -7,7 +7,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use drctl_engines::pg::wal::WalWalker;
-use drctl_model::{Digest, Holds, LogPart, LogPiece, LogPlace, Lsn, Timeline, WalSegmentSize};
+use drctl_model::{
+    Digest, Holds, LogPiece, LogPlace, Lsn, Timeline, WalPart, WalPlace, WalSegmentSize,
+};
 use drctl_store::layout;
 use sha2::{Digest as _, Sha256};
 
@@ -101,17 +103,18 @@ impl LogStore {
     /// # Errors
     /// [`AgentError::OtherHistory`] where it follows other log; the store's.
     pub(super) async fn compare_before(&self, place: &LogPlace, holds: &Holds) -> Result<Before> {
-        let (LogPart::Range { start, .. }, Some(size)) = (&place.part, holds.segment_size) else {
+        let Some((WalPlace { system_id, timeline, part: WalPart::Range { start, .. } }, size)) =
+            place.wal().zip(holds.segment_size())
+        else {
             return Ok(Before::Unknown);
         };
         let Some(from) = start.0.checked_sub(size.bytes()).map(Lsn) else {
             return Ok(Before::Unknown);
         };
-        if size.start_of(*start) != *start {
+        if size.start_of(start) != start {
             return Ok(Before::Unknown);
         }
-        let part = LogPart::Range { start: from, end: *start };
-        let before = LogPlace { part, ..place.clone() };
+        let before = LogPlace::of_wal((system_id, timeline), (from, start));
         let head = match self.head_where(&before, |head| !differs(head, holds)).await {
             Err(error) if is_missing(&error) || is_bad_manifest(&error) => {
                 return Ok(Before::Unknown);

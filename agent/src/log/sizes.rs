@@ -1,11 +1,10 @@
 //! Lengths of listed objects, against what is signed of them.
 
-use drctl_model::{LogEntry, Lsn};
+use drctl_model::{LogEntry, Position};
 use drctl_store::MAX_PIECE_HEAD_BYTES;
 use xxhash_rust::xxh3::Xxh3;
 
-/// A range of log.
-type Range = (Lsn, Lsn);
+use super::listing::Range;
 
 /// The lengths of the objects that were listed, in the order of their ranges; those that were
 /// written more than once have none.
@@ -19,11 +18,11 @@ impl Sizes {
 
     /// What stands for those of pieces, in order: other lengths, or the same ones at other places,
     /// are told apart.
-    pub(super) fn of_all(&self, entries: &[LogEntry]) -> u64 {
+    pub(super) fn of_all<P: Position>(&self, entries: &[LogEntry<P>]) -> u64 {
         let (mut sizes, mut all) = (self.0.iter().peekable(), Xxh3::new());
         for entry in entries {
-            while sizes.next_if(|(range, _)| *range < entry.range()).is_some() {}
-            let same = sizes.next_if(|(range, _)| *range == entry.range());
+            while sizes.next_if(|(range, _)| *range < entry.place()).is_some() {}
+            let same = sizes.next_if(|(range, _)| *range == entry.place());
             all.update(&same.map_or(0, |(_, bytes)| *bytes).to_le_bytes());
         }
         all.digest()
@@ -45,11 +44,13 @@ impl Sizes {
 
 #[cfg(test)]
 mod tests {
+    use drctl_model::LogAt;
+
     use super::*;
 
     #[test]
     fn a_length_is_the_signed_one_and_where_a_part_is_unknown_it_is_possible() {
-        let range = (Lsn(0), Lsn(4));
+        let range = (LogAt(0), LogAt(4));
         let most = MAX_PIECE_HEAD_BYTES as u64;
         for (bytes, head, fits) in [
             (110, Some(10), true),

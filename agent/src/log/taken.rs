@@ -1,7 +1,7 @@
 //! What to do where the name of a piece is taken by somebody else's object: the same log is stored
 //! under other names.
 
-use drctl_model::{LogPart, Lsn};
+use drctl_model::{Lsn, WalPart};
 use drctl_store::{Key, layout};
 
 use crate::host::AgentError;
@@ -12,17 +12,17 @@ const ALIGNMENT: u64 = 8;
 /// The range of log whose name is taken.
 pub(super) fn taken(error: &anyhow::Error) -> Option<(Lsn, Lsn)> {
     let Some(AgentError::NameTaken { key }) = error.downcast_ref() else { return None };
-    match layout::piece_at(&Key::from(key.as_str()))?.1.part {
-        LogPart::Range { start, end } => Some((start, end)),
-        LogPart::History => None,
+    match layout::piece_at(&Key::from(key.as_str()))?.1.wal()?.part {
+        WalPart::Range { start, end } => Some((start, end)),
+        WalPart::History => None,
     }
 }
 
 /// Whether the name of a timeline's history is taken. No other name stands for it.
 pub(super) fn history_taken(error: &anyhow::Error) -> bool {
     let Some(AgentError::NameTaken { key }) = error.downcast_ref() else { return false };
-    let place = layout::piece_at(&Key::from(key.as_str()));
-    place.is_some_and(|(_, place)| place.part == LogPart::History)
+    let place = layout::piece_at(&Key::from(key.as_str())).and_then(|(_, place)| place.wal());
+    place.is_some_and(|place| place.part == WalPart::History)
 }
 
 /// What is told of log that is stored without the history of its timeline.
@@ -51,11 +51,11 @@ mod tests {
             let at = within(range);
             assert!(range.0 < at && at < range.1, "{at}");
         }
-        let key = "s/shop/l/0000000000000007-00000001/0000000000100000-0000000000200000.wal";
+        let key = "s/shop/l/0000000000000007-00000001/0000000000100000-0000000000200000.log";
         let error = anyhow::Error::from(AgentError::NameTaken { key: key.to_owned() });
         assert!(!history_taken(&error));
         assert_eq!(taken(&error.context("store")), Some((Lsn(1 << 20), Lsn(2 << 20))));
-        let key = "s/shop/l/0000000000000007-00000002/history";
+        let key = "s/shop/l/0000000000000007-00000002/notes/history";
         let error = anyhow::Error::from(AgentError::NameTaken { key: key.to_owned() });
         assert_eq!((taken(&error), history_taken(&error.context("store"))), (None, true));
     }

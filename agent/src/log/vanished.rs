@@ -3,54 +3,54 @@
 use std::collections::BTreeMap;
 
 use drctl_catalog::{CachedLog, Catalog, CatalogError, Lost};
-use drctl_model::{Lineage, LogEntry, Lsn, SourceId, Timeline};
+use drctl_model::{Lineage, LogAt, LogEntry, SourceId};
 use drctl_store::layout;
 
 use super::LogStore;
+use super::heads::positions;
+use super::listing::Range;
+use super::log_engine::LogEngine;
 
-/// A stretch of log.
-type Range = (Lsn, Lsn);
-
-/// Tells the catalog which log of a timeline is gone, and which is there again.
+/// Tells the catalog which log of a lineage is gone, and which is there again.
 ///
 /// # Errors
 /// The catalog's.
-pub(super) async fn note_lost(
+pub(super) async fn note_lost<E: LogEngine>(
     log_store: &LogStore,
     cache: &Catalog,
-    of: (u64, Timeline),
-    before: &CachedLog,
-    entries: &[LogEntry],
+    of: &Lineage,
+    before: &CachedLog<E::At>,
+    entries: &[LogEntry<E::At>],
 ) -> Result<(), CatalogError> {
     let kept = cache.lost(Some(&log_store.source)).await?;
-    let (gone, back) = lost_log(&log_store.source, of, before.known(), entries, &kept);
+    let (gone, back) = lost_log::<E>(&log_store.source, of, before.known(), entries, &kept);
     for why in gone.values() {
         tracing::warn!("LOST: {why}");
     }
     cache.remember_lost(&log_store.source, log_store.now(), gone, back).await
 }
 
-/// The stretches that were known of a timeline's log and are not there any more, by the keys under
+/// The stretches that were known of a lineage's log and are not there any more, by the keys under
 /// which they are remembered; and those of `kept` that are there again.
-fn lost_log(
+fn lost_log<E: LogEngine>(
     source: &SourceId,
-    (system_id, timeline): (u64, Timeline),
-    before: &[LogEntry],
-    now: &[LogEntry],
+    of: &Lineage,
+    before: &[LogEntry<E::At>],
+    now: &[LogEntry<E::At>],
     kept: &[Lost],
 ) -> (BTreeMap<String, String>, Vec<String>) {
-    let there = spans(now.iter().map(LogEntry::range));
-    let lineage = layout::lineage(source, &Lineage::of_timeline(system_id, timeline));
-    let gone = spans(before.iter().map(LogEntry::range).filter(|range| !covers(&there, *range)));
-    let entry = |(from, until): Range| {
-        let why = format!("the WAL of timeline {timeline} from {from} to {until} was there");
-        (format!("{lineage}/{:016x}-{:016x}", from.0, until.0), why)
+    let there = spans(now.iter().map(LogEntry::place));
+    let lineage = layout::lineage(source, of);
+    let gone = spans(before.iter().map(LogEntry::place).filter(|range| !covers(&there, *range)));
+    let entry = |range: Range| {
+        let (log, called, (from, until)) = (E::LOG, E::called(of), positions::<E::At>(range));
+        let why = format!("the {log} of {called} from {from} to {until} was there");
+        (format!("{lineage}/{}-{}", range.0, range.1), why)
     };
     let range = |key: &str| {
         let file = key.strip_prefix(lineage.as_ref())?.strip_prefix('/')?;
         let (from, until) = file.split_once('-')?;
-        let lsn = |text| u64::from_str_radix(text, 16).ok().map(Lsn);
-        Some((lsn(from)?, lsn(until)?))
+        Some((LogAt::read(from)?, LogAt::read(until)?))
     };
     let is_back = |lost: &&Lost| range(&lost.key).is_some_and(|range| covers(&there, range));
     let back = kept.iter().filter(is_back).map(|lost| lost.key.clone()).collect();
@@ -77,19 +77,22 @@ fn covers(spans: &[Range], (from, until): Range) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use drctl_model::{Lsn, Timeline};
+
     use super::*;
+    use crate::log::timelines::Wal;
 
     #[test]
     fn log_that_was_known_and_is_gone_is_told_in_stretches() {
         let source: SourceId = "shop".parse().unwrap();
-        let of = (7, Timeline::FIRST);
+        let of = Lineage::of_timeline(7, Timeline::FIRST);
         let entries = |list: &[(u64, u64)]| -> Vec<LogEntry> {
             let entry =
                 |(from, until): &(u64, u64)| LogEntry::new((Lsn(*from), Lsn(*until)), None, None);
             list.iter().map(entry).collect()
         };
         let lost = |before: &[(u64, u64)], now: &[(u64, u64)]| {
-            let found = lost_log(&source, of, &entries(before), &entries(now), &[]);
+            let found = lost_log::<Wal>(&source, &of, &entries(before), &entries(now), &[]);
             let end = |key: &String| {
                 let (from, until) = key.rsplit_once('/').unwrap().1.split_once('-').unwrap();
                 let number = |text| u64::from_str_radix(text, 16).unwrap();
@@ -104,15 +107,12 @@ mod tests {
         assert_eq!(lost(&[(0, 4), (4, 8), (8, 12)], &[(4, 8)]), [(0, 4), (8, 12)]);
         let kept = |from: u64, until: u64| Lost {
             source: source.clone(),
-            key: format!(
-                "{}/{from:016x}-{until:016x}",
-                layout::lineage(&source, &Lineage::of_timeline(of.0, of.1))
-            ),
+            key: format!("{}/{from:016x}-{until:016x}", layout::lineage(&source, &of)),
             why: String::new(),
             at: jiff::Timestamp::UNIX_EPOCH,
         };
         let kept = [kept(4, 8), kept(8, 12)];
-        let (gone, back) = lost_log(&source, of, &[], &entries(&[(0, 8)]), &kept);
+        let (gone, back) = lost_log::<Wal>(&source, &of, &[], &entries(&[(0, 8)]), &kept);
         assert!(gone.is_empty());
         assert_eq!(back, [kept[0].key.clone()]);
     }

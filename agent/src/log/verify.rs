@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use drctl_engines::pg::wal::WalWalker;
-use drctl_model::{LogPart, LogPlace, Lsn, SourceId, Timeline, WalSegmentSize};
+use drctl_model::{LogPart, LogPlace, Lsn, SourceId, Timeline, WalPart, WalPlace, WalSegmentSize};
 use drctl_store::{Identities, layout};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
@@ -144,8 +144,8 @@ async fn verify_pieces(
 fn at_once(places: &[LogPlace], depth: Depth<'_>, limits: Limits) -> usize {
     let most = limits.fetches.max(1);
     let plain = |place: &LogPlace| match place.part {
-        LogPart::Range { start, end } => end.since(start),
-        LogPart::History => 0,
+        LogPart::Range { start, end } if place.wal().is_some() => end.0 - start.0,
+        LogPart::Range { .. } | LogPart::Note { .. } => 0,
     };
     match (depth, places.iter().map(plain).max()) {
         (Depth::Stored | Depth::Opened(_), Some(longest @ 1..)) => {
@@ -172,7 +172,7 @@ async fn look(log_store: &LogStore, place: &LogPlace, depth: Depth<'_>) -> Resul
         Depth::Head => log_store.head(place).await.map(|_| Looked::Head),
         Depth::Stored => stored().await.map(Looked::Stored),
         Depth::Opened(identities) => match log_store.read(place, identities).await {
-            Ok((head, plain)) => Ok(Looked::Opened(head.sealed, head.holds.segment_size, plain)),
+            Ok((head, plain)) => Ok(Looked::Opened(head.sealed, head.holds.segment_size(), plain)),
             Err(error) if is_wrong_key(&error) => Ok(Looked::Closed(stored().await)),
             Err(error) => Err(error),
         },
@@ -202,11 +202,13 @@ fn take_in(
         Looked::Opened(stored, size, plain) => (stored, size, plain),
     };
     verdict.read_bytes = verdict.read_bytes.saturating_add(stored);
-    if let (LogPart::Range { start, .. }, Some(size)) = (&place.part, size) {
-        let done = follow(chain, (place.system_id, place.timeline), *start, size, &plain);
+    if let Some((WalPlace { system_id, timeline, part }, size)) = place.wal().zip(size)
+        && let WalPart::Range { start, .. } = part
+    {
+        let done = follow(chain, (system_id, timeline), start, size, &plain);
         if let Err(error) = done {
             let key = layout::piece(&log_store.source, place);
-            let text = format!("{key}: WAL of timeline {}: {error}", place.timeline);
+            let text = format!("{key}: WAL of timeline {timeline}: {error}");
             verdict.problems.push(("log_damaged".to_owned(), text));
         }
     }
@@ -248,12 +250,9 @@ mod tests {
     #[test]
     fn large_pieces_are_read_fewer_at_once() {
         let limits = Limits { segment_bytes: 100, fetches: 4, ..Limits::default() };
-        let range = |bytes: u64| LogPlace {
-            system_id: 7,
-            timeline: Timeline::FIRST,
-            part: LogPart::Range { start: Lsn(1000), end: Lsn(1000 + bytes) },
-        };
-        let history = LogPlace { part: LogPart::History, ..range(1) };
+        let of = (7, Timeline::FIRST);
+        let range = |bytes: u64| LogPlace::of_wal(of, (Lsn(1000), Lsn(1000 + bytes)));
+        let history = LogPlace::of_history(of);
         for (bytes, expected) in [(0, 4), (1, 4), (100, 4), (101, 3), (200, 2), (201, 1), (900, 1)]
         {
             let places = [history.clone(), range(1), range(bytes), range(2)];

@@ -1,12 +1,9 @@
 //! Where things lie in the bucket. Keys are derived from validated identifiers only.
 
 use drctl_model::{
-    BackupId, DrillId, IndexPlace, Lineage, LogPart, LogPlace, Lsn, MAX_INDEX_PIECES, SourceId,
-    StreamId,
+    BackupId, DrillId, IndexPlace, Lineage, LogAt, LogPart, LogPlace, SourceId, StreamId,
 };
 use object_store::path::Path;
-
-use crate::MAX_PIECE_BYTES;
 
 /// The marker's key.
 #[must_use]
@@ -68,62 +65,66 @@ pub fn lineage(source: &SourceId, of: &Lineage) -> Path {
     Path::from(format!("s/{source}/l/{of}"))
 }
 
-/// The key of a piece of log: its positions have fixed widths, so that keys sort as the log runs.
+/// The key of a piece of log: its positions have fixed widths, so that keys sort as the log runs, and
+/// what the engine notes beside it comes behind all of them.
 #[must_use]
 pub fn piece(source: &SourceId, place: &LogPlace) -> Path {
-    let lineage = lineage(source, &Lineage::of_timeline(place.system_id, place.timeline));
-    let file = match place.part {
-        LogPart::Range { start, end } => format!("{:016x}-{:016x}.wal", start.0, end.0),
-        LogPart::History => "history".to_owned(),
-    };
-    Path::from(format!("{lineage}/{file}"))
+    let lineage = lineage(source, &place.lineage);
+    match &place.part {
+        LogPart::Range { start, end } => Path::from(format!("{lineage}/{start}-{end}.log")),
+        LogPart::Note { name } => Path::from(format!("{lineage}/notes/{name}")),
+    }
 }
 
 /// Which piece of which log lies under `key`; nothing for any other object.
 #[must_use]
 pub fn piece_at(key: &Path) -> Option<(SourceId, LogPlace)> {
-    let parts: Vec<&str> = key.as_ref().split('/').collect();
-    let ["s", source, "l", lineage, file] = parts.as_slice() else { return None };
-    let (system_id, timeline) = lineage.parse::<Lineage>().ok()?.timeline()?;
-    let part = match *file {
-        "history" => LogPart::History,
-        file => {
-            let (start, end) = range(file.strip_suffix(".wal")?)?;
-            // The largest segment there can be: a piece ends where that does, or before.
-            if start.0 / MAX_PIECE_BYTES != (end.0 - 1) / MAX_PIECE_BYTES {
-                return None;
-            }
+    let (source, lineage, file) = logged(key)?;
+    let part = match file {
+        ["notes", name] => LogPart::Note { name: name.parse().ok()? },
+        [file, ""] => {
+            let (start, end) = range(file.strip_suffix(".log")?)?;
             LogPart::Range { start, end }
         }
+        _ => return None,
     };
-    Some((source.parse().ok()?, LogPlace { system_id, timeline, part }))
+    let place = LogPlace { lineage: lineage.parse().ok()?, part };
+    // Names are bounded before anything is believed of them.
+    let place = Some(place).filter(LogPlace::is_possible)?;
+    Some((source.parse().ok()?, place))
 }
 
 /// The key of an index over pieces of log; sorts behind the first piece that it covers, and before
 /// those that begin later.
 #[must_use]
 pub fn log_index(source: &SourceId, place: &IndexPlace) -> Path {
-    let lineage = lineage(source, &Lineage::of_timeline(place.system_id, place.timeline));
-    Path::from(format!("{lineage}/{:016x}-{:016x}.index", place.start.0, place.end.0))
+    let IndexPlace { lineage: of, start, end } = place;
+    Path::from(format!("{}/{start}-{end}.index", lineage(source, of)))
 }
 
 /// Which index lies under `key`; nothing for any other object.
 #[must_use]
 pub fn log_index_at(key: &Path) -> Option<(SourceId, IndexPlace)> {
-    let parts: Vec<&str> = key.as_ref().split('/').collect();
-    let ["s", source, "l", lineage, file] = parts.as_slice() else { return None };
-    let (system_id, timeline) = lineage.parse::<Lineage>().ok()?.timeline()?;
+    let (source, lineage, file) = logged(key)?;
+    let [file, ""] = file else { return None };
     let (start, end) = range(file.strip_suffix(".index")?)?;
-    let most = MAX_PIECE_BYTES.saturating_mul(MAX_INDEX_PIECES as u64);
-    let index = IndexPlace { system_id, timeline, start, end };
-    (end.since(start) <= most).then_some((source.parse().ok()?, index))
+    let place = IndexPlace { lineage: lineage.parse().ok()?, start, end };
+    let place = Some(place).filter(IndexPlace::is_possible)?;
+    Some((source.parse().ok()?, place))
 }
 
-/// Names are bounded before anything is believed of them: a range has something in it.
-fn range(text: &str) -> Option<(Lsn, Lsn)> {
+/// Source, lineage and the rest of what may be a key of a log: a million of them are listed.
+fn logged(key: &Path) -> Option<(&str, &str, [&str; 2])> {
+    let mut parts = key.as_ref().strip_prefix("s/")?.split('/');
+    let (source, log, lineage) = (parts.next()?, parts.next()?, parts.next()?);
+    let file = [parts.next()?, parts.next().unwrap_or_default()];
+    (log == "l" && parts.next().is_none()).then_some((source, lineage, file))
+}
+
+/// Of two positions as a key has them.
+fn range(text: &str) -> Option<(LogAt, LogAt)> {
     let (start, end) = text.split_once('-')?;
-    let (start, end) = (Lsn(fixed(start, 16)?), Lsn(fixed(end, 16)?));
-    (start < end).then_some((start, end))
+    Some((LogAt::read(start)?, LogAt::read(end)?))
 }
 
 /// Where the evidence of a source's drills lies.
@@ -158,13 +159,6 @@ pub fn acceptance_at(key: &Path) -> Option<(SourceId, BackupId)> {
     let parts: Vec<&str> = key.as_ref().split('/').collect();
     let ["s", source, "a", file] = parts.as_slice() else { return None };
     Some((source.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?))
-}
-
-/// A number of so many lower-case hexadecimal digits.
-fn fixed(digits: &str, width: usize) -> Option<u64> {
-    let right =
-        digits.len() == width && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    right.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }
 
 /// The key of an object that only proves that we may write.
@@ -234,9 +228,11 @@ fn is_data(stream: &str, file: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::Timeline;
+    use drctl_model::{Lsn, Timeline};
 
     use super::*;
+
+    const FIRST: (u64, Timeline) = (1, Timeline::FIRST);
 
     #[test]
     fn names_of_log_are_bounded_before_they_are_believed() {
@@ -251,17 +247,15 @@ mod tests {
             (0, gib + 1, false),
             (0, u64::MAX, false),
         ] {
-            let part = LogPart::Range { start: Lsn(start), end: Lsn(end) };
-            let place = LogPlace { system_id: 1, timeline: Timeline::FIRST, part };
+            let place = LogPlace::of_wal(FIRST, (Lsn(start), Lsn(end)));
             let key = piece(&source, &place);
             assert_eq!(piece_at(&key).is_some(), good, "{key}");
             assert_eq!(classify(&key) == Kind::Foreign, !good, "{key}");
         }
         let index = |start, end| IndexPlace {
-            system_id: 1,
-            timeline: Timeline::FIRST,
-            start: Lsn(start),
-            end: Lsn(end),
+            lineage: Lineage::of_timeline(1, Timeline::FIRST),
+            start: LogAt(start),
+            end: LogAt(end),
         };
         for (start, end, good) in [(0, 1024 * gib, true), (0, 1025 * gib, false), (7, 7, false)] {
             let key = log_index(&source, &index(start, end));
@@ -275,16 +269,21 @@ mod tests {
         let id: BackupId = "20260301T000000Z-00000000000000ff".parse().unwrap();
         let d0 = StreamId::database(0);
         let data = Kind::Data(source.clone(), id.clone());
-        let place = |part| LogPlace { system_id: u64::MAX, timeline: Timeline::FIRST, part };
-        let range = place(LogPart::Range { start: Lsn(1 << 40), end: Lsn((1 << 40) + 16) });
-        let history = place(LogPart::History);
+        let of = (u64::MAX, Timeline::FIRST);
+        let range = LogPlace::of_wal(of, (Lsn(1 << 40), Lsn((1 << 40) + 16)));
+        let history = LogPlace::of_history(of);
         assert_eq!(piece_at(&piece(&source, &range)), Some((source.clone(), range.clone())));
-        let index = IndexPlace {
-            system_id: 1,
-            timeline: Timeline::FIRST,
-            start: Lsn(0),
-            end: Lsn(1 << 26),
-        };
+        let index =
+            IndexPlace { lineage: range.lineage.clone(), start: LogAt(0), end: LogAt(1 << 26) };
+        // Of another engine nothing is known here: neither how its lineages are called, nor how long
+        // its pieces are.
+        let part = LogPart::Range { start: LogAt(0), end: LogAt(u64::MAX) };
+        let tape = LogPlace { lineage: "tape-3".parse().unwrap(), part };
+        let reels = LogPart::Note { name: "reels".parse().unwrap() };
+        let reels = LogPlace { lineage: tape.lineage.clone(), part: reels };
+        for place in [&history, &tape, &reels] {
+            assert_eq!(piece_at(&piece(&source, place)), Some((source.clone(), place.clone())));
+        }
         let index_key = log_index(&source, &index);
         assert_eq!(log_index_at(&index_key), Some((source.clone(), index)));
         assert_eq!((piece_at(&index_key), log_index_at(&piece(&source, &range))), (None, None));
@@ -307,6 +306,11 @@ mod tests {
             (page(&source, &id, &d0, 3), data),
             (piece(&source, &range), Kind::Log(source.clone())),
             (piece(&source, &history), Kind::Log(source.clone())),
+            (piece(&source, &tape), Kind::Log(source.clone())),
+            (piece(&source, &reels), Kind::Log(source.clone())),
+            (Path::from("s/shop/l/0000000000000001-00000001/notes/a/b"), Kind::Foreign),
+            (Path::from("s/shop/l/0000000000000001-00000001/notes/A"), Kind::Foreign),
+            (Path::from("s/shop/l/Tape/notes/a"), Kind::Foreign),
             (Path::from("s/shop/l/1-00000001/history"), Kind::Foreign),
             (Path::from("s/shop/l/0000000000000001-00000000/history"), Kind::Foreign),
             (Path::from("s/shop/b/notes.txt"), Kind::Foreign),

@@ -8,9 +8,6 @@ const PAYLOAD_TYPE: &str = "application/vnd.drctl.log+json";
 /// The most bytes of a piece's first line.
 pub const MAX_PIECE_HEAD_BYTES: usize = 256 << 10;
 
-/// The most plain bytes of a piece: a WAL segment may have so many.
-pub const MAX_PIECE_BYTES: u64 = 1 << 30;
-
 /// The object of a piece of log: its signed head in one line, and behind it the age file. One
 /// object, so that a piece is there whole or not at all; without a key the line tells all but the
 /// bytes.
@@ -36,12 +33,12 @@ pub fn decode_signed_head(
     source: &SourceId,
     place: &LogPlace,
 ) -> Result<(LogPiece, usize, VerifyingKey), FormatError> {
-    const WHAT: &str = "head of a piece of WAL";
+    let what = place.lineage.words().head;
     let end = bytes.iter().take(MAX_PIECE_HEAD_BYTES).position(|byte| *byte == b'\n');
-    let end = end.ok_or(FormatError::Malformed { what: WHAT })?;
+    let end = end.ok_or(FormatError::Malformed { what })?;
     let (payload, keys) = dsse::verify(PAYLOAD_TYPE, &bytes[..end], trust)?;
     let signer = trust.speaker(keys, source, Role::Log)?;
-    let piece: LogPiece = dsse::parse(WHAT, &payload)?;
+    let piece: LogPiece = dsse::parse(what, &payload)?;
     piece.check(repository, source, place)?;
     Ok((piece, end + 1, signer))
 }
@@ -67,21 +64,20 @@ pub fn piece_body<'a>(
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::{Digest, Header, Holds, LogPart, Lsn, Timeline, WAL};
+    use drctl_model::{Digest, Header, Holds, Lineage, Lsn, Timeline, WAL};
 
     use super::*;
     use crate::trust::bound_elsewhere;
 
     fn piece(sealed: &[u8]) -> LogPiece {
         let (start, end) = (Lsn(0x100_0000), Lsn(0x100_0010));
-        let part = LogPart::Range { start, end };
         LogPiece {
             header: Header::new([WAL]),
             repository: RepositoryId::new(7),
             source: "shop".parse().unwrap(),
             host: "db1".to_owned(),
             written: jiff::Timestamp::UNIX_EPOCH,
-            place: LogPlace { system_id: u64::MAX, timeline: Timeline::FIRST, part },
+            place: LogPlace::of_wal((u64::MAX, Timeline::FIRST), (start, end)),
             plain: 16,
             plain_sha256: Digest([1; 32]),
             sealed: sealed.len() as u64,
@@ -109,7 +105,8 @@ mod tests {
         let mut altered = bytes.clone();
         *altered.last_mut().unwrap() ^= 1;
         assert!(piece_body(&found, &altered, head).is_err());
-        let elsewhere = LogPlace { timeline: Timeline::new(2).unwrap(), ..piece.place.clone() };
+        let lineage = Lineage::of_timeline(u64::MAX, Timeline::new(2).unwrap());
+        let elsewhere = LogPlace { lineage, ..piece.place.clone() };
         assert!(read(&bytes, &elsewhere).is_err());
         for at in (0..head).step_by(7) {
             let mut altered = bytes.clone();

@@ -6,19 +6,21 @@ use crate::{FormatError, SigningKey, Trust};
 /// The most bytes of an index.
 pub const MAX_LOG_INDEX_BYTES: usize = 4 << 20;
 
-const DOCUMENT: Document = Document {
-    payload_type: "application/vnd.drctl.log-index+json",
-    what: "index of WAL",
-    limit: MAX_LOG_INDEX_BYTES,
-    role: Role::Log,
-};
+fn document(place: &IndexPlace) -> Document {
+    Document {
+        payload_type: "application/vnd.drctl.log-index+json",
+        what: place.lineage.words().index,
+        limit: MAX_LOG_INDEX_BYTES,
+        role: Role::Log,
+    }
+}
 
 /// The object of an index: a signed envelope.
 ///
 /// # Errors
 /// [`FormatError::TooLarge`]: readers would refuse it.
 pub fn encode_log_index(index: &LogIndex, key: &SigningKey) -> Result<Vec<u8>, FormatError> {
-    DOCUMENT.sign(index, key)
+    document(&index.place).sign(index, key)
 }
 
 /// Verifies, then parses, then checks an index that was found at `place`.
@@ -32,14 +34,16 @@ pub fn decode_log_index(
     source: &SourceId,
     place: &IndexPlace,
 ) -> Result<LogIndex, FormatError> {
-    let index: LogIndex = DOCUMENT.read(bytes, trust, source)?;
+    let index: LogIndex = document(place).read(bytes, trust, source)?;
     index.check(repository, source, place)?;
     Ok(index)
 }
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::{Digest, Header, Holds, IndexedPiece, Lsn, MAX_INDEX_PIECES, Timeline, WAL};
+    use drctl_model::{
+        Digest, Header, Holds, IndexedPiece, Lineage, LogAt, MAX_INDEX_PIECES, Timeline, WAL,
+    };
 
     use super::*;
     use crate::trust::bound_elsewhere;
@@ -48,8 +52,8 @@ mod tests {
         let pieces: Vec<IndexedPiece> = ranges
             .iter()
             .map(|(start, end)| IndexedPiece {
-                start: Lsn(*start),
-                end: Lsn(*end),
+                start: LogAt(*start),
+                end: LogAt(*end),
                 plain_sha256: Digest([1; 32]),
                 sealed: 7,
                 head: None,
@@ -57,12 +61,8 @@ mod tests {
                 holds: Holds::default(),
             })
             .collect();
-        let place = IndexPlace {
-            system_id: u64::MAX,
-            timeline: Timeline::FIRST,
-            start: Lsn(0),
-            end: Lsn(12),
-        };
+        let lineage = Lineage::of_timeline(u64::MAX, Timeline::FIRST);
+        let place = IndexPlace { lineage, start: LogAt(0), end: LogAt(12) };
         LogIndex {
             header: Header::new([WAL]),
             repository: RepositoryId::new(7),
@@ -101,7 +101,7 @@ mod tests {
             }
         }
         let mut elsewhere = good.clone();
-        elsewhere.place.timeline = Timeline::new(2).unwrap();
+        elsewhere.place.lineage = Lineage::of_timeline(u64::MAX, Timeline::new(2).unwrap());
         assert!(read(&elsewhere, &bytes, &key).is_err());
         let other = LogIndex { source: "blog".parse().unwrap(), ..good.clone() };
         assert!(read(&other, &bytes, &key).is_err());
@@ -131,11 +131,11 @@ mod tests {
         }
         let many: Vec<(u64, u64)> = (0..=MAX_INDEX_PIECES as u64).map(|n| (n, n + 1)).collect();
         let mut many = index(&many);
-        many.place.end = Lsn(MAX_INDEX_PIECES as u64 + 1);
+        many.place.end = LogAt(MAX_INDEX_PIECES as u64 + 1);
         let bytes = encode_log_index(&many, &key).unwrap();
         assert!(read(&many, &bytes, &key).is_err());
         many.pieces.pop();
-        many.place.end = Lsn(MAX_INDEX_PIECES as u64);
+        many.place.end = LogAt(MAX_INDEX_PIECES as u64);
         let bytes = encode_log_index(&many, &key).unwrap();
         assert!(read(&many, &bytes, &key).is_ok());
     }

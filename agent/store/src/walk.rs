@@ -226,10 +226,10 @@ mod tests {
         let root = folder.path().canonicalize().unwrap();
         let log = root.join("s/shop/l/1");
         fs::create_dir_all(&log).unwrap();
-        let left = log.join("a-b.wal#1");
+        let left = log.join("a-b.log#1");
         let strange = [&b"new\nline"[..], b"not \xff UTF-8"].map(OsStr::from_bytes);
         let odd: Vec<PathBuf> = strange.iter().map(|name| log.join(name)).collect();
-        for path in [&log.join("a-b.wal"), &log.join("name#x"), &left].into_iter().chain(&odd) {
+        for path in [&log.join("a-b.log"), &log.join("name#x"), &left].into_iter().chain(&odd) {
             fs::write(path, "xyz").unwrap();
         }
         let named = |all: Vec<ObjectMeta>| -> Vec<String> {
@@ -238,8 +238,8 @@ mod tests {
             names
         };
         let all = objects(root.clone(), root.clone(), None).try_collect().await.unwrap();
-        assert_eq!(named(all), ["s/shop/l/1/a-b.wal", "s/shop/l/1/name#x"]);
-        let after = Path::from("s/shop/l/1/a-b.wal");
+        assert_eq!(named(all), ["s/shop/l/1/a-b.log", "s/shop/l/1/name#x"]);
+        let after = Path::from("s/shop/l/1/a-b.log");
         let rest = objects(root.clone(), log.clone(), Some(after)).try_collect().await.unwrap();
         assert_eq!(named(rest), ["s/shop/l/1/name#x"]);
         let gone = objects(root.clone(), root.join("nowhere"), None).try_collect::<Vec<_>>().await;

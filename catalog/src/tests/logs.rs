@@ -1,4 +1,6 @@
-use drctl_model::{Digest, Lineage, LogEntry, LogNotes, Lsn, NotedBreak, NotedPoint, Timeline};
+use drctl_model::{
+    Digest, Lineage, LogAt, LogEntry, LogNotes, Lsn, NotedBreak, NotedPoint, Timeline, WalNotes,
+};
 use rusqlite::{Connection, params};
 
 use crate::testing::{at, place, source};
@@ -24,12 +26,12 @@ fn notes() -> LogNotes {
         at: at(3),
         name: name.to_owned(),
     };
-    LogNotes {
-        bytes: Some(7),
+    let wal = WalNotes {
         history: Some(vec![(Timeline::FIRST, Lsn(7))]),
         points: vec![point("a"), point("b")],
         breaks: vec![NotedBreak { start: Lsn(0), end: Lsn(16), at: Lsn(6) }],
-    }
+    };
+    LogNotes { bytes: Some(7), own: wal.written() }
 }
 
 async fn known(catalog: &Catalog, trust: Digest) -> CachedLog {
@@ -60,8 +62,9 @@ async fn what_is_known_of_a_log_comes_back_and_follows_every_change() {
     }
     catalog.integrity().await.unwrap();
     assert_eq!(catalog.logged().await.unwrap(), [(source("shop"), lineage())]);
-    assert!(catalog.logs(&source("shop"), |of| *of != lineage(), TRUST).await.unwrap().is_empty());
-    assert!(catalog.logs(&source("blog"), |_| true, TRUST).await.unwrap().is_empty());
+    let other = catalog.logs::<Lsn>(&source("shop"), |of| *of != lineage(), TRUST).await.unwrap();
+    assert!(other.is_empty());
+    assert!(catalog.logs::<Lsn>(&source("blog"), |_| true, TRUST).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -137,12 +140,19 @@ async fn the_log_of_any_engine_is_kept_by_its_lineage() {
     let reel: Lineage = "tape-3".parse().unwrap();
     let all: Vec<LogEntry> = (0..3).map(entry).collect();
     assert!(put(&catalog, &CachedLog::default(), &all).await);
-    let change = CachedLog::default().change(&all[..2], &LogNotes::default()).unwrap();
+    // What it notes is its own, and comes back as it was.
+    let own = serde_json::json!({ "reels": ["a", "b"] }).as_object().unwrap().clone();
+    let noted = LogNotes { bytes: None, own };
+    let change = CachedLog::default().change(&all[..2], &noted).unwrap();
     assert!(catalog.change_log(&source("shop"), &reel, TRUST, change).await.unwrap());
-    let logs = catalog.logs(&source("shop"), |_| true, TRUST).await.unwrap();
+    let logs = catalog.logs::<Lsn>(&source("shop"), |_| true, TRUST).await.unwrap();
     let pieces: Vec<_> = logs.iter().map(|(of, log)| (of.clone(), log.entries.len())).collect();
     assert_eq!(pieces, [(lineage(), 3), (reel.clone(), 2)]);
-    let only = catalog.logs(&source("shop"), |of| of.timeline().is_none(), TRUST).await.unwrap();
+    let is_tape = |of: &Lineage| of.timeline().is_none();
+    let only = catalog.logs::<LogAt>(&source("shop"), is_tape, TRUST).await.unwrap();
+    let places: Vec<_> = only.values().flat_map(|log| &log.entries).map(LogEntry::place).collect();
+    assert_eq!(places, [(LogAt(0), LogAt(16)), (LogAt(16), LogAt(32))]);
+    assert_eq!(only[&reel].notes, noted);
     assert_eq!(only.into_keys().collect::<Vec<_>>(), [reel]);
 }
 

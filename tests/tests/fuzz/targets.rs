@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use drctl_model::{
-    DrillId, Facts, IndexPlace, LogPart, LogPlace, Lsn, Manifest, ManifestError, Marker,
+    DrillId, Facts, IndexPlace, Lineage, LogAt, LogPlace, Lsn, Manifest, ManifestError, Marker,
     MarkerError, PageRef, RepositoryId, Stream, Timeline,
 };
 use drctl_store::{
@@ -313,10 +313,10 @@ fn facts_from_a_key_holder_parse_or_say_why() {
 fn a_key_is_what_its_parts_say_or_foreign() {
     let alone = alone();
     let (source, backup, stream) = (source(), backup(), long_stream().id);
-    let part = LogPart::Range { start: Lsn(1 << 24), end: Lsn(1 << 25) };
-    let range = LogPlace { system_id: u64::MAX, timeline: Timeline::FIRST, part };
-    let index =
-        IndexPlace { system_id: 1, timeline: Timeline::FIRST, start: Lsn(0), end: Lsn(1 << 26) };
+    let of = (u64::MAX, Timeline::FIRST);
+    let range = LogPlace::of_wal(of, (Lsn(1 << 24), Lsn(1 << 25)));
+    let lineage = Lineage::of_timeline(1, Timeline::FIRST);
+    let index = IndexPlace { lineage, start: LogAt(0), end: LogAt(1 << 26) };
     let drill: DrillId = backup.as_str().parse().expect("built alike");
     let keys = [
         layout::marker(),
@@ -325,7 +325,7 @@ fn a_key_is_what_its_parts_say_or_foreign() {
         layout::segment(&source, &backup, &stream, 0),
         layout::segment(&source, &backup, &stream, 12_345_678),
         layout::page(&source, &backup, &stream, 3),
-        layout::piece(&source, &LogPlace { part: LogPart::History, ..range.clone() }),
+        layout::piece(&source, &LogPlace::of_history(of)),
         layout::piece(&source, &range),
         layout::log_index(&source, &index),
         layout::drill(&source, &drill),

@@ -30,7 +30,7 @@ fn key(shop: &Archiving, ahead: u64, length: u64) -> String {
     let at = shop.sql("select pg_current_wal_lsn() - '0/0'");
     let at = at.parse::<f64>().unwrap() as u64;
     let start = (at / MIB + ahead) * MIB;
-    format!("s/shop/l/{system_id:016x}-00000001/{start:016x}-{:016x}.wal", start + length)
+    format!("s/shop/l/{system_id:016x}-00000001/{start:016x}-{:016x}.log", start + length)
 }
 
 fn codes(object: &Value) -> Vec<&str> {
@@ -105,7 +105,7 @@ fn rubbish_under_names_of_the_log_stops_nothing() {
     // pipe.
     let squatted = rubbish(key(&shop, 0, MIB));
     put(&squatted, 1 << 30);
-    put(&rubbish(key(&shop, 1, MIB).replace("00000.wal", "80000.wal")), 4);
+    put(&rubbish(key(&shop, 1, MIB).replace("00000.log", "80000.log")), 4);
     put(&rubbish(key(&shop, 0, MIB / 2 + 2 * MIB)), 4);
     put(&rubbish(key(&shop, 0, 3 << 30)), 4);
     shop.tick(11..21);
@@ -274,16 +274,17 @@ fn a_history_whose_name_is_taken_stops_no_other_log() {
     let (standby, _folder) = standby(&shop.server);
     caught_up(&shop.server, &standby);
     let own = key(&shop, 0, MIB).replace("-00000001/", "-00000002/");
-    let squatted = shop.site.path("repository").join(own).with_file_name("history");
+    let folder = shop.site.path("repository").join(own).parent().unwrap().to_owned();
+    let squatted = folder.join("notes/history");
     fs::create_dir_all(squatted.parent().unwrap()).unwrap();
     fs::write(&squatted, "mine").unwrap();
-    give_away(squatted.parent().unwrap());
+    give_away(&folder);
     shop.server.crash();
     standby.psql("postgres", "select pg_promote()");
     moved_to(&mut shop, standby);
     shop.tick(11..21);
     shop.sql("select pg_switch_wal()");
-    let stored = || shop.pieces().iter().any(|path| path.parent() == squatted.parent());
+    let stored = || shop.pieces().iter().any(|path| path.parent() == Some(&*folder));
     until("the log of the new timeline to be stored", stored);
     assert!(shop.sql("select failed_count > 0 from pg_stat_archiver") == "t");
     let data = shop.server.data_dir().join("pg_wal/00000002.history").display().to_string();

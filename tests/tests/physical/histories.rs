@@ -336,7 +336,7 @@ fn a_gap_before_a_branch_a_missing_history_and_a_lost_end_are_told() {
     std::fs::rename(&kept, before).unwrap();
     well(&shop);
     // The history.
-    let history = second[0].with_file_name("history");
+    let history = second[0].with_file_name("notes/history");
     std::fs::rename(&history, &kept).unwrap();
     is_missed(&shop, "there is WAL of timeline 2 but not its history");
     std::fs::rename(&kept, &history).unwrap();

@@ -129,7 +129,7 @@ fn an_index_stands_for_the_heads_of_its_pieces_and_for_nothing_else() {
     assert_eq!(gaps[0]["from"], from.as_str(), "{view}");
     // Nor is it the end of the log where the newest pieces are gone.
     let last = &indexes[indexes.len() - 1];
-    for path in ending(&shop, "wal").iter().filter(|path| range(path).1 >= range(last).1) {
+    for path in ending(&shop, "log").iter().filter(|path| range(path).1 >= range(last).1) {
         fs::remove_file(path).unwrap();
     }
     let view = timeline(&shop, 3);

@@ -52,7 +52,7 @@ impl Archiving {
     /// The pieces of the log, in order.
     pub(crate) fn pieces(&self) -> Vec<PathBuf> {
         let mut files = self.site.files("repository");
-        files.retain(|path| path.extension().is_some_and(|ending| ending == "wal"));
+        files.retain(|path| path.extension().is_some_and(|ending| ending == "log"));
         files.iter().map(|path| self.site.path("repository").join(path)).collect()
     }
 }
@@ -303,7 +303,7 @@ fn neither_a_leftover_nor_a_strange_name_among_the_log_stops_anything() {
     shop.archived();
     let piece = shop.pieces().pop().unwrap();
     let left = piece.with_file_name(format!("{}#1", piece.file_name().unwrap().display()));
-    let strange = piece.with_file_name("a\nb.wal");
+    let strange = piece.with_file_name("a\nb.log");
     for path in [&left, &strange] {
         let file = fs::File::create(path).unwrap();
         let day = std::time::Duration::from_secs(25 * 3600);

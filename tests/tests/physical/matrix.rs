@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use drctl_model::{
-    BackupId, Drill, DrillId, DrillOutcome, Header, IndexPlace, IndexedPiece, LogIndex, LogPart,
-    LogPiece, LogPlace, RepositoryId, SourceId, Timeline, WAL,
+    BackupId, Drill, DrillId, DrillOutcome, Header, IndexPlace, IndexedPiece, Lineage, LogIndex,
+    LogPart, LogPiece, LogPlace, RepositoryId, SourceId, Timeline, WAL,
 };
 use drctl_store::{
     Recipients, SigningKey, Trust, decode_signed_head, digest, encode_drill, encode_log_index,
@@ -29,7 +29,7 @@ struct Pen {
 impl Pen {
     fn history(&self, timeline: u32) -> (LogPlace, Vec<u8>) {
         let timeline = Timeline::new(timeline).unwrap();
-        let place = LogPlace { system_id: self.system_id, timeline, part: LogPart::History };
+        let place = LogPlace::of_history((self.system_id, timeline));
         let before = timeline.id() - 1;
         let plain = format!("{before}\t0/500000\tno recovery target specified\n").into_bytes();
         (place.clone(), self.piece(place, &plain))
@@ -81,8 +81,7 @@ impl Pen {
         };
         let pieces: Vec<IndexedPiece> = pieces.iter().map(indexed).collect();
         let place = IndexPlace {
-            system_id: self.system_id,
-            timeline: Timeline::FIRST,
+            lineage: Lineage::of_timeline(self.system_id, Timeline::FIRST),
             start: pieces[0].start,
             end: pieces[pieces.len() - 1].end,
         };
@@ -92,7 +91,7 @@ impl Pen {
             source: self.source.clone(),
             host: "db1".to_owned(),
             written: Timestamp::UNIX_EPOCH,
-            place,
+            place: place.clone(),
             pieces,
         };
         (place, encode_log_index(&index, &self.key).unwrap())

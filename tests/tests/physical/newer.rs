@@ -1,12 +1,59 @@
 //! Log that only a newer drctl understands.
 
 use std::fs;
+use std::path::Path;
 
 use drctl_tests::cluster::{Cluster as _, give_away, list, ticks};
 use drctl_tests::envelope::{LOG, opened, sealed};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::log::several;
+use crate::log::{Archiving, several};
+
+/// A piece as a newer drctl writes it, with these fields instead of its own.
+fn rewritten(shop: &Archiving, piece: &Path, change: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let bytes = fs::read(piece).unwrap();
+    let at = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    let mut head = opened(&bytes[..at]);
+    change(&mut head);
+    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
+    let head = sealed(LOG, head.to_string().as_bytes(), &key.trim().parse().unwrap());
+    [&head[..], &bytes[at..]].concat()
+}
+
+#[test]
+fn log_of_an_engine_that_is_not_known_names_what_to_install_and_stops_nothing_else() {
+    let (shop, last) = several();
+    let piece = shop.pieces().pop().unwrap();
+    let folder = piece.parent().unwrap().parent().unwrap().join("tape-3");
+    let range = "0000000000000005-0000010000000000";
+    let tape = rewritten(&shop, &piece, |head| {
+        head["features"] = json!(["tape"]);
+        head["reader"] = json!("7.2.0");
+        head["lineage"] = json!("tape-3");
+        head["start"] = json!(&range[..16]);
+        head["end"] = json!(&range[17..]);
+        head["holds"] = json!({ "records": 3, "tape": { "reels": ["a"] } });
+    });
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(format!("{range}.log")), tape).unwrap();
+    give_away(&folder);
+    let install = "install drctl 7.2.0 or newer";
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    let why = view["refused"][0].as_str().unwrap();
+    assert!(why.contains("log of tape-3") && why.contains(install), "{view}");
+    let verified = shop.drctl(&["verify", "shop", "--data"]).ended(3).json();
+    let problems = verified["logs"][0]["problems"].as_array().unwrap();
+    assert_eq!((problems.len(), &problems[0]["code"]), (1, &json!("format_newer")), "{verified}");
+    assert!(problems[0]["message"].as_str().unwrap().contains(install), "{verified}");
+    let check = shop.drctl(&["catalog", "check"]).ended(0).json();
+    assert_eq!(check["bad"], json!([]), "{check}");
+    let rebuilt = shop.drctl(&["catalog", "rebuild"]).ended(3).json();
+    assert!(rebuilt["log_refused"][0].as_str().unwrap().contains(install), "{rebuilt}");
+    // The WAL beside it is read as ever.
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+}
 
 #[test]
 fn log_that_a_newer_drctl_wrote_names_what_to_install_and_stops_nothing_else() {
@@ -14,15 +61,12 @@ fn log_that_a_newer_drctl_wrote_names_what_to_install_and_stops_nothing_else() {
     let early = shop.committed(25);
     let pieces = shop.pieces();
     let piece = pieces.last().unwrap();
-    let bytes = fs::read(piece).unwrap();
-    let at = bytes.iter().position(|byte| *byte == b'\n').unwrap();
-    let mut head = opened(&bytes[..at]);
-    head["features"] = json!(["beads"]);
-    head["reader"] = json!("7.2.0");
-    head["holds"] = json!("beads");
-    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
-    let head = sealed(LOG, head.to_string().as_bytes(), &key.trim().parse().unwrap());
-    fs::write(piece, [&head[..], &bytes[at..]].concat()).unwrap();
+    let newer = rewritten(&shop, piece, |head| {
+        head["features"] = json!(["beads"]);
+        head["reader"] = json!("7.2.0");
+        head["holds"] = json!("beads");
+    });
+    fs::write(piece, newer).unwrap();
     give_away(piece);
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(shop.site.path(&format!("state/catalog.db{suffix}")));

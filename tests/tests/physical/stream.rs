@@ -327,7 +327,7 @@ impl Gate {
     /// Lets all pass but the first piece.
     fn pass(&self, head: &str) {
         let first = head.lines().next().unwrap_or_default();
-        let Some(key) = first.split(' ').nth(1).filter(|key| key.ends_with(".wal")) else { return };
+        let Some(key) = first.split(' ').nth(1).filter(|key| key.ends_with(".log")) else { return };
         let mut state = self.state.lock().unwrap();
         if first.starts_with("GET") && state.1.iter().any(|put| put == key) {
             state.2.push(key.to_owned());

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use drctl::{Limits, LogStore, Repository, drills, verify_log};
 use drctl_model::{
     Acceptance, BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Engine, Header, Holds,
-    IndexPlace, IndexedPiece, LogIndex, LogPart, LogPiece, LogPlace, Lsn, Manifest, Marker,
-    RepositoryId, Segment, SourceId, Stream, StreamId, Timeline, WAL,
+    IndexPlace, IndexedPiece, Lineage, LogAt, LogIndex, LogPiece, LogPlace, Lsn, Manifest, Marker,
+    RepositoryId, Segment, SourceId, Stream, StreamId, Timeline, WAL, WalPart, WalPlace,
 };
 use drctl_store::{
     Bucket, Identities, Odd, Recipients, SigningKey, Trust, digest, encode_acceptance,
@@ -79,7 +79,7 @@ impl Thief {
     }
 
     /// A piece of log or a history of these plain bytes.
-    pub(crate) fn piece(&self, part: LogPart, plain: &[u8]) -> Bytes {
+    pub(crate) fn piece(&self, part: WalPart, plain: &[u8]) -> Bytes {
         let sealed = seal_bytes(plain, 1, &self.recipients).unwrap();
         let piece = LogPiece {
             header: Header::new([WAL]),
@@ -180,16 +180,16 @@ fn drill_id() -> DrillId {
     DrillId::new(Timestamp::UNIX_EPOCH, 9)
 }
 
-pub(crate) fn place(part: LogPart) -> LogPlace {
-    LogPlace { system_id: 7, timeline: Timeline::FIRST, part }
+pub(crate) fn place(part: WalPart) -> LogPlace {
+    WalPlace { system_id: 7, timeline: Timeline::FIRST, part }.into()
 }
 
 fn index_place() -> IndexPlace {
-    let (start, end) = (Lsn(1 << 20), Lsn((1 << 20) + 16));
-    IndexPlace { system_id: 7, timeline: Timeline::FIRST, start, end }
+    let (start, end) = (LogAt(1 << 20), LogAt((1 << 20) + 16));
+    IndexPlace { lineage: Lineage::of_timeline(7, Timeline::FIRST), start, end }
 }
 
-const RANGE: LogPart = LogPart::Range { start: Lsn(1 << 20), end: Lsn((1 << 20) + 16) };
+const RANGE: WalPart = WalPart::Range { start: Lsn(1 << 20), end: Lsn((1 << 20) + 16) };
 
 /// What a reader takes for the object, in words, and what alarmed it.
 async fn told(at: &dyn Fn() -> Bucket, thief: &Thief, kind: &str) -> (String, Vec<Odd>) {
@@ -200,7 +200,8 @@ async fn told(at: &dyn Fn() -> Bucket, thief: &Thief, kind: &str) -> (String, Ve
         Err(error) => return (format!("{error:#}"), Vec::new()),
     };
     let log_store = LogStore::reader(&repository, &thief.source);
-    let read = |part| async {
+    let log_store = &log_store;
+    let read = |part| async move {
         let place = place(part);
         let (piece, plain) = match log_store.read(&place, &thief.identities).await {
             Ok(read) => read,
@@ -217,7 +218,7 @@ async fn told(at: &dyn Fn() -> Bucket, thief: &Thief, kind: &str) -> (String, Ve
             Err(error) => format!("{error:#}"),
         },
         "piece" => read(RANGE).await,
-        "history" => read(LogPart::History).await,
+        "history" => read(WalPart::History).await,
         "drill" => match drills(&repository, &thief.source, &mut Vec::new()).await {
             Ok(all) => all.first().map_or("nothing".to_owned(), |(one, _)| one.target.clone()),
             Err(error) => format!("{error:#}"),
@@ -246,7 +247,7 @@ fn key_of(thief: &Thief, kind: &str) -> Path {
     match kind {
         "manifest" => layout::manifest(&thief.source, &backup()),
         "piece" => layout::piece(&thief.source, &place(RANGE)),
-        "history" => layout::piece(&thief.source, &place(LogPart::History)),
+        "history" => layout::piece(&thief.source, &place(WalPart::History)),
         "drill" => layout::drill(&thief.source, &drill_id()),
         "acceptance" => layout::acceptance(&thief.source, &backup()),
         "index" => layout::log_index(&thief.source, &index_place()),
@@ -284,8 +285,8 @@ async fn the_first_valid_version_of_an_object_wins_for_every_kind_of_object() {
         (
             "history",
             "a",
-            thief.piece(LogPart::History, b"a"),
-            thief.piece(LogPart::History, b"b"),
+            thief.piece(WalPart::History, b"a"),
+            thief.piece(WalPart::History, b"b"),
             rubbish.clone(),
         ),
         ("drill", "a", thief.drill("a"), thief.drill("b"), rubbish.clone()),

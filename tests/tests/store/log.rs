@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use drctl::log::LogVerdict;
 use drctl::{Limits, Repository, verify_log};
-use drctl_model::{IndexPlace, LogPart, Lsn, Timeline};
+use drctl_model::{IndexPlace, Lineage, Lsn, Timeline, WalPart};
 use drctl_store::fault::{Fault, FaultStore, Verb};
 use drctl_store::{Bucket, layout};
 use object_store::memory::InMemory;
@@ -28,10 +28,9 @@ async fn log(writer: &Thief) -> (FaultStore, Repository, Vec<String>) {
     for n in 0..MANY {
         let start = Lsn((1 << 20) + n * LONG);
         let end = start.plus(LONG);
-        let part = LogPart::Range { start, end };
-        let (key, good) =
-            (layout::piece(&writer.source, &place(part.clone())), b"sixteen bytes .x");
-        let whole = writer.piece(part.clone(), good);
+        let part = WalPart::Range { start, end };
+        let (key, good) = (layout::piece(&writer.source, &place(part)), b"sixteen bytes .x");
+        let whole = writer.piece(part, good);
         let bytes = match n {
             // Cut, nobody's, and not of the length that it is named by.
             3 => whole.slice(..whole.len() - 1),
@@ -43,7 +42,8 @@ async fn log(writer: &Thief) -> (FaultStore, Repository, Vec<String>) {
             bad.push(key.to_string());
         }
         bucket.put(&key, bytes).await.unwrap();
-        let at = IndexPlace { system_id: 7, timeline: Timeline::FIRST, start, end };
+        let lineage = Lineage::of_timeline(7, Timeline::FIRST);
+        let at = IndexPlace { lineage, start: start.into(), end: end.into() };
         let key = layout::log_index(&writer.source, &at);
         bucket.put(&key, writer.index_at(at, good, "db1")).await.unwrap();
     }
@@ -92,7 +92,7 @@ async fn log_is_verified_several_pieces_at_once_and_told_of_in_order() {
         let bad = if data { &bad[..] } else { &bad[1..] };
         assert_eq!(told.len(), bad.len(), "{told:?}");
         assert!(told.iter().zip(bad).all(|(text, key)| text.contains(key)), "{told:?}");
-        for kind in [".wal", ".index"] {
+        for kind in [".log", ".index"] {
             for fetches in [1, 5] {
                 let looking = looked(data, open, limits(fetches));
                 assert_eq!(at_once(&store, kind, looking).await, fetches, "{kind} {data} {open}");
@@ -101,6 +101,6 @@ async fn log_is_verified_several_pieces_at_once_and_told_of_in_order() {
         // Long pieces take no more room than so many segments.
         let short = Limits { segment_bytes: LONG / 2, ..limits(5) };
         let expected = if data { 2 } else { 5 };
-        assert_eq!(at_once(&store, ".wal", looked(data, open, short)).await, expected);
+        assert_eq!(at_once(&store, ".log", looked(data, open, short)).await, expected);
     }
 }

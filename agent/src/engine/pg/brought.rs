@@ -2,9 +2,7 @@
 //! the same as the archive's.
 
 use anyhow::{Context as _, Result};
-use drctl_model::{
-    Coordinates, LogPart, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory,
-};
+use drctl_model::{Coordinates, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory};
 
 use crate::host::Setup;
 use crate::log::{LogStore, of_history};
@@ -41,8 +39,7 @@ async fn keep_history(
         std::str::from_utf8(bytes).ok().filter(|text| text.len() as u64 <= MAX_HISTORY_BYTES);
     let history = TimelineHistory::parse(timeline, text.context("it is no text")?)?;
     let log_store = LogStore::open(setup, source.as_str()).await?;
-    let (system_id, part) = (at.system_id, LogPart::History);
-    let place = LogPlace { system_id, timeline, part };
+    let place = LogPlace::of_history((at.system_id, timeline));
     log_store.keep(place, bytes.clone(), of_history(&history)).await.map(drop)
 }
 
@@ -56,8 +53,7 @@ pub(crate) async fn differs(
     let told = at.log.iter().flat_map(|log| log.segments.iter().rev().take(COMPARED));
     for (start, digest) in told {
         let end = start.plus(at.segment_size.bytes());
-        let part = LogPart::Range { start: *start, end };
-        let place = LogPlace { system_id: at.system_id, timeline: at.stop_timeline, part };
+        let place = LogPlace::of_wal((at.system_id, at.stop_timeline), (*start, end));
         match log_store.head_where(&place, |head| head.plain_sha256 == *digest).await {
             Ok(head) if head.plain_sha256 != *digest => {
                 return Ok(Some(format!(

@@ -10,9 +10,8 @@ use drctl_store::Identities;
 use jiff::Timestamp;
 
 use crate::host::{Failure, Meter};
-use crate::log::LogStore;
 use crate::log::fetch::{Segment, assemble};
-use crate::log::heads::heads;
+use crate::log::{LogStore, cluster_log};
 
 /// What was found in the WAL of a time.
 #[derive(Debug, Clone, Default)]
@@ -74,7 +73,7 @@ pub async fn deeds(
     meter: &Meter,
 ) -> Result<FoundDeeds> {
     let mut found = FoundDeeds::default();
-    let logs = heads(log_store, system_id, cache, &mut found.unread).await?;
+    let logs = cluster_log(log_store, system_id, cache, &mut found.unread).await?;
     let logs: BTreeMap<Timeline, Vec<LogEntry>> =
         logs.into_iter().map(|(timeline, log)| (timeline, log.entries)).collect();
     for (timeline, entries) in logs {

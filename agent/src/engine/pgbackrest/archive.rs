@@ -171,7 +171,7 @@ async fn explore(
                     lsn: *lsn,
                     at: *at,
                 };
-                points.extend(holds.restore_points.iter().map(point));
+                points.extend(holds.restore_points().iter().map(point));
                 run.learn(index, &holds);
             }
             Looked::Bad(why) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::backrest::BackRest;
 use drctl_engines::pg::replication::Replication;
-use drctl_model::{BackupSummary, LogPart, LogPlace, Timeline};
+use drctl_model::{BackupSummary, LogPlace, Timeline};
 use drctl_policies::Source;
 
 use super::record::Recorder;
@@ -53,7 +53,7 @@ async fn keep(
         return Ok(());
     }
     let log_store = LogStore::open(recorder.setup, recorder.source.as_str()).await?;
-    let place = LogPlace { system_id, timeline, part: LogPart::History };
+    let place = LogPlace::of_history((system_id, timeline));
     match log_store.head(&place).await {
         Err(error) if is_missing(&error) => {}
         head => return head.map(drop),

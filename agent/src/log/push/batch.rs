@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use drctl_model::{Digest, LogPart, LogPlace, Lsn, WalSegmentSize};
+use drctl_model::{Digest, LogPlace, Lsn, WalPart, WalPlace, WalSegmentSize};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -147,7 +147,7 @@ impl Push<'_> {
             let Loaded { place, sealed_stream, holds, mark } = load(&on, &path, &title, known)?;
             let Some(mark) = mark.filter(|mark| mark.settled(now)) else { return Ok(None) };
             sealed.learn(title, mark, sealed_stream.plain_sha256);
-            let at = holds.segment_size.map(|size| (place.clone(), size));
+            let at = holds.segment_size().map(|size| (place.clone(), size));
             Ok::<_, anyhow::Error>(Some((on.ready(place, sealed_stream, holds)?, mark, at)))
         };
         let ready = tokio::task::spawn_blocking(work).await.context("seal a piece of WAL")??;
@@ -198,7 +198,9 @@ struct Followed {
 
 /// Whether a segment is the one right behind the one with this name.
 fn follows(place: &LogPlace, size: WalSegmentSize, before: &str) -> bool {
-    let LogPart::Range { start, .. } = place.part else { return false };
+    let Some(WalPlace { timeline, part: WalPart::Range { start, .. }, .. }) = place.wal() else {
+        return false;
+    };
     let previous = start.0.checked_sub(size.bytes()).map(Lsn);
-    previous.is_some_and(|previous| size.file_name(place.timeline, previous) == before)
+    previous.is_some_and(|previous| size.file_name(timeline, previous) == before)
 }

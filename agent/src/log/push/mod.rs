@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::wal::{WalError, WalWalker};
 use drctl_model::{
-    Holds, LogPart, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory,
+    Holds, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory, WalPart, WalPlace,
     WalSegmentSize,
 };
 use drctl_store::SealedStream;
@@ -109,10 +109,12 @@ impl<'a> Push<'a> {
     /// Keeps the history of the timeline that a segment is of, where it lies beside it: a cluster that
     /// was on it before it was archived the first time does not hand it over. Once.
     async fn keep_history(&self, log_store: &LogStore, place: &LogPlace) -> Result<()> {
-        let name = format!("{:08X}.history", place.timeline.id());
+        let Some(WalPlace { timeline, part: WalPart::Range { .. }, .. }) = place.wal() else {
+            return Ok(());
+        };
+        let name = format!("{:08X}.history", timeline.id());
         let path = self.path.with_file_name(&name);
-        let segment = !matches!(place.part, LogPart::History);
-        if place.timeline == Timeline::FIRST || !segment || self.cache.is_kept(&name) {
+        if timeline == Timeline::FIRST || self.cache.is_kept(&name) {
             return Ok(());
         }
         if !path.exists() {
@@ -152,7 +154,7 @@ impl<'a> Push<'a> {
             let work = move || {
                 let known: Known<'_> = &|name, file| cache.last(name, file);
                 let Loaded { place, sealed_stream, holds, mark } = load(&on, &path, &name, known)?;
-                let at = holds.segment_size.map(|size| (place.clone(), size));
+                let at = holds.segment_size().map(|size| (place.clone(), size));
                 let last =
                     mark.filter(|_| at.is_some()).map(|mark| (mark, sealed_stream.plain_sha256));
                 let told = (place.clone(), holds.clone());
@@ -237,13 +239,18 @@ impl Push<'_> {
         error: &anyhow::Error,
     ) -> Result<Kept> {
         let path = self.path.to_owned();
-        let (LogPart::Range { start, end }, Some(size)) = (&place.part, holds.segment_size) else {
+        let Some((WalPlace { system_id, timeline, part }, size)) =
+            place.wal().zip(holds.segment_size())
+        else {
+            bail!(not_wal(&path, "it is no segment"));
+        };
+        let WalPart::Range { start, end } = part else {
             bail!(not_wal(&path, "it is no segment"));
         };
         tracing::error!("{error:#}: the segment is stored in two parts");
-        let cutter = Cutter::new(place.system_id, place.timeline, *start, size)
+        let cutter = Cutter::new(system_id, timeline, start, size)
             .behind(holds.before)
-            .cutting_at(Some(within((*start, *end))));
+            .cutting_at(Some(within((start, end))));
         let cut = move || in_pieces(cutter, &path, size);
         let parts = tokio::task::spawn_blocking(cut).await.context("cut a segment")??;
         for Cut { place, bytes, holds, .. } in parts {
@@ -289,7 +296,7 @@ fn history(log_store: &LogStore, path: &Path, id: &str) -> Result<Loaded> {
     let history = TimelineHistory::parse(timeline, text);
     let history = history.map_err(|error| not_wal(path, &error.to_string()))?;
     let system_id = control_system_id(path)?;
-    let place = LogPlace { system_id, timeline, part: LogPart::History };
+    let place = LogPlace::of_history((system_id, timeline));
     let mut sealer = log_store.sealer(bytes.len() as u64)?;
     sealer.add(&bytes)?;
     Ok(Loaded { place, sealed_stream: sealer.finish()?, holds: of_history(&history), mark: None })
@@ -358,8 +365,7 @@ fn segment(log_store: &LogStore, path: &Path, name: &str, known: Known<'_>) -> R
     let Some(system_id) = summary.system_id else {
         bail!(not_wal(path, "it names no cluster"));
     };
-    let part = LogPart::Range { start, end: start.plus(size.bytes()) };
-    let place = LogPlace { system_id, timeline, part };
+    let place = LogPlace::of_wal((system_id, timeline), (start, start.plus(size.bytes())));
     let mark = (before == after).then_some(before);
     let before = digest_before(path, timeline, start, size, known);
     let holds = Holds { before, ..holds(&summary, size) };

@@ -5,6 +5,7 @@ use drctl_model::{Checked, Finding, FindingCode, SourceId};
 use drctl_store::{Key, layout};
 
 use crate::host::{AgentError, Setup};
+use crate::log::timelines::whose;
 use crate::repository::findings::Findings;
 
 /// Notes that log of a server was refused, where it was for what another one wrote. `whose` says which
@@ -29,7 +30,7 @@ fn refused(error: &anyhow::Error) -> Option<(SourceId, String)> {
         _ => None,
     })?;
     let (source, place) = layout::piece_at(&Key::from(key.as_str()))?;
-    Some((source, format!("cluster {} timeline {}", place.system_id, place.timeline)))
+    Some((source, whose(&place)))
 }
 
 #[cfg(test)]
@@ -38,12 +39,12 @@ mod tests {
 
     #[test]
     fn what_is_refused_for_other_log_is_told_from_what_fails_otherwise() {
-        let key = "s/shop/l/0000000000000007-00000002/0000000000100000-0000000000200000.wal";
+        let key = "s/shop/l/0000000000000007-00000002/0000000000100000-0000000000200000.log";
         let host = || "db1".to_owned();
         let other = AgentError::OtherLog { key: key.to_owned(), host: host() };
         let (source, cluster) = refused(&anyhow::Error::from(other).context("store")).unwrap();
         assert_eq!((source.as_str(), cluster.as_str()), ("shop", "cluster 7 timeline 2"));
-        let key = "s/shop/l/0000000000000007-00000002/history".to_owned();
+        let key = "s/shop/l/0000000000000007-00000002/notes/history".to_owned();
         let written = jiff::Timestamp::UNIX_EPOCH;
         assert!(refused(&AgentError::OtherHistory { key, host: host(), written }.into()).is_some());
         let taken = AgentError::NameTaken { key: host() };

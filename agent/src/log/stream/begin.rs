@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::replication::{Identity, Replication, WalStream};
-use drctl_model::{LogPart, LogPlace, Lsn, Timeline, TimelineHistory, WalSegmentSize, outermost};
+use drctl_model::{LogPlace, Lsn, Timeline, TimelineHistory, WalSegmentSize, outermost};
 use futures_util::{StreamExt as _, stream};
 
 use crate::log::cutter::{Check, Cutter};
@@ -120,7 +120,7 @@ async fn history(
         return Ok(TimelineHistory::of_first(timeline));
     }
     let (bytes, history) = connection.history(timeline).await?;
-    let place = LogPlace { system_id, timeline, part: LogPart::History };
+    let place = LogPlace::of_history((system_id, timeline));
     match log_store.keep(place, bytes, of_history(&history)).await {
         Err(error) if history_taken(&error) => tell_history(&error),
         kept => drop(kept?),
@@ -159,8 +159,7 @@ impl There<'_> {
         let newest = ranges.len().saturating_sub(MOST_CHECKS);
         let mut checks = Vec::new();
         for (start, end) in ranges.split_off(newest) {
-            let part = LogPart::Range { start, end };
-            let place = LogPlace { system_id: self.system_id, timeline, part };
+            let place = LogPlace::of_wal(of, (start, end));
             let head = match self.log_store.head(&place).await {
                 Err(error) if is_damaged(&error) || is_missing(&error) => continue,
                 head => head?,
@@ -241,7 +240,7 @@ fn lineage(history: &TimelineHistory) -> Vec<(Timeline, Lsn)> {
 /// last segment are not read, for that one is streamed anew.
 async fn sound(
     log_store: &LogStore,
-    (system_id, timeline): (u64, Timeline),
+    of: (u64, Timeline),
     size: WalSegmentSize,
     mut ranges: Vec<Range>,
     most: usize,
@@ -257,8 +256,7 @@ async fn sound(
         }
         let mut weighed = stream::iter(doubtful)
             .map(|(start, end)| async move {
-                let part = LogPart::Range { start, end };
-                (log_store.stored_size(&LogPlace { system_id, timeline, part }).await, (start, end))
+                (log_store.stored_size(&LogPlace::of_wal(of, (start, end))).await, (start, end))
             })
             .buffered(AT_ONCE);
         while let Some((weighed, range)) = weighed.next().await {

@@ -127,7 +127,7 @@ impl<'a> UploadQueue<'a> {
 }
 
 fn is_whole(place: &LogPlace, size: WalSegmentSize) -> bool {
-    matches!(place.part, LogPart::Range { start, end } if end.since(start) == size.bytes())
+    matches!(place.part, LogPart::Range { start, end } if end.0 - start.0 == size.bytes())
 }
 
 async fn done(log_store: &LogStore, chore: Chore, size: WalSegmentSize) {

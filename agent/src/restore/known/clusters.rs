@@ -12,11 +12,10 @@ use jiff::Timestamp;
 use super::{Copies, Known, assemble};
 use crate::engine::pgbackrest::{Elsewhere, log};
 use crate::host::{AgentError, Setup};
-use crate::log::LogStore;
-use crate::log::heads::{Log, heads};
+use crate::log::{LogStore, WalLog, cluster_log, clusters};
 
 /// What is signed of the log of one cluster, by timeline.
-type Logs = BTreeMap<Timeline, Log>;
+type Logs = BTreeMap<Timeline, WalLog>;
 
 /// Another cluster of a source than the one that is meant.
 pub struct OtherCluster {
@@ -54,7 +53,9 @@ pub(super) async fn choose(
 ) -> Result<Option<Chosen>> {
     let mut ids: BTreeSet<u64> = copies.clusters().collect();
     let with_copies = ids.clone();
-    ids.extend(log_store.clusters().await?);
+    let lineages = log_store.lineages().await?;
+    ids.extend(clusters(&lineages));
+    refused.extend(log_store.unread(&lineages).await?);
     if let Some(wanted) = wanted.filter(|wanted| !ids.contains(wanted)) {
         let known: Vec<String> = ids.iter().map(u64::to_string).collect();
         let text = format!(
@@ -66,7 +67,7 @@ pub(super) async fn choose(
     }
     let mut all = Vec::new();
     for id in ids {
-        let logs = heads(log_store, id, cache, refused).await?;
+        let logs = cluster_log(log_store, id, cache, refused).await?;
         // To compare several costs what is otherwise not needed.
         all.push((id, copies.of_cluster(id), logs));
     }

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{
-    Ancestor, BackupId, BackupKind, BackupSummary, Coordinates, Digest, LogEntry, LogPart,
-    LogPlace, Lsn, NotedPoint, SourceId, Timeline, TimelineHistory, WalSegmentSize,
+    Ancestor, BackupId, BackupKind, BackupSummary, Coordinates, Digest, LogEntry, LogPlace, Lsn,
+    NotedPoint, SourceId, Timeline, TimelineHistory, WalPart, WalPlace, WalSegmentSize,
 };
 use drctl_policies::recovery::{Archive, Base, RestorePoint, Stood, Want};
 use drctl_store::Trust;
@@ -21,8 +21,7 @@ use jiff::SignedDuration;
 use self::clusters::{Chosen, choose};
 use crate::engine::pgbackrest::{Elsewhere, StanzaView, log, only_there};
 use crate::host::{AgentError, Setup};
-use crate::log::LogStore;
-use crate::log::heads::Log;
+use crate::log::{LogStore, WalLog};
 use crate::repository::chain::Family;
 use crate::repository::{Memory, Repository, everything, words};
 
@@ -237,13 +236,13 @@ pub(crate) async fn learn(
 pub(super) fn assemble(
     system_id: u64,
     Copies(copies): Copies,
-    logs: BTreeMap<Timeline, Log>,
+    logs: BTreeMap<Timeline, WalLog>,
     elsewhere: Elsewhere,
 ) -> Known {
     let Elsewhere { entries: mut all, mut points, mut histories, segments: mut pieces, .. } =
         elsewhere;
     let (mut breaks, mut once) = (Vec::new(), Vec::new());
-    for (timeline, Log { entries, notes, once: end }) in logs {
+    for (timeline, WalLog { entries, notes, once: end, .. }) in logs {
         once.extend(end.map(|end| (timeline, end)));
         breaks.extend(notes.breaks.iter().map(|one| (timeline, one.at)));
         histories.extend(notes.history.map(|ancestors| history(timeline, &ancestors)));
@@ -300,10 +299,11 @@ impl Known {
     /// What leads around pieces that are damaged.
     #[must_use]
     pub(crate) fn around(&self, damaged: &[LogPlace]) -> Archive {
-        let ours = damaged.iter().filter(|place| place.system_id == self.system_id);
-        let range = |place: &LogPlace| match place.part {
-            LogPart::Range { start, end } => Some((place.timeline, start, end)),
-            LogPart::History => None,
+        let ours = damaged.iter().filter_map(LogPlace::wal);
+        let ours = ours.filter(|place| place.system_id == self.system_id);
+        let range = |place: WalPlace| match place.part {
+            WalPart::Range { start, end } => Some((place.timeline, start, end)),
+            WalPart::History => None,
         };
         let ranges: Vec<_> = ours.filter_map(range).collect();
         self.archive.clone().damaged(&ranges)

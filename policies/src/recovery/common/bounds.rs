@@ -103,7 +103,9 @@ impl<P: Position> Bounds<P> {
         reached: &Reached<P>,
         at: Option<Micros>,
     ) -> Loss {
-        let behind = path.spans.iter().map(|span| span.end.since(span.start.max(reached.lo)));
+        let behind = path.spans.iter().map(|span| (span.start.max(reached.lo), span.end));
+        let behind = behind.filter(|(from, until)| from < until);
+        let behind = behind.map(|(from, until)| path.amount(from, until));
         let after = at.or(self.lower);
         let lost = self.lost.filter(|lost| Some(*lost) > after);
         Loss {

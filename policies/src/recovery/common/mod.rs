@@ -53,4 +53,7 @@ pub(crate) trait Lines: Copy + Ord + fmt::Debug {
     /// The lineages that lead to one, oldest first, and where each was left for the next; nothing
     /// where that is not known.
     fn ancestors(known: &Self::Known, of: Self::Lineage) -> Option<Vec<(Self::Lineage, Self::At)>>;
+
+    /// How much log lies between two positions, in bytes: what is told as replayed, or lost.
+    fn amount(known: &Self::Known, from: Self::At, until: Self::At) -> u64;
 }

@@ -25,6 +25,7 @@ pub(crate) struct Path<'a, L: Lines> {
     barriers: Vec<Barrier<L::At>>,
     /// Up to where its log was there once, as something else than the log tells.
     once: L::At,
+    known: &'a L::Known,
     /// Bases of another history than the log around them.
     foreign: &'a BTreeMap<BackupId, Gap<L>>,
     /// Those that lie wholly on it: good before suspect, then newest first.
@@ -67,8 +68,10 @@ impl<'a, L: Lines> Path<'a, L> {
         ranges.sort_by_key(|range| (range.start, range.end));
         let barriers = barriers(&parts);
         let spans = cut(joined(ranges), &barriers);
-        let (once, bases, foreign) = (L::At::first(), Vec::new(), &archive.foreign);
-        let mut path = Path { lineage, ancestors, parts, spans, barriers, once, foreign, bases };
+        let (once, bases) = (L::At::first(), Vec::new());
+        let Archive { known, foreign, .. } = archive;
+        let mut path =
+            Path { lineage, ancestors, parts, spans, barriers, once, known, foreign, bases };
         let told = archive.once().filter(|(of, _)| path.holds(*of));
         let told = told.map(|(of, end)| path.left(of).map_or(end, |left| left.min(end)));
         path.once = told.max().unwrap_or(L::At::first()).max(path.begins());
@@ -76,6 +79,11 @@ impl<'a, L: Lines> Path<'a, L> {
         path.bases.sort_by_key(|b| Reverse((b.good, b.stop, b.start, &b.backup)));
         path.bases.dedup_by_key(|b| &b.backup);
         Some(path)
+    }
+
+    /// How much log lies between two positions, in bytes.
+    pub(crate) fn amount(&self, from: L::At, until: L::At) -> u64 {
+        L::amount(self.known, from, until)
     }
 
     /// The lineages on the way, oldest first, and where each was left for the next.

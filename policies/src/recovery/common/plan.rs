@@ -1,4 +1,4 @@
-use drctl_model::{BackupId, Position as _};
+use drctl_model::BackupId;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -98,7 +98,7 @@ impl<L: Lines> Found<'_, L> {
             reach: reached.reach,
             bound: path.barrier_at(reached.reach).map(|barrier| barrier.at),
             last_commit: bounds.last_commit(),
-            log_bytes: until.since(base.start),
+            log_bytes: path.amount(base.start, until),
             loses: bounds.loss(path, reached, at),
             warnings: self.warnings(goal, &bounds),
             earlier: other(bounds.earlier(at)),

@@ -1,7 +1,7 @@
 //! Which log follows which, and when a base was.
 
 use drctl_model::{
-    ChangedSettings, Digest, Holds, LogEntry, ServerSettings, WalLevel, WalSegmentSize,
+    ChangedSettings, Digest, Holds, LogEntry, ServerSettings, WalHolds, WalLevel, WalSegmentSize,
 };
 
 use super::*;
@@ -11,8 +11,9 @@ const SIZE: u64 = 1 << 20;
 /// A segment whose bytes have the digest `after`, behind log with the digest `before`.
 fn segment(n: u64, before: Option<u8>, after: u8, commits: (i64, i64)) -> LogEntry {
     let digest = |n| Digest([n; 32]);
+    let wal = WalHolds { segment_size: WalSegmentSize::new(SIZE), ..WalHolds::default() };
     let holds = Holds {
-        segment_size: WalSegmentSize::new(SIZE),
+        wal: Some(wal),
         commits: Some((at(commits.0), at(commits.1))),
         before: before.map(digest),
         ..Holds::default()
@@ -98,7 +99,8 @@ fn nobody_replays_across_a_stretch_that_says_too_little() {
     };
     let (at_it, behind) = (Lsn(4 * SIZE + 800), Lsn(4 * SIZE + 700));
     let changed = ChangedSettings { at: at_it, behind, settings };
-    let holds = Holds { settings: vec![changed], ..Holds::default() };
+    let wal = WalHolds { settings: vec![changed], ..WalHolds::default() };
+    let holds = Holds { wal: Some(wal), ..Holds::default() };
     let range = (Lsn(4 * SIZE), Lsn(5 * SIZE));
     let told = drctl_model::NotedBreak::of(range, &holds);
     assert_eq!(told.iter().map(|one| one.at).collect::<Vec<_>>(), [behind]);

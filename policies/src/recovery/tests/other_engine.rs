@@ -63,6 +63,11 @@ impl Lines for Tape {
     fn ancestors(_: &(), _: Reel) -> Option<Vec<(Reel, Counter)>> {
         Some(Vec::new())
     }
+
+    // A second of tape.
+    fn amount(_: &(), from: Counter, until: Counter) -> u64 {
+        until.since(from) * 176_400
+    }
 }
 
 /// Reel, start, stop, seconds between the last commit and the end, good.
@@ -361,4 +366,7 @@ fn what_is_agreed_to_is_said_in_the_engines_own_words() {
     let gap = Gap { lineage: Reel(1), from, until, why: Why::Missing };
     let behind = Goal::Position { at: Counter(12), inclusive: true };
     assert_eq!(planned(&archive, 1, &behind), Err(Reason::Gap(gap)));
+    // What is replayed, and lost, is told by its measure: from the base to the gap, and behind that.
+    assert_eq!(plan.log_bytes, (9 - 2) * 176_400);
+    assert_eq!(plan.loses.bytes, (14 - 11) * 176_400);
 }

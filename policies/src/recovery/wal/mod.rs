@@ -43,6 +43,10 @@ impl Lines for Wal {
         let history = histories.of(of)?;
         Some(history.ancestors.iter().map(|a| (a.timeline, a.until)).collect())
     }
+
+    fn amount(_: &Histories, from: Lsn, until: Lsn) -> u64 {
+        until.since(from)
+    }
 }
 
 /// The WAL that leads to a timeline: at a promotion PostgreSQL copies the segment in which it

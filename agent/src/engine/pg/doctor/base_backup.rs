@@ -3,7 +3,7 @@
 use drctl_catalog::Catalog;
 use drctl_engines::pg::PgServer;
 use drctl_engines::pg::replication::{Identity, Replication};
-use drctl_model::{LogPart, LogPlace, SourceId, Timeline};
+use drctl_model::{LogPlace, SourceId, Timeline};
 use drctl_policies::BaseBackup;
 
 use crate::engine::pg::incremental::obstacle;
@@ -73,10 +73,10 @@ async fn history(
     let check = format!("source.{id}.history");
     let looked = async {
         let log_store = LogStore::reader(repository, id);
-        if log_store.listed(*system_id).await?.is_empty() {
+        if log_store.cluster_ranges(*system_id).await?.is_empty() {
             return Ok::<_, anyhow::Error>(None);
         }
-        let place = LogPlace { system_id: *system_id, timeline: *timeline, part: LogPart::History };
+        let place = LogPlace::of_history((*system_id, *timeline));
         match log_store.head(&place).await {
             Err(error) if is_missing(&error) => Ok(Some(false)),
             head => head.map(|_| Some(true)),

@@ -1,0 +1,49 @@
+//! Log that no engine of this program reads: told by what it says that it needs, and in nobody's way.
+
+use std::ops::ControlFlow;
+
+use anyhow::{Context as _, Result};
+use drctl_model::{Lineage, LogPlace};
+use drctl_store::layout;
+
+use super::LogStore;
+use super::timelines::is_read;
+use crate::repository::faults::{is_bad_manifest, is_missing};
+
+impl LogStore {
+    /// Why the log of some of these lineages is not read, one sentence for each: the head of a piece
+    /// says which drctl reads it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn unread(
+        &self,
+        lineages: impl IntoIterator<Item = &Lineage>,
+    ) -> Result<Vec<String>> {
+        let mut told = Vec::new();
+        for lineage in lineages.into_iter().filter(|lineage| !is_read(lineage)) {
+            let Some(place) = self.any_piece(lineage).await? else { continue };
+            let why = match self.head(&place).await {
+                Ok(_) => "no engine of this drctl has such a log".to_owned(),
+                Err(error) if is_missing(&error) => continue,
+                Err(error) if is_bad_manifest(&error) => format!("{error:#}"),
+                Err(error) => return Err(error).context("look whose log it is"),
+            };
+            told.push(format!("log of {lineage}: {why}"));
+        }
+        Ok(told)
+    }
+
+    /// A piece of a lineage, if there is any.
+    async fn any_piece(&self, lineage: &Lineage) -> Result<Option<LogPlace>> {
+        let mut found = None;
+        let prefix = layout::lineage(&self.source, lineage);
+        let bucket = &self.repository().bucket;
+        let listing = bucket.list_states(&prefix, None, |state| {
+            found = layout::piece_at(&state.key).filter(|_| !state.deleted).map(|(_, place)| place);
+            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        listing.await.context("list the log")?;
+        Ok(found)
+    }
+}
