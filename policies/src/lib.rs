@@ -29,7 +29,7 @@ mod units;
 
 pub use config::{Config, Keys, Limits, Paths, parse, policies_dir};
 pub use diagnostic::{Diagnostic, SourceFile};
-pub use engine::{BaseBackup, Engine, PgDump, Pgbackrest, Server};
+pub use engine::*;
 pub use kit::{Kit, read_kit};
 pub use policy::{Objectives, Policy, RetentionPolicy};
 pub use repository::{Location, Repository};

@@ -28,6 +28,8 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// A host of its own: everything that drctl reads and writes lies below one directory.
 pub struct Site {
     directory: tempfile::TempDir,
+    /// Another program than the one under test.
+    program: Option<PathBuf>,
 }
 
 /// How a command ended, and what it said.
@@ -128,7 +130,16 @@ impl Site {
     #[must_use]
     pub fn empty() -> Self {
         let directory = tempfile::Builder::new().prefix("drctl-site-").tempdir();
-        Site { directory: directory.expect("a temporary directory") }
+        Site { directory: directory.expect("a temporary directory"), program: None }
+    }
+
+    /// A directory with nothing in it yet, for another program than the one under test.
+    ///
+    /// # Panics
+    /// If there is no temporary directory.
+    #[must_use]
+    pub fn of(program: PathBuf) -> Self {
+        Site { program: Some(program), ..Site::empty() }
     }
 
     /// A site whose source `shop` is all of `server`, with a directory as its repository and
@@ -238,7 +249,7 @@ impl Site {
     /// The command `drctl` with these arguments, ready to run.
     #[must_use]
     pub fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
-        let mut command = Command::new(drctl());
+        let mut command = Command::new(self.program.clone().unwrap_or_else(drctl));
         command
             .env_remove("DRCTL_LOG")
             .env("DRCTL_CONFIG", self.config())

@@ -2,9 +2,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::BackupKind;
 
-/// A line for each: its name in the program, its name elsewhere, and the kinds of its backups.
+/// A line for each: its name in the program, its name elsewhere, the first version of drctl that has it,
+/// and the kinds of its backups.
 macro_rules! engines {
-    ($($(#[$about:meta])* $engine:ident = $name:literal makes $kinds:pat,)*) => {
+    ($($(#[$about:meta])* $engine:ident = $name:literal since $since:expr, makes $kinds:pat,)*) => {
         /// The tool or protocol that takes the backups of a source.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum Engine {
@@ -24,6 +25,14 @@ macro_rules! engines {
                 }
             }
 
+            /// The first version of drctl that has it: major, minor, patch.
+            #[must_use]
+            pub fn since(self) -> (u16, u16, u16) {
+                match self {
+                    $(Engine::$engine => $since,)*
+                }
+            }
+
             /// Whether its backups are of such a kind.
             #[must_use]
             pub fn makes(self, kind: &BackupKind) -> bool {
@@ -37,12 +46,12 @@ macro_rules! engines {
 
 engines! {
     /// `pg_dump` in custom format, a stream for each database, and the globals.
-    PgDump = "pg_dump" makes BackupKind::Logical,
+    PgDump = "pg_dump" since (0, 1, 0), makes BackupKind::Logical,
     /// PostgreSQL's replication protocol (`BASE_BACKUP`): all files of a cluster, with the WAL
     /// that makes them consistent.
-    BaseBackup = "base_backup" makes BackupKind::Full(_) | BackupKind::Incremental(_),
+    BaseBackup = "base_backup" since (0, 1, 0), makes BackupKind::Full(_) | BackupKind::Incremental(_),
     /// pgBackRest, which keeps its backups in a repository of its own.
-    Pgbackrest = "pgbackrest" makes BackupKind::External(_),
+    Pgbackrest = "pgbackrest" since (0, 1, 0), makes BackupKind::External(_),
 }
 
 impl Engine {

@@ -54,7 +54,7 @@ pub use facts::{
     TablespaceFacts,
 };
 pub use finding::{Checked, Finding, FindingCode, UnknownFinding};
-pub use header::{FEATURES, Feature, Header, INCREMENTAL, WAL};
+pub use header::{Feature, Header, INCREMENTAL, WAL, features};
 pub use history::{Ancestor, MAX_HISTORY_BYTES, TimelineHistory};
 pub use holds::Holds;
 pub use ids::{

@@ -6,6 +6,7 @@ mod golden;
 mod init;
 mod keys;
 mod locked;
+mod made_up;
 mod output;
 mod private;
 mod secrets;
