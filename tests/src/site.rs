@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use drctl_catalog::Catalog;
 use serde_json::Value;
 
 use crate::servers::postgres::Postgres;
@@ -317,6 +318,20 @@ impl Site {
     pub fn told(&self, code: &str) -> Vec<Value> {
         let all = self.status()["findings"].as_array().expect("a list").clone();
         all.into_iter().filter(|one| one["code"] == code).collect()
+    }
+
+    /// Whether the catalog holds a finding by this code about this subject, whoever looks.
+    ///
+    /// # Panics
+    /// If the catalog cannot be read.
+    #[must_use]
+    #[track_caller]
+    pub fn finds(&self, code: &str, subject: &str) -> bool {
+        let path = self.path("state/catalog.db");
+        let look = async { Catalog::open_read_only(&path).await?.findings(None).await };
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let all = runtime.block_on(look).expect("a catalog");
+        all.iter().any(|one| one.finding.code.as_str() == code && one.finding.subject == subject)
     }
 
     /// The rows of the catalog, newest first.

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::Result;
@@ -165,6 +166,8 @@ pub(super) async fn verify(
         let noted = (&notebook, &records[..]);
         let logs = look_at_logs(setup, args, &repository, noted, identities.as_ref()).await?;
         beside.look(setup, &repository, what).await?;
+        let seen = rows.iter().map(|row| &row.source).chain(logs.iter().map(|log| &log.source));
+        notebook.conclude(seen.collect::<BTreeSet<_>>()).await;
         Ok::<_, anyhow::Error>((rows, logs, (repository.alarms(), beside)))
     };
     let (rows, logs, (alarms, beside)) = tokio::select! {

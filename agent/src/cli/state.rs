@@ -13,7 +13,7 @@ use super::newer::{newer_json, newer_text};
 use super::progress::Progress;
 use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line, table};
 use crate::health::{
-    Compared, Health, Judged, LogStatus, Renewed, SourceStatus, check, rebuild, status as look,
+    Bad, Compared, Health, Judged, LogStatus, Renewed, SourceStatus, check, rebuild, status as look,
 };
 use crate::host::figures::{number, span};
 use crate::host::{Exit, Meter, Setup};
@@ -57,7 +57,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "last_job": one.last_job, "next": one.next,
             "log": one.log.as_ref().map(|log| log_json(log, &one.disbelieved)),
             "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
-            "running": one.running, "marker_lost": one.marker_lost, "bad": one.bad, "gone": one.gone,
+            "running": one.running, "marker_lost": one.marker_lost, "bad": texts(&one.bad), "gone": one.gone,
             "alarms": alarms_json(&one.alarms),
             "vanished": lost_json(&one.vanished), "refusals": lost_json(&one.refusals),
         })
@@ -94,6 +94,10 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         Some(Health::Attention) if strict => Exit::Degraded,
         _ => Exit::Success,
     })
+}
+
+fn texts(bad: &[Bad]) -> Vec<&str> {
+    bad.iter().map(|one| one.text.as_str()).collect()
 }
 
 fn log_json(log: &Result<LogStatus, String>, refused: &[String]) -> serde_json::Value {

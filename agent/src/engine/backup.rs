@@ -1,12 +1,14 @@
 //! A backup of a source, by its engine.
 
 use anyhow::Result;
+use drctl_model::{Checked, FindingCode};
 use drctl_policies::Source;
 
 use crate::backup::{BackedUp, Order, RequestedKind};
 use crate::host::{Meter, Setup, Stop};
 use crate::jobs::open_job::OpenJob;
 use crate::repository::cache;
+use crate::repository::findings::{Findings, suspect};
 
 /// Takes a backup of the source `name` and commits it.
 ///
@@ -27,8 +29,14 @@ pub async fn backup(
     let _lock = cache::lock(setup, id)?;
     let job = OpenJob::begin(setup, id).await;
     let done = attempt(setup, (&job, source), requested, meter, stop).await;
-    if let Err(error) = &done {
-        job.failed(error).await;
+    match &done {
+        Ok(done) => {
+            let found = suspect(&done.summary).into_iter().collect();
+            let findings = Findings::of(setup, id);
+            findings.note(Checked::all(&[FindingCode::BackupSuspect], found));
+            findings.keep().await;
+        }
+        Err(error) => job.failed(error).await,
     }
     done
 }

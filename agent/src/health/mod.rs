@@ -7,4 +7,4 @@ mod status;
 
 pub use doctor::doctor;
 pub use reconcile::{Compared, Renewed, check, rebuild};
-pub use status::{Health, Judged, LogStatus, SourceStatus, status};
+pub use status::{Bad, Health, Judged, LogStatus, SourceStatus, status};

@@ -25,7 +25,7 @@ use crate::repository::{CLOCKS_APART, Memory, Repository, words};
 use crate::restore::known::{Beside, LogState, log_state};
 
 pub use findings::Judged;
-pub use judge::{Health, LogStatus, SourceStatus};
+pub use judge::{Bad, Health, LogStatus, SourceStatus};
 
 /// How late a run may begin.
 const GRACE: SignedDuration = SignedDuration::from_hours(1);
@@ -270,7 +270,7 @@ fn overdue(schedule: &Schedule, begun: Timestamp, now: Timestamp) -> Option<Time
 
 /// What earlier looks found wrong, newest backups first, then the log and what pgBackRest keeps:
 /// nothing that needs doing, once a good backup was begun after that look.
-fn told(memory: &Memory, source: &SourceId, anew: Option<Timestamp>) -> Vec<String> {
+fn told(memory: &Memory, source: &SourceId, anew: Option<Timestamp>) -> Vec<Bad> {
     let mut found = memory.all_bad(source);
     found.retain(|(subject, found)| match subject {
         Subject::Backup(_) => true,
@@ -285,5 +285,10 @@ fn told(memory: &Memory, source: &SourceId, anew: Option<Timestamp>) -> Vec<Stri
         Subject::Log => format!("the WAL: {}", words(found)),
         Subject::Stanza => format!("what pgBackRest keeps: {}", words(found)),
     };
-    found.into_iter().map(text).collect()
+    let bad = |(subject, found): (&Subject, &Verification)| Bad {
+        subject: subject.to_string(),
+        text: text((subject, found)),
+        at: found.at,
+    };
+    found.into_iter().map(bad).collect()
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, CatalogError, Lost, Standing};
-use drctl_model::{Checked, Clock, Finding, FindingCode, Level, SourceId};
+use drctl_model::{BackupSummary, Checked, Clock, Finding, FindingCode, Level, SourceId, shown};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -20,6 +20,9 @@ use crate::host::{CATALOG, Setup, private};
 /// For how long findings may be on their way into the catalog: whoever waits hears of them all the
 /// same.
 const KEPT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How much of what speaks against a backup is shown.
+const SHOWN: usize = 500;
 
 /// No more wait for a catalog that is in use; what comes then is only told.
 const WAITING: usize = 1000;
@@ -158,6 +161,22 @@ pub(crate) fn say(finding: &Finding) {
         Level::Warning => tracing::warn!("{}", finding.line()),
         Level::Good => {}
     }
+}
+
+/// What speaks against a backup, in words; nothing against a good one.
+pub(crate) fn suspect(backup: &BackupSummary) -> Option<Finding> {
+    let (id, why) = (&backup.backup, shown(&backup.suspect.join("; "), SHOWN));
+    let text = format!(
+        "{id} is suspect ({why}): look at it with `drctl show {id}`; if it is as it should be, \
+         `drctl accept {id}`"
+    );
+    (!backup.is_good()).then(|| Finding {
+        code: FindingCode::BackupSuspect,
+        source: backup.source.clone(),
+        subject: id.to_string(),
+        text,
+        hint: None,
+    })
 }
 
 /// What only whoever streams or archives log comes upon, so that nobody else sees whether it still

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use drctl_catalog::{Catalog, Look, Looks, Subject};
 use drctl_model::{
-    BackupId, BackupSummary, Closeness, Digest, Fault, LogPlace, SourceId, Verification, bad,
-    shown, standing, telling,
+    BackupId, BackupSummary, Checked, Closeness, Digest, Fault, Finding, FindingCode, LogPlace,
+    SourceId, Verification, bad, shown, standing, telling,
 };
 use drctl_store::{Key, layout};
 use jiff::Timestamp;
@@ -96,6 +96,20 @@ impl Memory {
         all.filter_map(one).collect()
     }
 
+    /// The same as findings, each with what it is.
+    fn findings(&self, source: &SourceId) -> Vec<Finding> {
+        let finding = |(subject, found): (&Subject, &Verification)| {
+            let text = words(found);
+            let code = match text.contains(&format!("BAD: {EVIDENCE}")) {
+                true => FindingCode::DrillInDoubt,
+                false => FindingCode::Damaged,
+            };
+            let (source, subject) = (source.clone(), subject.to_string());
+            Finding { code, source, text: format!("{subject}: {text}"), subject, hint: None }
+        };
+        self.all_bad(source).into_iter().map(finding).collect()
+    }
+
     /// Lets what was found bad count as suspect, whatever was accepted.
     pub fn mark(&self, backups: &mut [BackupSummary]) {
         for backup in backups {
@@ -180,6 +194,23 @@ impl Notebook {
             problems.push(problem);
         }
         self.log(source, Subject::Log, Closeness::Stored, &problems).await;
+    }
+
+    /// Keeps as findings what stands of these sources now, after all was looked at.
+    pub async fn conclude(&self, sources: impl IntoIterator<Item = &SourceId>) {
+        let Some(catalog) = &self.catalog else { return };
+        const CODES: [FindingCode; 2] = [FindingCode::Damaged, FindingCode::DrillInDoubt];
+        for source in sources {
+            let noted = async {
+                let found = Memory::of(catalog, Some(source)).await?.findings(source);
+                Ok::<_, anyhow::Error>(
+                    catalog.note_findings(source, self.at, Checked::all(&CODES, found)).await?,
+                )
+            };
+            if let Err(error) = noted.await {
+                tracing::warn!("what was found is not remembered: {error:#}");
+            }
+        }
     }
 
     fn found(&self, closeness: Closeness, problems: &[(String, String)]) -> Verification {

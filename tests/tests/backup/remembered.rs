@@ -47,6 +47,7 @@ fn what_verify_found_bad_is_remembered_and_obeyed() {
         assert_eq!(plan["backup"], old.as_str(), "{plan}");
         assert_eq!(plan["passed_over"][0]["backup"], new.as_str(), "{plan}");
     };
+    assert!(shop.site.finds("damaged", &new), "kept as soon as it is found");
     found_bad();
     let told = shop.site.drctl(&["list"]).ended(0).out;
     assert!(told.contains("BAD") && told.contains("plain, "), "{told}");
@@ -57,7 +58,9 @@ fn what_verify_found_bad_is_remembered_and_obeyed() {
     let _ = shop.site.json(0, &["catalog", "rebuild"]);
     found_bad();
     flip(&shop, &new);
+    assert!(shop.site.finds("damaged", &new));
     let _ = shop.site.json(0, &["verify", "--data"]);
+    assert!(!shop.site.finds("damaged", &new), "a look as close has cleared it");
     assert_eq!(latest(&shop)["backup"], new.as_str());
     assert_eq!(shop.site.rows()[0]["good"], true);
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);

@@ -12,6 +12,7 @@ fn a_backup_that_is_empty_is_stored_and_marked_and_never_counts_as_good() {
     assert_eq!(answer["backup"]["good"], false, "{answer}");
     assert!(answer["backup"]["suspect"].to_string().contains("no table in it holds a row"));
 
+    assert!(shop.site.finds("backup_suspect", &empty), "kept as soon as it is there");
     let status = shop.site.status();
     assert_eq!(status["newest_good"]["backup"], good.as_str(), "{status}");
     assert_eq!(status["health"], "attention");

@@ -1,7 +1,7 @@
 //! How a source is doing, judged by what is known of it, and what to do.
 
 use drctl_catalog::{Lost, Standing};
-use drctl_model::{BackupId, BackupSummary, FindingCode, Job, JobState, SourceId, shown};
+use drctl_model::{BackupId, BackupSummary, Finding, FindingCode, Job, JobState, SourceId, shown};
 use drctl_policies::recovery::RecoverableUntil;
 use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +10,7 @@ use super::findings::Judged;
 use crate::engine::pg::Gone;
 use crate::repository::CLOCKS_APART;
 use crate::repository::drills::EVIDENCE;
-use crate::repository::findings::behind;
+use crate::repository::findings::{behind, suspect};
 
 /// How many servers are named whose log was refused.
 const REFUSALS_TOLD: usize = 5;
@@ -26,7 +26,7 @@ pub struct SourceStatus {
     pub suspect: Option<BackupSummary>,
     /// What looks found wrong, and no later one has cleared: of the newest backup, of the log, of
     /// what pgBackRest keeps; and of older backups, after those.
-    pub bad: Vec<String>,
+    pub bad: Vec<Bad>,
     /// Objects that somebody meddled with, as far as this look came by them.
     pub alarms: Vec<Alarm>,
     /// Why the bucket cannot be read.
@@ -64,6 +64,17 @@ pub struct SourceStatus {
     pub gone: Vec<Gone>,
     /// What stands of what was found amiss with it before, by whatever came upon it.
     pub met: Vec<Standing>,
+}
+
+/// What a look found wrong.
+#[derive(Debug, Clone)]
+pub struct Bad {
+    /// With what: a backup, `log`, or `stanza`.
+    pub subject: String,
+    /// In words.
+    pub text: String,
+    /// When it was looked at.
+    pub at: Timestamp,
 }
 
 /// Where the log of a source stands.
@@ -247,7 +258,7 @@ impl SourceStatus {
 
     /// What speaks against the newest backup and the log.
     fn doubts(&self) -> impl Iterator<Item = Judged> {
-        let bad = self.bad.iter().map(|what| {
+        let bad = self.bad.iter().map(|Bad { subject, text: what, at }| {
             // What a drill left says nothing of the log or of a backup.
             if what.contains(&format!("BAD: {EVIDENCE}")) {
                 let text = format!(
@@ -256,23 +267,18 @@ impl SourceStatus {
                      with `drctl verify {}`",
                     self.source
                 );
-                return Judged::attention(FindingCode::DrillInDoubt, before_colon(what), text);
+                return Judged::attention(FindingCode::DrillInDoubt, subject, text).since(*at);
             }
             let text = format!(
                 "{what}; take a new one with `drctl backup {0}`, and look again with `drctl verify \
                  {0} --data` when it was mended",
                 self.source
             );
-            Judged::attention(FindingCode::Damaged, before_colon(what), text)
+            Judged::attention(FindingCode::Damaged, subject, text).since(*at)
         });
-        let suspect = self.suspect.as_ref().map(|suspect| {
-            let (id, why) = (&suspect.backup, shown(&suspect.suspect.join("; "), 500));
-            let text = format!(
-                "{id} is suspect ({why}): look at it with `drctl show {id}`; if it is as it should \
-                 be, `drctl accept {id}`"
-            );
-            let found = Judged::attention(FindingCode::BackupSuspect, id.as_str(), text);
-            found.since(suspect.finished)
+        let suspect = self.suspect.as_ref().and_then(|backup| {
+            let Finding { code, subject, text, .. } = suspect(backup)?;
+            Some(Judged::attention(code, &subject, text).since(backup.finished))
         });
         let broken = self.broken.as_ref().map(|why| {
             let text = format!(
@@ -366,11 +372,6 @@ impl SourceStatus {
             _ => None,
         }
     }
-}
-
-/// What a sentence about something begins with: its name.
-fn before_colon(what: &str) -> &str {
-    what.split_once(':').map_or(what, |(name, _)| name)
 }
 
 #[cfg(test)]
@@ -560,8 +561,15 @@ mod tests {
             running,
             ..status(increment())
         };
-        let bad = vec!["the WAL: BAD".to_owned()];
-        let junk = vec![format!("the WAL: a look found it BAD: {EVIDENCE} x: no envelope")];
+        let bad = |text: &str| {
+            vec![Bad {
+                subject: "log".to_owned(),
+                text: text.to_owned(),
+                at: Timestamp::UNIX_EPOCH,
+            }]
+        };
+        let junk = bad(&format!("the WAL: a look found it BAD: {EVIDENCE} x: no envelope"));
+        let bad = bad("the WAL: BAD");
         let key = "s/shop/b/x/manifest.json".to_owned();
         let alarms = vec![Alarm { key, odd: drctl_store::Odd::Hidden }];
         let cases = [
