@@ -272,7 +272,7 @@ fn commits_that_wait_are_told_by_status_until_their_log_arrives() {
     let mut minio = Minio::start();
     minio.make_bucket("shop");
     let shop = Archiving::with(false, in_s3(&minio, minio.port()));
-    let mut streaming = Streaming::start(&shop, &["--synchronous"]);
+    let mut streaming = Streaming::start(&shop, &["--synchronous", "--quiet"]);
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     synchronous(&shop);
     assert_eq!(shop.told("commits_wait"), [Value::Null; 0]);
