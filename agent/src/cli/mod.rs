@@ -15,6 +15,7 @@ mod man;
 mod newer;
 mod progress;
 mod recover;
+mod recover_handed;
 mod recovery_failed;
 mod recovery_request;
 mod recovery_words;

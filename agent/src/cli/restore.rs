@@ -17,6 +17,7 @@ use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, co
 use crate::host::figures::{bytes, number, span};
 use crate::host::{AgentError, Exit, Meter, Setup, Stop, read_secret};
 use crate::repository::Passed;
+use crate::restore::recovery::is_handed;
 use crate::restore::{
     BackupRequest, Code, Destination, PlannedRestore, RestoreRequest, Restored, plan_backup,
     restore_backup,
@@ -33,7 +34,10 @@ pub(super) async fn restore(
         screen.arrives()?;
     }
     if let Some(target) = super::recovery_request::target(args)? {
-        return super::recover::recover(screen, setup, args, target, stop).await;
+        return match is_handed(setup, &super::source_id(&args.source)?)? {
+            true => super::recover_handed::recover_handed(screen, setup, args, target, stop).await,
+            false => super::recover::recover(screen, setup, args, target, stop).await,
+        };
     }
     // An estimate that nobody sees is not worth a segment.
     let reckon = args.plan || !(screen.quiet || screen.json);

@@ -11,12 +11,12 @@ use serde_json::json;
 
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
-use crate::engine;
 use crate::engine::pgbackrest::{engine_of, fetch as fetch_from_archive};
+use crate::engine::{self, Streaming};
 use crate::host::{AgentError, Exit, Setup, Stop};
 use crate::log::{
     Ahead, Fetched, LogRequest, LogStore, Push, Pushed, Shipping, fetch as fetch_wal, note_refusal,
-    ship, usual_slot,
+    usual_slot,
 };
 use crate::restore::cluster::take;
 
@@ -49,8 +49,8 @@ pub(super) async fn wal(
             slot,
         } => {
             let (id, configured) = setup.source(source)?;
-            engine::of(configured).has_log(source, "Nothing was done on the server")?;
-            let server = setup.server(configured)?;
+            let engine = engine::of(configured);
+            engine.has_log(source, "Nothing was done on the server")?;
             let log_store = tokio::select! {
                 log_store = LogStore::open(setup, source) => log_store?,
                 () = stop.requested() => return Err(AgentError::Interrupted.into()),
@@ -63,12 +63,9 @@ pub(super) async fn wal(
             let (synchronous, puts) = (*synchronous, usize::from(*puts));
             let shipping = Shipping { slot, interval, synchronous, puts, heartbeat };
             screen.say(format!("streaming the WAL of {id} through the slot {}", shipping.slot));
-            let streamed = ship(&log_store, &server, &shipping, stop).await;
-            if let Err(error) = &streamed {
-                let whose = format!("streamed from {}", server.target());
-                note_refusal(setup, &whose, error).await;
-            }
-            streamed.map(|()| Exit::Success)
+            let (log_store, shipping) = (&log_store, &shipping);
+            let streaming = Streaming { setup, log_store, shipping, stop };
+            engine.stream_log(&streaming).await.map(|()| Exit::Success)
         }
     }
 }

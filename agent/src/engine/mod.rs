@@ -1,6 +1,7 @@
 //! What only one engine knows, a folder for each; and which one backs a source up.
 
 mod backup;
+mod handed;
 mod log_archive;
 pub mod pg;
 pub mod pgbackrest;
@@ -9,8 +10,9 @@ mod source_engine;
 use drctl_policies::{Engine, Source};
 
 pub use backup::backup;
+pub use handed::{Choices, HandsLog, Route};
 pub(crate) use log_archive::LogArchive;
-pub(crate) use source_engine::{Looked, Replaced, SourceEngine};
+pub(crate) use source_engine::{Looked, Replaced, SourceEngine, Streaming};
 
 /// The engine of a source: a line for each.
 pub(crate) fn of(source: &Source) -> Box<dyn SourceEngine + '_> {

@@ -5,9 +5,11 @@ use std::path::Path;
 use anyhow::Result;
 use drctl_model::SourceId;
 
+use super::handed::HandsLog;
 use super::pg::Gone;
 use crate::backup::{BackedUp, Order, RequestedKind};
-use crate::host::{Checks, Setup};
+use crate::host::{Checks, Setup, Stop};
+use crate::log::{LogStore, Shipping};
 use crate::repository::Repository;
 
 /// A source whose server is to be replaced by a restored cluster.
@@ -27,6 +29,15 @@ pub(crate) struct Looked<'a> {
     pub(crate) id: &'a SourceId,
     /// The bucket, where it can be used.
     pub(crate) repository: Option<&'a Repository>,
+}
+
+/// A source whose log is streamed.
+pub(crate) struct Streaming<'a> {
+    pub(crate) setup: &'a Setup,
+    /// Where it is kept.
+    pub(crate) log_store: &'a LogStore,
+    pub(crate) shipping: &'a Shipping,
+    pub(crate) stop: &'a Stop,
 }
 
 /// The engine of one source, with its settings: whatever differs from engine to engine is asked here.
@@ -50,6 +61,18 @@ pub(crate) trait SourceEngine: Send + Sync {
     /// # Errors
     /// [`AgentError::Usage`](crate::host::AgentError::Usage).
     fn has_log(&self, source: &str, left: &str) -> Result<()>;
+
+    /// Streams the source's log into the bucket, until somebody wishes for the end.
+    ///
+    /// # Errors
+    /// The source's; the store's.
+    async fn stream_log(&self, streaming: &Streaming<'_>) -> Result<()>;
+
+    /// How its log is handed to what is restored, where drctl does that; nothing where a restored
+    /// server fetches it, or there is none.
+    fn hands_log(&self) -> Option<&dyn HandsLog> {
+        None
+    }
 
     /// The command by which a restored cluster that takes the place of the source's server archives
     /// its log; nothing where that is streamed.

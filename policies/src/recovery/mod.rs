@@ -11,7 +11,7 @@
 //! What is alike for the log of any engine is `common`; `wal` is what only PostgreSQL knows, whose
 //! words these are.
 
-mod common;
+pub(crate) mod common;
 mod wal;
 
 #[cfg(test)]

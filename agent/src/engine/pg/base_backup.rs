@@ -10,11 +10,11 @@ use drctl_model::{BackupSummary, ClusterNeeds, Facts};
 use drctl_policies::{BaseBackup, Source};
 
 use super::incremental::{Choice, Listings, choose};
-use super::{brought, doctor};
+use super::{brought, doctor, stream_log};
 use crate::backup::attempt::back_up;
 use crate::backup::streamed::{Begun, Streamed};
 use crate::backup::{BackedUp, Order, RequestedKind};
-use crate::engine::{Looked, Replaced, SourceEngine};
+use crate::engine::{Looked, Replaced, SourceEngine, Streaming};
 use crate::host::Checks;
 use crate::host::shell::server_word;
 
@@ -40,6 +40,10 @@ impl SourceEngine for BaseBackups<'_> {
 
     fn has_log(&self, _: &str, _: &str) -> Result<()> {
         Ok(())
+    }
+
+    async fn stream_log(&self, streaming: &Streaming<'_>) -> Result<()> {
+        stream_log(self.source, streaming).await
     }
 
     fn archive_command(&self, replaced: &Replaced<'_>) -> Result<Option<String>> {

@@ -11,7 +11,7 @@ use super::gone::{Gone, compare, gone};
 use crate::backup::attempt::back_up;
 use crate::backup::streamed::{Begun, Streamed};
 use crate::backup::{BackedUp, Order, RequestedKind};
-use crate::engine::{Looked, Replaced, SourceEngine};
+use crate::engine::{Looked, Replaced, SourceEngine, Streaming};
 use crate::host::{AgentError, Checks, Setup};
 
 /// A source of dumps.
@@ -43,6 +43,10 @@ impl SourceEngine for Dump<'_> {
              under that one. {left}"
         );
         Err(AgentError::Usage(text).into())
+    }
+
+    async fn stream_log(&self, _: &Streaming<'_>) -> Result<()> {
+        Err(AgentError::Usage("there is no log of dumps".to_owned()).into())
     }
 
     fn archive_command(&self, replaced: &Replaced<'_>) -> Result<Option<String>> {

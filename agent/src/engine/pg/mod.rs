@@ -8,6 +8,7 @@ mod dump;
 mod gone;
 mod incremental;
 pub(crate) mod names;
+mod stream_log;
 
 pub(crate) use base_backup::{BaseBackups, NEEDS_PATIENCE};
 pub use deeds::{FoundDeeds, deeds};
@@ -15,3 +16,4 @@ pub(crate) use deeds::{committed, one_before};
 pub(crate) use dump::Dump;
 pub use gone::Gone;
 pub(crate) use incremental::is_due;
+pub(crate) use stream_log::stream_log;

@@ -6,7 +6,8 @@ use drctl_policies::{Pgbackrest, Source};
 use super::{attempt, doctor, not_as_root, stanza};
 use crate::backup::{BackedUp, Order, RequestedKind};
 use crate::engine::pg::doctor::server;
-use crate::engine::{Looked, Replaced, SourceEngine};
+use crate::engine::pg::stream_log;
+use crate::engine::{Looked, Replaced, SourceEngine, Streaming};
 use crate::host::{AgentError, Checks};
 
 /// A source whose backups pgBackRest makes.
@@ -27,6 +28,10 @@ impl SourceEngine for Stanza<'_> {
 
     fn has_log(&self, _: &str, _: &str) -> Result<()> {
         Ok(())
+    }
+
+    async fn stream_log(&self, streaming: &Streaming<'_>) -> Result<()> {
+        stream_log(self.source, streaming).await
     }
 
     fn archive_command(&self, replaced: &Replaced<'_>) -> Result<Option<String>> {

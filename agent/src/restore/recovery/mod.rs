@@ -27,6 +27,7 @@
 //! prove(&planned, Some(drilling), done.as_ref()).await?;
 //! ```
 
+mod handed;
 mod plan;
 mod prepare;
 mod prove;
@@ -44,6 +45,7 @@ use drctl_policies::recovery::{NoPlan, Target};
 use super::cluster::Choice;
 use crate::host::{AgentError, Setup};
 
+pub use handed::{HandedPlan, HandedRequest, is_handed, plan_handed, replay_handed};
 pub use plan::{PlanNote, Planned, plan};
 pub use prepare::{Outlook, Prepared, prepare};
 pub use prove::prove;

@@ -1,4 +1,7 @@
-//! A made-up database: how it is backed up.
+//! A made-up database: how it is backed up, and brought to a position.
+
+mod handed;
+mod log;
 
 use anyhow::Result;
 use drctl_engines::BackupSource;
@@ -8,7 +11,7 @@ use drctl_policies::Ledger;
 use crate::backup::attempt::back_up;
 use crate::backup::streamed::{Begun, Streamed};
 use crate::backup::{BackedUp, Order, RequestedKind};
-use crate::engine::{Looked, Replaced, SourceEngine};
+use crate::engine::{HandsLog, Looked, Replaced, SourceEngine, Streaming};
 use crate::host::{AgentError, Checks};
 
 /// A source that is a ledger.
@@ -26,6 +29,14 @@ impl SourceEngine for Books<'_> {
 
     fn has_log(&self, _: &str, _: &str) -> Result<()> {
         Ok(())
+    }
+
+    async fn stream_log(&self, streaming: &Streaming<'_>) -> Result<()> {
+        log::stream(&self.0.books, streaming).await
+    }
+
+    fn hands_log(&self) -> Option<&dyn HandsLog> {
+        Some(self)
     }
 
     fn archive_command(&self, replaced: &Replaced<'_>) -> Result<Option<String>> {

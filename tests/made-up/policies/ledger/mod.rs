@@ -1,5 +1,7 @@
 //! A made-up database: `engine = "ledger"`.
 
+mod recovery;
+
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -8,6 +10,8 @@ use super::{Engine, Method, Settings, is_engine};
 use crate::keys::Key;
 use crate::keys::Kind::Path;
 use crate::reader::Reader;
+
+pub use recovery::{LedgerAt, LedgerBase, LedgerPlan, plan_ledger};
 
 /// All of a ledger.
 pub(super) const METHOD: Method =

@@ -1,0 +1,67 @@
+use anyhow::Result;
+use drctl_policies::recovery::Target;
+use serde_json::json;
+
+use super::args::RestoreArgs;
+use super::progress::Progress;
+use super::recovery_words::refused;
+use super::screen::Screen;
+use crate::host::{AgentError, Exit, Meter, Setup, Stop};
+use crate::restore::recovery::{HandedRequest, plan_handed, replay_handed};
+
+/// `drctl restore` to a point in time, of a source whose log drctl hands over.
+pub(super) async fn recover_handed(
+    screen: Screen,
+    setup: &Setup,
+    args: &RestoreArgs,
+    target: Target,
+    stop: &Stop,
+) -> Result<Exit> {
+    let directory = args.to_directory.as_ref().map(std::path::absolute).transpose()?;
+    let none = "a recovery needs a new directory: --to-directory DIR";
+    let request = HandedRequest {
+        source: super::source_id(&args.source)?,
+        target,
+        directory: directory.ok_or_else(|| AgentError::Usage(none.to_owned()))?,
+        identity: args.identity.clone(),
+        accept_loss: args.accept_loss,
+    };
+    let planned = plan_handed(setup, request).await?.map_err(refused)?;
+    let route = &planned.route;
+    for reason in &route.refused {
+        screen.say(format!("passed over: {reason}"));
+    }
+    if args.plan {
+        let object = json!({
+            "base": route.base, "target": planned.request.target, "until": route.until,
+            "pieces": route.pieces.len(), "left_out": route.left_out,
+        });
+        screen.answer("drctl.recovery-plan/1", object, || {
+            let (base, pieces) = (&route.base, route.pieces.len());
+            format!("{pieces} piece(s) of log on {base}, up to {}", route.until)
+        });
+        return Ok(Exit::Success);
+    }
+    let meter = Meter::default();
+    let progress = Progress::show(screen, &meter);
+    let reached = replay_handed(&planned, &meter, stop).await;
+    drop(progress);
+    let (reached, directory) = (reached?, &planned.request.directory);
+    let object = json!({
+        "base": route.base, "target": planned.request.target, "replayed": reached,
+        "left_out": route.left_out, "directory": directory,
+    });
+    screen.answer("drctl.recovery/1", object, || {
+        let mut text = format!(
+            "what was restored into {} from {} is replayed up to {reached}",
+            directory.display(),
+            route.base
+        );
+        for one in &route.left_out {
+            text.push_str("\n  NOT IN IT: ");
+            text.push_str(one);
+        }
+        text
+    });
+    Ok(Exit::Success)
+}
