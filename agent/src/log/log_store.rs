@@ -42,6 +42,13 @@ pub(super) struct Writer {
     pub(super) host: String,
 }
 
+#[cfg(test)]
+impl Writer {
+    pub(super) fn new(recipients: &drctl_store::Recipients, key: SigningKey) -> Writer {
+        Writer { sealer: Sealer::new(recipients, 1), key, host: "db1".to_owned() }
+    }
+}
+
 /// A piece as it will lie in the bucket.
 pub(super) struct Ready {
     piece: LogPiece,

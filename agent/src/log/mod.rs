@@ -18,6 +18,8 @@ mod request;
 mod sizes;
 mod stream;
 mod taken;
+#[cfg(test)]
+mod tests;
 mod timelines;
 mod unread;
 mod vanished;
