@@ -24,7 +24,8 @@ impl LogStore {
         for lineage in lineages.into_iter().filter(|lineage| !is_read(lineage)) {
             let Some(place) = self.any_piece(lineage).await? else { continue };
             let why = match self.head(&place).await {
-                Ok(_) => "no engine of this drctl has such a log".to_owned(),
+                // Another engine of this drctl has such a log.
+                Ok(_) => continue,
                 Err(error) if is_missing(&error) => continue,
                 Err(error) if is_bad_manifest(&error) => format!("{error:#}"),
                 Err(error) => return Err(error).context("look whose log it is"),

@@ -88,9 +88,8 @@ pub(super) async fn stream(books: &Path, streaming: &Streaming<'_>) -> Result<()
             log_store.keep(place, text.into_bytes(), told(piece, (start, end))?).await?;
             next = end.number();
         }
-        tokio::select! {
-            () = stop.requested() => return Ok(()),
-            () = tokio::time::sleep(shipping.interval) => {}
+        if tokio::time::timeout(shipping.interval, stop.requested()).await.is_ok() {
+            return Ok(());
         }
     }
 }
