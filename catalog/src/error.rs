@@ -1,9 +1,12 @@
+mod system;
+
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use drctl_model::{BackupId, Class, Classified, Illegal, JobId, RepositoryId, SourceId};
-use rusqlite::ErrorCode;
+
+use system::{io_error, is_damage, sqlite_error};
 
 /// Whatever lies beneath an error.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -89,6 +92,14 @@ pub enum CatalogError {
     Missing {
         /// The catalog's file.
         path: PathBuf,
+    },
+    /// It is there, or may be, and this account may not look.
+    #[error("this account may not read the catalog {path}")]
+    Denied {
+        /// The catalog's file.
+        path: PathBuf,
+        /// What said so.
+        source: Cause,
     },
     /// The operating system refused.
     #[error("{verb} the catalog {path}")]
@@ -191,6 +202,7 @@ impl CatalogError {
             E::Network { .. } => "catalog_network",
             E::NoDirectory { .. } => "catalog_no_directory",
             E::Missing { .. } => "catalog_missing",
+            E::Denied { .. } => "catalog_denied",
             E::Io { .. } => "catalog_io",
             E::OtherRepository { .. } => "catalog_other_repository",
             E::IllegalEvent { .. } => "catalog_illegal_event",
@@ -246,6 +258,10 @@ impl CatalogError {
             E::Missing { .. } => Some(
                 "Where no backup was made yet run `drctl backup SOURCE`, else `drctl catalog \
                  rebuild`: the catalog is only a cache and is made anew from the bucket.",
+            ),
+            E::Denied { .. } => Some(
+                "Run this as the account that makes the backups, or as root, who may look; for others \
+                 that account can keep what `drctl --json status` says where they may read it.",
             ),
             E::Io { .. } => Some(
                 "Check the disk and the permissions of the catalog's directory; the catalog is \
@@ -329,55 +345,6 @@ impl Fault {
             Fault::Io { verb, source } => io_error(path, verb, source),
             Fault::Sqlite(error) => sqlite_error(path, error),
         }
-    }
-}
-
-fn io_error(path: PathBuf, verb: &'static str, source: io::Error) -> CatalogError {
-    use io::ErrorKind as K;
-    let kind = source.kind();
-    let source = Box::new(source);
-    match kind {
-        K::StorageFull | K::QuotaExceeded => CatalogError::Full { path, source },
-        K::PermissionDenied | K::ReadOnlyFilesystem => CatalogError::ReadOnly { path, source },
-        _ => CatalogError::Io { verb, path, source },
-    }
-}
-
-fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error as E;
-    match error {
-        E::SqliteFailure(failure, _) => {
-            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-                || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_CORRUPTFS
-        }
-        E::InvalidColumnType(..)
-        | E::FromSqlConversionFailure(..)
-        | E::IntegralValueOutOfRange(..)
-        | E::Utf8Error(..) => true,
-        _ => false,
-    }
-}
-
-fn sqlite_error(path: PathBuf, error: rusqlite::Error) -> CatalogError {
-    use ErrorCode as C;
-    if is_damage(&error) {
-        return CatalogError::Corrupt { path, source: Box::new(error) };
-    }
-    let code = match error.sqlite_error() {
-        // The shared index of the log does not get the size that it needs.
-        Some(e) if e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => Some(C::DiskFull),
-        _ => error.sqlite_error_code(),
-    };
-    let source = Box::new(error);
-    match code {
-        Some(C::DatabaseBusy | C::DatabaseLocked | C::FileLockingProtocolFailed) => {
-            CatalogError::Busy { path, who: "another process writes to it" }
-        }
-        Some(C::ReadOnly | C::PermissionDenied) => CatalogError::ReadOnly { path, source },
-        Some(C::DiskFull) => CatalogError::Full { path, source },
-        Some(C::CannotOpen) => CatalogError::Io { verb: "open", path, source },
-        Some(C::SystemIoFailure) => CatalogError::Io { verb: "read or write", path, source },
-        _ => CatalogError::Internal { path, source },
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::args::InitArgs;
 use super::screen::Screen;
 use crate::host::files::{fill, new_file};
-use crate::host::{AgentError, Exit, Setup};
+use crate::host::{AgentError, Exit, Setup, private, waited};
 use crate::repository::{InitOptions, Made, init as run_init, restore_marker};
 
 /// `drctl init`.
@@ -112,7 +112,8 @@ fn tell_found(screen: Screen, made: &Made) {
 
 /// The recovery kit in a file.
 fn sheet(path: &Path) -> Result<Kit> {
-    let text = std::fs::read_to_string(path);
+    private::believed(path, private::author(path))?;
+    let text = waited(|| std::fs::read_to_string(path));
     let text = text.with_context(|| format!("read {}", path.display()))?;
     let name = path.display().to_string();
     Ok(read_kit(&SourceFile { name, text }).map_err(AgentError::Configuration)?)

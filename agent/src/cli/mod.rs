@@ -49,7 +49,7 @@ use args::{ConfigVerb, Verb};
 use screen::Screen;
 
 use crate::backup::RequestedKind;
-use crate::host::{AgentError, Exit, Failure, Setup, Stop};
+use crate::host::{AgentError, Exit, Failure, Setup, Stop, waits_for_long};
 
 /// Runs the program; the only place that ends the process.
 #[must_use]
@@ -243,8 +243,8 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
         // It asks questions, and waits for answers in a way that nothing here can end.
         Verb::Init(_) => Stop::new().1,
         // Hours of work do not end with the terminal that they were begun on.
-        Verb::Restore(ref args) if args.is_to_point() => stop_on_signals(role, true)?,
-        _ => stop_on_signals(role, false)?,
+        Verb::Restore(ref args) if args.is_to_point() => stop_on_signals(screen, role, true)?,
+        _ => stop_on_signals(screen, role, false)?,
     };
     // These end by themselves when it is wished for; all others change nothing that could be left half done.
     if matches!(
@@ -315,9 +315,23 @@ async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
     }
 }
 
+/// Ends where the wish for it is not heard: a pipe is read that nobody writes into.
+async fn end_of_waiting(screen: Screen, role: Role) {
+    waits_for_long().await;
+    screen.fail(&Failure::of(&AgentError::Interrupted.into()));
+    end_now(role)
+}
+
+/// Ends, whatever is under way.
+fn end_now(role: Role) -> ! {
+    kill_tools();
+    let code = role.failure(true).unwrap_or(Exit::Interrupted.code());
+    std::process::exit(i32::from(code))
+}
+
 /// SIGINT, SIGTERM and SIGHUP wish for the end; a second one ends at once. Where the work
 /// `outlives` its terminal SIGHUP says no more than that nobody reads along.
-fn stop_on_signals(role: Role, outlives: bool) -> Result<Stop> {
+fn stop_on_signals(screen: Screen, role: Role, outlives: bool) -> Result<Stop> {
     let (stopper, stop) = Stop::new();
     let (stopper, wishes) = (Arc::new(stopper), Arc::new(AtomicUsize::new(0)));
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
@@ -331,10 +345,9 @@ fn stop_on_signals(role: Role, outlives: bool) -> Result<Stop> {
                 }
                 stopper.stop();
                 if wishes.fetch_add(1, Ordering::Relaxed) > 0 {
-                    kill_tools();
-                    let code = role.failure(true).unwrap_or(Exit::Interrupted.code());
-                    std::process::exit(i32::from(code));
+                    end_now(role);
                 }
+                tokio::spawn(end_of_waiting(screen, role));
             }
         });
     }

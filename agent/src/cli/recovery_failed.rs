@@ -150,6 +150,11 @@ fn alternative(
             said(best, format!("{open} --resume --open"))
         }
         WayOn::Around(around) => instead(args, *around),
+        WayOn::Elsewhere => said(
+            "the same in a new directory elsewhere, neither below that place nor above it; do not use \
+             what is in this one",
+            command(args, Path::new("NEW")),
+        ),
         WayOn::GoOn => said(go_on(chain), format!("{} --resume", command(args, directory))),
         WayOn::Older(older) => said(
             "the same from an older base backup, in a new directory; do not use what is in this \

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::args::CatalogVerb;
 use super::lost::{forget, lost_json, lost_text};
-use super::newer::{newer_json, newer_text, not_counted_text, refused_json};
+use super::newer::{newer_json, newer_text};
 use super::progress::Progress;
 use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line, table};
 use crate::health::{
@@ -57,8 +57,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "last_job": one.last_job, "next": one.next,
             "log": one.log.as_ref().map(|log| log_json(log, &one.disbelieved)),
             "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
-            "running": one.running, "marker_lost": one.marker_lost,
-            "marker_newer": one.marker_newer, "bad": texts(&one.bad), "gone": one.gone,
+            "running": one.running, "marker_lost": one.marker_lost, "bad": texts(&one.bad), "gone": one.gone,
             "alarms": alarms_json(&one.alarms),
             "vanished": lost_json(&one.vanished), "refusals": lost_json(&one.refusals),
         })
@@ -235,7 +234,6 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     };
     let (open, covered) = (holes(|all| &all.open), holes(|all| &all.covered));
     object["strays"] = json!(compared.strays);
-    object["log_refused"] = json!(compared.log_refused);
     object["gaps"] = json!(open);
     object["covered_gaps"] = json!(covered);
     object["log_missing_in_bucket"] = json!(lost_log.values().sum::<u64>());
@@ -262,49 +260,46 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
             );
         }
         text.push_str(&lost_text(&compared.lost));
-        text.push_str(&lacking(&open, &covered, compared));
+        text.push_str(&lacking(&open, &covered, &compared.strays));
         for text_of_one in &bad {
             let _ = write!(text, "\nBAD: {text_of_one}");
         }
         text.push_str(&remarks(found));
         text
     });
-    Ok(compared_exit(compared, bad.is_empty() && open.is_empty()))
+    let lost = !bad.is_empty()
+        || !open.is_empty()
+        || !found.lacking.is_empty()
+        || !compared.lost.is_empty()
+        || !difference.missing_in_bucket.is_empty()
+        || !difference.different.is_empty()
+        || !lost_log.is_empty();
+    Ok(if lost {
+        Exit::Verification
+    } else if difference.is_empty() && remarks(found).is_empty() && compared.strays.is_empty() {
+        Exit::Success
+    } else {
+        Exit::Degraded
+    })
 }
 
-/// How it ends, if nothing was found bad before, nor any log is missing.
-fn compared_exit(compared: &Compared, whole: bool) -> Exit {
-    let Compared { backups: difference, found, .. } = compared;
-    let there = found.lacking.is_empty()
-        && compared.lost.is_empty()
-        && difference.missing_in_bucket.is_empty()
-        && difference.different.is_empty()
-        && compared.log_missing_in_bucket.is_empty();
-    let all_counts =
-        remarks(found).is_empty() && compared.strays.is_empty() && compared.log_refused.is_empty();
-    match whole && there {
-        false => Exit::Verification,
-        true if difference.is_empty() && all_counts => Exit::Success,
-        true => Exit::Degraded,
-    }
-}
-
-/// Log that is missing, or does not count, and files that are no objects, a line each.
-fn lacking(open: &[String], covered: &[String], compared: &Compared) -> String {
+/// Log that is missing, and files that are no objects, a line each.
+fn lacking(open: &[String], covered: &[String], strays: &[String]) -> String {
     let open = open.iter().map(|gap| format!("\nGAP: {gap}"));
     let covered =
         covered.iter().map(|gap| format!("\ngap of {gap}; a later base backup makes up for it"));
-    let refused = compared.log_refused.iter().map(|why| format!("\nPASSED OVER: {}", line(why)));
-    let strays = compared.strays.iter().map(|stray| format!("\nstray: {stray}"));
-    open.chain(covered).chain(refused).chain(strays).collect()
+    let strays = strays.iter().map(|stray| format!("\nstray: {stray}"));
+    open.chain(covered).chain(strays).collect()
 }
 
 fn inventory_json(found: &Inventory) -> serde_json::Value {
     let pair = |(source, id): &(drctl_model::SourceId, drctl_model::BackupId)| json!({ "source": source, "backup": id });
     json!({
         "objects": found.objects,
-        "refused": refused_json(&found.refused),
-        "newer": newer_json(&found.newer), "newer_marker": found.newer_marker,
+        "refused": found.refused.iter().map(|(source, id, why)| {
+            json!({ "source": source, "backup": id, "why": why })
+        }).collect::<Vec<_>>(),
+        "newer": newer_json(&found.newer),
         "broken": found.broken.iter().map(|(source, id, why)| {
             json!({ "source": source, "backup": id, "why": why })
         }).collect::<Vec<_>>(),
@@ -322,11 +317,10 @@ fn inventory_json(found: &Inventory) -> serde_json::Value {
 /// What in the bucket is no backup, and why.
 fn remarks(found: &Inventory) -> String {
     let mut text = String::new();
-    text.push_str(&not_counted_text(&found.refused));
-    text.push_str(&newer_text(&found.newer));
-    if let Some(why) = &found.newer_marker {
-        let _ = write!(text, "\nNEWER: {why}");
+    for (source, id, why) in &found.refused {
+        let _ = write!(text, "\nREFUSED: {source}/{id}: {why}");
     }
+    text.push_str(&newer_text(&found.newer));
     for (source, id, why) in &found.broken {
         let _ = write!(text, "\nBROKEN: {source}/{id} cannot be restored: {why}");
     }

@@ -27,6 +27,7 @@ pub async fn doctor(setup: &Setup, only: Option<&SourceId>, identity: Option<&Pa
         found.bad("paths.state_dir", &error);
         return found.0;
     }
+    places(setup, &mut found);
     keys(setup, identity, &mut found);
     secrets::open_secrets(setup, &mut found);
     let repository = bucket(setup, &mut found).await;
@@ -43,6 +44,18 @@ pub async fn doctor(setup: &Setup, only: Option<&SourceId>, identity: Option<&Pa
         }
     }
     found.0
+}
+
+/// The other directories of drctl's own, those that are there.
+fn places(setup: &Setup, found: &mut Checks) {
+    let paths = &setup.config.paths;
+    for (check, path) in
+        [("paths.runtime_dir", &paths.runtime_dir), ("paths.spool_dir", &paths.spool_dir)]
+    {
+        if path.exists() {
+            found.take(check, setup.private_directory(path));
+        }
+    }
 }
 
 fn keys(setup: &Setup, identity: Option<&Path>, found: &mut Checks) {

@@ -39,6 +39,14 @@ pub enum AgentError {
         /// What speaks against it.
         why: String,
     },
+    /// A file that is believed, and that another account can change.
+    #[error("what {} says is not drctl's account's own word: {why}", .path.display())]
+    Changeable {
+        /// The file, or the directory of files.
+        path: PathBuf,
+        /// Which place another account can change, and how.
+        why: String,
+    },
     /// A source that is not configured.
     #[error("there is no source `{source_name}`")]
     UnknownSource {
@@ -75,7 +83,7 @@ pub enum AgentError {
         pinned: RepositoryId,
     },
     /// The place holds backups, and nothing says of which repository.
-    #[error("{url} holds backups, and the marker of their repository is gone or damaged")]
+    #[error("{url} holds backups, and the marker of their repository is gone")]
     MarkerLost {
         /// The place.
         url: String,
@@ -236,7 +244,9 @@ impl AgentError {
             AgentError::NoConfiguration(_) => ("no_configuration", Class::Configuration),
             AgentError::Configuration(_) => ("bad_configuration", Class::Configuration),
             AgentError::Secret { .. } => ("secret_unavailable", Class::Key),
-            AgentError::NotPrivate { .. } => ("not_private", Class::Configuration),
+            AgentError::NotPrivate { .. } | AgentError::Changeable { .. } => {
+                ("not_private", Class::Configuration)
+            }
             AgentError::UnknownSource { .. } => ("unknown_source", Class::Usage),
             AgentError::Busy { .. } => ("busy", Class::Busy),
             AgentError::NoBackup(_) => ("no_backup", Class::NoTarget),

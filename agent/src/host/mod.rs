@@ -14,6 +14,7 @@ mod secrets;
 mod setup;
 pub(crate) mod shell;
 mod stop;
+mod waits;
 pub(crate) mod zone;
 
 pub use agent_error::{AgentError, Failure};
@@ -30,3 +31,4 @@ pub use secrets::{read_optional, read_secret};
 pub(crate) use setup::CATALOG;
 pub use setup::{Setup, read_files};
 pub use stop::{Stop, Stopper};
+pub(crate) use waits::{waited, waits_for_long};

@@ -7,8 +7,8 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use drctl_engines::Below;
-use rustix::fs::Mode;
+use drctl_engines::{Below, account, unfit_way};
+use rustix::fs::{Access, Mode};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit, umask,
 };
@@ -26,25 +26,57 @@ pub(crate) fn begin() {
 }
 
 /// Makes a directory of ours where it is missing, for this account alone, and looks at one that is
-/// there.
+/// there, and at the way to it.
 ///
 /// # Errors
-/// [`AgentError::NotPrivate`] where another account owns it, or may change what is in it;
-/// [`AgentError::Usage`] as root in the directory of another account; the file system's.
+/// [`AgentError::NotPrivate`] where another account owns it, or may change what is in it or put another
+/// one in its place; [`AgentError::Usage`] as root in the directory of another account; the file
+/// system's.
 pub(crate) fn directory(path: &Path) -> Result<()> {
+    let us = geteuid().as_raw();
+    let not_private = |why: String| AgentError::NotPrivate { path: path.to_owned(), why };
+    let on_the_way = || match unfit_way(path, true, us) {
+        None => Ok(()),
+        Some((place, unfit)) => Err(not_private(format!("{} {unfit}", place.display()))),
+    };
+    if !path.exists() {
+        on_the_way()?;
+    }
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.with_context(|| format!("make the directory {}", path.display()))?;
     let found = path.metadata().with_context(|| format!("look at {}", path.display()))?;
-    match unfit(found.uid(), found.mode(), geteuid().as_raw()) {
-        None => Ok(()),
+    match unfit(found.uid(), found.mode(), us) {
+        None => Ok(on_the_way()?),
         Some(Unfit::OfAccount(owner)) => Err(of_account(path, owner)),
         Some(Unfit::Foreign(owner)) => {
-            let why = format!("it belongs to {}", account(owner));
-            Err(AgentError::NotPrivate { path: path.to_owned(), why }.into())
+            Err(not_private(format!("it belongs to {}", account(owner))).into())
         }
         Some(Unfit::Open) => {
-            let why = format!("its mode is {:03o}", found.mode() & 0o777);
-            Err(AgentError::NotPrivate { path: path.to_owned(), why }.into())
+            Err(not_private(format!("its mode is {:03o}", found.mode() & 0o777)).into())
+        }
+    }
+}
+
+/// Whose word counts for a file that is believed: our own; root may look at what is another account's,
+/// and takes that account's word for it.
+pub(crate) fn author(path: &Path) -> u32 {
+    match geteuid().as_raw() {
+        0 => path.metadata().map_or(0, |found| found.uid()),
+        us => us,
+    }
+}
+
+/// Whether nobody but its author and root can change a file or directory whose content is believed, or
+/// put another one in its place. One that is not there is nobody's.
+///
+/// # Errors
+/// [`AgentError::Changeable`].
+pub(crate) fn believed(path: &Path, author: u32) -> Result<()> {
+    match unfit_way(path, true, author) {
+        None => Ok(()),
+        Some((place, unfit)) => {
+            let why = format!("{} {unfit}", place.display());
+            Err(AgentError::Changeable { path: path.to_owned(), why }.into())
         }
     }
 }
@@ -74,38 +106,36 @@ fn of_account(path: &Path, owner: u32) -> anyhow::Error {
 
 /// Whether a restore may write below a directory, which need not be there yet: neither it nor
 /// anything on the way to it may be changed by another account, which could put a link in the place
-/// of what is written. In a directory like `/tmp`, names of ours are ours.
+/// of what is written. In a directory like `/tmp`, names of ours are ours. And it can be written.
 ///
 /// # Errors
 /// [`AgentError::Target`].
 pub(crate) fn target(directory: &Path) -> Result<()> {
+    let Some((place, why)) = unfit_way(directory, true, geteuid().as_raw()) else {
+        return writable(directory);
+    };
+    let text = format!(
+        "{} {why}, who could lead what is restored elsewhere: name a new directory in one that only \
+         this account and root may change. Nothing was done",
+        place.display()
+    );
+    Err(AgentError::Target(text).into())
+}
+
+/// Whether this account can write into a directory, or into that in which it would be made: a file
+/// system may be read-only, for root too.
+fn writable(directory: &Path) -> Result<()> {
     let named = std::path::absolute(directory).context("find the directory")?;
-    let us = geteuid().as_raw();
-    // The way as it is named, links and all, and the way to where that leads.
-    let real = named.ancestors().find_map(|place| Some((place, place.canonicalize().ok()?)));
-    let leads = real.map(|(place, real)| (real, place == named));
-    for (way, whole) in [Some((named.clone(), true)), leads].into_iter().flatten() {
-        for place in way.ancestors() {
-            let Ok(found) = place.symlink_metadata() else { continue };
-            let last = whole && place == way;
-            let why = match unfit_way(&found, last, us) {
-                None => continue,
-                Some(Unfit::Open) => {
-                    format!("may be changed by other accounts (mode {:03o})", found.mode() & 0o7777)
-                }
-                Some(Unfit::Foreign(owner) | Unfit::OfAccount(owner)) => {
-                    format!("belongs to {}", account(owner))
-                }
-            };
-            let text = format!(
-                "{} {why}, who could lead what is restored elsewhere: name a new directory in one \
-                 that only this account and root may change. Nothing was done",
-                place.display()
-            );
-            return Err(AgentError::Target(text).into());
-        }
-    }
-    Ok(())
+    let Some(there) = named.ancestors().find(|place| place.is_dir()) else { return Ok(()) };
+    let may = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK);
+    let text = may.map_err(|error| {
+        format!(
+            "{} cannot be written into ({error}): name a directory where this account may write. \
+             Nothing was done",
+            there.display()
+        )
+    });
+    text.map_err(|text| AgentError::Target(text).into())
 }
 
 /// Makes the directory of a restore where it is missing, for this account alone.
@@ -124,16 +154,6 @@ pub(crate) fn make_target(directory: &Path) -> Result<()> {
     })?;
     // Somebody may have been faster.
     target(directory)
-}
-
-/// What speaks against a place on the way to a restore's directory, or against that itself.
-fn unfit_way(found: &Metadata, last: bool, us: u32) -> Option<Unfit> {
-    if found.uid() != us && found.uid() != 0 {
-        return Some(Unfit::Foreign(found.uid()));
-    }
-    let sticky = found.mode() & 0o1000 != 0 && !last;
-    let open = found.mode() & 0o022 != 0 && !sticky && !found.is_symlink();
-    open.then_some(Unfit::Open)
 }
 
 /// A file in a directory of ours, to be written from its beginning; no link in its place is followed.
@@ -224,17 +244,6 @@ fn unfit(owner: u32, mode: u32, us: u32) -> Option<Unfit> {
     (mode & 0o022 != 0).then_some(Unfit::Open)
 }
 
-/// An account as people know it, if the system's file knows it.
-fn account(uid: u32) -> String {
-    let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let named = text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    });
-    named.unwrap_or_else(|| format!("account {uid}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,11 +261,5 @@ mod tests {
             assert_eq!(unfit(postgres, mode, postgres), Some(Unfit::Open), "{mode:o}");
             assert_eq!(unfit(0, mode, postgres), Some(Unfit::Open), "{mode:o}");
         }
-    }
-
-    #[test]
-    fn accounts_are_told_by_name() {
-        assert_eq!(account(0), "root");
-        assert_eq!(account(4_000_000_000), "account 4000000000");
     }
 }

@@ -3,7 +3,7 @@ use std::path::Path;
 use anyhow::Result;
 use drctl_policies::SecretRef;
 
-use super::AgentError;
+use super::{AgentError, private, waited};
 
 /// The most bytes of a secret.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
@@ -11,8 +11,12 @@ const MAX_SECRET_BYTES: u64 = 64 << 10;
 /// Reads a secret from where the configuration says it is; a newline at its end is not part of it.
 ///
 /// # Errors
-/// [`AgentError::Secret`], which names the place and never the content.
+/// [`AgentError::Secret`], which names the place and never the content; [`AgentError::Changeable`] for
+/// a file that other accounts can change.
 pub fn read_secret(what: &str, reference: &SecretRef) -> Result<String> {
+    if let SecretRef::File(path) = reference {
+        private::believed(path, private::author(path))?;
+    }
     let (from, found) = match reference {
         SecretRef::File(path) => (path.display().to_string(), read_file(path)),
         SecretRef::Env(name) => {
@@ -41,7 +45,7 @@ fn read_file(path: &Path) -> Result<String, String> {
     if length > MAX_SECRET_BYTES {
         return Err(format!("{length} bytes are too many for a secret"));
     }
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
+    waited(|| std::fs::read_to_string(path)).map_err(|error| error.to_string())
 }
 
 /// Reads a secret where one is configured.

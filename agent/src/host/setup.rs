@@ -12,7 +12,7 @@ use drctl_store::{
     Bucket, Credentials, Identities, Location, Options, Recipients, Signer, SigningKey, Trust,
 };
 
-use super::{AgentError, Limits, private, read_optional, read_secret};
+use super::{AgentError, Limits, private, read_optional, read_secret, waited};
 
 /// The catalog's name in the state directory.
 pub(crate) const CATALOG: &str = "catalog.db";
@@ -31,9 +31,12 @@ pub struct Setup {
 /// Reads the configuration's files.
 ///
 /// # Errors
-/// [`AgentError::NoConfiguration`]; [`AgentError::Configuration`] for a file that cannot be read.
+/// [`AgentError::NoConfiguration`]; [`AgentError::Changeable`] for one that other accounts can change:
+/// it names programs that drctl runs; [`AgentError::Configuration`] for a file that cannot be read.
 pub fn read_files(path: &Path) -> Result<(SourceFile, Vec<SourceFile>)> {
-    let text = match std::fs::read_to_string(path) {
+    let author = private::author(path);
+    private::believed(path, author)?;
+    let text = match waited(|| std::fs::read_to_string(path)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(AgentError::NoConfiguration(path.to_owned()).into());
         }
@@ -42,6 +45,7 @@ pub fn read_files(path: &Path) -> Result<(SourceFile, Vec<SourceFile>)> {
     let main = SourceFile { name: path.display().to_string(), text };
     let directory = drctl_policies::policies_dir(&main).map_err(AgentError::Configuration)?;
     let mut policies = Vec::new();
+    private::believed(&directory, author)?;
     let entries = match std::fs::read_dir(&directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((main, policies)),
         entries => entries.with_context(|| format!("read {}", directory.display()))?,
@@ -49,7 +53,8 @@ pub fn read_files(path: &Path) -> Result<(SourceFile, Vec<SourceFile>)> {
     for entry in entries {
         let path = entry?.path();
         if path.extension().is_some_and(|ending| ending == "toml") {
-            let text = std::fs::read_to_string(&path);
+            private::believed(&path, author)?;
+            let text = waited(|| std::fs::read_to_string(&path));
             let text = text.with_context(|| format!("read {}", path.display()))?;
             policies.push(SourceFile { name: path.display().to_string(), text });
         }
@@ -119,10 +124,9 @@ impl Setup {
     fn location(&self) -> Result<(Location, Options, Credentials)> {
         use drctl_policies::Location as From;
         let repository = &self.config.repository;
-        let ca_pem = repository
-            .ca_file
-            .as_ref()
-            .map(|path| std::fs::read(path).with_context(|| format!("read {}", path.display())));
+        let ca_pem = repository.ca_file.as_ref().map(|path| {
+            waited(|| std::fs::read(path)).with_context(|| format!("read {}", path.display()))
+        });
         let fitting = Options::timeout_for(self.limits().segment_bytes);
         let mut options = Options {
             endpoint: repository.endpoint.clone(),

@@ -8,20 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result};
 use drctl_catalog::{CachedLog, Catalog, CatalogError};
 use drctl_model::{
-    Digest, Holds, IndexPlace, IndexedPiece, Lineage, LogAt, LogEntry, LogNotes, LogPart, LogPlace,
-    NoteName, Position, outermost,
+    Digest, Holds, IndexPlace, IndexedPiece, Lineage, LogAt, LogEntry, LogIndex, LogNotes, LogPart,
+    LogPlace, NoteName, Position, outermost,
 };
-use drctl_store::{Trust, digest, layout};
+use drctl_store::{MAX_LOG_INDEX_BYTES, Stored, Trust, decode_log_index, digest, layout};
 use futures_util::{StreamExt as _, stream};
 
 use super::LogStore;
-use super::indexed::contradicted;
 use super::listing::{Listed, Range};
 use super::log_engine::LogEngine;
 use super::pieces::Measured;
 use super::sizes::Sizes;
 use super::vanished::note_lost;
+use crate::repository::Repository;
 use crate::repository::faults::is_bad_manifest;
+use crate::repository::first::first_of;
 
 /// How many heads or indexes are fetched at once.
 const AT_ONCE: usize = 32;
@@ -108,10 +109,8 @@ pub(crate) async fn heads<E: LogEngine>(
     };
     let mut known: BTreeMap<Lineage, CachedLog<E::At>> =
         cached.inspect_err(unused).unwrap_or_default();
-    let contradicted = contradicted(log_store, cache).await;
     let mut found = BTreeMap::new();
-    for (lineage, mut listed) in log_store.listed(of).await? {
-        listed.indexes.retain(|index| !contradicted.contains(index));
+    for (lineage, listed) in log_store.listed(of).await? {
         let before = known.remove(&lineage).unwrap_or_default();
         let noted = E::read(&before.notes);
         let of = &lineage;
@@ -372,6 +371,22 @@ fn entries<P: Position>(
         fresh.get(range).copied().or(known)
     });
     each.collect()
+}
+
+impl LogStore {
+    /// What an index tells of its pieces; needs no key.
+    pub(super) async fn log_index(&self, place: &IndexPlace) -> Result<Vec<IndexedPiece>> {
+        let key = layout::log_index(&self.source, place);
+        let Repository { bucket, trust, id, .. } = &self.repository;
+        let read = |stored: Stored| async move {
+            let bytes = bucket.get_stored(&stored, MAX_LOG_INDEX_BYTES as u64).await?;
+            Ok(decode_log_index(&bytes, trust, id, &self.source, place)?)
+        };
+        let kept = self.states.of(bucket, &key).await?;
+        let same = |one: &LogIndex, other: &LogIndex| one.pieces == other.pieces;
+        let index = first_of(bucket, &key, kept, read, same).await;
+        Ok(index.with_context(|| format!("read {key}"))?.pieces)
+    }
 }
 
 #[cfg(test)]

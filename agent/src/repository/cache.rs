@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, CatalogError, Rebuild};
 use drctl_model::SourceId;
+use rustix::fs::Access;
+use rustix::io::Errno;
 
 use super::named::note;
 use super::{Inventory, Repository, inventory};
@@ -49,9 +51,17 @@ pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
     {
         tracing::warn!("what is believed by now is not looked for: {error:#}");
     }
-    if !path.exists() {
-        return Err(CatalogError::Missing { path })
-            .context("look into the catalog, which the first backup makes");
+    match rustix::fs::access(&path, Access::READ_OK) {
+        Ok(()) => {}
+        Err(errno @ (Errno::ACCESS | Errno::PERM)) => {
+            let source = Box::new(io::Error::from(errno));
+            return Err(CatalogError::Denied { path, source }).context("look into the catalog");
+        }
+        Err(_) if path.exists() => {}
+        Err(_) => {
+            return Err(CatalogError::Missing { path })
+                .context("look into the catalog, which the first backup makes");
+        }
     }
     let looked = async {
         let catalog = Catalog::open_read_only(&path).await?;

@@ -152,7 +152,8 @@ pub async fn plan(
         Destination::Server { .. } | Destination::Pipe(_) => None,
     };
     if let Some((directory, needed)) = room.as_ref().filter(|_| !request.begun) {
-        check_room(directory, *needed)?;
+        let spooled = matches!(request.destination, Destination::Server { .. });
+        check_room(directory, *needed, spooled)?;
     }
     let (notes, code) = match &request.destination {
         Destination::Files(directory) | Destination::Cluster(directory) => {

@@ -28,18 +28,23 @@ pub(super) fn check_empty(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a directory, which need not be there yet, has room for so many bytes.
+/// Whether a directory, which need not be there yet, has room for so many bytes; `spooled` are dumps that
+/// wait to be loaded by several connections.
 ///
 /// # Errors
 /// [`AgentError::Target`].
-pub fn check_room(directory: &Path, needed: u64) -> Result<()> {
+pub fn check_room(directory: &Path, needed: u64, spooled: bool) -> Result<()> {
     let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let found = rustix::fs::statvfs(existing)
         .with_context(|| format!("ask for the room in {}", existing.display()))?;
     let free = found.f_bavail.saturating_mul(found.f_frsize);
     if free < needed {
+        let other = match spooled {
+            true => "set paths.spool_dir to another place, or load with --jobs 1",
+            false => "choose another place",
+        };
         let text = format!(
-            "{} has room for {}, and {} are needed: choose another place, or load with --jobs 1",
+            "{} has room for {}, and {} are needed: {other}",
             existing.display(),
             crate::host::figures::bytes(free),
             crate::host::figures::bytes(needed)

@@ -1,11 +1,11 @@
 //! A backup that waits: what another one and a signal make of it.
 
 use std::io::Write as _;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::{Ran, Site};
+use drctl_tests::site::{Ran, Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::server_with;
@@ -103,4 +103,46 @@ fn locks_that_cannot_be_had_name_who_has_them() {
     drop(lock);
     let status = site.drctl(&["status", "--check"]).ended(11);
     assert!(status.out.contains("no good backup: run `drctl backup shop`"), "{}", status.out);
+}
+
+/// Whether a process hears of SIGHUP, the last of the signals that end it.
+fn hears(child: &Child) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+    let status = status.expect("it lives");
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("its signals");
+    u64::from_str_radix(caught.trim(), 16).expect("a mask") & 1 != 0
+}
+
+#[test]
+fn a_signal_ends_what_waits_for_a_pipe_that_nobody_writes_into() {
+    let server = server_with(10);
+    let site = Site::with(&server);
+    let _ = site.backup();
+    let pipe = site.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("start mkfifo").success());
+    let restore = ["restore", "shop", "--latest", "--to-files", "f", "--identity", "pipe"];
+    let uses: [(&[&str], bool); 5] = [
+        (&restore, false),
+        (&["verify", "--data", "--identity", "pipe"], false),
+        (&["keys", "test", "--identity", "pipe"], false),
+        (&["doctor", "--identity", "pipe"], false),
+        (&["list"], true),
+    ];
+    for (arguments, as_configuration) in uses {
+        for signal in [Signal::INT, Signal::TERM] {
+            let mut command = site.command(arguments);
+            if as_configuration {
+                command.env("DRCTL_CONFIG", &pipe);
+            }
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().expect("start drctl");
+            until("drctl to hear signals", || hears(&child));
+            let pid =
+                Pid::from_raw(i32::try_from(child.id()).expect("a number")).expect("a number");
+            kill_process(pid, signal).expect("tell it");
+            until("it to end", || child.try_wait().expect("look at it").is_some());
+            let ran = Ran::of(&child.wait_with_output().expect("it ended")).ended(130);
+            assert!(ran.err.contains("stopped by a signal"), "{arguments:?}: {}", ran.err);
+        }
+    }
 }

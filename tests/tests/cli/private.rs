@@ -7,7 +7,9 @@ use std::process::Command;
 
 use rustix::process::geteuid;
 
-use drctl_tests::site::Site;
+use drctl_tests::cluster::Program;
+use drctl_tests::hostile::as_nobody;
+use drctl_tests::site::{Ran, Site};
 
 use crate::{lone_site, server_with};
 
@@ -200,4 +202,175 @@ fn a_restore_goes_nowhere_that_another_account_may_change() {
     for name in ["sticky/new", "ours", "ours/new"] {
         let _ = restore(name, &["--latest", "--to-files"]).failed(5, "no_backup");
     }
+}
+
+/// Every command that reads the configuration.
+const COMMANDS: [&[&str]; 9] = [
+    &["backup", "shop"],
+    &["list"],
+    &["status"],
+    &["doctor"],
+    &["verify"],
+    &["config", "check"],
+    &["keys", "list"],
+    &["catalog", "rebuild"],
+    &["restore", "shop", "--latest", "--to-files", "files"],
+];
+
+#[test]
+fn a_configuration_that_others_can_change_is_refused_by_every_command() {
+    let site = lone_site();
+    let policy = site.path("etc/policies.d/daily.toml");
+    let etc = site.path("etc");
+    for (path, mode, was) in [
+        (site.config(), 0o666, 0o600),
+        (site.config(), 0o620, 0o600),
+        (policy, 0o602, 0o600),
+        (site.path("etc/policies.d"), 0o777, 0o700),
+        (etc.clone(), 0o1777, 0o700),
+        (etc.clone(), 0o770, 0o700),
+    ] {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).expect("open it");
+        for arguments in COMMANDS {
+            let ran = site.drctl(&[&["--json"], arguments].concat());
+            // A directory like /tmp may be on the way: what is ours in it is ours.
+            if mode == 0o1777 {
+                assert!(!ran.out.contains("not_private"), "{arguments:?}: {}", ran.out);
+                continue;
+            }
+            let said = ran.failed(7, "not_private");
+            let word = format!("{} may be changed by other accounts", path.display());
+            assert!(said.contains(&word) && said.contains("chmod go-w"), "{arguments:?}: {said}");
+        }
+        fs::set_permissions(&path, Permissions::from_mode(was)).expect("close it");
+    }
+    // As the way is named, and as it is.
+    symlink(site.path("etc"), site.path("link")).expect("link");
+    let named = |at: &str| {
+        let mut command = site.command(&["--json", "config", "check"]);
+        Ran::of(&command.env("DRCTL_CONFIG", site.path(at)).output().expect("start drctl"))
+    };
+    let _ = named("link/drctl.toml").ended(0);
+    fs::create_dir(site.path("open")).expect("make it");
+    fs::set_permissions(site.path("open"), Permissions::from_mode(0o777)).expect("open it");
+    fs::rename(site.path("link"), site.path("open/link")).expect("move it");
+    let said = named("open/link/drctl.toml").failed(7, "not_private");
+    assert!(said.contains("open may be changed by other accounts"), "{said}");
+    let _ = site.drctl(&["config", "check"]).ended(0);
+}
+
+#[test]
+fn a_key_that_others_can_change_is_not_used() {
+    let site = lone_site();
+    let (keys, signing) = (site.path("etc/keys"), site.path("etc/keys/signing.key"));
+    let test = ["--json", "keys", "test"];
+    for (path, mode, was) in [(&signing, 0o622, 0o600), (&keys, 0o770, 0o700)] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("open it");
+        let found = site.drctl(&["--json", "doctor"]).json();
+        let told = found["findings"].as_array().expect("findings").iter();
+        let mut told = told.filter(|f| f["check"] == "keys.signing_key" && f["level"] == "bad");
+        assert!(told.any(|f| f["text"].to_string().contains("other accounts")), "{found}");
+        fs::set_permissions(path, Permissions::from_mode(was)).expect("close it");
+    }
+    fs::set_permissions(site.identity(), Permissions::from_mode(0o606)).expect("open it");
+    let said = site.drctl(&test).failed(7, "not_private");
+    assert!(said.contains("identity.txt"), "{said}");
+}
+
+#[test]
+fn a_directory_of_ours_below_a_place_of_others_is_refused() {
+    let site = lone_site();
+    assert!(geteuid().is_root(), "run this as root: it gives a directory away");
+    let theirs = site.path("theirs");
+    for name in ["theirs", "theirs/state", "ours"] {
+        fs::create_dir(site.path(name)).expect("make it");
+    }
+    symlink(site.path("ours"), theirs.join("link")).expect("link");
+    chown(&theirs, Some(65_534), Some(65_534)).expect("give it away");
+    let line = |name: &str| format!("state_dir = \"{}\"", site.path(name).display());
+    let mut is = "state";
+    for name in ["theirs/state", "theirs/link", "theirs/new"] {
+        site.replace(&line(is), &line(name));
+        is = name;
+        let said = site.fails(7, "not_private", &["backup", "shop"]);
+        assert!(said.contains("theirs belongs to nobody"), "{name}: {said}");
+        assert!(!theirs.join("new").exists() && site.files("ours").is_empty(), "{name}");
+    }
+    site.replace(&line(is), &line("state"));
+    let run = |name: &str| format!("runtime_dir = \"{}\"", site.path(name).display());
+    site.replace(&run("run"), &run("theirs/link"));
+    let found = site.drctl(&["--json", "doctor"]).json();
+    let mut told = found["findings"].as_array().expect("findings").iter();
+    assert!(told.any(|f| f["check"] == "paths.runtime_dir" && f["level"] == "bad"), "{found}");
+}
+
+#[test]
+fn a_catalog_that_may_not_be_read_is_not_called_missing() {
+    let site = lone_site();
+    assert!(geteuid().is_root(), "run this as root: it looks as another account");
+    let said = site.fails(1, "catalog_missing", &["status"]);
+    assert!(said.contains("drctl backup"), "{said}");
+    let _ = site.drctl(&["catalog", "rebuild"]).ended(0);
+    for open in ["", "etc", "etc/policies.d"] {
+        fs::set_permissions(site.path(open), Permissions::from_mode(0o755)).expect("open it");
+    }
+    for open in ["etc/drctl.toml", "etc/policies.d/daily.toml"] {
+        fs::set_permissions(site.path(open), Permissions::from_mode(0o644)).expect("open it");
+    }
+    let program = Program::placed();
+    // The directory that may not be entered, and the file alone.
+    for mode in [0o700, 0o755] {
+        fs::set_permissions(site.path("state"), Permissions::from_mode(mode)).expect("set it");
+        for arguments in [&["list"][..], &["status"], &["status", "--check"]] {
+            let mut command = as_nobody(program.path());
+            command.arg("--json").args(arguments).env("DRCTL_CONFIG", site.config());
+            let ran = Ran::of(&command.output().expect("start drctl"));
+            let said = ran.failed(1, "catalog_denied");
+            assert!(said.contains("Permission denied"), "{arguments:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_target_that_cannot_be_written_is_unfit_before_anything_is_done() {
+    let site = lone_site();
+    assert!(geteuid().is_root(), "run this as root: it mounts a file system");
+    fs::create_dir(site.path("ro")).expect("make it");
+    let text = "mount -t tmpfs -o ro,mode=700 none \"$SITE/ro\" && exec \"$@\"";
+    for place in ["ro", "ro/new"] {
+        for flags in [
+            ["--latest", "--to-files"],
+            ["--latest", "--to-directory"],
+            ["--to-end", "--to-directory"],
+        ] {
+            let to = site.path(place).display().to_string();
+            let command =
+                site.command(&[&["--json", "restore", "shop"][..], &flags, &[&to]].concat());
+            let mut unshare = Command::new("unshare");
+            unshare.args(["--mount", "sh", "-c", text, "sh"]).arg(command.get_program());
+            unshare.args(command.get_args()).env("SITE", site.path(""));
+            unshare.env("DRCTL_CONFIG", site.config());
+            let said = Ran::of(&unshare.output().expect("start it")).failed(12, "target_unfit");
+            assert!(said.contains("Read-only") && said.contains("Nothing was done"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_restore_goes_into_no_tablespace() {
+    let site = lone_site();
+    fs::create_dir_all(site.path("space/PG_15_202209061/5")).expect("make it");
+    fs::create_dir_all(site.path("like/PG_15_new")).expect("make it");
+    for (place, flags) in [
+        ("space", ["--latest", "--to-files"]),
+        ("space/new", ["--to-end", "--to-directory"]),
+        ("space/PG_15_202209061/5/new", ["--latest", "--to-directory"]),
+    ] {
+        let to = site.path(place).display().to_string();
+        let all = [&["restore", "shop"][..], &flags, &[&to]].concat();
+        let said = site.fails(12, "target_unfit", &all);
+        assert!(said.contains("a tablespace of a cluster"), "{said}");
+    }
+    let to = site.path("like/new").display().to_string();
+    let _ = site.fails(5, "no_backup", &["restore", "shop", "--latest", "--to-files", &to]);
 }

@@ -12,6 +12,7 @@ use drctl_tests::cluster::{
     Cluster as _, caught_up, give_away, list, own_place, place, standby, ticks,
 };
 use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::Ran;
 
 use crate::common::site;
 use crate::log::{Archiving, several};
@@ -289,4 +290,90 @@ fn a_recovery_is_planned_by_verbs_that_need_no_command_line() {
         assert_eq!(notes, Vec::<String>::new());
     };
     tokio::runtime::Runtime::new().unwrap().block_on(work);
+}
+
+#[test]
+fn a_recovery_makes_nothing_where_others_could_replace_it() {
+    let (shop, last) = several();
+    let (folder, path) = own_place();
+    let to = path.display().to_string();
+    let below = |name: &str, mode: u32| {
+        let at = folder.path().join(name);
+        fs::create_dir(&at).unwrap();
+        give_away(&at);
+        fs::set_permissions(&at, fs::Permissions::from_mode(mode)).unwrap();
+        at
+    };
+    let open = below("open", 0o777);
+    let extract: &[&str] = &["--extract", "postgres:public.ticks"];
+    for (temporary, more, code) in [
+        (open.clone(), extract, "not_private"),
+        (below("open/ours", 0o700), &[][..], "not_private"),
+        (below(&"x".repeat(90), 0o700), &[], "temporary_directory"),
+        (below("a,b", 0o700), extract, "temporary_directory"),
+        (below("c,d", 0o700), &["--open"], "temporary_directory"),
+    ] {
+        let all = ["--json", "restore", "shop", "--to-time", &last, "--to-directory", &to];
+        let mut command = shop.command(&[&all[..], more].concat());
+        let ran = Ran::of(&command.env("TMPDIR", &temporary).output().unwrap());
+        let said = ran.failed(7, code);
+        assert!(said.contains("set TMPDIR"), "{said}");
+        assert!(!path.exists(), "nothing was extracted: {}", temporary.display());
+        assert_eq!(fs::read_dir(&open).unwrap().count(), usize::from(open.join("ours").exists()));
+    }
+    // In a directory like /tmp what is ours is ours.
+    let sticky = below("sticky", 0o1777);
+    let all = ["--json", "restore", "shop", "--to-time", &last, "--to-directory", &to];
+    let mut command = shop.command(&all);
+    let _ = Ran::of(&command.env("TMPDIR", sticky).output().unwrap()).ended(0);
+}
+
+#[test]
+fn a_cluster_with_more_buffers_than_this_host_has_memory_is_recovered() {
+    let (shop, _) = several();
+    shop.sql("alter system set shared_buffers = '4000GB'");
+    let _ = shop.back_up();
+    shop.tick(50..60);
+    shop.archived();
+    let (folder, path) = own_place();
+    let to = path.display().to_string();
+    let last = shop.committed(59);
+    let ran = shop.drctl(&["restore", "shop", "--to-time", &last, "--to-directory", &to]);
+    let ran = ran.ended(0);
+    assert!(ran.err.contains("shared_buffers = 4000GB of the source is more"), "{}", ran.err);
+    drop(folder);
+}
+
+#[test]
+fn a_restore_around_a_place_of_a_tablespace_goes_elsewhere() {
+    let (shop, _) = several();
+    let (folder, _) = own_place();
+    let make = |name: &str| {
+        let at = folder.path().join(name);
+        fs::create_dir(&at).unwrap();
+        give_away(&at);
+        fs::set_permissions(&at, fs::Permissions::from_mode(0o700)).unwrap();
+        at
+    };
+    let (known, made) = (make("known"), make("made"));
+    shop.sql(&format!("create tablespace known location '{}'", known.display()));
+    let _ = shop.back_up();
+    shop.sql(&format!("create tablespace made location '{}'", made.display()));
+    shop.tick(50..60);
+    shop.archived();
+    let last = shop.committed(59);
+    shop.sql("drop tablespace known");
+    shop.sql("drop tablespace made");
+    let restore = |at: &Path| {
+        let to = at.join("restored").display().to_string();
+        shop.drctl(&["restore", "shop", "--to-time", &last, "--to-directory", &to])
+    };
+    let said = restore(&known).failed(12, "target_unfit");
+    assert!(said.contains("where the source has a tablespace"), "{said}");
+    assert!(!known.join("restored").exists(), "nothing was done");
+    let ran = restore(&made);
+    assert_eq!(ran.code, Some(10), "{}{}", ran.out, ran.err);
+    let said = ran.json()["messages"].to_string();
+    assert!(said.contains("elsewhere") && said.contains("--to-directory NEW"), "{said}");
+    assert!(!said.contains("--resume"), "the same again fails again: {said}");
 }

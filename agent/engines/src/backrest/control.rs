@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use tempfile::TempDir;
 
 use super::Cluster;
-use crate::common::EngineError;
+use crate::common::{EngineError, temporary};
 
 /// `PG_CONTROL_FILE_SIZE`.
 const BYTES: usize = 8192;
@@ -55,8 +55,9 @@ pub(super) fn bytes(cluster: &Cluster) -> Option<Vec<u8>> {
 /// A directory with nothing but that file, gone when it is dropped.
 pub(super) fn likeness(cluster: &Cluster) -> Result<Option<TempDir>, EngineError> {
     let Some(bytes) = bytes(cluster) else { return Ok(None) };
+    let place = temporary()?;
     let make = || {
-        let folder = tempfile::Builder::new().prefix("drctl-control-").tempdir()?;
+        let folder = tempfile::Builder::new().prefix("drctl-control-").tempdir_in(&place)?;
         // Nothing in it is secret.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         std::fs::create_dir(folder.path().join("global"))?;

@@ -2,6 +2,7 @@ mod hints;
 mod own;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use drctl_model::{Class, Classified};
@@ -41,6 +42,22 @@ pub enum EngineError {
     /// What only one engine knows of.
     #[error(transparent)]
     Own(OwnError),
+    /// A temporary directory in which another account could replace what is ours.
+    #[error("the temporary directory {} is not safe from other accounts: {why}", .place.display())]
+    NotPrivate {
+        /// The directory.
+        place: PathBuf,
+        /// What speaks against it.
+        why: String,
+    },
+    /// A temporary directory whose name cannot be used.
+    #[error("the temporary directory {} cannot be used: {why}", .place.display())]
+    Temporary {
+        /// The directory.
+        place: PathBuf,
+        /// What speaks against it.
+        why: String,
+    },
     /// A setting that cannot work.
     #[error("{0}")]
     Config(String),
@@ -73,6 +90,8 @@ impl EngineError {
             EngineError::Silent { .. } => "silent",
             EngineError::NotEmpty { .. } => "not_empty",
             EngineError::Own(own) => own.said().code(),
+            EngineError::NotPrivate { .. } => "not_private",
+            EngineError::Temporary { .. } => "temporary_directory",
             EngineError::Config(_) => "config",
             EngineError::Io { .. } => "io",
         }
@@ -88,6 +107,7 @@ impl Classified for EngineError {
         match self {
             EngineError::Own(own) => own.said().class(),
             EngineError::NotEmpty { .. } => Class::Target,
+            EngineError::NotPrivate { .. } | EngineError::Temporary { .. } => Class::Configuration,
             _ => Class::Source,
         }
     }

@@ -8,6 +8,7 @@ pub(crate) mod process;
 mod secret;
 mod source;
 mod target;
+mod way;
 
 pub use below::{Below, stays_below};
 pub use error::{EngineError, OwnError, Stderr};
@@ -15,3 +16,5 @@ pub use process::{blocking, kill_tools};
 pub use secret::Secret;
 pub use source::{BackupSource, Brought, Finished, Outcome, StreamOutcome, ToolRun};
 pub use target::{RestoreTarget, ToolFeed};
+pub(crate) use way::temporary_for_sockets;
+pub use way::{Unfit, account, temporary, unfit_way};

@@ -26,10 +26,9 @@ const ALWAYS: [FindingCode; 12] = [
 ];
 
 /// What is looked for where the bucket can be read.
-const IN_BUCKET: [FindingCode; 5] = [
+const IN_BUCKET: [FindingCode; 4] = [
     FindingCode::BucketUnreadable,
     FindingCode::MarkerLost,
-    FindingCode::MarkerNewer,
     FindingCode::ObjectGone,
     FindingCode::ObjectMeddled,
 ];
@@ -89,19 +88,6 @@ impl SourceStatus {
         found.extend(self.met_elsewhere(sees_gap));
         found.sort_by_key(|one| std::cmp::Reverse(one.health));
         found
-    }
-
-    /// That an index contradicts the signed heads of the log.
-    pub(super) fn contradicted(&self, what: &str) -> Judged {
-        let text = format!(
-            "ALARM: {what}. This host plans by the heads and uses that index no more: look who may \
-             write into the bucket and who has the signing key. A host without this catalog runs \
-             `drctl verify {}` before it trusts a plan",
-            self.source
-        );
-        let key = what.split_whitespace().find(|word| word.ends_with(".index:"));
-        let key = key.unwrap_or_default().trim_end_matches(':');
-        Judged::attention(FindingCode::ObjectMeddled, key, text)
     }
 
     /// What only a stream or a push came upon, in its own words.

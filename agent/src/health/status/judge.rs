@@ -11,7 +11,6 @@ use crate::engine::pg::Gone;
 use crate::repository::CLOCKS_APART;
 use crate::repository::drills::EVIDENCE;
 use crate::repository::findings::{behind, suspect};
-use crate::repository::memory::INDEX;
 
 /// How many servers are named whose log was refused.
 const REFUSALS_TOLD: usize = 5;
@@ -34,8 +33,6 @@ pub struct SourceStatus {
     pub unreadable: Option<String>,
     /// Whether the repository's marker is gone or damaged.
     pub marker_lost: bool,
-    /// Why a newer drctl is needed, where the repository's marker is one of a newer format.
-    pub marker_newer: Option<String>,
     /// Why its newest backup cannot be restored, when the chain that it is based on does not hold.
     pub broken: Option<String>,
     /// How old the newest good one is: what would be lost now. Unknown where all are dated in the
@@ -142,10 +139,6 @@ impl SourceStatus {
                         there again; look who may write into the bucket, and run `drctl init \
                         --restore-marker`";
             Judged::attention(FindingCode::MarkerLost, "", text.to_owned())
-        }));
-        found.extend(self.marker_newer.as_ref().map(|why| {
-            let text = format!("{why} here: until then nothing is written, and no backup is made");
-            Judged::attention(FindingCode::MarkerNewer, "", text)
         }));
         found.extend(self.overdue.map(|due| {
             let text = format!(
@@ -266,9 +259,6 @@ impl SourceStatus {
     /// What speaks against the newest backup and the log.
     fn doubts(&self) -> impl Iterator<Item = Judged> {
         let bad = self.bad.iter().map(|Bad { subject, text: what, at }| {
-            if what.contains(INDEX) {
-                return self.contradicted(what).since(*at);
-            }
             // What a drill left says nothing of the log or of a backup.
             if what.contains(&format!("BAD: {EVIDENCE}")) {
                 let text = format!(
@@ -436,7 +426,6 @@ mod tests {
             alarms: vec![],
             unreadable: None,
             marker_lost: false,
-            marker_newer: None,
             disbelieved: Vec::new(),
             running: None,
             overdue: None,

@@ -89,6 +89,23 @@ impl AgentError {
         })
     }
 
+    /// What to do about what other accounts can change.
+    fn hint_of_others(&self) -> Option<String> {
+        let text = match self {
+            Self::NotPrivate { .. } => {
+                "nothing was done: look at what is in it, then chown it to drctl's account and \
+                 chmod it to 0700, or name another directory in [paths]"
+            }
+            Self::Changeable { .. } => {
+                "nothing was done: look at what it says now and who changed it, then let drctl's \
+                 account or root own it and nobody else write there (`chown`, `chmod go-w`), the \
+                 directories above it included"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+
     pub(super) fn hint(&self) -> Option<String> {
         let special = self.hint_of_place().or_else(|| self.hint_of_log());
         if let Some(text) = special.or_else(|| self.hint_of_code()) {
@@ -101,10 +118,7 @@ impl AgentError {
                 "put the secret there, readable by drctl's account alone, or correct its place in the \
                  configuration or on the command line"
             }
-            Self::NotPrivate { .. } => {
-                "nothing was done: look at what is in it, then chown it to drctl's account and \
-                 chmod it to 0700, or name another directory in [paths]"
-            }
+            Self::NotPrivate { .. } | Self::Changeable { .. } => return self.hint_of_others(),
             Self::UnknownSource { known, .. } => {
                 let names: Vec<&str> = known.iter().map(SourceId::as_str).collect();
                 return Some(format!(

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use drctl_engines::boxed::{Boxes, look_for_box};
-use drctl_engines::pg::physical::{HostReport, check_host, may_run};
+use drctl_engines::pg::physical::{HostReport, check_host, may_run, room_for_sockets};
 use drctl_engines::pg::server_program;
 use drctl_model::{External, total};
 use drctl_store::{Identities, open_facts};
@@ -13,8 +13,9 @@ use super::{Planned, Refusal};
 use crate::host::AgentError;
 use crate::repository::Proven;
 use crate::restore::cluster::{
-    Kept, Rate, Step, Whose, is_begun, kept, last_rate, waits, whose_number,
+    Choice, Kept, Rate, Step, Whose, is_begun, kept, last_rate, waits, whose_number,
 };
+use crate::restore::place::check_beside;
 use crate::restore::{Destination, RestorePlan, RestoreRequest, check_room, plan as plan_base};
 
 /// Log that the server keeps beside its data while it replays, at most, where it is no more than
@@ -97,6 +98,9 @@ pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
     let backup = planned.repository.find(Some(&request.source), base).await?;
     let version = backup.manifest.tools.get("server").cloned().unwrap_or_default();
     may_run()?;
+    // The client tools come by its socket, a person's or ours.
+    let by_tools = matches!(request.then, Choice::Open | Choice::Extract(_));
+    room_for_sockets(by_tools)?;
     let server = setup.server(setup.source(request.source.as_str())?.1)?;
     let program = server_program(&server, &version).await?;
     let bin_dir = program.parent().context("find the server's programs")?.to_owned();
@@ -158,6 +162,9 @@ async fn stored(
     let identities = identities.ok_or(AgentError::NoIdentity(planned.plan.base.clone()))?;
     let facts =
         open_facts(&backup.manifest, &identities).context("open the base backup's facts")?;
+    if !request.resume {
+        check_beside(request.directory()?, &facts)?;
+    }
     whose(planned, Some(&identities)).await?;
     let host = check_host(&bin_dir, facts.cluster.as_ref()).await;
     let restore = RestoreRequest {
@@ -186,7 +193,7 @@ async fn stored(
 fn room(planned: &Planned<'_>, base: u64) -> Result<u64> {
     let log = planned.plan.log_bytes.min(LOG_ROOM);
     let needed = base.saturating_add(log);
-    check_room(planned.request.directory()?, needed)?;
+    check_room(planned.request.directory()?, needed, false)?;
     Ok(needed)
 }
 

@@ -2,6 +2,7 @@
 
 use drctl_engines::EngineError;
 use drctl_engines::backrest::BackRestError;
+use drctl_engines::pg::physical::is_unusable_place;
 use drctl_model::BackupId;
 use drctl_policies::recovery::{Target, plan};
 use jiff::Timestamp;
@@ -18,6 +19,8 @@ pub enum WayOn {
     Look,
     /// The target, or what comes before it, around log that is damaged, in a new directory.
     Around(Around),
+    /// The same in another, new directory: this one is in the way of what the log makes.
+    Elsewhere,
     /// The same again goes on where it ended.
     GoOn,
     /// The same from this older backup, in a new directory.
@@ -47,6 +50,10 @@ pub async fn way_on(planned: &Planned<'_>, error: &anyhow::Error, step: Step) ->
         && let Some(around) = around(planned).await
     {
         return WayOn::Around(around);
+    }
+    // The server's last words have those of whoever brings it the log in them.
+    if is_unusable_place(&format!("{error:#}")) {
+        return WayOn::Elsewhere;
     }
     if !is_lasting(error) {
         return WayOn::GoOn;

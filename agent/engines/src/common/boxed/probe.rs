@@ -6,6 +6,7 @@ use drctl_model::shown;
 
 use super::{APART, Boxes, Wanted};
 use crate::common::process::{Tool, search_path};
+use crate::common::temporary;
 
 /// What the options are about, in the order in which they are tried.
 const PARTS: [&str; 5] = [
@@ -41,10 +42,12 @@ pub async fn look_for_box() -> Result<Boxes, NoBox> {
     let Some(program) = program else {
         return Err(NoBox { missing: "bubblewrap is not installed".to_owned(), hint: INSTALL });
     };
-    let root = tempfile::Builder::new().prefix("drctl-box-").tempdir();
+    let hint = "give this account a temporary directory that no other one may change (TMPDIR)";
+    let place = temporary().map_err(|error| NoBox { missing: error.to_string(), hint })?;
+    let root = tempfile::Builder::new().prefix("drctl-box-").tempdir_in(place);
     let root = root.map_err(|error| NoBox {
         missing: format!("there is no temporary directory: {error}"),
-        hint: "give this account a temporary directory (TMPDIR)",
+        hint,
     })?;
     let whole = Boxes { program: program.clone(), proc: true, lacks: None };
     let Err(with_proc) = tried(&whole, root.path()).await else { return Ok(whole) };

@@ -26,6 +26,15 @@ impl EngineError {
                  not affected"
                     .to_owned()
             }
+            EngineError::NotPrivate { .. } => {
+                "set TMPDIR to a directory of this account, for example TMPDIR=/tmp, or make it one \
+                 that only this account and root may change, or sticky; nothing was done there"
+                    .to_owned()
+            }
+            EngineError::Temporary { .. } => {
+                "set TMPDIR to another directory, for example TMPDIR=/tmp; nothing was done there"
+                    .to_owned()
+            }
             EngineError::Config(_) => {
                 "correct the configuration or the command, and run it again".to_owned()
             }

@@ -10,6 +10,8 @@ use drctl_model::{Lsn, shown};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::PhysicalError;
+use super::memory::is_short;
 use super::names::{databases, superusers};
 use super::run::Recovering;
 use super::settings::are_too_small;
@@ -98,7 +100,11 @@ impl Recovering {
             if are_too_small(&self.words()) {
                 return Ok(Look::TooSmall);
             }
-            let source = ServerSaid::new(format!("{status}; {}", self.last_words()));
+            let words = self.last_words();
+            let source = ServerSaid::new(format!("{status}; {words}"));
+            if is_short(&words) {
+                return Err(PhysicalError::Memory { source }.into());
+            }
             return Err(EngineError::from(ServerError::Query {
                 action: "recover the restored cluster".into(),
                 source,

@@ -2,6 +2,7 @@ use drctl_model::{Class, Classified};
 
 use crate::common::EngineError;
 use crate::pg::dump::WalkError;
+use crate::pg::server::ServerSaid;
 
 /// What goes wrong with a base backup, or with what is taken out of one.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,12 @@ pub enum PhysicalError {
         name: String,
         /// What is wrong with it.
         what: &'static str,
+    },
+    /// The server gets no memory when it starts.
+    #[error("this host has not the memory that the restored server needs")]
+    Memory {
+        /// What it says.
+        source: ServerSaid,
     },
     /// A base backup that was extracted, or a chain that was combined, is not the one that it
     /// should be.
@@ -36,6 +43,7 @@ impl Classified for PhysicalError {
     fn code(&self) -> &'static str {
         match self {
             PhysicalError::NoTable { .. } => "no_table",
+            PhysicalError::Memory { .. } => "host_memory",
             PhysicalError::Differs { .. } => "copy_differs",
         }
     }
@@ -43,6 +51,7 @@ impl Classified for PhysicalError {
     fn class(&self) -> Class {
         match self {
             PhysicalError::NoTable { .. } => Class::NoTarget,
+            PhysicalError::Memory { .. } => Class::Target,
             PhysicalError::Differs { .. } => Class::Verification,
         }
     }
@@ -52,6 +61,12 @@ impl Classified for PhysicalError {
             PhysicalError::NoTable { .. } => {
                 "nothing was lost, and the recovery stands: name tables that are there and hold \
                  rows"
+                    .to_owned()
+            }
+            PhysicalError::Memory { .. } => {
+                "free memory (`free`, limits of this account or container), or restore on a larger \
+                 host: max_connections, max_locks_per_transaction and max_prepared_transactions of \
+                 the source decide how much a replay needs"
                     .to_owned()
             }
             PhysicalError::Differs { .. } => {

@@ -23,6 +23,16 @@ use crate::common::EngineError;
 use crate::common::boxed::as_in_box;
 use crate::common::process::blocking;
 
+/// What is said of a place of a tablespace that cannot be had in the box: another directory for the
+/// restore may help, and the same once more does not.
+const UNUSABLE: &str = "which cannot be made in the box";
+
+/// Whether that was said in these words, a server's or ours.
+#[must_use]
+pub fn is_unusable_place(words: &str) -> bool {
+    words.contains(UNUSABLE)
+}
+
 /// Where the links to tablespaces are.
 const LINKS: &str = "pg_tblspc";
 
@@ -48,7 +58,10 @@ pub fn lead(layout: &Layout, oid: u32, place: &Path) -> Result<(), EngineError> 
     let place_in_box = as_in_box(place);
     let names = names(&place_in_box).ok_or_else(|| odd("it is no plain absolute path"))?;
     let Some((last, parents)) = names.split_last() else { return Err(odd("it is the root")) };
-    let failed = |errno: Errno| odd(&format!("the box has no room for it ({errno})"));
+    let failed = |errno: Errno| match errno {
+        Errno::EXIST => odd("this restore lies below it: restore into another directory"),
+        errno => odd(&format!("the box has no room for it ({errno})")),
+    };
     let target = layout.tablespace(oid);
     let mut at = open(CWD, layout.box_root().as_os_str()).map_err(failed)?;
     for name in parents {
@@ -77,7 +90,7 @@ pub fn lead(layout: &Layout, oid: u32, place: &Path) -> Result<(), EngineError> 
 
 fn unusable(place: &Path, why: &str) -> String {
     format!(
-        "the WAL makes a tablespace at {}, which cannot be made in the box: {why}",
+        "the WAL makes a tablespace at {}, {UNUSABLE}: {why}",
         shown(&place.to_string_lossy(), 200)
     )
 }
@@ -211,6 +224,14 @@ mod tests {
         settle(&layout).unwrap();
         let places: Vec<PathBuf> = [4, 5, 7, 8].iter().map(|oid| link(&layout, *oid)).collect();
         assert_eq!(places, [4, 5, 7, 6].map(|oid| layout.tablespace(oid)));
+    }
+
+    #[test]
+    fn a_restore_below_the_place_of_a_tablespace_is_told_to_go_elsewhere() {
+        let (_folder, layout) = layout();
+        fs::create_dir_all(layout.box_root().join("srv/restored/data")).unwrap();
+        let error = lead(&layout, 5, Path::new("/srv")).unwrap_err().to_string();
+        assert!(is_unusable_place(&error) && error.contains("into another directory"), "{error}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::orphan::server_of;
 use crate::common::process::told;
-use crate::common::{Below, EngineError};
+use crate::common::{Below, EngineError, temporary, temporary_for_sockets};
 
 /// How it is named.
 const PRIVATE: &str = "drctl-recovery-";
@@ -33,8 +33,9 @@ pub(super) struct Private {
 impl Private {
     /// Makes it, with the rules of access for these roles, and a configuration.
     pub(super) fn make(roles: &[&str], configuration: &str) -> Result<Private, EngineError> {
-        sweep(&std::env::temp_dir());
-        let (folder, owner) = begin().map_err(EngineError::io("make a private directory"))?;
+        let place = temporary()?;
+        sweep(&place);
+        let (folder, owner) = begin(&place).map_err(EngineError::io("make a private directory"))?;
         let private = Private { folder, _owner: owner };
         let account = account()?;
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
@@ -70,6 +71,16 @@ impl Private {
     }
 }
 
+/// Whether such a directory can be made, in which other accounts replace nothing and sockets have
+/// names; by `tools` too, which have their own way to read these.
+///
+/// # Errors
+/// [`EngineError::NotPrivate`], [`EngineError::Temporary`].
+pub fn room_for_sockets(tools: bool) -> Result<(), EngineError> {
+    // Six letters that nobody else has, and the longest name in it.
+    temporary_for_sockets(format!("/{PRIVATE}XXXXXX/.s.PGSQL.5432").len(), tools).map(drop)
+}
+
 /// Whether a path is such a directory's.
 pub(super) fn is_private(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PRIVATE))
@@ -83,11 +94,11 @@ pub(super) fn forget(path: &Path) {
 }
 
 /// A new directory, and the file that tells that we live.
-fn begin() -> io::Result<(TempDir, File)> {
+fn begin(place: &Path) -> io::Result<(TempDir, File)> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PRIVATE).permissions(Permissions::from_mode(0o700));
     loop {
-        let folder = builder.tempdir()?;
+        let folder = builder.tempdir_in(place)?;
         let owner = owner(folder.path())?;
         if own(folder.path(), &owner)? {
             return Ok((folder, owner));

@@ -12,6 +12,7 @@ use tokio::process::Child;
 use super::Layout;
 use super::ask::Answers;
 use super::forced::{forced, session_options, sizes};
+use super::memory::{available, fitting};
 use super::names::superusers;
 use super::orphan::{SOCKETS, note_own, out_of_the_box, server_of, sockets};
 use super::places::settle;
@@ -81,7 +82,11 @@ impl Recovering {
         let others = superusers(&data);
         let roles: Vec<&str> =
             [user].into_iter().chain(others.iter().map(String::as_str)).collect();
-        let private = Private::make(&roles, &sizes(&own))?;
+        let (sizes, smaller) = fitting(&sizes(&own), available());
+        for said in smaller {
+            tracing::warn!("{said}; before you start the cluster by hand, lower it in its files");
+        }
+        let private = Private::make(&roles, &sizes)?;
         let at = private.path();
         note_own(layout, at)?;
         let log = data.with_file_name(LOG);

@@ -11,7 +11,7 @@ use drctl_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::{AUTO, Changes, ask};
-use crate::common::EngineError;
+use crate::common::{EngineError, temporary};
 use crate::pg::physical::conf;
 
 /// Settings that name code, and what they are where nobody set them.
@@ -55,7 +55,8 @@ pub fn running(
     (changes, archive_command): (&Changes, &str),
 ) -> Result<Running, EngineError> {
     let failed = |error| EngineError::io("write the configuration beside the data")(error);
-    let likeness = Likeness::of(data, configuration, changes).map_err(failed)?;
+    let place = temporary()?;
+    let likeness = Likeness::of(&place, data, configuration, changes).map_err(failed)?;
     let (mut says, mut text) = (Vec::new(), format!("{}\n", data.display()));
     for (name, usual) in CODE {
         let value = likeness.value(bin_dir, name)?;
@@ -91,8 +92,13 @@ struct Likeness {
 }
 
 impl Likeness {
-    fn of(data: &Path, configuration: Option<&Path>, changes: &Changes) -> io::Result<Likeness> {
-        let folder = tempfile::Builder::new().prefix("drctl-take-over-").tempdir()?;
+    fn of(
+        place: &Path,
+        data: &Path,
+        configuration: Option<&Path>,
+        changes: &Changes,
+    ) -> io::Result<Likeness> {
+        let folder = tempfile::Builder::new().prefix("drctl-take-over-").tempdir_in(place)?;
         let (own, etc) = (folder.path().join("data"), folder.path().join("etc"));
         let mut places = vec![(own.clone(), data.to_owned())];
         let config = match configuration.and_then(|file| Some((file.parent()?, file.file_name()?)))

@@ -1,0 +1,241 @@
+//! The way to a place: whether another account could put something else there, and a place for what is
+//! made for a while.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, Metadata};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::process::geteuid;
+
+use super::EngineError;
+
+/// How many links are followed; the kernel follows no more either.
+const LINKS: usize = 40;
+
+/// What other accounts can do about a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is neither ours nor root's: whose it is.
+    Foreign(u32),
+    /// Other accounts may write into it: its mode.
+    Open(u32),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unfit::Foreign(owner) => write!(f, "belongs to {}", account(*owner)),
+            Unfit::Open(mode) => write!(f, "may be changed by other accounts (mode {mode:03o})"),
+        }
+    }
+}
+
+/// The first place on the way to a path, its links included, as named and as it really is, that an
+/// account other than `us` and root can change; nothing where there is none. What is not there yet is
+/// looked at by whoever makes it. A directory like `/tmp` (sticky) may be on the way: names of ours
+/// there are ours. Where the path is `whole` ours, it may not be one itself.
+#[must_use]
+pub fn unfit_way(path: &Path, whole: bool, us: u32) -> Option<(PathBuf, Unfit)> {
+    let named = std::path::absolute(path).ok()?;
+    let mut rest = names(&named);
+    let (mut at, mut links) = (PathBuf::from("/"), 0);
+    if let Some(unfit) = unfit(&at.symlink_metadata().ok()?, whole && rest.is_empty(), us) {
+        return Some((at, unfit));
+    }
+    while let Some(name) = rest.pop() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        let next = at.join(name);
+        let found = next.symlink_metadata().ok()?;
+        if let Some(unfit) = unfit(&found, whole && rest.is_empty(), us) {
+            return Some((next, unfit));
+        }
+        if !found.is_symlink() {
+            at = next;
+            continue;
+        }
+        links += 1;
+        let to = fs::read_link(&next).ok().filter(|_| links <= LINKS)?;
+        if to.is_absolute() {
+            at = PathBuf::from("/");
+        }
+        rest.extend(names(&to));
+    }
+    None
+}
+
+/// The names in a path, the first one last.
+fn names(path: &Path) -> Vec<OsString> {
+    let name = |part: Component<'_>| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    };
+    path.components().rev().filter_map(name).collect()
+}
+
+/// What speaks against one place.
+fn unfit(found: &Metadata, whole: bool, us: u32) -> Option<Unfit> {
+    if found.uid() != us && found.uid() != 0 {
+        return Some(Unfit::Foreign(found.uid()));
+    }
+    let sticky = found.is_dir() && found.mode() & 0o1000 != 0 && !whole;
+    let open = found.mode() & 0o022 != 0 && !sticky && !found.is_symlink();
+    open.then_some(Unfit::Open(found.mode() & 0o7777))
+}
+
+/// An account as people know it, if the system's file knows it.
+#[must_use]
+pub fn account(uid: u32) -> String {
+    let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("account {uid}"))
+}
+
+/// The directory for what is made for a while: everything of ours that is made there is made in this
+/// one, in which no other account can rename or replace it.
+///
+/// # Errors
+/// [`EngineError::NotPrivate`].
+pub fn temporary() -> Result<PathBuf, EngineError> {
+    private_place(&std::env::temp_dir())
+}
+
+fn private_place(place: &Path) -> Result<PathBuf, EngineError> {
+    match unfit_way(place, false, geteuid().as_raw()) {
+        None => Ok(place.to_owned()),
+        Some((at, unfit)) => {
+            let why = format!("{} {unfit}", at.display());
+            Err(EngineError::NotPrivate { place: place.to_owned(), why })
+        }
+    }
+}
+
+/// The longest path of a socket, without the zero at its end (`sun_path`).
+const LONGEST_SOCKET: usize = 107;
+
+/// The same directory, for one of ours in which sockets are made: `longest` is what follows it in the
+/// path of such a socket. The client tools take a comma for the end of a path: `by_tools` says whether
+/// they come by it.
+///
+/// # Errors
+/// [`EngineError::NotPrivate`]; [`EngineError::Temporary`].
+pub(crate) fn temporary_for_sockets(
+    longest: usize,
+    by_tools: bool,
+) -> Result<PathBuf, EngineError> {
+    fit_for_sockets(temporary()?, longest, by_tools)
+}
+
+fn fit_for_sockets(place: PathBuf, more: usize, by_tools: bool) -> Result<PathBuf, EngineError> {
+    let bytes = std::path::absolute(&place).unwrap_or(place.clone());
+    let length = bytes.as_os_str().as_bytes().len() + more;
+    let why = if length > LONGEST_SOCKET {
+        format!(
+            "a socket in it would have a path of {length} bytes, and {LONGEST_SOCKET} are possible"
+        )
+    } else if by_tools && bytes.as_os_str().as_bytes().contains(&b',') {
+        "the client tools take the comma in its name for the end of it".to_owned()
+    } else {
+        return Ok(place);
+    };
+    Err(EngineError::Temporary { place, why })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn us() -> u32 {
+        geteuid().as_raw()
+    }
+
+    fn made(at: &Path, mode: u32) -> PathBuf {
+        fs::create_dir_all(at).unwrap();
+        fs::set_permissions(at, Permissions::from_mode(mode)).unwrap();
+        at.to_owned()
+    }
+
+    #[test]
+    fn each_place_on_the_way_is_ours_or_roots_links_included() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (open, sticky) = (made(&at("open"), 0o777), made(&at("sticky"), 0o1777));
+        made(&at("group"), 0o770);
+        made(&at("ours"), 0o700);
+        made(&open.join("below"), 0o700);
+        // One that leads over the open one to a place of ours.
+        symlink("../ours", open.join("back")).unwrap();
+        symlink("open/back", at("round")).unwrap();
+        symlink("../ours", sticky.join("link")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        let first = |name: &str, whole: bool| {
+            unfit_way(&at(name), whole, us()).map(|(place, unfit)| {
+                (place.strip_prefix(folder.path()).unwrap().display().to_string(), unfit)
+            })
+        };
+        let is_open = |name: &str, mode: u32| Some((name.to_owned(), Unfit::Open(mode)));
+        for whole in [true, false] {
+            assert_eq!(first("ours", whole), None);
+            assert_eq!(first("ours/new/deeper", whole), None);
+            assert_eq!(first("open", whole), is_open("open", 0o777));
+            assert_eq!(first("open/below", whole), is_open("open", 0o777));
+            assert_eq!(first("open/../ours", whole), is_open("open", 0o777));
+            assert_eq!(first("round", whole), is_open("open", 0o777), "as it is named");
+            assert_eq!(first("group/new", whole), is_open("group", 0o770));
+            assert_eq!(first("sticky/new", whole), None, "names of ours are ours");
+            assert_eq!(first("sticky/link", whole), None);
+            assert_eq!(first("loop", whole), None, "nothing is made there");
+        }
+        assert_eq!(first("sticky", true), is_open("sticky", 0o1777));
+        assert_eq!(first("sticky", false), None);
+        // All of it is another account's, as root sees it.
+        let other = unfit_way(folder.path(), true, 4_000_000_000);
+        let foreign = Some((folder.path().to_owned(), Unfit::Foreign(us())));
+        assert_eq!(other, foreign.filter(|_| us() != 0));
+    }
+
+    #[test]
+    fn nothing_is_made_for_a_while_where_others_can_replace_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = made(&folder.path().join("open"), 0o777);
+        for place in [open.clone(), made(&open.join("below"), 0o700)] {
+            let error = private_place(&place).unwrap_err();
+            assert_eq!(error.code(), "not_private");
+            assert!(error.to_string().contains("may be changed by other accounts"), "{error}");
+            assert!(error.hint().unwrap_or_default().contains("TMPDIR"), "{error:?}");
+        }
+        let sticky = made(&folder.path().join("sticky"), 0o1777);
+        assert_eq!(private_place(&sticky).unwrap(), sticky);
+    }
+
+    #[test]
+    fn a_place_for_sockets_has_a_short_name_that_tools_can_read() {
+        let fits = |name: &str, by_tools| {
+            fit_for_sockets(PathBuf::from(name), 36, by_tools).map_err(|error| error.code())
+        };
+        let long = |length: usize| format!("/{}", "x".repeat(length - 1));
+        assert!(fits(&long(71), true).is_ok());
+        assert_eq!(fits(&long(72), false), Err("temporary_directory"));
+        assert!(fits("/tmp/a,b", false).is_ok());
+        assert_eq!(fits("/tmp/a,b", true), Err("temporary_directory"));
+    }
+
+    #[test]
+    fn accounts_are_told_by_name() {
+        assert_eq!(account(0), "root");
+        assert_eq!(account(4_000_000_000), "account 4000000000");
+    }
+}
