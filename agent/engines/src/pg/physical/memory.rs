@@ -27,32 +27,40 @@ fn free(text: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// The same lines of a configuration, with sizes that this host can give, and what was made smaller,
-/// for people.
-pub(super) fn fitting(lines: &str, available: Option<u64>) -> (String, Vec<String>) {
-    let (mut text, mut said) = (String::new(), Vec::new());
-    for line in lines.lines() {
-        match available.and_then(|available| smaller(line, available)) {
-            Some((name, value, bound)) => {
-                text += &format!("{name} = '{bound}kB'\n");
-                said.push(format!(
-                    "{name} = {value} of the source is more than this host can give: the server \
-                     that replays takes {bound}kB"
-                ));
-            }
-            None => text += &format!("{line}\n"),
-        }
-    }
-    (text, said)
+/// A size that this host cannot give.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Smaller {
+    /// The setting.
+    pub(super) name: &'static str,
+    /// What it is instead.
+    pub(super) value: String,
+    /// That, for people.
+    pub(super) says: String,
+}
+
+/// What these lines of a configuration set larger than this host can give. It has to be said on the
+/// command line: the cluster's own `postgresql.auto.conf` counts more than any other file.
+pub(super) fn smaller(lines: &str, available: Option<u64>) -> Vec<Smaller> {
+    let Some(available) = available else { return Vec::new() };
+    let too_large = lines.lines().filter_map(|line| too_large(line, available));
+    let told = too_large.map(|(name, value, bound)| Smaller {
+        name,
+        value: format!("{bound}kB"),
+        says: format!(
+            "{name} = {value} of the source is more than this host can give: the server that \
+             replays takes {bound}kB"
+        ),
+    });
+    told.collect()
 }
 
 /// The name of what is too large in a line, its value, and how many KiB it may be.
-fn smaller(line: &str, available: u64) -> Option<(&str, &str, u64)> {
+fn too_large(line: &str, available: u64) -> Option<(&'static str, &str, u64)> {
     let (name, value) = line.split_once(" = ")?;
     let value = value.trim_matches('\'');
-    let (_, unit, part) = TAKEN.iter().find(|(known, _, _)| *known == name)?;
+    let (name, unit, part) = TAKEN.iter().find(|(known, _, _)| *known == name)?;
     let bound = available / part;
-    (bytes(value, *unit)? > bound).then_some((name, value, bound / 1024))
+    (bytes(value, *unit)? > bound).then_some((*name, value, bound / 1024))
 }
 
 /// A size in bytes; nothing for one that stands for a rule, such as -1.
@@ -87,18 +95,20 @@ mod tests {
     fn sizes_of_a_larger_host_are_made_to_fit() {
         let lines = "shared_buffers = '40GB'\nwal_buffers = '-1'\nwork_mem = '64GB'\n\
                      wal_decode_buffer_size = '1GB'\n";
-        let (text, said) = fitting(lines, Some(4 << 30));
+        let found = |lines: &str| -> Vec<(&str, String)> {
+            let all = smaller(lines, Some(4 << 30));
+            all.into_iter().map(|one| (one.name, one.value)).collect()
+        };
+        let bound = |name, value: &str| (name, value.to_owned());
         assert_eq!(
-            text,
-            "shared_buffers = '1048576kB'\nwal_buffers = '-1'\nwork_mem = '64GB'\n\
-             wal_decode_buffer_size = '131072kB'\n"
+            found(lines),
+            [bound("shared_buffers", "1048576kB"), bound("wal_decode_buffer_size", "131072kB")]
         );
-        assert!(said.len() == 2 && said[0].contains("shared_buffers = 40GB"), "{said:?}");
-        assert_eq!(fitting(lines, None), (lines.to_owned(), Vec::new()));
-        let small = "shared_buffers = '16384'\nwal_buffers = '1.5MB'\n";
-        assert_eq!(fitting(small, Some(4 << 30)), (small.to_owned(), Vec::new()));
-        let (text, _) = fitting("shared_buffers = '1638400'\n", Some(4 << 30));
-        assert_eq!(text, "shared_buffers = '1048576kB'\n", "pages, where there is no unit");
+        assert!(smaller(lines, Some(4 << 30))[0].says.contains("shared_buffers = 40GB"));
+        assert_eq!(smaller(lines, None), []);
+        assert_eq!(found("shared_buffers = '16384'\nwal_buffers = '1.5MB'\n"), []);
+        let pages = found("shared_buffers = '1638400'\n");
+        assert_eq!(pages, [bound("shared_buffers", "1048576kB")], "pages, where there is no unit");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::process::Child;
 use super::Layout;
 use super::ask::Answers;
 use super::forced::{forced, session_options, sizes};
-use super::memory::{available, fitting};
+use super::memory::{available, smaller};
 use super::names::superusers;
 use super::orphan::{SOCKETS, note_own, out_of_the_box, server_of, sockets};
 use super::places::settle;
@@ -82,10 +82,7 @@ impl Recovering {
         let others = superusers(&data);
         let roles: Vec<&str> =
             [user].into_iter().chain(others.iter().map(String::as_str)).collect();
-        let (sizes, smaller) = fitting(&sizes(&own), available());
-        for said in smaller {
-            tracing::warn!("{said}; before you start the cluster by hand, lower it in its files");
-        }
+        let sizes = sizes(&own);
         let private = Private::make(&roles, &sizes)?;
         let at = private.path();
         note_own(layout, at)?;
@@ -109,6 +106,11 @@ impl Recovering {
         ];
         settings.extend(forced(major).map(|(name, value)| (name, value.to_owned())));
         settings.extend(source_settings(bin_dir, &data));
+        for one in smaller(&sizes, available()) {
+            let says = one.says;
+            tracing::warn!("{says}; before you start the cluster by hand, lower it in its files");
+            settings.push((one.name, one.value));
+        }
         let mut arguments = vec!["-D".to_owned(), shown(&data)];
         for (name, value) in settings {
             arguments.extend(["-c".to_owned(), format!("{name}={value}")]);
