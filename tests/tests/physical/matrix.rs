@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use drctl_model::{
     BackupId, Drill, DrillId, DrillOutcome, Header, IndexPlace, IndexedPiece, Lineage, LogIndex,
-    LogPart, LogPiece, LogPlace, RepositoryId, SourceId, Timeline, WAL,
+    LogPart, LogPiece, LogPlace, Lsn, RepositoryId, SourceId, Timeline, WAL,
 };
 use drctl_store::{
     Recipients, SigningKey, Trust, decode_signed_head, digest, encode_drill, encode_log_index,
@@ -184,7 +184,7 @@ fn subjects(shop: &Archiving, (ours, stranger): (&Pen, &Pen), to: &Path) -> Vec<
         shop.site.path("repository").join(file)
     };
     let (segment, other_segment) = (segment(0), segment(1));
-    let leg = format!("1:{start}-{end}");
+    let leg = format!("1:{}-{}", Lsn::from(start), Lsn::from(end));
     let subject = |kind, path: &PathBuf, sibling: &PathBuf, strange, file: &str| Subject {
         kind,
         path: path.clone(),
