@@ -87,6 +87,35 @@ const FORCED: &[(Majors, &str, &str)] = &[
     // It is known on every kernel, in a box too.
     (18..=u32::MAX, "io_method", "worker"),
     (ALL, "huge_pages", "try"),
+    // What developers have to delay, to trap or to trace it.
+    (ALL, "pre_auth_delay", "0"),
+    (ALL, "post_auth_delay", "0"),
+    (ALL, "authentication_timeout", "1min"),
+    (0..=16, "db_user_namespace", "off"),
+    (ALL, "exit_on_error", "off"),
+    (ALL, "max_standby_archive_delay", "30s"),
+    (ALL, "max_standby_streaming_delay", "30s"),
+    (0..=16, "old_snapshot_threshold", "-1"),
+    (ALL, "temp_file_limit", "-1"),
+    (ALL, "track_activities", "on"),
+    (14..=u32::MAX, "huge_page_size", "0"),
+    (14..=u32::MAX, "recovery_init_sync_method", "fsync"),
+    (15..=u32::MAX, "recovery_prefetch", "try"),
+    (14..=u32::MAX, "debug_discard_caches", "0"),
+    (0..=15, "force_parallel_mode", "off"),
+    (16..=u32::MAX, "debug_parallel_query", "off"),
+    (16..=u32::MAX, "debug_io_direct", ""),
+    (16..=u32::MAX, "send_abort_for_crash", "off"),
+    (16..=u32::MAX, "send_abort_for_kill", "off"),
+    (ALL, "allow_system_table_mods", "off"),
+    (ALL, "backtrace_functions", ""),
+    (ALL, "debug_print_parse", "off"),
+    (ALL, "debug_print_rewritten", "off"),
+    (ALL, "debug_print_plan", "off"),
+    (ALL, "trace_notify", "off"),
+    (ALL, "trace_sort", "off"),
+    (0..=16, "trace_recovery_messages", "log"),
+    (17..=u32::MAX, "trace_connection_negotiation", "off"),
 ];
 
 /// The settings for a server of this major version.
@@ -164,12 +193,35 @@ mod tests {
     fn a_version_is_told_only_what_it_knows() {
         let names = |major| forced(major).map(|(name, _)| name).collect::<Vec<_>>();
         assert!(!names(14).contains(&"archive_library") && names(15).contains(&"archive_library"));
+        assert!(names(16).contains(&"db_user_namespace"));
+        assert!(!names(17).contains(&"db_user_namespace"));
         assert!(!names(16).contains(&"event_triggers") && names(17).contains(&"event_triggers"));
         let mut all = names(18);
         let count = all.len();
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), count, "one name twice");
+    }
+
+    /// Whatever a cluster sets of what developers have, it neither waits for that nor ends by it.
+    #[test]
+    fn what_delays_or_traps_a_server_is_not_taken_from_the_source() {
+        for major in 15..=18 {
+            let forced: std::collections::BTreeMap<_, _> = forced(major).collect();
+            for (name, value) in [
+                ("pre_auth_delay", "0"),
+                ("post_auth_delay", "0"),
+                ("authentication_timeout", "1min"),
+                ("exit_on_error", "off"),
+                ("restart_after_crash", "on"),
+                ("ignore_invalid_pages", "off"),
+                ("recovery_init_sync_method", "fsync"),
+                ("debug_discard_caches", "0"),
+                ("trace_sort", "off"),
+            ] {
+                assert_eq!(forced.get(name), Some(&value), "{major}: {name}");
+            }
+        }
     }
 
     #[test]
