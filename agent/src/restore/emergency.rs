@@ -215,6 +215,7 @@ cp "$work/facts" "$into/facts.json"
 /// How it ends for a backup that is based on none.
 const ALONE: &str = r#"echo "Everything is in $out and is what was backed up. To bring it back:" >&2
 jq -r '.streams[] | if .content.type == "tablespace" then "  tar -xf \(.id).tar -C EMPTY-DIRECTORY    # of mode 0700; base.tar is the data directory"
+      + (if .content.path // "" | startswith("pg_tblspc/") then ", and this its \(.content.path)" else "" end)
     elif .content.type == "listing" then "  copy backup_manifest into the data directory and run pg_verifybackup -i tablespace_map there;\n  change the paths in tablespace_map, set archive_mode = off and restore_command = \u0027false\u0027 and make recovery.signal before it is started"
     elif .content.type == "globals" then "  psql -X -d postgres -f globals.sql"
     elif .content.name == "postgres" then "  pg_restore --exit-on-error -d postgres \(.id).dump    # database postgres"

@@ -67,6 +67,22 @@ fn restore(site: &Site, which: &[&str]) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
+#[test]
+fn a_tablespace_in_place_comes_back_with_its_rows() {
+    let (server, site) = summarizing();
+    let sql = |sql: &str| server.psql("postgres", sql);
+    sql("set allow_in_place_tablespaces = on; create tablespace inside location ''");
+    sql("create table kept tablespace inside as select generate_series(1, 100) as i");
+    let (full, _) = backup(&site, "full");
+    sql("insert into kept select generate_series(101, 150)");
+    let (increment, _) = backup(&site, "incremental");
+    for (backup, rows) in [(full, "100"), (increment, "150")] {
+        let (_folder, path) = restore(&site, &["--backup", &backup]);
+        let restored = Postgres::builder().at_least(NEWER).data(&path.join("data")).start();
+        assert_eq!(restored.psql("postgres", "select count(*) from kept"), rows, "{backup}");
+    }
+}
+
 fn manifest_of(site: &Site, id: &str) -> PathBuf {
     site.path("repository/s/shop/b").join(id).join("manifest.json")
 }

@@ -12,6 +12,9 @@ use crate::pg::server::session::Session;
 /// How long the server may take to tell.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// From which major version on servers send tablespaces that lie in the data directory.
+const SENDS_IN_PLACE: u32 = 16;
+
 /// Where databases lie whose tablespace is `pg_default`.
 const DEFAULT_TABLESPACE: u32 = 1663;
 
@@ -82,9 +85,11 @@ pub(super) async fn all_came(
 
 impl Census {
     /// Tablespaces that are directories of the data directory (`allow_in_place_tablespaces`, made for
-    /// PostgreSQL's own tests): no server before 16 sends them.
-    pub(super) fn in_place(&self) -> Vec<String> {
-        let inside = self.tablespaces.iter().filter(|(_, place)| !place.starts_with('/'));
+    /// PostgreSQL's own tests) and that a server of this major version does not send.
+    pub(super) fn not_sent(&self, major: Option<u32>) -> Vec<String> {
+        let sends = major >= Some(SENDS_IN_PLACE);
+        let inside = |place: &str| !sends && !place.starts_with('/');
+        let inside = self.tablespaces.iter().filter(|(_, place)| inside(place));
         inside.map(|(oid, _)| format!("pg_tblspc/{oid}, a tablespace in place")).collect()
     }
 
@@ -150,8 +155,11 @@ mod tests {
         let found = before.missing(&after, &BTreeSet::new(), &BTreeSet::new());
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].starts_with("base/5,") && found[1].contains("pg_tblspc/90"), "{found:?}");
-        assert!(before.in_place().is_empty());
-        assert_eq!(census(&[], &[(90, "pg_tblspc/90")]).in_place().len(), 1);
+        let in_place = census(&[], &[(90, "pg_tblspc/90")]);
+        for (major, count) in [(None, 1), (Some(15), 1), (Some(16), 0), (Some(18), 0)] {
+            assert_eq!(in_place.not_sent(major).len(), count, "{major:?}");
+            assert!(before.not_sent(major).is_empty());
+        }
     }
 
     #[test]

@@ -119,6 +119,10 @@ impl DirectoryTarget {
         let extractor = walker
             .finish()
             .map_err(|source| EngineError::from(DumpError::Damaged { what, source }))?;
+        if !extractor.in_tablespace {
+            let linked = extractor.link_in_place();
+            linked.map_err(EngineError::io(format!("make the links in {}", self.what)))?;
+        }
         let synced = extractor.below.sync_all();
         synced.map_err(EngineError::io(format!("sync {}", self.what)))
     }
@@ -162,6 +166,25 @@ impl Extractor {
     fn link(&self, oid: u32) -> std::io::Result<()> {
         let path = Path::new("pg_tblspc").join(oid.to_string());
         self.below.link(&path, &self.layout.tablespace(oid))
+    }
+
+    /// Links to tablespaces that no map names: on the source they were directories of the data
+    /// directory. Their archives come before this one's.
+    fn link_in_place(&self) -> std::io::Result<()> {
+        let came = match std::fs::read_dir(self.layout.tablespaces()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            came => came?,
+        };
+        for entry in came {
+            let name = entry?.file_name();
+            let oid = name.to_str().and_then(|name| name.parse().ok());
+            let Some(oid) = oid.filter(|oid| *oid != 0) else { continue };
+            match self.link(oid) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
+        }
+        Ok(())
     }
 
     /// `tablespace_map` as it must be here, and the links.
@@ -239,6 +262,28 @@ mod tests {
         let mut target = DirectoryTarget::new(&Layout::new(root), oid).map_err(words)?;
         target.push(&archive(members)).map_err(words)?;
         target.finish().map_err(words)
+    }
+
+    #[test]
+    fn a_tablespace_in_place_is_reached_by_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let inside = [("PG_17_202406281/5/16390", b'0', "", &b"rows"[..])];
+        lay_out(root, Some(16385), &inside).unwrap();
+        lay_out(root, Some(16386), &[("PG_17_202406281/5/1", b'0', "", &b"more"[..])]).unwrap();
+        let data = [
+            ("pg_tblspc", b'5', "", &b""[..]),
+            ("tablespace_map", b'0', "", &b"16386 /srv/fast\n"[..]),
+        ];
+        lay_out(root, None, &data).unwrap();
+        let rows = root.join("data/pg_tblspc/16385/PG_17_202406281/5/16390");
+        assert_eq!(fs::read(rows).unwrap(), b"rows");
+        assert_eq!(
+            fs::read(root.join("data/pg_tblspc/16386/PG_17_202406281/5/1")).unwrap(),
+            b"more"
+        );
+        let map = fs::read_to_string(root.join("data/tablespace_map")).unwrap();
+        assert!(map.lines().count() == 1 && map.starts_with("16386 "), "{map}");
     }
 
     /// As a backup walks over it.

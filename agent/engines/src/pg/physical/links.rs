@@ -12,6 +12,12 @@ use rustix::io::Errno;
 use super::Layout;
 use crate::common::EngineError;
 
+/// The data directory.
+const DATA: &str = "data";
+
+/// Where the links to tablespaces are in it.
+const LINKS: &str = "pg_tblspc";
+
 /// How many are named.
 const NAMED: usize = 5;
 
@@ -28,8 +34,8 @@ pub fn no_links(layout: &Layout) -> Result<(), EngineError> {
             Err(Errno::NOENT) => continue,
             top => top.map_err(|errno| failed()(errno.into()))?,
         };
-        let links = place == layout.data();
-        look(&top, (&place, links), &mut found).map_err(|errno| failed()(errno.into()))?;
+        let at_data = (place == layout.data()).then_some(DATA);
+        look(&top, (&place, at_data), &mut found).map_err(|errno| failed()(errno.into()))?;
     }
     if found.is_empty() {
         return Ok(());
@@ -45,9 +51,13 @@ pub fn no_links(layout: &Layout) -> Result<(), EngineError> {
     )))
 }
 
-/// Looks through a directory and all below it. At the `top` of the data lie the links to tablespaces,
-/// which are looked at elsewhere.
-fn look(at: &OwnedFd, (path, top): (&Path, bool), found: &mut Vec<PathBuf>) -> Result<(), Errno> {
+/// Looks through a directory and all below it. In [`LINKS`] of the [`DATA`] lie the links to
+/// tablespaces, which are looked at elsewhere, and tablespaces in place.
+fn look(
+    at: &OwnedFd,
+    (path, top): (&Path, Option<&str>),
+    found: &mut Vec<PathBuf>,
+) -> Result<(), Errno> {
     for entry in Dir::read_from(at)? {
         let entry = entry?;
         let name = std::ffi::OsStr::from_bytes(entry.file_name().to_bytes());
@@ -64,9 +74,10 @@ fn look(at: &OwnedFd, (path, top): (&Path, bool), found: &mut Vec<PathBuf>) -> R
         };
         match kind {
             FileType::RegularFile => {}
-            FileType::Directory if top && name == "pg_tblspc" => {}
+            FileType::Symlink if top == Some(LINKS) => {}
             FileType::Directory => {
-                look(&open(at.as_fd(), Path::new(name))?, (&below, false), found)?
+                let top = (top == Some(DATA) && name == LINKS).then_some(LINKS);
+                look(&open(at.as_fd(), Path::new(name))?, (&below, top), found)?;
             }
             _ => found.push(below),
         }
@@ -96,7 +107,11 @@ mod tests {
         fs::write(layout.data().join("base/5/1"), "").unwrap();
         symlink(layout.tablespace(7), layout.data().join("pg_tblspc/7")).unwrap();
         no_links(&layout).unwrap();
-        for place in [layout.data().join("base/5/2"), layout.tablespace(7).join("x")] {
+        let in_place = layout.data().join("pg_tblspc/8/PG_17");
+        fs::create_dir_all(&in_place).unwrap();
+        no_links(&layout).unwrap();
+        let places = [layout.data().join("base/5/2"), layout.tablespace(7).join("x")];
+        for place in places.into_iter().chain([in_place.join("y")]) {
             symlink("/etc", &place).unwrap();
             let said = no_links(&layout).unwrap_err().to_string();
             assert!(said.contains(&place.display().to_string()), "{said}");

@@ -96,7 +96,8 @@ impl BaseBackupSource {
     ) -> Result<Self, EngineError> {
         let mut keeper = Replication::open(server, application_name).await?;
         let all = census(server, application_name).await;
-        let inside = all.as_ref().map(Census::in_place).unwrap_or_default();
+        let major = keeper.major();
+        let inside = all.as_ref().map(|all| all.not_sent(major)).unwrap_or_default();
         if !inside.is_empty() {
             return Err(EngineError::from(ServerError::LeftOut { what: inside }));
         }
