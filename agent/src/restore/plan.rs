@@ -348,6 +348,8 @@ fn file_name(facts: &StreamFacts) -> String {
         Some(name)
             if (1..=63).contains(&name.len())
                 && !is_stream(name)
+                // A command would take it for an option.
+                && !name.starts_with('-')
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') =>
         {
             format!("{name}.dump")
@@ -392,6 +394,9 @@ mod tests {
             ("../../etc/passwd", "d3.dump"),
             ("a b", "d3.dump"),
             ("größe", "d3.dump"),
+            ("--help", "d3.dump"),
+            ("-d", "d3.dump"),
+            ("a-b", "a-b.dump"),
             ("..", "d3.dump"),
             (".", "d3.dump"),
             ("", "d3.dump"),

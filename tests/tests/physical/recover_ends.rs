@@ -260,6 +260,7 @@ fn a_server_that_lets_nobody_in_ends_with_the_reason() {
     let (ran, _folder, path) = shop.recover(&["--to-time", time]);
     let said = ran.failed(10, "auth");
     assert!(said.contains("is not permitted to log in"), "{said}");
+    assert!(said.contains("in a new directory") && !said.contains("--resume"), "{said}");
     let log = fs::read_to_string(path.join("drctl.log")).unwrap();
     assert!(log.contains("refuses to be asked"), "{log}");
 }

@@ -1,12 +1,13 @@
 //! What would keep a recovery from being done: it is looked for before hours of copying.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use drctl_engines::boxed::{Boxes, look_for_box};
 use drctl_engines::pg::physical::{HostReport, check_host, may_run, room_for_sockets};
 use drctl_engines::pg::server_program;
-use drctl_model::{External, total};
+use drctl_model::{ClusterNeeds, External, shown, total};
 use drctl_store::{Identities, open_facts};
 
 use super::{Planned, Refusal};
@@ -127,6 +128,26 @@ async fn boxes(without: bool) -> Result<Option<Boxes>> {
     Ok(Some(look_for_box().await.map_err(|no| AgentError::NoBox(no.missing, no.hint))?))
 }
 
+/// Databases that tables are to be taken out of, and that the base backup does not have: only the WAL
+/// may still bring them.
+fn unknown_databases(then: &Choice, needs: Option<&ClusterNeeds>) -> Vec<String> {
+    let (Choice::Extract(tables), Some(needs)) = (then, needs) else { return Vec::new() };
+    // A list that could not be asked for tells nothing.
+    if needs.databases.is_empty() {
+        return Vec::new();
+    }
+    let named: BTreeSet<&str> = tables.iter().map(|table| table.database.as_str()).collect();
+    let known = |name: &&str| needs.databases.iter().any(|known| known.name == *name);
+    let text = |name| {
+        format!(
+            "--extract: the base backup knows of no database `{}` that takes connections: unless the \
+             WAL makes it, nothing can be taken out of it",
+            shown(name, 100)
+        )
+    };
+    named.into_iter().filter(|name| !known(name)).map(text).collect()
+}
+
 /// Of a base that pgBackRest keeps.
 async fn archived(
     planned: &Planned<'_>,
@@ -138,7 +159,9 @@ async fn archived(
     whose(planned, identity.as_ref().map(|(_, keys)| keys)).await?;
     // As far as its record tells, and can be opened.
     let facts = identity.as_ref().and_then(|(_, keys)| open_facts(&backup.manifest, keys).ok());
-    let host = check_host(&bin_dir, facts.and_then(|facts| facts.cluster).as_ref()).await;
+    let needs = facts.and_then(|facts| facts.cluster);
+    let mut host = check_host(&bin_dir, needs.as_ref()).await;
+    host.notes.extend(unknown_databases(&planned.request.then, needs.as_ref()));
     let bytes = match &begun {
         Some((step, _)) if *step > Step::LayingOut => 0,
         _ => external.bytes,
@@ -166,7 +189,8 @@ async fn stored(
         check_beside(request.directory()?, &facts)?;
     }
     whose(planned, Some(&identities)).await?;
-    let host = check_host(&bin_dir, facts.cluster.as_ref()).await;
+    let mut host = check_host(&bin_dir, facts.cluster.as_ref()).await;
+    host.notes.extend(unknown_databases(&planned.request.then, facts.cluster.as_ref()));
     let restore = RestoreRequest {
         identities: identities.clone(),
         backup,
@@ -238,6 +262,38 @@ fn identity_beside(planned: &Planned<'_>) -> Result<Option<(PathBuf, Identities)
 mod tests {
     use super::*;
     use crate::restore::ChainPlan;
+
+    #[test]
+    fn a_mistyped_database_is_named_before_hours_of_work() {
+        let needs = |names: &[&str]| ClusterNeeds {
+            databases: names
+                .iter()
+                .map(|name| drctl_model::DatabaseNeeds {
+                    name: (*name).to_owned(),
+                    collate: "C".into(),
+                    ctype: "C".into(),
+                    provider: None,
+                    collation_version: None,
+                    extensions: None,
+                    oid: None,
+                    tables: vec![],
+                })
+                .collect(),
+            ..ClusterNeeds::default()
+        };
+        let wanted = ["app:public.a", "nodb:public.a", "nodb:public.b"];
+        let then = Choice::Extract(wanted.iter().map(|one| one.parse().unwrap()).collect());
+        let said = unknown_databases(&then, Some(&needs(&["app"])));
+        assert!(said.len() == 1 && said[0].contains("`nodb`"), "{said:?}");
+        for (then, needs) in [
+            (&then, Some(needs(&["app", "nodb"]))),
+            (&then, Some(needs(&[]))),
+            (&then, None),
+            (&Choice::Stop, Some(needs(&["app"]))),
+        ] {
+            assert!(unknown_databases(then, needs.as_ref()).is_empty());
+        }
+    }
 
     #[test]
     fn what_is_laid_out_needs_no_room_again() {

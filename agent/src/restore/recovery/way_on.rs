@@ -42,7 +42,8 @@ pub enum Around {
 
 /// What leads on where a recovery failed for this reason, and came no further than `step`.
 pub async fn way_on(planned: &Planned<'_>, error: &anyhow::Error, step: Step) -> WayOn {
-    if Failure::of(error).code == "no_table" {
+    let code = Failure::of(error).code;
+    if code == "no_table" {
         return WayOn::Look;
     }
     let plan = &planned.plan;
@@ -55,7 +56,8 @@ pub async fn way_on(planned: &Planned<'_>, error: &anyhow::Error, step: Step) ->
     if is_unusable_place(&format!("{error:#}")) {
         return WayOn::Elsewhere;
     }
-    if !is_lasting(error) {
+    // A restored server that lets nobody in does so again.
+    if !is_lasting(error) && code != "auth" {
         return WayOn::GoOn;
     }
     let older = if step == Step::LayingOut { older(planned) } else { None };

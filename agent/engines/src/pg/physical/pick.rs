@@ -21,7 +21,7 @@ use crate::pg::physical::PhysicalError;
 use crate::pg::server::address::{quote_ident, quote_literal};
 use crate::pg::server::session::Session;
 use crate::pg::server::spelling::{self, unspelled};
-use crate::pg::server::{PgServer, tools};
+use crate::pg::server::{PgServer, ServerError, tools};
 
 /// A table to be taken out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,8 @@ pub async fn pick_table(
     application_name: &str,
 ) -> Result<Vec<TableRows>, EngineError> {
     let server = &reader(recovering, wanted, application_name).await;
-    let session = Session::open(server, &wanted.database, application_name).await?;
+    let session = Session::open(server, &wanted.database, application_name).await;
+    let session = session.map_err(|error| not_there(wanted, error))?;
     session.sees_damage(&wanted.database)?;
     let name = format!("{}.{}", quote_ident(&wanted.schema), quote_ident(&wanted.table));
     may_be_read(&session, (&name, &wanted.to_string())).await?;
@@ -115,6 +116,19 @@ pub async fn pick_table(
         return Err(EngineError::from(DumpError::Counts { database, differences }));
     }
     Ok(counted.into_iter().map(|table| table.rows).collect())
+}
+
+/// A database that is not there, or takes nobody in, is told of like a table that is not there.
+fn not_there(wanted: &PickedTable, error: EngineError) -> EngineError {
+    let what = match error.own() {
+        Some(ServerError::NoDatabase { .. }) => "is in no database that is there at this point",
+        // 55000: a template, or one that was made to take no connections.
+        Some(ServerError::NoEntry { source, .. }) if source.sqlstate() == Some("55000") => {
+            "is in a database that takes no connections"
+        }
+        _ => return error,
+    };
+    EngineError::from(PhysicalError::NoTable { name: wanted.to_string(), what })
 }
 
 /// The server for a role that may read all of the table: the role that was let in, or else a
@@ -263,6 +277,27 @@ mod tests {
             ("c", "p", "no table"),
         ] {
             assert!(odd(kind, persistence).is_some_and(|text| text.contains(word)), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_not_there_is_told_of_like_a_table() {
+        use crate::pg::server::ServerSaid;
+        let wanted: PickedTable = "nodb:public.orders".parse().unwrap();
+        let closed = |state: &str| ServerError::NoEntry {
+            target: "x".into(),
+            database: "nodb".into(),
+            source: ServerSaid::with_state("no", state.to_owned()),
+        };
+        let cases = [
+            (ServerError::NoDatabase { names: vec!["nodb".into()] }, "no_table"),
+            (closed("55000"), "no_table"),
+            (closed("22023"), "connect"),
+        ];
+        for (error, code) in cases {
+            let told = not_there(&wanted, error.into());
+            assert_eq!(told.code(), code, "{told}");
+            assert_eq!(told.to_string().contains("nodb:public.orders"), code == "no_table");
         }
     }
 
