@@ -15,6 +15,8 @@ pub enum FindingCode {
     BackupSuspect,
     /// The newest backup is based on one that is missing, or is another one.
     BackupBroken,
+    /// The newest base backups are of different clusters.
+    ClusterChanged,
     /// A look found a backup, the log, or what another tool keeps, not to be what was stored.
     Damaged,
     /// The evidence of a drill is not believed.
@@ -79,6 +81,7 @@ impl FindingCode {
         Self::RpoBreached,
         Self::BackupSuspect,
         Self::BackupBroken,
+        Self::ClusterChanged,
         Self::Damaged,
         Self::DrillInDoubt,
         Self::DatedInFuture,
@@ -114,6 +117,7 @@ impl FindingCode {
             Self::RpoBreached => "rpo_breached",
             Self::BackupSuspect => "backup_suspect",
             Self::BackupBroken => "backup_broken",
+            Self::ClusterChanged => "cluster_changed",
             Self::Damaged => "damaged",
             Self::DrillInDoubt => "drill_in_doubt",
             Self::DatedInFuture => "dated_in_future",
@@ -148,6 +152,7 @@ impl FindingCode {
         match self {
             Self::JobRuns => Level::Good,
             Self::BackupSuspect
+            | Self::ClusterChanged
             | Self::DrillInDoubt
             | Self::DatedInFuture
             | Self::JobStopped

@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
 use crate::engine;
+use crate::engine::pg::another_cluster;
 use crate::engine::pgbackrest::truth_of;
 use crate::host::locks::is_held;
 use crate::host::{Failure, Setup};
@@ -245,6 +246,7 @@ async fn one(
         marker_lost: false,
         disbelieved: Vec::new(),
         broken,
+        changed: another_cluster::change(id, &all),
         age,
         future,
         rpo,

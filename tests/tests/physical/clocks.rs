@@ -136,6 +136,7 @@ fn a_cluster_that_took_anothers_place_hides_none_of_the_old_ones_moments() {
     back_up_at(&shop, -7200);
     shop.tick(111..121);
     shop.archived();
+    assert_eq!(shop.site.told("cluster_changed").len(), 1);
     let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
     assert_eq!(view["system_id"], new.as_str(), "{view}");
     assert_eq!(view["others"][0]["system_id"], old.as_str(), "{view}");

@@ -4,13 +4,14 @@ use std::path::absolute;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use drctl_catalog::Catalog;
 use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource, ParentCopy, cluster_needs};
 use drctl_engines::{BackupSource, Brought, Finished};
 use drctl_model::{BackupSummary, ClusterNeeds, Facts};
 use drctl_policies::{BaseBackup, Source};
 
 use super::incremental::{Choice, Listings, choose};
-use super::{brought, doctor, stream_log};
+use super::{another_cluster, brought, doctor, stream_log};
 use crate::backup::attempt::back_up;
 use crate::backup::streamed::{Begun, Streamed};
 use crate::backup::{BackedUp, Order, RequestedKind};
@@ -134,9 +135,25 @@ impl Streamed for BackingUp<'_> {
         if let Some(at) = summary.kind.coordinates() {
             let differs = brought::differs(begun.repository, begun.source, at).await;
             notes.extend(differs.unwrap_or_else(|error| Some(format!("{error:#}"))));
+            notes.extend(of_another_cluster(begun, summary).await);
         }
         notes.extend(self.keep(begun, summary));
         notes
+    }
+}
+
+/// Whether it is of another cluster than the source's base backups before it; also that this is not
+/// known.
+async fn of_another_cluster(begun: &Begun<'_>, summary: &BackupSummary) -> Option<String> {
+    let known = async {
+        let catalog = Catalog::open_read_only(&begun.setup.catalog_path()).await?;
+        catalog.backups(Some(begun.source)).await
+    };
+    match known.await {
+        Ok(known) => another_cluster::note(&known, summary),
+        Err(error) => Some(format!(
+            "whether it is of the same cluster as the base backups before it was not compared: {error}"
+        )),
     }
 }
 

@@ -1,5 +1,6 @@
 //! PostgreSQL: how its clusters and databases are backed up, and what only its WAL and catalogs tell.
 
+pub(crate) mod another_cluster;
 mod base_backup;
 mod brought;
 mod deeds;

@@ -10,11 +10,12 @@ use crate::log::gap_at;
 use crate::repository::findings::OF_LOG;
 
 /// What every look looks for, whatever it can reach.
-const ALWAYS: [FindingCode; 12] = [
+const ALWAYS: [FindingCode; 13] = [
     FindingCode::NoGoodBackup,
     FindingCode::RpoBreached,
     FindingCode::BackupSuspect,
     FindingCode::BackupBroken,
+    FindingCode::ClusterChanged,
     FindingCode::Damaged,
     FindingCode::DrillInDoubt,
     FindingCode::DatedInFuture,

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::findings::Judged;
 use crate::engine::pg::Gone;
+use crate::engine::pg::another_cluster::Change;
 use crate::repository::CLOCKS_APART;
 use crate::repository::drills::EVIDENCE;
 use crate::repository::findings::{behind, suspect};
@@ -35,6 +36,8 @@ pub struct SourceStatus {
     pub marker_lost: bool,
     /// Why its newest backup cannot be restored, when the chain that it is based on does not hold.
     pub broken: Option<String>,
+    /// That its newest base backups are of different clusters.
+    pub(crate) changed: Option<Change>,
     /// How old the newest good one is: what would be lost now. Unknown where all are dated in the
     /// future.
     pub age: Option<SignedDuration>,
@@ -301,7 +304,11 @@ impl SourceStatus {
             );
             Judged::attention(FindingCode::LogDisbelieved, "", text)
         });
-        bad.chain(suspect).chain(broken).chain(self.holes()).chain(disbelieved)
+        let changed = self.changed.as_ref().map(|Change { finding, since }| {
+            let text = finding.line();
+            Judged::attention(finding.code, &finding.subject, text).since(*since)
+        });
+        bad.chain(changed).chain(suspect).chain(broken).chain(self.holes()).chain(disbelieved)
     }
 
     /// When the last attempt was begun, where it failed, and why.
@@ -422,6 +429,7 @@ mod tests {
             newest_good: Some(newest_good),
             suspect: None,
             broken: None,
+            changed: None,
             bad: vec![],
             alarms: vec![],
             unreadable: None,
