@@ -82,6 +82,7 @@ fn defaults() {
         silence: Duration::from_secs(3600),
         sslmode: SslMode::VerifyFull,
         ssl_root_cert: None,
+        require_peer: None,
         bin_dir: None,
     };
     let expected = PgDump {

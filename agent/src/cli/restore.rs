@@ -129,6 +129,7 @@ fn target_server(setup: &Setup, host: &str, args: &RestoreArgs) -> Result<PgServ
         password,
         sslmode,
         ssl_root_cert: args.to_ca_file.clone(),
+        require_peer: args.to_require_peer.clone(),
         bin_dir: None,
         runtime_dir: setup.config.paths.runtime_dir.clone(),
         options: Vec::new(),

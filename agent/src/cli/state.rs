@@ -12,6 +12,7 @@ use super::lost::{forget, lost_json, lost_text};
 use super::newer::{newer_json, newer_text};
 use super::progress::Progress;
 use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line, table};
+use crate::engine::pg::doctor::{SOCKET_COST, open_socket};
 use crate::health::{
     Bad, Compared, Health, Judged, LogStatus, Renewed, SourceStatus, check, rebuild, status as look,
 };
@@ -146,8 +147,14 @@ pub(super) fn config_check(screen: Screen, setup: &Setup) -> Result<Exit> {
         if let (Some(server), Some(cost)) = (server, cost) {
             let _ = write!(text, "\n  warning: sslmode = \"{}\": {cost}", server.sslmode.as_str());
         }
+        let open = server.and_then(open_socket);
+        if let Some(place) = &open {
+            let _ =
+                write!(text, "\n  warning: {}: {SOCKET_COST}; set require_peer", place.display());
+        }
         sources.push(json!({
             "source": id, "policy": policy.name, "next": runs, "local": local, "sslmode_costs": cost,
+            "socket_open": open,
         }));
     }
     screen.answer("drctl.config-check/1", json!({ "sources": sources }), || text);

@@ -299,6 +299,7 @@ fn pg_server(pg: &Server, password: Option<String>, runtime_dir: &Path) -> PgSer
         password: password.map(Secret::new),
         sslmode: pg.sslmode,
         ssl_root_cert: pg.ssl_root_cert.clone(),
+        require_peer: pg.require_peer.clone(),
         bin_dir: pg.bin_dir.clone(),
         runtime_dir: runtime_dir.to_owned(),
         options: Vec::new(),

@@ -1,7 +1,7 @@
 //! PostgreSQL: `engine = "pg_dump"` and `engine = "base_backup"`.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 use std::time::Duration;
 
 use drctl_model::SslMode;
@@ -53,6 +53,11 @@ pub(super) const SERVER: &[Key] = &[
         "As in libpq; without effect on a socket.",
     ),
     Key::optional("ssl_root_cert", Path, "Certificates that vouch for the server (PEM)."),
+    Key::optional(
+        "require_peer",
+        Text,
+        "As in libpq: the account that the server behind a socket runs as.",
+    ),
     Key::optional(
         "bin_dir",
         Path,
@@ -128,6 +133,8 @@ pub struct Server {
     pub sslmode: SslMode,
     /// Certificates that vouch for the server (PEM).
     pub ssl_root_cert: Option<PathBuf>,
+    /// The account that the server behind a socket runs as.
+    pub require_peer: Option<String>,
     /// Where the client tools are.
     pub bin_dir: Option<PathBuf>,
     /// How long server or tool may say nothing while something is awaited.
@@ -159,6 +166,13 @@ impl Server {
     /// The secrets that reaching it takes, by their keys.
     pub(super) fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretRef)> {
         self.password.iter().map(|password| ("password", password))
+    }
+
+    /// The directory of its socket, where nobody is named as the account that must listen there.
+    #[must_use]
+    pub fn unnamed_socket(&self) -> Option<&path::Path> {
+        let is_socket = self.host.starts_with('/') && self.require_peer.is_none();
+        is_socket.then(|| path::Path::new(&self.host))
     }
 
     /// What a weaker `sslmode` than `verify-full` costs, where it is in force.
@@ -238,10 +252,17 @@ pub(super) fn read_server(reader: &Reader<'_>) -> Option<Server> {
     let password = reader.secret("password");
     let sslmode = reader.choice("sslmode").and_then(SslMode::parse);
     let ssl_root_cert = reader.path("ssl_root_cert");
+    let require_peer = connection_word(reader, "require_peer");
     let silence = reader.duration("silence");
     if sslmode == Some(SslMode::Disable) && ssl_root_cert.is_some() {
         let message = "`ssl_root_cert` has no effect with sslmode = \"disable\"";
         reader.report.error(&reader.span_of_key("ssl_root_cert"), message);
+    }
+    if let (Some(host), Some(_)) = (&host, &require_peer)
+        && !host.starts_with('/')
+    {
+        let message = "`require_peer` has no effect: `host` is no directory of a socket";
+        reader.report.error(&reader.span_of_key("require_peer"), message);
     }
     Some(Server {
         host: host?,
@@ -251,6 +272,7 @@ pub(super) fn read_server(reader: &Reader<'_>) -> Option<Server> {
         password,
         sslmode: sslmode?,
         ssl_root_cert,
+        require_peer,
         bin_dir: reader.path("bin_dir"),
         silence: silence?,
     })

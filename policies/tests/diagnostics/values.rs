@@ -219,6 +219,15 @@ fn sources() {
 }
 
 #[test]
+fn an_account_is_required_at_sockets_alone() {
+    check_main(&[(
+        "",
+        "host = \"db.example\"\nrequire_peer = \"postgres\"",
+        "drctl.toml:13:1: `require_peer` has no effect: `host` is no directory of a socket",
+    )]);
+}
+
+#[test]
 fn policies() {
     let file = "policies.d/daily.toml";
     let schedule = "\"0 2 * * *\"";

@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -87,6 +89,92 @@ fn a_peer_that_is_silent_endless_or_downgrading_costs_little_and_gets_no_passwor
             }
         }
     }
+}
+
+/// Somebody who listens at a socket and tells what was said to him.
+fn at_socket(directory: &Path) -> Receiver<Vec<u8>> {
+    let listener = UnixListener::bind(directory.join(".s.PGSQL.5432")).unwrap();
+    let (tell, heard) = channel();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut said = Vec::new();
+            let _ = stream.read_to_end(&mut said);
+            let _ = tell.send(said);
+        }
+    });
+    heard
+}
+
+#[test]
+fn whoever_listens_at_a_socket_gets_nothing_unless_the_account_may() {
+    for engine in ["pg_dump", "base_backup"] {
+        let site = site(5432, "disable", engine);
+        let place = site.path("sockets");
+        std::fs::create_dir(&place).unwrap();
+        let heard = at_socket(&place);
+        let host = format!("host = \"{}\"", place.display());
+        site.replace(
+            "host = \"127.0.0.1\"",
+            &format!("{host}\nrequire_peer = \"no-such-account\""),
+        );
+        for command in [&["backup", "shop"][..], &["wal", "stream", "shop"]] {
+            // Dumps have no WAL.
+            if engine == "base_backup" || command[0] == "backup" {
+                let said = site.fails(10, "unproven_peer", command);
+                assert!(said.contains("require_peer") && !said.contains(WORD), "{said}");
+                assert_eq!(heard.recv_timeout(Duration::from_secs(60)).unwrap(), b"");
+            }
+        }
+        let doctor = site.drctl(&["doctor"]);
+        assert!(doctor.out.contains("not proven to be the PostgreSQL server"), "{}", doctor.out);
+        assert!(heard.try_iter().all(|said| said.is_empty()));
+    }
+}
+
+#[test]
+fn a_server_in_a_place_of_everybody_is_named_or_refused() {
+    let server = Postgres::start();
+    server.psql("postgres", "create database app");
+    let site = Site::with(&server);
+    let backup = site.backup();
+    let open = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(server.socket_dir(), mode).unwrap();
+    };
+    open(0o1777);
+    let place = server.socket_dir().display().to_string();
+    let checked = site.json(0, &["config", "check"]);
+    assert_eq!(checked["sources"][0]["socket_open"], place.as_str());
+    let to = ["restore", "shop", "--backup", &backup, "--database", "app", "--as"];
+    let identity = site.identity().display().to_string();
+    let port = server.port().to_string();
+    let with = |more: &[&str]| {
+        [&to[..], more, &["--identity", &identity]]
+            .concat()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    // Who runs the tests as root has the server run as another account, which is not believed here.
+    if rustix::process::geteuid().is_root() {
+        let said = site.fails(10, "unproven_peer", &["backup", "shop"]);
+        assert!(said.contains("other accounts may put a socket there"), "{said}");
+        for target in [&["beside"][..], &["there", "--to-host", &place, "--to-port", &port]] {
+            let ran = site.drctl(&with(target));
+            assert!(ran.err.contains("not proven"), "{target:?}: {}", ran.err);
+        }
+    }
+    let account = server.psql("postgres", "select current_user");
+    let owner = match rustix::process::geteuid().is_root() {
+        true => account,
+        false => std::env::var("USER").expect("a name"),
+    };
+    site.source(&format!("require_peer = \"{owner}\""));
+    assert!(site.json(0, &["config", "check"])["sources"][0]["socket_open"].is_null());
+    let _ = site.backup();
+    let _ = site.drctl(&with(&["beside"])).ended(0);
+    let there = ["there", "--to-host", &place, "--to-port", &port, "--to-require-peer", &owner];
+    let _ = site.drctl(&with(&there)).ended(0);
 }
 
 /// What a server says that lets everybody in, and the head of a message of this length behind it.

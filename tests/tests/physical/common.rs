@@ -54,6 +54,7 @@ pub(crate) fn reach(server: &Postgres) -> PgServer {
         password: None,
         sslmode: SslMode::Prefer,
         ssl_root_cert: None,
+        require_peer: None,
         bin_dir: None,
         runtime_dir: std::env::temp_dir(),
         options: Vec::new(),

@@ -59,6 +59,8 @@ pub struct BackRest {
     /// The repository's passphrase, where it is not in the configuration file. Goes into the
     /// child's environment: pgBackRest refuses it as an argument.
     pub cipher_pass: Option<Secret>,
+    /// The account that the server behind a socket must run as, for pgBackRest too.
+    pub require_peer: Option<String>,
     /// How long it may neither say nor do anything.
     pub silence: Duration,
 }
@@ -73,6 +75,7 @@ impl BackRest {
             stanza: stanza.into(),
             repo: 1,
             cipher_pass: None,
+            require_peer: None,
             silence: SILENCE,
         }
     }
@@ -237,6 +240,9 @@ impl BackRest {
         if let Some(secret) = &self.cipher_pass {
             let name = format!("PGBACKREST_REPO{}_CIPHER_PASS", self.repo);
             tool = tool.env(name, secret.expose());
+        }
+        if let Some(account) = &self.require_peer {
+            tool = tool.env("PGREQUIREPEER", account);
         }
         tool.arg(format!("--stanza={}", self.stanza)).arg("--no-log-timestamp")
     }

@@ -107,7 +107,7 @@ pub struct RestoreArgs {
     /// Into files in this new or empty directory: a dump for each database, SQL for the roles.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(conflicts_with_all = ["to_host", "to_port", "to_user", "to_password_file", "to_sslmode"])]
-    #[arg(conflicts_with = "to_ca_file")]
+    #[arg(conflicts_with_all = ["to_ca_file", "to_require_peer"])]
     #[arg(conflicts_with_all = ["to_stdout", "rename", "jobs", "no_owner", "no_globals"])]
     pub to_files: Option<PathBuf>,
     /// A base backup: extracted into this new or empty directory, ready to be started.
@@ -138,6 +138,9 @@ pub struct RestoreArgs {
     /// Certificates that vouch for the target (PEM), instead of those of the system.
     #[arg(long, value_name = "FILE", requires = "to_host", value_hint = ValueHint::FilePath)]
     pub to_ca_file: Option<PathBuf>,
+    /// The account that the target server behind a socket runs as.
+    #[arg(long, value_name = "ACCOUNT", requires = "to_host")]
+    pub to_require_peer: Option<String>,
     /// Under this new name, beside what is there (on the source's own server, or on that of
     /// --to-host); needs exactly one --database.
     #[arg(long = "as", value_name = "NAME", requires = "databases")]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
 use drctl_engines::backrest::{BackRest, BackedUp as Made, BackupStep, Info};
-use drctl_engines::pg::cluster_place;
 use drctl_engines::pg::physical::cluster_needs;
+use drctl_engines::pg::{ServerError, cluster_place};
 use drctl_model::{
     BackupId, BackupSummary, ExternalType, Facts, JobEvent, JobId, JobState, Origin,
 };
@@ -65,12 +65,13 @@ pub(super) async fn back_up(order: Order<'_>, settings: &Pgbackrest) -> Result<B
         let info = engine.info().await?;
         Ok::<_, anyhow::Error>((repository, catalog, job, engine, info))
     };
-    let (repository, catalog, job, engine, info) = tokio::select! {
+    let (repository, catalog, job, mut engine, info) = tokio::select! {
         prepared = preparing => prepared?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     let mut recorder = Recorder::new(setup, &repository, source_id, settings)?;
-    let server_version = ask_server(setup, source, &mut recorder).await;
+    let (server_version, account) = ask_server(setup, source, &mut recorder).await?.unzip();
+    engine.require_peer = account.flatten().or(engine.require_peer);
     let server = setup.server(source)?;
     let looking = async {
         let lost = super::incident(&engine, &info, &server);
@@ -118,19 +119,29 @@ fn patience(source: &Source) -> Duration {
     source.policy.objectives.max_duration.unwrap_or(BUSY_PATIENCE)
 }
 
-/// Asks the server for what `info` does not tell. It matters for a few only: one that cannot be
-/// reached is told of by pgBackRest.
+/// Asks the server for what `info` does not tell, its version first; and which account it runs as. It
+/// matters for a few only: one that cannot be reached is told of by pgBackRest.
+///
+/// # Errors
+/// [`ServerError::Stranger`]: pgBackRest would believe it.
 pub(super) async fn ask_server(
     setup: &Setup,
     source: &Source,
     recorder: &mut Recorder<'_>,
-) -> Option<String> {
-    let server = setup.server(source).ok()?;
-    let place = cluster_place(&server, "drctl/backrest").await;
-    let place = place.inspect_err(|error| tracing::warn!("the server was not asked: {error}"));
-    let place = place.ok()?;
+) -> Result<Option<(String, Option<String>)>> {
+    let Ok(server) = setup.server(source) else { return Ok(None) };
+    let place = match cluster_place(&server, "drctl/backrest").await {
+        Ok(place) => place,
+        Err(error) if matches!(error.own(), Some(ServerError::Stranger { .. })) => {
+            return Err(error.into());
+        }
+        Err(error) => {
+            tracing::warn!("the server was not asked: {error}");
+            return Ok(None);
+        }
+    };
     recorder.server = Some((place.system_id, place.segment_size));
-    Some(place.version)
+    Ok(Some((place.version, place.account)))
 }
 
 /// Records what is there and tells the truth about jobs whose process is gone.

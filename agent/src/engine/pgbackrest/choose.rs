@@ -112,6 +112,7 @@ mod tests {
             password: None,
             sslmode: SslMode::Disable,
             ssl_root_cert: None,
+            require_peer: None,
             bin_dir: None,
         };
         Pgbackrest {

@@ -80,6 +80,7 @@ pub(crate) fn engine(settings: &Pgbackrest) -> Result<BackRest> {
     engine.repo = settings.repo;
     engine.config.clone_from(&settings.config);
     engine.cipher_pass = pass.map(Secret::new);
+    engine.require_peer.clone_from(&settings.server.require_peer);
     engine.silence = settings.server.silence;
     if let Some(bin) = &settings.bin {
         engine.program.clone_from(bin);

@@ -324,8 +324,9 @@ pub async fn adopt(setup: &Setup, name: &str) -> Result<Adopted> {
     let catalog = setup.catalog(&repository).await?;
     let mut recorder = Recorder::new(setup, &repository, id, settings)?;
     let asked = ask_server(setup, source, &mut recorder);
-    if tokio::time::timeout(SERVER_PATIENCE, asked).await.is_err() {
-        tracing::warn!("the server does not answer: done without it");
+    match tokio::time::timeout(SERVER_PATIENCE, asked).await {
+        Ok(asked) => drop(asked?),
+        Err(_) => tracing::warn!("the server does not answer: done without it"),
     }
     let synced = sync(&recorder, &catalog, &info).await?;
     if let Some(newest) = synced.recorded.iter().max_by_key(|backup| backup.finished) {

@@ -202,7 +202,7 @@ impl RestoreTarget for DatabaseTarget {
         if way == Way::AsNamed {
             self.creation.as_named().await?;
         }
-        let tool = server.tool(&found, application, pgpass.as_ref(), session.superuser);
+        let tool = session.reached().tool(&found, application, pgpass.as_ref(), session.superuser);
         let reached = spelling::reached_by(&session.client, &self.creation.name).await;
         let tool = self.tool(tool, &reached);
         if self.options.jobs > 1 {
@@ -255,6 +255,7 @@ mod tests {
             password: Some(Secret::new("hunter2")),
             sslmode: SslMode::Prefer,
             ssl_root_cert: None,
+            require_peer: None,
             bin_dir: None,
             runtime_dir: "/run/drctl".into(),
             options: Vec::new(),

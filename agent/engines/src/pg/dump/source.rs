@@ -147,7 +147,7 @@ impl PgDumpSource {
         let globals_due = options.globals && odd.is_empty();
         let suspect = globals::left_out(&odd).into_iter().collect();
         Ok(PgDumpSource {
-            server,
+            server: session.reached().clone(),
             options,
             application: application_name,
             server_version,

@@ -158,6 +158,7 @@ mod tests {
             password: None,
             sslmode: SslMode::Disable,
             ssl_root_cert: None,
+            require_peer: None,
             bin_dir: None,
             runtime_dir: "/nonexistent".into(),
             options: Vec::new(),

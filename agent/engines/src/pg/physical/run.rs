@@ -124,6 +124,7 @@ impl Recovering {
             password: None,
             sslmode: SslMode::Disable,
             ssl_root_cert: None,
+            require_peer: None,
             bin_dir: Some(bin_dir.to_owned()),
             runtime_dir: at.to_owned(),
             options: session_options(major),

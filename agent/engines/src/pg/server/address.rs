@@ -13,6 +13,7 @@ use tokio_postgres::error::SqlState;
 
 use super::WITHHELD;
 use super::options;
+use super::peer::Stranger;
 use super::pgpass::PgPass;
 use super::spelling::unspelled;
 use super::{FoundTool, major_of};
@@ -47,6 +48,8 @@ pub struct PgServer {
     pub sslmode: SslMode,
     /// The root certificates to trust, instead of those of the system.
     pub ssl_root_cert: Option<PathBuf>,
+    /// The account that the server behind a socket runs as: then no other is believed.
+    pub require_peer: Option<String>,
     /// Where the client tools are; found by the server's version if not set.
     pub bin_dir: Option<PathBuf>,
     /// A private directory for password files, best in memory.
@@ -156,6 +159,10 @@ impl PgServer {
             .env("PGCONNECT_TIMEOUT", seconds)
             .env("PGOPTIONS", options::of_tool(&found.version, self.options.last(), superuser))
             .arg("--no-password");
+        let tool = match &self.require_peer {
+            Some(account) => tool.env("PGREQUIREPEER", account),
+            None => tool,
+        };
         let tool = match pgpass {
             Some(file) => tool.env("PGPASSFILE", file.path()),
             None => return tool,
@@ -196,7 +203,14 @@ impl PgServer {
 
     /// What it means that there is no connection.
     pub(in crate::pg) fn unreachable(&self, error: &io::Error) -> EngineError {
-        let (target, source) = (self.target(), ServerSaid::new(error.to_string()));
+        let target = self.target();
+        if let Some(stranger) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return EngineError::from(ServerError::Stranger {
+                target,
+                source: Stranger::clone(stranger),
+            });
+        }
+        let source = ServerSaid::new(error.to_string());
         if source.to_string().contains(WITHHELD) {
             return EngineError::from(ServerError::Auth {
                 target,
@@ -305,7 +319,7 @@ pub(super) fn is_poolers(said: &ServerSaid) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::os::unix::ffi::OsStrExt as _;
 
     use super::*;
@@ -325,6 +339,7 @@ mod tests {
             password: Some(Secret::new("hunter2")),
             sslmode: SslMode::Require,
             ssl_root_cert: None,
+            require_peer: None,
             bin_dir: None,
             runtime_dir: "/run/drctl".into(),
             options: Vec::new(),
@@ -353,6 +368,18 @@ mod tests {
         let tool = tool.arg(server.dbname("shop"));
         let shown = format!("{tool:?} {server:?} {:?}", server.config("shop", "drctl/x", ""));
         assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn tools_meet_the_account_that_was_found_right() {
+        let found = FoundTool { name: "pg_dump", path: "/x/pg_dump".into(), version: "15".into() };
+        let told = |server: PgServer| {
+            let env = server.tool(&found, "drctl/x", None, true).env;
+            env.into_iter().find(|(name, _)| name == "PGREQUIREPEER").map(|(_, value)| value)
+        };
+        assert_eq!(told(server()), None);
+        let named = PgServer { require_peer: Some("postgres".into()), ..server() };
+        assert_eq!(told(named), Some("postgres".into()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use drctl_model::{Class, Classified};
 
 use super::address::typed_ident;
 use super::link::WITHHELD;
+use super::peer::Stranger;
 use super::said::ServerSaid;
 use crate::common::EngineError;
 
@@ -58,6 +59,14 @@ pub enum ServerError {
         user: String,
         /// What was answered.
         source: ServerSaid,
+    },
+    /// Whoever listens at a socket may not be the server.
+    #[error("whoever answers at {target} is not proven to be the PostgreSQL server")]
+    Stranger {
+        /// The socket's directory, and the port.
+        target: String,
+        /// Who it is.
+        source: Stranger,
     },
     /// The server is there, and no session comes about in a database.
     #[error("the PostgreSQL server at {target} gives no session in the database `{database}`")]
@@ -145,6 +154,7 @@ impl Classified for ServerError {
             }
             ServerError::Connect { .. } | ServerError::NoEntry { .. } => "connect",
             ServerError::Auth { .. } => "auth",
+            ServerError::Stranger { .. } => "unproven_peer",
             ServerError::Pooler { .. } => "pooler",
             ServerError::NoDatabase { .. } => "no_database",
             ServerError::LeftOut { .. } => "copy_incomplete",
@@ -164,6 +174,12 @@ impl Classified for ServerError {
             }
             ServerError::Connect { source, .. } => connect_hint(source),
             ServerError::Auth { source, .. } => auth_hint(source),
+            ServerError::Stranger { .. } => {
+                "nothing was sent there. Look who listens (`ss -xlp`); where that is your server, \
+                 name the account that it must run as: require_peer = \"ACCOUNT\" of the source, or \
+                 --to-require-peer ACCOUNT; or let its socket lie where its account alone may write"
+                    .to_owned()
+            }
             ServerError::NoEntry { database, .. } => no_entry_hint(database),
             ServerError::Permission { advice, .. } => advice.clone(),
             ServerError::OlderServer { dump, .. } => {
@@ -179,8 +195,8 @@ impl Classified for ServerError {
                     .to_owned()
             }
             ServerError::LeftOut { .. } => {
-                "PostgreSQL copies nothing behind a symbolic link of its data directory, and no \
-                 tablespace in place: move the data back to where the link is, or into a \
+                "PostgreSQL copies nothing behind a symbolic link of its data directory, and \
+                 before 16 no tablespace in place: move the data back to where the link is, or into a \
                  tablespace (CREATE TABLESPACE, ALTER DATABASE or TABLE … SET TABLESPACE); `find \
                  DATA_DIRECTORY -type l` shows all links. This attempt is not a backup, and base \
                  backups taken since the link was made lack the same data"
@@ -237,7 +253,10 @@ fn auth_hint(said: &ServerSaid) -> String {
              asked so before, somebody may pose as it"
         }
         Some("28P01") => "check the password of the role",
-        Some("28000") => "check that the role exists and that pg_hba.conf lets it in from here",
+        Some("28000") => {
+            "check that the role exists and may log in, and that pg_hba.conf lets it in from here; a \
+             restored cluster that lets nobody in is recovered to before the roles were changed"
+        }
         _ => "set the role's password (`password` of the source, or --to-password-file), or let it \
               in by pg_hba.conf",
     }

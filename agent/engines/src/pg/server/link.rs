@@ -24,6 +24,7 @@ use tokio_rustls::TlsConnector;
 
 use super::PgServer;
 use super::address::CONNECT_WAIT;
+use super::peer;
 use super::spelling::unspelled_startup;
 use super::tls::connector;
 use guard::Guard;
@@ -68,6 +69,8 @@ pub(in crate::pg) struct Link {
     guard: Guard,
     /// What binds a login to this very encryption, where there is one.
     binding: Option<Vec<u8>>,
+    /// The account behind a socket, where it has a name.
+    account: Option<String>,
     patience: Patience,
     /// Since when somebody reads, and nothing comes of an answer that is due.
     waiting: Option<Instant>,
@@ -129,6 +132,11 @@ impl Link {
         Poll::Ready(Ok(()))
     }
 
+    /// The account of the server behind a socket, which was found right.
+    pub(super) fn account(&self) -> Option<String> {
+        self.account.clone()
+    }
+
     pub(in crate::pg) fn patience(&self) -> Patience {
         self.patience.clone()
     }
@@ -169,7 +177,9 @@ pub(in crate::pg) async fn connect(server: &PgServer) -> io::Result<Link> {
 async fn connected(server: &PgServer) -> io::Result<Link> {
     if server.is_local() {
         let path = Path::new(&server.host).join(format!(".s.PGSQL.{}", server.port));
-        return Ok(link(server, Box::new(UnixStream::connect(path).await?), None));
+        let stream = UnixStream::connect(path).await?;
+        let account = peer::believed(server, &stream)?;
+        return Ok(Link { account, ..link(server, Box::new(stream), None) });
     }
     let stream = TcpStream::connect((server.host.as_str(), server.port)).await?;
     stream.set_nodelay(true)?;
@@ -188,7 +198,16 @@ async fn connected(server: &PgServer) -> io::Result<Link> {
 fn link(server: &PgServer, socket: Box<dyn Socket>, binding: Option<Vec<u8>>) -> Link {
     let guard = Guard::new(server.is_proven());
     let patience = Patience::new(server.quick());
-    Link { socket, guard, binding, patience, waiting: None, alarm: None, first: First::Whatever }
+    Link {
+        socket,
+        guard,
+        binding,
+        account: None,
+        patience,
+        waiting: None,
+        alarm: None,
+        first: First::Whatever,
+    }
 }
 
 async fn encrypted(
@@ -302,6 +321,7 @@ mod tests {
             socket,
             guard,
             binding: None,
+            account: None,
             patience,
             waiting: None,
             alarm: None,

@@ -21,6 +21,8 @@ pub struct ClusterPlace {
     pub port: u16,
     /// The data directory; not told to every role.
     pub data_directory: Option<PathBuf>,
+    /// The account behind the socket by which it was asked, where that has a name.
+    pub account: Option<String>,
     /// The first directory of its sockets; not told to every role.
     pub socket_directory: Option<PathBuf>,
 }
@@ -63,6 +65,7 @@ pub async fn cluster_place(
         segment_size,
         version: version.split(' ').next().unwrap_or_default().to_owned(),
         port: u16::try_from(number(3)?).unwrap_or_default(),
+        account: session.reached().require_peer.clone(),
         data_directory: setting("data_directory").await.map(PathBuf::from),
         socket_directory: first.filter(|path| path.starts_with('/')).map(PathBuf::from),
     })

@@ -125,7 +125,8 @@ impl Session {
         Some(error).filter(|_| self.may_haste && self.client.is_closed())
     }
 
-    /// The server, with those of its options that it takes from this role: a tool is given the same.
+    /// The server, with those of its options that it takes from this role, and the account behind its
+    /// socket: a tool is given the same.
     pub(crate) fn reached(&self) -> &PgServer {
         &self.server
     }
@@ -140,13 +141,15 @@ impl Session {
         if spelling::is_spelled(database) {
             link.unspell();
         }
-        let patience = link.patience();
+        let (patience, account) = (link.patience(), link.account());
         let config = server.config(database, application, options);
         let refused = |error| server.refused(database, error);
         let (client, driver) = config.connect_raw(link, AsItIs).await.map_err(refused)?;
         let may_haste = options::may_haste(driver.parameter("server_version"));
         let _held = leave::driven(drive(driver));
-        let (server, hiding) = (server.clone(), Vec::new());
+        let (mut server, hiding) = (server.clone(), Vec::new());
+        // Tools and other sessions meet the same account, or nobody.
+        server.require_peer = account.or(server.require_peer);
         let within = (database.to_owned(), application.to_owned());
         Ok(Session { client, server, within, patience, superuser: false, hiding, may_haste, _held })
     }

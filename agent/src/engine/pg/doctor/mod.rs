@@ -4,14 +4,27 @@ mod base_backup;
 mod log;
 mod role;
 
-use drctl_engines::pg::{DatabaseReport, PgServer, ServerReport, probe};
+use std::path::PathBuf;
+
+use drctl_engines::pg::{DatabaseReport, PgServer, ServerReport, open_to_others, probe};
 use drctl_model::SourceId;
-use drctl_policies::{BaseBackup, PgDump, Source};
+use drctl_policies::{BaseBackup, PgDump, Server, Source};
 
 pub(crate) use log::look as log;
 
 use crate::engine::Looked;
 use crate::host::{Checks, Level};
+
+/// What it costs that others may write where a server's socket lies.
+pub(crate) const SOCKET_COST: &str = "other accounts may put a socket of their own there: the server \
+                                      is believed only where it runs as root or as the account \
+                                      that drctl runs as";
+
+/// Where others may put a socket that would be taken for a server's, and nobody is named to listen
+/// there.
+pub(crate) fn open_socket(server: &Server) -> Option<PathBuf> {
+    open_to_others(server.unnamed_socket()?)
+}
 
 /// What is looked at of any source of PostgreSQL's: how its server is reached, and whether it answers;
 /// nothing where it does not.
@@ -27,6 +40,14 @@ pub(crate) async fn server(
         let text = format!("sslmode = \"{}\": {cost}", configured.sslmode.as_str());
         let hint = "set sslmode = \"verify-full\", with ssl_root_cert for an authority of your own";
         found.warn(&format!("{check}.sslmode"), text, hint);
+    }
+    if let Some(place) = configured.and_then(open_socket) {
+        let text = format!("{}: {SOCKET_COST}", place.display());
+        found.warn(
+            &format!("{check}.socket"),
+            text,
+            "set require_peer = \"ACCOUNT\" to the account that the server runs as",
+        );
     }
     log::refused(setup, id, found).await;
     let server = found.take(&check, setup.server(source))?;
