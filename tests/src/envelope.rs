@@ -12,6 +12,12 @@ pub const MANIFEST: &str = "application/vnd.drctl.manifest+json";
 /// The same of the head of a piece of log.
 pub const LOG: &str = "application/vnd.drctl.log+json";
 
+/// The same of an acceptance.
+pub const ACCEPTANCE: &str = "application/vnd.drctl.acceptance+json";
+
+/// The same of the evidence of a drill.
+pub const DRILL: &str = "application/vnd.drctl.drill+json";
+
 /// The envelope of any payload.
 ///
 /// # Panics

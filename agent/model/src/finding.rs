@@ -43,6 +43,8 @@ pub enum FindingCode {
     BucketUnreadable,
     /// The marker of the repository is gone or damaged.
     MarkerLost,
+    /// The marker of the repository is one of a newer format: nothing is written.
+    MarkerNewer,
     /// Log is missing, and no recovery leads across the gap.
     LogGap,
     /// Log that another tool archives is lost, and no backup covers that yet.
@@ -95,6 +97,7 @@ impl FindingCode {
         Self::ObjectMeddled,
         Self::BucketUnreadable,
         Self::MarkerLost,
+        Self::MarkerNewer,
         Self::LogGap,
         Self::LogLost,
         Self::LogDoubtful,
@@ -131,6 +134,7 @@ impl FindingCode {
             Self::ObjectMeddled => "object_meddled",
             Self::BucketUnreadable => "bucket_unreadable",
             Self::MarkerLost => "marker_lost",
+            Self::MarkerNewer => "marker_newer",
             Self::LogGap => "log_gap",
             Self::LogLost => "log_lost",
             Self::LogDoubtful => "log_doubtful",
@@ -174,6 +178,7 @@ impl FindingCode {
             | Self::ObjectMeddled
             | Self::BucketUnreadable
             | Self::MarkerLost
+            | Self::MarkerNewer
             | Self::LogGap
             | Self::LogLost
             | Self::LogRefused

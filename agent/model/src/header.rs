@@ -72,14 +72,7 @@ impl Header {
     /// # Errors
     /// [`ManifestError::TooNew`], [`ManifestError::UnknownFeature`].
     pub fn check(&self) -> Result<(), ManifestError> {
-        // It goes into a sentence, whoever has signed it.
-        let is_version = |text: &str| {
-            text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-        };
-        let install = || match is_version(&self.reader) && !self.reader.is_empty() {
-            true => format!("drctl {} or newer", self.reader),
-            false => "a newer drctl".to_owned(),
-        };
+        let install = || install(&self.reader);
         if self.min_reader > FORMAT_VERSION {
             let (needs, reads) = (self.min_reader, FORMAT_VERSION);
             return Err(ManifestError::TooNew { needs, reads, install: install() });
@@ -92,6 +85,16 @@ impl Header {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// What to install for a document that names this version of drctl. It goes into a sentence, whoever
+/// wrote it.
+pub(crate) fn install(reader: &str) -> String {
+    let of_version = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+    match !reader.is_empty() && reader.len() <= 20 && reader.bytes().all(of_version) {
+        true => format!("drctl {reader} or newer"),
+        false => "a newer drctl".to_owned(),
     }
 }
 

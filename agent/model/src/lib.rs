@@ -76,7 +76,7 @@ pub use manifest::{
     BackupSummary, Child, MAX_SEGMENT_BYTES, MAX_STREAMS, Manifest, ManifestError, PageRef,
     Segment, Stream, max_sealed,
 };
-pub use marker::{Marker, MarkerError};
+pub use marker::{Marker, MarkerError, MarkerHeader};
 pub use named::{MOST_NAMED, Named, to_name};
 pub use newest::{newest, newest_first};
 pub use position::Position;

@@ -190,7 +190,7 @@ fn exit(rows: &[Row], logs: &[Looked], alarms: &[Alarm], beside: &Beside) -> Exi
     let is_bad = found().any(|problems| !problems.is_empty() && !only_newer(problems));
     if is_bad || !alarms.is_empty() || beside.is_bad() {
         Exit::Verification
-    } else if found().any(|problems| only_newer(problems)) {
+    } else if found().any(|problems| only_newer(problems)) || beside.is_newer() {
         Exit::Degraded
     } else {
         Exit::Success

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::lost::{lost_json, lost_text};
 use super::screen::line;
 use crate::host::Setup;
-use crate::repository::accept::disbelieved;
+use crate::repository::accept::{Disbelieved, disbelieved};
 use crate::repository::losses::told;
 use crate::repository::named::{Names, by_manifest};
 use crate::repository::strays::strays;
@@ -22,6 +22,8 @@ pub(super) struct Beside {
     lost: Vec<Lost>,
     /// Acceptances that are there and not believed.
     refused: Vec<String>,
+    /// What only a newer drctl reads of that, and the marker, with what to install.
+    newer: Vec<String>,
     /// Files in a directory that are no objects.
     strays: Vec<String>,
     /// Manifests that were read, and what they name.
@@ -37,7 +39,11 @@ impl Beside {
         let (there, names) = self.seen.entry(proven.manifest.source.clone()).or_default();
         there.push(proven.summary());
         names.extend(by_manifest(&proven.manifest));
-        self.refused.extend(disbelieved(repository, proven).await?);
+        match disbelieved(repository, proven).await? {
+            Some(Disbelieved::Newer(why)) => self.newer.push(why),
+            Some(Disbelieved::Refused(why)) => self.refused.push(why),
+            None => {}
+        }
         Ok(())
     }
 
@@ -62,6 +68,7 @@ impl Beside {
             let (there, names) = self.seen.remove(&source).unwrap_or_default();
             self.lost.extend(told(setup, repository, &source, (&there, names)).await?);
         }
+        self.newer.extend(repository.newer_marker.clone());
         self.strays = strays(repository, setup.clock.now()).await?;
         Ok(())
     }
@@ -70,10 +77,16 @@ impl Beside {
         !self.lost.is_empty() || !self.refused.is_empty()
     }
 
+    /// Whether there is anything that only a newer drctl reads.
+    pub(super) fn is_newer(&self) -> bool {
+        !self.newer.is_empty()
+    }
+
     /// Adds it to an answer.
     pub(super) fn tell(&self, object: &mut Value) {
         object["lost"] = lost_json(&self.lost);
         object["refused"] = json!(self.refused);
+        object["newer"] = json!(self.newer);
         object["strays"] = json!(self.strays);
     }
 
@@ -82,6 +95,9 @@ impl Beside {
         let mut text = lost_text(&self.lost);
         for why in &self.refused {
             let _ = write!(text, "\nREFUSED: {}", line(why));
+        }
+        for why in &self.newer {
+            let _ = write!(text, "\nNEWER: {}", line(why));
         }
         for stray in &self.strays {
             let _ = write!(text, "\nstray: {stray}");

@@ -58,7 +58,8 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "last_job": one.last_job, "next": one.next,
             "log": one.log.as_ref().map(|log| log_json(log, &one.disbelieved)),
             "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
-            "running": one.running, "marker_lost": one.marker_lost, "bad": texts(&one.bad), "gone": one.gone,
+            "running": one.running, "marker_lost": one.marker_lost,
+            "marker_newer": one.marker_newer, "bad": texts(&one.bad), "gone": one.gone,
             "alarms": alarms_json(&one.alarms),
             "vanished": lost_json(&one.vanished), "refusals": lost_json(&one.refusals),
         })
@@ -306,7 +307,7 @@ fn inventory_json(found: &Inventory) -> serde_json::Value {
         "refused": found.refused.iter().map(|(source, id, why)| {
             json!({ "source": source, "backup": id, "why": why })
         }).collect::<Vec<_>>(),
-        "newer": newer_json(&found.newer),
+        "newer": newer_json(&found.newer), "newer_marker": found.newer_marker,
         "broken": found.broken.iter().map(|(source, id, why)| {
             json!({ "source": source, "backup": id, "why": why })
         }).collect::<Vec<_>>(),
@@ -328,6 +329,9 @@ fn remarks(found: &Inventory) -> String {
         let _ = write!(text, "\nREFUSED: {source}/{id}: {why}");
     }
     text.push_str(&newer_text(&found.newer));
+    if let Some(why) = &found.newer_marker {
+        let _ = write!(text, "\nNEWER: {why}");
+    }
     for (source, id, why) in &found.broken {
         let _ = write!(text, "\nBROKEN: {source}/{id} cannot be restored: {why}");
     }

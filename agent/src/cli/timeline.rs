@@ -49,7 +49,9 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
     let (lost, refusals) = remembered(setup, &repository, cache.as_ref(), &id).await?;
     let mut known =
         known.with_context(|| format!("look at the WAL of {id}{}", lost_text(&lost)))?;
-    let mut drills = drills(&repository, &id, &mut known.refused).await?;
+    let mut refused = Vec::new();
+    let mut drills = drills(&repository, &id, &mut refused).await?;
+    known.refused.extend(refused.into_iter().map(|one| one.text));
     drills.retain(|(drill, _)| drill.system_id == known.system_id);
     let (drills, keys): (Vec<Drill>, Vec<_>) = drills.into_iter().unzip();
     let drillers = keys.iter().map(|key| repository.trust.name(key)).collect::<Vec<_>>();

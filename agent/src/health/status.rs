@@ -54,6 +54,8 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
     if opened.as_ref().is_ok_and(|repository| repository.lost_marker) {
         all.iter_mut().for_each(|status| status.marker_lost = true);
     }
+    let newer = opened.as_ref().ok().and_then(|repository| repository.newer_marker.clone());
+    all.iter_mut().for_each(|status| status.marker_newer.clone_from(&newer));
     // Where it cannot be read no look goes there.
     let deadline = opened.is_ok().then_some(deadline);
     for status in &mut all {
@@ -244,6 +246,7 @@ async fn one(
         alarms: Vec::new(),
         unreadable: None,
         marker_lost: false,
+        marker_newer: None,
         disbelieved: Vec::new(),
         broken,
         changed: another_cluster::change(id, &all),

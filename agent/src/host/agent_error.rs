@@ -83,7 +83,7 @@ pub enum AgentError {
         pinned: RepositoryId,
     },
     /// The place holds backups, and nothing says of which repository.
-    #[error("{url} holds backups, and the marker of their repository is gone")]
+    #[error("{url} holds backups, and the marker of their repository is gone or damaged")]
     MarkerLost {
         /// The place.
         url: String,

@@ -90,7 +90,7 @@ pub async fn verify_log(
     }
     let mut refused = Vec::new();
     drills(repository, source, &mut refused).await?;
-    let evidence = refused.into_iter().map(|why| ("malformed".to_owned(), why));
+    let evidence = refused.into_iter().map(|one| (one.code.to_owned(), one.text));
     verdict.problems.extend(evidence);
     let depth = match identities {
         _ if !data => Depth::Head,

@@ -8,7 +8,7 @@ use drctl_store::{
 };
 use jiff::Timestamp;
 
-use super::faults::{is_bad_manifest, is_missing};
+use super::faults::{is_bad_manifest, is_missing, is_newer};
 use super::first::first;
 use super::{Memory, Proven, Repository, words};
 use crate::host::{AgentError, Setup};
@@ -39,27 +39,39 @@ pub(crate) async fn accepted(repository: &Repository, proven: &Proven) -> Result
             signer,
         })),
         Err(error) if is_bad_manifest(&error) => {
-            tracing::warn!(backup = %proven.manifest.backup, "its acceptance is not believed: {error:#}");
+            let is_not = if is_newer(&error) { "read here" } else { "believed" };
+            let backup = &proven.manifest.backup;
+            tracing::warn!(%backup, "its acceptance is not {is_not}: {error:#}");
             Ok(None)
         }
         Err(error) => Err(error),
     }
 }
 
-/// Why the acceptance of a suspect backup is not believed; nothing where there is none, or it is.
+/// Why the acceptance of a suspect backup does not count.
+pub(crate) enum Disbelieved {
+    /// Nobody whom we believe has signed it, or it is none.
+    Refused(String),
+    /// Only a newer drctl reads it.
+    Newer(String),
+}
+
+/// Why the acceptance of a suspect backup does not count; nothing where there is none, or it does.
 ///
 /// # Errors
 /// The store's.
 pub(crate) async fn disbelieved(
     repository: &Repository,
     proven: &Proven,
-) -> Result<Option<String>> {
+) -> Result<Option<Disbelieved>> {
     if proven.manifest.suspect.is_empty() {
         return Ok(None);
     }
     match read(repository, proven).await {
         Err(error) if is_bad_manifest(&error) => {
-            Ok(Some(format!("the acceptance of {}: {error:#}", proven.manifest.backup)))
+            let why = format!("the acceptance of {}: {error:#}", proven.manifest.backup);
+            let kind = if is_newer(&error) { Disbelieved::Newer } else { Disbelieved::Refused };
+            Ok(Some(kind(why)))
         }
         read => read.map(|_| None),
     }
@@ -86,7 +98,8 @@ async fn read(repository: &Repository, proven: &Proven) -> Result<Option<Signed>
 ///
 /// # Errors
 /// [`AgentError::Usage`] for one that is not suspect; [`AgentError::Mismatch`] for one that a look found
-/// bad; the store's, the catalog's.
+/// bad; what to install where it has an acceptance that only a newer drctl reads; the store's, the
+/// catalog's.
 pub async fn accept(
     setup: &Setup,
     repository: &Repository,
@@ -107,6 +120,11 @@ pub async fn accept(
     }
     let mut summary = proven.summary();
     if summary.accepted.is_none() {
+        // That of a newer drctl stays as it is: it may well be good.
+        let there = read(repository, proven).await;
+        if let Some(error) = there.err().filter(is_newer) {
+            return Err(error).context("read the acceptance that is there already");
+        }
         let acceptance = Acceptance {
             header: Header::new([]),
             repository: repository.id.clone(),

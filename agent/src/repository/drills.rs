@@ -9,8 +9,9 @@ use drctl_store::{MAX_DRILL_BYTES, State, Stored, VerifyingKey, decode_drill, la
 use futures_util::{StreamExt as _, stream};
 
 use super::Repository;
-use super::faults::{is_bad_manifest, is_missing};
+use super::faults::{is_bad_manifest, is_missing, is_newer};
 use super::first::first;
+use super::memory::NEWER;
 use super::named::Names;
 
 /// How it is told that what a drill has left cannot be believed.
@@ -25,15 +26,24 @@ const MOST_NAMING: usize = 4;
 /// How many are fetched at once.
 const AT_ONCE: usize = 16;
 
+/// A drill whose evidence does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Why, as a stable code.
+    pub code: &'static str,
+    /// Which one, and why.
+    pub text: String,
+}
+
 /// The newest thousand drills of a source, oldest first, and who signed each. Those that nobody whom we trust has
-/// signed are told in `refused`.
+/// signed, or that only a newer drctl reads, are told in `refused`.
 ///
 /// # Errors
 /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read.
 pub async fn drills(
     repository: &Repository,
     source: &SourceId,
-    refused: &mut Vec<String>,
+    refused: &mut Vec<Refused>,
 ) -> Result<Vec<(Drill, VerifyingKey)>> {
     let newest = listed(repository, source, MOST).await?;
     let reading = newest.into_iter().map(|id| async move {
@@ -48,7 +58,8 @@ pub async fn drills(
             // Somebody removed it, or a rule of the bucket did.
             Err(error) if is_missing(&error) => {}
             Err(error) if is_bad_manifest(&error) => {
-                refused.push(format!("{EVIDENCE} {id}: {error:#}"));
+                let code = if is_newer(&error) { NEWER } else { "malformed" };
+                refused.push(Refused { code, text: format!("{EVIDENCE} {id}: {error:#}") });
             }
             Err(error) => return Err(error),
         }

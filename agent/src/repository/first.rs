@@ -4,7 +4,7 @@ use anyhow::Result;
 use drctl_store::{Bucket, Kept, Odd, StoreError, Stored};
 use object_store::path::Path;
 
-use super::faults::is_bad_manifest;
+use super::faults::{is_bad_manifest, is_newer};
 use crate::host::AgentError;
 
 /// How many of the other states are read, to see whether they say something else.
@@ -30,7 +30,7 @@ where
 /// hide it, or count as well and are not the `same`, raises an alarm.
 ///
 /// # Errors
-/// The store's; where no state counts, what is wrong with the newest.
+/// The store's; where no state counts, that a newer drctl is needed, or what is wrong with the newest.
 pub(crate) async fn first_of<T, F>(
     bucket: &Bucket,
     key: &Path,
@@ -58,7 +58,8 @@ where
                     Some(_) => {}
                 }
             }
-            Err(error) if counts_not(&error) => wrong = Some(error),
+            // What a newer drctl wrote is no less there for what somebody wrote over it.
+            Err(error) if counts_not(&error) => wrong = wrong.filter(is_newer).or(Some(error)),
             Err(error) => return Err(error),
         }
     }

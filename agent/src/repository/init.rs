@@ -14,7 +14,8 @@ use drctl_policies::{
 use drctl_store::{Bucket, SigningKey, encode_marker, layout, new_identity};
 
 use super::Inventory;
-use super::marker::{holds_backups, is_lost, read_marker};
+use super::faults::is_newer;
+use super::marker::{holds_backups, is_foreign, is_lost, read_marker};
 use crate::host::{AgentError, Failure, Setup, private, write_new};
 
 /// What the operator decides.
@@ -209,15 +210,17 @@ async fn look(options: &InitOptions, setup: &Setup) -> Result<Place> {
             let id = marker.repository.to_string();
             return Err(AgentError::RepositoryExists { url: url(), id }.into());
         }
+        Err(error) if is_newer(&error) && options.join && pinned.is_some() => error,
         Err(error) if is_lost(&error) => error,
         Err(error) => return Err(error).context("look for a repository"),
     };
+    let newer = is_newer(&error);
     let nothing = matches!(error.downcast_ref(), Some(AgentError::NotARepository { .. }));
     match (holds_backups(&bucket).await?, pinned) {
         (true, Some(id)) if options.join => {
-            Ok(Place { bucket, id, is_new: false, lost_marker: true })
+            Ok(Place { bucket, id, is_new: false, lost_marker: !newer })
         }
-        (true, _) if nothing => Err(AgentError::MarkerLost { url: url() }.into()),
+        (true, _) if !newer && !is_foreign(&error) => Err(AgentError::MarkerLost { url: url() }.into()),
         (false, _) if nothing && !options.join => {
             let id = RepositoryId::new(rand::random());
             Ok(Place { bucket, id, is_new: true, lost_marker: false })
@@ -232,12 +235,12 @@ async fn mark(bucket: &Bucket, id: &RepositoryId, now: jiff::Timestamp) -> Resul
     read_marker(bucket, Some(id)).await.map(drop)
 }
 
-/// Writes the marker of the configured repository again, where it is gone or damaged. Says whether
-/// it did.
+/// Writes the marker of the configured repository again, where it is gone or damaged; one of a newer
+/// format is neither. Says whether it did.
 ///
 /// # Errors
-/// [`AgentError::OtherRepository`], and [`AgentError::NotARepository`] for a place without backups; the
-/// store's.
+/// [`AgentError::OtherRepository`], and [`AgentError::NotARepository`] for a place without backups; what
+/// to install for a marker of a newer format; the store's.
 pub async fn restore_marker(setup: &Setup) -> Result<(RepositoryId, bool)> {
     let Some(id) = setup.config.repository.id.clone() else {
         let text = "repository.id is not set: copy it from the recovery kit into the configuration";

@@ -29,6 +29,8 @@ pub struct Inventory {
     pub refused: Vec<(SourceId, BackupId, String)>,
     /// Every manifest that only a newer drctl understands, with what to install.
     pub newer: Newer,
+    /// The same of the repository's marker.
+    pub newer_marker: Option<String>,
     /// Attempts without a manifest: they never ended, or still run.
     pub orphans: Vec<(SourceId, BackupId)>,
     /// Keys that drctl did not write, the first thousand of them.
@@ -55,7 +57,8 @@ pub struct Inventory {
 /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read. What is wrong with
 /// single manifests is in the inventory.
 pub async fn inventory(repository: &Repository) -> Result<Inventory> {
-    let mut found = Inventory::default();
+    let newer_marker = repository.newer_marker.clone();
+    let mut found = Inventory { newer_marker, ..Inventory::default() };
     let (mut seen, bucket) = (Seen::default(), &repository.bucket);
     let each = |state: State| {
         found.take(bucket, &mut seen, &state);

@@ -1,11 +1,11 @@
 //! The marker that makes a bucket a repository: read, missed, pinned.
 
 use anyhow::{Context as _, Result};
-use drctl_model::{Marker, RepositoryId};
-use drctl_store::{Bucket, MAX_MARKER_BYTES, Stored, decode_marker, layout};
+use drctl_model::{Marker, MarkerError, RepositoryId};
+use drctl_store::{Bucket, FormatError, MAX_MARKER_BYTES, Stored, decode_marker, layout};
 
 use super::Repository;
-use super::faults::{is_bad_manifest, is_missing};
+use super::faults::{is_bad_manifest, is_missing, is_newer};
 use super::first::first;
 use crate::host::{AgentError, Setup};
 
@@ -14,15 +14,20 @@ pub(crate) async fn read_marker(bucket: &Bucket, pinned: Option<&RepositoryId>) 
     let key = layout::marker();
     let read = |stored: Stored| async move {
         let bytes = bucket.get_stored(&stored, MAX_MARKER_BYTES).await?;
-        let marker = decode_marker(&bytes)?;
-        match pinned.filter(|pinned| **pinned != marker.repository) {
-            Some(pinned) => Err(AgentError::OtherRepository {
+        let marker = decode_marker(&bytes);
+        let named = match &marker {
+            Ok(marker) => Some(&marker.repository),
+            Err(FormatError::Marker(MarkerError::TooNew { repository, .. })) => repository.as_ref(),
+            Err(_) => None,
+        };
+        match pinned.zip(named).filter(|(pinned, named)| pinned != named) {
+            Some((pinned, named)) => Err(AgentError::OtherRepository {
                 url: bucket.url().to_owned(),
-                found: marker.repository,
+                found: named.clone(),
                 pinned: pinned.clone(),
             }
             .into()),
-            None => Ok(marker),
+            None => Ok::<_, anyhow::Error>(marker?),
         }
     };
     // The usual case needs no versions: nothing could be more right than this.
@@ -55,12 +60,14 @@ pub(crate) async fn holds_backups(bucket: &Bucket) -> Result<bool> {
     Ok(!sources.is_empty())
 }
 
-/// Whether a marker is gone or damaged; not, that it is another one.
+/// Whether a marker is gone or damaged; not, that it is another one, or a newer drctl's.
 pub(crate) fn is_lost(error: &anyhow::Error) -> bool {
-    is_bad_manifest(error) || error.downcast_ref::<AgentError>().is_some_and(is_nothing)
+    is_bad_manifest(error) && !is_newer(error) || matches!(error.downcast_ref(), Some(AgentError::NotARepository { .. }))
 }
 
-/// Whether there is no marker at all.
-pub(super) fn is_nothing(problem: &AgentError) -> bool {
-    matches!(problem, AgentError::NotARepository { .. })
+/// Whether some other program's object is in its place.
+pub(super) fn is_foreign(error: &anyhow::Error) -> bool {
+    let foreign =
+        |error: &FormatError| matches!(error, FormatError::Marker(MarkerError::Foreign(_)));
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(foreign))
 }

@@ -34,9 +34,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use self::accept::accepted;
 use self::chain::is_broken;
-use self::faults::{is_bad_manifest, is_missing};
+use self::faults::{is_bad_manifest, is_missing, is_newer};
 use self::first::first;
-use self::marker::{holds_backups, is_lost, is_nothing, read_marker};
+use self::marker::{holds_backups, is_foreign, is_lost, read_marker};
 use crate::host::{AgentError, private};
 
 pub use accept::{Accepted, accept};
@@ -64,6 +64,9 @@ pub struct Repository {
     pub trust: Trust,
     /// Whether it is read without its marker, which is gone or damaged: nothing is written then.
     pub lost_marker: bool,
+    /// Why a newer drctl is needed, where its marker is one of a newer format: what this one understands
+    /// is read, and nothing is written.
+    pub newer_marker: Option<String>,
 }
 
 /// A manifest that a trusted key signed, that we understand, and that lies where it belongs.
@@ -113,23 +116,30 @@ pub struct Latest {
 
 impl Repository {
     /// Reads the marker. Where the configuration says which repository it must be, another one is
-    /// refused, and one whose marker is gone or damaged is read all the same: what its signed
-    /// objects say of it is enough.
+    /// refused, and one whose marker is gone, damaged or of a newer format is read all the same: what
+    /// its signed objects say of it is enough.
     ///
     /// # Errors
     /// [`AgentError::NotARepository`], [`AgentError::OtherRepository`], the store's; without an
     /// identifier a marker that is damaged or too new.
     pub async fn open(bucket: Bucket, trust: Trust, pinned: Option<&RepositoryId>) -> Result<Self> {
         let marker = read_marker(&bucket, pinned).await;
+        let mut newer_marker = None;
         let (id, lost_marker) = match (marker, pinned) {
             (Ok(marker), _) => (marker.repository, false),
+            (Err(error), Some(pinned)) if is_newer(&error) && holds_backups(&bucket).await? => {
+                let why = format!("{}: {}", layout::marker(), error.root_cause());
+                tracing::warn!("{why}; what is understood is read, and nothing is written");
+                newer_marker = Some(why);
+                (pinned.clone(), false)
+            }
             (Err(error), Some(pinned)) if is_lost(&error) && holds_backups(&bucket).await? => {
                 bucket.alarm(&layout::marker(), Odd::Lost);
                 (pinned.clone(), true)
             }
             (Err(error), _) => return Err(error),
         };
-        Ok(Repository { bucket, id, trust, lost_marker })
+        Ok(Repository { bucket, id, trust, lost_marker, newer_marker })
     }
 
     /// Whether it may be written into: its marker is there, and is the right one.
@@ -141,11 +151,11 @@ impl Repository {
         if let Some(path) = self.bucket.url().strip_prefix("file://") {
             private::may_write(Path::new(path))?;
         }
-        if !self.lost_marker {
+        if !self.lost_marker && self.newer_marker.is_none() {
             return Ok(());
         }
         match read_marker(&self.bucket, Some(&self.id)).await {
-            Err(error) if error.downcast_ref::<AgentError>().is_some_and(is_nothing) => {
+            Err(error) if is_lost(&error) && !is_foreign(&error) => {
                 Err(AgentError::MarkerLost { url: self.bucket.url().to_owned() }.into())
             }
             read => read.map(drop),

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use drctl_tests::envelope::{MANIFEST, opened, sealed};
-use serde_json::json;
+use drctl_store::layout;
+use drctl_tests::envelope::{ACCEPTANCE, MANIFEST, opened, sealed};
+use serde_json::{Value, json};
 
 use crate::common::{Shop, manifest_of, name};
 
@@ -80,4 +81,74 @@ fn a_host_that_joins_learns_what_it_does_not_understand() {
     let listed = shop.site.json(0, &["list"]);
     assert_eq!(listed["newer"][0]["backup"], id.as_str(), "{listed}");
     assert_eq!(listed["backups"][0]["backup"], next.as_str(), "{listed}");
+}
+
+#[test]
+fn a_marker_of_a_newer_format_names_what_to_install_and_is_never_written_over() {
+    let shop = Shop::open();
+    let own = shop.site.backup();
+    let marker = shop.site.path("repository/drctl-repo.json");
+    let mut object: Value = serde_json::from_slice(&fs::read(&marker).unwrap()).unwrap();
+    let id = object["repository"].clone();
+    object["min_reader"] = json!(2);
+    object["reader"] = json!("7.2.0");
+    // Of the rest nothing is known.
+    object.as_object_mut().unwrap().remove("created");
+    fs::write(&marker, object.to_string()).unwrap();
+    let written = fs::read(&marker).unwrap();
+    let before = shop.site.files("repository");
+    let install = "install drctl 7.2.0 or newer";
+    for (exit, command) in [(0, &["list"][..]), (3, &["status", "--check"]), (3, &["verify"])] {
+        let told = shop.site.drctl(command).ended(exit);
+        let said = told.out.clone() + &told.err;
+        assert!(said.contains(install) && !said.contains("restore-marker"), "{said}");
+        assert!(!said.contains("gone or damaged"), "{said}");
+    }
+    let verified = shop.site.json(3, &["verify"]);
+    assert_eq!((&verified["alarms"], &verified["backups"][0]["good"]), (&json!([]), &json!(true)));
+    assert!(verified["newer"][0].as_str().unwrap().contains(install), "{verified}");
+    let status = shop.site.json(3, &["status", "--check"]);
+    let source = &status["sources"][0];
+    assert_eq!(source["marker_lost"], false, "{status}");
+    assert!(source["marker_newer"].as_str().unwrap().contains(install), "{status}");
+    assert_eq!(source["findings"][0]["code"], "marker_newer", "{status}");
+    let check = shop.site.json(3, &["catalog", "check"]);
+    assert!(check["newer_marker"].as_str().unwrap().contains(install), "{check}");
+    shop.beside(&["--backup", &own], &[]);
+    for command in [&["backup", "shop"][..], &["init", "--restore-marker"]] {
+        let said = shop.site.fails(8, "format_newer", command);
+        assert!(said.contains(install), "{said}");
+    }
+    assert_eq!((shop.site.files("repository"), fs::read(&marker).unwrap()), (before, written));
+    // It is still asked which repository it is.
+    object["repository"] = json!("0".repeat(32));
+    fs::write(&marker, object.to_string()).unwrap();
+    let _ = shop.site.fails(8, "other_repository", &["verify"]);
+    assert_ne!(object["repository"], id);
+}
+
+#[test]
+fn an_acceptance_of_a_newer_format_is_newer_and_not_refused() {
+    let shop = Shop::open();
+    let own = shop.site.backup();
+    let key: drctl_store::SigningKey =
+        fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap().trim().parse().unwrap();
+    let path = manifest_of(&shop, &own);
+    let mut manifest = opened(&fs::read(&path).unwrap());
+    manifest["suspect"] = json!(["it is small"]);
+    fs::write(&path, sealed(MANIFEST, manifest.to_string().as_bytes(), &key)).unwrap();
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    let acceptance = json!({ "v": 2, "min_reader": 2, "reader": "7.2.0", "rods": 13 });
+    let key_of = layout::acceptance(&"shop".parse().unwrap(), &own.parse().unwrap());
+    let at = shop.site.path("repository").join(key_of.as_ref());
+    fs::create_dir_all(at.parent().unwrap()).unwrap();
+    fs::write(&at, sealed(ACCEPTANCE, acceptance.to_string().as_bytes(), &key)).unwrap();
+    let verified = shop.site.json(3, &["verify"]);
+    let install = "install drctl 7.2.0 or newer";
+    assert!(verified["newer"][0].as_str().unwrap().contains(install), "{verified}");
+    assert_eq!(verified["refused"], json!([]), "{verified}");
+    let before = fs::read(&at).unwrap();
+    let said = shop.site.fails(8, "format_newer", &["accept", &own]);
+    assert!(said.contains(install) && !said.contains("two writers"), "{said}");
+    assert_eq!(fs::read(&at).unwrap(), before);
 }

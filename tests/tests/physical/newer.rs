@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use drctl_tests::cluster::{Cluster as _, give_away, list, ticks};
-use drctl_tests::envelope::{LOG, opened, sealed};
+use drctl_tests::envelope::{DRILL, LOG, opened, sealed};
 use serde_json::{Value, json};
 
 use crate::log::{Archiving, several};
@@ -87,4 +87,29 @@ fn log_that_a_newer_drctl_wrote_names_what_to_install_and_stops_nothing_else() {
     let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--plan"]);
     let said = ran.failed(5, "no_plan");
     assert!(said.contains("cannot be reached") && !path.exists(), "{said}");
+}
+
+#[test]
+fn a_drill_that_a_newer_drctl_left_is_no_damage() {
+    let (shop, _) = several();
+    let drill = json!({ "v": 2, "min_reader": 2, "reader": "7.2.0", "rods": 13 });
+    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
+    let folder = shop.site.path("repository/s/shop/d");
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("20260302T000000Z-0000000000000007.json");
+    fs::write(&path, sealed(DRILL, drill.to_string().as_bytes(), &key.trim().parse().unwrap()))
+        .unwrap();
+    give_away(&folder);
+    give_away(&path);
+    let verified = shop.drctl(&["verify", "shop"]).ended(3).json();
+    let problem = &verified["logs"][0]["problems"][0];
+    assert_eq!(problem["code"], "format_newer", "{verified}");
+    assert!(problem["message"].as_str().unwrap().contains("drctl 7.2.0 or newer"), "{verified}");
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).out;
+    assert!(view.contains("install drctl 7.2.0 or newer"), "{view}");
+    // It is not remembered as damage.
+    let check = shop.drctl(&["catalog", "check"]).ended(0).json();
+    assert_eq!(check["bad"], json!([]), "{check}");
+    let status = shop.drctl(&["status"]).ended(0).out;
+    assert!(!status.contains("BAD"), "{status}");
 }

@@ -27,9 +27,10 @@ const ALWAYS: [FindingCode; 13] = [
 ];
 
 /// What is looked for where the bucket can be read.
-const IN_BUCKET: [FindingCode; 4] = [
+const IN_BUCKET: [FindingCode; 5] = [
     FindingCode::BucketUnreadable,
     FindingCode::MarkerLost,
+    FindingCode::MarkerNewer,
     FindingCode::ObjectGone,
     FindingCode::ObjectMeddled,
 ];

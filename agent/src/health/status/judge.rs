@@ -34,6 +34,8 @@ pub struct SourceStatus {
     pub unreadable: Option<String>,
     /// Whether the repository's marker is gone or damaged.
     pub marker_lost: bool,
+    /// Why a newer drctl is needed, where the repository's marker is one of a newer format.
+    pub marker_newer: Option<String>,
     /// Why its newest backup cannot be restored, when the chain that it is based on does not hold.
     pub broken: Option<String>,
     /// That its newest base backups are of different clusters.
@@ -142,6 +144,10 @@ impl SourceStatus {
                         there again; look who may write into the bucket, and run `drctl init \
                         --restore-marker`";
             Judged::attention(FindingCode::MarkerLost, "", text.to_owned())
+        }));
+        found.extend(self.marker_newer.as_ref().map(|why| {
+            let text = format!("{why} here: until then nothing is written, and no backup is made");
+            Judged::attention(FindingCode::MarkerNewer, "", text)
         }));
         found.extend(self.overdue.map(|due| {
             let text = format!(
@@ -434,6 +440,7 @@ mod tests {
             alarms: vec![],
             unreadable: None,
             marker_lost: false,
+            marker_newer: None,
             disbelieved: Vec::new(),
             running: None,
             overdue: None,
