@@ -12,6 +12,9 @@ pub const MANIFEST: &str = "application/vnd.drctl.manifest+json";
 /// The same of the head of a piece of log.
 pub const LOG: &str = "application/vnd.drctl.log+json";
 
+/// The same of an index over pieces.
+pub const INDEX: &str = "application/vnd.drctl.log-index+json";
+
 /// The same of an acceptance.
 pub const ACCEPTANCE: &str = "application/vnd.drctl.acceptance+json";
 

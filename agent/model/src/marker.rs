@@ -26,7 +26,9 @@ pub enum MarkerError {
     #[error("the marker says format `{0}`, not `drctl`")]
     Foreign(String),
     /// A later format.
-    #[error("it is written in format {needs}, and this drctl reads up to {reads}: install {install}")]
+    #[error(
+        "it is written in format {needs}, and this drctl reads up to {reads}: install {install}"
+    )]
     TooNew {
         /// The format version that is needed.
         needs: u32,

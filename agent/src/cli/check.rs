@@ -17,7 +17,7 @@ use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, line, t
 use crate::engine::pgbackrest::verify_stanza;
 use crate::host::figures::bytes;
 use crate::host::{AgentError, Exit, Failure, Meter, Setup, Stop};
-use crate::log::{LogVerdict, verify_log};
+use crate::log::{LogStore, LogVerdict, learn_anew, verify_log};
 use crate::repository::chain::is_broken;
 use crate::repository::verify::only_newer;
 use crate::repository::{
@@ -228,6 +228,12 @@ async fn look_at_logs(
             verdict.problems.push(("wrong_key".to_owned(), text));
         }
         if verdict.pieces > 0 || !verdict.problems.is_empty() {
+            if verdict.is_contradicted() {
+                // From now on this host plans by the heads.
+                let found = (Closeness::Structure, &verdict.problems[..]);
+                notebook.log(&source, Subject::Log, found.0, found.1).await;
+                plan_by_heads(setup, repository, &source).await;
+            }
             verdict.learn(holes(setup, repository, &source).await?);
             let log = Looked::log(&source, args.data, verdict);
             notebook.log(&source, Subject::Log, log.closeness, &log.verdict.problems).await;
@@ -235,6 +241,15 @@ async fn look_at_logs(
         }
     }
     Ok(logs)
+}
+
+/// Lets the catalog learn a source's log anew, by the heads of its pieces.
+async fn plan_by_heads(setup: &Setup, repository: &Repository, source: &SourceId) {
+    let Some(cache) = setup.log_cache(repository).await else { return };
+    let learnt = learn_anew(&LogStore::reader(repository, source), &cache).await;
+    if let Err(error) = learnt {
+        tracing::warn!("what an index told of the WAL of {source} is still known: {error:#}");
+    }
 }
 
 /// What is missing of a source's log; nothing is told of one without a base backup.

@@ -242,6 +242,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     };
     let (open, covered) = (holes(|all| &all.open), holes(|all| &all.covered));
     object["strays"] = json!(compared.strays);
+    object["log_refused"] = json!(compared.log_refused);
     object["gaps"] = json!(open);
     object["covered_gaps"] = json!(covered);
     object["log_missing_in_bucket"] = json!(lost_log.values().sum::<u64>());
@@ -268,36 +269,41 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
             );
         }
         text.push_str(&lost_text(&compared.lost));
-        text.push_str(&lacking(&open, &covered, &compared.strays));
+        text.push_str(&lacking(&open, &covered, compared));
         for text_of_one in &bad {
             let _ = write!(text, "\nBAD: {text_of_one}");
         }
         text.push_str(&remarks(found));
         text
     });
-    let lost = !bad.is_empty()
-        || !open.is_empty()
-        || !found.lacking.is_empty()
-        || !compared.lost.is_empty()
-        || !difference.missing_in_bucket.is_empty()
-        || !difference.different.is_empty()
-        || !lost_log.is_empty();
-    Ok(if lost {
-        Exit::Verification
-    } else if difference.is_empty() && remarks(found).is_empty() && compared.strays.is_empty() {
-        Exit::Success
-    } else {
-        Exit::Degraded
-    })
+    Ok(compared_exit(compared, bad.is_empty() && open.is_empty()))
 }
 
-/// Log that is missing, and files that are no objects, a line each.
-fn lacking(open: &[String], covered: &[String], strays: &[String]) -> String {
+/// How it ends, if nothing was found bad before, nor any log is missing.
+fn compared_exit(compared: &Compared, whole: bool) -> Exit {
+    let Compared { backups: difference, found, .. } = compared;
+    let there = found.lacking.is_empty()
+        && compared.lost.is_empty()
+        && difference.missing_in_bucket.is_empty()
+        && difference.different.is_empty()
+        && compared.log_missing_in_bucket.is_empty();
+    let all_counts =
+        remarks(found).is_empty() && compared.strays.is_empty() && compared.log_refused.is_empty();
+    match whole && there {
+        false => Exit::Verification,
+        true if difference.is_empty() && all_counts => Exit::Success,
+        true => Exit::Degraded,
+    }
+}
+
+/// Log that is missing, or does not count, and files that are no objects, a line each.
+fn lacking(open: &[String], covered: &[String], compared: &Compared) -> String {
     let open = open.iter().map(|gap| format!("\nGAP: {gap}"));
     let covered =
         covered.iter().map(|gap| format!("\ngap of {gap}; a later base backup makes up for it"));
-    let strays = strays.iter().map(|stray| format!("\nstray: {stray}"));
-    open.chain(covered).chain(strays).collect()
+    let refused = compared.log_refused.iter().map(|why| format!("\nPASSED OVER: {}", line(why)));
+    let strays = compared.strays.iter().map(|stray| format!("\nstray: {stray}"));
+    open.chain(covered).chain(refused).chain(strays).collect()
 }
 
 fn inventory_json(found: &Inventory) -> serde_json::Value {

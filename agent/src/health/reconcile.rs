@@ -92,6 +92,8 @@ pub struct Compared {
     pub strays: Vec<String>,
     /// What is missing of the log of sources.
     pub log_holes: BTreeMap<SourceId, Holes>,
+    /// What lies among the log of sources and does not count, or only in part, with the reason.
+    pub log_refused: Vec<String>,
     /// What the catalog remembers to have been there.
     pub lost: Vec<Lost>,
     /// What looks found wrong and no later one has cleared, and what.
@@ -139,6 +141,7 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         log_missing_in_catalog: 0,
         log_missing_in_bucket: BTreeMap::new(),
         log_holes: BTreeMap::new(),
+        log_refused: Vec::new(),
         strays: strays(repository, setup.clock.now()).await?,
         lost: catalog.lost(None).await?,
         bad: Memory::of(&catalog, None).await?.told(),
@@ -151,7 +154,8 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     compared.lost = lost;
     let now = setup.clock.now();
     compared.add_missed(repository, &catalog, now).await?;
-    compared.log_holes = holes(repository, &catalog, &compared.found.backups).await?;
+    let of_log = holes(repository, &catalog, &compared.found.backups).await?;
+    (compared.log_holes, compared.log_refused) = of_log;
     let trust = trust_digest(&repository.trust);
     for (source, system_id) in cached_clusters(&catalog).await? {
         let known = cached_log(&catalog, &source, system_id, trust).await?;
@@ -174,26 +178,29 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     Ok(compared)
 }
 
-/// What is missing of the log of each source that has base backups in the bucket.
+/// What is missing of the log of each source that has base backups in the bucket, and what of it does
+/// not count.
 async fn holes(
     repository: &Repository,
     catalog: &Catalog,
     backups: &[BackupSummary],
-) -> Result<BTreeMap<SourceId, Holes>> {
+) -> Result<(BTreeMap<SourceId, Holes>, Vec<String>)> {
     let mut by_source: BTreeMap<SourceId, Vec<BackupSummary>> = BTreeMap::new();
     for backup in backups {
         by_source.entry(backup.source.clone()).or_default().push(backup.clone());
     }
-    let mut found = BTreeMap::new();
+    let (mut found, mut refused) = (BTreeMap::new(), Vec::new());
     for (source, mut backups) in by_source {
         // The log of what pgBackRest keeps is for `drctl verify`.
         only_there(&mut backups, None);
         let copies = (Copies::of(&backups, &mut Vec::new()), None);
         let known = learn(repository, &source, copies, Some(catalog), Vec::new(), None).await?;
-        let holes = known.filter(|known| known.pieces > 0).map(|known| Holes::of(&known));
+        let Some(known) = known else { continue };
+        refused.extend(known.refused.iter().map(|why| format!("{source}: {why}")));
+        let holes = (known.pieces > 0).then(|| Holes::of(&known));
         found.extend(holes.filter(|holes| *holes != Holes::default()).map(|one| (source, one)));
     }
-    Ok(found)
+    Ok((found, refused))
 }
 
 /// How many of the ranges are not among the pieces that are known; those that became parts of a

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use drctl_catalog::{Catalog, CatalogError, Lost, Subject};
-use drctl_model::{JobKind, SourceId, Verification, newest, shown};
+use drctl_model::{Fault, JobKind, SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{RecoverableUntil, Want};
 use drctl_policies::{Schedule, Source};
 use drctl_store::{Alarm, layout};
@@ -22,6 +22,7 @@ use crate::host::{Failure, Setup};
 use crate::repository::chain::Family;
 use crate::repository::findings::{refusals, writable};
 use crate::repository::losses::look_for_losses;
+use crate::repository::memory::CONTRADICTS;
 use crate::repository::{CLOCKS_APART, Memory, Repository, words};
 use crate::restore::known::{Beside, LogState, log_state};
 
@@ -273,13 +274,24 @@ fn overdue(schedule: &Schedule, begun: Timestamp, now: Timestamp) -> Option<Time
     late.then_some(due)
 }
 
-/// What earlier looks found wrong, newest backups first, then the log and what pgBackRest keeps:
-/// nothing that needs doing, once a good backup was begun after that look.
+/// What earlier looks found wrong: indexes that contradict the log, however many backups there were
+/// since; newest backups first, then the log and what pgBackRest keeps, which needs no doing once a
+/// good backup was begun after that look.
 fn told(memory: &Memory, source: &SourceId, anew: Option<Timestamp>) -> Vec<Bad> {
     let mut found = memory.all_bad(source);
+    let is_lie = |fault: &Fault| fault.code == CONTRADICTS;
+    let lie = |(at, fault): (Timestamp, &Fault)| Bad {
+        subject: "log".to_owned(),
+        text: format!("a look of {at:.0} found that {}", shown(&fault.message, 400)),
+        at,
+    };
+    let all = found.iter().flat_map(|(_, look)| look.problems.iter().map(|one| (look.at, one)));
+    let lies: Vec<Bad> = all.filter(|(_, fault)| is_lie(fault)).map(lie).collect();
     found.retain(|(subject, found)| match subject {
         Subject::Backup(_) => true,
-        Subject::Log | Subject::Stanza => anew.is_none_or(|anew| anew < found.at),
+        Subject::Log | Subject::Stanza => {
+            anew.is_none_or(|anew| anew < found.at) && !found.problems.iter().all(is_lie)
+        }
     });
     found.sort_by(|(one, _), (other, _)| match (one, other) {
         (Subject::Backup(one), Subject::Backup(other)) => other.cmp(one),
@@ -295,5 +307,5 @@ fn told(memory: &Memory, source: &SourceId, anew: Option<Timestamp>) -> Vec<Bad>
         text: text((subject, found)),
         at: found.at,
     };
-    found.into_iter().map(bad).collect()
+    lies.into_iter().chain(found.into_iter().map(bad)).collect()
 }

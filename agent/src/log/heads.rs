@@ -11,10 +11,13 @@ use drctl_model::{
     Digest, Holds, IndexPlace, IndexedPiece, Lineage, LogAt, LogEntry, LogIndex, LogNotes, LogPart,
     LogPlace, NoteName, Position, outermost,
 };
-use drctl_store::{MAX_LOG_INDEX_BYTES, Stored, Trust, decode_log_index, digest, layout};
+use drctl_store::{
+    MAX_LOG_INDEX_BYTES, Stored, Trust, VerifyingKey, decode_signed_log_index, digest, layout,
+};
 use futures_util::{StreamExt as _, stream};
 
 use super::LogStore;
+use super::indexed::contradicted;
 use super::listing::{Listed, Range};
 use super::log_engine::LogEngine;
 use super::pieces::Measured;
@@ -109,8 +112,10 @@ pub(crate) async fn heads<E: LogEngine>(
     };
     let mut known: BTreeMap<Lineage, CachedLog<E::At>> =
         cached.inspect_err(unused).unwrap_or_default();
+    let contradicted = contradicted(log_store, cache).await;
     let mut found = BTreeMap::new();
-    for (lineage, listed) in log_store.listed(of).await? {
+    for (lineage, mut listed) in log_store.listed(of).await? {
+        listed.indexes.retain(|index| !contradicted.contains(index));
         let before = known.remove(&lineage).unwrap_or_default();
         let noted = E::read(&before.notes);
         let of = &lineage;
@@ -375,17 +380,26 @@ fn entries<P: Position>(
 
 impl LogStore {
     /// What an index tells of its pieces; needs no key.
-    pub(super) async fn log_index(&self, place: &IndexPlace) -> Result<Vec<IndexedPiece>> {
+    async fn log_index(&self, place: &IndexPlace) -> Result<Vec<IndexedPiece>> {
+        self.signed_index(place).await.map(|(pieces, _)| pieces)
+    }
+
+    /// The same, and who has signed it.
+    pub(super) async fn signed_index(
+        &self,
+        place: &IndexPlace,
+    ) -> Result<(Vec<IndexedPiece>, VerifyingKey)> {
         let key = layout::log_index(&self.source, place);
         let Repository { bucket, trust, id, .. } = &self.repository;
         let read = |stored: Stored| async move {
             let bytes = bucket.get_stored(&stored, MAX_LOG_INDEX_BYTES as u64).await?;
-            Ok(decode_log_index(&bytes, trust, id, &self.source, place)?)
+            Ok(decode_signed_log_index(&bytes, trust, (id, &self.source), place)?)
         };
         let kept = self.states.of(bucket, &key).await?;
-        let same = |one: &LogIndex, other: &LogIndex| one.pieces == other.pieces;
+        let same = |one: &(LogIndex, _), other: &(LogIndex, _)| one.0.pieces == other.0.pieces;
         let index = first_of(bucket, &key, kept, read, same).await;
-        Ok(index.with_context(|| format!("read {key}"))?.pieces)
+        let (index, signer) = index.with_context(|| format!("read {key}"))?;
+        Ok((index.pieces, signer))
     }
 }
 

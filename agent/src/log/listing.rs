@@ -261,14 +261,21 @@ impl LogStore {
     /// # Errors
     /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be listed.
     pub async fn places(&self) -> Result<Vec<LogPlace>> {
+        Ok(self.sized().await?.into_iter().map(|(place, _)| place).collect())
+    }
+
+    /// The same with the lengths of their objects; of those that were written more than once none
+    /// says anything.
+    pub(super) async fn sized(&self) -> Result<Vec<(LogPlace, Option<u64>)>> {
         let (mut found, mut states) = (Vec::new(), Collector::default());
         let each = |state: State| {
             if let Some((_, LogPlace { lineage, part })) = layout::piece_at(&state.key) {
                 states.add(&state);
                 if !state.deleted {
                     // Of many pieces the lineage is kept once.
-                    let lineage = lineage.shared(found.last().map(|last: &LogPlace| &last.lineage));
-                    found.push(LogPlace { lineage, part });
+                    let last = found.last().map(|(last, _): &(LogPlace, _)| &last.lineage);
+                    let place = LogPlace { lineage: lineage.shared(last), part };
+                    found.push((place, state.latest.then_some(state.bytes)));
                 }
             }
             ControlFlow::Continue(())
@@ -278,7 +285,11 @@ impl LogStore {
         listing.await.context(LISTING)?;
         self.states.learn(states.done(), false);
         found.sort();
-        found.dedup();
+        found.dedup_by(|(later, _), (first, bytes)| {
+            let same = later == first;
+            *bytes = bytes.filter(|_| !same);
+            same
+        });
         Ok(found)
     }
 

@@ -61,6 +61,25 @@ impl LogStore {
         first_of(bucket, &key, kept, read, same).await.with_context(|| format!("read {key}"))
     }
 
+    /// The same of an object that has this length in the bucket's list: it must be the one that is
+    /// signed.
+    ///
+    /// # Errors
+    /// As [`head`](Self::head); [`AgentError::Segment`] for one that is cut, or too long.
+    pub(super) async fn head_of_length(
+        &self,
+        place: &LogPlace,
+        listed: Option<u64>,
+    ) -> Result<LogPiece> {
+        let (piece, head) = self.measured(place).await?;
+        let signed = piece.sealed.saturating_add(u64::from(head));
+        match listed.filter(|listed| *listed != signed) {
+            Some(listed) => Err(anyhow::Error::from(self.damaged(place))
+                .context(format!("it is {listed} bytes long, and {signed} are signed"))),
+            None => Ok(piece),
+        }
+    }
+
     /// The same where it is known what is expected: if a plain GET finds that, it counts, and no
     /// state is asked for.
     ///

@@ -5,15 +5,19 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use drctl_engines::pg::wal::WalWalker;
-use drctl_model::{LogPart, LogPlace, Lsn, SourceId, Timeline, WalPart, WalPlace, WalSegmentSize};
+use drctl_model::{
+    LogPart, LogPiece, LogPlace, Lsn, SourceId, Timeline, WalPart, WalPlace, WalSegmentSize,
+};
 use drctl_store::{Identities, layout};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
 use super::LogStore;
+use super::indexed::Indexed;
 use super::pieces::Signer;
 use crate::host::{Exit, Failure, Limits};
 use crate::repository::faults::is_bad_manifest;
+use crate::repository::memory::CONTRADICTS;
 use crate::repository::{Repository, drills};
 use crate::transfer::download::is_wrong_key;
 
@@ -34,6 +38,14 @@ pub struct LogVerdict {
     pub covered: Vec<String>,
     /// How many pieces each key has signed, by what people call it.
     pub signers: BTreeMap<String, u64>,
+}
+
+impl LogVerdict {
+    /// Whether an index contradicts the heads.
+    #[must_use]
+    pub fn is_contradicted(&self) -> bool {
+        self.problems.iter().any(|(code, _)| code == CONTRADICTS)
+    }
 }
 
 /// A chain of records under way.
@@ -81,11 +93,13 @@ pub async fn verify_log(
     let log_store = LogStore { opening, ..LogStore::reader(repository, source) };
     let mut verdict = LogVerdict { opened: data && identities.is_some(), ..LogVerdict::default() };
     let indexes = log_store.index_places().await?;
-    let reading = indexes.iter().map(|index| log_store.log_index(index));
+    let mut indexed = Indexed::default();
+    let reading = indexes.iter().map(async |index| (log_store.signed_index(index).await, index));
     let mut reading = stream::iter(reading).buffered(limits.fetches.max(1));
-    while let Some(read) = reading.next().await {
-        if let Err(error) = read {
-            note(&mut verdict, error)?;
+    while let Some((read, index)) = reading.next().await {
+        match read {
+            Ok((pieces, signer)) => indexed.add(index, &pieces, signer),
+            Err(error) => note(&mut verdict, error)?,
         }
     }
     let mut refused = Vec::new();
@@ -97,24 +111,25 @@ pub async fn verify_log(
         None => Depth::Stored,
         Some(identities) => Depth::Opened(identities),
     };
-    verify_pieces(&log_store, depth, limits, &mut verdict).await?;
+    verify_pieces(&log_store, (depth, limits), &mut indexed, &mut verdict).await?;
+    verdict.problems.extend(indexed.problems(&log_store));
     verdict.opened &= verdict.closed == 0;
     Ok(verdict)
 }
 
 async fn verify_pieces(
     log_store: &LogStore,
-    depth: Depth<'_>,
-    limits: Limits,
+    (depth, limits): (Depth<'_>, Limits),
+    indexed: &mut Indexed,
     verdict: &mut LogVerdict,
 ) -> Result<()> {
-    let places = log_store.places().await?;
-    let at_once = at_once(&places, depth, limits);
-    let looking = places.into_iter().map(|place| {
+    let places = log_store.sized().await?;
+    let at_once = at_once(places.iter().map(|(place, _)| place), depth, limits);
+    let looking = places.into_iter().map(|(place, bytes)| {
         // Each tells who has signed what it read itself.
         let log_store = LogStore { signer: Signer::default(), ..log_store.clone() };
         async move {
-            let looked = look(&log_store, &place, depth).await;
+            let looked = look(&log_store, &place, bytes, depth).await;
             (looked, log_store.signer.take(), place)
         }
     });
@@ -123,8 +138,10 @@ async fn verify_pieces(
     while let Some((looked, signer, place)) = looking.next().await {
         verdict.pieces += 1;
         let found = verdict.problems.len();
-        let taken =
-            looked.and_then(|looked| take_in(log_store, &place, looked, &mut chain, verdict));
+        let taken = looked.and_then(|(looked, head)| {
+            head.into_iter().for_each(|head| indexed.compare(head));
+            take_in(log_store, &place, looked, &mut chain, verdict)
+        });
         if let Err(error) = taken {
             note(verdict, error)?;
             chain = None;
@@ -141,13 +158,17 @@ async fn verify_pieces(
 
 /// How many pieces are read at once: as many as may be fetched at once, and of long ones no more
 /// than take the room of as many segments of a backup.
-fn at_once(places: &[LogPlace], depth: Depth<'_>, limits: Limits) -> usize {
+fn at_once<'a>(
+    places: impl Iterator<Item = &'a LogPlace>,
+    depth: Depth<'_>,
+    limits: Limits,
+) -> usize {
     let most = limits.fetches.max(1);
     let plain = |place: &LogPlace| match place.part {
         LogPart::Range { start, end } if place.wal().is_some() => end.0 - start.0,
         LogPart::Range { .. } | LogPart::Note { .. } => 0,
     };
-    match (depth, places.iter().map(plain).max()) {
+    match (depth, places.map(plain).max()) {
         (Depth::Stored | Depth::Opened(_), Some(longest @ 1..)) => {
             let room = limits.segment_bytes.saturating_mul(most as u64);
             usize::try_from(room / longest).unwrap_or(usize::MAX).clamp(1, most)
@@ -166,17 +187,31 @@ fn note(verdict: &mut LogVerdict, error: anyhow::Error) -> Result<()> {
     Ok(())
 }
 
-async fn look(log_store: &LogStore, place: &LogPlace, depth: Depth<'_>) -> Result<Looked> {
-    let stored = async || log_store.stored_size(place).await.map(|head| head.sealed);
-    match depth {
-        Depth::Head => log_store.head(place).await.map(|_| Looked::Head),
-        Depth::Stored => stored().await.map(Looked::Stored),
+/// Looks at a piece whose object has this length in the list; gives its head too.
+async fn look(
+    log_store: &LogStore,
+    place: &LogPlace,
+    bytes: Option<u64>,
+    depth: Depth<'_>,
+) -> Result<(Looked, Option<LogPiece>)> {
+    let stored = async || log_store.stored_size(place).await;
+    Ok(match depth {
+        Depth::Head => (Looked::Head, Some(log_store.head_of_length(place, bytes).await?)),
+        Depth::Stored => {
+            let head = stored().await?;
+            (Looked::Stored(head.sealed), Some(head))
+        }
         Depth::Opened(identities) => match log_store.read(place, identities).await {
-            Ok((head, plain)) => Ok(Looked::Opened(head.sealed, head.holds.segment_size(), plain)),
-            Err(error) if is_wrong_key(&error) => Ok(Looked::Closed(stored().await)),
-            Err(error) => Err(error),
+            Ok((head, plain)) => {
+                (Looked::Opened(head.sealed, head.holds.segment_size(), plain), Some(head))
+            }
+            Err(error) if is_wrong_key(&error) => match stored().await {
+                Ok(head) => (Looked::Closed(Ok(head.sealed)), Some(head)),
+                Err(error) => (Looked::Closed(Err(error)), None),
+            },
+            Err(error) => return Err(error),
         },
-    }
+    })
 }
 
 /// What was read counts; its records, where they were read, follow those before them.
@@ -256,11 +291,11 @@ mod tests {
         for (bytes, expected) in [(0, 4), (1, 4), (100, 4), (101, 3), (200, 2), (201, 1), (900, 1)]
         {
             let places = [history.clone(), range(1), range(bytes), range(2)];
-            assert_eq!(at_once(&places, Depth::Stored, limits), expected, "{bytes}");
+            assert_eq!(at_once(places.iter(), Depth::Stored, limits), expected, "{bytes}");
             // A head is short, whatever it is of.
-            assert_eq!(at_once(&places, Depth::Head, limits), 4);
+            assert_eq!(at_once(places.iter(), Depth::Head, limits), 4);
         }
-        assert_eq!(at_once(&[], Depth::Stored, limits), 4);
-        assert_eq!(at_once(&[range(9)], Depth::Stored, Limits { fetches: 0, ..limits }), 1);
+        assert_eq!(at_once([].iter(), Depth::Stored, limits), 4);
+        assert_eq!(at_once([range(9)].iter(), Depth::Stored, Limits { fetches: 0, ..limits }), 1);
     }
 }

@@ -220,7 +220,9 @@ async fn look(options: &InitOptions, setup: &Setup) -> Result<Place> {
         (true, Some(id)) if options.join => {
             Ok(Place { bucket, id, is_new: false, lost_marker: !newer })
         }
-        (true, _) if !newer && !is_foreign(&error) => Err(AgentError::MarkerLost { url: url() }.into()),
+        (true, _) if !newer && !is_foreign(&error) => {
+            Err(AgentError::MarkerLost { url: url() }.into())
+        }
         (false, _) if nothing && !options.join => {
             let id = RepositoryId::new(rand::random());
             Ok(Place { bucket, id, is_new: true, lost_marker: false })

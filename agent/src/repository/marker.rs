@@ -62,7 +62,8 @@ pub(crate) async fn holds_backups(bucket: &Bucket) -> Result<bool> {
 
 /// Whether a marker is gone or damaged; not, that it is another one, or a newer drctl's.
 pub(crate) fn is_lost(error: &anyhow::Error) -> bool {
-    is_bad_manifest(error) && !is_newer(error) || matches!(error.downcast_ref(), Some(AgentError::NotARepository { .. }))
+    is_bad_manifest(error) && !is_newer(error)
+        || matches!(error.downcast_ref(), Some(AgentError::NotARepository { .. }))
 }
 
 /// Whether some other program's object is in its place.

@@ -1,10 +1,12 @@
 //! What earlier looks at backups and logs found: remembered by this host's catalog, and obeyed.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use drctl_catalog::{Catalog, Look, Looks, Subject};
 use drctl_model::{
-    BackupId, BackupSummary, Checked, Closeness, Digest, Fault, Finding, FindingCode, LogPlace,
-    SourceId, Verification, bad, shown, standing, telling,
+    BackupId, BackupSummary, Checked, Closeness, Digest, Fault, Finding, FindingCode, IndexPlace,
+    LogPlace, SourceId, Verification, bad, shown, standing, telling,
 };
 use drctl_store::{Key, layout};
 use jiff::Timestamp;
@@ -17,7 +19,13 @@ use crate::host::Setup;
 const SHOWN: usize = 300;
 
 /// Codes of what is wrong with log that is not damaged.
-const ELSEWHERE: [&str; 3] = ["log_gap", "log_conflict", "log_other_history"];
+const ELSEWHERE: [&str; 4] = ["log_gap", "log_conflict", "log_other_history", CONTRADICTS];
+
+/// The code of an index that tells of log what the signed heads of its pieces do not.
+pub(crate) const CONTRADICTS: &str = "index_contradicts";
+
+/// How that is told.
+pub(crate) const INDEX: &str = "an index contradicts the signed heads";
 
 /// Codes of signatures that are not believed: by others they may be.
 const UNBELIEVED: [&str; 2] = ["untrusted", "wrong_signer"];
@@ -80,6 +88,19 @@ impl Memory {
         let place = |word: &str| {
             let key = word.trim_end_matches([':', ',', ';']);
             let (of, place) = layout::piece_at(&Key::from(key))?;
+            (of == *source).then_some(place)
+        };
+        words.filter_map(place).collect()
+    }
+
+    /// The indexes over a source's log that were found to contradict the heads of its pieces.
+    #[must_use]
+    pub(crate) fn contradicted(&self, source: &SourceId) -> BTreeSet<IndexPlace> {
+        let faults = standing(self.looks(source, Subject::Log)).flat_map(|look| &look.problems);
+        let faults = faults.filter(|fault| fault.code == CONTRADICTS);
+        let words = faults.flat_map(|fault| fault.message.split_whitespace());
+        let place = |word: &str| {
+            let (of, place) = layout::log_index_at(&Key::from(word.trim_end_matches(':')))?;
             (of == *source).then_some(place)
         };
         words.filter_map(place).collect()
@@ -185,9 +206,11 @@ impl Notebook {
     pub async fn met(&self, source: &SourceId, problem: (String, String)) {
         let Some(catalog) = &self.catalog else { return };
         let known = Memory::of(catalog, Some(source)).await.unwrap_or_default();
-        let before = standing(known.looks(source, Subject::Log))
-            .filter(|look| look.closeness == Closeness::Stored)
-            .flat_map(|look| &look.problems);
+        // What an index tells is compared by every look, and by no recovery.
+        let before = standing(known.looks(source, Subject::Log)).flat_map(|look| {
+            let all = look.closeness == Closeness::Stored;
+            look.problems.iter().filter(move |fault| all || fault.code == CONTRADICTS)
+        });
         let mut problems: Vec<(String, String)> =
             before.map(|fault| (fault.code.clone(), fault.message.clone())).collect();
         if !problems.contains(&problem) {

@@ -13,7 +13,7 @@ mod inventory;
 mod lacking;
 pub(crate) mod losses;
 pub(crate) mod marker;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod named;
 pub(crate) mod newest;
 mod open;

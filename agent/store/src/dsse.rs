@@ -66,20 +66,10 @@ impl Document {
         self.fits(&bytes).map(|()| bytes)
     }
 
-    /// Verifies, then parses; what it says is still to be checked.
+    /// Verifies, then parses; what it says is still to be checked. Gives the key that signed it too.
     ///
     /// # Errors
     /// [`FormatError`]: nobody whom we trust has signed it, or it is none.
-    pub(crate) fn read<T: DeserializeOwned>(
-        &self,
-        bytes: &[u8],
-        trust: &Trust,
-        source: &SourceId,
-    ) -> Result<T, FormatError> {
-        self.read_signed(bytes, trust, source).map(|(value, _)| value)
-    }
-
-    /// The same with the key that signed it.
     pub(crate) fn read_signed<T: DeserializeOwned>(
         &self,
         bytes: &[u8],

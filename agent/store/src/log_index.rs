@@ -1,7 +1,7 @@
 use drctl_model::{IndexPlace, LogIndex, RepositoryId, Role, SourceId};
 
 use crate::dsse::Document;
-use crate::{FormatError, SigningKey, Trust};
+use crate::{FormatError, SigningKey, Trust, VerifyingKey};
 
 /// The most bytes of an index.
 pub const MAX_LOG_INDEX_BYTES: usize = 4 << 20;
@@ -34,9 +34,22 @@ pub fn decode_log_index(
     source: &SourceId,
     place: &IndexPlace,
 ) -> Result<LogIndex, FormatError> {
-    let index: LogIndex = document(place).read(bytes, trust, source)?;
+    decode_signed_log_index(bytes, trust, (repository, source), place).map(|(index, _)| index)
+}
+
+/// The same with the key that signed it.
+///
+/// # Errors
+/// As [`decode_log_index`].
+pub fn decode_signed_log_index(
+    bytes: &[u8],
+    trust: &Trust,
+    (repository, source): (&RepositoryId, &SourceId),
+    place: &IndexPlace,
+) -> Result<(LogIndex, VerifyingKey), FormatError> {
+    let (index, signer) = document(place).read_signed::<LogIndex>(bytes, trust, source)?;
     index.check(repository, source, place)?;
-    Ok(index)
+    Ok((index, signer))
 }
 
 #[cfg(test)]

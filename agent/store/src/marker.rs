@@ -56,8 +56,14 @@ mod tests {
         let id = "0123456789abcdef0123456789abcdef";
         let cases = [
             (r#"{"format":"drctl","v":2,"min_reader":2,"reader":"0.7.0"}"#, "drctl 0.7.0 or newer"),
-            (r#"{"format":"drctl","min_reader":4294967298,"reader":[1],"repository":{}}"#, "a newer drctl"),
-            (r#"{"format":"drctl","min_reader":2,"reader":"9 from evil.example"}"#, "a newer drctl"),
+            (
+                r#"{"format":"drctl","min_reader":4294967298,"reader":[1],"repository":{}}"#,
+                "a newer drctl",
+            ),
+            (
+                r#"{"format":"drctl","min_reader":2,"reader":"9 from evil.example"}"#,
+                "a newer drctl",
+            ),
         ];
         for (text, install) in cases {
             let error = decode_marker(text.as_bytes()).unwrap_err();

@@ -9,8 +9,9 @@ use drctl::{Health, Setup, SourceStatus};
 use drctl_catalog::Catalog;
 use drctl_model::Clock;
 use drctl_tests::cluster::{Cluster as _, give_away, since};
+use drctl_tests::envelope::{INDEX, opened, sealed};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::log::{Archiving, several};
 use crate::objects::{documented, members};
@@ -285,4 +286,96 @@ fn status_goes_by_the_last_commit_in_the_bucket() {
         advice.contains("the WAL cannot be looked at") && one.log.unwrap().is_err(),
         "{advice}"
     );
+}
+
+/// Puts an index beside untouched pieces, signed by the host's own key, that tells other times of all
+/// commits than their heads do.
+fn lying(shop: &Archiving) -> PathBuf {
+    let pieces = shop.pieces();
+    let mut entries = Vec::new();
+    let mut like = Value::Null;
+    for piece in &pieces {
+        let bytes = fs::read(piece).unwrap();
+        let at = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+        let mut head = opened(&bytes[..at]);
+        let told = ["start", "end", "plain_sha256", "sealed", "sealed_sha256"];
+        let mut entry: serde_json::Map<String, Value> =
+            told.iter().map(|name| ((*name).to_owned(), head[*name].clone())).collect();
+        let mut holds = head["holds"].take();
+        holds["commits"] = json!(["2020-01-01T00:00:00Z", "2020-01-01T00:00:00Z"]);
+        entry.insert("holds".to_owned(), holds);
+        entry.insert("head".to_owned(), json!(at + 1));
+        entries.push(Value::Object(entry));
+        like = head;
+    }
+    let same = ["v", "min_reader", "reader", "features", "repository", "source", "host", "written"];
+    let mut index: serde_json::Map<String, Value> =
+        same.iter().map(|name| ((*name).to_owned(), like[*name].clone())).collect();
+    index.insert("lineage".to_owned(), like["lineage"].clone());
+    index.insert("start".to_owned(), entries[0]["start"].clone());
+    index.insert("end".to_owned(), entries[entries.len() - 1]["end"].clone());
+    index.insert("pieces".to_owned(), Value::Array(entries));
+    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
+    let bytes = sealed(INDEX, &serde_json::to_vec(&index).unwrap(), &key.trim().parse().unwrap());
+    let (start, end) = (range(&pieces[0]).0, range(&pieces[pieces.len() - 1]).1);
+    let path = pieces[0].with_file_name(format!("{start:016x}-{end:016x}.index"));
+    fs::write(&path, bytes).unwrap();
+    give_away(&path);
+    path
+}
+
+#[test]
+fn an_index_that_contradicts_the_signed_heads_is_named_and_used_no_more() {
+    let (shop, _) = several();
+    let all = timeline(&shop, 0);
+    let index = lying(&shop);
+    forget(&shop);
+    let _ = shop.drctl(&["catalog", "rebuild"]).ended(0);
+    // A host that was not there before has no reason to doubt it, until it looks.
+    let believed = timeline(&shop, 0).to_string();
+    assert!(believed.contains("2020-01-01"), "{believed}");
+    let verified = shop.drctl(&["verify", "shop"]).ended(4).json();
+    let problems = verified["logs"][0]["problems"].as_array().unwrap();
+    assert_eq!((problems.len(), &problems[0]["code"]), (1, &json!("index_contradicts")));
+    let said = problems[0]["message"].as_str().unwrap();
+    let name = index.file_name().unwrap().to_str().unwrap();
+    assert!(said.contains(name) && said.contains("has signed it"), "{said}");
+    // From now on this host plans by the heads, and says so for as long as the index is there.
+    assert_eq!(timeline(&shop, 0), all);
+    let told = || {
+        let status = shop.drctl(&["status"]).ended(0).json();
+        let found = status["sources"][0]["findings"].as_array().unwrap().clone();
+        found.into_iter().find(|one| one["code"] == "object_meddled")
+    };
+    let alarm = told().expect("an alarm");
+    assert!(alarm["subject"].as_str().unwrap().ends_with(name), "{alarm}");
+    shop.back_up();
+    assert!(told().is_some(), "a backup does not settle it");
+    let _ = shop.drctl(&["catalog", "rebuild"]).ended(0);
+    let view = timeline(&shop, 0).to_string();
+    assert!(!view.contains("2020-01-01") && told().is_some(), "{view}");
+    let _ = shop.drctl(&["catalog", "check"]).ended(4);
+    fs::remove_file(&index).unwrap();
+    let _ = shop.drctl(&["verify", "shop"]).ended(0);
+    assert!(told().is_none());
+}
+
+#[test]
+fn a_piece_of_another_length_is_told_by_verify_and_catalog_check() {
+    let (shop, _) = several();
+    let piece = shop.pieces().pop().unwrap();
+    let own = fs::read(&piece).unwrap();
+    for bytes in [own[..own.len() - 100].to_vec(), [own.as_slice(), &[0; 100]].concat()] {
+        fs::write(&piece, bytes).unwrap();
+        let check = shop.drctl(&["catalog", "check"]).ended(3).json();
+        let told = check["log_refused"][0].as_str().unwrap();
+        assert!(told.contains("is cut, or too long"), "{check}");
+        let verified = shop.drctl(&["verify", "shop"]).ended(4).json();
+        let problem = &verified["logs"][0]["problems"][0];
+        assert_eq!(problem["code"], "segment_damaged", "{verified}");
+        assert!(problem["message"].as_str().unwrap().contains("are signed"), "{verified}");
+        fs::write(&piece, &own).unwrap();
+        let _ = shop.drctl(&["verify", "shop"]).ended(0);
+        let _ = shop.drctl(&["catalog", "check"]).ended(0);
+    }
 }

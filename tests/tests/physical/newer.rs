@@ -45,8 +45,9 @@ fn log_of_an_engine_that_is_not_known_names_what_to_install_and_stops_nothing_el
     let problems = verified["logs"][0]["problems"].as_array().unwrap();
     assert_eq!((problems.len(), &problems[0]["code"]), (1, &json!("format_newer")), "{verified}");
     assert!(problems[0]["message"].as_str().unwrap().contains(install), "{verified}");
-    let check = shop.drctl(&["catalog", "check"]).ended(0).json();
+    let check = shop.drctl(&["catalog", "check"]).ended(3).json();
     assert_eq!(check["bad"], json!([]), "{check}");
+    assert!(check["log_refused"][0].as_str().unwrap().contains(install), "{check}");
     let rebuilt = shop.drctl(&["catalog", "rebuild"]).ended(3).json();
     assert!(rebuilt["log_refused"][0].as_str().unwrap().contains(install), "{rebuilt}");
     // The WAL beside it is read as ever.
@@ -79,8 +80,9 @@ fn log_that_a_newer_drctl_wrote_names_what_to_install_and_stops_nothing_else() {
     assert_eq!(problem["code"], "format_newer", "{verified}");
     assert!(problem["message"].as_str().unwrap().contains(install), "{verified}");
     // It is no damage, and is not remembered as any.
-    let check = shop.drctl(&["catalog", "check"]).ended(0).json();
+    let check = shop.drctl(&["catalog", "check"]).ended(3).json();
     assert_eq!(check["bad"], json!([]), "{check}");
+    assert!(check["log_refused"][0].as_str().unwrap().contains(install), "{check}");
     let (ran, _folder, path) = shop.recover(&["--to-time", &early, "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..26));

@@ -92,6 +92,19 @@ impl SourceStatus {
         found
     }
 
+    /// That an index contradicts the signed heads of the log.
+    pub(super) fn contradicted(&self, what: &str) -> Judged {
+        let text = format!(
+            "ALARM: {what}. This host plans by the heads and uses that index no more: look who may \
+             write into the bucket and who has the signing key. A host without this catalog runs \
+             `drctl verify {}` before it trusts a plan",
+            self.source
+        );
+        let key = what.split_whitespace().find(|word| word.ends_with(".index:"));
+        let key = key.unwrap_or_default().trim_end_matches(':');
+        Judged::attention(FindingCode::ObjectMeddled, key, text)
+    }
+
     /// What only a stream or a push came upon, in its own words.
     fn met_elsewhere(&self, sees_gap: bool) -> impl Iterator<Item = Judged> {
         let is_ours = move |met: &&Standing| {

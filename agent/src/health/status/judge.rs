@@ -12,6 +12,7 @@ use crate::engine::pg::another_cluster::Change;
 use crate::repository::CLOCKS_APART;
 use crate::repository::drills::EVIDENCE;
 use crate::repository::findings::{behind, suspect};
+use crate::repository::memory::INDEX;
 
 /// How many servers are named whose log was refused.
 const REFUSALS_TOLD: usize = 5;
@@ -268,6 +269,9 @@ impl SourceStatus {
     /// What speaks against the newest backup and the log.
     fn doubts(&self) -> impl Iterator<Item = Judged> {
         let bad = self.bad.iter().map(|Bad { subject, text: what, at }| {
+            if what.contains(INDEX) {
+                return self.contradicted(what).since(*at);
+            }
             // What a drill left says nothing of the log or of a backup.
             if what.contains(&format!("BAD: {EVIDENCE}")) {
                 let text = format!(
