@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::args::ShowArgs;
 use super::kinds::{kind_text, kind_word};
 use super::lost::{Losses, lost_json, lost_text};
-use super::newer::{newer_json, newer_text};
+use super::newer::{newer_json, newer_text, not_counted_text, refused_json};
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, count, line, table};
 use super::state::known_catalog;
@@ -84,7 +84,8 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     let gone = catalog.expired(source.as_ref()).await?;
     let memory = Memory::of(&catalog, source.as_ref()).await?;
     let losses = Losses::of(setup, &catalog, &found, source.as_ref()).await?;
-    let newer = catalog.newer(source.as_ref()).await?;
+    let mut newer = catalog.newer(source.as_ref()).await?;
+    newer.extend(losses.newer.clone());
     let family = Family::of(&found);
     let judged: Vec<Judged<'_>> = found
         .iter()
@@ -99,6 +100,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     let object = json!({
         "backups": judged.iter().map(Judged::json).collect::<Vec<_>>(),
         "lost": lost_json(&losses.lost), "unseen": losses.unseen, "newer": newer_json(&newer),
+        "refused": refused_json(&losses.refused),
     });
     let now = setup.clock.now();
     screen.answer("drctl.list/1", object, || {
@@ -123,6 +125,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
                 let _ = write!(text, "\n{}: {}", judged.backup.backup, words(look));
             }
         }
+        text.push_str(&not_counted_text(&losses.refused));
         text.push_str(&newer_text(&newer));
         text.push_str(&lost_text(&losses.lost));
         if let Some(why) = &losses.unseen {
@@ -130,7 +133,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
         }
         text
     });
-    if found.is_empty() && newer.is_empty() {
+    if found.is_empty() && newer.is_empty() && losses.refused.is_empty() {
         screen.say("no backups yet: `drctl backup SOURCE` takes one");
     }
     Ok(if losses.lost.is_empty() { Exit::Success } else { Exit::Degraded })

@@ -1,5 +1,5 @@
 use anyhow::{Context as _, Result};
-use drctl_catalog::{Catalog, Lost};
+use drctl_catalog::{Catalog, Lost, Newer};
 use drctl_model::{BackupId, BackupSummary, SourceId, shown};
 use drctl_store::layout;
 use serde_json::json;
@@ -10,6 +10,7 @@ use super::screen::{Screen, TEXT_SHOWN};
 use super::state::known_catalog;
 use crate::host::{AgentError, Exit, Failure, Setup};
 use crate::repository::findings::{behind, forgettable};
+use crate::repository::inventory::not_counted;
 use crate::repository::losses::look_for_losses;
 
 /// What stands before what would be forgotten.
@@ -35,8 +36,13 @@ pub(super) fn lost_text(lost: &[Lost]) -> String {
 }
 
 /// What is gone, and why that is not known in full, where the bucket cannot be read.
+#[derive(Default)]
 pub(super) struct Losses {
     pub(super) lost: Vec<Lost>,
+    /// Manifests that do not count, with the reason.
+    pub(super) refused: Vec<(SourceId, BackupId, String)>,
+    /// Those that only a newer drctl reads, with what to install.
+    pub(super) newer: Newer,
     pub(super) unseen: Option<String>,
 }
 
@@ -54,25 +60,27 @@ impl Losses {
         let remembered = catalog.lost(source).await?;
         let looked = async {
             let repository = setup.repository().await?;
+            let there = repository.sources().await?;
             let mut sources: BTreeSet<&SourceId> =
                 remembered.iter().map(|one| &one.source).collect();
             sources.extend(known.iter().map(|backup| &backup.source));
             // Of one that has no backup left signed documents may still tell.
             let is_asked = |id: &&SourceId| source.is_none_or(|source| source == *id);
             sources.extend(setup.config.sources.keys().filter(is_asked));
-            let mut lost = Vec::new();
+            sources.extend(there.iter().filter(is_asked));
+            let mut losses = Losses::default();
             for source in sources {
-                lost.extend(look_for_losses(setup, &repository, catalog, source).await?);
+                losses.lost.extend(look_for_losses(setup, &repository, catalog, source).await?);
+                let (refused, newer) = not_counted(&repository, source, known).await?;
+                losses.refused.extend(refused);
+                losses.newer.extend(newer);
             }
-            Ok::<_, anyhow::Error>(lost)
+            Ok::<_, anyhow::Error>(losses)
         };
-        Ok(match looked.await {
-            Ok(lost) => Losses { lost, unseen: None },
-            Err(error) => {
-                let why = shown(&Failure::of(&error).messages.join(": "), 500);
-                Losses { lost: remembered.clone(), unseen: Some(why) }
-            }
-        })
+        Ok(looked.await.unwrap_or_else(|error| {
+            let why = shown(&Failure::of(&error).messages.join(": "), 500);
+            Losses { lost: remembered.clone(), unseen: Some(why), ..Losses::default() }
+        }))
     }
 
     /// Whether a backup is gone, or some of it.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::args::CatalogVerb;
 use super::lost::{forget, lost_json, lost_text};
-use super::newer::{newer_json, newer_text};
+use super::newer::{newer_json, newer_text, not_counted_text, refused_json};
 use super::progress::Progress;
 use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line, table};
 use crate::engine::pg::doctor::{SOCKET_COST, open_socket};
@@ -310,9 +310,7 @@ fn inventory_json(found: &Inventory) -> serde_json::Value {
     let pair = |(source, id): &(drctl_model::SourceId, drctl_model::BackupId)| json!({ "source": source, "backup": id });
     json!({
         "objects": found.objects,
-        "refused": found.refused.iter().map(|(source, id, why)| {
-            json!({ "source": source, "backup": id, "why": why })
-        }).collect::<Vec<_>>(),
+        "refused": refused_json(&found.refused),
         "newer": newer_json(&found.newer), "newer_marker": found.newer_marker,
         "broken": found.broken.iter().map(|(source, id, why)| {
             json!({ "source": source, "backup": id, "why": why })
@@ -331,9 +329,7 @@ fn inventory_json(found: &Inventory) -> serde_json::Value {
 /// What in the bucket is no backup, and why.
 fn remarks(found: &Inventory) -> String {
     let mut text = String::new();
-    for (source, id, why) in &found.refused {
-        let _ = write!(text, "\nREFUSED: {source}/{id}: {why}");
-    }
+    text.push_str(&not_counted_text(&found.refused));
     text.push_str(&newer_text(&found.newer));
     if let Some(why) = &found.newer_marker {
         let _ = write!(text, "\nNEWER: {why}");

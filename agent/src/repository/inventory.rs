@@ -8,13 +8,13 @@ use drctl_catalog::Newer;
 use drctl_model::{BackupId, BackupSummary, Named, SourceId};
 use drctl_store::layout::{self, Kind};
 use drctl_store::{Alarm, Bucket, Key, Odd, State};
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::chain::Family;
 use super::count_and_size::Seen;
-use super::faults::is_newer;
+use super::faults::{is_bad_manifest, is_newer};
 use super::named::by_manifest;
-use super::{Repository, everything};
+use super::{MANIFESTS_AT_ONCE, Repository, everything};
 use crate::host::Failure;
 
 /// How many foreign keys an inventory names; a bucket may be full of them.
@@ -110,6 +110,42 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
     found.broken = broken;
     found.alarms = bucket.alarms();
     Ok(found)
+}
+
+/// How many attempts of a source are looked at that a catalog does not know, newest first.
+const UNKNOWN: usize = 100;
+
+/// Manifests of a source that do not count here, with the reason, and those that only a newer drctl
+/// reads: of attempts that the catalog does not know.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn not_counted(
+    repository: &Repository,
+    source: &SourceId,
+    known: &[BackupSummary],
+) -> Result<(Vec<(SourceId, BackupId, String)>, Newer)> {
+    let is_known =
+        |id: &BackupId| known.iter().any(|one| one.source == *source && one.backup == *id);
+    let mut unknown = repository.attempts(source).await?;
+    unknown.retain(|id| !is_known(id));
+    unknown.truncate(UNKNOWN);
+    let read = |id: BackupId| async move { (repository.manifest(source, &id).await, id) };
+    let mut read = stream::iter(unknown).map(read).buffered(MANIFESTS_AT_ONCE);
+    let (mut refused, mut newer) = (Vec::new(), Newer::new());
+    while let Some((manifest, id)) = read.next().await {
+        let error = match manifest {
+            Ok(_) => continue,
+            Err(error) if is_bad_manifest(&error) => error,
+            Err(error) => return Err(error),
+        };
+        let why = Failure::of(&error).messages.join(": ");
+        match is_newer(&error) {
+            true => drop(newer.insert((source.clone(), id), why)),
+            false => refused.push((source.clone(), id, why)),
+        }
+    }
+    Ok((refused, newer))
 }
 
 impl Inventory {

@@ -9,7 +9,7 @@ pub(crate) mod faults;
 pub(crate) mod findings;
 pub(crate) mod first;
 mod init;
-mod inventory;
+pub(crate) mod inventory;
 mod lacking;
 pub(crate) mod losses;
 pub(crate) mod marker;

@@ -152,3 +152,25 @@ fn an_acceptance_of_a_newer_format_is_newer_and_not_refused() {
     assert!(said.contains(install) && !said.contains("two writers"), "{said}");
     assert_eq!(fs::read(&at).unwrap(), before);
 }
+
+#[test]
+fn list_tells_manifests_that_do_not_count_also_where_the_catalog_never_knew_them() {
+    let shop = Shop::open();
+    let own = shop.site.backup();
+    let path = manifest_of(&shop, &own);
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, &good[..good.len() - 100]).unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(shop.site.path(&format!("state/catalog.db{suffix}")));
+    }
+    let _ = shop.site.json(3, &["catalog", "rebuild"]);
+    let listed = shop.site.json(0, &["list"]);
+    assert_eq!(listed["refused"][0]["backup"], own.as_str(), "{listed}");
+    assert_eq!((&listed["backups"], &listed["newer"]), (&json!([]), &json!([])), "{listed}");
+    let told = shop.site.drctl(&["list"]).ended(0);
+    assert!(told.out.contains(&format!("REFUSED: shop/{own}: ")), "{}", told.out);
+    assert!(!told.err.contains("no backups yet"), "{}", told.err);
+    // One that counts and is not known yet is nothing of the kind.
+    fs::write(&path, good).unwrap();
+    assert_eq!(shop.site.json(0, &["list"])["refused"], json!([]));
+}
