@@ -8,12 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result};
 use drctl_catalog::{CachedLog, Catalog, CatalogError};
 use drctl_model::{
-    Digest, Holds, IndexPlace, IndexedPiece, Lineage, LogAt, LogEntry, LogIndex, LogNotes, LogPart,
-    LogPlace, NoteName, Position, outermost,
+    Digest, Holds, IndexPlace, IndexedPiece, Lineage, LogAt, LogEntry, LogNotes, LogPart, LogPlace,
+    NoteName, Position, outermost,
 };
-use drctl_store::{
-    MAX_LOG_INDEX_BYTES, Stored, Trust, VerifyingKey, decode_signed_log_index, digest, layout,
-};
+use drctl_store::{Trust, digest, layout};
 use futures_util::{StreamExt as _, stream};
 
 use super::LogStore;
@@ -23,9 +21,7 @@ use super::log_engine::LogEngine;
 use super::pieces::Measured;
 use super::sizes::Sizes;
 use super::vanished::note_lost;
-use crate::repository::Repository;
 use crate::repository::faults::is_bad_manifest;
-use crate::repository::first::first_of;
 
 /// How many heads or indexes are fetched at once.
 const AT_ONCE: usize = 32;
@@ -376,31 +372,6 @@ fn entries<P: Position>(
         fresh.get(range).copied().or(known)
     });
     each.collect()
-}
-
-impl LogStore {
-    /// What an index tells of its pieces; needs no key.
-    async fn log_index(&self, place: &IndexPlace) -> Result<Vec<IndexedPiece>> {
-        self.signed_index(place).await.map(|(pieces, _)| pieces)
-    }
-
-    /// The same, and who has signed it.
-    pub(super) async fn signed_index(
-        &self,
-        place: &IndexPlace,
-    ) -> Result<(Vec<IndexedPiece>, VerifyingKey)> {
-        let key = layout::log_index(&self.source, place);
-        let Repository { bucket, trust, id, .. } = &self.repository;
-        let read = |stored: Stored| async move {
-            let bytes = bucket.get_stored(&stored, MAX_LOG_INDEX_BYTES as u64).await?;
-            Ok(decode_signed_log_index(&bytes, trust, (id, &self.source), place)?)
-        };
-        let kept = self.states.of(bucket, &key).await?;
-        let same = |one: &(LogIndex, _), other: &(LogIndex, _)| one.0.pieces == other.0.pieces;
-        let index = first_of(bucket, &key, kept, read, same).await;
-        let (index, signer) = index.with_context(|| format!("read {key}"))?;
-        Ok((index.pieces, signer))
-    }
 }
 
 #[cfg(test)]

@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
-use drctl_model::{Digest, IndexPlace, IndexedPiece, LogAt, LogNotes, LogPart, LogPiece, LogPlace};
-use drctl_store::{VerifyingKey, digest, layout};
+use drctl_model::{
+    Digest, IndexPlace, IndexedPiece, LogAt, LogIndex, LogNotes, LogPart, LogPiece, LogPlace,
+};
+use drctl_store::{
+    MAX_LOG_INDEX_BYTES, Stored, VerifyingKey, decode_signed_log_index, digest, layout,
+};
 
 use super::LogStore;
 use super::heads::trust_digest;
-use crate::repository::Memory;
+use crate::repository::first::first_of;
 use crate::repository::memory::{CONTRADICTS, INDEX};
+use crate::repository::{Memory, Repository};
 
 /// What indexes tell, in few bytes for each piece.
 #[derive(Default)]
@@ -96,6 +101,31 @@ pub(crate) async fn learn_anew(log_store: &LogStore, cache: &Catalog) -> Result<
         }
     }
     Ok(())
+}
+
+impl LogStore {
+    /// What an index tells of its pieces; needs no key.
+    pub(super) async fn log_index(&self, place: &IndexPlace) -> Result<Vec<IndexedPiece>> {
+        self.signed_index(place).await.map(|(pieces, _)| pieces)
+    }
+
+    /// The same, and who has signed it.
+    pub(super) async fn signed_index(
+        &self,
+        place: &IndexPlace,
+    ) -> Result<(Vec<IndexedPiece>, VerifyingKey)> {
+        let key = layout::log_index(&self.source, place);
+        let Repository { bucket, trust, id, .. } = &self.repository;
+        let read = |stored: Stored| async move {
+            let bytes = bucket.get_stored(&stored, MAX_LOG_INDEX_BYTES as u64).await?;
+            Ok(decode_signed_log_index(&bytes, trust, (id, &self.source), place)?)
+        };
+        let kept = self.states.of(bucket, &key).await?;
+        let same = |one: &(LogIndex, _), other: &(LogIndex, _)| one.0.pieces == other.0.pieces;
+        let index = first_of(bucket, &key, kept, read, same).await;
+        let (index, signer) = index.with_context(|| format!("read {key}"))?;
+        Ok((index.pieces, signer))
+    }
 }
 
 #[cfg(test)]
