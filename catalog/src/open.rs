@@ -26,6 +26,7 @@ pub(crate) struct Home {
 /// Opens for reading and writing; makes the file where there is none.
 pub(crate) fn read_write(path: &Path) -> Result<Home, Fault> {
     local_directory(path)?;
+    regular(path)?;
     let lock = lock(path, Share::Shared)?;
     // No rebuild can run while we hold the lock, so what looks like one is a dead one's.
     sweep(path)?;
@@ -45,6 +46,7 @@ pub(crate) fn read_write(path: &Path) -> Result<Home, Fault> {
 /// Opens an existing catalog for reading, also while another process writes to it.
 pub(crate) fn read_only(path: &Path) -> Result<Home, Fault> {
     local_directory(path)?;
+    regular(path)?;
     if !exists(path)? {
         return Err(CatalogError::Missing { path: path.to_owned() }.into());
     }
@@ -68,6 +70,21 @@ pub(crate) fn read_only(path: &Path) -> Result<Home, Fault> {
         return Err(CatalogError::Older { path: path.to_owned(), found, known }.into());
     }
     Ok(Home { connection, _lock: lock })
+}
+
+/// That a catalog, and what SQLite keeps beside it, are files as far as they are there: to open a pipe
+/// would wait for somebody at its other end.
+pub(crate) fn regular(path: &Path) -> Result<(), Fault> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        match fs::metadata(beside(path, suffix)) {
+            Ok(found) if !found.is_file() => {
+                let text = format!("{}{suffix} is no regular file", path.display());
+                return Err(io("open")(io::Error::other(text)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Connects to an existing file, whatever it is, and changes nothing.

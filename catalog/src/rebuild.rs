@@ -7,7 +7,8 @@ use rusqlite::{Connection, ErrorCode};
 use crate::backups::Before;
 use crate::error::{Fault, io};
 use crate::open::{
-    Share, beside, connect, create, exists, local_directory, lock, remove, sweep, sync_directory,
+    Share, beside, connect, create, exists, local_directory, lock, regular, remove, sweep,
+    sync_directory,
 };
 use crate::schema::{Nature, STEPS};
 use crate::thread::Worker;
@@ -102,6 +103,7 @@ struct Build {
 impl Build {
     fn start(path: &Path, repository: &RepositoryId) -> Result<Self, Fault> {
         local_directory(path)?;
+        regular(path)?;
         let lock = lock(path, Share::Alone)?;
         sweep(path)?;
         may_be_replaced(path, repository)?;

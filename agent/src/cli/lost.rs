@@ -6,6 +6,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use super::heard::while_heard;
 use super::screen::{Screen, TEXT_SHOWN};
 use super::state::known_catalog;
 use crate::host::{AgentError, Exit, Failure, Setup};
@@ -77,7 +78,7 @@ impl Losses {
             }
             Ok::<_, anyhow::Error>(losses)
         };
-        Ok(looked.await.unwrap_or_else(|error| {
+        Ok(while_heard(setup, looked).await.unwrap_or_else(|error| {
             let why = shown(&Failure::of(&error).messages.join(": "), 500);
             Losses { lost: remembered.clone(), unseen: Some(why), ..Losses::default() }
         }))

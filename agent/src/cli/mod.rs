@@ -6,6 +6,7 @@ mod backups;
 mod check;
 mod check_beside;
 mod doctor;
+mod heard;
 mod init;
 mod journal;
 mod keys;
@@ -46,6 +47,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub use args::Cli;
 use args::{ConfigVerb, Verb};
+use heard::while_heard;
 use screen::Screen;
 
 use crate::backup::RequestedKind;
@@ -263,6 +265,24 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
 }
 
 async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
+    if !looks(&cli.verb) {
+        return execute(&cli, screen, stop).await;
+    }
+    let setup = Setup::load(&cli.config)?;
+    while_heard(&setup, execute(&cli, screen, stop)).await
+}
+
+/// Whether a command only looks at the bucket, and at no more of it than what is short.
+fn looks(verb: &Verb) -> bool {
+    match verb {
+        Verb::Show(_) | Verb::Doctor { .. } | Verb::Timeline { .. } | Verb::Catalog { .. } => true,
+        Verb::Restore(args) => args.plan,
+        Verb::Verify(args) => !args.data,
+        _ => false,
+    }
+}
+
+async fn execute(cli: &Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
     let setup = || Setup::load(&cli.config);
     match &cli.verb {
         Verb::Init(args) => init::init(screen, &cli.config, args).await,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::args::CatalogVerb;
+use super::heard::while_heard;
 use super::lost::{forget, lost_json, lost_text};
 use super::newer::{newer_json, newer_text, not_counted_text, refused_json};
 use super::progress::Progress;
@@ -29,7 +30,7 @@ const RUNS_SHOWN: usize = 5;
 
 /// The catalog, to be looked at: before the first backup there is none, nor a place for one.
 pub(super) async fn known_catalog(setup: &Setup) -> Result<Catalog> {
-    setup.known_catalog().await
+    while_heard(setup, setup.known_catalog()).await
 }
 
 /// `drctl status`.

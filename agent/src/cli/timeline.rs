@@ -345,7 +345,7 @@ fn describe(view: &TimelineView, drills: &[Drill]) -> String {
         let times =
             span.commits.map_or(String::new(), |(first, last)| format!("{first} to {last}"));
         let range = format!("{} to {}", span.from, span.until);
-        rows.push((span.from, vec!["log".to_owned(), range, times, String::new()]));
+        rows.push((span.from, vec!["WAL".to_owned(), range, times, String::new()]));
     }
     for gap in &view.gaps {
         rows.push((

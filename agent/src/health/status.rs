@@ -3,8 +3,6 @@
 mod findings;
 mod judge;
 
-use std::time::Duration;
-
 use anyhow::{Result, anyhow};
 use drctl_catalog::{Catalog, CatalogError, Lost, Subject};
 use drctl_model::{Fault, JobKind, SourceId, Verification, newest, shown};
@@ -47,7 +45,7 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
     if all.is_empty() {
         return Ok(all);
     }
-    let deadline = Instant::now() + longest(setup);
+    let deadline = Instant::now() + setup.patience();
     let opened = timeout_at(deadline, setup.repository()).await.unwrap_or_else(|_| Err(late()));
     if let Err(error) = &opened {
         all.iter_mut().for_each(|status| status.unreadable = Some(why(error)));
@@ -107,16 +105,6 @@ async fn note(setup: &Setup, repository: Option<&Repository>, all: &mut [SourceS
         let kept = kept.inspect_err(|error| tracing::debug!("findings are not kept: {error}"));
         status.noted(&checked, kept.is_ok().then_some(now));
     }
-}
-
-/// How long the look at the bucket may take in all: whoever asks every few minutes must hear that
-/// nothing can be had.
-const LONGEST: Duration = Duration::from_secs(120);
-
-/// The same where a request may not take that long either.
-fn longest(setup: &Setup) -> Duration {
-    let request = setup.config.repository.request_timeout;
-    request.map_or(LONGEST, |request| (request * 10).min(LONGEST))
 }
 
 /// What work comes to, if it ends in time.

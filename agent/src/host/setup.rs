@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::Secret;
@@ -119,6 +120,14 @@ impl Setup {
         let repository = &self.config.repository;
         let (location, options, credentials) = self.location()?;
         Ok(location.open(&repository.url, &options, &credentials)?)
+    }
+
+    /// For how long a bucket may be silent: whoever asks must hear that nothing can be had. Two minutes,
+    /// and less where a request may not take that long either.
+    pub(crate) fn patience(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(120);
+        let request = self.config.repository.request_timeout;
+        request.map_or(LONGEST, |request| (request * 10).min(LONGEST))
     }
 
     fn location(&self) -> Result<(Location, Options, Credentials)> {

@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 
 use crate::alarm::Alarms;
 use crate::rooted::{NoFile, Rooted};
+use crate::silence::listing;
 use crate::{Alarm, Odd, SealError, StoreError, Stored, Stray, Versions, seal};
 
 /// A repository's place: an object store and a prefix in it, with the verbs that we need.
@@ -303,8 +304,7 @@ impl Bucket {
     /// Lists what lies below `prefix` (or everything), in no promised order.
     pub fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<Entry, StoreError>> {
         let at = prefix.cloned().unwrap_or_default();
-        self.store
-            .list(prefix)
+        listing(self.store.list(prefix))
             .map_ok(|meta| Entry { key: meta.location, bytes: meta.size })
             .map_err(move |source| StoreError::Failed { verb: "list", key: at.clone(), source })
             .boxed()
@@ -324,8 +324,7 @@ impl Bucket {
         after: &str,
     ) -> BoxStream<'static, Result<Entry, StoreError>> {
         let at = prefix.clone();
-        self.store
-            .list_with_offset(Some(prefix), &prefix.clone().join(after))
+        listing(self.store.list_with_offset(Some(prefix), &prefix.clone().join(after)))
             .map_ok(|meta| Entry { key: meta.location, bytes: meta.size })
             .map_err(move |source| StoreError::Failed { verb: "list", key: at.clone(), source })
             .boxed()

@@ -10,6 +10,7 @@ use object_store::path::Path;
 use plain::plain;
 pub use sealing::{KeyError, SealError};
 
+use crate::answers::NoListing;
 use crate::listing::Endless;
 use crate::rooted::Moved;
 
@@ -64,6 +65,12 @@ pub enum StoreError {
         /// The object's key.
         key: Path,
     },
+    /// Nothing was heard of it for so long that whoever asks has to know.
+    #[error("the bucket has not answered for {seconds} s")]
+    Silent {
+        /// For how many seconds.
+        seconds: u64,
+    },
     /// The location cannot be opened at all.
     #[error("open the repository at {url}")]
     Open {
@@ -75,6 +82,9 @@ pub enum StoreError {
     /// The listing of an S3-only request does not go on.
     #[error("list object versions: the page repeats the one before")]
     Repeats,
+    /// What answers an S3-only request is no bucket.
+    #[error("list object versions: what answers is no listing of a bucket")]
+    NoListing,
     /// An S3-only request failed.
     #[error("{verb} ({service})")]
     S3 {
@@ -129,7 +139,9 @@ impl StoreError {
             StoreError::NoObject { .. } => "store_no_object",
             StoreError::ReadBack { .. } => "store_read_back",
             StoreError::Open { .. } => "store_open",
+            StoreError::Silent { .. } => "store_silent",
             StoreError::Repeats => "store_endless",
+            StoreError::NoListing => "store_no_listing",
             StoreError::S3 { denied: true, .. } => "store_denied",
             StoreError::S3 { denied: false, .. } => "store_failed",
             StoreError::Failed { source, .. } => match source {
@@ -138,6 +150,7 @@ impl StoreError {
                 object_store::Error::NotFound { .. } => "store_missing",
                 other if is_caused_by::<Moved>(other) => "store_moved",
                 other if is_caused_by::<Endless>(other) => "store_endless",
+                other if is_caused_by::<NoListing>(other) => "store_no_listing",
                 other if says_denied(other) => "store_denied",
                 other if is_bad_key(other) => "store_bad_key",
                 other => match io_kind(other) {
@@ -164,7 +177,7 @@ impl StoreError {
                  command anew: nothing was written into what is there now, and what was acknowledged \
                  is where the directory went"
             }
-            "store_endless" => {
+            "store_endless" | "store_no_listing" => {
                 "correct repository.endpoint, or look what stands between here and the store: its \
                  answers are not those of a bucket, and nothing that they list is believed"
             }

@@ -4,6 +4,7 @@
 
 mod acceptance;
 mod alarm;
+mod answers;
 mod bucket;
 mod drill;
 mod dsse;
@@ -22,6 +23,7 @@ mod pages;
 mod retry;
 mod rooted;
 mod seal;
+mod silence;
 mod stream_sealer;
 mod trust;
 mod versions;
@@ -49,6 +51,7 @@ pub use seal::{
     MAX_WINDOW_LOG, Opener, SEGMENT_BYTES, SealedSegment, Sealer, digest, open_bytes, open_segment,
     seal_bytes,
 };
+pub use silence::silent_for;
 pub use stream_sealer::{SealedStream, StreamSealer};
 pub use trust::{Signer, Trust};
 pub use versions::{LockRule, ObjectVersion, Versions};

@@ -11,6 +11,7 @@ use object_store::{
     BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider,
 };
 
+use crate::answers::Answers;
 use crate::listing::Listing;
 use crate::rooted::Rooted;
 use crate::{Bucket, StoreError, Versions};
@@ -172,6 +173,7 @@ fn s3(bucket: &str, o: &Options, c: &Credentials) -> Result<object_store::aws::A
         // this one is the hash that the request's signature needs anyway.
         .with_checksum_algorithm(Checksum::SHA256)
         .with_client_options(client(o)?)
+        .with_http_connector(Answers::default())
         .with_retry(retry());
     if let Some(region) = &o.region {
         builder = builder.with_region(region);
@@ -199,6 +201,7 @@ fn azure(
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
         .with_client_options(client(o)?)
+        .with_http_connector(Answers::default())
         .with_retry(retry());
     if let Some(endpoint) = &o.endpoint {
         builder = builder.with_endpoint(endpoint.clone());
@@ -220,6 +223,7 @@ fn google(
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
         .with_client_options(client(o)?)
+        .with_http_connector(Answers::default())
         .with_retry(retry());
     if let Some(endpoint) = &o.endpoint {
         builder = builder.with_base_url(endpoint);

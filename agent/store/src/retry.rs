@@ -6,6 +6,7 @@ use std::time::Duration;
 use drctl_model::shown;
 
 use crate::error::whole;
+use crate::silence::Asked;
 use crate::{Bucket, StoreError};
 
 /// How often a request that failed for no permanent reason is sent in all.
@@ -20,7 +21,7 @@ impl Bucket {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let mut pause = PAUSE;
+        let (asked, mut pause) = (Asked::new(), PAUSE);
         for _ in 1..ATTEMPTS {
             match attempt().await {
                 Err(error) if !error.is_permanent() => {
@@ -34,6 +35,7 @@ impl Bucket {
                     pause *= 2;
                 }
                 done => {
+                    asked.heard();
                     self.fails.fetch_and(done.is_err(), Ordering::Relaxed);
                     return done;
                 }

@@ -21,6 +21,7 @@ use object_store::path::Path;
 use crate::StoreError;
 use crate::error::{says_denied, whole};
 use crate::location::Options;
+use crate::silence::asked;
 
 /// The verbs that only S3 has: versions of objects and Object Lock.
 ///
@@ -134,7 +135,8 @@ impl Versions {
     /// # Errors
     /// [`StoreError::S3`].
     pub async fn enabled(&self) -> Result<bool, StoreError> {
-        let answer = self.client.get_bucket_versioning().bucket(&self.bucket).send().await;
+        let request = self.client.get_bucket_versioning().bucket(&self.bucket);
+        let answer = asked(request.send()).await;
         let answer = answer.map_err(|e| failed("ask for the bucket's versioning", &e))?;
         Ok(answer.status() == Some(&BucketVersioningStatus::Enabled))
     }
@@ -144,7 +146,8 @@ impl Versions {
     /// # Errors
     /// [`StoreError::S3`].
     pub async fn keeps(&self) -> Result<bool, StoreError> {
-        let answer = self.client.get_bucket_versioning().bucket(&self.bucket).send().await;
+        let request = self.client.get_bucket_versioning().bucket(&self.bucket);
+        let answer = asked(request.send()).await;
         let answer = answer.map_err(|e| failed("ask for the bucket's versioning", &e))?;
         Ok(answer.status().is_some())
     }
@@ -154,7 +157,8 @@ impl Versions {
     /// # Errors
     /// [`StoreError::S3`].
     pub async fn lock(&self) -> Result<Option<LockRule>, StoreError> {
-        let sent = self.client.get_object_lock_configuration().bucket(&self.bucket).send().await;
+        let request = self.client.get_object_lock_configuration().bucket(&self.bucket);
+        let sent = asked(request.send()).await;
         let answer = match sent {
             Ok(answer) => answer,
             Err(error) => {
@@ -218,7 +222,7 @@ impl Versions {
         let mut version_marker = None;
         let mut versions_asked = BTreeSet::new();
         loop {
-            let asked: Option<String> = key_marker.clone();
+            let behind: Option<String> = key_marker.clone();
             let request = self
                 .client
                 .list_object_versions()
@@ -227,7 +231,12 @@ impl Versions {
                 .set_delimiter(walk.folders.then(|| "/".to_owned()))
                 .set_key_marker(key_marker.take())
                 .set_version_id_marker(version_marker.take());
-            let page = request.send().await.map_err(|e| failed("list object versions", &e))?;
+            let page =
+                asked(request.send()).await.map_err(|e| failed("list object versions", &e))?;
+            let is_empty = page.versions().is_empty() && page.delete_markers().is_empty();
+            if is_empty && page.common_prefixes().is_empty() && page.name().is_none() {
+                return Err(StoreError::NoListing);
+            }
             for version in page.versions() {
                 let bytes = u64::try_from(version.size().unwrap_or(0)).unwrap_or(0);
                 let latest = version.is_latest().unwrap_or(false);
@@ -260,10 +269,10 @@ impl Versions {
                 return Err(StoreError::S3 { verb, service, denied: false });
             }
             // What is behind a key is asked for next, or behind one more of its versions.
-            if key_marker > asked {
+            if key_marker > behind {
                 versions_asked.clear();
             }
-            if key_marker < asked || !versions_asked.insert(version_marker.clone()) {
+            if key_marker < behind || !versions_asked.insert(version_marker.clone()) {
                 return Err(StoreError::Repeats);
             }
         }
@@ -311,7 +320,8 @@ impl Versions {
             .bucket(&self.bucket)
             .key(format!("{}{key}", self.prefix))
             .version_id(&version.id);
-        let answer = request.send().await.map_err(|e| failed("get an object version", &e))?;
+        let answer = asked(request.send()).await;
+        let answer = answer.map_err(|e| failed("get an object version", &e))?;
         let body = answer.body.collect().await;
         body.map(|body| body.into_bytes()).map_err(|error| StoreError::S3 {
             verb: "get an object version",

@@ -229,3 +229,21 @@ async fn a_full_disk_is_told_and_the_next_write_succeeds() {
     catalog.append(job, at(hour), &STORED).await.unwrap();
     catalog.integrity().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_no_file_is_refused_and_not_opened() {
+    for suffix in ["", "-wal"] {
+        let (_directory, path) = place();
+        drop(Catalog::open(&path).await.unwrap());
+        let odd = format!("{}{suffix}", path.display());
+        let _ = fs::remove_file(&odd);
+        let made = std::process::Command::new("mkfifo").arg(&odd).status().unwrap();
+        assert!(made.success());
+        // To open a pipe would wait for ever.
+        let within = std::time::Duration::from_secs(20);
+        let opened = tokio::time::timeout(within, Catalog::open(&path)).await.unwrap();
+        expect(&opened.err().unwrap(), "catalog_io");
+        let opened = tokio::time::timeout(within, Catalog::open_read_only(&path)).await.unwrap();
+        expect(&opened.err().unwrap(), "catalog_io");
+    }
+}

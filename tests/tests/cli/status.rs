@@ -1,4 +1,5 @@
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
@@ -71,6 +72,51 @@ fn a_bucket_that_does_not_answer_is_told_in_bounded_time() {
     assert_eq!(ran.status.code(), Some(3), "{told}{}", String::from_utf8_lossy(&ran.stderr));
     assert!(told.contains("the bucket cannot be read (the look at it took too long"), "{told}");
     assert!(took < Duration::from_secs(30), "{took:?}");
+}
+
+#[test]
+fn commands_that_look_say_that_a_bucket_does_not_answer_and_end() {
+    let server = server_with(100);
+    let site = Site::with(&server);
+    let id = site.backup();
+    let silent = Scripted::silent();
+    let url = format!("url = \"file://{}\"", site.path("repository").display());
+    // A request may take longer than whoever looks waits for an answer.
+    let away = format!(
+        "url = \"s3://bucket/below\"\nendpoint = \"http://127.0.0.1:{}\"\nallow_http = true\n\
+         request_timeout = \"1s\"\naccess_key_id = {{ env = \"KEY\" }}\n\
+         secret_access_key = {{ env = \"KEY\" }}",
+        silent.port()
+    );
+    site.replace(&url, &away);
+    let plan = ["restore", "shop", "--latest", "--to-files", "f", "--plan"];
+    let looks: [(&[&str], i32); 7] = [
+        (&["list"], 0),
+        (&["show", &id], 8),
+        (&["timeline", "shop"], 8),
+        (&["doctor", "shop"], 8),
+        (&["catalog", "check"], 8),
+        (&["verify"], 8),
+        (&plan, 8),
+    ];
+    let begun = Instant::now();
+    let running: Vec<_> = looks
+        .iter()
+        .map(|(look, _)| {
+            let mut command = site.command(look);
+            command.env("KEY", "key").stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().expect("start it")
+        })
+        .collect();
+    for (child, (look, code)) in running.into_iter().zip(looks) {
+        let ran = child.wait_with_output().expect("its end");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(code), "{look:?}: {said}");
+        assert!(said.contains("does not answer: it is waited for up to 10 s"), "{look:?}: {said}");
+        let told = String::from_utf8_lossy(&ran.stdout);
+        assert!(code != 0 || told.contains(&id) && told.contains("has not answered"), "{told}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -240,6 +240,32 @@ async fn a_listing_that_repeats_its_page_ends_at_the_second_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_is_no_listing_is_no_empty_bucket() {
+    let server = Scripted::start(|request| {
+        let asked = request.head.lines().next().unwrap_or("").to_owned();
+        let page = match asked.contains("versioning") {
+            true => "<VersioningConfiguration/>",
+            false => "<html>log in</html>",
+        };
+        Reply::new("200 OK", "content-type: application/xml\r\n", page)
+    });
+    let mut place = s3_place(server.port(), "key", "secret");
+    place.options.request_timeout = PROMPT;
+    let bucket = open(&s3_location("bucket", ""), &place);
+    let prefix = Path::from("s");
+    let versions = bucket.versions().expect("S3 has versions");
+    let listings = [
+        ("list", bucket.list(Some(&prefix)).try_collect::<Vec<_>>().await.map(drop)),
+        ("from", bucket.list_from(&prefix, "0").try_collect::<Vec<_>>().await.map(drop)),
+        ("folders", bucket.list_folders(&prefix).await.map(drop)),
+        ("versions", versions.list(&prefix, |_| ()).await),
+    ];
+    for (name, done) in listings {
+        assert_eq!(done.expect_err(name).code(), "store_no_listing", "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_is_told_where_versions_may_not_be_asked() {
     const DENIED: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error>\
         <Code>AccessDenied</Code><Message>Access Denied.</Message></Error>";

@@ -1,0 +1,45 @@
+//! An end for commands that only look, at a bucket that does not answer.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::Result;
+use drctl_store::{StoreError, silent_for};
+use tokio::time::timeout;
+
+use crate::host::Setup;
+
+/// After how long a silence it is said that there is one.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether anything was heard.
+const LOOKED_EVERY: Duration = Duration::from_millis(500);
+
+/// What work comes to, as long as the bucket answers: a slow one may take its time.
+///
+/// # Errors
+/// Those of the work; [`StoreError::Silent`].
+pub(super) async fn while_heard<T>(
+    setup: &Setup,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let mut work = pin!(work);
+    let (patience, mut said) = (setup.patience(), false);
+    loop {
+        if let Ok(done) = timeout(LOOKED_EVERY, work.as_mut()).await {
+            return done;
+        }
+        let silent = silent_for();
+        if silent >= patience {
+            return Err(StoreError::Silent { seconds: silent.as_secs() }.into());
+        }
+        if silent >= FIRST_WORD.min(patience / 2) && !said {
+            said = true;
+            tracing::warn!(
+                "{} does not answer: it is waited for up to {} s",
+                setup.config.repository.url,
+                patience.as_secs()
+            );
+        }
+    }
+}
