@@ -53,6 +53,8 @@ pub enum FindingCode {
     LogDoubtful,
     /// An object among the log is not believed.
     LogDisbelieved,
+    /// Log, or a note of it, is in a format that only a newer program reads.
+    LogNewer,
     /// The log cannot be looked at.
     LogUnknown,
     /// Log of a server was refused, as another server or another history wrote what is stored.
@@ -102,6 +104,7 @@ impl FindingCode {
         Self::LogLost,
         Self::LogDoubtful,
         Self::LogDisbelieved,
+        Self::LogNewer,
         Self::LogUnknown,
         Self::LogRefused,
         Self::LogStandsStill,
@@ -139,6 +142,7 @@ impl FindingCode {
             Self::LogLost => "log_lost",
             Self::LogDoubtful => "log_doubtful",
             Self::LogDisbelieved => "log_disbelieved",
+            Self::LogNewer => "log_newer",
             Self::LogUnknown => "log_unknown",
             Self::LogRefused => "log_refused",
             Self::LogStandsStill => "log_stands_still",
@@ -163,6 +167,7 @@ impl FindingCode {
             | Self::JobUnclear
             | Self::LogDoubtful
             | Self::LogDisbelieved
+            | Self::LogNewer
             | Self::LogUnknown
             | Self::LogStandsStill
             | Self::LogWaits

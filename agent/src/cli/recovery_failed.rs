@@ -8,6 +8,7 @@ use drctl_policies::recovery::RecoveryPlan;
 
 use super::args::RestoreArgs;
 use crate::host::shell::word;
+use crate::repository::faults::is_newer;
 use crate::restore::recovery::{Around, WayOn};
 
 /// The command that was typed, as far as it says what is recovered, where to, and what then.
@@ -103,13 +104,16 @@ fn go_on(chain: bool) -> &'static str {
     }
 }
 
-/// The command that leads around damaged log, and what that comes to.
-fn instead(args: &RestoreArgs, around: Around) -> (String, String) {
-    let (what, aim) = match around {
-        Around::Same => ("the same around the damaged WAL".to_owned(), aim(args)),
-        Around::Before(last) => {
+/// The command that leads around log that is damaged, or that only a newer drctl reads, and what that
+/// comes to.
+fn instead(args: &RestoreArgs, around: Around, newer: bool) -> (String, String) {
+    let (what, aim) = match (around, newer) {
+        (Around::Same, false) => ("the same around the damaged WAL".to_owned(), aim(args)),
+        (Around::Same, true) => ("the same around what a newer drctl wrote".to_owned(), aim(args)),
+        (Around::Before(last), _) => {
             let last = last.map(|at| format!(", the last commit at {at}")).unwrap_or_default();
-            (format!("all WAL before what is damaged{last}"), " --to-end --accept-loss".to_owned())
+            let what = if newer { "a newer drctl wrote" } else { "is damaged" };
+            (format!("all WAL before what {what}{last}"), " --to-end --accept-loss".to_owned())
         }
     };
     let best = format!("{what}, in a new directory; do not use what is in this one");
@@ -124,7 +128,8 @@ pub(super) fn failed(
     (directory, way): (&Path, &WayOn),
     chain: bool,
 ) -> anyhow::Error {
-    let (best, command) = alternative(args, plan, (directory, way), chain);
+    let newer = is_newer(&error);
+    let (best, command) = alternative(args, plan, (directory, way), (chain, newer));
     let text = format!(
         "the recovery to {} failed: {error:#}\n  safe: the backups and the WAL in the bucket; {} \
          is not to be used yet, drctl.log and recovery.log in it tell more\n  the source was not \
@@ -139,7 +144,7 @@ fn alternative(
     args: &RestoreArgs,
     plan: &RecoveryPlan,
     (directory, way): (&Path, &WayOn),
-    chain: bool,
+    (chain, newer): (bool, bool),
 ) -> (String, String) {
     let restore = || format!("drctl restore {}", word(&args.source));
     let said = |best: &str, command: String| (best.to_owned(), command);
@@ -149,7 +154,7 @@ fn alternative(
             let best = "look at what there is, and name tables that hold rows";
             said(best, format!("{open} --resume --open"))
         }
-        WayOn::Around(around) => instead(args, *around),
+        WayOn::Around(around) => instead(args, *around, newer),
         WayOn::Elsewhere => said(
             "the same in a new directory elsewhere, neither below that place nor above it; do not use \
              what is in this one",

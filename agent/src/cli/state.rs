@@ -57,7 +57,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "age_seconds": one.age.map(|age| age.as_secs()),
             "rpo_seconds": one.rpo.map(|rpo| rpo.as_secs()),
             "last_job": one.last_job, "next": one.next,
-            "log": one.log.as_ref().map(|log| log_json(log, &one.disbelieved)),
+            "log": one.log.as_ref().map(|log| log_json(log, (&one.disbelieved, &one.newer))),
             "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
             "running": one.running, "marker_lost": one.marker_lost,
             "marker_newer": one.marker_newer, "bad": texts(&one.bad), "gone": one.gone,
@@ -103,7 +103,10 @@ fn texts(bad: &[Bad]) -> Vec<&str> {
     bad.iter().map(|one| one.text.as_str()).collect()
 }
 
-fn log_json(log: &Result<LogStatus, String>, refused: &[String]) -> serde_json::Value {
+fn log_json(
+    log: &Result<LogStatus, String>,
+    (refused, newer): (&[String], &[String]),
+) -> serde_json::Value {
     let known = log.as_ref().ok();
     let recoverable_until = known.map(|log| &log.recoverable_until);
     json!({
@@ -113,7 +116,7 @@ fn log_json(log: &Result<LogStatus, String>, refused: &[String]) -> serde_json::
         "age_seconds": known.map(|log| log.age.as_secs()),
         "gaps": recoverable_until.map(|at| &at.gaps),
         "doubts": recoverable_until.map(|at| at.doubts.iter().map(ToString::to_string).collect::<Vec<_>>()),
-        "refused": refused, "unknown": log.as_ref().err(),
+        "refused": refused, "newer": newer, "unknown": log.as_ref().err(),
     })
 }
 

@@ -5,7 +5,7 @@ mod judge;
 
 use anyhow::{Result, anyhow};
 use drctl_catalog::{Catalog, CatalogError, Lost, Subject};
-use drctl_model::{Fault, JobKind, SourceId, Verification, newest, shown};
+use drctl_model::{BackupSummary, Fault, JobKind, SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{RecoverableUntil, Want};
 use drctl_policies::{Schedule, Source};
 use drctl_store::{Alarm, layout};
@@ -63,6 +63,9 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
             status.unreadable = Some(why(&late()));
             status.vanished = catalog.lost(Some(&status.source)).await.unwrap_or_default();
         }
+    }
+    for status in &mut all {
+        without_lost(catalog, status, now).await?;
     }
     if all.iter().any(SourceStatus::is_cluster) {
         let cache = match &opened {
@@ -149,6 +152,34 @@ async fn note_losses(
     status.vanished = catalog.lost(Some(source)).await.unwrap_or_default();
 }
 
+/// What is gone is no good backup: the newest one that is there counts instead.
+async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timestamp) -> Result<()> {
+    let is_lost = |one: &BackupSummary| {
+        let key = layout::manifest(&one.source, &one.backup);
+        status.vanished.iter().any(|lost| lost.key == key.as_ref())
+    };
+    let Some(lost) = status.newest_good.as_ref().filter(|good| is_lost(good)) else {
+        return Ok(());
+    };
+    let lost = lost.backup.clone();
+    let memory = Memory::of(catalog, Some(&status.source)).await?;
+    let expired = catalog.expired(Some(&status.source)).await?;
+    let mut there = catalog.backups(Some(&status.source)).await?;
+    memory.mark(&mut there);
+    there.retain(|one| !is_lost(one));
+    let counts: Vec<&BackupSummary> = there
+        .iter()
+        .filter(|one| one.is_good() && Family::of(&there).broken(one).is_none())
+        .filter(|one| !expired.contains_key(&(one.source.clone(), one.backup.clone())))
+        .collect();
+    let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
+    let dated = newest(counts.iter().copied().filter(|one| one.taken() <= horizon));
+    status.age = dated.map(|good| now.duration_since(good.taken()));
+    status.newest_good = dated.or_else(|| newest(counts.iter().copied())).cloned();
+    status.lost_good = Some(lost);
+    Ok(())
+}
+
 /// Looks at a cluster's log, and at what pgBackRest keeps of it.
 async fn look(
     setup: &Setup,
@@ -178,8 +209,8 @@ async fn look(
         LogStatus { recoverable_until, age }
     };
     status.log = match looking.await {
-        Ok(LogState { recoverable_until, refused }) => {
-            status.disbelieved = refused;
+        Ok(LogState { recoverable_until, refused, newer }) => {
+            (status.disbelieved, status.newer) = (refused, newer);
             recoverable_until.map(|recoverable_until| Ok(aged(recoverable_until)))
         }
         Err(why) => Some(Err(why)),
@@ -230,6 +261,7 @@ async fn one(
     Ok(SourceStatus {
         source: id.clone(),
         newest_good,
+        lost_good: None,
         bad,
         suspect: newest.filter(|backup| !backup.is_good()),
         alarms: Vec::new(),
@@ -237,6 +269,7 @@ async fn one(
         marker_lost: false,
         marker_newer: None,
         disbelieved: Vec::new(),
+        newer: Vec::new(),
         broken,
         changed: another_cluster::change(id, &all),
         age,

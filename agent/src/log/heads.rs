@@ -4,6 +4,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::{CachedLog, Catalog, CatalogError};
@@ -18,10 +19,11 @@ use super::LogStore;
 use super::indexed::contradicted;
 use super::listing::{Listed, Range};
 use super::log_engine::LogEngine;
+use super::newer::NewerLog;
 use super::pieces::Measured;
 use super::sizes::Sizes;
 use super::vanished::note_lost;
-use crate::repository::faults::is_bad_manifest;
+use crate::repository::faults::{is_bad_manifest, is_newer};
 
 /// How many heads or indexes are fetched at once.
 const AT_ONCE: usize = 32;
@@ -37,11 +39,14 @@ pub(crate) struct Log<E: LogEngine> {
     bytes: Option<u64>,
     /// Where it ended once, if there is an index of pieces behind the last piece that is there.
     pub(crate) once: Option<E::At>,
+    /// What of it only a newer drctl reads.
+    pub(crate) newer: NewerLog<E::At>,
 }
 
 impl<E: LogEngine> Default for Log<E> {
     fn default() -> Self {
-        Log { entries: Vec::new(), notes: E::Notes::default(), bytes: None, once: None }
+        let (notes, newer) = (E::Notes::default(), NewerLog::default());
+        Log { entries: Vec::new(), notes, bytes: None, once: None, newer }
     }
 }
 
@@ -123,6 +128,7 @@ pub(crate) async fn heads<E: LogEngine>(
             bytes: before.notes.bytes,
             noted: noted.unwrap_or_default(),
             refused,
+            newer: NewerLog::default(),
             doubtful: false,
         };
         let log = learning.read(listed).await?;
@@ -148,7 +154,9 @@ async fn remember<E: LogEngine>(
     let change = before.change(&log.entries, &notes);
     let Some((cache, change)) = cache.zip(change) else { return };
     // First of all what is gone, so that it is never forgotten.
-    if let Err(error) = note_lost::<E>(log_store, cache, of, before, &log.entries).await {
+    let mut there: Vec<_> = log.entries.iter().copied().chain(log.newer.entries()).collect();
+    there.sort_unstable_by_key(LogEntry::range);
+    if let Err(error) = note_lost::<E>(log_store, cache, of, before, &there).await {
         tracing::debug!("the catalog does not learn what is lost: {error}");
         return;
     }
@@ -166,6 +174,7 @@ struct Learning<'a, E: LogEngine> {
     bytes: Option<u64>,
     noted: E::Notes,
     refused: &'a mut Vec<String>,
+    newer: NewerLog<E::At>,
     /// Whether a piece is not as long as is signed: all is learnt anew until it is.
     doubtful: bool,
 }
@@ -193,7 +202,7 @@ impl<E: LogEngine> Learning<'_, E> {
                 let is_odd = note.as_ref().is_some_and(|name| odd_notes.contains(name));
                 let notes = self.notes((note, is_odd), &wanted, fresh.notes).await?;
                 let bytes = (!self.doubtful).then(|| sizes.of_all(&entries));
-                return Ok(Log { entries, notes, bytes, once });
+                return Ok(Log { entries, notes, bytes, once, newer: take(&mut self.newer) });
             }
             let helps = |index: &IndexPlace| {
                 let at = missing.partition_point(|range| range.0 < index.start);
@@ -278,6 +287,9 @@ impl<E: LogEngine> Learning<'_, E> {
             })
             .buffered(AT_ONCE);
         while let Some((head, range)) = read.next().await {
+            if head.as_ref().is_err_and(is_newer) {
+                self.newer.ranges.push(positions(range));
+            }
             match self.believed(head)?.filter(|head| self.fits(head, range, sizes)) {
                 Some((head, _)) => {
                     fresh.learn(range, &head.holds, head.plain_sha256);
@@ -310,6 +322,7 @@ impl<E: LogEngine> Learning<'_, E> {
             Ok(head) => Ok(Some(head)),
             Err(error) if is_bad_manifest(&error) => {
                 self.refuse(&format!("{error:#}"));
+                self.newer.words.extend(self.refused.last().filter(|_| is_newer(&error)).cloned());
                 Ok(None)
             }
             Err(error) => Err(error).context(format!("read what is known of the {}", E::LOG)),

@@ -12,6 +12,7 @@ mod indexed;
 mod listing;
 mod log_engine;
 mod log_store;
+mod newer;
 mod pieces;
 mod preceding;
 mod push;
@@ -36,12 +37,13 @@ pub(crate) use indexed::learn_anew;
 pub use log_engine::LogEngine;
 pub use log_store::LogStore;
 pub(crate) use log_store::is_damaged;
+pub(crate) use newer::still_newer;
 pub(crate) use push::note_refusal;
 pub use push::{Push, Pushed};
 pub(crate) use request::{LogFile, LogRequest};
 pub(crate) use stream::{LogFinding, log_findings, looked_for};
 pub use stream::{STANDBY_NAME, Shipping, ship, usual_slot};
 pub(crate) use timelines::{
-    WalLog, cached_clusters, cached_log, cluster_log, clusters, gap_at, look_again,
+    WalLog, cached_clusters, cached_log, cluster_log, clusters, gap_at, look_again, lost_log,
 };
 pub use verify::{LogVerdict, verify_log};

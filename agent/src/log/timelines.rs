@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use drctl_catalog::{CachedLog, Catalog, CatalogError};
+use drctl_catalog::{CachedLog, Catalog, CatalogError, Lost};
 use drctl_model::{
     Digest, Holds, Lineage, LogAt, LogNotes, LogPlace, Lsn, NoteName, NotedBreak, NotedPoint,
     SourceId, Timeline, WalNotes, WalSegmentSize,
@@ -14,6 +14,7 @@ use super::LogStore;
 use super::heads::{self, Log};
 use super::index::gap_named;
 use super::log_engine::LogEngine;
+use super::vanished::lost_at;
 
 /// PostgreSQL, as the common rooms of the log ask it.
 #[derive(Debug, Clone, Copy)]
@@ -139,6 +140,24 @@ pub(crate) async fn look_again(
     cache: &Catalog,
 ) -> Result<()> {
     cluster_log(log_store, system_id, Some(cache), &mut Vec::new()).await.map(drop)
+}
+
+/// Up to where log of a cluster was there that a catalog remembers as gone, by timeline.
+///
+/// # Errors
+/// The catalog's.
+pub(crate) async fn lost_log(
+    catalog: &Catalog,
+    source: &SourceId,
+    system_id: u64,
+) -> Result<Vec<(Timeline, Lsn)>, CatalogError> {
+    let lost = catalog.lost(Some(source)).await?;
+    let end = |lost: &Lost| {
+        let (lineage, (_, until)) = lost_at(source, &lost.key)?;
+        let (of, timeline) = lineage.timeline()?;
+        (of == system_id).then_some((timeline, until.into()))
+    };
+    Ok(lost.iter().filter_map(end).collect())
 }
 
 /// The clusters of all sources whose log a catalog knows.

@@ -57,6 +57,15 @@ fn lost_log<E: LogEngine>(
     (gone.into_iter().map(entry).collect(), back)
 }
 
+/// Whose log is remembered as gone under a key, and from where to where.
+pub(super) fn lost_at(source: &SourceId, key: &str) -> Option<(Lineage, Range)> {
+    let (lineage, range) = key.rsplit_once('/')?;
+    let of: Lineage = lineage.rsplit_once('/')?.1.parse().ok()?;
+    let (from, until) = range.split_once('-')?;
+    let range = (LogAt::read(from)?, LogAt::read(until)?);
+    (layout::lineage(source, &of).as_ref() == lineage).then_some((of, range))
+}
+
 /// Ranges in order, those that follow each other without a gap as one.
 fn spans(ranges: impl Iterator<Item = Range>) -> Vec<Range> {
     let mut all: Vec<Range> = Vec::new();
@@ -112,6 +121,10 @@ mod tests {
             at: jiff::Timestamp::UNIX_EPOCH,
         };
         let kept = [kept(4, 8), kept(8, 12)];
+        assert_eq!(lost_at(&source, &kept[0].key), Some((of.clone(), (LogAt(4), LogAt(8)))));
+        for other in ["s/shop/b/20260301T000000Z-0000000000000001/manifest.json", "", "a/b-c"] {
+            assert_eq!(lost_at(&source, other), None, "{other}");
+        }
         let (gone, back) = lost_log::<Wal>(&source, &of, &[], &entries(&[(0, 8)]), &kept);
         assert!(gone.is_empty());
         assert_eq!(back, [kept[0].key.clone()]);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::{Catalog, Lost};
+use drctl_catalog::{Catalog, CatalogError, Lost};
 use drctl_model::{BackupId, BackupSummary, MOST_NAMED, SourceId, chain, newest, shown, total};
 use drctl_store::layout;
 use futures_util::{StreamExt as _, stream};
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::count_and_size::Seen;
 use super::faults::is_bad_manifest;
 use super::named::{Names, by_manifest, keep, missed};
-use super::{MANIFESTS_AT_ONCE, Proven, Repository};
+use super::{Latest, MANIFESTS_AT_ONCE, Passed, Proven, Repository};
 use crate::host::{AgentError, Setup};
 
 /// Of a source with no more objects than this all that is listed is compared with what is signed;
@@ -113,6 +113,47 @@ async fn remembered(
     let known = known.iter().find(|backup| fits(&backup.backup));
     let why = "nobody has missed it before";
     Ok(known.and_then(|backup| tell(&backup.source, backup.backup.clone(), why)))
+}
+
+/// Names among the backups that were not chosen those newer ones that this host remembers, and that are
+/// gone.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn add_lost(
+    setup: &Setup,
+    repository: &Repository,
+    source: &SourceId,
+    latest: &mut Latest,
+) -> Result<()> {
+    let Some(catalog) = setup.log_cache(repository).await else { return Ok(()) };
+    let remembered = async {
+        let known = catalog.backups(Some(source)).await?;
+        Ok::<_, CatalogError>((known, catalog.lost(Some(source)).await?))
+    };
+    let Ok((known, lost)) = remembered.await else { return Ok(()) };
+    let chosen = latest.backup.summary();
+    let mut gone: BTreeMap<BackupId, String> = BTreeMap::new();
+    for backup in known.into_iter().filter(|one| one.newer(&chosen).is_gt()) {
+        gone.insert(backup.backup, "it is gone from the bucket".to_owned());
+    }
+    for one in lost {
+        let id: Option<BackupId> = one.key.split('/').nth(3).and_then(|id| id.parse().ok());
+        let is_its = |id: &BackupId| layout::manifest(source, id).as_ref() == one.key;
+        if let Some(id) = id.filter(|id| is_its(id) && *id > chosen.backup) {
+            gone.insert(id, format!("{}, missed since {:.0}", shown(&one.why, 300), one.at));
+        }
+    }
+    for (backup, why) in gone {
+        // Whatever else speaks against one that is there was told when it was looked at.
+        if backup == chosen.backup || repository.manifest_is_there(source, &backup).await? {
+            continue;
+        }
+        latest.passed.retain(|passed| passed.backup != backup);
+        latest.passed.push(Passed { backup, why: format!("it is LOST: {why}") });
+    }
+    latest.passed.sort_by(|one, other| other.backup.cmp(&one.backup));
+    Ok(())
 }
 
 /// The keys of all manifests that the catalog knows, or that signed documents name.

@@ -75,7 +75,7 @@ impl Memory {
     #[must_use]
     pub fn all_bad(&self, source: &SourceId) -> Vec<(&Subject, &Verification)> {
         let of_source = self.0.iter().filter(|((name, _), _)| name == source);
-        of_source.filter_map(|((_, subject), looks)| Some((subject, bad(looks)?))).collect()
+        of_source.filter_map(|((_, subject), looks)| Some((subject, worst(looks)?))).collect()
     }
 
     /// The pieces of a source's log that were read and found not to be what was stored.
@@ -83,14 +83,15 @@ impl Memory {
     pub fn damaged_log(&self, source: &SourceId) -> Vec<LogPlace> {
         let faults = standing(self.looks(source, Subject::Log)).flat_map(|look| &look.problems);
         // Others tell what is not there, or of which history it is, which plans know by themselves.
-        let faults = faults.filter(|fault| !ELSEWHERE.contains(&fault.code.as_str()));
-        let words = faults.flat_map(|fault| fault.message.split_whitespace());
-        let place = |word: &str| {
-            let key = word.trim_end_matches([':', ',', ';']);
-            let (of, place) = layout::piece_at(&Key::from(key))?;
-            (of == *source).then_some(place)
-        };
-        words.filter_map(place).collect()
+        let is_damage = |code: &str| !ELSEWHERE.contains(&code) && code != NEWER;
+        places(source, faults.filter(|fault| is_damage(&fault.code)))
+    }
+
+    /// The pieces of a source's log that were met in a format that only a newer drctl reads.
+    #[must_use]
+    pub fn newer_log(&self, source: &SourceId) -> Vec<LogPlace> {
+        let faults = standing(self.looks(source, Subject::Log)).flat_map(|look| &look.problems);
+        places(source, faults.filter(|fault| fault.code == NEWER))
     }
 
     /// The indexes over a source's log that were found to contradict the heads of its pieces.
@@ -111,7 +112,7 @@ impl Memory {
     pub fn told(&self) -> Vec<(String, String)> {
         let all = self.0.iter();
         let one = |((source, subject), looks): (&(SourceId, Subject), &Vec<Verification>)| {
-            let found = bad(looks)?;
+            let found = worst(looks)?;
             Some((format!("{source}/{subject}"), words(found)))
         };
         all.filter_map(one).collect()
@@ -142,11 +143,30 @@ impl Memory {
     }
 }
 
+/// The newest look that found something wrong, and no later one has cleared: what only a newer drctl
+/// reads is no fault.
+fn worst(looks: &[Verification]) -> Option<&Verification> {
+    let is_bad = |look: &&Verification| look.problems.iter().any(|fault| fault.code != NEWER);
+    standing(looks).filter(is_bad).max_by_key(|look| look.at)
+}
+
+/// The pieces of a source's log that faults name.
+fn places<'a>(source: &SourceId, faults: impl Iterator<Item = &'a Fault>) -> Vec<LogPlace> {
+    let words = faults.flat_map(|fault| fault.message.split_whitespace());
+    let place = |word: &str| {
+        let key = word.trim_end_matches([':', ',', ';']);
+        let (of, place) = layout::piece_at(&Key::from(key))?;
+        (of == *source).then_some(place)
+    };
+    words.filter_map(place).collect()
+}
+
 /// What a look found wrong, for people.
 #[must_use]
 pub fn words(found: &Verification) -> String {
     // What a drill left is the least of what may be wrong.
-    let worst = found.problems.iter().find(|fault| !fault.message.starts_with(EVIDENCE));
+    let is_worse = |fault: &&Fault| fault.code != NEWER && !fault.message.starts_with(EVIDENCE);
+    let worst = found.problems.iter().find(is_worse);
     let first = worst.or(found.problems.first());
     let first = first.map(|fault| fault.message.as_str()).unwrap_or_default();
     format!("a look of {:.0} found it BAD: {}", found.at, shown(first, SHOWN))
@@ -184,7 +204,8 @@ impl Notebook {
         closeness: Closeness,
         problems: &[(String, String)],
     ) {
-        let found = self.found(closeness, problems);
+        let mut found = self.found(closeness, problems);
+        found.problems.retain(|fault| fault.code != NEWER);
         let subject = Subject::Backup(backup.clone());
         self.write(Look { source: source.clone(), subject, manifest_sha256, found }).await;
     }
@@ -206,9 +227,14 @@ impl Notebook {
     pub async fn met(&self, source: &SourceId, problem: (String, String)) {
         let Some(catalog) = &self.catalog else { return };
         let known = Memory::of(catalog, Some(source)).await.unwrap_or_default();
+        // As `found` has it.
+        let closeness = match problem.0 == NEWER {
+            true => Closeness::Structure,
+            false => Closeness::Stored,
+        };
         // What an index tells is compared by every look, and by no recovery.
         let before = standing(known.looks(source, Subject::Log)).flat_map(|look| {
-            let all = look.closeness == Closeness::Stored;
+            let all = look.closeness == closeness;
             look.problems.iter().filter(move |fault| all || fault.code == CONTRADICTS)
         });
         let mut problems: Vec<(String, String)> =
@@ -216,7 +242,7 @@ impl Notebook {
         if !problems.contains(&problem) {
             problems.push(problem);
         }
-        self.log(source, Subject::Log, Closeness::Stored, &problems).await;
+        self.log(source, Subject::Log, closeness, &problems).await;
     }
 
     /// Keeps as findings what stands of these sources now, after all was looked at.
@@ -241,7 +267,8 @@ impl Notebook {
         let is_key = |(code, _): &(String, String)| code == "wrong_key";
         // Nor does a signature that is not believed say anything of the bytes.
         let is_trust = |(code, _): &(String, String)| UNBELIEVED.contains(&code.as_str());
-        // And what is not understood may be as good as any.
+        // And what is not understood may be as good as any: of a log it is remembered all the same,
+        // so that no plan leads there.
         let is_newer = |(code, _): &(String, String)| code == NEWER;
         let closeness = if problems.iter().any(|problem| is_trust(problem) || is_newer(problem)) {
             Closeness::Structure
@@ -250,7 +277,7 @@ impl Notebook {
         } else {
             closeness
         };
-        let counts = problems.iter().filter(|problem| !is_key(problem) && !is_newer(problem));
+        let counts = problems.iter().filter(|problem| !is_key(problem));
         let fault = |problem: &(String, String)| Fault {
             code: problem.0.clone(),
             message: problem.1.clone(),

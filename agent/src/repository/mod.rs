@@ -215,6 +215,15 @@ impl Repository {
         Ok(Some(proven))
     }
 
+    /// Whether there is a manifest of a backup, good or not.
+    pub(crate) async fn manifest_is_there(&self, source: &SourceId, id: &BackupId) -> Result<bool> {
+        match self.manifest_alone(source, id).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) if is_bad_manifest(&error) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn manifest_alone(&self, source: &SourceId, id: &BackupId) -> Result<Option<Proven>> {
         let key = layout::manifest(source, id);
         let read = |stored: Stored| async move {

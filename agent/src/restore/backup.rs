@@ -12,7 +12,7 @@ use super::place::check_target;
 use super::plan::{Destination, RestorePlan, RestoreRequest, plan};
 use super::{Restored, restore};
 use crate::host::{AgentError, Meter, Setup, Stop};
-use crate::repository::losses::find;
+use crate::repository::losses::{add_lost, find};
 use crate::repository::newest::two_servers;
 use crate::repository::{Latest, Memory, Passed, Repository, words};
 
@@ -85,7 +85,11 @@ async fn choose(
             let backup = find(setup, repository, Some(source), wanted).await?;
             Latest { backup, passed: Vec::new(), outlived: None }
         }
-        None => repository.latest(source, setup.clock.now(), &memory).await?,
+        None => {
+            let mut latest = repository.latest(source, setup.clock.now(), &memory).await?;
+            add_lost(setup, repository, source, &mut latest).await?;
+            latest
+        }
     };
     if let Some(outlived) = outlived {
         return Err(two_servers(&backup, &outlived));

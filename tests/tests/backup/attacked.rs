@@ -141,6 +141,12 @@ fn nothing_vanishes_in_silence() {
         assert!(lost["key"].as_str().unwrap().contains(&newest), "{listed}");
         let status = shop.site.json(11, &["status", "--check"]);
         assert_eq!(status["sources"][0]["vanished"], listed["lost"], "{status}");
+        assert_eq!(status["sources"][0]["newest_good"]["backup"], older.as_str(), "{status}");
+        let latest = ["restore", "shop", "--latest", "--to-files", "x", "--plan"];
+        let plan = shop.site.json(0, &latest);
+        assert_eq!(plan["backup"], older.as_str(), "{plan}");
+        assert_eq!(plan["passed_over"][0]["backup"], newest.as_str(), "{plan}");
+        assert!(plan["passed_over"][0]["why"].as_str().unwrap().contains("LOST"), "{plan}");
         let checked = shop.site.json(4, &["catalog", "check"]);
         assert_eq!(checked["lost"], listed["lost"], "{checked}");
         let restore = ["restore", "shop", "--backup", &newest, "--to-files", "x"];

@@ -65,6 +65,10 @@ fn a_backup_of_an_engine_that_is_not_known_names_what_to_install() {
     assert!(said.contains(install), "{said}");
     // The others are as they were.
     shop.beside(&["--latest"], &[]);
+    let latest = ["restore", "shop", "--latest", "--to-files", "x", "--plan"];
+    let plan = shop.site.json(0, &latest);
+    assert_eq!(plan["passed_over"][0]["backup"], id.as_str(), "{plan}");
+    assert!(plan["passed_over"][0]["why"].as_str().unwrap().contains(install), "{plan}");
     let plan = shop.site.json(0, &[&shop.to_beside(&own, &name())[..], &["--plan"]].concat());
     assert_eq!(plan["backup"], own.as_str(), "{plan}");
     let next = shop.site.backup();

@@ -200,7 +200,17 @@ fn a_gap_is_found_when_it_arises() {
     let log = shop.drctl(&["status", "--check"]).ended(0).json()["sources"][0]["log"].clone();
     assert_eq!(
         members(&[&log], &[]),
-        ["age_seconds", "doubts", "end", "gaps", "last_commit", "refused", "timeline", "unknown"]
+        [
+            "age_seconds",
+            "doubts",
+            "end",
+            "gaps",
+            "last_commit",
+            "newer",
+            "refused",
+            "timeline",
+            "unknown"
+        ]
     );
     assert_eq!((&log["timeline"], &log["unknown"]), (&1.into(), &Value::Null), "{log}");
     assert_eq!(log["last_commit"], last.as_str(), "{log}");

@@ -81,8 +81,13 @@ fn log_that_a_newer_drctl_wrote_names_what_to_install_and_stops_nothing_else() {
     assert!(problem["message"].as_str().unwrap().contains(install), "{verified}");
     // It is no damage, and is not remembered as any.
     let check = shop.drctl(&["catalog", "check"]).ended(3).json();
-    assert_eq!(check["bad"], json!([]), "{check}");
+    assert_eq!((&check["bad"], &check["gaps"]), (&json!([]), &json!([])), "{check}");
     assert!(check["log_refused"][0].as_str().unwrap().contains(install), "{check}");
+    let status = shop.drctl(&["status", "--check"]).ended(3).json();
+    let findings = status["sources"][0]["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|one| one["code"] == "log_newer"), "{status}");
+    assert!(!status.to_string().contains("look who may write"), "{status}");
+    is_left_out(&shop);
     let (ran, _folder, path) = shop.recover(&["--to-time", &early, "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..26));
@@ -114,4 +119,58 @@ fn a_drill_that_a_newer_drctl_left_is_no_damage() {
     assert_eq!(check["bad"], json!([]), "{check}");
     let status = shop.drctl(&["status"]).ended(0).out;
     assert!(!status.contains("BAD"), "{status}");
+}
+
+/// All that there is would have to hold what a newer drctl wrote.
+fn is_left_out(shop: &Archiving) {
+    let (ran, _folder, path) = shop.recover(&["--to-end"]);
+    let said = ran.failed(5, "no_plan");
+    assert!(said.contains("newer format") && !path.exists(), "{said}");
+    let (ran, _folder, _) = shop.recover(&["--to-end", "--accept-loss", "--drill"]);
+    let done = ran.ended(0).json();
+    assert!(done["left_out"][0].as_str().unwrap().contains("newer format"), "{done}");
+    assert!(done["loses"]["bytes"].as_u64() > Some(0), "{done}");
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["drills"][0]["left_out"], done["left_out"], "{view}");
+}
+
+#[test]
+fn a_recovery_that_meets_what_a_newer_drctl_wrote_says_so_and_the_next_one_leads_around_it() {
+    let (shop, _) = several();
+    // The catalog knows the piece as it was; as long as that, it is not looked at again.
+    let _ = shop.drctl(&["timeline", "shop"]).ended(0);
+    let piece = shop.pieces().pop().unwrap();
+    let newer = rewritten(&shop, &piece, |head| {
+        head["min_reader"] = json!(2);
+        head["reader"] = json!("7.2.0");
+    });
+    assert_eq!(newer.len(), fs::read(&piece).unwrap().len());
+    fs::write(&piece, newer).unwrap();
+    give_away(&piece);
+    let (ran, _folder, _) = shop.recover(&["--to-end"]);
+    let said = ran.failed(8, "format_newer");
+    assert!(said.contains("install drctl 7.2.0 or newer"), "{said}");
+    assert!(said.contains("--to-end --accept-loss") && !said.contains("--resume"), "{said}");
+    is_left_out(&shop);
+}
+
+#[test]
+fn log_that_this_host_knew_and_that_is_gone_is_no_end_of_all_that_there_is() {
+    for emptied in [false, true] {
+        let (shop, _) = several();
+        let _ = shop.drctl(&["timeline", "shop"]).ended(0);
+        let piece = shop.pieces().pop().unwrap();
+        match emptied {
+            true => fs::write(&piece, "").unwrap(),
+            false => fs::remove_file(&piece).unwrap(),
+        }
+        let (ran, _folder, path) = shop.recover(&["--to-end", "--drill"]);
+        let said = ran.failed(5, "no_plan");
+        assert!(said.contains("was there behind the end") && !path.exists(), "{said}");
+        let (ran, _folder, _) = shop.recover(&["--to-end", "--accept-loss", "--drill"]);
+        let done = ran.ended(0).json();
+        assert!(done["left_out"][0].as_str().unwrap().contains("is missing from"), "{done}");
+        let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+        assert_eq!(view["drills"][0]["left_out"], done["left_out"], "{view}");
+    }
 }

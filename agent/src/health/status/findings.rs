@@ -2,7 +2,7 @@
 
 use drctl_catalog::Standing;
 use drctl_model::{Checked, Finding, FindingCode, shown};
-use drctl_policies::recovery::Warning;
+use drctl_policies::recovery::{Warning, Why};
 use jiff::Timestamp;
 
 use super::{Health, SourceStatus};
@@ -36,8 +36,9 @@ const IN_BUCKET: [FindingCode; 5] = [
 ];
 
 /// What is looked for where the log can be looked at, or where there is none; gaps by themselves.
-const IN_LOG: [FindingCode; 4] = [
+const IN_LOG: [FindingCode; 5] = [
     FindingCode::LogUnknown,
+    FindingCode::LogNewer,
     FindingCode::LogDoubtful,
     FindingCode::LogDisbelieved,
     FindingCode::LogLost,
@@ -118,6 +119,21 @@ impl SourceStatus {
         })
     }
 
+    /// What of the log only a newer drctl reads.
+    pub(super) fn of_newer(&self) -> Option<Judged> {
+        let first = self.newer.first()?;
+        let more = match self.newer.len() {
+            1 => String::new(),
+            many => format!(", and {} more", many - 1),
+        };
+        let text = format!(
+            "NEWER: WAL is in a format that this drctl does not read, and does not count here: \
+             {}{more}; install the newer drctl on this host",
+            shown(first, 300)
+        );
+        Some(Judged::attention(FindingCode::LogNewer, "", text))
+    }
+
     /// What is missing of the log, or that it is not known.
     pub(super) fn holes(&self) -> Option<Judged> {
         let log = match self.log.as_ref()? {
@@ -128,7 +144,8 @@ impl SourceStatus {
             }
         };
         let take = format!("take a base backup with `drctl backup {}`", self.source);
-        if let Some(gap) = log.gaps.first() {
+        // What is there, for a newer drctl, is told by itself.
+        if let Some(gap) = log.gaps.iter().find(|gap| gap.why != Why::Newer) {
             let (text, at) = (format!("{gap}: {take}"), gap_at(gap.timeline, gap.from));
             return Some(Judged::attention(FindingCode::LogGap, &at, text));
         }

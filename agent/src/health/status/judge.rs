@@ -24,6 +24,8 @@ pub struct SourceStatus {
     pub source: SourceId,
     /// Its newest backup that nothing speaks against.
     pub newest_good: Option<BackupSummary>,
+    /// The one that would be, and is gone from the bucket.
+    pub lost_good: Option<BackupId>,
     /// Its newest backup, when that is suspect and nobody accepted it.
     pub suspect: Option<BackupSummary>,
     /// What looks found wrong, and no later one has cleared: of the newest backup, of the log, of
@@ -58,6 +60,8 @@ pub struct SourceStatus {
     pub next: Option<Timestamp>,
     /// What lies among its log and is not believed, with the reason.
     pub disbelieved: Vec<String>,
+    /// What lies among its log and only a newer drctl reads, with what to install.
+    pub newer: Vec<String>,
     /// Where its log stands, or why that is not known; nothing where there is none.
     pub log: Option<Result<LogStatus, String>>,
     /// What the catalog knew and the bucket does not hold any more.
@@ -181,7 +185,8 @@ impl SourceStatus {
     /// What is gone that was there.
     fn of_losses(&self) -> Option<Judged> {
         let newest = self.newest_good.as_ref();
-        let newest = newest.map(|good| layout::manifest(&good.source, &good.backup));
+        let newest = self.lost_good.as_ref().or(newest.map(|good| &good.backup));
+        let newest = newest.map(|good| layout::manifest(&self.source, good));
         let is_newest = |lost: &&Lost| newest.as_ref().is_some_and(|key| key.as_ref() == lost.key);
         let worst = self.vanished.iter().find(is_newest);
         let lost = worst.or(self.vanished.first())?;
@@ -318,7 +323,8 @@ impl SourceStatus {
             let text = finding.line();
             Judged::attention(finding.code, &finding.subject, text).since(*since)
         });
-        bad.chain(changed).chain(suspect).chain(broken).chain(self.holes()).chain(disbelieved)
+        let doubts = bad.chain(changed).chain(suspect).chain(broken).chain(self.holes());
+        doubts.chain(disbelieved).chain(self.of_newer())
     }
 
     /// When the last attempt was begun, where it failed, and why.
@@ -437,6 +443,7 @@ mod tests {
         SourceStatus {
             source: newest_good.source.clone(),
             newest_good: Some(newest_good),
+            lost_good: None,
             suspect: None,
             broken: None,
             changed: None,
@@ -446,6 +453,7 @@ mod tests {
             marker_lost: false,
             marker_newer: None,
             disbelieved: Vec::new(),
+            newer: Vec::new(),
             running: None,
             overdue: None,
             age: Some(SignedDuration::from_secs(5)),
@@ -510,6 +518,16 @@ mod tests {
             assert_eq!(found[0].health, health, "{name}: {found:?}");
             assert!(found.iter().any(|one| one.text.contains("in the future")), "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_newer_drctl_wrote_is_told_as_that_and_not_as_a_strangers() {
+        let newer = vec!["WAL of timeline 1: read x: install drctl 9.0.0 or newer".to_owned()];
+        let found = SourceStatus { newer, ..status(increment()) }.findings();
+        let said = &found[0];
+        assert_eq!((said.health, said.code.as_str()), (Health::Attention, "log_newer"));
+        assert!(said.text.starts_with("NEWER: ") && said.text.contains("drctl 9.0.0"), "{said:?}");
+        assert!(found.iter().all(|one| !one.text.contains("who may write")), "{found:?}");
     }
 
     #[test]

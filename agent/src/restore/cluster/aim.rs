@@ -34,7 +34,7 @@ pub(super) fn stop_at(plan: &RecoveryPlan) -> StopAt {
 #[must_use]
 pub fn left_out(plan: &RecoveryPlan) -> Vec<String> {
     let lacks = |warning: &&Warning| match warning {
-        Warning::BehindGap(_) | Warning::CutOff { .. } => true,
+        Warning::BehindGap(_) | Warning::BehindEnd(_) | Warning::CutOff { .. } => true,
         // Of the plan's own timeline what is behind its base is all there.
         Warning::NoHistory(timeline) => *timeline != plan.timeline,
         _ => false,

@@ -233,7 +233,8 @@ pub async fn recover(
                 server.stop(STOP_PATIENCE).await?;
                 continue;
             }
-            Err(error) => Err(error),
+            Err(error) if is_interrupted(&error) => Err(error),
+            Err(error) => Err(serving.blamed(error)),
         };
         return tokio::select! {
             ended = choose::end(server, request, &serving, done) => ended,

@@ -27,6 +27,7 @@ use crate::host::files::discard;
 use crate::host::{AgentError, Failure};
 use crate::log::{Ahead, Fetched, LogRequest, is_damaged};
 use crate::repository::Notebook;
+use crate::repository::faults::is_newer;
 
 /// The socket in the server's private directory.
 const SOCKET: &str = "log";
@@ -55,6 +56,8 @@ pub(super) struct Serving<'a> {
     count: AtomicU64,
     listener: Mutex<Option<Arc<UnixListener>>>,
     spaces: Spaces<'a>,
+    /// What only a newer drctl reads, where the server asked for such a thing.
+    newer: Mutex<Option<anyhow::Error>>,
 }
 
 impl<'a> Serving<'a> {
@@ -70,7 +73,8 @@ impl<'a> Serving<'a> {
         made.with_context(|| format!("make the directory {}", scratch.display()))?;
         let (count, listener) = (AtomicU64::new(0), Mutex::new(None));
         let spaces = Spaces::new(request, size);
-        Ok(Serving { request, size, scratch, count, listener, spaces })
+        let newer = Mutex::new(None);
+        Ok(Serving { request, size, scratch, count, listener, spaces, newer })
     }
 
     /// Listens in the private directory of a server; gives where.
@@ -120,11 +124,28 @@ impl<'a> Serving<'a> {
         if let Some(error) = done.as_ref().err().filter(|error| is_damaged(error)) {
             self.remember(error).await;
         }
-        let done = done.map(|found| found.map(|file| self.place(name, file)));
+        let done = match done {
+            Ok(found) => Ok(found.map(|file| self.place(name, file))),
+            Err(error) => {
+                let words = words(&error);
+                if is_newer(&error) {
+                    *self.newer.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                }
+                Err(words)
+            }
+        };
         let sent = timeout(READ_WAIT, send(&mut stream, done)).await;
         if let Ok(Err(error)) = sent {
             tracing::debug!("{name} was not taken: {error}");
         }
+    }
+
+    /// Why the server failed: it knows no more of it than that it was not given what it asked for.
+    pub(super) fn blamed(&self, error: anyhow::Error) -> anyhow::Error {
+        let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(newer) = newer else { return error };
+        tracing::info!("{error:#}");
+        newer.context("replay the WAL")
     }
 
     /// What is damaged is remembered, so that plans lead around it from now on.
@@ -245,7 +266,14 @@ impl Drop for Scratch {
     }
 }
 
-async fn send(stream: &mut UnixStream, done: Result<Option<Given>>) -> std::io::Result<()> {
+/// Why there is no answer, and what to do.
+fn words(error: &anyhow::Error) -> String {
+    let failure = Failure::of(error);
+    let hint = failure.hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+    failure.messages.join(": ") + &hint
+}
+
+async fn send(stream: &mut UnixStream, done: Result<Option<Given>, String>) -> std::io::Result<()> {
     match done {
         Ok(Some(Given::Placed)) => stream.write_u8(PLACED).await?,
         Ok(Some(Given::Sent(file))) => {
@@ -262,11 +290,9 @@ async fn send(stream: &mut UnixStream, done: Result<Option<Given>>) -> std::io::
             }
         }
         Ok(None) => stream.write_u8(ABSENT).await?,
-        Err(error) => {
-            let failure = Failure::of(&error);
-            let hint = failure.hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        Err(words) => {
             stream.write_u8(FAILED).await?;
-            stream.write_all((failure.messages.join(": ") + &hint).as_bytes()).await?;
+            stream.write_all(words.as_bytes()).await?;
         }
     }
     stream.flush().await

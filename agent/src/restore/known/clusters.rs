@@ -37,6 +37,8 @@ pub(super) struct Chosen {
     pub(super) others: Vec<OtherCluster>,
     /// A cluster of which there is newer log, and no base backup.
     pub(super) uncopied: Option<u64>,
+    /// What only a newer drctl reads, of any cluster's log.
+    pub(super) newer: Vec<String>,
 }
 
 /// The cluster of this identifier; without one, of the clusters that have base backups the one of
@@ -55,7 +57,8 @@ pub(super) async fn choose(
     let with_copies = ids.clone();
     let lineages = log_store.lineages().await?;
     ids.extend(clusters(&lineages));
-    refused.extend(log_store.unread(&lineages).await?);
+    let mut newer = log_store.unread(&lineages).await?;
+    refused.extend(newer.iter().cloned());
     if let Some(wanted) = wanted.filter(|wanted| !ids.contains(wanted)) {
         let known: Vec<String> = ids.iter().map(u64::to_string).collect();
         let text = format!(
@@ -71,6 +74,8 @@ pub(super) async fn choose(
         // To compare several costs what is otherwise not needed.
         all.push((id, copies.of_cluster(id), logs));
     }
+    let words = all.iter().flat_map(|(.., logs)| logs.values()).flat_map(|log| &log.newer.words);
+    newer.extend(words.cloned());
     let seen: BTreeMap<u64, Option<Timestamp>> = match &all[..] {
         [] | [_] => BTreeMap::new(),
         several => {
@@ -91,8 +96,8 @@ pub(super) async fn choose(
             others.push(OtherCluster { system_id: id, archive, seen: at(&id), copies, logs });
         }
     }
-    let chosen = chosen.map(|(copies, logs)| Chosen { system_id, copies, logs, others, uncopied });
-    Ok(chosen)
+    let of = |(copies, logs)| Chosen { system_id, copies, logs, others, uncopied, newer };
+    Ok(chosen.map(of))
 }
 
 fn archive(system_id: u64, copies: &Copies, logs: &Logs) -> Archive {

@@ -4,7 +4,7 @@ mod clusters;
 mod holes;
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -14,14 +14,14 @@ use drctl_model::{
     NotedPoint, SourceId, Timeline, TimelineHistory, WalPart, WalPlace, WalSegmentSize,
 };
 use drctl_policies::recovery::{Archive, Base, RestorePoint, Stood, Want};
-use drctl_store::Trust;
+use drctl_store::{Trust, layout};
 use futures_util::TryStreamExt as _;
 use jiff::SignedDuration;
 
 use self::clusters::{Chosen, choose};
 use crate::engine::pgbackrest::{Elsewhere, StanzaView, log, only_there};
 use crate::host::{AgentError, Setup};
-use crate::log::{LogStore, WalLog};
+use crate::log::{LogStore, WalLog, still_newer};
 use crate::repository::chain::Family;
 use crate::repository::{Memory, Repository, everything, words};
 
@@ -42,6 +42,8 @@ pub struct Known {
     pub pieces: u64,
     /// Pieces and manifests that do not count, with the reason.
     pub refused: Vec<String>,
+    /// Those of them, and of the log that was met, that only a newer drctl reads.
+    pub newer: Vec<String>,
     /// Other clusters that the source has had.
     pub others: Vec<OtherCluster>,
     /// A cluster of which there is newer log, and no base backup.
@@ -209,7 +211,7 @@ pub(crate) async fn learn(
 ) -> Result<Option<Known>> {
     let log_store = LogStore::reader(repository, source);
     let chosen = choose(&log_store, copies, wanted, cache, &mut refused).await?;
-    let Some(Chosen { system_id, copies, logs, others, uncopied }) = chosen else {
+    let Some(Chosen { system_id, copies, logs, others, uncopied, newer }) = chosen else {
         return Ok(None);
     };
     let (mut elsewhere, mut stanza) = (Elsewhere::default(), None);
@@ -226,9 +228,13 @@ pub(crate) async fn learn(
     }
     refused.append(&mut elsewhere.refused);
     let mut known = assemble(system_id, copies, logs, elsewhere);
+    known.newer = newer;
     if let Some(cache) = cache {
         let memory = Memory::of(cache, Some(source)).await?;
-        known.archive = known.around(&memory.damaged_log(source));
+        let (archive, met) = known.avoiding(repository, source, &memory).await;
+        refused.extend(met.iter().cloned());
+        known.archive = archive;
+        known.newer.extend(met);
     }
     Ok(Some(Known { refused, stanza, others, uncopied, ..known }))
 }
@@ -242,8 +248,18 @@ pub(super) fn assemble(
     let Elsewhere { entries: mut all, mut points, mut histories, segments: mut pieces, .. } =
         elsewhere;
     let (mut breaks, mut once) = (Vec::new(), Vec::new());
-    for (timeline, WalLog { entries, notes, once: end, .. }) in logs {
+    let (mut unread, mut all_newer) = (Vec::new(), Vec::new());
+    for (timeline, WalLog { entries, notes, once: end, newer, .. }) in logs {
         once.extend(end.map(|end| (timeline, end)));
+        let is_known = notes.history.is_some() || timeline == Timeline::FIRST;
+        let is_copied = copies.iter().any(|copy| copy.at.stop_timeline == timeline);
+        // What nothing leads to is no gap in anything: it is left out as a whole.
+        if is_known || is_copied || !entries.is_empty() {
+            all.entry(timeline).or_default().extend(newer.entries());
+            unread.extend(newer.ranges.iter().map(|(start, end)| (timeline, *start, *end)));
+        } else if !newer.words.is_empty() {
+            all_newer.push(timeline);
+        }
         breaks.extend(notes.breaks.iter().map(|one| (timeline, one.at)));
         histories.extend(notes.history.map(|ancestors| history(timeline, &ancestors)));
         let point =
@@ -258,7 +274,8 @@ pub(super) fn assemble(
     }
     let bases = copies.iter().map(|copy| (copy.base.backup.clone(), copy.at.clone())).collect();
     let copies = copies.into_iter().map(|copy| copy.base).collect();
-    let archive = Archive::of(copies, all, points, histories).broken_at(breaks).once_up_to(once);
+    let archive = Archive::of(copies, all, points, histories).broken_at(breaks).newer(&unread);
+    let archive = archive.once_up_to(once).all_newer(all_newer);
     let (refused, others) = (Vec::new(), Vec::new());
     let signers = BTreeMap::new();
     Known {
@@ -267,6 +284,7 @@ pub(super) fn assemble(
         bases,
         pieces,
         refused,
+        newer: Vec::new(),
         others,
         uncopied: None,
         signers,
@@ -296,17 +314,37 @@ impl Known {
         self.archive.last_record(timeline, reach)
     }
 
-    /// What leads around pieces that are damaged.
-    #[must_use]
-    pub(crate) fn around(&self, damaged: &[LogPlace]) -> Archive {
-        let ours = damaged.iter().filter_map(LogPlace::wal);
+    /// What leads around pieces that were met and cannot be used: damaged, or in a format that only a
+    /// newer drctl reads, which may be this one by now; and which these are.
+    pub(crate) async fn avoiding(
+        &self,
+        repository: &Repository,
+        source: &SourceId,
+        memory: &Memory,
+    ) -> (Archive, Vec<String>) {
+        // What the log's own heads told by now need not be read again.
+        let words = self.newer.iter().flat_map(|why| why.split_whitespace());
+        let told: BTreeSet<&str> = words.map(|word| word.trim_end_matches(':')).collect();
+        let mut met = memory.newer_log(source);
+        met.retain(|place| !told.contains(layout::piece(source, place).as_ref()));
+        let newer = still_newer(repository, source, met).await;
+        let damaged = self.ranges(&memory.damaged_log(source));
+        let places: Vec<LogPlace> = newer.iter().map(|(place, _)| place.clone()).collect();
+        let archive = self.archive.clone().damaged(&damaged).newer(&self.ranges(&places));
+        let text =
+            |(place, why): (LogPlace, String)| format!("{}: {why}", place.lineage.words().log);
+        (archive, newer.into_iter().map(text).collect())
+    }
+
+    /// Pieces of this cluster's log, as plans want them.
+    fn ranges(&self, places: &[LogPlace]) -> Vec<(Timeline, Lsn, Lsn)> {
+        let ours = places.iter().filter_map(LogPlace::wal);
         let ours = ours.filter(|place| place.system_id == self.system_id);
         let range = |place: WalPlace| match place.part {
             WalPart::Range { start, end } => Some((place.timeline, start, end)),
             WalPart::History => None,
         };
-        let ranges: Vec<_> = ours.filter_map(range).collect();
-        self.archive.clone().damaged(&ranges)
+        ours.filter_map(range).collect()
     }
 
     /// The coordinates of a base backup.

@@ -5,7 +5,7 @@ use drctl_catalog::Catalog;
 use drctl_model::SourceId;
 use drctl_policies::recovery::{RecoverableUntil, Warning, recoverable_until};
 
-use super::{Beside, Copies, learn};
+use super::{Beside, Copies, Known, learn};
 use crate::engine::pgbackrest::only_there;
 use crate::repository::Repository;
 
@@ -15,6 +15,8 @@ pub(crate) struct LogState {
     pub(crate) recoverable_until: Option<RecoverableUntil>,
     /// What lies among it and is not believed, with the reason.
     pub(crate) refused: Vec<String>,
+    /// What of it only a newer drctl reads, with what to install.
+    pub(crate) newer: Vec<String>,
 }
 
 /// Where the log of a source stands; its base backups are those that the catalog knows. What
@@ -35,12 +37,14 @@ pub(crate) async fn log_state(
     let copies = Copies::of(&backups, &mut Vec::new());
     let known = learn(repository, source, (copies, None), cache, Vec::new(), beside).await?;
     let Some(known) = known else {
-        return Ok(LogState { recoverable_until: None, refused: Vec::new() });
+        return Ok(LogState { recoverable_until: None, refused: Vec::new(), newer: Vec::new() });
     };
     let is_there = known.pieces > 0 || known.uncopied.is_some();
     let mut recoverable_until = recoverable_until(&known.archive).filter(|_| is_there);
     if let Some(recoverable_until) = &mut recoverable_until {
         recoverable_until.doubts.splice(0..0, known.uncopied.map(Warning::NoCopyOf));
     }
-    Ok(LogState { recoverable_until, refused: known.refused })
+    let Known { mut refused, newer, .. } = known;
+    refused.retain(|why| !newer.contains(why));
+    Ok(LogState { recoverable_until, refused, newer })
 }

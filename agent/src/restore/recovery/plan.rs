@@ -6,6 +6,7 @@ use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning, plan as plan
 use super::{RecoveryRequest, Refusal};
 use crate::engine::pgbackrest::{Asks, asks};
 use crate::host::Setup;
+use crate::log::lost_log;
 use crate::repository::{Repository, losses};
 use crate::restore::cluster::{forks, left_out, plan_digest};
 use crate::restore::known::{Known, known};
@@ -58,6 +59,10 @@ pub async fn plan<'a>(
     let cache = setup.log_cache(&repository).await;
     let wanted = (Want::of(Some(&request.target)), request.system_id);
     let mut known = known(setup, &repository, &request.source, cache.as_ref(), wanted).await?;
+    if let Some(cache) = &cache {
+        let lost = lost_log(cache, &request.source, known.system_id).await?;
+        known.archive = known.archive.once_up_to(lost);
+    }
     if let Some(backup) = &request.backup {
         let chosen = losses::find(setup, &repository, Some(&request.source), backup).await?;
         known.archive = known.archive.only(&chosen.manifest.backup);

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::Planned;
 use crate::host::{Exit, Failure};
 use crate::repository::Memory;
+use crate::repository::faults::is_newer;
 use crate::restore::cluster::Step;
 
 /// What leads on.
@@ -17,7 +18,7 @@ use crate::restore::cluster::Step;
 pub enum WayOn {
     /// A table that was to be taken out is not there: look at what there is.
     Look,
-    /// The target, or what comes before it, around log that is damaged, in a new directory.
+    /// The target, or what comes before it, around log that cannot be used, in a new directory.
     Around(Around),
     /// The same in another, new directory: this one is in the way of what the log makes.
     Elsewhere,
@@ -31,7 +32,7 @@ pub enum WayOn {
     BaseAlone,
 }
 
-/// What leads around log that is damaged.
+/// What leads around log that is damaged, or that only a newer drctl reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Around {
     /// The same request, now that it is known.
@@ -75,12 +76,12 @@ fn older(planned: &Planned<'_>) -> Option<BackupId> {
     older.ok().map(|plan| plan.base)
 }
 
-/// By now it may be known that log on the way is damaged.
+/// By now it may be known that log on the way is damaged, or only for a newer drctl.
 async fn around(planned: &Planned<'_>) -> Option<Around> {
     let Planned { setup, repository, known, request, plan: planned, .. } = planned;
     let source = &request.source;
     let memory = Memory::at_hand(setup, repository, source).await;
-    let archive = known.around(&memory.damaged_log(source));
+    let (archive, _) = known.avoiding(repository, source, &memory).await;
     let leads = |target: &Target| plan(&archive, target, Some(planned.timeline)).ok();
     let before = leads(&Target::Latest).filter(|before| before.reach < planned.reach)?;
     let same = planned.target != Target::Latest && leads(&planned.target).is_some();
@@ -98,6 +99,7 @@ fn is_lasting(error: &anyhow::Error) -> bool {
         matches!(own, Some(BackRestError::Failed { exit, .. }) if exit.is_damage())
     };
     Failure::of(error).exit == Exit::Verification
+        || is_newer(error)
         || told.iter().any(|text| words.contains(text))
         || error.chain().any(is_damaged)
 }

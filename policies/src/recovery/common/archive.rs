@@ -16,7 +16,7 @@ pub(crate) struct Archive<L: Lines> {
     /// Bases that follow another history than the log around them, and where.
     pub(crate) foreign: BTreeMap<BackupId, Gap<L>>,
     /// Up to where log of a lineage was there once, as something else than the log tells.
-    once: BTreeMap<L::Lineage, L::At>,
+    once: BTreeMap<L::Lineage, (L::At, Why)>,
 }
 
 /// The pieces of one lineage, and the ranges that they fill.
@@ -92,9 +92,9 @@ impl<L: Lines> Archive<L> {
         }
     }
 
-    /// Remembers pieces (their first bytes, and behind their last ones) that were found not to be
-    /// the log that was written: nothing leads across what no other piece covers of them.
-    pub(crate) fn damage(&mut self, pieces: &[(L::Lineage, L::At, L::At)]) {
+    /// Remembers pieces (their first bytes, and behind their last ones) that cannot be used: nothing
+    /// leads across what no other piece covers of them.
+    pub(crate) fn damage(&mut self, pieces: &[(L::Lineage, L::At, L::At)], why: Why) {
         for (lineage, log) in &mut self.logs {
             let of = pieces.iter().filter(|(of, ..)| of == lineage);
             let bad: BTreeSet<(L::At, L::At)> = of.map(|(_, start, end)| (*start, *end)).collect();
@@ -103,20 +103,24 @@ impl<L: Lines> Archive<L> {
             let there = log.entries.iter().map(LogEntry::range).filter(|range| bad.contains(range));
             let bare = there.flat_map(|range| uncovered(range, &whole));
             let bare: Vec<L::At> = bare.collect();
-            log.bar(bare.into_iter().map(|at| Barrier { at, why: Why::Damaged }));
+            log.bar(bare.into_iter().map(|at| Barrier { at, why }));
         }
     }
 
-    /// Remembers that log of a lineage was there up to a position.
-    pub(crate) fn was_there(&mut self, known: impl IntoIterator<Item = (L::Lineage, L::At)>) {
+    /// Remembers that log of a lineage was there up to a position, and why it does not count.
+    pub(crate) fn was_there(
+        &mut self,
+        known: impl IntoIterator<Item = (L::Lineage, L::At)>,
+        why: Why,
+    ) {
         for (lineage, end) in known {
-            let at = self.once.entry(lineage).or_insert(end);
-            *at = end.max(*at);
+            let at = self.once.entry(lineage).or_insert((end, why));
+            *at = (end, why).max(*at);
         }
     }
 
-    /// Up to where log of lineages was there once.
-    pub(super) fn once(&self) -> impl Iterator<Item = (L::Lineage, L::At)> {
+    /// Up to where log of lineages was there once, and why it does not count.
+    pub(crate) fn once(&self) -> impl Iterator<Item = (L::Lineage, (L::At, Why))> {
         self.once.iter().map(|(lineage, end)| (*lineage, *end))
     }
 

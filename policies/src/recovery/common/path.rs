@@ -23,8 +23,9 @@ pub(crate) struct Path<'a, L: Lines> {
     pub(crate) spans: Vec<Range<L::At>>,
     /// Where log is there on both sides and nothing leads across.
     barriers: Vec<Barrier<L::At>>,
-    /// Up to where its log was there once, as something else than the log tells.
-    once: L::At,
+    /// Up to where its log was there once, as something else than the log tells, and why that does
+    /// not count.
+    once: Option<(L::At, Why)>,
     known: &'a L::Known,
     /// Bases of another history than the log around them.
     foreign: &'a BTreeMap<BackupId, Gap<L>>,
@@ -68,13 +69,13 @@ impl<'a, L: Lines> Path<'a, L> {
         ranges.sort_by_key(|range| (range.start, range.end));
         let barriers = barriers(&parts);
         let spans = cut(joined(ranges), &barriers);
-        let (once, bases) = (L::At::first(), Vec::new());
+        let (once, bases) = (None, Vec::new());
         let Archive { known, foreign, .. } = archive;
         let mut path =
             Path { lineage, ancestors, parts, spans, barriers, once, known, foreign, bases };
         let told = archive.once().filter(|(of, _)| path.holds(*of));
-        let told = told.map(|(of, end)| path.left(of).map_or(end, |left| left.min(end)));
-        path.once = told.max().unwrap_or(L::At::first()).max(path.begins());
+        let within = |of, end: L::At| path.left(of).map_or(end, |left| left.min(end));
+        path.once = told.map(|(of, (end, why))| (within(of, end), why)).max();
         path.bases = archive.bases.iter().filter(|base| path.is_led_to_by(base)).collect();
         path.bases.sort_by_key(|b| Reverse((b.good, b.stop, b.start, &b.backup)));
         path.bases.dedup_by_key(|b| &b.backup);
@@ -212,11 +213,20 @@ impl<'a, L: Lines> Path<'a, L> {
     /// What was there once behind the end of all log, or must have been, since the lineage was left
     /// later or begins later.
     pub(crate) fn lost_end(&self) -> Option<Gap<L>> {
-        let (from, until) = (self.end(), self.once);
+        self.behind_end(self.once.max(Some((self.begins(), Why::Missing))))
+    }
+
+    /// The same as far as something tells that it was there.
+    pub(crate) fn known_end(&self) -> Option<Gap<L>> {
+        self.behind_end(self.once)
+    }
+
+    fn behind_end(&self, once: Option<(L::At, Why)>) -> Option<Gap<L>> {
+        let (from, (until, why)) = (self.end(), once?);
         // Without any log nothing tells where what is missing begins.
         let lost = !self.spans.is_empty() && from < until;
         let lineage = self.owner_of(from);
-        lost.then_some(Gap { lineage, from, until: Some(until), why: Why::Missing })
+        lost.then_some(Gap { lineage, from, until: Some(until), why })
     }
 
     /// Those between the stretches of the path that end on the lineage itself.

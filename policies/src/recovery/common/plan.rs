@@ -61,6 +61,8 @@ pub(crate) enum Warning<L: Lines> {
     SuspectBase,
     /// There is log behind a gap that the result will not hold.
     BehindGap(Gap<L>),
+    /// There was log behind the end of all that is there, which the result will not hold.
+    BehindEnd(Gap<L>),
     /// Commits behind the stop have earlier times than the target, down to this one.
     ClockWentBack { to: Timestamp },
     /// Whether the target is there only the replay shows: it may be in so many pieces.
@@ -118,6 +120,8 @@ impl<L: Lines> Found<'_, L> {
             warnings.push(Warning::SuspectBase);
         }
         warnings.extend(self.behind_gap().map(Warning::BehindGap));
+        let all = matches!(self.aim, Aim::Latest);
+        warnings.extend(self.path.known_end().filter(|_| all).map(Warning::BehindEnd));
         let back = bounds.back.and_then(Micros::time);
         warnings.extend(back.map(|to| Warning::ClockWentBack { to }));
         if let Goal::Within { pieces: pieces @ 1.., .. } = goal {

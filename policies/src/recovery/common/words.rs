@@ -76,6 +76,8 @@ pub(crate) enum Why {
     OtherHistory,
     /// What is there is not the log that was written: somebody has read it.
     Damaged,
+    /// What is there is in a format that only a newer program reads.
+    Newer,
 }
 
 /// A stretch of one lineage's log.

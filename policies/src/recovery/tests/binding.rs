@@ -320,3 +320,42 @@ fn damaged_log_leads_nowhere_but_where_another_piece_covers_it() {
     let other = archive.damaged(&[(tl(2), Lsn(0), Lsn(9)), range(9)]);
     assert_eq!(until(&other).0, Lsn(4 * SIZE + 500));
 }
+
+#[test]
+fn what_is_gone_or_only_for_a_newer_program_is_left_out_and_never_passed_over() {
+    let bases = || vec![base(1, 1, 100..108, 18)];
+    let pieces = || vec![piece(1, 100..120, Some((10, 29))), piece(1, 120..130, None)];
+    let archive = Archive::new(bases(), pieces(), Vec::new(), Vec::new());
+    let all = |archive: &Archive| plan(archive, &Target::Latest, None).unwrap();
+    assert_eq!((all(&archive).until, all(&archive).warnings), (Lsn(130), vec![]));
+    let gap = |timeline, from, until, why| {
+        let timeline = tl(timeline);
+        Gap { timeline, from: Lsn(from), until, why }
+    };
+    // It is there, and cannot be read here.
+    let newer = archive.clone().newer(&[(tl(1), Lsn(120), Lsn(130))]);
+    let of = all(&newer);
+    let told = gap(1, 120, None, Why::Newer);
+    assert!(told.to_string().contains("newer format"), "{told}");
+    assert_eq!(of.warnings, [Warning::BehindGap(told)]);
+    assert_eq!((of.until, of.bound, of.loses.bytes), (Lsn(120), Some(Lsn(120)), 10));
+    // Another piece has the same log in a format that is read.
+    let whole = pieces().into_iter().chain([piece(1, 110..130, None)]);
+    let whole = Archive::new(bases(), whole, Vec::new(), Vec::new());
+    assert_eq!(all(&whole.newer(&[(tl(1), Lsn(120), Lsn(130))])).warnings, []);
+    // It is gone; what the pieces cover is not, and who asks for a time has it all the same.
+    let lost = archive.clone().once_up_to([(tl(1), Lsn(140))]);
+    let told = Warning::BehindEnd(gap(1, 130, Some(Lsn(140)), Why::Missing));
+    assert_eq!(all(&lost).warnings, [told]);
+    let early = plan(&lost, &Target::Time(at(20)), None).unwrap();
+    assert_eq!(early.warnings, []);
+    assert_eq!(all(&archive.clone().once_up_to([(tl(1), Lsn(130))])).warnings, []);
+    // All of a newer timeline, whose history is not known either.
+    let other = archive.clone().once_up_to([(tl(2), Lsn(150))]);
+    let told = Warning::BehindEnd(gap(2, 0, Some(Lsn(150)), Why::Missing));
+    assert_eq!(all(&other).warnings, [told]);
+    assert_eq!(plan(&other, &Target::Latest, Some(tl(1))).unwrap().warnings, [], "it was named");
+    let other = archive.all_newer([tl(2)]);
+    let told = Warning::BehindEnd(gap(2, 0, None, Why::Newer));
+    assert_eq!(all(&other).warnings, [told]);
+}

@@ -67,14 +67,29 @@ impl Archive {
     /// be the WAL that was written: nothing leads across what no other piece covers of them.
     #[must_use]
     pub fn damaged(mut self, pieces: &[(Timeline, Lsn, Lsn)]) -> Archive {
-        self.log.damage(pieces);
+        self.log.damage(pieces, Why::Damaged);
+        self
+    }
+
+    /// The same with pieces that are in a format which only a newer drctl reads: the same holds of
+    /// them, and they are not damaged.
+    #[must_use]
+    pub fn newer(mut self, pieces: &[(Timeline, Lsn, Lsn)]) -> Archive {
+        self.log.damage(pieces, Why::Newer);
+        self
+    }
+
+    /// The same with timelines of which there is something, all of it in such a format.
+    #[must_use]
+    pub fn all_newer(mut self, timelines: impl IntoIterator<Item = Timeline>) -> Archive {
+        self.log.was_there(timelines.into_iter().map(|of| (of, Lsn(0))), Why::Newer);
         self
     }
 
     /// The same, where it is known that WAL of a timeline was there up to a position.
     #[must_use]
     pub fn once_up_to(mut self, known: impl IntoIterator<Item = (Timeline, Lsn)>) -> Archive {
-        self.log.was_there(known);
+        self.log.was_there(known, Why::Missing);
         self
     }
 

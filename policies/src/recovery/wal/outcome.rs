@@ -65,6 +65,9 @@ pub enum Warning {
     SuspectBase,
     /// There is WAL behind a gap that the result will not hold.
     BehindGap(Gap),
+    /// WAL that was there behind the end of all that is there, or that begins a newer timeline, is
+    /// gone or only for a newer drctl: the result will not hold it.
+    BehindEnd(Gap),
     /// Two histories of this timeline tell different things.
     DisputedHistory(Timeline),
     /// Commits behind the stop have earlier times than the target: a clock was set back.
@@ -150,6 +153,9 @@ impl fmt::Display for Warning {
         match self {
             Warning::SuspectBase => f.write_str("the base is suspect, and no good one would do"),
             Warning::BehindGap(gap) => write!(f, "the WAL after a gap is left out: {gap}"),
+            Warning::BehindEnd(gap) => {
+                write!(f, "WAL that was there behind the end is left out: {gap}")
+            }
             Warning::DisputedHistory(timeline) => {
                 write!(f, "two histories of timeline {timeline} tell different things")
             }
@@ -219,6 +225,13 @@ impl fmt::Display for Gap {
                     f,
                     "the WAL of timeline {timeline} from {from} on is damaged: it was read, and is \
                      not what was stored (`drctl verify SOURCE --data` reads it again)"
+                );
+            }
+            Why::Newer => {
+                return write!(
+                    f,
+                    "the WAL of timeline {timeline} from {from} on is in a newer format, which this \
+                     drctl does not read: install the newer one"
                 );
             }
         }

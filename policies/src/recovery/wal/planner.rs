@@ -1,8 +1,8 @@
 use drctl_model::{Lsn, Timeline};
 
 use super::elsewhere::{forks, left_behind};
-use super::{Archive, NoPlan, Path, Place, Reason, RecoveryPlan, Target, Wal, Warning};
-use crate::recovery::common::{Bounds, Found, leads, nearest, search};
+use super::{Archive, Gap, NoPlan, Path, Place, Reason, RecoveryPlan, Target, Wal, Warning};
+use crate::recovery::common::{Bounds, Found, Why, leads, nearest, search};
 
 /// Other timelines that are tried.
 const TIMELINES: usize = 8;
@@ -74,7 +74,7 @@ fn rank(warning: &Warning, target: &Target) -> u8 {
         Warning::Fork { .. } => 1,
         // In a recovery of all that there is this is told with the forks.
         Warning::LeftBehind { .. } if *target == Target::Latest => 1,
-        Warning::BehindGap(_) => 2,
+        Warning::BehindGap(_) | Warning::BehindEnd(_) => 2,
         Warning::DisputedHistory(_) => 3,
         Warning::ClockWentBack { .. } => 4,
         Warning::XidNotCertain { .. } => 5,
@@ -97,6 +97,21 @@ struct Others<'a> {
 }
 
 impl Others<'_> {
+    /// What newer timelines had of their own that is gone, or that only a newer drctl reads, unless
+    /// somebody named the followed one.
+    fn gone(&self) -> impl Iterator<Item = Gap> {
+        let newer = |(of, _): &(Timeline, _)| *of > self.path.lineage && !self.path.holds(*of);
+        let known = self.archive.log.once().filter(newer).filter(|_| !self.named);
+        known.filter_map(|(timeline, (until, why))| {
+            let begins = self.archive.history(timeline).map(|own| own.begins());
+            let end = self.archive.log.entries(timeline).iter().map(|entry| entry.end).max();
+            let from = end.max(begins).unwrap_or(Lsn(0));
+            let bare = end.is_none() && why == Why::Newer;
+            let until = Some(until).filter(|until| *until > from);
+            (bare || until.is_some()).then(|| Gap { timeline, from, until, why: why.into() })
+        })
+    }
+
     fn warnings(
         &self,
         target: &Target,
@@ -107,6 +122,7 @@ impl Others<'_> {
         let mut warnings = Vec::new();
         if *target == Target::Latest {
             warnings.extend(forks(self.archive, self.path, self.named));
+            warnings.extend(self.gone().map(Warning::BehindEnd));
         }
         let led = |timeline: &&Timeline| self.path.holds(**timeline);
         let disputed = histories.disputed.iter().filter(led).copied();

@@ -11,13 +11,19 @@ impl From<common::Place<Wal>> for Place {
 
 impl From<common::Gap<Wal>> for Gap {
     fn from(gap: common::Gap<Wal>) -> Gap {
-        let why = match gap.why {
+        Gap { timeline: gap.lineage, from: gap.from, until: gap.until, why: gap.why.into() }
+    }
+}
+
+impl From<common::Why> for Why {
+    fn from(why: common::Why) -> Why {
+        match why {
             common::Why::Missing => Why::Missing,
             common::Why::TooLittle => Why::Minimal,
             common::Why::OtherHistory => Why::OtherHistory,
             common::Why::Damaged => Why::Damaged,
-        };
-        Gap { timeline: gap.lineage, from: gap.from, until: gap.until, why }
+            common::Why::Newer => Why::Newer,
+        }
     }
 }
 
@@ -49,6 +55,7 @@ impl From<common::Warning<Wal>> for Warning {
         match warning {
             common::Warning::SuspectBase => Warning::SuspectBase,
             common::Warning::BehindGap(gap) => Warning::BehindGap(gap.into()),
+            common::Warning::BehindEnd(gap) => Warning::BehindEnd(gap.into()),
             common::Warning::ClockWentBack { to } => Warning::ClockWentBack { to },
             common::Warning::NotCertain { pieces } => Warning::XidNotCertain { pieces },
             common::Warning::AtTheEnd => Warning::AtTheEnd,

@@ -135,4 +135,6 @@ pub enum Why {
     OtherHistory,
     /// What is there is not the WAL that was written: somebody has read it.
     Damaged,
+    /// What is there is in a format that only a newer drctl reads.
+    Newer,
 }
