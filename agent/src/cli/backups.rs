@@ -16,6 +16,7 @@ use super::state::known_catalog;
 use super::streams::streams;
 use crate::backup::{BackedUp, RequestedKind};
 use crate::engine::backup as run_backup;
+use crate::engine::pgbackrest::mark_now;
 use crate::host::figures::{bytes, span};
 use crate::host::{AgentError, Exit, Meter, Setup, Stop};
 use crate::repository::chain::{Family, is_broken};
@@ -79,6 +80,7 @@ pub(super) async fn backup(
 /// `drctl list`.
 pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Exit> {
     let source = source.map(|name| setup.source(name).map(|(id, _)| id.clone())).transpose()?;
+    mark_now(setup).await;
     let catalog = known_catalog(setup).await?;
     let found = newest_first(catalog.backups(source.as_ref()).await?);
     let gone = catalog.expired(source.as_ref()).await?;

@@ -14,7 +14,7 @@ use super::args::VerifyArgs;
 use super::check_beside::Beside;
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, line, table};
-use crate::engine::pgbackrest::verify_stanza;
+use crate::engine::pgbackrest::{expired, verify_stanza};
 use crate::host::figures::bytes;
 use crate::host::{AgentError, Exit, Failure, Meter, Setup, Stop};
 use crate::log::{LogStore, LogVerdict, learn_anew, verify_log};
@@ -36,6 +36,8 @@ struct Row {
     words: &'static str,
     /// What people call the key that signed it, where that is believed.
     signer: Option<String>,
+    /// Whether the tool that kept its data has them no more.
+    expired: bool,
 }
 
 /// What was found of a log, or of what pgBackRest keeps.
@@ -88,7 +90,11 @@ impl Record {
 }
 
 /// How closely a backup was looked at, and in words.
-fn looked(proven: Option<&Proven>, depth: Depth, verdict: &Verdict) -> (Closeness, &'static str) {
+fn looked(
+    proven: Option<&Proven>,
+    (depth, expired): (Depth, bool),
+    verdict: &Verdict,
+) -> (Closeness, &'static str) {
     let Some(proven) = proven else {
         let words = match only_newer(&verdict.problems) {
             true => "its signature: a newer drctl has to verify it",
@@ -96,6 +102,9 @@ fn looked(proven: Option<&Proven>, depth: Depth, verdict: &Verdict) -> (Closenes
         };
         return (Closeness::Structure, words);
     };
+    if expired {
+        return (Closeness::Structure, "its record alone: pgBackRest has it no more");
+    }
     if proven.manifest.kind.external().is_some() {
         return (Closeness::Structure, "its record alone: pgBackRest keeps its data");
     }
@@ -126,10 +135,10 @@ pub(super) async fn verify(
     let looking = async {
         let repository = setup.repository().await?;
         let notebook = Notebook::open(setup, &repository).await;
-        let (mut rows, mut chains) = (Vec::<Row>::new(), Chains::new(&repository));
-        let (mut beside, what) = (Beside::default(), args.what.as_deref());
-        let mut records = Vec::new();
-        let mut all = wanted(&repository, what).await?;
+        let (gone, mut rows) = (expired(setup, &repository).await, Vec::<Row>::new());
+        let mut chains = Chains::new(&repository);
+        let (mut beside, mut records) = (Beside::default(), Vec::new());
+        let mut all = wanted(&repository, args.what.as_deref()).await?;
         while let Some((source, id, proven)) = all.try_next().await? {
             let verdict = match proven {
                 Ok(ref proven) => {
@@ -153,19 +162,20 @@ pub(super) async fn verify(
             if let Some(proven) = proven {
                 beside.see(&repository, proven).await?;
             }
-            let (closeness, words) = looked(proven, depth, &verdict);
-            let digest = proven.map(|proven| proven.sha256);
+            let expired = gone.contains_key(&(source.clone(), id.clone()));
+            let (closeness, words) = looked(proven, (depth, expired), &verdict);
             if !only_newer(&verdict.problems) {
+                let digest = proven.map(|proven| proven.sha256);
                 notebook.backup((&source, &id, digest), closeness, &verdict.problems).await;
             }
             let signer = proven.map(|proven| repository.trust.name(&proven.signer));
             records.extend(proven.and_then(|proven| Record::of(&source, &id, proven)));
-            rows.push(Row { source, id, closeness, verdict, words, signer });
+            rows.push(Row { source, id, closeness, verdict, words, signer, expired });
         }
         drop(all);
         let noted = (&notebook, &records[..]);
         let logs = look_at_logs(setup, args, &repository, noted, identities.as_ref()).await?;
-        beside.look(setup, &repository, what).await?;
+        beside.look(setup, &repository, args.what.as_deref()).await?;
         let seen = rows.iter().map(|row| &row.source).chain(logs.iter().map(|log| &log.source));
         notebook.conclude(seen.collect::<BTreeSet<_>>()).await;
         Ok::<_, anyhow::Error>((rows, logs, (repository.alarms(), beside)))
@@ -210,7 +220,9 @@ async fn look_at_logs(
         if args.what.as_deref().is_some_and(|what| what != source.as_str()) {
             continue;
         }
-        if let Some(verdict) = verify_stanza(setup, source.as_str(), args.data).await? {
+        let of_it = records.iter().filter(|record| record.source == source);
+        let of_it: Vec<&External> = of_it.map(|record| &record.external).collect();
+        if let Some(verdict) = verify_stanza(setup, source.as_str(), args.data, &of_it).await? {
             for record in records.iter().filter(|record| record.source == source) {
                 let Some(problems) = verdict.of(&record.external) else { continue };
                 let of = (&source, &record.id, Some(record.digest));
@@ -308,10 +320,11 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, 
                 .collect::<Vec<_>>(),
         })
     };
-    let entry = |Row { source, id, closeness, verdict, signer, .. }: &Row| {
+    let entry = |Row { source, id, closeness, verdict, signer, expired, .. }: &Row| {
         let problems = listed(&verdict.problems);
         json!({
-            "source": source, "backup": id, "good": verdict.problems.is_empty(),
+            "source": source, "backup": id, "good": verdict.problems.is_empty() && !expired,
+            "expired": expired,
             "closeness": closeness, "signed_by": signer,
             "read_bytes": verdict.read_bytes, "opened": verdict.opened, "problems": problems,
         })
@@ -325,8 +338,11 @@ fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, 
         let head = ["BACKUP", "SOURCE", "SIGNED BY", "RESULT", "READ", "LOOKED AT"];
         let mut lines = vec![head.map(str::to_owned).to_vec()];
         let mut details = String::new();
-        for Row { source, id, verdict, words, signer, .. } in rows {
-            let result = result(&verdict.problems);
+        for Row { source, id, verdict, words, signer, expired, .. } in rows {
+            let result = match result(&verdict.problems) {
+                "good" if *expired => "expired",
+                result => result,
+            };
             let read = bytes(verdict.read_bytes);
             lines.push(vec![
                 id.to_string(),

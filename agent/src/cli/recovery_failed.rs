@@ -160,6 +160,11 @@ fn alternative(
              what is in this one",
             command(args, Path::new("NEW")),
         ),
+        WayOn::Anew => said(
+            "plan it again, in a new directory: pgBackRest has this base backup no more, and another \
+             one is used, if there is one; do not use what is in this one",
+            command(args, Path::new("NEW")),
+        ),
         WayOn::GoOn => said(go_on(chain), format!("{} --resume", command(args, directory))),
         WayOn::Older(older) => said(
             "the same from an older base backup, in a new directory; do not use what is in this \

@@ -245,6 +245,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
             .collect()
     };
     let (open, covered) = (holes(|all| &all.open), holes(|all| &all.covered));
+    object["expired"] = expired_json(compared);
     object["strays"] = json!(compared.strays);
     object["log_refused"] = json!(compared.log_refused);
     object["gaps"] = json!(open);
@@ -283,6 +284,13 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     Ok(compared_exit(compared, bad.is_empty() && open.is_empty()))
 }
 
+/// Backups whose data pgBackRest has no more.
+fn expired_json(compared: &Compared) -> serde_json::Value {
+    let each = compared.expired.iter();
+    each.map(|((source, backup), at)| json!({ "source": source, "backup": backup, "since": at }))
+        .collect()
+}
+
 /// How it ends, if nothing was found bad before, nor any log is missing.
 fn compared_exit(compared: &Compared, whole: bool) -> Exit {
     let Compared { backups: difference, found, .. } = compared;
@@ -307,7 +315,10 @@ fn lacking(open: &[String], covered: &[String], compared: &Compared) -> String {
         covered.iter().map(|gap| format!("\ngap of {gap}; a later base backup makes up for it"));
     let refused = compared.log_refused.iter().map(|why| format!("\nPASSED OVER: {}", line(why)));
     let strays = compared.strays.iter().map(|stray| format!("\nstray: {stray}"));
-    open.chain(covered).chain(refused).chain(strays).collect()
+    let expired = compared.expired.iter().map(|((source, backup), at)| {
+        format!("\nexpired: {source}/{backup}: pgBackRest has it no more ({at:.0})")
+    });
+    open.chain(covered).chain(refused).chain(strays).chain(expired).collect()
 }
 
 fn inventory_json(found: &Inventory) -> serde_json::Value {

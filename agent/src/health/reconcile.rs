@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Difference, Lost, Rebuild, Rebuilt, diff};
-use drctl_model::{BackupSummary, LogEntry, Lsn, SourceId, outermost};
+use drctl_model::{BackupId, BackupSummary, LogEntry, Lsn, SourceId, outermost};
 use drctl_store::layout;
 use jiff::Timestamp;
 
-use crate::engine::pgbackrest::{mark_anew, only_there};
+use crate::engine::pgbackrest::{mark_anew, mark_now, only_there};
 use crate::host::{Setup, crash_point};
 use crate::log::{LogStore, cached_clusters, cached_log, look_again, trust_digest};
 use crate::repository::named::{missed, note};
@@ -96,6 +96,8 @@ pub struct Compared {
     pub log_refused: Vec<String>,
     /// What the catalog remembers to have been there.
     pub lost: Vec<Lost>,
+    /// Backups whose data pgBackRest has no more, and since when that is known.
+    pub expired: BTreeMap<(SourceId, BackupId), Timestamp>,
     /// What looks found wrong and no later one has cleared, and what.
     pub bad: Vec<(String, String)>,
 }
@@ -129,6 +131,7 @@ impl Compared {
 /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read;
 /// [`CatalogError`](drctl_catalog::CatalogError).
 pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
+    mark_now(setup).await;
     let catalog =
         Catalog::open_read_only(&setup.catalog_path()).await.context("open the catalog")?;
     let catalog = setup.believing(catalog);
@@ -144,6 +147,7 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         log_refused: Vec::new(),
         strays: strays(repository, setup.clock.now()).await?,
         lost: catalog.lost(None).await?,
+        expired: catalog.expired(None).await?,
         bad: Memory::of(&catalog, None).await?.told(),
     };
     let there = |key: &str| {

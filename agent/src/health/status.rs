@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::engine;
 use crate::engine::pg::another_cluster;
-use crate::engine::pgbackrest::truth_of;
+use crate::engine::pgbackrest::{mark_now, truth_of};
 use crate::host::locks::is_held;
 use crate::host::{Failure, Setup};
 use crate::repository::chain::Family;
@@ -38,6 +38,7 @@ const GRACE: SignedDuration = SignedDuration::from_hours(1);
 /// source.
 pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus>> {
     let now = setup.clock.now();
+    let _ = within(Some(Instant::now() + setup.patience()), mark_now(setup)).await;
     let mut all = Vec::new();
     for (id, source) in &setup.config.sources {
         all.push(one(setup, catalog, id, source, now).await?);

@@ -9,10 +9,7 @@ use drctl_model::{
     Finding, FindingCode, Header, Holds, IndexPlace, IndexedPiece, Lineage, LogAt, LogIndex,
     LogPart, LogPiece, LogPlace, MAX_INDEX_PIECES, Position, SourceId, outermost,
 };
-use drctl_store::{
-    FormatError, MAX_LOG_INDEX_BYTES, StoreError, Stored, decode_log_index, encode_log_index,
-    layout,
-};
+use drctl_store::{FormatError, StoreError, encode_log_index, layout};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::LogStore;
@@ -22,9 +19,7 @@ use super::log_engine::LogEngine;
 use super::log_store::Writer;
 use super::pieces::Measured;
 use crate::host::AgentError;
-use crate::repository::Repository;
 use crate::repository::faults::{is_bad_manifest, is_missing};
-use crate::repository::first::first_of;
 
 /// Units in a block of log: as much as the engine puts into one piece, where it can. An index is written
 /// when a block is full, and covers no more.
@@ -295,22 +290,6 @@ fn is_indexed(run: &[Range], indexes: &[IndexPlace]) -> bool {
         false => reach,
     });
     reach >= *end
-}
-
-impl LogStore {
-    /// What an index tells of its pieces; needs no key.
-    pub(super) async fn log_index(&self, place: &IndexPlace) -> Result<Vec<IndexedPiece>> {
-        let key = layout::log_index(&self.source, place);
-        let Repository { bucket, trust, id, .. } = &self.repository;
-        let read = |stored: Stored| async move {
-            let bytes = bucket.get_stored(&stored, MAX_LOG_INDEX_BYTES as u64).await?;
-            Ok(decode_log_index(&bytes, trust, id, &self.source, place)?)
-        };
-        let kept = self.states.of(bucket, &key).await?;
-        let same = |one: &LogIndex, other: &LogIndex| one.pieces == other.pieces;
-        let index = first_of(bucket, &key, kept, read, same).await;
-        Ok(index.with_context(|| format!("read {key}"))?.pieces)
-    }
 }
 
 #[cfg(test)]

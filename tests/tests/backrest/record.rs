@@ -129,6 +129,30 @@ fn what_pgbackrest_expires_is_marked_and_its_record_stays() {
 }
 
 #[test]
+fn what_somebody_else_has_expired_is_told_by_whoever_looks() {
+    let shop = Shop::start();
+    let first = id(&backup(&shop, &["--full"]));
+    let last = id(&backup(&shop, &["--full"]));
+    let label = |id: &str| manifest(&shop, id)["kind"]["label"].as_str().unwrap().to_owned();
+    let expire = |label: String| {
+        let _ = shop.pgbackrest(&["expire", &format!("--set={label}")]).ended(0);
+    };
+    expire(label(&last));
+    let status = shop.drctl(&["status", "--check"]).ended(0).json();
+    assert_eq!(status["sources"][0]["newest_good"]["backup"], first, "{status}");
+    let check = shop.drctl(&["catalog", "check"]).ended(0).json();
+    assert_eq!(check["expired"][0]["backup"], last, "{check}");
+    let verified = shop.drctl(&["verify", "shop"]).ended(0).json();
+    let rows = verified["backups"].as_array().unwrap();
+    let of = |id: &str| rows.iter().find(|row| row["backup"] == id).unwrap();
+    assert_eq!((&of(&last)["good"], &of(&last)["expired"]), (&json!(false), &json!(true)));
+    assert_eq!((&of(&first)["good"], &of(&first)["expired"]), (&json!(true), &json!(false)));
+    let list = shop.drctl(&["list"]).ended(0).json();
+    let gone = list["backups"].as_array().unwrap().iter().filter(|row| row["expired"].is_string());
+    assert_eq!(gone.count(), 1, "{list}");
+}
+
+#[test]
 fn an_expiry_that_fails_does_not_spoil_a_good_backup() {
     use std::os::unix::fs::PermissionsExt as _;
     let shop = Shop::with(&["repo1-retention-full=1"]);

@@ -36,7 +36,7 @@ pub(crate) use read::segment;
 pub(crate) use source_engine::Stanza;
 pub(crate) use stanza_view::{StanzaView, only_there};
 pub use sync::Synced;
-pub(crate) use sync::mark_anew;
+pub(crate) use sync::{expired, mark_anew, mark_now};
 pub(crate) use truth::{incident, truth_of};
 pub(crate) use verify::verify_stanza;
 

@@ -9,10 +9,13 @@ use drctl_engines::backrest::{Backup, Info};
 use drctl_model::{BackupId, BackupSummary, External, Origin, SourceId, shown};
 use drctl_policies::{Engine, Pgbackrest};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
 
 use super::record::{Aside, Recorder, Unrecorded, is_ours};
 use crate::host::Setup;
+use crate::repository::Repository;
 use crate::repository::faults::is_bad_manifest;
+use crate::repository::findings::writable;
 
 /// How many records are written or read at once: each waits for the bucket, and is small.
 const AT_ONCE: usize = 16;
@@ -180,6 +183,30 @@ async fn mark(
     let now = setup.clock.now();
     catalog.set_expired(source, now, all).await.context("mark what has expired")?;
     Ok(gone.into_iter().collect())
+}
+
+/// Marks in this host's catalog, where it can be written, what pgBackRest has expired: others may have
+/// told it to, or have made its repository anew.
+pub(crate) async fn mark_now(setup: &Setup) {
+    let mut engines = setup.config.sources.values().map(|source| &source.engine);
+    if !engines.any(|engine| matches!(engine, Engine::Pgbackrest(_))) {
+        return;
+    }
+    if let Some(catalog) = writable(setup).await {
+        mark_anew(setup, &catalog).await;
+    }
+}
+
+/// The backups whose data pgBackRest has no more, as far as this host can remember it.
+pub(crate) async fn expired(
+    setup: &Setup,
+    repository: &Repository,
+) -> BTreeMap<(SourceId, BackupId), Timestamp> {
+    mark_now(setup).await;
+    match setup.log_cache(repository).await {
+        Some(catalog) => catalog.expired(None).await.unwrap_or_default(),
+        None => BTreeMap::new(),
+    }
 }
 
 /// Marks in a catalog that was made anew what pgBackRest has expired, of all sources; of those

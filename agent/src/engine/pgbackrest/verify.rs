@@ -29,8 +29,8 @@ impl StanzaVerdict {
     }
 }
 
-/// Looks at a source's stanza; with `data` pgBackRest reads every file of its repository. Nothing
-/// for a source that has none.
+/// Looks at a source's stanza, and whether it has any of the backups that are recorded; with `data`
+/// pgBackRest reads every file of its repository. Nothing for a source that has none.
 ///
 /// # Errors
 /// Only what keeps it from looking. What is wrong is in the verdict.
@@ -38,6 +38,7 @@ pub(crate) async fn verify_stanza(
     setup: &Setup,
     source: &str,
     data: bool,
+    records: &[&External],
 ) -> Result<Option<StanzaVerdict>> {
     let Some((stanza, truth, _)) = truth_of(setup, source).await? else { return Ok(None) };
     let faults = truth.faults.into_iter().map(|fault| (fault.code.to_owned(), fault.text));
@@ -50,6 +51,11 @@ pub(crate) async fn verify_stanza(
         covered: Vec::new(),
         signers: std::collections::BTreeMap::new(),
     };
+    if !records.is_empty() && !records.iter().any(|record| stanza.has(record)) {
+        let text =
+            format!("pgBackRest has none of the {} backups that are recorded", records.len());
+        verdict.problems.push(("no_backup".to_owned(), text));
+    }
     let mut backups = BTreeMap::new();
     if data {
         let found = stanza.backrest.verify(None).await.context("have pgBackRest verify")?;

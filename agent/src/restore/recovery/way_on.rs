@@ -8,6 +8,7 @@ use drctl_policies::recovery::{Target, plan};
 use jiff::Timestamp;
 
 use super::Planned;
+use crate::engine::pgbackrest::StanzaView;
 use crate::host::{Exit, Failure};
 use crate::repository::Memory;
 use crate::repository::faults::is_newer;
@@ -22,6 +23,8 @@ pub enum WayOn {
     Around(Around),
     /// The same in another, new directory: this one is in the way of what the log makes.
     Elsewhere,
+    /// The same, planned again, in a new directory: the base is not there any more.
+    Anew,
     /// The same again goes on where it ended.
     GoOn,
     /// The same from this older backup, in a new directory.
@@ -57,6 +60,9 @@ pub async fn way_on(planned: &Planned<'_>, error: &anyhow::Error, step: Step) ->
     if is_unusable_place(&format!("{error:#}")) {
         return WayOn::Elsewhere;
     }
+    if base_is_gone(planned).await {
+        return WayOn::Anew;
+    }
     // A restored server that lets nobody in does so again.
     if !is_lasting(error) && code != "auth" {
         return WayOn::GoOn;
@@ -66,6 +72,22 @@ pub async fn way_on(planned: &Planned<'_>, error: &anyhow::Error, step: Step) ->
         (Some(older), _) => WayOn::Older(older),
         (None, Some(at)) => WayOn::Earlier(at),
         (None, None) => WayOn::BaseAlone,
+    }
+}
+
+/// Whether pgBackRest has the base no more: it was expired meanwhile, or its stanza was made anew.
+async fn base_is_gone(planned: &Planned<'_>) -> bool {
+    if planned.known.stanza.is_none() {
+        return false;
+    }
+    let Planned { setup, repository, request, plan, .. } = planned;
+    let Ok(Some(base)) = repository.manifest(&request.source, &plan.base).await else {
+        return false;
+    };
+    let stanza = StanzaView::of(setup, request.source.as_str()).await;
+    match (base.manifest.kind.external(), stanza) {
+        (Some(external), Ok(Some(stanza))) => !stanza.has(external),
+        _ => false,
     }
 }
 
