@@ -8,9 +8,9 @@ use drctl_model::{
     RepositoryId, Segment, SourceId, Stream, StreamId, Timeline, WAL, WalPart, WalPlace,
 };
 use drctl_store::{
-    Bucket, Identities, Odd, Recipients, SigningKey, Trust, digest, encode_acceptance,
-    encode_drill, encode_log_index, encode_manifest, encode_marker, encode_piece, layout,
-    new_identity, seal_bytes,
+    Bucket, Identities, Odd, Recipients, SigningKey, Trust, decode_signed_head, digest,
+    encode_acceptance, encode_drill, encode_log_index, encode_manifest, encode_marker,
+    encode_piece, layout, new_identity, seal_bytes,
 };
 use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
@@ -144,7 +144,19 @@ impl Thief {
         self.index_at(index_place(), plain, host)
     }
 
-    pub(crate) fn index_at(&self, place: IndexPlace, plain: &[u8], host: &str) -> Bytes {
+    /// Over one piece, as its own head tells of it.
+    pub(crate) fn index_of(&self, place: IndexPlace, part: WalPart, bytes: &[u8]) -> Bytes {
+        let at = self::place(part);
+        let (head, ..) =
+            decode_signed_head(bytes, &self.trust(), &self.id, &self.source, &at).unwrap();
+        let IndexPlace { start, end, .. } = place;
+        let LogPiece { plain_sha256, sealed, sealed_sha256, holds, .. } = head;
+        let head = None;
+        let piece = IndexedPiece { start, end, plain_sha256, sealed, head, sealed_sha256, holds };
+        self.index_with(place, piece, "db1")
+    }
+
+    fn index_at(&self, place: IndexPlace, plain: &[u8], host: &str) -> Bytes {
         let IndexPlace { start, end, .. } = place;
         let piece = IndexedPiece {
             start,
@@ -155,6 +167,10 @@ impl Thief {
             sealed_sha256: digest(plain),
             holds: Holds::default(),
         };
+        self.index_with(place, piece, host)
+    }
+
+    fn index_with(&self, place: IndexPlace, piece: IndexedPiece, host: &str) -> Bytes {
         let index = LogIndex {
             header: Header::new([WAL]),
             repository: self.id.clone(),
