@@ -13,7 +13,7 @@ use super::recovery_words::{
     NO_BOX, checks, done_object, done_text, noted, plan_text, refused, signed_text,
 };
 use super::screen::Screen;
-use crate::host::{AgentError, Exit, Meter, Setup, Stop};
+use crate::host::{AgentError, Exit, Meter, Setup, Stop, private};
 use crate::restore::Drilling;
 use crate::restore::recovery::{
     Outlook, PlanNote, Planned, Prepared, plan, prepare, prove, replay, resume, way_on,
@@ -28,6 +28,10 @@ pub(super) async fn recover(
     stop: &Stop,
 ) -> Result<Exit> {
     let request = request(setup, args, target)?;
+    // A plan may be made for a place that is still to be made.
+    if let Some(directory) = request.directory.as_ref().filter(|_| !args.plan) {
+        private::writable(directory)?;
+    }
     let drilling = if args.drill { Some(Drilling::begin(setup)?) } else { None };
     let mut tell = |note: PlanNote| screen.say(noted(&note));
     let planned = unless(stop, plan(setup, request, &mut tell)).await?.map_err(refused)?;

@@ -15,7 +15,7 @@ use super::args::RestoreArgs;
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, count, line, table};
 use crate::host::figures::{bytes, number, span};
-use crate::host::{AgentError, Exit, Meter, Setup, Stop, read_secret};
+use crate::host::{AgentError, Exit, Meter, Setup, Stop, private, read_secret};
 use crate::repository::Passed;
 use crate::restore::recovery::is_handed;
 use crate::restore::{
@@ -42,6 +42,11 @@ pub(super) async fn restore(
     // An estimate that nobody sees is not worth a segment.
     let reckon = args.plan || !(screen.quiet || screen.json);
     let request = request(setup, args)?;
+    if let Destination::Files(directory) | Destination::Cluster(directory) = &request.destination
+        && !args.plan
+    {
+        private::writable(directory)?;
+    }
     let planned = tokio::select! {
         planned = plan_backup(setup, request, reckon) => planned?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),

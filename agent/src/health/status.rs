@@ -21,6 +21,7 @@ use crate::repository::chain::Family;
 use crate::repository::findings::{refusals, writable};
 use crate::repository::losses::look_for_losses;
 use crate::repository::memory::CONTRADICTS;
+use crate::repository::named::REPLACED;
 use crate::repository::{CLOCKS_APART, Memory, Repository, words};
 use crate::restore::known::{Beside, LogState, log_state};
 
@@ -157,7 +158,9 @@ async fn note_losses(
 async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timestamp) -> Result<()> {
     let is_lost = |one: &BackupSummary| {
         let key = layout::manifest(&one.source, &one.backup);
-        status.vanished.iter().any(|lost| lost.key == key.as_ref())
+        // One that is there, if not as it was, is as good as it says itself.
+        let gone = |lost: &&Lost| !lost.why.ends_with(REPLACED);
+        status.vanished.iter().filter(gone).any(|lost| lost.key == key.as_ref())
     };
     let Some(lost) = status.newest_good.as_ref().filter(|good| is_lost(good)) else {
         return Ok(());

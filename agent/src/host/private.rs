@@ -106,13 +106,13 @@ fn of_account(path: &Path, owner: u32) -> anyhow::Error {
 
 /// Whether a restore may write below a directory, which need not be there yet: neither it nor
 /// anything on the way to it may be changed by another account, which could put a link in the place
-/// of what is written. In a directory like `/tmp`, names of ours are ours. And it can be written.
+/// of what is written. In a directory like `/tmp`, names of ours are ours.
 ///
 /// # Errors
 /// [`AgentError::Target`].
 pub(crate) fn target(directory: &Path) -> Result<()> {
     let Some((place, why)) = unfit_way(directory, true, geteuid().as_raw()) else {
-        return writable(directory);
+        return Ok(());
     };
     let text = format!(
         "{} {why}, who could lead what is restored elsewhere: name a new directory in one that only \
@@ -124,7 +124,10 @@ pub(crate) fn target(directory: &Path) -> Result<()> {
 
 /// Whether this account can write into a directory, or into that in which it would be made: a file
 /// system may be read-only, for root too.
-fn writable(directory: &Path) -> Result<()> {
+///
+/// # Errors
+/// [`AgentError::Target`].
+pub(crate) fn writable(directory: &Path) -> Result<()> {
     let named = std::path::absolute(directory).context("find the directory")?;
     let Some(there) = named.ancestors().find(|place| place.is_dir()) else { return Ok(()) };
     let may = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK);
@@ -141,7 +144,7 @@ fn writable(directory: &Path) -> Result<()> {
 /// Makes the directory of a restore where it is missing, for this account alone.
 ///
 /// # Errors
-/// As [`target`]; the file system's.
+/// As [`target`] and [`writable`]; the file system's.
 pub(crate) fn make_target(directory: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(|error| {
@@ -153,7 +156,8 @@ pub(crate) fn make_target(directory: &Path) -> Result<()> {
         AgentError::Target(text)
     })?;
     // Somebody may have been faster.
-    target(directory)
+    target(directory)?;
+    writable(directory)
 }
 
 /// A file in a directory of ours, to be written from its beginning; no link in its place is followed.

@@ -15,6 +15,9 @@ use super::drills::named_by_drills;
 use super::faults::is_bad_manifest;
 use super::{Inventory, MANIFESTS_AT_ONCE, Proven, Repository};
 
+/// What is said of a manifest that is there, and is not the one that was named.
+pub(crate) const REPLACED: &str = "another manifest is in its place";
+
 /// The newest manifests, which are read first: one of them tells of all others.
 const FIRST: usize = 2;
 
@@ -149,16 +152,16 @@ async fn lacks(
     source: &SourceId,
     named: &Named,
 ) -> Result<Option<String>> {
-    let other = || Some("another manifest is in its place".to_owned());
     match repository.manifest(source, &named.backup).await {
         Ok(Some(found)) if found.sha256 == named.manifest_sha256 => Ok(None),
-        Ok(Some(_)) => Ok(other()),
+        Ok(Some(_)) => Ok(Some(REPLACED.to_owned())),
         Ok(None) => Ok(Some("it is not in the bucket".to_owned())),
         Err(error) if is_bad_manifest(&error) => {
             let key = layout::manifest(source, &named.backup);
             let bytes = repository.bucket.get(&key, MAX_ENVELOPE_BYTES as u64).await;
             let same = bytes.is_ok_and(|bytes| digest(&bytes) == named.manifest_sha256);
-            Ok(if same { None } else { other() })
+            let other = "something else is in its place, which nobody whom we trust has signed";
+            Ok(if same { None } else { Some(other.to_owned()) })
         }
         Err(error) => Err(error),
     }
