@@ -46,7 +46,7 @@ pub fn are_reached(shop: &impl Cluster) {
 /// If one of them is not refused, or something is there afterwards.
 pub fn are_refused(shop: &impl Cluster) -> String {
     let early =
-        shop.sql("select to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')");
+        shop.sql("select to_char((now() - interval '2 seconds') at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')");
     shop.back_up();
     shop.tick(1..11);
     shop.archived();

@@ -135,6 +135,7 @@ fn whoever_listens_at_a_socket_gets_nothing_unless_the_account_may() {
 fn a_server_in_a_place_of_everybody_is_named_or_refused() {
     let server = Postgres::start();
     server.psql("postgres", "create database app");
+    server.psql("app", "create table t as select 1");
     let site = Site::with(&server);
     let backup = site.backup();
     let open = |mode| {

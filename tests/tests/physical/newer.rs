@@ -143,6 +143,7 @@ fn a_recovery_that_meets_what_a_newer_drctl_wrote_says_so_and_the_next_one_leads
     let newer = rewritten(&shop, &piece, |head| {
         head["min_reader"] = json!(2);
         head["reader"] = json!("7.2.0");
+        head["pad"] = json!("x".repeat(39));
     });
     assert_eq!(newer.len(), fs::read(&piece).unwrap().len());
     fs::write(&piece, newer).unwrap();
