@@ -17,6 +17,12 @@ use crate::repository::findings::{Findings, suspect};
 /// then [`EngineError`](drctl_engines::EngineError) of the server or its tools,
 /// [`StoreError`](drctl_store::StoreError) of the bucket, [`AgentError::Incomplete`],
 /// [`AgentError::Interrupted`]: nothing of it counts, and the job's record says so.
+///
+/// [`AgentError::UnknownSource`]: crate::host::AgentError::UnknownSource
+/// [`AgentError::Usage`]: crate::host::AgentError::Usage
+/// [`AgentError::Busy`]: crate::host::AgentError::Busy
+/// [`AgentError::Incomplete`]: crate::host::AgentError::Incomplete
+/// [`AgentError::Interrupted`]: crate::host::AgentError::Interrupted
 pub async fn backup(
     setup: &Setup,
     name: &str,
