@@ -1,9 +1,8 @@
 //! One attempt to back a source up.
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::Catalog;
 use drctl_engines::{BackupSource, ToolRun};
-use drctl_model::{BackupId, BackupSummary, Child, Facts, JobId, SourceId, StreamFacts, total};
+use drctl_model::{BackupSummary, Child, Facts, JobId, StreamFacts, total};
 use drctl_policies::Source;
 use drctl_store::{Recipients, Sealer, SigningKey, layout};
 
@@ -12,7 +11,7 @@ use super::streamed::{Begun, Streamed};
 use crate::host::{AgentError, Meter, Setup, Stop, crash_point};
 use crate::jobs::open_job::OpenJob;
 use crate::jobs::settle::{Unsettled, record_failure, settle};
-use crate::repository::{Repository, strays};
+use crate::repository::strays;
 use crate::transfer::{Intake, Stored, store_stream};
 
 /// A backup that is to be made now; its source's lock is held.
@@ -28,17 +27,11 @@ pub(crate) struct Order<'a> {
     pub(crate) stop: &'a Stop,
 }
 
-/// What is fixed before the first byte flows.
+/// An attempt, and what it has come to.
 pub(crate) struct Attempt<'a> {
-    pub(crate) setup: &'a Setup,
-    pub(crate) repository: &'a Repository,
-    pub(crate) source: &'a SourceId,
-    pub(crate) id: BackupId,
+    pub(crate) begun: Begun<'a>,
     pub(crate) recipients: Recipients,
     pub(crate) key: SigningKey,
-    pub(crate) started: jiff::Timestamp,
-    pub(crate) meter: Meter,
-    pub(crate) requested: RequestedKind,
     /// What the operator should know of it.
     pub(crate) notes: Vec<String>,
     /// Whether the manifest may be in the bucket.
@@ -86,25 +79,21 @@ pub(crate) async fn back_up(order: Order<'_>, engine: &mut dyn Streamed) -> Resu
         prepared = preparing => prepared?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
-    let mut attempt = Attempt {
+    let begun = Begun {
         setup,
         repository: &repository,
+        catalog: &catalog,
         source: id,
-        id: open.id.clone(),
-        recipients,
-        key,
+        backup: &open.id,
         started: open.started,
-        meter: meter.clone(),
         requested,
-        notes: Vec::new(),
-        committing: false,
+        meter,
     };
-    let begun = attempt.begun();
-    let chosen = tokio::select! {
+    let notes = tokio::select! {
         chosen = engine.choose(&begun) => chosen,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
-    attempt.notes.extend(chosen);
+    let mut attempt = Attempt { begun, recipients, key, notes, committing: false };
     if catalog.path() != setup.catalog_path() {
         attempt.notes.push(format!(
             "{} cannot be used: `list` and `status` do not know of this backup; when that is mended, \
@@ -113,13 +102,11 @@ pub(crate) async fn back_up(order: Order<'_>, engine: &mut dyn Streamed) -> Resu
         ));
     }
     let level = source.policy.compression_level;
-    let done = attempt.run((engine, level), &catalog, job, stop).await;
+    let done = attempt.run((engine, level), job, stop).await;
     let done = match done {
         Ok(summary) => Ok(summary),
         // The manifest may be in the bucket although its answer was lost.
-        Err(error) if attempt.committing => {
-            attempt.unsettled(&catalog, job).look_again(error).await
-        }
+        Err(error) if attempt.committing => attempt.unsettled(job).look_again(error).await,
         Err(error) => {
             record_failure(setup, &catalog, job, &error).await;
             Err(error)
@@ -129,39 +116,24 @@ pub(crate) async fn back_up(order: Order<'_>, engine: &mut dyn Streamed) -> Resu
 }
 
 impl Attempt<'_> {
-    /// What its engine is told of it.
-    fn begun(&self) -> Begun<'_> {
-        Begun {
-            setup: self.setup,
-            repository: self.repository,
-            source: self.source,
-            backup: &self.id,
-            started: self.started,
-            requested: self.requested,
-            meter: &self.meter,
-        }
-    }
-
-    fn unsettled<'a>(&'a self, catalog: &'a Catalog, job: JobId) -> Unsettled<'a> {
-        let Attempt { setup, repository, source, id: backup, .. } = self;
+    fn unsettled(&self, job: JobId) -> Unsettled<'_> {
+        let Begun { setup, repository, catalog, source, backup, .. } = self.begun;
         Unsettled { setup, repository, catalog, source, backup, job, word: "committed", left: None }
     }
 
     async fn run(
         &mut self,
         (engine, level): (&mut dyn Streamed, i32),
-        catalog: &Catalog,
         job: JobId,
         stop: &Stop,
     ) -> Result<BackupSummary> {
-        let begun = self.begun();
         let mut source = tokio::select! {
-            opened = engine.open(&begun) => opened?,
+            opened = engine.open(&self.begun) => opened?,
             () = stop.requested() => return Err(AgentError::Interrupted.into()),
         };
         // Beside the bytes: asked for behind them it would hold the backup up, and move its end.
         let streaming = async {
-            let needs = async { Ok(engine.needs(&begun).await) };
+            let needs = async { Ok(engine.needs(&self.begun).await) };
             tokio::try_join!(self.stream_all(level, source.as_mut()), needs)
         };
         let streamed = tokio::select! {
@@ -179,28 +151,29 @@ impl Attempt<'_> {
             }
         };
         let mut finished = source.finish(&collected.facts.streams).await?;
-        let told = engine.finished(&self.begun(), &collected.facts, &mut finished).await;
+        let told = engine.finished(&self.begun, &collected.facts, &mut finished).await;
         self.notes.append(&mut finished.notes);
         self.notes.extend(told);
-        let summary = self.commit(collected, finished, catalog, job).await?;
-        let told = engine.committed(&self.begun(), &summary).await;
+        let summary = self.commit(collected, finished, job).await?;
+        let told = engine.committed(&self.begun, &summary).await;
         self.notes.extend(told);
         Ok(summary)
     }
 
     async fn stream_all(&self, level: i32, engine: &mut dyn BackupSource) -> Result<Collected> {
+        let Begun { setup, repository, source, backup, meter, .. } = self.begun;
         let intake = Intake {
-            bucket: self.repository.bucket.clone(),
-            source: self.source.clone(),
-            backup: self.id.clone(),
+            bucket: repository.bucket.clone(),
+            source: source.clone(),
+            backup: backup.clone(),
             sealer: Sealer::new(&self.recipients, level),
-            limits: self.setup.limits(),
-            meter: self.meter.clone(),
+            limits: setup.limits(),
+            meter: meter.clone(),
         };
         let mut collected = Collected::default();
         while let Some(run) = engine.next_stream().await? {
-            self.meter.label(run.label.clone());
-            self.meter.expect(run.expected_bytes.unwrap_or(0));
+            meter.label(run.label.clone());
+            meter.expect(run.expected_bytes.unwrap_or(0));
             let ToolRun { id, label, output, outcome, .. } = run;
             let Stored { stream, plain_xxh128 } = store_stream(&intake, &id, output).await?;
             let outcome = outcome.await.with_context(|| format!("dump {label}"))?;
@@ -216,9 +189,9 @@ impl Attempt<'_> {
 
     /// Asks the bucket itself whether it holds what it acknowledged.
     async fn has_all(&self, stream: &drctl_model::Stream) -> Result<()> {
-        let prefix = layout::stream(self.source, &self.id, &stream.id);
-        let found =
-            self.repository.count_and_size(&prefix).await.context("list what was stored")?;
+        let Begun { repository, source, backup, .. } = self.begun;
+        let prefix = layout::stream(source, backup, &stream.id);
+        let found = repository.count_and_size(&prefix).await.context("list what was stored")?;
         let expected = stream.objects();
         if found != expected {
             let text = format!(

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_catalog::Catalog;
 use drctl_engines::Finished;
 use drctl_model::{
     BackupId, BackupKind, BackupSummary, Engine, Facts, JobEvent, JobId, Manifest, SourceId,
@@ -17,6 +16,7 @@ use jiff::Timestamp;
 
 use super::attempt::{Attempt, Collected, total_plain};
 use super::plausible::{like, shrunk};
+use super::streamed::Begun;
 use crate::host::{AgentError, Setup, crash_point};
 use crate::repository::{Repository, named};
 
@@ -26,23 +26,22 @@ impl Attempt<'_> {
         &mut self,
         collected: Collected,
         finished: Finished,
-        catalog: &Catalog,
         job: JobId,
     ) -> Result<BackupSummary> {
-        let known = catalog.backups(Some(self.source)).await?;
-        let before =
-            named::before(self.repository, self.source, Some(&self.id), Some(catalog)).await;
+        let Begun { setup, repository, catalog, source, backup, .. } = self.begun;
+        let known = catalog.backups(Some(source)).await?;
+        let before = named::before(repository, source, Some(backup), Some(catalog)).await;
         let manifest = Manifest { before, ..self.manifest(collected, finished, &known)? };
         let signed = Signed::new(manifest, &self.key)?;
         let manifest = &signed.manifest;
         let stored = JobEvent::Stored { plain_bytes: manifest.plain_bytes() };
-        catalog.append(job, self.setup.clock.now(), &stored).await?;
+        catalog.append(job, setup.clock.now(), &stored).await?;
         crash_point("backup-before-manifest");
         self.committing = true;
-        let summary = signed.put(self.repository).await?;
-        named::keep(catalog, self.source, named::by_manifest(manifest)).await;
-        catalog.commit_backup(job, self.setup.clock.now(), &summary).await.with_context(|| {
-            format!("the backup {} is committed in the bucket; record it in the catalog", self.id)
+        let summary = signed.put(repository).await?;
+        named::keep(catalog, source, named::by_manifest(manifest)).await;
+        catalog.commit_backup(job, setup.clock.now(), &summary).await.with_context(|| {
+            format!("the backup {backup} is committed in the bucket; record it in the catalog")
         })?;
         Ok(summary)
     }
@@ -55,10 +54,10 @@ impl Attempt<'_> {
     ) -> Result<Manifest> {
         let Finished { engine, kind, versions: tools, mut suspect, .. } = finished;
         suspect.extend(shrunk(total_plain(&collected), like(&kind, known)));
-        let Attempt { setup, repository, source, id: backup, recipients, started, .. } = self;
-        let frame = Frame { setup, repository, source, backup, recipients };
+        let Begun { setup, repository, source, backup, started, .. } = self.begun;
+        let frame = Frame { setup, repository, source, backup, recipients: &self.recipients };
         let Collected { streams, facts, children } = collected;
-        let times = (*started, self.setup.clock.now());
+        let times = (started, setup.clock.now());
         let manifest = frame.manifest((engine, kind), times, (tools, suspect), &facts)?;
         Ok(Manifest { children, streams, ..manifest })
     }

@@ -1,6 +1,7 @@
 //! What an engine adds to a backup whose bytes come by here.
 
 use anyhow::Result;
+use drctl_catalog::Catalog;
 use drctl_engines::{BackupSource, Finished};
 use drctl_model::{BackupId, BackupSummary, ClusterNeeds, Facts, SourceId};
 use jiff::Timestamp;
@@ -9,10 +10,12 @@ use super::RequestedKind;
 use crate::host::{Meter, Setup};
 use crate::repository::Repository;
 
-/// An attempt to back a source up, as its engine sees it.
+/// What is fixed of an attempt to back a source up before its engine is asked.
+#[derive(Clone, Copy)]
 pub(crate) struct Begun<'a> {
     pub(crate) setup: &'a Setup,
     pub(crate) repository: &'a Repository,
+    pub(crate) catalog: &'a Catalog,
     pub(crate) source: &'a SourceId,
     /// The backup that it becomes.
     pub(crate) backup: &'a BackupId,

@@ -60,7 +60,10 @@ pub(crate) trait SourceEngine: Send + Sync {
     ///
     /// # Errors
     /// [`AgentError::Usage`](crate::host::AgentError::Usage).
-    fn has_log(&self, source: &str, left: &str) -> Result<()>;
+    fn has_log(&self, source: &str, left: &str) -> Result<()> {
+        let _ = (source, left);
+        Ok(())
+    }
 
     /// Streams the source's log into the bucket, until somebody wishes for the end.
     ///
@@ -82,7 +85,9 @@ pub(crate) trait SourceEngine: Send + Sync {
     fn archive_command(&self, replaced: &Replaced<'_>) -> Result<Option<String>>;
 
     /// Whether what is restored of it runs in a server of ours.
-    fn runs_restored(&self) -> bool;
+    fn runs_restored(&self) -> bool {
+        false
+    }
 
     /// Databases that its backups had, and have no more.
     fn gone(&self, setup: &Setup, source: &SourceId) -> Vec<Gone> {

@@ -4,7 +4,6 @@ use std::path::absolute;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::Catalog;
 use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource, ParentCopy, cluster_needs};
 use drctl_engines::{BackupSource, Brought, Finished};
 use drctl_model::{BackupSummary, ClusterNeeds, Facts};
@@ -37,10 +36,6 @@ impl SourceEngine for BaseBackups<'_> {
     async fn back_up(&self, order: Order<'_>) -> Result<BackedUp> {
         let BaseBackups { source, settings } = *self;
         back_up(order, &mut BackingUp { source, settings, parent: None, listing: None }).await
-    }
-
-    fn has_log(&self, _: &str, _: &str) -> Result<()> {
-        Ok(())
     }
 
     async fn stream_log(&self, streaming: &Streaming<'_>) -> Result<()> {
@@ -145,11 +140,7 @@ impl Streamed for BackingUp<'_> {
 /// Whether it is of another cluster than the source's base backups before it; also that this is not
 /// known.
 async fn of_another_cluster(begun: &Begun<'_>, summary: &BackupSummary) -> Option<String> {
-    let known = async {
-        let catalog = Catalog::open_read_only(&begun.setup.catalog_path()).await?;
-        catalog.backups(Some(begun.source)).await
-    };
-    match known.await {
+    match begun.catalog.backups(Some(begun.source)).await {
         Ok(known) => another_cluster::note(&known, summary),
         Err(error) => Some(format!(
             "whether it is of the same cluster as the base backups before it was not compared: {error}"

@@ -55,10 +55,6 @@ impl SourceEngine for Dump<'_> {
         Err(AgentError::Usage(text).into())
     }
 
-    fn runs_restored(&self) -> bool {
-        false
-    }
-
     fn gone(&self, setup: &Setup, source: &SourceId) -> Vec<Gone> {
         gone(setup, source)
     }

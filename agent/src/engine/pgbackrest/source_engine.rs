@@ -26,10 +26,6 @@ impl SourceEngine for Stanza<'_> {
         attempt::back_up(order, self.settings).await
     }
 
-    fn has_log(&self, _: &str, _: &str) -> Result<()> {
-        Ok(())
-    }
-
     async fn stream_log(&self, streaming: &Streaming<'_>) -> Result<()> {
         stream_log(self.source, streaming).await
     }

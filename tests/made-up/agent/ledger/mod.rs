@@ -27,10 +27,6 @@ impl SourceEngine for Books<'_> {
         back_up(order, &mut Copying(self.0)).await
     }
 
-    fn has_log(&self, _: &str, _: &str) -> Result<()> {
-        Ok(())
-    }
-
     async fn stream_log(&self, streaming: &Streaming<'_>) -> Result<()> {
         log::stream(&self.0.books, streaming).await
     }
@@ -42,10 +38,6 @@ impl SourceEngine for Books<'_> {
     fn archive_command(&self, replaced: &Replaced<'_>) -> Result<Option<String>> {
         let text = format!("`{}` is a ledger: it has no server", replaced.source);
         Err(AgentError::Usage(text).into())
-    }
-
-    fn runs_restored(&self) -> bool {
-        false
     }
 
     async fn look(&self, looked: &Looked<'_>, found: &mut Checks) {
