@@ -16,5 +16,5 @@ pub use process::{blocking, kill_tools};
 pub use secret::Secret;
 pub use source::{BackupSource, Brought, Finished, Outcome, StreamOutcome, ToolRun};
 pub use target::{RestoreTarget, ToolFeed};
-pub(crate) use way::temporary_for_sockets;
 pub use way::{Unfit, account, temporary, unfit_way};
+pub(crate) use way::{name_of, temporary_for_sockets, unfit_way_for};

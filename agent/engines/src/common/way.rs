@@ -8,9 +8,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use nix::unistd::{Uid, User};
 use rustix::process::geteuid;
 
 use super::EngineError;
+
+/// Whoever may write into a directory can put something else in the place of what lies there.
+const OTHERS_MAY_WRITE: u32 = 0o022;
 
 /// How many links are followed; the kernel follows no more either.
 const LINKS: usize = 40;
@@ -39,10 +43,22 @@ impl fmt::Display for Unfit {
 /// there are ours. Where the path is `whole` ours, it may not be one itself.
 #[must_use]
 pub fn unfit_way(path: &Path, whole: bool, us: u32) -> Option<(PathBuf, Unfit)> {
+    unfit_way_for(path, whole.then_some(OTHERS_MAY_WRITE), &[0, us])
+}
+
+/// The same where all of these accounts are trusted. These bits of the mode are not allowed in the path
+/// itself, sticky or not; without any it is looked at like any place on the way.
+pub(crate) fn unfit_way_for(
+    path: &Path,
+    itself: Option<u32>,
+    trusted: &[u32],
+) -> Option<(PathBuf, Unfit)> {
     let named = std::path::absolute(path).ok()?;
     let mut rest = names(&named);
     let (mut at, mut links) = (PathBuf::from("/"), 0);
-    if let Some(unfit) = unfit(&at.symlink_metadata().ok()?, whole && rest.is_empty(), us) {
+    if let Some(unfit) =
+        unfit(&at.symlink_metadata().ok()?, itself.filter(|_| rest.is_empty()), trusted)
+    {
         return Some((at, unfit));
     }
     while let Some(name) = rest.pop() {
@@ -52,7 +68,7 @@ pub fn unfit_way(path: &Path, whole: bool, us: u32) -> Option<(PathBuf, Unfit)> 
         }
         let next = at.join(name);
         let found = next.symlink_metadata().ok()?;
-        if let Some(unfit) = unfit(&found, whole && rest.is_empty(), us) {
+        if let Some(unfit) = unfit(&found, itself.filter(|_| rest.is_empty()), trusted) {
             return Some((next, unfit));
         }
         if !found.is_symlink() {
@@ -80,25 +96,27 @@ fn names(path: &Path) -> Vec<OsString> {
 }
 
 /// What speaks against one place.
-fn unfit(found: &Metadata, whole: bool, us: u32) -> Option<Unfit> {
-    if found.uid() != us && found.uid() != 0 {
+fn unfit(found: &Metadata, itself: Option<u32>, trusted: &[u32]) -> Option<Unfit> {
+    if !trusted.contains(&found.uid()) {
         return Some(Unfit::Foreign(found.uid()));
     }
-    let sticky = found.is_dir() && found.mode() & 0o1000 != 0 && !whole;
-    let open = found.mode() & 0o022 != 0 && !sticky && !found.is_symlink();
-    open.then_some(Unfit::Open(found.mode() & 0o7777))
+    let sticky = found.is_dir() && found.mode() & 0o1000 != 0;
+    let open = match itself {
+        Some(bits) => found.mode() & bits != 0,
+        None => found.mode() & OTHERS_MAY_WRITE != 0 && !sticky,
+    };
+    (open && !found.is_symlink()).then_some(Unfit::Open(found.mode() & 0o7777))
 }
 
-/// An account as people know it, if the system's file knows it.
+/// The name of an account, if the system knows it.
+pub(crate) fn name_of(uid: u32) -> Option<String> {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
+}
+
+/// An account as people know it.
 #[must_use]
 pub fn account(uid: u32) -> String {
-    let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let named = text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    });
-    named.unwrap_or_else(|| format!("account {uid}"))
+    name_of(uid).unwrap_or_else(|| format!("account {uid}"))
 }
 
 /// The directory for what is made for a while: everything of ours that is made there is made in this

@@ -4,25 +4,20 @@
 //! before that is known, as with libpq's `requirepeer`.
 
 use std::fmt;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Uid, User};
 use rustix::process::geteuid;
 use tokio::net::UnixStream;
 
 use super::PgServer;
+use crate::common::{name_of, unfit_way_for};
 
-/// Whoever may write into a directory can put a socket there.
+/// Whoever may write into a directory can put a socket there. A group may, as Debian has it: the socket
+/// must be the directory's owner's anyway.
 const ALL_MAY_WRITE: u32 = 0o002;
-
-/// Whoever may write above it can put another directory in its place.
-const OTHERS_MAY_WRITE: u32 = 0o022;
-
-/// Names in such a directory are their owners' alone.
-const STICKY: u32 = 0o1000;
 
 /// That somebody listens at a socket who may not be the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +65,16 @@ impl std::error::Error for Stranger {}
 /// One that holds a [`Stranger`].
 pub(super) fn believed(server: &PgServer, stream: &UnixStream) -> io::Result<Option<String>> {
     let uid = stream.peer_cred()?.uid();
-    let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
-    let directory = Path::new(&server.host);
-    let place = Place::of(directory)?;
-    let peer = Peer { uid, name: name.as_deref() };
-    let us = geteuid().as_raw();
-    match judge(&peer, us, server.require_peer.as_deref(), (directory, &place)) {
+    let name = name_of(uid);
+    let why = match &server.require_peer {
+        Some(required) => unlike(name.as_deref(), required),
+        None => {
+            let directory = Path::new(&server.host);
+            let peer = Peer { uid, name: name.as_deref() };
+            judge(&peer, geteuid().as_raw(), (directory, &Place::of(directory)?))
+        }
+    };
+    match why {
         None => Ok(name),
         Some(why) => {
             let account = name.map_or_else(|| uid.to_string(), |name| format!("`{name}`"));
@@ -105,44 +104,20 @@ struct Place {
 
 impl Place {
     fn of(directory: &Path) -> io::Result<Place> {
-        let real = directory.canonicalize()?;
-        let found = fs::metadata(&real)?;
-        let owner = found.uid();
-        let itself = (found.mode() & ALL_MAY_WRITE != 0).then_some(&real);
-        // The way as it is named, links and all, and the way to where that leads.
-        let ways = [directory, &real].into_iter().flat_map(|way| way.ancestors().skip(1));
-        let is_open =
-            |place: &&Path| fs::metadata(place).map_or(true, |found| may_be_swapped(&found, owner));
-        let is_alien = |place: &&Path| {
-            let link = fs::symlink_metadata(place).ok().filter(Metadata::is_symlink);
-            link.is_some_and(|link| !is_trusted(link.uid(), owner))
-        };
-        let above = ways.clone().find(is_open).map(Path::to_owned);
-        let link = directory.ancestors().find(is_alien).map(Path::to_owned);
-        Ok(Place { owner, open: itself.cloned().or(above).or(link) })
+        let owner = fs::metadata(directory)?.uid();
+        let trusted = [0, geteuid().as_raw(), owner];
+        let unfit = unfit_way_for(directory, Some(ALL_MAY_WRITE), &trusted);
+        Ok(Place { owner, open: unfit.map(|(place, _)| place) })
     }
 }
 
-/// Whether what lies in a directory may be swapped by others than the owner, root and us.
-fn may_be_swapped(found: &Metadata, owner: u32) -> bool {
-    let (mode, by) = (found.mode(), found.uid());
-    !is_trusted(by, owner) || (mode & OTHERS_MAY_WRITE != 0 && mode & STICKY == 0)
+/// That it is another account than the one that is required.
+fn unlike(name: Option<&str>, required: &str) -> Option<Why> {
+    (name != Some(required)).then(|| Why::Required(required.to_owned()))
 }
 
-fn is_trusted(account: u32, owner: u32) -> bool {
-    [0, geteuid().as_raw(), owner].contains(&account)
-}
-
-/// Why whoever listens is not believed to be the server.
-fn judge(
-    peer: &Peer<'_>,
-    us: u32,
-    required: Option<&str>,
-    (directory, place): (&Path, &Place),
-) -> Option<Why> {
-    if let Some(required) = required {
-        return (peer.name != Some(required)).then(|| Why::Required(required.to_owned()));
-    }
+/// Why whoever listens is not believed to be the server, where no account was required.
+fn judge(peer: &Peer<'_>, us: u32, (directory, place): (&Path, &Place)) -> Option<Why> {
     let ours = [0, us].contains(&peer.uid);
     match &place.open {
         Some(open) if ours && peer.name.is_none() => Some(Why::Nameless(open.clone())),
@@ -179,15 +154,19 @@ mod tests {
         for (name, uid, required, owner, open, right) in cases {
             let account = format!("a{uid}");
             let peer = Peer { uid, name: Some(&account) };
-            let why = judge(&peer, us, required, (Path::new("/run/x"), &Place { owner, open }));
+            let place = Place { owner, open };
+            let why = match required {
+                Some(required) => unlike(Some(&account), required),
+                None => judge(&peer, us, (Path::new("/run/x"), &place)),
+            };
             assert_eq!(why.is_none(), right, "{name}: {why:?}");
         }
         // A tool could not be told whom to believe.
         let nameless = Peer { uid: us, name: None };
         let open = Place { owner: 0, open: tmp() };
-        assert!(judge(&nameless, us, None, (Path::new("/tmp"), &open)).is_some());
+        assert!(judge(&nameless, us, (Path::new("/tmp"), &open)).is_some());
         let own = Place { owner: us, open: None };
-        assert!(judge(&nameless, us, None, (Path::new("/run/x"), &own)).is_none());
+        assert!(judge(&nameless, us, (Path::new("/run/x"), &own)).is_none());
     }
 
     #[test]
@@ -213,6 +192,14 @@ mod tests {
             assert_eq!(open_to_others(&own).as_ref(), open, "{name}");
         }
         assert_eq!(open_to_others(&folder.path().join("absent")), None);
+        // A link on the way of a link may be led elsewhere as well.
+        let (open, link) = (folder.path().join("open"), folder.path().join("link"));
+        fs::create_dir(&open).unwrap();
+        std::os::unix::fs::symlink(&own, open.join("next")).unwrap();
+        std::os::unix::fs::symlink(open.join("next"), &link).unwrap();
+        assert_eq!(open_to_others(&link), None);
+        mode(&open, 0o777);
+        assert_eq!(open_to_others(&link), Some(open));
     }
 
     #[tokio::test]
@@ -234,7 +221,7 @@ mod tests {
         assert_eq!(said, b"");
         let ours = reach(None);
         let (link, _heard) = tokio::join!(super::super::link::connect(&ours), listener.accept());
-        let name = User::from_uid(Uid::effective()).unwrap().map(|user| user.name);
+        let name = name_of(geteuid().as_raw());
         assert_eq!(link.unwrap().account(), name);
     }
 }
