@@ -161,11 +161,25 @@ fn places<'a>(source: &SourceId, faults: impl Iterator<Item = &'a Fault>) -> Vec
     words.filter_map(place).collect()
 }
 
+/// The weightiest first: an index that lies, what is damaged, what only a newer drctl reads, and what a
+/// drill left.
+fn rank(fault: &Fault) -> u8 {
+    match fault.code.as_str() {
+        _ if fault.message.starts_with(EVIDENCE) => 3,
+        CONTRADICTS => 0,
+        NEWER => 2,
+        _ => 1,
+    }
+}
+
 /// What a look found wrong, for people.
 #[must_use]
 pub fn words(found: &Verification) -> String {
-    // What a drill left is the least of what may be wrong.
-    let is_worse = |fault: &&Fault| fault.code != NEWER && !fault.message.starts_with(EVIDENCE);
+    // What a drill left is the least of what may be wrong; what an index tells is told by itself.
+    let apart = [NEWER, CONTRADICTS];
+    let is_worse = |fault: &&Fault| {
+        !apart.contains(&fault.code.as_str()) && !fault.message.starts_with(EVIDENCE)
+    };
     let worst = found.problems.iter().find(is_worse);
     let first = worst.or(found.problems.first());
     let first = first.map(|fault| fault.message.as_str()).unwrap_or_default();
@@ -227,11 +241,7 @@ impl Notebook {
     pub async fn met(&self, source: &SourceId, problem: (String, String)) {
         let Some(catalog) = &self.catalog else { return };
         let known = Memory::of(catalog, Some(source)).await.unwrap_or_default();
-        // As `found` has it.
-        let closeness = match problem.0 == NEWER {
-            true => Closeness::Structure,
-            false => Closeness::Stored,
-        };
+        let closeness = self.found(Closeness::Stored, std::slice::from_ref(&problem)).closeness;
         // What an index tells is compared by every look, and by no recovery.
         let before = standing(known.looks(source, Subject::Log)).flat_map(|look| {
             let all = look.closeness == closeness;
@@ -240,7 +250,8 @@ impl Notebook {
         let mut problems: Vec<(String, String)> =
             before.map(|fault| (fault.code.clone(), fault.message.clone())).collect();
         if !problems.contains(&problem) {
-            problems.push(problem);
+            // Of many only the first are kept.
+            problems.insert(0, problem);
         }
         self.log(source, Subject::Log, closeness, &problems).await;
     }
@@ -283,6 +294,27 @@ impl Notebook {
             message: problem.1.clone(),
             trust: is_trust(problem).then(|| self.trust.clone()),
         };
-        Verification { at: self.at, closeness, problems: counts.map(fault).collect() }
+        let mut problems: Vec<Fault> = counts.map(fault).collect();
+        // Of many only the first are kept: those that plans are led by must be among them.
+        problems.sort_by_key(rank);
+        Verification { at: self.at, closeness, problems }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_plans_are_led_by_is_kept_however_much_else_is_wrong() {
+        let notebook = Notebook { catalog: None, at: Timestamp::UNIX_EPOCH, trust: String::new() };
+        let problem = |code: &str, text: &str| (code.to_owned(), text.to_owned());
+        let mut problems = vec![problem("malformed", &format!("{EVIDENCE} x is bad")); 20];
+        problems.extend(vec![problem(NEWER, "a newer piece"); 20]);
+        problems.extend([problem("segment_damaged", "a piece"), problem(CONTRADICTS, "an index")]);
+        let found = notebook.found(Closeness::Plain, &problems);
+        let codes: Vec<&str> = found.problems.iter().map(|fault| fault.code.as_str()).collect();
+        assert_eq!(codes[..3], [CONTRADICTS, "segment_damaged", NEWER]);
+        assert_eq!((codes[21], codes[22], codes.len()), (NEWER, "malformed", 42));
     }
 }
