@@ -18,7 +18,7 @@ use crate::engine::pgbackrest::{mark_now, truth_of};
 use crate::host::locks::is_held;
 use crate::host::{Failure, Setup};
 use crate::repository::chain::Family;
-use crate::repository::findings::{refusals, writable};
+use crate::repository::findings::{refused, writable};
 use crate::repository::losses::look_for_losses;
 use crate::repository::memory::CONTRADICTS;
 use crate::repository::named::REPLACED;
@@ -171,9 +171,10 @@ async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timesta
     let mut there = catalog.backups(Some(&status.source)).await?;
     memory.mark(&mut there);
     there.retain(|one| !is_lost(one));
+    let family = Family::of(&there);
     let counts: Vec<&BackupSummary> = there
         .iter()
-        .filter(|one| one.is_good() && Family::of(&there).broken(one).is_none())
+        .filter(|one| one.is_good() && family.broken(one).is_none())
         .filter(|one| !expired.contains_key(&(one.source.clone(), one.backup.clone())))
         .collect();
     let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
@@ -181,6 +182,8 @@ async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timesta
     status.age = dated.map(|good| now.duration_since(good.taken()));
     status.newest_good = dated.or_else(|| newest(counts.iter().copied())).cloned();
     status.lost_good = Some(lost);
+    status.bad =
+        told(&memory, &status.source, status.newest_good.as_ref().map(|good| good.started));
     Ok(())
 }
 
@@ -262,6 +265,7 @@ async fn one(
     let running = unfinished.then(|| is_held(&setup.config.paths.state_dir, id)).flatten();
     let memory = Memory::of(catalog, Some(id)).await?;
     let bad = told(&memory, id, newest_good.as_ref().map(|good| good.started));
+    let met = catalog.findings(Some(id)).await?;
     Ok(SourceStatus {
         source: id.clone(),
         newest_good,
@@ -285,8 +289,8 @@ async fn one(
         next: schedule.and_then(|schedule| schedule.next_after(now)),
         log: None,
         vanished: Vec::new(),
-        refusals: refusals(catalog, Some(id)).await?,
-        met: catalog.findings(Some(id)).await?,
+        refusals: refused(&met),
+        met,
         lost: None,
         gone: engine::of(source).gone(setup, id),
     })

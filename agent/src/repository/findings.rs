@@ -199,9 +199,13 @@ pub(crate) async fn refusals(
     catalog: &Catalog,
     source: Option<&SourceId>,
 ) -> Result<Vec<Lost>, CatalogError> {
-    let standing = catalog.findings(source).await?.into_iter();
-    let refused = standing.filter(|one| one.finding.code == FindingCode::LogRefused);
-    Ok(refused.map(in_words).collect())
+    Ok(refused(&catalog.findings(source).await?))
+}
+
+/// The same of findings that are known.
+pub(crate) fn refused(standing: &[Standing]) -> Vec<Lost> {
+    let refused = standing.iter().filter(|one| one.finding.code == FindingCode::LogRefused);
+    refused.cloned().map(in_words).collect()
 }
 
 /// The same, and what else nobody settles who does not stream or archive any more: what an operator
