@@ -286,7 +286,7 @@ struct Remembered<'a> {
 async fn remembered(setup: &Setup, found: &Proven) -> (Option<Timestamp>, Option<Verification>) {
     let summary = found.summary();
     let source = &summary.source;
-    let Ok(catalog) = known_catalog(setup).await else { return (None, None) };
+    let Ok(catalog) = setup.known_catalog().await else { return (None, None) };
     let gone = catalog.expired(Some(source)).await.ok();
     let gone = gone.and_then(|gone| gone.get(&(source.clone(), summary.backup.clone())).copied());
     let memory = Memory::of(&catalog, Some(source)).await.unwrap_or_default();

@@ -8,7 +8,6 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use super::heard::while_heard;
 use super::screen::{Screen, TEXT_SHOWN};
-use super::state::known_catalog;
 use crate::host::{AgentError, Exit, Failure, Setup};
 use crate::repository::findings::{behind, forgettable};
 use crate::repository::inventory::not_counted;
@@ -99,7 +98,7 @@ pub(super) async fn forget(
     yes: Option<&str>,
 ) -> Result<Exit> {
     let source = super::source_id(source)?;
-    known_catalog(setup).await?;
+    setup.known_catalog().await?;
     let repository = setup.repository().await?;
     let catalog = setup.catalog(&repository).await?;
     let mut lost = look_for_losses(setup, &repository, &catalog, &source).await?;

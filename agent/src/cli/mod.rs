@@ -266,10 +266,10 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
 
 async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
     if !looks(&cli.verb) {
-        return execute(&cli, screen, stop).await;
+        return execute(&cli, None, screen, stop).await;
     }
     let setup = Setup::load(&cli.config)?;
-    while_heard(&setup, execute(&cli, screen, stop)).await
+    while_heard(&setup, execute(&cli, Some(setup.clone()), screen, stop)).await
 }
 
 /// Whether a command only looks at the bucket, and at no more of it than what is short.
@@ -282,8 +282,9 @@ fn looks(verb: &Verb) -> bool {
     }
 }
 
-async fn execute(cli: &Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
-    let setup = || Setup::load(&cli.config);
+/// Does it; `known` is the configuration, where it was read already.
+async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -> Result<Exit> {
+    let setup = || known.map_or_else(|| Setup::load(&cli.config), Ok);
     match &cli.verb {
         Verb::Init(args) => init::init(screen, &cli.config, args).await,
         Verb::Backup { source, full, incremental } => {

@@ -191,7 +191,7 @@ pub(super) async fn catalog(screen: Screen, setup: &Setup, verb: &CatalogVerb) -
         CatalogVerb::Forget { source, yes } => forget(screen, setup, source, yes.as_deref()).await,
         CatalogVerb::Rebuild => renew(screen, &rebuild(setup, &repository).await?),
         CatalogVerb::Check => {
-            known_catalog(setup).await?;
+            setup.known_catalog().await?;
             compare(screen, &check(setup, &repository).await?)
         }
     }
