@@ -50,7 +50,7 @@ pub(super) async fn recover(
 }
 
 /// Does the work, unless somebody wishes for the end.
-async fn unless<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn unless<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         done = work => done,
         () = stop.requested() => Err(AgentError::Interrupted.into()),

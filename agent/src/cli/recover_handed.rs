@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::args::RestoreArgs;
 use super::progress::Progress;
+use super::recover::unless;
 use super::recovery_words::refused;
 use super::screen::Screen;
 use crate::host::{AgentError, Exit, Meter, Setup, Stop};
@@ -17,16 +18,29 @@ pub(super) async fn recover_handed(
     target: Target,
     stop: &Stop,
 ) -> Result<Exit> {
-    let directory = args.to_directory.as_ref().map(std::path::absolute).transpose()?;
-    let none = "a recovery needs a new directory: --to-directory DIR";
+    let given = [
+        ("--backup", args.backup.is_some()),
+        ("--timeline", args.timeline.is_some()),
+        ("--system-id", args.system_id.is_some()),
+        ("--yes", args.yes.is_some()),
+        ("--resume", args.resume),
+        ("--drill", args.drill),
+        ("--open", args.open),
+        ("--promote", args.promote),
+        ("--extract", !args.extract.is_empty()),
+    ];
+    if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+        let text = format!("{flag} is for the clusters of PostgreSQL, and {} is none", args.source);
+        return Err(AgentError::Usage(text).into());
+    }
     let request = HandedRequest {
         source: super::source_id(&args.source)?,
         target,
-        directory: directory.ok_or_else(|| AgentError::Usage(none.to_owned()))?,
+        directory: args.to_directory.as_ref().map(std::path::absolute).transpose()?,
         identity: args.identity.clone(),
         accept_loss: args.accept_loss,
     };
-    let planned = plan_handed(setup, request).await?.map_err(refused)?;
+    let planned = unless(stop, plan_handed(setup, request)).await?.map_err(refused)?;
     let route = &planned.route;
     for reason in &route.refused {
         screen.say(format!("passed over: {reason}"));
@@ -44,9 +58,9 @@ pub(super) async fn recover_handed(
     }
     let meter = Meter::default();
     let progress = Progress::show(screen, &meter);
-    let reached = replay_handed(&planned, &meter, stop).await;
+    let replayed = replay_handed(&planned, &meter, stop).await;
     drop(progress);
-    let (reached, directory) = (reached?, &planned.request.directory);
+    let (directory, reached) = (replayed?, route.until);
     let object = json!({
         "base": route.base, "target": planned.request.target, "replayed": reached,
         "left_out": route.left_out, "directory": directory,

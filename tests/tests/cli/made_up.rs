@@ -126,6 +126,9 @@ fn a_made_up_engines_log_is_streamed_and_leads_to_a_position() {
     let _ = to("planned", &["--to-end", "--plan"]).ended(0);
     assert!(!site.path("planned").exists());
     let _ = to("behind", &["--to-lsn", "0/F"]).failed(5, "no_plan");
+    // What only a cluster's recovery has is refused, and never left undone in silence.
+    let said = to("drilled", &["--to-end", "--drill"]).failed(2, "usage");
+    assert!(said.contains("--drill") && !site.path("drilled").exists(), "{said}");
 
     // A piece that is gone is a gap, and one that is damaged is never replayed.
     let pieces = logs(&site);

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use drctl_model::{LogAt, LogPart, LogPlace, SourceId, shown};
+use drctl_model::{LogPart, LogPlace, SourceId, shown};
 use drctl_policies::recovery::Target;
 use futures_util::TryStreamExt as _;
 
-use super::Refusal;
+use super::{Refusal, named};
 use crate::engine::{self, Choices, HandsLog, Route};
 use crate::host::{AgentError, Meter, Setup, Stop};
 use crate::log::LogStore;
@@ -21,8 +21,8 @@ pub struct HandedRequest {
     pub source: SourceId,
     /// The point to recover to.
     pub target: Target,
-    /// The directory in which it is done, new or empty.
-    pub directory: PathBuf,
+    /// The directory in which it is done, new or empty; a plan needs none.
+    pub directory: Option<PathBuf>,
     /// The file of the identity; without one that of the configuration.
     pub identity: Option<PathBuf>,
     /// Whether a recovery of all that there is may leave something out.
@@ -100,43 +100,51 @@ async fn usable(
     Ok((backups, refused))
 }
 
-/// Restores the snapshot, hands the log over, and proves where that came to.
+/// Restores the snapshot, hands the log over, and proves that this came to the end of the route. Gives the
+/// directory in which it is.
 ///
 /// # Errors
 /// As [`restore_backup`]; log that cannot be read or does not follow; [`AgentError::Mismatch`] where
 /// the target was not reached: what is there is not to be used.
-pub async fn replay_handed(planned: &HandedPlan<'_>, meter: &Meter, stop: &Stop) -> Result<LogAt> {
+pub async fn replay_handed<'a>(
+    planned: &'a HandedPlan<'_>,
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<&'a Path> {
     let HandedPlan { request, route, setup, log_store } = planned;
+    let directory = named(request.directory.as_deref())?;
     let base = BackupRequest {
         source: request.source.clone(),
         backup: Some(route.base.to_string()),
         identity: request.identity.clone(),
         databases: Vec::new(),
         globals: true,
-        destination: Destination::Files(request.directory.clone()),
+        destination: Destination::Files(directory.to_owned()),
         jobs: 1,
         missing: false,
         trusted: None,
         owner: true,
     };
-    let base = plan_backup(setup, base, false).await?;
+    let base = tokio::select! {
+        planned = plan_backup(setup, base, false) => planned?,
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
+    };
     restore_backup(&base, meter, stop).await?;
     let (_, source) = setup.source(request.source.as_str())?;
     let engine = engine::of(source);
     let hands = hands(engine.hands_log())?;
-    let handing =
-        hand_over((hands, &request.directory), route, log_store, &base.request.identities);
+    let handing = hand_over((hands, directory), route, log_store, &base.request.identities);
     tokio::select! {
         handed = handing => handed?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     }
-    let reached = hands.reached(&request.directory).context("look how far the log was replayed")?;
+    let reached = hands.reached(directory).context("look how far the log was replayed")?;
     if reached != route.until {
         let text =
             format!("the log was replayed up to {reached}, and the plan ends at {}", route.until);
         return Err(AgentError::Mismatch(text).into());
     }
-    Ok(reached)
+    Ok(directory)
 }
 
 async fn hand_over(

@@ -91,9 +91,7 @@ pub struct RecoveryRequest {
 impl RecoveryRequest {
     /// The directory, where one was named.
     fn directory(&self) -> Result<&Path> {
-        let none =
-            || AgentError::Usage("a recovery needs a new directory: --to-directory DIR".to_owned());
-        Ok(self.directory.as_deref().ok_or_else(none)?)
+        named(self.directory.as_deref())
     }
 
     /// The file of the identity: the recovering server's own command opens the log with it.
@@ -107,6 +105,13 @@ impl RecoveryRequest {
             }
         }
     }
+}
+
+/// A directory that was named, as whatever touches one needs.
+fn named(directory: Option<&Path>) -> Result<&Path> {
+    let none =
+        || AgentError::Usage("a recovery needs a new directory: --to-directory DIR".to_owned());
+    Ok(directory.ok_or_else(none)?)
 }
 
 /// Why a recovery does not begin although nothing failed; nothing was touched.
