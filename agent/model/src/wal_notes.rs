@@ -22,7 +22,7 @@ impl WalNotes {
     /// As they were noted; nothing where they cannot be read.
     #[must_use]
     pub fn read(notes: &LogNotes) -> Option<WalNotes> {
-        serde_json::from_value(Value::Object(notes.own.clone())).ok()
+        WalNotes::deserialize(&notes.own).ok()
     }
 
     /// To be noted.

@@ -129,16 +129,10 @@ impl LogStore {
         of: impl Fn(&Lineage) -> bool,
         unit: impl Fn(&Holds) -> u64,
     ) -> Result<u64> {
-        let mut lineages: Vec<LogPlace> = Vec::new();
-        for place in self.places().await? {
-            let is_range = matches!(place.part, LogPart::Range { .. });
-            let is_new = lineages.last().is_none_or(|last| last.lineage != place.lineage);
-            if is_range && is_new && of(&place.lineage) {
-                lineages.push(place);
-            }
-        }
         let mut written = 0;
-        for place in lineages {
+        for lineage in self.lineages().await?.iter().filter(|lineage| of(lineage)) {
+            let is_range = |part: &LogPart| matches!(part, LogPart::Range { .. });
+            let Some(place) = self.any_piece(lineage, is_range).await? else { continue };
             let holds = match self.head(&place).await {
                 Ok(head) => head.holds,
                 Err(error) if is_bad_manifest(&error) => Holds::default(),

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{Lineage, LogPlace};
+use drctl_model::{Lineage, LogPart, LogPlace};
 use drctl_store::layout;
 
 use super::LogStore;
@@ -22,7 +22,7 @@ impl LogStore {
     ) -> Result<Vec<String>> {
         let mut told = Vec::new();
         for lineage in lineages.into_iter().filter(|lineage| !is_read(lineage)) {
-            let Some(place) = self.any_piece(lineage).await? else { continue };
+            let Some(place) = self.any_piece(lineage, |_| true).await? else { continue };
             let why = match self.head(&place).await {
                 // Another engine of this drctl has such a log.
                 Ok(_) => continue,
@@ -35,13 +35,18 @@ impl LogStore {
         Ok(told)
     }
 
-    /// A piece of a lineage, if there is any.
-    async fn any_piece(&self, lineage: &Lineage) -> Result<Option<LogPlace>> {
+    /// A piece of a lineage, if there is one such as is wanted.
+    pub(super) async fn any_piece(
+        &self,
+        lineage: &Lineage,
+        wanted: impl Fn(&LogPart) -> bool,
+    ) -> Result<Option<LogPlace>> {
         let mut found = None;
         let prefix = layout::lineage(&self.source, lineage);
         let bucket = &self.repository().bucket;
         let listing = bucket.list_states(&prefix, None, |state| {
-            found = layout::piece_at(&state.key).filter(|_| !state.deleted).map(|(_, place)| place);
+            let place = layout::piece_at(&state.key).filter(|_| !state.deleted);
+            found = place.map(|(_, place)| place).filter(|place| wanted(&place.part));
             if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         listing.await.context("list the log")?;

@@ -47,12 +47,10 @@ fn lost_log<E: LogEngine>(
         let why = format!("the {log} of {called} from {from} to {until} was there");
         (format!("{lineage}/{}-{}", range.0, range.1), why)
     };
-    let range = |key: &str| {
-        let file = key.strip_prefix(lineage.as_ref())?.strip_prefix('/')?;
-        let (from, until) = file.split_once('-')?;
-        Some((LogAt::read(from)?, LogAt::read(until)?))
+    let is_back = |lost: &&Lost| {
+        let at = lost_at(source, &lost.key);
+        at.is_some_and(|(its, range)| its == *of && covers(&there, range))
     };
-    let is_back = |lost: &&Lost| range(&lost.key).is_some_and(|range| covers(&there, range));
     let back = kept.iter().filter(is_back).map(|lost| lost.key.clone()).collect();
     (gone.into_iter().map(entry).collect(), back)
 }

@@ -103,16 +103,21 @@ async fn remembered(
         Some((source.clone(), id, text))
     };
     for lost in catalog.lost(source).await? {
-        let id: Option<BackupId> = lost.key.split('/').nth(3).and_then(|id| id.parse().ok());
-        let is_its = |id: &BackupId| layout::manifest(&lost.source, id).as_ref() == lost.key;
-        if let Some(id) = id.filter(|id| fits(id) && is_its(id)) {
-            let why = format!("{}, missed since {:.0}", shown(&lost.why, 300), lost.at);
+        if let Some((id, why)) = lost_backup(&lost).filter(|(id, _)| fits(id)) {
             return Ok(tell(&lost.source, id, &why));
         }
     }
     let known = known.iter().find(|backup| fits(&backup.backup));
     let why = "nobody has missed it before";
     Ok(known.and_then(|backup| tell(&backup.source, backup.backup.clone(), why)))
+}
+
+/// The backup whose manifest it is that is gone, and what is said of that.
+fn lost_backup(lost: &Lost) -> Option<(BackupId, String)> {
+    let id: BackupId = lost.key.split('/').nth(3)?.parse().ok()?;
+    let is_its = layout::manifest(&lost.source, &id).as_ref() == lost.key;
+    let why = || format!("{}, missed since {:.0}", shown(&lost.why, 300), lost.at);
+    is_its.then(|| (id, why()))
 }
 
 /// Names among the backups that were not chosen those newer ones that this host remembers, and that are
@@ -137,13 +142,7 @@ pub(crate) async fn add_lost(
     for backup in known.into_iter().filter(|one| one.newer(&chosen).is_gt()) {
         gone.insert(backup.backup, "it is gone from the bucket".to_owned());
     }
-    for one in lost {
-        let id: Option<BackupId> = one.key.split('/').nth(3).and_then(|id| id.parse().ok());
-        let is_its = |id: &BackupId| layout::manifest(source, id).as_ref() == one.key;
-        if let Some(id) = id.filter(|id| is_its(id) && *id > chosen.backup) {
-            gone.insert(id, format!("{}, missed since {:.0}", shown(&one.why, 300), one.at));
-        }
-    }
+    gone.extend(lost.iter().filter_map(lost_backup).filter(|(id, _)| *id > chosen.backup));
     for (backup, why) in gone {
         // Whatever else speaks against one that is there was told when it was looked at.
         if backup == chosen.backup || repository.manifest_is_there(source, &backup).await? {

@@ -39,9 +39,7 @@ pub use kept::{Kept, State, Stored};
 pub use keys::{Identities, Recipients, SigningKey, VerifyingKey, new_identity};
 pub use location::{Credentials, Location, Options};
 pub use log::{MAX_PIECE_HEAD_BYTES, decode_signed_head, encode_piece, piece_body};
-pub use log_index::{
-    MAX_LOG_INDEX_BYTES, decode_log_index, decode_signed_log_index, encode_log_index,
-};
+pub use log_index::{MAX_LOG_INDEX_BYTES, decode_signed_log_index, encode_log_index};
 pub use manifest::{MAX_FACTS_BYTES, decode_manifest, encode_manifest, open_facts, seal_facts};
 pub use marker::{MAX_MARKER_BYTES, decode_marker, encode_marker};
 /// An object's key.

@@ -23,24 +23,10 @@ pub fn encode_log_index(index: &LogIndex, key: &SigningKey) -> Result<Vec<u8>, F
     document(&index.place).sign(index, key)
 }
 
-/// Verifies, then parses, then checks an index that was found at `place`.
+/// Verifies, then parses, then checks an index that was found at `place`; with the key that signed it.
 ///
 /// # Errors
 /// [`FormatError`]: nobody whom we trust has signed it, or it belongs elsewhere.
-pub fn decode_log_index(
-    bytes: &[u8],
-    trust: &Trust,
-    repository: &RepositoryId,
-    source: &SourceId,
-    place: &IndexPlace,
-) -> Result<LogIndex, FormatError> {
-    decode_signed_log_index(bytes, trust, (repository, source), place).map(|(index, _)| index)
-}
-
-/// The same with the key that signed it.
-///
-/// # Errors
-/// As [`decode_log_index`].
 pub fn decode_signed_log_index(
     bytes: &[u8],
     trust: &Trust,
@@ -89,7 +75,8 @@ mod tests {
 
     fn read(index: &LogIndex, bytes: &[u8], key: &SigningKey) -> Result<LogIndex, FormatError> {
         let trust = Trust::new(vec![key.verifying_key()]);
-        decode_log_index(bytes, &trust, &RepositoryId::new(7), &index.source, &index.place)
+        let of = (&RepositoryId::new(7), &index.source);
+        decode_signed_log_index(bytes, &trust, of, &index.place).map(|(index, _)| index)
     }
 
     #[test]
@@ -102,7 +89,7 @@ mod tests {
         assert!(matches!(stranger, Err(FormatError::Untrusted { .. })));
         for bound in bound_elsewhere(&key.verifying_key(), Role::Log) {
             let (id, source) = (RepositoryId::new(7), &good.source);
-            let refused = decode_log_index(&bytes, &bound, &id, source, &good.place);
+            let refused = decode_signed_log_index(&bytes, &bound, (&id, source), &good.place);
             assert!(matches!(refused, Err(FormatError::WrongSigner { .. })), "{bound:?}");
         }
         for at in (0..bytes.len()).step_by(11) {

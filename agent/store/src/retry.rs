@@ -41,6 +41,10 @@ impl Bucket {
                 }
             }
         }
-        attempt().await
+        let done = attempt().await;
+        if done.is_ok() {
+            asked.heard();
+        }
+        done
     }
 }

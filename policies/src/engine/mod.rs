@@ -66,7 +66,7 @@ trait Settings {
 
     /// The secrets that they name, by their keys.
     fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
-        Vec::new()
+        self.server().into_iter().flat_map(Server::secrets).collect()
     }
 }
 

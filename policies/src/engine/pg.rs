@@ -146,19 +146,11 @@ impl Settings for PgDump {
     fn server(&self) -> Option<&Server> {
         Some(&self.server)
     }
-
-    fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
-        self.server.secrets().collect()
-    }
 }
 
 impl Settings for BaseBackup {
     fn server(&self) -> Option<&Server> {
         Some(&self.server)
-    }
-
-    fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
-        self.server.secrets().collect()
     }
 }
 

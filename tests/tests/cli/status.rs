@@ -51,13 +51,9 @@ fn a_breached_objective_is_11() {
     let _ = site.drctl(&["status", "--check"]).ended(0);
 }
 
-#[test]
-fn a_bucket_that_does_not_answer_is_told_in_bounded_time() {
-    let server = server_with(100);
-    let site = Site::with(&server);
-    let _ = site.backup();
-    let _ = site.drctl(&["status", "--check"]).ended(0);
-    let silent = Scripted::silent();
+/// Has a site look for its bucket where nobody answers. A request may take longer than whoever looks
+/// waits for an answer.
+fn ask(site: &Site, silent: &Scripted) {
     let url = format!("url = \"file://{}\"", site.path("repository").display());
     let away = format!(
         "url = \"s3://bucket/below\"\nendpoint = \"http://127.0.0.1:{}\"\nallow_http = true\n\
@@ -66,6 +62,16 @@ fn a_bucket_that_does_not_answer_is_told_in_bounded_time() {
         silent.port()
     );
     site.replace(&url, &away);
+}
+
+#[test]
+fn a_bucket_that_does_not_answer_is_told_in_bounded_time() {
+    let server = server_with(100);
+    let site = Site::with(&server);
+    let _ = site.backup();
+    let _ = site.drctl(&["status", "--check"]).ended(0);
+    let silent = Scripted::silent();
+    ask(&site, &silent);
     let begun = Instant::now();
     let ran = site.command(&["status", "--check"]).env("KEY", "key").output().expect("start it");
     let (took, told) = (begun.elapsed(), String::from_utf8_lossy(&ran.stdout));
@@ -80,15 +86,7 @@ fn commands_that_look_say_that_a_bucket_does_not_answer_and_end() {
     let site = Site::with(&server);
     let id = site.backup();
     let silent = Scripted::silent();
-    let url = format!("url = \"file://{}\"", site.path("repository").display());
-    // A request may take longer than whoever looks waits for an answer.
-    let away = format!(
-        "url = \"s3://bucket/below\"\nendpoint = \"http://127.0.0.1:{}\"\nallow_http = true\n\
-         request_timeout = \"1s\"\naccess_key_id = {{ env = \"KEY\" }}\n\
-         secret_access_key = {{ env = \"KEY\" }}",
-        silent.port()
-    );
-    site.replace(&url, &away);
+    ask(&site, &silent);
     let plan = ["restore", "shop", "--latest", "--to-files", "f", "--plan"];
     let looks: [(&[&str], i32); 7] = [
         (&["list"], 0),

@@ -1,5 +1,7 @@
 //! Where a source's log stands, for `status`.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::SourceId;
@@ -45,6 +47,7 @@ pub(crate) async fn log_state(
         recoverable_until.doubts.splice(0..0, known.uncopied.map(Warning::NoCopyOf));
     }
     let Known { mut refused, newer, .. } = known;
-    refused.retain(|why| !newer.contains(why));
+    let told: HashSet<&String> = newer.iter().collect();
+    refused.retain(|why| !told.contains(why));
     Ok(LogState { recoverable_until, refused, newer })
 }

@@ -95,6 +95,9 @@ impl<L: Lines> Archive<L> {
     /// Remembers pieces (their first bytes, and behind their last ones) that cannot be used: nothing
     /// leads across what no other piece covers of them.
     pub(crate) fn damage(&mut self, pieces: &[(L::Lineage, L::At, L::At)], why: Why) {
+        if pieces.is_empty() {
+            return;
+        }
         for (lineage, log) in &mut self.logs {
             let of = pieces.iter().filter(|(of, ..)| of == lineage);
             let bad: BTreeSet<(L::At, L::At)> = of.map(|(_, start, end)| (*start, *end)).collect();
