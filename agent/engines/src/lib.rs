@@ -9,8 +9,8 @@ pub mod pg;
 
 pub use common::boxed;
 pub use common::{
-    BackupSource, Below, Brought, EngineError, Finished, Outcome, OwnError, RestoreTarget, Secret,
-    Stderr, StreamOutcome, ToolFeed, ToolRun, Unfit, account, blocking, kill_tools, stays_below,
-    temporary, unfit_way,
+    BackupSource, Below, Brought, EngineError, FileTarget, Finished, Outcome, OwnError,
+    RestoreTarget, Secret, Stderr, StreamOutcome, ToolFeed, ToolRun, Unfit, account, blocking,
+    kill_tools, stays_below, temporary, unfit_way,
 };
 pub use pg::{Blocker, Leftover, ServerSaid, Unreadable};

@@ -240,7 +240,7 @@ async fn into_cluster(
         Content::Tablespace(facts) => facts.oid,
         _ => return into_file(outlet, request, item, &layout.data()).await,
     };
-    let mut sink = Sink::cluster(DirectoryTarget::new(&layout, oid)?);
+    let mut sink = Sink::files(DirectoryTarget::new(&layout, oid)?);
     let digest = fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await?;
     crash_point("recovery-in-stream");
     check_digest(item, &digest)?;

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use drctl_engines::pg::physical::DirectoryTarget;
+use drctl_engines::FileTarget;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -22,7 +22,7 @@ enum Target {
     File(Arc<File>),
     Pipe(Arc<File>),
     /// Nothing while a thread works with it.
-    Cluster(Option<Box<DirectoryTarget>>),
+    Files(Option<Box<dyn FileTarget>>),
 }
 
 impl Sink {
@@ -44,10 +44,10 @@ impl Sink {
         Self::new(Target::Pipe(file))
     }
 
-    /// Into the files of a cluster, written on the blocking pool, and synced at the end.
+    /// Into files that are extracted as it comes, written on the blocking pool, and synced at the end.
     #[must_use]
-    pub fn cluster(target: DirectoryTarget) -> Self {
-        Self::new(Target::Cluster(Some(Box::new(target))))
+    pub fn files(target: impl FileTarget + 'static) -> Self {
+        Self::new(Target::Files(Some(Box::new(target))))
     }
 
     fn new(target: Target) -> Self {
@@ -58,7 +58,7 @@ impl Sink {
     ///
     /// # Errors
     /// [`std::io::Error`] of the file, the pipe or the tool;
-    /// [`EngineError`](drctl_engines::EngineError) of a cluster's archive.
+    /// [`EngineError`](drctl_engines::EngineError) of what is extracted.
     pub async fn write(&mut self, plain: Vec<u8>) -> Result<Vec<u8>> {
         self.bytes += plain.len() as u64;
         match &mut self.target {
@@ -67,17 +67,17 @@ impl Sink {
                 input.write_all(&plain).await.map_err(not_fed)?;
                 Ok(plain)
             }
-            Target::Cluster(target) => {
-                let Some(mut cluster) = target.take() else { bail!("an error came before") };
+            Target::Files(target) => {
+                let Some(mut files) = target.take() else { bail!("an error came before") };
                 let mut digest = std::mem::take(&mut self.digest);
                 let work = move || {
                     digest.update(&plain);
-                    cluster.push(&plain)?;
-                    Ok::<_, anyhow::Error>((plain, digest, cluster))
+                    files.push(&plain)?;
+                    Ok::<_, anyhow::Error>((plain, digest, files))
                 };
-                let (plain, digest, cluster) = tokio::task::spawn_blocking(work).await??;
+                let (plain, digest, files) = tokio::task::spawn_blocking(work).await??;
                 self.digest = digest;
-                *target = Some(cluster);
+                *target = Some(files);
                 Ok(plain)
             }
             Target::File(file) | Target::Pipe(file) => {
@@ -110,7 +110,7 @@ impl Sink {
     ///
     /// # Errors
     /// [`std::io::Error`] of the file, the pipe or the tool;
-    /// [`EngineError`](drctl_engines::EngineError) of a cluster's archive.
+    /// [`EngineError`](drctl_engines::EngineError) of what is extracted.
     pub async fn finish(self) -> Result<()> {
         match self.target {
             Target::Tool(mut input) => input.shutdown().await.map_err(not_fed),
@@ -121,9 +121,9 @@ impl Sink {
                     .with_context(|| no_room("the restored file"))
             }
             Target::Pipe(_) => Ok(()),
-            Target::Cluster(target) => {
-                let Some(mut cluster) = target else { bail!("an error came before") };
-                Ok(tokio::task::spawn_blocking(move || Ok::<_, anyhow::Error>(cluster.finish()?))
+            Target::Files(target) => {
+                let Some(mut files) = target else { bail!("an error came before") };
+                Ok(tokio::task::spawn_blocking(move || Ok::<_, anyhow::Error>(files.finish()?))
                     .await??)
             }
         }

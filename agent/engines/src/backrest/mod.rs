@@ -28,6 +28,7 @@ use std::time::Duration;
 use crate::common::process::Tool;
 use crate::common::{EngineError, Secret};
 use crate::pg::server::SILENCE;
+use crate::pg::server::address::ACTIVITY;
 
 pub use backup::{BackedUp, BackupStep};
 pub use error::BackRestError;
@@ -233,7 +234,8 @@ impl BackRest {
 
     /// The program with what every command is told.
     fn everywhere(&self, command: &'static str) -> Tool {
-        let mut tool = Tool::new(call::TOOL, self.program.clone()).arg(command);
+        let tool = Tool::new(call::TOOL, self.program.clone()).with_server(ACTIVITY);
+        let mut tool = tool.arg(command);
         if let Some(config) = &self.config {
             tool = tool.arg(option("config", config));
         }

@@ -22,6 +22,8 @@ pub enum EngineError {
         tool: &'static str,
         /// How long.
         waited: Duration,
+        /// What shows what the server does that it works with.
+        activity: Option<&'static str>,
     },
     /// A tool ended with another status than 0.
     #[error("{tool} failed ({status})")]

@@ -15,6 +15,6 @@ pub use error::{EngineError, OwnError, Stderr};
 pub use process::{blocking, kill_tools};
 pub use secret::Secret;
 pub use source::{BackupSource, Brought, Finished, Outcome, StreamOutcome, ToolRun};
-pub use target::{RestoreTarget, ToolFeed};
+pub use target::{FileTarget, RestoreTarget, ToolFeed};
 pub use way::{Unfit, account, temporary, unfit_way};
 pub(crate) use way::{name_of, temporary_for_sockets, unfit_way_for};

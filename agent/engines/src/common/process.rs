@@ -75,6 +75,8 @@ pub(crate) struct Tool {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(Cow<'static, str>, OsString)>,
+    /// What shows what the server does that it works with.
+    activity: Option<&'static str>,
 }
 
 /// Where programs are looked for: as this process was told.
@@ -88,7 +90,7 @@ impl Tool {
         let path = search_path();
         let mut env = vec![("PATH".into(), path), ("LC_ALL".into(), "C".into())];
         env.extend(std::env::var_os("TZ").map(|zone| ("TZ".into(), zone)));
-        Tool { name, program, args: Vec::new(), env }
+        Tool { name, program, args: Vec::new(), env, activity: None }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -109,6 +111,11 @@ impl Tool {
         self
     }
 
+    /// The same that works with a server; `activity` shows what that does.
+    pub(crate) fn with_server(self, activity: &'static str) -> Self {
+        Tool { activity: Some(activity), ..self }
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args).env_clear().envs(self.env.iter().map(|(k, v)| (k.as_ref(), v)));
@@ -123,7 +130,7 @@ impl Tool {
         let mut child = self.spawn(&mut command)?;
         let output = child.stdout.take().ok_or_else(|| self.no_pipe())?;
         widen(&output);
-        Ok((output, Running::new(self.name, child)))
+        Ok((output, Running::new(self, child)))
     }
 
     /// Starts the tool; its input is for us to write.
@@ -133,14 +140,14 @@ impl Tool {
         let mut child = self.spawn(&mut command)?;
         let input = child.stdin.take().ok_or_else(|| self.no_pipe())?;
         widen(&input);
-        Ok((input, Running::new(self.name, child)))
+        Ok((input, Running::new(self, child)))
     }
 
     /// Runs the tool without input and without an output that matters.
     pub(crate) fn start_alone(&self) -> Result<Running, EngineError> {
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        Ok(Running::new(self.name, self.spawn(&mut command)?))
+        Ok(Running::new(self, self.spawn(&mut command)?))
     }
 
     fn spawn(&self, command: &mut Command) -> Result<Child, EngineError> {
@@ -196,6 +203,7 @@ fn last_lines(text: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct Running {
     name: &'static str,
+    activity: Option<&'static str>,
     group: Arc<Group>,
     stop: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
@@ -203,7 +211,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn new(name: &'static str, mut child: Child) -> Self {
+    fn new(tool: &Tool, mut child: Child) -> Self {
         let group = Arc::new(Group::of(&child));
         let (stop, stopping) = watch::channel(false);
         let (ending, ended) = watch::channel(false);
@@ -218,7 +226,7 @@ impl Running {
             let _ = ending.send(true);
             Ok((status?, said.unwrap_or_default()))
         });
-        Running { name, group, stop, ended, task }
+        Running { name: tool.name, activity: tool.activity, group, stop, ended, task }
     }
 
     /// A handle that can end the tool while another one awaits it.
@@ -228,7 +236,7 @@ impl Running {
 
     /// A handle that watches the tool while another one awaits it.
     pub(crate) fn watch(&self) -> Watch {
-        Watch { name: self.name, group: Arc::clone(&self.group) }
+        Watch { name: self.name, activity: self.activity, group: Arc::clone(&self.group) }
     }
 
     /// Waits until the tool has ended by itself, as long as it works.
@@ -252,8 +260,9 @@ impl Running {
 
     /// The same, where nothing keeps it from ending; killed if it does not.
     pub(crate) async fn wait_within(self, waited: Duration) -> Result<Ended, EngineError> {
-        let tool = self.name;
-        timeout(waited, self.wait()).await.unwrap_or(Err(EngineError::Silent { tool, waited }))
+        let (tool, activity) = (self.name, self.activity);
+        let silent = EngineError::Silent { tool, waited, activity };
+        timeout(waited, self.wait()).await.unwrap_or(Err(silent))
     }
 }
 
@@ -267,6 +276,7 @@ impl Drop for Running {
 #[derive(Debug, Clone)]
 pub(crate) struct Watch {
     name: &'static str,
+    activity: Option<&'static str>,
     group: Arc<Group>,
 }
 
@@ -288,7 +298,8 @@ impl Watch {
             let done = self.group.done();
             if done == seen {
                 self.group.signal(Signal::KILL);
-                return Err(EngineError::Silent { tool: self.name, waited: silence });
+                let (tool, activity) = (self.name, self.activity);
+                return Err(EngineError::Silent { tool, waited: silence, activity });
             }
             seen = done;
         }

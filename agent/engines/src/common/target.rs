@@ -26,3 +26,18 @@ pub struct ToolFeed {
     /// dropped before, it kills the tool.
     pub outcome: Outcome<()>,
 }
+
+/// Files that a stream is extracted into as it comes.
+pub trait FileTarget: Send {
+    /// The next bytes of the stream. Writes files: for the blocking pool.
+    ///
+    /// # Errors
+    /// A stream that is none of this kind; also where a file cannot be written.
+    fn push(&mut self, bytes: &[u8]) -> Result<(), EngineError>;
+
+    /// Ends the stream; everything of it is on the disk then.
+    ///
+    /// # Errors
+    /// As [`FileTarget::push`].
+    fn finish(&mut self) -> Result<(), EngineError>;
+}

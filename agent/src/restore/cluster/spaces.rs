@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
-use drctl_engines::boxed::is_covered;
-use drctl_engines::pg::physical::{Layout, asks_of, lead};
+use drctl_engines::pg::physical::{Layout, asks_of, is_covered, lead};
 use drctl_engines::pg::wal::{Ask, Asked, WalWalker};
 use drctl_model::{Lsn, Timeline, WalSegmentSize, shown};
 

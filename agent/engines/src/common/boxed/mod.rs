@@ -16,7 +16,6 @@ use mounts::{Host, Kind, SYSTEM, arguments, mounts};
 pub use probe::{NoBox, look_for_box};
 
 use super::EngineError;
-use super::process::told;
 
 /// Namespaces of its own for all that there is one for.
 const APART: [&str; 5] =
@@ -119,14 +118,14 @@ fn shown_by(folder: &Path, programs: &[PathBuf]) -> bool {
     system.chain(programs.iter().map(PathBuf::as_path)).any(|shown| folder.starts_with(shown))
 }
 
-/// Whether a place is not the box's own in one that was made without knowing of it: something else
-/// is seen there.
+/// Whether a place is not the box's own in one with these programs that was made without knowing of it:
+/// something else is seen there.
 #[must_use]
-pub fn is_covered(place: &Path, bin_dir: &Path, hidden: &[PathBuf]) -> bool {
+pub(crate) fn is_covered(place: &Path, programs: &[PathBuf], hidden: &[PathBuf]) -> bool {
     let (place, within) = (as_in_box(place), |at: &PathBuf| place.starts_with(at));
     place.starts_with("/dev")
         || shown_by(&place, &[])
-        || programs(bin_dir).iter().any(within)
+        || programs.iter().any(within)
         || hidden.iter().any(within)
 }
 
@@ -138,18 +137,4 @@ pub(crate) fn as_in_box(place: &Path) -> PathBuf {
         Some(Path::new(link).parent()?.join(to).join(rest))
     };
     SYSTEM.iter().find_map(leads).unwrap_or_else(|| place.to_owned())
-}
-
-/// Where the programs of a server and all that they load are, beside the system's own places.
-pub(crate) fn programs(bin_dir: &Path) -> Vec<PathBuf> {
-    let mut all = vec![bin_dir.to_owned()];
-    if let Some(prefix) = bin_dir.parent() {
-        all.extend(["lib", "lib64", "share"].map(|name| prefix.join(name)));
-    }
-    let mut tool = std::process::Command::new(bin_dir.join("pg_config"));
-    tool.args(["--libdir", "--pkglibdir", "--sharedir"]).env_clear();
-    let told = told(&mut tool).map(|output| output.stdout).unwrap_or_default();
-    all.extend(String::from_utf8_lossy(&told).lines().map(PathBuf::from));
-    all.retain(|path| path.is_absolute() && path.parent().is_some());
-    all
 }

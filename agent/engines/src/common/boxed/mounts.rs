@@ -70,7 +70,6 @@ pub(super) const SYSTEM: &[&str] = &[
     "/etc/ld.so.conf.d",
     "/etc/alternatives",
     "/etc/localtime",
-    "/var/cache/postgresql",
 ];
 
 /// In which order what is put into a box.

@@ -12,10 +12,12 @@ impl EngineError {
                 "correct what {tool} complains of and run the command again; earlier backups are \
                  not affected"
             ),
-            EngineError::Silent { .. } => {
-                "look what the server does (pg_stat_activity) and whether its disks answer; raise \
-                 `silence` of the source if it needs longer; earlier backups are not affected"
-                    .to_owned()
+            EngineError::Silent { activity, .. } => {
+                let activity = activity.map_or(String::new(), |activity| format!(" ({activity})"));
+                format!(
+                    "look what the server does{activity} and whether its disks answer; raise \
+                     `silence` of the source if it needs longer; earlier backups are not affected"
+                )
             }
             EngineError::NotEmpty { .. } => {
                 "restore into an empty server or under another database name; nothing was changed"

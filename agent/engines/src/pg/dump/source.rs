@@ -28,7 +28,7 @@ use crate::pg::dump::DumpError;
 use crate::pg::server::PgServer;
 use crate::pg::server::ServerError;
 use crate::pg::server::ServerSaid;
-use crate::pg::server::address::quote_ident;
+use crate::pg::server::address::{ACTIVITY, quote_ident};
 use crate::pg::server::end_sessions::end_sessions;
 use crate::pg::server::pgpass::PgPass;
 use crate::pg::server::session::{Canceller, Session};
@@ -246,9 +246,9 @@ impl PgDumpSource {
         let (mut output, running) = self.pg_dump(reached, &snapshot).start_writer()?;
         // In this format nothing is written before all locks are held and the catalogs are read.
         let mut first = Vec::with_capacity(FIRST_BYTES);
-        let patience = self.server.silence + self.options.lock_timeout;
-        let silent = || EngineError::Silent { tool: "pg_dump", waited: patience };
-        let reading = timeout(patience, output.read_buf(&mut first));
+        let waited = self.server.silence + self.options.lock_timeout;
+        let silent = || EngineError::Silent { tool: "pg_dump", waited, activity: Some(ACTIVITY) };
+        let reading = timeout(waited, output.read_buf(&mut first));
         let reading = match unless_locked_out(session, &self.application, wait, reading).await? {
             Ok(read) => read.map_err(|_| silent())?,
             Err(LockedOut { object, blockers }) => {

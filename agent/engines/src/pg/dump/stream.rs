@@ -12,6 +12,7 @@ use tokio::time::{Sleep, sleep};
 use super::{DumpShape, DumpWalker, WalkError};
 use crate::common::EngineError;
 use crate::pg::dump::DumpError;
+use crate::pg::server::address::ACTIVITY;
 
 /// Something that sees every byte of a stream and judges the whole at its end.
 pub(crate) trait Watch: Send + 'static {
@@ -104,7 +105,11 @@ impl<R, W> WatchedRead<R, W> {
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let Some((tool, waited)) = self.silence else { return Poll::Pending };
         ready!(self.alarm.get_or_insert_with(|| Box::pin(sleep(waited))).as_mut().poll(cx));
-        Poll::Ready(io::Error::other(EngineError::Silent { tool, waited }))
+        Poll::Ready(io::Error::other(EngineError::Silent {
+            tool,
+            waited,
+            activity: Some(ACTIVITY),
+        }))
     }
 }
 

@@ -8,7 +8,7 @@ use drctl_model::shown;
 
 use super::members::{is_expected, tablespace_link};
 use super::tar::{Member, MemberKind, TarWalker, Visit};
-use crate::common::{Below, EngineError};
+use crate::common::{Below, EngineError, FileTarget};
 use crate::pg::dump::DumpError;
 use crate::pg::dump::WalkError;
 
@@ -96,12 +96,12 @@ impl DirectoryTarget {
         let extractor = Extractor { below, in_tablespace, layout: layout.clone(), current: None };
         Ok(DirectoryTarget { walker: Some(TarWalker::new(extractor)), what })
     }
+}
 
-    /// The next bytes of the archive. Writes files: for the blocking pool.
-    ///
+impl FileTarget for DirectoryTarget {
     /// # Errors
     /// [`DumpError::Damaged`] for an archive that is none; also where a file cannot be written.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
         let Some(walker) = &mut self.walker else { return Ok(()) };
         let what = &self.what;
         walker
@@ -109,11 +109,7 @@ impl DirectoryTarget {
             .map_err(|source| EngineError::from(DumpError::Damaged { what: what.clone(), source }))
     }
 
-    /// Ends the archive; everything of it is on the disk then.
-    ///
-    /// # Errors
-    /// As [`DirectoryTarget::push`].
-    pub fn finish(&mut self) -> Result<(), EngineError> {
+    fn finish(&mut self) -> Result<(), EngineError> {
         let Some(walker) = self.walker.take() else { return Ok(()) };
         let what = self.what.clone();
         let extractor = walker

@@ -55,5 +55,5 @@ pub use relook::look_again;
 pub use run::{Recovering, may_run};
 pub use source::{BaseBackupOptions, BaseBackupSource};
 pub use stopped::{Stopped, StoppedAt};
-pub use surroundings::{BringLog, Surroundings};
+pub use surroundings::{BringLog, Surroundings, is_covered};
 pub use undecided::Undecided;

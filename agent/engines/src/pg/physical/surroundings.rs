@@ -11,11 +11,15 @@ use tokio::process::{Child, Command};
 use super::Layout;
 use super::places::lead;
 use super::private::Private;
-use crate::common::boxed::{Boxes, Wanted, as_in_box, programs};
+use crate::common::boxed::{self, Boxes, Wanted, as_in_box};
+use crate::common::process::told;
 use crate::common::{Below, EngineError};
 
 /// Where drctl itself is in a box.
 const CLIENT: &str = "/run/drctl";
+
+/// Dictionaries that Debian makes of the system's own, and links to from where servers look.
+const CACHE: &str = "/var/cache/postgresql";
 
 /// The most bytes of a configuration that is looked at.
 const MOST: u64 = 1 << 20;
@@ -109,6 +113,27 @@ impl Surroundings<'_> {
                 .collect(),
         })
     }
+}
+
+/// Where a server's programs and all that they load are, beside the system's own places.
+fn programs(bin_dir: &Path) -> Vec<PathBuf> {
+    let mut all = vec![bin_dir.to_owned(), CACHE.into()];
+    if let Some(prefix) = bin_dir.parent() {
+        all.extend(["lib", "lib64", "share"].map(|name| prefix.join(name)));
+    }
+    let mut tool = std::process::Command::new(bin_dir.join("pg_config"));
+    tool.args(["--libdir", "--pkglibdir", "--sharedir"]).env_clear();
+    let told = told(&mut tool).map(|output| output.stdout).unwrap_or_default();
+    all.extend(String::from_utf8_lossy(&told).lines().map(PathBuf::from));
+    all.retain(|path| path.is_absolute() && path.parent().is_some());
+    all
+}
+
+/// Whether a place is not the box's own in a server's box that was made without knowing of it: something
+/// else is seen there.
+#[must_use]
+pub fn is_covered(place: &Path, bin_dir: &Path, hidden: &[PathBuf]) -> bool {
+    boxed::is_covered(place, &programs(bin_dir), hidden)
 }
 
 /// Ourselves.

@@ -31,6 +31,9 @@ pub(super) const QUICK: Duration = Duration::from_secs(600);
 /// How long a connection may take to be made.
 pub(in crate::pg) const CONNECT_WAIT: Duration = Duration::from_secs(15);
 
+/// What shows what a server does.
+pub(crate) const ACTIVITY: &str = "pg_stat_activity";
+
 /// A `PostgreSQL` server and how to get in.
 #[derive(Debug, Clone)]
 pub struct PgServer {
@@ -158,7 +161,8 @@ impl PgServer {
             .env("PGAPPNAME", application)
             .env("PGCONNECT_TIMEOUT", seconds)
             .env("PGOPTIONS", options::of_tool(&found.version, self.options.last(), superuser))
-            .arg("--no-password");
+            .arg("--no-password")
+            .with_server(ACTIVITY);
         let tool = match &self.require_peer {
             Some(account) => tool.env("PGREQUIREPEER", account),
             None => tool,

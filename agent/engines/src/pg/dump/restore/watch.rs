@@ -4,6 +4,7 @@ use tokio::time::sleep;
 
 use crate::common::EngineError;
 use crate::pg::dump::DatabaseTarget;
+use crate::pg::server::address::ACTIVITY;
 use crate::pg::server::session::Session;
 
 /// Whether the server does anything for the tool: an index can take hours, and nothing is said
@@ -30,7 +31,10 @@ impl DatabaseTarget {
             sleep(waited).await;
             match self.works().await {
                 Ok(true) => {}
-                Ok(false) => return EngineError::Silent { tool: "pg_restore", waited },
+                Ok(false) => {
+                    let (tool, activity) = ("pg_restore", Some(ACTIVITY));
+                    return EngineError::Silent { tool, waited, activity };
+                }
                 Err(error) => return error,
             }
         }
