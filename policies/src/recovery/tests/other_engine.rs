@@ -341,6 +341,28 @@ proptest! {
     }
 }
 
+// A clock that was set back before the base was made: commits that the base holds have later times
+// than the target, and what holds them ends before the base does.
+#[test]
+fn what_ends_before_a_base_tells_nothing_of_where_its_replay_passes_a_time() {
+    type Pieces<'a> = &'a [(usize, u64, u64)];
+    type Commits<'a> = &'a [(usize, i64)];
+    let cases: &[(Pieces<'_>, Commits<'_>, (u64, u64))] = &[
+        (&[(1, 0, 5), (1, 5, 12), (1, 12, 16)], &[(3, 2000), (8, 1100), (14, 1200)], (12, 16)),
+        // The same once more within a larger piece, which leads on.
+        (&[(1, 0, 12), (1, 2, 5), (1, 12, 16)], &[(3, 2000), (9, 1200)], (6, 12)),
+    ];
+    for (pieces, committed, (not_before, until)) in cases {
+        let mut commits = vec![vec![None; 28]; REELS];
+        committed.iter().for_each(|(position, time)| commits[1][*position] = Some(*time));
+        // It ended at 1000, by the clock as it was then.
+        let world = World { commits, pieces: pieces.to_vec(), bases: vec![(1, 5, 6, -1000, true)] };
+        let plan = planned(&world.archive(), 1, &Goal::Time(at(1150))).unwrap();
+        let found = (plan.stop, plan.not_before, plan.until);
+        assert_eq!(found, (Stop::AtTarget, Counter(*not_before), Counter(*until)), "{pieces:?}");
+    }
+}
+
 #[test]
 fn what_is_agreed_to_is_said_in_the_engines_own_words() {
     let commits = vec![(0..28).map(|at| Some(1000 + 10 * at)).collect(); REELS];
