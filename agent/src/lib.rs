@@ -24,10 +24,11 @@ pub mod health;
 
 pub mod cli;
 
+pub use engine::wal::{Ahead, Expected, fetch_ahead, verify_log};
 pub use health::{Health, SourceStatus, status};
 pub use host::{
     CRASH_POINTS, Exit, Limits, Meter, PUSH_CRASH_POINTS, RECOVERY_CRASH_POINTS, Setup,
 };
-pub use log::{Ahead, Expected, LogStore, fetch_ahead, verify_log};
+pub use log::LogStore;
 pub use repository::{Repository, drills};
 pub use transfer::{Outlet, segments};

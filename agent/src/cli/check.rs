@@ -15,9 +15,10 @@ use super::check_beside::Beside;
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, line, table};
 use crate::engine::pgbackrest::{expired, verify_stanza};
+use crate::engine::wal::verify_log;
 use crate::host::figures::bytes;
 use crate::host::{AgentError, Exit, Failure, Meter, Setup, Stop};
-use crate::log::{LogStore, LogVerdict, learn_anew, verify_log};
+use crate::log::{LogStore, LogVerdict, learn_anew};
 use crate::repository::chain::is_broken;
 use crate::repository::verify::only_newer;
 use crate::repository::{

@@ -12,12 +12,13 @@ use serde_json::json;
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
 use crate::engine::pgbackrest::{engine_of, fetch as fetch_from_archive};
-use crate::engine::{self, Streaming};
-use crate::host::{AgentError, Exit, Setup, Stop};
-use crate::log::{
-    Ahead, Fetched, LogRequest, LogStore, Push, Pushed, Shipping, fetch as fetch_wal, note_refusal,
+use crate::engine::wal::{
+    Ahead, Fetched, LogRequest, Push, Pushed, Shipping, fetch as fetch_wal, note_refusal,
     usual_slot,
 };
+use crate::engine::{self, Streaming};
+use crate::host::{AgentError, Exit, Setup, Stop};
+use crate::log::LogStore;
 use crate::restore::cluster::take;
 
 /// `drctl wal`.
@@ -173,7 +174,7 @@ async fn fetch_stored(setup: &Setup, args: &FetchArgs) -> Result<Fetched> {
     let repository = setup.repository().await?;
     let identities = setup.identities(args.identity.as_deref())?;
     let identities = identities.ok_or(AgentError::NoIdentityToTest)?;
-    let log_store = LogStore::reader(&repository, &source).up_to(args.until);
+    let log_store = LogStore::reader(&repository, &source).up_to(args.until.map(Into::into));
     fetch_wal(&log_store, &request, &identities).await
 }
 

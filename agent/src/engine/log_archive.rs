@@ -8,8 +8,9 @@ use drctl_model::{Lsn, Timeline, WalSegmentSize};
 use drctl_store::Identities;
 
 use super::pgbackrest::{self, StanzaView};
+use super::wal::{self, Ahead, Expected, Fetched, LogRequest};
 use crate::host::AgentError;
-use crate::log::{self, Ahead, Expected, Fetched, LogRequest, LogStore};
+use crate::log::LogStore;
 
 /// Where the log of a cluster lies.
 pub(crate) struct LogArchive<'a> {
@@ -42,7 +43,7 @@ impl LogArchive<'_> {
             return Ok(Some(bytes));
         }
         let Some((log_store, identities)) = &self.stored else { return Ok(None) };
-        log::segment(log_store, of, self.size, start, identities).await
+        wal::segment(log_store, of, self.size, start, identities).await
     }
 
     /// Fetches a file of the log for a recovering server; another tool's `segments` may have been
@@ -54,7 +55,7 @@ impl LogArchive<'_> {
     pub(crate) async fn fetch(&self, asked: &LogRequest<'_>, segments: &Path) -> Result<Fetched> {
         let stored = async || match &self.stored {
             Some((log_store, identities)) => {
-                log::fetch(log_store, asked, identities).await.map(Some)
+                wal::fetch(log_store, asked, identities).await.map(Some)
             }
             None => Ok(None),
         };
@@ -73,7 +74,7 @@ impl LogArchive<'_> {
         match (self.stanza, &self.stored) {
             (Some(stanza), _) => pgbackrest::fetch_ahead(ahead, stanza, of, legs, fetches).await,
             (None, Some((log_store, identities))) => {
-                log::fetch_ahead(ahead, log_store, of, legs, fetches, identities).await;
+                wal::fetch_ahead(ahead, log_store, of, legs, fetches, identities).await;
             }
             (None, None) => {}
         }

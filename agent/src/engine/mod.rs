@@ -6,6 +6,7 @@ mod log_archive;
 pub mod pg;
 pub mod pgbackrest;
 mod source_engine;
+pub mod wal;
 
 use drctl_policies::{Engine, Source};
 

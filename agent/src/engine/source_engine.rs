@@ -7,9 +7,10 @@ use drctl_model::SourceId;
 
 use super::handed::HandsLog;
 use super::pg::Gone;
+use super::wal::Shipping;
 use crate::backup::{BackedUp, Order, RequestedKind};
 use crate::host::{Checks, Setup, Stop};
-use crate::log::{LogStore, Shipping};
+use crate::log::LogStore;
 use crate::repository::Repository;
 
 /// A source whose server is to be replaced by a restored cluster.

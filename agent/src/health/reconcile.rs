@@ -9,8 +9,9 @@ use drctl_store::layout;
 use jiff::Timestamp;
 
 use crate::engine::pgbackrest::{mark_anew, mark_now, only_there};
+use crate::engine::wal::{cached_clusters, cached_log, look_again};
 use crate::host::{Setup, crash_point};
-use crate::log::{LogStore, cached_clusters, cached_log, look_again, trust_digest};
+use crate::log::{LogStore, trust_digest};
 use crate::repository::named::{missed, note};
 use crate::repository::strays::strays;
 use crate::repository::{Inventory, Memory, Repository, inventory};

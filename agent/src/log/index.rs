@@ -50,7 +50,7 @@ impl LogStore {
     }
 
     /// Writes the index that a piece completes, if it does; never fails.
-    pub(super) async fn settle_block_in<E: LogEngine>(&self, place: &LogPlace, unit: u64) {
+    pub(crate) async fn settle_block_in<E: LogEngine>(&self, place: &LogPlace, unit: u64) {
         let LogPart::Range { start, end } = place.part else { return };
         let block = unit.saturating_mul(BLOCK_UNITS);
         if start.0 / block == end.0 / block {
@@ -236,7 +236,7 @@ fn gap_found<E: LogEngine>(source: &SourceId, of: &Lineage, range: Range) -> Fin
 }
 
 /// The name of a gap, by its lineage and where it begins.
-pub(super) fn gap_named(called: &str, from: impl Position) -> String {
+pub(crate) fn gap_named(called: &str, from: impl Position) -> String {
     format!("{called} from {from}")
 }
 

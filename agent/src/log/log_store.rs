@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{Clock, Header, Holds, LogPiece, LogPlace, Lsn, SourceId, SystemClock};
+use drctl_model::{Clock, Header, Holds, LogAt, LogPiece, LogPlace, SourceId, SystemClock};
 use drctl_store::{
     Put, SealedStream, Sealer, SigningKey, StoreError, StreamSealer, digest, encode_piece, layout,
 };
@@ -25,14 +25,14 @@ pub struct LogStore {
     pub(crate) source: SourceId,
     pub(super) writer: Option<Arc<Writer>>,
     /// Log from here on is not delivered: it is there, and must not be replayed.
-    pub(super) bound: Option<Lsn>,
+    pub(crate) bound: Option<LogAt>,
     pub(super) states: States,
     pub(super) signer: Signer,
     /// How many pieces are opened at once, where that is bounded.
     pub(super) opening: Option<Arc<Semaphore>>,
     pub(super) clock: Arc<dyn Clock>,
     /// Where goes what is found amiss by the way.
-    pub(super) findings: Findings,
+    pub(crate) findings: Findings,
 }
 
 /// What a host needs to write; one that only reads has none of it.
@@ -50,7 +50,7 @@ impl Writer {
 }
 
 /// A piece as it will lie in the bucket.
-pub(super) struct Ready {
+pub(crate) struct Ready {
     piece: LogPiece,
     bytes: Bytes,
 }
@@ -106,13 +106,13 @@ impl LogStore {
 
     /// The same log up to a position, for a server that must not replay what follows.
     #[must_use]
-    pub fn up_to(self, bound: Option<Lsn>) -> Self {
+    pub fn up_to(self, bound: Option<LogAt>) -> Self {
         LogStore { bound, ..self }
     }
 
     /// The repository that it lies in.
     #[must_use]
-    pub(super) fn repository(&self) -> &Repository {
+    pub(crate) fn repository(&self) -> &Repository {
         &self.repository
     }
 
@@ -146,12 +146,12 @@ impl LogStore {
 
     /// Begins a piece of so many plain bytes. To fill it takes some hundredths of a second: for
     /// the blocking pool.
-    pub(super) fn sealer(&self, plain: u64) -> Result<StreamSealer> {
+    pub(crate) fn sealer(&self, plain: u64) -> Result<StreamSealer> {
         Ok(self.writer()?.sealer.sealer(plain)?)
     }
 
     /// Signs a piece.
-    pub(super) fn ready(
+    pub(crate) fn ready(
         &self,
         place: LogPlace,
         sealed_stream: SealedStream,
@@ -177,7 +177,7 @@ impl LogStore {
     }
 
     /// The rest of [`LogStore::keep`]: writes, reads back, compares.
-    pub(super) async fn put(&self, Ready { piece, bytes }: Ready) -> Result<Kept> {
+    pub(crate) async fn put(&self, Ready { piece, bytes }: Ready) -> Result<Kept> {
         let log = piece.place.lineage.words().log;
         let path = layout::piece(&self.source, &piece.place);
         match self.repository.bucket.put_once(&path, bytes.clone()).await {

@@ -1,12 +1,7 @@
-//! Log in the bucket: any engine's stored, listed, indexed and learnt; PostgreSQL's write-ahead log pushed
-//! by the server, fetched by a recovering one, streamed, and looked at as a whole.
+//! Log in the bucket, of any engine: stored, listed, indexed, learnt, and looked at as a whole.
 
-mod ahead;
-mod arrived;
-mod cutter;
-pub(crate) mod fetch;
+mod group_commit;
 pub(crate) mod heads;
-mod holds;
 mod index;
 mod indexed;
 mod listing;
@@ -14,36 +9,25 @@ mod log_engine;
 mod log_store;
 mod newer;
 mod pieces;
-mod preceding;
-mod push;
-mod request;
 mod sizes;
-mod stream;
-mod taken;
+mod standstill;
 #[cfg(test)]
 mod tests;
-mod timelines;
 mod unread;
+mod upload_queue;
 mod vanished;
 mod verify;
 
-pub use ahead::{Ahead, fetch_ahead};
-pub(crate) use arrived::not_there;
-pub use fetch::{Expected, Fetched};
-pub(crate) use fetch::{fetch, segment};
+pub(crate) use group_commit::GroupCommit;
 pub(crate) use heads::trust_digest;
-pub(crate) use holds::{holds, makes_no_tablespace, of_history};
+pub(crate) use index::gap_named;
 pub(crate) use indexed::learn_anew;
 pub use log_engine::LogEngine;
 pub use log_store::LogStore;
-pub(crate) use log_store::is_damaged;
+pub(crate) use log_store::{Kept, is_damaged};
 pub(crate) use newer::still_newer;
-pub(crate) use push::note_refusal;
-pub use push::{Push, Pushed};
-pub(crate) use request::{LogFile, LogRequest};
-pub(crate) use stream::{LogFinding, log_findings, looked_for};
-pub use stream::{STANDBY_NAME, Shipping, ship, usual_slot};
-pub(crate) use timelines::{
-    WalLog, cached_clusters, cached_log, cluster_log, clusters, gap_at, look_again, lost_log,
-};
-pub use verify::{LogVerdict, verify_log};
+pub(crate) use standstill::{Standstill, Still};
+pub(crate) use upload_queue::{Cut, UploadQueue};
+pub(crate) use vanished::lost_at;
+pub use verify::LogVerdict;
+pub(crate) use verify::{Records, verify};

@@ -16,10 +16,10 @@ use jiff::Timestamp;
 use object_store::memory::InMemory;
 use serde_json::{Map, Value, json};
 
-use super::LogStore;
 use super::heads::{Log, heads};
 use super::log_engine::LogEngine;
 use super::log_store::{Kept, Writer};
+use super::{LogStore, Records};
 use crate::host::Limits;
 use crate::repository::Repository;
 
@@ -30,10 +30,10 @@ const FEATURE: &str = "pgbackrest";
 const UNIT: u64 = 1 << 33;
 
 #[derive(Debug, Clone, Copy)]
-struct Tape;
+pub(super) struct Tape;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Counter(u64);
+pub(super) struct Counter(pub(super) u64);
 
 impl fmt::Display for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,7 +53,7 @@ impl Position for Counter {
 
 /// Marks on a reel, and what its label says.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Marks {
+pub(super) struct Marks {
     marks: Vec<(Counter, Counter, String)>,
     label: Option<String>,
 }
@@ -121,11 +121,24 @@ impl LogEngine for Tape {
     }
 }
 
+impl Records for Tape {
+    fn plain_bytes(&self, _: &LogPlace) -> u64 {
+        0
+    }
+
+    fn check(&mut self, place: &LogPlace, _: &Holds, plain: &[u8]) -> Result<(), String> {
+        let is_noise = place.lineage == reel() && plain == b"noise";
+        if is_noise { Err("noise on the tape".to_owned()) } else { Ok(()) }
+    }
+
+    fn interrupt(&mut self) {}
+}
+
 fn label() -> NoteName {
     "label".parse().unwrap()
 }
 
-fn reel() -> Lineage {
+pub(super) fn reel() -> Lineage {
     "tape-3".parse().unwrap()
 }
 
@@ -222,6 +235,27 @@ async fn the_log_of_any_engine_is_kept_read_indexed_and_learnt_by_the_same_rooms
 }
 
 #[tokio::test]
+async fn what_any_engines_log_says_is_checked_as_the_engine_knows() {
+    let (log_store, identities) = store().await;
+    for (n, plain) in [(0, "bars"), (1, "noise"), (2, "bars")] {
+        log_store.keep(piece(n), plain.as_bytes().to_vec(), told(json!({}))).await.unwrap();
+    }
+    let (repository, source) = (&log_store.repository, &log_store.source);
+    for (data, identities, found) in
+        [(true, Some(&identities), 1), (true, None, 0), (false, None, 0)]
+    {
+        let look = (data, identities, Limits::default());
+        let verdict = super::verify(repository, source, look, &mut Tape).await.unwrap();
+        assert_eq!((verdict.pieces, verdict.problems.len()), (3, found), "{verdict:?}");
+        for (code, text) in &verdict.problems {
+            let key = layout::piece(source, &piece(1));
+            assert_eq!(code, "log_damaged");
+            assert!(text.starts_with(&format!("{key}: noise on the tape; ")), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn log_of_an_engine_that_is_not_known_is_told_and_stops_nothing_else() {
     let (log_store, identities) = store().await;
     let unknown = Holds::of_engine("beads", json!({}));
@@ -236,14 +270,9 @@ async fn log_of_an_engine_that_is_not_known_is_told_and_stops_nothing_else() {
     assert!(told[0].starts_with("log of tape-3: ") && told[0].contains("`beads`"), "{told:?}");
     assert!(told[0].contains("install drctl 0.1.0 or newer"), "{told:?}");
     assert_eq!(log_store.read(&wal, &identities).await.unwrap().1, [1; 3]);
-    let whole = super::verify_log(
-        &log_store.repository,
-        &log_store.source,
-        true,
-        Some(&identities),
-        Limits::default(),
-    );
-    let verdict = whole.await.unwrap();
+    let look = (true, Some(&identities), Limits::default());
+    let (repository, source) = (&log_store.repository, &log_store.source);
+    let verdict = super::verify(repository, source, look, &mut Tape).await.unwrap();
     let codes: Vec<&str> = verdict.problems.iter().map(|(code, _)| code.as_str()).collect();
     assert_eq!((verdict.pieces, &codes[..]), (2, &["format_newer"][..]));
 }

@@ -56,7 +56,7 @@ fn lost_log<E: LogEngine>(
 }
 
 /// Whose log is remembered as gone under a key, and from where to where.
-pub(super) fn lost_at(source: &SourceId, key: &str) -> Option<(Lineage, Range)> {
+pub(crate) fn lost_at(source: &SourceId, key: &str) -> Option<(Lineage, Range)> {
     let (lineage, range) = key.rsplit_once('/')?;
     let of: Lineage = lineage.rsplit_once('/')?.1.parse().ok()?;
     let (from, until) = range.split_once('-')?;
@@ -84,22 +84,21 @@ fn covers(spans: &[Range], (from, until): Range) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::{Lsn, Timeline};
-
+    use super::super::tests::{Counter, Tape, reel};
     use super::*;
-    use crate::log::timelines::Wal;
 
     #[test]
     fn log_that_was_known_and_is_gone_is_told_in_stretches() {
         let source: SourceId = "shop".parse().unwrap();
-        let of = Lineage::of_timeline(7, Timeline::FIRST);
-        let entries = |list: &[(u64, u64)]| -> Vec<LogEntry> {
-            let entry =
-                |(from, until): &(u64, u64)| LogEntry::new((Lsn(*from), Lsn(*until)), None, None);
+        let of = reel();
+        let entries = |list: &[(u64, u64)]| -> Vec<LogEntry<Counter>> {
+            let entry = |(from, until): &(u64, u64)| {
+                LogEntry::new((Counter(*from), Counter(*until)), None, None)
+            };
             list.iter().map(entry).collect()
         };
         let lost = |before: &[(u64, u64)], now: &[(u64, u64)]| {
-            let found = lost_log::<Wal>(&source, &of, &entries(before), &entries(now), &[]);
+            let found = lost_log::<Tape>(&source, &of, &entries(before), &entries(now), &[]);
             let end = |key: &String| {
                 let (from, until) = key.rsplit_once('/').unwrap().1.split_once('-').unwrap();
                 let number = |text| u64::from_str_radix(text, 16).unwrap();
@@ -123,7 +122,7 @@ mod tests {
         for other in ["s/shop/b/20260301T000000Z-0000000000000001/manifest.json", "", "a/b-c"] {
             assert_eq!(lost_at(&source, other), None, "{other}");
         }
-        let (gone, back) = lost_log::<Wal>(&source, &of, &[], &entries(&[(0, 8)]), &kept);
+        let (gone, back) = lost_log::<Tape>(&source, &of, &[], &entries(&[(0, 8)]), &kept);
         assert!(gone.is_empty());
         assert_eq!(back, [kept[0].key.clone()]);
     }

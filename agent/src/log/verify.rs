@@ -1,13 +1,10 @@
-//! A source's log as it lies in the bucket: every piece, and that the pieces make one chain.
+//! A source's log as it lies in the bucket: every piece, and what its engine says of their content.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use drctl_engines::pg::wal::WalWalker;
-use drctl_model::{
-    LogPart, LogPiece, LogPlace, Lsn, SourceId, Timeline, WalPart, WalPlace, WalSegmentSize,
-};
+use drctl_model::{Holds, LogPiece, LogPlace, SourceId};
 use drctl_store::{Identities, layout};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
@@ -48,11 +45,17 @@ impl LogVerdict {
     }
 }
 
-/// A chain of records under way.
-struct Chain {
-    of: (u64, Timeline),
-    walker: WalWalker,
-    reach: Lsn,
+/// How an engine checks what its log says, piece after piece in their order. Pieces of other engines'
+/// logs may be among them: nothing is wrong with those.
+pub(crate) trait Records {
+    /// So many plain bytes a piece has, where its place tells; else 0.
+    fn plain_bytes(&self, place: &LogPlace) -> u64;
+
+    /// Checks the next piece; what is wrong with it, in words.
+    fn check(&mut self, place: &LogPlace, holds: &Holds, plain: &[u8]) -> Result<(), String>;
+
+    /// A piece was not read: what comes next follows nothing.
+    fn interrupt(&mut self);
 }
 
 /// What was read of one piece.
@@ -63,8 +66,8 @@ enum Looked {
     Stored(u64),
     /// The same, because no identity at hand opens it.
     Closed(Result<u64>),
-    /// Its plain bytes too, of so many stored ones of a log with segments of this size.
-    Opened(u64, Option<WalSegmentSize>, Vec<u8>),
+    /// Its plain bytes too, of so many stored ones.
+    Opened(u64, Vec<u8>),
 }
 
 /// How much of a piece is read.
@@ -76,18 +79,17 @@ enum Depth<'a> {
 }
 
 /// Looks at all log of a source: signatures and places of every piece; with `data` every stored
-/// byte; with an identity every record too, across the pieces. Several pieces are read at once, and
-/// told of in their order.
+/// byte; with an identity every record too, across the pieces, by their engine. Several pieces are read at
+/// once, and told of in their order.
 ///
 /// # Errors
 /// Only what keeps it from looking: [`StoreError`](drctl_store::StoreError) of a bucket that cannot
 /// be listed or read. What is wrong with the log is in the verdict.
-pub async fn verify_log(
+pub(crate) async fn verify(
     repository: &Repository,
     source: &SourceId,
-    data: bool,
-    identities: Option<&Identities>,
-    limits: Limits,
+    (data, identities, limits): (bool, Option<&Identities>, Limits),
+    records: &mut impl Records,
 ) -> Result<LogVerdict> {
     let opening = Some(Arc::new(Semaphore::new(limits.seals.max(1))));
     let log_store = LogStore { opening, ..LogStore::reader(repository, source) };
@@ -111,7 +113,7 @@ pub async fn verify_log(
         None => Depth::Stored,
         Some(identities) => Depth::Opened(identities),
     };
-    verify_pieces(&log_store, (depth, limits), &mut indexed, &mut verdict).await?;
+    verify_pieces(&log_store, (depth, limits), records, &mut indexed, &mut verdict).await?;
     verdict.problems.extend(indexed.problems(&log_store));
     verdict.opened &= verdict.closed == 0;
     Ok(verdict)
@@ -120,11 +122,13 @@ pub async fn verify_log(
 async fn verify_pieces(
     log_store: &LogStore,
     (depth, limits): (Depth<'_>, Limits),
+    records: &mut impl Records,
     indexed: &mut Indexed,
     verdict: &mut LogVerdict,
 ) -> Result<()> {
     let places = log_store.sized().await?;
-    let at_once = at_once(places.iter().map(|(place, _)| place), depth, limits);
+    let longest = places.iter().map(|(place, _)| records.plain_bytes(place)).max();
+    let at_once = at_once(longest, depth, limits);
     let looking = places.into_iter().map(|(place, bytes)| {
         // Each tells who has signed what it read itself.
         let log_store = LogStore { signer: Signer::default(), ..log_store.clone() };
@@ -134,17 +138,17 @@ async fn verify_pieces(
         }
     });
     let mut looking = stream::iter(looking).buffered(at_once);
-    let mut chain = None;
     while let Some((looked, signer, place)) = looking.next().await {
         verdict.pieces += 1;
         let found = verdict.problems.len();
         let taken = looked.and_then(|(looked, head)| {
+            let taken = take_in(log_store, (&place, head.as_ref()), looked, records, verdict);
             head.into_iter().for_each(|head| indexed.compare(head));
-            take_in(log_store, &place, looked, &mut chain, verdict)
+            taken
         });
         if let Err(error) = taken {
             note(verdict, error)?;
-            chain = None;
+            records.interrupt();
         }
         let Some(signer) = signer else { continue };
         let signer = log_store.repository.trust.name(&signer);
@@ -158,17 +162,9 @@ async fn verify_pieces(
 
 /// How many pieces are read at once: as many as may be fetched at once, and of long ones no more
 /// than take the room of as many segments of a backup.
-fn at_once<'a>(
-    places: impl Iterator<Item = &'a LogPlace>,
-    depth: Depth<'_>,
-    limits: Limits,
-) -> usize {
+fn at_once(longest: Option<u64>, depth: Depth<'_>, limits: Limits) -> usize {
     let most = limits.fetches.max(1);
-    let plain = |place: &LogPlace| match place.part {
-        LogPart::Range { start, end } if place.wal().is_some() => end.0 - start.0,
-        LogPart::Range { .. } | LogPart::Note { .. } => 0,
-    };
-    match (depth, places.map(plain).max()) {
+    match (depth, longest) {
         (Depth::Stored | Depth::Opened(_), Some(longest @ 1..)) => {
             let room = limits.segment_bytes.saturating_mul(most as u64);
             usize::try_from(room / longest).unwrap_or(usize::MAX).clamp(1, most)
@@ -202,9 +198,7 @@ async fn look(
             (Looked::Stored(head.sealed), Some(head))
         }
         Depth::Opened(identities) => match log_store.read(place, identities).await {
-            Ok((head, plain)) => {
-                (Looked::Opened(head.sealed, head.holds.segment_size(), plain), Some(head))
-            }
+            Ok((head, plain)) => (Looked::Opened(head.sealed, plain), Some(head)),
             Err(error) if is_wrong_key(&error) => match stored().await {
                 Ok(head) => (Looked::Closed(Ok(head.sealed)), Some(head)),
                 Err(error) => (Looked::Closed(Err(error)), None),
@@ -217,65 +211,32 @@ async fn look(
 /// What was read counts; its records, where they were read, follow those before them.
 fn take_in(
     log_store: &LogStore,
-    place: &LogPlace,
+    (place, head): (&LogPlace, Option<&LogPiece>),
     looked: Looked,
-    chain: &mut Option<Chain>,
+    records: &mut impl Records,
     verdict: &mut LogVerdict,
 ) -> Result<()> {
-    let (stored, size, plain) = match looked {
+    let (stored, plain) = match looked {
         Looked::Head => return Ok(()),
         Looked::Stored(bytes) => {
             verdict.read_bytes = verdict.read_bytes.saturating_add(bytes);
             return Ok(());
         }
         Looked::Closed(bytes) => {
-            *chain = None;
+            records.interrupt();
             verdict.closed = verdict.closed.saturating_add(1);
             verdict.read_bytes = verdict.read_bytes.saturating_add(bytes?);
             return Ok(());
         }
-        Looked::Opened(stored, size, plain) => (stored, size, plain),
+        Looked::Opened(stored, plain) => (stored, plain),
     };
     verdict.read_bytes = verdict.read_bytes.saturating_add(stored);
-    if let Some((WalPlace { system_id, timeline, part }, size)) = place.wal().zip(size)
-        && let WalPart::Range { start, .. } = part
-    {
-        let done = follow(chain, (system_id, timeline), start, size, &plain);
-        if let Err(error) = done {
-            let key = layout::piece(&log_store.source, place);
-            let text = format!("{key}: WAL of timeline {timeline}: {error}");
-            verdict.problems.push(("log_damaged".to_owned(), text));
-        }
+    let Some(head) = head else { return Ok(()) };
+    if let Err(why) = records.check(place, &head.holds, &plain) {
+        let text = format!("{}: {why}", layout::piece(&log_store.source, place));
+        verdict.problems.push(("log_damaged".to_owned(), text));
     }
     Ok(())
-}
-
-/// Goes on with the chain where the piece does; begins anew at a segment behind a gap, which is
-/// for `drctl timeline` to tell.
-fn follow(
-    chain: &mut Option<Chain>,
-    of: (u64, Timeline),
-    start: Lsn,
-    size: WalSegmentSize,
-    plain: &[u8],
-) -> Result<(), drctl_engines::pg::wal::WalError> {
-    let end = start.plus(plain.len() as u64);
-    let goes_on = chain.as_ref().is_some_and(|chain| chain.of == of && start <= chain.reach);
-    if !goes_on {
-        *chain = (size.start_of(start) == start).then(|| Chain {
-            of,
-            walker: WalWalker::new(of.1, start, size),
-            reach: start,
-        });
-    }
-    let Some(under_way) = chain.as_mut().filter(|chain| end > chain.reach) else { return Ok(()) };
-    let known = usize::try_from(under_way.reach.since(start)).unwrap_or(usize::MAX);
-    let fed = under_way.walker.feed(plain.get(known..).unwrap_or_default());
-    under_way.reach = end;
-    if fed.is_err() {
-        *chain = None;
-    }
-    fed
 }
 
 #[cfg(test)]
@@ -285,17 +246,13 @@ mod tests {
     #[test]
     fn large_pieces_are_read_fewer_at_once() {
         let limits = Limits { segment_bytes: 100, fetches: 4, ..Limits::default() };
-        let of = (7, Timeline::FIRST);
-        let range = |bytes: u64| LogPlace::of_wal(of, (Lsn(1000), Lsn(1000 + bytes)));
-        let history = LogPlace::of_history(of);
         for (bytes, expected) in [(0, 4), (1, 4), (100, 4), (101, 3), (200, 2), (201, 1), (900, 1)]
         {
-            let places = [history.clone(), range(1), range(bytes), range(2)];
-            assert_eq!(at_once(places.iter(), Depth::Stored, limits), expected, "{bytes}");
+            assert_eq!(at_once(Some(bytes), Depth::Stored, limits), expected, "{bytes}");
             // A head is short, whatever it is of.
-            assert_eq!(at_once(places.iter(), Depth::Head, limits), 4);
+            assert_eq!(at_once(Some(bytes), Depth::Head, limits), 4);
         }
-        assert_eq!(at_once([].iter(), Depth::Stored, limits), 4);
-        assert_eq!(at_once([range(9)].iter(), Depth::Stored, Limits { fetches: 0, ..limits }), 1);
+        assert_eq!(at_once(None, Depth::Stored, limits), 4);
+        assert_eq!(at_once(Some(9), Depth::Stored, Limits { fetches: 0, ..limits }), 1);
     }
 }

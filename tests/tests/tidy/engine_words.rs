@@ -15,34 +15,9 @@ const COMMON: &[&str] = &[
 ];
 
 const SQLITE: &str = "SQLite's own write-ahead log";
-const READS: &str = "reads PostgreSQL's log, or asks its server, until logs have a seam";
-const HANDED: &str = "takes the files that PostgreSQL hands over, out of its directory";
-const VIEW: &str = "PostgreSQL's reading of what is common to all logs, in one place";
 
 /// What says an engine's words all the same, and why: the list only shrinks.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    ("agent/src/log/ahead.rs", READS),
-    ("agent/src/log/arrived.rs", READS),
-    ("agent/src/log/cutter.rs", READS),
-    ("agent/src/log/fetch.rs", READS),
-    ("agent/src/log/holds.rs", READS),
-    ("agent/src/log/mod.rs", READS),
-    ("agent/src/log/preceding.rs", READS),
-    ("agent/src/log/push/backlog.rs", HANDED),
-    ("agent/src/log/push/batch.rs", HANDED),
-    ("agent/src/log/push/cache.rs", HANDED),
-    ("agent/src/log/push/mod.rs", HANDED),
-    ("agent/src/log/push/waiting.rs", HANDED),
-    ("agent/src/log/request.rs", READS),
-    ("agent/src/log/stream/begin.rs", READS),
-    ("agent/src/log/stream/group_commit.rs", READS),
-    ("agent/src/log/stream/health.rs", READS),
-    ("agent/src/log/stream/mod.rs", READS),
-    ("agent/src/log/stream/upload_queue.rs", READS),
-    ("agent/src/log/stream/watch.rs", READS),
-    ("agent/src/log/taken.rs", READS),
-    ("agent/src/log/timelines.rs", VIEW),
-    ("agent/src/log/verify.rs", READS),
     ("agent/src/repository/cache.rs", SQLITE),
     ("catalog/src/lib.rs", SQLITE),
     ("catalog/src/open.rs", SQLITE),

@@ -24,8 +24,10 @@ impl House {
     /// Whether a file is at the door: what rooms show to others, and no room itself.
     fn is_door(&self, name: &str) -> bool {
         let folder = name.strip_suffix("mod.rs").unwrap_or_default();
+        let is_room = || self.rooms.iter().any(|room| folder.strip_suffix('/') == Some(room));
         let leads = |room: &String| !folder.is_empty() && room.starts_with(folder);
-        matches!(name, "lib.rs" | "main.rs") || self.rooms.iter().any(leads)
+        let leads = || self.rooms.iter().any(leads) && !is_room();
+        matches!(name, "lib.rs" | "main.rs") || leads()
     }
 }
 
@@ -281,6 +283,25 @@ fn a_room_within_a_folder_has_its_place_in_the_order_too() {
         ("e/src/pg/server.rs", "", "lies in no room"),
         ("e/src/pg/x.rs", "", "lies in no room"),
         ("e/src/common.rs", "", "lies in no room"),
+    ] {
+        let found = upward(&house, &Source { path: path.to_owned(), text: text.to_owned() });
+        assert_eq!(found.len(), usize::from(!wrong.is_empty()), "{path}: {text}: {found:?}");
+        assert!(found.iter().all(|one| one.contains(wrong)), "{path}: {text}: {found:?}");
+    }
+}
+
+#[test]
+fn a_room_within_another_one_comes_before_it() {
+    let rooms = ["log", "engine/wal", "engine", "cli"].map(str::to_owned).to_vec();
+    let house = House { folder: "a/src".to_owned(), rooms };
+    for (path, text, wrong) in [
+        ("a/src/engine/pg/x.rs", "use crate::engine::wal::X;\nuse crate::engine::Y;\n", ""),
+        ("a/src/engine/mod.rs", "use crate::log::X;\nuse crate::engine::wal::X;\n", ""),
+        ("a/src/engine/wal/mod.rs", "use crate::log::X;\nuse self::push::Y;\n", ""),
+        ("a/src/engine/wal/x.rs", "use crate::engine::pg::Y;\n", "wal may not use engine::pg::Y"),
+        ("a/src/engine/wal/x.rs", "use super::super::Y;\n", "wal may not use engine::Y"),
+        ("a/src/log/x.rs", "use crate::engine::wal::Y;\n", "log may not use engine::wal::Y"),
+        ("a/src/engine/mod.rs", "use crate::cli::X;\n", "engine may not use cli::X"),
     ] {
         let found = upward(&house, &Source { path: path.to_owned(), text: text.to_owned() });
         assert_eq!(found.len(), usize::from(!wrong.is_empty()), "{path}: {text}: {found:?}");

@@ -81,7 +81,7 @@ pub struct FetchArgs {
     /// WAL that must be there, as TIMELINE:FROM-UNTIL. A full stop after it says that the wanted
     /// WAL ends there. May be repeated.
     #[arg(long, value_name = "RANGE")]
-    pub expect: Vec<crate::log::Expected>,
+    pub expect: Vec<crate::engine::wal::Expected>,
     /// WAL from this position on is not delivered, even if it is there.
     #[arg(long, value_name = "LSN")]
     pub until: Option<drctl_model::Lsn>,

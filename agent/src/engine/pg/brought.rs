@@ -4,8 +4,9 @@
 use anyhow::{Context as _, Result};
 use drctl_model::{Coordinates, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory};
 
+use crate::engine::wal::of_history;
 use crate::host::Setup;
-use crate::log::{LogStore, of_history};
+use crate::log::LogStore;
 use crate::repository::Repository;
 use crate::repository::faults::{is_bad_manifest, is_missing};
 

@@ -9,9 +9,9 @@ use drctl_model::{LogEntry, Lsn, Timeline, WalSegmentSize, micros};
 use drctl_store::Identities;
 use jiff::Timestamp;
 
+use crate::engine::wal::{Segment, assemble, cluster_log};
 use crate::host::{Failure, Meter};
-use crate::log::fetch::{Segment, assemble};
-use crate::log::{LogStore, cluster_log};
+use crate::log::LogStore;
 
 /// What was found in the WAL of a time.
 #[derive(Debug, Clone, Default)]

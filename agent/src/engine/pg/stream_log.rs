@@ -4,7 +4,7 @@ use anyhow::Result;
 use drctl_policies::Source;
 
 use crate::engine::Streaming;
-use crate::log::{note_refusal, ship};
+use crate::engine::wal::{note_refusal, ship};
 
 /// Streams it until somebody wishes for the end.
 ///

@@ -11,7 +11,7 @@ use drctl_model::{Lsn, Timeline, WalSegmentSize};
 use super::StanzaView;
 use super::archive::Digests;
 use super::read::{Scratch, examine};
-use crate::log::{Ahead, Expected, makes_no_tablespace};
+use crate::engine::wal::{Ahead, Expected, makes_no_tablespace};
 
 /// Fetches what `legs` need, `fetches` segments at once, until all of it was fetched. Never fails:
 /// what cannot be had, or has no room, is left to the server's own command.

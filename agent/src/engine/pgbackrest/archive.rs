@@ -12,7 +12,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::StanzaView;
 use super::read::{Looked, Reader, Sha};
-use crate::log::Ahead;
+use crate::engine::wal::Ahead;
 
 /// Segments that are read at once, where all of them are.
 const AT_ONCE: usize = 4;

@@ -13,8 +13,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::StanzaView;
 use super::archive::Digests;
 use super::read::{Looked, Reader};
+use crate::engine::wal::Ahead;
 use crate::host::{Setup, private};
-use crate::log::Ahead;
 
 /// The most segments that one plan reads: some seconds.
 const MOST: usize = 128;

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use super::{StanzaView, segment};
 use crate::engine::pg::{FoundDeeds, committed, one_before};
+use crate::engine::wal::holds;
 use crate::host::{Failure, Meter, Setup};
-use crate::log::holds;
 
 /// So many segments in a row with nothing but later commits end the search: commits overtake each
 /// other by less.

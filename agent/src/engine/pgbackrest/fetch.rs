@@ -11,8 +11,8 @@ use drctl_engines::backrest::{BackRest, Cluster, Got, SegmentFile, SegmentName};
 use drctl_model::{TimelineHistory, WalSegmentSize};
 
 use super::read::{Sha, examine};
+use crate::engine::wal::{Fetched, LogFile, LogRequest};
 use crate::host::{AgentError, private};
-use crate::log::{Fetched, LogFile, LogRequest};
 
 /// What a list of segments begins with; behind it stands the cluster's version.
 const HEAD: &str = "drctl-segments 1 ";

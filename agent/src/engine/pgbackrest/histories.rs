@@ -10,7 +10,8 @@ use drctl_model::{BackupSummary, LogPlace, Timeline};
 use drctl_policies::Source;
 
 use super::record::Recorder;
-use crate::log::{LogStore, of_history};
+use crate::engine::wal::of_history;
+use crate::log::LogStore;
 use crate::repository::faults::is_missing;
 
 /// How long all of it may take: the backup is made.

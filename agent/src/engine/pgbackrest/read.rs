@@ -16,7 +16,7 @@ use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 
 use super::StanzaView;
-use crate::log::holds;
+use crate::engine::wal::holds;
 
 /// How much of a segment is read at once.
 const CHUNK: usize = 1 << 20;

@@ -6,7 +6,7 @@ use drctl_policies::recovery::{Warning, Why};
 use jiff::Timestamp;
 
 use super::{Health, SourceStatus};
-use crate::log::gap_at;
+use crate::engine::wal::gap_at;
 use crate::repository::findings::OF_LOG;
 
 /// What every look looks for, whatever it can reach.

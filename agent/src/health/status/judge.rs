@@ -720,7 +720,8 @@ mod tests {
             let found = status.findings().into_iter();
             found.map(|one| (one.code, one.since)).collect::<Vec<_>>()
         };
-        let place = met(FindingCode::LogGap, &crate::log::gap_at(Timeline::FIRST, Lsn(9)), 5);
+        let place =
+            met(FindingCode::LogGap, &crate::engine::wal::gap_at(Timeline::FIRST, Lsn(9)), 5);
         let slot = met(FindingCode::LogGap, "slot one", 4);
         let since = |met: &Standing| vec![(FindingCode::LogGap, Some(met.first))];
         let both = [place.clone(), slot.clone()];

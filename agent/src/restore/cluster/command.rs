@@ -8,8 +8,8 @@ use drctl_policies::Location;
 use super::RecoverRequest;
 use super::log_ahead::expected;
 use crate::engine::pgbackrest::note_segments;
+use crate::engine::wal::Ahead;
 use crate::host::shell::server_word;
-use crate::log::Ahead;
 
 /// Where WAL waits for the server, in the recovery's own directory.
 pub(super) fn ahead(directory: &Path) -> Ahead {

@@ -8,7 +8,7 @@ use drctl_policies::recovery::{Leg, RecoveryPlan};
 use super::RecoverRequest;
 use super::aim::runs_to_end;
 use super::command::ahead;
-use crate::log::{Ahead, Expected};
+use crate::engine::wal::{Ahead, Expected};
 
 /// Does `work`, which ends with [`super::recover`], and meanwhile fetches the WAL that its server
 /// will ask for. The earlier it begins the less the server waits; the room for what waits is

@@ -157,7 +157,10 @@ impl RecoverRequest<'_> {
         let stored = match &self.identity {
             Some((_, identities)) => {
                 let source = self.source.parse().context("read the source's name")?;
-                Some((LogStore::reader(self.repository, &source).up_to(bound), identities))
+                Some((
+                    LogStore::reader(self.repository, &source).up_to(bound.map(Into::into)),
+                    identities,
+                ))
             }
             None => None,
         };

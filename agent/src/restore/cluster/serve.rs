@@ -23,9 +23,10 @@ use super::command::{ahead, segments};
 use super::log_ahead::expected;
 use super::spaces::Spaces;
 use super::{ABSENT, DELIVERED, FAILED, LEFT, PLACED, RecoverRequest, is_placed, placed};
+use crate::engine::wal::{Ahead, Fetched, LogRequest};
 use crate::host::files::discard;
 use crate::host::{AgentError, Failure};
-use crate::log::{Ahead, Fetched, LogRequest, is_damaged};
+use crate::log::is_damaged;
 use crate::repository::Notebook;
 use crate::repository::faults::is_newer;
 

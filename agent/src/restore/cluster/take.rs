@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::log::Fetched;
+use crate::engine::wal::Fetched;
 
 /// What the first byte of an answer says.
 pub(crate) const DELIVERED: u8 = 0;

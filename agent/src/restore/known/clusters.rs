@@ -11,8 +11,9 @@ use jiff::Timestamp;
 
 use super::{Copies, Known, assemble};
 use crate::engine::pgbackrest::{Elsewhere, log};
+use crate::engine::wal::{WalLog, cluster_log, clusters, no_timeline};
 use crate::host::{AgentError, Setup};
-use crate::log::{LogStore, WalLog, cluster_log, clusters};
+use crate::log::LogStore;
 
 /// What is signed of the log of one cluster, by timeline.
 type Logs = BTreeMap<Timeline, WalLog>;
@@ -57,7 +58,7 @@ pub(super) async fn choose(
     let with_copies = ids.clone();
     let lineages = log_store.lineages().await?;
     ids.extend(clusters(&lineages));
-    let mut newer = log_store.unread(&lineages).await?;
+    let mut newer = log_store.unread(no_timeline(&lineages)).await?;
     refused.extend(newer.iter().cloned());
     if let Some(wanted) = wanted.filter(|wanted| !ids.contains(wanted)) {
         let known: Vec<String> = ids.iter().map(u64::to_string).collect();

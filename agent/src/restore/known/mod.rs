@@ -20,8 +20,9 @@ use jiff::SignedDuration;
 
 use self::clusters::{Chosen, choose};
 use crate::engine::pgbackrest::{Elsewhere, StanzaView, log, only_there};
+use crate::engine::wal::WalLog;
 use crate::host::{AgentError, Setup};
-use crate::log::{LogStore, WalLog, still_newer};
+use crate::log::{LogStore, still_newer};
 use crate::repository::chain::Family;
 use crate::repository::{Memory, Repository, everything, words};
 

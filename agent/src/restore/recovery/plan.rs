@@ -5,8 +5,8 @@ use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning, plan as plan
 
 use super::{RecoveryRequest, Refusal};
 use crate::engine::pgbackrest::{Asks, asks};
+use crate::engine::wal::lost_log;
 use crate::host::Setup;
-use crate::log::lost_log;
 use crate::repository::{Repository, losses};
 use crate::restore::cluster::{forks, left_out, plan_digest};
 use crate::restore::known::{Known, known};

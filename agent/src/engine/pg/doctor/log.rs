@@ -4,8 +4,9 @@ use drctl_catalog::Catalog;
 use drctl_engines::pg::{PgServer, acknowledged, log_health};
 use drctl_model::{Checked, SourceId, shown};
 
+use crate::engine::wal::{LogFinding, log_findings, looked_for, not_there, usual_slot};
 use crate::host::{Checks, Level, Setup};
-use crate::log::{LogFinding, LogStore, log_findings, looked_for, not_there, usual_slot};
+use crate::log::LogStore;
 use crate::repository::Repository;
 use crate::repository::findings::{refusals, settle};
 

@@ -7,9 +7,10 @@ use anyhow::{Context as _, Result};
 use drctl_model::{LogPlace, Lsn, Timeline, WalSegmentSize};
 use drctl_store::{Identities, digest};
 
+use super::makes_no_tablespace;
 use super::request::{LogFile, LogRequest, Told};
-use super::{LogStore, is_damaged, makes_no_tablespace};
 use crate::host::{AgentError, private};
+use crate::log::{LogStore, is_damaged};
 use crate::repository::faults::is_missing;
 
 /// A range of log.
@@ -101,7 +102,7 @@ pub(crate) async fn fetch(
     };
     let end = start.plus(size.bytes());
     let Some(last) = asked.given_until(timeline, start) else { return Ok(Fetched::Absent) };
-    if log_store.bound.is_some_and(|bound| start >= bound) {
+    if bound(log_store).is_some_and(|bound| start >= bound) {
         return Ok(Fetched::Absent);
     }
     let there = log_store.ranges((system_id, timeline), size, start, Some(end)).await?;
@@ -145,6 +146,11 @@ pub(crate) async fn segment(
     }
     let segment = Segment { of, size, start, need: None };
     assemble(log_store, &segment, there, identities).await.map(|read| Some(read.bytes))
+}
+
+/// No log from here on is delivered.
+fn bound(log_store: &LogStore) -> Option<Lsn> {
+    log_store.bound.map(Lsn::from)
 }
 
 /// How far a plan needs the segment from `start` to `end`; nothing where there is no plan.
@@ -201,7 +207,7 @@ pub(crate) async fn assemble(
         }
         match join(log_store, of, size, start, &chain, identities).await {
             Ok(mut read) => {
-                if let Some(bound) = log_store.bound.filter(|bound| *bound < end) {
+                if let Some(bound) = bound(log_store).filter(|bound| *bound < end) {
                     let keep = usize::try_from(bound.since(start)).unwrap_or(usize::MAX);
                     read.bytes.iter_mut().skip(keep).for_each(|byte| *byte = 0);
                 }

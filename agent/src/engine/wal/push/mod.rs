@@ -24,11 +24,11 @@ use self::backlog::{Backlog, room, warning};
 use self::cache::{FileMark, PushCache, Scope};
 use self::waiting::{Waiting, is_segment};
 use super::cutter::{Cut, Cuts, Cutter};
-use super::log_store::Kept;
 use super::preceding::{Before, Known, digest_before};
 use super::taken::{history_taken, taken, tell_history, within};
-use super::{LogStore, holds, of_history};
+use super::{holds, of_history};
 use crate::host::{AgentError, Setup, Stop, crash_point};
+use crate::log::{Kept, LogStore};
 
 pub(crate) use refused::note_refusal;
 

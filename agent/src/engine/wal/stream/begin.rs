@@ -7,9 +7,10 @@ use drctl_engines::pg::replication::{Identity, Replication, WalStream};
 use drctl_model::{LogPlace, Lsn, Timeline, TimelineHistory, WalSegmentSize, outermost};
 use futures_util::{StreamExt as _, stream};
 
-use crate::log::cutter::{Check, Cutter};
-use crate::log::taken::{history_taken, tell_history};
-use crate::log::{LogStore, is_damaged, of_history};
+use crate::engine::wal::cutter::{Check, Cutter};
+use crate::engine::wal::of_history;
+use crate::engine::wal::taken::{history_taken, tell_history};
+use crate::log::{LogStore, is_damaged};
 use crate::repository::faults::is_missing;
 
 /// Which way to go on.

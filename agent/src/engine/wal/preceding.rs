@@ -13,8 +13,8 @@ use drctl_model::{
 use drctl_store::layout;
 use sha2::{Digest as _, Sha256};
 
-use super::LogStore;
 use crate::host::AgentError;
+use crate::log::LogStore;
 use crate::repository::faults::{is_bad_manifest, is_missing};
 
 /// How much of a file is read at a time.

@@ -4,8 +4,8 @@
 use drctl_model::{Checked, Finding, FindingCode, SourceId};
 use drctl_store::{Key, layout};
 
+use crate::engine::wal::timelines::whose;
 use crate::host::{AgentError, Setup};
-use crate::log::timelines::whose;
 use crate::repository::findings::Findings;
 
 /// Notes that log of a server was refused, where it was for what another one wrote. `whose` says which

@@ -14,9 +14,10 @@ use drctl_store::Identities;
 use futures_util::{StreamExt as _, stream};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use super::Expected;
 use super::fetch::{Assembled, Segment, assemble, cover};
-use super::{Expected, LogStore};
 use crate::host::private;
+use crate::log::LogStore;
 
 /// The most bytes of log that wait to be asked for: many of the usual segments, and at least one
 /// of any size.

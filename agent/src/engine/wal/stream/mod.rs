@@ -2,9 +2,7 @@
 //! seconds and not a segment.
 
 mod begin;
-mod group_commit;
 mod health;
-mod upload_queue;
 mod watch;
 
 use std::time::Duration;
@@ -20,14 +18,13 @@ use drctl_store::StoreError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::begin::{Begun, ResumeFrom, begin};
-use self::group_commit::GroupCommit;
 use self::health::slot_named;
-use self::upload_queue::UploadQueue;
-use self::watch::{Standstill, watch};
-use super::LogStore;
+use self::watch::{stands_still, watch};
 use super::cutter::{Cuts, Cutter};
 use super::taken::{taken, within};
+use super::timelines::Wal;
 use crate::host::{AgentError, Stop};
+use crate::log::{GroupCommit, LogStore, Standstill, UploadQueue};
 
 pub(crate) use health::{LogFinding, log_findings};
 pub(crate) use watch::looked_for;
@@ -117,7 +114,9 @@ async fn streams(
     stop: &Stop,
 ) -> Result<()> {
     let (findings, source) = (&log_store.findings, &log_store.source);
-    let still = Standstill::new(shipping).telling(findings, source, &shipping.slot);
+    let way = (source, slot_named(&shipping.slot));
+    let still = Standstill::new(shipping.synchronous, shipping.interval);
+    let still = still.telling(findings, way, stands_still);
     let mut run = Run {
         resume: ResumeFrom::Resume,
         cluster: None,
@@ -231,7 +230,7 @@ async fn stream_once(
         run.kept = kept;
     }
     cutter = cutter.cutting_at(run.cut_at);
-    let mut queue = UploadQueue::new(log_store, size);
+    let mut queue = UploadQueue::new(log_store, size.bytes());
     let started = cutter.at();
     let first = if started < kept { FIRST_WAIT } else { Duration::ZERO };
     let due = (&mut run.still, Instant::now() + first);
@@ -281,7 +280,7 @@ enum Happened {
 async fn follow(
     stream: &mut WalStream,
     cutter: &mut Cutter,
-    queue: &mut UploadQueue<'_>,
+    queue: &mut UploadQueue<'_, Wal>,
     shipping: &Shipping,
     (still, mut heard): (&mut Standstill, Instant),
 ) -> Result<Option<(Timeline, Lsn)>> {
@@ -353,7 +352,7 @@ async fn follow(
 async fn next_of(
     stream: &mut WalStream,
     cutter: &Cutter,
-    queue: &mut UploadQueue<'_>,
+    queue: &mut UploadQueue<'_, Wal>,
     shipping: &Shipping,
     until: Instant,
 ) -> Result<Happened> {

@@ -8,21 +8,13 @@ use drctl_model::{Digest, Holds, LogPiece, LogPlace, Lsn, Timeline, WalSegmentSi
 use sha2::{Digest as _, Sha256};
 
 use super::holds;
+use crate::log;
 
 /// The most restore points in the head of one piece.
 const MAX_POINTS: usize = 1000;
 
 /// A piece to be stored.
-pub(super) struct Cut {
-    /// Where it belongs.
-    pub(super) place: LogPlace,
-    /// Behind its last byte.
-    pub(super) end: Lsn,
-    /// Its bytes.
-    pub(super) bytes: Vec<u8>,
-    /// What the walk over it found.
-    pub(super) holds: Holds,
-}
+pub(super) type Cut = log::Cut<Lsn>;
 
 /// What bytes of the log have led to.
 #[derive(Default)]

@@ -4,7 +4,7 @@ use anyhow::Result;
 use drctl_engines::pg::Acknowledged;
 use drctl_model::{Lsn, Timeline};
 
-use super::LogStore;
+use crate::log::LogStore;
 
 /// How many timelines before the server's own are looked at.
 const ANCESTORS: u32 = 16;

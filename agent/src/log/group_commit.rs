@@ -2,14 +2,14 @@
 //!
 //! A piece costs the same whether one commit waits for it or thirty. Those whose commits were just
 //! confirmed commit again within a moment: a piece that is sent at the first of them makes all
-//! others wait for the next one. PostgreSQL's `commit_delay` and `commit_siblings` do the same for
-//! a disk.
+//! others wait for the next one. Databases do the same for a
+//! disk.
 
 use std::collections::VecDeque;
 
 /// Commits that wait for pieces on their way, and how many that usually are.
 #[derive(Debug, Default)]
-pub(super) struct GroupCommit {
+pub(crate) struct GroupCommit {
     usual: u64,
     under_way: VecDeque<u64>,
 }
@@ -20,13 +20,13 @@ impl GroupCommit {
     }
 
     /// Whether about as many wait as usual, `waiting` of them for a piece that is not sent.
-    pub(super) fn is_here(&self, waiting: u64) -> bool {
+    pub(crate) fn is_here(&self, waiting: u64) -> bool {
         let total = self.total(waiting);
         waiting > 0 && total + total / 8 >= self.usual
     }
 
     /// A piece with so many commits was sent.
-    pub(super) fn sent(&mut self, commits: u64) {
+    pub(crate) fn sent(&mut self, commits: u64) {
         self.under_way.push_back(commits);
         // Those who went away are forgotten, slowly.
         let fewer = self.usual.saturating_sub(self.usual.div_ceil(16));
@@ -34,7 +34,7 @@ impl GroupCommit {
     }
 
     /// The first of those that were sent is safe.
-    pub(super) fn arrived(&mut self) {
+    pub(crate) fn arrived(&mut self) {
         self.under_way.pop_front();
     }
 }

@@ -1,5 +1,5 @@
-//! The log of a PostgreSQL cluster, by timelines: what only its engine reads in lineages, positions and
-//! heads. All else of this room is common to any engine's log.
+//! A cluster's WAL by timelines: what is read in the lineages, positions and heads that the log of any
+//! engine has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,8 @@ use drctl_model::{
     SourceId, Timeline, WalNotes, WalSegmentSize,
 };
 
-use super::LogStore;
-use super::heads::{self, Log};
-use super::index::gap_named;
-use super::log_engine::LogEngine;
-use super::vanished::lost_at;
+use crate::log::heads::{self, Log};
+use crate::log::{LogEngine, LogStore, gap_named, lost_at};
 
 /// PostgreSQL, as the common rooms of the log ask it.
 #[derive(Debug, Clone, Copy)]
@@ -85,9 +82,9 @@ impl LogEngine for Wal {
     }
 }
 
-/// Whether an engine of this program reads a lineage.
-pub(super) fn is_read(of: &Lineage) -> bool {
-    of.timeline().is_some()
+/// Those of these lineages that are none of a cluster: log of another engine.
+pub(crate) fn no_timeline(of: &BTreeSet<Lineage>) -> impl Iterator<Item = &Lineage> {
+    of.iter().filter(|lineage| lineage.timeline().is_none())
 }
 
 /// The name of a gap in a timeline's log, by where it begins.

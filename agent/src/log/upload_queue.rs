@@ -3,59 +3,74 @@
 use std::collections::VecDeque;
 
 use anyhow::Result;
-use drctl_model::{LogPart, LogPlace, Lsn, WalSegmentSize};
+use drctl_model::{Holds, LogPart, LogPlace};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 
-use crate::log::LogStore;
-use crate::log::cutter::Cut;
+use super::{LogEngine, LogStore};
 
-/// Whole segments that wait to be stored once more, as one object each. One that finds no room is
+/// Whole units that wait to be stored once more, as one object each. One that finds no room is
 /// left out: its parts are there.
 const JOINS: usize = 2;
 
+/// A piece that a stream of log was cut into, to be stored.
+pub(crate) struct Cut<P> {
+    /// Where it belongs.
+    pub(crate) place: LogPlace,
+    /// Behind its last byte.
+    pub(crate) end: P,
+    /// Its bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// What is to be signed of it.
+    pub(crate) holds: Holds,
+}
+
 /// What is done behind everything that somebody may wait for.
-enum Chore {
-    /// Stores a whole segment whose parts are stored.
-    Join(Box<Cut>),
-    /// A whole segment is stored, and all before it.
+enum Chore<P> {
+    /// Stores a whole unit whose parts are stored.
+    Join(Box<Cut<P>>),
+    /// A whole unit is stored, and all before it.
     Settle(LogPlace),
 }
 
+/// A piece that is sent off: its end, and where it belongs, once it is safe.
+type Sent<'a, P> = BoxFuture<'a, Result<(P, LogPlace)>>;
+
 /// Pieces under way. Nothing happens to them unless somebody waits in [`UploadQueue::arrived`].
-pub(super) struct UploadQueue<'a> {
+pub(crate) struct UploadQueue<'a, E: LogEngine> {
     log_store: &'a LogStore,
-    size: WalSegmentSize,
-    under_way: FuturesOrdered<BoxFuture<'a, Result<(Lsn, LogPlace)>>>,
-    chores: VecDeque<Chore>,
+    /// As much of the log as one piece holds, where its engine can put so much into it.
+    unit: u64,
+    under_way: FuturesOrdered<Sent<'a, E::At>>,
+    chores: VecDeque<Chore<E::At>>,
     chore: Option<BoxFuture<'a, ()>>,
 }
 
-impl<'a> UploadQueue<'a> {
-    pub(super) fn new(log_store: &'a LogStore, size: WalSegmentSize) -> Self {
+impl<'a, E: LogEngine> UploadQueue<'a, E> {
+    pub(crate) fn new(log_store: &'a LogStore, unit: u64) -> Self {
         let (under_way, chores) = (FuturesOrdered::new(), VecDeque::new());
-        UploadQueue { log_store, size, under_way, chores, chore: None }
+        UploadQueue { log_store, unit, under_way, chores, chore: None }
     }
 
     /// Where they go.
-    pub(super) fn log_store(&self) -> &LogStore {
+    pub(crate) fn log_store(&self) -> &LogStore {
         self.log_store
     }
 
     /// The present moment.
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.log_store.now()
     }
 
     /// Pieces that are not safe yet.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.under_way.len()
     }
 
     /// Sends a piece off.
-    pub(super) fn send(&mut self, cut: Cut) {
+    pub(crate) fn send(&mut self, cut: Cut<E::At>) {
         let log_store = self.log_store;
         let Cut { place, end, bytes, holds } = cut;
         self.under_way.push_back(
@@ -67,8 +82,8 @@ impl<'a> UploadQueue<'a> {
         );
     }
 
-    /// Stores a whole segment that came in parts.
-    pub(super) fn join(&mut self, cut: Cut) {
+    /// Stores a whole unit that came in parts.
+    pub(crate) fn join(&mut self, cut: Cut<E::At>) {
         let waiting = self.chores.iter().filter(|chore| matches!(chore, Chore::Join(_)));
         if waiting.count() < JOINS {
             self.chores.push_back(Chore::Join(Box::new(cut)));
@@ -80,12 +95,12 @@ impl<'a> UploadQueue<'a> {
     ///
     /// # Errors
     /// What kept a piece from being stored: nothing from there on is safe.
-    pub(super) async fn arrived(&mut self) -> Result<Lsn> {
+    pub(crate) async fn arrived(&mut self) -> Result<E::At> {
         loop {
             if self.chore.is_none()
                 && let Some(chore) = self.chores.pop_front()
             {
-                self.chore = Some(done(self.log_store, chore, self.size).boxed());
+                self.chore = Some(done::<E>(self.log_store, chore, self.unit).boxed());
             }
             let chore = async {
                 match &mut self.chore {
@@ -103,7 +118,7 @@ impl<'a> UploadQueue<'a> {
                 biased;
                 done = next => {
                     let (end, place) = done?;
-                    if is_whole(&place, self.size) {
+                    if is_whole(&place, self.unit) {
                         self.chores.push_back(Chore::Settle(place));
                     }
                     return Ok(end);
@@ -117,7 +132,7 @@ impl<'a> UploadQueue<'a> {
     ///
     /// # Errors
     /// As [`UploadQueue::arrived`].
-    pub(super) async fn all_arrived(&mut self) -> Result<Option<Lsn>> {
+    pub(crate) async fn all_arrived(&mut self) -> Result<Option<E::At>> {
         let mut safe = None;
         while self.len() > 0 {
             safe = Some(self.arrived().await?);
@@ -126,21 +141,21 @@ impl<'a> UploadQueue<'a> {
     }
 }
 
-fn is_whole(place: &LogPlace, size: WalSegmentSize) -> bool {
-    matches!(place.part, LogPart::Range { start, end } if end.0 - start.0 == size.bytes())
+fn is_whole(place: &LogPlace, unit: u64) -> bool {
+    matches!(place.part, LogPart::Range { start, end } if end.0 - start.0 == unit)
 }
 
-async fn done(log_store: &LogStore, chore: Chore, size: WalSegmentSize) {
+async fn done<E: LogEngine>(log_store: &LogStore, chore: Chore<E::At>, unit: u64) {
     let place = match chore {
         Chore::Settle(place) => place,
         Chore::Join(cut) => {
             let Cut { place, end, bytes, holds } = *cut;
             if let Err(error) = log_store.keep(place.clone(), bytes, holds).await {
-                tracing::warn!("the segment that ends at {end} stays in parts: {error:#}");
+                tracing::warn!("the {} up to {end} stays in parts: {error:#}", E::LOG);
                 return;
             }
             place
         }
     };
-    log_store.settle(&place, size).await;
+    log_store.settle_in::<E>(&place, unit).await;
 }

@@ -22,9 +22,9 @@ use tokio::time::{Instant, timeout};
 use super::cache::{FileMark, OpenPushCache};
 use super::waiting::{Waiting, is_segment};
 use super::{Loaded, Push, load};
+use crate::engine::wal::preceding::Known;
 use crate::host::{Stop, crash_point};
 use crate::log::LogStore;
-use crate::log::preceding::Known;
 
 /// The most files that one call stores ahead.
 const MOST_FILES: usize = 64;
