@@ -84,7 +84,7 @@ use Kind::{Flag, Named, Path, Secret, Section, Signers, Text, Texts};
 
 /// The main file.
 pub(crate) static MAIN: &[Key] = &[
-    Key::required("version", number(0, i64::MAX as u64), "The version of this file's form: 1."),
+    Key::required("version", number(0, i64::MAX as u64), "The version of this file's format: 1."),
     Key::optional("host", Text, "The name of this host, written into manifests."),
     Key::with_default(
         "policies_dir",
@@ -112,7 +112,8 @@ pub(crate) static REPOSITORY: &[Key] = &[
     Key::optional(
         "id",
         Text,
-        "Which repository it is, as `drctl init` writes it: another one in its place is refused.",
+        "The repository's identifier, written by `drctl init`: another repository at this URL is \
+         refused.",
     ),
     Key::optional("endpoint", Text, "The address of the store, when it is not the provider's own."),
     Key::optional("region", Text, "S3: the region; default us-east-1."),
@@ -122,7 +123,8 @@ pub(crate) static REPOSITORY: &[Key] = &[
         "S3: the bucket in the path, not in the host name; default: whether an endpoint is given.",
     ),
     Key::with_default("allow_http", Flag, "false", "Allow an endpoint without encryption."),
-    Key::optional("ca_file", Path, "Certificates to trust beside those of the system (PEM)."),
+    Key::optional("ca_file", Path, "Certificates to trust in addition to those of the system \
+                                    (PEM)."),
     Key::optional("access_key_id", Secret, "S3: the access key's id."),
     Key::optional("secret_access_key", Secret, "S3: the access key."),
     Key::optional("session_token", Secret, "S3: the token of temporary credentials."),
@@ -143,25 +145,27 @@ pub(crate) static KEYS: &[Key] = &[
         Texts,
         "The age recipients that can read backups: at least two, one of them kept offline.",
     ),
-    Key::optional("signing_key", Secret, "The Ed25519 key that signs manifests; to back up."),
+    Key::optional("signing_key", Secret, "The Ed25519 key that signs manifests and WAL; needed to \
+                                          back up."),
     Key::required(
         "verifying_keys",
         Signers(SIGNER),
         "The keys whose signatures are accepted: `ed25519:` and 32 bytes in base64, or a table \
-         that says for which sources.",
+         that limits the key to sources.",
     ),
-    Key::optional("identity", Secret, "The age identity that opens backups; only to restore."),
+    Key::optional("identity", Secret, "The age identity that opens backups; needed only to \
+                                       restore."),
 ];
 
 /// An entry of `verifying_keys` that is a table.
 pub(crate) static SIGNER: &[Key] = &[
     Key::required("key", Text, "`ed25519:` and 32 bytes in base64."),
-    Key::optional("name", Text, "Whose it is, for people; default: a part of the key."),
-    Key::optional("sources", Texts, "The sources that it speaks for; default: all."),
+    Key::optional("name", Text, "The key's name, for people; default: a part of the key."),
+    Key::optional("sources", Texts, "The sources for which it is trusted; default: all."),
     Key::optional(
         "roles",
         Texts,
-        "What it may sign of them: `backup`, `log`, `drill`; default: all of it.",
+        "What it may sign for them: `backup`, `log`, `drill`; default: all three.",
     ),
 ];
 
@@ -202,18 +206,20 @@ pub(crate) static POLICY: &[Key] = &[
         "log_compression_level",
         number(1, 19),
         "1",
-        "The zstd level of a cluster's WAL, whose archiving costs the server's processor.",
+        "The zstd level for WAL; archiving uses the server's processor.",
     ),
     Key::required("retention", Section(RETENTION), "Which backups are kept; at least one rule."),
     Key::optional("objectives", Section(OBJECTIVES), "What is promised."),
 ];
 
 pub(crate) static RETENTION: &[Key] = &[
-    Key::with_default("last", number(0, 10_000), "0", "Keep so many newest."),
-    Key::with_default("daily", number(0, 36_500), "0", "Keep the newest of so many days."),
-    Key::with_default("weekly", number(0, 5_200), "0", "Keep the newest of so many ISO weeks."),
-    Key::with_default("monthly", number(0, 1_200), "0", "Keep the newest of so many months."),
-    Key::with_default("yearly", number(0, 100), "0", "Keep the newest of so many years."),
+    Key::with_default("last", number(0, 10_000), "0", "Keep this many of the newest."),
+    Key::with_default("daily", number(0, 36_500), "0", "Keep the newest of each of this many days."),
+    Key::with_default("weekly", number(0, 5_200), "0", "Keep the newest of each of this many ISO \
+                                                        weeks."),
+    Key::with_default("monthly", number(0, 1_200), "0", "Keep the newest of each of this many \
+                                                         months."),
+    Key::with_default("yearly", number(0, 100), "0", "Keep the newest of each of this many years."),
     Key::optional("within", duration(HOUR, 36_500 * DAY), "Keep all that are younger than this."),
 ];
 

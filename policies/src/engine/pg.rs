@@ -61,13 +61,13 @@ pub(super) const SERVER: &[Key] = &[
     Key::optional(
         "bin_dir",
         Path,
-        "Where PostgreSQL's programs are, when they are not the newest on the path.",
+        "Where PostgreSQL's programs are, if they are not in the default places.",
     ),
     Key::with_default(
         "silence",
         duration(1, 24 * HOUR),
         "1h",
-        "How long the server or a tool may say nothing while something is awaited from it.",
+        "How long drctl waits for a server or a tool that says nothing.",
     ),
 ];
 

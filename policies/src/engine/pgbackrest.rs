@@ -24,18 +24,18 @@ pub(super) const METHOD: Method = Method {
 
 const KEYS: &[Key] = &[
     FULL_EVERY,
-    Key::optional("stanza", Text, "pgbackrest: what it calls the cluster; required with it."),
+    Key::optional("stanza", Text, "pgbackrest: its name for the cluster; required with it."),
     Key::with_default("repo", number(1, 256), "1", "pgbackrest: the repository's number."),
     Key::optional(
         "pgbackrest_config",
         Path,
-        "pgbackrest: its configuration file; default: where it looks by itself.",
+        "pgbackrest: its configuration file; default: its own default.",
     ),
     Key::optional("pgbackrest_bin", Path, "pgbackrest: the program; default: on the path."),
     Key::optional(
         "cipher_pass",
         Secret,
-        "pgbackrest: the repository's passphrase, where its configuration does not hold it.",
+        "pgbackrest: the repository's passphrase, if its configuration does not hold it.",
     ),
     Key::optional(
         "differential_every",
