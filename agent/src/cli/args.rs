@@ -15,25 +15,26 @@ pub(super) use wal::{FetchArgs, WalVerb};
 
 /// Backup and disaster recovery of databases: a backup counts only when it was proven.
 ///
-/// Streams dumps through zstd and age into object storage, commits each with a signed manifest,
-/// and restores them with every row counted. Data goes to standard output, everything for people
-/// to standard error. Exit codes and JSON objects are stable: docs/exit-codes.md, docs/json.md.
+/// Streams dumps and base backups through zstd and age into object storage, and completes each with
+/// a signed manifest. Restores dumps with every row counted, and clusters to any moment that their
+/// WAL covers. Results go to standard output, progress and messages to standard error. Exit codes
+/// and JSON objects are stable: docs/exit-codes.md, docs/json.md.
 #[derive(Debug, Parser)]
 #[command(name = "drctl", version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 success, 1 failure, 2 usage, 3 degraded, 4 verification \
 failed, 5 nothing\nsatisfies the target, 6 busy, 7 configuration, 8 storage, 9 key, 10 source's \
-server,\n11 objective breached, 12 target not fit, 130 interrupted. Others mean failure.")]
+server,\n11 objective breached, 12 target not fit, 130 interrupted. Every other code means failure.")]
 pub struct Cli {
-    /// The configuration.
+    /// The configuration file.
     #[arg(long, global = true, env = "DRCTL_CONFIG", value_name = "FILE")]
     #[arg(default_value = "/etc/drctl/drctl.toml", value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
 
-    /// Print one JSON object on standard output instead of text; errors too.
+    /// Print one JSON object on standard output instead of text, also for errors.
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// Say nothing but the answer and errors: no progress, no notes, no warnings.
+    /// Print only the result and errors: no progress, no notes, no warnings.
     #[arg(long, short, global = true)]
     pub quiet: bool,
 
@@ -51,11 +52,11 @@ pub enum Verb {
     Backup {
         /// The source, as the configuration names it.
         source: String,
-        /// A full backup of the cluster, whatever the configuration says.
+        /// Make a full backup of the cluster, whatever the configuration says.
         #[arg(long, conflicts_with = "incremental")]
         full: bool,
-        /// An incremental backup: only what has changed since the backup before, however old the
-        /// full one is. Where that is not possible, a full one is made.
+        /// Make an incremental backup: only what has changed since the backup before, however old
+        /// the full one is. If that is not possible, make a full one.
         #[arg(long)]
         incremental: bool,
     },
@@ -66,67 +67,67 @@ pub enum Verb {
     },
     /// Let a suspect backup count as good; later ones are compared with it.
     Accept {
-        /// SOURCE/BACKUP, or the backup's identifier, or a beginning of it that fits only one.
+        /// SOURCE/BACKUP, or the backup's identifier, or the beginning of exactly one identifier.
         backup: String,
     },
-    /// Show one backup: what is in it, how it was made; print its emergency script.
+    /// Show what is in a backup and how it was made, or print its emergency script.
     Show(ShowArgs),
-    /// Restore a backup into a server, beside a database, into files, or a cluster to any moment.
+    /// Restore a backup into a server, a new database or files, or recover a cluster to any moment.
     Restore(Box<RestoreArgs>),
-    /// Make a restored cluster the source's server, whose own is gone: print what would change of its
-    /// configuration, and change it with --yes.
+    /// Configure a restored cluster to replace the source's server, which is gone: print the
+    /// changes, or make them with --yes.
     TakeOver(TakeOverArgs),
     /// Check backups against their signed manifests.
     Verify(VerifyArgs),
-    /// The state of every source, and what to do next.
+    /// Show the state of every source, and what to do next.
     Status {
-        /// Exit with 11 where an objective is breached, with 3 where something needs attention.
+        /// Exit with 11 if an objective is breached, with 3 if something needs attention.
         #[arg(long)]
         check: bool,
     },
-    /// Try everything that a backup and a restore need.
+    /// Test everything that a backup and a restore need.
     Doctor {
         /// Only this source.
         source: Option<String>,
-        /// An age identity to try.
+        /// An age identity to test.
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         identity: Option<PathBuf>,
     },
-    /// Look at the configuration.
+    /// Check or show the configuration.
     Config {
-        /// How.
+        /// What to do.
         #[command(subcommand)]
         verb: ConfigVerb,
     },
-    /// PostgreSQL's WAL: archive_command, restore_command, streaming.
+    /// Archive and fetch PostgreSQL's WAL: archive_command, restore_command, streaming.
     Wal {
-        /// How.
+        /// What to do.
         #[command(subcommand)]
         verb: WalVerb,
     },
-    /// pgBackRest's side of a source: its configuration, its stanza, what is in it.
+    /// Set up pgBackRest for a source: its configuration, its stanza, its existing backups.
     Stanza {
-        /// How.
+        /// What to do.
         #[command(subcommand)]
         verb: StanzaVerb,
     },
-    /// What can be recovered of a cluster: base backups, WAL, gaps, reachable times.
+    /// Show what can be recovered of a cluster: base backups, WAL, gaps, reachable times.
     Timeline {
         /// The source, as it is named in the repository.
         source: String,
     },
-    /// Find when it happened: drops, truncations, and large deletes and updates in a cluster's WAL,
-    /// each with its transaction, so that you can recover to just before it.
+    /// Find drops, truncations, and large deletes and updates in a cluster's WAL, each with its
+    /// time and transaction, so that you can recover to just before it.
     When(WhenArgs),
-    /// Look after the catalog, the local cache of what the bucket holds.
+    /// Rebuild or check the catalog, the local cache of what the bucket holds.
     Catalog {
-        /// How.
+        /// What to do.
         #[command(subcommand)]
         verb: CatalogVerb,
     },
-    /// Look after keys.
+    /// List, test and make keys.
     Keys {
-        /// How.
+        /// What to do.
         #[command(subcommand)]
         verb: KeysVerb,
     },
@@ -152,15 +153,14 @@ pub struct InitArgs {
     /// The first source's name.
     #[arg(long)]
     pub source: Option<String>,
-    /// Use the repository that is there already; this host gets keys of its own. With --kit and
-    /// the recovery kit of the repository, all is taken from there.
+    /// Use an existing repository, with new keys for this host. With the repository's recovery kit,
+    /// --kit FILE, everything else is taken from the kit.
     #[arg(long)]
     pub join: bool,
-    /// Write the marker of the configured repository again, which somebody removed or overwrote;
-    /// nothing else is made.
+    /// Only write the repository's marker again, after somebody removed or overwrote it.
     #[arg(long, conflicts_with_all = ["join", "url", "source", "kit"])]
     pub restore_marker: bool,
-    /// Another server than the provider's own (S3, Azure, Google).
+    /// The address of the store, if it is not the provider's own (S3, Azure, Google).
     #[arg(long)]
     pub endpoint: Option<String>,
     /// The bucket's region (S3).
@@ -199,14 +199,14 @@ pub struct InitArgs {
     /// Only this database; may be repeated. Default: all.
     #[arg(long = "database", value_name = "NAME")]
     pub databases: Vec<String>,
-    /// Where catalog and locks live.
+    /// The directory for catalog and locks.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/drctl")]
     pub state_dir: PathBuf,
-    /// Where short-lived private files live.
+    /// The directory for short-lived private files.
     #[arg(long, value_name = "DIR", default_value = "/run/drctl")]
     pub runtime_dir: PathBuf,
-    /// Write the recovery kit into this new file instead of printing it; with --join, a file that
-    /// is there is the kit of the repository to join.
+    /// Write the recovery kit into this new file instead of printing it. With --join an existing
+    /// file is read: the kit of the repository to join.
     #[arg(long, value_name = "FILE")]
     pub kit: Option<PathBuf>,
 }
@@ -214,12 +214,12 @@ pub struct InitArgs {
 /// What `show` is told.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// The backup's identifier, or a beginning of it that fits only one.
+    /// The backup's identifier, or the beginning of exactly one identifier.
     pub backup: String,
     /// Print a script that restores it without drctl.
     #[arg(long)]
     pub emergency: bool,
-    /// The age identity that opens what only a key holder may read.
+    /// The age identity that opens the encrypted names and row counts.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,
 }
@@ -229,7 +229,7 @@ pub struct ShowArgs {
 pub struct VerifyArgs {
     /// A source, or a backup's identifier. Default: every backup of every source.
     pub what: Option<String>,
-    /// Read every stored byte; with an identity, every plain byte too.
+    /// Read every stored byte; with an identity, decrypt and check the content too.
     #[arg(long)]
     pub data: bool,
     /// The age identity that opens the backups.
@@ -248,13 +248,13 @@ pub struct WhenArgs {
     /// How long before and after that time.
     #[arg(long, value_name = "SPAN", default_value = "1h", requires = "around")]
     pub window: String,
-    /// From this time on. Default: a day before the end.
+    /// From this time on. Default: one day before --to.
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,
     /// Up to this time. Default: now.
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
-    /// Tell of deletes and updates of at least so many rows of one table.
+    /// Report deletes and updates of at least this many rows of one table.
     #[arg(long, value_name = "ROWS", default_value_t = 1000)]
     pub rows: u64,
     /// The age identity that opens the WAL.
@@ -265,26 +265,26 @@ pub struct WhenArgs {
 /// What `config` can do.
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
-    /// Look for mistakes; show when the next backups are due.
+    /// Check the configuration for mistakes, and show when the next backups are due.
     Check,
-    /// Print it with every default filled in; secrets are never read.
+    /// Print the configuration with every default filled in; secrets are never read.
     Show,
-    /// Print the JSON Schema for editors.
+    /// Print the JSON Schema of the configuration, for editors.
     Schema,
 }
 
 /// What `catalog` can do.
 #[derive(Debug, Subcommand)]
 pub enum CatalogVerb {
-    /// Make it anew from the bucket.
+    /// Make the catalog anew from the bucket.
     Rebuild,
-    /// Compare it with the bucket; change nothing.
+    /// Compare the catalog with the bucket; change nothing.
     Check,
-    /// Stop reporting the lost backups and WAL of a source, which `status` and `list` name.
+    /// Stop reporting backups and WAL of a source that are lost, and WAL that was refused.
     Forget {
         /// The source.
         source: String,
-        /// Forget what has this digest, as it is shown without; default: show it, and on a terminal ask.
+        /// Forget what was shown with this digest. Default: show it, and on a terminal ask.
         #[arg(long, value_name = "DIGEST")]
         yes: Option<String>,
     },
@@ -293,20 +293,20 @@ pub enum CatalogVerb {
 /// What `keys` can do.
 #[derive(Debug, Subcommand)]
 pub enum KeysVerb {
-    /// Show recipients, trusted keys, and which of the private ones are at hand.
+    /// Show recipients, trusted keys, and which private keys are on this host.
     List,
-    /// Try whether an identity opens the newest backup of every source.
+    /// Test whether an identity opens the newest backup of every source.
     Test {
         /// The age identity. Default: that of the configuration.
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         identity: Option<PathBuf>,
     },
-    /// Make a new age identity in a new file; prints its recipient.
+    /// Write a new age identity into a new file, and print its recipient.
     NewIdentity {
         /// The file.
         file: PathBuf,
     },
-    /// Make a new signing key in a new file; prints its verifying key.
+    /// Write a new signing key into a new file, and print its verifying key.
     NewSigning {
         /// The file.
         file: PathBuf,

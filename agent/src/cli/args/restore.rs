@@ -31,18 +31,18 @@ pub struct RestoreArgs {
     /// The newest good backup.
     #[arg(long, conflicts_with_all = ["backup", "point"])]
     pub latest: bool,
-    /// This backup: its identifier, or a beginning of it that fits only one. With a point in time:
-    /// the base backup to begin with.
+    /// This backup: its identifier, or the beginning of exactly one. With a point in time: the base
+    /// backup to start from.
     #[arg(long, value_name = "ID")]
     pub backup: Option<String>,
     /// A cluster as it was at this time: 2026-03-01T01:12:40Z, or in this machine's time zone.
     #[arg(long, value_name = "TIME")]
     pub to_time: Option<String>,
-    /// A cluster as it was at this WAL position (LSN), such as 16/B374D848: what begins there is
-    /// not in it.
+    /// A cluster as it was at this WAL position (LSN), such as 16/B374D848, without the record that
+    /// begins there.
     #[arg(long, value_name = "LSN")]
     pub to_lsn: Option<String>,
-    /// A cluster with this transaction, and with all that were committed before it.
+    /// A cluster with this transaction, and all that were committed before it.
     #[arg(long, value_name = "XID", value_parser = xid)]
     pub to_xid: Option<u32>,
     /// A cluster just before this transaction was committed.
@@ -54,72 +54,73 @@ pub struct RestoreArgs {
     /// A cluster, recovered to the end of its WAL in the bucket.
     #[arg(long)]
     pub to_end: bool,
-    /// Include what is exactly at the target; the default for times and transactions.
+    /// Include what is exactly at the target. The default for times and transactions.
     #[arg(long, conflicts_with = "exclusive", requires = "point")]
     #[arg(conflicts_with_all = ["latest", "to_name", "to_end", "before_xid"])]
     pub inclusive: bool,
-    /// Leave out what is exactly at the target; the default for positions.
+    /// Leave out what is exactly at the target. The default for positions.
     #[arg(long, requires = "point")]
     #[arg(conflicts_with_all = ["latest", "to_name", "to_end", "before_xid"])]
     pub exclusive: bool,
-    /// The cluster, by its system identifier, where the source has had several; default: the
+    /// The cluster's system identifier, if the source has had several clusters. Default: the
     /// current one.
     #[arg(long, value_name = "NUMBER", requires = "point")]
     pub system_id: Option<u64>,
-    /// With --to-end: go on although WAL or base backups after a gap, or of a timeline whose
-    /// history is missing, will not be in the result.
+    /// With --to-end: recover although the result will lack some WAL, for example after a gap or of
+    /// a timeline whose history file is missing.
     #[arg(long, requires = "to_end")]
     pub accept_loss: bool,
-    /// The timeline to follow; default: the newest. --to-end requires it where several are in use.
+    /// The timeline to follow. Default: the newest. --to-end needs it if several are in use.
     #[arg(long, value_name = "N", requires = "point")]
     pub timeline: Option<u32>,
-    /// Run only the plan of this digest, as --plan prints it.
+    /// Run only the plan with this digest, which --plan prints.
     #[arg(long, value_name = "DIGEST", requires = "point")]
     pub yes: Option<String>,
-    /// Go on with a recovery that broke off: the same command and directory as before.
+    /// Continue a recovery that broke off: the same command and directory as before.
     #[arg(long, requires = "point", conflicts_with = "plan")]
     pub resume: bool,
-    /// Go on although this host lacks locales, libraries or extensions that the cluster needs.
+    /// Continue although this host lacks locales, libraries or extensions that the cluster needs.
     #[arg(long, requires = "point")]
     pub despite_missing: bool,
-    /// Run the restored server without a box: it then sees the keys, the network and all files that
-    /// this account can read. Not for drills.
+    /// Run the restored server without a box (sandbox): it can then read the keys, the network and
+    /// all files of this account. Not for drills.
     #[arg(long, requires = "point", conflicts_with = "drill")]
     pub without_box: bool,
-    /// A library that the replay needs, of an extension with a WAL resource manager of its own: it
-    /// is loaded from the server's own directory. May be repeated.
+    /// Load this library from the server's own directory: the replay needs it for an extension with
+    /// its own WAL resource manager. May be repeated.
     #[arg(long, value_name = "LIBRARY", requires = "point", value_parser = library)]
     pub preload: Vec<String>,
-    /// Make the recovered cluster one of its own, once it was proven to be at its target.
+    /// Promote the recovered cluster when it is proven to be at its target: open for writing, on a
+    /// new timeline.
     #[arg(long, requires = "point", conflicts_with_all = ["open", "extract"])]
     pub promote: bool,
-    /// Leave the recovered cluster's server open, read-only, on its private socket.
+    /// Keep the recovered cluster's server running, read-only, on its private socket.
     #[arg(long, requires = "point", conflicts_with = "extract")]
     pub open: bool,
-    /// Take this table, DATABASE:SCHEMA.TABLE, out of the recovered cluster, into a dump in the
-    /// directory; may be repeated.
+    /// Dump this table, DATABASE:SCHEMA.TABLE, from the recovered cluster into the directory. May
+    /// be repeated.
     #[arg(long, value_name = "TABLE", requires = "point")]
     pub extract: Vec<PickedTable>,
-    /// This recovery is a drill: keep in the bucket, signed, what it came to, also where it failed
-    /// once it was begun. `timeline` shows it.
+    /// Run this recovery as a drill: store its result in the bucket, signed, also if it fails after
+    /// it began. `timeline` shows it.
     #[arg(long, requires = "point", conflicts_with_all = ["plan", "resume"])]
     pub drill: bool,
-    /// Into files in this new or empty directory: a dump for each database, SQL for the roles.
+    /// Write files into this new or empty directory: a dump for each database, SQL for the roles.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(conflicts_with_all = ["to_host", "to_port", "to_user", "to_password_file", "to_sslmode"])]
     #[arg(conflicts_with_all = ["to_ca_file", "to_require_peer"])]
     #[arg(conflicts_with_all = ["to_stdout", "rename", "jobs", "no_owner", "no_globals"])]
     pub to_files: Option<PathBuf>,
-    /// A base backup: extracted into this new or empty directory, ready to be started.
+    /// Extract a base backup into this new or empty directory, ready to be started.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(conflicts_with_all = ["to_files", "to_stdout", "to_host", "rename", "databases", "jobs"])]
     #[arg(conflicts_with_all = ["no_owner", "no_globals"])]
     pub to_directory: Option<PathBuf>,
-    /// One stream to standard output, for example into pg_restore; the exit code tells whether the
-    /// last byte was right.
+    /// Write one dump to standard output, for example for pg_restore. The bytes are valid only if
+    /// drctl ends with 0.
     #[arg(long, conflicts_with_all = ["json", "to_host", "rename"])]
     pub to_stdout: bool,
-    /// Into the empty server at this host, or with its socket in this directory.
+    /// Restore into the empty server at this host, or with its socket in this directory.
     #[arg(long, value_name = "HOST")]
     pub to_host: Option<String>,
     /// The target server's port.
@@ -135,28 +136,28 @@ pub struct RestoreArgs {
     /// verify-full. Without effect on a socket.
     #[arg(long, value_name = "MODE", default_value = "verify-full", requires = "to_host")]
     pub to_sslmode: String,
-    /// Certificates that vouch for the target (PEM), instead of those of the system.
+    /// Certificate authorities for the target server (PEM), instead of those of the system.
     #[arg(long, value_name = "FILE", requires = "to_host", value_hint = ValueHint::FilePath)]
     pub to_ca_file: Option<PathBuf>,
     /// The account that the target server behind a socket runs as.
     #[arg(long, value_name = "ACCOUNT", requires = "to_host")]
     pub to_require_peer: Option<String>,
-    /// Under this new name, beside what is there (on the source's own server, or on that of
-    /// --to-host); needs exactly one --database.
+    /// Restore under this new name, on the source's own server or that of --to-host. Needs exactly
+    /// one --database.
     #[arg(long = "as", value_name = "NAME", requires = "databases")]
     pub rename: Option<String>,
     /// Only this database; may be repeated. Roles are restored only with all databases.
     #[arg(long = "database", value_name = "NAME")]
     pub databases: Vec<String>,
-    /// Load with this many connections at once; more than one needs room to spool the dump.
+    /// Load over this many connections at once. More than one needs disk space for the dump.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub jobs: u32,
-    /// Only the databases that are not on the server yet: one that is there with all the rows that
-    /// were dumped is left as it is.
+    /// Restore only databases that are not on the server yet. One that has all the rows that were
+    /// dumped is kept.
     #[arg(long, conflicts_with_all = ["to_files", "to_directory", "to_stdout"])]
     pub missing: bool,
-    /// Functions of database owners in constraints and generated columns may run as a superuser of
-    /// the target while rows are loaded: those of this digest, which --plan names with all of them.
+    /// Allow functions of database owners to run as a superuser of the target during the restore:
+    /// exactly those that --plan lists with this digest.
     #[arg(
         long,
         value_name = "DIGEST",
@@ -166,7 +167,7 @@ pub struct RestoreArgs {
         conflicts_with_all = ["to_files", "to_directory", "to_stdout"]
     )]
     pub trust_code: Option<String>,
-    /// Everything belongs to the role that restores.
+    /// Give everything to the role that restores.
     #[arg(long)]
     pub no_owner: bool,
     /// Leave roles and tablespaces out.
@@ -175,7 +176,7 @@ pub struct RestoreArgs {
     /// The age identity that opens the backup.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,
-    /// Print what would be done, and do nothing.
+    /// Print what would be done, and change nothing.
     #[arg(long)]
     pub plan: bool,
 }

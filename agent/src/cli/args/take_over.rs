@@ -7,17 +7,17 @@ use clap::{Args, ValueHint};
 pub struct TakeOverArgs {
     /// The source whose server is gone for good.
     pub source: String,
-    /// The directory of the restore: what `restore --to-directory` was given.
+    /// The directory that was given to `restore --to-directory`.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub directory: PathBuf,
-    /// The server's postgresql.conf, where it lies outside the data directory, as on Debian
-    /// (/etc/postgresql/15/main/postgresql.conf): it then names the restored data.
+    /// The server's postgresql.conf, if it is outside the data directory, as on Debian
+    /// (/etc/postgresql/15/main/postgresql.conf). Its data_directory will be the restored data.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub configuration: Option<PathBuf>,
-    /// Its WAL is streamed (`wal stream`): no archive_command.
+    /// The WAL will be streamed (`wal stream`): set no archive_command.
     #[arg(long)]
     pub streamed: bool,
-    /// Carry out the plan of this digest; without --yes it is printed.
+    /// Carry out the plan with this digest. Without --yes the plan is only printed.
     #[arg(long, value_name = "DIGEST")]
     pub yes: Option<String>,
 }
