@@ -260,8 +260,8 @@ impl CatalogError {
                  rebuild`: the catalog is only a cache and is made anew from the bucket.",
             ),
             E::Denied { .. } => Some(
-                "Run this as the account that makes the backups, or as root, who may look; for others \
-                 that account can keep what `drctl --json status` says where they may read it.",
+                "Run this as the account that makes the backups, or as root. For other accounts it \
+                 can save the output of `drctl --json status` where they may read it.",
             ),
             E::Io { .. } => Some(
                 "Check the disk and the permissions of the catalog's directory; the catalog is \

@@ -123,8 +123,12 @@ pub(crate) static REPOSITORY: &[Key] = &[
         "S3: the bucket in the path, not in the host name; default: whether an endpoint is given.",
     ),
     Key::with_default("allow_http", Flag, "false", "Allow an endpoint without encryption."),
-    Key::optional("ca_file", Path, "Certificates to trust in addition to those of the system \
-                                    (PEM)."),
+    Key::optional(
+        "ca_file",
+        Path,
+        "Certificates to trust in addition to those of the system \
+                                    (PEM).",
+    ),
     Key::optional("access_key_id", Secret, "S3: the access key's id."),
     Key::optional("secret_access_key", Secret, "S3: the access key."),
     Key::optional("session_token", Secret, "S3: the token of temporary credentials."),
@@ -145,16 +149,24 @@ pub(crate) static KEYS: &[Key] = &[
         Texts,
         "The age recipients that can read backups: at least two, one of them kept offline.",
     ),
-    Key::optional("signing_key", Secret, "The Ed25519 key that signs manifests and WAL; needed to \
-                                          back up."),
+    Key::optional(
+        "signing_key",
+        Secret,
+        "The Ed25519 key that signs manifests and WAL; needed to \
+                                          back up.",
+    ),
     Key::required(
         "verifying_keys",
         Signers(SIGNER),
         "The keys whose signatures are accepted: `ed25519:` and 32 bytes in base64, or a table \
          that limits the key to sources.",
     ),
-    Key::optional("identity", Secret, "The age identity that opens backups; needed only to \
-                                       restore."),
+    Key::optional(
+        "identity",
+        Secret,
+        "The age identity that opens backups; needed only to \
+                                       restore.",
+    ),
 ];
 
 /// An entry of `verifying_keys` that is a table.
@@ -214,11 +226,26 @@ pub(crate) static POLICY: &[Key] = &[
 
 pub(crate) static RETENTION: &[Key] = &[
     Key::with_default("last", number(0, 10_000), "0", "Keep this many of the newest."),
-    Key::with_default("daily", number(0, 36_500), "0", "Keep the newest of each of this many days."),
-    Key::with_default("weekly", number(0, 5_200), "0", "Keep the newest of each of this many ISO \
-                                                        weeks."),
-    Key::with_default("monthly", number(0, 1_200), "0", "Keep the newest of each of this many \
-                                                         months."),
+    Key::with_default(
+        "daily",
+        number(0, 36_500),
+        "0",
+        "Keep the newest of each of this many days.",
+    ),
+    Key::with_default(
+        "weekly",
+        number(0, 5_200),
+        "0",
+        "Keep the newest of each of this many ISO \
+                                                        weeks.",
+    ),
+    Key::with_default(
+        "monthly",
+        number(0, 1_200),
+        "0",
+        "Keep the newest of each of this many \
+                                                         months.",
+    ),
     Key::with_default("yearly", number(0, 100), "0", "Keep the newest of each of this many years."),
     Key::optional("within", duration(HOUR, 36_500 * DAY), "Keep all that are younger than this."),
 ];

@@ -54,7 +54,7 @@ pub(crate) fn objectives(reader: &Reader<'_>, objectives: &Objectives, schedule:
         reader.report.advise(
             &reader.span_of("rpo"),
             format!("an `rpo` of {rpo} cannot be met: the schedule pauses {longest}"),
-            "run more often, or promise less; leave room for the backup itself",
+            "run more often, or set a longer rpo; allow for the duration of the backup itself",
         );
     }
 }

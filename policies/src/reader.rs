@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
 
     fn is_plain(&self, text: &Text<'_>) -> bool {
         if text.value.is_empty() {
-            self.report.error(&text.span, "an empty string says nothing");
+            self.report.error(&text.span, "the value must not be empty");
         } else if text.value.chars().any(char::is_control) {
             self.report.error(&text.span, "a control character is not allowed here");
         } else {

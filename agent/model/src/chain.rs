@@ -20,7 +20,7 @@ pub enum ChainError {
         parent: BackupId,
     },
     /// The base backup that another one is based on has another manifest than that one says.
-    #[error("{child} is based on {parent}, whose manifest is another one now")]
+    #[error("{child} is based on {parent}, whose manifest was replaced")]
     Altered {
         /// The incremental backup.
         child: BackupId,
@@ -82,7 +82,7 @@ pub fn follows(parent: &BackupSummary, child: &BackupSummary) -> Result<(), Chai
     // The server takes no incremental backup of what begins before its parent has ended.
     let behind = before.ends().partial_cmp(&at.begins()).is_some_and(Ordering::is_le);
     if !behind {
-        return unrelated("it begins elsewhere in the WAL than that ended");
+        return unrelated("it begins at another position in the WAL than its parent ended");
     }
     if !parent.is_good() {
         let ((child, parent), why) = (names(), shown(&parent.suspect.join("; "), 500));
@@ -187,14 +187,14 @@ mod tests {
         let cases: [(&str, Change); 8] = [
             ("is not there", |all| drop(all.remove(0))),
             ("is not there", |all| drop(all.remove(1))),
-            ("another one now", |all| all[0].manifest_sha256 = Digest([9; 32])),
+            ("whose manifest was replaced", |all| all[0].manifest_sha256 = Digest([9; 32])),
             ("suspect: bad pages", |all| all[1].suspect = vec!["bad pages".into()]),
             ("no base backup", |all| all[0].kind = BackupKind::Logical),
-            ("elsewhere in the WAL", |all| all[0].kind = BackupKind::Full(at(100, 201))),
+            ("at another position in the WAL", |all| all[0].kind = BackupKind::Full(at(100, 201))),
             ("another cluster", |all| {
                 all[0].kind = BackupKind::Full(Coordinates { system_id: 8, ..at(100, 200) });
             }),
-            ("elsewhere in the WAL", |all| {
+            ("at another position in the WAL", |all| {
                 let stop_timeline = Timeline::new(2).unwrap();
                 all[0].kind = BackupKind::Full(Coordinates { stop_timeline, ..at(100, 200) });
             }),

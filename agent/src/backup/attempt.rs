@@ -96,8 +96,8 @@ pub(crate) async fn back_up(order: Order<'_>, engine: &mut dyn Streamed) -> Resu
     let mut attempt = Attempt { begun, recipients, key, notes, committing: false };
     if catalog.path() != setup.catalog_path() {
         attempt.notes.push(format!(
-            "{} cannot be used: `list` and `status` do not know of this backup; when that is mended, \
-             `drctl catalog rebuild` tells them",
+            "{} cannot be used, so `list` and `status` do not show this backup; when it can be \
+             used again, run `drctl catalog rebuild`",
             setup.catalog_path().display()
         ));
     }

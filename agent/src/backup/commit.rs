@@ -41,7 +41,10 @@ impl Attempt<'_> {
         let summary = signed.put(repository).await?;
         named::keep(catalog, source, named::by_manifest(manifest)).await;
         catalog.commit_backup(job, setup.clock.now(), &summary).await.with_context(|| {
-            format!("the backup {backup} is committed in the bucket; record it in the catalog")
+            format!(
+                "the backup {backup} is complete in the bucket, but was not recorded in the \
+                     catalog"
+            )
         })?;
         Ok(summary)
     }
@@ -119,7 +122,7 @@ impl Signed {
         let bytes = Bytes::from(encode_manifest(&manifest, key));
         if bytes.len() > MAX_ENVELOPE_BYTES {
             let text =
-                format!("the manifest has {} bytes, more than any reader takes", bytes.len());
+                format!("the manifest has {} bytes, more than a reader accepts", bytes.len());
             return Err(AgentError::Incomplete(text));
         }
         Ok(Signed { manifest, bytes, signer: key.verifying_key().keyid() })

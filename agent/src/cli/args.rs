@@ -23,7 +23,8 @@ pub(super) use wal::{FetchArgs, WalVerb};
 #[command(name = "drctl", version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 success, 1 failure, 2 usage, 3 degraded, 4 verification \
 failed, 5 nothing\nsatisfies the target, 6 busy, 7 configuration, 8 storage, 9 key, 10 source's \
-server,\n11 objective breached, 12 target not fit, 130 interrupted. Every other code means failure.")]
+server,\n11 objective breached, 12 target not fit, 130 interrupted. \
+Every other code means failure.")]
 pub struct Cli {
     /// The configuration file.
     #[arg(long, global = true, env = "DRCTL_CONFIG", value_name = "FILE")]

@@ -67,7 +67,7 @@ pub(super) async fn backup(
         for reason in &done.suspect {
             let _ = write!(
                 text,
-                "\n  SUSPECT: {}; it is stored, and does not count as good. If it is as it should be: \
+                "\n  SUSPECT: {}; it is stored, but does not count as good. If it is correct: \
                  `drctl accept`",
                 line(reason)
             );
@@ -131,7 +131,11 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
         text.push_str(&newer_text(&newer));
         text.push_str(&lost_text(&losses.lost));
         if let Some(why) = &losses.unseen {
-            let _ = write!(text, "\nwhether they are there is not known: {why}");
+            let _ = write!(
+                text,
+                "\nwhether these backups are still in the bucket is not known: \
+                                  {why}"
+            );
         }
         text
     });
@@ -264,7 +268,7 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
         describe(&found, facts.as_ref(), (&chain, broken.as_deref()), &known)
     });
     if facts.is_none() && !found.manifest.streams.is_empty() {
-        screen.say("names and row counts are sealed: --identity FILE opens them");
+        screen.say("names and row counts are encrypted: --identity FILE shows them");
     }
     Ok(Exit::Success)
 }
@@ -309,7 +313,10 @@ fn external_lines(external: &External) -> Vec<(&'static str, String)> {
     }
     let trust = match external.cipher.as_str() {
         "none" => "not encrypted: whoever reads the repository reads the data".to_owned(),
-        other => format!("{other}: the key lies on the host, and proves no author"),
+        other => format!(
+            "{other}: the passphrase is on the host, and does not prove who wrote the \
+                          data"
+        ),
     };
     lines.push(("trust", trust));
     lines

@@ -56,7 +56,7 @@ impl Looked {
             (_, true) => (Closeness::Plain, "every stored byte and every record"),
             (true, false) => (
                 Closeness::Stored,
-                "signatures and every stored byte; not opened: no identity at hand fits",
+                "signatures and every stored byte; not decrypted: no identity at hand fits",
             ),
             (false, false) => {
                 (Closeness::Structure, "the signature of every piece; its data was not read")
@@ -99,15 +99,15 @@ fn looked(
     let Some(proven) = proven else {
         let words = match only_newer(&verdict.problems) {
             true => "its signature: a newer drctl has to verify it",
-            false => "its manifest, which is not believed",
+            false => "its manifest, which is not trusted",
         };
         return (Closeness::Structure, words);
     };
     if expired {
-        return (Closeness::Structure, "its record alone: pgBackRest has it no more");
+        return (Closeness::Structure, "only its record: pgBackRest has expired it");
     }
     if proven.manifest.kind.external().is_some() {
-        return (Closeness::Structure, "its record alone: pgBackRest keeps its data");
+        return (Closeness::Structure, "only its record: the data is in pgBackRest's repository");
     }
     match (depth, verdict.opened) {
         (Depth::Structure, _) => (
@@ -115,9 +115,13 @@ fn looked(
             "signature, and that each object is there with its signed length",
         ),
         (Depth::Data, false) => {
-            (Closeness::Stored, "every stored byte; not opened: no identity at hand fits")
+            (Closeness::Stored, "every stored byte; not decrypted: no identity at hand fits")
         }
-        (Depth::Data, true) => (Closeness::Plain, "every stored byte and every plain byte"),
+        (Depth::Data, true) => (
+            Closeness::Plain,
+            "every stored byte, and every byte after \
+                                                   decryption",
+        ),
     }
 }
 
@@ -261,7 +265,10 @@ async fn plan_by_heads(setup: &Setup, repository: &Repository, source: &SourceId
     let Some(cache) = setup.log_cache(repository).await else { return };
     let learnt = learn_anew(&LogStore::reader(repository, source), &cache).await;
     if let Err(error) = learnt {
-        tracing::warn!("what an index told of the WAL of {source} is still known: {error:#}");
+        tracing::warn!(
+            "the catalog still holds what a wrong index says of the WAL of {source}: \
+                        {error:#}"
+        );
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) async fn while_heard<T>(
         if silent >= FIRST_WORD.min(patience / 2) && !said {
             said = true;
             tracing::warn!(
-                "{} does not answer: it is waited for up to {} s",
+                "{} does not answer: drctl waits up to {} s",
                 setup.config.repository.url,
                 patience.as_secs()
             );

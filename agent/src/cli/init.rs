@@ -78,7 +78,7 @@ pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Resu
 fn tell_role(screen: Screen, user: &str) {
     screen.say(match user {
         SUPERUSER => format!(
-            "{user} is a superuser: better is a role that can only read (`--user drctl`, \
+            "{user} is a superuser: use a role that can only read instead (`--user drctl`, \
              docs/postgresql.md)"
         ),
         _ => format!(
@@ -104,8 +104,8 @@ fn tell_found(screen: Screen, made: &Made) {
         screen.say(format!("{source}/{backup} does not count ({others} more): {why}"));
         screen.say(
             "add the key of the host that wrote it to keys.verifying_keys (the `signed by` line of \
-             its kit, or `drctl keys list` there), or, where that key is there, the source to its \
-             `sources`: `drctl list` then shows it",
+             its kit, or `drctl keys list` there). If that key is there, add the source to its \
+             `sources`. Then `drctl list` shows the backup",
         );
     }
 }

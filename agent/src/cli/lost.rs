@@ -14,7 +14,7 @@ use crate::repository::inventory::not_counted;
 use crate::repository::losses::look_for_losses;
 
 /// What stands before what would be forgotten.
-const WOULD: &str = "the catalog would not ask for these any more, which cannot be undone:";
+const WOULD: &str = "these would not be reported any more, which cannot be undone:";
 
 /// How much of what is gone is named to a person.
 const LOST_SHOWN: usize = 20;
@@ -119,16 +119,14 @@ pub(super) async fn forget(
     let all: String = lost.iter().map(line_of).collect();
     if let Some(yes) = yes.filter(|yes| *yes != digest) {
         let text = format!(
-            "what is lost has changed: its digest is {digest} now and not {yes}; look at it without \
-             --yes. Nothing was forgotten"
+            "what is lost has changed: its digest is now {digest}, not {yes}; run this without \
+             --yes to see it. Nothing was forgotten"
         );
         return Err(AgentError::Usage(text).into());
     }
     let asks = screen.is_terminal() && !screen.json && io::stdin().is_terminal();
     if yes.is_none() && !(asks && asked(&all)?) {
-        let text = format!(
-            "{WOULD}{all}\n  digest {digest}: --yes={digest} forgets these and nothing else"
-        );
+        let text = format!("{WOULD}{all}\n  digest {digest}: --yes={digest} forgets exactly these");
         answer(false, text);
         return Ok(Exit::Success);
     }
@@ -142,7 +140,7 @@ pub(super) async fn forget(
     let met = lost.iter().filter_map(|one| behind(&one.key)).collect();
     let keys = lost.iter().map(|one| one.key.clone()).collect();
     catalog.forget_lost(&source, keys, gone.into_iter().collect(), met).await?;
-    answer(true, format!("the catalog does not ask for these any more:{all}"));
+    answer(true, format!("these are not reported any more:{all}"));
     Ok(Exit::Success)
 }
 

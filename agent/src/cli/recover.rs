@@ -113,8 +113,8 @@ async fn run(
     let done = done?;
     let drill = drill.inspect_err(|_| screen.say(&text)).with_context(|| {
         format!(
-            "the recovery is proven, and {} is as drctl.log in it says; the evidence of the \
-             drill could not be kept",
+            "the recovery is proven, and {} is as its drctl.log says, but the evidence of the \
+             drill could not be stored",
             directory.display()
         )
     })?;

@@ -99,8 +99,8 @@ fn from_older(args: &RestoreArgs, older: &BackupId) -> String {
 /// What going on comes to, where a chain of backups has still to be combined or where not.
 fn go_on(chain: bool) -> &'static str {
     match chain {
-        true => "go on: the chain of backups is extracted again, unless it was put together",
-        false => "go on where it ended: nothing that is whole is done again",
+        true => "continue: the chain of backups is extracted again, unless it was combined",
+        false => "continue where it ended: complete parts are not done again",
     }
 }
 
@@ -108,8 +108,12 @@ fn go_on(chain: bool) -> &'static str {
 /// comes to.
 fn instead(args: &RestoreArgs, around: Around, newer: bool) -> (String, String) {
     let (what, aim) = match (around, newer) {
-        (Around::Same, false) => ("the same around the damaged WAL".to_owned(), aim(args)),
-        (Around::Same, true) => ("the same around what a newer drctl wrote".to_owned(), aim(args)),
+        (Around::Same, false) => {
+            ("the same target, avoiding the damaged WAL".to_owned(), aim(args))
+        }
+        (Around::Same, true) => {
+            ("the same target, avoiding what a newer drctl wrote".to_owned(), aim(args))
+        }
         (Around::Before(last), _) => {
             let last = last.map(|at| format!(", the last commit at {at}")).unwrap_or_default();
             let what = if newer { "a newer drctl wrote" } else { "is damaged" };
@@ -131,9 +135,9 @@ pub(super) fn failed(
     let newer = is_newer(&error);
     let (best, command) = alternative(args, plan, (directory, way), (chain, newer));
     let text = format!(
-        "the recovery to {} failed: {error:#}\n  safe: the backups and the WAL in the bucket; {} \
-         is not to be used yet, drctl.log and recovery.log in it tell more\n  the source was not \
-         touched\n  best alternative: {best}\n  command: {command}",
+        "the recovery to {} failed: {error:#}\n  safe: the backups and the WAL in the bucket; do \
+         not use {} yet, see drctl.log and recovery.log in it\n  the source was not touched\n \
+         best alternative: {best}\n  command: {command}",
         plan.target,
         directory.display()
     );
@@ -161,8 +165,8 @@ fn alternative(
             command(args, Path::new("NEW")),
         ),
         WayOn::Anew => said(
-            "plan it again, in a new directory: pgBackRest has this base backup no more, and another \
-             one is used, if there is one; do not use what is in this one",
+            "plan it again, in a new directory: pgBackRest has expired this base backup, and the \
+             plan uses another one, if there is one; do not use what is in this one",
             command(args, Path::new("NEW")),
         ),
         WayOn::GoOn => said(go_on(chain), format!("{} --resume", command(args, directory))),

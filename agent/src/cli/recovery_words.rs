@@ -20,15 +20,16 @@ use crate::restore::recovery::{Outlook, PlanNote, Planned, Refusal};
 const NAMED: usize = 20;
 
 /// What is to be known where the server gets no box.
-pub(super) const NO_BOX: &str = "WITHOUT A BOX, as you wish: the restored server and whatever the source's data make it run can \
-     read the keys, reach the network, and read and write all that this account can";
+pub(super) const NO_BOX: &str = "WITHOUT A BOX (sandbox), as you asked: the restored server, and \
+                                 any code in the data that it runs, can read the keys, use the \
+                                 network, and read and write everything that this account can";
 
 /// What is worth knowing while it is planned.
 pub(super) fn noted(note: &PlanNote) -> String {
     match note {
         PlanNote::PassedOver(reason) => format!("passed over: {reason}"),
         PlanNote::OthersUnknown(error) => {
-            format!("whether another cluster leads there is not known: {error:#}")
+            format!("whether another cluster reaches the target is not known: {error:#}")
         }
         PlanNote::SegmentsUnread(unread) => format!(
             "{} of WAL were not searched for wal_level = minimal: only the replay will show \
@@ -66,14 +67,14 @@ fn write_outlook(plan: &RecoveryPlan, outlook: &Outlook, why: Option<&str>, text
     if let Some(room) = outlook.room {
         let _ = write!(
             text,
-            "\n  needs {} of room, and as much more as the WAL adds to the data",
+            "\n  needs {} of disk space, and what the WAL adds to the data",
             bytes(room)
         );
     }
     let _ = match outlook.fetch {
         Some(seconds) => write!(
             text,
-            "\n  time: about {} to extract the base backup, judging by one segment",
+            "\n  time: about {} to extract the base backup, estimated from one segment",
             span(seconds)
         ),
         None => write!(text, "\n  time: not known for extracting the base backup"),
@@ -113,10 +114,10 @@ pub(super) fn plan_text(planned: &Planned<'_>, outlook: &Outlook, why: Option<&s
     }
     text.push_str(match plan.target {
         Target::Time(_) => {
-            "; it ends before the first commit in the WAL that is later: a commit at that very \
-             time is in it"
+            "; it ends before the first later commit in the WAL: commits at exactly that time are \
+             in it"
         }
-        Target::Lsn { inclusive: false, .. } => "; what begins there is not in it",
+        Target::Lsn { inclusive: false, .. } => "; the record that begins there is not in it",
         Target::Lsn { .. } | Target::Xid { .. } | Target::Name(_) | Target::Latest => "",
     });
     let _ =
@@ -140,7 +141,7 @@ pub(super) fn plan_text(planned: &Planned<'_>, outlook: &Outlook, why: Option<&s
         let _ = write!(text, "\n  note: {}", line(&warning.to_string()));
     }
     write_outlook(plan, outlook, why, &mut text);
-    let _ = write!(text, "\n  plan {digest}: --yes={digest} runs this one and no other");
+    let _ = write!(text, "\n  plan {digest}: --yes={digest} runs exactly this plan");
     text
 }
 
@@ -150,18 +151,17 @@ pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
         Refusal::NoPlan { no, elsewhere } => no_plan(&no, &elsewhere),
         Refusal::Forks(forks) => (
             format!(
-                "which timeline is meant has to be said, and nothing was done: {}",
+                "it is not clear which timeline is meant, and nothing was done: {}",
                 forks.join("; ")
             ),
-            "look at `drctl timeline`, and name with --timeline the one whose server is the real \
-             one",
+            "look at `drctl timeline`, and give --timeline with the timeline of the real server",
         ),
         Refusal::LeavesOut(left_out) => (
             format!(
                 "the result would not hold all that the bucket has, and nothing was done: {}",
                 left_out.join("; ")
             ),
-            "look at `drctl timeline`; --accept-loss recovers what can be had without it",
+            "look at `drctl timeline`; --accept-loss recovers the rest",
         ),
         Refusal::Changed { digest, confirmed, grows } => {
             let more = match grows {
@@ -176,8 +176,8 @@ pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
         }
         Refusal::HostLacks(missing) => {
             let text = format!(
-                "this host lacks what the cluster needs, and nothing was done:\n  {}\n  \
-                 install it, or go on regardless with --despite-missing",
+                "this host lacks what the cluster needs, and nothing was done:\n  {}\n  install \
+                 it, or continue without it: --despite-missing",
                 missing.join("\n  ")
             );
             return AgentError::Target(text).into();
@@ -190,8 +190,8 @@ fn no_plan(no: &NoPlan, elsewhere: &[u64]) -> (String, &'static str) {
     let mut text = no.to_string();
     let mut hint = no.hint();
     for id in elsewhere {
-        let _ = write!(text, "; another cluster of this source leads there: --system-id {id}");
-        hint = "name the cluster that is meant with --system-id";
+        let _ = write!(text, "; another cluster of this source reaches it: --system-id {id}");
+        hint = "give --system-id with the cluster that you mean";
     }
     for (word, place) in [("before it", no.before), ("after it", no.after)] {
         if let Some(place) = place {
@@ -239,9 +239,9 @@ pub(super) fn done_text(
     seconds: f64,
 ) -> String {
     let data = word(&directory.join("data").display().to_string());
-    let shows = done.proof.shows.map_or("no commit of the WAL".to_owned(), both);
+    let shows = done.proof.shows.map_or("none of the WAL".to_owned(), both);
     let mut text = format!(
-        "the data in {data} show {shows}, replayed up to {} in {}",
+        "the last commit in {data}: {shows}; replayed up to {} in {}",
         done.proof.replayed,
         span(seconds)
     );
@@ -254,8 +254,8 @@ pub(super) fn done_text(
     if let Some(behind) = &done.proof.overtaken {
         let _ = write!(
             text,
-            "\n  NOT IN IT: {} of that time or earlier, which stand after the stop in the WAL, the \
-             latest at {}: {} takes them in, and all that stands before them",
+            "\n  NOT IN IT: {} of that time or earlier, which come after the stop in the WAL, the \
+             latest at {}: {} includes them, and everything before them",
             count(behind.commits, "commit"),
             both(behind.latest),
             match behind.xid {
@@ -267,9 +267,8 @@ pub(super) fn done_text(
     if let Some(locks) = done.released {
         let _ = write!(
             text,
-            "\n  note: transactions that had not ended there had locked {}. So that it can be \
-             read it was made a cluster of its own, in which they are rolled back; nobody has \
-             written to it",
+            "\n  note: open transactions had locked {}. So the cluster was promoted, which rolled \
+             them back; nobody has written to it",
             count(locks, "relation")
         );
     }
@@ -309,8 +308,8 @@ fn undecided(prepared: &[Undecided]) -> String {
     }
     if !prepared.is_empty() {
         text.push_str(
-            "\n  what they wrote is not seen, and what they locked stays locked, until somebody who \
-             knows how each ended says COMMIT PREPARED or ROLLBACK PREPARED in its database",
+            "\n  their changes are invisible and their locks stay, until somebody who knows how \
+             each ended runs COMMIT PREPARED or ROLLBACK PREPARED in its database",
         );
     }
     text
@@ -322,33 +321,34 @@ fn next(done: &Recovered) -> String {
         let socket = word(&open.socket.display().to_string());
         let (user, database) = (word(&open.user), word(&open.database));
         let mut text = format!(
-            "\n  its server is open, read-only: psql -h {socket} -U {user} {database}\n  \
-             stop it: the same command with --resume, without --open"
+            "\n  its server runs, read-only: psql -h {socket} -U {user} {database}\n  stop it: the \
+             same command with --resume, without --open"
         );
         if !done.promoted {
-            text.push_str("\n  or make it a cluster of its own: with --resume and --promote");
+            text.push_str("\n  or promote it: the same command with --resume and --promote");
         }
         return text;
     }
     let text = match (done.promoted, done.released, done.proof.stopped.is_some()) {
         (true, None, _) => {
-            "\n  it is a cluster of its own now, stopped: start it with pg_ctl. Before you do, look at \
-             what of the source's configuration runs code (shared_preload_libraries and its like, \
-             archive_command, triggers): none of it has run here\n  \
-             is it to be the source's server from now on? drctl take-over tells what that takes"
+            "\n  it is promoted and stopped: start it with pg_ctl. First check what in the \
+             source's configuration runs code (shared_preload_libraries and the like, \
+             archive_command, triggers): none of it has run here\n  if it is to replace the \
+             source's server: drctl take-over"
         }
         (true, Some(_), _) => {
             "\n  it is stopped. The same command with --resume and --open or --extract reads it \
-             again, as long as nobody has written to it; with --resume and --promote it is yours"
+             again, as long as nobody has written to it; with --resume and --promote it is yours \
+             to use"
         }
         // There is nothing in the log to stop at: started again it would follow what comes.
         (false, _, false) => {
             "\n  it is a standby, stopped. The same command with --resume and --open, --extract or \
-             --promote goes on from here, with the WAL that is in the bucket then"
+             --promote continues from here, with the WAL that is in the bucket then"
         }
         (false, _, true) => {
             "\n  it is stopped at that point. The same command with --resume and --open, --extract \
-             or --promote goes on from here"
+             or --promote continues from here"
         }
     };
     text.to_owned()

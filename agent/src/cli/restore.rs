@@ -179,7 +179,7 @@ fn plan_text(restore: &PlannedRestore<'_>) -> String {
         };
         let _ = write!(
             text,
-            "\n  about {} to fetch and open, judging by one segment{onto}",
+            "\n  about {} to fetch and decrypt, estimated from one segment{onto}",
             span(seconds)
         );
     }
@@ -220,8 +220,8 @@ fn code_text(code: &Code, given: Option<&str>) -> String {
         .err()
         .map(|error| format!("\n  WOULD BE REFUSED: {}", shown(&error.to_string(), 4000)));
     format!(
-        "\n  code that no superuser answers for, {all} in all: --trust-code={digest} trusts what is \
-         named here and nothing else{}",
+        "\n  code that is not owned by a superuser, {all} in all: --trust-code={digest} trusts \
+         exactly what is named here{}",
         refused.unwrap_or_default()
     )
 }

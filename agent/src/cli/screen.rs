@@ -108,7 +108,7 @@ impl Screen {
         let nothing = rustix::fs::stat("/dev/null").ok().map(place);
         if both_ways && nothing.is_some() && fstat(&output).ok().map(place) == nothing {
             return Err(AgentError::Target(
-                "standard output is closed, and nothing of it would arrive: nothing was done"
+                "standard output is closed, so the output would be lost: nothing was done"
                     .to_owned(),
             ));
         }

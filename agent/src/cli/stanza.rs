@@ -42,8 +42,7 @@ pub(super) async fn stanza(screen: Screen, setup: &Setup, verb: &StanzaVerb) -> 
             let began = Instant::now();
             let done = check(setup, source).await;
             done.with_context(|| format!("check the stanza of {source}"))?;
-            let text = "a segment came through the archive; whether all did is told by \
-                        `drctl timeline`";
+            let text = "one segment reached the archive; `drctl timeline` shows whether all did";
             Ok(did(screen, source, "checked", text, began))
         }
         StanzaVerb::Adopt { source } => {
@@ -76,8 +75,8 @@ fn config(screen: Screen, source: &str, done: &Configured) {
         };
         let _ = write!(
             text,
-            "\nthe server archives into it with\n  archive_mode = on\n  archive_command = {}\n\
-             then: drctl stanza create {source}",
+            "\nlet the server archive into it with\n  archive_mode = on\n  archive_command = \
+             {}\nthen: drctl stanza create {source}",
             quoted_setting(&done.archive_command)
         );
         text

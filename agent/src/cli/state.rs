@@ -214,7 +214,7 @@ fn renew(screen: Screen, renewed: &Renewed) -> Result<Exit> {
             let _ = write!(text, ", {} piece(s) of WAL", number(*log_pieces));
         }
         if let Some(path) = &done.damaged {
-            let _ = write!(text, "\nthe old one was damaged and lies at {}", path.display());
+            let _ = write!(text, "\nthe old one was damaged and is kept as {}", path.display());
         }
         for reason in log_refused {
             let _ = write!(text, "\nPASSED OVER: {reason}");
@@ -316,7 +316,7 @@ fn lacking(open: &[String], covered: &[String], compared: &Compared) -> String {
     let refused = compared.log_refused.iter().map(|why| format!("\nPASSED OVER: {}", line(why)));
     let strays = compared.strays.iter().map(|stray| format!("\nstray: {stray}"));
     let expired = compared.expired.iter().map(|((source, backup), at)| {
-        format!("\nexpired: {source}/{backup}: pgBackRest has it no more ({at:.0})")
+        format!("\nexpired: {source}/{backup}: pgBackRest has removed it ({at:.0})")
     });
     open.chain(covered).chain(refused).chain(strays).chain(expired).collect()
 }

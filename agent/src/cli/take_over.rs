@@ -21,7 +21,7 @@ pub(super) async fn take_over(screen: Screen, setup: &Setup, args: &TakeOverArgs
     };
     let prepared = prepare_take_over(&request).await;
     let mut prepared = prepared.with_context(|| {
-        format!("let the cluster in {} take a server's place", request.directory.display())
+        format!("let the cluster in {} replace a server", request.directory.display())
     })?;
     prepared.notes.extend(configurations(&prepared, args));
     let Some(wanted) = &args.yes else {
@@ -30,8 +30,8 @@ pub(super) async fn take_over(screen: Screen, setup: &Setup, args: &TakeOverArgs
     };
     if *wanted != prepared.digest {
         let text = format!(
-            "what is to be done has changed: its digest is {} now and not {wanted}; look at it without \
-             --yes. Nothing was done",
+            "the plan has changed: its digest is now {}, not {wanted}; run this without --yes to \
+             see it. Nothing was done",
             prepared.digest
         );
         return Err(AgentError::Usage(text).into());
@@ -55,7 +55,8 @@ fn object(prepared: &TakeOverPlan, done: bool) -> serde_json::Value {
 
 fn plan_text(prepared: &TakeOverPlan) -> String {
     let mut text = format!(
-        "the cluster in {} (system {}, timeline {}) would be the server of {}; its data stay there",
+        "the cluster in {} (system {}, timeline {}) would become the server of {}; its data stays \
+         there",
         prepared.data.display(),
         prepared.control.system_id,
         prepared.control.timeline,
@@ -69,16 +70,16 @@ fn plan_text(prepared: &TakeOverPlan) -> String {
     }
     if !prepared.changes.ready.is_empty() {
         let names = prepared.changes.ready.join(", ");
-        let _ = write!(text, "\n  to be archived, since nobody has yet: {names}");
+        let _ = write!(text, "\n  to be archived, because they are not yet: {names}");
     }
     for note in &prepared.notes {
         let _ = write!(text, "\n  note: {}", line(note));
     }
     if prepared.changes.edits.is_empty() {
-        text.push_str("\n  nothing of it has to change");
+        text.push_str("\n  no setting has to change");
     }
     let digest = &prepared.digest;
-    let _ = write!(text, "\n  plan {digest}: --yes={digest} does this and nothing else");
+    let _ = write!(text, "\n  plan {digest}: --yes={digest} does exactly this");
     text
 }
 
@@ -90,8 +91,8 @@ fn done_text(
 ) -> String {
     let (source, data) = (&prepared.source, word(&prepared.data.display().to_string()));
     let mut text = format!(
-        "the cluster in {data} is the server of {source}; what was in its files before lies beside \
-         them (.before-take-over)\n  start it: {}",
+        "the cluster in {data} is the server of {source}; the old versions of its files are kept \
+         (.before-take-over)\n  start it: {}",
         start(prepared, args)
     );
     let configured = setup.source(source.as_str()).ok();
@@ -112,8 +113,8 @@ fn done_text(
     }
     let _ = write!(
         text,
-        "\n  then a base backup, which is due: a new timeline has begun: drctl backup {source}\n  \
-         then look whether its WAL arrives: drctl timeline {source}; drctl status"
+        "\n  then take a base backup, because a new timeline has begun: drctl backup {source}\n \
+         then check that its WAL arrives: drctl timeline {source}; drctl status"
     );
     text
 }
@@ -150,8 +151,8 @@ fn configurations(prepared: &TakeOverPlan, args: &TakeOverArgs) -> Vec<String> {
         .filter(|file| file.is_file())
         .map(|file| {
             format!(
-                "this host has a configuration in {}: if it is that of the server whose place is \
-                 taken, --configuration {}",
+                "this host has a configuration in {}: if it belongs to the server that is \
+                 replaced, add --configuration {}",
                 file.display(),
                 word(&file.display().to_string())
             )

@@ -30,7 +30,7 @@ const LEAST_WIDTH: usize = 64;
 /// What the signs of the bar mean.
 const LEGEND: [&str; 6] = [
     "= can be reached",
-    "- WAL that leads nowhere",
+    "- WAL that is out of reach",
     "! GAP",
     "B base backup",
     "b suspect base backup",
@@ -38,7 +38,7 @@ const LEGEND: [&str; 6] = [
 ];
 
 /// The same of a drill.
-const DRILL_LEGEND: &str = "D drill, where its data stood";
+const DRILL_LEGEND: &str = "D drill, at its last commit";
 
 /// `drctl timeline`.
 pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Result<Exit> {
@@ -326,7 +326,7 @@ fn describe(view: &TimelineView, drills: &[Drill]) -> String {
         let _ = write!(text, ", from timeline {parent} at {at}");
     }
     if !view.known {
-        text.push_str(": its history is missing, nothing older leads to it");
+        text.push_str(": its history file is missing, no older base backup leads to it");
     }
     let mut rows = Vec::new();
     for base in &view.bases {
@@ -468,9 +468,9 @@ mod tests {
             "            2027-01-15 09:00:00 CET      2027-01-15 09:51:00 CET",
             "timeline 1  -----B=========D=====!!!!!!!!!----------b----------",
             "timeline 2          --P=D=======================================",
-            "            = can be reached  - WAL that leads nowhere  ! GAP",
+            "            = can be reached  - WAL that is out of reach  ! GAP",
             "            B base backup  b suspect base backup  P promotion",
-            "            D drill, where its data stood",
+            "            D drill, at its last commit",
         ];
         assert_eq!(
             bar(&[one.clone(), two], &drills, 64, &zone).lines().collect::<Vec<_>>(),

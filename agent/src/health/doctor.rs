@@ -71,7 +71,7 @@ fn keys(setup: &Setup, identity: Option<&Path>, found: &mut Checks) {
             found.good("keys.signing_key", "it is one of keys.verifying_keys");
         } else {
             let hint = format!("add {} to keys.verifying_keys", key.verifying_key());
-            let text = "nobody here would believe what it signs";
+            let text = "nobody here would trust what it signs";
             found.add(Level::Bad, "keys.signing_key", text, Some(&hint));
         }
     }
@@ -121,7 +121,7 @@ async fn list(repository: &Repository, found: &mut Checks) {
     match repository.count_and_size(&object_store::path::Path::from("probe")).await {
         Ok((0, _)) => {
             let text = "what was just written is not listed";
-            let hint = Some("do not trust this store: rebuilding the catalog needs true lists");
+            let hint = Some("do not trust this store: rebuilding the catalog needs complete lists");
             found.add(Level::Bad, "bucket.list", text, hint);
         }
         Ok((count, _)) => found.good("bucket.list", format!("{count} probe object(s) listed")),
@@ -166,8 +166,8 @@ async fn left(setup: &Setup, repository: &Repository, found: &mut Checks) {
     let strays = strays(repository, setup.clock.now()).await.map_err(Into::into);
     if let Some([first, rest @ ..]) = found.take(check, strays).as_deref() {
         let text = format!("{first} ({} more)", rest.len());
-        let hint = "`drctl catalog check` names them; each backup removes what this account's own \
-                    writers left a day ago, the others remove by hand";
+        let hint = "`drctl catalog check` names them; each backup removes those that this account \
+                    left more than a day ago; remove the others by hand";
         found.warn(check, text, hint);
     }
 }

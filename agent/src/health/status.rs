@@ -121,7 +121,7 @@ async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> 
 }
 
 fn late() -> anyhow::Error {
-    anyhow!("the look at it took too long and was ended: it does not answer, or is very slow")
+    anyhow!("it does not answer, or is very slow: the check was ended")
 }
 
 /// Whether an object is a source's, or all sources'.
@@ -311,7 +311,7 @@ fn told(memory: &Memory, source: &SourceId, anew: Option<Timestamp>) -> Vec<Bad>
     let is_lie = |fault: &Fault| fault.code == CONTRADICTS;
     let lie = |(at, fault): (Timestamp, &Fault)| Bad {
         subject: "log".to_owned(),
-        text: format!("a look of {at:.0} found that {}", shown(&fault.message, 400)),
+        text: format!("a check at {at:.0} found that {}", shown(&fault.message, 400)),
         at,
     };
     let all = found.iter().flat_map(|(_, look)| look.problems.iter().map(|one| (look.at, one)));

@@ -40,7 +40,7 @@ pub enum AgentError {
         why: String,
     },
     /// A file that is believed, and that another account can change.
-    #[error("what {} says is not drctl's account's own word: {why}", .path.display())]
+    #[error("other accounts may change {}, so drctl does not trust it: {why}", .path.display())]
     Changeable {
         /// The file, or the directory of files.
         path: PathBuf,
@@ -148,7 +148,7 @@ pub enum AgentError {
     },
     /// A segment that the server still writes.
     #[error(
-        "{} is not finished: its records end at {at}, before it is full, and no switch ends them",
+        "{} is not finished: its records end at {at}, before it is full, and without a WAL switch",
         path.display()
     )]
     Unfinished {
@@ -183,12 +183,12 @@ pub enum AgentError {
     #[error("{0}")]
     Target(String),
     /// The log makes a tablespace at this place of the source, and no box leads it elsewhere.
-    #[error("the WAL makes a tablespace at {}, which is the source's own place", shown(&.0.to_string_lossy(), 200))]
+    #[error("the WAL creates a tablespace at {}, a directory of the source", shown(&.0.to_string_lossy(), 200))]
     Place(PathBuf),
     /// Code of the backup would run as a superuser of the server that it is restored into.
     #[error(
-        "code that no superuser answers for would run as {user}, a superuser of the target: {}{}; \
-         the digest of all of it is {digest}. Nothing was done",
+        "code that is not owned by a superuser would run as {user}, a superuser of the target: \
+         {}{}; its digest is {digest}. Nothing was done",
         what[..what.len().min(5)].join("; "),
         match what.len().saturating_sub(5) {
             0 => String::new(),
@@ -205,8 +205,9 @@ pub enum AgentError {
     },
     /// A restored server would run without a box: which part is missing, and what to do.
     #[error(
-        "no box can be had for the restored server: {0}. It would run beside the keys, the bucket's \
-             credentials, the network and the source's own files. Nothing was done"
+        "no box (sandbox) can be made for the restored server: {0}. Without it the server could \
+         reach the keys, the bucket's credentials, the network and the source's own files. Nothing \
+         was done"
     )]
     NoBox(String, &'static str),
     /// Something that was asked for makes no sense.
@@ -216,13 +217,13 @@ pub enum AgentError {
     #[error("no identity is at hand to open the backup {0}")]
     NoIdentity(BackupId),
     /// No key to try.
-    #[error("no identity is configured, and none was named")]
+    #[error("no identity is configured, and none was given")]
     NoIdentityToTest,
     /// No key to sign with.
     #[error("no signing key is configured")]
     NoSigningKey,
     /// A key to sign with that is not pinned.
-    #[error("the signing key is none of keys.verifying_keys: nobody would believe what it signs")]
+    #[error("the signing key is not in keys.verifying_keys: nobody would trust what it signs")]
     Unpinned(String),
     /// A signal.
     #[error("stopped by a signal")]

@@ -97,8 +97,8 @@ pub(crate) fn may_write(path: &Path) -> Result<()> {
 fn of_account(path: &Path, owner: u32) -> anyhow::Error {
     let name = account(owner);
     let text = format!(
-        "{} belongs to {name}, and what root writes there {name} could not use: run this as {name}, \
-         for example `sudo -u {name} drctl …`. Nothing was done",
+        "{} belongs to {name}, who could not use files of root there: run this as {name}, for \
+         example `sudo -u {name} drctl …`. Nothing was done",
         path.display()
     );
     AgentError::Usage(text).into()
@@ -115,7 +115,7 @@ pub(crate) fn target(directory: &Path) -> Result<()> {
         return Ok(());
     };
     let text = format!(
-        "{} {why}, who could lead what is restored elsewhere: name a new directory in one that only \
+        "{} {why}, who could redirect the restored files: name a new directory in one that only \
          this account and root may change. Nothing was done",
         place.display()
     );

@@ -36,9 +36,10 @@ impl Unsettled<'_> {
                 let summary = found.summary();
                 let now = self.setup.clock.now();
                 self.catalog.found_committed(self.job, now, &summary).await.with_context(|| {
-                    format!("the backup {backup} is {word} in the bucket; record it in the catalog")
+                    format!("the backup {backup} is {word} in the bucket, but was not recorded in \
+                             the catalog")
                 })?;
-                tracing::warn!("the backup is {word} in spite of an error on the way: {error:#}");
+                tracing::warn!("the backup is {word} despite an error: {error:#}");
                 Ok(summary)
             }
             Ok(None) => {
@@ -71,7 +72,7 @@ pub(crate) async fn settle(
         let found = match repository.manifest(source, &backup).await {
             // Somebody else's manifest in its place does not make it a backup.
             Err(error) if is_bad_manifest(&error) => {
-                tracing::warn!(%backup, "its manifest is not ours: {error:#}");
+                tracing::warn!(%backup, "its manifest is not the one that drctl wrote: {error:#}");
                 None
             }
             found => found?,
@@ -82,7 +83,7 @@ pub(crate) async fn settle(
                 catalog.found_committed(job.id, now, &found.summary()).await?;
             }
             None => {
-                tracing::warn!(%backup, "an earlier attempt died; nothing of it counts");
+                tracing::warn!(%backup, "an earlier attempt died and left no backup");
                 catalog.append(job.id, now, &JobEvent::FoundDead).await?;
             }
         }

@@ -157,11 +157,11 @@ async fn remember<E: LogEngine>(
     let mut there: Vec<_> = log.entries.iter().copied().chain(log.newer.entries()).collect();
     there.sort_unstable_by_key(LogEntry::range);
     if let Err(error) = note_lost::<E>(log_store, cache, of, before, &there).await {
-        tracing::debug!("the catalog does not learn what is lost: {error}");
+        tracing::debug!("the catalog could not record what is lost: {error}");
         return;
     }
     if let Err(error) = cache.change_log(&log_store.source, of, trust, change).await {
-        tracing::debug!("the catalog does not learn of the {}: {error}", E::LOG);
+        tracing::debug!("the catalog could not record the {}: {error}", E::LOG);
     }
 }
 

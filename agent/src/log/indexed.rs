@@ -58,8 +58,8 @@ impl Indexed {
             let key = layout::log_index(&log_store.source, place);
             let signer = log_store.repository.trust.name(signer);
             let text = format!(
-                "{INDEX}: {key}: of {pieces} piece(s) it says what they do not say themselves; \
-                 {signer} has signed it"
+                "{INDEX}: {key}: for {pieces} piece(s) it contradicts their signed heads; {signer} \
+                 has signed it"
             );
             (CONTRADICTS.to_owned(), text)
         };

@@ -219,7 +219,8 @@ impl LogStore {
             return Err(AgentError::NameTaken { key: key.to_string() }.into());
         }
         tracing::warn!(
-            "{key} holds something that no trusted key has signed: ours is another version"
+            "{key} holds something that no trusted key has signed: drctl's object is another \
+             version"
         );
         bucket.put(&key, bytes).await.with_context(|| format!("store a piece of {log}"))?;
         self.states.forget(&key);

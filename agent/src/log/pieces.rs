@@ -75,7 +75,7 @@ impl LogStore {
         let signed = piece.sealed.saturating_add(u64::from(head));
         match listed.filter(|listed| *listed != signed) {
             Some(listed) => Err(anyhow::Error::from(self.damaged(place))
-                .context(format!("it is {listed} bytes long, and {signed} are signed"))),
+                .context(format!("it has {listed} bytes, but its signed length is {signed}"))),
             None => Ok(piece),
         }
     }

@@ -115,7 +115,7 @@ pub async fn accept(
     let catalog = setup.catalog(repository).await?;
     let memory = Memory::of(&catalog, Some(&manifest.source)).await?;
     if let Some(found) = memory.bad(&manifest.source, &manifest.backup) {
-        let text = format!("{} is not whole: {}", manifest.backup, words(found));
+        let text = format!("{} is not complete: {}", manifest.backup, words(found));
         return Err(AgentError::Mismatch(text).into());
     }
     let mut summary = proven.summary();

@@ -49,7 +49,7 @@ pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
     if doubtful(setup).exists()
         && let Err(error) = believe(setup).await
     {
-        tracing::warn!("what is believed by now is not looked for: {error:#}");
+        tracing::warn!("which backups count now was not checked again: {error:#}");
     }
     match rustix::fs::access(&path, Access::READ_OK) {
         Ok(()) => {}
@@ -147,7 +147,10 @@ pub(crate) fn lock(setup: &Setup, source: &SourceId) -> Result<SourceLock> {
     let taken = setup.private_directory(state).and_then(|()| SourceLock::take(state, source));
     match taken {
         Err(error) if is_unwritable(&error) => {
-            tracing::warn!("{} takes no lock ({error:#}): another place does", state.display());
+            tracing::warn!(
+                "{} cannot be locked ({error:#}): another place is used",
+                state.display()
+            );
             setup.private_directory(runtime)?;
             SourceLock::take(runtime, source)
         }
@@ -190,9 +193,10 @@ async fn anew(path: &Path, repository: &Repository, wrong: &CatalogError) -> Res
         };
         match rebuilt.await {
             Ok(done) => {
-                let kept = done.damaged.map(|at| format!("; what was there is {}", at.display()));
+                let kept =
+                    done.damaged.map(|at| format!("; the old one is kept as {}", at.display()));
                 let kept = kept.unwrap_or_default();
-                tracing::warn!("the catalog was damaged, and was made anew ({wrong}){kept}");
+                tracing::warn!("the catalog was damaged, and was rebuilt ({wrong}){kept}");
                 let catalog = sound(path).await.context("open the catalog")?;
                 note(&catalog, &found).await;
                 return fill(catalog, repository).await;
@@ -200,12 +204,12 @@ async fn anew(path: &Path, repository: &Repository, wrong: &CatalogError) -> Res
             Err(error @ CatalogError::Busy { .. }) => {
                 return Err(error).context("open the catalog");
             }
-            Err(error) => tracing::debug!("the old catalog is of no use: {error}"),
+            Err(error) => tracing::debug!("the old catalog cannot be used: {error}"),
         }
     }
     let kept = set_aside(path).with_context(|| format!("set {} aside", path.display()))?;
     tracing::warn!(
-        "the catalog is of no use ({wrong}): it was set aside as {}, and made anew from the bucket",
+        "the catalog cannot be used ({wrong}): it was renamed to {}, and rebuilt from the bucket",
         kept.display()
     );
     fill(sound(path).await.context("open the catalog")?, repository).await
@@ -234,7 +238,7 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
 async fn elsewhere(setup: &Setup, repository: &Repository, why: &str) -> Result<Catalog> {
     let (state, runtime) = (&setup.config.paths.state_dir, &setup.config.paths.runtime_dir);
     tracing::warn!(
-        "there is no catalog in {} ({why}): this host remembers no jobs beyond its next start",
+        "there is no catalog in {} ({why}): its jobs are forgotten when this host restarts",
         state.display()
     );
     setup.private_directory(runtime)?;

@@ -104,7 +104,10 @@ impl Findings {
         match kept {
             Ok(()) => {}
             Err(error) if found && !self.0.said.swap(true, Ordering::Relaxed) => {
-                tracing::warn!("`drctl status` will not tell of it, it cannot be noted: {error:#}");
+                tracing::warn!(
+                    "`drctl status` will not show this, it could not be recorded: \
+                                {error:#}"
+                );
             }
             Err(error) => tracing::debug!("findings are not kept: {error:#}"),
         }
@@ -167,8 +170,8 @@ pub(crate) fn say(finding: &Finding) {
 pub(crate) fn suspect(backup: &BackupSummary) -> Option<Finding> {
     let (id, why) = (&backup.backup, shown(&backup.suspect.join("; "), SHOWN));
     let text = format!(
-        "{id} is suspect ({why}): look at it with `drctl show {id}`; if it is as it should be, \
-         `drctl accept {id}`"
+        "{id} is suspect ({why}): look at it with `drctl show {id}`; if it is correct, `drctl \
+         accept {id}`"
     );
     (!backup.is_good()).then(|| Finding {
         code: FindingCode::BackupSuspect,

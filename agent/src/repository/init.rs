@@ -308,41 +308,41 @@ repository  @URL@
 signed by   @KEY@
 
 The recovery identity below opens every backup that is made with the drctl.toml that was written
-with this kit. Whoever has it and the bucket can read all of them; without it and without the main
-identity nobody can, ever. (Each host that joins a repository gets a kit of its own.)
+with this kit. Whoever has it and access to the bucket can read all of them. Without it and without
+the main identity nobody can. (Each host that joins a repository gets a kit of its own.)
 
   What                     Keep it
   -----------------------  ------------------------------------------------------------------
   this kit                 offline, in two places: on paper or in a password manager; not on
                            the database host and not in the bucket
-  keys/identity.txt        where you restore. The database host does not need it: remove it
-                           there, and take `identity` out of drctl.toml. Backups go on.
-  keys/signing.key         on the database host alone. Lost: make a new one with
+    keys/identity.txt        where you restore. The database host does not need it: remove it
+                           there, and remove `identity` from drctl.toml. Backups continue.
+  keys/signing.key         only on the database host. If it is lost, make a new one with
                            `drctl keys new-signing` and add it to verifying_keys.
-  the `signed by` line     with the bucket's address: what nobody with this key has signed is
-                           not a backup
-  the repository's id      in drctl.toml: another repository in its place is refused. Should its
-                           marker be lost: `drctl init --restore-marker`
+  the `signed by` line     with the bucket's URL. Only what this key has signed is a backup
+                           of this host.
+  the repository's id      in drctl.toml: another repository at this URL is refused. If the
+                           marker is lost: `drctl init --restore-marker`.
 
-How the repository is reached, and whom to believe. Credentials: @CREDENTIALS@.
-A source that this host got later: add its name to `sources` here, or its backups do not count
-where this kit is used.
+The repository, and the keys to trust. Credentials: @CREDENTIALS@.
+If you add a source to this host later, add its name to `sources` here. Otherwise its backups do not
+count where this kit is used.
 
 @CONFIGURATION@
 
 Restore with drctl, on any machine
   1. drctl init --join --kit KIT
-     (KIT is this text as a file; typed from paper, its first line, the part from [repository]
-     to the end of the configuration, and the last line are enough. Flags for the bucket's
-     credentials, where they lie elsewhere there. It prints a kit of its own, for backups made
-     there: keep this one.)
+          (KIT is this text as a file. If you type it from paper: its first line, the part from
+     [repository] to the end of the configuration, and the last line are enough. Add flags for the
+     bucket's credentials if they are in other files there. It prints a new kit, for backups made
+     there: keep this one too.)
   2. drctl restore @SOURCE@ --latest --to-files DIRECTORY --identity KIT
 
 Restore without drctl
   The bucket's own client, jq, sha256sum, age and zstd are enough. `drctl show BACKUP --emergency`
-  prints a script for one backup: print one now and then, and keep it with this kit. Without a
-  script: s/@SOURCE@/b/ holds a folder for each backup; its manifest.json says in base64 (field
-  `payload`) which segments follow each other; age -d each of them in turn into zstd -d.
+    prints a script for one backup: print one now and then, and keep it with this kit. Without a
+  script: s/@SOURCE@/b/ holds a folder for each backup. Its manifest.json lists the segments in
+  order (base64, field `payload`). Pipe each of them through age -d, all together into zstd -d.
 
 # recovery identity, public key: @RECIPIENT@
 @RECOVERY@

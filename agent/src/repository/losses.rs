@@ -272,7 +272,7 @@ async fn read(repository: &Repository, backup: &BackupSummary) -> Result<Result<
         Err(error) => return Err(error),
         Ok(None) => Err("its manifest is gone".to_owned()),
         Ok(Some(Proven { sha256, .. })) if sha256 != *manifest_sha256 => {
-            Err("another manifest is in the place of the one that was known".to_owned())
+            Err("its manifest was replaced by another one".to_owned())
         }
         Ok(Some(found)) => Ok(found),
     })

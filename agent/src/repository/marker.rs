@@ -48,8 +48,8 @@ pub(crate) async fn read_marker(bucket: &Bucket, pinned: Option<&RepositoryId>) 
 
 /// What is to be said where the configuration does not pin the repository, and what to do.
 pub(crate) fn unpinned(setup: &Setup, repository: &Repository) -> Option<(&'static str, String)> {
-    let text = "the configuration does not say which repository it must be: another one of the \
-                same keys would be believed";
+    let text = "the configuration does not say which repository it must be: another one with the \
+                same keys would be accepted";
     let hint = || format!("write id = \"{}\" into [repository]", repository.id);
     setup.config.repository.id.is_none().then(|| (text, hint()))
 }

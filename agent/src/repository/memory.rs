@@ -183,7 +183,7 @@ pub fn words(found: &Verification) -> String {
     let worst = found.problems.iter().find(is_worse);
     let first = worst.or(found.problems.first());
     let first = first.map(|fault| fault.message.as_str()).unwrap_or_default();
-    format!("a look of {:.0} found it BAD: {}", found.at, shown(first, SHOWN))
+    format!("a check at {:.0} found it BAD: {}", found.at, shown(first, SHOWN))
 }
 
 /// Who remembers, where somebody can.

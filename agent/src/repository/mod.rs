@@ -129,7 +129,7 @@ impl Repository {
             (Ok(marker), _) => (marker.repository, false),
             (Err(error), Some(pinned)) if is_newer(&error) && holds_backups(&bucket).await? => {
                 let why = format!("{}: {}", layout::marker(), error.root_cause());
-                tracing::warn!("{why}; what is understood is read, and nothing is written");
+                tracing::warn!("{why}; drctl reads what it understands, and writes nothing");
                 newer_marker = Some(why);
                 (pinned.clone(), false)
             }

@@ -160,7 +160,7 @@ async fn lacks(
             let key = layout::manifest(source, &named.backup);
             let bytes = repository.bucket.get(&key, MAX_ENVELOPE_BYTES as u64).await;
             let same = bytes.is_ok_and(|bytes| digest(&bytes) == named.manifest_sha256);
-            let other = "something else is in its place, which nobody whom we trust has signed";
+            let other = "another object is in its place, which no trusted key has signed";
             Ok(if same { None } else { Some(other.to_owned()) })
         }
         Err(error) => Err(error),

@@ -50,12 +50,12 @@ impl Repository {
 pub(crate) fn two_servers(newest: &Proven, outlived: &BackupId) -> anyhow::Error {
     let stop = newest.manifest.kind.coordinates().map(|at| at.stop_timeline);
     let text = format!(
-        "which base backup is the newest has to be said, and nothing was done: {outlived} is on \
-         the newest timeline, and its server was outlived by another one: {}{} was made later",
+        "it is not clear which base backup is the newest, and nothing was done: {outlived} is on \
+         the newest timeline, but {}{} was made later",
         newest.manifest.backup,
         stop.map(|timeline| format!(" on timeline {timeline}")).unwrap_or_default()
     );
-    let hint = "look at `drctl timeline`, and name with --backup the base backup of the server \
-                that is the real one";
+    let hint = "look at `drctl timeline`, and give --backup with the base backup of the real \
+                server";
     AgentError::NoPlan(text, hint).into()
 }

@@ -20,7 +20,7 @@ pub(crate) async fn sweep(repository: &Repository, source: &SourceId, now: Times
     let Ok(before) = now.checked_sub(LEFT).map(SystemTime::from) else { return };
     let below = layout::sources().join(source.as_str());
     if let Err(error) = repository.bucket.sweep(&below, before).await {
-        tracing::warn!("what killed writers left stays: {error:#}");
+        tracing::warn!("files of killed writers could not be removed: {error:#}");
     }
 }
 

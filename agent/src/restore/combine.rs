@@ -118,7 +118,7 @@ pub(crate) async fn restore_chain(
         let listed = manifest.kind.coordinates().and_then(|at| at.listing_sha256);
         parts.push((Layout::new(place), listed));
     }
-    meter.label("putting the full and incremental backups together");
+    meter.label("combining the full and incremental backups");
     let oid = |item: &Item| match &item.facts.content {
         Content::Tablespace(facts) => facts.oid,
         _ => None,
@@ -132,15 +132,14 @@ pub(crate) async fn restore_chain(
         silence: SILENCE,
     };
     tokio::select! {
-        done = combine(combination) => done.context("put the full and incremental backups \
-                                                     together")?,
+        done = combine(combination) => done.context("combine the full and incremental backups")?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     }
     let work = directory.join(PARTS);
     let remove = tokio::task::spawn_blocking(move || fs::remove_dir_all(work));
-    remove.await?.context("remove the backups that were put together")?;
+    remove.await?.context("remove the backups that were combined")?;
     if let Some(last) = done.last_mut() {
-        last.notes.push(format!("put together from {count} backups by pg_combinebackup"));
+        last.notes.push(format!("combined from {count} backups by pg_combinebackup"));
     }
     Ok(done)
 }

@@ -81,7 +81,7 @@ fn fetch(config: &RepositoryConfig) -> String {
 }
 
 const SCRIPT: &str = r#"#!/usr/bin/env bash
-# Restores backup @BACKUP@ of `@SOURCE@`, recovery_state @STARTED@,
+# Restores backup @BACKUP@ of `@SOURCE@`, begun @STARTED@,
 # from @URL@ without drctl.
 #
 #   bash restore.sh IDENTITY DIRECTORY
@@ -94,7 +94,7 @@ const SCRIPT: &str = r#"#!/usr/bin/env bash
 # Checks: the manifest's digest, number, length and SHA-256 of every segment, the plain length;
 # with openssl 3 the signature, with xxh128sum the digest of the plain bytes.
 set -euo pipefail
-# All that it writes is plain: for this account alone.
+# All that it writes is unencrypted: only this account may read it.
 umask 077
 ulimit -c 0
 
@@ -108,7 +108,7 @@ for tool in jq sha256sum base64 age zstd; do
     command -v "$tool" > /dev/null || { echo "$tool is missing: install it first" >&2; exit 1; }
 done
 [ -r "$identity" ] || { echo "$identity cannot be read" >&2; exit 1; }
-# Whoever may write into a directory above it could put another one in its place.
+# Another account that may write into a directory above it could replace it.
 at=$(realpath -m -- "$out")
 until [ "$at" = / ]; do
     at=$(dirname -- "$at")
@@ -123,7 +123,7 @@ done
 mkdir -m 700 -- "$out" || { echo "name a directory that does not exist yet" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
-fail() { echo "FAILED: $*" >&2; echo "What is in $out is not to be used." >&2; exit 1; }
+fail() { echo "FAILED: $*" >&2; echo "Do not use what is in $out." >&2; exit 1; }
 
 # fetch KEY FILE: one object of the repository. Change this line if your client is another one.
 fetch() { @FETCH@; }
@@ -213,7 +213,7 @@ cp "$work/facts" "$into/facts.json"
 @END@"#;
 
 /// How it ends for a backup that is based on none.
-const ALONE: &str = r#"echo "Everything is in $out and is what was backed up. To bring it back:" >&2
+const ALONE: &str = r#"echo "Everything is in $out and is what was backed up. To restore it:" >&2
 jq -r '.streams[] | if .content.type == "tablespace" then "  tar -xf \(.id).tar -C EMPTY-DIRECTORY    # of mode 0700; base.tar is the data directory"
       + (if .content.path // "" | startswith("pg_tblspc/") then ", and this its \(.content.path)" else "" end)
     elif .content.type == "listing" then "  copy backup_manifest into the data directory and run pg_verifybackup -i tablespace_map there;\n  change the paths in tablespace_map, set archive_mode = off and restore_command = \u0027false\u0027 and make recovery.signal before it is started"
@@ -222,18 +222,18 @@ jq -r '.streams[] | if .content.type == "tablespace" then "  tar -xf \(.id).tar 
     else "  pg_restore --create --exit-on-error -d postgres \(.id).dump    # database \(.content.name | gsub("[[:cntrl:]]"; "?"))" end' \
     "$work/facts" >&2
 echo "Where the server's lc_monetary is not C and columns of money are in it, set PGOPTIONS='-c lc_monetary=C' before." >&2
-echo "Of dumps facts.json tells how many rows each table must have." >&2
+echo "facts.json lists how many rows each table of a dump must have." >&2
 "#;
 
 /// How it ends for a chain of backups.
 const CHAIN: &str = r#"cat > "$out/combine.sh" << 'COMBINE'
 #!/usr/bin/env bash
-# Puts the backups 0 (the full one) to @LAST@ together, as the server's account:
+# Combines the backups 0 (the full one) to @LAST@, as the server's account:
 #
 #   bash combine.sh DATA
 #
 # DATA gets the data directory, DATA-OID each tablespace; both are new. Needs pg_combinebackup of the
-# server's major version on the path, and room for all of it again, twice.
+# server's major version on the path, and disk space for twice as much again.
 set -euo pipefail
 umask 077
 [ $# -eq 1 ] || { echo "usage: bash $0 DATA" >&2; exit 2; }
@@ -261,8 +261,8 @@ if [ -e "$new/tablespace_map" ]; then
 fi
 echo "Run: pg_verifybackup -i tablespace_map $new"
 COMBINE
-echo "Everything is in $out and is what was backed up: 0 is a full backup, each other what had changed" >&2
-echo "since the one before, and worth nothing without it. As the server's account:" >&2
+echo "Everything is in $out and is what was backed up: 0 is a full backup, each other one holds the" >&2
+echo "changes since the one before and needs it. As the server's account:" >&2
 echo "  bash $out/combine.sh NEW-DIRECTORY" >&2
 echo "Then set archive_mode = off and restore_command = 'false' and make recovery.signal in it before it is started." >&2
 "#;

@@ -290,8 +290,8 @@ async fn into_database(
     outlet.meter.label(format!("counting {}", item.target));
     let uncounted = || {
         format!(
-            "{} was loaded, but its rows were not counted: it stays closed, and marked as not \
-             whole",
+            "{} was loaded, but its rows were not counted: it stays closed, and marked as \
+             incomplete",
             item.target
         )
     };

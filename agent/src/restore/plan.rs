@@ -256,7 +256,7 @@ pub(crate) fn choose(
     if facts.streams.len() != manifest.streams.len()
         || facts.streams.iter().zip(&manifest.streams).any(|(facts, stream)| facts.id != stream.id)
     {
-        let text = "the sealed facts speak of other streams than the manifest";
+        let text = "the encrypted facts name other streams than the manifest";
         return Err(AgentError::Mismatch(text.to_owned()).into());
     }
     fits(&manifest.kind, &request.destination)?;

@@ -141,7 +141,7 @@ pub fn finish_take_over(prepared: &mut TakeOverPlan) -> Result<Address> {
     make(&prepared.changes, &prepared.data)?;
     let address = proven(prepared).inspect_err(|_| {
         if let Err(error) = unmake(&prepared.changes) {
-            tracing::error!("what was changed could not be changed back: {error}");
+            tracing::error!("the changes could not be undone: {error}");
         }
     })?;
     if let Some(state) = &mut prepared.state {
@@ -246,8 +246,8 @@ fn beside(control: &Control) -> Result<Vec<String>> {
     }
     let unknown = (found.unknown > 0).then(|| {
         format!(
-            "of other accounts {} run on this host and could not be looked at: none of them may be \
-             the old one",
+            "{} of other accounts could not be checked on this host: make sure that none of them \
+             is the old one",
             match found.unknown {
                 1 => "1 server".to_owned(),
                 count => format!("{count} servers"),

@@ -157,7 +157,7 @@ fn not_fed(error: io::Error) -> anyhow::Error {
 
 fn no_room(what: &str) -> AgentError {
     let text = format!(
-        "{what} cannot be written: make room, or choose another place; what is there of it does \
+        "{what} cannot be written: free space, or choose another place; the incomplete file does \
          not have its final name"
     );
     AgentError::Target(text)

@@ -46,15 +46,13 @@ impl Alarm {
     #[must_use]
     pub fn text(&self) -> String {
         let what = match self.odd {
-            Odd::Deleted => "somebody deleted it; an older version stands in for it",
-            Odd::Hidden => {
-                "somebody overwrote it; the first version that is valid stands in for it"
-            }
+            Odd::Deleted => "somebody deleted it; an older version is used",
+            Odd::Hidden => "somebody overwrote it; the first valid version is used",
             Odd::Disputed => {
                 "several versions of it are signed and differ: somebody with a trusted key wrote \
-                 it anew; the first one was used"
+                 it again; the first one is used"
             }
-            Odd::Lost => "it is gone or damaged; it was done without it",
+            Odd::Lost => "it is gone or damaged; drctl continued without it",
         };
         format!("{}: {what}", self.key)
     }

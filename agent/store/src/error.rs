@@ -174,19 +174,19 @@ impl StoreError {
             }
             "store_moved" => {
                 "put the repository's directory back, or mount its file system again, and run the \
-                 command anew: nothing was written into what is there now, and what was acknowledged \
-                 is where the directory went"
+                 command again: nothing was written into what is there now, and all that was \
+                 acknowledged is in the directory that was moved"
             }
             "store_endless" | "store_no_listing" => {
-                "correct repository.endpoint, or look what stands between here and the store: its \
-                 answers are not those of a bucket, and nothing that they list is believed"
+                "correct repository.endpoint, or check for a proxy between this host and the \
+                 store: what answers is not a bucket, and its lists are not trusted"
             }
             "store_no_bucket" => {
                 "correct repository.url or repository.endpoint, or make the bucket: drctl makes none"
             }
             "store_full" => {
-                "make room on the repository's disk; nothing that was committed is touched, \
-                 and the next run starts anew"
+                "free space on the repository's disk; nothing that was committed is touched, and \
+                 the next run starts anew"
             }
             "store_conflict" => {
                 "two writers used one identifier, or somebody wrote by hand; look at the object \
@@ -198,8 +198,8 @@ impl StoreError {
                  a listing: `drctl restore SOURCE --backup` with the whole identifier"
             }
             "store_missing" => {
-                "check the repository's URL and prefix; where versions are kept, a deleted object \
-                 can still be had: `drctl catalog check` tells"
+                "check the repository's URL and prefix; if the bucket keeps versions, a deleted \
+                 object is still there: see `drctl catalog check`"
             }
             "store_no_object" => {
                 "somebody put it into the repository's directory: remove it there; it was not opened"
@@ -371,8 +371,8 @@ impl FormatError {
                  keys.verifying_keys; add that key only if you know whose it is"
             }
             "wrong_signer" => {
-                "do not restore from it: a host wrote in another one's name. Where it may, add the \
-                 source to that key's `sources` in keys.verifying_keys"
+                "do not restore from it: a host signed for another one's source. If it may do \
+                 that, add the source to that key's `sources` in keys.verifying_keys"
             }
             "format_newer" => {
                 "install the newer drctl here, or restore on a host that has it; nothing was changed"

@@ -25,7 +25,7 @@ use crate::walk::{self, Stray};
 
 /// What is said of a directory that is another one now.
 #[derive(Debug, thiserror::Error)]
-#[error("{} is not the directory any more that it was: {why}", .directory.display())]
+#[error("{} is not the same directory any more: {why}", .directory.display())]
 pub(crate) struct Moved {
     directory: PathBuf,
     why: String,

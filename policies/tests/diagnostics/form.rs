@@ -115,7 +115,7 @@ fn wrong_types_and_bounds() {
             "enabled = \"yes\"",
             "drctl.toml:12:11: `enabled` must be true or false, not a string",
         ),
-        ("", "user = \"\"", "drctl.toml:12:8: an empty string says nothing"),
+        ("", "user = \"\"", "drctl.toml:12:8: the value must not be empty"),
         ("", "user = \"a\\nb\"", "drctl.toml:12:8: a control character is not allowed here"),
         (
             "",

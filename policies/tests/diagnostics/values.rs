@@ -311,7 +311,8 @@ fn policies() {
             "",
             "[objectives]\nrpo = \"12h\"",
             &format!(
-                "{file}:6:7: an `rpo` of 12h cannot be met: the schedule pauses 1d: run more often, or promise less; leave room for the backup itself"
+                "{file}:6:7: an `rpo` of 12h cannot be met: the schedule pauses 1d: run more \
+                 often, or set a longer rpo; allow for the duration of the backup itself"
             ),
         ),
     ]);

@@ -233,7 +233,7 @@ fn of_a_record_no_byte_is_claimed() {
     for data in [&["verify", "shop"][..], &["verify", "shop", "--data"]] {
         let output = shop.command(data).output().unwrap();
         let told = String::from_utf8(output.stdout).unwrap();
-        assert!(told.contains("its record alone: pgBackRest keeps its data"), "{told}");
+        assert!(told.contains("only its record: the data is in pgBackRest's repository"), "{told}");
         assert!(told.contains("what pgBackRest lists"), "{told}");
         assert!(!told.contains("every stored byte") && !told.contains("plain byte"), "{told}");
     }

@@ -55,7 +55,7 @@ fn a_catalog_that_is_damaged_is_rebuilt_equal() {
     fs::write(shop.site.path("state/catalog.db"), vec![b'x'; 20_000]).unwrap();
     let ran = shop.site.drctl(&["--json", "list"]).ended(0);
     assert_eq!(ran.json()["backups"].as_array().unwrap(), &rows);
-    assert!(ran.err.contains("the catalog was damaged, and was made anew"), "{}", ran.err);
+    assert!(ran.err.contains("the catalog was damaged, and was rebuilt"), "{}", ran.err);
     // Without the bucket there is nothing to make it from.
     fs::write(shop.site.path("state/catalog.db"), vec![b'x'; 20_000]).unwrap();
     fs::rename(shop.site.path("repository"), shop.site.path("elsewhere")).unwrap();
@@ -114,7 +114,7 @@ fn a_cache_that_is_wrong_is_set_aside_and_stops_no_backup() {
         harm(&path);
         let ran = shop.site.drctl(&["--json", "backup", "shop"]);
         assert_eq!(ran.code, Some(0), "{what}: {}{}", ran.out, ran.err);
-        assert!(what == "empty" || ran.err.contains("made anew"), "{what}: {}", ran.err);
+        assert!(what == "empty" || ran.err.contains("rebuilt"), "{what}: {}", ran.err);
         good.push(ran.json()["backup"]["backup"].as_str().unwrap().to_owned());
         let mut known: Vec<String> =
             shop.site.rows().iter().map(|row| row["backup"].as_str().unwrap().to_owned()).collect();
@@ -214,7 +214,7 @@ fn a_wrong_cache_never_hides_a_backup() {
         fs::write(&path, bytes).unwrap();
         let ran = shop.site.drctl(&["--json", "list"]).ended(0);
         assert_eq!(ran.json()["backups"].as_array().unwrap(), &rows, "byte {at}");
-        found += u32::from(ran.err.contains("made anew"));
+        found += u32::from(ran.err.contains("rebuilt"));
     }
     assert!(found > 6, "{found}");
 }

@@ -56,7 +56,7 @@ fn a_full_repository_is_a_clear_error_and_the_next_run_succeeds_when_there_is_ro
         ),
     );
     let said = step(&shop.site, "full").failed(8, "store_full");
-    assert!(said.contains("make room on the repository's disk"), "{said}");
+    assert!(said.contains("free space on the repository's disk"), "{said}");
     let kept = step(&shop.site, "kept").ended(0).json();
     assert_eq!(kept["backups"][0]["good"], true);
     assert_eq!(step(&shop.site, "listed").json()["backups"].as_array().unwrap().len(), 1);
@@ -152,7 +152,7 @@ fn a_target_that_becomes_full_has_no_file_that_looks_whole() {
     );
     for name in ["files", "spool"] {
         let said = step(&shop.site, name).failed(12, "target_unfit");
-        assert!(said.contains("cannot be written: make room"), "{said}");
+        assert!(said.contains("cannot be written: free space"), "{said}");
     }
     assert!(!shop.has(&new));
     let left = shop.site.files("files");

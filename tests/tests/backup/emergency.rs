@@ -117,7 +117,7 @@ fn fails(damage: impl Fn(&Path, &[PathBuf]), word: &str) {
     damage(&folder, &segments(&shop.site, "d0"));
     let ran = run(&shop, &script, "script", PATH).ended(1);
     assert!(ran.err.contains("FAILED: ") && ran.err.contains(word), "{}", ran.err);
-    assert!(ran.err.contains("is not to be used"), "{}", ran.err);
+    assert!(ran.err.contains("Do not use what is in"), "{}", ran.err);
 }
 
 fn flip(path: &Path, at: usize) {

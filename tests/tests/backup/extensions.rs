@@ -19,8 +19,8 @@ fn a_table_that_was_added_to_an_extension_is_not_lost_in_silence() {
     assert!(!answer.to_string().contains("hstore"), "{answer}");
     server.psql("app", "alter extension hstore add table orders");
     let answer = site.json(3, &["backup", "shop"]);
-    let named = "public.orders of app belongs to the extension hstore: pg_dump leaves its 1000 rows \
-                 out; it was added to the extension and does not come back at all";
+    let named = "public.orders of app belongs to the extension hstore: pg_dump leaves its 1000 \
+                 rows out; it was added to the extension and is not restored at all";
     assert!(answer["notes"].to_string().contains(named), "{answer}");
     assert!(answer["backup"].to_string().contains("suspect"), "{answer}");
     let found = site.drctl(&["doctor"]);

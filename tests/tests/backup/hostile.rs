@@ -65,7 +65,7 @@ fn foreign_text_reaches_no_terminal_as_it_is() {
     }
     // What is to be typed to get rid of it can be typed.
     let quoted = format!("\"{HOSTILE}\"");
-    let mark = "'drctl: NOT WHOLE. Its restore is under way, or broke off'";
+    let mark = "'drctl: NOT COMPLETE. Its restore is running, or broke off'";
     target.psql("postgres", &format!("comment on database {quoted} is {mark}"));
     let said = harmless(&shop, &[&into[..], &["--missing"]].concat());
     assert!(!said.lines().any(|line| line.starts_with("BACKUP")), "{said}");

@@ -115,7 +115,7 @@ fn settings_that_end_sessions_stop_no_backup() {
     // What only a superuser sets may keep everybody out: the database is named, and the way out.
     server.psql("postgres", "alter database evil set session_preload_libraries = 'nope'");
     let said = site.fails(10, "connect", &["backup", "shop"]);
-    assert!(said.contains("gives no session in the database `evil`"), "{said}");
+    assert!(said.contains("refuses sessions in the database `evil`"), "{said}");
     assert!(said.contains("nope") && said.contains("exclude_databases"), "{said}");
     assert!(said.contains("RESET ALL"), "{said}");
     let found = site.drctl(&["doctor"]);

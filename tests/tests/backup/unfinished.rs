@@ -52,7 +52,7 @@ fn a_database_whose_restore_was_killed_is_never_called_whole() {
         shop.server.psql(&new, "select count(*) from pg_index where indrelid = 'orders'::regclass"),
         "0"
     );
-    assert!(looks(&shop.server, &new).contains("NOT WHOLE"), "{}", looks(&shop.server, &new));
+    assert!(looks(&shop.server, &new).contains("NOT COMPLETE"), "{}", looks(&shop.server, &new));
     for more in [&["--missing"][..], &["--missing", "--plan"], &[], &["--plan"]] {
         let said = shop.site.fails(12, "unfinished", &[&arguments[..], more].concat());
         assert!(said.contains(&format!("DROP DATABASE \"{new}\";")), "{said}");
@@ -74,7 +74,7 @@ fn a_database_that_was_there_bears_the_mark_too_and_keeps_its_comment() {
     // Nothing has come into it: then the next attempt just goes on.
     tools.set("pg_restore", "tell mid $$; exec sleep 600");
     kill(start(&shop.site, &arguments), &tools);
-    assert!(looks(&shop.server, &new).contains("NOT WHOLE"), "{}", looks(&shop.server, &new));
+    assert!(looks(&shop.server, &new).contains("NOT COMPLETE"), "{}", looks(&shop.server, &new));
     tools.set("pg_restore", HALF);
     kill(start(&shop.site, &arguments), &tools);
     let _ = shop.site.fails(12, "unfinished", &arguments);

@@ -225,7 +225,7 @@ fn a_pooler_is_refused_before_it_is_harmed() {
         let said = site.fails(10, "pooler", &["backup", "shop"]);
         assert!(said.contains("pgbouncer"), "{said}");
         let found = site.drctl(&["doctor"]);
-        assert!(found.out.contains("a pooler stands between"), "{}", found.out);
+        assert!(found.out.contains("a pooler answers instead of"), "{}", found.out);
         // What applications get from the pool is as it was.
         assert_eq!(pool.psql(&shop.db, "show search_path"), "\"$user\", public", "{mode}");
         assert_eq!(pool.psql(&shop.db, "select count(*) from orders"), "20000", "{mode}");

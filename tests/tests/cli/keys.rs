@@ -50,7 +50,7 @@ fn a_host_without_an_identity_backs_up_and_another_restores() {
     let told = site.drctl(&["doctor"]).ended(3);
     assert!(told.out.contains("this host cannot read its backups"), "{}", told.out);
     let told = site.drctl(&["verify", "--data"]).ended(0);
-    assert!(told.out.contains("not opened: no identity at hand fits"), "{}", told.out);
+    assert!(told.out.contains("not decrypted: no identity at hand fits"), "{}", told.out);
     let restore = ["restore", "shop", "--latest", "--to-files", "f", "--identity", "carried.txt"];
     let _ = site.drctl(&restore).ended(0);
 }

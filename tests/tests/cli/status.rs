@@ -110,7 +110,7 @@ fn commands_that_look_say_that_a_bucket_does_not_answer_and_end() {
         let ran = child.wait_with_output().expect("its end");
         let said = String::from_utf8_lossy(&ran.stderr);
         assert_eq!(ran.status.code(), Some(code), "{look:?}: {said}");
-        assert!(said.contains("does not answer: it is waited for up to 10 s"), "{look:?}: {said}");
+        assert!(said.contains("does not answer: drctl waits up to 10 s"), "{look:?}: {said}");
         let told = String::from_utf8_lossy(&ran.stdout);
         assert!(code != 0 || told.contains(&id) && told.contains("has not answered"), "{told}");
     }

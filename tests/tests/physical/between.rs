@@ -46,7 +46,8 @@ fn a_stream_whose_server_falls_silent_is_begun_again() {
     let streaming = Streaming::launch(&shop, &["--interval", "1"]);
     until("the silence to be told", || {
         let said = streaming.said();
-        said.contains("will be begun again") && said.contains("the server has said nothing for ")
+        said.contains("the stream broke off, reconnecting")
+            && said.contains("the server has said nothing for ")
     });
     assert_eq!(streaming.end(), Some(130));
 }

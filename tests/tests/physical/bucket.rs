@@ -253,7 +253,7 @@ fn log_that_changed_places_is_never_good() {
         assert_eq!(view["refused"].as_array().map(Vec::len), Some(2), "{view}");
         let status = shop.drctl(&["status", "--check"]).ended(3).json();
         let findings = status["sources"][0]["findings"].to_string();
-        assert!(findings.contains("among the WAL is not believed"), "{status}");
+        assert!(findings.contains("among the WAL is not trusted"), "{status}");
         assert_eq!(status["sources"][0]["log"]["refused"], view["refused"], "{status}");
     };
     told();
@@ -293,7 +293,7 @@ fn a_history_whose_name_is_taken_stops_no_other_log() {
     assert!(said["hint"].as_str().unwrap().contains("remove it"), "{said}");
     let status = shop.drctl(&["status", "--check"]).ended(3).json();
     let findings = status["sources"][0]["findings"].to_string();
-    assert!(findings.contains("among the WAL is not believed"), "{status}");
+    assert!(findings.contains("among the WAL is not trusted"), "{status}");
     assert!(findings.contains("history"), "{status}");
     let doctor = shop.drctl(&["doctor", "shop"]);
     let found = doctor.json()["findings"].as_array().unwrap().clone();

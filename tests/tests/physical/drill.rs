@@ -44,7 +44,7 @@ fn a_drill_leaves_evidence_that_the_timeline_shows() {
     let text = shown(&shop);
     let bar = text.lines().find(|line| line.starts_with("timeline 1  ")).unwrap();
     assert!(bar.contains("=D="), "{text}");
-    assert!(text.contains("D drill, where its data stood"), "{text}");
+    assert!(text.contains("D drill, at its last commit"), "{text}");
     let row = text.lines().find(|line| line.starts_with("drill ")).unwrap();
     assert!(row.contains(id) && row.contains(&format!("shows {middle}")), "{text}");
     let (ran, _folder, _) = shop.recover(&["--to-end", "--drill", "--promote"]);
@@ -117,7 +117,7 @@ fn a_recovery_stands_whatever_becomes_of_its_evidence() {
     let said = ran.failed(8, "store_failed");
     assert!(said.contains("the recovery is proven") && said.contains("evidence"), "{said}");
     let journal = fs::read_to_string(path.join("drctl.log")).unwrap();
-    assert!(journal.contains("the data in") && journal.contains("evidence"), "{journal}");
+    assert!(journal.contains("the last commit in") && journal.contains("evidence"), "{journal}");
     assert_eq!(ticks(&path), list(1..41));
 }
 

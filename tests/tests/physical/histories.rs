@@ -338,7 +338,7 @@ fn a_gap_before_a_branch_a_missing_history_and_a_lost_end_are_told() {
     // The history.
     let history = second[0].with_file_name("notes/history");
     std::fs::rename(&history, &kept).unwrap();
-    is_missed(&shop, "there is WAL of timeline 2 but not its history");
+    is_missed(&shop, "there is WAL of timeline 2, but its history file is missing");
     std::fs::rename(&kept, &history).unwrap();
     // The end, which only the server knows of.
     let stored = |code: i32| {

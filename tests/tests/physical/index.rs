@@ -292,10 +292,7 @@ fn status_goes_by_the_last_commit_in_the_bucket() {
     fs::rename(shop.site.path("repository"), shop.site.path("elsewhere")).unwrap();
     let (health, advice, one) = status_at(&shop, later(1));
     assert_eq!(health, Health::Attention);
-    assert!(
-        advice.contains("the WAL cannot be looked at") && one.log.unwrap().is_err(),
-        "{advice}"
-    );
+    assert!(advice.contains("the WAL cannot be checked") && one.log.unwrap().is_err(), "{advice}");
 }
 
 /// Puts an index beside untouched pieces, signed by the host's own key, that tells other times of all

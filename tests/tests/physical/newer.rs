@@ -86,7 +86,7 @@ fn log_that_a_newer_drctl_wrote_names_what_to_install_and_stops_nothing_else() {
     let status = shop.drctl(&["status", "--check"]).ended(3).json();
     let findings = status["sources"][0]["findings"].as_array().unwrap();
     assert!(findings.iter().any(|one| one["code"] == "log_newer"), "{status}");
-    assert!(!status.to_string().contains("look who may write"), "{status}");
+    assert!(!status.to_string().contains("find out who may write"), "{status}");
     is_left_out(&shop);
     let (ran, _folder, path) = shop.recover(&["--to-time", &early, "--promote"]);
     let _ = ran.ended(0);
@@ -167,7 +167,7 @@ fn log_that_this_host_knew_and_that_is_gone_is_no_end_of_all_that_there_is() {
         }
         let (ran, _folder, path) = shop.recover(&["--to-end", "--drill"]);
         let said = ran.failed(5, "no_plan");
-        assert!(said.contains("was there behind the end") && !path.exists(), "{said}");
+        assert!(said.contains("was there after the end") && !path.exists(), "{said}");
         let (ran, _folder, _) = shop.recover(&["--to-end", "--accept-loss", "--drill"]);
         let done = ran.ended(0).json();
         assert!(done["left_out"][0].as_str().unwrap().contains("is missing from"), "{done}");

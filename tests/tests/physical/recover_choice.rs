@@ -193,7 +193,7 @@ fn what_inherits_from_a_table_comes_along_and_what_is_no_table_is_called_what_it
         ("fast", "is an unlogged table"),
         ("seen", "is a view"),
         ("made", "is a materialized view"),
-        ("gone", "is not there"),
+        ("gone", "does not exist"),
     ] {
         let said = extract(name).failed(5, "no_table");
         assert!(said.contains(word) && said.contains("--resume --open"), "{name}: {said}");

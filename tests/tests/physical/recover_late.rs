@@ -153,7 +153,7 @@ fn commits_that_were_overtaken_are_named_with_what_takes_them_in() {
     assert_eq!(done["overtaken"]["xid"], *last, "{done}");
     let log = fs::read_to_string(path.join("drctl.log")).unwrap();
     let flag = format!("--to-xid {last}");
-    assert!(log.contains("which stand after the stop") && log.contains(&flag), "{log}");
+    assert!(log.contains("which come after the stop") && log.contains(&flag), "{log}");
     let holds = |path: &std::path::Path| {
         let restored = Postgres::builder().data(&path.join("data")).start();
         restored.psql("postgres", &format!("select count(*) from races where x = {last}"))

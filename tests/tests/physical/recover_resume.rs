@@ -115,7 +115,7 @@ fn only_a_directory_with_this_recovery_is_gone_on_with() {
     fs::write(path.join("precious"), "x").unwrap();
     give_away(&path);
     let said = shop.drctl(&into(&to, &last, &["--resume"])).failed(12, "target_unfit");
-    assert!(said.contains("not what drctl writes"), "{said}");
+    assert!(said.contains("drctl did not write"), "{said}");
     let _ = shop.drctl(&into(&to, &last, &[])).failed(12, "target_unfit");
     assert_eq!(fs::read(path.join("precious")).unwrap(), b"x");
     assert!(!path.join("data").exists());

@@ -40,7 +40,7 @@ fn a_role_that_may_replicate_and_no_more_is_enough_for_all() {
     assert_eq!(done["extracted"][0]["rows"], 10, "{done}");
     let (ran, _folder, _) = shop.recover(&["--to-end", "--extract", "postgres:public.nothing"]);
     let said = ran.failed(5, "no_table");
-    assert!(said.contains("is not there at this point"), "{said}");
+    assert!(said.contains("does not exist at this point"), "{said}");
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn a_repository_that_is_moved_away_acknowledges_no_commit() {
     let writer = Writer::start(&shop.server, 10);
     assert_eq!(streaming.ended(), Some(8), "{}", streaming.said());
     let said = streaming.said();
-    assert!(said.contains("is not the directory any more that it was: it is gone"), "{said}");
+    assert!(said.contains("is not the same directory any more: it is gone"), "{said}");
     assert!(said.contains("mount its file system again"), "{said}");
     assert_eq!(writer.acknowledged(), 9, "a commit was acknowledged");
     assert!(!repository.exists(), "the repository was made again");

@@ -61,7 +61,7 @@ fn a_restored_cluster_takes_its_servers_place_and_its_archive_goes_on() {
     let to = path.display().to_string();
     let resume = ["restore", "shop", "--to-end", "--to-directory", &to, "--resume", "--promote"];
     let said = shop.drctl(&resume).failed(12, "target_unfit");
-    assert!(said.contains("has taken the place"), "{said}");
+    assert!(said.contains("has replaced the source's server"), "{said}");
     shop.server = Postgres::builder().data(&path.join("data")).start();
     point_at(&shop, &shop.server);
     for again in [&[][..], &["--yes", digest]] {

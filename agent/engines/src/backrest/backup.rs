@@ -65,10 +65,16 @@ impl BackRest {
         let mut ours = info.backups.iter().filter(|b| b.annotation.as_deref() == Some(annotation));
         let unlisted = |problem: String| says("backup")(InfoError::new(problem));
         let (Some(backup), None) = (ours.next(), ours.next()) else {
-            return Err(unlisted("it succeeded, and info does not list exactly that one".into()));
+            return Err(unlisted(
+                "it succeeded, but `pgbackrest info` does not list exactly this \
+                                 backup"
+                    .into(),
+            ));
         };
         if label.as_ref().is_some_and(|label| *label != backup.label) {
-            return Err(unlisted("it succeeded, and info lists it under another label".into()));
+            return Err(unlisted(
+                "it succeeded, but `pgbackrest info` lists it under another label".into(),
+            ));
         }
         let cluster = info.cluster(backup.database_id).cloned();
         let cluster = cluster.ok_or_else(|| unlisted("its cluster is not listed".into()))?;

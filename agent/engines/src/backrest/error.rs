@@ -16,7 +16,7 @@ pub enum BackRestError {
         program: PathBuf,
     },
     /// pgBackRest is of a version that is not known to work.
-    #[error("pgbackrest says that it is `{found}`; it must be {oldest} or later")]
+    #[error("pgbackrest reports its version as `{found}`; drctl needs {oldest} or later")]
     Version {
         /// What it says.
         found: String,
@@ -35,8 +35,8 @@ pub enum BackRestError {
     },
     /// pgBackRest's stanza is in trouble.
     #[error(
-        "the stanza `{stanza}` in repository {repo} of pgbackrest is not well: {message} \
-             (status {code})"
+        "pgbackrest reports an error of the stanza `{stanza}` in repository {repo}: {message} \
+         (status {code})"
     )]
     Stanza {
         /// The stanza.
@@ -104,8 +104,8 @@ impl Classified for BackRestError {
             BackRestError::Failed { exit, .. } => exit.hint().to_owned(),
             BackRestError::Stanza { code, .. } => stanza_hint(*code),
             BackRestError::Says { .. } => {
-                "look into what pgbackrest itself says (its log, `pgbackrest info`); nothing was \
-                 changed in drctl's repository"
+                "look at pgbackrest's own log and `pgbackrest info`; nothing was changed in \
+                 drctl's repository"
                     .to_owned()
             }
         })

@@ -59,7 +59,7 @@ const EXITS: &[Exit] = {
         Stopped, Target,
     };
     &[
-        exit(25, "assert", Other, "it has found a fault of its own"),
+        exit(25, "assert", Other, "it has an internal error"),
         exit(26, "checksum", Repository, "a file is damaged: it has another checksum"),
         exit(27, "config", Configuration, "its configuration is wrong"),
         exit(28, "file-invalid", Repository, "a file is not what it should be"),
@@ -74,7 +74,7 @@ const EXITS: &[Exit] = {
         ),
         exit(37, "option-required", Configuration, "an option is missing"),
         exit(38, "pg-running", Target, "a server runs in the directory to restore into"),
-        exit(39, "protocol", Other, "its processes do not understand each other"),
+        exit(39, "protocol", Other, "its processes cannot communicate"),
         exit(40, "path-not-empty", Target, "the directory to restore into is not empty"),
         exit(41, "file-open", Repository, "a file cannot be opened"),
         exit(42, "file-read", Repository, "a file cannot be read"),
@@ -97,7 +97,7 @@ const EXITS: &[Exit] = {
         exit(54, "path-sync", Other, "a directory cannot be synced"),
         exit(55, "file-missing", Repository, "a file is missing, or the stanza was never created"),
         exit(56, "db-connect", Server, "the server cannot be reached"),
-        exit(57, "db-query", Server, "the server refuses a query"),
+        exit(57, "db-query", Server, "a query on the server failed"),
         exit(58, "db-mismatch", Server, "the stanza belongs to another cluster than the server's"),
         exit(60, "file-remove", Other, "a file cannot be removed"),
         exit(61, "path-remove", Other, "a directory cannot be removed"),
@@ -106,8 +106,8 @@ const EXITS: &[Exit] = {
         exit(64, "file-write", Other, "a file cannot be written"),
         exit(67, "feature-not-supported", Configuration, "this cannot be done there"),
         exit(68, "archive-command-invalid", Archiving, "archive_command does not call pgBackRest"),
-        exit(69, "link-expected", Other, "a link was expected, and it is none"),
-        exit(70, "link-destination", Target, "a link leads to a wrong place"),
+        exit(69, "link-expected", Other, "a symbolic link was expected"),
+        exit(70, "link-destination", Target, "a symbolic link has a wrong target"),
         exit(72, "host-invalid", Configuration, "the command does not belong on this host"),
         exit(73, "path-missing", Configuration, "a directory is missing"),
         exit(74, "file-move", Other, "a file cannot be moved"),
@@ -117,7 +117,7 @@ const EXITS: &[Exit] = {
         exit(79, "file-close", Other, "a file cannot be closed"),
         exit(80, "db-missing", Configuration, "a database is not in the backup"),
         exit(81, "db-invalid", Configuration, "a database cannot be chosen"),
-        exit(82, "archive-timeout", Archiving, "the WAL did not get into the archive in time"),
+        exit(82, "archive-timeout", Archiving, "the WAL did not reach the archive in time"),
         exit(83, "file-mode", Other, "a file has a wrong mode"),
         exit(
             87,
@@ -132,13 +132,13 @@ const EXITS: &[Exit] = {
         exit(95, "crypto", Repository, "the passphrase is wrong, or a file is damaged"),
         exit(96, "param-invalid", Configuration, "a parameter is not allowed"),
         exit(97, "path-close", Other, "a directory cannot be closed"),
-        exit(98, "file-info", Repository, "a file cannot be looked at"),
+        exit(98, "file-info", Repository, "the state of a file cannot be read"),
         exit(99, "json-format", Repository, "a file cannot be understood"),
         exit(100, "kernel", Other, "the system refuses"),
-        exit(101, "service", Repository, "the repository's service fails"),
+        exit(101, "service", Repository, "the repository's service returned an error"),
         exit(102, "execute", Other, "a program cannot be started"),
         exit(103, "repo-invalid", Repository, "no repository can be read"),
-        exit(104, "command", Other, "the command met errors"),
+        exit(104, "command", Other, "the command had errors"),
         exit(105, "access", Repository, "the repository refuses the credentials"),
         exit(106, "clock", Other, "the clock was changed"),
         exit(122, "runtime", Other, "it failed"),
@@ -170,8 +170,8 @@ impl Exit {
                  command again; nothing was harmed"
             }
             (_, ExitKind::Stopped) => {
-                "somebody stopped the stanza on purpose: find out why, then let it go on with \
-                 `pgbackrest --stanza=… start`; until then no WAL is archived"
+                "somebody ran `pgbackrest stop`: find out why, then run `pgbackrest --stanza=… \
+                 start`; until then no WAL is archived"
             }
             (_, ExitKind::Archiving) => self.archiving_hint(),
             (_, ExitKind::SplitBrain) => {
@@ -183,8 +183,8 @@ impl Exit {
                  whole: `drctl verify`"
             }
             (26, _) => {
-                "`drctl verify` tells which backups the damage is in; use another one, or a copy \
-                 of the repository"
+                "`drctl verify` names the damaged backups; use another one, or a copy of the \
+                 repository"
             }
             (55, _) => {
                 "if the stanza is new run `drctl stanza config` and `drctl stanza create`; if it is \
@@ -198,8 +198,8 @@ impl Exit {
                 "`drctl list` shows what is there; the backup may have expired meanwhile"
             }
             (27, _) => {
-                "correct pgBackRest's configuration, or start the server: it says the same where \
-                 it cannot reach one; nothing was changed"
+                "correct pgBackRest's configuration, or start the server: pgBackRest reports the \
+                 same error if it cannot reach one; nothing was changed"
             }
             (_, ExitKind::Configuration) => {
                 "correct pgBackRest's configuration or the source's settings; nothing was changed"
@@ -234,8 +234,8 @@ impl Exit {
                  then no WAL is archived"
             }
             87 => {
-                "set archive_mode to on and restart the server: without its WAL a backup is \
-                 worthless"
+                "set archive_mode to on and restart the server: without its WAL a backup cannot be \
+                 restored"
             }
             _ => {
                 "look at last_failed_wal in pg_stat_archiver and into the server's log: \

@@ -231,9 +231,8 @@ impl Backup {
             }
             _ => None,
         };
-        let time = |seconds| {
-            Timestamp::from_second(seconds).map_err(|_| wrong("its time is none that there is"))
-        };
+        let time =
+            |seconds| Timestamp::from_second(seconds).map_err(|_| wrong("its time is invalid"));
         let wal = raw.archive.as_ref().and_then(|wal| wal.start.clone().zip(wal.stop.clone()));
         let (started, stopped) = (time(raw.timestamp.start)?, time(raw.timestamp.stop)?);
         let annotation = raw.annotation.and_then(|mut all| all.remove(ANNOTATION));
@@ -263,9 +262,9 @@ fn find(text: &[u8], stanza: &str) -> Result<Raw, InfoError> {
     // that it is no JSON any more. The answer itself has none of them.
     let text: Vec<u8> = text.iter().map(|b| if *b < b' ' { b' ' } else { *b }).collect();
     let all: Vec<Raw> = serde_json::from_str(&String::from_utf8_lossy(&text))
-        .map_err(|error| InfoError(format!("its JSON is not what it was up to now: {error}")))?;
+        .map_err(|error| InfoError(format!("its JSON has an unknown format: {error}")))?;
     let found = all.into_iter().find(|raw| raw.name == stanza);
-    found.ok_or_else(|| InfoError(format!("it says nothing of the stanza `{stanza}`")))
+    found.ok_or_else(|| InfoError(format!("it does not mention the stanza `{stanza}`")))
 }
 
 fn bounds(raw: &RawArchive) -> ArchiveBounds {

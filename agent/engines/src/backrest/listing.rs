@@ -123,8 +123,8 @@ impl ArchiveListing {
             parsed.map_err(|error| InfoError::new(format!("its JSON cannot be read: {error}")))?;
         if !has_info {
             return Err(InfoError::new(format!(
-                "there is no {ARCHIVE_INFO}: the stanza is not there, or the repository is not \
-                 where it should be"
+                "there is no {ARCHIVE_INFO}: the stanza does not exist, or the repository is not \
+                 mounted"
             )));
         }
         let mut archives: Vec<ClusterArchive> = found.into_values().collect();

@@ -173,7 +173,7 @@ impl BackRest {
             return Ok(verified);
         }
         call::outcome("verify", ended)?;
-        Err(says("verify")(InfoError::new("it says nothing of what it has verified")))
+        Err(says("verify")(InfoError::new("it does not report what it has verified")))
     }
 
     /// Removes what has expired by pgBackRest's own retention. Waits for another pgBackRest that

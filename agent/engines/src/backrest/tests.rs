@@ -74,7 +74,7 @@ fn a_stanza_in_trouble_is_never_a_stanza_without_backups() {
 fn an_info_of_another_form_is_refused() {
     let good = include_str!("samples/info.json");
     let cases = [
-        ("says nothing", good.replace("\"name\":\"main\"", "\"name\":\"other\"")),
+        ("does not mention", good.replace("\"name\":\"main\"", "\"name\":\"other\"")),
         ("JSON", good[..good.len() - 4].to_owned()),
         ("label", good.replace("20261126-021324F\",\"lsn\"", "latest\",\"lsn\"")),
         ("no type", good.replace("\"type\":\"incr\"", "\"type\":\"copy\"")),

@@ -85,7 +85,7 @@ impl Below {
     pub fn rewrite(&self, path: &Path) -> io::Result<File> {
         let file = self.file(path, OFlags::WRONLY | OFlags::CREATE)?;
         if file.metadata()?.nlink() > 1 {
-            return Err(odd("it has a second name"));
+            return Err(odd("it has a second hard link"));
         }
         file.set_len(0)?;
         Ok(file)

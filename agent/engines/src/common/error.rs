@@ -75,7 +75,7 @@ pub enum EngineError {
 
 /// The end of what a tool wrote to its standard error.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{}", if .0.is_empty() { "it said nothing about why" } else { .0.as_str() })]
+#[error("{}", if .0.is_empty() { "it gave no reason" } else { .0.as_str() })]
 pub struct Stderr(pub String);
 
 impl EngineError {

@@ -159,10 +159,12 @@ fn fit_for_sockets(place: PathBuf, more: usize, by_tools: bool) -> Result<PathBu
     let length = bytes.as_os_str().as_bytes().len() + more;
     let why = if length > LONGEST_SOCKET {
         format!(
-            "a socket in it would have a path of {length} bytes, and {LONGEST_SOCKET} are possible"
+            "a socket in it would have a path of {length} bytes, and at most {LONGEST_SOCKET} are \
+             possible"
         )
     } else if by_tools && bytes.as_os_str().as_bytes().contains(&b',') {
-        "the client tools take the comma in its name for the end of it".to_owned()
+        "its name has a comma, which PostgreSQL's client tools take for the end of the name"
+            .to_owned()
     } else {
         return Ok(place);
     };

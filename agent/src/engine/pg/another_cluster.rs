@@ -25,10 +25,9 @@ pub(crate) fn note(known: &[BackupSummary], taken: &BackupSummary) -> Option<Str
     // Whenever it says that it was taken: a clock may be wrong.
     let (before, old) = others.max_by_key(|(one, _)| one.started)?;
     (old != new).then(|| format!(
-        "this is another cluster ({new}) than that of {} ({old}), the newest base backup before it: a \
-         history of its own begins here, and the earlier one is recovered with --system-id {old}. \
-         Where no initdb, pg_upgrade or restore was meant, another server answers: look at host and \
-         port",
+        "this is another cluster ({new}) than that of {} ({old}), the newest base backup before \
+         it: --system-id {old} recovers the earlier one. If there was no initdb, pg_upgrade or \
+         restore, another server answers: check host and port",
         before.backup
     ))
 }
@@ -49,7 +48,7 @@ pub(crate) fn change(source: &SourceId, known: &[BackupSummary]) -> Option<Chang
         newest.backup, before.backup
     );
     let hint = format!(
-        "where no initdb, pg_upgrade or restore was meant, another server answers: look at host and \
+        "if there was no initdb, pg_upgrade or restore, another server answers: check host and \
          port; `drctl timeline {source}` shows both, and --system-id chooses"
     );
     let finding = Finding {
@@ -146,7 +145,7 @@ mod tests {
     fn a_backup_of_another_cluster_says_so_itself() {
         let known = [backup(1, 7), backup(2, 8)];
         let said = note(&known, &known[1]).unwrap();
-        assert!(said.contains("--system-id 7") && said.contains("look at host and port"), "{said}");
+        assert!(said.contains("--system-id 7") && said.contains("check host and port"), "{said}");
         assert_eq!(note(&known[..1], &backup(3, 7)), None);
         assert_eq!(note(&known, &backup(3, 8)), None);
         // A clock that goes wrong hides nothing.

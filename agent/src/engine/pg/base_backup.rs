@@ -143,7 +143,8 @@ async fn of_another_cluster(begun: &Begun<'_>, summary: &BackupSummary) -> Optio
     match begun.catalog.backups(Some(begun.source)).await {
         Ok(known) => another_cluster::note(&known, summary),
         Err(error) => Some(format!(
-            "whether it is of the same cluster as the base backups before it was not compared: {error}"
+            "it was not checked whether it is of the same cluster as the base backups before it: \
+             {error}"
         )),
     }
 }

@@ -58,9 +58,9 @@ pub(crate) async fn differs(
         match log_store.head_where(&place, |head| head.plain_sha256 == *digest).await {
             Ok(head) if head.plain_sha256 != *digest => {
                 return Ok(Some(format!(
-                    "CONFLICT: the archive has other WAL from {start} on than this server (from \
-                     host {}): two histories of one cluster. The base backup is of this server's, \
-                     and the WAL in the bucket does not lead on from it",
+                    "CONFLICT: from {start} on the bucket has other WAL (from host {}) than this \
+                     server: two histories of one cluster. The base backup is of this server's \
+                     history, and the WAL in the bucket cannot be replayed on it",
                     head.host
                 )));
             }

@@ -33,9 +33,9 @@ impl Gone {
     #[must_use]
     pub fn text(&self) -> String {
         format!(
-            "database {} is in {} and no more since: it was dropped or renamed, takes no connections \
-             (ALLOW_CONNECTIONS), was made a template (IS_TEMPLATE), or the configuration leaves it \
-             out",
+            "database {} is in {} and not in later backups: it was dropped or renamed, takes no \
+             connections (ALLOW_CONNECTIONS), was made a template (IS_TEMPLATE), or the \
+             configuration leaves it out",
             self.database, self.backup
         )
     }
@@ -69,7 +69,10 @@ pub(crate) fn compare(
     let seen = after(read(&directory.join(FILE)), backup, databases, now);
     let mut notes: Vec<String> = seen.gone.iter().map(Gone::text).collect();
     if good && let Err(error) = keep(setup, &directory, &seen) {
-        notes.push(format!("which databases it has was not kept for the next one: {error:#}"));
+        notes.push(format!(
+            "the list of its databases could not be kept for the next backup: \
+                            {error:#}"
+        ));
     }
     notes
 }

@@ -96,7 +96,7 @@ async fn parent(
     if let (Some(every), Some(full)) = (every, links.first())
         && is_due(now.duration_since(full.started), every)
     {
-        return Ok(Err(format!("one is due: {} is the last (full_every)", full.backup)));
+        return Ok(Err(format!("a full one is due: {} is the last (full_every)", full.backup)));
     }
     let parent = Parent { backup: id, manifest_sha256: last.manifest_sha256 };
     Ok(Ok(ParentCopy { parent, listing, at: at.clone() }))

@@ -46,7 +46,7 @@ pub(crate) async fn log(
     };
     let reader = Reader::new(&stanza.backrest, cluster, size, folder);
     histories(&reader, archive, &mut found).await?;
-    let walk = Walk::over(archive, size).context("walk over pgBackRest's archive")?;
+    let walk = Walk::over(archive, size).context("check pgBackRest's archive for gaps")?;
     for name in &walk.doubles {
         found.refused.push(format!(
             "{name}: the archive has two segments of this name that differ (split brain); \

@@ -250,7 +250,7 @@ impl Attempt<'_> {
         let recorded = self.recorder.record(&info, backup, &self.id, aside, Origin::Drctl).await?;
         let now = self.setup.clock.now();
         catalog.commit_backup(job, now, &recorded).await.with_context(|| {
-            format!("the backup {} is recorded in the bucket; record it in the catalog", self.id)
+            format!("the backup {} is recorded in the bucket, but not in the catalog", self.id)
         })?;
         Ok(recorded)
     }

@@ -52,7 +52,10 @@ pub(super) fn choose(
     let newest = all.iter().max_by_key(by_age).unwrap_or(last_full);
     for before in [last_full, newest] {
         if doubtful(before) {
-            return full(&format!("{} is suspect, and others would be based on it", before.label));
+            return full(&format!(
+                "{} is suspect, and later ones would be based on it",
+                before.label
+            ));
         }
     }
     if reasons.requested == RequestedKind::Incremental {

@@ -69,7 +69,7 @@ pub(super) fn fit(settings: &[Setting]) -> Result<(), String> {
         None => Ok(()),
         Some((key, _)) => Err(format!(
             "`{key}` begins or ends with a space, or holds a line break, which pgBackRest's \
-             configuration cannot say: nothing was written"
+             configuration cannot express: nothing was written"
         )),
     }
 }

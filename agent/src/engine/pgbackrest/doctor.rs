@@ -37,7 +37,7 @@ async fn pgbackrest(
     let looked = truth_of(setup, id.as_str()).await;
     let Some(Some((stanza, truth, unknown))) = found.take(&check, looked) else { return };
     if let Some(why) = unknown {
-        let hint = "only what is listed was looked at: see that the server can be reached";
+        let hint = "only the list was checked: make sure that the server can be reached";
         found.warn(&check, format!("what the server has archived is not known: {why}"), hint);
     }
     for fault in &truth.faults {

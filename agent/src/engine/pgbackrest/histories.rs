@@ -27,11 +27,11 @@ pub(super) async fn keep_history(
 ) -> Option<String> {
     let timeline = backup.kind.coordinates()?.stop_timeline;
     let keeping = tokio::time::timeout(PATIENCE, keep(recorder, source, engine, backup));
-    let kept = keeping.await.unwrap_or_else(|_| bail!("it could not be had in time"));
+    let kept = keeping.await.unwrap_or_else(|_| bail!("it could not be fetched in time"));
     let told = |error| {
         format!(
             "the history of timeline {timeline} is neither in pgBackRest's archive nor in the \
-             bucket, so that no older backup leads to it: {error:#}"
+             bucket, so no older backup can be used for it: {error:#}"
         )
     };
     kept.err().map(told)

@@ -17,7 +17,7 @@ pub(super) fn coordinates(
     let cluster = cluster.ok_or("pgBackRest does not say of which cluster it is")?;
     let (Some((first, last)), Some((start, stop))) = (&backup.wal, backup.lsn) else {
         return Err(
-            "it was made of a cluster that was shut down, and has no place in the WAL".into()
+            "it was made of a cluster that was shut down, and has no positions in the WAL".into()
         );
     };
     let segment_size = match server.filter(|(system_id, _)| *system_id == cluster.system_id) {
@@ -60,9 +60,11 @@ fn size_of(info: &Info, database_id: u32) -> Result<WalSegmentSize, String> {
     match found.as_slice() {
         [size] => Ok(*size),
         [] => Err("positions and names of segments do not fit each other".to_owned()),
-        _ => {
-            Err("the size of the cluster's segments is not known: let the server be reached".into())
-        }
+        _ => Err(
+            "the size of the cluster's segments is not known: make sure that the server can be \
+                 reached"
+                .into(),
+        ),
     }
 }
 
@@ -115,7 +117,7 @@ mod tests {
         let first = ("000000010000000100000000", "000000010000000100000000");
         let unclear = backup(first, (0x1_0000_0028, 0x1_0000_0100));
         let said = coordinates(&alone(&unclear), &unclear, None).unwrap_err();
-        assert!(said.contains("let the server be reached"), "{said}");
+        assert!(said.contains("the server can be reached"), "{said}");
         let size = WalSegmentSize::default();
         assert!(coordinates(&alone(&unclear), &unclear, Some((7, size))).is_ok());
         assert!(coordinates(&alone(&unclear), &unclear, Some((8, size))).is_err());

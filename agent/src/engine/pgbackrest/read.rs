@@ -220,7 +220,7 @@ pub(crate) fn examine(
         return Ok(Err(format!("it has {length} bytes and not {}", size.bytes())));
     }
     if sha1.is_some_and(|sha1| hasher.finalize().as_slice() != sha1) {
-        return Ok(Err("its bytes are not those that its name tells (SHA-1)".to_owned()));
+        return Ok(Err("its content does not match the SHA-1 in its name".to_owned()));
     }
     let summary = walker.summary();
     if summary.system_id.is_some_and(|found| found != system_id) {

@@ -158,7 +158,7 @@ fn compare(path: &Path, settings: &Pgbackrest, data: &str, place: &ClusterPlace)
     match place.data_directory.as_ref().filter(|ours| !same(ours)) {
         None => Ok(()),
         Some(ours) => Err(AgentError::Target(format!(
-            "{} has the stanza `{}` for {data}, and the server's cluster lies in {}: nothing was \
+            "{} has the stanza `{}` for {data}, but the server's cluster is in {}: nothing was \
              written; name another stanza, or correct host and port of the source",
             path.display(),
             settings.stanza,
@@ -186,7 +186,7 @@ pub(crate) fn leads_to(settings: &Pgbackrest, data: &Path) -> Result<String> {
     let stanza = &settings.stanza;
     let text = format!(
         "{}, and drctl changes none of pgBackRest's files: write {line} there, in the section \
-         [{stanza}], then this again. Nothing was done",
+         [{stanza}], then run this again. Nothing was done",
         last.unwrap_or_else(|| format!(
             "no file of pgBackRest says where the data of {stanza} are"
         ))
@@ -221,7 +221,7 @@ fn settings_for(
     add("start-fast".to_owned(), Some("y".to_owned()));
     lines.extend(asked);
     if !lines.iter().any(|(key, _)| key == "pg1-path") {
-        let text = "the role may not see where the cluster lies: grant it pg_read_all_settings, or \
+        let text = "the role may not see the data directory: grant it pg_read_all_settings, or \
                     pass --set pg1-path=DIRECTORY";
         return Err(usage(text.to_owned()));
     }
@@ -241,9 +241,9 @@ fn denied(error: std::io::Error, directory: &Path) -> anyhow::Error {
     }
     let uid = rustix::process::geteuid().as_raw();
     AgentError::Target(format!(
-        "this account may not write into {place}: as root run `install -d -m 0750 -o {uid} {place}`, \
-         then this again; or name a file of its own with pgbackrest_config of the source. Nothing \
-         was written"
+        "this account may not write into {place}: as root run `install -d -m 0750 -o {uid} \
+         {place}`, then run this again; or name a file of its own with pgbackrest_config of the \
+         source. Nothing was written"
     ))
     .into()
 }

@@ -56,7 +56,7 @@ pub(crate) fn truth(
     };
     let archive = stanza.archive(system_id).unwrap_or(&nothing);
     found.segments = archive.segments.len() as u64;
-    let walk = Walk::over(archive, size).context("walk over pgBackRest's archive")?;
+    let walk = Walk::over(archive, size).context("check pgBackRest's archive for gaps")?;
     for name in &walk.doubles {
         let text = format!(
             "the archive has two segments {name} that differ: two servers have archived into this \

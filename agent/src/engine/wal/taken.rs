@@ -28,9 +28,9 @@ pub(super) fn history_taken(error: &anyhow::Error) -> bool {
 /// What is told of log that is stored without the history of its timeline.
 pub(super) fn tell_history(error: &anyhow::Error) {
     tracing::error!(
-        "the history of the timeline is not stored, and its WAL is: {error:#}. Remove that object \
-         with the bucket's own client: until then no recovery leads from another timeline to this \
-         one"
+        "the history file of the timeline is not stored, but its WAL is: {error:#}. Remove that \
+         object with the bucket's own client: until then no recovery leads from another timeline \
+         to this one"
     );
 }
 

@@ -17,12 +17,11 @@ pub(super) async fn look(found: &mut Checks) {
             found.good("box", "the server of a recovery runs in a box of its own");
         }
         Ok(Boxes { lacks: Some(lacks), .. }) => {
-            let hint =
-                "it holds all the same; a host or container with a whole /proc has all of it";
+            let hint = "the box works all the same; where /proc is not masked it has that too";
             found.warn("box", format!("the server of a recovery runs in a box; {lacks}"), hint);
         }
         Err(NoBox { missing, hint }) => {
-            let text = format!("no recovery runs here, unless --without-box: {missing}");
+            let text = format!("no recovery can run here, except with --without-box: {missing}");
             found.warn("box", text, hint);
         }
     }

@@ -96,9 +96,9 @@ impl SourceStatus {
     /// That an index contradicts the signed heads of the log.
     pub(super) fn contradicted(&self, what: &str) -> Judged {
         let text = format!(
-            "ALARM: {what}. This host plans by the heads and uses that index no more: look who may \
-             write into the bucket and who has the signing key. A host without this catalog runs \
-             `drctl verify {}` before it trusts a plan",
+            "ALARM: {what}. This host does not use that index any more: find out who may write \
+             into the bucket and who has the signing key. On a host without this catalog run \
+             `drctl verify {}` before you trust a plan",
             self.source
         );
         let key = what.split_whitespace().find(|word| word.ends_with(".index:"));
@@ -139,7 +139,7 @@ impl SourceStatus {
         let log = match self.log.as_ref()? {
             Ok(log) => &log.recoverable_until,
             Err(why) => {
-                let text = format!("the WAL cannot be looked at: {why}");
+                let text = format!("the WAL cannot be checked: {why}");
                 return Some(Judged::attention(FindingCode::LogUnknown, "", text));
             }
         };
@@ -153,13 +153,13 @@ impl SourceStatus {
         let text = match doubt {
             Warning::NoCopyOf(_) => format!("{doubt}: {take}"),
             Warning::Fork { .. } => format!(
-                "{doubt}: `restore --to-end` needs --timeline; see that one server alone archives, \
-                 `drctl timeline {}` shows both",
+                "{doubt}: `restore --to-end` needs --timeline; make sure that only one server \
+                 archives, `drctl timeline {}` shows both",
                 self.source
             ),
             doubt => format!(
-                "{doubt}: `drctl timeline {}` shows what can be recovered; see that the history is \
-                 archived, or {take}",
+                "{doubt}: `drctl timeline {}` shows what can be recovered; make sure that the \
+                 history file is archived, or {take}",
                 self.source
             ),
         };

@@ -146,7 +146,7 @@ impl SourceStatus {
         }));
         found.extend(self.marker_lost.then(|| {
             let text = "the repository's marker is gone or damaged: nothing is written until it is \
-                        there again; look who may write into the bucket, and run `drctl init \
+                        there again; find out who may write into the bucket, and run `drctl init \
                         --restore-marker`";
             Judged::attention(FindingCode::MarkerLost, "", text.to_owned())
         }));
@@ -156,8 +156,8 @@ impl SourceStatus {
         }));
         found.extend(self.overdue.map(|due| {
             let text = format!(
-                "a run was due at {due:.0} and nobody has begun one{}: see that the timer or cron \
-                 runs (`systemctl list-timers`), or run `drctl backup {}`",
+                "a run was due at {due:.0} and has not begun{}: check that the timer or cron runs \
+                 (`systemctl list-timers`), or run `drctl backup {}`",
                 self.last_failure().map(|failed| format!(" since {failed}")).unwrap_or_default(),
                 self.source
             );
@@ -174,7 +174,7 @@ impl SourceStatus {
             many => format!(" (and {} more)", many - 1),
         };
         let text = format!(
-            "ALARM: {}{more}: look who may write into the bucket and who has the signing key; \
+            "ALARM: {}{more}: find out who may write into the bucket and who has the signing key; \
              `drctl verify {}` names all",
             shown(&first.text(), 400),
             self.source
@@ -191,9 +191,9 @@ impl SourceStatus {
         let worst = self.vanished.iter().find(is_newest);
         let lost = worst.or(self.vanished.first())?;
         let text = format!(
-            "{} that was there is gone ({}: {}): look who may write into the bucket, `drctl \
-             catalog check` tells more; run `drctl backup {}`, and when it is explained `drctl \
-             catalog forget {}`",
+            "{} that was there is gone ({}: {}): find out who may write into the bucket, `drctl \
+             catalog check` shows more; run `drctl backup {}`, and when the loss is explained \
+             `drctl catalog forget {}`",
             match self.vanished.len() {
                 1 => "something".to_owned(),
                 many => format!("{many} things"),
@@ -255,15 +255,15 @@ impl SourceStatus {
     fn of_clocks(&self) -> Option<Judged> {
         let backup = self.future.as_ref().map(|future| {
             format!(
-                "{future} is dated in the future, and does not count for the objective: set the \
-                 clock right; `drctl list` shows what was taken since"
+                "{future} is dated in the future, and does not count for the RPO: set the clock \
+                 right; `drctl list` shows what was taken since"
             )
         });
         let log = self.log.as_ref().and_then(|log| log.as_ref().ok());
         let log = log.filter(|log| log.age < -CLOCKS_APART).map(|log| {
             format!(
                 "the last commit in the bucket is dated in the future ({:.0}): set the server's \
-                 clock right; the objective is judged by the newest base backup meanwhile",
+                 clock right; until then the RPO is judged by the newest base backup",
                 log.recoverable_until.shows
             )
         });
@@ -280,16 +280,16 @@ impl SourceStatus {
             // What a drill left says nothing of the log or of a backup.
             if what.contains(&format!("BAD: {EVIDENCE}")) {
                 let text = format!(
-                    "{what}: the evidence of a drill, and neither WAL nor backup, is in doubt. \
-                     Look who wrote it, remove it with the bucket's own client, and look again \
-                     with `drctl verify {}`",
+                    "{what}: only the evidence of a drill is in doubt, neither WAL nor a backup. \
+                     Find out who wrote it, remove it with the bucket's own client, and run `drctl \
+                     verify {}` again",
                     self.source
                 );
                 return Judged::attention(FindingCode::DrillInDoubt, subject, text).since(*at);
             }
             let text = format!(
-                "{what}; take a new one with `drctl backup {0}`, and look again with `drctl verify \
-                 {0} --data` when it was mended",
+                "{what}; take a new one with `drctl backup {0}`, and run `drctl verify {0} --data` \
+                 again when it is repaired",
                 self.source
             );
             Judged::attention(FindingCode::Damaged, subject, text).since(*at)
@@ -311,9 +311,9 @@ impl SourceStatus {
                 many => format!(", and {} more", many - 1),
             };
             let text = format!(
-                "an object among the WAL is not believed ({}{more}): look who may write into the \
-                 bucket; `drctl verify {source} --data` names all, and `drctl timeline {source}` \
-                 shows what can be recovered",
+                "an object among the WAL is not trusted ({}{more}): find out who may write into \
+                 the bucket; `drctl verify {source} --data` names all, and `drctl timeline \
+                 {source}` shows what can be recovered",
                 shown(first, 300),
                 source = self.source
             );
@@ -352,18 +352,19 @@ impl SourceStatus {
             }
             _ if self.running == Some(false) => {
                 let text = format!(
-                    "the job that was begun at {since:.0} has died, nothing of it counts: {again}"
+                    "the job that was begun at {since:.0} has died and left no backup: {again}"
                 );
                 (FindingCode::JobDied, text)
             }
             _ if self.running.is_none() => {
                 let text = format!(
-                    "a backup runs, or died, since {since:.0}: see whether drctl runs, or {again}"
+                    "a backup that began at {since:.0} runs, or has died: check whether drctl \
+                     runs, or {again}"
                 );
                 (FindingCode::JobUnclear, text)
             }
             _ => {
-                let text = format!("a backup runs since {since:.0}");
+                let text = format!("a backup has been running since {since:.0}");
                 let runs = Judged::new(Health::Good, FindingCode::JobRuns, "", text);
                 return Some(runs.since(since));
             }
@@ -385,8 +386,8 @@ impl SourceStatus {
         let log = self.log.as_ref().and_then(|log| log.as_ref().ok());
         match log.filter(|log| log.age >= -CLOCKS_APART) {
             Some(log) if log.age > rpo => Some(format!(
-                "the last commit in the bucket is older than the RPO of {rpo:#}: see that the WAL \
-                 arrives (`drctl doctor`); on an idle server `wal stream --heartbeat` commits",
+                "the last commit in the bucket is older than the RPO of {rpo:#}: check that the \
+                 WAL arrives (`drctl doctor`); on an idle server use `wal stream --heartbeat`",
             )),
             None if age > rpo => Some(format!(
                 "the newest good backup is older than the RPO of {rpo:#}: run `drctl backup {}`",
@@ -553,7 +554,10 @@ mod tests {
         assert_eq!(judged(&[], &[]).0, Health::Good);
         let (health, text) = judged(&[], &[Warning::NoHistory(two)]);
         assert_eq!(health, Health::Attention);
-        assert!(text.contains("not its history") && text.contains("drctl timeline shop"), "{text}");
+        assert!(
+            text.contains("its history file is missing") && text.contains("drctl timeline shop"),
+            "{text}"
+        );
         assert_eq!(judged(&[], &[Warning::DisputedHistory(two)]).0, Health::Attention);
         let gap = Gap { timeline: Timeline::FIRST, from: Lsn(9), until: None, why: Why::Missing };
         assert!(judged(&[gap], &[Warning::NoHistory(two)]).1.contains("is missing"), "a gap first");
@@ -587,7 +591,7 @@ mod tests {
             "{told}"
         );
         let told = of(JobState::Committed);
-        assert!(told.contains("nobody has begun one: see that"), "{told}");
+        assert!(told.contains("has not begun: check that"), "{told}");
     }
 
     #[test]
@@ -612,9 +616,9 @@ mod tests {
         let cases = [
             ("all is well", status(increment()), Health::Good, ""),
             ("it went well", of(JobState::Committed, None), Health::Good, ""),
-            ("it runs", of(JobState::Running, Some(true)), Health::Good, "runs since"),
+            ("it runs", of(JobState::Running, Some(true)), Health::Good, "has been running since"),
             ("it died", of(JobState::Running, Some(false)), Health::Attention, "has died"),
-            ("nobody knows", of(JobState::Committing, None), Health::Attention, "or died"),
+            ("nobody knows", of(JobState::Committing, None), Health::Attention, "or has died"),
             ("it failed", of(JobState::Failed, None), Health::Attention, "the bucket is away"),
             ("it was stopped", of(JobState::Cancelled, None), Health::Attention, "was stopped"),
             (
@@ -639,7 +643,7 @@ mod tests {
                 "a drill's evidence",
                 SourceStatus { bad: junk, ..status(increment()) },
                 Health::Attention,
-                "neither WAL nor backup, is in doubt",
+                "is in doubt, neither WAL nor a backup",
             ),
             ("damage", SourceStatus { bad, ..status(increment()) }, Health::Attention, "BAD"),
         ];

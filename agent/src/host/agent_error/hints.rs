@@ -8,10 +8,9 @@ impl AgentError {
     /// What to do where there is no box for a server.
     fn hint_of_box(&self) -> Option<String> {
         Some(match self {
-            Self::NoBox(_, hint) => format!(
-                "{hint}; where you must restore without, by hand, and know whose data they are: \
-                 --without-box"
-            ),
+            Self::NoBox(_, hint) => {
+                format!("{hint}; to recover without a box, if you trust the data: --without-box")
+            }
             Self::Place(_) => "only a server in a box may replay that: recover it to a point with \
                                   `drctl restore … --to-end`, or `--to-lsn`, without --without-box"
                 .to_owned(),
@@ -65,9 +64,10 @@ impl AgentError {
                  of the two, or give this one a source of its own"
             }
             Self::NameTaken { .. } => {
-                "somebody wrote an object where ours belongs: look who may write into the bucket, \
-                 and remove it with the bucket's own client; in a bucket that keeps versions it \
-                 would do no harm. Nothing is lost: PostgreSQL keeps its WAL and tries again"
+                "somebody wrote an object where drctl's belongs: find out who may write into the \
+                 bucket, and remove it with the bucket's own client; in a bucket that keeps \
+                 versions it would do no harm. Nothing is lost: PostgreSQL keeps its WAL and tries \
+                 again"
             }
             Self::NotWal { .. } => {
                 "nothing was stored and PostgreSQL keeps the file: check the disk, and take a new \
@@ -78,8 +78,8 @@ impl AgentError {
                  `SELECT pg_switch_wal()` ends it now"
             }
             Self::BadSegment { .. } => {
-                "nothing was delivered, so that no rows are lost in silence; `drctl timeline` shows \
-                 what can be reached, another repository may have it whole"
+                "nothing was delivered, so that no rows are lost in silence; `drctl timeline` \
+                 shows what can be reached, another repository may have the missing WAL"
             }
             Self::LogGap { .. } => {
                 "the recovery was stopped so that no rows are lost in silence; `drctl timeline` \
@@ -126,7 +126,7 @@ impl AgentError {
                     names.join(", ")
                 ));
             }
-            Self::Busy { .. } => "wait for it to end; its lock goes with its process",
+            Self::Busy { .. } => "wait until it ends: its lock ends with it",
             Self::NoBackup(_) => {
                 "`drctl list` shows what there is, `drctl verify` why something does not count"
             }
@@ -143,15 +143,16 @@ impl AgentError {
             Self::NoPlan(_, hint) => hint,
             Self::Incomplete(_) => "nothing was committed; do not trust this store",
             Self::NoIdentity(_) => {
-                "name the identity's file with --identity FILE, or in keys.identity; any of the \
-                 recipients that `drctl show` lists will do, the offline recovery identity too"
+                "name the identity's file with --identity FILE, or in keys.identity; the identity \
+                 of any recipient that `drctl show` lists will do, the offline recovery identity \
+                 too"
             }
             Self::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
-            Self::NoSigningKey => "set keys.signing_key: nobody believes what is not signed",
+            Self::NoSigningKey => "set keys.signing_key: what is not signed does not count",
             Self::Unpinned(key) => return Some(unpinned(key)),
             Self::Interrupted => {
-                "run the command again; nothing half done counts as a backup, and of a restore \
-                 only what is named above as proven"
+                "run the command again; an incomplete backup does not count, and of a restore only \
+                 what is named above as proven"
             }
             Self::Place(_) | Self::NoBox(..) => return self.hint_of_box(),
             Self::Runs { .. }

@@ -41,7 +41,10 @@ pub async fn lay_out(
         let layout = Layout::new(state.directory());
         let work = move || look_again(&layout).map_err(anyhow::Error::from);
         if let Err(error) = tokio::task::spawn_blocking(work).await? {
-            tracing::warn!("what an earlier attempt extracted is not whole: {error:#}: once more");
+            tracing::warn!(
+                "what an earlier attempt extracted is incomplete, extracting again: \
+                            {error:#}"
+            );
             state.forget()?;
             lay_out_rest(repository, request, plan, (state, limits), meter, stop).await?;
         }

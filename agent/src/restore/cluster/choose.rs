@@ -40,7 +40,7 @@ pub(super) async fn choose(
             // looks at its tables would wait for ever: it ends when the cluster opens.
             let locks = server.dead_locks().await.context("look for locks at the target")?;
             if locks > 0 {
-                meter.label("ending what had not ended at the target");
+                meter.label("rolling back open transactions");
                 state.release(Some(Released { locks, next_xid: None }))?;
                 own::promote(server, request, state, layout).await?;
                 done.proof = state.proof().cloned().context("nothing was proven")?;

@@ -226,13 +226,13 @@ pub async fn recover(
         };
         let done = match done {
             Ok(None) => {
-                tracing::info!("the WAL asks for larger settings: the server is started again");
+                tracing::info!("the WAL needs larger settings: the server is restarted");
                 server.stop(STOP_PATIENCE).await?;
                 continue;
             }
             Ok(Some(done)) => Ok(done),
             Err(error) if serving.spaces().wants_another_box() && !is_interrupted(&error) => {
-                tracing::info!("the server goes on in another box: {error:#}");
+                tracing::info!("the server is restarted in another box: {error:#}");
                 server.stop(STOP_PATIENCE).await?;
                 continue;
             }
@@ -265,8 +265,7 @@ async fn prove_and_choose(
     let mut proof = watch::prove(request, &arrived, server.stopped())?;
     proof.overtaken = behind::overtaken(request, &proof).await.unwrap_or_else(|error| {
         tracing::warn!(
-            "whether commits of an earlier time come after the stop could not be looked at: \
-             {error:#}"
+            "whether commits of an earlier time come after the stop was not checked: {error:#}"
         );
         None
     });

@@ -37,8 +37,8 @@ pub async fn end_own(state: &RecoveryState) -> Result<()> {
     }
     if state.step() == Step::TookOver {
         let text = format!(
-            "the cluster in {} has taken the place of the source's server: it is in service, and \
-             nothing was touched. Name a new directory",
+            "the cluster in {} has replaced the source's server and is in service: nothing was \
+             touched. Name a new directory",
             data.display()
         );
         return Err(AgentError::Target(text).into());
@@ -65,11 +65,14 @@ pub fn is_own(data: &Path) -> bool {
 fn somebody_elses(data: &Path, server: Option<&Orphan>) -> anyhow::Error {
     let stop = server.map(|server| {
         let id = server.id();
-        format!(". It runs in its box: `kill -INT {id}` stops it, and the same again lets it out")
+        format!(
+            ". It runs in its box: `kill -INT {id}` stops it; then repeat this command, which \
+                 takes it out of the box"
+        )
     });
     let text = format!(
-        "{} was made a cluster of its own by somebody else than this recovery, and may be in use: \
-         nothing was touched. Name a new directory{}",
+        "{} was promoted by somebody else than this recovery, and may be in use: nothing was \
+         touched. Name a new directory{}",
         data.display(),
         stop.unwrap_or_default()
     );
@@ -134,7 +137,7 @@ pub(super) async fn already(
     };
     if request.choice != Choice::Promote && state.released().is_none() {
         let text = format!(
-            "{} was promoted: it is a cluster of its own, and stands at no target any more",
+            "{} was promoted: it is a cluster of its own, and not at its target any more",
             data.display()
         );
         return Err(AgentError::Target(text).into());
@@ -212,6 +215,6 @@ async fn read_again(
 }
 
 fn unproven() -> anyhow::Error {
-    let text = "it was promoted, and what it came to was not proven: it is not to be used";
+    let text = "it was promoted, but its state was not proven: do not use it";
     AgentError::Mismatch(text.to_owned()).into()
 }

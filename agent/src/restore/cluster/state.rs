@@ -133,7 +133,7 @@ impl RecoveryState {
     pub fn resume(directory: &Path, of: &Identity) -> Result<Self> {
         let none = || {
             let text = format!(
-                "there is no recovery in {} to go on with: leave --resume out, and name a new \
+                "there is no recovery in {} to resume: leave out --resume, and name a new \
                  directory",
                 directory.display()
             );
@@ -324,8 +324,8 @@ pub fn kept(directory: &Path) -> Result<Option<Kept>> {
 #[must_use]
 pub fn waits(directory: &Path) -> String {
     format!(
-        "a recovery was begun in {}: go on with it by the same command and --resume, or name a \
-         new directory",
+        "a recovery was begun in {}: continue it with the same command and --resume, or name a new \
+         directory",
         directory.display()
     )
 }
@@ -349,7 +349,7 @@ fn read(directory: &Path) -> Result<Option<State>> {
     read.with_context(|| format!("read {}", path.display()))?;
     let state: Option<State> = serde_json::from_slice(&text).ok();
     let odd = || {
-        let text = format!("{} is not what drctl writes: name a new directory", path.display());
+        let text = format!("drctl did not write {}: name a new directory", path.display());
         AgentError::Target(text)
     };
     Ok(Some(state.filter(|state| state.v == VERSION).ok_or_else(odd)?))
@@ -361,8 +361,7 @@ fn lock(directory: &Path) -> Result<File> {
     match taken.with_context(|| format!("take the lock {}", path.display()))? {
         Taken::Ours(file) => Ok(file),
         Taken::Held(_) => Err(AgentError::Target(format!(
-            "another drctl works in {}: it goes on without a terminal, drctl.log there tells how \
-             far",
+            "another drctl works in {}: it runs without a terminal, see drctl.log there",
             directory.display()
         ))
         .into()),

@@ -18,7 +18,7 @@ pub(super) fn reached(
     stopped: Option<&Stopped>,
 ) -> Result<(), String> {
     let Some(stopped) = stopped else {
-        return Err("the server paused without saying that it came to the target".to_owned());
+        return Err("the server paused without a message that it reached the target".to_owned());
     };
     let fits = stopped.at.as_ref().is_some_and(|at| fits(&plan.target, replayed, at));
     if !fits {

@@ -40,8 +40,8 @@ fn told(shows: Option<Timestamp>, target: &Target) -> String {
         other => other.to_string(),
     };
     match shows {
-        Some(at) => format!("the data now show {} → {aim}", at.strftime("%Y-%m-%d %H:%M:%SZ")),
-        None => format!("the data show the base backup → {aim}"),
+        Some(at) => format!("last commit replayed: {} → {aim}", at.strftime("%Y-%m-%d %H:%M:%SZ")),
+        None => format!("replayed: the base backup → {aim}"),
     }
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn arrive(
             Look::TooSmall => return Ok(None),
             Look::Silent(why) => {
                 if let Some(why) = why {
-                    meter.label(format!("the restored server refuses to be asked: {why}"));
+                    meter.label(format!("the restored server refuses the query: {why}"));
                 } else if let Some(why) = still.reason(server, None) {
                     bail!(AgentError::Mismatch(format!("it lets nobody in, and says: {why}")));
                 }
@@ -197,19 +197,19 @@ mod tests {
             (
                 at("2026-11-25T01:12:40.5Z"),
                 &until,
-                "the data now show 2026-11-25 01:12:40Z → 01:41:00Z",
+                "last commit replayed: 2026-11-25 01:12:40Z → 01:41:00Z",
             ),
             (
                 at("2026-11-24T23:59:59Z"),
                 &until,
-                "the data now show 2026-11-24 23:59:59Z → 2026-11-25 01:41:00Z",
+                "last commit replayed: 2026-11-24 23:59:59Z → 2026-11-25 01:41:00Z",
             ),
-            (None, &until, "the data show the base backup → 2026-11-25 01:41:00Z"),
-            (None, &Target::Latest, "the data show the base backup → the end"),
+            (None, &until, "replayed: the base backup → 2026-11-25 01:41:00Z"),
+            (None, &Target::Latest, "replayed: the base backup → the end"),
             (
                 None,
                 &Target::Lsn { lsn: Lsn(0x10), inclusive: false },
-                "the data show the base backup → position 0/10",
+                "replayed: the base backup → position 0/10",
             ),
         ] {
             assert_eq!(told(shows, target), text);

@@ -51,8 +51,8 @@ pub async fn whose_number(of: &Whose<'_>, plan: &RecoveryPlan) -> Result<()> {
         Found::PartOf { xid: whole, committed } => {
             let how = if committed { "was committed" } else { "was rolled back" };
             let text = format!(
-                "{xid} is a part of the transaction {whole} (a savepoint, or a block of a function), \
-                 which {how} as a whole: {flag} {whole}"
+                "{xid} is a subtransaction of the transaction {whole} (a savepoint, or a block of \
+                 a function), which {how} as a whole: {flag} {whole}"
             );
             Err(AgentError::NoPlan(text, "name the transaction that it is a part of").into())
         }

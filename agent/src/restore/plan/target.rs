@@ -61,9 +61,9 @@ impl Code {
     pub fn is_trusted(&self, digest: Option<&str>) -> Result<()> {
         if let Some(database) = self.uncounted.first() {
             let text = format!(
-                "database {}: more than {CODE_NAMED} places run code as {}, a superuser of the target: \
-                 nobody can have read it. Restore it into a server of its own that holds nothing else, \
-                 as a role that is no superuser. Nothing was done",
+                "database {}: more than {CODE_NAMED} places run code as {}, a superuser of the \
+                 target: nobody could read all of it. Restore it into a server of its own that \
+                 holds nothing else, as a role that is no superuser. Nothing was done",
                 shown(database, 200),
                 self.user
             );
@@ -82,7 +82,7 @@ fn running(items: &[Item], owners: bool) -> Vec<String> {
     let databases = items.iter().filter_map(|item| Some((&item.target, database_of(item)?)));
     let runs = |(target, facts): (&String, &DatabaseFacts)| -> Vec<String> {
         let unknown = (!owners && facts.runs_unowned.is_none())
-            .then(|| "whatever runs as an owner: this backup does not tell what".to_owned());
+            .then(|| "what runs as an owner: this backup does not record it".to_owned());
         // What runs with owners runs without them too.
         let all = listed(facts, owners).or(facts.runs.as_ref()).into_iter().flatten();
         all.chain(&unknown).map(|one| shown(&format!("database {target}: {one}"), 2000)).collect()
@@ -139,8 +139,10 @@ pub(super) async fn look_at(
             )
         }));
     }
-    notes.extend(kept.iter().map(|item| {
-        format!("database {}: there with all its rows, and left as it is", item.target)
-    }));
+    notes.extend(
+        kept.iter().map(|item| {
+            format!("database {}: there with all its rows, and not changed", item.target)
+        }),
+    );
     Ok((notes, code))
 }

@@ -14,7 +14,7 @@ const WORDS: &[(&str, &str)] = &[
         "received corrupt message of type InvalidContentType",
         "what answers there speaks no TLS (InvalidContentType)",
     ),
-    ("invalid peer certificate: ", "its certificate is not believed: "),
+    ("invalid peer certificate: ", "its certificate is not trusted: "),
     ("Server returned non-2xx status code: ", "status "),
     ("Unable to canonicalize filesystem root: ", ""),
     ("Error after 0 retries in ", "in "),

@@ -151,32 +151,43 @@ impl Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Warning::SuspectBase => f.write_str("the base is suspect, and no good one would do"),
+            Warning::SuspectBase => f.write_str(
+                "the base backup is suspect, and no good one can \
+                                                 be used",
+            ),
             Warning::BehindGap(gap) => write!(f, "the WAL after a gap is left out: {gap}"),
             Warning::BehindEnd(gap) => {
-                write!(f, "WAL that was there behind the end is left out: {gap}")
+                write!(f, "WAL that was there after the end is left out: {gap}")
             }
             Warning::DisputedHistory(timeline) => {
-                write!(f, "two histories of timeline {timeline} tell different things")
+                write!(f, "two history files of timeline {timeline} differ")
             }
             Warning::ClockWentBack { to } => {
                 write!(f, "a clock was set back to {to}: commits after the stop are earlier")
             }
             Warning::XidNotCertain { pieces } => {
-                write!(f, "where the transaction ended only the replay shows (pieces: {pieces})")
+                write!(
+                    f,
+                    "only the replay will show where the transaction ended (pieces: \
+                           {pieces})"
+                )
             }
             Warning::AtTheEnd => f.write_str("nothing follows the piece that holds the target"),
             Warning::TargetIsLastCommit => f.write_str("the target is the last known commit"),
             Warning::CutOff { backup, gap } => {
-                write!(f, "the newer base {backup} is cut off: {gap}")
+                write!(f, "the newer base backup {backup} cannot be used: {gap}")
             }
             Warning::EndedAfter { backup } => {
-                write!(f, "the newer base {backup} had not ended at the target")
+                write!(f, "the newer base backup {backup} had not ended at the target")
             }
-            Warning::NewerSuspect { backup } => write!(f, "the newer base {backup} is suspect"),
+            Warning::NewerSuspect { backup } => write!(
+                f,
+                "the newer base backup {backup} is \
+                                                           suspect"
+            ),
             Warning::NewerTimeline(timeline) => write!(f, "there is a newer timeline {timeline}"),
             Warning::NoHistory(timeline) => {
-                write!(f, "there is WAL of timeline {timeline} but not its history")
+                write!(f, "there is WAL of timeline {timeline}, but its history file is missing")
             }
             Warning::NoCopyOf(system_id) => write!(
                 f,
@@ -194,8 +205,8 @@ impl fmt::Display for Warning {
             }
             Warning::LeftBehind { timeline, until } => write!(
                 f,
-                "timeline {timeline} alone has commits up to {until}, which this one left behind: \
-                 --timeline {timeline} leads to them"
+                "only timeline {timeline} has the commits up to {until}: --timeline {timeline} \
+                 recovers them"
             ),
         }
     }
@@ -312,7 +323,7 @@ pub enum Reason {
     #[error("no piece of the WAL has this transaction")]
     XidNotFound,
     /// The numbers of transactions went round since.
-    #[error("the numbers of transactions went round: there are {} of this number", .places.len())]
+    #[error("transaction IDs have wrapped around: there are {} of this number", .places.len())]
     XidAmbiguous {
         /// The first piece of each that may hold it.
         places: Vec<Place>,
@@ -341,7 +352,7 @@ impl NoPlan {
         }
         match self.reason {
             Reason::UnknownTimeline { .. } => "name another timeline: `drctl timeline` shows them",
-            Reason::NoBase => "take a physical backup: without one no WAL can be replayed",
+            Reason::NoBase => "take a base backup: without one no WAL can be replayed",
             Reason::BeforeFirst { .. } => "choose a later target",
             Reason::AfterEnd { .. } => {
                 "choose an earlier target, or recover all that there is: --to-end"

@@ -214,7 +214,7 @@ fn without_summaries_a_full_copy_is_made_and_the_reason_is_told() {
         let knows = "select count(*) from pg_settings where name = 'summarize_wal'";
         let (wanted, found) = match server.psql("postgres", knows).as_str() {
             "1" => ("summarize_wal is off", "summarize_wal is off"),
-            _ => ("makes none, servers from 17 on do", "makes no incremental backups"),
+            _ => ("cannot make one, 17 and later can", "makes no incremental backups"),
         };
         for arguments in [&["backup", "shop"][..], &["backup", "shop", "--incremental"]] {
             let made = site.json(0, arguments);
@@ -406,7 +406,7 @@ fn a_copy_whose_chain_is_broken_is_no_backup_and_everything_says_so() {
     // The same name, signed, and still another one; which itself is as good as any.
     fs::write(manifest_of(&site, &full), &whole).unwrap();
     resign(&site, &full, |manifest| manifest.host = "elsewhere".to_owned());
-    is_broken(&site, &id, Some(&full), "another one now");
+    is_broken(&site, &id, Some(&full), "whose manifest was replaced");
     // Suspect since: a manifest cannot become so, and a child of one is none.
     fs::write(manifest_of(&site, &full), &whole).unwrap();
     let _ = site.json(0, &["catalog", "rebuild"]);
@@ -447,9 +447,9 @@ fn a_list_or_a_program_that_is_another_one_stops_the_restore() {
     };
     site.bin_dir(bin.path());
     for (more, why) in [
-        ("printf x | dd of=$out/PG_VERSION conv=notrunc 2> /dev/null", "other bytes"),
+        ("printf x | dd of=$out/PG_VERSION conv=notrunc 2> /dev/null", "other content"),
         ("rm $out/global/pg_filenode.map", "pg_filenode.map"),
-        ("touch $out/base/1/one_too_many", "files are there"),
+        ("touch $out/base/1/one_too_many", ", but it lists "),
         ("rm $out/backup_manifest", "cannot be read"),
     ] {
         fake(more);

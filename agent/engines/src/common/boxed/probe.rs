@@ -11,10 +11,10 @@ use crate::common::temporary;
 /// What the options are about, in the order in which they are tried.
 const PARTS: [&str; 5] = [
     "user namespaces are off",
-    "a network of its own cannot be had",
-    "processes of its own cannot be had",
-    "shared memory of its own cannot be had",
-    "a host name of its own cannot be had",
+    "a network namespace cannot be created",
+    "a process namespace cannot be created",
+    "an IPC namespace cannot be created",
+    "a host name namespace cannot be created",
 ];
 
 /// Why no box can be had.

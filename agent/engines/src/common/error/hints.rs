@@ -24,13 +24,13 @@ impl EngineError {
                     .to_owned()
             }
             EngineError::Io { .. } => {
-                "check room and permissions there, and run the command again; earlier backups are \
-                 not affected"
+                "check free space and permissions there, and run the command again; earlier \
+                 backups are not affected"
                     .to_owned()
             }
             EngineError::NotPrivate { .. } => {
-                "set TMPDIR to a directory of this account, for example TMPDIR=/tmp, or make it one \
-                 that only this account and root may change, or sticky; nothing was done there"
+                "set TMPDIR to a directory that only this account and root may change, or to a \
+                 sticky one such as /tmp; nothing was done there"
                     .to_owned()
             }
             EngineError::Temporary { .. } => {

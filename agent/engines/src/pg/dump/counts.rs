@@ -216,8 +216,8 @@ async fn count_unplanned(client: &Client, table: &Table) -> Result<u64, EngineEr
     let columns = column.map(|column| format!("({})", quote_ident(&spelled(&column))));
     let statement = format!("COPY {name} {} TO STDOUT", columns.unwrap_or_default());
     let Ok(statement) = String::from_utf8(spelling::unspelled(&statement)) else {
-        let text = "a function of its owner's would run, and its name is no UTF-8: rename it, or \
-                    drop the index or constraint that calls the function";
+        let text = "a function of the table's owner would run, and the table's name is not UTF-8: \
+                    rename the table, or drop the index or constraint that calls the function";
         return Err(EngineError::from(ServerError::Query {
             action: action(),
             source: ServerSaid::new(text),

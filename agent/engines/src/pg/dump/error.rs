@@ -104,7 +104,7 @@ pub enum DumpError {
         differences: Vec<RowDifference>,
     },
     /// A database bears the mark of a restore that has not come to its end.
-    #[error("the target is not whole: the restore of {} is under way, or broke off", quoted(.names))]
+    #[error("the target is incomplete: the restore of {} is still running, or broke off", quoted(.names))]
     Unfinished {
         /// Which ones.
         names: Vec<String>,
@@ -211,9 +211,8 @@ fn unfinished_hint(names: &[String]) -> String {
     let drop = |name: &String| format!("DROP DATABASE {};", typed_ident(name));
     let drop: Vec<String> = names.iter().map(drop).collect();
     format!(
-        "let a restore that is under way come to its end; if none is (`SELECT * FROM \
-         pg_stat_activity`), remove what was restored with `{}` and restore again. Nothing was \
-         changed",
+        "wait for a restore that still runs; if none runs (`SELECT * FROM pg_stat_activity`), \
+         remove what was restored with `{}` and restore again. Nothing was changed",
         drop.join(" ")
     )
 }

@@ -28,7 +28,7 @@ use crate::pg::server::spelling::{bytes_of, spelled};
 /// An error if the role may not read the passwords of roles.
 pub(crate) async fn passwords_readable(session: &Session, user: &str) -> Result<(), EngineError> {
     let query = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')::text";
-    if session.text(query, "look at our privileges").await? == "true" {
+    if session.text(query, "read the privileges of the role").await? == "true" {
         return Ok(());
     }
     Err(EngineError::from(ServerError::Permission {
@@ -161,12 +161,12 @@ impl RestoreTarget for GlobalsTarget {
 
 /// Runs the statements, each on its own: one that fails keeps no other from being run.
 async fn apply(session: &Session, statements: &[String]) -> Result<Told, EngineError> {
-    let me = session.text("SELECT current_user::text", "ask who we are").await?;
+    let me = session.text("SELECT current_user::text", "ask for the current role").await?;
     let Told { mut notes, mut failed } = Told::default();
     run(session, "BEGIN", "begin to restore the globals").await?;
     for statement in statements {
         if let Some((_, role)) = role_of(statement).filter(|(_, role)| *role == me) {
-            let note = format!("role {role}: left as it is, because we are logged in as it");
+            let note = format!("role {role}: not changed, because drctl is logged in as this role");
             if !notes.contains(&note) {
                 notes.push(note);
             }

@@ -40,7 +40,7 @@ impl Guard {
     /// # Errors
     /// The server's.
     pub(in crate::pg) async fn hold(&self, tables: &[&Table]) -> Result<Guarded, EngineError> {
-        let failed = |error| EngineError::query("look whose the tables are")(error);
+        let failed = |error| EngineError::query("read the owners of the tables")(error);
         let client = &self.0.client;
         let wanted: Vec<u32> = tables.iter().map(|table| table.oid).collect();
         let rows = client.query(OF_OTHERS, &[&wanted]).await.map_err(failed)?;
@@ -67,7 +67,7 @@ impl Guard {
     /// # Errors
     /// The server's.
     pub(super) async fn let_go(&self) -> Result<(), EngineError> {
-        let failed = |error| EngineError::query("give locks back")(error);
+        let failed = |error| EngineError::query("release locks")(error);
         // Without a transaction it is a warning.
         self.0.client.batch_execute("ROLLBACK").await.map_err(failed)
     }

@@ -36,8 +36,8 @@ impl Member {
         let Member { schema, table, extension, added, rows } = self;
         let rows = rows.map_or_else(|| "rows".to_owned(), |rows| format!("{rows} rows"));
         let fate = match added {
-            true => "it was added to the extension and does not come back at all",
-            false => "the extension makes it anew as it was at first",
+            true => "it was added to the extension and is not restored at all",
+            false => "CREATE EXTENSION makes it as it was at first",
         };
         format!(
             "{schema}.{table} of {database} belongs to the extension {extension}: pg_dump leaves its \

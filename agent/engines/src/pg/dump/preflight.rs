@@ -132,7 +132,7 @@ fn target_names(wanted: &[RestoreDatabase<'_>]) -> Result<Vec<String>, EngineErr
             return Err(EngineError::Config(message));
         }
         if matches!(target_name.as_str(), "" | "template0" | "template1") {
-            let message = format!("`{target_name}` is no name that a database can be restored as");
+            let message = format!("a database cannot be restored under the name `{target_name}`");
             return Err(EngineError::Config(message));
         }
     }
@@ -236,7 +236,7 @@ fn bounded(mut found: Vec<String>) -> Vec<String> {
 async fn has(session: &Session, attribute: &str) -> Result<bool, EngineError> {
     let query =
         format!("SELECT ({attribute})::text FROM pg_catalog.pg_roles WHERE rolname = current_user");
-    Ok(session.text(&query, "look at our privileges").await? == "true")
+    Ok(session.text(&query, "read the privileges of the role").await? == "true")
 }
 
 async fn may_create(

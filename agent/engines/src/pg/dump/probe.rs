@@ -90,7 +90,7 @@ pub async fn probe(server: &PgServer, application_name: &str) -> Result<ServerRe
 }
 
 async fn role(session: &Session) -> Result<(RoleReport, bool), EngineError> {
-    let failed = |error| EngineError::query("look at our role")(error);
+    let failed = |error| EngineError::query("read the privileges of the role")(error);
     let row = session.client.query_one(ROLE, &[]).await.map_err(failed)?;
     let get = |index: usize| row.try_get::<_, bool>(index).map_err(failed);
     let role = RoleReport {

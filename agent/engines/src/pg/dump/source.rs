@@ -254,7 +254,7 @@ impl PgDumpSource {
             Err(LockedOut { object, blockers }) => {
                 running.stopper().stop().await;
                 snapshot::release(session).await?;
-                let said = ServerSaid::new(format!("pg_dump waited for {object} in vain"));
+                let said = ServerSaid::new(format!("pg_dump did not get the lock on {object}"));
                 return Ok(Err(Again::Locked { said, blockers }));
             }
         };
@@ -267,7 +267,7 @@ impl PgDumpSource {
         let blockers = snapshot::blockers(session, &tables).await?;
         snapshot::release(session).await?;
         if !ended.status.success() && was_locked_out(&ended.stderr) {
-            let said = ServerSaid::new("pg_dump waited for a lock in vain");
+            let said = ServerSaid::new("pg_dump did not get a lock");
             return Ok(Err(Again::Locked { said, blockers }));
         }
         ended.success()?;
@@ -366,7 +366,7 @@ fn outcome(
             let action = format!("count the rows of database {}", quote_ident(&database.name));
             EngineError::from(ServerError::Query {
                 action,
-                source: ServerSaid::new("the count was given up"),
+                source: ServerSaid::new("the count was cancelled"),
             })
         })??;
         let differences = counts::compare_with_dump(&counted, &dump);

@@ -125,7 +125,7 @@ fn is_listed(layout: &Layout, digest: Option<Digest>) -> Result<(), EngineError>
     read(&bytes).map_err(failed)?;
     let found = Digest(Sha256::digest(&bytes).into());
     if digest.is_some_and(|digest| digest != found) {
-        return Err(failed(wrong("it is another one than the signed manifest names")));
+        return Err(failed(wrong("it is not the one that the signed manifest names")));
     }
     Ok(())
 }
@@ -169,7 +169,7 @@ fn check_tree(layout: &Layout) -> Result<(), WalkError> {
         files(&layout.data()).map_err(|error| wrong(format!("the files beside it: {error}")))?;
     // The list does not list itself.
     if found != listed + 1 {
-        return Err(wrong(format!("{} files are there, and it lists {listed}", found - 1)));
+        return Err(wrong(format!("there are {} files, but it lists {listed}", found - 1)));
     }
     Ok(())
 }
@@ -266,9 +266,9 @@ mod tests {
                 fs::rename(data.join("base/1"), data.join("../elsewhere")).unwrap();
                 std::os::unix::fs::symlink("../../elsewhere", data.join("base/1")).unwrap();
             }),
-            ("other bytes", |data| fs::write(data.join("base/1"), "base/2").unwrap()),
+            ("other content", |data| fs::write(data.join("base/1"), "base/2").unwrap()),
             ("base/1", |data| fs::remove_file(data.join("base/1")).unwrap()),
-            ("3 files are there", |data| fs::write(data.join("base/2"), "").unwrap()),
+            ("there are 3 files", |data| fs::write(data.join("base/2"), "").unwrap()),
             ("own checksum", |data| {
                 let text = fs::read_to_string(data.join(LISTING)).unwrap();
                 fs::write(

@@ -76,8 +76,8 @@ pub(super) async fn all_came(
             what => Err(EngineError::from(ServerError::LeftOut { what })),
         },
         Err(error) => Ok(Some(format!(
-            "whether every database and tablespace is in the base backup was not compared with the \
-             server's own lists, which could not be asked for ({error}); it warned of none that is \
+            "drctl could not ask the server for its databases and tablespaces ({error}), so it did \
+             not check that all of them are in the base backup; the server warned of none that it \
              left out"
         ))),
     }
@@ -90,7 +90,7 @@ impl Census {
         let sends = major >= Some(SENDS_IN_PLACE);
         let inside = |place: &str| !sends && !place.starts_with('/');
         let inside = self.tablespaces.iter().filter(|(_, place)| inside(place));
-        inside.map(|(oid, _)| format!("pg_tblspc/{oid}, a tablespace in place")).collect()
+        inside.map(|(oid, _)| format!("pg_tblspc/{oid}, an in-place tablespace")).collect()
     }
 
     /// What was there before and after the backup, at the same place, and is not among the

@@ -17,14 +17,14 @@ pub enum PhysicalError {
         what: &'static str,
     },
     /// The server gets no memory when it starts.
-    #[error("this host has not the memory that the restored server needs")]
+    #[error("this host has not enough memory for the restored server")]
     Memory {
         /// What it says.
         source: ServerSaid,
     },
     /// A base backup that was extracted, or a chain that was combined, is not the one that it
     /// should be.
-    #[error("what lies in {place} is not what its list of files says")]
+    #[error("the files in {place} are not those in its list of files")]
     Differs {
         /// The data directory.
         place: String,
@@ -59,8 +59,8 @@ impl Classified for PhysicalError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             PhysicalError::NoTable { .. } => {
-                "nothing was lost, and the recovery stands: name tables that are there and hold \
-                 rows"
+                "nothing was lost, and the recovery is still valid: name tables that exist and \
+                 hold rows"
                     .to_owned()
             }
             PhysicalError::Memory { .. } => {

@@ -198,7 +198,7 @@ fn mapped(map: &[u8]) -> Result<Vec<u32>, WalkError> {
     let text = String::from_utf8_lossy(map);
     let oid = |line: &str| {
         let oid: Option<u32> = line.split(' ').next().and_then(|oid| oid.parse().ok());
-        oid.ok_or_else(|| WalkError::Contents("its tablespace_map is odd".into()))
+        oid.ok_or_else(|| WalkError::Contents("its tablespace_map is invalid".into()))
     };
     text.lines().filter(|line| !line.is_empty()).map(oid).collect()
 }

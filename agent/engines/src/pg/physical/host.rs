@@ -44,7 +44,7 @@ struct Host {
 pub async fn check_host(bin_dir: &Path, needs: Option<&ClusterNeeds>) -> HostReport {
     let Some(needs) = needs else {
         let note =
-            "the base backup does not tell which locales and extensions it needs: not looked at";
+            "the base backup does not record which locales and extensions it needs: not checked";
         return HostReport { missing: Vec::new(), notes: vec![note.to_owned()] };
     };
     compare(needs, &look(bin_dir).await)
@@ -117,7 +117,10 @@ fn locales(needs: &ClusterNeeds, host: &Host, report: &mut HostReport) {
         if !wanted.is_empty() {
             let names: Vec<&str> = wanted.iter().map(|name| name.as_str()).collect();
             let names = shown(&names.join(", "), 300);
-            report.notes.push(format!("`locale -a` does not run here: it needs {names}"));
+            report.notes.push(format!(
+                "`locale -a` does not run here, so these locales were not \
+                                       checked: {names}"
+            ));
         }
         return;
     };
@@ -134,7 +137,7 @@ fn libraries(needs: &ClusterNeeds, host: &Host, report: &mut HostReport) {
     let wanted = needs.libraries.iter().flatten();
     let Some(folder) = &host.libraries else {
         if needs.libraries.as_ref().is_some_and(|all| !all.is_empty()) {
-            let note = "pg_config is not beside the server's programs: libraries not looked at";
+            let note = "pg_config is not beside the server's programs: libraries not checked";
             report.notes.push(note.to_owned());
         }
         return;
@@ -163,7 +166,7 @@ fn extensions(needs: &ClusterNeeds, host: &Host, report: &mut HostReport) {
     }
     let Some(folder) = &host.extensions else {
         if !wanted.is_empty() {
-            let note = "pg_config is not beside the server's programs: extensions not looked at";
+            let note = "pg_config is not beside the server's programs: extensions not checked";
             report.notes.push(note.to_owned());
         }
         return;

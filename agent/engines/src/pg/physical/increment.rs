@@ -38,7 +38,7 @@ pub(super) async fn begin_on(
     let at = &parent.at;
     if copier.major().is_none_or(|major| major < FIRST_INCREMENTAL) {
         let version = copier.version();
-        return Err(format!("PostgreSQL {version} makes none, servers from 17 on do"));
+        return Err(format!("PostgreSQL {version} cannot make one, 17 and later can"));
     }
     if cluster.system_id != at.system_id || segment_size != at.segment_size {
         return Err("the backup before it is of another cluster".to_owned());
@@ -94,8 +94,8 @@ pub(super) fn stands_on(label: &[u8], parent: Option<Lsn>) -> Result<(), WalkErr
         Err(odd) => shown(odd, 40),
     };
     Err(WalkError::Contents(format!(
-        "its backup_label says that it is based on the backup that begins at {found}, and it was \
-         to be {wanted}"
+        "its backup_label says that it is based on the backup that begins at {found}, but it \
+         should begin at {wanted}"
     )))
 }
 

@@ -43,8 +43,9 @@ pub fn no_links(layout: &Layout) -> Result<(), EngineError> {
     let names: Vec<String> =
         found.iter().take(NAMED).map(|path| shown(&path.to_string_lossy(), 200)).collect();
     Err(EngineError::Config(format!(
-        "{} of the cluster's files are links or no files at all, which no base backup brings: {}. \
-         What was restored has made them, and they may lead anywhere: do not start what is in {}",
+        "{} entries of the cluster are symbolic links or not regular files, which no base backup \
+         has: {}. The restored server created them, and they may lead anywhere: do not start what \
+         is in {}",
         found.len(),
         names.join(", "),
         layout.data().display()

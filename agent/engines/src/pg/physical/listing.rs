@@ -208,7 +208,7 @@ pub(super) fn compare(listing: &[u8], came: &Hasher) -> Result<Said, WalkError> 
     }
     let others = came.files.keys().filter(|path| !path.starts_with("pg_wal/")).count() as u64;
     if others != listed {
-        return Err(wrong(format!("{others} files came, and it lists {listed}")));
+        return Err(wrong(format!("{others} files arrived, but it lists {listed}")));
     }
     let range =
         |range: &Range| WalRange { timeline: range.timeline, start: range.start, end: range.end };
@@ -264,12 +264,12 @@ pub(super) fn read_listing(listing: &[u8]) -> Result<Vec<(String, Listed)>, Walk
 
 pub(super) fn same(path: &str, listed: &Listed, came: Option<&Came>) -> Result<(), WalkError> {
     let shown = shown(path, 200);
-    let (size, hash) = came.ok_or_else(|| wrong(format!("{shown} did not come")))?;
+    let (size, hash) = came.ok_or_else(|| wrong(format!("{shown} did not arrive")))?;
     if listed.algorithm.as_deref() != Some("SHA256") {
         return Err(wrong(format!("{shown} has no SHA-256 in it")));
     }
     if *size != listed.size || listed.checksum.as_deref() != Some(hash.to_string().as_str()) {
-        return Err(wrong(format!("{shown} came with other bytes")));
+        return Err(wrong(format!("{shown} arrived with other content")));
     }
     Ok(())
 }

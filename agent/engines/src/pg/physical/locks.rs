@@ -81,9 +81,9 @@ pub(super) async fn may_be_read(
         return Ok(());
     };
     let text = format!(
-        "the prepared transaction {} has locked it, and had not been decided at the target: \
-         recover to before it was prepared, or use --promote and then COMMIT PREPARED or ROLLBACK \
-         PREPARED",
+        "the prepared transaction {} holds a lock on it, and was neither committed nor rolled back \
+         at the target: recover to before it was prepared, or use --promote and then COMMIT \
+         PREPARED or ROLLBACK PREPARED",
         quote_literal(&gid)
     );
     Err(EngineError::from(ServerError::Query { action, source: ServerSaid::new(text) }))

@@ -47,8 +47,8 @@ pub(super) fn smaller(lines: &str, available: Option<u64>) -> Vec<Smaller> {
         name,
         value: format!("{bound}kB"),
         says: format!(
-            "{name} = {value} of the source is more than this host can give: the server that \
-             replays takes {bound}kB"
+            "the source's {name} = {value} is too much for this host: the server that replays uses \
+             {bound}kB"
         ),
     });
     told.collect()

@@ -121,7 +121,10 @@ pub async fn pick_table(
 /// A database that is not there, or takes nobody in, is told of like a table that is not there.
 fn not_there(wanted: &PickedTable, error: EngineError) -> EngineError {
     let what = match error.own() {
-        Some(ServerError::NoDatabase { .. }) => "is in no database that is there at this point",
+        Some(ServerError::NoDatabase { .. }) => {
+            "is in a database that does not exist at this \
+                                                 point"
+        }
         // 55000: a template, or one that was made to take no connections.
         Some(ServerError::NoEntry { source, .. }) if source.sqlstate() == Some("55000") => {
             "is in a database that takes no connections"
@@ -181,7 +184,7 @@ async fn find(
     let no_table = |what: Option<&'static str>| {
         EngineError::from(PhysicalError::NoTable {
             name: wanted.to_string(),
-            what: what.unwrap_or("is not there at this point"),
+            what: what.unwrap_or("does not exist at this point"),
         })
     };
     let Some(own) = objects.iter().find(|object| object.is_wanted) else {
@@ -199,13 +202,13 @@ async fn find(
     for object in &objects {
         let name = shown(&object.name, 200);
         if let (Some(odd), false) = (object.odd, object.is_wanted) {
-            notes.push(format!("below it, {name} {odd}: it is not in the dump"));
+            notes.push(format!("{name}, a partition or child of it, {odd}: it is not in the dump"));
         }
         if let Some(parents) = &object.parents {
             let parents = shown(parents, 200);
             notes.push(format!(
-                "{name} inherits from {parents}, which is not in this dump: make that before this \
-                 is loaded, or take it out instead, with all that inherits from it"
+                "{name} inherits from {parents}, which is not in this dump: create it before you \
+                 load this dump, or extract it instead, with all tables that inherit from it"
             ));
         }
     }
@@ -245,14 +248,11 @@ async fn objects(session: &Session, wanted: &PickedTable) -> Result<Vec<Object>,
 fn odd(kind: &str, persistence: &str) -> Option<&'static str> {
     Some(match (kind, persistence) {
         ("r" | "p", "p") => return None,
-        ("r" | "p", "u") => "is an unlogged table: no base backup and no WAL brings its rows back",
+        ("r" | "p", "u") => "is an unlogged table: base backups and WAL do not hold its rows",
         ("r" | "p", _) => "is a temporary table",
         ("v", _) => "is a view, which has no rows of its own: name the tables that it reads",
-        ("m", _) => {
-            "is a materialized view, which is made anew of the tables that it reads: name \
-                     those"
-        }
-        ("f", _) => "is a foreign table, whose rows lie elsewhere",
+        ("m", _) => "is a materialized view: name the tables that it reads",
+        ("f", _) => "is a foreign table, whose rows are on another server",
         ("S", _) => "is a sequence: name the table that it belongs to",
         ("i" | "I", _) => "is an index: name the table that it belongs to",
         _ => "is no table",

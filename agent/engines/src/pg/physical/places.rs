@@ -25,7 +25,7 @@ use crate::common::process::blocking;
 
 /// What is said of a place of a tablespace that cannot be had in the box: another directory for the
 /// restore may help, and the same once more does not.
-const UNUSABLE: &str = "which cannot be made in the box";
+const UNUSABLE: &str = "which cannot be created in the box";
 
 /// Whether that was said in these words, a server's or ours.
 #[must_use]
@@ -53,14 +53,14 @@ pub fn lead(layout: &Layout, oid: u32, place: &Path) -> Result<(), EngineError> 
     let odd = |why: &str| EngineError::Config(unusable(place, why));
     let within = [layout.data(), layout.tablespaces(), layout.box_root(), "/proc".into()];
     if within.iter().any(|within| place.starts_with(within)) {
-        return Err(odd("it lies in what the box has of its own: restore into another directory"));
+        return Err(odd("it is in a directory of the box itself: restore into another directory"));
     }
     let place_in_box = as_in_box(place);
     let names = names(&place_in_box).ok_or_else(|| odd("it is no plain absolute path"))?;
     let Some((last, parents)) = names.split_last() else { return Err(odd("it is the root")) };
     let failed = |errno: Errno| match errno {
         Errno::EXIST => odd("this restore lies below it: restore into another directory"),
-        errno => odd(&format!("the box has no room for it ({errno})")),
+        errno => odd(&format!("the box cannot create it ({errno})")),
     };
     let target = layout.tablespace(oid);
     let mut at = open(CWD, layout.box_root().as_os_str()).map_err(failed)?;
@@ -73,7 +73,8 @@ pub fn lead(layout: &Layout, oid: u32, place: &Path) -> Result<(), EngineError> 
             }
             // A tablespace in the place of another one.
             Err(Errno::NOTDIR | Errno::LOOP) => {
-                let led = led(&at, name, layout).ok_or_else(|| odd("a link is in its way"))?;
+                let led =
+                    led(&at, name, layout).ok_or_else(|| odd("a symbolic link is in its path"))?;
                 open(CWD, led.as_os_str()).map_err(failed)?
             }
             Err(errno) => return Err(failed(errno)),
@@ -90,7 +91,7 @@ pub fn lead(layout: &Layout, oid: u32, place: &Path) -> Result<(), EngineError> 
 
 fn unusable(place: &Path, why: &str) -> String {
     format!(
-        "the WAL makes a tablespace at {}, {UNUSABLE}: {why}",
+        "the WAL creates a tablespace at {}, {UNUSABLE}: {why}",
         shown(&place.to_string_lossy(), 200)
     )
 }
@@ -133,8 +134,8 @@ pub(super) fn settle(layout: &Layout) -> Result<(), EngineError> {
         };
         let Some(target) = leads() else {
             return Err(EngineError::Config(format!(
-                "the tablespace {} leads to {}, which is no place of this restore: do not start what \
-                 is in {}",
+                "the tablespace {} points to {}, outside of this restore: do not start what is in \
+                 {}",
                 shown(&name.to_string_lossy(), 50),
                 shown(&says.to_string_lossy(), 200),
                 layout.data().display()
@@ -247,7 +248,7 @@ mod tests {
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
         symlink(&outside, layout.data().join(LINKS).join("9")).unwrap();
         let error = settle(&layout).unwrap_err().to_string();
-        assert!(error.contains("no place of this restore"), "{error}");
+        assert!(error.contains("outside of this restore"), "{error}");
         fs::remove_dir_all(layout.data().join(LINKS)).unwrap();
         symlink(&outside, layout.data().join(LINKS)).unwrap();
         assert!(settle(&layout).is_err());

@@ -180,8 +180,8 @@ pub fn prepare(layout: &Layout, recovery: &Recovery) -> Result<Vec<String>, Engi
     data.remove(Path::new(other)).map_err(failed(&format!("remove {other}")))?;
     data.sync().map_err(failed("sync all"))?;
     notes.push(
-        "archiving and logical replication are switched off in it (postgresql.auto.conf): when \
-         it takes the source's place `drctl take-over` switches them on"
+        "archiving and logical replication are switched off in it (postgresql.auto.conf): if it is \
+         to replace the source's server, run `drctl take-over`"
             .to_owned(),
     );
     Ok(notes)

@@ -63,5 +63,5 @@ fn same(root: &Below, path: &str, listed: &Listed) -> Result<(), WalkError> {
     }
     let hash = drctl_model::Digest(hash.finalize().into()).to_string();
     let equal = bytes == listed.size && listed.checksum.as_deref() == Some(hash.as_str());
-    if equal { Ok(()) } else { Err(wrong("has other bytes")) }
+    if equal { Ok(()) } else { Err(wrong("has other content")) }
 }

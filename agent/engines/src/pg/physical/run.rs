@@ -108,7 +108,10 @@ impl Recovering {
         settings.extend(source_settings(bin_dir, &data));
         for one in smaller(&sizes, available()) {
             let says = one.says;
-            tracing::warn!("{says}; before you start the cluster by hand, lower it in its files");
+            tracing::warn!(
+                "{says}; lower it in the configuration before you start the cluster by \
+                            hand"
+            );
             settings.push((one.name, one.value));
         }
         let mut arguments = vec!["-D".to_owned(), shown(&data)];

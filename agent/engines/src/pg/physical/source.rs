@@ -371,7 +371,7 @@ impl BackupSource for BaseBackupSource {
 
     async fn abort(self: Box<Self>) {
         // Both connections end with us, and the server ends what they were doing.
-        tracing::debug!("the base backup {} is given up", self.label);
+        tracing::debug!("the base backup {} was cancelled", self.label);
         drop(self.keeper);
     }
 }

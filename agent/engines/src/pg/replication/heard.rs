@@ -80,7 +80,7 @@ impl Heard {
         let mut notes = Vec::new();
         if !self.left_out.is_empty() {
             notes.push(format!(
-                "links and special files beside the data are not in the base backup: {}",
+                "symbolic links and special files are not in the base backup: {}",
                 self.left_out.join(", ")
             ));
         }

@@ -61,7 +61,7 @@ async fn session(
     loop {
         let message = match wire.next().await.map_err(lost)? {
             Reply::Message(message) => message,
-            Reply::CopyBoth => return Err(login.refused("it copies before it was asked")),
+            Reply::CopyBoth => return Err(login.refused("it sends data before it was asked")),
         };
         match message {
             Message::ErrorResponse(error) => return Err(login.said(said(&error))),
@@ -110,10 +110,13 @@ impl Login<'_> {
                     None => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
                 };
                 if !offers(name) {
-                    return Err(self.refused("it offers no authentication that drctl knows"));
+                    return Err(self.refused(
+                        "it offers no authentication method that drctl \
+                                             supports",
+                    ));
                 }
                 if self.server.needs_binding() && name != sasl::SCRAM_SHA_256_PLUS {
-                    let why = "it does not bind the login to its certificate (channel binding)";
+                    let why = "it does not support channel binding";
                     return Err(self.refused(why));
                 }
                 let scram = ScramSha256::new(self.password()?.as_bytes(), binding);
@@ -134,7 +137,10 @@ impl Login<'_> {
                 scram.finish(body.data()).map_err(|_| odd(self.server))
             }
             Message::AuthenticationOk | Message::BackendKeyData(_) => Ok(()),
-            _ => Err(self.refused("it wants an authentication that drctl does not know")),
+            _ => Err(self.refused(
+                "it asks for an authentication method that drctl does not \
+                                   support",
+            )),
         }
     }
 
@@ -158,7 +164,7 @@ impl Login<'_> {
             Some("08P01") => EngineError::from(ServerError::Pooler { target, source }),
             // 42704: an old server does not know all of them.
             Some("42704") => EngineError::Config(format!(
-                "the server is older than PostgreSQL {}, which physical backups need ({source})",
+                "the server is older than PostgreSQL {}, which base backups need ({source})",
                 super::LOWEST_MAJOR
             )),
             // 42501: the role lacks REPLICATION.

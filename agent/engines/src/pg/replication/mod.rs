@@ -65,7 +65,7 @@ impl Replication {
         let major = replication.major();
         if major.is_none_or(|major| major < LOWEST_MAJOR) {
             return Err(EngineError::Config(format!(
-                "the server is PostgreSQL {}; physical backups need {LOWEST_MAJOR} or later",
+                "the server is PostgreSQL {}; base backups need {LOWEST_MAJOR} or later",
                 replication.version()
             )));
         }

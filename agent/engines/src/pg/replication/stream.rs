@@ -163,7 +163,7 @@ impl WalStream {
                 let (start, server_end) = (Lsn(data.get_u64()), Lsn(data.get_u64()));
                 let _sent_at = data.get_i64();
                 if start != self.at {
-                    let text = format!("the WAL goes on at {start} instead of {}", self.at);
+                    let text = format!("the WAL continues at {start} instead of {}", self.at);
                     return Err(lost(READING)(io::Error::other(text)));
                 }
                 self.at = start.plus(data.len() as u64);

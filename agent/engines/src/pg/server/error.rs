@@ -51,7 +51,7 @@ pub enum ServerError {
         source: ServerSaid,
     },
     /// The server refuses the role or its password.
-    #[error("the PostgreSQL server at {target} does not let the role `{user}` in")]
+    #[error("the PostgreSQL server at {target} refuses the role `{user}`")]
     Auth {
         /// Host and port.
         target: String,
@@ -61,7 +61,7 @@ pub enum ServerError {
         source: ServerSaid,
     },
     /// Whoever listens at a socket may not be the server.
-    #[error("whoever answers at {target} is not proven to be the PostgreSQL server")]
+    #[error("the process that answers at {target} is not proven to be the PostgreSQL server")]
     Stranger {
         /// The socket's directory, and the port.
         target: String,
@@ -69,7 +69,7 @@ pub enum ServerError {
         source: Stranger,
     },
     /// The server is there, and no session comes about in a database.
-    #[error("the PostgreSQL server at {target} gives no session in the database `{database}`")]
+    #[error("the PostgreSQL server at {target} refuses sessions in the database `{database}`")]
     NoEntry {
         /// Host and port.
         target: String,
@@ -79,7 +79,7 @@ pub enum ServerError {
         source: ServerSaid,
     },
     /// What answers lends sessions that belong to others.
-    #[error("a pooler stands between drctl and the PostgreSQL server at {target}")]
+    #[error("a pooler answers instead of the PostgreSQL server at {target}")]
     Pooler {
         /// Host and port.
         target: String,
@@ -175,9 +175,10 @@ impl Classified for ServerError {
             ServerError::Connect { source, .. } => connect_hint(source),
             ServerError::Auth { source, .. } => auth_hint(source),
             ServerError::Stranger { .. } => {
-                "nothing was sent there. Look who listens (`ss -xlp`); where that is your server, \
-                 name the account that it must run as: require_peer = \"ACCOUNT\" of the source, or \
-                 --to-require-peer ACCOUNT; or let its socket lie where its account alone may write"
+                "nothing was sent there. Find out which process listens (`ss -xlp`). If it is your \
+                 server, name the account that it runs as: require_peer = \"ACCOUNT\" of the \
+                 source, or --to-require-peer ACCOUNT. Or put its socket into a directory where \
+                 only that account may write"
                     .to_owned()
             }
             ServerError::NoEntry { database, .. } => no_entry_hint(database),
@@ -189,17 +190,17 @@ impl Classified for ServerError {
                 "check the names in the configuration against `psql -l`".to_owned()
             }
             ServerError::Pooler { .. } => {
-                "name the server's own host and port, and not those of pgbouncer or another pooler: \
-                 its sessions would keep our settings, and applications would get them; nothing was \
-                 changed"
+                "give the server's own host and port, not those of pgbouncer or another pooler: \
+                 its sessions would keep drctl's settings, and applications would get them; \
+                 nothing was changed"
                     .to_owned()
             }
             ServerError::LeftOut { .. } => {
-                "PostgreSQL copies nothing behind a symbolic link of its data directory, and \
-                 before 16 no tablespace in place: move the data back to where the link is, or into a \
-                 tablespace (CREATE TABLESPACE, ALTER DATABASE or TABLE … SET TABLESPACE); `find \
-                 DATA_DIRECTORY -type l` shows all links. This attempt is not a backup, and base \
-                 backups taken since the link was made lack the same data"
+                "PostgreSQL does not back up the target of a symbolic link in its data directory, \
+                 nor (before 16) an in-place tablespace: move the data back to where the link is, \
+                 or into a tablespace (CREATE TABLESPACE, ALTER DATABASE or TABLE … SET \
+                 TABLESPACE); `find DATA_DIRECTORY -type l` shows all links. This attempt is not a \
+                 backup, and base backups taken since the link was made lack the same data"
                     .to_owned()
             }
             ServerError::Query { .. } => {
@@ -221,9 +222,10 @@ pub(in crate::pg) fn quoted(names: &[String]) -> String {
 fn connect_hint(said: &ServerSaid) -> String {
     match said.sqlstate() {
         Some("53300") => {
-            "all connections that the server, the role or the database may have are taken: free \
+            "all allowed connections of the server, the role or the database are in use: free \
              some, or raise the limit (max_connections; ALTER ROLE or ALTER DATABASE … CONNECTION \
-             LIMIT); a restored cluster that lets nobody in is recovered to before the limit was set"
+             LIMIT); if a restored cluster refuses connections, recover it to before the limit was \
+             set"
         }
         Some("57P03") => "the server is starting up or shutting down: try again in a moment",
         None if said.to_string().contains("TLS") => {
@@ -237,10 +239,10 @@ fn connect_hint(said: &ServerSaid) -> String {
 
 fn no_entry_hint(database: &str) -> String {
     format!(
-        "look at what is set for that database and for the role (psql's `\\drds`) and take back \
-         what keeps sessions out (`ALTER DATABASE {} RESET ALL`), or leave the database out \
-         (exclude_databases); until then no backup of this source is made, and earlier backups \
-         are not affected",
+        "check the settings of that database and of the role (psql's `\\drds`) and reset the one \
+         that prevents sessions (`ALTER DATABASE {} RESET ALL`), or exclude the database \
+         (exclude_databases); until then no backup of this source is made, and earlier backups are \
+         not affected",
         typed_ident(database)
     )
 }
@@ -248,17 +250,20 @@ fn no_entry_hint(database: &str) -> String {
 fn auth_hint(said: &ServerSaid) -> String {
     match said.sqlstate() {
         None if said.to_string().contains(WITHHELD) => {
-            "set sslmode = \"verify-full\" (with ssl_root_cert where the certificate is of your own \
-             authority), or let the role log in by scram-sha-256 (pg_hba.conf); if the server never \
-             asked so before, somebody may pose as it"
+            "set sslmode = \"verify-full\" (with ssl_root_cert where the certificate is of your \
+             own authority), or let the role log in by scram-sha-256 (pg_hba.conf); if the server \
+             never asked for this before, another one may pose as it"
         }
         Some("28P01") => "check the password of the role",
         Some("28000") => {
-            "check that the role exists and may log in, and that pg_hba.conf lets it in from here; a \
-             restored cluster that lets nobody in is recovered to before the roles were changed"
+            "check that the role exists and may log in, and that pg_hba.conf lets it in from here; \
+             if a restored cluster refuses connections, recover it to before the roles were \
+             changed"
         }
-        _ => "set the role's password (`password` of the source, or --to-password-file), or let it \
-              in by pg_hba.conf",
+        _ => {
+            "set the role's password (`password` of the source, or --to-password-file), or let it \
+              in by pg_hba.conf"
+        }
     }
     .to_owned()
 }

@@ -68,7 +68,7 @@ impl Session {
     ) -> Result<Self, EngineError> {
         let token = format!("{:032x}", rand::random::<u128>());
         let late = || {
-            let source = ServerSaid::new("it did not let us in in time");
+            let source = ServerSaid::new("it did not accept the session in time");
             Err(EngineError::from(ServerError::Connect { target: server.target(), source }))
         };
         let mut more = server.options.iter();
@@ -162,9 +162,9 @@ impl Session {
         Err(EngineError::from(ServerError::Permission {
             action: format!("switch off {names}, which hides damage in database `{database}`"),
             advice: format!(
-                "take {first} back where it is set (ALTER SYSTEM, ALTER DATABASE or ALTER ROLE … \
-                 RESET {first}; postgresql.conf), or use a superuser: pages that are damaged are \
-                 shown as empty or sound meanwhile, and a backup of them would look good"
+                "reset {first} where it is set (ALTER SYSTEM, ALTER DATABASE or ALTER ROLE … RESET \
+                 {first}; postgresql.conf), or use a superuser: while it is on, damaged pages look \
+                 empty or sound, and a backup of them would look good"
             ),
             user,
             source: None,
@@ -195,8 +195,8 @@ impl Session {
     pub(crate) fn doubts(&self) -> Vec<String> {
         let doubt = |name: &String| {
             format!(
-                "{name} is on: what sessions of others have read may have been made empty or sound, \
-                 in this backup too"
+                "{name} is on: damaged pages that other sessions have read may look empty or \
+                 sound, in this backup too"
             )
         };
         self.hiding.iter().map(doubt).collect()

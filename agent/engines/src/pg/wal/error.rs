@@ -132,7 +132,7 @@ pub enum WalError {
         at: Lsn,
     },
     /// A record that is whole, but not as its kind is written.
-    #[error("the record at {at} is not as such records are: {problem}")]
+    #[error("the record at {at} is malformed: {problem}")]
     Record {
         /// The record.
         at: Lsn,
@@ -140,7 +140,7 @@ pub enum WalError {
         problem: &'static str,
     },
     /// Something in the rest of a segment that was ended by a switch.
-    #[error("at {at} something follows, though the switch at {switch} ended the segment")]
+    #[error("there is data at {at}, although the switch at {switch} ended the segment")]
     AfterSwitch {
         /// The first byte that is not zero.
         at: Lsn,
@@ -148,7 +148,7 @@ pub enum WalError {
         switch: Lsn,
     },
     /// Something after a place where nothing was written.
-    #[error("at {at} something follows, though nothing is written from {ended} on")]
+    #[error("there is data at {at}, although nothing was written from {ended} on")]
     AfterEnd {
         /// The first byte that is not zero.
         at: Lsn,

@@ -56,7 +56,8 @@ async fn copied(setup: &Setup, id: &SourceId, identity: &Identity, found: &mut C
         true => found.good(&check, format!("there is a base backup of the cluster {system_id}")),
         false => {
             let text = format!("there is no base backup of the cluster {system_id} that runs now");
-            let hint = format!("run `drctl backup {id}`: nothing of it can be recovered before");
+            let hint =
+                format!("run `drctl backup {id}`: until then nothing of it can be recovered");
             found.add(Level::Warning, &check, text, Some(&hint));
         }
     }
@@ -89,7 +90,7 @@ async fn history(
         Some(Some(false)) => {
             let text = format!(
                 "the history of timeline {timeline}, on which the cluster is, is not in the \
-                 repository: WAL before it and WAL on it cannot be told to belong together"
+                 repository: no recovery can pass from an older timeline to it"
             );
             let hint = format!(
                 "store it: `drctl wal push {id}` with the file {:08X}.history of the server's \

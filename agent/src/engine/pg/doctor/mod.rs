@@ -16,9 +16,9 @@ use crate::engine::Looked;
 use crate::host::{Checks, Level};
 
 /// What it costs that others may write where a server's socket lies.
-pub(crate) const SOCKET_COST: &str = "other accounts may put a socket of their own there: the server \
-                                      is believed only where it runs as root or as the account \
-                                      that drctl runs as";
+pub(crate) const SOCKET_COST: &str = "other accounts may put a socket of their own there: drctl \
+                                      trusts the server only if it runs as root or as drctl's own \
+                                      account";
 
 /// Where others may put a socket that would be taken for a server's, and nobody is named to listen
 /// there.
@@ -109,7 +109,8 @@ fn left_out(check: &str, database: &DatabaseReport, found: &mut Checks) {
     for member in database.members.iter().take(20) {
         let hint = match member.added {
             true => {
-                "take it out again (ALTER EXTENSION … DROP TABLE …): no dump holds it till then"
+                "remove it from the extension (ALTER EXTENSION … DROP TABLE …): until then no dump \
+                 holds it"
             }
             false => "back the cluster up with engine = \"base_backup\" too, if its rows count",
         };
@@ -117,8 +118,8 @@ fn left_out(check: &str, database: &DatabaseReport, found: &mut Checks) {
     }
     for name in &database.hiding {
         let text = format!("{name} is on in {}: damaged pages look empty or sound", database.name);
-        let hint = "take it back where it is set (ALTER SYSTEM, DATABASE or ROLE … RESET), and \
-                    restart the server";
+        let hint = "reset it where it is set (ALTER SYSTEM, DATABASE or ROLE … RESET), and restart \
+                    the server";
         found.warn(&format!("{check}.damage"), text, hint);
     }
 }

@@ -27,7 +27,7 @@ fn superuser(id: &SourceId, role: &RoleReport, needs: &str, found: &mut Checks) 
         return;
     }
     let text = format!(
-        "{} is a superuser: whoever gets hold of this login owns the server; {needs}",
+        "{} is a superuser: whoever steals this login controls the server; {needs}",
         role.name
     );
     let hint =

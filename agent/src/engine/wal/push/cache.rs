@@ -141,7 +141,7 @@ impl PushCache {
         let scope = self.scope.configuration.to_string().into_bytes();
         let path = self.directory.join(name);
         if made.and_then(|()| private::write(&path, scope)).is_err() {
-            tracing::debug!("that {name} is stored is not remembered");
+            tracing::debug!("no note could be written that {name} is stored");
         }
     }
 
@@ -160,7 +160,7 @@ impl PushCache {
             private::replace(&self.directory.join(LAST), serde_json::to_vec(&note)?)
         };
         if let Err(error) = write() {
-            tracing::debug!("what was stored last is not remembered: {error}");
+            tracing::debug!("no note could be written of what was stored last: {error}");
         }
     }
 

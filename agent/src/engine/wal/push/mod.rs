@@ -225,8 +225,8 @@ impl Push<'_> {
             stored = self.ahead(log_store, &waiting.past_history(), stop).await;
         }
         error.context(format!(
-            "the history cannot be stored, and the server goes on keeping its WAL; {stored} \
-             segment(s) that wait behind it were stored"
+            "the history file cannot be stored, so the server keeps its WAL; {stored} segment(s) \
+             that wait after it were stored"
         ))
     }
 

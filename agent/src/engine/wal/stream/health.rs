@@ -78,7 +78,7 @@ pub(crate) fn log_findings(health: &LogHealth) -> Vec<LogFinding> {
         let waiting = waiting.unsigned_abs();
         let text = format!("{} of WAL wait to be archived", bytes(waiting));
         if fills(waiting, health.free_bytes) {
-            let hint = "the disk of pg_wal fills: see why";
+            let hint = "the disk of pg_wal fills up: find out why archiving fails";
             found.push(finding(FindingCode::LogWaits, text + &room, hint));
         } else if health.archiving {
             found.push(good(text));
@@ -102,7 +102,7 @@ fn of_slot(slot: &SlotHealth, (free, room): (Option<u64>, &str)) -> LogFinding {
     } else if fills(kept, free) {
         let text = format!("the slot {name} keeps {} of WAL on the server{room}", bytes(kept));
         let hint = match slot.active {
-            true => "its stream does not keep up, or cannot store: see what it says",
+            true => "its stream does not keep up, or cannot store: check its messages",
             false => "start its stream, or drop it: it fills the disk of pg_wal",
         };
         finding(FindingCode::SlotFills, text, hint)

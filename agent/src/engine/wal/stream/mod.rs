@@ -128,7 +128,7 @@ async fn streams(
     loop {
         match stream_once(log_store, server, shipping, stop, &mut run).await {
             Ok(Some((timeline, from))) => {
-                tracing::warn!("the server was promoted: its WAL goes on on timeline {timeline}");
+                tracing::warn!("the server was promoted: its WAL continues on timeline {timeline}");
                 run.resume = ResumeFrom::Next(timeline, from);
                 continue;
             }
@@ -151,7 +151,7 @@ async fn streams(
                 run.cut_at = Some(within(range));
             }
             Err(error) if run.cluster.is_some() && passes(&error) => {
-                tracing::warn!("the stream broke off and will be begun again: {error:#}");
+                tracing::warn!("the stream broke off, reconnecting: {error:#}");
             }
             Err(error) => return Err(error),
         }
@@ -172,8 +172,8 @@ fn removed(source: &SourceId, slot: &str, error: &anyhow::Error) -> Finding {
         source: source.clone(),
         subject: slot_named(slot),
         text: format!(
-            "GAP: the server has removed WAL that is not in the bucket ({error:#}); going on with \
-             what it still has"
+            "GAP: the server has removed WAL that is not in the bucket ({error:#}); continuing \
+             with what it still has"
         ),
         hint: Some(format!("take a base backup now with `drctl backup {source}`")),
     }

@@ -122,7 +122,7 @@ impl Creation {
             let said = std::error::Error::source(&error).map(ToString::to_string);
             let text = format!("{error}: {}", said.unwrap_or_default());
             tracing::warn!(
-                "{}: should this restore break off, nothing but its rows will tell",
+                "{}: if this restore breaks off, only a count of the rows will show it",
                 shown(&text, 300)
             );
         }

@@ -47,7 +47,7 @@ impl DatabaseTarget {
         let run = async move {
             // Lives as long as the tool.
             let _pgpass = pgpass;
-            let gone = || EngineError::Config("the restore was given up".to_owned());
+            let gone = || EngineError::Config("the restore was cancelled".to_owned());
             let failed = passing.join().await.ok_or_else(gone)??;
             watcher.read(&what)?;
             this.note(failed);

@@ -8,7 +8,7 @@ use crate::pg::server::address::{quote_ident, quote_literal};
 use crate::pg::server::session::Session;
 
 /// How the comment begins.
-const MARK: &str = "drctl: NOT WHOLE. Its restore is under way, or broke off";
+const MARK: &str = "drctl: NOT COMPLETE. Its restore is running, or broke off";
 
 /// What parts the mark of a database that was there before from the comment that it had.
 const BEFORE: &str = "\nits comment before: ";

@@ -76,7 +76,7 @@ pub(super) fn auto(old: &[u8], archive_command: Option<&str>) -> Edited {
     }
     edited.says.push(match archive_command {
         Some(command) => format!("archive_mode = on, archive_command = {}", conf::quoted(command)),
-        None => "archive_mode = off: its WAL has to be streamed".to_owned(),
+        None => "archive_mode = off: you have to stream its WAL".to_owned(),
     });
     edited
 }
@@ -104,10 +104,10 @@ pub(super) fn own(old: &[u8], data: &Path) -> Edited {
             let astray = PLACES.contains(&name.as_str()) && !place.starts_with(data);
             let missing = ["include", "include_dir"].contains(&name.as_str()) && !place.exists();
             if astray || missing {
-                edited.says.push(format!("does not count any more: {}", text.trim()));
+                edited.says.push(format!("is not used any more: {}", text.trim()));
                 edited.new.extend(OFF.as_bytes());
             } else if name.starts_with("include") && place.exists() {
-                edited.notes.push(format!("what is in {} counts too", place.display()));
+                edited.notes.push(format!("the settings in {} are in force too", place.display()));
             }
             edited.notes.extend(note(name, value));
         }
@@ -132,7 +132,7 @@ pub(super) fn elsewhere(old: &[u8], data: &Path) -> Edited {
                 edited.new.extend(wanted.as_bytes());
                 continue;
             }
-            edited.says.push(format!("does not count any more: {}", text.trim()));
+            edited.says.push(format!("is not used any more: {}", text.trim()));
             edited.new.extend(OFF.as_bytes());
         }
         if let Some((name, value)) = conf::setting(&text) {

@@ -33,7 +33,7 @@ pub fn control(bin_dir: &Path, data: &Path) -> Result<Control, EngineError> {
     let text = String::from_utf8_lossy(&output.stdout);
     read(&text).ok_or_else(|| {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        let text = format!("what is in {} is no whole cluster: {said}", data.display());
+        let text = format!("{} does not hold a complete cluster: {said}", data.display());
         EngineError::Config(text)
     })
 }

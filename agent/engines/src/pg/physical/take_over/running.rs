@@ -64,7 +64,7 @@ pub fn running(
         // What archives is told of by itself.
         let ours = name == "archive_command" && [archive_command, "(disabled)"].contains(&&*value);
         if value != usual && !ours {
-            says.push(format!("{name} = {} counts, and runs code", conf::quoted(&value)));
+            says.push(format!("{name} = {} is in force, and runs code", conf::quoted(&value)));
         }
     }
     let mut files = Files { likeness: &likeness, seen: BTreeSet::new(), text: String::new() };
