@@ -6,15 +6,20 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::authority::Authority;
+
+/// How often he says what he says himself, where he does.
+const CHATS_EVERY: Duration = Duration::from_millis(50);
 
 /// How a client asks for encryption.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -26,6 +31,8 @@ type Alter = dyn Fn(Vec<u8>) -> Vec<u8> + Send + Sync;
 pub struct Between {
     server: u16,
     hush: Vec<u8>,
+    /// What he says himself from then on, again and again.
+    chat: Option<Vec<u8>>,
     alter: Arc<Alter>,
     tls: Option<(TlsAcceptor, TlsConnector)>,
 }
@@ -34,7 +41,8 @@ impl Between {
     /// Before the server on this port of 127.0.0.1, and honest.
     #[must_use]
     pub fn before(server: u16) -> Between {
-        Between { server, hush: Vec::new(), alter: Arc::new(|message| message), tls: None }
+        let alter: Arc<Alter> = Arc::new(|message| message);
+        Between { server, hush: Vec::new(), chat: None, alter, tls: None }
     }
 
     /// Withholds what the server says once a client has said this.
@@ -42,6 +50,13 @@ impl Between {
     pub fn silent_after(mut self, hush: &[u8]) -> Between {
         self.hush = hush.to_vec();
         self
+    }
+
+    /// Withholds what the server says once a client has said this, and sends this message again and again.
+    #[must_use]
+    pub fn chatty_after(mut self, hush: &[u8], chat: &[u8]) -> Between {
+        self.chat = Some(chat.to_vec());
+        self.silent_after(hush)
     }
 
     /// Passes each message of the server on as this makes it.
@@ -161,7 +176,16 @@ impl Between {
         hushed: &AtomicBool,
     ) -> io::Result<()> {
         loop {
-            let (tag, length) = (from.read_u8().await?, from.read_u32().await?);
+            let tag = match (&self.chat, timeout(CHATS_EVERY, from.read_u8()).await) {
+                (_, Ok(tag)) => tag?,
+                (Some(chat), Err(_)) if hushed.load(Ordering::SeqCst) => {
+                    to.write_all(chat).await?;
+                    to.flush().await?;
+                    continue;
+                }
+                (_, Err(_)) => continue,
+            };
+            let length = from.read_u32().await?;
             let mut message = vec![0; length as usize + 1];
             message[0] = tag;
             message[1..5].copy_from_slice(&length.to_be_bytes());

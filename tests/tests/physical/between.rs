@@ -38,6 +38,28 @@ fn a_server_that_falls_silent_is_given_up() {
     }
 }
 
+/// A notice, and a setting.
+const CHATTER: [&[u8]; 2] =
+    [b"N\0\0\0\x22SNOTICE\0VNOTICE\0C00000\0Mwait\0\0", b"S\0\0\0\x0fTimeZone\0Z\0"];
+
+#[test]
+fn a_server_that_chatters_and_does_not_answer_is_given_up() {
+    let server = cluster();
+    for chatter in CHATTER {
+        for (word, arguments) in [
+            (&b"IDENTIFY_SYSTEM"[..], ["backup", "shop"].as_slice()),
+            (b"BASE_BACKUP", &["backup", "shop"]),
+            (b"START_REPLICATION", &["wal", "stream", "shop"]),
+        ] {
+            let site = site(&server);
+            by(&site, &server, Between::before(server.port()).chatty_after(word, chatter).start());
+            let said = site.fails(10, "query", arguments);
+            assert!(said.contains("the server has not answered for "), "{said}");
+            assert_eq!(site.manifests().len(), 0);
+        }
+    }
+}
+
 #[test]
 fn a_stream_whose_server_falls_silent_is_begun_again() {
     let shop = Archiving::start(false);
@@ -152,6 +174,30 @@ fn what_somebody_between_puts_into_a_copy_is_refused_and_nothing_counts() {
     let site = site(&server);
     by(&site, &server, Between::before(server.port()).start());
     let _ = site.backup();
+}
+
+#[test]
+fn a_cluster_that_is_not_the_one_that_the_server_names_is_no_backup() {
+    let server = cluster();
+    let own = server.psql("postgres", "select system_identifier from pg_control_system()");
+    let (from, to) = (own.clone().into_bytes(), own.replace('7', "6").into_bytes());
+    assert_ne!(from, to, "identifiers of today begin with a 7");
+    // In the answer to IDENTIFY_SYSTEM, and nowhere else.
+    let alter = move |mut message: Vec<u8>| {
+        let at = message.windows(from.len()).position(|some| some == from);
+        if let Some(at) = at.filter(|_| message[0] == b'D') {
+            message[at..at + to.len()].copy_from_slice(&to);
+        }
+        message
+    };
+    let site = site(&server);
+    by(&site, &server, Between::before(server.port()).altering(alter).start());
+    let said = site.fails(10, "structure", &["backup", "shop"]);
+    assert!(said.contains(&own) || said.contains("of another cluster"), "{said}");
+    assert!(site.manifests().is_empty() && site.rows().is_empty());
+    let ran = site.drctl(&["wal", "stream", "shop"]);
+    let words = [ran.out.as_str(), &ran.err].concat();
+    assert!(ran.code != Some(0) && words.contains(&format!("is of the cluster {own}")), "{ran:?}");
 }
 
 /// A server with TLS, a certificate by the authority, and a password.

@@ -64,7 +64,7 @@ impl Cutter {
         from: Lsn,
         size: WalSegmentSize,
     ) -> Cutter {
-        let walker = WalWalker::new(timeline, from, size);
+        let walker = WalWalker::new(timeline, from, size).of_cluster(system_id);
         Cutter {
             system_id,
             timeline,
@@ -94,6 +94,7 @@ impl Cutter {
     /// the checks are in order.
     pub(super) fn comparing(self, walked_from: Lsn, checks: VecDeque<Check>) -> Cutter {
         let walker = WalWalker::new(self.timeline, walked_from, self.size);
+        let walker = walker.of_cluster(self.system_id);
         Cutter { walker, checks, ..self }
     }
 

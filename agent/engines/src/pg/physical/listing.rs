@@ -15,6 +15,9 @@ use crate::pg::dump::WalkError;
 /// The most bytes of a server's manifest: some 200 for each file.
 pub const MAX_LISTING_BYTES: usize = 512 << 20;
 
+/// The file that says which cluster it is, and where it stands.
+const CONTROL: &str = "global/pg_control";
+
 /// Where a backup says what it is.
 const LABEL: &str = "backup_label";
 
@@ -32,6 +35,8 @@ pub(super) type Came = (u64, Digest);
 pub(super) struct Hasher {
     prefix: String,
     label: Vec<u8>,
+    /// The first bytes of the control file.
+    control: Vec<u8>,
     current: Option<(String, u64, Sha256)>,
     files: HashMap<String, Came>,
     told: usize,
@@ -62,6 +67,18 @@ impl Hasher {
     /// What came of `backup_label`.
     pub(super) fn label(&self) -> &[u8] {
         &self.label
+    }
+
+    /// Whether the cluster that came is the one that the server says it is, by the first field of its
+    /// control file (`ControlFileData`): somebody between could have altered the server's word, and
+    /// recoveries would look for another cluster's WAL.
+    pub(super) fn is_of(&self, said: u64) -> Result<(), WalkError> {
+        let came = self.control.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+        if came == Some(said) {
+            return Ok(());
+        }
+        let came = came.map_or("none".to_owned(), |came| came.to_string());
+        Err(wrong(format!("its pg_control is of the cluster {came}, and the server says {said}")))
     }
 
     /// The directories of databases that came: tablespace and database of each.
@@ -105,6 +122,9 @@ impl Visit for Hasher {
                 if let Some((_, text)) = self.histories.last_mut().filter(|_| self.in_history) {
                     text.extend_from_slice(bytes);
                 }
+            }
+            if path == CONTROL && self.control.len() < size_of::<u64>() {
+                self.control.extend_from_slice(bytes);
             }
             if path == LABEL && self.label.len() < MAX_LABEL_BYTES {
                 self.label.extend_from_slice(bytes);

@@ -339,6 +339,7 @@ impl BackupSource for BaseBackupSource {
             let odd = "the server's manifest is of another cluster".to_owned();
             return Err(damaged("the base backup", WalkError::Contents(odd)));
         }
+        hasher.is_of(facts.system_id).map_err(|error| damaged("the base backup", error))?;
         let mut suspect: Vec<String> =
             copy.complaint.take().map(judge).transpose()?.into_iter().collect();
         suspect.extend(parent.as_ref().and_then(|(.., files)| shrunk(said.files, *files)));

@@ -1,20 +1,24 @@
 //! `BASE_BACKUP`: the cluster's files as they stream.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use drctl_model::{Lsn, Timeline};
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
+use tokio::time::Instant;
 
 use super::wire::{Reply, said, texts};
-use super::{Replication, lost, odd, parse_timeline};
+use super::{Replication, in_time, lost, odd, parse_timeline};
 use crate::common::EngineError;
 use crate::pg::server::ServerError;
 use crate::pg::server::ServerSaid;
 use crate::pg::server::address::quote_literal;
 
 const ACTION: &str = "take a base backup";
+
+const UPLOAD: &str = "tell the server the manifest of an earlier backup";
 
 /// What is sent at once of a manifest that is uploaded, in bytes.
 const PIECE: usize = 64 << 10;
@@ -72,6 +76,8 @@ pub struct BaseBackup {
     copying: bool,
     stop: Option<(Lsn, Timeline)>,
     failed: Option<ServerSaid>,
+    /// Since when something of the backup is awaited.
+    asked: Option<Instant>,
 }
 
 impl Replication {
@@ -81,7 +87,6 @@ impl Replication {
     /// # Errors
     /// [`ServerError::Query`]: a manifest that the server does not take, such as another cluster's.
     pub async fn upload_manifest(&mut self, manifest: &[u8]) -> Result<(), EngineError> {
-        const UPLOAD: &str = "tell the server the manifest of an earlier backup";
         self.wire.bear(self.silence);
         self.wire.command("UPLOAD_MANIFEST").await.map_err(lost(UPLOAD))?;
         loop {
@@ -108,6 +113,11 @@ impl Replication {
             Ok(())
         });
         done.await.map_err(lost(UPLOAD))?;
+        in_time(UPLOAD, self.silence, self.taken()).await
+    }
+
+    /// What the server says of a manifest that it was told.
+    async fn taken(&mut self) -> Result<(), EngineError> {
         let mut failed = None;
         loop {
             match self.wire.next().await.map_err(lost(UPLOAD))? {
@@ -141,14 +151,22 @@ impl Replication {
         // Nothing is said while a checkpoint is spread over its time.
         let spread =
             if options.fast_checkpoint { Duration::ZERO } else { self.checkpoint().await? };
-        self.wire.bear(self.silence.saturating_add(spread));
+        let patience = self.silence.saturating_add(spread);
+        self.wire.bear(patience);
         self.wire.command(&command).await.map_err(lost(ACTION))?;
-        let start = self.first_row().await?;
+        let start = in_time(ACTION, patience, self.first_row()).await?;
         self.wire.bear(self.silence);
         let start = position(&start).ok_or_else(|| odd(ACTION))?;
-        let tablespaces = self.tablespaces().await?;
-        let failed = None;
-        Ok(BaseBackup { replication: self, start, tablespaces, copying: false, stop: None, failed })
+        let tablespaces = in_time(ACTION, self.silence, self.tablespaces()).await?;
+        Ok(BaseBackup {
+            replication: self,
+            start,
+            tablespaces,
+            copying: false,
+            stop: None,
+            failed: None,
+            asked: None,
+        })
     }
 
     /// How far apart checkpoints are: a spread one may take as long.
@@ -235,7 +253,18 @@ impl BaseBackup {
     /// A connection that broke; [`ServerError::Query`] with the server's words;
     /// [`ServerError::LeftOut`] for data that the server does not send.
     pub async fn next(&mut self) -> Result<Option<BaseEvent>, EngineError> {
+        let event = self.awaited().await?;
+        self.asked = None;
+        Ok(event)
+    }
+
+    async fn awaited(&mut self) -> Result<Option<BaseEvent>, EngineError> {
+        let asked = *self.asked.get_or_insert_with(Instant::now);
         loop {
+            if asked.elapsed() > self.replication.silence {
+                let text = "it says that it works, and sends nothing of the backup";
+                return Err(lost(ACTION)(io::Error::new(io::ErrorKind::TimedOut, text)));
+            }
             let reply = match (self.replication.wire.next().await, self.failed.take()) {
                 // A server that ends a session says why, and hangs up.
                 (Err(_), Some(source)) => {
@@ -310,8 +339,8 @@ fn event(mut data: Bytes) -> Result<Option<BaseEvent>, EngineError> {
             Ok(Some(BaseEvent::Archive { name: word()?, path: word()? }))
         }
         b'm' => Ok(Some(BaseEvent::Manifest)),
-        b'd' => Ok(Some(BaseEvent::Data(data))),
-        b'p' => Ok(None),
+        b'd' if !data.is_empty() => Ok(Some(BaseEvent::Data(data))),
+        b'd' | b'p' => Ok(None),
         _ => Err(odd(ACTION)),
     }
 }

@@ -217,6 +217,14 @@ impl Replication {
         command: &str,
         action: &str,
     ) -> Result<Vec<Vec<Option<String>>>, EngineError> {
+        in_time(action, self.silence, self.all_rows(command, action)).await
+    }
+
+    async fn all_rows(
+        &mut self,
+        command: &str,
+        action: &str,
+    ) -> Result<Vec<Vec<Option<String>>>, EngineError> {
         self.wire.command(command).await.map_err(lost(action))?;
         let mut rows = Vec::new();
         let mut failed = None;
@@ -257,6 +265,18 @@ fn lost(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> EngineError
         let source = crate::pg::server::ServerSaid::new(error.to_string());
         EngineError::from(ServerError::Query { action, source })
     }
+}
+
+/// An answer that comes to its end in twice the time that a silence is borne, whatever comes before that.
+async fn in_time<T>(
+    action: &str,
+    limit: Duration,
+    answer: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "its answer has no end");
+    tokio::time::timeout(limit.saturating_mul(2), answer)
+        .await
+        .unwrap_or_else(|_| Err(lost(action)(late())))
 }
 
 /// The server gave an answer that it never gives.

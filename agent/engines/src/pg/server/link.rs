@@ -74,6 +74,8 @@ pub(in crate::pg) struct Link {
     patience: Patience,
     /// Since when somebody reads, and nothing comes of an answer that is due.
     waiting: Option<Instant>,
+    /// Whether words came since then that answer nothing.
+    chatter: bool,
     alarm: Option<Pin<Box<Sleep>>>,
     first: First,
 }
@@ -148,14 +150,30 @@ impl Link {
     /// Whether too long nothing was heard of an answer that is due.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if self.guard.is_ready() {
-            self.waiting = None;
+            (self.waiting, self.chatter) = (None, false);
             return Poll::Pending;
         }
         let Some(patience) = self.patience.get() else { return Poll::Pending };
         let since = *self.waiting.get_or_insert_with(Instant::now);
         ready!(self.poll_alarm(cx, since.checked_add(patience).unwrap_or(since)));
-        let text = format!("the server has said nothing for {} s", patience.as_secs_f32());
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, text))
+        Poll::Ready(self.given_up(patience))
+    }
+
+    fn given_up(&self, patience: Duration) -> io::Error {
+        let what = if self.chatter { "not answered" } else { "said nothing" };
+        let text = format!("the server has {what} for {} s", patience.as_secs_f32());
+        io::Error::new(io::ErrorKind::TimedOut, text)
+    }
+
+    /// Whether the server has said so much that is no answer, for too long, while one is due.
+    fn without_answer(&mut self) -> io::Result<()> {
+        let Some(patience) = self.patience.get().filter(|_| !self.guard.is_ready()) else {
+            (self.waiting, self.chatter) = (None, false);
+            return Ok(());
+        };
+        self.chatter = true;
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        if since.elapsed() < patience { Ok(()) } else { Err(self.given_up(patience)) }
     }
 
     fn poll_alarm(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
@@ -205,6 +223,7 @@ fn link(server: &PgServer, socket: Box<dyn Socket>, binding: Option<Vec<u8>>) ->
         account: None,
         patience,
         waiting: None,
+        chatter: false,
         alarm: None,
         first: First::Whatever,
     }
@@ -244,12 +263,18 @@ impl AsyncRead for Link {
             Poll::Pending => return this.poll_silence(cx).map(Err),
             Poll::Ready(read) => read?,
         }
-        let seen = this.guard.look(&buf.filled()[before..]);
+        let seen = match this.guard.look(&buf.filled()[before..]) {
+            Ok(false) if buf.filled().len() > before => this.without_answer(),
+            Ok(_) => {
+                (this.waiting, this.chatter) = (None, false);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
         if seen.is_err() {
             // Nobody answers what must not be asked.
             buf.set_filled(before);
         }
-        this.waiting = None;
         Poll::Ready(seen)
     }
 }
@@ -324,6 +349,7 @@ mod tests {
             account: None,
             patience,
             waiting: None,
+            chatter: false,
             alarm: None,
             first: First::Whatever,
         };
@@ -372,6 +398,35 @@ mod tests {
                 continue;
             }
             (link, far) = pair(Duration::from_millis(200));
+        }
+    }
+
+    #[tokio::test]
+    async fn notices_are_no_answer_however_many_there_are() {
+        for (beside, answers) in
+            [(&b"N\0\0\0\x05\0"[..], false), (b"S\0\0\0\x06a\0", false), (b"D\0\0\0\x06\0\0", true)]
+        {
+            let (mut link, mut far) = pair(Duration::from_millis(200));
+            link.write_all(b"question").await.unwrap();
+            let endless = async {
+                while far.write_all(beside).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let reading = async {
+                let mut read = [0; 64];
+                loop {
+                    if let Err(error) = link.read(&mut read).await {
+                        return error;
+                    }
+                }
+            };
+            let ended = tokio::select! {
+                error = timeout(Duration::from_secs(2), reading) => error,
+                () = endless => unreachable!("somebody reads"),
+            };
+            let kind = ended.ok().map(|error| error.kind());
+            assert_eq!(kind, (!answers).then_some(io::ErrorKind::TimedOut), "{beside:?}");
         }
     }
 }

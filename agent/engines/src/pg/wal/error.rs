@@ -56,13 +56,13 @@ pub enum WalError {
         highest: u32,
     },
     /// A segment of another cluster.
-    #[error("the segment at {at} is of the cluster {found}, those before are of {expected}")]
+    #[error("the segment at {at} is of the cluster {found}, and not of {expected}")]
     SystemId {
         /// The segment.
         at: Lsn,
         /// Its `xlp_sysid`.
         found: u64,
-        /// That of the segments before.
+        /// That of the segments before, or as the server says.
         expected: u64,
     },
     /// A segment of another size.

@@ -86,6 +86,13 @@ impl WalWalker {
         }
     }
 
+    /// The same where it is known whose cluster the WAL is.
+    #[must_use]
+    pub fn of_cluster(mut self, system_id: u64) -> Self {
+        self.pages.expect(system_id);
+        self
+    }
+
     /// The position after the last byte that was fed.
     #[must_use]
     pub fn at(&self) -> Lsn {

@@ -70,6 +70,11 @@ impl Pages {
         self.version
     }
 
+    /// It is known whose cluster it is.
+    pub(super) fn expect(&mut self, system_id: u64) {
+        self.system_id = Some(system_id);
+    }
+
     pub(super) fn system_id(&self) -> Option<u64> {
         self.system_id
     }

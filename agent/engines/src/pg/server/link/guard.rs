@@ -9,6 +9,10 @@ const LOGIN_BYTES: u32 = 64 << 10;
 /// and no answer to a question of ours is longer.
 const MESSAGE_BYTES: u32 = 64 << 20;
 
+/// What a server may send for ever without an answer: notices, settings, notifications, its key, errors,
+/// and what only announces that something follows.
+const BESIDE: &[u8] = b"NSAKETtnsGHWc123Iv";
+
 /// The words by which a refusal to give a password is known.
 pub(crate) const WITHHELD: &str = "the password was not sent";
 
@@ -19,13 +23,16 @@ pub(super) struct Guard {
     left: u64,
     logged_in: bool,
     ready: bool,
+    /// Whether the message in hand is part of an answer.
+    answers: bool,
     /// Whether it is proven who asks.
     proven: bool,
 }
 
 impl Guard {
     pub(super) fn new(proven: bool) -> Self {
-        Guard { head: Vec::with_capacity(9), left: 0, logged_in: false, ready: false, proven }
+        let head = Vec::with_capacity(9);
+        Guard { head, left: 0, logged_in: false, ready: false, answers: false, proven }
     }
 
     /// Whether the server waits for us.
@@ -38,10 +45,13 @@ impl Guard {
         self.ready = false;
     }
 
-    /// Looks at what has come; an error where the one behind it must not be let in.
-    pub(super) fn look(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    /// Looks at what has come, and tells whether any of it answers; an error where the one behind it must
+    /// not be let in.
+    pub(super) fn look(&mut self, mut bytes: &[u8]) -> io::Result<bool> {
+        let mut answered = false;
         while !bytes.is_empty() {
             if self.left > 0 {
+                answered |= self.answers;
                 let n =
                     usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 self.left -= n as u64;
@@ -57,9 +67,10 @@ impl Guard {
             bytes = &bytes[n..];
             if self.head.len() == wanted {
                 self.begin()?;
+                answered |= self.answers && self.left == 0;
             }
         }
-        Ok(())
+        Ok(answered)
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -85,6 +96,7 @@ impl Guard {
         if self.head[0] == b'Z' {
             (self.logged_in, self.ready) = (true, true);
         }
+        self.answers = !BESIDE.contains(&self.head[0]);
         self.left = left;
         self.head.clear();
         Ok(())
@@ -102,7 +114,7 @@ mod tests {
 
     fn look(proven: bool, bytes: &[u8], piece: usize) -> io::Result<Guard> {
         let mut guard = Guard::new(proven);
-        bytes.chunks(piece).try_for_each(|piece| guard.look(piece))?;
+        bytes.chunks(piece).try_for_each(|piece| guard.look(piece).map(drop))?;
         Ok(guard)
     }
 
@@ -128,6 +140,21 @@ mod tests {
         assert!(look(true, &after(LOGIN_BYTES * 2), 3).is_ok());
         assert!(look(true, &after(MESSAGE_BYTES + 1), 3).is_err());
         assert!(look(true, b"Z\0\0\0\x03", 3).is_err());
+    }
+
+    #[test]
+    fn what_is_said_beside_an_answer_is_none() {
+        let mut guard = Guard::new(true);
+        assert!(guard.look(&message(b'R', &[0; 4])).unwrap(), "a login goes on");
+        for tag in BESIDE {
+            assert!(!guard.look(&message(*tag, b"words")).unwrap(), "{}", char::from(*tag));
+        }
+        for tag in b"DdCZ" {
+            let data = message(*tag, b"row");
+            assert!(!guard.look(&data[..5]).unwrap(), "only announced");
+            assert!(guard.look(&data[5..6]).unwrap(), "{}", char::from(*tag));
+            assert!(guard.look(&data[6..]).unwrap());
+        }
     }
 
     #[test]
