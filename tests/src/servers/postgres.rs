@@ -37,7 +37,7 @@ pub struct Postgres {
 /// All of a cluster but its port: what is needed to start it again.
 #[derive(Debug)]
 struct Place {
-    folder: TempDir,
+    folder: Folder,
     data: PathBuf,
     bin: PathBuf,
     password: Option<String>,
@@ -97,9 +97,7 @@ impl Builder {
     pub fn start(self) -> Postgres {
         let found = self.data.as_deref().and_then(major_of).unwrap_or_default();
         let bin = component::postgres_bin(self.at_least.max(found));
-        let folder = tempfile::Builder::new().prefix("drctl-pg-").tempdir().expect("make a folder");
-        // Clients may run under any account, and must reach the socket.
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("open the folder");
+        let folder = Folder::new();
         let data = self.data.clone().unwrap_or_else(|| folder.path().join("data"));
         let place = Place { folder, data, bin, password: self.password };
         place.give_away(place.folder.path());
@@ -111,6 +109,31 @@ impl Builder {
         place.configure(&self.conf);
         let (port, process) = on_free_port(|port| place.run(port));
         Postgres { process: Some(process), place, port }
+    }
+}
+
+/// The folder of a server, in one that is ours: in a place of everybody its name would be whoever came
+/// first's, and a client would not believe the server's account there.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    _above: TempDir,
+}
+
+impl Folder {
+    fn new() -> Folder {
+        let above = tempfile::Builder::new().prefix("drctl-pg-").tempdir().expect("make a folder");
+        let path = above.path().join("s");
+        fs::create_dir(&path).expect("make a folder");
+        // Clients may run under any account, and must reach the socket.
+        for folder in [above.path(), &path] {
+            fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("open the folder");
+        }
+        Folder { path, _above: above }
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -133,7 +156,10 @@ impl Place {
 
     fn bound(&self, program: impl AsRef<OsStr>, end: End) -> Command {
         let mut command = bound(program, end, account());
-        command.current_dir(&self.folder).env("HOME", self.folder.path()).env("LC_ALL", "C.UTF-8");
+        command
+            .current_dir(self.folder.path())
+            .env("HOME", self.folder.path())
+            .env("LC_ALL", "C.UTF-8");
         command
     }
 

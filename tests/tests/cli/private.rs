@@ -278,6 +278,47 @@ fn a_key_that_others_can_change_is_not_used() {
 }
 
 #[test]
+fn programs_and_certificates_that_others_can_change_are_neither_run_nor_believed() {
+    let server = server_with(10);
+    let site = Site::with(&server);
+    let honest = fs::read_to_string(site.config()).expect("a configuration");
+    let open = |at: &Path, mode| {
+        fs::set_permissions(at, Permissions::from_mode(mode)).expect("open it");
+    };
+    // A program that would say who ran it.
+    let (bin, ran) = (site.path("bin"), site.path("ran"));
+    fs::create_dir(&bin).expect("make it");
+    let dump = bin.join("pg_dump");
+    fs::write(&dump, format!("#!/bin/sh\ntouch {}\n", ran.display())).expect("write it");
+    site.source(&format!("bin_dir = \"{}\"", bin.display()));
+    for (folder, file) in [(0o755, 0o777), (0o777, 0o755), (0o775, 0o755)] {
+        open(&bin, folder);
+        open(&dump, file);
+        let said = site.fails(7, "not_private", &["backup", "shop"]);
+        assert!(said.contains("pg_dump is neither run nor believed"), "{said}");
+        assert!(!ran.exists(), "{folder:o} {file:o}");
+    }
+    // What decides whom we believe.
+    let root = site.path("root.crt");
+    fs::write(&root, "no certificate").expect("write it");
+    fs::write(site.config(), &honest).expect("write it");
+    site.replace(&format!("host = \"{}\"", server.socket_dir().display()), "host = \"127.0.0.1\"");
+    site.source(&format!("ssl_root_cert = \"{}\"", root.display()));
+    open(&root, 0o666);
+    let said = site.fails(7, "not_private", &["backup", "shop"]);
+    assert!(said.contains("root.crt is neither run nor believed"), "{said}");
+    open(&root, 0o644);
+    assert!(!site.drctl(&["--json", "backup", "shop"]).out.contains("not_private"));
+    fs::write(site.config(), &honest).expect("write it");
+    site.replace("[repository]\n", &format!("[repository]\nca_file = \"{}\"\n", root.display()));
+    let url = format!("url = \"file://{}\"", site.path("repository").display());
+    site.replace(&url, "url = \"s3://bucket/below\"\nendpoint = \"https://127.0.0.1:1\"");
+    open(&root, 0o666);
+    let said = site.fails(7, "not_private", &["verify"]);
+    assert!(said.contains("root.crt"), "{said}");
+}
+
+#[test]
 fn a_directory_of_ours_below_a_place_of_others_is_refused() {
     let site = lone_site();
     assert!(geteuid().is_root(), "run this as root: it gives a directory away");

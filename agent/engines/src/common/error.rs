@@ -52,6 +52,14 @@ pub enum EngineError {
         /// What speaks against it.
         why: String,
     },
+    /// A program or a file that another account can change.
+    #[error("{} is neither run nor believed: {why}", .path.display())]
+    Changeable {
+        /// The program or the file.
+        path: PathBuf,
+        /// Which place another account can change, and how.
+        why: String,
+    },
     /// A temporary directory whose name cannot be used.
     #[error("the temporary directory {} cannot be used: {why}", .place.display())]
     Temporary {
@@ -92,7 +100,7 @@ impl EngineError {
             EngineError::Silent { .. } => "silent",
             EngineError::NotEmpty { .. } => "not_empty",
             EngineError::Own(own) => own.said().code(),
-            EngineError::NotPrivate { .. } => "not_private",
+            EngineError::NotPrivate { .. } | EngineError::Changeable { .. } => "not_private",
             EngineError::Temporary { .. } => "temporary_directory",
             EngineError::Config(_) => "config",
             EngineError::Io { .. } => "io",
@@ -109,7 +117,9 @@ impl Classified for EngineError {
         match self {
             EngineError::Own(own) => own.said().class(),
             EngineError::NotEmpty { .. } => Class::Target,
-            EngineError::NotPrivate { .. } | EngineError::Temporary { .. } => Class::Configuration,
+            EngineError::NotPrivate { .. }
+            | EngineError::Changeable { .. }
+            | EngineError::Temporary { .. } => Class::Configuration,
             _ => Class::Source,
         }
     }

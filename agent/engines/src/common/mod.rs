@@ -17,4 +17,4 @@ pub use secret::Secret;
 pub use source::{BackupSource, Brought, Finished, Outcome, StreamOutcome, ToolRun};
 pub use target::{FileTarget, RestoreTarget, ToolFeed};
 pub use way::{Unfit, account, temporary, unfit_way};
-pub(crate) use way::{name_of, temporary_for_sockets, unfit_way_for};
+pub(crate) use way::{believed, name_of, runs, temporary_for_sockets, unfit_way_for};

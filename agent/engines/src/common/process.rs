@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::{Arc, mpsc};
@@ -28,6 +28,7 @@ pub use group::kill_tools;
 
 use super::EngineError;
 use super::Stderr;
+use super::runs;
 
 /// The most bytes of a tool's standard error that are kept; all of it is read.
 const STDERR_BYTES: usize = 16 << 10;
@@ -82,6 +83,15 @@ pub(crate) struct Tool {
 /// Where programs are looked for: as this process was told.
 pub(crate) fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into())
+}
+
+/// A program as it is found: where it is named, or by the search path.
+fn found(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return Some(program.to_owned());
+    }
+    let path = search_path();
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 impl Tool {
@@ -151,6 +161,9 @@ impl Tool {
     }
 
     fn spawn(&self, command: &mut Command) -> Result<Child, EngineError> {
+        if let Some(program) = found(&self.program) {
+            runs(&program)?;
+        }
         let action = format!("start {}", self.program.display());
         command.spawn().map_err(EngineError::io(action))
     }
@@ -319,6 +332,7 @@ const AT_ONCE: Duration = Duration::from_secs(60);
 
 /// What a tool that answers at once has to say. One that does not is killed, and is an error.
 pub(crate) fn told(command: &mut std::process::Command) -> io::Result<Output> {
+    runs(Path::new(command.get_program())).map_err(io::Error::other)?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let child = command.spawn()?;
     let leader = i32::try_from(child.id()).ok().and_then(Pid::from_raw);

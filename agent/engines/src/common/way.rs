@@ -43,22 +43,23 @@ impl fmt::Display for Unfit {
 /// there are ours. Where the path is `whole` ours, it may not be one itself.
 #[must_use]
 pub fn unfit_way(path: &Path, whole: bool, us: u32) -> Option<(PathBuf, Unfit)> {
-    unfit_way_for(path, whole.then_some(OTHERS_MAY_WRITE), &[0, us])
+    unfit_way_for(path, whole.then_some(OTHERS_MAY_WRITE), (&[0, us], None))
 }
 
-/// The same where all of these accounts are trusted. These bits of the mode are not allowed in the path
-/// itself, sticky or not; without any it is looked at like any place on the way.
+/// The same where one account more is trusted, but not with a name in a directory like `/tmp`: whoever
+/// came first has made it. These bits of the mode are not allowed in the path itself, sticky or not;
+/// without any it is looked at like any place on the way.
 pub(crate) fn unfit_way_for(
     path: &Path,
     itself: Option<u32>,
-    trusted: &[u32],
+    (ours, more): (&[u32], Option<u32>),
 ) -> Option<(PathBuf, Unfit)> {
+    let trusted: Vec<u32> = ours.iter().copied().chain(more).collect();
     let named = std::path::absolute(path).ok()?;
     let mut rest = names(&named);
     let (mut at, mut links) = (PathBuf::from("/"), 0);
-    if let Some(unfit) =
-        unfit(&at.symlink_metadata().ok()?, itself.filter(|_| rest.is_empty()), trusted)
-    {
+    let root = at.symlink_metadata().ok()?;
+    if let Some(unfit) = unfit(&root, itself.filter(|_| rest.is_empty()), &trusted) {
         return Some((at, unfit));
     }
     while let Some(name) = rest.pop() {
@@ -68,8 +69,12 @@ pub(crate) fn unfit_way_for(
         }
         let next = at.join(name);
         let found = next.symlink_metadata().ok()?;
-        if let Some(unfit) = unfit(&found, itself.filter(|_| rest.is_empty()), trusted) {
+        if let Some(unfit) = unfit(&found, itself.filter(|_| rest.is_empty()), &trusted) {
             return Some((next, unfit));
+        }
+        let folder = at.symlink_metadata().ok()?.mode();
+        if folder & OTHERS_MAY_WRITE != 0 && !ours.contains(&found.uid()) {
+            return Some((at, Unfit::Open(folder & 0o7777)));
         }
         if !found.is_symlink() {
             at = next;
@@ -106,6 +111,36 @@ fn unfit(found: &Metadata, itself: Option<u32>, trusted: &[u32]) -> Option<Unfit
         None => found.mode() & OTHERS_MAY_WRITE != 0 && !sticky,
     };
     (open && !found.is_symlink()).then_some(Unfit::Open(found.mode() & 0o7777))
+}
+
+/// Whether a program may be run: no account but ours and root can change it, or put another one in its
+/// place. One that is not there is nobody's.
+///
+/// # Errors
+/// [`EngineError::Changeable`].
+pub(crate) fn runs(program: &Path) -> Result<(), EngineError> {
+    believed_by(program, geteuid().as_raw())
+}
+
+/// Whether a file may be believed, as a program may be run; root takes the word of the account whose file
+/// it is.
+///
+/// # Errors
+/// [`EngineError::Changeable`].
+pub(crate) fn believed(file: &Path) -> Result<(), EngineError> {
+    let us = geteuid().as_raw();
+    let author = if us == 0 { file.metadata().map_or(0, |found| found.uid()) } else { us };
+    believed_by(file, author)
+}
+
+fn believed_by(path: &Path, author: u32) -> Result<(), EngineError> {
+    match unfit_way(path, true, author) {
+        None => Ok(()),
+        Some((place, unfit)) => {
+            let why = format!("{} {unfit}", place.display());
+            Err(EngineError::Changeable { path: path.to_owned(), why })
+        }
+    }
 }
 
 /// The name of an account, if the system knows it.
@@ -225,6 +260,47 @@ mod tests {
         let other = unfit_way(folder.path(), true, 4_000_000_000);
         let foreign = Some((folder.path().to_owned(), Unfit::Foreign(us())));
         assert_eq!(other, foreign.filter(|_| us() != 0));
+    }
+
+    #[test]
+    fn a_foreign_name_in_a_place_of_everybody_is_whoever_came_firsts() {
+        let folder = tempfile::tempdir().unwrap();
+        let sticky = made(&folder.path().join("sticky"), 0o1777);
+        let own = made(&sticky.join("own"), 0o755);
+        // As another account sees it, to whom this one is that of a server.
+        let seen = |path: &Path, ours: &[u32]| unfit_way_for(path, None, (ours, Some(us())));
+        assert_eq!(seen(&own, &[0, us()]), None, "what is ours");
+        if us() != 0 {
+            return;
+        }
+        let other = 4_000_000_001;
+        std::os::unix::fs::chown(&own, Some(other), None).unwrap();
+        let seen = |path: &Path| unfit_way_for(path, None, (&[0], Some(other)));
+        assert_eq!(seen(&own), Some((sticky, Unfit::Open(0o1777))));
+        let kept = made(&folder.path().join("kept"), 0o755);
+        let below = made(&kept.join("own"), 0o755);
+        std::os::unix::fs::chown(&below, Some(other), None).unwrap();
+        assert_eq!(seen(&below), None, "root has made it, or let them");
+    }
+
+    #[test]
+    fn what_others_can_change_is_neither_run_nor_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tool");
+        fs::write(&file, "#!/bin/sh\n").unwrap();
+        type Look = fn(&Path) -> Result<(), EngineError>;
+        let looks: [Look; 2] = [runs, believed];
+        for (mode, right) in [(0o755, true), (0o775, false), (0o757, false)] {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            for look in looks {
+                let code = look(&file).map_err(|error| error.code());
+                assert_eq!(code, if right { Ok(()) } else { Err("not_private") }, "{mode:o}");
+            }
+        }
+        for look in looks {
+            assert!(look(Path::new("/bin/sh")).is_ok());
+            assert!(look(&folder.path().join("absent")).is_ok());
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) use sync::{expired, mark_anew, mark_now};
 pub(crate) use truth::{incident, truth_of};
 pub(crate) use verify::verify_stanza;
 
-use crate::host::{AgentError, Setup, read_optional};
+use crate::host::{AgentError, Setup, private, read_optional};
 
 /// The keys of a source that pgBackRest backs up.
 ///
@@ -73,8 +73,12 @@ pub(crate) fn not_as_root() -> Result<()> {
 /// pgBackRest, for a source.
 ///
 /// # Errors
-/// A passphrase that cannot be had.
+/// A passphrase that cannot be had; [`AgentError::Changeable`] for a configuration file that names programs
+/// and that another account can change.
 pub(crate) fn engine(settings: &Pgbackrest) -> Result<BackRest> {
+    if let Some(config) = &settings.config {
+        private::believed(config, private::author(config))?;
+    }
     let pass = read_optional("the source's cipher_pass", settings.cipher_pass.as_ref())?;
     let mut engine = BackRest::new(settings.stanza.clone());
     engine.repo = settings.repo;

@@ -33,6 +33,12 @@ impl EngineError {
                  sticky one such as /tmp; nothing was done there"
                     .to_owned()
             }
+            EngineError::Changeable { .. } => {
+                "nothing was done: look who changed it, then let drctl's account or root own it and \
+                 nobody else write there (`chown`, `chmod go-w`), the directories above it included, \
+                 or name another one"
+                    .to_owned()
+            }
             EngineError::Temporary { .. } => {
                 "set TMPDIR to another directory, for example TMPDIR=/tmp; nothing was done there"
                     .to_owned()

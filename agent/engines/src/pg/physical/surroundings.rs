@@ -13,7 +13,7 @@ use super::places::lead;
 use super::private::Private;
 use crate::common::boxed::{self, Boxes, Wanted, as_in_box};
 use crate::common::process::told;
-use crate::common::{Below, EngineError};
+use crate::common::{Below, EngineError, runs};
 
 /// Where drctl itself is in a box.
 const CLIENT: &str = "/run/drctl";
@@ -62,6 +62,7 @@ impl Surroundings<'_> {
         log: File,
     ) -> Result<Child, EngineError> {
         let postgres = bin_dir.join("postgres");
+        runs(&postgres)?;
         let mut command = match self.boxes {
             Some(boxes) => {
                 let wanted = self.wanted(layout, bin_dir, private)?;

@@ -214,6 +214,10 @@ impl PgServer {
                 source: Stranger::clone(stranger),
             });
         }
+        let own = error.get_ref().and_then(|inner| inner.downcast_ref());
+        if let Some(EngineError::Changeable { path, why }) = own {
+            return EngineError::Changeable { path: path.clone(), why: why.clone() };
+        }
         let source = ServerSaid::new(error.to_string());
         if source.to_string().contains(WITHHELD) {
             return EngineError::from(ServerError::Auth {

@@ -105,8 +105,8 @@ struct Place {
 impl Place {
     fn of(directory: &Path) -> io::Result<Place> {
         let owner = fs::metadata(directory)?.uid();
-        let trusted = [0, geteuid().as_raw(), owner];
-        let unfit = unfit_way_for(directory, Some(ALL_MAY_WRITE), &trusted);
+        let ours = [0, geteuid().as_raw()];
+        let unfit = unfit_way_for(directory, Some(ALL_MAY_WRITE), (&ours, Some(owner)));
         Ok(Place { owner, open: unfit.map(|(place, _)| place) })
     }
 }

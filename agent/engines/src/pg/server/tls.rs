@@ -16,7 +16,7 @@ use rustls::{OtherError, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
 use super::PgServer;
-use crate::common::EngineError;
+use crate::common::{EngineError, believed};
 
 /// What is checked of the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +146,7 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Engine
     let broken = |error| {
         EngineError::Config(format!("cannot read ssl_root_cert {}: {error}", file.display()))
     };
+    believed(file)?;
     CertificateDer::pem_file_iter(file).map_err(broken)?.collect::<Result<_, _>>().map_err(broken)
 }
 

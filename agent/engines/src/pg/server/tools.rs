@@ -7,8 +7,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use super::PgServer;
-use crate::common::EngineError;
 use crate::common::process::Tool;
+use crate::common::{EngineError, runs};
 use crate::pg::server::ServerError;
 
 /// How long a tool may take to tell its version.
@@ -56,6 +56,7 @@ async fn find_in(
     let candidates = candidates(bin_dir, name, major);
     let mut other = None;
     for path in candidates.iter().filter(|path| path.is_file()) {
+        runs(path)?;
         let Some(version) = version_of(name, path.clone()).await else { continue };
         if major_of(&version) == Some(major) {
             return Ok(FoundTool { name, path: path.clone(), version });
