@@ -1,4 +1,4 @@
-//! An end for commands that only look, at a bucket that does not answer.
+//! An end for commands that can be ended anywhere, at a bucket that does not answer.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -23,8 +23,19 @@ pub(super) async fn while_heard<T>(
     setup: &Setup,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let mut work = pin!(work);
-    let (patience, mut said) = (setup.patience(), false);
+    heard_within(setup, setup.patience(), work).await
+}
+
+/// The same with a patience of its own.
+///
+/// # Errors
+/// Those of the work; [`StoreError::Silent`].
+pub(super) async fn heard_within<T>(
+    setup: &Setup,
+    patience: Duration,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let (mut work, mut said) = (pin!(work), false);
     loop {
         if let Ok(done) = timeout(LOOKED_EVERY, work.as_mut()).await {
             return done;

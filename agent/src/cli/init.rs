@@ -6,6 +6,7 @@ use drctl_policies::{Kit, SUPERUSER, SecretRef, Setting, SourceFile, SourceTempl
 use serde_json::json;
 
 use super::args::InitArgs;
+use super::heard::while_heard;
 use super::screen::Screen;
 use crate::host::files::{fill, new_file};
 use crate::host::{AgentError, Exit, Setup, private, waited};
@@ -120,7 +121,8 @@ fn sheet(path: &Path) -> Result<Kit> {
 }
 
 async fn marker(screen: Screen, config: &Path) -> Result<Exit> {
-    let (repository, written) = restore_marker(&Setup::load(config)?).await?;
+    let setup = Setup::load(config)?;
+    let (repository, written) = while_heard(&setup, restore_marker(&setup)).await?;
     let object = json!({ "repository": repository, "written": written });
     screen.answer("drctl.marker/1", object, || match written {
         true => format!("the marker of the repository {repository} is written again"),

@@ -13,12 +13,14 @@ use crate::host::{Exit, Failure, Setup, write_new};
 use crate::repository::Memory;
 
 /// `drctl keys`.
-pub(super) async fn keys(screen: Screen, config: &Path, verb: &KeysVerb) -> Result<Exit> {
+pub(super) async fn keys(
+    screen: Screen,
+    setup: impl FnOnce() -> Result<Setup>,
+    verb: &KeysVerb,
+) -> Result<Exit> {
     match verb {
-        KeysVerb::List => list(screen, &Setup::load(config)?),
-        KeysVerb::Test { identity } => {
-            test(screen, &Setup::load(config)?, identity.as_deref()).await
-        }
+        KeysVerb::List => list(screen, &setup()?),
+        KeysVerb::Test { identity } => test(screen, &setup()?, identity.as_deref()).await,
         KeysVerb::NewIdentity { file } => {
             let (text, recipient) = new_identity(&jiff::Timestamp::now().to_string());
             write_new(file, &text, 0o600)?;

@@ -46,8 +46,8 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use args::Cli;
-use args::{ConfigVerb, Verb};
-use heard::while_heard;
+use args::{ConfigVerb, KeysVerb, Verb};
+use heard::heard_within;
 use screen::Screen;
 
 use crate::backup::RequestedKind;
@@ -265,20 +265,39 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
 }
 
 async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
-    if !looks(&cli.verb) {
+    let Some(asked) = asked(&cli.verb) else {
         return execute(&cli, None, screen, stop).await;
-    }
+    };
     let setup = Setup::load(&cli.config)?;
-    while_heard(&setup, execute(&cli, Some(setup.clone()), screen, stop)).await
+    let patience = match asked {
+        Asked::Short => setup.patience(),
+        Asked::Data => setup.patience_with_data(),
+    };
+    heard_within(&setup, patience, execute(&cli, Some(setup.clone()), screen, stop)).await
 }
 
-/// Whether a command only looks at the bucket, and at no more of it than what is short.
-fn looks(verb: &Verb) -> bool {
+/// What a command asks the bucket for that may be ended anywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// No more than what is short.
+    Short,
+    /// Also what is large.
+    Data,
+}
+
+/// What a command asks the bucket for; nothing where it asks for nothing, or must not be ended by
+/// a bucket that is silent for a while.
+fn asked(verb: &Verb) -> Option<Asked> {
     match verb {
-        Verb::Show(_) | Verb::Doctor { .. } | Verb::Timeline { .. } | Verb::Catalog { .. } => true,
-        Verb::Restore(args) => args.plan,
-        Verb::Verify(args) => !args.data,
-        _ => false,
+        Verb::Show(_) | Verb::Doctor { .. } | Verb::Timeline { .. } | Verb::Catalog { .. } => {
+            Some(Asked::Short)
+        }
+        Verb::Accept { .. } | Verb::Keys { verb: KeysVerb::Test { .. } } => Some(Asked::Short),
+        Verb::Restore(args) => args.plan.then_some(Asked::Short),
+        Verb::Verify(args) => Some(if args.data { Asked::Data } else { Asked::Short }),
+        Verb::When(_) | Verb::TakeOver(_) | Verb::Stanza { .. } => Some(Asked::Data),
+        Verb::Wal { verb: args::WalVerb::Index { .. } } => Some(Asked::Data),
+        _ => None,
     }
 }
 
@@ -323,7 +342,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         Verb::Timeline { source } => timeline::timeline(screen, &setup()?, source).await,
         Verb::When(args) => when::when(screen, &setup()?, args).await,
         Verb::Catalog { verb } => state::catalog(screen, &setup()?, verb).await,
-        Verb::Keys { verb } => keys::keys(screen, &cli.config, verb).await,
+        Verb::Keys { verb } => keys::keys(screen, setup, verb).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "drctl", &mut script);

@@ -130,10 +130,17 @@ impl Setup {
         request.map_or(LONGEST, |request| (request * 10).min(LONGEST))
     }
 
+    /// The same for whoever reads what is large: one request may take as long as requests may.
+    pub(crate) fn patience_with_data(&self) -> Duration {
+        let fitting = Options::timeout_for(self.limits().segment_bytes);
+        self.patience() + self.config.repository.request_timeout.unwrap_or(fitting)
+    }
+
     fn location(&self) -> Result<(Location, Options, Credentials)> {
         use drctl_policies::Location as From;
         let repository = &self.config.repository;
         let ca_pem = repository.ca_file.as_ref().map(|path| {
+            private::believed(path, private::author(path))?;
             waited(|| std::fs::read(path)).with_context(|| format!("read {}", path.display()))
         });
         let fitting = Options::timeout_for(self.limits().segment_bytes);

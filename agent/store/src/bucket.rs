@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 
 use crate::alarm::Alarms;
 use crate::rooted::{NoFile, Rooted};
-use crate::silence::listing;
+use crate::silence::{asked, listing};
 use crate::{Alarm, Odd, SealError, StoreError, Stored, Stray, Versions, seal};
 
 /// A repository's place: an object store and a prefix in it, with the verbs that we need.
@@ -354,7 +354,7 @@ impl Bucket {
     /// # Errors
     /// [`StoreError::Failed`].
     pub async fn delete(&self, key: &Path) -> Result<(), StoreError> {
-        match self.store.delete(key).await {
+        match asked(self.store.delete(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(StoreError::Failed { verb: "delete", key: key.clone(), source }),
         }

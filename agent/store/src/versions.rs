@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -17,6 +18,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use bytes::Bytes;
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
+use tokio::time::timeout;
 
 use crate::StoreError;
 use crate::error::{says_denied, whole};
@@ -32,6 +34,8 @@ pub struct Versions {
     client: aws_sdk_s3::Client,
     bucket: String,
     prefix: String,
+    /// For one whole request.
+    request_timeout: Duration,
 }
 
 /// One version of an object, or a delete marker.
@@ -127,7 +131,8 @@ impl Versions {
         }
         let client = aws_sdk_s3::Client::from_conf(config.build());
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Versions { client, bucket: bucket.to_owned(), prefix }
+        let (bucket, request_timeout) = (bucket.to_owned(), o.request_timeout);
+        Versions { client, bucket, prefix, request_timeout }
     }
 
     /// Whether the bucket keeps older versions of objects.
@@ -320,14 +325,17 @@ impl Versions {
             .bucket(&self.bucket)
             .key(format!("{}{key}", self.prefix))
             .version_id(&version.id);
-        let answer = asked(request.send()).await;
-        let answer = answer.map_err(|e| failed("get an object version", &e))?;
-        let body = answer.body.collect().await;
-        body.map(|body| body.into_bytes()).map_err(|error| StoreError::S3 {
-            verb: "get an object version",
-            service: error.to_string(),
-            denied: false,
-        })
+        let verb = "get an object version";
+        let broken = |service| StoreError::S3 { verb, service, denied: false };
+        let reading = async {
+            let answer = request.send().await.map_err(|e| failed(verb, &e))?;
+            let body = answer.body.collect().await;
+            body.map(|body| body.into_bytes()).map_err(|error| broken(error.to_string()))
+        };
+        // The client's own bound ends where the answer begins, and bytes may come one by one for ever.
+        let late = || broken("it took longer than a request may (request_timeout)".to_owned());
+        let read = timeout(self.request_timeout, reading);
+        asked(async { read.await.unwrap_or_else(|_| Err(late())) }).await
     }
 }
 

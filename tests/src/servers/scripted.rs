@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// What a request gets.
 pub enum Reply {
@@ -12,6 +13,8 @@ pub enum Reply {
     Whole(Vec<u8>),
     /// These bytes, and then nothing more; the connection stays open.
     Stalls(Vec<u8>),
+    /// These bytes, and then one byte after such a pause each time, for as long as the client stays.
+    Trickles(Vec<u8>, Duration),
 }
 
 impl Reply {
@@ -142,6 +145,16 @@ fn talk(mut stream: TcpStream, script: &Script, heads: &Mutex<Vec<String>>) {
         Reply::Whole(bytes) => {
             let _ = stream.write_all(&bytes);
             let _ = stream.shutdown(Shutdown::Write);
+        }
+        Reply::Trickles(bytes, pause) => {
+            let _ = stream.write_all(&bytes);
+            let _ = stream.set_read_timeout(Some(pause));
+            // Of a client that stays nothing comes; one that goes is read to its end.
+            while stream.read(&mut [0; 64]).map_or(true, |read| read > 0) {
+                if stream.write_all(b"x").is_err() {
+                    return;
+                }
+            }
         }
         Reply::Stalls(bytes) => {
             let _ = stream.write_all(&bytes);

@@ -3,7 +3,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
-use drctl_tests::servers::scripted::Scripted;
+use drctl_tests::servers::scripted::{Reply, Scripted};
 use drctl_tests::site::Site;
 use jiff::SignedDuration;
 
@@ -88,7 +88,13 @@ fn commands_that_look_say_that_a_bucket_does_not_answer_and_end() {
     let silent = Scripted::silent();
     ask(&site, &silent);
     let plan = ["restore", "shop", "--latest", "--to-files", "f", "--plan"];
-    let looks: [(&[&str], i32); 7] = [
+    let looks: [(&[&str], i32); 13] = [
+        (&["when", "shop"], 8),
+        (&["accept", &id], 8),
+        (&["keys", "test"], 8),
+        (&["verify", "--data"], 8),
+        (&["catalog", "rebuild"], 8),
+        (&["catalog", "forget", "shop"], 8),
         (&["list"], 0),
         (&["show", &id], 8),
         (&["timeline", "shop"], 8),
@@ -110,11 +116,35 @@ fn commands_that_look_say_that_a_bucket_does_not_answer_and_end() {
         let ran = child.wait_with_output().expect("its end");
         let said = String::from_utf8_lossy(&ran.stderr);
         assert_eq!(ran.status.code(), Some(code), "{look:?}: {said}");
-        assert!(said.contains("does not answer: drctl waits up to 10 s"), "{look:?}: {said}");
+        // Who reads data waits for one request more.
+        let data = ["when", "--data"].iter().any(|word| look.contains(word));
+        let bound = format!("drctl waits up to {} s", if data { 11 } else { 10 });
+        assert!(said.contains(&format!("does not answer: {bound}")), "{look:?}: {said}");
         let told = String::from_utf8_lossy(&ran.stdout);
         assert!(code != 0 || told.contains(&id) && told.contains("has not answered"), "{told}");
     }
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_bucket_that_answers_byte_by_byte_does_not_answer() {
+    let server = server_with(100);
+    let site = Site::with(&server);
+    let id = site.backup();
+    let slow = Scripted::start(|_| {
+        let Reply::Stalls(head) = Reply::object(99, "") else { unreachable!() };
+        Reply::Trickles(head, Duration::from_millis(300))
+    });
+    ask(&site, &slow);
+    let begun = Instant::now();
+    for look in [&["when", "shop"][..], &["accept", &id], &["keys", "test"], &["verify", "--data"]]
+    {
+        let ran = site.command(look).env("KEY", "key").output().expect("start it");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(8), "{look:?}: {said}");
+        assert!(said.contains("does not answer"), "{look:?}: {said}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
 #[test]

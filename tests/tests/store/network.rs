@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use drctl_model::Segment;
-use drctl_store::{Bucket, Location, SealError, StoreError, digest};
+use drctl_store::{Bucket, Location, ObjectVersion, SealError, StoreError, digest};
 use drctl_tests::servers::azurite::Azurite;
 use drctl_tests::servers::gcs::FakeGcs;
 use drctl_tests::servers::minio::Minio;
@@ -149,6 +149,31 @@ async fn a_body_that_stops_fails_in_bounded_time() {
         let began = Instant::now();
         let error = bucket.get(&Path::from("x"), 1_000).await.expect_err("it stops");
         assert_eq!(error.code(), "store_failed", "{name}: {error:?}");
+        assert!(began.elapsed() < REQUEST * REQUESTS + PAUSES, "{name}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_trickles_is_no_answer() {
+    let server = Scripted::start(|_| {
+        let Reply::Stalls(head) = Reply::object(1_000_000, "") else { unreachable!() };
+        Reply::Trickles(head, REQUEST / 3)
+    });
+    for (name, bucket) in places(server.port()).into_iter().take(1) {
+        let version = ObjectVersion {
+            key: Path::from("x"),
+            id: "1".to_owned(),
+            bytes: 1_000_000,
+            latest: true,
+            delete_marker: false,
+        };
+        let versions = bucket.versions().expect("S3 has versions");
+        let (key, began) = (Path::from("x"), Instant::now());
+        let (newest, older) =
+            tokio::join!(bucket.get(&key, 1_000_000), versions.get(&version, 1_000_000));
+        for error in [newest.expect_err("no end"), older.expect_err("no end")] {
+            assert_eq!(error.code(), "store_failed", "{name}: {error:?}");
+        }
         assert!(began.elapsed() < REQUEST * REQUESTS + PAUSES, "{name}: {:?}", began.elapsed());
     }
 }
