@@ -81,6 +81,10 @@ pub struct DatabaseFacts {
     /// The same where it is restored without its owners: everything belongs to the role that restores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs_unowned: Option<Vec<String>>,
+    /// Tables whose policies hold for their owner too (at most 20): whoever counts their rows has to be
+    /// above policies. Nothing where it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Vec<String>>,
 }
 
 /// The locale of a database that another provider than the operating system's library serves

@@ -386,6 +386,7 @@ mod tests {
                 tables: vec![],
                 runs: None,
                 runs_unowned: None,
+                forced: None,
             })),
         };
         let cases = [

@@ -113,6 +113,7 @@ mod tests {
                 tables: Vec::new(),
                 runs: None,
                 runs_unowned: None,
+                forced: None,
             };
             let content = Content::Database(Box::new(database));
             let plain_xxh128 = String::new();

@@ -67,3 +67,27 @@ fn a_restore_whose_tools_give_no_password_away_is_run() {
     let _ = Ran::of(&command.output().unwrap()).ended(0);
     assert_eq!(target.psql("shop", "select count(*) from orders"), "10");
 }
+
+/// A login trigger sets what it likes, in our sessions too, after they have begun with settings of ours.
+#[test]
+fn what_a_login_trigger_sets_harms_no_backup() {
+    let server = newer().start();
+    server.psql("postgres", "create database shop");
+    server.psql("shop", "create table t as select g from generate_series(1, 3000000) g");
+    server.psql(
+        "shop",
+        "create function hurry() returns event_trigger language plpgsql as $$ begin
+             perform set_config('statement_timeout', '40', false);
+             perform set_config('search_path', 'public', false);
+             perform set_config('row_security', 'on', false);
+         end $$;
+         create event trigger hurry on login execute function hurry();
+         alter event trigger hurry enable always",
+    );
+    let site = Site::with(&server);
+    let id = site.backup();
+    let back = ["restore", "shop", "--backup", &id, "--database", "shop", "--as", "back"];
+    let identity = site.identity().display().to_string();
+    let _ = site.drctl(&[&back[..], &["--identity", &identity]].concat()).ended(0);
+    assert_eq!(server.psql("back", "set statement_timeout = 0; select count(*) from t"), "3000000");
+}

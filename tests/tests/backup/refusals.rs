@@ -82,6 +82,44 @@ fn without_globals_a_role_that_may_create_databases_is_enough() {
 }
 
 #[test]
+fn policies_that_hold_for_owners_too_are_known_before_anything_is_made() {
+    let shop = Shop::open();
+    shop.sql(
+        "alter table orders enable row level security, force row level security;
+         create policy few on orders using (id < 10)",
+    );
+    let id = shop.site.backup();
+    let target = Postgres::start();
+    target.psql("postgres", "create role maker login createdb");
+    let (host, port) = (target.socket_dir().display().to_string(), target.port().to_string());
+    let start = ["restore", "shop", "--backup", &id, "--to-host", &host, "--to-port", &port];
+    let as_maker = [&start[..], &["--to-user", "maker", "--no-globals", "--no-owner"]].concat();
+    let said = shop.site.fails(10, "permission", &as_maker);
+    assert!(said.contains("public.orders") && said.contains("BYPASSRLS"), "{said}");
+    let databases = "select count(*) from pg_database where datname not like 'template%'";
+    assert_eq!(target.psql("postgres", databases), "1", "nothing was made");
+    target.psql("postgres", "alter role maker bypassrls");
+    let _ = shop.site.json(0, &as_maker);
+    assert_eq!(target.psql(&shop.db, "select count(*) from orders"), "20000");
+}
+
+#[test]
+fn an_empty_database_without_the_schema_public_is_no_target() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    let target = Postgres::start();
+    target.psql("postgres", &format!("create database {}", shop.db));
+    target.psql(&shop.db, "drop schema public");
+    let (host, port) = (target.socket_dir().display().to_string(), target.port().to_string());
+    let start = ["restore", "shop", "--backup", &id, "--to-host", &host, "--to-port", &port];
+    let said = shop.site.fails(12, "no_public_schema", &start);
+    assert!(said.contains("CREATE SCHEMA public"), "{said}");
+    target.psql(&shop.db, "create schema public");
+    let _ = shop.site.json(0, &start);
+    assert_eq!(target.psql(&shop.db, "select count(*) from orders"), "20000");
+}
+
+#[test]
 fn a_restore_never_writes_into_a_directory_that_is_not_empty() {
     let shop = Shop::open();
     let id = shop.site.backup();

@@ -68,6 +68,7 @@ fn needs() -> ClusterNeeds {
     };
     ClusterNeeds {
         libraries: Some(vec!["auto_explain".to_owned()]),
+        sizes: [("shared_buffers".to_owned(), "128MB".to_owned())].into(),
         databases: vec![database],
         unknown: vec!["nothing".to_owned()],
     }
@@ -91,6 +92,7 @@ pub(crate) fn facts() -> Facts {
         tables: tables.into(),
         runs: Some(vec!["constraint c of public.t runs public.f of app".to_owned()]),
         runs_unowned: None,
+        forced: Some(vec!["public.t".to_owned()]),
     };
     let entry = |id, content| StreamFacts { id, plain_xxh128: "0".repeat(32), content };
     Facts {

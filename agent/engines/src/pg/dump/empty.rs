@@ -37,6 +37,7 @@ mod tests {
                 tables: rows.iter().map(row).collect(),
                 runs: None,
                 runs_unowned: None,
+                forced: None,
             };
             let content = Content::Database(Box::new(facts));
             StreamFacts { id: StreamId::database(0), plain_xxh128: String::new(), content }

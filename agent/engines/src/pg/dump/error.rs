@@ -115,6 +115,14 @@ pub enum DumpError {
         /// Its name.
         name: String,
     },
+    /// A database that is there lacks the schema that every new one has.
+    #[error(
+        "the database `{name}` is there, and has no schema public, which tables of the backup need"
+    )]
+    NoPublic {
+        /// Its name.
+        name: String,
+    },
     /// A restore failed after it had begun.
     #[error("the restore of database `{database}` failed; {left}")]
     RestoreFailed {
@@ -143,13 +151,16 @@ impl Classified for DumpError {
             DumpError::Counts { .. } => "counts",
             DumpError::Unfinished { .. } => "unfinished",
             DumpError::Exists { .. } => "exists",
+            DumpError::NoPublic { .. } => "no_public_schema",
             DumpError::RestoreFailed { source, .. } => source.code(),
         }
     }
 
     fn class(&self) -> Class {
         match self {
-            DumpError::Unfinished { .. } | DumpError::Exists { .. } => Class::Target,
+            DumpError::Unfinished { .. }
+            | DumpError::Exists { .. }
+            | DumpError::NoPublic { .. } => Class::Target,
             DumpError::RestoreFailed { source, .. } => source.class(),
             _ => Class::Source,
         }
@@ -175,6 +186,10 @@ impl Classified for DumpError {
             DumpError::Exists { name } => {
                 format!("restore under another name, or drop `{name}` first; nothing was changed")
             }
+            DumpError::NoPublic { name } => format!(
+                "drop `{name}`, and the restore makes it as it was, or run `CREATE SCHEMA public` in it; \
+                 nothing was changed"
+            ),
             DumpError::Structure { .. } => {
                 "this attempt is not a backup and earlier backups are not affected; run it again, \
                  and check memory and disks of this host if it repeats"

@@ -107,6 +107,7 @@ pub(crate) async fn list(client: &Client) -> Result<Vec<(Table, Member)>, Engine
             condition: String::new(),
             readable: row.try_get(5)?,
             policies: false,
+            forced: false,
         };
         let (extension, added) = (text(3)?, row.try_get(4)?);
         Ok((of, Member { schema, table, extension, added, rows: None }))

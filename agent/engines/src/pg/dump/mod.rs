@@ -5,6 +5,7 @@ pub(crate) mod counts;
 mod databases;
 mod empty;
 mod error;
+mod fit;
 mod globals;
 mod guard;
 mod leftover;

@@ -6,6 +6,7 @@ use drctl_model::{DatabaseFacts, LocaleProvider, ProviderLocale};
 use tokio_postgres::Row;
 
 use super::databases;
+use super::fit::{has_public, may_count};
 use super::restore::all_whole;
 use crate::common::EngineError;
 use crate::pg::server::PgServer;
@@ -97,6 +98,10 @@ pub async fn preflight(
     }
     if !absent.is_empty() {
         may_create(&session, server, globals).await?;
+    }
+    may_count(&session, server, wanted).await?;
+    for database in wanted.iter().filter(|one| !one.kept && empty.contains(&one.target_name)) {
+        has_public(server, database, application_name).await?;
     }
     let notes = notes(&session, wanted, &existing, globals).await?;
     let superuser = has(&session, "rolsuper").await?;
@@ -233,7 +238,7 @@ fn bounded(mut found: Vec<String>) -> Vec<String> {
 }
 
 /// Whether our role has an attribute.
-async fn has(session: &Session, attribute: &str) -> Result<bool, EngineError> {
+pub(super) async fn has(session: &Session, attribute: &str) -> Result<bool, EngineError> {
     let query =
         format!("SELECT ({attribute})::text FROM pg_catalog.pg_roles WHERE rolname = current_user");
     Ok(session.text(&query, "read the privileges of the role").await? == "true")
@@ -375,6 +380,7 @@ mod tests {
             tables: Vec::new(),
             runs: None,
             runs_unowned: None,
+            forced: None,
         };
         let targets = |names: &[&str]| {
             let target = |name: &&str| RestoreDatabase {

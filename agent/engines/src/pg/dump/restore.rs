@@ -272,6 +272,7 @@ mod tests {
             tables: Vec::new(),
             runs: None,
             runs_unowned: None,
+            forced: None,
         };
         let options = RestoreOptions { jobs: 1, spool_dir: "/tmp".into(), owner };
         DatabaseTarget::new(server, facts, "shop2".into(), options, "drctl/x".into())

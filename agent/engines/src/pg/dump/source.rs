@@ -18,7 +18,7 @@ use super::databases::{Database, choose};
 use super::members::{self, Members};
 use super::snapshot::{self, Attempt};
 use super::stream::{WatchedRead, Watcher};
-use super::tables::Table;
+use super::tables::{Table, forced};
 use super::waits::{LockedOut, unless_locked_out};
 use super::{empty, globals};
 use crate::common::process::{Ended, OwnedTask, Running, Stopper, Tool};
@@ -328,15 +328,14 @@ impl BackupSource for PgDumpSource {
     }
 }
 
-/// The rows of tables, the code that runs while they are loaded, with owners and without, and tables
-/// that are not in a dump.
-type Looked = (Vec<Counted>, [Vec<String>; 2], Vec<Member>);
+/// The rows; code that runs on load, with owners and without, and forced policies; tables in no dump.
+type Looked = (Vec<Counted>, [Vec<String>; 3], Vec<Member>);
 
 /// Looks in the session that holds the snapshot, and keeps it until all is counted.
 async fn look(session: Session, tables: Vec<Table>) -> Result<Looked, EngineError> {
-    let runs = code::on_load(&session).await?;
+    let [runs, unowned] = code::on_load(&session).await?;
     let counted = counts::count(&session, &tables).await?;
-    Ok((counted, runs, members::left_out(&session).await?))
+    Ok((counted, [runs, unowned, forced(&tables)], members::left_out(&session).await?))
 }
 
 fn pause(attempt: u32) -> Duration {
@@ -380,7 +379,7 @@ fn outcome(
         members.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
         let Database { name, owner, encoding, collate, ctype, provider, .. } = database;
         let tables = counted.into_iter().map(|table| table.rows).collect();
-        let [runs, runs_unowned] = runs.map(Some);
+        let [runs, runs_unowned, forced] = runs.map(Some);
         let facts = DatabaseFacts {
             name,
             owner,
@@ -392,6 +391,7 @@ fn outcome(
             tables,
             runs,
             runs_unowned,
+            forced,
         };
         let child = Child { program: "pg_dump".to_owned(), stream: id, status: 0 };
         Ok(StreamOutcome { children: vec![child], content: Content::Database(Box::new(facts)) })

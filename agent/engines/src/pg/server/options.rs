@@ -57,6 +57,18 @@ pub(super) const ASK_HIDING: &str = "
                  WHERE name IN ('zero_damaged_pages', 'ignore_checksum_failure')
                    AND setting = 'on' ORDER BY name DESC)";
 
+/// Sets again what a session has begun with: what runs at a login may have set something else. The limit of
+/// a statement's time comes first, as it would end the others.
+pub(super) fn again() -> String {
+    let value = |(name, value): &(&str, &str)| format!("('{name}', '{value}')");
+    let values: Vec<String> = SETTINGS.iter().map(value).collect();
+    format!(
+        "SET statement_timeout = 0; SELECT pg_catalog.set_config(n, v, false) FROM (VALUES {}) AS \
+         begun (n, v)",
+        values.join(", ")
+    )
+}
+
 /// Sets what only a superuser may.
 pub(super) fn as_superuser() -> String {
     SUPERUSERS.iter().map(|(name, value)| format!("SET {name} = {value};")).collect()

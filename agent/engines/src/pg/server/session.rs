@@ -104,6 +104,7 @@ impl Session {
     async fn prepare(&mut self, server: &PgServer, token: &str) -> Result<(), EngineError> {
         self.is_ours(server, token).await?;
         let failed = |error| EngineError::query(SETTING_UP)(error);
+        self.client.batch_execute(&options::again()).await.map_err(failed)?;
         self.client.batch_execute(LATER).await.map_err(failed)?;
         let row = self.client.query_one(options::ASK_HIDING, &[]).await.map_err(failed)?;
         self.superuser = row.try_get(0).map_err(failed)?;
