@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::LocaleProvider;
@@ -9,6 +11,9 @@ pub struct ClusterNeeds {
     /// the role may not read the setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub libraries: Option<Vec<String>>,
+    /// What its server takes of memory when it starts, by the settings' names; a host may give less.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sizes: BTreeMap<String, String>,
     /// Its databases, those that take no connections left out.
     pub databases: Vec<DatabaseNeeds>,
     /// What could not be asked for, and why, in words for people.

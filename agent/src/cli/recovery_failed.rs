@@ -164,6 +164,11 @@ fn alternative(
              what is in this one",
             command(args, Path::new("NEW")),
         ),
+        WayOn::LargerHost => said(
+            "the same on a host with more memory, or where this account may have more of it (`ulimit -v`, \
+             the container's limit): here going on would fail again",
+            command(args, Path::new("NEW")),
+        ),
         WayOn::Anew => said(
             "plan it again, in a new directory: pgBackRest has expired this base backup, and the \
              plan uses another one, if there is one; do not use what is in this one",

@@ -2,7 +2,7 @@
 
 use drctl_engines::EngineError;
 use drctl_engines::backrest::BackRestError;
-use drctl_engines::pg::physical::is_unusable_place;
+use drctl_engines::pg::physical::{is_beyond_this_host, is_unusable_place};
 use drctl_model::BackupId;
 use drctl_policies::recovery::{Target, plan};
 use jiff::Timestamp;
@@ -25,6 +25,8 @@ pub enum WayOn {
     Elsewhere,
     /// The same, planned again, in a new directory: the base is not there any more.
     Anew,
+    /// The same on a host that has the memory, in a new directory.
+    LargerHost,
     /// The same again goes on where it ended.
     GoOn,
     /// The same from this older backup, in a new directory.
@@ -59,6 +61,9 @@ pub async fn way_on(planned: &Planned<'_>, error: &anyhow::Error, step: Step) ->
     // The server's last words have those of whoever brings it the log in them.
     if is_unusable_place(&format!("{error:#}")) {
         return WayOn::Elsewhere;
+    }
+    if code == "host_memory" && is_beyond_this_host(&format!("{error:#}")) {
+        return WayOn::LargerHost;
     }
     if base_is_gone(planned).await {
         return WayOn::Anew;

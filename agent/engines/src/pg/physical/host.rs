@@ -8,6 +8,7 @@ use drctl_model::{ClusterNeeds, DatabaseNeeds, LocaleProvider, shown};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
+use super::memory::too_small;
 use crate::common::process::Tool;
 
 /// How long a small program may take to answer.
@@ -102,6 +103,7 @@ fn compare(needs: &ClusterNeeds, host: &Host) -> HostReport {
     for database in &needs.databases {
         collation(database, host, &mut report);
     }
+    report.notes.extend(too_small(&needs.sizes));
     report
         .notes
         .extend(needs.unknown.iter().map(|text| format!("when the base backup was taken {text}")));
@@ -213,6 +215,8 @@ fn collation(database: &DatabaseNeeds, host: &Host, report: &mut HostReport) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use drctl_model::Extension;
 
     use super::*;
@@ -220,6 +224,7 @@ mod tests {
     fn needs() -> ClusterNeeds {
         let extension = |name: &str| Extension { name: name.to_owned(), version: "1.2".to_owned() };
         ClusterNeeds {
+            sizes: BTreeMap::new(),
             libraries: Some(vec!["auto_explain".to_owned(), "$libdir/timescale".to_owned()]),
             databases: vec![DatabaseNeeds {
                 name: "shop".to_owned(),
@@ -245,6 +250,17 @@ mod tests {
             locales: Some(["de_AT.utf8".to_owned()].map(|name| same_name(&name)).into()),
             glibc: Some("2.31".to_owned()),
         }
+    }
+
+    #[test]
+    fn what_this_host_cannot_give_of_memory_is_told_before_there_is_a_server() {
+        let sizes = [("shared_buffers".to_owned(), "4000GB".to_owned())].into();
+        let folder = tempfile::tempdir().unwrap();
+        let needs = ClusterNeeds { sizes, ..needs() };
+        let report = compare(&needs, &host(folder.path()));
+        assert_eq!((report.missing.len(), report.notes.len()), (0, 2), "{report:?}");
+        let told = "shared_buffers = 4000GB of the source is more than this host can give";
+        assert!(report.notes[0].starts_with(told), "{report:?}");
     }
 
     #[test]

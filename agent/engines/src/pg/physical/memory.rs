@@ -1,30 +1,75 @@
 //! How much memory a restored server may ask for when it starts: a part of what this host has. Its sizes
 //! are those of the source, which may be a larger host; no replay depends on them.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, getrlimit};
 
 /// What a server takes when it starts, the bytes of a number without a unit, and which part of this
 /// host's memory it may be.
-const TAKEN: [(&str, u64, u64); 3] =
+pub(super) const TAKEN: [(&str, u64, u64); 3] =
     [("shared_buffers", 8192, 4), ("wal_buffers", 8192, 32), ("wal_decode_buffer_size", 1, 32)];
 
 /// The memory that is free here and may be taken; nothing where that is not known.
 pub(super) fn available() -> Option<u64> {
-    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    bounds().chain(told(&read(Path::new(MEMORY)), "MemAvailable")).min()
+}
+
+/// All that there is here, and may be taken once everything else is gone.
+fn whole() -> Option<u64> {
+    let memory = read(Path::new(MEMORY));
+    let swap = told(&memory, "SwapTotal").unwrap_or_default();
+    let all = told(&memory, "MemTotal").map(|all| all.saturating_add(swap));
+    bounds().chain(getrlimit(Resource::As).current).chain(all).min()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// What the groups of this process may have at the most.
+fn bounds() -> impl Iterator<Item = u64> {
     let groups = read(Path::new("/proc/self/cgroup"));
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     let at = Path::new("/sys/fs/cgroup").join(group);
-    let bounds = at.ancestors().take_while(|at| at.starts_with("/sys/fs/cgroup"));
-    let bounds = bounds.filter_map(|at| read(&at.join("memory.max")).trim().parse().ok());
-    bounds.chain(free(&read(Path::new("/proc/meminfo")))).min()
+    let above: Vec<PathBuf> = at.ancestors().map(Path::to_owned).collect();
+    let within = above.into_iter().take_while(|at| at.starts_with("/sys/fs/cgroup"));
+    within.filter_map(|at| read(&at.join("memory.max")).trim().parse().ok())
 }
 
-/// What `/proc/meminfo` says that programs can have.
-fn free(text: &str) -> Option<u64> {
-    let told = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// Where the kernel tells of memory.
+const MEMORY: &str = "/proc/meminfo";
+
+/// What it says there under a name, in bytes.
+fn told(text: &str, name: &str) -> Option<u64> {
+    let told = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let kib: u64 = told.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
+}
+
+/// What a server takes that this host cannot give, in words, before there is a server.
+pub(super) fn too_small(sizes: &BTreeMap<String, String>) -> Vec<String> {
+    let lines: String = sizes.iter().map(|(name, value)| format!("{name} = '{value}'\n")).collect();
+    let all = smaller(&lines, available()).into_iter();
+    all.map(|one| {
+        let says = one.says;
+        format!("{says}; before you start the cluster by hand, lower it in its files")
+    })
+    .collect()
+}
+
+/// Whether what a server says that it asked for is more than this host has, whatever else ends.
+#[must_use]
+pub fn is_beyond_this_host(words: &str) -> bool {
+    asked(words).is_some_and(|asked| whole().is_some_and(|whole| asked > whole))
+}
+
+/// How much it says that it asked for (`sysv_shmem.c`).
+fn asked(words: &str) -> Option<u64> {
+    let (_, rest) = words.split_once("(currently ")?;
+    rest.split_once(" bytes)")?.0.parse().ok()
 }
 
 /// A size that this host cannot give.
@@ -114,8 +159,8 @@ mod tests {
     #[test]
     fn memory_is_read_as_the_kernel_tells_it() {
         let text = "MemTotal:       16384000 kB\nMemAvailable:    8192000 kB\n";
-        assert_eq!(free(text), Some(8_192_000 * 1024));
-        assert_eq!(free("MemTotal: 5 kB\n"), None);
+        assert_eq!(told(text, "MemAvailable"), Some(8_192_000 * 1024));
+        assert_eq!(told("MemTotal: 5 kB\n", "MemAvailable"), None);
         assert!(available().is_some_and(|bytes| bytes > 1 << 20));
     }
 
@@ -123,5 +168,11 @@ mod tests {
     fn a_server_that_gets_no_memory_says_so() {
         let words = "FATAL:  could not map anonymous shared memory: Cannot allocate memory";
         assert!(is_short(words) && !is_short("LOG:  recovery has paused"));
+        let hint = |bytes: u64| {
+            format!("HINT:  This error usually means (…) (currently {bytes} bytes), reduce it")
+        };
+        assert!(is_beyond_this_host(&hint(1 << 60)));
+        assert!(!is_beyond_this_host(&hint(1 << 20)), "others may end");
+        assert!(!is_beyond_this_host(words), "nobody says how much");
     }
 }

@@ -45,6 +45,7 @@ pub use increment::{FIRST_INCREMENTAL, ParentCopy};
 pub use links::no_links;
 pub use listing::MAX_LISTING_BYTES;
 pub use made::{asks_of, made_by_own_log};
+pub use memory::is_beyond_this_host;
 pub use needs::cluster_needs;
 pub use orphan::{Orphan, end_orphan, orphan, out_of_the_box};
 pub use pick::{PickedTable, pick_table};

@@ -1,11 +1,13 @@
 //! What a cluster needs of the host that it is restored on, asked of its server.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use drctl_model::{ClusterNeeds, DatabaseNeeds, Extension, LocaleProvider, TableFile, shown};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Row;
 
+use super::memory::TAKEN;
 use crate::common::EngineError;
 use crate::pg::server::PgServer;
 use crate::pg::server::session::Session;
@@ -28,11 +30,13 @@ pub async fn cluster_needs(
     let maintenance = &server.maintenance_database;
     let asked = async {
         let session = Session::open(server, maintenance, application_name).await?;
-        let libraries = libraries(&session).await;
-        Ok::<_, EngineError>((libraries, databases(&session).await?))
+        let of_server = (libraries(&session).await, sizes(&session).await);
+        Ok::<_, EngineError>((of_server, databases(&session).await?))
     };
     match timeout_at(deadline, asked).await {
-        Ok(Ok((libraries, databases))) => {
+        Ok(Ok(((libraries, sizes), databases))) => {
+            // Whether it fits is seen when it is started, too.
+            needs.sizes = sizes.unwrap_or_default();
             match libraries {
                 Ok(libraries) => needs.libraries = Some(libraries),
                 Err(error) => needs.unknown.push(said("the preloaded libraries", &error)),
@@ -71,6 +75,17 @@ fn said(what: &str, error: &EngineError) -> String {
 async fn libraries(session: &Session) -> Result<Vec<String>, EngineError> {
     let query = "SELECT pg_catalog.current_setting('shared_preload_libraries')";
     Ok(names(&session.text(query, "read shared_preload_libraries").await?))
+}
+
+/// What the server takes of memory when it starts.
+async fn sizes(session: &Session) -> Result<BTreeMap<String, String>, EngineError> {
+    let names = TAKEN.map(|(name, _, _)| name);
+    let query = "SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
+                 WHERE name = ANY ($1)";
+    let failed = |error| EngineError::query("read the sizes of memory")(error);
+    let rows = session.client.query(query, &[&&names[..]]).await.map_err(failed)?;
+    let one = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+    rows.iter().map(one).collect::<Result<_, _>>().map_err(failed)
 }
 
 /// The names in a list as settings have it: parted by commas, some in double quotes.
