@@ -15,6 +15,11 @@ pub enum FindingCode {
     BackupSuspect,
     /// The newest backup is based on one that is missing, or is another one.
     BackupBroken,
+    /// A backup that is newer than the newest good one does not count here: its manifest is damaged,
+    /// or nobody whom this host trusts has signed it.
+    BackupRefused,
+    /// The same of one that only a newer program reads.
+    BackupNewer,
     /// The newest base backups are of different clusters.
     ClusterChanged,
     /// A look found a backup, the log, or what another tool keeps, not to be what was stored.
@@ -85,6 +90,8 @@ impl FindingCode {
         Self::RpoBreached,
         Self::BackupSuspect,
         Self::BackupBroken,
+        Self::BackupRefused,
+        Self::BackupNewer,
         Self::ClusterChanged,
         Self::Damaged,
         Self::DrillInDoubt,
@@ -123,6 +130,8 @@ impl FindingCode {
             Self::RpoBreached => "rpo_breached",
             Self::BackupSuspect => "backup_suspect",
             Self::BackupBroken => "backup_broken",
+            Self::BackupRefused => "backup_refused",
+            Self::BackupNewer => "backup_newer",
             Self::ClusterChanged => "cluster_changed",
             Self::Damaged => "damaged",
             Self::DrillInDoubt => "drill_in_doubt",
@@ -160,6 +169,7 @@ impl FindingCode {
         match self {
             Self::JobRuns => Level::Good,
             Self::BackupSuspect
+            | Self::BackupNewer
             | Self::ClusterChanged
             | Self::DrillInDoubt
             | Self::DatedInFuture
@@ -175,6 +185,7 @@ impl FindingCode {
             Self::NoGoodBackup
             | Self::RpoBreached
             | Self::BackupBroken
+            | Self::BackupRefused
             | Self::Damaged
             | Self::JobFailed
             | Self::JobDied

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::backups::Judged;
 use super::screen::{Screen, TEXT_SHOWN};
+use crate::engine::pg::another_cluster::is_in_question;
 use crate::host::{Exit, Setup};
 use crate::repository::accept as take_for_good;
 use crate::repository::losses::find;
@@ -16,16 +17,20 @@ pub(super) async fn accept(screen: Screen, setup: &Setup, backup: &str) -> Resul
         None => (None, backup),
     };
     let found = find(setup, &repository, source.as_ref(), wanted).await?;
-    let done = take_for_good(setup, &repository, &found).await;
+    let known = setup.catalog(&repository).await?.backups(Some(&found.manifest.source)).await?;
+    let in_question = is_in_question(&known, &found.summary());
+    let done = take_for_good(setup, &repository, (&found, in_question)).await;
     let done = done.with_context(|| format!("accept {}", found.manifest.backup))?;
     let backup = Judged::alone(&done).json();
     screen.answer("drctl.accept/1", json!({ "backup": backup }), || {
-        format!(
-            "{} of {} counts as good, although {}",
-            done.backup,
-            done.source,
-            shown(&done.suspect.join("; "), TEXT_SHOWN)
-        )
+        let (id, source) = (&done.backup, &done.source);
+        match done.suspect.is_empty() {
+            true => format!("the cluster of {id} is that of {source} from now on"),
+            false => {
+                let why = shown(&done.suspect.join("; "), TEXT_SHOWN);
+                format!("{id} of {source} counts as good, although {why}")
+            }
+        }
     });
     Ok(Exit::Success)
 }

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
-use drctl_model::shown;
+use drctl_model::{BackupId, shown};
 use drctl_policies::Server;
 use jiff::Timestamp;
 use serde_json::json;
@@ -58,6 +58,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "rpo_seconds": one.rpo.map(|rpo| rpo.as_secs()),
             "last_job": one.last_job, "next": one.next,
             "log": one.log.as_ref().map(|log| log_json(log, (&one.disbelieved, &one.newer))),
+            "refused": uncounted(&one.refused), "newer": uncounted(&one.newer_backups),
             "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
             "running": one.running, "marker_lost": one.marker_lost,
             "marker_newer": one.marker_newer, "bad": texts(&one.bad), "gone": one.gone,
@@ -97,6 +98,10 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         Some(Health::Attention) if strict => Exit::Degraded,
         _ => Exit::Success,
     })
+}
+
+fn uncounted(all: &[(BackupId, String)]) -> serde_json::Value {
+    all.iter().map(|(backup, why)| json!({ "backup": backup, "why": why })).collect()
 }
 
 fn texts(bad: &[Bad]) -> Vec<&str> {

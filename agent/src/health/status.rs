@@ -17,8 +17,10 @@ use crate::engine::pg::another_cluster;
 use crate::engine::pgbackrest::{mark_now, truth_of};
 use crate::host::locks::is_held;
 use crate::host::{Failure, Setup};
+use crate::repository::accept::is_accepted;
 use crate::repository::chain::Family;
 use crate::repository::findings::{refused, writable};
+use crate::repository::inventory::not_counted;
 use crate::repository::losses::look_for_losses;
 use crate::repository::memory::CONTRADICTS;
 use crate::repository::named::REPLACED;
@@ -68,6 +70,9 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
     }
     for status in &mut all {
         without_lost(catalog, status, now).await?;
+        if let Ok(repository) = &opened {
+            let _ = within(deadline, settle_change(repository, status)).await;
+        }
     }
     if all.iter().any(SourceStatus::is_cluster) {
         let cache = match &opened {
@@ -134,7 +139,8 @@ fn concerns(alarm: &Alarm, source: &SourceId) -> bool {
     }
 }
 
-/// What was there and is gone; what is remembered of that, where the bucket cannot be read.
+/// What was there and is gone; what is remembered of that, where the bucket cannot be read. And what is
+/// there, newer than the newest good backup, and does not count.
 async fn note_losses(
     setup: &Setup,
     opened: Result<&Repository, &anyhow::Error>,
@@ -143,15 +149,34 @@ async fn note_losses(
 ) {
     let source = &status.source;
     if let Ok(repository) = opened {
-        match look_for_losses(setup, repository, catalog, source).await {
-            Ok(gone) => {
+        let looked = async {
+            let gone = look_for_losses(setup, repository, catalog, source).await?;
+            let known = catalog.backups(Some(source)).await?;
+            let good = status.newest_good.as_ref().map(|good| &good.backup);
+            Ok::<_, anyhow::Error>((gone, not_counted(repository, source, (&known, good)).await?))
+        };
+        match looked.await {
+            Ok((gone, (refused, newer))) => {
                 status.vanished = gone;
+                status.refused = refused.into_iter().map(|(_, id, why)| (id, why)).collect();
+                let newer = newer.into_iter().map(|((_, id), why)| (id, why));
+                status.newer_backups = newer.collect();
                 return;
             }
             Err(error) => status.unreadable = Some(why(&error)),
         }
     }
     status.vanished = catalog.lost(Some(source)).await.unwrap_or_default();
+}
+
+/// That the cluster is another one is settled where somebody said so on another host, or before this
+/// catalog was made. A bucket that does not tell settles nothing.
+async fn settle_change(repository: &Repository, status: &mut SourceStatus) {
+    let Some(change) = &status.changed else { return };
+    let accepted = is_accepted(repository, &status.source, &change.of_new).await;
+    if accepted.inspect_err(|error| tracing::debug!("{error:#}")).unwrap_or(false) {
+        status.changed = None;
+    }
 }
 
 /// What is gone is no good backup: the newest one that is there counts instead.
@@ -277,6 +302,8 @@ async fn one(
         marker_lost: false,
         marker_newer: None,
         disbelieved: Vec::new(),
+        refused: Vec::new(),
+        newer_backups: Vec::new(),
         newer: Vec::new(),
         broken,
         changed: another_cluster::change(id, &all),

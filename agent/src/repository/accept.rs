@@ -1,8 +1,9 @@
-//! A suspect backup taken for good by a person: a signed object in the bucket says so.
+//! A backup taken for good by a person, that is suspect or of another cluster than before: a signed object
+//! in the bucket says so.
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{Acceptance, BackupSummary, Header};
+use drctl_model::{Acceptance, BackupId, BackupSummary, Header, SourceId};
 use drctl_store::{
     MAX_ACCEPTANCE_BYTES, Stored, VerifyingKey, decode_acceptance, encode_acceptance, layout,
 };
@@ -32,6 +33,32 @@ pub(crate) async fn accepted(repository: &Repository, proven: &Proven) -> Result
     if proven.manifest.suspect.is_empty() {
         return Ok(None);
     }
+    believed(repository, proven).await
+}
+
+/// Whether somebody took one of these backups for good, which need not be suspect.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn is_accepted(
+    repository: &Repository,
+    source: &SourceId,
+    backups: &[BackupId],
+) -> Result<bool> {
+    for backup in backups {
+        let found = match repository.manifest(source, backup).await {
+            Err(error) if is_bad_manifest(&error) => continue,
+            found => found?,
+        };
+        let Some(proven) = found else { continue };
+        if believed(repository, &proven).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn believed(repository: &Repository, proven: &Proven) -> Result<Option<Accepted>> {
     match read(repository, proven).await {
         Ok(found) => Ok(found.map(|(Acceptance { accepted: at, host, .. }, signer)| Accepted {
             at,
@@ -94,19 +121,20 @@ async fn read(repository: &Repository, proven: &Proven) -> Result<Option<Signed>
     }
 }
 
-/// Accepts a suspect backup: from now on it counts as good, and later ones are compared with it.
+/// Accepts a suspect backup: from now on it counts as good, and later ones are compared with it. The same
+/// of one that is `in_question` for another reason.
 ///
 /// # Errors
-/// [`AgentError::Usage`] for one that is not suspect; [`AgentError::Mismatch`] for one that a look found
+/// [`AgentError::Usage`] for one that is neither; [`AgentError::Mismatch`] for one that a look found
 /// bad; what to install where it has an acceptance that only a newer drctl reads; the store's, the
 /// catalog's.
 pub async fn accept(
     setup: &Setup,
     repository: &Repository,
-    proven: &Proven,
+    (proven, in_question): (&Proven, bool),
 ) -> Result<BackupSummary> {
     let manifest = &proven.manifest;
-    if manifest.suspect.is_empty() {
+    if manifest.suspect.is_empty() && !in_question {
         let text = format!("{} is not suspect: there is nothing to accept", manifest.backup);
         return Err(AgentError::Usage(text).into());
     }
@@ -121,10 +149,15 @@ pub async fn accept(
     let mut summary = proven.summary();
     if summary.accepted.is_none() {
         // That of a newer drctl stays as it is: it may well be good.
-        let there = read(repository, proven).await;
-        if let Some(error) = there.err().filter(is_newer) {
-            return Err(error).context("read the acceptance that is there already");
+        match read(repository, proven).await {
+            Ok(Some((there, _))) => summary.accepted = Some(there.accepted),
+            Err(error) if is_newer(&error) => {
+                return Err(error).context("read the acceptance that is there already");
+            }
+            _ => {}
         }
+    }
+    if summary.accepted.is_none() {
         let acceptance = Acceptance {
             header: Header::new([]),
             repository: repository.id.clone(),
@@ -140,6 +173,9 @@ pub async fn accept(
         put.context("keep the acceptance")?;
         summary.accepted = Some(acceptance.accepted);
     }
-    catalog.adopt(&summary).await.context("record the acceptance")?;
+    // Of one that is not suspect the bucket alone tells it, where that is asked.
+    if !manifest.suspect.is_empty() {
+        catalog.adopt(&summary).await.context("record the acceptance")?;
+    }
     Ok(summary)
 }

@@ -116,19 +116,19 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
 const UNKNOWN: usize = 100;
 
 /// Manifests of a source that do not count here, with the reason, and those that only a newer drctl
-/// reads: of attempts that the catalog does not know.
+/// reads: of attempts that the catalog does not know, all or those that are newer than one.
 ///
 /// # Errors
 /// The store's.
 pub(crate) async fn not_counted(
     repository: &Repository,
     source: &SourceId,
-    known: &[BackupSummary],
+    (known, after): (&[BackupSummary], Option<&BackupId>),
 ) -> Result<(Vec<(SourceId, BackupId, String)>, Newer)> {
     let is_known =
         |id: &BackupId| known.iter().any(|one| one.source == *source && one.backup == *id);
     let mut unknown = repository.attempts(source).await?;
-    unknown.retain(|id| !is_known(id));
+    unknown.retain(|id| !is_known(id) && after.is_none_or(|after| id > after));
     unknown.truncate(UNKNOWN);
     let read = |id: BackupId| async move { (repository.manifest(source, &id).await, id) };
     let mut read = stream::iter(unknown).map(read).buffered(MANIFESTS_AT_ONCE);

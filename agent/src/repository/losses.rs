@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::count_and_size::Seen;
 use super::faults::is_bad_manifest;
-use super::named::{Names, by_manifest, keep, missed};
+use super::named::{Names, by_manifest, keep, missed, missed_after};
 use super::{Latest, MANIFESTS_AT_ONCE, Passed, Proven, Repository};
 use crate::host::{AgentError, Setup};
 
@@ -120,8 +120,8 @@ fn lost_backup(lost: &Lost) -> Option<(BackupId, String)> {
     is_its.then(|| (id, why()))
 }
 
-/// Names among the backups that were not chosen those newer ones that this host remembers, and that are
-/// gone.
+/// Names among the backups that were not chosen those newer ones that this host remembers, or that signed
+/// documents name, and that are gone.
 ///
 /// # Errors
 /// The store's.
@@ -131,14 +131,16 @@ pub(crate) async fn add_lost(
     source: &SourceId,
     latest: &mut Latest,
 ) -> Result<()> {
-    let Some(catalog) = setup.log_cache(repository).await else { return Ok(()) };
+    let catalog = setup.log_cache(repository).await;
     let remembered = async {
+        let Some(catalog) = &catalog else { return Ok((Vec::new(), Vec::new())) };
         let known = catalog.backups(Some(source)).await?;
         Ok::<_, CatalogError>((known, catalog.lost(Some(source)).await?))
     };
-    let Ok((known, lost)) = remembered.await else { return Ok(()) };
+    let (known, lost) = remembered.await.unwrap_or_default();
     let chosen = latest.backup.summary();
-    let mut gone: BTreeMap<BackupId, String> = BTreeMap::new();
+    let mut gone: BTreeMap<BackupId, String> =
+        named_and_gone(repository, catalog.as_ref(), source, latest).await?;
     for backup in known.into_iter().filter(|one| one.newer(&chosen).is_gt()) {
         gone.insert(backup.backup, "it is gone from the bucket".to_owned());
     }
@@ -153,6 +155,29 @@ pub(crate) async fn add_lost(
     }
     latest.passed.sort_by(|one, other| other.backup.cmp(&one.backup));
     Ok(())
+}
+
+/// The backups that are newer than the chosen one, that signed documents name, and that the bucket lacks,
+/// with what is said of that; of a host that remembers nothing too.
+async fn named_and_gone(
+    repository: &Repository,
+    catalog: Option<&Catalog>,
+    source: &SourceId,
+    latest: &Latest,
+) -> Result<BTreeMap<BackupId, String>> {
+    let chosen = &latest.backup.manifest.backup;
+    let mut names = Names::new();
+    // What is newer is named by what is newer still.
+    for newer in latest.passed.iter().filter(|passed| passed.backup > *chosen).take(MOST_NAMED) {
+        match repository.manifest(source, &newer.backup).await {
+            Ok(found) => names.extend(found.iter().flat_map(|found| by_manifest(&found.manifest))),
+            Err(error) if is_bad_manifest(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let missed = missed_after(repository, catalog, source, (names, Some(chosen)), &[]).await?;
+    let backup = |(key, why): (String, String)| Some((key.split('/').nth(3)?.parse().ok()?, why));
+    Ok(missed.into_iter().filter_map(backup).collect())
 }
 
 /// The keys of all manifests that the catalog knows, or that signed documents name.

@@ -123,7 +123,21 @@ pub(crate) async fn missed(
     repository: &Repository,
     catalog: Option<&Catalog>,
     source: &SourceId,
-    mut names: Names,
+    names: Names,
+    there: &[BackupSummary],
+) -> Result<BTreeMap<String, String>> {
+    missed_after(repository, catalog, source, (names, None), there).await
+}
+
+/// The same of those alone that are newer than one.
+///
+/// # Errors
+/// As [`missed`].
+pub(crate) async fn missed_after(
+    repository: &Repository,
+    catalog: Option<&Catalog>,
+    source: &SourceId,
+    (mut names, after): (Names, Option<&BackupId>),
     there: &[BackupSummary],
 ) -> Result<BTreeMap<String, String>> {
     names.extend(named_by_drills(repository, source).await?);
@@ -134,8 +148,10 @@ pub(crate) async fn missed(
     let forgotten = forgotten(&noted);
     names.extend(noted.into_iter().map(|one| (one.named, one.by)));
     let there: BTreeSet<Named> = there.iter().map(name).collect();
-    let is_open =
-        |(named, _): &(Named, String)| !there.contains(named) && !forgotten.contains(&named.backup);
+    let is_open = |(named, _): &(Named, String)| {
+        let asked = after.is_none_or(|after| named.backup > *after);
+        asked && !there.contains(named) && !forgotten.contains(&named.backup)
+    };
     let open: BTreeMap<Named, String> = names.into_iter().filter(is_open).collect();
     let look = stream::iter(open).map(|(named, by)| async move {
         let why = lacks(repository, source, &named).await?;

@@ -30,5 +30,6 @@ mod server;
 mod settings;
 mod suspect;
 mod tools;
+mod uncounted;
 mod unfinished;
 mod unfriendly;

@@ -1,7 +1,9 @@
 //! That a source's base backups are of another cluster than before: `initdb` or `pg_upgrade` was meant,
 //! or another server answers in its place.
 
-use drctl_model::{BackupSummary, Finding, FindingCode, SourceId};
+use std::collections::BTreeSet;
+
+use drctl_model::{BackupId, BackupSummary, Finding, FindingCode, SourceId};
 use jiff::{SignedDuration, Timestamp};
 
 /// How far apart the newest of each may have been taken for the change to be told of.
@@ -14,6 +16,15 @@ pub(crate) struct Change {
     pub(crate) finding: Finding,
     /// When the first base backup of the other cluster was taken.
     pub(crate) since: Timestamp,
+    /// The base backups of the other cluster since then: a person who takes one of them for good takes
+    /// the cluster for the source's.
+    pub(crate) of_new: Vec<BackupId>,
+}
+
+/// Whether a base backup is of a cluster that took the place of another one, and nobody has said that
+/// this was meant.
+pub(crate) fn is_in_question(known: &[BackupSummary], backup: &BackupSummary) -> bool {
+    change(&backup.source, known).is_some_and(|change| change.of_new.contains(&backup.backup))
 }
 
 /// What is to be said of a base backup that was taken just now, and is of another cluster than the one
@@ -41,15 +52,25 @@ pub(crate) fn change(source: &SourceId, known: &[BackupSummary]) -> Option<Chang
     if newest.started.duration_since(before.started) > TOLD {
         return None;
     }
-    let of_new = known.iter().filter(|one| system_id(one) == Some(new));
-    let first = of_new.map(|one| one.started).filter(|at| *at > before.started).min();
+    let of_new: Vec<&BackupSummary> = known
+        .iter()
+        .filter(|one| system_id(one) == Some(new) && one.started > before.started)
+        .chain([newest])
+        .collect();
+    if of_new.iter().any(|one| one.accepted.is_some()) {
+        return None;
+    }
+    let first = of_new.iter().map(|one| one.started).min();
+    let of_new: BTreeSet<BackupId> = of_new.iter().map(|one| one.backup.clone()).collect();
     let text = format!(
         "the newest base backups are of different clusters: {} is of {new}, and {} before it of {old}",
         newest.backup, before.backup
     );
     let hint = format!(
         "if there was no initdb, pg_upgrade or restore, another server answers: check host and \
-         port; `drctl timeline {source}` shows both, and --system-id chooses"
+         port; `drctl timeline {source}` shows both, and --system-id chooses; if there was one, run \
+         `drctl accept {source}/{}`",
+        newest.backup
     );
     let finding = Finding {
         code: FindingCode::ClusterChanged,
@@ -58,7 +79,8 @@ pub(crate) fn change(source: &SourceId, known: &[BackupSummary]) -> Option<Chang
         text,
         hint: Some(hint),
     };
-    Some(Change { finding, since: first.unwrap_or(newest.started) })
+    let since = first.unwrap_or(newest.started);
+    Some(Change { finding, since, of_new: of_new.into_iter().collect() })
 }
 
 /// The newest base backup of another cluster that was taken before this one, and both identifiers: its
@@ -137,8 +159,19 @@ mod tests {
             let found = change(&source, &all(known)).map(|change| change.finding.subject);
             assert_eq!(found.as_deref(), subject, "{name}");
         }
-        let found = change(&source, &all(&[(1, 7), (2, 8), (3, 8)])).unwrap();
+        let mut known = all(&[(1, 7), (2, 8), (3, 8)]);
+        let found = change(&source, &known).unwrap();
         assert_eq!(found.since, backup(2, 8).started);
+        // One that a person took for good settles it, until the next change.
+        for (at, settled) in [(0, false), (1, true), (2, true)] {
+            known.iter_mut().for_each(|one| one.accepted = None);
+            known[at].accepted = Some(known[at].started);
+            assert_eq!(change(&source, &known).is_none(), settled, "{at}");
+            assert_eq!(is_in_question(&known, &known[1]), !settled, "{at}");
+        }
+        known.push(backup(4, 7));
+        assert!(change(&source, &known).is_some(), "and back again");
+        assert!(!is_in_question(&known, &known[1]));
     }
 
     #[test]

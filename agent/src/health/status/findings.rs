@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Health, SourceStatus};
 use crate::engine::wal::gap_at;
-use crate::repository::findings::OF_LOG;
+use crate::repository::findings::{OF_LOG, behind};
 
 /// What every look looks for, whatever it can reach.
 const ALWAYS: [FindingCode; 13] = [
@@ -27,7 +27,9 @@ const ALWAYS: [FindingCode; 13] = [
 ];
 
 /// What is looked for where the bucket can be read.
-const IN_BUCKET: [FindingCode; 5] = [
+const IN_BUCKET: [FindingCode; 7] = [
+    FindingCode::BackupRefused,
+    FindingCode::BackupNewer,
     FindingCode::BucketUnreadable,
     FindingCode::MarkerLost,
     FindingCode::MarkerNewer,
@@ -43,6 +45,9 @@ const IN_LOG: [FindingCode; 5] = [
     FindingCode::LogDisbelieved,
     FindingCode::LogLost,
 ];
+
+/// How many servers are named whose log was refused.
+const REFUSALS_TOLD: usize = 5;
 
 /// One thing that there is to say of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +76,11 @@ impl Judged {
     pub(super) fn since(self, since: Timestamp) -> Self {
         Judged { since: Some(since), ..self }
     }
+}
+
+/// How many there are beside the first.
+fn more(all: usize) -> String {
+    if all > 1 { format!(", nor do {} more", all - 1) } else { String::new() }
 }
 
 impl SourceStatus {
@@ -132,6 +142,46 @@ impl SourceStatus {
             shown(first, 300)
         );
         Some(Judged::attention(FindingCode::LogNewer, "", text))
+    }
+
+    /// Whose log was refused.
+    pub(super) fn of_refusals(&self) -> impl Iterator<Item = Judged> {
+        self.refusals.iter().take(REFUSALS_TOLD).map(|refused| {
+            let text = format!(
+                "{} since {:.0}: {}: another server writes the WAL of this source, or this one was \
+                 set back, and what it committed since is not in the bucket. Stop the wrong one, \
+                 or give it a source of its own; when it is settled `drctl catalog forget {}`",
+                shown(&refused.key, 300),
+                refused.at,
+                shown(&refused.why, 300),
+                self.source
+            );
+            let whose = behind(&refused.key).map_or(String::new(), |(_, whose)| whose);
+            Judged::attention(FindingCode::LogRefused, &whose, text).since(refused.at)
+        })
+    }
+
+    /// The newest backup that does not count here, though it is newer than the newest good one.
+    pub(super) fn of_uncounted(&self) -> impl Iterator<Item = Judged> {
+        let refused = self.refused.first().map(|(id, why)| {
+            let text = format!(
+                "{id} is newer than the newest good backup and does not count here{} ({}): look who                  wrote it; where a host of yours did, add its key to keys.verifying_keys; run \
+                 `drctl backup {}`",
+                more(self.refused.len()),
+                shown(why, 300),
+                self.source
+            );
+            Judged::attention(FindingCode::BackupRefused, id.as_str(), text)
+        });
+        let newer = self.newer_backups.first().map(|(id, why)| {
+            let text = format!(
+                "{id} is newer than the newest good backup and is not read here{}: {}",
+                more(self.newer_backups.len()),
+                shown(why, 300)
+            );
+            Judged::attention(FindingCode::BackupNewer, id.as_str(), text)
+        });
+        refused.into_iter().chain(newer)
     }
 
     /// What is missing of the log, or that it is not known.

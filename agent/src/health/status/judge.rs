@@ -11,11 +11,8 @@ use crate::engine::pg::Gone;
 use crate::engine::pg::another_cluster::Change;
 use crate::repository::CLOCKS_APART;
 use crate::repository::drills::EVIDENCE;
-use crate::repository::findings::{behind, suspect};
+use crate::repository::findings::suspect;
 use crate::repository::memory::INDEX;
-
-/// How many servers are named whose log was refused.
-const REFUSALS_TOLD: usize = 5;
 
 /// Where one source stands.
 #[derive(Debug, Clone)]
@@ -58,6 +55,10 @@ pub struct SourceStatus {
     pub overdue: Option<Timestamp>,
     /// When the schedule asks for the next one.
     pub next: Option<Timestamp>,
+    /// Backups that are newer than the newest good one and do not count here, with the reason.
+    pub refused: Vec<(BackupId, String)>,
+    /// The same of those that only a newer drctl reads, with what to install.
+    pub newer_backups: Vec<(BackupId, String)>,
     /// What lies among its log and is not believed, with the reason.
     pub disbelieved: Vec<String>,
     /// What lies among its log and only a newer drctl reads, with what to install.
@@ -133,6 +134,7 @@ impl SourceStatus {
         found.extend(self.of_backups());
         found.extend(self.of_losses());
         found.extend(self.of_refusals());
+        found.extend(self.of_uncounted());
         found.extend(self.of_clocks());
         found.extend(self.doubts());
         found.extend(self.meddled());
@@ -205,23 +207,6 @@ impl SourceStatus {
         );
         let health = if worst.is_some() { Health::Breached } else { Health::Attention };
         Some(Judged::new(health, FindingCode::ObjectGone, &lost.key, text).since(lost.at))
-    }
-
-    /// Whose log was refused.
-    fn of_refusals(&self) -> impl Iterator<Item = Judged> {
-        self.refusals.iter().take(REFUSALS_TOLD).map(|refused| {
-            let text = format!(
-                "{} since {:.0}: {}: another server writes the WAL of this source, or this one was \
-                 set back, and what it committed since is not in the bucket. Stop the wrong one, \
-                 or give it a source of its own; when it is settled `drctl catalog forget {}`",
-                shown(&refused.key, 300),
-                refused.at,
-                shown(&refused.why, 300),
-                self.source
-            );
-            let whose = behind(&refused.key).map_or(String::new(), |(_, whose)| whose);
-            Judged::attention(FindingCode::LogRefused, &whose, text).since(refused.at)
-        })
     }
 
     /// Whether there is a good backup that is young enough.
@@ -319,7 +304,7 @@ impl SourceStatus {
             );
             Judged::attention(FindingCode::LogDisbelieved, "", text)
         });
-        let changed = self.changed.as_ref().map(|Change { finding, since }| {
+        let changed = self.changed.as_ref().map(|Change { finding, since, .. }| {
             let text = finding.line();
             Judged::attention(finding.code, &finding.subject, text).since(*since)
         });
@@ -449,6 +434,8 @@ mod tests {
             broken: None,
             changed: None,
             bad: vec![],
+            refused: vec![],
+            newer_backups: vec![],
             alarms: vec![],
             unreadable: None,
             marker_lost: false,
