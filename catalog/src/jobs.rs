@@ -1,5 +1,5 @@
 use drctl_model::{
-    BackupId, BackupSummary, Illegal, Job, JobEvent, JobId, JobKind, JobState, SourceId,
+    BackupId, BackupSummary, Illegal, Job, JobEvent, JobId, JobKind, JobState, RunId, SourceId,
 };
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, params};
@@ -28,7 +28,7 @@ impl Catalog {
         let (source, backup, hook) = (source.clone(), backup.cloned(), self.hook);
         self.call(move |connection| {
             let transaction = write(connection)?;
-            let job = begin(&transaction, at, kind, source, backup)?;
+            let job = begin(&transaction, at, (kind, source, backup), None)?;
             transaction.commit()?;
             hook("catalog-job-begun");
             Ok(job)
@@ -158,11 +158,26 @@ impl Catalog {
         kind: JobKind,
         source: &SourceId,
     ) -> Result<Option<Job>, CatalogError> {
+        Ok(self.last_jobs(kind, source, 1).await?.pop())
+    }
+
+    /// The jobs of a source of one kind, the one begun last first, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`unfinished_jobs`](Self::unfinished_jobs).
+    pub async fn last_jobs(
+        &self,
+        kind: JobKind,
+        source: &SourceId,
+        limit: usize,
+    ) -> Result<Vec<Job>, CatalogError> {
         let source = source.clone();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.call(move |connection| {
             let sql = "SELECT id FROM jobs WHERE source = ?1 AND kind = ?2 \
-                ORDER BY id DESC LIMIT 1";
-            one(connection, sql, [source.as_str(), kind.as_str()])
+                ORDER BY id DESC LIMIT ?3";
+            let of = params![source.as_str(), kind.as_str(), limit];
+            load_all(connection, &all(connection, sql, of, |row| Ok(JobId(row.get(0)?)))?)
         })
         .await
     }
@@ -200,6 +215,7 @@ pub(crate) struct Record {
     pub(crate) kind: JobKind,
     pub(crate) source: SourceId,
     pub(crate) backup: Option<BackupId>,
+    pub(crate) run: Option<RunId>,
     pub(crate) events: Vec<(Timestamp, JobEvent)>,
 }
 
@@ -223,10 +239,7 @@ impl Record {
         if *first != begun {
             return Err(damage("it was begun as another one".to_owned()));
         }
-        let failure = self.events.iter().rev().find_map(|(_, event)| match event {
-            JobEvent::Failed { code, message } => Some((code.clone(), message.clone())),
-            _ => None,
-        });
+        let failure = self.events.iter().rev().find_map(|(_, event)| event.failure());
         let (code, message) = failure.unzip();
         Ok(Job {
             id: self.id,
@@ -238,6 +251,7 @@ impl Record {
             changed: *changed,
             code,
             message,
+            run: self.run,
         })
     }
 }
@@ -255,11 +269,13 @@ pub(crate) fn readable_ids(connection: &Connection) -> (Vec<JobId>, Result<(), F
 
 /// A job's record, whose events number 1, 2, 3 … and end where they say that they end.
 pub(crate) fn load(connection: &Connection, id: JobId) -> Result<Record, Fault> {
-    let sql = "SELECT kind, source, backup FROM jobs WHERE id = ?1";
+    let sql = "SELECT kind, source, backup, run FROM jobs WHERE id = ?1";
     let named = all(connection, sql, [id.0], |row| {
-        Ok((parsed(row, "kind")?, parsed(row, "source")?, optional(row, "backup")?))
+        let (backup, run) = (optional(row, "backup")?, optional(row, "run")?);
+        Ok((parsed(row, "kind")?, parsed(row, "source")?, backup, run))
     })?;
-    let (kind, source, backup) = named.into_iter().next().ok_or(CatalogError::UnknownJob(id))?;
+    let (kind, source, backup, run) =
+        named.into_iter().next().ok_or(CatalogError::UnknownJob(id))?;
     let sql = "SELECT n, at, event, ends FROM job_events WHERE job = ?1 ORDER BY n";
     let mut numbers = 1..;
     let mut ended = false;
@@ -271,7 +287,7 @@ pub(crate) fn load(connection: &Connection, id: JobId) -> Result<Record, Fault> 
         let event: String = row.get("event")?;
         Ok((parsed(row, "at")?, serde_json::from_str(&event).map_err(bad_json("event"))?))
     })?;
-    let record = Record { id, kind, source, backup, events };
+    let record = Record { id, kind, source, backup, run, events };
     if record.job()?.state.is_final() != ended {
         return Err(Fault::Damage(format!("job {id}: its end is not marked as it should be")));
     }
@@ -290,20 +306,19 @@ fn load_all(connection: &Connection, ids: &[JobId]) -> Result<Vec<Job>, Fault> {
     ids.iter().map(|id| load(&snapshot, *id)?.job()).collect()
 }
 
-fn begin(
+pub(crate) fn begin(
     connection: &Connection,
     at: Timestamp,
-    kind: JobKind,
-    source: SourceId,
-    backup: Option<BackupId>,
+    (kind, source, backup): (JobKind, SourceId, Option<BackupId>),
+    run: Option<RunId>,
 ) -> Result<JobId, Fault> {
     let event = JobEvent::Started { kind, source: source.clone(), backup: backup.clone() };
     JobState::New
         .next(kind, &event)
         .map_err(|source| CatalogError::IllegalEvent { job: JobId(0), source })?;
-    let sql = "INSERT INTO jobs (kind, source, backup) VALUES (?1, ?2, ?3)";
-    let id = backup.as_ref().map(BackupId::as_str);
-    match (connection.execute(sql, params![kind.as_str(), source.as_str(), id]), backup) {
+    let sql = "INSERT INTO jobs (kind, source, backup, run) VALUES (?1, ?2, ?3, ?4)";
+    let (id, run) = (backup.as_ref().map(BackupId::as_str), run.map(String::from));
+    match (connection.execute(sql, params![kind.as_str(), source.as_str(), id, run]), backup) {
         (Err(error), Some(backup))
             if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) =>
         {
@@ -317,7 +332,7 @@ fn begin(
 }
 
 /// Logs an event; answers the record before it and the state after it.
-fn append(
+pub(crate) fn append(
     connection: &Connection,
     job: JobId,
     at: Timestamp,
@@ -355,12 +370,13 @@ fn put_event(
 pub(crate) fn put(connection: &Connection, record: &Record) -> Result<(), Fault> {
     let state = record.job()?.state;
     connection.execute(
-        "INSERT INTO jobs (id, kind, source, backup) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO jobs (id, kind, source, backup, run) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![
             record.id.0,
             record.kind.as_str(),
             record.source.as_str(),
-            record.backup.as_ref().map(BackupId::as_str)
+            record.backup.as_ref().map(BackupId::as_str),
+            record.run.map(String::from),
         ],
     )?;
     for ((at, event), n) in record.events.iter().zip(1..) {

@@ -15,6 +15,7 @@ mod check;
 mod error;
 mod expired;
 mod findings;
+mod job_notes;
 mod jobs;
 mod logs;
 mod lost;
@@ -35,6 +36,7 @@ mod tests;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use drctl_model::RepositoryId;
 use rusqlite::Connection;
@@ -42,6 +44,7 @@ use rusqlite::Connection;
 pub use check::{Difference, diff};
 pub use error::{CatalogError, Cause};
 pub use findings::Standing;
+pub use job_notes::KEPT;
 pub use logs::{CachedLog, LogChange};
 pub use lost::Lost;
 pub use named::NamedBy;
@@ -94,7 +97,16 @@ impl Catalog {
     /// [`NoDirectory`](CatalogError::NoDirectory), [`Network`](CatalogError::Network),
     /// [`Foreign`](CatalogError::Foreign), [`Newer`](CatalogError::Newer); and those of any write.
     pub async fn open(path: &Path) -> Result<Self, CatalogError> {
-        let worker = Worker::start(path, open::read_write).await?;
+        Self::open_within(path, open::PATIENCE).await
+    }
+
+    /// The same where no more than `patience` is waited for others, by this and by every write: for
+    /// whoever must not be held up.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_within(path: &Path, patience: Duration) -> Result<Self, CatalogError> {
+        let worker = Worker::start(path, move |path| open::read_write(path, patience)).await?;
         Ok(Catalog { worker: Arc::new(worker), hook: no_hook, trust: String::new() })
     }
 
@@ -105,7 +117,18 @@ impl Catalog {
     /// [`open`](Self::open). Verbs that write are refused with
     /// [`ReadOnly`](CatalogError::ReadOnly).
     pub async fn open_read_only(path: &Path) -> Result<Self, CatalogError> {
-        let worker = Worker::start(path, open::read_only).await?;
+        Self::open_read_only_within(path, open::PATIENCE).await
+    }
+
+    /// The same where no more than `patience` is waited for one that is being rebuilt.
+    ///
+    /// # Errors
+    /// As [`open_read_only`](Self::open_read_only).
+    pub async fn open_read_only_within(
+        path: &Path,
+        patience: Duration,
+    ) -> Result<Self, CatalogError> {
+        let worker = Worker::start(path, move |path| open::read_only(path, patience)).await?;
         Ok(Catalog { worker: Arc::new(worker), hook: no_hook, trust: String::new() })
     }
 

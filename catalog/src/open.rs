@@ -23,15 +23,17 @@ pub(crate) struct Home {
     _lock: Option<File>,
 }
 
-/// Opens for reading and writing; makes the file where there is none.
-pub(crate) fn read_write(path: &Path) -> Result<Home, Fault> {
+/// Opens for reading and writing; makes the file where there is none. Waits for others for as long as
+/// `patience`.
+pub(crate) fn read_write(path: &Path, patience: Duration) -> Result<Home, Fault> {
     local_directory(path)?;
     regular(path)?;
-    let lock = lock(path, Share::Shared)?;
+    let lock = lock(path, Share::Shared, patience)?;
     // No rebuild can run while we hold the lock, so what looks like one is a dead one's.
     sweep(path)?;
     create(path)?;
     let mut connection = connect(path)?;
+    connection.busy_timeout(patience)?;
     schema::inspect(&connection, path, STEPS)?;
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
@@ -44,13 +46,13 @@ pub(crate) fn read_write(path: &Path) -> Result<Home, Fault> {
 }
 
 /// Opens an existing catalog for reading, also while another process writes to it.
-pub(crate) fn read_only(path: &Path) -> Result<Home, Fault> {
+pub(crate) fn read_only(path: &Path, patience: Duration) -> Result<Home, Fault> {
     local_directory(path)?;
     regular(path)?;
     if !exists(path)? {
         return Err(CatalogError::Missing { path: path.to_owned() }.into());
     }
-    let lock = match exists(&beside(path, ".lock"))?.then(|| lock(path, Share::Shared)) {
+    let lock = match exists(&beside(path, ".lock"))?.then(|| lock(path, Share::Shared, patience)) {
         Some(Ok(lock)) => Some(lock),
         // Not ours to make: root's would keep its owner out. The worst that a rebuild can do to us
         // is that we read the old file to its end.
@@ -154,7 +156,7 @@ pub(crate) enum Share {
 ///
 /// SQLite's own locks do not do: they belong to a file, and a rebuild puts another file in its
 /// place. The lock file itself is never removed, which would make it two.
-pub(crate) fn lock(path: &Path, share: Share) -> Result<File, Fault> {
+pub(crate) fn lock(path: &Path, share: Share, patience: Duration) -> Result<File, Fault> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -163,7 +165,7 @@ pub(crate) fn lock(path: &Path, share: Share) -> Result<File, Fault> {
         .mode(0o600)
         .open(beside(path, ".lock"))
         .map_err(io("open the lock of"))?;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + patience;
     loop {
         let taken = match share {
             Share::Shared => file.try_lock_shared(),
@@ -173,7 +175,7 @@ pub(crate) fn lock(path: &Path, share: Share) -> Result<File, Fault> {
             (Ok(()), _) => return Ok(file),
             (Err(TryLockError::Error(error)), _) => return Err(io("lock")(error)),
             (Err(TryLockError::WouldBlock), _) if Instant::now() < until => {
-                thread::sleep(PATIENCE / 100);
+                thread::sleep(patience / 100);
             }
             (Err(TryLockError::WouldBlock), Share::Shared) => {
                 return Err(Fault::Busy("it is being rebuilt"));

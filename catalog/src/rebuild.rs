@@ -7,8 +7,8 @@ use rusqlite::{Connection, ErrorCode};
 use crate::backups::Before;
 use crate::error::{Fault, io};
 use crate::open::{
-    Share, beside, connect, create, exists, local_directory, lock, regular, remove, sweep,
-    sync_directory,
+    PATIENCE, Share, beside, connect, create, exists, local_directory, lock, regular, remove,
+    sweep, sync_directory,
 };
 use crate::schema::{Nature, STEPS};
 use crate::thread::Worker;
@@ -104,7 +104,7 @@ impl Build {
     fn start(path: &Path, repository: &RepositoryId) -> Result<Self, Fault> {
         local_directory(path)?;
         regular(path)?;
-        let lock = lock(path, Share::Alone)?;
+        let lock = lock(path, Share::Alone, PATIENCE)?;
         sweep(path)?;
         may_be_replaced(path, repository)?;
         let new = beside(path, &format!(".rebuild-{}", std::process::id()));

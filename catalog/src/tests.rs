@@ -3,6 +3,7 @@
 mod crash;
 mod files;
 mod findings;
+mod jobs;
 mod logs;
 mod rebuild;
 mod verbs;

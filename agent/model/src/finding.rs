@@ -40,6 +40,12 @@ pub enum FindingCode {
     JobRuns,
     /// A run of the schedule was due, and nobody has begun one.
     Overdue,
+    /// The last look at backups and log failed, or found something wrong; or its process died.
+    VerifyFailed,
+    /// The last drill failed, or its process died.
+    DrillFailed,
+    /// No log is streamed any more, and none has come by another way since.
+    LogStreamEnded,
     /// An object that was there is gone from the bucket.
     ObjectGone,
     /// Somebody deleted, overwrote or replaced an object of the bucket.
@@ -102,6 +108,9 @@ impl FindingCode {
         Self::JobUnclear,
         Self::JobRuns,
         Self::Overdue,
+        Self::VerifyFailed,
+        Self::DrillFailed,
+        Self::LogStreamEnded,
         Self::ObjectGone,
         Self::ObjectMeddled,
         Self::BucketUnreadable,
@@ -142,6 +151,9 @@ impl FindingCode {
             Self::JobUnclear => "job_unclear",
             Self::JobRuns => "job_runs",
             Self::Overdue => "overdue",
+            Self::VerifyFailed => "verify_failed",
+            Self::DrillFailed => "drill_failed",
+            Self::LogStreamEnded => "log_stream_ended",
             Self::ObjectGone => "object_gone",
             Self::ObjectMeddled => "object_meddled",
             Self::BucketUnreadable => "bucket_unreadable",
@@ -175,6 +187,9 @@ impl FindingCode {
             | Self::DatedInFuture
             | Self::JobStopped
             | Self::JobUnclear
+            | Self::VerifyFailed
+            | Self::DrillFailed
+            | Self::LogStreamEnded
             | Self::LogDoubtful
             | Self::LogDisbelieved
             | Self::LogNewer

@@ -17,6 +17,46 @@ impl fmt::Display for JobId {
     }
 }
 
+/// What tells a job of this host from all others, whatever its kind: the name of the file that its
+/// process has locked while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId(pub u64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A text that names no run of a job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a run of a job is named by 16 hexadecimal digits")]
+pub struct NoRun;
+
+impl FromStr for RunId {
+    type Err = NoRun;
+
+    fn from_str(text: &str) -> Result<Self, NoRun> {
+        let run = u64::from_str_radix(text, 16).map(RunId).map_err(|_| NoRun)?;
+        if run.to_string() == text { Ok(run) } else { Err(NoRun) }
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = NoRun;
+
+    fn try_from(text: String) -> Result<Self, NoRun> {
+        text.parse()
+    }
+}
+
+impl From<RunId> for String {
+    fn from(run: RunId) -> Self {
+        run.to_string()
+    }
+}
+
 /// What a job does. All kinds begin, fail, are stopped and die alike; only a backup has a manifest
 /// that decides whether it counts.
 #[derive(
@@ -64,6 +104,15 @@ impl JobKind {
             JobKind::Drill => "drill",
             JobKind::Prune => "prune",
             JobKind::Replicate => "replicate",
+        }
+    }
+
+    /// What it does, as people read it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            JobKind::LogStream => "log stream",
+            other => other.as_str(),
         }
     }
 
@@ -198,6 +247,15 @@ impl JobState {
 }
 
 impl JobEvent {
+    /// The code and the message of a failure.
+    #[must_use]
+    pub fn failure(&self) -> Option<(String, String)> {
+        match self {
+            JobEvent::Failed { code, message } => Some((code.clone(), message.clone())),
+            _ => None,
+        }
+    }
+
     /// The event's name as it stands in the log.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -235,6 +293,68 @@ pub struct Job {
     pub code: Option<String>,
     /// What an operator reads of that error.
     pub message: Option<String>,
+    /// What names it on this host beside its number, which a catalog gives; none of a job that an
+    /// earlier drctl has logged.
+    #[serde(skip)]
+    pub run: Option<RunId>,
+}
+
+/// A job as its own process notes it, beside every catalog: it is known of, and how it ended, also
+/// where the catalog cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobNote {
+    /// What names it.
+    pub run: RunId,
+    /// What it does.
+    pub kind: JobKind,
+    /// The source that it works for.
+    pub source: SourceId,
+    /// Of a backup: the attempt's identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupId>,
+    /// When it began.
+    pub started: Timestamp,
+    /// When and how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<(Timestamp, JobEvent)>,
+}
+
+impl JobNote {
+    /// Its first event.
+    #[must_use]
+    pub fn begun(&self) -> JobEvent {
+        JobEvent::Started {
+            kind: self.kind,
+            source: self.source.clone(),
+            backup: self.backup.clone(),
+        }
+    }
+
+    /// The job that it tells of, which has no number yet.
+    ///
+    /// # Errors
+    /// [`Illegal`] for a note of what cannot have happened.
+    pub fn job(&self) -> Result<Job, Illegal> {
+        let begun = JobState::New.next(self.kind, &self.begun())?;
+        let (changed, state) = match &self.ended {
+            Some((at, event)) => (*at, begun.next(self.kind, event)?),
+            None => (self.started, begun),
+        };
+        let failure = self.ended.as_ref().and_then(|(_, event)| event.failure());
+        let (code, message) = failure.unzip();
+        Ok(Job {
+            id: JobId(0),
+            kind: self.kind,
+            source: self.source.clone(),
+            backup: self.backup.clone(),
+            state,
+            started: self.started,
+            changed,
+            code,
+            message,
+            run: Some(self.run),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -308,6 +428,45 @@ mod tests {
                 running.next(kind, &JobEvent::Stored { plain_bytes: 1 }).is_err(),
                 "{kind:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_note_tells_of_its_job_and_of_nothing_that_cannot_be() {
+        let ended = |event| Some((Timestamp::MAX, event));
+        let note = |kind, ended| JobNote {
+            run: RunId(7),
+            kind,
+            source: "shop".parse().unwrap(),
+            backup: None,
+            started: Timestamp::UNIX_EPOCH,
+            ended,
+        };
+        let failed = JobEvent::Failed { code: "store_failed".into(), message: "away".into() };
+        let cases = [
+            (None, Ok(JobState::Running)),
+            (ended(JobEvent::Succeeded), Ok(JobState::Succeeded)),
+            (ended(failed.clone()), Ok(JobState::Failed)),
+            (ended(JobEvent::FoundDead), Ok(JobState::Interrupted)),
+            (ended(JobEvent::Stored { plain_bytes: 1 }), Err("stored")),
+        ];
+        for (ended, state) in cases {
+            let note = note(JobKind::Verify, ended);
+            let text = serde_json::to_string(&note).unwrap();
+            assert_eq!(serde_json::from_str::<JobNote>(&text).unwrap(), note);
+            let job = note.job();
+            assert_eq!(job.map(|job| job.state).map_err(|illegal| illegal.event), state);
+        }
+        let job = note(JobKind::Drill, ended(failed)).job().unwrap();
+        assert_eq!((job.code.as_deref(), job.changed), (Some("store_failed"), Timestamp::MAX));
+        assert!(note(JobKind::Backup, None).job().is_err(), "a backup has an identifier");
+    }
+
+    #[test]
+    fn a_run_is_named_in_one_way() {
+        assert_eq!("00000000000000ff".parse(), Ok(RunId(255)));
+        for odd in ["ff", "00000000000000FF", "+0000000000000ff", "../0000000000000", ""] {
+            assert_eq!(odd.parse::<RunId>(), Err(NoRun), "{odd}");
         }
     }
 

@@ -61,7 +61,9 @@ pub use ids::{
     BackupId, DrillId, IdError, NoteName, RepositoryId, SourceId, StreamId, printable,
     printable_json, shown, total,
 };
-pub use job::{Illegal, Job, JobEvent, JobId, JobKind, JobState, UnknownKind};
+pub use job::{
+    Illegal, Job, JobEvent, JobId, JobKind, JobNote, JobState, NoRun, RunId, UnknownKind,
+};
 pub use kind::{BackupKind, Coordinates, CopiedLog, Increment, Parent, Snapshot};
 pub use level::Level;
 pub use lineage::{Lineage, LineageError, LogPosition};

@@ -1,23 +1,22 @@
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use anyhow::Result;
 use drctl_catalog::Subject;
-use drctl_model::{BackupId, Closeness, Digest, External, SourceId, shown};
+use drctl_model::{BackupId, Closeness, Digest, External, JobKind, SourceId};
 use drctl_policies::recovery::Want;
 use drctl_store::{Alarm, Identities, SealError, open_facts};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use serde_json::json;
 
 use super::args::VerifyArgs;
 use super::check_beside::Beside;
+use super::heard::heard_within;
 use super::progress::Progress;
-use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, line, table};
+use super::screen::Screen;
 use crate::engine::pgbackrest::{expired, verify_stanza};
 use crate::engine::wal::verify_log;
-use crate::host::figures::bytes;
 use crate::host::{AgentError, Exit, Failure, Meter, Setup, Stop};
+use crate::jobs::{meant, run};
 use crate::log::{LogStore, LogVerdict, learn_anew};
 use crate::repository::chain::is_broken;
 use crate::repository::verify::only_newer;
@@ -28,26 +27,35 @@ use crate::repository::{
 use crate::restore::known::{Holes, known};
 
 /// What was found of one backup.
-struct Row {
-    source: SourceId,
-    id: BackupId,
-    closeness: Closeness,
-    verdict: Verdict,
+pub(super) struct Row {
+    pub(super) source: SourceId,
+    pub(super) id: BackupId,
+    pub(super) closeness: Closeness,
+    pub(super) verdict: Verdict,
     /// What was looked at, in words.
-    words: &'static str,
+    pub(super) words: &'static str,
     /// What people call the key that signed it, where that is believed.
-    signer: Option<String>,
+    pub(super) signer: Option<String>,
     /// Whether the tool that kept its data has them no more.
-    expired: bool,
+    pub(super) expired: bool,
 }
 
 /// What was found of a log, or of what pgBackRest keeps.
-struct Looked {
-    source: SourceId,
-    closeness: Closeness,
-    verdict: LogVerdict,
+pub(super) struct Looked {
+    pub(super) source: SourceId,
+    pub(super) closeness: Closeness,
+    pub(super) verdict: LogVerdict,
     /// What was looked at, in words.
-    words: &'static str,
+    pub(super) words: &'static str,
+}
+
+/// All that was found out.
+pub(super) struct FoundOut {
+    pub(super) rows: Vec<Row>,
+    pub(super) logs: Vec<Looked>,
+    /// Objects that somebody meddled with.
+    pub(super) alarms: Vec<Alarm>,
+    pub(super) beside: Beside,
 }
 
 impl Looked {
@@ -132,6 +140,27 @@ pub(super) async fn verify(
     args: &VerifyArgs,
     stop: &Stop,
 ) -> Result<Exit> {
+    let looking = async {
+        // One that reads data may wait for longer.
+        let patience = match args.data {
+            true => setup.patience_with_data(),
+            false => setup.patience(),
+        };
+        let found = heard_within(setup, patience, look(screen, setup, args, stop)).await?;
+        let exit = exit(&found);
+        Ok((exit, found))
+    };
+    let sources = meant(setup, args.what.as_deref()).await;
+    let amiss = |(exit, found): &(Exit, FoundOut), source: &SourceId| match exit {
+        Exit::Success => None,
+        _ => found.amiss(source),
+    };
+    let (exit, found) = run(setup, (JobKind::Verify, sources), looking, amiss).await?;
+    found.print(screen, args);
+    Ok(exit)
+}
+
+async fn look(screen: Screen, setup: &Setup, args: &VerifyArgs, stop: &Stop) -> Result<FoundOut> {
     let identities = setup.identities(args.identity.as_deref())?;
     let depth = if args.data { Depth::Data } else { Depth::Structure };
     let meter = Meter::default();
@@ -183,21 +212,20 @@ pub(super) async fn verify(
         beside.look(setup, &repository, args.what.as_deref()).await?;
         let seen = rows.iter().map(|row| &row.source).chain(logs.iter().map(|log| &log.source));
         notebook.conclude(seen.collect::<BTreeSet<_>>()).await;
-        Ok::<_, anyhow::Error>((rows, logs, (repository.alarms(), beside)))
+        Ok::<_, anyhow::Error>(FoundOut { rows, logs, alarms: repository.alarms(), beside })
     };
-    let (rows, logs, (alarms, beside)) = tokio::select! {
+    let found = tokio::select! {
         looked = looking => looked?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     drop(progress);
-    if rows.is_empty() && !beside.is_bad() {
+    if found.rows.is_empty() && !found.beside.is_bad() {
         return Err(AgentError::NoBackup("there is no backup to verify".to_owned()).into());
     }
-    print(screen, args, (&rows, &logs, &alarms), &beside);
-    Ok(exit(&rows, &logs, &alarms, &beside))
+    Ok(found)
 }
 
-fn exit(rows: &[Row], logs: &[Looked], alarms: &[Alarm], beside: &Beside) -> Exit {
+fn exit(FoundOut { rows, logs, alarms, beside }: &FoundOut) -> Exit {
     let found = || {
         let rows = rows.iter().map(|row| &row.verdict.problems);
         rows.chain(logs.iter().map(|log| &log.verdict.problems))
@@ -308,96 +336,4 @@ async fn wanted<'a>(
     let found = repository.find(None, what).await?;
     let (source, id) = (found.manifest.source.clone(), found.manifest.backup.clone());
     Ok(stream::once(async { Ok((source, id, Ok(found))) }).boxed())
-}
-
-/// What was found out: of backups, of logs, of objects that somebody meddled with.
-type FoundOut<'a> = (&'a [Row], &'a [Looked], &'a [Alarm]);
-
-fn print(screen: Screen, args: &VerifyArgs, (rows, logs, alarms): FoundOut<'_>, beside: &Beside) {
-    let listed = |problems: &[(String, String)]| -> Vec<serde_json::Value> {
-        let entry =
-            |(code, message): &(String, String)| json!({ "code": code, "message": message });
-        problems.iter().map(entry).collect()
-    };
-    let log = |Looked { source, closeness, verdict, .. }: &Looked| {
-        json!({
-            "source": source, "closeness": closeness, "good": verdict.problems.is_empty(), "pieces": verdict.pieces,
-            "read_bytes": verdict.read_bytes, "opened": verdict.opened,
-            "problems": listed(&verdict.problems), "covered_gaps": verdict.covered,
-            "signers": verdict.signers.iter().map(|(by, pieces)| json!({ "signed_by": by, "pieces": pieces }))
-                .collect::<Vec<_>>(),
-        })
-    };
-    let entry = |Row { source, id, closeness, verdict, signer, expired, .. }: &Row| {
-        let problems = listed(&verdict.problems);
-        json!({
-            "source": source, "backup": id, "good": verdict.problems.is_empty() && !expired,
-            "expired": expired,
-            "closeness": closeness, "signed_by": signer,
-            "read_bytes": verdict.read_bytes, "opened": verdict.opened, "problems": problems,
-        })
-    };
-    let mut object = json!({
-        "data": args.data, "backups": rows.iter().map(entry).collect::<Vec<_>>(),
-        "logs": logs.iter().map(log).collect::<Vec<_>>(), "alarms": alarms_json(alarms),
-    });
-    beside.tell(&mut object);
-    screen.answer("drctl.verify/1", object, || {
-        let head = ["BACKUP", "SOURCE", "SIGNED BY", "RESULT", "READ", "LOOKED AT"];
-        let mut lines = vec![head.map(str::to_owned).to_vec()];
-        let mut details = String::new();
-        for Row { source, id, verdict, words, signer, expired, .. } in rows {
-            let result = match result(&verdict.problems) {
-                "good" if *expired => "expired",
-                result => result,
-            };
-            let read = bytes(verdict.read_bytes);
-            lines.push(vec![
-                id.to_string(),
-                source.to_string(),
-                shown(signer.as_deref().unwrap_or("-"), NAME_SHOWN),
-                result.into(),
-                read,
-                (*words).to_owned(),
-            ]);
-            for (code, message) in &verdict.problems {
-                let _ = write!(details, "\n{id}: {} [{code}]", line(message));
-            }
-        }
-        details.push_str(&of_logs(logs));
-        details.push_str(&alarms_text(alarms));
-        details.push_str(&beside.text());
-        format!("{}{details}", table(&lines))
-    });
-}
-
-/// A look in a word.
-fn result(problems: &[(String, String)]) -> &'static str {
-    match problems.is_empty() {
-        true => "good",
-        false if only_newer(problems) => "newer",
-        false => "BAD",
-    }
-}
-
-/// What was found out about the log of sources.
-fn of_logs(logs: &[Looked]) -> String {
-    let mut text = String::new();
-    for Looked { source, verdict, words, .. } in logs {
-        let result = result(&verdict.problems);
-        let pieces = count(verdict.pieces, "piece");
-        let _ = write!(text, "\nWAL of {source}: {result}, {pieces} ({words})");
-        for (by, pieces) in &verdict.signers {
-            let pieces = count(*pieces, "piece");
-            let _ =
-                write!(text, "\nWAL of {source}, signed by {}: {pieces}", shown(by, NAME_SHOWN));
-        }
-        for (code, message) in &verdict.problems {
-            let _ = write!(text, "\n{source}: {} [{code}]", line(message));
-        }
-        for gap in &verdict.covered {
-            let _ = write!(text, "\n{source}: {gap}; a later base backup makes up for it");
-        }
-    }
-    text
 }

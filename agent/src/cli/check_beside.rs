@@ -73,6 +73,16 @@ impl Beside {
         Ok(())
     }
 
+    /// Codes and words of what concerns a source, and of what is no single source's.
+    pub(super) fn amiss(&self, source: &SourceId) -> Vec<(String, String)> {
+        let lost = self.lost.iter().filter(|lost| lost.source == *source);
+        let lost = lost.map(|lost| ("store_missing", format!("{}: {}", lost.key, lost.why)));
+        let refused = self.refused.iter().map(|why| ("untrusted", why.clone()));
+        let newer = self.newer.iter().map(|why| ("format_newer", why.clone()));
+        let all = lost.chain(refused).chain(newer);
+        all.map(|(code, why)| (code.to_owned(), why)).collect()
+    }
+
     pub(super) fn is_bad(&self) -> bool {
         !self.lost.is_empty() || !self.refused.is_empty()
     }

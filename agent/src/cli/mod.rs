@@ -5,6 +5,7 @@ mod args;
 mod backups;
 mod check;
 mod check_beside;
+mod check_words;
 mod doctor;
 mod heard;
 mod init;
@@ -24,6 +25,7 @@ mod restore;
 mod screen;
 mod stanza;
 mod state;
+mod status;
 mod streams;
 mod take_over;
 mod timeline;
@@ -294,7 +296,6 @@ fn asked(verb: &Verb) -> Option<Asked> {
         }
         Verb::Accept { .. } | Verb::Keys { verb: KeysVerb::Test { .. } } => Some(Asked::Short),
         Verb::Restore(args) => args.plan.then_some(Asked::Short),
-        Verb::Verify(args) => Some(if args.data { Asked::Data } else { Asked::Short }),
         Verb::When(_) | Verb::TakeOver(_) | Verb::Stanza { .. } => Some(Asked::Data),
         Verb::Wal { verb: args::WalVerb::Index { .. } } => Some(Asked::Data),
         _ => None,
@@ -320,7 +321,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         Verb::Restore(args) => restore::restore(screen, &setup()?, args, stop).await,
         Verb::TakeOver(args) => take_over::take_over(screen, &setup()?, args).await,
         Verb::Verify(args) => check::verify(screen, &setup()?, args, stop).await,
-        Verb::Status { check } => state::status(screen, &setup()?, *check).await,
+        Verb::Status { check } => status::status(screen, &setup()?, *check).await,
         Verb::Doctor { source, identity } => {
             doctor::doctor(screen, &setup()?, source.as_deref(), identity.as_deref()).await
         }

@@ -1,6 +1,7 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use drctl_model::JobKind;
 use drctl_policies::recovery::Target;
 use serde_json::json;
 
@@ -14,9 +15,11 @@ use super::recovery_words::{
 };
 use super::screen::Screen;
 use crate::host::{AgentError, Exit, Meter, Setup, Stop, private};
+use crate::jobs::run as job;
 use crate::restore::Drilling;
 use crate::restore::recovery::{
-    Outlook, PlanNote, Planned, Prepared, plan, prepare, prove, replay, resume, way_on,
+    Outlook, PlanNote, Planned, Prepared, RecoveryRequest, plan, prepare, prove, replay, resume,
+    way_on,
 };
 
 /// `drctl restore` to a point in time.
@@ -32,6 +35,21 @@ pub(super) async fn recover(
     if let Some(directory) = request.directory.as_ref().filter(|_| !args.plan) {
         private::writable(directory)?;
     }
+    let source = request.source.clone();
+    let recovering = planned_and_run(screen, setup, (args, request), stop);
+    if args.plan {
+        return recovering.await;
+    }
+    let kind = if args.drill { JobKind::Drill } else { JobKind::Restore };
+    job(setup, (kind, vec![source]), recovering, |_, _| None).await
+}
+
+async fn planned_and_run(
+    screen: Screen,
+    setup: &Setup,
+    (args, request): (&RestoreArgs, RecoveryRequest),
+    stop: &Stop,
+) -> Result<Exit> {
     let drilling = if args.drill { Some(Drilling::begin(setup)?) } else { None };
     let mut tell = |note: PlanNote| screen.say(noted(&note));
     let planned = unless(stop, plan(setup, request, &mut tell)).await?.map_err(refused)?;

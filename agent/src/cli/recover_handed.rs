@@ -1,4 +1,5 @@
 use anyhow::Result;
+use drctl_model::JobKind;
 use drctl_policies::recovery::Target;
 use serde_json::json;
 
@@ -8,6 +9,7 @@ use super::recover::unless;
 use super::recovery_words::refused;
 use super::screen::Screen;
 use crate::host::{AgentError, Exit, Meter, Setup, Stop};
+use crate::jobs::run;
 use crate::restore::recovery::{HandedRequest, plan_handed, replay_handed};
 
 /// `drctl restore` to a point in time, of a source whose log drctl hands over.
@@ -40,6 +42,20 @@ pub(super) async fn recover_handed(
         identity: args.identity.clone(),
         accept_loss: args.accept_loss,
     };
+    let source = request.source.clone();
+    let recovering = planned_and_run(screen, setup, (args, request), stop);
+    if args.plan {
+        return recovering.await;
+    }
+    run(setup, (JobKind::Restore, vec![source]), recovering, |_, _| None).await
+}
+
+async fn planned_and_run(
+    screen: Screen,
+    setup: &Setup,
+    (args, request): (&RestoreArgs, HandedRequest),
+    stop: &Stop,
+) -> Result<Exit> {
     let planned = unless(stop, plan_handed(setup, request)).await?.map_err(refused)?;
     let route = &planned.route;
     for reason in &route.refused {

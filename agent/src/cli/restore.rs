@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use drctl_engines::Secret;
 use drctl_engines::pg::{PgServer, SILENCE};
-use drctl_model::{Content, SourceId, SslMode, shown, total};
+use drctl_model::{Content, JobKind, SourceId, SslMode, shown, total};
 use drctl_policies::SecretRef;
 use serde_json::json;
 
@@ -16,6 +16,7 @@ use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, count, line, table};
 use crate::host::figures::{bytes, number, span};
 use crate::host::{AgentError, Exit, Meter, Setup, Stop, private, read_secret};
+use crate::jobs::{Amiss, run};
 use crate::repository::Passed;
 use crate::restore::recovery::is_handed;
 use crate::restore::{
@@ -39,21 +40,47 @@ pub(super) async fn restore(
             false => super::recover::recover(screen, setup, args, target, stop).await,
         };
     }
-    // An estimate that nobody sees is not worth a segment.
-    let reckon = args.plan || !(screen.quiet || screen.json);
     let request = request(setup, args)?;
     if let Destination::Files(directory) | Destination::Cluster(directory) = &request.destination
         && !args.plan
     {
         private::writable(directory)?;
     }
+    let source = request.source.clone();
+    let restoring = planned_and_run(screen, setup, (args, request), stop);
+    let done = match args.plan {
+        true => restoring.await,
+        false => {
+            let statements = |(_, failed): &(Exit, Vec<String>), _: &SourceId| of_failed(failed);
+            run(setup, (JobKind::Restore, vec![source]), restoring, statements).await
+        }
+    };
+    done.map(|(exit, _)| exit)
+}
+
+/// What is on record where statements failed.
+fn of_failed(failed: &[String]) -> Amiss {
+    let first = failed.first()?;
+    let (many, first) = (count(failed.len() as u64, "statement"), shown(first, TEXT_SHOWN));
+    Some(("failed".to_owned(), format!("{many} failed, for one: {first}")))
+}
+
+/// Does it; tells also which statements failed.
+async fn planned_and_run(
+    screen: Screen,
+    setup: &Setup,
+    (args, request): (&RestoreArgs, BackupRequest),
+    stop: &Stop,
+) -> Result<(Exit, Vec<String>)> {
+    // An estimate that nobody sees is not worth a segment.
+    let reckon = args.plan || !(screen.quiet || screen.json);
     let planned = tokio::select! {
         planned = plan_backup(setup, request, reckon) => planned?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     if args.plan {
         print_plan(screen, &planned);
-        return Ok(Exit::Success);
+        return Ok((Exit::Success, Vec::new()));
     }
     planned.trusted()?;
     screen.say(plan_text(&planned));
@@ -66,11 +93,11 @@ pub(super) async fn restore(
     if args.to_stdout {
         let count = total(done.iter().map(|one| one.plain_bytes));
         screen.say(format!("wrote {}: every byte is the one that was dumped", bytes(count)));
-        return Ok(Exit::Success);
+        return Ok((Exit::Success, Vec::new()));
     }
     print_done(screen, &planned, &done, began.elapsed().as_secs_f64());
-    let whole = done.iter().all(|one| one.failed.is_empty());
-    Ok(if whole { Exit::Success } else { Exit::Degraded })
+    let failed: Vec<String> = done.into_iter().flat_map(|one| one.failed).collect();
+    Ok((if failed.is_empty() { Exit::Success } else { Exit::Degraded }, failed))
 }
 
 fn request(setup: &Setup, args: &RestoreArgs) -> Result<BackupRequest> {

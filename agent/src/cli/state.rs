@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
-use drctl_model::{BackupId, shown};
+use drctl_model::shown;
 use drctl_policies::Server;
 use jiff::Timestamp;
 use serde_json::json;
@@ -11,14 +11,11 @@ use super::args::CatalogVerb;
 use super::heard::while_heard;
 use super::lost::{forget, lost_json, lost_text};
 use super::newer::{newer_json, newer_text, not_counted_text, refused_json};
-use super::progress::Progress;
-use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line, table};
+use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line};
 use crate::engine::pg::doctor::{SOCKET_COST, open_socket};
-use crate::health::{
-    Bad, Compared, Health, Judged, LogStatus, Renewed, SourceStatus, check, rebuild, status as look,
-};
-use crate::host::figures::{number, span};
-use crate::host::{Exit, Meter, Setup};
+use crate::health::{Compared, Renewed, check, rebuild};
+use crate::host::figures::number;
+use crate::host::{Exit, Setup};
 use crate::repository::Inventory;
 use crate::restore::known::Holes;
 
@@ -31,107 +28,6 @@ const RUNS_SHOWN: usize = 5;
 /// The catalog, to be looked at: before the first backup there is none, nor a place for one.
 pub(super) async fn known_catalog(setup: &Setup) -> Result<Catalog> {
     while_heard(setup, setup.known_catalog()).await
-}
-
-/// `drctl status`.
-pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Result<Exit> {
-    let meter = Meter::default();
-    meter.label("looking at the bucket");
-    let progress = screen.is_terminal().then(|| Progress::show(screen, &meter));
-    let catalog = known_catalog(setup).await?;
-    let all = look(setup, &catalog).await?;
-    drop(progress);
-    let judged: Vec<(&SourceStatus, Health)> = all.iter().map(|one| (one, one.judge().0)).collect();
-    let entry = |(one, health): &(&SourceStatus, Health)| {
-        let findings = one.findings();
-        let finding = |one: &Judged| {
-            json!({
-                "health": one.health.as_str(), "text": one.text, "code": one.code.as_str(),
-                "severity": one.code.level().as_str(), "subject": one.subject, "since": one.since,
-            })
-        };
-        json!({
-            "source": one.source, "health": health.as_str(), "advice": one.judge().1,
-            "findings": findings.iter().map(finding).collect::<Vec<_>>(),
-            "newest_good": one.newest_good,
-            "age_seconds": one.age.map(|age| age.as_secs()),
-            "rpo_seconds": one.rpo.map(|rpo| rpo.as_secs()),
-            "last_job": one.last_job, "next": one.next,
-            "log": one.log.as_ref().map(|log| log_json(log, (&one.disbelieved, &one.newer))),
-            "refused": uncounted(&one.refused), "newer": uncounted(&one.newer_backups),
-            "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
-            "running": one.running, "marker_lost": one.marker_lost,
-            "marker_newer": one.marker_newer, "bad": texts(&one.bad), "gone": one.gone,
-            "alarms": alarms_json(&one.alarms),
-            "vanished": lost_json(&one.vanished), "refusals": lost_json(&one.refusals),
-        })
-    };
-    let object = json!({ "sources": judged.iter().map(entry).collect::<Vec<_>>() });
-    screen.answer("drctl.status/1", object, || {
-        let head = ["SOURCE", "HEALTH", "NEWEST GOOD", "AGE", "WAL AGE", "RPO", "NEXT DUE"];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
-        for (one, health) in &judged {
-            rows.push(vec![
-                one.source.to_string(),
-                health.as_str().to_owned(),
-                one.newest_good.as_ref().map_or("none".into(), |good| good.backup.to_string()),
-                one.age.map_or("-".into(), |age| span(age.as_secs_f64())),
-                log_age(one),
-                one.rpo.map_or("-".into(), |rpo| span(rpo.as_secs_f64())),
-                one.next.map_or("by hand".into(), |next| next.to_string()),
-            ]);
-        }
-        let mut text = table(&rows);
-        for (one, _) in &judged {
-            for gone in &one.gone {
-                let _ = write!(text, "\n{}: note: {}", one.source, line(&gone.text()));
-            }
-            for finding in one.findings() {
-                let _ = write!(text, "\n{}: {}", one.source, line(&finding.text));
-            }
-        }
-        text
-    });
-    let worst = judged.iter().map(|(_, health)| *health).max();
-    Ok(match worst {
-        Some(Health::Breached) if strict => Exit::Objective,
-        Some(Health::Attention) if strict => Exit::Degraded,
-        _ => Exit::Success,
-    })
-}
-
-fn uncounted(all: &[(BackupId, String)]) -> serde_json::Value {
-    all.iter().map(|(backup, why)| json!({ "backup": backup, "why": why })).collect()
-}
-
-fn texts(bad: &[Bad]) -> Vec<&str> {
-    bad.iter().map(|one| one.text.as_str()).collect()
-}
-
-fn log_json(
-    log: &Result<LogStatus, String>,
-    (refused, newer): (&[String], &[String]),
-) -> serde_json::Value {
-    let known = log.as_ref().ok();
-    let recoverable_until = known.map(|log| &log.recoverable_until);
-    json!({
-        "timeline": recoverable_until.map(|at| at.timeline),
-        "end": recoverable_until.map(|at| at.end),
-        "last_commit": recoverable_until.map(|at| at.shows),
-        "age_seconds": known.map(|log| log.age.as_secs()),
-        "gaps": recoverable_until.map(|at| &at.gaps),
-        "doubts": recoverable_until.map(|at| at.doubts.iter().map(ToString::to_string).collect::<Vec<_>>()),
-        "refused": refused, "newer": newer, "unknown": log.as_ref().err(),
-    })
-}
-
-/// The age of the last moment that the log leads to.
-fn log_age(one: &SourceStatus) -> String {
-    match &one.log {
-        None => "-".to_owned(),
-        Some(Ok(log)) => span(log.age.as_secs_f64()),
-        Some(Err(_)) => "unknown".to_owned(),
-    }
 }
 
 /// `drctl config check`.

@@ -6,7 +6,7 @@ use drctl_engines::backrest::BackRest;
 use drctl_engines::pg::Heartbeat;
 use drctl_engines::pg::physical::asks_of;
 use drctl_engines::pg::wal::{Asked, WalWalker};
-use drctl_model::{Lsn, WalSegmentSize};
+use drctl_model::{JobKind, Lsn, WalSegmentSize};
 use serde_json::json;
 
 use super::args::{FetchArgs, WalVerb};
@@ -18,6 +18,7 @@ use crate::engine::wal::{
 };
 use crate::engine::{self, Streaming};
 use crate::host::{AgentError, Exit, Setup, Stop};
+use crate::jobs::run;
 use crate::log::LogStore;
 use crate::restore::cluster::take;
 
@@ -52,10 +53,6 @@ pub(super) async fn wal(
             let (id, configured) = setup.source(source)?;
             let engine = engine::of(configured);
             engine.has_log(source, "Nothing was done on the server")?;
-            let log_store = tokio::select! {
-                log_store = LogStore::open(setup, source) => log_store?,
-                () = stop.requested() => return Err(AgentError::Interrupted.into()),
-            };
             let slot = slot.clone().unwrap_or_else(|| usual_slot(id));
             let interval = Duration::from_secs(u64::from(*interval));
             let heartbeat = Some(Duration::from_secs(u64::from(*heartbeat)));
@@ -63,10 +60,19 @@ pub(super) async fn wal(
             let heartbeat = heartbeat.filter(|every| !every.is_zero()).map(|every| (every, kind));
             let (synchronous, puts) = (*synchronous, usize::from(*puts));
             let shipping = Shipping { slot, interval, synchronous, puts, heartbeat };
-            screen.say(format!("streaming the WAL of {id} through the slot {}", shipping.slot));
-            let (log_store, shipping) = (&log_store, &shipping);
-            let streaming = Streaming { setup, log_store, shipping, stop };
-            engine.stream_log(&streaming).await.map(|()| Exit::Success)
+            let streaming = async {
+                let log_store = tokio::select! {
+                    log_store = LogStore::open(setup, source) => log_store?,
+                    () = stop.requested() => return Err(AgentError::Interrupted.into()),
+                };
+                let slot = &shipping.slot;
+                screen.say(format!("streaming the WAL of {id} through the slot {slot}"));
+                let (log_store, shipping) = (&log_store, &shipping);
+                engine.stream_log(&Streaming { setup, log_store, shipping, stop }).await
+            };
+            let streamed =
+                run(setup, (JobKind::LogStream, vec![id.clone()]), streaming, |(), _| None);
+            streamed.await.map(|()| Exit::Success)
         }
     }
 }

@@ -37,6 +37,7 @@ pub async fn backup(
     let done = attempt(setup, (&job, source), requested, meter, stop).await;
     match &done {
         Ok(done) => {
+            job.done();
             let found = suspect(&done.summary).into_iter().collect();
             let findings = Findings::of(setup, id);
             findings.note(Checked::all(&[FindingCode::BackupSuspect], found));

@@ -7,4 +7,5 @@ mod status;
 
 pub use doctor::doctor;
 pub use reconcile::{Compared, Renewed, check, rebuild};
+pub(crate) use status::concerns;
 pub use status::{Bad, Health, Judged, LogStatus, SourceStatus, status};

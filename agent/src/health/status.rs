@@ -1,11 +1,12 @@
 //! Where every source stands, and what to do next.
 
 mod findings;
+mod jobs;
 mod judge;
 
 use anyhow::{Result, anyhow};
 use drctl_catalog::{Catalog, CatalogError, Lost, Subject};
-use drctl_model::{BackupSummary, Fault, JobKind, SourceId, Verification, newest, shown};
+use drctl_model::{BackupSummary, Fault, SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{RecoverableUntil, Want};
 use drctl_policies::{Schedule, Source};
 use drctl_store::{Alarm, layout};
@@ -17,9 +18,10 @@ use crate::engine::pg::another_cluster;
 use crate::engine::pgbackrest::{mark_now, truth_of};
 use crate::host::locks::is_held;
 use crate::host::{Failure, Setup};
+use crate::jobs::{last_backup, latest};
 use crate::repository::accept::is_accepted;
 use crate::repository::chain::Family;
-use crate::repository::findings::{refused, writable};
+use crate::repository::findings::refused;
 use crate::repository::inventory::not_counted;
 use crate::repository::losses::look_for_losses;
 use crate::repository::memory::CONTRADICTS;
@@ -100,7 +102,7 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
 /// Keeps what was found, so that it is known since when; where that cannot be, it is told all the
 /// same.
 async fn note(setup: &Setup, repository: Option<&Repository>, all: &mut [SourceStatus]) {
-    let mut catalog = writable(setup).await;
+    let mut catalog = setup.writable_catalog().await;
     if let (Some(writable), Some(repository)) = (&catalog, repository) {
         let owner = writable.repository().await.ok().flatten();
         catalog = catalog.filter(|_| owner.as_ref() == Some(&repository.id));
@@ -130,7 +132,7 @@ fn late() -> anyhow::Error {
 }
 
 /// Whether an object is a source's, or all sources'.
-fn concerns(alarm: &Alarm, source: &SourceId) -> bool {
+pub(crate) fn concerns(alarm: &Alarm, source: &SourceId) -> bool {
     let (all, its_own) =
         (layout::sources().to_string(), layout::sources().join(source.as_str()).to_string());
     match alarm.key.strip_prefix(&all) {
@@ -282,7 +284,7 @@ async fn one(
     let broken = newest.as_ref().and_then(|newest| Family::of(&all).broken(newest));
     let rpo = source.policy.objectives.rpo.and_then(|rpo| SignedDuration::try_from(rpo).ok());
     let schedule = source.policy.schedule.as_ref().filter(|_| source.enabled);
-    let last_job = catalog.last_job(JobKind::Backup, id).await?;
+    let last_job = last_backup(setup, catalog, id).await?;
     let begun = all.iter().map(|backup| backup.started);
     let begun = begun.chain(last_job.as_ref().map(|job| job.started));
     let begun = begun.filter(|begun| *begun <= horizon).max();
@@ -311,6 +313,7 @@ async fn one(
         future,
         rpo,
         last_job,
+        jobs: latest(setup, catalog, id).await?,
         running,
         overdue: begun.and_then(|begun| overdue(schedule?, begun, now)),
         next: schedule.and_then(|schedule| schedule.next_after(now)),

@@ -39,14 +39,28 @@ pub(crate) fn take_file(path: &Path) -> io::Result<Taken> {
 
 /// Whether another process has the lock of a source; nothing where that cannot be seen.
 pub(crate) fn is_held(directory: &Path, source: &SourceId) -> Option<bool> {
-    let file = match File::open(directory.join(format!("{source}.lock"))) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(false),
-        file => file.ok()?,
-    };
-    match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Some(false),
-        Err(Errno::WOULDBLOCK) => Some(true),
+    is_locked(&directory.join(format!("{source}.lock")))
+}
+
+/// Whether somebody has the lock that a file is; nothing where that cannot be seen.
+pub(crate) fn is_locked(path: &Path) -> Option<bool> {
+    match share_file(path) {
+        Ok(shared) => Some(shared.is_none()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Some(false),
         Err(_) => None,
+    }
+}
+
+/// The lock that a file is, shared with all who look as we do; none while somebody has it alone.
+///
+/// # Errors
+/// The file system's, also where there is no such file.
+pub(crate) fn share_file(path: &Path) -> io::Result<Option<File>> {
+    let file = File::open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,4 +1,12 @@
 //! Jobs, on record from their beginning, and what became of them.
 
+mod latest;
 pub(crate) mod open_job;
+mod record;
+mod run;
+mod run_file;
 pub(crate) mod settle;
+
+pub use latest::LastJob;
+pub(crate) use latest::{last_backup, latest};
+pub(crate) use run::{Amiss, meant, run};

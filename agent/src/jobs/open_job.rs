@@ -1,12 +1,12 @@
-//! A job is on record before anything is asked of the bucket: that it failed, or died, must be seen
-//! afterwards, whatever it died of.
+//! An attempt to back a source up is on record before anything is asked of the bucket: that it failed,
+//! or died, must be seen afterwards, whatever it died of.
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
-use drctl_model::{BackupId, JobId, JobKind, JobState, SourceId};
+use drctl_model::{BackupId, JobId, JobKind, SourceId};
 use jiff::Timestamp;
 
-use super::settle::record_failure;
+use super::record::{Record, failure};
 use crate::host::{Setup, crash_point};
 
 /// An attempt to back a source up. The source's lock is held by whoever has it, so that nobody else
@@ -16,7 +16,7 @@ pub(crate) struct OpenJob<'a> {
     /// The attempt's identifier; of the backup, if it becomes one.
     pub(crate) id: BackupId,
     pub(crate) started: Timestamp,
-    setup: &'a Setup,
+    record: Record<'a>,
 }
 
 impl<'a> OpenJob<'a> {
@@ -25,47 +25,28 @@ impl<'a> OpenJob<'a> {
     pub(crate) async fn begin(setup: &'a Setup, source: &'a SourceId) -> Self {
         let started = setup.clock.now();
         let id = BackupId::new(started, rand::random());
-        let job = OpenJob { source, id, started, setup };
-        let recorded = async { job.recorded(&job.catalog().await?).await };
-        if let Err(error) = recorded.await {
-            tracing::debug!("the job is not recorded yet: {error:#}");
-        }
+        let of = [(source.clone(), Some(id.clone()))];
+        let record = Record::begin(setup, (JobKind::Backup, started), of).await;
         crash_point("backup-job-begun");
-        job
+        OpenJob { source, id, started, record }
     }
 
     /// Its number in a catalog, which is told of it where it does not know it.
     pub(crate) async fn recorded(&self, catalog: &Catalog) -> Result<JobId> {
-        let known = catalog.job_of(self.source, &self.id).await;
-        if let Some(job) = known.context("look for the job")? {
-            return Ok(job.id);
-        }
-        let begun =
-            catalog.begin_job(self.started, JobKind::Backup, self.source, Some(&self.id)).await;
-        begun.context("record the job")
+        let jobs = self.record.recorded(catalog).await?;
+        jobs.into_iter().next().context("record the job")
+    }
+
+    /// Ends it: its record tells what became of it.
+    pub(crate) fn done(self) {
+        self.record.done();
     }
 
     /// Records that it failed, unless its record tells already what became of it, or only the bucket
     /// knows.
-    pub(crate) async fn failed(&self, error: &anyhow::Error) {
-        let recorded = async {
-            let catalog = self.catalog().await?;
-            let job = self.recorded(&catalog).await?;
-            let known = catalog.job_of(self.source, &self.id).await?;
-            if known.is_some_and(|known| known.state == JobState::Running) {
-                record_failure(self.setup, &catalog, job, error).await;
-            }
-            Ok::<_, anyhow::Error>(())
-        };
-        if let Err(unrecorded) = recorded.await {
+    pub(crate) async fn failed(self, error: &anyhow::Error) {
+        if let Err(unrecorded) = self.record.end(|_| failure(error)).await {
             tracing::warn!("the failure is not recorded: {unrecorded:#}");
         }
-    }
-
-    /// The catalog without its repository, which may be what fails. A new catalog learns later what
-    /// the repository holds.
-    async fn catalog(&self) -> Result<Catalog> {
-        let catalog = Catalog::open(&self.setup.catalog_path()).await;
-        Ok(catalog.context("open the catalog")?.with_hook(crash_point))
     }
 }

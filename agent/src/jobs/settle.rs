@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
 use drctl_model::{BackupId, BackupSummary, JobEvent, JobId, SourceId};
 
-use crate::host::{AgentError, Failure, Setup};
+use super::record::failure;
+use crate::host::Setup;
 use crate::repository::Repository;
 use crate::repository::faults::is_bad_manifest;
 
@@ -97,15 +98,8 @@ pub(crate) async fn record_failure(
     job: JobId,
     error: &anyhow::Error,
 ) {
-    let failure = Failure::of(error);
-    let event = match error.downcast_ref() {
-        Some(AgentError::Interrupted) => JobEvent::Cancelled,
-        _ => {
-            JobEvent::Failed { code: failure.code.to_owned(), message: failure.messages.join(": ") }
-        }
-    };
     // What failed first is what the operator must read; the next run settles the record.
-    if let Err(unrecorded) = catalog.append(job, setup.clock.now(), &event).await {
+    if let Err(unrecorded) = catalog.append(job, setup.clock.now(), &failure(error)).await {
         tracing::error!("the failure is not recorded: {:#}", anyhow::Error::from(unrecorded));
     }
 }

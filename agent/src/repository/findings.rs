@@ -129,23 +129,10 @@ async fn keep(home: &Home, batch: &[(Timestamp, Checked)]) -> Result<()> {
     Ok(())
 }
 
-/// The catalog, to note in it what a look found; none where there is none, or none that this account
-/// may write.
-pub(crate) async fn writable(setup: &Setup) -> Option<Catalog> {
-    let path = setup.catalog_path();
-    // What root writes into the directory of another account, that account could not use.
-    let ours = path.exists() && setup.private_directory(&setup.config.paths.state_dir).is_ok();
-    let opened = match ours {
-        true => Catalog::open(&path).await,
-        false => return None,
-    };
-    opened.inspect_err(|error| tracing::debug!("findings are not kept: {error}")).ok()
-}
-
 /// Settles what stands of a source and is not found any more, and begins nothing: for a look that
 /// nobody may ever repeat.
 pub(crate) async fn settle(setup: &Setup, source: &SourceId, mut checked: Checked) {
-    let Some(catalog) = writable(setup).await else { return };
+    let Some(catalog) = setup.writable_catalog().await else { return };
     let settled = async {
         let standing = catalog.findings(Some(source)).await?;
         let stands = |found: &Finding| standing.iter().any(|one| one.finding.is_same(found));

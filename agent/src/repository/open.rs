@@ -37,6 +37,19 @@ impl Setup {
         Ok(self.believing(cache::known(self).await?))
     }
 
+    /// The catalog, for writing what a look found; none where there is none, or none that this account
+    /// may write.
+    pub(crate) async fn writable_catalog(&self) -> Option<Catalog> {
+        let path = self.catalog_path();
+        // What root writes into the directory of another account, that account could not use.
+        let ours = path.exists() && self.private_directory(&self.config.paths.state_dir).is_ok();
+        let opened = match ours {
+            true => Catalog::open(&path).await,
+            false => return None,
+        };
+        opened.inspect_err(|error| tracing::debug!("nothing is noted in the catalog: {error}")).ok()
+    }
+
     /// The catalog, to remember in it what was verified of logs. None where there is none, or one
     /// of another repository; one that cannot be written is still read. All that it holds of logs
     /// can be had from the bucket, so that its failures are no errors.
@@ -45,13 +58,7 @@ impl Setup {
         if !path.exists() {
             return None;
         }
-        // What root writes into the directory of another account, that account could not use.
-        let ours = self.private_directory(&self.config.paths.state_dir).is_ok();
-        let opened = match ours {
-            true => Catalog::open(&path).await.ok(),
-            false => None,
-        };
-        let opened = match opened {
+        let opened = match self.writable_catalog().await {
             Some(catalog) => Ok(catalog),
             None => Catalog::open_read_only(&path).await,
         };

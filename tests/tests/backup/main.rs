@@ -16,6 +16,7 @@ mod extensions;
 mod from_17;
 mod hostile;
 mod identity;
+mod jobs;
 mod matrix;
 mod memory;
 mod newer;

@@ -266,7 +266,9 @@ fn status_at(shop: &Archiving, at: Timestamp) -> (Health, String, SourceStatus) 
         drctl::status(&setup, &catalog).await.unwrap().remove(0)
     };
     let one = tokio::runtime::Runtime::new().unwrap().block_on(look);
-    let (health, advice) = one.judge();
+    let worst = one.findings().into_iter().next();
+    let (health, advice) =
+        worst.map_or((Health::Good, String::new()), |worst| (worst.health, worst.text));
     (health, advice, one)
 }
 

@@ -13,6 +13,7 @@ mod forks;
 mod from_17;
 mod histories;
 mod index;
+mod jobs;
 mod kills;
 mod left_out;
 mod log;

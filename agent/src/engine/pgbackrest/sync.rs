@@ -15,7 +15,6 @@ use super::record::{Aside, Recorder, Unrecorded, is_ours};
 use crate::host::Setup;
 use crate::repository::Repository;
 use crate::repository::faults::is_bad_manifest;
-use crate::repository::findings::writable;
 
 /// How many records are written or read at once: each waits for the bucket, and is small.
 const AT_ONCE: usize = 16;
@@ -192,7 +191,7 @@ pub(crate) async fn mark_now(setup: &Setup) {
     if !engines.any(|engine| matches!(engine, Engine::Pgbackrest(_))) {
         return;
     }
-    if let Some(catalog) = writable(setup).await {
+    if let Some(catalog) = setup.writable_catalog().await {
         mark_anew(setup, &catalog).await;
     }
 }

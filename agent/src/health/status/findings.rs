@@ -10,7 +10,7 @@ use crate::engine::wal::gap_at;
 use crate::repository::findings::{OF_LOG, behind};
 
 /// What every look looks for, whatever it can reach.
-const ALWAYS: [FindingCode; 13] = [
+const ALWAYS: [FindingCode; 16] = [
     FindingCode::NoGoodBackup,
     FindingCode::RpoBreached,
     FindingCode::BackupSuspect,
@@ -24,6 +24,9 @@ const ALWAYS: [FindingCode; 13] = [
     FindingCode::JobDied,
     FindingCode::JobUnclear,
     FindingCode::Overdue,
+    FindingCode::VerifyFailed,
+    FindingCode::DrillFailed,
+    FindingCode::LogStreamEnded,
 ];
 
 /// What is looked for where the bucket can be read.

@@ -1,7 +1,7 @@
 //! How a source is doing, judged by what is known of it, and what to do.
 
 use drctl_catalog::{Lost, Standing};
-use drctl_model::{BackupId, BackupSummary, Finding, FindingCode, Job, JobState, SourceId, shown};
+use drctl_model::{BackupId, BackupSummary, Finding, FindingCode, Job, SourceId, shown};
 use drctl_policies::recovery::RecoverableUntil;
 use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::findings::Judged;
 use crate::engine::pg::Gone;
 use crate::engine::pg::another_cluster::Change;
+use crate::jobs::LastJob;
 use crate::repository::CLOCKS_APART;
 use crate::repository::drills::EVIDENCE;
 use crate::repository::findings::suspect;
@@ -47,8 +48,10 @@ pub struct SourceStatus {
     pub future: Option<BackupId>,
     /// What may be lost at the most, where an objective says so.
     pub rpo: Option<SignedDuration>,
-    /// The last job that this host ran for it.
+    /// The last backup that this host has tried.
     pub last_job: Option<Job>,
+    /// The last of its other jobs on this host, one of each kind.
+    pub jobs: Vec<LastJob>,
     /// Of a job that has not ended: whether a process works on the source, as far as can be seen.
     pub running: Option<bool>,
     /// When a run was due that nobody has begun.
@@ -121,13 +124,6 @@ impl Health {
 }
 
 impl SourceStatus {
-    /// How it is doing, and in a sentence why and what to do: the worst finding.
-    #[must_use]
-    pub fn judge(&self) -> (Health, String) {
-        let worst = self.findings().into_iter().next();
-        worst.map_or((Health::Good, String::new()), |worst| (worst.health, worst.text))
-    }
-
     /// What this look at it found, in no order.
     pub(super) fn seen(&self) -> Vec<Judged> {
         let mut found = Vec::new();
@@ -139,6 +135,7 @@ impl SourceStatus {
         found.extend(self.doubts());
         found.extend(self.meddled());
         found.extend(self.of_jobs());
+        found.extend(self.of_other_jobs());
         found.extend(self.unreadable.as_ref().map(|why| {
             let text = format!(
                 "the bucket cannot be read ({why}): no backup reaches it and none can be restored; \
@@ -312,53 +309,6 @@ impl SourceStatus {
         doubts.chain(disbelieved).chain(self.of_newer())
     }
 
-    /// When the last attempt was begun, where it failed, and why.
-    fn last_failure(&self) -> Option<String> {
-        let job = self.last_job.as_ref().filter(|job| job.state == JobState::Failed)?;
-        let why = shown(job.message.as_deref().unwrap_or("for an unknown reason"), 300);
-        Some(format!("the one of {:.0}, which failed ({why})", job.started))
-    }
-
-    /// How the last job went.
-    fn of_jobs(&self) -> Option<Judged> {
-        let job = self.last_job.as_ref().filter(|job| job.state != JobState::Committed)?;
-        let (again, since) = (format!("run `drctl backup {}`", self.source), job.started);
-        let (code, text) = match job.state {
-            JobState::Failed => {
-                let why = job.message.as_deref().unwrap_or("for an unknown reason");
-                let text = format!("the last job failed: {why}; when that is mended {again}");
-                (FindingCode::JobFailed, text)
-            }
-            JobState::Cancelled => {
-                (FindingCode::JobStopped, format!("the last job was stopped: {again}"))
-            }
-            JobState::Interrupted => {
-                (FindingCode::JobDied, format!("the last job's process died: {again}"))
-            }
-            _ if self.running == Some(false) => {
-                let text = format!(
-                    "the job that was begun at {since:.0} has died and left no backup: {again}"
-                );
-                (FindingCode::JobDied, text)
-            }
-            _ if self.running.is_none() => {
-                let text = format!(
-                    "a backup that began at {since:.0} runs, or has died: check whether drctl \
-                     runs, or {again}"
-                );
-                (FindingCode::JobUnclear, text)
-            }
-            _ => {
-                let text = format!("a backup has been running since {since:.0}");
-                let runs = Judged::new(Health::Good, FindingCode::JobRuns, "", text);
-                return Some(runs.since(since));
-            }
-        };
-        Some(Judged::attention(code, "", text).since(since))
-    }
-}
-
-impl SourceStatus {
     /// Whether its newest good backup is a base backup, full or incremental, which has log.
     pub(super) fn is_cluster(&self) -> bool {
         self.newest_good.as_ref().is_some_and(|good| good.kind.coordinates().is_some())
@@ -384,16 +334,16 @@ impl SourceStatus {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use drctl_model::{
-        BackupKind, Coordinates, Digest, Engine, Finding, Increment, Lsn, Parent, Timeline,
-        WalSegmentSize,
+        BackupKind, Coordinates, Digest, Engine, Finding, Increment, JobState, Lsn, Parent,
+        Timeline, WalSegmentSize,
     };
     use drctl_policies::recovery::{Gap, Warning, Why};
 
     use super::*;
 
-    fn increment() -> BackupSummary {
+    pub(crate) fn increment() -> BackupSummary {
         let at = Coordinates {
             system_id: 7,
             segment_size: WalSegmentSize::new(1 << 20).unwrap(),
@@ -425,7 +375,7 @@ mod tests {
         }
     }
 
-    fn status(newest_good: BackupSummary) -> SourceStatus {
+    pub(crate) fn status(newest_good: BackupSummary) -> SourceStatus {
         SourceStatus {
             source: newest_good.source.clone(),
             newest_good: Some(newest_good),
@@ -448,6 +398,7 @@ mod tests {
             future: None,
             rpo: None,
             last_job: None,
+            jobs: Vec::new(),
             next: None,
             log: None,
             vanished: vec![],
@@ -455,6 +406,14 @@ mod tests {
             lost: None,
             gone: Vec::new(),
             met: Vec::new(),
+        }
+    }
+
+    impl SourceStatus {
+        /// How it is doing, and why: the worst that there is to say.
+        fn judge(&self) -> (Health, String) {
+            let worst = self.findings().into_iter().next();
+            worst.map_or((Health::Good, String::new()), |worst| (worst.health, worst.text))
         }
     }
 
@@ -561,6 +520,7 @@ mod tests {
             changed: at,
             code: Some("store_failed".to_owned()),
             message: Some("the bucket is away".to_owned()),
+            run: None,
         }
     }
 

@@ -1,0 +1,120 @@
+use std::fmt::Write as _;
+
+use drctl_model::{SourceId, shown};
+use serde_json::json;
+
+use super::args::VerifyArgs;
+use super::check::{FoundOut, Looked, Row};
+use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, count, line, table};
+use crate::health::concerns;
+use crate::host::figures::bytes;
+use crate::jobs::Amiss;
+use crate::repository::verify::only_newer;
+
+impl FoundOut {
+    /// What is on record of it for one source: how much is amiss, and what comes first. What is no
+    /// single source's is every one's.
+    pub(super) fn amiss(&self, source: &SourceId) -> Amiss {
+        let FoundOut { rows, logs, alarms, beside } = self;
+        let rows = rows.iter().filter(|row| row.source == *source).map(|row| &row.verdict.problems);
+        let logs = logs.iter().filter(|log| log.source == *source).map(|log| &log.verdict.problems);
+        let mut found: Vec<(String, String)> = rows.chain(logs).flatten().cloned().collect();
+        let alarms = alarms.iter().filter(|alarm| concerns(alarm, source));
+        found.extend(alarms.map(|alarm| (alarm.odd.code().to_owned(), alarm.text())));
+        found.extend(beside.amiss(source));
+        let (code, first) = found.first()?;
+        let (many, first) = (count(found.len() as u64, "problem"), shown(first, TEXT_SHOWN));
+        Some((code.clone(), format!("it found {many}: {first}")))
+    }
+
+    /// Answers with it.
+    pub(super) fn print(&self, screen: Screen, args: &VerifyArgs) {
+        let FoundOut { rows, logs, alarms, beside } = self;
+        let listed = |problems: &[(String, String)]| -> Vec<serde_json::Value> {
+            let entry =
+                |(code, message): &(String, String)| json!({ "code": code, "message": message });
+            problems.iter().map(entry).collect()
+        };
+        let log = |Looked { source, closeness, verdict, .. }: &Looked| {
+            json!({
+                "source": source, "closeness": closeness, "good": verdict.problems.is_empty(), "pieces": verdict.pieces,
+                "read_bytes": verdict.read_bytes, "opened": verdict.opened,
+                "problems": listed(&verdict.problems), "covered_gaps": verdict.covered,
+                "signers": verdict.signers.iter().map(|(by, pieces)| json!({ "signed_by": by, "pieces": pieces }))
+                    .collect::<Vec<_>>(),
+            })
+        };
+        let entry = |Row { source, id, closeness, verdict, signer, expired, .. }: &Row| {
+            let problems = listed(&verdict.problems);
+            json!({
+                "source": source, "backup": id, "good": verdict.problems.is_empty() && !expired,
+                "expired": expired,
+                "closeness": closeness, "signed_by": signer,
+                "read_bytes": verdict.read_bytes, "opened": verdict.opened, "problems": problems,
+            })
+        };
+        let mut object = json!({
+            "data": args.data, "backups": rows.iter().map(entry).collect::<Vec<_>>(),
+            "logs": logs.iter().map(log).collect::<Vec<_>>(), "alarms": alarms_json(alarms),
+        });
+        beside.tell(&mut object);
+        screen.answer("drctl.verify/1", object, || {
+            let head = ["BACKUP", "SOURCE", "SIGNED BY", "RESULT", "READ", "LOOKED AT"];
+            let mut lines = vec![head.map(str::to_owned).to_vec()];
+            let mut details = String::new();
+            for Row { source, id, verdict, words, signer, expired, .. } in rows {
+                let result = match result(&verdict.problems) {
+                    "good" if *expired => "expired",
+                    result => result,
+                };
+                let read = bytes(verdict.read_bytes);
+                lines.push(vec![
+                    id.to_string(),
+                    source.to_string(),
+                    shown(signer.as_deref().unwrap_or("-"), NAME_SHOWN),
+                    result.into(),
+                    read,
+                    (*words).to_owned(),
+                ]);
+                for (code, message) in &verdict.problems {
+                    let _ = write!(details, "\n{id}: {} [{code}]", line(message));
+                }
+            }
+            details.push_str(&of_logs(logs));
+            details.push_str(&alarms_text(alarms));
+            details.push_str(&beside.text());
+            format!("{}{details}", table(&lines))
+        });
+    }
+}
+
+/// A look in a word.
+fn result(problems: &[(String, String)]) -> &'static str {
+    match problems.is_empty() {
+        true => "good",
+        false if only_newer(problems) => "newer",
+        false => "BAD",
+    }
+}
+
+/// What was found out about the log of sources.
+fn of_logs(logs: &[Looked]) -> String {
+    let mut text = String::new();
+    for Looked { source, verdict, words, .. } in logs {
+        let result = result(&verdict.problems);
+        let pieces = count(verdict.pieces, "piece");
+        let _ = write!(text, "\nWAL of {source}: {result}, {pieces} ({words})");
+        for (by, pieces) in &verdict.signers {
+            let pieces = count(*pieces, "piece");
+            let _ =
+                write!(text, "\nWAL of {source}, signed by {}: {pieces}", shown(by, NAME_SHOWN));
+        }
+        for (code, message) in &verdict.problems {
+            let _ = write!(text, "\n{source}: {} [{code}]", line(message));
+        }
+        for gap in &verdict.covered {
+            let _ = write!(text, "\n{source}: {gap}; a later base backup makes up for it");
+        }
+    }
+    text
+}

@@ -1,0 +1,186 @@
+//! What is told of a source's jobs: backups that count, and others that are worth knowing.
+
+use drctl_model::{FindingCode, Job, JobKind, JobState, shown};
+
+use super::findings::Judged;
+use super::{Health, SourceStatus};
+use crate::jobs::LastJob;
+
+/// How much of an error is told.
+const WHY: usize = 300;
+
+impl SourceStatus {
+    /// When the last attempt was begun, where it failed, and why.
+    pub(super) fn last_failure(&self) -> Option<String> {
+        let job = self.last_job.as_ref().filter(|job| job.state == JobState::Failed)?;
+        let why = shown(job.message.as_deref().unwrap_or("for an unknown reason"), 300);
+        Some(format!("the one of {:.0}, which failed ({why})", job.started))
+    }
+
+    /// How the last attempt to back it up went.
+    pub(super) fn of_jobs(&self) -> Option<Judged> {
+        let job = self.last_job.as_ref().filter(|job| job.state != JobState::Committed)?;
+        let (again, since) = (format!("run `drctl backup {}`", self.source), job.started);
+        let (code, text) = match job.state {
+            JobState::Failed => {
+                let why = job.message.as_deref().unwrap_or("for an unknown reason");
+                let text = format!("the last job failed: {why}; when that is mended {again}");
+                (FindingCode::JobFailed, text)
+            }
+            JobState::Cancelled => {
+                (FindingCode::JobStopped, format!("the last job was stopped: {again}"))
+            }
+            JobState::Interrupted => {
+                (FindingCode::JobDied, format!("the last job's process died: {again}"))
+            }
+            _ if self.running == Some(false) => {
+                let text = format!(
+                    "the job that was begun at {since:.0} has died and left no backup: {again}"
+                );
+                (FindingCode::JobDied, text)
+            }
+            _ if self.running.is_none() => {
+                let text = format!(
+                    "a backup that began at {since:.0} runs, or has died: check whether drctl \
+                     runs, or {again}"
+                );
+                (FindingCode::JobUnclear, text)
+            }
+            _ => {
+                let text = format!("a backup has been running since {since:.0}");
+                let runs = Judged::new(Health::Good, FindingCode::JobRuns, "", text);
+                return Some(runs.since(since));
+            }
+        };
+        Some(Judged::attention(code, "", text).since(since))
+    }
+
+    /// Looks, drills and streams of log that did not end well. None speaks against a backup, so that
+    /// they are told and the source is as good as before.
+    pub(super) fn of_other_jobs(&self) -> impl Iterator<Item = Judged> {
+        self.jobs.iter().filter_map(|last| match last.job.kind {
+            JobKind::Verify => self.of_look(last.ended.as_ref()?),
+            JobKind::Drill => self.of_drill(last.ended.as_ref()?),
+            JobKind::LogStream => self.of_stream(last),
+            JobKind::Backup | JobKind::Restore | JobKind::Prune | JobKind::Replicate => None,
+        })
+    }
+
+    fn of_look(&self, job: &Job) -> Option<Judged> {
+        let text = format!("{}; look again with `drctl verify {}`", bad(job)?, self.source);
+        Some(told(FindingCode::VerifyFailed, job, text))
+    }
+
+    fn of_drill(&self, job: &Job) -> Option<Judged> {
+        let text = format!(
+            "{}; that it can be recovered is not proven until a drill ends well: when that is \
+             mended repeat it with `drctl restore {} … --drill`",
+            bad(job)?,
+            self.source
+        );
+        Some(told(FindingCode::DrillFailed, job, text))
+    }
+
+    /// That no log is streamed any more, unless log has come by another way since.
+    fn of_stream(&self, last: &LastJob) -> Option<Judged> {
+        let LastJob { job, running, .. } = last;
+        let log = self.log.as_ref().and_then(|log| log.as_ref().ok());
+        let came = log.is_some_and(|log| log.recoverable_until.shows > job.changed);
+        if *running == Some(true) || came {
+            return None;
+        }
+        let ended = match job.state {
+            JobState::Succeeded | JobState::Cancelled => {
+                format!("`wal stream` was stopped at {:.0}", job.changed)
+            }
+            _ => bad(job)?,
+        };
+        let text = format!(
+            "{ended}; no WAL has come since: begin it again with `drctl wal stream {}`, unless the \
+             server archives by `wal push`",
+            self.source
+        );
+        Some(told(FindingCode::LogStreamEnded, job, text))
+    }
+}
+
+/// How a job ended badly; nothing of one that ended well, or that somebody stopped.
+fn bad(job: &Job) -> Option<String> {
+    let (what, begun) = (job.kind.words(), job.started);
+    match job.state {
+        JobState::Succeeded | JobState::Committed | JobState::Cancelled => None,
+        JobState::Failed => {
+            let why = shown(job.message.as_deref().unwrap_or("for an unknown reason"), WHY);
+            Some(format!("the last {what}, begun at {begun:.0}, failed: {why}"))
+        }
+        _ => Some(format!("the process of the last {what}, begun at {begun:.0}, died")),
+    }
+}
+
+fn told(code: FindingCode, job: &Job, text: String) -> Judged {
+    Judged::new(Health::Good, code, "", text).since(job.changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::RunId;
+    use jiff::Timestamp;
+
+    use super::super::judge::tests::{increment, status};
+    use super::*;
+
+    fn job(kind: JobKind, state: JobState) -> Job {
+        let at = Timestamp::UNIX_EPOCH;
+        Job {
+            id: drctl_model::JobId(1),
+            kind,
+            source: "shop".parse().unwrap(),
+            backup: None,
+            state,
+            started: at,
+            changed: at,
+            code: Some("store_failed".to_owned()),
+            message: Some("the bucket is away".to_owned()),
+            run: Some(RunId(1)),
+        }
+    }
+
+    fn found(kind: JobKind, state: JobState, running: Option<bool>) -> Vec<Judged> {
+        let job = job(kind, state);
+        let ended = (running != Some(true)).then(|| job.clone());
+        let jobs = vec![LastJob { job, running, ended }];
+        let status = SourceStatus { jobs, ..status(increment()) };
+        assert_eq!(status.checked().found, [], "nothing of it is kept");
+        status.findings()
+    }
+
+    #[test]
+    fn jobs_that_are_no_backups_are_told_and_count_for_nothing() {
+        use JobKind::{Drill, LogStream, Restore, Verify};
+        use JobState::{Cancelled, Failed, Interrupted, Running, Succeeded};
+        let cases = [
+            (Verify, Failed, None, Some(("verify_failed", "the bucket is away"))),
+            (Verify, Running, Some(false), Some(("verify_failed", "died"))),
+            (Verify, Interrupted, None, Some(("verify_failed", "died"))),
+            (Verify, Running, Some(true), None),
+            (Verify, Cancelled, None, None),
+            (Verify, Succeeded, None, None),
+            (Drill, Failed, None, Some(("drill_failed", "is not proven"))),
+            (Drill, Cancelled, None, None),
+            (LogStream, Failed, None, Some(("log_stream_ended", "the bucket is away"))),
+            (LogStream, Running, Some(false), Some(("log_stream_ended", "log stream, begun"))),
+            (LogStream, Running, Some(true), None),
+            (LogStream, Succeeded, None, Some(("log_stream_ended", "was stopped at"))),
+            (Restore, Failed, None, None),
+            (Restore, Running, Some(false), None),
+        ];
+        for (kind, state, running, told) in cases {
+            let found = found(kind, state, running);
+            assert_eq!(found.len(), usize::from(told.is_some()), "{kind:?} {state:?}: {found:?}");
+            for (one, (code, words)) in found.iter().zip(told) {
+                assert_eq!((one.code.as_str(), one.health), (code, Health::Good));
+                assert!(one.text.contains(words), "{one:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Work that is a job and no backup: on record from before the bucket is asked to how it ended.
+
+use anyhow::Result;
+use drctl_catalog::Catalog;
+use drctl_model::{JobEvent, JobKind, SourceId};
+
+use super::record::{PATIENCE, Record, failure};
+use crate::host::Setup;
+
+/// Work that came to its end, and what is on record of it for a source: nothing where all is well, else
+/// the code and the message of what is not.
+pub(crate) type Amiss = Option<(String, String)>;
+
+/// Does the work as a job of a kind, for each of these sources. What cannot be recorded keeps nothing
+/// from being done.
+///
+/// # Errors
+/// Those of the work.
+pub(crate) async fn run<T>(
+    setup: &Setup,
+    (kind, sources): (JobKind, Vec<SourceId>),
+    work: impl Future<Output = Result<T>>,
+    amiss: impl Fn(&T, &SourceId) -> Amiss,
+) -> Result<T> {
+    let sources = sources.into_iter().map(|source| (source, None));
+    let record = Record::begin(setup, (kind, setup.clock.now()), sources).await;
+    let done = work.await;
+    let ended = |source: &SourceId| match &done {
+        Ok(done) => match amiss(done, source) {
+            None => JobEvent::Succeeded,
+            Some((code, message)) => JobEvent::Failed { code, message },
+        },
+        Err(error) => failure(error),
+    };
+    if let Err(unrecorded) = record.end(ended).await {
+        tracing::debug!("how the job ended is not recorded: {unrecorded:#}");
+    }
+    done
+}
+
+/// The sources that are meant by the name of one or by a backup: of no name all that this host has. A
+/// backup that the catalog does not know is nobody's.
+pub(crate) async fn meant(setup: &Setup, what: Option<&str>) -> Vec<SourceId> {
+    let Some(what) = what else { return setup.config.sources.keys().cloned().collect() };
+    if let Some((source, _)) = setup.configured(what) {
+        return vec![source.clone()];
+    }
+    let path = setup.catalog_path();
+    let found = async { Catalog::open_read_only_within(&path, PATIENCE).await?.find(what).await };
+    found.await.map(|backup| backup.source).into_iter().collect()
+}
