@@ -130,7 +130,10 @@ async fn take_in(state: &Path, catalog: &Catalog, now: Timestamp, ours: &JobNote
             }
             match catalog.note_jobs(&[note]).await {
                 // Nothing that could have happened: no catalog ever takes it.
-                Err(error) if error.code() == "catalog_illegal_event" => {
+                Err(error)
+                    if ["catalog_illegal_event", "catalog_backup_reused"]
+                        .contains(&error.code()) =>
+                {
                     tracing::debug!("what a job noted is passed over: {error}");
                 }
                 noted => drop(noted?),

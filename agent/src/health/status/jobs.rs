@@ -85,7 +85,9 @@ impl SourceStatus {
     fn of_stream(&self, last: &LastJob) -> Option<Judged> {
         let LastJob { job, running, .. } = last;
         let log = self.log.as_ref().and_then(|log| log.as_ref().ok());
-        let came = log.is_some_and(|log| log.recoverable_until.shows > job.changed);
+        // When a process died nobody knows until that is found: what it sent itself is no other way.
+        let since = job.state.is_final().then_some(job.changed);
+        let came = log.zip(since).is_some_and(|(log, ended)| log.recoverable_until.shows > ended);
         if *running == Some(true) || came {
             return None;
         }
@@ -123,10 +125,12 @@ fn told(code: FindingCode, job: &Job, text: String) -> Judged {
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::RunId;
-    use jiff::Timestamp;
+    use drctl_model::{Lsn, RunId, Timeline};
+    use drctl_policies::recovery::RecoverableUntil;
+    use jiff::{SignedDuration, Timestamp};
 
     use super::super::judge::tests::{increment, status};
+    use super::super::LogStatus;
     use super::*;
 
     fn job(kind: JobKind, state: JobState) -> Job {
@@ -152,6 +156,29 @@ mod tests {
         let status = SourceStatus { jobs, ..status(increment()) };
         assert_eq!(status.checked().found, [], "nothing of it is kept");
         status.findings()
+    }
+
+    #[test]
+    fn log_that_comes_by_another_way_is_no_end_of_all_log() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let told = |state, shows| {
+            let job = Job { changed: at(5), ..job(JobKind::LogStream, state) };
+            let running = (!job.state.is_final()).then_some(false);
+            let jobs = vec![LastJob { ended: Some(job.clone()), job, running }];
+            let recoverable_until = RecoverableUntil {
+                timeline: Timeline::FIRST,
+                end: Lsn(9),
+                shows: at(shows),
+                gaps: vec![],
+                doubts: vec![],
+            };
+            let log = Some(Ok(LogStatus { recoverable_until, age: SignedDuration::ZERO }));
+            SourceStatus { jobs, log, ..status(increment()) }.findings().len()
+        };
+        for state in [JobState::Failed, JobState::Cancelled, JobState::Interrupted] {
+            assert_eq!((told(state, 4), told(state, 6)), (1, 0), "{state:?}");
+        }
+        assert_eq!(told(JobState::Running, 6), 1, "it sent that before it died");
     }
 
     #[test]
