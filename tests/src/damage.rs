@@ -89,7 +89,7 @@ fn write(path: &Path, bytes: &[u8]) {
 }
 
 /// What is asked of a damaged repository.
-pub struct Asked<'a, T> {
+pub struct Commands<'a, T> {
     /// What `status` tells.
     pub status: &'a dyn Fn() -> String,
     /// Whether verify found anything.
@@ -105,8 +105,11 @@ pub struct Asked<'a, T> {
 /// # Panics
 /// If anything is restored that was not stored, or refused without a word.
 #[must_use]
-pub fn matrix<T: PartialEq>(subjects: &[Subject], asked: &Asked<'_, T>) -> BTreeMap<String, Came> {
-    let Asked { status, verify, restore, forget } = asked;
+pub fn matrix<T: PartialEq>(
+    subjects: &[Subject],
+    commands: &Commands<'_, T>,
+) -> BTreeMap<String, Came> {
+    let Commands { status, verify, restore, forget } = commands;
     assert!(!verify(), "nothing is damaged yet");
     let before = status();
     let mut table = BTreeMap::new();

@@ -4,8 +4,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use drctl_engines::backrest::BackRest;
 use drctl_engines::pg::Heartbeat;
-use drctl_engines::pg::physical::asks_of;
-use drctl_engines::pg::wal::{Asked, WalWalker};
+use drctl_engines::pg::physical::requirements_of;
+use drctl_engines::pg::wal::{Requirement, WalWalker};
 use drctl_model::{JobKind, Lsn, WalSegmentSize};
 use serde_json::json;
 
@@ -128,10 +128,10 @@ async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {
     let segment = segment_size(args)?.parse_file_name(&args.name);
     if let (Fetched::Delivered, Ok((timeline, start))) = (done, segment) {
         let mut walk = WalWalker::new(timeline, start, segment_size(args)?);
-        let asked = asks_of(&args.to, &mut walk);
+        let requirements = requirements_of(&args.to, &mut walk);
         let from = args.expect.first().map_or(Lsn(0), |first| first.from);
-        let mut replayed = asked.iter().filter(|asked| asked.at >= from);
-        if let Some(place) = replayed.find_map(Asked::place) {
+        let mut replayed = requirements.iter().filter(|requirement| requirement.at >= from);
+        if let Some(place) = replayed.find_map(Requirement::place) {
             let _ = std::fs::remove_file(&args.to);
             bail!(AgentError::Place(place.to_owned()));
         }

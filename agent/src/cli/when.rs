@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use drctl_engines::pg::wal::{Deed, DeedKind, Relation};
+use drctl_engines::pg::wal::{ChangeKind, Relation, RelationChange};
 use drctl_model::{SourceId, Timeline, micros, shown};
 use drctl_policies::recovery::Want;
 use jiff::{SignedDuration, Timestamp};
@@ -11,8 +11,8 @@ use super::args::WhenArgs;
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, count};
 use crate::engine::pg::names::Names;
-use crate::engine::pg::{FoundDeeds, deeds};
-use crate::engine::pgbackrest::deeds_of_stanza;
+use crate::engine::pg::{FoundChanges, changes};
+use crate::engine::pgbackrest::changes_in_stanza;
 use crate::host::figures::number;
 use crate::host::{AgentError, Exit, Meter, Setup};
 use crate::log::LogStore;
@@ -48,13 +48,13 @@ pub(super) async fn when(screen: Screen, setup: &Setup, args: &WhenArgs) -> Resu
     let looking = async {
         let (times, size) = ((from, until), at.segment_size);
         let stanza = (known.stanza.as_ref(), &known.archive, known.system_id);
-        let mut found = deeds_of_stanza(setup, stanza, size, times, args.rows, &meter).await?;
+        let mut found = changes_in_stanza(setup, stanza, size, times, args.rows, &meter).await?;
         let mut names = Names::default();
         if let Some(identities) = &identities {
-            let own =
-                deeds(&log_store, of, cache.as_ref(), times, args.rows, identities, &meter).await?;
+            let own = changes(&log_store, of, cache.as_ref(), times, args.rows, identities, &meter)
+                .await?;
             found.join(own);
-            let done = found.deeds.iter().map(|(_, deed)| deed);
+            let done = found.changes.iter().map(|(_, change)| change);
             names = Names::of(&repository, &id, &known.bases, identities, done).await?;
         }
         Ok::<_, anyhow::Error>((found, names))
@@ -64,7 +64,7 @@ pub(super) async fn when(screen: Screen, setup: &Setup, args: &WhenArgs) -> Resu
     let (found, names) = looked?;
     let object = json!({
         "source": id, "from": from, "until": until, "segments": found.segments,
-        "found": found.deeds.iter().map(|one| entry(one, &names)).collect::<Vec<_>>(), "unread": found.unread,
+        "found": found.changes.iter().map(|one| entry(one, &names)).collect::<Vec<_>>(), "unread": found.unread,
     });
     screen.answer("drctl.when/1", object, || describe(&id, (from, until), &found, &names));
     Ok(if found.unread.is_empty() { Exit::Success } else { Exit::Degraded })
@@ -95,61 +95,61 @@ fn window(args: &WhenArgs, now: Timestamp) -> Result<(Timestamp, Timestamp)> {
     Ok((from, until))
 }
 
-fn word(kind: DeedKind) -> &'static str {
+fn word(kind: ChangeKind) -> &'static str {
     match kind {
-        DeedKind::Dropped => "dropped",
-        DeedKind::Truncated => "truncated",
-        DeedKind::Deleted => "deleted",
-        DeedKind::Updated => "updated",
-        DeedKind::DroppedDatabase => "dropped_database",
+        ChangeKind::Dropped => "dropped",
+        ChangeKind::Truncated => "truncated",
+        ChangeKind::Deleted => "deleted",
+        ChangeKind::Updated => "updated",
+        ChangeKind::DroppedDatabase => "dropped_database",
     }
 }
 
-fn entry((timeline, deed): &(Timeline, Deed), names: &Names) -> serde_json::Value {
+fn entry((timeline, change): &(Timeline, RelationChange), names: &Names) -> serde_json::Value {
     let relation = |(relation, rows): &(Relation, u64)| {
-        let counted = matches!(deed.kind, DeedKind::Deleted | DeedKind::Updated);
+        let counted = matches!(change.kind, ChangeKind::Deleted | ChangeKind::Updated);
         json!({
             "tablespace": relation.tablespace, "database": relation.database,
             "file": relation.file, "rows": counted.then_some(rows),
-            "name": names.table(deed.at, *relation),
-            "database_name": names.database(deed.at, relation.database),
+            "name": names.table(change.at, *relation),
+            "database_name": names.database(change.at, relation.database),
         })
     };
     json!({
-        "what": word(deed.kind), "time": deed.time, "xid": deed.xid, "timeline": timeline,
-        "lsn": deed.at, "relations": deed.relations.iter().map(relation).collect::<Vec<_>>(),
+        "what": word(change.kind), "time": change.time, "xid": change.xid, "timeline": timeline,
+        "lsn": change.at, "relations": change.relations.iter().map(relation).collect::<Vec<_>>(),
     })
 }
 
 /// What was done, in words.
-fn told(deed: &Deed, names: &Names) -> String {
+fn told(change: &RelationChange, names: &Names) -> String {
     // Those with a name first: the others are indexes mostly.
-    let mut relations: Vec<&(Relation, u64)> = deed.relations.iter().collect();
-    relations.sort_by_key(|(relation, _)| names.table(deed.at, *relation).is_none());
+    let mut relations: Vec<&(Relation, u64)> = change.relations.iter().collect();
+    relations.sort_by_key(|(relation, _)| names.table(change.at, *relation).is_none());
     let files = relations.iter().take(NAMED).map(|(relation, rows)| {
-        let counted = matches!(deed.kind, DeedKind::Deleted | DeedKind::Updated);
+        let counted = matches!(change.kind, ChangeKind::Deleted | ChangeKind::Updated);
         let rows = if counted { format!(" ({})", count(*rows, "row")) } else { String::new() };
-        match names.table(deed.at, *relation) {
+        match names.table(change.at, *relation) {
             Some(name) => format!("{}{rows}", shown(name, NAME_SHOWN)),
             None => format!("{}{rows}", relation.file),
         }
     });
     let mut files = files.collect::<Vec<_>>().join(", ");
-    if deed.relations.len() > NAMED {
-        let more = number((deed.relations.len() - NAMED) as u64);
+    if change.relations.len() > NAMED {
+        let more = number((change.relations.len() - NAMED) as u64);
         let _ = write!(files, " and {more} more");
     }
-    let database = deed.relations.first().map_or(0, |(relation, _)| relation.database);
-    let database = match names.database(deed.at, database) {
+    let database = change.relations.first().map_or(0, |(relation, _)| relation.database);
+    let database = match names.database(change.at, database) {
         Some(name) => shown(name, NAME_SHOWN),
         None => database.to_string(),
     };
-    let what = match deed.kind {
-        DeedKind::Dropped => "DROP of",
-        DeedKind::Truncated => "TRUNCATE of",
-        DeedKind::Deleted => "DELETE from",
-        DeedKind::Updated => "UPDATE of",
-        DeedKind::DroppedDatabase => return format!("DROP DATABASE {database}"),
+    let what = match change.kind {
+        ChangeKind::Dropped => "DROP of",
+        ChangeKind::Truncated => "TRUNCATE of",
+        ChangeKind::Deleted => "DELETE from",
+        ChangeKind::Updated => "UPDATE of",
+        ChangeKind::DroppedDatabase => return format!("DROP DATABASE {database}"),
     };
     format!("{what} {files} in database {database}")
 }
@@ -157,24 +157,24 @@ fn told(deed: &Deed, names: &Names) -> String {
 fn describe(
     source: &SourceId,
     (from, until): (Timestamp, Timestamp),
-    found: &FoundDeeds,
+    found: &FoundChanges,
     names: &Names,
 ) -> String {
     let mut text =
         format!("{} of WAL of {source}, from {from} to {until}", count(found.segments, "segment"));
-    for (timeline, deed) in &found.deeds {
-        let Deed { time, xid, at, .. } = deed;
+    for (timeline, change) in &found.changes {
+        let RelationChange { time, xid, at, .. } = change;
         let _ = write!(
             text,
             "\n\n{time}  transaction {xid}: {}\n  committed at {at} on timeline {timeline}\n  just \
              before it: drctl restore {source} --before-xid {xid} --timeline {timeline} \
              --to-directory DIR",
-            told(deed, names)
+            told(change, names)
         );
     }
-    if found.deeds.is_empty() {
+    if found.changes.is_empty() {
         text.push_str("\nnothing was dropped or truncated, nor many rows deleted or updated");
-    } else if let Some((relation, deed)) = first_file(found, names) {
+    } else if let Some((relation, change)) = first_file(found, names) {
         let tablespace = match relation.tablespace {
             DEFAULT_TABLESPACE => 0,
             other => other,
@@ -186,7 +186,7 @@ fn describe(
              pg_database WHERE oid = {}; and in that database: SELECT \
              pg_filenode_relation({tablespace}, {});",
             relation.file,
-            deed.relations.first().map_or(0, |(relation, _)| relation.database),
+            change.relations.first().map_or(0, |(relation, _)| relation.database),
             relation.file
         );
     }
@@ -197,11 +197,15 @@ fn describe(
 }
 
 /// A file of something of which nothing has a name, to show how that is asked for.
-fn first_file<'a>(found: &'a FoundDeeds, names: &Names) -> Option<(Relation, &'a Deed)> {
-    let named = found.deeds.iter().map(|(_, deed)| deed);
-    let known = |deed: &Deed| {
-        deed.relations.iter().any(|(relation, _)| names.table(deed.at, *relation).is_some())
+fn first_file<'a>(
+    found: &'a FoundChanges,
+    names: &Names,
+) -> Option<(Relation, &'a RelationChange)> {
+    let named = found.changes.iter().map(|(_, change)| change);
+    let known = |change: &RelationChange| {
+        change.relations.iter().any(|(relation, _)| names.table(change.at, *relation).is_some())
     };
-    let mut named = named.filter(|deed| deed.kind != DeedKind::DroppedDatabase && !known(deed));
-    named.find_map(|deed| Some((deed.relations.first()?.0, deed)))
+    let mut named =
+        named.filter(|change| change.kind != ChangeKind::DroppedDatabase && !known(change));
+    named.find_map(|change| Some((change.relations.first()?.0, change)))
 }

@@ -16,8 +16,8 @@ pub const CRASH_POINTS: &[&str] = &[
 pub const RECOVERY_CRASH_POINTS: &[&str] = &[
     "recovery-begun",
     "recovery-in-stream",
-    "recovery-stream-laid-out",
-    "recovery-laid-out",
+    "recovery-stream-extracted",
+    "recovery-extracted",
     "recovery-replaying",
     "recovery-proven",
     "recovery-promoting",

@@ -103,7 +103,7 @@ async fn choose(
         backup,
         identities: identities.ok_or(AgentError::NoIdentity(id))?,
         begun: false,
-        laid_out: false,
+        extracted: false,
         spool_dir: setup.config.paths.spool_dir.clone(),
         bin_dir: bin_dir(setup, source),
         databases: request.databases,

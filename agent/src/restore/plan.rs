@@ -67,7 +67,7 @@ pub struct RestoreRequest {
     /// Connections at once that load a database.
     pub jobs: u32,
     /// Whether an earlier attempt has extracted all of it: nothing is fetched.
-    pub laid_out: bool,
+    pub extracted: bool,
     /// Whether databases that are on the server already, with all their rows, are left as they are.
     pub missing: bool,
     /// The code of the backup that may run as a superuser of the target, by its digest.
@@ -132,7 +132,7 @@ pub async fn plan(
     let facts = open_facts(manifest, &request.identities).context("open the backup's facts")?;
     let mut items = choose(request, manifest, facts)?;
     // What is extracted needs neither the backups that it was made of nor the program for that.
-    let chain = match request.laid_out {
+    let chain = match request.extracted {
         true => None,
         false => plan_chain(repository, request).await?,
     };
@@ -160,7 +160,7 @@ pub async fn plan(
             if !request.begun {
                 check_empty(directory)?;
             }
-            (alone(manifest, chain.is_some() || request.laid_out), None)
+            (alone(manifest, chain.is_some() || request.extracted), None)
         }
         Destination::Pipe(_) if items.len() != 1 => {
             let text = format!(
@@ -178,7 +178,7 @@ pub async fn plan(
         }
     };
     let outlet = outlet(repository, request, limits, &Meter::default());
-    let estimate = match reckon && !request.laid_out {
+    let estimate = match reckon && !request.extracted {
         true => {
             let before = chain.iter().flat_map(ChainPlan::items);
             let before = total(before.map(|item| item.stream.segments));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use drctl_model::shown;
 
 use crate::error::whole;
-use crate::silence::Asked;
+use crate::silence::InFlight;
 use crate::{Bucket, StoreError};
 
 /// How often a request that failed for no permanent reason is sent in all.
@@ -21,7 +21,7 @@ impl Bucket {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let (asked, mut pause) = (Asked::new(), PAUSE);
+        let (asked, mut pause) = (InFlight::new(), PAUSE);
         for _ in 1..ATTEMPTS {
             match attempt().await {
                 Err(error) if !error.is_permanent() => {

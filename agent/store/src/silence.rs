@@ -49,12 +49,12 @@ pub fn silent_for() -> Duration {
 }
 
 /// Something that is asked of the store, with all its repeats.
-pub(crate) struct Asked(());
+pub(crate) struct InFlight(());
 
-impl Asked {
+impl InFlight {
     pub(crate) fn new() -> Self {
         under_way().begin(Instant::now());
-        Asked(())
+        InFlight(())
     }
 
     /// It was answered, whatever it was.
@@ -63,7 +63,7 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for InFlight {
     fn drop(&mut self) {
         under_way().end();
     }
@@ -71,7 +71,7 @@ impl Drop for Asked {
 
 /// A request of which it is known for how long nothing was heard.
 pub(crate) async fn asked<T, E>(request: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    let asked = Asked::new();
+    let asked = InFlight::new();
     let done = request.await;
     if done.is_ok() {
         asked.heard();
@@ -86,7 +86,7 @@ where
     S::Item: Send,
 {
     let next = |mut all: S| async move {
-        let asked = Asked::new();
+        let asked = InFlight::new();
         let next = all.next().await?;
         asked.heard();
         Some((next, all))

@@ -55,7 +55,7 @@ fn a_plan_reads_the_segments_that_decide_and_no_others() {
 }
 
 #[test]
-fn log_waits_for_the_server_before_the_copy_is_laid_out() {
+fn log_waits_for_the_server_before_the_base_backup_is_extracted() {
     let shop = Shop::start();
     let _ = shop.back_up();
     shop.segments_of_ten(4);

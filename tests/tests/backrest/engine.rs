@@ -202,7 +202,7 @@ async fn a_segment_comes_whole_or_is_missing_also_without_the_sources_directory(
 }
 
 #[tokio::test]
-async fn a_backup_is_laid_out_in_new_places_alone() {
+async fn a_backup_is_restored_to_new_places_alone() {
     let shop = Shop::start();
     let engine = Engine::of(&shop);
     let place = open_folder("drctl-space-");
@@ -238,7 +238,7 @@ async fn a_backup_is_laid_out_in_new_places_alone() {
     let layout = engine.layout("new", &[oid]);
     // While the stanza's lock is held.
     let lock = crate::engine_exits::hold_lock(&shop);
-    engine.rest.lay_out(&made.backup.label, &layout).await.unwrap();
+    engine.rest.restore(&made.backup.label, &layout).await.unwrap();
     drop(lock);
     assert_eq!(fs::read_to_string(layout.data().join("PG_VERSION")).unwrap().trim(), shop.major());
     let link = fs::read_link(layout.data().join("pg_tblspc").join(oid.to_string())).unwrap();
@@ -253,10 +253,10 @@ async fn a_backup_is_laid_out_in_new_places_alone() {
     assert!(beside.all(|name| name == "data" || name == "tablespaces"));
 
     // Never into what is not empty.
-    let error = engine.rest.lay_out(&made.backup.label, &layout).await.unwrap_err();
+    let error = engine.rest.restore(&made.backup.label, &layout).await.unwrap_err();
     assert_eq!(error.code(), "not_empty");
     let elsewhere = engine.layout("elsewhere", &[]);
-    let error = engine.rest.lay_out("20200101-000000F", &elsewhere).await.unwrap_err();
+    let error = engine.rest.restore("20200101-000000F", &elsewhere).await.unwrap_err();
     assert_eq!(error.code(), "pgbackrest_repository", "{error}");
     assert_eq!(source(), before);
 }

@@ -71,7 +71,7 @@ async fn a_damaged_segment_is_no_segment_and_no_absence() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_named_by_verify_and_not_laid_out() {
+async fn a_damaged_file_is_named_by_verify_and_not_restored() {
     let shop = Shop::start();
     let engine = Engine::of(&shop);
     let good = engine.back_up(Full, "job-1").await;
@@ -86,9 +86,9 @@ async fn a_damaged_file_is_named_by_verify_and_not_laid_out() {
     assert!(verified.backup(&good.backup.label).unwrap().is_good());
     assert_eq!(engine.rest.info().await.unwrap().status.code, 0);
     let layout = engine.layout("new", &[]);
-    let error = engine.rest.lay_out(&made.backup.label, &layout).await.unwrap_err();
+    let error = engine.rest.restore(&made.backup.label, &layout).await.unwrap_err();
     assert_eq!(error.code(), "pgbackrest_repository", "{error}");
-    engine.rest.lay_out(&good.backup.label, &engine.layout("good", &[])).await.unwrap();
+    engine.rest.restore(&good.backup.label, &engine.layout("good", &[])).await.unwrap();
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ async fn a_repository_in_s3_is_like_one_in_a_directory() {
     assert_eq!(engine.rest.get_segment(cluster, &name, &to).await.unwrap(), Got::Delivered);
     let absent = "0000000100000000000000F0";
     assert_eq!(engine.rest.get_segment(cluster, absent, &to).await.unwrap(), Got::Missing);
-    engine.rest.lay_out(&made.backup.label, &engine.layout("new", &[])).await.unwrap();
+    engine.rest.restore(&made.backup.label, &engine.layout("new", &[])).await.unwrap();
 
     // A gap, made through pgBackRest's own hand on the bucket.
     let at = SegmentName::parse(&name).unwrap();

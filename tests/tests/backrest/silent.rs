@@ -136,7 +136,7 @@ fn a_damaged_segment_that_pgbackrest_delivers_never_opens_a_server_that_has_lost
 }
 
 #[test]
-fn a_damaged_file_of_a_backup_is_never_laid_out_as_good() {
+fn a_damaged_file_of_a_backup_is_never_restored_as_good() {
     let (shop, ..) = several(&[]);
     let mut files = Vec::new();
     walk(&shop.path("repo/backup/shop"), &mut files);

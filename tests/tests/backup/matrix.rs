@@ -7,7 +7,7 @@ use drctl_model::{Acceptance, Header, Marker, RepositoryId};
 use drctl_store::{
     SigningKey, decode_marker, digest, encode_acceptance, encode_manifest, encode_marker,
 };
-use drctl_tests::damage::{Asked, Subject, documented, matrix, replace, unproven_manifest};
+use drctl_tests::damage::{Commands, Subject, documented, matrix, replace, unproven_manifest};
 use jiff::Timestamp;
 
 use crate::common::{Shop, id_of, segments};
@@ -97,13 +97,13 @@ fn every_damage_of_every_object_of_a_dump_is_found() {
         let ran = shop.site.drctl(&["--json", "status", "--check"]);
         format!("{:?} {}", ran.code, ran.json()["sources"][0]["findings"])
     };
-    let asked = Asked {
+    let commands = Commands {
         status: &status,
         verify: &|| !shop.site.drctl(&["verify", "shop", "--data"]).ended_well_or(&[4, 8]),
         restore: &restore,
         forget: &|| replace(&state, &saved),
     };
     assert!(status().starts_with("Some(0)"), "{}", status());
-    let table = matrix(&subjects, &asked);
+    let table = matrix(&subjects, &commands);
     assert_eq!(table, documented(&subjects), "seen, and documented in docs/stores.md");
 }

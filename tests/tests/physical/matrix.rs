@@ -12,7 +12,7 @@ use drctl_store::{
     encode_piece, layout, seal_bytes,
 };
 use drctl_tests::cluster::{Cluster as _, give_away, own_place};
-use drctl_tests::damage::{Asked, Subject, documented, matrix, replace};
+use drctl_tests::damage::{Commands, Subject, documented, matrix, replace};
 use jiff::Timestamp;
 
 use crate::log::{Archiving, several};
@@ -99,12 +99,12 @@ impl Pen {
 }
 
 /// The files of a copied cluster, in order.
-fn laid_out(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+fn extracted(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            all.extend(laid_out(&path));
+            all.extend(extracted(&path));
         } else if path.components().any(|part| part.as_os_str() == "base") {
             all.push((path.clone(), digest(&fs::read(path).unwrap()).0.to_vec()));
         }
@@ -222,7 +222,7 @@ fn every_damage_of_every_object_of_the_log_is_found() {
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let ran = shop.drctl(&words);
         match ran.code {
-            Some(0) if to.is_dir() => Ok(laid_out(&to)),
+            Some(0) if to.is_dir() => Ok(extracted(&to)),
             Some(0) => Ok(vec![(to.clone(), fs::read(&to).unwrap())]),
             // A history that is not there is told by the code alone.
             code => Err(format!("{code:?} {}", ran.err)),
@@ -236,7 +236,8 @@ fn every_damage_of_every_object_of_the_log_is_found() {
     let _ = status();
     replace(&saved, &state);
     let forget = || replace(&state, &saved);
-    let asked = Asked { status: &status, verify: &verify, restore: &restore, forget: &forget };
-    let table = matrix(&subjects, &asked);
+    let commands =
+        Commands { status: &status, verify: &verify, restore: &restore, forget: &forget };
+    let table = matrix(&subjects, &commands);
     assert_eq!(table, documented(&subjects), "seen, and documented in docs/stores.md");
 }

@@ -82,7 +82,7 @@ fn what_is_whole_is_kept_and_what_is_damaged_comes_again() {
     };
     for damage in [false, true] {
         let (_folder, path, to) = new_place();
-        killed(&shop, &into(&to, &last, &[]), "recovery-stream-laid-out");
+        killed(&shop, &into(&to, &last, &[]), "recovery-stream-extracted");
         assert!(!path.join("data").exists(), "a tablespace comes first");
         let table = file(&path);
         // Held open: the number of a file that is gone would be given to the next one.

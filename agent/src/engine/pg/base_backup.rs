@@ -4,7 +4,9 @@ use std::path::absolute;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use drctl_engines::pg::physical::{BaseBackupOptions, BaseBackupSource, ParentCopy, cluster_needs};
+use drctl_engines::pg::physical::{
+    BaseBackupOptions, BaseBackupSource, ParentBackup, cluster_needs,
+};
 use drctl_engines::{BackupSource, Brought, Finished};
 use drctl_model::{BackupSummary, ClusterNeeds, Facts};
 use drctl_policies::{BaseBackup, Source};
@@ -73,7 +75,7 @@ struct BackingUp<'a> {
     source: &'a Source,
     settings: &'a BaseBackup,
     /// What an incremental backup is to be based on.
-    parent: Option<ParentCopy>,
+    parent: Option<ParentBackup>,
     /// The server's list of its files, once it came.
     listing: Option<Vec<u8>>,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::Below;
-use drctl_engines::pg::physical::{FIRST_INCREMENTAL, MAX_LISTING_BYTES, ParentCopy};
+use drctl_engines::pg::physical::{FIRST_INCREMENTAL, MAX_LISTING_BYTES, ParentBackup};
 use drctl_engines::pg::replication::Replication;
 use drctl_model::{BackupId, BackupSummary, MAX_CHAIN, Parent, SourceId};
 use drctl_policies::BaseBackup;
@@ -23,7 +23,7 @@ pub(crate) enum Choice {
     /// A full backup; with the reason, where an incremental one was wished for.
     Full(Option<String>),
     /// An incremental one.
-    On(Box<ParentCopy>),
+    On(Box<ParentBackup>),
 }
 
 /// Chooses what is to be made. Whatever speaks against an incremental backup is a reason for a full
@@ -56,7 +56,7 @@ async fn parent(
     source: &SourceId,
     every: Option<Duration>,
     now: Timestamp,
-) -> Result<Result<ParentCopy, String>> {
+) -> Result<Result<ParentBackup, String>> {
     let listings = Listings::of(setup, source);
     // Usually there is one; of several the backup counts that ends last in the log.
     let (mut last, mut away) = (None::<BackupSummary>, None);
@@ -99,7 +99,7 @@ async fn parent(
         return Ok(Err(format!("a full one is due: {} is the last (full_every)", full.backup)));
     }
     let parent = Parent { backup: id, manifest_sha256: last.manifest_sha256 };
-    Ok(Ok(ParentCopy { parent, listing, at: at.clone() }))
+    Ok(Ok(ParentBackup { parent, listing, at: at.clone() }))
 }
 
 /// Whether the next full backup is due when the last is so old. A little early counts: a nightly

@@ -3,18 +3,18 @@
 pub(crate) mod another_cluster;
 mod base_backup;
 mod brought;
-mod deeds;
 pub(crate) mod doctor;
 mod dump;
 mod gone;
 mod incremental;
 pub(crate) mod names;
+mod relation_changes;
 mod stream_log;
 
 pub(crate) use base_backup::{BaseBackups, NEEDS_PATIENCE};
-pub use deeds::{FoundDeeds, deeds};
-pub(crate) use deeds::{committed, one_before};
 pub(crate) use dump::Dump;
 pub use gone::Gone;
 pub(crate) use incremental::is_due;
+pub use relation_changes::{FoundChanges, changes};
+pub(crate) use relation_changes::{committed, one_before};
 pub(crate) use stream_log::stream_log;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use drctl_engines::pg::wal::{Deed, Relation};
+use drctl_engines::pg::wal::{Relation, RelationChange};
 use drctl_model::{BackupId, Coordinates, Lsn, SourceId};
 use drctl_store::{Identities, open_facts};
 
@@ -35,13 +35,13 @@ impl Names {
         source: &SourceId,
         copies: &[(BackupId, Coordinates)],
         identities: &Identities,
-        deeds: impl Iterator<Item = &Deed>,
+        changes: impl Iterator<Item = &RelationChange>,
     ) -> Result<Self> {
-        let before = |deed: &Deed| {
-            let earlier = copies.iter().filter(|(_, at)| at.stop <= deed.at);
+        let before = |change: &RelationChange| {
+            let earlier = copies.iter().filter(|(_, at)| at.stop <= change.at);
             earlier.max_by_key(|(_, at)| at.stop).map(|(id, at)| (at.stop, id.clone()))
         };
-        let wanted: BTreeSet<_> = deeds.filter_map(before).collect();
+        let wanted: BTreeSet<_> = changes.filter_map(before).collect();
         let mut names = Names::default();
         for (stop, id) in wanted.into_iter().rev().take(MOST_COPIES) {
             let Some(proven) = repository.manifest(source, &id).await? else { continue };

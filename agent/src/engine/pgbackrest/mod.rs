@@ -2,17 +2,17 @@
 
 mod ahead;
 mod archive;
-mod asks;
 mod attempt;
 mod choose;
 mod conf;
-mod deeds;
 mod doctor;
 mod fetch;
 mod histories;
 mod place;
 mod read;
 mod record;
+mod relation_changes;
+mod replay_requirements;
 #[cfg(test)]
 mod sample;
 mod source_engine;
@@ -29,10 +29,10 @@ use drctl_policies::{Engine, Pgbackrest, Source};
 
 pub(crate) use ahead::fetch_ahead;
 pub(crate) use archive::{Elsewhere, log};
-pub(crate) use asks::{Asks, asks};
-pub(crate) use deeds::deeds_of_stanza;
 pub(crate) use fetch::{fetch, note_segments};
 pub(crate) use read::segment;
+pub(crate) use relation_changes::changes_in_stanza;
+pub(crate) use replay_requirements::{Requirements, requirements};
 pub(crate) use source_engine::Stanza;
 pub(crate) use stanza_view::{StanzaView, only_there};
 pub use sync::Synced;

@@ -1,6 +1,6 @@
 //! What a walk over log found, as it is signed.
 
-use drctl_engines::pg::wal::{Ask, Asked, WalSummary, may_be_of_tablespace};
+use drctl_engines::pg::wal::{Required, Requirement, WalSummary, may_be_of_tablespace};
 use drctl_model::{ChangedSettings, Holds, LogAt, Lsn, TimelineHistory, WalHolds, WalSegmentSize};
 
 /// The length of a restore point's record (`xl_restore_point` behind its headers, aligned).
@@ -27,8 +27,8 @@ pub(crate) fn holds(summary: &WalSummary, size: WalSegmentSize) -> Holds {
             .iter()
             .map(|point| (point.name.clone(), point.lsn.plus(RESTORE_POINT_BYTES), point.time))
             .collect(),
-        settings: summary.asks.iter().filter_map(changed).collect(),
-        tablespaces: summary.asks.iter().filter_map(tablespace).collect(),
+        settings: summary.requirements.iter().filter_map(changed).collect(),
+        tablespaces: summary.requirements.iter().filter_map(tablespace).collect(),
     };
     Holds {
         records: summary.records,
@@ -53,15 +53,15 @@ pub(crate) fn makes_no_tablespace(
     last.is_some_and(|(_, next)| !may_be_of_tablespace(size, Lsn::from(next).since(start), byte))
 }
 
-fn changed(asked: &Asked) -> Option<ChangedSettings> {
-    let Ask::Settings(settings) = asked.what else { return None };
-    Some(ChangedSettings { at: asked.at, behind: asked.behind, settings })
+fn changed(requirement: &Requirement) -> Option<ChangedSettings> {
+    let Required::Settings(settings) = requirement.what else { return None };
+    Some(ChangedSettings { at: requirement.at, behind: requirement.behind, settings })
 }
 
 /// Its number alone: where it lies is for those who can read the log.
-fn tablespace(asked: &Asked) -> Option<(u32, Lsn)> {
-    match asked.what {
-        Ask::Tablespace { oid, .. } => Some((oid, asked.at)),
-        Ask::Settings(_) | Ask::TablespaceDrop { .. } => None,
+fn tablespace(requirement: &Requirement) -> Option<(u32, Lsn)> {
+    match requirement.what {
+        Required::Tablespace { oid, .. } => Some((oid, requirement.at)),
+        Required::Settings(_) | Required::TablespaceDrop { .. } => None,
     }
 }

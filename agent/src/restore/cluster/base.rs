@@ -20,7 +20,7 @@ use crate::restore::{RestorePlan, RestoreRequest, restore};
 ///
 /// # Errors
 /// As [`restore`].
-pub async fn lay_out(
+pub async fn extract_base(
     repository: &Repository,
     request: &RestoreRequest,
     plan: &RestorePlan,
@@ -28,14 +28,14 @@ pub async fn lay_out(
     meter: &Meter,
     stop: &Stop,
 ) -> Result<()> {
-    if state.step() != Step::LayingOut {
+    if state.step() != Step::Extracting {
         return Ok(());
     }
     if plan.chain.is_some() {
-        return lay_out_chain(repository, request, plan, (state, limits), meter, stop).await;
+        return extract_chain(repository, request, plan, (state, limits), meter, stop).await;
     }
     let kept = plan.items.iter().any(|item| state.has(&item.stream.id));
-    lay_out_rest(repository, request, plan, (state, limits), meter, stop).await?;
+    extract_rest(repository, request, plan, (state, limits), meter, stop).await?;
     if kept {
         meter.label("comparing what was kept with the server's list");
         let layout = Layout::new(state.directory());
@@ -46,15 +46,15 @@ pub async fn lay_out(
                             {error:#}"
             );
             state.forget()?;
-            lay_out_rest(repository, request, plan, (state, limits), meter, stop).await?;
+            extract_rest(repository, request, plan, (state, limits), meter, stop).await?;
         }
     }
-    crash_point("recovery-laid-out");
+    crash_point("recovery-extracted");
     state.reach(Step::Replaying)
 }
 
 /// A chain is extracted as a whole, or anew: what becomes of it is no single backup's own.
-async fn lay_out_chain(
+async fn extract_chain(
     repository: &Repository,
     request: &RestoreRequest,
     plan: &RestorePlan,
@@ -68,11 +68,11 @@ async fn lay_out_chain(
         discard(state.directory(), &item.facts.content)?;
     }
     restore(repository, request, plan, limits, meter, stop).await?;
-    crash_point("recovery-laid-out");
+    crash_point("recovery-extracted");
     state.reach(Step::Replaying)
 }
 
-async fn lay_out_rest(
+async fn extract_rest(
     repository: &Repository,
     request: &RestoreRequest,
     plan: &RestorePlan,
@@ -103,8 +103,8 @@ async fn lay_out_rest(
             estimate: None,
         };
         restore(repository, request, &one, limits, meter, stop).await?;
-        state.laid_out(&item.stream.id)?;
-        crash_point("recovery-stream-laid-out");
+        state.extracted(&item.stream.id)?;
+        crash_point("recovery-stream-extracted");
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ pub async fn end_own(state: &RecoveryState) -> Result<()> {
         );
         return Err(AgentError::Target(text).into());
     }
-    if state.step() > Step::LayingOut && state.step() < Step::Promoting && is_own(&data) {
+    if state.step() > Step::Extracting && state.step() < Step::Promoting && is_own(&data) {
         if server.is_none() {
             out_of_the_box(&layout)?;
         }

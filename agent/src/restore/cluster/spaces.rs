@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
-use drctl_engines::pg::physical::{Layout, asks_of, is_covered, lead};
-use drctl_engines::pg::wal::{Ask, Asked, WalWalker};
+use drctl_engines::pg::physical::{Layout, is_covered, lead, requirements_of};
+use drctl_engines::pg::wal::{Required, Requirement, WalWalker};
 use drctl_model::{Lsn, Timeline, WalSegmentSize, shown};
 
 use super::RecoverRequest;
@@ -43,12 +43,13 @@ impl<'a> Spaces<'a> {
     pub(super) async fn prepare_for(&self, segment: &Path, start: Lsn) -> Result<()> {
         let (path, walks) = (segment.to_owned(), Arc::clone(&self.walks));
         let of = (self.request.plan.timeline, start, self.size);
-        let asks = tokio::task::spawn_blocking(move || asks(&path, of, &walks)).await?;
+        let requirements =
+            tokio::task::spawn_blocking(move || requirements(&path, of, &walks)).await?;
         let plan = self.request.plan;
         let from = plan.path.first().map_or(Lsn(0), |leg| leg.from);
-        for Asked { at, what, .. } in asks {
+        for Requirement { at, what, .. } in requirements {
             let replayed = at >= from && (runs_to_end(plan) || at < plan.until);
-            let Ask::Tablespace { oid, path } = what else { continue };
+            let Required::Tablespace { oid, path } = what else { continue };
             // One without a place lies in the data directory.
             if path.as_os_str().is_empty() {
                 continue;
@@ -102,15 +103,15 @@ fn in_another_box(place: &Path) -> anyhow::Error {
 
 /// What a segment asks of its server. A record may have begun in the segment before: the walk over
 /// that goes on, where the server asked for it. What is not WAL is left to the server to judge.
-fn asks(
+fn requirements(
     path: &Path,
     (timeline, start, size): (Timeline, Lsn, WalSegmentSize),
     walks: &Mutex<Vec<WalWalker>>,
-) -> Vec<Asked> {
+) -> Vec<Requirement> {
     let mut walks = walks.lock().unwrap_or_else(PoisonError::into_inner);
     let known = walks.iter().find(|walk| walk.at() == start).cloned();
     let mut walk = known.unwrap_or_else(|| WalWalker::new(timeline, start, size));
-    let found = asks_of(path, &mut walk);
+    let found = requirements_of(path, &mut walk);
     if walk.at() == start.plus(size.bytes()) {
         walks.retain(|other| other.at() != walk.at());
         walks.push(walk);

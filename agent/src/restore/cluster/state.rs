@@ -29,7 +29,7 @@ const VERSION: u32 = 1;
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Files are extracted; those of streams that are not named as extracted may be half there.
-    LayingOut,
+    Extracting,
     /// All of them are there, and its server was started.
     Replaying,
     /// It stood at its target, proven.
@@ -83,7 +83,7 @@ struct State {
     #[serde(flatten)]
     of: Identity,
     step: Step,
-    laid_out: Vec<StreamId>,
+    extracted: Vec<StreamId>,
     proof: Option<Proof>,
     #[serde(default)]
     released: Option<Released>,
@@ -114,8 +114,8 @@ impl RecoveryState {
         let state = State {
             v: VERSION,
             of,
-            step: Step::LayingOut,
-            laid_out: Vec::new(),
+            step: Step::Extracting,
+            extracted: Vec::new(),
             proof: None,
             released: None,
             prepared: None,
@@ -206,15 +206,15 @@ impl RecoveryState {
     /// Whether all files of a stream are there, on the disk.
     #[must_use]
     pub fn has(&self, stream: &StreamId) -> bool {
-        self.state.laid_out.contains(stream)
+        self.state.extracted.contains(stream)
     }
 
     /// Notes that all files of a stream are there.
     ///
     /// # Errors
     /// [`std::io::Error`] where the directory cannot be written.
-    pub fn laid_out(&mut self, stream: &StreamId) -> Result<()> {
-        self.state.laid_out.push(stream.clone());
+    pub fn extracted(&mut self, stream: &StreamId) -> Result<()> {
+        self.state.extracted.push(stream.clone());
         self.write()
     }
 
@@ -223,7 +223,7 @@ impl RecoveryState {
     /// # Errors
     /// [`std::io::Error`] where the directory cannot be written.
     pub fn forget(&mut self) -> Result<()> {
-        self.state.laid_out.clear();
+        self.state.extracted.clear();
         self.write()
     }
 
@@ -317,7 +317,7 @@ pub type Kept = (Step, Vec<StreamId>);
 /// # Errors
 /// As [`RecoveryState::resume`] for a file that is none.
 pub fn kept(directory: &Path) -> Result<Option<Kept>> {
-    Ok(read(directory)?.map(|state| (state.step, state.laid_out)))
+    Ok(read(directory)?.map(|state| (state.step, state.extracted)))
 }
 
 /// What to say where a recovery was begun, and nobody asked to go on with it.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning, plan as plan_recovery};
 
 use super::{RecoveryRequest, Refusal};
-use crate::engine::pgbackrest::{Asks, asks};
+use crate::engine::pgbackrest::{Requirements, requirements};
 use crate::engine::wal::lost_log;
 use crate::host::Setup;
 use crate::repository::{Repository, losses};
@@ -107,7 +107,8 @@ async fn plan_on_whole(
             return Ok(Ok(planned));
         };
         let of = (known.stanza.as_ref(), known.system_id);
-        let Asks { breaks, unread } = asks(setup, source, of, size, &planned.path).await?;
+        let Requirements { breaks, unread } =
+            requirements(setup, source, of, size, &planned.path).await?;
         if breaks.is_empty() {
             if unread > 0 {
                 tell(PlanNote::SegmentsUnread(unread));

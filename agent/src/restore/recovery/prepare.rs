@@ -163,7 +163,7 @@ async fn archived(
     let mut host = check_host(&bin_dir, needs.as_ref()).await;
     host.notes.extend(unknown_databases(&planned.request.then, needs.as_ref()));
     let bytes = match &begun {
-        Some((step, _)) if *step > Step::LayingOut => 0,
+        Some((step, _)) if *step > Step::Extracting => 0,
         _ => external.bytes,
     };
     let room = Some(room(planned, bytes)?);
@@ -200,7 +200,7 @@ async fn stored(
         begun: request.resume,
         missing: false,
         trusted: None,
-        laid_out: begun.as_ref().is_some_and(|(step, _)| *step > Step::LayingOut),
+        extracted: begun.as_ref().is_some_and(|(step, _)| *step > Step::Extracting),
         jobs: 1,
         owner: true,
         spool_dir: setup.config.paths.spool_dir.clone(),
@@ -224,7 +224,7 @@ fn room(planned: &Planned<'_>, base: u64) -> Result<u64> {
 /// Room for what is not there yet of the base.
 fn base_room(base: &RestorePlan, begun: Option<&Kept>) -> u64 {
     let kept = match begun {
-        Some((step, _)) if *step > Step::LayingOut => return 0,
+        Some((step, _)) if *step > Step::Extracting => return 0,
         begun => begun.map_or(&[][..], |(_, kept)| kept),
     };
     match (&base.chain, &base.room) {
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_laid_out_needs_no_room_again() {
+    fn what_is_extracted_needs_no_room_again() {
         let chain = ChainPlan { before: Vec::new(), program: PathBuf::new() };
         let base = RestorePlan {
             items: Vec::new(),
@@ -309,7 +309,7 @@ mod tests {
             estimate: None,
         };
         assert_eq!(base_room(&base, None), 400);
-        assert_eq!(base_room(&base, Some(&(Step::LayingOut, Vec::new()))), 400);
+        assert_eq!(base_room(&base, Some(&(Step::Extracting, Vec::new()))), 400);
         for step in [Step::Replaying, Step::Proven, Step::Promoting, Step::Promoted] {
             assert_eq!(base_room(&base, Some(&(step, Vec::new()))), 0, "{step:?}");
         }

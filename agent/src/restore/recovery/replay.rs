@@ -6,7 +6,7 @@ use super::Planned;
 use super::prepare::{Base, Prepared};
 use crate::host::{Meter, Stop};
 use crate::restore::cluster::{
-    RecoverRequest, Recovered, RecoveryState, laid_out, lay_out, recover, with_log_ahead,
+    RecoverRequest, Recovered, RecoveryState, extract_base, recover, stanza_base, with_log_ahead,
 };
 
 /// Extracts the base as far as it is not there, replays the log onto it, proves that the server stands
@@ -14,7 +14,7 @@ use crate::restore::cluster::{
 ///
 /// # Errors
 /// [`AgentError::Mismatch`](crate::host::AgentError::Mismatch) where the target was not reached: what
-/// is there is not to be used; as [`lay_out`] and [`recover`]. [`way_on`](super::way_on) tells what
+/// is there is not to be used; as [`extract_base`] and [`recover`]. [`way_on`](super::way_on) tells what
 /// leads on.
 pub async fn replay(
     planned: &Planned<'_>,
@@ -43,13 +43,13 @@ pub async fn replay(
         (Base::Stored(base), _) => {
             let (request, base) = &**base;
             let limits = setup.limits();
-            lay_out(repository, request, base, (state, limits), meter, stop).await?;
+            extract_base(repository, request, base, (state, limits), meter, stop).await?;
             with_log_ahead(&recovery, recover(&recovery, state, meter, stop)).await
         }
         (Base::Archived(label), Some(stanza)) => {
             // pgBackRest leaves us a processor while it restores.
             let work = async {
-                laid_out::lay_out(stanza, label, state, meter, stop).await?;
+                stanza_base::restore_base(stanza, label, state, meter, stop).await?;
                 recover(&recovery, state, meter, stop).await
             };
             with_log_ahead(&recovery, work).await

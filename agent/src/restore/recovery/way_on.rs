@@ -53,7 +53,7 @@ pub async fn way_on(planned: &Planned<'_>, error: &anyhow::Error, step: Step) ->
         return WayOn::Look;
     }
     let plan = &planned.plan;
-    if step > Step::LayingOut
+    if step > Step::Extracting
         && let Some(around) = around(planned).await
     {
         return WayOn::Around(around);
@@ -72,7 +72,7 @@ pub async fn way_on(planned: &Planned<'_>, error: &anyhow::Error, step: Step) ->
     if !is_lasting(error) && code != "auth" {
         return WayOn::GoOn;
     }
-    let older = if step == Step::LayingOut { older(planned) } else { None };
+    let older = if step == Step::Extracting { older(planned) } else { None };
     match (older, plan.earlier) {
         (Some(older), _) => WayOn::Older(older),
         (None, Some(at)) => WayOn::Earlier(at),

@@ -253,7 +253,7 @@ mod tests {
     use super::super::tar::sample::{Sample, archive};
     use super::*;
 
-    fn lay_out(root: &Path, oid: Option<u32>, members: &[Sample<'_>]) -> Result<(), String> {
+    fn extracted(root: &Path, oid: Option<u32>, members: &[Sample<'_>]) -> Result<(), String> {
         let words = |error: EngineError| format!("{error:?}");
         let mut target = DirectoryTarget::new(&Layout::new(root), oid).map_err(words)?;
         target.push(&archive(members)).map_err(words)?;
@@ -265,13 +265,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         let inside = [("PG_17_202406281/5/16390", b'0', "", &b"rows"[..])];
-        lay_out(root, Some(16385), &inside).unwrap();
-        lay_out(root, Some(16386), &[("PG_17_202406281/5/1", b'0', "", &b"more"[..])]).unwrap();
+        extracted(root, Some(16385), &inside).unwrap();
+        extracted(root, Some(16386), &[("PG_17_202406281/5/1", b'0', "", &b"more"[..])]).unwrap();
         let data = [
             ("pg_tblspc", b'5', "", &b""[..]),
             ("tablespace_map", b'0', "", &b"16386 /srv/fast\n"[..]),
         ];
-        lay_out(root, None, &data).unwrap();
+        extracted(root, None, &data).unwrap();
         let rows = root.join("data/pg_tblspc/16385/PG_17_202406281/5/16390");
         assert_eq!(fs::read(rows).unwrap(), b"rows");
         assert_eq!(
@@ -312,19 +312,19 @@ mod tests {
         ];
         for members in cases {
             let root = tempfile::tempdir().unwrap();
-            assert!(lay_out(root.path(), None, members).is_err(), "{members:?}");
+            assert!(extracted(root.path(), None, members).is_err(), "{members:?}");
             // A backup takes none of them, unless all that is wrong is a link that leads elsewhere here.
             assert!(walk(members).is_err() || members[0].0 == "pg_tblspc/1/", "{members:?}");
         }
         let root = tempfile::tempdir().unwrap();
         let link: &[Sample<'_>] = &[("PG_15", b'2', at, b""), ("PG_15/x", b'0', "", b"ours")];
-        assert!(lay_out(root.path(), Some(5), link).is_err());
+        assert!(extracted(root.path(), Some(5), link).is_err());
         assert_eq!(fs::read_to_string(&secret).unwrap(), "theirs");
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn what_a_server_sends_is_laid_out() {
+    fn what_a_server_sends_is_extracted() {
         let root = tempfile::tempdir().unwrap();
         let members: &[Sample<'_>] = &[
             ("tablespace_map", b'0', "", b"16400 /srv/fast\n"),
@@ -336,8 +336,8 @@ mod tests {
             ("pg_wal/000000010000000000000001", b'0', "", b"log"),
         ];
         walk(members).unwrap();
-        lay_out(root.path(), None, members).unwrap();
-        lay_out(root.path(), Some(16400), &[("PG_15/1", b'0', "", b"more")]).unwrap();
+        extracted(root.path(), None, members).unwrap();
+        extracted(root.path(), Some(16400), &[("PG_15/1", b'0', "", b"more")]).unwrap();
         let data = root.path().join("data");
         assert_eq!(fs::read_to_string(data.join("base/1/1259")).unwrap(), "rows");
         let through = data.join("pg_tblspc/16400/PG_15/1");
@@ -348,7 +348,7 @@ mod tests {
     fn a_link_in_place_of_the_data_directory_is_not_followed() {
         let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         symlink(elsewhere.path(), root.path().join("data")).unwrap();
-        assert!(lay_out(root.path(), None, &[("PG_VERSION", b'0', "", b"15")]).is_err());
+        assert!(extracted(root.path(), None, &[("PG_VERSION", b'0', "", b"15")]).is_err());
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     }
 }

@@ -17,7 +17,7 @@ const SHARE: u64 = 2;
 
 /// The backup that an incremental one is to be based on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParentCopy {
+pub struct ParentBackup {
     /// As the manifest of the incremental one names it.
     pub parent: Parent,
     /// The server's list of its files, as it came with it.
@@ -31,7 +31,7 @@ pub struct ParentCopy {
 pub(super) async fn begin_on(
     mut copier: Replication,
     base: &BaseOptions,
-    parent: &ParentCopy,
+    parent: &ParentBackup,
     cluster: &Identity,
     segment_size: WalSegmentSize,
 ) -> Result<BaseBackup, String> {
@@ -80,7 +80,7 @@ fn whole(error: &EngineError) -> String {
 ///
 /// # Errors
 /// [`WalkError::Contents`] where it is another one than was asked for.
-pub(super) fn stands_on(label: &[u8], parent: Option<Lsn>) -> Result<(), WalkError> {
+pub(super) fn is_based_on(label: &[u8], parent: Option<Lsn>) -> Result<(), WalkError> {
     let text = String::from_utf8_lossy(label);
     let from = text.lines().find_map(|line| line.strip_prefix("INCREMENTAL FROM LSN: "));
     let from = from.map(|lsn| lsn.trim().parse::<Lsn>().map_err(|_| lsn)).transpose();
@@ -115,11 +115,11 @@ mod tests {
         let incremental = [full, b"INCREMENTAL FROM LSN: 0/1000028\nINCREMENTAL FROM TLI: 1\n"];
         let (incremental, odd) = (incremental.concat(), b"INCREMENTAL FROM LSN: x\n");
         let parent = Some(Lsn(0x0100_0028));
-        assert!(stands_on(full, None).is_ok());
-        assert!(stands_on(&incremental, parent).is_ok());
+        assert!(is_based_on(full, None).is_ok());
+        assert!(is_based_on(&incremental, parent).is_ok());
         let refused = [(full, parent), (&incremental, None), (&incremental, Some(Lsn(1)))];
         for (label, parent) in refused.into_iter().chain([(&odd[..], parent), (&odd[..], None)]) {
-            assert!(stands_on(label, parent).is_err(), "{parent:?}");
+            assert!(is_based_on(label, parent).is_err(), "{parent:?}");
         }
     }
 

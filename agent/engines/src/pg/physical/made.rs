@@ -8,17 +8,17 @@ use drctl_model::{Lsn, Timeline, WalSegmentSize};
 
 use super::Layout;
 use super::surroundings::open_plain;
-use crate::pg::wal::{Asked, WalWalker};
+use crate::pg::wal::{Requirement, WalWalker};
 
 /// What a segment asks of the server that replays it, walked over from its first byte on or on from
 /// where `walk` ended. What is not WAL is left to the server to judge.
-pub fn asks_of(path: &Path, walk: &mut WalWalker) -> Vec<Asked> {
+pub fn requirements_of(path: &Path, walk: &mut WalWalker) -> Vec<Requirement> {
     let Some(mut file) = open_plain(path) else { return Vec::new() };
     let mut chunk = vec![0; 1 << 20];
     loop {
         let read = file.read(&mut chunk).unwrap_or_default();
         if read == 0 || walk.feed(&chunk[..read]).is_err() {
-            return walk.take_summary().asks;
+            return walk.take_summary().requirements;
         }
     }
 }
@@ -37,9 +37,9 @@ pub fn made_by_own_log(layout: &Layout, timeline: Timeline, from: Lsn) -> Vec<Pa
         let Some((start, size)) = segment(&path) else { continue };
         let goes_on = walk.take().filter(|walk| walk.at() == start);
         let mut now = goes_on.unwrap_or_else(|| WalWalker::new(timeline, start, size));
-        let asked = asks_of(&path, &mut now);
-        let replayed = asked.iter().filter(|asked| asked.at >= from);
-        found.extend(replayed.filter_map(Asked::place).map(Path::to_owned));
+        let requirements = requirements_of(&path, &mut now);
+        let replayed = requirements.iter().filter(|requirement| requirement.at >= from);
+        found.extend(replayed.filter_map(Requirement::place).map(Path::to_owned));
         walk = Some(now);
     }
     found

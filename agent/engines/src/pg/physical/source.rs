@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use super::brought::Brought;
 use super::complete::{Census, all_came, census};
-use super::increment::{ParentCopy, begin_on, shrunk, stands_on};
+use super::increment::{ParentBackup, begin_on, is_based_on, shrunk};
 use super::listing::{Hasher, MAX_LISTING_BYTES, compare, count};
 use super::pieces::{Pieces, StreamRead};
 use super::tar::TarWalker;
@@ -92,7 +92,7 @@ impl BaseBackupSource {
         server: &PgServer,
         options: &BaseBackupOptions,
         application_name: &str,
-        parent: Option<&ParentCopy>,
+        parent: Option<&ParentBackup>,
     ) -> Result<Self, EngineError> {
         let mut keeper = Replication::open(server, application_name).await?;
         let all = census(server, application_name).await;
@@ -327,7 +327,7 @@ impl BackupSource for BaseBackupSource {
         let said =
             compare(&copy.listing, &hasher).map_err(|error| damaged("the base backup", error))?;
         let parent = facts.parent;
-        stands_on(hasher.label(), parent.as_ref().map(|(_, start, _)| *start))
+        is_based_on(hasher.label(), parent.as_ref().map(|(_, start, _)| *start))
             .map_err(|error| damaged("the base backup", error))?;
         let ranges = said.ranges;
         let start = ranges.first().map_or(facts.start.0, |range| range.start);

@@ -1,7 +1,7 @@
-//! What records say of blocks, and what commits say, as far as deeds are told by it.
+//! What records say of blocks, and what commits say, as far as changes are told by it.
 
 use super::bytes::Reader;
-use super::deeds::Relation;
+use super::relation_changes::Relation;
 
 /// What a commit or abort says.
 pub(super) struct End {

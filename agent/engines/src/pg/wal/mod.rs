@@ -14,17 +14,17 @@
 //! A segment that was cut inside a record and filled up with zeros is an error: nothing tells that
 //! from damage.
 
-mod asks;
 mod bytes;
 mod chain;
 mod commits;
-mod deeds;
 mod ends;
 mod error;
 mod fragments;
 mod page;
 mod record;
 mod records;
+mod relation_changes;
+mod replay_requirements;
 mod summary;
 mod xact;
 
@@ -32,15 +32,15 @@ use std::mem;
 
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
 
-pub use asks::may_be_of_tablespace;
 use chain::{Chain, Event};
 pub use commits::{Commit, Commits};
-pub use deeds::{Deed, Deeds, Kind as DeedKind, Relation};
 pub use ends::{Ended, Ends};
 pub use error::WalError;
 use page::{LONG_HEADER, PAGE, Pages};
 use record::Meaning;
-pub use summary::{Ask, Asked, Checkpoint, RestorePoint, WalSummary};
+pub use relation_changes::{Kind as ChangeKind, Relation, RelationChange, RelationChanges};
+pub use replay_requirements::may_be_of_tablespace;
+pub use summary::{Checkpoint, Required, Requirement, RestorePoint, WalSummary};
 
 /// Reads WAL in pieces of any size and remembers only what it holds.
 ///

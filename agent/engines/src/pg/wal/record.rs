@@ -3,8 +3,8 @@
 use drctl_model::{Lsn, ServerSettings};
 use jiff::Timestamp;
 
-use super::asks;
 use super::bytes::Reader;
+use super::replay_requirements;
 use super::xact::Xact;
 
 /// `SizeOfXLogRecord`.
@@ -159,10 +159,12 @@ impl Body {
             return Err(problem);
         }
         match self.kind {
-            Kind::Checkpoint => asks::checkpoint(main_data(&self.head, self.len)?),
-            Kind::Settings => asks::settings(main_data(&self.head, self.len)?),
-            Kind::Tablespace => asks::tablespace(main_data(&self.head, self.len)?),
-            Kind::TablespaceDrop => asks::tablespace_drop(main_data(&self.head, self.len)?),
+            Kind::Checkpoint => replay_requirements::checkpoint(main_data(&self.head, self.len)?),
+            Kind::Settings => replay_requirements::settings(main_data(&self.head, self.len)?),
+            Kind::Tablespace => replay_requirements::tablespace(main_data(&self.head, self.len)?),
+            Kind::TablespaceDrop => {
+                replay_requirements::tablespace_drop(main_data(&self.head, self.len)?)
+            }
             Kind::Switch if self.len == 0 => Ok(Meaning::Switch),
             Kind::Switch => Err("a switch has no data"),
             Kind::RestorePoint => restore_point(main_data(&self.head, self.len)?),

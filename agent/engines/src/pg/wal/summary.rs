@@ -11,7 +11,7 @@ use super::record::{Finished, Meaning};
 pub(super) const MAX_RESTORE_POINTS: usize = 1000;
 
 /// The same of what it asks for.
-const MAX_ASKS: usize = 1000;
+const MAX_REQUIREMENTS: usize = 1000;
 
 /// What a stretch of WAL holds. A record belongs to the stretch in which it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,9 +45,9 @@ pub struct WalSummary {
     /// Restore points, the first thousand.
     pub restore_points: Vec<RestorePoint>,
     /// What the WAL asks of a server that replays it, in order; the first thousand.
-    pub asks: Vec<Asked>,
+    pub requirements: Vec<Requirement>,
     /// Whether it asks for more than the thousand.
-    pub asks_more: bool,
+    pub more_requirements: bool,
     /// The last checkpoint.
     pub checkpoint: Option<Checkpoint>,
     /// Whether a segment was ended early (`XLOG_SWITCH`).
@@ -69,18 +69,18 @@ pub struct RestorePoint {
 
 /// A record that asks something of the server that replays it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct Requirement {
     /// Where the record begins.
     pub at: Lsn,
     /// Where the one before it ends: who replays up to here is not asked yet.
     pub behind: Lsn,
     /// For what.
-    pub what: Ask,
+    pub what: Required,
 }
 
 /// What a record asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
+pub enum Required {
     /// The source's server was started with these settings: a hot standby needs as much, and
     /// nobody replays the WAL of `wal_level = minimal`.
     Settings(ServerSettings),
@@ -98,12 +98,12 @@ pub enum Ask {
     },
 }
 
-impl Asked {
+impl Requirement {
     /// The place, outside of the data directory, at which a tablespace is made.
     #[must_use]
     pub fn place(&self) -> Option<&Path> {
         match &self.what {
-            Ask::Tablespace { path, .. } if !path.as_os_str().is_empty() => Some(path),
+            Required::Tablespace { path, .. } if !path.as_os_str().is_empty() => Some(path),
             _ => None,
         }
     }
@@ -140,13 +140,15 @@ impl WalSummary {
             Meaning::Checkpoint { time, next_xid } => {
                 self.checkpoint = Some(Checkpoint { at: record.at, time, next_xid });
             }
-            Meaning::Settings(settings) => self.ask(record.at, behind, Ask::Settings(settings)),
+            Meaning::Settings(settings) => {
+                self.require(record.at, behind, Required::Settings(settings))
+            }
             Meaning::Tablespace { oid, path: Some(path) } => {
                 let path = PathBuf::from(OsString::from_vec(path));
-                self.ask(record.at, behind, Ask::Tablespace { oid, path });
+                self.require(record.at, behind, Required::Tablespace { oid, path });
             }
             Meaning::Tablespace { oid, path: None } => {
-                self.ask(record.at, behind, Ask::TablespaceDrop { oid });
+                self.require(record.at, behind, Required::TablespaceDrop { oid });
             }
             Meaning::Commit { time, xid } => {
                 self.commits += 1;
@@ -161,10 +163,10 @@ impl WalSummary {
         }
     }
 
-    fn ask(&mut self, at: Lsn, behind: Lsn, what: Ask) {
-        match self.asks.len() < MAX_ASKS {
-            true => self.asks.push(Asked { at, behind, what }),
-            false => self.asks_more = true,
+    fn require(&mut self, at: Lsn, behind: Lsn, what: Required) {
+        match self.requirements.len() < MAX_REQUIREMENTS {
+            true => self.requirements.push(Requirement { at, behind, what }),
+            false => self.more_requirements = true,
         }
     }
 

@@ -24,8 +24,8 @@ fn tells_what_the_wal_holds() {
         min_xid: Some(7),
         max_xid: Some(9),
         restore_points: summary.restore_points.clone(),
-        asks: Vec::new(),
-        asks_more: false,
+        requirements: Vec::new(),
+        more_requirements: false,
         checkpoint: None,
         switched: true,
         ended: None,
@@ -63,11 +63,13 @@ fn what_asks_something_of_a_server_is_told() {
         max_locks_per_transaction: 64,
         wal_level: WalLevel::Minimal,
     };
-    let [first, second, third] = &found.asks[..] else { panic!("{:?}", found.asks) };
-    let what = Ask::Settings(settings);
-    assert_eq!(*first, Asked { at: Lsn(changed), behind: before, what });
-    assert_eq!(second.what, Ask::Tablespace { oid: 16_400, path: path.into() });
-    assert_eq!(third.what, Ask::TablespaceDrop { oid: 16_400 });
+    let [first, second, third] = &found.requirements[..] else {
+        panic!("{:?}", found.requirements)
+    };
+    let what = Required::Settings(settings);
+    assert_eq!(*first, Requirement { at: Lsn(changed), behind: before, what });
+    assert_eq!(second.what, Required::Tablespace { oid: 16_400, path: path.into() });
+    assert_eq!(third.what, Required::TablespaceDrop { oid: 16_400 });
     let time = jiff::Timestamp::from_second(1_800_000_000).unwrap();
     let told = Checkpoint { at: Lsn(point), time, next_xid: 5 << 32 | 77 };
     assert_eq!(found.checkpoint, Some(told));

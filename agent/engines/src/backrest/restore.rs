@@ -20,7 +20,7 @@ impl BackRest {
     /// [`EngineError::NotEmpty`] before anything is touched; [`BackRestError::Failed`](super::BackRestError::Failed)
     /// with what
     /// is wrong: then what is there is of no use.
-    pub async fn lay_out(&self, label: &str, layout: &Layout) -> Result<(), EngineError> {
+    pub async fn restore(&self, label: &str, layout: &Layout) -> Result<(), EngineError> {
         let label = checked(label)?;
         let detail = self.detail(label).await?;
         let (data, places) = (layout.data(), detail.tablespaces.iter().map(|space| space.oid));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
-use drctl_engines::pg::wal::{Deed, Deeds};
+use drctl_engines::pg::wal::{RelationChange, RelationChanges};
 use drctl_model::{LogEntry, Lsn, Timeline, WalSegmentSize, micros};
 use drctl_store::Identities;
 use jiff::Timestamp;
@@ -15,26 +15,26 @@ use crate::log::LogStore;
 
 /// What was found in the WAL of a time.
 #[derive(Debug, Clone, Default)]
-pub struct FoundDeeds {
+pub struct FoundChanges {
     /// What was committed then, by timeline, in the order of the WAL.
-    pub deeds: Vec<(Timeline, Deed)>,
+    pub changes: Vec<(Timeline, RelationChange)>,
     /// Segments that were read.
     pub segments: u64,
     /// WAL of that time that could not be read, and why.
     pub unread: Vec<String>,
 }
 
-impl FoundDeeds {
+impl FoundChanges {
     /// Keeps what the WAL of a timeline told of that time.
     pub(crate) fn keep(
         &mut self,
         timeline: Timeline,
-        deeds: &mut Deeds,
+        changes: &mut RelationChanges,
         (from, until): (Timestamp, Timestamp),
     ) {
-        let of_then = |deed: &Deed| (from..=until).contains(&deed.time);
-        let of_then = deeds.take().into_iter().filter(of_then);
-        self.deeds.extend(of_then.map(|deed| (timeline, deed)));
+        let of_then = |change: &RelationChange| (from..=until).contains(&change.time);
+        let of_then = changes.take().into_iter().filter(of_then);
+        self.changes.extend(of_then.map(|change| (timeline, change)));
     }
 
     /// Tells of a segment that could not be read.
@@ -43,16 +43,16 @@ impl FoundDeeds {
     }
 
     /// Takes in what was found elsewhere; the same only once.
-    pub(crate) fn join(&mut self, other: FoundDeeds) {
-        for (timeline, deed) in other.deeds {
-            let same = |(of, one): &(Timeline, Deed)| {
-                (*of, one.xid, one.at, one.kind) == (timeline, deed.xid, deed.at, deed.kind)
+    pub(crate) fn join(&mut self, other: FoundChanges) {
+        for (timeline, change) in other.changes {
+            let same = |(of, one): &(Timeline, RelationChange)| {
+                (*of, one.xid, one.at, one.kind) == (timeline, change.xid, change.at, change.kind)
             };
-            if !self.deeds.iter().any(same) {
-                self.deeds.push((timeline, deed));
+            if !self.changes.iter().any(same) {
+                self.changes.push((timeline, change));
             }
         }
-        self.deeds.sort_by_key(|(timeline, deed)| (*timeline, deed.at));
+        self.changes.sort_by_key(|(timeline, change)| (*timeline, change.at));
         self.segments += other.segments;
         self.unread.extend(other.unread);
     }
@@ -63,7 +63,7 @@ impl FoundDeeds {
 /// # Errors
 /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read. WAL that is damaged or
 /// missing is told.
-pub async fn deeds(
+pub async fn changes(
     log_store: &LogStore,
     (system_id, size): (u64, WalSegmentSize),
     cache: Option<&Catalog>,
@@ -71,13 +71,13 @@ pub async fn deeds(
     least: u64,
     identities: &Identities,
     meter: &Meter,
-) -> Result<FoundDeeds> {
-    let mut found = FoundDeeds::default();
+) -> Result<FoundChanges> {
+    let mut found = FoundChanges::default();
     let logs = cluster_log(log_store, system_id, cache, &mut found.unread).await?;
     let logs: BTreeMap<Timeline, Vec<LogEntry>> =
         logs.into_iter().map(|(timeline, log)| (timeline, log.entries)).collect();
     for (timeline, entries) in logs {
-        let mut deeds = Deeds::new(least);
+        let mut changes = RelationChanges::new(least);
         for start in segments(&entries, size, from, until) {
             let end = start.plus(size.bytes());
             let near = |entry: &&LogEntry| entry.start < end && entry.end > start;
@@ -88,10 +88,10 @@ pub async fn deeds(
                     meter.moved(read.bytes.len() as u64, 0);
                     found.segments += 1;
                     let work = move || {
-                        deeds.feed(start, &read.bytes);
-                        deeds
+                        changes.feed(start, &read.bytes);
+                        changes
                     };
-                    deeds = tokio::task::spawn_blocking(work).await?;
+                    changes = tokio::task::spawn_blocking(work).await?;
                 }
                 Err(error) => {
                     let why = Failure::of(&error).messages.join(": ");
@@ -99,7 +99,7 @@ pub async fn deeds(
                 }
             }
         }
-        found.keep(timeline, &mut deeds, (from, until));
+        found.keep(timeline, &mut changes, (from, until));
     }
     Ok(found)
 }

@@ -27,7 +27,7 @@ const REMEMBERED: usize = 100_000;
 
 /// What was found out about the WAL of a plan.
 #[derive(Debug, Default)]
-pub(crate) struct Asks {
+pub(crate) struct Requirements {
     /// Where nothing leads across.
     pub(crate) breaks: Vec<(Timeline, Lsn)>,
     /// How many segments were not read: there are too many for one plan.
@@ -38,14 +38,14 @@ pub(crate) struct Asks {
 ///
 /// # Errors
 /// pgBackRest's.
-pub(crate) async fn asks(
+pub(crate) async fn requirements(
     setup: &Setup,
     source: &SourceId,
     (stanza, system_id): (Option<&StanzaView>, u64),
     size: WalSegmentSize,
     legs: &[Leg],
-) -> Result<Asks> {
-    let mut found = Asks::default();
+) -> Result<Requirements> {
+    let mut found = Requirements::default();
     let Some(stanza) = stanza else { return Ok(found) };
     let cluster = stanza.cluster(system_id).zip(stanza.archive(system_id));
     let Some((cluster, archive)) = cluster else { return Ok(found) };

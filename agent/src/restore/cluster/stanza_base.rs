@@ -13,20 +13,20 @@ use crate::host::files::discard;
 use crate::host::locks::{Taken, take_file};
 use crate::host::{AgentError, Meter, Stop, crash_point};
 
-/// Lays a backup out as a whole, or anew: what an attempt that broke off has left is removed. What
+/// Restores a backup as a whole, or anew: what an attempt that broke off has left is removed. What
 /// lies there then was compared by pgBackRest with its own digests, file by file.
 ///
 /// # Errors
 /// pgBackRest's; [`AgentError::Interrupted`]; [`AgentError::Target`] while the one that an earlier attempt
 /// started still writes there.
-pub(crate) async fn lay_out(
+pub(crate) async fn restore_base(
     stanza: &StanzaView,
     label: &str,
     state: &mut RecoveryState,
     meter: &Meter,
     stop: &Stop,
 ) -> Result<()> {
-    if state.step() != Step::LayingOut {
+    if state.step() != Step::Extracting {
         return Ok(());
     }
     let layout = Layout::new(state.directory());
@@ -38,12 +38,12 @@ pub(crate) async fn lay_out(
     }
     meter.label(format!("pgBackRest restores {label}"));
     let done = tokio::select! {
-        done = stanza.backrest.lay_out(label, &layout) => done,
+        done = stanza.backrest.restore(label, &layout) => done,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     done.with_context(|| format!("restore {label}"))?;
     drop(held);
-    crash_point("recovery-laid-out");
+    crash_point("recovery-extracted");
     state.reach(Step::Replaying)
 }
 

@@ -1,13 +1,13 @@
 //! When was it, out of pgBackRest's archive.
 
 use anyhow::Result;
-use drctl_engines::pg::wal::{Deeds, WalWalker};
+use drctl_engines::pg::wal::{RelationChanges, WalWalker};
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
 use drctl_policies::recovery::Archive;
 use jiff::Timestamp;
 
 use super::{StanzaView, segment};
-use crate::engine::pg::{FoundDeeds, committed, one_before};
+use crate::engine::pg::{FoundChanges, committed, one_before};
 use crate::engine::wal::holds;
 use crate::host::{Failure, Meter, Setup};
 
@@ -20,15 +20,15 @@ const LATER: usize = 2;
 ///
 /// # Errors
 /// pgBackRest's. A segment that cannot be read is told.
-pub(crate) async fn deeds_of_stanza(
+pub(crate) async fn changes_in_stanza(
     setup: &Setup,
     (stanza, log, system_id): (Option<&StanzaView>, &Archive, u64),
     size: WalSegmentSize,
     (from, until): (Timestamp, Timestamp),
     least: u64,
     meter: &Meter,
-) -> Result<FoundDeeds> {
-    let mut found = FoundDeeds::default();
+) -> Result<FoundChanges> {
+    let mut found = FoundChanges::default();
     let Some(stanza) = stanza else { return Ok(found) };
     let Some(archive) = stanza.archive(system_id) else { return Ok(found) };
     let folder = &setup.config.paths.runtime_dir;
@@ -38,7 +38,7 @@ pub(crate) async fn deeds_of_stanza(
             continue;
         };
         let first = one_before(first, size);
-        let (mut deeds, mut later) = (Deeds::new(least), 0);
+        let (mut changes, mut later) = (RelationChanges::new(least), 0);
         let of_it = archive.segments.iter().filter(|one| one.name.timeline == timeline);
         for start in of_it.filter_map(|one| one.name.start(size).ok()) {
             if start < first || later >= LATER {
@@ -49,11 +49,11 @@ pub(crate) async fn deeds_of_stanza(
                     meter.moved(bytes.len() as u64, 0);
                     found.segments += 1;
                     let work = move || {
-                        deeds.feed(start, &bytes);
-                        (deeds, earliest(timeline, (start, size), &bytes))
+                        changes.feed(start, &bytes);
+                        (changes, earliest(timeline, (start, size), &bytes))
                     };
                     let (fed, earliest) = tokio::task::spawn_blocking(work).await?;
-                    deeds = fed;
+                    changes = fed;
                     let is_later = earliest.map(|at| at > until);
                     later = is_later.map_or(later, |is_later| if is_later { later + 1 } else { 0 });
                 }
@@ -64,7 +64,7 @@ pub(crate) async fn deeds_of_stanza(
                 }
             }
         }
-        found.keep(timeline, &mut deeds, (from, until));
+        found.keep(timeline, &mut changes, (from, until));
     }
     Ok(found)
 }

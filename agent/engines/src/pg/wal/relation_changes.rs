@@ -61,7 +61,7 @@ pub enum Kind {
 
 /// What a transaction did to relations of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deed {
+pub struct RelationChange {
     /// What it did.
     pub kind: Kind,
     /// When it was committed.
@@ -108,20 +108,20 @@ struct Catalog {
 
 /// Reads segments in the order of the WAL, and tells what was committed in them.
 #[derive(Debug)]
-pub struct Deeds {
+pub struct RelationChanges {
     least: u64,
     records: Records,
     long_stats: bool,
     at: Lsn,
     open: HashMap<u32, Doing>,
-    found: Vec<Deed>,
+    found: Vec<RelationChange>,
 }
 
-impl Deeds {
+impl RelationChanges {
     /// Tells of rows only where at least so many of one relation were deleted or changed.
     #[must_use]
     pub fn new(least: u64) -> Self {
-        Deeds {
+        RelationChanges {
             least,
             records: Records::default(),
             long_stats: false,
@@ -143,7 +143,7 @@ impl Deeds {
     }
 
     /// What was found since it was asked last, in the order of the commits in the WAL.
-    pub fn take(&mut self) -> Vec<Deed> {
+    pub fn take(&mut self) -> Vec<RelationChange> {
         std::mem::take(&mut self.found)
     }
 
@@ -211,9 +211,11 @@ impl Deeds {
         }
         if committed {
             let time = Timestamp::from_microsecond(end.time.checked_add(EPOCH)?).ok()?;
-            let deed = |(kind, relations)| Deed { kind, time, xid, at: self.at, relations };
-            let deeds: Vec<Deed> = doing.judge(&end.removed, self.least).map(deed).collect();
-            self.found.extend(deeds);
+            let change =
+                |(kind, relations)| RelationChange { kind, time, xid, at: self.at, relations };
+            let changes: Vec<RelationChange> =
+                doing.judge(&end.removed, self.least).map(change).collect();
+            self.found.extend(changes);
         }
         Some(())
     }
@@ -401,22 +403,22 @@ mod tests {
 
     #[test]
     fn what_is_no_log_is_passed_over() {
-        let mut deeds = Deeds::new(1);
+        let mut changes = RelationChanges::new(1);
         let mut noise = 1u32;
         let mut byte = || {
             noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             noise.to_le_bytes()[3]
         };
         let bytes: Vec<u8> = (0..64 * PAGE).map(|_| byte()).collect();
-        deeds.feed(Lsn(0), &bytes);
-        deeds.feed(Lsn(7), &[0; 3 * PAGE]);
-        deeds.feed(Lsn(0), &[1, 2, 3]);
-        assert!(deeds.take().is_empty());
+        changes.feed(Lsn(0), &bytes);
+        changes.feed(Lsn(7), &[0; 3 * PAGE]);
+        changes.feed(Lsn(0), &[1, 2, 3]);
+        assert!(changes.take().is_empty());
         for length in 0..80 {
             for (manager, info) in [(XACT, 0x80), (HEAP, 0x10), (SMGR, 0x10), (DATABASE, 0x20)] {
                 let body = &bytes[..length];
                 let record = Record { at: Lsn(0), long_stats: true, xid: 7, info, manager, body };
-                let _ = deeds.record(record);
+                let _ = changes.record(record);
             }
             let _ = End::read(0x80, &bytes[..length], false);
         }

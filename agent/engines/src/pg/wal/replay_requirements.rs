@@ -1,4 +1,4 @@
-//! Records that ask something of the server that replays them, and checkpoints.
+//! What records require of the server that replays them; and checkpoints.
 
 use drctl_model::{ServerSettings, WalLevel, WalSegmentSize};
 use jiff::Timestamp;
