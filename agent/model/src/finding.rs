@@ -28,15 +28,15 @@ pub enum FindingCode {
     DrillInDoubt,
     /// A backup or the log is dated in the future: a clock was wrong.
     DatedInFuture,
-    /// The last job failed.
+    /// The last backup failed.
     JobFailed,
-    /// The last job was stopped.
+    /// The last backup was stopped.
     JobStopped,
-    /// The process of the last job died.
+    /// The process of the last backup died.
     JobDied,
-    /// The last job runs, or its process died: that cannot be seen.
+    /// The last backup runs, or its process died: that cannot be seen.
     JobUnclear,
-    /// A job runs.
+    /// A backup runs.
     JobRuns,
     /// A run of the schedule was due, and nobody has begun one.
     Overdue,

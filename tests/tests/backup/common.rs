@@ -115,7 +115,7 @@ impl Shop {
         self.server.psql("postgres", &sql).parse().expect("a number")
     }
 
-    /// Asserts that nothing counts but `backups`, that the last job failed with `words`, and that
+    /// Asserts that nothing counts but `backups`, that the last backup failed with `words`, and that
     /// `status` tells so.
     #[track_caller]
     pub(crate) fn only(&self, backups: &[&str], words: &str) {

@@ -227,7 +227,7 @@ fn a_catalog_that_somebody_holds_hides_no_job_and_stops_neither_look_nor_restore
         assert_eq!((&failed["state"], &failed["code"]), (&"failed".into(), &"catalog_busy".into()));
         let told = status["findings"].to_string();
         assert!(
-            told.contains("the last job failed: ") && told.contains("drctl backup shop"),
+            told.contains("the last backup failed: ") && told.contains("drctl backup shop"),
             "{told}"
         );
         let jobs: Vec<_> =

@@ -104,7 +104,7 @@ fn every_attempt_leaves_a_job() {
     // The first of all: there is no catalog yet.
     let aside = away(&key);
     let _ = shop.site.drctl(&["backup", "shop"]).ended(9);
-    assert!(findings(&shop).contains("the last job failed: keys."), "{}", findings(&shop));
+    assert!(findings(&shop).contains("the last backup failed: keys."), "{}", findings(&shop));
     fs::rename(aside, &key).unwrap();
     let id = shop.site.backup();
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);
@@ -113,14 +113,17 @@ fn every_attempt_leaves_a_job() {
     let _ = shop.site.drctl(&["backup", "shop"]).ended(8);
     let told = shop.site.drctl(&["status", "--check"]).ended(3).out;
     assert!(told.contains("the bucket cannot be read"), "{told}");
-    assert!(told.contains("the last job failed: "), "{told}");
+    assert!(told.contains("the last backup failed: "), "{told}");
     let job = shop.site.status()["last_job"].clone();
     assert_eq!((&job["kind"], &job["state"]), (&"backup".into(), &"failed".into()), "{job}");
     assert!(job["code"].is_string() && job["message"].is_string(), "{job}");
     fs::rename(aside, &repository).unwrap();
     let told = shop.site.drctl(&["status", "--check"]).ended(3).out;
     assert!(!told.contains("cannot be read"), "{told}");
-    assert!(told.contains("the last job failed: ") && told.contains("drctl backup shop"), "{told}");
+    assert!(
+        told.contains("the last backup failed: ") && told.contains("drctl backup shop"),
+        "{told}"
+    );
     assert_eq!(shop.site.rows()[0]["backup"], id.as_str());
     // A command line that is wrong is no attempt.
     let _ = shop.site.backup();
@@ -186,10 +189,10 @@ fn a_catalog_that_knows_of_a_failure_alone_hides_no_backup() {
     let (repository, aside) = (shop.site.path("repository"), shop.site.path("aside"));
     fs::rename(&repository, &aside).unwrap();
     let _ = shop.site.drctl(&["backup", "shop"]).ended(8);
-    assert!(findings(&shop).contains("the last job failed: "), "{}", findings(&shop));
+    assert!(findings(&shop).contains("the last backup failed: "), "{}", findings(&shop));
     fs::rename(&aside, &repository).unwrap();
     assert_eq!(shop.site.rows()[0]["backup"], id.as_str());
-    assert!(findings(&shop).contains("the last job failed: "), "{}", findings(&shop));
+    assert!(findings(&shop).contains("the last backup failed: "), "{}", findings(&shop));
 }
 
 #[test]

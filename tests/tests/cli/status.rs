@@ -174,7 +174,7 @@ fn a_failure_and_a_suspect_backup_need_attention() {
     site.replace(&format!("port = {}", server.port()), "port = 1");
     let _ = site.drctl(&["backup", "shop"]).ended(10);
     let told = site.drctl(&["status", "--check"]).ended(3);
-    assert!(told.out.contains("the last job failed: cannot reach"), "{}", told.out);
+    assert!(told.out.contains("the last backup failed: cannot reach"), "{}", told.out);
     assert_eq!(site.told("job_failed").len(), 1, "{}", site.status());
     let _ = site.drctl(&["status"]).ended(0);
 }

@@ -24,18 +24,18 @@ impl SourceStatus {
         let (code, text) = match job.state {
             JobState::Failed => {
                 let why = job.message.as_deref().unwrap_or("for an unknown reason");
-                let text = format!("the last job failed: {why}; when that is mended {again}");
+                let text = format!("the last backup failed: {why}; when that is mended {again}");
                 (FindingCode::JobFailed, text)
             }
             JobState::Cancelled => {
-                (FindingCode::JobStopped, format!("the last job was stopped: {again}"))
+                (FindingCode::JobStopped, format!("the last backup was stopped: {again}"))
             }
             JobState::Interrupted => {
-                (FindingCode::JobDied, format!("the last job's process died: {again}"))
+                (FindingCode::JobDied, format!("the process of the last backup died: {again}"))
             }
             _ if self.running == Some(false) => {
                 let text = format!(
-                    "the job that was begun at {since:.0} has died and left no backup: {again}"
+                    "the backup that was begun at {since:.0} has died and left no backup: {again}"
                 );
                 (FindingCode::JobDied, text)
             }
@@ -129,8 +129,8 @@ mod tests {
     use drctl_policies::recovery::RecoverableUntil;
     use jiff::{SignedDuration, Timestamp};
 
-    use super::super::judge::tests::{increment, status};
     use super::super::LogStatus;
+    use super::super::judge::tests::{increment, status};
     use super::*;
 
     fn job(kind: JobKind, state: JobState) -> Job {

@@ -105,7 +105,7 @@ pub struct LogStatus {
 pub enum Health {
     /// There is a good backup, young enough as far as an objective says.
     Good,
-    /// Something needs attention: the last job failed, the newest backup is suspect.
+    /// Something needs attention: the last backup failed, the newest backup is suspect.
     Attention,
     /// The objective is breached, or there is no good backup at all.
     Breached,
