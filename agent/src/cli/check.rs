@@ -125,11 +125,7 @@ fn looked(
         (Depth::Data, false) => {
             (Closeness::Stored, "every stored byte; not decrypted: no identity at hand fits")
         }
-        (Depth::Data, true) => (
-            Closeness::Plain,
-            "every stored byte, and every byte after \
-                                                   decryption",
-        ),
+        (Depth::Data, true) => (Closeness::Plain, "every stored and every decrypted byte"),
     }
 }
 
@@ -293,10 +289,7 @@ async fn plan_by_heads(setup: &Setup, repository: &Repository, source: &SourceId
     let Some(cache) = setup.log_cache(repository).await else { return };
     let learnt = learn_anew(&LogStore::reader(repository, source), &cache).await;
     if let Err(error) = learnt {
-        tracing::warn!(
-            "the catalog still holds what a wrong index says of the WAL of {source}: \
-                        {error:#}"
-        );
+        tracing::warn!("a wrong index of {source} is still in the catalog: {error:#}");
     }
 }
 

@@ -235,6 +235,6 @@ fn of_a_record_no_byte_is_claimed() {
         let told = String::from_utf8(output.stdout).unwrap();
         assert!(told.contains("only its record: the data is in pgBackRest's repository"), "{told}");
         assert!(told.contains("what pgBackRest lists"), "{told}");
-        assert!(!told.contains("every stored byte") && !told.contains("plain byte"), "{told}");
+        assert!(!told.contains("every stored") && !told.contains("decrypted byte"), "{told}");
     }
 }

@@ -84,7 +84,7 @@ fn what_was_not_read_is_not_claimed() {
     let words = "signature, and that each object is there with its signed length";
     assert!(told.contains(words) && !told.contains("byte"), "{told}");
     let told = shop.site.drctl(&["verify", "--data"]).ended(0).out;
-    assert!(told.contains("every stored byte, and every byte after decryption"), "{told}");
+    assert!(told.contains("every stored and every decrypted byte"), "{told}");
 }
 
 /// What `status` says is amiss.

@@ -222,7 +222,7 @@ fn a_recovery_never_changes_a_file_of_the_source() {
     // Without a box nothing is replayed that would lead there.
     let (ran, _folder, _) = shop.recover(&[&at[..], &["--without-box"]].concat());
     let said = ran.failed(10, "query");
-    assert!(said.contains("makes a tablespace at"), "{said}");
+    assert!(said.contains("creates a tablespace at"), "{said}");
     assert!(now() == before, "files of the source were changed");
 }
 

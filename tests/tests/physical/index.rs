@@ -382,7 +382,10 @@ fn a_piece_of_another_length_is_told_by_verify_and_catalog_check() {
         let verified = shop.drctl(&["verify", "shop"]).ended(4).json();
         let problem = &verified["logs"][0]["problems"][0];
         assert_eq!(problem["code"], "segment_damaged", "{verified}");
-        assert!(problem["message"].as_str().unwrap().contains("are signed"), "{verified}");
+        assert!(
+            problem["message"].as_str().unwrap().contains("its signed length is"),
+            "{verified}"
+        );
         fs::write(&piece, &own).unwrap();
         let _ = shop.drctl(&["verify", "shop"]).ended(0);
         let _ = shop.drctl(&["catalog", "check"]).ended(0);

@@ -198,8 +198,7 @@ fn fit_for_sockets(place: PathBuf, more: usize, by_tools: bool) -> Result<PathBu
              possible"
         )
     } else if by_tools && bytes.as_os_str().as_bytes().contains(&b',') {
-        "its name has a comma, which PostgreSQL's client tools take for the end of the name"
-            .to_owned()
+        "its name has a comma, which the client tools take for the end of it".to_owned()
     } else {
         return Ok(place);
     };

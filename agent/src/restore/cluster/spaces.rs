@@ -98,7 +98,9 @@ impl<'a> Spaces<'a> {
 
 fn in_another_box(place: &Path) -> anyhow::Error {
     let place = shown(&place.to_string_lossy(), 200);
-    anyhow::anyhow!("the WAL makes a tablespace at {place}: the server is restarted in another box")
+    anyhow::anyhow!(
+        "the WAL creates a tablespace at {place}: the server is restarted in another box"
+    )
 }
 
 /// What a segment asks of its server. A record may have begun in the segment before: the walk over

@@ -243,7 +243,7 @@ mod tests {
         symlink(&outside, layout.box_root().join("srv")).unwrap();
         for place in ["/srv/pg", "/srv", "relative", "/a/../b", "/"] {
             let error = lead(&layout, 5, Path::new(place)).unwrap_err().to_string();
-            assert!(error.contains("makes a tablespace at"), "{place}: {error}");
+            assert!(error.contains("creates a tablespace at"), "{place}: {error}");
         }
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
         symlink(&outside, layout.data().join(LINKS).join("9")).unwrap();
