@@ -126,9 +126,12 @@ pub trait Cluster {
     fn archived(&self) -> String {
         // From 17 on the boundary belongs to the segment behind it, which does not end.
         let name = self.sql("select pg_walfile_name(pg_switch_wal() - 1)");
-        until("the log to be archived", || {
-            self.sql("select coalesce(last_archived_wal, '') from pg_stat_archiver") >= name
-        });
+        // The last that was archived may be of an earlier timeline.
+        let marked = format!(
+            "select exists (select from pg_ls_archive_statusdir() where name = '{name}.done')
+                 or (select last_archived_wal >= '{name}' from pg_stat_archiver)"
+        );
+        until("the log to be archived", || self.sql(&marked) == "t");
         name
     }
 

@@ -347,7 +347,7 @@ fn a_gap_before_a_branch_a_missing_history_and_a_lost_end_are_told() {
         all.into_iter().find(|one| one["check"] == "source.shop.stored").expect("a finding")
     };
     assert_eq!(stored(3)["level"], "good");
-    // Meanwhile the server may have archived more.
+    // The last that it archived may be one of the timeline before: it had it from its base backup.
     std::fs::remove_file(on("-00000002").last().unwrap()).unwrap();
     let lost = stored(1);
     assert!(lost["text"].to_string().contains("in the bucket it ends at"), "{lost}");

@@ -27,6 +27,8 @@ use crate::common::process::blocking;
 /// restore may help, and the same once more does not.
 const UNUSABLE: &str = "which cannot be created in the box";
 
+const BELOW: &str = "this restore lies below it: restore into another directory";
+
 /// Whether that was said in these words, a server's or ours.
 #[must_use]
 pub fn is_unusable_place(words: &str) -> bool {
@@ -56,10 +58,15 @@ pub fn lead(layout: &Layout, oid: u32, place: &Path) -> Result<(), EngineError> 
         return Err(odd("it is in a directory of the box itself: restore into another directory"));
     }
     let place_in_box = as_in_box(place);
+    // A place that the next box covers with a link has no directory of ours in its way yet.
+    let below = |ours: &PathBuf| ours.starts_with(place) || ours.starts_with(&place_in_box);
+    if [layout.data(), layout.tablespaces()].iter().any(below) {
+        return Err(odd(BELOW));
+    }
     let names = names(&place_in_box).ok_or_else(|| odd("it is no plain absolute path"))?;
     let Some((last, parents)) = names.split_last() else { return Err(odd("it is the root")) };
     let failed = |errno: Errno| match errno {
-        Errno::EXIST => odd("this restore lies below it: restore into another directory"),
+        Errno::EXIST => odd(BELOW),
         errno => odd(&format!("the box cannot create it ({errno})")),
     };
     let target = layout.tablespace(oid);

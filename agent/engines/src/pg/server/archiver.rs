@@ -49,16 +49,28 @@ const ARCHIVER: &str = "
            current_user::text
     FROM pg_catalog.pg_stat_archiver";
 
-/// The listing wants `pg_monitor`, or a grant of its own.
+/// By the archiver's own marks: it takes segments of an earlier timeline after those of the present
+/// one, so that the last that it archived says nothing of what waits. The listing wants `pg_monitor`,
+/// or a grant of its own.
 const WAITING: &str = "
-    SELECT CASE WHEN last_archived_wal ~ '^[0-9A-F]{24}$' AND NOT pg_catalog.pg_is_in_recovery()
+    SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
                 THEN (SELECT pg_catalog.count(*) * pg_catalog.pg_size_bytes(
                                  pg_catalog.current_setting('wal_segment_size'))
-                      FROM pg_catalog.pg_ls_waldir() w
-                      WHERE w.name ~ '^[0-9A-F]{24}$' AND w.name > last_archived_wal
-                        AND w.name < pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()))
+                      FROM pg_catalog.pg_ls_archive_statusdir() w
+                      WHERE w.name ~ '^[0-9A-F]{24}\\.ready$')
            END
     FROM pg_catalog.pg_stat_archiver";
+
+/// The newest segment of the present timeline that is marked as archived. A promoted server archives
+/// what it has of an earlier timeline after it, and what came by replication bears the mark too: both
+/// are of earlier timelines.
+const MARKED: &str = "
+    SELECT pg_catalog.max(pg_catalog.left(name, 24))
+    FROM pg_catalog.pg_ls_archive_statusdir()
+    WHERE name ~ '^[0-9A-F]{24}\\.done$' AND NOT pg_catalog.pg_is_in_recovery()
+      AND pg_catalog.left(name, 8) = pg_catalog.left(
+              CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+                   THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END, 8)";
 
 const SLOTS: &str = "
     SELECT slot_name::text, active, coalesce(wal_status, 'unknown'),
@@ -97,7 +109,7 @@ pub struct Archived {
     pub system_id: u64,
     /// The size of its WAL segments.
     pub segment_size: WalSegmentSize,
-    /// The last segment that `archive_command` reported as stored, by name. It reports what was
+    /// The newest segment that `archive_command` reported as stored, by name. It reports what was
     /// dropped, too. Nothing where there was none since statistics were reset.
     pub last: Option<String>,
 }
@@ -121,8 +133,21 @@ pub async fn archived(server: &PgServer, application: &str) -> Result<Archived, 
     Ok(Archived {
         system_id: number(0).unwrap_or_default(),
         segment_size: number(1).and_then(WalSegmentSize::new).unwrap_or_default(),
-        last: text(&row, 2),
+        last: newest(&session, text(&row, 2)).await?,
     })
+}
+
+/// The newest segment that was archived, where `last` was the last one; that, where the role may not
+/// look at the marks.
+async fn newest(session: &Session, last: Option<String>) -> Result<Option<String>, EngineError> {
+    if last.is_none() {
+        return Ok(None);
+    }
+    match session.client.query_one(MARKED, &[]).await {
+        Ok(row) => Ok(last.max(text(&row, 0))),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(last),
+        Err(error) => Err(EngineError::query("look what is marked as archived")(error)),
+    }
 }
 
 /// By what a server gets rid of its WAL.
@@ -162,7 +187,7 @@ pub struct Acknowledged {
     pub segment_size: WalSegmentSize,
     /// Its timeline.
     pub timeline: Timeline,
-    /// The last segment that `wal push` took, by name; nothing where that is not its
+    /// The newest segment that `wal push` took, by name; nothing where that is not its
     /// `archive_command`.
     pub pushed: Option<String>,
     /// Up to where the slot's reader has stored it.
@@ -198,7 +223,7 @@ pub async fn acknowledged(
         system_id: number(0).unwrap_or_default(),
         segment_size: number(1).and_then(WalSegmentSize::new).unwrap_or_default(),
         timeline: timeline.unwrap_or(Timeline::FIRST),
-        pushed: text(&row, 3),
+        pushed: newest(&session, text(&row, 3)).await?,
         streamed: text(&row, 4).and_then(|text| text.parse().ok()),
     })
 }
