@@ -57,7 +57,7 @@ impl Holds {
         self.commits = either(self.commits, next.commits, |one, other| {
             (one.0.min(other.0), one.1.max(other.1))
         });
-        self.before = self.before.or(next.before);
+        // What lies before the first stretch; before the second lies the first.
         self.after = next.after.or(self.after);
         self.wal = either(self.wal, next.wal.clone(), |one, other| one.followed_by(&other));
         self
@@ -151,6 +151,12 @@ mod tests {
         assert_eq!(seconds, Some((40, 70)));
         assert_eq!(both.xids(), Some((u32::MAX - 9, 2)));
         assert_eq!(both.restore_points().len(), 2);
+        let digest = |of| Some(Digest([of; 32]));
+        let bound = |before, after| Holds { before, after, ..one.clone() };
+        for before in [None, digest(1)] {
+            let both = bound(before, digest(2)).followed_by(&bound(digest(2), digest(3)));
+            assert_eq!((both.before, both.after), (before, digest(3)));
+        }
         let nothing = Holds::default();
         assert_eq!(nothing.clone().followed_by(&one), one);
         assert_eq!(one.clone().followed_by(&nothing), one);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use drctl_catalog::Catalog;
 use drctl_model::FindingCode;
 use drctl_tests::cluster::{Cluster as _, caught_up, list, since, standby, ticks};
+use drctl_tests::envelope::opened;
 use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::servers::scripted::Scripted;
@@ -153,6 +154,46 @@ fn parts_of_a_segment_are_joined_and_the_whole_is_enough() {
         let (ran, _folder, path) = shop.recover(&[target, &["--promote"]].concat());
         let _ = ran.ended(0);
         assert_eq!(ticks(&path), list(1..last), "{named}");
+    }
+}
+
+/// What is signed of a piece.
+fn head(piece: &PathBuf) -> Value {
+    let bytes = fs::read(piece).unwrap();
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap();
+    opened(line)
+}
+
+#[test]
+fn a_stream_that_is_begun_again_within_a_segment_goes_on_with_the_same_log() {
+    let shop = Archiving::start(false);
+    let mut streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.back_up();
+    // Each time within a segment whose predecessor is in the bucket as a whole.
+    for batch in 0..3 {
+        shop.tick(batch * 20 + 1..batch * 20 + 11);
+        shop.sql("select pg_switch_wal()");
+        shop.tick(batch * 20 + 11..batch * 20 + 16);
+        shipped(&shop.server);
+        let _ = streaming.end();
+        streaming = Streaming::start(&shop, &["--interval", "1"]);
+        shop.tick(batch * 20 + 16..batch * 20 + 21);
+        shipped(&shop.server);
+    }
+    shop.sql("select pg_switch_wal()");
+    shop.tick(61..71);
+    shipped(&shop.server);
+    until("the parts to be joined", || joined(&shop).1.len() >= 6);
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(0), "{view}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..71));
+    // Without the parts nothing but the whole tells what it follows.
+    let (whole, _) = joined(&shop);
+    let digests: Vec<_> = whole.iter().map(|piece| head(piece)).collect();
+    for pair in digests.windows(2) {
+        assert_eq!(pair[1]["holds"]["before"], pair[0]["plain_sha256"], "{pair:?}");
     }
 }
 

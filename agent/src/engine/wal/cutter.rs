@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::wal::WalWalker;
-use drctl_model::{Digest, Holds, LogPiece, LogPlace, Lsn, Timeline, WalSegmentSize};
+use drctl_model::{Digest, Holds, LogPiece, LogPlace, Lsn, Timeline, WalPart, WalSegmentSize};
 use sha2::{Digest as _, Sha256};
 
 use super::holds;
@@ -154,8 +154,16 @@ impl Cutter {
     /// The head of what the bucket has up to here, where that is other log.
     fn differs(&mut self) -> Option<Box<LogPiece>> {
         while let Some(check) = self.checks.pop_front_if(|check| check.at <= self.walker.at()) {
-            if check.at == self.at() && check.digest != self.digest() {
+            if check.at != self.at() {
+                continue;
+            }
+            if check.digest != self.digest() {
                 return Some(check.head);
+            }
+            // It is the same log, and what is cut from there on follows what that follows.
+            let part = check.head.place.wal().map(|place| place.part);
+            if matches!(part, Some(WalPart::Range { start, .. }) if start == self.start) {
+                self.bound = self.bound.or(check.head.holds.before);
             }
         }
         None
@@ -178,8 +186,10 @@ impl Cutter {
         let begins = self.size.start_of(self.start) == self.start;
         let found = Holds { after: (!begins).then_some(up_to), ..found };
         self.bound = Some(up_to);
-        let before = self.parts.take().unwrap_or_default();
-        self.parts = Some(before.followed_by(&found));
+        self.parts = Some(match self.parts.take() {
+            Some(parts) => parts.followed_by(&found),
+            None => found.clone(),
+        });
         let cut = self.piece(self.start, bytes, found);
         self.start = cut.end;
         Some(cut)
