@@ -195,9 +195,8 @@ fn a_cluster_that_is_not_the_one_that_the_server_names_is_no_backup() {
     let said = site.fails(10, "structure", &["backup", "shop"]);
     assert!(said.contains(&own) || said.contains("of another cluster"), "{said}");
     assert!(site.manifests().is_empty() && site.rows().is_empty());
-    let ran = site.drctl(&["wal", "stream", "shop"]);
-    let words = [ran.out.as_str(), &ran.err].concat();
-    assert!(ran.code != Some(0) && words.contains(&format!("is of the cluster {own}")), "{ran:?}");
+    let ran = site.drctl(&["wal", "stream", "shop"]).ended(1);
+    assert!(ran.err.contains(&format!("is of the cluster {own}")), "{ran:?}");
 }
 
 /// A server with TLS, a certificate by the authority, and a password.

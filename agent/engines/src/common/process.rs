@@ -85,15 +85,6 @@ pub(crate) fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into())
 }
 
-/// A program as it is found: where it is named, or by the search path.
-fn found(program: &Path) -> Option<PathBuf> {
-    if program.components().count() > 1 {
-        return Some(program.to_owned());
-    }
-    let path = search_path();
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
-}
-
 impl Tool {
     /// A tool that sees nothing of our environment but `PATH` and `TZ`, and speaks English.
     pub(crate) fn new(name: &'static str, program: PathBuf) -> Self {
@@ -161,9 +152,7 @@ impl Tool {
     }
 
     fn spawn(&self, command: &mut Command) -> Result<Child, EngineError> {
-        if let Some(program) = found(&self.program) {
-            runs(&program)?;
-        }
+        runs(&self.program)?;
         let action = format!("start {}", self.program.display());
         command.spawn().map_err(EngineError::io(action))
     }

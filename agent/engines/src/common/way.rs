@@ -12,6 +12,7 @@ use nix::unistd::{Uid, User};
 use rustix::process::geteuid;
 
 use super::EngineError;
+use super::process::search_path;
 
 /// Whoever may write into a directory can put something else in the place of what lies there.
 const OTHERS_MAY_WRITE: u32 = 0o022;
@@ -119,7 +120,17 @@ fn unfit(found: &Metadata, itself: Option<u32>, trusted: &[u32]) -> Option<Unfit
 /// # Errors
 /// [`EngineError::Changeable`].
 pub(crate) fn runs(program: &Path) -> Result<(), EngineError> {
-    believed_by(program, geteuid().as_raw())
+    let found = found(program);
+    found.map_or(Ok(()), |program| believed_by(&program, geteuid().as_raw()))
+}
+
+/// A program as it is found: where it is named, or by the search path.
+fn found(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return Some(program.to_owned());
+    }
+    let path = search_path();
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 /// Whether a file may be believed, as a program may be run; root takes the word of the account whose file

@@ -259,7 +259,7 @@ mod tests {
         let needs = ClusterNeeds { sizes, ..needs() };
         let report = compare(&needs, &host(folder.path()));
         assert_eq!((report.missing.len(), report.notes.len()), (0, 2), "{report:?}");
-        let told = "shared_buffers = 4000GB of the source is more than this host can give";
+        let told = "the source's shared_buffers = 4000GB is too much for this host";
         assert!(report.notes[0].starts_with(told), "{report:?}");
     }
 

@@ -408,9 +408,10 @@ mod tests {
         {
             let (mut link, mut far) = pair(Duration::from_millis(200));
             link.write_all(b"question").await.unwrap();
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
             let endless = async {
                 while far.write_all(beside).await.is_ok() {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    ticks.tick().await;
                 }
             };
             let reading = async {
