@@ -151,7 +151,7 @@ pub(super) async fn verify(
         Exit::Success => None,
         _ => found.amiss(source),
     };
-    let (exit, found) = run(setup, (JobKind::Verify, sources), looking, amiss).await?;
+    let (exit, found) = run(setup, (JobKind::Verify, sources), Box::pin(looking), amiss).await?;
     found.print(screen, args);
     Ok(exit)
 }

@@ -258,24 +258,25 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
             | Verb::Verify(_)
             | Verb::Wal { verb: args::WalVerb::Push { .. } | args::WalVerb::Stream { .. } }
     ) {
-        return dispatch(cli, screen, &stop).await;
+        return Box::pin(dispatch(cli, screen, &stop)).await;
     }
     tokio::select! {
-        done = dispatch(cli, screen, &stop) => done,
+        done = Box::pin(dispatch(cli, screen, &stop)) => done,
         () = stop.requested() => Err(AgentError::Interrupted.into()),
     }
 }
 
 async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
     let Some(asked) = asked(&cli.verb) else {
-        return execute(&cli, None, screen, stop).await;
+        return Box::pin(execute(&cli, None, screen, stop)).await;
     };
     let setup = Setup::load(&cli.config)?;
     let patience = match asked {
         Asked::Short => setup.patience(),
         Asked::Data => setup.patience_with_data(),
     };
-    heard_within(&setup, patience, execute(&cli, Some(setup.clone()), screen, stop)).await
+    let work = Box::pin(execute(&cli, Some(setup.clone()), screen, stop));
+    heard_within(&setup, patience, work).await
 }
 
 /// What a command asks the bucket for that may be ended anywhere.
@@ -306,24 +307,27 @@ fn asked(verb: &Verb) -> Option<Asked> {
 async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -> Result<Exit> {
     let setup = || known.map_or_else(|| Setup::load(&cli.config), Ok);
     match &cli.verb {
-        Verb::Init(args) => init::init(screen, &cli.config, args).await,
+        Verb::Init(args) => Box::pin(init::init(screen, &cli.config, args)).await,
         Verb::Backup { source, full, incremental } => {
             let requested = match (full, incremental) {
                 (true, _) => RequestedKind::Full,
                 (false, true) => RequestedKind::Incremental,
                 (false, false) => RequestedKind::AsConfigured,
             };
-            backups::backup(screen, &setup()?, source, requested, stop).await
+            Box::pin(backups::backup(screen, &setup()?, source, requested, stop)).await
         }
-        Verb::List { source } => backups::list(screen, &setup()?, source.as_deref()).await,
-        Verb::Accept { backup } => accept::accept(screen, &setup()?, backup).await,
-        Verb::Show(args) => backups::show(screen, &setup()?, args).await,
-        Verb::Restore(args) => restore::restore(screen, &setup()?, args, stop).await,
-        Verb::TakeOver(args) => take_over::take_over(screen, &setup()?, args).await,
-        Verb::Verify(args) => check::verify(screen, &setup()?, args, stop).await,
-        Verb::Status { check } => status::status(screen, &setup()?, *check).await,
+        Verb::List { source } => {
+            Box::pin(backups::list(screen, &setup()?, source.as_deref())).await
+        }
+        Verb::Accept { backup } => Box::pin(accept::accept(screen, &setup()?, backup)).await,
+        Verb::Show(args) => Box::pin(backups::show(screen, &setup()?, args)).await,
+        Verb::Restore(args) => Box::pin(restore::restore(screen, &setup()?, args, stop)).await,
+        Verb::TakeOver(args) => Box::pin(take_over::take_over(screen, &setup()?, args)).await,
+        Verb::Verify(args) => Box::pin(check::verify(screen, &setup()?, args, stop)).await,
+        Verb::Status { check } => Box::pin(status::status(screen, &setup()?, *check)).await,
         Verb::Doctor { source, identity } => {
-            doctor::doctor(screen, &setup()?, source.as_deref(), identity.as_deref()).await
+            Box::pin(doctor::doctor(screen, &setup()?, source.as_deref(), identity.as_deref()))
+                .await
         }
         Verb::Config { verb: ConfigVerb::Check } => state::config_check(screen, &setup()?),
         Verb::Config { verb: ConfigVerb::Show } => state::config_show(screen, &setup()?),
@@ -338,12 +342,12 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         Verb::Wal { verb: args::WalVerb::Take { socket, name, to } } => {
             wal::take_one(socket, name, to)
         }
-        Verb::Wal { verb } => wal::wal(screen, &setup()?, verb, stop).await,
-        Verb::Stanza { verb } => stanza::stanza(screen, &setup()?, verb).await,
-        Verb::Timeline { source } => timeline::timeline(screen, &setup()?, source).await,
-        Verb::When(args) => when::when(screen, &setup()?, args).await,
-        Verb::Catalog { verb } => state::catalog(screen, &setup()?, verb).await,
-        Verb::Keys { verb } => keys::keys(screen, setup, verb).await,
+        Verb::Wal { verb } => Box::pin(wal::wal(screen, &setup()?, verb, stop)).await,
+        Verb::Stanza { verb } => Box::pin(stanza::stanza(screen, &setup()?, verb)).await,
+        Verb::Timeline { source } => Box::pin(timeline::timeline(screen, &setup()?, source)).await,
+        Verb::When(args) => Box::pin(when::when(screen, &setup()?, args)).await,
+        Verb::Catalog { verb } => Box::pin(state::catalog(screen, &setup()?, verb)).await,
+        Verb::Keys { verb } => Box::pin(keys::keys(screen, setup, verb)).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "drctl", &mut script);

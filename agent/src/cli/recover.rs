@@ -36,7 +36,7 @@ pub(super) async fn recover(
         private::writable(directory)?;
     }
     let source = request.source.clone();
-    let recovering = planned_and_run(screen, setup, (args, request), stop);
+    let recovering = Box::pin(planned_and_run(screen, setup, (args, request), stop));
     if args.plan {
         return recovering.await;
     }
@@ -52,7 +52,8 @@ async fn planned_and_run(
 ) -> Result<Exit> {
     let drilling = if args.drill { Some(Drilling::begin(setup)?) } else { None };
     let mut tell = |note: PlanNote| screen.say(noted(&note));
-    let planned = unless(stop, plan(setup, request, &mut tell)).await?.map_err(refused)?;
+    let planned =
+        unless(stop, Box::pin(plan(setup, request, &mut tell))).await?.map_err(refused)?;
     if args.without_box {
         tracing::warn!("{NO_BOX}");
     }
@@ -62,9 +63,10 @@ async fn planned_and_run(
     }
     planned.complete().map_err(refused)?;
     planned.confirmed().map_err(refused)?;
-    let prepared = unless(stop, prepare(&planned, !(screen.json || screen.quiet))).await?;
+    let prepared =
+        unless(stop, Box::pin(prepare(&planned, !(screen.json || screen.quiet)))).await?;
     prepared.fits(&planned).map_err(refused)?;
-    run(screen, &planned, prepared, (args, drilling), stop).await
+    Box::pin(run(screen, &planned, prepared, (args, drilling), stop)).await
 }
 
 /// Does the work, unless somebody wishes for the end.

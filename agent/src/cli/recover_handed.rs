@@ -43,7 +43,7 @@ pub(super) async fn recover_handed(
         accept_loss: args.accept_loss,
     };
     let source = request.source.clone();
-    let recovering = planned_and_run(screen, setup, (args, request), stop);
+    let recovering = Box::pin(planned_and_run(screen, setup, (args, request), stop));
     if args.plan {
         return recovering.await;
     }

@@ -47,7 +47,7 @@ pub(super) async fn restore(
         private::writable(directory)?;
     }
     let source = request.source.clone();
-    let restoring = planned_and_run(screen, setup, (args, request), stop);
+    let restoring = Box::pin(planned_and_run(screen, setup, (args, request), stop));
     let done = match args.plan {
         true => restoring.await,
         false => {

@@ -71,7 +71,9 @@ pub(super) async fn wal(
                 engine.stream_log(&Streaming { setup, log_store, shipping, stop }).await
             };
             let streamed =
-                run(setup, (JobKind::LogStream, vec![id.clone()]), streaming, |(), _| None);
+                run(setup, (JobKind::LogStream, vec![id.clone()]), Box::pin(streaming), |(), _| {
+                    None
+                });
             streamed.await.map(|()| Exit::Success)
         }
     }

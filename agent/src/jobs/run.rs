@@ -1,5 +1,7 @@
 //! Work that is a job and no backup: on record from before the bucket is asked to how it ended.
 
+use std::pin::Pin;
+
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{JobEvent, JobKind, SourceId};
@@ -19,7 +21,7 @@ pub(crate) type Amiss = Option<(String, String)>;
 pub(crate) async fn run<T>(
     setup: &Setup,
     (kind, sources): (JobKind, Vec<SourceId>),
-    work: impl Future<Output = Result<T>>,
+    work: Pin<Box<impl Future<Output = Result<T>>>>,
     amiss: impl Fn(&T, &SourceId) -> Amiss,
 ) -> Result<T> {
     let sources = sources.into_iter().map(|source| (source, None));

@@ -261,7 +261,7 @@ impl Bucket {
         if !matches!(found, Ok(Err(_)) | Err(StoreError::Missing { .. })) {
             return found;
         }
-        match self.older(key, segment).await {
+        match Box::pin(self.older(key, segment)).await {
             Ok(Some(bytes)) => {
                 let odd = if found.is_ok() { Odd::Hidden } else { Odd::Deleted };
                 self.alarm(key, odd);
@@ -292,7 +292,7 @@ impl Bucket {
         let Some(versions) = &self.versions else { return Ok(None) };
         for version in versions.of(key).await? {
             if version.bytes == segment.sealed && !version.delete_marker {
-                let bytes = versions.get(&version, segment.sealed).await?;
+                let bytes = Box::pin(versions.get(&version, segment.sealed)).await?;
                 if seal::check_sealed(segment, &bytes).is_ok() {
                     return Ok(Some(bytes));
                 }

@@ -191,7 +191,7 @@ fn a_stream_that_is_begun_again_within_a_segment_goes_on_with_the_same_log() {
     assert_eq!(ticks(&path), list(1..71));
     // Without the parts nothing but the whole tells what it follows.
     let (whole, _) = joined(&shop);
-    let digests: Vec<_> = whole.iter().map(|piece| head(piece)).collect();
+    let digests: Vec<_> = whole.iter().map(head).collect();
     for pair in digests.windows(2) {
         assert_eq!(pair[1]["holds"]["before"], pair[0]["plain_sha256"], "{pair:?}");
     }

@@ -109,8 +109,8 @@ pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
     let begun = if request.resume { kept(directory)? } else { None };
     let external = backup.manifest.kind.external().cloned();
     let mut prepared = match external {
-        Some(external) => archived(planned, &backup, (&external, begun), bin_dir).await?,
-        None => stored(planned, backup, begun, (bin_dir, reckon)).await?,
+        Some(external) => Box::pin(archived(planned, &backup, (&external, begun), bin_dir)).await?,
+        None => Box::pin(stored(planned, backup, begun, (bin_dir, reckon))).await?,
     };
     let lacks = boxes.as_ref().and_then(|boxes| boxes.lacks.as_ref());
     let lacks = lacks.map(|lacks| format!("the restored server's box: {lacks}"));

@@ -43,14 +43,14 @@ pub async fn replay(
         (Base::Stored(base), _) => {
             let (request, base) = &**base;
             let limits = setup.limits();
-            extract_base(repository, request, base, (state, limits), meter, stop).await?;
-            with_log_ahead(&recovery, recover(&recovery, state, meter, stop)).await
+            Box::pin(extract_base(repository, request, base, (state, limits), meter, stop)).await?;
+            with_log_ahead(&recovery, Box::pin(recover(&recovery, state, meter, stop))).await
         }
         (Base::Archived(label), Some(stanza)) => {
             // pgBackRest leaves us a processor while it restores.
             let work = async {
                 stanza_base::restore_base(stanza, label, state, meter, stop).await?;
-                recover(&recovery, state, meter, stop).await
+                Box::pin(recover(&recovery, state, meter, stop)).await
             };
             with_log_ahead(&recovery, work).await
         }
