@@ -123,7 +123,8 @@ async fn restore_one(
     };
     match (&request.destination, &item.facts.content) {
         (Destination::Server { server, .. }, Content::Globals) => {
-            let target = GlobalsTarget::new((**server).clone(), APPLICATION.to_owned());
+            let target =
+                GlobalsTarget::new((**server).clone(), APPLICATION.to_owned(), request.missing);
             unless(stop, into_tool(outlet, request, item, &target)).await?;
             (restored.notes, restored.failed) = (target.notes(), target.failed());
         }

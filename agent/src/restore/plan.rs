@@ -174,7 +174,8 @@ pub async fn plan(
         Destination::Server { server, rename } => {
             let whole = rename.is_none() && request.databases.is_empty();
             let kept = if request.missing { take_kept(server, &mut items).await? } else { vec![] };
-            look_at(server, (manifest, &items, &kept), (whole, request.owner)).await?
+            let extent = (whole, request.missing, request.owner);
+            look_at(server, (manifest, &items, &kept), extent).await?
         }
     };
     let outlet = outlet(repository, request, limits, &Meter::default());

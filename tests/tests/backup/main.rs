@@ -21,6 +21,7 @@ mod matrix;
 mod memory;
 mod newer;
 mod peers;
+mod present;
 mod races;
 mod refusals;
 mod remembered;

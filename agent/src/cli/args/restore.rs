@@ -152,8 +152,8 @@ pub struct RestoreArgs {
     /// Load over this many connections at once. More than one needs disk space for the dump.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub jobs: u32,
-    /// Restore only databases that are not on the server yet. One that has all the rows that were
-    /// dumped is kept.
+    /// Restore only databases, roles and tablespaces that are not on the server yet. A database that
+    /// has all the rows that were dumped is kept, and so are roles and tablespaces that exist.
     #[arg(long, conflicts_with_all = ["to_files", "to_directory", "to_stdout"])]
     pub missing: bool,
     /// Allow functions of database owners to run as a superuser of the target during the restore:

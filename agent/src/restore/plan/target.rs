@@ -105,7 +105,7 @@ fn database_of(item: &Item) -> Option<&DatabaseFacts> {
 pub(super) async fn look_at(
     server: &PgServer,
     (manifest, items, kept): (&Manifest, &[Item], &[Item]),
-    (whole, owners): (bool, bool),
+    (whole, missing, owners): (bool, bool, bool),
 ) -> Result<(Vec<String>, Option<Code>)> {
     let all = items.iter().map(|item| (item, false)).chain(kept.iter().map(|item| (item, true)));
     let wanted: Vec<RestoreDatabase<'_>> = all
@@ -116,7 +116,7 @@ pub(super) async fn look_at(
         .collect();
     let dumped = manifest.tools.get("server").and_then(|version| major_of(version));
     let globals = items.iter().any(|item| item.facts.content == Content::Globals);
-    let extent = Extent { whole, globals };
+    let extent = Extent { whole, globals, missing };
     let found = preflight(server, dumped, &wanted, extent, APPLICATION).await;
     let found = found.context("look at the target server")?;
     let loads = items.iter().any(|item| database_of(item).is_some());

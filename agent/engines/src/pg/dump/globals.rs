@@ -15,8 +15,11 @@ use tokio::io::AsyncWrite;
 use tokio::process::ChildStdout;
 use tokio_postgres::error::SqlState;
 
-use super::script::{SCRIPT_BYTES, Trailer, head, role_of, statements, tablespace_of};
+use super::script::{
+    SCRIPT_BYTES, Subject, Trailer, granted, head, role_of, statements, subject_of, tablespace_of,
+};
 use super::stream::{WatchedRead, WatchedWrite, Watcher};
+use super::there::There;
 use crate::common::process::{Running, Tool};
 use crate::common::{EngineError, RestoreTarget, StreamOutcome, ToolFeed, ToolRun};
 use crate::pg::server::PgServer;
@@ -97,12 +100,14 @@ pub(crate) fn tool_run(output: ChildStdout, running: Running, silence: Duration)
 
 /// A server whose roles and tablespaces are restored.
 ///
-/// Roles that exist already get the attributes of the backup. The role that we are logged in as
-/// is left as it is, so that a restore never locks itself out.
+/// Roles that exist already get the attributes of the backup, or stay as they are where only what
+/// is missing is asked for. The role that we are logged in as is left as it is, so that a restore
+/// never locks itself out.
 #[derive(Debug)]
 pub struct GlobalsTarget {
     server: PgServer,
     application: String,
+    missing: bool,
     told: Arc<Mutex<Told>>,
 }
 
@@ -116,10 +121,10 @@ struct Told {
 }
 
 impl GlobalsTarget {
-    /// The server as a target.
+    /// The server as a target; with `missing` only of what is not there yet.
     #[must_use]
-    pub fn new(server: PgServer, application_name: String) -> Self {
-        GlobalsTarget { server, application: application_name, told: Arc::default() }
+    pub fn new(server: PgServer, application_name: String, missing: bool) -> Self {
+        GlobalsTarget { server, application: application_name, missing, told: Arc::default() }
     }
 
     /// What was left out or existed already, for people; complete after the outcome.
@@ -144,14 +149,14 @@ impl RestoreTarget for GlobalsTarget {
         let watcher = Watcher::<Trailer>::new();
         let gather = Gather(Arc::clone(&script));
         let input = Box::pin(WatchedWrite::new(gather, watcher.clone()));
-        let told = Arc::clone(&self.told);
+        let (told, missing) = (Arc::clone(&self.told), self.missing);
         let outcome = Box::pin(async move {
             watcher.read("roles and tablespaces")?;
             let bytes = std::mem::take(&mut *script.lock().unwrap_or_else(PoisonError::into_inner));
             let script = String::from_utf8(bytes).map_err(|_| {
                 EngineError::Config("the dump of roles and tablespaces is not UTF-8".to_owned())
             })?;
-            let done = apply(&session, &statements(&script)).await?;
+            let done = apply(&session, &statements(&script), missing).await?;
             *told.lock().unwrap_or_else(PoisonError::into_inner) = done;
             Ok(())
         });
@@ -160,16 +165,23 @@ impl RestoreTarget for GlobalsTarget {
 }
 
 /// Runs the statements, each on its own: one that fails keeps no other from being run.
-async fn apply(session: &Session, statements: &[String]) -> Result<Told, EngineError> {
+async fn apply(
+    session: &Session,
+    statements: &[String],
+    missing: bool,
+) -> Result<Told, EngineError> {
     let me = session.text("SELECT current_user::text", "ask for the current role").await?;
+    let there = There::on(session).await?;
     let Told { mut notes, mut failed } = Told::default();
     run(session, "BEGIN", "begin to restore the globals").await?;
     for statement in statements {
         if let Some((_, role)) = role_of(statement).filter(|(_, role)| *role == me) {
             let note = format!("role {role}: not changed, because drctl is logged in as this role");
-            if !notes.contains(&note) {
-                notes.push(note);
-            }
+            once(&mut notes, note);
+            continue;
+        }
+        if let Some(subject) = there.changed_by(statement).filter(|_| missing) {
+            once(&mut notes, left(statement, &subject, &there));
             continue;
         }
         // Ours is UTF-8 in any case, and so is the script.
@@ -183,8 +195,7 @@ async fn apply(session: &Session, statements: &[String]) -> Result<Told, EngineE
         match result {
             Ok(()) => {}
             Err(said) if said.is(&SqlState::DUPLICATE_OBJECT) && is_creation(statement) => {
-                let what = head(statement).trim_start_matches("CREATE ").to_lowercase();
-                notes.push(format!("{what}: exists already"));
+                notes.push(existed(statement));
             }
             // A session that is gone fails at the next step.
             Err(said) => failed.push(format!("{}: {said}", head(statement))),
@@ -192,6 +203,38 @@ async fn apply(session: &Session, statements: &[String]) -> Result<Told, EngineE
     }
     run(session, "COMMIT", "commit the globals").await?;
     Ok(Told { notes, failed })
+}
+
+fn once(notes: &mut Vec<String>, note: String) {
+    if !notes.contains(&note) {
+        notes.push(note);
+    }
+}
+
+/// What is said of something that was there and is not changed.
+fn left(statement: &str, subject: &Subject, there: &There) -> String {
+    match subject {
+        Subject::Tablespace(name) => format!("tablespace {name}: there already, left as it is"),
+        Subject::Role(member) => match granted(statement).map(Subject::Role) {
+            // A role that the backup brings along.
+            Some(role @ Subject::Role(_)) if !there.has(&role) => {
+                format!("role {member}: left as it is, so this was not done: {statement}")
+            }
+            _ => format!("role {member}: there already, left as it is"),
+        },
+    }
+}
+
+/// What is said of something that was there and is now as the backup has it.
+fn existed(statement: &str) -> String {
+    match subject_of(statement) {
+        Some(Subject::Role(name)) => format!(
+            "role {name}: was there already, and now has the attributes, settings and memberships \
+             of the backup"
+        ),
+        Some(Subject::Tablespace(name)) => format!("tablespace {name}: was there already"),
+        None => format!("{}: was there already", head(statement)),
+    }
 }
 
 fn is_creation(statement: &str) -> bool {

@@ -18,6 +18,7 @@ mod snapshot;
 mod source;
 pub(crate) mod stream;
 pub(crate) mod tables;
+mod there;
 mod waits;
 mod walker;
 

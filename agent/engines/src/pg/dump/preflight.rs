@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 use super::databases;
 use super::fit::{has_public, may_count};
 use super::restore::all_whole;
+use super::there::There;
 use crate::common::EngineError;
 use crate::pg::server::PgServer;
 use crate::pg::server::ServerError;
@@ -54,6 +55,8 @@ pub struct Extent {
     pub whole: bool,
     /// Roles and tablespaces, which only a superuser can make.
     pub globals: bool,
+    /// Only what is not there yet: roles and tablespaces that are there stay as they are.
+    pub missing: bool,
 }
 
 /// Looks whether `wanted` can be restored. Changes nothing.
@@ -68,7 +71,7 @@ pub async fn preflight(
     server: &PgServer,
     dump_major: Option<u32>,
     wanted: &[RestoreDatabase<'_>],
-    Extent { whole, globals }: Extent,
+    Extent { whole, globals, missing }: Extent,
     application_name: &str,
 ) -> Result<Preflight, EngineError> {
     let maintenance = &server.maintenance_database;
@@ -103,7 +106,10 @@ pub async fn preflight(
     for database in wanted.iter().filter(|one| !one.kept && empty.contains(&one.target_name)) {
         has_public(server, database, application_name).await?;
     }
-    let notes = notes(&session, wanted, &existing, globals).await?;
+    let mut notes = notes(&session, wanted, &existing, globals).await?;
+    if globals {
+        notes.extend(There::on(&session).await?.note(&server.user, missing));
+    }
     let superuser = has(&session, "rolsuper").await?;
     Ok(Preflight { server_version, pg_restore, absent, empty, superuser, notes })
 }
@@ -144,7 +150,10 @@ fn target_names(wanted: &[RestoreDatabase<'_>]) -> Result<Vec<String>, EngineErr
     Ok(wanted.iter().map(|database| database.target_name.clone()).collect())
 }
 
-async fn names_of(session: &Session, query: &str) -> Result<HashSet<String>, EngineError> {
+pub(super) async fn names_of(
+    session: &Session,
+    query: &str,
+) -> Result<HashSet<String>, EngineError> {
     let failed = |error| EngineError::query("look at the server")(error);
     let rows = session.client.query(query, &[]).await.map_err(failed)?;
     let name = |row: &Row| row.try_get(0).map(spelled);
@@ -152,7 +161,7 @@ async fn names_of(session: &Session, query: &str) -> Result<HashSet<String>, Eng
 }
 
 /// Asks for names of the whole server.
-fn shared_names(column: &str, table: &str) -> String {
+pub(super) fn shared_names(column: &str, table: &str) -> String {
     format!(
         "SELECT CASE WHEN pg_catalog.getdatabaseencoding() IN ('UTF8', 'SQL_ASCII') THEN {} \
          ELSE pg_catalog.convert_to({column}::text, 'UTF8') END FROM pg_catalog.{table}",

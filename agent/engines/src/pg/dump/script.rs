@@ -109,6 +109,70 @@ pub(crate) fn role_of(statement: &str) -> Option<(&'static str, String)> {
     })
 }
 
+/// What a statement makes or changes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    /// A role: its attributes, settings, comment, or what it is granted. `PUBLIC` for all roles.
+    Role(String),
+    /// A tablespace: its options, comment, or who may use it.
+    Tablespace(String),
+}
+
+/// What a statement of `pg_dumpall` makes or changes; nothing for those about the session.
+pub(crate) fn subject_of(statement: &str) -> Option<Subject> {
+    let words = words(statement);
+    let at = |word: &str| words.iter().position(|it| it == word).map(|at| at + 1);
+    let named = |at: usize| words.get(at).map(|name| unquoted(name));
+    let object = |at: usize| match words.get(at)?.as_str() {
+        "ROLE" => named(at + 1).map(Subject::Role),
+        "TABLESPACE" => named(at + 1).map(Subject::Tablespace),
+        _ => None,
+    };
+    match words.first()?.as_str() {
+        "CREATE" | "ALTER" => object(1),
+        "COMMENT" | "SECURITY" => object(at("ON")?),
+        "GRANT" | "REVOKE" => {
+            let tablespace = at("ON").and_then(object);
+            let grantee = at("TO").or_else(|| at("FROM")).and_then(named);
+            tablespace.or(grantee.map(Subject::Role))
+        }
+        _ => None,
+    }
+}
+
+/// The role whose membership a statement grants.
+pub(crate) fn granted(statement: &str) -> Option<String> {
+    let words = words(statement);
+    let is = words.first()? == "GRANT" && words.get(2)? == "TO";
+    is.then(|| words.get(1).map(|name| unquoted(name))).flatten()
+}
+
+/// The words of a statement; a quoted name is one word, with its quotes.
+fn words(statement: &str) -> Vec<String> {
+    let (bytes, mut found, mut at) = (statement.as_bytes(), Vec::new(), 0);
+    while at < bytes.len() {
+        let start = at;
+        while at < bytes.len() && !bytes[at].is_ascii_whitespace() {
+            at = match bytes[at] {
+                b'"' => quote_end(bytes, at, false),
+                // Texts end what is read here: no name comes after one.
+                b'\'' => return found,
+                _ => at + 1,
+            };
+        }
+        if at > start {
+            found.push(statement[start..at].to_owned());
+        }
+        at += 1;
+    }
+    found
+}
+
+fn unquoted(word: &str) -> String {
+    let name = if word.starts_with('"') { name_after(word) } else { None };
+    name.unwrap_or_else(|| word.trim_end_matches(',').to_owned())
+}
+
 /// The tablespace that a `CREATE TABLESPACE` makes.
 pub(crate) fn tablespace_of(statement: &str) -> Option<String> {
     name_after(statement.strip_prefix("CREATE TABLESPACE ")?)
@@ -170,6 +234,34 @@ mod tests {
             assert_eq!(found.as_ref().map(|(verb, name)| (*verb, name.as_str())), expected);
         }
         assert_eq!(tablespace_of("CREATE TABLESPACE t OWNER x").as_deref(), Some("t"));
+    }
+
+    #[test]
+    fn whom_a_statement_changes_is_known() {
+        let role = |name: &str| Some(Subject::Role(name.to_owned()));
+        let tablespace = |name: &str| Some(Subject::Tablespace(name.to_owned()));
+        let cases = [
+            ("CREATE ROLE app", role("app")),
+            ("ALTER ROLE app WITH LOGIN PASSWORD 'x TO y'", role("app")),
+            ("ALTER ROLE \"a \"\"TO b\" SET work_mem TO '1MB'", role("a \"TO b")),
+            ("COMMENT ON ROLE app IS 'a TO b'", role("app")),
+            ("SECURITY LABEL FOR dummy ON ROLE app IS 'x'", role("app")),
+            ("GRANT boss TO app WITH ADMIN OPTION, INHERIT TRUE GRANTED BY postgres", role("app")),
+            ("GRANT \"to TO\" TO \"ON x\"", role("ON x")),
+            ("GRANT SET, ALTER SYSTEM ON PARAMETER work_mem TO app", role("app")),
+            ("GRANT ALL ON PARAMETER work_mem TO PUBLIC", role("PUBLIC")),
+            ("REVOKE ALL ON PARAMETER work_mem FROM app", role("app")),
+            ("CREATE TABLESPACE t OWNER app LOCATION '/x'", tablespace("t")),
+            ("ALTER TABLESPACE t SET (seq_page_cost=2)", tablespace("t")),
+            ("GRANT ALL ON TABLESPACE t TO app", tablespace("t")),
+            ("REVOKE ALL ON TABLESPACE \"t t\" FROM PUBLIC", tablespace("t t")),
+            ("COMMENT ON TABLESPACE t IS 'x'", tablespace("t")),
+            ("SET client_encoding = 'UTF8'", None),
+            ("SET SESSION AUTHORIZATION app", None),
+        ];
+        for (statement, expected) in cases {
+            assert_eq!(subject_of(statement), expected, "{statement}");
+        }
     }
 
     #[test]
