@@ -1,6 +1,8 @@
 //! Backups that drctl has pgBackRest make: of which kind, and what is recorded of them.
 
-use drctl_tests::cluster::Cluster as _;
+use std::fs;
+
+use drctl_tests::cluster::{Cluster as _, list, ticks};
 use serde_json::{Value, json};
 
 use crate::common::{STANZA, Shop};
@@ -237,4 +239,47 @@ fn of_a_record_no_byte_is_claimed() {
         assert!(told.contains("what pgBackRest lists"), "{told}");
         assert!(!told.contains("every stored") && !told.contains("decrypted byte"), "{told}");
     }
+}
+
+#[test]
+fn a_backup_whose_directory_is_gone_is_good_no_more_and_the_older_one_is_used() {
+    let shop = Shop::start();
+    let first = id(&backup(&shop, &["--full"]));
+    let middle = id(&backup(&shop, &["--full"]));
+    let last = id(&backup(&shop, &["--incremental"]));
+    shop.tick(1..5);
+    shop.archived();
+    let place = |id: &str| {
+        let label = manifest(&shop, id)["kind"]["label"].as_str().unwrap().to_owned();
+        shop.path("repo/backup").join(STANZA).join(label)
+    };
+    // Its manifest is there, its data not: what looks at each backup finds it.
+    let data = place(&last).join("pg_data");
+    fs::rename(&data, shop.path("aside")).unwrap();
+    let verified = shop.drctl(&["verify", "shop"]).ended(4).json();
+    assert!(verified.to_string().contains("are gone (pg_data)"), "{verified}");
+    fs::rename(shop.path("aside"), &data).unwrap();
+    let _ = shop.drctl(&["verify", "shop", "--data"]).ended(0);
+
+    // The full one's directory: what is based on it is gone too, and pgBackRest's list says neither.
+    let label = place(&middle).file_name().unwrap().to_str().unwrap().to_owned();
+    fs::remove_dir_all(place(&middle)).unwrap();
+    assert_eq!(info(&shop).len(), 3, "pgBackRest lists all of them");
+    let verified = shop.drctl(&["verify", "shop"]).ended(4).json();
+    let said = format!("the files of the backup {label} are gone");
+    assert!(verified.to_string().contains(&said), "{verified}");
+    let listed = shop.drctl(&["list"]).ended(0).json();
+    let good = listed["backups"].as_array().unwrap().iter().filter(|row| row["good"] == true);
+    assert_eq!(good.map(|row| row["backup"].clone()).collect::<Vec<_>>(), [first.as_str()]);
+    let status = shop.drctl(&["status"]).ended(0).json()["sources"][0].clone();
+    assert_eq!(
+        (&status["health"], &status["newest_good"]["backup"]),
+        (&json!("breached"), &json!(first))
+    );
+    assert!(status["advice"].as_str().unwrap().contains("are gone"), "{status}");
+    let doctor = shop.drctl(&["doctor", "shop"]).ended(1).json();
+    assert!(doctor.to_string().contains(&said), "{doctor}");
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..5));
 }

@@ -25,6 +25,9 @@ pub struct Info {
     pub archives: Vec<ArchiveBounds>,
     /// The backups, the oldest first.
     pub backups: Vec<Backup>,
+    /// Backups that pgBackRest lists and whose directories are gone, or those of what they are
+    /// based on.
+    pub gone: Vec<Backup>,
 }
 
 /// How a stanza is, as `info` says.
@@ -159,6 +162,7 @@ impl Info {
                 .collect(),
             archives: archives.map(bounds).collect(),
             backups: backups.map(Backup::read).collect::<Result<_, _>>()?,
+            gone: Vec::new(),
         })
     }
 

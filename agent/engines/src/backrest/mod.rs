@@ -12,6 +12,7 @@ mod error;
 mod exits;
 mod info;
 mod listing;
+mod presence;
 mod raw;
 mod report;
 mod restore;
@@ -121,12 +122,18 @@ impl BackRest {
         .into())
     }
 
-    /// The same, also where the stanza is in trouble: [`Info::status`] says which.
+    /// The same, also where the stanza is in trouble: [`Info::status`] says which. What pgBackRest
+    /// lists and has no directory any more is in [`Info::gone`].
     ///
     /// # Errors
     /// [`BackRestError::Failed`] and [`EngineError::Silent`] where it fails;
     /// [`BackRestError::Says`] for an answer that cannot be read.
     pub async fn look(&self) -> Result<Info, EngineError> {
+        self.look_for_files(self.listed().await?).await
+    }
+
+    /// What pgBackRest's list says, whether the files are there or not.
+    async fn listed(&self) -> Result<Info, EngineError> {
         let text = self.answer("info", &["--output=json"]).await?;
         Info::parse(&text, &self.stanza, self.repo).map_err(says("info"))
     }

@@ -36,5 +36,6 @@ pub(super) fn info(ids: impl IntoIterator<Item = u32>, backups: Vec<Backup>) -> 
         clusters: ids.into_iter().map(cluster).collect(),
         archives: vec![],
         backups,
+        gone: Vec::new(),
     }
 }

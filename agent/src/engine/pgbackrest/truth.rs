@@ -77,13 +77,32 @@ pub(crate) fn truth(
             found.faults.push(Fault { code: "log_gap", text });
         }
     }
+    let gone = gone(stanza, &backups);
+    found
+        .faults
+        .extend(gone.iter().map(|(_, text)| Fault { code: "no_backup", text: text.clone() }));
     let newest = backups.last().and_then(|backup| needs(backup));
     let last = archive.segments.last().map(|segment| segment.name);
     found.incident = lost(&walk, newest, last.max(archived), archived)?;
     if let Some(text) = &found.incident {
         found.faults.push(Fault { code: "log_gap", text: text.clone() });
     }
+    let unmade = gone.into_iter().rev().find(|(covered, _)| !covered);
+    found.incident = found.incident.or(unmade.map(|(_, text)| text));
     Ok(found)
+}
+
+/// The backups that pgBackRest lists and whose files are gone, each with whether a later one is there.
+fn gone(stanza: &StanzaView, there: &[&Backup]) -> Vec<(bool, String)> {
+    let told = |backup: &Backup| {
+        let text = format!(
+            "the files of the backup {} are gone from pgBackRest's repository (its directory, or that \
+             of one it is based on), though pgBackRest lists it",
+            backup.label
+        );
+        (there.last().is_some_and(|last| last.stopped > backup.stopped), text)
+    };
+    stanza.info.gone.iter().map(told).collect()
 }
 
 /// What is missing from the newest backup on, up to the last segment that is there or that the

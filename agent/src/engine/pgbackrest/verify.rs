@@ -29,8 +29,8 @@ impl StanzaVerdict {
     }
 }
 
-/// Looks at a source's stanza, and whether it has any of the backups that are recorded; with `data`
-/// pgBackRest reads every file of its repository. Nothing for a source that has none.
+/// Looks at a source's stanza, whether it has any of the backups that are recorded, and whether the
+/// manifest and the data of each are there; with `data` pgBackRest reads every file of its repository. Nothing for a source that has none.
 ///
 /// # Errors
 /// Only what keeps it from looking. What is wrong is in the verdict.
@@ -57,6 +57,12 @@ pub(crate) async fn verify_stanza(
         verdict.problems.push(("no_backup".to_owned(), text));
     }
     let mut backups = BTreeMap::new();
+    for backup in &stanza.info.backups {
+        let lacks = stanza.backrest.lacks(&backup.label).await;
+        let Some(text) = lacks.context("list pgBackRest's backups")? else { continue };
+        verdict.problems.push(("no_backup".to_owned(), text.clone()));
+        backups.insert(backup.label.clone(), Some(text));
+    }
     if data {
         let found = stanza.backrest.verify(None).await.context("have pgBackRest verify")?;
         let bad = |part: &&VerifiedPart| !part.is_good();
@@ -67,7 +73,11 @@ pub(crate) async fn verify_stanza(
             let told = bad(&part).then(|| told("the backup", part));
             let problem = told.clone().map(|text| ("segment_damaged".to_owned(), text));
             verdict.problems.extend(problem);
-            backups.insert(part.name.clone(), told);
+            // What has no manifest may not be told of at all.
+            let before = backups.insert(part.name.clone(), told.clone());
+            if let (None, Some(Some(lacks))) = (told, before) {
+                backups.insert(part.name.clone(), Some(lacks));
+            }
         }
         let said = |text: &String| ("mismatch".to_owned(), format!("pgBackRest says: {text}"));
         verdict.problems.extend(found.problems.iter().map(said));
