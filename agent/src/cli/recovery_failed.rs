@@ -134,13 +134,18 @@ pub(super) fn failed(
 ) -> anyhow::Error {
     let newer = is_newer(&error);
     let (best, command) = alternative(args, plan, (directory, way), (chain, newer));
-    let text = format!(
-        "the recovery to {} failed: {error:#}\n  safe: the backups and the WAL in the bucket; do \
-         not use {} yet, see drctl.log and recovery.log in it\n  the source was not touched\n \
-         best alternative: {best}\n  command: {command}",
-        plan.target,
-        directory.display()
-    );
+    let lines = [
+        format!("the recovery to {} failed: {error:#}", plan.target),
+        format!(
+            "safe: the backups and the WAL in the bucket; do not use {} yet, see drctl.log and \
+             recovery.log in it",
+            directory.display()
+        ),
+        "the source was not touched".to_owned(),
+        format!("best alternative: {best}"),
+        format!("command: {command}"),
+    ];
+    let text = lines.join("\n  ");
     error.context(text)
 }
 

@@ -111,11 +111,10 @@ fn done_text(
     if args.streamed {
         let _ = write!(text, "\n  then stream its WAL again: drctl wal stream {source}");
     }
-    let _ = write!(
-        text,
-        "\n  then take a base backup, because a new timeline has begun: drctl backup {source}\n \
-         then check that its WAL arrives: drctl timeline {source}; drctl status"
-    );
+    let due = "then take a base backup, because a new timeline has begun";
+    let _ = write!(text, "\n  {due}: drctl backup {source}");
+    let arrives = "then check that its WAL arrives";
+    let _ = write!(text, "\n  {arrives}: drctl timeline {source}; drctl status");
     text
 }
 

@@ -224,7 +224,7 @@ fn a_closed_terminal_does_not_end_a_recovery() {
     let log = path.join("drctl.log");
     let told = || fs::read_to_string(&log).unwrap_or_default();
     until("the recovery to end", || process(["restore", &to]).is_none());
-    assert!(told().contains(&format!("show {last}")), "{}", told());
+    assert!(told().contains(&format!("/data: {last}")), "{}", told());
     let _ = shop.drctl(&into(&to, &last, &["--resume", "--promote"])).ended(0);
     assert_eq!(ticks(&path), list(1..41));
 }

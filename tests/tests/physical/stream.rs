@@ -257,7 +257,8 @@ fn a_stream_goes_on_by_itself_when_the_server_is_there_again() {
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     shop.tick(1..11);
     shop.server.stop();
-    until("the end to be seen", || streaming.said().contains("again"));
+    let seen = ["it will be asked again", "reconnecting"];
+    until("the end to be seen", || seen.iter().any(|words| streaming.said().contains(words)));
     shop.server.start_again();
     shop.tick(11..21);
     shipped(&shop.server);
@@ -461,7 +462,8 @@ fn another_cluster_in_the_servers_place_ends_the_stream() {
     let mut shop = Archiving::start(false);
     let mut streaming = Streaming::start(&shop, &["--interval", "1"]);
     shop.server.stop();
-    until("the end to be seen", || streaming.said().contains("again"));
+    let seen = ["it will be asked again", "reconnecting"];
+    until("the end to be seen", || seen.iter().any(|words| streaming.said().contains(words)));
     // A cluster of its own at the same place: the stream must not mix their logs.
     let mut other = Postgres::builder().initdb("--wal-segsize=1").start();
     other.stop();

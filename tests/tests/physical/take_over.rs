@@ -189,14 +189,18 @@ fn what_runs_in_a_heir_is_what_was_shown() {
         (
             conf,
             "shared_preload_libraries = 'auto_explain'\n",
-            "shared_preload_libraries = 'auto_explain' counts",
+            "shared_preload_libraries = 'auto_explain' is in force",
         ),
         (
             includes.join("x.conf"),
             "session_preload_libraries = 'evil'\n",
-            "session_preload_libraries = 'evil' counts",
+            "session_preload_libraries = 'evil' is in force",
         ),
-        (includes.join("x.conf"), "archive_cleanup_command = 'touch /x'\n", "'touch /x' counts"),
+        (
+            includes.join("x.conf"),
+            "archive_cleanup_command = 'touch /x'\n",
+            "'touch /x' is in force",
+        ),
         (includes.join("y.conf"), "work_mem = '5MB'\n", ""),
         (
             data.join("pg_hba.conf"),
