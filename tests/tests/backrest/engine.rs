@@ -23,6 +23,9 @@ pub(crate) struct Engine {
     folder: TempDir,
 }
 
+/// The directory of the server's account.
+const OWN: &str = "own";
+
 impl Engine {
     pub(crate) fn of(shop: &Shop) -> Engine {
         let folder = open_folder("drctl-engine-");
@@ -33,7 +36,10 @@ impl Engine {
         };
         fs::write(&script, format!("#!/bin/sh\nexec {account} pgbackrest \"$@\"\n")).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        give_away(folder.path());
+        // What is run lies where nobody else can change it.
+        let own = folder.path().join(OWN);
+        fs::create_dir(&own).unwrap();
+        give_away(&own);
         let mut rest = BackRest::new(STANZA);
         rest.program = script;
         rest.config = Some(shop.path("pgbackrest.conf"));
@@ -42,7 +48,7 @@ impl Engine {
 
     /// A path that the server's account can write to.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.path().join(OWN).join(name)
     }
 
     /// A backup that must succeed.
