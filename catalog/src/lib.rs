@@ -15,6 +15,7 @@ mod check;
 mod error;
 mod expired;
 mod findings;
+mod image;
 mod job_notes;
 mod jobs;
 mod logs;
@@ -110,7 +111,8 @@ impl Catalog {
         Ok(Catalog { worker: Arc::new(worker), hook: no_hook, trust: String::new() })
     }
 
-    /// Opens an existing catalog for reading, also while another process writes to it.
+    /// Opens an existing catalog for reading, also while another process writes to it. Where its place
+    /// takes no writes, which SQLite needs to read as well, it is read into memory.
     ///
     /// # Errors
     /// [`Missing`](CatalogError::Missing), [`Older`](CatalogError::Older); and those of
@@ -130,6 +132,23 @@ impl Catalog {
     ) -> Result<Self, CatalogError> {
         let worker = Worker::start(path, move |path| open::read_only(path, patience)).await?;
         Ok(Catalog { worker: Arc::new(worker), hook: no_hook, trust: String::new() })
+    }
+
+    /// Reads an existing catalog into memory: what is written to it is lost when it is closed.
+    ///
+    /// # Errors
+    /// As [`open_read_only`](Self::open_read_only).
+    pub async fn open_in_memory(path: &Path) -> Result<Self, CatalogError> {
+        let worker = Worker::start(path, open::in_memory).await?;
+        Ok(Catalog { worker: Arc::new(worker), hook: no_hook, trust: String::new() })
+    }
+
+    /// Whether it was read into memory: what is written to it is lost when it is closed.
+    ///
+    /// # Errors
+    /// [`Stopped`](CatalogError::Stopped).
+    pub async fn is_in_memory(&self) -> Result<bool, CatalogError> {
+        self.call(|connection| Ok(connection.path().is_none_or(str::is_empty))).await
     }
 
     /// Calls `hook` at the crash points, on the database's thread.

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::CatalogError;
 use crate::error::{Fault, io};
+use crate::image;
 use crate::schema::{self, Nature, STEPS};
 
 /// How long a process waits for another one before it says that the catalog is busy.
@@ -60,6 +61,15 @@ pub(crate) fn read_only(path: &Path, patience: Duration) -> Result<Home, Fault> 
         Some(Err(fault)) if is_forbidden(&fault) => None,
         Some(Err(fault)) => return Err(fault),
     };
+    let connection = match look(path) {
+        // A disk that is full or read-only has no room for what SQLite keeps beside it.
+        Err(fault) if wants_room(&fault) => from_image(path).map_err(|_| fault)?,
+        looked => looked?,
+    };
+    Ok(Home { connection, _lock: lock })
+}
+
+fn look(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     configure(&connection)?;
@@ -71,7 +81,30 @@ pub(crate) fn read_only(path: &Path, patience: Duration) -> Result<Home, Fault> 
     if found < known {
         return Err(CatalogError::Older { path: path.to_owned(), found, known }.into());
     }
-    Ok(Home { connection, _lock: lock })
+    Ok(connection)
+}
+
+/// Opens one in memory: what is written to it is lost.
+pub(crate) fn in_memory(path: &Path) -> Result<Home, Fault> {
+    regular(path)?;
+    Ok(Home { connection: from_image(path)?, _lock: None })
+}
+
+/// The same in memory, of the present version whatever it was.
+fn from_image(path: &Path) -> Result<Connection, Fault> {
+    let mut connection = image::read(path)?;
+    configure(&connection)?;
+    schema::inspect(&connection, path, STEPS)?;
+    schema::migrate(&mut connection, STEPS)?;
+    Ok(connection)
+}
+
+/// Whether SQLite failed for want of room beside the catalog, or of leave to write there.
+fn wants_room(fault: &Fault) -> bool {
+    use rusqlite::ErrorCode as C;
+    let Fault::Sqlite(error) = fault else { return false };
+    let code = error.sqlite_error_code();
+    matches!(code, Some(C::ReadOnly | C::DiskFull | C::CannotOpen | C::SystemIoFailure))
 }
 
 /// That a catalog, and what SQLite keeps beside it, are files as far as they are there: to open a pipe

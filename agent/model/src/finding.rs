@@ -38,6 +38,8 @@ pub enum FindingCode {
     JobUnclear,
     /// A backup runs.
     JobRuns,
+    /// What this host remembers is not known: its catalog can be neither read nor made anew.
+    CatalogUnknown,
     /// A run of the schedule was due, and nobody has begun one.
     Overdue,
     /// The last look at backups and log failed, or found something wrong; or its process died.
@@ -107,6 +109,7 @@ impl FindingCode {
         Self::JobDied,
         Self::JobUnclear,
         Self::JobRuns,
+        Self::CatalogUnknown,
         Self::Overdue,
         Self::VerifyFailed,
         Self::DrillFailed,
@@ -150,6 +153,7 @@ impl FindingCode {
             Self::JobDied => "job_died",
             Self::JobUnclear => "job_unclear",
             Self::JobRuns => "job_runs",
+            Self::CatalogUnknown => "catalog_unknown",
             Self::Overdue => "overdue",
             Self::VerifyFailed => "verify_failed",
             Self::DrillFailed => "drill_failed",
@@ -187,6 +191,7 @@ impl FindingCode {
             | Self::DatedInFuture
             | Self::JobStopped
             | Self::JobUnclear
+            | Self::CatalogUnknown
             | Self::VerifyFailed
             | Self::DrillFailed
             | Self::LogStreamEnded

@@ -69,8 +69,7 @@ pub(crate) async fn back_up(order: Order<'_>, engine: &mut dyn Streamed) -> Resu
     let preparing = async {
         let repository = setup.repository().await?;
         repository.may_write().await?;
-        let catalog = setup.catalog(&repository).await?;
-        let job = open.recorded(&catalog).await?;
+        let (catalog, job) = open.on_record(&repository).await?;
         settle(setup, &repository, &catalog, (id, &open.id)).await?;
         strays::sweep(&repository, id, setup.clock.now()).await;
         Ok::<_, anyhow::Error>((repository, catalog, job))
@@ -96,8 +95,8 @@ pub(crate) async fn back_up(order: Order<'_>, engine: &mut dyn Streamed) -> Resu
     let mut attempt = Attempt { begun, recipients, key, notes, committing: false };
     if catalog.path() != setup.catalog_path() {
         attempt.notes.push(format!(
-            "{} cannot be used, so `list` and `status` do not show this backup; when it can be \
-             used again, run `drctl catalog rebuild`",
+            "{} cannot be used: when it can be used again, `drctl status` or `drctl catalog rebuild` \
+             adds this backup to it",
             setup.catalog_path().display()
         ));
     }

@@ -18,6 +18,7 @@ use super::attempt::{Attempt, Collected, total_plain};
 use super::plausible::{like, shrunk};
 use super::streamed::Begun;
 use crate::host::{AgentError, Setup, crash_point};
+use crate::jobs::settle::unless_kept;
 use crate::repository::{Repository, named};
 
 impl Attempt<'_> {
@@ -35,7 +36,7 @@ impl Attempt<'_> {
         let signed = Signed::new(manifest, &self.key)?;
         let manifest = &signed.manifest;
         let stored = JobEvent::Stored { plain_bytes: manifest.plain_bytes() };
-        catalog.append(job, setup.clock.now(), &stored).await?;
+        unless_kept(catalog.append(job, setup.clock.now(), &stored).await);
         crash_point("backup-before-manifest");
         self.committing = true;
         let summary = signed.put(repository).await?;

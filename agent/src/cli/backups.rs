@@ -99,10 +99,11 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
         })
         .collect();
     let trust = setup.trust()?;
+    let forgotten = !setup.remembers(&catalog);
     let object = json!({
         "backups": judged.iter().map(Judged::json).collect::<Vec<_>>(),
         "lost": lost_json(&losses.lost), "unseen": losses.unseen, "newer": newer_json(&newer),
-        "refused": refused_json(&losses.refused),
+        "refused": refused_json(&losses.refused), "forgotten": forgotten,
     });
     let now = setup.clock.now();
     screen.answer("drctl.list/1", object, || {
@@ -130,6 +131,12 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
         text.push_str(&not_counted_text(&losses.refused));
         text.push_str(&newer_text(&newer));
         text.push_str(&lost_text(&losses.lost));
+        if forgotten {
+            text.push_str(
+                "\nwhat this host remembered of backups is not known: those that are LOST or were \
+                 found BAD cannot be told",
+            );
+        }
         if let Some(why) = &losses.unseen {
             let _ = write!(
                 text,
@@ -142,7 +149,8 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     if found.is_empty() && newer.is_empty() && losses.refused.is_empty() {
         screen.say("no backups yet: `drctl backup SOURCE` takes one");
     }
-    Ok(if losses.lost.is_empty() { Exit::Success } else { Exit::Degraded })
+    let all_told = losses.lost.is_empty() && !forgotten;
+    Ok(if all_told { Exit::Success } else { Exit::Degraded })
 }
 
 /// A backup, and what is known of it beside its own record.

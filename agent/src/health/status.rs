@@ -1,5 +1,6 @@
 //! Where every source stands, and what to do next.
 
+mod dead;
 mod findings;
 mod jobs;
 mod judge;
@@ -53,6 +54,9 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
     }
     let deadline = Instant::now() + setup.patience();
     let opened = timeout_at(deadline, setup.repository()).await.unwrap_or_else(|_| Err(late()));
+    if let Ok(repository) = &opened {
+        dead::settle((setup, repository, catalog), &mut all, deadline).await;
+    }
     if let Err(error) = &opened {
         all.iter_mut().for_each(|status| status.unreadable = Some(why(error)));
     }
@@ -321,6 +325,7 @@ async fn one(
         vanished: Vec::new(),
         refusals: refused(&met),
         met,
+        forgotten: (!setup.remembers(catalog)).then(|| setup.catalog_path()),
         lost: None,
         gone: engine::of(source).gone(setup, id),
     })

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::record::{Record, failure};
 use crate::host::{Setup, crash_point};
+use crate::repository::{Repository, cache};
 
 /// An attempt to back a source up. The source's lock is held by whoever has it, so that nobody else
 /// begins one.
@@ -16,6 +17,7 @@ pub(crate) struct OpenJob<'a> {
     /// The attempt's identifier; of the backup, if it becomes one.
     pub(crate) id: BackupId,
     pub(crate) started: Timestamp,
+    setup: &'a Setup,
     record: Record<'a>,
 }
 
@@ -28,13 +30,29 @@ impl<'a> OpenJob<'a> {
         let of = [(source.clone(), Some(id.clone()))];
         let record = Record::begin(setup, (JobKind::Backup, started), of).await;
         crash_point("backup-job-begun");
-        OpenJob { source, id, started, record }
+        OpenJob { source, id, started, setup, record }
     }
 
     /// Its number in a catalog, which is told of it where it does not know it.
-    pub(crate) async fn recorded(&self, catalog: &Catalog) -> Result<JobId> {
+    async fn recorded(&self, catalog: &Catalog) -> Result<JobId> {
         let jobs = self.record.recorded(catalog).await?;
         jobs.into_iter().next().context("record the job")
+    }
+
+    /// The catalog that it works with, and its number there: another one where the first has no room for
+    /// its record.
+    pub(crate) async fn on_record(&self, repository: &Repository) -> Result<(Catalog, JobId)> {
+        let setup = self.setup;
+        let catalog = setup.catalog(repository).await?;
+        let error = match self.recorded(&catalog).await {
+            Err(error) if cache::is_unwritable(&error) && setup.remembers(&catalog) => error,
+            recorded => return Ok((catalog, recorded?)),
+        };
+        drop(catalog);
+        let catalog = cache::elsewhere(setup, repository, &format!("{error:#}")).await?;
+        let catalog = setup.believing(catalog);
+        let job = self.recorded(&catalog).await?;
+        Ok((catalog, job))
     }
 
     /// Ends it: its record tells what became of it.

@@ -1,7 +1,7 @@
 //! What became of a job, as the catalog keeps it.
 
-use anyhow::{Context as _, Result};
-use drctl_catalog::Catalog;
+use anyhow::Result;
+use drctl_catalog::{Catalog, CatalogError};
 use drctl_model::{BackupId, BackupSummary, JobEvent, JobId, SourceId};
 
 use super::record::failure;
@@ -29,18 +29,25 @@ impl Unsettled<'_> {
     /// record stays open for the next run to settle.
     ///
     /// # Errors
-    /// `error`, with what is known of the backup; the catalog's where it cannot learn of it.
+    /// `error`, with what is known of the backup.
     pub(crate) async fn look_again(&self, error: anyhow::Error) -> Result<BackupSummary> {
         let (backup, word) = (self.backup, self.word);
         match self.repository.manifest(self.source, backup).await {
             Ok(Some(found)) => {
                 let summary = found.summary();
                 let now = self.setup.clock.now();
-                self.catalog.found_committed(self.job, now, &summary).await.with_context(|| {
-                    format!("the backup {backup} is {word} in the bucket, but was not recorded in \
-                             the catalog")
-                })?;
-                tracing::warn!("the backup is {word} despite an error: {error:#}");
+                match self.catalog.found_committed(self.job, now, &summary).await {
+                    Ok(()) => {
+                        tracing::warn!("the backup is {word} despite an error: {error:#}");
+                    }
+                    // The bucket decides. Whoever works next records it.
+                    Err(unrecorded) => tracing::warn!(
+                        "the backup {backup} is {word} in the bucket and counts, but is not \
+                         recorded in the catalog ({:#}): when that is mended, the next backup \
+                         or `drctl catalog rebuild` records it",
+                        anyhow::Error::from(unrecorded)
+                    ),
+                }
                 Ok(summary)
             }
             Ok(None) => {
@@ -81,15 +88,23 @@ pub(crate) async fn settle(
         match found {
             Some(found) => {
                 tracing::warn!(%backup, "a backup was committed by a process that died");
-                catalog.found_committed(job.id, now, &found.summary()).await?;
+                unless_kept(catalog.found_committed(job.id, now, &found.summary()).await);
             }
             None => {
                 tracing::warn!(%backup, "an earlier attempt died and left no backup");
-                catalog.append(job.id, now, &JobEvent::FoundDead).await?;
+                unless_kept(catalog.append(job.id, now, &JobEvent::FoundDead).await);
             }
         }
     }
     Ok(())
+}
+
+/// Tells that a step of a job is not on record, which stops nothing: the catalog is a cache, and the
+/// bucket decides.
+pub(crate) fn unless_kept<T>(kept: Result<T, CatalogError>) {
+    if let Err(error) = kept {
+        tracing::warn!("the job's record is behind: {:#}", anyhow::Error::from(error));
+    }
 }
 
 pub(crate) async fn record_failure(

@@ -12,7 +12,7 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::named::note;
-use super::{Inventory, Repository, inventory};
+use super::{Inventory, Repository, inventory, meanwhile};
 use crate::host::{Setup, SourceLock, crash_point, private};
 
 /// Files that lie beside a catalog and belong to it.
@@ -63,13 +63,16 @@ pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
                 .context("look into the catalog, which the first backup makes");
         }
     }
+    believed(setup)?;
     let looked = async {
         let catalog = Catalog::open_read_only(&path).await?;
         catalog.soundness().await?;
         Ok::<_, CatalogError>(catalog)
     };
     let wrong = match looked.await {
-        Ok(catalog) if catalog.repository().await?.is_some() => return Ok(catalog),
+        Ok(catalog) if catalog.repository().await?.is_some() => {
+            return meanwhile::caught_up(setup, catalog).await;
+        }
         Ok(catalog) => {
             drop(catalog);
             return unfilled(setup).await;
@@ -88,6 +91,13 @@ pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
             Err(wrong).context("open the catalog")
         }
     }
+}
+
+/// That nobody but its owner can have written what the catalog says: whoever may could call a good
+/// backup BAD, or a bad one good.
+pub(crate) fn believed(setup: &Setup) -> Result<()> {
+    let path = setup.catalog_path();
+    private::believed(&path, private::author(&path)).context("believe the catalog")
 }
 
 /// A catalog that was begun when the bucket was not reached yet: what that holds is learned now.
@@ -235,14 +245,18 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// A catalog in the runtime directory, for a while: the bucket and the server are well.
-async fn elsewhere(setup: &Setup, repository: &Repository, why: &str) -> Result<Catalog> {
+pub(crate) async fn elsewhere(
+    setup: &Setup,
+    repository: &Repository,
+    why: &str,
+) -> Result<Catalog> {
     let (state, runtime) = (&setup.config.paths.state_dir, &setup.config.paths.runtime_dir);
     tracing::warn!(
         "there is no catalog in {} ({why}): its jobs are forgotten when this host restarts",
         state.display()
     );
     setup.private_directory(runtime)?;
-    let path = runtime.join("catalog.db");
+    let path = meanwhile::path(setup);
     let catalog = match sound(&path).await {
         Err(error) if remedy(&error) == Remedy::Anew => {
             return anew(&path, repository, &error).await;
@@ -274,7 +288,7 @@ fn remedy(error: &CatalogError) -> Remedy {
 }
 
 /// Whether a place cannot be written into, for a reason that has nothing to do with what is done.
-fn is_unwritable(error: &anyhow::Error) -> bool {
+pub(crate) fn is_unwritable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         if let Some(error) = cause.downcast_ref::<CatalogError>() {
             return remedy(error) == Remedy::Elsewhere || error.code() == "catalog_io";

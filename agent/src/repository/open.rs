@@ -1,5 +1,7 @@
 //! Repository and catalog, as the configuration names them.
 
+use std::sync::Once;
+
 use anyhow::Result;
 use drctl_catalog::Catalog;
 
@@ -37,6 +39,12 @@ impl Setup {
         Ok(self.believing(cache::known(self).await?))
     }
 
+    /// Whether a catalog is the one that remembers: one in another place knows only what the bucket
+    /// holds now, and nothing of what is gone, failed or was refused.
+    pub(crate) fn remembers(&self, catalog: &Catalog) -> bool {
+        catalog.path() == self.catalog_path()
+    }
+
     /// The catalog, for writing what a look found; none where there is none, or none that this account
     /// may write.
     pub(crate) async fn writable_catalog(&self) -> Option<Catalog> {
@@ -60,11 +68,25 @@ impl Setup {
         }
         let opened = match self.writable_catalog().await {
             Some(catalog) => Ok(catalog),
-            None => Catalog::open_read_only(&path).await,
+            None => match cache::believed(self) {
+                Ok(()) => Catalog::open_read_only(&path).await.map_err(anyhow::Error::from),
+                Err(error) => Err(error),
+            },
         };
-        let opened = opened.inspect_err(|error| tracing::debug!("done without a catalog: {error}"));
-        let catalog = opened.ok()?;
+        let catalog = opened.inspect_err(forgotten).ok()?;
         let owner = catalog.repository().await.ok().flatten();
         owner.filter(|owner| *owner == repository.id).map(|_| self.believing(catalog))
     }
+}
+
+/// Tells, once, that what a catalog remembers is not known. It is heard with `--quiet` too: a choice
+/// among backups may be another one than with it.
+fn forgotten(error: &anyhow::Error) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::error!(
+            "what this host remembers is not known, so LOST backups, those found BAD and refused WAL \
+             cannot be told: {error:#}"
+        );
+    });
 }

@@ -107,10 +107,8 @@ fn a_full_state_directory_stops_no_backup_and_the_next_run_is_recorded() {
     let answer = ran.ended(0).json();
     assert!(answer["notes"].to_string().contains("catalog rebuild"), "{answer}");
     let _ = step(&shop.site, "next").ended(0);
-    // The one that went by it is the only one that it does not know.
-    let check = step(&shop.site, "check").ended(3).json();
-    let missing = check["missing_in_catalog"].as_array().unwrap();
-    assert_eq!((missing.len(), &missing[0]["backup"]), (1, &answer["backup"]["backup"]), "{check}");
+    // The one that went by it was added.
+    let _ = step(&shop.site, "check").ended(0).json();
     let _ = step(&shop.site, "kept").ended(0);
 }
 
@@ -176,8 +174,83 @@ fn a_state_directory_that_cannot_be_written_stops_no_backup() {
     let listed = step(&shop.site, "listed").ended(0).json();
     assert!(listed.to_string().contains(&good), "{listed}");
     let _ = step(&shop.site, "status").ended(0);
-    let check = shop.site.json(3, &["catalog", "check"]);
-    assert_eq!(check["missing_in_catalog"][0]["backup"], answer["backup"]["backup"], "{check}");
-    let _ = shop.site.json(0, &["catalog", "rebuild"]);
     assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
+}
+
+/// Two backups, of which the newer one is gone from the bucket.
+fn one_of_two() -> (Shop, String) {
+    let (shop, _) = one();
+    let newer = shop.site.backup();
+    std::fs::remove_dir_all(shop.site.path(&format!("repository/s/shop/b/{newer}"))).unwrap();
+    (shop, newer)
+}
+
+const LOOKS: &str = "looks() { step \"$1-status\" status --check; step \"$1-list\" list\n\
+    step \"$1-plan\" restore shop --latest --to-files \"$SITE/files\" --plan; }\n";
+
+#[test]
+fn a_state_directory_without_room_or_leave_to_write_forgets_nothing() {
+    let (shop, newer) = one_of_two();
+    script(
+        &shop.site,
+        &format!(
+            "{ONTO_TMPFS}{LOOKS}onto_tmpfs state 2m\nlooks room\n\
+             dd if=/dev/zero of=\"$SITE/state/ballast\" bs=1k status=none || true\nlooks full\n\
+             step backup backup shop\nlooks later\n\
+             rm \"$SITE/state/ballast\"; mount -o remount,ro \"$SITE/state\"\nlooks fixed\n"
+        ),
+    );
+    for (when, worst) in [("room", 11), ("full", 11), ("later", 3), ("fixed", 3)] {
+        let status = step(&shop.site, &format!("{when}-status")).ended(worst);
+        assert!(status.out.contains("object_gone") && status.out.contains(&newer), "{when}");
+        assert!(!status.out.contains("catalog_unknown"), "{when}");
+        let list = step(&shop.site, &format!("{when}-list")).ended(3).json();
+        assert!(list["lost"].to_string().contains(&newer), "{when}: {list}");
+        assert_eq!(list["forgotten"], false, "{when}");
+        let plan = step(&shop.site, &format!("{when}-plan")).ended(0);
+        assert_eq!(plan.out.contains("it is LOST"), worst == 11, "{when}: {}", plan.out);
+    }
+    // What was made meanwhile is known, as the bucket holds it.
+    let made = step(&shop.site, "backup").ended(0).json();
+    let later = step(&shop.site, "later-list").json();
+    assert_eq!(later["backups"][0]["backup"], made["backup"]["backup"], "{later}");
+}
+
+#[test]
+fn a_memory_that_cannot_be_read_is_told() {
+    let (shop, _) = one_of_two();
+    std::fs::write(shop.site.path("state/catalog.db"), [7; 8192]).unwrap();
+    script(
+        &shop.site,
+        &format!(
+            "{LOOKS}mount --bind \"$SITE/state\" \"$SITE/state\"\n\
+             mount -o remount,ro,bind \"$SITE/state\"\nlooks bad\n"
+        ),
+    );
+    let status = step(&shop.site, "bad-status").ended(3);
+    assert!(status.out.contains("catalog_unknown"), "{}", status.out);
+    assert_eq!(step(&shop.site, "bad-list").ended(3).json()["forgotten"], true);
+    let plan = step(&shop.site, "bad-plan").ended(0);
+    assert!(plan.err.contains("what this host remembers is not known"), "{}", plan.err);
+}
+
+#[test]
+fn a_state_directory_that_is_nearly_full_stops_no_backup_and_hides_none() {
+    let (shop, _) = one();
+    let left = [0, 4, 8, 16, 24, 32, 40, 64, 100];
+    let text = left.map(|left| {
+        format!(
+            "rm -f \"$SITE/state/ballast\"\n\
+             dd if=/dev/zero of=\"$SITE/state/ballast\" bs=4k status=none 2> /dev/null || true\n\
+             truncate -s -{left}k \"$SITE/state/ballast\"\n\
+             step backup-{left} backup shop\nstep status-{left} status --check\n"
+        )
+    });
+    script(&shop.site, &format!("{ONTO_TMPFS}onto_tmpfs state 2m\n{}", text.concat()));
+    for left in left {
+        let made = step(&shop.site, &format!("backup-{left}")).ended(0).json();
+        let status = step(&shop.site, &format!("status-{left}")).ended(0).json();
+        let newest = &status["sources"][0]["newest_good"]["backup"];
+        assert_eq!(newest, &made["backup"]["backup"], "{left} KiB: {status}");
+    }
 }

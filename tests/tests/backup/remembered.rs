@@ -146,6 +146,20 @@ fn a_job_whose_process_is_dead_is_told() {
 }
 
 #[test]
+fn a_dead_attempt_that_the_bucket_holds_counts() {
+    let shop = Shop::open();
+    let first = shop.site.backup();
+    let mut command = shop.site.command(&["backup", "shop"]);
+    let output = command.env("DRCTL_CRASH_AT", "backup-manifest-put").output().unwrap();
+    assert_eq!(output.status.code(), None);
+    let status = shop.site.status();
+    assert_eq!((&status["health"], &status["running"]), (&"good".into(), &().into()), "{status}");
+    assert_eq!(status["last_job"]["state"], "committed", "{status}");
+    assert_ne!(status["newest_good"]["backup"], first.as_str(), "{status}");
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+}
+
+#[test]
 fn an_attempt_is_on_record_before_the_bucket_answers() {
     let shop = Shop::open();
     let id = shop.site.backup();

@@ -34,6 +34,33 @@ fn a_state_directory_of_others_is_refused() {
 }
 
 #[test]
+fn a_catalog_that_others_can_change_is_not_believed() {
+    let server = server_with(10);
+    let site = Site::with(&server);
+    let id = site.backup();
+    let files = site.path("files").display().to_string();
+    let plan = ["restore", "shop", "--latest", "--to-files", &files, "--plan"];
+    let _ = site.drctl(&["status", "--check"]).ended(0);
+    let refused = || {
+        for arguments in [&["status", "--check"][..], &["list"], &["catalog", "check"]] {
+            let said = site.fails(7, "not_private", arguments);
+            assert!(said.contains("catalog.db"), "{said}");
+        }
+        let ran = site.drctl(&plan).ended(0);
+        assert!(ran.err.contains("what this host remembers is not known"), "{}", ran.err);
+        assert!(ran.out.contains(&id), "{}", ran.out);
+    };
+    let state = site.path("state");
+    fs::set_permissions(&state, Permissions::from_mode(0o777)).expect("open it");
+    refused();
+    fs::set_permissions(&state, Permissions::from_mode(0o700)).expect("close it");
+    chown(&state, Some(65_534), Some(65_534)).expect("give it away");
+    refused();
+    chown(&state, Some(0), Some(0)).expect("take it back");
+    let _ = site.drctl(&["status", "--check"]).ended(0);
+}
+
+#[test]
 fn a_runtime_or_spool_directory_of_others_is_refused() {
     let server = server_with(10);
     let site = Site::with(&server);

@@ -22,7 +22,7 @@ use crate::backup::plausible::shrunk;
 use crate::backup::{BackedUp, Order};
 use crate::engine::pg::NEEDS_PATIENCE;
 use crate::host::{AgentError, Failure, Meter, Setup, crash_point};
-use crate::jobs::settle::{Unsettled, record_failure, settle};
+use crate::jobs::settle::{Unsettled, record_failure, settle, unless_kept};
 
 /// How long another pgBackRest that works on the stanza is waited for, where the policy says
 /// nothing of how long a backup may take.
@@ -59,8 +59,7 @@ pub(super) async fn back_up(order: Order<'_>, settings: &Pgbackrest) -> Result<B
     let preparing = async {
         let repository = setup.repository().await?;
         repository.may_write().await?;
-        let catalog = setup.catalog(&repository).await?;
-        let job = open.recorded(&catalog).await?;
+        let (catalog, job) = open.on_record(&repository).await?;
         let engine = super::engine(settings)?;
         let info = engine.info().await?;
         Ok::<_, anyhow::Error>((repository, catalog, job, engine, info))
@@ -237,7 +236,7 @@ impl Attempt<'_> {
         info.backups.push(backup);
         let backup = info.backups.last().context("there is one now")?;
         let stored = JobEvent::Stored { plain_bytes: backup.bytes };
-        catalog.append(job, self.setup.clock.now(), &stored).await?;
+        unless_kept(catalog.append(job, self.setup.clock.now(), &stored).await);
         crash_point("backup-before-manifest");
         let is_like =
             |before: &&BackupSummary| before.is_good() && before.kind.external().is_some();

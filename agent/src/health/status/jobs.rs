@@ -34,9 +34,14 @@ impl SourceStatus {
                 (FindingCode::JobDied, format!("the process of the last backup died: {again}"))
             }
             _ if self.running == Some(false) => {
-                let text = format!(
-                    "the backup that was begun at {since:.0} has died and left no backup: {again}"
-                );
+                // The bucket was asked where it can be.
+                let left = match &self.unreadable {
+                    None => "has died and left no backup",
+                    Some(_) => {
+                        "has died; whether it left a backup is not known, as the bucket cannot be read"
+                    }
+                };
+                let text = format!("the backup that was begun at {since:.0} {left}: {again}");
                 (FindingCode::JobDied, text)
             }
             _ if self.running.is_none() => {

@@ -1,5 +1,7 @@
 //! How a source is doing, judged by what is known of it, and what to do.
 
+use std::path::PathBuf;
+
 use drctl_catalog::{Lost, Standing};
 use drctl_model::{BackupId, BackupSummary, Finding, FindingCode, Job, SourceId, shown};
 use drctl_policies::recovery::RecoverableUntil;
@@ -76,6 +78,8 @@ pub struct SourceStatus {
     pub lost: Option<String>,
     /// Databases that its backups had, and have no more.
     pub gone: Vec<Gone>,
+    /// Where the catalog lies that should remember, if it can be neither read nor made anew.
+    pub forgotten: Option<PathBuf>,
     /// What stands of what was found amiss with it before, by whatever came upon it.
     pub met: Vec<Standing>,
 }
@@ -136,6 +140,15 @@ impl SourceStatus {
         found.extend(self.meddled());
         found.extend(self.of_jobs());
         found.extend(self.of_other_jobs());
+        found.extend(self.forgotten.as_ref().map(|path| {
+            let text = format!(
+                "what this host remembered is not known: LOST backups, those found BAD, failed jobs \
+                 and refused WAL cannot be told; see that {} can be read and written, then run \
+                 `drctl catalog rebuild`",
+                path.display()
+            );
+            Judged::attention(FindingCode::CatalogUnknown, "", text)
+        }));
         found.extend(self.unreadable.as_ref().map(|why| {
             let text = format!(
                 "the bucket cannot be read ({why}): no backup reaches it and none can be restored; \
@@ -405,6 +418,7 @@ pub(super) mod tests {
             refusals: vec![],
             lost: None,
             gone: Vec::new(),
+            forgotten: None,
             met: Vec::new(),
         }
     }

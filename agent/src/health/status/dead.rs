@@ -1,0 +1,61 @@
+//! Attempts whose processes are gone: the bucket is asked before any is called dead.
+
+use drctl_catalog::Catalog;
+use drctl_model::JobState;
+use tokio::time::Instant;
+
+use super::{SourceStatus, late, one, why, within};
+use crate::host::Setup;
+use crate::repository::Repository;
+use crate::repository::faults::is_bad_manifest;
+
+/// Asks it of every source, for as long as there is time.
+pub(super) async fn settle(
+    with: (&Setup, &Repository, &Catalog),
+    all: &mut [SourceStatus],
+    deadline: Instant,
+) {
+    for status in all {
+        if within(Some(deadline), ask(with, status)).await.is_none() {
+            status.unreadable = Some(why(&late()));
+        }
+    }
+}
+
+/// Asks the bucket what became of an attempt whose process is gone: one that is committed there counts,
+/// whatever could be recorded of it here.
+async fn ask(
+    (setup, repository, catalog): (&Setup, &Repository, &Catalog),
+    status: &mut SourceStatus,
+) {
+    let job = status.last_job.as_mut().filter(|job| !job.state.is_final());
+    let Some(job) = job.filter(|_| status.running == Some(false)) else { return };
+    let Some(id) = job.backup.clone() else { return };
+    let found = match repository.manifest(&status.source, &id).await {
+        Ok(Some(found)) => found.summary(),
+        Ok(None) => return,
+        Err(error) if is_bad_manifest(&error) => return,
+        Err(error) => {
+            status.unreadable = Some(why(&error));
+            return;
+        }
+    };
+    let now = setup.clock.now();
+    let writable = setup.writable_catalog().await.filter(|_| setup.remembers(catalog));
+    if let Some(writable) = writable {
+        let kept = writable.found_committed(job.id, now, &found).await;
+        let source = setup.config.sources.get(&status.source);
+        if let (Ok(()), Some(source)) = (kept, source)
+            && let Ok(anew) = one(setup, catalog, &status.source, source, now).await
+        {
+            *status = anew;
+            return;
+        }
+    }
+    (job.state, status.running) = (JobState::Committed, None);
+    if !found.is_good() {
+        status.suspect = Some(found);
+    } else if status.newest_good.as_ref().is_none_or(|good| found.newer(good).is_gt()) {
+        (status.age, status.newest_good) = (Some(now.duration_since(found.taken())), Some(found));
+    }
+}
