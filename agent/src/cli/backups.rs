@@ -24,6 +24,10 @@ use crate::repository::losses::find;
 use crate::repository::{Chains, Memory, Proven, words};
 use crate::restore::emergency_script;
 
+/// Told of a catalog that remembers nothing.
+const FORGOTTEN: &str = "\nwhat this host remembered of backups is not known: those that are LOST \
+    or were found BAD cannot be told";
+
 /// `drctl backup`.
 pub(super) async fn backup(
     screen: Screen,
@@ -131,12 +135,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
         text.push_str(&not_counted_text(&losses.refused));
         text.push_str(&newer_text(&newer));
         text.push_str(&lost_text(&losses.lost));
-        if forgotten {
-            text.push_str(
-                "\nwhat this host remembered of backups is not known: those that are LOST or were \
-                 found BAD cannot be told",
-            );
-        }
+        text.push_str(if forgotten { FORGOTTEN } else { "" });
         if let Some(why) = &losses.unseen {
             let _ = write!(
                 text,
@@ -149,8 +148,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     if found.is_empty() && newer.is_empty() && losses.refused.is_empty() {
         screen.say("no backups yet: `drctl backup SOURCE` takes one");
     }
-    let all_told = losses.lost.is_empty() && !forgotten;
-    Ok(if all_told { Exit::Success } else { Exit::Degraded })
+    Ok(if losses.lost.is_empty() && !forgotten { Exit::Success } else { Exit::Degraded })
 }
 
 /// A backup, and what is known of it beside its own record.

@@ -16,7 +16,7 @@ use super::{Inventory, Repository, inventory, meanwhile};
 use crate::host::{Setup, SourceLock, crash_point, private};
 
 /// Files that lie beside a catalog and belong to it.
-const BESIDE: [&str; 4] = ["-wal", "-shm", "-journal", ".lock"];
+pub(super) const BESIDE: [&str; 4] = ["-wal", "-shm", "-journal", ".lock"];
 
 /// The catalog, for writing; made where there is none.
 pub(crate) async fn open(setup: &Setup, repository: &Repository) -> Result<Catalog> {

@@ -9,6 +9,7 @@ use drctl_catalog::Catalog;
 use drctl_model::{Job, JobEvent, JobKind, JobNote, JobState};
 use tokio::time::timeout;
 
+use super::cache::BESIDE;
 use super::inventory;
 use super::named::note;
 use crate::host::Setup;
@@ -32,8 +33,7 @@ pub(super) async fn caught_up(setup: &Setup, catalog: Catalog) -> Result<Catalog
         && path.exists()
         && learn(setup, &writable).await.is_ok()
     {
-        let suffixes = ["", "-wal", "-shm", ".lock"];
-        for suffix in suffixes {
+        for suffix in [""].iter().chain(&BESIDE) {
             let mut beside = path.clone().into_os_string();
             beside.push(suffix);
             let _ = fs::remove_file(beside);

@@ -85,7 +85,7 @@ fn forgotten(error: &anyhow::Error) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         tracing::error!(
-            "what this host remembers is not known, so LOST backups, those found BAD and refused WAL \
+            "what this host remembers is not known, so that backups that are LOST or were found BAD \
              cannot be told: {error:#}"
         );
     });
