@@ -36,7 +36,7 @@ pub(crate) fn sha1(bytes: &[u8]) -> String {
 }
 
 /// Adds labels to `backup.info`, as if `days` had passed with a full backup each week, a
-/// differential one each day, and an incremental one in between. Only `info` believes it.
+/// differential one each day, and an incremental one in between. There is nothing in their directories.
 fn simulate(shop: &Shop, days: i64) -> usize {
     let path = shop.path("repo").join("backup").join(STANZA).join("backup.info");
     let text = fs::read_to_string(&path).unwrap();
@@ -65,6 +65,7 @@ fn simulate(shop: &Shop, days: i64) -> usize {
             }
         }
         prior.clone_from(&label);
+        fs::create_dir(path.with_file_name(&label)).unwrap();
         added.push(format!("{label}={one}"));
     }
     let with = text.replacen(line, &format!("{}\n{line}", added.join("\n")), 1);
