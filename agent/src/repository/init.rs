@@ -315,7 +315,7 @@ the main identity nobody can. (Each host that joins a repository gets a kit of i
   -----------------------  ------------------------------------------------------------------
   this kit                 offline, in two places: on paper or in a password manager; not on
                            the database host and not in the bucket
-    keys/identity.txt        where you restore. The database host does not need it: remove it
+  keys/identity.txt        where you restore. The database host does not need it: remove it
                            there, and remove `identity` from drctl.toml. Backups continue.
   keys/signing.key         only on the database host. If it is lost, make a new one with
                            `drctl keys new-signing` and add it to verifying_keys.
@@ -332,7 +332,7 @@ count where this kit is used.
 
 Restore with drctl, on any machine
   1. drctl init --join --kit KIT
-          (KIT is this text as a file. If you type it from paper: its first line, the part from
+     (KIT is this text as a file. If you type it from paper: its first line, the part from
      [repository] to the end of the configuration, and the last line are enough. Add flags for the
      bucket's credentials if they are in other files there. It prints a new kit, for backups made
      there: keep this one too.)
@@ -340,7 +340,7 @@ Restore with drctl, on any machine
 
 Restore without drctl
   The bucket's own client, jq, sha256sum, age and zstd are enough. `drctl show BACKUP --emergency`
-    prints a script for one backup: print one now and then, and keep it with this kit. Without a
+  prints a script for one backup: print one now and then, and keep it with this kit. Without a
   script: s/@SOURCE@/b/ holds a folder for each backup. Its manifest.json lists the segments in
   order (base64, field `payload`). Pipe each of them through age -d, all together into zstd -d.
 

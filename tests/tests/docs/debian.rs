@@ -22,7 +22,8 @@ mount --bind "$STAGE/etc" /etc
 for place in /run /srv /var/backups /var/lib/p{ostgresql,gbackrest} /var/log/p{ostgresql,gbackrest} \
     /var/spool/pgbackrest /usr/local/bin; do
     mkdir -p "$place"
-    mount -t tmpfs none "$place"
+    # As it is on a host: a socket in a directory of everybody is not believed.
+    mount -t tmpfs -o mode=0755 none "$place"
 done
 install -d -m 2775 -o postgres -g postgres /run/postgresql /var/lib/p{ostgresql,gbackrest} \
     /var/log/p{ostgresql,gbackrest} /var/spool/pgbackrest
