@@ -76,7 +76,10 @@ fn a_bucket_that_does_not_answer_is_told_in_bounded_time() {
     let ran = site.command(&["status", "--check"]).env("KEY", "key").output().expect("start it");
     let (took, told) = (begun.elapsed(), String::from_utf8_lossy(&ran.stdout));
     assert_eq!(ran.status.code(), Some(3), "{told}{}", String::from_utf8_lossy(&ran.stderr));
-    assert!(told.contains("the bucket cannot be read (it does not answer, or is very slow"), "{told}");
+    assert!(
+        told.contains("the bucket cannot be read (it does not answer, or is very slow"),
+        "{told}"
+    );
     assert!(took < Duration::from_secs(30), "{took:?}");
 }
 

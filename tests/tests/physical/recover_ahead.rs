@@ -173,7 +173,9 @@ fn nothing_that_was_fetched_ahead_stays_behind() {
     assert!(!path.join("ahead").exists());
     // To be watched costs the server nothing that it would tell of.
     let said = fs::read_to_string(path.join("recovery.log")).unwrap();
-    assert!(!said.contains("could not"), "{said}");
+    // A session that the server ends may be gone before it hears of it.
+    let (running, _) = said.split_once("received fast shutdown request").expect("its end");
+    assert!(!running.contains("could not"), "{said}");
     assert_eq!(ticks(&path), list(1..41));
 }
 
