@@ -11,7 +11,7 @@ use crate::host::Limits;
 use crate::log::{LogVerdict, Records, verify};
 use crate::repository::Repository;
 
-/// Looks at all log of a source, as [`verify`] does; with an identity every record too.
+/// Looks at all log of a source: that it is there and follows what lies before; with an identity every record too.
 ///
 /// # Errors
 /// Only what keeps it from looking: [`StoreError`](drctl_store::StoreError) of a bucket that cannot
