@@ -39,6 +39,10 @@ fn a_heartbeat_makes_recent_times_reachable_on_an_idle_server() {
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     shop.tick(1..4);
     let streaming = Streaming::start(&shop, &["--interval", "1", "--heartbeat", "1"]);
+    // When a base backup ended is known to the second.
+    let ended = shop.sql("select date_trunc('second', clock_timestamp()) + '1 second'");
+    let over = format!("select clock_timestamp() > '{ended}'");
+    until("that second to be over", || shop.sql(&over) == "t");
     // Nobody commits anything any more, and still this moment can be named soon.
     let now = shop.sql(
         "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
