@@ -54,12 +54,11 @@ const ARCHIVER: &str = "
 /// or a grant of its own.
 const WAITING: &str = "
     SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
-                THEN (SELECT pg_catalog.count(*) * pg_catalog.pg_size_bytes(
-                                 pg_catalog.current_setting('wal_segment_size'))
-                      FROM pg_catalog.pg_ls_archive_statusdir() w
-                      WHERE w.name ~ '^[0-9A-F]{24}\\.ready$')
+                THEN pg_catalog.count(*) * pg_catalog.pg_size_bytes(
+                         pg_catalog.current_setting('wal_segment_size'))
            END
-    FROM pg_catalog.pg_stat_archiver";
+    FROM pg_catalog.pg_ls_archive_statusdir()
+    WHERE name ~ '^[0-9A-F]{24}\\.ready$'";
 
 /// The newest segment of the present timeline that is marked as archived. A promoted server archives
 /// what it has of an earlier timeline after it, and what came by replication bears the mark too: both
@@ -67,7 +66,7 @@ const WAITING: &str = "
 const MARKED: &str = "
     SELECT pg_catalog.max(pg_catalog.left(name, 24))
     FROM pg_catalog.pg_ls_archive_statusdir()
-    WHERE name ~ '^[0-9A-F]{24}\\.done$' AND NOT pg_catalog.pg_is_in_recovery()
+    WHERE name ~ '^[0-9A-F]{24}\\.done$'
       AND pg_catalog.left(name, 8) = pg_catalog.left(
               CASE WHEN NOT pg_catalog.pg_is_in_recovery()
                    THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END, 8)";
