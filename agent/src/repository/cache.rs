@@ -136,10 +136,7 @@ async fn believe(setup: &Setup) -> Result<()> {
     let repository = setup.repository().await?;
     let found = inventory(&repository).await?;
     let catalog = open(setup, &repository).await?;
-    for backup in &found.backups {
-        catalog.adopt(backup).await.context("tell the catalog what counts")?;
-    }
-    note(&catalog, &found).await;
+    tell(&catalog, &found).await.context("tell the catalog what counts")?;
     match found.refused.first() {
         Some((source, backup, why)) => tracing::warn!(
             "{} manifest(s) do not count here, {source}/{backup} for one: {why}",
@@ -175,15 +172,21 @@ async fn sound(path: &Path) -> Result<Catalog, CatalogError> {
     Ok(catalog)
 }
 
+/// Tells a catalog what the bucket holds, and what that names.
+pub(super) async fn tell(catalog: &Catalog, found: &Inventory) -> Result<(), CatalogError> {
+    for backup in &found.backups {
+        catalog.adopt(backup).await?;
+    }
+    note(catalog, found).await;
+    Ok(())
+}
+
 /// A new one, or one that somebody removed, learns what the bucket holds first.
 async fn fill(catalog: Catalog, repository: &Repository) -> Result<Catalog> {
     let catalog = catalog.with_hook(crash_point);
     if catalog.repository().await?.is_none() {
         let found = inventory(repository).await?;
-        for backup in &found.backups {
-            catalog.adopt(backup).await.context("fill the catalog from the bucket")?;
-        }
-        note(&catalog, &found).await;
+        tell(&catalog, &found).await.context("fill the catalog from the bucket")?;
     }
     catalog.claim(&repository.id).await.context("open the catalog")?;
     Ok(catalog)
@@ -225,13 +228,15 @@ async fn anew(path: &Path, repository: &Repository, wrong: &CatalogError) -> Res
     fill(sound(path).await.context("open the catalog")?, repository).await
 }
 
+/// A path with a suffix behind its file name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 /// Gives a catalog, and all that belongs to it, a name of its own.
 fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let beside = |path: &Path, suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
     let mut names = (1..1000).map(|n| beside(path, &format!(".aside-{n}")));
     let kept = names.find(|kept| kept.symlink_metadata().is_err());
     let kept = kept.ok_or(ErrorKind::AlreadyExists)?;

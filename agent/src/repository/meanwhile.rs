@@ -9,9 +9,8 @@ use drctl_catalog::Catalog;
 use drctl_model::{Job, JobEvent, JobKind, JobNote, JobState};
 use tokio::time::timeout;
 
-use super::cache::BESIDE;
+use super::cache::{BESIDE, beside, tell};
 use super::inventory;
-use super::named::note;
 use crate::host::Setup;
 
 /// How many jobs of a kind are taken over.
@@ -29,14 +28,12 @@ pub(super) async fn caught_up(setup: &Setup, catalog: Catalog) -> Result<Catalog
     if !is_in_memory && !path.exists() {
         return Ok(catalog);
     }
-    if let Some(writable) = setup.writable_catalog().await
-        && path.exists()
+    if path.exists()
+        && let Some(writable) = setup.writable_catalog().await
         && learn(setup, &writable).await.is_ok()
     {
         for suffix in [""].iter().chain(&BESIDE) {
-            let mut beside = path.clone().into_os_string();
-            beside.push(suffix);
-            let _ = fs::remove_file(beside);
+            let _ = fs::remove_file(beside(&path, suffix));
         }
         return Ok(catalog);
     }
@@ -61,11 +58,7 @@ async fn learn(setup: &Setup, catalog: &Catalog) -> Result<()> {
         let repository = setup.repository().await?;
         catalog.claim(&repository.id).await?;
         let found = inventory(&repository).await?;
-        for backup in &found.backups {
-            catalog.adopt(backup).await.context("tell the catalog what counts")?;
-        }
-        note(catalog, &found).await;
-        Ok(())
+        tell(catalog, &found).await.context("tell the catalog what counts")
     };
     timeout(setup.patience(), asking).await.context("the bucket is very slow")?
 }
