@@ -19,7 +19,7 @@ use crate::engine::pg::another_cluster;
 use crate::engine::pgbackrest::{mark_now, truth_of};
 use crate::host::locks::is_held;
 use crate::host::{Failure, Setup};
-use crate::jobs::{last_backup, latest};
+use crate::jobs::latest;
 use crate::repository::accept::is_accepted;
 use crate::repository::chain::Family;
 use crate::repository::findings::refused;
@@ -288,7 +288,7 @@ async fn one(
     let broken = newest.as_ref().and_then(|newest| Family::of(&all).broken(newest));
     let rpo = source.policy.objectives.rpo.and_then(|rpo| SignedDuration::try_from(rpo).ok());
     let schedule = source.policy.schedule.as_ref().filter(|_| source.enabled);
-    let last_job = last_backup(setup, catalog, id).await?;
+    let (last_job, jobs) = latest(setup, catalog, id).await?;
     let begun = all.iter().map(|backup| backup.started);
     let begun = begun.chain(last_job.as_ref().map(|job| job.started));
     let begun = begun.filter(|begun| *begun <= horizon).max();
@@ -317,7 +317,7 @@ async fn one(
         future,
         rpo,
         last_job,
-        jobs: latest(setup, catalog, id).await?,
+        jobs,
         running,
         overdue: begun.and_then(|begun| overdue(schedule?, begun, now)),
         next: schedule.and_then(|schedule| schedule.next_after(now)),

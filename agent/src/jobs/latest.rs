@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
-use drctl_model::{Job, JobKind, JobState, SourceId};
+use drctl_model::{Job, JobKind, JobNote, JobState, SourceId};
 
 use super::run_file::{lives, notes};
 use crate::host::Setup;
@@ -21,48 +21,38 @@ pub struct LastJob {
     pub ended: Option<Job>,
 }
 
-/// The last jobs of a source but its backups, a kind each.
+/// The last attempt to back a source up, and its last jobs of the other kinds, one each.
 pub(crate) async fn latest(
     setup: &Setup,
     catalog: &Catalog,
     source: &SourceId,
-) -> Result<Vec<LastJob>> {
+) -> Result<(Option<Job>, Vec<LastJob>)> {
     let state = &setup.config.paths.state_dir;
+    // The notes first: what is taken in meanwhile is in the catalog then.
+    let mut noted = notes(state);
+    noted.retain(|note| note.source == *source);
+    let last_backup = jobs(catalog, (JobKind::Backup, source), &noted).await?.into_iter().next();
     let mut found = Vec::new();
     for kind in JobKind::ALL.into_iter().filter(|kind| !kind.makes_a_backup()) {
-        let jobs = jobs(setup, catalog, (kind, source)).await?;
+        let jobs = jobs(catalog, (kind, source), &noted).await?;
         let runs = |job: &Job| !job.state.is_final() && job.run.is_none_or(|run| lives(state, run));
         let ended = jobs.iter().find(|job| !runs(job)).cloned();
         let Some(job) = jobs.into_iter().next() else { continue };
         let running = (!job.state.is_final()).then(|| runs(&job));
         found.push(LastJob { job, running, ended });
     }
-    Ok(found)
+    Ok((last_backup, found))
 }
 
-/// The last attempt to back a source up.
-pub(crate) async fn last_backup(
-    setup: &Setup,
-    catalog: &Catalog,
-    source: &SourceId,
-) -> Result<Option<Job>> {
-    Ok(jobs(setup, catalog, (JobKind::Backup, source)).await?.into_iter().next())
-}
-
-/// Jobs of a kind, the one begun last first.
+/// Jobs of a kind, the one begun last first; `noted` are those that the source's jobs have noted.
 async fn jobs(
-    setup: &Setup,
     catalog: &Catalog,
     (kind, source): (JobKind, &SourceId),
+    noted: &[JobNote],
 ) -> Result<Vec<Job>> {
-    // The notes first: what is taken in meanwhile is in the catalog then.
-    let noted = notes(&setup.config.paths.state_dir).into_iter();
-    let noted: Vec<Job> = noted
-        .filter(|note| (note.kind, &note.source) == (kind, source))
-        .filter_map(|note| note.job().ok())
-        .collect();
+    let noted = noted.iter().filter(|note| note.kind == kind);
     let mut jobs = catalog.last_jobs(kind, source, LOOKED_AT).await?;
-    for note in noted {
+    for note in noted.filter_map(|note| note.job().ok()) {
         match jobs.iter_mut().find(|job| job.run == note.run) {
             // The catalog was told of its beginning alone.
             Some(known) if known.state == JobState::Running => {

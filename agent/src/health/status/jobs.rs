@@ -13,8 +13,7 @@ impl SourceStatus {
     /// When the last attempt was begun, where it failed, and why.
     pub(super) fn last_failure(&self) -> Option<String> {
         let job = self.last_job.as_ref().filter(|job| job.state == JobState::Failed)?;
-        let why = shown(job.message.as_deref().unwrap_or("for an unknown reason"), 300);
-        Some(format!("the one of {:.0}, which failed ({why})", job.started))
+        Some(format!("the one of {:.0}, which failed ({})", job.started, shown(why(job), WHY)))
     }
 
     /// How the last attempt to back it up went.
@@ -23,7 +22,7 @@ impl SourceStatus {
         let (again, since) = (format!("run `drctl backup {}`", self.source), job.started);
         let (code, text) = match job.state {
             JobState::Failed => {
-                let why = job.message.as_deref().unwrap_or("for an unknown reason");
+                let why = why(job);
                 let text = format!("the last backup failed: {why}; when that is mended {again}");
                 (FindingCode::JobFailed, text)
             }
@@ -111,13 +110,18 @@ impl SourceStatus {
     }
 }
 
+/// Why a job failed.
+fn why(job: &Job) -> &str {
+    job.message.as_deref().unwrap_or("for an unknown reason")
+}
+
 /// How a job ended badly; nothing of one that ended well, or that somebody stopped.
 fn bad(job: &Job) -> Option<String> {
     let (what, begun) = (job.kind.words(), job.started);
     match job.state {
         JobState::Succeeded | JobState::Committed | JobState::Cancelled => None,
         JobState::Failed => {
-            let why = shown(job.message.as_deref().unwrap_or("for an unknown reason"), WHY);
+            let why = shown(why(job), WHY);
             Some(format!("the last {what}, begun at {begun:.0}, failed: {why}"))
         }
         _ => Some(format!("the process of the last {what}, begun at {begun:.0}, died")),
