@@ -1,7 +1,6 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use drctl_model::JobKind;
 use drctl_policies::recovery::Target;
 use serde_json::json;
 
@@ -13,9 +12,9 @@ use super::recovery_request::request;
 use super::recovery_words::{
     NO_BOX, checks, done_object, done_text, noted, plan_text, refused, signed_text,
 };
+use super::restore::as_job;
 use super::screen::Screen;
 use crate::host::{AgentError, Exit, Meter, Setup, Stop, private};
-use crate::jobs::run as job;
 use crate::restore::Drilling;
 use crate::restore::recovery::{
     Outlook, PlanNote, Planned, Prepared, RecoveryRequest, plan, prepare, prove, replay, resume,
@@ -37,11 +36,7 @@ pub(super) async fn recover(
     }
     let source = request.source.clone();
     let recovering = Box::pin(planned_and_run(screen, setup, (args, request), stop));
-    if args.plan {
-        return recovering.await;
-    }
-    let kind = if args.drill { JobKind::Drill } else { JobKind::Restore };
-    job(setup, (kind, vec![source]), recovering, |_, _| None).await
+    as_job(setup, (args, source), recovering, |_, _| None).await
 }
 
 async fn planned_and_run(

@@ -1,5 +1,4 @@
 use anyhow::Result;
-use drctl_model::JobKind;
 use drctl_policies::recovery::Target;
 use serde_json::json;
 
@@ -7,9 +6,9 @@ use super::args::RestoreArgs;
 use super::progress::Progress;
 use super::recover::unless;
 use super::recovery_words::refused;
+use super::restore::as_job;
 use super::screen::Screen;
 use crate::host::{AgentError, Exit, Meter, Setup, Stop};
-use crate::jobs::run;
 use crate::restore::recovery::{HandedRequest, plan_handed, replay_handed};
 
 /// `drctl restore` to a point in time, of a source whose log drctl hands over.
@@ -44,10 +43,7 @@ pub(super) async fn recover_handed(
     };
     let source = request.source.clone();
     let recovering = Box::pin(planned_and_run(screen, setup, (args, request), stop));
-    if args.plan {
-        return recovering.await;
-    }
-    run(setup, (JobKind::Restore, vec![source]), recovering, |_, _| None).await
+    as_job(setup, (args, source), recovering, |_, _| None).await
 }
 
 async fn planned_and_run(

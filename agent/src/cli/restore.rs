@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::os::fd::AsFd as _;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,14 +49,23 @@ pub(super) async fn restore(
     }
     let source = request.source.clone();
     let restoring = Box::pin(planned_and_run(screen, setup, (args, request), stop));
-    let done = match args.plan {
-        true => restoring.await,
-        false => {
-            let statements = |(_, failed): &(Exit, Vec<String>), _: &SourceId| of_failed(failed);
-            run(setup, (JobKind::Restore, vec![source]), restoring, statements).await
-        }
-    };
+    let statements = |(_, failed): &(Exit, Vec<String>), _: &SourceId| of_failed(failed);
+    let done = as_job(setup, (args, source), restoring, statements).await;
     done.map(|(exit, _)| exit)
+}
+
+/// Does it as a job, a restore or a drill; a plan is none.
+pub(super) async fn as_job<T>(
+    setup: &Setup,
+    (args, source): (&RestoreArgs, SourceId),
+    work: Pin<Box<impl Future<Output = Result<T>>>>,
+    amiss: impl Fn(&T, &SourceId) -> Amiss,
+) -> Result<T> {
+    if args.plan {
+        return work.await;
+    }
+    let kind = if args.drill { JobKind::Drill } else { JobKind::Restore };
+    run(setup, (kind, vec![source]), work, amiss).await
 }
 
 /// What is on record where statements failed.

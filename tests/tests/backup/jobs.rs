@@ -35,6 +35,15 @@ fn last(shop: &Shop, kind: &str) -> Value {
     found.unwrap_or_default()
 }
 
+/// The settings of a bucket that a scripted server is.
+pub(crate) fn bucket_at(server: &Scripted) -> String {
+    format!(
+        "url = \"s3://bucket/below\"\nendpoint = \"http://127.0.0.1:{}\"\nallow_http = true\n\
+         access_key_id = {{ env = \"KEY\" }}\nsecret_access_key = {{ env = \"KEY\" }}",
+        server.port()
+    )
+}
+
 /// A bucket that never answers in place of the shop's, until [`back`](Away::back).
 struct Away {
     here: String,
@@ -46,11 +55,7 @@ impl Away {
     fn of(shop: &Shop) -> Away {
         let here = format!("url = \"file://{}\"", shop.site.path("repository").display());
         let silent = Scripted::silent();
-        let away = format!(
-            "url = \"s3://bucket/below\"\nendpoint = \"http://127.0.0.1:{}\"\nallow_http = true\n\
-             access_key_id = {{ env = \"KEY\" }}\nsecret_access_key = {{ env = \"KEY\" }}",
-            silent.port()
-        );
+        let away = bucket_at(&silent);
         Away { here, away, _silent: silent }
     }
 

@@ -9,6 +9,7 @@ use drctl_tests::servers::scripted::Scripted;
 use drctl_tests::site::until;
 
 use crate::common::Shop;
+use crate::jobs::bucket_at;
 
 /// Flips a bit of a backup's first segment; again it is as it was.
 fn flip(shop: &Shop, id: &str) {
@@ -165,11 +166,7 @@ fn an_attempt_is_on_record_before_the_bucket_answers() {
     let id = shop.site.backup();
     let here = format!("url = \"file://{}\"", shop.site.path("repository").display());
     let silent = Scripted::silent();
-    let away = format!(
-        "url = \"s3://bucket/below\"\nendpoint = \"http://127.0.0.1:{}\"\nallow_http = true\n\
-         access_key_id = {{ env = \"KEY\" }}\nsecret_access_key = {{ env = \"KEY\" }}",
-        silent.port()
-    );
+    let away = bucket_at(&silent);
     shop.site.replace(&here, &away);
     let unfinished = || {
         let path = shop.site.path("state/catalog.db");
