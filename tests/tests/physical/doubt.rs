@@ -229,6 +229,35 @@ fn an_old_gap_makes_no_new_one_when_the_slot_is_made_again() {
 }
 
 #[test]
+fn what_is_missing_before_a_slot_is_asked_for_too() {
+    let shop = Archiving::start(false);
+    shop.sql("alter system set wal_keep_size = '64MB'; select pg_reload_conf()");
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    shop.tick(1..6);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    let active = "select bool_or(active) from pg_replication_slots";
+    until("the slot to be free", || shop.sql(active) == "f");
+    shop.sql("select pg_drop_replication_slot('drctl_shop')");
+    shop.tick(6..11);
+    shop.sql("select pg_switch_wal()");
+    shop.tick(11..16);
+    shop.sql("select pg_switch_wal()");
+    shop.sql("checkpoint");
+    // As a stream leaves it that made the slot, and was killed before any of this had arrived.
+    shop.sql("select pg_create_physical_replication_slot('drctl_shop', true)");
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.tick(16..21);
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    let _ = shop.drctl(&["timeline", "shop"]).ended(0);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..21));
+}
+
+#[test]
 fn a_gap_among_the_files_that_wait_is_told() {
     let shop = Archiving::start(false);
     let files = segments(&shop, 1, 5);

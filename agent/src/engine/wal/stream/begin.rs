@@ -51,6 +51,8 @@ pub(super) struct Begun {
     pub(super) size: WalSegmentSize,
     /// From where on the slot kept the log when it began.
     pub(super) kept: Lsn,
+    /// Whether the slot was there, and older log is asked for than it keeps.
+    pub(super) earlier: bool,
 }
 
 /// Begins a stream; `cluster` is the one that was streamed before.
@@ -87,12 +89,13 @@ pub(super) async fn begin(
         ResumeFrom::Behind => {
             there.behind_last().await?.unwrap_or((history.timeline_at(kept), kept))
         }
-        ResumeFrom::Resume if !is_new => there.behind_slot(kept).await?,
+        ResumeFrom::Resume if !is_new => there.behind_slot_and_before(kept).await?,
         ResumeFrom::Resume => {
-            there.behind_whole().await?.unwrap_or((history.timeline_at(kept), kept))
+            there.behind_whole(Lsn(0)).await?.unwrap_or((history.timeline_at(kept), kept))
         }
     };
     let from = size.start_of(from);
+    let earlier = !is_new && from < kept;
     // The slot may have been moved back since, by the question for older log.
     let keeps = if let ResumeFrom::Slot(before) = resume { before.max(kept) } else { kept };
     // The slot keeps the segment before too: it is compared, and not stored again.
@@ -107,7 +110,7 @@ pub(super) async fn begin(
     let cutter = Cutter::new(system_id, timeline, from, size).comparing(walked_from, checks);
     let stream = connection.start(Some(slot), walked_from, timeline).await?;
     tracing::info!("streaming the WAL of timeline {timeline} from {from}");
-    Ok(Begun { stream, cutter, system_id, size, kept })
+    Ok(Begun { stream, cutter, system_id, size, kept, earlier })
 }
 
 /// The history of the server's timeline, which is kept: without it nothing leads to its log.
@@ -173,6 +176,15 @@ impl There<'_> {
         Ok(checks.into())
     }
 
+    /// The same, and behind what the bucket holds before that, where something is missing in between:
+    /// whoever made the slot may have ended before the log was there that the server had from
+    /// before it.
+    async fn behind_slot_and_before(&self, kept: Lsn) -> Result<(Timeline, Lsn)> {
+        let by_slot = self.behind_slot(kept).await?;
+        let before = self.behind_whole(Lsn(kept.0.saturating_sub(HOLE))).await?;
+        Ok(before.filter(|(_, at)| *at < by_slot.1).unwrap_or(by_slot))
+    }
+
     /// From where a slot keeps the log, on as far as the bucket holds it, through all timelines.
     async fn behind_slot(&self, kept: Lsn) -> Result<(Timeline, Lsn)> {
         let (mut timeline, mut from) = (self.history.timeline_at(kept), kept);
@@ -197,12 +209,12 @@ impl There<'_> {
         Ok(None)
     }
 
-    /// Behind the last log without a hole, where there is any. That there is log of a timeline does
-    /// not mean that its beginning is there, or the end of the timeline that it came from.
-    async fn behind_whole(&self) -> Result<Option<(Timeline, Lsn)>> {
+    /// Behind the last log without a hole from `from` on, where there is any. That there is log of a
+    /// timeline does not mean that its beginning is there, or the end of the timeline that it came from.
+    async fn behind_whole(&self, from: Lsn) -> Result<Option<(Timeline, Lsn)>> {
         let (mut found, mut needs) = (None, None);
         for (timeline, begins) in lineage(self.history) {
-            let pieces = self.pieces(timeline, Lsn(0), IN_DOUBT).await?;
+            let pieces = self.pieces(timeline, from, IN_DOUBT).await?;
             let Some((first, reach)) = pieces.first().zip(last_reach(&pieces, HOLE)) else {
                 continue;
             };
@@ -210,7 +222,7 @@ impl There<'_> {
             if needs.is_none_or(|needs| here < needs) {
                 found = Some(behind(self.history, timeline, reach));
             }
-            let segment = self.size.start_of(begins);
+            let segment = self.size.start_of(begins.max(from));
             let is_whole = first.0 <= segment;
             // Whatever is missing before that much is missing for good.
             if is_whole && here.since(begins) > HOLE {

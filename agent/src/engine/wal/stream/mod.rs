@@ -77,6 +77,8 @@ struct Run {
     cluster: Option<u64>,
     /// From where on the slot kept the log before older log was asked for: to ask moves it back.
     kept: Lsn,
+    /// Whether older log was asked for than a slot keeps that was there.
+    earlier: bool,
     /// Where it is cut besides: a name that was to be written is taken.
     cut_at: Option<Lsn>,
     pause: Duration,
@@ -121,6 +123,7 @@ async fn streams(
         resume: ResumeFrom::Resume,
         cluster: None,
         kept: Lsn(0),
+        earlier: false,
         cut_at: None,
         pause: PAUSES.0,
         still,
@@ -138,7 +141,12 @@ async fn streams(
                     && was_removed(&error)
                     && !matches!(run.resume, ResumeFrom::Slot(_)) =>
             {
-                findings.tell(removed(source, &shipping.slot, &error));
+                // Who made the slot told of what was missing then.
+                if run.earlier && run.resume == ResumeFrom::Resume {
+                    tracing::info!("WAL before the slot is gone from the server: {error:#}");
+                } else {
+                    findings.tell(removed(source, &shipping.slot, &error));
+                }
                 // What lies between the end of the bucket's log and the slot may still be there.
                 run.resume = match run.resume {
                     ResumeFrom::Behind => ResumeFrom::Slot(run.kept),
@@ -220,11 +228,11 @@ async fn stream_once(
         let connection = Replication::open(server, STANDBY_NAME).await.context("log in")?;
         begin(log_store, connection, &shipping.slot, run.resume, run.cluster).await
     };
-    let Begun { mut stream, mut cutter, system_id, size, kept } = tokio::select! {
+    let Begun { mut stream, mut cutter, system_id, size, kept, earlier } = tokio::select! {
         begun = beginning => begun?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
-    run.cluster = Some(system_id);
+    (run.cluster, run.earlier) = (Some(system_id), earlier);
     run.still.heard(Instant::now());
     if run.resume != ResumeFrom::Behind {
         run.kept = kept;
