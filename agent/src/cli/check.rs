@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::Result;
-use drctl_catalog::Subject;
 use drctl_model::{BackupId, Closeness, Digest, External, JobKind, SourceId};
 use drctl_policies::recovery::Want;
 use drctl_store::{Alarm, Identities, SealError, open_facts};
@@ -13,18 +13,18 @@ use super::check_beside::Beside;
 use super::heard::heard_within;
 use super::progress::Progress;
 use super::screen::Screen;
-use crate::engine::pgbackrest::{expired, verify_stanza};
-use crate::engine::wal::verify_log;
+use crate::engine::pgbackrest::{StanzaView, expired};
+use crate::engine::{ArchiveVerdict, LogArchives, Look, Pieces};
 use crate::host::{AgentError, Exit, Failure, Meter, Setup, Stop};
 use crate::jobs::{meant, run};
-use crate::log::{LogStore, LogVerdict, learn_anew};
+use crate::log::{LogStore, learn_anew};
 use crate::repository::chain::is_broken;
 use crate::repository::verify::only_newer;
 use crate::repository::{
     Candidate, Chains, Depth, Notebook, Proven, Repository, Verdict, everything,
     verify as verify_one,
 };
-use crate::restore::known::{Holes, known};
+use crate::restore::known::{Holes, known_beside};
 
 /// What was found of one backup.
 pub(super) struct Row {
@@ -40,46 +40,14 @@ pub(super) struct Row {
     pub(super) expired: bool,
 }
 
-/// What was found of a log, or of what pgBackRest keeps.
-pub(super) struct Looked {
-    pub(super) source: SourceId,
-    pub(super) closeness: Closeness,
-    pub(super) verdict: LogVerdict,
-    /// What was looked at, in words.
-    pub(super) words: &'static str,
-}
-
 /// All that was found out.
 pub(super) struct FoundOut {
     pub(super) rows: Vec<Row>,
-    pub(super) logs: Vec<Looked>,
+    /// What was found of each archive of a source's log.
+    pub(super) logs: Vec<(SourceId, ArchiveVerdict)>,
     /// Objects that somebody meddled with.
     pub(super) alarms: Vec<Alarm>,
     pub(super) beside: Beside,
-}
-
-impl Looked {
-    fn log(source: &SourceId, data: bool, verdict: LogVerdict) -> Self {
-        let (closeness, words) = match (data, verdict.opened) {
-            (_, true) => (Closeness::Plain, "every stored byte and every record"),
-            (true, false) => (
-                Closeness::Stored,
-                "signatures and every stored byte; not decrypted: no identity at hand fits",
-            ),
-            (false, false) => {
-                (Closeness::Structure, "the signature of every piece; its data was not read")
-            }
-        };
-        Looked { source: source.clone(), closeness, verdict, words }
-    }
-
-    fn stanza(source: &SourceId, data: bool, verdict: LogVerdict) -> Self {
-        let (closeness, words) = match data {
-            true => (Closeness::Stored, "what pgBackRest lists and what its own verify read"),
-            false => (Closeness::Structure, "what pgBackRest lists; no byte was read"),
-        };
-        Looked { source: source.clone(), closeness, verdict, words }
-    }
 }
 
 /// A backup that pgBackRest keeps: what is known of it after pgBackRest has read it.
@@ -206,7 +174,7 @@ async fn look(screen: Screen, setup: &Setup, args: &VerifyArgs, stop: &Stop) -> 
         let noted = (&notebook, &records[..]);
         let logs = look_at_logs(setup, args, &repository, noted, identities.as_ref()).await?;
         beside.look(setup, &repository, args.what.as_deref()).await?;
-        let seen = rows.iter().map(|row| &row.source).chain(logs.iter().map(|log| &log.source));
+        let seen = rows.iter().map(|row| &row.source).chain(logs.iter().map(|(source, _)| source));
         notebook.conclude(seen.collect::<BTreeSet<_>>()).await;
         Ok::<_, anyhow::Error>(FoundOut { rows, logs, alarms: repository.alarms(), beside })
     };
@@ -224,7 +192,7 @@ async fn look(screen: Screen, setup: &Setup, args: &VerifyArgs, stop: &Stop) -> 
 fn exit(FoundOut { rows, logs, alarms, beside }: &FoundOut) -> Exit {
     let found = || {
         let rows = rows.iter().map(|row| &row.verdict.problems);
-        rows.chain(logs.iter().map(|log| &log.verdict.problems))
+        rows.chain(logs.iter().map(|(_, found)| &found.log.problems))
     };
     let is_bad = found().any(|problems| !problems.is_empty() && !only_newer(problems));
     if is_bad || !alarms.is_empty() || beside.is_bad() {
@@ -236,49 +204,53 @@ fn exit(FoundOut { rows, logs, alarms, beside }: &FoundOut) -> Exit {
     }
 }
 
-/// Looks at the logs of sources, and at what pgBackRest keeps of them.
+/// Looks at the archives of the sources' logs, and at the backups that are kept there too.
 async fn look_at_logs(
     setup: &Setup,
     args: &VerifyArgs,
     repository: &Repository,
     (notebook, records): (&Notebook, &[Record]),
     identities: Option<&Identities>,
-) -> Result<Vec<Looked>> {
+) -> Result<Vec<(SourceId, ArchiveVerdict)>> {
     let mut logs = Vec::new();
     for source in repository.sources().await? {
         if args.what.as_deref().is_some_and(|what| what != source.as_str()) {
             continue;
         }
-        let of_it = records.iter().filter(|record| record.source == source);
-        let of_it: Vec<&External> = of_it.map(|record| &record.external).collect();
-        if let Some(verdict) = verify_stanza(setup, source.as_str(), args.data, &of_it).await? {
-            for record in records.iter().filter(|record| record.source == source) {
-                let Some(problems) = verdict.of(&record.external) else { continue };
+        let recorded = || records.iter().filter(|record| record.source == source);
+        let external: Vec<&External> = recorded().map(|record| &record.external).collect();
+        let log_store = LogStore::reader(repository, &source);
+        let own = Pieces { log_store, cache: None, identities };
+        let seen = StanzaView::with_server(setup, source.as_str()).await?.map(Arc::new);
+        let archives = LogArchives::of(setup, seen.as_ref(), own)?;
+        let look = Look { data: args.data, recorded: &external, limits: setup.limits() };
+        for archive in archives.all() {
+            let Some(mut found) = archive.verify(&look).await? else { continue };
+            for record in recorded() {
+                let Some(problems) = found.of(&record.external) else { continue };
                 let of = (&source, &record.id, Some(record.digest));
                 notebook.backup(of, Closeness::Stored, &problems).await;
             }
-            let log = Looked::stanza(&source, args.data, verdict.log);
-            notebook.log(&source, Subject::Stanza, log.closeness, &log.verdict.problems).await;
-            logs.push(log);
-        }
-        let limits = setup.limits();
-        let mut verdict = verify_log(repository, &source, args.data, identities, limits).await?;
-        // The identity of the configuration may be younger than the log.
-        if args.identity.is_some() && verdict.closed > 0 {
-            let text = format!("none of the identities at hand opens {} pieces", verdict.closed);
-            verdict.problems.push(("wrong_key".to_owned(), text));
-        }
-        if verdict.pieces > 0 || !verdict.problems.is_empty() {
-            if verdict.is_contradicted() {
+            // The identity of the configuration may be younger than the log.
+            if args.identity.is_some() && found.log.closed > 0 {
+                let text =
+                    format!("none of the identities at hand opens {} pieces", found.log.closed);
+                found.log.problems.push(("wrong_key".to_owned(), text));
+            }
+            if found.log.is_contradicted() {
                 // From now on this host plans by the heads.
-                let found = (Closeness::Structure, &verdict.problems[..]);
-                notebook.log(&source, Subject::Log, found.0, found.1).await;
+                let problems = &found.log.problems[..];
+                notebook.log(&source, found.subject.clone(), Closeness::Structure, problems).await;
                 plan_by_heads(setup, repository, &source).await;
             }
-            verdict.learn(holes(setup, repository, &source).await?);
-            let log = Looked::log(&source, args.data, verdict);
-            notebook.log(&source, Subject::Log, log.closeness, &log.verdict.problems).await;
-            logs.push(log);
+            if !found.tells_gaps {
+                let holes = holes(setup, repository, &source, seen.clone()).await?;
+                found.log.learn(holes);
+            }
+            notebook
+                .log(&source, found.subject.clone(), found.closeness, &found.log.problems)
+                .await;
+            logs.push((source.clone(), found));
         }
     }
     Ok(logs)
@@ -294,9 +266,16 @@ async fn plan_by_heads(setup: &Setup, repository: &Repository, source: &SourceId
 }
 
 /// What is missing of a source's log; nothing is told of one without a base backup.
-async fn holes(setup: &Setup, repository: &Repository, source: &SourceId) -> Result<Holes> {
+async fn holes(
+    setup: &Setup,
+    repository: &Repository,
+    source: &SourceId,
+    seen: Option<Arc<StanzaView>>,
+) -> Result<Holes> {
     let cache = setup.log_cache(repository).await;
-    match known(setup, repository, source, cache.as_ref(), (Want::Last, None)).await {
+    let known =
+        known_beside(setup, repository, source, cache.as_ref(), (Want::Last, None), seen).await;
+    match known {
         Ok(known) => Ok(Holes::of(&known)),
         Err(error) if matches!(error.downcast_ref(), Some(AgentError::NoBackup(_))) => {
             Ok(Holes::default())

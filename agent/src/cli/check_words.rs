@@ -4,8 +4,9 @@ use drctl_model::{SourceId, shown};
 use serde_json::json;
 
 use super::args::VerifyArgs;
-use super::check::{FoundOut, Looked, Row};
+use super::check::{FoundOut, Row};
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, count, line, table};
+use crate::engine::ArchiveVerdict;
 use crate::health::concerns;
 use crate::host::figures::bytes;
 use crate::jobs::Amiss;
@@ -17,7 +18,7 @@ impl FoundOut {
     pub(super) fn amiss(&self, source: &SourceId) -> Amiss {
         let FoundOut { rows, logs, alarms, beside } = self;
         let rows = rows.iter().filter(|row| row.source == *source).map(|row| &row.verdict.problems);
-        let logs = logs.iter().filter(|log| log.source == *source).map(|log| &log.verdict.problems);
+        let logs = logs.iter().filter(|(of, _)| of == source).map(|(_, found)| &found.log.problems);
         let mut found: Vec<(String, String)> = rows.chain(logs).flatten().cloned().collect();
         let alarms = alarms.iter().filter(|alarm| concerns(alarm, source));
         found.extend(alarms.map(|alarm| (alarm.odd.code().to_owned(), alarm.text())));
@@ -35,7 +36,8 @@ impl FoundOut {
                 |(code, message): &(String, String)| json!({ "code": code, "message": message });
             problems.iter().map(entry).collect()
         };
-        let log = |Looked { source, closeness, verdict, .. }: &Looked| {
+        let log = |(source, found): &(SourceId, ArchiveVerdict)| {
+            let ArchiveVerdict { closeness, log: verdict, .. } = found;
             json!({
                 "source": source, "closeness": closeness, "good": verdict.problems.is_empty(), "pieces": verdict.pieces,
                 "read_bytes": verdict.read_bytes, "opened": verdict.opened,
@@ -98,9 +100,9 @@ fn result(problems: &[(String, String)]) -> &'static str {
 }
 
 /// What was found out about the log of sources.
-fn of_logs(logs: &[Looked]) -> String {
+fn of_logs(logs: &[(SourceId, ArchiveVerdict)]) -> String {
     let mut text = String::new();
-    for Looked { source, verdict, words, .. } in logs {
+    for (source, ArchiveVerdict { log: verdict, words, .. }) in logs {
         let result = result(&verdict.problems);
         let pieces = count(verdict.pieces, "piece");
         let _ = write!(text, "\nWAL of {source}: {result}, {pieces} ({words})");

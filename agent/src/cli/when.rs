@@ -10,9 +10,9 @@ use serde_json::json;
 use super::args::WhenArgs;
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, count};
+use crate::engine::pg::FoundChanges;
 use crate::engine::pg::names::Names;
-use crate::engine::pg::{FoundChanges, changes};
-use crate::engine::pgbackrest::changes_in_stanza;
+use crate::engine::{LogArchives, Pieces, Search};
 use crate::host::figures::number;
 use crate::host::{AgentError, Exit, Meter, Setup};
 use crate::log::LogStore;
@@ -44,18 +44,21 @@ pub(super) async fn when(screen: Screen, setup: &Setup, args: &WhenArgs) -> Resu
     let (log_store, meter) = (LogStore::reader(&repository, &id), Meter::default());
     meter.label("reading the WAL");
     let progress = Progress::show(screen, &meter);
-    let of = (known.system_id, at.segment_size);
+    let (cache, opens) = (cache.as_ref(), identities.as_ref());
+    let own = Pieces { log_store, cache, identities: opens };
+    let archives = LogArchives::of(setup, known.stanza.as_ref(), own)?;
+    let (system_id, size) = (known.system_id, at.segment_size);
     let looking = async {
-        let (times, size) = ((from, until), at.segment_size);
-        let stanza = (known.stanza.as_ref(), &known.archive, known.system_id);
-        let mut found = changes_in_stanza(setup, stanza, size, times, args.rows, &meter).await?;
+        let (times, bases, known, meter) = ((from, until), &known.bases, &known.archive, &meter);
+        let search = Search { system_id, size, known, times, least: args.rows, meter };
+        let mut found = FoundChanges::default();
+        for archive in archives.all() {
+            found.join(archive.changes(&search).await?);
+        }
         let mut names = Names::default();
-        if let Some(identities) = &identities {
-            let own = changes(&log_store, of, cache.as_ref(), times, args.rows, identities, &meter)
-                .await?;
-            found.join(own);
+        if let Some(identities) = opens {
             let done = found.changes.iter().map(|(_, change)| change);
-            names = Names::of(&repository, &id, &known.bases, identities, done).await?;
+            names = Names::of(&repository, &id, bases, identities, done).await?;
         }
         Ok::<_, anyhow::Error>((found, names))
     };

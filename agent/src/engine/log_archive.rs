@@ -1,49 +1,184 @@
-//! The log of one cluster for a recovery, wherever it lies: pieces in the bucket, an archive that
-//! another tool keeps, or both.
+//! The seam over the archives of a source's log: drctl's own pieces in the bucket, and the archive that
+//! another tool keeps. Whoever lists, verifies or reads log asks archives, and not which one it is.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
-use drctl_model::{Lsn, Timeline, WalSegmentSize};
-use drctl_store::Identities;
+use drctl_catalog::Subject;
+use drctl_model::{Closeness, External, LogEntry, Lsn, Timeline, TimelineHistory, WalSegmentSize};
+use drctl_policies::recovery::{Archive, Leg, RestorePoint, Want};
+use jiff::Timestamp;
 
-use super::pgbackrest::{self, StanzaView};
-use super::wal::{self, Ahead, Expected, Fetched, LogRequest};
-use crate::host::AgentError;
-use crate::log::LogStore;
+use super::pg::FoundChanges;
+use super::pgbackrest::{self, StanzaArchive, StanzaView};
+use super::pieces::Pieces;
+use super::wal::{self, Ahead, Expected, Fetched, LogRequest, Segment};
+use crate::host::{AgentError, Limits, Meter, Setup};
+use crate::log::{LogVerdict, NewerLog};
 
-/// Where the log of a cluster lies.
-pub(crate) struct LogArchive<'a> {
-    /// The cluster.
-    pub(crate) system_id: u64,
-    /// The size of its segments.
-    pub(crate) size: WalSegmentSize,
-    /// The archive of another tool, which is asked first.
-    pub(crate) stanza: Option<&'a StanzaView>,
-    /// drctl's own, with what opens it.
-    pub(crate) stored: Option<(LogStore, &'a Identities)>,
+/// An archive of a source's log. Each verb fails as its store or tool does; what is damaged or missing is
+/// told in what it gives.
+#[async_trait::async_trait(?Send)]
+pub(crate) trait LogArchive {
+    /// What it has of a cluster's log: with an extent as far as that asks for, else what costs little.
+    async fn list(&self, system_id: u64, extent: Option<Extent>) -> Result<ArchivedLog>;
+
+    /// Looks at all of it; nothing where it has nothing.
+    async fn verify(&self, look: &Look<'_>) -> Result<Option<ArchiveVerdict>>;
+
+    /// What was done to relations.
+    async fn changes(&self, search: &Search<'_>) -> Result<FoundChanges>;
+
+    /// What only the records that a plan replays tell of it.
+    async fn requirements(&self, plan: &Replay<'_>) -> Result<Requirements>;
+
+    /// The bytes of a segment as far as they are there.
+    async fn segment(&self, segment: &Segment) -> Result<Option<Vec<u8>>>;
 }
 
-impl LogArchive<'_> {
-    /// The bytes of a segment as far as they are there; a private `folder` holds what another tool
-    /// delivers while it is read.
+/// How much of a cluster's log has to be known: of what ends before `since` only that it is there.
+#[derive(Clone, Copy)]
+pub(crate) struct Extent {
+    pub(crate) size: WalSegmentSize,
+    pub(crate) want: Want,
+    pub(crate) since: Lsn,
+}
+
+/// How closely an archive is looked at.
+pub(crate) struct Look<'a> {
+    /// Whether every byte is read.
+    pub(crate) data: bool,
+    /// The backups that are recorded to be in it.
+    pub(crate) recorded: &'a [&'a External],
+    pub(crate) limits: Limits,
+}
+
+/// A search for what was done to relations from one time to another, to `least` rows or more.
+pub(crate) struct Search<'a> {
+    pub(crate) system_id: u64,
+    pub(crate) size: WalSegmentSize,
+    /// All that is known of the log.
+    pub(crate) known: &'a Archive,
+    pub(crate) times: (Timestamp, Timestamp),
+    pub(crate) least: u64,
+    pub(crate) meter: &'a Meter,
+}
+
+/// What a plan replays.
+pub(crate) struct Replay<'a> {
+    pub(crate) system_id: u64,
+    pub(crate) size: WalSegmentSize,
+    pub(crate) legs: &'a [Leg],
+}
+
+/// What an archive has of a cluster's log.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct ArchivedLog {
+    pub(crate) entries: BTreeMap<Timeline, Vec<LogEntry>>,
+    pub(crate) points: Vec<RestorePoint>,
+    pub(crate) histories: Vec<TimelineHistory>,
+    /// Where nothing leads across.
+    pub(crate) breaks: Vec<(Timeline, Lsn)>,
+    /// Up to where there was log that is gone.
+    pub(crate) once: Vec<(Timeline, Lsn)>,
+    /// What only a newer drctl reads.
+    pub(crate) newer: BTreeMap<Timeline, NewerLog<Lsn>>,
+    /// How many pieces or segments there are.
+    pub(crate) pieces: u64,
+    /// What does not count, with the reason.
+    pub(crate) refused: Vec<String>,
+}
+
+impl ArchivedLog {
+    /// What two archives have.
+    pub(crate) fn join(mut self, other: ArchivedLog) -> ArchivedLog {
+        for (timeline, entries) in other.entries {
+            self.entries.entry(timeline).or_default().extend(entries);
+        }
+        self.points.extend(other.points);
+        self.histories.extend(other.histories);
+        self.breaks.extend(other.breaks);
+        self.once.extend(other.once);
+        self.newer.extend(other.newer);
+        self.pieces += other.pieces;
+        self.refused.extend(other.refused);
+        self
+    }
+}
+
+/// What a look at an archive found.
+pub(crate) struct ArchiveVerdict {
+    /// As what it is remembered.
+    pub(crate) subject: Subject,
+    pub(crate) closeness: Closeness,
+    /// What was looked at, in words.
+    pub(crate) words: &'static str,
+    pub(crate) log: LogVerdict,
+    /// What is wrong with each backup that it keeps too and that was read, by its label.
+    pub(crate) backups: BTreeMap<String, Option<String>>,
+    /// Whether it tells all that is missing of the log.
+    pub(crate) tells_gaps: bool,
+}
+
+impl ArchiveVerdict {
+    /// What is wrong with this backup and those that it is based on; nothing where it was not read.
+    pub(crate) fn of(&self, backup: &External) -> Option<Vec<(String, String)>> {
+        self.backups.get(&backup.label)?;
+        let all = std::iter::once(&backup.label).chain(&backup.references);
+        let found = all.filter_map(|label| self.backups.get(label)?.clone());
+        Some(found.map(|text| ("segment_damaged".to_owned(), text)).collect())
+    }
+}
+
+/// What only the records of the log tell of a plan.
+#[derive(Debug, Default)]
+pub(crate) struct Requirements {
+    /// Where nothing leads across.
+    pub(crate) breaks: Vec<(Timeline, Lsn)>,
+    /// How many segments were not read: there are too many for one plan.
+    pub(crate) unread: usize,
+}
+
+/// All archives of a source's log.
+pub(crate) struct LogArchives<'a> {
+    stanza: Option<StanzaArchive<'a>>,
+    own: Pieces<'a>,
+}
+
+impl<'a> LogArchives<'a> {
+    /// The source's own pieces, and the stanza as it was seen, if it has one.
     ///
     /// # Errors
-    /// The other tool's; the store's; log that is not what was written.
-    pub(crate) async fn segment(
-        &self,
-        timeline: Timeline,
-        start: Lsn,
-        folder: &Path,
-    ) -> Result<Option<Vec<u8>>> {
-        let of = (self.system_id, timeline);
-        if let Some(stanza) = self.stanza
-            && let Some(bytes) = pgbackrest::segment(stanza, of, (start, self.size), folder).await?
-        {
-            return Ok(Some(bytes));
+    /// The file system's.
+    pub(crate) fn of(
+        setup: &'a Setup,
+        seen: Option<&Arc<StanzaView>>,
+        own: Pieces<'a>,
+    ) -> Result<Self> {
+        let source = &own.log_store.source;
+        let stanza = seen.map(|seen| StanzaArchive::new(setup, source, Arc::clone(seen)));
+        Ok(LogArchives { stanza: stanza.transpose()?, own })
+    }
+
+    /// Each, in the order in which they are asked.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &dyn LogArchive> {
+        let stanza = self.stanza.iter().map(|archive| archive as &dyn LogArchive);
+        stanza.chain([&self.own as &dyn LogArchive])
+    }
+
+    /// The bytes of a segment, of the first that has it.
+    ///
+    /// # Errors
+    /// The archives'; log that is not what was written.
+    pub(crate) async fn segment(&self, segment: &Segment) -> Result<Option<Vec<u8>>> {
+        for archive in self.all() {
+            if let Some(bytes) = archive.segment(segment).await? {
+                return Ok(Some(bytes));
+            }
         }
-        let Some((log_store, identities)) = &self.stored else { return Ok(None) };
-        wal::segment(log_store, of, self.size, start, identities).await
+        Ok(None)
     }
 
     /// Fetches a file of the log for a recovering server; another tool's `segments` may have been
@@ -53,15 +188,14 @@ impl LogArchive<'_> {
     /// Everything else than an absence that is proven; [`AgentError::NoIdentityToTest`] where nothing
     /// can be opened.
     pub(crate) async fn fetch(&self, asked: &LogRequest<'_>, segments: &Path) -> Result<Fetched> {
-        let stored = async || match &self.stored {
-            Some((log_store, identities)) => {
-                wal::fetch(log_store, asked, identities).await.map(Some)
-            }
+        let Pieces { log_store, identities, .. } = &self.own;
+        let stored = async || match identities {
+            Some(identities) => wal::fetch(log_store, asked, identities).await.map(Some),
             None => Ok(None),
         };
-        match self.stanza {
-            Some(stanza) => {
-                pgbackrest::fetch(&stanza.backrest, asked, Some(segments), stored).await
+        match &self.stanza {
+            Some(StanzaArchive { seen, .. }) => {
+                pgbackrest::fetch(&seen.backrest, asked, Some(segments), stored).await
             }
             None => Ok(stored().await?.ok_or(AgentError::NoIdentityToTest)?),
         }
@@ -69,11 +203,19 @@ impl LogArchive<'_> {
 
     /// Fetches what `legs` need ahead of a server that asks for it, `fetches` segments at once.
     /// Never fails: what cannot be had is left to the server's own question.
-    pub(crate) async fn fetch_ahead(&self, ahead: &Ahead, legs: &[Expected], fetches: usize) {
-        let of = (self.system_id, self.size);
-        match (self.stanza, &self.stored) {
-            (Some(stanza), _) => pgbackrest::fetch_ahead(ahead, stanza, of, legs, fetches).await,
-            (None, Some((log_store, identities))) => {
+    pub(crate) async fn fetch_ahead(
+        &self,
+        ahead: &Ahead,
+        of: (u64, WalSegmentSize),
+        legs: &[Expected],
+        fetches: usize,
+    ) {
+        let Pieces { log_store, identities, .. } = &self.own;
+        match (&self.stanza, identities) {
+            (Some(StanzaArchive { seen, .. }), _) => {
+                pgbackrest::fetch_ahead(ahead, seen, of, legs, fetches).await;
+            }
+            (None, Some(identities)) => {
                 wal::fetch_ahead(ahead, log_store, of, legs, fetches, identities).await;
             }
             (None, None) => {}

@@ -5,6 +5,7 @@ mod handed;
 mod log_archive;
 pub mod pg;
 pub mod pgbackrest;
+mod pieces;
 mod source_engine;
 pub mod wal;
 
@@ -12,7 +13,10 @@ use drctl_policies::{Engine, Source};
 
 pub use backup::backup;
 pub use handed::{Choices, HandsLog, Route};
-pub(crate) use log_archive::LogArchive;
+pub(crate) use log_archive::{
+    ArchiveVerdict, ArchivedLog, Extent, LogArchive, LogArchives, Look, Replay, Search,
+};
+pub(crate) use pieces::Pieces;
 pub(crate) use source_engine::{Looked, Replaced, SourceEngine, Streaming};
 
 /// The engine of a source: a line for each.

@@ -5,6 +5,8 @@ mod findings;
 mod jobs;
 mod judge;
 
+use std::sync::Arc;
+
 use anyhow::{Result, anyhow};
 use drctl_catalog::{Catalog, CatalogError, Lost, Subject};
 use drctl_model::{BackupSummary, Fault, SourceId, Verification, newest, shown};
@@ -16,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::engine;
 use crate::engine::pg::another_cluster;
-use crate::engine::pgbackrest::{mark_now, truth_of};
+use crate::engine::pgbackrest::{StanzaArchive, StanzaView, mark_now};
 use crate::host::locks::is_held;
 use crate::host::{Failure, Setup};
 use crate::jobs::latest;
@@ -228,8 +230,11 @@ async fn look(
 ) {
     let source = &status.source;
     // What is lost is known, whatever else may be not.
-    let (stanza, lost) = match truth_of(setup, source.as_str()).await {
-        Ok(found) => found.map(|(stanza, truth, _)| (stanza, truth.incident)).unzip(),
+    let seen = StanzaView::with_server(setup, source.as_str()).await;
+    let seen = seen
+        .and_then(|seen| seen.map(|seen| Ok((seen.truth()?.incident, Arc::new(seen)))).transpose());
+    let (lost, stanza) = match seen {
+        Ok(seen) => seen.unzip(),
         Err(error) => {
             status.log = Some(Err(why(&error)));
             return;
@@ -237,8 +242,9 @@ async fn look(
     };
     let looking = async {
         let repository = opened.map_err(why)?;
-        let beside = stanza.map(|stanza| Beside::new(setup, stanza, Want::Last)).transpose();
-        let beside = beside.map_err(|error| why(&error))?;
+        let archive = stanza.map(|seen| StanzaArchive::new(setup, source, seen)).transpose();
+        let archive = archive.map_err(|error| why(&error))?;
+        let beside = archive.map(|archive| Beside { archive, want: Want::Last });
         let state = log_state(repository, source, catalog, cache, beside).await;
         state.map_err(|error| why(&error))
     };

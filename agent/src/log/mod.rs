@@ -25,7 +25,7 @@ pub(crate) use indexed::learn_anew;
 pub use log_engine::LogEngine;
 pub use log_store::LogStore;
 pub(crate) use log_store::{Kept, is_damaged};
-pub(crate) use newer::still_newer;
+pub(crate) use newer::{NewerLog, still_newer};
 pub(crate) use standstill::{Standstill, Still};
 pub(crate) use upload_queue::{Cut, UploadQueue};
 pub(crate) use vanished::lost_at;

@@ -1,50 +1,36 @@
 //! pgBackRest's archive as the planner wants it: a listing tells which segments are there; only
 //! segments that are read tell which times are in them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::backrest::{ClusterArchive, SegmentName, Walk};
-use drctl_model::{LogEntry, Lsn, Timeline, TimelineHistory, WalSegmentSize};
+use drctl_model::{Lsn, Timeline, TimelineHistory, WalSegmentSize};
 use drctl_policies::recovery::{RestorePoint, Run, Want};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::StanzaView;
+use super::StanzaArchive;
 use super::read::{Looked, Reader, Sha};
+use crate::engine::log_archive::{ArchivedLog, Extent};
 use crate::engine::wal::Ahead;
 
 /// Segments that are read at once, where all of them are.
 const AT_ONCE: usize = 4;
 
-/// WAL that lies elsewhere than in drctl's own bucket.
-#[derive(Debug, Default)]
-pub(crate) struct Elsewhere {
-    pub(crate) entries: BTreeMap<Timeline, Vec<LogEntry>>,
-    pub(crate) points: Vec<RestorePoint>,
-    pub(crate) histories: Vec<TimelineHistory>,
-    /// How many segments there are.
-    pub(crate) segments: u64,
-    /// What does not count, with the reason.
-    pub(crate) refused: Vec<String>,
-}
-
-/// The WAL of a cluster in a stanza's archive, as far as `want` asks for; of what ends before
-/// `since` only that it is there. What is read is kept in `folder` while it is read.
+/// The WAL of a cluster in a stanza's archive.
 ///
 /// # Errors
 /// pgBackRest's. Segments that are damaged are missing, and told of.
-pub(crate) async fn log(
-    stanza: &StanzaView,
-    (system_id, size): (u64, WalSegmentSize),
-    (want, since): (Want, Lsn),
-    folder: &Path,
-) -> Result<Elsewhere> {
-    let mut found = Elsewhere::default();
+pub(super) async fn log(
+    of: &StanzaArchive<'_>,
+    system_id: u64,
+    Extent { size, want, since }: Extent,
+) -> Result<ArchivedLog> {
+    let (mut found, stanza) = (ArchivedLog::default(), &of.seen);
     let Some((cluster, archive)) = stanza.cluster(system_id).zip(stanza.archive(system_id)) else {
         return Ok(found);
     };
-    let reader = Reader::new(&stanza.backrest, cluster, size, folder);
+    let reader = Reader::new(&stanza.backrest, cluster, size, of.folder());
     histories(&reader, archive, &mut found).await?;
     let walk = Walk::over(archive, size).context("check pgBackRest's archive for gaps")?;
     for name in &walk.doubles {
@@ -65,7 +51,7 @@ pub(crate) async fn log(
         waiting.extend(pieces((run.timeline, run.from, run.to), &holes, &cuts, size));
     }
     let digests = Digests(archive);
-    found.segments = archive.segments.len() as u64;
+    found.pieces = archive.segments.len() as u64;
     while let Some(run) = waiting.pop() {
         if run.at(run.count) <= since {
             found.entries.entry(run.timeline).or_default().extend(run.entries(want));
@@ -80,7 +66,7 @@ pub(crate) async fn log(
 async fn histories(
     reader: &Reader<'_>,
     archive: &ClusterArchive,
-    found: &mut Elsewhere,
+    found: &mut ArchivedLog,
 ) -> Result<()> {
     for timeline in &archive.histories {
         let name = format!("{:08X}.history", timeline.id());
@@ -150,7 +136,7 @@ async fn explore(
     digests: &Digests<'_>,
     mut run: Run,
     want: Want,
-    found: &mut Elsewhere,
+    found: &mut ArchivedLog,
 ) -> Result<Option<Vec<Run>>> {
     let size = reader.size();
     if want == Want::All {

@@ -4,7 +4,7 @@ use drctl_engines::pg::{ArchivesBy, PgServer, archives_by};
 use drctl_model::{SourceId, shown};
 use drctl_policies::Pgbackrest;
 
-use super::{engine, truth_of};
+use super::{StanzaView, engine};
 use crate::engine::{Looked, pg};
 use crate::host::{Checks, Level};
 
@@ -34,9 +34,10 @@ async fn pgbackrest(
     found.good(&check, format!("pgBackRest {version}"));
     command(server, (id, settings), found).await;
     let check = format!("source.{id}.archive");
-    let looked = truth_of(setup, id.as_str()).await;
-    let Some(Some((stanza, truth, unknown))) = found.take(&check, looked) else { return };
-    if let Some(why) = unknown {
+    let seen = StanzaView::with_server(setup, id.as_str()).await;
+    let Some(Some(stanza)) = found.take(&check, seen) else { return };
+    let Some(truth) = found.take(&check, stanza.truth()) else { return };
+    if let Some(Err(why)) = &stanza.archived {
         let hint = "only the list was checked: make sure that the server can be reached";
         found.warn(&check, format!("what the server has archived is not known: {why}"), hint);
     }

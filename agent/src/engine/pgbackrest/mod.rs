@@ -17,6 +17,7 @@ mod replay_requirements;
 mod sample;
 mod source_engine;
 pub mod stanza;
+mod stanza_archive;
 mod stanza_view;
 mod sync;
 mod truth;
@@ -28,17 +29,13 @@ use drctl_engines::backrest::BackRest;
 use drctl_policies::{Engine, Pgbackrest, Source};
 
 pub(crate) use ahead::fetch_ahead;
-pub(crate) use archive::{Elsewhere, log};
 pub(crate) use fetch::{fetch, note_segments};
-pub(crate) use read::segment;
-pub(crate) use relation_changes::changes_in_stanza;
-pub(crate) use replay_requirements::{Requirements, requirements};
 pub(crate) use source_engine::Stanza;
+pub(crate) use stanza_archive::StanzaArchive;
 pub(crate) use stanza_view::{StanzaView, only_there};
 pub use sync::Synced;
 pub(crate) use sync::{expired, mark_anew, mark_now};
-pub(crate) use truth::{incident, truth_of};
-pub(crate) use verify::verify_stanza;
+pub(crate) use truth::incident;
 
 use crate::host::{AgentError, Setup, private, read_optional};
 

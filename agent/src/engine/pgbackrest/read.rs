@@ -16,7 +16,7 @@ use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 
 use super::StanzaView;
-use crate::engine::wal::holds;
+use crate::engine::wal::{Segment, holds};
 
 /// How much of a segment is read at once.
 const CHUNK: usize = 1 << 20;
@@ -139,10 +139,9 @@ impl<'a> Reader<'a> {
 ///
 /// # Errors
 /// pgBackRest's; the file system's.
-pub(crate) async fn segment(
+pub(super) async fn segment(
     stanza: &StanzaView,
-    (system_id, timeline): (u64, Timeline),
-    (start, size): (Lsn, WalSegmentSize),
+    &Segment { of: (system_id, timeline), size, start, .. }: &Segment,
     folder: &Path,
 ) -> Result<Option<Vec<u8>>> {
     let name = size.file_name(timeline, start);

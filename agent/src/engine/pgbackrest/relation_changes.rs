@@ -3,13 +3,14 @@
 use anyhow::Result;
 use drctl_engines::pg::wal::{RelationChanges, WalWalker};
 use drctl_model::{Lsn, Timeline, WalSegmentSize};
-use drctl_policies::recovery::Archive;
 use jiff::Timestamp;
 
-use super::{StanzaView, segment};
+use super::StanzaArchive;
+use super::read::segment;
+use crate::engine::log_archive::Search;
 use crate::engine::pg::{FoundChanges, committed, one_before};
-use crate::engine::wal::holds;
-use crate::host::{Failure, Meter, Setup};
+use crate::engine::wal::{Segment, holds};
+use crate::host::Failure;
 
 /// So many segments in a row with nothing but later commits end the search: commits overtake each
 /// other by less.
@@ -20,20 +21,14 @@ const LATER: usize = 2;
 ///
 /// # Errors
 /// pgBackRest's. A segment that cannot be read is told.
-pub(crate) async fn changes_in_stanza(
-    setup: &Setup,
-    (stanza, log, system_id): (Option<&StanzaView>, &Archive, u64),
-    size: WalSegmentSize,
-    (from, until): (Timestamp, Timestamp),
-    least: u64,
-    meter: &Meter,
+pub(super) async fn changes(
+    archive: &StanzaArchive<'_>,
+    search: &Search<'_>,
 ) -> Result<FoundChanges> {
-    let mut found = FoundChanges::default();
-    let Some(stanza) = stanza else { return Ok(found) };
+    let Search { system_id, size, known, times: (from, until), least, meter } = *search;
+    let (mut found, stanza, folder) = (FoundChanges::default(), &archive.seen, archive.folder());
     let Some(archive) = stanza.archive(system_id) else { return Ok(found) };
-    let folder = &setup.config.paths.runtime_dir;
-    setup.private_directory(folder)?;
-    for (timeline, entries) in log.pieces() {
+    for (timeline, entries) in known.pieces() {
         let Some(first) = committed(entries, (from, until)).map(|entry| entry.start).min() else {
             continue;
         };
@@ -44,7 +39,8 @@ pub(crate) async fn changes_in_stanza(
             if start < first || later >= LATER {
                 continue;
             }
-            match segment(stanza, (system_id, timeline), (start, size), folder).await {
+            let one = Segment { of: (system_id, timeline), size, start, need: None };
+            match segment(stanza, &one, folder).await {
                 Ok(Some(bytes)) => {
                     meter.moved(bytes.len() as u64, 0);
                     found.segments += 1;

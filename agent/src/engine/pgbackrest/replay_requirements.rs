@@ -6,13 +6,14 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{Lsn, NotedBreak, SourceId, Timeline, WalSegmentSize};
+use drctl_model::{Lsn, NotedBreak, SourceId, Timeline};
 use drctl_policies::recovery::Leg;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::StanzaView;
+use super::StanzaArchive;
 use super::archive::Digests;
 use super::read::{Looked, Reader};
+use crate::engine::log_archive::{Replay, Requirements};
 use crate::engine::wal::Ahead;
 use crate::host::{Setup, private};
 
@@ -25,34 +26,20 @@ const AT_ONCE: usize = 4;
 /// The most segments that are remembered.
 const REMEMBERED: usize = 100_000;
 
-/// What was found out about the WAL of a plan.
-#[derive(Debug, Default)]
-pub(crate) struct Requirements {
-    /// Where nothing leads across.
-    pub(crate) breaks: Vec<(Timeline, Lsn)>,
-    /// How many segments were not read: there are too many for one plan.
-    pub(crate) unread: usize,
-}
-
 /// Reads the segments that `legs` replay, but for those that were read before and tell nothing.
 ///
 /// # Errors
 /// pgBackRest's.
-pub(crate) async fn requirements(
-    setup: &Setup,
-    source: &SourceId,
-    (stanza, system_id): (Option<&StanzaView>, u64),
-    size: WalSegmentSize,
-    legs: &[Leg],
+pub(super) async fn requirements(
+    of: &StanzaArchive<'_>,
+    &Replay { system_id, size, legs }: &Replay<'_>,
 ) -> Result<Requirements> {
     let mut found = Requirements::default();
-    let Some(stanza) = stanza else { return Ok(found) };
-    let cluster = stanza.cluster(system_id).zip(stanza.archive(system_id));
+    let StanzaArchive { setup, source, seen } = of;
+    let cluster = seen.cluster(system_id).zip(seen.archive(system_id));
     let Some((cluster, archive)) = cluster else { return Ok(found) };
-    let folder = &setup.config.paths.runtime_dir;
-    setup.private_directory(folder)?;
     let (digests, mut memory) = (Digests(archive), Memory::of(setup, source, system_id));
-    let reader = Reader::new(&stanza.backrest, cluster, size, folder);
+    let reader = Reader::new(&seen.backrest, cluster, size, of.folder());
     let mut wanted: Vec<(Timeline, Lsn, String)> = Vec::new();
     for leg in legs {
         let starts =

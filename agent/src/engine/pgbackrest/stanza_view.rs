@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use drctl_engines::backrest::{
     ArchiveListing, BackRest, Cluster, ClusterArchive, Info, SegmentName,
 };
+use drctl_engines::pg::Archived;
 use drctl_model::{BackupKind, BackupSummary, External};
 
 use crate::host::Setup;
@@ -16,6 +17,8 @@ pub(crate) struct StanzaView {
     pub(crate) info: Info,
     /// What lies in its archive.
     pub(crate) listing: ArchiveListing,
+    /// What the server said of its archiving before, or why that is not known, where it was asked.
+    pub(super) archived: Option<Result<Archived, String>>,
 }
 
 impl StanzaView {
@@ -41,7 +44,7 @@ impl StanzaView {
         // What it says of the stanza tells more than that it could not be listed.
         let info = info.context("ask pgBackRest for its backups")?;
         let listing = listing.context("list pgBackRest's archive")?;
-        let mut stanza = StanzaView { backrest, info, listing };
+        let mut stanza = StanzaView { backrest, info, listing, archived: None };
         // A backup may have ended, and its WAL have come, since the list was made.
         if !stanza.lists_what_backups_need() {
             let again = stanza.backrest.listing().await;

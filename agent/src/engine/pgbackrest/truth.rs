@@ -128,38 +128,42 @@ fn lost(
     Ok(Some(format!("since the newest backup {}{more}{dropped}", told(gap))))
 }
 
-/// The same of a source's present cluster, asking its server too where that can be reached; why it
-/// cannot, else.
-///
-/// # Errors
-/// pgBackRest's. Nothing for a source without a stanza, or with one without backups.
-pub(crate) async fn truth_of(
-    setup: &Setup,
-    source: &str,
-) -> Result<Option<(StanzaView, Truth, Option<String>)>> {
-    let Some((_, configured)) = setup.configured(source) else { return Ok(None) };
-    let Some(backrest) = super::engine_of(setup, source)? else { return Ok(None) };
-    // Before the archive is listed: what the server names must be in the list.
-    let asking = async {
-        let server = setup.server(configured)?;
-        Ok::<_, anyhow::Error>(archived(&server, "drctl/backrest").await?)
-    };
-    let (said, unknown) = match asking.await {
-        Ok(said) => (Some(said), None),
-        Err(error) => (None, Some(Failure::of(&error).messages.join(": "))),
-    };
-    let stanza = StanzaView::look(backrest).await?;
-    let Some(system_id) = stanza.info.current().map(|cluster| cluster.system_id) else {
-        return Ok(Some((stanza, Truth::default(), unknown)));
-    };
-    let said = said.filter(|said| said.system_id == system_id);
-    let size = match &said {
-        Some(said) => Some(said.segment_size),
-        None => size_of(&stanza.info, system_id),
-    };
-    let Some(size) = size else { return Ok(Some((stanza, Truth::default(), unknown))) };
-    let found = truth(&stanza, (system_id, size), said.as_ref().and_then(last_archived))?;
-    Ok(Some((stanza, found, unknown)))
+impl StanzaView {
+    /// The same as [`StanzaView::of`], after its server was asked what it has archived: what that names
+    /// must be in the list.
+    ///
+    /// # Errors
+    /// As [`StanzaView::of`].
+    pub(crate) async fn with_server(setup: &Setup, source: &str) -> Result<Option<StanzaView>> {
+        let Some((_, configured)) = setup.configured(source) else { return Ok(None) };
+        let Some(backrest) = super::engine_of(setup, source)? else { return Ok(None) };
+        let asking = async {
+            let server = setup.server(configured)?;
+            Ok::<_, anyhow::Error>(archived(&server, "drctl/backrest").await?)
+        };
+        let archived = asking.await.map_err(|error| Failure::of(&error).messages.join(": "));
+        let seen = StanzaView::look(backrest).await?;
+        Ok(Some(StanzaView { archived: Some(archived), ..seen }))
+    }
+
+    /// What is true of its present cluster, by what that one's server said too, where it was asked;
+    /// nothing is known of one without backups.
+    ///
+    /// # Errors
+    /// A segment that cannot be with the cluster's size.
+    pub(crate) fn truth(&self) -> Result<Truth> {
+        let Some(system_id) = self.info.current().map(|cluster| cluster.system_id) else {
+            return Ok(Truth::default());
+        };
+        let said = self.archived.as_ref().and_then(|said| said.as_ref().ok());
+        let said = said.filter(|said| said.system_id == system_id);
+        let size = match said {
+            Some(said) => Some(said.segment_size),
+            None => size_of(&self.info, system_id),
+        };
+        let Some(size) = size else { return Ok(Truth::default()) };
+        truth(self, (system_id, size), said.and_then(last_archived))
+    }
 }
 
 /// The size of a cluster's segments, as its backups show it.
@@ -177,7 +181,8 @@ pub(crate) async fn incident(engine: &BackRest, info: &Info, server: &PgServer) 
     let looking = async {
         let said = archived(server, "drctl/backup").await?;
         let listing = engine.listing().await?;
-        let stanza = StanzaView { backrest: engine.clone(), info: info.clone(), listing };
+        let (backrest, info) = (engine.clone(), info.clone());
+        let stanza = StanzaView { backrest, info, listing, archived: None };
         let of = (said.system_id, said.segment_size);
         Ok::<_, anyhow::Error>(truth(&stanza, of, last_archived(&said))?.incident)
     };

@@ -4,56 +4,34 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use drctl_catalog::Subject;
 use drctl_engines::backrest::VerifiedPart;
-use drctl_model::External;
+use drctl_model::Closeness;
 
-use super::truth_of;
-use crate::host::Setup;
+use super::StanzaView;
+use crate::engine::log_archive::{ArchiveVerdict, Look};
 use crate::log::LogVerdict;
 
-/// What was found of a stanza.
-pub(crate) struct StanzaVerdict {
-    /// Of its WAL, and of all of it.
-    pub(crate) log: LogVerdict,
-    /// What is wrong with each backup that was read, by its label.
-    backups: BTreeMap<String, Option<String>>,
-}
-
-impl StanzaVerdict {
-    /// What is wrong with this backup and those that it is based on; nothing where it was not read.
-    pub(crate) fn of(&self, backup: &External) -> Option<Vec<(String, String)>> {
-        self.backups.get(&backup.label)?;
-        let all = std::iter::once(&backup.label).chain(&backup.references);
-        let found = all.filter_map(|label| self.backups.get(label)?.clone());
-        Some(found.map(|text| ("segment_damaged".to_owned(), text)).collect())
-    }
-}
-
-/// Looks at a source's stanza, whether it has any of the backups that are recorded, and whether the
-/// manifest and the data of each are there; with `data` pgBackRest reads every file of its repository. Nothing for a source that has none.
+/// Looks at a stanza, whether it has any of the backups that are recorded, and whether the manifest and
+/// the data of each are there; with `data` pgBackRest reads every file of its repository.
 ///
 /// # Errors
 /// Only what keeps it from looking. What is wrong is in the verdict.
-pub(crate) async fn verify_stanza(
-    setup: &Setup,
-    source: &str,
-    data: bool,
-    records: &[&External],
-) -> Result<Option<StanzaVerdict>> {
-    let Some((stanza, truth, _)) = truth_of(setup, source).await? else { return Ok(None) };
+pub(super) async fn verify(
+    stanza: &StanzaView,
+    &Look { data, recorded, .. }: &Look<'_>,
+) -> Result<ArchiveVerdict> {
+    let truth = stanza.truth()?;
     let faults = truth.faults.into_iter().map(|fault| (fault.code.to_owned(), fault.text));
     let mut verdict = LogVerdict {
         pieces: truth.segments,
-        read_bytes: 0,
         opened: data,
-        closed: 0,
         problems: faults.collect(),
-        covered: Vec::new(),
-        signers: std::collections::BTreeMap::new(),
+        ..LogVerdict::default()
     };
-    if !records.is_empty() && !records.iter().any(|record| stanza.has(record)) {
+    if !recorded.is_empty() && !recorded.iter().any(|record| stanza.has(record)) {
         let text =
-            format!("pgBackRest has none of the {} backups that are recorded", records.len());
+            format!("pgBackRest has none of the {} backups that are recorded", recorded.len());
         verdict.problems.push(("no_backup".to_owned(), text));
     }
     let mut backups = BTreeMap::new();
@@ -86,7 +64,12 @@ pub(crate) async fn verify_stanza(
             verdict.problems.push(("mismatch".to_owned(), text));
         }
     }
-    Ok(Some(StanzaVerdict { log: verdict, backups }))
+    let (closeness, words) = match data {
+        true => (Closeness::Stored, "what pgBackRest lists and what its own verify read"),
+        false => (Closeness::Structure, "what pgBackRest lists; no byte was read"),
+    };
+    let (subject, log) = (Subject::Stanza, verdict);
+    Ok(ArchiveVerdict { subject, closeness, words, log, backups, tells_gaps: true })
 }
 
 fn told(what: &str, part: &VerifiedPart) -> String {

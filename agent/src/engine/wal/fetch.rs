@@ -134,18 +134,16 @@ pub(crate) async fn fetch(
 /// As [`assemble`].
 pub(crate) async fn segment(
     log_store: &LogStore,
-    of: (u64, Timeline),
-    size: WalSegmentSize,
-    start: Lsn,
+    segment: &Segment,
     identities: &Identities,
 ) -> Result<Option<Vec<u8>>> {
+    let Segment { of, size, start, .. } = *segment;
     let end = start.plus(size.bytes());
     let there = log_store.ranges(of, size, start, Some(end)).await?;
     if cover(&there, start, end).is_empty() {
         return Ok(None);
     }
-    let segment = Segment { of, size, start, need: None };
-    assemble(log_store, &segment, there, identities).await.map(|read| Some(read.bytes))
+    assemble(log_store, segment, there, identities).await.map(|read| Some(read.bytes))
 }
 
 /// No log from here on is delivered.

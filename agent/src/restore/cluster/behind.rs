@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Proof, RecoverRequest};
+use crate::engine::wal::Segment;
 
 /// The most segments that are read behind the one in which it stopped.
 const MOST: usize = 64;
@@ -68,10 +69,10 @@ pub(super) async fn overtaken(
         });
         starts.extend(segments.filter(|start| *start >= first).take(MOST));
     }
-    let archive = request.log_archive(size, None)?;
+    let (archives, of) = (request.log_archives(None)?, (request.known.system_id, timeline));
     let (mut found, mut walk): (_, Option<(Lsn, Commits)>) = (None, None);
     for start in starts.into_iter().take(MOST) {
-        let read = archive.segment(timeline, start, &request.directory).await?;
+        let read = archives.segment(&Segment { of, size, start, need: None }).await?;
         let Some(bytes) = read else { continue };
         // A record may begin in one and end in the next.
         let going = walk.take().filter(|(next, _)| *next == start).map(|(_, commits)| commits);

@@ -37,8 +37,8 @@ async fn help(request: &RecoverRequest<'_>, ahead: &Ahead) -> Infallible {
     };
     let legs = expected(request.plan);
     let fetches = request.setup.limits().fetches;
-    if let Ok(archive) = request.log_archive(size, request.plan.bound) {
-        archive.fetch_ahead(ahead, &legs, fetches).await;
+    if let Ok(archives) = request.log_archives(request.plan.bound) {
+        archives.fetch_ahead(ahead, (request.known.system_id, size), &legs, fetches).await;
     }
     std::future::pending().await
 }

@@ -26,7 +26,7 @@ use drctl_engines::boxed::Boxes;
 use drctl_engines::pg::physical::{
     Layout, PickedTable, Recovering, Recovery, Surroundings, Undecided, prepare,
 };
-use drctl_model::{Lsn, TableRows, WalSegmentSize};
+use drctl_model::{Lsn, TableRows};
 use drctl_policies::recovery::RecoveryPlan;
 use drctl_store::Identities;
 
@@ -44,7 +44,7 @@ use self::command::{hidden, note_stanza, restore_command, take_command};
 use self::history::leave_history;
 use self::serve::Serving;
 use super::known::Known;
-use crate::engine::LogArchive;
+use crate::engine::{LogArchives, Pieces};
 use crate::host::{AgentError, Meter, Setup, Stop, crash_point};
 use crate::log::LogStore;
 use crate::repository::Repository;
@@ -153,19 +153,12 @@ pub struct RecoverRequest<'a> {
 
 impl RecoverRequest<'_> {
     /// The WAL of the cluster, wherever it lies; drctl's own up to `bound`.
-    fn log_archive(&self, size: WalSegmentSize, bound: Option<Lsn>) -> Result<LogArchive<'_>> {
-        let stored = match &self.identity {
-            Some((_, identities)) => {
-                let source = self.source.parse().context("read the source's name")?;
-                Some((
-                    LogStore::reader(self.repository, &source).up_to(bound.map(Into::into)),
-                    identities,
-                ))
-            }
-            None => None,
-        };
-        let (system_id, stanza) = (self.known.system_id, self.known.stanza.as_ref());
-        Ok(LogArchive { system_id, size, stanza, stored })
+    fn log_archives(&self, bound: Option<Lsn>) -> Result<LogArchives<'_>> {
+        let source = self.source.parse().context("read the source's name")?;
+        let log_store = LogStore::reader(self.repository, &source).up_to(bound.map(Into::into));
+        let identities = self.identity.as_ref().map(|(_, identities)| identities);
+        let own = Pieces { log_store, cache: None, identities };
+        LogArchives::of(self.setup, self.known.stanza.as_ref(), own)
     }
 }
 

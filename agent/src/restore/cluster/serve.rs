@@ -193,8 +193,8 @@ impl<'a> Serving<'a> {
         let (request, size) = (self.request, self.size);
         let (system_id, expected) = (request.known.system_id, &expected(request.plan)[..]);
         let asked = LogRequest { system_id, size, name, to, own, expected };
-        let archive = request.log_archive(size, request.plan.bound)?;
-        archive.fetch(&asked, &segments(&request.directory)).await
+        let archives = request.log_archives(request.plan.bound)?;
+        archives.fetch(&asked, &segments(&request.directory)).await
     }
 
     /// Lays a file beside the WAL that the server has, so that it needs to be renamed only; where

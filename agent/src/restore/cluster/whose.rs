@@ -2,16 +2,15 @@
 //! transactions alone: at the number of a savepoint, or of none, it would replay all that there is
 //! before it says so.
 
-use std::path::Path;
-
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::wal::{Ended, Ends};
 use drctl_model::{Lsn, SourceId};
 use drctl_policies::recovery::{RecoveryPlan, Target};
 use drctl_store::Identities;
 
-use crate::engine::LogArchive;
-use crate::host::AgentError;
+use crate::engine::wal::Segment;
+use crate::engine::{LogArchives, Pieces};
+use crate::host::{AgentError, Setup};
 use crate::log::LogStore;
 use crate::repository::Repository;
 use crate::restore::known::Known;
@@ -22,6 +21,8 @@ const MOST: usize = 16;
 
 /// Where it is looked.
 pub struct Whose<'a> {
+    /// The configuration.
+    pub setup: &'a Setup,
     /// Where drctl's own WAL lies.
     pub repository: &'a Repository,
     /// Whose.
@@ -30,8 +31,6 @@ pub struct Whose<'a> {
     pub known: &'a Known,
     /// What opens the WAL.
     pub identities: Option<&'a Identities>,
-    /// A private directory for what pgBackRest delivers.
-    pub folder: &'a Path,
 }
 
 /// Refuses a plan to the number of a part of a transaction, or to one under which nothing ended.
@@ -89,13 +88,9 @@ impl Found {
 async fn read(of: &Whose<'_>, plan: &RecoveryPlan, mut tell: impl FnMut(Ended)) -> Result<bool> {
     let base = of.known.base(&plan.base).context("the plan's base is gone")?;
     let (size, mut left, mut whole) = (base.segment_size, MOST, true);
-    let open = |identities| (LogStore::reader(of.repository, of.source), identities);
-    let archive = LogArchive {
-        system_id: of.known.system_id,
-        size,
-        stanza: of.known.stanza.as_ref(),
-        stored: of.identities.map(open),
-    };
+    let log_store = LogStore::reader(of.repository, of.source);
+    let own = Pieces { log_store, cache: None, identities: of.identities };
+    let archives = LogArchives::of(of.setup, of.known.stanza.as_ref(), own)?;
     for leg in &plan.path {
         let (from, until) = (leg.from.max(plan.not_before), leg.until.min(plan.until));
         if from >= until {
@@ -111,7 +106,8 @@ async fn read(of: &Whose<'_>, plan: &RecoveryPlan, mut tell: impl FnMut(Ended)) 
                 return Ok(false);
             }
             left -= 1;
-            match archive.segment(leg.timeline, start, of.folder).await {
+            let of = (of.known.system_id, leg.timeline);
+            match archives.segment(&Segment { of, size, start, need: None }).await {
                 Ok(Some(bytes)) => ends.feed(start, &bytes, &mut tell),
                 Ok(None) | Err(_) => whole = false,
             }

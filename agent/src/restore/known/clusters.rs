@@ -2,21 +2,18 @@
 //! new one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::Result;
-use drctl_catalog::Catalog;
-use drctl_model::{Timeline, shown};
+use drctl_model::{SourceId, Timeline, shown};
 use drctl_policies::recovery::{Archive, Target, Want, plan};
 use jiff::Timestamp;
 
 use super::{Copies, Known, assemble};
-use crate::engine::pgbackrest::{Elsewhere, log};
-use crate::engine::wal::{WalLog, cluster_log, clusters, no_timeline};
+use crate::engine::pgbackrest::StanzaArchive;
+use crate::engine::wal::{clusters, no_timeline};
+use crate::engine::{ArchivedLog, Extent, LogArchive as _, Pieces};
 use crate::host::{AgentError, Setup};
-use crate::log::LogStore;
-
-/// What is signed of the log of one cluster, by timeline.
-type Logs = BTreeMap<Timeline, WalLog>;
 
 /// Another cluster of a source than the one that is meant.
 pub struct OtherCluster {
@@ -27,14 +24,14 @@ pub struct OtherCluster {
     /// The last that is known of it, by the clocks of its servers.
     pub seen: Option<Timestamp>,
     copies: Copies,
-    logs: Logs,
+    log: ArchivedLog,
 }
 
 /// A cluster that is meant, and what else there is.
 pub(super) struct Chosen {
     pub(super) system_id: u64,
     pub(super) copies: Copies,
-    pub(super) logs: Logs,
+    pub(super) log: ArchivedLog,
     pub(super) others: Vec<OtherCluster>,
     /// A cluster of which there is newer log, and no base backup.
     pub(super) uncopied: Option<u64>,
@@ -48,14 +45,14 @@ pub(super) struct Chosen {
 /// # Errors
 /// The store's; [`AgentError::NoBackup`] for an identifier that nothing is known of.
 pub(super) async fn choose(
-    log_store: &LogStore,
+    own: &Pieces<'_>,
     copies: Copies,
     wanted: Option<u64>,
-    cache: Option<&Catalog>,
     refused: &mut Vec<String>,
 ) -> Result<Option<Chosen>> {
     let mut ids: BTreeSet<u64> = copies.clusters().collect();
     let with_copies = ids.clone();
+    let log_store = &own.log_store;
     let lineages = log_store.lineages().await?;
     ids.extend(clusters(&lineages));
     let mut newer = log_store.unread(no_timeline(&lineages)).await?;
@@ -71,16 +68,17 @@ pub(super) async fn choose(
     }
     let mut all = Vec::new();
     for id in ids {
-        let logs = cluster_log(log_store, id, cache, refused).await?;
+        let mut log = own.list(id, None).await?;
+        refused.append(&mut log.refused);
         // To compare several costs what is otherwise not needed.
-        all.push((id, copies.of_cluster(id), logs));
+        all.push((id, copies.of_cluster(id), log));
     }
-    let words = all.iter().flat_map(|(.., logs)| logs.values()).flat_map(|log| &log.newer.words);
-    newer.extend(words.cloned());
+    let of_all = all.iter().flat_map(|(.., log)| log.newer.values());
+    newer.extend(of_all.flat_map(|newer| &newer.words).cloned());
     let seen: BTreeMap<u64, Option<Timestamp>> = match &all[..] {
         [] | [_] => BTreeMap::new(),
         several => {
-            several.iter().map(|(id, of, logs)| (*id, archive(*id, of, logs).last_seen())).collect()
+            several.iter().map(|(id, of, log)| (*id, archive(*id, of, log).last_seen())).collect()
         }
     };
     let at = |id: &u64| seen.get(id).copied().flatten();
@@ -89,20 +87,20 @@ pub(super) async fn choose(
     let newest = seen.keys().max_by_key(|id| (at(id), **id)).copied();
     let uncopied = newest.filter(|id| !with_copies.contains(id));
     let (mut chosen, mut others) = (None, Vec::new());
-    for (id, copies, logs) in all {
+    for (id, copies, log) in all {
         if id == system_id {
-            chosen = Some((copies, logs));
+            chosen = Some((copies, log));
         } else {
-            let archive = archive(id, &copies, &logs);
-            others.push(OtherCluster { system_id: id, archive, seen: at(&id), copies, logs });
+            let archive = archive(id, &copies, &log);
+            others.push(OtherCluster { system_id: id, archive, seen: at(&id), copies, log });
         }
     }
-    let of = |(copies, logs)| Chosen { system_id, copies, logs, others, uncopied, newer };
+    let of = |(copies, log)| Chosen { system_id, copies, log, others, uncopied, newer };
     Ok(chosen.map(of))
 }
 
-fn archive(system_id: u64, copies: &Copies, logs: &Logs) -> Archive {
-    assemble(system_id, copies.clone(), logs.clone(), Elsewhere::default()).archive
+fn archive(system_id: u64, copies: &Copies, log: &ArchivedLog) -> Archive {
+    assemble(system_id, copies.clone(), log.clone()).archive
 }
 
 impl OtherCluster {
@@ -119,17 +117,20 @@ impl Known {
     ///
     /// # Errors
     /// [`EngineError`](drctl_engines::EngineError) of pgBackRest's; [`std::io::Error`].
-    pub async fn look_at_others(&mut self, setup: &Setup, target: &Target) -> Result<()> {
+    pub async fn look_at_others(
+        &mut self,
+        setup: &Setup,
+        source: &SourceId,
+        target: &Target,
+    ) -> Result<()> {
         let Some(stanza) = &self.stanza else { return Ok(()) };
+        let beside = StanzaArchive::new(setup, source, Arc::clone(stanza))?;
         let want = Want::of(Some(target));
-        let folder = setup.config.paths.runtime_dir.clone();
-        setup.private_directory(&folder)?;
         for other in &mut self.others {
-            let Some((size, oldest)) = other.copies.reach() else { continue };
-            let of = (other.system_id, size);
-            let elsewhere = log(stanza, of, (want, oldest), &folder).await?;
-            let (copies, logs) = (other.copies.clone(), other.logs.clone());
-            other.archive = assemble(other.system_id, copies, logs, elsewhere).archive;
+            let Some((size, since)) = other.copies.reach() else { continue };
+            let found = beside.list(other.system_id, Some(Extent { size, want, since })).await?;
+            let log = found.join(other.log.clone());
+            other.archive = archive(other.system_id, &other.copies, &log);
         }
         Ok(())
     }

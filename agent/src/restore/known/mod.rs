@@ -5,22 +5,22 @@ mod holes;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{
-    Ancestor, BackupId, BackupKind, BackupSummary, Coordinates, Digest, LogEntry, LogPlace, Lsn,
-    NotedPoint, SourceId, Timeline, TimelineHistory, WalPart, WalPlace, WalSegmentSize,
+    BackupId, BackupKind, BackupSummary, Coordinates, Digest, LogEntry, LogPlace, Lsn, SourceId,
+    Timeline, WalPart, WalPlace, WalSegmentSize,
 };
-use drctl_policies::recovery::{Archive, Base, RestorePoint, Stood, Want};
+use drctl_policies::recovery::{Archive, Base, Stood, Want};
 use drctl_store::{Trust, layout};
 use futures_util::TryStreamExt as _;
 use jiff::SignedDuration;
 
 use self::clusters::{Chosen, choose};
-use crate::engine::pgbackrest::{Elsewhere, StanzaView, log, only_there};
-use crate::engine::wal::WalLog;
+use crate::engine::pgbackrest::{StanzaArchive, StanzaView, only_there};
+use crate::engine::{ArchivedLog, Extent, LogArchive as _, Pieces};
 use crate::host::{AgentError, Setup};
 use crate::log::{LogStore, still_newer};
 use crate::repository::chain::Family;
@@ -52,27 +52,13 @@ pub struct Known {
     /// The identifiers of the keys that signed the base backups.
     pub(crate) signers: BTreeMap<BackupId, String>,
     /// Where else backups and log lie: in a stanza of pgBackRest.
-    pub(crate) stanza: Option<StanzaView>,
+    pub(crate) stanza: Option<Arc<StanzaView>>,
 }
 
 /// A stanza whose log counts too, and how much of it has to be known.
-pub(crate) struct Beside {
-    pub(crate) stanza: StanzaView,
+pub(crate) struct Beside<'a> {
+    pub(crate) archive: StanzaArchive<'a>,
     pub(crate) want: Want,
-    /// A private directory for what is being read.
-    pub(crate) folder: PathBuf,
-}
-
-impl Beside {
-    /// One that was looked at.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub(crate) fn new(setup: &Setup, stanza: StanzaView, want: Want) -> Result<Beside> {
-        let folder = setup.config.paths.runtime_dir.clone();
-        setup.private_directory(&folder)?;
-        Ok(Beside { stanza, want, folder })
-    }
 }
 
 /// A source's base backups.
@@ -157,7 +143,22 @@ pub async fn known(
     repository: &Repository,
     source: &SourceId,
     cache: Option<&Catalog>,
+    wanted: (Want, Option<u64>),
+) -> Result<Known> {
+    known_beside(setup, repository, source, cache, wanted, None).await
+}
+
+/// The same; a stanza that was `seen` is not looked at again.
+///
+/// # Errors
+/// As [`known`].
+pub(crate) async fn known_beside(
+    setup: &Setup,
+    repository: &Repository,
+    source: &SourceId,
+    cache: Option<&Catalog>,
     (want, wanted): (Want, Option<u64>),
+    seen: Option<Arc<StanzaView>>,
 ) -> Result<Known> {
     let (mut summaries, mut refused) = (Vec::new(), Vec::new());
     let mut all = everything(repository, vec![source.clone()]);
@@ -177,11 +178,15 @@ pub async fn known(
         let bad = summaries.iter().filter_map(bad);
         refused.extend(bad.map(|(id, found)| format!("{id}: {}", words(found))));
     }
-    let stanza = StanzaView::of(setup, source.as_str()).await?;
-    let beside = stanza.map(|stanza| Beside::new(setup, stanza, want)).transpose()?;
+    let stanza = match seen {
+        Some(seen) => Some(seen),
+        None => StanzaView::of(setup, source.as_str()).await?.map(Arc::new),
+    };
     let is_external = |backup: &BackupSummary| matches!(backup.kind, BackupKind::External(_));
-    let apart = beside.is_none() && summaries.iter().any(is_external);
-    only_there(&mut summaries, beside.as_ref().map(|beside| &beside.stanza));
+    let apart = stanza.is_none() && summaries.iter().any(is_external);
+    only_there(&mut summaries, stanza.as_deref());
+    let archive = stanza.map(|seen| StanzaArchive::new(setup, source, seen)).transpose()?;
+    let beside = archive.map(|archive| Beside { archive, want });
     let copies = Copies::of(&summaries, &mut refused);
     let signer = |one: BackupSummary| (one.backup, one.signer);
     let signers = summaries.into_iter().map(signer).collect();
@@ -208,27 +213,26 @@ pub(crate) async fn learn(
     (copies, wanted): (Copies, Option<u64>),
     cache: Option<&Catalog>,
     mut refused: Vec<String>,
-    beside: Option<Beside>,
+    beside: Option<Beside<'_>>,
 ) -> Result<Option<Known>> {
-    let log_store = LogStore::reader(repository, source);
-    let chosen = choose(&log_store, copies, wanted, cache, &mut refused).await?;
-    let Some(Chosen { system_id, copies, logs, others, uncopied, newer }) = chosen else {
+    let own = Pieces { log_store: LogStore::reader(repository, source), cache, identities: None };
+    let chosen = choose(&own, copies, wanted, &mut refused).await?;
+    let Some(Chosen { system_id, copies, mut log, others, uncopied, newer }) = chosen else {
         return Ok(None);
     };
-    let (mut elsewhere, mut stanza) = (Elsewhere::default(), None);
-    if let Some(Beside { stanza: found, want, folder }) = beside {
-        if let Some(size) = copies.0.last().map(|copy| copy.at.segment_size) {
+    let mut stanza = None;
+    if let Some(Beside { archive, want }) = beside {
+        if let Some((size, oldest)) = copies.reach() {
             // No plan leads to what is older than the base backups. To show it, and to say of a
             // name or a transaction in it why not, it is read all the same.
-            let oldest = copies.0.iter().map(|copy| copy.at.start).min();
             let whole = matches!(want, Want::Ends | Want::All);
-            let since = oldest.filter(|_| !whole).unwrap_or(Lsn(0));
-            elsewhere = log(&found, (system_id, size), (want, since), &folder).await?;
+            let since = if whole { Lsn(0) } else { oldest };
+            log = archive.list(system_id, Some(Extent { size, want, since })).await?.join(log);
         }
-        stanza = Some(found);
+        stanza = Some(archive.seen);
     }
-    refused.append(&mut elsewhere.refused);
-    let mut known = assemble(system_id, copies, logs, elsewhere);
+    refused.append(&mut log.refused);
+    let mut known = assemble(system_id, copies, log);
     known.newer = newer;
     if let Some(cache) = cache {
         let memory = Memory::of(cache, Some(source)).await?;
@@ -240,34 +244,21 @@ pub(crate) async fn learn(
     Ok(Some(Known { refused, stanza, others, uncopied, ..known }))
 }
 
-pub(super) fn assemble(
-    system_id: u64,
-    Copies(copies): Copies,
-    logs: BTreeMap<Timeline, WalLog>,
-    elsewhere: Elsewhere,
-) -> Known {
-    let Elsewhere { entries: mut all, mut points, mut histories, segments: mut pieces, .. } =
-        elsewhere;
-    let (mut breaks, mut once) = (Vec::new(), Vec::new());
+pub(super) fn assemble(system_id: u64, Copies(copies): Copies, log: ArchivedLog) -> Known {
+    let ArchivedLog { entries: mut all, points, histories, breaks, once, newer, pieces, .. } = log;
     let (mut unread, mut all_newer) = (Vec::new(), Vec::new());
-    for (timeline, WalLog { entries, notes, once: end, newer, .. }) in logs {
-        once.extend(end.map(|end| (timeline, end)));
-        let is_known = notes.history.is_some() || timeline == Timeline::FIRST;
+    for (timeline, newer) in newer {
+        let is_known = timeline == Timeline::FIRST
+            || histories.iter().any(|history| history.timeline == timeline);
         let is_copied = copies.iter().any(|copy| copy.at.stop_timeline == timeline);
+        let entries = all.entry(timeline).or_default();
         // What nothing leads to is no gap in anything: it is left out as a whole.
         if is_known || is_copied || !entries.is_empty() {
-            all.entry(timeline).or_default().extend(newer.entries());
+            entries.extend(newer.entries());
             unread.extend(newer.ranges.iter().map(|(start, end)| (timeline, *start, *end)));
         } else if !newer.words.is_empty() {
             all_newer.push(timeline);
         }
-        breaks.extend(notes.breaks.iter().map(|one| (timeline, one.at)));
-        histories.extend(notes.history.map(|ancestors| history(timeline, &ancestors)));
-        let point =
-            |NotedPoint { lsn, at, name, .. }: NotedPoint| RestorePoint { timeline, name, lsn, at };
-        points.extend(notes.points.into_iter().map(point));
-        pieces += entries.len() as u64;
-        all.entry(timeline).or_default().extend(entries);
     }
     for Copy { at, .. } in copies.iter().filter(|copy| copy.brings_log) {
         let range = (at.segment_size.start_of(at.start), at.stop);
@@ -291,15 +282,6 @@ pub(super) fn assemble(
         signers,
         stanza: None,
     }
-}
-
-fn history(timeline: Timeline, ancestors: &[(Timeline, Lsn)]) -> TimelineHistory {
-    let ancestor = |(timeline, until): &(Timeline, Lsn)| Ancestor {
-        timeline: *timeline,
-        until: *until,
-        reason: String::new(),
-    };
-    TimelineHistory { timeline, ancestors: ancestors.iter().map(ancestor).collect() }
 }
 
 impl Known {

@@ -31,11 +31,11 @@ pub(crate) async fn log_state(
     source: &SourceId,
     catalog: &Catalog,
     cache: Option<&Catalog>,
-    beside: Option<Beside>,
+    beside: Option<Beside<'_>>,
 ) -> Result<LogState> {
     // A broken chain is told of by itself.
     let mut backups = catalog.backups(Some(source)).await?;
-    only_there(&mut backups, beside.as_ref().map(|beside| &beside.stanza));
+    only_there(&mut backups, beside.as_ref().map(|beside| &*beside.archive.seen));
     let copies = Copies::of(&backups, &mut Vec::new());
     let known = learn(repository, source, (copies, None), cache, Vec::new(), beside).await?;
     let Some(known) = known else {

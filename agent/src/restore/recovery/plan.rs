@@ -4,9 +4,10 @@ use anyhow::Result;
 use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning, plan as plan_recovery};
 
 use super::{RecoveryRequest, Refusal};
-use crate::engine::pgbackrest::{Requirements, requirements};
 use crate::engine::wal::lost_log;
+use crate::engine::{LogArchives, Pieces, Replay};
 use crate::host::Setup;
+use crate::log::LogStore;
 use crate::repository::{Repository, losses};
 use crate::restore::cluster::{forks, left_out, plan_digest};
 use crate::restore::known::{Known, known};
@@ -90,7 +91,7 @@ async fn plan_on_whole(
         let planned = match plan_recovery(&known.archive, target, *timeline) {
             Ok(planned) => planned,
             Err(no) => {
-                if let Err(error) = known.look_at_others(setup, target).await {
+                if let Err(error) = known.look_at_others(setup, source, target).await {
                     tell(PlanNote::OthersUnknown(error));
                 }
                 let leads = known.others.iter().filter(|other| other.reaches(&no.target, None));
@@ -106,9 +107,16 @@ async fn plan_on_whole(
         let Some(size) = known.base(&planned.base).map(|at| at.segment_size) else {
             return Ok(Ok(planned));
         };
-        let of = (known.stanza.as_ref(), known.system_id);
-        let Requirements { breaks, unread } =
-            requirements(setup, source, of, size, &planned.path).await?;
+        let log_store = LogStore::reader(repository, source);
+        let own = Pieces { log_store, cache: None, identities: None };
+        let archives = LogArchives::of(setup, known.stanza.as_ref(), own)?;
+        let replay = Replay { system_id: known.system_id, size, legs: &planned.path };
+        let (mut breaks, mut unread) = (Vec::new(), 0);
+        for archive in archives.all() {
+            let found = archive.requirements(&replay).await?;
+            breaks.extend(found.breaks);
+            unread += found.unread;
+        }
         if breaks.is_empty() {
             if unread > 0 {
                 tell(PlanNote::SegmentsUnread(unread));

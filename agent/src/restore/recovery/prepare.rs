@@ -1,7 +1,7 @@
 //! What would keep a recovery from being done: it is looked for before hours of copying.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::boxed::{Boxes, look_for_box};
@@ -242,9 +242,8 @@ async fn whose(planned: &Planned<'_>, identities: Option<&Identities>) -> Result
     if planned.request.resume {
         return Ok(());
     }
-    let folder: &Path = &planned.setup.config.paths.runtime_dir;
-    let Planned { repository, known, request, .. } = planned;
-    let whose = Whose { repository, source: &request.source, known, identities, folder };
+    let Planned { setup, repository, known, request, .. } = planned;
+    let whose = Whose { setup, repository, source: &request.source, known, identities };
     whose_number(&whose, &planned.plan).await
 }
 
