@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use drctl_engines::{Below, account, unfit_way};
+use drctl_engines::{Below, Unfit, account, unfit_place, unfit_way};
 use rustix::fs::{Access, Mode};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit, umask,
@@ -45,15 +45,15 @@ pub(crate) fn directory(path: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.with_context(|| format!("make the directory {}", path.display()))?;
     let found = path.metadata().with_context(|| format!("look at {}", path.display()))?;
-    match unfit(found.uid(), found.mode(), us) {
+    if let Some(owner) = anothers(found.uid(), us) {
+        return Err(of_account(path, owner));
+    }
+    match unfit_place(found.uid(), found.mode(), us) {
         None => Ok(on_the_way()?),
-        Some(Unfit::OfAccount(owner)) => Err(of_account(path, owner)),
-        Some(Unfit::Foreign(owner)) => {
-            Err(not_private(format!("it belongs to {}", account(owner))).into())
+        Some(Unfit::Open(mode)) => {
+            Err(not_private(format!("its mode is {:03o}", mode & 0o777)).into())
         }
-        Some(Unfit::Open) => {
-            Err(not_private(format!("its mode is {:03o}", found.mode() & 0o777)).into())
-        }
+        Some(unfit) => Err(not_private(format!("it {unfit}")).into()),
     }
 }
 
@@ -87,11 +87,8 @@ pub(crate) fn believed(path: &Path, author: u32) -> Result<()> {
 /// # Errors
 /// [`AgentError::Usage`].
 pub(crate) fn may_write(path: &Path) -> Result<()> {
-    let found = path.metadata().map(|found| unfit(found.uid(), found.mode(), geteuid().as_raw()));
-    match found {
-        Ok(Some(Unfit::OfAccount(owner))) => Err(of_account(path, owner)),
-        _ => Ok(()),
-    }
+    let owner = path.metadata().ok().and_then(|found| anothers(found.uid(), geteuid().as_raw()));
+    owner.map_or(Ok(()), |owner| Err(of_account(path, owner)))
 }
 
 fn of_account(path: &Path, owner: u32) -> anyhow::Error {
@@ -227,25 +224,10 @@ pub(crate) fn is_ours(found: &Metadata) -> bool {
     (found.uid() == us || found.uid() == 0) && found.mode() & 0o022 == 0
 }
 
-/// What speaks against a directory.
-#[derive(Debug, PartialEq, Eq)]
-enum Unfit {
-    /// We are root, and it is of another account, which needs what is in it.
-    OfAccount(u32),
-    /// It is neither ours nor root's.
-    Foreign(u32),
-    /// Other accounts may write into it.
-    Open,
-}
-
-fn unfit(owner: u32, mode: u32, us: u32) -> Option<Unfit> {
-    if us == 0 && owner != 0 {
-        return Some(Unfit::OfAccount(owner));
-    }
-    if owner != us && owner != 0 {
-        return Some(Unfit::Foreign(owner));
-    }
-    (mode & 0o022 != 0).then_some(Unfit::Open)
+/// The account that a place is of and that needs what is in it, where we are root: it could not use what
+/// root writes there.
+fn anothers(owner: u32, us: u32) -> Option<u32> {
+    (us == 0 && owner != 0).then_some(owner)
 }
 
 #[cfg(test)]
@@ -255,15 +237,17 @@ mod tests {
     #[test]
     fn a_directory_of_ours_is_ours_alone() {
         let (postgres, other) = (101, 65_534);
-        assert_eq!(unfit(postgres, 0o40_700, postgres), None);
-        assert_eq!(unfit(postgres, 0o40_755, postgres), None);
-        assert_eq!(unfit(0, 0o40_755, postgres), None, "root may do all anyway");
-        assert_eq!(unfit(0, 0o40_700, 0), None);
-        assert_eq!(unfit(other, 0o40_700, postgres), Some(Unfit::Foreign(other)));
-        assert_eq!(unfit(postgres, 0o40_700, 0), Some(Unfit::OfAccount(postgres)));
+        assert_eq!(unfit_place(postgres, 0o40_700, postgres), None);
+        assert_eq!(unfit_place(postgres, 0o40_755, postgres), None);
+        assert_eq!(unfit_place(0, 0o40_755, postgres), None, "root may do all anyway");
+        assert_eq!(unfit_place(0, 0o40_700, 0), None);
+        assert_eq!(unfit_place(other, 0o40_700, postgres), Some(Unfit::Foreign(other)));
+        assert_eq!(anothers(postgres, 0), Some(postgres));
+        assert_eq!((anothers(0, 0), anothers(other, postgres)), (None, None));
         for mode in [0o40_770, 0o40_702, 0o41_777] {
-            assert_eq!(unfit(postgres, mode, postgres), Some(Unfit::Open), "{mode:o}");
-            assert_eq!(unfit(0, mode, postgres), Some(Unfit::Open), "{mode:o}");
+            let open = Some(Unfit::Open(mode & 0o7777));
+            assert_eq!(unfit_place(postgres, mode, postgres), open, "{mode:o}");
+            assert_eq!(unfit_place(0, mode, postgres), open, "{mode:o}");
         }
     }
 }

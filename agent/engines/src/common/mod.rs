@@ -16,5 +16,5 @@ pub use process::{blocking, kill_tools};
 pub use secret::Secret;
 pub use source::{BackupSource, Brought, Finished, Outcome, StreamOutcome, ToolRun};
 pub use target::{FileTarget, RestoreTarget, ToolFeed};
-pub use way::{Unfit, account, temporary, unfit_way};
+pub use way::{Unfit, account, temporary, unfit_place, unfit_way};
 pub(crate) use way::{believed, name_of, runs, temporary_for_sockets, unfit_way_for};

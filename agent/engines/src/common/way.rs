@@ -101,17 +101,27 @@ fn names(path: &Path) -> Vec<OsString> {
     path.components().rev().filter_map(name).collect()
 }
 
-/// What speaks against one place.
+/// What speaks against a place of this owner and mode that is to be ours, where `us` and root may change
+/// it.
+#[must_use]
+pub fn unfit_place(owner: u32, mode: u32, us: u32) -> Option<Unfit> {
+    judged((owner, mode), OTHERS_MAY_WRITE, &[0, us])
+}
+
+/// What speaks against one place on a way.
 fn unfit(found: &Metadata, itself: Option<u32>, trusted: &[u32]) -> Option<Unfit> {
-    if !trusted.contains(&found.uid()) {
-        return Some(Unfit::Foreign(found.uid()));
-    }
     let sticky = found.is_dir() && found.mode() & 0o1000 != 0;
-    let open = match itself {
-        Some(bits) => found.mode() & bits != 0,
-        None => found.mode() & OTHERS_MAY_WRITE != 0 && !sticky,
-    };
-    (open && !found.is_symlink()).then_some(Unfit::Open(found.mode() & 0o7777))
+    let bits = itself.unwrap_or(if sticky { 0 } else { OTHERS_MAY_WRITE });
+    let bits = if found.is_symlink() { 0 } else { bits };
+    judged((found.uid(), found.mode()), bits, trusted)
+}
+
+/// The same; these bits of the mode are not allowed.
+fn judged((owner, mode): (u32, u32), bits: u32, trusted: &[u32]) -> Option<Unfit> {
+    if !trusted.contains(&owner) {
+        return Some(Unfit::Foreign(owner));
+    }
+    (mode & bits != 0).then_some(Unfit::Open(mode & 0o7777))
 }
 
 /// Whether a program may be run: no account but ours and root can change it, or put another one in its
