@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use drctl_engines::backrest::BackRest;
-use drctl_engines::pg::Heartbeat;
 use drctl_engines::pg::physical::requirements_of;
 use drctl_engines::pg::wal::{Requirement, WalWalker};
 use drctl_model::{JobKind, Lsn, WalSegmentSize};
@@ -13,10 +12,9 @@ use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
 use crate::engine::pgbackrest::{engine_of, fetch as fetch_from_archive};
 use crate::engine::wal::{
-    Ahead, Fetched, LogRequest, Push, Pushed, Shipping, fetch as fetch_wal, note_refusal,
-    usual_slot,
+    Ahead, Fetched, LogRequest, Push, Pushed, fetch as fetch_wal, note_refusal,
 };
-use crate::engine::{self, Streaming};
+use crate::engine::{self, StreamOptions, Streaming};
 use crate::host::{AgentError, Exit, Setup, Stop};
 use crate::jobs::run;
 use crate::log::LogStore;
@@ -53,22 +51,22 @@ pub(super) async fn wal(
             let (id, configured) = setup.source(source)?;
             let engine = engine::of(configured);
             engine.has_log(source, "Nothing was done on the server")?;
-            let slot = slot.clone().unwrap_or_else(|| usual_slot(id));
-            let interval = Duration::from_secs(u64::from(*interval));
-            let heartbeat = Some(Duration::from_secs(u64::from(*heartbeat)));
-            let kind = if *heartbeat_table { Heartbeat::Table } else { Heartbeat::Message };
-            let heartbeat = heartbeat.filter(|every| !every.is_zero()).map(|every| (every, kind));
-            let (synchronous, puts) = (*synchronous, usize::from(*puts));
-            let shipping = Shipping { slot, interval, synchronous, puts, heartbeat };
+            let heartbeat = Duration::from_secs(u64::from(*heartbeat));
+            let options = StreamOptions {
+                interval: Duration::from_secs(u64::from(*interval)),
+                synchronous: *synchronous,
+                puts: usize::from(*puts),
+                slot: slot.clone(),
+                heartbeat: Some(heartbeat).filter(|every| !every.is_zero()),
+                heartbeat_table: *heartbeat_table,
+            };
             let streaming = async {
                 let log_store = tokio::select! {
                     log_store = LogStore::open(setup, source) => log_store?,
                     () = stop.requested() => return Err(AgentError::Interrupted.into()),
                 };
-                let slot = &shipping.slot;
-                screen.say(format!("streaming the WAL of {id} through the slot {slot}"));
-                let (log_store, shipping) = (&log_store, &shipping);
-                engine.stream_log(&Streaming { setup, log_store, shipping, stop }).await
+                let (log_store, options, say) = (&log_store, &options, &|text| screen.say(text));
+                engine.stream_log(&Streaming { setup, log_store, options, say, stop }).await
             };
             let streamed =
                 run(setup, (JobKind::LogStream, vec![id.clone()]), Box::pin(streaming), |(), _| {

@@ -17,7 +17,7 @@ pub(crate) use log_archive::{
     ArchiveVerdict, ArchivedLog, Extent, LogArchive, LogArchives, Look, Replay, Search,
 };
 pub(crate) use pieces::Pieces;
-pub(crate) use source_engine::{Looked, Replaced, SourceEngine, Streaming};
+pub(crate) use source_engine::{Looked, Replaced, SourceEngine, StreamOptions, Streaming};
 
 /// The engine of a source: a line for each.
 pub(crate) fn of(source: &Source) -> Box<dyn SourceEngine + '_> {

@@ -1,13 +1,13 @@
 //! What an engine knows of the sources that it backs up.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use drctl_model::SourceId;
 
 use super::handed::HandsLog;
 use super::pg::Gone;
-use super::wal::Shipping;
 use crate::backup::{BackedUp, Order, RequestedKind};
 use crate::host::{Checks, Setup, Stop};
 use crate::log::LogStore;
@@ -32,12 +32,30 @@ pub(crate) struct Looked<'a> {
     pub(crate) repository: Option<&'a Repository>,
 }
 
+/// How log is to be streamed: an engine takes of it what it has.
+pub(crate) struct StreamOptions {
+    /// How long written log may wait until it is stored.
+    pub(crate) interval: Duration,
+    /// Whether commits wait until their log is stored.
+    pub(crate) synchronous: bool,
+    /// How many pieces may be on their way at once.
+    pub(crate) puts: usize,
+    /// What keeps the log on the server until it is stored; without a name the usual one.
+    pub(crate) slot: Option<String>,
+    /// How often something is committed, so that the log of an idle server tells the time.
+    pub(crate) heartbeat: Option<Duration>,
+    /// Whether that is a row of a table.
+    pub(crate) heartbeat_table: bool,
+}
+
 /// A source whose log is streamed.
 pub(crate) struct Streaming<'a> {
     pub(crate) setup: &'a Setup,
     /// Where it is kept.
     pub(crate) log_store: &'a LogStore,
-    pub(crate) shipping: &'a Shipping,
+    pub(crate) options: &'a StreamOptions,
+    /// Tells people that it begins, and how.
+    pub(crate) say: &'a dyn Fn(String),
     pub(crate) stop: &'a Stop,
 }
 

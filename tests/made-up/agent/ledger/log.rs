@@ -64,7 +64,7 @@ impl LogEngine for LedgerLog {
 
 /// Stores what is written, piece by piece, until somebody wishes for the end.
 pub(super) async fn stream(books: &Path, streaming: &Streaming<'_>) -> Result<()> {
-    let Streaming { log_store, shipping, stop, .. } = streaming;
+    let Streaming { log_store, options, stop, .. } = streaming;
     let of = lineage(books)?;
     let ours = {
         let of = of.clone();
@@ -88,7 +88,7 @@ pub(super) async fn stream(books: &Path, streaming: &Streaming<'_>) -> Result<()
             log_store.keep(place, text.into_bytes(), told(piece, (start, end))?).await?;
             next = end.number();
         }
-        if tokio::time::timeout(shipping.interval, stop.requested()).await.is_ok() {
+        if tokio::time::timeout(options.interval, stop.requested()).await.is_ok() {
             return Ok(());
         }
     }
