@@ -160,24 +160,11 @@ pub(crate) async fn known_beside(
     (want, wanted): (Want, Option<u64>),
     seen: Option<Arc<StanzaView>>,
 ) -> Result<Known> {
-    let (mut summaries, mut refused) = (Vec::new(), Vec::new());
-    let mut all = everything(repository, vec![source.clone()]);
-    while let Some((_, id, proven)) = all.try_next().await? {
-        match proven {
-            Ok(proven) => summaries.push(proven.summary()),
-            Err(error) => refused.push(format!("{id}: {error:#}")),
-        }
-    }
-    drop(all);
-    if let Some(cache) = cache {
-        let memory = Memory::of(cache, Some(source)).await?;
-        memory.mark(&mut summaries);
-        let bad = |backup: &BackupSummary| {
-            Some((backup.backup.clone(), memory.bad(source, &backup.backup)?))
-        };
-        let bad = summaries.iter().filter_map(bad);
-        refused.extend(bad.map(|(id, found)| format!("{id}: {}", words(found))));
-    }
+    let memory = match cache {
+        Some(cache) => Memory::of(cache, Some(source)).await?,
+        None => Memory::default(),
+    };
+    let (mut summaries, mut refused) = remembered(repository, source, &memory).await?;
     let stanza = match seen {
         Some(seen) => Some(seen),
         None => StanzaView::of(setup, source.as_str()).await?.map(Arc::new),
@@ -201,6 +188,32 @@ pub(crate) async fn known_beside(
         }
         AgentError::NoBackup(text).into()
     })
+}
+
+/// A source's backups in the bucket, with what earlier looks found of them; and those that do not
+/// count, or were found bad, with the reason.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn remembered(
+    repository: &Repository,
+    source: &SourceId,
+    memory: &Memory,
+) -> Result<(Vec<BackupSummary>, Vec<String>)> {
+    let (mut backups, mut refused) = (Vec::new(), Vec::new());
+    let mut all = everything(repository, vec![source.clone()]);
+    while let Some((_, id, proven)) = all.try_next().await? {
+        match proven {
+            Ok(proven) => backups.push(proven.summary()),
+            Err(error) => refused.push(format!("{id}: {error:#}")),
+        }
+    }
+    drop(all);
+    memory.mark(&mut backups);
+    for BackupSummary { backup: id, .. } in &backups {
+        refused.extend(memory.bad(source, id).map(|found| format!("{id}: {}", words(found))));
+    }
+    Ok((backups, refused))
 }
 
 /// The same as [`known`] with base backups that are known; nothing where there are none.

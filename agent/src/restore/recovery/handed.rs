@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use drctl_model::{LogPart, LogPlace, SourceId, shown};
 use drctl_policies::recovery::Target;
-use futures_util::TryStreamExt as _;
 
 use super::{Refusal, named};
 use crate::engine::{self, Choices, HandsLog, Route};
 use crate::host::{AgentError, Meter, Setup, Stop};
 use crate::log::LogStore;
-use crate::repository::{Memory, Repository, everything};
+use crate::repository::Memory;
+use crate::restore::known::remembered;
 use crate::restore::{BackupRequest, Destination, plan_backup, restore_backup};
 
 /// What is asked for.
@@ -60,7 +60,8 @@ pub async fn plan_handed(
     let engine = engine::of(source);
     let hands = hands(engine.hands_log())?;
     let repository = setup.repository().await?;
-    let (backups, mut refused) = usable(setup, &repository, &request.source).await?;
+    let memory = Memory::at_hand(setup, &repository, &request.source).await;
+    let (backups, mut refused) = remembered(&repository, &request.source, &memory).await?;
     let cache = setup.log_cache(&repository).await;
     let log_store = LogStore::reader(&repository, &request.source);
     let choices = Choices { backups: &backups, log_store: &log_store, cache: cache.as_ref() };
@@ -79,25 +80,6 @@ pub async fn plan_handed(
 fn hands(engine: Option<&dyn HandsLog>) -> Result<&dyn HandsLog> {
     let text = "a restored server of this source fetches its log by itself";
     Ok(engine.ok_or_else(|| AgentError::Usage(text.to_owned()))?)
-}
-
-/// The backups of a source that count, and why others do not.
-async fn usable(
-    setup: &Setup,
-    repository: &Repository,
-    source: &SourceId,
-) -> Result<(Vec<drctl_model::BackupSummary>, Vec<String>)> {
-    let (mut backups, mut refused) = (Vec::new(), Vec::new());
-    let mut all = everything(repository, vec![source.clone()]);
-    while let Some((_, id, proven)) = all.try_next().await? {
-        match proven {
-            Ok(proven) => backups.push(proven.summary()),
-            Err(error) => refused.push(format!("{id}: {error:#}")),
-        }
-    }
-    drop(all);
-    Memory::at_hand(setup, repository, source).await.mark(&mut backups);
-    Ok((backups, refused))
 }
 
 /// Restores the snapshot, hands the log over, and proves that this came to the end of the route. Gives the
