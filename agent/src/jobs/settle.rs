@@ -77,18 +77,10 @@ pub(crate) async fn settle(
         let id = job.backup.filter(|id| job.source == *source && id != own);
         let Some(backup) = id else { continue };
         let now = setup.clock.now();
-        let found = match repository.manifest(source, &backup).await {
-            // Somebody else's manifest in its place does not make it a backup.
-            Err(error) if is_bad_manifest(&error) => {
-                tracing::warn!(%backup, "its manifest is not the one that drctl wrote: {error:#}");
-                None
-            }
-            found => found?,
-        };
-        match found {
+        match committed(repository, source, &backup).await? {
             Some(found) => {
                 tracing::warn!(%backup, "a backup was committed by a process that died");
-                unless_kept(catalog.found_committed(job.id, now, &found.summary()).await);
+                unless_kept(catalog.found_committed(job.id, now, &found).await);
             }
             None => {
                 tracing::warn!(%backup, "an earlier attempt died and left no backup");
@@ -97,6 +89,24 @@ pub(crate) async fn settle(
         }
     }
     Ok(())
+}
+
+/// What the bucket holds of an attempt: somebody else's manifest in its place does not make it a backup.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn committed(
+    repository: &Repository,
+    source: &SourceId,
+    backup: &BackupId,
+) -> Result<Option<BackupSummary>> {
+    match repository.manifest(source, backup).await {
+        Err(error) if is_bad_manifest(&error) => {
+            tracing::warn!(%backup, "its manifest is not the one that drctl wrote: {error:#}");
+            Ok(None)
+        }
+        found => Ok(found?.map(|found| found.summary())),
+    }
 }
 
 /// Tells that a step of a job is not on record, which stops nothing: the catalog is a cache, and the

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{SourceStatus, late, one, why, within};
 use crate::host::Setup;
+use crate::jobs::settle::committed;
 use crate::repository::Repository;
-use crate::repository::faults::is_bad_manifest;
 
 /// Asks it of every source, for as long as there is time.
 pub(super) async fn settle(
@@ -31,10 +31,9 @@ async fn ask(
     let job = status.last_job.as_mut().filter(|job| !job.state.is_final());
     let Some(job) = job.filter(|_| status.running == Some(false)) else { return };
     let Some(id) = job.backup.clone() else { return };
-    let found = match repository.manifest(&status.source, &id).await {
-        Ok(Some(found)) => found.summary(),
+    let found = match committed(repository, &status.source, &id).await {
+        Ok(Some(found)) => found,
         Ok(None) => return,
-        Err(error) if is_bad_manifest(&error) => return,
         Err(error) => {
             status.unreadable = Some(why(&error));
             return;
