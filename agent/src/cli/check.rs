@@ -104,17 +104,17 @@ pub(super) async fn verify(
     args: &VerifyArgs,
     stop: &Stop,
 ) -> Result<Exit> {
+    // One that reads data may wait for longer.
+    let patience = if args.data { setup.patience_with_data() } else { setup.patience() };
+    let sources = tokio::select! {
+        meant = heard_within(setup, patience, meant(setup, args.what.as_deref())) => meant?,
+        () = stop.requested() => return Err(AgentError::Interrupted.into()),
+    };
     let looking = async {
-        // One that reads data may wait for longer.
-        let patience = match args.data {
-            true => setup.patience_with_data(),
-            false => setup.patience(),
-        };
         let found = heard_within(setup, patience, look(screen, setup, args, stop)).await?;
         let exit = exit(&found);
         Ok((exit, found))
     };
-    let sources = meant(setup, args.what.as_deref()).await;
     let amiss = |(exit, found): &(Exit, FoundOut), source: &SourceId| match exit {
         Exit::Success => None,
         _ => found.amiss(source),

@@ -40,14 +40,26 @@ pub(crate) async fn run<T>(
     done
 }
 
-/// The sources that are meant by the name of one or by a backup: of no name all that this host has. A
-/// backup that the catalog does not know is nobody's.
-pub(crate) async fn meant(setup: &Setup, what: Option<&str>) -> Vec<SourceId> {
-    let Some(what) = what else { return setup.config.sources.keys().cloned().collect() };
+/// The sources that are meant by the name of one or by a backup: of no name all that this host has. Of
+/// what neither configuration nor catalog know the bucket tells whose it is.
+///
+/// # Errors
+/// As [`Setup::repository`]; [`AgentError::NoBackup`](crate::host::AgentError::NoBackup) for what is not
+/// there either.
+pub(crate) async fn meant(setup: &Setup, what: Option<&str>) -> Result<Vec<SourceId>> {
+    let Some(what) = what else { return Ok(setup.config.sources.keys().cloned().collect()) };
     if let Some((source, _)) = setup.configured(what) {
-        return vec![source.clone()];
+        return Ok(vec![source.clone()]);
     }
     let path = setup.catalog_path();
     let found = async { Catalog::open_read_only_within(&path, PATIENCE).await?.find(what).await };
-    found.await.map(|backup| backup.source).into_iter().collect()
+    if let Ok(backup) = found.await {
+        return Ok(vec![backup.source]);
+    }
+    let repository = setup.repository().await?;
+    let sources = repository.sources().await?;
+    if let Some(source) = sources.into_iter().find(|source| source.as_str() == what) {
+        return Ok(vec![source]);
+    }
+    Ok(vec![repository.find(None, what).await?.manifest.source])
 }

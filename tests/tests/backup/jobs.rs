@@ -124,6 +124,17 @@ fn looks_and_restores_leave_a_job_also_where_the_bucket_is_away() {
 }
 
 #[test]
+fn a_look_at_a_backup_that_the_catalog_does_not_know_leaves_a_job() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    fs::remove_file(shop.site.path("state/catalog.db")).unwrap();
+    let _ = shop.site.drctl(&["verify", &id]).ended(0);
+    assert_eq!(states(&shop, JobKind::Verify), [JobState::Succeeded]);
+    let _ = shop.site.drctl(&["verify", "20000101"]).ended(5);
+    assert_eq!(states(&shop, JobKind::Verify).len(), 1, "what is nowhere is nobody's");
+}
+
+#[test]
 fn a_look_that_was_killed_is_told_and_settled_by_the_next_one() {
     let shop = Shop::open();
     let id = shop.site.backup();
