@@ -2,6 +2,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
+use drctl_model::FindingCode;
 use serde_json::json;
 
 use super::screen::{Screen, words};
@@ -20,6 +21,7 @@ pub(super) async fn doctor(
     let entry = |finding: &Check| {
         json!({
             "level": finding.level.as_str(), "check": finding.check,
+            "code": finding.code.map(FindingCode::as_str),
             "text": finding.text, "hint": finding.hint,
         })
     };
@@ -32,7 +34,8 @@ pub(super) async fn doctor(
                 Level::Warning => "WARN",
                 Level::Bad => "BAD ",
             };
-            let line = format!("{level}  {:<24} {}", finding.check, finding.text);
+            let code = finding.code.map_or(String::new(), |code| format!(" [{}]", code.as_str()));
+            let line = format!("{level}  {:<24} {}{code}", finding.check, finding.text);
             let _ = writeln!(text, "{}", words(&line, 31));
             if let Some(hint) = &finding.hint {
                 let line = format!("      {:<24} -> {hint}", "");

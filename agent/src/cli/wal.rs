@@ -18,6 +18,7 @@ use crate::engine::{self, StreamOptions, Streaming};
 use crate::host::{AgentError, Exit, Setup, Stop};
 use crate::jobs::run;
 use crate::log::LogStore;
+use crate::repository::findings::Findings;
 use crate::restore::cluster::take;
 
 /// `drctl wal`.
@@ -84,16 +85,19 @@ async fn push_one(
     path: &Path,
     stop: &Stop,
 ) -> Result<Exit> {
-    let (_, configured) = setup.source(source)?;
+    let (id, configured) = setup.source(source)?;
     engine::of(configured).has_log(source, "Nothing was stored: the server keeps the file")?;
     let mut push = Push::new(setup, source, path)?;
     let (done, ahead) = match push.known() {
         Some(done) => (done, 0),
         None => {
-            if let Some(warning) = push.warning() {
-                screen.warn(warning);
+            let findings = Findings::of(setup, id);
+            if let Some(checked) = push.backlog() {
+                // The server's log has it, however quiet we are to be.
+                checked.found.iter().for_each(|finding| screen.warn(finding.line()));
+                findings.note(checked);
             }
-            let pushed = push.run(stop).await;
+            let (pushed, ()) = tokio::join!(push.run(stop), findings.keep());
             if let Err(error) = &pushed {
                 let at = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
                 let at = at.parent().unwrap_or(path);

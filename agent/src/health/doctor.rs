@@ -8,7 +8,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use drctl_catalog::Catalog;
-use drctl_model::SourceId;
+use drctl_model::{FindingCode, SourceId};
 use drctl_store::{Bucket, Put, StoreError, layout};
 
 use crate::engine::{self, Looked};
@@ -92,9 +92,17 @@ fn keys(setup: &Setup, identity: Option<&Path>, found: &mut Checks) {
 }
 
 async fn bucket(setup: &Setup, found: &mut Checks) -> Option<Repository> {
-    found.take("bucket.open", setup.bucket())?;
-    let repository = found.take("bucket.marker", setup.repository().await)?;
-    found.take("bucket.marker", repository.may_write().await)?;
+    let (away, newer) = (FindingCode::BucketUnreadable, FindingCode::MarkerNewer);
+    found.take_or(away, "bucket.open", setup.bucket())?;
+    let repository = found.take_or(away, "bucket.marker", setup.repository().await)?;
+    let writes = repository.may_write().await;
+    if repository.lost_marker {
+        found.take_or(FindingCode::MarkerLost, "bucket.marker", writes)?;
+    } else if repository.newer_marker.is_some() {
+        found.take_or(newer, "bucket.marker", writes)?;
+    } else {
+        found.take("bucket.marker", writes)?;
+    }
     let bucket = repository.bucket.clone();
     found.good("bucket.marker", format!("repository {} at {}", repository.id, bucket.url()));
     let pin = crate::repository::marker::unpinned(setup, &repository);

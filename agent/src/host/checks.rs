@@ -1,6 +1,7 @@
 //! What was tried, and what was seen of it.
 
 use anyhow::Result;
+use drctl_model::FindingCode;
 
 use super::{Failure, Level};
 
@@ -11,6 +12,8 @@ pub struct Check {
     pub level: Level,
     /// What was tried, stable: `bucket.put`.
     pub check: String,
+    /// The finding that it is, where `status` knows it too.
+    pub code: Option<FindingCode>,
     /// What was seen.
     pub text: String,
     /// What to do.
@@ -29,8 +32,29 @@ impl Checks {
         text: impl Into<String>,
         hint: Option<&str>,
     ) {
-        let hint = hint.map(str::to_owned);
-        self.0.push(Check { level, check: check.to_owned(), text: text.into(), hint });
+        self.push((level, None), check, text.into(), hint);
+    }
+
+    fn push(
+        &mut self,
+        (level, code): (Level, Option<FindingCode>),
+        check: &str,
+        text: String,
+        hint: Option<&str>,
+    ) {
+        let (check, hint) = (check.to_owned(), hint.map(str::to_owned));
+        self.0.push(Check { level, check, code, text, hint });
+    }
+
+    /// The same of what is a finding: it is as bad here as everywhere.
+    pub(crate) fn finding(
+        &mut self,
+        code: FindingCode,
+        check: &str,
+        text: impl Into<String>,
+        hint: &str,
+    ) {
+        self.push((code.level(), Some(code)), check, text.into(), Some(hint));
     }
 
     pub(crate) fn good(&mut self, check: &str, text: impl Into<String>) {
@@ -44,6 +68,20 @@ impl Checks {
     pub(crate) fn bad(&mut self, check: &str, error: &anyhow::Error) {
         let failure = Failure::of(error);
         self.add(Level::Bad, check, failure.messages.join(": "), failure.hint.as_deref());
+    }
+
+    /// What was found, where that is no error; an error is a finding of this code.
+    pub(crate) fn take_or<T>(
+        &mut self,
+        code: FindingCode,
+        check: &str,
+        found: Result<T>,
+    ) -> Option<T> {
+        let failed = |error: &anyhow::Error| {
+            let Failure { messages, hint, .. } = Failure::of(error);
+            self.push((code.level(), Some(code)), check, messages.join(": "), hint.as_deref());
+        };
+        found.inspect_err(failed).ok()
     }
 
     /// What was found, where that is no error.

@@ -394,6 +394,7 @@ fn it_is_said_in_time_that_the_disk_of_the_log_fills() {
     let text = "set -eu\nmkdir \"$SITE/full\" \"$SITE/full/pg_wal\"\n\
         mount -t tmpfs -o size=${SIZE}k none \"$SITE/full\"\n\
         mkdir \"$SITE/full/pg_wal\"; cp -a \"$WAL/.\" \"$SITE/full/pg_wal/\"\n\
+        chown 0:0 \"$SITE\"\n\
         chown -R 0:0 \"$SITE/full\" \"$SITE/repository\" \"$SITE/state\"\n\
         push() { \"$DRCTL\" --quiet wal push shop \"$SITE/full/pg_wal/$2\" 2> \"$SITE/$1.err\"; }\n\
         push roomy \"$FIRST\"\n\
@@ -423,4 +424,16 @@ fn it_is_said_in_time_that_the_disk_of_the_log_fills() {
     for name in ["again", "later"] {
         assert!(!said(name).contains("warning:"), "said again too soon: {}", said(name));
     }
+    // It stands until less waits.
+    give_away(&site.path(""));
+    let told = || {
+        let status = queue.shop.drctl(&["status"]).json();
+        let all = status["sources"][0]["findings"].as_array().unwrap().clone();
+        all.into_iter().find(|finding| finding["code"] == "log_waits")
+    };
+    let finding = told().expect("a finding");
+    assert_eq!(finding["severity"], "warning");
+    assert!(finding["text"].as_str().unwrap().contains("the server stops"), "{finding}");
+    let _ = queue.done(queue.names.len() - 1);
+    assert_eq!(told(), None);
 }

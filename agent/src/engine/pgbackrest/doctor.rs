@@ -1,12 +1,12 @@
 //! pgBackRest, its archive, and whether the server archives into it.
 
 use drctl_engines::pg::{ArchivesBy, PgServer, archives_by};
-use drctl_model::{SourceId, shown};
+use drctl_model::{FindingCode, SourceId, shown};
 use drctl_policies::Pgbackrest;
 
 use super::{StanzaView, engine};
 use crate::engine::{Looked, pg};
-use crate::host::{Checks, Level};
+use crate::host::Checks;
 
 /// pgBackRest itself, and whether its archive holds what it should.
 pub(super) async fn look(
@@ -44,7 +44,8 @@ async fn pgbackrest(
     for fault in &truth.faults {
         let hint = "pgBackRest's own info and verify do not show this; take a full backup, and see \
                     `drctl timeline` for what can be reached";
-        found.add(Level::Bad, &check, fault.text.clone(), Some(hint));
+        let code = if fault.code == "log_gap" { FindingCode::LogGap } else { FindingCode::Damaged };
+        found.finding(code, &check, fault.text.clone(), hint);
     }
     if truth.faults.is_empty() {
         let (segments, backups) = (truth.segments, stanza.info.backups.len());

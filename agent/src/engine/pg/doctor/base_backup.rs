@@ -3,11 +3,11 @@
 use drctl_catalog::Catalog;
 use drctl_engines::pg::PgServer;
 use drctl_engines::pg::replication::{Identity, Replication};
-use drctl_model::{LogPlace, SourceId, Timeline};
+use drctl_model::{FindingCode, LogPlace, SourceId, Timeline};
 use drctl_policies::BaseBackup;
 
 use crate::engine::pg::incremental::obstacle;
-use crate::host::{Checks, Level, Setup};
+use crate::host::{Checks, Setup};
 use crate::log::LogStore;
 use crate::repository::Repository;
 use crate::repository::faults::is_missing;
@@ -58,7 +58,7 @@ async fn copied(setup: &Setup, id: &SourceId, identity: &Identity, found: &mut C
             let text = format!("there is no base backup of the cluster {system_id} that runs now");
             let hint =
                 format!("run `drctl backup {id}`: until then nothing of it can be recovered");
-            found.add(Level::Warning, &check, text, Some(&hint));
+            found.finding(FindingCode::LogDoubtful, &check, text, &hint);
         }
     }
 }
@@ -97,7 +97,7 @@ async fn history(
                  pg_wal; `drctl wal stream` does so by itself",
                 timeline.id()
             );
-            found.add(Level::Warning, &check, text, Some(&hint));
+            found.finding(FindingCode::LogDoubtful, &check, text, &hint);
         }
         Some(None) | None => {}
     }

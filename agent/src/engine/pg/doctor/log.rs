@@ -2,10 +2,10 @@
 
 use drctl_catalog::Catalog;
 use drctl_engines::pg::{PgServer, acknowledged, log_health};
-use drctl_model::{Checked, SourceId, shown};
+use drctl_model::{Checked, FindingCode, SourceId, shown};
 
 use crate::engine::wal::{LogFinding, log_findings, looked_for, not_there, usual_slot};
-use crate::host::{Checks, Level, Setup};
+use crate::host::{Checks, Setup};
 use crate::log::LogStore;
 use crate::repository::Repository;
 use crate::repository::findings::{refusals, settle};
@@ -21,8 +21,11 @@ pub(crate) async fn look(setup: &Setup, server: &PgServer, id: &SourceId, found:
         let seen = log_findings(&health);
         let amiss = seen.iter().filter_map(|one| one.finding(id)).collect();
         settle(setup, id, Checked { looked_for: looked_for(&health), found: amiss }).await;
-        for LogFinding { level, text, hint, .. } in seen {
-            found.add(level, &check, text, hint.as_deref());
+        for LogFinding { level, code, text, hint, .. } in seen {
+            match (code, &hint) {
+                (Some(code), Some(hint)) => found.finding(code, &check, text, hint),
+                _ => found.add(level, &check, text, hint.as_deref()),
+            }
         }
     }
 }
@@ -41,7 +44,7 @@ pub(super) async fn refused(setup: &Setup, id: &SourceId, found: &mut Checks) {
             "stop the wrong one of the two servers, or give it a source of its own; then `drctl \
              catalog forget {id}`"
         );
-        found.add(Level::Bad, &check, text, Some(&hint));
+        found.finding(FindingCode::LogRefused, &check, text, &hint);
     }
 }
 
@@ -65,7 +68,7 @@ pub(super) async fn compare(
                 "WAL was lost, or removed: take a base backup with `drctl backup {id}`, and find \
                  out who can delete in the bucket"
             );
-            found.add(Level::Bad, &check, text, Some(&hint));
+            found.finding(FindingCode::LogGap, &check, text, &hint);
         }
         Some(None) => {
             found.good(&check, "the bucket has the WAL that the server was told is stored")

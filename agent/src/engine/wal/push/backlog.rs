@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use drctl_model::SourceId;
+use drctl_model::{Checked, Finding, FindingCode, SourceId};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,9 @@ const BEHIND_FILES: u64 = 8;
 
 /// With fewer files waiting it is not their fault that the disk is full.
 const FILLING_FILES: u64 = 4;
+
+/// What is found; as `doctor` and `wal stream` find it.
+const WAITS: FindingCode = FindingCode::LogWaits;
 
 /// What waits to be archived, and the room that is left for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,20 +62,30 @@ impl Backlog {
         }
     }
 
-    fn words(&self, alarm: Alarm, source: &SourceId) -> String {
+    fn finding(&self, alarm: Alarm, source: &SourceId) -> Finding {
         let waits = format!("{} WAL files ({}) wait to be archived", self.files, bytes(self.bytes));
         let room =
             self.room.map_or(String::new(), |room| format!(", room for {} is left", bytes(room)));
-        match alarm {
-            Alarm::Filling => format!(
-                "{waits}{room} in pg_wal's file system: when it is full the server stops. See above \
-                 in this log why archiving fails, or what makes it slow (`drctl doctor {source}`); \
-                 make room or enlarge the file system, and remove nothing from pg_wal"
+        let (what, hint) = match alarm {
+            Alarm::Filling => (
+                "when it is full the server stops",
+                format!(
+                    "see in the server's log why archiving fails, or what makes it slow (`drctl \
+                     doctor {source}`); make room or enlarge the file system, and remove nothing \
+                     from pg_wal"
+                ),
             ),
-            Alarm::Behind => format!(
-                "{waits}{room} in pg_wal's file system: archiving is slower than the server \
-                 writes, or fails. See above in this log, and `drctl doctor {source}`"
+            Alarm::Behind => (
+                "archiving is slower than the server writes, or fails",
+                format!("see the server's log, and `drctl doctor {source}`"),
             ),
+        };
+        Finding {
+            code: WAITS,
+            source: source.clone(),
+            subject: String::new(),
+            text: format!("{waits}{room} in pg_wal's file system: {what}"),
+            hint: Some(hint),
         }
     }
 }
@@ -93,19 +106,19 @@ fn due(alarm: Alarm, files: u64, said: Option<Said>, now: Timestamp) -> bool {
     worth && (since >= pause || since < SignedDuration::ZERO)
 }
 
-/// The line to write into the server's log, if there is cause and it was not said just now.
-/// `memory` is the file that remembers when it was. Where it cannot be written, only the worse of
-/// the two is said, with each call.
-pub(super) fn warning(
+/// What is to be said and kept of it, if there is cause and that was not said just now; or that there
+/// is none any more. `memory` is the file that remembers when it was said. Where it cannot be written,
+/// only the worse of the two is said, with each call.
+pub(super) fn news(
     backlog: &Backlog,
     source: &SourceId,
     memory: &Path,
     now: Timestamp,
-) -> Option<String> {
+) -> Option<Checked> {
     let Some(alarm) = backlog.alarm() else {
         // The next time is the first time again.
-        let _ = fs::remove_file(memory);
-        return None;
+        let stood = fs::remove_file(memory).is_ok();
+        return stood.then(|| Checked::all(&[WAITS], Vec::new()));
     };
     let said = fs::read(memory).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     if !due(alarm, backlog.files, said, now) {
@@ -113,7 +126,8 @@ pub(super) fn warning(
     }
     let text = serde_json::to_vec(&Said { at: now, alarm, files: backlog.files }).ok()?;
     let remembered = private::write(memory, text).is_ok();
-    (remembered || alarm == Alarm::Filling).then(|| backlog.words(alarm, source))
+    let told = remembered || alarm == Alarm::Filling;
+    told.then(|| Checked::all(&[WAITS], vec![backlog.finding(alarm, source)]))
 }
 
 /// Room in the file system of a file, for those who are not root.
@@ -182,13 +196,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (memory, source) = (folder.path().join("warned"), "shop".parse().unwrap());
         let now = Timestamp::from_second(10_000).unwrap();
-        let warn = |backlog, memory: &Path| warning(backlog, &source, memory, now);
+        let tell = |backlog, memory: &Path| news(backlog, &source, memory, now);
+        let warn = |backlog, memory: &Path| Some(tell(backlog, memory)?.found.pop()?.line());
         let (full, calm) = (backlog(40, MIB, MIB), backlog(2, MIB, MIB));
         let text = warn(&full, &memory).unwrap();
         assert!(text.contains("40 WAL files (40.0 MiB)") && text.contains("1.0 MiB is left"));
         assert!(text.contains("drctl doctor shop") && !text.contains('\n'), "{text}");
         assert_eq!(warn(&full, &memory), None);
-        assert_eq!(warn(&calm, &memory), None);
+        let settled = Some(Checked::all(&[FindingCode::LogWaits], vec![]));
+        assert_eq!((tell(&calm, &memory), tell(&calm, &memory)), (settled, None));
         assert!(warn(&full, &memory).is_some(), "it had passed");
         // Nowhere to remember it.
         let nowhere = folder.path().join("missing/warned");

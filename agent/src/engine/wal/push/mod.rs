@@ -14,13 +14,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::wal::{WalError, WalWalker};
 use drctl_model::{
-    Holds, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory, WalPart, WalPlace,
-    WalSegmentSize,
+    Checked, Holds, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory, WalPart,
+    WalPlace, WalSegmentSize,
 };
 use drctl_store::SealedStream;
 use tokio::time::timeout;
 
-use self::backlog::{Backlog, room, warning};
+use self::backlog::{Backlog, news, room};
 use self::cache::{FileMark, PushCache, Scope};
 use self::waiting::{Waiting, is_segment};
 use super::cutter::{Cut, Cuts, Cutter};
@@ -89,16 +89,16 @@ impl<'a> Push<'a> {
         noted.then_some(Pushed::Noted)
     }
 
-    /// Looks what else waits; the line to write into the server's log, where that is too much.
+    /// Looks what else waits; what is to be said where that is too much, or is not any more.
     #[must_use]
-    pub fn warning(&mut self) -> Option<String> {
+    pub fn backlog(&mut self) -> Option<Checked> {
         let bytes = std::fs::metadata(self.path).ok()?.len();
         self.waiting = Waiting::beside(self.path, self.name).unwrap_or_default();
         let files = self.waiting.as_ref()?.segments.len() as u64;
         let backlog = Backlog { files, bytes: files.saturating_mul(bytes), room: room(self.path) };
         let memory = self.memory();
         let _ = self.setup.private_directory(&self.setup.config.paths.state_dir);
-        warning(&backlog, &self.source, &memory, self.setup.clock.now())
+        news(&backlog, &self.source, &memory, self.setup.clock.now())
     }
 
     /// Where the last warning is remembered.
