@@ -2,9 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use drctl_store::SigningKey;
+use drctl_model::Manifest;
+use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
 use ed25519_dalek::Signer as _;
 use serde_json::{Value, json};
+
+use crate::site::Site;
 
 /// What a manifest's envelope says of its payload.
 pub const MANIFEST: &str = "application/vnd.drctl.manifest+json";
@@ -50,4 +53,18 @@ pub fn opened(envelope: &[u8]) -> Value {
     let envelope: Value = serde_json::from_slice(envelope).expect("JSON");
     let payload = STANDARD.decode(envelope["payload"].as_str().expect("a payload"));
     serde_json::from_slice(&payload.expect("base64")).expect("JSON")
+}
+
+/// Signs the manifest of a backup of the source `shop` again, in a repository that is a directory, with
+/// something changed in it.
+///
+/// # Panics
+/// If there is no good one.
+pub fn resign(site: &Site, id: &str, change: impl FnOnce(&mut Manifest)) {
+    let path = site.path("repository/s/shop/b").join(id).join("manifest.json");
+    let (key, bytes) = (site.signing_key(), std::fs::read(&path).expect("a manifest"));
+    let trust = Trust::new(vec![key.verifying_key()]);
+    let (mut manifest, _) = decode_manifest(&bytes, &trust).expect("a good manifest");
+    change(&mut manifest);
+    std::fs::write(&path, encode_manifest(&manifest, &key)).expect("write the manifest");
 }

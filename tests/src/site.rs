@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use drctl_catalog::Catalog;
+use drctl_store::SigningKey;
 use serde_json::Value;
 
 use crate::servers::postgres::Postgres;
@@ -161,32 +162,29 @@ impl Site {
     /// # Panics
     /// If it fails.
     pub fn init(&self, server: &Postgres, url: &str, more: &[&str]) {
-        let socket = server.socket_dir().display().to_string();
-        let (port, state) = (server.port().to_string(), self.path("state").display().to_string());
-        let run = self.path("run").display().to_string();
-        let kit = self.path("kit.txt").display().to_string();
-        let mut arguments = vec![
-            "init",
-            "--url",
-            url,
-            "--source",
-            "shop",
-            "--host",
-            &socket,
-            "--port",
-            &port,
-            "--user",
-            "postgres",
-            "--state-dir",
-            &state,
-            "--runtime-dir",
-            &run,
-            "--kit",
-            &kit,
-        ];
-        arguments.extend(more);
-        let _ = self.drctl(&arguments).ended(0);
+        let words = self.init_words(server, url);
+        let words: Vec<&str> =
+            words.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let _ = self.drctl(&words).ended(0);
         self.programs_of(server);
+    }
+
+    /// The words of that command.
+    #[must_use]
+    pub fn init_words(&self, server: &Postgres, url: &str) -> Vec<String> {
+        let path = |name: &str| self.path(name).display().to_string();
+        let options = [
+            ("--url", url.to_owned()),
+            ("--source", "shop".to_owned()),
+            ("--host", server.socket_dir().display().to_string()),
+            ("--port", server.port().to_string()),
+            ("--user", "postgres".to_owned()),
+            ("--state-dir", path("state")),
+            ("--runtime-dir", path("run")),
+            ("--kit", path("kit.txt")),
+        ];
+        let options = options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+        std::iter::once("init".to_owned()).chain(options).collect()
     }
 
     /// Has the source `shop` use the programs of a server, where drctl does not find them by itself.
@@ -245,6 +243,16 @@ impl Site {
         let old = std::fs::read_to_string(self.config()).expect("a configuration");
         assert!(old.contains(from), "{from} is not in {old}");
         std::fs::write(self.config(), old.replace(from, to)).expect("write the configuration");
+    }
+
+    /// The key with which this host signs.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn signing_key(&self) -> SigningKey {
+        let text = std::fs::read_to_string(self.path("etc/keys/signing.key")).expect("a key");
+        text.trim().parse().expect("a signing key")
     }
 
     /// The command `drctl` with these arguments, ready to run.

@@ -18,8 +18,8 @@ fn newer(shop: &Shop, like: &str) -> String {
     manifest["engine"] = json!("abacus");
     manifest["kind"] = json!({ "type": "beads", "rods": 13 });
     manifest["streams"] = json!("elsewhere");
-    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
-    let bytes = sealed(MANIFEST, manifest.to_string().as_bytes(), &key.trim().parse().unwrap());
+    let key = shop.site.signing_key();
+    let bytes = sealed(MANIFEST, manifest.to_string().as_bytes(), &key);
     let path = manifest_of(shop, &id);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();

@@ -1,8 +1,7 @@
-use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
+use drctl_tests::envelope::resign;
 use drctl_tests::servers::scripted::{Reply, Scripted};
 use drctl_tests::site::Site;
 use jiff::SignedDuration;
@@ -11,15 +10,10 @@ use crate::server_with;
 
 /// Signs a backup anew, as if it had begun so much earlier.
 fn make_older(site: &Site, id: &str, by: SignedDuration) {
-    let path = site.path("repository/s/shop/b").join(id).join("manifest.json");
-    let text = fs::read_to_string(site.path("etc/keys/signing.key")).expect("a key");
-    let key: SigningKey = text.trim().parse().expect("a signing key");
-    let bytes = fs::read(&path).expect("a manifest");
-    let trust = Trust::new(vec![key.verifying_key()]);
-    let (mut manifest, _) = decode_manifest(&bytes, &trust).expect("a good manifest");
-    manifest.started -= by;
-    manifest.finished -= by;
-    fs::write(&path, encode_manifest(&manifest, &key)).expect("write the manifest");
+    resign(site, id, |manifest| {
+        manifest.started -= by;
+        manifest.finished -= by;
+    });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use drctl_tests::envelope::resign;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::Site;
 use serde_json::Value;
@@ -291,20 +292,7 @@ fn replace(site: &Site, server: &Postgres, see: &mut impl FnMut(i32, &[&str]) ->
     server.psql("shop", "INSERT INTO orders VALUES (1)");
     let _ = site.drctl(&["catalog", "rebuild"]);
     let id = site.backup();
-    crate::json::resign(site, &id);
+    resign(site, &id, |manifest| manifest.host = "elsewhere".to_owned());
     see(4, &["catalog", "check"]);
     see(0, &["catalog", "forget", "shop"]);
-}
-
-/// Writes the same manifest as if the host had another name, and signs it.
-fn resign(site: &Site, id: &str) {
-    use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
-    let path = site.path("repository/s/shop/b").join(id).join("manifest.json");
-    let text = fs::read_to_string(site.path("etc/keys/signing.key")).expect("a key");
-    let key: SigningKey = text.trim().parse().expect("a signing key");
-    let bytes = fs::read(&path).expect("a manifest");
-    let trust = Trust::new(vec![key.verifying_key()]);
-    let (mut manifest, _) = decode_manifest(&bytes, &trust).expect("a good manifest");
-    manifest.host = "elsewhere".to_owned();
-    fs::write(&path, encode_manifest(&manifest, &key)).expect("write the manifest");
 }

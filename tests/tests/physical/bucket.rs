@@ -195,8 +195,7 @@ fn log_that_vanished_is_remembered_by_every_command_that_reads() {
 
 /// Signs a piece anew, with this key.
 fn forge(shop: &Archiving, file: &PathBuf, key: &SigningKey) {
-    let own = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
-    let own: SigningKey = own.trim().parse().unwrap();
+    let own = shop.site.signing_key();
     let config = shop.drctl(&["config", "show"]).ended(0).json()["config"].clone();
     let id = config["repository"]["id"].as_str().unwrap().parse().unwrap();
     let at = file.strip_prefix(shop.site.path("repository")).unwrap().display().to_string();

@@ -324,8 +324,8 @@ fn lying(shop: &Archiving) -> PathBuf {
     index.insert("start".to_owned(), entries[0]["start"].clone());
     index.insert("end".to_owned(), entries[entries.len() - 1]["end"].clone());
     index.insert("pieces".to_owned(), Value::Array(entries));
-    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
-    let bytes = sealed(INDEX, &serde_json::to_vec(&index).unwrap(), &key.trim().parse().unwrap());
+    let key = shop.site.signing_key();
+    let bytes = sealed(INDEX, &serde_json::to_vec(&index).unwrap(), &key);
     let (start, end) = (range(&pieces[0]).0, range(&pieces[pieces.len() - 1]).1);
     let path = pieces[0].with_file_name(format!("{start:016x}-{end:016x}.index"));
     fs::write(&path, bytes).unwrap();

@@ -118,7 +118,7 @@ fn pens(shop: &Archiving) -> (Pen, Pen) {
     let config = shop.drctl(&["config", "show"]).ended(0).json()["config"].clone();
     let texts = config["keys"]["recipients"].as_array().unwrap().clone();
     let recipients = || Recipients::parse(texts.iter().filter_map(|text| text.as_str())).unwrap();
-    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
+    let key = shop.site.signing_key();
     let pen = |key: SigningKey| Pen {
         key,
         recipients: recipients(),
@@ -126,7 +126,7 @@ fn pens(shop: &Archiving) -> (Pen, Pen) {
         source: "shop".parse().unwrap(),
         system_id: shop.sql("select system_identifier from pg_control_system()").parse().unwrap(),
     };
-    (pen(key.trim().parse().unwrap()), pen(SigningKey::generate()))
+    (pen(key), pen(SigningKey::generate()))
 }
 
 /// Puts an object into the site's repository.

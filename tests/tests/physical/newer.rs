@@ -15,8 +15,8 @@ fn rewritten(shop: &Archiving, piece: &Path, change: impl FnOnce(&mut Value)) ->
     let at = bytes.iter().position(|byte| *byte == b'\n').unwrap();
     let mut head = opened(&bytes[..at]);
     change(&mut head);
-    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
-    let head = sealed(LOG, head.to_string().as_bytes(), &key.trim().parse().unwrap());
+    let key = shop.site.signing_key();
+    let head = sealed(LOG, head.to_string().as_bytes(), &key);
     [&head[..], &bytes[at..]].concat()
 }
 
@@ -100,12 +100,11 @@ fn log_that_a_newer_drctl_wrote_names_what_to_install_and_stops_nothing_else() {
 fn a_drill_that_a_newer_drctl_left_is_no_damage() {
     let (shop, _) = several();
     let drill = json!({ "v": 2, "min_reader": 2, "reader": "7.2.0", "rods": 13 });
-    let key = fs::read_to_string(shop.site.path("etc/keys/signing.key")).unwrap();
+    let key = shop.site.signing_key();
     let folder = shop.site.path("repository/s/shop/d");
     fs::create_dir_all(&folder).unwrap();
     let path = folder.join("20260302T000000Z-0000000000000007.json");
-    fs::write(&path, sealed(DRILL, drill.to_string().as_bytes(), &key.trim().parse().unwrap()))
-        .unwrap();
+    fs::write(&path, sealed(DRILL, drill.to_string().as_bytes(), &key)).unwrap();
     give_away(&folder);
     give_away(&path);
     let verified = shop.drctl(&["verify", "shop"]).ended(3).json();

@@ -45,31 +45,10 @@ fn unmasked(words: &[&str]) -> Vec<String> {
 fn nothing_that_drctl_makes_is_reachable_by_another_account() {
     let shop = Archiving::with(false, |server| {
         let site = Site::empty();
-        let [socket, port] = [server.socket_dir().display().to_string(), server.port().to_string()];
-        let path = |name: &str| site.path(name).display().to_string();
-        let url = format!("file://{}", path("repository"));
-        let (program, state, run, kit) =
-            (drctl().display().to_string(), path("state"), path("run"), path("kit.txt"));
-        let words = unmasked(&[
-            &program,
-            "init",
-            "--url",
-            &url,
-            "--source",
-            "shop",
-            "--host",
-            &socket,
-            "--port",
-            &port,
-            "--user",
-            "postgres",
-            "--state-dir",
-            &state,
-            "--runtime-dir",
-            &run,
-            "--kit",
-            &kit,
-        ]);
+        let url = format!("file://{}", site.path("repository").display());
+        let mut words = site.init_words(server, &url);
+        words.insert(0, drctl().display().to_string());
+        let words = unmasked(&words.iter().map(String::as_str).collect::<Vec<_>>());
         let mut init = Command::new(&words[0]);
         init.args(&words[1..]).env("DRCTL_CONFIG", site.config());
         let _ = Ran::of(&init.output().unwrap()).ended(0);

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 
 use super::record::{Aside, Recorder, Unrecorded, is_ours};
 use crate::host::Setup;
+use crate::jobs::settle::committed;
 use crate::repository::Repository;
-use crate::repository::faults::is_bad_manifest;
 
 /// How many records are written or read at once: each waits for the bucket, and is small.
 const AT_ONCE: usize = 16;
@@ -126,15 +126,8 @@ async fn learn(recorder: &Recorder<'_>, catalog: &Catalog) -> Result<()> {
         .collect();
     let attempts = recorder.repository.attempts(recorder.source).await?;
     let unknown = attempts.into_iter().filter(|id| !known.contains(id));
-    let read = stream::iter(unknown).map(|id| async move {
-        match recorder.repository.manifest(recorder.source, &id).await {
-            Err(error) if is_bad_manifest(&error) => {
-                tracing::warn!(backup = %id, "passed over: {error:#}");
-                Ok(None)
-            }
-            found => Ok::<_, anyhow::Error>(found?.map(|found| found.summary())),
-        }
-    });
+    let read = stream::iter(unknown)
+        .map(async |id| committed(recorder.repository, recorder.source, &id).await);
     let found: Vec<Option<BackupSummary>> = read.buffered(AT_ONCE).try_collect().await?;
     let found: Vec<BackupSummary> = found.into_iter().flatten().collect();
     Ok(catalog.adopt_all(&found).await?)

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use drctl_store::{SigningKey, Trust, decode_manifest, encode_manifest};
 use drctl_tests::cluster::{Cluster as _, archiving_from, give_away, list, place, standby, ticks};
+use drctl_tests::envelope::resign;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, Site};
 use serde_json::Value;
@@ -85,17 +85,6 @@ fn a_tablespace_in_place_comes_back_with_its_rows() {
 
 fn manifest_of(site: &Site, id: &str) -> PathBuf {
     site.path("repository/s/shop/b").join(id).join("manifest.json")
-}
-
-/// Signs a manifest again with something changed in it.
-fn resign(site: &Site, id: &str, change: impl Fn(&mut drctl_model::Manifest)) {
-    let key = fs::read_to_string(site.path("etc/keys/signing.key")).unwrap();
-    let key: SigningKey = key.trim().parse().unwrap();
-    let bytes = fs::read(manifest_of(site, id)).unwrap();
-    let (mut manifest, _) =
-        decode_manifest(&bytes, &Trust::new(vec![key.verifying_key()])).unwrap();
-    change(&mut manifest);
-    fs::write(manifest_of(site, id), encode_manifest(&manifest, &key)).unwrap();
 }
 
 /// The list of files that the host keeps.
