@@ -84,7 +84,7 @@ pub(super) async fn backup(
 /// `drctl list`.
 pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Exit> {
     let source = source.map(|name| setup.source(name).map(|(id, _)| id.clone())).transpose()?;
-    mark_now(setup).await;
+    let _ = mark_now(setup).await;
     let catalog = known_catalog(setup).await?;
     let found = newest_first(catalog.backups(source.as_ref()).await?);
     let gone = catalog.expired(source.as_ref()).await?;

@@ -221,7 +221,7 @@ async fn look_at_logs(
         let external: Vec<&External> = recorded().map(|record| &record.external).collect();
         let log_store = LogStore::reader(repository, &source);
         let own = Pieces { log_store, cache: None, identities };
-        let seen = StanzaView::with_server(setup, source.as_str()).await?.map(Arc::new);
+        let seen = StanzaView::with_server(setup, source.as_str(), None).await?.map(Arc::new);
         let archives = LogArchives::of(setup, seen.as_ref(), own)?;
         let look = Look { data: args.data, recorded: &external, limits: setup.limits() };
         for archive in archives.all() {

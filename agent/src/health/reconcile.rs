@@ -50,7 +50,7 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
     let mut renewed = Renewed { catalog, found, log_pieces: 0, log_refused: Vec::new() };
     let cache = setup.log_cache(repository).await;
     if let Some(catalog) = &cache {
-        mark_anew(setup, catalog).await;
+        let _ = mark_anew(setup, catalog).await;
         note(catalog, &renewed.found).await;
     }
     let mut by_source: BTreeMap<SourceId, Vec<BackupSummary>> = BTreeMap::new();
@@ -132,7 +132,7 @@ impl Compared {
 /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read;
 /// [`CatalogError`](drctl_catalog::CatalogError).
 pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
-    mark_now(setup).await;
+    let _ = mark_now(setup).await;
     let catalog =
         Catalog::open_read_only(&setup.catalog_path()).await.context("open the catalog")?;
     let catalog = setup.believing(catalog);

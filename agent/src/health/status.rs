@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use drctl_catalog::{Catalog, CatalogError, Lost, Subject};
+use drctl_engines::backrest::Info;
 use drctl_model::{BackupSummary, Fault, SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{RecoverableUntil, Want};
 use drctl_policies::{Schedule, Source};
@@ -46,7 +47,8 @@ const GRACE: SignedDuration = SignedDuration::from_hours(1);
 /// source.
 pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus>> {
     let now = setup.clock.now();
-    let _ = within(Some(Instant::now() + setup.patience()), mark_now(setup)).await;
+    let said = within(Some(Instant::now() + setup.patience()), mark_now(setup)).await;
+    let mut said = said.unwrap_or_default();
     let mut all = Vec::new();
     for (id, source) in &setup.config.sources {
         all.push(one(setup, catalog, id, source, now).await?);
@@ -88,7 +90,8 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
             Err(_) => None,
         };
         for status in all.iter_mut().filter(|status| status.is_cluster()) {
-            let looking = look(setup, opened.as_ref(), catalog, cache.as_ref(), status);
+            let said = said.remove(&status.source);
+            let looking = look((setup, said), opened.as_ref(), catalog, cache.as_ref(), status);
             if within(deadline, looking).await.is_none() {
                 status.log = Some(Err(why(&late())));
             }
@@ -222,7 +225,7 @@ async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timesta
 
 /// Looks at a cluster's log, and at what pgBackRest keeps of it.
 async fn look(
-    setup: &Setup,
+    (setup, said): (&Setup, Option<Info>),
     opened: Result<&Repository, &anyhow::Error>,
     catalog: &Catalog,
     cache: Option<&Catalog>,
@@ -230,7 +233,7 @@ async fn look(
 ) {
     let source = &status.source;
     // What is lost is known, whatever else may be not.
-    let seen = StanzaView::with_server(setup, source.as_str()).await;
+    let seen = StanzaView::with_server(setup, source.as_str(), said).await;
     let seen = seen
         .and_then(|seen| seen.map(|seen| Ok((seen.truth()?.incident, Arc::new(seen)))).transpose());
     let (lost, stanza) = match seen {

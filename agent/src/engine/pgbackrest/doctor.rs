@@ -34,7 +34,7 @@ async fn pgbackrest(
     found.good(&check, format!("pgBackRest {version}"));
     command(server, (id, settings), found).await;
     let check = format!("source.{id}.archive");
-    let seen = StanzaView::with_server(setup, id.as_str()).await;
+    let seen = StanzaView::with_server(setup, id.as_str(), None).await;
     let Some(Some(stanza)) = found.take(&check, seen) else { return };
     let Some(truth) = found.take(&check, stanza.truth()) else { return };
     if let Some(Err(why)) = &stanza.archived {

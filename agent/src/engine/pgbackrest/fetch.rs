@@ -7,8 +7,9 @@ use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use drctl_engines::backrest::{BackRest, Cluster, Got, SegmentFile, SegmentName};
+use drctl_engines::backrest::{BackRest, Cluster, Got, Info, SegmentFile, SegmentName};
 use drctl_model::{TimelineHistory, WalSegmentSize};
+use tokio::sync::OnceCell;
 
 use super::read::{Sha, examine};
 use crate::engine::wal::{Fetched, LogFile, LogRequest};
@@ -86,7 +87,8 @@ pub(crate) async fn fetch(
     segments: Option<&Path>,
     else_from: impl AsyncFnOnce() -> Result<Option<Fetched>>,
 ) -> Result<Fetched> {
-    let ours = from_archive(backrest, asked, segments).await;
+    let info = OnceCell::new();
+    let ours = from_archive((backrest, &info), asked, segments).await;
     if matches!(ours, Ok(Fetched::Delivered)) {
         return ours;
     }
@@ -95,21 +97,24 @@ pub(crate) async fn fetch(
         (_, Ok(Some(Fetched::Delivered))) => Ok(Fetched::Delivered),
         (Err(error), _) | (_, Err(error)) => Err(error),
         (Ok(_), Ok(_)) => {
-            is_end(backrest, asked).await?;
+            is_end((backrest, &info), asked).await?;
             Ok(Fetched::Absent)
         }
     }
 }
 
+/// pgBackRest, and what it says of the stanza, once it was asked.
+type Asked<'a> = (&'a BackRest, &'a OnceCell<Info>);
+
 async fn from_archive(
-    backrest: &BackRest,
+    (backrest, info): Asked<'_>,
     asked: &LogRequest<'_>,
     segments: Option<&Path>,
 ) -> Result<Fetched> {
     let LogRequest { name, to, size, system_id, .. } = *asked;
     let (version, sha1) = match segments {
         Some(path) => noted(path, name).with_context(|| format!("read {}", path.display()))?,
-        None => (version(backrest, system_id).await?, None),
+        None => (version((backrest, info), system_id).await?, None),
     };
     let cluster = Cluster { id: 0, system_id, version };
     let file = asked.file()?;
@@ -173,26 +178,31 @@ fn give(part: &Path, to: &Path, until: u64, size: WalSegmentSize) -> std::io::Re
 }
 
 /// The version of a cluster, as pgBackRest tells it.
-async fn version(backrest: &BackRest, system_id: u64) -> Result<String> {
-    let info = backrest.info().await.context("ask pgBackRest of which version the cluster is")?;
+async fn version((backrest, info): Asked<'_>, system_id: u64) -> Result<String> {
+    let info = info.get_or_try_init(|| backrest.info()).await;
+    let info = info.context("ask pgBackRest of which version the cluster is")?;
     let found = info.clusters.iter().find(|cluster| cluster.system_id == system_id);
     let none = || AgentError::Usage(format!("the stanza has no cluster {system_id}"));
     Ok(found.ok_or_else(none)?.version.clone())
 }
 
 /// An error unless what is absent is the end of the WAL.
-async fn is_end(backrest: &BackRest, asked: &LogRequest<'_>) -> Result<()> {
+async fn is_end(of: Asked<'_>, asked: &LogRequest<'_>) -> Result<()> {
     let LogFile::Segment(timeline, start) = asked.file()? else { return Ok(()) };
     let own = asked.has_own();
     let is_open = asked.expected.is_empty() && !own;
     let name = SegmentName::at(timeline, start, asked.size);
-    let later = is_open && later(backrest, asked, name).await?;
+    let later = is_open && later(of, asked, name).await?;
     asked.decide((timeline, start), start, own, later)?;
     Ok(())
 }
 
-async fn later(backrest: &BackRest, asked: &LogRequest<'_>, name: SegmentName) -> Result<bool> {
-    let stanza = super::StanzaView::look(backrest.clone()).await?;
+async fn later(
+    (backrest, info): Asked<'_>,
+    asked: &LogRequest<'_>,
+    name: SegmentName,
+) -> Result<bool> {
+    let stanza = super::StanzaView::look(backrest.clone(), info.get().cloned()).await?;
     let last = stanza.archive(asked.system_id).and_then(|of| of.last_of(name.timeline));
     Ok(last.is_some_and(|last| last >= name))
 }

@@ -29,18 +29,24 @@ impl StanzaView {
     /// pgBackRest's; a stanza that is not there or not whole.
     pub(crate) async fn of(setup: &Setup, source: &str) -> Result<Option<StanzaView>> {
         match super::engine_of(setup, source)? {
-            Some(backrest) => StanzaView::look(backrest).await.map(Some),
+            Some(backrest) => StanzaView::look(backrest, None).await.map(Some),
             None => Ok(None),
         }
     }
 
-    /// Looks at it.
+    /// Looks at it; what pgBackRest said of it just now is not asked again.
     ///
     /// # Errors
     /// pgBackRest's; a stanza that is not there or not whole: of a repository that is away an
     /// empty archive is listed, with success.
-    pub(crate) async fn look(backrest: BackRest) -> Result<StanzaView> {
-        let (info, listing) = tokio::join!(backrest.info(), backrest.listing());
+    pub(crate) async fn look(backrest: BackRest, said: Option<Info>) -> Result<StanzaView> {
+        let asking = async {
+            match said {
+                Some(said) => Ok(said),
+                None => backrest.info().await,
+            }
+        };
+        let (info, listing) = tokio::join!(asking, backrest.listing());
         // What it says of the stanza tells more than that it could not be listed.
         let info = info.context("ask pgBackRest for its backups")?;
         let listing = listing.context("list pgBackRest's archive")?;

@@ -178,14 +178,15 @@ async fn mark(
 }
 
 /// Marks in this host's catalog, where it can be written, what pgBackRest has expired: others may have
-/// told it to, or have made its repository anew.
-pub(crate) async fn mark_now(setup: &Setup) {
+/// told it to, or have made its repository anew. What it says of each source.
+pub(crate) async fn mark_now(setup: &Setup) -> BTreeMap<SourceId, Info> {
     let mut engines = setup.config.sources.values().map(|source| &source.engine);
     if !engines.any(|engine| matches!(engine, Engine::Pgbackrest(_))) {
-        return;
+        return BTreeMap::new();
     }
-    if let Some(catalog) = setup.writable_catalog().await {
-        mark_anew(setup, &catalog).await;
+    match setup.writable_catalog().await {
+        Some(catalog) => mark_anew(setup, &catalog).await,
+        None => BTreeMap::new(),
     }
 }
 
@@ -194,7 +195,7 @@ pub(crate) async fn expired(
     setup: &Setup,
     repository: &Repository,
 ) -> BTreeMap<(SourceId, BackupId), Timestamp> {
-    mark_now(setup).await;
+    let _ = mark_now(setup).await;
     match setup.log_cache(repository).await {
         Some(catalog) => catalog.expired(None).await.unwrap_or_default(),
         None => BTreeMap::new(),
@@ -202,16 +203,22 @@ pub(crate) async fn expired(
 }
 
 /// Marks in a catalog that was made anew what pgBackRest has expired, of all sources; of those
-/// whose repository cannot be read nothing is known.
-pub(crate) async fn mark_anew(setup: &Setup, catalog: &Catalog) {
+/// whose repository cannot be read nothing is known. What it says of the others.
+pub(crate) async fn mark_anew(setup: &Setup, catalog: &Catalog) -> BTreeMap<SourceId, Info> {
+    let mut said = BTreeMap::new();
     for (id, source) in &setup.config.sources {
         let Engine::Pgbackrest(settings) = &source.engine else { continue };
         let marked = async {
             let info = super::engine(settings)?.info().await?;
-            mark((setup, id, settings), catalog, &info).await
+            mark((setup, id, settings), catalog, &info).await?;
+            Ok::<_, anyhow::Error>(info)
         };
-        if let Err(error) = marked.await {
-            tracing::warn!("what pgBackRest has expired of {id} is not known: {error:#}");
+        match marked.await {
+            Ok(info) => drop(said.insert(id.clone(), info)),
+            Err(error) => {
+                tracing::warn!("what pgBackRest has expired of {id} is not known: {error:#}");
+            }
         }
     }
+    said
 }

@@ -130,11 +130,16 @@ fn lost(
 
 impl StanzaView {
     /// The same as [`StanzaView::of`], after its server was asked what it has archived: what that names
-    /// must be in the list.
+    /// must be in the list. What pgBackRest `said` just now is not asked again, unless something seems to
+    /// be missing: it may have been expired meanwhile.
     ///
     /// # Errors
     /// As [`StanzaView::of`].
-    pub(crate) async fn with_server(setup: &Setup, source: &str) -> Result<Option<StanzaView>> {
+    pub(crate) async fn with_server(
+        setup: &Setup,
+        source: &str,
+        said: Option<Info>,
+    ) -> Result<Option<StanzaView>> {
         let Some((_, configured)) = setup.configured(source) else { return Ok(None) };
         let Some(backrest) = super::engine_of(setup, source)? else { return Ok(None) };
         let asking = async {
@@ -142,8 +147,16 @@ impl StanzaView {
             Ok::<_, anyhow::Error>(archived(&server, "drctl/backrest").await?)
         };
         let archived = asking.await.map_err(|error| Failure::of(&error).messages.join(": "));
-        let seen = StanzaView::look(backrest).await?;
-        Ok(Some(StanzaView { archived: Some(archived), ..seen }))
+        let archived = Some(archived);
+        if said.is_some() {
+            let seen = StanzaView::look(backrest.clone(), said).await?;
+            let seen = StanzaView { archived: archived.clone(), ..seen };
+            if seen.truth()?.faults.is_empty() {
+                return Ok(Some(seen));
+            }
+        }
+        let seen = StanzaView::look(backrest, None).await?;
+        Ok(Some(StanzaView { archived, ..seen }))
     }
 
     /// What is true of its present cluster, by what that one's server said too, where it was asked;
