@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, Digest, Engine, JobEvent, JobId, JobKind, RepositoryId,
-    SourceId,
+    BackupId, BackupKind, BackupSummary, Digest, Dumped, Engine, JobEvent, JobId, JobKind,
+    RepositoryId, SourceId,
 };
 use jiff::{Timestamp, ToSpan};
 use tempfile::TempDir;
@@ -38,7 +38,7 @@ pub(crate) fn backup(name: &str, hour: u32) -> BackupSummary {
         source: source(name),
         backup: BackupId::new(at(hour), u64::from(hour) << 40 | 0xABC),
         engine: Engine::PgDump,
-        kind: BackupKind::Logical,
+        kind: BackupKind::Logical(Dumped::default()),
         host: "db1.example.org".to_owned(),
         started: at(hour),
         finished: at(hour) + 123_456_789.nanoseconds(),

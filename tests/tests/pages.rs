@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use drctl::{Limits, Meter, Outlet, segments};
 use drctl_model::{
-    BackupId, BackupKind, Engine, Header, Manifest, RepositoryId, Segment, SourceId, Stream,
-    StreamId,
+    BackupId, BackupKind, Dumped, Engine, Header, Manifest, RepositoryId, Segment, SourceId,
+    Stream, StreamId,
 };
 use drctl_store::{Bucket, PageWriter, SEGMENT_BYTES, SigningKey, digest, encode_manifest};
 use futures_util::stream::BoxStream;
@@ -191,7 +191,7 @@ async fn manifest_stays_small() {
         backup,
         host: "db1".to_owned(),
         engine: Engine::PgDump,
-        kind: BackupKind::Logical,
+        kind: BackupKind::Logical(Dumped::default()),
         started: time,
         finished: time,
         tools: Default::default(),

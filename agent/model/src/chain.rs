@@ -120,7 +120,9 @@ pub fn chain<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Coordinates, Digest, Engine, Increment, Lsn, Parent, Timeline, WalSegmentSize};
+    use crate::{
+        Coordinates, Digest, Dumped, Engine, Increment, Lsn, Parent, Timeline, WalSegmentSize,
+    };
 
     fn id(n: u8) -> BackupId {
         format!("202603{n:02}T000000Z-00000000000000{n:02}").parse().unwrap()
@@ -189,7 +191,7 @@ mod tests {
             ("is not there", |all| drop(all.remove(1))),
             ("whose manifest was replaced", |all| all[0].manifest_sha256 = Digest([9; 32])),
             ("suspect: bad pages", |all| all[1].suspect = vec!["bad pages".into()]),
-            ("no base backup", |all| all[0].kind = BackupKind::Logical),
+            ("no base backup", |all| all[0].kind = BackupKind::Logical(Dumped::default())),
             ("at another position in the WAL", |all| all[0].kind = BackupKind::Full(at(100, 201))),
             ("another cluster", |all| {
                 all[0].kind = BackupKind::Full(Coordinates { system_id: 8, ..at(100, 200) });

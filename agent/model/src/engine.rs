@@ -46,7 +46,7 @@ macro_rules! engines {
 
 engines! {
     /// `pg_dump` in custom format, a stream for each database, and the globals.
-    PgDump = "pg_dump" since (0, 1, 0), makes BackupKind::Logical,
+    PgDump = "pg_dump" since (0, 1, 0), makes BackupKind::Logical(_),
     /// PostgreSQL's replication protocol (`BASE_BACKUP`): all files of a cluster, with the WAL
     /// that makes them consistent.
     BaseBackup = "base_backup" since (0, 1, 0), makes BackupKind::Full(_) | BackupKind::Incremental(_),

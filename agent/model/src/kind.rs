@@ -10,7 +10,7 @@ use crate::{BackupId, Digest, External, Lineage, LogPosition, Lsn, Timeline, Wal
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum BackupKind {
     /// Statements and rows, no pages: stands alone, knows no log position.
-    Logical,
+    Logical(Dumped),
     /// All files of a cluster: stands alone, and any log from its end on can be replayed on it.
     Full(Coordinates),
     /// Of all files of a cluster what has changed since another base backup: worth nothing without
@@ -28,7 +28,7 @@ impl BackupKind {
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
-            BackupKind::Logical => "logical",
+            BackupKind::Logical(_) => "logical",
             BackupKind::Full(_) => "full",
             BackupKind::Incremental(_) => "incremental",
             BackupKind::External(_) => "external",
@@ -40,10 +40,19 @@ impl BackupKind {
     #[must_use]
     pub fn coordinates(&self) -> Option<&Coordinates> {
         match self {
-            BackupKind::Logical | BackupKind::Snapshot(_) => None,
+            BackupKind::Logical(_) | BackupKind::Snapshot(_) => None,
             BackupKind::Full(at) => Some(at),
             BackupKind::Incremental(increment) => Some(&increment.at),
             BackupKind::External(external) => Some(&external.at),
+        }
+    }
+
+    /// The system identifier of the cluster that it is of, as far as it tells.
+    #[must_use]
+    pub fn system_id(&self) -> Option<u64> {
+        match self {
+            BackupKind::Logical(dumped) => dumped.system_id,
+            _ => self.coordinates().map(|at| at.system_id),
         }
     }
 
@@ -64,6 +73,14 @@ impl BackupKind {
             _ => None,
         }
     }
+}
+
+/// Dumps of databases.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Dumped {
+    /// Of which cluster. Dumps of earlier versions do not tell, nor those of a role that may not ask.
+    #[serde(default, with = "decimal_or_none", skip_serializing_if = "Option::is_none")]
+    pub system_id: Option<u64>,
 }
 
 /// Where in the log of its source a backup of one moment stands.
@@ -174,5 +191,47 @@ pub(crate) mod decimal {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
         String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// The same of a number that may be missing.
+mod decimal_or_none {
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    #[expect(clippy::ref_option, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(id: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+        match id {
+            Some(id) => to.collect_str(id),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dumps_tell_their_cluster_or_nothing() {
+        let cases = [
+            (r#"{"type":"logical"}"#, Dumped::default()),
+            (
+                r#"{"type":"logical","system_id":"18446744073709551615"}"#,
+                Dumped { system_id: Some(u64::MAX) },
+            ),
+        ];
+        for (text, dumped) in cases {
+            let kind = BackupKind::Logical(dumped);
+            assert_eq!(serde_json::to_string(&kind).unwrap(), text);
+            assert_eq!(serde_json::from_str::<BackupKind>(text).unwrap(), kind);
+        }
+        assert!(
+            serde_json::from_str::<BackupKind>(r#"{"type":"logical","system_id":"x"}"#).is_err()
+        );
     }
 }

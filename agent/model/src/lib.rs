@@ -64,7 +64,7 @@ pub use ids::{
 pub use job::{
     Illegal, Job, JobEvent, JobId, JobKind, JobNote, JobState, NoRun, RunId, UnknownKind,
 };
-pub use kind::{BackupKind, Coordinates, CopiedLog, Increment, Parent, Snapshot};
+pub use kind::{BackupKind, Coordinates, CopiedLog, Dumped, Increment, Parent, Snapshot};
 pub use level::Level;
 pub use lineage::{Lineage, LineageError, LogPosition};
 pub use log::{LogPart, LogPiece, LogPlace, MAX_PIECE_BYTES};

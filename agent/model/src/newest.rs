@@ -96,7 +96,8 @@ pub fn newest_first(mut all: Vec<BackupSummary>) -> Vec<BackupSummary> {
 mod tests {
     use super::*;
     use crate::{
-        BackupId, BackupKind, Coordinates, CopiedLog, Digest, Engine, Lsn, Timeline, WalSegmentSize,
+        BackupId, BackupKind, Coordinates, CopiedLog, Digest, Dumped, Engine, Lsn, Timeline,
+        WalSegmentSize,
     };
 
     fn copy(dated: i64, system_id: u64, stop: (u32, u64), told: Option<i64>) -> BackupSummary {
@@ -158,7 +159,10 @@ mod tests {
 
     #[test]
     fn the_newest_is_chosen_and_dated_by_the_log() {
-        let dump = BackupSummary { kind: BackupKind::Logical, ..copy(10, 7, (1, 1), None) };
+        let dump = BackupSummary {
+            kind: BackupKind::Logical(Dumped::default()),
+            ..copy(10, 7, (1, 1), None)
+        };
         let (ends_last, dated_last) =
             (copy(-3600, 7, (1, 900), Some(50)), copy(9, 7, (1, 800), None));
         assert_eq!(newest([&dated_last, &ends_last].into_iter()), Some(&ends_last));
@@ -171,8 +175,10 @@ mod tests {
 
     #[test]
     fn rows_are_in_the_order_of_the_log_and_not_of_clocks() {
-        let dump =
-            |dated| BackupSummary { kind: BackupKind::Logical, ..copy(dated, 7, (1, 1), None) };
+        let dump = |dated| BackupSummary {
+            kind: BackupKind::Logical(Dumped::default()),
+            ..copy(dated, 7, (1, 1), None)
+        };
         let ended = |dated, stop| copy(dated, 7, (1, stop), None);
         // By their names; the host of the one that ends last had a clock that was behind.
         let rows = [dump(50), ended(40, 800), dump(30), copy(20, 8, (1, 7), None), ended(10, 900)];

@@ -35,6 +35,8 @@ pub(crate) fn shrunk(plain: u64, newest: Option<&BackupSummary>) -> Option<Strin
 
 #[cfg(test)]
 mod tests {
+    use drctl_model::Dumped;
+
     use super::*;
 
     fn before(plain_bytes: u64) -> BackupSummary {
@@ -42,7 +44,7 @@ mod tests {
             source: "shop".parse().unwrap(),
             backup: "20260301T000000Z-0000000000000000".parse().unwrap(),
             engine: drctl_model::Engine::PgDump,
-            kind: drctl_model::BackupKind::Logical,
+            kind: BackupKind::Logical(Dumped::default()),
             host: "db1".into(),
             started: jiff::Timestamp::UNIX_EPOCH,
             finished: jiff::Timestamp::UNIX_EPOCH,
@@ -86,11 +88,14 @@ mod tests {
             at("20260304T000000Z-0000000000000004", &incremental, false),
             at("20260303T000000Z-0000000000000003", &full, true),
             at("20260301T000000Z-0000000000000001", &full, false),
-            at("20260201T000000Z-0000000000000000", &BackupKind::Logical, false),
+            at("20260201T000000Z-0000000000000000", &BackupKind::Logical(Dumped::default()), false),
         ];
         let found = |kind: &BackupKind| like(kind, &all).map(|backup| backup.backup.to_string());
         assert_eq!(found(&full).unwrap(), "20260301T000000Z-0000000000000001");
-        assert_eq!(found(&BackupKind::Logical).unwrap(), "20260201T000000Z-0000000000000000");
+        assert_eq!(
+            found(&BackupKind::Logical(Dumped::default())).unwrap(),
+            "20260201T000000Z-0000000000000000"
+        );
         assert_eq!(found(&incremental), None);
     }
 

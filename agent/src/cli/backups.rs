@@ -1,7 +1,9 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{BackupId, BackupSummary, External, Facts, Verification, newest_first, shown};
+use drctl_model::{
+    BackupId, BackupSummary, Engine, External, Facts, Verification, newest_first, shown,
+};
 use drctl_store::{Trust, open_facts};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -355,8 +357,11 @@ fn describe(
     for (name, value) in external.map(external_lines).unwrap_or_default() {
         line(name, value);
     }
+    if manifest.engine == Engine::PgDump || manifest.kind.system_id().is_some() {
+        let id = manifest.kind.system_id();
+        line("cluster", id.map_or("not known".to_owned(), |id| id.to_string()));
+    }
     if let Some(at) = manifest.kind.coordinates() {
-        line("cluster", at.system_id.to_string());
         line("log", format!("from {} to {} on timeline {}", at.start, at.stop, at.timeline));
     }
     line("started", manifest.started.to_string());

@@ -13,7 +13,7 @@ pub(super) fn kind_word(kind: &BackupKind) -> String {
 /// The same in a sentence.
 pub(super) fn kind_text(kind: &BackupKind) -> &'static str {
     match kind {
-        BackupKind::Logical => "dumps",
+        BackupKind::Logical(_) => "dumps",
         BackupKind::Full(_) => "a full backup",
         BackupKind::Incremental(_) => "an incremental backup",
         BackupKind::Snapshot(_) => "a snapshot",

@@ -11,6 +11,7 @@ use drctl_store::Alarm;
 use super::place::check_target;
 use super::plan::{Destination, RestorePlan, RestoreRequest, plan};
 use super::{Restored, restore};
+use crate::engine::pg::another_cluster::of_restored;
 use crate::host::{AgentError, Meter, Setup, Stop};
 use crate::repository::losses::{add_lost, find};
 use crate::repository::newest::two_servers;
@@ -69,7 +70,8 @@ pub async fn plan_backup<'a>(
     }
     let repository = setup.repository().await?;
     let (request, passed) = choose(setup, &repository, request).await?;
-    let plan = plan(&repository, &request, setup.limits(), reckon).await?;
+    let mut plan = plan(&repository, &request, setup.limits(), reckon).await?;
+    plan.notes.extend(of_restored(setup, &repository, &request.backup.summary()).await);
     Ok(PlannedRestore { request, plan, passed, setup, repository })
 }
 

@@ -319,7 +319,7 @@ fn fits(kind: &BackupKind, destination: &Destination) -> Result<()> {
             "this backup is a base backup of a whole cluster: name a new directory with \
              --to-directory"
         }
-        (BackupKind::Logical, Destination::Cluster(_)) => {
+        (BackupKind::Logical(_), Destination::Cluster(_)) => {
             "this backup holds dumps: restore them into a server (--to-host), beside the old \
              database (--as), or as files (--to-files)"
         }

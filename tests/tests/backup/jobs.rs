@@ -7,7 +7,7 @@ use std::{fs, thread};
 
 use drctl_catalog::Catalog;
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, Digest, Engine, Job, JobEvent, JobKind, JobState,
+    BackupId, BackupKind, BackupSummary, Digest, Dumped, Engine, Job, JobEvent, JobKind, JobState,
 };
 use drctl_tests::servers::scripted::Scripted;
 use drctl_tests::site::until;
@@ -199,7 +199,7 @@ fn held(shop: &Shop) -> thread::JoinHandle<()> {
         source: "other".parse().unwrap(),
         backup: BackupId::new(at, 1),
         engine: Engine::PgDump,
-        kind: BackupKind::Logical,
+        kind: BackupKind::Logical(Dumped::default()),
         host: "elsewhere".to_owned(),
         started: at,
         finished: at,

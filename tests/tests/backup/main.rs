@@ -20,6 +20,7 @@ mod jobs;
 mod matrix;
 mod memory;
 mod newer;
+mod other_cluster;
 mod peers;
 mod present;
 mod races;

@@ -2,8 +2,8 @@
 
 use drctl_model::{
     BackupId, BackupKind, Child, ClusterNeeds, Content, DatabaseFacts, DatabaseNeeds, Digest,
-    Engine, Extension, Facts, Header, LocaleProvider, Manifest, Named, PageRef, RepositoryId,
-    Segment, SourceId, Stream, StreamFacts, StreamId, TableFile, TableRows,
+    Dumped, Engine, Extension, Facts, Header, LocaleProvider, Manifest, Named, PageRef,
+    RepositoryId, Segment, SourceId, Stream, StreamFacts, StreamId, TableFile, TableRows,
 };
 use drctl_store::{
     Identities, Recipients, SigningKey, Trust, digest, new_identity, seal_bytes, seal_facts,
@@ -150,7 +150,7 @@ pub(crate) fn manifest(keys: &Keys) -> Manifest {
         backup: backup(),
         host: "db1".to_owned(),
         engine: Engine::PgDump,
-        kind: BackupKind::Logical,
+        kind: BackupKind::Logical(Dumped::default()),
         started: time,
         finished: time,
         tools: [("drctl".to_owned(), "0.1.0".to_owned())].into(),

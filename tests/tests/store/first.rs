@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use drctl::{Limits, LogStore, Repository, drills, verify_log};
 use drctl_model::{
-    Acceptance, BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Engine, Header, Holds,
-    IndexPlace, IndexedPiece, Lineage, LogAt, LogIndex, LogPiece, LogPlace, Lsn, Manifest, Marker,
-    RepositoryId, Segment, SourceId, Stream, StreamId, Timeline, WAL, WalPart, WalPlace,
+    Acceptance, BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Dumped, Engine, Header,
+    Holds, IndexPlace, IndexedPiece, Lineage, LogAt, LogIndex, LogPiece, LogPlace, Lsn, Manifest,
+    Marker, RepositoryId, Segment, SourceId, Stream, StreamId, Timeline, WAL, WalPart, WalPlace,
 };
 use drctl_store::{
     Bucket, Identities, Odd, Recipients, SigningKey, Trust, decode_signed_head, digest,
@@ -64,7 +64,7 @@ impl Thief {
             backup: backup(),
             host: host.to_owned(),
             engine: Engine::PgDump,
-            kind: BackupKind::Logical,
+            kind: BackupKind::Logical(Dumped::default()),
             started: Timestamp::UNIX_EPOCH,
             finished: Timestamp::UNIX_EPOCH,
             tools: [].into(),

@@ -1,52 +1,111 @@
-//! That a source's base backups are of another cluster than before: `initdb` or `pg_upgrade` was meant,
-//! or another server answers in its place.
+//! That a source's backups are of another cluster than before: `initdb` or `pg_upgrade` was meant, or
+//! another server answers in its place.
 
 use std::collections::BTreeSet;
 
+use anyhow::Result;
 use drctl_model::{BackupId, BackupSummary, Finding, FindingCode, SourceId};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::{SignedDuration, Timestamp};
+
+use crate::backup::streamed::Begun;
+use crate::host::Setup;
+use crate::repository::accept::is_accepted;
+use crate::repository::{Repository, everything};
 
 /// How far apart the newest of each may have been taken for the change to be told of.
 const TOLD: SignedDuration = SignedDuration::from_hours(24 * 7);
+
+/// How many manifests a host without a catalog looks at, the newest first.
+const LOOKED_AT: usize = 100;
 
 /// A change from one cluster to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Change {
     /// What to say of it.
     pub(crate) finding: Finding,
-    /// When the first base backup of the other cluster was taken.
+    /// When the first backup of the other cluster was taken.
     pub(crate) since: Timestamp,
-    /// The base backups of the other cluster since then: a person who takes one of them for good takes
+    /// The backups of the other cluster since then: a person who takes one of them for good takes
     /// the cluster for the source's.
     pub(crate) of_new: Vec<BackupId>,
 }
 
-/// Whether a base backup is of a cluster that took the place of another one, and nobody has said that
+/// Whether a backup is of a cluster that took the place of another one, and nobody has said that
 /// this was meant.
 pub(crate) fn is_in_question(known: &[BackupSummary], backup: &BackupSummary) -> bool {
     change(&backup.source, known).is_some_and(|change| change.of_new.contains(&backup.backup))
 }
 
-/// What is to be said of a base backup that was taken just now, and is of another cluster than the one
+/// The same of one that was committed just now; also that this is not known.
+pub(super) async fn of_committed(begun: &Begun<'_>, summary: &BackupSummary) -> Option<String> {
+    match begun.catalog.backups(Some(begun.source)).await {
+        Ok(known) => note(&known, summary),
+        Err(error) => Some(format!(
+            "it was not checked whether it is of the same cluster as the backups before it: {error}"
+        )),
+    }
+}
+
+/// What is to be said of a backup that was taken just now, and is of another cluster than the one
 /// before it.
-pub(crate) fn note(known: &[BackupSummary], taken: &BackupSummary) -> Option<String> {
+fn note(known: &[BackupSummary], taken: &BackupSummary) -> Option<String> {
     let new = system_id(taken)?;
     let others = known.iter().filter(|one| one.backup != taken.backup);
     let others = others.filter_map(|one| Some((one, system_id(one)?)));
     // Whenever it says that it was taken: a clock may be wrong.
     let (before, old) = others.max_by_key(|(one, _)| one.started)?;
-    (old != new).then(|| format!(
-        "this is another cluster ({new}) than that of {} ({old}), the newest base backup before \
-         it: --system-id {old} recovers the earlier one. If there was no initdb, pg_upgrade or \
-         restore, another server answers: check host and port",
-        before.backup
-    ))
+    (old != new).then(|| {
+        format!(
+            "this is another cluster ({new}) than that of {before} ({old}), the newest {what} before \
+             it: {which} {recovers} the earlier one. If there was no initdb, pg_upgrade or restore, \
+             another server answers: check host and port",
+            before = before.backup,
+            what = what(&[before, taken]),
+            which = if is_copy(before) { format!("--system-id {old}") } else { format!("--backup {}", before.backup) },
+            recovers = if is_copy(before) { "recovers" } else { "restores" },
+        )
+    })
 }
 
-/// The same of what is known of a source, as long as base backups of both are young. It stands until the
+/// What is to be said of a backup that is to be restored, and is of another cluster than those before it.
+/// A bucket that does not tell keeps nobody from restoring.
+pub(crate) async fn of_restored(
+    setup: &Setup,
+    repository: &Repository,
+    backup: &BackupSummary,
+) -> Option<String> {
+    let looked = looked_at(setup, repository, backup).await;
+    looked.inspect_err(|error| tracing::debug!("other clusters: {error:#}")).ok().flatten()
+}
+
+async fn looked_at(
+    setup: &Setup,
+    repository: &Repository,
+    backup: &BackupSummary,
+) -> Result<Option<String>> {
+    let source = &backup.source;
+    let mut known = match setup.log_cache(repository).await {
+        Some(catalog) => catalog.backups(Some(source)).await?,
+        None => Vec::new(),
+    };
+    if !known.iter().any(|one| one.backup == backup.backup) {
+        known = vec![backup.clone()];
+        let mut all = everything(repository, vec![source.clone()]).take(LOOKED_AT);
+        while let Some((_, id, found)) = all.try_next().await? {
+            known.extend(found.ok().filter(|_| id != backup.backup).map(|proven| proven.summary()));
+        }
+    }
+    let Some(change) = change(source, &known) else { return Ok(None) };
+    let is_settled = !change.of_new.contains(&backup.backup)
+        || is_accepted(repository, source, &change.of_new).await?;
+    Ok((!is_settled).then(|| change.finding.line()))
+}
+
+/// The same of what is known of a source, as long as backups of both are young. It stands until the
 /// last of the other is so much older than the newest.
 pub(crate) fn change(source: &SourceId, known: &[BackupSummary]) -> Option<Change> {
-    let newest = known.iter().filter(|one| one.kind.coordinates().is_some());
+    let newest = known.iter().filter(|one| system_id(one).is_some());
     let newest = newest.max_by_key(|one| one.started)?;
     let (before, old, new) = differing(known, newest)?;
     if newest.started.duration_since(before.started) > TOLD {
@@ -63,13 +122,18 @@ pub(crate) fn change(source: &SourceId, known: &[BackupSummary]) -> Option<Chang
     let first = of_new.iter().map(|one| one.started).min();
     let of_new: BTreeSet<BackupId> = of_new.iter().map(|one| one.backup.clone()).collect();
     let text = format!(
-        "the newest base backups are of different clusters: {} is of {new}, and {} before it of {old}",
-        newest.backup, before.backup
+        "the newest {}s are of different clusters: {} is of {new}, and {} before it of {old}",
+        what(&[before, newest]),
+        newest.backup,
+        before.backup
     );
+    let which = match is_copy(before) {
+        true => format!("`drctl timeline {source}` shows both, and --system-id chooses"),
+        false => format!("`drctl list {source}` shows both, and --backup chooses"),
+    };
     let hint = format!(
         "if there was no initdb, pg_upgrade or restore, another server answers: check host and \
-         port; `drctl timeline {source}` shows both, and --system-id chooses; if there was one, run \
-         `drctl accept {source}/{}`",
+         port; {which}; if there was one, run `drctl accept {source}/{}`",
         newest.backup
     );
     let finding = Finding {
@@ -83,7 +147,7 @@ pub(crate) fn change(source: &SourceId, known: &[BackupSummary]) -> Option<Chang
     Some(Change { finding, since, of_new: of_new.into_iter().collect() })
 }
 
-/// The newest base backup of another cluster that was taken before this one, and both identifiers: its
+/// The newest backup of another cluster that was taken before this one, and both identifiers: its
 /// own, and this one's.
 fn differing<'a>(
     known: &'a [BackupSummary],
@@ -98,12 +162,24 @@ fn differing<'a>(
 }
 
 fn system_id(backup: &BackupSummary) -> Option<u64> {
-    backup.kind.coordinates().map(|at| at.system_id)
+    backup.kind.system_id()
+}
+
+/// Whether it is a base backup.
+fn is_copy(backup: &BackupSummary) -> bool {
+    backup.kind.coordinates().is_some()
+}
+
+/// What people call what all of these are.
+fn what(all: &[&BackupSummary]) -> &'static str {
+    if all.iter().all(|one| is_copy(one)) { "base backup" } else { "backup" }
 }
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::{BackupKind, Coordinates, Digest, Engine, Lsn, Timeline, WalSegmentSize};
+    use drctl_model::{
+        BackupKind, Coordinates, Digest, Dumped, Engine, Lsn, Timeline, WalSegmentSize,
+    };
 
     use super::*;
 
@@ -123,7 +199,11 @@ mod tests {
             source: "shop".parse().unwrap(),
             backup: format!("20260301T000000Z-{day:016x}").parse().unwrap(),
             engine: Engine::BaseBackup,
-            kind: if system_id == 0 { BackupKind::Logical } else { BackupKind::Full(at) },
+            kind: if system_id == 0 {
+                BackupKind::Logical(Dumped::default())
+            } else {
+                BackupKind::Full(at)
+            },
             host: "db1".into(),
             started,
             finished: started,
@@ -136,6 +216,35 @@ mod tests {
             signer: String::new(),
             objects: None,
         }
+    }
+
+    fn dump(day: i64, system_id: Option<u64>) -> BackupSummary {
+        BackupSummary { kind: BackupKind::Logical(Dumped { system_id }), ..backup(day, 0) }
+    }
+
+    #[test]
+    fn a_dump_of_another_cluster_is_told_and_of_one_that_is_not_known_nothing() {
+        let source: SourceId = "shop".parse().unwrap();
+        let subject = |all: &[BackupSummary]| {
+            change(&source, all)
+                .map(|change| (change.finding.subject, change.finding.hint.unwrap()))
+        };
+        assert_eq!(subject(&[dump(1, Some(7)), dump(2, Some(7))]), None);
+        assert_eq!(subject(&[dump(1, None), dump(2, Some(7)), dump(3, None)]), None);
+        let known = [dump(1, Some(7)), dump(2, None), dump(3, Some(8))];
+        let (of, hint) = subject(&known).unwrap();
+        assert!(
+            of == "8" && hint.contains("drctl list shop") && hint.contains("--backup"),
+            "{hint}"
+        );
+        assert!(!is_in_question(&known, &known[1]), "nobody knows");
+        assert!(is_in_question(&known, &known[2]));
+        let said = note(&known, &known[2]).unwrap();
+        assert!(said.contains(&format!("--backup {}", known[0].backup)), "{said}");
+        assert_eq!(note(&known, &known[1]), None);
+        // A source that was of dumps before, and is of base backups now.
+        let of = subject(&[dump(1, Some(7)), backup(2, 8)]).map(|(of, _)| of);
+        assert_eq!(of.as_deref(), Some("8"));
     }
 
     #[test]

@@ -132,22 +132,10 @@ impl Streamed for BackingUp<'_> {
         if let Some(at) = summary.kind.coordinates() {
             let differs = brought::differs(begun.repository, begun.source, at).await;
             notes.extend(differs.unwrap_or_else(|error| Some(format!("{error:#}"))));
-            notes.extend(of_another_cluster(begun, summary).await);
+            notes.extend(another_cluster::of_committed(begun, summary).await);
         }
         notes.extend(self.keep(begun, summary));
         notes
-    }
-}
-
-/// Whether it is of another cluster than the source's base backups before it; also that this is not
-/// known.
-async fn of_another_cluster(begun: &Begun<'_>, summary: &BackupSummary) -> Option<String> {
-    match begun.catalog.backups(Some(begun.source)).await {
-        Ok(known) => another_cluster::note(&known, summary),
-        Err(error) => Some(format!(
-            "it was not checked whether it is of the same cluster as the base backups before it: \
-             {error}"
-        )),
     }
 }
 

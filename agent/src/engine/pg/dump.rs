@@ -6,8 +6,8 @@ use drctl_engines::{BackupSource, Finished};
 use drctl_model::{BackupSummary, Content, Facts, SourceId, StreamFacts};
 use drctl_policies::{PgDump, Source};
 
-use super::doctor;
 use super::gone::{Gone, compare, gone};
+use super::{another_cluster, doctor};
 use crate::backup::attempt::back_up;
 use crate::backup::streamed::{Begun, Streamed};
 use crate::backup::{BackedUp, Order, RequestedKind};
@@ -61,7 +61,7 @@ impl SourceEngine for Dump<'_> {
 
     async fn look(&self, looked: &Looked<'_>, found: &mut Checks) {
         let Some((_, report)) = doctor::server(looked, self.source, found).await else { return };
-        doctor::dumps(looked.id, self.settings, report, found);
+        doctor::dumps(looked, self.settings, report, found).await;
     }
 }
 
@@ -103,6 +103,9 @@ impl Streamed for Dumping<'_> {
 
     async fn committed(&mut self, begun: &Begun<'_>, summary: &BackupSummary) -> Vec<String> {
         let this = (begun.backup, summary.is_good());
-        compare(begun.setup, begun.source, this, std::mem::take(&mut self.databases))
+        let databases = std::mem::take(&mut self.databases);
+        let mut notes = compare(begun.setup, begun.source, this, databases);
+        notes.extend(another_cluster::of_committed(begun, summary).await);
+        notes
     }
 }

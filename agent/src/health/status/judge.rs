@@ -349,7 +349,7 @@ impl SourceStatus {
 #[cfg(test)]
 pub(super) mod tests {
     use drctl_model::{
-        BackupKind, Coordinates, Digest, Engine, Finding, Increment, JobState, Lsn, Parent,
+        BackupKind, Coordinates, Digest, Dumped, Engine, Finding, Increment, JobState, Lsn, Parent,
         Timeline, WalSegmentSize,
     };
     use drctl_policies::recovery::{Gap, Warning, Why};
@@ -494,7 +494,10 @@ pub(super) mod tests {
     #[test]
     fn the_log_behind_an_incremental_copy_is_looked_at_too() {
         assert!(status(increment()).is_cluster());
-        assert!(!status(BackupSummary { kind: BackupKind::Logical, ..increment() }).is_cluster());
+        assert!(
+            !status(BackupSummary { kind: BackupKind::Logical(Dumped::default()), ..increment() })
+                .is_cluster()
+        );
     }
 
     #[test]

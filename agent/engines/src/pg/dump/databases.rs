@@ -3,11 +3,22 @@
 use drctl_model::{LocaleProvider, ProviderLocale};
 use tokio_postgres::{Client, Row};
 
-use super::DatabaseChoice;
 use crate::common::EngineError;
 use crate::pg::server::ServerError;
 use crate::pg::server::session::Session;
 use crate::pg::server::spelling::{bytes_of, spelled};
+
+/// Which databases are dumped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseChoice {
+    /// All that take connections and are no templates, but not those named.
+    All {
+        /// Databases to leave out.
+        exclude: Vec<String>,
+    },
+    /// Those named; each of them must exist.
+    Only(Vec<String>),
+}
 
 /// A database that can be dumped.
 #[derive(Debug, Clone, PartialEq, Eq)]

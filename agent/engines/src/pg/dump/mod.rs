@@ -24,6 +24,7 @@ mod walker;
 
 pub use code::CODE_NAMED;
 pub use counts::{RowDifference, compare_rows, count_rows};
+pub use databases::DatabaseChoice;
 pub use error::{Blocker, DumpError, Unreadable};
 pub use globals::GlobalsTarget;
 pub use leftover::Leftover;
@@ -31,5 +32,5 @@ pub use members::Member;
 pub use preflight::{Extent, Preflight, RestoreDatabase, filled, preflight};
 pub use probe::{DatabaseReport, RoleReport, ServerReport, probe};
 pub use restore::{DatabaseTarget, RestoreOptions};
-pub use source::{DatabaseChoice, PgDumpOptions, PgDumpSource};
+pub use source::{PgDumpOptions, PgDumpSource};
 pub use walker::{DumpShape, DumpWalker, DumpedTable, WalkError};

@@ -6,6 +6,7 @@ use super::{Member, members};
 use crate::common::EngineError;
 use crate::pg::dump::Unreadable;
 use crate::pg::server::PgServer;
+use crate::pg::server::place::known_cluster;
 use crate::pg::server::session::Session;
 use crate::pg::server::{FoundTool, tools};
 
@@ -14,6 +15,8 @@ use crate::pg::server::{FoundTool, tools};
 pub struct ServerReport {
     /// The server's version, such as `15.18`.
     pub version: String,
+    /// The system identifier of its cluster, or why that is not known.
+    pub cluster: Result<u64, String>,
     /// Whether it is a standby.
     pub in_recovery: bool,
     /// The role that we are logged in as.
@@ -130,7 +133,6 @@ async fn fill(
     let tables = tables::list(&session.client).await?;
     report.tables = tables.iter().filter(|table| table.has_rows).count();
     report.unreadable = tables::unreadable(&tables);
-    report.hiding.clone_from(&session.hiding);
     let members = members::list(&session.client).await?;
     report.members = members.into_iter().map(|(_, member)| member).collect();
     Ok(())

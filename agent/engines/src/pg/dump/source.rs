@@ -5,7 +5,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use drctl_model::{BackupKind, Child, Content, DatabaseFacts, Engine, StreamFacts, StreamId};
+use drctl_model::{
+    BackupKind, Child, Content, DatabaseFacts, Dumped, Engine, StreamFacts, StreamId,
+};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::ChildStdout;
 use tokio::time::{sleep, timeout};
@@ -14,7 +16,7 @@ use super::DumpWalker;
 use super::Member;
 use super::code;
 use super::counts::{self, Counted};
-use super::databases::{Database, choose};
+use super::databases::{Database, DatabaseChoice, choose};
 use super::members::{self, Members};
 use super::snapshot::{self, Attempt};
 use super::stream::{WatchedRead, Watcher};
@@ -31,6 +33,7 @@ use crate::pg::server::ServerSaid;
 use crate::pg::server::address::{ACTIVITY, quote_ident};
 use crate::pg::server::end_sessions::end_sessions;
 use crate::pg::server::pgpass::PgPass;
+use crate::pg::server::place::known_cluster;
 use crate::pg::server::session::{Canceller, Session};
 use crate::pg::server::{FoundTool, tools};
 
@@ -42,18 +45,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The most bytes that are read before a dump counts as started.
 const FIRST_BYTES: usize = 64 << 10;
-
-/// Which databases are dumped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DatabaseChoice {
-    /// All that take connections and are no templates, but not those named.
-    All {
-        /// Databases to leave out.
-        exclude: Vec<String>,
-    },
-    /// Those named; each of them must exist.
-    Only(Vec<String>),
-}
 
 /// How a backup is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +67,8 @@ pub struct PgDumpSource {
     options: PgDumpOptions,
     application: String,
     server_version: String,
+    /// Of which cluster it is, or why that is not known.
+    cluster: Result<u64, String>,
     pg_dump: FoundTool,
     pg_dumpall: Option<FoundTool>,
     pgpass: Option<PgPass>,
@@ -129,6 +122,7 @@ impl PgDumpSource {
             Session::open(&server, &server.maintenance_database, &application_name).await?;
         let server_version = session.version().await?;
         session.sees_damage(&server.maintenance_database)?;
+        let cluster = known_cluster(&session).await;
         let pg_dump = tools::find(&server, "pg_dump", &server_version).await?;
         let pg_dumpall = match options.globals {
             true => Some(tools::find(&server, "pg_dumpall", &server_version).await?),
@@ -151,6 +145,7 @@ impl PgDumpSource {
             options,
             application: application_name,
             server_version,
+            cluster,
             pg_dump,
             pg_dumpall,
             pgpass,
@@ -310,10 +305,11 @@ impl BackupSource for PgDumpSource {
             versions.insert(tool.name.to_owned(), tool.version.clone());
         }
         let mut suspect: Vec<String> = self.suspect.into_iter().collect();
-        let (lost, notes) = members::told(&self.members);
+        let (lost, mut notes) = members::told(&self.members);
+        let system_id = self.cluster.map_err(|why| notes.push(why)).ok();
         suspect.extend(lost);
         suspect.extend(empty::why(streams));
-        let (engine, kind) = (Engine::PgDump, BackupKind::Logical);
+        let (engine, kind) = (Engine::PgDump, BackupKind::Logical(Dumped { system_id }));
         Ok(Finished { engine, kind, versions, suspect, notes, brought: None })
     }
 

@@ -10,7 +10,7 @@ pub(crate) mod link;
 pub(crate) mod options;
 mod peer;
 pub(crate) mod pgpass;
-mod place;
+pub(crate) mod place;
 mod said;
 pub(crate) mod session;
 pub(crate) mod spelling;

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use drctl_model::WalSegmentSize;
+use drctl_model::{WalSegmentSize, shown};
 
 use super::PgServer;
+use super::address::typed_ident;
+use super::said::ServerSaid;
 use super::session::Session;
 use crate::common::EngineError;
 
@@ -32,6 +34,26 @@ const CLUSTER: &str = "
            pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))::text,
            pg_catalog.current_setting('server_version'), pg_catalog.current_setting('port')
     FROM pg_catalog.pg_control_system()";
+
+/// The system identifier of the cluster that a session is in, or why that is not known. Every role may
+/// ask, unless the right was taken from all.
+pub(crate) async fn known_cluster(session: &Session) -> Result<u64, String> {
+    let asked = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
+    let why = match session.client.query_one(asked, &[]).await {
+        // The server's number has no sign, and the column has one.
+        Ok(row) => match row.try_get::<_, String>(0).map(|text| text.parse::<i64>()) {
+            Ok(Ok(id)) => return Ok(id.cast_unsigned()),
+            _ => "the server's answer is no number".to_owned(),
+        },
+        Err(error) => ServerSaid::from(error).to_string(),
+    };
+    Err(format!(
+        "of which cluster it is is not known, and nothing would tell if another server answered at \
+         this host and port ({}); GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO {}",
+        shown(&why, 300),
+        typed_ident(&session.reached().user)
+    ))
+}
 
 /// Asks a server. Changes nothing.
 ///

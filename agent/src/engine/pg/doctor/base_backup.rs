@@ -1,11 +1,11 @@
 //! Whether a cluster can be backed up, and was.
 
-use drctl_catalog::Catalog;
 use drctl_engines::pg::PgServer;
 use drctl_engines::pg::replication::{Identity, Replication};
 use drctl_model::{FindingCode, LogPlace, SourceId, Timeline};
 use drctl_policies::BaseBackup;
 
+use super::cluster;
 use crate::engine::pg::incremental::obstacle;
 use crate::host::{Checks, Setup};
 use crate::log::LogStore;
@@ -27,7 +27,7 @@ pub(super) async fn look(
         let check = format!("source.{id}.cluster");
         let identity = connection.identify().await.map_err(Into::into);
         if let Some(identity) = found.take(&check, identity) {
-            copied(setup, id, &identity, found).await;
+            cluster::copied(setup, id, identity.system_id, found).await;
             history(repository, id, &identity, found).await;
         }
         if base.incremental {
@@ -37,28 +37,6 @@ pub(super) async fn look(
                 Some(Some((text, hint))) => found.warn(&check, text, hint),
                 None => {}
             }
-        }
-    }
-}
-
-/// Whether there is a base backup of the cluster that the server is now: `initdb` and `pg_upgrade`
-/// make another one.
-async fn copied(setup: &Setup, id: &SourceId, identity: &Identity, found: &mut Checks) {
-    let check = format!("source.{id}.cluster");
-    let Ok(catalog) = Catalog::open_read_only(&setup.catalog_path()).await else { return };
-    let Some(backups) = found.take(&check, catalog.backups(Some(id)).await.map_err(Into::into))
-    else {
-        return;
-    };
-    let clusters = backups.iter().filter_map(|backup| backup.kind.coordinates());
-    let system_id = identity.system_id;
-    match clusters.map(|at| at.system_id).any(|other| other == system_id) {
-        true => found.good(&check, format!("there is a base backup of the cluster {system_id}")),
-        false => {
-            let text = format!("there is no base backup of the cluster {system_id} that runs now");
-            let hint =
-                format!("run `drctl backup {id}`: until then nothing of it can be recovered");
-            found.finding(FindingCode::LogDoubtful, &check, text, &hint);
         }
     }
 }

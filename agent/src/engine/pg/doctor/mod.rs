@@ -1,6 +1,7 @@
 //! Whether a PostgreSQL server can be backed up, and is.
 
 mod base_backup;
+mod cluster;
 mod log;
 mod role;
 
@@ -74,6 +75,7 @@ pub(super) async fn base_backups(
 /// Whether its databases can be dumped.
 pub(super) fn dumps(id: &SourceId, pg: &PgDump, report: ServerReport, found: &mut Checks) {
     let check = format!("source.{id}");
+    cluster::dumped(setup, id, &report.cluster, found).await;
     role::dumps(id, pg, &report.role, found);
     let tools = format!("{check}.tools");
     for (name, tool) in report.tools {
