@@ -44,6 +44,12 @@ fn a_database_that_is_not_there_is_named() {
     assert!(said.contains("`no such one`") && said.contains("psql -l"), "{said}");
     assert!(!said.contains(&format!("`{}`", shop.db)), "{said}");
     shop.only(&[], "`no such one`");
+    // So it is before a backup fails.
+    let doctor = shop.site.drctl(&["--json", "doctor"]).ended(1).json();
+    let all = doctor["findings"].as_array().unwrap();
+    let check = all.iter().find(|one| one["check"] == "source.shop.databases").unwrap();
+    assert_eq!(check["level"], "bad", "{check}");
+    assert!(check.to_string().contains("`no such one`"), "{check}");
     shop.site.replace(", \"no such one\"", "");
     let _ = shop.site.backup();
 }

@@ -64,6 +64,12 @@ fn damage_that_the_server_is_told_to_hide_is_found() {
     let said = site.fails(10, "permission", &["backup", "shop"]);
     assert!(said.contains("switch off zero_damaged_pages"), "{said}");
     assert!(said.contains("hides damage in database `postgres`"), "{said}");
+    let found = site.drctl(&["doctor"]).ended(1);
+    assert!(
+        found.out.contains("BAD") && found.out.contains("switch off zero_dam"),
+        "{}",
+        found.out
+    );
 }
 
 #[test]

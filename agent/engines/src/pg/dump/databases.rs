@@ -102,13 +102,21 @@ fn pick(all: Vec<Database>, choice: &DatabaseChoice) -> Result<Vec<Database>, En
             Ok(all.into_iter().filter(|d| !exclude.contains(&d.name)).collect())
         }
         DatabaseChoice::Only(names) => {
-            let exists = |name: &&String| all.iter().any(|d| &d.name == *name);
-            let missing: Vec<String> = names.iter().filter(|n| !exists(n)).cloned().collect();
-            if !missing.is_empty() {
-                return Err(EngineError::from(ServerError::NoDatabase { names: missing }));
-            }
+            all_there(names, |name| all.iter().any(|d| d.name == name))?;
             Ok(all.into_iter().filter(|d| names.contains(&d.name)).collect())
         }
+    }
+}
+
+/// An error that names the databases that are asked for and not there.
+pub(super) fn all_there(
+    names: &[String],
+    exists: impl Fn(&str) -> bool,
+) -> Result<(), EngineError> {
+    let missing: Vec<String> = names.iter().filter(|name| !exists(name)).cloned().collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(EngineError::from(ServerError::NoDatabase { names: missing })),
     }
 }
 

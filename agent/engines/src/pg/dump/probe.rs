@@ -19,12 +19,24 @@ pub struct ServerReport {
     pub cluster: Result<u64, String>,
     /// Whether it is a standby.
     pub in_recovery: bool,
+    /// Why a backup would be refused before any database is looked into.
+    pub refused: Option<EngineError>,
     /// The role that we are logged in as.
     pub role: RoleReport,
     /// Databases that take connections and are no templates.
     pub databases: Vec<DatabaseReport>,
     /// For each tool what was found, or why it was not.
     pub tools: Vec<(&'static str, Result<FoundTool, EngineError>)>,
+}
+
+impl ServerReport {
+    /// Whether all of these databases can be dumped as far as they exist.
+    ///
+    /// # Errors
+    /// [`ServerError::NoDatabase`](crate::pg::server::ServerError::NoDatabase), as a backup ends.
+    pub fn has_all(&self, names: &[String]) -> Result<(), EngineError> {
+        databases::all_there(names, |name| self.databases.iter().any(|one| one.name == name))
+    }
 }
 
 /// What a role may do.
@@ -57,7 +69,7 @@ pub struct DatabaseReport {
     pub unreadable: Vec<Unreadable>,
     /// Tables of extensions that no dump holds, and that are not empty.
     pub members: Vec<Member>,
-    /// The settings that hide damage from sessions there.
+    /// The settings that hide damage from sessions there, and that we switch off.
     pub hiding: Vec<String>,
     /// Why it could not be looked into.
     pub error: Option<EngineError>,
@@ -80,6 +92,8 @@ pub async fn probe(server: &PgServer, application_name: &str) -> Result<ServerRe
     let session = Session::open(server, maintenance, application_name).await?;
     let version = session.version().await?;
     let (role, in_recovery) = role(&session).await?;
+    let cluster = known_cluster(&session).await;
+    let refused = session.sees_damage(maintenance).err();
     let mut reports = Vec::new();
     for database in databases::list(&session.client).await? {
         reports.push(look_into(server, database, application_name).await);
@@ -89,7 +103,15 @@ pub async fn probe(server: &PgServer, application_name: &str) -> Result<ServerRe
         found.push((name, tools::find(server, name, &version).await));
     }
     let version = tools::short(&version).to_owned();
-    Ok(ServerReport { version, in_recovery, role, databases: reports, tools: found })
+    Ok(ServerReport {
+        version,
+        cluster,
+        in_recovery,
+        refused,
+        role,
+        databases: reports,
+        tools: found,
+    })
 }
 
 async fn role(session: &Session) -> Result<(RoleReport, bool), EngineError> {
@@ -135,5 +157,8 @@ async fn fill(
     report.unreadable = tables::unreadable(&tables);
     let members = members::list(&session.client).await?;
     report.members = members.into_iter().map(|(_, member)| member).collect();
+    // A role that may not switch it off backs up nothing.
+    session.sees_damage(&report.name)?;
+    report.hiding.clone_from(&session.hiding);
     Ok(())
 }

@@ -73,10 +73,22 @@ pub(super) async fn base_backups(
 }
 
 /// Whether its databases can be dumped.
-pub(super) fn dumps(id: &SourceId, pg: &PgDump, report: ServerReport, found: &mut Checks) {
+pub(super) async fn dumps(
+    looked: &Looked<'_>,
+    pg: &PgDump,
+    mut report: ServerReport,
+    found: &mut Checks,
+) {
+    let Looked { setup, id, .. } = *looked;
     let check = format!("source.{id}");
     cluster::dumped(setup, id, &report.cluster, found).await;
     role::dumps(id, pg, &report.role, found);
+    if let Some(error) = report.refused.take() {
+        found.bad(&format!("{check}.damage"), &error.into());
+    }
+    if let Some(names) = &pg.databases {
+        found.take(&format!("{check}.databases"), report.has_all(names).map_err(Into::into));
+    }
     let tools = format!("{check}.tools");
     for (name, tool) in report.tools {
         if let Some(tool) = found.take(&tools, tool.map_err(Into::into)) {
@@ -84,25 +96,27 @@ pub(super) fn dumps(id: &SourceId, pg: &PgDump, report: ServerReport, found: &mu
         }
     }
     for database in report.databases.into_iter().filter(|database| wanted(pg, &database.name)) {
-        let grants = format!("{check}.grants");
-        left_out(&check, &database, found);
-        if let Some(error) = database.error {
-            found.bad(&grants, &error.into());
-        } else if database.unreadable.is_empty() {
-            let text = format!("all {} table(s) of {} can be read", database.tables, database.name);
-            found.good(&grants, text);
-        } else {
-            let names = database.unreadable.iter().take(5);
-            let names: Vec<String> = names.map(|t| format!("{}.{}", t.schema, t.table)).collect();
-            let count = database.unreadable.len();
-            let text = format!(
-                "{count} table(s) of {} cannot be read: {}",
-                database.name,
-                names.join(", ")
-            );
-            let hint = format!("grant pg_read_all_data to {}", report.role.name);
-            found.add(Level::Bad, &grants, text, Some(&hint));
-        }
+        dumped(&check, database, &report.role.name, found);
+    }
+}
+
+/// Whether a database can be dumped.
+fn dumped(check: &str, database: DatabaseReport, role: &str, found: &mut Checks) {
+    let grants = format!("{check}.grants");
+    left_out(check, &database, found);
+    if let Some(error) = database.error {
+        found.bad(&grants, &error.into());
+    } else if database.unreadable.is_empty() {
+        let text = format!("all {} table(s) of {} can be read", database.tables, database.name);
+        found.good(&grants, text);
+    } else {
+        let names = database.unreadable.iter().take(5);
+        let names: Vec<String> = names.map(|t| format!("{}.{}", t.schema, t.table)).collect();
+        let count = database.unreadable.len();
+        let text =
+            format!("{count} table(s) of {} cannot be read: {}", database.name, names.join(", "));
+        let hint = format!("run `GRANT pg_read_all_data TO {};`", typed_ident(role));
+        found.add(Level::Bad, &grants, text, Some(&hint));
     }
 }
 
