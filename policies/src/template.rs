@@ -1,6 +1,6 @@
 use std::fmt::{self, Write};
 
-use drctl_model::SourceId;
+use drctl_model::{SourceId, shown};
 
 use crate::secret::SecretRef;
 use crate::signers::TrustedKey;
@@ -210,8 +210,8 @@ fn quote(text: &str) -> String {
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            c if shown(c.encode_utf8(&mut [0; 4]), 1).chars().ne([c]) => {
+                let _ = write!(out, "\\U{:08X}", u32::from(c));
             }
             c => out.push(c),
         }

@@ -34,12 +34,23 @@ pub fn printable(text: &str) -> String {
     escape(text.chars(), |c| matches!(c, '\n' | '\t'), |c| c.escape_default().to_string())
 }
 
+/// Text whose control characters are those of whoever prints it, such as colours: every other character
+/// escaped that a terminal would obey.
+#[must_use]
+pub fn seen(text: &str) -> String {
+    escape(text.chars(), char::is_control, |c| c.escape_default().to_string())
+}
+
 /// One JSON document as people may see it too: equal to any parser, and without a character that
 /// a terminal would obey.
 #[must_use]
 pub fn printable_json(text: &str) -> String {
-    // Control characters below U+0020 stand in no string of JSON; of the others none needs a pair.
-    escape(text.chars(), |c| c < ' ', |c| format!("\\u{:04x}", u32::from(c)))
+    // Control characters below U+0020 stand in no string of JSON.
+    let as_text = |c: char| {
+        let mut units = [0; 2];
+        c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+    };
+    escape(text.chars(), |c| c < ' ', as_text)
 }
 
 fn escape(
@@ -57,9 +68,13 @@ fn escape(
 /// Whether a terminal does something else with it than draw it: moves, colours, turns the
 /// direction of writing, draws nothing at all.
 fn is_obeyed(c: char) -> bool {
-    let unseen = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    c.is_control() || unseen
+    c.is_control() || is_unseen(c)
+}
+
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}')
 }
 
 /// The sum of numbers that somebody else wrote: the greatest number where it would not fit.

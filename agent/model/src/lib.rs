@@ -59,7 +59,7 @@ pub use history::{Ancestor, MAX_HISTORY_BYTES, TimelineHistory};
 pub use holds::Holds;
 pub use ids::{
     BackupId, DrillId, IdError, NoteName, RepositoryId, SourceId, StreamId, printable,
-    printable_json, shown, total,
+    printable_json, seen, shown, total,
 };
 pub use job::{
     Illegal, Job, JobEvent, JobId, JobKind, JobNote, JobState, NoRun, RunId, UnknownKind,

@@ -5,7 +5,7 @@ use anyhow::Result;
 use drctl_model::FindingCode;
 use serde_json::json;
 
-use super::screen::{Screen, words};
+use super::screen::{Screen, line, words};
 use crate::health::doctor as examine;
 use crate::host::{Check, Exit, Level, Setup};
 
@@ -35,11 +35,11 @@ pub(super) async fn doctor(
                 Level::Bad => "BAD ",
             };
             let code = finding.code.map_or(String::new(), |code| format!(" [{}]", code.as_str()));
-            let line = format!("{level}  {:<24} {}{code}", finding.check, finding.text);
-            let _ = writeln!(text, "{}", words(&line, 31));
+            let told = format!("{level}  {:<24} {}{code}", finding.check, line(&finding.text));
+            let _ = writeln!(text, "{}", words(&told, 31));
             if let Some(hint) = &finding.hint {
-                let line = format!("      {:<24} -> {hint}", "");
-                let _ = writeln!(text, "{}", words(&line, 34));
+                let told = format!("      {:<24} -> {}", "", line(hint));
+                let _ = writeln!(text, "{}", words(&told, 34));
             }
         }
         text

@@ -2,12 +2,13 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use drctl_engines::pg::typed_ident;
 use drctl_policies::{Kit, SUPERUSER, SecretRef, Setting, SourceFile, SourceTemplate, read_kit};
 use serde_json::json;
 
 use super::args::InitArgs;
 use super::heard::while_heard;
-use super::screen::Screen;
+use super::screen::{Screen, line};
 use crate::host::files::{fill, new_file};
 use crate::host::{AgentError, Exit, Setup, private, waited};
 use crate::repository::{InitOptions, Made, init as run_init, restore_marker};
@@ -83,8 +84,10 @@ fn tell_role(screen: Screen, user: &str) {
              docs/postgresql.md)"
         ),
         _ => format!(
-            "the role {user} needs, once on the server: CREATE ROLE {user:?} LOGIN BYPASSRLS; \
-             GRANT pg_read_all_data TO {user:?};"
+            "the role {} needs, once on the server: CREATE ROLE {role} LOGIN BYPASSRLS; GRANT \
+             pg_read_all_data TO {role};",
+            line(user),
+            role = typed_ident(user)
         ),
     });
 }
@@ -97,12 +100,12 @@ fn tell_found(screen: Screen, made: &Made) {
     let Some(found) = &made.found else { return };
     screen.say(format!("the repository holds {} backup(s) that count here", found.backups.len()));
     for ((source, backup), why) in &found.newer {
-        screen.say(format!("{source}/{backup} is not read here: {why}"));
+        screen.say(format!("{source}/{backup} is not read here: {}", line(why)));
     }
     let refused = found.refused.first();
     if let Some((source, backup, why)) = refused {
         let others = found.refused.len() - 1;
-        screen.say(format!("{source}/{backup} does not count ({others} more): {why}"));
+        screen.say(format!("{source}/{backup} does not count ({others} more): {}", line(why)));
         screen.say(
             "add the key of the host that wrote it to keys.verifying_keys (the `signed by` line of \
              its kit, or `drctl keys list` there). If that key is there, add the source to its \

@@ -43,7 +43,7 @@ use clap::error::ErrorKind as Misuse;
 use clap::{CommandFactory as _, Parser as _};
 use drctl_engines::kill_tools;
 use drctl_engines::pg::goodbye;
-use drctl_model::SourceId;
+use drctl_model::{SourceId, seen};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -224,7 +224,7 @@ impl std::io::Write for Told {
     fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let ended = if text.ends_with('\n') { "\n" } else { "" };
-        let text = screen::under(text.strip_suffix('\n').unwrap_or(&text)) + ended;
+        let text = seen(&screen::under(text.strip_suffix('\n').unwrap_or(&text))) + ended;
         self.0.write_all(text.as_bytes())?;
         Ok(event.len())
     }

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
-use super::screen::Screen;
+use super::screen::{self, Screen};
 use crate::host::figures::{bytes, span};
 use crate::host::{Meter, Reading};
 
@@ -74,7 +74,8 @@ async fn draw(bar: ProgressBar, meter: Meter) {
             bar.set_length(now.expected);
         }
         bar.set_position(now.plain);
-        bar.set_message(if now.label.is_empty() { "starting".to_owned() } else { now.label });
+        let label = screen::line(&now.label);
+        bar.set_message(if label.is_empty() { "starting".to_owned() } else { label });
     }
 }
 
@@ -108,7 +109,7 @@ fn line(now: &Reading, elapsed: Duration) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shown only")]
     let mut text = format!(
         "{}: {} in {}, {}/s",
-        now.label,
+        screen::line(&now.label),
         bytes(now.plain),
         span(seconds),
         bytes(rate as u64)

@@ -7,7 +7,7 @@ use super::progress::Progress;
 use super::recover::unless;
 use super::recovery_words::refused;
 use super::restore::as_job;
-use super::screen::Screen;
+use super::screen::{Screen, line};
 use crate::host::{AgentError, Exit, Meter, Setup, Stop};
 use crate::restore::recovery::{HandedRequest, plan_handed, replay_handed};
 
@@ -55,7 +55,7 @@ async fn planned_and_run(
     let planned = unless(stop, plan_handed(setup, request)).await?.map_err(refused)?;
     let route = &planned.route;
     for reason in &route.refused {
-        screen.say(format!("passed over: {reason}"));
+        screen.say(format!("passed over: {}", line(reason)));
     }
     if args.plan {
         let object = json!({

@@ -27,9 +27,10 @@ pub(super) const NO_BOX: &str = "WITHOUT A BOX (sandbox), as you asked: the rest
 /// What is worth knowing while it is planned.
 pub(super) fn noted(note: &PlanNote) -> String {
     match note {
-        PlanNote::PassedOver(reason) => format!("passed over: {reason}"),
+        PlanNote::PassedOver(reason) => format!("passed over: {}", line(reason)),
         PlanNote::OthersUnknown(error) => {
-            format!("whether another cluster reaches the target is not known: {error:#}")
+            let error = line(&format!("{error:#}"));
+            format!("whether another cluster reaches the target is not known: {error}")
         }
         PlanNote::SegmentsUnread(unread) => format!(
             "{} of WAL were not searched for wal_level = minimal: only the replay will show \

@@ -118,7 +118,7 @@ fn renew(screen: Screen, renewed: &Renewed) -> Result<Exit> {
             let _ = write!(text, "\nthe old one was damaged and is kept as {}", path.display());
         }
         for reason in log_refused {
-            let _ = write!(text, "\nPASSED OVER: {reason}");
+            let _ = write!(text, "\nPASSED OVER: {}", line(reason));
         }
         text.push_str(&remarks(found));
         text
@@ -177,7 +177,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
         text.push_str(&lost_text(&compared.lost));
         text.push_str(&lacking(&open, &covered, compared));
         for text_of_one in &bad {
-            let _ = write!(text, "\nBAD: {text_of_one}");
+            let _ = write!(text, "\nBAD: {}", line(text_of_one));
         }
         text.push_str(&remarks(found));
         text
@@ -215,7 +215,7 @@ fn lacking(open: &[String], covered: &[String], compared: &Compared) -> String {
     let covered =
         covered.iter().map(|gap| format!("\ngap of {gap}; a later base backup makes up for it"));
     let refused = compared.log_refused.iter().map(|why| format!("\nPASSED OVER: {}", line(why)));
-    let strays = compared.strays.iter().map(|stray| format!("\nstray: {stray}"));
+    let strays = compared.strays.iter().map(|stray| format!("\nstray: {}", line(stray)));
     let expired = compared.expired.iter().map(|((source, backup), at)| {
         format!("\nexpired: {source}/{backup}: pgBackRest has removed it ({at:.0})")
     });
@@ -248,13 +248,13 @@ fn remarks(found: &Inventory) -> String {
     text.push_str(&not_counted_text(&found.refused));
     text.push_str(&newer_text(&found.newer));
     if let Some(why) = &found.newer_marker {
-        let _ = write!(text, "\nNEWER: {why}");
+        let _ = write!(text, "\nNEWER: {}", line(why));
     }
     for (source, id, why) in &found.broken {
-        let _ = write!(text, "\nBROKEN: {source}/{id} cannot be restored: {why}");
+        let _ = write!(text, "\nBROKEN: {source}/{id} cannot be restored: {}", line(why));
     }
     for (source, id, why) in &found.lacking {
-        let _ = write!(text, "\nLOST: {source}/{id} cannot be restored in full: {why}");
+        let _ = write!(text, "\nLOST: {source}/{id} cannot be restored in full: {}", line(why));
     }
     text.push_str(&alarms_text(&found.alarms));
     for (source, id) in &found.deleted {

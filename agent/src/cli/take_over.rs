@@ -63,13 +63,13 @@ fn plan_text(prepared: &TakeOverPlan) -> String {
         prepared.source
     );
     for edit in &prepared.changes.edits {
-        let _ = write!(text, "\n  {}", edit.file.display());
+        let _ = write!(text, "\n  {}", line(&edit.file.display().to_string()));
         for change in &edit.says {
-            let _ = write!(text, "\n    {change}");
+            let _ = write!(text, "\n    {}", line(change));
         }
     }
     if !prepared.changes.ready.is_empty() {
-        let names = prepared.changes.ready.join(", ");
+        let names = line(&prepared.changes.ready.join(", "));
         let _ = write!(text, "\n  to be archived, because they are not yet: {names}");
     }
     for note in &prepared.notes {

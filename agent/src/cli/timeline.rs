@@ -13,7 +13,9 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::lost::{lost_json, lost_text, refused_text};
-use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, plain_table};
+use super::screen::{
+    NAME_SHOWN, Screen, alarms_json, alarms_text, count, line as plain, plain_table,
+};
 use crate::host::figures::span;
 use crate::host::{Exit, Setup, zone};
 use crate::repository::findings::refusals;
@@ -102,7 +104,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
             let _ = write!(text, "\nNO BASE BACKUP: {}: run `drctl backup`", Warning::NoCopyOf(id));
         }
         text.extend(forks.iter().map(|fork| format!("\nFORK: {fork}")));
-        text.extend(known.refused.iter().map(|reason| format!("\nPASSED OVER: {reason}")));
+        text.extend(known.refused.iter().map(|why| format!("\nPASSED OVER: {}", plain(why))));
         text.push_str(&signed_text(signers.into_iter().map(|(_, by)| by), "backup"));
         text.push_str(&signed_text(drillers.into_iter(), "drill"));
         text.push_str(&(lost_text(&lost) + &refused_text(&refusals)));

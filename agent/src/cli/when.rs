@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::args::WhenArgs;
 use super::progress::Progress;
-use super::screen::{NAME_SHOWN, Screen, count};
+use super::screen::{NAME_SHOWN, Screen, count, line};
 use crate::engine::pg::FoundChanges;
 use crate::engine::pg::names::Names;
 use crate::engine::{LogArchives, Pieces, Search};
@@ -194,7 +194,7 @@ fn describe(
         );
     }
     for why in &found.unread {
-        let _ = write!(text, "\nNOT READ: {why}");
+        let _ = write!(text, "\nNOT READ: {}", line(why));
     }
     text
 }

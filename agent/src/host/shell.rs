@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use drctl_model::shown;
+
 /// A text as one word, quoted where it has to be.
 pub(crate) fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@=+,".contains(c);
@@ -14,6 +16,23 @@ pub(crate) fn word(text: &str) -> String {
 /// The same, quoted in any case.
 pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// A text as one word for bash, which people may see: what a terminal would obey is written as bytes.
+pub(crate) fn bash_word(text: &str) -> String {
+    let one = |c: char| {
+        let mut bytes = [0; 4];
+        let text: &str = c.encode_utf8(&mut bytes);
+        match c {
+            '\\' | '\'' => format!("\\{c}"),
+            _ if shown(text, 1) == text => text.to_owned(),
+            _ => text.bytes().map(|byte| format!("\\x{byte:02x}")).collect(),
+        }
+    };
+    match shown(text, usize::MAX) == text {
+        true => quoted(text),
+        false => format!("$'{}'", text.chars().map(one).collect::<String>()),
+    }
 }
 
 /// A path in a command that the server runs (`archive_command`, `restore_command`): `%` begins words
@@ -32,6 +51,18 @@ mod tests {
         assert_eq!(word("before the mistake"), "'before the mistake'");
         assert_eq!(word("it's"), "'it'\\''s'");
         assert_eq!(word(""), "''");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_as_bytes() {
+        assert_eq!(bash_word("/a b"), "'/a b'");
+        for text in ["/a\nrm 'x'", "/\u{202e}b\\", "\u{61c}"] {
+            let word = bash_word(text);
+            assert_eq!(shown(&word, usize::MAX), word);
+            let mut bash = std::process::Command::new("bash");
+            let said = bash.arg("-c").arg(format!("printf %s {word}")).output().unwrap();
+            assert_eq!(said.stdout, text.as_bytes(), "{word}");
+        }
     }
 
     #[test]

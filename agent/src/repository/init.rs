@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{Marker, RepositoryId};
+use drctl_model::{Marker, RepositoryId, shown};
 use drctl_policies::{
     Config, Diagnostic, Kit, SAMPLE_POLICY, SecretRef, Setting, SourceFile, SourceTemplate,
     Template, TrustedKey, template,
@@ -292,7 +292,7 @@ fn kit(
     KIT.replace("@CREDENTIALS@", credentials)
         .replace("@CONFIGURATION@", &own.text())
         .replace("@NOW@", &now.to_string())
-        .replace("@URL@", &options.url)
+        .replace("@URL@", &shown(&options.url, usize::MAX))
         .replace("@ID@", id.as_str())
         .replace("@KEY@", key)
         .replace("@RECIPIENT@", recovery_recipient)

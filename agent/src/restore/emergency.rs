@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
+use drctl_model::shown;
 use drctl_policies::{Location, Repository as RepositoryConfig};
 use drctl_store::{Trust, layout};
 
-use crate::host::shell::quoted;
+use crate::host::shell::bash_word;
 use crate::repository::Proven;
 
 /// The script: needs bash, the bucket's own client, jq, sha256sum, age and zstd; checks the
@@ -44,8 +45,9 @@ pub fn emergency_script(config: &RepositoryConfig, trust: &Trust, chain: &[Prove
         .replace("@KEYS@", keys.trim_end())
 }
 
+/// A text in a comment: in one line, whatever is in it.
 fn comment(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+    shown(text, usize::MAX)
 }
 
 /// The body of `fetch KEY FILE` for the bucket's own client.
@@ -57,24 +59,24 @@ fn fetch(config: &RepositoryConfig) -> String {
     let endpoint = config.endpoint.as_deref();
     match &config.location {
         Location::File { path } => {
-            format!("cp -- {}/\"$1\" \"$2\"", quoted(&path.display().to_string()))
+            format!("cp -- {}/\"$1\" \"$2\"", bash_word(&path.display().to_string()))
         }
         Location::S3 { bucket, prefix, .. } => {
-            let at = quoted(&format!("s3://{bucket}/{}", below(prefix)));
+            let at = bash_word(&format!("s3://{bucket}/{}", below(prefix)));
             let endpoint =
-                endpoint.map_or(String::new(), |e| format!(" --endpoint-url {}", quoted(e)));
+                endpoint.map_or(String::new(), |e| format!(" --endpoint-url {}", bash_word(e)));
             format!("aws{endpoint} s3 cp --only-show-errors {at}\"$1\" \"$2\"")
         }
         Location::Azure { container, prefix, account, .. } => {
-            let (container, account) = (quoted(container), quoted(account));
-            let at = quoted(&below(prefix));
+            let (container, account) = (bash_word(container), bash_word(account));
+            let at = bash_word(&below(prefix));
             format!(
                 "az storage blob download --output none --account-name {account} \
                  --container-name {container} --name {at}\"$1\" --file \"$2\""
             )
         }
         Location::Google { bucket, prefix, .. } => {
-            let at = quoted(&format!("gs://{bucket}/{}", below(prefix)));
+            let at = bash_word(&format!("gs://{bucket}/{}", below(prefix)));
             format!("gcloud storage cp --quiet {at}\"$1\" \"$2\"")
         }
     }
@@ -214,12 +216,13 @@ cp "$work/facts" "$into/facts.json"
 
 /// How it ends for a backup that is based on none.
 const ALONE: &str = r#"echo "Everything is in $out and is what was backed up. To restore it:" >&2
-jq -r '.streams[] | if .content.type == "tablespace" then "  tar -xf \(.id).tar -C EMPTY-DIRECTORY    # of mode 0700; base.tar is the data directory"
-      + (if .content.path // "" | startswith("pg_tblspc/") then ", and this its \(.content.path)" else "" end)
+jq -r 'def seen: gsub("[\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]"; "?"); .streams[] | .id |= seen
+    | if .content.type == "tablespace" then "  tar -xf \(.id).tar -C EMPTY-DIRECTORY    # of mode 0700; base.tar is the data directory"
+      + (if .content.path // "" | startswith("pg_tblspc/") then ", and this its \(.content.path | seen)" else "" end)
     elif .content.type == "listing" then "  copy backup_manifest into the data directory and run pg_verifybackup -i tablespace_map there;\n  change the paths in tablespace_map, set archive_mode = off and restore_command = \u0027false\u0027 and make recovery.signal before it is started"
     elif .content.type == "globals" then "  psql -X -d postgres -f globals.sql"
     elif .content.name == "postgres" then "  pg_restore --exit-on-error -d postgres \(.id).dump    # database postgres"
-    else "  pg_restore --create --exit-on-error -d postgres \(.id).dump    # database \(.content.name | gsub("[[:cntrl:]]"; "?"))" end' \
+    else "  pg_restore --create --exit-on-error -d postgres \(.id).dump    # database \(.content.name | seen)" end' \
     "$work/facts" >&2
 echo "Where the server's lc_monetary is not C and columns of money are in it, set PGOPTIONS='-c lc_monetary=C' before." >&2
 echo "facts.json lists how many rows each table of a dump must have." >&2

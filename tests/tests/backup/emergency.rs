@@ -60,6 +60,28 @@ fn the_emergency_script_restores_the_same_bytes_from_a_directory() {
 }
 
 #[test]
+fn what_the_emergency_script_says_holds_no_name_that_a_terminal_or_shell_obeys() {
+    const NAME: &str = "x\ntouch pwned\u{202e}\u{61c}\u{2028}";
+    let server = std::sync::Arc::new(drctl_tests::servers::postgres::Postgres::start());
+    server.psql("postgres", &format!("create database \"{NAME}\""));
+    server.psql(NAME, "create table t as select 1 as x");
+    let site = drctl_tests::site::Site::empty();
+    // The repository's own name is in the script as well.
+    let folder = site.path("repo'\u{202e}sitory");
+    site.init(&server, &format!("file://{}", folder.display()), &[]);
+    let shop = Shop { site, server, db: NAME.to_owned() };
+    let id = shop.site.backup();
+    let script = print(&shop, &id);
+    let obeyed = |c: char| c.is_control() || matches!(c, '\u{61c}' | '\u{2028}'..='\u{202e}');
+    let clean = |text: &str| !text.contains(|c| c != '\n' && obeyed(c));
+    assert!(clean(&script), "{script:?}");
+    let ran = run(&shop, &script, "script", PATH).ended(0);
+    assert!(clean(&ran.err), "{:?}", ran.err);
+    assert!(ran.err.contains("database x?touch pwned???"), "{}", ran.err);
+    assert!(!ran.err.lines().any(|line| line.starts_with("touch")), "{}", ran.err);
+}
+
+#[test]
 fn the_emergency_script_writes_where_nobody_else_can_change_it() {
     let shop = Shop::open();
     let id = shop.site.backup();

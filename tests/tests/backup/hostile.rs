@@ -11,7 +11,7 @@ use drctl_tests::site::Site;
 use crate::common::{Shop, manifest_of, name, orders, resign};
 
 /// What no terminal may be sent: escape sequences, line ends within a name, text turned around.
-const HOSTILE: &str = "x\u{1b}[2J\rstate good\nBACKUP\u{9b}31m\u{202e}";
+const HOSTILE: &str = "x\u{1b}[2J\rstate good\nBACKUP\u{9b}31m\u{202e}\u{61c}";
 
 /// Asserts that a command's words hold nothing that a terminal obeys, and are not endless.
 #[track_caller]
@@ -19,7 +19,9 @@ fn harmless(shop: &Shop, arguments: &[&str]) -> String {
     let ran = shop.site.drctl(arguments);
     let said = format!("{}{}", ran.out, ran.err);
     assert!(!said.contains("panicked"), "{said}");
-    let obeyed = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || c == '\u{202e}';
+    let obeyed = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\t')) || matches!(c, '\u{202e}' | '\u{61c}')
+    };
     assert!(!said.contains(obeyed), "{arguments:?}: {said:?}");
     assert!(!said.lines().any(|line| line.starts_with("BACKUP\\u{9b}")), "{said}");
     assert!(said.len() < 20_000, "{arguments:?} prints {} bytes", said.len());
@@ -31,6 +33,7 @@ fn foreign_text_reaches_no_terminal_as_it_is() {
     let server = Arc::new(Postgres::start());
     server.psql("postgres", &format!("create database \"{HOSTILE}\""));
     server.psql(HOSTILE, "create table t as select 1 as x");
+    server.psql(HOSTILE, &format!("create table \"{HOSTILE}\" as select 1 as x"));
     let shop = Shop { site: Site::with(&server), server, db: HOSTILE.to_owned() };
     let id = shop.site.backup();
     resign(&shop, &id, |manifest| {
@@ -42,7 +45,10 @@ fn foreign_text_reaches_no_terminal_as_it_is() {
     fs::write(shop.site.path("repository/notes\u{9b}31m\u{202e}"), "x").unwrap();
     let _ = shop.site.drctl(&["catalog", "rebuild"]).ended(3);
     let said = harmless(&shop, &["show", &id]);
-    assert!(said.contains("x\\u{1b}[2J\\rstate good\\nBACKUP\\u{9b}31m\\u{202e}"), "{said}");
+    assert!(
+        said.contains("x\\u{1b}[2J\\rstate good\\nBACKUP\\u{9b}31m\\u{202e}\\u{61c}"),
+        "{said}"
+    );
     for arguments in [
         &["list"][..],
         &["status"],
@@ -76,6 +82,45 @@ fn foreign_text_reaches_no_terminal_as_it_is() {
     // What is printed to be run as root must not grow commands.
     let script = harmless(&shop, &["show", &id, "--emergency"]);
     assert!(!script.lines().any(|line| line.starts_with("touch pwned")), "{script}");
+}
+
+#[test]
+fn names_on_a_server_are_told_in_one_line() {
+    let server = Arc::new(Postgres::start());
+    // A configuration holds no line end.
+    let role = "low\u{202e}";
+    for sql in [
+        format!("create database \"{HOSTILE}\""),
+        format!("create database \"gone{HOSTILE}\""),
+        format!("create role \"{role}\" login"),
+    ] {
+        server.psql("postgres", &sql);
+    }
+    server.psql(HOSTILE, &format!("create table \"{HOSTILE}\" as select 1 as x"));
+    server.psql(&format!("gone{HOSTILE}"), "create table t as select 1 as x");
+    let shop = Shop { site: Site::with(&server), server, db: HOSTILE.to_owned() };
+    let one_line = |arguments: &[&str]| {
+        let said = harmless(&shop, arguments);
+        let begins = |line: &str| line.trim_start().starts_with("BACKUP");
+        assert!(!said.lines().any(begins), "{arguments:?}: {said}");
+        said
+    };
+    let said = one_line(&["doctor"]);
+    assert!(said.contains("\\nBACKUP"), "{said}");
+    let _ = one_line(&["backup", "shop"]);
+    shop.server.psql("postgres", &format!("drop database \"gone{HOSTILE}\""));
+    let said = one_line(&["backup", "shop"]);
+    assert!(said.contains("note: database gonex"), "{said}");
+    let _ = one_line(&["status"]);
+    // One that may read nothing is told what it needs, as it can be typed.
+    let user = serde_json::to_string(role).unwrap();
+    shop.site.replace("user = \"postgres\"", &format!("user = {user}\nrole_passwords = false"));
+    let said = one_line(&["doctor"]);
+    assert!(said.contains("cannot be read: public.x"), "{said}");
+    let grant = said.split('`').find(|part| part.starts_with("GRANT pg_read_all_data TO U&"));
+    shop.server.psql("postgres", grant.unwrap_or_else(|| panic!("{said}")));
+    let said = one_line(&["doctor"]);
+    assert!(!said.contains("cannot be read"), "{said}");
 }
 
 #[test]

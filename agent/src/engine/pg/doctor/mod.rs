@@ -7,8 +7,9 @@ mod role;
 
 use std::path::PathBuf;
 
-use drctl_engines::pg::{DatabaseReport, PgServer, ServerReport, open_to_others, probe};
-use drctl_model::SourceId;
+use drctl_engines::pg::{
+    DatabaseReport, PgServer, ServerReport, open_to_others, probe, typed_ident,
+};
 use drctl_policies::{BaseBackup, PgDump, Server, Source};
 
 pub(crate) use log::look as log;
