@@ -10,7 +10,7 @@ use super::args::InitArgs;
 use super::heard::while_heard;
 use super::screen::{Screen, line};
 use crate::host::files::{fill, new_file};
-use crate::host::{AgentError, Exit, Setup, private, waited};
+use crate::host::{AgentError, Exit, Setup, clusters, private, waited};
 use crate::repository::{InitOptions, Made, init as run_init, restore_marker};
 
 /// `drctl init`.
@@ -32,6 +32,9 @@ pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Resu
     let options = options(config, args, given)?;
     if kit_file.is_none() {
         screen.arrives()?;
+    }
+    if let Some(path) = kit_file {
+        clusters::outside(path, "the recovery kit")?;
     }
     // Before anything else: a kit that has no place would be lost, and the recovery key with it.
     let kit = kit_file.map(|path| new_file(path, 0o600)).transpose()?;

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::args::KeysVerb;
 use super::screen::{NAME_SHOWN, Screen};
-use crate::host::{Exit, Failure, Setup, write_new};
+use crate::host::{Exit, Failure, Setup, clusters, write_new};
 use crate::repository::Memory;
 
 /// `drctl keys`.
@@ -22,6 +22,7 @@ pub(super) async fn keys(
         KeysVerb::List => list(screen, &setup()?),
         KeysVerb::Test { identity } => test(screen, &setup()?, identity.as_deref()).await,
         KeysVerb::NewIdentity { file } => {
+            clusters::outside(file, "the identity")?;
             let (text, recipient) = new_identity(&jiff::Timestamp::now().to_string());
             write_new(file, &text, 0o600)?;
             let object = json!({ "file": file, "recipient": recipient });
@@ -32,6 +33,7 @@ pub(super) async fn keys(
             Ok(Exit::Success)
         }
         KeysVerb::NewSigning { file } => {
+            clusters::outside(file, "the key")?;
             let key = SigningKey::generate();
             write_new(file, &key.to_secret_text(), 0o600)?;
             let public = key.verifying_key().to_string();

@@ -12,7 +12,7 @@ use drctl_model::{FindingCode, SourceId};
 use drctl_store::{Bucket, Put, StoreError, layout};
 
 use crate::engine::{self, Looked};
-use crate::host::{Check, Checks, Level, Setup};
+use crate::host::{Check, Checks, Level, Setup, clusters};
 use crate::repository::Repository;
 use crate::repository::strays::strays;
 
@@ -55,6 +55,10 @@ fn places(setup: &Setup, found: &mut Checks) {
         if path.exists() {
             found.take(check, setup.private_directory(path));
         }
+    }
+    let config = setup.path.parent().unwrap_or(Path::new(".")).to_owned();
+    for (what, path) in setup.places().into_iter().chain([("the configuration in", config)]) {
+        found.take("paths", clusters::outside(&path, what));
     }
 }
 

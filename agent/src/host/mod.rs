@@ -2,6 +2,7 @@
 
 mod agent_error;
 mod checks;
+pub(crate) mod clusters;
 mod crash;
 mod exit;
 pub(crate) mod figures;

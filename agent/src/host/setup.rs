@@ -75,6 +75,20 @@ impl Setup {
         Ok(Setup { config: Arc::new(config), path: path.to_owned(), clock: Arc::new(SystemClock) })
     }
 
+    /// Where drctl keeps files of its own on this host, and what each is.
+    pub(crate) fn places(&self) -> Vec<(&'static str, PathBuf)> {
+        let paths = &self.config.paths;
+        let mut all = vec![
+            ("drctl's state directory", paths.state_dir.clone()),
+            ("drctl's runtime directory", paths.runtime_dir.clone()),
+            ("drctl's spool directory", paths.spool_dir.clone()),
+        ];
+        if let drctl_policies::Location::File { path } = &self.config.repository.location {
+            all.push(("the repository", path.clone()));
+        }
+        all
+    }
+
     /// The name of this host, as manifests state it.
     #[must_use]
     pub fn host(&self) -> String {

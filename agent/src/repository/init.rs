@@ -16,7 +16,7 @@ use drctl_store::{Bucket, SigningKey, encode_marker, layout, new_identity};
 use super::Inventory;
 use super::faults::is_newer;
 use super::marker::{holds_backups, is_foreign, is_lost, read_marker};
-use crate::host::{AgentError, Failure, Setup, private, write_new};
+use crate::host::{AgentError, Failure, Setup, clusters, private, write_new};
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -91,6 +91,7 @@ pub async fn init(options: &InitOptions, now: jiff::Timestamp) -> Result<Made> {
     };
     let config = check(options, &template(&written))?;
     let setup = setup(options, config);
+    in_no_cluster(&setup, &directory)?;
     let place = look(options, &setup).await?;
     written.repository.insert(0, ("id".to_owned(), Setting::Text(place.id.to_string())));
     let text = template(&written);
@@ -126,6 +127,12 @@ pub async fn init(options: &InitOptions, now: jiff::Timestamp) -> Result<Made> {
         found,
         lost_marker: place.lost_marker,
     })
+}
+
+/// Refuses a place for any of it in a cluster.
+fn in_no_cluster(setup: &Setup, directory: &Path) -> Result<()> {
+    clusters::outside(directory, "the configuration with its keys in")?;
+    setup.places().into_iter().try_for_each(|(what, path)| clusters::outside(&path, what))
 }
 
 /// Whom the new configuration believes: this host for its source, and those of the kit.

@@ -4,12 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use drctl_model::{Content, Facts, shown};
-use drctl_policies::Location;
 
+use crate::host::clusters::{self, real};
 use crate::host::{AgentError, Setup, private};
-
-/// What every data directory of PostgreSQL has.
-const MARK: &str = "PG_VERSION";
 
 /// Refuses a directory for a restore that lies in the repository, in a directory of drctl's own, in the
 /// data directory or a tablespace of a cluster, or that another account may change.
@@ -23,40 +20,15 @@ pub(crate) fn check_target(setup: &Setup, directory: &Path) -> Result<()> {
         let text = format!("{at} lies in {what}, {place}: name a new directory elsewhere");
         Err(AgentError::Target(text).into())
     };
-    let paths = &setup.config.paths;
-    let mut own = vec![
-        ("drctl's state directory", paths.state_dir.clone()),
-        ("drctl's runtime directory", paths.runtime_dir.clone()),
-        ("drctl's spool directory", paths.spool_dir.clone()),
-    ];
-    if let Location::File { path } = &setup.config.repository.location {
-        own.push(("the repository", path.clone()));
-    }
-    for (what, place) in own {
+    for (what, place) in setup.places() {
         if at.starts_with(real(&place)?) {
             return refused(what, &place);
         }
     }
-    if let Some(cluster) = at.ancestors().find(|folder| folder.join(MARK).exists()) {
-        return refused("the data directory of a cluster", cluster);
-    }
-    match at.ancestors().find(|folder| is_tablespace(folder)) {
-        Some(place) => refused("a tablespace of a cluster", place),
+    match clusters::around(&at) {
+        Some((what, place)) => refused(what, &place),
         None => private::target(directory),
     }
-}
-
-/// Whether a cluster keeps files there: in a directory that is named after its version, such as
-/// `PG_15_202209061`.
-fn is_tablespace(folder: &Path) -> bool {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let named = |name: &str| {
-        let rest = name.strip_prefix("PG_")?;
-        let (major, catalog) = rest.split_once('_')?;
-        (number(major) && number(catalog)).then_some(())
-    };
-    entries.into_iter().any(|entry| entry.file_name().to_str().and_then(named).is_some())
 }
 
 /// Refuses a directory for a recovery below or above a place where the source has a tablespace: the
@@ -82,17 +54,4 @@ pub(crate) fn check_beside(directory: &Path, facts: &Facts) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A path without links, as far as it is there.
-fn real(path: &Path) -> Result<PathBuf> {
-    let absolute = std::path::absolute(path).context("find the directory")?;
-    for folder in absolute.ancestors() {
-        if let Ok(real) = folder.canonicalize() {
-            let rest = absolute.strip_prefix(folder).unwrap_or(Path::new(""));
-            // Without a slash at its end, which would make it another path.
-            return Ok(if rest.as_os_str().is_empty() { real } else { real.join(rest) });
-        }
-    }
-    Ok(absolute)
 }

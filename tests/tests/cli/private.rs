@@ -11,7 +11,7 @@ use drctl_tests::cluster::Program;
 use drctl_tests::hostile::as_nobody;
 use drctl_tests::site::{Ran, Site};
 
-use crate::{lone_site, server_with};
+use crate::{init_arguments, lone_site, server_with};
 
 #[test]
 fn a_state_directory_of_others_is_refused() {
@@ -126,6 +126,57 @@ fn a_restore_goes_into_nothing_of_drctl_s_own_and_into_no_cluster() {
         assert!(said.contains(word), "{place}: {said}");
         assert!(!site.path(place).exists(), "{place}");
     }
+}
+
+#[test]
+fn nothing_of_drctl_s_own_is_made_in_a_cluster() {
+    let site = Site::empty();
+    let (cluster, space) = (site.path("live"), site.path("space"));
+    fs::create_dir_all(cluster.join("global")).expect("make it");
+    fs::write(cluster.join("PG_VERSION"), "15").expect("write");
+    fs::write(cluster.join("global/pg_control"), "x").expect("write");
+    fs::create_dir_all(space.join("PG_15_202209061")).expect("make it");
+    symlink(&cluster, site.path("link")).expect("link");
+    let before = (site.files("live"), site.files("space"));
+    let usual = init_arguments(&site);
+    for place in ["live", "live/base", "link/new/deeper", "space/new"] {
+        let at = site.path(place);
+        let url = format!("file://{}", at.display());
+        for (flag, value) in [
+            ("--url", url.as_str()),
+            ("--state-dir", &at.join("state").display().to_string()),
+            ("--runtime-dir", &at.join("run").display().to_string()),
+            ("--kit", &at.join("kit.txt").display().to_string()),
+        ] {
+            let mut arguments = usual.clone();
+            let position = arguments.iter().position(|one| one == flag).expect("a flag");
+            arguments[position + 1] = value.to_owned();
+            let said = site.drctl(&arguments).ended(2).err;
+            assert!(said.contains("of a cluster") && said.contains("Nothing was done"), "{said}");
+        }
+        let config = at.join("etc/drctl.toml").display().to_string();
+        let told = [&["--config".to_owned(), config][..], &usual].concat();
+        assert!(site.drctl(&told).ended(2).err.contains("of a cluster"), "{place}");
+        for verb in ["new-identity", "new-signing"] {
+            let file = at.join("key").display().to_string();
+            let said = site.fails(2, "usage", &["keys", verb, &file]);
+            assert!(said.contains("of a cluster"), "{said}");
+        }
+    }
+    assert_eq!((site.files("live"), site.files("space")), before);
+    for made in ["etc", "repository", "state", "kit.txt"] {
+        assert!(!site.path(made).exists(), "{made}");
+    }
+    // One that was set up by hand is told of.
+    let _ = site.drctl(&usual).ended(0);
+    site.replace(
+        &site.path("state").display().to_string(),
+        &cluster.join("x").display().to_string(),
+    );
+    let found = site.drctl(&["--json", "doctor"]).ended(1).json();
+    let all = found["findings"].as_array().expect("findings").iter();
+    let mut told = all.filter(|one| one["check"] == "paths" && one["level"] == "bad");
+    assert!(told.any(|one| one["text"].to_string().contains("state directory")), "{found}");
 }
 
 /// What belongs to root below a directory that was given to another account.
