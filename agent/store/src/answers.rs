@@ -1,12 +1,18 @@
 //! A store's answers, looked at before its client reads them: one that is asked for a listing must be
-//! one. A client takes a page of something else, as the login of a proxy, for an empty bucket.
+//! one. A client takes a page of something else, as the login of a proxy, for an empty bucket. And one
+//! that sends a request to another place is not followed: it would lead signatures and data there.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
+use drctl_model::shown;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
-    ReqwestConnector,
+    ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
+    HttpResponse, HttpService,
 };
+
+use crate::location::Options;
 
 /// In so many of its first bytes a listing says that it is one.
 const BEGINNING: usize = 1024;
@@ -16,13 +22,90 @@ const BEGINNING: usize = 1024;
 #[error("what answers is no listing of a bucket")]
 pub(crate) struct NoListing;
 
-/// Makes clients whose answers are looked at.
-#[derive(Debug, Default)]
-pub(crate) struct Answers(ReqwestConnector);
+/// The endpoint sends a request to another place.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the endpoint answered {status} and sends this request to {to}, which is not followed{region}"
+)]
+pub(crate) struct Elsewhere {
+    status: u16,
+    to: String,
+    region: String,
+}
+
+impl Elsewhere {
+    /// Whether an answer does so: by its status, and the header of a name.
+    pub(crate) fn of<'a>(
+        status: u16,
+        header: impl Fn(&'static str) -> Option<&'a str>,
+    ) -> Option<Elsewhere> {
+        if !matches!(status, 300..=303 | 305..=308) {
+            return None;
+        }
+        let to = header("location").map_or("another place".to_owned(), |to| shown(to, SHOWN));
+        let region = header("x-amz-bucket-region").map_or(String::new(), |region| {
+            format!(" (it says that the bucket is in the region {})", shown(region, SHOWN))
+        });
+        Some(Elsewhere { status, to, region })
+    }
+}
+
+/// How much is shown of what an endpoint says.
+const SHOWN: usize = 200;
+
+/// How long a connection may take.
+pub(crate) const CONNECT: Duration = Duration::from_secs(10);
+
+/// The same where a machine is asked for its own credentials, of which most have none.
+const CONNECT_MACHINE: Duration = Duration::from_secs(1);
+
+/// Makes clients whose answers are looked at, and that follow none to another place.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    authorities: Vec<reqwest::Certificate>,
+    request_timeout: Duration,
+}
+
+impl Answers {
+    pub(crate) fn new(options: &Options) -> reqwest::Result<Self> {
+        let pem = options.ca_pem.as_deref();
+        let authorities = pem.map(reqwest::Certificate::from_pem_bundle).transpose()?;
+        let request_timeout = options.request_timeout;
+        Ok(Answers { authorities: authorities.unwrap_or_default(), request_timeout })
+    }
+
+    /// As object_store makes its own, of these options, and with another policy.
+    fn client(&self, options: &ClientOptions) -> reqwest::Result<reqwest::Client> {
+        let set = |key| options.get_config_value(&key);
+        let usual = ClientOptions::new().with_connect_timeout(CONNECT);
+        let usual = usual.get_config_value(&ClientConfigKey::ConnectTimeout);
+        let connect = match set(ClientConfigKey::ConnectTimeout) == usual {
+            true => CONNECT,
+            false => CONNECT_MACHINE,
+        };
+        reqwest::ClientBuilder::new()
+            .user_agent(concat!("drctl/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .tls_certs_merge(self.authorities.iter().cloned())
+            .timeout(self.request_timeout)
+            .connect_timeout(connect)
+            // Lengths are those of the objects.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .https_only(set(ClientConfigKey::AllowHttp).as_deref() != Some("true"))
+            .build()
+    }
+}
 
 impl HttpConnector for Answers {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Looked(self.0.connect(options)?)))
+        let client = self.client(options).map_err(|error| object_store::Error::Generic {
+            store: "HTTP client",
+            source: Box::new(error),
+        })?;
+        Ok(HttpClient::new(Looked(HttpClient::new(client))))
     }
 }
 
@@ -34,6 +117,10 @@ impl HttpService for Looked {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let listing = listing(request.uri().query().unwrap_or_default());
         let answer = self.0.execute(request).await?;
+        let header = |name| answer.headers().get(name)?.to_str().ok();
+        if let Some(elsewhere) = Elsewhere::of(answer.status().as_u16(), header) {
+            return Err(HttpError::new(HttpErrorKind::Decode, elsewhere));
+        }
         let Some(root) = listing.filter(|_| answer.status().is_success()) else {
             return Ok(answer);
         };
@@ -64,6 +151,17 @@ fn is_listing(body: &[u8], root: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_leads_elsewhere_is_told_as_that() {
+        let none = |_| None;
+        for status in [200, 204, 304, 403, 404, 500] {
+            assert!(Elsewhere::of(status, none).is_none(), "{status}");
+        }
+        let moved = |name| (name == "x-amz-bucket-region").then_some("eu-north-1\u{202e}");
+        let said = Elsewhere::of(301, moved).unwrap().to_string();
+        assert!(said.contains("301") && said.contains("eu-north-1\\u{202e}"), "{said}");
+    }
 
     #[test]
     fn only_a_listing_answers_for_one() {

@@ -10,7 +10,7 @@ use object_store::path::Path;
 use plain::plain;
 pub use sealing::{KeyError, SealError};
 
-use crate::answers::NoListing;
+use crate::answers::{Elsewhere, NoListing};
 use crate::listing::Endless;
 use crate::rooted::Moved;
 
@@ -85,6 +85,14 @@ pub enum StoreError {
     /// What answers an S3-only request is no bucket.
     #[error("list object versions: what answers is no listing of a bucket")]
     NoListing,
+    /// What answers an S3-only request sends it to another place.
+    #[error("{verb}: {said}")]
+    Elsewhere {
+        /// What was tried.
+        verb: &'static str,
+        /// What was answered.
+        said: String,
+    },
     /// An S3-only request failed.
     #[error("{verb} ({service})")]
     S3 {
@@ -142,6 +150,7 @@ impl StoreError {
             StoreError::Silent { .. } => "store_silent",
             StoreError::Repeats => "store_endless",
             StoreError::NoListing => "store_no_listing",
+            StoreError::Elsewhere { .. } => "store_elsewhere",
             StoreError::S3 { denied: true, .. } => "store_denied",
             StoreError::S3 { denied: false, .. } => "store_failed",
             StoreError::Failed { source, .. } => match source {
@@ -151,6 +160,7 @@ impl StoreError {
                 other if is_caused_by::<Moved>(other) => "store_moved",
                 other if is_caused_by::<Endless>(other) => "store_endless",
                 other if is_caused_by::<NoListing>(other) => "store_no_listing",
+                other if is_caused_by::<Elsewhere>(other) => "store_elsewhere",
                 other if says_denied(other) => "store_denied",
                 other if is_bad_key(other) => "store_bad_key",
                 other => match io_kind(other) {
@@ -180,6 +190,10 @@ impl StoreError {
             "store_endless" | "store_no_listing" => {
                 "correct repository.endpoint, or check for a proxy between this host and the \
                  store: what answers is not a bucket, and its lists are not trusted"
+            }
+            "store_elsewhere" => {
+                "set repository.region and repository.endpoint to those of the bucket: another place \
+                 would get signatures and data. If you know of none, find out who answers"
             }
             "store_no_bucket" => {
                 "correct repository.url or repository.endpoint, or make the bucket: drctl makes none"

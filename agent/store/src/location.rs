@@ -8,10 +8,10 @@ use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider,
+    BackoffConfig, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider,
 };
 
-use crate::answers::Answers;
+use crate::answers::{Answers, CONNECT};
 use crate::listing::Listing;
 use crate::rooted::Rooted;
 use crate::{Bucket, StoreError, Versions};
@@ -138,17 +138,12 @@ fn below<S: ObjectStore>(store: Arc<S>, prefix: &str) -> Arc<dyn ObjectStore> {
     if prefix.is_empty() { store } else { Arc::new(PrefixStore::new(store, Path::from(prefix))) }
 }
 
-fn client(options: &Options) -> Result<ClientOptions, Cause> {
-    let mut client = ClientOptions::new()
+/// What [`Answers`] makes a client of; it has the authorities itself.
+fn client(options: &Options) -> ClientOptions {
+    ClientOptions::new()
         .with_allow_http(options.allow_http)
         .with_timeout(options.request_timeout)
-        .with_connect_timeout(Duration::from_secs(10));
-    if let Some(pem) = &options.ca_pem {
-        for certificate in Certificate::from_pem_bundle(pem)? {
-            client = client.with_root_certificate(certificate);
-        }
-    }
-    Ok(client)
+        .with_connect_timeout(CONNECT)
 }
 
 /// A few quick tries for what passes at once; the bucket's own verbs try on above this.
@@ -172,8 +167,8 @@ fn s3(bucket: &str, o: &Options, c: &Credentials) -> Result<object_store::aws::A
         // A bucket whose Object Lock has a default retention refuses a put without a checksum;
         // this one is the hash that the request's signature needs anyway.
         .with_checksum_algorithm(Checksum::SHA256)
-        .with_client_options(client(o)?)
-        .with_http_connector(Answers::default())
+        .with_client_options(client(o))
+        .with_http_connector(Answers::new(o)?)
         .with_retry(retry());
     if let Some(region) = &o.region {
         builder = builder.with_region(region);
@@ -200,8 +195,8 @@ fn azure(
 ) -> Result<object_store::azure::MicrosoftAzure, Cause> {
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
-        .with_client_options(client(o)?)
-        .with_http_connector(Answers::default())
+        .with_client_options(client(o))
+        .with_http_connector(Answers::new(o)?)
         .with_retry(retry());
     if let Some(endpoint) = &o.endpoint {
         builder = builder.with_endpoint(endpoint.clone());
@@ -222,8 +217,8 @@ fn google(
 ) -> Result<object_store::gcp::GoogleCloudStorage, Cause> {
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
-        .with_client_options(client(o)?)
-        .with_http_connector(Answers::default())
+        .with_client_options(client(o))
+        .with_http_connector(Answers::new(o)?)
         .with_retry(retry());
     if let Some(endpoint) = &o.endpoint {
         builder = builder.with_base_url(endpoint);

@@ -21,6 +21,7 @@ use object_store::path::Path;
 use tokio::time::timeout;
 
 use crate::StoreError;
+use crate::answers::Elsewhere;
 use crate::error::{says_denied, whole};
 use crate::location::Options;
 use crate::silence::asked;
@@ -344,6 +345,10 @@ where
     E: std::error::Error + 'static,
 {
     let status = error.raw_response().map(|answer| answer.status().as_u16());
+    let header = |name| error.raw_response()?.headers().get(name);
+    if let Some(elsewhere) = status.and_then(|status| Elsewhere::of(status, header)) {
+        return StoreError::Elsewhere { verb, said: elsewhere.to_string() };
+    }
     let denied = matches!(status, Some(401 | 403)) || says_denied(error);
     StoreError::S3 { verb, service: whole(error), denied }
 }

@@ -1,5 +1,6 @@
 //! Stores that refuse, are gone, are silent, or answer in a way of their own.
 
+use std::error::Error as _;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -290,6 +291,33 @@ async fn a_page_that_is_no_listing_is_no_empty_bucket() {
         let code = if name == "versions" { "store_failed" } else { "store_no_listing" };
         assert_eq!(done.expect_err(name).code(), code, "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_leads_elsewhere_is_not_followed() {
+    const SAID: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>TemporaryRedirect</Code>\
+        <Message>Please re-send this request.</Message></Error>";
+    let stranger = Scripted::start(|_| Reply::new("200 OK", "", ""));
+    let to = format!("http://127.0.0.1:{}/bucket/verbs/x", stranger.port());
+    for status in
+        ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"]
+    {
+        let location = format!("location: {to}\r\nx-amz-bucket-region: eu-north-1\r\n");
+        let server = Scripted::start(move |_| Reply::new(status, &location, SAID));
+        for (name, bucket) in places(server.port()) {
+            all_fail(&format!("{name}, {status}"), &bucket, "store_elsewhere", PROMPT).await;
+            let said = bucket.get(&Path::from("x"), 9).await.expect_err("it is elsewhere");
+            let mut cause = said.source();
+            let mut said = said.to_string();
+            while let Some(inner) = cause {
+                said += &format!(": {inner}");
+                cause = inner.source();
+            }
+            assert!(said.contains(&status[..3]) && said.contains(&to), "{said}");
+            assert!(said.contains("eu-north-1"), "{said}");
+        }
+    }
+    assert_eq!(stranger.heads(), [""; 0], "it heard of nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
