@@ -17,11 +17,20 @@ use super::named::Names;
 /// How it is told that what a drill has left cannot be believed.
 pub(crate) const EVIDENCE: &str = "the evidence of the drill";
 
-/// The newest drills of a source that are looked at.
+/// So many drills of a source count at most, the newest.
 const MOST: usize = 1000;
 
-/// The newest drills whose evidence is asked which backups there were.
+/// So many of them are asked which backups there were.
 const MOST_NAMING: usize = 4;
+
+/// Whoever may write can put more there than there are drills: so many objects are read to find these.
+const READ: usize = 10_000;
+
+/// The same, to ask which backups there were.
+const READ_NAMING: usize = 1000;
+
+/// So many that do not count are told, and how many more there are.
+const TOLD: usize = 100;
 
 /// How many are fetched at once.
 const AT_ONCE: usize = 16;
@@ -45,30 +54,72 @@ pub async fn drills(
     source: &SourceId,
     refused: &mut Vec<Refused>,
 ) -> Result<Vec<(Drill, VerifyingKey)>> {
-    let newest = listed(repository, source, MOST).await?;
-    let reading = newest.into_iter().map(|id| async move {
-        let found = read(repository, source, &id).await;
-        (id, found)
+    let (mut drills, not) = newest(repository, source, (MOST, READ)).await?;
+    drills.reverse();
+    let told = not.errors.iter().take(TOLD).map(|(id, error)| {
+        let code = if is_newer(error) { NEWER } else { "malformed" };
+        Refused { code, text: format!("{EVIDENCE} {id}: {error:#}") }
     });
-    let mut reading = stream::iter(reading).buffered(AT_ONCE);
-    let mut drills = Vec::new();
-    while let Some((id, found)) = reading.next().await {
-        match found {
-            Ok(drill) => drills.push(drill),
-            // Somebody removed it, or a rule of the bucket did.
-            Err(error) if is_missing(&error) => {}
-            Err(error) if is_bad_manifest(&error) => {
-                let code = if is_newer(&error) { NEWER } else { "malformed" };
-                refused.push(Refused { code, text: format!("{EVIDENCE} {id}: {error:#}") });
-            }
-            Err(error) => return Err(error),
-        }
+    refused.extend(told);
+    let more = not.errors.len().saturating_sub(TOLD);
+    if more > 0 {
+        let text = format!("{EVIDENCE} of {more} more objects is none");
+        refused.push(Refused { code: "malformed", text });
+    }
+    if not.unread > 0 {
+        let text = format!(
+            "{EVIDENCE} of {} older objects was not read: too many newer ones are none; remove these",
+            not.unread
+        );
+        refused.push(Refused { code: "malformed", text });
     }
     Ok(drills)
 }
 
-/// The names of the newest drills, oldest first.
-async fn listed(repository: &Repository, source: &SourceId, most: usize) -> Result<Vec<DrillId>> {
+/// What was met on the way to drills that count.
+#[derive(Default)]
+struct Not {
+    /// What does not count, and why.
+    errors: Vec<(DrillId, anyhow::Error)>,
+    /// How many objects were not read, though fewer drills were found than were wanted.
+    unread: usize,
+}
+
+/// The newest drills that count, newest first: as many as are wanted, found among as many objects as may
+/// be read.
+async fn newest(
+    repository: &Repository,
+    source: &SourceId,
+    (wanted, may_read): (usize, usize),
+) -> Result<(Vec<(Drill, VerifyingKey)>, Not)> {
+    let ids = listed(repository, source).await?;
+    let (count, mut done) = (ids.len(), 0);
+    let reading = ids.into_iter().rev().take(may_read).map(|id| async move {
+        let found = read(repository, source, &id).await;
+        (id, found)
+    });
+    let mut reading = stream::iter(reading).buffered(AT_ONCE);
+    let (mut drills, mut not) = (Vec::new(), Not::default());
+    while drills.len() < wanted
+        && let Some((id, found)) = reading.next().await
+    {
+        done += 1;
+        match found {
+            Ok(drill) => drills.push(drill),
+            // Somebody removed it, or a rule of the bucket did.
+            Err(error) if is_missing(&error) => {}
+            Err(error) if is_bad_manifest(&error) => not.errors.push((id, error)),
+            Err(error) => return Err(error),
+        }
+    }
+    if drills.len() < wanted {
+        not.unread = count - done;
+    }
+    Ok((drills, not))
+}
+
+/// The names of all drills, oldest first.
+async fn listed(repository: &Repository, source: &SourceId) -> Result<BTreeSet<DrillId>> {
     let mut ids: BTreeSet<DrillId> = BTreeSet::new();
     // What somebody deleted is listed too, where the bucket keeps it.
     let each = |state: State| {
@@ -76,8 +127,7 @@ async fn listed(repository: &Repository, source: &SourceId, most: usize) -> Resu
         ControlFlow::Continue(())
     };
     repository.bucket.list_states(&layout::drills(source), None, each).await?;
-    let mut ids: Vec<DrillId> = ids.into_iter().collect();
-    Ok(ids.split_off(ids.len().saturating_sub(most)))
+    Ok(ids)
 }
 
 /// The manifests that the evidence of the newest drills names.
@@ -85,17 +135,12 @@ async fn listed(repository: &Repository, source: &SourceId, most: usize) -> Resu
 /// # Errors
 /// The store's.
 pub(crate) async fn named_by_drills(repository: &Repository, source: &SourceId) -> Result<Names> {
-    let mut names = Names::new();
-    for id in listed(repository, source, MOST_NAMING).await? {
-        match read(repository, source, &id).await {
-            Ok((drill, _)) => {
-                names.extend(drill.newest.map(|named| (named, format!("the drill {id}"))));
-            }
-            Err(error) if is_missing(&error) || is_bad_manifest(&error) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(names)
+    let (drills, _) = newest(repository, source, (MOST_NAMING, READ_NAMING)).await?;
+    let names = drills.into_iter().filter_map(|(drill, _)| {
+        let by = format!("the drill {}", drill.drill);
+        drill.newest.map(|named| (named, by))
+    });
+    Ok(names.collect())
 }
 
 async fn read(
@@ -109,4 +154,84 @@ async fn read(
         Ok(decode_drill(&bytes, &repository.trust, &repository.id, source, id)?)
     };
     first(&repository.bucket, &key, read, |one, other| one.0 == other.0).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use drctl_model::{BackupId, Digest, DrillOutcome, Header, Lsn, Named, RepositoryId, Timeline};
+    use drctl_store::{Bucket, SigningKey, Trust, encode_drill};
+    use jiff::Timestamp;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn drill(seconds: i64) -> Drill {
+        let at = Timestamp::from_second(seconds).unwrap();
+        Drill {
+            header: Header::new([]),
+            repository: RepositoryId::new(7),
+            source: "shop".parse().unwrap(),
+            drill: DrillId::new(at, 1),
+            host: "db1".to_owned(),
+            started: at,
+            took_ms: 5400,
+            system_id: 7,
+            timeline: Timeline::FIRST,
+            base: BackupId::new(Timestamp::UNIX_EPOCH, 2),
+            newest: Some(Named {
+                backup: BackupId::new(Timestamp::UNIX_EPOCH, 3),
+                manifest_sha256: Digest([3; 32]),
+            }),
+            target: "the end of the WAL".to_owned(),
+            outcome: DrillOutcome::Proven {
+                replayed: Lsn(1),
+                shows: None,
+                counted: vec![],
+                left_out: Vec::new(),
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn junk_displaces_no_drill() {
+        let (key, stranger) = (SigningKey::generate(), SigningKey::generate());
+        let bucket = Bucket::new(Arc::new(InMemory::new()), "memory:");
+        let repository = Repository {
+            bucket: bucket.clone(),
+            id: RepositoryId::new(7),
+            trust: Trust::new(vec![key.verifying_key()]),
+            lost_marker: false,
+            newer_marker: None,
+        };
+        let source: SourceId = "shop".parse().unwrap();
+        let put = async |drill: &Drill, by: &SigningKey| {
+            let bytes = encode_drill(drill, by).unwrap();
+            bucket.put(&layout::drill(&source, &drill.drill), bytes.into()).await.unwrap();
+        };
+        let real = [drill(100), drill(200)];
+        for one in &real {
+            put(one, &key).await;
+        }
+        // Newer ones, by nobody whom we trust, nearly as many as are read to ask for names.
+        let junk = i64::try_from(READ_NAMING).unwrap() - 2;
+        for n in 0..junk {
+            put(&drill(1000 + n), &stranger).await;
+        }
+        let mut refused = Vec::new();
+        let found = drills(&repository, &source, &mut refused).await.unwrap();
+        let found: Vec<Drill> = found.into_iter().map(|(drill, _)| drill).collect();
+        assert_eq!(found, real);
+        assert_eq!(refused.len(), TOLD + 1);
+        let last = &refused.last().unwrap().text;
+        assert!(
+            last.contains(&format!("{} more", usize::try_from(junk).unwrap() - TOLD)),
+            "{last}"
+        );
+        assert_eq!(named_by_drills(&repository, &source).await.unwrap().len(), real.len());
+        // Requests are bounded; what was not read is told.
+        let (found, not) = newest(&repository, &source, (MOST, 50)).await.unwrap();
+        assert_eq!((found.len(), not.errors.len(), not.unread), (0, 50, 950));
+    }
 }
