@@ -21,7 +21,7 @@ use crate::log::{LogStore, learn_anew};
 use crate::repository::chain::is_broken;
 use crate::repository::verify::only_newer;
 use crate::repository::{
-    Candidate, Chains, Depth, Notebook, Proven, Repository, Verdict, everything,
+    Candidate, Chains, Closed, Depth, Notebook, Proven, Repository, Verdict, everything,
     verify as verify_one,
 };
 use crate::restore::known::{Holes, known_beside};
@@ -135,8 +135,8 @@ async fn look(screen: Screen, setup: &Setup, args: &VerifyArgs, stop: &Stop) -> 
         let notebook = Notebook::open(setup, &repository).await;
         let (gone, mut rows) = (expired(setup, &repository).await, Vec::<Row>::new());
         let mut chains = Chains::new(&repository);
-        let (mut beside, mut records) = (Beside::default(), Vec::new());
-        let mut all = wanted(&repository, args.what.as_deref()).await?;
+        let (mut beside, mut records) = (left_out(&repository, args).await?, Vec::new());
+        let mut all = wanted(&repository, args.what.as_deref(), &beside).await?;
         while let Some((source, id, proven)) = all.try_next().await? {
             let verdict = match proven {
                 Ok(ref proven) => {
@@ -172,7 +172,8 @@ async fn look(screen: Screen, setup: &Setup, args: &VerifyArgs, stop: &Stop) -> 
         }
         drop(all);
         let noted = (&notebook, &records[..]);
-        let logs = look_at_logs(setup, args, &repository, noted, identities.as_ref()).await?;
+        let of = (&repository, &beside);
+        let logs = look_at_logs(setup, args, of, noted, identities.as_ref()).await?;
         beside.look(setup, &repository, args.what.as_deref()).await?;
         let seen = rows.iter().map(|row| &row.source).chain(logs.iter().map(|(source, _)| source));
         notebook.conclude(seen.collect::<BTreeSet<_>>()).await;
@@ -183,7 +184,7 @@ async fn look(screen: Screen, setup: &Setup, args: &VerifyArgs, stop: &Stop) -> 
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
     drop(progress);
-    if found.rows.is_empty() && !found.beside.is_bad() {
+    if found.rows.is_empty() && !found.beside.is_bad() && !found.beside.is_part() {
         return Err(AgentError::NoBackup("there is no backup to verify".to_owned()).into());
     }
     Ok(found)
@@ -197,7 +198,8 @@ fn exit(FoundOut { rows, logs, alarms, beside }: &FoundOut) -> Exit {
     let is_bad = found().any(|problems| !problems.is_empty() && !only_newer(problems));
     if is_bad || !alarms.is_empty() || beside.is_bad() {
         Exit::Verification
-    } else if found().any(|problems| only_newer(problems)) || beside.is_newer() {
+    } else if found().any(|problems| only_newer(problems)) || beside.is_newer() || beside.is_part()
+    {
         Exit::Degraded
     } else {
         Exit::Success
@@ -208,13 +210,14 @@ fn exit(FoundOut { rows, logs, alarms, beside }: &FoundOut) -> Exit {
 async fn look_at_logs(
     setup: &Setup,
     args: &VerifyArgs,
-    repository: &Repository,
+    (repository, beside): (&Repository, &Beside),
     (notebook, records): (&Notebook, &[Record]),
     identities: Option<&Identities>,
 ) -> Result<Vec<(SourceId, ArchiveVerdict)>> {
     let mut logs = Vec::new();
     for source in repository.sources().await? {
-        if args.what.as_deref().is_some_and(|what| what != source.as_str()) {
+        let other = args.what.as_deref().is_some_and(|what| what != source.as_str());
+        if other || beside.leaves_out(&source) {
             continue;
         }
         let recorded = || records.iter().filter(|record| record.source == source);
@@ -296,12 +299,24 @@ fn refused(error: &anyhow::Error) -> Verdict {
     Verdict { problems, read_bytes: 0, opened: false }
 }
 
+/// What is left out of a look at everything; what is named has to be readable.
+async fn left_out(repository: &Repository, args: &VerifyArgs) -> Result<Beside> {
+    match args.what {
+        None => Ok(Beside::but(Closed::of(repository).await?)),
+        Some(_) => Ok(Beside::default()),
+    }
+}
+
 async fn wanted<'a>(
     repository: &'a Repository,
     what: Option<&str>,
+    beside: &Beside,
 ) -> Result<BoxStream<'a, Result<Candidate>>> {
-    let sources = repository.sources().await?;
-    let Some(what) = what else { return Ok(everything(repository, sources)) };
+    let mut sources = repository.sources().await?;
+    let Some(what) = what else {
+        sources.retain(|source| !beside.leaves_out(source));
+        return Ok(everything(repository, sources));
+    };
     if let Some(source) = sources.into_iter().find(|source| source.as_str() == what) {
         return Ok(everything(repository, vec![source]));
     }

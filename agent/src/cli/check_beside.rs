@@ -7,13 +7,14 @@ use drctl_model::{BackupSummary, SourceId};
 use serde_json::{Value, json};
 
 use super::lost::{lost_json, lost_text};
+use super::newer::closed_text;
 use super::screen::line;
 use crate::host::Setup;
 use crate::repository::accept::{Disbelieved, disbelieved};
 use crate::repository::losses::told;
 use crate::repository::named::{Names, by_manifest};
 use crate::repository::strays::strays;
-use crate::repository::{Proven, Repository};
+use crate::repository::{Closed, Proven, Repository};
 
 /// What was found beside single backups and logs.
 #[derive(Default)]
@@ -26,11 +27,27 @@ pub(super) struct Beside {
     newer: Vec<String>,
     /// Files in a directory that are no objects.
     strays: Vec<String>,
+    /// What may not be looked into.
+    closed: Closed,
     /// Manifests that were read, and what they name.
     seen: BTreeMap<SourceId, (Vec<BackupSummary>, Names)>,
 }
 
 impl Beside {
+    pub(super) fn but(closed: Closed) -> Self {
+        Beside { closed, ..Beside::default() }
+    }
+
+    /// Whether a source is left out, of which not all may be looked into.
+    pub(super) fn leaves_out(&self, source: &SourceId) -> bool {
+        self.closed.holds(source)
+    }
+
+    /// Whether anything was left out.
+    pub(super) fn is_part(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
     /// Takes note of a manifest that was read.
     ///
     /// # Errors
@@ -62,7 +79,8 @@ impl Beside {
         sources.sort();
         sources.dedup();
         for source in sources {
-            if what.is_some_and(|what| what != source.as_str()) {
+            let left_out = self.closed.holds(&source);
+            if left_out || what.is_some_and(|what| what != source.as_str()) {
                 continue;
             }
             let (there, names) = self.seen.remove(&source).unwrap_or_default();
@@ -79,7 +97,9 @@ impl Beside {
         let lost = lost.map(|lost| ("store_missing", format!("{}: {}", lost.key, lost.why)));
         let refused = self.refused.iter().map(|why| ("untrusted", why.clone()));
         let newer = self.newer.iter().map(|why| ("format_newer", why.clone()));
-        let all = lost.chain(refused).chain(newer);
+        let closed = self.closed.texts().into_iter().filter(|_| self.closed.holds(source));
+        let closed = closed.map(|why| ("store_denied", why));
+        let all = lost.chain(refused).chain(newer).chain(closed);
         all.map(|(code, why)| (code.to_owned(), why)).collect()
     }
 
@@ -98,6 +118,7 @@ impl Beside {
         object["refused"] = json!(self.refused);
         object["newer"] = json!(self.newer);
         object["strays"] = json!(self.strays);
+        object["closed"] = json!(self.closed.texts());
     }
 
     /// The same for people, a line each.
@@ -110,8 +131,8 @@ impl Beside {
             let _ = write!(text, "\nNEWER: {}", line(why));
         }
         for stray in &self.strays {
-            let _ = write!(text, "\nstray: {stray}");
+            let _ = write!(text, "\nstray: {}", line(stray));
         }
-        text
+        text + &closed_text(&self.closed)
     }
 }

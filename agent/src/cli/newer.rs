@@ -1,4 +1,4 @@
-//! Manifests that do not count, or that only a newer drctl reads, told.
+//! Manifests that do not count, or that only a newer drctl reads, and what is closed, told.
 
 use std::fmt::Write as _;
 
@@ -7,6 +7,7 @@ use drctl_model::{BackupId, SourceId};
 use serde_json::{Value, json};
 
 use super::screen::line;
+use crate::repository::Closed;
 
 pub(super) fn newer_json(newer: &Newer) -> Value {
     let one = |((source, backup), why): (&(_, _), &String)| json!({ "source": source, "backup": backup, "why": why });
@@ -37,4 +38,9 @@ pub(super) fn not_counted_text(refused: &Refused) -> String {
         let _ = write!(text, "\nREFUSED: {source}/{backup}: {}", line(why));
     }
     text
+}
+
+/// What may not be looked into, a line each.
+pub(super) fn closed_text(closed: &Closed) -> String {
+    closed.texts().iter().map(|one| format!("\nNOT LOOKED AT: {}", line(one))).collect()
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::args::CatalogVerb;
 use super::heard::while_heard;
 use super::lost::{forget, lost_json, lost_text};
-use super::newer::{newer_json, newer_text, not_counted_text, refused_json};
+use super::newer::{closed_text, newer_json, newer_text, not_counted_text, refused_json};
 use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line};
 use crate::engine::pg::doctor::{SOCKET_COST, open_socket};
 use crate::health::{Compared, Renewed, check, rebuild};
@@ -237,6 +237,7 @@ fn inventory_json(found: &Inventory) -> serde_json::Value {
         }).collect::<Vec<_>>(),
         "alarms": alarms_json(&found.alarms),
         "deleted": found.deleted.iter().map(pair).collect::<Vec<_>>(),
+        "closed": found.closed.texts(),
         "foreign": found.foreign,
         "foreign_objects": found.foreign_objects,
     })
@@ -256,6 +257,7 @@ fn remarks(found: &Inventory) -> String {
     for (source, id, why) in &found.lacking {
         let _ = write!(text, "\nLOST: {source}/{id} cannot be restored in full: {}", line(why));
     }
+    text.push_str(&closed_text(&found.closed));
     text.push_str(&alarms_text(&found.alarms));
     for (source, id) in &found.deleted {
         let _ = write!(

@@ -12,6 +12,7 @@ use crate::engine::pgbackrest::{mark_anew, mark_now, only_there};
 use crate::engine::wal::{cached_clusters, cached_log, look_again};
 use crate::host::{Setup, crash_point};
 use crate::log::{LogStore, trust_digest};
+use crate::repository::inventory::inventory_of_open;
 use crate::repository::named::{missed, note};
 use crate::repository::strays::strays;
 use crate::repository::{Inventory, Memory, Repository, inventory};
@@ -111,7 +112,8 @@ impl Compared {
         catalog: &Catalog,
         now: Timestamp,
     ) -> Result<()> {
-        for source in repository.sources().await? {
+        let sources = repository.sources().await?;
+        for source in sources.into_iter().filter(|source| !self.found.closed.holds(source)) {
             let names = self.found.named.get(&source).cloned().unwrap_or_default();
             let there = self.found.backups.iter().filter(|backup| backup.source == source);
             let there: Vec<BackupSummary> = there.cloned().collect();
@@ -137,8 +139,9 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         Catalog::open_read_only(&setup.catalog_path()).await.context("open the catalog")?;
     let catalog = setup.believing(catalog);
     catalog.integrity().await.context("check the catalog")?;
-    let known = catalog.backups(None).await?;
-    let found = inventory(repository).await?;
+    let mut known = catalog.backups(None).await?;
+    let found = inventory_of_open(repository).await?;
+    found.closed.leave_out(&mut known);
     let mut compared = Compared {
         backups: diff(&known, &found.backups),
         found,
@@ -163,6 +166,9 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     (compared.log_holes, compared.log_refused) = of_log;
     let trust = trust_digest(&repository.trust);
     for (source, system_id) in cached_clusters(&catalog).await? {
+        if compared.found.closed.holds(&source) {
+            continue;
+        }
         let known = cached_log(&catalog, &source, system_id, trust).await?;
         let log_store = LogStore::reader(repository, &source);
         let mut there = log_store.cluster_ranges(system_id).await?;

@@ -45,6 +45,8 @@ pub struct Inventory {
     pub lacking: Vec<(SourceId, BackupId, String)>,
     /// What the manifests of each source name, and which one does.
     pub named: BTreeMap<SourceId, Vec<(Named, String)>>,
+    /// What may not be looked into: its sources are left out.
+    pub closed: Closed,
     /// What was seen of objects that somebody meddled with.
     pub alarms: Vec<Alarm>,
     /// Objects that were looked at.
@@ -57,8 +59,19 @@ pub struct Inventory {
 /// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read. What is wrong with
 /// single manifests is in the inventory.
 pub async fn inventory(repository: &Repository) -> Result<Inventory> {
+    let found = inventory_of_open(repository).await?;
+    found.closed.none()?;
+    Ok(found)
+}
+
+/// The same of the sources of which all may be looked into.
+///
+/// # Errors
+/// As [`inventory`].
+pub(crate) async fn inventory_of_open(repository: &Repository) -> Result<Inventory> {
     let newer_marker = repository.newer_marker.clone();
-    let mut found = Inventory { newer_marker, ..Inventory::default() };
+    let closed = Closed::of(repository).await?;
+    let mut found = Inventory { newer_marker, closed, ..Inventory::default() };
     let (mut seen, bucket) = (Seen::default(), &repository.bucket);
     let each = |state: State| {
         found.take(bucket, &mut seen, &state);
@@ -73,7 +86,8 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
         .map(|(source, _)| source.clone())
         .collect();
     let mut committed = BTreeSet::new();
-    let sources: Vec<SourceId> = sources.into_iter().collect();
+    let sources = sources.into_iter().filter(|source| !found.closed.holds(source));
+    let sources: Vec<SourceId> = sources.collect();
     let mut all = everything(repository, sources);
     while let Some((source, id, proven)) = all.try_next().await? {
         committed.insert((source.clone(), id.clone()));
@@ -99,7 +113,8 @@ pub async fn inventory(repository: &Repository) -> Result<Inventory> {
     }
     drop(all);
     found.deleted = hidden.into_iter().collect();
-    found.orphans = data.into_keys().filter(|at| !committed.contains(at)).collect();
+    let orphans = data.into_keys().filter(|at| !committed.contains(at));
+    found.orphans = orphans.filter(|(source, _)| !found.closed.holds(source)).collect();
     found.backups.sort_by(|a, b| (&a.source, &a.backup).cmp(&(&b.source, &b.backup)));
     let family = Family::of(&found.backups);
     let broken = |backup: &BackupSummary| {

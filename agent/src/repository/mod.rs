@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub(crate) mod cache;
 pub(crate) mod chain;
+pub(crate) mod closed;
 pub(crate) mod count_and_size;
 pub(crate) mod drills;
 pub(crate) mod faults;
@@ -42,6 +43,7 @@ use crate::host::{AgentError, private};
 
 pub use accept::{Accepted, accept};
 pub use chain::Chains;
+pub use closed::Closed;
 pub use drills::drills;
 pub use init::{InitOptions, Made, init, restore_marker};
 pub use inventory::{Inventory, inventory};

@@ -79,6 +79,18 @@ impl Bucket {
         found.map_err(|source| self.failed("list", &Path::default(), source))
     }
 
+    /// Folders of a directory that may not be looked into, as well as they can be shown: a listing of all
+    /// of it leaves them out.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn closed(&self) -> Result<Vec<String>, StoreError> {
+        let Some(directory) = &self.directory else { return Ok(Vec::new()) };
+        let found = directory.closed().await;
+        let found = found.map_err(|source| self.failed("list", &Path::default(), source))?;
+        Ok(found.iter().map(|path| path.to_string_lossy().into_owned()).collect())
+    }
+
     /// Removes what killed writers of this account left below `prefix` before a moment; gives how
     /// many files.
     ///

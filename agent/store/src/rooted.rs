@@ -21,6 +21,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use crate::StoreError;
 use crate::walk::{self, Stray};
 
 /// What is said of a directory that is another one now.
@@ -97,6 +98,16 @@ impl Rooted {
         done.map_err(|error| failed(error.into()))
     }
 
+    /// Folders that may not be looked into, below it.
+    pub(crate) async fn closed(&self) -> Result<Vec<PathBuf>> {
+        let root = self.root.to_path_buf();
+        let work = move || {
+            let below = |path: PathBuf| path.strip_prefix(&root).map(PathBuf::from).ok();
+            walk::all_closed(&root).into_iter().filter_map(below).collect()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| failed(error.into()))
+    }
+
     /// Removes what killed writers of this account left below `prefix` before a moment.
     pub(crate) async fn sweep(&self, prefix: &Path, before: SystemTime) -> Result<u64> {
         self.stands()?;
@@ -117,6 +128,18 @@ impl Rooted {
         let this = self.clone();
         let end = stream::once(async move { this.stands().err().map(Err) });
         listing(self).chain(end.filter_map(|error| async move { error })).boxed()
+    }
+}
+
+impl StoreError {
+    /// That a folder may not be looked into.
+    #[must_use]
+    pub fn closed(place: &str) -> StoreError {
+        let source = object_store::Error::PermissionDenied {
+            path: place.to_owned(),
+            source: "this account may not look into it".into(),
+        };
+        StoreError::Failed { verb: "look into", key: Path::from(place), source }
     }
 }
 
@@ -205,7 +228,7 @@ impl ObjectStore for Rooted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Bucket, StoreError};
+    use crate::Bucket;
 
     fn repository() -> (tempfile::TempDir, PathBuf, Bucket) {
         let folder = tempfile::tempdir().unwrap();

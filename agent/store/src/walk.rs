@@ -71,15 +71,13 @@ fn found(root: &FsPath, path: &FsPath, of: &Metadata) -> Option<Found> {
 
 /// Every file below `base`, which lies in `root` or is it.
 fn every(root: PathBuf, base: PathBuf) -> impl Iterator<Item = io::Result<Found>> + Send {
-    // A folder of somebody else right in it, such as a file system's `lost+found`: nothing of ours.
+    // Of what is looked at as a whole a part may be somebody else's: whoever needs all of it asks for
+    // what is closed. What is asked for by itself has to be readable.
+    let whole = root == base;
     let closed = {
         let root = root.clone();
         move |error: &walkdir::Error| {
-            let refused =
-                error.io_error().map(io::Error::kind) == Some(ErrorKind::PermissionDenied);
-            let path = error.path().filter(|path| path.parent() == Some(&root));
-            let path =
-                path.filter(|path| refused && **path != root.join(layout::sources().as_ref()));
+            let path = closed(&root, error).filter(|_| whole);
             if let Some(path) = path {
                 tracing::warn!("left out, as it may not be looked into: {}", path.display());
             }
@@ -101,6 +99,23 @@ fn every(root: PathBuf, base: PathBuf) -> impl Iterator<Item = io::Result<Found>
             Err(error) => told(error.into()),
         }
     })
+}
+
+/// The folder that may not be looked into, where an error says so; all sources are no such one.
+fn closed<'a>(root: &FsPath, error: &'a walkdir::Error) -> Option<&'a FsPath> {
+    let refused = error.io_error().map(io::Error::kind) == Some(ErrorKind::PermissionDenied);
+    let path = error.path().filter(|_| refused)?;
+    let is_all = path == root || path == root.join(layout::sources().as_ref());
+    (!is_all).then_some(path)
+}
+
+/// The folders below `root` that may not be looked into, but those of somebody else right in it, such as
+/// a file system's `lost+found`.
+pub(crate) fn all_closed(root: &FsPath) -> Vec<PathBuf> {
+    let errors = WalkDir::new(root).min_depth(1).follow_links(true).into_iter();
+    let errors = errors.filter_map(std::result::Result::err);
+    let found = errors.filter_map(|error| Some(closed(root, &error)?.to_owned()));
+    found.filter(|path| path.parent() != Some(root)).collect()
 }
 
 /// What is gone meanwhile is no error.

@@ -5,6 +5,7 @@ mod attacked;
 mod cancel;
 mod catalog;
 mod chained;
+mod closed;
 mod code;
 mod common;
 mod connections;
