@@ -46,7 +46,9 @@ codes! {
     BackupRefused = "backup_refused", Bad;
     /// The same of one that only a newer program reads.
     BackupNewer = "backup_newer", Warning;
-    /// The newest base backups are of different clusters.
+    /// Manifests that are older than the newest good backup do not count here.
+    BackupUncounted = "backup_uncounted", Warning;
+    /// The newest backups are of different clusters.
     ClusterChanged = "cluster_changed", Warning;
     /// A look found a backup, the log, or what another tool keeps, not to be what was stored.
     Damaged = "damaged", Bad;

@@ -71,7 +71,7 @@ impl Losses {
             let mut losses = Losses::default();
             for source in sources {
                 losses.lost.extend(look_for_losses(setup, &repository, catalog, source).await?);
-                let (refused, newer) = not_counted(&repository, source, (known, None)).await?;
+                let (refused, newer) = not_counted(&repository, source, known).await?;
                 losses.refused.extend(refused);
                 losses.newer.extend(newer);
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use drctl_catalog::{Catalog, CatalogError, Lost, Subject};
 use drctl_engines::backrest::Info;
-use drctl_model::{BackupSummary, Fault, SourceId, Verification, newest, shown};
+use drctl_model::{BackupId, BackupSummary, Fault, SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{RecoverableUntil, Want};
 use drctl_policies::{Schedule, Source};
 use drctl_store::{Alarm, layout};
@@ -151,7 +151,7 @@ pub(crate) fn concerns(alarm: &Alarm, source: &SourceId) -> bool {
 }
 
 /// What was there and is gone; what is remembered of that, where the bucket cannot be read. And what is
-/// there, newer than the newest good backup, and does not count.
+/// there and does not count.
 async fn note_losses(
     setup: &Setup,
     opened: Result<&Repository, &anyhow::Error>,
@@ -163,14 +163,17 @@ async fn note_losses(
         let looked = async {
             let gone = look_for_losses(setup, repository, catalog, source).await?;
             let known = catalog.backups(Some(source)).await?;
-            let good = status.newest_good.as_ref().map(|good| &good.backup);
-            Ok::<_, anyhow::Error>((gone, not_counted(repository, source, (&known, good)).await?))
+            let good = status.newest_good.as_ref().map(|good| good.backup.clone());
+            Ok::<_, anyhow::Error>((gone, not_counted(repository, source, &known).await?, good))
         };
         match looked.await {
-            Ok((gone, (refused, newer))) => {
+            Ok((gone, (refused, newer), good)) => {
                 status.vanished = gone;
-                status.refused = refused.into_iter().map(|(_, id, why)| (id, why)).collect();
+                let is_newer = |id: &BackupId| good.as_ref().is_none_or(|good| id > good);
+                let refused = refused.into_iter().map(|(_, id, why)| (id, why));
+                (status.refused, status.refused_older) = refused.partition(|(id, _)| is_newer(id));
                 let newer = newer.into_iter().map(|((_, id), why)| (id, why));
+                let newer = newer.filter(|(id, _)| is_newer(id));
                 status.newer_backups = newer.collect();
                 return;
             }
@@ -318,6 +321,7 @@ async fn one(
         marker_newer: None,
         disbelieved: Vec::new(),
         refused: Vec::new(),
+        refused_older: Vec::new(),
         newer_backups: Vec::new(),
         newer: Vec::new(),
         broken,

@@ -14,7 +14,7 @@ use super::chain::Family;
 use super::count_and_size::Seen;
 use super::faults::{is_bad_manifest, is_newer};
 use super::named::by_manifest;
-use super::{MANIFESTS_AT_ONCE, Repository, everything};
+use super::{Closed, MANIFESTS_AT_ONCE, Repository, everything};
 use crate::host::Failure;
 
 /// How many foreign keys an inventory names; a bucket may be full of them.
@@ -56,8 +56,8 @@ pub struct Inventory {
 /// Reads the whole bucket's list and every manifest in it, all versions where it keeps them.
 ///
 /// # Errors
-/// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read. What is wrong with
-/// single manifests is in the inventory.
+/// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read, also in part. What is wrong
+/// with single manifests is in the inventory.
 pub async fn inventory(repository: &Repository) -> Result<Inventory> {
     let found = inventory_of_open(repository).await?;
     found.closed.none()?;
@@ -131,19 +131,19 @@ pub(crate) async fn inventory_of_open(repository: &Repository) -> Result<Invento
 const UNKNOWN: usize = 100;
 
 /// Manifests of a source that do not count here, with the reason, and those that only a newer drctl
-/// reads: of attempts that the catalog does not know, all or those that are newer than one.
+/// reads: of attempts that the catalog does not know, the newest.
 ///
 /// # Errors
 /// The store's.
 pub(crate) async fn not_counted(
     repository: &Repository,
     source: &SourceId,
-    (known, after): (&[BackupSummary], Option<&BackupId>),
+    known: &[BackupSummary],
 ) -> Result<(Vec<(SourceId, BackupId, String)>, Newer)> {
     let is_known =
         |id: &BackupId| known.iter().any(|one| one.source == *source && one.backup == *id);
     let mut unknown = repository.attempts(source).await?;
-    unknown.retain(|id| !is_known(id) && after.is_none_or(|after| id > after));
+    unknown.retain(|id| !is_known(id));
     unknown.truncate(UNKNOWN);
     let read = |id: BackupId| async move { (repository.manifest(source, &id).await, id) };
     let mut read = stream::iter(unknown).map(read).buffered(MANIFESTS_AT_ONCE);

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use crate::common::{Shop, id_of, manifest_of};
 
-/// A manifest like that of a backup, newer, and signed by nobody whom this host trusts.
-fn strangers(shop: &Shop, like: &str) -> String {
+/// A manifest like that of a backup, of the same second and with these digits, signed by nobody whom this
+/// host trusts.
+fn strangers(shop: &Shop, like: &str, digit: &str) -> String {
     let mut manifest = opened(&fs::read(manifest_of(shop, like)).unwrap());
-    let id = format!("{}ffffffffffffffff", &like[..like.len() - 16]);
+    let id = format!("{}{}", &like[..like.len() - 16], digit.repeat(16));
     manifest["backup"] = json!(id);
     let bytes = sealed(MANIFEST, manifest.to_string().as_bytes(), &SigningKey::generate());
     put(shop, &id, &bytes);
@@ -34,7 +35,7 @@ fn a_newest_backup_that_does_not_count_is_told_by_status() {
     let shop = Shop::open();
     let own = shop.site.backup();
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);
-    let id = strangers(&shop, &own);
+    let id = strangers(&shop, &own, "f");
     let _ = shop.site.drctl(&["status", "--check"]).ended(3);
     let status = shop.site.status();
     assert_eq!(status["refused"][0]["backup"], id.as_str(), "{status}");
@@ -50,6 +51,26 @@ fn a_newest_backup_that_does_not_count_is_told_by_status() {
     put(&shop, &older, b"{");
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);
     assert!(shop.site.told("backup_refused").is_empty(), "an older one hides nothing");
+}
+
+#[test]
+fn an_older_backup_that_does_not_count_is_told_and_alarms_nobody() {
+    let shop = Shop::open();
+    let first = shop.site.backup();
+    assert!(shop.site.told("backup_uncounted").is_empty());
+    let id = strangers(&shop, &first, "0");
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    let told = shop.site.told("backup_uncounted");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((&told[0]["subject"], &told[0]["health"]), (&json!(id), &json!("good")));
+    let said = told[0]["text"].to_string();
+    assert!(
+        said.contains("no trusted key signed it") && said.contains("drctl list shop"),
+        "{said}"
+    );
+    let people = shop.site.drctl(&["status"]).ended(0).out;
+    assert!(people.contains(&format!("shop: {id} does not count here")), "{people}");
+    assert_eq!(shop.site.status()["refused"], json!([]));
 }
 
 #[test]

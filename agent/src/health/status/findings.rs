@@ -168,7 +168,8 @@ impl SourceStatus {
     pub(super) fn of_uncounted(&self) -> impl Iterator<Item = Judged> {
         let refused = self.refused.first().map(|(id, why)| {
             let text = format!(
-                "{id} is newer than the newest good backup and does not count here{} ({}): look who                  wrote it; where a host of yours did, add its key to keys.verifying_keys; run \
+                "{id} is newer than the newest good backup and does not count here{} ({}): look who \
+                 wrote it; where a host of yours did, add its key to keys.verifying_keys; run \
                  `drctl backup {}`",
                 more(self.refused.len()),
                 shown(why, 300),
@@ -185,6 +186,22 @@ impl SourceStatus {
             Judged::attention(FindingCode::BackupNewer, id.as_str(), text)
         });
         refused.into_iter().chain(newer)
+    }
+
+    /// What does not count here and is older than the newest good backup: whoever may write into the
+    /// bucket can put it there, and nothing depends on it.
+    pub(super) fn of_older(&self) -> Option<Judged> {
+        let (id, why) = self.refused_older.first()?;
+        let text = format!(
+            "{id} does not count here{} ({}), and is older than the newest good backup: look who wrote \
+             it, `drctl list {}` names all; where a host of yours did, add its key to \
+             keys.verifying_keys",
+            more(self.refused_older.len()),
+            shown(why, 300),
+            self.source
+        );
+        let code = FindingCode::BackupUncounted;
+        Some(Judged::new(Health::Good, code, id.as_str(), text))
     }
 
     /// What is missing of the log, or that it is not known.

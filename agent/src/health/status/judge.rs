@@ -62,7 +62,9 @@ pub struct SourceStatus {
     pub next: Option<Timestamp>,
     /// Backups that are newer than the newest good one and do not count here, with the reason.
     pub refused: Vec<(BackupId, String)>,
-    /// The same of those that only a newer drctl reads, with what to install.
+    /// The same of older ones.
+    pub refused_older: Vec<(BackupId, String)>,
+    /// Newer ones that only a newer drctl reads, with what to install.
     pub newer_backups: Vec<(BackupId, String)>,
     /// What lies among its log and is not believed, with the reason.
     pub disbelieved: Vec<String>,
@@ -135,6 +137,7 @@ impl SourceStatus {
         found.extend(self.of_losses());
         found.extend(self.of_refusals());
         found.extend(self.of_uncounted());
+        found.extend(self.of_older());
         found.extend(self.of_clocks());
         found.extend(self.doubts());
         found.extend(self.meddled());
@@ -398,6 +401,7 @@ pub(super) mod tests {
             changed: None,
             bad: vec![],
             refused: vec![],
+            refused_older: vec![],
             newer_backups: vec![],
             alarms: vec![],
             unreadable: None,
