@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use anyhow::Result;
 use drctl_model::{BackupId, Closeness, Digest, External, JobKind, SourceId};
@@ -13,7 +12,7 @@ use super::check_beside::Beside;
 use super::heard::heard_within;
 use super::progress::Progress;
 use super::screen::Screen;
-use crate::engine::pgbackrest::{StanzaView, expired};
+use crate::engine::pgbackrest::expired;
 use crate::engine::{ArchiveVerdict, LogArchives, Look, Pieces};
 use crate::host::{AgentError, Exit, Failure, Meter, Setup, Stop};
 use crate::jobs::{meant, run};
@@ -224,8 +223,7 @@ async fn look_at_logs(
         let external: Vec<&External> = recorded().map(|record| &record.external).collect();
         let log_store = LogStore::reader(repository, &source);
         let own = Pieces { log_store, cache: None, identities };
-        let seen = StanzaView::with_server(setup, source.as_str(), None).await?.map(Arc::new);
-        let archives = LogArchives::of(setup, seen.as_ref(), own)?;
+        let archives = LogArchives::now(setup, own).await?;
         let look = Look { data: args.data, recorded: &external, limits: setup.limits() };
         for archive in archives.all() {
             let Some(mut found) = archive.verify(&look).await? else { continue };
@@ -247,7 +245,7 @@ async fn look_at_logs(
                 plan_by_heads(setup, repository, &source).await;
             }
             if !found.tells_gaps {
-                let holes = holes(setup, repository, &source, seen.clone()).await?;
+                let holes = holes(setup, repository, &source, &archives).await?;
                 found.log.learn(holes);
             }
             notebook
@@ -273,9 +271,9 @@ async fn holes(
     setup: &Setup,
     repository: &Repository,
     source: &SourceId,
-    seen: Option<Arc<StanzaView>>,
+    archives: &LogArchives<'_>,
 ) -> Result<Holes> {
-    let cache = setup.log_cache(repository).await;
+    let (cache, seen) = (setup.log_cache(repository).await, archives.seen());
     let known =
         known_beside(setup, repository, source, cache.as_ref(), (Want::Last, None), seen).await;
     match known {

@@ -2,7 +2,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use drctl_engines::backrest::BackRest;
 use drctl_engines::pg::physical::requirements_of;
 use drctl_engines::pg::wal::{Requirement, WalWalker};
 use drctl_model::{JobKind, Lsn, WalSegmentSize};
@@ -10,11 +9,8 @@ use serde_json::json;
 
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
-use crate::engine::pgbackrest::{engine_of, fetch as fetch_from_archive};
-use crate::engine::wal::{
-    Ahead, Fetched, LogRequest, Push, Pushed, fetch as fetch_wal, note_refusal,
-};
-use crate::engine::{self, StreamOptions, Streaming};
+use crate::engine::wal::{Ahead, Fetched, LogRequest, Push, Pushed, note_refusal};
+use crate::engine::{self, StreamOptions, Streaming, fetch_of};
 use crate::host::{AgentError, Exit, Setup, Stop};
 use crate::jobs::run;
 use crate::log::LogStore;
@@ -125,10 +121,17 @@ pub(super) fn waits(args: &FetchArgs) -> bool {
 }
 
 async fn fetch_one(setup: &Setup, args: &FetchArgs) -> Result<Exit> {
-    let done = match engine_of(setup, &args.source)? {
-        Some(backrest) => fetch_archived(setup, &backrest, args).await?,
-        None => fetch_stored(setup, args).await?,
+    // Without an identity there is nothing of drctl's own to be opened.
+    let own = async || match setup.identities(args.identity.as_deref())? {
+        Some(identities) => {
+            let source = super::source_id(&args.source)?;
+            let log_store = LogStore::reader(&setup.repository().await?, &source);
+            Ok(Some((log_store.up_to(args.until.map(Into::into)), identities)))
+        }
+        None => Ok(None),
     };
+    let asked = (&request(args)?, args.segments.as_deref());
+    let done = fetch_of((setup, &args.source), asked, own).await?;
     let segment = segment_size(args)?.parse_file_name(&args.name);
     if let (Fetched::Delivered, Ok((timeline, start))) = (done, segment) {
         let mut walk = WalWalker::new(timeline, start, segment_size(args)?);
@@ -151,15 +154,6 @@ fn answered(done: Fetched) -> Result<Exit> {
     })
 }
 
-async fn fetch_archived(setup: &Setup, backrest: &BackRest, args: &FetchArgs) -> Result<Fetched> {
-    // Without an identity there is nothing of drctl's own to be opened.
-    let beside = async || match setup.identities(args.identity.as_deref())? {
-        Some(_) => fetch_stored(setup, args).await.map(Some),
-        None => Ok(None),
-    };
-    fetch_from_archive(backrest, &request(args)?, args.segments.as_deref(), beside).await
-}
-
 fn request(args: &FetchArgs) -> Result<LogRequest<'_>> {
     Ok(LogRequest {
         system_id: args.system_id,
@@ -176,16 +170,6 @@ fn segment_size(args: &FetchArgs) -> Result<WalSegmentSize> {
     let size = WalSegmentSize::new(args.segment_bytes);
     Ok(size
         .ok_or_else(|| AgentError::Usage("--segment-bytes: no size of a WAL segment".to_owned()))?)
-}
-
-async fn fetch_stored(setup: &Setup, args: &FetchArgs) -> Result<Fetched> {
-    let source = super::source_id(&args.source)?;
-    let request = request(args)?;
-    let repository = setup.repository().await?;
-    let identities = setup.identities(args.identity.as_deref())?;
-    let identities = identities.ok_or(AgentError::NoIdentityToTest)?;
-    let log_store = LogStore::reader(&repository, &source).up_to(args.until.map(Into::into));
-    fetch_wal(&log_store, &request, &identities).await
 }
 
 /// `drctl wal take`: in a box, where there is nothing but a socket.

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use drctl_catalog::Subject;
+use drctl_engines::backrest::BackRest;
 use drctl_model::{Closeness, External, LogEntry, Lsn, Timeline, TimelineHistory, WalSegmentSize};
 use drctl_policies::recovery::{Archive, Leg, RestorePoint, Want};
+use drctl_store::Identities;
 use jiff::Timestamp;
 
 use super::pg::FoundChanges;
@@ -16,7 +18,7 @@ use super::pgbackrest::{self, StanzaArchive, StanzaView};
 use super::pieces::Pieces;
 use super::wal::{self, Ahead, Expected, Fetched, LogRequest, Segment};
 use crate::host::{AgentError, Limits, Meter, Setup};
-use crate::log::{LogVerdict, NewerLog};
+use crate::log::{LogStore, LogVerdict, NewerLog};
 
 /// An archive of a source's log. Each verb fails as its store or tool does; what is damaged or missing is
 /// told in what it gives.
@@ -162,6 +164,20 @@ impl<'a> LogArchives<'a> {
         Ok(LogArchives { stanza: stanza.transpose()?, own })
     }
 
+    /// The same of a source as it is now: another tool's archive is looked at, and the server asked.
+    ///
+    /// # Errors
+    /// The other tool's.
+    pub(crate) async fn now(setup: &'a Setup, own: Pieces<'a>) -> Result<Self> {
+        let seen = StanzaView::with_server(setup, own.log_store.source.as_str(), None).await?;
+        LogArchives::of(setup, seen.map(Arc::new).as_ref(), own)
+    }
+
+    /// Another tool's archive as it was seen.
+    pub(crate) fn seen(&self) -> Option<Arc<StanzaView>> {
+        self.stanza.as_ref().map(|stanza| Arc::clone(&stanza.seen))
+    }
+
     /// Each, in the order in which they are asked.
     pub(crate) fn all(&self) -> impl Iterator<Item = &dyn LogArchive> {
         let stanza = self.stanza.iter().map(|archive| archive as &dyn LogArchive);
@@ -189,16 +205,9 @@ impl<'a> LogArchives<'a> {
     /// can be opened.
     pub(crate) async fn fetch(&self, asked: &LogRequest<'_>, segments: &Path) -> Result<Fetched> {
         let Pieces { log_store, identities, .. } = &self.own;
-        let stored = async || match identities {
-            Some(identities) => wal::fetch(log_store, asked, identities).await.map(Some),
-            None => Ok(None),
-        };
-        match &self.stanza {
-            Some(StanzaArchive { seen, .. }) => {
-                pgbackrest::fetch(&seen.backrest, asked, Some(segments), stored).await
-            }
-            None => Ok(stored().await?.ok_or(AgentError::NoIdentityToTest)?),
-        }
+        let own = async || Ok(identities.map(|identities| (log_store.clone(), identities.clone())));
+        let backrest = self.stanza.as_ref().map(|stanza| &stanza.seen.backrest);
+        fetch(backrest, (asked, Some(segments)), own).await
     }
 
     /// Fetches what `legs` need ahead of a server that asks for it, `fetches` segments at once.
@@ -220,5 +229,33 @@ impl<'a> LogArchives<'a> {
             }
             (None, None) => {}
         }
+    }
+}
+
+/// The same of a source by its name, for a server that was started by hand: nothing is looked at but for
+/// this file. `own` gives the pieces, with what opens them, where another tool does not have it.
+///
+/// # Errors
+/// As [`LogArchives::fetch`]; those of `own`.
+pub(crate) async fn fetch_of(
+    (setup, source): (&Setup, &str),
+    asked: (&LogRequest<'_>, Option<&Path>),
+    own: impl AsyncFnOnce() -> Result<Option<(LogStore, Identities)>>,
+) -> Result<Fetched> {
+    fetch(pgbackrest::engine_of(setup, source)?.as_ref(), asked, own).await
+}
+
+async fn fetch(
+    backrest: Option<&BackRest>,
+    (asked, segments): (&LogRequest<'_>, Option<&Path>),
+    own: impl AsyncFnOnce() -> Result<Option<(LogStore, Identities)>>,
+) -> Result<Fetched> {
+    let stored = async || match own().await? {
+        Some((log_store, identities)) => wal::fetch(&log_store, asked, &identities).await.map(Some),
+        None => Ok(None),
+    };
+    match backrest {
+        Some(backrest) => pgbackrest::fetch(backrest, asked, segments, stored).await,
+        None => Ok(stored().await?.ok_or(AgentError::NoIdentityToTest)?),
     }
 }

@@ -14,7 +14,7 @@ use drctl_policies::{Engine, Source};
 pub use backup::backup;
 pub use handed::{Choices, HandsLog, Route};
 pub(crate) use log_archive::{
-    ArchiveVerdict, ArchivedLog, Extent, LogArchive, LogArchives, Look, Replay, Search,
+    ArchiveVerdict, ArchivedLog, Extent, LogArchive, LogArchives, Look, Replay, Search, fetch_of,
 };
 pub(crate) use pieces::Pieces;
 pub(crate) use source_engine::{Looked, Replaced, SourceEngine, StreamOptions, Streaming};

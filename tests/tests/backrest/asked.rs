@@ -6,12 +6,17 @@ use drctl_tests::cluster::{Cluster as _, give_away, list, own_place, ticks};
 
 use crate::common::Shop;
 
-/// How often pgBackRest was asked for a segment since the last time.
+/// How often pgBackRest was called with this command since the last time.
+fn called(shop: &Shop, command: &str) -> usize {
+    let text = fs::read_to_string(shop.path("calls")).unwrap();
+    text.lines().filter(|call| *call == command).count()
+}
+
+/// How often it was asked for a segment since the last time.
 fn fetched(shop: &Shop) -> usize {
-    let calls = shop.path("calls");
-    let text = fs::read_to_string(&calls).unwrap();
-    fs::write(&calls, "").unwrap();
-    text.lines().filter(|call| *call == "archive-get").count()
+    let count = called(shop, "archive-get");
+    fs::write(shop.path("calls"), "").unwrap();
+    count
 }
 
 #[test]
@@ -48,6 +53,7 @@ fn a_plan_reads_the_segments_that_decide_and_no_others() {
     let found = plan(&["--to-time", &time]);
     assert!((1..8).contains(&fetched(&shop)), "{found}");
     let _ = shop.drctl(&["status"]).ended(0);
+    assert_eq!(called(&shop, "info"), 1, "what it said serves all that is told");
     assert_eq!(fetched(&shop), 1);
     // What is shown has times from the beginning.
     let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
