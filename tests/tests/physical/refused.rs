@@ -25,9 +25,9 @@ pub(crate) fn is_told(shop: &Archiving, whose: &str) -> Value {
     assert_eq!(refused[0]["since"], told[0]["since"], "{status}");
     let doctor = shop.drctl(&["doctor"]).ended(1).json();
     let found = doctor["findings"].as_array().unwrap().iter();
-    let refused =
-        found.filter(|one| one["check"] == "source.shop.refused" && one["level"] == "bad");
-    assert_eq!(refused.count(), 1, "{doctor}");
+    let refused: Vec<_> = found.filter(|one| one["check"] == "source.shop.refused").collect();
+    assert_eq!((refused.len(), &refused[0]["level"]), (1, &"bad".into()), "{doctor}");
+    assert_eq!(refused[0]["code"], "log_refused", "{doctor}");
     told.clone()
 }
 

@@ -86,7 +86,9 @@ fn the_doctor_sees_log_that_piles_up() {
     until("a failure to archive", || {
         shop.sql("select failed_count > 0 from pg_stat_archiver") == "t"
     });
-    assert!(findings(1).contains("cannot archive 0000000100000000"), "{}", findings(1));
+    let found = findings(1);
+    assert!(found.contains("cannot archive 0000000100000000"), "{found}");
+    assert!(found.contains("\"code\":\"archiving_fails\""), "{found}");
     shop.sql("alter system set archive_command = 'true'; select pg_reload_conf()");
     // After failures the archiver sleeps for a minute, unless there is something new.
     until("the archiver to go on", || {
