@@ -85,7 +85,7 @@ async fn show(screen: Screen, planned: &Planned<'_>) {
     let (signer, digest) = (planned.signer(), &planned.digest);
     let object = json!({
         "plan": planned.plan, "digest": digest, "checks": checks, "estimate": estimate,
-        "signed_by": signer,
+        "signed_by": signer, "passed_over": planned.passed,
     });
     screen.answer("drctl.recovery-plan/1", object, || {
         plan_text(planned, &outlook, why.as_deref()) + &signed_text(signer)

@@ -13,6 +13,7 @@ use super::screen::{NAME_SHOWN, count, line};
 use crate::host::figures::{bytes, number, span};
 use crate::host::shell::word;
 use crate::host::{AgentError, zone};
+use crate::repository::Passed;
 use crate::restore::cluster::{Recovered, left_out};
 use crate::restore::recovery::{Outlook, PlanNote, Planned, Refusal};
 
@@ -137,6 +138,9 @@ pub(super) fn plan_text(planned: &Planned<'_>, outlook: &Outlook, why: Option<&s
             both(until),
             bytes(plan.loses.bytes)
         );
+    }
+    for Passed { backup, why } in &planned.passed {
+        let _ = write!(text, "\n  NEWER, and passed over: {backup}: {}", line(why));
     }
     for warning in &plan.warnings {
         let _ = write!(text, "\n  note: {}", line(&warning.to_string()));

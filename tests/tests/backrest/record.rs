@@ -3,6 +3,7 @@
 use std::fs;
 
 use drctl_tests::cluster::{Cluster as _, list, ticks};
+use drctl_tests::site::Ran;
 use serde_json::{Value, json};
 
 use crate::common::{STANZA, Shop};
@@ -279,6 +280,13 @@ fn a_backup_whose_directory_is_gone_is_good_no_more_and_the_older_one_is_used() 
     assert!(status["advice"].as_str().unwrap().contains("are gone"), "{status}");
     let doctor = shop.drctl(&["doctor", "shop"]).ended(1).json();
     assert!(doctor.to_string().contains(&said), "{doctor}");
+    let plan = ["restore", "shop", "--to-end", "--to-directory", "x", "--plan"];
+    let planned = shop.drctl(&plan).ended(0).json();
+    let passed: Vec<_> = planned["passed_over"].as_array().unwrap().iter().collect();
+    assert_eq!(passed.iter().map(|one| &one["backup"]).collect::<Vec<_>>(), [&last, &middle]);
+    let told = Ran::of(&shop.command(&plan).output().unwrap()).ended(0).out;
+    let line = format!("NEWER, and passed over: {middle}: its files ({label}) are gone");
+    assert!(told.contains(&line), "{told}");
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..5));

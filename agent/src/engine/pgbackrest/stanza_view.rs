@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use drctl_engines::backrest::{
-    ArchiveListing, BackRest, Cluster, ClusterArchive, Info, SegmentName,
+    ArchiveListing, BackRest, Backup, Cluster, ClusterArchive, Info, SegmentName,
 };
 use drctl_engines::pg::Archived;
 use drctl_model::{BackupKind, BackupSummary, External};
@@ -83,6 +83,15 @@ impl StanzaView {
     pub(crate) fn has(&self, external: &External) -> bool {
         let found = self.info.backup(&external.label);
         found.is_some_and(|backup| backup.database_id == external.database_id)
+    }
+
+    /// What to say of a backup that is listed and whose files are gone.
+    pub(crate) fn lost(&self, external: &External) -> Option<String> {
+        let is_it = |backup: &&Backup| {
+            backup.label == external.label && backup.database_id == external.database_id
+        };
+        let gone = self.info.gone.iter().find(is_it)?;
+        Some(format!("its files ({}) are gone from pgBackRest's repository", gone.label))
     }
 }
 

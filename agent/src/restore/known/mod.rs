@@ -2,6 +2,7 @@
 
 mod clusters;
 mod holes;
+mod passed;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,7 @@ use crate::engine::{ArchivedLog, Extent, LogArchive as _, Pieces};
 use crate::host::{AgentError, Setup};
 use crate::log::{LogStore, still_newer};
 use crate::repository::chain::Family;
-use crate::repository::{Memory, Repository, everything, words};
+use crate::repository::{Memory, Passed, Repository, everything, words};
 
 pub use clusters::OtherCluster;
 pub use holes::Holes;
@@ -45,6 +46,8 @@ pub struct Known {
     pub refused: Vec<String>,
     /// Those of them, and of the log that was met, that only a newer drctl reads.
     pub newer: Vec<String>,
+    /// Backups that do not count, where they stand in the log and why.
+    pub(crate) passed: Vec<(Coordinates, Passed)>,
     /// Other clusters that the source has had.
     pub others: Vec<OtherCluster>,
     /// A cluster of which there is newer log, and no base backup.
@@ -171,6 +174,7 @@ pub(crate) async fn known_beside(
     };
     let is_external = |backup: &BackupSummary| matches!(backup.kind, BackupKind::External(_));
     let apart = stanza.is_none() && summaries.iter().any(is_external);
+    let passed = passed::passed(&summaries, (source, &memory), stanza.as_deref());
     only_there(&mut summaries, stanza.as_deref());
     let archive = stanza.map(|seen| StanzaArchive::new(setup, source, seen)).transpose()?;
     let beside = archive.map(|archive| Beside { archive, want });
@@ -179,7 +183,7 @@ pub(crate) async fn known_beside(
     let signers = summaries.into_iter().map(signer).collect();
     let copies = (copies, wanted);
     let known = learn(repository, source, copies, cache, refused, beside).await?;
-    known.map(|known| Known { signers, ..known }).ok_or_else(|| {
+    known.map(|known| Known { signers, passed, ..known }).ok_or_else(|| {
         let mut text = format!("there is no base backup of `{source}` to recover from");
         if apart {
             text.push_str(
@@ -290,6 +294,7 @@ pub(super) fn assemble(system_id: u64, Copies(copies): Copies, log: ArchivedLog)
         pieces,
         refused,
         newer: Vec::new(),
+        passed: Vec::new(),
         others,
         uncopied: None,
         signers,

@@ -8,7 +8,7 @@ use crate::engine::wal::lost_log;
 use crate::engine::{LogArchives, Pieces, Replay};
 use crate::host::Setup;
 use crate::log::LogStore;
-use crate::repository::{Repository, losses};
+use crate::repository::{Passed, Repository, losses};
 use crate::restore::cluster::{forks, left_out, plan_digest};
 use crate::restore::known::{Known, known};
 use crate::restore::place::check_target;
@@ -32,6 +32,8 @@ pub struct Planned<'a> {
     pub plan: RecoveryPlan,
     /// The digest that stands for it.
     pub digest: String,
+    /// Backups that it would have begun with, and that do not count: the newest first.
+    pub passed: Vec<Passed>,
     pub(super) setup: &'a Setup,
     pub(super) repository: Repository,
     pub(super) known: Known,
@@ -74,8 +76,8 @@ pub async fn plan<'a>(
     let planned = plan_on_whole(setup, &repository, &request, &mut known, tell).await?;
     Ok(planned.map(|mut plan| {
         plan.warnings.extend(known.uncopied.map(Warning::NoCopyOf));
-        let digest = plan_digest(&plan);
-        Planned { request, plan, digest, setup, repository, known }
+        let (digest, passed) = (plan_digest(&plan), known.passed_by(&plan));
+        Planned { request, plan, digest, passed, setup, repository, known }
     }))
 }
 
@@ -101,6 +103,9 @@ async fn plan_on_whole(
         };
         if let Some(why) = repository.is_lacking(source, &planned.base).await? {
             tell(PlanNote::PassedOver(format!("the base backup {}: {why}", planned.base)));
+            let at = known.base(&planned.base).cloned();
+            let backup = planned.base.clone();
+            known.passed.extend(at.map(|at| (at, Passed { backup, why })));
             known.archive = known.archive.clone().without(&planned.base);
             continue;
         }
