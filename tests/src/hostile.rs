@@ -62,7 +62,7 @@ pub fn opened(shop: &impl Cluster, last: &str, more: &[&str]) -> (Value, TempDir
 }
 
 /// Runs SQL as the superuser of a server that was left open.
-fn asked(shop: &impl Cluster, open: &Value, sql: &str) -> Ran {
+pub(crate) fn asked(shop: &impl Cluster, open: &Value, sql: &str) -> Ran {
     let mut psql = shop.as_owner(shop.server().bin_dir().join("psql"));
     psql.args(["-XAtq", "-h", open["socket"].as_str().expect("a socket"), "-U", "postgres"]);
     Ran::of(&psql.args(["-c", sql, "postgres"]).output().expect("start psql"))

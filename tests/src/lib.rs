@@ -10,3 +10,4 @@ pub mod promises;
 pub mod servers;
 pub mod site;
 pub mod targets;
+pub mod unfit;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use drctl_engines::pg::physical::Undecided;
+use drctl_engines::pg::physical::{Undecided, UnfitSetting};
 use drctl_model::{shown, total};
 use drctl_policies::recovery::{NoPlan, RecoveryPlan, Target};
 use jiff::Timestamp;
@@ -231,7 +231,7 @@ pub(super) fn done_object(plan: &RecoveryPlan, done: &Recovered, directory: &Pat
         "replayed": done.proof.replayed, "shows": done.proof.shows, "stopped": done.proof.stopped,
         "overtaken": done.proof.overtaken, "left_out": left_out(plan), "loses": plan.loses,
         "promoted": done.promoted, "released_locks": done.released, "prepared": done.prepared,
-        "extracted": extracted,
+        "extracted": extracted, "unfit_settings": unfit_settings(&done.unfit),
         "socket": done.open.as_ref().map(|open| &open.socket),
         "directory": directory,
     })
@@ -278,6 +278,7 @@ pub(super) fn done_text(
         );
     }
     text.push_str(&undecided(&done.prepared));
+    text.push_str(&unfit_text(&done.unfit));
     for one in &done.extracted {
         let rows = total(one.rows.iter().map(|table| table.rows));
         let _ = write!(
@@ -315,6 +316,30 @@ fn undecided(prepared: &[Undecided]) -> String {
         text.push_str(
             "\n  their changes are invisible and their locks stay, until somebody who knows how \
              each ended runs COMMIT PREPARED or ROLLBACK PREPARED in its database",
+        );
+    }
+    text
+}
+
+/// Settings with which a restored cluster's server does not start here, for scripts.
+fn unfit_settings(unfit: &[UnfitSetting]) -> Vec<Value> {
+    let one = |UnfitSetting { name, file, line, why }: &UnfitSetting| json!({ "name": name, "file": file, "line": line, "why": why });
+    unfit.iter().map(one).collect()
+}
+
+/// The same for people.
+fn unfit_text(unfit: &[UnfitSetting]) -> String {
+    let mut text = String::new();
+    for one in unfit.iter().take(NAMED) {
+        let _ = write!(text, "\n  UNFIT HERE: {}", line(&one.to_string()));
+    }
+    if let Some(more) = unfit.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        let _ = write!(text, "\n  UNFIT HERE: {more} more (--json has all of them)");
+    }
+    if !unfit.is_empty() {
+        text.push_str(
+            "\n  the recovery did without these settings of the source. The cluster's own server does \
+             not start on this host until you change these lines",
         );
     }
     text

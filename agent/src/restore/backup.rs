@@ -1,10 +1,13 @@
 //! A backup restored as it is, without any log: chosen, planned, restored. A command calls it, and
 //! whatever else restores.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use drctl_engines::pg::physical::{Layout, Recovery, StopAt, made_by_own_log, prepare};
+use drctl_engines::pg::physical::{
+    Layout, Recovery, StopAt, UnfitSetting, made_by_own_log, prepare, unfit_settings,
+};
+use drctl_engines::pg::server_program;
 use drctl_model::SourceId;
 use drctl_store::Alarm;
 
@@ -164,14 +167,15 @@ pub async fn restore_backup(
     stop: &Stop,
 ) -> Result<Vec<Restored>> {
     let PlannedRestore { request, plan, setup, repository, .. } = planned;
-    let done = restore(repository, request, plan, setup.limits(), meter, stop).await;
-    let done = done.and_then(|mut done| {
-        let notes = prepare_cluster(request)?;
+    let done = async {
+        let mut done = restore(repository, request, plan, setup.limits(), meter, stop).await?;
+        let notes = prepare_cluster(request).await?;
         if let Some(last) = done.last_mut() {
             last.notes.extend(notes);
         }
         Ok(done)
-    });
+    };
+    let done: Result<_> = done.await;
     done.with_context(|| {
         format!(
             "restore {} (the source and the bucket were not touched)",
@@ -185,7 +189,7 @@ pub async fn restore_backup(
 ///
 /// # Errors
 /// [`EngineError`](drctl_engines::EngineError) where the directory cannot be written.
-fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
+async fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
     let (Destination::Cluster(directory), Some(at)) =
         (&request.destination, request.backup.manifest.kind.coordinates())
     else {
@@ -202,5 +206,22 @@ fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
     if let Some(place) = made_by_own_log(&layout, at.stop_timeline, at.start).into_iter().next() {
         return Err(AgentError::Place(place).into());
     }
-    prepare(&layout, &recovery).context("prepare the cluster")
+    let mut notes = prepare(&layout, &recovery).context("prepare the cluster")?;
+    notes.extend(unfit(request, &layout).await);
+    Ok(notes)
+}
+
+/// Settings of the cluster with which its server does not start on this host, in words.
+async fn unfit(request: &RestoreRequest, layout: &Layout) -> Vec<String> {
+    let version = request.backup.manifest.tools.get("server").map_or("", String::as_str);
+    let program = server_program(request.bin_dir.as_deref(), version).await;
+    let unfit = program.and_then(|program| {
+        let bin_dir = program.parent().unwrap_or(Path::new("/"));
+        unfit_settings(bin_dir, layout)
+    });
+    let words = |one: &UnfitSetting| format!("its server does not start on this host: {one}");
+    match unfit {
+        Ok(unfit) => unfit.iter().map(words).collect(),
+        Err(error) => vec![format!("whether its settings fit this host was not checked: {error}")],
+    }
 }

@@ -11,7 +11,7 @@ use drctl_engines::pg::physical::take_over::{
     Changes, Control, Running, TakeOver, changes, control, make, running, servers_beside, unmake,
     value_of, version_of,
 };
-use drctl_engines::pg::physical::{Layout, may_run, no_links, orphan};
+use drctl_engines::pg::physical::{Layout, is_guarded, may_run, no_links, orphan};
 use drctl_engines::pg::{PgServer, cluster_place, server_program};
 use drctl_model::SourceId;
 use drctl_policies::recovery::{Want, timeline_view};
@@ -82,7 +82,7 @@ pub async fn prepare_take_over(request: &TakeOverRequest<'_>) -> Result<TakeOver
     fit(id, &layout, state.as_ref())?;
     let server = setup.server(source)?;
     let version = version_of(&layout).unwrap_or_default();
-    let program = server_program(&server, &version).await?;
+    let program = server_program(server.bin_dir.as_deref(), &version).await?;
     let bin_dir = program.parent().context("find the server's programs")?.to_owned();
     let control = control(&bin_dir, &data)?;
     if !control.shut_down {
@@ -205,6 +205,13 @@ fn fit(source: &SourceId, layout: &Layout, state: Option<&RecoveryState>) -> Res
                     .to_owned(),
                 false => format!("pg_ctl -D {} stop", data.display()),
             }
+        ));
+    }
+    if is_guarded(layout) {
+        return refused(format!(
+            "the cluster in {} has not got its own configuration back: the `drctl restore` that broke \
+             off there, with --resume and --promote, gives it back",
+            data.display()
         ));
     }
     if let Some(state) = state {

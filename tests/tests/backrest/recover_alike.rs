@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use drctl_tests::cluster::{Cluster as _, archiving, list, ticks};
-use drctl_tests::hostile;
 use drctl_tests::promises::{
     raised_settings_are_taken_from_the_log, what_is_in_use_is_never_touched,
 };
+use drctl_tests::{hostile, unfit};
 
 use crate::common::{STANZA, Shop, walk};
 use crate::record::{backup, id, manifest};
@@ -23,6 +23,11 @@ fn an_intruders_source_runs_nothing_and_reaches_no_key_and_no_archive() {
 #[test]
 fn what_was_raised_after_the_backup_is_taken_from_the_log_of_its_archive() {
     raised_settings_are_taken_from_the_log(&mut Shop::start());
+}
+
+#[test]
+fn settings_that_this_host_cannot_take_stop_no_recovery_of_pgbackrest() {
+    unfit::stop_no_recovery(&Shop::start());
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod chain;
 mod incremental;
 
 use drctl_tests::cluster::{Cluster as _, archiving_from};
-use drctl_tests::hostile;
+use drctl_tests::{hostile, unfit};
 
 use crate::common::site;
 use crate::log::Archiving;
@@ -36,4 +36,9 @@ fn what_a_cluster_runs_at_each_login_is_not_run() {
     hostile::nothing_is_run_or_reached(&shop, &[]);
     let triggers = "select string_agg(evtname, ',') from pg_event_trigger";
     assert_eq!(shop.sql(triggers), "at_login");
+}
+
+#[test]
+fn settings_that_a_newer_server_cannot_take_here_stop_no_recovery() {
+    unfit::stop_no_recovery(&Archiving::of(archiving_from(NEWER), true, site));
 }

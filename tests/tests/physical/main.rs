@@ -38,4 +38,5 @@ mod strangers;
 mod stream;
 mod streaming;
 mod take_over;
+mod unfit;
 mod when;

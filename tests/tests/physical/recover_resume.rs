@@ -26,7 +26,7 @@ fn new_place() -> (tempfile::TempDir, PathBuf, String) {
 
 /// Kills drctl at a named step.
 #[track_caller]
-fn killed(shop: &Archiving, arguments: &[&str], step: &str) {
+pub(crate) fn killed(shop: &Archiving, arguments: &[&str], step: &str) {
     killed_in(shop, arguments, step, &std::env::temp_dir());
 }
 
@@ -239,6 +239,9 @@ fn commits_that_came_between_the_proof_and_a_promotion_are_not_taken_for_proven(
     // It is given the plan's log and no more; told otherwise, it goes on with log that comes.
     shop.tick(41..46);
     shop.archived();
+    for name in ["postgresql.conf", "postgresql.auto.conf"] {
+        fs::rename(path.join(format!("{name}.source")), data.join(name)).unwrap();
+    }
     let auto = data.join("postgresql.auto.conf");
     let lines = fs::read_to_string(&auto).unwrap();
     let more = |line: &str| match line.strip_suffix(".'") {
@@ -249,7 +252,6 @@ fn commits_that_came_between_the_proof_and_a_promotion_are_not_taken_for_proven(
     assert_ne!(changed, lines);
     fs::write(&auto, changed).unwrap();
     // Somebody starts one by hand, which goes on with log that comes, and opens it.
-    fs::rename(data.join("postgresql.conf.source"), data.join("postgresql.conf")).unwrap();
     let mut by_hand = Postgres::builder().data(&data).start();
     let rows = || by_hand.psql("postgres", "select count(*) from ticks");
     until("the later log to be replayed", || rows() == "45");

@@ -15,6 +15,7 @@ pub(crate) mod stanza_base;
 mod state;
 mod take;
 mod target_reached;
+mod unfit;
 mod watch;
 mod whose;
 
@@ -24,7 +25,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::boxed::Boxes;
 use drctl_engines::pg::physical::{
-    Layout, PickedTable, Recovering, Recovery, Surroundings, Undecided, prepare,
+    Layout, PickedTable, Recovering, Recovery, Surroundings, Undecided, UnfitSetting, prepare,
 };
 use drctl_model::{Lsn, TableRows};
 use drctl_policies::recovery::RecoveryPlan;
@@ -96,6 +97,8 @@ pub struct Recovered {
     pub open: Option<Opened>,
     /// The tables that were taken out.
     pub extracted: Vec<Extracted>,
+    /// Settings of its own with which its server does not start on this host.
+    pub unfit: Vec<UnfitSetting>,
 }
 
 /// How a server that was left open is reached.
@@ -118,6 +121,7 @@ impl Recovered {
             prepared: Vec::new(),
             open: None,
             extracted: Vec::new(),
+            unfit: Vec::new(),
         }
     }
 }
@@ -196,7 +200,7 @@ pub async fn recover(
     };
     let given = Given { around: &around, serving: &serving };
     if let Some(done) = own::already(request, state, &layout, (&given, meter)).await? {
-        return Ok(done);
+        return Ok(Recovered { unfit: unfit::unfit(request, &layout), ..done });
     }
     let recovery = Recovery {
         restore_command: restore_command(request, base.segment_size.bytes())?,
@@ -206,10 +210,25 @@ pub async fn recover(
     prepare(&layout, &recovery).context("prepare the cluster")?;
     note_stanza(request)?;
     leave_history(request, &layout)?;
+    // Before hours of replay: whoever is to start it afterwards may need as long to decide.
+    let unfit = unfit::told(request, &layout);
+    let done = replayed(request, state, (&serving, &mut around), meter, stop).await?;
+    Ok(Recovered { unfit, ..done })
+}
+
+/// The log replayed, proven, and what was chosen done.
+async fn replayed(
+    request: &RecoverRequest<'_>,
+    state: &mut RecoveryState,
+    (serving, around): (&Serving<'_>, &mut Surroundings<'_>),
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<Recovered> {
+    let layout = Layout::new(&request.directory);
     for _ in 0..STARTS {
         around.led = serving.spaces().led();
         meter.label("starting the restored server");
-        let mut server = Recovering::start(&layout, &request.bin_dir, &request.user, &around)?;
+        let mut server = Recovering::start(&layout, &request.bin_dir, &request.user, around)?;
         // Until all is left: a question that is cut off before ends the server.
         let mut answers = std::pin::pin!(serving.run());
         let done = tokio::select! {
@@ -233,7 +252,7 @@ pub async fn recover(
             Err(error) => Err(serving.blamed(error)),
         };
         return tokio::select! {
-            ended = choose::end(server, request, &serving, done) => ended,
+            ended = choose::end(server, request, serving, done) => ended,
             never = answers => match never {},
         };
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::boxed::{Boxes, look_for_box};
-use drctl_engines::pg::physical::{HostReport, check_host, may_run, room_for_sockets};
+use drctl_engines::pg::physical::{HostReport, check_host, may_load, may_run, room_for_sockets};
 use drctl_engines::pg::server_program;
 use drctl_model::{ClusterNeeds, External, shown, total};
 use drctl_store::{Identities, open_facts};
@@ -103,8 +103,9 @@ pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
     let by_tools = matches!(request.then, Choice::Open | Choice::Extract(_));
     room_for_sockets(by_tools)?;
     let server = setup.server(setup.source(request.source.as_str())?.1)?;
-    let program = server_program(&server, &version).await?;
+    let program = server_program(server.bin_dir.as_deref(), &version).await?;
     let bin_dir = program.parent().context("find the server's programs")?.to_owned();
+    may_load(&bin_dir)?;
     let boxes = boxes(request.without_box).await?;
     let begun = if request.resume { kept(directory)? } else { None };
     let external = backup.manifest.kind.external().cloned();

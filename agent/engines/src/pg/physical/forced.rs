@@ -1,6 +1,9 @@
 //! Settings of the server that replays: all that our sessions and the recovery rely on is said by
 //! us, whatever the cluster's own configuration says. That is the source's, and may be an
-//! intruder's: what it names to be loaded or run is not loaded and not run here.
+//! intruder's: what it names to be loaded or run is not loaded and not run here. It was made for another
+//! host, too: what this one cannot take keeps no recovery from its end.
+
+use super::conf;
 
 /// From which major version on, and up to which, there is a setting.
 type Majors = std::ops::RangeInclusive<u32>;
@@ -136,6 +139,31 @@ pub(super) fn session_options(major: u32) -> Vec<String> {
     vec![more, all]
 }
 
+/// What the server that replays reads of the cluster's `postgresql.auto.conf`: where it is to stop, which
+/// drctl has written there, and settings of libraries, which one that is loaded by its name may need. A
+/// value of any other setting keeps a server from starting where the host cannot take it, also if the
+/// command line has another one. The last of a name, as PostgreSQL takes it.
+pub(super) fn of_instance(text: &str) -> String {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for (name, value) in text.lines().filter_map(conf::setting) {
+        if name.starts_with("recovery_target") || is_a_librarys(&name) {
+            found.retain(|(known, _)| *known != name);
+            found.push((name, value));
+        }
+    }
+    found.iter().map(|(name, value)| conf::line(name, value)).collect()
+}
+
+/// Whether it is the name of a setting that only a library has: two words, a dot between them. Its value
+/// is looked at by nobody but the library.
+pub(super) fn is_a_librarys(name: &str) -> bool {
+    let is_word = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
+    };
+    name.split_once('.').is_some_and(|(library, own)| is_word(library) && is_word(own))
+}
+
 /// Sizes that the source was given and that a replay is as fast as: numbers, and nothing that names
 /// anything.
 const SIZES: &[&str] = &[
@@ -222,6 +250,14 @@ mod tests {
                 assert_eq!(forced.get(name), Some(&value), "{major}: {name}");
             }
         }
+    }
+
+    #[test]
+    fn of_an_instance_no_setting_is_read_that_a_host_could_refuse() {
+        let auto = "lc_time = 'xx_XX'\nmax_stack_depth = 1GB\n\
+                    recovery_target_lsn = ''\nPgAudit.Log = 'all'\na-b.c = 1\nx.y.z = 1\n.z = 1\n\
+                    recovery_target_lsn = '0/5'\ninclude 'x.conf'\nrecovery_prefetch = maybe\n";
+        assert_eq!(of_instance(auto), "pgaudit.log = 'all'\nrecovery_target_lsn = '0/5'\n");
     }
 
     #[test]

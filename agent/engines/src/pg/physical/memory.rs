@@ -126,6 +126,30 @@ fn bytes(value: &str, unit: u64) -> Option<u64> {
     Some(number.saturating_mul(unit))
 }
 
+/// What a server takes when it starts whatever it does, and the bytes of a number without a unit; of locks
+/// those that a small one has for each.
+const AT_ONCE: [(&str, u64); 4] = [
+    ("shared_buffers", 8192),
+    ("min_dynamic_shared_memory", 1 << 20),
+    ("max_locks_per_transaction", 10_000),
+    ("max_pred_locks_per_transaction", 10_000),
+];
+
+/// Why no server starts here with a setting: it is more than this host has, whatever else ends.
+pub(super) fn beyond(name: &str, value: &str) -> Option<String> {
+    let (_, unit) = AT_ONCE.iter().find(|(known, _)| *known == name)?;
+    let (asked, whole) = (bytes(value.trim(), *unit)?, whole()?);
+    (asked > whole)
+        .then(|| format!("{value} is too much: this host has {} MiB of memory", whole >> 20))
+}
+
+/// How many huge pages the kernel keeps.
+pub(super) fn huge_pages() -> Option<u64> {
+    let memory = read(Path::new(MEMORY));
+    let told = memory.lines().find_map(|line| line.strip_prefix("HugePages_Total:"))?;
+    told.trim().parse().ok()
+}
+
 /// Whether a server says that it gets no memory when it starts (`sysv_shmem.c`, `dsm_impl.c`).
 pub(super) fn is_short(words: &str) -> bool {
     let told = ["could not map anonymous shared memory", "could not create shared memory segment"];
@@ -162,6 +186,21 @@ mod tests {
         assert_eq!(told(text, "MemAvailable"), Some(8_192_000 * 1024));
         assert_eq!(told("MemTotal: 5 kB\n", "MemAvailable"), None);
         assert!(available().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(huge_pages().is_some());
+    }
+
+    #[test]
+    fn what_no_server_here_can_be_given_is_told() {
+        for (name, value, told) in [
+            ("shared_buffers", "4000TB", true),
+            ("shared_buffers", "16384", false),
+            ("min_dynamic_shared_memory", "2000000000", true),
+            ("max_pred_locks_per_transaction", "2000000000", true),
+            ("max_pred_locks_per_transaction", "64", false),
+            ("work_mem", "4000TB", false),
+        ] {
+            assert_eq!(beyond(name, value).is_some(), told, "{name} = {value}");
+        }
     }
 
     #[test]

@@ -10,10 +10,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::{Instant, sleep};
 
 use super::Layout;
+use super::guard::unguard;
 use super::links::no_links;
 use super::places::{settle, unbox};
 use super::private::{forget, sweep_one};
-use super::surroundings::{read_plain, unguard};
+use super::surroundings::read_plain;
 use crate::common::EngineError;
 
 /// How often it is looked whether it is gone.
@@ -158,7 +159,7 @@ pub async fn end_orphan(layout: &Layout, patience: Duration) -> Result<bool, Eng
 }
 
 /// Takes a cluster on which no server runs out of its box, if it is in one: its tablespaces are where
-/// its links say, and its configuration is its own. There are no other links in it.
+/// its links say. Boxed or not, its configuration is its own then. There are no other links in it.
 ///
 /// # Errors
 /// [`EngineError::Config`] for tablespaces that lead elsewhere, and for links that no base backup

@@ -12,13 +12,15 @@ use tokio::process::Child;
 use super::Layout;
 use super::ask::Answers;
 use super::forced::{forced, session_options, sizes};
-use super::memory::{available, smaller};
+use super::guard::{guard, unguard};
+use super::memory::{Smaller, available, smaller};
 use super::names::superusers;
 use super::orphan::{SOCKETS, note_own, out_of_the_box, server_of, sockets};
 use super::places::settle;
 use super::private::Private;
 use super::settings::source_settings;
 use super::surroundings::{Surroundings, read_plain};
+use super::unfit::taken;
 use crate::common::EngineError;
 use crate::pg::server::PgServer;
 use crate::pg::server::major_of;
@@ -60,6 +62,18 @@ pub fn may_run() -> Result<(), EngineError> {
     Err(EngineError::Config(text.to_owned()))
 }
 
+/// What of these sizes this host cannot give, made to fit; the operator is told.
+fn made_smaller(sizes: &str) -> Vec<(&'static str, String)> {
+    let told = |one: Smaller| {
+        let says = one.says;
+        tracing::warn!(
+            "{says}; lower it in the configuration before you start the cluster by hand"
+        );
+        (one.name, one.value)
+    };
+    smaller(sizes, available()).into_iter().map(told).collect()
+}
+
 impl Recovering {
     /// Starts the server of an extracted cluster; it listens on no address.
     ///
@@ -82,7 +96,7 @@ impl Recovering {
         let others = superusers(&data);
         let roles: Vec<&str> =
             [user].into_iter().chain(others.iter().map(String::as_str)).collect();
-        let sizes = sizes(&own);
+        let sizes = taken(bin_dir, &sizes(&own))?;
         let private = Private::make(&roles, &sizes)?;
         let at = private.path();
         note_own(layout, at)?;
@@ -94,8 +108,8 @@ impl Recovering {
         let mut settings = vec![
             ("port", PORT.to_string()),
             (SOCKETS, sockets(at)),
-            // The source's own configuration is not read: it may name the source's own places, and
-            // what an intruder there wants to be run.
+            // The source's own configuration is not read: it may name the source's own places, what
+            // an intruder there wants to be run, and what this host cannot take.
             ("config_file", shown(&private.file("postgresql.conf"))),
             ("data_directory", shown(&data)),
             ("external_pid_file", shown(&private.file("server.pid"))),
@@ -106,19 +120,14 @@ impl Recovering {
         ];
         settings.extend(forced(major).map(|(name, value)| (name, value.to_owned())));
         settings.extend(source_settings(bin_dir, &data));
-        for one in smaller(&sizes, available()) {
-            let says = one.says;
-            tracing::warn!(
-                "{says}; lower it in the configuration before you start the cluster by \
-                            hand"
-            );
-            settings.push((one.name, one.value));
-        }
+        settings.extend(made_smaller(&sizes));
         let mut arguments = vec!["-D".to_owned(), shown(&data)];
         for (name, value) in settings {
             arguments.extend(["-c".to_owned(), format!("{name}={value}")]);
         }
-        let child = around.start((layout, bin_dir, &private), &arguments, out)?;
+        let child = guard(layout)
+            .and_then(|()| around.start((layout, bin_dir, &private), &arguments, out))
+            .inspect_err(|_| drop(unguard(layout)))?;
         let server = PgServer {
             host: at.display().to_string(),
             port: PORT,

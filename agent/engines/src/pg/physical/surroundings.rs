@@ -1,8 +1,8 @@
 //! Where the server of a restored cluster runs, and what it is given there.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::Read as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -67,7 +67,6 @@ impl Surroundings<'_> {
             Some(boxes) => {
                 let wanted = self.wanted(layout, bin_dir, private)?;
                 self.lead(layout)?;
-                guard(layout)?;
                 boxes.command((&layout.box_root(), &wanted, !self.outlives), &postgres)?
             }
             None => Command::new(postgres),
@@ -154,56 +153,4 @@ pub(super) fn read_plain(path: &Path) -> Option<String> {
     let mut text = Vec::new();
     open_plain(path)?.take(MOST).read_to_end(&mut text).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// The cluster's own configuration while a server runs on it in a box.
-const SOURCE: &str = "postgresql.conf.source";
-
-/// What stands in its place. A server that was started beside the box would not see the one in it:
-/// neither its number nor its shared memory are of this host.
-const GUARD: &str = "# drctl recovers this cluster in a box: only drctl may start a server on it now.\n\
-                     # Go on with the same `drctl restore` and --resume: that stops it.\n\
-                     drctl_recovers_this_cluster_in_a_box_go_on_with_resume = on\n";
-
-/// Keeps others from starting a server on the cluster.
-fn guard(layout: &Layout) -> Result<(), EngineError> {
-    let (conf, source) = (layout.data().join("postgresql.conf"), layout.data().join(SOURCE));
-    let put = || {
-        fs::rename(&conf, &source)?;
-        let mut options = File::options();
-        let file = options.write(true).create_new(true).mode(0o600).open(&conf);
-        file.and_then(|mut file| std::io::Write::write_all(&mut file, GUARD.as_bytes()))
-    };
-    put().map_err(EngineError::io(format!("keep others from {}", layout.data().display())))
-}
-
-/// Gives the cluster its configuration back, where it was taken.
-pub(super) fn unguard(layout: &Layout) -> Result<(), EngineError> {
-    let (conf, source) = (layout.data().join("postgresql.conf"), layout.data().join(SOURCE));
-    match fs::rename(&source, &conf) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        renamed => renamed.map_err(EngineError::io(format!("put back {}", conf.display()))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_guarded_cluster_gets_its_configuration_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(folder.path());
-        fs::create_dir(layout.data()).unwrap();
-        let conf = layout.data().join("postgresql.conf");
-        fs::write(&conf, "work_mem = '5MB'\n").unwrap();
-        guard(&layout).unwrap();
-        assert_eq!(read_plain(&conf).as_deref(), Some(GUARD));
-        for _ in 0..2 {
-            unguard(&layout).unwrap();
-            assert_eq!(read_plain(&conf).as_deref(), Some("work_mem = '5MB'\n"));
-        }
-        std::os::unix::fs::symlink(&conf, layout.data().join("link")).unwrap();
-        assert_eq!(read_plain(&layout.data().join("link")), None);
-    }
 }

@@ -76,12 +76,12 @@ async fn find_in(
     })
 }
 
-/// The server's own program for a version.
+/// The server's own program for a version; in `bin_dir` alone where one is given.
 ///
 /// # Errors
 /// [`ServerError::ToolMissing`], [`ServerError::VersionMismatch`].
-pub async fn server_program(server: &PgServer, version: &str) -> Result<PathBuf, EngineError> {
-    Ok(find(server, "postgres", version).await?.path)
+pub async fn server_program(bin_dir: Option<&Path>, version: &str) -> Result<PathBuf, EngineError> {
+    Ok(find_in(bin_dir, "postgres", version).await?.path)
 }
 
 /// The program that combines the backups of a chain, for the version of the server that they are
