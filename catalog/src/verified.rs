@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use drctl_model::{BackupId, Digest, Fault as Found, SourceId, Verification, bad};
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
@@ -69,7 +70,7 @@ pub struct Look {
 pub type Looks = BTreeMap<(SourceId, Subject), Vec<Verification>>;
 
 impl Catalog {
-    /// Remembers what was found, all of it or nothing. Of a backup that the catalog knows by another
+    /// Remembers what was found, all of it or nothing: as found after all that is remembered of the same. Of a backup that the catalog knows by another
     /// manifest, or not at all, nothing is remembered.
     ///
     /// # Errors
@@ -112,7 +113,19 @@ fn put(connection: &Connection, look: &Look) -> Result<(), Fault> {
         }
         Subject::Log | Subject::Stanza => String::new(),
     };
+    earlier(connection, look)?;
     insert(connection, look, &digest)
+}
+
+/// Who looked at the same before looked earlier, whatever the clock said then: one that was ahead would
+/// clear, or outlive, what is found now.
+fn earlier(connection: &Connection, look: &Look) -> Result<(), Fault> {
+    let now = look.found.at;
+    let before = now.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MIN);
+    let sql = "UPDATE verified SET at = ?3 WHERE source = ?1 AND what = ?2 AND at > ?4";
+    let of = [look.source.as_str(), look.subject.text(), &time(before), &time(now)];
+    connection.execute(sql, of)?;
+    Ok(())
 }
 
 /// Puts a look with the digest of the manifest that it was of.

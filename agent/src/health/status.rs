@@ -221,8 +221,8 @@ async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timesta
     status.age = dated.map(|good| now.duration_since(good.taken()));
     status.newest_good = dated.or_else(|| newest(counts.iter().copied())).cloned();
     status.lost_good = Some(lost);
-    status.bad =
-        told(&memory, &status.source, status.newest_good.as_ref().map(|good| good.started));
+    let anew = status.newest_good.as_ref().map(|good| good.started);
+    status.bad = told(&memory, &status.source, anew.filter(|begun| *begun <= horizon));
     Ok(())
 }
 
@@ -307,7 +307,8 @@ async fn one(
     let unfinished = last_job.as_ref().is_some_and(|job| !job.state.is_final());
     let running = unfinished.then(|| is_held(&setup.config.paths.state_dir, id)).flatten();
     let memory = Memory::of(catalog, Some(id)).await?;
-    let bad = told(&memory, id, newest_good.as_ref().map(|good| good.started));
+    let anew = newest_good.as_ref().map(|good| good.started).filter(|begun| *begun <= horizon);
+    let bad = told(&memory, id, anew);
     let met = catalog.findings(Some(id)).await?;
     Ok(SourceStatus {
         source: id.clone(),
