@@ -253,11 +253,9 @@ fn newest_good(
     // The newest comes first.
     let place = |id: &BackupId| all.binary_search_by(|probe| id.cmp(&probe.backup));
     let looks = verified::list(connection, Some(source), trust)?;
+    // One that is based on a bad one is bad itself.
     let is_bad = |id: &BackupId| verified::is_bad(&looks, source, id);
-    let find = |id: &BackupId| {
-        let at = if is_bad(id) { None } else { place(id).ok() };
-        all.get(at?)
-    };
+    let find = |id: &BackupId| all.get(place(id).ok()?);
     let gone = expired::list(connection, Some(source))?;
     let is_there =
         |backup: &BackupSummary| !gone.contains_key(&(source.clone(), backup.backup.clone()));

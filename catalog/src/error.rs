@@ -336,18 +336,6 @@ impl Fault {
         }
     }
 
-    /// Whether somebody else had the catalog for too long.
-    pub(crate) fn is_busy(&self) -> bool {
-        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
-        match self {
-            Fault::Busy(_) | Fault::Said(CatalogError::Busy { .. }) => true,
-            Fault::Sqlite(error) => {
-                matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
-            }
-            _ => false,
-        }
-    }
-
     pub(crate) fn at(self, path: &Path) -> CatalogError {
         let path = path.to_owned();
         match self {

@@ -41,16 +41,6 @@ impl Catalog {
         .await
     }
 
-    /// The number of the job that each note is of, where it is known here.
-    ///
-    /// # Errors
-    /// As [`unfinished_jobs`](Self::unfinished_jobs).
-    pub async fn known_jobs(&self, notes: &[JobNote]) -> Result<Vec<Option<JobId>>, CatalogError> {
-        let notes = notes.to_vec();
-        self.call(move |connection| notes.iter().map(|note| known(connection, note)).collect())
-            .await
-    }
-
     /// Ends a job whose process is gone; one that has ended meanwhile stays as it ended.
     ///
     /// # Errors

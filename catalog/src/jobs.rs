@@ -60,8 +60,7 @@ impl Catalog {
         .await
     }
 
-    /// Puts the row of a backup and ends its job as committed, both or neither. Where the log could not
-    /// be told that everything was stored, the manifest tells it.
+    /// Puts the row of a backup and ends its job as committed, both or neither.
     ///
     /// # Errors
     /// [`JobMismatch`](CatalogError::JobMismatch) when the job is that of another attempt,
@@ -102,10 +101,6 @@ impl Catalog {
         let (backup, hook) = (backup.clone(), self.hook);
         self.call(move |connection| {
             let transaction = write(connection)?;
-            if load(&transaction, job)?.job()?.state == JobState::Running {
-                let stored = JobEvent::Stored { plain_bytes: backup.plain_bytes };
-                append(&transaction, job, at, &stored)?;
-            }
             let (began, _) = append(&transaction, job, at, &event)?;
             let id = began.backup.ok_or(CatalogError::UnknownJob(job))?;
             if (&began.source, &id) != (&backup.source, &backup.backup) {

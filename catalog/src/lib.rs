@@ -203,6 +203,6 @@ impl Catalog {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, CatalogError> {
-        self.worker.call(move |home| home.work(work)).await
+        self.worker.call(move |home| work(&mut home.connection)).await
     }
 }

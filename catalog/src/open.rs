@@ -22,33 +22,6 @@ pub(crate) const PATIENCE: Duration =
 pub(crate) struct Home {
     pub(crate) connection: Connection,
     _lock: Option<File>,
-    patience: Duration,
-    /// When somebody else had the catalog for longer than that.
-    busy: Option<Instant>,
-}
-
-impl Home {
-    fn new(connection: Connection, lock: Option<File>, patience: Duration) -> Self {
-        Home { connection, _lock: lock, patience, busy: None }
-    }
-
-    /// Works with it. Who has just waited in vain waits for a tenth of that only: a command makes
-    /// several calls, and is not held up by each.
-    pub(crate) fn work<T>(
-        &mut self,
-        work: impl FnOnce(&mut Connection) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        if self.busy.is_some_and(|at| at.elapsed() > 2 * self.patience) {
-            self.busy = None;
-            self.connection.busy_timeout(self.patience)?;
-        }
-        let done = work(&mut self.connection);
-        if done.as_ref().is_err_and(Fault::is_busy) {
-            self.busy = Some(Instant::now());
-            self.connection.busy_timeout(self.patience / 10)?;
-        }
-        done
-    }
 }
 
 /// Opens for reading and writing; makes the file where there is none. Waits for others for as long as
@@ -70,7 +43,7 @@ pub(crate) fn read_write(path: &Path, patience: Duration) -> Result<Home, Fault>
         return Err(Fault::Io { verb: "open", source });
     }
     schema::migrate(&mut connection, STEPS)?;
-    Ok(Home::new(connection, Some(lock), patience))
+    Ok(Home { connection, _lock: Some(lock) })
 }
 
 /// Opens an existing catalog for reading, also while another process writes to it.
@@ -93,7 +66,7 @@ pub(crate) fn read_only(path: &Path, patience: Duration) -> Result<Home, Fault> 
         Err(fault) if wants_room(&fault) => from_image(path).map_err(|_| fault)?,
         looked => looked?,
     };
-    Ok(Home::new(connection, lock, PATIENCE))
+    Ok(Home { connection, _lock: lock })
 }
 
 fn look(path: &Path) -> Result<Connection, Fault> {
@@ -114,7 +87,7 @@ fn look(path: &Path) -> Result<Connection, Fault> {
 /// Opens one in memory: what is written to it is lost.
 pub(crate) fn in_memory(path: &Path) -> Result<Home, Fault> {
     regular(path)?;
-    Ok(Home::new(from_image(path)?, None, PATIENCE))
+    Ok(Home { connection: from_image(path)?, _lock: None })
 }
 
 /// The same in memory, of the present version whatever it was.

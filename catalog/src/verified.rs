@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use drctl_model::{BackupId, Digest, Fault as Found, SourceId, Verification, bad};
-use jiff::{SignedDuration, Timestamp};
+use drctl_model::{
+    BackupId, BackupSummary, Digest, Fault as Found, SourceId, Verification, bad, based_on,
+    standing,
+};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use crate::error::Fault;
 use crate::rows::{all, bad_json, parsed, time};
 use crate::schema::write;
-use crate::{Catalog, CatalogError};
+use crate::{Catalog, CatalogError, backups};
 
 /// How many problems of one look are kept.
 const KEPT: usize = 20;
@@ -70,7 +72,7 @@ pub struct Look {
 pub type Looks = BTreeMap<(SourceId, Subject), Vec<Verification>>;
 
 impl Catalog {
-    /// Remembers what was found, all of it or nothing: as found after all that is remembered of the same. Of a backup that the catalog knows by another
+    /// Remembers what was found, all of it or nothing. Of a backup that the catalog knows by another
     /// manifest, or not at all, nothing is remembered.
     ///
     /// # Errors
@@ -88,7 +90,8 @@ impl Catalog {
         .await
     }
 
-    /// What was found of one source or of all.
+    /// What was found of one source or of all; of a backup that is based on a bad one what was found of
+    /// that.
     ///
     /// # Errors
     /// As [`backups`](Self::backups).
@@ -113,19 +116,7 @@ fn put(connection: &Connection, look: &Look) -> Result<(), Fault> {
         }
         Subject::Log | Subject::Stanza => String::new(),
     };
-    earlier(connection, look)?;
     insert(connection, look, &digest)
-}
-
-/// Who looked at the same before looked earlier, whatever the clock said then: one that was ahead would
-/// clear, or outlive, what is found now.
-fn earlier(connection: &Connection, look: &Look) -> Result<(), Fault> {
-    let now = look.found.at;
-    let before = now.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MIN);
-    let sql = "UPDATE verified SET at = ?3 WHERE source = ?1 AND what = ?2 AND at > ?4";
-    let of = [look.source.as_str(), look.subject.text(), &time(before), &time(now)];
-    connection.execute(sql, of)?;
-    Ok(())
 }
 
 /// Puts a look with the digest of the manifest that it was of.
@@ -187,7 +178,35 @@ pub(crate) fn list(
         }
         looks.entry((look.source, look.subject)).or_default().push(look.found);
     }
+    hand_down(connection, source, &mut looks)?;
     Ok(looks)
+}
+
+/// What is wrong with a backup is wrong with those that are based on it. Only a look at that one clears
+/// it: none at them.
+fn hand_down(
+    connection: &Connection,
+    source: Option<&SourceId>,
+    looks: &mut Looks,
+) -> Result<(), Fault> {
+    let is_backup = |subject: &Subject| matches!(subject, Subject::Backup(_));
+    if !looks.iter().any(|((_, subject), looks)| is_backup(subject) && bad(looks).is_some()) {
+        return Ok(());
+    }
+    let all = backups::list(connection, source)?;
+    let found = based_on(&all, |one| is_bad(looks, &one.source, &one.backup));
+    let name = |of: &BackupSummary| (of.source.clone(), Subject::Backup(of.backup.clone()));
+    let inherited = found.into_iter().map(|(child, on)| {
+        let theirs = looks.get(&name(on)).map(Vec::as_slice).unwrap_or_default();
+        let mut theirs: Vec<Verification> = standing(theirs).cloned().collect();
+        for fault in theirs.iter_mut().flat_map(|look| &mut look.problems) {
+            fault.message = format!("it is based on {}: {}", on.backup, fault.message);
+        }
+        (name(child), theirs)
+    });
+    let inherited: Vec<_> = inherited.collect();
+    looks.extend(inherited);
+    Ok(())
 }
 
 /// Takes all over that can be read of another catalog's; whether that was all.

@@ -1,8 +1,10 @@
 //! Chains of backups: an incremental one is based on another, and so on down to a full one.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::iter::successors;
 
-use crate::{BackupId, BackupKind, BackupSummary, shown};
+use crate::{BackupId, BackupKind, BackupSummary, External, SourceId, shown};
 
 /// The most backups in a chain, the full one among them: all are extracted at once to be
 /// restored.
@@ -117,6 +119,43 @@ pub fn chain<'a>(
     Ok(links)
 }
 
+/// The backups that are based, however far down, on one of which `is_bad` holds, and which are not such
+/// themselves; each with what it is based on. Whichever engine made them: neither counts without the other.
+pub fn based_on<'a>(
+    all: &'a [BackupSummary],
+    is_bad: impl Fn(&BackupSummary) -> bool,
+) -> Vec<(&'a BackupSummary, &'a BackupSummary)> {
+    let bad: Vec<&BackupSummary> = all.iter().filter(|one| is_bad(one)).collect();
+    if bad.is_empty() {
+        return Vec::new();
+    }
+    let names = all.iter().map(|one| ((&one.source, &one.backup), one));
+    let names: BTreeMap<(&SourceId, &BackupId), &BackupSummary> = names.collect();
+    let below = |child: &&'a BackupSummary| {
+        names.get(&(&child.source, &child.kind.parent()?.backup)).copied()
+    };
+    let of = |child: &'a BackupSummary| {
+        let on = match child.kind.external() {
+            Some(external) => bad.iter().copied().find(|one| {
+                let files = one.kind.external().filter(|_| one.source == child.source);
+                files.is_some_and(|files| external.needs(files))
+            }),
+            None => successors(Some(child), below).take(MAX_CHAIN).skip(1).find(|one| is_bad(one)),
+        };
+        Some((child, on?))
+    };
+    all.iter().filter(|one| !is_bad(one)).filter_map(of).collect()
+}
+
+impl External {
+    /// Whether it needs files of another one in the same repository.
+    fn needs(&self, other: &External) -> bool {
+        let place = |one: &External| (one.at.system_id, one.stanza.clone(), one.repo);
+        let mut labels = self.prior.iter().chain(&self.references);
+        place(self) == place(other) && labels.any(|label| *label == other.label)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +246,59 @@ mod tests {
             let said = links(&all).unwrap_err().to_string();
             assert!(said.contains(word), "{word}: {said}");
         }
+    }
+
+    /// What pgBackRest keeps: `label` needs the files of others.
+    fn kept(n: u8, repo: u32, label: &str, references: &[&str]) -> BackupSummary {
+        let external = External {
+            tool: crate::PGBACKREST.into(),
+            stanza: "main".into(),
+            repo,
+            label: label.into(),
+            backup_type: crate::ExternalType::Full,
+            prior: None,
+            references: references.iter().map(|label| (*label).into()).collect(),
+            wal: (String::new(), String::new()),
+            database_id: 1,
+            origin: crate::Origin::Drctl,
+            page_errors: false,
+            cipher: "none".into(),
+            bytes: 0,
+            delta_bytes: 0,
+            repository_bytes: None,
+            version: String::new(),
+            format: 5,
+            at: at(100, 200),
+        };
+        copy(n, BackupKind::External(Box::new(external)))
+    }
+
+    #[test]
+    fn what_is_based_on_something_bad_is_named_whoever_made_it() {
+        let named = |all: &[BackupSummary], bad: u8| -> Vec<(BackupId, BackupId)> {
+            let found = based_on(all, |one| one.backup == id(bad));
+            found.into_iter().map(|(one, on)| (one.backup.clone(), on.backup.clone())).collect()
+        };
+        let own = three();
+        assert_eq!(named(&own, 1), [(id(2), id(1)), (id(3), id(1))]);
+        assert_eq!(named(&own, 2), [(id(3), id(2))]);
+        assert_eq!(named(&own, 3), []);
+        let other = BackupSummary { source: "blog".parse().unwrap(), ..own[1].clone() };
+        assert_eq!(named(&[own[0].clone(), other], 1), [], "of another source");
+        let mut theirs = [
+            kept(1, 1, "F", &[]),
+            kept(2, 1, "F_D", &["F"]),
+            kept(3, 1, "F_I", &["F", "F_D"]),
+            kept(4, 2, "F_J", &["F"]),
+            kept(5, 1, "G", &[]),
+        ];
+        assert_eq!(named(&theirs, 1), [(id(2), id(1)), (id(3), id(1))]);
+        assert_eq!(named(&theirs, 2), [(id(3), id(2))]);
+        theirs[2].source = "blog".parse().unwrap();
+        assert_eq!(named(&theirs, 2), []);
+        let round = [on(1, 2, at(100, 100)), on(2, 1, at(100, 100))];
+        assert_eq!(named(&round, 9), [], "it ends");
+        assert_eq!(named(&round, 2), [(id(1), id(2))]);
     }
 
     #[test]

@@ -312,11 +312,7 @@ pub struct JobNote {
     /// Of a backup: the attempt's identifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupId>,
-    /// Which of the jobs that are noted was begun later: the one with the greater number, whatever the
-    /// clock said. None where it is not known: before all that have one.
-    #[serde(default)]
-    pub order: u64,
-    /// When it began, by the host's clock.
+    /// When it began.
     pub started: Timestamp,
     /// When and how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -443,7 +439,6 @@ mod tests {
             kind,
             source: "shop".parse().unwrap(),
             backup: None,
-            order: 3,
             started: Timestamp::UNIX_EPOCH,
             ended,
         };

@@ -41,7 +41,7 @@ mod wal_notes;
 mod wal_place;
 
 pub use acceptance::Acceptance;
-pub use chain::{ChainError, MAX_CHAIN, chain, follows};
+pub use chain::{ChainError, MAX_CHAIN, based_on, chain, follows};
 pub use classified::{Class, Classified};
 pub use clock::{Clock, SystemClock};
 pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension, TableFile};

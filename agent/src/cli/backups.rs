@@ -94,7 +94,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     let losses = Losses::of(setup, &catalog, &found, source.as_ref()).await?;
     let mut newer = catalog.newer(source.as_ref()).await?;
     newer.extend(losses.newer.clone());
-    let family = Family::of(&found);
+    let family = Family::of(found.iter().filter(|backup| !losses.took(backup)));
     let judged: Vec<Judged<'_>> = found
         .iter()
         .map(|backup| {

@@ -11,7 +11,7 @@ use super::screen::{Screen, TEXT_SHOWN};
 use crate::host::{AgentError, Exit, Failure, Setup};
 use crate::repository::findings::{behind, forgettable};
 use crate::repository::inventory::not_counted;
-use crate::repository::losses::look_for_losses;
+use crate::repository::losses::{is_lost, look_for_losses};
 
 /// What stands before what would be forgotten.
 const WOULD: &str = "these would not be reported any more, which cannot be undone:";
@@ -87,6 +87,11 @@ impl Losses {
     pub(super) fn holds(&self, backup: &BackupSummary) -> bool {
         let key = layout::manifest(&backup.source, &backup.backup);
         self.lost.iter().any(|one| one.key == key.as_ref())
+    }
+
+    /// Whether it is gone, so that nothing can be based on it.
+    pub(super) fn took(&self, backup: &BackupSummary) -> bool {
+        is_lost(&self.lost, backup)
     }
 }
 

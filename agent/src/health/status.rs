@@ -27,9 +27,8 @@ use crate::repository::accept::is_accepted;
 use crate::repository::chain::Family;
 use crate::repository::findings::refused;
 use crate::repository::inventory::not_counted;
-use crate::repository::losses::look_for_losses;
+use crate::repository::losses::{is_lost, look_for_losses};
 use crate::repository::memory::CONTRADICTS;
-use crate::repository::named::REPLACED;
 use crate::repository::{CLOCKS_APART, Memory, Repository, words};
 use crate::restore::known::{Beside, LogState, log_state};
 
@@ -193,23 +192,23 @@ async fn settle_change(repository: &Repository, status: &mut SourceStatus) {
     }
 }
 
-/// What is gone is no good backup: the newest one that is there counts instead.
+/// What is gone is no good backup, and neither is what is based on it: the newest one that is there
+/// counts instead.
 async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timestamp) -> Result<()> {
-    let is_lost = |one: &BackupSummary| {
-        let key = layout::manifest(&one.source, &one.backup);
-        // One that is there, if not as it was, is as good as it says itself.
-        let gone = |lost: &&Lost| !lost.why.ends_with(REPLACED);
-        status.vanished.iter().filter(gone).any(|lost| lost.key == key.as_ref())
-    };
-    let Some(lost) = status.newest_good.as_ref().filter(|good| is_lost(good)) else {
+    let Some(newest_good) = status.newest_good.as_ref().filter(|_| !status.vanished.is_empty())
+    else {
         return Ok(());
     };
-    let lost = lost.backup.clone();
+    let mut there = catalog.backups(Some(&status.source)).await?;
+    there.retain(|one| !is_lost(&status.vanished, one));
+    let lost = newest_good.backup.clone();
+    let is_there = there.iter().any(|one| one.backup == lost);
+    if is_there && Family::of(&there).broken(newest_good).is_none() {
+        return Ok(());
+    }
     let memory = Memory::of(catalog, Some(&status.source)).await?;
     let expired = catalog.expired(Some(&status.source)).await?;
-    let mut there = catalog.backups(Some(&status.source)).await?;
     memory.mark(&mut there);
-    there.retain(|one| !is_lost(one));
     let family = Family::of(&there);
     let counts: Vec<&BackupSummary> = there
         .iter()
@@ -221,8 +220,8 @@ async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timesta
     status.age = dated.map(|good| now.duration_since(good.taken()));
     status.newest_good = dated.or_else(|| newest(counts.iter().copied())).cloned();
     status.lost_good = Some(lost);
-    let anew = status.newest_good.as_ref().map(|good| good.started);
-    status.bad = told(&memory, &status.source, anew.filter(|begun| *begun <= horizon));
+    status.bad =
+        told(&memory, &status.source, status.newest_good.as_ref().map(|good| good.started));
     Ok(())
 }
 
@@ -307,8 +306,7 @@ async fn one(
     let unfinished = last_job.as_ref().is_some_and(|job| !job.state.is_final());
     let running = unfinished.then(|| is_held(&setup.config.paths.state_dir, id)).flatten();
     let memory = Memory::of(catalog, Some(id)).await?;
-    let anew = newest_good.as_ref().map(|good| good.started).filter(|begun| *begun <= horizon);
-    let bad = told(&memory, id, anew);
+    let bad = told(&memory, id, newest_good.as_ref().map(|good| good.started));
     let met = catalog.findings(Some(id)).await?;
     Ok(SourceStatus {
         source: id.clone(),

@@ -108,8 +108,9 @@ pub(crate) struct Family<'a>(BTreeMap<(&'a SourceId, &'a BackupId), &'a BackupSu
 
 impl<'a> Family<'a> {
     /// Of all that is known of one source or of several.
-    pub(crate) fn of(all: &'a [BackupSummary]) -> Self {
-        Family(all.iter().map(|backup| ((&backup.source, &backup.backup), backup)).collect())
+    pub(crate) fn of(all: impl IntoIterator<Item = &'a BackupSummary>) -> Self {
+        let name = |backup: &'a BackupSummary| ((&backup.source, &backup.backup), backup);
+        Family(all.into_iter().map(name).collect())
     }
 
     /// Why a backup cannot be restored, judged by what is known; nothing where its chain holds.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::count_and_size::Seen;
 use super::faults::is_bad_manifest;
-use super::named::{Names, by_manifest, keep, missed, missed_after};
+use super::named::{Names, REPLACED, by_manifest, keep, missed, missed_after};
 use super::{Latest, MANIFESTS_AT_ONCE, Passed, Proven, Repository};
 use crate::host::{AgentError, Setup};
 
@@ -280,6 +280,13 @@ async fn read_manifests(
         }
     }
     Ok(())
+}
+
+/// Whether a backup is among what is gone. One that is there, if not as it was, is as good as it says
+/// itself.
+pub(crate) fn is_lost(lost: &[Lost], backup: &BackupSummary) -> bool {
+    let key = layout::manifest(&backup.source, &backup.backup);
+    lost.iter().any(|one| one.key == key.as_ref() && !one.why.ends_with(REPLACED))
 }
 
 /// The newest good backup and what it is based on.

@@ -63,8 +63,8 @@ async fn learn(setup: &Setup, catalog: &Catalog) -> Result<()> {
     timeout(setup.patience(), asking).await.context("the bucket is very slow")?
 }
 
-/// Takes over the jobs that were recorded elsewhere, in their order: before any that is begun later.
-pub(crate) async fn jobs(setup: &Setup, catalog: &Catalog) -> Result<()> {
+/// Takes over the jobs that were recorded elsewhere.
+async fn jobs(setup: &Setup, catalog: &Catalog) -> Result<()> {
     let path = path(setup);
     if !path.exists() {
         return Ok(());
@@ -92,6 +92,5 @@ fn noted(job: Job) -> Option<JobNote> {
         _ => return None,
     };
     let Job { kind, source, backup, started, changed, run, .. } = job;
-    let ended = Some((changed, event));
-    Some(JobNote { run: run?, kind, source, backup, order: 0, started, ended })
+    Some(JobNote { run: run?, kind, source, backup, started, ended: Some((changed, event)) })
 }

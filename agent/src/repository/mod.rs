@@ -14,7 +14,7 @@ pub(crate) mod inventory;
 mod lacking;
 pub(crate) mod losses;
 pub(crate) mod marker;
-pub(crate) mod meanwhile;
+mod meanwhile;
 pub(crate) mod memory;
 pub(crate) mod named;
 pub(crate) mod newest;

@@ -1,6 +1,6 @@
 //! Jobs as their processes note them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use drctl_model::{JobEvent, JobKind, JobNote, JobState, RunId};
 use rusqlite::Connection;
@@ -10,21 +10,11 @@ use crate::{Catalog, KEPT, Rebuild};
 
 fn note(kind: JobKind, run: u64) -> JobNote {
     let backup = kind.makes_a_backup().then(|| backup("shop", 1).backup);
-    let source = source("shop");
-    JobNote { run: RunId(run), kind, source, backup, order: 0, started: at(1), ended: None }
+    JobNote { run: RunId(run), kind, source: source("shop"), backup, started: at(1), ended: None }
 }
 
 fn ended(note: &JobNote, event: JobEvent) -> JobNote {
     JobNote { ended: Some((at(2), event)), ..note.clone() }
-}
-
-#[tokio::test]
-async fn it_is_known_which_notes_were_taken_in() {
-    let (_directory, path) = place();
-    let catalog = Catalog::open(&path).await.unwrap();
-    let (taken, other) = (note(JobKind::Verify, 7), note(JobKind::Verify, 8));
-    let job = catalog.note_jobs(std::slice::from_ref(&taken)).await.unwrap()[0];
-    assert_eq!(catalog.known_jobs(&[other, taken]).await.unwrap(), [None, Some(job)]);
 }
 
 #[tokio::test]
@@ -125,17 +115,6 @@ async fn who_must_not_be_held_up_waits_no_longer_than_it_says() {
         Err(error) => error,
     };
     assert_eq!(said.code(), "catalog_busy");
-    // Nor is one that makes several calls held up by each.
-    let waited = async |catalog: &Catalog| {
-        let began = Instant::now();
-        let said = catalog.note_jobs(&[note(JobKind::Verify, 7)]).await.unwrap_err();
-        assert_eq!(said.code(), "catalog_busy");
-        began.elapsed()
-    };
-    if let Ok(patient) = Catalog::open_within(&path, Duration::from_secs(2)).await {
-        assert!(waited(&patient).await >= Duration::from_secs(1));
-        assert!(waited(&patient).await < Duration::from_secs(1));
-    }
     free.send(()).unwrap();
     holder.await.unwrap().unwrap();
     let later = Catalog::open_within(&path, patience).await.unwrap();

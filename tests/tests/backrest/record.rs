@@ -21,6 +21,10 @@ pub(crate) fn backup(shop: &Shop, arguments: &[&str]) -> Value {
 }
 
 /// The identifier in an answer.
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
 pub(crate) fn id(answer: &Value) -> String {
     answer["backup"]["backup"].as_str().expect("an identifier").to_owned()
 }
@@ -290,4 +294,45 @@ fn a_backup_whose_directory_is_gone_is_good_no_more_and_the_older_one_is_used() 
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(1..5));
+}
+
+#[test]
+fn what_is_based_on_a_bad_backup_is_bad_itself_and_an_older_one_is_used() {
+    let shop = Shop::start();
+    let first = id(&backup(&shop, &["--full"]));
+    let full = id(&backup(&shop, &["--full"]));
+    let last = id(&backup(&shop, &["--incremental"]));
+    shop.tick(1..5);
+    shop.archived();
+    let label = manifest(&shop, &full)["kind"]["label"].as_str().unwrap().to_owned();
+    let data = shop.path("repo/backup").join(STANZA).join(label).join("pg_data");
+    fs::rename(&data, shop.path("aside")).unwrap();
+    let _ = shop.drctl(&["verify", "shop"]).ended(4);
+    let listed = || shop.drctl(&["list"]).ended(0).json()["backups"].clone();
+    let good = |rows: Value| -> Vec<String> {
+        let rows = rows.as_array().unwrap().clone().into_iter();
+        rows.filter(|row| row["good"] == true).map(|row| text(&row["backup"])).collect()
+    };
+    let rows = listed();
+    assert_eq!(good(rows.clone()), [first.as_str()], "{rows}");
+    let why = format!("it is based on {full}: ");
+    assert!(text(&rows[0]["bad"][0]).starts_with(&why), "{rows}");
+    let shown = shop.drctl(&["show", &last]).ended(0).json();
+    assert!(shown.to_string().contains(&why), "{shown}");
+    let status = shop.drctl(&["status"]).ended(0).json()["sources"][0].clone();
+    assert_eq!(status["newest_good"]["backup"], first, "{status}");
+    let plan = ["restore", "shop", "--to-end", "--to-directory", "/x", "--plan"];
+    assert_eq!(shop.drctl(&plan).ended(0).json()["plan"]["base"], first);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..5));
+    // The next one is not based on it either.
+    let next = backup(&shop, &[]);
+    assert_eq!(next["backup"]["kind"]["backup_type"], "full", "{next}");
+    // A look at the incremental one alone clears nothing; one at what it is based on does.
+    let _ = shop.drctl(&["verify", &last]).ended(0);
+    assert_eq!(good(listed()), [id(&next), first.clone()]);
+    fs::rename(shop.path("aside"), &data).unwrap();
+    let _ = shop.drctl(&["verify", "shop", "--data"]).ended(0);
+    assert_eq!(good(listed()), [id(&next), last, full, first]);
 }

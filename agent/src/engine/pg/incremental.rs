@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::backup::RequestedKind;
 use crate::host::Setup;
-use crate::repository::{CLOCKS_APART, Chains, Repository};
+use crate::repository::{CLOCKS_APART, Chains, Memory, Repository, words};
 
 /// What is to be made.
 pub(crate) enum Choice {
@@ -88,6 +88,10 @@ async fn parent(
     if at.listing_sha256 != Some(digest(&listing)) {
         let text = "is not the one that its signed manifest names";
         return Ok(Err(format!("the list of files of {id} that this host keeps {text}")));
+    }
+    let memory = Memory::at_hand(setup, repository, source).await;
+    if let Some(found) = memory.bad(source, &id) {
+        return Ok(Err(format!("{id}, on which it would be based: {}", words(found))));
     }
     let links = Chains::new(repository).of(&last).await?;
     if links.len() >= MAX_CHAIN {

@@ -23,6 +23,7 @@ use crate::backup::{BackedUp, Order};
 use crate::engine::pg::NEEDS_PATIENCE;
 use crate::host::{AgentError, Failure, Meter, Setup, crash_point};
 use crate::jobs::settle::{Unsettled, record_failure, settle, unless_kept};
+use crate::repository::Memory;
 
 /// How long another pgBackRest that works on the stanza is waited for, where the policy says
 /// nothing of how long a backup may take.
@@ -81,7 +82,8 @@ pub(super) async fn back_up(order: Order<'_>, settings: &Pgbackrest) -> Result<B
         looked = looking => looked?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
-    let known = catalog.backups(Some(source_id)).await?;
+    let mut known = catalog.backups(Some(source_id)).await?;
+    Memory::of(&catalog, Some(source_id)).await?.mark(&mut known);
     let suspect = suspects(&recorder, &known);
     let incident = incident.as_deref();
     let reasons = Reasons { requested, suspect: &suspect, incident, now: started };

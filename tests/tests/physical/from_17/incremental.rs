@@ -386,6 +386,11 @@ fn a_copy_whose_chain_is_broken_is_no_backup_and_everything_says_so() {
     let (id, _) = backup(&site, "incremental");
     let whole = fs::read(manifest_of(&site, &full)).unwrap();
     fs::remove_file(manifest_of(&site, &full)).unwrap();
+    // Before the catalog is made anew, too, which knows both.
+    let rows = site.json(3, &["list"])["backups"].clone();
+    assert!(rows.as_array().unwrap().iter().all(|row| row["good"] == false), "{rows}");
+    assert!(text(&rows[0]["broken"]).contains("which is not there"), "{rows}");
+    assert_eq!(site.status()["newest_good"], Value::Null);
     is_broken(&site, &id, None, "which is not there");
     let gone = site.json(3, &["list"])["lost"][0]["key"].clone();
     assert_eq!(gone, format!("s/shop/b/{full}/manifest.json"));
@@ -410,6 +415,15 @@ fn a_copy_whose_chain_is_broken_is_no_backup_and_everything_says_so() {
     let arguments = ["restore", "shop", "--backup", &id, "--to-directory", &to];
     let said = site.fails(4, "segment_damaged", &arguments);
     assert!(said.contains(&full), "{said}");
+    // So does what only remembers that, and the next one is based on neither.
+    let _ = site.json(4, &["verify"]);
+    let rows = site.json(3, &["list"])["backups"].clone();
+    assert!(rows.as_array().unwrap().iter().all(|row| row["good"] == false), "{rows}");
+    assert!(text(&rows[0]["bad"][0]).contains(&format!("it is based on {full}")), "{rows}");
+    assert_eq!(site.status()["newest_good"], Value::Null);
+    let said = site.fails(5, "no_backup", &["restore", "shop", "--latest", "--to-directory", &to]);
+    assert!(said.contains(&format!("it is based on {full}")), "{said}");
+    let _ = backup(&site, "full");
 }
 
 #[test]
