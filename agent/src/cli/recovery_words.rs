@@ -29,6 +29,7 @@ pub(super) const NO_BOX: &str = "WITHOUT A BOX (sandbox), as you asked: the rest
 pub(super) fn noted(note: &PlanNote) -> String {
     match note {
         PlanNote::PassedOver(reason) => format!("passed over: {}", line(reason)),
+        PlanNote::UsedDespite(reason) => format!("used because it was named: {}", line(reason)),
         PlanNote::OthersUnknown(error) => {
             let error = line(&format!("{error:#}"));
             format!("whether another cluster reaches the target is not known: {error}")
@@ -153,7 +154,7 @@ pub(super) fn plan_text(planned: &Planned<'_>, outlook: &Outlook, why: Option<&s
 /// Why a recovery does not begin, as an error.
 pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
     let (text, hint) = match refusal {
-        Refusal::NoPlan { no, elsewhere } => no_plan(&no, &elsewhere),
+        Refusal::NoPlan { no, elsewhere, bad } => no_plan(&no, &elsewhere, bad.as_deref()),
         Refusal::Forks(forks) => (
             format!(
                 "it is not clear which timeline is meant, and nothing was done: {}",
@@ -191,9 +192,15 @@ pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
     AgentError::NoPlan(text, hint).into()
 }
 
-fn no_plan(no: &NoPlan, elsewhere: &[u64]) -> (String, &'static str) {
+fn no_plan(no: &NoPlan, elsewhere: &[u64], bad: Option<&str>) -> (String, &'static str) {
     let mut text = no.to_string();
     let mut hint = no.hint();
+    if let Some(why) = bad {
+        let _ =
+            write!(text, "; a base backup that is BAD would lead there, and is not used: {why}");
+        hint = "verify it again (`drctl verify --data`) if it was mended; --backup with its identifier \
+                begins with it all the same; take a new base backup";
+    }
     for id in elsewhere {
         let _ = write!(text, "; another cluster of this source reaches it: --system-id {id}");
         hint = "give --system-id with the cluster that you mean";

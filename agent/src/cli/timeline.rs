@@ -35,7 +35,7 @@ const LEGEND: [&str; 6] = [
     "- WAL that is out of reach",
     "! GAP",
     "B base backup",
-    "b suspect base backup",
+    "b suspect or BAD one",
     "P promotion",
 ];
 
@@ -332,10 +332,11 @@ fn describe(view: &TimelineView, drills: &[Drill]) -> String {
     }
     let mut rows = Vec::new();
     for base in &view.bases {
-        let what = match (base.other_history, base.good) {
-            (true, _) => "BASE BACKUP, OTHER HISTORY",
-            (false, true) => "base backup",
-            (false, false) => "BASE BACKUP, SUSPECT",
+        let what = match (base.bad, base.other_history, base.good) {
+            (true, ..) => "BASE BACKUP, BAD",
+            (false, true, _) => "BASE BACKUP, OTHER HISTORY",
+            (false, false, true) => "base backup",
+            (false, false, false) => "BASE BACKUP, SUSPECT",
         };
         let ended = base.stopped.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
         rows.push((
@@ -385,7 +386,7 @@ mod tests {
 
     fn base(minute: i64, good: bool) -> BaseOn {
         let backup = BackupId::new(at(minute), 1);
-        BaseOn { backup, stop: Lsn(1), stopped: at(minute), good, other_history: false }
+        BaseOn { backup, stop: Lsn(1), stopped: at(minute), good, bad: false, other_history: false }
     }
 
     fn reach(times: (i64, i64)) -> Reachable {
@@ -471,7 +472,7 @@ mod tests {
             "timeline 1  -----B=========D=====!!!!!!!!!----------b----------",
             "timeline 2          --P=D=======================================",
             "            = can be reached  - WAL that is out of reach  ! GAP",
-            "            B base backup  b suspect base backup  P promotion",
+            "            B base backup  b suspect or BAD one  P promotion",
             "            D drill, at its last commit",
         ];
         assert_eq!(

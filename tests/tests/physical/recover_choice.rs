@@ -98,15 +98,43 @@ fn a_base_that_verify_found_bad_is_not_chosen() {
     let told = shop.command(&["verify", "shop"]).output().unwrap();
     let told = String::from_utf8(told.stdout).unwrap();
     assert!(told.contains("the signature of every piece; its data was not read"), "{told}");
-    let path = shop.site.path("repository/s/shop/b").join(&new).join("base/000000.zst.age");
-    let mut bytes = std::fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
+    let flip = |id: &str| {
+        let path = shop.site.path("repository/s/shop/b").join(id).join("base/000000.zst.age");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    };
+    flip(&new);
     let _ = shop.drctl(&["verify", &new, "--data"]).ended(4);
     assert_eq!(base(), old);
     let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
     assert!(view["refused"].to_string().contains("found it BAD"), "{view}");
+    // Where there is no other, none is used: it is told what was found, and how one is used all the same.
+    flip(&old);
+    let _ = shop.drctl(&["verify", &old, "--data"]).ended(4);
+    let plan = ["restore", "shop", "--to-end", "--to-directory", "x", "--plan"];
+    let said = shop.drctl(&plan).failed(5, "no_plan");
+    assert!(said.contains(&format!("is not used: {new}: a check at")), "{said}");
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    let timeline = &view["timelines"][0];
+    assert_eq!(timeline["reachable"], json!([]), "{view}");
+    let bad = |n: usize| (&timeline["bases"][n]["backup"], &timeline["bases"][n]["bad"]);
+    assert_eq!((bad(0), bad(1)), ((&json!(old), &json!(true)), (&json!(new), &json!(true))));
+    let told = shop.command(&["timeline", "shop"]).output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("BASE BACKUP, BAD") && !told.contains("REACHABLE"), "{told}");
+    let status = shop.drctl(&["status"]).ended(0).json()["sources"][0].clone();
+    assert_eq!((&status["newest_good"], &status["log"]), (&Value::Null, &Value::Null), "{status}");
+    let named = [&plan[..], &["--backup", &old]].concat();
+    assert_eq!(shop.drctl(&named).ended(0).json()["plan"]["base"], old.as_str());
+    let told = shop.command(&named).output().unwrap();
+    let told = String::from_utf8(told.stderr).unwrap();
+    assert!(told.contains(&format!("used because it was named: {old}: a check at")), "{told}");
+    // What is good again leads there again.
+    flip(&old);
+    let _ = shop.drctl(&["verify", &old, "--data"]).ended(0);
+    assert_eq!(base(), old);
 }
 
 #[test]

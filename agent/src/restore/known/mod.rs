@@ -75,6 +75,8 @@ struct Copy {
     base: Base,
     /// Whether the log that makes it consistent lies with it, and not in the archive alone.
     brings_log: bool,
+    /// Whether a look found it bad.
+    bad: bool,
 }
 
 impl Copies {
@@ -88,6 +90,14 @@ impl Copies {
             }
         }
         copies
+    }
+
+    /// The same, where this host remembers what was found of them: nothing begins with a bad one.
+    pub(crate) fn marked(mut self, source: &SourceId, memory: &Memory) -> Self {
+        for copy in &mut self.0 {
+            copy.bad = memory.bad(source, &copy.base.backup).is_some();
+        }
+        self
     }
 
     /// The clusters that they are of.
@@ -126,7 +136,7 @@ fn copy(backup: &BackupSummary) -> Option<Copy> {
         segments: segments(&at),
         good: backup.is_good(),
     };
-    Some(Copy { at, base, brings_log: !external })
+    Some(Copy { at, base, brings_log: !external, bad: false })
 }
 
 /// The whole segments of the log that a base backup brings along.
@@ -178,7 +188,7 @@ pub(crate) async fn known_beside(
     only_there(&mut summaries, stanza.as_deref());
     let archive = stanza.map(|seen| StanzaArchive::new(setup, source, seen)).transpose()?;
     let beside = archive.map(|archive| Beside { archive, want });
-    let copies = Copies::of(&summaries, &mut refused);
+    let copies = Copies::of(&summaries, &mut refused).marked(source, &memory);
     let signer = |one: BackupSummary| (one.backup, one.signer);
     let signers = summaries.into_iter().map(signer).collect();
     let copies = (copies, wanted);
@@ -282,8 +292,11 @@ pub(super) fn assemble(system_id: u64, Copies(copies): Copies, log: ArchivedLog)
         all.entry(at.stop_timeline).or_default().push(LogEntry::new(range, None, None));
     }
     let bases = copies.iter().map(|copy| (copy.base.backup.clone(), copy.at.clone())).collect();
+    let bad = copies.iter().filter(|copy| copy.bad).map(|copy| copy.base.backup.clone());
+    let bad: BTreeSet<BackupId> = bad.collect();
     let copies = copies.into_iter().map(|copy| copy.base).collect();
-    let archive = Archive::of(copies, all, points, histories).broken_at(breaks).newer(&unread);
+    let archive = Archive::of(copies, all, points, histories).bad(|base| bad.contains(base));
+    let archive = archive.broken_at(breaks).newer(&unread);
     let archive = archive.once_up_to(once).all_newer(all_newer);
     let (refused, others) = (Vec::new(), Vec::new());
     let signers = BTreeMap::new();
@@ -303,6 +316,14 @@ pub(super) fn assemble(system_id: u64, Copies(copies): Copies, log: ArchivedLog)
 }
 
 impl Known {
+    /// What was found of a backup that does not count.
+    pub(crate) fn told_of(&self, backup: &BackupId) -> Option<String> {
+        let of_it = |why: &&String| {
+            why.strip_prefix(backup.as_str()).is_some_and(|why| why.starts_with(": "))
+        };
+        self.refused.iter().find(of_it).cloned()
+    }
+
     /// What people call the key that signed a base backup; unknown where it was not asked for.
     #[must_use]
     pub fn signed_by(&self, trust: &Trust, backup: &BackupId) -> Option<String> {

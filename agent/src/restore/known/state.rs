@@ -9,7 +9,7 @@ use drctl_policies::recovery::{RecoverableUntil, Warning, recoverable_until};
 
 use super::{Beside, Copies, Known, learn};
 use crate::engine::pgbackrest::only_there;
-use crate::repository::Repository;
+use crate::repository::{Memory, Repository};
 
 /// Where a source's log stands.
 pub(crate) struct LogState {
@@ -36,7 +36,9 @@ pub(crate) async fn log_state(
     // A broken chain is told of by itself.
     let mut backups = catalog.backups(Some(source)).await?;
     only_there(&mut backups, beside.as_ref().map(|beside| &*beside.archive.seen));
-    let copies = Copies::of(&backups, &mut Vec::new());
+    let memory = Memory::of(catalog, Some(source)).await?;
+    memory.mark(&mut backups);
+    let copies = Copies::of(&backups, &mut Vec::new()).marked(source, &memory);
     let known = learn(repository, source, (copies, None), cache, Vec::new(), beside).await?;
     let Some(known) = known else {
         return Ok(LogState { recoverable_until: None, refused: Vec::new(), newer: Vec::new() });

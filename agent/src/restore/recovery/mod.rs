@@ -123,6 +123,8 @@ pub enum Refusal {
         no: Box<NoPlan>,
         /// Other clusters of the source in which it can be reached, by their system identifiers.
         elsewhere: Vec<u64>,
+        /// What was found of a base backup that would lead there, and that is not used for it.
+        bad: Option<String>,
     },
     /// Several timelines live, and none was named: what each of them has, in words.
     Forks(Vec<String>),

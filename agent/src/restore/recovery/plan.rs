@@ -18,6 +18,8 @@ use crate::restore::place::check_target;
 pub enum PlanNote {
     /// A backup, or an object of the log, does not count: which, and why.
     PassedOver(String),
+    /// The backup that was asked for is used, whatever was found of it.
+    UsedDespite(String),
     /// Whether another cluster of the source leads to the target is not known, for this reason.
     OthersUnknown(anyhow::Error),
     /// So many segments of the log could not be read: only their replay shows what they ask for.
@@ -70,8 +72,13 @@ pub async fn plan<'a>(
         let chosen = losses::find(setup, &repository, Some(&request.source), backup).await?;
         known.archive = known.archive.only(&chosen.manifest.backup);
     }
+    let chosen = request.backup.as_ref().and(known.archive.chosen());
+    let despite = chosen.and_then(|base| known.told_of(base));
     for reason in &known.refused {
-        tell(PlanNote::PassedOver(reason.clone()));
+        tell(match despite.as_ref() == Some(reason) {
+            true => PlanNote::UsedDespite(reason.clone()),
+            false => PlanNote::PassedOver(reason.clone()),
+        });
     }
     let planned = plan_on_whole(setup, &repository, &request, &mut known, tell).await?;
     Ok(planned.map(|mut plan| {
@@ -98,7 +105,11 @@ async fn plan_on_whole(
                 }
                 let leads = known.others.iter().filter(|other| other.reaches(&no.target, None));
                 let elsewhere = leads.map(|other| other.system_id).collect();
-                return Ok(Err(Refusal::NoPlan { no, elsewhere }));
+                // Nobody but who names a bad one begins with it.
+                let despite = known.archive.clone().despite_bad();
+                let despite = plan_recovery(&despite, target, *timeline).ok().map(|plan| plan.base);
+                let bad = despite.and_then(|base| known.told_of(&base));
+                return Ok(Err(Refusal::NoPlan { no, elsewhere, bad }));
             }
         };
         if let Some(why) = repository.is_lacking(source, &planned.base).await? {

@@ -188,6 +188,14 @@ pub(crate) fn consistent_since<L: Lines>(path: &Path<'_, L>, base: &Base<L>) -> 
     stood.max(last.unwrap_or(Micros(i64::MIN)))
 }
 
+/// What is missing of the log that makes a base consistent.
+pub(crate) fn cut<L: Lines>(path: &Path<'_, L>, base: &Base<L>) -> Option<Gap<L>> {
+    match consistent(path, base) {
+        Err(Miss::Cut(gap)) => Some(gap),
+        _ => None,
+    }
+}
+
 /// The log that makes a base consistent, and what follows it.
 pub(super) fn consistent<L: Lines>(
     path: &Path<'_, L>,

@@ -10,6 +10,8 @@ use super::{Base, Gap, Lines, Why};
 #[derive(Debug, Clone)]
 pub(crate) struct Archive<L: Lines> {
     pub(crate) bases: Vec<Base<L>>,
+    /// Those that were found bad: they are shown, and nothing begins with them.
+    pub(crate) bad: Vec<Base<L>>,
     pub(crate) logs: BTreeMap<L::Lineage, Log<L::At>>,
     /// How lineages lead to each other.
     pub(crate) known: L::Known,
@@ -80,7 +82,8 @@ impl<L: Lines> Archive<L> {
     ) -> Archive<L> {
         let logs = logs.into_iter().map(|(lineage, entries)| (lineage, Log::of(entries)));
         let logs = logs.filter(|(_, log)| !log.entries.is_empty()).collect();
-        Archive { bases, logs, known, foreign: BTreeMap::new(), once: BTreeMap::new() }
+        let (foreign, once) = (BTreeMap::new(), BTreeMap::new());
+        Archive { bases, bad: Vec::new(), logs, known, foreign, once }
     }
 
     /// Remembers positions across which nothing leads in the log of a lineage.
@@ -132,7 +135,7 @@ impl<L: Lines> Archive<L> {
     pub(crate) fn last_seen(&self) -> Option<Timestamp> {
         let entries = self.logs.values().flat_map(|log| &log.entries);
         let commits = entries.filter_map(|entry| commits(entry)?.1.time());
-        commits.chain(self.bases.iter().map(|base| base.stood.told())).max()
+        commits.chain(self.all_bases().map(|base| base.stood.told())).max()
     }
 
     /// The pieces of a lineage, in order.
@@ -163,7 +166,12 @@ impl<L: Lines> Archive<L> {
 
     /// Whether a base or a piece lies on it.
     pub(crate) fn mentions(&self, lineage: L::Lineage) -> bool {
-        self.logs.contains_key(&lineage) || self.bases.iter().any(|base| base.lineage == lineage)
+        self.logs.contains_key(&lineage) || self.all_bases().any(|base| base.lineage == lineage)
+    }
+
+    /// Those that were found bad among them.
+    pub(crate) fn all_bases(&self) -> impl Iterator<Item = &Base<L>> {
+        self.bases.iter().chain(&self.bad)
     }
 }
 

@@ -170,7 +170,7 @@ impl<'a, L: Lines> Path<'a, L> {
     }
 
     /// Where a base follows another history than the log around it.
-    pub(super) fn foreign(&self, base: &Base<L>) -> Option<Gap<L>> {
+    pub(crate) fn foreign(&self, base: &Base<L>) -> Option<Gap<L>> {
         self.foreign.get(&base.backup).copied()
     }
 

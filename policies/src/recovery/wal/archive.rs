@@ -98,10 +98,38 @@ impl Archive {
         self.log.logs.iter().map(|(timeline, log)| (*timeline, &log.entries[..]))
     }
 
-    /// The same with this base alone, for somebody who chose it; of all others nothing is used.
+    /// The same with bases that were found bad: they are shown, and nothing begins with them.
+    #[must_use]
+    pub fn bad(mut self, is_bad: impl Fn(&BackupId) -> bool) -> Archive {
+        let bases = std::mem::take(&mut self.log.bases).into_iter();
+        let (bad, others) = bases.partition(|base| is_bad(&base.backup));
+        self.log.bases = others;
+        self.log.bad.extend::<Vec<_>>(bad);
+        self
+    }
+
+    /// The same with nothing but this base, also where it was found bad, for somebody who chose it.
     #[must_use]
     pub fn only(mut self, base: &BackupId) -> Archive {
+        self = self.despite_bad();
         self.log.bases.retain(|other| other.backup == *base);
+        self
+    }
+
+    /// The base that a recovery can only begin with, where it is one.
+    #[must_use]
+    pub fn chosen(&self) -> Option<&BackupId> {
+        match &self.log.bases[..] {
+            [only] => Some(&only.backup),
+            _ => None,
+        }
+    }
+
+    /// The same where bases that were found bad are only suspect: what they would lead to.
+    #[must_use]
+    pub fn despite_bad(mut self) -> Archive {
+        let bad = std::mem::take(&mut self.log.bad).into_iter();
+        self.log.bases.extend(bad.map(|base| common::Base { good: false, ..base }));
         self
     }
 

@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Archive, Gap, Path};
-use crate::recovery::common::{self, Micros, commits as times_in, consistent_since, times};
+use crate::recovery::common::{self, Micros, commits as times_in, consistent_since, cut, times};
 
 /// What there is of one timeline, and what can be reached on the way to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,6 +48,8 @@ pub struct BaseOn {
     pub stopped: Timestamp,
     /// Whether it counts.
     pub good: bool,
+    /// Whether it was found bad: nothing begins with it.
+    pub bad: bool,
     /// Whether it follows another history than the WAL around it: it leads nowhere then.
     pub other_history: bool,
 }
@@ -70,7 +72,7 @@ pub struct Reachable {
 pub fn timeline_view(archive: &Archive) -> Vec<TimelineView> {
     let mut timelines: Vec<Timeline> = archive.histories().timelines().collect();
     timelines.extend(archive.log.logs.keys());
-    timelines.extend(archive.log.bases.iter().map(|base| base.lineage));
+    timelines.extend(archive.log.all_bases().map(|base| base.lineage));
     timelines.sort_unstable();
     timelines.dedup();
     timelines.into_iter().map(|timeline| view(archive, timeline)).collect()
@@ -78,7 +80,19 @@ pub fn timeline_view(archive: &Archive) -> Vec<TimelineView> {
 
 fn view(archive: &Archive, timeline: Timeline) -> TimelineView {
     let path = Path::to(&archive.log, timeline);
-    let gaps = |path: &Path<'_>| path.gaps().into_iter().map(Gap::from).collect();
+    let gaps = |path: &Path<'_>| {
+        let mut gaps = path.gaps();
+        // Behind all that is there, or before it: what a base needs all the same.
+        let own = archive.log.bases.iter().filter(|base| base.lineage == timeline);
+        let own = own.filter(|base| path.holds(base.lineage) && path.foreign(base).is_none());
+        for gap in own.filter_map(|base| cut(path, base)) {
+            if !gaps.iter().any(|known| known.from == gap.from) {
+                gaps.push(gap);
+            }
+        }
+        gaps.sort_by_key(|gap| gap.from);
+        gaps.into_iter().map(Gap::from).collect()
+    };
     TimelineView {
         timeline,
         known: path.is_some() && !archive.histories().assumed.contains(&timeline),
@@ -114,13 +128,16 @@ fn spans(archive: &Archive, timeline: Timeline) -> Vec<Span> {
 
 fn bases(archive: &Archive, timeline: Timeline, path: Option<&Path<'_>>) -> Vec<BaseOn> {
     let since = |base| path.and_then(|path| consistent_since(path, base).time());
-    let on = archive.log.bases.iter().filter(|base| base.lineage == timeline);
-    let mut bases: Vec<BaseOn> = on
-        .map(|base| BaseOn {
+    let bad = archive.log.bad.iter().map(|base| (base, true));
+    let all = archive.log.bases.iter().map(|base| (base, false)).chain(bad);
+    let mut bases: Vec<BaseOn> = all
+        .filter(|(base, _)| base.lineage == timeline)
+        .map(|(base, bad)| BaseOn {
             backup: base.backup.clone(),
             stop: base.stop,
             stopped: since(base).unwrap_or(base.stood.told()),
-            good: base.good,
+            good: base.good && !bad,
+            bad,
             other_history: archive.log.foreign.contains_key(&base.backup),
         })
         .collect();
