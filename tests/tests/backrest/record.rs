@@ -336,3 +336,61 @@ fn what_is_based_on_a_bad_backup_is_bad_itself_and_an_older_one_is_used() {
     let _ = shop.drctl(&["verify", "shop", "--data"]).ended(0);
     assert_eq!(good(listed()), [id(&next), last, full, first]);
 }
+
+#[test]
+fn what_no_expiry_leaves_behind_is_told_as_a_loss() {
+    let shop = Shop::start();
+    let first = id(&backup(&shop, &["--full"]));
+    let lists = || {
+        let folder = shop.path("repo/backup").join(STANZA);
+        ["backup.info", "backup.info.copy"].map(|name| folder.join(name))
+    };
+    let before = lists().map(|path| fs::read(path).unwrap());
+    let last = id(&backup(&shop, &["--full"]));
+    let label = manifest(&shop, &last)["kind"]["label"].as_str().unwrap().to_owned();
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
+    // An older list: the newest backup is there, and pgBackRest does not know it.
+    let newer = lists().map(|path| fs::read(path).unwrap());
+    let write = |texts: &[Vec<u8>; 2]| {
+        lists().iter().zip(texts).for_each(|(path, text)| fs::write(path, text).unwrap());
+    };
+    write(&before);
+    let said = format!("pgBackRest does not list the backup {label}, whose directory is there");
+    let verified = shop.drctl(&["verify", "shop"]).ended(4).json();
+    assert!(verified.to_string().contains(&said), "{verified}");
+    let status = shop.drctl(&["status", "--check"]).ended(11);
+    assert!(status.out.contains(&said), "{}", status.out);
+    assert_eq!(status.json()["sources"][0]["newest_good"]["backup"], first);
+    write(&newer);
+    let _ = shop.drctl(&["verify", "shop"]).ended(0);
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
+    // A manifest of no bytes, as after a power failure, is none.
+    let path = shop.path("repo/backup").join(STANZA).join(&label).join("backup.manifest");
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    let verified = shop.drctl(&["verify", "shop"]).ended(4).json();
+    assert!(verified.to_string().contains("is empty"), "{verified}");
+    let rows = shop.drctl(&["list"]).ended(0).json()["backups"].clone();
+    assert_eq!((&rows[0]["good"], &rows[1]["good"]), (&json!(false), &json!(true)), "{rows}");
+    fs::write(&path, whole).unwrap();
+    let _ = shop.drctl(&["verify", "shop", "--data"]).ended(0);
+}
+
+#[test]
+fn log_that_the_newest_backup_lacks_is_a_gap_of_its_timeline() {
+    let shop = Shop::start();
+    let made = backup(&shop, &["--full"]);
+    let needed = manifest(&shop, &id(&made))["kind"]["wal"].clone();
+    let _ = shop.drctl(&["timeline", "shop"]).ended(0);
+    let last = text(&needed[1]);
+    let behind = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name[..24] >= last[..]
+    };
+    for path in shop.segments().iter().filter(|path| behind(path)) {
+        fs::remove_file(path).unwrap();
+    }
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["timelines"][0]["gaps"][0]["until"], Value::Null, "{view}");
+    assert_eq!(view["timelines"][0]["reachable"], json!([]), "{view}");
+}

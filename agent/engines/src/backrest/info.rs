@@ -28,6 +28,9 @@ pub struct Info {
     /// Backups that pgBackRest lists and whose directories are gone, or those of what they are
     /// based on.
     pub gone: Vec<Backup>,
+    /// Labels of backups whose directories are there, with a manifest, and which pgBackRest does not
+    /// list.
+    pub unlisted: Vec<String>,
 }
 
 /// How a stanza is, as `info` says.
@@ -163,6 +166,7 @@ impl Info {
             archives: archives.map(bounds).collect(),
             backups: backups.map(Backup::read).collect::<Result<_, _>>()?,
             gone: Vec::new(),
+            unlisted: Vec::new(),
         })
     }
 

@@ -37,5 +37,6 @@ pub(super) fn info(ids: impl IntoIterator<Item = u32>, backups: Vec<Backup>) -> 
         archives: vec![],
         backups,
         gone: Vec::new(),
+        unlisted: Vec::new(),
     }
 }

@@ -77,7 +77,8 @@ pub(crate) fn truth(
             found.faults.push(Fault { code: "log_gap", text });
         }
     }
-    let gone = gone(stanza, &backups);
+    let mut gone = gone(stanza, &backups);
+    gone.extend(unlisted(&stanza.info));
     found
         .faults
         .extend(gone.iter().map(|(_, text)| Fault { code: "no_backup", text: text.clone() }));
@@ -103,6 +104,23 @@ fn gone(stanza: &StanzaView, there: &[&Backup]) -> Vec<(bool, String)> {
         (there.last().is_some_and(|last| last.stopped > backup.stopped), text)
     };
     stanza.info.gone.iter().map(told).collect()
+}
+
+/// The backups that are there and that pgBackRest does not list, which no expiry leaves behind; each with
+/// whether a later one is listed.
+fn unlisted(info: &Info) -> impl Iterator<Item = (bool, String)> {
+    // Of a label the last part tells when the backup began.
+    let begun =
+        |label: &str| label.rsplit('_').next().map(|last| last[..last.len() - 1].to_owned());
+    let last = info.backups.iter().filter_map(|backup| begun(&backup.label)).max();
+    info.unlisted.iter().map(move |label| {
+        let text = format!(
+            "pgBackRest does not list the backup {label}, whose directory is there: backup.info is an \
+             older one, and no expiry. Put the newer one back before a backup or an expiry writes it \
+             anew"
+        );
+        (last > begun(label), text)
+    })
 }
 
 /// What is missing from the newest backup on, up to the last segment that is there or that the
