@@ -44,30 +44,25 @@ pub(crate) async fn latest(
     Ok((last_backup, found))
 }
 
-/// Jobs of a kind, the one begun last first, whatever a clock said; `noted` are those that the source's
-/// jobs have noted, the one begun first first.
+/// Jobs of a kind, the one begun last first; `noted` are those that the source's jobs have noted.
 async fn jobs(
     catalog: &Catalog,
     (kind, source): (JobKind, &SourceId),
     noted: &[JobNote],
 ) -> Result<Vec<Job>> {
+    let noted = noted.iter().filter(|note| note.kind == kind);
     let mut jobs = catalog.last_jobs(kind, source, LOOKED_AT).await?;
-    let noted: Vec<JobNote> = noted.iter().filter(|note| note.kind == kind).cloned().collect();
-    let known = catalog.known_jobs(&noted).await?;
-    // Who works with a catalog tells it first of all that was begun before: what it has not heard of was
-    // begun after all that it knows.
-    let mut unheard = Vec::new();
-    for (note, known) in noted.iter().zip(known) {
-        let Ok(note) = note.job() else { continue };
-        let Some(id) = known else {
-            unheard.push(note);
-            continue;
-        };
-        // The catalog was told of its beginning alone.
-        let job = jobs.iter_mut().find(|job| job.id == id);
-        if let Some(job) = job.filter(|job| job.state == JobState::Running) {
-            *job = Job { id, ..note };
+    for note in noted.filter_map(|note| note.job().ok()) {
+        match jobs.iter_mut().find(|job| job.run == note.run) {
+            // The catalog was told of its beginning alone.
+            Some(known) if known.state == JobState::Running => {
+                *known = Job { id: known.id, ..note };
+            }
+            Some(_) => {}
+            None => jobs.push(note),
         }
     }
-    Ok(unheard.into_iter().rev().chain(jobs).collect())
+    // Numbers tell the order of those that began at once.
+    jobs.sort_by_key(|job| std::cmp::Reverse((job.started, job.id)));
+    Ok(jobs)
 }

@@ -6,13 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::{Catalog, CatalogError};
+use drctl_catalog::Catalog;
 use drctl_model::{BackupId, JobEvent, JobId, JobKind, JobNote, RunId, SourceId};
 use jiff::Timestamp;
 
 use super::run_file::{self, RunFile};
 use crate::host::{AgentError, Failure, Setup, crash_point};
-use crate::repository::meanwhile;
 
 /// For how long somebody else may have the catalog, at the beginning of a job and at its end.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
@@ -33,7 +32,7 @@ impl<'a> Record<'a> {
         let state = usable(setup, kind);
         let job = |(source, backup)| {
             let run = RunId(rand::random());
-            let mut note = JobNote { run, kind, source, backup, order: 0, started, ended: None };
+            let mut note = JobNote { run, kind, source, backup, started, ended: None };
             let file = state.and_then(|state| match RunFile::begin(state, &mut note) {
                 Ok(file) => Some(file),
                 Err(error) => {
@@ -57,16 +56,8 @@ impl<'a> Record<'a> {
         record
     }
 
-    /// Their numbers in a catalog, which is told of them where it does not know them, and first of all
-    /// that were begun before: its numbers are the order in which jobs were begun, as no clock is.
+    /// Their numbers in a catalog, which is told of them where it does not know them.
     pub(super) async fn recorded(&self, catalog: &Catalog) -> Result<Vec<JobId>> {
-        let Some((first, file)) = self.jobs.first() else { return Ok(Vec::new()) };
-        if let Some(state) = usable(self.setup, first.kind) {
-            let is_earlier = |note: &JobNote| file.is_none() || note.order < first.order;
-            for note in run_file::notes(state).into_iter().filter(is_earlier) {
-                tell(catalog, note).await.context("record what was begun before the job")?;
-            }
-        }
         let notes: Vec<JobNote> = self.jobs.iter().map(|(note, _)| note.clone()).collect();
         catalog.note_jobs(&notes).await.context("record the job")
     }
@@ -107,10 +98,6 @@ impl<'a> Record<'a> {
         usable(self.setup, first.kind).context("the state directory is not for this account")?;
         let catalog = Catalog::open_within(&self.setup.catalog_path(), PATIENCE).await;
         let catalog = catalog.context("open the catalog")?.with_hook(crash_point);
-        // What was done without it was done before.
-        if let Err(error) = meanwhile::jobs(self.setup, &catalog).await {
-            tracing::debug!("what was done elsewhere is not taken over: {error:#}");
-        }
         self.recorded(&catalog).await?;
         let state = &self.setup.config.paths.state_dir;
         let taken_in = take_in(state, &catalog, self.setup.clock.now(), first).await;
@@ -141,7 +128,16 @@ async fn take_in(state: &Path, catalog: &Catalog, now: Timestamp, ours: &JobNote
                 died(note.kind, &note.source);
                 note.ended = Some((now, JobEvent::FoundDead));
             }
-            tell(catalog, note).await?;
+            match catalog.note_jobs(&[note]).await {
+                // Nothing that could have happened: no catalog ever takes it.
+                Err(error)
+                    if ["catalog_illegal_event", "catalog_backup_reused"]
+                        .contains(&error.code()) =>
+                {
+                    tracing::debug!("what a job noted is passed over: {error}");
+                }
+                noted => drop(noted?),
+            }
         }
         left.remove();
     }
@@ -153,20 +149,6 @@ async fn take_in(state: &Path, catalog: &Catalog, now: Timestamp, ours: &JobNote
         }
     }
     Ok(())
-}
-
-/// Tells a catalog of a job as it is noted.
-async fn tell(catalog: &Catalog, note: JobNote) -> Result<(), CatalogError> {
-    match catalog.note_jobs(&[note]).await {
-        // Nothing that could have happened: no catalog ever takes it.
-        Err(error)
-            if ["catalog_illegal_event", "catalog_backup_reused"].contains(&error.code()) =>
-        {
-            tracing::debug!("what a job noted is passed over: {error}");
-            Ok(())
-        }
-        noted => noted.map(drop),
-    }
 }
 
 /// How a job ends that failed.

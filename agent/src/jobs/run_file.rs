@@ -7,7 +7,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use drctl_model::{JobNote, RunId};
-use jiff::Timestamp;
 
 use crate::host::locks::{Taken, is_locked, share_file, take_file};
 use crate::host::private;
@@ -43,16 +42,13 @@ fn path(state: &Path, run: RunId) -> PathBuf {
 }
 
 impl RunFile {
-    /// Makes and locks the file of a job, under a name that nobody has, which becomes the note's. It is
-    /// numbered behind all that are there: one that is gone is in a catalog already.
+    /// Makes and locks the file of a job, under a name that nobody has, which becomes the note's.
     ///
     /// # Errors
     /// The file system's, also of one that knows no locks;
     /// [`AgentError::NotPrivate`](crate::host::AgentError::NotPrivate).
     pub(super) fn begin(state: &Path, note: &mut JobNote) -> anyhow::Result<Self> {
         private::directory(&state.join(FOLDER))?;
-        let before = notes(state).into_iter().map(|note| note.order).max();
-        note.order = before.unwrap_or(0).saturating_add(1);
         for _ in 0..NAMES {
             let path = path(state, note.run);
             if let Taken::Ours(file) = take_file(&path)?
@@ -96,7 +92,7 @@ pub(super) fn lives(state: &Path, run: RunId) -> bool {
     is_locked(&path(state, run)).unwrap_or(true)
 }
 
-/// The jobs whose processes are gone and that nobody has taken in yet, the one begun first first.
+/// The jobs whose processes are gone and that nobody has taken in yet.
 pub(super) fn left(state: &Path) -> Vec<Left> {
     let files = files(state).into_iter();
     let of_dead = files.filter_map(|path| {
@@ -104,22 +100,13 @@ pub(super) fn left(state: &Path) -> Vec<Left> {
         let note = read(&mut shared).ok().flatten();
         Some(Left { note, path, _shared: shared })
     });
-    let mut left: Vec<Left> = of_dead.collect();
-    left.sort_by_key(|left| left.note.as_ref().map(order));
-    left
+    of_dead.collect()
 }
 
-/// What all processes note of their jobs, the living ones too, the one begun first first.
+/// What all processes note of their jobs, the living ones too.
 pub(super) fn notes(state: &Path) -> Vec<JobNote> {
     let note = |path: PathBuf| read(&mut File::open(path).ok()?).ok().flatten();
-    let mut notes: Vec<JobNote> = files(state).into_iter().filter_map(note).collect();
-    notes.sort_by_key(order);
-    notes
-}
-
-/// In which order jobs were begun: two of one number were begun at once, or by an earlier drctl.
-fn order(note: &JobNote) -> (u64, Timestamp) {
-    (note.order, note.started)
+    files(state).into_iter().filter_map(note).collect()
 }
 
 /// All files of jobs; none where they cannot be listed.
@@ -139,6 +126,7 @@ fn read(file: &mut File) -> io::Result<Option<JobNote>> {
 #[cfg(test)]
 mod tests {
     use drctl_model::{JobEvent, JobKind};
+    use jiff::Timestamp;
 
     use super::*;
 
@@ -148,7 +136,6 @@ mod tests {
             kind: JobKind::Verify,
             source: "shop".parse().unwrap(),
             backup: None,
-            order: 0,
             started: Timestamp::UNIX_EPOCH,
             ended: None,
         }
@@ -179,25 +166,5 @@ mod tests {
         assert!(!lives(state, note.run) && left(state).len() == 1);
         found.pop().unwrap().remove();
         assert!(left(state).is_empty() && notes(state).is_empty());
-    }
-
-    #[test]
-    fn jobs_are_numbered_as_they_are_begun_and_not_by_the_clock() {
-        let folder = tempfile::tempdir().unwrap();
-        let begin = |second| {
-            let started = Timestamp::from_second(second).unwrap();
-            let mut note = JobNote { started, ..note() };
-            let file = RunFile::begin(folder.path(), &mut note).unwrap();
-            (file, note)
-        };
-        let (first, ahead) = begin(900);
-        let (second, behind) = begin(100);
-        assert_eq!(notes(folder.path()), [ahead.clone(), behind.clone()]);
-        first.remove();
-        let (_third, last) = begin(500);
-        assert_eq!(notes(folder.path()), [behind.clone(), last.clone()]);
-        drop(second);
-        assert_eq!(left(folder.path())[0].note.as_ref(), Some(&behind));
-        assert!(ahead.order < behind.order && behind.order < last.order);
     }
 }

@@ -79,13 +79,8 @@ pub(crate) async fn settle(
         let now = setup.clock.now();
         match committed(repository, source, &backup).await? {
             Some(found) => {
-                let kept = catalog.found_committed(job.id, now, &found).await;
-                if kept.is_ok() {
-                    let text = "an earlier backup is committed in the bucket and was not on record \
-                                here: it is now";
-                    tracing::warn!(%backup, "{text}");
-                }
-                unless_kept(kept);
+                tracing::warn!(%backup, "a backup was committed by a process that died");
+                unless_kept(catalog.found_committed(job.id, now, &found).await);
             }
             None => {
                 tracing::warn!(%backup, "an earlier attempt died and left no backup");

@@ -2,7 +2,6 @@
 
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -11,11 +10,11 @@ use drctl_model::{
     BackupId, BackupKind, BackupSummary, Digest, Dumped, Engine, Job, JobEvent, JobKind, JobState,
 };
 use drctl_tests::servers::scripted::Scripted;
-use drctl_tests::site::{Ran, until};
+use drctl_tests::site::until;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::common::{Shop, Somebody, until_locked_out};
+use crate::common::Shop;
 
 /// The jobs of one kind that the catalog knows, the one begun last first.
 fn known(shop: &Shop, kind: JobKind) -> Vec<Job> {
@@ -181,8 +180,6 @@ fn two_looks_at_once_do_not_settle_each_other() {
 /// Whether the catalog is held, and whether it shall be.
 static HELD: AtomicBool = AtomicBool::new(false);
 static HOLD: AtomicBool = AtomicBool::new(true);
-/// There is one to be held.
-static ONE: Mutex<()> = Mutex::new(());
 
 /// In a transaction of the catalog: keeps everybody else from writing.
 fn hold(point: &'static str) {
@@ -196,8 +193,6 @@ fn hold(point: &'static str) {
 
 /// Has a process of ours write into the catalog for as long as [`HOLD`] says.
 fn held(shop: &Shop) -> thread::JoinHandle<()> {
-    HELD.store(false, Ordering::SeqCst);
-    HOLD.store(true, Ordering::SeqCst);
     let path = shop.site.path("state/catalog.db");
     let at = Timestamp::UNIX_EPOCH;
     let other = BackupSummary {
@@ -231,7 +226,6 @@ fn held(shop: &Shop) -> thread::JoinHandle<()> {
 
 #[test]
 fn a_catalog_that_somebody_holds_hides_no_job_and_stops_neither_look_nor_restore() {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let shop = Shop::open();
     let id = shop.site.backup();
     let holder = held(&shop);
@@ -269,65 +263,4 @@ fn a_catalog_that_somebody_holds_hides_no_job_and_stops_neither_look_nor_restore
     check();
     let _ = shop.site.backup();
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);
-}
-
-#[test]
-fn what_a_job_has_noted_is_recorded_before_one_that_is_begun_later() {
-    let shop = Shop::open();
-    let _ = shop.site.backup();
-    // As one leaves it that failed while somebody held the catalog, and whose clock was ahead.
-    let folder = shop.site.path("state/jobs");
-    let file = folder.join("0000000000000007.job");
-    let note = json!({
-        "run": "0000000000000007", "kind": "backup", "source": "shop",
-        "backup": "20990101T000000Z-0000000000000007", "started": "2099-01-01T00:00:00Z",
-        "ended": ["2099-01-01T00:00:01Z", {"event": "failed", "code": "x", "message": "y"}],
-    });
-    fs::write(&file, note.to_string()).unwrap();
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(&file, permissions).unwrap();
-    let state = || shop.site.status()["last_job"]["state"].clone();
-    assert_eq!(state(), "failed", "no catalog has it, so that it is later than all that one has");
-    let _ = shop.site.backup();
-    assert_eq!(state(), "committed");
-    use JobState::{Committed, Failed};
-    assert_eq!(states(&shop, JobKind::Backup), [Committed, Failed, Committed]);
-    assert_eq!(shop.site.told("job_failed"), Vec::<Value>::new());
-}
-
-#[test]
-fn a_backup_that_is_committed_while_somebody_holds_the_catalog_is_recorded_by_the_next() {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for next in ["status", "backup"] {
-        let shop = Shop::open();
-        let first = shop.site.backup();
-        let mut somebody = Somebody::on(&shop.server, &shop.db);
-        somebody.run("begin; lock table orders");
-        let mut command = shop.site.command(&["backup", "shop"]);
-        let backup = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        until_locked_out(&shop.server, &shop.db);
-        // It is on record, and the rest of it is not.
-        let holder = held(&shop);
-        somebody.run("rollback");
-        let began = Instant::now();
-        let said = Ran::of(&backup.wait_with_output().unwrap()).ended(0).err;
-        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-        assert!(said.contains("but is not recorded in the catalog"), "{said}");
-        HOLD.store(false, Ordering::SeqCst);
-        holder.join().unwrap();
-        let ids = || {
-            let list = shop.site.json(0, &["list", "shop"]);
-            let rows = list["backups"].as_array().unwrap();
-            rows.iter().map(|row| row["backup"].clone()).collect::<Vec<_>>()
-        };
-        assert_eq!(ids(), [json!(first)]);
-        let ran = match next {
-            "status" => shop.site.drctl(&["status", "--check"]).ended(0),
-            _ => shop.site.drctl(&["backup", "shop"]).ended(0),
-        };
-        assert!(!ran.err.contains("died") && !ran.err.contains("record is behind"), "{}", ran.err);
-        assert_eq!(ids().len(), if next == "status" { 2 } else { 3 });
-        let all = states(&shop, JobKind::Backup);
-        assert!(all.iter().all(|state| *state == JobState::Committed), "{all:?}");
-    }
 }

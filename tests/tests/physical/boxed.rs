@@ -2,6 +2,7 @@
 //! it reaches.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -229,16 +230,32 @@ fn a_recovery_never_changes_a_file_of_the_source() {
 #[test]
 fn without_a_box_no_drill_runs_and_nothing_else_without_a_word() {
     let (shop, last) = several();
-    let without = |more: &[&str]| {
+    let without_in = |search: &str, more: &[&str]| {
         let (folder, path) = own_place();
         let to = path.display().to_string();
         let program = shop.program().display().to_string();
         let mut all = shop.as_owner("/usr/bin/env");
         // bubblewrap is found by the search path.
-        all.args(["PATH=/nowhere", &program, "--json", "restore", "shop", "--to-time", &last]);
+        all.args([
+            &format!("PATH={search}"),
+            &program,
+            "--json",
+            "restore",
+            "shop",
+            "--to-time",
+            &last,
+        ]);
         all.env("DRCTL_CONFIG", shop.site.config()).args(["--to-directory", &to]).args(more);
         (Ran::of(&all.output().unwrap()), folder, path)
     };
+    let without = |more: &[&str]| without_in("/nowhere", more);
+    // One that others may change is not run, and says nothing of the host.
+    let open = own_place().0;
+    fs::copy("/usr/bin/bwrap", open.path().join("bwrap")).unwrap();
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let (ran, _folder, _) = without_in(&open.path().display().to_string(), &[]);
+    let said = ran.failed(12, "no_box");
+    assert!(said.contains("is neither run nor believed") && !said.contains("namespace"), "{said}");
     for more in [&["--drill"][..], &[]] {
         let (ran, _folder, path) = without(more);
         let said = ran.failed(12, "no_box");
@@ -272,7 +289,7 @@ fn where_an_account_has_no_namespaces_no_recovery_runs_and_it_is_told_why() {
         apart.arg("--mount").arg(chrooted.get_program()).args(chrooted.get_args());
         apart.env("DRCTL_CONFIG", shop.site.config()).current_dir("/").stdin(Stdio::null());
         let said = Ran::of(&apart.output().expect("start unshare")).failed(12, "no_box");
-        assert!(said.contains("user namespaces are off") && !path.exists(), "{said}");
+        assert!(said.contains("a user namespace cannot be created") && !path.exists(), "{said}");
         assert!(said.contains("user.max_user_namespaces"), "{said}");
     }
 }

@@ -1,6 +1,5 @@
 //! Hosts whose clocks are wrong, and clusters that took another one's place.
 
-use std::fs;
 use std::path::Path;
 
 use drctl_tests::cluster::{Cluster as _, list, ticks};
@@ -13,61 +12,15 @@ use crate::log::Archiving;
 /// Where Debian's package faketime has its library.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
-/// Runs drctl with a clock of its own that is so many seconds off.
-fn drctl_at(shop: &Archiving, off: i32, arguments: &[&str]) -> Ran {
+/// Backs up with a clock of drctl's own that is so many seconds off.
+fn back_up_at(shop: &Archiving, off: i32) -> Value {
     assert!(Path::new(FAKETIME).exists(), "faketime is missing: run tests/components/install");
     // Not for the program that changes the account: the library's files would be that one's.
     let mut command = shop.as_owner("env");
     command.arg(format!("LD_PRELOAD={FAKETIME}")).arg(format!("FAKETIME={off:+}s"));
     command.arg("FAKETIME_DONT_FAKE_MONOTONIC=1").arg(shop.program());
-    command.env("DRCTL_CONFIG", shop.site.config()).arg("--json").args(arguments);
-    Ran::of(&command.output().expect("start drctl"))
-}
-
-fn back_up_at(shop: &Archiving, off: i32) -> Value {
-    drctl_at(shop, off, &["backup", "shop"]).ended(0).json()
-}
-
-/// Two days.
-const FAR: i32 = 2 * 24 * 3600;
-
-/// How the last backup went, and what is told of it.
-fn last_backup(shop: &Archiving) -> (Value, bool) {
-    let status = shop.drctl(&["status"]).ended(0).json();
-    (status["sources"][0]["last_job"]["state"].clone(), !shop.told("job_failed").is_empty())
-}
-
-#[test]
-fn the_last_job_is_the_one_that_was_begun_last_whatever_the_clock_said() {
-    let shop = Archiving::start(true);
-    shop.back_up();
-    let (repository, aside) = (shop.site.path("repository"), shop.site.path("aside"));
-    let fails = |off| {
-        fs::rename(&repository, &aside).unwrap();
-        let _ = drctl_at(&shop, off, &["backup", "shop"]).ended(8);
-        fs::rename(&aside, &repository).unwrap();
-        assert_eq!(last_backup(&shop), ("failed".into(), true), "{off}");
-    };
-    let (failed, good) = (("failed".into(), true), ("committed".into(), false));
-    // Each after one that says that it was begun later, or much earlier.
-    for off in [-FAR, FAR] {
-        fails(off);
-        shop.back_up();
-        assert_eq!(last_backup(&shop), good, "{off}");
-        back_up_at(&shop, off);
-        assert_eq!(last_backup(&shop), good, "{off}");
-        fails(0);
-        assert_eq!(last_backup(&shop), failed, "{off}");
-    }
-    // So it is with jobs of other kinds.
-    shop.back_up();
-    let _ = drctl_at(&shop, FAR, &["verify", "shop"]).ended(0);
-    fs::rename(&repository, &aside).unwrap();
-    let _ = shop.drctl(&["verify", "shop"]).ended(8);
-    fs::rename(&aside, &repository).unwrap();
-    assert_eq!(shop.told("verify_failed").len(), 1);
-    let _ = shop.drctl(&["verify", "shop"]).ended(0);
-    assert_eq!(shop.told("verify_failed"), Vec::<Value>::new());
+    command.env("DRCTL_CONFIG", shop.site.config()).args(["--json", "backup", "shop"]);
+    Ran::of(&command.output().expect("start drctl")).ended(0).json()
 }
 
 #[test]

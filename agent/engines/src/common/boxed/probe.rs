@@ -6,11 +6,11 @@ use drctl_model::shown;
 
 use super::{APART, Boxes, Wanted};
 use crate::common::process::{Tool, search_path};
-use crate::common::temporary;
+use crate::common::{runs, temporary};
 
 /// What the options are about, in the order in which they are tried.
 const PARTS: [&str; 5] = [
-    "user namespaces are off",
+    "a user namespace cannot be created",
     "a network namespace cannot be created",
     "a process namespace cannot be created",
     "an IPC namespace cannot be created",
@@ -42,6 +42,10 @@ pub async fn look_for_box() -> Result<Boxes, NoBox> {
     let Some(program) = program else {
         return Err(NoBox { missing: "bubblewrap is not installed".to_owned(), hint: INSTALL });
     };
+    if let Err(error) = runs(&program) {
+        let hint = "take the directory that others can change out of PATH";
+        return Err(NoBox { missing: error.to_string(), hint });
+    }
     let hint = "give this account a temporary directory that no other one may change (TMPDIR)";
     let place = temporary().map_err(|error| NoBox { missing: error.to_string(), hint })?;
     let root = tempfile::Builder::new().prefix("drctl-box-").tempdir_in(place);
