@@ -29,6 +29,9 @@ pub(crate) struct Home {
 pub(crate) fn read_write(path: &Path, patience: Duration) -> Result<Home, Fault> {
     local_directory(path)?;
     regular(path)?;
+    if is_empty(path) {
+        note_empty(path, patience)?;
+    }
     let lock = lock(path, Share::Shared, patience)?;
     // No rebuild can run while we hold the lock, so what looks like one is a dead one's.
     sweep(path)?;
@@ -44,6 +47,31 @@ pub(crate) fn read_write(path: &Path, patience: Duration) -> Result<Home, Fault>
     }
     schema::migrate(&mut connection, STEPS)?;
     Ok(Home { connection, _lock: Some(lock) })
+}
+
+/// What lies beside a catalog in whose place was one that was lost, until somebody has taken note: what
+/// that remembered is not known.
+#[must_use]
+pub fn forgotten(path: &Path) -> PathBuf {
+    beside(path, ".forgotten")
+}
+
+/// Whether there is a file and nothing in it, not in its log either.
+fn is_empty(path: &Path) -> bool {
+    let length = |suffix| fs::metadata(beside(path, suffix)).map(|found| found.len());
+    length("").is_ok_and(|length| length == 0) && length("-wal").unwrap_or(0) == 0
+}
+
+/// Notes that a catalog is empty: a crash or a full disk has left it so. One that somebody makes at this
+/// moment is held open, and is none of that kind.
+fn note_empty(path: &Path, patience: Duration) -> Result<(), Fault> {
+    let Ok(_alone) = lock(path, Share::Alone, patience) else { return Ok(()) };
+    if is_empty(path) {
+        let place = forgotten(path);
+        fs::write(&place, "").map_err(io("note what was lost beside"))?;
+        remove(path)?;
+    }
+    Ok(())
 }
 
 /// Opens an existing catalog for reading, also while another process writes to it.

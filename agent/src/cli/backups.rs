@@ -28,7 +28,7 @@ use crate::restore::emergency_script;
 
 /// Told of a catalog that remembers nothing.
 const FORGOTTEN: &str = "\nwhat this host remembered of backups is not known: those that are LOST \
-    or were found BAD cannot be told";
+    or were found BAD cannot be told (`drctl status` says why)";
 
 /// `drctl backup`.
 pub(super) async fn backup(
@@ -105,7 +105,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
         })
         .collect();
     let trust = setup.trust()?;
-    let forgotten = !setup.remembers(&catalog);
+    let forgotten = setup.forgotten(&catalog).is_some();
     let object = json!({
         "backups": judged.iter().map(Judged::json).collect::<Vec<_>>(),
         "lost": lost_json(&losses.lost), "unseen": losses.unseen, "newer": newer_json(&newer),

@@ -1,6 +1,7 @@
 //! The catalog against the bucket: made anew from it, or compared with it.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Difference, Lost, Rebuild, Rebuilt, diff};
@@ -48,6 +49,8 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
         new.add(backup).await.context("rebuild the catalog")?;
     }
     let catalog = new.finish().await.context("rebuild the catalog")?;
+    // Whoever has it made anew knows that one was lost.
+    let _ = fs::remove_file(drctl_catalog::forgotten(&path));
     let mut renewed = Renewed { catalog, found, log_pieces: 0, log_refused: Vec::new() };
     let cache = setup.log_cache(repository).await;
     if let Some(catalog) = &cache {

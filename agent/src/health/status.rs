@@ -337,7 +337,7 @@ async fn one(
         vanished: Vec::new(),
         refusals: refused(&met),
         met,
-        forgotten: (!setup.remembers(catalog)).then(|| setup.catalog_path()),
+        forgotten: setup.forgotten(catalog),
         lost: None,
         gone: engine::of(source).gone(setup, id),
     })

@@ -1,5 +1,5 @@
-//! The catalog as it is used: what is wrong with it is set aside and made anew from the bucket, and
-//! where there is no place for it, work goes on without.
+//! The catalog as it is used: what was read and is wrong is set aside and made anew from the bucket; one
+//! that cannot be read, or that a newer drctl wrote, is left alone, and work goes on without.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -31,10 +31,11 @@ pub(crate) async fn open(setup: &Setup, repository: &Repository) -> Result<Catal
         Ok(catalog) => return fill(catalog, repository).await,
         Err(error) => error,
     };
-    match remedy(&wrong) {
+    let odd = [""].iter().chain(&BESIDE).any(|suffix| is_odd(&beside(&path, suffix)));
+    match if odd { Remedy::Anew } else { remedy(&wrong) } {
         Remedy::None => Err(wrong).context("open the catalog"),
         Remedy::Elsewhere => elsewhere(setup, repository, &wrong.to_string()).await,
-        Remedy::Anew => match anew(&path, repository, &wrong).await {
+        Remedy::Anew => match in_place_of(&path, repository, &wrong).await {
             Err(error) if is_unwritable(&error) => {
                 elsewhere(setup, repository, &wrong.to_string()).await
             }
@@ -192,9 +193,48 @@ async fn fill(catalog: Catalog, repository: &Repository) -> Result<Catalog> {
     Ok(catalog)
 }
 
+/// The same in its own place. What lies beside it and is no file of a catalog is set aside by itself;
+/// and that a catalog was set aside is noted, as nobody can tell what it remembered.
+async fn in_place_of(
+    path: &Path,
+    repository: &Repository,
+    wrong: &CatalogError,
+) -> Result<Catalog> {
+    let odd: Vec<&str> =
+        BESIDE.into_iter().filter(|suffix| is_odd(&beside(path, suffix))).collect();
+    if !odd.is_empty() && !is_odd(path) {
+        for suffix in odd {
+            let place = beside(path, suffix);
+            let kept = set_aside(&place).with_context(|| format!("rename {}", place.display()))?;
+            tracing::warn!("{} is no file: it was renamed to {}", place.display(), kept.display());
+        }
+        return fill(sound(path).await.context("open the catalog")?, repository).await;
+    }
+    anew(path, repository, wrong, |kept| {
+        let noted =
+            private::write(&drctl_catalog::forgotten(path), kept.as_os_str().as_encoded_bytes());
+        noted.context("note that a catalog was set aside")
+    })
+    .await
+}
+
+/// Whether something is there that cannot be a file of a catalog.
+fn is_odd(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(found) => !found.is_file(),
+        // A link that leads nowhere, and not only one that this account may not follow.
+        Err(error) => error.kind() != ErrorKind::PermissionDenied && path.is_symlink(),
+    }
+}
+
 /// A catalog in place of one that is wrong: made from the bucket, with this host's job log as far
-/// as it can still be read.
-async fn anew(path: &Path, repository: &Repository, wrong: &CatalogError) -> Result<Catalog> {
+/// as it can still be read; `keeps` hears where the old one is kept, if not all of it could be.
+async fn anew(
+    path: &Path,
+    repository: &Repository,
+    wrong: &CatalogError,
+    keeps: impl Fn(&Path) -> Result<()>,
+) -> Result<Catalog> {
     let found = inventory(repository).await?;
     if matches!(wrong, CatalogError::Corrupt { .. }) {
         let rebuilt = async {
@@ -206,6 +246,7 @@ async fn anew(path: &Path, repository: &Repository, wrong: &CatalogError) -> Res
         };
         match rebuilt.await {
             Ok(done) => {
+                done.damaged.as_deref().map(&keeps).transpose()?;
                 let kept =
                     done.damaged.map(|at| format!("; the old one is kept as {}", at.display()));
                 let kept = kept.unwrap_or_default();
@@ -220,7 +261,9 @@ async fn anew(path: &Path, repository: &Repository, wrong: &CatalogError) -> Res
             Err(error) => tracing::debug!("the old catalog cannot be used: {error}"),
         }
     }
+    keeps(path)?;
     let kept = set_aside(path).with_context(|| format!("set {} aside", path.display()))?;
+    keeps(&kept)?;
     tracing::warn!(
         "the catalog cannot be used ({wrong}): it was renamed to {}, and rebuilt from the bucket",
         kept.display()
@@ -257,14 +300,15 @@ pub(crate) async fn elsewhere(
 ) -> Result<Catalog> {
     let (state, runtime) = (&setup.config.paths.state_dir, &setup.config.paths.runtime_dir);
     tracing::warn!(
-        "there is no catalog in {} ({why}): its jobs are forgotten when this host restarts",
+        "there is no catalog in {} that can be used ({why}): what is recorded until there is one is \
+         forgotten when this host restarts",
         state.display()
     );
     setup.private_directory(runtime)?;
     let path = meanwhile::path(setup);
     let catalog = match sound(&path).await {
         Err(error) if remedy(&error) == Remedy::Anew => {
-            return anew(&path, repository, &error).await;
+            return anew(&path, repository, &error, |_| Ok(())).await;
         }
         opened => opened.context("open a catalog in the runtime directory")?,
     };
@@ -284,9 +328,15 @@ enum Remedy {
 
 fn remedy(error: &CatalogError) -> Remedy {
     match error.code() {
-        "catalog_corrupt" | "catalog_foreign" | "catalog_newer" | "catalog_older"
-        | "catalog_internal" | "catalog_io" => Remedy::Anew,
-        "catalog_read_only" | "catalog_full" | "catalog_no_directory" => Remedy::Elsewhere,
+        "catalog_corrupt" | "catalog_foreign" | "catalog_older" | "catalog_internal" => {
+            Remedy::Anew
+        }
+        // It may be a good one that remembers, and is only not for us, or not now.
+        "catalog_read_only"
+        | "catalog_full"
+        | "catalog_no_directory"
+        | "catalog_newer"
+        | "catalog_io" => Remedy::Elsewhere,
         // That of another repository may be needed where it is, and locks fail on a network.
         _ => Remedy::None,
     }
@@ -296,7 +346,7 @@ fn remedy(error: &CatalogError) -> Remedy {
 pub(crate) fn is_unwritable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         if let Some(error) = cause.downcast_ref::<CatalogError>() {
-            return remedy(error) == Remedy::Elsewhere || error.code() == "catalog_io";
+            return remedy(error) == Remedy::Elsewhere;
         }
         let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
         matches!(
@@ -311,4 +361,27 @@ pub(crate) fn is_unwritable(error: &anyhow::Error) -> bool {
             )
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_read_and_is_wrong_is_made_anew() {
+        let path = PathBuf::from("catalog.db");
+        let cannot = || Box::new(io::Error::other("unable to open database file"));
+        let at = || path.clone();
+        let cases = [
+            (CatalogError::Corrupt { path: at(), source: cannot() }, Remedy::Anew),
+            (CatalogError::Foreign { path: at() }, Remedy::Anew),
+            (CatalogError::Io { verb: "open", path: at(), source: cannot() }, Remedy::Elsewhere),
+            (CatalogError::Newer { path: at(), found: 9, known: 8 }, Remedy::Elsewhere),
+            (CatalogError::ReadOnly { path: at(), source: cannot() }, Remedy::Elsewhere),
+            (CatalogError::Denied { path: at(), source: cannot() }, Remedy::None),
+        ];
+        for (error, helps) in cases {
+            assert_eq!(remedy(&error), helps, "{error}");
+        }
+    }
 }

@@ -48,6 +48,7 @@ pub use drills::drills;
 pub use init::{InitOptions, Made, init, restore_marker};
 pub use inventory::{Inventory, inventory};
 pub use memory::{Memory, Notebook, words};
+pub use open::Forgotten;
 pub use verify::{Candidate, Depth, Verdict, everything, verify};
 
 /// How far the clocks of two hosts may be apart before it matters.

@@ -1,5 +1,6 @@
 //! Repository and catalog, as the configuration names them.
 
+use std::path::PathBuf;
 use std::sync::Once;
 
 use anyhow::Result;
@@ -7,6 +8,15 @@ use drctl_catalog::Catalog;
 
 use super::{Repository, cache};
 use crate::host::Setup;
+
+/// Why what this host remembered is not known.
+#[derive(Debug, Clone)]
+pub enum Forgotten {
+    /// The catalog that lies here cannot be used.
+    Unread(PathBuf),
+    /// One that was damaged or empty was made anew, and nobody has taken note of that yet.
+    MadeAnew,
+}
 
 impl Setup {
     /// The repository, its marker read.
@@ -43,6 +53,15 @@ impl Setup {
     /// holds now, and nothing of what is gone, failed or was refused.
     pub(crate) fn remembers(&self, catalog: &Catalog) -> bool {
         catalog.path() == self.catalog_path()
+    }
+
+    /// Why what this host remembered is not known, or not in full; nothing where it is.
+    pub(crate) fn forgotten(&self, catalog: &Catalog) -> Option<Forgotten> {
+        let path = self.catalog_path();
+        if !self.remembers(catalog) {
+            return Some(Forgotten::Unread(path));
+        }
+        drctl_catalog::forgotten(&path).exists().then_some(Forgotten::MadeAnew)
     }
 
     /// The catalog, for writing what a look found; none where there is none, or none that this account

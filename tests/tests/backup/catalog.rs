@@ -53,7 +53,7 @@ fn a_catalog_that_is_damaged_is_rebuilt_equal() {
     let _ = (shop.site.backup(), shop.site.backup());
     let rows = shop.site.rows();
     fs::write(shop.site.path("state/catalog.db"), vec![b'x'; 20_000]).unwrap();
-    let ran = shop.site.drctl(&["--json", "list"]).ended(0);
+    let ran = shop.site.drctl(&["--json", "list"]).ended(3);
     assert_eq!(ran.json()["backups"].as_array().unwrap(), &rows);
     assert!(ran.err.contains("the catalog was damaged, and was rebuilt"), "{}", ran.err);
     // Without the bucket there is nothing to make it from.
@@ -75,7 +75,7 @@ fn change(path: &Path, at: usize, to: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-const HARMS: [(&str, Harm); 11] = [
+const HARMS: [(&str, Harm); 10] = [
     ("empty", |path| fs::write(path, "").unwrap()),
     ("cut", |path| {
         let bytes = fs::read(path).unwrap();
@@ -84,7 +84,6 @@ const HARMS: [(&str, Harm); 11] = [
     ("garbage", |path| fs::write(path, vec![0x5a; 9000]).unwrap()),
     ("no head", |path| change(path, 0, b"X")),
     ("of somebody else", |path| change(path, 68, &[1, 2, 3, 4])),
-    ("newer", |path| change(path, 60, &[0, 0, 9, 9])),
     ("no version", |path| change(path, 60, &[0, 0, 0, 0])),
     ("a directory", |path| {
         fs::remove_file(path).unwrap();
@@ -114,15 +113,54 @@ fn a_cache_that_is_wrong_is_set_aside_and_stops_no_backup() {
         harm(&path);
         let ran = shop.site.drctl(&["--json", "backup", "shop"]);
         assert_eq!(ran.code, Some(0), "{what}: {}{}", ran.out, ran.err);
-        assert!(what == "empty" || ran.err.contains("rebuilt"), "{what}: {}", ran.err);
+        // With a lock that is none the catalog itself is kept, and all that it remembers.
+        let kept = what == "a directory for a lock";
+        let word = if kept { "it was renamed to" } else { "rebuilt" };
+        assert!(what == "empty" || ran.err.contains(word), "{what}: {}", ran.err);
         good.push(ran.json()["backup"]["backup"].as_str().unwrap().to_owned());
+        let list = shop.site.json(if kept { 0 } else { 3 }, &["list"]);
+        let rows = list["backups"].as_array().unwrap().iter();
         let mut known: Vec<String> =
-            shop.site.rows().iter().map(|row| row["backup"].as_str().unwrap().to_owned()).collect();
+            rows.map(|row| row["backup"].as_str().unwrap().to_owned()).collect();
         known.reverse();
-        assert_eq!(known, good, "{what}");
+        assert_eq!((known, &list["forgotten"]), (good.clone(), &(!kept).into()), "{what}");
+        // What the old one remembered is gone with it: that is told until somebody has taken note.
+        for _ in 0..2 {
+            let _ = shop.site.drctl(&["-q", "status", "--check"]).ended(if kept { 0 } else { 3 });
+        }
+        assert_eq!(shop.site.told("catalog_unknown").len(), usize::from(!kept), "{what}");
+        let _ = shop.site.json(0, &["catalog", "rebuild"]);
         assert_eq!(shop.site.status()["health"], "good", "{what}");
     }
     assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
+}
+
+#[test]
+fn a_catalog_that_a_newer_drctl_wrote_is_left_alone_and_told() {
+    let shop = Shop::open();
+    let (_, gone) = (shop.site.backup(), shop.site.backup());
+    fs::remove_dir_all(shop.site.path("repository/s/shop/b").join(&gone)).unwrap();
+    let lost = |list: &serde_json::Value| list["lost"].to_string().contains(&gone);
+    assert!(lost(&shop.site.json(3, &["list"])));
+    let path = shop.site.path("state/catalog.db");
+    let version = |number: u32| sqlite(&path, &format!("pragma user_version = {number}"));
+    let known = fs::read(&path).unwrap()[60..64].try_into().map(u32::from_be_bytes).unwrap();
+    version(99);
+    for _ in 0..2 {
+        let _ = shop.site.drctl(&["-q", "status", "--check"]).ended(3);
+        assert_eq!(shop.site.told("catalog_unknown").len(), 1);
+        assert_eq!(shop.site.json(3, &["list"])["forgotten"], true);
+        let _ = shop.site.drctl(&["verify"]).ended(0);
+    }
+    let made = shop.site.backup();
+    version(known);
+    let list = shop.site.json(3, &["list"]);
+    assert!(lost(&list), "it remembers: {list}");
+    assert_eq!(list["backups"][0]["backup"], made, "{list}");
+    let aside = shop.site.files("state").into_iter();
+    let aside = aside.filter(|file| file.to_string_lossy().contains(".aside-"));
+    assert_eq!(aside.count(), 0);
+    assert_eq!(shop.site.told("catalog_unknown"), Vec::<serde_json::Value>::new());
 }
 
 fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
@@ -179,9 +217,11 @@ fn whatever_is_wrong_with_a_cache_whoever_reads_has_all_the_same() {
         }
         harm(&path);
         let ran = shop.site.drctl(&["--json", "list"]);
-        assert_eq!(ran.code, Some(0), "{what}: {}{}", ran.out, ran.err);
-        assert_eq!(ran.json()["backups"].as_array().unwrap(), &rows, "{what}");
-        assert_eq!(shop.site.status()["health"], "good", "{what}");
+        let list = ran.json();
+        let forgotten = list["forgotten"].as_bool().unwrap();
+        assert_eq!(ran.code, Some(if forgotten { 3 } else { 0 }), "{what}: {}{}", ran.out, ran.err);
+        assert_eq!(list["backups"].as_array().unwrap(), &rows, "{what}");
+        assert_eq!(shop.site.status()["health"] == "good", !forgotten, "{what}");
         for suffix in ["-wal", "-shm"] {
             let _ = fs::remove_dir(beside(&path, suffix));
         }
@@ -212,7 +252,7 @@ fn a_wrong_cache_never_hides_a_backup() {
             let _ = fs::remove_file(shop.site.path(&format!("state/catalog.db{beside}")));
         }
         fs::write(&path, bytes).unwrap();
-        let ran = shop.site.drctl(&["--json", "list"]).ended(0);
+        let ran = shop.site.drctl(&["--json", "list"]);
         assert_eq!(ran.json()["backups"].as_array().unwrap(), &rows, "byte {at}");
         found += u32::from(ran.err.contains("rebuilt"));
     }

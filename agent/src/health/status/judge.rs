@@ -1,7 +1,5 @@
 //! How a source is doing, judged by what is known of it, and what to do.
 
-use std::path::PathBuf;
-
 use drctl_catalog::{Lost, Standing};
 use drctl_model::{BackupId, BackupSummary, Finding, FindingCode, Job, SourceId, shown};
 use drctl_policies::recovery::RecoverableUntil;
@@ -12,10 +10,10 @@ use super::findings::Judged;
 use crate::engine::pg::Gone;
 use crate::engine::pg::another_cluster::Change;
 use crate::jobs::LastJob;
-use crate::repository::CLOCKS_APART;
 use crate::repository::drills::EVIDENCE;
 use crate::repository::findings::suspect;
 use crate::repository::memory::INDEX;
+use crate::repository::{CLOCKS_APART, Forgotten};
 
 /// Where one source stands.
 #[derive(Debug, Clone)]
@@ -80,8 +78,8 @@ pub struct SourceStatus {
     pub lost: Option<String>,
     /// Databases that its backups had, and have no more.
     pub gone: Vec<Gone>,
-    /// Where the catalog lies that should remember, if it can be neither read nor made anew.
-    pub forgotten: Option<PathBuf>,
+    /// Why what this host remembered is not known, where it is not.
+    pub forgotten: Option<Forgotten>,
     /// What stands of what was found amiss with it before, by whatever came upon it.
     pub met: Vec<Standing>,
 }
@@ -130,6 +128,24 @@ impl Health {
 }
 
 impl SourceStatus {
+    /// That this host does not know what it remembered.
+    fn of_memory(&self) -> Option<Judged> {
+        let what = "LOST backups, those found BAD, failed jobs and refused WAL";
+        let text = match self.forgotten.as_ref()? {
+            Forgotten::Unread(path) => format!(
+                "what this host remembered is not known: {what} cannot be told; see that {} can be \
+                 read and written, by a drctl that is new enough, then run `drctl catalog rebuild`",
+                path.display()
+            ),
+            Forgotten::MadeAnew => format!(
+                "the catalog was damaged or empty and was made anew: {what} of before cannot be \
+                 told; look with `drctl verify`, then run `drctl catalog rebuild`, which \
+                 acknowledges it"
+            ),
+        };
+        Some(Judged::attention(FindingCode::CatalogUnknown, "", text))
+    }
+
     /// What this look at it found, in no order.
     pub(super) fn seen(&self) -> Vec<Judged> {
         let mut found = Vec::new();
@@ -143,15 +159,7 @@ impl SourceStatus {
         found.extend(self.meddled());
         found.extend(self.of_jobs());
         found.extend(self.of_other_jobs());
-        found.extend(self.forgotten.as_ref().map(|path| {
-            let text = format!(
-                "what this host remembered is not known: LOST backups, those found BAD, failed jobs \
-                 and refused WAL cannot be told; see that {} can be read and written, then run \
-                 `drctl catalog rebuild`",
-                path.display()
-            );
-            Judged::attention(FindingCode::CatalogUnknown, "", text)
-        }));
+        found.extend(self.of_memory());
         found.extend(self.unreadable.as_ref().map(|why| {
             let text = format!(
                 "the bucket cannot be read ({why}): no backup reaches it and none can be restored; \
