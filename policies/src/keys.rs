@@ -227,6 +227,12 @@ pub(crate) static POLICY: &[Key] = &[
 pub(crate) static RETENTION: &[Key] = &[
     Key::with_default("last", number(0, 10_000), "0", "Keep this many of the newest."),
     Key::with_default(
+        "hourly",
+        number(0, 10_000),
+        "0",
+        "Keep the newest of each of this many hours.",
+    ),
+    Key::with_default(
         "daily",
         number(0, 36_500),
         "0",
@@ -247,7 +253,28 @@ pub(crate) static RETENTION: &[Key] = &[
                                                          months.",
     ),
     Key::with_default("yearly", number(0, 100), "0", "Keep the newest of each of this many years."),
-    Key::optional("within", duration(HOUR, 36_500 * DAY), "Keep all that are younger than this."),
+    Key::optional(
+        "within",
+        duration(HOUR, 36_500 * DAY),
+        "Keep all that are younger than this, and for a source with WAL every moment of it.",
+    ),
+    Key::with_default(
+        "min_backups",
+        number(1, 10_000),
+        "1",
+        "This many of the newest stay, however old they are.",
+    ),
+    Key::with_default(
+        "min_proven",
+        number(1, 10_000),
+        "1",
+        "This many of the newest proven ones stay, however old they are.",
+    ),
+    Key::optional(
+        "max_age",
+        duration(HOUR, 36_500 * DAY),
+        "What is older is not kept by any rule but `min_backups` and `min_proven`.",
+    ),
 ];
 
 pub(crate) static OBJECTIVES: &[Key] = &[
@@ -296,6 +323,7 @@ pub(crate) fn synonym(name: &str) -> Option<&'static str> {
         ("hostname", "host"),
         ("keep", "retention"),
         ("keep_daily", "daily"),
+        ("keep_hourly", "hourly"),
         ("keep_last", "last"),
         ("keep_monthly", "monthly"),
         ("keep_weekly", "weekly"),

@@ -18,6 +18,7 @@ mod policy_checks;
 mod reader;
 pub mod recovery;
 mod repository;
+pub mod retention;
 mod schedule;
 mod schedule_field;
 mod schema;

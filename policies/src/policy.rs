@@ -34,6 +34,8 @@ pub struct Policy {
 pub struct RetentionPolicy {
     /// So many newest; 0 to 10 000.
     pub last: u32,
+    /// The newest of each of so many hours; 0 to 10 000.
+    pub hourly: u32,
     /// The newest of each of so many days; 0 to 36 500.
     pub daily: u32,
     /// The newest of each of so many ISO weeks; 0 to 5 200.
@@ -42,9 +44,25 @@ pub struct RetentionPolicy {
     pub monthly: u32,
     /// The newest of each of so many years; 0 to 100.
     pub yearly: u32,
-    /// All that are younger than this; 1 hour to 36 500 days.
+    /// All that are younger than this; of a source with log, every moment of it. 1 hour to 36 500
+    /// days.
     #[serde(rename = "within_seconds", serialize_with = "as_optional_seconds")]
     pub within: Option<Duration>,
+    /// So many newest stay whatever their age; 1 to 10 000.
+    pub min_backups: u32,
+    /// So many newest that were proven stay whatever their age; 1 to 10 000.
+    pub min_proven: u32,
+    /// What is older goes, whatever other rules say; longer than `within`. 1 hour to 36 500 days.
+    #[serde(rename = "max_age_seconds", serialize_with = "as_optional_seconds")]
+    pub max_age: Option<Duration>,
+}
+
+impl RetentionPolicy {
+    /// Whether no rule keeps anything.
+    fn keeps_nothing(&self) -> bool {
+        let counts = [self.last, self.hourly, self.daily, self.weekly, self.monthly, self.yearly];
+        counts.iter().all(|count| *count == 0) && self.within.is_none()
+    }
 }
 
 /// What is promised for a source; `status` and drills measure against it.
@@ -124,26 +142,32 @@ fn read_schedule(reader: &Reader<'_>, zone: Option<TimeZone>) -> Option<Schedule
 }
 
 fn read_retention(reader: &Reader<'_>) -> Option<RetentionPolicy> {
-    let (last, daily, weekly) =
-        (reader.number("last"), reader.number("daily"), reader.number("weekly"));
-    let (monthly, yearly) = (reader.number("monthly"), reader.number("yearly"));
-    let within = reader.duration("within");
-    if within.is_none() && reader.has("within") {
+    let counts =
+        ["last", "hourly", "daily", "weekly", "monthly", "yearly", "min_backups", "min_proven"];
+    let counts = counts.map(|key| reader.number(key));
+    let times = ["within", "max_age"].map(|key| (reader.has(key), reader.duration(key)));
+    if times.iter().any(|(has, time)| *has && time.is_none()) {
         return None;
     }
+    let [last, hourly, daily, weekly, monthly, yearly, min_backups, min_proven] = counts;
+    let [(_, within), (_, max_age)] = times;
     let policy = RetentionPolicy {
         last: last?,
+        hourly: hourly?,
         daily: daily?,
         weekly: weekly?,
         monthly: monthly?,
         yearly: yearly?,
         within,
+        min_backups: min_backups?,
+        min_proven: min_proven?,
+        max_age,
     };
-    if policy == RetentionPolicy::default() {
+    if policy.keeps_nothing() {
         reader.report.advise(
             &reader.span,
             "this retention keeps nothing",
-            "give at least one of last, daily, weekly, monthly, yearly and within",
+            "give at least one of last, hourly, daily, weekly, monthly, yearly and within",
         );
         return None;
     }

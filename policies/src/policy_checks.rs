@@ -18,6 +18,7 @@ pub(crate) fn retention(reader: &Reader<'_>, policy: &RetentionPolicy, schedule:
     let Some((shortest, longest)) = schedule.spacing().map(unsigned) else { return };
     // The longest that a period lasts.
     let rules = [
+        ("hourly", policy.hourly, HOUR, "hour"),
         ("daily", policy.daily, DAY, "day"),
         ("weekly", policy.weekly, 7 * DAY, "week"),
         ("monthly", policy.monthly, 31 * DAY, "month"),
@@ -35,6 +36,19 @@ pub(crate) fn retention(reader: &Reader<'_>, policy: &RetentionPolicy, schedule:
                 "use a rule for a longer period or `last`, or run more often",
             );
         }
+    }
+    let window = policy.within.map(|within| within.saturating_add(longest));
+    if let Some((needed, max_age)) = window.zip(policy.max_age).filter(|(window, age)| age < window)
+    {
+        let (needed, max_age) = (show_duration(needed.as_secs()), show_duration(max_age.as_secs()));
+        reader.report.advise(
+            &reader.span_of("max_age"),
+            format!(
+                "`max_age` of {max_age} is too short: `within` needs backups of up to {needed}, since \
+                 a recovery to its begin starts from the backup before it"
+            ),
+            "make it longer, or `within` shorter",
+        );
     }
     if let Some(within) = policy.within.filter(|within| *within < longest) {
         let (within, longest) = (show_duration(within.as_secs()), show_duration(longest.as_secs()));

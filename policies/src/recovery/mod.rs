@@ -15,7 +15,7 @@ pub(crate) mod common;
 mod wal;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use common::{LastCommit, Loss, Stood, Stop};
 pub use wal::{

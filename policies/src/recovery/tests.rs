@@ -5,24 +5,24 @@ use super::*;
 
 mod binding;
 mod other_engine;
-mod property;
+pub(crate) mod property;
 mod sparse;
 mod table;
 
 /// Seconds after a beginning.
-fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
-fn tl(id: u32) -> Timeline {
+pub(crate) fn tl(id: u32) -> Timeline {
     Timeline::new(id).unwrap()
 }
 
-fn id(n: u64) -> BackupId {
+pub(crate) fn id(n: u64) -> BackupId {
     BackupId::new(at(0), n)
 }
 
-fn base(n: u64, timeline: u32, range: std::ops::Range<u64>, stopped: i64) -> Base {
+pub(crate) fn base(n: u64, timeline: u32, range: std::ops::Range<u64>, stopped: i64) -> Base {
     Base {
         backup: id(n),
         timeline: tl(timeline),
@@ -44,7 +44,11 @@ fn before(lsn: u64) -> Target {
     Target::Lsn { lsn: Lsn(lsn), inclusive: false }
 }
 
-fn piece(timeline: u32, range: std::ops::Range<u64>, commits: Option<(i64, i64)>) -> Piece {
+pub(crate) fn piece(
+    timeline: u32,
+    range: std::ops::Range<u64>,
+    commits: Option<(i64, i64)>,
+) -> Piece {
     Piece {
         timeline: tl(timeline),
         start: Lsn(range.start),
@@ -54,7 +58,7 @@ fn piece(timeline: u32, range: std::ops::Range<u64>, commits: Option<(i64, i64)>
     }
 }
 
-fn history(timeline: u32, ancestors: &[(u32, u64)]) -> TimelineHistory {
+pub(crate) fn history(timeline: u32, ancestors: &[(u32, u64)]) -> TimelineHistory {
     let ancestor = |(id, until): &(u32, u64)| Ancestor {
         timeline: tl(*id),
         until: Lsn(*until),

@@ -44,7 +44,7 @@ fn unknown_keys() {
             "keep_weekly = 1",
             "policies.d/daily.toml:5:1: unknown key `keep_weekly`: did you mean `weekly`?",
         ),
-        ("", "hourly = 1", "policies.d/daily.toml:5:1: unknown key `hourly`"),
+        ("", "fortnightly = 1", "policies.d/daily.toml:5:1: unknown key `fortnightly`"),
     ]);
 }
 

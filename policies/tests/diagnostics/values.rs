@@ -271,7 +271,7 @@ fn policies() {
             "daily = 7",
             "daily = 0",
             &format!(
-                "{file}:3:1: this retention keeps nothing: give at least one of last, daily, weekly, monthly, yearly and within"
+                "{file}:3:1: this retention keeps nothing: give at least one of last, hourly, daily, weekly, monthly, yearly and within"
             ),
         ),
         (
@@ -305,6 +305,15 @@ fn policies() {
             "within = \"12h\"",
             &format!(
                 "{file}:5:10: `within` of 12h ends before the next run: the schedule pauses 1d: make it longer, or use `last`"
+            ),
+        ),
+        (
+            "",
+            "within = \"14d\"\nmax_age = \"14d\"",
+            &format!(
+                "{file}:6:11: `max_age` of 2w is too short: `within` needs backups of up to 15d, \
+                 since a recovery to its begin starts from the backup before it: make it longer, \
+                 or `within` shorter"
             ),
         ),
         (

@@ -6,20 +6,20 @@ use super::*;
 const LENGTH: u64 = 24;
 
 /// Timeline, start, stop, seconds between the last commit and the end, good.
-type Taken = (usize, u64, u64, i64, bool);
+pub(crate) type Taken = (usize, u64, u64, i64, bool);
 
 /// A piece on a path: from, until, times, whether all of it lies there.
 type OnPath = (u64, u64, Option<(i64, i64)>, bool);
 
 /// A cluster as it really was, and what of it came into the bucket.
 #[derive(Debug, Clone)]
-struct World {
+pub(crate) struct World {
     /// Each timeline's parent (by index) and where it branched off; the first has none.
-    forks: Vec<Option<(usize, u64)>>,
+    pub(crate) forks: Vec<Option<(usize, u64)>>,
     /// When each position of a timeline's own part was committed.
-    commits: Vec<Vec<Option<i64>>>,
-    pieces: Vec<(usize, u64, u64)>,
-    bases: Vec<Taken>,
+    pub(crate) commits: Vec<Vec<Option<i64>>>,
+    pub(crate) pieces: Vec<(usize, u64, u64)>,
+    pub(crate) bases: Vec<Taken>,
     shuffle: usize,
 }
 
@@ -44,11 +44,11 @@ impl World {
         within().min().zip(within().max())
     }
 
-    fn stopped(&self, (timeline, _, stop, later, _): Taken) -> i64 {
+    pub(crate) fn stopped(&self, (timeline, _, stop, later, _): Taken) -> i64 {
         self.times(timeline, 0, stop).map_or(0, |(_, last)| last) + later
     }
 
-    fn archive(&self) -> Archive {
+    pub(crate) fn archive(&self) -> Archive {
         let number = |index: usize| u32::try_from(index).unwrap() + 1;
         let bases = self.bases.iter().zip(0..).map(|(of, n)| Base {
             good: of.4,
@@ -151,7 +151,7 @@ fn pieces(forks: Vec<Option<(usize, u64)>>) -> impl Strategy<Value = Vec<(usize,
     logs.prop_map(|logs| logs.concat())
 }
 
-fn world() -> impl Strategy<Value = World> {
+pub(crate) fn world() -> impl Strategy<Value = World> {
     let forks = prop_oneof![
         Just(vec![None]),
         (4..LENGTH).prop_map(|at| vec![None, Some((0, at))]),
@@ -234,7 +234,7 @@ fn replay(world: &World, timeline: usize, plan: &RecoveryPlan) -> Result<(), Tes
 }
 
 /// Times worth asking for: about commits, and about the ends of bases.
-fn interesting(world: &World, pick: usize, off: i64) -> i64 {
+pub(crate) fn interesting(world: &World, pick: usize, off: i64) -> i64 {
     let commits = world.commits.iter().flatten().flatten().copied();
     let ends = world.bases.iter().map(|base| world.stopped(*base));
     let times: Vec<i64> = ends.chain(commits).collect();

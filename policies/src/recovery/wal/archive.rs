@@ -170,6 +170,11 @@ impl Archive {
         self.log.early(timeline, from, at)
     }
 
+    /// What is common to all engines of it.
+    pub(crate) fn common(&self) -> &common::Archive<Wal> {
+        &self.log
+    }
+
     pub(super) fn histories(&self) -> &Histories {
         &self.log.known
     }
