@@ -68,3 +68,51 @@ fn a_restore_of_what_is_missing_leaves_roles_that_exist_as_they_are() {
     let app = "select rolcanlogin and rolcreatedb from pg_roles where rolname = 'app'";
     assert_eq!(server.psql("postgres", app), "t");
 }
+
+#[test]
+fn a_database_that_is_there_and_has_no_rows_to_get_is_left_as_it_is() {
+    let server = Postgres::start();
+    server.psql("postgres", "create role app; create database hard");
+    let softly = "grant create on schema public to public; grant all on schema public to app; \
+                  alter default privileges grant select on tables to app; \
+                  comment on schema public is 'old'";
+    for db in ["postgres", "hard"] {
+        server.psql(db, softly);
+    }
+    server.psql("postgres", "create database gone");
+    server.psql("gone", "create table t as select generate_series(1, 100) as x");
+    let site = Site::with(&server);
+    let id = site.backup();
+    let since = "revoke create on schema public from public; revoke all on schema public from app; \
+                 alter default privileges revoke select on tables from app; \
+                 comment on schema public is 'hardened'";
+    for db in ["postgres", "hard"] {
+        server.psql(db, since);
+    }
+    server.psql("postgres", "drop database gone");
+    let rights = || {
+        ["postgres", "hard"].map(|db| {
+            server.psql(
+                db,
+                "select nspacl, obj_description(oid, 'pg_namespace'), \
+                 (select string_agg(d.defaclacl::text, '') from pg_default_acl d) \
+                 from pg_namespace where nspname = 'public'",
+            )
+        })
+    };
+    let before = rights();
+    let (host, port) = (server.socket_dir().display().to_string(), server.port().to_string());
+    let into = ["restore", "shop", "--backup", &id, "--to-host", &host, "--to-port", &port];
+    let missing = [&into[..], &["--missing"]].concat();
+    let plan = site.json(0, &[&missing[..], &["--plan"]].concat()).to_string();
+    assert!(plan.contains("database hard: there, and the backup has no table of it"), "{plan}");
+    let _ = site.json(0, &missing);
+    assert_eq!(rights(), before);
+    assert_eq!(server.psql("gone", "select count(*) from t"), "100");
+    // One that is empty and has tables in the backup is filled, and the plan tells what that brings.
+    server.psql("gone", "drop table t");
+    let plan = site.json(0, &[&missing[..], &["--plan"]].concat()).to_string();
+    assert!(plan.contains("database gone: there and empty; it is filled"), "{plan}");
+    let _ = site.json(0, &missing);
+    assert_eq!(server.psql("gone", "select count(*) from t"), "100");
+}

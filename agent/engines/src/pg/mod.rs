@@ -11,7 +11,7 @@ pub use dump::{
     Blocker, CODE_NAMED, DatabaseChoice, DatabaseReport, DatabaseTarget, DumpError, DumpShape,
     DumpWalker, DumpedTable, Extent, GlobalsTarget, Leftover, Member, PgDumpOptions, PgDumpSource,
     Preflight, RestoreDatabase, RestoreOptions, RoleReport, RowDifference, ServerReport,
-    Unreadable, WalkError, compare_rows, count_rows, filled, preflight, probe,
+    Unreadable, WalkError, compare_rows, count_rows, existing, preflight, probe,
 };
 pub use physical::{PhysicalError, quoted_setting};
 pub use server::{

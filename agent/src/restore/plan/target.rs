@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::{
-    CODE_NAMED, Extent, PgServer, RestoreDatabase, compare_rows, count_rows, filled, major_of,
+    CODE_NAMED, Extent, PgServer, RestoreDatabase, compare_rows, count_rows, existing, major_of,
     preflight,
 };
 use drctl_model::{Content, DatabaseFacts, Manifest, shown};
@@ -14,12 +14,16 @@ use crate::host::AgentError;
 pub(super) async fn take_kept(server: &PgServer, items: &mut Vec<Item>) -> Result<Vec<Item>> {
     let databases = |item: &&Item| matches!(item.facts.content, Content::Database(_));
     let names: Vec<&str> = items.iter().filter(databases).map(|item| &*item.target).collect();
-    let filled = filled(server, &names, APPLICATION).await.context("look at the target server")?;
+    let there = existing(server, &names, APPLICATION).await.context("look at the target server")?;
     let mut kept = Vec::new();
-    for name in filled {
+    for (name, holds_something) in there {
         let at = items.iter().position(|item| database_of(item).is_some() && item.target == name);
         let Some(at) = at else { continue };
-        let found = count_rows(server, &name, APPLICATION).await;
+        let has_tables = database_of(&items[at]).is_some_and(|facts| !facts.tables.is_empty());
+        let found = match holds_something && has_tables {
+            true => count_rows(server, &name, APPLICATION).await,
+            false => Ok(Vec::new()),
+        };
         let found = found.with_context(|| format!("count what {name} holds already"))?;
         if database_of(&items[at]).is_some_and(|it| compare_rows(&it.tables, &found).is_empty()) {
             kept.push(items.remove(at));
@@ -102,6 +106,18 @@ fn database_of(item: &Item) -> Option<&DatabaseFacts> {
     }
 }
 
+/// What is said of a database that is there and stays as it is.
+fn was_kept(item: &Item) -> String {
+    let name = &item.target;
+    match database_of(item).is_some_and(|facts| facts.tables.is_empty()) {
+        false => format!("database {name}: there with all its rows, and not changed"),
+        true => format!(
+            "database {name}: there, and the backup has no table of it: not changed. For what else \
+             the backup has of it, restore it alone, with --database and without --missing"
+        ),
+    }
+}
+
 pub(super) async fn look_at(
     server: &PgServer,
     (manifest, items, kept): (&Manifest, &[Item], &[Item]),
@@ -139,10 +155,14 @@ pub(super) async fn look_at(
             )
         }));
     }
-    notes.extend(
-        kept.iter().map(|item| {
-            format!("database {}: there with all its rows, and not changed", item.target)
-        }),
-    );
+    notes.extend(kept.iter().map(was_kept));
+    let fills = |item: &&Item| missing && found.empty.contains(&item.target);
+    notes.extend(items.iter().filter(fills).map(|item| {
+        format!(
+            "database {}: there and empty; it is filled, and its schemas get the privileges and \
+             comments of the backup",
+            item.target
+        )
+    }));
     Ok((notes, code))
 }

@@ -29,7 +29,7 @@ pub use error::{Blocker, DumpError, Unreadable};
 pub use globals::GlobalsTarget;
 pub use leftover::Leftover;
 pub use members::Member;
-pub use preflight::{Extent, Preflight, RestoreDatabase, filled, preflight};
+pub use preflight::{Extent, Preflight, RestoreDatabase, existing, preflight};
 pub use probe::{DatabaseReport, RoleReport, ServerReport, probe};
 pub use restore::{DatabaseTarget, RestoreOptions};
 pub use source::{PgDumpOptions, PgDumpSource};

@@ -114,23 +114,22 @@ pub async fn preflight(
     Ok(Preflight { server_version, pg_restore, absent, empty, superuser, notes })
 }
 
-/// Which of these databases are there and hold something.
+/// Which of these databases are there, and whether each holds something.
 ///
 /// # Errors
 /// [`DumpError::Unfinished`](crate::pg::dump::DumpError::Unfinished), and those of connecting.
-pub async fn filled(
+pub async fn existing(
     server: &PgServer,
     names: &[&str],
     application_name: &str,
-) -> Result<Vec<String>, EngineError> {
+) -> Result<Vec<(String, bool)>, EngineError> {
     let session = Session::open(server, &server.maintenance_database, application_name).await?;
     let existing = names_of(&session, &shared_names("datname", "pg_database")).await?;
     all_whole(&session, server, names, application_name).await?;
     let mut found = Vec::new();
     for name in names.iter().filter(|name| existing.contains(**name)) {
-        if !occupants(server, name, application_name).await?.is_empty() {
-            found.push((*name).to_owned());
-        }
+        let is_empty = occupants(server, name, application_name).await?.is_empty();
+        found.push(((*name).to_owned(), !is_empty));
     }
     Ok(found)
 }
