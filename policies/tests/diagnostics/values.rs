@@ -309,15 +309,6 @@ fn policies() {
         ),
         (
             "",
-            "within = \"14d\"\nmax_age = \"14d\"",
-            &format!(
-                "{file}:6:11: `max_age` of 2w is too short: `within` needs backups of up to 15d, \
-                 since a recovery to its begin starts from the backup before it: make it longer, \
-                 or `within` shorter"
-            ),
-        ),
-        (
-            "",
             "[objectives]\nrpo = \"12h\"",
             &format!(
                 "{file}:6:7: an `rpo` of 12h cannot be met: the schedule pauses 1d: run more \
@@ -325,6 +316,20 @@ fn policies() {
             ),
         ),
     ]);
+}
+
+#[test]
+fn a_backup_that_leads_to_the_begin_of_a_window_may_not_be_too_old() {
+    let file = "policies.d/daily.toml";
+    check_policy(&[(
+        "",
+        "within = \"14d\"\nmax_age = \"14d\"",
+        &format!(
+            "{file}:6:11: `max_age` of 2w is too short: `within` needs backups of up to 15d, \
+                 since a recovery to its begin starts from the backup before it: make it longer, \
+                 or `within` shorter"
+        ),
+    )]);
 }
 
 #[test]

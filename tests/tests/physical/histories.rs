@@ -212,6 +212,64 @@ fn a_cluster_that_was_set_back_is_not_streamed_onto_its_own_future() {
     assert_eq!(ticks(&path), list(1..21));
 }
 
+/// A cluster whose WAL is pushed up to a segment's end, is set back, and writes other rows until it is in
+/// the next segment.
+fn set_back_at_a_segments_end() -> (Archiving, String) {
+    let mut shop = Archiving::start(true);
+    shop.sql("alter system set wal_keep_size = '64MB'; alter system set checkpoint_timeout = '1d'");
+    shop.tick(1..11);
+    shop.back_up();
+    shop.tick(11..16);
+    shop.archived();
+    let mut last = String::new();
+    set_back(&mut shop, |shop| {
+        shop.tick(16..21);
+        last = shop.archived();
+    });
+    shop.sql("alter system set archive_command = 'true'; select pg_reload_conf()");
+    let current = "select pg_walfile_name(pg_current_wal_lsn())";
+    shop.tick(116..121);
+    while shop.sql(current) <= last {
+        shop.sql("select pg_switch_wal()");
+        shop.sql("insert into ticks select max(id) + 1, '' from ticks");
+    }
+    // A new slot keeps nothing of what lies before.
+    shop.sql("checkpoint");
+    (shop, last)
+}
+
+#[test]
+fn a_cluster_that_was_set_back_is_not_streamed_behind_a_segments_end() {
+    let (shop, _) = set_back_at_a_segments_end();
+    let before = shop.pieces();
+    let mut stream = shop.command(&["--json", "wal", "stream", "shop", "--interval", "1"]);
+    let said = Ran::of(&stream.output().unwrap()).failed(4, "log_other_history");
+    assert!(said.contains("two histories of one cluster"), "{said}");
+    assert_eq!(shop.pieces(), before);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..21));
+}
+
+#[test]
+fn a_stream_that_cannot_tell_whose_log_it_goes_on_says_so() {
+    let (shop, last) = set_back_at_a_segments_end();
+    shop.sql("alter system set wal_keep_size = 0; select pg_reload_conf()");
+    let there = format!("select count(*) from pg_ls_waldir() where name = '{last}'");
+    until("the server to remove its log", || {
+        shop.sql("insert into ticks select max(id) + 1, '' from ticks; checkpoint");
+        shop.sql(&there) == "0"
+    });
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.tick(201..206);
+    shipped(&shop.server);
+    assert!(streaming.said().contains("is not known"), "{}", streaming.said());
+    assert_eq!(streaming.end(), Some(130));
+    let gap = shop.told("log_gap");
+    assert!(gap[0]["text"].as_str().unwrap().contains("is not known"), "{gap:?}");
+    let _ = shop.drctl(&["status", "--check"]).ended(3);
+}
+
 #[test]
 fn a_detour_over_too_little_log_is_told_and_no_plan_crosses_it() {
     let mut shop = Archiving::start(true);

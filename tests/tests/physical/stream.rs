@@ -203,6 +203,50 @@ fn a_stream_that_is_begun_again_within_a_segment_goes_on_with_the_same_log() {
     }
 }
 
+#[test]
+fn a_stream_that_is_begun_again_at_a_segments_end_is_bound_to_what_lies_before() {
+    let shop = Archiving::start(false);
+    shop.sql("alter system set wal_keep_size = '64MB'; select pg_reload_conf()");
+    let mut streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.back_up();
+    for batch in 0..3 {
+        shop.tick(batch * 10 + 1..batch * 10 + 6);
+        shop.sql("select pg_switch_wal()");
+        shipped(&shop.server);
+        let _ = streaming.end();
+        if batch == 2 {
+            shop.sql("select pg_drop_replication_slot('drctl_shop')");
+        }
+        streaming = Streaming::start(&shop, &["--interval", "1"]);
+        shop.tick(batch * 10 + 6..batch * 10 + 11);
+        shipped(&shop.server);
+    }
+    shop.sql("select pg_switch_wal()");
+    shop.tick(31..41);
+    shipped(&shop.server);
+    until("the parts to be joined", || joined(&shop).0.len() >= 4);
+    assert!(!streaming.said().contains("not known"), "{}", streaming.said());
+    let _ = streaming.end();
+    let firsts = shop.pieces().into_iter().filter(|piece| {
+        let name = piece.file_stem().unwrap().to_str().unwrap();
+        name.split('-').next().unwrap().ends_with("00000")
+    });
+    let heads: Vec<(PathBuf, Value)> = firsts.map(|piece| (piece.clone(), head(&piece))).collect();
+    let unbound = heads.iter().filter(|(_, head)| head["holds"]["before"].is_null());
+    let unbound: Vec<&PathBuf> = unbound.map(|(piece, _)| piece).collect();
+    // Nothing lies before the first.
+    let start = |piece: &PathBuf| {
+        let name = piece.file_stem().unwrap().to_str().unwrap();
+        name.split('-').next().unwrap().to_owned()
+    };
+    let first = heads.iter().map(|(piece, _)| start(piece)).min();
+    let others: Vec<_> = unbound.iter().filter(|piece| Some(start(piece)) != first).collect();
+    assert!(others.is_empty() && heads.len() > 4, "{others:?} of {}", heads.len());
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+}
+
 /// Makes a standby the source of a site.
 pub(crate) fn point_at(shop: &Archiving, server: &Postgres) {
     let config = fs::read_to_string(shop.site.config()).unwrap();

@@ -53,9 +53,20 @@ pub(super) struct Begun {
     pub(super) kept: Lsn,
     /// Whether the slot was there, and older log is asked for than it keeps.
     pub(super) earlier: bool,
+    /// Where it goes on, if it was asked for a segment before that the slot does not keep.
+    pub(super) unsure: Option<Unsure>,
 }
 
-/// Begins a stream; `cluster` is the one that was streamed before.
+/// Where a stream goes on behind a segment that is to be compared, and that the server need not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unsure {
+    pub(super) from: Lsn,
+    /// Whether the slot is new: then nothing but that segment tells whose log it is.
+    pub(super) is_new: bool,
+}
+
+/// Begins a stream; `cluster` is the one that was streamed before. `walk_back` asks for the segment
+/// before it too, to compare it, also where the slot does not keep that.
 ///
 /// # Errors
 /// The server's, the store's; another cluster than before.
@@ -63,7 +74,7 @@ pub(super) async fn begin(
     log_store: &LogStore,
     mut connection: Replication,
     slot: &str,
-    resume: ResumeFrom,
+    (resume, walk_back): (ResumeFrom, bool),
     cluster: Option<u64>,
 ) -> Result<Begun> {
     let Identity { system_id, timeline, flushed } = connection.identify().await?;
@@ -98,19 +109,26 @@ pub(super) async fn begin(
     let earlier = !is_new && from < kept;
     // The slot may have been moved back since, by the question for older log.
     let keeps = if let ResumeFrom::Slot(before) = resume { before.max(kept) } else { kept };
-    // The slot keeps the segment before too: it is compared, and not stored again.
-    let begins = history.ancestors.last().map_or(Lsn(0), |ancestor| ancestor.until);
+    // The segment before is compared, and not stored again. The slot may keep it; if it does not, the
+    // server may have it all the same.
     let before = Lsn(from.0.saturating_sub(size.bytes()));
-    let is_kept = keeps <= before && size.start_of(begins) <= before;
-    let walked_from = if is_kept && before < from { before } else { from };
-    let checks = there.checks(timeline, walked_from, from.plus(size.bytes())).await?;
+    let is_kept = keeps <= before;
+    let begins =
+        lineage(&history).iter().find(|(of, _)| *of == timeline).map(|(_, begins)| *begins);
+    let is_there = begins.is_some_and(|begins| size.start_of(begins) <= before) && before < from;
+    let walked = if is_there && (is_kept || walk_back) { before } else { from };
+    let checks = there.checks(timeline, walked, from.plus(size.bytes())).await?;
+    let has_before = checks.iter().any(|check| check.at <= from);
+    let walked_from = if is_kept || has_before { walked } else { from };
+    let unsure = walked_from < from && !is_kept;
     if checks.iter().any(|check| flushed < check.at) && timeline == history.timeline {
         tracing::warn!("the bucket has WAL after {flushed}, where the WAL of this server ends");
     }
     let cutter = Cutter::new(system_id, timeline, from, size).comparing(walked_from, checks);
     let stream = connection.start(Some(slot), walked_from, timeline).await?;
     tracing::info!("streaming the WAL of timeline {timeline} from {from}");
-    Ok(Begun { stream, cutter, system_id, size, kept, earlier })
+    let unsure = unsure.then_some(Unsure { from, is_new });
+    Ok(Begun { stream, cutter, system_id, size, kept, earlier, unsure })
 }
 
 /// The history of the server's timeline, which is kept: without it nothing leads to its log.

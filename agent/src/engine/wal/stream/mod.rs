@@ -3,6 +3,7 @@
 
 mod begin;
 mod health;
+mod removed;
 mod watch;
 
 use std::time::Duration;
@@ -13,12 +14,13 @@ use drctl_engines::pg::ServerError;
 use drctl_engines::pg::replication::{Replication, WalEvent, WalStream};
 use drctl_engines::pg::wal::WalError;
 use drctl_engines::pg::{Heartbeat, PgServer, beat};
-use drctl_model::{Finding, FindingCode, Lsn, SourceId, Timeline};
+use drctl_model::{Lsn, SourceId, Timeline};
 use drctl_store::StoreError;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::begin::{Begun, ResumeFrom, begin};
+use self::begin::{Begun, ResumeFrom, Unsure, begin};
 use self::health::slot_named;
+use self::removed::was_removed;
 use self::watch::{stands_still, watch};
 use super::cutter::{Cuts, Cutter};
 use super::taken::{taken, within};
@@ -79,6 +81,10 @@ struct Run {
     kept: Lsn,
     /// Whether older log was asked for than a slot keeps that was there.
     earlier: bool,
+    /// Where it goes on, if it was asked for a segment before that the slot does not keep.
+    unsure: Option<Unsure>,
+    /// Whether it is asked for such a segment: not again where the server has it no more.
+    walk_back: bool,
     /// Where it is cut besides: a name that was to be written is taken.
     cut_at: Option<Lsn>,
     pause: Duration,
@@ -124,6 +130,8 @@ async fn streams(
         cluster: None,
         kept: Lsn(0),
         earlier: false,
+        unsure: None,
+        walk_back: true,
         cut_at: None,
         pause: PAUSES.0,
         still,
@@ -137,21 +145,8 @@ async fn streams(
             }
             Ok(None) => tracing::warn!("the server has ended the stream; it will be asked again"),
             Err(error)
-                if run.cluster.is_some()
-                    && was_removed(&error)
-                    && !matches!(run.resume, ResumeFrom::Slot(_)) =>
+                if was_removed(&error) && run.goes_on(&error, findings, source, &shipping.slot) =>
             {
-                // Who made the slot told of what was missing then.
-                if run.earlier && run.resume == ResumeFrom::Resume {
-                    tracing::info!("WAL before the slot is gone from the server: {error:#}");
-                } else {
-                    findings.tell(removed(source, &shipping.slot, &error));
-                }
-                // What lies between the end of the bucket's log and the slot may still be there.
-                run.resume = match run.resume {
-                    ResumeFrom::Behind => ResumeFrom::Slot(run.kept),
-                    _ => ResumeFrom::Behind,
-                };
                 continue;
             }
             Err(error) if let Some(range) = taken(&error) => {
@@ -171,29 +166,6 @@ async fn streams(
         }
         run.pause = (run.pause * 2).min(PAUSES.1);
     }
-}
-
-/// Tells that log is missing which the server has not any more; where it begins is not known.
-fn removed(source: &SourceId, slot: &str, error: &anyhow::Error) -> Finding {
-    Finding {
-        code: FindingCode::LogGap,
-        source: source.clone(),
-        subject: slot_named(slot),
-        text: format!(
-            "GAP: the server has removed WAL that is not in the bucket ({error:#}); continuing \
-             with what it still has"
-        ),
-        hint: Some(format!("take a base backup now with `drctl backup {source}`")),
-    }
-}
-
-/// Whether the server does not have a segment any more that was asked for (`XLogFileReadAnyTLI`,
-/// `WalSndSegmentOpen`: `ERRCODE_UNDEFINED_FILE`).
-fn was_removed(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| match cause.downcast_ref().and_then(EngineError::own) {
-        Some(ServerError::Query { source, .. }) => source.sqlstate() == Some("58P01"),
-        _ => false,
-    })
 }
 
 /// Whether it may be over the next time. A server's refusals are not, but for those that tell of
@@ -226,13 +198,14 @@ async fn stream_once(
 ) -> Result<Option<(Timeline, Lsn)>> {
     let beginning = async {
         let connection = Replication::open(server, STANDBY_NAME).await.context("log in")?;
-        begin(log_store, connection, &shipping.slot, run.resume, run.cluster).await
+        let from = (run.resume, run.walk_back);
+        begin(log_store, connection, &shipping.slot, from, run.cluster).await
     };
-    let Begun { mut stream, mut cutter, system_id, size, kept, earlier } = tokio::select! {
+    let Begun { mut stream, mut cutter, system_id, size, kept, earlier, unsure } = tokio::select! {
         begun = beginning => begun?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
-    (run.cluster, run.earlier) = (Some(system_id), earlier);
+    (run.cluster, run.earlier, run.unsure) = (Some(system_id), earlier, unsure);
     run.still.heard(Instant::now());
     if run.resume != ResumeFrom::Behind {
         run.kept = kept;
@@ -250,6 +223,7 @@ async fn stream_once(
     };
     if cutter.at() > started {
         run.pause = PAUSES.0;
+        run.walk_back = true;
         if run.resume == ResumeFrom::Behind {
             run.resume = ResumeFrom::Resume;
         }

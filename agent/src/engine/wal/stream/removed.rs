@@ -1,0 +1,82 @@
+//! What a stream does where the server has log no more that it is asked for.
+
+use drctl_engines::EngineError;
+use drctl_engines::pg::ServerError;
+use drctl_model::{Finding, FindingCode, Lsn, SourceId};
+
+use super::Run;
+use super::begin::{ResumeFrom, Unsure};
+use super::health::slot_named;
+use crate::repository::findings::Findings;
+
+impl Run {
+    /// Goes on with what there is, and tells what is not; `false` where nothing else is left to ask for.
+    pub(super) fn goes_on(
+        &mut self,
+        error: &anyhow::Error,
+        findings: &Findings,
+        source: &SourceId,
+        slot: &str,
+    ) -> bool {
+        if let Some(Unsure { from, is_new }) = self.unsure.filter(|_| self.walk_back) {
+            self.walk_back = false;
+            if is_new {
+                findings.tell(unproven(source, slot, from));
+            }
+            return true;
+        }
+        if self.cluster.is_none() || matches!(self.resume, ResumeFrom::Slot(_)) {
+            return false;
+        }
+        // Who made the slot told of what was missing then.
+        if self.earlier && self.resume == ResumeFrom::Resume {
+            tracing::info!("WAL before the slot is gone from the server: {error:#}");
+        } else {
+            findings.tell(removed(source, slot, error));
+        }
+        // What lies between the end of the bucket's log and the slot may still be there.
+        self.resume = match self.resume {
+            ResumeFrom::Behind => ResumeFrom::Slot(self.kept),
+            _ => ResumeFrom::Behind,
+        };
+        true
+    }
+}
+
+/// Tells that log is missing which the server has not any more; where it begins is not known.
+fn removed(source: &SourceId, slot: &str, error: &anyhow::Error) -> Finding {
+    Finding {
+        code: FindingCode::LogGap,
+        source: source.clone(),
+        subject: slot_named(slot),
+        text: format!(
+            "GAP: the server has removed WAL that is not in the bucket ({error:#}); continuing \
+             with what it still has"
+        ),
+        hint: Some(format!("take a base backup now with `drctl backup {source}`")),
+    }
+}
+
+/// Tells that nobody can know whether the log that comes follows what the bucket holds.
+fn unproven(source: &SourceId, slot: &str, from: Lsn) -> Finding {
+    Finding {
+        code: FindingCode::LogGap,
+        source: source.clone(),
+        subject: slot_named(slot),
+        text: format!(
+            "whether the WAL from {from} on follows the WAL in the bucket is not known: the slot is \
+             new, and the server has removed the segment before; if the server was set back, a \
+             recovery across this place mixes two histories"
+        ),
+        hint: Some(format!("take a base backup now with `drctl backup {source}`")),
+    }
+}
+
+/// Whether the server does not have a segment any more that was asked for (`XLogFileReadAnyTLI`,
+/// `WalSndSegmentOpen`: `ERRCODE_UNDEFINED_FILE`).
+pub(super) fn was_removed(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| match cause.downcast_ref().and_then(EngineError::own) {
+        Some(ServerError::Query { source, .. }) => source.sqlstate() == Some("58P01"),
+        _ => false,
+    })
+}
