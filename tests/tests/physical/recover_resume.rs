@@ -193,9 +193,13 @@ fn on_terminal(shop: &Archiving, arguments: &[&str]) -> Command {
 
 #[test]
 fn a_terminal_shows_how_far_the_replay_is() {
-    let (shop, last) = several();
+    let (shop, _) = several();
+    // So much that the replay lasts for longer than a picture.
+    shop.sql("create table filler as select repeat('x', 100) from generate_series(1, 300000)");
+    shop.archived();
     let (_folder, _, to) = new_place();
-    let output = on_terminal(&shop, &into(&to, &last, &["--promote"])).output();
+    let recover = ["restore", "shop", "--to-end", "--to-directory", &to, "--promote"];
+    let output = on_terminal(&shop, &recover).output();
     let ran = Ran::of(&output.expect("script is missing: apt-get install bsdutils")).ended(0);
     assert!(ran.out.contains("replaying until the base backup is consistent"), "{}", ran.out);
     assert!(ran.out.contains("iB/s"), "a rate: {}", ran.out);
