@@ -50,7 +50,7 @@ pub use logs::{CachedLog, LogChange};
 pub use lost::Lost;
 pub use named::NamedBy;
 pub use newer::Newer;
-pub use open::forgotten;
+pub use open::{beside, forgotten};
 pub use rebuild::{Rebuild, Rebuilt};
 pub use verified::{Look, Looks, Subject};
 

@@ -198,7 +198,8 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), Fault> {
 }
 
 /// The path with `suffix` behind its file name.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+#[must_use]
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

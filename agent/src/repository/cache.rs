@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::{Catalog, CatalogError, Rebuild};
+use drctl_catalog::{Catalog, CatalogError, Rebuild, beside};
 use drctl_model::SourceId;
 use rustix::fs::Access;
 use rustix::io::Errno;
@@ -269,13 +269,6 @@ async fn anew(
         kept.display()
     );
     fill(sound(path).await.context("open the catalog")?, repository).await
-}
-
-/// A path with a suffix behind its file name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// Gives a catalog, and all that belongs to it, a name of its own.

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::Catalog;
+use drctl_catalog::{Catalog, beside};
 use drctl_model::{Job, JobEvent, JobKind, JobNote, JobState};
 use tokio::time::timeout;
 
-use super::cache::{BESIDE, beside, tell};
+use super::cache::{BESIDE, tell};
 use super::inventory;
 use crate::host::Setup;
 

@@ -105,10 +105,7 @@ pub fn decide(policy: &RetentionPolicy, zone: &TimeZone, holdings: &Holdings<'_>
     let mut reasons: Reasons = BTreeMap::new();
     let dated: Vec<&Candidate> = candidates.iter().filter(|of| !of.is_dated_ahead(now)).collect();
     let counted: Vec<&Candidate> = dated.iter().copied().filter(|of| of.counts).collect();
-    rules::apply(policy, zone, &counted, &mut reasons);
-    window::apply(policy, &counted, clusters, &mut reasons);
-    rules::too_old(policy, &counted, &mut reasons);
-    floors::apply(policy, &counted, &mut reasons);
+    by_policy(policy, zone, (&counted, clusters), &mut reasons);
     uncounted(policy, zone, &dated, &mut reasons);
     for of in candidates {
         let claims = of.claims.iter().cloned().map(Reason::Claimed);
@@ -133,6 +130,20 @@ fn because(reasons: &mut Reasons, of: &Candidate, reason: Reason) {
     reasons.entry(of.backup.clone()).or_default().insert(reason);
 }
 
+/// What the policy says of backups, as if all of them counted; `clusters` is the log that a recovery
+/// window needs.
+fn by_policy(
+    policy: &RetentionPolicy,
+    zone: &TimeZone,
+    (backups, clusters): (&[&Candidate], &[Archive]),
+    reasons: &mut Reasons,
+) {
+    rules::apply(policy, zone, backups, reasons);
+    window::apply(policy, backups, clusters, reasons);
+    rules::too_old(policy, backups, reasons);
+    floors::apply(policy, backups, reasons);
+}
+
 /// What does not count stays where it would stay if all counted: so it is there for as long as one of
 /// its age may be looked at, and takes no place.
 fn uncounted(
@@ -142,9 +153,7 @@ fn uncounted(
     reasons: &mut Reasons,
 ) {
     let mut if_all_counted: Reasons = BTreeMap::new();
-    rules::apply(policy, zone, dated, &mut if_all_counted);
-    rules::too_old(policy, dated, &mut if_all_counted);
-    floors::apply(policy, dated, &mut if_all_counted);
+    by_policy(policy, zone, (dated, &[]), &mut if_all_counted);
     for of in dated.iter().filter(|of| !of.counts) {
         if if_all_counted.get(&of.backup).is_some_and(|found| !found.is_empty()) {
             because(reasons, of, Reason::Uncounted);

@@ -68,15 +68,8 @@ fn newest_of_each(
 fn within(policy: &RetentionPolicy, dated: &[(&Candidate, Timestamp)], reasons: &mut Reasons) {
     let newest = dated.iter().map(|(_, at)| *at).max();
     let Some((within, newest)) = policy.within.zip(newest) else { return };
-    let Ok(oldest) = newest.checked_sub(within) else { return keep_all(dated, reasons) };
+    let oldest = newest.checked_sub(within).unwrap_or(Timestamp::MIN);
     for (of, _) in dated.iter().filter(|(_, at)| *at >= oldest) {
-        because(reasons, of, Reason::Within);
-    }
-}
-
-/// A duration that leads to before all time.
-fn keep_all(dated: &[(&Candidate, Timestamp)], reasons: &mut Reasons) {
-    for (of, _) in dated {
         because(reasons, of, Reason::Within);
     }
 }

@@ -52,7 +52,7 @@ fn on_path<L: Lines>(
     counts: impl Fn(&BackupId) -> bool,
 ) -> BTreeSet<BackupId> {
     let all = path.bases.iter().copied();
-    let whole = all.filter(|base| counts(&base.backup) && common::is_consistent(path, base));
+    let whole = all.filter(|base| counts(&base.backup) && common::cut(path, base).is_none());
     let dated: Vec<(&common::Base<L>, common::Micros)> =
         whole.map(|base| (base, common::consistent_since(path, base))).collect();
     let at = common::Micros::of(begin);

@@ -76,9 +76,8 @@ fn a_database_that_is_there_and_has_no_rows_to_get_is_left_as_it_is() {
     let softly = "grant create on schema public to public; grant all on schema public to app; \
                   alter default privileges grant select on tables to app; \
                   comment on schema public is 'old'";
-    for db in ["postgres", "hard"] {
-        server.psql(db, softly);
-    }
+    let both = |sql: &str| ["postgres", "hard"].map(|db| server.psql(db, sql));
+    both(softly);
     server.psql("postgres", "create database gone");
     server.psql("gone", "create table t as select generate_series(1, 100) as x");
     let site = Site::with(&server);
@@ -86,19 +85,14 @@ fn a_database_that_is_there_and_has_no_rows_to_get_is_left_as_it_is() {
     let since = "revoke create on schema public from public; revoke all on schema public from app; \
                  alter default privileges revoke select on tables from app; \
                  comment on schema public is 'hardened'";
-    for db in ["postgres", "hard"] {
-        server.psql(db, since);
-    }
+    both(since);
     server.psql("postgres", "drop database gone");
     let rights = || {
-        ["postgres", "hard"].map(|db| {
-            server.psql(
-                db,
-                "select nspacl, obj_description(oid, 'pg_namespace'), \
-                 (select string_agg(d.defaclacl::text, '') from pg_default_acl d) \
-                 from pg_namespace where nspname = 'public'",
-            )
-        })
+        both(
+            "select nspacl, obj_description(oid, 'pg_namespace'), \
+             (select string_agg(d.defaclacl::text, '') from pg_default_acl d) \
+             from pg_namespace where nspname = 'public'",
+        )
     };
     let before = rights();
     let (host, port) = (server.socket_dir().display().to_string(), server.port().to_string());

@@ -227,18 +227,15 @@ fn a_stream_that_is_begun_again_at_a_segments_end_is_bound_to_what_lies_before()
     until("the parts to be joined", || joined(&shop).0.len() >= 4);
     assert!(!streaming.said().contains("not known"), "{}", streaming.said());
     let _ = streaming.end();
-    let firsts = shop.pieces().into_iter().filter(|piece| {
-        let name = piece.file_stem().unwrap().to_str().unwrap();
-        name.split('-').next().unwrap().ends_with("00000")
-    });
-    let heads: Vec<(PathBuf, Value)> = firsts.map(|piece| (piece.clone(), head(&piece))).collect();
-    let unbound = heads.iter().filter(|(_, head)| head["holds"]["before"].is_null());
-    let unbound: Vec<&PathBuf> = unbound.map(|(piece, _)| piece).collect();
-    // Nothing lies before the first.
     let start = |piece: &PathBuf| {
         let name = piece.file_stem().unwrap().to_str().unwrap();
         name.split('-').next().unwrap().to_owned()
     };
+    let firsts = shop.pieces().into_iter().filter(|piece| start(piece).ends_with("00000"));
+    let heads: Vec<(PathBuf, Value)> = firsts.map(|piece| (piece.clone(), head(&piece))).collect();
+    let unbound = heads.iter().filter(|(_, head)| head["holds"]["before"].is_null());
+    let unbound: Vec<&PathBuf> = unbound.map(|(piece, _)| piece).collect();
+    // Nothing lies before the first.
     let first = heads.iter().map(|(piece, _)| start(piece)).min();
     let others: Vec<_> = unbound.iter().filter(|piece| Some(start(piece)) != first).collect();
     assert!(others.is_empty() && heads.len() > 4, "{others:?} of {}", heads.len());

@@ -211,11 +211,6 @@ pub(super) fn consistent<L: Lines>(
     Ok(span)
 }
 
-/// Whether the log that a base needs to be consistent is there, and follows its history.
-pub(crate) fn is_consistent<L: Lines>(path: &Path<'_, L>, base: &Base<L>) -> bool {
-    consistent(path, base).is_ok()
-}
-
 impl<P: Position> Late<P> {
     fn of(seen: Seen<P>, at: Micros) -> Option<Late<P>> {
         let (_, last) = seen.commits?;

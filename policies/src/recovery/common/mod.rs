@@ -22,7 +22,7 @@ use std::fmt;
 
 use drctl_model::Position;
 
-pub(crate) use aim::{Goal, consistent_since, cut, is_consistent};
+pub(crate) use aim::{Goal, consistent_since, cut};
 pub(crate) use archive::{Archive, Log, Micros, commits};
 pub(crate) use bounds::Bounds;
 pub use bounds::{LastCommit, Loss};
