@@ -26,6 +26,9 @@ pub struct Holds {
     /// The same of what lies before its end, where that is not its own bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Digest>,
+    /// Whether its writer could not know if it follows the log that the bucket has right before it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
     /// Of PostgreSQL's log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wal: Option<WalHolds>,
@@ -102,6 +105,7 @@ impl<'de> Visitor<'de> for Members {
                 "commits" => holds.commits = map.next_value()?,
                 "before" => holds.before = map.next_value()?,
                 "after" => holds.after = map.next_value()?,
+                "unproven" => holds.unproven = map.next_value()?,
                 WAL => holds.wal = map.next_value()?,
                 // What is no object is nothing of an engine's, and a field of a newer program.
                 _ => {
@@ -157,6 +161,11 @@ mod tests {
             let both = bound(before, digest(2)).followed_by(&bound(digest(2), digest(3)));
             assert_eq!((both.before, both.after), (before, digest(3)));
         }
+        let unproven = Holds { unproven: true, ..one.clone() };
+        assert!(
+            unproven.clone().followed_by(&one).unproven
+                && !one.clone().followed_by(&unproven).unproven
+        );
         let nothing = Holds::default();
         assert_eq!(nothing.clone().followed_by(&one), one);
         assert_eq!(one.clone().followed_by(&nothing), one);
@@ -174,7 +183,8 @@ mod tests {
             "last_record": ["0000000200000000", "0000000200000007"], "tape": { "reels": [1, 2] },
         });
         assert_eq!(serde_json::to_value(&tape).unwrap(), written);
-        for holds in [tape, holds(3, 100, (50, 60), (7, 9)), Holds::default()] {
+        let unproven = Holds { unproven: true, ..Holds::default() };
+        for holds in [tape, holds(3, 100, (50, 60), (7, 9)), unproven, Holds::default()] {
             let text = serde_json::to_string(&holds).unwrap();
             assert_eq!(serde_json::from_str::<Holds>(&text).unwrap(), holds, "{text}");
         }

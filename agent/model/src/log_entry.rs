@@ -19,20 +19,23 @@ pub struct LogEntry<P = Lsn> {
     /// Bytes between the end of its last record and its own; [`NO_RECORD`] where none ends in it.
     tail: u32,
     /// What stands for the log right before it, and for that up to its end; 0 where that is not
-    /// known.
+    /// known, [`UNPROVEN`] where its writer could not know what it follows.
     bound: (u64, u64),
 }
 
 const NO_RECORD: u32 = u32::MAX;
 
+/// Stands for no digest.
+const UNPROVEN: u64 = 1;
+
 /// The length of an entry as it is written.
 pub const LOG_ENTRY_BYTES: usize = 60;
 
-/// Eight bytes of a digest, never 0: two histories that differ by accident differ in these.
+/// Eight bytes of a digest, never 0 or [`UNPROVEN`]: two histories that differ by accident differ in these.
 fn stands_for(digest: Digest) -> u64 {
     let mut first = [0; 8];
     first.copy_from_slice(&digest.0[..8]);
-    u64::from_le_bytes(first).max(1)
+    u64::from_le_bytes(first).max(UNPROVEN + 1)
 }
 
 /// Microseconds of the epoch, as finely as PostgreSQL knows them, rounded down.
@@ -66,13 +69,19 @@ impl<P: Position> LogEntry<P> {
     #[must_use]
     pub fn follows(&self, before: &LogEntry<P>) -> Option<bool> {
         let (ends, begins) = (before.bound.1, self.bound.0);
-        (ends != 0 && begins != 0).then_some(ends == begins)
+        (ends != 0 && self.tells_before()).then_some(ends == begins)
     }
 
     /// Whether it tells of the log right before it.
     #[must_use]
     pub fn tells_before(&self) -> bool {
-        self.bound.0 != 0
+        self.bound.0 > UNPROVEN
+    }
+
+    /// Whether its writer could not know if it follows the log that was there right before it.
+    #[must_use]
+    pub fn is_unproven(&self) -> bool {
+        self.bound.0 == UNPROVEN
     }
 
     /// Whether its bytes, from the start of its segment on, have this digest; nothing where it does
@@ -85,7 +94,7 @@ impl<P: Position> LogEntry<P> {
     /// The same of what lies right before it.
     #[must_use]
     pub fn begins_behind(&self, digest: Digest) -> Option<bool> {
-        (self.bound.0 != 0).then(|| self.bound.0 == stands_for(digest))
+        self.tells_before().then(|| self.bound.0 == stands_for(digest))
     }
 
     /// The same with what lies before it from `start` on, of which is known that it is there, and
@@ -140,7 +149,11 @@ impl<P: Position> LogEntry<P> {
         let tail = tail.and_then(|tail| u32::try_from(tail).ok());
         let entry = LogEntry::new(range, holds.commits, holds.xids());
         let of = |digest: Option<Digest>| digest.map_or(0, stands_for);
-        let bound = (of(holds.before), of(holds.after));
+        let before = match holds.before {
+            None if holds.unproven => UNPROVEN,
+            before => of(before),
+        };
+        let bound = (before, of(holds.after));
         LogEntry { tail: tail.unwrap_or(NO_RECORD), bound, ..entry }
     }
 
@@ -255,6 +268,11 @@ mod tests {
         assert_eq!(piece(4, Some(digest(7))).follows(&one), Some(true));
         assert_eq!(piece(4, Some(digest(8))).follows(&one), Some(false));
         assert_eq!(piece(4, None).follows(&one), None);
+        let unproven = Holds { unproven: true, ..told(None) };
+        let unproven = LogEntry::of(piece(4, None).range(), &unproven);
+        assert!(unproven.is_unproven() && !unproven.tells_before());
+        assert_eq!((unproven.follows(&one), unproven.begins_behind(digest(7))), (None, None));
+        assert!(!piece(4, None).is_unproven() && !piece(4, Some(digest(0))).is_unproven());
         assert_eq!((one.ends_as(digest(7)), one.ends_as(digest(1))), (Some(true), Some(false)));
         let mut bytes = Vec::new();
         one.to_bytes(&mut bytes);

@@ -41,7 +41,7 @@ impl FoundOut {
             json!({
                 "source": source, "closeness": closeness, "good": verdict.problems.is_empty(), "pieces": verdict.pieces,
                 "read_bytes": verdict.read_bytes, "opened": verdict.opened,
-                "problems": listed(&verdict.problems), "covered_gaps": verdict.covered,
+                "problems": listed(&verdict.problems), "covered_gaps": verdict.covered, "unproven": verdict.unproven,
                 "signers": verdict.signers.iter().map(|(by, pieces)| json!({ "signed_by": by, "pieces": pieces }))
                     .collect::<Vec<_>>(),
             })
@@ -113,6 +113,9 @@ fn of_logs(logs: &[(SourceId, ArchiveVerdict)]) -> String {
         }
         for (code, message) in &verdict.problems {
             let _ = write!(text, "\n{source}: {} [{code}]", line(message));
+        }
+        for place in &verdict.unproven {
+            let _ = write!(text, "\n{source}: NOT PROVEN: {place}");
         }
         for gap in &verdict.covered {
             let _ = write!(text, "\n{source}: {gap}; a later base backup makes up for it");

@@ -239,6 +239,7 @@ pub(super) fn done_object(plan: &RecoveryPlan, done: &Recovered, directory: &Pat
         "overtaken": done.proof.overtaken, "left_out": left_out(plan), "loses": plan.loses,
         "promoted": done.promoted, "released_locks": done.released, "prepared": done.prepared,
         "extracted": extracted, "unfit_settings": unfit_settings(&done.unfit),
+        "unproven": plan.unproven().collect::<Vec<_>>(),
         "socket": done.open.as_ref().map(|open| &open.socket),
         "directory": directory,
     })
@@ -263,6 +264,7 @@ pub(super) fn done_text(
     for one in left_out(plan) {
         let _ = write!(text, "\n  NOT IN IT: {one}");
     }
+    text.extend(plan.unproven().map(|place| format!("\n  NOT PROVEN: {place}")));
     if let Some(behind) = &done.proof.overtaken {
         let _ = write!(
             text,

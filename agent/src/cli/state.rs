@@ -146,11 +146,13 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
             .collect()
     };
     let (open, covered) = (holes(|all| &all.open), holes(|all| &all.covered));
+    let unproven = holes(|all| &all.unproven);
     object["expired"] = expired_json(compared);
     object["strays"] = json!(compared.strays);
     object["log_refused"] = json!(compared.log_refused);
     object["gaps"] = json!(open);
     object["covered_gaps"] = json!(covered);
+    object["unproven"] = json!(unproven);
     object["log_missing_in_bucket"] = json!(lost_log.values().sum::<u64>());
     screen.answer("drctl.catalog-check/1", object, || {
         let mut text = if difference.is_empty() {
@@ -176,6 +178,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
         }
         text.push_str(&lost_text(&compared.lost));
         text.push_str(&lacking(&open, &covered, compared));
+        text.extend(unproven.iter().map(|place| format!("\nNOT PROVEN: {place}")));
         for text_of_one in &bad {
             let _ = write!(text, "\nBAD: {}", line(text_of_one));
         }

@@ -356,6 +356,12 @@ fn describe(view: &TimelineView, drills: &[Drill]) -> String {
             vec!["GAP".to_owned(), gap.to_string(), String::new(), String::new()],
         ));
     }
+    for place in &view.unproven {
+        let from = format!("from {}", place.lsn);
+        let last = place.at.map_or(String::new(), |at| format!("last commit before it {at}"));
+        let what = "it is not known whether it follows the WAL before it".to_owned();
+        rows.push((place.lsn, vec!["NOT PROVEN".to_owned(), from, last, what]));
+    }
     rows.extend(drills.iter().filter(|drill| drill.timeline == view.timeline).map(drill_row));
     rows.sort_by_key(|(at, _)| *at);
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
@@ -402,6 +408,7 @@ mod tests {
             branched: None,
             spans: Vec::new(),
             gaps: Vec::new(),
+            unproven: Vec::new(),
             bases: Vec::new(),
             reachable: Vec::new(),
         }

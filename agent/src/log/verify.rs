@@ -33,6 +33,8 @@ pub struct LogVerdict {
     pub problems: Vec<(String, String)>,
     /// What is missing before a later base backup: nothing that can be mended.
     pub covered: Vec<String>,
+    /// Where it is not known whether log follows the log before it: nothing is wrong as far as is known.
+    pub unproven: Vec<String>,
     /// How many pieces each key has signed, by what people call it.
     pub signers: BTreeMap<String, u64>,
 }

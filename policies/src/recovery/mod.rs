@@ -20,6 +20,6 @@ pub(crate) mod tests;
 pub use common::{LastCommit, Loss, Stood, Stop};
 pub use wal::{
     Archive, Base, BaseOn, Gap, Leg, NoPlan, Piece, Place, Reachable, Reason, RecoverableUntil,
-    RecoveryPlan, RestorePoint, Run, Span, Target, TimelineView, Want, Warning, Why, plan,
-    recoverable_until, timeline_view,
+    RecoveryPlan, RestorePoint, Run, Span, Target, TimelineView, Unproven, Want, Warning, Why,
+    plan, recoverable_until, timeline_view,
 };

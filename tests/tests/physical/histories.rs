@@ -48,8 +48,7 @@ fn stream_in_step(shop: &Archiving, written: &str, before: &[PathBuf]) {
         shop.tick(id..id + 5);
         id += 5;
     }
-    let mut stream = shop.command(&["--json", "wal", "stream", "shop", "--interval", "1"]);
-    let said = Ran::of(&stream.output().unwrap()).failed(4, "log_other_history");
+    let said = Streaming::refused(shop, written).failed(4, "log_other_history");
     assert!(said.contains("two histories of one cluster"), "{said}");
     assert_eq!(shop.pieces(), before);
     is_told(shop, &format!("streamed from {}", shop.server.socket_dir().display()));
@@ -212,11 +211,19 @@ fn a_cluster_that_was_set_back_is_not_streamed_onto_its_own_future() {
     assert_eq!(ticks(&path), list(1..21));
 }
 
-/// A cluster whose WAL is pushed up to a segment's end, is set back, and writes other rows until it is in
-/// the next segment.
-fn set_back_at_a_segments_end() -> (Archiving, String) {
+/// Where a segment of 1 MiB ends.
+fn end_of(segment: &str) -> String {
+    let number = |range| u64::from_str_radix(&segment[range], 16).unwrap();
+    let end = (number(8..16) << 32) + ((number(16..24) + 1) << 20);
+    format!("{:X}/{:X}", end >> 32, end & 0xffff_ffff)
+}
+
+/// A cluster whose WAL is pushed up to a segment's end, is set back, and writes other rows, and other
+/// records besides, until it is in the next segment.
+fn set_back_at_a_segments_end(besides: &str) -> (Archiving, String) {
     let mut shop = Archiving::start(true);
-    shop.sql("alter system set wal_keep_size = '64MB'; alter system set checkpoint_timeout = '1d'");
+    shop.sql("alter system set wal_keep_size = '64MB'");
+    shop.sql("alter system set checkpoint_timeout = '1d'; alter system set autovacuum = off");
     shop.tick(1..11);
     shop.back_up();
     shop.tick(11..16);
@@ -229,6 +236,7 @@ fn set_back_at_a_segments_end() -> (Archiving, String) {
     shop.sql("alter system set archive_command = 'true'; select pg_reload_conf()");
     let current = "select pg_walfile_name(pg_current_wal_lsn())";
     shop.tick(116..121);
+    shop.sql(besides);
     while shop.sql(current) <= last {
         shop.sql("select pg_switch_wal()");
         shop.sql("insert into ticks select max(id) + 1, '' from ticks");
@@ -238,12 +246,20 @@ fn set_back_at_a_segments_end() -> (Archiving, String) {
     (shop, last)
 }
 
-#[test]
-fn a_cluster_that_was_set_back_is_not_streamed_behind_a_segments_end() {
-    let (shop, _) = set_back_at_a_segments_end();
+/// Waits until the server has removed a segment.
+fn removed(shop: &Archiving, segment: &str) {
+    shop.sql("alter system set wal_keep_size = 0; select pg_reload_conf()");
+    let there = format!("select count(*) from pg_ls_waldir() where name = '{segment}'");
+    until("the server to remove its log", || {
+        shop.sql("insert into ticks select max(id) + 1, '' from ticks; checkpoint");
+        shop.sql(&there) == "0"
+    });
+}
+
+/// Nothing of its log is stored, and what was stored before comes back.
+fn is_refused(shop: &Archiving, last: &str) {
     let before = shop.pieces();
-    let mut stream = shop.command(&["--json", "wal", "stream", "shop", "--interval", "1"]);
-    let said = Ran::of(&stream.output().unwrap()).failed(4, "log_other_history");
+    let said = Streaming::refused(shop, &end_of(last)).failed(4, "log_other_history");
     assert!(said.contains("two histories of one cluster"), "{said}");
     assert_eq!(shop.pieces(), before);
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
@@ -252,22 +268,100 @@ fn a_cluster_that_was_set_back_is_not_streamed_behind_a_segments_end() {
 }
 
 #[test]
-fn a_stream_that_cannot_tell_whose_log_it_goes_on_says_so() {
-    let (shop, last) = set_back_at_a_segments_end();
-    shop.sql("alter system set wal_keep_size = 0; select pg_reload_conf()");
-    let there = format!("select count(*) from pg_ls_waldir() where name = '{last}'");
-    until("the server to remove its log", || {
-        shop.sql("insert into ticks select max(id) + 1, '' from ticks; checkpoint");
-        shop.sql(&there) == "0"
-    });
+fn a_cluster_that_was_set_back_is_not_streamed_behind_a_segments_end() {
+    let (shop, last) = set_back_at_a_segments_end("");
+    is_refused(&shop, &last);
+}
+
+#[test]
+fn a_record_that_follows_another_one_is_refused_where_the_segment_before_is_gone() {
+    let (shop, last) = set_back_at_a_segments_end("create table besides (id int)");
+    removed(&shop, &last);
+    is_refused(&shop, &last);
+}
+
+/// The places of a plan that nobody has compared.
+fn unproven(shop: &Archiving, target: &[&str]) -> Vec<String> {
+    let plan = [&["restore", "shop"], target, &["--to-directory", "x", "--plan"]].concat();
+    let planned = shop.drctl(&plan).ended(0).json();
+    let warnings = planned["plan"]["warnings"].as_array().unwrap().iter();
+    let places = warnings.filter_map(|warning| warning["unproven"]["lsn"].as_str());
+    places.map(str::to_owned).collect()
+}
+
+/// A stream of a cluster that was set back goes on where nothing can be compared: it is told wherever
+/// somebody could rely on it.
+fn says_that_it_is_not_known(make_slot: &str) {
+    let (shop, last) = set_back_at_a_segments_end("");
+    removed(&shop, &last);
+    shop.sql(make_slot);
     let streaming = Streaming::start(&shop, &["--interval", "1"]);
     shop.tick(201..206);
     shipped(&shop.server);
     assert!(streaming.said().contains("is not known"), "{}", streaming.said());
     assert_eq!(streaming.end(), Some(130));
-    let gap = shop.told("log_gap");
-    assert!(gap[0]["text"].as_str().unwrap().contains("is not known"), "{gap:?}");
+    // Also where another stream goes on within that segment, and by what the bucket alone tells.
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.tick(206..211);
+    shop.sql("select pg_switch_wal()");
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    let place = end_of(&last);
     let _ = shop.drctl(&["status", "--check"]).ended(3);
+    let told = shop.told("log_doubtful");
+    assert!(told[0]["text"].as_str().unwrap().contains("is not known"), "{told:?}");
+    assert!(shop.told("log_gap").is_empty());
+    assert_eq!(unproven(&shop, &["--to-end"]), [place.as_str()]);
+    assert_eq!(unproven(&shop, &["--to-time", &shop.committed(203)]), [place.as_str()]);
+    assert!(unproven(&shop, &["--to-lsn", &place]).is_empty());
+    let plan = ["restore", "shop", "--to-end", "--to-directory", "x", "--plan"];
+    let said = Ran::of(&shop.command(&plan).output().unwrap()).out;
+    assert!(said.contains(&format!("--to-lsn {place}")), "{said}");
+    let (ran, _folder, _) = shop.recover(&["--to-end"]);
+    let done = ran.ended(0).json();
+    assert_eq!(done["unproven"][0]["lsn"], place.as_str(), "{done}");
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["timelines"][0]["unproven"][0]["lsn"], place.as_str(), "{view}");
+    let looked = shop.drctl(&["verify", "shop"]).ended(0).json();
+    assert!(looked["logs"][0]["unproven"][0].to_string().contains("is not known"), "{looked}");
+    let checked = shop.drctl(&["catalog", "check"]).ended(0).json();
+    assert!(checked["unproven"][0].to_string().contains("is not known"), "{checked}");
+    // A base backup begins behind it.
+    shop.back_up();
+    shop.tick(211..216);
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
+    assert!(unproven(&shop, &["--to-end"]).is_empty());
+}
+
+#[test]
+fn a_stream_that_cannot_tell_whose_log_it_goes_on_says_so() {
+    says_that_it_is_not_known("");
+}
+
+#[test]
+fn a_slot_that_somebody_made_proves_nothing() {
+    says_that_it_is_not_known("select pg_create_physical_replication_slot('drctl_shop', true)");
+}
+
+#[test]
+fn a_stream_that_goes_on_where_its_slot_was_confirmed_is_not_in_doubt() {
+    let shop = Archiving::start(false);
+    shop.sql("alter system set archive_command = 'true'; select pg_reload_conf()");
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.back_up();
+    shop.tick(1..11);
+    let last = shop.sql("select pg_walfile_name(pg_switch_wal() - 1)");
+    shipped(&shop.server);
+    assert_eq!(streaming.end(), Some(130));
+    removed(&shop, &last);
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.tick(201..211);
+    shipped(&shop.server);
+    assert!(!streaming.said().contains("not known"), "{}", streaming.said());
+    assert_eq!(streaming.end(), Some(130));
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["timelines"][0]["unproven"], serde_json::json!([]), "{view}");
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
 }
 
 #[test]

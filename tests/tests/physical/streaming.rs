@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use drctl_tests::cluster::Cluster as _;
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::until;
+use drctl_tests::site::{Ran, until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::log::Archiving;
@@ -64,6 +64,30 @@ impl Streaming {
     pub(crate) fn end(mut self) -> Option<i32> {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         self.child.wait().unwrap().code()
+    }
+
+    /// How one ended that is refused. It is not waited for once it confirms WAL behind a place that it
+    /// must not pass.
+    #[track_caller]
+    pub(crate) fn refused(shop: &Archiving, place: &str) -> Ran {
+        let out = tempfile::NamedTempFile::new().unwrap();
+        let said = tempfile::NamedTempFile::new().unwrap();
+        let mut command = shop.command(&["--json", "wal", "stream", "shop", "--interval", "1"]);
+        command.stdout(File::create(out.path()).unwrap());
+        command.stderr(File::create(said.path()).unwrap());
+        let mut streaming = Streaming { child: command.spawn().unwrap(), said };
+        let confirms = format!(
+            "select coalesce(bool_or(flush_lsn > '{place}'), false) from pg_stat_replication
+                 where application_name = 'drctl_wal'"
+        );
+        until("the stream to be refused", || {
+            let ended = streaming.child.try_wait().unwrap().is_some();
+            let passed = !ended && shop.sql(&confirms) == "t";
+            assert!(!passed, "it confirms WAL behind {place}: {}", streaming.said());
+            ended
+        });
+        let out = std::fs::read_to_string(out.path()).unwrap();
+        Ran { code: streaming.ended(), out, err: streaming.said() }
     }
 
     /// Its exit code, once it has ended by itself.

@@ -8,6 +8,7 @@ use drctl_model::{Digest, Holds, LogPiece, LogPlace, Lsn, Timeline, WalPart, Wal
 use sha2::{Digest as _, Sha256};
 
 use super::holds;
+use super::preceding::differs;
 use crate::log;
 
 /// The most restore points in the head of one piece.
@@ -33,6 +34,14 @@ pub(super) struct Check {
     pub(super) head: Box<LogPiece>,
 }
 
+impl Check {
+    /// Whether that head's piece begins there.
+    pub(super) fn begins_at(&self, at: Lsn) -> bool {
+        let part = self.head.place.wal().map(|place| place.part);
+        matches!(part, Some(WalPart::Range { start, .. }) if start == at)
+    }
+}
+
 /// One timeline's log as it comes, proven while it passes. Holds at most a segment.
 pub(super) struct Cutter {
     system_id: u64,
@@ -49,6 +58,10 @@ pub(super) struct Cutter {
     hash: Sha256,
     /// What lies before `start`: of its segment, or the whole segment before.
     bound: Option<Digest>,
+    /// Whether nobody knows what the first piece follows.
+    unproven: bool,
+    /// What the bucket has right before that, until the first record was compared with it.
+    behind: Option<Box<LogPiece>>,
     /// What the bucket has of the log that comes first: nothing is cut before all of it was found
     /// to be the same.
     checks: VecDeque<Check>,
@@ -75,6 +88,8 @@ impl Cutter {
             parts: None,
             hash: Sha256::new(),
             bound: None,
+            unproven: false,
+            behind: None,
             checks: VecDeque::new(),
             also: None,
         }
@@ -88,6 +103,12 @@ impl Cutter {
     /// The same behind a segment of this digest.
     pub(super) fn behind(self, before: Option<Digest>) -> Cutter {
         Cutter { bound: before, ..self }
+    }
+
+    /// The same where nobody knows if the log follows what the bucket has right before it: the bytes that
+    /// could tell are gone. Only the first record's link can speak against it.
+    pub(super) fn unproven(self, behind: Option<Box<LogPiece>>) -> Cutter {
+        Cutter { unproven: behind.is_some(), behind, ..self }
     }
 
     /// The same with log that comes before, from the start of a segment on, and is only compared;
@@ -137,7 +158,7 @@ impl Cutter {
             self.walker.feed(now).context("check the WAL that the server sends")?;
             self.segment.extend_from_slice(now);
             self.hash.update(now);
-            if let Some(head) = self.differs() {
+            if let Some(head) = self.differs().or_else(|| self.breaks_off()) {
                 return Ok(Some(head));
             }
             if self.also == Some(self.at()) {
@@ -161,12 +182,18 @@ impl Cutter {
                 return Some(check.head);
             }
             // It is the same log, and what is cut from there on follows what that follows.
-            let part = check.head.place.wal().map(|place| place.part);
-            if matches!(part, Some(WalPart::Range { start, .. }) if start == self.start) {
+            if check.begins_at(self.start) {
                 self.bound = self.bound.or(check.head.holds.before);
+                self.unproven |= check.head.holds.unproven;
             }
         }
         None
+    }
+
+    /// The head of what the bucket has before the first record, where that names another one before it.
+    fn breaks_off(&mut self) -> Option<Box<LogPiece>> {
+        let behind = self.behind.take_if(|_| self.walker.has_record())?;
+        differs(&behind, &holds(&self.walker.summary(), self.size)).then_some(behind)
     }
 
     /// Of the segment under way, up to here.
@@ -181,7 +208,7 @@ impl Cutter {
         }
         let length = usize::try_from(self.waiting()).unwrap_or(usize::MAX);
         let bytes = self.segment[self.segment.len() - length..].to_vec();
-        let found = Holds { before: self.bound, ..self.found() };
+        let found = self.bound();
         let up_to = self.digest();
         let begins = self.size.start_of(self.start) == self.start;
         let found = Holds { after: (!begins).then_some(up_to), ..found };
@@ -195,8 +222,11 @@ impl Cutter {
         Some(cut)
     }
 
-    fn found(&mut self) -> Holds {
-        holds(&self.walker.take_summary(), self.size)
+    /// What was found, and what that follows.
+    fn bound(&mut self) -> Holds {
+        let unproven = self.unproven && self.bound.is_none();
+        let found = holds(&self.walker.take_summary(), self.size);
+        Holds { before: self.bound, unproven, ..found }
     }
 
     fn piece(&self, start: Lsn, bytes: Vec<u8>, holds: Holds) -> Cut {
@@ -233,7 +263,7 @@ impl Cutter {
                 cuts.joined.push(self.piece(start, bytes, holds));
             }
             None => {
-                let found = Holds { before: self.bound, ..self.found() };
+                let found = self.bound();
                 cuts.pieces.push(self.piece(start, bytes, found));
             }
         }

@@ -139,7 +139,7 @@ impl LogStore {
 }
 
 /// Whether a whole segment is not what a piece right behind it follows.
-fn differs(before: &LogPiece, holds: &Holds) -> bool {
+pub(super) fn differs(before: &LogPiece, holds: &Holds) -> bool {
     if let Some(digest) = holds.before {
         return digest != before.plain_sha256;
     }

@@ -221,7 +221,7 @@ impl SourceStatus {
         }
         let doubt = log.doubts.first()?;
         let text = match doubt {
-            Warning::NoCopyOf(_) => format!("{doubt}: {take}"),
+            Warning::NoCopyOf(_) | Warning::Unproven(_) => format!("{doubt}: {take}"),
             Warning::Fork { .. } => format!(
                 "{doubt}: `restore --to-end` needs --timeline; make sure that only one server \
                  archives, `drctl timeline {}` shows both",

@@ -13,6 +13,9 @@ pub struct Holes {
     pub open: Vec<String>,
     /// What lies before a later backup: times are out of reach, and nothing can be done about it.
     pub covered: Vec<String>,
+    /// Places that a recovery to the end of the log crosses, and where nobody knows if log follows log:
+    /// nothing that is missing or wrong.
+    pub unproven: Vec<String>,
 }
 
 impl Holes {
@@ -34,7 +37,9 @@ impl Holes {
         for doubt in
             recoverable_until.iter().flat_map(|recoverable_until| &recoverable_until.doubts)
         {
-            found.open.push(doubt.to_string());
+            let unproven = matches!(doubt, Warning::Unproven(_));
+            let told = if unproven { &mut found.unproven } else { &mut found.open };
+            told.push(doubt.to_string());
         }
         let views = timeline_view(&known.archive);
         let gaps = views.iter().flat_map(|view| &view.gaps).filter(missing);
@@ -57,5 +62,6 @@ impl LogVerdict {
         let gap = |text| ("log_gap".to_owned(), text);
         self.problems.extend(holes.open.into_iter().map(gap));
         self.covered.extend(holes.covered);
+        self.unproven.extend(holes.unproven);
     }
 }

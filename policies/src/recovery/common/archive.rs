@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use drctl_model::{BackupId, LogEntry, Position, micros};
 use jiff::Timestamp;
 
-use super::binding::{Barrier, conflicts};
+use super::binding::{Barrier, conflicts, unproven};
 use super::{Base, Gap, Lines, Why};
 
 /// What the bucket holds of one source, made ready for planning.
@@ -30,6 +30,8 @@ pub(crate) struct Log<P> {
     pub(crate) spans: Vec<Range<P>>,
     /// Where nothing leads across, though log is there, in order.
     pub(super) barriers: Vec<Barrier<P>>,
+    /// Where it is not known whether log follows the log before it, in order.
+    pub(super) unproven: Vec<P>,
 }
 
 /// A range of log, its end not in it.
@@ -92,6 +94,14 @@ impl<L: Lines> Archive<L> {
             if let Some(log) = self.logs.get_mut(&lineage) {
                 log.bar([Barrier { at, why }]);
             }
+        }
+    }
+
+    /// Remembers that log of a lineage follows the log before it at these positions, as something else
+    /// than the pieces tells.
+    pub(crate) fn prove(&mut self, lineage: L::Lineage, proven: &BTreeSet<L::At>) {
+        if let Some(log) = self.logs.get_mut(&lineage) {
+            log.unproven.retain(|at| !proven.contains(at));
         }
     }
 
@@ -204,8 +214,8 @@ impl<P: Position> Log<P> {
         }
         let range = |entry: &LogEntry<P>| Range { start: entry.start, end: entry.end };
         let spans = joined(entries.iter().map(range));
-        let barriers = conflicts(&entries);
-        Log { entries, spans, barriers }
+        let (barriers, unproven) = (conflicts(&entries), unproven(&entries));
+        Log { entries, spans, barriers, unproven }
     }
 
     fn bar(&mut self, barriers: impl IntoIterator<Item = Barrier<P>>) {

@@ -42,6 +42,27 @@ pub(super) fn conflicts<P: Position>(entries: &[LogEntry<P>]) -> Vec<Barrier<P>>
     found
 }
 
+/// Where pieces in order begin of which nobody knows if they follow the log before them: their writer
+/// could not compare it, and no other piece tells it or leads across.
+pub(super) fn unproven<P: Position>(entries: &[LogEntry<P>]) -> Vec<P> {
+    let (mut found, mut reach) = (Vec::new(), P::first());
+    for group in entries.chunk_by(|one, other| one.start == other.start) {
+        let Some(first) = group.first() else { continue };
+        if first.start >= reach && group.iter().any(LogEntry::is_unproven) {
+            found.push(first.start);
+        }
+        reach = group.iter().map(|entry| entry.end).fold(reach, P::max);
+    }
+    found.retain(|at| {
+        let first = entries.partition_point(|entry| entry.start < *at);
+        let before = entries.get(..first).unwrap_or_default();
+        let group = entries.get(first..).unwrap_or_default();
+        let mut group = group.iter().take_while(|entry| entry.start == *at);
+        !group.any(|entry| follows(before, entry) == Some(true))
+    });
+    found
+}
+
 /// Ranges in order, cut at barriers that lie within them.
 pub(super) fn cut<P: Position>(ranges: Vec<Range<P>>, barriers: &[Barrier<P>]) -> Vec<Range<P>> {
     let mut pieces = Vec::with_capacity(ranges.len());

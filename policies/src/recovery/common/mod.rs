@@ -34,7 +34,7 @@ pub(crate) use plan::{Plan, Warning};
 pub(crate) use reachable::{Reachable, reachable, times};
 pub(crate) use search::{Found, Reason, leads, search};
 pub use words::Stood;
-pub(crate) use words::{Base, Gap, Leg, Place, Why};
+pub(crate) use words::{Base, Gap, Leg, Place, Unproven, Why};
 
 /// What the common part has to know of an engine's log.
 pub(crate) trait Lines: Copy + Ord + fmt::Debug {

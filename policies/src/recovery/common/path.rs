@@ -5,7 +5,7 @@ use drctl_model::{BackupId, LogEntry, Position};
 
 use super::archive::{Archive, Log, Micros, Range, commits, joined};
 use super::binding::{Barrier, cut, follows};
-use super::{Base, Gap, Leg, Lines, Why};
+use super::{Base, Gap, Leg, Lines, Unproven, Why};
 
 /// The log that leads to a lineage: its ancestors' up to where each was left, then its own.
 ///
@@ -193,6 +193,24 @@ impl<'a, L: Lines> Path<'a, L> {
     pub(crate) fn has_copy(&self, lineage: L::Lineage, at: L::At) -> bool {
         let others = self.parts.iter().filter(|part| part.lineage != lineage);
         others.filter_map(|part| part.holding(at)).next().is_some()
+    }
+
+    /// Where it is not known whether log follows the log before it that is there, by position.
+    pub(crate) fn unproven(&self) -> Vec<Unproven<L>> {
+        let of = |part: &Part<'a, L>| (part.lineage, part.until, part.log);
+        let all = self.parts.iter().map(of).flat_map(|(lineage, until, log)| {
+            let on_it = log.unproven.iter().filter(move |at| **at < until);
+            on_it.map(move |at| (*at, lineage))
+        });
+        let within = |at: &L::At| self.span_at(*at).is_some_and(|span| span.start < *at);
+        let mut all: Vec<_> = all.filter(|(at, _)| within(at)).collect();
+        all.sort_unstable();
+        all.dedup_by_key(|(at, _)| *at);
+        let told = |(at, lineage)| {
+            let last = self.last_before(at).and_then(Micros::time);
+            Unproven { lineage, at, last }
+        };
+        all.into_iter().map(told).collect()
     }
 
     /// Where the log ends.

@@ -6,7 +6,7 @@ use super::aim::{Aim, Goal, Miss, consistent_since};
 use super::archive::Micros;
 use super::bounds::{Bounds, LastCommit, Loss};
 use super::search::Found;
-use super::{Base, Gap, Leg, Lines};
+use super::{Base, Gap, Leg, Lines, Unproven};
 
 /// What a recovery does, as far as that is alike for all engines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub(crate) enum Warning<L: Lines> {
     BehindGap(Gap<L>),
     /// There was log behind the end of all that is there, which the result will not hold.
     BehindEnd(Gap<L>),
+    /// It replays across a place where it is not known whether log follows the log before it.
+    Unproven(Unproven<L>),
     /// Commits behind the stop have earlier times than the target, down to this one.
     ClockWentBack { to: Timestamp },
     /// Whether the target is there only the replay shows: it may be in so many pieces.
@@ -122,6 +124,7 @@ impl<L: Lines> Found<'_, L> {
         warnings.extend(self.behind_gap().map(Warning::BehindGap));
         let all = matches!(self.aim, Aim::Latest);
         warnings.extend(self.path.known_end().filter(|_| all).map(Warning::BehindEnd));
+        warnings.extend(self.unproven(goal).map(Warning::Unproven));
         let back = bounds.back.and_then(Micros::time);
         warnings.extend(back.map(|to| Warning::ClockWentBack { to }));
         if let Goal::Within { pieces: pieces @ 1.., .. } = goal {
@@ -138,6 +141,18 @@ impl<L: Lines> Found<'_, L> {
         warnings.extend(passed.filter_map(|(base, miss)| self.passed_over(base, *miss)));
         warnings.extend(self.newer_suspect().map(|backup| Warning::NewerSuspect { backup }));
         warnings
+    }
+
+    /// What it replays across and nobody has compared. What begins at a target that is not in the
+    /// result is read and not replayed.
+    fn unproven(&self, goal: &Goal<L::At>) -> impl Iterator<Item = Unproven<L>> {
+        let until = match goal {
+            Goal::Position { at, inclusive: false } => self.reached.hi.min(*at),
+            _ => self.reached.hi,
+        };
+        let (start, until) = (self.base.start, until.max(self.base.stop));
+        let crossed = move |place: &Unproven<L>| start < place.at && place.at < until;
+        self.path.unproven().into_iter().filter(crossed)
     }
 
     /// The gap before which a recovery of all that there is ends.

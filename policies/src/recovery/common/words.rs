@@ -65,6 +65,15 @@ pub(crate) struct Gap<L: Lines> {
     pub(crate) why: Why,
 }
 
+/// A place in the log of which nobody knows whether what lies behind it follows what lies before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unproven<L: Lines> {
+    pub(crate) lineage: L::Lineage,
+    pub(crate) at: L::At,
+    /// The last commit before it, where one is known.
+    pub(crate) last: Option<Timestamp>,
+}
+
 /// Why nothing leads across a place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Why {

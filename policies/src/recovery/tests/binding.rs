@@ -87,6 +87,77 @@ fn a_base_of_another_history_leads_nowhere_and_is_told() {
     assert_eq!(uses(41), (id(3), true, vec![at_barrier(4, Why::OtherHistory)]));
 }
 
+/// The same segment of a stream that could not compare what lies before it.
+fn begun(n: u64, after: u8, commits: (i64, i64)) -> LogEntry {
+    let wal = WalHolds { segment_size: WalSegmentSize::new(SIZE), ..WalHolds::default() };
+    let commits = Some((at(commits.0), at(commits.1)));
+    let holds = Holds { wal: Some(wal), commits, unproven: true, ..Holds::default() };
+    let range = (Lsn(n * SIZE), Lsn((n + 1) * SIZE));
+    LogEntry::of(range, &holds).with_bytes(&holds, Digest([after; 32]))
+}
+
+#[test]
+fn a_plan_across_a_place_that_nobody_compared_says_so() {
+    let first = segments(3, 3 * SIZE + 100, 15);
+    let entries = || {
+        vec![
+            segment(3, None, 30, (10, 19)),
+            segment(4, Some(30), 40, (20, 29)),
+            begun(5, 50, (30, 39)),
+            segment(6, Some(50), 60, (40, 49)),
+        ]
+    };
+    let place = Unproven { timeline: tl(1), lsn: Lsn(5 * SIZE), at: Some(at(29)) };
+    let warned = |archive: &Archive, target: Target| plan(archive, &target, None).unwrap().warnings;
+    let archive = of(vec![first.clone()], entries());
+    let across = [Warning::Unproven(place)];
+    // Nothing is refused, and nothing is missing.
+    let latest = plan(&archive, &Target::Latest, None).unwrap();
+    assert_eq!((latest.until, latest.bound), (Lsn(7 * SIZE), None));
+    assert_eq!(latest.warnings, across);
+    assert_eq!(warned(&archive, Target::Time(at(35))), across);
+    assert_eq!(warned(&archive, up_to(5 * SIZE)), across);
+    for target in [before(5 * SIZE), up_to(5 * SIZE - 1), Target::Time(at(25))] {
+        assert_eq!(warned(&archive, target), []);
+    }
+    let told = latest.warnings[0].to_string();
+    assert!(told.contains("it is not known") && told.contains("--to-lsn 0/500000"), "{told}");
+    assert!(latest.digest_text().contains("it is not known"));
+    let view = &timeline_view(&archive)[0];
+    assert_eq!((&view.gaps[..], &view.unproven[..]), (&[][..], &[place][..]));
+    let until = recoverable_until(&archive).unwrap();
+    assert_eq!((&until.gaps[..], &until.doubts[..]), (&[][..], &across[..]));
+    // A base that was begun behind it does not cross it, and one across it does.
+    let later = || [first.clone(), segments(5, 5 * SIZE + 100, 32)].to_vec();
+    let healed = of(later(), entries());
+    assert_eq!(warned(&healed, Target::Latest), []);
+    assert_eq!(recoverable_until(&healed).unwrap().doubts, []);
+    assert_eq!(timeline_view(&healed)[0].unproven, [place]);
+    let over = segments(4, 5 * SIZE + 100, 32);
+    assert_eq!(warned(&of(vec![over.clone()], entries()), Target::Latest), across);
+    // One that brings both segments along has seen it, where they are the same.
+    let digest = |n| Digest([n; 32]);
+    let brings = |own: u8| {
+        let whole = |n: u64, of| (Lsn(n * SIZE), Lsn((n + 1) * SIZE), digest(of));
+        Base { segments: vec![whole(4, 40), whole(5, own)], ..over.clone() }
+    };
+    assert_eq!(warned(&of(vec![first.clone(), brings(50)], entries()), Target::Latest), []);
+    let foreign = of(vec![first.clone(), brings(51)], entries());
+    assert!(warned(&foreign, Target::Latest).contains(&across[0]));
+    // Another piece that begins there tells it.
+    let pushed = |before| [entries(), vec![segment(5, Some(before), 50, (30, 39))]].concat();
+    assert_eq!(warned(&of(vec![first.clone()], pushed(40)), Target::Latest), []);
+    let other = at_barrier(5, Why::OtherHistory);
+    let archive = of(vec![first.clone()], pushed(41));
+    assert_eq!(warned(&archive, Target::Latest), [Warning::BehindGap(other)]);
+    // Nothing is before it, or nothing is known of it: a push whose note was lost, the first of all.
+    let gap = entries().into_iter().filter(|entry| entry.start != Lsn(4 * SIZE)).collect();
+    assert_eq!(timeline_view(&of(vec![first.clone()], gap))[0].unproven, []);
+    let mut unknown = entries();
+    unknown[2] = segment(5, None, 50, (30, 39));
+    assert_eq!(warned(&of(vec![first], unknown), Target::Latest), []);
+}
+
 #[test]
 fn nobody_replays_across_a_stretch_that_says_too_little() {
     let settings = ServerSettings {

@@ -1,3 +1,7 @@
+use std::collections::BTreeMap;
+use std::iter::repeat;
+
+use drctl_model::{Holds, LogEntry};
 use proptest::prelude::*;
 
 use super::*;
@@ -50,10 +54,6 @@ impl World {
 
     pub(crate) fn archive(&self) -> Archive {
         let number = |index: usize| u32::try_from(index).unwrap() + 1;
-        let bases = self.bases.iter().zip(0..).map(|(of, n)| Base {
-            good: of.4,
-            ..base(n, number(of.0), of.1..of.2, self.stopped(*of))
-        });
         let mut pieces: Vec<Piece> = self
             .pieces
             .iter()
@@ -61,13 +61,54 @@ impl World {
             .collect();
         let by = self.shuffle % pieces.len().max(1);
         pieces.rotate_left(by);
+        Archive::new(self.taken(), pieces, Vec::new(), self.histories())
+    }
+
+    /// The same where streams that could not compare began with these pieces, by their order.
+    fn with_unproven(&self, unproven: &[bool]) -> Archive {
+        let number = |index: usize| u32::try_from(index).unwrap() + 1;
+        let mut logs: BTreeMap<Timeline, Vec<LogEntry>> = BTreeMap::new();
+        for ((t, a, b), unproven) in self.pieces.iter().zip(unproven.iter().chain(repeat(&false))) {
+            let commits = self.times(*t, *a, *b).map(|(first, last)| (at(first), at(last)));
+            let holds = Holds { commits, unproven: *unproven, ..Holds::default() };
+            let entries = logs.entry(tl(number(*t))).or_default();
+            entries.push(LogEntry::of((Lsn(*a), Lsn(*b)), &holds));
+        }
+        Archive::of(self.taken(), logs, Vec::new(), self.histories())
+    }
+
+    /// Where log of the path begins that nobody compared with the log before it, all of which is there.
+    fn unproven(&self, timeline: usize, unproven: &[bool]) -> Vec<(usize, u64)> {
+        let path = self.path(timeline);
+        let begun = self.pieces.iter().zip(unproven).filter(|(_, unproven)| **unproven);
+        let mut found: Vec<(u64, usize)> = begun
+            .map(|((t, a, _), _)| (*a, *t))
+            .filter(|(at, of)| path.iter().any(|(t, left)| t == of && at < left))
+            .filter(|(at, of)| !self.pieces.iter().any(|(t, a, b)| t == of && a < at && at < b))
+            .filter(|(at, _)| *at > 0 && self.covered(timeline, at - 1) > *at)
+            .collect();
+        found.sort_unstable();
+        found.dedup_by_key(|(at, _)| *at);
+        found.into_iter().map(|(at, of)| (of, at)).collect()
+    }
+
+    fn taken(&self) -> Vec<Base> {
+        let bases = self.bases.iter().zip(0..).map(|(of, n)| {
+            let number = u32::try_from(of.0).unwrap() + 1;
+            Base { good: of.4, ..base(n, number, of.1..of.2, self.stopped(*of)) }
+        });
+        bases.collect()
+    }
+
+    fn histories(&self) -> Vec<TimelineHistory> {
+        let number = |index: usize| u32::try_from(index).unwrap() + 1;
         let histories = (1..self.forks.len()).map(|index| {
             let mut path = self.path(index);
             path.pop();
             let steps: Vec<(u32, u64)> = path.iter().map(|(t, left)| (number(*t), *left)).collect();
             history(number(index), &steps)
         });
-        Archive::new(bases.collect(), pieces, Vec::new(), histories.collect())
+        histories.collect()
     }
 
     /// The pieces on the way to a timeline.
@@ -322,6 +363,44 @@ proptest! {
             let view = views.iter().find(|view| view.timeline == timeline).unwrap();
             let within = |r: &Reachable| r.from.0 <= asked && asked < r.until.0;
             prop_assert_eq!(view.reachable.iter().any(within), best.is_some());
+        }
+    }
+
+    // What nobody compared changes no plan and refuses none: it is told exactly if it is replayed across.
+    #[test]
+    fn what_nobody_compared_is_told_exactly_where_it_is_crossed(
+        world in world(), pick in 0..100usize, asked in 0..LENGTH + 2,
+        unproven in prop::collection::vec(prop::bool::weighted(0.3), 24),
+    ) {
+        let (plain, archive) = (world.archive(), world.with_unproven(&unproven));
+        let time = Target::Time(at(interesting(&world, pick, 0)));
+        for index in 0..world.forks.len() {
+            let timeline = tl(u32::try_from(index).unwrap() + 1);
+            for target in [Target::Latest, time.clone(), up_to(asked), before(asked)] {
+                let all = plan(&archive, &target, Some(timeline));
+                let Ok(mut told) = all else {
+                    prop_assert_eq!(all, plan(&plain, &target, Some(timeline)));
+                    continue;
+                };
+                let number = (0..).map(id).position(|id| id == told.base).unwrap();
+                let (_, start, stop, ..) = world.bases[number];
+                let until = match target {
+                    Target::Lsn { lsn, inclusive: false } => lsn.0.min(told.until.0).max(stop),
+                    _ => told.until.0,
+                };
+                let expected: Vec<(usize, u64)> = world.unproven(index, &unproven);
+                let crossed = expected.into_iter().filter(|(_, at)| start < *at && *at < until);
+                let place = |warning: &Warning| match warning {
+                    Warning::Unproven(place) => {
+                        Some((usize::try_from(place.timeline.id()).unwrap() - 1, place.lsn.0))
+                    }
+                    _ => None,
+                };
+                let found: Vec<_> = told.warnings.iter().filter_map(place).collect();
+                prop_assert_eq!(found, crossed.collect::<Vec<_>>());
+                told.warnings.retain(|warning| place(warning).is_none());
+                prop_assert_eq!(Ok(told), plan(&plain, &target, Some(timeline)));
+            }
         }
     }
 

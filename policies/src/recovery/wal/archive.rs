@@ -4,7 +4,7 @@ use drctl_model::{BackupId, LogEntry, Lsn, Timeline, TimelineHistory};
 use jiff::Timestamp;
 
 use super::histories::Histories;
-use super::segments::foreign;
+use super::segments::{foreign, proven};
 use super::{Base, Piece, RestorePoint, Wal};
 use crate::recovery::common::{self, Why};
 
@@ -51,6 +51,12 @@ impl Archive {
         let around = |base: &Base| foreign(base, log.logs.get(&base.timeline)?);
         let foreign = bases.iter().filter_map(|base| Some((base.backup.clone(), around(base)?)));
         log.foreign = foreign.collect();
+        for base in &bases {
+            let of =
+                log.logs.get(&base.timeline).filter(|_| !log.foreign.contains_key(&base.backup));
+            let proven = of.map(|of| proven(base, of)).unwrap_or_default();
+            log.prove(base.timeline, &proven);
+        }
         let of_bases: BTreeSet<Timeline> = bases.iter().map(|base| base.timeline).collect();
         log.known = Histories::new(histories, log.mentions(Timeline::FIRST), of_bases);
         Archive { log, points }

@@ -26,7 +26,7 @@ pub use planner::plan;
 pub use recoverable_until::{RecoverableUntil, recoverable_until};
 pub use sparse::{Run, Want};
 pub use view::{BaseOn, Reachable, Span, TimelineView, timeline_view};
-pub use words::{Base, Gap, Piece, Place, RestorePoint, Target, Why};
+pub use words::{Base, Gap, Piece, Place, RestorePoint, Target, Unproven, Why};
 
 /// The write-ahead log of one cluster: its lineages are timelines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use drctl_model::{BackupId, Lsn, Timeline, shown};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Gap, Place, Target, Why};
+use super::{Gap, Place, Target, Unproven, Why};
 use crate::recovery::common::{LastCommit, Loss, Stop};
 
 /// What a recovery does: nothing is left to decide while it runs.
@@ -46,6 +46,16 @@ pub struct RecoveryPlan {
     pub later: Option<Timestamp>,
 }
 
+impl RecoveryPlan {
+    /// Where it replays across WAL that nobody has compared with the WAL before it.
+    pub fn unproven(&self) -> impl Iterator<Item = &Unproven> {
+        self.warnings.iter().filter_map(|warning| match warning {
+            Warning::Unproven(place) => Some(place),
+            _ => None,
+        })
+    }
+}
+
 /// A stretch of one timeline's WAL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Leg {
@@ -68,6 +78,9 @@ pub enum Warning {
     /// WAL that was there behind the end of all that is there, or that begins a newer timeline, is
     /// gone or only for a newer drctl: the result will not hold it.
     BehindEnd(Gap),
+    /// It replays across a place where it is not known whether the WAL follows the WAL before it: what
+    /// lies behind may be of another history.
+    Unproven(Unproven),
     /// Two histories of this timeline tell different things.
     DisputedHistory(Timeline),
     /// Commits behind the stop have earlier times than the target: a clock was set back.
@@ -159,6 +172,7 @@ impl fmt::Display for Warning {
             Warning::BehindEnd(gap) => {
                 write!(f, "WAL that was there after the end is left out: {gap}")
             }
+            Warning::Unproven(place) => write!(f, "{place}"),
             Warning::DisputedHistory(timeline) => {
                 write!(f, "two history files of timeline {timeline} differ")
             }
@@ -247,6 +261,21 @@ impl fmt::Display for Gap {
             }
         }
         self.until.map_or(Ok(()), |until| write!(f, " to {until}"))
+    }
+}
+
+impl fmt::Display for Unproven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unproven { timeline, lsn, at } = self;
+        let last = at.map_or_else(String::new, |at| format!(" (last commit at {at})"));
+        write!(
+            f,
+            "it is not known whether the WAL of timeline {timeline} from {lsn} on follows the WAL \
+             before it{last}: `wal stream` began there, and the server had removed the segment \
+             before. If the server was set back in between, a recovery across {lsn} mixes two \
+             histories; --to-lsn {lsn} recovers all before it, and a base backup taken since does \
+             not cross it"
+        )
     }
 }
 

@@ -75,7 +75,7 @@ fn rank(warning: &Warning, target: &Target) -> u8 {
         // In a recovery of all that there is this is told with the forks.
         Warning::LeftBehind { .. } if *target == Target::Latest => 1,
         Warning::BehindGap(_) | Warning::BehindEnd(_) => 2,
-        Warning::DisputedHistory(_) => 3,
+        Warning::Unproven(_) | Warning::DisputedHistory(_) => 3,
         Warning::ClockWentBack { .. } => 4,
         Warning::XidNotCertain { .. } => 5,
         Warning::AtTheEnd => 6,

@@ -16,7 +16,8 @@ pub struct RecoverableUntil {
     pub shows: Timestamp,
     /// What is missing behind that end while later WAL is there.
     pub gaps: Vec<Gap>,
-    /// What is not known of the timelines, worst first: WAL may be there that nothing leads to.
+    /// What is not known of the timelines, worst first: WAL may be there that nothing leads to, or that
+    /// is of another history.
     pub doubts: Vec<Warning>,
 }
 
@@ -46,8 +47,10 @@ pub fn recoverable_until(archive: &Archive) -> Option<RecoverableUntil> {
     let foreign = archive.log.bases.iter().filter(newer);
     let foreign = foreign.filter_map(|base| archive.log.foreign.get(&base.backup).copied());
     gaps.extend(foreign.map(Gap::from));
-    let doubt =
-        |warning: &Warning| matches!(warning, Warning::DisputedHistory(_) | Warning::NoHistory(_));
+    let doubt = |warning: &Warning| {
+        let of_histories = matches!(warning, Warning::DisputedHistory(_) | Warning::NoHistory(_));
+        of_histories || matches!(warning, Warning::Unproven(_))
+    };
     Some(RecoverableUntil {
         timeline: plan.timeline,
         end: plan.reach,

@@ -1,6 +1,6 @@
 //! What the common part found, in the words of PostgreSQL.
 
-use super::{Gap, Leg, Place, Reason, RecoveryPlan, Target, Wal, Warning, Why};
+use super::{Gap, Leg, Place, Reason, RecoveryPlan, Target, Unproven, Wal, Warning, Why};
 use crate::recovery::common::{self, Plan};
 
 impl From<common::Place<Wal>> for Place {
@@ -12,6 +12,12 @@ impl From<common::Place<Wal>> for Place {
 impl From<common::Gap<Wal>> for Gap {
     fn from(gap: common::Gap<Wal>) -> Gap {
         Gap { timeline: gap.lineage, from: gap.from, until: gap.until, why: gap.why.into() }
+    }
+}
+
+impl From<common::Unproven<Wal>> for Unproven {
+    fn from(place: common::Unproven<Wal>) -> Unproven {
+        Unproven { timeline: place.lineage, lsn: place.at, at: place.last }
     }
 }
 
@@ -56,6 +62,7 @@ impl From<common::Warning<Wal>> for Warning {
             common::Warning::SuspectBase => Warning::SuspectBase,
             common::Warning::BehindGap(gap) => Warning::BehindGap(gap.into()),
             common::Warning::BehindEnd(gap) => Warning::BehindEnd(gap.into()),
+            common::Warning::Unproven(place) => Warning::Unproven(place.into()),
             common::Warning::ClockWentBack { to } => Warning::ClockWentBack { to },
             common::Warning::NotCertain { pieces } => Warning::XidNotCertain { pieces },
             common::Warning::AtTheEnd => Warning::AtTheEnd,

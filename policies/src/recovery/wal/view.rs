@@ -2,7 +2,7 @@ use drctl_model::{BackupId, Lsn, Timeline};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Archive, Gap, Path};
+use super::{Archive, Gap, Path, Unproven};
 use crate::recovery::common::{self, Micros, commits as times_in, consistent_since, cut, times};
 
 /// What there is of one timeline, and what can be reached on the way to it.
@@ -20,6 +20,8 @@ pub struct TimelineView {
     pub spans: Vec<Span>,
     /// What is missing between its beginning and the end of its WAL.
     pub gaps: Vec<Gap>,
+    /// Where it is not known whether its WAL follows the WAL before it.
+    pub unproven: Vec<Unproven>,
     /// The bases taken on it, by the position of their end.
     pub bases: Vec<BaseOn>,
     /// What can be recovered on it, the ancestors' part included.
@@ -100,9 +102,15 @@ fn view(archive: &Archive, timeline: Timeline) -> TimelineView {
         branched: path.as_ref().and_then(branched),
         spans: spans(archive, timeline),
         gaps: path.as_ref().map(gaps).unwrap_or_default(),
+        unproven: path.as_ref().map(|path| unproven(path, timeline)).unwrap_or_default(),
         bases: bases(archive, timeline, path.as_ref()),
         reachable: path.as_ref().map(reachable).unwrap_or_default(),
     }
+}
+
+fn unproven(path: &Path<'_>, timeline: Timeline) -> Vec<Unproven> {
+    let own = path.unproven().into_iter().filter(|place| place.lineage == timeline);
+    own.map(Unproven::from).collect()
 }
 
 fn branched(path: &Path<'_>) -> Option<Timestamp> {

@@ -123,6 +123,18 @@ pub struct Gap {
     pub why: Why,
 }
 
+/// A place in the WAL of which nobody knows whether what lies behind it follows what lies before it: a
+/// stream began there, and could not compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Unproven {
+    /// Whose WAL it is.
+    pub timeline: Timeline,
+    /// The first byte behind the place.
+    pub lsn: Lsn,
+    /// The last commit before it, where one is known.
+    pub at: Option<Timestamp>,
+}
+
 /// Why nothing leads across a place in the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -111,6 +111,12 @@ impl WalWalker {
         self.summary.clone()
     }
 
+    /// Whether a record has ended since the start, or since the summary was taken last.
+    #[must_use]
+    pub fn has_record(&self) -> bool {
+        self.summary.first_record.is_some()
+    }
+
     /// Transactions that were committed since the start, or since the summary was taken last.
     #[must_use]
     pub fn commits(&self) -> u64 {

@@ -4,6 +4,7 @@
 mod begin;
 mod health;
 mod removed;
+mod there;
 mod watch;
 
 use std::time::Duration;
@@ -60,8 +61,9 @@ pub const STANDBY_NAME: &str = "drctl_wal";
 /// How often the server hears from us while nothing is written.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
-/// How long it waits for the first log where it asked for older log than the slot keeps. To confirm
-/// that moves the slot back, to where the server may not have it any more.
+/// How long it waits for the first log where it asked for older log than the slot keeps: to confirm
+/// that moves the slot back, to where the server may not have it any more. The same where nothing could
+/// be compared: what is confirmed counts as compared.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
 
 /// How long a commit waits for others that usually come with it, so that all go in one piece.
@@ -83,8 +85,8 @@ struct Run {
     earlier: bool,
     /// Where it goes on, if it was asked for a segment before that the slot does not keep.
     unsure: Option<Unsure>,
-    /// Whether it is asked for such a segment: not again where the server has it no more.
-    walk_back: bool,
+    /// Where such a segment is not asked for again: the server has it no more.
+    bare: Option<Unsure>,
     /// Where it is cut besides: a name that was to be written is taken.
     cut_at: Option<Lsn>,
     pause: Duration,
@@ -131,7 +133,7 @@ async fn streams(
         kept: Lsn(0),
         earlier: false,
         unsure: None,
-        walk_back: true,
+        bare: None,
         cut_at: None,
         pause: PAUSES.0,
         still,
@@ -198,13 +200,14 @@ async fn stream_once(
 ) -> Result<Option<(Timeline, Lsn)>> {
     let beginning = async {
         let connection = Replication::open(server, STANDBY_NAME).await.context("log in")?;
-        let from = (run.resume, run.walk_back);
+        let from = (run.resume, run.bare.as_ref());
         begin(log_store, connection, &shipping.slot, from, run.cluster).await
     };
-    let Begun { mut stream, mut cutter, system_id, size, kept, earlier, unsure } = tokio::select! {
+    let begun = tokio::select! {
         begun = beginning => begun?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
+    let Begun { mut stream, mut cutter, system_id, size, kept, earlier, unsure, unproven } = begun;
     (run.cluster, run.earlier, run.unsure) = (Some(system_id), earlier, unsure);
     run.still.heard(Instant::now());
     if run.resume != ResumeFrom::Behind {
@@ -213,7 +216,8 @@ async fn stream_once(
     cutter = cutter.cutting_at(run.cut_at);
     let mut queue = UploadQueue::new(log_store, size.bytes());
     let started = cutter.at();
-    let first = if started < kept { FIRST_WAIT } else { Duration::ZERO };
+    let waits = started < kept || unproven;
+    let first = if waits { FIRST_WAIT } else { Duration::ZERO };
     let due = (&mut run.still, Instant::now() + first);
     let ended = tokio::select! {
         ended = follow(&mut stream, &mut cutter, &mut queue, shipping, due) => Some(ended),
@@ -223,7 +227,6 @@ async fn stream_once(
     };
     if cutter.at() > started {
         run.pause = PAUSES.0;
-        run.walk_back = true;
         if run.resume == ResumeFrom::Behind {
             run.resume = ResumeFrom::Resume;
         }

@@ -2,7 +2,8 @@
 
 use drctl_engines::EngineError;
 use drctl_engines::pg::ServerError;
-use drctl_model::{Finding, FindingCode, Lsn, SourceId};
+use drctl_model::{Finding, FindingCode, SourceId};
+use drctl_policies::recovery::Unproven;
 
 use super::Run;
 use super::begin::{ResumeFrom, Unsure};
@@ -18,11 +19,11 @@ impl Run {
         source: &SourceId,
         slot: &str,
     ) -> bool {
-        if let Some(Unsure { from, is_new }) = self.unsure.filter(|_| self.walk_back) {
-            self.walk_back = false;
-            if is_new {
-                findings.tell(unproven(source, slot, from));
+        if let Some(unsure) = self.unsure.take() {
+            if unsure.doubtful.is_some() {
+                findings.tell(unproven(source, &unsure));
             }
+            self.bare = Some(unsure);
             return true;
         }
         if self.cluster.is_none() || matches!(self.resume, ResumeFrom::Slot(_)) {
@@ -57,17 +58,16 @@ fn removed(source: &SourceId, slot: &str, error: &anyhow::Error) -> Finding {
     }
 }
 
-/// Tells that nobody can know whether the log that comes follows what the bucket holds.
-fn unproven(source: &SourceId, slot: &str, from: Lsn) -> Finding {
+/// Tells that nobody can know whether the log that comes follows what the bucket holds: as a look at the
+/// bucket tells it too, once the first piece is there.
+fn unproven(source: &SourceId, Unsure { timeline, from, doubtful }: &Unsure) -> Finding {
+    let commits = doubtful.as_ref().and_then(|before| before.holds.commits);
+    let at = commits.map(|(_, last)| last);
     Finding {
-        code: FindingCode::LogGap,
+        code: FindingCode::LogDoubtful,
         source: source.clone(),
-        subject: slot_named(slot),
-        text: format!(
-            "whether the WAL from {from} on follows the WAL in the bucket is not known: the slot is \
-             new, and the server has removed the segment before; if the server was set back, a \
-             recovery across this place mixes two histories"
-        ),
+        subject: String::new(),
+        text: Unproven { timeline: *timeline, lsn: *from, at }.to_string(),
         hint: Some(format!("take a base backup now with `drctl backup {source}`")),
     }
 }
