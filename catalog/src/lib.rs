@@ -24,6 +24,7 @@ mod named;
 mod newer;
 mod open;
 mod rebuild;
+mod removed;
 mod rows;
 mod schema;
 mod thread;

@@ -6,4 +6,5 @@ mod findings;
 mod jobs;
 mod logs;
 mod rebuild;
+mod removed;
 mod verbs;

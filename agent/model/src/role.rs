@@ -12,11 +12,13 @@ pub enum Role {
     Log,
     /// Evidence of drills.
     Drill,
+    /// What says that something was removed on purpose.
+    Prune,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Role; 3] = [Role::Backup, Role::Log, Role::Drill];
+    pub const ALL: [Role; 4] = [Role::Backup, Role::Log, Role::Drill, Role::Prune];
 
     /// The word for it.
     #[must_use]
@@ -25,6 +27,7 @@ impl Role {
             Role::Backup => "backup",
             Role::Log => "log",
             Role::Drill => "drill",
+            Role::Prune => "prune",
         }
     }
 }

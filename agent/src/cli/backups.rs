@@ -88,10 +88,10 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     let source = source.map(|name| setup.source(name).map(|(id, _)| id.clone())).transpose()?;
     let _ = mark_now(setup).await;
     let catalog = known_catalog(setup).await?;
+    let losses = Losses::of(setup, &catalog, source.as_ref()).await?;
     let found = newest_first(catalog.backups(source.as_ref()).await?);
     let gone = catalog.expired(source.as_ref()).await?;
     let memory = Memory::of(&catalog, source.as_ref()).await?;
-    let losses = Losses::of(setup, &catalog, &found, source.as_ref()).await?;
     let mut newer = catalog.newer(source.as_ref()).await?;
     newer.extend(losses.newer.clone());
     let family = Family::of(found.iter().filter(|backup| !losses.took(backup)));

@@ -54,9 +54,9 @@ impl Losses {
     pub(super) async fn of(
         setup: &Setup,
         catalog: &Catalog,
-        known: &[BackupSummary],
         source: Option<&SourceId>,
     ) -> Result<Losses> {
+        let known = catalog.backups(source).await?;
         let remembered = catalog.lost(source).await?;
         let looked = async {
             let repository = setup.repository().await?;
@@ -71,7 +71,7 @@ impl Losses {
             let mut losses = Losses::default();
             for source in sources {
                 losses.lost.extend(look_for_losses(setup, &repository, catalog, source).await?);
-                let (refused, newer) = not_counted(&repository, source, known).await?;
+                let (refused, newer) = not_counted(&repository, source, &known).await?;
                 losses.refused.extend(refused);
                 losses.newer.extend(newer);
             }

@@ -1,11 +1,11 @@
 //! The catalog against the bucket: made anew from it, or compared with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Difference, Lost, Rebuild, Rebuilt, diff};
-use drctl_model::{BackupId, BackupSummary, LogEntry, Lsn, SourceId, outermost};
+use drctl_model::{BackupId, BackupSummary, Lineage, LogEntry, Lsn, SourceId, outermost};
 use drctl_store::layout;
 use jiff::Timestamp;
 
@@ -15,6 +15,7 @@ use crate::host::{Setup, crash_point};
 use crate::log::{LogStore, trust_digest};
 use crate::repository::inventory::inventory_of_open;
 use crate::repository::named::{missed, note};
+use crate::repository::removed::{log_floors, removed};
 use crate::repository::strays::strays;
 use crate::repository::{Inventory, Memory, Repository, inventory};
 use crate::restore::known::{Copies, Holes, learn};
@@ -145,6 +146,8 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     let mut known = catalog.backups(None).await?;
     let found = inventory_of_open(repository).await?;
     found.closed.leave_out(&mut known);
+    let gone = gone_on_purpose(repository, &catalog, &known).await?;
+    known.retain(|one| !gone.contains(&(one.source.clone(), one.backup.clone())));
     let mut compared = Compared {
         backups: diff(&known, &found.backups),
         found,
@@ -163,6 +166,9 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     };
     let lost = compared.lost.iter().filter(|lost| !there(&lost.key)).cloned().collect();
     compared.lost = lost;
+    let key = |(source, id): &(SourceId, BackupId)| layout::manifest(source, id).to_string();
+    let gone: BTreeSet<String> = gone.iter().map(key).collect();
+    compared.lost.retain(|lost| !gone.contains(&lost.key));
     let now = setup.clock.now();
     compared.add_missed(repository, &catalog, now).await?;
     let of_log = holes(repository, &catalog, &compared.found.backups).await?;
@@ -175,9 +181,14 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         let known = cached_log(&catalog, &source, system_id, trust).await?;
         let log_store = LogStore::reader(repository, &source);
         let mut there = log_store.cluster_ranges(system_id).await?;
+        let floors = log_floors(repository, &source).await?;
         for (timeline, log) in known {
             let ranges = there.remove(&timeline).unwrap_or_default();
-            let gone = |entry: &&LogEntry| ranges.binary_search(&entry.range()).is_err();
+            let floor = floors.get(&Lineage::of_timeline(system_id, timeline));
+            let gone = |entry: &&LogEntry| {
+                let is_above = floor.is_none_or(|floor| entry.place().1 > *floor);
+                is_above && ranges.binary_search(&entry.range()).is_err()
+            };
             let gone = log.entries.iter().filter(gone).count() as u64;
             compared.log_missing_in_catalog += unknown(&outermost(&ranges), &log.entries);
             if gone > 0 {
@@ -190,6 +201,21 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     // The log was read as well.
     compared.found.alarms = repository.alarms();
     Ok(compared)
+}
+
+/// The backups that a catalog knows, and that were removed on purpose.
+async fn gone_on_purpose(
+    repository: &Repository,
+    catalog: &Catalog,
+    known: &[BackupSummary],
+) -> Result<BTreeSet<(SourceId, BackupId)>> {
+    let sources: BTreeSet<&SourceId> = known.iter().map(|backup| &backup.source).collect();
+    let mut gone = BTreeSet::new();
+    for source in sources {
+        let removed = removed(repository, catalog, source).await?.into_iter();
+        gone.extend(removed.map(|backup| (source.clone(), backup)));
+    }
+    Ok(gone)
 }
 
 /// What is missing of the log of each source that has base backups in the bucket, and what of it does

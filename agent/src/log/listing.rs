@@ -348,6 +348,7 @@ mod tests {
             version: Some(version.to_owned()),
             latest,
             deleted,
+            stored: None,
         };
         let seen = [
             state("a", "1", true, false),

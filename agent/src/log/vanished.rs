@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use drctl_catalog::{CachedLog, Catalog, CatalogError, Lost};
+use anyhow::Result;
+use drctl_catalog::{CachedLog, Catalog, Lost};
 use drctl_model::{Lineage, LogAt, LogEntry, SourceId};
 use drctl_store::layout;
 
@@ -10,38 +11,48 @@ use super::LogStore;
 use super::heads::positions;
 use super::listing::Range;
 use super::log_engine::LogEngine;
+use crate::repository::removed::log_floors;
 
 /// Tells the catalog which log of a lineage is gone, and which is there again.
 ///
 /// # Errors
-/// The catalog's.
+/// The catalog's; the store's, where it may have been removed on purpose.
 pub(super) async fn note_lost<E: LogEngine>(
     log_store: &LogStore,
     cache: &Catalog,
     of: &Lineage,
     before: &CachedLog<E::At>,
     entries: &[LogEntry<E::At>],
-) -> Result<(), CatalogError> {
+) -> Result<()> {
     let kept = cache.lost(Some(&log_store.source)).await?;
-    let (gone, back) = lost_log::<E>(&log_store.source, of, before.known(), entries, &kept);
+    let lost =
+        |floor| lost_log::<E>(&log_store.source, of, (before.known(), floor), entries, &kept);
+    let (mut gone, mut back) = lost(None);
+    if !gone.is_empty() {
+        let floors = log_floors(log_store.repository(), &log_store.source).await?;
+        (gone, back) = lost(floors.get(of).copied());
+    }
     for why in gone.values() {
         tracing::warn!("LOST: {why}");
     }
-    cache.remember_lost(&log_store.source, log_store.now(), gone, back).await
+    Ok(cache.remember_lost(&log_store.source, log_store.now(), gone, back).await?)
 }
 
 /// The stretches that were known of a lineage's log and are not there any more, by the keys under
-/// which they are remembered; and those of `kept` that are there again.
+/// which they are remembered; and those of `kept` that are there again. What lies below the `floor` was
+/// removed on purpose.
 fn lost_log<E: LogEngine>(
     source: &SourceId,
     of: &Lineage,
-    before: &[LogEntry<E::At>],
+    (before, floor): (&[LogEntry<E::At>], Option<LogAt>),
     now: &[LogEntry<E::At>],
     kept: &[Lost],
 ) -> (BTreeMap<String, String>, Vec<String>) {
     let there = spans(now.iter().map(LogEntry::place));
     let lineage = layout::lineage(source, of);
-    let gone = spans(before.iter().map(LogEntry::place).filter(|range| !covers(&there, *range)));
+    let missing = before.iter().map(LogEntry::place).filter(|range| !covers(&there, *range));
+    let missing = missing.filter(|(_, until)| floor.is_none_or(|floor| *until > floor));
+    let gone = spans(missing);
     let entry = |range: Range| {
         let (log, called, (from, until)) = (E::LOG, E::called(of), positions::<E::At>(range));
         let why = format!("the {log} of {called} from {from} to {until} was there");
@@ -97,8 +108,9 @@ mod tests {
             };
             list.iter().map(entry).collect()
         };
-        let lost = |before: &[(u64, u64)], now: &[(u64, u64)]| {
-            let found = lost_log::<Tape>(&source, &of, &entries(before), &entries(now), &[]);
+        let lost_above = |floor: Option<LogAt>, before: &[(u64, u64)], now: &[(u64, u64)]| {
+            let before = (&*entries(before), floor);
+            let found = lost_log::<Tape>(&source, &of, before, &entries(now), &[]);
             let end = |key: &String| {
                 let (from, until) = key.rsplit_once('/').unwrap().1.split_once('-').unwrap();
                 let number = |text| u64::from_str_radix(text, 16).unwrap();
@@ -106,11 +118,17 @@ mod tests {
             };
             found.0.keys().map(end).collect::<Vec<_>>()
         };
+        let lost = |before: &[(u64, u64)], now: &[(u64, u64)]| lost_above(None, before, now);
         assert!(lost(&[(0, 4), (4, 8)], &[(0, 4), (4, 8)]).is_empty());
         assert!(lost(&[(0, 4), (4, 8)], &[(0, 8)]).is_empty(), "joined");
         assert!(lost(&[(0, 8)], &[(0, 4), (4, 8)]).is_empty(), "its parts are there");
         assert_eq!(lost(&[(0, 4), (4, 8), (8, 12)], &[(0, 4)]), [(4, 12)]);
         assert_eq!(lost(&[(0, 4), (4, 8), (8, 12)], &[(4, 8)]), [(0, 4), (8, 12)]);
+        let (all, rest) = ([(0, 4), (4, 8), (8, 12)], [(8, 12)]);
+        let above = |floor, now: &[(u64, u64)]| lost_above(Some(LogAt(floor)), &all, now);
+        assert!(above(8, &rest).is_empty(), "removed on purpose");
+        assert_eq!(above(7, &rest), [(4, 8)], "a piece goes as a whole");
+        assert_eq!(above(4, &[]), [(4, 12)]);
         let kept = |from: u64, until: u64| Lost {
             source: source.clone(),
             key: format!("{}/{from:016x}-{until:016x}", layout::lineage(&source, &of)),
@@ -122,7 +140,7 @@ mod tests {
         for other in ["s/shop/b/20260301T000000Z-0000000000000001/manifest.json", "", "a/b-c"] {
             assert_eq!(lost_at(&source, other), None, "{other}");
         }
-        let (gone, back) = lost_log::<Tape>(&source, &of, &[], &entries(&[(0, 8)]), &kept);
+        let (gone, back) = lost_log::<Tape>(&source, &of, (&[], None), &entries(&[(0, 8)]), &kept);
         assert!(gone.is_empty());
         assert_eq!(back, [kept[0].key.clone()]);
     }

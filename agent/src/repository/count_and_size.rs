@@ -126,6 +126,7 @@ mod tests {
             version: None,
             latest,
             deleted,
+            stored: None,
         };
         let count_and_size = |states: &[State]| {
             let mut seen = Seen::default();

@@ -170,7 +170,11 @@ impl Inventory {
         self.objects += u64::from(is_there);
         let kind = layout::classify(&state.key);
         match &kind {
-            Kind::Marker | Kind::Log(_) | Kind::Drill(_) | Kind::Acceptance(..)
+            Kind::Marker
+            | Kind::Log(_)
+            | Kind::Drill(_)
+            | Kind::Acceptance(..)
+            | Kind::Removed(_)
                 if state.latest && state.deleted =>
             {
                 bucket.alarm(&state.key, Odd::Deleted);

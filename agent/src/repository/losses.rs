@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::count_and_size::Seen;
 use super::faults::is_bad_manifest;
 use super::named::{Names, REPLACED, by_manifest, keep, missed, missed_after};
+use super::removed::removed;
 use super::{Latest, MANIFESTS_AT_ONCE, Passed, Proven, Repository};
 use crate::host::{AgentError, Setup};
 
@@ -32,8 +33,14 @@ pub(crate) async fn look_for_losses(
     catalog: &Catalog,
     source: &SourceId,
 ) -> Result<Vec<Lost>> {
-    let known = catalog.backups(Some(source)).await?;
     let writable = setup.log_cache(repository).await;
+    let removed = removed(repository, catalog, source).await?;
+    if let Some(writable) = &writable {
+        let taken = writable.take_out(source, removed.clone()).await;
+        let _ = taken.inspect_err(|error| tracing::debug!("removals are not noted: {error}"));
+    }
+    let mut known = catalog.backups(Some(source)).await?;
+    known.retain(|backup| !removed.contains(&backup.backup));
     let (mut lost, mut names) = (BTreeMap::new(), Names::new());
     if !known.is_empty() {
         lost = listed_losses(repository, source, &known).await?;
@@ -45,7 +52,10 @@ pub(crate) async fn look_for_losses(
     for (key, why) in missed(repository, Some(catalog), source, names, &known).await? {
         lost.entry(key).or_insert(why);
     }
-    let kept = catalog.lost(Some(source)).await?;
+    let mut kept = catalog.lost(Some(source)).await?;
+    let key = |id: &BackupId| layout::manifest(source, id).to_string();
+    let gone: BTreeSet<String> = removed.iter().map(key).collect();
+    kept.retain(|one| !gone.contains(&one.key));
     let asked = asked(catalog, source, &known).await?;
     let is_back = |one: &&Lost| asked.contains(&one.key) && !lost.contains_key(&one.key);
     let back: Vec<String> = kept.iter().filter(is_back).map(|one| one.key.clone()).collect();

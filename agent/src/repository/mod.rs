@@ -19,6 +19,7 @@ pub(crate) mod memory;
 pub(crate) mod named;
 pub(crate) mod newest;
 mod open;
+pub(crate) mod removed;
 pub(crate) mod strays;
 pub(crate) mod verify;
 

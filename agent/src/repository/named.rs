@@ -13,6 +13,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::drills::named_by_drills;
 use super::faults::is_bad_manifest;
+use super::removed::is_removed;
 use super::{Inventory, MANIFESTS_AT_ONCE, Proven, Repository};
 
 /// What is said of a manifest that is there, and is not the one that was named.
@@ -171,7 +172,11 @@ async fn lacks(
     match repository.manifest(source, &named.backup).await {
         Ok(Some(found)) if found.sha256 == named.manifest_sha256 => Ok(None),
         Ok(Some(_)) => Ok(Some(REPLACED.to_owned())),
-        Ok(None) => Ok(Some("it is not in the bucket".to_owned())),
+        Ok(None) => {
+            let of = (&named.backup, named.manifest_sha256);
+            let removed = is_removed(repository, source, of).await?;
+            Ok((!removed).then(|| "it is not in the bucket".to_owned()))
+        }
         Err(error) if is_bad_manifest(&error) => {
             let key = layout::manifest(source, &named.backup);
             let bytes = repository.bucket.get(&key, MAX_ENVELOPE_BYTES as u64).await;

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use drctl_model::Segment;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
-    PutPayload,
+    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode,
+    PutOptions, PutPayload,
 };
 use tokio::sync::OnceCell;
 
@@ -39,6 +40,8 @@ pub struct Entry {
     pub key: Path,
     /// Its length in bytes.
     pub bytes: u64,
+    /// When the store got it, by its own clock.
+    pub stored: Option<Timestamp>,
 }
 
 /// How a create-only write ended well.
@@ -67,6 +70,11 @@ impl Bucket {
     /// The same bucket, which is a directory.
     pub(crate) fn with_directory(self, directory: Rooted) -> Self {
         Bucket { directory: Some(directory), ..self }
+    }
+
+    /// The directory that it is, where it is one.
+    pub(crate) fn directory(&self) -> Option<&Rooted> {
+        self.directory.as_ref()
     }
 
     /// Files in a directory that are no objects: of killed writers, and of names that no key has.
@@ -317,7 +325,7 @@ impl Bucket {
     pub fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<Entry, StoreError>> {
         let at = prefix.cloned().unwrap_or_default();
         listing(self.store.list(prefix))
-            .map_ok(|meta| Entry { key: meta.location, bytes: meta.size })
+            .map_ok(entry)
             .map_err(move |source| StoreError::Failed { verb: "list", key: at.clone(), source })
             .boxed()
     }
@@ -337,7 +345,7 @@ impl Bucket {
     ) -> BoxStream<'static, Result<Entry, StoreError>> {
         let at = prefix.clone();
         listing(self.store.list_with_offset(Some(prefix), &prefix.clone().join(after)))
-            .map_ok(|meta| Entry { key: meta.location, bytes: meta.size })
+            .map_ok(entry)
             .map_err(move |source| StoreError::Failed { verb: "list", key: at.clone(), source })
             .boxed()
     }
@@ -371,6 +379,11 @@ impl Bucket {
             Err(source) => Err(StoreError::Failed { verb: "delete", key: key.clone(), source }),
         }
     }
+}
+
+fn entry(meta: ObjectMeta) -> Entry {
+    let stored = Timestamp::from_second(meta.last_modified.timestamp()).ok();
+    Entry { key: meta.location, bytes: meta.size, stored }
 }
 
 /// Whether what is absent is the bucket and not the object, as S3, Azure and Google say it.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
 use object_store::path::Path;
 
 use crate::versions::{Seen, Walk};
@@ -51,6 +52,8 @@ pub struct State {
     pub latest: bool,
     /// Whether it only says that the object was deleted.
     pub deleted: bool,
+    /// When the store got it, by its own clock; nothing where it does not tell.
+    pub stored: Option<Timestamp>,
 }
 
 impl State {
@@ -133,6 +136,7 @@ impl Bucket {
                         version: Some(version.id),
                         latest: version.latest,
                         deleted: version.delete_marker,
+                        stored: version.stored,
                     }),
                 })
                 .await;
@@ -148,6 +152,7 @@ impl Bucket {
                 version: None,
                 latest: true,
                 deleted: false,
+                stored: entry.stored,
             };
             if each(state).is_break() {
                 break;

@@ -161,6 +161,41 @@ pub fn acceptance_at(key: &Path) -> Option<(SourceId, BackupId)> {
     Some((source.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?))
 }
 
+/// Where what says that something of a source was removed on purpose lies.
+#[must_use]
+pub fn removals(source: &SourceId) -> Path {
+    Path::from(format!("s/{source}/x"))
+}
+
+/// The key of a backup's tombstone.
+#[must_use]
+pub fn tombstone(source: &SourceId, backup: &BackupId) -> Path {
+    Path::from(format!("s/{source}/x/{backup}.json"))
+}
+
+/// Which backup's tombstone lies under `key`; nothing for any other object.
+#[must_use]
+pub fn tombstone_at(key: &Path) -> Option<(SourceId, BackupId)> {
+    let parts: Vec<&str> = key.as_ref().split('/').collect();
+    let ["s", source, "x", file] = parts.as_slice() else { return None };
+    Some((source.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?))
+}
+
+/// The key of what says that log was removed up to a position.
+#[must_use]
+pub fn log_floor(source: &SourceId, of: &Lineage, before: LogAt) -> Path {
+    Path::from(format!("s/{source}/x/{of}/{before}.json"))
+}
+
+/// The removal of which log lies under `key`, and up to where; nothing for any other object.
+#[must_use]
+pub fn log_floor_at(key: &Path) -> Option<(SourceId, Lineage, LogAt)> {
+    let parts: Vec<&str> = key.as_ref().split('/').collect();
+    let ["s", source, "x", lineage, file] = parts.as_slice() else { return None };
+    let before = LogAt::read(file.strip_suffix(".json")?)?;
+    Some((source.parse().ok()?, lineage.parse().ok()?, before))
+}
+
 /// The key of an object that only proves that we may write.
 #[must_use]
 pub fn probe(random: u128) -> Path {
@@ -180,6 +215,8 @@ pub enum Kind {
     Drill(SourceId),
     /// The acceptance of a suspect backup.
     Acceptance(SourceId, BackupId),
+    /// What says that something was removed on purpose.
+    Removed(SourceId),
     /// The marker.
     Marker,
     /// Left by `doctor`.
@@ -203,6 +240,11 @@ pub fn classify(key: &Path) -> Kind {
         ["s", _, "d", _] => drill_at(key).map_or(Kind::Foreign, |(source, _)| Kind::Drill(source)),
         ["s", _, "a", _] => {
             acceptance_at(key).map_or(Kind::Foreign, |(source, id)| Kind::Acceptance(source, id))
+        }
+        ["s", _, "x", ..] => {
+            let backup = tombstone_at(key).map(|(source, _)| source);
+            let source = backup.or_else(|| log_floor_at(key).map(|(source, ..)| source));
+            source.map_or(Kind::Foreign, Kind::Removed)
         }
         ["s", source, "b", backup, rest @ ..] if !rest.is_empty() => {
             let (Ok(source), Ok(backup)) = (source.parse(), backup.parse()) else {
@@ -290,6 +332,14 @@ mod tests {
         let drill_id: DrillId = id.as_str().parse().unwrap();
         let found = drill_at(&drill(&source, &drill_id));
         assert_eq!(found, Some((source.clone(), drill_id.clone())));
+        assert_eq!(tombstone_at(&tombstone(&source, &id)), Some((source.clone(), id.clone())));
+        let floor_key = log_floor(&source, &tape.lineage, LogAt(0x300));
+        let floor = (source.clone(), tape.lineage.clone(), LogAt(0x300));
+        assert_eq!(log_floor_at(&floor_key), Some(floor));
+        assert_eq!(
+            (tombstone_at(&floor_key), log_floor_at(&tombstone(&source, &id))),
+            (None, None)
+        );
         let cases = [
             (index_key, Kind::Log(source.clone())),
             (Path::from("s/shop/l/0000000000000001-00000001/history.index"), Kind::Foreign),
@@ -297,6 +347,11 @@ mod tests {
             (Path::from("s/shop/d/notes.json"), Kind::Foreign),
             (acceptance(&source, &id), Kind::Acceptance(source.clone(), id.clone())),
             (Path::from("s/shop/a/notes.json"), Kind::Foreign),
+            (tombstone(&source, &id), Kind::Removed(source.clone())),
+            (floor_key, Kind::Removed(source.clone())),
+            (Path::from("s/shop/x/notes.json"), Kind::Foreign),
+            (Path::from("s/shop/x/tape-3/notes.json"), Kind::Foreign),
+            (Path::from("s/shop/x/tape-3/a/0000000000000300.json"), Kind::Foreign),
             (Path::from(format!("s/shop/d/{drill_id}/x.json")), Kind::Foreign),
             (marker(), Kind::Marker),
             (probe(7), Kind::Probe),

@@ -20,6 +20,8 @@ mod log_index;
 mod manifest;
 mod marker;
 mod pages;
+mod remove;
+mod removed;
 mod retry;
 mod rooted;
 mod seal;
@@ -45,6 +47,10 @@ pub use marker::{MAX_MARKER_BYTES, decode_marker, encode_marker};
 /// An object's key.
 pub use object_store::path::Path as Key;
 pub use pages::{MAX_PAGE_BYTES, MAX_PAGE_SEGMENTS, PageWriter, StreamTotals, read_page};
+pub use remove::Removal;
+pub use removed::{
+    MAX_REMOVED_BYTES, decode_log_floor, decode_tombstone, encode_log_floor, encode_tombstone,
+};
 pub use seal::{
     MAX_WINDOW_LOG, Opener, SEGMENT_BYTES, SealedSegment, Sealer, digest, open_bytes, open_segment,
     seal_bytes,

@@ -90,6 +90,11 @@ impl Rooted {
         prefix.map_or_else(|| self.root.to_path_buf(), |prefix| self.root.join(prefix.as_ref()))
     }
 
+    /// The place of a folder in the file system.
+    pub(crate) fn place_of(&self, folder: &Path) -> PathBuf {
+        self.base(Some(folder))
+    }
+
     /// Files that are no objects.
     pub(crate) async fn strays(&self) -> Result<Vec<Stray>> {
         let root = self.root.to_path_buf();

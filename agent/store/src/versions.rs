@@ -12,10 +12,12 @@ use aws_sdk_s3::config::{
     timeout::TimeoutConfig,
 };
 use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::BucketVersioningStatus;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use bytes::Bytes;
+use jiff::Timestamp;
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use tokio::time::timeout;
@@ -52,6 +54,8 @@ pub struct ObjectVersion {
     pub latest: bool,
     /// Whether it says that the object was deleted.
     pub delete_marker: bool,
+    /// When the store got it, by its own clock; nothing where it does not tell.
+    pub stored: Option<Timestamp>,
 }
 
 /// What is to be walked over.
@@ -246,14 +250,18 @@ impl Versions {
             for version in page.versions() {
                 let bytes = u64::try_from(version.size().unwrap_or(0)).unwrap_or(0);
                 let latest = version.is_latest().unwrap_or(false);
-                let seen = self.entry(version.key(), version.version_id(), bytes, latest, false);
+                let stored = moment(version.last_modified());
+                let named = (version.key(), version.version_id());
+                let seen = self.entry(named, bytes, (latest, false), stored);
                 if seen.is_some_and(|seen| each(Seen::Version(seen)).is_break()) {
                     return Ok(());
                 }
             }
             for marker in page.delete_markers() {
                 let latest = marker.is_latest().unwrap_or(false);
-                let seen = self.entry(marker.key(), marker.version_id(), 0, latest, true);
+                let stored = moment(marker.last_modified());
+                let named = (marker.key(), marker.version_id());
+                let seen = self.entry(named, 0, (latest, true), stored);
                 if seen.is_some_and(|seen| each(Seen::Version(seen)).is_break()) {
                     return Ok(());
                 }
@@ -286,14 +294,13 @@ impl Versions {
 
     fn entry(
         &self,
-        key: Option<&str>,
-        id: Option<&str>,
+        (key, id): (Option<&str>, Option<&str>),
         bytes: u64,
-        latest: bool,
-        delete_marker: bool,
+        (latest, delete_marker): (bool, bool),
+        stored: Option<Timestamp>,
     ) -> Option<ObjectVersion> {
         let key = Path::parse(key?.strip_prefix(&self.prefix)?).ok()?;
-        Some(ObjectVersion { key, id: id?.to_owned(), bytes, latest, delete_marker })
+        Some(ObjectVersion { key, id: id?.to_owned(), bytes, latest, delete_marker, stored })
     }
 
     /// All versions of one object, those that hold bytes newest first.
@@ -309,6 +316,24 @@ impl Versions {
         })
         .await?;
         Ok(found)
+    }
+
+    /// Removes one version of an object, or one delete marker, for good; its absence is success.
+    ///
+    /// # Errors
+    /// [`StoreError::S3`], also where it is locked.
+    pub(crate) async fn remove(&self, key: &Path, version: &str) -> Result<(), StoreError> {
+        let request = self
+            .client
+            .delete_object()
+            .bucket(&self.bucket)
+            .key(format!("{}{key}", self.prefix))
+            .version_id(version);
+        let sent = asked(request.send()).await;
+        match sent.map_err(|e| failed("delete an object version", &e)) {
+            Err(StoreError::S3 { service, .. }) if service.contains("NoSuchVersion") => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     /// Reads one version of an object, of at most `limit` bytes.
@@ -338,6 +363,10 @@ impl Versions {
         let read = timeout(self.request_timeout, reading);
         asked(async { read.await.unwrap_or_else(|_| Err(late())) }).await
     }
+}
+
+fn moment(told: Option<&DateTime>) -> Option<Timestamp> {
+    Timestamp::from_second(told?.secs()).ok()
 }
 
 fn failed<E>(verb: &'static str, error: &SdkError<E, HttpResponse>) -> StoreError

@@ -330,10 +330,22 @@ fn a_key_is_what_its_parts_say_or_foreign() {
         layout::log_index(&source, &index),
         layout::drill(&source, &drill),
         layout::acceptance(&source, &backup),
+        layout::tombstone(&source, &backup),
+        layout::log_floor(&source, &index.lineage, index.end),
     ];
     let seeds = keys.iter().map(|key| key.as_ref().as_bytes().to_vec()).collect();
-    let reach =
-        ["Marker", "Probe", "Manifest", "Data", "Log", "Drill", "Acceptance", "Foreign", "no path"];
+    let reach = [
+        "Marker",
+        "Probe",
+        "Manifest",
+        "Data",
+        "Log",
+        "Drill",
+        "Acceptance",
+        "Removed",
+        "Foreign",
+        "no path",
+    ];
     Target { _alone: alone, name: "key", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
         let text = String::from_utf8_lossy(input).into_owned();
         let Ok(key) = Path::parse(&text) else { return "no path".to_owned() };
@@ -362,6 +374,16 @@ fn a_key_is_what_its_parts_say_or_foreign() {
             }
             Kind::Acceptance(source, backup) => {
                 assert_eq!(key, layout::acceptance(source, backup));
+            }
+            Kind::Removed(source) => {
+                let made = match layout::tombstone_at(&key) {
+                    Some((of, backup)) => (layout::tombstone(&of, &backup), of),
+                    None => {
+                        let (of, lineage, at) = layout::log_floor_at(&key).expect("a log floor");
+                        (layout::log_floor(&of, &lineage, at), of)
+                    }
+                };
+                assert_eq!((&made.0, &made.1), (&key, source));
             }
             Kind::Foreign => {}
         }

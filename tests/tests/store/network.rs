@@ -167,6 +167,7 @@ async fn a_body_that_trickles_is_no_answer() {
             bytes: 1_000_000,
             latest: true,
             delete_marker: false,
+            stored: None,
         };
         let versions = bucket.versions().expect("S3 has versions");
         let (key, began) = (Path::from("x"), Instant::now());

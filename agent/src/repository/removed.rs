@@ -1,0 +1,190 @@
+//! What was removed on purpose: a signed object in the bucket says so, of a backup (its tombstone) or of a
+//! lineage's log up to a position (its floor). Whatever else is gone is a loss.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use anyhow::{Context as _, Result};
+use drctl_catalog::Catalog;
+use drctl_model::{BackupId, BackupSummary, Digest, Lineage, LogAt, LogFloor, SourceId, Tombstone};
+use drctl_store::{MAX_REMOVED_BYTES, State, Stored, decode_log_floor, decode_tombstone, layout};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::faults::{is_bad_manifest, is_missing};
+use super::first::first;
+use super::{MANIFESTS_AT_ONCE, Repository};
+
+/// The tombstone of a backup; nothing where there is none that is believed.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn tombstone(
+    repository: &Repository,
+    source: &SourceId,
+    backup: &BackupId,
+) -> Result<Option<Tombstone>> {
+    let key = layout::tombstone(source, backup);
+    let Repository { bucket, trust, id, .. } = repository;
+    let read = |stored: Stored| async move {
+        let bytes = bucket.get_stored(&stored, MAX_REMOVED_BYTES as u64).await?;
+        Ok(decode_tombstone(&bytes, trust, id, (source, backup))?.0)
+    };
+    // Another host may have been faster: what counts is which manifest it is of.
+    let same = |one: &Tombstone, other: &Tombstone| one.manifest_sha256 == other.manifest_sha256;
+    match first(bucket, &key, read, same).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) if is_bad_manifest(&error) => {
+            tracing::warn!("{key} is not believed: {error:#}");
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("read {key}")),
+    }
+}
+
+/// Whether this manifest was removed on purpose. The newest one never is, by any policy: where no newer
+/// one is there, a tombstone says nothing.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn is_removed(
+    repository: &Repository,
+    source: &SourceId,
+    (backup, manifest_sha256): (&BackupId, Digest),
+) -> Result<bool> {
+    let found = tombstone(repository, source, backup).await?;
+    let is_of_it = found.is_some_and(|tombstone| tombstone.manifest_sha256 == manifest_sha256);
+    Ok(is_of_it && newest(repository, source).await?.is_some_and(|newest| newest > *backup))
+}
+
+/// The newest attempt of which there is a manifest, good or not.
+async fn newest(repository: &Repository, source: &SourceId) -> Result<Option<BackupId>> {
+    for id in repository.attempts(source).await? {
+        if repository.manifest_is_there(source, &id).await? {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+/// The backups of a source of which there is an object in the place of a tombstone, believed or not.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn tombstones(
+    repository: &Repository,
+    source: &SourceId,
+) -> Result<BTreeSet<BackupId>> {
+    let mut found = BTreeSet::new();
+    let each = |state: State| {
+        found.extend(layout::tombstone_at(&state.key).map(|(_, backup)| backup));
+        ControlFlow::Continue(())
+    };
+    let removals = layout::removals(source);
+    let listing = repository.bucket.list_states(&removals, None, each);
+    listing.await.context("list what was removed")?;
+    Ok(found)
+}
+
+/// Up to where the log of each lineage of a source was removed on purpose.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn log_floors(
+    repository: &Repository,
+    source: &SourceId,
+) -> Result<BTreeMap<Lineage, LogAt>> {
+    let mut listed: BTreeMap<Lineage, BTreeSet<LogAt>> = BTreeMap::new();
+    let each = |state: State| {
+        if let Some((_, lineage, before)) = layout::log_floor_at(&state.key) {
+            listed.entry(lineage).or_default().insert(before);
+        }
+        ControlFlow::Continue(())
+    };
+    let removals = layout::removals(source);
+    let listing = repository.bucket.list_states(&removals, None, each);
+    listing.await.context("list what was removed")?;
+    let mut floors = BTreeMap::new();
+    for (lineage, places) in listed {
+        for before in places.into_iter().rev() {
+            if log_floor(repository, source, &lineage, before).await?.is_some() {
+                floors.insert(lineage, before);
+                break;
+            }
+        }
+    }
+    Ok(floors)
+}
+
+/// That the log of a lineage was removed up to this very position; nothing where nobody whom we trust says
+/// so.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn log_floor(
+    repository: &Repository,
+    source: &SourceId,
+    lineage: &Lineage,
+    before: LogAt,
+) -> Result<Option<LogFloor>> {
+    let key = layout::log_floor(source, lineage, before);
+    let Repository { bucket, trust, id, .. } = repository;
+    let read = |stored: Stored| async move {
+        let bytes = bucket.get_stored(&stored, MAX_REMOVED_BYTES as u64).await?;
+        Ok(decode_log_floor(&bytes, trust, id, (source, lineage, before))?.0)
+    };
+    match first(bucket, &key, read, |_, _| true).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) if is_bad_manifest(&error) => {
+            tracing::warn!("{key} is not believed: {error:#}");
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("read {key}")),
+    }
+}
+
+/// Which of the backups that a catalog knows of a source, or that signed documents name, were removed on
+/// purpose: the bucket has their tombstones and not their manifests.
+///
+/// # Errors
+/// The store's, and the catalog's.
+pub(crate) async fn removed(
+    repository: &Repository,
+    catalog: &Catalog,
+    source: &SourceId,
+) -> Result<BTreeSet<BackupId>> {
+    let listed = tombstones(repository, source).await?;
+    if listed.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let known = catalog.backups(Some(source)).await?;
+    let row = |backup: BackupSummary| (backup.backup, backup.manifest_sha256);
+    let named = catalog.named(source).await?.into_iter().filter(|one| !one.forgotten);
+    let named = named.map(|one| (one.named.backup, one.named.manifest_sha256));
+    let newest = newest(repository, source).await?;
+    let asked: BTreeSet<(BackupId, Digest)> = known.into_iter().map(row).chain(named).collect();
+    let lost = catalog.lost(Some(source)).await?;
+    let missed = |id: &&BackupId| {
+        let key = layout::manifest(source, id);
+        lost.iter().any(|one| one.key == key.as_ref())
+    };
+    // Of what a catalog that was made anew misses it may not know which manifest it was.
+    let is_known = |id: &&BackupId| asked.iter().any(|(known, _)| known == *id);
+    let missed = listed.iter().filter(missed).filter(|id| !is_known(id));
+    let missed: Vec<_> = missed.map(|id| (id.clone(), None)).collect();
+    let asked = asked.into_iter().filter(|(id, _)| listed.contains(id));
+    let asked = asked.map(|(id, digest)| (id, Some(digest))).chain(missed);
+    let older = asked.filter(|(id, _)| newest.as_ref().is_some_and(|newest| newest > id));
+    let looking = stream::iter(older).map(|(id, digest)| async move {
+        let found = match tombstone(repository, source, &id).await? {
+            Some(found) if digest.is_none_or(|digest| digest == found.manifest_sha256) => {
+                !repository.manifest_is_there(source, &id).await?
+            }
+            _ => false,
+        };
+        Ok::<_, anyhow::Error>(found.then_some(id))
+    });
+    let found: Vec<_> = looking.buffered(MANIFESTS_AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
