@@ -82,8 +82,9 @@ fn log_of_a_clone_is_not_stored_behind_the_log_of_its_original() {
         &format!("alter system set archive_command = '{command}'; select pg_reload_conf()"),
     );
     other.psql("postgres", "insert into ticks values (99, ''); select pg_switch_wal()");
-    until("the clone's log to be refused", || other.log().contains("two histories"));
-    assert!(other.log().contains("is a clone, or was set back"), "{}", other.log());
+    // What is to be done stands below what failed.
+    until("the clone's log to be refused", || other.log().contains("is a clone, or was set back"));
+    assert!(other.log().contains("two histories"), "{}", other.log());
     assert_eq!(shop.pieces(), before);
     is_told(&shop, &format!("pushed from {}", other.data_dir().display()));
     moved_to(&mut shop, other);
