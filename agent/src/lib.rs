@@ -20,6 +20,8 @@ pub mod engine;
 
 pub mod restore;
 
+pub mod prune;
+
 pub mod health;
 
 pub mod cli;
@@ -27,7 +29,8 @@ pub mod cli;
 pub use engine::wal::{Ahead, Expected, fetch_ahead, verify_log};
 pub use health::{Health, SourceStatus, status};
 pub use host::{
-    CRASH_POINTS, Exit, Limits, Meter, PUSH_CRASH_POINTS, RECOVERY_CRASH_POINTS, Setup,
+    CRASH_POINTS, Exit, Limits, Meter, PRUNE_CRASH_POINTS, PUSH_CRASH_POINTS,
+    RECOVERY_CRASH_POINTS, Setup,
 };
 pub use log::LogStore;
 pub use repository::{Repository, drills};

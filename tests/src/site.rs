@@ -374,6 +374,22 @@ impl Site {
         answer["backup"]["backup"].as_str().expect("an identifier").to_owned()
     }
 
+    /// Puts these rules in the place of those by which the site's policy keeps backups.
+    ///
+    /// # Panics
+    /// If there is not one policy.
+    pub fn retention(&self, rules: &str) {
+        let folder = self.path("etc/policies.d");
+        let policies = std::fs::read_dir(folder).expect("a directory of policies");
+        let policy = policies.map(|entry| entry.expect("an entry").path()).next();
+        let policy = policy.expect("a policy");
+        let text = std::fs::read_to_string(&policy).expect("a policy");
+        let (before, behind) = text.split_once("[retention]\n").expect("rules");
+        let rest = behind.split_once("\n[").map(|(_, rest)| format!("\n[{rest}"));
+        let rest = rest.unwrap_or_default();
+        std::fs::write(policy, format!("{before}[retention]\n{rules}\n{rest}")).expect("written");
+    }
+
     /// Every file below a directory of the site, relative to it, in order.
     ///
     /// # Panics

@@ -120,6 +120,8 @@ pub enum Verb {
     /// Find drops, truncations, and large deletes and updates in a cluster's WAL, each with its
     /// time and transaction, so that you can recover to just before it.
     When(WhenArgs),
+    /// Show which backups and which WAL no policy keeps, and why all others stay; remove them with --yes.
+    Prune(PruneArgs),
     /// Rebuild or check the catalog, the local cache of what the bucket holds.
     Catalog {
         /// What to do.
@@ -236,6 +238,20 @@ pub struct VerifyArgs {
     /// The age identity that opens the backups.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,
+}
+
+/// What `prune` is told.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Only this source.
+    pub source: Option<String>,
+    /// Remove what was shown with this digest, if it is still what would be removed.
+    #[arg(long, value_name = "DIGEST", requires = "source")]
+    pub yes: Option<String>,
+    /// How many backups you mean to remove: asked for where it is more than half of them, more than
+    /// half of their bytes, or more than 100.
+    #[arg(long, value_name = "NUMBER", requires = "yes")]
+    pub backups: Option<u64>,
 }
 
 /// What `when` is told.

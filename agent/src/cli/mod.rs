@@ -16,6 +16,7 @@ mod lost;
 mod man;
 mod newer;
 mod progress;
+mod prune;
 mod recover;
 mod recover_handed;
 mod recovery_failed;
@@ -29,10 +30,11 @@ mod status;
 mod streams;
 mod take_over;
 mod timeline;
+mod told;
 mod wal;
 mod when;
 
-use std::io::{ErrorKind, IsTerminal as _};
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,7 +45,7 @@ use clap::error::ErrorKind as Misuse;
 use clap::{CommandFactory as _, Parser as _};
 use drctl_engines::kill_tools;
 use drctl_engines::pg::goodbye;
-use drctl_model::{SourceId, seen};
+use drctl_model::SourceId;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -66,7 +68,7 @@ pub fn main() -> ExitCode {
             return role_of_arguments().failure(error.use_stderr()).map_or(code, ExitCode::from);
         }
     };
-    log(cli.quiet);
+    told::begin(cli.quiet);
     let screen = Screen { json: cli.json, quiet: cli.quiet };
     let role = role_of(&cli.verb);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -198,42 +200,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(Exit::Usage.code())
 }
 
-/// What the libraries and drctl itself have to tell, on standard error; `DRCTL_LOG` sets how much.
-fn log(quiet: bool) {
-    let usual = if quiet { "error" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("DRCTL_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
-    let told = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| Told(std::io::stderr()))
-        // A terminal that went away is no reason to panic.
-        .log_internal_errors(false)
-        .with_target(false)
-        .without_time();
-    // A terminal has colours, unless NO_COLOR is set; nothing else has any.
-    let _ = match std::io::stderr().is_terminal() {
-        true => told.try_init(),
-        false => told.with_ansi(false).try_init(),
-    };
-}
-
-/// Standard error, for events: lines within one are moved to the right, so that none passes for ours.
-struct Told(std::io::Stderr);
-
-impl std::io::Write for Told {
-    fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
-        let text = String::from_utf8_lossy(event);
-        let ended = if text.ends_with('\n') { "\n" } else { "" };
-        let text = seen(&screen::under(text.strip_suffix('\n').unwrap_or(&text))) + ended;
-        self.0.write_all(text.as_bytes())?;
-        Ok(event.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
-    }
-}
-
 /// A source by its name, which need not be configured.
 ///
 /// # Errors
@@ -256,6 +222,7 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
         Verb::Backup { .. }
             | Verb::Restore(_)
             | Verb::Verify(_)
+            | Verb::Prune(_)
             | Verb::Wal { verb: args::WalVerb::Push { .. } | args::WalVerb::Stream { .. } }
     ) {
         return Box::pin(dispatch(cli, screen, &stop)).await;
@@ -297,6 +264,7 @@ fn asked(verb: &Verb) -> Option<Asked> {
         }
         Verb::Accept { .. } | Verb::Keys { verb: KeysVerb::Test { .. } } => Some(Asked::Short),
         Verb::Restore(args) => args.plan.then_some(Asked::Short),
+        Verb::Prune(args) => args.yes.is_none().then_some(Asked::Short),
         Verb::When(_) | Verb::TakeOver(_) | Verb::Stanza { .. } => Some(Asked::Data),
         Verb::Wal { verb: args::WalVerb::Index { .. } } => Some(Asked::Data),
         _ => None,
@@ -346,6 +314,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         Verb::Stanza { verb } => Box::pin(stanza::stanza(screen, &setup()?, verb)).await,
         Verb::Timeline { source } => Box::pin(timeline::timeline(screen, &setup()?, source)).await,
         Verb::When(args) => Box::pin(when::when(screen, &setup()?, args)).await,
+        Verb::Prune(args) => Box::pin(prune::prune(screen, &setup()?, args, stop)).await,
         Verb::Catalog { verb } => Box::pin(state::catalog(screen, &setup()?, verb)).await,
         Verb::Keys { verb } => Box::pin(keys::keys(screen, setup, verb)).await,
         Verb::Completions { shell } => {

@@ -25,6 +25,15 @@ pub const RECOVERY_CRASH_POINTS: &[&str] = &[
 /// Every step of `wal push`.
 pub const PUSH_CRASH_POINTS: &[&str] = &["push-stored", "push-ahead-stored", "push-ahead-noted"];
 
+/// Every step of the removal of what no policy keeps.
+pub const PRUNE_CRASH_POINTS: &[&str] = &[
+    "prune-tombstone-put",
+    "prune-manifest-gone",
+    "prune-data-gone",
+    "prune-floor-put",
+    "prune-indexes-gone",
+];
+
 /// Kills the process with SIGKILL if the environment asks for it at this step.
 #[cfg(feature = "crash-points")]
 pub fn crash_point(name: &'static str) {

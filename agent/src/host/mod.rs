@@ -21,7 +21,9 @@ pub(crate) mod zone;
 pub use agent_error::{AgentError, Failure};
 pub use checks::Check;
 pub(crate) use checks::Checks;
-pub use crash::{CRASH_POINTS, PUSH_CRASH_POINTS, RECOVERY_CRASH_POINTS, crash_point};
+pub use crash::{
+    CRASH_POINTS, PRUNE_CRASH_POINTS, PUSH_CRASH_POINTS, RECOVERY_CRASH_POINTS, crash_point,
+};
 pub use drctl_model::Level;
 pub use exit::Exit;
 pub use files::write_new;

@@ -16,6 +16,12 @@ impl Stop {
         (Stopper(sender), Stop(receiver))
     }
 
+    /// Whether the end is wished for.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Waits until the end is wished for; for ever, if it never is.
     pub async fn requested(&self) {
         let mut receiver = self.0.clone();

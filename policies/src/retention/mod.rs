@@ -38,7 +38,7 @@ pub struct Holdings<'a> {
     /// [`newest_first`](drctl_model::newest_first) has them.
     pub candidates: &'a [Candidate],
     /// The log of each of its clusters, made ready for planning.
-    pub clusters: &'a [Archive],
+    pub clusters: &'a [&'a Archive],
     /// Why nothing of the source may go now, where that is so.
     pub frozen: Option<&'a str>,
     /// The present, as the store tells it where it does.
@@ -135,7 +135,7 @@ fn because(reasons: &mut Reasons, of: &Candidate, reason: Reason) {
 fn by_policy(
     policy: &RetentionPolicy,
     zone: &TimeZone,
-    (backups, clusters): (&[&Candidate], &[Archive]),
+    (backups, clusters): (&[&Candidate], &[&Archive]),
     reasons: &mut Reasons,
 ) {
     rules::apply(policy, zone, backups, reasons);

@@ -14,7 +14,7 @@ use crate::recovery::common::{self, Lines};
 pub(super) fn apply(
     policy: &RetentionPolicy,
     counted: &[&Candidate],
-    clusters: &[Archive],
+    clusters: &[&Archive],
     reasons: &mut Reasons,
 ) {
     let newest = counted.iter().map(|of| of.taken).max();

@@ -24,6 +24,7 @@ mod newer;
 mod other_cluster;
 mod peers;
 mod present;
+mod prune;
 mod races;
 mod refusals;
 mod remembered;

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
 use drctl_model::Manifest;
 use drctl_store::{SigningKey, encode_manifest};
 use drctl_tests::damage::unproven_manifest;
@@ -83,6 +85,25 @@ fn delete(minio: &Minio, key: &str) {
 fn keys(minio: &Minio) -> Vec<String> {
     let listed = wait(minio.client().list_objects_v2().bucket("shop").send()).unwrap();
     listed.contents().iter().filter_map(|object| object.key().map(str::to_owned)).collect()
+}
+
+/// The keys of all versions and delete markers.
+pub(crate) fn versions(minio: &Minio) -> Vec<String> {
+    let listed = wait(minio.client().list_object_versions().bucket("shop").send()).unwrap();
+    let markers = listed.delete_markers().iter().filter_map(|one| one.key());
+    let all = listed.versions().iter().filter_map(|one| one.key()).chain(markers);
+    all.map(str::to_owned).collect()
+}
+
+/// Locks what lies under a key, so that nobody can remove it before tomorrow.
+pub(crate) fn lock_for_a_day(minio: &Minio, key: &str) {
+    let until = SystemTime::now() + Duration::from_secs(86_400);
+    let retention = ObjectLockRetention::builder()
+        .mode(ObjectLockRetentionMode::Compliance)
+        .retain_until_date(until.into())
+        .build();
+    let put = minio.client().put_object_retention().bucket("shop").key(key);
+    wait(put.retention(retention).send()).unwrap();
 }
 
 #[test]

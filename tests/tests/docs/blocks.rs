@@ -30,6 +30,7 @@ const RUN: &[(&str, Begin)] = &[
     ("docs/keys.md", Begin::BackedUp),
     ("docs/pgbackrest.md", Begin::Debian),
     ("docs/postgresql.md", Begin::BackedUp),
+    ("docs/prune.md", Begin::BackedUp),
     ("docs/restore.md", Begin::BackedUp),
     ("docs/stores.md", Begin::BackedUp),
     ("runbooks/first-restore.md", Begin::BackedUp),
@@ -247,6 +248,7 @@ each_page! {
     keys_runs: "docs/keys.md";
     pgbackrest_runs: "docs/pgbackrest.md";
     postgresql_runs: "docs/postgresql.md";
+    prune_runs: "docs/prune.md";
     restore_runs: "docs/restore.md";
     stores_runs: "docs/stores.md";
     first_restore_runs: "runbooks/first-restore.md";

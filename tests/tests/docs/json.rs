@@ -114,7 +114,8 @@ fn paths(value: &Value, at: &str, open: &BTreeSet<String>, found: &mut BTreeSet<
 }
 
 /// Objects of whole clusters and their log: held by the test binaries `physical` and `backrest`.
-const OF_CLUSTERS: [&str; 10] = [
+const OF_CLUSTERS: [&str; 11] = [
+    "drctl.prune/1",
     "drctl.recovery-plan/1",
     "drctl.recovery/1",
     "drctl.stanza-adopt/1",

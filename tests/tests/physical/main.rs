@@ -22,6 +22,7 @@ mod newer;
 mod objects;
 mod oracle;
 mod protocol;
+mod prune;
 mod push;
 mod recover_ahead;
 mod recover_checks;

@@ -8,8 +8,18 @@ use drctl_tests::cluster::{Cluster as _, place};
 use crate::log::several;
 
 /// Objects within objects whose fields are looked at too.
-const BELOW: [&str; 6] =
-    ["plan.", "timelines[].", "drills[].", "checks.", "estimate.", "extracted[]."];
+const BELOW: [&str; 10] = [
+    "plan.",
+    "timelines[].",
+    "drills[].",
+    "checks.",
+    "estimate.",
+    "extracted[].",
+    "sources[].backups[].",
+    "sources[].log[].",
+    "sources[].done.",
+    "sources[].",
+];
 
 pub(crate) fn documented(schema: &str) -> Vec<String> {
     let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/json.md");

@@ -23,7 +23,7 @@ pub struct OtherCluster {
     pub archive: Archive,
     /// The last that is known of it, by the clocks of its servers.
     pub seen: Option<Timestamp>,
-    copies: Copies,
+    pub(super) copies: Copies,
     log: ArchivedLog,
 }
 

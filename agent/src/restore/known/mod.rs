@@ -1,6 +1,7 @@
 //! What the bucket holds of a cluster's base backups and log, as the planner wants it.
 
 mod clusters;
+mod cuts;
 mod holes;
 mod passed;
 mod state;
@@ -28,6 +29,7 @@ use crate::repository::chain::Family;
 use crate::repository::{Memory, Passed, Repository, everything, words};
 
 pub use clusters::OtherCluster;
+pub(crate) use cuts::{LogThatStays, Stays};
 pub use holes::Holes;
 pub(crate) use state::{LogState, log_state};
 

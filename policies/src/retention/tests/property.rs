@@ -144,7 +144,8 @@ proptest! {
             within: Some(Duration::from_secs(u64::try_from(within).unwrap())),
             ..OFF
         };
-        let clusters = [world.archive()];
+        let cluster = world.archive();
+        let clusters = [&cluster];
         let holdings =
             Holdings { candidates: &candidates, clusters: &clusters, frozen: None, now: at(9000) };
         let verdicts = decide(&policy, &TimeZone::UTC, &holdings);
@@ -158,7 +159,7 @@ proptest! {
             let timeline = tl(u32::try_from(index).unwrap() + 1);
             for moment in moments.iter().filter(|moment| **moment >= begin) {
                 let target = Target::Time(at(*moment));
-                let Ok(before) = plan(&clusters[0], &target, Some(timeline)) else { continue };
+                let Ok(before) = plan(&cluster, &target, Some(timeline)) else { continue };
                 if good(&before.base) {
                     let after = plan(&left, &target, Some(timeline));
                     prop_assert!(after.is_ok(), "{moment} on {timeline}: {before:?} {after:?} {verdicts:?}");

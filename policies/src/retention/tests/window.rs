@@ -15,7 +15,8 @@ fn leading_to(
     pieces: &[Piece],
     histories: &[TimelineHistory],
 ) -> Vec<u64> {
-    let clusters = [Archive::new(bases.to_vec(), pieces.to_vec(), Vec::new(), histories.to_vec())];
+    let cluster = Archive::new(bases.to_vec(), pieces.to_vec(), Vec::new(), histories.to_vec());
+    let clusters = [&cluster];
     let candidates: Vec<Candidate> = bases
         .iter()
         .map(|base| Candidate {

@@ -1,0 +1,223 @@
+//! `drctl prune`: what no policy keeps, shown, and removed with --yes.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+use drctl_model::{JobKind, SourceId};
+use serde_json::{Value, json};
+
+use super::args::PruneArgs;
+use super::screen::{Screen, count, line, table};
+use crate::host::figures::{bytes, number};
+use crate::host::locks::SourceLock;
+use crate::host::{AgentError, Exit, Setup, Stop};
+use crate::jobs::run;
+use crate::prune::{LogCut, Planned, PrunePlan, Pruned, carry_out, plan};
+
+/// `drctl prune`.
+pub(super) async fn prune(
+    screen: Screen,
+    setup: &Setup,
+    args: &PruneArgs,
+    stop: &Stop,
+) -> Result<Exit> {
+    let sources: Vec<SourceId> = match &args.source {
+        Some(name) => vec![setup.source(name)?.0.clone()],
+        None => setup.config.sources.keys().cloned().collect(),
+    };
+    if let Some(yes) = &args.yes {
+        let [source] = sources.as_slice() else {
+            let text = "--yes removes what was shown of one source: name it";
+            return Err(AgentError::Usage(text.to_owned()).into());
+        };
+        return remove(screen, setup, (source, yes, args.backups), stop).await;
+    }
+    let repository = setup.repository().await?;
+    let catalog = setup.catalog(&repository).await?;
+    let mut plans = Vec::new();
+    for source in &sources {
+        let planned = plan(setup, &repository, &catalog, source).await;
+        plans.push(planned.with_context(|| format!("plan what of {source} may go"))?);
+    }
+    let object =
+        json!({ "sources": plans.iter().map(|plan| object(plan, None)).collect::<Vec<_>>() });
+    screen.answer("drctl.prune/1", object, || {
+        let texts: Vec<String> = plans.iter().map(text).collect();
+        texts.join("\n\n")
+    });
+    Ok(Exit::Success)
+}
+
+/// Removes what was shown, if it is what would still be removed.
+async fn remove(
+    screen: Screen,
+    setup: &Setup,
+    (source, yes, backups): (&SourceId, &str, Option<u64>),
+    stop: &Stop,
+) -> Result<Exit> {
+    setup.private_directory(&setup.config.paths.state_dir)?;
+    // Neither a backup nor another removal is under way on this host.
+    let _lock = SourceLock::take(&setup.config.paths.state_dir, source)?;
+    let removing = async {
+        let repository = setup.repository().await?;
+        let catalog = setup.catalog(&repository).await?;
+        let plan = plan(setup, &repository, &catalog, source).await?;
+        is_meant(&plan, yes, backups)?;
+        let done = carry_out(setup, &repository, &catalog, &plan, stop).await?;
+        Ok((plan, done))
+    };
+    let work = Box::pin(removing);
+    let amiss = |(_, done): &(PrunePlan, Pruned), _: &SourceId| {
+        let text = || "it was stopped; the next run goes on".to_owned();
+        done.stopped.then(|| ("interrupted".to_owned(), text()))
+    };
+    let (plan, done) = run(setup, (JobKind::Prune, vec![source.clone()]), work, amiss)
+        .await
+        .with_context(|| format!("remove what no policy keeps of {source}"))?;
+    let object = json!({ "sources": [object(&plan, Some(&done))] });
+    screen.answer("drctl.prune/1", object, || done_text(&plan, &done));
+    Ok(if done.stopped { Exit::Interrupted } else { Exit::Success })
+}
+
+/// Whether somebody saw this very plan, and said how many backups go where that is much.
+fn is_meant(plan: &PrunePlan, yes: &str, backups: Option<u64>) -> Result<()> {
+    let digest = plan.digest();
+    if yes != digest {
+        let text = format!(
+            "what would go of {} has changed: its digest is now {digest}, not {yes}; run this \
+             without --yes to see it. Nothing was removed",
+            plan.source
+        );
+        return Err(AgentError::Usage(text).into());
+    }
+    let going = plan.going().len() as u64;
+    match (plan.is_much(), backups) {
+        (_, Some(said)) if said != going => {
+            let text = format!("{going} backup(s) would go, not {said}; nothing was removed");
+            Err(AgentError::Usage(text).into())
+        }
+        (Some(why), None) => {
+            let text = format!("{why}: add --backups {going} if you mean it; nothing was removed");
+            Err(AgentError::Usage(text).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn object(plan: &PrunePlan, done: Option<&Pruned>) -> Value {
+    let backup = |one: &Planned| {
+        json!({
+            "backup": one.summary.backup, "taken": one.summary.taken(), "goes": one.goes(),
+            "objects": one.objects, "bytes": one.bytes,
+            "reasons": one.reasons.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })
+    };
+    let cut = |cut: &LogCut| {
+        json!({
+            "lineage": cut.lineage, "before": cut.before, "objects": cut.objects,
+            "bytes": cut.bytes, "why": cut.why,
+        })
+    };
+    let rest = plan.rest.iter();
+    let rest = rest
+        .map(|rest| json!({ "backup": rest.backup, "objects": rest.objects, "bytes": rest.bytes }));
+    let done = done.map(|done| {
+        let retained = done.retained.iter().map(|(what, why)| json!({ "what": what, "why": why }));
+        json!({
+            "gone": done.gone, "objects": done.objects, "bytes": done.bytes,
+            "retained": retained.collect::<Vec<_>>(), "stopped": done.stopped,
+        })
+    });
+    json!({
+        "source": plan.source, "policy": plan.policy, "frozen": plan.frozen,
+        "backups": plan.backups.iter().map(backup).collect::<Vec<_>>(),
+        "log": plan.log.iter().map(cut).collect::<Vec<_>>(),
+        "rest": rest.collect::<Vec<_>>(),
+        "digest": plan.digest(), "much": plan.is_much(), "done": done,
+    })
+}
+
+fn text(plan: &PrunePlan) -> String {
+    let (source, going) = (&plan.source, plan.going().len());
+    let stay = plan.backups.len() - going;
+    let mut text = format!(
+        "{source}, by policy {}: {} would go, {} would stay",
+        plan.policy,
+        count(going as u64, "backup"),
+        number(stay as u64)
+    );
+    for why in &plan.frozen {
+        let _ = write!(text, "\n  FROZEN: nothing may go now: {}", line(why));
+    }
+    text.push_str(&backups_text(plan));
+    for cut in &plan.log {
+        let of = line(&cut.called);
+        let _ = match cut.before {
+            Some(before) => write!(
+                text,
+                "\n  goes: {of} up to {before}: {}, {}; {}",
+                count(cut.objects, "object"),
+                bytes(cut.bytes),
+                line(&cut.why)
+            ),
+            None => write!(text, "\n  stays: {of}: {}", line(&cut.why)),
+        };
+    }
+    for rest in &plan.rest {
+        let _ = write!(
+            text,
+            "\n  goes: the rest of {}, whose removal was begun: {}, {}",
+            rest.backup,
+            count(rest.objects, "object"),
+            bytes(rest.bytes)
+        );
+    }
+    if !plan.is_empty() && plan.frozen.is_empty() {
+        let digest = plan.digest();
+        let number = plan.is_much().map(|_| format!(" --backups {going}")).unwrap_or_default();
+        let _ = write!(text, "\n  to remove this: drctl prune {source} --yes={digest}{number}");
+        if let Some(why) = plan.is_much() {
+            let _ = write!(text, "\n  {why}: that is why it asks for the number");
+        }
+    }
+    text
+}
+
+/// A line for each backup, why it stays behind it.
+fn backups_text(plan: &PrunePlan) -> String {
+    let row = |one: &Planned| {
+        let reasons: Vec<String> = one.reasons.iter().map(ToString::to_string).collect();
+        let verdict = if one.goes() { "goes" } else { "stays" };
+        let why = if one.goes() { "no rule keeps it".to_owned() } else { reasons.join("; ") };
+        vec![
+            verdict.to_owned(),
+            one.summary.backup.to_string(),
+            format!("{:.0}", one.summary.taken()),
+            bytes(one.bytes),
+            line(&why),
+        ]
+    };
+    let rows: Vec<Vec<String>> = plan.backups.iter().map(row).collect();
+    let rows = table(&rows);
+    rows.lines().filter(|row| !row.is_empty()).map(|row| format!("\n  {row}")).collect()
+}
+
+fn done_text(plan: &PrunePlan, done: &Pruned) -> String {
+    let mut text = format!(
+        "{} of {} removed: {}, {}",
+        count(done.gone.len() as u64, "backup"),
+        plan.source,
+        count(done.objects, "object"),
+        bytes(done.bytes)
+    );
+    for backup in &done.gone {
+        let _ = write!(text, "\n  gone: {backup}");
+    }
+    for (what, why) in &done.retained {
+        let _ = write!(text, "\n  retained: {}: the store keeps it: {}", line(what), line(why));
+    }
+    if done.stopped {
+        text.push_str("\n  stopped: the next run goes on");
+    }
+    text
+}

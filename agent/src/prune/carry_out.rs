@@ -1,0 +1,262 @@
+//! Removes what a plan names, in an order that a crash at any point leaves sound: the tombstone, the
+//! manifest, the data, the catalog's row. What was begun is brought to its end by the next run.
+
+use std::ops::ControlFlow;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use drctl_catalog::Catalog;
+use drctl_model::{BackupId, BackupSummary, Digest, Header, LogAt, LogFloor, Role, Tombstone};
+use drctl_store::{Key, Removal, SigningKey, State, encode_log_floor, encode_tombstone, layout};
+use futures_util::{StreamExt as _, stream};
+
+use super::holdings::range_at;
+use super::plan::{LogCut, PrunePlan};
+use crate::host::{AgentError, Setup, Stop, crash_point};
+use crate::repository::Repository;
+use crate::repository::removed::{log_floor, tombstone};
+
+/// How many objects are removed at once.
+const AT_ONCE: usize = 16;
+
+/// How many are listed before they are removed: a backup may have hundreds of thousands.
+const LISTED: usize = 10_000;
+
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Backups that are gone.
+    pub gone: Vec<BackupId>,
+    /// Backups, rests and log that the store keeps because they are locked, in its words.
+    pub retained: Vec<(String, String)>,
+    /// Objects that were removed.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether it was ended before all was removed.
+    pub stopped: bool,
+}
+
+/// Removes what the plan names.
+///
+/// # Errors
+/// [`AgentError::Usage`] for a source that is frozen, and for a key that may not say that something is
+/// removed; the store's: what was begun is brought to its end by the next run.
+pub async fn carry_out(
+    setup: &Setup,
+    repository: &Repository,
+    catalog: &Catalog,
+    plan: &PrunePlan,
+    stop: &Stop,
+) -> Result<Pruned> {
+    if !plan.frozen.is_empty() {
+        let text = format!("nothing of {} may go now: {}", plan.source, plan.frozen.join("; "));
+        return Err(AgentError::Usage(text).into());
+    }
+    let key = setup.signing_key()?;
+    if !repository.trust.believes(&key.verifying_key(), &plan.source, Role::Prune) {
+        let text = format!(
+            "the signing key of this host may not say that something of {} is removed: its entry in \
+             `verifying_keys` lacks the role `prune`; nothing was removed",
+            plan.source
+        );
+        return Err(AgentError::Usage(text).into());
+    }
+    repository.may_write().await?;
+    let mut work = Work { setup, repository, catalog, plan, key, stop, done: Pruned::default() };
+    work.all().await?;
+    Ok(work.done)
+}
+
+struct Work<'a> {
+    setup: &'a Setup,
+    repository: &'a Repository,
+    catalog: &'a Catalog,
+    plan: &'a PrunePlan,
+    key: SigningKey,
+    stop: &'a Stop,
+    done: Pruned,
+}
+
+impl Work<'_> {
+    async fn all(&mut self) -> Result<()> {
+        let plan = self.plan;
+        for rest in &plan.rest {
+            if self.ends() {
+                return Ok(());
+            }
+            self.data(&rest.backup).await?;
+            self.catalog.take_out(&plan.source, [rest.backup.clone()].into()).await?;
+        }
+        for one in plan.going() {
+            if self.ends() {
+                return Ok(());
+            }
+            let id = &one.summary.backup;
+            let removed = self.backup(&one.summary).await;
+            removed.with_context(|| format!("remove {}/{id}", plan.source))?;
+        }
+        for cut in &plan.log {
+            let Some(before) = cut.before else { continue };
+            if self.ends() {
+                return Ok(());
+            }
+            self.log(cut, before).await.with_context(|| format!("remove {}", cut.called))?;
+        }
+        Ok(())
+    }
+
+    fn ends(&mut self) -> bool {
+        self.done.stopped |= self.stop.is_requested();
+        self.done.stopped
+    }
+
+    async fn backup(&mut self, backup: &BackupSummary) -> Result<()> {
+        let (source, id) = (&self.plan.source, &backup.backup);
+        let there = self.repository.manifest(source, id).await?;
+        let same = there.is_some_and(|there| there.sha256 == backup.manifest_sha256);
+        if !same {
+            let text = format!("the manifest of {id} is not the one that was planned for any more");
+            return Err(AgentError::Mismatch(text).into());
+        }
+        self.bury(id, backup.manifest_sha256).await?;
+        crash_point("prune-tombstone-put");
+        let manifest = self.repository.bucket.states_of(&layout::manifest(source, id)).await?;
+        // The one that was written first counts: while it is kept, the backup is there.
+        for state in manifest.iter().rev() {
+            if let Some(why) = self.remove(state).await? {
+                self.done.retained.push((id.to_string(), why));
+                return Ok(());
+            }
+        }
+        if self.repository.manifest_is_there(source, id).await? {
+            let text = format!("the manifest of {id} is there again");
+            return Err(AgentError::Mismatch(text).into());
+        }
+        crash_point("prune-manifest-gone");
+        let acceptance = layout::acceptance(source, id);
+        for state in &self.repository.bucket.states_of(&acceptance).await? {
+            self.remove(state).await?;
+        }
+        self.data(id).await?;
+        crash_point("prune-data-gone");
+        self.catalog.take_out(source, [id.clone()].into()).await?;
+        self.done.gone.push(id.clone());
+        Ok(())
+    }
+
+    /// Writes the tombstone of a manifest, where there is none that is believed.
+    async fn bury(&self, backup: &BackupId, manifest_sha256: Digest) -> Result<()> {
+        let source = &self.plan.source;
+        let there = tombstone(self.repository, source, backup).await?;
+        if there.is_some_and(|there| there.manifest_sha256 == manifest_sha256) {
+            return Ok(());
+        }
+        let stone = Tombstone {
+            header: Header::new([]),
+            repository: self.repository.id.clone(),
+            source: source.clone(),
+            backup: backup.clone(),
+            manifest_sha256,
+            host: self.setup.host(),
+            removed: self.setup.clock.now(),
+        };
+        let bytes = encode_tombstone(&stone, &self.key).context("sign the tombstone")?;
+        let place = layout::tombstone(source, backup);
+        let put = self.repository.bucket.put_read_back(&place, Bytes::from(bytes)).await;
+        put.context("write the tombstone")?;
+        Ok(())
+    }
+
+    /// Removes all that lies in the folder of a backup whose manifest is gone.
+    async fn data(&mut self, id: &BackupId) -> Result<()> {
+        let source = &self.plan.source;
+        let folder = layout::backup(source, id);
+        // Whatever lies there belongs to it by its key; a manifest does not.
+        let manifest = layout::manifest(source, id);
+        let retained = self.below(&folder, |state| state.key != manifest).await?;
+        if let Some(why) = retained {
+            self.done.retained.push((format!("the data of {id}"), why));
+        }
+        Ok(self.repository.bucket.remove_empty_folders(&folder).await?)
+    }
+
+    async fn log(&mut self, cut: &LogCut, before: LogAt) -> Result<()> {
+        let source = &self.plan.source;
+        let floor = LogFloor {
+            header: Header::new([]),
+            repository: self.repository.id.clone(),
+            source: source.clone(),
+            lineage: cut.lineage.clone(),
+            before,
+            host: self.setup.host(),
+            removed: self.setup.clock.now(),
+        };
+        let bytes = encode_log_floor(&floor, &self.key).context("sign the removal")?;
+        let place = layout::log_floor(source, &cut.lineage, before);
+        if log_floor(self.repository, source, &cut.lineage, before).await?.is_none() {
+            let put = self.repository.bucket.put_read_back(&place, Bytes::from(bytes)).await;
+            put.context("write that it is removed")?;
+        }
+        crash_point("prune-floor-put");
+        let folder = layout::lineage(source, &cut.lineage);
+        let is_below = |state: &State| range_at(state).is_some_and(|(_, end)| end <= before);
+        let is_index = |state: &State| layout::log_index_at(&state.key).is_some();
+        // An index tells where log ended: it goes before the pieces that it is of.
+        let indexes = self.below(&folder, |state| is_index(state) && is_below(state)).await?;
+        crash_point("prune-indexes-gone");
+        let pieces = self.below(&folder, |state| !is_index(state) && is_below(state)).await?;
+        let kept = indexes.into_iter().chain(pieces).map(|why| (cut.called.clone(), why));
+        self.done.retained.extend(kept.take(1));
+        Ok(())
+    }
+
+    /// Removes all states below a folder that are meant, and gives why one was kept, where one was.
+    async fn below(
+        &mut self,
+        folder: &Key,
+        meant: impl Fn(&State) -> bool,
+    ) -> Result<Option<String>> {
+        let mut kept = None;
+        loop {
+            let mut some = Vec::new();
+            let each = |state: State| {
+                if meant(&state) {
+                    some.push(state);
+                }
+                if some.len() < LISTED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            self.repository.bucket.list_states(folder, None, each).await?;
+            let before = self.done.objects;
+            let bucket = &self.repository.bucket;
+            let removing =
+                some.iter().map(|state| async move { (bucket.remove(state).await, state) });
+            let mut removing = stream::iter(removing).buffer_unordered(AT_ONCE);
+            while let Some((removed, state)) = removing.next().await {
+                match removed? {
+                    Removal::Gone => {
+                        self.done.objects += 1;
+                        self.done.bytes = self.done.bytes.saturating_add(state.bytes);
+                    }
+                    Removal::Retained(why) => kept = Some(why),
+                }
+            }
+            // What is kept is listed again and again.
+            if some.is_empty() || kept.is_some() || self.done.objects == before {
+                return Ok(kept);
+            }
+        }
+    }
+
+    /// Removes one state; gives why the store keeps it, where it does.
+    async fn remove(&mut self, state: &State) -> Result<Option<String>> {
+        match self.repository.bucket.remove(state).await? {
+            Removal::Gone => {
+                self.done.objects += 1;
+                self.done.bytes = self.done.bytes.saturating_add(state.bytes);
+                Ok(None)
+            }
+            Removal::Retained(why) => Ok(Some(why)),
+        }
+    }
+}

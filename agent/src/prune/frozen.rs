@@ -1,0 +1,144 @@
+//! Why nothing of a source may go now: whoever cannot be sure removes nothing.
+
+use anyhow::Result;
+use drctl_catalog::Catalog;
+use drctl_model::{BackupId, BackupKind, BackupSummary, DrillId, JobKind, SourceId, shown};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::host::Setup;
+use crate::jobs::latest;
+use crate::repository::{Closed, Repository};
+
+/// For how long an attempt without a manifest may still be running somewhere: what it is based on is not
+/// known before it is committed.
+const MAY_RUN: SignedDuration = SignedDuration::from_hours(48);
+
+/// How many of what is in doubt are named.
+const NAMED: usize = 3;
+
+/// What was met on the way.
+#[derive(Default)]
+pub(super) struct Doubts {
+    /// Manifests that only a newer drctl reads.
+    pub(super) newer: Vec<BackupId>,
+    /// Manifests that nobody whom we trust has signed, or that are none.
+    pub(super) refused: Vec<BackupId>,
+    /// How much is lost.
+    pub(super) lost: usize,
+    /// Attempts without a manifest, and when the store got the newest object of each.
+    pub(super) unfinished: Vec<(BackupId, Option<Timestamp>)>,
+    /// The newest drill, where it failed.
+    pub(super) failed_drill: Option<DrillId>,
+}
+
+/// Each reason in a sentence; none where something may go.
+///
+/// # Errors
+/// The store's, the catalog's.
+pub(super) async fn frozen(
+    setup: &Setup,
+    repository: &Repository,
+    catalog: &Catalog,
+    (source, backups): (&SourceId, &[BackupSummary]),
+    doubts: Doubts,
+) -> Result<Vec<String>> {
+    let mut found = in_doubt(backups, &doubts);
+    if repository.lost_marker || repository.newer_marker.is_some() {
+        found.push("the repository's marker is lost, or of a newer format".to_owned());
+    }
+    if Closed::of(repository).await?.holds(source) {
+        found.push("this account may not look into all of it".to_owned());
+    }
+    if setup.forgotten(catalog).is_some() {
+        let text = "what this host remembers is not known: `drctl catalog rebuild` first";
+        found.push(text.to_owned());
+    }
+    let prefix = format!("s/{source}/");
+    let alarms = repository.alarms().into_iter().filter(|alarm| alarm.key.starts_with(&prefix));
+    let alarms: Vec<String> = alarms.map(|alarm| shown(&alarm.key, 200)).collect();
+    if !alarms.is_empty() {
+        found.push(format!("somebody meddled with {}", some(&alarms)));
+    }
+    found.extend(running(setup, catalog, source, &doubts).await?);
+    Ok(found)
+}
+
+/// What manifests, losses and drills speak of.
+fn in_doubt(backups: &[BackupSummary], doubts: &Doubts) -> Vec<String> {
+    let mut found = Vec::new();
+    if backups.iter().any(|one| matches!(one.kind, BackupKind::External(_))) {
+        let text = "pgBackRest keeps its backups, and expires them by its own retention";
+        found.push(text.to_owned());
+    }
+    if !doubts.newer.is_empty() {
+        found.push(format!(
+            "only a newer drctl reads {}: it may be based on what would go",
+            some(&doubts.newer)
+        ));
+    }
+    if !doubts.refused.is_empty() {
+        found.push(format!(
+            "the manifest of {} is not believed here, and may be based on what would go",
+            some(&doubts.refused)
+        ));
+    }
+    if doubts.lost > 0 {
+        let text = "something of it is LOST: see `drctl status`, and `drctl catalog forget`";
+        found.push(text.to_owned());
+    }
+    if let Some(newest) = backups.first().filter(|newest| !newest.is_good()) {
+        let why = shown(&newest.suspect.join("; "), 300);
+        found.push(format!("the newest backup, {}, does not count: {why}", newest.backup));
+    }
+    if let Some(drill) = &doubts.failed_drill {
+        found.push(format!("the newest drill, {drill}, failed"));
+    }
+    found
+}
+
+/// What runs now, here or elsewhere, and may need what would go.
+async fn running(
+    setup: &Setup,
+    catalog: &Catalog,
+    source: &SourceId,
+    doubts: &Doubts,
+) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let (backup, others) = latest(setup, catalog, source).await?;
+    let reads = |kind| matches!(kind, JobKind::Restore | JobKind::Drill | JobKind::Verify);
+    for last in others.iter().filter(|last| last.running == Some(true) && reads(last.job.kind)) {
+        found.push(format!(
+            "a {} of it runs since {:.0}",
+            last.job.kind.as_str(),
+            last.job.started
+        ));
+    }
+    // Of its own attempts this host knows which have ended.
+    let ended = |id: &BackupId| {
+        let own = backup.as_ref().filter(|job| job.backup.as_ref() == Some(id));
+        own.is_some_and(|job| job.state.is_final())
+    };
+    let now = setup.clock.now();
+    let may_run = |(id, newest): &&(BackupId, Option<Timestamp>)| {
+        let young = |at: Timestamp| now.duration_since(at) < MAY_RUN;
+        !ended(id) && newest.is_none_or(young)
+    };
+    let unfinished: Vec<&BackupId> =
+        doubts.unfinished.iter().filter(may_run).map(|(id, _)| id).collect();
+    if !unfinished.is_empty() {
+        found.push(format!(
+            "the attempt {} is not finished, and may be based on what would go",
+            some(&unfinished)
+        ));
+    }
+    Ok(found)
+}
+
+/// The first few of them, and how many more there are.
+fn some(all: &[impl ToString]) -> String {
+    let named: Vec<String> = all.iter().take(NAMED).map(ToString::to_string).collect();
+    match all.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}

@@ -1,0 +1,202 @@
+//! What the bucket has of a source, as it is read before anything of it may go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use anyhow::{Context as _, Result};
+use drctl_catalog::Catalog;
+use drctl_model::{
+    BackupId, BackupSummary, DrillOutcome, Lineage, LogAt, LogPart, SourceId, newest_first,
+};
+use drctl_store::State;
+use drctl_store::layout::{self, Kind};
+use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
+
+use super::frozen::{Doubts, frozen};
+use super::plan::Rest;
+use crate::host::Setup;
+use crate::repository::chain::Family;
+use crate::repository::faults::is_newer;
+use crate::repository::losses::{is_lost, look_for_losses};
+use crate::repository::removed::{tombstone, tombstones};
+use crate::repository::{Memory, Repository, drills, everything};
+use crate::restore::known::{Copies, Known, learn};
+
+/// All that retention has to know of a source.
+pub(super) struct Holdings {
+    pub(super) source: SourceId,
+    /// Its backups, the newest first.
+    pub(super) backups: Vec<BackupSummary>,
+    /// Those that count.
+    pub(super) count: BTreeSet<BackupId>,
+    /// Those that a drill has restored, with a good end.
+    pub(super) proven: BTreeSet<BackupId>,
+    /// What lies in the bucket of each attempt.
+    pub(super) weights: BTreeMap<BackupId, Weight>,
+    /// Its base backups and log, where there are any.
+    pub(super) known: Option<Known>,
+    /// Pieces and indexes of each lineage's log.
+    pub(super) log: BTreeMap<Lineage, Vec<Piece>>,
+    /// What is left of backups that were removed.
+    pub(super) rest: Vec<Rest>,
+    /// Why nothing may go now.
+    pub(super) frozen: Vec<String>,
+}
+
+/// What lies in the bucket of an attempt to back up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Weight {
+    pub(super) objects: u64,
+    pub(super) bytes: u64,
+    /// When the store first got its manifest; nothing where it does not tell, or there is none.
+    pub(super) stored: Option<Timestamp>,
+    /// When the store got the newest of its objects.
+    pub(super) newest: Option<Timestamp>,
+    /// Whether its manifest is there, in some state.
+    pub(super) committed: bool,
+}
+
+/// A piece of log, or an index over some.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece {
+    pub(super) end: LogAt,
+    pub(super) bytes: u64,
+}
+
+/// Reads all of it.
+///
+/// # Errors
+/// The store's, the catalog's: what cannot be read in full is no ground to remove anything.
+pub(super) async fn holdings(
+    setup: &Setup,
+    repository: &Repository,
+    catalog: &Catalog,
+    source: &SourceId,
+) -> Result<Holdings> {
+    repository.bucket.removes_for_good().await?;
+    let lost = look_for_losses(setup, repository, catalog, source).await?;
+    let memory = Memory::of(catalog, Some(source)).await?;
+    let mut doubts = Doubts::default();
+    let mut backups = Vec::new();
+    let mut all = everything(repository, vec![source.clone()]);
+    while let Some((_, id, proven)) = all.try_next().await? {
+        match proven {
+            Ok(proven) => backups.push(proven.summary()),
+            Err(error) if is_newer(&error) => doubts.newer.push(id),
+            Err(_) => doubts.refused.push(id),
+        }
+    }
+    drop(all);
+    memory.mark(&mut backups);
+    let mut backups = newest_first(newest_ids_first(backups));
+    let family = Family::of(&backups);
+    let counts = |one: &&BackupSummary| {
+        one.is_good() && family.broken(one).is_none() && !is_lost(&lost, one)
+    };
+    let count = backups.iter().filter(counts).map(|one| one.backup.clone()).collect();
+    drop(family);
+    let weights = weights(repository, source).await?;
+    let (rest, unfinished) = without_manifest(repository, source, &weights).await?;
+    let log = listed_log(repository, source).await?;
+    let copies = Copies::of(&backups, &mut Vec::new()).marked(source, &memory);
+    let cache = Some(catalog);
+    let known = learn(repository, source, (copies, None), cache, Vec::new(), None).await?;
+    let mut refused = Vec::new();
+    let drills = drills(repository, source, &mut refused).await?;
+    let proven = drills.iter().filter_map(|(drill, _)| match drill.outcome {
+        DrillOutcome::Proven { .. } => Some(drill.base.clone()),
+        DrillOutcome::Failed { .. } => None,
+    });
+    let proven = proven.collect();
+    doubts.lost = lost.len();
+    doubts.unfinished = unfinished;
+    doubts.failed_drill = drills.last().and_then(|(drill, _)| match drill.outcome {
+        DrillOutcome::Failed { .. } => Some(drill.drill.clone()),
+        DrillOutcome::Proven { .. } => None,
+    });
+    let frozen = frozen(setup, repository, catalog, (source, &backups), doubts).await?;
+    backups.shrink_to_fit();
+    let source = source.clone();
+    Ok(Holdings { source, backups, count, proven, weights, known, log, rest, frozen })
+}
+
+fn newest_ids_first(mut backups: Vec<BackupSummary>) -> Vec<BackupSummary> {
+    backups.sort_by(|one, other| other.backup.cmp(&one.backup));
+    backups
+}
+
+/// What a listing shows of each attempt.
+async fn weights(repository: &Repository, source: &SourceId) -> Result<BTreeMap<BackupId, Weight>> {
+    let mut found: BTreeMap<BackupId, Weight> = BTreeMap::new();
+    let each = |state: State| {
+        let (id, is_manifest) = match layout::classify(&state.key) {
+            Kind::Manifest(_, id) => (id, true),
+            Kind::Data(_, id) => (id, false),
+            _ => return ControlFlow::Continue(()),
+        };
+        let weight = found.entry(id).or_default();
+        weight.objects += 1;
+        weight.bytes = weight.bytes.saturating_add(state.bytes);
+        weight.newest = weight.newest.max(state.stored);
+        if is_manifest && !state.deleted {
+            weight.committed = true;
+            let earliest = weight.stored.into_iter().chain(state.stored).min();
+            weight.stored = earliest;
+        }
+        ControlFlow::Continue(())
+    };
+    let prefix = layout::backups(source);
+    repository.bucket.list_states(&prefix, None, each).await.context("list the backups")?;
+    Ok(found)
+}
+
+/// What lies there without a manifest: rests of removed backups, and attempts that are not finished, with
+/// the time of the newest object.
+async fn without_manifest(
+    repository: &Repository,
+    source: &SourceId,
+    weights: &BTreeMap<BackupId, Weight>,
+) -> Result<(Vec<Rest>, Vec<(BackupId, Option<Timestamp>)>)> {
+    let removed = tombstones(repository, source).await?;
+    let (mut rest, mut unfinished) = (Vec::new(), Vec::new());
+    for (id, weight) in weights.iter().filter(|(_, weight)| !weight.committed) {
+        let is_rest = removed.contains(id) && tombstone(repository, source, id).await?.is_some();
+        match is_rest {
+            true => {
+                rest.push(Rest { backup: id.clone(), objects: weight.objects, bytes: weight.bytes })
+            }
+            false => unfinished.push((id.clone(), weight.newest)),
+        }
+    }
+    Ok((rest, unfinished))
+}
+
+/// The pieces of each lineage's log, and the indexes over them.
+async fn listed_log(
+    repository: &Repository,
+    source: &SourceId,
+) -> Result<BTreeMap<Lineage, Vec<Piece>>> {
+    let mut found: BTreeMap<Lineage, Vec<Piece>> = BTreeMap::new();
+    let each = |state: State| {
+        if let Some((lineage, end)) = range_at(&state) {
+            found.entry(lineage).or_default().push(Piece { end, bytes: state.bytes });
+        }
+        ControlFlow::Continue(())
+    };
+    let prefix = layout::logs(source);
+    repository.bucket.list_states(&prefix, None, each).await.context("list the log")?;
+    Ok(found)
+}
+
+/// Whose log a piece or an index is of, and where it ends; nothing for notes, which stay.
+pub(super) fn range_at(state: &State) -> Option<(Lineage, LogAt)> {
+    if let Some((_, place)) = layout::piece_at(&state.key) {
+        return match place.part {
+            LogPart::Range { end, .. } => Some((place.lineage, end)),
+            LogPart::Note { .. } => None,
+        };
+    }
+    let (_, index) = layout::log_index_at(&state.key)?;
+    Some((index.lineage, index.end))
+}

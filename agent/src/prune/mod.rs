@@ -1,0 +1,37 @@
+//! What of a source no policy keeps: planned from the bucket, shown, and removed when that is asked for.
+
+mod carry_out;
+mod frozen;
+mod holdings;
+mod plan;
+
+pub use carry_out::{Pruned, carry_out};
+pub use plan::{LogCut, Planned, PrunePlan, Rest};
+
+use anyhow::Result;
+use drctl_catalog::Catalog;
+use drctl_model::SourceId;
+
+use self::holdings::holdings;
+use crate::host::{AgentError, Setup};
+use crate::repository::Repository;
+
+/// Plans what of a source may go; removes nothing.
+///
+/// # Errors
+/// [`AgentError::UnknownSource`] for one that this host has no policy for; the store's, the catalog's.
+/// Whatever cannot be listed or read in full is an error, or freezes the source.
+pub async fn plan(
+    setup: &Setup,
+    repository: &Repository,
+    catalog: &Catalog,
+    source: &SourceId,
+) -> Result<PrunePlan> {
+    let Some((_, configured)) = setup.configured(source.as_str()) else {
+        let known = setup.config.sources.keys().cloned().collect();
+        let source_name = source.to_string();
+        return Err(AgentError::UnknownSource { source_name, known }.into());
+    };
+    let holdings = holdings(setup, repository, catalog, source).await?;
+    Ok(plan::decided(&configured.policy, holdings, setup.clock.now()))
+}

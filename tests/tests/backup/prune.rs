@@ -1,0 +1,301 @@
+//! What no policy keeps: shown, removed when that is said, and told from what was lost.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+
+use drctl_model::{BackupId, Digest, Header, RepositoryId, Tombstone};
+use drctl_store::{SigningKey, digest, encode_tombstone};
+use drctl_tests::servers::minio::Minio;
+use serde_json::{Value, json};
+
+use crate::common::Shop;
+use crate::s3;
+
+/// A shop that keeps so many backups, and nothing else of what it has.
+fn shop(last: u32) -> Shop {
+    let shop = Shop::open();
+    shop.site.retention(&format!("last = {last}"));
+    shop
+}
+
+/// What `drctl prune` says of the source.
+fn plan(shop: &Shop) -> Value {
+    shop.site.json(0, &["prune", "shop"])["sources"][0].clone()
+}
+
+/// The backups that would go, the newest first.
+fn going(plan: &Value) -> Vec<String> {
+    let all = plan["backups"].as_array().unwrap().iter();
+    let going = all.filter(|one| one["goes"] == true);
+    going.map(|one| one["backup"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Removes what the plan shows.
+fn remove(shop: &Shop) -> Value {
+    let plan = plan(shop);
+    let yes = format!("--yes={}", plan["digest"].as_str().unwrap());
+    let number = going(&plan).len().to_string();
+    shop.site.json(0, &["prune", "shop", &yes, "--backups", &number])["sources"][0].clone()
+}
+
+fn backups(shop: &Shop, count: usize) -> Vec<String> {
+    (0..count).map(|_| shop.site.backup()).collect()
+}
+
+fn folder(shop: &Shop, id: &str) -> PathBuf {
+    shop.site.path("repository/s/shop/b").join(id)
+}
+
+fn listed(shop: &Shop) -> Vec<String> {
+    let list = shop.site.json(0, &["list"]);
+    let rows = list["backups"].as_array().unwrap().iter();
+    rows.map(|row| row["backup"].as_str().unwrap().to_owned()).collect()
+}
+
+fn newest_first(ids: &[String]) -> Vec<String> {
+    ids.iter().rev().cloned().collect()
+}
+
+#[test]
+fn what_no_policy_keeps_is_shown_and_removed_when_that_is_said() {
+    let shop = shop(3);
+    let ids = backups(&shop, 5);
+    let before = shop.site.files("repository");
+    let planned = plan(&shop);
+    assert_eq!(going(&planned), newest_first(&ids[..2]));
+    for one in planned["backups"].as_array().unwrap() {
+        let stays = !one["reasons"].as_array().unwrap().is_empty();
+        assert_eq!(stays, one["goes"] == false, "{one}");
+    }
+    assert!(planned["backups"][0]["reasons"].to_string().contains("last"), "{planned}");
+    let text = shop.site.drctl(&["prune"]).ended(0).out;
+    assert!(text.contains("2 backups would go, 3 would stay"), "{text}");
+    let said = shop.site.fails(2, "usage", &["prune", "shop", "--yes=0123456789abcdef"]);
+    assert!(said.contains("Nothing was removed"), "{said}");
+    assert_eq!(shop.site.files("repository"), before, "a plan removes nothing");
+    // Another host knows all five.
+    let other = shop.site.path("other");
+    copy(&shop.site.path("state"), &other);
+
+    let done = remove(&shop);
+    assert_eq!(done["done"]["gone"], json!(ids[..2]), "{done}");
+    assert!(ids[..2].iter().all(|id| !folder(&shop, id).exists()), "not even a folder stays");
+    assert_eq!(listed(&shop), newest_first(&ids[2..]));
+    assert_eq!(shop.site.status()["health"], "good");
+    assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
+    let _ = shop.site.json(0, &["verify", "--data"]);
+    shop.still_restores(&ids[4]);
+    // Nothing is left to do, and the next backup names nothing that is gone.
+    assert_eq!(going(&plan(&shop)), [""; 0]);
+    let _ = shop.site.backup();
+    assert_eq!(shop.site.status()["health"], "good");
+    // A host that knew them, one that has forgotten all, and a catalog that is made anew miss nothing.
+    for anew in [false, true] {
+        fs::remove_dir_all(shop.site.path("state")).unwrap();
+        match anew {
+            false => copy(&other, &shop.site.path("state")),
+            true => drop(shop.site.json(0, &["catalog", "rebuild"])),
+        }
+        // What was made since is new to the one that knew them.
+        let known = listed(&shop);
+        assert_eq!(known[usize::from(anew)..], newest_first(&ids[2..]), "{anew}");
+        let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+        let _ = shop.site.json(0, &["catalog", "rebuild"]);
+        let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+        assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true, "{anew}");
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let done = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(done.success());
+}
+
+#[test]
+fn much_goes_only_when_somebody_says_how_much() {
+    let shop = shop(1);
+    let ids = backups(&shop, 3);
+    let planned = plan(&shop);
+    assert!(planned["much"].as_str().unwrap().contains("more than half"), "{planned}");
+    let yes = format!("--yes={}", planned["digest"].as_str().unwrap());
+    let said = shop.site.fails(2, "usage", &["prune", "shop", &yes]);
+    assert!(said.contains("--backups 2"), "{said}");
+    let _ = shop.site.fails(2, "usage", &["prune", "shop", &yes, "--backups", "3"]);
+    assert_eq!(listed(&shop), newest_first(&ids));
+    let _ = shop.site.json(0, &["prune", "shop", &yes, "--backups", "2"]);
+    assert_eq!(listed(&shop), [ids[2].clone()]);
+    // The last one stays whatever the policy says.
+    assert_eq!(going(&plan(&shop)), [""; 0]);
+}
+
+#[test]
+fn a_removal_that_was_killed_at_any_step_loses_nothing_and_is_brought_to_its_end() {
+    for point in &drctl::PRUNE_CRASH_POINTS[..3] {
+        let shop = shop(3);
+        let ids = backups(&shop, 5);
+        let digest = plan(&shop)["digest"].as_str().unwrap().to_owned();
+        let yes = format!("--yes={digest}");
+        let words = ["--json", "prune", "shop", &yes, "--backups", "2"];
+        let killed = shop.site.command(&words).env("DRCTL_CRASH_AT", point).output().unwrap();
+        assert_eq!(killed.status.signal(), Some(9), "{point}: {killed:?}");
+        // Whatever is listed is whole, and nothing is called lost.
+        let list = listed(&shop);
+        assert_eq!(list[..3], newest_first(&ids[2..]), "{point}");
+        let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+        let _ = shop.site.json(0, &["verify", "--data"]);
+        let _ = remove(&shop);
+        assert_eq!(listed(&shop), newest_first(&ids[2..]), "{point}");
+        assert!(ids[..2].iter().all(|id| !folder(&shop, id).exists()), "{point}");
+        assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true, "{point}");
+        assert!(plan(&shop)["rest"].as_array().unwrap().is_empty(), "{point}");
+    }
+}
+
+fn tombstone(shop: &Shop, id: &str, of: Digest) -> Tombstone {
+    let marker = fs::read(shop.site.path("repository/drctl-repo.json")).unwrap();
+    let marker: Value = serde_json::from_slice(&marker).unwrap();
+    let id: BackupId = id.parse().unwrap();
+    Tombstone {
+        header: Header::new([]),
+        repository: marker["repository"].as_str().unwrap().parse::<RepositoryId>().unwrap(),
+        source: "shop".parse().unwrap(),
+        backup: id,
+        manifest_sha256: of,
+        host: "db1".to_owned(),
+        removed: jiff::Timestamp::now(),
+    }
+}
+
+/// Takes the right to sign removals from the site's key.
+fn may_not_remove(shop: &Shop) {
+    let sources = "sources = [\"shop\"]";
+    shop.site.replace(sources, &format!("{sources}, roles = [\"backup\", \"log\", \"drill\"]"));
+}
+
+#[test]
+fn a_tombstone_that_is_not_believed_hides_no_loss() {
+    let shop = shop(3);
+    let ids = backups(&shop, 2);
+    let manifest = fs::read(folder(&shop, &ids[0]).join("manifest.json")).unwrap();
+    let right = digest(&manifest);
+    fs::remove_dir_all(folder(&shop, &ids[0])).unwrap();
+    let (own, stranger) = (shop.site.signing_key(), SigningKey::generate());
+    let place = shop.site.path(&format!("repository/s/shop/x/{}.json", ids[0]));
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    let lost = |why: &str| {
+        let list = shop.site.json(3, &["list"]);
+        assert!(list["lost"].to_string().contains(&ids[0]), "{why}: {list}");
+        let _ = shop.site.drctl(&["status", "--check"]).ended(3);
+    };
+    lost("no tombstone");
+    fs::write(&place, "{}").unwrap();
+    lost("no document");
+    let put = |of: Digest, key: &SigningKey| {
+        fs::write(&place, encode_tombstone(&tombstone(&shop, &ids[0], of), key).unwrap()).unwrap();
+    };
+    put(right, &stranger);
+    lost("a stranger's");
+    put(digest(b"another"), &own);
+    lost("of another manifest");
+    put(right, &own);
+    // A key that may not sign removals says nothing of them, and removes nothing.
+    let config = fs::read_to_string(shop.site.config()).unwrap();
+    may_not_remove(&shop);
+    lost("of a key that may not");
+    fs::write(shop.site.config(), config).unwrap();
+    assert_eq!(listed(&shop), [ids[1].clone()]);
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    // No policy removes the newest one: whoever writes that has something to hide.
+    let manifest = fs::read(folder(&shop, &ids[1]).join("manifest.json")).unwrap();
+    let stone = encode_tombstone(&tombstone(&shop, &ids[1], digest(&manifest)), &own).unwrap();
+    fs::write(place.with_file_name(format!("{}.json", ids[1])), stone).unwrap();
+    fs::remove_dir_all(folder(&shop, &ids[1])).unwrap();
+    let list = shop.site.json(3, &["list"]);
+    assert!(list["lost"].to_string().contains(&ids[1]), "{list}");
+}
+
+#[test]
+fn a_key_that_may_not_sign_removals_removes_nothing() {
+    let shop = shop(2);
+    let ids = backups(&shop, 3);
+    may_not_remove(&shop);
+    let yes = format!("--yes={}", plan(&shop)["digest"].as_str().unwrap());
+    let said = shop.site.fails(2, "usage", &["prune", "shop", &yes]);
+    assert!(said.contains("`prune`") && said.contains("nothing was removed"), "{said}");
+    assert_eq!(listed(&shop), newest_first(&ids));
+}
+
+#[test]
+fn nothing_goes_while_something_is_in_doubt() {
+    let shop = shop(2);
+    let ids = backups(&shop, 4);
+    assert_eq!(going(&plan(&shop)).len(), 2);
+    let before = shop.site.files("repository");
+    let frozen = |word: &str| {
+        let planned = plan(&shop);
+        assert!(going(&planned).is_empty(), "{word}: {planned}");
+        assert!(planned["frozen"].to_string().contains(word), "{word}: {planned}");
+        let yes = format!("--yes={}", planned["digest"].as_str().unwrap());
+        let said = shop.site.fails(2, "usage", &["prune", "shop", &yes]);
+        assert!(said.contains("nothing of shop may go now"), "{said}");
+    };
+    // A manifest that nobody whom we trust has signed.
+    let strange = format!("{}ffffffffffffffff", &ids[3][..ids[3].len() - 16]);
+    fs::create_dir_all(folder(&shop, &strange)).unwrap();
+    fs::write(folder(&shop, &strange).join("manifest.json"), "{}").unwrap();
+    frozen("is not believed here");
+    fs::remove_dir_all(folder(&shop, &strange)).unwrap();
+    // An attempt that is not finished, by another host.
+    let part = folder(&shop, &ids[3]).join("d0/000000.zst.age");
+    fs::create_dir_all(folder(&shop, &strange).join("d0")).unwrap();
+    fs::copy(&part, folder(&shop, &strange).join("d0/000000.zst.age")).unwrap();
+    frozen("is not finished");
+    fs::remove_dir_all(folder(&shop, &strange)).unwrap();
+    // A backup that is gone.
+    let aside = shop.site.path("aside");
+    fs::rename(folder(&shop, &ids[1]), &aside).unwrap();
+    frozen("LOST");
+    fs::rename(&aside, folder(&shop, &ids[1])).unwrap();
+    assert_eq!(shop.site.files("repository"), before);
+    // A newest backup that does not count.
+    shop.sql("truncate orders");
+    let _ = shop.site.json(3, &["backup", "shop"]);
+    frozen("does not count");
+}
+
+#[test]
+fn where_versions_are_kept_each_goes_and_no_delete_marker_stays() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    minio.set_versioning("shop");
+    let shop = s3::shop(&minio);
+    shop.site.retention("last = 2");
+    let ids = backups(&shop, 4);
+    // Somebody deleted one of those that go before it was to go.
+    let done = remove(&shop);
+    assert_eq!(done["done"]["gone"], json!(ids[..2]), "{done}");
+    let left = s3::versions(&minio);
+    for id in &ids[..2] {
+        let of_it: Vec<_> = left.iter().filter(|key| key.contains(&format!("/b/{id}/"))).collect();
+        assert!(of_it.is_empty(), "{of_it:?}");
+    }
+    assert_eq!(listed(&shop), newest_first(&ids[2..]));
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+}
+
+#[test]
+fn what_the_store_has_locked_is_retained_and_stays_a_backup() {
+    let minio = Minio::start();
+    minio.make_bucket_with_lock("shop");
+    let shop = s3::shop(&minio);
+    shop.site.retention("last = 2");
+    let ids = backups(&shop, 3);
+    s3::lock_for_a_day(&minio, &format!("below/s/shop/b/{}/manifest.json", ids[0]));
+    let done = remove(&shop);
+    assert_eq!(done["done"]["gone"], json!([]), "{done}");
+    assert_eq!(done["done"]["retained"][0]["what"], ids[0].as_str(), "{done}");
+    assert_eq!(listed(&shop), newest_first(&ids), "it is whole, and counts");
+    let _ = shop.site.json(0, &["verify", "--data"]);
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+}

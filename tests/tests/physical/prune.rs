@@ -1,0 +1,114 @@
+//! WAL goes with the base backups that needed it, and none that stays misses any.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use drctl_tests::cluster::{Cluster as _, list, ticks};
+use serde_json::Value;
+
+use crate::log::Archiving;
+use crate::objects::{documented, members};
+
+/// A cluster with three base backups, of which two stay, and WAL behind each.
+fn shop() -> Archiving {
+    let shop = Archiving::start(true);
+    shop.site.retention("last = 2");
+    for n in 0..3 {
+        shop.back_up();
+        shop.tick(10 * n + 1..10 * n + 11);
+        shop.archived();
+    }
+    shop
+}
+
+fn plan(shop: &Archiving) -> Value {
+    shop.drctl(&["prune", "shop"]).ended(0).json()["sources"][0].clone()
+}
+
+/// The command that removes what a plan shows.
+fn removal(shop: &Archiving, plan: &Value) -> Command {
+    let yes = format!("--yes={}", plan["digest"].as_str().unwrap());
+    shop.command(&["--json", "prune", "shop", &yes])
+}
+
+/// Where the pieces of the WAL end, in order.
+fn ends(shop: &Archiving) -> Vec<String> {
+    let pieces = shop.pieces();
+    let end = |path: &Path| {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        name.split_once('-').unwrap().1.to_owned()
+    };
+    pieces.iter().map(|path| end(path)).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(done.success());
+}
+
+/// Asserts that all of the WAL that stays can be recovered to, and that nothing is missed.
+fn is_whole(shop: &Archiving, last: u32) {
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["timelines"][0]["gaps"], serde_json::json!([]), "{view}");
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
+    let xid = shop.sql("select xmin from ticks where id = 15");
+    let (ran, _folder, path) = shop.recover(&["--to-xid", &xid, "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..16));
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..last + 1));
+}
+
+#[test]
+fn wal_goes_up_to_the_oldest_base_backup_that_stays() {
+    let shop = shop();
+    let planned = plan(&shop);
+    let goes = planned["backups"].as_array().unwrap().iter().filter(|one| one["goes"] == true);
+    assert_eq!(goes.count(), 1, "{planned}");
+    let before = planned["log"][0]["before"].as_str().unwrap().to_owned();
+    let (below, above): (Vec<String>, _) = ends(&shop).into_iter().partition(|end| *end <= before);
+    assert!(!below.is_empty() && !above.is_empty(), "{planned}");
+    assert_eq!(planned["log"][0]["objects"], below.len(), "{planned}");
+    // Another host knows all of it.
+    let other = shop.site.path("other");
+    copy(&shop.site.path("state"), &other);
+    let done = removal(&shop, &planned).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(ends(&shop), above);
+    let done: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let source = &done["sources"][0];
+    let all = [source, &source["backups"][0], &source["log"][0], &source["done"]];
+    assert_eq!(members(&all, &["backups", "log"]), documented("drctl.prune/1"));
+    is_whole(&shop, 30);
+    let (ran, _folder, path) = shop.recover(&["--to-time", &shop.committed(5)]);
+    let said = ran.failed(5, "no_plan");
+    assert!(!path.exists() && !said.contains("LOST"), "{said}");
+    // The cluster goes on, and so does a host that knew what was removed.
+    shop.tick(31..41);
+    shop.archived();
+    fs::remove_dir_all(shop.site.path("state")).unwrap();
+    copy(&other, &shop.site.path("state"));
+    is_whole(&shop, 40);
+    assert_eq!(shop.drctl(&["catalog", "check"]).ended(0).json()["equal"], true);
+}
+
+#[test]
+fn a_removal_of_wal_that_was_killed_is_brought_to_its_end() {
+    for point in &drctl::PRUNE_CRASH_POINTS[3..] {
+        let shop = shop();
+        let planned = plan(&shop);
+        let before = planned["log"][0]["before"].as_str().unwrap().to_owned();
+        let killed = removal(&shop, &planned).env("DRCTL_CRASH_AT", point).output().unwrap();
+        assert_eq!(killed.status.signal(), Some(9), "{point}: {killed:?}");
+        let _ = shop.drctl(&["status", "--check"]).ended(0);
+        let again = plan(&shop);
+        assert_eq!(again["log"][0]["before"], before.as_str(), "{point}: {again}");
+        let done = removal(&shop, &again).output().unwrap();
+        assert!(done.status.success(), "{point}: {}", String::from_utf8_lossy(&done.stderr));
+        assert!(ends(&shop).iter().all(|end| *end > before), "{point}");
+        is_whole(&shop, 30);
+    }
+}
