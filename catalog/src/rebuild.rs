@@ -13,7 +13,8 @@ use crate::open::{
 use crate::schema::{Nature, STEPS};
 use crate::thread::Worker;
 use crate::{
-    CatalogError, Hook, backups, check, findings, jobs, lost, named, no_hook, schema, verified,
+    CatalogError, Hook, backups, check, expired, findings, jobs, lost, named, no_hook, schema,
+    verified,
 };
 
 /// Files that SQLite keeps beside a database and would apply to whatever has its name.
@@ -212,6 +213,7 @@ fn copy_log(old: &Path, new: &Connection) -> Result<Log, Fault> {
     }
     outcomes.push(verified::copy(&connection, new));
     outcomes.push(lost::carry_over(&connection, new));
+    outcomes.push(expired::carry_over(&connection, new));
     outcomes.push(findings::carry_over(&connection, new));
     outcomes.push(named::carry_over(&connection, new));
     for outcome in outcomes {

@@ -140,6 +140,14 @@ pub fn label_type(label: &str) -> Result<(ExternalType, &str), LabelError> {
     }
 }
 
+/// The part of a label that tells when the backup was begun: of two in one stanza the later one has the
+/// higher one.
+#[must_use]
+pub fn label_begun(label: &str) -> &str {
+    let last = label.rsplit('_').next().unwrap_or(label);
+    last.trim_end_matches(|sign: char| !sign.is_ascii_digit())
+}
+
 /// Whether a text can be the name of a stanza: it goes into arguments and into paths.
 #[must_use]
 pub fn is_stanza(text: &str) -> bool {
@@ -149,6 +157,13 @@ pub fn is_stanza(text: &str) -> bool {
 }
 
 impl External {
+    /// Under which name it is missed where it is gone: where the tool has put it, which no key in a bucket
+    /// is called like.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}: {}/{}/{}", self.tool, self.stanza, self.repo, self.label)
+    }
+
     /// What does not fit in it, in words: readers put its texts into arguments and paths.
     ///
     /// # Errors

@@ -49,7 +49,9 @@ pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension, TableFile};
 pub use digest::{Digest, DigestError};
 pub use drill::{Drill, DrillOutcome};
 pub use engine::Engine;
-pub use external::{External, ExternalType, LabelError, Origin, PGBACKREST, is_stanza, label_type};
+pub use external::{
+    External, ExternalType, LabelError, Origin, PGBACKREST, is_stanza, label_begun, label_type,
+};
 pub use facts::{
     Content, DatabaseFacts, Facts, LocaleProvider, ProviderLocale, StreamFacts, TableRows,
     TablespaceFacts,

@@ -11,7 +11,7 @@ use super::screen::{Screen, TEXT_SHOWN};
 use crate::host::{AgentError, Exit, Failure, Setup};
 use crate::repository::findings::{behind, forgettable};
 use crate::repository::inventory::not_counted;
-use crate::repository::losses::{is_lost, look_for_losses};
+use crate::repository::losses::{is_lost, is_of, look_for_losses};
 
 /// What stands before what would be forgotten.
 const WOULD: &str = "these would not be reported any more, which cannot be undone:";
@@ -85,8 +85,7 @@ impl Losses {
 
     /// Whether a backup is gone, or some of it.
     pub(super) fn holds(&self, backup: &BackupSummary) -> bool {
-        let key = layout::manifest(&backup.source, &backup.backup);
-        self.lost.iter().any(|one| one.key == key.as_ref())
+        self.lost.iter().any(|one| is_of(one, backup))
     }
 
     /// Whether it is gone, so that nothing can be based on it.

@@ -16,6 +16,7 @@ use super::lost::{lost_json, lost_text, refused_text};
 use super::screen::{
     NAME_SHOWN, Screen, alarms_json, alarms_text, count, line as plain, plain_table,
 };
+use crate::engine::pgbackrest::mark_seen;
 use crate::host::figures::span;
 use crate::host::{Exit, Setup, zone};
 use crate::repository::findings::refusals;
@@ -47,10 +48,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
     let id = super::source_id(source)?;
     let repository = setup.repository().await?;
     let cache = setup.log_cache(&repository).await;
-    let known = known(setup, &repository, &id, cache.as_ref(), (Want::Ends, None)).await;
-    let (lost, refusals) = remembered(setup, &repository, cache.as_ref(), &id).await?;
-    let mut known =
-        known.with_context(|| format!("look at the WAL of {id}{}", lost_text(&lost)))?;
+    let (mut known, lost, refusals) = look(setup, &repository, cache.as_ref(), &id).await?;
     let mut refused = Vec::new();
     let mut drills = drills(&repository, &id, &mut refused).await?;
     known.refused.extend(refused.into_iter().map(|one| one.text));
@@ -112,6 +110,22 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
         text
     });
     Ok(if bad { Exit::Degraded } else { Exit::Success })
+}
+
+/// What is known of a source's log, what is gone of it, and whose log was refused.
+async fn look(
+    setup: &Setup,
+    repository: &Repository,
+    cache: Option<&Catalog>,
+    id: &SourceId,
+) -> Result<(Known, Vec<Lost>, Vec<Lost>)> {
+    let known = known(setup, repository, id, cache, (Want::Ends, None)).await;
+    if let Some(stanza) = known.as_ref().ok().and_then(|known| known.stanza.as_ref()) {
+        mark_seen(setup, id, &stanza.info).await;
+    }
+    let (lost, refusals) = remembered(setup, repository, cache, id).await?;
+    let known = known.with_context(|| format!("look at the WAL of {id}{}", lost_text(&lost)))?;
+    Ok((known, lost, refusals))
 }
 
 /// What is gone of a source, and whose log was refused, as far as this host has a catalog.

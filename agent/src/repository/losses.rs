@@ -292,11 +292,17 @@ async fn read_manifests(
     Ok(())
 }
 
+/// Whether what is gone is a backup, or some of it: of the bucket, or of what another tool keeps.
+pub(crate) fn is_of(lost: &Lost, backup: &BackupSummary) -> bool {
+    let place = || backup.kind.external().is_some_and(|external| external.place() == lost.key);
+    lost.key == layout::manifest(&backup.source, &backup.backup).as_ref()
+        || (lost.source == backup.source && place())
+}
+
 /// Whether a backup is among what is gone. One that is there, if not as it was, is as good as it says
 /// itself.
 pub(crate) fn is_lost(lost: &[Lost], backup: &BackupSummary) -> bool {
-    let key = layout::manifest(&backup.source, &backup.backup);
-    lost.iter().any(|one| one.key == key.as_ref() && !one.why.ends_with(REPLACED))
+    lost.iter().any(|one| is_of(one, backup) && !one.why.ends_with(REPLACED))
 }
 
 /// The newest good backup and what it is based on.

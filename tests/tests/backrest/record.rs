@@ -138,17 +138,45 @@ fn what_pgbackrest_expires_is_marked_and_its_record_stays() {
 #[test]
 fn what_somebody_else_has_expired_is_told_by_whoever_looks() {
     let shop = Shop::start();
+    let old = id(&backup(&shop, &["--full"]));
     let first = id(&backup(&shop, &["--full"]));
     let last = id(&backup(&shop, &["--full"]));
     let label = |id: &str| manifest(&shop, id)["kind"]["label"].as_str().unwrap().to_owned();
     let expire = |label: String| {
         let _ = shop.pgbackrest(&["expire", &format!("--set={label}")]).ended(0);
     };
-    expire(label(&last));
+    expire(label(&old));
     let status = shop.drctl(&["status", "--check"]).ended(0).json();
-    assert_eq!(status["sources"][0]["newest_good"]["backup"], first, "{status}");
+    assert_eq!(status["sources"][0]["vanished"], json!([]), "an older one may expire: {status}");
+    // No retention takes the newest one away.
+    let gone = label(&last);
+    expire(gone.clone());
+    let place = format!("pgbackrest: {STANZA}/1/{gone}");
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert_eq!(view["lost"][0]["key"], place, "{view}");
+    let status = shop.drctl(&["status", "--check"]).ended(3).json();
+    let said = &status["sources"][0];
+    assert_eq!(said["newest_good"]["backup"], first, "{status}");
+    assert_eq!(said["vanished"][0]["key"], place, "{status}");
+    let advice = text(&said["advice"]);
+    assert!(advice.contains("who removed it") && !advice.contains("bucket"), "{advice}");
+    let verified = shop.drctl(&["verify", "shop"]).ended(4).json();
+    assert_eq!(verified["lost"][0]["key"], place, "{verified}");
+    let listed = Ran::of(&shop.command(&["list"]).output().unwrap()).ended(3).out;
+    let row = listed.lines().find(|line| line.starts_with(&last)).unwrap();
+    assert!(row.ends_with("LOST"), "{listed}");
+    // It stays so when there is a newer one, and with another catalog, until somebody has seen it.
+    let next = id(&backup(&shop, &["--full"]));
+    let _ = shop.drctl(&["catalog", "rebuild"]).ended(0);
+    let _ = shop.drctl(&["status", "--check"]).ended(3);
+    let asked = shop.drctl(&["catalog", "forget", "shop"]).ended(0).json();
+    let yes = format!("--yes={}", text(&asked["digest"]));
+    let _ = shop.drctl(&["catalog", "forget", "shop", &yes]).ended(0);
+    let _ = shop.drctl(&["catalog", "rebuild"]).ended(0);
+    let status = shop.drctl(&["status", "--check"]).ended(0).json();
+    assert_eq!(status["sources"][0]["newest_good"]["backup"], next, "{status}");
     let check = shop.drctl(&["catalog", "check"]).ended(0).json();
-    assert_eq!(check["expired"][0]["backup"], last, "{check}");
+    assert_eq!(check["expired"][1]["backup"], last, "{check}");
     let verified = shop.drctl(&["verify", "shop"]).ended(0).json();
     let rows = verified["backups"].as_array().unwrap();
     let of = |id: &str| rows.iter().find(|row| row["backup"] == id).unwrap();
@@ -156,7 +184,7 @@ fn what_somebody_else_has_expired_is_told_by_whoever_looks() {
     assert_eq!((&of(&first)["good"], &of(&first)["expired"]), (&json!(true), &json!(false)));
     let list = shop.drctl(&["list"]).ended(0).json();
     let gone = list["backups"].as_array().unwrap().iter().filter(|row| row["expired"].is_string());
-    assert_eq!(gone.count(), 1, "{list}");
+    assert_eq!(gone.count(), 2, "{list}");
 }
 
 #[test]

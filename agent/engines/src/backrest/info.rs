@@ -2,7 +2,7 @@
 //!
 //! It ends with status 0 whatever it found: what it found is in the codes of its text.
 
-use drctl_model::{ExternalType, Lsn, label_type, shown};
+use drctl_model::{ExternalType, Lsn, label_begun, label_type, shown};
 use jiff::Timestamp;
 
 use super::raw::{Raw, RawArchive, RawBackup};
@@ -186,6 +186,16 @@ impl Info {
     #[must_use]
     pub fn current(&self) -> Option<&Cluster> {
         self.clusters.iter().max_by_key(|cluster| cluster.id)
+    }
+
+    /// Whether no retention can have taken a backup away that was there: it is in no list and in no
+    /// directory, it was the newest, and others are listed.
+    #[must_use]
+    pub fn misses(&self, label: &str) -> bool {
+        let listed = || self.backups.iter().chain(&self.gone).map(|backup| &backup.label);
+        let newest = listed().map(|label| label_begun(label)).max();
+        newest.is_some_and(|newest| newest < label_begun(label))
+            && !self.unlisted.iter().any(|unlisted| unlisted == label)
     }
 
     /// Whether what it says can be believed as a whole: all is well, or there is no backup yet.

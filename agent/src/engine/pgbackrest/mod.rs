@@ -34,7 +34,7 @@ pub(crate) use source_engine::Stanza;
 pub(crate) use stanza_archive::StanzaArchive;
 pub(crate) use stanza_view::{StanzaView, only_there};
 pub use sync::Synced;
-pub(crate) use sync::{expired, mark_anew, mark_now};
+pub(crate) use sync::{expired, mark_anew, mark_now, mark_seen};
 pub(crate) use truth::incident;
 
 use crate::host::{AgentError, Setup, private, read_optional};

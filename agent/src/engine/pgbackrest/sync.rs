@@ -102,16 +102,16 @@ async fn recorded(
     catalog: &Catalog,
     source: &SourceId,
     settings: &Pgbackrest,
-) -> Result<BTreeMap<Name, BackupId>> {
+) -> Result<BTreeMap<Name, (BackupId, External)>> {
     let all = catalog.backups(Some(source)).await?;
     let ours = all.into_iter().filter_map(|backup| {
         let external = backup.kind.external().filter(|external| is_ours(settings, external))?;
-        Some((name(external), backup.backup.clone()))
+        Some((name(external), (backup.backup.clone(), external.clone())))
     });
     Ok(ours.collect())
 }
 
-fn is_known(known: &BTreeMap<Name, BackupId>, info: &Info, backup: &Backup) -> bool {
+fn is_known(known: &BTreeMap<Name, (BackupId, External)>, info: &Info, backup: &Backup) -> bool {
     let cluster = info.cluster(backup.database_id);
     cluster.is_some_and(|cluster| known.contains_key(&(cluster.system_id, backup.label.clone())))
 }
@@ -155,7 +155,8 @@ async fn adopt(
     recorder.record(info, backup, &id, Aside::default(), Origin::Elsewhere).await
 }
 
-/// Marks what is recorded and not there any more; what is of another stanza stays as it was.
+/// Marks what is recorded and not there any more; what is of another stanza stays as it was. What no
+/// retention takes away is missed from then on, until somebody says that it is explained.
 async fn mark(
     (setup, source, settings): (&Setup, &SourceId, &Pgbackrest),
     catalog: &Catalog,
@@ -163,18 +164,44 @@ async fn mark(
 ) -> Result<Vec<BackupId>> {
     let labels: BTreeSet<&str> = info.backups.iter().map(|backup| backup.label.as_str()).collect();
     let known = recorded(catalog, source, settings).await?;
-    let gone: BTreeSet<BackupId> = known
-        .iter()
-        .filter(|((_, label), _)| !labels.contains(label.as_str()))
-        .map(|(_, id)| id.clone())
-        .collect();
-    let ours: BTreeSet<&BackupId> = known.values().collect();
+    let known: Vec<(BackupId, External)> = known.into_values().collect();
+    let (there, gone): (Vec<_>, Vec<_>) =
+        known.iter().partition(|(_, external)| labels.contains(external.label.as_str()));
+    let ours: BTreeSet<&BackupId> = known.iter().map(|(id, _)| id).collect();
     let before = catalog.expired(Some(source)).await?;
-    let others = before.into_keys().map(|(_, id)| id).filter(|id| !ours.contains(id));
-    let all: BTreeSet<BackupId> = others.chain(gone.iter().cloned()).collect();
+    let before: BTreeSet<BackupId> = before.into_keys().map(|(_, id)| id).collect();
+    let new: Vec<&External> =
+        gone.iter().filter(|(id, _)| !before.contains(id)).map(|(_, external)| external).collect();
+    let mut missed = missed(&new, info);
+    if !missed.is_empty() {
+        // Somebody else may have made and recorded it since pgBackRest was asked.
+        missed = self::missed(&new, &super::engine(settings)?.info().await?);
+    }
     let now = setup.clock.now();
+    let there: BTreeSet<String> = there.iter().map(|(_, external)| external.place()).collect();
+    let kept = catalog.lost(Some(source)).await?.into_iter().map(|lost| lost.key);
+    let back = kept.filter(|key| there.contains(key)).collect();
+    // First of all what is missed: what is known to have expired is not missed later.
+    catalog.remember_lost(source, now, missed, back).await.context("note what is gone")?;
+    let others = before.into_iter().filter(|id| !ours.contains(id));
+    let all: BTreeSet<BackupId> = others.chain(gone.iter().map(|(id, _)| id.clone())).collect();
     catalog.set_expired(source, now, all).await.context("mark what has expired")?;
-    Ok(gone.into_iter().collect())
+    Ok(gone.into_iter().map(|(id, _)| id.clone()).collect())
+}
+
+/// Those of the backups that no retention takes away, by the names under which they are missed, with what
+/// is said of each.
+fn missed(gone: &[&External], info: &Info) -> BTreeMap<String, String> {
+    let missed = gone.iter().filter(|external| info.misses(&external.label));
+    let told = |external: &&External| {
+        let text = format!(
+            "pgBackRest has no backup {} any more, which was the newest, and still has older ones: its \
+             retention never expires the newest",
+            external.label
+        );
+        (external.place(), text)
+    };
+    missed.map(told).collect()
 }
 
 /// Marks in this host's catalog, where it can be written, what pgBackRest has expired: others may have
@@ -190,7 +217,19 @@ pub(crate) async fn mark_now(setup: &Setup) -> BTreeMap<SourceId, Info> {
     }
 }
 
-/// The backups whose data pgBackRest has no more, as far as this host can remember it.
+/// The same of one source, by what pgBackRest said just now.
+pub(crate) async fn mark_seen(setup: &Setup, source: &SourceId, info: &Info) {
+    let configured = setup.configured(source.as_str()).map(|(_, source)| &source.engine);
+    let Some(Engine::Pgbackrest(settings)) = configured else { return };
+    let Some(catalog) = setup.writable_catalog().await else { return };
+    let marked = mark((setup, source, settings), &catalog, info).await;
+    if let Err(error) = marked {
+        tracing::debug!("what pgBackRest has expired of {source} is not noted: {error:#}");
+    }
+}
+
+/// The backups whose data pgBackRest has no more, as far as this host can remember it; and what it says of
+/// each source.
 pub(crate) async fn expired(
     setup: &Setup,
     repository: &Repository,

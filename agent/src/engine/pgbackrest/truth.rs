@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use drctl_engines::backrest::{BackRest, Backup, ClusterArchive, Gap, Info, SegmentName, Walk};
 use drctl_engines::pg::{Archived, PgServer, archived};
-use drctl_model::WalSegmentSize;
+use drctl_model::{WalSegmentSize, label_begun};
 
 use super::StanzaView;
 use super::place::coordinates;
@@ -109,17 +109,14 @@ fn gone(stanza: &StanzaView, there: &[&Backup]) -> Vec<(bool, String)> {
 /// The backups that are there and that pgBackRest does not list, which no expiry leaves behind; each with
 /// whether a later one is listed.
 fn unlisted(info: &Info) -> impl Iterator<Item = (bool, String)> {
-    // Of a label the last part tells when the backup began.
-    let begun =
-        |label: &str| label.rsplit('_').next().map(|last| last[..last.len() - 1].to_owned());
-    let last = info.backups.iter().filter_map(|backup| begun(&backup.label)).max();
+    let last = info.backups.iter().map(|backup| label_begun(&backup.label)).max();
     info.unlisted.iter().map(move |label| {
         let text = format!(
             "pgBackRest does not list the backup {label}, whose directory is there: backup.info is an \
              older one, and no expiry. Put the newer one back before a backup or an expiry writes it \
              anew"
         );
-        (last > begun(label), text)
+        (last > Some(label_begun(label)), text)
     })
 }
 

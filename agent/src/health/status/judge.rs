@@ -214,15 +214,18 @@ impl SourceStatus {
         let worst = self.vanished.iter().find(is_newest);
         let lost = worst.or(self.vanished.first())?;
         let text = format!(
-            "{} that was there is gone ({}: {}): find out who may write into the bucket, `drctl \
-             catalog check` shows more; run `drctl backup {}`, and when the loss is explained \
-             `drctl catalog forget {}`",
+            "{} that was there is gone ({}: {}): find out who {}; run `drctl backup {}`, and when the \
+             loss is explained `drctl catalog forget {}`",
             match self.vanished.len() {
                 1 => "something".to_owned(),
                 many => format!("{many} things"),
             },
             shown(&lost.key, 200),
             shown(&lost.why, 300),
+            match lost.key.starts_with(&format!("{}/", layout::sources())) {
+                true => "may write into the bucket, `drctl catalog check` shows more",
+                false => "removed it",
+            },
             self.source,
             self.source
         );
@@ -456,6 +459,9 @@ pub(super) mod tests {
         let (health, text) = judged(vec![lost("s/shop/l/x/1-2")]);
         assert_eq!(health, Health::Attention);
         assert!(text.contains("s/shop/l/x/1-2") && text.contains("catalog forget shop"), "{text}");
+        assert!(text.contains("who may write into the bucket"), "{text}");
+        let (_, text) = judged(vec![lost("pgbackrest: main/1/20261126-010203F")]);
+        assert!(!text.contains("bucket") && text.contains("who removed it"), "{text}");
         let newest = increment();
         let key = layout::manifest(&newest.source, &newest.backup).to_string();
         assert_eq!(judged(vec![lost("s/shop/b/a"), lost(&key)]).0, Health::Breached);
