@@ -52,6 +52,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
     let mut refused = Vec::new();
     let mut drills = drills(&repository, &id, &mut refused).await?;
     known.refused.extend(refused.into_iter().map(|one| one.text));
+    known.refused.extend(known.stanza.iter().flat_map(|stanza| stanza.differs()));
     drills.retain(|(drill, _)| drill.system_id == known.system_id);
     let (drills, keys): (Vec<Drill>, Vec<_>) = drills.into_iter().unzip();
     let drillers = keys.iter().map(|key| repository.trust.name(key)).collect::<Vec<_>>();

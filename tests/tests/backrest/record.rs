@@ -389,7 +389,10 @@ fn what_no_expiry_leaves_behind_is_told_as_a_loss() {
     let status = shop.drctl(&["status", "--check"]).ended(11);
     assert!(status.out.contains(&said), "{}", status.out);
     assert_eq!(status.json()["sources"][0]["newest_good"]["backup"], first);
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert!(view["refused"].to_string().contains(&said), "{view}");
     write(&newer);
+    let _ = shop.drctl(&["timeline", "shop"]).ended(0);
     let _ = shop.drctl(&["verify", "shop"]).ended(0);
     let _ = shop.drctl(&["status", "--check"]).ended(0);
     // A manifest of no bytes, as after a power failure, is none.

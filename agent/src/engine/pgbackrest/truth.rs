@@ -77,8 +77,7 @@ pub(crate) fn truth(
             found.faults.push(Fault { code: "log_gap", text });
         }
     }
-    let mut gone = gone(stanza, &backups);
-    gone.extend(unlisted(&stanza.info));
+    let gone = unexplained(stanza, &backups);
     found
         .faults
         .extend(gone.iter().map(|(_, text)| Fault { code: "no_backup", text: text.clone() }));
@@ -91,6 +90,12 @@ pub(crate) fn truth(
     let unmade = gone.into_iter().rev().find(|(covered, _)| !covered);
     found.incident = found.incident.or(unmade.map(|(_, text)| text));
     Ok(found)
+}
+
+/// What of the list of backups and of their directories does not belong together, in words, each with
+/// whether a later backup is there.
+fn unexplained(stanza: &StanzaView, there: &[&Backup]) -> Vec<(bool, String)> {
+    gone(stanza, there).into_iter().chain(unlisted(&stanza.info)).collect()
 }
 
 /// The backups that pgBackRest lists and whose files are gone, each with whether a later one is there.
@@ -172,6 +177,11 @@ impl StanzaView {
         }
         let seen = StanzaView::look(backrest, None).await?;
         Ok(Some(StanzaView { archived, ..seen }))
+    }
+
+    /// In what pgBackRest's list of backups and their directories differ, which no expiry leaves behind.
+    pub(crate) fn differs(&self) -> Vec<String> {
+        unexplained(self, &[]).into_iter().map(|(_, text)| text).collect()
     }
 
     /// What is true of its present cluster, by what that one's server said too, where it was asked;
