@@ -286,9 +286,13 @@ fn a_backup_whose_directory_is_gone_is_good_no_more_and_the_older_one_is_used() 
         let label = manifest(&shop, id)["kind"]["label"].as_str().unwrap().to_owned();
         shop.path("repo/backup").join(STANZA).join(label)
     };
-    // Its manifest is there, its data not: what looks at each backup finds it.
+    // Its manifest is there, its data not: what looks at each backup finds it, and so does a plan.
     let data = place(&last).join("pg_data");
     fs::rename(&data, shop.path("aside")).unwrap();
+    let plan = ["restore", "shop", "--to-end", "--to-directory", "x", "--plan"];
+    let planned = shop.drctl(&plan).ended(0).json();
+    assert_eq!(planned["plan"]["base"], middle, "{planned}");
+    assert_eq!(planned["passed_over"][0]["backup"], last, "{planned}");
     let verified = shop.drctl(&["verify", "shop"]).ended(4).json();
     assert!(verified.to_string().contains("are gone (pg_data)"), "{verified}");
     fs::rename(shop.path("aside"), &data).unwrap();
@@ -312,7 +316,8 @@ fn a_backup_whose_directory_is_gone_is_good_no_more_and_the_older_one_is_used() 
     assert!(status["advice"].as_str().unwrap().contains("are gone"), "{status}");
     let doctor = shop.drctl(&["doctor", "shop"]).ended(1).json();
     assert!(doctor.to_string().contains(&said), "{doctor}");
-    let plan = ["restore", "shop", "--to-end", "--to-directory", "x", "--plan"];
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    assert!(view.to_string().contains(&said), "{view}");
     let planned = shop.drctl(&plan).ended(0).json();
     let passed: Vec<_> = planned["passed_over"].as_array().unwrap().iter().collect();
     assert_eq!(passed.iter().map(|one| &one["backup"]).collect::<Vec<_>>(), [&last, &middle]);

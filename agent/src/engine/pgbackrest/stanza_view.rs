@@ -81,8 +81,21 @@ impl StanzaView {
 
     /// Whether a backup is still there.
     pub(crate) fn has(&self, external: &External) -> bool {
-        let found = self.info.backup(&external.label);
-        found.is_some_and(|backup| backup.database_id == external.database_id)
+        has(&self.info, external)
+    }
+
+    /// What the directory of a backup lacks, or that of one that it is based on; no file is read.
+    ///
+    /// # Errors
+    /// pgBackRest's.
+    pub(crate) async fn lacks(&self, external: &External) -> Result<Option<String>> {
+        for label in std::iter::once(&external.label).chain(&external.references) {
+            let lacks = self.backrest.lacks(label).await;
+            if let Some(text) = lacks.context("list pgBackRest's backups")? {
+                return Ok(Some(text));
+            }
+        }
+        Ok(None)
     }
 
     /// What to say of a backup that is listed and whose files are gone.
@@ -93,6 +106,12 @@ impl StanzaView {
         let gone = self.info.gone.iter().find(is_it)?;
         Some(format!("its files ({}) are gone from pgBackRest's repository", gone.label))
     }
+}
+
+/// Whether a backup is there, as pgBackRest said.
+pub(super) fn has(info: &Info, external: &External) -> bool {
+    let found = info.backup(&external.label);
+    found.is_some_and(|backup| backup.database_id == external.database_id)
 }
 
 /// Takes out what pgBackRest does not have any more; without a stanza all that it keeps.

@@ -1,6 +1,7 @@
 //! What there is, and the plan that leads to the target.
 
 use anyhow::Result;
+use drctl_model::{BackupId, SourceId};
 use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning, plan as plan_recovery};
 
 use super::{RecoveryRequest, Refusal};
@@ -112,7 +113,7 @@ async fn plan_on_whole(
                 return Ok(Err(Refusal::NoPlan { no, elsewhere, bad }));
             }
         };
-        if let Some(why) = repository.is_lacking(source, &planned.base).await? {
+        if let Some(why) = lacks((repository, known), source, &planned.base).await? {
             tell(PlanNote::PassedOver(format!("the base backup {}: {why}", planned.base)));
             let at = known.base(&planned.base).cloned();
             let backup = planned.base.clone();
@@ -140,6 +141,23 @@ async fn plan_on_whole(
             return Ok(Ok(planned));
         }
         known.archive = known.archive.clone().broken_at(breaks);
+    }
+}
+
+/// What the base of a plan lacks, wherever its files are kept; nothing where it lacks nothing.
+async fn lacks(
+    (repository, known): (&Repository, &Known),
+    source: &SourceId,
+    base: &BackupId,
+) -> Result<Option<String>> {
+    if let Some(why) = repository.is_lacking(source, base).await? {
+        return Ok(Some(why));
+    }
+    let Some(stanza) = &known.stanza else { return Ok(None) };
+    let found = repository.manifest(source, base).await?;
+    match found.as_ref().and_then(|found| found.manifest.kind.external()) {
+        Some(external) => stanza.lacks(external).await,
+        None => Ok(None),
     }
 }
 
