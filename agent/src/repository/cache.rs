@@ -28,7 +28,7 @@ pub(crate) async fn open(setup: &Setup, repository: &Repository) -> Result<Catal
     }
     let path = setup.catalog_path();
     let wrong = match sound(&path).await {
-        Ok(catalog) => return fill(catalog, repository).await,
+        Ok(catalog) => return fill_in_place(setup, catalog, repository).await,
         Err(error) => error,
     };
     let odd = [""].iter().chain(&BESIDE).any(|suffix| is_odd(&beside(&path, suffix)));
@@ -124,7 +124,13 @@ fn doubtful(setup: &Setup) -> PathBuf {
 /// Makes the catalog of a host that joins a repository, and notes whether all of that counts.
 pub(crate) async fn acquaint(setup: &Setup, repository: &Repository) -> Result<Inventory> {
     let found = inventory(repository).await?;
+    let forgotten = drctl_catalog::forgotten(&setup.catalog_path());
+    let was_told = forgotten.exists();
     let _ = open(setup, repository).await?;
+    if !was_told {
+        // Whoever joins, also with a key that has signed before, knows that nothing is remembered.
+        let _ = fs::remove_file(forgotten);
+    }
     if !found.refused.is_empty() || !found.newer.is_empty() {
         let path = doubtful(setup);
         private::write(&path, "").with_context(|| format!("write {}", path.display()))?;
@@ -184,9 +190,37 @@ pub(super) async fn tell(catalog: &Catalog, found: &Inventory) -> Result<(), Cat
 
 /// A new one, or one that somebody removed, learns what the bucket holds first.
 async fn fill(catalog: Catalog, repository: &Repository) -> Result<Catalog> {
+    fill_with(catalog, repository, |_| Ok(())).await
+}
+
+/// The same in its own place. A host that finds backups which it has signed had another one, that
+/// somebody removed: nobody can tell what that remembered.
+async fn fill_in_place(
+    setup: &Setup,
+    catalog: Catalog,
+    repository: &Repository,
+) -> Result<Catalog> {
+    let own = setup.any_signing_key().ok().map(|key| key.verifying_key().keyid());
+    let note = |found: &Inventory| {
+        if !found.backups.iter().any(|backup| Some(&backup.signer) == own.as_ref()) {
+            return Ok(());
+        }
+        let noted = private::write(&drctl_catalog::forgotten(&setup.catalog_path()), "");
+        noted.context("note that a catalog was removed")
+    };
+    fill_with(catalog, repository, note).await
+}
+
+/// The same; `note` hears first what the bucket holds.
+async fn fill_with(
+    catalog: Catalog,
+    repository: &Repository,
+    note: impl FnOnce(&Inventory) -> Result<()>,
+) -> Result<Catalog> {
     let catalog = catalog.with_hook(crash_point);
     if catalog.repository().await?.is_none() {
         let found = inventory(repository).await?;
+        note(&found)?;
         tell(&catalog, &found).await.context("fill the catalog from the bucket")?;
     }
     catalog.claim(&repository.id).await.context("open the catalog")?;

@@ -14,7 +14,7 @@ use crate::host::Setup;
 pub enum Forgotten {
     /// The catalog that lies here cannot be used.
     Unread(PathBuf),
-    /// One that was damaged or empty was made anew, and nobody has taken note of that yet.
+    /// One that was damaged, empty or deleted was made anew, and nobody has taken note of that yet.
     MadeAnew,
 }
 

@@ -41,7 +41,17 @@ fn a_backup_fills_a_catalog_that_was_deleted() {
     let before = shop.site.rows();
     lose_catalog(&shop);
     let id = shop.site.backup();
-    let rows = shop.site.rows();
+    // What the old one remembered is not known: that is told until somebody has taken note.
+    let told = shop.site.told("catalog_unknown");
+    assert_eq!(told.len(), 1, "{told:?}");
+    let _ = shop.site.json(3, &["status", "--check"]);
+    let listed = shop.site.json(3, &["list"]);
+    assert_eq!(listed["forgotten"], true, "{listed}");
+    let _ = shop.site.backup();
+    assert_eq!(shop.site.told("catalog_unknown").len(), 1);
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    assert!(shop.site.told("catalog_unknown").is_empty());
+    let rows = shop.site.rows()[1..].to_vec();
     assert_eq!(rows[0]["backup"], id.as_str());
     assert_eq!(rows[1..], before);
     assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);

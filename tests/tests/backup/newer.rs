@@ -82,7 +82,7 @@ fn a_host_that_joins_learns_what_it_does_not_understand() {
     let id = newer(&shop, &own);
     fs::remove_file(shop.site.path("state/catalog.db")).unwrap();
     let next = shop.site.backup();
-    let listed = shop.site.json(0, &["list"]);
+    let listed = shop.site.json(3, &["list"]);
     assert_eq!(listed["newer"][0]["backup"], id.as_str(), "{listed}");
     assert_eq!(listed["backups"][0]["backup"], next.as_str(), "{listed}");
 }

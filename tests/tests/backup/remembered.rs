@@ -202,7 +202,7 @@ fn a_catalog_that_knows_of_a_failure_alone_hides_no_backup() {
     let _ = shop.site.drctl(&["backup", "shop"]).ended(8);
     assert!(findings(&shop).contains("the last backup failed: "), "{}", findings(&shop));
     fs::rename(&aside, &repository).unwrap();
-    assert_eq!(shop.site.rows()[0]["backup"], id.as_str());
+    assert_eq!(shop.site.json(3, &["list"])["backups"][0]["backup"], id.as_str());
     assert!(findings(&shop).contains("the last backup failed: "), "{}", findings(&shop));
 }
 

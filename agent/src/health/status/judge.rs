@@ -138,7 +138,7 @@ impl SourceStatus {
                 path.display()
             ),
             Forgotten::MadeAnew => format!(
-                "the catalog was damaged or empty and was made anew: {what} of before cannot be \
+                "the catalog was damaged, empty or deleted, and was made anew: {what} of before cannot be \
                  told; look with `drctl verify`, then run `drctl catalog rebuild`, which \
                  acknowledges it"
             ),
