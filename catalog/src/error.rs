@@ -356,6 +356,7 @@ impl Classified for CatalogError {
     fn class(&self) -> Class {
         match self {
             CatalogError::Busy { .. } => Class::Busy,
+            CatalogError::Denied { .. } => Class::Configuration,
             _ => Class::Failure,
         }
     }

@@ -444,7 +444,7 @@ fn a_catalog_that_may_not_be_read_is_not_called_missing() {
             let mut command = as_nobody(program.path());
             command.arg("--json").args(arguments).env("DRCTL_CONFIG", site.config());
             let ran = Ran::of(&command.output().expect("start drctl"));
-            let said = ran.failed(1, "catalog_denied");
+            let said = ran.failed(7, "catalog_denied");
             assert!(said.contains("Permission denied"), "{arguments:?}: {said}");
         }
     }
