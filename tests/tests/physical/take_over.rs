@@ -105,6 +105,15 @@ fn what_is_not_fit_takes_nobodys_place() {
     let said = take_over(&shop, &path, &[]).json().to_string();
     assert!(said.contains("base/planted") && said.contains("drctl.error"), "{said}");
     fs::remove_file(&planted).unwrap();
+    // What its own program refuses is told in our words first.
+    let settings = path.join("data/postgresql.conf");
+    let own = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, format!("{own}work_mem = 'much'\n")).unwrap();
+    let said = take_over(&shop, &path, &[]).failed(10, "config");
+    assert!(said.contains("\nno server starts with the configuration"), "{said}");
+    assert!(said.find("then run this again") < said.find("\"work_mem\""), "{said}");
+    assert!(said.contains("\"work_mem\"") && said.lines().count() == 3, "{said}");
+    fs::write(&settings, own).unwrap();
     let yes = |place: &Path| {
         let planned = take_over(&shop, place, &["--streamed"]).ended(0).json();
         let digest = planned["digest"].as_str().unwrap().to_owned();

@@ -164,8 +164,9 @@ fn ask(
     match output.status.success() {
         true => Ok(text(&output.stdout)),
         false => Err(EngineError::Config(format!(
-            "the server does not start with this configuration: {}",
-            text(&output.stderr)
+            "no server starts with the configuration of the restored cluster, which was left as it is: \
+             correct it, then run this again. What PostgreSQL refuses: {}",
+            text(&output.stderr).lines().map(str::trim).collect::<Vec<_>>().join("; ")
         ))),
     }
 }
