@@ -7,6 +7,7 @@ use drctl_model::BackupId;
 use drctl_policies::recovery::RecoveryPlan;
 
 use super::args::RestoreArgs;
+use crate::host::Failure;
 use crate::host::shell::word;
 use crate::repository::faults::is_newer;
 use crate::restore::recovery::{Around, WayOn};
@@ -132,10 +133,10 @@ pub(super) fn failed(
     (directory, way): (&Path, &WayOn),
     chain: bool,
 ) -> anyhow::Error {
-    let newer = is_newer(&error);
+    let (newer, failed) = (is_newer(&error), Failure::of(&error).messages.join(": "));
     let (best, command) = alternative(args, plan, (directory, way), (chain, newer));
     let lines = [
-        format!("the recovery to {} failed: {error:#}", plan.target),
+        format!("the recovery to {} failed: {failed}", plan.target),
         format!(
             "safe: the backups and the WAL in the bucket; do not use {} yet, see drctl.log and \
              recovery.log in it",

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use drctl_catalog::CatalogError;
-use drctl_engines::EngineError;
+use drctl_engines::{EngineError, Stderr};
 use drctl_model::{BackupId, Class, Classified, Lsn, RepositoryId, SourceId, Timeline, shown};
 use drctl_policies::Diagnostic;
 use drctl_store::{FormatError, KeyError, SealError, StoreError, said_by_client};
@@ -320,7 +320,10 @@ impl Failure {
             // What a store's client says is told as a whole, in plain words.
             let said = said_by_client(cause);
             let is_whole = said.is_some();
-            let message = said.unwrap_or_else(|| cause.to_string());
+            let message = match cause.downcast_ref::<Stderr>() {
+                Some(Stderr(text)) => indented(text.split('\n')),
+                None => in_lines(&said.unwrap_or_else(|| cause.to_string())),
+            };
             if messages.last().is_none_or(|last| !last.contains(&message)) {
                 messages.push(message);
             }
@@ -338,8 +341,22 @@ impl Failure {
             hint = problem.hint().or(hint);
         }
         let (code, exit) = found.unwrap_or(("failed", Exit::Failure));
+        let hint = hint.map(|hint| in_lines(&hint));
         Failure { code, exit, messages, hint }
     }
+}
+
+/// Where a line of our own begins anew.
+const BREAK: &str = "\n  ";
+
+/// A text of ours: its lines stay, and the line ends in names that it holds are shown, so that no name
+/// looks like words of ours.
+fn in_lines(text: &str) -> String {
+    indented(text.split(BREAK))
+}
+
+fn indented<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    lines.map(|line| shown(line, usize::MAX)).collect::<Vec<_>>().join(BREAK)
 }
 
 /// Takes an error for one of a kind, where it is that.
@@ -370,6 +387,19 @@ mod tests {
     use drctl_engines::pg::{DumpError, ServerError};
 
     use super::*;
+
+    #[test]
+    fn a_name_never_breaks_a_message_and_lines_of_ours_stay() {
+        let stderr = Stderr("pg_dump: error\nit failed".to_owned());
+        let error = anyhow::Error::new(stderr).context("dump the database `a\nhint: b\u{202e}`");
+        assert_eq!(
+            Failure::of(&error).messages,
+            ["dump the database `a\\nhint: b\\u{202e}`", "pg_dump: error\n  it failed"]
+        );
+        let lacks = "this host lacks what the cluster needs:\n  a locale\n  a\nb";
+        let error = anyhow::Error::from(AgentError::Target(lacks.to_owned()));
+        assert_eq!(Failure::of(&error).messages, [lacks.replace("a\nb", "a\\nb")]);
+    }
 
     #[test]
     fn every_class_of_errors_has_its_exit() {

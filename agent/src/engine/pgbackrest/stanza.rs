@@ -95,8 +95,9 @@ pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Re
             let text = conf::render(name, &settings.stanza, &conf::shown(&lines));
             return Err(AgentError::Target(format!(
                 "{} does not say where the stanza's data are, and drctl changes no file that it did \
-                 not write: add this to it\n{text}",
-                path.display()
+                 not write: add this to it\n  {}",
+                path.display(),
+                text.trim_end().replace('\n', "\n  ")
             ))
             .into());
         }
