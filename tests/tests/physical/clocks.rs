@@ -1,5 +1,6 @@
 //! Hosts whose clocks are wrong, and clusters that took another one's place.
 
+use std::fs;
 use std::path::Path;
 
 use drctl_tests::cluster::{Cluster as _, list, ticks};
@@ -262,4 +263,45 @@ fn commits_behind_a_clock_that_was_set_back_within_a_segment_are_named() {
         assert_eq!(ticks(&path), list(1..until), "{arguments:?}: {done}");
         assert!(done["stopped"].as_str().is_some_and(|said| said.starts_with("recovery stopping")));
     }
+}
+
+#[test]
+fn a_cluster_of_the_year_2038_has_one_identifier_however_it_is_told() {
+    let mut shop = Archiving::start(true);
+    let (port, data) = (shop.server.port(), shop.server.data_dir().to_owned());
+    shop.server.stop();
+    // Its highest bits are the seconds when it was made.
+    let control = data.join("global/pg_control");
+    let mut bytes = fs::read(&control).unwrap();
+    bytes[..8].copy_from_slice(&((1u64 << 63) + 4711).to_ne_bytes());
+    fs::write(&control, bytes).unwrap();
+    let mut reset = shop.as_owner(shop.server.bin_dir().join("pg_resetwal"));
+    let reset = reset.arg("-f").arg("-D").arg(&data).output().unwrap();
+    let _ = Ran::of(&reset).ended(0);
+    shop.server.start_again();
+    assert_eq!(shop.server.port(), port);
+    let signed = shop.sql("select system_identifier from pg_control_system()");
+    assert!(signed.starts_with('-'), "{signed}");
+    shop.tick(1..11);
+    let _ = shop.back_up();
+    shop.tick(11..21);
+    shop.archived();
+    let id = ((1u64 << 63) + 4711).to_string();
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["system_id"], id.as_str(), "{view}");
+    let doctor = shop.drctl(&["doctor", "shop"]).json();
+    let stored = |doctor: &Value| {
+        let mut findings = doctor["findings"].as_array().unwrap().iter();
+        let found = findings.find(|one| one["check"] == "source.shop.stored");
+        found.expect("it was compared")["level"].clone()
+    };
+    assert_eq!(stored(&doctor), "good", "{doctor}");
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..21));
+    // What the server was told is stored is looked for under the same number.
+    fs::remove_file(shop.pieces().pop().unwrap()).unwrap();
+    let doctor = shop.drctl(&["doctor", "shop"]).json();
+    assert_ne!(stored(&doctor), "good", "{doctor}");
 }

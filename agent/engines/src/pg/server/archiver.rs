@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
 use super::PgServer;
+use super::place::system_id_of;
 use super::session::Session;
 use crate::common::EngineError;
 
@@ -130,7 +131,7 @@ pub async fn archived(server: &PgServer, application: &str) -> Result<Archived, 
     let row = session.client.query_one(ARCHIVED, &[]).await.map_err(failed)?;
     let number = |at: usize| text(&row, at).and_then(|text| text.parse::<u64>().ok());
     Ok(Archived {
-        system_id: number(0).unwrap_or_default(),
+        system_id: text(&row, 0).and_then(|id| system_id_of(&id)).unwrap_or_default(),
         segment_size: number(1).and_then(WalSegmentSize::new).unwrap_or_default(),
         last: newest(&session, text(&row, 2)).await?,
     })
@@ -219,7 +220,7 @@ pub async fn acknowledged(
     let number = |at: usize| text(&row, at).and_then(|text| text.parse::<u64>().ok());
     let timeline = number(2).and_then(|id| u32::try_from(id).ok()).and_then(Timeline::new);
     Ok(Acknowledged {
-        system_id: number(0).unwrap_or_default(),
+        system_id: text(&row, 0).and_then(|id| system_id_of(&id)).unwrap_or_default(),
         segment_size: number(1).and_then(WalSegmentSize::new).unwrap_or_default(),
         timeline: timeline.unwrap_or(Timeline::FIRST),
         pushed: newest(&session, text(&row, 3)).await?,

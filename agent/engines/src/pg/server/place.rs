@@ -35,14 +35,19 @@ const CLUSTER: &str = "
            pg_catalog.current_setting('server_version'), pg_catalog.current_setting('port')
     FROM pg_catalog.pg_control_system()";
 
+/// A system identifier as a server tells it: a number without a sign, which a column of SQL can only
+/// have with one. From the year 2038 on the sign is set.
+pub(crate) fn system_id_of(text: &str) -> Option<u64> {
+    text.parse().ok().or_else(|| text.parse::<i64>().ok().map(i64::cast_unsigned))
+}
+
 /// The system identifier of the cluster that a session is in, or why that is not known. Every role may
 /// ask, unless the right was taken from all.
 pub(crate) async fn known_cluster(session: &Session) -> Result<u64, String> {
     let asked = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
     let why = match session.client.query_one(asked, &[]).await {
-        // The server's number has no sign, and the column has one.
-        Ok(row) => match row.try_get::<_, String>(0).map(|text| text.parse::<i64>()) {
-            Ok(Ok(id)) => return Ok(id.cast_unsigned()),
+        Ok(row) => match row.try_get::<_, String>(0).map(|text| system_id_of(&text)) {
+            Ok(Some(id)) => return Ok(id),
             _ => "the server's answer is no number".to_owned(),
         },
         Err(error) => ServerSaid::from(error).to_string(),
@@ -67,10 +72,8 @@ pub async fn cluster_place(
     let failed = EngineError::query("ask what cluster it is");
     let row = session.client.query_one(CLUSTER, &[]).await.map_err(failed)?;
     let text = |at: usize| row.try_get::<_, String>(at).unwrap_or_default();
-    let number = |at: usize| {
-        let said = |why: &'static str| EngineError::Config(format!("the server's answer: {why}"));
-        text(at).parse::<u64>().map_err(|_| said("a number is none"))
-    };
+    let odd = || EngineError::Config("the server's answer: a number is none".to_owned());
+    let number = |at: usize| text(at).parse::<u64>().map_err(|_| odd());
     let setting = async |name: &str| {
         let asked = format!("SELECT pg_catalog.current_setting('{name}')");
         let row = session.client.query_one(&asked, &[]).await.ok()?;
@@ -83,7 +86,7 @@ pub async fn cluster_place(
     let segment_size = segment_size
         .ok_or_else(|| EngineError::Config("its segments have an impossible size".to_owned()))?;
     Ok(ClusterPlace {
-        system_id: number(0)?,
+        system_id: system_id_of(&text(0)).ok_or_else(odd)?,
         segment_size,
         version: version.split(' ').next().unwrap_or_default().to_owned(),
         port: u16::try_from(number(3)?).unwrap_or_default(),
@@ -91,4 +94,18 @@ pub async fn cluster_place(
         data_directory: setting("data_directory").await.map(PathBuf::from),
         socket_directory: first.filter(|path| path.starts_with('/')).map(PathBuf::from),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_identifier_is_the_same_however_a_server_tells_it() {
+        let id = (1u64 << 63) + 5;
+        assert_eq!(system_id_of(&id.to_string()), Some(id));
+        assert_eq!(system_id_of(&id.cast_signed().to_string()), Some(id));
+        assert_eq!(system_id_of("7712989860233339943"), Some(7_712_989_860_233_339_943));
+        assert_eq!(system_id_of("x"), None);
+    }
 }
