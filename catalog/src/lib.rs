@@ -29,6 +29,7 @@ mod rows;
 mod schema;
 mod thread;
 mod verified;
+mod waits;
 
 #[cfg(test)]
 mod testing;
@@ -80,6 +81,8 @@ pub(crate) fn no_hook(_: &'static str) {}
 #[derive(Clone)]
 pub struct Catalog {
     worker: Arc<Worker<Home>>,
+    /// How long each call waits for others.
+    patience: Duration,
     hook: Hook,
     trust: String,
 }
@@ -109,8 +112,9 @@ impl Catalog {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_within(path: &Path, patience: Duration) -> Result<Self, CatalogError> {
-        let worker = Worker::start(path, move |path| open::read_write(path, patience)).await?;
-        Ok(Catalog { worker: Arc::new(worker), hook: no_hook, trust: String::new() })
+        let within = waits::patience(path, patience);
+        let started = Worker::start(path, move |path| open::read_write(path, within)).await;
+        Ok(Catalog::by(waits::noted(path, within, started)?, patience))
     }
 
     /// Opens an existing catalog for reading, also while another process writes to it. Where its place
@@ -133,7 +137,7 @@ impl Catalog {
         patience: Duration,
     ) -> Result<Self, CatalogError> {
         let worker = Worker::start(path, move |path| open::read_only(path, patience)).await?;
-        Ok(Catalog { worker: Arc::new(worker), hook: no_hook, trust: String::new() })
+        Ok(Catalog::by(worker, open::PATIENCE))
     }
 
     /// Reads an existing catalog into memory: what is written to it is lost when it is closed.
@@ -142,7 +146,12 @@ impl Catalog {
     /// As [`open_read_only`](Self::open_read_only).
     pub async fn open_in_memory(path: &Path) -> Result<Self, CatalogError> {
         let worker = Worker::start(path, open::in_memory).await?;
-        Ok(Catalog { worker: Arc::new(worker), hook: no_hook, trust: String::new() })
+        Ok(Catalog::by(worker, open::PATIENCE))
+    }
+
+    fn by(worker: Worker<Home>, patience: Duration) -> Self {
+        let worker = Arc::new(worker);
+        Catalog { worker, patience, hook: no_hook, trust: String::new() }
     }
 
     /// Whether it was read into memory: what is written to it is lost when it is closed.
@@ -205,6 +214,11 @@ impl Catalog {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, CatalogError> {
-        self.worker.call(move |home| work(&mut home.connection)).await
+        let within = waits::patience(self.path(), self.patience);
+        let done = self.worker.call(move |home| {
+            home.connection.busy_timeout(within)?;
+            work(&mut home.connection)
+        });
+        waits::noted(self.path(), within, done.await)
     }
 }

@@ -91,6 +91,23 @@ async fn a_rebuild_keeps_what_names_a_job() {
     assert_eq!(catalog.unfinished_jobs().await.unwrap(), []);
 }
 
+#[tokio::test]
+async fn a_catalog_that_was_waited_for_in_vain_is_not_waited_for_again() {
+    let (_directory, path) = place();
+    let (_other, elsewhere) = place();
+    let catalog = Catalog::open(&path).await.unwrap();
+    let usual = crate::open::PATIENCE;
+    let patience = |path| crate::waits::patience(path, usual);
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let hasty = catalog.note_jobs(&[note(JobKind::Verify, 7)]).await.unwrap_err();
+    assert_eq!(hasty.code(), "catalog_busy");
+    assert!(patience(&path) < usual / 2, "{:?}", patience(&path));
+    assert_eq!(patience(&elsewhere), usual);
+    other.execute_batch("ROLLBACK").unwrap();
+    catalog.note_jobs(&[note(JobKind::Verify, 7)]).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_must_not_be_held_up_waits_no_longer_than_it_says() {
     let (_directory, path) = place();
