@@ -7,6 +7,7 @@ use drctl_model::{Lsn, Timeline};
 
 use super::Layout;
 use super::conf;
+use super::guard::{self, INSTANCE};
 use crate::common::EngineError;
 
 /// Where a recovery is to stop.
@@ -154,13 +155,13 @@ pub fn prepare(layout: &Layout, recovery: &Recovery) -> Result<Vec<String>, Engi
         written.map_err(failed(&format!("write {name}")))
     };
     let mut notes = Vec::new();
-    for (name, text) in [("postgresql.conf", CONFIGURATION), ("pg_hba.conf", ACCESS)] {
+    for (name, text) in [(guard::CONFIGURATION, CONFIGURATION), ("pg_hba.conf", ACCESS)] {
         if !data.has(Path::new(name)).map_err(failed("look"))? {
             write(name, text.as_bytes())?;
             notes.push(format!("{name} was not in the data directory: a minimal one was written"));
         }
     }
-    let auto = "postgresql.auto.conf";
+    let auto = INSTANCE;
     let mut old = Vec::new();
     match data.read(Path::new(auto)).and_then(|mut file| file.read_to_end(&mut old)) {
         Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{getegid, geteuid};
 use tempfile::TempDir;
 
+use super::guard::CONFIGURATION;
 use super::orphan::server_of;
 use crate::common::process::told;
 use crate::common::{Below, EngineError, temporary, temporary_for_sockets};
@@ -45,7 +46,7 @@ impl Private {
             // In a box there is nobody else.
             ("passwd", format!("{account}:x:{uid}:{gid}::/:/bin/false\n").as_str()),
             ("group", format!("{account}:x:{gid}:\n").as_str()),
-            ("postgresql.conf", configuration),
+            (CONFIGURATION, configuration),
         ] {
             let mut options = OpenOptions::new();
             let file = options.write(true).create_new(true).mode(0o600).open(private.file(name));

@@ -12,7 +12,7 @@ use tokio::process::Child;
 use super::Layout;
 use super::ask::Answers;
 use super::forced::{forced, session_options, sizes};
-use super::guard::{guard, unguard};
+use super::guard::{CONFIGURATION, INSTANCE, guard, unguard};
 use super::memory::{Smaller, available, smaller};
 use super::names::superusers;
 use super::orphan::{SOCKETS, note_own, out_of_the_box, server_of, sockets};
@@ -91,7 +91,7 @@ impl Recovering {
         let data = layout.data();
         let read = |name: &str| read_plain(&data.join(name)).unwrap_or_default();
         let major = major_of(&read("PG_VERSION")).unwrap_or_default();
-        let own = ["postgresql.conf", "postgresql.auto.conf"].map(read);
+        let own = [CONFIGURATION, INSTANCE].map(read);
         // At the target the own role may not be there: others that may ask are let in too.
         let others = superusers(&data);
         let roles: Vec<&str> =
@@ -110,7 +110,7 @@ impl Recovering {
             (SOCKETS, sockets(at)),
             // The source's own configuration is not read: it may name the source's own places, what
             // an intruder there wants to be run, and what this host cannot take.
-            ("config_file", shown(&private.file("postgresql.conf"))),
+            ("config_file", shown(&private.file(CONFIGURATION))),
             ("data_directory", shown(&data)),
             ("external_pid_file", shown(&private.file("server.pid"))),
             ("hba_file", shown(&private.file("pg_hba.conf"))),

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::Layout;
 use super::conf;
 use super::forced::is_a_librarys;
+use super::guard::{CONFIGURATION, INSTANCE};
 use super::libraries::libraries;
 use super::memory::{beyond, huge_pages};
 use super::own_settings::{OwnSetting, OwnSettings};
@@ -149,8 +150,8 @@ impl Program {
     /// Why it does not take lines of a configuration; nothing where it does.
     fn objects(&self, lines: &str) -> Result<Vec<String>, EngineError> {
         let at = self.folder.path();
-        let written = fs::write(at.join("postgresql.conf"), lines);
-        let written = written.and_then(|()| fs::write(at.join("postgresql.auto.conf"), ""));
+        let written = fs::write(at.join(CONFIGURATION), lines);
+        let written = written.and_then(|()| fs::write(at.join(INSTANCE), ""));
         written.map_err(EngineError::io("write a configuration"))?;
         let mut tool = Command::new(&self.postgres);
         // In this order root may ask, too.

@@ -17,12 +17,12 @@ pub use control::{Control, control};
 pub use running::{Running, running};
 
 use super::Layout;
+use super::guard::{CONFIGURATION, INSTANCE};
 use super::surroundings::read_plain;
 use crate::common::process::told;
 use crate::common::{Below, EngineError};
 
 /// The settings of an instance, as `ALTER SYSTEM` keeps them.
-const AUTO: &str = "postgresql.auto.conf";
 
 /// What is asked for.
 pub struct TakeOver<'a> {
@@ -80,10 +80,10 @@ pub fn changes(take_over: &TakeOver<'_>) -> Result<Changes, EngineError> {
         }
         Ok::<_, EngineError>(())
     };
-    add(data.join(AUTO), &|old| configuration::auto(old, take_over.archive_command))?;
+    add(data.join(INSTANCE), &|old| configuration::auto(old, take_over.archive_command))?;
     match take_over.configuration {
         Some(file) => add(file.to_owned(), &|old| configuration::elsewhere(old, &data))?,
-        None => add(data.join("postgresql.conf"), &|old| configuration::own(old, &data))?,
+        None => add(data.join(CONFIGURATION), &|old| configuration::own(old, &data))?,
     }
     let ready = match take_over.archive_command {
         Some(_) => unarchived(&data, take_over.control)?,

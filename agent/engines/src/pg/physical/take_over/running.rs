@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use drctl_model::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{AUTO, Changes, ask};
+use super::{Changes, ask};
 use crate::common::{EngineError, temporary};
 use crate::pg::physical::conf;
+use crate::pg::physical::guard::{CONFIGURATION, INSTANCE};
 
 /// Settings that name code, and what they are where nobody set them.
 const CODE: [(&str, &str); 11] = [
@@ -69,7 +70,7 @@ pub fn running(
     }
     let mut files = Files { likeness: &likeness, seen: BTreeSet::new(), text: String::new() };
     files.configuration(&likeness.config, 0);
-    files.configuration(&likeness.data.join(AUTO), 0);
+    files.configuration(&likeness.data.join(INSTANCE), 0);
     for name in FILES {
         let file = PathBuf::from(likeness.value(bin_dir, name)?);
         for line in files.access(&file, 0) {
@@ -107,7 +108,7 @@ impl Likeness {
                 places.push((etc.clone(), at.to_owned()));
                 etc.join(name)
             }
-            None => own.join("postgresql.conf"),
+            None => own.join(CONFIGURATION),
         };
         for (likeness, of) in &places {
             fs::create_dir(likeness)?;
