@@ -73,10 +73,29 @@ pub(super) fn is_dropped(line: &str) -> bool {
         || DROPPED.contains(&name.as_str())
 }
 
+/// What stands above the lines that are ours.
+const HEAD: &str =
+    "# Written by drctl for this restored cluster; the last line of a name counts.\n";
+
+/// Lines of ours that set what a cluster of its own may set too.
+const OURS: [(&str, &str); 4] = [
+    ("archive_mode", "off"),
+    ("hot_standby", "off"),
+    ("hot_standby", "on"),
+    ("max_logical_replication_workers", "0"),
+];
+
+/// Whether a line is one that was written here when the recovery was begun, and is written again.
+fn is_ours(line: &str) -> bool {
+    HEAD.trim_end() == line
+        || OURS.iter().any(|(name, value)| conf::line(name, value) == format!("{line}\n"))
+}
+
 /// The lines of `postgresql.auto.conf` that stay, as they are: they need not be UTF-8.
 fn kept(old: &[u8]) -> Vec<u8> {
     let lines = old.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let stays = lines.filter(|line| !is_dropped(&String::from_utf8_lossy(line)));
+    let goes = |line: &str| is_dropped(line) || is_ours(line);
+    let stays = lines.filter(|line| !goes(&String::from_utf8_lossy(line)));
     stays.flat_map(|line| [line, b"\n"].concat()).collect()
 }
 
@@ -125,9 +144,7 @@ fn settings(recovery: &Recovery) -> String {
         lines.push(("hot_standby", "on".to_owned()));
     }
     let lines: String = lines.iter().map(|(name, value)| conf::line(name, value)).collect();
-    format!(
-        "# Written by drctl for this restored cluster; the last line of a name counts.\n{lines}"
-    )
+    format!("{HEAD}{lines}")
 }
 
 /// What is written where the cluster's configuration lies outside its data directory, as on
@@ -223,6 +240,20 @@ mod tests {
         let named = Recovery { stop: StopAt::Name("deploy\\v2 'a'".to_owned()), ..recovery };
         let text = settings(&named);
         assert!(text.contains("recovery_target_name = 'deploy\\\\v2 ''a'''\n"), "{text}");
+    }
+
+    #[test]
+    fn what_was_written_before_is_written_once() {
+        let recovery =
+            |stop| Recovery { restore_command: "x".to_owned(), timeline: Timeline::FIRST, stop };
+        let old = b"work_mem = 1\narchive_mode = 'on'\n";
+        let text = |old: &[u8], stop| [kept(old), settings(&recovery(stop)).into_bytes()].concat();
+        let first = text(old, StopAt::EndOfLog);
+        for stop in [StopAt::Standby, StopAt::EndOfLog] {
+            let again = text(&first, stop.clone());
+            assert_eq!(again, text(old, stop), "{}", String::from_utf8_lossy(&again));
+        }
+        assert!(first.starts_with(old), "the cluster's own lines stay");
     }
 
     #[test]
