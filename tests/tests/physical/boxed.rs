@@ -2,7 +2,7 @@
 //! it reaches.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -71,6 +71,33 @@ fn a_process_that_serves_restored_data_reaches_no_key_no_network_and_no_source()
     fs::write(&secret, "of-the-bucket").unwrap();
     give_away(&secret);
     hostile::nothing_is_run_or_reached(&shop, &[secret]);
+}
+
+#[test]
+fn a_server_whose_program_the_box_does_not_show_is_refused_with_words() {
+    let (shop, last) = several();
+    let (apart, bin) = (own_place().0, own_place().0);
+    for entry in fs::read_dir(shop.server.bin_dir()).unwrap() {
+        let entry = entry.unwrap();
+        symlink(entry.path(), bin.path().join(entry.file_name())).unwrap();
+    }
+    // A link to where nobody looks for programs.
+    let (program, real) = (bin.path().join("postgres"), apart.path().join("postgres"));
+    fs::copy(&program, &real).unwrap();
+    fs::remove_file(&program).unwrap();
+    symlink(&real, &program).unwrap();
+    give_away(apart.path());
+    shop.site.bin_dir(bin.path());
+    let (ran, _folder, path) = shop.recover(&["--to-time", &last]);
+    let said = ran.failed(10, "config");
+    assert!(said.contains("does not run in the box") && said.contains("bin_dir"), "{said}");
+    shop.site.bin_dir(shop.server.bin_dir());
+    let to = path.display().to_string();
+    let resume = ["restore", "shop", "--to-time", &last, "--to-directory", &to, "--resume"];
+    let _ = shop.drctl(&[&resume[..], &["--promote"]].concat()).ended(0);
+    assert_eq!(ticks(&path), list(1..41));
+    let auto = fs::read_to_string(path.join("data/postgresql.auto.conf")).unwrap();
+    assert_eq!(auto.matches("archive_mode").count(), 1, "{auto}");
 }
 
 #[test]

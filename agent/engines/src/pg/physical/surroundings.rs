@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use drctl_model::shown;
 use tokio::process::{Child, Command};
 
 use super::Layout;
@@ -13,7 +14,7 @@ use super::places::lead;
 use super::private::Private;
 use crate::common::boxed::{self, Boxes, Wanted, as_in_box};
 use crate::common::process::told;
-use crate::common::{Below, EngineError, runs};
+use crate::common::{Below, EngineError, runs, temporary};
 
 /// Where drctl itself is in a box.
 const CLIENT: &str = "/run/drctl";
@@ -67,6 +68,10 @@ impl Surroundings<'_> {
             Some(boxes) => {
                 let wanted = self.wanted(layout, bin_dir, private)?;
                 self.lead(layout)?;
+                // What bubblewrap makes in a root it does not make there again.
+                let root = tempfile::tempdir_in(temporary()?);
+                let root = root.map_err(EngineError::io("make a box to try the server in"))?;
+                may_be_run(boxes.command((root.path(), &wanted, true), &postgres)?, bin_dir)?;
                 boxes.command((&layout.box_root(), &wanted, !self.outlives), &postgres)?
             }
             None => Command::new(postgres),
@@ -113,6 +118,26 @@ impl Surroundings<'_> {
                 .collect(),
         })
     }
+}
+
+/// Refuses a server's program that cannot be run in its box: it, or a library that it loads, is a link to
+/// what is not shown there.
+fn may_be_run(mut command: Command, bin_dir: &Path) -> Result<(), EngineError> {
+    let command = command.as_std_mut();
+    command.arg("--version").env_clear().env("LC_ALL", "C");
+    let output = told(command).map_err(EngineError::io("try the server's program in its box"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let says = String::from_utf8_lossy(&output.stderr);
+    Err(EngineError::Config(format!(
+        "the server's program in {} does not run in the box of a recovery, so no server was started: \
+         only the directories of the system are shown there, that one, and lib, lib64 and share beside \
+         it, and no place that a link leads to. Name the directory in bin_dir where the program itself \
+         is, beside its libraries, then go on with --resume. It says: {}",
+        bin_dir.display(),
+        shown(says.trim(), 300)
+    )))
 }
 
 /// Where a server's programs and all that they load are, beside the system's own places.
