@@ -1,6 +1,7 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use drctl_engines::backrest::Info;
 use drctl_model::{BackupId, Closeness, Digest, External, JobKind, SourceId};
 use drctl_policies::recovery::Want;
 use drctl_store::{Alarm, Identities, SealError, open_facts};
@@ -132,7 +133,7 @@ async fn look(screen: Screen, setup: &Setup, args: &VerifyArgs, stop: &Stop) -> 
     let looking = async {
         let repository = setup.repository().await?;
         let notebook = Notebook::open(setup, &repository).await;
-        let (gone, mut rows) = (expired(setup, &repository).await, Vec::<Row>::new());
+        let ((gone, said), mut rows) = (expired(setup, &repository).await, Vec::<Row>::new());
         let mut chains = Chains::new(&repository);
         let (mut beside, mut records) = (left_out(&repository, args).await?, Vec::new());
         let mut all = wanted(&repository, args.what.as_deref(), &beside).await?;
@@ -172,7 +173,7 @@ async fn look(screen: Screen, setup: &Setup, args: &VerifyArgs, stop: &Stop) -> 
         drop(all);
         let noted = (&notebook, &records[..]);
         let of = (&repository, &beside);
-        let logs = look_at_logs(setup, args, of, noted, identities.as_ref()).await?;
+        let logs = look_at_logs(setup, (args, said), of, noted, identities.as_ref()).await?;
         beside.look(setup, &repository, args.what.as_deref()).await?;
         let seen = rows.iter().map(|row| &row.source).chain(logs.iter().map(|(source, _)| source));
         notebook.conclude(seen.collect::<BTreeSet<_>>()).await;
@@ -208,7 +209,7 @@ fn exit(FoundOut { rows, logs, alarms, beside }: &FoundOut) -> Exit {
 /// Looks at the archives of the sources' logs, and at the backups that are kept there too.
 async fn look_at_logs(
     setup: &Setup,
-    args: &VerifyArgs,
+    (args, mut said): (&VerifyArgs, BTreeMap<SourceId, Info>),
     (repository, beside): (&Repository, &Beside),
     (notebook, records): (&Notebook, &[Record]),
     identities: Option<&Identities>,
@@ -223,7 +224,7 @@ async fn look_at_logs(
         let external: Vec<&External> = recorded().map(|record| &record.external).collect();
         let log_store = LogStore::reader(repository, &source);
         let own = Pieces { log_store, cache: None, identities };
-        let archives = LogArchives::now(setup, own).await?;
+        let archives = LogArchives::now(setup, own, said.remove(&source)).await?;
         let look = Look { data: args.data, recorded: &external, limits: setup.limits() };
         for archive in archives.all() {
             let Some(mut found) = archive.verify(&look).await? else { continue };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use drctl_catalog::Subject;
-use drctl_engines::backrest::BackRest;
+use drctl_engines::backrest::{BackRest, Info};
 use drctl_model::{Closeness, External, LogEntry, Lsn, Timeline, TimelineHistory, WalSegmentSize};
 use drctl_policies::recovery::{Archive, Leg, RestorePoint, Want};
 use drctl_store::Identities;
@@ -164,12 +164,13 @@ impl<'a> LogArchives<'a> {
         Ok(LogArchives { stanza: stanza.transpose()?, own })
     }
 
-    /// The same of a source as it is now: another tool's archive is looked at, and the server asked.
+    /// The same of a source as it is now: another tool's archive is looked at, and the server asked. What
+    /// that tool `said` of its backups need not be asked again.
     ///
     /// # Errors
     /// The other tool's.
-    pub(crate) async fn now(setup: &'a Setup, own: Pieces<'a>) -> Result<Self> {
-        let seen = StanzaView::with_server(setup, own.log_store.source.as_str(), None).await?;
+    pub(crate) async fn now(setup: &'a Setup, own: Pieces<'a>, said: Option<Info>) -> Result<Self> {
+        let seen = StanzaView::with_server(setup, own.log_store.source.as_str(), said).await?;
         LogArchives::of(setup, seen.map(Arc::new).as_ref(), own)
     }
 

@@ -55,6 +55,10 @@ fn a_plan_reads_the_segments_that_decide_and_no_others() {
     let _ = shop.drctl(&["status"]).ended(0);
     assert_eq!(called(&shop, "info"), 1, "what it said serves all that is told");
     assert_eq!(fetched(&shop), 1);
+    fs::write(&log, "").unwrap();
+    let _ = shop.drctl(&["verify", "shop"]).ended(0);
+    assert_eq!(called(&shop, "info"), 1, "and all that is verified");
+    assert_eq!(fetched(&shop), 0);
     // What is shown has times from the beginning.
     let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
     assert!(fetched(&shop) > 1, "{view}");

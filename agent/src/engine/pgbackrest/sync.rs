@@ -233,12 +233,13 @@ pub(crate) async fn mark_seen(setup: &Setup, source: &SourceId, info: &Info) {
 pub(crate) async fn expired(
     setup: &Setup,
     repository: &Repository,
-) -> BTreeMap<(SourceId, BackupId), Timestamp> {
-    let _ = mark_now(setup).await;
-    match setup.log_cache(repository).await {
+) -> (BTreeMap<(SourceId, BackupId), Timestamp>, BTreeMap<SourceId, Info>) {
+    let said = mark_now(setup).await;
+    let expired = match setup.log_cache(repository).await {
         Some(catalog) => catalog.expired(None).await.unwrap_or_default(),
         None => BTreeMap::new(),
-    }
+    };
+    (expired, said)
 }
 
 /// Marks in a catalog that was made anew what pgBackRest has expired, of all sources; of those

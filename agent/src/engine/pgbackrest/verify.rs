@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::Subject;
-use drctl_engines::backrest::VerifiedPart;
+use drctl_engines::backrest::{Info, VerifiedPart};
 use drctl_model::Closeness;
 
 use super::StanzaView;
+use super::stanza_view::has;
 use crate::engine::log_archive::{ArchiveVerdict, Look};
 use crate::log::LogVerdict;
 
@@ -29,18 +30,29 @@ pub(super) async fn verify(
         problems: faults.collect(),
         ..LogVerdict::default()
     };
-    if !recorded.is_empty() && !recorded.iter().any(|record| stanza.has(record)) {
-        let text =
-            format!("pgBackRest has none of the {} backups that are recorded", recorded.len());
-        verdict.problems.push(("no_backup".to_owned(), text));
-    }
     let mut backups = BTreeMap::new();
     for backup in &stanza.info.backups {
         let lacks = stanza.backrest.lacks(&backup.label).await;
         let Some(text) = lacks.context("list pgBackRest's backups")? else { continue };
-        verdict.problems.push(("no_backup".to_owned(), text.clone()));
         backups.insert(backup.label.clone(), Some(text));
     }
+    let has_any = |info: &Info| recorded.iter().any(|record| has(info, record));
+    let mut has_none = !recorded.is_empty() && !has_any(&stanza.info);
+    if has_none || !backups.is_empty() {
+        // Some may have expired, or have been made, since pgBackRest was asked.
+        let now = stanza.backrest.info().await.context("ask pgBackRest for its backups")?;
+        has_none &= !has_any(&now);
+        let listed =
+            |label: &String| now.backups.iter().chain(&now.gone).any(|b| b.label == *label);
+        backups.retain(|label, _| listed(label));
+    }
+    if has_none {
+        let text =
+            format!("pgBackRest has none of the {} backups that are recorded", recorded.len());
+        verdict.problems.push(("no_backup".to_owned(), text));
+    }
+    let lacking = backups.values().flatten();
+    verdict.problems.extend(lacking.map(|text| ("no_backup".to_owned(), text.clone())));
     if data {
         let found = stanza.backrest.verify(None).await.context("have pgBackRest verify")?;
         let bad = |part: &&VerifiedPart| !part.is_good();
