@@ -51,10 +51,9 @@ pub(super) async fn of_committed(begun: &Begun<'_>, summary: &BackupSummary) -> 
 /// before it.
 fn note(known: &[BackupSummary], taken: &BackupSummary) -> Option<String> {
     let new = system_id(taken)?;
-    let others = known.iter().filter(|one| one.backup != taken.backup);
-    let others = others.filter_map(|one| Some((one, system_id(one)?)));
     // Whenever it says that it was taken: a clock may be wrong.
-    let (before, old) = others.max_by_key(|(one, _)| one.started)?;
+    let before = newest(known.iter().filter(|one| one.backup != taken.backup))?;
+    let old = system_id(before)?;
     (old != new).then(|| {
         format!(
             "this is another cluster ({new}) than that of {before} ({old}), the newest {what} before \
@@ -105,8 +104,7 @@ async fn looked_at(
 /// The same of what is known of a source, as long as backups of both are young. It stands until the
 /// last of the other is so much older than the newest.
 pub(crate) fn change(source: &SourceId, known: &[BackupSummary]) -> Option<Change> {
-    let newest = known.iter().filter(|one| system_id(one).is_some());
-    let newest = newest.max_by_key(|one| one.started)?;
+    let newest = newest(known.iter())?;
     let (before, old, new) = differing(known, newest)?;
     if newest.started.duration_since(before.started) > TOLD {
         return None;
@@ -156,9 +154,15 @@ fn differing<'a>(
     let new = system_id(taken)?;
     let before = known.iter().filter(|one| one.backup != taken.backup);
     let before = before.filter(|one| one.started <= taken.started);
-    let other = before.filter(|one| system_id(one).is_some_and(|id| id != new));
-    let other = other.max_by_key(|one| one.started)?;
+    let other = newest(before.filter(|one| system_id(one).is_some_and(|id| id != new)))?;
     Some((other, system_id(other)?, new))
+}
+
+/// The newest of those of which the cluster is known, where their clusters are what is asked for.
+pub(super) fn newest<'a>(
+    known: impl Iterator<Item = &'a BackupSummary>,
+) -> Option<&'a BackupSummary> {
+    known.filter(|one| system_id(one).is_some()).max_by_key(|one| one.started)
 }
 
 fn system_id(backup: &BackupSummary) -> Option<u64> {
