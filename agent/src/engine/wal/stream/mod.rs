@@ -147,8 +147,10 @@ async fn streams(
             }
             Ok(None) => tracing::warn!("the server has ended the stream; it will be asked again"),
             Err(error)
-                if was_removed(&error) && run.goes_on(&error, findings, source, &shipping.slot) =>
+                if was_removed(&error)
+                    && let Some(left) = run.left() =>
             {
+                run.go_on(left, (&error, &shipping.slot), findings, source);
                 continue;
             }
             Err(error) if let Some(range) = taken(&error) => {

@@ -10,24 +10,41 @@ use super::begin::{ResumeFrom, Unsure};
 use super::health::slot_named;
 use crate::repository::findings::Findings;
 
+/// What is left to ask a server for that has removed what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// The same, without the segment before it.
+    Forward,
+    /// What is behind, or what the slot keeps.
+    Later,
+}
+
 impl Run {
-    /// Goes on with what there is, and tells what is not; `false` where nothing else is left to ask for.
-    pub(super) fn goes_on(
+    /// What is left to ask for; nothing where nothing is. Changes nothing.
+    pub(super) fn left(&self) -> Option<Left> {
+        if self.unsure.is_some() {
+            return Some(Left::Forward);
+        }
+        let asked = self.cluster.is_some() && !matches!(self.resume, ResumeFrom::Slot(_));
+        asked.then_some(Left::Later)
+    }
+
+    /// Goes on with what there is, and tells what is not.
+    pub(super) fn go_on(
         &mut self,
-        error: &anyhow::Error,
+        left: Left,
+        (error, slot): (&anyhow::Error, &str),
         findings: &Findings,
         source: &SourceId,
-        slot: &str,
-    ) -> bool {
-        if let Some(unsure) = self.unsure.take() {
-            if unsure.doubtful.is_some() {
-                findings.tell(unproven(source, &unsure));
+    ) {
+        if left == Left::Forward {
+            if let Some(unsure) = self.unsure.take() {
+                if unsure.doubtful.is_some() {
+                    findings.tell(unproven(source, &unsure));
+                }
+                self.bare = Some(unsure);
             }
-            self.bare = Some(unsure);
-            return true;
-        }
-        if self.cluster.is_none() || matches!(self.resume, ResumeFrom::Slot(_)) {
-            return false;
+            return;
         }
         // Who made the slot told of what was missing then.
         if self.earlier && self.resume == ResumeFrom::Resume {
@@ -40,7 +57,6 @@ impl Run {
             ResumeFrom::Behind => ResumeFrom::Slot(self.kept),
             _ => ResumeFrom::Behind,
         };
-        true
     }
 }
 
