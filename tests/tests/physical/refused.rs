@@ -1,11 +1,14 @@
 //! Log that was refused for what another server wrote: whoever looks at the source is told.
 
-use drctl_tests::cluster::Cluster as _;
+use std::path::PathBuf;
+
+use drctl_tests::cluster::{Cluster as _, list, ticks};
 use drctl_tests::site::until;
 use serde_json::{Value, json};
 
 use crate::histories::set_back;
 use crate::log::Archiving;
+use crate::streaming::{Streaming, shipped};
 
 /// That it was refused is told by whatever looks at the source; gives what is told of it.
 #[track_caller]
@@ -73,4 +76,61 @@ fn log_that_was_refused_is_told_until_somebody_has_seen_it() {
     std::fs::rename(&catalog, catalog.with_extension("kept")).unwrap();
     std::fs::create_dir(&catalog).unwrap();
     push();
+}
+
+/// A cluster that was set back into a segment of which a stream has stored more in pieces, up to row 15:
+/// it goes on with other rows. Its segments wait, those before that one too.
+fn set_back_into_streamed() -> (Archiving, Vec<PathBuf>) {
+    let mut shop = Archiving::start(false);
+    let mut streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.tick(1..11);
+    shop.back_up();
+    shipped(&shop.server);
+    set_back(&mut shop, |shop| {
+        shop.tick(11..16);
+        shipped(&shop.server);
+        streaming.kill();
+    });
+    let pieces = shop.pieces();
+    let last = pieces.last().and_then(|path| path.file_stem()?.to_str()).unwrap();
+    assert!(!last.ends_with("00000"), "it is not full: {last}");
+    shop.tick(101..131);
+    (shop, pieces)
+}
+
+/// Its archiver is refused, and nothing was stored.
+fn is_not_pushed(shop: &Archiving, pieces: &[PathBuf]) {
+    let (program, config) = (shop.program().display(), shop.site.config());
+    let command = format!("{program} --config {} wal push shop %p", config.display());
+    shop.sql(&format!("alter system set archive_command = '{command}'; select pg_reload_conf()"));
+    until("its WAL to be refused", || shop.server.log().contains("two histories"));
+    assert_eq!(shop.pieces(), pieces);
+    let _ = is_told(shop, "pushed from");
+}
+
+#[test]
+fn a_cluster_that_was_set_back_does_not_push_over_what_was_streamed_of_a_segment() {
+    let (shop, pieces) = set_back_into_streamed();
+    for from in [131, 136, 141] {
+        shop.sql("select pg_switch_wal()");
+        shop.tick(from..from + 5);
+    }
+    is_not_pushed(&shop, &pieces);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..16));
+}
+
+#[test]
+fn a_cluster_that_was_set_back_and_promoted_does_not_push_over_what_was_streamed() {
+    let (mut shop, pieces) = set_back_into_streamed();
+    shop.sql("alter system set restore_command = 'false'");
+    shop.server.crash();
+    std::fs::write(shop.server.data_dir().join("recovery.signal"), "").unwrap();
+    shop.server.start_again();
+    let promoted = "select not pg_is_in_recovery()";
+    until("it to be promoted", || shop.sql(promoted) == "t");
+    shop.tick(131..136);
+    shop.sql("select pg_switch_wal()");
+    is_not_pushed(&shop, &pieces);
 }

@@ -35,6 +35,16 @@ pub(super) struct Check {
 }
 
 impl Check {
+    /// What the head of a piece that ends at `at` tells; older ones tell nothing.
+    pub(super) fn of(head: LogPiece, at: Lsn, size: WalSegmentSize) -> Option<Check> {
+        let Some(WalPart::Range { start, .. }) = head.place.wal().map(|place| place.part) else {
+            return None;
+        };
+        let begins = size.start_of(start) == start;
+        let digest = if begins { Some(head.plain_sha256) } else { head.holds.after };
+        digest.map(|digest| Check { at, digest, head: Box::new(head) })
+    }
+
     /// Whether that head's piece begins there.
     pub(super) fn begins_at(&self, at: Lsn) -> bool {
         let part = self.head.place.wal().map(|place| place.part);

@@ -45,14 +45,25 @@ const MOST_BYTES: u64 = 80 << 20;
 
 impl Push<'_> {
     /// Stores what waits behind this file, and tells how many that were.
-    pub(super) async fn ahead(&self, log_store: &LogStore, waiting: &Waiting, stop: &Stop) -> u64 {
+    pub(super) async fn ahead(
+        &self,
+        log_store: &LogStore,
+        place: &LogPlace,
+        waiting: &Waiting,
+        stop: &Stop,
+    ) -> u64 {
         let most = if is_segment(self.name) { MOST_FILES } else { MOST_PAST_HISTORY };
         let followers = waiting.behind(self.name, most);
         if followers.is_empty() {
             return 0;
         }
         let stored = Cell::new(0);
-        let work = timeout(ENDS_WITHIN, self.store(log_store, followers, &stored));
+        let work = async {
+            let (followers, other) = self.of_one_history(log_store, place, followers).await?;
+            self.store(log_store, followers, &stored).await?;
+            other.map_or(Ok(()), Err)
+        };
+        let work = timeout(ENDS_WITHIN, work);
         let done = tokio::select! {
             done = work => done.context("the store is slow").and_then(|done| done),
             () = stop.requested() => Ok(()),

@@ -4,6 +4,7 @@ mod backlog;
 mod batch;
 mod cache;
 mod refused;
+mod shorter;
 mod waiting;
 
 use std::fs::File;
@@ -18,6 +19,7 @@ use drctl_model::{
     WalPlace, WalSegmentSize,
 };
 use drctl_store::SealedStream;
+use futures_util::future::try_join;
 use tokio::time::timeout;
 
 use self::backlog::{Backlog, news, room};
@@ -163,27 +165,30 @@ impl<'a> Push<'a> {
             let sealed = tokio::task::spawn_blocking(work).await;
             let (ready, (at, last), (place, holds)) = sealed.context("seal a piece of WAL")??;
             self.keep_history(&log_store, &place).await?;
-            let before = log_store.compare_before(&place, &holds).await?;
+            let follows = log_store.compare_before(&place, &holds);
+            let (before, ()) =
+                try_join(follows, self.compare_shorter(&log_store, &place, &holds)).await?;
             let kept = match log_store.put(ready).await {
                 Err(error) if taken(&error).is_some() => {
                     self.in_parts(&log_store, (&place, &holds), &error).await?
                 }
                 Err(error) if history_taken(&error) => {
-                    return Err(self.past_history(&log_store, error, stop).await);
+                    return Err(self.past_history(&log_store, &place, error, stop).await);
                 }
                 kept => kept?,
             };
             if let Some((mark, digest)) = last {
                 self.cache.keep_last(self.name, mark, digest);
             }
-            Ok::<_, anyhow::Error>((log_store, kept, at.map(|(place, size)| (place, size, before))))
+            let size = at.map(|(_, size)| (size, before));
+            Ok::<_, anyhow::Error>((log_store, kept, place, size))
         };
-        let (log_store, kept, at) = tokio::select! {
+        let (log_store, kept, place, size) = tokio::select! {
             kept = kept => kept?,
             () = stop.requested() => return Err(AgentError::Interrupted.into()),
         };
         crash_point("push-stored");
-        if let Some((place, size, before)) = at {
+        if let Some((size, before)) = size {
             // The file is safe: what is only told must not hold the server.
             let settling = async {
                 match before {
@@ -203,7 +208,9 @@ impl<'a> Push<'a> {
             Kept::Present => Pushed::Present,
         };
         let ahead = match &self.waiting {
-            Some(waiting) if is_segment(self.name) => self.ahead(&log_store, waiting, stop).await,
+            Some(waiting) if is_segment(self.name) => {
+                self.ahead(&log_store, &place, waiting, stop).await
+            }
             _ => 0,
         };
         log_store.findings.keep().await;
@@ -217,12 +224,13 @@ impl Push<'_> {
     async fn past_history(
         &self,
         log_store: &LogStore,
+        place: &LogPlace,
         error: anyhow::Error,
         stop: &Stop,
     ) -> anyhow::Error {
         let mut stored = 0;
         if let Some(waiting) = &self.waiting {
-            stored = self.ahead(log_store, &waiting.past_history(), stop).await;
+            stored = self.ahead(log_store, place, &waiting.past_history(), stop).await;
         }
         error.context(format!(
             "the history file cannot be stored, so the server keeps its WAL; {stored} segment(s) \

@@ -118,9 +118,7 @@ impl<'a> There<'a> {
                 Err(error) if is_damaged(&error) || is_missing(&error) => continue,
                 head => head?,
             };
-            let begins = self.size.start_of(start) == start;
-            let digest = if begins { Some(head.plain_sha256) } else { head.holds.after };
-            checks.extend(digest.map(|digest| Check { at: end, digest, head: Box::new(head) }));
+            checks.extend(Check::of(head, end, self.size));
         }
         checks.sort_by_key(|check| check.at);
         Ok(checks.into())
