@@ -85,6 +85,8 @@ pub(crate) struct ArchivedLog {
     pub(crate) breaks: Vec<(Timeline, Lsn)>,
     /// Up to where there was log that is gone.
     pub(crate) once: Vec<(Timeline, Lsn)>,
+    /// Up to where there are objects with its names that are not believed.
+    pub(crate) unbelieved: Vec<(Timeline, Lsn)>,
     /// What only a newer drctl reads.
     pub(crate) newer: BTreeMap<Timeline, NewerLog<Lsn>>,
     /// How many pieces or segments there are.
@@ -103,6 +105,7 @@ impl ArchivedLog {
         self.histories.extend(other.histories);
         self.breaks.extend(other.breaks);
         self.once.extend(other.once);
+        self.unbelieved.extend(other.unbelieved);
         self.newer.extend(other.newer);
         self.pieces += other.pieces;
         self.refused.extend(other.refused);

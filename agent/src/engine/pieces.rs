@@ -29,7 +29,7 @@ impl LogArchive for Pieces<'_> {
     async fn list(&self, system_id: u64, _: Option<Extent>) -> Result<ArchivedLog> {
         let mut found = ArchivedLog::default();
         let logs = cluster_log(&self.log_store, system_id, self.cache, &mut found.refused).await?;
-        for (timeline, WalLog { entries, notes, once, newer, .. }) in logs {
+        for (timeline, WalLog { entries, notes, once, unbelieved, newer, .. }) in logs {
             let point = |NotedPoint { lsn, at, name, .. }: NotedPoint| RestorePoint {
                 timeline,
                 name,
@@ -40,6 +40,7 @@ impl LogArchive for Pieces<'_> {
             found.histories.extend(notes.history.map(|ancestors| history(timeline, &ancestors)));
             found.breaks.extend(notes.breaks.iter().map(|one| (timeline, one.at)));
             found.once.extend(once.map(|end| (timeline, end)));
+            found.unbelieved.extend(unbelieved.map(|end| (timeline, end)));
             found.pieces += entries.len() as u64;
             found.entries.insert(timeline, entries);
             found.newer.insert(timeline, newer);

@@ -39,6 +39,8 @@ pub(crate) struct Log<E: LogEngine> {
     bytes: Option<u64>,
     /// Where it ended once, if there is an index of pieces behind the last piece that is there.
     pub(crate) once: Option<E::At>,
+    /// Up to where there are objects with its names that are altered, or of somebody else, if any.
+    pub(crate) unbelieved: Option<E::At>,
     /// What of it only a newer drctl reads.
     pub(crate) newer: NewerLog<E::At>,
 }
@@ -46,7 +48,8 @@ pub(crate) struct Log<E: LogEngine> {
 impl<E: LogEngine> Default for Log<E> {
     fn default() -> Self {
         let (notes, newer) = (E::Notes::default(), NewerLog::default());
-        Log { entries: Vec::new(), notes, bytes: None, once: None, newer }
+        let (once, unbelieved) = (None, None);
+        Log { entries: Vec::new(), notes, bytes: None, once, unbelieved, newer }
     }
 }
 
@@ -129,6 +132,7 @@ pub(crate) async fn heads<E: LogEngine>(
             noted: noted.unwrap_or_default(),
             refused,
             newer: NewerLog::default(),
+            unbelieved: None,
             doubtful: false,
         };
         let log = learning.read(listed).await?;
@@ -175,6 +179,7 @@ struct Learning<'a, E: LogEngine> {
     noted: E::Notes,
     refused: &'a mut Vec<String>,
     newer: NewerLog<E::At>,
+    unbelieved: Option<E::At>,
     /// Whether a piece is not as long as is signed: all is learnt anew until it is.
     doubtful: bool,
 }
@@ -202,7 +207,8 @@ impl<E: LogEngine> Learning<'_, E> {
                 let is_odd = note.as_ref().is_some_and(|name| odd_notes.contains(name));
                 let notes = self.notes((note, is_odd), &wanted, fresh.notes).await?;
                 let bytes = (!self.doubtful).then(|| sizes.of_all(&entries));
-                return Ok(Log { entries, notes, bytes, once, newer: take(&mut self.newer) });
+                let (unbelieved, newer) = (self.unbelieved, take(&mut self.newer));
+                return Ok(Log { entries, notes, bytes, once, unbelieved, newer });
             }
             let helps = |index: &IndexPlace| {
                 let at = missing.partition_point(|range| range.0 < index.start);
@@ -287,14 +293,18 @@ impl<E: LogEngine> Learning<'_, E> {
             })
             .buffered(AT_ONCE);
         while let Some((head, range)) = read.next().await {
-            if head.as_ref().is_err_and(is_newer) {
+            let newer = head.as_ref().is_err_and(is_newer);
+            if newer {
                 self.newer.ranges.push(positions(range));
             }
             match self.believed(head)?.filter(|head| self.fits(head, range, sizes)) {
                 Some((head, _)) => {
                     fresh.learn(range, &head.holds, head.plain_sha256);
                 }
-                None => drop(strange.insert(range)),
+                None => {
+                    self.unbelieved = self.unbelieved.max((!newer).then(|| positions(range).1));
+                    strange.insert(range);
+                }
             }
         }
         ranges.retain(|range| !strange.contains(range));

@@ -155,6 +155,45 @@ fn a_recovery_that_meets_what_a_newer_drctl_wrote_says_so_and_the_next_one_leads
 }
 
 #[test]
+fn what_is_not_believed_behind_the_end_is_no_end_of_all_that_there_is() {
+    let (shop, _) = several();
+    let piece = shop.pieces().pop().unwrap();
+    let good = fs::read(&piece).unwrap();
+    let mut flipped = good.clone();
+    flipped[40] ^= 1;
+    let further = piece.with_file_name("00000000fff00000-0000000100000000.log");
+    let to_end = |more: &[&str]| {
+        // A host that knows nothing but the bucket.
+        for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+            let _ = fs::remove_file(shop.site.path("state").join(file));
+        }
+        shop.recover(&[&["--to-end", "--drill"], more].concat())
+    };
+    let is_told = || {
+        let (ran, _folder, path) = to_end(&[]);
+        let said = ran.failed(5, "no_plan");
+        assert!(said.contains("may be there after the end") && !path.exists(), "{said}");
+    };
+    for bytes in [&flipped[..], b"", &good[..300]] {
+        fs::write(&piece, bytes).unwrap();
+        is_told();
+    }
+    let longer = fs::OpenOptions::new().write(true).open(&piece).unwrap();
+    longer.set_len(3 << 30).unwrap();
+    is_told();
+    let (ran, _folder, _) = to_end(&["--accept-loss"]);
+    let done = ran.ended(0).json();
+    assert!(done["left_out"][0].as_str().unwrap().contains("no trusted key"), "{done}");
+    fs::write(&piece, &good).unwrap();
+    // Nobody knows of somebody else's object that it is none of the log.
+    fs::write(&further, "x").unwrap();
+    is_told();
+    fs::remove_file(&further).unwrap();
+    let (ran, _folder, _) = to_end(&[]);
+    let _ = ran.ended(0);
+}
+
+#[test]
 fn log_that_this_host_knew_and_that_is_gone_is_no_end_of_all_that_there_is() {
     for emptied in [false, true] {
         let (shop, _) = several();

@@ -2,7 +2,7 @@
 
 use drctl_catalog::Standing;
 use drctl_model::{Checked, Finding, FindingCode, shown};
-use drctl_policies::recovery::{Warning, Why};
+use drctl_policies::recovery::{Gap, Warning, Why};
 use jiff::Timestamp;
 
 use super::{Health, SourceStatus};
@@ -214,8 +214,9 @@ impl SourceStatus {
             }
         };
         let take = format!("take a base backup with `drctl backup {}`", self.source);
-        // What is there, for a newer drctl, is told by itself.
-        if let Some(gap) = log.gaps.iter().find(|gap| gap.why != Why::Newer) {
+        // What is there, and is refused or for a newer drctl, is told by itself.
+        let told = |gap: &&Gap| !matches!(gap.why, Why::Newer | Why::Refused);
+        if let Some(gap) = log.gaps.iter().find(told) {
             let (text, at) = (format!("{gap}: {take}"), gap_at(gap.timeline, gap.from));
             return Some(Judged::attention(FindingCode::LogGap, &at, text));
         }

@@ -25,8 +25,8 @@ impl Holes {
         let mut found = Holes::default();
         let recoverable_until = recoverable_until(&known.archive);
         found.open.extend(known.uncopied.map(|id| Warning::NoCopyOf(id).to_string()));
-        // What is damaged, or newer, is found by who reads it, and cleared by who reads it again.
-        let missing = |gap: &&Gap| !matches!(gap.why, Why::Damaged | Why::Newer);
+        // What is damaged, newer or refused is found by who reads it, and cleared by who reads it again.
+        let missing = |gap: &&Gap| !matches!(gap.why, Why::Damaged | Why::Newer | Why::Refused);
         for gap in recoverable_until
             .iter()
             .flat_map(|recoverable_until| &recoverable_until.gaps)

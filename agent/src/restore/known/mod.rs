@@ -274,7 +274,8 @@ pub(crate) async fn learn(
 }
 
 pub(super) fn assemble(system_id: u64, Copies(copies): Copies, log: ArchivedLog) -> Known {
-    let ArchivedLog { entries: mut all, points, histories, breaks, once, newer, pieces, .. } = log;
+    let ArchivedLog { entries: mut all, points, histories, breaks, once, unbelieved, .. } = log;
+    let (newer, pieces) = (log.newer, log.pieces);
     let (mut unread, mut all_newer) = (Vec::new(), Vec::new());
     for (timeline, newer) in newer {
         let is_known = timeline == Timeline::FIRST
@@ -299,7 +300,7 @@ pub(super) fn assemble(system_id: u64, Copies(copies): Copies, log: ArchivedLog)
     let copies = copies.into_iter().map(|copy| copy.base).collect();
     let archive = Archive::of(copies, all, points, histories).bad(|base| bad.contains(base));
     let archive = archive.broken_at(breaks).newer(&unread);
-    let archive = archive.once_up_to(once).all_newer(all_newer);
+    let archive = archive.once_up_to(once).refused_up_to(unbelieved).all_newer(all_newer);
     let (refused, others) = (Vec::new(), Vec::new());
     let signers = BTreeMap::new();
     Known {

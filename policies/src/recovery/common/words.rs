@@ -77,6 +77,8 @@ pub(crate) struct Unproven<L: Lines> {
 /// Why nothing leads across a place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Why {
+    /// What lies under its names is not believed: it may be log, or an object of somebody else.
+    Refused,
     /// Log is missing.
     Missing,
     /// The server wrote too little from there on.

@@ -99,6 +99,13 @@ impl Archive {
         self
     }
 
+    /// The same, where objects with names of WAL of a timeline, up to a position, are not believed.
+    #[must_use]
+    pub fn refused_up_to(mut self, refused: impl IntoIterator<Item = (Timeline, Lsn)>) -> Archive {
+        self.log.was_there(refused, Why::Refused);
+        self
+    }
+
     /// The pieces of each timeline, in order.
     pub fn pieces(&self) -> impl Iterator<Item = (Timeline, &[LogEntry])> {
         self.log.logs.iter().map(|(timeline, log)| (*timeline, &log.entries[..]))

@@ -170,7 +170,8 @@ impl fmt::Display for Warning {
             ),
             Warning::BehindGap(gap) => write!(f, "the WAL after a gap is left out: {gap}"),
             Warning::BehindEnd(gap) => {
-                write!(f, "WAL that was there after the end is left out: {gap}")
+                let there = if gap.why == Why::Refused { "may be" } else { "was" };
+                write!(f, "WAL that {there} there after the end is left out: {gap}")
             }
             Warning::Unproven(place) => write!(f, "{place}"),
             Warning::DisputedHistory(timeline) => {
@@ -259,6 +260,7 @@ impl fmt::Display for Gap {
                      drctl does not read: install the newer one"
                 );
             }
+            Why::Refused => return f.write_str(&self.refused()),
         }
         self.until.map_or(Ok(()), |until| write!(f, " to {until}"))
     }

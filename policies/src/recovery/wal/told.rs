@@ -29,6 +29,7 @@ impl From<common::Why> for Why {
             common::Why::OtherHistory => Why::OtherHistory,
             common::Why::Damaged => Why::Damaged,
             common::Why::Newer => Why::Newer,
+            common::Why::Refused => Why::Refused,
         }
     }
 }

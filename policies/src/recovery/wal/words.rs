@@ -135,6 +135,18 @@ pub struct Unproven {
     pub at: Option<Timestamp>,
 }
 
+impl Gap {
+    /// What is said of objects that are not believed.
+    pub(super) fn refused(&self) -> String {
+        let Gap { timeline, from, .. } = self;
+        format!(
+            "what lies under the names of WAL of timeline {timeline} from {from} on is altered, or no \
+             trusted key has signed it: it may be WAL that belongs there. Put back what was altered, \
+             and remove what somebody else wrote"
+        )
+    }
+}
+
 /// Why nothing leads across a place in the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -149,4 +161,6 @@ pub enum Why {
     Damaged,
     /// What is there is in a format that only a newer drctl reads.
     Newer,
+    /// What lies under its names is not believed: it may be WAL, or an object of somebody else.
+    Refused,
 }
