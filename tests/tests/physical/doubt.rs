@@ -110,9 +110,18 @@ fn a_whole_segment_that_is_damaged_is_put_together_of_its_parts() {
     let twice: Vec<&PathBuf> = whole.iter().filter(has_parts).collect();
     assert!(!twice.is_empty());
     twice.iter().for_each(|piece| damage(piece));
-    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
-    let _ = ran.ended(0);
-    assert_eq!(ticks(&path), list(1..41));
+    let recovers = || {
+        let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+        let _ = ran.ended(0);
+        assert_eq!(ticks(&path), list(1..41));
+    };
+    recovers();
+    // Also where it is known by then that they are damaged.
+    let identity = shop.site.identity().display().to_string();
+    let _ = shop.drctl(&["verify", "shop", "--data", "--identity", &identity]).ended(4);
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["timelines"][0]["gaps"].as_array().map(Vec::len), Some(0), "{view}");
+    recovers();
     let id = shop.sql("select system_identifier from pg_control_system()");
     let folder = own_place().0;
     let (to, name) = (folder.path().join("out"), twice[0].file_name().unwrap().to_str().unwrap());

@@ -3,6 +3,7 @@
 mod clusters;
 mod cuts;
 mod holes;
+mod parts;
 mod passed;
 mod state;
 
@@ -355,7 +356,12 @@ impl Known {
         let newer = still_newer(repository, source, met).await;
         let damaged = self.ranges(&memory.damaged_log(source));
         let places: Vec<LogPlace> = newer.iter().map(|(place, _)| place.clone()).collect();
-        let archive = self.archive.clone().damaged(&damaged).newer(&self.ranges(&places));
+        let log_store = LogStore::reader(repository, source);
+        let mut archive = self.archive.clone();
+        for (piece, parts) in self.parts(&log_store, &damaged).await {
+            archive = archive.replaced(piece, parts);
+        }
+        let archive = archive.damaged(&damaged).newer(&self.ranges(&places));
         let text =
             |(place, why): (LogPlace, String)| format!("{}: {why}", place.lineage.words().log);
         (archive, newer.into_iter().map(text).collect())

@@ -123,6 +123,21 @@ impl<L: Lines> Archive<L> {
         }
     }
 
+    /// Takes other pieces, in order, for one that cannot be used: together they hold all that it holds.
+    pub(crate) fn replace(
+        &mut self,
+        lineage: L::Lineage,
+        piece: (L::At, L::At),
+        parts: Vec<LogEntry<L::At>>,
+    ) {
+        let Some(log) = self.logs.get_mut(&lineage) else { return };
+        let Some(at) = log.entries.iter().position(|entry| entry.range() == piece) else { return };
+        log.entries.splice(at..=at, parts);
+        log.entries.sort_by_key(LogEntry::range);
+        let found = conflicts(&log.entries);
+        log.bar(found);
+    }
+
     /// Remembers that log of a lineage was there up to a position, and why it does not count.
     pub(crate) fn was_there(
         &mut self,

@@ -77,6 +77,17 @@ impl Archive {
         self
     }
 
+    /// The same with other pieces in the place of one: together they hold all that it holds.
+    #[must_use]
+    pub fn replaced(
+        mut self,
+        (timeline, start, end): (Timeline, Lsn, Lsn),
+        parts: Vec<LogEntry>,
+    ) -> Archive {
+        self.log.replace(timeline, (start, end), parts);
+        self
+    }
+
     /// The same with pieces that are in a format which only a newer drctl reads: the same holds of
     /// them, and they are not damaged.
     #[must_use]
