@@ -69,8 +69,13 @@ fn found(root: &FsPath, path: &FsPath, of: &Metadata) -> Option<Found> {
     }))
 }
 
-/// Every file below `base`, which lies in `root` or is it.
-fn every(root: PathBuf, base: PathBuf) -> impl Iterator<Item = io::Result<Found>> + Send {
+/// Every file below `base`, which lies in `root` or is it, under a name behind `after`: others are not
+/// looked at.
+fn every(
+    root: PathBuf,
+    base: PathBuf,
+    after: Option<Path>,
+) -> impl Iterator<Item = io::Result<Found>> + Send {
     // Of what is looked at as a whole a part may be somebody else's: whoever needs all of it asks for
     // what is closed. What is asked for by itself has to be readable.
     let whole = root == base;
@@ -91,7 +96,11 @@ fn every(root: PathBuf, base: PathBuf) -> impl Iterator<Item = io::Result<Found>
             Err(error) if closed(&error) => return None,
             Err(error) => return told(error.into()),
         };
-        if !entry.file_type().is_file() {
+        let is_behind = |after: &Path| {
+            let below = entry.path().strip_prefix(&root).ok().and_then(FsPath::to_str);
+            below.is_none_or(|below| below > after.as_ref())
+        };
+        if !entry.file_type().is_file() || !after.as_ref().is_none_or(is_behind) {
             return None;
         }
         match entry.metadata() {
@@ -129,11 +138,8 @@ pub(crate) fn objects(
     base: PathBuf,
     after: Option<Path>,
 ) -> BoxStream<'static, Result<ObjectMeta>> {
-    let each = every(root, base).filter_map(move |found| match found {
-        Ok(Found::Object(object)) => {
-            let wanted = after.as_ref().is_none_or(|after| object.location > *after);
-            wanted.then_some(Ok(object))
-        }
+    let each = every(root, base, after).filter_map(move |found| match found {
+        Ok(Found::Object(object)) => Some(Ok(object)),
         Ok(Found::Stray(stray)) => {
             if !stray.unfinished {
                 tracing::debug!("no key has the name of this file: {}", stray.name);
@@ -193,7 +199,7 @@ pub(crate) fn directly(root: &FsPath, base: &FsPath) -> io::Result<ListResult> {
 
 /// Files below `base` that are no objects.
 pub(crate) fn strays(root: PathBuf, base: PathBuf) -> io::Result<Vec<Stray>> {
-    let each = every(root, base).filter_map(|found| match found {
+    let each = every(root, base, None).filter_map(|found| match found {
         Ok(Found::Stray(stray)) => Some(Ok(stray)),
         Ok(Found::Object(_)) => None,
         Err(error) => Some(Err(error)),
