@@ -212,6 +212,45 @@ fn a_cluster_that_was_set_back_is_not_streamed_onto_its_own_future() {
     assert_eq!(ticks(&path), list(1..21));
 }
 
+#[test]
+fn a_cluster_that_was_set_back_is_not_streamed_where_its_newest_segments_look_the_same() {
+    let mut shop = Archiving::start(false);
+    // Nothing else writes.
+    for setting in ["autovacuum = off", "bgwriter_delay = '10s'", "checkpoint_timeout = '1d'"] {
+        shop.sql(&format!("alter system set {setting}; select pg_reload_conf()"));
+    }
+    let mut streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.tick(1..11);
+    shop.back_up();
+    shipped(&shop.server);
+    // Rows in one segment; the records behind it have neither time nor transaction.
+    let alike = |shop: &Archiving, first: u32| {
+        shop.tick(first..first + 5);
+        for _ in 0..3 {
+            shop.sql("select pg_switch_wal()");
+            shop.sql("select pg_logical_emit_message(false, 'a', 'b')");
+        }
+    };
+    let (mut written, mut differs) = (String::new(), String::new());
+    set_back(&mut shop, |shop| {
+        differs = shop.sql("select pg_walfile_name(pg_current_wal_lsn())");
+        alike(shop, 101);
+        shipped(&shop.server);
+        streaming.kill();
+        written = shop.sql("select pg_current_wal_flush_lsn()");
+    });
+    let before = shop.pieces();
+    alike(&shop, 201);
+    let said = Streaming::refused(&shop, &written).failed(4, "log_other_history");
+    let (high, segment) = (&differs[8..16], &differs[21..24]);
+    let named = format!("/{high}{segment}").to_lowercase();
+    assert!(said.contains(&named), "it is the segment with the rows, {named}: {said}");
+    assert_eq!(shop.pieces(), before);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), format!("{},{}", list(1..11), list(101..106)));
+}
+
 /// Where a segment of 1 MiB ends.
 fn end_of(segment: &str) -> String {
     let number = |range| u64::from_str_radix(&segment[range], 16).unwrap();

@@ -12,6 +12,9 @@ use crate::engine::wal::of_history;
 use crate::engine::wal::taken::{history_taken, tell_history};
 use crate::log::LogStore;
 
+/// So many segments before the first one that is stored are compared, of those that the slot keeps.
+const COMPARED: u64 = 16;
+
 /// Which way to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResumeFrom {
@@ -94,7 +97,15 @@ pub(super) async fn begin(
         lineage(&history).iter().find(|(of, _)| *of == timeline).map(|(_, begins)| *begins);
     let is_there = begins.is_some_and(|begins| size.start_of(begins) <= before) && before < from;
     let bare = bare.filter(|bare| (bare.timeline, bare.from) == (timeline, from));
-    let walked = if is_there && (is_kept || bare.is_none()) { before } else { from };
+    let walked = match begins.filter(|_| is_there) {
+        // The newest segments of a server that was set back may look the same, and older ones not.
+        Some(begins) if is_kept => {
+            let far = Lsn(from.0.saturating_sub(COMPARED * size.bytes()));
+            far.max(keeps).max(size.start_of(begins))
+        }
+        Some(_) if bare.is_none() => before,
+        _ => from,
+    };
     let checks = there.checks(timeline, (walked, from, from.plus(size.bytes()))).await?;
     let has_before = checks.iter().any(|check| check.at <= from);
     let walked_from = if is_kept || has_before { walked } else { from };

@@ -19,7 +19,7 @@ const HOLE: u64 = 1 << 30;
 /// Where no slot tells what was confirmed, so many pieces at the end of the log are in doubt.
 const IN_DOUBT: usize = 16;
 
-/// So many pieces of the last two segments are compared with what the server sends.
+/// So many pieces of the last segments are compared with what the server sends, and whole ones.
 const MOST_CHECKS: usize = 64;
 
 /// How many pieces are read at once to see whether they hold.
@@ -109,8 +109,9 @@ impl<'a> There<'a> {
         let surplus = ranges.len().saturating_sub(MOST_CHECKS);
         let mut checks = Vec::new();
         for (index, (start, end)) in ranges.into_iter().enumerate() {
-            // Those that meet there tell what follows what.
-            if index < surplus && start != from && end != from {
+            // Those that meet there tell what follows what; one that is whole tells of all of it.
+            let is_whole = end.since(start) == self.size.bytes();
+            if index < surplus && start != from && end != from && !is_whole {
                 continue;
             }
             let place = LogPlace::of_wal(of, (start, end));
