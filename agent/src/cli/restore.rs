@@ -10,7 +10,7 @@ use drctl_engines::Secret;
 use drctl_engines::pg::{PgServer, SILENCE};
 use drctl_model::{Content, JobKind, SourceId, SslMode, shown, total};
 use drctl_policies::SecretRef;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::RestoreArgs;
 use super::progress::Progress;
@@ -21,7 +21,7 @@ use crate::jobs::{Amiss, run};
 use crate::repository::Passed;
 use crate::restore::recovery::is_handed;
 use crate::restore::{
-    BackupRequest, Code, Destination, PlannedRestore, RestoreRequest, Restored, plan_backup,
+    BackupRequest, Code, Destination, Kept, PlannedRestore, RestoreRequest, Restored, plan_backup,
     restore_backup,
 };
 
@@ -297,7 +297,7 @@ fn print_plan(screen: Screen, restore: &PlannedRestore<'_>) {
     let object = json!({
         "backup": request.backup.manifest.backup, "source": request.backup.manifest.source,
         "fetch_bytes": planned.fetch_bytes, "plain_bytes": planned.plain_bytes,
-        "room": room, "items": items, "notes": planned.notes,
+        "room": room, "items": items, "notes": planned.notes, "kept": kept_json(&planned.kept),
         "chain": planned.chain.iter().flat_map(|chain| &chain.before)
             .map(|(before, _)| &before.backup.manifest.backup).collect::<Vec<_>>(),
         "code": planned.code.as_ref().map(|code| json!({
@@ -308,6 +308,10 @@ fn print_plan(screen: Screen, restore: &PlannedRestore<'_>) {
         "signed_by": signer(restore), "alarms": alarms_json(&restore.alarms()),
     });
     screen.answer("drctl.restore-plan/1", object, || plan_text(restore));
+}
+
+fn kept_json(kept: &[Kept]) -> Vec<Value> {
+    kept.iter().map(|one| json!({ "target": one.item.target, "note": one.note() })).collect()
 }
 
 fn print_done(screen: Screen, planned: &PlannedRestore<'_>, done: &[Restored], seconds: f64) {
@@ -325,11 +329,14 @@ fn print_done(screen: Screen, planned: &PlannedRestore<'_>, done: &[Restored], s
         "seconds": seconds, "passed_over": planned.passed, "signed_by": signer,
         "alarms": alarms_json(&planned.alarms()),
         "restored": done.iter().map(entry).collect::<Vec<_>>(),
+        "kept": kept_json(&planned.plan.kept),
     });
     screen.answer("drctl.restore/1", object, || {
         let head = ["RESTORED", "DUMP", "TABLES", "ROWS", "TIME", "PROVEN"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
-        let mut notes = String::new();
+        let kept = planned.plan.kept.iter();
+        let mut notes: String =
+            kept.map(|one| format!("\nkept: {}", shown(&one.note(), TEXT_SHOWN))).collect();
         for one in done {
             let to_server = matches!(request.destination, Destination::Server { .. });
             let failed = one.failed.len();

@@ -35,7 +35,7 @@ pub use backup::{BackupRequest, PlannedRestore, plan_backup, restore_backup};
 pub use combine::ChainPlan;
 pub use drill::Drilling;
 pub use emergency::emergency_script;
-pub use plan::{Code, Destination, Item, RestorePlan, RestoreRequest, plan};
+pub use plan::{Code, Destination, Item, Kept, RestorePlan, RestoreRequest, plan};
 pub use room::check_room;
 pub use take_over::{Address, TakeOverPlan, TakeOverRequest, finish_take_over, prepare_take_over};
 

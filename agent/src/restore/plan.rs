@@ -1,6 +1,7 @@
 //! What a restore will do, and whether it can: looked at before anything is touched.
 
 use std::collections::BTreeSet;
+mod makes;
 mod target;
 
 use std::fs::File;
@@ -16,7 +17,7 @@ use drctl_model::{
 use drctl_store::{Identities, layout, open_facts, open_segment};
 use futures_util::StreamExt as _;
 
-pub use target::Code;
+pub use target::{Code, Kept};
 use target::{look_at, take_kept};
 
 use super::ChainPlan;
@@ -107,6 +108,8 @@ pub struct RestorePlan {
     pub room: Option<(PathBuf, u64)>,
     /// What the target's server said, worth knowing before.
     pub notes: Vec<String>,
+    /// Databases that are on the server already and stay as they are.
+    pub kept: Vec<Kept>,
     /// What would run as a superuser of the target, and has to be trusted.
     pub code: Option<Code>,
     /// Seconds to fetch and open everything, reckoned from one segment that was fetched and
@@ -155,6 +158,8 @@ pub async fn plan(
         let spooled = matches!(request.destination, Destination::Server { .. });
         check_room(directory, *needed, spooled)?;
     }
+    let outlet = outlet(repository, request, limits, &Meter::default());
+    let mut kept = Vec::new();
     let (notes, code) = match &request.destination {
         Destination::Files(directory) | Destination::Cluster(directory) => {
             if !request.begun {
@@ -173,12 +178,13 @@ pub async fn plan(
         Destination::Pipe(_) => (Vec::new(), None),
         Destination::Server { server, rename } => {
             let whole = rename.is_none() && request.databases.is_empty();
-            let kept = if request.missing { take_kept(server, &mut items).await? } else { vec![] };
+            if request.missing {
+                kept = take_kept(server, &mut items, (&outlet, &request.identities)).await?;
+            }
             let extent = (whole, request.missing, request.owner);
             look_at(server, (manifest, &items, &kept), extent).await?
         }
     };
-    let outlet = outlet(repository, request, limits, &Meter::default());
     let estimate = match reckon && !request.extracted {
         true => {
             let before = chain.iter().flat_map(ChainPlan::items);
@@ -187,7 +193,7 @@ pub async fn plan(
         }
         false => None,
     };
-    Ok(RestorePlan { items, chain, fetch_bytes, plain_bytes, room, notes, code, estimate })
+    Ok(RestorePlan { items, chain, fetch_bytes, plain_bytes, room, notes, kept, code, estimate })
 }
 
 /// What is to be known of an incremental backup that is restored without those before it.

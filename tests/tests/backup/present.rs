@@ -99,7 +99,7 @@ fn a_database_that_is_there_and_has_no_rows_to_get_is_left_as_it_is() {
     let into = ["restore", "shop", "--backup", &id, "--to-host", &host, "--to-port", &port];
     let missing = [&into[..], &["--missing"]].concat();
     let plan = site.json(0, &[&missing[..], &["--plan"]].concat()).to_string();
-    assert!(plan.contains("database hard: there, and the backup has no table of it"), "{plan}");
+    assert!(plan.contains("database hard: there already, and as empty as in the backup"), "{plan}");
     let _ = site.json(0, &missing);
     assert_eq!(rights(), before);
     assert_eq!(server.psql("gone", "select count(*) from t"), "100");
@@ -109,4 +109,63 @@ fn a_database_that_is_there_and_has_no_rows_to_get_is_left_as_it_is() {
     assert!(plan.contains("database gone: there and empty; it is filled"), "{plan}");
     let _ = site.json(0, &missing);
     assert_eq!(server.psql("gone", "select count(*) from t"), "100");
+}
+
+/// Databases that hold no table: one of a function alone, one of a sequence alone, one of large
+/// objects alone, one of a dictionary alone.
+const BARE: [(&str, &str, &str); 4] = [
+    ("api", "create function f() returns int language sql as 'select 1'", "select f()"),
+    ("numbers", "create sequence s start 500", "select nextval('s')"),
+    ("large", "select lo_from_bytea(4711, 'x')", "select count(*) from pg_largeobject"),
+    (
+        "words",
+        "create text search dictionary d (template = simple)",
+        "select count(*) from pg_ts_dict where dictname = 'd'",
+    ),
+];
+
+#[test]
+fn a_database_that_holds_nothing_is_filled_and_one_that_is_kept_is_named() {
+    let server = Postgres::start();
+    let again = |db: &str| {
+        server.psql("postgres", &format!("drop database if exists {db}"));
+        server.psql("postgres", &format!("create database {db}"));
+    };
+    for (db, made, _) in BARE {
+        again(db);
+        server.psql(db, made);
+    }
+    again("shop");
+    server.psql("shop", "create table t as select 1 as x; create view v as select * from t");
+    let site = Site::with(&server);
+    let id = site.backup();
+    let (host, port) = (server.socket_dir().display().to_string(), server.port().to_string());
+    let into = ["restore", "shop", "--backup", &id, "--to-host", &host, "--to-port", &port];
+    let missing = [&into[..], &["--missing"]].concat();
+
+    for (db, ..) in BARE {
+        again(db);
+    }
+    server.psql("shop", "drop view v");
+    let done = site.json(0, &missing);
+    for (db, _, asked) in BARE {
+        let wanted = if db == "numbers" { "500" } else { "1" };
+        assert_eq!(server.psql(db, asked), wanted, "{db}: {done}");
+    }
+    let kept = |answer: &serde_json::Value| -> Vec<String> {
+        let kept = answer["kept"].as_array().unwrap().iter();
+        kept.map(|one| one["target"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(kept(&done), ["postgres", "shop"], "{done}");
+    // What was filled is there: it is kept, and not filled twice. Each is named, to people too.
+    let all = ["api", "large", "numbers", "postgres", "shop", "words"];
+    let plan = site.json(0, &[&missing[..], &["--plan"]].concat());
+    assert_eq!(kept(&plan), all, "{plan}");
+    let ran = site.drctl(&missing).ended(0);
+    let said = ran.out;
+    for name in all {
+        let line = format!("kept: database {name}: there already");
+        assert_eq!(said.matches(&line).count(), 1, "{name}: {said}");
+    }
+    assert!(said.contains("shop: there already with all its rows, left as it is. Its definitions"));
 }

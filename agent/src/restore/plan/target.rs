@@ -6,27 +6,76 @@ use drctl_engines::pg::{
     preflight,
 };
 use drctl_model::{Content, DatabaseFacts, Manifest, shown};
+use drctl_store::Identities;
 
+use super::makes::makes;
 use super::{APPLICATION, Item};
 use crate::host::AgentError;
+use crate::transfer::Outlet;
 
-/// Takes out the databases that are on the server with all the rows that were dumped.
-pub(super) async fn take_kept(server: &PgServer, items: &mut Vec<Item>) -> Result<Vec<Item>> {
+/// A database that is on the server already, and stays as it is.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// What the backup has of it.
+    pub item: Item,
+    /// Whether it holds anything.
+    filled: bool,
+}
+
+impl Kept {
+    /// What is said of it.
+    #[must_use]
+    pub fn note(&self) -> String {
+        let name = &self.item.target;
+        let tables = database_of(&self.item).is_some_and(|facts| !facts.tables.is_empty());
+        let there = match (tables, self.filled) {
+            (true, _) => "there already with all its rows, left as it is",
+            (false, true) => "there already, and the backup has no table of it: left as it is",
+            (false, false) => {
+                return format!(
+                    "database {name}: there already, and as empty as in the backup: left as it is. \
+                     For privileges and comments of the backup restore it alone, with --database \
+                     and without --missing"
+                );
+            }
+        };
+        format!(
+            "database {name}: {there}. Its definitions (views, functions, indexes, constraints) are \
+             not compared"
+        )
+    }
+}
+
+/// Takes out the databases that are on the server with all the rows that were dumped. One that holds
+/// nothing is not there if its dump makes anything.
+pub(super) async fn take_kept(
+    server: &PgServer,
+    items: &mut Vec<Item>,
+    (outlet, identities): (&Outlet, &Identities),
+) -> Result<Vec<Kept>> {
     let databases = |item: &&Item| matches!(item.facts.content, Content::Database(_));
     let names: Vec<&str> = items.iter().filter(databases).map(|item| &*item.target).collect();
     let there = existing(server, &names, APPLICATION).await.context("look at the target server")?;
     let mut kept = Vec::new();
-    for (name, holds_something) in there {
+    for (name, filled) in there {
         let at = items.iter().position(|item| database_of(item).is_some() && item.target == name);
-        let Some(at) = at else { continue };
-        let has_tables = database_of(&items[at]).is_some_and(|facts| !facts.tables.is_empty());
-        let found = match holds_something && has_tables {
-            true => count_rows(server, &name, APPLICATION).await,
-            false => Ok(Vec::new()),
+        let Some((at, facts)) = at.and_then(|at| Some((at, database_of(&items[at])?))) else {
+            continue;
         };
-        let found = found.with_context(|| format!("count what {name} holds already"))?;
-        if database_of(&items[at]).is_some_and(|it| compare_rows(&it.tables, &found).is_empty()) {
-            kept.push(items.remove(at));
+        let stays = match (filled, facts.tables.is_empty()) {
+            (true, true) => true,
+            (true, false) => {
+                let found = count_rows(server, &name, APPLICATION).await;
+                let found = found.with_context(|| format!("count what {name} holds already"))?;
+                compare_rows(&facts.tables, &found).is_empty()
+            }
+            (false, true) => !makes(outlet, &items[at].stream, identities)
+                .await
+                .with_context(|| format!("look what the backup has of {name}"))?,
+            (false, false) => false,
+        };
+        if stays {
+            kept.push(Kept { item: items.remove(at), filled });
         }
     }
     Ok(kept)
@@ -106,24 +155,13 @@ fn database_of(item: &Item) -> Option<&DatabaseFacts> {
     }
 }
 
-/// What is said of a database that is there and stays as it is.
-fn was_kept(item: &Item) -> String {
-    let name = &item.target;
-    match database_of(item).is_some_and(|facts| facts.tables.is_empty()) {
-        false => format!("database {name}: there with all its rows, and not changed"),
-        true => format!(
-            "database {name}: there, and the backup has no table of it: not changed. For what else \
-             the backup has of it, restore it alone, with --database and without --missing"
-        ),
-    }
-}
-
 pub(super) async fn look_at(
     server: &PgServer,
-    (manifest, items, kept): (&Manifest, &[Item], &[Item]),
+    (manifest, items, kept): (&Manifest, &[Item], &[Kept]),
     (whole, missing, owners): (bool, bool, bool),
 ) -> Result<(Vec<String>, Option<Code>)> {
-    let all = items.iter().map(|item| (item, false)).chain(kept.iter().map(|item| (item, true)));
+    let stay = kept.iter().map(|kept| (&kept.item, true));
+    let all = items.iter().map(|item| (item, false)).chain(stay);
     let wanted: Vec<RestoreDatabase<'_>> = all
         .filter_map(|(item, kept)| {
             let (facts, target_name) = (database_of(item)?, item.target.clone());
@@ -155,7 +193,7 @@ pub(super) async fn look_at(
             )
         }));
     }
-    notes.extend(kept.iter().map(was_kept));
+    notes.extend(kept.iter().map(Kept::note));
     let fills = |item: &&Item| missing && found.empty.contains(&item.target);
     notes.extend(items.iter().filter(fills).map(|item| {
         format!(

@@ -305,6 +305,7 @@ mod tests {
             plain_bytes: 200,
             room: Some((PathBuf::new(), 400)),
             notes: Vec::new(),
+            kept: Vec::new(),
             code: None,
             estimate: None,
         };

@@ -189,6 +189,24 @@ const OCCUPANTS: &str = "
         FROM pg_catalog.pg_type t JOIN mine ON mine.oid = typnamespace
         WHERE typtype IN ('d', 'e', 'r')
         UNION ALL
+        SELECT kind, nspname || '.' || name FROM (
+            SELECT 'operator', oprname, oprnamespace FROM pg_catalog.pg_operator
+            UNION ALL
+            SELECT 'operator family', opfname, opfnamespace FROM pg_catalog.pg_opfamily
+            UNION ALL
+            SELECT 'collation', collname, collnamespace FROM pg_catalog.pg_collation
+            UNION ALL
+            SELECT 'conversion', conname, connamespace FROM pg_catalog.pg_conversion
+            UNION ALL
+            SELECT 'text search configuration', cfgname, cfgnamespace FROM pg_catalog.pg_ts_config
+            UNION ALL
+            SELECT 'text search dictionary', dictname, dictnamespace FROM pg_catalog.pg_ts_dict
+            UNION ALL
+            SELECT 'text search parser', prsname, prsnamespace FROM pg_catalog.pg_ts_parser
+            UNION ALL
+            SELECT 'text search template', tmplname, tmplnamespace FROM pg_catalog.pg_ts_template
+        ) named (kind, name, within) JOIN mine ON mine.oid = within
+        UNION ALL
         SELECT 'schema', nspname FROM mine WHERE nspname <> 'public'
         UNION ALL
         SELECT 'extension', extname FROM pg_catalog.pg_extension WHERE oid >= 16384

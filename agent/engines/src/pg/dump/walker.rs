@@ -321,6 +321,7 @@ impl DumpWalker {
             let Entry { description, definition, .. } = &entry;
             self.shape.own.push((description.clone(), definition.clone()));
         }
+        self.shape.objects += u64::from(entry.makes());
         if has_data != entry.had_dumper {
             return Err(self.wrong(format!("entry {} contradicts itself", entry.id)));
         }
@@ -430,6 +431,19 @@ mod tests {
     fn a_database_without_tables_is_complete() {
         let shape = walk(&[EMPTY]).unwrap();
         assert!(shape.tables.is_empty() && shape.entries > 0);
+        assert_eq!(shape.objects, 0);
+    }
+
+    #[test]
+    fn whether_a_dump_makes_anything_is_known_from_its_contents() {
+        for (dump, makes) in [(ODD, true), (EMPTY, false)] {
+            let mut walker = DumpWalker::new();
+            assert_eq!(walker.makes(), None);
+            walker.push(&dump[..dump.len().min(20)]).unwrap();
+            assert_eq!(walker.makes(), None);
+            walker.push(&dump[20..]).unwrap();
+            assert_eq!(walker.makes(), Some(makes));
+        }
     }
 
     #[test]

@@ -27,6 +27,19 @@ impl Entry {
             _ => false,
         }
     }
+
+    /// Whether it makes something that a database holds afterwards, and that is looked for in one
+    /// that must be empty: privileges, comments and settings are not.
+    pub(super) fn makes(&self) -> bool {
+        match self.description.as_str() {
+            "SCHEMA" => self.tag != "public",
+            "TABLE" | "VIEW" | "MATERIALIZED VIEW" | "SEQUENCE" | "FOREIGN TABLE" | "TYPE"
+            | "DOMAIN" | "FUNCTION" | "PROCEDURE" | "AGGREGATE" | "OPERATOR"
+            | "OPERATOR FAMILY" | "OPERATOR CLASS" | "COLLATION" | "CONVERSION" | "EXTENSION"
+            | "PUBLICATION" | "BLOB" | "BLOBS" | "BLOB METADATA" => true,
+            other => other.starts_with("TEXT SEARCH "),
+        }
+    }
 }
 
 /// An entry whose block has not been seen.

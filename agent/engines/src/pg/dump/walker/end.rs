@@ -2,6 +2,13 @@ use super::field::Field;
 use crate::pg::dump::{DumpShape, DumpWalker, WalkError};
 
 impl DumpWalker {
+    /// Whether the dump makes anything; nothing while its table of contents may still say so.
+    #[must_use]
+    pub fn makes(&self) -> Option<bool> {
+        let makes = self.shape.objects > 0;
+        (makes || self.contents().is_some()).then_some(makes)
+    }
+
     /// The statements about the database itself, once the table of contents was read: the kind of
     /// each, and its text where it can be run.
     pub(crate) fn contents(&self) -> Option<&[(String, Option<String>)]> {

@@ -53,6 +53,8 @@ pub struct DumpShape {
     pub tables: HashMap<u32, DumpedTable>,
     /// Large objects.
     pub large_objects: u64,
+    /// Entries that make something where nothing is: a table, a function, a schema, and so on.
+    pub objects: u64,
     /// Statements about the database itself: the kind of each, and its text where it can be run.
     pub own: Vec<(String, Option<String>)>,
     /// Length of the dump.
