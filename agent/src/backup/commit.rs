@@ -9,8 +9,8 @@ use drctl_model::{
     BackupId, BackupKind, BackupSummary, Engine, Facts, JobEvent, JobId, Manifest, SourceId,
 };
 use drctl_store::{
-    MAX_ENVELOPE_BYTES, Recipients, SealError, SigningKey, StoreError, digest, encode_manifest,
-    layout, seal_facts,
+    MAX_ENVELOPE_BYTES, Recipients, SealError, SigningKey, digest, encode_manifest, layout,
+    seal_facts,
 };
 use jiff::Timestamp;
 
@@ -132,18 +132,14 @@ impl Signed {
     /// The commit: written once, read back, compared. Gives the catalog's row of it.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where another manifest is there already;
-    /// [`StoreError::ReadBack`]; the store's other ones.
+    /// [`StoreError::Conflict`](drctl_store::StoreError::Conflict) where another manifest is there
+    /// already; [`StoreError::ReadBack`](drctl_store::StoreError::ReadBack); the store's other ones.
     pub(crate) async fn put(&self, repository: &Repository) -> Result<BackupSummary> {
         let key = layout::manifest(&self.manifest.source, &self.manifest.backup);
         let bucket = &repository.bucket;
         bucket.put_once(&key, self.bytes.clone()).await.context("commit the manifest")?;
         crash_point("backup-manifest-put");
-        let limit = MAX_ENVELOPE_BYTES as u64;
-        let found = bucket.get(&key, limit).await.context("read the manifest back")?;
-        if found != self.bytes {
-            return Err(StoreError::ReadBack { key }.into());
-        }
+        bucket.read_back(&key, &self.bytes).await.context("read the manifest back")?;
         crash_point("backup-manifest-read-back");
         let summary = self.manifest.summary(digest(&self.bytes));
         Ok(BackupSummary { signer: self.signer.clone(), ..summary })

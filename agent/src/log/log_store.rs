@@ -182,10 +182,8 @@ impl LogStore {
         let path = layout::piece(&self.source, &piece.place);
         match self.repository.bucket.put_once(&path, bytes.clone()).await {
             Ok(Put::Created | Put::Present) => {
-                let found = self.repository.bucket.get(&path, bytes.len() as u64).await;
-                if found.with_context(|| format!("read the piece of {log} back"))? != bytes {
-                    return Err(StoreError::ReadBack { key: path }.into());
-                }
+                let back = self.repository.bucket.read_back(&path, &bytes).await;
+                back.with_context(|| format!("read the piece of {log} back"))?;
                 Ok(Kept::Created)
             }
             Err(StoreError::Conflict { .. }) => match self.same(&piece).await {

@@ -1,6 +1,7 @@
 //! A store's answers, looked at before its client reads them: one that is asked for a listing must be
-//! one. A client takes a page of something else, as the login of a proxy, for an empty bucket. And one
-//! that sends a request to another place is not followed: it would lead signatures and data there.
+//! one. A client takes a page of something else, as the login of a proxy, for an empty bucket. What a
+//! client would read as a whole is bounded: it would make room for as much as is announced. And one that
+//! sends a request to another place is not followed: it would lead signatures and data there.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use object_store::client::{
     HttpResponse, HttpService,
 };
 
+use crate::bounded::whole;
 use crate::location::Options;
 
 /// In so many of its first bytes a listing says that it is one.
@@ -77,12 +79,7 @@ impl Answers {
     /// As object_store makes its own, of these options, and with another policy.
     fn client(&self, options: &ClientOptions) -> reqwest::Result<reqwest::Client> {
         let set = |key| options.get_config_value(&key);
-        let usual = ClientOptions::new().with_connect_timeout(CONNECT);
-        let usual = usual.get_config_value(&ClientConfigKey::ConnectTimeout);
-        let connect = match set(ClientConfigKey::ConnectTimeout) == usual {
-            true => CONNECT,
-            false => CONNECT_MACHINE,
-        };
+        let connect = if asks_machine(options) { CONNECT_MACHINE } else { CONNECT };
         reqwest::ClientBuilder::new()
             .user_agent(concat!("drctl/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -99,34 +96,51 @@ impl Answers {
     }
 }
 
+/// Whether a client of these options asks a machine for its own credentials.
+fn asks_machine(options: &ClientOptions) -> bool {
+    let usual = ClientOptions::new().with_connect_timeout(CONNECT);
+    let timeout = |of: &ClientOptions| of.get_config_value(&ClientConfigKey::ConnectTimeout);
+    timeout(options) != timeout(&usual)
+}
+
 impl HttpConnector for Answers {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = self.client(options).map_err(|error| object_store::Error::Generic {
             store: "HTTP client",
             source: Box::new(error),
         })?;
-        Ok(HttpClient::new(Looked(HttpClient::new(client))))
+        let (client, machine) = (HttpClient::new(client), asks_machine(options));
+        Ok(HttpClient::new(Looked { client, machine }))
     }
 }
 
 #[derive(Debug)]
-struct Looked(HttpClient);
+struct Looked {
+    client: HttpClient,
+    /// Whether it is asked for credentials, and never for an object.
+    machine: bool,
+}
 
 #[async_trait]
 impl HttpService for Looked {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let listing = listing(request.uri().query().unwrap_or_default());
-        let answer = self.0.execute(request).await?;
+        let (get, head) = (request.method() == "GET", request.method() == "HEAD");
+        let answer = self.client.execute(request).await?;
         let header = |name| answer.headers().get(name)?.to_str().ok();
         if let Some(elsewhere) = Elsewhere::of(answer.status().as_u16(), header) {
             return Err(HttpError::new(HttpErrorKind::Decode, elsewhere));
         }
-        let Some(root) = listing.filter(|_| answer.status().is_success()) else {
+        let good = answer.status().is_success();
+        // An object is read piece by piece, and whoever reads it knows its bound.
+        if get && good && listing.is_none() && !self.machine {
             return Ok(answer);
-        };
+        }
+        // Without a body the length is that of the object.
+        let length = header("content-length").filter(|_| !head).map(str::to_owned);
         let (head, body) = answer.into_parts();
-        let body = body.bytes().await?;
-        match is_listing(&body, root) {
+        let body = whole(body, length.as_deref()).await?;
+        match listing.filter(|_| good).is_none_or(|root| is_listing(&body, root)) {
             true => Ok(HttpResponse::from_parts(head, body.into())),
             false => Err(HttpError::new(HttpErrorKind::Decode, NoListing)),
         }

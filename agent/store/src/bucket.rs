@@ -183,16 +183,11 @@ impl Bucket {
     /// Writes an object that must not exist, reads it back and compares.
     ///
     /// # Errors
-    /// As [`put_once`](Self::put_once) and [`get`](Self::get); [`StoreError::ReadBack`].
+    /// As [`put_once`](Self::put_once) and [`read_back`](Self::read_back).
     pub async fn put_read_back(&self, key: &Path, bytes: Bytes) -> Result<Put, StoreError> {
         let put = self.put_once(key, bytes.clone()).await?;
-        match self.get(key, bytes.len() as u64).await {
-            Ok(found) if found == bytes => Ok(put),
-            Ok(_) | Err(StoreError::TooLarge { .. }) => {
-                Err(StoreError::ReadBack { key: key.clone() })
-            }
-            Err(error) => Err(error),
-        }
+        self.read_back(key, &bytes).await?;
+        Ok(put)
     }
 
     /// Reads an object of at most `limit` bytes.

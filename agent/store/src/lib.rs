@@ -5,6 +5,7 @@
 mod acceptance;
 mod alarm;
 mod answers;
+mod bounded;
 mod bucket;
 mod drill;
 mod dsse;

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use drctl_model::shown;
+use object_store::path::Path;
 
 use crate::error::whole;
 use crate::silence::InFlight;
@@ -46,5 +48,32 @@ impl Bucket {
             asked.heard();
         }
         done
+    }
+
+    /// Reads an object back that was just written, and compares. What differs or is not there is
+    /// asked for again, as a request that failed: one answer may have been cut on its way.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); [`StoreError::ReadBack`].
+    pub async fn read_back(&self, key: &Path, bytes: &Bytes) -> Result<(), StoreError> {
+        let mut pause = PAUSE;
+        for _ in 1..ATTEMPTS {
+            match self.get(key, bytes.len() as u64).await {
+                Ok(found) if found == *bytes => return Ok(()),
+                Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::Missing { .. }) => {
+                    tracing::warn!("{key} was read back otherwise than it was written: once more");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match self.get(key, bytes.len() as u64).await {
+            Ok(found) if found == *bytes => Ok(()),
+            Ok(_) | Err(StoreError::TooLarge { .. }) => {
+                Err(StoreError::ReadBack { key: key.clone() })
+            }
+            Err(error) => Err(error),
+        }
     }
 }

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use crate::StoreError;
 use crate::answers::Elsewhere;
+use crate::bounded::{ANSWER, Bounded};
 use crate::error::{says_denied, whole};
 use crate::location::Options;
 use crate::silence::asked;
@@ -146,6 +147,7 @@ impl Versions {
     /// [`StoreError::S3`].
     pub async fn enabled(&self) -> Result<bool, StoreError> {
         let request = self.client.get_bucket_versioning().bucket(&self.bucket);
+        let request = request.customize().interceptor(Bounded(ANSWER));
         let answer = asked(request.send()).await;
         let answer = answer.map_err(|e| failed("ask for the bucket's versioning", &e))?;
         Ok(answer.status() == Some(&BucketVersioningStatus::Enabled))
@@ -157,6 +159,7 @@ impl Versions {
     /// [`StoreError::S3`].
     pub async fn keeps(&self) -> Result<bool, StoreError> {
         let request = self.client.get_bucket_versioning().bucket(&self.bucket);
+        let request = request.customize().interceptor(Bounded(ANSWER));
         let answer = asked(request.send()).await;
         let answer = answer.map_err(|e| failed("ask for the bucket's versioning", &e))?;
         Ok(answer.status().is_some())
@@ -168,6 +171,7 @@ impl Versions {
     /// [`StoreError::S3`].
     pub async fn lock(&self) -> Result<Option<LockRule>, StoreError> {
         let request = self.client.get_object_lock_configuration().bucket(&self.bucket);
+        let request = request.customize().interceptor(Bounded(ANSWER));
         let sent = asked(request.send()).await;
         let answer = match sent {
             Ok(answer) => answer,
@@ -240,7 +244,9 @@ impl Versions {
                 .prefix(&prefix)
                 .set_delimiter(walk.folders.then(|| "/".to_owned()))
                 .set_key_marker(key_marker.take())
-                .set_version_id_marker(version_marker.take());
+                .set_version_id_marker(version_marker.take())
+                .customize()
+                .interceptor(Bounded(ANSWER));
             let page =
                 asked(request.send()).await.map_err(|e| failed("list object versions", &e))?;
             let is_empty = page.versions().is_empty() && page.delete_markers().is_empty();
@@ -278,9 +284,7 @@ impl Versions {
             key_marker = page.next_key_marker().map(str::to_owned);
             version_marker = page.next_version_id_marker().map(str::to_owned);
             if key_marker.is_none() {
-                let service = "the answer is cut, and does not say where to go on".to_owned();
-                let verb = "list object versions";
-                return Err(StoreError::S3 { verb, service, denied: false });
+                return Err(cut());
             }
             // What is behind a key is asked for next, or behind one more of its versions.
             if key_marker > behind {
@@ -328,7 +332,9 @@ impl Versions {
             .delete_object()
             .bucket(&self.bucket)
             .key(format!("{}{key}", self.prefix))
-            .version_id(version);
+            .version_id(version)
+            .customize()
+            .interceptor(Bounded(ANSWER));
         let sent = asked(request.send()).await;
         match sent.map_err(|e| failed("delete an object version", &e)) {
             Err(StoreError::S3 { service, .. }) if service.contains("NoSuchVersion") => Ok(()),
@@ -350,7 +356,9 @@ impl Versions {
             .get_object()
             .bucket(&self.bucket)
             .key(format!("{}{key}", self.prefix))
-            .version_id(&version.id);
+            .version_id(&version.id)
+            .customize()
+            .interceptor(Bounded(usize::try_from(limit).unwrap_or(usize::MAX).max(ANSWER)));
         let verb = "get an object version";
         let broken = |service| StoreError::S3 { verb, service, denied: false };
         let reading = async {
@@ -367,6 +375,12 @@ impl Versions {
 
 fn moment(told: Option<&DateTime>) -> Option<Timestamp> {
     Timestamp::from_second(told?.secs()).ok()
+}
+
+/// A page of a listing that is not the last, and leads nowhere.
+fn cut() -> StoreError {
+    let service = "the answer is cut, and does not say where to go on".to_owned();
+    StoreError::S3 { verb: "list object versions", service, denied: false }
 }
 
 fn failed<E>(verb: &'static str, error: &SdkError<E, HttpResponse>) -> StoreError

@@ -190,3 +190,24 @@ async fn a_slow_store_is_waited_for() {
     gate.notify_one();
     assert_eq!(put.await.expect("put"), Put::Created);
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_answer_that_was_cut_on_its_way_is_no_damage() {
+    for (fault, times, ends, gets) in [
+        (Fault::Truncated, 1, "Created", 2),
+        (Fault::Corrupted, 3, "Created", 4),
+        (Fault::Corrupted, ALWAYS, "store_read_back", 4),
+        (Fault::Refused, 1, "Created", 2),
+    ] {
+        let (store, bucket) = faulty();
+        store.on(Verb::Get, "x", 0, times, fault.clone());
+        let done = bucket.put_read_back(&key(), OURS).await;
+        let name = format!("{fault:?} {times}");
+        assert_eq!(word(&done), ends, "{name}");
+        assert_eq!(store.count(Verb::Get, "x"), gets, "{name}");
+    }
+    // What the store holds otherwise stays a fault of the store.
+    let (store, bucket) = faulty();
+    store.on(Verb::Put, "x", 0, 1, Fault::Corrupted);
+    assert_eq!(word(&bucket.put_read_back(&key(), OURS).await), "store_read_back");
+}

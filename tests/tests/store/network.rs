@@ -191,6 +191,56 @@ async fn what_is_too_large_is_not_read() {
     }
 }
 
+/// How each request ends whose answer a client reads as a whole.
+async fn answers_read_whole(bucket: &Bucket) -> Vec<(&'static str, Result<(), StoreError>)> {
+    let prefix = Path::from("s");
+    let versions = bucket.versions().expect("S3 has versions");
+    vec![
+        ("list", bucket.list(Some(&prefix)).try_collect::<Vec<_>>().await.map(drop)),
+        ("from", bucket.list_from(&prefix, "0").try_collect::<Vec<_>>().await.map(drop)),
+        ("folders", bucket.list_folders(&prefix).await.map(drop)),
+        ("put", bucket.put(&prefix, Bytes::from_static(b"x")).await),
+        ("versions", versions.list(&prefix, |_| ()).await),
+        ("versioning", versions.enabled().await.map(drop)),
+        ("lock", versions.lock().await.map(drop)),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_without_measure_is_an_error() {
+    // One announces 60 GB and sends nothing; the other announces nothing and sends too much. To
+    // refuse a put with such a body is no better.
+    let page = || b"<?xml version=\"1.0\"?><ListBucketResult><Name>bucket</Name>".to_vec();
+    let endless = move |head: &str| {
+        let mut bytes = format!("HTTP/1.1 {head}\r\nconnection: close\r\n\r\n").into_bytes();
+        bytes.append(&mut page());
+        bytes.resize(bytes.len() + (33 << 20), b' ');
+        Reply::Whole(bytes)
+    };
+    let servers = [
+        Scripted::start(|_| Reply::object(60_000_000_000, "")),
+        Scripted::start(move |request| match request.head.starts_with("PUT") {
+            true => endless("409 Conflict"),
+            false => endless("200 OK"),
+        }),
+    ];
+    for server in &servers {
+        let mut place = s3_place(server.port(), "key", "secret");
+        place.options.request_timeout = PROMPT;
+        for (name, done) in answers_read_whole(&open(&s3_location("bucket", ""), &place)).await {
+            let error = done.expect_err(name);
+            assert_eq!(error.code(), "store_failed", "{name}: {error:?}");
+            let mut said = error.to_string();
+            let mut cause = error.source();
+            while let Some(inner) = cause {
+                said += &format!(": {inner}");
+                cause = inner.source();
+            }
+            assert!(said.contains("more than 33554432 bytes"), "{name}: {said}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_put_carries_its_checksum() {
     let server = Scripted::start(|_| Reply::new("200 OK", "etag: \"e\"\r\n", ""));
