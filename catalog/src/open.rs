@@ -67,11 +67,20 @@ fn is_empty(path: &Path) -> bool {
 fn note_empty(path: &Path, patience: Duration) -> Result<(), Fault> {
     let Ok(_alone) = lock(path, Share::Alone, patience) else { return Ok(()) };
     if is_empty(path) {
-        let place = forgotten(path);
-        fs::write(&place, "").map_err(io("note what was lost beside"))?;
+        note_lost(&forgotten(path)).map_err(io("note what was lost beside"))?;
         remove(path)?;
     }
     Ok(())
+}
+
+/// Makes the note, or leaves one that is there; what a link leads to is nobody's note.
+fn note_lost(place: &Path) -> io::Result<()> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place);
+    let is_file = || fs::symlink_metadata(place).is_ok_and(|found| found.is_file());
+    match made {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_file() => Ok(()),
+        made => made.map(drop),
+    }
 }
 
 /// Opens an existing catalog for reading, also while another process writes to it.
@@ -337,6 +346,24 @@ mod tests {
         for (magic, network) in cases {
             assert_eq!(unreliable(magic).is_some(), network, "{magic:x}");
         }
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_note_is_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, precious) = (folder.path().join("c.db"), folder.path().join("precious"));
+        fs::write(&precious, "kept").unwrap();
+        std::os::unix::fs::symlink(&precious, forgotten(&path)).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(note_empty(&path, PATIENCE).is_err());
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
+        // Nothing was lost on the way: the next one comes to the same.
+        assert!(path.exists());
+        // A note that is there stays as it is.
+        fs::remove_file(forgotten(&path)).unwrap();
+        fs::write(forgotten(&path), "kept").unwrap();
+        assert!(note_empty(&path, PATIENCE).is_ok() && !path.exists());
+        assert_eq!(fs::read_to_string(forgotten(&path)).unwrap(), "kept");
     }
 
     #[test]

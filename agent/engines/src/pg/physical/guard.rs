@@ -69,7 +69,7 @@ pub(super) fn unguard(layout: &Layout) -> Result<(), EngineError> {
     let failed = || EngineError::io(format!("put back {}", layout.data().display()));
     let is_away = |name: &str| aside(layout, name).symlink_metadata().is_ok();
     if !is_guarded(layout) {
-        return Ok(());
+        return is_own(layout);
     }
     if is_away(INSTANCE) {
         keep_changed(layout).map_err(failed())?;
@@ -77,7 +77,28 @@ pub(super) fn unguard(layout: &Layout) -> Result<(), EngineError> {
     for name in [INSTANCE, CONFIGURATION].into_iter().filter(|name| is_away(name)) {
         fs::rename(aside(layout, name), layout.data().join(name)).map_err(failed())?;
     }
-    sync(layout).map_err(failed())
+    sync(layout).map_err(failed())?;
+    is_own(layout)
+}
+
+/// An error where what stands in the place of a file of the cluster is still there, and the file itself
+/// is gone: no server of its own starts on it, or one that starts lacks its settings.
+fn is_own(layout: &Layout) -> Result<(), EngineError> {
+    for (name, mark) in [(CONFIGURATION, GUARD), (INSTANCE, MARK)] {
+        let place = layout.data().join(name);
+        if read_plain(&place).is_some_and(|text| text.starts_with(mark)) {
+            let message = format!(
+                "{} is gone, which held the cluster's own settings: what stands in its place, {}, is \
+                 drctl's. Nothing else is wrong with the cluster. Put the file back, or write the \
+                 source's {name} to {}, and go on with --resume",
+                aside(layout, name).display(),
+                place.display(),
+                place.display()
+            );
+            return Err(EngineError::Config(message));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the cluster's configuration is out of the way: a server of ours runs on it, or did when its
@@ -182,6 +203,21 @@ mod tests {
         fs::rename(aside(&layout, INSTANCE), layout.data().join(INSTANCE)).unwrap();
         unguard(&layout).unwrap();
         is_its_own(&layout);
+    }
+
+    #[test]
+    fn a_cluster_whose_configuration_is_gone_is_told() {
+        for name in [CONFIGURATION, INSTANCE] {
+            let (_folder, layout) = cluster();
+            guard(&layout).unwrap();
+            fs::remove_file(aside(&layout, name)).unwrap();
+            for _ in 0..2 {
+                let said = unguard(&layout).unwrap_err().to_string();
+                assert!(said.contains(&format!("{name}.source is gone")), "{said}");
+            }
+            fs::write(layout.data().join(name), "work_mem = '5MB'\n").unwrap();
+            unguard(&layout).unwrap();
+        }
     }
 
     #[test]
