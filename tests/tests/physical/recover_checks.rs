@@ -115,7 +115,11 @@ fn a_recovered_cluster_does_nothing_to_its_source() {
     for more in [&["--without-box"][..], &[]] {
         let (ran, _folder, path) =
             shop.recover(&[&["--to-time", &time, "--promote"], more].concat());
-        let _ = ran.ended(0);
+        let told = ran.ended(0).json()["unfit_settings"].to_string();
+        assert!(
+            ["data_directory", "external_pid_file"].iter().all(|name| told.contains(name)),
+            "{told}"
+        );
         let left = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
         assert_eq!(left.count(), 0);
         // Started by hand it is the operator's to correct what names the source's places.

@@ -4,10 +4,11 @@
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use drctl_model::shown;
+use nix::unistd::Group;
 use tempfile::TempDir;
 
 use super::Layout;
@@ -33,6 +34,9 @@ const SSL: [(&str, &str); 5] = [
     ("ssl_crl_file", ""),
     ("ssl_dh_params_file", ""),
 ];
+
+/// How many connections a server takes.
+const CONNECTIONS: &str = "max_connections";
 
 /// A setting with which no server starts here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,12 +210,26 @@ impl Host<'_> {
                     let other = self.data.join(&set.value) != self.data;
                     other.then(|| format!("it names another cluster's directory, {}", set.value))
                 }
+                "external_pid_file" => self.foreign_pid_file(&set.value),
+                "wal_level" if is(&set.value, "minimal") => {
+                    let senders = number(own, "max_wal_senders", 10);
+                    let why = "minimal, and max_wal_senders is not 0: no server starts so";
+                    senders.is_some_and(|senders| senders > 0).then(|| why.to_owned())
+                }
+                "superuser_reserved_connections" => {
+                    let (reserved, all) =
+                        (number(own, &set.name, 3), number(own, CONNECTIONS, 100));
+                    let none_left =
+                        reserved.zip(all).is_some_and(|(reserved, all)| reserved >= all);
+                    none_left.then(|| format!("it leaves none of {CONNECTIONS} to others"))
+                }
                 "log_directory" => {
                     let collects = own.value("logging_collector").is_some_and(is_on);
                     let above = self.data.join(&set.value);
                     let nowhere = above.parent().is_some_and(|above| !above.exists());
                     (collects && nowhere).then(|| format!("{} cannot be made", above.display()))
                 }
+                "unix_socket_group" => no_group(&set.value),
                 "unix_socket_directories" => no_sockets(&set.value),
                 "listen_addresses" => no_address(&set.value),
                 "shared_preload_libraries" | "session_preload_libraries" => {
@@ -227,6 +245,24 @@ impl Host<'_> {
     fn gone(&self, file: &str) -> Option<String> {
         let file = self.data.join(file);
         (!file.exists()).then(|| format!("{} is not there", file.display()))
+    }
+
+    /// A server writes its number into that file, and removes it at its end: of one that runs by such a
+    /// file, as by its `postmaster.pid`, that is the end.
+    fn foreign_pid_file(&self, file: &str) -> Option<String> {
+        let place = self.data.join(file);
+        let inside = place
+            .strip_prefix(self.data)
+            .ok()
+            .filter(|inside| inside.components().all(|part| matches!(part, Component::Normal(_))));
+        let own = inside.is_some_and(|inside| inside != Path::new("postmaster.pid"));
+        (!file.is_empty() && !own).then(|| {
+            format!(
+                "a server that is started with it writes over {} and removes it at its end: if that \
+                 is another server's, it stops that one",
+                place.display()
+            )
+        })
     }
 
     fn no_ssl(&self, own: &OwnSettings) -> Option<String> {
@@ -256,6 +292,11 @@ impl Host<'_> {
     }
 }
 
+/// The number that a setting has, if it is a plain one.
+fn number(own: &OwnSettings, name: &str, usual: i64) -> Option<i64> {
+    own.value(name).map_or(Some(usual), |value| value.trim().parse().ok())
+}
+
 fn is(value: &str, wanted: &str) -> bool {
     value.trim().eq_ignore_ascii_case(wanted)
 }
@@ -269,6 +310,13 @@ fn is_on(value: &str) -> bool {
 fn listed(list: &str) -> Vec<&str> {
     let names = list.split(',').map(|name| name.trim().trim_matches('"'));
     names.filter(|name| !name.is_empty()).collect()
+}
+
+/// A group has a name that the host knows, or a number.
+fn no_group(value: &str) -> Option<String> {
+    let numbered = value.is_empty() || value.parse::<u64>().is_ok();
+    let unknown = !numbered && matches!(Group::from_name(value), Ok(None));
+    unknown.then(|| format!("this host has no group {value}"))
 }
 
 /// A server needs one of its sockets; one in no directory has no place.
@@ -327,6 +375,22 @@ mod tests {
             (&[("hba_file", "/nowhere/pg_hba.conf")], "/nowhere/pg_hba.conf is not there"),
             (&[("data_directory", "/var/lib/postgresql/15/main")], "another cluster's"),
             (&[("data_directory", &at)], ""),
+            (
+                &[("external_pid_file", "/srv/source/postmaster.pid")],
+                "writes over /srv/source/post",
+            ),
+            (&[("external_pid_file", "../../source/postmaster.pid")], "writes over"),
+            (&[("external_pid_file", "postmaster.pid")], "writes over"),
+            (&[("external_pid_file", "own.pid")], ""),
+            (&[("external_pid_file", "")], ""),
+            (&[("wal_level", "minimal")], "max_wal_senders is not 0"),
+            (&[("wal_level", "Minimal"), ("max_wal_senders", "0")], ""),
+            (&[("wal_level", "replica")], ""),
+            (&[("superuser_reserved_connections", "100")], "none of max_connections"),
+            (&[("superuser_reserved_connections", "100"), ("max_connections", "101")], ""),
+            (&[("unix_socket_group", "nobody-has-this-group")], "no group nobody-has-this-group"),
+            (&[("unix_socket_group", "root")], ""),
+            (&[("unix_socket_group", "4711")], ""),
             (&[("log_directory", "/nowhere/log")], ""),
             (&[("log_directory", "/nowhere/log"), ("logging_collector", "on")], "cannot be made"),
             (&[("log_directory", "log"), ("logging_collector", "on")], ""),
