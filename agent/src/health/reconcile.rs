@@ -181,7 +181,7 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         let known = cached_log(&catalog, &source, system_id, trust).await?;
         let log_store = LogStore::reader(repository, &source);
         let mut there = log_store.cluster_ranges(system_id).await?;
-        let floors = log_floors(repository, &source).await?;
+        let floors = log_floors(repository, &catalog, &source).await?;
         for (timeline, log) in known {
             let ranges = there.remove(&timeline).unwrap_or_default();
             let floor = floors.get(&Lineage::of_timeline(system_id, timeline));

@@ -192,13 +192,10 @@ async fn settle_change(repository: &Repository, status: &mut SourceStatus) {
     }
 }
 
-/// What is gone is no good backup, and neither is what is based on it: the newest one that is there
-/// counts instead.
+/// What is gone, or was removed on purpose, is no good backup, and neither is what is based on it: the
+/// newest one that is there counts instead.
 async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timestamp) -> Result<()> {
-    let Some(newest_good) = status.newest_good.as_ref().filter(|_| !status.vanished.is_empty())
-    else {
-        return Ok(());
-    };
+    let Some(newest_good) = status.newest_good.as_ref() else { return Ok(()) };
     let mut there = catalog.backups(Some(&status.source)).await?;
     there.retain(|one| !is_lost(&status.vanished, one));
     let lost = newest_good.backup.clone();
@@ -219,7 +216,8 @@ async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timesta
     let dated = newest(counts.iter().copied().filter(|one| one.taken() <= horizon));
     status.age = dated.map(|good| now.duration_since(good.taken()));
     status.newest_good = dated.or_else(|| newest(counts.iter().copied())).cloned();
-    status.lost_good = Some(lost);
+    // One that another host removed on purpose is none that was lost.
+    status.lost_good = (!status.vanished.is_empty()).then_some(lost);
     status.bad =
         told(&memory, &status.source, status.newest_good.as_ref().map(|good| good.started));
     Ok(())

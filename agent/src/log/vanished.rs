@@ -29,7 +29,7 @@ pub(super) async fn note_lost<E: LogEngine>(
         |floor| lost_log::<E>(&log_store.source, of, (before.known(), floor), entries, &kept);
     let (mut gone, mut back) = lost(None);
     if !gone.is_empty() {
-        let floors = log_floors(log_store.repository(), &log_store.source).await?;
+        let floors = log_floors(log_store.repository(), cache, &log_store.source).await?;
         (gone, back) = lost(floors.get(of).copied());
     }
     for why in gone.values() {

@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_model::{BackupId, BackupSummary, Digest, Header, LogAt, LogFloor, Role, Tombstone};
-use drctl_store::{Key, Removal, SigningKey, State, encode_log_floor, encode_tombstone, layout};
+use drctl_store::layout::{self, Kind};
+use drctl_store::{
+    Key, Removal, SigningKey, State, StoreError, encode_log_floor, encode_tombstone,
+};
 use futures_util::{StreamExt as _, stream};
 
 use super::holdings::range_at;
@@ -81,6 +84,7 @@ struct Work<'a> {
 impl Work<'_> {
     async fn all(&mut self) -> Result<()> {
         let plan = self.plan;
+        self.may_remove().await?;
         for rest in &plan.rest {
             if self.ends() {
                 return Ok(());
@@ -106,6 +110,20 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Tries it on an object of its own: a tombstone of what then stays would hide that it is lost later.
+    async fn may_remove(&self) -> Result<()> {
+        if self.plan.is_empty() {
+            return Ok(());
+        }
+        let (bucket, probe) = (&self.repository.bucket, layout::probe(rand::random()));
+        bucket.put(&probe, Bytes::from_static(b"drctl")).await.context("try to write")?;
+        for state in bucket.states_of(&probe).await? {
+            // A rule of the bucket may lock whatever is written, and nothing that is older.
+            let _ = bucket.remove(&state).await.context("try to remove; nothing was removed")?;
+        }
+        Ok(())
+    }
+
     fn ends(&mut self) -> bool {
         self.done.stopped |= self.stop.is_requested();
         self.done.stopped
@@ -114,12 +132,19 @@ impl Work<'_> {
     async fn backup(&mut self, backup: &BackupSummary) -> Result<()> {
         let (source, id) = (&self.plan.source, &backup.backup);
         let there = self.repository.manifest(source, id).await?;
-        let same = there.is_some_and(|there| there.sha256 == backup.manifest_sha256);
-        if !same {
+        let is_another = there.as_ref().is_some_and(|there| there.sha256 != backup.manifest_sha256);
+        if is_another {
             let text = format!("the manifest of {id} is not the one that was planned for any more");
             return Err(AgentError::Mismatch(text).into());
         }
-        self.bury(id, backup.manifest_sha256).await?;
+        if there.is_none() && tombstone(self.repository, source, id).await?.is_some() {
+            // Another host removes the same, and brings it to its end.
+            return Ok(());
+        }
+        if let Some(why) = self.bury(id, backup.manifest_sha256).await? {
+            self.done.retained.push((id.to_string(), why));
+            return Ok(());
+        }
         crash_point("prune-tombstone-put");
         let manifest = self.repository.bucket.states_of(&layout::manifest(source, id)).await?;
         // The one that was written first counts: while it is kept, the backup is there.
@@ -145,12 +170,16 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Writes the tombstone of a manifest, where there is none that is believed.
-    async fn bury(&self, backup: &BackupId, manifest_sha256: Digest) -> Result<()> {
+    /// Writes the tombstone of a manifest, where there is none that is believed; gives why that could not
+    /// be done, where something else is in its place.
+    async fn bury(&self, backup: &BackupId, manifest_sha256: Digest) -> Result<Option<String>> {
         let source = &self.plan.source;
-        let there = tombstone(self.repository, source, backup).await?;
-        if there.is_some_and(|there| there.manifest_sha256 == manifest_sha256) {
-            return Ok(());
+        let is_there = async || {
+            let there = tombstone(self.repository, source, backup).await?;
+            Ok::<_, anyhow::Error>(there.is_some_and(|one| one.manifest_sha256 == manifest_sha256))
+        };
+        if is_there().await? {
+            return Ok(None);
         }
         let stone = Tombstone {
             header: Header::new([]),
@@ -163,18 +192,24 @@ impl Work<'_> {
         };
         let bytes = encode_tombstone(&stone, &self.key).context("sign the tombstone")?;
         let place = layout::tombstone(source, backup);
-        let put = self.repository.bucket.put_read_back(&place, Bytes::from(bytes)).await;
-        put.context("write the tombstone")?;
-        Ok(())
+        match self.repository.bucket.put_read_back(&place, Bytes::from(bytes)).await {
+            // Another host may have been faster.
+            Err(StoreError::Conflict { .. }) if is_there().await? => Ok(None),
+            Err(StoreError::Conflict { .. }) => Ok(Some(format!(
+                "{place} is in the place of its tombstone, and no trusted key has signed that; \
+                 look at it, and remove it"
+            ))),
+            put => put.map(|_| None).context("write the tombstone"),
+        }
     }
 
     /// Removes all that lies in the folder of a backup whose manifest is gone.
     async fn data(&mut self, id: &BackupId) -> Result<()> {
         let source = &self.plan.source;
         let folder = layout::backup(source, id);
-        // Whatever lies there belongs to it by its key; a manifest does not.
-        let manifest = layout::manifest(source, id);
-        let retained = self.below(&folder, |state| state.key != manifest).await?;
+        // What drctl has not written there is none of ours.
+        let ours = Kind::Data(source.clone(), id.clone());
+        let retained = self.below(&folder, |state| layout::classify(&state.key) == ours).await?;
         if let Some(why) = retained {
             self.done.retained.push((format!("the data of {id}"), why));
         }

@@ -5,8 +5,10 @@ use drctl_catalog::Catalog;
 use drctl_model::{BackupId, BackupKind, BackupSummary, DrillId, JobKind, SourceId, shown};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::engine::pg::another_cluster;
 use crate::host::Setup;
 use crate::jobs::latest;
+use crate::repository::accept::is_accepted;
 use crate::repository::{Closed, Repository};
 
 /// For how long an attempt without a manifest may still be running somewhere: what it is based on is not
@@ -59,6 +61,13 @@ pub(super) async fn frozen(
     if !alarms.is_empty() {
         found.push(format!("somebody meddled with {}", some(&alarms)));
     }
+    if let Some(change) = another_cluster::change(source, backups)
+        && !is_accepted(repository, source, &change.of_new).await?
+    {
+        let text =
+            "its newest backups are of another cluster than those before: see `drctl status`";
+        found.push(text.to_owned());
+    }
     found.extend(running(setup, catalog, source, &doubts).await?);
     Ok(found)
 }
@@ -89,6 +98,17 @@ fn in_doubt(backups: &[BackupSummary], doubts: &Doubts) -> Vec<String> {
     if let Some(newest) = backups.first().filter(|newest| !newest.is_good()) {
         let why = shown(&newest.suspect.join("; "), 300);
         found.push(format!("the newest backup, {}, does not count: {why}", newest.backup));
+    }
+    let bases = || backups.iter().filter(|one| one.kind.coordinates().is_some());
+    let newest = bases().max_by(|one, other| one.newer(other));
+    if let Some((newest, other)) =
+        newest.and_then(|newest| Some((newest, bases().find(|one| newest.outlives(one))?)))
+    {
+        found.push(format!(
+            "two servers may live: {} was made later than {}, which is on a later timeline; take a \
+             base backup of the real one",
+            newest.backup, other.backup
+        ));
     }
     if let Some(drill) = &doubts.failed_drill {
         found.push(format!("the newest drill, {drill}, failed"));
@@ -140,5 +160,57 @@ fn some(all: &[impl ToString]) -> String {
     match all.len().saturating_sub(NAMED) {
         0 => named.join(", "),
         more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::{Coordinates, CopiedLog, Digest, Engine, Lsn, Timeline, WalSegmentSize};
+
+    use super::*;
+
+    /// A base backup on a timeline, made so many seconds after the first.
+    fn base(n: u64, timeline: u32, (start, seconds): (u64, i64)) -> BackupSummary {
+        let at = Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+        let timeline = Timeline::new(timeline).unwrap();
+        let log = CopiedLog { checkpoint: at, last_commit: None, segments: Vec::new() };
+        BackupSummary {
+            source: "shop".parse().unwrap(),
+            backup: BackupId::new(at, n),
+            engine: Engine::BaseBackup,
+            kind: BackupKind::Full(Coordinates {
+                system_id: 7,
+                segment_size: WalSegmentSize::default(),
+                timeline,
+                start: Lsn(start),
+                stop: Lsn(start + 100),
+                stop_timeline: timeline,
+                listing_sha256: None,
+                log: Some(log),
+            }),
+            host: "db1".to_owned(),
+            started: at,
+            finished: at,
+            plain_bytes: 0,
+            sealed_bytes: 0,
+            segments: 0,
+            suspect: Vec::new(),
+            manifest_sha256: Digest([0; 32]),
+            accepted: None,
+            signer: String::new(),
+            objects: None,
+        }
+    }
+
+    #[test]
+    fn a_server_that_lives_on_beside_a_promoted_one_freezes_its_source() {
+        let frozen = |backups: &[BackupSummary]| !in_doubt(backups, &Doubts::default()).is_empty();
+        let promoted = base(2, 2, (500, 20));
+        let old = base(1, 1, (100, 0));
+        assert!(!frozen(&[promoted.clone(), old.clone()]));
+        let lives_on = base(3, 1, (900, 40));
+        assert!(frozen(&[lives_on.clone(), promoted.clone(), old]));
+        // The real one has a newer base backup.
+        assert!(!frozen(&[base(4, 2, (800, 60)), lives_on, promoted]));
     }
 }

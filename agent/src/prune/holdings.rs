@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
 use drctl_model::{
-    BackupId, BackupSummary, DrillOutcome, Lineage, LogAt, LogPart, SourceId, newest_first,
+    BackupId, BackupSummary, DrillOutcome, Lineage, LogAt, LogPart, Named, SourceId, Tombstone,
+    newest_first,
 };
 use drctl_store::State;
 use drctl_store::layout::{self, Kind};
@@ -19,7 +20,7 @@ use crate::host::Setup;
 use crate::repository::chain::Family;
 use crate::repository::faults::is_newer;
 use crate::repository::losses::{is_lost, look_for_losses};
-use crate::repository::removed::{tombstone, tombstones};
+use crate::repository::removed::{is_removed, tombstone, tombstones};
 use crate::repository::{Memory, Repository, drills, everything};
 use crate::restore::known::{Copies, Known, learn};
 
@@ -97,7 +98,7 @@ pub(super) async fn holdings(
     let count = backups.iter().filter(counts).map(|one| one.backup.clone()).collect();
     drop(family);
     let weights = weights(repository, source).await?;
-    let (rest, unfinished) = without_manifest(repository, source, &weights).await?;
+    let (rest, unfinished) = without_manifest(repository, catalog, source, &weights).await?;
     let log = listed_log(repository, source).await?;
     let copies = Copies::of(&backups, &mut Vec::new()).marked(source, &memory);
     let cache = Some(catalog);
@@ -155,13 +156,28 @@ async fn weights(repository: &Repository, source: &SourceId) -> Result<BTreeMap<
 /// the time of the newest object.
 async fn without_manifest(
     repository: &Repository,
+    catalog: &Catalog,
     source: &SourceId,
     weights: &BTreeMap<BackupId, Weight>,
 ) -> Result<(Vec<Rest>, Vec<(BackupId, Option<Timestamp>)>)> {
-    let removed = tombstones(repository, source).await?;
+    let listed = tombstones(repository, source).await?;
+    // A tombstone alone does not say that there ever was a manifest: the attempt may still run.
+    let named = catalog.named(source).await?.into_iter().map(|one| one.named);
+    let named: BTreeSet<Named> = named.collect();
     let (mut rest, mut unfinished) = (Vec::new(), Vec::new());
     for (id, weight) in weights.iter().filter(|(_, weight)| !weight.committed) {
-        let is_rest = removed.contains(id) && tombstone(repository, source, id).await?.is_some();
+        let stone = match listed.contains(id) {
+            true => tombstone(repository, source, id).await?,
+            false => None,
+        };
+        let is_rest = match stone {
+            Some(Tombstone { backup, manifest_sha256, .. }) => {
+                let of = (id, manifest_sha256);
+                let was_there = named.contains(&Named { backup, manifest_sha256 });
+                was_there && is_removed(repository, source, of).await?
+            }
+            None => false,
+        };
         match is_rest {
             true => {
                 rest.push(Rest { backup: id.clone(), objects: weight.objects, bytes: weight.bytes })

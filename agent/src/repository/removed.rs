@@ -57,11 +57,15 @@ pub(crate) async fn is_removed(
     Ok(is_of_it && newest(repository, source).await?.is_some_and(|newest| newest > *backup))
 }
 
-/// The newest attempt of which there is a manifest, good or not.
+/// The newest backup whose manifest is believed, and not suspect: whatever else somebody puts there makes
+/// no other one an older one.
 async fn newest(repository: &Repository, source: &SourceId) -> Result<Option<BackupId>> {
     for id in repository.attempts(source).await? {
-        if repository.manifest_is_there(source, &id).await? {
-            return Ok(Some(id));
+        match repository.manifest(source, &id).await {
+            Ok(Some(found)) if found.summary().is_good() => return Ok(Some(id)),
+            Ok(_) => {}
+            Err(error) if is_bad_manifest(&error) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(None)
@@ -86,11 +90,36 @@ pub(crate) async fn tombstones(
     Ok(found)
 }
 
-/// Up to where the log of each lineage of a source was removed on purpose.
+/// Up to where the log of each lineage of a source was removed on purpose. No policy removes log behind
+/// the oldest base backup of its cluster that a catalog knows: nothing is believed that says so.
 ///
 /// # Errors
-/// The store's.
+/// The store's, and the catalog's.
 pub(crate) async fn log_floors(
+    repository: &Repository,
+    catalog: &Catalog,
+    source: &SourceId,
+) -> Result<BTreeMap<Lineage, LogAt>> {
+    let mut floors = signed_floors(repository, source).await?;
+    if floors.is_empty() {
+        return Ok(floors);
+    }
+    // What another host has removed since is still known here.
+    let gone = removed(repository, catalog, source).await?;
+    let mut known = catalog.backups(Some(source)).await?;
+    known.retain(|backup| !gone.contains(&backup.backup));
+    floors.retain(|lineage, before| {
+        let cluster = lineage.timeline().map(|(system_id, _)| system_id);
+        let bases = known.iter().filter_map(|backup| backup.kind.coordinates());
+        let bases = bases.filter(|at| Some(at.system_id) == cluster);
+        let oldest = bases.map(|at| LogAt::from(at.start)).min();
+        oldest.is_some_and(|oldest| *before <= oldest)
+    });
+    Ok(floors)
+}
+
+/// The highest floor of each lineage that a trusted key has signed.
+async fn signed_floors(
     repository: &Repository,
     source: &SourceId,
 ) -> Result<BTreeMap<Lineage, LogAt>> {

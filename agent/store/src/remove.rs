@@ -14,7 +14,8 @@ use crate::{Bucket, ObjectVersion, State, StoreError, Stored};
 pub enum Removal {
     /// It is gone.
     Gone,
-    /// The store keeps it because it is locked, in the store's words. That is a normal outcome.
+    /// The store keeps it because it is locked, in the store's words: that is a normal outcome. Or it
+    /// lies behind a link, in a directory: who knows what that leads to.
     Retained(String),
 }
 
@@ -72,6 +73,10 @@ impl Bucket {
     /// [`StoreError::Failed`], [`StoreError::S3`]: whether it is gone is not known then, or we may not
     /// remove anything.
     pub async fn remove(&self, state: &State) -> Result<Removal, StoreError> {
+        if self.directory().is_some_and(|directory| directory.is_behind_a_link(&state.key)) {
+            let why = "it lies behind a link, and is none of drctl's";
+            return Ok(Removal::Retained(why.to_owned()));
+        }
         let removed = self
             .retry(|| async {
                 match (&state.version, self.versions()) {

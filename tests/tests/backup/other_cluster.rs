@@ -8,7 +8,7 @@ use crate::common::{Shop, id_of};
 const CLUSTER: &str = "select system_identifier from pg_control_system()";
 
 /// Another server with the same database, which answers at the source's place from now on.
-fn another_answers(shop: &Shop) -> Postgres {
+pub(crate) fn another_answers(shop: &Shop) -> Postgres {
     let other = Postgres::start();
     other.psql("postgres", &format!("create database {}", shop.db));
     other.psql(&shop.db, "create table orders as select g as id, md5(g::text) as note from generate_series(1, 20000) g");

@@ -1,6 +1,7 @@
 //! What no policy keeps: shown, removed when that is said, and told from what was lost.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use drctl_tests::servers::minio::Minio;
 use serde_json::{Value, json};
 
 use crate::common::Shop;
+use crate::other_cluster::another_answers;
 use crate::s3;
 
 /// A shop that keeps so many backups, and nothing else of what it has.
@@ -211,8 +213,18 @@ fn a_tombstone_that_is_not_believed_hides_no_loss() {
     let stone = encode_tombstone(&tombstone(&shop, &ids[1], digest(&manifest)), &own).unwrap();
     fs::write(place.with_file_name(format!("{}.json", ids[1])), stone).unwrap();
     fs::remove_dir_all(folder(&shop, &ids[1])).unwrap();
-    let list = shop.site.json(3, &["list"]);
-    assert!(list["lost"].to_string().contains(&ids[1]), "{list}");
+    let newest_is_lost = || {
+        let list = shop.site.json(3, &["list"]);
+        assert!(list["lost"].to_string().contains(&ids[1]), "{list}");
+    };
+    newest_is_lost();
+    // Nor where somebody puts something newer there that does not count.
+    let junk = format!("{}ffffffffffffffff", &ids[1][..ids[1].len() - 16]);
+    fs::create_dir_all(folder(&shop, &junk)).unwrap();
+    for bytes in [b"{}".to_vec(), manifest] {
+        fs::write(folder(&shop, &junk).join("manifest.json"), bytes).unwrap();
+        newest_is_lost();
+    }
 }
 
 #[test]
@@ -298,4 +310,78 @@ fn what_the_store_has_locked_is_retained_and_stays_a_backup() {
     assert_eq!(listed(&shop), newest_first(&ids), "it is whole, and counts");
     let _ = shop.site.json(0, &["verify", "--data"]);
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+}
+
+#[test]
+fn nothing_behind_a_link_and_nothing_of_others_goes() {
+    let shop = shop(3);
+    let ids = backups(&shop, 5);
+    // Links out of the repository and to one that stays, and a folder that was moved away behind one.
+    let elsewhere = shop.site.path("elsewhere");
+    fs::create_dir_all(&elsewhere).unwrap();
+    fs::write(elsewhere.join("precious.txt"), "precious").unwrap();
+    symlink(&elsewhere, folder(&shop, &ids[0]).join("d7")).unwrap();
+    symlink(folder(&shop, &ids[4]), folder(&shop, &ids[0]).join("x")).unwrap();
+    fs::write(folder(&shop, &ids[0]).join("notes.txt"), "mine").unwrap();
+    let (own, moved) = (folder(&shop, &ids[1]).join("d0"), shop.site.path("moved"));
+    fs::rename(&own, &moved).unwrap();
+    symlink(&moved, &own).unwrap();
+    let count = fs::read_dir(&moved).unwrap().count();
+    let planned = plan(&shop);
+    assert_eq!(going(&planned), newest_first(&ids[..2]), "{planned}");
+    let done = remove(&shop);
+    assert_eq!(done["done"]["gone"], json!(ids[..2]), "{done}");
+    assert!(done["done"]["retained"].to_string().contains("behind a link"), "{done}");
+    assert_eq!(fs::read_to_string(elsewhere.join("precious.txt")).unwrap(), "precious");
+    assert!(folder(&shop, &ids[0]).join("notes.txt").exists());
+    assert_eq!(fs::read_dir(&moved).unwrap().count(), count);
+    shop.still_restores(&ids[4]);
+    let _ = shop.site.json(0, &["verify", "--data"]);
+}
+
+#[test]
+fn what_lies_in_the_place_of_a_tombstone_keeps_one_backup_and_no_other() {
+    let shop = shop(3);
+    let ids = backups(&shop, 5);
+    let place = shop.site.path(&format!("repository/s/shop/x/{}.json", ids[0]));
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(&place, "{}").unwrap();
+    let done = remove(&shop);
+    assert_eq!(done["done"]["gone"], json!([ids[1]]), "{done}");
+    assert_eq!(done["done"]["retained"][0]["what"], ids[0].as_str(), "{done}");
+    let _ = shop.site.json(0, &["verify", "--data"]);
+}
+
+#[test]
+fn a_forged_tombstone_lets_no_running_attempt_go() {
+    let shop = shop(3);
+    let ids = backups(&shop, 2);
+    // Another host's attempt has stored a segment, and somebody has the key.
+    let runs = format!("{}ffffffffffffffff", &ids[1][..ids[1].len() - 16]);
+    let part = folder(&shop, &runs).join("d0/000000.zst.age");
+    fs::create_dir_all(part.parent().unwrap()).unwrap();
+    fs::copy(folder(&shop, &ids[1]).join("d0/000000.zst.age"), &part).unwrap();
+    let place = shop.site.path(&format!("repository/s/shop/x/{runs}.json"));
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    let stone = tombstone(&shop, &runs, digest(b"nothing"));
+    let bytes = encode_tombstone(&stone, &shop.site.signing_key()).unwrap();
+    fs::write(place, bytes).unwrap();
+    let planned = plan(&shop);
+    assert_eq!(planned["rest"], json!([]), "{planned}");
+    assert!(planned["frozen"].to_string().contains("is not finished"), "{planned}");
+}
+
+#[test]
+fn backups_of_another_cluster_push_none_of_the_real_one_out() {
+    let shop = shop(2);
+    let ids = backups(&shop, 2);
+    let _other = another_answers(&shop);
+    let of_other = backups(&shop, 3);
+    let planned = plan(&shop);
+    assert_eq!(going(&planned), [""; 0], "{planned}");
+    assert!(planned["frozen"].to_string().contains("another cluster"), "{planned}");
+    // Somebody takes it for the source's.
+    let _ = shop.site.json(0, &["accept", &of_other[2]]);
+    let all: Vec<String> = ids.into_iter().chain(of_other).collect();
+    assert_eq!(going(&plan(&shop)), newest_first(&all[..3]));
 }
