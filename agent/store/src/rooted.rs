@@ -98,11 +98,10 @@ impl Rooted {
     /// Whether the way to a key leads through a link: what lies there is somewhere else.
     pub(crate) fn is_behind_a_link(&self, key: &Path) -> bool {
         let mut at = self.root.to_path_buf();
-        let is_link = |part: object_store::path::PathPart<'_>| {
+        key.parts().any(|part| {
             at.push(part.as_ref());
             fs::symlink_metadata(&at).is_ok_and(|found| found.is_symlink())
-        };
-        key.parts().map(is_link).fold(false, |any, one| any || one)
+        })
     }
 
     /// Files that are no objects.

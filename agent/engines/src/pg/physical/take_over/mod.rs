@@ -22,8 +22,6 @@ use super::surroundings::read_plain;
 use crate::common::process::told;
 use crate::common::{Below, EngineError};
 
-/// The settings of an instance, as `ALTER SYSTEM` keeps them.
-
 /// What is asked for.
 pub struct TakeOver<'a> {
     /// Where the cluster lies.
