@@ -81,6 +81,8 @@ impl World {
     fn unproven(&self, timeline: usize, unproven: &[bool]) -> Vec<(usize, u64)> {
         let path = self.path(timeline);
         let begun = self.pieces.iter().zip(unproven).filter(|(_, unproven)| **unproven);
+        // One without any bytes is no piece.
+        let begun = begun.filter(|((_, a, b), _)| a < b);
         let mut found: Vec<(u64, usize)> = begun
             .map(|((t, a, _), _)| (*a, *t))
             .filter(|(at, of)| path.iter().any(|(t, left)| t == of && at < left))
