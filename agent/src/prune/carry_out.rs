@@ -40,6 +40,20 @@ pub struct Pruned {
     pub stopped: bool,
 }
 
+impl Pruned {
+    /// Counts a state that is gone; gives why the store keeps it, where it does.
+    fn count(&mut self, state: &State, removed: Removal) -> Option<String> {
+        match removed {
+            Removal::Gone => {
+                self.objects += 1;
+                self.bytes = self.bytes.saturating_add(state.bytes);
+                None
+            }
+            Removal::Retained(why) => Some(why),
+        }
+    }
+}
+
 /// Removes what the plan names.
 ///
 /// # Errors
@@ -218,18 +232,18 @@ impl Work<'_> {
 
     async fn log(&mut self, cut: &LogCut, before: LogAt) -> Result<()> {
         let source = &self.plan.source;
-        let floor = LogFloor {
-            header: Header::new([]),
-            repository: self.repository.id.clone(),
-            source: source.clone(),
-            lineage: cut.lineage.clone(),
-            before,
-            host: self.setup.host(),
-            removed: self.setup.clock.now(),
-        };
-        let bytes = encode_log_floor(&floor, &self.key).context("sign the removal")?;
         let place = layout::log_floor(source, &cut.lineage, before);
         if log_floor(self.repository, source, &cut.lineage, before).await?.is_none() {
+            let floor = LogFloor {
+                header: Header::new([]),
+                repository: self.repository.id.clone(),
+                source: source.clone(),
+                lineage: cut.lineage.clone(),
+                before,
+                host: self.setup.host(),
+                removed: self.setup.clock.now(),
+            };
+            let bytes = encode_log_floor(&floor, &self.key).context("sign the removal")?;
             let put = self.repository.bucket.put_read_back(&place, Bytes::from(bytes)).await;
             put.context("write that it is removed")?;
         }
@@ -268,13 +282,7 @@ impl Work<'_> {
                 some.iter().map(|state| async move { (bucket.remove(state).await, state) });
             let mut removing = stream::iter(removing).buffer_unordered(AT_ONCE);
             while let Some((removed, state)) = removing.next().await {
-                match removed? {
-                    Removal::Gone => {
-                        self.done.objects += 1;
-                        self.done.bytes = self.done.bytes.saturating_add(state.bytes);
-                    }
-                    Removal::Retained(why) => kept = Some(why),
-                }
+                kept = self.done.count(state, removed?).or(kept);
             }
             // What is kept is listed again and again.
             if some.is_empty() || kept.is_some() || self.done.objects == before {
@@ -285,13 +293,7 @@ impl Work<'_> {
 
     /// Removes one state; gives why the store keeps it, where it does.
     async fn remove(&mut self, state: &State) -> Result<Option<String>> {
-        match self.repository.bucket.remove(state).await? {
-            Removal::Gone => {
-                self.done.objects += 1;
-                self.done.bytes = self.done.bytes.saturating_add(state.bytes);
-                Ok(None)
-            }
-            Removal::Retained(why) => Ok(Some(why)),
-        }
+        let removed = self.repository.bucket.remove(state).await?;
+        Ok(self.done.count(state, removed))
     }
 }

@@ -90,7 +90,7 @@ pub(super) async fn holdings(
     }
     drop(all);
     memory.mark(&mut backups);
-    let mut backups = newest_first(newest_ids_first(backups));
+    let backups = newest_first(backups);
     let family = Family::of(&backups);
     let counts = |one: &&BackupSummary| {
         one.is_good() && family.broken(one).is_none() && !is_lost(&lost, one)
@@ -117,14 +117,8 @@ pub(super) async fn holdings(
         DrillOutcome::Proven { .. } => None,
     });
     let frozen = frozen(setup, repository, catalog, (source, &backups), doubts).await?;
-    backups.shrink_to_fit();
     let source = source.clone();
     Ok(Holdings { source, backups, count, proven, weights, known, log, rest, frozen })
-}
-
-fn newest_ids_first(mut backups: Vec<BackupSummary>) -> Vec<BackupSummary> {
-    backups.sort_by(|one, other| other.backup.cmp(&one.backup));
-    backups
 }
 
 /// What a listing shows of each attempt.

@@ -7,7 +7,9 @@ use std::ops::ControlFlow;
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
 use drctl_model::{BackupId, BackupSummary, Digest, Lineage, LogAt, LogFloor, SourceId, Tombstone};
-use drctl_store::{MAX_REMOVED_BYTES, State, Stored, decode_log_floor, decode_tombstone, layout};
+use drctl_store::{
+    Key, MAX_REMOVED_BYTES, State, Stored, decode_log_floor, decode_tombstone, layout,
+};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::faults::{is_bad_manifest, is_missing};
@@ -31,7 +33,12 @@ pub(crate) async fn tombstone(
     };
     // Another host may have been faster: what counts is which manifest it is of.
     let same = |one: &Tombstone, other: &Tombstone| one.manifest_sha256 == other.manifest_sha256;
-    match first(bucket, &key, read, same).await {
+    believed(&key, first(bucket, &key, read, same).await)
+}
+
+/// What was read of a key; nothing where there is nothing, or nothing that is believed.
+fn believed<T>(key: &Key, found: Result<T>) -> Result<Option<T>> {
+    match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) if is_bad_manifest(&error) => {
@@ -162,15 +169,7 @@ pub(crate) async fn log_floor(
         let bytes = bucket.get_stored(&stored, MAX_REMOVED_BYTES as u64).await?;
         Ok(decode_log_floor(&bytes, trust, id, (source, lineage, before))?.0)
     };
-    match first(bucket, &key, read, |_, _| true).await {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if is_missing(&error) => Ok(None),
-        Err(error) if is_bad_manifest(&error) => {
-            tracing::warn!("{key} is not believed: {error:#}");
-            Ok(None)
-        }
-        Err(error) => Err(error).with_context(|| format!("read {key}")),
-    }
+    believed(&key, first(bucket, &key, read, |_, _| true).await)
 }
 
 /// Which of the backups that a catalog knows of a source, or that signed documents name, were removed on
@@ -191,7 +190,6 @@ pub(crate) async fn removed(
     let row = |backup: BackupSummary| (backup.backup, backup.manifest_sha256);
     let named = catalog.named(source).await?.into_iter().filter(|one| !one.forgotten);
     let named = named.map(|one| (one.named.backup, one.named.manifest_sha256));
-    let newest = newest(repository, source).await?;
     let asked: BTreeSet<(BackupId, Digest)> = known.into_iter().map(row).chain(named).collect();
     let lost = catalog.lost(Some(source)).await?;
     let missed = |id: &&BackupId| {
@@ -203,7 +201,13 @@ pub(crate) async fn removed(
     let missed = listed.iter().filter(missed).filter(|id| !is_known(id));
     let missed: Vec<_> = missed.map(|id| (id.clone(), None)).collect();
     let asked = asked.into_iter().filter(|(id, _)| listed.contains(id));
-    let asked = asked.map(|(id, digest)| (id, Some(digest))).chain(missed);
+    let asked: Vec<_> = asked.map(|(id, digest)| (id, Some(digest))).chain(missed).collect();
+    // Nearly always all of them are taken out already.
+    if asked.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let newest = newest(repository, source).await?;
+    let asked = asked.into_iter();
     let older = asked.filter(|(id, _)| newest.as_ref().is_some_and(|newest| newest > id));
     let looking = stream::iter(older).map(|(id, digest)| async move {
         let found = match tombstone(repository, source, &id).await? {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use object_store::path::Path;
 
 use crate::versions::{Seen, Walk};
-use crate::{Bucket, StoreError, Versions};
+use crate::{Bucket, ObjectVersion, StoreError, Versions};
 
 /// One state of an object, to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,19 @@ impl State {
     pub fn stored(&self) -> Stored {
         let version = self.version.clone().map(String::into_boxed_str);
         Stored { key: self.key.clone(), version, bytes: Some(self.bytes) }
+    }
+}
+
+impl From<ObjectVersion> for State {
+    fn from(of: ObjectVersion) -> State {
+        State {
+            key: of.key,
+            bytes: of.bytes,
+            version: Some(of.id),
+            latest: of.latest,
+            deleted: of.delete_marker,
+            stored: of.stored,
+        }
     }
 }
 
@@ -130,14 +143,7 @@ impl Bucket {
             return versions
                 .walk(&walk, &mut |seen| match seen {
                     Seen::Folder(_) => ControlFlow::Continue(()),
-                    Seen::Version(version) => each(State {
-                        key: version.key,
-                        bytes: version.bytes,
-                        version: Some(version.id),
-                        latest: version.latest,
-                        deleted: version.delete_marker,
-                        stored: version.stored,
-                    }),
+                    Seen::Version(version) => each(version.into()),
                 })
                 .await;
         }

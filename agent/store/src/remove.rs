@@ -7,7 +7,7 @@ use drctl_model::shown;
 use object_store::path::Path;
 
 use crate::error::whole;
-use crate::{Bucket, ObjectVersion, State, StoreError, Stored};
+use crate::{Bucket, State, StoreError, Stored};
 
 /// What became of one state of an object that was to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,15 +56,7 @@ impl Bucket {
             let (key, version) = (key.clone(), None);
             return Ok(vec![State { key, bytes, version, latest: true, deleted: false, stored }]);
         };
-        let state = |of: ObjectVersion| State {
-            key: of.key,
-            bytes: of.bytes,
-            version: Some(of.id),
-            latest: of.latest,
-            deleted: of.delete_marker,
-            stored: of.stored,
-        };
-        Ok(versions.of(key).await?.into_iter().map(state).collect())
+        Ok(versions.of(key).await?.into_iter().map(State::from).collect())
     }
 
     /// Removes one state of an object, as it was listed; its absence is success.
