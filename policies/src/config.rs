@@ -8,6 +8,7 @@ use serde::Serialize;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::agent::{self, AgentSettings};
 use crate::bech32::is_age_recipient;
 use crate::diagnostic::{Diagnostic, Report, SourceFile, did_you_mean, show};
 use crate::keys::{MAIN, POLICY};
@@ -40,6 +41,8 @@ pub struct Config {
     pub paths: Paths,
     /// Memory, object size and concurrency.
     pub limits: Limits,
+    /// The service that runs the schedules.
+    pub agent: AgentSettings,
     /// The protected databases.
     pub sources: BTreeMap<SourceId, Source>,
     /// Every policy, by name, used or not.
@@ -207,6 +210,7 @@ fn read_main(
     let keys = reader.section("keys").and_then(|at| read_keys(&at));
     let paths = reader.section("paths").and_then(|at| read_paths(&at));
     let limits = reader.section("limits").and_then(|at| read_limits(&at));
+    let agent = reader.section("agent").and_then(|at| agent::read(&at));
     let sources = read_sources(&reader, policies);
     let policies =
         policies.iter().filter_map(|(name, policy)| Some((name.clone(), policy.clone()?)));
@@ -218,6 +222,7 @@ fn read_main(
         keys: keys?,
         paths: paths?,
         limits: limits?,
+        agent: agent?,
         sources,
         policies: policies.collect(),
     })

@@ -1,6 +1,8 @@
 //! Every key that a configuration may hold, once: reader and schema both follow these tables.
 
+use crate::agent::AGENT;
 use crate::engine;
+use crate::timing::{PRUNE, VERIFY, WINDOW};
 
 /// A key: what it takes, whether it must be there, and what holds when it is not.
 #[derive(Clone, Copy)]
@@ -96,6 +98,7 @@ pub(crate) static MAIN: &[Key] = &[
     Key::required("keys", Section(KEYS), "Who may read backups, and who vouches for them."),
     Key::optional("paths", Section(PATHS), "Directories of the agent."),
     Key::optional("limits", Section(LIMITS), "Memory, object size and concurrency."),
+    Key::optional("agent", Section(AGENT), "The service that runs the schedules."),
     Key::optional(
         "sources",
         Named(engine::KEYS),
@@ -210,9 +213,18 @@ pub(crate) static POLICY: &[Key] = &[
     Key::optional(
         "schedule",
         Text,
-        "When to back up: cron with 5 fields, for example 0 2 * * *; absent: only by hand.",
+        "When to back up: cron with 5 fields, for example 0 2 * * *, or @daily and the like; \
+         absent: only by hand.",
     ),
-    Key::with_default("timezone", Text, "UTC", "The IANA time zone of schedule and retention."),
+    Key::with_default("timezone", Text, "UTC", "The IANA time zone of schedules and retention."),
+    Key::with_default(
+        "jitter",
+        duration(0, 12 * HOUR),
+        "0s",
+        "A run begins later by a part of this, which is fixed for each host, source and kind.",
+    ),
+    Key::optional("blackout", Texts, "Dates, or ranges of dates, on which no run begins."),
+    Key::with_default("attempts", number(1, 20), "3", "How often a run that fails is tried."),
     Key::with_default("compression_level", number(1, 19), "3", "The zstd level."),
     Key::with_default(
         "log_compression_level",
@@ -222,6 +234,9 @@ pub(crate) static POLICY: &[Key] = &[
     ),
     Key::required("retention", Section(RETENTION), "Which backups are kept; at least one rule."),
     Key::optional("objectives", Section(OBJECTIVES), "What is promised."),
+    Key::optional("window", Section(WINDOW), "When runs may begin; absent: at any time."),
+    Key::optional("prune", Section(PRUNE), "When what is not kept is removed."),
+    Key::optional("verify", Section(VERIFY), "When stored backups and WAL are verified."),
 ];
 
 pub(crate) static RETENTION: &[Key] = &[
@@ -302,7 +317,7 @@ pub(crate) fn home_of(name: &str) -> Option<String> {
             }
             _ => None,
         });
-        section.or_else(|| has(POLICY, name).then(|| "in a policy file".to_owned()))
+        has(POLICY, name).then(|| "in a policy file".to_owned()).or(section)
     };
     let top = || has(MAIN, name).then(|| "at the top of the main file".to_owned());
     in_main.or_else(in_policy).or_else(top)

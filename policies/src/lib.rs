@@ -7,6 +7,7 @@
 //! it. [`policies_dir`] says which directory, [`parse`] reads them all and names every mistake at
 //! once, [`schema`] is the same knowledge for editors.
 
+mod agent;
 mod bech32;
 mod config;
 mod diagnostic;
@@ -26,8 +27,11 @@ mod secret;
 mod signers;
 mod source;
 mod template;
+mod timing;
 mod units;
+mod window;
 
+pub use agent::AgentSettings;
 pub use config::{Config, Keys, Limits, Paths, parse, policies_dir};
 pub use diagnostic::{Diagnostic, SourceFile};
 pub use engine::*;
@@ -40,6 +44,8 @@ pub use secret::SecretRef;
 pub use signers::TrustedKey;
 pub use source::Source;
 pub use template::{SUPERUSER, Setting, SourceTemplate, Template, template};
+pub use timing::{PrunePolicy, VerifyPolicy};
+pub use window::{Blackout, Window, may_begin};
 
 /// A commented main file, as an operator would write it.
 pub const SAMPLE_MAIN: &str = include_str!("../samples/drctl.toml");

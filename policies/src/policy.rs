@@ -7,7 +7,9 @@ use crate::diagnostic::{Report, show};
 use crate::policy_checks;
 use crate::reader::Reader;
 use crate::schedule::{Schedule, time_zone};
-use crate::units::as_optional_seconds;
+use crate::timing::{self, PrunePolicy, Timing, VerifyPolicy};
+use crate::units::{as_optional_seconds, as_seconds};
+use crate::window::{Blackout, Window};
 
 /// When a source is backed up, how, and for how long the backups are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -16,9 +18,20 @@ pub struct Policy {
     pub name: String,
     /// When a backup is due; `None`: only by hand.
     pub schedule: Option<Schedule>,
-    /// The zone of the schedule, and of the days, weeks, months and years of retention.
+    /// The zone of all schedules, of window and blackout, and of the days, weeks, months and years
+    /// of retention.
     #[serde(serialize_with = "zone_name")]
     pub timezone: TimeZone,
+    /// A run begins later by a part of this. Up to 12 hours, and shorter than the time between two
+    /// runs.
+    #[serde(rename = "jitter_seconds", serialize_with = "as_seconds")]
+    pub jitter: Duration,
+    /// When runs may begin; `None`: at any time.
+    pub window: Option<Window>,
+    /// On which dates none begins.
+    pub blackout: Vec<Blackout>,
+    /// How often a run that fails is tried. 1 to 20.
+    pub attempts: u32,
     /// The zstd level, 1 to 19.
     pub compression_level: i32,
     /// The zstd level of a cluster's log, 1 to 19.
@@ -27,6 +40,10 @@ pub struct Policy {
     pub retention: RetentionPolicy,
     /// What is promised.
     pub objectives: Objectives,
+    /// When what is not kept is removed.
+    pub prune: PrunePolicy,
+    /// When it is looked whether all is what was signed.
+    pub verify: VerifyPolicy,
 }
 
 /// Which backups are kept: any rule that a backup meets keeps it. At least one is not 0.
@@ -87,7 +104,9 @@ fn zone_name<S: Serializer>(zone: &TimeZone, to: S) -> Result<S::Ok, S::Error> {
 /// Reads a policy file; `has_log`: only sources have it whose log may be kept.
 pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Policy> {
     let timezone = read_zone(reader);
-    let schedule = read_schedule(reader, timezone.clone());
+    let Timing { schedule, jitter, window, blackout, prune, verify } =
+        timing::read(reader, timezone.as_ref());
+    let attempts = reader.number("attempts");
     let compression_level = reader.number("compression_level");
     let log_compression_level = reader.number("log_compression_level");
     let retention_reader = reader.section("retention");
@@ -106,10 +125,16 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Pol
         name: name.to_owned(),
         schedule,
         timezone: timezone?,
+        jitter: jitter?,
+        window,
+        blackout,
+        attempts: attempts?,
         compression_level: compression_level?,
         log_compression_level: log_compression_level?,
         retention: retention?,
         objectives: objectives?,
+        prune: prune?,
+        verify: verify?,
     })
 }
 
@@ -124,18 +149,6 @@ fn read_zone(reader: &Reader<'_>) -> Option<TimeZone> {
             };
             let message = format!("`{}` is no time zone", show(text.value));
             reader.report.advise(&text.span, message, advice);
-            None
-        }
-    }
-}
-
-fn read_schedule(reader: &Reader<'_>, zone: Option<TimeZone>) -> Option<Schedule> {
-    let text = reader.text("schedule")?;
-    // With a bad zone the line itself is checked all the same.
-    match Schedule::new(text.value, zone.unwrap_or(TimeZone::UTC)) {
-        Ok(schedule) => Some(schedule),
-        Err(error) => {
-            reader.report.advise(&text.span, error.to_string(), error.hint());
             None
         }
     }

@@ -73,6 +73,37 @@ pub(crate) fn objectives(reader: &Reader<'_>, objectives: &Objectives, schedule:
     }
 }
 
+/// A run that begins later must not meet the next one.
+pub(crate) fn jitter<'a>(
+    reader: &Reader<'_>,
+    jitter: Duration,
+    schedules: impl Iterator<Item = &'a Schedule>,
+) {
+    let shortest = schedules.filter_map(Schedule::spacing).map(|spacing| unsigned(spacing).0).min();
+    if let Some(shortest) = shortest.filter(|shortest| jitter >= *shortest) {
+        let (jitter, shortest) =
+            (show_duration(jitter.as_secs()), show_duration(shortest.as_secs()));
+        reader.report.advise(
+            &reader.span_of("jitter"),
+            format!("a `jitter` of {jitter} reaches the next run: one is due every {shortest}"),
+            "make it shorter, or run less often",
+        );
+    }
+}
+
+/// What is to be read within some time needs a run in it.
+pub(crate) fn verify(reader: &Reader<'_>, within: Duration, schedule: &Schedule) {
+    let Some((_, longest)) = schedule.spacing().map(unsigned) else { return };
+    if within < longest {
+        let (within, longest) = (show_duration(within.as_secs()), show_duration(longest.as_secs()));
+        reader.report.advise(
+            &reader.span_of("within"),
+            format!("`within` of {within} ends before the next run: the schedule pauses {longest}"),
+            "make it longer, or verify more often",
+        );
+    }
+}
+
 fn unsigned((shortest, longest): (SignedDuration, SignedDuration)) -> (Duration, Duration) {
     (shortest.unsigned_abs(), longest.unsigned_abs())
 }

@@ -14,6 +14,7 @@ use crate::schedule_field::FIELDS;
 /// Five fields: minute, hour, day of month, month, day of week, with `*`, lists, ranges, steps,
 /// names (`MON`, `JAN`) and the extensions `L`, `LW`, `15W`, `5L` and `5#2`. When both the day of
 /// the month and the day of the week are restricted, either is enough, as cron has always done.
+/// Or a nickname: `@hourly`, `@daily` (`@midnight`), `@weekly`, `@monthly`, `@yearly` (`@annually`).
 ///
 /// A change of the clock neither skips nor doubles a run:
 ///
@@ -41,7 +42,7 @@ pub enum ScheduleError {
         /// How many there are.
         found: usize,
     },
-    /// `@daily` and the like.
+    /// `@reboot` and the like.
     #[error("`{text}` is not supported in a schedule")]
     Nickname {
         /// The nickname, as it was written.
@@ -67,19 +68,26 @@ impl ScheduleError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            ScheduleError::Nickname { text } => match text.to_ascii_lowercase().as_str() {
-                "@hourly" => "write \"0 * * * *\"",
-                "@daily" | "@midnight" => "write \"0 0 * * *\"",
-                "@weekly" => "write \"0 0 * * 0\"",
-                "@monthly" => "write \"0 0 1 * *\"",
-                "@yearly" | "@annually" => "write \"0 0 1 1 *\"",
-                _ => EXAMPLE,
-            },
+            ScheduleError::Nickname { .. } => NICKNAMES_HINT,
             ScheduleError::Never => "for the last day of a month write \"0 0 L * *\"",
             _ => EXAMPLE,
         }
     }
 }
+
+/// The cron lines of the nicknames.
+const NICKNAMES: &[(&str, &str)] = &[
+    ("@hourly", "0 * * * *"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@monthly", "0 0 1 * *"),
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+];
+
+const NICKNAMES_HINT: &str =
+    "write a cron line, or one of @hourly, @daily, @weekly, @monthly and @yearly";
 
 const EXAMPLE: &str = "write for example \"0 2 * * *\" for every day at 02:00";
 
@@ -90,19 +98,18 @@ const LARGEST_JUMP: SignedDuration = SignedDuration::from_hours(25);
 const SOMEWHEN: DateTime = DateTime::constant(2026, 1, 1, 0, 0, 0, 0);
 
 impl Schedule {
-    /// Reads a cron line of five fields.
+    /// Reads a cron line of five fields, or a nickname, which is the cron line that it stands for.
     ///
     /// # Errors
     /// [`ScheduleError`]: the line is not one, or no time will ever match it.
     ///
     /// The line is not one, or no time will ever match it.
     pub fn new(text: &str, zone: TimeZone) -> Result<Self, ScheduleError> {
+        let text = match text.trim() {
+            word if word.starts_with('@') => line_of(word)?,
+            line => line,
+        };
         let fields: Vec<&str> = text.split_whitespace().collect();
-        if let [word] = fields[..]
-            && word.starts_with('@')
-        {
-            return Err(ScheduleError::Nickname { text: show(word) });
-        }
         if fields.len() != FIELDS.len() {
             return Err(ScheduleError::Fields { found: fields.len() });
         }
@@ -193,6 +200,12 @@ impl Schedule {
         }
         spacing
     }
+}
+
+/// The cron line of a nickname.
+fn line_of(word: &str) -> Result<&'static str, ScheduleError> {
+    let found = NICKNAMES.iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
+    found.map(|(_, line)| *line).ok_or_else(|| ScheduleError::Nickname { text: show(word) })
 }
 
 impl fmt::Debug for Schedule {
@@ -361,6 +374,24 @@ mod tests {
     }
 
     #[test]
+    fn a_nickname_is_the_line_that_it_stands_for() {
+        for (nickname, line) in NICKNAMES {
+            let schedule = Schedule::new(nickname, TimeZone::UTC).unwrap();
+            assert_eq!(schedule, Schedule::new(line, TimeZone::UTC).unwrap(), "{nickname}");
+            assert_eq!(schedule.as_str(), *line);
+        }
+        let after = "2026-07-01T00:00:00Z".parse().unwrap();
+        for (nickname, expected) in [
+            ("@Daily", "2026-07-02T00:00:00Z"),
+            (" @weekly ", "2026-07-05T00:00:00Z"),
+            ("@annually", "2027-01-01T00:00:00Z"),
+        ] {
+            let next = Schedule::new(nickname, TimeZone::UTC).unwrap().next_after(after).unwrap();
+            assert_eq!(next.to_string(), expected, "{nickname}");
+        }
+    }
+
+    #[test]
     fn bad_schedules_are_explained() {
         let cases = [
             (
@@ -368,7 +399,8 @@ mod tests {
                 "a schedule has 5 fields (minute, hour, day of month, month, day of week), this \
                  has 4",
             ),
-            ("@daily", "`@daily` is not supported in a schedule"),
+            ("@reboot", "`@reboot` is not supported in a schedule"),
+            ("@every 5m", "`@every 5m` is not supported in a schedule"),
             ("0 24 * * *", "bad schedule: hour `24`: 24 is not in 0 to 23"),
             ("0 2 * * X", "bad schedule: day of week `X`: X is not in 0 to 7"),
             ("0 0 31 2 *", "this schedule can never fire: no month it allows has such a day"),

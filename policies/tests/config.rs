@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use drctl_model::{Role, SslMode};
+use drctl_model::{JobKind, Role, SslMode};
 use drctl_policies::{
-    BaseBackup, Config, Engine, Location, PgDump, Pgbackrest, SAMPLE_MAIN, SAMPLE_POLICY,
-    SecretRef, Server, Setting, SourceFile, SourceTemplate, Template, TrustedKey, parse, schema,
-    template,
+    AgentSettings, BaseBackup, Config, Engine, Location, LogSettings, LogWay, PgDump, Pgbackrest,
+    SAMPLE_MAIN, SAMPLE_POLICY, SecretRef, Server, Setting, SourceFile, SourceTemplate, Template,
+    TrustedKey, parse, schema, template,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -72,7 +72,15 @@ fn defaults() {
     let limits = config.limits;
     assert_eq!((limits.segment_bytes, limits.seals, limits.puts), (16 << 20, 2, 2));
     assert_eq!((limits.fetches, limits.page_segments), (4, 4_096));
+    assert_eq!(config.agent, agent_defaults());
+    let log = LogSettings {
+        way: LogWay::None,
+        slot: None,
+        heartbeat: Duration::ZERO,
+        heartbeat_table: false,
+    };
     assert!(config.sources[&"shop".parse().unwrap()].enabled);
+    assert_eq!(config.sources[&"shop".parse().unwrap()].engine.log(), None);
     let server = Server {
         host: "/var/run/postgresql".into(),
         port: 5432,
@@ -98,6 +106,7 @@ fn defaults() {
     let copied = read(&MINIMAL.replace("pg_dump", "base_backup"));
     let expected = BaseBackup {
         server: server.clone(),
+        log: log.clone(),
         fast_checkpoint: false,
         max_rate_bytes: None,
         incremental: false,
@@ -113,6 +122,7 @@ fn defaults() {
     let shop = &read(&handed).sources[&"shop".parse().unwrap()];
     let expected = Pgbackrest {
         server,
+        log,
         stanza: "main".into(),
         repo: 1,
         config: None,
@@ -124,6 +134,62 @@ fn defaults() {
     assert_eq!(shop.engine, Engine::Pgbackrest(expected));
     let moved = read(&format!("{MINIMAL}[paths]\nstate_dir = \"/srv/x\""));
     assert_eq!(moved.paths.spool_dir, PathBuf::from("/srv/x/spool"));
+}
+
+fn agent_defaults() -> AgentSettings {
+    AgentSettings {
+        jobs_at_once: 2,
+        stop_timeout: Duration::from_secs(60),
+        socket_group: None,
+        nice: 0,
+        metrics: None,
+    }
+}
+
+#[test]
+fn schedules_and_the_service() {
+    let main = MINIMAL.replace("pg_dump", "base_backup")
+        + r#"log = "synchronous"
+log_slot = "drctl_a"
+log_heartbeat = "10s"
+log_heartbeat_table = true
+[agent]
+jobs_at_once = 3
+socket_group = "dba"
+metrics = "[::1]:9532"
+"#;
+    let policy = r#"schedule = "@daily"
+jitter = "20m"
+blackout = ["2026-12-24", "2026-12-31..2027-01-01"]
+window = { from = "22:00", until = "06:00" }
+prune.schedule = "0 12 * * *"
+[verify]
+schedule = "@weekly"
+[retention]
+daily = 7
+"#;
+    let config = parse(&file("drctl.toml", &main), &[file("policies.d/daily.toml", policy)]);
+    let config = config.unwrap();
+    let shown = serde_json::to_value(&config).unwrap();
+    let expected = json!({
+        "jobs_at_once": 3, "stop_timeout_seconds": 60, "socket_group": "dba", "nice": 0,
+        "metrics": "[::1]:9532",
+    });
+    assert_eq!(shown["agent"], expected);
+    let shop = &shown["sources"]["shop"];
+    assert_eq!((&shop["log"], &shop["log_slot"]), (&json!("synchronous"), &json!("drctl_a")));
+    assert_eq!(shop["log_heartbeat_seconds"], 10);
+    assert_eq!(shop["log_heartbeat_table"], true);
+    let daily = &shown["policies"]["daily"];
+    assert_eq!((&daily["schedule"], &daily["attempts"]), (&json!("0 0 * * *"), &json!(3)));
+    assert_eq!(daily["jitter_seconds"], 1_200);
+    assert_eq!(daily["blackout"], json!(["2026-12-24", "2026-12-31..2027-01-01"]));
+    assert_eq!(daily["window"], json!({ "from": "22:00", "until": "06:00" }));
+    assert_eq!(daily["prune"], json!({ "schedule": "0 12 * * *" }));
+    assert_eq!(daily["verify"], json!({ "schedule": "0 0 * * 0", "within_seconds": 2_592_000 }));
+    // Prune is due at noon, and waits for the night.
+    let now = "2026-07-01T12:00:00Z".parse().unwrap();
+    assert_eq!(config.policies["daily"].always_waits(now), [JobKind::Prune]);
 }
 
 #[test]

@@ -48,6 +48,15 @@ pub(super) fn config_check(screen: Screen, setup: &Setup) -> Result<Exit> {
         for run in &local {
             let _ = write!(text, "\n  {run}");
         }
+        let waits = policy.always_waits(now);
+        if let (Some(window), false) = (&policy.window, waits.is_empty()) {
+            let kinds: Vec<&str> = waits.iter().map(|kind| kind.words()).collect();
+            let _ = write!(
+                text,
+                "\n  warning: no run of {} lies in the window, {window}: each waits until it opens",
+                kinds.join(", ")
+            );
+        }
         let server = source.engine.server();
         let cost = server.and_then(Server::ssl_cost);
         if let (Some(server), Some(cost)) = (server, cost) {
@@ -60,7 +69,7 @@ pub(super) fn config_check(screen: Screen, setup: &Setup) -> Result<Exit> {
         }
         sources.push(json!({
             "source": id, "policy": policy.name, "next": runs, "local": local, "sslmode_costs": cost,
-            "socket_open": open,
+            "socket_open": open, "waits_for_window": waits,
         }));
     }
     screen.answer("drctl.config-check/1", json!({ "sources": sources }), || text);

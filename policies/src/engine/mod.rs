@@ -1,5 +1,6 @@
 //! What backs sources up: the keys, bounds and meaning of each engine's settings, a file for each.
 
+mod log;
 mod pg;
 mod pgbackrest;
 
@@ -10,6 +11,7 @@ use crate::reader::Reader;
 use crate::secret::SecretRef;
 use crate::source;
 
+pub use log::{LogSettings, LogWay};
 pub use pg::{BaseBackup, PgDump, Server};
 pub use pgbackrest::Pgbackrest;
 
@@ -64,6 +66,11 @@ trait Settings {
         None
     }
 
+    /// How the source's log comes into the bucket, where it has one.
+    fn log(&self) -> Option<&LogSettings> {
+        None
+    }
+
     /// The secrets that they name, by their keys.
     fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
         self.server().into_iter().flat_map(Server::secrets).collect()
@@ -75,6 +82,12 @@ impl Engine {
     #[must_use]
     pub fn server(&self) -> Option<&Server> {
         self.settings().server()
+    }
+
+    /// How the source's log comes into the bucket; nothing for an engine whose sources have none.
+    #[must_use]
+    pub fn log(&self) -> Option<&LogSettings> {
+        self.settings().log()
     }
 
     /// The secrets that its settings name, by their keys.
@@ -187,6 +200,14 @@ fn refuse_foreign(reader: &Reader<'_>, engine: &str) {
         let advice = format!("remove it; it is for engine = \"{}\"", engines.join("\" or \""));
         reader.report.advise(&reader.span_of_key(key.name), message, &advice);
     }
+}
+
+/// Whether the source's engine knows a key of engines.
+fn has_key(reader: &Reader<'_>, name: &str) -> bool {
+    let engine = reader.text("engine");
+    let found =
+        METHODS.iter().find(|method| engine.as_ref().is_some_and(|at| at.value == method.name));
+    found.is_some_and(|method| method.has(name))
 }
 
 /// Whether the source has this engine; the keys of others are refused as a whole.

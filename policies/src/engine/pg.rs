@@ -7,6 +7,7 @@ use std::time::Duration;
 use drctl_model::SslMode;
 use serde::{Serialize, Serializer};
 
+use super::log::{LOG, LogSettings, read_log};
 use super::{Engine, FULL_EVERY, Method, Settings, is_engine};
 use crate::diagnostic::show;
 use crate::keys::Kind::{Choice, Flag, Path, Secret, Text, Texts};
@@ -25,7 +26,7 @@ pub(super) const DUMP: Method = Method {
 /// All files of a cluster.
 pub(super) const BASE_BACKUP: Method = Method {
     name: "base_backup",
-    keys: &[SERVER, BASE_KEYS],
+    keys: &[SERVER, LOG, BASE_KEYS],
     read: |reader| read_base(reader).map(Engine::BaseBackup),
 };
 
@@ -152,6 +153,10 @@ impl Settings for BaseBackup {
     fn server(&self) -> Option<&Server> {
         Some(&self.server)
     }
+
+    fn log(&self) -> Option<&LogSettings> {
+        Some(&self.log)
+    }
 }
 
 impl Server {
@@ -197,6 +202,9 @@ pub struct BaseBackup {
     /// The server, to which the role connects for replication.
     #[serde(flatten)]
     pub server: Server,
+    /// How its log comes into the bucket.
+    #[serde(flatten)]
+    pub log: LogSettings,
     /// Whether the checkpoint before the backup is done at once (`fast`) or spread over time.
     #[serde(rename = "checkpoint", serialize_with = "checkpoint")]
     pub fast_checkpoint: bool,
@@ -271,7 +279,7 @@ pub(super) fn read_server(reader: &Reader<'_>) -> Option<Server> {
 }
 
 fn read_base(reader: &Reader<'_>) -> Option<BaseBackup> {
-    let server = read_server(reader);
+    let (server, log) = (read_server(reader), read_log(reader));
     let checkpoint = reader.choice("checkpoint");
     let max_rate_bytes = reader.size("max_rate");
     let (incremental, full_every) = (reader.flag("incremental"), reader.duration("full_every"));
@@ -284,6 +292,7 @@ fn read_base(reader: &Reader<'_>) -> Option<BaseBackup> {
     let fast_checkpoint = checkpoint? == "fast";
     Some(BaseBackup {
         server: server?,
+        log: log?,
         fast_checkpoint,
         max_rate_bytes,
         incremental: incremental?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use drctl_model::is_stanza;
 use serde::Serialize;
 
+use super::log::{LOG, LogSettings, read_log};
 use super::pg::{SERVER, Server, read_server};
 use super::{Engine, FULL_EVERY, Method, Settings, is_engine};
 use crate::diagnostic::show;
@@ -18,7 +19,7 @@ use crate::units::{as_optional_seconds, as_seconds, show_duration};
 /// All files of a cluster, into a repository of its own.
 pub(super) const METHOD: Method = Method {
     name: "pgbackrest",
-    keys: &[SERVER, KEYS],
+    keys: &[SERVER, LOG, KEYS],
     read: |reader| read(reader).map(Engine::Pgbackrest),
 };
 
@@ -51,6 +52,9 @@ pub struct Pgbackrest {
     /// The server, asked about its cluster and its log.
     #[serde(flatten)]
     pub server: Server,
+    /// How its log comes into drctl's own bucket, beside pgBackRest's archive.
+    #[serde(flatten)]
+    pub log: LogSettings,
     /// What pgBackRest calls the cluster.
     pub stanza: String,
     /// The repository's number in pgBackRest's configuration. 1 to 256.
@@ -77,6 +81,10 @@ impl Settings for Pgbackrest {
         Some(&self.server)
     }
 
+    fn log(&self) -> Option<&LogSettings> {
+        Some(&self.log)
+    }
+
     fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
         let pass = self.cipher_pass.iter().map(|pass| ("cipher_pass", pass));
         self.server.secrets().chain(pass).collect()
@@ -84,7 +92,7 @@ impl Settings for Pgbackrest {
 }
 
 fn read(reader: &Reader<'_>) -> Option<Pgbackrest> {
-    let server = read_server(reader);
+    let (server, log) = (read_server(reader), read_log(reader));
     let ours = is_engine(reader, METHOD.name);
     let (stanza, repo) = (reader.text("stanza"), reader.number("repo"));
     let (config, bin) = (reader.path("pgbackrest_config"), reader.path("pgbackrest_bin"));
@@ -115,6 +123,7 @@ fn read(reader: &Reader<'_>) -> Option<Pgbackrest> {
     }
     Some(Pgbackrest {
         server: server?,
+        log: log?,
         stanza: stanza?.value.to_owned(),
         repo: repo?,
         config,

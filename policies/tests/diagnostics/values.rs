@@ -227,6 +227,9 @@ fn an_account_is_required_at_sockets_alone() {
     )]);
 }
 
+const NO_NICKNAME: &str = "`@reboot` is not supported in a schedule: write a cron line, or one of \
+                           @hourly, @daily, @weekly, @monthly and @yearly";
+
 #[test]
 fn policies() {
     let file = "policies.d/daily.toml";
@@ -245,11 +248,7 @@ fn policies() {
                 "{file}:1:12: a schedule has 5 fields (minute, hour, day of month, month, day of week), this has 4: {example}"
             ),
         ),
-        (
-            schedule,
-            "\"@daily\"",
-            &format!("{file}:1:12: `@daily` is not supported in a schedule: write \"0 0 * * *\""),
-        ),
+        (schedule, "\"@reboot\"", &format!("{file}:1:12: {NO_NICKNAME}")),
         (
             schedule,
             "\"0 0 31 2 *\"",
@@ -319,6 +318,168 @@ fn policies() {
 }
 
 #[test]
+fn times_of_a_policy() {
+    let file = "policies.d/daily.toml";
+    let dates = "write \"2026-12-24\", or \"2026-12-24..2027-01-02\" with the earlier one first";
+    check_policy(&[
+        (
+            "[retention]",
+            "jitter = \"13h\"\n[retention]",
+            &format!("{file}:3:10: `jitter` must be 0s to 12h"),
+        ),
+        (
+            "\"0 2 * * *\"",
+            "\"@hourly\"\njitter = \"1h\"",
+            &format!(
+                "{file}:2:10: a `jitter` of 1h reaches the next run: one is due every 1h: make it shorter, or run less often"
+            ),
+        ),
+        (
+            "[retention]",
+            "jitter = \"5m\"\n[verify]\nschedule = \"*/5 * * * *\"\n[retention]",
+            &format!(
+                "{file}:3:10: a `jitter` of 5m reaches the next run: one is due every 5m: make it shorter, or run less often"
+            ),
+        ),
+        (
+            "[retention]",
+            "attempts = 21\n[retention]",
+            &format!("{file}:3:12: `attempts` must be 1 to 20"),
+        ),
+        (
+            "[retention]",
+            "blackout = [\"2026-12-24\", \"2026-12-26..2026-12-24\"]\n[retention]",
+            &format!(
+                "{file}:3:27: `2026-12-26..2026-12-24` is no date and no range of dates: {dates}"
+            ),
+        ),
+        (
+            "[retention]",
+            "blackout = [\"24.12.2026\"]\n[retention]",
+            &format!("{file}:3:13: `24.12.2026` is no date and no range of dates: {dates}"),
+        ),
+    ]);
+}
+
+#[test]
+fn windows_and_schedules_of_a_policy() {
+    let file = "policies.d/daily.toml";
+    check_policy(&[
+        (
+            "[retention]",
+            "window.from = \"22:00\"\n[retention]",
+            &format!(
+                "{file}:3:1: missing key `until`: When it closes; earlier than `from`: on the next day."
+            ),
+        ),
+        (
+            "[retention]",
+            "window = { from = \"22:00\", until = \"24:00\" }\n[retention]",
+            &format!(
+                "{file}:3:36: `24:00` is no time of day: write hours and minutes, 00:00 to 23:59, for example \"22:00\""
+            ),
+        ),
+        (
+            "[retention]",
+            "window = { from = \"22:00\", until = \"22:00\" }\n[retention]",
+            &format!(
+                "{file}:3:36: this window ends when it begins: make them differ, or remove [window]: then a run begins at any time"
+            ),
+        ),
+        ("", "[prune]\nschedule = \"@reboot\"", &format!("{file}:6:12: {NO_NICKNAME}")),
+        (
+            "",
+            "[verify]\nwithin = \"14d\"",
+            &format!(
+                "{file}:6:1: `within` has no effect without a `schedule`: give [verify] a `schedule`, or remove `within`"
+            ),
+        ),
+        (
+            "",
+            "[verify]\nschedule = \"@weekly\"\nwithin = \"6d\"",
+            &format!(
+                "{file}:7:10: `within` of 6d ends before the next run: the schedule pauses 1w: make it longer, or verify more often"
+            ),
+        ),
+    ]);
+}
+
+#[test]
+fn the_service() {
+    check_main(&[
+        ("", "[agent]\njobs_at_once = 0", "drctl.toml:13:16: `jobs_at_once` must be 1 to 64"),
+        (
+            "",
+            "[agent]\nstop_timeout = \"25h\"",
+            "drctl.toml:13:16: `stop_timeout` must be 1s to 1d",
+        ),
+        ("", "[agent]\nnice = 20", "drctl.toml:13:8: `nice` must be 0 to 19"),
+        (
+            "",
+            "[agent]\nsocket_group = \"dba, ops\"",
+            "drctl.toml:13:16: `dba, ops` is no name of a group: write one name, as /etc/group has it",
+        ),
+        (
+            "",
+            "[agent]\nmetrics = \":9532\"",
+            "drctl.toml:13:11: `:9532` is no address with a port: write for example \"127.0.0.1:9532\"",
+        ),
+        (
+            "[keys]",
+            "metrics = \"127.0.0.1:9532\"\n[keys]",
+            "drctl.toml:4:1: unknown key `metrics`: it belongs in [agent]",
+        ),
+    ]);
+}
+
+#[test]
+fn who_brings_the_log() {
+    let engine = "engine = \"pg_dump\"";
+    check_main(&[
+        (
+            "",
+            "log = \"stream\"\n",
+            "drctl.toml:12:1: `log` has no effect with this engine: remove it; it is for engine = \
+             \"base_backup\" or \"pgbackrest\"",
+        ),
+        (
+            "",
+            "log_slot = \"a\"",
+            "drctl.toml:12:1: `log_slot` has no effect with this engine: remove it; it is for \
+             engine = \"base_backup\" or \"pgbackrest\"",
+        ),
+        (
+            engine,
+            "engine = \"base_backup\"\nlog = \"streams\"",
+            "drctl.toml:11:7: `streams` is no value of `log`: did you mean `stream`?",
+        ),
+        (
+            engine,
+            "engine = \"base_backup\"\nlog = \"push\"\nlog_slot = \"a\"",
+            "drctl.toml:12:1: `log_slot` has no effect: the agent does not stream this log: remove \
+             it, or set `log = \"stream\"`",
+        ),
+        (
+            engine,
+            "engine = \"base_backup\"\nlog_heartbeat = \"1m\"",
+            "drctl.toml:11:1: `log_heartbeat` has no effect: the agent does not stream this log: \
+             remove it, or set `log = \"stream\"`",
+        ),
+        (
+            engine,
+            "engine = \"base_backup\"\nlog = \"synchronous\"\nlog_heartbeat_table = true",
+            "drctl.toml:12:1: `log_heartbeat_table` has no effect: there is no heartbeat: remove \
+             it, or set `log_heartbeat`",
+        ),
+        (
+            engine,
+            "engine = \"base_backup\"\nlog = \"stream\"\nlog_slot = \"Shop-1\"",
+            "drctl.toml:12:12: `Shop-1` is no name of a slot: 1 to 63 of a-z, 0-9 and _",
+        ),
+    ]);
+}
+
+#[test]
 fn a_backup_that_leads_to_the_begin_of_a_window_may_not_be_too_old() {
     let file = "policies.d/daily.toml";
     check_policy(&[(
@@ -367,6 +528,11 @@ fn what_only_just_fits_is_good() {
         format!("{weekly}last = 1\nwithin = \"1w\"\n[objectives]\nrpo = \"1w\""),
         "[retention]\nyearly = 100".to_owned(),
         "compression_level = 19\nretention.daily = 36500".to_owned(),
+        format!("jitter = \"12h\"\nattempts = 20\nblackout = []\n{weekly}weekly = 4"),
+        format!("jitter = \"59m\"\n{}hourly = 4", weekly.replace("0 2 * * 0", "@hourly")),
+        "window = { from = \"23:59\", until = \"00:00\" }\nretention.last = 1".to_owned(),
+        "verify = { schedule = \"@weekly\", within = \"7d\" }\nretention.last = 1".to_owned(),
+        "prune.schedule = \"@yearly\"\nretention.last = 1".to_owned(),
     ];
     for policy in policies {
         assert_eq!(complaints(MAIN, &policy), Vec::<String>::new(), "{policy}");

@@ -62,6 +62,27 @@ fn a_good_one_tells_when_backups_are_due() {
 }
 
 #[test]
+fn a_schedule_that_always_waits_for_the_window_is_told() {
+    let site = lone_site();
+    let policy = site.path("etc/policies.d/daily.toml");
+    let text = fs::read_to_string(&policy).expect("a policy");
+    let windowed = |from: &str, until: &str| {
+        let window = format!("[window]\nfrom = \"{from}\"\nuntil = \"{until}\"\n");
+        fs::write(&policy, format!("{text}\n{window}")).expect("write the policy");
+        let told = site.drctl(&["config", "check"]).ended(0).out;
+        (told, site.json(0, &["config", "check"])["sources"][0]["waits_for_window"].clone())
+    };
+    let (told, waits) = windowed("22:00", "06:00");
+    assert!(!told.contains("warning"), "{told}");
+    assert_eq!(waits, serde_json::json!([]));
+    let (told, waits) = windowed("12:00", "13:00");
+    let warning = "warning: no run of backup lies in the window, 12:00 to 13:00: each waits until \
+                   it opens";
+    assert!(told.contains(warning), "{told}");
+    assert_eq!(waits, serde_json::json!(["backup"]));
+}
+
+#[test]
 fn the_schema_is_one() {
     let site = lone_site();
     let schema = site.drctl(&["config", "schema"]).ended(0).json();

@@ -78,7 +78,7 @@ mod tests {
     use std::time::Duration;
 
     use drctl_model::SslMode;
-    use drctl_policies::Server;
+    use drctl_policies::{LogSettings, LogWay, Server};
     use jiff::SignedDuration;
 
     use super::*;
@@ -118,8 +118,15 @@ mod tests {
             require_peer: None,
             bin_dir: None,
         };
+        let log = LogSettings {
+            way: LogWay::None,
+            slot: None,
+            heartbeat: std::time::Duration::ZERO,
+            heartbeat_table: false,
+        };
         Pgbackrest {
             server,
+            log,
             stanza: "main".into(),
             repo: 1,
             config: None,

@@ -1,0 +1,89 @@
+//! `[agent]`: the service itself.
+
+use core::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::diagnostic::show;
+use crate::keys::Kind::Text;
+use crate::keys::{DAY, Key, duration, number};
+use crate::reader::Reader;
+use crate::units::as_seconds;
+
+pub(crate) static AGENT: &[Key] = &[
+    Key::with_default("jobs_at_once", number(1, 64), "2", "Jobs that run at once, streams apart."),
+    Key::with_default(
+        "stop_timeout",
+        duration(1, DAY),
+        "60s",
+        "How long running jobs may take to end when the agent is stopped.",
+    ),
+    Key::optional(
+        "socket_group",
+        Text,
+        "The group whose members may talk to the agent, beside root and its own account.",
+    ),
+    Key::with_default(
+        "nice",
+        number(0, 19),
+        "0",
+        "How much the agent gives way to other processes.",
+    ),
+    Key::optional(
+        "metrics",
+        Text,
+        "The address and port at which the agent tells metrics, such as 127.0.0.1:9532.",
+    ),
+];
+
+/// How the service runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AgentSettings {
+    /// Jobs that run at once, streams apart. 1 to 64.
+    pub jobs_at_once: usize,
+    /// How long running jobs may take to end when the agent is stopped. 1 second to 1 day.
+    #[serde(rename = "stop_timeout_seconds", serialize_with = "as_seconds")]
+    pub stop_timeout: Duration,
+    /// The group whose members may talk to it, beside root and its own account.
+    pub socket_group: Option<String>,
+    /// How much it gives way to other processes. 0 to 19.
+    pub nice: i32,
+    /// Where it tells metrics; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Reads `[agent]`.
+pub(crate) fn read(reader: &Reader<'_>) -> Option<AgentSettings> {
+    let (jobs_at_once, nice) = (reader.number("jobs_at_once"), reader.number("nice"));
+    let stop_timeout = reader.duration("stop_timeout");
+    let (socket_group, metrics) = (read_group(reader), read_metrics(reader));
+    Some(AgentSettings {
+        jobs_at_once: jobs_at_once?,
+        stop_timeout: stop_timeout?,
+        socket_group,
+        nice: nice?,
+        metrics,
+    })
+}
+
+fn read_group(reader: &Reader<'_>) -> Option<String> {
+    let text = reader.text("socket_group")?;
+    let word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if text.value.len() <= 32 && text.value.chars().all(word) {
+        return Some(text.value.to_owned());
+    }
+    let message = format!("`{}` is no name of a group", show(text.value));
+    reader.report.advise(&text.span, message, "write one name, as /etc/group has it");
+    None
+}
+
+fn read_metrics(reader: &Reader<'_>) -> Option<SocketAddr> {
+    let text = reader.text("metrics")?;
+    let found = text.value.parse().ok();
+    if found.is_none() {
+        let message = format!("`{}` is no address with a port", show(text.value));
+        reader.report.advise(&text.span, message, "write for example \"127.0.0.1:9532\"");
+    }
+    found
+}
