@@ -7,6 +7,8 @@ use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::common::Somebody;
+
 /// Takes the server over where a superuser runs it.
 const PWN: &str = "function pwn(x int) returns bool immutable language plpgsql as $$ begin \
      if (select rolsuper from pg_catalog.pg_roles where rolname = current_user) \
@@ -370,6 +372,36 @@ fn code_that_comes_while_rows_are_counted_is_not_run_by_the_count() {
     drop(goes_on);
     let _ = crate::cancel::ended(backup).ended(0);
     assert!(!proof.exists(), "code of the table's owner ran as a superuser");
+}
+
+/// Whatever ends it, as a limit of its own does where a plan takes long.
+#[test]
+fn a_guard_that_is_gone_before_all_is_planned_ends_no_backup_and_lets_no_code_in() {
+    let (server, proof) = of_eve();
+    let first = "create table t1(words text[]); create index words on t1 using gin (words); \
+                 create table t2(id int); insert into t2 values (1)";
+    // In later batches.
+    let many: String = (3..20).map(|n| format!("create table t{n}(id int); ")).collect();
+    server.psql("evil", &format!("set role eve; {first}; {many}"));
+    let site = Site::with(&server);
+    // Whoever plans over that index waits.
+    let mut somebody = Somebody::on(&server, "evil");
+    somebody.run("begin; alter index words set (fastupdate = off)");
+    let backup = crate::cancel::start(&site, &["backup", "shop"]);
+    let asked = |sql: &str| server.psql("evil", sql);
+    let waits = "select count(*) from pg_stat_activity where application_name like 'drctl/%' and \
+                 wait_event_type = 'Lock' and query like '%DECLARE drctl_count%'";
+    until("drctl to plan", || asked(waits) == "1");
+    let end = "select count(pg_terminate_backend(pid, 10000)) from pg_locks \
+               join pg_stat_activity using (pid) where relation = 't2'::regclass \
+               and mode = 'ShareUpdateExclusiveLock' and application_name like 'drctl/%'";
+    assert_eq!(asked(end), "1");
+    asked("set role eve; create index on t2 ((pwn(1)))");
+    somebody.run("rollback");
+    let ran = crate::cancel::ended(backup);
+    assert!(!proof.exists(), "code of the table's owner ran as a superuser: {ran:?}");
+    let done = ran.ended(0).json();
+    assert_eq!(done["backup"]["suspect"], serde_json::json!([]), "{done}");
 }
 
 #[test]

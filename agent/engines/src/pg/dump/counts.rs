@@ -127,7 +127,7 @@ async fn count_all(session: &Session, tables: &[Table]) -> Result<Vec<Counted>, 
     let (mut counted, client) = (Vec::new(), &session.client);
     let with_rows: Vec<&Table> = tables.iter().filter(|table| table.has_rows).collect();
     let sample = tables::sample(client).await?;
-    let guard = Guard::beside(session).await?;
+    let mut guard = Guard::beside(session).await?;
     for batch in with_rows.chunks(COUNTED_AT_ONCE) {
         let failed = |error| EngineError::query("count rows")(error);
         client.batch_execute("SAVEPOINT counting").await.map_err(failed)?;
@@ -137,7 +137,7 @@ async fn count_all(session: &Session, tables: &[Table]) -> Result<Vec<Counted>, 
                 source,
             })
         })?;
-        for (table, way) in ways(client, guard.as_ref(), batch, sample).await? {
+        for (table, way) in ways(client, guard.as_mut(), batch, sample).await? {
             let rows = count_one(client, table, &way).await?;
             let (schema, name) = (table.schema.clone(), table.name.clone());
             counted.push(Counted { oid: table.oid, rows: TableRows { schema, table: name, rows } });
@@ -158,22 +158,31 @@ enum Way {
 }
 
 /// How the tables of a batch are counted. What belongs to others is planned here, while nobody can
-/// add to it: the counts themselves hold nobody up.
+/// add to it: the counts themselves hold nobody up. A plan that nobody guarded to its end is not used, and
+/// none is made once the guard is gone.
 async fn ways<'a>(
     client: &Client,
-    guard: Option<&Guard>,
+    guard: Option<&mut Guard>,
     batch: &[&'a Table],
     sample: &str,
 ) -> Result<Vec<(&'a Table, Way)>, EngineError> {
     let wanted: Vec<u32> = batch.iter().map(|table| table.oid).collect();
-    let Guarded { of_others, planned } = match guard {
-        Some(guard) => guard.hold(batch).await?,
-        None => Guarded { of_others: vec![], planned: code::planned(client, &wanted).await? },
+    let (Guarded { of_others, mut planned }, guard) = match guard {
+        Some(guard) => (guard.hold(batch).await?, Some(&*guard)),
+        None => {
+            (Guarded { of_others: vec![], planned: code::planned(client, &wanted).await? }, None)
+        }
     };
     let mut ways = Vec::new();
     for (number, table) in batch.iter().enumerate() {
         let (name, condition) = (table.sql_name(), &table.condition);
         let query = format!("SELECT pg_catalog.count(*) FROM ONLY {name} {sample} {condition}");
+        let is_guarded = of_others.contains(&table.oid) && !planned.contains(&table.oid);
+        if let Some(guard) = guard.filter(|_| is_guarded)
+            && !guard.holds().await
+        {
+            planned.clone_from(&of_others);
+        }
         let way = if condition.is_empty() && planned.contains(&table.oid) {
             Way::Unplanned
         } else if of_others.contains(&table.oid) {
@@ -190,8 +199,13 @@ async fn ways<'a>(
         };
         ways.push((*table, way));
     }
-    if let Some(guard) = guard {
-        guard.let_go().await?;
+    if let Some(guard) = guard
+        && !guard.let_go().await
+    {
+        let doubted = ways.iter_mut().filter(|(table, _)| of_others.contains(&table.oid));
+        doubted
+            .filter(|(table, _)| table.condition.is_empty())
+            .for_each(|(_, way)| *way = Way::Unplanned);
     }
     Ok(ways)
 }

@@ -36,11 +36,15 @@ impl Guard {
     /// Looks at these tables, and holds them until [`let_go`](Self::let_go): who would add an index waits,
     /// who writes does not. Nothing is waited for: where somebody is at work on one of them (a vacuum
     /// too), or the server is a standby, all that are no superuser's are taken for such that run code.
+    /// A session that has ended since the last time is begun anew.
     ///
     /// # Errors
     /// The server's.
-    pub(in crate::pg) async fn hold(&self, tables: &[&Table]) -> Result<Guarded, EngineError> {
+    pub(in crate::pg) async fn hold(&mut self, tables: &[&Table]) -> Result<Guarded, EngineError> {
         let failed = |error| EngineError::query("read the owners of the tables")(error);
+        if !self.holds().await {
+            self.0 = self.0.beside().await?;
+        }
         let client = &self.0.client;
         let wanted: Vec<u32> = tables.iter().map(|table| table.oid).collect();
         let rows = client.query(OF_OTHERS, &[&wanted]).await.map_err(failed)?;
@@ -62,14 +66,15 @@ impl Guard {
         Ok(Guarded { of_others, planned })
     }
 
-    /// Gives the locks back.
-    ///
-    /// # Errors
-    /// The server's.
-    pub(super) async fn let_go(&self) -> Result<(), EngineError> {
-        let failed = |error| EngineError::query("release locks")(error);
+    /// Whether what was held is held still: the session may have ended, by its own limit too.
+    pub(super) async fn holds(&self) -> bool {
+        self.0.client.batch_execute("SELECT 1").await.is_ok()
+    }
+
+    /// Gives the locks back; whether they were held until then.
+    pub(super) async fn let_go(&self) -> bool {
         // Without a transaction it is a warning.
-        self.0.client.batch_execute("ROLLBACK").await.map_err(failed)
+        self.0.client.batch_execute("ROLLBACK").await.is_ok()
     }
 }
 
