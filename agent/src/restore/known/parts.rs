@@ -1,4 +1,5 @@
-//! A piece of log that is damaged, in shorter ones that hold the same log: a stream leaves them.
+//! A piece of log that is damaged, in shorter ones that hold the same log or its beginning: a stream
+//! leaves them.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,8 @@ const AT_ONCE: usize = 32;
 type Piece = (Timeline, Lsn, Lsn);
 
 impl Known {
-    /// What stands for those of these pieces of which shorter ones hold all: their heads tell it. Others,
-    /// and all where the bucket cannot be asked, are left as they are.
+    /// What stands for those of these pieces that begin in shorter ones, as far as these lead without a
+    /// gap: their heads tell it. Others, and all where the bucket cannot be asked, are left as they are.
     pub(super) async fn parts(
         &self,
         log_store: &LogStore,
@@ -73,7 +74,9 @@ impl Known {
                     }
                 }
             }
-            if covers(&parts, start, end) {
+            let reach = reach(&parts, start);
+            parts.retain(|part| part.end <= reach);
+            if !parts.is_empty() {
                 found.push((*piece, parts));
             }
         }
@@ -81,10 +84,10 @@ impl Known {
     }
 }
 
-/// Whether pieces in order hold all between two positions.
-fn covers(parts: &[LogEntry], start: Lsn, end: Lsn) -> bool {
-    let reach = |at: Lsn, part: &LogEntry| if part.start <= at { at.max(part.end) } else { at };
-    parts.iter().fold(start, reach) >= end
+/// Up to where pieces in order hold all from a position on.
+fn reach(parts: &[LogEntry], start: Lsn) -> Lsn {
+    let further = |at: Lsn, part: &LogEntry| if part.start <= at { at.max(part.end) } else { at };
+    parts.iter().fold(start, further)
 }
 
 #[cfg(test)]
@@ -92,14 +95,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_stand_for_a_longer_one_only_without_a_gap() {
-        let covered = |parts: &[(u64, u64)]| {
+    fn pieces_stand_for_a_longer_one_up_to_the_first_gap() {
+        for (parts, expected) in [
+            (&[(16, 20), (20, 32)][..], 32),
+            (&[(16, 24), (20, 32)], 32),
+            (&[(16, 20), (24, 32)], 20),
+            (&[(16, 31)], 31),
+            (&[(20, 32)], 16),
+            (&[], 16),
+        ] {
             let entry =
                 |(from, until): &(u64, u64)| LogEntry::new((Lsn(*from), Lsn(*until)), None, None);
-            covers(&parts.iter().map(entry).collect::<Vec<_>>(), Lsn(16), Lsn(32))
-        };
-        assert!(covered(&[(16, 20), (20, 32)]) && covered(&[(16, 24), (20, 32)]));
-        assert!(!covered(&[]) && !covered(&[(16, 20), (24, 32)]));
-        assert!(!covered(&[(20, 32)]) && !covered(&[(16, 31)]));
+            let entries: Vec<_> = parts.iter().map(entry).collect();
+            assert_eq!(reach(&entries, Lsn(16)), Lsn(expected), "{parts:?}");
+        }
     }
 }

@@ -123,7 +123,8 @@ impl<L: Lines> Archive<L> {
         }
     }
 
-    /// Takes other pieces, in order, for one that cannot be used: together they hold all that it holds.
+    /// Takes other pieces, in order, for one that cannot be used: together they hold all that it holds, or
+    /// its beginning. Then it stays for what they lack.
     pub(crate) fn replace(
         &mut self,
         lineage: L::Lineage,
@@ -132,7 +133,8 @@ impl<L: Lines> Archive<L> {
     ) {
         let Some(log) = self.logs.get_mut(&lineage) else { return };
         let Some(at) = log.entries.iter().position(|entry| entry.range() == piece) else { return };
-        log.entries.splice(at..=at, parts);
+        let is_all = parts.iter().map(|part| part.end).max() >= Some(piece.1);
+        log.entries.splice(at..at + usize::from(is_all), parts);
         log.entries.sort_by_key(LogEntry::range);
         let found = conflicts(&log.entries);
         log.bar(found);

@@ -393,6 +393,29 @@ fn damaged_log_leads_nowhere_but_where_another_piece_covers_it() {
 }
 
 #[test]
+fn the_beginning_of_damaged_log_leads_as_far_as_shorter_pieces_hold_it() {
+    let bases = vec![base(1, 1, 100..108, 18)];
+    let pieces = vec![piece(1, 100..120, Some((10, 19))), piece(1, 120..140, Some((20, 39)))];
+    let whole = Archive::new(bases, pieces, Vec::new(), Vec::new());
+    let damaged = (tl(1), Lsn(120), Lsn(140));
+    let part = |start: u64, end: u64, (first, last): (i64, i64)| {
+        LogEntry::new((Lsn(start), Lsn(end)), Some((at(first), at(last))), None)
+    };
+    let parts = vec![part(120, 126, (20, 25)), part(126, 132, (26, 31))];
+    let begun = whole.clone().replaced(damaged, parts).damaged(&[damaged]);
+    let until = |archive: &Archive, second: i64| {
+        plan(archive, &Target::Time(at(second)), None).map(|plan| plan.until).ok()
+    };
+    assert_eq!([until(&begun, 22), until(&begun, 28)], [Some(Lsn(126)), Some(Lsn(132))]);
+    assert_eq!(until(&begun, 35), None);
+    let all = plan(&begun, &Target::Latest, None).unwrap();
+    assert_eq!(all.until, Lsn(132));
+    assert!(matches!(&all.warnings[..], [Warning::BehindGap(gap)] if gap.why == Why::Damaged));
+    // Nothing stands for it.
+    assert_eq!(until(&whole.damaged(&[damaged]), 22), None);
+}
+
+#[test]
 fn what_is_gone_or_only_for_a_newer_program_is_left_out_and_never_passed_over() {
     let bases = || vec![base(1, 1, 100..108, 18)];
     let pieces = || vec![piece(1, 100..120, Some((10, 29))), piece(1, 120..130, None)];

@@ -77,7 +77,8 @@ impl Archive {
         self
     }
 
-    /// The same with other pieces in the place of one: together they hold all that it holds.
+    /// The same with other pieces in the place of one: together they hold all that it holds, or its
+    /// beginning.
     #[must_use]
     pub fn replaced(
         mut self,
