@@ -26,6 +26,8 @@ pub struct LogStore {
     pub(super) writer: Option<Arc<Writer>>,
     /// Log from here on is not delivered: it is there, and must not be replayed.
     pub(crate) bound: Option<LogAt>,
+    /// Nor are these pieces, whatever is in them now: plans lead around them.
+    pub(super) avoided: Arc<Vec<LogPlace>>,
     pub(super) states: States,
     pub(super) signer: Signer,
     /// How many pieces are opened at once, where that is bounded.
@@ -85,6 +87,7 @@ impl LogStore {
             source: id.clone(),
             writer: Some(Arc::new(writer)),
             bound: None,
+            avoided: Arc::default(),
             states: States::default(),
             signer: Signer::default(),
             opening: None,
@@ -100,14 +103,36 @@ impl LogStore {
         let (states, clock) = (States::default(), Arc::new(SystemClock));
         let signer = Signer::default();
         let (writer, bound, opening) = (None, None, None);
-        let findings = Findings::default();
-        LogStore { repository, source, writer, bound, states, signer, opening, clock, findings }
+        let (avoided, findings) = (Arc::default(), Findings::default());
+        LogStore {
+            repository,
+            source,
+            writer,
+            bound,
+            avoided,
+            states,
+            signer,
+            opening,
+            clock,
+            findings,
+        }
     }
 
     /// The same log up to a position, for a server that must not replay what follows.
     #[must_use]
     pub fn up_to(self, bound: Option<LogAt>) -> Self {
         LogStore { bound, ..self }
+    }
+
+    /// Whether it is without this piece.
+    pub(crate) fn avoids(&self, place: &LogPlace) -> bool {
+        self.avoided.contains(place)
+    }
+
+    /// The same log without these pieces.
+    #[must_use]
+    pub(crate) fn without(self, avoided: &[LogPlace]) -> Self {
+        LogStore { avoided: Arc::new(avoided.to_vec()), ..self }
     }
 
     /// The repository that it lies in.

@@ -12,7 +12,7 @@ mod pieces;
 mod sizes;
 mod standstill;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod unread;
 mod upload_queue;
 mod vanished;

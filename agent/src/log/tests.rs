@@ -153,7 +153,7 @@ fn told(told: Value) -> Holds {
 }
 
 /// An empty repository in memory, whose log can be written, and what opens it.
-async fn store() -> (LogStore, Identities) {
+pub(crate) async fn store() -> (LogStore, Identities) {
     let (text, recipient) = new_identity("2026-03-01T00:00:00Z");
     let recipients = Recipients::parse([recipient.as_str()]).unwrap();
     let key = SigningKey::generate();

@@ -4,8 +4,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use drctl_model::{LogPiece, Lsn};
+use drctl_store::{
+    Identities, Recipients, Trust, decode_signed_head, digest, encode_piece, layout, open_bytes,
+    seal_bytes,
+};
 use drctl_tests::cluster::{Cluster as _, caught_up, give_away, list, own_place, standby, ticks};
 use drctl_tests::site::until;
+use serde_json::Value;
 
 use crate::log::Archiving;
 use crate::stream::{joined, point_at};
@@ -141,6 +147,102 @@ fn a_whole_segment_that_is_damaged_is_put_together_of_its_parts() {
     damage(part.unwrap());
     assert_eq!(fetch().unwrap().status.code(), Some(255));
     assert!(!to.exists());
+}
+
+/// Seals the bytes of a piece anew, with something changed in them, as whoever has the keys can.
+fn rewritten(shop: &Archiving, file: &Path, change: impl FnOnce(&mut [u8])) {
+    let config = shop.drctl(&["config", "show"]).ended(0).json()["config"].clone();
+    let id = config["repository"]["id"].as_str().unwrap().parse().unwrap();
+    let recipients = config["keys"]["recipients"].as_array().unwrap().clone();
+    let recipients = Recipients::parse(recipients.iter().filter_map(Value::as_str)).unwrap();
+    let identity = fs::read_to_string(shop.site.identity()).unwrap();
+    let at = file.strip_prefix(shop.site.path("repository")).unwrap().display().to_string();
+    let (source, place) = layout::piece_at(&drctl_store::Key::from(at)).unwrap();
+    let (bytes, key) = (fs::read(file).unwrap(), shop.site.signing_key());
+    let trust = Trust::new(vec![key.verifying_key()]);
+    let (piece, head, _) = decode_signed_head(&bytes, &trust, &id, &source, &place).unwrap();
+    let identities = Identities::parse(&identity).unwrap();
+    let mut plain = open_bytes(&bytes[head..], 1 << 20, &identities).unwrap();
+    change(&mut plain);
+    let sealed = seal_bytes(&plain, 1, &recipients).unwrap();
+    let piece = LogPiece {
+        plain_sha256: digest(&plain),
+        sealed: sealed.len() as u64,
+        sealed_sha256: digest(&sealed),
+        ..piece
+    };
+    fs::write(file, encode_piece(&piece, &sealed, &key)).unwrap();
+}
+
+/// The last segment that lies there as a whole and in parts, which tile it; the parts in order.
+fn in_parts(shop: &Archiving) -> (PathBuf, Vec<PathBuf>) {
+    let (whole, parts) = joined(shop);
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap()[..11].to_owned();
+    let of = |whole: &PathBuf| -> Vec<PathBuf> {
+        parts.iter().filter(|part| name(part) == name(whole)).cloned().collect()
+    };
+    let found = whole.iter().rev().map(|whole| (whole.clone(), of(whole)));
+    let (whole, mut parts) = found.into_iter().find(|(_, parts)| parts.len() > 2).unwrap();
+    parts.sort();
+    (whole, parts)
+}
+
+fn name(piece: &Path) -> &str {
+    piece.file_name().unwrap().to_str().unwrap()
+}
+
+#[test]
+fn pieces_of_one_segment_that_hold_different_bytes_are_in_doubt_and_no_plan_uses_them() {
+    let shop = twice();
+    let identity = shop.site.identity().display().to_string();
+    let verify = ["verify", "shop", "--data", "--identity", &identity];
+    let _ = shop.drctl(&verify).ended(0);
+    let (whole, parts) = in_parts(&shop);
+    // Its records are checked in the whole segment, which comes first.
+    let last = parts.last().unwrap();
+    let good = fs::read(last).unwrap();
+    rewritten(&shop, last, |plain| *plain.last_mut().unwrap() ^= 1);
+    let problems = shop.drctl(&verify).ended(4).json()["logs"][0]["problems"].clone();
+    let told = problems.as_array().unwrap().iter().find(|one| one["code"] == "log_damaged");
+    let text = told.unwrap().to_string();
+    assert!(text.contains(name(&whole)) && text.contains(name(last)), "{problems}");
+    // What they have in common leads on, and nothing behind that.
+    let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
+    let gap = view["timelines"][0]["gaps"][0].clone();
+    assert_eq!((gap["why"].as_str(), lsn(&gap["from"])), (Some("damaged"), first(last)), "{view}");
+    let (ran, _folder, _) = shop.recover(&["--to-end"]);
+    let _ = ran.ended(5);
+    fs::write(last, good).unwrap();
+    let _ = shop.drctl(&verify).ended(0);
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["timelines"][0]["gaps"], serde_json::json!([]), "{view}");
+}
+
+/// The first byte of a piece, by its name.
+fn first(piece: &Path) -> u64 {
+    u64::from_str_radix(&name(piece)[..16], 16).unwrap()
+}
+
+fn lsn(text: &Value) -> u64 {
+    text.as_str().unwrap().parse::<Lsn>().unwrap().0
+}
+
+#[test]
+fn the_beginning_of_a_damaged_segment_leads_as_far_as_its_parts_hold_it() {
+    let shop = twice();
+    let (whole, parts) = in_parts(&shop);
+    let identity = shop.site.identity().display().to_string();
+    let end = || {
+        let status = shop.drctl(&["status"]).ended(0).json()["sources"][0]["log"].clone();
+        lsn(&status["end"])
+    };
+    damage(&whole);
+    damage(parts.last().unwrap());
+    let _ = shop.drctl(&["verify", "shop", "--data", "--identity", &identity]).ended(4);
+    assert_eq!(end(), first(parts.last().unwrap()));
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--accept-loss", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..31));
 }
 
 /// A failover to a server whose new log is archived before it is streamed; what the old timeline

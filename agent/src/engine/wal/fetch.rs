@@ -286,7 +286,10 @@ async fn deliver(to: &Path, bytes: Vec<u8>) -> Result<Fetched> {
 
 #[cfg(test)]
 mod tests {
+    use drctl_model::{Holds, WalHolds};
+
     use super::*;
+    use crate::log::tests::store;
 
     #[test]
     fn pieces_cover_a_segment_only_without_a_gap() {
@@ -307,6 +310,27 @@ mod tests {
             };
             assert_eq!(cover(&pairs(there), lsn(0), lsn(16)), pairs(chain), "{there:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_piece_that_plans_lead_around_is_not_delivered() {
+        let (log_store, identities) = store().await;
+        let (size, of) = (WalSegmentSize::new(1 << 20).unwrap(), (7, Timeline::FIRST));
+        let (start, middle, end) = (Lsn(1 << 20), Lsn((1 << 20) + 100), Lsn(2 << 20));
+        for (from, until, byte) in [(start, end, 1), (start, middle, 2), (middle, end, 2)] {
+            let plain = vec![byte; usize::try_from(until.since(from)).unwrap()];
+            let place = LogPlace::of_wal(of, (from, until));
+            let holds = Holds { wal: Some(WalHolds::default()), ..Holds::default() };
+            let _ = log_store.keep(place, plain, holds).await.unwrap();
+        }
+        let read = async |log_store: &LogStore| {
+            let wanted = Segment { of, size, start, need: None };
+            let bytes = segment(log_store, &wanted, &identities).await.unwrap().unwrap();
+            (bytes[0], bytes[99], bytes[100], bytes[bytes.len() - 1])
+        };
+        assert_eq!(read(&log_store).await, (1, 1, 1, 1));
+        let around = log_store.without(&[LogPlace::of_wal(of, (start, end))]);
+        assert_eq!(read(&around).await, (2, 2, 2, 2));
     }
 
     #[test]

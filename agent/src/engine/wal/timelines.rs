@@ -209,7 +209,10 @@ impl LogStore {
     ) -> Result<Vec<(Lsn, Lsn)>> {
         let of = Lineage::of_timeline(system_id, timeline);
         let possible = |range: (LogAt, LogAt)| Wal::is_possible(range, size.bytes());
-        self.ranges_of(&of, possible, from.into(), enough.map(Into::into)).await.map(lsns)
+        let found = self.ranges_of(&of, possible, from.into(), enough.map(Into::into)).await;
+        let mut found = found.map(lsns)?;
+        found.retain(|range| !self.avoids(&LogPlace::of_wal((system_id, timeline), *range)));
+        Ok(found)
     }
 
     /// After a piece was stored: tells where log is missing right before it, and writes the index

@@ -160,6 +160,7 @@ impl RecoverRequest<'_> {
     fn log_archives(&self, bound: Option<Lsn>) -> Result<LogArchives<'_>> {
         let source = self.source.parse().context("read the source's name")?;
         let log_store = LogStore::reader(self.repository, &source).up_to(bound.map(Into::into));
+        let log_store = log_store.without(&self.known.avoided);
         let identities = self.identity.as_ref().map(|(_, identities)| identities);
         let own = Pieces { log_store, cache: None, identities };
         LogArchives::of(self.setup, self.known.stanza.as_ref(), own)

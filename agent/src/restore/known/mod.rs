@@ -49,6 +49,8 @@ pub struct Known {
     pub refused: Vec<String>,
     /// Those of them, and of the log that was met, that only a newer drctl reads.
     pub newer: Vec<String>,
+    /// Pieces that were found not to be the log that was written.
+    pub(crate) avoided: Vec<LogPlace>,
     /// Backups that do not count, where they stand in the log and why.
     pub(crate) passed: Vec<(Coordinates, Passed)>,
     /// Other clusters that the source has had.
@@ -269,6 +271,7 @@ pub(crate) async fn learn(
         let (archive, met) = known.avoiding(repository, source, &memory).await;
         refused.extend(met.iter().cloned());
         known.archive = archive;
+        known.avoided = memory.damaged_log(source);
         known.newer.extend(met);
     }
     Ok(Some(Known { refused, stanza, others, uncopied, ..known }))
@@ -311,6 +314,7 @@ pub(super) fn assemble(system_id: u64, Copies(copies): Copies, log: ArchivedLog)
         pieces,
         refused,
         newer: Vec::new(),
+        avoided: Vec::new(),
         passed: Vec::new(),
         others,
         uncopied: None,
