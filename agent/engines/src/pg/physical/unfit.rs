@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs;
-use std::net::{IpAddr, TcpListener};
+use std::net::{TcpListener, ToSocketAddrs as _};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
@@ -327,12 +327,13 @@ fn no_sockets(value: &str) -> Option<String> {
     none.then(|| format!("{} is not there", all.join(", ")))
 }
 
-/// A server needs one of its addresses. Names are not asked for here.
+/// A server needs one of its addresses, by whatever name.
 fn no_address(value: &str) -> Option<String> {
     let all = listed(value);
     let foreign = |text: &&str| {
-        let address = text.parse::<IpAddr>();
-        address.is_ok_and(|address| TcpListener::bind((address, 0)).is_err())
+        let found = (*text, 0).to_socket_addrs();
+        *text != "*"
+            && !found.is_ok_and(|mut found| found.any(|one| TcpListener::bind(one).is_ok()))
     };
     let none = !all.is_empty() && all.iter().all(foreign);
     none.then(|| format!("{} is no address of this host", all.join(", ")))
@@ -400,6 +401,8 @@ mod tests {
             (&[("listen_addresses", "203.0.113.9")], "no address of this host"),
             (&[("listen_addresses", "203.0.113.9, 127.0.0.1")], ""),
             (&[("listen_addresses", "*")], ""),
+            (&[("listen_addresses", "no-host.invalid")], "no address of this host"),
+            (&[("listen_addresses", "no-host.invalid, localhost")], ""),
             (&[("shared_preload_libraries", "there, \"$libdir/gone\"")], "no library gone"),
             (&[("shared_preload_libraries", "there.so")], ""),
             (&[("shared_preload_libraries", "x"), ("dynamic_library_path", "/x")], ""),
