@@ -18,6 +18,12 @@ use crate::common::{Below, EngineError, temporary, temporary_for_sockets};
 /// How it is named.
 const PRIVATE: &str = "drctl-recovery-";
 
+/// How one is named in which a server's program finds a configuration and no cluster.
+pub(super) const LIKENESS: &str = "drctl-settings-";
+
+/// How one is named in which it finds the configuration that a cluster will have.
+pub(super) const TAKE_OVER: &str = "drctl-take-over-";
+
 /// Only our own account is let in, by the kernel's word, as any role that is named in the map.
 const RULES: &str = "local all all peer map=drctl\n";
 
@@ -34,9 +40,7 @@ pub(super) struct Private {
 impl Private {
     /// Makes it, with the rules of access for these roles, and a configuration.
     pub(super) fn make(roles: &[&str], configuration: &str) -> Result<Private, EngineError> {
-        let place = temporary()?;
-        sweep(&place);
-        let (folder, owner) = begin(&place).map_err(EngineError::io("make a private directory"))?;
+        let (folder, owner) = folder(PRIVATE)?;
         let private = Private { folder, _owner: owner };
         let account = account()?;
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
@@ -84,7 +88,11 @@ pub fn room_for_sockets(tools: bool) -> Result<(), EngineError> {
 
 /// Whether a path is such a directory's.
 pub(super) fn is_private(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PRIVATE))
+    is_named(path, PRIVATE)
+}
+
+fn is_named(path: &Path, prefix: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
 }
 
 /// Removes what a server that has ended left, as far as it is ours.
@@ -94,10 +102,17 @@ pub(super) fn forget(path: &Path) {
     }
 }
 
-/// A new directory, and the file that tells that we live.
-fn begin(place: &Path) -> io::Result<(TempDir, File)> {
+/// A new directory in the place for such, and the file that tells that we live. What a killed drctl has
+/// left there goes.
+pub(super) fn folder(prefix: &str) -> Result<(TempDir, File), EngineError> {
+    let place = temporary()?;
+    sweep(&place);
+    begin(&place, prefix).map_err(EngineError::io("make a private directory"))
+}
+
+fn begin(place: &Path, prefix: &str) -> io::Result<(TempDir, File)> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(PRIVATE).permissions(Permissions::from_mode(0o700));
+    builder.prefix(prefix).permissions(Permissions::from_mode(0o700));
     loop {
         let folder = builder.tempdir_in(place)?;
         let owner = owner(folder.path())?;
@@ -123,7 +138,9 @@ fn own(folder: &Path, owner: &File) -> io::Result<bool> {
 /// directory of ours. No link is followed.
 fn sweep(place: &Path) {
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
-    for path in entries.map(|entry| entry.path()).filter(|path| is_private(path)) {
+    let is_ours =
+        |path: &PathBuf| [PRIVATE, LIKENESS, TAKE_OVER].iter().any(|one| is_named(path, one));
+    for path in entries.map(|entry| entry.path()).filter(is_ours) {
         remove_if_left(&path);
     }
 }
@@ -203,15 +220,18 @@ mod tests {
         };
         let (dead, lives) = (make("drctl-recovery-dead"), make("drctl-recovery-lives"));
         let (begun, other) = (make("drctl-recovery-begun"), make("another"));
-        drop(owner(&dead).unwrap());
+        let (asked, asks) = (make("drctl-settings-dead"), make("drctl-settings-lives"));
+        drop((owner(&dead).unwrap(), owner(&asked).unwrap()));
+        let asking = owner(&asks).unwrap();
+        assert!(own(&asks, &asking).unwrap());
         let alive = owner(&lives).unwrap();
         assert!(own(&lives, &alive).unwrap());
         drop(owner(&other).unwrap());
         std::os::unix::fs::symlink(&other, dead.join("link")).unwrap();
         std::os::unix::fs::symlink(&other, place.path().join("drctl-recovery-link")).unwrap();
         sweep(place.path());
-        assert!(!dead.exists());
-        assert!(lives.exists() && begun.exists() && other.join(OWNER).exists());
+        assert!(!dead.exists() && !asked.exists());
+        assert!(asks.exists() && lives.exists() && begun.exists() && other.join(OWNER).exists());
         sweep_one(&other);
         assert!(other.exists());
     }

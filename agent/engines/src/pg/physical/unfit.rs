@@ -2,7 +2,7 @@
 //! once. The server's own program is asked, and what it finds out only when it starts is looked at here.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::net::{TcpListener, ToSocketAddrs as _};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
@@ -19,8 +19,9 @@ use super::libraries::libraries;
 use super::memory::{beyond, huge_pages};
 use super::own_settings::{OwnSetting, OwnSettings};
 use super::prepare::is_dropped;
+use super::private::{LIKENESS, folder};
+use crate::common::EngineError;
 use crate::common::process::told;
-use crate::common::{EngineError, temporary};
 
 /// Settings that tell where files are: they would lead the program that is asked away from the likeness.
 const PLACES: [&str; 5] =
@@ -142,13 +143,13 @@ pub(super) fn taken(bin_dir: &Path, lines: &str) -> Result<String, EngineError> 
 struct Program {
     postgres: PathBuf,
     folder: TempDir,
+    _owner: File,
 }
 
 impl Program {
     fn beside(bin_dir: &Path) -> Result<Program, EngineError> {
-        let folder = tempfile::Builder::new().prefix("drctl-settings-").tempdir_in(temporary()?);
-        let folder = folder.map_err(EngineError::io("make a private directory"))?;
-        Ok(Program { postgres: bin_dir.join("postgres"), folder })
+        let (folder, _owner) = folder(LIKENESS)?;
+        Ok(Program { postgres: bin_dir.join("postgres"), folder, _owner })
     }
 
     /// Why it does not take lines of a configuration; nothing where it does.

@@ -2,18 +2,20 @@
 //! configuration: as it will be, before anything of it is changed.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use drctl_model::Digest;
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 
 use super::{Changes, ask};
-use crate::common::{EngineError, temporary};
+use crate::common::EngineError;
 use crate::pg::physical::conf;
 use crate::pg::physical::guard::{CONFIGURATION, INSTANCE};
+use crate::pg::physical::private::{TAKE_OVER, folder};
 
 /// Settings that name code, and what they are where nobody set them.
 const CODE: [(&str, &str); 11] = [
@@ -56,8 +58,8 @@ pub fn running(
     (changes, archive_command): (&Changes, &str),
 ) -> Result<Running, EngineError> {
     let failed = |error| EngineError::io("write the configuration beside the data")(error);
-    let place = temporary()?;
-    let likeness = Likeness::of(&place, data, configuration, changes).map_err(failed)?;
+    let folder = folder(TAKE_OVER)?;
+    let likeness = Likeness::of(folder, data, configuration, changes).map_err(failed)?;
     let (mut says, mut text) = (Vec::new(), format!("{}\n", data.display()));
     for (name, usual) in CODE {
         let value = likeness.value(bin_dir, name)?;
@@ -85,7 +87,7 @@ pub fn running(
 
 /// The configuration as it will be: what changes is written there, all else is linked to.
 struct Likeness {
-    _folder: tempfile::TempDir,
+    _folder: (TempDir, File),
     data: PathBuf,
     config: PathBuf,
     /// Where it lies, and where what it stands for does.
@@ -94,12 +96,11 @@ struct Likeness {
 
 impl Likeness {
     fn of(
-        place: &Path,
+        (folder, owner): (TempDir, File),
         data: &Path,
         configuration: Option<&Path>,
         changes: &Changes,
     ) -> io::Result<Likeness> {
-        let folder = tempfile::Builder::new().prefix("drctl-take-over-").tempdir_in(place)?;
         let (own, etc) = (folder.path().join("data"), folder.path().join("etc"));
         let mut places = vec![(own.clone(), data.to_owned())];
         let config = match configuration.and_then(|file| Some((file.parent()?, file.file_name()?)))
@@ -123,7 +124,7 @@ impl Likeness {
                 fs::write(file, &edit.new)?;
             }
         }
-        Ok(Likeness { _folder: folder, data: own, config, places })
+        Ok(Likeness { _folder: (folder, owner), data: own, config, places })
     }
 
     /// The value of a setting, when the server starts.
