@@ -139,18 +139,16 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
         text.push_str(&lost_text(&losses.lost));
         text.push_str(if forgotten { FORGOTTEN } else { "" });
         if let Some(why) = &losses.unseen {
-            let _ = write!(
-                text,
-                "\nwhether these backups are still in the bucket is not known: \
-                                  {why}"
-            );
+            let said = "whether these backups are still in the bucket is not known";
+            let _ = write!(text, "\n{said}: {why}");
         }
         text
     });
     if found.is_empty() && newer.is_empty() && losses.refused.is_empty() {
         screen.say("no backups yet: `drctl backup SOURCE` takes one");
     }
-    Ok(if losses.lost.is_empty() && !forgotten { Exit::Success } else { Exit::Degraded })
+    let is_known = losses.unseen.is_none() && !forgotten;
+    Ok(if losses.lost.is_empty() && is_known { Exit::Success } else { Exit::Degraded })
 }
 
 /// A backup, and what is known of it beside its own record.

@@ -112,7 +112,9 @@ fn a_bucket_that_is_away_is_8() {
     }
     let _ = site.drctl(&["doctor"]).ended(1);
     let _ = site.drctl(&["status", "--check"]).ended(3);
-    let _ = site.drctl(&["list"]).ended(0);
+    // It tells what was there: whether it still is nobody knows.
+    let listed = site.drctl(&["list"]).ended(3);
+    assert!(listed.out.contains(&id) && listed.out.contains("is not known"), "{}", listed.out);
     fs::rename(site.path("away"), site.path("repository")).expect("bring it back");
     let _ = site.backup();
 }

@@ -92,7 +92,7 @@ fn commands_that_look_say_that_a_bucket_does_not_answer_and_end() {
         (&["verify", "--data"], 8),
         (&["catalog", "rebuild"], 8),
         (&["catalog", "forget", "shop"], 8),
-        (&["list"], 0),
+        (&["list"], 3),
         (&["show", &id], 8),
         (&["timeline", "shop"], 8),
         (&["doctor", "shop"], 8),
