@@ -65,7 +65,9 @@ impl Bucket {
     /// [`StoreError::Failed`], [`StoreError::S3`]: whether it is gone is not known then, or we may not
     /// remove anything.
     pub async fn remove(&self, state: &State) -> Result<Removal, StoreError> {
-        if self.directory().is_some_and(|directory| directory.is_behind_a_link(&state.key)) {
+        if let Some(directory) = self.directory()
+            && directory.is_behind_a_link(&state.key).await
+        {
             let why = "it lies behind a link, and is none of drctl's";
             return Ok(Removal::Retained(why.to_owned()));
         }
