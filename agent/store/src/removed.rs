@@ -70,6 +70,8 @@ pub fn decode_log_floor(
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
+
     use drctl_model::{Digest, Header, Timeline};
     use jiff::Timestamp;
 
@@ -100,60 +102,61 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_tombstone_is_believed_only_as_it_was_signed_and_where_it_belongs() {
-        let (key, good) = (SigningKey::generate(), tombstone());
-        let (shop, id) = (good.source.clone(), good.backup.clone());
-        let of = (&shop, &id);
+    type Read<T> = Result<(T, VerifyingKey), FormatError>;
+
+    /// Of a document only this one is believed, signed by a trusted key that may remove.
+    fn alone_is_believed<T: Clone + Debug + PartialEq>(
+        good: &T,
+        others: &[T],
+        encode: fn(&T, &SigningKey) -> Result<Vec<u8>, FormatError>,
+        decode: impl Fn(&[u8], &Trust) -> Read<T>,
+    ) {
+        let key = SigningKey::generate();
         let trust = Trust::new(vec![key.verifying_key()]);
-        let read = |tombstone: &Tombstone, key: &SigningKey, trust: &Trust| {
-            let bytes = encode_tombstone(tombstone, key).unwrap();
-            decode_tombstone(&bytes, trust, &RepositoryId::new(7), of)
+        let read = |document: &T, key: &SigningKey, trust: &Trust| {
+            decode(&encode(document, key).unwrap(), trust)
         };
-        assert_eq!(read(&good, &key, &trust).unwrap(), (good.clone(), key.verifying_key()));
-        let stranger = read(&good, &SigningKey::generate(), &trust);
+        assert_eq!(read(good, &key, &trust).unwrap(), (good.clone(), key.verifying_key()));
+        let stranger = read(good, &SigningKey::generate(), &trust);
         assert!(matches!(stranger, Err(FormatError::Untrusted { .. })));
         for bound in bound_elsewhere(&key.verifying_key(), Role::Prune) {
-            let refused = read(&good, &key, &bound);
+            let refused = read(good, &key, &bound);
             assert!(matches!(refused, Err(FormatError::WrongSigner { .. })), "{bound:?}");
         }
-        let others = [
-            Tombstone { source: "blog".parse().unwrap(), ..good.clone() },
-            Tombstone { repository: RepositoryId::new(8), ..good.clone() },
-            Tombstone { backup: BackupId::new(Timestamp::UNIX_EPOCH, 3), ..good.clone() },
-            Tombstone { header: Header::new(["x"]), ..good },
-        ];
         for other in others {
-            assert!(read(&other, &key, &trust).is_err(), "{other:?}");
+            assert!(read(other, &key, &trust).is_err(), "{other:?}");
         }
     }
 
     #[test]
+    fn a_tombstone_is_believed_only_as_it_was_signed_and_where_it_belongs() {
+        let good = tombstone();
+        let (shop, id) = (good.source.clone(), good.backup.clone());
+        let others = [
+            Tombstone { source: "blog".parse().unwrap(), ..good.clone() },
+            Tombstone { repository: RepositoryId::new(8), ..good.clone() },
+            Tombstone { backup: BackupId::new(Timestamp::UNIX_EPOCH, 3), ..good.clone() },
+            Tombstone { header: Header::new(["x"]), ..good.clone() },
+        ];
+        alone_is_believed(&good, &others, encode_tombstone, |bytes, trust| {
+            decode_tombstone(bytes, trust, &RepositoryId::new(7), (&shop, &id))
+        });
+    }
+
+    #[test]
     fn a_log_floor_is_believed_only_as_it_was_signed_and_where_it_belongs() {
-        let (key, good) = (SigningKey::generate(), floor());
+        let good = floor();
         let (shop, lineage) = (good.source.clone(), good.lineage.clone());
-        let trust = Trust::new(vec![key.verifying_key()]);
-        let read = |floor: &LogFloor, key: &SigningKey, trust: &Trust| {
-            let bytes = encode_log_floor(floor, key).unwrap();
-            let of = (&shop, &lineage, LogAt(0x300));
-            decode_log_floor(&bytes, trust, &RepositoryId::new(7), of)
-        };
-        assert_eq!(read(&good, &key, &trust).unwrap(), (good.clone(), key.verifying_key()));
-        let stranger = read(&good, &SigningKey::generate(), &trust);
-        assert!(matches!(stranger, Err(FormatError::Untrusted { .. })));
-        for bound in bound_elsewhere(&key.verifying_key(), Role::Prune) {
-            let refused = read(&good, &key, &bound);
-            assert!(matches!(refused, Err(FormatError::WrongSigner { .. })), "{bound:?}");
-        }
         let others = [
             LogFloor { source: "blog".parse().unwrap(), ..good.clone() },
             LogFloor { repository: RepositoryId::new(8), ..good.clone() },
             LogFloor { lineage: Lineage::of_timeline(8, Timeline::FIRST), ..good.clone() },
             LogFloor { before: LogAt(0x400), ..good.clone() },
-            LogFloor { header: Header::new(["x"]), ..good },
+            LogFloor { header: Header::new(["x"]), ..good.clone() },
         ];
-        for other in others {
-            assert!(read(&other, &key, &trust).is_err(), "{other:?}");
-        }
+        alone_is_believed(&good, &others, encode_log_floor, |bytes, trust| {
+            let of = (&shop, &lineage, LogAt(0x300));
+            decode_log_floor(bytes, trust, &RepositoryId::new(7), of)
+        });
     }
 }
