@@ -25,11 +25,8 @@ pub(super) async fn prune(
         Some(name) => vec![setup.source(name)?.0.clone()],
         None => setup.config.sources.keys().cloned().collect(),
     };
-    if let Some(yes) = &args.yes {
-        let [source] = sources.as_slice() else {
-            let text = "--yes removes what was shown of one source: name it";
-            return Err(AgentError::Usage(text.to_owned()).into());
-        };
+    // The command line asks for a source where this is given.
+    if let (Some(yes), [source]) = (&args.yes, sources.as_slice()) {
         return remove(screen, setup, (source, yes, args.backups), stop).await;
     }
     let repository = setup.repository().await?;
