@@ -27,6 +27,7 @@ mod rebuild;
 mod removed;
 mod rows;
 mod schema;
+mod statements;
 mod thread;
 mod verified;
 mod waits;

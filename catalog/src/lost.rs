@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use crate::error::Fault;
 use crate::rows::{all, parsed, time};
 use crate::schema::write;
-use crate::{Catalog, CatalogError, check, findings};
+use crate::{Catalog, CatalogError, check, findings, statements};
 
 /// The most rows that are kept of one look: a bucket that was emptied would give millions.
 const MOST: usize = 10_000;
@@ -92,6 +92,7 @@ impl Catalog {
             for key in &keys {
                 let sql = "DELETE FROM lost WHERE source = ?1 AND key = ?2";
                 gone += transaction.execute(sql, [source.as_str(), key])?;
+                statements::forget(&transaction, &source, key)?;
             }
             for backup in &backups {
                 // Whoever names it, now or later.

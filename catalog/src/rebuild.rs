@@ -14,7 +14,7 @@ use crate::schema::{Nature, STEPS};
 use crate::thread::Worker;
 use crate::{
     CatalogError, Hook, backups, check, expired, findings, jobs, lost, named, no_hook, schema,
-    verified,
+    statements, verified,
 };
 
 /// Files that SQLite keeps beside a database and would apply to whatever has its name.
@@ -216,6 +216,7 @@ fn copy_log(old: &Path, new: &Connection) -> Result<Log, Fault> {
     outcomes.push(expired::carry_over(&connection, new));
     outcomes.push(findings::carry_over(&connection, new));
     outcomes.push(named::carry_over(&connection, new));
+    outcomes.push(statements::carry_over(&connection, new));
     for outcome in outcomes {
         match outcome {
             Err(fault) if fault.is_damage() || is_double(&fault) => log.damaged = true,

@@ -70,6 +70,10 @@ codes! {
     CatalogUnknown = "catalog_unknown", Warning;
     /// A run of the schedule was due, and nobody has begun one.
     Overdue = "overdue", Bad;
+    /// Somebody has said that nothing of it may be removed: a freeze, or a legal hold of the source.
+    SourceFrozen = "source_frozen", Good;
+    /// A statement (a pin, a legal hold, a freeze) is missing or not believed: nothing is removed.
+    StatementInDoubt = "statement_in_doubt", Warning;
     /// The last look at backups and log failed, or found something wrong; or its process died.
     VerifyFailed = "verify_failed", Warning;
     /// The last drill failed, or its process died.

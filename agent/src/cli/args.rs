@@ -1,5 +1,6 @@
 mod restore;
 mod stanza;
+mod statements;
 mod take_over;
 mod wal;
 
@@ -10,6 +11,7 @@ use clap_complete::Shell;
 
 pub(super) use restore::RestoreArgs;
 pub(super) use stanza::StanzaVerb;
+pub(super) use statements::{StatementVerb, UnfreezeArgs};
 pub(super) use take_over::TakeOverArgs;
 pub(super) use wal::{FetchArgs, WalVerb};
 
@@ -122,6 +124,9 @@ pub enum Verb {
     When(WhenArgs),
     /// Show which backups and which WAL no policy keeps, and why all others stay; remove them with --yes.
     Prune(PruneArgs),
+    /// Say what has to stay.
+    #[command(flatten)]
+    Say(StatementVerb),
     /// Rebuild or check the catalog, the local cache of what the bucket holds.
     Catalog {
         /// What to do.

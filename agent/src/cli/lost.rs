@@ -1,9 +1,9 @@
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Lost, Newer};
-use drctl_model::{BackupId, BackupSummary, SourceId, shown};
+use drctl_model::{BackupId, BackupSummary, InForce, SourceId, shown};
 use drctl_store::layout;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal as _, Write as _};
 
 use super::heard::while_heard;
@@ -12,6 +12,7 @@ use crate::host::{AgentError, Exit, Failure, Setup};
 use crate::repository::findings::{behind, forgettable};
 use crate::repository::inventory::not_counted;
 use crate::repository::losses::{is_lost, is_of, look_for_losses};
+use crate::repository::statements::statements;
 
 /// What stands before what would be forgotten.
 const WOULD: &str = "these would not be reported any more, which cannot be undone:";
@@ -44,6 +45,8 @@ pub(super) struct Losses {
     /// Those that only a newer drctl reads, with what to install.
     pub(super) newer: Newer,
     pub(super) unseen: Option<String>,
+    /// What was said of each source that stands.
+    pub(super) in_force: BTreeMap<SourceId, InForce>,
 }
 
 impl Losses {
@@ -72,6 +75,8 @@ impl Losses {
             for source in sources {
                 losses.lost.extend(look_for_losses(setup, &repository, catalog, source).await?);
                 let (refused, newer) = not_counted(&repository, source, &known).await?;
+                let said = statements(&repository, source).await?;
+                losses.in_force.insert(source.clone(), said.in_force);
                 losses.refused.extend(refused);
                 losses.newer.extend(newer);
             }

@@ -10,6 +10,7 @@ mod doctor;
 mod heard;
 mod init;
 mod journal;
+mod kept;
 mod keys;
 mod kinds;
 mod lost;
@@ -24,8 +25,10 @@ mod recovery_request;
 mod recovery_words;
 mod restore;
 mod screen;
+mod show;
 mod stanza;
 mod state;
+mod statements;
 mod status;
 mod streams;
 mod take_over;
@@ -262,7 +265,8 @@ fn asked(verb: &Verb) -> Option<Asked> {
         Verb::Show(_) | Verb::Doctor { .. } | Verb::Timeline { .. } | Verb::Catalog { .. } => {
             Some(Asked::Short)
         }
-        Verb::Accept { .. } | Verb::Keys { verb: KeysVerb::Test { .. } } => Some(Asked::Short),
+        Verb::Accept { .. } | Verb::Say(_) => Some(Asked::Short),
+        Verb::Keys { verb: KeysVerb::Test { .. } } => Some(Asked::Short),
         Verb::Restore(args) => args.plan.then_some(Asked::Short),
         Verb::Prune(args) => args.yes.is_none().then_some(Asked::Short),
         Verb::When(_) | Verb::TakeOver(_) | Verb::Stanza { .. } => Some(Asked::Data),
@@ -288,7 +292,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
             Box::pin(backups::list(screen, &setup()?, source.as_deref())).await
         }
         Verb::Accept { backup } => Box::pin(accept::accept(screen, &setup()?, backup)).await,
-        Verb::Show(args) => Box::pin(backups::show(screen, &setup()?, args)).await,
+        Verb::Show(args) => Box::pin(show::show(screen, &setup()?, args)).await,
         Verb::Restore(args) => Box::pin(restore::restore(screen, &setup()?, args, stop)).await,
         Verb::TakeOver(args) => Box::pin(take_over::take_over(screen, &setup()?, args)).await,
         Verb::Verify(args) => Box::pin(check::verify(screen, &setup()?, args, stop)).await,
@@ -315,6 +319,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         Verb::Timeline { source } => Box::pin(timeline::timeline(screen, &setup()?, source)).await,
         Verb::When(args) => Box::pin(when::when(screen, &setup()?, args)).await,
         Verb::Prune(args) => Box::pin(prune::prune(screen, &setup()?, args, stop)).await,
+        Verb::Say(verb) => Box::pin(statements::say(screen, &setup()?, verb)).await,
         Verb::Catalog { verb } => Box::pin(state::catalog(screen, &setup()?, verb)).await,
         Verb::Keys { verb } => Box::pin(keys::keys(screen, setup, verb)).await,
         Verb::Completions { shell } => {

@@ -29,6 +29,7 @@ use crate::repository::findings::refused;
 use crate::repository::inventory::not_counted;
 use crate::repository::losses::{is_lost, look_for_losses};
 use crate::repository::memory::CONTRADICTS;
+use crate::repository::statements::statements;
 use crate::repository::{CLOCKS_APART, Memory, Repository, words};
 use crate::restore::known::{Beside, LogState, log_state};
 
@@ -163,11 +164,16 @@ async fn note_losses(
             let gone = look_for_losses(setup, repository, catalog, source).await?;
             let known = catalog.backups(Some(source)).await?;
             let good = status.newest_good.as_ref().map(|good| good.backup.clone());
-            Ok::<_, anyhow::Error>((gone, not_counted(repository, source, &known).await?, good))
+            let said = statements(repository, source).await?;
+            let counted = not_counted(repository, source, &known).await?;
+            Ok::<_, anyhow::Error>((gone, counted, good, said))
         };
         match looked.await {
-            Ok((gone, (refused, newer), good)) => {
+            Ok((gone, (refused, newer), good, said)) => {
                 status.vanished = gone;
+                let frozen = said.frozen().into_iter();
+                status.frozen = frozen.map(|(text, said)| (text, said.at)).collect();
+                status.said_in_doubt = said.doubts();
                 let is_newer = |id: &BackupId| good.as_ref().is_none_or(|good| id > good);
                 let refused = refused.into_iter().map(|(_, id, why)| (id, why));
                 (status.refused, status.refused_older) = refused.partition(|(id, _)| is_newer(id));
@@ -316,6 +322,8 @@ async fn one(
         unreadable: None,
         marker_lost: false,
         marker_newer: None,
+        frozen: Vec::new(),
+        said_in_doubt: Vec::new(),
         disbelieved: Vec::new(),
         refused: Vec::new(),
         refused_older: Vec::new(),

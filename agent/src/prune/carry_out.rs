@@ -13,11 +13,13 @@ use drctl_store::{
 };
 use futures_util::{StreamExt as _, stream};
 
+use super::frozen::forbidden;
 use super::holdings::range_at;
 use super::plan::{LogCut, PrunePlan};
 use crate::host::{AgentError, Setup, Stop, crash_point};
 use crate::repository::Repository;
 use crate::repository::removed::{log_floor, tombstone};
+use crate::repository::statements::statements;
 
 /// How many objects are removed at once.
 const AT_ONCE: usize = 16;
@@ -103,6 +105,7 @@ impl Work<'_> {
             if self.ends() {
                 return Ok(());
             }
+            self.may_go_on().await?;
             self.data(&rest.backup).await?;
             self.catalog.take_out(&plan.source, [rest.backup.clone()].into()).await?;
         }
@@ -111,6 +114,7 @@ impl Work<'_> {
                 return Ok(());
             }
             let id = &one.summary.backup;
+            self.may_go_on().await?;
             let removed = self.backup(&one.summary).await;
             removed.with_context(|| format!("remove {}/{id}", plan.source))?;
         }
@@ -119,9 +123,28 @@ impl Work<'_> {
             if self.ends() {
                 return Ok(());
             }
+            self.may_go_on().await?;
             self.log(cut, before).await.with_context(|| format!("remove {}", cut.called))?;
         }
         Ok(())
+    }
+
+    /// That nobody has said since it was planned that something of it has to stay. It is asked again
+    /// before whatever cannot be undone; whoever says it looks for a tombstone afterwards, so that one
+    /// of both sees the other.
+    async fn may_go_on(&self) -> Result<()> {
+        let source = &self.plan.source;
+        let said = statements(self.repository, source).await?;
+        let gone = said.gone(&self.catalog.statements(source).await?);
+        let gone = gone.into_keys().next().map(|key| format!("{key} is gone"));
+        let forbidden = forbidden(&said).into_iter().next();
+        let claimed = || self.plan.claimed(&said.in_force, &self.done.gone);
+        let Some(why) = gone.or(forbidden).or_else(claimed) else { return Ok(()) };
+        let text = format!(
+            "{why}. Nothing more of {source} was removed: run `drctl prune {source}` to see what may go \
+             now"
+        );
+        Err(AgentError::Usage(text).into())
     }
 
     /// Tries it on an object of its own: a tombstone of what then stays would hide that it is lost later.
@@ -160,6 +183,7 @@ impl Work<'_> {
             return Ok(());
         }
         crash_point("prune-tombstone-put");
+        self.may_go_on().await?;
         let manifest = self.repository.bucket.states_of(&layout::manifest(source, id)).await?;
         // The one that was written first counts: while it is kept, the backup is there.
         for state in manifest.iter().rev() {

@@ -9,6 +9,7 @@ use crate::engine::pg::another_cluster;
 use crate::host::Setup;
 use crate::jobs::latest;
 use crate::repository::accept::is_accepted;
+use crate::repository::statements::Statements;
 use crate::repository::{Closed, Repository};
 
 /// For how long an attempt without a manifest may still be running somewhere: what it is based on is not
@@ -70,6 +71,11 @@ pub(super) async fn frozen(
     }
     found.extend(running(setup, catalog, source, &doubts).await?);
     Ok(found)
+}
+
+/// What somebody said of it, or may have: each reason in a sentence.
+pub(super) fn forbidden(said: &Statements) -> Vec<String> {
+    said.frozen().into_iter().map(|(text, _)| text).chain(said.doubts()).collect()
 }
 
 /// What manifests, losses and drills speak of.

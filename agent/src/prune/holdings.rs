@@ -6,21 +6,22 @@ use std::ops::ControlFlow;
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
 use drctl_model::{
-    BackupId, BackupSummary, DrillOutcome, Lineage, LogAt, LogPart, Named, SourceId, Tombstone,
-    newest_first,
+    BackupId, BackupSummary, DrillOutcome, InForce, Lineage, LogAt, LogPart, Named, SourceId,
+    Tombstone, newest_first,
 };
 use drctl_store::State;
 use drctl_store::layout::{self, Kind};
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 
-use super::frozen::{Doubts, frozen};
+use super::frozen::{Doubts, forbidden, frozen};
 use super::plan::Rest;
 use crate::host::Setup;
 use crate::repository::chain::Family;
 use crate::repository::faults::is_newer;
 use crate::repository::losses::{is_lost, look_for_losses};
 use crate::repository::removed::{is_removed, tombstone, tombstones};
+use crate::repository::statements::statements;
 use crate::repository::{Memory, Repository, drills, everything};
 use crate::restore::known::{Copies, Known, learn};
 
@@ -41,6 +42,8 @@ pub(super) struct Holdings {
     pub(super) log: BTreeMap<Lineage, Vec<Piece>>,
     /// What is left of backups that were removed.
     pub(super) rest: Vec<Rest>,
+    /// What somebody said of it that stands: what is pinned, or on legal hold.
+    pub(super) in_force: InForce,
     /// Why nothing may go now.
     pub(super) frozen: Vec<String>,
 }
@@ -116,9 +119,11 @@ pub(super) async fn holdings(
         DrillOutcome::Failed { .. } => Some(drill.drill.clone()),
         DrillOutcome::Proven { .. } => None,
     });
-    let frozen = frozen(setup, repository, catalog, (source, &backups), doubts).await?;
-    let source = source.clone();
-    Ok(Holdings { source, backups, count, proven, weights, known, log, rest, frozen })
+    let said = statements(repository, source).await?;
+    let mut frozen = frozen(setup, repository, catalog, (source, &backups), doubts).await?;
+    frozen.extend(forbidden(&said));
+    let (source, in_force) = (source.clone(), said.in_force);
+    Ok(Holdings { source, backups, count, proven, weights, known, log, rest, in_force, frozen })
 }
 
 /// What a listing shows of each attempt.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drctl_model::{BackupId, BackupSummary, Digest, Lineage, LogAt, SourceId};
+use drctl_model::{BackupId, BackupSummary, Digest, InForce, Lineage, LogAt, SourceId};
 use drctl_policies::Policy;
-use drctl_policies::retention::{self, Candidate, Reason, Verdict};
+use drctl_policies::retention::{self, Candidate, Claim, Reason, Verdict};
 use jiff::Timestamp;
 
 use super::holdings::{Holdings, Weight};
@@ -103,6 +103,35 @@ impl PrunePlan {
         going
     }
 
+    /// Why something that would go, and is not `gone` yet, has to stay by now: since this was planned
+    /// somebody said so of it, or of what is based on it.
+    #[must_use]
+    pub fn claimed(&self, in_force: &InForce, gone: &[BackupId]) -> Option<String> {
+        let ids = || self.backups.iter().map(|one| &one.summary.backup);
+        let claim = |id: &'_ BackupId| claims(in_force, id).into_iter().next();
+        let claimed: Vec<(&BackupId, Claim)> =
+            ids().filter_map(|id| Some((id, claim(id)?))).collect();
+        if claimed.is_empty() {
+            return None;
+        }
+        let parent = |one: &Planned| one.summary.kind.parent().map(|of| of.backup.clone());
+        let parents: BTreeMap<&BackupId, BackupId> = self
+            .backups
+            .iter()
+            .filter_map(|one| Some((&one.summary.backup, parent(one)?)))
+            .collect();
+        let goes = |id: &BackupId| {
+            let of = self.backups.iter().find(|one| one.summary.backup == *id);
+            of.is_some_and(Planned::goes) && !gone.contains(id)
+        };
+        claimed.into_iter().find_map(|(id, claim)| {
+            // What names itself in a circle comes to an end.
+            let chain = std::iter::successors(Some(id), |id| parents.get(id));
+            let needed = chain.take(self.backups.len()).find(|id| goes(id))?;
+            Some(format!("{needed} has to stay: {id} is {claim}"))
+        })
+    }
+
     /// Whether there is anything to remove.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -190,8 +219,15 @@ fn candidate(backup: &BackupSummary, holdings: &Holdings) -> Candidate {
         parent: backup.kind.parent().map(|parent| parent.backup.clone()),
         counts: holdings.count.contains(id),
         proven: holdings.proven.contains(id),
-        claims: Vec::new(),
+        claims: claims(&holdings.in_force, id),
     }
+}
+
+/// What somebody said of a backup.
+pub(super) fn claims(in_force: &InForce, backup: &BackupId) -> Vec<Claim> {
+    let pinned = in_force.pins.get(backup).map(|said| Claim::Pinned(said.reason.clone()));
+    let held = in_force.holds.get(backup).or(in_force.hold.as_ref());
+    pinned.into_iter().chain(held.map(|said| Claim::Held(said.reason.clone()))).collect()
 }
 
 /// What of a lineage's log goes.
@@ -216,7 +252,8 @@ fn cut(of: LogThatStays, holdings: &Holdings) -> LogCut {
 #[cfg(test)]
 mod tests {
     use drctl_model::{
-        BackupKind, Coordinates, Dumped, Engine, Increment, Lsn, Parent, Timeline, WalSegmentSize,
+        BackupKind, Coordinates, Dumped, Engine, Header, Increment, Lsn, Parent, RepositoryId,
+        Stated, Statement, Timeline, WalSegmentSize,
     };
 
     use super::*;
@@ -283,6 +320,35 @@ mod tests {
         // Whatever identifiers say of their order.
         assert_eq!(of(&[(1, Some(2)), (2, Some(3)), (3, None)]), [id(1), id(2), id(3)]);
         assert_eq!(of(&[(2, Some(1)), (1, Some(2))]).len(), 2, "a circle has an end");
+    }
+
+    #[test]
+    fn what_is_claimed_since_it_was_planned_keeps_what_it_is_based_on() {
+        let chain = [(4, None, true), (3, Some(2), false), (2, Some(1), true), (1, None, true)];
+        let chain = chain.map(|(n, parent, goes)| planned(n, parent, 1, goes));
+        let plan = plan(chain.to_vec());
+        let pinned = |n: u64, gone: &[BackupId]| {
+            let said = Statement {
+                header: Header::new([]),
+                repository: RepositoryId::new(7),
+                source: "shop".parse().unwrap(),
+                n: 1,
+                statement: Stated::Pin,
+                backup: Some(id(n)),
+                reason: "audit".to_owned(),
+                without: Vec::new(),
+                host: "db1".to_owned(),
+                account: "postgres".to_owned(),
+                at: Timestamp::UNIX_EPOCH,
+            };
+            plan.claimed(&InForce::of([&said]), gone)
+        };
+        assert_eq!(plan.claimed(&InForce::default(), &[]), None);
+        assert!(pinned(4, &[]).unwrap().contains("audit"));
+        assert!(pinned(3, &[]).unwrap().starts_with(&id(2).to_string()), "it is based on this");
+        assert!(pinned(3, &[id(2)]).unwrap().starts_with(&id(1).to_string()));
+        assert_eq!(pinned(4, &[id(4)]), None, "nothing of it is left to keep");
+        assert_eq!(pinned(9, &[]), None);
     }
 
     #[test]

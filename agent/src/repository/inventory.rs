@@ -175,6 +175,7 @@ impl Inventory {
             | Kind::Drill(_)
             | Kind::Acceptance(..)
             | Kind::Removed(_)
+            | Kind::Statement(_)
                 if state.latest && state.deleted =>
             {
                 bucket.alarm(&state.key, Odd::Deleted);

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, CatalogError, Lost};
-use drctl_model::{BackupId, BackupSummary, MOST_NAMED, SourceId, chain, newest, shown, total};
+use drctl_model::{
+    BackupId, BackupSummary, Digest, MOST_NAMED, SourceId, chain, newest, shown, total,
+};
 use drctl_store::layout;
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -14,6 +16,7 @@ use super::count_and_size::Seen;
 use super::faults::is_bad_manifest;
 use super::named::{Names, REPLACED, by_manifest, keep, missed, missed_after};
 use super::removed::removed;
+use super::statements::statements;
 use super::{Latest, MANIFESTS_AT_ONCE, Passed, Proven, Repository};
 use crate::host::{AgentError, Setup};
 
@@ -52,11 +55,14 @@ pub(crate) async fn look_for_losses(
     for (key, why) in missed(repository, Some(catalog), source, names, &known).await? {
         lost.entry(key).or_insert(why);
     }
+    let said = catalog.statements(source).await?;
+    lost.extend(missed_statements(repository, writable.as_ref(), source, &said).await?);
     let mut kept = catalog.lost(Some(source)).await?;
     let key = |id: &BackupId| layout::manifest(source, id).to_string();
     let gone: BTreeSet<String> = removed.iter().map(key).collect();
     kept.retain(|one| !gone.contains(&one.key));
-    let asked = asked(catalog, source, &known).await?;
+    let mut asked = asked(catalog, source, &known).await?;
+    asked.extend(said.keys().map(|n| layout::statement(source, *n).to_string()));
     let is_back = |one: &&Lost| asked.contains(&one.key) && !lost.contains_key(&one.key);
     let back: Vec<String> = kept.iter().filter(is_back).map(|one| one.key.clone()).collect();
     let now = setup.clock.now();
@@ -66,6 +72,21 @@ pub(crate) async fn look_for_losses(
         let _ = told.inspect_err(|error| tracing::debug!("what is lost is not noted: {error}"));
     }
     Ok(merged(source, kept, lost, &back, now))
+}
+
+/// What this host knew of what was said of a source, and the bucket lacks; what is new is noted.
+async fn missed_statements(
+    repository: &Repository,
+    writable: Option<&Catalog>,
+    source: &SourceId,
+    known: &BTreeMap<u64, Digest>,
+) -> Result<BTreeMap<String, String>> {
+    let there = statements(repository, source).await?;
+    if let Some(writable) = writable {
+        let noted = writable.note_statements(source, there.noted()).await;
+        let _ = noted.inspect_err(|error| tracing::debug!("statements are not noted: {error}"));
+    }
+    Ok(there.gone(known))
 }
 
 /// The backup whose identifier begins with `wanted`; of one that is gone the error says that it was

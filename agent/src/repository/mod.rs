@@ -20,6 +20,7 @@ pub(crate) mod named;
 pub(crate) mod newest;
 mod open;
 pub(crate) mod removed;
+pub mod statements;
 pub(crate) mod strays;
 pub(crate) mod verify;
 

@@ -1,7 +1,8 @@
 //! Where things lie in the bucket. Keys are derived from validated identifiers only.
 
 use drctl_model::{
-    BackupId, DrillId, IndexPlace, Lineage, LogAt, LogPart, LogPlace, SourceId, StreamId,
+    BackupId, DrillId, IndexPlace, Lineage, LogAt, LogPart, LogPlace, MAX_STATEMENT, SourceId,
+    StreamId,
 };
 use object_store::path::Path;
 
@@ -196,6 +197,29 @@ pub fn log_floor_at(key: &Path) -> Option<(SourceId, Lineage, LogAt)> {
     Some((source.parse().ok()?, lineage.parse().ok()?, before))
 }
 
+/// Where what was said of a source lies: pins, legal holds, freezes.
+#[must_use]
+pub fn statements(source: &SourceId) -> Path {
+    Path::from(format!("s/{source}/k"))
+}
+
+/// The key of statement `n`, which has six digits.
+#[must_use]
+pub fn statement(source: &SourceId, n: u64) -> Path {
+    Path::from(format!("s/{source}/k/{n:06}.json"))
+}
+
+/// Which statement lies under `key`; nothing for any other object.
+#[must_use]
+pub fn statement_at(key: &Path) -> Option<(SourceId, u64)> {
+    let parts: Vec<&str> = key.as_ref().split('/').collect();
+    let ["s", source, "k", file] = parts.as_slice() else { return None };
+    let number = file.strip_suffix(".json")?;
+    let is_fixed = number.len() == 6 && number.bytes().all(|byte| byte.is_ascii_digit());
+    let n: u64 = number.parse().ok().filter(|_| is_fixed)?;
+    (1..=MAX_STATEMENT).contains(&n).then_some((source.parse().ok()?, n))
+}
+
 /// The key of an object that only proves that we may write.
 #[must_use]
 pub fn probe(random: u128) -> Path {
@@ -217,6 +241,8 @@ pub enum Kind {
     Acceptance(SourceId, BackupId),
     /// What says that something was removed on purpose.
     Removed(SourceId),
+    /// What was said of a source: a pin, a legal hold, a freeze.
+    Statement(SourceId),
     /// The marker.
     Marker,
     /// Left by `doctor`.
@@ -245,6 +271,9 @@ pub fn classify(key: &Path) -> Kind {
             let backup = tombstone_at(key).map(|(source, _)| source);
             let source = backup.or_else(|| log_floor_at(key).map(|(source, ..)| source));
             source.map_or(Kind::Foreign, Kind::Removed)
+        }
+        ["s", _, "k", _] => {
+            statement_at(key).map_or(Kind::Foreign, |(source, _)| Kind::Statement(source))
         }
         ["s", source, "b", backup, rest @ ..] if !rest.is_empty() => {
             let (Ok(source), Ok(backup)) = (source.parse(), backup.parse()) else {
@@ -302,6 +331,22 @@ mod tests {
         for (start, end, good) in [(0, 1024 * gib, true), (0, 1025 * gib, false), (7, 7, false)] {
             let key = log_index(&source, &index(start, end));
             assert_eq!(log_index_at(&key).is_some(), good, "{key}");
+        }
+    }
+
+    #[test]
+    fn statements_are_numbered_with_six_digits() {
+        let source: SourceId = "shop".parse().unwrap();
+        for n in [1, 42, 999_999] {
+            let key = statement(&source, n);
+            assert_eq!(statement_at(&key), Some((source.clone(), n)), "{key}");
+            assert_eq!(classify(&key), Kind::Statement(source.clone()), "{key}");
+        }
+        for odd in
+            ["000000.json", "7.json", "0000007.json", "+00007.json", "000007", "a/000007.json"]
+        {
+            let key = Path::from(format!("s/shop/k/{odd}"));
+            assert_eq!((statement_at(&key), classify(&key)), (None, Kind::Foreign), "{key}");
         }
     }
 

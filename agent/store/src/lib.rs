@@ -27,6 +27,7 @@ mod retry;
 mod rooted;
 mod seal;
 mod silence;
+mod statement;
 mod stream_sealer;
 mod trust;
 mod versions;
@@ -57,6 +58,7 @@ pub use seal::{
     seal_bytes,
 };
 pub use silence::silent_for;
+pub use statement::{MAX_STATEMENT_BYTES, decode_statement, encode_statement};
 pub use stream_sealer::{SealedStream, StreamSealer};
 pub use trust::{Signer, Trust};
 pub use versions::{LockRule, ObjectVersion, Versions};

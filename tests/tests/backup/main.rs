@@ -15,6 +15,7 @@ mod emergency;
 mod encodings;
 mod extensions;
 mod from_17;
+mod holds;
 mod hostile;
 mod identity;
 mod jobs;

@@ -15,47 +15,47 @@ use crate::other_cluster::another_answers;
 use crate::s3;
 
 /// A shop that keeps so many backups, and nothing else of what it has.
-fn shop(last: u32) -> Shop {
+pub(crate) fn shop(last: u32) -> Shop {
     let shop = Shop::open();
     shop.site.retention(&format!("last = {last}"));
     shop
 }
 
 /// What `drctl prune` says of the source.
-fn plan(shop: &Shop) -> Value {
+pub(crate) fn plan(shop: &Shop) -> Value {
     shop.site.json(0, &["prune", "shop"])["sources"][0].clone()
 }
 
 /// The backups that would go, the newest first.
-fn going(plan: &Value) -> Vec<String> {
+pub(crate) fn going(plan: &Value) -> Vec<String> {
     let all = plan["backups"].as_array().unwrap().iter();
     let going = all.filter(|one| one["goes"] == true);
     going.map(|one| one["backup"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Removes what the plan shows.
-fn remove(shop: &Shop) -> Value {
+pub(crate) fn remove(shop: &Shop) -> Value {
     let plan = plan(shop);
     let yes = format!("--yes={}", plan["digest"].as_str().unwrap());
     let number = going(&plan).len().to_string();
     shop.site.json(0, &["prune", "shop", &yes, "--backups", &number])["sources"][0].clone()
 }
 
-fn backups(shop: &Shop, count: usize) -> Vec<String> {
+pub(crate) fn backups(shop: &Shop, count: usize) -> Vec<String> {
     (0..count).map(|_| shop.site.backup()).collect()
 }
 
-fn folder(shop: &Shop, id: &str) -> PathBuf {
+pub(crate) fn folder(shop: &Shop, id: &str) -> PathBuf {
     shop.site.path("repository/s/shop/b").join(id)
 }
 
-fn listed(shop: &Shop) -> Vec<String> {
+pub(crate) fn listed(shop: &Shop) -> Vec<String> {
     let list = shop.site.json(0, &["list"]);
     let rows = list["backups"].as_array().unwrap().iter();
     rows.map(|row| row["backup"].as_str().unwrap().to_owned()).collect()
 }
 
-fn newest_first(ids: &[String]) -> Vec<String> {
+pub(crate) fn newest_first(ids: &[String]) -> Vec<String> {
     ids.iter().rev().cloned().collect()
 }
 
@@ -154,7 +154,7 @@ fn a_removal_that_was_killed_at_any_step_loses_nothing_and_is_brought_to_its_end
     }
 }
 
-fn tombstone(shop: &Shop, id: &str, of: Digest) -> Tombstone {
+pub(crate) fn tombstone(shop: &Shop, id: &str, of: Digest) -> Tombstone {
     let marker = fs::read(shop.site.path("repository/drctl-repo.json")).unwrap();
     let marker: Value = serde_json::from_slice(&marker).unwrap();
     let id: BackupId = id.parse().unwrap();
@@ -170,7 +170,7 @@ fn tombstone(shop: &Shop, id: &str, of: Digest) -> Tombstone {
 }
 
 /// Takes the right to sign removals from the site's key.
-fn may_not_remove(shop: &Shop) {
+pub(crate) fn may_not_remove(shop: &Shop) {
     let sources = "sources = [\"shop\"]";
     shop.site.replace(sources, &format!("{sources}, roles = [\"backup\", \"log\", \"drill\"]"));
 }

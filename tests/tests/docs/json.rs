@@ -73,6 +73,8 @@ fn documented() -> BTreeMap<String, Shape> {
                         inner.fields.remove("verified");
                         inner.fields.remove("verified_as");
                         inner.fields.remove("bad[]");
+                        inner.fields.remove("pinned");
+                        inner.fields.remove("held");
                     }
                     shape.add(&format!("{field}."), &inner);
                 } else if row[1].contains("](../")
@@ -223,6 +225,10 @@ fn run_everything(seen: &mut Seen) {
     see(0, &["show", &id]);
     see(0, &["show", &id, "--emergency"]);
     see(0, &["status"]);
+    see(0, &["pin", &id, "--reason", "audit"]);
+    see(0, &["freeze", "shop", "--reason", "audit"]);
+    see(0, &["holds"]);
+    see(0, &["unfreeze", "shop", "--reason", "audit is over"]);
     see(3, &["doctor"]);
     see(0, &["verify"]);
     see(0, &["config", "check"]);

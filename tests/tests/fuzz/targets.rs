@@ -332,6 +332,7 @@ fn a_key_is_what_its_parts_say_or_foreign() {
         layout::acceptance(&source, &backup),
         layout::tombstone(&source, &backup),
         layout::log_floor(&source, &index.lineage, index.end),
+        layout::statement(&source, 7),
     ];
     let seeds = keys.iter().map(|key| key.as_ref().as_bytes().to_vec()).collect();
     let reach = [
@@ -343,6 +344,7 @@ fn a_key_is_what_its_parts_say_or_foreign() {
         "Drill",
         "Acceptance",
         "Removed",
+        "Statement",
         "Foreign",
         "no path",
     ];
@@ -384,6 +386,10 @@ fn a_key_is_what_its_parts_say_or_foreign() {
                     }
                 };
                 assert_eq!((&made.0, &made.1), (&key, source));
+            }
+            Kind::Statement(source) => {
+                let (of, n) = layout::statement_at(&key).expect("a statement");
+                assert_eq!((&layout::statement(&of, n), &of), (&key, source));
             }
             Kind::Foreign => {}
         }

@@ -30,7 +30,7 @@ const ALWAYS: [FindingCode; 16] = [
 ];
 
 /// What is looked for where the bucket can be read.
-const IN_BUCKET: [FindingCode; 7] = [
+const IN_BUCKET: [FindingCode; 8] = [
     FindingCode::BackupRefused,
     FindingCode::BackupNewer,
     FindingCode::BucketUnreadable,
@@ -38,6 +38,7 @@ const IN_BUCKET: [FindingCode; 7] = [
     FindingCode::MarkerNewer,
     FindingCode::ObjectGone,
     FindingCode::ObjectMeddled,
+    FindingCode::StatementInDoubt,
 ];
 
 /// What is looked for where the log can be looked at, or where there is none; gaps by themselves.
@@ -202,6 +203,23 @@ impl SourceStatus {
         );
         let code = FindingCode::BackupUncounted;
         Some(Judged::new(Health::Good, code, id.as_str(), text))
+    }
+
+    /// That somebody said that nothing of it may go, and what is in doubt of what was said.
+    pub(super) fn of_statements(&self) -> impl Iterator<Item = Judged> {
+        let frozen = self.frozen.iter().map(|(text, since)| {
+            let text = format!("nothing of it is removed: {text}");
+            Judged::new(Health::Good, FindingCode::SourceFrozen, "", text).since(*since)
+        });
+        let doubt = self.said_in_doubt.first().map(|first| {
+            let more = match self.said_in_doubt.len() {
+                1 => String::new(),
+                many => format!(" ({} more: `drctl holds {}`)", many - 1, self.source),
+            };
+            let text = format!("nothing of it is removed: {first}{more}");
+            Judged::attention(FindingCode::StatementInDoubt, "", text)
+        });
+        frozen.chain(doubt)
     }
 
     /// What is missing of the log, or that it is not known.

@@ -80,6 +80,10 @@ pub struct SourceStatus {
     pub gone: Vec<Gone>,
     /// Why what this host remembered is not known, where it is not.
     pub forgotten: Option<Forgotten>,
+    /// What somebody said by which nothing of it may go, and since when.
+    pub frozen: Vec<(String, Timestamp)>,
+    /// What is in doubt of what was said of it, each with what to do.
+    pub said_in_doubt: Vec<String>,
     /// What stands of what was found amiss with it before, by whatever came upon it.
     pub met: Vec<Standing>,
 }
@@ -160,6 +164,7 @@ impl SourceStatus {
         found.extend(self.of_jobs());
         found.extend(self.of_other_jobs());
         found.extend(self.of_memory());
+        found.extend(self.of_statements());
         found.extend(self.unreadable.as_ref().map(|why| {
             let text = format!(
                 "the bucket cannot be read ({why}): no backup reaches it and none can be restored; \
@@ -418,6 +423,8 @@ pub(super) mod tests {
             unreadable: None,
             marker_lost: false,
             marker_newer: None,
+            frozen: Vec::new(),
+            said_in_doubt: Vec::new(),
             disbelieved: Vec::new(),
             newer: Vec::new(),
             running: None,

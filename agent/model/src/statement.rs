@@ -1,0 +1,331 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{BackupId, Header, ManifestError, RepositoryId, Role, SourceId};
+
+/// The most characters of a reason.
+pub const MAX_REASON: usize = 500;
+
+/// The highest number of a statement.
+pub const MAX_STATEMENT: u64 = 999_999;
+
+/// The most numbers that one statement leaves out.
+const MAX_WITHOUT: usize = 1_000;
+
+/// What is said of a source, or of one of its backups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stated {
+    /// A backup stays whatever the policy says.
+    Pin,
+    /// It does not have to any more.
+    Unpin,
+    /// A backup, or all of a source, is on legal hold.
+    Hold,
+    /// It is not any more.
+    Release,
+    /// Nothing of a source may go.
+    Freeze,
+    /// It may again.
+    Unfreeze,
+}
+
+impl Stated {
+    /// All of them.
+    pub const ALL: [Stated; 6] = [
+        Stated::Pin,
+        Stated::Unpin,
+        Stated::Hold,
+        Stated::Release,
+        Stated::Freeze,
+        Stated::Unfreeze,
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stated::Pin => "pin",
+            Stated::Unpin => "unpin",
+            Stated::Hold => "hold",
+            Stated::Release => "release",
+            Stated::Freeze => "freeze",
+            Stated::Unfreeze => "unfreeze",
+        }
+    }
+
+    /// Who may say it: a key with one of these roles. Whoever writes may say that something stays.
+    #[must_use]
+    pub fn roles(self) -> &'static [Role] {
+        match self {
+            Stated::Pin | Stated::Hold | Stated::Freeze => &Role::ALL,
+            Stated::Unpin => &[Role::Prune, Role::Backup],
+            Stated::Release | Stated::Unfreeze => &[Role::Prune],
+        }
+    }
+
+    /// Whether it ends what another one began.
+    #[must_use]
+    pub fn lifts(self) -> bool {
+        matches!(self, Stated::Unpin | Stated::Release | Stated::Unfreeze)
+    }
+}
+
+impl fmt::Display for Stated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is signed when somebody says what of a source has to stay. Statements are numbered, and count
+/// in the order of their numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// What is read before the rest.
+    #[serde(flatten)]
+    pub header: Header,
+    /// The repository it was written into.
+    pub repository: RepositoryId,
+    /// The source.
+    pub source: SourceId,
+    /// Its number: from 1 on.
+    pub n: u64,
+    /// What is said.
+    pub statement: Stated,
+    /// Of which backup; nothing where it is said of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupId>,
+    /// Why.
+    pub reason: String,
+    /// Numbers of statements that are gone or not believed, and are left out from now on: of
+    /// [`Stated::Unfreeze`] alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<u64>,
+    /// The host on which it was said.
+    pub host: String,
+    /// The account that said it.
+    pub account: String,
+    /// When (clock of the host).
+    pub at: Timestamp,
+}
+
+impl Statement {
+    /// Whether it lies where it says that it belongs, and says something.
+    ///
+    /// # Errors
+    /// [`ManifestError::Misplaced`], [`ManifestError::Inconsistent`].
+    pub fn check(
+        &self,
+        repository: &RepositoryId,
+        (source, n): (&SourceId, u64),
+    ) -> Result<(), ManifestError> {
+        if &self.repository != repository || &self.source != source || self.n != n {
+            return Err(ManifestError::Misplaced(format!(
+                "the statement {} of {} in repository {}",
+                self.n, self.source, self.repository
+            )));
+        }
+        let odd = |what: String| Err(ManifestError::Inconsistent(what));
+        let fits = match self.statement {
+            Stated::Pin | Stated::Unpin => self.backup.is_some(),
+            Stated::Hold | Stated::Release => true,
+            Stated::Freeze | Stated::Unfreeze => self.backup.is_none(),
+        };
+        if !fits {
+            return odd(format!("whose {} it is does not fit", self.statement));
+        }
+        let leaves_out = !self.without.is_empty();
+        if leaves_out && (self.statement != Stated::Unfreeze || self.without.len() > MAX_WITHOUT) {
+            return odd(format!("a {} leaves statements out", self.statement));
+        }
+        match is_reason(&self.reason) {
+            true => Ok(()),
+            false => odd("its reason is empty, too long, or has control characters".to_owned()),
+        }
+    }
+}
+
+/// Whether a text can be a reason: 1 to 500 characters, none of which a terminal would obey.
+#[must_use]
+pub fn is_reason(text: &str) -> bool {
+    let chars = text.chars().count();
+    (1..=MAX_REASON).contains(&chars)
+        && !text.trim().is_empty()
+        && crate::printable(text) == text
+        && !text.contains(char::is_control)
+}
+
+/// What of all that was said stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// Backups that are pinned.
+    pub pins: BTreeMap<BackupId, Statement>,
+    /// Backups that are on legal hold.
+    pub holds: BTreeMap<BackupId, Statement>,
+    /// That all of the source is on legal hold.
+    pub hold: Option<Statement>,
+    /// That nothing of the source may go.
+    pub freeze: Option<Statement>,
+    /// Numbers of statements that somebody who may has left out.
+    pub without: BTreeSet<u64>,
+}
+
+impl InForce {
+    /// What stands after all of these, which are in the order of their numbers. What is said twice
+    /// stands since it was said first.
+    #[must_use]
+    pub fn of<'a>(all: impl IntoIterator<Item = &'a Statement>) -> Self {
+        let mut found = InForce::default();
+        for said in all {
+            found.take(said);
+        }
+        found
+    }
+
+    fn take(&mut self, said: &Statement) {
+        match (said.statement, &said.backup) {
+            (Stated::Pin, Some(backup)) => {
+                self.pins.entry(backup.clone()).or_insert_with(|| said.clone());
+            }
+            (Stated::Unpin, Some(backup)) => drop(self.pins.remove(backup)),
+            (Stated::Hold, Some(backup)) => {
+                self.holds.entry(backup.clone()).or_insert_with(|| said.clone());
+            }
+            (Stated::Release, Some(backup)) => drop(self.holds.remove(backup)),
+            (Stated::Hold, None) => drop(self.hold.get_or_insert_with(|| said.clone())),
+            (Stated::Release, None) => self.hold = None,
+            (Stated::Freeze, _) => drop(self.freeze.get_or_insert_with(|| said.clone())),
+            (Stated::Unfreeze, _) => {
+                self.freeze = None;
+                self.without.extend(&said.without);
+            }
+            // None of these passes its check.
+            (Stated::Pin | Stated::Unpin, None) => {}
+        }
+    }
+
+    /// The statement by which what such a one says stands already, or that such a one would lift.
+    #[must_use]
+    pub fn about(&self, stated: Stated, backup: Option<&BackupId>) -> Option<&Statement> {
+        match (stated, backup) {
+            (Stated::Pin | Stated::Unpin, backup) => self.pins.get(backup?),
+            (Stated::Hold | Stated::Release, Some(backup)) => self.holds.get(backup),
+            (Stated::Hold | Stated::Release, None) => self.hold.as_ref(),
+            (Stated::Freeze | Stated::Unfreeze, _) => self.freeze.as_ref(),
+        }
+    }
+
+    /// Whether the statement of this number is one that stands.
+    #[must_use]
+    pub fn has(&self, n: u64) -> bool {
+        let single = self.hold.iter().chain(&self.freeze);
+        self.pins.values().chain(self.holds.values()).chain(single).any(|said| said.n == n)
+    }
+
+    /// The numbers that are missing before the highest of those that are there, as stretches from the
+    /// first to the last of each; those that were left out are none.
+    #[must_use]
+    pub fn gaps(&self, there: &BTreeSet<u64>) -> Vec<(u64, u64)> {
+        let Some(highest) = there.last() else { return Vec::new() };
+        let known: BTreeSet<u64> =
+            there.iter().chain(self.without.range(..highest)).copied().collect();
+        let (mut found, mut wanted) = (Vec::new(), 1);
+        for n in known {
+            if n > wanted {
+                found.push((wanted, n - 1));
+            }
+            wanted = n.max(wanted - 1) + 1;
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(n: u64, statement: Stated, backup: Option<u64>) -> Statement {
+        Statement {
+            header: Header::new([]),
+            repository: RepositoryId::new(7),
+            source: "shop".parse().unwrap(),
+            n,
+            statement,
+            backup: backup.map(|n| BackupId::new(Timestamp::UNIX_EPOCH, n)),
+            reason: format!("reason {n}"),
+            without: Vec::new(),
+            host: "db1".to_owned(),
+            account: "postgres".to_owned(),
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn what_was_said_last_stands_and_a_hold_is_no_pin() {
+        use Stated::{Freeze, Hold, Pin, Release, Unfreeze, Unpin};
+        let all = [
+            said(1, Pin, Some(1)),
+            said(2, Hold, Some(1)),
+            said(3, Pin, Some(1)),
+            said(4, Unpin, Some(1)),
+            said(5, Hold, None),
+            said(6, Freeze, None),
+            said(7, Freeze, None),
+            said(8, Unpin, Some(2)),
+        ];
+        let found = InForce::of(&all);
+        assert!(found.pins.is_empty(), "said twice, it is lifted once");
+        assert_eq!(found.holds.values().map(|said| said.n).collect::<Vec<_>>(), [2]);
+        assert_eq!(found.hold.as_ref().map(|said| said.n), Some(5));
+        assert_eq!(found.freeze.as_ref().map(|said| said.n), Some(6), "it stands since the first");
+        assert_eq!((1..=8).filter(|n| found.has(*n)).collect::<Vec<_>>(), [2, 5, 6]);
+        let lifted = [said(9, Release, None), said(10, Unfreeze, None), said(11, Release, Some(1))];
+        assert_eq!(InForce::of(all.iter().chain(&lifted)), InForce::default());
+        // A hold of the source is not lifted with one of a backup.
+        assert!(InForce::of(all.iter().chain(&lifted[2..])).hold.is_some());
+    }
+
+    #[test]
+    fn numbers_that_are_missing_are_told_unless_they_were_left_out() {
+        let gaps = |without: &[u64], there: &[u64]| {
+            let in_force =
+                InForce { without: without.iter().copied().collect(), ..InForce::default() };
+            in_force.gaps(&there.iter().copied().collect())
+        };
+        assert_eq!(gaps(&[], &[]), []);
+        assert_eq!(gaps(&[], &[1, 2, 3]), []);
+        assert_eq!(gaps(&[], &[1, 2, 4]), [(3, 3)]);
+        assert_eq!(gaps(&[], &[2, 999_999]), [(1, 1), (3, 999_998)]);
+        assert_eq!(gaps(&[3], &[1, 2, 4]), []);
+        assert_eq!(gaps(&[3, 9], &[1, 2, 5]), [(4, 4)]);
+        assert_eq!(gaps(&[0, 7], &[1, 2]), [], "nothing is expected behind the last");
+    }
+
+    #[test]
+    fn a_statement_fits_what_it_is_of_and_has_a_reason() {
+        let (id, shop) = (RepositoryId::new(7), "shop".parse::<SourceId>().unwrap());
+        let check = |said: &Statement| said.check(&id, (&shop, 1)).is_ok();
+        for stated in Stated::ALL {
+            let (of_backup, of_source) = (said(1, stated, Some(1)), said(1, stated, None));
+            let (backup, source) = match stated {
+                Stated::Pin | Stated::Unpin => (true, false),
+                Stated::Hold | Stated::Release => (true, true),
+                Stated::Freeze | Stated::Unfreeze => (false, true),
+            };
+            assert_eq!((check(&of_backup), check(&of_source)), (backup, source), "{stated}");
+            let without = Statement { without: vec![3], ..of_source };
+            assert_eq!(check(&without), stated == Stated::Unfreeze, "{stated}");
+        }
+        let good = said(1, Stated::Freeze, None);
+        assert!(!check(&Statement { n: 2, ..good.clone() }));
+        assert!(!check(&Statement { source: "blog".parse().unwrap(), ..good.clone() }));
+        assert!(!check(&Statement { repository: RepositoryId::new(8), ..good.clone() }));
+        for bad in ["", " ", "a\nb", "a\u{1b}[2Jb", "\u{202e}b", &"x".repeat(501)] {
+            assert!(!check(&Statement { reason: bad.to_owned(), ..good.clone() }), "{bad:?}");
+        }
+        assert!(check(&Statement { reason: "ü".repeat(500), ..good }));
+    }
+}

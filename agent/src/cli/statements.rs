@@ -1,0 +1,321 @@
+//! `drctl pin`, `unpin`, `hold`, `release`, `freeze`, `unfreeze` and `holds`: what has to stay, whatever
+//! the policy says.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+use drctl_model::{BackupId, InForce, SourceId, Stated, Statement};
+use serde_json::{Value, json};
+
+use super::args::{StatementVerb, UnfreezeArgs};
+use super::screen::{Screen, line, table};
+use crate::host::{AgentError, Exit, Setup};
+use crate::repository::Repository;
+use crate::repository::losses::find;
+use crate::repository::removed::tombstone;
+use crate::repository::statements::{Said, Statements, Wish, state, statements};
+
+/// The most numbers that `--without` may stand for.
+const MOST: usize = 1_000;
+
+/// Does what one of the verbs asks for.
+pub(super) async fn say(screen: Screen, setup: &Setup, verb: &StatementVerb) -> Result<Exit> {
+    let (stated, what, reason) = match verb {
+        StatementVerb::Pin(args) => (Stated::Pin, &args.backup, &args.reason),
+        StatementVerb::Unpin(args) => (Stated::Unpin, &args.backup, &args.reason),
+        StatementVerb::Hold(args) => (Stated::Hold, &args.what, &args.reason),
+        StatementVerb::Release(args) => (Stated::Release, &args.what, &args.reason),
+        StatementVerb::Freeze(args) => (Stated::Freeze, &args.source, &args.reason),
+        StatementVerb::Unfreeze(args) => return unfreeze(screen, setup, args).await,
+        StatementVerb::Holds { source } => return holds(screen, setup, source.as_deref()).await,
+    };
+    one(screen, setup, stated, (what, reason)).await
+}
+
+/// What needs no more than a reason.
+async fn one(
+    screen: Screen,
+    setup: &Setup,
+    stated: Stated,
+    (what, reason): (&str, &str),
+) -> Result<Exit> {
+    let repository = setup.repository().await?;
+    let (source, backup) = subject(setup, &repository, stated, what).await?;
+    let wish = Wish { source, stated, backup, reason: reason.to_owned(), without: Vec::new() };
+    write(screen, setup, &repository, &wish).await
+}
+
+/// `drctl unfreeze`.
+async fn unfreeze(screen: Screen, setup: &Setup, args: &UnfreezeArgs) -> Result<Exit> {
+    let without = args.without.as_deref().map_or_else(|| Ok(Vec::new()), numbers)?;
+    let repository = setup.repository().await?;
+    let source = known(setup, &repository, &args.source).await?;
+    let (stated, reason) = (Stated::Unfreeze, args.reason.clone());
+    write(screen, setup, &repository, &Wish { source, stated, backup: None, reason, without }).await
+}
+
+async fn write(
+    screen: Screen,
+    setup: &Setup,
+    repository: &Repository,
+    wish: &Wish,
+) -> Result<Exit> {
+    let catalog = setup.catalog(repository).await?;
+    let (said, new) = state(setup, repository, &catalog, wish)
+        .await
+        .with_context(|| format!("{} {}", wish.stated, subject_of(wish)))?;
+    // A removal looks for this after its tombstone is written: one of both sees the other.
+    let removal = match &wish.backup {
+        Some(backup) if !wish.stated.lifts() => removal(repository, &wish.source, backup).await?,
+        _ => None,
+    };
+    let mut object = object(&said);
+    object["new"] = json!(new);
+    object["removal"] = json!(removal);
+    screen.answer("drctl.statement/1", object, || {
+        let text = match new {
+            true => format!(
+                "{} of {} (statement {} of {}): {}",
+                said.statement,
+                subject_of(wish),
+                said.n,
+                said.source,
+                line(&said.reason)
+            ),
+            false => format!(
+                "nothing was written: statement {} of {} says so already since {:.0}: {}",
+                said.n,
+                said.source,
+                said.at,
+                line(&said.reason)
+            ),
+        };
+        match &removal {
+            Some(why) => format!("{text}\n  WARNING: {why}"),
+            None => text,
+        }
+    });
+    Ok(if removal.is_some() { Exit::Degraded } else { Exit::Success })
+}
+
+fn subject_of(wish: &Wish) -> &str {
+    wish.backup.as_ref().map_or(wish.source.as_str(), BackupId::as_str)
+}
+
+/// That the removal of a backup had begun when it was said that it stays.
+async fn removal(
+    repository: &Repository,
+    source: &SourceId,
+    backup: &BackupId,
+) -> Result<Option<String>> {
+    let is_there = repository.manifest_is_there(source, backup).await?;
+    let begun = tombstone(repository, source, backup).await?.is_some();
+    Ok(match (is_there, begun) {
+        (true, false) => None,
+        (true, true) => Some(format!(
+            "a removal of {backup} was begun before: it is whole now, see with `drctl prune {source}` \
+             that it stays"
+        )),
+        (false, _) => Some(format!("{backup} was removed in the meantime, and cannot be kept")),
+    })
+}
+
+/// Of which source or backup something is said.
+async fn subject(
+    setup: &Setup,
+    repository: &Repository,
+    stated: Stated,
+    what: &str,
+) -> Result<(SourceId, Option<BackupId>)> {
+    let of_source = match stated {
+        Stated::Freeze | Stated::Unfreeze => true,
+        Stated::Hold | Stated::Release => is_source(setup, repository, what).await?,
+        Stated::Pin | Stated::Unpin => false,
+    };
+    if of_source {
+        let source = known(setup, repository, what).await?;
+        if !stated.lifts() {
+            let backups = setup.catalog(repository).await?.backups(Some(&source)).await?;
+            kept_elsewhere(backups.iter().any(|one| one.kind.external().is_some()), what)?;
+        }
+        return Ok((source, None));
+    }
+    let (source, wanted) = match what.split_once('/') {
+        Some((source, id)) => (Some(super::source_id(source)?), id),
+        None => (None, what),
+    };
+    if stated.lifts() {
+        // The backup itself may be gone.
+        return lifted(repository, stated, source, wanted).await;
+    }
+    let found = find(setup, repository, source.as_ref(), wanted).await?;
+    kept_elsewhere(found.manifest.kind.external().is_some(), what)?;
+    Ok((found.manifest.source, Some(found.manifest.backup)))
+}
+
+/// What another tool keeps it also expires, whatever is said here.
+fn kept_elsewhere(is_external: bool, what: &str) -> Result<()> {
+    if !is_external {
+        return Ok(());
+    }
+    let text = format!(
+        "another tool keeps the data of {what}, and expires it by its own rules: drctl cannot keep it; \
+         nothing was written"
+    );
+    Err(AgentError::Usage(text).into())
+}
+
+async fn is_source(setup: &Setup, repository: &Repository, what: &str) -> Result<bool> {
+    let Ok(source) = what.parse::<SourceId>() else { return Ok(false) };
+    Ok(setup.configured(what).is_some() || repository.sources().await?.contains(&source))
+}
+
+/// A source that this host has, or the repository.
+async fn known(setup: &Setup, repository: &Repository, name: &str) -> Result<SourceId> {
+    let source = super::source_id(name)?;
+    if is_source(setup, repository, name).await? {
+        return Ok(source);
+    }
+    let known = setup.config.sources.keys().cloned().collect();
+    Err(AgentError::UnknownSource { source_name: name.to_owned(), known }.into())
+}
+
+/// The one backup of which something was said that can be lifted, and whose identifier begins so.
+async fn lifted(
+    repository: &Repository,
+    stated: Stated,
+    source: Option<SourceId>,
+    wanted: &str,
+) -> Result<(SourceId, Option<BackupId>)> {
+    let sources = match source {
+        Some(source) => vec![source],
+        None => repository.sources().await?,
+    };
+    let mut found = Vec::new();
+    for source in sources {
+        let InForce { pins, holds, .. } = statements(repository, &source).await?.in_force;
+        let of = if stated == Stated::Unpin { pins } else { holds };
+        let fits = of.into_keys().filter(|id| id.as_str().starts_with(wanted));
+        found.extend(fits.map(|id| (source.clone(), Some(id))));
+    }
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => {
+            let text = format!("nothing that `drctl {stated}` could end is said of `{wanted}`");
+            Err(AgentError::Usage(text).into())
+        }
+        many => {
+            let text = format!("`{wanted}` fits {many} backups: name SOURCE/BACKUP in full");
+            Err(AgentError::Usage(text).into())
+        }
+    }
+}
+
+/// `3-5,9` as numbers.
+fn numbers(text: &str) -> Result<Vec<u64>> {
+    let mut found = BTreeSet::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let pair = first.trim().parse::<u64>().ok().zip(last.trim().parse::<u64>().ok());
+        let pair = pair.filter(|(first, last)| (1..=*last).contains(first));
+        let room = MOST - found.len();
+        match pair.filter(|(first, last)| last - first < room as u64) {
+            Some((first, last)) => found.extend(first..=last),
+            None => {
+                let text = format!(
+                    "--without is a list of at most {MOST} numbers, such as 3 or 3-5,9; not `{text}`"
+                );
+                return Err(AgentError::Usage(text).into());
+            }
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// `drctl holds`.
+async fn holds(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Exit> {
+    let repository = setup.repository().await?;
+    let sources: BTreeSet<SourceId> = match source {
+        Some(name) => [known(setup, &repository, name).await?].into(),
+        None => {
+            let there = repository.sources().await?;
+            setup.config.sources.keys().cloned().chain(there).collect()
+        }
+    };
+    let mut all = Vec::new();
+    for source in sources {
+        let said = statements(&repository, &source).await?;
+        all.push((source, said));
+    }
+    let entry = |(source, said): &(SourceId, Statements)| {
+        let one = |one: &Said| {
+            let mut entry = object(&one.statement);
+            entry["stands"] = json!(said.in_force.has(one.statement.n));
+            entry["signed_by"] = json!(repository.trust.name(&one.signer));
+            entry
+        };
+        let statements: Vec<Value> = said.said.iter().map(one).collect();
+        json!({ "source": source, "doubts": said.doubts(), "statements": statements })
+    };
+    let object = json!({ "sources": all.iter().map(entry).collect::<Vec<_>>() });
+    screen.answer("drctl.holds/1", object, || text(&all));
+    let in_doubt = all.iter().any(|(_, said)| !said.doubts().is_empty());
+    Ok(if in_doubt { Exit::Degraded } else { Exit::Success })
+}
+
+fn object(said: &Statement) -> Value {
+    json!({
+        "source": said.source, "n": said.n, "statement": said.statement, "backup": said.backup,
+        "reason": said.reason, "without": said.without, "at": said.at, "host": said.host,
+        "account": said.account,
+    })
+}
+
+fn text(all: &[(SourceId, Statements)]) -> String {
+    let head = ["SOURCE", "NO", "STATEMENT", "OF", "AT", "BY", "STANDS", "REASON"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for (source, said) in all {
+        for Statement { n, statement, backup, reason, at, host, account, .. } in
+            said.said.iter().map(|one| &one.statement)
+        {
+            let stands = if said.in_force.has(*n) { "yes" } else { "-" };
+            rows.push(vec![
+                source.to_string(),
+                n.to_string(),
+                statement.to_string(),
+                backup.as_ref().map_or("the source".to_owned(), ToString::to_string),
+                format!("{at:.0}"),
+                line(&format!("{account} on {host}")),
+                stands.to_owned(),
+                line(reason),
+            ]);
+        }
+    }
+    let mut text = match rows.len() {
+        1 => "nothing is pinned, on legal hold or frozen, and nothing ever was".to_owned(),
+        _ => table(&rows),
+    };
+    for (source, said) in all {
+        for why in said.doubts() {
+            let _ = write!(text, "\nFROZEN: {source}: {}", line(&why));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_people_write_them() {
+        assert_eq!(numbers("3").unwrap(), [3]);
+        assert_eq!(numbers("9,3-5, 4").unwrap(), [3, 4, 5, 9]);
+        for bad in
+            ["", "0", "5-3", "a", "1-", "-3", "1-1001", "1-999,2000-2001,7000-18446744073709551615"]
+        {
+            assert!(numbers(bad).is_err(), "{bad}");
+        }
+    }
+}

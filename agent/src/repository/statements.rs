@@ -1,0 +1,300 @@
+//! What somebody said of a source: that a backup is pinned or on legal hold, that nothing may go. Signed,
+//! numbered objects in the bucket say so; where one of them is in doubt, nothing goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use anyhow::{Context as _, Result, anyhow};
+use bytes::Bytes;
+use drctl_catalog::Catalog;
+use drctl_engines::account;
+use drctl_model::{
+    BackupId, Digest, Header, InForce, MAX_STATEMENT, SourceId, Stated, Statement, is_reason, shown,
+};
+use drctl_store::{
+    MAX_STATEMENT_BYTES, SigningKey, State, StoreError, Stored, VerifyingKey, decode_statement,
+    digest, encode_statement, layout,
+};
+use futures_util::{StreamExt as _, stream};
+
+use super::faults::{is_bad_manifest, is_missing, is_newer};
+use super::first::first;
+use super::{MANIFESTS_AT_ONCE, Repository};
+use crate::host::{AgentError, Setup};
+
+/// How often a number is taken that another host took at the same moment.
+const TRIES: usize = 20;
+
+/// How much of a reason, or of what is wrong with a statement, goes into a sentence.
+const SHOWN: usize = 500;
+
+/// A statement that counts.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// The statement.
+    pub statement: Statement,
+    /// The key that signed it.
+    pub signer: VerifyingKey,
+    /// The digest of its object.
+    pub sha256: Digest,
+}
+
+/// All statements of a source.
+#[derive(Debug, Clone)]
+pub struct Statements {
+    source: SourceId,
+    /// Those that count, in order.
+    pub said: Vec<Said>,
+    /// What of it stands.
+    pub in_force: InForce,
+    /// The numbers under which something lies.
+    listed: BTreeSet<u64>,
+    /// Those that are not believed, and why.
+    refused: BTreeMap<u64, String>,
+    /// Those that only a newer drctl reads, and what to install.
+    newer: BTreeMap<u64, String>,
+}
+
+/// Reads all statements of a source.
+///
+/// # Errors
+/// [`StoreError`] of a bucket that cannot be read; one that is no good is told, and is no error.
+pub async fn statements(repository: &Repository, source: &SourceId) -> Result<Statements> {
+    let mut listed = BTreeSet::new();
+    let each = |state: State| {
+        listed.extend(layout::statement_at(&state.key).map(|(_, n)| n));
+        ControlFlow::Continue(())
+    };
+    let folder = layout::statements(source);
+    let listing = repository.bucket.list_states(&folder, None, each);
+    listing.await.context("list the statements")?;
+    let reading = listed.clone().into_iter();
+    let reading = reading.map(|n| async move { (n, read(repository, source, n).await) });
+    let mut reading = stream::iter(reading).buffered(MANIFESTS_AT_ONCE);
+    let (mut said, mut refused, mut newer) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    while let Some((n, found)) = reading.next().await {
+        match found {
+            Ok(found) => said.push(found),
+            // A version that counts for nothing was deleted, and no other is there.
+            Err(error) if is_missing(&error) => drop(listed.remove(&n)),
+            Err(error) if is_newer(&error) => drop(newer.insert(n, format!("{error:#}"))),
+            Err(error) if is_bad_manifest(&error) => {
+                refused.insert(n, shown(&format!("{error:#}"), SHOWN));
+            }
+            Err(error) => {
+                let key = layout::statement(source, n);
+                return Err(error).with_context(|| format!("read {key}"));
+            }
+        }
+    }
+    let in_force = InForce::of(said.iter().map(|one| &one.statement));
+    Ok(Statements { source: source.clone(), said, in_force, listed, refused, newer })
+}
+
+async fn read(repository: &Repository, source: &SourceId, n: u64) -> Result<Said> {
+    let Repository { bucket, trust, id, .. } = repository;
+    let key = layout::statement(source, n);
+    let read = |stored: Stored| async move {
+        let bytes = bucket.get_stored(&stored, MAX_STATEMENT_BYTES as u64).await?;
+        let (statement, signer) = decode_statement(&bytes, trust, id, (source, n))?;
+        Ok(Said { statement, signer, sha256: digest(&bytes) })
+    };
+    first(bucket, &key, read, |one: &Said, other| one.statement == other.statement).await
+}
+
+impl Statements {
+    /// What is in doubt of them, each in a sentence with what to do.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<String> {
+        let source = &self.source;
+        let leave_out = |n: &str| {
+            format!("`drctl unfreeze {source} --without {n} --reason TEXT` leaves it out")
+        };
+        let missing = self.in_force.gaps(&self.listed).into_iter().map(|(first, last)| {
+            let which = if first == last { format!("{first}") } else { format!("{first}-{last}") };
+            format!(
+                "statement {which} of {source} is missing, which may have been a pin, a legal hold or a \
+                 freeze: bring {} back; when its loss is explained, {}",
+                layout::statement(source, first),
+                leave_out(&which)
+            )
+        });
+        let is_in = |n: &u64| !self.in_force.without.contains(n);
+        let refused = self.refused.iter().filter(|(n, _)| is_in(n)).map(|(n, why)| {
+            format!(
+                "{} is not believed here ({why}): where a host of yours signed it, allow its key in \
+                 keys.verifying_keys; where a stranger did, {}",
+                layout::statement(source, *n),
+                leave_out(&n.to_string())
+            )
+        });
+        let newer = self.newer.iter().map(|(n, why)| {
+            let why = shown(why, SHOWN);
+            format!("only a newer drctl reads {}: {why}", layout::statement(source, *n))
+        });
+        missing.chain(refused).chain(newer).collect()
+    }
+
+    /// By what statements nothing of the source may go, each in a sentence.
+    #[must_use]
+    pub fn frozen(&self) -> Vec<(String, &Statement)> {
+        let InForce { freeze, hold, .. } = &self.in_force;
+        let freeze = freeze.iter().map(|said| ("it is frozen", said));
+        let hold = hold.iter().map(|said| ("it is on legal hold", said));
+        let told = |(what, said): (&str, _)| (format!("{what} {}", whose(said)), said);
+        freeze.chain(hold).map(told).collect()
+    }
+
+    /// What a host knew of them and the bucket lacks, by keys, and what is wrong.
+    pub(crate) fn gone(&self, known: &BTreeMap<u64, Digest>) -> BTreeMap<String, String> {
+        let mut gone = BTreeMap::new();
+        for (n, sha256) in known.iter().filter(|(n, _)| !self.in_force.without.contains(n)) {
+            let there = self.said.iter().find(|one| one.statement.n == *n);
+            let why = match there {
+                Some(there) if there.sha256 == *sha256 => continue,
+                Some(_) => "another statement is in its place",
+                // It is there, if in doubt.
+                None if self.listed.contains(n) => continue,
+                None => "this host knew it: it may have been a pin, a legal hold or a freeze",
+            };
+            gone.insert(layout::statement(&self.source, *n).to_string(), why.to_owned());
+        }
+        gone
+    }
+
+    /// What a catalog remembers of them.
+    pub(crate) fn noted(&self) -> BTreeMap<u64, Digest> {
+        self.said.iter().map(|one| (one.statement.n, one.sha256)).collect()
+    }
+
+    /// The number of the next one: behind all that count, or that are remembered.
+    fn next_number(&self, known: &BTreeMap<u64, Digest>) -> Result<u64> {
+        let counted = self.said.last().map(|one| one.statement.n);
+        let newer = self.newer.last_key_value().map(|(n, _)| *n);
+        let remembered = known.last_key_value().map(|(n, _)| *n);
+        let highest = counted.into_iter().chain(newer).chain(remembered).max().unwrap_or(0);
+        let mut free = (highest + 1..=MAX_STATEMENT).filter(|n| !self.listed.contains(n));
+        free.next().ok_or_else(|| anyhow!("no number is left for a statement of {}", self.source))
+    }
+}
+
+/// Since when, by whom and why.
+fn whose(said: &Statement) -> String {
+    let (account, host) = (shown(&said.account, 100), shown(&said.host, 100));
+    let reason = shown(&said.reason, SHOWN);
+    format!("since {:.0} by {account} on {host}: {reason}", said.at)
+}
+
+/// What somebody wants to say.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Of which source.
+    pub source: SourceId,
+    /// What.
+    pub stated: Stated,
+    /// Of which backup; nothing where it is said of the source.
+    pub backup: Option<BackupId>,
+    /// Why.
+    pub reason: String,
+    /// Statements that are left out from now on.
+    pub without: Vec<u64>,
+}
+
+/// Writes a statement; where what it says stands already, gives the one that says so, and false.
+///
+/// # Errors
+/// [`AgentError::Usage`] for a reason that is none, a key that may not say this, and where there is
+/// nothing to lift; the store's.
+pub async fn state(
+    setup: &Setup,
+    repository: &Repository,
+    catalog: &Catalog,
+    wish: &Wish,
+) -> Result<(Statement, bool)> {
+    let key = setup.signing_key()?;
+    may_say(repository, &key, wish)?;
+    repository.may_write().await?;
+    for _ in 0..TRIES {
+        let there = statements(repository, &wish.source).await?;
+        let stands = there.in_force.about(wish.stated, wish.backup.as_ref());
+        match stands {
+            Some(stands) if !wish.stated.lifts() => return Ok((stands.clone(), false)),
+            None if wish.stated.lifts() && wish.without.is_empty() => {
+                let what = wish.backup.as_ref().map_or(wish.source.as_str(), BackupId::as_str);
+                let text = format!(
+                    "there is no {} of {what} that `drctl {}` could end: nothing was written",
+                    counterpart(wish.stated),
+                    wish.stated
+                );
+                return Err(AgentError::Usage(text).into());
+            }
+            _ => {}
+        }
+        let n = there.next_number(&catalog.statements(&wish.source).await?)?;
+        let said = said(setup, repository, wish, n);
+        let bytes = encode_statement(&said, &key).context("sign the statement")?;
+        let sha256 = digest(&bytes);
+        let place = layout::statement(&wish.source, n);
+        match repository.bucket.put_read_back(&place, Bytes::from(bytes)).await {
+            // Another host took this number: what it said counts before this.
+            Err(StoreError::Conflict { .. }) => {}
+            put => {
+                put.context("write the statement")?;
+                let noted = catalog.note_statements(&wish.source, [(n, sha256)].into()).await;
+                let _ = noted.inspect_err(|error| tracing::debug!("it is not noted: {error}"));
+                return Ok((said, true));
+            }
+        }
+    }
+    Err(anyhow!(
+        "other hosts write statements of {} all the time: nothing was written",
+        wish.source
+    ))
+}
+
+fn said(setup: &Setup, repository: &Repository, wish: &Wish, n: u64) -> Statement {
+    Statement {
+        header: Header::new([]),
+        repository: repository.id.clone(),
+        source: wish.source.clone(),
+        n,
+        statement: wish.stated,
+        backup: wish.backup.clone(),
+        reason: wish.reason.clone(),
+        without: wish.without.clone(),
+        host: setup.host(),
+        account: account(rustix::process::geteuid().as_raw()),
+        at: setup.clock.now(),
+    }
+}
+
+/// What a statement ends.
+fn counterpart(stated: Stated) -> Stated {
+    match stated {
+        Stated::Pin | Stated::Unpin => Stated::Pin,
+        Stated::Hold | Stated::Release => Stated::Hold,
+        Stated::Freeze | Stated::Unfreeze => Stated::Freeze,
+    }
+}
+
+/// That this host's key may say it, so that everybody believes it.
+fn may_say(repository: &Repository, key: &SigningKey, wish: &Wish) -> Result<()> {
+    if !is_reason(&wish.reason) {
+        let text = "--reason is a text of 1 to 500 characters, without control characters";
+        return Err(AgentError::Usage(text.to_owned()).into());
+    }
+    let key = key.verifying_key();
+    let roles = wish.stated.roles();
+    if roles.iter().any(|role| repository.trust.believes(&key, &wish.source, *role)) {
+        return Ok(());
+    }
+    let roles: Vec<String> = roles.iter().map(|role| format!("`{role}`")).collect();
+    let text = format!(
+        "the signing key of this host may not {} anything of {}: its entry in `verifying_keys` lacks the \
+         role {}; nothing was written",
+        wish.stated,
+        wish.source,
+        roles.join(" or ")
+    );
+    Err(AgentError::Usage(text).into())
+}

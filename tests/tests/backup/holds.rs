@@ -1,0 +1,292 @@
+//! Pins, legal holds and freezes: what has to stay whatever the policy says, and nothing goes in doubt.
+
+use std::fs;
+use std::path::PathBuf;
+
+use drctl::host::{Setup, Stop};
+use drctl::prune;
+use drctl_model::{BackupId, Header, RepositoryId, Stated, Statement};
+use drctl_store::{SigningKey, digest, encode_statement, encode_tombstone};
+use serde_json::{Value, json};
+
+use crate::common::Shop;
+use crate::prune::{
+    backups, folder, going, listed, may_not_remove, newest_first, plan, remove, shop, tombstone,
+};
+
+/// Says something of a backup or of the source.
+fn say(shop: &Shop, verb: &str, what: &str) -> Value {
+    shop.site.json(0, &[verb, what, "--reason", "audit of March"])
+}
+
+fn object(shop: &Shop, n: u64) -> PathBuf {
+    shop.site.path(&format!("repository/s/shop/k/{n:06}.json"))
+}
+
+/// Asserts that nothing may go, and why.
+fn frozen(shop: &Shop, word: &str) {
+    let planned = plan(shop);
+    assert!(going(&planned).is_empty(), "{word}: {planned}");
+    assert!(planned["frozen"].to_string().contains(word), "{word}: {planned}");
+    let yes = format!("--yes={}", planned["digest"].as_str().unwrap());
+    let said = shop.site.fails(2, "usage", &["prune", "shop", &yes]);
+    assert!(said.contains("nothing of shop may go now"), "{said}");
+}
+
+fn statement(shop: &Shop, n: u64, statement: Stated, backup: Option<&str>) -> Statement {
+    let marker = fs::read(shop.site.path("repository/drctl-repo.json")).unwrap();
+    let marker: Value = serde_json::from_slice(&marker).unwrap();
+    Statement {
+        header: Header::new([]),
+        repository: marker["repository"].as_str().unwrap().parse::<RepositoryId>().unwrap(),
+        source: "shop".parse().unwrap(),
+        n,
+        statement,
+        backup: backup.map(|id| id.parse::<BackupId>().unwrap()),
+        reason: "by hand".to_owned(),
+        without: Vec::new(),
+        host: "db1".to_owned(),
+        account: "postgres".to_owned(),
+        at: jiff::Timestamp::now(),
+    }
+}
+
+fn put(shop: &Shop, said: &Statement, key: &SigningKey) {
+    fs::create_dir_all(object(shop, said.n).parent().unwrap()).unwrap();
+    fs::write(object(shop, said.n), encode_statement(said, key).unwrap()).unwrap();
+}
+
+#[test]
+fn what_is_pinned_or_held_stays_whatever_the_policy_says() {
+    let shop = shop(1);
+    let ids = backups(&shop, 4);
+    let said = say(&shop, "pin", &ids[0]);
+    assert_eq!((said["n"].as_u64(), &said["new"]), (Some(1), &json!(true)), "{said}");
+    // Said twice it changes nothing.
+    let again = shop.site.json(0, &["pin", &ids[0], "--reason", "another one"]);
+    assert_eq!((&again["new"], &again["reason"]), (&json!(false), &json!("audit of March")));
+    let _ = say(&shop, "hold", &format!("shop/{}", ids[1]));
+    let planned = plan(&shop);
+    assert_eq!(going(&planned), [ids[2].clone()], "{planned}");
+    assert!(planned["backups"][3]["reasons"].to_string().contains("pinned: audit of March"));
+    assert!(planned["backups"][2]["reasons"].to_string().contains("on legal hold"), "{planned}");
+    let list = shop.site.json(0, &["list"]);
+    let kept =
+        |n: usize| (list["backups"][n]["pinned"].clone(), list["backups"][n]["held"].clone());
+    assert_eq!(kept(3), (json!("audit of March"), json!(null)), "{list}");
+    assert_eq!(kept(2), (json!(null), json!("audit of March")), "{list}");
+    assert_eq!(kept(0), (json!(null), json!(null)), "{list}");
+    let text = shop.site.drctl(&["list"]).ended(0).out;
+    assert!(text.contains("good, pinned") && text.contains("good, held"), "{text}");
+    assert_eq!(shop.site.json(0, &["show", &ids[0]])["pinned"], "audit of March");
+    let _ = remove(&shop);
+    assert_eq!(listed(&shop), [ids[3].clone(), ids[1].clone(), ids[0].clone()]);
+    // A host that has forgotten all knows it as well.
+    fs::remove_dir_all(shop.site.path("state")).unwrap();
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    assert_eq!(going(&plan(&shop)), [""; 0]);
+    // Nobody ends a hold by ending a pin, and nothing is ended that is not there.
+    let nothing = shop.site.fails(2, "usage", &["unpin", &ids[1], "--reason", "over"]);
+    assert!(nothing.contains("nothing that `drctl unpin` could end"), "{nothing}");
+    let _ = say(&shop, "unpin", &ids[0][..20]);
+    assert_eq!(going(&plan(&shop)), [ids[0].clone()]);
+    let _ = say(&shop, "release", &ids[1]);
+    assert_eq!(going(&plan(&shop)), newest_first(&ids[..2]));
+    let holds = shop.site.json(0, &["holds", "shop"]);
+    let all = holds["sources"][0]["statements"].as_array().unwrap();
+    let words: Vec<&str> = all.iter().map(|one| one["statement"].as_str().unwrap()).collect();
+    assert_eq!(words, ["pin", "hold", "unpin", "release"], "{holds}");
+    assert!(all.iter().all(|one| one["stands"] == false), "{holds}");
+    for bad in ["", "  ", "a\nb", "\u{1b}[2J", &"x".repeat(501)] {
+        let said = shop.site.fails(2, "usage", &["pin", &ids[0], "--reason", bad]);
+        assert!(said.contains("1 to 500 characters"), "{said}");
+    }
+    assert!(!object(&shop, 5).exists());
+}
+
+#[test]
+fn a_freeze_or_a_hold_of_the_source_stops_all_removals() {
+    let shop = shop(1);
+    let ids = backups(&shop, 3);
+    for (begin, end, word) in
+        [("freeze", "unfreeze", "it is frozen"), ("hold", "release", "it is on legal hold")]
+    {
+        assert_eq!(going(&plan(&shop)), newest_first(&ids[..2]));
+        let _ = say(&shop, begin, "shop");
+        frozen(&shop, word);
+        let status = shop.site.json(0, &["status", "--check"])["sources"][0].clone();
+        let found = status["findings"].as_array().unwrap().iter();
+        let found: Vec<&Value> = found.filter(|one| one["code"] == "source_frozen").collect();
+        assert_eq!((found.len(), &status["health"]), (1, &json!("good")), "{status}");
+        assert!(found[0]["text"].as_str().unwrap().contains("audit of March"), "{status}");
+        assert!(found[0]["since"].is_string(), "{status}");
+        let _ = say(&shop, end, "shop");
+    }
+    let _ = remove(&shop);
+    assert_eq!(listed(&shop), [ids[2].clone()]);
+    let unknown = ["freeze", "blog", "--reason", "audit"];
+    let _ = shop.site.fails(2, "unknown_source", &unknown);
+}
+
+#[test]
+fn only_a_key_with_the_role_ends_a_hold() {
+    let shop = shop(1);
+    let ids = backups(&shop, 2);
+    may_not_remove(&shop);
+    let _ = say(&shop, "hold", &ids[0]);
+    let _ = say(&shop, "freeze", "shop");
+    let _ = say(&shop, "pin", &ids[0]);
+    let _ = say(&shop, "unpin", &ids[0]);
+    for words in [["release", &ids[0]], ["unfreeze", "shop"]] {
+        let said = shop.site.fails(2, "usage", &[&words[..], &["--reason", "over"]].concat());
+        assert!(said.contains("lacks the role `prune`; nothing was written"), "{said}");
+    }
+    assert!(!object(&shop, 5).exists());
+    // Whoever writes it all the same is not believed, and then nothing goes.
+    put(&shop, &statement(&shop, 5, Stated::Unfreeze, None), &shop.site.signing_key());
+    let holds = shop.site.json(3, &["holds"]);
+    let doubts = holds["sources"][0]["doubts"].to_string();
+    assert!(doubts.contains("000005.json is not believed here"), "{holds}");
+    frozen(&shop, "it is frozen");
+    frozen(&shop, "is not believed here");
+}
+
+#[test]
+fn a_statement_that_is_in_doubt_freezes_its_source() {
+    let shop = shop(1);
+    let ids = backups(&shop, 3);
+    let _ = say(&shop, "pin", &ids[0]);
+    let _ = say(&shop, "unpin", &ids[0]);
+    let _ = say(&shop, "pin", &ids[0]);
+    // This host remembers nothing: the numbers alone tell.
+    fs::remove_file(object(&shop, 2)).unwrap();
+    fs::remove_dir_all(shop.site.path("state")).unwrap();
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    frozen(&shop, "statement 2 of shop is missing");
+    let status = shop.site.json(3, &["status", "--check"])["sources"][0].clone();
+    assert!(status["findings"].to_string().contains("statement_in_doubt"), "{status}");
+    assert!(status["findings"].to_string().contains("--without 2"), "{status}");
+    let _ = shop.site.json(0, &["unfreeze", "shop", "--without", "2", "--reason", "explained"]);
+    assert_eq!(going(&plan(&shop)), [ids[1].clone()]);
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    // What nobody whom we trust has signed, and what belongs under another number.
+    let good = statement(&shop, 5, Stated::Freeze, None);
+    for (bytes, word) in [
+        (b"{}".to_vec(), "is not believed here"),
+        (encode_statement(&good, &SigningKey::generate()).unwrap(), "no trusted key"),
+        (fs::read(object(&shop, 3)).unwrap(), "is not believed here"),
+    ] {
+        fs::write(object(&shop, 5), bytes).unwrap();
+        frozen(&shop, word);
+    }
+    // It does not keep anybody from saying more, and is left out when that is said.
+    let _ = say(&shop, "hold", &ids[1]);
+    frozen(&shop, "is not believed here");
+    let _ = shop.site.json(0, &["unfreeze", "shop", "--without", "5", "--reason", "a stranger's"]);
+    assert_eq!(going(&plan(&shop)), [""; 0]);
+    // What only a newer drctl reads cannot be left out.
+    let header = Header { reader: "0.7.0".to_owned(), ..Header::new(["amber"]) };
+    let newer = Statement { header, ..statement(&shop, 8, Stated::Freeze, None) };
+    put(&shop, &newer, &shop.site.signing_key());
+    frozen(&shop, "drctl 0.7.0 or newer");
+    let _ = shop.site.json(0, &["unfreeze", "shop", "--without", "8", "--reason", "no"]);
+    frozen(&shop, "drctl 0.7.0 or newer");
+}
+
+#[test]
+fn the_last_statement_is_missed_by_whoever_knew_it() {
+    let shop = shop(1);
+    let ids = backups(&shop, 3);
+    let _ = say(&shop, "pin", &ids[1]);
+    let _ = say(&shop, "hold", &ids[0]);
+    let good = fs::read(object(&shop, 2)).unwrap();
+    let lost = |why: &str| {
+        let list = shop.site.json(3, &["list"]);
+        let lost = list["lost"].to_string();
+        assert!(lost.contains("s/shop/k/000002.json") && lost.contains(why), "{why}: {list}");
+        let _ = shop.site.drctl(&["status", "--check"]).ended(3);
+        frozen(&shop, "LOST");
+    };
+    fs::remove_file(object(&shop, 2)).unwrap();
+    lost("this host knew it");
+    // Nor does a catalog that is made anew forget it.
+    let _ = shop.site.drctl(&["catalog", "rebuild"]);
+    lost("this host knew it");
+    // Another one in its place, by a key that may say this.
+    put(&shop, &statement(&shop, 2, Stated::Pin, Some(&ids[0])), &shop.site.signing_key());
+    lost("another statement is in its place");
+    fs::write(object(&shop, 2), &good).unwrap();
+    assert_eq!(going(&plan(&shop)), [""; 0]);
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    // It is never written over, and when its loss is explained it is left out.
+    fs::remove_file(object(&shop, 2)).unwrap();
+    let _ = shop.site.json(0, &["unfreeze", "shop", "--without", "2", "--reason", "explained"]);
+    assert!(object(&shop, 3).exists() && !object(&shop, 2).exists());
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    assert_eq!(going(&plan(&shop)), [ids[0].clone()]);
+}
+
+#[test]
+fn whoever_speaks_at_once_takes_numbers_one_after_the_other() {
+    let shop = shop(1);
+    let ids = backups(&shop, 3);
+    let verbs = ["pin", "hold"];
+    let all = verbs.iter().flat_map(|verb| ids.iter().map(move |id| (*verb, id.as_str())));
+    let speaking: Vec<_> = all
+        .map(|(verb, id)| {
+            let mut command = shop.site.command(&["--json", verb, id, "--reason", "at once"]);
+            command.stdout(std::process::Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut process in speaking {
+        assert!(process.wait().unwrap().success());
+    }
+    let holds = shop.site.json(0, &["holds", "shop"]);
+    let said = holds["sources"][0]["statements"].as_array().unwrap();
+    let numbers: Vec<u64> = said.iter().map(|one| one["n"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6], "{holds}");
+    assert!(said.iter().all(|one| one["stands"] == true), "{holds}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pinned_after_it_was_planned_is_not_removed() {
+    let shop = shop(1);
+    let ids = backups(&shop, 3);
+    let setup = Setup::load(&shop.site.config()).unwrap();
+    let repository = setup.repository().await.unwrap();
+    let catalog = setup.catalog(&repository).await.unwrap();
+    let source = "shop".parse().unwrap();
+    let planned = prune::plan(&setup, &repository, &catalog, &source).await.unwrap();
+    assert_eq!(planned.going().len(), 2);
+    let carry_out = async || {
+        let (_stopper, stop) = Stop::new();
+        prune::carry_out(&setup, &repository, &catalog, &planned, &stop).await
+    };
+    let stays = async |word: &str| {
+        let error = format!("{:#}", carry_out().await.unwrap_err());
+        assert!(error.contains(word) && error.contains("Nothing more of shop"), "{error}");
+        assert_eq!(listed(&shop), newest_first(&ids), "{word}");
+        assert!(!shop.site.path("repository/s/shop/x").exists(), "no tombstone was written");
+    };
+    let _ = say(&shop, "pin", &ids[0]);
+    stays("has to stay").await;
+    let _ = say(&shop, "unpin", &ids[0]);
+    let _ = say(&shop, "freeze", "shop");
+    stays("it is frozen").await;
+    let _ = say(&shop, "unfreeze", "shop");
+    fs::write(object(&shop, 5), "{}").unwrap();
+    stays("is not believed here").await;
+    fs::remove_file(object(&shop, 5)).unwrap();
+    let _ = carry_out().await.unwrap();
+    assert_eq!(listed(&shop), [ids[2].clone()]);
+    // Whoever comes too late is told.
+    let stone = tombstone(
+        &shop,
+        &ids[2],
+        digest(&fs::read(folder(&shop, &ids[2]).join("manifest.json")).unwrap()),
+    );
+    let place = shop.site.path(&format!("repository/s/shop/x/{}.json", ids[2]));
+    fs::write(place, encode_tombstone(&stone, &shop.site.signing_key()).unwrap()).unwrap();
+    let late = shop.site.json(3, &["pin", &ids[2], "--reason", "late"]);
+    assert!(late["removal"].as_str().unwrap().contains("was begun before"), "{late}");
+}
