@@ -144,6 +144,20 @@ pub(crate) static REPOSITORY: &[Key] = &[
         "How long one request to the store may take; default: 30s and a segment's time at 1 \
          Mbit/s.",
     ),
+    Key::optional(
+        "prune",
+        Section(PRUNER),
+        "What `prune` uses in place of the host's own key and credentials.",
+    ),
+];
+
+pub(crate) static PRUNER: &[Key] = &[
+    Key::optional("signing_key", Secret, "The Ed25519 key that signs removals."),
+    Key::optional("access_key_id", Secret, "S3: the access key's id."),
+    Key::optional("secret_access_key", Secret, "S3: the access key."),
+    Key::optional("session_token", Secret, "S3: the token of temporary credentials."),
+    Key::optional("account_key", Secret, "Azure: the account's key."),
+    Key::optional("service_account", Secret, "Google: the service account's key, as JSON."),
 ];
 
 pub(crate) static KEYS: &[Key] = &[
@@ -180,7 +194,7 @@ pub(crate) static SIGNER: &[Key] = &[
     Key::optional(
         "roles",
         Texts,
-        "What it may sign for them: `backup`, `log`, `drill`; default: all three.",
+        "What it may sign for them: `backup`, `log`, `drill`, `prune`; default: all of it.",
     ),
 ];
 

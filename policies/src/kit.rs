@@ -78,7 +78,8 @@ pub fn read_kit(sheet: &SourceFile) -> Result<Kit, Vec<Diagnostic>> {
         };
         let repository = Reader::new(repository, 0..0, REPOSITORY, &report);
         let keys = Reader::new(keys, 0..0, crate::keys::KEYS, &report);
-        let settings = REPOSITORY.iter().filter(|key| repository.has(key.name));
+        let is_section = |key: &&Key| matches!(key.kind, Kind::Section(_));
+        let settings = REPOSITORY.iter().filter(|key| !is_section(key) && repository.has(key.name));
         let settings = settings.filter_map(|key| value(&repository, key)).collect();
         Some(Kit { repository: settings, verifying_keys: signers::read(&keys)? })
     });

@@ -6,6 +6,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::diagnostic::{did_you_mean, show};
+use crate::pruner::{self, Pruner};
 use crate::reader::{Reader, Text};
 use crate::secret::SecretRef;
 use crate::units::as_optional_seconds;
@@ -28,6 +29,8 @@ pub struct Repository {
     /// How long one request may take. 1 second to 1 hour.
     #[serde(rename = "request_timeout_seconds", serialize_with = "as_optional_seconds")]
     pub request_timeout: Option<Duration>,
+    /// What `prune` uses instead.
+    pub prune: Pruner,
 }
 
 /// A place for objects. A prefix has no `/` at either end, and is empty at the root.
@@ -116,6 +119,12 @@ pub(crate) fn read(reader: &Reader<'_>) -> Option<Repository> {
     let id = read_id(reader);
     let url = reader.text("url");
     let place = url.as_ref().and_then(|url| read_url(reader, url));
+    let of_prune = reader.section("prune");
+    if let (Some(place), Some(of_prune)) = (&place, &of_prune) {
+        fits_scheme(of_prune, place.scheme);
+        check_s3_keys(of_prune);
+    }
+    let prune = of_prune.map(|of_prune| pruner::read(&of_prune)).unwrap_or_default();
     let location = place.and_then(|place| settings.locate(reader, place));
     Some(Repository {
         url: url?.value.to_owned(),
@@ -125,6 +134,7 @@ pub(crate) fn read(reader: &Reader<'_>) -> Option<Repository> {
         allow_http: allow_http?,
         ca_file,
         request_timeout,
+        prune,
     })
 }
 
@@ -169,12 +179,7 @@ impl Settings {
     }
 
     fn locate(self, reader: &Reader<'_>, place: Place) -> Option<Location> {
-        for key in SCHEMES.iter().flat_map(|scheme| scheme.keys) {
-            if reader.has(key) && !place.scheme.keys.contains(key) {
-                let message = format!("`{key}` has no meaning for {}://", place.scheme.name);
-                reader.report.error(&reader.span_of_key(key), message);
-            }
-        }
+        fits_scheme(reader, place.scheme);
         let Place { scheme, bucket, prefix } = place;
         match scheme.name {
             "s3" => {
@@ -201,6 +206,16 @@ impl Settings {
                 Some(Location::Google { bucket, prefix, service_account: self.service_account })
             }
             _ => Some(Location::File { path: PathBuf::from(prefix) }),
+        }
+    }
+}
+
+/// Reports keys that have a meaning beside other URLs only.
+fn fits_scheme(reader: &Reader<'_>, at: &Scheme) {
+    for key in SCHEMES.iter().flat_map(|scheme| scheme.keys) {
+        if reader.has(key) && !at.keys.contains(key) {
+            let message = format!("`{key}` has no meaning for {}://", at.name);
+            reader.report.error(&reader.span_of_key(key), message);
         }
     }
 }

@@ -403,7 +403,10 @@ fn the_samples_name_every_key() {
             let name = path.last().unwrap();
             let named = sample.lines().any(|line| {
                 let line = line.trim_start_matches('#');
-                line.starts_with(&format!("{name} = ")) || line.starts_with(&format!("[{name}"))
+                let table = format!("[{}]", path.join("."));
+                line.starts_with(&format!("{name} = "))
+                    || line.starts_with(&format!("[{name}"))
+                    || line.starts_with(&table)
             });
             assert!(named, "{name} is not in the sample");
         }

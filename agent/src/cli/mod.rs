@@ -318,7 +318,9 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         Verb::Stanza { verb } => Box::pin(stanza::stanza(screen, &setup()?, verb)).await,
         Verb::Timeline { source } => Box::pin(timeline::timeline(screen, &setup()?, source)).await,
         Verb::When(args) => Box::pin(when::when(screen, &setup()?, args)).await,
-        Verb::Prune(args) => Box::pin(prune::prune(screen, &setup()?, args, stop)).await,
+        Verb::Prune(args) => {
+            Box::pin(prune::prune(screen, &setup()?.for_prune(), args, stop)).await
+        }
         Verb::Say(verb) => Box::pin(statements::say(screen, &setup()?, verb)).await,
         Verb::Catalog { verb } => Box::pin(state::catalog(screen, &setup()?, verb)).await,
         Verb::Keys { verb } => Box::pin(keys::keys(screen, setup, verb)).await,

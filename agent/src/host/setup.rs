@@ -27,6 +27,8 @@ pub struct Setup {
     pub path: PathBuf,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Whether key and credentials are those of `[repository.prune]`, where it names any.
+    pub(crate) prunes: bool,
 }
 
 /// Reads the configuration's files.
@@ -72,7 +74,8 @@ impl Setup {
     pub fn load(path: &Path) -> Result<Self> {
         let (main, policies) = read_files(path)?;
         let config = drctl_policies::parse(&main, &policies).map_err(AgentError::Configuration)?;
-        Ok(Setup { config: Arc::new(config), path: path.to_owned(), clock: Arc::new(SystemClock) })
+        let (config, path) = (Arc::new(config), path.to_owned());
+        Ok(Setup { config, path, clock: Arc::new(SystemClock), prunes: false })
     }
 
     /// Where drctl keeps files of its own on this host, and what each is.
@@ -187,8 +190,27 @@ impl Setup {
         Ok((location, options, credentials))
     }
 
+    /// The same configuration for whoever removes: with the key and the credentials that are meant for
+    /// that, where there are any.
+    #[must_use]
+    pub fn for_prune(&self) -> Self {
+        Setup { prunes: true, ..self.clone() }
+    }
+
     fn credentials(&self, found: &mut Credentials) -> Result<()> {
         use drctl_policies::Location as From;
+        let prune = &self.config.repository.prune;
+        if self.prunes && prune.has_credentials() {
+            let read = |name, key: &Option<_>| {
+                read_optional(&format!("repository.prune.{name}"), key.as_ref())
+            };
+            found.access_key_id = read("access_key_id", &prune.access_key_id)?;
+            found.secret_access_key = read("secret_access_key", &prune.secret_access_key)?;
+            found.session_token = read("session_token", &prune.session_token)?;
+            found.account_key = read("account_key", &prune.account_key)?;
+            found.service_account = read("service_account", &prune.service_account)?;
+            return Ok(());
+        }
         match &self.config.repository.location {
             From::File { .. } => {}
             From::S3 { access_key_id, secret_access_key, session_token, .. } => {
@@ -259,7 +281,10 @@ impl Setup {
     /// # Errors
     /// As [`any_signing_key`](Self::any_signing_key); [`AgentError::Unpinned`].
     pub fn signing_key(&self) -> Result<SigningKey> {
-        let key = self.any_signing_key()?;
+        let key = match self.config.repository.prune.signing_key.as_ref().filter(|_| self.prunes) {
+            Some(key) => read_secret("repository.prune.signing_key", key)?.parse::<SigningKey>()?,
+            None => self.any_signing_key()?,
+        };
         let verifying = key.verifying_key();
         if self.trust()?.iter().any(|trusted| *trusted == verifying) {
             return Ok(key);

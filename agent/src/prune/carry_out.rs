@@ -27,6 +27,10 @@ const AT_ONCE: usize = 16;
 /// How many are listed before they are removed: a backup may have hundreds of thousands.
 const LISTED: usize = 10_000;
 
+/// Told where the store does not let an object of our own be removed.
+const MAY_NOT: &str = "try to remove an object: credentials that may delete are needed, as they are or as \
+    [repository.prune]; nothing was removed";
+
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
@@ -156,7 +160,7 @@ impl Work<'_> {
         bucket.put(&probe, Bytes::from_static(b"drctl")).await.context("try to write")?;
         for state in bucket.states_of(&probe).await? {
             // A rule of the bucket may lock whatever is written, and nothing that is older.
-            let _ = bucket.remove(&state).await.context("try to remove; nothing was removed")?;
+            let _ = bucket.remove(&state).await.context(MAY_NOT)?;
         }
         Ok(())
     }

@@ -155,7 +155,12 @@ fn with_url(written: &Template) -> Vec<(String, Setting)> {
 
 fn setup(options: &InitOptions, config: Config) -> Setup {
     let clock = std::sync::Arc::new(drctl_model::SystemClock);
-    Setup { config: std::sync::Arc::new(config), path: options.config.clone(), clock }
+    Setup {
+        config: std::sync::Arc::new(config),
+        path: options.config.clone(),
+        clock,
+        prunes: false,
+    }
 }
 
 /// Fills the catalog of a host that joins a repository. What fails is told by the next command.

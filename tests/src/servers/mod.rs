@@ -19,6 +19,7 @@ mod port;
 pub mod postgres;
 pub mod process;
 pub mod scripted;
+pub mod sts;
 
 pub use http::Answer;
 pub use port::free_port;

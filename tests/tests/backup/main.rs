@@ -26,6 +26,7 @@ mod other_cluster;
 mod peers;
 mod present;
 mod prune;
+mod pruner;
 mod races;
 mod refusals;
 mod remembered;

@@ -88,9 +88,11 @@ fn every_secret_that_others_may_read_is_complained_of() {
     let policy = policy.lines().find(|line| line.starts_with("policy = ")).expect("a policy");
     site.append(&format!(
         "\n[sources.other]\n{policy}\nengine = \"pgbackrest\"\nstanza = \"other\"\n\
-         cipher_pass = {}\npassword = {}\n",
+         cipher_pass = {}\npassword = {}\n\
+         [repository.prune]\nsigning_key = {}\n",
         secret("cipher"),
-        secret("other")
+        secret("other"),
+        secret("prune")
     ));
     let wide = fs::Permissions::from_mode(0o604);
     for key in ["signing.key", "identity.txt"] {
@@ -107,6 +109,7 @@ fn every_secret_that_others_may_read_is_complained_of() {
         "keys.identity",
         "keys.signing_key",
         "repository.access_key_id",
+        "repository.prune.signing_key",
         "repository.secret_access_key",
         "repository.session_token",
         "source.other.cipher_pass",

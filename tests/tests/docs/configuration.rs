@@ -70,9 +70,16 @@ fn every_key_is_documented_with_default_and_bounds() {
                 true => check(name, text(&format!("`[{name}.NAME]`")), inner),
                 false => check(name, text(&format!("`[{name}]`")), value),
             }
+            for (below, value) in value["properties"].as_object().into_iter().flatten() {
+                if value["type"] == "object" {
+                    tables += 1;
+                    let name = format!("{name}.{below}");
+                    check(&name, text(&format!("`[{name}]`")), value);
+                }
+            }
         }
     }
-    assert_eq!(tables, 11);
+    assert_eq!(tables, 12);
 }
 
 /// What an example of one table needs around it.
