@@ -23,6 +23,7 @@ mod lost;
 mod named;
 mod newer;
 mod open;
+mod orphans;
 mod rebuild;
 mod removed;
 mod rows;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{JobKind, SourceId};
+use drctl_model::{JobKind, SourceId, total};
 use serde_json::{Value, json};
 
 use super::args::PruneArgs;
@@ -12,7 +12,7 @@ use crate::host::figures::{bytes, number};
 use crate::host::locks::SourceLock;
 use crate::host::{AgentError, Exit, Setup, Stop};
 use crate::jobs::run;
-use crate::prune::{LogCut, Planned, PrunePlan, Pruned, carry_out, plan};
+use crate::prune::{LogCut, Orphan, Planned, PrunePlan, Pruned, carry_out, plan};
 
 /// `drctl prune`.
 pub(super) async fn prune(
@@ -118,6 +118,12 @@ fn object(plan: &PrunePlan, done: Option<&Pruned>) -> Value {
     let rest = plan.rest.iter();
     let rest = rest
         .map(|rest| json!({ "backup": rest.backup, "objects": rest.objects, "bytes": rest.bytes }));
+    let orphan = |orphan: &Orphan| {
+        json!({
+            "backup": orphan.backup, "objects": orphan.objects, "bytes": orphan.bytes,
+            "from": orphan.from, "goes": orphan.goes,
+        })
+    };
     let done = done.map(|done| {
         let retained = done.retained.iter().map(|(what, why)| json!({ "what": what, "why": why }));
         json!({
@@ -130,6 +136,7 @@ fn object(plan: &PrunePlan, done: Option<&Pruned>) -> Value {
         "backups": plan.backups.iter().map(backup).collect::<Vec<_>>(),
         "log": plan.log.iter().map(cut).collect::<Vec<_>>(),
         "rest": rest.collect::<Vec<_>>(),
+        "orphans": plan.orphans.iter().map(orphan).collect::<Vec<_>>(),
         "digest": plan.digest(), "much": plan.is_much(), "done": done,
     })
 }
@@ -169,6 +176,7 @@ fn text(plan: &PrunePlan) -> String {
             bytes(rest.bytes)
         );
     }
+    text.push_str(&orphans_text(plan));
     if !plan.is_empty() && plan.frozen.is_empty() {
         let digest = plan.digest();
         let number = plan.is_much().map(|_| format!(" --backups {going}")).unwrap_or_default();
@@ -176,6 +184,36 @@ fn text(plan: &PrunePlan) -> String {
         if let Some(why) = plan.is_much() {
             let _ = write!(text, "\n  {why}: that is why it asks for the number");
         }
+    }
+    text
+}
+
+/// What attempts have left: those that go one by one, and all others together.
+fn orphans_text(plan: &PrunePlan) -> String {
+    let (go, stay): (Vec<&Orphan>, Vec<&Orphan>) =
+        plan.orphans.iter().partition(|orphan| orphan.goes);
+    let mut text = String::new();
+    for orphan in go {
+        let _ = write!(
+            text,
+            "\n  goes: what the attempt {} has left, which never became a backup: {}, {}",
+            orphan.backup,
+            count(orphan.objects, "object"),
+            bytes(orphan.bytes)
+        );
+    }
+    if !stay.is_empty() {
+        let from = stay.iter().filter_map(|orphan| orphan.from).max();
+        let from = from.map_or_else(
+            || "stay: the store does not tell their age".to_owned(),
+            |from| format!("go from {from:.0} on, when a backup was stored a week after them"),
+        );
+        let _ = write!(
+            text,
+            "\n  orphans, left by attempts that never became backups: {}, {}, {from}",
+            count(total(stay.iter().map(|orphan| orphan.objects)), "object"),
+            bytes(total(stay.iter().map(|orphan| orphan.bytes)))
+        );
     }
     text
 }

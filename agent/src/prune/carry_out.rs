@@ -15,6 +15,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::frozen::forbidden;
 use super::holdings::range_at;
+use super::orphans::Orphan;
 use super::plan::{LogCut, PrunePlan};
 use crate::host::{AgentError, Setup, Stop, crash_point};
 use crate::repository::Repository;
@@ -112,6 +113,13 @@ impl Work<'_> {
             self.may_go_on().await?;
             self.data(&rest.backup).await?;
             self.catalog.take_out(&plan.source, [rest.backup.clone()].into()).await?;
+        }
+        for orphan in plan.orphans.iter().filter(|orphan| orphan.goes) {
+            if self.ends() {
+                return Ok(());
+            }
+            self.may_go_on().await?;
+            self.orphan(orphan).await?;
         }
         for one in plan.going() {
             if self.ends() {
@@ -245,6 +253,23 @@ impl Work<'_> {
         }
     }
 
+    /// Removes what an attempt has left, if it is as it was when it was planned.
+    async fn orphan(&mut self, orphan: &Orphan) -> Result<()> {
+        let (source, id) = (&self.plan.source, &orphan.backup);
+        let mut newest = None;
+        let each = |state: State| {
+            newest = newest.max(state.stored);
+            ControlFlow::Continue(())
+        };
+        let folder = layout::backup(source, id);
+        self.repository.bucket.list_states(&folder, None, each).await?;
+        if newest > orphan.newest || self.repository.manifest_is_there(source, id).await? {
+            let text = format!("the attempt {id} of {source} goes on: nothing more was removed");
+            return Err(AgentError::Mismatch(text).into());
+        }
+        self.data(id).await
+    }
+
     /// Removes all that lies in the folder of a backup whose manifest is gone.
     async fn data(&mut self, id: &BackupId) -> Result<()> {
         let source = &self.plan.source;
@@ -277,7 +302,10 @@ impl Work<'_> {
         }
         crash_point("prune-floor-put");
         let folder = layout::lineage(source, &cut.lineage);
-        let is_below = |state: &State| range_at(state).is_some_and(|(_, end)| end <= before);
+        // What is empty is no piece, whatever its name says: it stays for whoever looks into that.
+        let is_below = |state: &State| {
+            state.bytes > 0 && range_at(state).is_some_and(|(_, end)| end <= before)
+        };
         let is_index = |state: &State| layout::log_index_at(&state.key).is_some();
         // An index tells where log ended: it goes before the pieces that it is of.
         let indexes = self.below(&folder, |state| is_index(state) && is_below(state)).await?;

@@ -15,8 +15,10 @@ use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 
 use super::frozen::{Doubts, forbidden, frozen};
+use super::orphans::{Orphan, orphans};
 use super::plan::Rest;
 use crate::host::Setup;
+use crate::jobs::latest;
 use crate::repository::chain::Family;
 use crate::repository::faults::is_newer;
 use crate::repository::losses::{is_lost, look_for_losses};
@@ -42,6 +44,8 @@ pub(super) struct Holdings {
     pub(super) log: BTreeMap<Lineage, Vec<Piece>>,
     /// What is left of backups that were removed.
     pub(super) rest: Vec<Rest>,
+    /// What attempts have left that never became backups.
+    pub(super) orphans: Vec<Orphan>,
     /// What somebody said of it that stands: what is pinned, or on legal hold.
     pub(super) in_force: InForce,
     /// Why nothing may go now.
@@ -102,6 +106,7 @@ pub(super) async fn holdings(
     drop(family);
     let weights = weights(repository, source).await?;
     let (rest, unfinished) = without_manifest(repository, catalog, source, &weights).await?;
+    let orphans = left_behind(setup, catalog, (source, &weights), &unfinished).await?;
     let log = listed_log(repository, source).await?;
     let copies = Copies::of(&backups, &mut Vec::new()).marked(source, &memory);
     let cache = Some(catalog);
@@ -123,7 +128,19 @@ pub(super) async fn holdings(
     let mut frozen = frozen(setup, repository, catalog, (source, &backups), doubts).await?;
     frozen.extend(forbidden(&said));
     let (source, in_force) = (source.clone(), said.in_force);
-    Ok(Holdings { source, backups, count, proven, weights, known, log, rest, in_force, frozen })
+    Ok(Holdings {
+        source,
+        backups,
+        count,
+        proven,
+        weights,
+        known,
+        log,
+        rest,
+        orphans,
+        in_force,
+        frozen,
+    })
 }
 
 /// What a listing shows of each attempt.
@@ -185,6 +202,25 @@ async fn without_manifest(
         }
     }
     Ok((rest, unfinished))
+}
+
+/// What is left of attempts that have ended without a manifest, and of which nobody ever knew one.
+async fn left_behind(
+    setup: &Setup,
+    catalog: &Catalog,
+    (source, weights): (&SourceId, &BTreeMap<BackupId, Weight>),
+    unfinished: &[(BackupId, Option<Timestamp>)],
+) -> Result<Vec<Orphan>> {
+    let (running, _) = latest(setup, catalog, source).await?;
+    let running = running.filter(|job| !job.state.is_final()).and_then(|job| job.backup);
+    let named = catalog.named(source).await?.into_iter().map(|one| one.named.backup);
+    let known = catalog.backups(Some(source)).await?.into_iter().map(|backup| backup.backup);
+    let ever: BTreeSet<BackupId> = named.chain(known).chain(running).collect();
+    let attempts = unfinished.iter().map(|(id, _)| id).filter(|id| !ever.contains(*id));
+    let attempts: Vec<BackupId> = attempts.cloned().collect();
+    let now = setup.clock.now();
+    let first = catalog.note_orphans(source, now, attempts.iter().cloned().collect()).await?;
+    Ok(orphans(&attempts, weights, &first, now))
 }
 
 /// The pieces of each lineage's log, and the indexes over them.

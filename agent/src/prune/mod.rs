@@ -3,9 +3,11 @@
 mod carry_out;
 mod frozen;
 mod holdings;
+mod orphans;
 mod plan;
 
 pub use carry_out::{Pruned, carry_out};
+pub use orphans::Orphan;
 pub use plan::{LogCut, Planned, PrunePlan, Rest};
 
 use anyhow::Result;

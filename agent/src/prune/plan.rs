@@ -8,6 +8,7 @@ use drctl_policies::retention::{self, Candidate, Claim, Reason, Verdict};
 use jiff::Timestamp;
 
 use super::holdings::{Holdings, Weight};
+use super::orphans::Orphan;
 use crate::restore::known::{LogThatStays, Stays};
 
 /// How many backups may go in one run without somebody saying how many.
@@ -28,6 +29,8 @@ pub struct PrunePlan {
     pub log: Vec<LogCut>,
     /// What is left of backups whose removal was begun and did not come to its end.
     pub rest: Vec<Rest>,
+    /// What attempts have left that never became backups, those that go and those that stay for now.
+    pub orphans: Vec<Orphan>,
 }
 
 /// A backup.
@@ -137,6 +140,7 @@ impl PrunePlan {
     pub fn is_empty(&self) -> bool {
         self.backups.iter().all(|one| !one.goes())
             && self.rest.is_empty()
+            && self.orphans.iter().all(|orphan| !orphan.goes)
             && self.log.iter().all(|cut| cut.before.is_none())
     }
 
@@ -174,7 +178,9 @@ impl PrunePlan {
         let log: Vec<_> =
             self.log.iter().filter_map(|cut| Some((&cut.lineage, cut.before?))).collect();
         let rest: Vec<_> = self.rest.iter().map(|rest| &rest.backup).collect();
-        let all = format!("{} {going:?} {log:?} {rest:?}", self.source);
+        let orphans = self.orphans.iter().filter(|orphan| orphan.goes);
+        let orphans: Vec<_> = orphans.map(|orphan| &orphan.backup).collect();
+        let all = format!("{} {going:?} {log:?} {rest:?} {orphans:?}", self.source);
         drctl_store::digest(all.as_bytes()).to_string()[..16].to_owned()
     }
 }
@@ -200,6 +206,8 @@ pub(super) fn decided(policy: &Policy, holdings: Holdings, now: Timestamp) -> Pr
     };
     let log = log.into_iter().map(|one| cut(one, &holdings)).collect();
     let rest = if frozen.is_some() { Vec::new() } else { holdings.rest };
+    let mut orphans = holdings.orphans;
+    orphans.iter_mut().for_each(|orphan| orphan.goes &= frozen.is_none());
     let planned = |(summary, Verdict { reasons, .. }): (BackupSummary, Verdict)| {
         let Weight { objects, bytes, .. } =
             holdings.weights.get(&summary.backup).copied().unwrap_or_default();
@@ -207,7 +215,7 @@ pub(super) fn decided(policy: &Policy, holdings: Holdings, now: Timestamp) -> Pr
     };
     let backups = holdings.backups.into_iter().zip(verdicts).map(planned).collect();
     let (source, policy) = (holdings.source, policy.name.to_string());
-    PrunePlan { source, policy, frozen: holdings.frozen, backups, log, rest }
+    PrunePlan { source, policy, frozen: holdings.frozen, backups, log, rest, orphans }
 }
 
 fn candidate(backup: &BackupSummary, holdings: &Holdings) -> Candidate {
@@ -305,7 +313,7 @@ mod tests {
     fn plan(backups: Vec<Planned>) -> PrunePlan {
         let (source, policy) = ("shop".parse().unwrap(), "daily".to_owned());
         let (frozen, log, rest) = (Vec::new(), Vec::new(), Vec::new());
-        PrunePlan { source, policy, frozen, backups, log, rest }
+        PrunePlan { source, policy, frozen, backups, log, rest, orphans: Vec::new() }
     }
 
     #[test]
@@ -392,11 +400,17 @@ mod tests {
         more.log.push(cut(Some(5)));
         let mut rest = plan(two());
         rest.rest.push(Rest { backup: id(0), objects: 1, bytes: 1 });
+        let orphan =
+            |goes| Orphan { backup: id(0), objects: 1, bytes: 1, newest: None, from: None, goes };
+        let (mut stays, mut left) = (plan(two()), plan(two()));
+        stays.orphans.push(orphan(false));
+        assert_eq!(stays.digest(), good);
+        left.orphans.push(orphan(true));
         let mut other = plan(two());
         other.source = "blog".parse().unwrap();
         let all = [good, both.digest(), another.digest(), log.digest(), more.digest()];
         let all: BTreeSet<String> =
-            all.into_iter().chain([rest.digest(), other.digest()]).collect();
-        assert_eq!(all.len(), 7);
+            all.into_iter().chain([rest.digest(), left.digest(), other.digest()]).collect();
+        assert_eq!(all.len(), 8);
     }
 }

@@ -22,6 +22,7 @@ mod jobs;
 mod matrix;
 mod memory;
 mod newer;
+mod orphans;
 mod other_cluster;
 mod peers;
 mod present;
