@@ -23,6 +23,7 @@ mod repository;
 pub mod retention;
 mod schedule;
 mod schedule_field;
+pub mod scheduler;
 mod schema;
 mod secret;
 mod signers;

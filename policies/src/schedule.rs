@@ -152,6 +152,10 @@ impl Schedule {
     /// `None` at the end of the calendar (year 5000) only.
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        self.next_while_calm(after).or_else(|| self.next_slowly(after))
+    }
+
+    fn next_slowly(&self, after: Timestamp) -> Option<Timestamp> {
         // Wall clock times and instants have the same order but for a jump of the clock: so look
         // at all wall clock times that are within one jump of the answer.
         let mut wall = self.zone.to_datetime(after).saturating_sub(LARGEST_JUMP);
@@ -166,6 +170,23 @@ impl Schedule {
             best = instants.filter(|at| *at > after).chain(best).min();
         }
         best
+    }
+
+    /// The same where no clock is changed anywhere near, which is most of the year and much faster.
+    fn next_while_calm(&self, after: Timestamp) -> Option<Timestamp> {
+        // The fraction of a second is none of cron's business.
+        let mut wall = self.zone.to_datetime(after).saturating_sub(SignedDuration::from_mins(1));
+        let at = loop {
+            wall = self.wall_after(wall)?;
+            let [at, _] = self.instants(wall);
+            if at? > after {
+                break at?;
+            }
+        };
+        let (from, until) =
+            (after.checked_sub(LARGEST_JUMP).ok()?, at.checked_add(LARGEST_JUMP).ok()?);
+        let change = self.zone.following(from).next();
+        change.is_none_or(|change| change.timestamp() > until).then_some(at)
     }
 
     /// The next time on a wall clock that never jumps.
@@ -307,6 +328,25 @@ mod tests {
             }
             assert_eq!(days.len(), 365, "{text}");
             assert_eq!(days.last().unwrap().to_string(), "2026-12-31");
+        }
+    }
+
+    #[test]
+    fn the_fast_way_leads_where_the_slow_one_does() {
+        for zone in ["Europe/Berlin", "Australia/Lord_Howe", "Africa/Cairo", "Asia/Kolkata", "UTC"]
+        {
+            for text in ["*/40 * * * *", "30 2 * * *", "0 3 * * MON"] {
+                let schedule = Schedule::new(text, time_zone(zone).unwrap()).unwrap();
+                let mut at: Timestamp = "2026-02-20T12:34:56.789Z".parse().unwrap();
+                let mut fast = 0;
+                for _ in 0..300 {
+                    let next = schedule.next_slowly(at);
+                    fast += usize::from(schedule.next_while_calm(at).is_some());
+                    assert_eq!(schedule.next_after(at), next, "{text} in {zone} after {at}");
+                    at = next.unwrap() + SignedDuration::from_millis(i64::from(fast % 2 == 0));
+                }
+                assert!(fast > 100, "{text} in {zone}: {fast}");
+            }
         }
     }
 

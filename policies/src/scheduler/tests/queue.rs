@@ -1,0 +1,80 @@
+//! Several jobs: one of a source at a time, so many at once, and who comes first.
+
+use super::*;
+
+const NOTHING: [&str; 0] = [];
+
+fn ended(source: &str, kind: JobKind) -> Event {
+    Event::Ended { key: key(source, kind), outcome: Outcome::Succeeded }
+}
+
+#[test]
+fn jobs_of_one_source_queue_in_their_order() {
+    let all = [JobKind::Verify, JobKind::Prune, JobKind::Backup]
+        .map(|kind| (key("shop", kind), spec("0 2 * * *")));
+    let mut desk = Desk::of_all(all, 9, "2026-07-01T01:00:00Z");
+    let begun =
+        |kind: &str| vec![format!("start {kind} of shop due 2026-07-01T02:00:00Z: Scheduled")];
+    assert_eq!(desk.tick("2026-07-01T02:00:00Z"), begun("backup"));
+    let states: Vec<State> =
+        desk.0.rows(at("2026-07-01T02:00:00Z")).into_iter().map(|row| row.state).collect();
+    let waits = State::WaitsForJob(JobKind::Backup);
+    // Rows are in the order of the kinds: backup, verify, prune.
+    assert_eq!(states, [State::Running, waits.clone(), waits]);
+    // Nothing of it is missed, however long it waits.
+    let next = desk.tell("2026-07-01T09:00:00Z", ended("shop", JobKind::Backup));
+    assert_eq!(next, begun("prune"));
+    let next = desk.tell("2026-07-01T10:00:00Z", ended("shop", JobKind::Prune));
+    assert_eq!(next, begun("verify"));
+}
+
+#[test]
+fn so_many_run_at_once_and_the_one_that_waits_for_longest_is_next() {
+    let all = [("a", "3 2 * * *"), ("b", "2 2 * * *"), ("c", "1 2 * * *"), ("d", "0 2 * * *")]
+        .map(|(source, line)| (key(source, JobKind::Backup), spec(line)));
+    let mut desk = Desk::of_all(all, 1, "2026-07-01T01:00:00Z");
+    desk.tick("2026-07-01T02:00:00Z");
+    for minute in 1..=3 {
+        assert_eq!(desk.tick(&format!("2026-07-01T02:0{minute}:00Z")), NOTHING);
+    }
+    assert_eq!(desk.state("2026-07-01T02:03:00Z"), State::WaitsForPlace);
+    for (last, next, minute) in [("d", "c", 1), ("c", "b", 2), ("b", "a", 3)] {
+        assert_eq!(
+            desk.tell("2026-07-01T03:00:00Z", ended(last, JobKind::Backup)),
+            [format!("start backup of {next} due 2026-07-01T02:0{minute}:00Z: Scheduled")]
+        );
+    }
+}
+
+#[test]
+fn a_backup_comes_before_what_waits_for_longer_and_a_person_before_all() {
+    let all = [
+        (key("a", JobKind::Backup), spec("0 2 * * *")),
+        (key("b", JobKind::Prune), spec("1 2 * * *")),
+        (key("d", JobKind::Backup), spec("2 2 * * *")),
+        (key("e", JobKind::Verify), spec("0 12 * * *")),
+    ];
+    let mut desk = Desk::of_all(all, 1, "2026-07-01T01:59:00Z");
+    desk.tick("2026-07-01T02:00:00Z");
+    desk.tick("2026-07-01T02:01:00Z");
+    desk.tick("2026-07-01T02:02:00Z");
+    let run = Event::Run { key: key("e", JobKind::Verify) };
+    assert_eq!(desk.tell("2026-07-01T02:03:00Z", run), NOTHING, "there is no place");
+    let order = [
+        (ended("a", JobKind::Backup), "start verify of e: ByHand"),
+        (ended("e", JobKind::Verify), "start backup of d due 2026-07-01T02:02:00Z: Scheduled"),
+        (ended("d", JobKind::Backup), "start prune of b due 2026-07-01T02:01:00Z: Scheduled"),
+    ];
+    for (event, next) in order {
+        assert_eq!(desk.tell("2026-07-01T03:00:00Z", event), [next]);
+    }
+}
+
+#[test]
+fn more_places_are_filled_at_once() {
+    let all = ["a", "b", "c"].map(|source| (key(source, JobKind::Backup), spec("0 2 * * *")));
+    let mut desk = Desk::of_all(all.clone(), 1, "2026-07-01T01:00:00Z");
+    assert_eq!(desk.tick("2026-07-01T02:00:00Z").len(), 1);
+    let reload = Event::Reload { specs: all.into(), at_once: 3 };
+    assert_eq!(desk.tell("2026-07-01T02:01:00Z", reload).len(), 2);
+}
