@@ -1,3 +1,4 @@
+mod policy;
 mod restore;
 mod stanza;
 mod statements;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+pub(super) use policy::{PolicyVerb, SimulateArgs};
 pub(super) use restore::RestoreArgs;
 pub(super) use stanza::StanzaVerb;
 pub(super) use statements::{StatementVerb, UnfreezeArgs};
@@ -101,6 +103,12 @@ pub enum Verb {
         /// What to do.
         #[command(subcommand)]
         verb: ConfigVerb,
+    },
+    /// Try policies out.
+    Policy {
+        /// What to do.
+        #[command(subcommand)]
+        verb: PolicyVerb,
     },
     /// Archive and fetch PostgreSQL's WAL: archive_command, restore_command, streaming.
     Wal {

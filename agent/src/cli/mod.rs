@@ -16,6 +16,7 @@ mod kinds;
 mod lost;
 mod man;
 mod newer;
+mod policy;
 mod progress;
 mod prune;
 mod recover;
@@ -265,7 +266,7 @@ fn asked(verb: &Verb) -> Option<Asked> {
         Verb::Show(_) | Verb::Doctor { .. } | Verb::Timeline { .. } | Verb::Catalog { .. } => {
             Some(Asked::Short)
         }
-        Verb::Accept { .. } | Verb::Say(_) => Some(Asked::Short),
+        Verb::Accept { .. } | Verb::Say(_) | Verb::Policy { .. } => Some(Asked::Short),
         Verb::Keys { verb: KeysVerb::Test { .. } } => Some(Asked::Short),
         Verb::Restore(args) => args.plan.then_some(Asked::Short),
         Verb::Prune(args) => args.yes.is_none().then_some(Asked::Short),
@@ -301,6 +302,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
             Box::pin(doctor::doctor(screen, &setup()?, source.as_deref(), identity.as_deref()))
                 .await
         }
+        Verb::Policy { verb } => Box::pin(policy::policy(screen, &setup()?, verb)).await,
         Verb::Config { verb: ConfigVerb::Check } => state::config_check(screen, &setup()?),
         Verb::Config { verb: ConfigVerb::Show } => state::config_show(screen, &setup()?),
         Verb::Config { verb: ConfigVerb::Schema } => {

@@ -12,6 +12,7 @@ mod candidate;
 mod floors;
 mod log;
 mod rules;
+mod simulate;
 mod window;
 mod words;
 
@@ -30,6 +31,7 @@ use crate::recovery::Archive;
 pub use candidate::{Candidate, Claim};
 pub use log::{LineageLog, StaysFrom, log_of};
 pub use rules::Period;
+pub use simulate::{GoesOn, Month, simulate};
 
 /// What is known of a source when its retention is decided.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ mod property;
 mod table;
 mod window;
 
-const OFF: RetentionPolicy = RetentionPolicy {
+pub(super) const OFF: RetentionPolicy = RetentionPolicy {
     last: 0,
     hourly: 0,
     daily: 0,

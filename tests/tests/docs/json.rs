@@ -228,6 +228,7 @@ fn run_everything(seen: &mut Seen) {
     see(0, &["pin", &id, "--reason", "audit"]);
     see(0, &["freeze", "shop", "--reason", "audit"]);
     see(0, &["holds"]);
+    see(0, &["policy", "simulate", "shop", "--for", "3mo", "--price", "0.02"]);
     see(0, &["unfreeze", "shop", "--reason", "audit is over"]);
     see(3, &["doctor"]);
     see(0, &["verify"]);
