@@ -68,6 +68,24 @@ fn a_clock_that_went_ahead_and_comes_back_skips_nothing() {
 }
 
 #[test]
+fn dates_of_a_wrong_clock_are_forgotten_when_a_run_begins_by_the_right_one() {
+    let mut desk = served();
+    assert_eq!(desk.tick("2026-07-01T06:30:00Z").len(), 2, "missed, and one run");
+    desk.ended("2026-07-01T06:40:00Z", Outcome::Succeeded);
+    assert_eq!(desk.tick("2026-07-01T02:40:00Z"), NOTHING);
+    assert_eq!(desk.tick("2026-07-01T03:00:00Z").len(), 1);
+    desk.ended("2026-07-01T03:10:00Z", Outcome::Succeeded);
+    // Asleep until after those dates: what came due meanwhile was missed.
+    assert_eq!(
+        desk.tick("2026-07-01T08:10:00Z"),
+        [
+            "missed 5 of backup of shop: 2026-07-01T04:00:00Z to 2026-07-01T08:00:00Z: AgentAway",
+            "start backup of shop due 2026-07-01T08:00:00Z: CatchUp",
+        ]
+    );
+}
+
+#[test]
 fn a_retry_waits_no_longer_after_a_clock_was_set_back() {
     let mut desk = Desk::of(spec("0 2 * * *"), "2026-07-01T01:30:00Z");
     desk.tick("2026-07-01T02:00:00Z");

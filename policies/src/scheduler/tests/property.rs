@@ -108,7 +108,7 @@ fn trouble(world: &mut World, steady: bool) {
             world.random.pick(&[(0, 50), (60, 3_000), (3_600, 90_000), (90_000, 260_000)]);
         world.random.seconds(from, until)
     };
-    match world.random.below(if steady { 13 } else { 18 }) {
+    match world.random.below(if steady { 15 } else { 20 }) {
         0 | 1 => {
             let away = away(world);
             world.die(away);
@@ -131,15 +131,16 @@ fn trouble(world: &mut World, steady: bool) {
             world.tell(Event::Run { key });
         }
         10 => {
-            let Some(key) = any(world) else { return };
+            let waits = world.one_that_waits().filter(|_| world.random.chance(50));
+            let Some(key) = waits.or_else(|| any(world)) else { return };
             world.cancel(key);
         }
-        11 => {
+        11..=13 => {
             let Some(key) = any(world) else { return };
             let breached = !world.breached.contains(&key.source);
             world.tell(Event::RpoBreached { source: key.source, breached });
         }
-        12 => reload(world, steady),
+        14 => reload(world, steady),
         _ => {
             let steps: &[i64] = &[1, 59, 600, 3_600, 7_200, 10_800, 86_400, 3_456_000, 31_536_000];
             let step = SignedDuration::from_secs(world.random.pick(steps));

@@ -379,6 +379,13 @@ impl World {
         }
     }
 
+    /// A job that waits for whatever.
+    pub(super) fn one_that_waits(&self) -> Option<JobKey> {
+        let rows = self.agent.as_ref().unwrap().rows(self.clock());
+        let waits = |row: &Row| !matches!(row.state, State::Idle | State::Running);
+        rows.into_iter().find(waits).map(|row| row.key)
+    }
+
     /// Whether a job does nothing and owes nothing.
     pub(super) fn is_idle(&self, key: &JobKey) -> bool {
         let rows = self.agent.as_ref().unwrap().rows(self.clock());
