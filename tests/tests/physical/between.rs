@@ -9,7 +9,8 @@ use drctl_tests::site::{Site, until};
 
 use crate::common::{cluster, filled, site};
 use crate::log::Archiving;
-use crate::streaming::Streaming;
+use crate::stream::stream_and_remove;
+use crate::streaming::{Streaming, shipped};
 
 /// How a client tells how far it is (34 bytes of a standby's status).
 const STATUS: &[u8] = b"d\0\0\0\x26r";
@@ -83,9 +84,45 @@ fn commits_that_may_wait_for_a_silent_server_are_told_of() {
     shop.site.replace("silence = \"1s\"\n", "");
     let streaming = Streaming::launch(&shop, &["--synchronous"]);
     let waiting = "COMMITS ARE WAITING, if there are any: nothing was heard of the server for ";
-    until("waiting commits to be told of", || streaming.said().contains(waiting));
-    let given_up = "the server has said nothing for 30 s";
-    until("the stream to be given up", || streaming.said().contains(given_up));
+    streaming.says(waiting);
+    // What came as it fell silent is no answer either.
+    streaming.says("reconnecting: cannot read the write-ahead log: the server has ");
+    assert!(streaming.said().contains(" for 30 s"), "{}", streaming.said());
+    assert_eq!(streaming.end(), Some(130));
+}
+
+/// What a server says that removes a segment while it reads it, in the place of what one says that has it no
+/// more: which of both happens is a matter of microseconds.
+fn removed_meanwhile(message: Vec<u8>) -> Vec<u8> {
+    let text = String::from_utf8_lossy(message.get(5..).unwrap_or_default()).into_owned();
+    if message.first() != Some(&b'E') || !text.contains("C58P01\0") {
+        return message;
+    }
+    let fields = text.split('\0').map(|field| match field {
+        "C58P01" => "CXX000",
+        field if field.starts_with('R') => "RCheckXLogRemoved",
+        field => field,
+    });
+    let fields = fields.collect::<Vec<_>>().join("\0");
+    let length = u32::try_from(fields.len() + 4).expect("a short message").to_be_bytes();
+    [b"E", &length[..], fields.as_bytes()].concat()
+}
+
+#[test]
+fn log_that_is_removed_while_it_is_read_is_a_gap_and_no_end() {
+    let shop = Archiving::start(false);
+    stream_and_remove(&shop);
+    by(
+        &shop.site,
+        &shop.server,
+        Between::before(shop.server.port()).altering(removed_meanwhile).start(),
+    );
+    shop.site.replace("silence = \"1s\"\n", "");
+    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    shop.tick(11..21);
+    shipped(&shop.server);
+    let said = streaming.said();
+    assert!(said.contains("GAP") && said.contains("XX000"), "{said}");
     assert_eq!(streaming.end(), Some(130));
 }
 

@@ -468,11 +468,10 @@ fn a_piece_is_confirmed_only_when_all_before_it_are_in_the_bucket() {
     assert_eq!(ticks(&path), list(1..6));
 }
 
-#[test]
-fn log_that_the_server_has_removed_is_a_gap_that_is_said() {
-    let shop = Archiving::start(false);
+/// Streams, and has the server remove what it has streamed and more.
+pub(crate) fn stream_and_remove(shop: &Archiving) {
     shop.sql("alter system set archive_mode = 'on'; alter system set archive_command = 'true'; select pg_reload_conf()");
-    let streaming = Streaming::start(&shop, &["--interval", "1"]);
+    let streaming = Streaming::start(shop, &["--interval", "1"]);
     let _ = shop.drctl(&["backup", "shop"]).ended(0);
     shop.tick(1..11);
     shipped(&shop.server);
@@ -486,6 +485,12 @@ fn log_that_the_server_has_removed_is_a_gap_that_is_said() {
         shop.sql("checkpoint");
         shop.sql(&gone) == "0"
     });
+}
+
+#[test]
+fn log_that_the_server_has_removed_is_a_gap_that_is_said() {
+    let shop = Archiving::start(false);
+    stream_and_remove(&shop);
     let streaming = Streaming::start(&shop, &["--interval", "1"]);
     shop.tick(11..21);
     shipped(&shop.server);

@@ -40,6 +40,15 @@ impl Streaming {
         Streaming { child: command.spawn().unwrap(), said }
     }
 
+    /// Waits until it has said something.
+    #[track_caller]
+    pub(crate) fn says(&self, words: &str) {
+        let said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            until(words, || self.said().contains(words));
+        }));
+        assert!(said.is_ok(), "not said: {words}; but: {}", self.said());
+    }
+
     /// What it has said so far.
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(self.said.path()).unwrap()

@@ -162,7 +162,7 @@ pub(super) fn texts(row: &DataRowBody) -> io::Result<Vec<Option<String>>> {
 /// What the server's error says.
 pub(super) fn said(error: &ErrorResponseBody) -> ServerSaid {
     let found = fields(&mut error.fields());
-    ServerSaid::with_state(found.text, found.state)
+    ServerSaid::with_state(found.text, found.state).raised_by(found.notice.routine)
 }
 
 #[derive(Default)]

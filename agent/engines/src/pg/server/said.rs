@@ -11,6 +11,7 @@ use tokio_postgres::error::SqlState;
 pub struct ServerSaid {
     text: String,
     sqlstate: Option<String>,
+    routine: Option<String>,
 }
 
 impl ServerSaid {
@@ -20,16 +21,28 @@ impl ServerSaid {
         self.sqlstate.as_deref()
     }
 
+    /// The routine of the server that raised the error, where it said so: the same in all languages, and
+    /// not promised by any version.
+    #[must_use]
+    pub fn routine(&self) -> Option<&str> {
+        self.routine.as_deref()
+    }
+
     pub(crate) fn is(&self, state: &SqlState) -> bool {
         self.sqlstate() == Some(state.code())
     }
 
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        ServerSaid { text: text.into(), sqlstate: None }
+        ServerSaid { text: text.into(), sqlstate: None, routine: None }
+    }
+
+    /// The same, raised by this routine.
+    pub(crate) fn raised_by(self, routine: String) -> Self {
+        ServerSaid { routine: Some(routine).filter(|name| !name.is_empty()), ..self }
     }
 
     pub(crate) fn with_state(text: impl Into<String>, state: String) -> Self {
-        ServerSaid { text: text.into(), sqlstate: Some(state) }
+        ServerSaid { text: text.into(), sqlstate: Some(state), routine: None }
     }
 }
 
@@ -40,7 +53,8 @@ impl From<tokio_postgres::Error> for ServerSaid {
             for more in [db.detail(), db.hint()].into_iter().flatten() {
                 let _ = write!(text, "; {more}");
             }
-            return ServerSaid { text, sqlstate: Some(db.code().code().to_owned()) };
+            let sqlstate = Some(db.code().code().to_owned());
+            return ServerSaid { text, sqlstate, routine: db.routine().map(str::to_owned) };
         }
         let mut text = error.to_string();
         let mut cause = error.source();

@@ -89,10 +89,13 @@ fn unproven(source: &SourceId, Unsure { timeline, from, doubtful }: &Unsure) -> 
 }
 
 /// Whether the server does not have a segment any more that was asked for (`XLogFileReadAnyTLI`,
-/// `WalSndSegmentOpen`: `ERRCODE_UNDEFINED_FILE`).
+/// `WalSndSegmentOpen`: `ERRCODE_UNDEFINED_FILE`). Of one that it removed while it read it tells the error
+/// that the system had last, or `ERRCODE_INTERNAL_ERROR` where that had none (`CheckXLogRemoved`).
 pub(super) fn was_removed(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| match cause.downcast_ref().and_then(EngineError::own) {
-        Some(ServerError::Query { source, .. }) => source.sqlstate() == Some("58P01"),
+        Some(ServerError::Query { source, .. }) => {
+            source.sqlstate() == Some("58P01") || source.routine() == Some("CheckXLogRemoved")
+        }
         _ => false,
     })
 }
