@@ -24,6 +24,8 @@ pub mod prune;
 
 pub mod health;
 
+pub mod daemon;
+
 pub mod cli;
 
 pub use engine::wal::{Ahead, Expected, fetch_ahead, verify_log};

@@ -1,12 +1,13 @@
 //! `[agent]`: the service itself.
 
 use core::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::diagnostic::show;
-use crate::keys::Kind::Text;
+use crate::keys::Kind::{Path, Text};
 use crate::keys::{DAY, Key, duration, number};
 use crate::reader::Reader;
 use crate::units::as_seconds;
@@ -18,6 +19,11 @@ pub(crate) static AGENT: &[Key] = &[
         duration(1, DAY),
         "60s",
         "How long running jobs may take to end when the agent is stopped.",
+    ),
+    Key::optional(
+        "socket",
+        Path,
+        "The socket at which the agent is spoken with; default: agent.sock in runtime_dir.",
     ),
     Key::optional(
         "socket_group",
@@ -45,6 +51,8 @@ pub struct AgentSettings {
     /// How long running jobs may take to end when the agent is stopped. 1 second to 1 day.
     #[serde(rename = "stop_timeout_seconds", serialize_with = "as_seconds")]
     pub stop_timeout: Duration,
+    /// Where it is spoken with; `None`: `agent.sock` in the runtime directory.
+    pub socket: Option<PathBuf>,
     /// The group whose members may talk to it, beside root and its own account.
     pub socket_group: Option<String>,
     /// How much it gives way to other processes. 0 to 19.
@@ -61,6 +69,7 @@ pub(crate) fn read(reader: &Reader<'_>) -> Option<AgentSettings> {
     Some(AgentSettings {
         jobs_at_once: jobs_at_once?,
         stop_timeout: stop_timeout?,
+        socket: reader.path("socket"),
         socket_group,
         nice: nice?,
         metrics,

@@ -1,5 +1,6 @@
 //! What the tests of drctl share: real servers, started for one test and gone with it.
 
+pub mod agent;
 pub mod cluster;
 pub mod damage;
 pub mod envelope;

@@ -1,3 +1,4 @@
+mod agent;
 mod policy;
 mod restore;
 mod stanza;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+pub(super) use agent::{AgentVerb, JobArgs, SomeJobs};
 pub(super) use policy::{PolicyVerb, SimulateArgs};
 pub(super) use restore::RestoreArgs;
 pub(super) use stanza::StanzaVerb;
@@ -135,6 +137,12 @@ pub enum Verb {
     /// Say what has to stay.
     #[command(flatten)]
     Say(StatementVerb),
+    /// Run the agent: it takes backups as the policies say, streams WAL, and makes up for runs that were
+    /// missed. The service manager starts it.
+    Agent,
+    /// Speak with the agent.
+    #[command(flatten)]
+    Ask(AgentVerb),
     /// Rebuild or check the catalog, the local cache of what the bucket holds.
     Catalog {
         /// What to do.

@@ -1,6 +1,7 @@
 //! The command line: arguments, what is printed, and how a command ends.
 
 mod accept;
+mod agent;
 mod args;
 mod backups;
 mod check;
@@ -218,6 +219,8 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
         Verb::Init(_) => Stop::new().1,
         // Hours of work do not end with the terminal that they were begun on.
         Verb::Restore(ref args) if args.is_to_point() => stop_on_signals(screen, role, true)?,
+        // A hangup has it read its configuration again.
+        Verb::Agent => stop_on_signals(screen, role, true)?,
         _ => stop_on_signals(screen, role, false)?,
     };
     // These end by themselves when it is wished for; all others change nothing that could be left half done.
@@ -227,6 +230,7 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
             | Verb::Restore(_)
             | Verb::Verify(_)
             | Verb::Prune(_)
+            | Verb::Agent
             | Verb::Wal { verb: args::WalVerb::Push { .. } | args::WalVerb::Stream { .. } }
     ) {
         return Box::pin(dispatch(cli, screen, &stop)).await;
@@ -324,6 +328,8 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
             Box::pin(prune::prune(screen, &setup()?.for_prune(), args, stop)).await
         }
         Verb::Say(verb) => Box::pin(statements::say(screen, &setup()?, verb)).await,
+        Verb::Agent => Box::pin(agent::agent(setup()?, stop)).await,
+        Verb::Ask(verb) => agent::ask_agent(screen, &setup()?, verb).await,
         Verb::Catalog { verb } => Box::pin(state::catalog(screen, &setup()?, verb)).await,
         Verb::Keys { verb } => Box::pin(keys::keys(screen, setup, verb)).await,
         Verb::Completions { shell } => {

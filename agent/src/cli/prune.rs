@@ -3,16 +3,14 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{JobKind, SourceId, total};
+use drctl_model::{SourceId, total};
 use serde_json::{Value, json};
 
 use super::args::PruneArgs;
 use super::screen::{Screen, count, line, table};
 use crate::host::figures::{bytes, number};
-use crate::host::locks::SourceLock;
 use crate::host::{AgentError, Exit, Setup, Stop};
-use crate::jobs::run;
-use crate::prune::{LogCut, Orphan, Planned, PrunePlan, Pruned, carry_out, plan};
+use crate::prune::{LogCut, Orphan, Planned, PrunePlan, Pruned, plan, remove};
 
 /// `drctl prune`.
 pub(super) async fn prune(
@@ -27,7 +25,7 @@ pub(super) async fn prune(
     };
     // The command line asks for a source where this is given.
     if let (Some(yes), [source]) = (&args.yes, sources.as_slice()) {
-        return remove(screen, setup, (source, yes, args.backups), stop).await;
+        return remove_shown(screen, setup, (source, yes, args.backups), stop).await;
     }
     let repository = setup.repository().await?;
     let catalog = setup.catalog(&repository).await?;
@@ -46,31 +44,14 @@ pub(super) async fn prune(
 }
 
 /// Removes what was shown, if it is what would still be removed.
-async fn remove(
+async fn remove_shown(
     screen: Screen,
     setup: &Setup,
     (source, yes, backups): (&SourceId, &str, Option<u64>),
     stop: &Stop,
 ) -> Result<Exit> {
-    setup.private_directory(&setup.config.paths.state_dir)?;
-    // Neither a backup nor another removal is under way on this host.
-    let _lock = SourceLock::take(&setup.config.paths.state_dir, source)?;
-    let removing = async {
-        let repository = setup.repository().await?;
-        let catalog = setup.catalog(&repository).await?;
-        let plan = plan(setup, &repository, &catalog, source).await?;
-        is_meant(&plan, yes, backups)?;
-        let done = carry_out(setup, &repository, &catalog, &plan, stop).await?;
-        Ok((plan, done))
-    };
-    let work = Box::pin(removing);
-    let amiss = |(_, done): &(PrunePlan, Pruned), _: &SourceId| {
-        let text = || "it was stopped; the next run goes on".to_owned();
-        done.stopped.then(|| ("interrupted".to_owned(), text()))
-    };
-    let (plan, done) = run(setup, (JobKind::Prune, vec![source.clone()]), work, amiss)
-        .await
-        .with_context(|| format!("remove what no policy keeps of {source}"))?;
+    let meant = |plan: &PrunePlan| is_meant(plan, yes, backups).map(|()| true);
+    let (plan, done) = remove(setup, source, meant, stop).await?;
     let object = json!({ "sources": [object(&plan, Some(&done))] });
     screen.answer("drctl.prune/1", object, || done_text(&plan, &done));
     Ok(if done.stopped { Exit::Interrupted } else { Exit::Success })

@@ -2,12 +2,15 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use drctl_model::BackupId;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::agent::agent_notes;
 use super::lost::lost_json;
 use super::progress::Progress;
 use super::screen::{Screen, alarms_json, line, table};
 use super::state::known_catalog;
+use crate::daemon::control::{Request, ask};
+use crate::daemon::is_running;
 use crate::health::{Bad, Health, Judged, LogStatus, SourceStatus, status as look};
 use crate::host::figures::span;
 use crate::host::{Exit, Meter, Setup};
@@ -47,7 +50,8 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "vanished": lost_json(&one.vanished), "refusals": lost_json(&one.refusals),
         })
     };
-    let object = json!({ "sources": judged.iter().map(entry).collect::<Vec<_>>() });
+    let agent = agent(setup).await;
+    let object = json!({ "agent": agent, "sources": judged.iter().map(entry).collect::<Vec<_>>() });
     screen.answer("drctl.status/1", object, || {
         let head = ["SOURCE", "HEALTH", "NEWEST GOOD", "AGE", "WAL AGE", "RPO", "NEXT DUE"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -63,6 +67,9 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             ]);
         }
         let mut text = table(&rows);
+        for line in agent.as_ref().map(agent_notes).unwrap_or_default() {
+            let _ = write!(text, "\n{line}");
+        }
         for (one, findings) in &judged {
             for gone in &one.gone {
                 let _ = write!(text, "\n{}: note: {}", one.source, line(&gone.text()));
@@ -79,6 +86,13 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         Some(Health::Attention) if strict => Exit::Degraded,
         _ => Exit::Success,
     })
+}
+
+/// How the jobs of this host's agent stand; nothing where none runs, or none answers us.
+async fn agent(setup: &Setup) -> Option<Value> {
+    is_running(setup).filter(|runs| *runs)?;
+    let asked = ask(setup, &Request::Jobs).await;
+    asked.inspect_err(|error| tracing::debug!("the agent is not asked: {error:#}")).ok()
 }
 
 /// How a source is doing: as the worst that there is to say of it.

@@ -4,15 +4,14 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use drctl_engines::pg::physical::requirements_of;
 use drctl_engines::pg::wal::{Requirement, WalWalker};
-use drctl_model::{JobKind, Lsn, WalSegmentSize};
+use drctl_model::{Lsn, WalSegmentSize};
 use serde_json::json;
 
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
 use crate::engine::wal::{Ahead, Fetched, LogRequest, Push, Pushed, note_refusal};
-use crate::engine::{self, StreamOptions, Streaming, fetch_of};
+use crate::engine::{self, StreamOptions, fetch_of, stream};
 use crate::host::{AgentError, Exit, Setup, Stop};
-use crate::jobs::run;
 use crate::log::LogStore;
 use crate::repository::findings::Findings;
 use crate::restore::cluster::take;
@@ -45,9 +44,6 @@ pub(super) async fn wal(
             heartbeat_table,
             slot,
         } => {
-            let (id, configured) = setup.source(source)?;
-            let engine = engine::of(configured);
-            engine.has_log(source, "Nothing was done on the server")?;
             let heartbeat = Duration::from_secs(u64::from(*heartbeat));
             let options = StreamOptions {
                 interval: Duration::from_secs(u64::from(*interval)),
@@ -57,19 +53,8 @@ pub(super) async fn wal(
                 heartbeat: Some(heartbeat).filter(|every| !every.is_zero()),
                 heartbeat_table: *heartbeat_table,
             };
-            let streaming = async {
-                let log_store = tokio::select! {
-                    log_store = LogStore::open(setup, source) => log_store?,
-                    () = stop.requested() => return Err(AgentError::Interrupted.into()),
-                };
-                let (log_store, options, say) = (&log_store, &options, &|text| screen.say(text));
-                engine.stream_log(&Streaming { setup, log_store, options, say, stop }).await
-            };
-            let streamed =
-                run(setup, (JobKind::LogStream, vec![id.clone()]), Box::pin(streaming), |(), _| {
-                    None
-                });
-            streamed.await.map(|()| Exit::Success)
+            let say = |text| screen.say(text);
+            stream(setup, source, &options, &say, stop).await.map(|()| Exit::Success)
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod pg;
 pub mod pgbackrest;
 mod pieces;
 mod source_engine;
+mod stream;
 pub mod wal;
 
 use drctl_policies::{Engine, Source};
@@ -18,6 +19,7 @@ pub(crate) use log_archive::{
 };
 pub(crate) use pieces::Pieces;
 pub(crate) use source_engine::{Looked, Replaced, SourceEngine, StreamOptions, Streaming};
+pub(crate) use stream::stream;
 
 /// The engine of a source: a line for each.
 pub(crate) fn of(source: &Source) -> Box<dyn SourceEngine + '_> {

@@ -63,6 +63,15 @@ pub enum AgentError {
         /// What is known of the other process.
         holder: String,
     },
+    /// Another agent works with this state directory, and what is known of it.
+    #[error("another agent runs with {} ({})", .0.display(), .1)]
+    SecondAgent(PathBuf, String),
+    /// No agent of this host can be spoken with at this socket, and why.
+    #[error("no agent can be asked at {}: {}", .0.display(), .1)]
+    NoAgent(PathBuf, String),
+    /// The agent does not do what it was asked, and why.
+    #[error("the agent refused: {0}")]
+    AgentRefused(String),
     /// Nothing in the bucket satisfies what was asked for.
     #[error("{0}")]
     NoBackup(String),
@@ -250,6 +259,9 @@ impl AgentError {
             }
             AgentError::UnknownSource { .. } => ("unknown_source", Class::Usage),
             AgentError::Busy { .. } => ("busy", Class::Busy),
+            AgentError::SecondAgent(..) => ("agent_running", Class::Busy),
+            AgentError::NoAgent(..) => ("no_agent", Class::Failure),
+            AgentError::AgentRefused(_) => ("agent_refused", Class::Failure),
             AgentError::NoBackup(_) => ("no_backup", Class::NoTarget),
             AgentError::NotARepository { .. } => ("not_a_repository", Class::Storage),
             AgentError::OtherRepository { .. } => ("other_repository", Class::Storage),

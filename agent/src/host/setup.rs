@@ -315,6 +315,13 @@ impl Setup {
         self.config.paths.state_dir.join(CATALOG)
     }
 
+    /// Where the agent of this host is spoken with.
+    #[must_use]
+    pub fn agent_socket(&self) -> PathBuf {
+        let socket = self.config.agent.socket.clone();
+        socket.unwrap_or_else(|| self.config.paths.runtime_dir.join("agent.sock"))
+    }
+
     /// Makes a directory that only we can look into, where it is missing.
     ///
     /// # Errors

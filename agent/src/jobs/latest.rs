@@ -1,5 +1,7 @@
 //! The jobs of this host that `status` tells of: by the catalog, and by what it has not taken in yet.
 
+use std::path::Path;
+
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{Job, JobKind, JobNote, JobState, SourceId};
@@ -35,13 +37,39 @@ pub(crate) async fn latest(
     let mut found = Vec::new();
     for kind in JobKind::ALL.into_iter().filter(|kind| !kind.makes_a_backup()) {
         let jobs = jobs(catalog, (kind, source), &noted).await?;
-        let runs = |job: &Job| !job.state.is_final() && job.run.is_none_or(|run| lives(state, run));
-        let ended = jobs.iter().find(|job| !runs(job)).cloned();
+        let ended = jobs.iter().find(|job| !runs(state, job)).cloned();
         let Some(job) = jobs.into_iter().next() else { continue };
-        let running = (!job.state.is_final()).then(|| runs(&job));
+        let running = (!job.state.is_final()).then(|| runs(state, &job));
         found.push(LastJob { job, running, ended });
     }
     Ok((last_backup, found))
+}
+
+/// A job of this host's log, and whether its process lives.
+pub(crate) struct Past {
+    pub(crate) job: Job,
+    pub(crate) runs: bool,
+}
+
+/// The last jobs of a kind of a source, the one begun last first.
+///
+/// # Errors
+/// The catalog's.
+pub(crate) async fn past_runs(
+    setup: &Setup,
+    catalog: &Catalog,
+    (kind, source): (JobKind, &SourceId),
+) -> Result<Vec<Past>> {
+    let state = &setup.config.paths.state_dir;
+    let mut noted = notes(state);
+    noted.retain(|note| note.source == *source);
+    let jobs = jobs(catalog, (kind, source), &noted).await?.into_iter();
+    Ok(jobs.map(|job| Past { runs: runs(state, &job), job }).collect())
+}
+
+/// Whether its process lives. One of which that cannot be told is not taken for dead.
+fn runs(state: &Path, job: &Job) -> bool {
+    !job.state.is_final() && job.run.is_none_or(|run| lives(state, run))
 }
 
 /// Jobs of a kind, the one begun last first; `noted` are those that the source's jobs have noted.

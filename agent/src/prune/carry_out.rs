@@ -66,7 +66,7 @@ impl Pruned {
 /// # Errors
 /// [`AgentError::Usage`] for a source that is frozen, and for a key that may not say that something is
 /// removed; the store's: what was begun is brought to its end by the next run.
-pub async fn carry_out(
+pub(super) async fn carry_out(
     setup: &Setup,
     repository: &Repository,
     catalog: &Catalog,

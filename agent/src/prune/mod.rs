@@ -5,10 +5,12 @@ mod frozen;
 mod holdings;
 mod orphans;
 mod plan;
+mod remove;
 
-pub use carry_out::{Pruned, carry_out};
+pub use carry_out::Pruned;
 pub use orphans::Orphan;
 pub use plan::{LogCut, Planned, PrunePlan, Rest};
+pub use remove::{remove, remove_unattended};
 
 use anyhow::Result;
 use drctl_catalog::Catalog;

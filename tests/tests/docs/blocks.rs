@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
+use drctl_tests::agent::Agent;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, Site, drctl};
 
@@ -17,6 +18,8 @@ enum Begin {
     Bare,
     /// A configured host with one backup.
     BackedUp,
+    /// The same, with an agent that runs.
+    Agent,
     /// A Debian as it comes, with a cluster made by its own tools, for root.
     Debian,
 }
@@ -24,6 +27,7 @@ enum Begin {
 /// Every page with blocks that are run.
 const RUN: &[(&str, Begin)] = &[
     ("README.md", Begin::Bare),
+    ("docs/agent.md", Begin::Agent),
     ("docs/backup.md", Begin::BackedUp),
     ("docs/configure.md", Begin::BackedUp),
     ("docs/install.md", Begin::Debian),
@@ -47,6 +51,7 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
         "install packages; build; run this very suite; show what is printed; a database",
     ),
     ("catalog/FORMAT.md", 0, "JSON only"),
+    ("docs/agent.md", 1, "a unit of systemd"),
     ("docs/backup.md", 1, "needs a suspect backup: the tests of those accept one"),
     ("docs/install.md", 4, "need a package manager, a build, root, systemd"),
     (
@@ -213,6 +218,7 @@ fn run(page: &str) {
         return debian::run(page);
     }
     let stage = Stage::new(*begin);
+    let _agent = (*begin == Begin::Agent).then(|| Agent::start(&stage.site));
     for block in runnable(page) {
         let Ran { code, out, err } = stage.run(&block);
         assert_eq!(
@@ -242,6 +248,7 @@ macro_rules! each_page {
 
 each_page! {
     the_readme_runs: "README.md";
+    agent_runs: "docs/agent.md";
     backup_runs: "docs/backup.md";
     configure_runs: "docs/configure.md";
     install_runs: "docs/install.md";

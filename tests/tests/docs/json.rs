@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use drctl_tests::agent::Agent;
 use drctl_tests::envelope::resign;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::Site;
@@ -229,6 +230,9 @@ fn run_everything(seen: &mut Seen) {
     see(0, &["freeze", "shop", "--reason", "audit"]);
     see(0, &["holds"]);
     see(0, &["policy", "simulate", "shop", "--for", "3mo", "--price", "0.02"]);
+    let agent = Agent::start(&site);
+    see(0, &["jobs"]);
+    drop(agent);
     see(0, &["unfreeze", "shop", "--reason", "audit is over"]);
     see(3, &["doctor"]);
     see(0, &["verify"]);

@@ -184,8 +184,8 @@ impl SourceStatus {
         }));
         found.extend(self.overdue.map(|due| {
             let text = format!(
-                "a run was due at {due:.0} and has not begun{}: check that the timer or cron runs \
-                 (`systemctl list-timers`), or run `drctl backup {}`",
+                "a run was due at {due:.0} and has not begun{}: check that the agent runs \
+                 (`systemctl status drctl`), or the timer that you use, or run `drctl backup {}`",
                 self.last_failure().map(|failed| format!(" since {failed}")).unwrap_or_default(),
                 self.source
             );

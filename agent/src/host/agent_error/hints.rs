@@ -126,6 +126,10 @@ impl AgentError {
                     names.join(", ")
                 ));
             }
+            Self::SecondAgent(..) | Self::AgentRefused(_) => {
+                "`drctl jobs` shows what the agent does"
+            }
+            Self::NoAgent(..) => "does it run, and may you ask it? `systemctl status drctl`",
             Self::Busy { .. } => "wait until it ends: its lock ends with it",
             Self::NoBackup(_) => {
                 "`drctl list` shows what there is, `drctl verify` why something does not count"

@@ -1,0 +1,101 @@
+//! `drctl agent`, and the verbs that speak with it.
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::args::{AgentVerb, JobArgs, SomeJobs};
+use super::screen::{Screen, line, table};
+use super::source_id;
+use crate::daemon::control::{Any, Request, Which, ask};
+use crate::daemon::run as run_agent;
+use crate::host::{Exit, Setup, Stop};
+
+/// `drctl agent`.
+pub(super) async fn agent(setup: Setup, stop: &Stop) -> Result<Exit> {
+    let (reload, reloads) = mpsc::channel(1);
+    let mut hangups = signal(SignalKind::hangup()).context("listen for signals")?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            // One that is not taken yet stands for this one too.
+            let _ = reload.try_send(());
+        }
+    });
+    run_agent(setup, stop, reloads).await?;
+    Ok(Exit::Success)
+}
+
+/// Asks the agent, and shows how its jobs stand then.
+pub(super) async fn ask_agent(screen: Screen, setup: &Setup, verb: &AgentVerb) -> Result<Exit> {
+    let request = match verb {
+        AgentVerb::Jobs => Request::Jobs,
+        AgentVerb::Run(args) => Request::Run(which(args)?),
+        AgentVerb::Pause(args) => Request::Pause(some(args)?),
+        AgentVerb::Resume(args) => Request::Resume(some(args)?),
+        AgentVerb::Cancel(args) => Request::Cancel(which(args)?),
+        AgentVerb::Reload => Request::Reload,
+    };
+    let object = ask(setup, &request).await?;
+    let degraded = !object["refused_configuration"].is_null();
+    screen.answer("drctl.jobs/1", object.clone(), || text(&object));
+    Ok(if degraded { Exit::Degraded } else { Exit::Success })
+}
+
+fn which(args: &JobArgs) -> Result<Which> {
+    Ok(Which { source: source_id(&args.source)?, kind: args.kind.into() })
+}
+
+fn some(args: &SomeJobs) -> Result<Any> {
+    let source = args.source.as_deref().map(source_id).transpose()?;
+    Ok(Any { source, kind: args.kind.map(Into::into) })
+}
+
+fn text(object: &Value) -> String {
+    let head = ["SOURCE", "JOB", "STATE", "NEXT", "LAST", "LAST ENDED"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(jobs(object).map(|job| {
+        let of = |value: &Value| word(value).unwrap_or_else(|| "-".to_owned());
+        let (last, next) = (&job["last"], &job["next"]);
+        vec![
+            of(&job["source"]),
+            of(&job["kind"]),
+            of(&job["state"]),
+            of(next),
+            of(&last["outcome"]),
+            of(&last["ended"]),
+        ]
+    }));
+    let mut text = table(&rows);
+    for note in agent_notes(object) {
+        text.push('\n');
+        text.push_str(&note);
+    }
+    text
+}
+
+fn jobs(object: &Value) -> impl Iterator<Item = &Value> {
+    object["jobs"].as_array().into_iter().flatten()
+}
+
+fn word(value: &Value) -> Option<String> {
+    value.as_str().map(line)
+}
+
+/// What is to be said of the agent beside its table: what runs, waits, was missed, and what it did not take.
+pub(super) fn agent_notes(object: &Value) -> Vec<String> {
+    let mut notes = Vec::new();
+    for job in jobs(object) {
+        let of = |name: &str| word(&job[name]).unwrap_or_default();
+        let whose = format!("{}: {}", of("source"), of("kind"));
+        if job["state"] == "running" {
+            notes.push(format!("{whose} runs since {}", of("since")));
+        }
+        notes.extend(word(&job["waits_for"]).map(|what| format!("{whose} waits for {what}")));
+        notes.extend(word(&job["missed"]["text"]).map(|missed| format!("{whose} {missed}")));
+    }
+    notes.extend(word(&object["refused_configuration"]).map(|why| {
+        format!("the agent did not take the configuration that lies there now, the one before goes on: {why}")
+    }));
+    notes
+}

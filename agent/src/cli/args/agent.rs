@@ -1,0 +1,63 @@
+use clap::{Args, Subcommand, ValueEnum};
+use drctl_model::JobKind;
+
+/// What may be asked of the running agent.
+#[derive(Debug, Subcommand)]
+pub enum AgentVerb {
+    /// Show what the agent does: what runs, what comes next, what was missed and why.
+    Jobs,
+    /// Have the agent begin a job now, whatever its schedule says.
+    Run(JobArgs),
+    /// Have the agent begin a job no more, until it is resumed or the agent starts again.
+    Pause(SomeJobs),
+    /// Have the agent begin a paused job again when it is due.
+    Resume(SomeJobs),
+    /// Have the agent end the run of a job.
+    Cancel(JobArgs),
+    /// Have the agent read its configuration again. A wrong one is refused, and the old one goes on.
+    Reload,
+}
+
+/// A job of the agent.
+#[derive(Debug, Clone, Args)]
+pub struct JobArgs {
+    /// The source, as the configuration names it.
+    pub source: String,
+    /// What the job does.
+    #[arg(default_value = "backup")]
+    pub kind: Kind,
+}
+
+/// One job of the agent, all of a source, or all.
+#[derive(Debug, Clone, Args)]
+pub struct SomeJobs {
+    /// Only those of this source.
+    pub source: Option<String>,
+    /// Only this one.
+    #[arg(requires = "source")]
+    pub kind: Option<Kind>,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Take a backup.
+    Backup,
+    /// Stream WAL.
+    Stream,
+    /// Remove what no policy keeps.
+    Prune,
+    /// Check what is stored.
+    Verify,
+}
+
+impl From<Kind> for JobKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Backup => JobKind::Backup,
+            Kind::Stream => JobKind::LogStream,
+            Kind::Prune => JobKind::Prune,
+            Kind::Verify => JobKind::Verify,
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Who is at the other end of a socket, as the kernel tells, and what he may ask.
+
+use std::ffi::CString;
+
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use tokio::net::UnixStream;
+
+use super::{Refusal, Request};
+
+/// The account at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct Peer {
+    uid: u32,
+    gid: u32,
+    /// Its process, where the kernel tells.
+    pid: Option<i32>,
+    /// What the account is called, where it has a name.
+    name: Option<String>,
+}
+
+impl Peer {
+    /// Whoever made the connection.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn of(stream: &UnixStream) -> std::io::Result<Self> {
+        let found = stream.peer_cred()?;
+        let user = User::from_uid(Uid::from_raw(found.uid())).ok().flatten();
+        Ok(Peer {
+            uid: found.uid(),
+            gid: found.gid(),
+            pid: found.pid(),
+            name: user.map(|user| user.name),
+        })
+    }
+
+    /// For people, and for the log.
+    pub(in crate::daemon) fn words(&self) -> String {
+        let account = self.name.clone().unwrap_or_else(|| format!("uid {}", self.uid));
+        match self.pid {
+            Some(pid) => format!("{account} (process {pid})"),
+            None => account,
+        }
+    }
+
+    /// Whether it may ask this.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says why not.
+    pub(super) fn may(&self, request: &Request, group: Option<&str>) -> Result<(), Refusal> {
+        if self.uid == 0 || self.uid == rustix::process::geteuid().as_raw() {
+            return Ok(());
+        }
+        let Some(group) = group.filter(|group| self.is_in(group)) else {
+            let text = format!("{} may not speak with this agent", self.words());
+            return Err(Refusal::new("denied", text));
+        };
+        if request.is_for_group() {
+            return Ok(());
+        }
+        let text = format!("members of {group} may not ask for this: drctl's account and root may");
+        Err(Refusal::new("denied", text))
+    }
+
+    /// Whether the account is a member of a group, as the host knows it now.
+    fn is_in(&self, group: &str) -> bool {
+        let Ok(Some(group)) = Group::from_name(group) else { return false };
+        if self.gid == group.gid.as_raw() {
+            return true;
+        }
+        let name = self.name.as_deref().and_then(|name| CString::new(name).ok());
+        let groups = name.and_then(|name| getgrouplist(&name, Gid::from_raw(self.gid)).ok());
+        groups.is_some_and(|groups| groups.contains(&group.gid))
+    }
+}

@@ -1,0 +1,96 @@
+//! Where every source stands, as `drctl status` finds it: looked at every few minutes, and after each run.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use jiff::Timestamp;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::{Instant, sleep_until};
+
+use super::Told;
+use crate::health::{SourceStatus, status};
+use crate::host::Setup;
+
+/// How long it is from one look to the next.
+const EVERY: Duration = Duration::from_secs(300);
+
+/// How soon after a run is looked: runs that end together are looked at together.
+const SOON: Duration = Duration::from_secs(2);
+
+/// What a look found.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// When.
+    pub(super) at: Timestamp,
+    /// Where every source stands; why that is not known, where it is not.
+    pub(super) sources: Result<Vec<SourceStatus>, String>,
+}
+
+/// Looks, one after the other.
+pub(super) struct Looks {
+    next: Instant,
+    under_way: bool,
+    /// What the last one found.
+    pub(super) last: Option<Arc<Look>>,
+}
+
+impl Looks {
+    /// The first one is due at once.
+    pub(super) fn new() -> Self {
+        Looks { next: Instant::now(), under_way: false, last: None }
+    }
+
+    /// Something has changed: looks soon.
+    pub(super) fn soon(&mut self) {
+        self.next = self.next.min(Instant::now() + SOON);
+    }
+
+    /// Waits until one is due; for ever while one is under way.
+    pub(super) async fn due(&self) {
+        match self.under_way {
+            true => std::future::pending().await,
+            false => sleep_until(self.next).await,
+        }
+    }
+
+    /// Begins one, on a thread of its own; `tell` hears what it found.
+    pub(super) fn begin(&mut self, setup: &Setup, tell: UnboundedSender<Told>) {
+        self.next = Instant::now() + EVERY;
+        let (setup, runtime) = (setup.clone(), Handle::current());
+        let looking = move || {
+            let at = setup.clock.now();
+            let look = AssertUnwindSafe(|| runtime.block_on(Box::pin(look(&setup))));
+            let found = catch_unwind(look).unwrap_or_else(|_| Err(anyhow!("drctl panicked")));
+            let sources = found.map_err(|error| format!("{error:#}"));
+            let _ = tell.send(Told::Looked(Look { at, sources }));
+        };
+        match thread::Builder::new().name("look".to_owned()).spawn(looking) {
+            Ok(_) => self.under_way = true,
+            Err(error) => tracing::error!("the sources cannot be looked at: {error}"),
+        }
+    }
+
+    /// It came to its end.
+    pub(super) fn ended(&mut self, look: Look) -> Arc<Look> {
+        self.under_way = false;
+        if let Err(why) = &look.sources {
+            tracing::warn!("where the sources stand is not known: {why}");
+        }
+        let look = Arc::new(look);
+        self.last = Some(Arc::clone(&look));
+        look
+    }
+}
+
+async fn look(setup: &Setup) -> Result<Vec<SourceStatus>> {
+    // A command that looks makes no catalog; the agent needs one anyway.
+    let catalog = match setup.catalog_path().exists() {
+        true => setup.known_catalog().await?,
+        false => setup.catalog(&setup.repository().await?).await?,
+    };
+    status(setup, &catalog).await
+}

@@ -1,0 +1,390 @@
+//! The service: the scheduler says what is due, and what the commands do is done, on time and on record.
+//!
+//! One process of one runtime. It keeps nothing that catalog and bucket do not have: whoever starts it again
+//! goes on from there.
+
+mod alarm;
+pub(crate) mod control;
+mod look;
+mod past;
+mod reply;
+mod single;
+mod specs;
+mod streams;
+mod systemd;
+mod waits;
+mod work;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use drctl_model::JobKind;
+use drctl_policies::scheduler::{Action, Event, JobKey, Outcome, Scheduler, Why};
+use jiff::Timestamp;
+use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
+
+use self::alarm::Alarm;
+use self::control::{Answer, Asked, Refusal, Request, Server};
+use self::look::{Look, Looks};
+use self::single::Single;
+use self::work::{Ended, Running};
+use crate::health::Health;
+use crate::host::{Setup, Stop};
+
+pub(crate) use self::single::is_running;
+
+/// What a run is given beside the time to stop: what it has begun to write is written.
+const LAST_MOMENTS: Duration = Duration::from_secs(20);
+
+/// The agent, while it runs.
+struct Agent {
+    setup: Setup,
+    since: Timestamp,
+    scheduler: Scheduler,
+    running: BTreeMap<JobKey, Running>,
+    alarm: Alarm,
+    /// Why the configuration that lies there now was not taken.
+    refused: Option<String>,
+    tell: UnboundedSender<Told>,
+    told: UnboundedReceiver<Told>,
+    looks: Looks,
+    asked: Receiver<Asked>,
+    /// When the service manager next wants to hear of us.
+    alive: Option<Interval>,
+    _listening: Server,
+    _single: Single,
+}
+
+/// What its own threads tell it.
+enum Told {
+    Ended(Ended),
+    Looked(Look),
+}
+
+/// What the agent hears.
+enum Heard {
+    Rung,
+    Told(Told),
+    LookDue,
+    Asked(Asked),
+    Reload,
+    Alive,
+    Stop,
+}
+
+/// Runs the agent until the end is wished for. `reload` tells that the configuration is to be read again.
+///
+/// # Errors
+/// [`AgentError::SecondAgent`](crate::host::AgentError::SecondAgent); a place of its own that it cannot use;
+/// the clock's. What fails in a job ends the job, and never the agent.
+pub async fn run(setup: Setup, stop: &Stop, mut reload: Receiver<()>) -> Result<()> {
+    let mut agent = Agent::begin(setup).await?;
+    agent.handle(Event::Tick);
+    systemd::ready();
+    tracing::info!(sources = agent.setup.config.sources.len(), "the agent is ready");
+    loop {
+        agent.arm().await?;
+        match agent.hear(stop, &mut reload).await {
+            Heard::Rung => agent.handle(Event::Tick),
+            Heard::Told(Told::Ended(ended)) => agent.ended(ended),
+            Heard::Told(Told::Looked(look)) => agent.looked(look),
+            Heard::LookDue => agent.looks.begin(&agent.setup, agent.tell.clone()),
+            Heard::Asked(asked) => {
+                let answer = agent.answer(&asked);
+                // Whoever asked may have gone.
+                let _ = asked.answer.send(answer);
+            }
+            Heard::Reload => drop(agent.reload()),
+            Heard::Alive => systemd::alive(),
+            Heard::Stop => return agent.end().await,
+        }
+    }
+}
+
+/// Gives way to other processes by so much; its children do the same.
+fn give_way(nice: i32) {
+    if nice > 0
+        && let Err(error) = rustix::process::nice(nice)
+    {
+        tracing::warn!("the agent does not give way to other processes: {error}");
+    }
+}
+
+impl Agent {
+    async fn begin(setup: Setup) -> Result<Self> {
+        let single = Single::become_it(&setup)?;
+        give_way(setup.config.agent.nice);
+        setup.private_directory(&setup.config.paths.runtime_dir)?;
+        let (tell, told) = mpsc::unbounded_channel();
+        let (ask, asked) = mpsc::channel(16);
+        let group = setup.config.agent.socket_group.clone();
+        let listening = Server::listen(&setup.agent_socket(), group, ask)?;
+        let specs = specs::specs(&setup.config, &setup.host());
+        let known = past::past(&setup, specs.keys()).await.unwrap_or_else(|error| {
+            tracing::warn!("earlier runs are not known, so that none is made up for: {error:#}");
+            BTreeMap::new()
+        });
+        let since = setup.clock.now();
+        let at_once = setup.config.agent.jobs_at_once;
+        let alive = systemd::alive_every().map(|every| {
+            let mut alive = interval(every);
+            alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            alive
+        });
+        Ok(Agent {
+            scheduler: Scheduler::new(specs, &known, at_once, since),
+            running: BTreeMap::new(),
+            alarm: Alarm::new().await?,
+            refused: None,
+            tell,
+            told,
+            looks: Looks::new(),
+            asked,
+            alive,
+            since,
+            setup,
+            _listening: listening,
+            _single: single,
+        })
+    }
+
+    /// Waits for whatever comes next.
+    async fn hear(&mut self, stop: &Stop, reload: &mut Receiver<()>) -> Heard {
+        let alive = async {
+            match &mut self.alive {
+                Some(alive) => drop(alive.tick().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.requested() => Heard::Stop,
+            // We have the other ends: neither is ever closed.
+            Some(told) = self.told.recv() => Heard::Told(told),
+            Some(asked) = self.asked.recv() => Heard::Asked(asked),
+            Some(()) = reload.recv() => Heard::Reload,
+            () = alive => Heard::Alive,
+            () = self.alarm.rung() => Heard::Rung,
+            () = self.looks.due() => Heard::LookDue,
+        }
+    }
+
+    /// Has the clock ring when something is due.
+    async fn arm(&mut self) -> Result<()> {
+        let now = self.setup.clock.now();
+        systemd::status(&reply::line(self));
+        self.alarm.set(now, self.scheduler.next_wake(now)).await
+    }
+
+    /// Tells the scheduler, and does what it says.
+    fn handle(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.scheduler.handle(self.setup.clock.now(), event) {
+                events.extend(self.act(action));
+            }
+        }
+    }
+
+    /// Does one thing; what came of it at once, if that is known.
+    fn act(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Start { key, due, why } => return self.start(key, due, why),
+            Action::Cancel { key } => {
+                if let Some(running) = self.running.get(&key) {
+                    tracing::info!(source = %key.source, job = key.kind.as_str(), "cancelled");
+                    running.stop();
+                }
+            }
+            other => reply::tell(&other),
+        }
+        None
+    }
+
+    fn start(&mut self, key: JobKey, due: Option<Timestamp>, why: Why) -> Option<Event> {
+        let (source, job) = (key.source.to_string(), key.kind.as_str());
+        match work::begin(&self.setup, (key.clone(), due), self.tell.clone()) {
+            Ok(running) => {
+                tracing::info!(source, job, why = reply::why(why), "begun");
+                self.running.insert(key, running);
+                None
+            }
+            Err(error) => {
+                tracing::error!(source, job, "cannot be begun: {error}");
+                Some(Event::Ended { key, outcome: Outcome::Failed })
+            }
+        }
+    }
+
+    /// A run came to its end.
+    fn ended(&mut self, ended: Ended) {
+        let Ended { key, outcome, why } = ended;
+        let took = self
+            .running
+            .remove(&key)
+            .map(|running| self.setup.clock.now().duration_since(running.since).as_secs());
+        let (source, job) = (key.source.to_string(), key.kind.as_str());
+        let why = why.unwrap_or_default();
+        match outcome {
+            Outcome::Succeeded => tracing::info!(source, job, seconds = took, "done"),
+            Outcome::Stopped => tracing::info!(source, job, seconds = took, "stopped"),
+            Outcome::Failed => tracing::error!(source, job, seconds = took, "failed: {why}"),
+            Outcome::Died => tracing::error!(source, job, seconds = took, "died: {why}"),
+        }
+        self.looks.soon();
+        self.handle(Event::Ended { key, outcome });
+    }
+
+    /// It is known anew where the sources stand.
+    fn looked(&mut self, look: Look) {
+        let look = self.looks.ended(look);
+        let Ok(sources) = &look.sources else { return };
+        for status in sources {
+            let breached = status.findings().iter().any(|one| one.health == Health::Breached);
+            self.handle(Event::RpoBreached { source: status.source.clone(), breached });
+        }
+    }
+
+    /// Does what somebody asks who may ask it.
+    fn answer(&mut self, asked: &Asked) -> Answer {
+        if asked.request != Request::Jobs {
+            let (by, request) = (asked.peer.words(), asked.request.name());
+            tracing::info!(by, request, "asked at the socket");
+        }
+        match &asked.request {
+            Request::Jobs => {}
+            Request::Run(which) => {
+                let key = self.known(which)?;
+                if self.running.contains_key(&key) {
+                    return Err(Refusal::new("busy", "it runs already"));
+                }
+                self.handle(Event::Run { key });
+            }
+            Request::Pause(any) => {
+                for of in self.meant(any)? {
+                    self.handle(Event::Pause { of });
+                }
+            }
+            Request::Resume(any) => {
+                for of in self.meant(any)? {
+                    self.handle(Event::Resume { of });
+                }
+            }
+            Request::Cancel(which) => {
+                let key = self.known(which)?;
+                if !self.running.contains_key(&key) {
+                    return Err(Refusal::new("not_running", "it does not run"));
+                }
+                self.handle(Event::Cancel { key });
+            }
+            Request::Reload => self.reload()?,
+        }
+        Ok(reply::state(self))
+    }
+
+    /// The job that is meant, if there is one.
+    fn known(&self, which: &control::Which) -> Result<JobKey, Refusal> {
+        let key = JobKey { source: which.source.clone(), kind: which.kind };
+        let rows = self.scheduler.rows(self.setup.clock.now());
+        if rows.iter().any(|row| row.key == key) {
+            return Ok(key);
+        }
+        let text = format!("the agent has no {} of {}", which.kind.words(), which.source);
+        Err(Refusal::new("unknown_job", text))
+    }
+
+    /// The jobs that are meant; `None` stands for all that there are and come.
+    fn meant(&self, any: &control::Any) -> Result<Vec<Option<JobKey>>, Refusal> {
+        let Some(source) = &any.source else { return Ok(vec![None]) };
+        let rows = self.scheduler.rows(self.setup.clock.now()).into_iter();
+        let keys: Vec<Option<JobKey>> = rows
+            .map(|row| row.key)
+            .filter(|key| key.source == *source && any.kind.is_none_or(|kind| key.kind == kind))
+            .map(Some)
+            .collect();
+        if keys.is_empty() {
+            return Err(Refusal::new(
+                "unknown_job",
+                format!("the agent has no such job of {source}"),
+            ));
+        }
+        Ok(keys)
+    }
+
+    /// Takes the configuration that lies there now; one that is wrong is not taken, and the old one goes on.
+    fn reload(&mut self) -> Result<(), Refusal> {
+        systemd::reloading();
+        let taken = Setup::load(&self.setup.path).and_then(|new| {
+            specs::may_be_taken(&self.setup.config, &new.config)?;
+            Ok(new)
+        });
+        let done = match taken {
+            Ok(new) => {
+                let (specs, at_once) =
+                    (specs::specs(&new.config, &new.host()), new.config.agent.jobs_at_once);
+                self.setup = new;
+                self.refused = None;
+                tracing::info!(
+                    sources = self.setup.config.sources.len(),
+                    "the configuration was read again"
+                );
+                self.handle(Event::Reload { specs, at_once });
+                Ok(())
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                tracing::error!("the configuration is not taken, the one before goes on: {why}");
+                self.refused = Some(why.clone());
+                Err(Refusal::new("configuration", why))
+            }
+        };
+        systemd::ready();
+        done
+    }
+
+    /// Ends: what runs may come to its end within the time-out, then it is stopped, with a true record.
+    async fn end(mut self) -> Result<()> {
+        systemd::stopping();
+        self.handle(Event::Stopping);
+        // A stream has no end of its own.
+        let streams = self.running.iter().filter(|(key, _)| key.kind == JobKind::LogStream);
+        streams.for_each(|(_, running)| running.stop());
+        let patience = self.setup.config.agent.stop_timeout;
+        tracing::info!(running = self.running.len(), "the agent ends");
+        self.wait_for_all(Instant::now() + patience).await;
+        for (key, running) in &self.running {
+            tracing::warn!(source = %key.source, job = key.kind.as_str(), "stopped before its end");
+            running.stop();
+        }
+        self.wait_for_all(Instant::now() + LAST_MOMENTS).await;
+        for key in self.running.keys() {
+            tracing::error!(source = %key.source, job = key.kind.as_str(), "did not stop in time");
+        }
+        Ok(())
+    }
+
+    async fn wait_for_all(&mut self, deadline: Instant) {
+        while !self.running.is_empty() {
+            let next = timeout_at(deadline, async {
+                tokio::select! {
+                    told = self.told.recv() => told.map(Heard::Told),
+                    asked = self.asked.recv() => asked.map(Heard::Asked),
+                }
+            });
+            match next.await {
+                Ok(Some(Heard::Told(Told::Ended(ended)))) => self.ended(ended),
+                Ok(Some(Heard::Told(Told::Looked(_)))) => {}
+                Ok(Some(Heard::Asked(asked))) => {
+                    let answer = match asked.request {
+                        Request::Jobs => Ok(reply::state(self)),
+                        _ => Err(Refusal::new("stopping", "the agent is ending")),
+                    };
+                    let _ = asked.answer.send(answer);
+                }
+                _ => return,
+            }
+        }
+    }
+}

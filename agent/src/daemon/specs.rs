@@ -1,0 +1,61 @@
+//! The jobs that a configuration asks for.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use drctl_model::{JobKind, SourceId};
+use drctl_policies::scheduler::{JobKey, JobSpec, Rhythm, part_of_jitter};
+use drctl_policies::{Config, LogSettings, Source};
+
+use crate::host::AgentError;
+
+/// What the agent does on a schedule.
+const SCHEDULED: [JobKind; 2] = [JobKind::Backup, JobKind::Prune];
+
+/// The jobs of all sources that are enabled, for a host of this name.
+pub(super) fn specs(config: &Config, host: &str) -> BTreeMap<JobKey, JobSpec> {
+    let enabled = config.sources.iter().filter(|(_, source)| source.enabled);
+    enabled.flat_map(|(id, source)| of_source(id, source, host)).collect()
+}
+
+fn of_source(id: &SourceId, source: &Source, host: &str) -> Vec<(JobKey, JobSpec)> {
+    let policy = &source.policy;
+    let spec = |kind: JobKind, rhythm: Rhythm| {
+        let key = JobKey { source: id.clone(), kind };
+        let spec = JobSpec {
+            rhythm,
+            window: policy.window,
+            blackout: policy.blackout.clone(),
+            zone: policy.timezone.clone(),
+            jitter: part_of_jitter(host, &key, policy.jitter),
+            attempts: policy.attempts,
+            rpo: policy.objectives.rpo,
+        };
+        (key, spec)
+    };
+    let scheduled = SCHEDULED.into_iter().filter_map(|kind| {
+        let schedule = policy.schedule_of(kind)?;
+        Some(spec(kind, Rhythm::At(schedule.clone())))
+    });
+    let streamed = source.engine.log().is_some_and(streams);
+    let stream = streamed.then(|| spec(JobKind::LogStream, Rhythm::Always));
+    scheduled.chain(stream).collect()
+}
+
+fn streams(log: &LogSettings) -> bool {
+    log.way.is_stream()
+}
+
+/// Whether a running agent can take a configuration in the place of another one.
+///
+/// # Errors
+/// [`AgentError::Usage`] where its places have moved: locks, catalog and socket lie there.
+pub(super) fn may_be_taken(old: &Config, new: &Config) -> Result<()> {
+    let moved = old.paths != new.paths || old.agent.socket != new.agent.socket;
+    if moved || old.agent.socket_group != new.agent.socket_group {
+        let text =
+            "[paths] and the agent's socket are taken by a restart only: `systemctl restart drctl`";
+        return Err(AgentError::Usage(text.to_owned()).into());
+    }
+    Ok(())
+}

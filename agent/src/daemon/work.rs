@@ -1,0 +1,138 @@
+//! One run of a job, on a thread of its own: it does what the command does, by the same functions. The
+//! thread shares the runtime with all others; a panic in it is the end of that run and of nothing else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use drctl_model::{JobKind, shown};
+use drctl_policies::scheduler::{JobKey, Outcome};
+use jiff::Timestamp;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::Told;
+use super::streams::options;
+use super::waits::until_free;
+use crate::backup::RequestedKind;
+use crate::engine::{backup, stream};
+use crate::host::{AgentError, Failure, Meter, Setup, Stop, Stopper};
+use crate::prune::remove_unattended;
+
+/// A run that is under way.
+pub(super) struct Running {
+    /// Since when.
+    pub(super) since: Timestamp,
+    /// How far it is.
+    pub(super) meter: Meter,
+    stopper: Stopper,
+}
+
+impl Running {
+    /// Has it end as soon as it can, with a true record.
+    pub(super) fn stop(&self) {
+        self.stopper.stop();
+    }
+}
+
+/// How a run ended.
+pub(super) struct Ended {
+    pub(super) key: JobKey,
+    pub(super) outcome: Outcome,
+    /// What went wrong, for people.
+    pub(super) why: Option<String>,
+}
+
+/// Begins a run; `tell` hears how it ended, whatever becomes of it. `due` is since when the job was due.
+///
+/// # Errors
+/// The system's, where it has no thread left.
+pub(super) fn begin(
+    setup: &Setup,
+    (key, due): (JobKey, Option<Timestamp>),
+    tell: UnboundedSender<Told>,
+) -> std::io::Result<Running> {
+    let (stopper, stop) = Stop::new();
+    let meter = Meter::default();
+    let running = Running { since: setup.clock.now(), meter: meter.clone(), stopper };
+    let (setup, runtime) = (setup.clone(), Handle::current());
+    let name = format!("{} {}", key.kind.as_str(), key.source);
+    thread::Builder::new().name(name).spawn(move || {
+        let doing = AssertUnwindSafe(|| {
+            runtime.block_on(Box::pin(work(&setup, (&key, due), &meter, &stop)))
+        });
+        let done = catch_unwind(doing)
+            .unwrap_or_else(|_| Err(anyhow!("drctl panicked: a fault of drctl")));
+        let (outcome, why) = judged(done, &stop);
+        // Nobody hears it only where the agent itself is gone.
+        let _ = tell.send(Told::Ended(Ended { key, outcome, why }));
+    })?;
+    Ok(running)
+}
+
+/// What a run comes to.
+fn judged(done: Result<()>, stop: &Stop) -> (Outcome, Option<String>) {
+    match done {
+        Ok(()) => (Outcome::Succeeded, None),
+        Err(error) if matches!(error.downcast_ref(), Some(AgentError::Interrupted)) => {
+            (Outcome::Stopped, None)
+        }
+        // What fails because it is ended was ended.
+        Err(_) if stop.is_requested() => (Outcome::Stopped, None),
+        Err(error) => {
+            let failure = Failure::of(&error);
+            let text = shown(&failure.messages.join(": "), 500);
+            (Outcome::Failed, Some(format!("{text} ({})", failure.code)))
+        }
+    }
+}
+
+/// Removes what no policy keeps, and tells what came of it.
+async fn prune(setup: &Setup, key: &JobKey, stop: &Stop) -> Result<()> {
+    let source = key.source.as_str();
+    let _ = until_free(setup, key, None, stop).await?;
+    let (plan, done) = remove_unattended(&setup.for_prune(), &key.source, stop).await?;
+    for why in &plan.frozen {
+        tracing::warn!(source, "frozen, nothing may go now: {}", shown(why, 300));
+    }
+    for (what, why) in &done.retained {
+        tracing::info!(source, "retained: {}: {}", shown(what, 200), shown(why, 200));
+    }
+    tracing::info!(source, backups = done.gone.len(), objects = done.objects, "pruned");
+    if done.stopped { Err(AgentError::Interrupted.into()) } else { Ok(()) }
+}
+
+/// Does it.
+async fn work(
+    setup: &Setup,
+    (key, due): (&JobKey, Option<Timestamp>),
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<()> {
+    let source = key.source.as_str();
+    match key.kind {
+        JobKind::Backup => {
+            if until_free(setup, key, due, stop).await? {
+                return Ok(());
+            }
+            let done = backup(setup, source, RequestedKind::AsConfigured, meter, stop).await?;
+            for reason in &done.summary.suspect {
+                let backup = &done.summary.backup;
+                tracing::warn!(source, %backup, "the backup is suspect: {}", shown(reason, 300));
+            }
+            Ok(())
+        }
+        JobKind::LogStream => {
+            let log = setup.source(source)?.1.engine.log();
+            let options = options(log.context("the source has no log")?);
+            let say = |text: String| tracing::info!(source, "{text}");
+            stream(setup, source, &options, &say, stop).await?;
+            if !stop.is_requested() {
+                bail!("the stream ended, though nobody wished for it");
+            }
+            Err(AgentError::Interrupted.into())
+        }
+        JobKind::Prune => prune(setup, key, stop).await,
+        other => bail!("the agent does not know how to {}", other.words()),
+    }
+}

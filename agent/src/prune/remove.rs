@@ -1,0 +1,69 @@
+//! A removal as a job on record: planned once more under the source's lock, and carried out if it is meant.
+
+use anyhow::{Context as _, Result};
+use drctl_model::{JobKind, SourceId};
+
+use super::carry_out::{Pruned, carry_out};
+use super::plan as plan_of;
+use super::plan::PrunePlan;
+use crate::host::locks::SourceLock;
+use crate::host::{AgentError, Setup, Stop};
+use crate::jobs::run;
+
+/// Removes what no policy keeps of a source, if `meant` takes the plan for what somebody wants: nothing where
+/// it says false.
+///
+/// # Errors
+/// [`AgentError::Busy`] while another process works on the source; those of [`plan`](super::plan()), of
+/// `meant`, and the store's. Nothing was removed where the plan was not made or not meant.
+pub async fn remove(
+    setup: &Setup,
+    source: &SourceId,
+    meant: impl Fn(&PrunePlan) -> Result<bool>,
+    stop: &Stop,
+) -> Result<(PrunePlan, Pruned)> {
+    setup.private_directory(&setup.config.paths.state_dir)?;
+    // Neither a backup nor another removal is under way on this host.
+    let _lock = SourceLock::take(&setup.config.paths.state_dir, source)?;
+    let removing = async {
+        let repository = setup.repository().await?;
+        let catalog = setup.catalog(&repository).await?;
+        let plan = plan_of(setup, &repository, &catalog, source).await?;
+        let done = match meant(&plan)? {
+            true => carry_out(setup, &repository, &catalog, &plan, stop).await?,
+            false => Pruned::default(),
+        };
+        Ok((plan, done))
+    };
+    let amiss = |(_, done): &(PrunePlan, Pruned), _: &SourceId| {
+        let text = || "it was stopped; the next run goes on".to_owned();
+        done.stopped.then(|| ("interrupted".to_owned(), text()))
+    };
+    run(setup, (JobKind::Prune, vec![source.clone()]), Box::pin(removing), amiss)
+        .await
+        .with_context(|| format!("remove what no policy keeps of {source}"))
+}
+
+/// The same where nobody looks on: never what is much, which a person says by number. Nothing is left to do
+/// where nothing would go; of a source that is frozen nothing goes.
+///
+/// # Errors
+/// As [`remove`]; [`AgentError::Usage`] where much would go.
+pub async fn remove_unattended(
+    setup: &Setup,
+    source: &SourceId,
+    stop: &Stop,
+) -> Result<(PrunePlan, Pruned)> {
+    let meant = |plan: &PrunePlan| match plan.is_much() {
+        _ if plan.is_empty() || !plan.frozen.is_empty() => Ok(false),
+        None => Ok(true),
+        Some(why) => {
+            let text = format!(
+                "{why}: nothing was removed, for much goes only when somebody says how much: look with \
+                 `drctl prune {source}`"
+            );
+            Err(AgentError::Usage(text).into())
+        }
+    };
+    remove(setup, source, meant, stop).await
+}

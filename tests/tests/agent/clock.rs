@@ -1,0 +1,76 @@
+//! What is due is begun, once, and what was missed is made up for, once.
+
+use std::path::Path;
+
+use drctl_tests::agent::Agent;
+use drctl_tests::site::{Ran, until};
+
+use crate::common::{NEVER, Shop};
+
+/// Where Debian's package faketime has its library.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
+/// Backs up with a clock that is so many days behind.
+fn backed_up_days_ago(shop: &Shop, days: u32) {
+    assert!(Path::new(FAKETIME).exists(), "faketime is missing: run tests/components/install");
+    let mut command = shop.site.command(&["--json", "backup", "shop"]);
+    command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", format!("-{days}d"));
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let _ = Ran::of(&command.output().expect("start drctl")).ended(0);
+}
+
+#[test]
+fn what_is_due_is_begun_and_is_on_record() {
+    let shop = Shop::open("* * * * *");
+    let agent = Agent::start(&shop.site);
+    let next = agent.job("backup")["next"].clone();
+    assert!(next.is_string(), "{next}");
+    until("a backup", || !shop.site.manifests().is_empty());
+    let job = agent.job_is("backup", |job| job["last"]["outcome"] == "succeeded");
+    assert_eq!(job["missed"], serde_json::Value::Null, "{job}");
+    let _ = shop.site.json(0, &["verify", "--data"]);
+    let _ = agent.stop().ended(0);
+    assert_eq!(shop.site.status()["last_job"]["state"], "committed");
+}
+
+#[test]
+fn what_was_missed_is_made_up_for_once() {
+    let shop = Shop::open("0 2 * * *");
+    backed_up_days_ago(&shop, 3);
+    assert_eq!(shop.site.manifests().len(), 1);
+    let agent = Agent::start(&shop.site);
+    agent.says("missed 3 runs");
+    until("what was missed to be made up for", || shop.site.manifests().len() == 2);
+    let job = agent.job_is("backup", |job| job["state"] == "idle");
+    assert_eq!(job["missed"], serde_json::Value::Null, "{job}");
+    let _ = agent.stop().ended(0);
+    // Who starts again has nothing to make up for.
+    let again = Agent::start(&shop.site);
+    assert_eq!(again.job("backup")["state"], "idle");
+    let _ = again.stop().ended(0);
+    assert_eq!(shop.site.manifests().len(), 2);
+}
+
+#[test]
+fn a_host_that_never_backed_up_waits_for_its_schedule() {
+    let shop = Shop::open(NEVER);
+    let agent = Agent::start(&shop.site);
+    let job = agent.job("backup");
+    assert_eq!((&job["state"], &job["last"]), (&"idle".into(), &serde_json::Value::Null), "{job}");
+    let _ = agent.stop().ended(0);
+    assert!(shop.site.manifests().is_empty());
+}
+
+#[test]
+fn what_fails_is_tried_again_and_then_told() {
+    let shop = Shop::open("* * * * *");
+    shop.policy("attempts = ", "attempts = 1");
+    let agent = Agent::start(&shop.site);
+    std::fs::rename(shop.site.path("repository"), shop.site.path("gone")).unwrap();
+    let _ = agent.job_is("backup", |job| job["last"]["outcome"] == "failed");
+    agent.says("gave up");
+    std::fs::rename(shop.site.path("gone"), shop.site.path("repository")).unwrap();
+    let _ = shop.site.json(0, &["run", "shop"]);
+    let _ = agent.job_is("backup", |job| job["last"]["outcome"] == "succeeded");
+    let _ = agent.stop().ended(0);
+}

@@ -1,0 +1,50 @@
+//! A shop that an agent looks after.
+
+use std::path::PathBuf;
+
+use drctl_tests::fake::Tools;
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::Site;
+
+/// A schedule that comes due on no day of a test.
+pub(crate) const NEVER: &str = "0 0 29 2 *";
+
+/// A server with a shop on it, and a host that backs it up.
+pub(crate) struct Shop {
+    pub(crate) site: Site,
+    pub(crate) server: Postgres,
+}
+
+impl Shop {
+    /// One whose backups are due by this schedule.
+    pub(crate) fn open(schedule: &str) -> Self {
+        let server = Postgres::builder().start();
+        server.psql("postgres", "create table orders as select g from generate_series(1, 1000) g");
+        let shop = Shop { site: Site::with(&server), server };
+        let text = format!("schedule = \"{schedule}\"\n\n[retention]\nlast = 3\n");
+        std::fs::write(shop.policy_file(), text).expect("a policy");
+        shop
+    }
+
+    /// The same, and its tools misbehave on cue.
+    pub(crate) fn with_tools(schedule: &str) -> (Self, Tools) {
+        let shop = Shop::open(schedule);
+        let tools = Tools::of(&shop.server);
+        shop.site.source(&tools.line());
+        (shop, tools)
+    }
+
+    /// The one policy's file.
+    pub(crate) fn policy_file(&self) -> PathBuf {
+        self.site.path("etc/policies.d/daily.toml")
+    }
+
+    /// Puts a line into the policy, in the place of the one that begins so, else at its top.
+    pub(crate) fn policy(&self, begins: &str, line: &str) {
+        let old = std::fs::read_to_string(self.policy_file()).expect("a policy");
+        let others = old.lines().filter(|old| !old.starts_with(begins));
+        let rest: Vec<&str> = others.collect();
+        std::fs::write(self.policy_file(), format!("{line}\n{}\n", rest.join("\n")))
+            .expect("written");
+    }
+}

@@ -1,0 +1,8 @@
+//! The agent, with the binary, real servers and real buckets: on time, once, and never in silence.
+
+mod clock;
+mod common;
+mod control;
+mod ends;
+mod prune;
+mod stream;

@@ -1,0 +1,37 @@
+//! WAL that the agent streams: from its start, again after each end, and no more when it is not asked for.
+
+use drctl_tests::agent::Agent;
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::site::{Site, until};
+
+/// A cluster whose WAL the agent streams.
+fn site(server: &Postgres) -> Site {
+    let site = Site::empty();
+    let url = format!("file://{}", site.path("repository").display());
+    site.init(server, &url, &[]);
+    site.replace("engine = \"pg_dump\"", "engine = \"base_backup\"\nlog = \"stream\"");
+    site
+}
+
+/// How many pieces of WAL the repository holds.
+fn pieces(site: &Site) -> usize {
+    let files = site.files("repository");
+    files.iter().filter(|path| path.to_string_lossy().contains("/l/")).count()
+}
+
+#[test]
+fn wal_is_streamed_from_the_start_and_again_when_the_server_is_back() {
+    let mut server = Postgres::builder().start();
+    let site = site(&server);
+    let agent = Agent::start(&site);
+    let _ = agent.job_is("log_stream", |job| job["state"] == "running");
+    server.psql("postgres", "create table t as select 1");
+    until("WAL in the bucket", || pieces(&site) > 0);
+    server.stop();
+    let before = pieces(&site);
+    server.start_again();
+    server.psql("postgres", "create table t2 as select 1");
+    until("more WAL in the bucket", || pieces(&site) > before);
+    let ran = agent.stop().ended(0);
+    assert!(ran.err.contains("stopped"), "{}", ran.err);
+}
