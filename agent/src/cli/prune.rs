@@ -31,7 +31,7 @@ pub(super) async fn prune(
     let catalog = setup.catalog(&repository).await?;
     let mut plans = Vec::new();
     for source in &sources {
-        let planned = plan(setup, &repository, &catalog, source).await;
+        let planned = plan(setup, &repository, &catalog, source, None).await;
         plans.push(planned.with_context(|| format!("plan what of {source} may go"))?);
     }
     let object =

@@ -1,13 +1,15 @@
 //! The jobs of this host that `status` tells of: by the catalog, and by what it has not taken in yet.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
-use drctl_model::{Job, JobKind, JobNote, JobState, SourceId};
+use drctl_model::{BackupId, Job, JobKind, JobNote, JobState, SourceId};
 
 use super::run_file::{lives, notes};
 use crate::host::Setup;
+use crate::host::locks::{SourceLock, is_held};
 
 /// How many jobs of a kind are looked at: those that run are passed over.
 const LOOKED_AT: usize = 20;
@@ -70,6 +72,38 @@ pub(crate) async fn past_runs(
 /// Whether its process lives. One of which that cannot be told is not taken for dead.
 fn runs(state: &Path, job: &Job) -> bool {
     !job.state.is_final() && job.run.is_none_or(|run| lives(state, run))
+}
+
+/// Those of some attempts to back a source up that this host began, and whether each is known to be over
+/// without a backup: it failed, was stopped, or its process is gone. Of another host's nothing is known.
+/// `ours` is the source's lock, where the caller has it: no backup of it runs on this host then.
+pub(crate) async fn own_attempts(
+    setup: &Setup,
+    catalog: &Catalog,
+    (source, attempts): (&SourceId, &[BackupId]),
+    ours: Option<&SourceLock>,
+) -> Result<BTreeMap<BackupId, bool>> {
+    let state = &setup.config.paths.state_dir;
+    let mut noted = notes(state);
+    noted.retain(|note| note.source == *source);
+    // Of one without a file the lock alone tells.
+    let is_free = ours.is_some() || is_held(state, source) == Some(false);
+    let is_dead = |job: &Job| {
+        is_free && !job.state.is_final() && job.run.is_none_or(|run| !lives(state, run))
+    };
+    let is_over = |job: &Job| job.state.is_final() || is_dead(job);
+    let mut found = BTreeMap::new();
+    for id in attempts {
+        let of_it = noted.iter().filter(|note| note.backup.as_ref() == Some(id));
+        let noted = of_it.filter_map(|note| note.job().ok());
+        let jobs: Vec<Job> = noted.chain(catalog.job_of(source, id).await?).collect();
+        // One that was committed has a manifest, or had one.
+        let committed = jobs.iter().any(|job| job.state == JobState::Committed);
+        if !jobs.is_empty() {
+            found.insert(id.clone(), !committed && jobs.iter().any(is_over));
+        }
+    }
+    Ok(found)
 }
 
 /// Jobs of a kind, the one begun last first; `noted` are those that the source's jobs have noted.

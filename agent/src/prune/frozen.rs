@@ -26,9 +26,9 @@ pub(super) struct Doubts {
     pub(super) newer: Vec<BackupId>,
     /// Manifests that nobody whom we trust has signed, or that are none.
     pub(super) refused: Vec<BackupId>,
-    /// How much is lost.
-    pub(super) lost: usize,
-    /// Attempts without a manifest, and when the store got the newest object of each.
+    /// What is lost, each in a few words.
+    pub(super) lost: Vec<String>,
+    /// Attempts without a manifest that may still run, and when the store got the newest object of each.
     pub(super) unfinished: Vec<(BackupId, Option<Timestamp>)>,
     /// The newest drill, where it failed.
     pub(super) failed_drill: Option<DrillId>,
@@ -97,9 +97,12 @@ fn in_doubt(backups: &[BackupSummary], doubts: &Doubts) -> Vec<String> {
             some(&doubts.refused)
         ));
     }
-    if doubts.lost > 0 {
-        let text = "something of it is LOST: see `drctl status`, and `drctl catalog forget`";
-        found.push(text.to_owned());
+    if !doubts.lost.is_empty() {
+        found.push(format!(
+            "LOST: {}; bring it back, or, once you know why it is gone, run `drctl catalog forget` on \
+             each host that removes",
+            some(&doubts.lost)
+        ));
     }
     if let Some(newest) = backups.first().filter(|newest| !newest.is_good()) {
         let why = shown(&newest.suspect.join("; "), 300);
@@ -130,7 +133,7 @@ async fn running(
     doubts: &Doubts,
 ) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    let (backup, others) = latest(setup, catalog, source).await?;
+    let (_, others) = latest(setup, catalog, source).await?;
     let reads = |kind| matches!(kind, JobKind::Restore | JobKind::Drill | JobKind::Verify);
     for last in others.iter().filter(|last| last.running == Some(true) && reads(last.job.kind)) {
         found.push(format!(
@@ -139,25 +142,29 @@ async fn running(
             last.job.started
         ));
     }
-    // Of its own attempts this host knows which have ended.
-    let ended = |id: &BackupId| {
-        let own = backup.as_ref().filter(|job| job.backup.as_ref() == Some(id));
-        own.is_some_and(|job| job.state.is_final())
-    };
-    let now = setup.clock.now();
-    let may_run = |(id, newest): &&(BackupId, Option<Timestamp>)| {
-        let young = |at: Timestamp| now.duration_since(at) < MAY_RUN;
-        !ended(id) && newest.is_none_or(young)
-    };
-    let unfinished: Vec<&BackupId> =
-        doubts.unfinished.iter().filter(may_run).map(|(id, _)| id).collect();
-    if !unfinished.is_empty() {
-        found.push(format!(
-            "the attempt {} is not finished, and may be based on what would go",
-            some(&unfinished)
-        ));
-    }
+    found.extend(may_run(&doubts.unfinished, setup.clock.now()));
     Ok(found)
+}
+
+/// That attempts may still run; none where all of them are too old.
+fn may_run(attempts: &[(BackupId, Option<Timestamp>)], now: Timestamp) -> Option<String> {
+    let until = |newest: Option<Timestamp>| newest.and_then(|at| at.checked_add(MAY_RUN).ok());
+    let young: Vec<_> = attempts
+        .iter()
+        .map(|(id, newest)| (id, until(*newest)))
+        .filter(|(_, until)| until.is_none_or(|until| now < until))
+        .collect();
+    let ids: Vec<&BackupId> = young.iter().map(|(id, _)| *id).collect();
+    let at_last = young.iter().map(|(_, until)| *until).max()?;
+    let ends = match at_last.filter(|_| young.iter().all(|(_, until)| until.is_some())) {
+        Some(at) => format!(", or 48 hours after its newest object, at the latest at {at:.0}"),
+        None => String::new(),
+    };
+    Some(format!(
+        "a backup that has no manifest yet may still run, here or on another host: {}; each freezes \
+         the source until it is committed{ends}",
+        some(&ids)
+    ))
 }
 
 /// The first few of them, and how many more there are.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::Catalog;
+use drctl_catalog::{Catalog, Lost};
 use drctl_model::{
     BackupId, BackupSummary, DrillOutcome, InForce, Lineage, LogAt, LogPart, Named, SourceId,
-    Tombstone, newest_first,
+    Tombstone, newest_first, shown,
 };
 use drctl_store::State;
 use drctl_store::layout::{self, Kind};
@@ -18,7 +18,9 @@ use super::frozen::{Doubts, forbidden, frozen};
 use super::orphans::{Orphan, orphans};
 use super::plan::Rest;
 use crate::host::Setup;
-use crate::jobs::latest;
+use crate::host::locks::SourceLock;
+use crate::jobs::own_attempts;
+use crate::log::lost_at;
 use crate::repository::chain::Family;
 use crate::repository::faults::is_newer;
 use crate::repository::losses::{is_lost, look_for_losses};
@@ -80,7 +82,7 @@ pub(super) async fn holdings(
     setup: &Setup,
     repository: &Repository,
     catalog: &Catalog,
-    source: &SourceId,
+    (source, ours): (&SourceId, Option<&SourceLock>),
 ) -> Result<Holdings> {
     repository.bucket.removes_for_good().await?;
     let lost = look_for_losses(setup, repository, catalog, source).await?;
@@ -106,7 +108,9 @@ pub(super) async fn holdings(
     drop(family);
     let weights = weights(repository, source).await?;
     let (rest, unfinished) = without_manifest(repository, catalog, source, &weights).await?;
-    let orphans = left_behind(setup, catalog, (source, &weights), &unfinished).await?;
+    let attempts: Vec<BackupId> = unfinished.iter().map(|(id, _)| id.clone()).collect();
+    let own = own_attempts(setup, catalog, (source, &attempts), ours).await?;
+    let orphans = left_behind(setup, catalog, (source, &weights), (&attempts, &own)).await?;
     let log = listed_log(repository, source).await?;
     let copies = Copies::of(&backups, &mut Vec::new()).marked(source, &memory);
     let cache = Some(catalog);
@@ -118,8 +122,10 @@ pub(super) async fn holdings(
         DrillOutcome::Failed { .. } => None,
     });
     let proven = proven.collect();
-    doubts.lost = lost.len();
-    doubts.unfinished = unfinished;
+    doubts.lost = still_lost(catalog, source, lost).await?;
+    // Of its own attempts this host knows which are over.
+    doubts.unfinished =
+        unfinished.into_iter().filter(|(id, _)| own.get(id) != Some(&true)).collect();
     doubts.failed_drill = drills.last().and_then(|(drill, _)| match drill.outcome {
         DrillOutcome::Failed { .. } => Some(drill.drill.clone()),
         DrillOutcome::Proven { .. } => None,
@@ -141,6 +147,20 @@ pub(super) async fn holdings(
         in_force,
         frozen,
     })
+}
+
+/// What is lost, each in a few words: what was `found` before the log was read, and what of the log is gone
+/// by what was read since, which the catalog was told.
+async fn still_lost(
+    catalog: &Catalog,
+    source: &SourceId,
+    mut found: Vec<Lost>,
+) -> Result<Vec<String>> {
+    let is_log = |one: &Lost| lost_at(source, &one.key).is_some();
+    found.retain(|one| !is_log(one));
+    let kept = catalog.lost(Some(source)).await?.into_iter().filter(is_log);
+    let log = kept.map(|one| shown(&one.why, 300));
+    Ok(found.iter().map(|one| shown(&one.key, 200)).chain(log).collect())
 }
 
 /// What a listing shows of each attempt.
@@ -209,14 +229,13 @@ async fn left_behind(
     setup: &Setup,
     catalog: &Catalog,
     (source, weights): (&SourceId, &BTreeMap<BackupId, Weight>),
-    unfinished: &[(BackupId, Option<Timestamp>)],
+    (attempts, own): (&[BackupId], &BTreeMap<BackupId, bool>),
 ) -> Result<Vec<Orphan>> {
-    let (running, _) = latest(setup, catalog, source).await?;
-    let running = running.filter(|job| !job.state.is_final()).and_then(|job| job.backup);
+    let running = own.iter().filter(|(_, over)| !**over).map(|(id, _)| id.clone());
     let named = catalog.named(source).await?.into_iter().map(|one| one.named.backup);
     let known = catalog.backups(Some(source)).await?.into_iter().map(|backup| backup.backup);
     let ever: BTreeSet<BackupId> = named.chain(known).chain(running).collect();
-    let attempts = unfinished.iter().map(|(id, _)| id).filter(|id| !ever.contains(*id));
+    let attempts = attempts.iter().filter(|id| !ever.contains(*id));
     let attempts: Vec<BackupId> = attempts.cloned().collect();
     let now = setup.clock.now();
     let first = catalog.note_orphans(source, now, attempts.iter().cloned().collect()).await?;

@@ -7,7 +7,7 @@ mod orphans;
 mod plan;
 mod remove;
 
-pub use carry_out::Pruned;
+pub use carry_out::{Pruned, carry_out};
 pub use orphans::Orphan;
 pub use plan::{LogCut, Planned, PrunePlan, Rest};
 pub use remove::{remove, remove_unattended};
@@ -17,10 +17,11 @@ use drctl_catalog::Catalog;
 use drctl_model::SourceId;
 
 use self::holdings::holdings;
+use crate::host::locks::SourceLock;
 use crate::host::{AgentError, Setup};
 use crate::repository::Repository;
 
-/// Plans what of a source may go; removes nothing.
+/// Plans what of a source may go; removes nothing. `ours` is the source's lock, where the caller has it.
 ///
 /// # Errors
 /// [`AgentError::UnknownSource`] for one that this host has no policy for; the store's, the catalog's.
@@ -30,12 +31,13 @@ pub async fn plan(
     repository: &Repository,
     catalog: &Catalog,
     source: &SourceId,
+    ours: Option<&SourceLock>,
 ) -> Result<PrunePlan> {
     let Some((_, configured)) = setup.configured(source.as_str()) else {
         let known = setup.config.sources.keys().cloned().collect();
         let source_name = source.to_string();
         return Err(AgentError::UnknownSource { source_name, known }.into());
     };
-    let holdings = holdings(setup, repository, catalog, source).await?;
+    let holdings = holdings(setup, repository, catalog, (source, ours)).await?;
     Ok(plan::decided(&configured.policy, holdings, setup.clock.now()))
 }

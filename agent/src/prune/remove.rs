@@ -24,11 +24,11 @@ pub async fn remove(
 ) -> Result<(PrunePlan, Pruned)> {
     setup.private_directory(&setup.config.paths.state_dir)?;
     // Neither a backup nor another removal is under way on this host.
-    let _lock = SourceLock::take(&setup.config.paths.state_dir, source)?;
+    let lock = SourceLock::take(&setup.config.paths.state_dir, source)?;
     let removing = async {
         let repository = setup.repository().await?;
         let catalog = setup.catalog(&repository).await?;
-        let plan = plan_of(setup, &repository, &catalog, source).await?;
+        let plan = plan_of(setup, &repository, &catalog, source, Some(&lock)).await?;
         let done = match meant(&plan)? {
             true => carry_out(setup, &repository, &catalog, &plan, stop).await?,
             false => Pruned::default(),

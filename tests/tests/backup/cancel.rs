@@ -22,7 +22,7 @@ pub(crate) fn ended(child: Child) -> Ran {
     Ran::of(&child.wait_with_output().expect("wait for drctl"))
 }
 
-fn send(child: &Child, signal: Signal) {
+pub(crate) fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).expect("send a signal");
 }
 

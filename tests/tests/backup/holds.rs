@@ -256,7 +256,7 @@ async fn what_is_pinned_after_it_was_planned_is_not_removed() {
     let repository = setup.repository().await.unwrap();
     let catalog = setup.catalog(&repository).await.unwrap();
     let source = "shop".parse().unwrap();
-    let planned = prune::plan(&setup, &repository, &catalog, &source).await.unwrap();
+    let planned = prune::plan(&setup, &repository, &catalog, &source, None).await.unwrap();
     assert_eq!(planned.going().len(), 2);
     let carry_out = async || {
         let (_stopper, stop) = Stop::new();

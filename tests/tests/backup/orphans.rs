@@ -5,11 +5,14 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use drctl_tests::site::until;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::cancel::{ended, send, start};
 use crate::catalog::sqlite;
 use crate::common::Shop;
-use crate::prune::{backups, folder, going, listed, plan, remove, shop};
+use crate::prune::{backups, folder, going, listed, newest_first, plan, remove, shop};
 
 /// Lets all files of an attempt be this old for the store.
 fn age(folder: &Path, days: u64) {
@@ -92,6 +95,45 @@ fn what_a_killed_backup_has_left_goes_a_week_later() {
     assert_eq!(orphans(&plan(&shop)), []);
     assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
     let _ = shop.site.json(0, &["verify", "--data"]);
+}
+
+#[test]
+fn attempts_of_this_host_that_are_over_freeze_nothing() {
+    let (shop, tools) = Shop::with_tools();
+    shop.site.retention("last = 2");
+    let ids = backups(&shop, 4);
+    let goes = |why: &str| {
+        let planned = plan(&shop);
+        assert_eq!(planned["frozen"], json!([]), "{why}");
+        assert_eq!(going(&planned), newest_first(&ids[..2]), "{why}");
+    };
+    let may_run = |why: &str| {
+        let planned = plan(&shop);
+        assert!(planned["frozen"].to_string().contains("may still run"), "{why}: {planned}");
+        assert_eq!(going(&planned), [""; 0], "{why}");
+    };
+    let _ = killed(&shop);
+    goes("the last one was killed");
+    let attempts = || fs::read_dir(shop.site.path("repository/s/shop/b")).unwrap().count();
+    let there = attempts();
+    tools.pause("pg_dump", 300_000);
+    let child = start(&shop.site, &["backup", "shop"]);
+    tools.await_pause();
+    until("a segment is stored", || attempts() > there);
+    may_run("one runs");
+    send(&child, Signal::TERM);
+    let _ = ended(child).failed(130, "interrupted");
+    goes("it was stopped, and one before it was killed");
+    tools.honest("pg_dump");
+    // A host that has no record of them cannot tell.
+    let (state, aside) = (shop.site.path("state"), shop.site.path("aside"));
+    fs::rename(&state, &aside).unwrap();
+    let _ = shop.site.json(3, &["catalog", "rebuild"]);
+    may_run("by another host, for all that this one knows");
+    fs::remove_dir_all(&state).unwrap();
+    fs::rename(&aside, &state).unwrap();
+    let done = remove(&shop);
+    assert_eq!(done["done"]["gone"], json!(ids[..2]), "{done}");
 }
 
 #[test]

@@ -98,6 +98,33 @@ fn wal_goes_up_to_the_oldest_base_backup_that_stays() {
 }
 
 #[test]
+fn wal_that_is_found_to_be_gone_freezes_this_very_run() {
+    let shop = shop();
+    let planned = plan(&shop);
+    assert_eq!(planned["frozen"], serde_json::json!([]), "{planned}");
+    // One that stays, of which the catalog knows.
+    let pieces = shop.pieces();
+    let (piece, aside) = (&pieces[pieces.len() - 2], shop.site.path("aside"));
+    let away = || fs::rename(piece, &aside).unwrap();
+    let back = || fs::rename(&aside, piece).unwrap();
+    away();
+    let frozen = plan(&shop);
+    assert!(frozen["frozen"].to_string().contains("LOST: the WAL of timeline 1"), "{frozen}");
+    back();
+    assert_eq!(plan(&shop), planned, "it is there again");
+    away();
+    let before = ends(&shop);
+    let refused = removal(&shop, &planned).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert_eq!(ends(&shop), before);
+    back();
+    let done = removal(&shop, &planned).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    is_whole(&shop, 30);
+}
+
+#[test]
 fn a_removal_of_wal_that_was_killed_is_brought_to_its_end() {
     for point in &drctl::PRUNE_CRASH_POINTS[3..] {
         let shop = shop();
