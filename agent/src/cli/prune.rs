@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{SourceId, total};
+use drctl_policies::retention::Reason;
 use serde_json::{Value, json};
 
 use super::args::PruneArgs;
@@ -54,11 +55,20 @@ async fn remove_shown(
     let (plan, done) = remove(setup, source, meant, stop).await?;
     let object = json!({ "sources": [object(&plan, Some(&done))] });
     screen.answer("drctl.prune/1", object, || done_text(&plan, &done));
-    Ok(if done.stopped { Exit::Interrupted } else { Exit::Success })
+    Ok(match (done.stopped, done.left.is_empty()) {
+        (true, _) => Exit::Interrupted,
+        (false, false) => Exit::Degraded,
+        (false, true) => Exit::Success,
+    })
 }
 
 /// Whether somebody saw this very plan, and said how many backups go where that is much.
 fn is_meant(plan: &PrunePlan, yes: &str, backups: Option<u64>) -> Result<()> {
+    plan.may_go()?;
+    if plan.is_empty() {
+        let text = format!("nothing of {} would go any more; nothing was removed", plan.source);
+        return Err(AgentError::Usage(text).into());
+    }
     let digest = plan.digest();
     if yes != digest {
         let text = format!(
@@ -71,7 +81,8 @@ fn is_meant(plan: &PrunePlan, yes: &str, backups: Option<u64>) -> Result<()> {
     let going = plan.going().len() as u64;
     match (plan.is_much(), backups) {
         (_, Some(said)) if said != going => {
-            let text = format!("{going} backup(s) would go, not {said}; nothing was removed");
+            let going = count(going, "backup");
+            let text = format!("{going} would go, not {said}; nothing was removed");
             Err(AgentError::Usage(text).into())
         }
         (Some(why), None) => {
@@ -87,7 +98,7 @@ fn object(plan: &PrunePlan, done: Option<&Pruned>) -> Value {
         json!({
             "backup": one.summary.backup, "taken": one.summary.taken(), "goes": one.goes(),
             "objects": one.objects, "bytes": one.bytes,
-            "reasons": one.reasons.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "reasons": reasons(one),
         })
     };
     let cut = |cut: &LogCut| {
@@ -106,10 +117,13 @@ fn object(plan: &PrunePlan, done: Option<&Pruned>) -> Value {
         })
     };
     let done = done.map(|done| {
-        let retained = done.retained.iter().map(|(what, why)| json!({ "what": what, "why": why }));
+        let all = |all: &[(String, String)]| {
+            let one = |(what, why): &(String, String)| json!({ "what": what, "why": why });
+            all.iter().map(one).collect::<Vec<_>>()
+        };
         json!({
-            "gone": done.gone, "objects": done.objects, "bytes": done.bytes,
-            "retained": retained.collect::<Vec<_>>(), "stopped": done.stopped,
+            "gone": done.gone, "also": done.also, "objects": done.objects, "bytes": done.bytes,
+            "retained": all(&done.retained), "left": all(&done.left), "stopped": done.stopped,
         })
     });
     json!({
@@ -118,8 +132,24 @@ fn object(plan: &PrunePlan, done: Option<&Pruned>) -> Value {
         "log": plan.log.iter().map(cut).collect::<Vec<_>>(),
         "rest": rest.collect::<Vec<_>>(),
         "orphans": plan.orphans.iter().map(orphan).collect::<Vec<_>>(),
-        "digest": plan.digest(), "much": plan.is_much(), "done": done,
+        "digest": may_go(plan).then(|| plan.digest()), "much": plan.is_much(), "done": done,
     })
+}
+
+/// Whether `--yes` would remove anything.
+fn may_go(plan: &PrunePlan) -> bool {
+    plan.frozen.is_empty() && !plan.is_empty()
+}
+
+/// Why a backup stays. That the source is frozen is said once, and here only where nothing else keeps it.
+fn reasons(one: &Planned) -> Vec<String> {
+    let is_other = |reason: &&Reason| !matches!(reason, Reason::Frozen(_));
+    let others: Vec<String> =
+        one.reasons.iter().filter(is_other).map(ToString::to_string).collect();
+    if others.is_empty() && !one.goes() {
+        return vec!["no rule keeps it, but the source is frozen".to_owned()];
+    }
+    others
 }
 
 fn text(plan: &PrunePlan) -> String {
@@ -136,16 +166,18 @@ fn text(plan: &PrunePlan) -> String {
     }
     text.push_str(&backups_text(plan));
     for cut in &plan.log {
-        let of = line(&cut.called);
         let _ = match cut.before {
             Some(before) => write!(
                 text,
-                "\n  goes: {of} up to {before}: {}, {}; {}",
+                "\n  goes: {}: {}, {}; {}",
+                line(&cut.up_to(before)),
                 count(cut.objects, "object"),
                 bytes(cut.bytes),
                 line(&cut.why)
             ),
-            None => write!(text, "\n  stays: {of}: {}", line(&cut.why)),
+            None => {
+                write!(text, "\n  stays: all of {}: {}", line(&cut.called), line(&cut.why))
+            }
         };
     }
     for rest in &plan.rest {
@@ -158,7 +190,7 @@ fn text(plan: &PrunePlan) -> String {
         );
     }
     text.push_str(&orphans_text(plan));
-    if !plan.is_empty() && plan.frozen.is_empty() {
+    if may_go(plan) {
         let digest = plan.digest();
         let number = plan.is_much().map(|_| format!(" --backups {going}")).unwrap_or_default();
         let _ = write!(text, "\n  to remove this: drctl prune {source} --yes={digest}{number}");
@@ -202,9 +234,8 @@ fn orphans_text(plan: &PrunePlan) -> String {
 /// A line for each backup, why it stays behind it.
 fn backups_text(plan: &PrunePlan) -> String {
     let row = |one: &Planned| {
-        let reasons: Vec<String> = one.reasons.iter().map(ToString::to_string).collect();
         let verdict = if one.goes() { "goes" } else { "stays" };
-        let why = if one.goes() { "no rule keeps it".to_owned() } else { reasons.join("; ") };
+        let why = if one.goes() { "no rule keeps it".to_owned() } else { reasons(one).join("; ") };
         vec![
             verdict.to_owned(),
             one.summary.backup.to_string(),
@@ -229,11 +260,22 @@ fn done_text(plan: &PrunePlan, done: &Pruned) -> String {
     for backup in &done.gone {
         let _ = write!(text, "\n  gone: {backup}");
     }
+    for what in &done.also {
+        let _ = write!(text, "\n  gone: {}", line(what));
+    }
     for (what, why) in &done.retained {
         let _ = write!(text, "\n  retained: {}: the store keeps it: {}", line(what), line(why));
     }
+    for (what, why) in &done.left {
+        let _ = write!(text, "\n  not removed: {}: {}", line(what), line(why));
+    }
     if done.stopped {
-        text.push_str("\n  stopped: the next run goes on");
+        let source = &plan.source;
+        let _ = write!(
+            text,
+            "\n  stopped before all was removed: run `drctl prune {source}`, which shows what is left, \
+             with a new digest for --yes"
+        );
     }
     text
 }

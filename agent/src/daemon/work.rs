@@ -98,6 +98,9 @@ async fn prune(setup: &Setup, key: &JobKey, stop: &Stop) -> Result<()> {
     for (what, why) in &done.retained {
         tracing::info!(source, "retained: {}: {}", shown(what, 200), shown(why, 200));
     }
+    for (what, why) in &done.left {
+        tracing::warn!(source, "not removed: {}: {}", shown(what, 200), shown(why, 200));
+    }
     tracing::info!(source, backups = done.gone.len(), objects = done.objects, "pruned");
     if done.stopped { Err(AgentError::Interrupted.into()) } else { Ok(()) }
 }

@@ -37,8 +37,12 @@ const MAY_NOT: &str = "try to remove an object: credentials that may delete are 
 pub struct Pruned {
     /// Backups that are gone.
     pub gone: Vec<BackupId>,
+    /// What else is gone: rests, orphans and log, in words.
+    pub also: Vec<String>,
     /// Backups, rests and log that the store keeps because they are locked, in its words.
     pub retained: Vec<(String, String)>,
+    /// What was not removed for another reason, and why: somebody has to look at it.
+    pub left: Vec<(String, String)>,
     /// Objects that were removed.
     pub objects: u64,
     /// Their bytes.
@@ -48,48 +52,78 @@ pub struct Pruned {
 }
 
 impl Pruned {
-    /// Counts a state that is gone; gives why the store keeps it, where it does.
-    fn count(&mut self, state: &State, removed: Removal) -> Option<String> {
+    /// Counts a state that is gone; gives why it is still there, where it is.
+    fn count(&mut self, state: &State, removed: Removal) -> Option<Kept> {
         match removed {
             Removal::Gone => {
                 self.objects += 1;
                 self.bytes = self.bytes.saturating_add(state.bytes);
                 None
             }
-            Removal::Retained(why) => Some(why),
+            Removal::Retained(why) => Some(Kept::Locked(why)),
+            Removal::Linked => Some(Kept::Left(LINKED.to_owned())),
         }
     }
+
+    /// Notes what is still there.
+    fn note(&mut self, what: String, kept: Kept) {
+        match kept {
+            Kept::Locked(why) => self.retained.push((what, why)),
+            Kept::Left(why) => self.left.push((what, why)),
+        }
+    }
+
+    /// What is gone, in words; nothing where that is nothing.
+    fn so_far(&self) -> Option<String> {
+        let gone: Vec<String> = self.gone.iter().map(ToString::to_string).collect();
+        let all = [gone, self.also.clone()].concat();
+        let all = if all.is_empty() { "nothing whole".to_owned() } else { all.join(", ") };
+        let objects = self.objects;
+        let text = || format!("removed before this failed: {all}; {objects} objects in all");
+        (objects > 0).then(text)
+    }
 }
+
+/// Why something is still there.
+enum Kept {
+    /// The store keeps it.
+    Locked(String),
+    /// We leave it.
+    Left(String),
+}
+
+/// Why what lies behind a link is left there.
+const LINKED: &str = "it lies behind a link: remove it yourself";
 
 /// Removes what the plan names.
 ///
 /// # Errors
 /// [`AgentError::Usage`] for a source that is frozen, and for a key that may not say that something is
 /// removed; the store's: what was begun is brought to its end by the next run.
-pub(super) async fn carry_out(
+pub async fn carry_out(
     setup: &Setup,
     repository: &Repository,
     catalog: &Catalog,
     plan: &PrunePlan,
     stop: &Stop,
 ) -> Result<Pruned> {
-    if !plan.frozen.is_empty() {
-        let text = format!("nothing of {} may go now: {}", plan.source, plan.frozen.join("; "));
-        return Err(AgentError::Usage(text).into());
-    }
+    plan.may_go()?;
     let key = setup.signing_key()?;
     if !repository.trust.believes(&key.verifying_key(), &plan.source, Role::Prune) {
         let text = format!(
-            "the signing key of this host may not say that something of {} is removed: its entry in \
-             `verifying_keys` lacks the role `prune`; nothing was removed",
+            "the signing key of this host may not sign removals for {}: its entry in `verifying_keys` \
+             lacks the role `prune`; nothing was removed",
             plan.source
         );
         return Err(AgentError::Usage(text).into());
     }
     repository.may_write().await?;
     let mut work = Work { setup, repository, catalog, plan, key, stop, done: Pruned::default() };
-    work.all().await?;
-    Ok(work.done)
+    match (work.all().await, work.done.so_far()) {
+        (Ok(()), _) => Ok(work.done),
+        (Err(error), Some(so_far)) => Err(error.context(so_far)),
+        (Err(error), None) => Err(error),
+    }
 }
 
 struct Work<'a> {
@@ -111,7 +145,9 @@ impl Work<'_> {
                 return Ok(());
             }
             self.may_go_on().await?;
-            self.data(&rest.backup).await?;
+            if self.data(&rest.backup).await? {
+                self.done.also.push(format!("the rest of {}", rest.backup));
+            }
             self.catalog.take_out(&plan.source, [rest.backup.clone()].into()).await?;
         }
         for orphan in plan.orphans.iter().filter(|orphan| orphan.goes) {
@@ -191,7 +227,7 @@ impl Work<'_> {
             return Ok(());
         }
         if let Some(why) = self.bury(id, backup.manifest_sha256).await? {
-            self.done.retained.push((id.to_string(), why));
+            self.done.left.push((id.to_string(), why));
             return Ok(());
         }
         crash_point("prune-tombstone-put");
@@ -199,8 +235,8 @@ impl Work<'_> {
         let manifest = self.repository.bucket.states_of(&layout::manifest(source, id)).await?;
         // The one that was written first counts: while it is kept, the backup is there.
         for state in manifest.iter().rev() {
-            if let Some(why) = self.remove(state).await? {
-                self.done.retained.push((id.to_string(), why));
+            if let Some(kept) = self.remove(state).await? {
+                self.done.note(id.to_string(), kept);
                 return Ok(());
             }
         }
@@ -213,7 +249,7 @@ impl Work<'_> {
         for state in &self.repository.bucket.states_of(&acceptance).await? {
             self.remove(state).await?;
         }
-        self.data(id).await?;
+        let _ = self.data(id).await?;
         crash_point("prune-data-gone");
         self.catalog.take_out(source, [id.clone()].into()).await?;
         self.done.gone.push(id.clone());
@@ -267,20 +303,26 @@ impl Work<'_> {
             let text = format!("the attempt {id} of {source} goes on: nothing more was removed");
             return Err(AgentError::Mismatch(text).into());
         }
-        self.data(id).await
+        if self.data(id).await? {
+            self.done.also.push(format!("what the attempt {id} had left"));
+        }
+        Ok(())
     }
 
-    /// Removes all that lies in the folder of a backup whose manifest is gone.
-    async fn data(&mut self, id: &BackupId) -> Result<()> {
+    /// Removes all that lies in the folder of a backup whose manifest is gone; gives whether nothing of it
+    /// was kept.
+    async fn data(&mut self, id: &BackupId) -> Result<bool> {
         let source = &self.plan.source;
         let folder = layout::backup(source, id);
         // What drctl has not written there is none of ours.
         let ours = Kind::Data(source.clone(), id.clone());
-        let retained = self.below(&folder, |state| layout::classify(&state.key) == ours).await?;
-        if let Some(why) = retained {
-            self.done.retained.push((format!("the data of {id}"), why));
+        let kept = self.below(&folder, |state| layout::classify(&state.key) == ours).await?;
+        let is_gone = kept.is_none();
+        if let Some(kept) = kept {
+            self.done.note(format!("some of the data of {id}"), kept);
         }
-        Ok(self.repository.bucket.remove_empty_folders(&folder).await?)
+        self.repository.bucket.remove_empty_folders(&folder).await?;
+        Ok(is_gone)
     }
 
     async fn log(&mut self, cut: &LogCut, before: LogAt) -> Result<()> {
@@ -311,17 +353,19 @@ impl Work<'_> {
         let indexes = self.below(&folder, |state| is_index(state) && is_below(state)).await?;
         crash_point("prune-indexes-gone");
         let pieces = self.below(&folder, |state| !is_index(state) && is_below(state)).await?;
-        let kept = indexes.into_iter().chain(pieces).map(|why| (cut.called.clone(), why));
-        self.done.retained.extend(kept.take(1));
+        match indexes.or(pieces) {
+            Some(kept) => self.done.note(format!("some of {}", cut.up_to(before)), kept),
+            None => self.done.also.push(cut.up_to(before)),
+        }
         Ok(())
     }
 
-    /// Removes all states below a folder that are meant, and gives why one was kept, where one was.
+    /// Removes all states below a folder that are meant, and gives why one is still there, where one is.
     async fn below(
         &mut self,
         folder: &Key,
         meant: impl Fn(&State) -> bool,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Kept>> {
         let mut kept = None;
         loop {
             let mut some = Vec::new();
@@ -347,8 +391,8 @@ impl Work<'_> {
         }
     }
 
-    /// Removes one state; gives why the store keeps it, where it does.
-    async fn remove(&mut self, state: &State) -> Result<Option<String>> {
+    /// Removes one state; gives why it is still there, where it is.
+    async fn remove(&mut self, state: &State) -> Result<Option<Kept>> {
         let removed = self.repository.bucket.remove(state).await?;
         Ok(self.done.count(state, removed))
     }

@@ -215,13 +215,38 @@ async fn without_manifest(
             None => false,
         };
         match is_rest {
-            true => {
-                rest.push(Rest { backup: id.clone(), objects: weight.objects, bytes: weight.bytes })
-            }
+            true => rest.extend(removable(repository, source, (id, weight)).await?),
             false => unfinished.push((id.clone(), weight.newest)),
         }
     }
     Ok((rest, unfinished))
+}
+
+/// What is left of a backup and can be removed; nothing where all of it lies behind links.
+async fn removable(
+    repository: &Repository,
+    source: &SourceId,
+    (id, weight): (&BackupId, &Weight),
+) -> Result<Option<Rest>> {
+    let mut rest = Rest { backup: id.clone(), objects: weight.objects, bytes: weight.bytes };
+    if !repository.bucket.may_have_links() {
+        return Ok(Some(rest));
+    }
+    let mut states = Vec::new();
+    let each = |state| {
+        states.push(state);
+        ControlFlow::Continue(())
+    };
+    repository.bucket.list_states(&layout::backup(source, id), None, each).await?;
+    (rest.objects, rest.bytes) = (0, 0);
+    for state in states {
+        let is_ours = matches!(layout::classify(&state.key), Kind::Data(..));
+        if is_ours && !repository.bucket.is_behind_a_link(&state.key).await {
+            rest.objects += 1;
+            rest.bytes = rest.bytes.saturating_add(state.bytes);
+        }
+    }
+    Ok((rest.objects > 0).then_some(rest))
 }
 
 /// What is left of attempts that have ended without a manifest, and of which nobody ever knew one.

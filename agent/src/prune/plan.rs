@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drctl_model::{BackupId, BackupSummary, Digest, InForce, Lineage, LogAt, SourceId};
+use drctl_model::{BackupId, BackupSummary, Digest, InForce, Lineage, LogAt, Lsn, SourceId};
 use drctl_policies::Policy;
 use drctl_policies::retention::{self, Candidate, Claim, Reason, Verdict};
 use jiff::Timestamp;
 
 use super::holdings::{Holdings, Weight};
 use super::orphans::Orphan;
+use crate::host::AgentError;
 use crate::restore::known::{LogThatStays, Stays};
 
 /// How many backups may go in one run without somebody saying how many.
@@ -82,7 +83,31 @@ impl Planned {
     }
 }
 
+impl LogCut {
+    /// What people call the log before a position.
+    #[must_use]
+    pub fn up_to(&self, before: LogAt) -> String {
+        match self.lineage.timeline() {
+            Some(_) => format!("{} before {}", self.called, Lsn(before.0)),
+            None => format!("{} before {before}", self.called),
+        }
+    }
+}
+
 impl PrunePlan {
+    /// That something of it may go at all.
+    ///
+    /// # Errors
+    /// [`AgentError::Usage`] of a source that is frozen.
+    pub fn may_go(&self) -> Result<(), AgentError> {
+        if self.frozen.is_empty() {
+            return Ok(());
+        }
+        let why = self.frozen.join("; ");
+        let text = format!("nothing of {} may go now: {why}. Nothing was removed", self.source);
+        Err(AgentError::Usage(text))
+    }
+
     /// The backups that would be removed, what is based on others before these: so nothing is ever there
     /// without what it is based on.
     #[must_use]

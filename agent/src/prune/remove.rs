@@ -36,7 +36,7 @@ pub async fn remove(
         Ok((plan, done))
     };
     let amiss = |(_, done): &(PrunePlan, Pruned), _: &SourceId| {
-        let text = || "it was stopped; the next run goes on".to_owned();
+        let text = || "it was stopped before all was removed".to_owned();
         done.stopped.then(|| ("interrupted".to_owned(), text()))
     };
     run(setup, (JobKind::Prune, vec![source.clone()]), Box::pin(removing), amiss)

@@ -14,9 +14,10 @@ use crate::{Bucket, State, StoreError, Stored};
 pub enum Removal {
     /// It is gone.
     Gone,
-    /// The store keeps it because it is locked, in the store's words: that is a normal outcome. Or it
-    /// lies behind a link, in a directory: who knows what that leads to.
+    /// The store keeps it because it is locked, in the store's words: that is a normal outcome.
     Retained(String),
+    /// It lies behind a link, in a directory, and was left there: who knows what that leads to.
+    Linked,
 }
 
 /// How stores say that an object is locked: Object Lock, immutable blobs, retention policies.
@@ -65,11 +66,8 @@ impl Bucket {
     /// [`StoreError::Failed`], [`StoreError::S3`]: whether it is gone is not known then, or we may not
     /// remove anything.
     pub async fn remove(&self, state: &State) -> Result<Removal, StoreError> {
-        if let Some(directory) = self.directory()
-            && directory.is_behind_a_link(&state.key).await
-        {
-            let why = "it lies behind a link, and is none of drctl's";
-            return Ok(Removal::Retained(why.to_owned()));
+        if self.is_behind_a_link(&state.key).await {
+            return Ok(Removal::Linked);
         }
         let removed = self
             .retry(|| async {
@@ -83,6 +81,20 @@ impl Bucket {
             Ok(()) => Ok(Removal::Gone),
             Err(error) if is_locked(&error) => Ok(Removal::Retained(shown(&whole(&error), 300))),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether objects may lie behind links: the store is a directory.
+    #[must_use]
+    pub fn may_have_links(&self) -> bool {
+        self.directory().is_some()
+    }
+
+    /// Whether an object lies behind a link, in a directory: [`remove`](Self::remove) leaves it there.
+    pub async fn is_behind_a_link(&self, key: &Path) -> bool {
+        match self.directory() {
+            Some(directory) => directory.is_behind_a_link(key).await,
+            None => false,
         }
     }
 

@@ -28,8 +28,8 @@ fn frozen(shop: &Shop, word: &str) {
     let planned = plan(shop);
     assert!(going(&planned).is_empty(), "{word}: {planned}");
     assert!(planned["frozen"].to_string().contains(word), "{word}: {planned}");
-    let yes = format!("--yes={}", planned["digest"].as_str().unwrap());
-    let said = shop.site.fails(2, "usage", &["prune", "shop", &yes]);
+    assert_eq!(planned["digest"], Value::Null, "{planned}");
+    let said = shop.site.fails(2, "usage", &["prune", "shop", "--yes=0123456789abcdef"]);
     assert!(said.contains("nothing of shop may go now"), "{said}");
 }
 
@@ -246,6 +246,24 @@ fn whoever_speaks_at_once_takes_numbers_one_after_the_other() {
     let numbers: Vec<u64> = said.iter().map(|one| one["n"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5, 6], "{holds}");
     assert!(said.iter().all(|one| one["stands"] == true), "{holds}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_fails_half_way_says_what_is_gone() {
+    let shop = shop(1);
+    let ids = backups(&shop, 3);
+    let setup = Setup::load(&shop.site.config()).unwrap();
+    let repository = setup.repository().await.unwrap();
+    let catalog = setup.catalog(&repository).await.unwrap();
+    let source = "shop".parse().unwrap();
+    let planned = prune::plan(&setup, &repository, &catalog, &source, None).await.unwrap();
+    fs::write(folder(&shop, &ids[1]).join("manifest.json"), "{}").unwrap();
+    let (_stopper, stop) = Stop::new();
+    let error = prune::carry_out(&setup, &repository, &catalog, &planned, &stop).await.unwrap_err();
+    let error = format!("{error:#}");
+    let so_far = format!("removed before this failed: {}; ", ids[0]);
+    assert!(error.contains(&so_far) && error.contains(" objects in all"), "{error}");
+    assert!(!folder(&shop, &ids[0]).exists() && folder(&shop, &ids[1]).exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,10 +35,15 @@ pub(crate) fn going(plan: &Value) -> Vec<String> {
 
 /// Removes what the plan shows.
 pub(crate) fn remove(shop: &Shop) -> Value {
+    remove_with(shop, 0)
+}
+
+/// The same, with this exit code.
+fn remove_with(shop: &Shop, code: i32) -> Value {
     let plan = plan(shop);
     let yes = format!("--yes={}", plan["digest"].as_str().unwrap());
     let number = going(&plan).len().to_string();
-    shop.site.json(0, &["prune", "shop", &yes, "--backups", &number])["sources"][0].clone()
+    shop.site.json(code, &["prune", "shop", &yes, "--backups", &number])["sources"][0].clone()
 }
 
 pub(crate) fn backups(shop: &Shop, count: usize) -> Vec<String> {
@@ -248,8 +253,8 @@ fn nothing_goes_while_something_is_in_doubt() {
         let planned = plan(&shop);
         assert!(going(&planned).is_empty(), "{word}: {planned}");
         assert!(planned["frozen"].to_string().contains(word), "{word}: {planned}");
-        let yes = format!("--yes={}", planned["digest"].as_str().unwrap());
-        let said = shop.site.fails(2, "usage", &["prune", "shop", &yes]);
+        assert_eq!(planned["digest"], Value::Null, "{planned}");
+        let said = shop.site.fails(2, "usage", &["prune", "shop", "--yes=0123456789abcdef"]);
         assert!(said.contains("nothing of shop may go now"), "{said}");
     };
     // A manifest that nobody whom we trust has signed.
@@ -329,9 +334,13 @@ fn nothing_behind_a_link_and_nothing_of_others_goes() {
     let count = fs::read_dir(&moved).unwrap().count();
     let planned = plan(&shop);
     assert_eq!(going(&planned), newest_first(&ids[..2]), "{planned}");
-    let done = remove(&shop);
+    let done = remove_with(&shop, 3);
     assert_eq!(done["done"]["gone"], json!(ids[..2]), "{done}");
-    assert!(done["done"]["retained"].to_string().contains("behind a link"), "{done}");
+    assert_eq!(done["done"]["retained"], json!([]), "no store keeps it: {done}");
+    assert!(done["done"]["left"].to_string().contains("behind a link"), "{done}");
+    // It is not offered again.
+    let again = plan(&shop);
+    assert_eq!((&again["rest"], &again["digest"]), (&json!([]), &Value::Null), "{again}");
     assert_eq!(fs::read_to_string(elsewhere.join("precious.txt")).unwrap(), "precious");
     assert!(folder(&shop, &ids[0]).join("notes.txt").exists());
     assert_eq!(fs::read_dir(&moved).unwrap().count(), count);
@@ -346,9 +355,10 @@ fn what_lies_in_the_place_of_a_tombstone_keeps_one_backup_and_no_other() {
     let place = shop.site.path(&format!("repository/s/shop/x/{}.json", ids[0]));
     fs::create_dir_all(place.parent().unwrap()).unwrap();
     fs::write(&place, "{}").unwrap();
-    let done = remove(&shop);
+    let done = remove_with(&shop, 3);
     assert_eq!(done["done"]["gone"], json!([ids[1]]), "{done}");
-    assert_eq!(done["done"]["retained"][0]["what"], ids[0].as_str(), "{done}");
+    assert_eq!(done["done"]["retained"], json!([]), "no store keeps it: {done}");
+    assert_eq!(done["done"]["left"][0]["what"], ids[0].as_str(), "{done}");
     let _ = shop.site.json(0, &["verify", "--data"]);
 }
 

@@ -117,6 +117,7 @@ fn wal_that_is_found_to_be_gone_freezes_this_very_run() {
     let refused = removal(&shop, &planned).output().unwrap();
     let said = String::from_utf8_lossy(&refused.stdout).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("LOST: the WAL of timeline 1"), "{said}");
     assert_eq!(ends(&shop), before);
     back();
     let done = removal(&shop, &planned).output().unwrap();

@@ -55,7 +55,8 @@ fn told(system_id: u64, size: WalSegmentSize, of: LineageLog) -> LogThatStays {
     let LineageLog { lineage: timeline, from } = of;
     let stays = match from {
         Some(StaysFrom::Base { at, backup }) => {
-            Stays::From(size.start_of(at).into(), format!("{backup} begins there"))
+            let at = size.start_of(at);
+            Stays::From(at.into(), format!("{backup} needs it from {at} on"))
         }
         Some(StaysFrom::Ancestor(backup)) => {
             Stays::Whole(format!("{backup} stays, on a timeline that grew from it"))
