@@ -140,6 +140,7 @@ fn agent_defaults() -> AgentSettings {
     AgentSettings {
         jobs_at_once: 2,
         stop_timeout: Duration::from_secs(60),
+        socket: None,
         socket_group: None,
         nice: 0,
         metrics: None,

@@ -329,7 +329,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         }
         Verb::Say(verb) => Box::pin(statements::say(screen, &setup()?, verb)).await,
         Verb::Agent => Box::pin(agent::agent(setup()?, stop)).await,
-        Verb::Ask(verb) => agent::ask_agent(screen, &setup()?, verb).await,
+        Verb::Ask(verb) => agent::ask_agent(screen, setup, verb).await,
         Verb::Catalog { verb } => Box::pin(state::catalog(screen, &setup()?, verb)).await,
         Verb::Keys { verb } => Box::pin(keys::keys(screen, setup, verb)).await,
         Verb::Completions { shell } => {

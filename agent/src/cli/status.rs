@@ -4,12 +4,12 @@ use anyhow::Result;
 use drctl_model::BackupId;
 use serde_json::{Value, json};
 
-use super::agent::agent_notes;
+use super::agent::{agent_notes, ask_of};
 use super::lost::lost_json;
 use super::progress::Progress;
 use super::screen::{Screen, alarms_json, line, table};
 use super::state::known_catalog;
-use crate::daemon::control::{Request, ask};
+use crate::daemon::control::Request;
 use crate::daemon::is_running;
 use crate::health::{Bad, Health, Judged, LogStatus, SourceStatus, status as look};
 use crate::host::figures::span;
@@ -91,7 +91,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
 /// How the jobs of this host's agent stand; nothing where none runs, or none answers us.
 async fn agent(setup: &Setup) -> Option<Value> {
     is_running(setup).filter(|runs| *runs)?;
-    let asked = ask(setup, &Request::Jobs).await;
+    let asked = ask_of(setup, &Request::Jobs).await;
     asked.inspect_err(|error| tracing::debug!("the agent is not asked: {error:#}")).ok()
 }
 

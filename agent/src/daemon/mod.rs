@@ -134,7 +134,12 @@ impl Agent {
             alive
         });
         Ok(Agent {
-            scheduler: Scheduler::new(specs, &known, at_once, since),
+            scheduler: Scheduler::new(
+                specs,
+                &known,
+                at_once,
+                (past::configured_since(&setup), since),
+            ),
             running: BTreeMap::new(),
             alarm: Alarm::new().await?,
             refused: None,

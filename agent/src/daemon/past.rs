@@ -7,6 +7,7 @@ use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::JobState;
 use drctl_policies::scheduler::{JobKey, Outcome, PastRun};
+use jiff::Timestamp;
 
 use crate::host::Setup;
 use crate::jobs::{Past, past_runs};
@@ -47,4 +48,14 @@ fn run(past: &Past) -> PastRun {
         }
     };
     PastRun { begun: job.started, ended: (!past.runs).then_some((job.changed, outcome)) }
+}
+
+/// Since when the configuration has been as it is: what was due since then and never ran was missed.
+pub(super) fn configured_since(setup: &Setup) -> Timestamp {
+    let policies = setup.policy_files().unwrap_or_default();
+    let changed = policies.iter().chain([&setup.path]).filter_map(|path| {
+        let changed = std::fs::metadata(path).and_then(|found| found.modified()).ok()?;
+        Timestamp::try_from(changed).ok()
+    });
+    changed.max().unwrap_or_else(|| setup.clock.now())
 }

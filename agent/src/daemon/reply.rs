@@ -74,13 +74,19 @@ fn missed_json(missed: &Missed) -> Value {
 
 fn missed_text(missed: &Missed) -> String {
     let why = match missed.why {
-        WhyMissed::AgentAway => "the agent was not there, or the host slept",
-        WhyMissed::Paused => "it was paused",
+        WhyMissed::AgentAway => {
+            "nobody was there to begin them in time: no agent ran, the host slept, or its clock was set"
+        }
+        WhyMissed::Paused => "paused",
+        WhyMissed::Waited => {
+            "it still waited for its window, another job or a free place when the next run came due"
+        }
     };
     let at = |time: Timestamp| format!("{time:.0}");
     match missed.count {
         1 => format!("missed the run of {}: {why}", at(missed.first)),
         many => {
+            let many = if many >= 1000 { format!("{many} or more") } else { many.to_string() };
             format!("missed {many} runs from {} to {}: {why}", at(missed.first), at(missed.last))
         }
     }
@@ -109,7 +115,7 @@ pub(super) fn tell(action: &Action) {
             source = %key.source,
             job = key.kind.as_str(),
             attempts,
-            "gave up: all attempts failed; the next run begins as scheduled"
+            "gave up after so many failed attempts; the next run begins as scheduled"
         ),
         Action::StreamDown { key, since } => tracing::error!(
             source = %key.source,

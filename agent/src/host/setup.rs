@@ -315,6 +315,15 @@ impl Setup {
         self.config.paths.state_dir.join(CATALOG)
     }
 
+    /// The files of the policies, as they lie there now.
+    ///
+    /// # Errors
+    /// As [`read_files`].
+    pub(crate) fn policy_files(&self) -> Result<Vec<PathBuf>> {
+        let (_, policies) = read_files(&self.path)?;
+        Ok(policies.into_iter().map(|file| PathBuf::from(file.name)).collect())
+    }
+
     /// Where the agent of this host is spoken with.
     #[must_use]
     pub fn agent_socket(&self) -> PathBuf {

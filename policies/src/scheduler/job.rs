@@ -85,11 +85,14 @@ impl Job {
             };
             self.owe(key, &due, missed.is_some(), told);
             if let Some((last, count, why)) = missed {
-                let missed = Missed { first: due.first, last, count, why };
-                self.missed = Some(self.missed.map_or(missed, |before| join(before, missed)));
-                told.push(Action::Missed { key: key.clone(), missed });
+                self.miss(key, Missed { first: due.first, last, count, why }, told);
             }
         }
+    }
+
+    fn miss(&mut self, key: &JobKey, missed: Missed, told: &mut Vec<Action>) {
+        self.missed = Some(self.missed.map_or(missed, |before| join(before, missed)));
+        told.push(Action::Missed { key: key.clone(), missed });
     }
 
     /// One run is owed for all that is due. After failures the newer due time begins anew.
@@ -99,6 +102,11 @@ impl Job {
             told.push(Action::GaveUp { key: key.clone(), attempts });
         }
         let waiting = before.filter(|owed| owed.failed == 0);
+        // Of what was late it was told.
+        if let Some(Owed { slot, .. }) = waiting.filter(|owed| !owed.late) {
+            let why = WhyMissed::Waited;
+            self.miss(key, Missed { first: slot, last: slot, count: 1, why }, told);
+        }
         let since = waiting.map_or_else(|| self.spec.begins(due.first), |owed| owed.since);
         let late = late || waiting.is_some_and(|owed| owed.late);
         self.owed = Some(Owed { slot: due.last, since, late, failed: 0, retry_at: None });

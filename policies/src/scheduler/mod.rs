@@ -70,7 +70,8 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler of these jobs, with the runs that are on record, the newest of each first.
+    /// A scheduler of these jobs, with the runs that are on record, the newest of each first. Of a
+    /// job without any counts what has been due since it was `configured`.
     ///
     /// What was missed meanwhile is told with the first event.
     #[must_use]
@@ -78,7 +79,7 @@ impl Scheduler {
         specs: BTreeMap<JobKey, JobSpec>,
         past: &BTreeMap<JobKey, Vec<PastRun>>,
         at_once: usize,
-        now: Timestamp,
+        (configured, now): (Timestamp, Timestamp),
     ) -> Self {
         let mut scheduler = Scheduler {
             jobs: BTreeMap::new(),
@@ -95,7 +96,7 @@ impl Scheduler {
                 let last = runs.iter().find_map(|run| run.ended);
                 scheduler.streams.insert(key, Stream::new(last, false));
             } else {
-                let job = past::recall(&key, spec, runs, now, &mut scheduler.untold);
+                let job = past::recall(&key, spec, runs, (configured, now), &mut scheduler.untold);
                 scheduler.jobs.insert(key, job);
             }
         }

@@ -17,7 +17,7 @@ pub(super) fn recall(
     key: &JobKey,
     spec: JobSpec,
     newest_first: &[PastRun],
-    now: Timestamp,
+    (configured, now): (Timestamp, Timestamp),
     told: &mut Vec<Action>,
 ) -> Job {
     let mut runs: Vec<PastRun> = Vec::new();
@@ -31,8 +31,11 @@ pub(super) fn recall(
     let dates = |runs: &[PastRun]| runs.iter().map(|run| run.begun).collect::<Vec<_>>();
     let (earlier, aside) = (dates(&runs), dates(&aside));
     let mut job = match earlier.iter().max() {
-        // Nothing is known of earlier times: what comes due from now on counts.
-        None => Job::new(Slots::of_dates(now, vec![now], aside, &spec), spec),
+        // It never ran: what has come due since it was there to be run counts.
+        None => {
+            let since = configured.min(now);
+            Job::new(Slots::of_dates(since, vec![since], aside, &spec), spec)
+        }
         Some(touched) => {
             let mut slots = Slots::of_dates(served(&runs, &spec), earlier.clone(), aside, &spec);
             let owed = slots.take(*touched, now, &spec).map(|due| owed(&runs, due.last, &spec));

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use super::{JobKey, Scheduler};
 
 impl Scheduler {
-    /// The job that begins now: what a person wants first, then backups, then prune, then verify,
-    /// of each the one that waits for longest.
+    /// The job that begins now: what a person wants first, then what waits for longest, so that no
+    /// job keeps another one from running for ever. Of those that wait since the same time backups
+    /// are first, then prune, then verify, and of these the one that has not run for longest.
     pub(super) fn next_to_begin(&self, now: Timestamp) -> Option<JobKey> {
         if !self.has_place() {
             return None;
@@ -15,9 +16,10 @@ impl Scheduler {
         let candidates = self.jobs.iter().filter_map(|(key, job)| {
             let since = job.wants(key, now, &self.breached)?;
             let free = self.running_of(&key.source).is_none();
-            free.then_some((job.by_hand.is_none(), rank(key.kind), since, key))
+            let last = job.last.map(|(ended, _)| ended);
+            free.then_some((job.by_hand.is_none(), since, rank(key.kind), last, key))
         });
-        candidates.min().map(|(_, _, _, key)| key.clone())
+        candidates.min().map(|(.., key)| key.clone())
     }
 
     /// Whether one more may run.

@@ -65,7 +65,7 @@ impl Desk {
         at_once: usize,
         now: &str,
     ) -> Desk {
-        Desk(Scheduler::new(specs.into(), &BTreeMap::new(), at_once, at(now)))
+        Desk(Scheduler::new(specs.into(), &BTreeMap::new(), at_once, (at(now), at(now))))
     }
 
     /// Of one backup with runs on record, given oldest first: begun, and how it ended a minute
@@ -77,7 +77,7 @@ impl Desk {
             ended: Some((at(begun) + minute, *outcome)),
         };
         let past = [(backup(), runs.iter().rev().map(run).collect())].into();
-        Desk(Scheduler::new([(backup(), spec)].into(), &past, 2, at(now)))
+        Desk(Scheduler::new([(backup(), spec)].into(), &past, 2, (at(now), at(now))))
     }
 
     pub(super) fn tell(&mut self, now: &str, event: Event) -> Vec<String> {

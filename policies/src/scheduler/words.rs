@@ -20,6 +20,7 @@ pub struct JobKey {
 
 /// When a job runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each job")]
 pub enum Rhythm {
     /// At the times of a schedule.
     At(Schedule),
@@ -206,6 +207,8 @@ pub enum WhyMissed {
     AgentAway,
     /// The job was paused.
     Paused,
+    /// It still waited for something, such as its window or another job, when the next run came due.
+    Waited,
 }
 
 /// How a job stands.

@@ -1,6 +1,8 @@
 //! What is due is begun, once, and what was missed is made up for, once.
 
+use std::fs::{File, FileTimes};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use drctl_tests::agent::Agent;
 use drctl_tests::site::{Ran, until};
@@ -49,6 +51,21 @@ fn what_was_missed_is_made_up_for_once() {
     assert_eq!(again.job("backup")["state"], "idle");
     let _ = again.stop().ended(0);
     assert_eq!(shop.site.manifests().len(), 2);
+}
+
+#[test]
+fn what_never_ran_and_was_due_since_it_was_configured_is_made_up_for() {
+    let shop = Shop::open("0 2 * * *");
+    let long_ago = SystemTime::now() - Duration::from_secs(3 * 86_400);
+    let times = FileTimes::new().set_modified(long_ago);
+    for path in [shop.site.config(), shop.policy_file()] {
+        File::options().write(true).open(path).unwrap().set_times(times).unwrap();
+    }
+    let agent = Agent::start(&shop.site);
+    agent.says("missed 3 runs");
+    until("the first backup", || shop.site.manifests().len() == 1);
+    let _ = agent.job_is("backup", |job| job["state"] == "idle");
+    assert_eq!(shop.site.manifests().len(), 1);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The agent's socket: what may be asked, by whom, and what comes of it.
 
 use std::fs::{self, Permissions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
 
 use drctl_tests::agent::Agent;
 use drctl_tests::hostile::as_nobody;
@@ -65,6 +66,10 @@ fn a_configuration_that_is_wrong_is_not_taken_and_the_one_before_goes_on() {
     assert_eq!(said.code, Some(7), "{said:?}");
     agent.signal(rustix::process::Signal::HUP);
     agent.says("is not taken");
+    // Whoever names the socket can ask while the file is wrong.
+    let socket = shop.site.path("run/agent.sock").display().to_string();
+    let asked = shop.site.json(3, &["jobs", "--socket", &socket]);
+    assert!(asked["refused_configuration"].is_string(), "{asked}");
     fs::write(shop.site.config(), &good).unwrap();
     let object = shop.site.drctl(&["--json", "jobs"]).ended(3).json();
     let why = object["refused_configuration"].as_str().unwrap();
@@ -127,6 +132,81 @@ fn another_account_is_not_heard() {
     assert!(!answer.to_string().contains("shop"), "{answer}");
     agent.says("refused at the socket");
     assert!(agent.said().contains("nobody"), "{}", agent.said());
+}
+
+#[test]
+fn those_who_say_nothing_keep_root_from_nothing() {
+    let shop = Shop::open(NEVER);
+    let agent = Agent::start(&shop.site);
+    let socket = shop.site.path("run/agent.sock");
+    fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
+    for folder in [shop.site.path("."), shop.site.path("run")] {
+        fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    }
+    let open = "for (1..900) { push @all, IO::Socket::UNIX->new(Peer => $ARGV[0]) } \
+        $| = 1; print qq(open\\n); <STDIN>";
+    let mut perl = as_nobody("/usr/bin/perl");
+    let perl = perl.args(["-MIO::Socket::UNIX", "-e", open]).arg(&socket);
+    let mut child = perl.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(said.find_map(Result::ok).as_deref(), Some("open"));
+    let _ = agent.job("backup");
+    child.kill().unwrap();
+    let _ = child.wait().unwrap();
+}
+
+/// An agent that must not start, and what it says.
+fn refused(shop: &Shop, exit: i32, code: &str) -> String {
+    shop.site.fails(exit, code, &["agent"])
+}
+
+#[test]
+fn what_lies_at_the_socket_and_is_nobodys_agent_stays() {
+    let shop = Shop::open(NEVER);
+    let place = shop.site.path("place");
+    shop.site.append(&format!("\n[agent]\nsocket = \"{}\"\n", place.display()));
+    fs::write(&place, "precious").unwrap();
+    assert!(refused(&shop, 2, "usage").contains("no socket"));
+    assert_eq!(fs::read_to_string(&place).unwrap(), "precious");
+    fs::rename(&place, shop.site.path("precious")).unwrap();
+    symlink(shop.site.path("precious"), &place).unwrap();
+    assert!(refused(&shop, 2, "usage").contains("no socket"));
+    assert!(fs::symlink_metadata(&place).unwrap().is_symlink());
+    fs::remove_file(&place).unwrap();
+    // Such as the server's own.
+    let living = UnixListener::bind(&place).unwrap();
+    assert!(refused(&shop, 6, "agent_running").contains("somebody listens"));
+    assert!(UnixStream::connect(&place).is_ok());
+    drop(living);
+    // What a killed one has left makes room.
+    let agent = Agent::start(&shop.site);
+    fs::remove_file(&place).unwrap();
+    let other = UnixListener::bind(&place).unwrap();
+    let _ = agent.stop().ended(0);
+    assert!(UnixStream::connect(&place).is_ok(), "the socket of another one went with the agent");
+    drop(other);
+    // A folder that others can change is no place for it.
+    fs::remove_file(&place).unwrap();
+    fs::create_dir(shop.site.path("open")).unwrap();
+    fs::set_permissions(shop.site.path("open"), Permissions::from_mode(0o1777)).unwrap();
+    shop.site.replace(
+        &format!("{}\"", place.display()),
+        &format!("{}\"", shop.site.path("open/sock").display()),
+    );
+    let _ = refused(&shop, 7, "not_private");
+}
+
+#[test]
+fn an_agent_of_another_state_directory_takes_nobodys_socket() {
+    let shop = Shop::open(NEVER);
+    let agent = Agent::start(&shop.site);
+    let text = fs::read_to_string(shop.site.config()).unwrap();
+    let state = |name: &str| format!("state_dir = \"{}\"", shop.site.path(name).display());
+    let other = shop.site.path("etc/other.toml");
+    fs::write(&other, text.replace(&state("state"), &state("state2"))).unwrap();
+    let ran = shop.site.drctl(&["--json", "--config", other.to_str().unwrap(), "agent"]);
+    assert!(ran.failed(6, "agent_running").contains("somebody listens"), "{ran:?}");
+    let _ = agent.job("backup");
 }
 
 #[test]

@@ -1,11 +1,18 @@
-use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use drctl_model::JobKind;
 
 /// What may be asked of the running agent.
 #[derive(Debug, Subcommand)]
 pub enum AgentVerb {
     /// Show what the agent does: what runs, what comes next, what was missed and why.
-    Jobs,
+    Jobs {
+        /// Where the agent listens. Then no configuration is read, which may be wrong. Default: as the
+        /// configuration says.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        socket: Option<PathBuf>,
+    },
     /// Have the agent begin a job now, whatever its schedule says.
     Run(JobArgs),
     /// Have the agent begin a job no more, until it is resumed or the agent starts again.

@@ -4,24 +4,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::geteuid;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{LONGEST, Refusal, Request};
-use crate::host::{AgentError, Setup};
+use crate::host::AgentError;
 
 /// For how long the agent may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Asks the agent of this host.
+/// Asks the agent at a socket. It is believed where it is root's, ours, or of the account `author`, whose the
+/// configuration is.
 ///
 /// # Errors
 /// [`AgentError::NoAgent`] where none listens; [`AgentError::AgentRefused`]; the system's.
-pub(crate) async fn ask(setup: &Setup, request: &Request) -> Result<Value> {
-    let path = setup.agent_socket();
-    let asked = timeout(PATIENCE, exchange(&path, request)).await;
+pub(crate) async fn ask(path: &Path, author: Option<u32>, request: &Request) -> Result<Value> {
+    let asked = timeout(PATIENCE, exchange(path, author, request)).await;
     let Ok(answer) = asked else {
         bail!("the agent did not answer within {} s: see its log", PATIENCE.as_secs());
     };
@@ -34,10 +35,15 @@ pub(crate) async fn ask(setup: &Setup, request: &Request) -> Result<Value> {
     Err(AgentError::AgentRefused(refusal.message).into())
 }
 
-async fn exchange(path: &Path, request: &Request) -> Result<Value> {
+async fn exchange(path: &Path, author: Option<u32>, request: &Request) -> Result<Value> {
     let stream = UnixStream::connect(path).await;
     let mut stream =
         stream.map_err(|error| AgentError::NoAgent(path.to_owned(), error.to_string()))?;
+    let listens = stream.peer_cred().context("see who listens there")?.uid();
+    if ![Some(0), Some(geteuid().as_raw()), author].contains(&Some(listens)) {
+        let why = format!("an account listens there that is not drctl's (uid {listens})");
+        return Err(AgentError::NoAgent(path.to_owned(), why).into());
+    }
     let mut line = serde_json::to_string(&request.line())?;
     line.push('\n');
     stream.write_all(line.as_bytes()).await.context("ask the agent")?;

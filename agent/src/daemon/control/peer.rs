@@ -43,12 +43,17 @@ impl Peer {
         }
     }
 
+    /// Whether it is root or our own account.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
+    }
+
     /// Whether it may ask this.
     ///
     /// # Errors
     /// A [`Refusal`] that says why not.
     pub(super) fn may(&self, request: &Request, group: Option<&str>) -> Result<(), Refusal> {
-        if self.uid == 0 || self.uid == rustix::process::geteuid().as_raw() {
+        if self.is_trusted() {
             return Ok(());
         }
         let Some(group) = group.filter(|group| self.is_in(group)) else {

@@ -2,13 +2,14 @@
 
 use std::fs::Permissions;
 use std::io::ErrorKind;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::unistd::Group;
+use rustix::process::geteuid;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -16,10 +17,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Answer, Asked, LONGEST, Line, Peer, Refusal, VERSION, answer_line};
-use crate::host::private;
+use crate::host::{AgentError, private};
 
-/// How many may speak at once: more wait.
-const AT_ONCE: usize = 16;
+/// How many may speak at once that are neither root nor our own account: more are sent away, so that they
+/// keep nobody else from being heard.
+const OTHERS: usize = 8;
 
 /// For how long somebody may take to ask, and the agent to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A socket that is listened at, for as long as this lives.
 pub(in crate::daemon) struct Server {
     path: PathBuf,
+    /// Device and inode of our socket.
+    ours: (u64, u64),
     listening: tokio::task::JoinHandle<()>,
 }
 
@@ -34,8 +38,9 @@ impl Server {
     /// Listens. Who may ask what is looked at for each request; with a `group` its members may connect too.
     ///
     /// # Errors
-    /// [`AgentError::NotPrivate`](crate::host::AgentError::NotPrivate) for a directory that others can
-    /// change; a group that is not there, or that our account is no member of; the system's.
+    /// [`AgentError::Changeable`] for a directory that others can change; [`AgentError::SecondAgent`] where
+    /// somebody listens there; [`AgentError::Usage`] where something else lies there, which stays; a group
+    /// that is not there, or that our account is no member of; the system's.
     pub(in crate::daemon) fn listen(
         path: &Path,
         group: Option<String>,
@@ -43,14 +48,8 @@ impl Server {
     ) -> Result<Self> {
         let at = || format!("listen at {}", path.display());
         let folder = path.parent().unwrap_or(Path::new("/"));
-        private::writable(folder).with_context(at)?;
-        // Ours alone: whoever listened there is gone, since we are the only agent of this state directory.
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(at);
-            }
-            _ => {}
-        }
+        private::believed(folder, geteuid().as_raw()).with_context(at)?;
+        make_room(path).with_context(at)?;
         let listener = UnixListener::bind(path).with_context(at)?;
         let mode = match &group {
             Some(group) => {
@@ -64,21 +63,54 @@ impl Server {
         };
         std::fs::set_permissions(path, Permissions::from_mode(mode)).with_context(at)?;
         let listening = tokio::spawn(accept(listener, group.map(Arc::from), asked));
-        Ok(Server { path: path.to_owned(), listening })
+        let ours = place(path).context("look at our socket")?;
+        Ok(Server { path: path.to_owned(), ours, listening })
     }
+}
+
+/// Device and inode of what lies at a path; a link is not followed.
+fn place(path: &Path) -> std::io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+/// Removes a socket that an agent has left. Nothing else goes: neither what is no socket, nor one at which
+/// somebody listens, nor another account's.
+fn make_room(path: &Path) -> Result<()> {
+    let found = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    let usage =
+        |what: &str| AgentError::Usage(format!("{what} lies at {}: it stays", path.display()));
+    if !found.file_type().is_socket() {
+        return Err(usage("something that is no socket").into());
+    }
+    if found.uid() != geteuid().as_raw() {
+        return Err(usage("a socket of another account").into());
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+        _ => {
+            let who = "somebody listens at its socket, and is no agent of this state directory";
+            return Err(AgentError::SecondAgent(path.to_owned(), who.to_owned()).into());
+        }
+    }
+    Ok(std::fs::remove_file(path)?)
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.listening.abort();
-        let _ = std::fs::remove_file(&self.path);
+        // Somebody else's may lie there by now.
+        if place(&self.path).is_ok_and(|found| found == self.ours) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
 async fn accept(listener: UnixListener, group: Option<Arc<str>>, asked: mpsc::Sender<Asked>) {
-    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let room = Arc::new(Semaphore::new(OTHERS));
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -87,10 +119,19 @@ async fn accept(listener: UnixListener, group: Option<Arc<str>>, asked: mpsc::Se
                 continue;
             }
         };
+        let Ok(peer) = Peer::of(&stream) else { continue };
+        let place = match peer.is_trusted() {
+            true => None,
+            false => match Arc::clone(&room).try_acquire_owned() {
+                Ok(place) => Some(place),
+                Err(_) => continue,
+            },
+        };
         let (group, asked) = (group.clone(), asked.clone());
         tokio::spawn(async move {
             let _place = place;
-            if timeout(2 * PATIENCE, serve(stream, group.as_deref(), &asked)).await.is_err() {
+            let serving = serve(stream, peer, group.as_deref(), &asked);
+            if timeout(2 * PATIENCE, serving).await.is_err() {
                 tracing::debug!("somebody at the agent's socket was too slow");
             }
         });
@@ -98,11 +139,13 @@ async fn accept(listener: UnixListener, group: Option<Arc<str>>, asked: mpsc::Se
 }
 
 /// Answers one request.
-async fn serve(mut stream: UnixStream, group: Option<&str>, asked: &mpsc::Sender<Asked>) {
-    let answer = match Peer::of(&stream) {
-        Ok(peer) => answer(&mut stream, peer, group, asked).await,
-        Err(error) => Err(Refusal::new("denied", format!("who asks is not known: {error}"))),
-    };
+async fn serve(
+    mut stream: UnixStream,
+    peer: Peer,
+    group: Option<&str>,
+    asked: &mpsc::Sender<Asked>,
+) {
+    let answer = answer(&mut stream, peer, group, asked).await;
     let mut line = answer_line(&answer).to_string();
     line.push('\n');
     let _ = stream.write_all(line.as_bytes()).await;

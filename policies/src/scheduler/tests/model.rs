@@ -274,10 +274,8 @@ impl Model {
         }
         let ready = self.ready(now, breached, at_once);
         assert!(ready.contains(&key), "{key:?} begins at {now}, and owes nothing: {why:?}");
-        let order = |key: &JobKey| {
-            let rank = [JobKind::Backup, JobKind::Prune, JobKind::Verify];
-            (!self.jobs[key].by_hand, rank.iter().position(|kind| *kind == key.kind))
-        };
+        // Who has waited for how long the table tells.
+        let order = |key: &JobKey| !self.jobs[key].by_hand;
         let first = ready.iter().map(|key| order(key)).min();
         assert_eq!(Some(order(key)), first, "{key:?} begins at {now} before {ready:?}");
         let known = self.jobs.get_mut(key).unwrap();
@@ -310,11 +308,22 @@ impl Model {
                 .iter()
                 .filter_map(|action| match action {
                     Action::Missed { key: of, missed: m } if of == key => {
-                        Some((m.first, m.last, m.count))
+                        Some((m.first, m.last, m.count, m.why))
                     }
                     _ => None,
                 })
                 .collect();
+            // One that still waited when a newer one came due: no run was for it.
+            let waited = |(.., why): &(_, _, _, WhyMissed)| *why == WhyMissed::Waited;
+            for (first, last, count, _) in told.iter().filter(|missed| waited(missed)) {
+                let before = known.runs.iter().filter(|run| run.begun < now);
+                let served = before.map(|run| run.begun).max().is_some_and(|at| at >= *first);
+                let newer = known.slots.iter().any(|slot| first < slot && *slot <= now);
+                assert!(newer && !served, "{key:?} missed at {now}: {first}");
+                assert_eq!((first, *count), (last, 1), "{key:?} missed at {now}");
+            }
+            let told = told.into_iter().filter(|missed| !waited(missed));
+            let told: Vec<_> = told.map(|(first, last, count, _)| (first, last, count)).collect();
             let expected: Vec<_> = known.missed.take().into_iter().collect();
             assert_eq!(told, expected, "{key:?} missed at {now}");
             let gave_up = actions

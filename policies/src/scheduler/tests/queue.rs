@@ -47,7 +47,7 @@ fn so_many_run_at_once_and_the_one_that_waits_for_longest_is_next() {
 }
 
 #[test]
-fn a_backup_comes_before_what_waits_for_longer_and_a_person_before_all() {
+fn what_waits_for_longest_is_next_and_a_person_is_before_all() {
     let all = [
         (key("a", JobKind::Backup), spec("0 2 * * *")),
         (key("b", JobKind::Prune), spec("1 2 * * *")),
@@ -62,12 +62,31 @@ fn a_backup_comes_before_what_waits_for_longer_and_a_person_before_all() {
     assert_eq!(desk.tell("2026-07-01T02:03:00Z", run), NOTHING, "there is no place");
     let order = [
         (ended("a", JobKind::Backup), "start verify of e: ByHand"),
-        (ended("e", JobKind::Verify), "start backup of d due 2026-07-01T02:02:00Z: Scheduled"),
-        (ended("d", JobKind::Backup), "start prune of b due 2026-07-01T02:01:00Z: Scheduled"),
+        (ended("e", JobKind::Verify), "start prune of b due 2026-07-01T02:01:00Z: Scheduled"),
+        (ended("b", JobKind::Prune), "start backup of d due 2026-07-01T02:02:00Z: Scheduled"),
     ];
     for (event, next) in order {
         assert_eq!(desk.tell("2026-07-01T03:00:00Z", event), [next]);
     }
+}
+
+#[test]
+fn of_those_that_wait_for_as_long_the_one_that_has_not_run_for_longest_is_next() {
+    let all = ["a", "b"].map(|source| (key(source, JobKind::Backup), spec("* * * * *")));
+    let mut desk = Desk::of_all(all, 1, "2026-07-01T02:00:30Z");
+    let ended = |source: &str| Event::Ended {
+        key: key(source, JobKind::Backup),
+        outcome: Outcome::Succeeded,
+    };
+    assert_eq!(
+        desk.tick("2026-07-01T02:01:00Z"),
+        ["start backup of a due 2026-07-01T02:01:00Z: Scheduled"]
+    );
+    // Both are due once more when it ends, and neither has had the other one's turn.
+    let next = desk.tell("2026-07-01T02:02:10Z", ended("a"));
+    assert!(next.last().is_some_and(|next| next.starts_with("start backup of b")), "{next:?}");
+    let next = desk.tell("2026-07-01T02:03:10Z", ended("b"));
+    assert!(next.last().is_some_and(|next| next.starts_with("start backup of a")), "{next:?}");
 }
 
 #[test]

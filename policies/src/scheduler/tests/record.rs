@@ -32,7 +32,20 @@ fn what_was_missed_meanwhile_is_told_and_made_up_for() {
             "start backup of shop due 2026-07-01T02:00:00Z: CatchUp",
         ]
     );
-    // Of a job that never ran nothing is known.
+    // Of a job that never ran counts what has been due since it was configured.
+    let all = || [(backup(), spec("0 2 * * *"))].into();
+    let times = (at("2026-06-29T12:00:00Z"), at("2026-07-01T12:00:00Z"));
+    let mut desk = Desk(Scheduler::new(all(), &BTreeMap::new(), 1, times));
+    assert_eq!(
+        desk.tick("2026-07-01T12:00:00Z"),
+        [
+            "missed 2 of backup of shop: 2026-06-30T02:00:00Z to 2026-07-01T02:00:00Z: AgentAway",
+            "start backup of shop due 2026-07-01T02:00:00Z: CatchUp",
+        ]
+    );
+    let ahead = (at("2027-06-29T12:00:00Z"), at("2026-07-01T12:00:00Z"));
+    let mut desk = Desk(Scheduler::new(all(), &BTreeMap::new(), 1, ahead));
+    assert_eq!(desk.tick("2026-07-01T12:00:00Z"), NOTHING);
     let mut desk = Desk::after(spec("0 2 * * *"), &[], "2026-07-01T12:00:00Z");
     assert_eq!(desk.tick("2026-07-01T12:00:00Z"), NOTHING);
 }
@@ -65,7 +78,12 @@ fn a_run_without_an_end_has_died() {
     let begun = at("2026-07-01T02:00:00Z");
     let past = [(backup(), vec![PastRun { begun, ended: None }])].into();
     let specs = [(backup(), spec("0 2 * * *"))].into();
-    let mut desk = Desk(Scheduler::new(specs, &past, 1, at("2026-07-01T02:00:30Z")));
+    let mut desk = Desk(Scheduler::new(
+        specs,
+        &past,
+        1,
+        (at("2026-07-01T02:00:30Z"), at("2026-07-01T02:00:30Z")),
+    ));
     assert_eq!(desk.tick("2026-07-01T02:00:30Z"), NOTHING);
     let again = ["start backup of shop due 2026-07-01T02:00:00Z: Retry(1)"];
     assert_eq!(desk.tick("2026-07-01T02:01:00Z"), again);

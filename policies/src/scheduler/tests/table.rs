@@ -170,8 +170,11 @@ fn the_next_due_time_takes_over_from_one_that_fails() {
 fn a_run_that_lasts_longer_than_the_pause_meets_one_of_its_own_kind_waiting() {
     let mut desk = Desk::of(spec("0 * * * *"), "2026-07-01T00:30:00Z");
     desk.tick("2026-07-01T01:00:00Z");
-    for hour in 2..=4 {
-        assert_eq!(desk.tick(&format!("2026-07-01T0{hour}:00:00Z")), NOTHING);
+    assert_eq!(desk.tick("2026-07-01T02:00:00Z"), NOTHING);
+    for hour in 3..=4 {
+        let waited = format!("2026-07-01T0{}:00:00Z", hour - 1);
+        let missed = format!("missed 1 of backup of shop: {waited} to {waited}: Waited");
+        assert_eq!(desk.tick(&format!("2026-07-01T0{hour}:00:00Z")), [missed.as_str()]);
     }
     let begun = ["start backup of shop due 2026-07-01T04:00:00Z: Scheduled"];
     assert_eq!(desk.ended("2026-07-01T04:10:00Z", Outcome::Succeeded), begun);

@@ -132,7 +132,7 @@ impl World {
         let now = self.clock();
         let recent = |runs: &Vec<PastRun>| runs.iter().rev().take(32).copied().collect();
         let past = self.record.iter().map(|(key, runs)| (key.clone(), recent(runs))).collect();
-        self.agent = Some(Scheduler::new(self.specs.clone(), &past, self.at_once, now));
+        self.agent = Some(Scheduler::new(self.specs.clone(), &past, self.at_once, (now, now)));
         self.paused = false;
         self.breached.clear();
         self.disturbed();
@@ -357,8 +357,7 @@ impl World {
     }
 
     /// Whatever became of the clock: a backup that nothing holds runs at least once in the longest
-    /// time between two runs, and two hours; and it may wait for another job of the source. (Other
-    /// jobs wait for as long as backups are due.)
+    /// time between two runs, and two hours; and it may wait for other jobs, which came due earlier.
     fn is_not_silent(&mut self) {
         if self.model.is_some() || self.paused {
             return;
@@ -372,7 +371,7 @@ impl World {
             let longest =
                 *self.longest.entry(line).or_insert_with(|| schedule.spacing().unwrap().1);
             let jitter = SignedDuration::try_from(spec.jitter).unwrap();
-            let bound = longest + jitter + slots::REACH + SignedDuration::from_hours(3);
+            let bound = longest + jitter + slots::REACH + SignedDuration::from_hours(9);
             let silent = since.duration_until(self.real);
             let runs = self.live.contains_key(key);
             assert!(runs || silent <= bound, "{key:?} is silent for {silent} at {}", self.real);
