@@ -122,10 +122,7 @@ impl Agent {
         let group = setup.config.agent.socket_group.clone();
         let listening = Server::listen(&setup.agent_socket(), group, ask)?;
         let specs = specs::specs(&setup.config, &setup.host());
-        let known = past::past(&setup, specs.keys()).await.unwrap_or_else(|error| {
-            tracing::warn!("earlier runs are not known, so that none is made up for: {error:#}");
-            BTreeMap::new()
-        });
+        let past = past::past(&setup, specs.keys()).await;
         let since = setup.clock.now();
         let at_once = setup.config.agent.jobs_at_once;
         let alive = systemd::alive_every().map(|every| {
@@ -134,12 +131,7 @@ impl Agent {
             alive
         });
         Ok(Agent {
-            scheduler: Scheduler::new(
-                specs,
-                &known,
-                at_once,
-                (past::configured_since(&setup), since),
-            ),
+            scheduler: Scheduler::new(specs, &past.runs, at_once, (past.configured, since)),
             running: BTreeMap::new(),
             alarm: Alarm::new().await?,
             refused: None,

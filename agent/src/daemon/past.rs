@@ -5,39 +5,63 @@ use std::time::Duration;
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
-use drctl_model::JobState;
+use drctl_model::{JobState, newest};
 use drctl_policies::scheduler::{JobKey, Outcome, PastRun};
 use jiff::Timestamp;
 
 use crate::host::Setup;
-use crate::jobs::{Past, past_runs};
+use crate::jobs::{self, past_runs};
 
 /// For how long somebody else may have the catalog when the agent starts.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The earlier runs of these jobs, the one begun last first; none of what this host never did.
-///
-/// # Errors
-/// The catalog's; none where there is no catalog yet.
-pub(super) async fn past(
+/// What is known of the past.
+pub(super) struct Past {
+    /// The earlier runs of each job, the one begun last first.
+    pub(super) runs: BTreeMap<JobKey, Vec<PastRun>>,
+    /// Since when what was due counts of a job that never ran.
+    pub(super) configured: Timestamp,
+}
+
+/// What is known of the past of these jobs. Without a catalog nothing is: what comes due from now on counts.
+pub(super) async fn past(setup: &Setup, keys: impl Iterator<Item = &JobKey>) -> Past {
+    let nothing = || Past { runs: BTreeMap::new(), configured: setup.clock.now() };
+    if !setup.catalog_path().exists() {
+        return nothing();
+    }
+    match known(setup, keys).await {
+        Ok(runs) => Past { runs, configured: configured_since(setup) },
+        Err(error) => {
+            tracing::warn!("earlier runs are not known, so that none is made up for: {error:#}");
+            nothing()
+        }
+    }
+}
+
+async fn known(
     setup: &Setup,
     keys: impl Iterator<Item = &JobKey>,
 ) -> Result<BTreeMap<JobKey, Vec<PastRun>>> {
-    let path = setup.catalog_path();
-    if !path.exists() {
-        return Ok(BTreeMap::new());
-    }
-    let catalog = Catalog::open_read_only_within(&path, PATIENCE).await?;
+    let catalog = Catalog::open_read_only_within(&setup.catalog_path(), PATIENCE).await?;
     let mut all = BTreeMap::new();
     for key in keys {
         let runs = past_runs(setup, &catalog, (key.kind, &key.source)).await?;
-        all.insert(key.clone(), runs.iter().map(run).collect());
+        let mut runs: Vec<PastRun> = runs.iter().map(run).collect();
+        if runs.is_empty() && key.kind.makes_a_backup() {
+            // A catalog that was made anew knows the bucket's backups, and no job of this host.
+            let backups = catalog.backups(Some(&key.source)).await?;
+            runs.extend(newest(backups.iter()).map(|backup| PastRun {
+                begun: backup.started,
+                ended: Some((backup.finished, Outcome::Succeeded)),
+            }));
+        }
+        all.insert(key.clone(), runs);
     }
     Ok(all)
 }
 
 /// A job of the log, as the scheduler sees it.
-fn run(past: &Past) -> PastRun {
+fn run(past: &jobs::Past) -> PastRun {
     let job = &past.job;
     let outcome = match job.state {
         JobState::Committed | JobState::Succeeded => Outcome::Succeeded,
@@ -51,7 +75,7 @@ fn run(past: &Past) -> PastRun {
 }
 
 /// Since when the configuration has been as it is: what was due since then and never ran was missed.
-pub(super) fn configured_since(setup: &Setup) -> Timestamp {
+fn configured_since(setup: &Setup) -> Timestamp {
     let policies = setup.policy_files().unwrap_or_default();
     let changed = policies.iter().chain([&setup.path]).filter_map(|path| {
         let changed = std::fs::metadata(path).and_then(|found| found.modified()).ok()?;

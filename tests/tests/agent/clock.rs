@@ -61,10 +61,24 @@ fn what_never_ran_and_was_due_since_it_was_configured_is_made_up_for() {
     for path in [shop.site.config(), shop.policy_file()] {
         File::options().write(true).open(path).unwrap().set_times(times).unwrap();
     }
+    // Whoever has no catalog knows nothing of the past, and the agent makes one.
+    let agent = Agent::start(&shop.site);
+    assert_eq!(agent.job("backup")["state"], "idle");
+    until("a catalog", || shop.site.path("state/catalog.db").exists());
+    let _ = agent.stop().ended(0);
     let agent = Agent::start(&shop.site);
     agent.says("missed 3 runs");
     until("the first backup", || shop.site.manifests().len() == 1);
     let _ = agent.job_is("backup", |job| job["state"] == "idle");
+    assert_eq!(shop.site.manifests().len(), 1);
+    let _ = agent.stop().ended(0);
+    // A catalog that was made anew knows what is in the bucket.
+    std::fs::remove_file(shop.site.path("state/catalog.db")).unwrap();
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    let agent = Agent::start(&shop.site);
+    let job = agent.job("backup");
+    assert_eq!((&job["state"], &job["last"]["outcome"]), (&"idle".into(), &"succeeded".into()));
+    let _ = agent.stop().ended(0);
     assert_eq!(shop.site.manifests().len(), 1);
 }
 
