@@ -156,6 +156,7 @@ log_heartbeat = "10s"
 log_heartbeat_table = true
 [agent]
 jobs_at_once = 3
+socket = "/run/dba/agent.sock"
 socket_group = "dba"
 metrics = "[::1]:9532"
 "#;
@@ -173,8 +174,8 @@ daily = 7
     let config = config.unwrap();
     let shown = serde_json::to_value(&config).unwrap();
     let expected = json!({
-        "jobs_at_once": 3, "stop_timeout_seconds": 60, "socket_group": "dba", "nice": 0,
-        "metrics": "[::1]:9532",
+        "jobs_at_once": 3, "stop_timeout_seconds": 60, "socket": "/run/dba/agent.sock",
+        "socket_group": "dba", "nice": 0, "metrics": "[::1]:9532",
     });
     assert_eq!(shown["agent"], expected);
     let shop = &shown["sources"]["shop"];
