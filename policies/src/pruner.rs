@@ -22,6 +22,19 @@ pub struct Pruner {
 }
 
 impl Pruner {
+    /// Each key of it, and the secret that it refers to.
+    #[must_use]
+    pub fn secrets(&self) -> [(&'static str, Option<&SecretRef>); 6] {
+        [
+            ("signing_key", self.signing_key.as_ref()),
+            ("access_key_id", self.access_key_id.as_ref()),
+            ("secret_access_key", self.secret_access_key.as_ref()),
+            ("session_token", self.session_token.as_ref()),
+            ("account_key", self.account_key.as_ref()),
+            ("service_account", self.service_account.as_ref()),
+        ]
+    }
+
     /// Whether it names credentials of a store.
     #[must_use]
     pub fn has_credentials(&self) -> bool {

@@ -27,6 +27,17 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Where Debian's package faketime has its library.
+///
+/// # Panics
+/// If it is not installed.
+#[must_use]
+pub fn faketime() -> &'static str {
+    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+    assert!(Path::new(LIBRARY).exists(), "faketime is missing: run tests/components/install");
+    LIBRARY
+}
+
 /// A host of its own: everything that drctl reads and writes lies below one directory.
 pub struct Site {
     directory: tempfile::TempDir,

@@ -1,17 +1,14 @@
 //! Where every source stands, as `drctl status` finds it: looked at every few minutes, and after each run.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use jiff::Timestamp;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep_until};
 
 use super::Told;
+use super::threads::spawn;
 use crate::health::{SourceStatus, status};
 use crate::host::Setup;
 
@@ -34,8 +31,8 @@ pub(super) struct Look {
 pub(super) struct Looks {
     next: Instant,
     under_way: bool,
-    /// What the last one found.
-    pub(super) last: Option<Arc<Look>>,
+    /// When the last one was begun that came to its end.
+    pub(super) last: Option<Timestamp>,
 }
 
 impl Looks {
@@ -60,29 +57,23 @@ impl Looks {
     /// Begins one, on a thread of its own; `tell` hears what it found.
     pub(super) fn begin(&mut self, setup: &Setup, tell: UnboundedSender<Told>) {
         self.next = Instant::now() + EVERY;
-        let (setup, runtime) = (setup.clone(), Handle::current());
-        let looking = move || {
-            let at = setup.clock.now();
-            let look = AssertUnwindSafe(|| runtime.block_on(Box::pin(look(&setup))));
-            let found = catch_unwind(look).unwrap_or_else(|_| Err(anyhow!("drctl panicked")));
+        let (setup, at) = (setup.clone(), setup.clock.now());
+        let ended = move |found: Result<_>| {
             let sources = found.map_err(|error| format!("{error:#}"));
             let _ = tell.send(Told::Looked(Look { at, sources }));
         };
-        match thread::Builder::new().name("look".to_owned()).spawn(looking) {
-            Ok(_) => self.under_way = true,
+        match spawn("look".to_owned(), async move || look(&setup).await, ended) {
+            Ok(()) => self.under_way = true,
             Err(error) => tracing::error!("the sources cannot be looked at: {error}"),
         }
     }
 
     /// It came to its end.
-    pub(super) fn ended(&mut self, look: Look) -> Arc<Look> {
-        self.under_way = false;
+    pub(super) fn ended(&mut self, look: &Look) {
+        (self.under_way, self.last) = (false, Some(look.at));
         if let Err(why) = &look.sources {
             tracing::warn!("where the sources stand is not known: {why}");
         }
-        let look = Arc::new(look);
-        self.last = Some(Arc::clone(&look));
-        look
     }
 }
 

@@ -12,6 +12,7 @@ mod single;
 mod specs;
 mod streams;
 mod systemd;
+mod threads;
 mod waits;
 mod work;
 
@@ -236,7 +237,7 @@ impl Agent {
 
     /// It is known anew where the sources stand.
     fn looked(&mut self, look: Look) {
-        let look = self.looks.ended(look);
+        self.looks.ended(&look);
         let Ok(sources) = &look.sources else { return };
         for status in sources {
             let breached = status.findings().iter().any(|one| one.health == Health::Breached);

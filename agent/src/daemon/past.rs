@@ -10,7 +10,7 @@ use drctl_policies::scheduler::{JobKey, Outcome, PastRun};
 use jiff::Timestamp;
 
 use crate::host::Setup;
-use crate::jobs::{self, past_runs};
+use crate::jobs::{self, noted, past_runs};
 
 /// For how long somebody else may have the catalog when the agent starts.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,10 +42,11 @@ async fn known(
     setup: &Setup,
     keys: impl Iterator<Item = &JobKey>,
 ) -> Result<BTreeMap<JobKey, Vec<PastRun>>> {
+    let noted = noted(setup);
     let catalog = Catalog::open_read_only_within(&setup.catalog_path(), PATIENCE).await?;
     let mut all = BTreeMap::new();
     for key in keys {
-        let runs = past_runs(setup, &catalog, (key.kind, &key.source)).await?;
+        let runs = past_runs(setup, &catalog, (key.kind, &key.source), &noted).await?;
         let mut runs: Vec<PastRun> = runs.iter().map(run).collect();
         if runs.is_empty() && key.kind.makes_a_backup() {
             // A catalog that was made anew knows the bucket's backups, and no job of this host.

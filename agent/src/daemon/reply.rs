@@ -23,7 +23,7 @@ pub(super) fn state(agent: &Agent) -> Value {
     json!({
         "host": agent.setup.host(), "version": env!("CARGO_PKG_VERSION"), "since": agent.since,
         "pid": std::process::id(), "jobs": rows.iter().map(job).collect::<Vec<_>>(),
-        "looked": agent.looks.last.as_ref().map(|look| look.at),
+        "looked": agent.looks.last,
         "refused_configuration": agent.refused,
     })
 }

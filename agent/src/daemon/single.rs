@@ -1,11 +1,10 @@
 //! One agent for each state directory: two would both back the same sources up.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::host::locks::{Taken, is_locked, take_file};
+use crate::host::locks::{claim, is_locked};
 use crate::host::{AgentError, Setup};
 
 /// The lock's name in the state directory. No source has it: names of sources have no capital letter.
@@ -23,21 +22,8 @@ impl Single {
     pub(super) fn become_it(setup: &Setup) -> Result<Self> {
         let state = &setup.config.paths.state_dir;
         setup.private_directory(state)?;
-        let path = state.join(LOCK);
-        let taken = take_file(&path);
-        let mut file = match taken.with_context(|| format!("take the lock {}", path.display()))? {
-            Taken::Ours(file) => file,
-            Taken::Held(file) => {
-                let mut holder = String::new();
-                let _ = file.take(200).read_to_string(&mut holder);
-                let holder = holder.trim().to_owned();
-                return Err(AgentError::SecondAgent(state.clone(), holder).into());
-            }
-        };
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "process {}", std::process::id())?;
-        Ok(Single(file))
+        let held = |holder| AgentError::SecondAgent(state.clone(), holder);
+        Ok(Single(claim(&state.join(LOCK))?.map_err(held)?))
     }
 }
 

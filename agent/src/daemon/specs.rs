@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use drctl_model::{JobKind, SourceId};
 use drctl_policies::scheduler::{JobKey, JobSpec, Rhythm, part_of_jitter};
-use drctl_policies::{Config, LogSettings, Source};
+use drctl_policies::{Config, Source};
 
 use crate::host::AgentError;
 
@@ -37,13 +37,9 @@ fn of_source(id: &SourceId, source: &Source, host: &str) -> Vec<(JobKey, JobSpec
         let schedule = policy.schedule_of(kind)?;
         Some(spec(kind, Rhythm::At(schedule.clone())))
     });
-    let streamed = source.engine.log().is_some_and(streams);
+    let streamed = source.engine.log().is_some_and(|log| log.way.is_stream());
     let stream = streamed.then(|| spec(JobKind::LogStream, Rhythm::Always));
     scheduled.chain(stream).collect()
-}
-
-fn streams(log: &LogSettings) -> bool {
-    log.way.is_stream()
 }
 
 /// Whether a running agent can take a configuration in the place of another one.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::host::locks::is_held;
 use crate::host::{AgentError, Setup, Stop};
-use crate::jobs::past_runs;
+use crate::jobs::{noted, past_runs};
 
 /// How often is looked whether the other one has ended.
 const EVERY: Duration = Duration::from_secs(2);
@@ -46,8 +46,9 @@ pub(super) async fn until_free(
 
 /// Whether somebody did it since it was due.
 async fn was_done(setup: &Setup, key: &JobKey, due: Timestamp) -> Result<bool> {
+    let noted = noted(setup);
     let catalog = Catalog::open_read_only(&setup.catalog_path()).await?;
-    let runs = past_runs(setup, &catalog, (key.kind, &key.source)).await?;
+    let runs = past_runs(setup, &catalog, (key.kind, &key.source), &noted).await?;
     let good = |state| matches!(state, JobState::Committed | JobState::Succeeded);
     Ok(runs.iter().any(|run| good(run.job.state) && run.job.started >= due))
 }

@@ -1,18 +1,15 @@
 //! One run of a job, on a thread of its own: it does what the command does, by the same functions. The
 //! thread shares the runtime with all others; a panic in it is the end of that run and of nothing else.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
-
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use drctl_model::{JobKind, shown};
 use drctl_policies::scheduler::{JobKey, Outcome};
 use jiff::Timestamp;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Told;
 use super::streams::options;
+use super::threads::spawn;
 use super::waits::until_free;
 use crate::backup::RequestedKind;
 use crate::engine::{backup, stream};
@@ -55,18 +52,15 @@ pub(super) fn begin(
     let (stopper, stop) = Stop::new();
     let meter = Meter::default();
     let running = Running { since: setup.clock.now(), meter: meter.clone(), stopper };
-    let (setup, runtime) = (setup.clone(), Handle::current());
     let name = format!("{} {}", key.kind.as_str(), key.source);
-    thread::Builder::new().name(name).spawn(move || {
-        let doing = AssertUnwindSafe(|| {
-            runtime.block_on(Box::pin(work(&setup, (&key, due), &meter, &stop)))
-        });
-        let done = catch_unwind(doing)
-            .unwrap_or_else(|_| Err(anyhow!("drctl panicked: a fault of drctl")));
+    let (setup, of, until) = (setup.clone(), key.clone(), stop.clone());
+    let work = async move || work(&setup, (&of, due), &meter, &until).await;
+    let ended = move |done| {
         let (outcome, why) = judged(done, &stop);
         // Nobody hears it only where the agent itself is gone.
         let _ = tell.send(Told::Ended(Ended { key, outcome, why }));
-    })?;
+    };
+    spawn(name, work, ended)?;
     Ok(running)
 }
 

@@ -68,6 +68,32 @@ pub(crate) fn share_file(path: &Path) -> io::Result<Option<File>> {
 /// a moment while it looks.
 const TRIES: (u32, Duration) = (5, Duration::from_millis(20));
 
+/// Takes the lock that a file is, and notes this process in it; else tells what is known of the process that
+/// has it. Waits for no more than a moment.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn claim(path: &Path) -> Result<Result<File, String>> {
+    let mut taken = take_file(path);
+    for _ in 1..TRIES.0 {
+        let Ok(Taken::Held(_)) = taken else { break };
+        std::thread::sleep(TRIES.1);
+        taken = take_file(path);
+    }
+    let mut file = match taken.with_context(|| format!("take the lock {}", path.display()))? {
+        Taken::Ours(file) => file,
+        Taken::Held(file) => {
+            let mut holder = String::new();
+            let _ = file.take(200).read_to_string(&mut holder);
+            return Ok(Err(holder.trim().to_owned()));
+        }
+    };
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "process {}", std::process::id())?;
+    Ok(Ok(file))
+}
+
 /// A source is worked on by one process of a host at a time.
 #[derive(Debug)]
 pub struct SourceLock(#[allow(dead_code, reason = "held, never read")] File);
@@ -78,25 +104,7 @@ impl SourceLock {
     /// # Errors
     /// [`AgentError::Busy`]; the file system's.
     pub fn take(directory: &Path, source: &SourceId) -> Result<Self> {
-        let path = directory.join(format!("{source}.lock"));
-        let mut taken = take_file(&path);
-        for _ in 1..TRIES.0 {
-            let Ok(Taken::Held(_)) = taken else { break };
-            std::thread::sleep(TRIES.1);
-            taken = take_file(&path);
-        }
-        let mut file = match taken.with_context(|| format!("take the lock {}", path.display()))? {
-            Taken::Ours(file) => file,
-            Taken::Held(file) => {
-                let mut holder = String::new();
-                let _ = file.take(200).read_to_string(&mut holder);
-                let holder = holder.trim().to_owned();
-                return Err(AgentError::Busy { source_name: source.clone(), holder }.into());
-            }
-        };
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "process {}", std::process::id())?;
-        Ok(SourceLock(file))
+        let held = |holder| AgentError::Busy { source_name: source.clone(), holder };
+        Ok(SourceLock(claim(&directory.join(format!("{source}.lock")))?.map_err(held)?))
     }
 }

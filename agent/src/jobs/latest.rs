@@ -33,8 +33,7 @@ pub(crate) async fn latest(
 ) -> Result<(Option<Job>, Vec<LastJob>)> {
     let state = &setup.config.paths.state_dir;
     // The notes first: what is taken in meanwhile is in the catalog then.
-    let mut noted = notes(state);
-    noted.retain(|note| note.source == *source);
+    let noted = noted(setup);
     let last_backup = jobs(catalog, (JobKind::Backup, source), &noted).await?.into_iter().next();
     let mut found = Vec::new();
     for kind in JobKind::ALL.into_iter().filter(|kind| !kind.makes_a_backup()) {
@@ -53,7 +52,12 @@ pub(crate) struct Past {
     pub(crate) runs: bool,
 }
 
-/// The last jobs of a kind of a source, the one begun last first.
+/// What this host's jobs have noted, whether a catalog knows it yet or not.
+pub(crate) fn noted(setup: &Setup) -> Vec<JobNote> {
+    notes(&setup.config.paths.state_dir)
+}
+
+/// The last jobs of a kind of a source, the one begun last first; `noted` was asked for before the catalog.
 ///
 /// # Errors
 /// The catalog's.
@@ -61,11 +65,10 @@ pub(crate) async fn past_runs(
     setup: &Setup,
     catalog: &Catalog,
     (kind, source): (JobKind, &SourceId),
+    noted: &[JobNote],
 ) -> Result<Vec<Past>> {
     let state = &setup.config.paths.state_dir;
-    let mut noted = notes(state);
-    noted.retain(|note| note.source == *source);
-    let jobs = jobs(catalog, (kind, source), &noted).await?.into_iter();
+    let jobs = jobs(catalog, (kind, source), noted).await?.into_iter();
     Ok(jobs.map(|job| Past { runs: runs(state, &job), job }).collect())
 }
 
@@ -84,7 +87,7 @@ pub(crate) async fn own_attempts(
     ours: Option<&SourceLock>,
 ) -> Result<BTreeMap<BackupId, bool>> {
     let state = &setup.config.paths.state_dir;
-    let mut noted = notes(state);
+    let mut noted = noted(setup);
     noted.retain(|note| note.source == *source);
     // Of one without a file the lock alone tells.
     let is_free = ours.is_some() || is_held(state, source) == Some(false);
@@ -106,13 +109,13 @@ pub(crate) async fn own_attempts(
     Ok(found)
 }
 
-/// Jobs of a kind, the one begun last first; `noted` are those that the source's jobs have noted.
+/// Jobs of a kind, the one begun last first; `noted` is what this host's jobs have noted.
 async fn jobs(
     catalog: &Catalog,
     (kind, source): (JobKind, &SourceId),
     noted: &[JobNote],
 ) -> Result<Vec<Job>> {
-    let noted = noted.iter().filter(|note| note.kind == kind);
+    let noted = noted.iter().filter(|note| (note.kind, &note.source) == (kind, source));
     let mut jobs = catalog.last_jobs(kind, source, LOOKED_AT).await?;
     for note in noted.filter_map(|note| note.job().ok()) {
         match jobs.iter_mut().find(|job| job.run == note.run) {

@@ -8,5 +8,5 @@ mod run_file;
 pub(crate) mod settle;
 
 pub use latest::LastJob;
-pub(crate) use latest::{Past, latest, own_attempts, past_runs};
+pub(crate) use latest::{Past, latest, noted, own_attempts, past_runs};
 pub(crate) use run::{Amiss, meant, run};

@@ -1,22 +1,17 @@
 //! What is due is begun, once, and what was missed is made up for, once.
 
 use std::fs::{File, FileTimes};
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use drctl_tests::agent::Agent;
-use drctl_tests::site::{Ran, until};
+use drctl_tests::site::{Ran, faketime, until};
 
 use crate::common::{NEVER, Shop};
 
-/// Where Debian's package faketime has its library.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-
 /// Backs up with a clock that is so many days behind.
 fn backed_up_days_ago(shop: &Shop, days: u32) {
-    assert!(Path::new(FAKETIME).exists(), "faketime is missing: run tests/components/install");
     let mut command = shop.site.command(&["--json", "backup", "shop"]);
-    command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", format!("-{days}d"));
+    command.env("LD_PRELOAD", faketime()).env("FAKETIME", format!("-{days}d"));
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let _ = Ran::of(&command.output().expect("start drctl")).ended(0);
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use drctl_tests::agent::Agent;
 use drctl_tests::fake::Tools;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::Site;
@@ -32,6 +33,16 @@ impl Shop {
         let tools = Tools::of(&shop.server);
         shop.site.source(&tools.line());
         (shop, tools)
+    }
+
+    /// An agent in the middle of a backup, which goes on when the tools do.
+    #[track_caller]
+    pub(crate) fn in_the_middle(&self, tools: &Tools) -> Agent<'_> {
+        tools.pause("pg_dump", 10);
+        let agent = Agent::start(&self.site);
+        let _ = self.site.json(0, &["run", "shop"]);
+        tools.await_pause();
+        agent
     }
 
     /// The one policy's file.

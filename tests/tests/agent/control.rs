@@ -16,10 +16,7 @@ use crate::common::{NEVER, Shop};
 #[test]
 fn a_run_by_hand_begins_at_once_and_one_at_a_time() {
     let (shop, tools) = Shop::with_tools(NEVER);
-    tools.pause("pg_dump", 10);
-    let agent = Agent::start(&shop.site);
-    let _ = shop.site.json(0, &["run", "shop"]);
-    tools.await_pause();
+    let agent = shop.in_the_middle(&tools);
     assert_eq!(agent.job("backup")["state"], "running");
     let said = shop.site.fails(1, "agent_refused", &["run", "shop"]);
     assert!(said.contains("runs already"), "{said}");

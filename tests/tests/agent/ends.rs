@@ -23,10 +23,7 @@ fn a_second_agent_is_refused() {
 #[test]
 fn what_runs_may_end_before_the_agent_does() {
     let (shop, tools) = Shop::with_tools(NEVER);
-    tools.pause("pg_dump", 10);
-    let agent = Agent::start(&shop.site);
-    let _ = shop.site.json(0, &["run", "shop"]);
-    tools.await_pause();
+    let agent = shop.in_the_middle(&tools);
     agent.signal(rustix::process::Signal::TERM);
     agent.says("the agent ends");
     tools.go_on();
@@ -40,10 +37,7 @@ fn what_runs_may_end_before_the_agent_does() {
 fn what_does_not_end_in_time_is_stopped_and_made_up_for() {
     let (shop, tools) = Shop::with_tools(NEVER);
     shop.site.append("\n[agent]\nstop_timeout = \"1s\"\n");
-    tools.pause("pg_dump", 10);
-    let agent = Agent::start(&shop.site);
-    let _ = shop.site.json(0, &["run", "shop"]);
-    tools.await_pause();
+    let agent = shop.in_the_middle(&tools);
     let ran = agent.stop().ended(0);
     assert!(ran.err.contains("stopped before its end"), "{}", ran.err);
     assert!(shop.site.manifests().is_empty());
@@ -57,10 +51,7 @@ const SESSIONS: &str =
 #[test]
 fn a_killed_agent_leaves_nothing_that_stops_the_next_one() {
     let (shop, tools) = Shop::with_tools(NEVER);
-    tools.pause("pg_dump", 10);
-    let agent = Agent::start(&shop.site);
-    let _ = shop.site.json(0, &["run", "shop"]);
-    tools.await_pause();
+    let agent = shop.in_the_middle(&tools);
     agent.kill();
     // The tool writes to nobody now, and ends by that.
     tools.go_on();

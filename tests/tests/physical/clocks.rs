@@ -1,24 +1,19 @@
 //! Hosts whose clocks are wrong, and clusters that took another one's place.
 
 use std::fs;
-use std::path::Path;
 
 use drctl_tests::cluster::{Cluster as _, list, ticks};
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::Ran;
+use drctl_tests::site::{Ran, faketime};
 use serde_json::Value;
 
 use crate::log::Archiving;
 
-/// Where Debian's package faketime has its library.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-
 /// Backs up with a clock of drctl's own that is so many seconds off.
 fn back_up_at(shop: &Archiving, off: i32) -> Value {
-    assert!(Path::new(FAKETIME).exists(), "faketime is missing: run tests/components/install");
     // Not for the program that changes the account: the library's files would be that one's.
     let mut command = shop.as_owner("env");
-    command.arg(format!("LD_PRELOAD={FAKETIME}")).arg(format!("FAKETIME={off:+}s"));
+    command.arg(format!("LD_PRELOAD={}", faketime())).arg(format!("FAKETIME={off:+}s"));
     command.arg("FAKETIME_DONT_FAKE_MONOTONIC=1").arg(shop.program());
     command.env("DRCTL_CONFIG", shop.site.config()).args(["--json", "backup", "shop"]);
     Ran::of(&command.output().expect("start drctl")).ended(0).json()
@@ -222,7 +217,7 @@ fn commits_behind_a_clock_that_was_set_back_within_a_segment_are_named() {
     // The same server on the same socket, ten minutes ago.
     let tool = |verb: &[&str]| {
         let mut tool = shop.as_owner("env");
-        tool.arg(format!("LD_PRELOAD={FAKETIME}")).arg("FAKETIME=-600s");
+        tool.arg(format!("LD_PRELOAD={}", faketime())).arg("FAKETIME=-600s");
         tool.arg("FAKETIME_DONT_FAKE_MONOTONIC=1").arg(shop.server.bin_dir().join("pg_ctl"));
         tool.arg("-D").arg(shop.server.data_dir()).args(["-w", "-l", "/dev/null"]).args(verb);
         assert!(tool.stdout(std::process::Stdio::null()).status().unwrap().success(), "{verb:?}");

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::geteuid;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{LONGEST, Refusal, Request};
+use super::{LONGEST, Peer, Refusal, Request};
 use crate::host::AgentError;
 
 /// For how long the agent may take.
@@ -39,9 +38,9 @@ async fn exchange(path: &Path, author: Option<u32>, request: &Request) -> Result
     let stream = UnixStream::connect(path).await;
     let mut stream =
         stream.map_err(|error| AgentError::NoAgent(path.to_owned(), error.to_string()))?;
-    let listens = stream.peer_cred().context("see who listens there")?.uid();
-    if ![Some(0), Some(geteuid().as_raw()), author].contains(&Some(listens)) {
-        let why = format!("an account listens there that is not drctl's (uid {listens})");
+    let peer = Peer::of(&stream).context("see who listens there")?;
+    if !peer.is_trusted() && !peer.is(author) {
+        let why = format!("{} listens there, which is not drctl's account", peer.words());
         return Err(AgentError::NoAgent(path.to_owned(), why).into());
     }
     let mut line = serde_json::to_string(&request.line())?;

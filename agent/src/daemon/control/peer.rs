@@ -48,6 +48,11 @@ impl Peer {
         self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
     }
 
+    /// Whether it is this account.
+    pub(super) fn is(&self, uid: Option<u32>) -> bool {
+        uid == Some(self.uid)
+    }
+
     /// Whether it may ask this.
     ///
     /// # Errors

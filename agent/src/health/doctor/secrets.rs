@@ -26,20 +26,9 @@ fn all(config: &Config) -> Vec<(String, &SecretRef)> {
             vec![("repository.service_account", service_account.as_ref())]
         }
     };
-    let prune = &config.repository.prune;
-    let of_prune = [
-        ("repository.prune.signing_key", prune.signing_key.as_ref()),
-        ("repository.prune.access_key_id", prune.access_key_id.as_ref()),
-        ("repository.prune.secret_access_key", prune.secret_access_key.as_ref()),
-        ("repository.prune.session_token", prune.session_token.as_ref()),
-        ("repository.prune.account_key", prune.account_key.as_ref()),
-        ("repository.prune.service_account", prune.service_account.as_ref()),
-    ];
-    let named = of_keys
-        .into_iter()
-        .chain(of_repository)
-        .chain(of_prune)
-        .map(|(name, key)| (name.to_owned(), key));
+    let named = of_keys.into_iter().chain(of_repository).map(|(name, key)| (name.to_owned(), key));
+    let of_prune = config.repository.prune.secrets().into_iter();
+    let named = named.chain(of_prune.map(|(name, key)| (format!("repository.prune.{name}"), key)));
     let of_sources = config.sources.iter().flat_map(|(id, source)| {
         let secrets = source.engine.secrets().into_iter();
         secrets.map(move |(name, key)| (format!("source.{id}.{name}"), key))
