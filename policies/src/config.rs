@@ -11,6 +11,7 @@ use toml::de::DeTable;
 use crate::agent::{self, AgentSettings};
 use crate::bech32::is_age_recipient;
 use crate::diagnostic::{Diagnostic, Report, SourceFile, did_you_mean, show};
+use crate::discover::{self, DiscoverSettings};
 use crate::keys::{MAIN, POLICY};
 use crate::policy::{self, Policy};
 use crate::reader::{Reader, Text};
@@ -43,6 +44,8 @@ pub struct Config {
     pub limits: Limits,
     /// The service that runs the schedules.
     pub agent: AgentSettings,
+    /// Servers of this host that are no source.
+    pub discover: DiscoverSettings,
     /// The protected databases.
     pub sources: BTreeMap<SourceId, Source>,
     /// Every policy, by name, used or not.
@@ -211,6 +214,7 @@ fn read_main(
     let paths = reader.section("paths").and_then(|at| read_paths(&at));
     let limits = reader.section("limits").and_then(|at| read_limits(&at));
     let agent = reader.section("agent").and_then(|at| agent::read(&at));
+    let discover = reader.section("discover").and_then(|at| discover::read(&at));
     let sources = read_sources(&reader, policies);
     let policies =
         policies.iter().filter_map(|(name, policy)| Some((name.clone(), policy.clone()?)));
@@ -223,6 +227,7 @@ fn read_main(
         paths: paths?,
         limits: limits?,
         agent: agent?,
+        discover: discover?,
         sources,
         policies: policies.collect(),
     })

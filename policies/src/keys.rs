@@ -1,6 +1,7 @@
 //! Every key that a configuration may hold, once: reader and schema both follow these tables.
 
 use crate::agent::AGENT;
+use crate::discover::DISCOVER;
 use crate::engine;
 use crate::timing::{PRUNE, VERIFY, WINDOW};
 
@@ -99,6 +100,11 @@ pub(crate) static MAIN: &[Key] = &[
     Key::optional("paths", Section(PATHS), "Directories of the agent."),
     Key::optional("limits", Section(LIMITS), "Memory, object size and concurrency."),
     Key::optional("agent", Section(AGENT), "The service that runs the schedules."),
+    Key::optional(
+        "discover",
+        Section(DISCOVER),
+        "Database servers of this host that are no source.",
+    ),
     Key::optional(
         "sources",
         Named(engine::KEYS),

@@ -119,6 +119,14 @@ fn render_keys(values: &Template, out: &mut String) -> fmt::Result {
     }
 }
 
+/// The lines of a configuration that add a source.
+#[must_use]
+pub fn source_lines(source: &SourceTemplate) -> String {
+    let mut out = String::new();
+    let _ = render_source(source, &mut out);
+    out.trim_start_matches('\n').to_owned()
+}
+
 fn render_source(source: &SourceTemplate, out: &mut String) -> fmt::Result {
     writeln!(out, "\n# One table for each protected server.\n[sources.{}]", source.id)?;
     writeln!(out, "engine = \"pg_dump\"")?;

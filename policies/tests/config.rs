@@ -136,6 +136,19 @@ fn defaults() {
     assert_eq!(moved.paths.spool_dir, PathBuf::from("/srv/x/spool"));
 }
 
+#[test]
+fn servers_that_need_no_backup_are_named_by_directory_or_port() {
+    let text = |ignore: &str| format!("{MINIMAL}[discover]\nignore = [{ignore}]\n");
+    let config = read(&text("\"/srv/pg/\", \"postgresql:5433\""));
+    assert_eq!(config.discover.ignore, ["/srv/pg", "postgresql:5433"]);
+    assert!(read(MINIMAL).discover.ignore.is_empty());
+    for wrong in ["shop", "postgresql:0", "postgresql:x", "5433"] {
+        let told = parse(&file("drctl.toml", &text(&format!("{wrong:?}"))), &[]).unwrap_err();
+        let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+        assert!(told.iter().any(|one| one.contains("names no server")), "{told:?}");
+    }
+}
+
 fn agent_defaults() -> AgentSettings {
     AgentSettings {
         jobs_at_once: 2,

@@ -100,6 +100,8 @@ pub enum Verb {
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         identity: Option<PathBuf>,
     },
+    /// Find the database servers of this host, and those of them that are not backed up.
+    Discover,
     /// Check or show the configuration.
     Config {
         /// What to do.

@@ -7,8 +7,10 @@ use drctl_policies::{Kit, SUPERUSER, SecretRef, Setting, SourceFile, SourceTempl
 use serde_json::json;
 
 use super::args::InitArgs;
+use super::discover::name;
 use super::heard::while_heard;
 use super::screen::{Screen, line};
+use crate::health::discover;
 use crate::host::files::{fill, new_file};
 use crate::host::{AgentError, Exit, Setup, clusters, private, waited};
 use crate::repository::{InitOptions, Made, init as run_init, restore_marker};
@@ -71,6 +73,7 @@ pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Resu
     let source = &options.source.id;
     if !options.join {
         tell_role(screen, &options.source.user);
+        tell_unprotected(screen, &made.config).await?;
     }
     screen.say(match options.join {
         true => format!("next: `drctl list`; to restore, `drctl restore {source} --latest`"),
@@ -93,6 +96,15 @@ fn tell_role(screen: Screen, user: &str) {
             role = typed_ident(user)
         ),
     });
+}
+
+/// Which other servers of this host have no source yet.
+async fn tell_unprotected(screen: Screen, config: &Path) -> Result<()> {
+    let found = discover(Some(&Setup::load(config)?)).await;
+    for one in found.servers.iter().filter(|one| one.is_unprotected()) {
+        screen.say(format!("{} is not backed up: `drctl discover` shows how", name(one)));
+    }
+    Ok(())
 }
 
 /// Of a repository that was joined, what a person has to know.

@@ -7,6 +7,7 @@ mod backups;
 mod check;
 mod check_beside;
 mod check_words;
+mod discover;
 mod doctor;
 mod heard;
 mod init;
@@ -306,6 +307,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
             Box::pin(doctor::doctor(screen, &setup()?, source.as_deref(), identity.as_deref()))
                 .await
         }
+        Verb::Discover => discover::discover(screen, &cli.config).await,
         Verb::Policy { verb } => Box::pin(policy::policy(screen, &setup()?, verb)).await,
         Verb::Config { verb: ConfigVerb::Check } => state::config_check(screen, &setup()?),
         Verb::Config { verb: ConfigVerb::Show } => state::config_show(screen, &setup()?),

@@ -5,13 +5,14 @@ use drctl_model::BackupId;
 use serde_json::{Value, json};
 
 use super::agent::{agent_notes, ask_of};
+use super::discover::name;
 use super::lost::lost_json;
 use super::progress::Progress;
 use super::screen::{Screen, alarms_json, line, table};
 use super::state::known_catalog;
 use crate::daemon::control::Request;
 use crate::daemon::is_running;
-use crate::health::{Bad, Health, Judged, LogStatus, SourceStatus, status as look};
+use crate::health::{Bad, Health, Judged, LogStatus, SourceStatus, discover, status as look};
 use crate::host::figures::span;
 use crate::host::{Exit, Meter, Setup};
 use crate::jobs::LastJob;
@@ -51,41 +52,67 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         })
     };
     let agent = agent(setup).await;
-    let object = json!({ "agent": agent, "sources": judged.iter().map(entry).collect::<Vec<_>>() });
-    screen.answer("drctl.status/1", object, || {
-        let head = ["SOURCE", "HEALTH", "NEWEST GOOD", "AGE", "WAL AGE", "RPO", "NEXT DUE"];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
-        for (one, findings) in &judged {
-            rows.push(vec![
-                one.source.to_string(),
-                health(findings).as_str().to_owned(),
-                one.newest_good.as_ref().map_or("none".into(), |good| good.backup.to_string()),
-                one.age.map_or("-".into(), |age| span(age.as_secs_f64())),
-                log_age(one),
-                one.rpo.map_or("-".into(), |rpo| span(rpo.as_secs_f64())),
-                one.next.map_or("by hand".into(), |next| next.to_string()),
-            ]);
-        }
-        let mut text = table(&rows);
-        for line in agent.as_ref().map(agent_notes).unwrap_or_default() {
-            let _ = write!(text, "\n{line}");
-        }
-        for (one, findings) in &judged {
-            for gone in &one.gone {
-                let _ = write!(text, "\n{}: note: {}", one.source, line(&gone.text()));
-            }
-            for finding in findings {
-                let _ = write!(text, "\n{}: {}", one.source, line(&finding.text));
-            }
-        }
-        text
+    let unprotected = unprotected(setup).await;
+    let object = json!({
+        "agent": agent, "sources": judged.iter().map(entry).collect::<Vec<_>>(),
+        "unprotected": unprotected,
     });
+    screen.answer("drctl.status/1", object, || text(&judged, agent.as_ref(), &unprotected));
     let worst = judged.iter().map(|(_, findings)| health(findings)).max();
     Ok(match worst {
         Some(Health::Breached) if strict => Exit::Objective,
         Some(Health::Attention) if strict => Exit::Degraded,
         _ => Exit::Success,
     })
+}
+
+/// What people read.
+fn text(
+    judged: &[(&SourceStatus, Vec<Judged>)],
+    agent: Option<&Value>,
+    unprotected: &[String],
+) -> String {
+    let head = ["SOURCE", "HEALTH", "NEWEST GOOD", "AGE", "WAL AGE", "RPO", "NEXT DUE"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for (one, findings) in judged {
+        rows.push(vec![
+            one.source.to_string(),
+            health(findings).as_str().to_owned(),
+            one.newest_good.as_ref().map_or("none".into(), |good| good.backup.to_string()),
+            one.age.map_or("-".into(), |age| span(age.as_secs_f64())),
+            log_age(one),
+            one.rpo.map_or("-".into(), |rpo| span(rpo.as_secs_f64())),
+            one.next.map_or("by hand".into(), |next| next.to_string()),
+        ]);
+    }
+    let mut text = table(&rows);
+    if let Some(first) = unprotected.first() {
+        let _ = write!(
+            text,
+            "\nnot backed up on this host: {} database server(s), such as {}; `drctl discover` \
+             shows them",
+            unprotected.len(),
+            first
+        );
+    }
+    for line in agent.map(agent_notes).unwrap_or_default() {
+        let _ = write!(text, "\n{line}");
+    }
+    for (one, findings) in judged {
+        for gone in &one.gone {
+            let _ = write!(text, "\n{}: note: {}", one.source, line(&gone.text()));
+        }
+        for finding in findings {
+            let _ = write!(text, "\n{}: {}", one.source, line(&finding.text));
+        }
+    }
+    text
+}
+
+/// The servers of this host that no source backs up.
+async fn unprotected(setup: &Setup) -> Vec<String> {
+    let found = discover(Some(setup)).await;
+    found.servers.iter().filter(|one| one.is_unprotected()).map(name).collect()
 }
 
 /// How the jobs of this host's agent stand; nothing where none runs, or none answers us.

@@ -1,8 +1,11 @@
 //! What only one engine knows, a folder for each; and which one backs a source up.
 
 mod backup;
+pub(crate) mod found;
 mod handed;
 mod log_archive;
+mod mongodb;
+mod mysql;
 pub mod pg;
 pub mod pgbackrest;
 mod pieces;

@@ -1,10 +1,12 @@
 //! How it all is: where every source stands, what is amiss, and whether the catalog says what the
 //! bucket holds.
 
+mod discover;
 mod doctor;
 mod reconcile;
 mod status;
 
+pub(crate) use discover::{Discovered, Discovery, discover};
 pub use doctor::doctor;
 pub use reconcile::{Compared, Renewed, check, rebuild};
 pub(crate) use status::concerns;

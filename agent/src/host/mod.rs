@@ -11,6 +11,7 @@ mod limits;
 pub(crate) mod locks;
 mod meter;
 pub(crate) mod private;
+pub(crate) mod processes;
 mod secrets;
 mod setup;
 pub(crate) mod shell;

@@ -1,6 +1,7 @@
 //! The command line as people and scripts meet it.
 
 mod configuration;
+mod discover;
 mod exits;
 mod golden;
 mod init;

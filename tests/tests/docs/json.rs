@@ -219,6 +219,7 @@ fn run_everything(seen: &mut Seen) {
     see(0, &["--version"]);
     see(0, &["catalog", "rebuild"]);
     see(0, &["status"]);
+    see(3, &["--config", "/nowhere/drctl.toml", "discover"]);
     see(0, &["list"]);
     let made = see(0, &["backup", "shop"]);
     let id = made["backup"]["backup"].as_str().expect("an identifier").to_owned();

@@ -5,6 +5,7 @@ mod base_backup;
 mod brought;
 pub(crate) mod doctor;
 mod dump;
+pub(crate) mod found;
 mod gone;
 mod incremental;
 pub(crate) mod names;
