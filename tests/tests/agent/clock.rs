@@ -59,7 +59,7 @@ fn what_never_ran_and_was_due_since_it_was_configured_is_made_up_for() {
     // Whoever has no catalog knows nothing of the past, and the agent makes one.
     let agent = Agent::start(&shop.site);
     assert_eq!(agent.job("backup")["state"], "idle");
-    until("a catalog", || shop.site.path("state/catalog.db").exists());
+    until("a catalog that is whole", || shop.site.drctl(&["status"]).code == Some(0));
     let _ = agent.stop().ended(0);
     let agent = Agent::start(&shop.site);
     agent.says("missed 3 runs");
