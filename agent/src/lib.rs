@@ -35,5 +35,6 @@ pub use host::{
     RECOVERY_CRASH_POINTS, Setup,
 };
 pub use log::LogStore;
+pub use repository::removed::{log_floor, tombstone};
 pub use repository::{Repository, drills};
 pub use transfer::{Outlet, segments};

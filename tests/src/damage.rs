@@ -1,14 +1,24 @@
 //! What can happen to an object of a repository, and what comes of it.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use drctl_model::Manifest;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
+
+use crate::site::Ran;
+
+/// So long may a command take on a damaged repository, on a machine that is busy with more.
+const MOST: Duration = Duration::from_secs(60);
 
 /// The kinds of damage.
 pub const DAMAGES: [&str; 7] =
@@ -53,6 +63,8 @@ pub struct Subject {
 pub struct Came {
     /// `status` told something that it had not told before.
     pub told: u64,
+    /// `catalog check` found something.
+    pub checked: u64,
     /// Verify found something.
     pub found: u64,
     /// The restore was refused.
@@ -88,10 +100,56 @@ fn write(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).expect("write");
 }
 
+/// A cell of the table: one command on one damage, which has to end in time.
+#[derive(Debug, Default)]
+pub struct Cell(RefCell<String>);
+
+impl Cell {
+    fn begin(&self, kind: &str, how: &str, verb: &str) {
+        *self.0.borrow_mut() = format!("{kind}, {how}, {verb}");
+    }
+
+    /// Runs a command to its end.
+    ///
+    /// # Panics
+    /// With the name of the cell, if it takes too long.
+    #[must_use]
+    pub fn run(&self, command: Command) -> Ran {
+        self.run_within(MOST, command)
+    }
+
+    fn run_within(&self, most: Duration, mut command: Command) -> Ran {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect("start the command");
+        // It stands for this very process, also when that has ended.
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+        let process = process.expect("hold the process");
+        let (ended, ends) = channel::<()>();
+        let watch = thread::spawn(move || {
+            let late = ends.recv_timeout(most) == Err(RecvTimeoutError::Timeout);
+            if late {
+                let _ = pidfd_send_signal(&process, Signal::KILL);
+            }
+            late
+        });
+        let output = child.wait_with_output().expect("wait for the command");
+        drop(ended);
+        let late = watch.join().expect("the watch");
+        assert!(!late, "{}: it did not end within {most:?}: {command:?}", self.0.borrow());
+        Ran::of(&output)
+    }
+}
+
 /// What is asked of a damaged repository.
 pub struct Commands<'a, T> {
+    /// By what they run.
+    pub cell: &'a Cell,
     /// What `status` tells.
     pub status: &'a dyn Fn() -> String,
+    /// What `prune` would remove.
+    pub prune: &'a dyn Fn() -> BTreeSet<String>,
+    /// Whether `catalog check` found anything.
+    pub check: &'a dyn Fn() -> bool,
     /// Whether verify found anything.
     pub verify: &'a dyn Fn() -> bool,
     /// What was restored, or what was said.
@@ -103,17 +161,21 @@ pub struct Commands<'a, T> {
 /// Does everything to every object, and undoes it.
 ///
 /// # Panics
-/// If anything is restored that was not stored, or refused without a word.
+/// If anything is restored that was not stored, or refused without a word; or if anything would be removed
+/// that has to stay.
 #[must_use]
 pub fn matrix<T: PartialEq>(
     subjects: &[Subject],
     commands: &Commands<'_, T>,
 ) -> BTreeMap<String, Came> {
-    let Commands { status, verify, restore, forget } = commands;
-    assert!(!verify(), "nothing is damaged yet");
-    let before = status();
+    let Commands { cell, status, prune, check, verify, restore, forget } = commands;
+    cell.begin("everything", "whole", "all verbs");
+    assert!(!verify() && !check(), "nothing is damaged yet");
+    let (before, may_go) = (status(), prune());
     let mut table = BTreeMap::new();
     for subject in subjects {
+        let kind = subject.kind;
+        cell.begin(kind, "whole", "restore");
         let good = restore(&subject.restore).unwrap_or_else(|said| panic!("it restores: {said}"));
         let good_bytes =
             [&subject.path, &subject.sibling].map(|path| fs::read(path).expect("read"));
@@ -121,15 +183,23 @@ pub fn matrix<T: PartialEq>(
         for how in DAMAGES {
             forget();
             subject.harm(how);
+            cell.begin(kind, how, "status");
             came.told += u64::from(status() != before);
+            cell.begin(kind, how, "prune");
+            let goes = prune();
+            assert!(goes.is_subset(&may_go), "{kind} {how}: {goes:?} would be removed");
+            cell.begin(kind, how, "catalog check");
+            came.checked += u64::from(check());
+            cell.begin(kind, how, "verify");
             came.found += u64::from(verify());
+            cell.begin(kind, how, "restore");
             match restore(&subject.restore) {
                 Ok(bytes) => {
-                    assert!(bytes == good, "{} {how}: a wrong success", subject.kind);
+                    assert!(bytes == good, "{kind} {how}: a wrong success");
                     came.right += 1;
                 }
                 Err(said) => {
-                    assert!(!said.is_empty(), "{} {how}: refused without a word", subject.kind);
+                    assert!(!said.is_empty(), "{kind} {how}: refused without a word");
                     came.refused += 1;
                 }
             }
@@ -137,7 +207,7 @@ pub fn matrix<T: PartialEq>(
                 write(path, bytes);
             }
         }
-        table.insert(subject.kind.to_owned(), came);
+        table.insert(kind.to_owned(), came);
     }
     forget();
     table
@@ -155,10 +225,30 @@ pub fn documented(subjects: &[Subject]) -> BTreeMap<String, Came> {
     let row = |line: &str| {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let number = |at: usize| cells.get(at)?.parse().ok();
-        let came =
-            Came { told: number(2)?, found: number(3)?, refused: number(4)?, right: number(5)? };
+        let came = Came {
+            told: number(2)?,
+            checked: number(3)?,
+            found: number(4)?,
+            refused: number(5)?,
+            right: number(6)?,
+        };
         Some((cells[1].to_owned(), came))
     };
     let rows = table.lines().filter(|line| line.starts_with("| ")).filter_map(row);
     rows.filter(|(kind, _)| subjects.iter().any(|subject| subject.kind == kind)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "a piece, emptied, verify: it did not end within")]
+    fn a_command_that_hangs_names_its_cell() {
+        let cell = Cell::default();
+        cell.begin("a piece", "emptied", "verify");
+        let mut hangs = Command::new("sleep");
+        hangs.arg("600");
+        let _ = cell.run_within(Duration::from_millis(50), hangs);
+    }
 }

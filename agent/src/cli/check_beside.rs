@@ -11,7 +11,8 @@ use super::newer::closed_text;
 use super::screen::line;
 use crate::host::Setup;
 use crate::repository::accept::{Disbelieved, disbelieved};
-use crate::repository::losses::told;
+use crate::repository::documents::doubtful;
+use crate::repository::losses::{told, told_once};
 use crate::repository::named::{Names, by_manifest};
 use crate::repository::strays::strays;
 use crate::repository::{Closed, Proven, Repository};
@@ -21,7 +22,7 @@ use crate::repository::{Closed, Proven, Repository};
 pub(super) struct Beside {
     /// What was there and is gone.
     lost: Vec<Lost>,
-    /// Acceptances that are there and not believed.
+    /// Acceptances, statements, tombstones and log floors that are there and not believed.
     refused: Vec<String>,
     /// What only a newer drctl reads of that, and the marker, with what to install.
     newer: Vec<String>,
@@ -85,6 +86,11 @@ impl Beside {
             }
             let (there, names) = self.seen.remove(&source).unwrap_or_default();
             self.lost.extend(told(setup, repository, &source, (&there, names)).await?);
+            let doubts = doubtful(repository, &source).await?;
+            self.refused.extend(doubts.refused);
+            self.newer.extend(doubts.newer);
+            let missing = told_once(&self.lost, &source, doubts.missing, setup.clock.now());
+            self.lost.extend(missing);
         }
         self.newer.extend(repository.newer_marker.clone());
         self.strays = strays(repository, setup.clock.now()).await?;

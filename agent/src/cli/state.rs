@@ -17,6 +17,7 @@ use crate::health::{Compared, Renewed, check, rebuild};
 use crate::host::figures::number;
 use crate::host::{Exit, Setup};
 use crate::repository::Inventory;
+use crate::repository::documents::Doubtful;
 use crate::restore::known::Holes;
 
 /// How many foreign keys are named to a person.
@@ -148,6 +149,8 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     object["different"] = json!(difference.different);
     object["log_missing_in_catalog"] = json!(compared.log_missing_in_catalog);
     object["bad"] = json!(bad);
+    object["doubtful"] = json!(compared.doubtful.refused);
+    object["doubtful_newer"] = json!(compared.doubtful.newer);
     object["lost"] = lost_json(&compared.lost);
     let holes = |of: fn(&Holes) -> &[String]| -> Vec<String> {
         let each = compared.log_holes.iter();
@@ -188,6 +191,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
         text.push_str(&lost_text(&compared.lost));
         text.push_str(&lacking(&open, &covered, compared));
         text.extend(unproven.iter().map(|place| format!("\nNOT PROVEN: {place}")));
+        text.push_str(&doubtful_text(&compared.doubtful));
         for text_of_one in &bad {
             let _ = write!(text, "\nBAD: {}", line(text_of_one));
         }
@@ -212,13 +216,21 @@ fn compared_exit(compared: &Compared, whole: bool) -> Exit {
         && difference.missing_in_bucket.is_empty()
         && difference.different.is_empty()
         && compared.log_missing_in_bucket.is_empty();
-    let all_counts =
-        remarks(found).is_empty() && compared.strays.is_empty() && compared.log_refused.is_empty();
+    let all_counts = remarks(found).is_empty()
+        && doubtful_text(&compared.doubtful).is_empty()
+        && compared.strays.is_empty()
+        && compared.log_refused.is_empty();
     match whole && there {
         false => Exit::Verification,
         true if difference.is_empty() && all_counts => Exit::Success,
         true => Exit::Degraded,
     }
+}
+
+/// What is signed beside backups and log and does not count, a line each.
+fn doubtful_text(doubtful: &Doubtful) -> String {
+    let refused = doubtful.refused.iter().map(|why| format!("\nREFUSED: {}", line(why)));
+    refused.chain(doubtful.newer.iter().map(|why| format!("\nNEWER: {}", line(why)))).collect()
 }
 
 /// Log that is missing, or does not count, and files that are no objects, a line each.

@@ -13,7 +13,9 @@ use crate::engine::pgbackrest::{mark_anew, mark_now, only_there};
 use crate::engine::wal::{cached_clusters, cached_log, look_again};
 use crate::host::{Setup, crash_point};
 use crate::log::{LogStore, trust_digest};
+use crate::repository::documents::{Doubtful, doubtful_with_drills};
 use crate::repository::inventory::inventory_of_open;
+use crate::repository::losses::told_once;
 use crate::repository::named::{missed, note};
 use crate::repository::removed::{log_floors, removed};
 use crate::repository::strays::strays;
@@ -104,12 +106,14 @@ pub struct Compared {
     pub lost: Vec<Lost>,
     /// Backups whose data pgBackRest has no more, and since when that is known.
     pub expired: BTreeMap<(SourceId, BackupId), Timestamp>,
+    /// What is signed beside backups and log and does not count.
+    pub doubtful: Doubtful,
     /// What looks found wrong and no later one has cleared, and what.
     pub bad: Vec<(String, String)>,
 }
 
 impl Compared {
-    /// Adds what signed documents name and the bucket does not hold.
+    /// Adds what signed documents name and the bucket does not hold, and those that do not count.
     async fn add_missed(
         &mut self,
         repository: &Repository,
@@ -122,11 +126,10 @@ impl Compared {
             let there = self.found.backups.iter().filter(|backup| backup.source == source);
             let there: Vec<BackupSummary> = there.cloned().collect();
             let missed = missed(repository, Some(catalog), &source, names, &there).await?;
-            for (key, why) in missed {
-                if self.lost.iter().all(|lost| lost.key != key) {
-                    self.lost.push(Lost { source: source.clone(), key, why, at: now });
-                }
-            }
+            let doubts = doubtful_with_drills(repository, &source).await?;
+            let missed = missed.into_iter().chain(doubts.missing.iter().cloned()).collect();
+            self.lost.extend(told_once(&self.lost, &source, missed, now));
+            self.doubtful.extend(doubts);
         }
         Ok(())
     }
@@ -158,6 +161,7 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         strays: strays(repository, setup.clock.now()).await?,
         lost: catalog.lost(None).await?,
         expired: catalog.expired(None).await?,
+        doubtful: Doubtful::default(),
         bad: Memory::of(&catalog, None).await?.told(),
     };
     let there = |key: &str| {

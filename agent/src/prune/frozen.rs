@@ -30,6 +30,8 @@ pub(super) struct Doubts {
     pub(super) lost: Vec<String>,
     /// Attempts without a manifest that may still run, and when the store got the newest object of each.
     pub(super) unfinished: Vec<(BackupId, Option<Timestamp>)>,
+    /// The newest drill, where its evidence does not count here.
+    pub(super) refused_drill: Option<DrillId>,
     /// The newest drill, where it failed.
     pub(super) failed_drill: Option<DrillId>,
 }
@@ -117,6 +119,11 @@ fn in_doubt(backups: &[BackupSummary], doubts: &Doubts) -> Vec<String> {
             "two servers may live: {} was made later than {}, which is on a later timeline; take a \
              base backup of the real one",
             newest.backup, other.backup
+        ));
+    }
+    if let Some(drill) = &doubts.refused_drill {
+        found.push(format!(
+            "the evidence of the newest drill, {drill}, is not believed here: it may have failed"
         ));
     }
     if let Some(drill) = &doubts.failed_drill {

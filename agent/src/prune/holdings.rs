@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Lost};
 use drctl_model::{
-    BackupId, BackupSummary, DrillOutcome, InForce, Lineage, LogAt, LogPart, Named, SourceId,
-    Tombstone, newest_first, shown,
+    BackupId, BackupSummary, DrillId, DrillOutcome, InForce, Lineage, LogAt, LogPart, Named,
+    SourceId, Tombstone, newest_first, shown,
 };
 use drctl_store::State;
 use drctl_store::layout::{self, Kind};
@@ -115,21 +115,11 @@ pub(super) async fn holdings(
     let copies = Copies::of(&backups, &mut Vec::new()).marked(source, &memory);
     let cache = Some(catalog);
     let known = learn(repository, source, (copies, None), cache, Vec::new(), None).await?;
-    let mut refused = Vec::new();
-    let drills = drills(repository, source, &mut refused).await?;
-    let proven = drills.iter().filter_map(|(drill, _)| match drill.outcome {
-        DrillOutcome::Proven { .. } => Some(drill.base.clone()),
-        DrillOutcome::Failed { .. } => None,
-    });
-    let proven = proven.collect();
+    let proven = proven(repository, source, &mut doubts).await?;
     doubts.lost = still_lost(catalog, source, lost).await?;
     // Of its own attempts this host knows which are over.
     doubts.unfinished =
         unfinished.into_iter().filter(|(id, _)| own.get(id) != Some(&true)).collect();
-    doubts.failed_drill = drills.last().and_then(|(drill, _)| match drill.outcome {
-        DrillOutcome::Failed { .. } => Some(drill.drill.clone()),
-        DrillOutcome::Proven { .. } => None,
-    });
     let said = statements(repository, source).await?;
     let mut frozen = frozen(setup, repository, catalog, (source, &backups), doubts).await?;
     frozen.extend(forbidden(&said));
@@ -147,6 +137,30 @@ pub(super) async fn holdings(
         in_force,
         frozen,
     })
+}
+
+/// The backups that drills have restored, with a good end; and what the newest drill puts in doubt.
+async fn proven(
+    repository: &Repository,
+    source: &SourceId,
+    doubts: &mut Doubts,
+) -> Result<BTreeSet<BackupId>> {
+    let mut refused = Vec::new();
+    let drills = drills(repository, source, &mut refused).await?;
+    let newest = drills.last().map(|(drill, _)| drill);
+    doubts.failed_drill = newest.and_then(|drill| match drill.outcome {
+        DrillOutcome::Failed { .. } => Some(drill.drill.clone()),
+        DrillOutcome::Proven { .. } => None,
+    });
+    // The newest comes first. One that is newer than all that count may have failed.
+    let refused = refused.iter().find_map(|one| one.drill.as_ref());
+    let is_newer = |id: &&DrillId| newest.is_none_or(|newest| **id > newest.drill);
+    doubts.refused_drill = refused.filter(is_newer).cloned();
+    let proven = drills.into_iter().filter_map(|(drill, _)| match drill.outcome {
+        DrillOutcome::Proven { .. } => Some(drill.base),
+        DrillOutcome::Failed { .. } => None,
+    });
+    Ok(proven.collect())
 }
 
 /// What is lost, each in a few words: what was `found` before the log was read, and what of the log is gone

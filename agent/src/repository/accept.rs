@@ -75,7 +75,7 @@ async fn believed(repository: &Repository, proven: &Proven) -> Result<Option<Acc
     }
 }
 
-/// Why the acceptance of a suspect backup does not count.
+/// Why the acceptance of a backup does not count.
 pub(crate) enum Disbelieved {
     /// Nobody whom we believe has signed it, or it is none.
     Refused(String),
@@ -83,7 +83,8 @@ pub(crate) enum Disbelieved {
     Newer(String),
 }
 
-/// Why the acceptance of a suspect backup does not count; nothing where there is none, or it does.
+/// Why the acceptance of a backup, which need not be suspect, does not count; nothing where there is none, or
+/// it does.
 ///
 /// # Errors
 /// The store's.
@@ -91,9 +92,6 @@ pub(crate) async fn disbelieved(
     repository: &Repository,
     proven: &Proven,
 ) -> Result<Option<Disbelieved>> {
-    if proven.manifest.suspect.is_empty() {
-        return Ok(None);
-    }
     match read(repository, proven).await {
         Err(error) if is_bad_manifest(&error) => {
             let why = format!("the acceptance of {}: {error:#}", proven.manifest.backup);

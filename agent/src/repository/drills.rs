@@ -42,6 +42,8 @@ pub struct Refused {
     pub code: &'static str,
     /// Which one, and why.
     pub text: String,
+    /// Which one, where it is one.
+    pub drill: Option<DrillId>,
 }
 
 /// The newest thousand drills of a source, oldest first, and who signed each. Those that nobody whom we trust has
@@ -58,20 +60,21 @@ pub async fn drills(
     drills.reverse();
     let told = not.errors.iter().take(TOLD).map(|(id, error)| {
         let code = if is_newer(error) { NEWER } else { "malformed" };
-        Refused { code, text: format!("{EVIDENCE} {id}: {error:#}") }
+        let drill = Some(id.clone());
+        Refused { code, text: format!("{EVIDENCE} {id}: {error:#}"), drill }
     });
     refused.extend(told);
     let more = not.errors.len().saturating_sub(TOLD);
     if more > 0 {
         let text = format!("{EVIDENCE} of {more} more objects is none");
-        refused.push(Refused { code: "malformed", text });
+        refused.push(Refused { code: "malformed", text, drill: None });
     }
     if not.unread > 0 {
         let text = format!(
             "{EVIDENCE} of {} older objects was not read: too many newer ones are none; remove these",
             not.unread
         );
-        refused.push(Refused { code: "malformed", text });
+        refused.push(Refused { code: "malformed", text, drill: None });
     }
     Ok(drills)
 }

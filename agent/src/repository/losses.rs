@@ -244,6 +244,17 @@ pub(crate) async fn told(
     Ok(missed.into_iter().map(lost).collect())
 }
 
+/// Those of what is missing that are not among what is `told` to be gone.
+pub(crate) fn told_once(
+    told: &[Lost],
+    source: &SourceId,
+    missing: Vec<(String, String)>,
+    at: Timestamp,
+) -> Vec<Lost> {
+    let new = missing.into_iter().filter(|(key, _)| told.iter().all(|one| one.key != *key));
+    new.map(|(key, why)| Lost { source: source.clone(), key, why, at }).collect()
+}
+
 /// What a listing shows to be gone, by the manifests' keys.
 async fn listed_losses(
     repository: &Repository,

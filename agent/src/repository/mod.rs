@@ -5,6 +5,7 @@ pub(crate) mod cache;
 pub(crate) mod chain;
 pub(crate) mod closed;
 pub(crate) mod count_and_size;
+pub(crate) mod documents;
 pub(crate) mod drills;
 pub(crate) mod faults;
 pub(crate) mod findings;

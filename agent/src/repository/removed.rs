@@ -19,12 +19,20 @@ use super::{MANIFESTS_AT_ONCE, Repository};
 /// The tombstone of a backup; nothing where there is none that is believed.
 ///
 /// # Errors
-/// The store's.
-pub(crate) async fn tombstone(
+/// The [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read.
+pub async fn tombstone(
     repository: &Repository,
     source: &SourceId,
     backup: &BackupId,
 ) -> Result<Option<Tombstone>> {
+    believed(&layout::tombstone(source, backup), read_tombstone(repository, source, backup).await)
+}
+
+async fn read_tombstone(
+    repository: &Repository,
+    source: &SourceId,
+    backup: &BackupId,
+) -> Result<Tombstone> {
     let key = layout::tombstone(source, backup);
     let Repository { bucket, trust, id, .. } = repository;
     let read = |stored: Stored| async move {
@@ -33,7 +41,7 @@ pub(crate) async fn tombstone(
     };
     // Another host may have been faster: what counts is which manifest it is of.
     let same = |one: &Tombstone, other: &Tombstone| one.manifest_sha256 == other.manifest_sha256;
-    believed(&key, first(bucket, &key, read, same).await)
+    first(bucket, &key, read, same).await
 }
 
 /// What was read of a key; nothing where there is nothing, or nothing that is believed.
@@ -156,20 +164,66 @@ async fn signed_floors(
 /// so.
 ///
 /// # Errors
-/// The store's.
-pub(crate) async fn log_floor(
+/// The [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read.
+pub async fn log_floor(
     repository: &Repository,
     source: &SourceId,
     lineage: &Lineage,
     before: LogAt,
 ) -> Result<Option<LogFloor>> {
     let key = layout::log_floor(source, lineage, before);
+    believed(&key, read_log_floor(repository, source, (lineage, before)).await)
+}
+
+async fn read_log_floor(
+    repository: &Repository,
+    source: &SourceId,
+    (lineage, before): (&Lineage, LogAt),
+) -> Result<LogFloor> {
+    let key = layout::log_floor(source, lineage, before);
     let Repository { bucket, trust, id, .. } = repository;
     let read = |stored: Stored| async move {
         let bytes = bucket.get_stored(&stored, MAX_REMOVED_BYTES as u64).await?;
         Ok(decode_log_floor(&bytes, trust, id, (source, lineage, before))?.0)
     };
-    believed(&key, first(bucket, &key, read, |_, _| true).await)
+    first(bucket, &key, read, |_, _| true).await
+}
+
+/// What lies in the place of tombstones and log floors and does not count, by its key.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn disbelieved(
+    repository: &Repository,
+    source: &SourceId,
+) -> Result<Vec<(Key, anyhow::Error)>> {
+    let mut keys = BTreeSet::new();
+    let each = |state: State| {
+        keys.insert(state.key);
+        ControlFlow::Continue(())
+    };
+    let removals = layout::removals(source);
+    let listing = repository.bucket.list_states(&removals, None, each);
+    listing.await.context("list what was removed")?;
+    let looking = stream::iter(keys).map(|key| async move {
+        match read(repository, source, &key).await {
+            Err(error) if is_bad_manifest(&error) => Ok(Some((key, error))),
+            Err(error) if !is_missing(&error) => Err(error).with_context(|| format!("read {key}")),
+            _ => Ok(None),
+        }
+    });
+    let found: Vec<_> = looking.buffered(MANIFESTS_AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Whether what lies under a key counts; what is neither a tombstone nor a log floor is none of ours.
+async fn read(repository: &Repository, source: &SourceId, key: &Key) -> Result<()> {
+    if let Some((_, backup)) = layout::tombstone_at(key) {
+        read_tombstone(repository, source, &backup).await?;
+    } else if let Some((_, lineage, before)) = layout::log_floor_at(key) {
+        read_log_floor(repository, source, (&lineage, before)).await?;
+    }
+    Ok(())
 }
 
 /// Which of the backups that a catalog knows of a source, or that signed documents name, were removed on

@@ -106,33 +106,48 @@ impl Statements {
     /// What is in doubt of them, each in a sentence with what to do.
     #[must_use]
     pub fn doubts(&self) -> Vec<String> {
+        let missing = self.missing().map(|(_, why)| why);
+        missing.chain(self.refused()).chain(self.newer()).collect()
+    }
+
+    fn leave_out(&self, n: &str) -> String {
+        format!("`drctl unfreeze {} --without {n} --reason TEXT` leaves it out", self.source)
+    }
+
+    /// Those that are missing among the others, by the first number of each gap.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = (u64, String)> {
         let source = &self.source;
-        let leave_out = |n: &str| {
-            format!("`drctl unfreeze {source} --without {n} --reason TEXT` leaves it out")
-        };
-        let missing = self.in_force.gaps(&self.listed).into_iter().map(|(first, last)| {
+        self.in_force.gaps(&self.listed).into_iter().map(move |(first, last)| {
             let which = if first == last { format!("{first}") } else { format!("{first}-{last}") };
-            format!(
+            let why = format!(
                 "statement {which} of {source} is missing, which may have been a pin, a legal hold or a \
                  freeze: bring {} back; when its loss is explained, {}",
                 layout::statement(source, first),
-                leave_out(&which)
-            )
-        });
+                self.leave_out(&which)
+            );
+            (first, why)
+        })
+    }
+
+    /// Those that are not believed.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = String> {
         let is_in = |n: &u64| !self.in_force.without.contains(n);
-        let refused = self.refused.iter().filter(|(n, _)| is_in(n)).map(|(n, why)| {
+        self.refused.iter().filter(move |(n, _)| is_in(n)).map(|(n, why)| {
             format!(
                 "{} is not believed here ({why}): where a host of yours signed it, allow its key in \
                  keys.verifying_keys; where a stranger did, {}",
-                layout::statement(source, *n),
-                leave_out(&n.to_string())
+                layout::statement(&self.source, *n),
+                self.leave_out(&n.to_string())
             )
-        });
-        let newer = self.newer.iter().map(|(n, why)| {
+        })
+    }
+
+    /// Those that only a newer drctl reads.
+    pub(crate) fn newer(&self) -> impl Iterator<Item = String> {
+        self.newer.iter().map(|(n, why)| {
             let why = shown(why, SHOWN);
-            format!("only a newer drctl reads {}: {why}", layout::statement(source, *n))
-        });
-        missing.chain(refused).chain(newer).collect()
+            format!("only a newer drctl reads {}: {why}", layout::statement(&self.source, *n))
+        })
     }
 
     /// By what statements nothing of the source may go, each in a sentence.

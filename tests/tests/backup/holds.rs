@@ -19,7 +19,7 @@ fn say(shop: &Shop, verb: &str, what: &str) -> Value {
     shop.site.json(0, &[verb, what, "--reason", "audit of March"])
 }
 
-fn object(shop: &Shop, n: u64) -> PathBuf {
+pub(crate) fn object(shop: &Shop, n: u64) -> PathBuf {
     shop.site.path(&format!("repository/s/shop/k/{n:06}.json"))
 }
 
@@ -33,7 +33,7 @@ fn frozen(shop: &Shop, word: &str) {
     assert!(said.contains("nothing of shop may go now"), "{said}");
 }
 
-fn statement(shop: &Shop, n: u64, statement: Stated, backup: Option<&str>) -> Statement {
+pub(crate) fn statement(shop: &Shop, n: u64, statement: Stated, backup: Option<&str>) -> Statement {
     let marker = fs::read(shop.site.path("repository/drctl-repo.json")).unwrap();
     let marker: Value = serde_json::from_slice(&marker).unwrap();
     Statement {
@@ -224,6 +224,44 @@ fn the_last_statement_is_missed_by_whoever_knew_it() {
     assert!(object(&shop, 3).exists() && !object(&shop, 2).exists());
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);
     assert_eq!(going(&plan(&shop)), [ids[0].clone()]);
+}
+
+#[test]
+fn what_was_said_and_is_damaged_or_gone_is_found_by_whoever_looks_at_everything() {
+    let shop = shop(1);
+    let ids = backups(&shop, 3);
+    for id in &ids {
+        let _ = say(&shop, "hold", id);
+    }
+    let looks = |verify: i32, check: i32, field: &str, word: &str| {
+        let verified = shop.site.json(verify, &["verify", "shop"]);
+        assert!(verified[field].to_string().contains(word), "{verified}");
+        let checked = shop.site.drctl(&["catalog", "check"]).ended(check).out;
+        assert!(checked.contains(word), "{checked}");
+        assert!(going(&plan(&shop)).is_empty(), "{word}");
+    };
+    let _ = shop.site.json(0, &["verify", "shop"]);
+    let _ = shop.site.json(0, &["catalog", "check"]);
+    let key = |n: u64| format!("s/shop/k/00000{n}.json");
+    for n in [1, 3] {
+        let good = fs::read(object(&shop, n)).unwrap();
+        // The last one is missed by a host that knew it, and any other one by all.
+        fs::remove_file(object(&shop, n)).unwrap();
+        looks(4, 4, "lost", &key(n));
+        fs::write(object(&shop, n), &good[1..]).unwrap();
+        looks(4, 3, "refused", &format!("{} is not believed here", key(n)));
+        fs::write(object(&shop, n), &good).unwrap();
+    }
+    let header = Header { reader: "0.7.0".to_owned(), ..Header::new(["amber"]) };
+    let newer = Statement { header, ..statement(&shop, 4, Stated::Freeze, None) };
+    put(&shop, &newer, &shop.site.signing_key());
+    looks(3, 3, "newer", &format!("only a newer drctl reads {}", key(4)));
+    fs::remove_file(object(&shop, 4)).unwrap();
+    // Nothing is remembered here: the numbers alone tell.
+    fs::remove_file(object(&shop, 1)).unwrap();
+    fs::remove_dir_all(shop.site.path("state")).unwrap();
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    looks(4, 4, "lost", "statement 1 of shop is missing");
 }
 
 #[test]

@@ -1,16 +1,22 @@
 //! Every kind of object of backups by `pg_dump`, and all that can happen to one.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use drctl_model::{Acceptance, Header, Marker, RepositoryId};
+use drctl_model::{Acceptance, Header, Marker, RepositoryId, Stated};
 use drctl_store::{
     SigningKey, decode_marker, digest, encode_acceptance, encode_manifest, encode_marker,
+    encode_statement, encode_tombstone,
 };
-use drctl_tests::damage::{Commands, Subject, documented, matrix, replace, unproven_manifest};
+use drctl_tests::damage::{
+    Cell, Commands, Subject, documented, matrix, replace, unproven_manifest,
+};
 use jiff::Timestamp;
 
 use crate::common::{Shop, id_of, segments};
+use crate::holds::{object, statement};
+use crate::prune::{backups, going, plan, remove, tombstone};
 
 /// What lies in a directory, by its names.
 fn content(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
@@ -21,7 +27,7 @@ fn content(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// One object of each kind, with what is put in its place.
-fn subjects(shop: &Shop, backups: &[String; 4], restored: &Path) -> Vec<Subject> {
+fn subjects(shop: &Shop, backups: &[String; 4], gone: &[String], restored: &Path) -> Vec<Subject> {
     let [older, main, first, second] = backups;
     let at = |key: String| shop.site.path("repository").join(key);
     let of = |id: &str, file: &str| at(format!("s/shop/b/{id}/{file}"));
@@ -53,7 +59,13 @@ fn subjects(shop: &Shop, backups: &[String; 4], restored: &Path) -> Vec<Subject>
     let (mark, old) = (at("drctl-repo.json".to_owned()), of(older, "manifest.json"));
     let forged = encode_manifest(&manifest, &stranger);
     let believed = encode_acceptance(&acceptance, &stranger).unwrap();
+    let stone = |id: &str| at(format!("s/shop/x/{id}.json"));
+    let buried = encode_tombstone(&tombstone(shop, &gone[1], digest(b"another")), &stranger);
+    // The last one: no other number tells that it is missing.
+    let said = encode_statement(&statement(shop, 2, Stated::Unfreeze, None), &stranger);
     vec![
+        subject("tombstone", stone(&gone[1]), stone(&gone[0]), buried.unwrap(), main),
+        subject("statement", object(shop, 2), object(shop, 1), said.unwrap(), main),
         subject("marker", mark, old.clone(), marker, main),
         subject("manifest", of(main, "manifest.json"), old, forged, main),
         subject("page", page.clone(), last.clone(), reversed(&page), main),
@@ -70,36 +82,63 @@ fn write_marker_of_known_length(shop: &Shop) {
     fs::write(path, encode_marker(&Marker::new(written.repository, at))).unwrap();
 }
 
-#[test]
-fn every_damage_of_every_object_of_a_dump_is_found() {
+/// Two backups that were removed, one on legal hold, and four more.
+fn filled() -> (Shop, Vec<String>, [String; 4]) {
     let shop = Shop::open();
     write_marker_of_known_length(&shop);
-    let (older, main) = (shop.site.backup(), shop.site.backup());
+    shop.site.retention("last = 2");
+    let mut ids = backups(&shop, 5);
+    let last = ids.split_off(2);
+    let [held, older, main] = last.try_into().unwrap();
+    let _ = shop.site.json(0, &["pin", &held, "--reason", "audit"]);
+    let _ = shop.site.json(0, &["hold", &held, "--reason", "audit"]);
+    let _ = remove(&shop);
     shop.sql("truncate orders");
     let suspect = || id_of(&shop.site.json(3, &["backup", "shop"]));
     let (first, second) = (suspect(), suspect());
     for id in [&first, &second] {
         let _ = shop.site.json(0, &["accept", id]);
     }
+    // Only these keep what the policy does not.
+    let goes = going(&plan(&shop));
+    assert!(!goes.contains(&held), "{goes:?}");
+    (shop, ids, [older, main, first, second])
+}
+
+#[test]
+fn every_damage_of_every_object_of_a_dump_is_found() {
+    let (shop, gone, kept) = filled();
     let restored = shop.site.path("restored");
-    let subjects = subjects(&shop, &[older, main, first, second], &restored);
+    let subjects = subjects(&shop, &kept, &gone, &restored);
     let (state, saved) = (shop.site.path("state"), shop.site.path("saved"));
     replace(&saved, &state);
+    let cell = Cell::default();
+    let run = |words: &[&str]| cell.run(shop.site.command(words));
     let restore = |arguments: &[String]| {
         let _ = fs::remove_dir_all(&restored);
-        let ran = shop.site.drctl(arguments);
+        let ran = cell.run(shop.site.command(arguments));
         match ran.code {
             Some(0) => Ok(content(&restored)),
             _ => Err(ran.err),
         }
     };
     let status = || {
-        let ran = shop.site.drctl(&["--json", "status", "--check"]);
+        let ran = run(&["--json", "status", "--check"]);
         format!("{:?} {}", ran.code, ran.json()["sources"][0]["findings"])
     };
+    let prune = || match run(&["--json", "prune", "shop"]) {
+        ran if ran.code == Some(0) => going(&ran.json()["sources"][0]).into_iter().collect(),
+        refused => {
+            let _ = refused.ended(8);
+            BTreeSet::new()
+        }
+    };
     let commands = Commands {
+        cell: &cell,
         status: &status,
-        verify: &|| !shop.site.drctl(&["verify", "shop", "--data"]).ended_well_or(&[4, 8]),
+        prune: &prune,
+        check: &|| !run(&["catalog", "check"]).ended_well_or(&[3, 4, 8]),
+        verify: &|| !run(&["verify", "shop", "--data"]).ended_well_or(&[4, 8]),
         restore: &restore,
         forget: &|| replace(&state, &saved),
     };

@@ -4,15 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use drctl_model::{
-    BackupId, Drill, DrillId, DrillOutcome, Header, IndexPlace, IndexedPiece, Lineage, LogIndex,
-    LogPart, LogPiece, LogPlace, Lsn, RepositoryId, SourceId, Timeline, WAL,
+    BackupId, Drill, DrillId, DrillOutcome, Header, IndexPlace, IndexedPiece, Lineage, LogAt,
+    LogFloor, LogIndex, LogPart, LogPiece, LogPlace, Lsn, RepositoryId, SourceId, Timeline, WAL,
 };
 use drctl_store::{
-    Recipients, SigningKey, Trust, decode_signed_head, digest, encode_drill, encode_log_index,
-    encode_piece, layout, seal_bytes,
+    Recipients, SigningKey, Trust, decode_signed_head, digest, encode_drill, encode_log_floor,
+    encode_log_index, encode_piece, layout, seal_bytes,
 };
 use drctl_tests::cluster::{Cluster as _, give_away, own_place};
-use drctl_tests::damage::{Commands, Subject, documented, matrix, replace};
+use drctl_tests::damage::{Cell, Commands, Subject, documented, matrix, replace};
 use jiff::Timestamp;
 
 use crate::log::{Archiving, several};
@@ -70,6 +70,21 @@ impl Pen {
             outcome: DrillOutcome::Failed { error: "mismatch".to_owned() },
         };
         (drill.drill.clone(), encode_drill(&drill, &self.key).unwrap())
+    }
+
+    /// That the log was removed up to before the base backup.
+    fn floor(&self, before: LogAt) -> (String, Vec<u8>) {
+        let floor = LogFloor {
+            header: Header::new([]),
+            repository: self.id.clone(),
+            source: self.source.clone(),
+            lineage: Lineage::of_timeline(self.system_id, Timeline::FIRST),
+            before,
+            host: "db1".to_owned(),
+            removed: Timestamp::UNIX_EPOCH,
+        };
+        let key = layout::log_floor(&self.source, &floor.lineage, before).to_string();
+        (key, encode_log_floor(&floor, &self.key).unwrap())
     }
 
     /// An index over pieces that follow each other.
@@ -178,6 +193,12 @@ fn subjects(shop: &Archiving, (ours, stranger): (&Pen, &Pen), to: &Path) -> Vec<
         put(layout::drill(source, &id).to_string(), &bytes)
     };
     let (drill, other_drill) = (drill(1), drill(2));
+    let floor = |before: LogAt| {
+        let (key, bytes) = ours.floor(before);
+        put(key, &bytes)
+    };
+    let (below, above) = (LogAt(1 << 20), LogAt(2 << 20));
+    let (floor, other_floor) = (floor(below), floor(above));
     let segment = |n: u64| {
         let base = shop.site.manifests().pop().unwrap();
         let file = base.with_file_name(format!("base/{n:06}.zst.age"));
@@ -201,6 +222,7 @@ fn subjects(shop: &Archiving, (ours, stranger): (&Pen, &Pen), to: &Path) -> Vec<
         subject("piece of WAL", &files[1], &files[2], strange, &name),
         subject("history", &history, &other_history, stranger.history(2).1, "00000002.history"),
         subject("index", &index, &other_index, stranger.index(&heads).1, &name),
+        subject("log floor", &floor, &other_floor, stranger.floor(below).1, &name),
         subject("drill", &drill, &other_drill, stranger.drill(1).1, &name),
         Subject {
             restore: copy.to_vec(),
@@ -215,12 +237,15 @@ fn every_damage_of_every_object_of_the_log_is_found() {
     let (ours, stranger) = pens(&shop);
     let (_folder, to) = own_place();
     let subjects = subjects(&shop, (&ours, &stranger), &to);
-    let verify = || !shop.drctl(&["verify", "shop", "--data"]).ended_well_or(&[4]);
+    let cell = Cell::default();
+    let run = |words: &[&str]| cell.run(shop.command(&[&["--json"], words].concat()));
+    let verify = || !run(&["verify", "shop", "--data"]).ended_well_or(&[4]);
+    let check = || !run(&["catalog", "check"]).ended_well_or(&[3, 4]);
     let restore = |arguments: &[String]| {
         let _ = fs::remove_file(&to);
         let _ = fs::remove_dir_all(&to);
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let ran = shop.drctl(&words);
+        let ran = run(&words);
         match ran.code {
             Some(0) if to.is_dir() => Ok(extracted(&to)),
             Some(0) => Ok(vec![(to.clone(), fs::read(&to).unwrap())]),
@@ -229,15 +254,29 @@ fn every_damage_of_every_object_of_the_log_is_found() {
         }
     };
     let status = || {
-        let ran = shop.drctl(&["status", "--check"]);
+        let ran = run(&["status", "--check"]);
         format!("{:?} {}", ran.code, ran.json()["sources"][0]["findings"])
+    };
+    let prune = || {
+        let planned = run(&["prune", "shop"]).ended(0).json()["sources"][0].clone();
+        let backups = planned["backups"].as_array().unwrap().iter();
+        let backups =
+            backups.filter(|one| one["goes"] == true).map(|one| one["backup"].to_string());
+        let log = planned["log"].as_array().unwrap().iter().map(|one| one["before"].to_string());
+        backups.chain(log.filter(|before| before != "null")).collect()
     };
     let (state, saved) = (shop.site.path("state"), shop.site.path("saved"));
     let _ = status();
     replace(&saved, &state);
-    let forget = || replace(&state, &saved);
-    let commands =
-        Commands { status: &status, verify: &verify, restore: &restore, forget: &forget };
+    let commands = Commands {
+        cell: &cell,
+        status: &status,
+        prune: &prune,
+        check: &check,
+        verify: &verify,
+        restore: &restore,
+        forget: &|| replace(&state, &saved),
+    };
     let table = matrix(&subjects, &commands);
     assert_eq!(table, documented(&subjects), "seen, and documented in docs/stores.md");
 }

@@ -114,8 +114,9 @@ fn a_drill_that_a_newer_drctl_left_is_no_damage() {
     let view = shop.drctl(&["timeline", "shop"]).ended(3).out;
     assert!(view.contains("install drctl 7.2.0 or newer"), "{view}");
     // It is not remembered as damage.
-    let check = shop.drctl(&["catalog", "check"]).ended(0).json();
+    let check = shop.drctl(&["catalog", "check"]).ended(3).json();
     assert_eq!(check["bad"], json!([]), "{check}");
+    assert!(check["doubtful_newer"].to_string().contains("drctl 7.2.0 or newer"), "{check}");
     let status = shop.drctl(&["status"]).ended(0).out;
     assert!(!status.contains("BAD"), "{status}");
 }

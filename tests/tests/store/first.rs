@@ -1,16 +1,19 @@
 //! Whose version of an object counts where somebody with the signing key writes it anew.
 
 use bytes::Bytes;
-use drctl::{Limits, LogStore, Repository, drills, verify_log};
+use drctl::repository::statements::statements;
+use drctl::{Limits, LogStore, Repository, drills, log_floor, tombstone, verify_log};
 use drctl_model::{
     Acceptance, BackupId, BackupKind, Digest, Drill, DrillId, DrillOutcome, Dumped, Engine, Header,
-    Holds, IndexPlace, IndexedPiece, Lineage, LogAt, LogIndex, LogPiece, LogPlace, Lsn, Manifest,
-    Marker, RepositoryId, Segment, SourceId, Stream, StreamId, Timeline, WAL, WalPart, WalPlace,
+    Holds, IndexPlace, IndexedPiece, Lineage, LogAt, LogFloor, LogIndex, LogPiece, LogPlace, Lsn,
+    Manifest, Marker, RepositoryId, Segment, SourceId, Stated, Statement, Stream, StreamId,
+    Timeline, Tombstone, WAL, WalPart, WalPlace,
 };
 use drctl_store::{
     Bucket, Identities, Odd, Recipients, SigningKey, Trust, decode_signed_head, digest,
-    encode_acceptance, encode_drill, encode_log_index, encode_manifest, encode_marker,
-    encode_piece, layout, new_identity, seal_bytes,
+    encode_acceptance, encode_drill, encode_log_floor, encode_log_index, encode_manifest,
+    encode_marker, encode_piece, encode_statement, encode_tombstone, layout, new_identity,
+    seal_bytes,
 };
 use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
@@ -134,6 +137,84 @@ impl Thief {
         self.manifest_of("a", true, vec!["it is small".to_owned()])
     }
 
+    /// That a backup was removed whose manifest has this digest.
+    fn tombstone(&self, of: u8) -> Bytes {
+        let tombstone = Tombstone {
+            header: Header::new([]),
+            repository: self.id.clone(),
+            source: self.source.clone(),
+            backup: backup(),
+            manifest_sha256: Digest([of; 32]),
+            host: "db1".to_owned(),
+            removed: Timestamp::UNIX_EPOCH,
+        };
+        encode_tombstone(&tombstone, &self.key).unwrap().into()
+    }
+
+    /// That log was removed up to a position, as a host says it.
+    fn log_floor(&self, host: &str) -> Bytes {
+        let floor = LogFloor {
+            header: Header::new([]),
+            repository: self.id.clone(),
+            source: self.source.clone(),
+            lineage: index_place().lineage,
+            before: FLOOR,
+            host: host.to_owned(),
+            removed: Timestamp::UNIX_EPOCH,
+        };
+        encode_log_floor(&floor, &self.key).unwrap().into()
+    }
+
+    /// The first statement: a freeze, for a reason.
+    fn statement(&self, reason: &str) -> Bytes {
+        let statement = Statement {
+            header: Header::new([]),
+            repository: self.id.clone(),
+            source: self.source.clone(),
+            n: 1,
+            statement: Stated::Freeze,
+            backup: None,
+            reason: reason.to_owned(),
+            without: Vec::new(),
+            host: "db1".to_owned(),
+            account: "postgres".to_owned(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        encode_statement(&statement, &self.key).unwrap().into()
+    }
+
+    /// Each kind of object: what a reader takes for it, a good one, another good one, and one that is odd.
+    fn kinds(&self) -> [(&'static str, String, Bytes, Bytes, Bytes); 10] {
+        let rubbish = || Bytes::from_static(b"mine");
+        let removed = Digest([1; 32]).to_string();
+        let manifest = |host, streams| self.manifest(host, streams);
+        let of = |kind, said: &str, [one, other]: [Bytes; 2], odd| {
+            (kind, said.to_owned(), one, other, odd)
+        };
+        let histories = [self.piece(WalPart::History, b"a"), self.piece(WalPart::History, b"b")];
+        let (sixteen, short) = ("sixteen bytes a.", self.piece(RANGE, b"short"));
+        let pieces =
+            [self.piece(RANGE, sixteen.as_bytes()), self.piece(RANGE, b"sixteen bytes b.")];
+        let manifests = [manifest("a", true), manifest("b", true)];
+        let both = |make: &dyn Fn(&str) -> Bytes| [make("a"), make("b")];
+        let acceptances = [self.acceptance(1), self.acceptance(2)];
+        let indexes = [self.index(b"a", "db1"), self.index(b"b", "db1")];
+        let markers = [self.marker(0), self.marker(8)];
+        let tombstones = [self.tombstone(1), self.tombstone(2)];
+        [
+            of("manifest", "a", manifests, manifest("c", false)),
+            of("piece", sixteen, pieces, short),
+            of("history", "a", histories, rubbish()),
+            of("drill", "a", both(&|target| self.drill(target)), rubbish()),
+            of("acceptance", "1", acceptances, rubbish()),
+            of("index", "[]", indexes, rubbish()),
+            of("marker", self.id.as_str(), markers, rubbish()),
+            of("tombstone", &removed, tombstones, rubbish()),
+            of("log floor", "a", both(&|host| self.log_floor(host)), rubbish()),
+            of("statement", "a", both(&|reason| self.statement(reason)), rubbish()),
+        ]
+    }
+
     pub(crate) fn marker(&self, id: u128) -> Bytes {
         let id = if id == 0 { self.id.clone() } else { RepositoryId::new(id) };
         encode_marker(&Marker::new(id, Timestamp::UNIX_EPOCH)).into()
@@ -205,6 +286,8 @@ fn index_place() -> IndexPlace {
     IndexPlace { lineage: Lineage::of_timeline(7, Timeline::FIRST), start, end }
 }
 
+const FLOOR: LogAt = LogAt(1 << 20);
+
 const RANGE: WalPart = WalPart::Range { start: Lsn(1 << 20), end: Lsn((1 << 20) + 16) };
 
 /// What a reader takes for the object, in words, and what alarmed it.
@@ -252,6 +335,24 @@ async fn told(at: &dyn Fn() -> Bucket, thief: &Thief, kind: &str) -> (String, Ve
                 Err(error) => format!("{error:#}"),
             }
         }
+        "tombstone" => match tombstone(&repository, &thief.source, &backup()).await {
+            Ok(found) => found.map_or("nothing".to_owned(), |one| one.manifest_sha256.to_string()),
+            Err(error) => format!("{error:#}"),
+        },
+        "log floor" => {
+            let of = index_place().lineage;
+            match log_floor(&repository, &thief.source, &of, FLOOR).await {
+                Ok(found) => found.map_or("nothing".to_owned(), |one| one.host),
+                Err(error) => format!("{error:#}"),
+            }
+        }
+        "statement" => match statements(&repository, &thief.source).await {
+            Ok(all) => all
+                .said
+                .first()
+                .map_or_else(|| all.doubts().concat(), |one| one.statement.reason.clone()),
+            Err(error) => format!("{error:#}"),
+        },
         _ => repository.id.to_string(),
     };
     let key = key_of(thief, kind);
@@ -267,6 +368,9 @@ fn key_of(thief: &Thief, kind: &str) -> Path {
         "drill" => layout::drill(&thief.source, &drill_id()),
         "acceptance" => layout::acceptance(&thief.source, &backup()),
         "index" => layout::log_index(&thief.source, &index_place()),
+        "tombstone" => layout::tombstone(&thief.source, &backup()),
+        "log floor" => layout::log_floor(&thief.source, &index_place().lineage, FLOOR),
+        "statement" => layout::statement(&thief.source, 1),
         _ => layout::marker(),
     }
 }
@@ -282,41 +386,18 @@ async fn the_first_valid_version_of_an_object_wins_for_every_kind_of_object() {
     let reach = s3_place(port, minio.access_key(), minio.secret_key());
     let rubbish = Bytes::from_static(b"mine");
     let good_marker = thief.marker(0);
-    let first = thief.id.to_string();
-    let kinds: [(&str, &str, Bytes, Bytes, Bytes); 7] = [
-        (
-            "manifest",
-            "a",
-            thief.manifest("a", true),
-            thief.manifest("b", true),
-            thief.manifest("c", false),
-        ),
-        (
-            "piece",
-            "sixteen bytes a.",
-            thief.piece(RANGE, b"sixteen bytes a."),
-            thief.piece(RANGE, b"sixteen bytes b."),
-            thief.piece(RANGE, b"short"),
-        ),
-        (
-            "history",
-            "a",
-            thief.piece(WalPart::History, b"a"),
-            thief.piece(WalPart::History, b"b"),
-            rubbish.clone(),
-        ),
-        ("drill", "a", thief.drill("a"), thief.drill("b"), rubbish.clone()),
-        ("acceptance", "1", thief.acceptance(1), thief.acceptance(2), rubbish.clone()),
-        ("index", "[]", thief.index(b"a", "db1"), thief.index(b"b", "db1"), rubbish.clone()),
-        ("marker", &first, good_marker.clone(), thief.marker(8), rubbish.clone()),
-    ];
-    for (kind, value, good, other, odd) in kinds {
+    for (kind, value, good, other, odd) in thief.kinds() {
         // The marker that says another repository is none of ours, whoever wrote it.
-        let disputed = if kind == "marker" { Odd::Hidden } else { Odd::Disputed };
+        // Floors of one key all say the same, whoever signed them and when.
+        let disputed = match kind {
+            "marker" => vec![Odd::Hidden],
+            "log floor" => vec![],
+            _ => vec![Odd::Disputed],
+        };
         let stories: [(&str, Vec<&Bytes>, bool, Vec<Odd>); 7] = [
             ("alone", vec![&good], false, vec![]),
             ("again", vec![&good, &good], false, vec![]),
-            ("signed anew", vec![&good, &other], false, vec![disputed]),
+            ("signed anew", vec![&good, &other], false, disputed),
             ("signed and useless", vec![&good, &odd], false, vec![Odd::Hidden]),
             ("rubbish", vec![&good, &rubbish, &rubbish], false, vec![Odd::Hidden]),
             ("squatted", vec![&rubbish, &good], false, vec![]),
@@ -341,7 +422,7 @@ async fn the_first_valid_version_of_an_object_wins_for_every_kind_of_object() {
                 bucket.delete(&key).await.unwrap();
             }
             let found = told(&at, &thief, kind).await;
-            assert_eq!(found, (value.to_owned(), alarms), "{kind}, {story}");
+            assert_eq!(found, (value.clone(), alarms), "{kind}, {story}");
             if kind == "manifest" {
                 let repository =
                     Repository::open(at(), thief.trust(), Some(&thief.id)).await.unwrap();
