@@ -24,6 +24,8 @@ pub mod prune;
 
 pub mod health;
 
+pub mod notify;
+
 pub mod daemon;
 
 pub mod cli;

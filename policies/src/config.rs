@@ -13,6 +13,7 @@ use crate::bech32::is_age_recipient;
 use crate::diagnostic::{Diagnostic, Report, SourceFile, did_you_mean, show};
 use crate::discover::{self, DiscoverSettings};
 use crate::keys::{MAIN, POLICY};
+use crate::notify::{self, Channel};
 use crate::policy::{self, Policy};
 use crate::reader::{Reader, Text};
 use crate::repository::{self, Repository};
@@ -48,6 +49,8 @@ pub struct Config {
     pub discover: DiscoverSettings,
     /// The protected databases.
     pub sources: BTreeMap<SourceId, Source>,
+    /// Who is told when something is amiss, by name.
+    pub notify: BTreeMap<String, Channel>,
     /// Every policy, by name, used or not.
     pub policies: BTreeMap<String, Policy>,
 }
@@ -216,6 +219,7 @@ fn read_main(
     let agent = reader.section("agent").and_then(|at| agent::read(&at));
     let discover = reader.section("discover").and_then(|at| discover::read(&at));
     let sources = read_sources(&reader, policies);
+    let notify = read_notify(&reader);
     let policies =
         policies.iter().filter_map(|(name, policy)| Some((name.clone(), policy.clone()?)));
     Some(Config {
@@ -229,6 +233,7 @@ fn read_main(
         agent: agent?,
         discover: discover?,
         sources,
+        notify,
         policies: policies.collect(),
     })
 }
@@ -346,6 +351,18 @@ fn read_sources(reader: &Reader<'_>, policies: &Policies) -> BTreeMap<SourceId, 
         }
     }
     sources
+}
+
+fn read_notify(reader: &Reader<'_>) -> BTreeMap<String, Channel> {
+    let known = notify::names_in(reader, "sources");
+    let mut channels = BTreeMap::new();
+    for (name, (span, at)) in reader.named("notify") {
+        let id = read_id(name, &span, reader.report);
+        if let (Some(_), Some(channel)) = (id, notify::read(&at, &known)) {
+            channels.insert(name.to_owned(), channel);
+        }
+    }
+    channels
 }
 
 fn read_id(name: &str, span: &Range<usize>, report: &Report<'_>) -> Option<SourceId> {

@@ -3,6 +3,7 @@
 use crate::agent::AGENT;
 use crate::discover::DISCOVER;
 use crate::engine;
+use crate::notify::NOTIFY;
 use crate::timing::{PRUNE, VERIFY, WINDOW};
 
 /// A key: what it takes, whether it must be there, and what holds when it is not.
@@ -109,6 +110,11 @@ pub(crate) static MAIN: &[Key] = &[
         "sources",
         Named(engine::KEYS),
         "The protected databases, by name (a-z, 0-9 and -).",
+    ),
+    Key::optional(
+        "notify",
+        Named(NOTIFY),
+        "Who is told when something is amiss, by name (a-z, 0-9 and -).",
     ),
 ];
 

@@ -27,7 +27,7 @@ pub(crate) struct Text<'a> {
 /// refused; then the mistake is in the report.
 pub(crate) struct Reader<'a> {
     /// `None`: an optional table that is not there.
-    table: Option<&'a DeTable<'a>>,
+    pub(crate) table: Option<&'a DeTable<'a>>,
     /// The table itself, or the one it would be in.
     pub(crate) span: Range<usize>,
     keys: &'static [Key],

@@ -1,4 +1,5 @@
 mod agent;
+mod notify;
 mod policy;
 mod restore;
 mod stanza;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub(super) use agent::{AgentVerb, JobArgs, SomeJobs};
+pub(super) use notify::NotifyVerb;
 pub(super) use policy::{PolicyVerb, SimulateArgs};
 pub(super) use restore::RestoreArgs;
 pub(super) use stanza::StanzaVerb;
@@ -145,6 +147,12 @@ pub enum Verb {
     /// Speak with the agent.
     #[command(flatten)]
     Ask(AgentVerb),
+    /// Try the channels by which somebody is told when something is amiss.
+    Notify {
+        /// What to do.
+        #[command(subcommand)]
+        verb: NotifyVerb,
+    },
     /// Rebuild or check the catalog, the local cache of what the bucket holds.
     Catalog {
         /// What to do.

@@ -18,6 +18,7 @@ mod kinds;
 mod lost;
 mod man;
 mod newer;
+mod notify;
 mod policy;
 mod progress;
 mod prune;
@@ -329,6 +330,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         Verb::Prune(args) => {
             Box::pin(prune::prune(screen, &setup()?.for_prune(), args, stop)).await
         }
+        Verb::Notify { verb } => Box::pin(notify::notify(screen, &setup()?, verb)).await,
         Verb::Say(verb) => Box::pin(statements::say(screen, &setup()?, verb)).await,
         Verb::Agent => Box::pin(agent::agent(setup()?, stop)).await,
         Verb::Ask(verb) => agent::ask_agent(screen, setup, verb).await,

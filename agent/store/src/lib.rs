@@ -41,7 +41,7 @@ pub use dsse::MAX_ENVELOPE_BYTES;
 pub use error::{FormatError, JsonError, KeyError, SealError, StoreError, said_by_client};
 pub use kept::{Kept, State, Stored};
 pub use keys::{Identities, Recipients, SigningKey, VerifyingKey, new_identity};
-pub use location::{Credentials, Location, Options};
+pub use location::{Credentials, Location, Options, use_ring};
 pub use log::{MAX_PIECE_HEAD_BYTES, decode_signed_head, encode_piece, piece_body};
 pub use log_index::{MAX_LOG_INDEX_BYTES, decode_signed_log_index, encode_log_index};
 pub use manifest::{MAX_FACTS_BYTES, decode_manifest, encode_manifest, open_facts, seal_facts};

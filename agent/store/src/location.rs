@@ -90,6 +90,12 @@ impl Options {
     }
 }
 
+/// Has the TLS of this process use ring: the HTTP stacks are built without a cryptography library of
+/// their own.
+pub fn use_ring() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 impl Location {
@@ -103,8 +109,7 @@ impl Location {
         options: &Options,
         credentials: &Credentials,
     ) -> Result<Bucket, StoreError> {
-        // Both HTTP stacks below are built without a cryptography library of their own.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        use_ring();
         self.build(url, options, credentials)
             .map_err(|source| StoreError::Open { url: url.to_owned(), source })
     }

@@ -433,6 +433,49 @@ fn the_service() {
 }
 
 #[test]
+fn who_is_told() {
+    let hook = "[notify.dba]\nkind = \"webhook\"\nurl = { env = \"X\" }\n";
+    let mail = "[notify.dba]\nkind = \"email\"\nsmtp = \"m\"\nfrom = \"a@b.org\"\n";
+    check_main(&[
+        (
+            "",
+            &format!("{hook}sources = [\"shpo\"]"),
+            "drctl.toml:15:12: there is no source `shpo`: did you mean `shop`?",
+        ),
+        (
+            "",
+            &format!("{hook}title = \"{{state}} {{when}}\""),
+            "drctl.toml:15:9: `{when}` stands for nothing in a title: write one of {state}, {severity}, {code}, {source}, {host}",
+        ),
+        (
+            "",
+            &format!("{hook}token = {{ env = \"Y\" }}"),
+            "drctl.toml:15:1: `token` has no effect with this kind: remove it; it is for kind = \"ntfy\"",
+        ),
+        (
+            "",
+            "[notify.dba]\nkind = \"slack\"\nurl = \"https://hooks.slack.com/x\"",
+            "drctl.toml:14:7: secret written inline in `url`: put it into a file of mode 0600 and write { file = \"/path/to/the/file\" } in its place",
+        ),
+        (
+            "",
+            &format!("{mail}to = [\"nobody\"]"),
+            "drctl.toml:16:7: `nobody` is no mail address: write one such as dba@example.org",
+        ),
+        (
+            "",
+            &format!("{mail}to = [\"b@c.org\"]\nuser = \"me\""),
+            "drctl.toml:17:1: `user` has no effect alone: write both `user` and `password`, or neither",
+        ),
+        (
+            "",
+            "[notify.dba]\nkind = \"command\"\ncommand = [\"tell\"]",
+            "drctl.toml:14:11: `command` must begin with a program's absolute path: write for example [\"/usr/local/bin/tell\", \"--urgent\"]",
+        ),
+    ]);
+}
+
+#[test]
 fn who_brings_the_log() {
     let engine = "engine = \"pg_dump\"";
     check_main(&[

@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod process;
 pub mod scripted;
 pub mod sts;
+pub mod told;
 
 pub use http::Answer;
 pub use port::free_port;

@@ -234,6 +234,8 @@ fn run_everything(seen: &mut Seen) {
     let agent = Agent::start(&site);
     see(0, &["jobs"]);
     drop(agent);
+    site.append("\n[notify.true]\nkind = \"command\"\ncommand = [\"/usr/bin/true\"]\n");
+    see(0, &["notify", "test"]);
     see(0, &["unfreeze", "shop", "--reason", "audit is over"]);
     see(3, &["doctor"]);
     see(0, &["verify"]);

@@ -43,7 +43,12 @@ const RULES: &[Rule] = &[
     // Pauses between bounded attempts, nowhere as synchronisation.
     Rule {
         word: "time::sleep",
-        only: &["agent/store/src/retry.rs", "agent/engines/src/pg/", "agent/engines/src/backrest/"],
+        only: &[
+            "agent/store/src/retry.rs",
+            "agent/engines/src/pg/",
+            "agent/engines/src/backrest/",
+            "agent/src/notify/mod.rs",
+        ],
     },
     Rule { word: "todo!", only: &[] },
     Rule { word: "unimplemented!", only: &[] },

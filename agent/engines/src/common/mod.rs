@@ -4,6 +4,7 @@
 mod below;
 pub mod boxed;
 mod error;
+mod handed;
 pub(crate) mod process;
 mod secret;
 mod source;
@@ -12,6 +13,7 @@ mod way;
 
 pub use below::{Below, stays_below};
 pub use error::{EngineError, OwnError, Stderr};
+pub use handed::hand_to;
 pub use process::{blocking, kill_tools};
 pub use secret::Secret;
 pub use source::{BackupSource, Brought, Finished, Outcome, StreamOutcome, ToolRun};

@@ -33,7 +33,12 @@ fn all(config: &Config) -> Vec<(String, &SecretRef)> {
         let secrets = source.engine.secrets().into_iter();
         secrets.map(move |(name, key)| (format!("source.{id}.{name}"), key))
     });
-    named.filter_map(|(name, key)| Some((name, key?))).chain(of_sources).collect()
+    let of_channels = config.notify.iter().flat_map(|(channel, settings)| {
+        let secrets = settings.secrets().into_iter();
+        secrets.map(move |(name, key)| (format!("notify.{channel}.{name}"), key))
+    });
+    let named = named.filter_map(|(name, key)| Some((name, key?)));
+    named.chain(of_sources).chain(of_channels).collect()
 }
 
 /// Looks at the files of all of them.

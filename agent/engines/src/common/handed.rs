@@ -1,0 +1,34 @@
+//! Something handed to a program of the operator's on its standard input.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+use super::EngineError;
+use super::process::Tool;
+
+/// Starts a program that no other account can change, hands it `input`, and waits for its end. It sees
+/// nothing of our environment but `PATH` and `TZ`; what does not end in time is killed with its children.
+///
+/// # Errors
+/// [`EngineError::Changeable`], [`EngineError::Io`] where it cannot be started,
+/// [`EngineError::ToolFailed`] for an exit status other than 0, [`EngineError::Silent`] where it takes
+/// longer than `within`.
+pub async fn hand_to(
+    program: &Path,
+    args: &[String],
+    input: &[u8],
+    within: Duration,
+) -> Result<(), EngineError> {
+    let tool = Tool::new("the command", program.to_owned()).args(args);
+    let (mut pipe, running) = tool.start_reader()?;
+    let writing = async {
+        // Whoever does not read may still do its work: its exit status tells.
+        let _ = timeout(within, pipe.write_all(input)).await;
+        drop(pipe);
+    };
+    let ((), ended) = tokio::join!(writing, running.wait_within(within));
+    ended?.success()
+}

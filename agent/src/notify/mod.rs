@@ -1,0 +1,112 @@
+//! Notifications: who is told when something is amiss, and how that reaches him.
+
+mod command;
+mod email;
+mod notice;
+mod ntfy;
+mod pagerduty;
+mod request;
+mod slack;
+mod teams;
+mod webhook;
+
+use std::time::Duration;
+
+use drctl_policies::{Channel, SecretRef, Way};
+use tokio::time::sleep;
+
+pub(crate) use self::notice::Notice;
+use self::request::{Client, Request};
+use crate::host::{Setup, read_optional, read_secret};
+
+/// How often it is tried.
+const ATTEMPTS: u32 = 3;
+
+/// How long it is waited before the second attempt; before the third four times as long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A notice did not reach whom it is for.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub(crate) struct Undelivered {
+    why: String,
+    /// Whether it may reach him later.
+    again: bool,
+}
+
+impl Undelivered {
+    /// As it is set up, it never will.
+    fn at_all(why: impl Into<String>) -> Self {
+        Undelivered { why: why.into(), again: false }
+    }
+
+    /// It may a little later.
+    fn now(why: impl Into<String>) -> Self {
+        Undelivered { why: why.into(), again: true }
+    }
+}
+
+/// Delivers a notice by a channel, in a few attempts. Secrets are read anew for each notice: one that was
+/// exchanged is used from then on.
+pub(crate) async fn deliver(
+    setup: &Setup,
+    (name, channel): (&str, &Channel),
+    notice: &Notice,
+) -> Result<(), Undelivered> {
+    let mut pause = PAUSE;
+    let mut attempts = 1;
+    loop {
+        match once(setup, (name, channel), notice).await {
+            Err(error) if error.again && attempts < ATTEMPTS => {
+                tracing::debug!(channel = name, "not delivered: {error}");
+                sleep(pause).await;
+                (pause, attempts) = (pause * 4, attempts + 1);
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn once(
+    setup: &Setup,
+    (name, channel): (&str, &Channel),
+    notice: &Notice,
+) -> Result<(), Undelivered> {
+    let title = notice.title(channel.title.as_deref());
+    let json = || notice.json(channel.title.as_deref());
+    let secret = |key: &str, reference: &SecretRef| {
+        let read = read_secret(&format!("notify.{name}.{key}"), reference);
+        read.map_err(|error| Undelivered::at_all(format!("{error:#}")))
+    };
+    let optional = |key: &str, reference: &Option<SecretRef>| {
+        let read = read_optional(&format!("notify.{name}.{key}"), reference.as_ref());
+        read.map_err(|error| Undelivered::at_all(format!("{error:#}")))
+    };
+    let requests: Vec<Request> = match &channel.way {
+        Way::Webhook { url, hmac_key } => {
+            let (url, key) = (secret("url", url)?, optional("hmac_key", hmac_key)?);
+            let second = setup.clock.now().as_second();
+            vec![webhook::request(&url, key.as_deref(), &json(), second)]
+        }
+        Way::Slack { url } => vec![slack::request(&secret("url", url)?, &title, &notice.body())],
+        Way::Teams { url } => vec![teams::request(&secret("url", url)?, &title, &notice.body())],
+        Way::Ntfy { url, token } => {
+            let (url, token) = (secret("url", url)?, optional("token", token)?);
+            vec![ntfy::request(&url, token.as_deref(), notice, &title)]
+        }
+        Way::Pagerduty { url, routing_key } => {
+            let (url, key) = (optional("url", url)?, secret("routing_key", routing_key)?);
+            pagerduty::requests(url.as_deref(), &key, notice, &title)
+        }
+        Way::Email(email) => {
+            let password = optional("password", &email.password)?;
+            return email::send((channel, email), password, notice, &title).await;
+        }
+        Way::Command { command } => return command::run(command, &json()).await,
+    };
+    let client = Client::of(channel)?;
+    for request in &requests {
+        client.send(request).await?;
+    }
+    Ok(())
+}
