@@ -5,6 +5,7 @@ mod files;
 mod findings;
 mod jobs;
 mod logs;
+mod notices;
 mod rebuild;
 mod removed;
 mod verbs;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::diagnostic::show;
-use crate::keys::Kind::{Path, Text};
+use crate::keys::Kind::{Path, Secret, Text};
 use crate::keys::{DAY, Key, duration, number};
 use crate::reader::Reader;
+use crate::secret::SecretRef;
 use crate::units::as_seconds;
 
 pub(crate) static AGENT: &[Key] = &[
@@ -41,6 +42,11 @@ pub(crate) static AGENT: &[Key] = &[
         Text,
         "The address and port at which the agent tells metrics, such as 127.0.0.1:9532.",
     ),
+    Key::optional(
+        "ping_url",
+        Secret,
+        "Where the agent tells every five minutes that it lives, as healthchecks.io takes it.",
+    ),
 ];
 
 /// How the service runs.
@@ -59,6 +65,8 @@ pub struct AgentSettings {
     pub nice: i32,
     /// Where it tells metrics; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Where it tells that it lives.
+    pub ping_url: Option<SecretRef>,
 }
 
 /// Reads `[agent]`.
@@ -73,6 +81,7 @@ pub(crate) fn read(reader: &Reader<'_>) -> Option<AgentSettings> {
         socket_group,
         nice: nice?,
         metrics,
+        ping_url: reader.secret("ping_url"),
     })
 }
 

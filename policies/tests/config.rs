@@ -157,6 +157,7 @@ fn agent_defaults() -> AgentSettings {
         socket_group: None,
         nice: 0,
         metrics: None,
+        ping_url: None,
     }
 }
 
@@ -189,6 +190,7 @@ daily = 7
     let expected = json!({
         "jobs_at_once": 3, "stop_timeout_seconds": 60, "socket": "/run/dba/agent.sock",
         "socket_group": "dba", "nice": 0, "metrics": "[::1]:9532",
+        "ping_url": null,
     });
     assert_eq!(shown["agent"], expected);
     let shop = &shown["sources"]["shop"];

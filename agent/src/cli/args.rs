@@ -147,7 +147,7 @@ pub enum Verb {
     /// Speak with the agent.
     #[command(flatten)]
     Ask(AgentVerb),
-    /// Try the channels by which somebody is told when something is amiss.
+    /// Try the channels by which people are told when something is amiss; acknowledge test messages.
     Notify {
         /// What to do.
         #[command(subcommand)]

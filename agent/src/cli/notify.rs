@@ -14,6 +14,7 @@ use crate::notify::{Notice, deliver};
 pub(super) async fn notify(screen: Screen, setup: &Setup, verb: &NotifyVerb) -> Result<Exit> {
     match verb {
         NotifyVerb::Test { channel } => test(screen, setup, channel.as_deref()).await,
+        NotifyVerb::Ack { code } => ack(screen, setup, code).await,
     }
 }
 
@@ -55,6 +56,25 @@ async fn test(screen: Screen, setup: &Setup, only: Option<&str>) -> Result<Exit>
         told.collect::<Vec<_>>().join("\n")
     });
     Ok(if failed { Exit::Failure } else { Exit::Success })
+}
+
+/// Notes that somebody got a test message.
+async fn ack(screen: Screen, setup: &Setup, code: &str) -> Result<Exit> {
+    let code = code.trim().to_ascii_uppercase();
+    let catalog = setup.writable_catalog().await.ok_or_else(|| {
+        let text = "the catalog of this host cannot be written, so that nothing is noted: run this on \
+                    the host that the message names, as drctl's account";
+        AgentError::Usage(text.to_owned())
+    })?;
+    let Some(channel) = catalog.acknowledge(&code, setup.clock.now()).await? else {
+        let text = format!("this host sent no test message with the code `{}`", line(&code));
+        return Err(AgentError::Usage(text).into());
+    };
+    let object = json!({ "channel": channel, "code": code });
+    screen.answer("drctl.notify-ack/1", object, || {
+        format!("noted: the test message by the channel {channel} has arrived")
+    });
+    Ok(Exit::Success)
 }
 
 /// The word of the configuration.

@@ -16,6 +16,7 @@ use crate::health::{Bad, Health, Judged, LogStatus, SourceStatus, discover, stat
 use crate::host::figures::span;
 use crate::host::{Exit, Meter, Setup};
 use crate::jobs::LastJob;
+use crate::notify::{Unanswered, unanswered};
 
 /// `drctl status`.
 pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Result<Exit> {
@@ -24,6 +25,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     let progress = screen.is_terminal().then(|| Progress::show(screen, &meter));
     let catalog = known_catalog(setup).await?;
     let all = look(setup, &catalog).await?;
+    let silent = unanswered(setup, &catalog).await;
     drop(progress);
     let judged: Vec<(&SourceStatus, Vec<Judged>)> =
         all.iter().map(|one| (one, one.findings())).collect();
@@ -55,15 +57,28 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     let unprotected = unprotected(setup).await;
     let object = json!({
         "agent": agent, "sources": judged.iter().map(entry).collect::<Vec<_>>(),
-        "unprotected": unprotected,
+        "unprotected": unprotected, "notifications": silent.iter().map(silent_json).collect::<Vec<_>>(),
     });
-    screen.answer("drctl.status/1", object, || text(&judged, agent.as_ref(), &unprotected));
-    let worst = judged.iter().map(|(_, findings)| health(findings)).max();
+    screen.answer("drctl.status/1", object, || {
+        let mut text = text(&judged, agent.as_ref(), &unprotected);
+        for one in &silent {
+            let _ = write!(text, "\n{}", line(&one.text()));
+        }
+        text
+    });
+    let of_channels = (!silent.is_empty()).then_some(Health::Attention);
+    let of_sources = judged.iter().map(|(_, findings)| health(findings));
+    let worst = of_sources.chain(of_channels).max();
     Ok(match worst {
         Some(Health::Breached) if strict => Exit::Objective,
         Some(Health::Attention) if strict => Exit::Degraded,
         _ => Exit::Success,
     })
+}
+
+/// A channel by which nobody seems to be reached.
+fn silent_json(one: &Unanswered) -> Value {
+    json!({ "code": "alert_path", "channel": one.channel, "sent": one.sent, "text": one.text() })
 }
 
 /// What people read.

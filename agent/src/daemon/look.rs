@@ -11,6 +11,7 @@ use super::Told;
 use super::threads::spawn;
 use crate::health::{SourceStatus, status};
 use crate::host::Setup;
+use crate::notify::{Unanswered, unanswered};
 
 /// How long it is from one look to the next.
 const EVERY: Duration = Duration::from_secs(300);
@@ -25,6 +26,8 @@ pub(super) struct Look {
     pub(super) at: Timestamp,
     /// Where every source stands; why that is not known, where it is not.
     pub(super) sources: Result<Vec<SourceStatus>, String>,
+    /// The channels whose test messages nobody acknowledges.
+    pub(super) unanswered: Vec<Unanswered>,
 }
 
 /// Looks, one after the other.
@@ -59,8 +62,11 @@ impl Looks {
         self.next = Instant::now() + EVERY;
         let (setup, at) = (setup.clone(), setup.clock.now());
         let ended = move |found: Result<_>| {
-            let sources = found.map_err(|error| format!("{error:#}"));
-            let _ = tell.send(Told::Looked(Look { at, sources }));
+            let (sources, unanswered) = match found {
+                Ok((sources, unanswered)) => (Ok(sources), unanswered),
+                Err(error) => (Err(format!("{error:#}")), Vec::new()),
+            };
+            let _ = tell.send(Told::Looked(Look { at, sources, unanswered }));
         };
         match spawn("look".to_owned(), async move || look(&setup).await, ended) {
             Ok(()) => self.under_way = true,
@@ -77,11 +83,11 @@ impl Looks {
     }
 }
 
-async fn look(setup: &Setup) -> Result<Vec<SourceStatus>> {
+async fn look(setup: &Setup) -> Result<(Vec<SourceStatus>, Vec<Unanswered>)> {
     // A command that looks makes no catalog; the agent needs one anyway.
     let catalog = match setup.catalog_path().exists() {
         true => setup.known_catalog().await?,
         false => setup.catalog(&setup.repository().await?).await?,
     };
-    status(setup, &catalog).await
+    Ok((status(setup, &catalog).await?, unanswered(setup, &catalog).await))
 }

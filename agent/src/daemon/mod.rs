@@ -4,6 +4,7 @@
 //! goes on from there.
 
 mod alarm;
+mod asked;
 pub(crate) mod control;
 mod look;
 mod past;
@@ -12,6 +13,7 @@ mod single;
 mod specs;
 mod streams;
 mod systemd;
+mod telling;
 mod threads;
 mod waits;
 mod work;
@@ -27,9 +29,10 @@ use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
 
 use self::alarm::Alarm;
-use self::control::{Answer, Asked, Refusal, Request, Server};
+use self::control::{Asked, Refusal, Request, Server};
 use self::look::{Look, Looks};
 use self::single::Single;
+use self::telling::Telling;
 use self::work::{Ended, Running};
 use crate::health::Health;
 use crate::host::{Setup, Stop};
@@ -51,6 +54,7 @@ struct Agent {
     tell: UnboundedSender<Told>,
     told: UnboundedReceiver<Told>,
     looks: Looks,
+    telling: Telling,
     asked: Receiver<Asked>,
     /// When the service manager next wants to hear of us.
     alive: Option<Interval>,
@@ -139,6 +143,7 @@ impl Agent {
             tell,
             told,
             looks: Looks::new(),
+            telling: Telling::open(&setup),
             asked,
             alive,
             since,
@@ -196,7 +201,10 @@ impl Agent {
                     running.stop();
                 }
             }
-            other => reply::tell(&other),
+            other => {
+                reply::tell(&other);
+                self.telling.heard(self.setup.clock.now(), &other);
+            }
         }
         None
     }
@@ -206,6 +214,7 @@ impl Agent {
         match work::begin(&self.setup, (key.clone(), due), self.tell.clone()) {
             Ok(running) => {
                 tracing::info!(source, job, why = reply::why(why), "begun");
+                self.telling.begun(&key);
                 self.running.insert(key, running);
                 None
             }
@@ -218,7 +227,7 @@ impl Agent {
 
     /// A run came to its end.
     fn ended(&mut self, ended: Ended) {
-        let Ended { key, outcome, why } = ended;
+        let Ended { key, outcome, why, suspect } = ended;
         let took = self
             .running
             .remove(&key)
@@ -232,83 +241,19 @@ impl Agent {
             Outcome::Died => tracing::error!(source, job, seconds = took, "died: {why}"),
         }
         self.looks.soon();
+        self.telling.ended(&key, outcome, suspect);
         self.handle(Event::Ended { key, outcome });
     }
 
     /// It is known anew where the sources stand.
     fn looked(&mut self, look: Look) {
         self.looks.ended(&look);
+        self.telling.looked(&look, &self.running);
         let Ok(sources) = &look.sources else { return };
         for status in sources {
             let breached = status.findings().iter().any(|one| one.health == Health::Breached);
             self.handle(Event::RpoBreached { source: status.source.clone(), breached });
         }
-    }
-
-    /// Does what somebody asks who may ask it.
-    fn answer(&mut self, asked: &Asked) -> Answer {
-        if asked.request != Request::Jobs {
-            let (by, request) = (asked.peer.words(), asked.request.name());
-            tracing::info!(by, request, "asked at the socket");
-        }
-        match &asked.request {
-            Request::Jobs => {}
-            Request::Run(which) => {
-                let key = self.known(which)?;
-                if self.running.contains_key(&key) {
-                    return Err(Refusal::new("busy", "it runs already"));
-                }
-                self.handle(Event::Run { key });
-            }
-            Request::Pause(any) => {
-                for of in self.meant(any)? {
-                    self.handle(Event::Pause { of });
-                }
-            }
-            Request::Resume(any) => {
-                for of in self.meant(any)? {
-                    self.handle(Event::Resume { of });
-                }
-            }
-            Request::Cancel(which) => {
-                let key = self.known(which)?;
-                if !self.running.contains_key(&key) {
-                    return Err(Refusal::new("not_running", "it does not run"));
-                }
-                self.handle(Event::Cancel { key });
-            }
-            Request::Reload => self.reload()?,
-        }
-        Ok(reply::state(self))
-    }
-
-    /// The job that is meant, if there is one.
-    fn known(&self, which: &control::Which) -> Result<JobKey, Refusal> {
-        let key = JobKey { source: which.source.clone(), kind: which.kind };
-        let rows = self.scheduler.rows(self.setup.clock.now());
-        if rows.iter().any(|row| row.key == key) {
-            return Ok(key);
-        }
-        let text = format!("the agent has no {} of {}", which.kind.words(), which.source);
-        Err(Refusal::new("unknown_job", text))
-    }
-
-    /// The jobs that are meant; `None` stands for all that there are and come.
-    fn meant(&self, any: &control::Any) -> Result<Vec<Option<JobKey>>, Refusal> {
-        let Some(source) = &any.source else { return Ok(vec![None]) };
-        let rows = self.scheduler.rows(self.setup.clock.now()).into_iter();
-        let keys: Vec<Option<JobKey>> = rows
-            .map(|row| row.key)
-            .filter(|key| key.source == *source && any.kind.is_none_or(|kind| key.kind == kind))
-            .map(Some)
-            .collect();
-        if keys.is_empty() {
-            return Err(Refusal::new(
-                "unknown_job",
-                format!("the agent has no such job of {source}"),
-            ));
-        }
-        Ok(keys)
     }
 
     /// Takes the configuration that lies there now; one that is wrong is not taken, and the old one goes on.
@@ -322,6 +267,7 @@ impl Agent {
             Ok(new) => {
                 let (specs, at_once) =
                     (specs::specs(&new.config, &new.host()), new.config.agent.jobs_at_once);
+                self.telling.reloaded(&self.setup, &new);
                 self.setup = new;
                 self.refused = None;
                 tracing::info!(
@@ -334,6 +280,7 @@ impl Agent {
             Err(error) => {
                 let why = format!("{error:#}");
                 tracing::error!("the configuration is not taken, the one before goes on: {why}");
+                self.telling.refused(self.setup.clock.now(), &why);
                 self.refused = Some(why.clone());
                 Err(Refusal::new("configuration", why))
             }
@@ -360,6 +307,7 @@ impl Agent {
         for key in self.running.keys() {
             tracing::error!(source = %key.source, job = key.kind.as_str(), "did not stop in time");
         }
+        self.telling.close().await;
         Ok(())
     }
 

@@ -72,7 +72,7 @@ fn missed_json(missed: &Missed) -> Value {
     })
 }
 
-fn missed_text(missed: &Missed) -> String {
+pub(super) fn missed_text(missed: &Missed) -> String {
     let why = match missed.why {
         WhyMissed::AgentAway => {
             "nobody was there to begin them in time: no agent ran, the host slept, or its clock was set"

@@ -38,6 +38,8 @@ pub(super) struct Ended {
     pub(super) outcome: Outcome,
     /// What went wrong, for people.
     pub(super) why: Option<String>,
+    /// Whether it made a backup that does not count as good.
+    pub(super) suspect: bool,
 }
 
 /// Begins a run; `tell` hears how it ended, whatever becomes of it. `due` is since when the job was due.
@@ -56,18 +58,27 @@ pub(super) fn begin(
     let (setup, of, until) = (setup.clone(), key.clone(), stop.clone());
     let work = async move || work(&setup, (&of, due), &meter, &until).await;
     let ended = move |done| {
+        let suspect = matches!(done, Ok(Made::Suspect));
         let (outcome, why) = judged(done, &stop);
         // Nobody hears it only where the agent itself is gone.
-        let _ = tell.send(Told::Ended(Ended { key, outcome, why }));
+        let _ = tell.send(Told::Ended(Ended { key, outcome, why, suspect }));
     };
     spawn(name, work, ended)?;
     Ok(running)
 }
 
+/// What a run that came to its end made.
+enum Made {
+    /// All that was asked for.
+    Whole,
+    /// A backup that does not count as good.
+    Suspect,
+}
+
 /// What a run comes to.
-fn judged(done: Result<()>, stop: &Stop) -> (Outcome, Option<String>) {
+fn judged(done: Result<Made>, stop: &Stop) -> (Outcome, Option<String>) {
     match done {
-        Ok(()) => (Outcome::Succeeded, None),
+        Ok(_) => (Outcome::Succeeded, None),
         Err(error) if matches!(error.downcast_ref(), Some(AgentError::Interrupted)) => {
             (Outcome::Stopped, None)
         }
@@ -105,19 +116,19 @@ async fn work(
     (key, due): (&JobKey, Option<Timestamp>),
     meter: &Meter,
     stop: &Stop,
-) -> Result<()> {
+) -> Result<Made> {
     let source = key.source.as_str();
     match key.kind {
         JobKind::Backup => {
             if until_free(setup, key, due, stop).await? {
-                return Ok(());
+                return Ok(Made::Whole);
             }
             let done = backup(setup, source, RequestedKind::AsConfigured, meter, stop).await?;
             for reason in &done.summary.suspect {
                 let backup = &done.summary.backup;
                 tracing::warn!(source, %backup, "the backup is suspect: {}", shown(reason, 300));
             }
-            Ok(())
+            Ok(if done.summary.is_good() { Made::Whole } else { Made::Suspect })
         }
         JobKind::LogStream => {
             let log = setup.source(source)?.1.engine.log();
@@ -129,7 +140,7 @@ async fn work(
             }
             Err(AgentError::Interrupted.into())
         }
-        JobKind::Prune => prune(setup, key, stop).await,
+        JobKind::Prune => prune(setup, key, stop).await.map(|()| Made::Whole),
         other => bail!("the agent does not know how to {}", other.words()),
     }
 }

@@ -1,10 +1,15 @@
 //! Notifications: who is told when something is amiss, and how that reaches him.
 
+mod alert_test;
+mod amiss;
 mod command;
 mod email;
+mod ledger;
 mod notice;
 mod ntfy;
+mod outbox;
 mod pagerduty;
+mod ping;
 mod request;
 mod slack;
 mod teams;
@@ -15,7 +20,11 @@ use std::time::Duration;
 use drctl_policies::{Channel, SecretRef, Way};
 use tokio::time::sleep;
 
+pub(crate) use self::alert_test::{Unanswered, unanswered};
+pub(crate) use self::amiss::{Amiss, Key, OF_JOBS, Seen};
 pub(crate) use self::notice::Notice;
+pub(crate) use self::outbox::Outbox;
+pub(crate) use self::ping::{Ping, Pings, new_run};
 use self::request::{Client, Request};
 use crate::host::{Setup, read_optional, read_secret};
 
@@ -53,12 +62,20 @@ pub(crate) async fn deliver(
     (name, channel): (&str, &Channel),
     notice: &Notice,
 ) -> Result<(), Undelivered> {
+    in_attempts(name, || once(setup, (name, channel), notice)).await
+}
+
+/// Does it once more, and once more, where it fails for the moment.
+async fn in_attempts<Doing>(what: &str, once: impl Fn() -> Doing) -> Result<(), Undelivered>
+where
+    Doing: Future<Output = Result<(), Undelivered>>,
+{
     let mut pause = PAUSE;
     let mut attempts = 1;
     loop {
-        match once(setup, (name, channel), notice).await {
+        match once().await {
             Err(error) if error.again && attempts < ATTEMPTS => {
-                tracing::debug!(channel = name, "not delivered: {error}");
+                tracing::debug!(what, "not delivered: {error}");
                 sleep(pause).await;
                 (pause, attempts) = (pause * 4, attempts + 1);
             }

@@ -34,14 +34,14 @@ fn place() -> (Scripted, Came) {
 }
 
 /// Puts a secret into a file, and gives the reference to it.
-fn secret(site: &Site, name: &str, text: &str) -> String {
+pub(crate) fn secret(site: &Site, name: &str, text: &str) -> String {
     let path = site.path(name);
     fs::write(&path, text).expect("a secret");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("private");
     format!("{{ file = \"{}\" }}", path.display())
 }
 
-fn url(site: &Site, name: &str, port: u16) -> String {
+pub(crate) fn url(site: &Site, name: &str, port: u16) -> String {
     secret(site, name, &format!("http://127.0.0.1:{port}/{name}/T0PSECRET\n"))
 }
 

@@ -7,3 +7,4 @@ mod control;
 mod ends;
 mod prune;
 mod stream;
+mod told;

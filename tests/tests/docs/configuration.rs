@@ -107,7 +107,7 @@ fn completed(example: &str) -> (String, String) {
         return (format!("{AROUND}{example}"), policy);
     }
     let place = "[repository]\nurl = \"file:///srv/backups\"\n";
-    if first.starts_with("[discover]") || first.starts_with("[notify.") {
+    if ["[discover]", "[notify.", "[agent]"].iter().any(|table| first.starts_with(table)) {
         return (format!("{AROUND}{place}{example}"), policy);
     }
     if first.starts_with("[sources.") {

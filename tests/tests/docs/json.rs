@@ -236,6 +236,7 @@ fn run_everything(seen: &mut Seen) {
     drop(agent);
     site.append("\n[notify.true]\nkind = \"command\"\ncommand = [\"/usr/bin/true\"]\n");
     see(0, &["notify", "test"]);
+    acknowledged(&site, &mut see);
     see(0, &["unfreeze", "shop", "--reason", "audit is over"]);
     see(3, &["doctor"]);
     see(0, &["verify"]);
@@ -260,6 +261,21 @@ fn run_everything(seen: &mut Seen) {
     see(0, &[&["--config", "c2/drctl.toml"], &init[..]].concat());
     see(0, &[&["--config", "c3/drctl.toml"], &init[..], &["--join", "--kit", "k3"]].concat());
     damage(&site, &server, &mut see);
+}
+
+/// The test message that an agent sends by each channel, and nobody acknowledges for long, until somebody
+/// does.
+fn acknowledged(site: &Site, see: &mut impl FnMut(i32, &[&str]) -> Value) {
+    let sql = |sql: &str| {
+        let mut command = std::process::Command::new("sqlite3");
+        let ran = command.arg(site.path("state/catalog.db")).arg(sql).output().expect("sqlite3");
+        assert!(ran.status.success(), "{sql}: {}", String::from_utf8_lossy(&ran.stderr));
+    };
+    sql(
+        "INSERT INTO alert_tests VALUES ('true', 'ABCDEF', '2026-01-01T00:00:00.000000000Z', NULL)",
+    );
+    see(0, &["status"]);
+    see(0, &["notify", "ack", "ABCDEF"]);
 }
 
 /// What is wrong in a bucket, one thing after the other.

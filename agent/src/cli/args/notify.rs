@@ -8,4 +8,9 @@ pub enum NotifyVerb {
         /// Only this channel.
         channel: Option<String>,
     },
+    /// Say that the monthly test message of a channel has reached you.
+    Ack {
+        /// The code in the message.
+        code: String,
+    },
 }

@@ -37,6 +37,12 @@ fn all(config: &Config) -> Vec<(String, &SecretRef)> {
         let secrets = settings.secrets().into_iter();
         secrets.map(move |(name, key)| (format!("notify.{channel}.{name}"), key))
     });
+    let of_pings = config.sources.iter().flat_map(|(id, source)| {
+        let urls = source.ping_urls().into_iter();
+        urls.map(move |(_, name, url)| (format!("source.{id}.{name}"), url))
+    });
+    let of_agent = config.agent.ping_url.iter().map(|url| ("agent.ping_url".to_owned(), url));
+    let of_channels = of_channels.chain(of_pings).chain(of_agent);
     let named = named.filter_map(|(name, key)| Some((name, key?)));
     named.chain(of_sources).chain(of_channels).collect()
 }

@@ -1,0 +1,74 @@
+//! What is asked at the socket, done.
+
+use drctl_policies::scheduler::{Event, JobKey};
+
+use super::control::{self, Answer, Asked, Refusal, Request};
+use super::{Agent, reply};
+
+impl Agent {
+    /// Does what somebody asks who may ask it.
+    pub(super) fn answer(&mut self, asked: &Asked) -> Answer {
+        if asked.request != Request::Jobs {
+            let (by, request) = (asked.peer.words(), asked.request.name());
+            tracing::info!(by, request, "asked at the socket");
+        }
+        match &asked.request {
+            Request::Jobs => {}
+            Request::Run(which) => {
+                let key = self.known(which)?;
+                if self.running.contains_key(&key) {
+                    return Err(Refusal::new("busy", "it runs already"));
+                }
+                self.handle(Event::Run { key });
+            }
+            Request::Pause(any) => {
+                for of in self.meant(any)? {
+                    self.handle(Event::Pause { of });
+                }
+            }
+            Request::Resume(any) => {
+                for of in self.meant(any)? {
+                    self.handle(Event::Resume { of });
+                }
+            }
+            Request::Cancel(which) => {
+                let key = self.known(which)?;
+                if !self.running.contains_key(&key) {
+                    return Err(Refusal::new("not_running", "it does not run"));
+                }
+                self.handle(Event::Cancel { key });
+            }
+            Request::Reload => self.reload()?,
+        }
+        Ok(reply::state(self))
+    }
+
+    /// The job that is meant, if there is one.
+    fn known(&self, which: &control::Which) -> Result<JobKey, Refusal> {
+        let key = JobKey { source: which.source.clone(), kind: which.kind };
+        let rows = self.scheduler.rows(self.setup.clock.now());
+        if rows.iter().any(|row| row.key == key) {
+            return Ok(key);
+        }
+        let text = format!("the agent has no {} of {}", which.kind.words(), which.source);
+        Err(Refusal::new("unknown_job", text))
+    }
+
+    /// The jobs that are meant; `None` stands for all that there are and come.
+    fn meant(&self, any: &control::Any) -> Result<Vec<Option<JobKey>>, Refusal> {
+        let Some(source) = &any.source else { return Ok(vec![None]) };
+        let rows = self.scheduler.rows(self.setup.clock.now()).into_iter();
+        let keys: Vec<Option<JobKey>> = rows
+            .map(|row| row.key)
+            .filter(|key| key.source == *source && any.kind.is_none_or(|kind| key.kind == kind))
+            .map(Some)
+            .collect();
+        if keys.is_empty() {
+            return Err(Refusal::new(
+                "unknown_job",
+                format!("the agent has no such job of {source}"),
+            ));
+        }
+        Ok(keys)
+    }
+}
