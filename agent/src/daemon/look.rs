@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Told;
 use super::threads::spawn;
-use crate::health::{SourceStatus, status};
+use crate::health::{SourceStatus, discover, status};
 use crate::host::Setup;
 use crate::notify::{Unanswered, unanswered};
 
@@ -24,6 +24,8 @@ const SOON: Duration = Duration::from_secs(2);
 pub(super) struct Look {
     /// When.
     pub(super) at: Timestamp,
+    /// How many database servers of this host no source backs up.
+    pub(super) unprotected: usize,
     /// Where every source stands; why that is not known, where it is not.
     pub(super) sources: Result<Vec<SourceStatus>, String>,
     /// The channels whose test messages nobody acknowledges.
@@ -62,11 +64,11 @@ impl Looks {
         self.next = Instant::now() + EVERY;
         let (setup, at) = (setup.clone(), setup.clock.now());
         let ended = move |found: Result<_>| {
-            let (sources, unanswered) = match found {
-                Ok((sources, unanswered)) => (Ok(sources), unanswered),
-                Err(error) => (Err(format!("{error:#}")), Vec::new()),
+            let (sources, unanswered, unprotected) = match found {
+                Ok((sources, unanswered, unprotected)) => (Ok(sources), unanswered, unprotected),
+                Err(error) => (Err(format!("{error:#}")), Vec::new(), 0),
             };
-            let _ = tell.send(Told::Looked(Look { at, sources, unanswered }));
+            let _ = tell.send(Told::Looked(Look { at, unprotected, sources, unanswered }));
         };
         match spawn("look".to_owned(), async move || look(&setup).await, ended) {
             Ok(()) => self.under_way = true,
@@ -83,11 +85,13 @@ impl Looks {
     }
 }
 
-async fn look(setup: &Setup) -> Result<(Vec<SourceStatus>, Vec<Unanswered>)> {
+async fn look(setup: &Setup) -> Result<(Vec<SourceStatus>, Vec<Unanswered>, usize)> {
     // A command that looks makes no catalog; the agent needs one anyway.
     let catalog = match setup.catalog_path().exists() {
         true => setup.known_catalog().await?,
         false => setup.catalog(&setup.repository().await?).await?,
     };
-    Ok((status(setup, &catalog).await?, unanswered(setup, &catalog).await))
+    let found = discover(Some(setup)).await;
+    let unprotected = found.servers.iter().filter(|one| one.is_unprotected()).count();
+    Ok((status(setup, &catalog).await?, unanswered(setup, &catalog).await, unprotected))
 }

@@ -7,6 +7,7 @@ mod alarm;
 mod asked;
 pub(crate) mod control;
 mod look;
+mod metrics;
 mod past;
 mod reply;
 mod single;
@@ -31,6 +32,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
 use self::alarm::Alarm;
 use self::control::{Asked, Refusal, Request, Server};
 use self::look::{Look, Looks};
+use self::metrics::Metrics;
 use self::single::Single;
 use self::telling::Telling;
 use self::work::{Ended, Running};
@@ -55,6 +57,7 @@ struct Agent {
     told: UnboundedReceiver<Told>,
     looks: Looks,
     telling: Telling,
+    metrics: Metrics,
     asked: Receiver<Asked>,
     /// When the service manager next wants to hear of us.
     alive: Option<Interval>,
@@ -144,6 +147,7 @@ impl Agent {
             told,
             looks: Looks::new(),
             telling: Telling::open(&setup),
+            metrics: Metrics::begin(&setup, since),
             asked,
             alive,
             since,
@@ -178,6 +182,7 @@ impl Agent {
     async fn arm(&mut self) -> Result<()> {
         let now = self.setup.clock.now();
         systemd::status(&reply::line(self));
+        self.metrics.turn(self.scheduler.rows(now), self.refused.is_some());
         self.alarm.set(now, self.scheduler.next_wake(now)).await
     }
 
@@ -240,6 +245,7 @@ impl Agent {
             Outcome::Failed => tracing::error!(source, job, seconds = took, "failed: {why}"),
             Outcome::Died => tracing::error!(source, job, seconds = took, "died: {why}"),
         }
+        self.metrics.ended(&key, outcome);
         self.looks.soon();
         self.telling.ended(&key, outcome, suspect);
         self.handle(Event::Ended { key, outcome });
@@ -249,6 +255,7 @@ impl Agent {
     fn looked(&mut self, look: Look) {
         self.looks.ended(&look);
         self.telling.looked(&look, &self.running);
+        self.metrics.looked(&look);
         let Ok(sources) = &look.sources else { return };
         for status in sources {
             let breached = status.findings().iter().any(|one| one.health == Health::Breached);
@@ -268,7 +275,11 @@ impl Agent {
                 let (specs, at_once) =
                     (specs::specs(&new.config, &new.host()), new.config.agent.jobs_at_once);
                 self.telling.reloaded(&self.setup, &new);
+                let moved = self.setup.config.agent.metrics != new.config.agent.metrics;
                 self.setup = new;
+                if moved {
+                    self.metrics.serve(&self.setup);
+                }
                 self.refused = None;
                 tracing::info!(
                     sources = self.setup.config.sources.len(),

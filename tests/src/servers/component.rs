@@ -19,6 +19,15 @@ pub(super) fn built(name: &str) -> PathBuf {
     program
 }
 
+/// What checks metrics and alert rules.
+///
+/// # Panics
+/// When it is not installed.
+#[must_use]
+pub fn promtool() -> PathBuf {
+    built("promtool")
+}
+
 /// The cache of `tests/components/install`: the same rule as in that script.
 fn cache() -> PathBuf {
     match env::var_os("DRCTL_TEST_CACHE").filter(|set| !set.is_empty()) {

@@ -22,5 +22,6 @@ pub mod scripted;
 pub mod sts;
 pub mod told;
 
+pub use component::promtool;
 pub use http::Answer;
 pub use port::free_port;

@@ -5,6 +5,7 @@ mod clock;
 mod common;
 mod control;
 mod ends;
+mod metrics;
 mod prune;
 mod stream;
 mod told;

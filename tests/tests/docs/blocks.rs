@@ -69,7 +69,7 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
 ];
 
 /// The languages of blocks that are not commands, and are looked at elsewhere or by a reader.
-const DATA: &[&str] = &["json", "toml"];
+const DATA: &[&str] = &["json", "toml", "yaml"];
 
 #[test]
 fn no_block_escapes() {

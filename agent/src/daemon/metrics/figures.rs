@@ -1,0 +1,346 @@
+//! Which figures there are: of each source by the last look, of each job by the scheduler.
+
+use std::collections::BTreeMap;
+
+use drctl_model::{JobKind, JobState};
+use drctl_policies::scheduler::{Outcome, Row, State};
+use jiff::{SignedDuration, Timestamp};
+
+use super::exposition::{Labels, Metric};
+use super::{Told, word};
+use crate::health::{Health, SourceStatus};
+
+/// What a look found, in figures.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    of: Vec<Source>,
+    /// Database servers of this host that no source backs up.
+    unprotected: usize,
+}
+
+/// One source.
+#[derive(Debug, Default)]
+struct Source {
+    name: String,
+    health: u8,
+    findings: BTreeMap<(&'static str, &'static str), u64>,
+    /// When its newest good backup ended; its plain and its stored bytes.
+    good: Option<(Timestamp, u64, u64)>,
+    attempt: Option<Timestamp>,
+    /// Up to when it can be recovered.
+    until: Option<Timestamp>,
+    rpo: Option<SignedDuration>,
+    gaps: Option<usize>,
+    overdue: bool,
+    frozen: bool,
+    /// When the last drill ended that did not fail.
+    drilled: Option<Timestamp>,
+}
+
+/// Takes the figures of what a look found that began `at` a time.
+pub(super) fn of_sources(at: Timestamp, all: &[SourceStatus], unprotected: usize) -> Sources {
+    Sources { of: all.iter().map(|one| of_source(at, one)).collect(), unprotected }
+}
+
+fn of_source(at: Timestamp, one: &SourceStatus) -> Source {
+    let judged = one.findings();
+    let mut findings = BTreeMap::new();
+    for found in &judged {
+        let of = (found.code.as_str(), found.code.level().as_str());
+        *findings.entry(of).or_default() += 1;
+    }
+    let health = match judged.iter().map(|found| found.health).max() {
+        None | Some(Health::Good) => 0,
+        Some(Health::Attention) => 1,
+        Some(Health::Breached) => 2,
+    };
+    let log = one.log.as_ref().and_then(|log| log.as_ref().ok());
+    let age = if one.log.is_some() { log.map(|log| log.age) } else { one.age };
+    let drills = one.jobs.iter().filter(|last| last.job.kind == JobKind::Drill);
+    let passed = drills.filter_map(|last| last.ended.as_ref());
+    let passed = passed.filter(|job| job.state == JobState::Succeeded);
+    Source {
+        name: one.source.to_string(),
+        health,
+        findings,
+        good: one
+            .newest_good
+            .as_ref()
+            .map(|good| (good.finished, good.plain_bytes, good.sealed_bytes)),
+        attempt: one.last_job.as_ref().map(|job| job.started),
+        until: age.and_then(|age| at.checked_sub(age).ok()),
+        rpo: one.rpo,
+        gaps: log.map(|log| log.recoverable_until.gaps.len()),
+        overdue: one.overdue.is_some(),
+        frozen: !one.frozen.is_empty(),
+        drilled: passed.map(|job| job.changed).max(),
+    }
+}
+
+/// Every metric, in the order in which they are told.
+pub(super) fn metrics(told: &Told, now: Timestamp) -> Vec<Metric> {
+    let mut all = of_agent(told);
+    if let Some((at, sources)) = &told.sources {
+        let at = seconds(*at);
+        all.push(gauge(
+            "drctl_agent_look_timestamp_seconds",
+            "When the agent last found out where the sources stand (began to look)",
+            vec![(Labels::new(), at)],
+        ));
+        all.push(gauge(
+            "drctl_servers_unprotected",
+            "Database servers that run on this host and that no source backs up",
+            vec![(Labels::new(), count(sources.unprotected))],
+        ));
+        all.extend(of_backups(sources));
+        all.extend(of_recovery(sources, now));
+    }
+    all.extend(of_jobs(&told.rows));
+    all.push(runs(told));
+    all
+}
+
+/// From zero on, so that the first run of a kind is seen to be one more.
+fn runs(told: &Told) -> Metric {
+    const ALL: [Outcome; 4] =
+        [Outcome::Succeeded, Outcome::Failed, Outcome::Stopped, Outcome::Died];
+    let series = told.rows.iter().flat_map(|row| {
+        ALL.map(|outcome| {
+            let mut labels = job_labels(row.key.source.as_str(), row.key.kind);
+            labels.push(("outcome", word(outcome).to_owned()));
+            let runs = told.runs.get(&(row.key.clone(), word(outcome)));
+            (labels, wide(runs.copied().unwrap_or_default()))
+        })
+    });
+    let help = "Runs that ended since the agent's start";
+    Metric { name: "drctl_job_runs", help, counts: true, series: series.collect() }
+}
+
+fn of_agent(told: &Told) -> Vec<Metric> {
+    let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+    let one = |value: f64| vec![(Labels::new(), value)];
+    vec![
+        gauge("drctl_build_info", "The version of the agent; always 1", vec![(version, 1.0)]),
+        gauge(
+            "drctl_agent_start_timestamp_seconds",
+            "When the agent was started",
+            one(seconds(told.started)),
+        ),
+        gauge(
+            "drctl_agent_look_failed",
+            "Whether the last look at the sources failed: what is told of them is older",
+            one(flag(told.look_failed)),
+        ),
+        gauge(
+            "drctl_configuration_refused",
+            "Whether the configuration that lies there was refused: the one before is in force",
+            one(flag(told.refused)),
+        ),
+    ]
+}
+
+/// The series of one figure of every source that has it.
+fn each(sources: &Sources, figure: impl Fn(&Source) -> Option<f64>) -> Vec<(Labels, f64)> {
+    let of = sources.of.iter();
+    of.filter_map(|one| Some((source_labels(&one.name), figure(one)?))).collect()
+}
+
+/// How the sources and their backups stand.
+fn of_backups(sources: &Sources) -> Vec<Metric> {
+    let findings = sources.of.iter().flat_map(|one| {
+        one.findings.iter().map(|((code, severity), count)| {
+            let mut labels = source_labels(&one.name);
+            labels.push(("code", (*code).to_owned()));
+            labels.push(("severity", (*severity).to_owned()));
+            (labels, wide(*count))
+        })
+    });
+    vec![
+        gauge(
+            "drctl_source_health",
+            "How a source is doing: 0 good, 1 needs attention, 2 breached",
+            each(sources, |one| Some(one.health.into())),
+        ),
+        gauge(
+            "drctl_source_unprotected",
+            "Whether a source has no good backup at all",
+            each(sources, |one| Some(flag(one.good.is_none()))),
+        ),
+        gauge(
+            "drctl_source_unproven",
+            "Whether no drill on this host has proven a source, or the last one failed",
+            each(sources, |one| Some(flag(one.drilled.is_none()))),
+        ),
+        gauge(
+            "drctl_findings",
+            "What is amiss with a source, by code: so many findings stand",
+            findings.collect(),
+        ),
+        gauge(
+            "drctl_backup_last_success_timestamp_seconds",
+            "When the newest good backup ended",
+            each(sources, |one| one.good.map(|(ended, ..)| seconds(ended))),
+        ),
+        gauge(
+            "drctl_backup_last_attempt_timestamp_seconds",
+            "When this host last began a backup",
+            each(sources, |one| one.attempt.map(seconds)),
+        ),
+        gauge(
+            "drctl_backup_plain_bytes",
+            "The bytes of the newest good backup before compression",
+            each(sources, |one| one.good.map(|(_, plain, _)| wide(plain))),
+        ),
+        gauge(
+            "drctl_backup_stored_bytes",
+            "The bytes of the newest good backup in the bucket",
+            each(sources, |one| one.good.map(|(.., stored)| wide(stored))),
+        ),
+        gauge(
+            "drctl_backup_overdue",
+            "Whether a scheduled backup was due more than an hour ago and has not begun",
+            each(sources, |one| Some(flag(one.overdue))),
+        ),
+    ]
+}
+
+/// Up to when the sources can be recovered, and whether that was proven.
+fn of_recovery(sources: &Sources, now: Timestamp) -> Vec<Metric> {
+    let lost = |one: &Source| Some(now.duration_since(one.until?).as_secs_f64().max(0.0));
+    vec![
+        gauge(
+            "drctl_recoverable_to_timestamp_seconds",
+            "The last moment that can be recovered: of the log, else of the newest good backup",
+            each(sources, |one| one.until.map(seconds)),
+        ),
+        gauge(
+            "drctl_recoverable_gaps",
+            "Gaps in the log behind the newest base backup",
+            each(sources, |one| one.gaps.map(count)),
+        ),
+        gauge(
+            "drctl_rpo_seconds",
+            "How much would be lost now: the age of the last moment that can be recovered",
+            each(sources, lost),
+        ),
+        gauge(
+            "drctl_rpo_objective_seconds",
+            "How much may be lost at the most, by the policy",
+            each(sources, |one| one.rpo.map(|rpo| rpo.as_secs_f64())),
+        ),
+        gauge(
+            "drctl_retention_frozen",
+            "Whether somebody has said that nothing of a source may be removed",
+            each(sources, |one| Some(flag(one.frozen))),
+        ),
+        gauge(
+            "drctl_drill_last_pass_timestamp_seconds",
+            "When the last drill on this host ended, if it did not fail",
+            each(sources, |one| one.drilled.map(seconds)),
+        ),
+    ]
+}
+
+fn of_jobs(rows: &[Row]) -> Vec<Metric> {
+    let each = |figure: &dyn Fn(&Row) -> Option<f64>| -> Vec<(Labels, f64)> {
+        let labels = |row: &Row| job_labels(row.key.source.as_str(), row.key.kind);
+        rows.iter().filter_map(|row| Some((labels(row), figure(row)?))).collect()
+    };
+    let failed = |outcome| matches!(outcome, Outcome::Failed | Outcome::Died);
+    vec![
+        gauge(
+            "drctl_job_running",
+            "Whether a job runs",
+            each(&|row| Some(flag(row.state == State::Running))),
+        ),
+        gauge(
+            "drctl_job_paused",
+            "Whether somebody has paused a job",
+            each(&|row| Some(flag(row.state == State::Paused))),
+        ),
+        gauge(
+            "drctl_job_next_due_timestamp_seconds",
+            "When the next run of a job begins at the earliest; in the past while it waits",
+            each(&|row| row.next.map(seconds)),
+        ),
+        gauge(
+            "drctl_job_missed_runs",
+            "Runs that were not begun in time since the last run that ended; it makes up for them",
+            each(&|row| Some(wide(row.missed.as_ref().map_or(0, |missed| missed.count)))),
+        ),
+        gauge(
+            "drctl_job_last_end_timestamp_seconds",
+            "When the last run of a job ended",
+            each(&|row| row.last.map(|(ended, _)| seconds(ended))),
+        ),
+        gauge(
+            "drctl_job_last_failed",
+            "Whether the last run of a job failed or died",
+            each(&|row| row.last.map(|(_, outcome)| flag(failed(outcome)))),
+        ),
+    ]
+}
+
+fn gauge(name: &'static str, help: &'static str, series: Vec<(Labels, f64)>) -> Metric {
+    Metric { name, help, counts: false, series }
+}
+
+fn source_labels(source: &str) -> Labels {
+    vec![("source", source.to_owned())]
+}
+
+fn job_labels(source: &str, kind: JobKind) -> Labels {
+    vec![("source", source.to_owned()), ("job", kind.as_str().to_owned())]
+}
+
+fn flag(yes: bool) -> f64 {
+    if yes { 1.0 } else { 0.0 }
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64()
+}
+
+fn count(n: usize) -> f64 {
+    wide(u64::try_from(n).unwrap_or(u64::MAX))
+}
+
+/// Beyond 2^53 it is rounded, as all of Prometheus' values are.
+#[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers")]
+fn wide(n: u64) -> f64 {
+    n as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(all: &[Metric], name: &str) -> Option<f64> {
+        let metric = all.iter().find(|metric| metric.name == name).expect("the metric");
+        metric.series.first().map(|(_, value)| *value)
+    }
+
+    #[test]
+    fn ages_are_counted_when_they_are_asked_for() {
+        let at = Timestamp::from_second(1_000_000).expect("a time");
+        let later = Timestamp::from_second(1_000_090).expect("a time");
+        let source = Source {
+            name: "shop".to_owned(),
+            until: Some(at),
+            gaps: Some(2),
+            drilled: Some(at),
+            ..Source::default()
+        };
+        let all = of_recovery(&Sources { of: vec![source], unprotected: 0 }, later);
+        assert_eq!(value(&all, "drctl_rpo_seconds"), Some(90.0));
+        assert_eq!(value(&all, "drctl_recoverable_to_timestamp_seconds"), Some(1_000_000.0));
+        assert_eq!(value(&all, "drctl_recoverable_gaps"), Some(2.0));
+        assert_eq!(value(&all, "drctl_drill_last_pass_timestamp_seconds"), Some(1_000_000.0));
+        // What is dated in the future is no loss below zero.
+        let early = Timestamp::from_second(999_000).expect("a time");
+        let source = Source { until: Some(at), ..Source::default() };
+        let all = of_recovery(&Sources { of: vec![source], unprotected: 0 }, early);
+        assert_eq!(value(&all, "drctl_rpo_seconds"), Some(0.0));
+        assert_eq!(value(&all, "drctl_recoverable_gaps"), None);
+    }
+}

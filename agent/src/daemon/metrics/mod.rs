@@ -1,0 +1,140 @@
+//! What monitoring is told: figures of the last look, of the jobs and of the agent itself, where
+//! `[agent] metrics` says.
+
+mod exposition;
+mod figures;
+mod listen;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use drctl_model::Clock;
+use drctl_policies::scheduler::{JobKey, Outcome, Row};
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::look::Look;
+use crate::host::Setup;
+
+use self::figures::Sources;
+
+/// For how long the agent's loop may not have turned: it does so every 15 seconds at least.
+const ALIVE: Duration = Duration::from_secs(60);
+
+/// What the agent's loop tells, and a scrape reads.
+#[derive(Debug)]
+struct Told {
+    /// When the loop last turned.
+    turned: Instant,
+    started: Timestamp,
+    rows: Vec<Row>,
+    refused: bool,
+    /// When the last look was begun that found where the sources stand, and what it found.
+    sources: Option<(Timestamp, Sources)>,
+    /// Whether the last look did not come to its end.
+    look_failed: bool,
+    /// How many runs ended since the agent's start, and how.
+    runs: BTreeMap<(JobKey, &'static str), u64>,
+}
+
+/// A scrape's side of it.
+struct Reader {
+    told: Arc<Mutex<Told>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Reader {
+    /// Whether the agent's loop turns.
+    fn lives(&self) -> bool {
+        self.told().turned.elapsed() < ALIVE
+    }
+
+    /// All metrics, as they are told.
+    fn text(&self) -> String {
+        exposition::text(&figures::metrics(&self.told(), self.clock.now()))
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The agent's side of it.
+pub(super) struct Metrics {
+    told: Arc<Mutex<Told>>,
+    /// Serves scrapes, where an address is configured; ends with us.
+    serving: Option<JoinHandle<()>>,
+}
+
+impl Metrics {
+    /// Begins to serve, where the configuration says so.
+    pub(super) fn begin(setup: &Setup, started: Timestamp) -> Self {
+        let told = Told {
+            turned: Instant::now(),
+            started,
+            rows: Vec::new(),
+            refused: false,
+            sources: None,
+            look_failed: false,
+            runs: BTreeMap::new(),
+        };
+        let told = Arc::new(Mutex::new(told));
+        let mut metrics = Metrics { told, serving: None };
+        metrics.serve(setup);
+        metrics
+    }
+
+    /// Serves at the address of a configuration that was read again.
+    pub(super) fn serve(&mut self, setup: &Setup) {
+        if let Some(before) = self.serving.take() {
+            before.abort();
+        }
+        let Some(address) = setup.config.agent.metrics else { return };
+        let reader = Reader { told: Arc::clone(&self.told), clock: Arc::clone(&setup.clock) };
+        self.serving = Some(tokio::spawn(listen::serve(address, Arc::new(reader))));
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The loop turns: this is how the jobs stand.
+    pub(super) fn turn(&self, rows: Vec<Row>, refused: bool) {
+        let mut told = self.told();
+        (told.turned, told.rows, told.refused) = (Instant::now(), rows, refused);
+    }
+
+    /// A look came to its end.
+    pub(super) fn looked(&self, look: &Look) {
+        let mut told = self.told();
+        told.look_failed = look.sources.is_err();
+        if let Ok(sources) = &look.sources {
+            told.sources = Some((look.at, figures::of_sources(look.at, sources, look.unprotected)));
+        }
+    }
+
+    /// A run came to its end.
+    pub(super) fn ended(&self, key: &JobKey, outcome: Outcome) {
+        *self.told().runs.entry((key.clone(), word(outcome))).or_default() += 1;
+    }
+}
+
+/// How a run ended, as a label says it.
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "succeeded",
+        Outcome::Failed => "failed",
+        Outcome::Stopped => "stopped",
+        Outcome::Died => "died",
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+        }
+    }
+}
