@@ -43,9 +43,15 @@ fn the_benchmark_prints_its_table() {
 
 #[test]
 fn every_script_explains_itself() {
-    for name in
-        ["packaging/quickstart", "tests/run", "tests/bench", "tests/bench-wal", "tests/matrix"]
-    {
+    for name in [
+        "packaging/quickstart",
+        "packaging/build",
+        "tests/run",
+        "tests/bench",
+        "tests/bench-wal",
+        "tests/matrix",
+        "tests/host",
+    ] {
         let ran = Ran::of(&script(name, &["--help"]).output().expect("run it")).ended(0);
         assert!(ran.out.contains(name), "{name}: {}", ran.out);
     }

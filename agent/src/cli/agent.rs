@@ -1,5 +1,9 @@
 //! `drctl agent`, and the verbs that speak with it.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,12 +46,17 @@ pub(super) async fn ask_agent(
     };
     // Whoever names the socket needs no configuration: one that is wrong is what he may ask about.
     let object = match verb {
-        AgentVerb::Jobs { socket: Some(socket) } => ask(socket, None, &request).await?,
+        AgentVerb::Jobs { socket: Some(socket) } => ask(socket, owner(socket), &request).await?,
         _ => ask_of(&setup()?, &request).await?,
     };
     let degraded = !object["refused_configuration"].is_null();
     screen.answer("drctl.jobs/1", object.clone(), || text(&object));
     Ok(if degraded { Exit::Degraded } else { Exit::Success })
+}
+
+/// Whose the directory of a socket is: nobody else answers for it there, root and its group may ask.
+fn owner(socket: &Path) -> Option<u32> {
+    Some(fs::metadata(socket.parent()?).ok()?.uid())
 }
 
 /// Asks the agent of a configuration.

@@ -51,10 +51,10 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
         "install packages; build; run this very suite; show what is printed; a database",
     ),
     ("catalog/FORMAT.md", 0, "JSON only"),
-    ("docs/agent.md", 1, "a unit of systemd"),
+    ("docs/agent.md", 1, "systemd: `tests/host` does it"),
     ("docs/backup.md", 1, "needs a suspect backup: the tests of those accept one"),
     ("docs/notifications.md", 2, "need somebody to be told"),
-    ("docs/install.md", 4, "need a package manager, a build, root, systemd"),
+    ("docs/install.md", 6, "a package and systemd, which `tests/host` has; a build; units"),
     (
         "docs/postgresql.md",
         1,
@@ -65,6 +65,7 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
         2,
         "a bar: the test of `cli/timeline.rs` draws this very one; a drill: the tests of drills",
     ),
+    ("docs/service.md", 1, "systemd: `tests/host` runs it, from the example itself"),
     ("docs/restore.md", 1, "loads the files once more: the emergency test does it"),
 ];
 

@@ -10,6 +10,7 @@ mod json;
 mod links;
 mod markdown;
 mod policy;
+mod service;
 
 use std::path::{Path, PathBuf};
 
