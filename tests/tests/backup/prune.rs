@@ -359,7 +359,10 @@ fn what_lies_in_the_place_of_a_tombstone_keeps_one_backup_and_no_other() {
     assert_eq!(done["done"]["gone"], json!([ids[1]]), "{done}");
     assert_eq!(done["done"]["retained"], json!([]), "no store keeps it: {done}");
     assert_eq!(done["done"]["left"][0]["what"], ids[0].as_str(), "{done}");
-    let _ = shop.site.json(0, &["verify", "--data"]);
+    let verified = shop.site.json(4, &["verify", "--data"]);
+    let all = verified["backups"].as_array().unwrap();
+    assert!(all.len() == 4 && all.iter().all(|one| one["good"] == true), "{verified}");
+    assert!(verified["refused"][0].as_str().unwrap().contains(&ids[0]), "{verified}");
 }
 
 #[test]
