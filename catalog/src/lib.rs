@@ -64,7 +64,7 @@ use error::Fault;
 use open::Home;
 use thread::Worker;
 
-/// Called at each of [`CRASH_POINTS`], so that a test can end the process there.
+/// Called at each of [`CRASH_POINTS`] and at [`CLAIMED`], so that a test can end the process there.
 pub type Hook = fn(&'static str);
 
 /// The moments at which a crash is most telling, in the order of a job and of a rebuild.
@@ -75,6 +75,10 @@ pub const CRASH_POINTS: &[&str] = &[
     "rebuild-before-rename",
     "rebuild-after-rename",
 ];
+
+/// The moment at which a new catalog has just become that of its repository: whatever it knows by then is all
+/// that it learns of what was before.
+pub const CLAIMED: &str = "catalog-claimed";
 
 pub(crate) fn no_hook(_: &'static str) {}
 
@@ -201,7 +205,7 @@ impl Catalog {
     /// # Errors
     /// [`OtherRepository`](CatalogError::OtherRepository); and those of any write.
     pub async fn claim(&self, repository: &RepositoryId) -> Result<(), CatalogError> {
-        let (path, repository) = (self.path().to_owned(), repository.clone());
+        let (path, repository, hook) = (self.path().to_owned(), repository.clone(), self.hook);
         self.call(move |connection| {
             // Most calls find it claimed: no write lock for those.
             if schema::repository(connection)?.as_ref() == Some(&repository) {
@@ -209,7 +213,9 @@ impl Catalog {
             }
             let transaction = schema::write(connection)?;
             schema::claim(&transaction, &path, &repository)?;
-            Ok(transaction.commit()?)
+            transaction.commit()?;
+            hook(CLAIMED);
+            Ok(())
         })
         .await
     }
