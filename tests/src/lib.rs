@@ -1,6 +1,7 @@
 //! What the tests of drctl share: real servers, started for one test and gone with it.
 
 pub mod agent;
+pub mod apart;
 pub mod cluster;
 pub mod damage;
 pub mod envelope;

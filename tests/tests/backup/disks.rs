@@ -1,7 +1,8 @@
 //! Full and read-only file systems, each in a mount namespace of its own.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use drctl_tests::apart::Apart;
 use drctl_tests::site::{Ran, Site, drctl};
 use rustix::process::geteuid;
 
@@ -253,4 +254,39 @@ fn a_state_directory_that_is_nearly_full_stops_no_backup_and_hides_none() {
         let newest = &status["sources"][0]["newest_good"]["backup"];
         assert_eq!(newest, &made["backup"]["backup"], "{left} KiB: {status}");
     }
+}
+
+#[test]
+fn a_backup_whose_disk_is_unmounted_or_not_writable_meanwhile_commits_nothing() {
+    let (shop, tools) = Shop::with_tools();
+    let _ = shop.site.backup();
+    let apart = Apart::of(&shop.site);
+    let command = |words: &[&str]| {
+        let mut command = apart.inside(&shop.site.command(&[&["--json"], words].concat()));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let run = |words: &[&str]| Ran::of(&command(words).output().unwrap());
+    type Turn<'a> = &'a dyn Fn();
+    let turns: [(Turn<'_>, &str, Turn<'_>); 2] = [
+        (&|| apart.take_away(), "store_moved", &|| apart.bring_back()),
+        (&|| apart.may_be_written(false), "store_denied", &|| apart.may_be_written(true)),
+    ];
+    for (good, (away, code, back)) in (1..).zip(turns) {
+        tools.pause("pg_dump", 300_000);
+        let backup = command(&["backup", "shop"]).spawn().unwrap();
+        tools.await_pause();
+        away();
+        tools.go_on();
+        let _ = Ran::of(&backup.wait_with_output().unwrap()).failed(8, code);
+        tools.honest("pg_dump");
+        assert_eq!(apart.below(), 0, "{code}: the mount point was written into");
+        back();
+        let kept = run(&["verify", "--data"]).ended(0).json();
+        assert_eq!(kept["backups"].as_array().unwrap().len(), good, "{code}: {kept}");
+        let _ = run(&["backup", "shop"]).ended(0);
+    }
+    let kept = run(&["verify", "--data"]).ended(0).json();
+    assert_eq!(kept["backups"].as_array().unwrap().len(), 3, "{kept}");
+    assert_eq!(apart.below(), 0);
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use drctl_tests::apart::Apart;
 use drctl_tests::cluster::{Cluster as _, as_owner, give_away};
 use drctl_tests::site::{Ran, Site, drctl, until};
 
@@ -142,6 +143,63 @@ fn a_repository_that_is_moved_away_acknowledges_no_commit() {
     fs::rename(&elsewhere, &repository).unwrap();
     let _streaming = Streaming::start(&shop, &["--interval", "1"]);
     until("the commits to be acknowledged", || writer.acknowledged() > 10);
+}
+
+/// Asserts that the slot of the stream stands at the end of a piece that is there, or before it.
+fn confirms_no_more_than_is_there(shop: &Archiving, apart: &Apart) {
+    let mut find = Command::new("find");
+    find.arg(shop.site.path("repository")).args(["-name", "*.log", "-printf", "%f\n"]);
+    let found = apart.inside(&find).output().unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    let ends = found.lines().filter_map(|name| name.strip_suffix(".log")?.split_once('-'));
+    let end = ends.map(|(_, end)| u64::from_str_radix(end, 16).unwrap()).max().unwrap();
+    let confirmed = shop.sql("select max(restart_lsn - '0/0') from pg_replication_slots");
+    assert!(confirmed.parse::<u64>().unwrap() <= end, "{confirmed} is confirmed, {end} is there");
+}
+
+#[test]
+fn a_stream_whose_disk_is_unmounted_or_not_writable_acknowledges_nothing_and_goes_on_later() {
+    let shop = Archiving::start(false);
+    let apart = Apart::of(&shop.site);
+    let run = |words: &[&str]| {
+        let command = shop.command(&[&["--json"], words].concat());
+        Ran::of(&apart.inside(&command).output().unwrap())
+    };
+    let stream = || apart.inside(&shop.command(&["wal", "stream", "shop", "--interval", "1"]));
+    let mut streaming = Streaming::start_by(&shop, stream());
+    synchronous(&shop);
+    shop.tick(1..4);
+    type Turn<'a> = &'a dyn Fn();
+    let turns: [(Turn<'_>, [&str; 2], Turn<'_>); 2] = [
+        (&|| apart.take_away(), ["another one is in its place", "not_a_repository"], &|| {
+            apart.bring_back()
+        }),
+        (&|| apart.may_be_written(false), ["Read-only file system", "store_denied"], &|| {
+            apart.may_be_written(true)
+        }),
+    ];
+    let mut first = 10;
+    for (away, [words, code], back) in turns {
+        away();
+        let writer = Writer::start(&shop.server, first);
+        assert_eq!(streaming.ended(), Some(8), "{words}: {}", streaming.said());
+        let said = streaming.said();
+        assert!(said.contains(words), "{words}: {said}");
+        assert_eq!(writer.acknowledged(), first - 1, "{words}: a commit was acknowledged");
+        let ran = run(&["backup", "shop"]);
+        assert_eq!(ran.json()["code"], code, "{}", ran.out);
+        assert_eq!(apart.below(), 0, "{words}: the mount point was written into");
+        assert_eq!(writer.acknowledged(), first - 1, "{words}: a commit was acknowledged");
+        back();
+        confirms_no_more_than_is_there(&shop, &apart);
+        streaming = Streaming::start_by(&shop, stream());
+        until("the commits to be acknowledged", || writer.acknowledged() > first);
+        first += 1_000_000;
+        drop(writer);
+    }
+    let _ = run(&["backup", "shop"]).ended(0);
+    let _ = run(&["verify", "shop", "--data"]).ended(0);
+    assert_eq!(apart.below(), 0);
 }
 
 #[test]

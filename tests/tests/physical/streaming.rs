@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -24,18 +24,31 @@ impl Streaming {
     /// Starts it, and waits until the server sends.
     #[track_caller]
     pub(crate) fn start(shop: &Archiving, more: &[&str]) -> Self {
-        let streaming = Streaming::launch(shop, more);
+        Streaming::launch(shop, more).begun(shop)
+    }
+
+    /// The same of a command that is ready to run.
+    #[track_caller]
+    pub(crate) fn start_by(shop: &Archiving, command: Command) -> Self {
+        Streaming::of(command).begun(shop)
+    }
+
+    #[track_caller]
+    fn begun(self, shop: &Archiving) -> Self {
         let begun = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             until("the stream to begin", || shop.sql(STREAMS) == "1");
         }));
-        assert!(begun.is_ok(), "the stream does not begin: {}", streaming.said());
-        streaming
+        assert!(begun.is_ok(), "the stream does not begin: {}", self.said());
+        self
     }
 
     /// Starts it, whatever comes of it.
     pub(crate) fn launch(shop: &Archiving, more: &[&str]) -> Self {
+        Streaming::of(shop.command(&[&["wal", "stream", "shop"], more].concat()))
+    }
+
+    fn of(mut command: Command) -> Self {
         let said = tempfile::NamedTempFile::new().unwrap();
-        let mut command = shop.command(&[&["wal", "stream", "shop"], more].concat());
         command.stdout(Stdio::null()).stderr(File::create(said.path()).unwrap());
         Streaming { child: command.spawn().unwrap(), said }
     }
