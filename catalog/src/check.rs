@@ -79,14 +79,25 @@ impl Catalog {
 }
 
 impl Catalog {
-    /// Reads all that tells which backups there are, twice: the rows and their index. For every time
-    /// that it is opened, as [`integrity`](Self::integrity) takes as long as there is log.
+    /// Reads all that tells which backups and signed objects there are or were, twice: the rows and their
+    /// index. For every time that it is opened, as [`integrity`](Self::integrity) takes as long as there is log.
     ///
     /// # Errors
     /// As there.
     pub async fn soundness(&self) -> Result<(), CatalogError> {
         self.call(|connection| {
-            for table in ["repository", "backups", "expired", "jobs", "named", "newer"] {
+            const TABLES: [&str; 9] = [
+                "repository",
+                "backups",
+                "expired",
+                "jobs",
+                "named",
+                "newer",
+                "lost",
+                "statements",
+                "documents",
+            ];
+            for table in TABLES {
                 let check = format!("PRAGMA integrity_check('{table}')");
                 let said: Vec<String> = all(connection, &check, [], |row| Ok(row.get(0)?))?;
                 if said != ["ok"] {

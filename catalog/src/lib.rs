@@ -12,6 +12,7 @@
 
 mod backups;
 mod check;
+mod documents;
 mod error;
 mod expired;
 mod findings;

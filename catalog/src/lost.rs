@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use crate::error::Fault;
 use crate::rows::{all, parsed, time};
 use crate::schema::write;
-use crate::{Catalog, CatalogError, check, findings, statements};
+use crate::{Catalog, CatalogError, check, documents, findings, statements};
 
 /// The most rows that are kept of one look: a bucket that was emptied would give millions.
 const MOST: usize = 10_000;
@@ -93,6 +93,7 @@ impl Catalog {
                 let sql = "DELETE FROM lost WHERE source = ?1 AND key = ?2";
                 gone += transaction.execute(sql, [source.as_str(), key])?;
                 statements::forget(&transaction, &source, key)?;
+                documents::forget(&transaction, &source, key)?;
             }
             for backup in &backups {
                 // Whoever names it, now or later.

@@ -13,8 +13,8 @@ use crate::open::{
 use crate::schema::{Nature, STEPS};
 use crate::thread::Worker;
 use crate::{
-    CatalogError, Hook, backups, check, expired, findings, jobs, lost, named, no_hook, notices,
-    schema, statements, verified,
+    CatalogError, Hook, backups, check, documents, expired, findings, jobs, lost, named, no_hook,
+    notices, schema, statements, verified,
 };
 
 /// Files that SQLite keeps beside a database and would apply to whatever has its name.
@@ -218,6 +218,7 @@ fn copy_log(old: &Path, new: &Connection) -> Result<Log, Fault> {
     outcomes.push(named::carry_over(&connection, new));
     outcomes.push(statements::carry_over(&connection, new));
     outcomes.push(notices::carry_over(&connection, new));
+    outcomes.push(documents::carry_over(&connection, new));
     for outcome in outcomes {
         match outcome {
             Err(fault) if fault.is_damage() || is_double(&fault) => log.damaged = true,

@@ -213,6 +213,45 @@ pub fn matrix<T: PartialEq>(
     table
 }
 
+/// Takes an object away, and asserts that everybody says so until it is back, or forgotten.
+///
+/// # Panics
+/// If somebody does not.
+pub fn is_missed(path: &Path, key: &str, run: &dyn Fn(&[&str]) -> Ran) {
+    let good = fs::read(path).expect("the object");
+    let status = || run(&["status"]).ended(0).json()["sources"][0]["vanished"].to_string();
+    let is_told = |what: &Value, who: &str| {
+        assert!(what.to_string().contains(key), "{who} does not miss {key}: {what}");
+    };
+    assert!(!status().contains(key), "{key} is there");
+    fs::remove_file(path).expect("remove");
+    for _ in 0..2 {
+        assert!(status().contains(key), "status does not miss {key}: {}", status());
+        is_told(&run(&["verify", "shop"]).ended(4).json()["lost"], "verify");
+        is_told(&run(&["catalog", "check"]).ended(4).json()["lost"], "catalog check");
+        // Nor does a catalog that is made anew forget it.
+        let _ = run(&["catalog", "rebuild"]).ended_well_or(&[3]);
+    }
+    let plan = run(&["prune", "shop"]).ended(0).json();
+    assert!(plan["sources"][0]["frozen"].to_string().contains("LOST"), "{key}: {plan}");
+    write(path, &good);
+    for words in [&["catalog", "check"][..], &["verify", "shop"]] {
+        let lost = run(words).json()["lost"].to_string();
+        assert!(!lost.contains(key), "{words:?} misses {key}, which is back: {lost}");
+    }
+    assert!(!status().contains(key), "{key} is back");
+    fs::remove_file(path).expect("remove");
+    let _ = status();
+    let asked = run(&["catalog", "forget", "shop"]).ended(0).json();
+    let yes = format!("--yes={}", asked["digest"].as_str().expect("a digest"));
+    let _ = run(&["catalog", "forget", "shop", &yes]).ended(0);
+    assert!(!status().contains(key), "{key} is forgotten");
+    let lost = run(&["catalog", "check"]).json()["lost"].to_string();
+    assert!(!lost.contains(key), "{key} is forgotten: {lost}");
+    write(path, &good);
+    let _ = status();
+}
+
 /// The rows of the table in the documentation that are of these kinds.
 ///
 /// # Panics

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use crate::engine::pgbackrest::{mark_anew, mark_now, only_there};
 use crate::engine::wal::{cached_clusters, cached_log, look_again};
 use crate::host::{Setup, crash_point};
-use crate::log::{LogStore, trust_digest};
-use crate::repository::documents::{Doubtful, doubtful_with_drills};
+use crate::log::{LogStore, missed_documents, trust_digest};
+use crate::repository::documents::{self, Doubtful, Missed, doubtful_with_drills};
 use crate::repository::inventory::inventory_of_open;
 use crate::repository::losses::told_once;
 use crate::repository::named::{missed, note};
@@ -127,7 +127,14 @@ impl Compared {
             let there: Vec<BackupSummary> = there.cloned().collect();
             let missed = missed(repository, Some(catalog), &source, names, &there).await?;
             let doubts = doubtful_with_drills(repository, &source).await?;
-            let missed = missed.into_iter().chain(doubts.missing.iter().cloned()).collect();
+            let beside = documents::missed(repository, (catalog, None), &source).await?;
+            let of_log = missed_documents(&LogStore::reader(repository, &source), catalog).await?;
+            for Missed { gone, known } in [&beside, &of_log] {
+                let is_back = |key: &String| known.contains(key) && !gone.contains_key(key);
+                self.lost.retain(|lost| lost.source != source || !is_back(&lost.key));
+            }
+            let missed = missed.into_iter().chain(doubts.missing.iter().cloned());
+            let missed = missed.chain(beside.gone).chain(of_log.gone).collect();
             self.lost.extend(told_once(&self.lost, &source, missed, now));
             self.doubtful.extend(doubts);
         }

@@ -12,13 +12,15 @@ use drctl_model::{
     Digest, Holds, IndexPlace, IndexedPiece, Lineage, LogAt, LogEntry, LogNotes, LogPart, LogPlace,
     NoteName, Position, outermost,
 };
-use drctl_store::{Trust, digest, layout};
+use drctl_store::layout;
 use futures_util::{StreamExt as _, stream};
 
 use super::LogStore;
+use super::documents::look_for_documents;
 use super::indexed::contradicted;
 use super::listing::{Listed, Range};
 use super::log_engine::LogEngine;
+use super::log_store::trust_digest;
 use super::newer::NewerLog;
 use super::pieces::Measured;
 use super::sizes::Sizes;
@@ -83,18 +85,6 @@ pub(super) fn numbers<P: Position>((start, end): (P, P)) -> Range {
     (LogAt(start.number()), LogAt(end.number()))
 }
 
-/// What stands for the keys that are believed: what was learnt under others is learnt anew.
-pub(crate) fn trust_digest(trust: &Trust) -> Digest {
-    let keys: BTreeSet<String> = trust
-        .signers()
-        .map(|signer| {
-            let (sources, roles) = (&signer.sources, &signer.roles);
-            format!("{} {sources:?} {roles:?}", signer.key.keyid())
-        })
-        .collect();
-    digest(keys.into_iter().collect::<Vec<_>>().join(" ").as_bytes())
-}
-
 /// All that is signed of the log of some lineages, which are of one engine. What does not count is told
 /// in `refused`.
 ///
@@ -118,7 +108,9 @@ pub(crate) async fn heads<E: LogEngine>(
         cached.inspect_err(unused).unwrap_or_default();
     let contradicted = contradicted(log_store, cache).await;
     let mut found = BTreeMap::new();
-    for (lineage, mut listed) in log_store.listed(of).await? {
+    let listed = log_store.listed(of.clone()).await?;
+    look_for_documents(log_store, cache, &of, (&listed, &contradicted)).await;
+    for (lineage, mut listed) in listed {
         listed.indexes.retain(|index| !contradicted.contains(index));
         let before = known.remove(&lineage).unwrap_or_default();
         let noted = E::read(&before.notes);

@@ -12,7 +12,7 @@ use drctl_store::{
 };
 
 use super::LogStore;
-use super::heads::trust_digest;
+use super::log_store::trust_digest;
 use crate::repository::first::first_of;
 use crate::repository::memory::{CONTRADICTS, INDEX};
 use crate::repository::{Memory, Repository};

@@ -1,12 +1,14 @@
 //! Pieces of log in the bucket, of any engine: written once, read back, compared.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{Clock, Header, Holds, LogAt, LogPiece, LogPlace, SourceId, SystemClock};
+use drctl_model::{Clock, Digest, Header, Holds, LogAt, LogPiece, LogPlace, SourceId, SystemClock};
 use drctl_store::{
-    Put, SealedStream, Sealer, SigningKey, StoreError, StreamSealer, digest, encode_piece, layout,
+    Put, SealedStream, Sealer, SigningKey, StoreError, StreamSealer, Trust, digest, encode_piece,
+    layout,
 };
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -42,6 +44,18 @@ pub(super) struct Writer {
     sealer: Sealer,
     pub(super) key: SigningKey,
     pub(super) host: String,
+}
+
+/// What stands for the keys that are believed: what was learnt under others is learnt anew.
+pub(crate) fn trust_digest(trust: &Trust) -> Digest {
+    let keys: BTreeSet<String> = trust
+        .signers()
+        .map(|signer| {
+            let (sources, roles) = (&signer.sources, &signer.roles);
+            format!("{} {sources:?} {roles:?}", signer.key.keyid())
+        })
+        .collect();
+    digest(keys.into_iter().collect::<Vec<_>>().join(" ").as_bytes())
 }
 
 #[cfg(test)]

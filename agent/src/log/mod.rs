@@ -1,5 +1,6 @@
 //! Log in the bucket, of any engine: stored, listed, indexed, learnt, and looked at as a whole.
 
+mod documents;
 mod group_commit;
 pub(crate) mod heads;
 mod index;
@@ -18,16 +19,16 @@ mod upload_queue;
 mod vanished;
 mod verify;
 
+pub(crate) use documents::missed_documents;
 pub(crate) use group_commit::GroupCommit;
-pub(crate) use heads::trust_digest;
 pub(crate) use index::gap_named;
 pub(crate) use indexed::learn_anew;
 pub use log_engine::LogEngine;
 pub use log_store::LogStore;
-pub(crate) use log_store::{Kept, is_damaged};
+pub(crate) use log_store::{Kept, is_damaged, trust_digest};
 pub(crate) use newer::{NewerLog, still_newer};
 pub(crate) use standstill::{Standstill, Still};
 pub(crate) use upload_queue::{Cut, UploadQueue};
-pub(crate) use vanished::lost_at;
+pub(crate) use vanished::{is_of_log, lost_at};
 pub use verify::LogVerdict;
 pub(crate) use verify::{Records, verify};

@@ -66,6 +66,11 @@ fn lost_log<E: LogEngine>(
     (gone.into_iter().map(entry).collect(), back)
 }
 
+/// Whether what is remembered as gone is a stretch of log, a note or an index.
+pub(crate) fn is_of_log(source: &SourceId, key: &str) -> bool {
+    key.strip_prefix(layout::logs(source).as_ref()).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// Whose log is remembered as gone under a key, and from where to where.
 pub(crate) fn lost_at(source: &SourceId, key: &str) -> Option<(Lineage, Range)> {
     let (lineage, range) = key.rsplit_once('/')?;

@@ -18,9 +18,9 @@ use super::holdings::range_at;
 use super::orphans::Orphan;
 use super::plan::{LogCut, PrunePlan};
 use crate::host::{AgentError, Setup, Stop, crash_point};
-use crate::repository::Repository;
 use crate::repository::removed::{log_floor, tombstone};
 use crate::repository::statements::statements;
+use crate::repository::{Repository, documents};
 
 /// How many objects are removed at once.
 const AT_ONCE: usize = 16;
@@ -278,14 +278,14 @@ impl Work<'_> {
         };
         let bytes = encode_tombstone(&stone, &self.key).context("sign the tombstone")?;
         let place = layout::tombstone(source, backup);
-        match self.repository.bucket.put_read_back(&place, Bytes::from(bytes)).await {
+        match documents::put(self.repository, self.catalog, (source, &place), bytes).await {
             // Another host may have been faster.
             Err(StoreError::Conflict { .. }) if is_there().await? => Ok(None),
             Err(StoreError::Conflict { .. }) => Ok(Some(format!(
                 "{place} is in the place of its tombstone, and no trusted key has signed that; \
                  look at it, and remove it"
             ))),
-            put => put.map(|_| None).context("write the tombstone"),
+            put => put.map(|()| None).context("write the tombstone"),
         }
     }
 
@@ -339,8 +339,8 @@ impl Work<'_> {
                 removed: self.setup.clock.now(),
             };
             let bytes = encode_log_floor(&floor, &self.key).context("sign the removal")?;
-            let put = self.repository.bucket.put_read_back(&place, Bytes::from(bytes)).await;
-            put.context("write that it is removed")?;
+            let put = documents::put(self.repository, self.catalog, (source, &place), bytes);
+            put.await.context("write that it is removed")?;
         }
         crash_point("prune-floor-put");
         let folder = layout::lineage(source, &cut.lineage);

@@ -20,7 +20,7 @@ use super::plan::Rest;
 use crate::host::Setup;
 use crate::host::locks::SourceLock;
 use crate::jobs::own_attempts;
-use crate::log::lost_at;
+use crate::log::is_of_log;
 use crate::repository::chain::Family;
 use crate::repository::faults::is_newer;
 use crate::repository::losses::{is_lost, look_for_losses};
@@ -170,7 +170,7 @@ async fn still_lost(
     source: &SourceId,
     mut found: Vec<Lost>,
 ) -> Result<Vec<String>> {
-    let is_log = |one: &Lost| lost_at(source, &one.key).is_some();
+    let is_log = |one: &Lost| is_of_log(source, &one.key);
     found.retain(|one| !is_log(one));
     let kept = catalog.lost(Some(source)).await?.into_iter().filter(is_log);
     let log = kept.map(|one| shown(&one.why, 300));

@@ -2,7 +2,6 @@
 //! in the bucket says so.
 
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
 use drctl_model::{Acceptance, BackupId, BackupSummary, Header, SourceId};
 use drctl_store::{
     MAX_ACCEPTANCE_BYTES, Stored, VerifyingKey, decode_acceptance, encode_acceptance, layout,
@@ -11,7 +10,7 @@ use jiff::Timestamp;
 
 use super::faults::{is_bad_manifest, is_missing, is_newer};
 use super::first::first;
-use super::{Memory, Proven, Repository, words};
+use super::{Memory, Proven, Repository, documents, words};
 use crate::host::{AgentError, Setup};
 
 /// That somebody took a suspect backup for good.
@@ -103,9 +102,9 @@ pub(crate) async fn disbelieved(
 }
 
 /// An acceptance, and the key that signed it.
-type Signed = (Acceptance, VerifyingKey);
+pub(super) type Signed = (Acceptance, VerifyingKey);
 
-async fn read(repository: &Repository, proven: &Proven) -> Result<Option<Signed>> {
+pub(super) async fn read(repository: &Repository, proven: &Proven) -> Result<Option<Signed>> {
     let (source, backup) = (&proven.manifest.source, &proven.manifest.backup);
     let key = layout::acceptance(source, backup);
     let (of, Repository { bucket, trust, id, .. }) = ((source, backup), repository);
@@ -167,8 +166,8 @@ pub async fn accept(
         };
         let bytes = encode_acceptance(&acceptance, &key).context("sign the acceptance")?;
         let place = layout::acceptance(&manifest.source, &manifest.backup);
-        let put = repository.bucket.put_read_back(&place, Bytes::from(bytes)).await;
-        put.context("keep the acceptance")?;
+        let put = documents::put(repository, &catalog, (&manifest.source, &place), bytes);
+        put.await.context("keep the acceptance")?;
         summary.accepted = Some(acceptance.accepted);
     }
     // Of one that is not suspect the bucket alone tells it, where that is asked.

@@ -146,7 +146,7 @@ pub(crate) async fn named_by_drills(repository: &Repository, source: &SourceId) 
     Ok(names.collect())
 }
 
-async fn read(
+pub(super) async fn read(
     repository: &Repository,
     source: &SourceId,
     id: &DrillId,

@@ -17,7 +17,7 @@ use super::faults::is_bad_manifest;
 use super::named::{Names, REPLACED, by_manifest, keep, missed, missed_after};
 use super::removed::removed;
 use super::statements::statements;
-use super::{Latest, MANIFESTS_AT_ONCE, Passed, Proven, Repository};
+use super::{Latest, MANIFESTS_AT_ONCE, Passed, Proven, Repository, documents};
 use crate::host::{AgentError, Setup};
 
 /// Of a source with no more objects than this all that is listed is compared with what is signed;
@@ -57,12 +57,15 @@ pub(crate) async fn look_for_losses(
     }
     let said = catalog.statements(source).await?;
     lost.extend(missed_statements(repository, writable.as_ref(), source, &said).await?);
+    let signed = documents::missed(repository, (catalog, writable.as_ref()), source).await?;
+    lost.extend(signed.gone);
     let mut kept = catalog.lost(Some(source)).await?;
     let key = |id: &BackupId| layout::manifest(source, id).to_string();
     let gone: BTreeSet<String> = removed.iter().map(key).collect();
     kept.retain(|one| !gone.contains(&one.key));
     let mut asked = asked(catalog, source, &known).await?;
     asked.extend(said.keys().map(|n| layout::statement(source, *n).to_string()));
+    asked.extend(signed.known);
     let is_back = |one: &&Lost| asked.contains(&one.key) && !lost.contains_key(&one.key);
     let back: Vec<String> = kept.iter().filter(is_back).map(|one| one.key.clone()).collect();
     let now = setup.clock.now();

@@ -217,7 +217,7 @@ pub(crate) async fn disbelieved(
 }
 
 /// Whether what lies under a key counts; what is neither a tombstone nor a log floor is none of ours.
-async fn read(repository: &Repository, source: &SourceId, key: &Key) -> Result<()> {
+pub(super) async fn read(repository: &Repository, source: &SourceId, key: &Key) -> Result<()> {
     if let Some((_, backup)) = layout::tombstone_at(key) {
         read_tombstone(repository, source, &backup).await?;
     } else if let Some((_, lineage, before)) = layout::log_floor_at(key) {

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 
 use super::cluster::Recovered;
 use crate::host::{Failure, Setup};
-use crate::repository::Repository;
 use crate::repository::named::before;
+use crate::repository::{Repository, documents};
 use crate::restore::cluster::left_out;
 
 /// The most characters of a target that are kept.
@@ -75,6 +75,9 @@ impl<'a> Drilling<'a> {
         let key = layout::drill(source, &drill.drill);
         let put = repository.bucket.put_read_back(&key, Bytes::from(bytes)).await;
         put.context("keep the drill's evidence")?;
+        if let Some(catalog) = self.setup.log_cache(repository).await {
+            documents::note(&catalog, source, &key).await;
+        }
         Ok(drill.drill)
     }
 

@@ -148,6 +148,12 @@ pub fn drill_at(key: &Path) -> Option<(SourceId, DrillId)> {
     Some((source.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?))
 }
 
+/// Where the acceptances of a source's backups lie.
+#[must_use]
+pub fn acceptances(source: &SourceId) -> Path {
+    Path::from(format!("s/{source}/a"))
+}
+
 /// The key of the acceptance of a suspect backup.
 #[must_use]
 pub fn acceptance(source: &SourceId, backup: &BackupId) -> Path {

@@ -10,7 +10,7 @@ use drctl_store::{
     encode_statement, encode_tombstone,
 };
 use drctl_tests::damage::{
-    Cell, Commands, Subject, documented, matrix, replace, unproven_manifest,
+    Cell, Commands, Subject, documented, is_missed, matrix, replace, unproven_manifest,
 };
 use jiff::Timestamp;
 
@@ -145,4 +145,23 @@ fn every_damage_of_every_object_of_a_dump_is_found() {
     assert!(status().starts_with("Some(0)"), "{}", status());
     let table = matrix(&subjects, &commands);
     assert_eq!(table, documented(&subjects), "seen, and documented in docs/stores.md");
+}
+
+#[test]
+fn what_is_signed_beside_backups_is_missed_by_whoever_has_read_it() {
+    let (shop, gone, [.., second]) = filled();
+    let _ = shop.site.status();
+    let run = |words: &[&str]| shop.site.drctl(&[&["--json"], words].concat());
+    for key in [format!("s/shop/x/{}.json", gone[1]), format!("s/shop/a/{second}.json")] {
+        is_missed(&shop.site.path("repository").join(&key), &key, &run);
+    }
+    // One that went with its backup is missed by nobody.
+    shop.site.retention("last = 1");
+    let newest = id_of(&shop.site.json(3, &["backup", "shop"]));
+    let _ = shop.site.json(0, &["accept", &newest]);
+    let _ = remove(&shop);
+    assert!(!shop.site.path("repository/s/shop/a").join(format!("{second}.json")).exists());
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    let _ = shop.site.json(0, &["verify", "shop"]);
+    let _ = shop.site.json(0, &["catalog", "check"]);
 }

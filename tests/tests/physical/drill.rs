@@ -53,7 +53,8 @@ fn a_drill_leaves_evidence_that_the_timeline_shows() {
     assert_eq!(view["drills"][0]["drill"], id, "oldest first: {view}");
     assert_eq!(view["drills"][1]["drill"], end["drill"], "{view}");
     fs::remove_file(&evidence(&shop)[1]).unwrap();
-    let checked = shop.drctl(&["catalog", "check"]).ended(0).json();
+    let checked = shop.drctl(&["catalog", "check"]).ended(4).json();
+    assert!(checked["lost"].to_string().contains(end["drill"].as_str().unwrap()), "{checked}");
     assert_eq!(checked["foreign"], serde_json::json!([]), "{checked}");
     // What somebody wrote there who has no key of ours is told of, and believed nowhere.
     let file = &evidence(&shop)[0];

@@ -12,7 +12,7 @@ use drctl_store::{
     encode_log_index, encode_piece, layout, seal_bytes,
 };
 use drctl_tests::cluster::{Cluster as _, give_away, own_place};
-use drctl_tests::damage::{Cell, Commands, Subject, documented, matrix, replace};
+use drctl_tests::damage::{Cell, Commands, Subject, documented, is_missed, matrix, replace};
 use jiff::Timestamp;
 
 use crate::log::{Archiving, several};
@@ -279,4 +279,19 @@ fn every_damage_of_every_object_of_the_log_is_found() {
     };
     let table = matrix(&subjects, &commands);
     assert_eq!(table, documented(&subjects), "seen, and documented in docs/stores.md");
+}
+
+#[test]
+fn what_is_signed_beside_the_log_is_missed_by_whoever_has_read_it() {
+    let (shop, _) = several();
+    let (ours, stranger) = pens(&shop);
+    let (_folder, to) = own_place();
+    let mut subjects = subjects(&shop, (&ours, &stranger), &to);
+    subjects.retain(|one| ["history", "index", "log floor", "drill"].contains(&one.kind));
+    assert_eq!(subjects.len(), 4);
+    let _ = shop.drctl(&["status"]).ended(0);
+    for Subject { path, .. } in &subjects {
+        let key = path.strip_prefix(shop.site.path("repository")).unwrap().display().to_string();
+        is_missed(path, &key, &|words| shop.drctl(words));
+    }
 }
