@@ -44,8 +44,10 @@ fn leading_to<L: Lines>(
     paths.flat_map(|path| on_path(&path, begin, &counts)).collect()
 }
 
-/// On one path: those that become consistent in the window, the newest that was consistent when it
-/// begins, and the newest before the first commit in it, since commits overtake each other.
+/// On one path: those that become consistent in the window, the newest that was consistent before it
+/// begins, and the newest before the first commit in it, since commits overtake each other. One that
+/// becomes consistent as it begins is in the window: that very commit may be the last of the log, and
+/// only log behind a base shows that a time is reached from it.
 fn on_path<L: Lines>(
     path: &common::Path<'_, L>,
     begin: Timestamp,
@@ -58,7 +60,7 @@ fn on_path<L: Lines>(
     let at = common::Micros::of(begin);
     let in_window = path.pieces().filter(|seen| seen.commits.is_some_and(|(_, last)| last >= at));
     let first = in_window.map(|seen| seen.start).min();
-    let later = dated.iter().filter(|(_, since)| *since > at).map(|(base, _)| *base);
+    let later = dated.iter().filter(|(_, since)| *since >= at).map(|(base, _)| *base);
     let later: Vec<&common::Base<L>> = later.collect();
     if first.is_none() && later.is_empty() {
         return BTreeSet::new();
@@ -66,8 +68,7 @@ fn on_path<L: Lines>(
     let newest = |bases: &mut dyn Iterator<Item = &common::Base<L>>| {
         bases.max_by_key(|base| (base.stop, base.start)).map(|base| base.backup.clone())
     };
-    let by_time =
-        newest(&mut dated.iter().filter(|(_, since)| *since <= at).map(|(base, _)| *base));
+    let by_time = newest(&mut dated.iter().filter(|(_, since)| *since < at).map(|(base, _)| *base));
     let before = |base: &&common::Base<L>| first.is_some_and(|first| base.stop <= first);
     let by_place = newest(&mut dated.iter().map(|(base, _)| *base).filter(before));
     let later = later.into_iter().map(|base| base.backup.clone());

@@ -5,7 +5,7 @@ use drctl_model::{Lsn, TimelineHistory};
 
 use super::*;
 use crate::recovery::tests::{at, base, history, id as base_id, piece};
-use crate::recovery::{Base, Piece};
+use crate::recovery::{Base, Piece, Target, plan};
 
 /// The base backups, by number, that stay for a window which begins at `begin`; the newest backup, a
 /// dump's by nature, is later than all.
@@ -65,6 +65,20 @@ fn a_base_that_becomes_consistent_in_the_window_stays() {
         piece(1, 24..40, Some((36, 60))),
     ];
     assert_eq!(leading_to(30, &bases, &pieces, &[]), [0, 1]);
+}
+
+#[test]
+fn a_base_that_becomes_consistent_as_the_window_begins_does_not_lead_to_its_begin() {
+    // Its last commit is of 40, and no log is behind it that shows that 40 is reached.
+    let bases = [base(0, 1, 2..2, 20), base(1, 1, 3..5, 40)];
+    let pieces = [piece(1, 0..1, Some((10, 10))), piece(1, 1..5, Some((11, 40)))];
+    let plan_with = |bases: &[Base]| {
+        let cluster = Archive::new(bases.to_vec(), pieces.to_vec(), Vec::new(), Vec::new());
+        plan(&cluster, &Target::Time(at(40)), None).map(|plan| plan.base)
+    };
+    assert_eq!(plan_with(&bases).expect("a plan"), base_id(0));
+    assert!(plan_with(&bases[1..]).is_err());
+    assert_eq!(leading_to(40, &bases, &pieces, &[]), [0, 1]);
 }
 
 #[test]
