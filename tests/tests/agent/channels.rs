@@ -1,8 +1,8 @@
 //! The channels by which somebody is told: each in its own form, and none of them at any cost.
 
 use std::fs;
-use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -175,7 +175,7 @@ fn a_mail_goes_encrypted_or_not_at_all() {
     assert_eq!(read(&plain)["tls"], false);
 }
 
-/// A peer that says bytes for ever.
+/// A peer that says bytes for ever: a web server when it was asked, another one at once.
 fn flood(beginning: &'static str) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -183,6 +183,9 @@ fn flood(beginning: &'static str) -> u16 {
         for stream in listener.incoming().flatten() {
             thread::spawn(move || {
                 let mut stream = stream;
+                if beginning.starts_with("HTTP") && !asked(&mut stream) {
+                    return;
+                }
                 let chunk = vec![b'x'; 1 << 16];
                 let mut going = stream.write_all(beginning.as_bytes()).is_ok();
                 while going {
@@ -192,6 +195,18 @@ fn flood(beginning: &'static str) -> u16 {
         }
     });
     port
+}
+
+/// Waits for the head of a request; whether it came.
+fn asked(stream: &mut TcpStream) -> bool {
+    let (mut head, mut bytes) = (Vec::new(), [0; 1024]);
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut bytes) {
+            Ok(0) | Err(_) => return false,
+            Ok(read) => head.extend_from_slice(&bytes[..read]),
+        }
+    }
+    true
 }
 
 #[test]

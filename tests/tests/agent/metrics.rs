@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use drctl_model::FindingCode;
 use drctl_tests::agent::Agent;
 use drctl_tests::servers::{free_port, promtool as program};
 use drctl_tests::site::{Site, until};
@@ -200,6 +201,17 @@ fn every_rule_fires_in_its_case_and_is_silent_otherwise() {
         }
     }
     assert_eq!((&fired, &silent), (&rules, &rules));
+    // Each code of a finding is one that there is, and has a case of its own.
+    let codes = |text: &str| -> BTreeSet<String> {
+        let values =
+            text.split("code=").skip(1).map(|rest| rest.trim_start_matches(['~', '\\', '"']));
+        let values = values.filter_map(|rest| rest.split(['"', '\\']).next());
+        values.flat_map(|value| value.split('|').map(str::to_owned)).collect()
+    };
+    let of_rules = codes(&read("drctl.rules.yml"));
+    let known = |code: &String| FindingCode::ALL.iter().any(|one| one.as_str() == code);
+    assert!(of_rules.len() > 10 && of_rules.iter().all(known), "{of_rules:?}");
+    assert!(of_rules.is_subset(&codes(&tests)), "{of_rules:?}");
 }
 
 /// The names of metrics in a text.
