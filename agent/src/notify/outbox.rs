@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::alert_test::send_if_due;
 use super::amiss::{Amiss, Seen};
 use super::deliver;
-use super::ledger::Ledger;
+use super::notification_log::NotificationLog;
 use crate::host::Setup;
 
 /// How often in a row nothing can be delivered before others are told.
@@ -111,32 +111,32 @@ struct Served {
 
 impl Served {
     async fn serve(self, mut seen: watch::Receiver<Option<Arc<Seen>>>) {
-        let mut ledger = None;
+        let mut log = None;
         while seen.changed().await.is_ok() {
             let now = seen.borrow_and_update().clone();
             let Some(now) = now else { continue };
-            let ledger = match &mut ledger {
-                Some(ledger) => ledger,
+            let log = match &mut log {
+                Some(log) => log,
                 none => none.insert(self.on_record().await),
             };
-            self.tell(ledger, &now).await;
+            self.tell(log, &now).await;
         }
     }
 
     /// What was told by agents before.
-    async fn on_record(&self) -> Ledger {
+    async fn on_record(&self) -> NotificationLog {
         let told = match self.setup.writable_catalog().await {
             Some(catalog) => catalog.told_notices(&self.name).await.unwrap_or_default(),
             None => Vec::new(),
         };
-        Ledger::of(told)
+        NotificationLog::of(told)
     }
 
-    async fn tell(&self, ledger: &mut Ledger, seen: &Seen) {
+    async fn tell(&self, log: &mut NotificationLog, seen: &Seen) {
         let host = self.setup.host();
         let at = (host.as_str(), self.name.as_str(), &self.channel);
         let sums_up = !matches!(self.channel.way, Way::Pagerduty { .. });
-        for due in ledger.due(self.setup.clock.now(), at, seen, sums_up) {
+        for due in log.due(self.setup.clock.now(), at, seen, sums_up) {
             if let Err(error) = deliver(&self.setup, (&self.name, &self.channel), &due.notice).await
             {
                 return self.failed(error.to_string());
@@ -145,7 +145,7 @@ impl Served {
             let (event, code) = (due.notice.event.as_str(), due.notice.code.as_str());
             tracing::info!(channel = self.name, event, code, "told");
             let now = self.setup.clock.now();
-            ledger.delivered(now, &due.notes);
+            log.delivered(now, &due.notes);
             let kept = match self.setup.writable_catalog().await {
                 Some(catalog) => catalog.note_told(&self.name, now, due.notes).await.is_ok(),
                 None => false,

@@ -35,7 +35,7 @@ pub(super) struct Due {
 
 /// What one channel was told.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct NotificationLog {
     told: BTreeMap<Key, ToldNotice>,
     /// When the last notices were sent.
     sent: VecDeque<Timestamp>,
@@ -57,11 +57,11 @@ fn apart(now: Timestamp, then: Timestamp) -> SignedDuration {
     now.duration_since(then).abs()
 }
 
-impl Ledger {
+impl NotificationLog {
     /// As it is on record.
     pub(super) fn of(told: Vec<ToldNotice>) -> Self {
         let told = told.into_iter().map(|one| (key(&one), one)).collect();
-        Ledger { told, sent: VecDeque::new() }
+        NotificationLog { told, sent: VecDeque::new() }
     }
 
     /// A notice was delivered.
@@ -282,46 +282,46 @@ mod tests {
     }
 
     /// Delivers all that is due, and gives what that was.
-    fn tell(ledger: &mut Ledger, minute: i64, channel: &Channel, seen: &Seen) -> Vec<Event> {
-        let due = ledger.due(at(minute), ("db1", "dba", channel), seen, true);
-        due.iter().for_each(|one| ledger.delivered(at(minute), &one.notes));
+    fn tell(log: &mut NotificationLog, minute: i64, channel: &Channel, seen: &Seen) -> Vec<Event> {
+        let due = log.due(at(minute), ("db1", "dba", channel), seen, true);
+        due.iter().for_each(|one| log.delivered(at(minute), &one.notes));
         due.iter().map(|one| one.notice.event).collect()
     }
 
     #[test]
     fn a_thing_is_told_once_at_its_beginning_once_at_its_end_and_now_and_then_between() {
-        let (mut ledger, channel) = (Ledger::default(), channel());
+        let (mut log, channel) = (NotificationLog::default(), channel());
         let (some, none) = (seen(&[gap("one")]), seen(&[]));
-        assert_eq!(tell(&mut ledger, 0, &channel, &none), []);
-        assert_eq!(tell(&mut ledger, 5, &channel, &some), [Event::Begun]);
-        assert_eq!(tell(&mut ledger, 10, &channel, &some), []);
-        assert_eq!(tell(&mut ledger, 5 + 24 * 60 - 1, &channel, &some), []);
-        assert_eq!(tell(&mut ledger, 5 + 24 * 60, &channel, &some), [Event::Reminder]);
-        assert_eq!(tell(&mut ledger, 10 + 24 * 60, &channel, &some), []);
+        assert_eq!(tell(&mut log, 0, &channel, &none), []);
+        assert_eq!(tell(&mut log, 5, &channel, &some), [Event::Begun]);
+        assert_eq!(tell(&mut log, 10, &channel, &some), []);
+        assert_eq!(tell(&mut log, 5 + 24 * 60 - 1, &channel, &some), []);
+        assert_eq!(tell(&mut log, 5 + 24 * 60, &channel, &some), [Event::Reminder]);
+        assert_eq!(tell(&mut log, 10 + 24 * 60, &channel, &some), []);
         // Another agent goes on with what is on record.
-        let mut ledger = Ledger::of(ledger.told.values().cloned().collect());
-        assert_eq!(tell(&mut ledger, 15 + 24 * 60, &channel, &some), []);
-        assert_eq!(tell(&mut ledger, 20 + 24 * 60, &channel, &none), [Event::Recovered]);
-        assert_eq!(tell(&mut ledger, 25 + 24 * 60, &channel, &none), []);
+        let mut log = NotificationLog::of(log.told.values().cloned().collect());
+        assert_eq!(tell(&mut log, 15 + 24 * 60, &channel, &some), []);
+        assert_eq!(tell(&mut log, 20 + 24 * 60, &channel, &none), [Event::Recovered]);
+        assert_eq!(tell(&mut log, 25 + 24 * 60, &channel, &none), []);
     }
 
     #[test]
     fn what_was_not_delivered_is_due_again() {
-        let (mut ledger, channel) = (Ledger::default(), channel());
+        let (mut log, channel) = (NotificationLog::default(), channel());
         let some = seen(&[gap("one")]);
         for minute in [0, 5] {
-            let due = ledger.due(at(minute), ("db1", "dba", &channel), &some, true);
+            let due = log.due(at(minute), ("db1", "dba", &channel), &some, true);
             assert_eq!(due.len(), 1);
         }
     }
 
     #[test]
     fn what_comes_and_goes_is_told_a_few_times_an_hour_and_in_the_end_as_it_is() {
-        let (mut ledger, channel) = (Ledger::default(), channel());
+        let (mut log, channel) = (NotificationLog::default(), channel());
         let told: Vec<(i64, Event)> = (0..72)
             .flat_map(|turn| {
                 let now = if turn % 2 == 0 { seen(&[gap("one")]) } else { seen(&[]) };
-                let told = tell(&mut ledger, turn * 5, &channel, &now);
+                let told = tell(&mut log, turn * 5, &channel, &now);
                 told.into_iter().map(move |event| (turn * 5, event))
             })
             .collect();
@@ -330,7 +330,7 @@ mod tests {
             assert!((1..=4).contains(&within), "{hour}: {told:?}");
         }
         // It is quiet in the end, and that is what was last told.
-        let quiet = tell(&mut ledger, 7 * 60, &channel, &seen(&[]));
+        let quiet = tell(&mut log, 7 * 60, &channel, &seen(&[]));
         let last = quiet.last().or(told.last().map(|(_, event)| event));
         assert_eq!(last, Some(&Event::Recovered));
     }
@@ -340,13 +340,13 @@ mod tests {
         let channel = channel();
         let many: Vec<Amiss> = (0..30).map(|n| gap(&format!("{n:02}"))).collect();
         let many = seen(&many);
-        let mut ledger = Ledger::default();
-        let told = tell(&mut ledger, 0, &channel, &many);
+        let mut log = NotificationLog::default();
+        let told = tell(&mut log, 0, &channel, &many);
         assert_eq!((told.len(), told[9]), (10, Event::Summary));
-        assert_eq!(tell(&mut ledger, 5, &channel, &many), []);
-        assert_eq!(tell(&mut ledger, 15, &channel, &many), [], "all of it was told");
-        assert_eq!(tell(&mut ledger, 15, &channel, &seen(&[])).len(), 10);
-        let mut pager = Ledger::default();
+        assert_eq!(tell(&mut log, 5, &channel, &many), []);
+        assert_eq!(tell(&mut log, 15, &channel, &many), [], "all of it was told");
+        assert_eq!(tell(&mut log, 15, &channel, &seen(&[])).len(), 10);
+        let mut pager = NotificationLog::default();
         let mut each = |minute: i64| {
             let due = pager.due(at(minute), ("db1", "dba", &channel), &many, false);
             due.iter().for_each(|one| pager.delivered(at(minute), &one.notes));
@@ -359,39 +359,35 @@ mod tests {
     fn what_nobody_knows_is_not_told_as_over() {
         let channel = channel();
         let gone = Amiss { code: "gave_up".to_owned(), subject: "backup".to_owned(), ..gap("") };
-        let mut ledger = Ledger::default();
+        let mut log = NotificationLog::default();
         let both = seen(&[gap("one"), gone]);
-        assert_eq!(tell(&mut ledger, 0, &channel, &both).len(), 2);
+        assert_eq!(tell(&mut log, 0, &channel, &both).len(), 2);
         let nothing = Seen { sources: BTreeSet::new(), ..seen(&[]) };
-        assert_eq!(tell(&mut ledger, 5, &channel, &nothing), [], "the source was not looked at");
+        assert_eq!(tell(&mut log, 5, &channel, &nothing), [], "the source was not looked at");
         let unknown = BTreeSet::from([gap("one").key()]);
         let unknown = Seen { unknown, ..seen(&[]) };
-        assert_eq!(tell(&mut ledger, 5, &channel, &unknown), [], "and no run came to its end");
+        assert_eq!(tell(&mut log, 5, &channel, &unknown), [], "and no run came to its end");
         let well = BTreeSet::from([("shop".parse().unwrap(), "backup".to_owned())]);
         let well = Seen { well, ..seen(&[]) };
-        assert_eq!(tell(&mut ledger, 5, &channel, &well), [Event::Recovered; 2]);
+        assert_eq!(tell(&mut log, 5, &channel, &well), [Event::Recovered; 2]);
     }
 
     #[test]
     fn a_channel_is_told_what_it_asks_for_and_nothing_of_itself() {
         let urgent = Channel { min_severity: Severity::Breached, ..channel() };
         let other = Channel { sources: Some(vec!["blog".parse().unwrap()]), ..channel() };
-        let mut ledger = Ledger::default();
-        assert_eq!(tell(&mut ledger, 0, &urgent, &seen(&[gap("one")])), []);
-        assert_eq!(tell(&mut ledger, 0, &other, &seen(&[gap("one")])), []);
+        let mut log = NotificationLog::default();
+        assert_eq!(tell(&mut log, 0, &urgent, &seen(&[gap("one")])), []);
+        assert_eq!(tell(&mut log, 0, &other, &seen(&[gap("one")])), []);
         let path = |name: &str| {
             let code = "channel_fails".to_owned();
             Amiss { source: None, code, ..gap(name) }
         };
-        assert_eq!(tell(&mut ledger, 0, &other, &seen(&[path("dba")])), []);
-        assert_eq!(tell(&mut ledger, 0, &other, &seen(&[path("pager")])), [Event::Begun]);
+        assert_eq!(tell(&mut log, 0, &other, &seen(&[path("dba")])), []);
+        assert_eq!(tell(&mut log, 0, &other, &seen(&[path("pager")])), [Event::Begun]);
         let worse = Amiss { severity: Severity::Breached, ..gap("one") };
-        let mut ledger = Ledger::default();
-        assert_eq!(tell(&mut ledger, 0, &channel(), &seen(&[gap("one")])), [Event::Begun]);
-        assert_eq!(
-            tell(&mut ledger, 5, &channel(), &seen(&[worse])),
-            [Event::Begun],
-            "it is worse"
-        );
+        let mut log = NotificationLog::default();
+        assert_eq!(tell(&mut log, 0, &channel(), &seen(&[gap("one")])), [Event::Begun]);
+        assert_eq!(tell(&mut log, 5, &channel(), &seen(&[worse])), [Event::Begun], "it is worse");
     }
 }
