@@ -162,13 +162,17 @@ async fn a_confirmed_position_lets_a_waiting_commit_return() {
     let connection = Replication::open(&reach(&server), "drctl_sync").await.expect("log in");
     let page = Lsn(from.0 & !8191);
     let mut stream = connection.start(None, page, Timeline::FIRST).await.expect("a stream");
-    let mut psql = server.client("psql");
-    let mut commit = psql
-        .args(["-XAtq", "-d", "postgres", "-c", "insert into orders values (0, 'waits')"])
-        .spawn()
-        .expect("start psql");
+    let begin = || {
+        let insert = ["-XAtq", "-d", "postgres", "-c", "insert into orders values (0, 'waits')"];
+        server.client("psql").args(insert).spawn().expect("start psql")
+    };
+    let mut commit = begin();
     let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
     while server.psql("postgres", waits) != "1" {
+        // The server's checkpointer has not read the setting yet: no commit waits before.
+        if commit.try_wait().expect("a status").is_some() {
+            commit = begin();
+        }
         // Read, and say that nothing of it is safe.
         if let Ok(event) =
             tokio::time::timeout(std::time::Duration::from_millis(20), stream.next()).await
