@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use drctl_model::SourceId;
 use drctl_policies::{Config, Source};
+use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::engine::found::{FoundServer, servers};
@@ -51,14 +52,14 @@ pub(crate) struct Discovery {
 pub(crate) async fn discover(setup: Option<&Setup>) -> Discovery {
     let view = waited(|| HostView::read(Path::new("/")));
     let Some(setup) = setup else { return judged(&view, servers(&view), None, &BTreeSet::new()) };
-    let mut here = BTreeSet::new();
-    for source in setup.config.sources.values() {
-        let Some(server) = source.engine.server() else { continue };
-        if !server.host.starts_with('/') && is_here(&server.host, &setup.host(), &view).await {
-            here.insert(server.host.as_str());
-        }
-    }
-    judged(&view, waited(|| servers(&view)), Some(&setup.config), &here)
+    let reached = setup.config.sources.values().filter_map(|source| source.engine.server());
+    let names = reached.map(|server| server.host.as_str()).filter(|host| !host.starts_with('/'));
+    let names: BTreeSet<&str> = names.collect();
+    let (view, host) = (&view, &setup.host());
+    // All at once: many names that no server answers for take as long as one.
+    let asked = names.into_iter().map(async |name| is_here(name, host, view).await.then_some(name));
+    let here = join_all(asked).await.into_iter().flatten().collect();
+    judged(view, waited(|| servers(view)), Some(&setup.config), &here)
 }
 
 /// Whether a name or an address is this host's.
