@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::screen::{Screen, line, table};
 use crate::health::{Discovered, Discovery, discover as look};
+use crate::host::shell::paste_word;
 use crate::host::{Exit, Setup};
 
 /// `drctl discover`. A host without a configuration has no sources yet.
@@ -154,7 +155,7 @@ fn what_to_do(
         return format!(
             "{name} is not backed up, and this host has no configuration yet. Begin with: drctl init \
              --source {id} --host {} --port {port}",
-            line(socket.as_deref().unwrap_or("localhost"))
+            paste_word(socket.as_deref().unwrap_or("localhost"))
         );
     }
     let lines = source_lines(&SourceTemplate {

@@ -1,8 +1,13 @@
 //! What runs on this host and at which sockets it listens, as `/proc` tells any account.
 
 use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::Read as _;
 use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 /// A process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,6 +15,8 @@ pub(crate) struct Process {
     pub(crate) pid: u32,
     /// The process that started it.
     pub(crate) parent: u32,
+    /// The number of the account that runs it.
+    pub(crate) account: Option<u32>,
     /// The name of its program, up to 15 bytes.
     pub(crate) name: String,
     /// How it was started; a program may have written something else there.
@@ -70,6 +77,25 @@ impl HostView {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// What a small file of the host says: one that an account owns, where it is to be that one's. Whoever
+    /// owns its folder may have put there a pipe that nobody writes to, a device without an end, or a link
+    /// to what only others may read: of these nothing is read.
+    pub(crate) fn text(&self, path: impl AsRef<Path>, account: Option<u32>) -> Option<String> {
+        const LONGEST: u64 = 256 << 10;
+        // What only root may write to may be a link.
+        let links = if account.is_some() { OFlags::NOFOLLOW } else { OFlags::empty() };
+        let flags = i32::try_from((links | OFlags::NONBLOCK).bits()).ok()?;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(self.path(path)).ok()?;
+        let found = file.metadata().ok()?;
+        let is_its_own = account.is_none_or(|account| account == found.uid());
+        if !found.is_file() || found.len() > LONGEST || !is_its_own {
+            return None;
+        }
+        let mut text = String::new();
+        file.take(LONGEST).read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
     /// Whether a process, or what started it, bears a name.
     pub(crate) fn is_below(&self, process: &Process, name: &str) -> bool {
         let mut at = Some(process);
@@ -90,6 +116,7 @@ impl HostView {
 struct Status {
     name: String,
     parent: u32,
+    account: Option<u32>,
     /// In how many spaces of numbers it has one.
     depth: usize,
 }
@@ -103,6 +130,8 @@ impl Status {
         Status {
             name: value("Name").unwrap_or_default().to_owned(),
             parent: value("PPid").and_then(|text| text.parse().ok()).unwrap_or_default(),
+            // The real one, the effective one and two more.
+            account: value("Uid").and_then(|text| text.split_whitespace().next()?.parse().ok()),
             depth: value("NSpid").map_or(1, |text| text.split_whitespace().count()),
         }
     }
@@ -116,6 +145,7 @@ fn process(proc: &Path, pid: u32, own: usize) -> Option<Process> {
     Some(Process {
         pid,
         parent: status.parent,
+        account: status.account,
         name: status.name,
         arguments: words.map(|word| String::from_utf8_lossy(word).into_owned()).collect(),
         holds: held(&folder.join("fd")),

@@ -35,6 +35,14 @@ pub(crate) fn bash_word(text: &str) -> String {
     }
 }
 
+/// A text as one word that people see and paste, whoever chose it.
+pub(crate) fn paste_word(text: &str) -> String {
+    match shown(text, usize::MAX) == text {
+        true => word(text),
+        false => bash_word(text),
+    }
+}
+
 /// A path in a command that the server runs (`archive_command`, `restore_command`): `%` begins words
 /// of the server's own, unless it is doubled.
 pub(crate) fn server_word(path: &Path) -> String {

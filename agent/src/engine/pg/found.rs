@@ -37,8 +37,8 @@ fn of_process(view: &HostView, process: &Process) -> FoundServer {
     let told = setting(process, "data_directory").or_else(|| short(process, "-D"));
     let told = told.map(PathBuf::from).filter(|path| path.is_absolute());
     let data = process.folder.clone().or(told);
-    let lock = data.as_ref().map(|data| view.path(data).join(LOCK_FILE));
-    let lock = lock.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    let own = |data: &PathBuf| view.text(data.join(LOCK_FILE), process.account);
+    let lock = data.as_ref().and_then(own).unwrap_or_default();
     let lock: Vec<&str> = lock.lines().collect();
     let lock = lock.first().is_some_and(|pid| pid.parse() == Ok(process.pid)).then_some(lock);
     let line = |at: usize| lock.as_ref()?.get(at).copied().filter(|text| !text.is_empty());
@@ -53,7 +53,10 @@ fn of_process(view: &HostView, process: &Process) -> FoundServer {
     sockets.sort();
     sockets.dedup();
     FoundServer {
-        version: data.as_ref().and_then(|data| version(view, data)).or_else(|| built(process)),
+        version: data
+            .as_ref()
+            .and_then(|data| version(view, data, process))
+            .or_else(|| built(process)),
         running: true,
         pid: Some(process.pid),
         sockets,
@@ -90,8 +93,8 @@ fn directories_of(list: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.starts_with('/')).map(PathBuf::from).collect()
 }
 
-fn version(view: &HostView, data: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(view.path(data).join("PG_VERSION")).ok()?;
+fn version(view: &HostView, data: &Path, process: &Process) -> Option<String> {
+    let text = view.text(data.join("PG_VERSION"), process.account)?;
     Some(text.trim().to_owned()).filter(|text| text.len() < 10)
 }
 
@@ -112,13 +115,15 @@ fn of_socket(path: &Path) -> Option<FoundServer> {
 /// The clusters that Debian's packages configure: `/etc/postgresql/15/main`.
 fn configured(view: &HostView) -> Vec<FoundServer> {
     let mut found = Vec::new();
-    for (version, folder) in folders(&view.path("/etc/postgresql")) {
-        for (name, folder) in folders(&folder) {
-            let Ok(text) = std::fs::read_to_string(folder.join("postgresql.conf")) else {
+    let top = Path::new("/etc/postgresql");
+    for (version, folder) in folders(&view.path(top)) {
+        for (name, _) in folders(&folder) {
+            let folder = top.join(&version).join(&name);
+            let Some(text) = view.text(folder.join("postgresql.conf"), None) else {
                 continue;
             };
             let said = |name: &str| value(&text, name);
-            let start = std::fs::read_to_string(folder.join("start.conf")).unwrap_or_default();
+            let start = view.text(folder.join("start.conf"), None).unwrap_or_default();
             let start = start.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#'));
             let off = match start {
                 Some(word @ ("manual" | "disabled")) => format!("its start.conf says {word}"),
@@ -198,6 +203,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use rustix::fs::{CWD, FileType, Mode};
+
     use super::*;
 
     /// A host in a directory of its own.
@@ -219,8 +226,11 @@ mod tests {
         fn process(self, pid: u32, parent: u32, line: &str, depth: usize) -> Host {
             let name = line.split(' ').next().and_then(|path| path.rsplit('/').next());
             let numbers = "1 ".repeat(depth);
-            let status =
-                format!("Name:\t{}\nPPid:\t{parent}\nNSpid:\t{numbers}\n", name.expect("a name"));
+            let own = rustix::process::getuid().as_raw();
+            let status = format!(
+                "Name:\t{}\nPPid:\t{parent}\nUid:\t{own}\t{own}\t{own}\t{own}\nNSpid:\t{numbers}\n",
+                name.expect("a name")
+            );
             let folder = format!("proc/{pid}");
             self.with(&format!("{folder}/status"), &status)
                 .with(&format!("{folder}/cmdline"), &line.replace(' ', "\0"))
@@ -372,5 +382,54 @@ mod tests {
         let found = host.servers();
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contained && found[0].pid == Some(7));
+    }
+
+    /// What one process tells of itself, where `make` has put something into its data directory.
+    fn told(make: impl Fn(&Path)) -> FoundServer {
+        let host = Host::new().process(7, 1, "/opt/bin/postgres -D /data/a -p 6000", 1);
+        let data = host.0.path().join("data/a");
+        fs::create_dir_all(&data).expect("make it");
+        make(&data);
+        host.servers().remove(0)
+    }
+
+    #[test]
+    fn what_lies_in_a_strangers_data_directory_holds_nobody_up_and_tells_nothing_of_others() {
+        let honest = told(|data| {
+            fs::write(data.join("PG_VERSION"), "15\n").expect("write it");
+            fs::write(data.join(LOCK_FILE), "7\n/data/a\n0\n6001\n/run/x\n").expect("write it");
+        });
+        assert_eq!((honest.version.as_deref(), honest.port), (Some("15"), Some(6001)));
+        let pipes = told(|data| {
+            for name in ["PG_VERSION", LOCK_FILE] {
+                let (kind, mode) = (FileType::Fifo, Mode::RWXU);
+                rustix::fs::mknodat(CWD, data.join(name), kind, mode, 0).expect("make a pipe");
+            }
+        });
+        assert_eq!((pipes.version, pipes.port), (None, Some(6000)));
+        let links = told(|data| {
+            fs::write(data.join("secret"), "s3cr3t\n").expect("write it");
+            symlink(data.join("secret"), data.join("PG_VERSION")).expect("a link");
+            symlink("/dev/zero", data.join(LOCK_FILE)).expect("a link");
+        });
+        assert_eq!((links.version, links.port), (None, Some(6000)));
+        let long = told(|data| {
+            let file = fs::File::create(data.join(LOCK_FILE)).expect("make it");
+            file.set_len(1 << 40).expect("make it long");
+        });
+        assert_eq!(long.port, Some(6000));
+    }
+
+    #[test]
+    fn a_file_of_another_account_is_none_of_the_servers() {
+        let host = Host::new()
+            .process(7, 1, "/opt/bin/postgres -D /data/a", 1)
+            .with("data/a/PG_VERSION", "15\n");
+        assert_eq!(host.servers()[0].version.as_deref(), Some("15"));
+        let path = host.0.path().join("proc/7/status");
+        let own = format!("Uid:\t{}\t", rustix::process::getuid().as_raw());
+        let text = fs::read_to_string(&path).expect("read it").replace(&own, "Uid:\t4294000000\t");
+        fs::write(&path, text).expect("write it");
+        assert_eq!(host.servers()[0].version, None);
     }
 }
