@@ -253,7 +253,9 @@ impl Agent {
 
     /// It is known anew where the sources stand.
     fn looked(&mut self, look: Look) {
-        self.looks.ended(&look);
+        if !self.looks.ended(&look) {
+            return;
+        }
         self.telling.looked(&look, &self.running);
         self.metrics.looked(&look);
         let Ok(sources) = &look.sources else { return };

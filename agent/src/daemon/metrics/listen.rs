@@ -97,10 +97,10 @@ fn answer(request: &Request<Incoming>, reader: &Arc<Reader>) -> Response<Full<By
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         }
-        (&Method::GET, "/healthz") if reader.lives() => plain(StatusCode::OK, "the agent works\n"),
-        (&Method::GET, "/healthz") => {
-            plain(StatusCode::SERVICE_UNAVAILABLE, "the agent's loop stands still\n")
-        }
+        (&Method::GET, "/healthz") => match reader.amiss() {
+            None => plain(StatusCode::OK, "the agent works\n"),
+            Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
+        },
         (&Method::GET, _) => plain(StatusCode::NOT_FOUND, "there are /metrics and /healthz\n"),
         _ => plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n"),
     }

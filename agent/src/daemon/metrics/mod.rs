@@ -33,8 +33,9 @@ struct Told {
     refused: bool,
     /// When the last look was begun that found where the sources stand, and what it found.
     sources: Option<(Timestamp, Sources)>,
-    /// Whether the last look did not come to its end.
+    /// Whether the last look failed, and whether it does not come to its end.
     look_failed: bool,
+    look_hangs: bool,
     /// How many runs ended since the agent's start, and how.
     runs: BTreeMap<(JobKey, &'static str), u64>,
 }
@@ -46,9 +47,13 @@ struct Reader {
 }
 
 impl Reader {
-    /// Whether the agent's loop turns.
-    fn lives(&self) -> bool {
-        self.told().turned.elapsed() < ALIVE
+    /// Why the agent does not work, if it does not: its loop stands still, or it sees nothing any more.
+    fn amiss(&self) -> Option<&'static str> {
+        let told = self.told();
+        if told.turned.elapsed() >= ALIVE {
+            return Some("the agent's loop stands still\n");
+        }
+        told.look_hangs.then_some("the agent's looks at the sources do not come to their end\n")
     }
 
     /// All metrics, as they are told.
@@ -78,6 +83,7 @@ impl Metrics {
             refused: false,
             sources: None,
             look_failed: false,
+            look_hangs: false,
             runs: BTreeMap::new(),
         };
         let told = Arc::new(Mutex::new(told));
@@ -109,7 +115,7 @@ impl Metrics {
     /// A look came to its end.
     pub(super) fn looked(&self, look: &Look) {
         let mut told = self.told();
-        told.look_failed = look.sources.is_err();
+        (told.look_failed, told.look_hangs) = (look.sources.is_err(), look.hangs);
         if let Ok(sources) = &look.sources {
             told.sources = Some((look.at, figures::of_sources(look.at, sources, look.unprotected)));
         }
