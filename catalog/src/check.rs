@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use crate::error::Fault;
 use crate::rows::all;
-use crate::{Catalog, CatalogError, backups, findings, jobs, logs, verified};
+use crate::{Catalog, CatalogError, backups, findings, jobs, logs, open, verified};
 
 /// In what a catalog and a bucket differ; each list sorted by source and backup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -80,11 +80,16 @@ impl Catalog {
 
 impl Catalog {
     /// Reads all that tells which backups and signed objects there are or were, twice: the rows and their
-    /// index. For every time that it is opened, as [`integrity`](Self::integrity) takes as long as there is log.
+    /// index. For every time that it is opened, as [`integrity`](Self::integrity) takes as long as there is log;
+    /// once something damaged was met, all of it is read.
     ///
     /// # Errors
     /// As there.
     pub async fn soundness(&self) -> Result<(), CatalogError> {
+        if open::is_in_doubt(self.path()) {
+            self.integrity().await?;
+            open::end_doubt(self.path());
+        }
         self.call(|connection| {
             const TABLES: [&str; 9] = [
                 "repository",

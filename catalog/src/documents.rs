@@ -6,9 +6,9 @@ use drctl_model::SourceId;
 use rusqlite::Connection;
 
 use crate::error::Fault;
-use crate::rows::{all, parsed};
+use crate::rows::all;
 use crate::schema::write;
-use crate::{Catalog, CatalogError, check};
+use crate::{Catalog, CatalogError};
 
 impl Catalog {
     /// The keys of those of a source that this host has read, and believed.
@@ -66,21 +66,5 @@ fn list(connection: &Connection, source: &SourceId) -> Result<BTreeSet<String>, 
 pub(crate) fn forget(connection: &Connection, source: &SourceId, key: &str) -> Result<(), Fault> {
     let sql = "DELETE FROM documents WHERE source = ?1 AND key = ?2";
     connection.execute(sql, [source.as_str(), key])?;
-    Ok(())
-}
-
-/// Copies all of it into a catalog that is made anew; nothing of a damaged one, which may tell of what
-/// never was.
-pub(crate) fn carry_over(old: &Connection, new: &Connection) -> Result<(), Fault> {
-    if check::integrity(old).is_err() {
-        return Ok(());
-    }
-    let sources: Vec<SourceId> =
-        all(old, "SELECT DISTINCT source FROM documents", [], |row| parsed(row, "source"))?;
-    for source in sources {
-        for key in list(old, &source)? {
-            put(new, &source, &key)?;
-        }
-    }
     Ok(())
 }

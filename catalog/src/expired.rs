@@ -87,13 +87,3 @@ pub(crate) fn list(
     })?;
     Ok(rows.into_iter().collect())
 }
-
-/// Copies all of it into a catalog that is made anew: whoever asks the tool then sees what is new in its
-/// answer.
-pub(crate) fn carry_over(old: &Connection, new: &Connection) -> Result<(), Fault> {
-    for ((source, backup), at) in list(old, None)? {
-        let sql = "INSERT OR IGNORE INTO expired (source, backup, at) VALUES (?1, ?2, ?3)";
-        new.execute(sql, params![source.as_str(), backup.as_str(), time(at)])?;
-    }
-    Ok(())
-}

@@ -137,22 +137,3 @@ fn read(row: &Row<'_>) -> Result<Option<Standing>, Fault> {
     let (first, last) = (parsed(row, "first")?, parsed(row, "last")?);
     Ok(Some(Standing { finding, first, last }))
 }
-
-/// Copies all of it, whoever found it, into a catalog that is made anew: the bucket tells nothing of
-/// it.
-pub(crate) fn carry_over(old: &Connection, new: &Connection) -> Result<(), Fault> {
-    const COLUMNS: [&str; 8] =
-        ["source", "code", "subject", "text", "hint", "first", "last", "settled"];
-    let columns = COLUMNS.join(", ");
-    let rows = all(old, &format!("SELECT {columns} FROM findings"), [], |row| {
-        let column = |name: &&str| Ok::<Option<String>, Fault>(row.get(*name)?);
-        COLUMNS.iter().map(column).collect::<Result<Vec<_>, _>>()
-    })?;
-    let sql = format!(
-        "INSERT OR IGNORE INTO findings ({columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
-    );
-    for row in rows {
-        new.execute(&sql, rusqlite::params_from_iter(row))?;
-    }
-    Ok(())
-}

@@ -11,6 +11,7 @@
 //! damaged catalog, `.damaged`.
 
 mod backups;
+mod carried;
 mod check;
 mod documents;
 mod error;
@@ -230,6 +231,10 @@ impl Catalog {
             home.connection.busy_timeout(within)?;
             work(&mut home.connection)
         });
-        waits::noted(self.path(), within, done.await)
+        let done = waits::noted(self.path(), within, done.await);
+        if matches!(done, Err(CatalogError::Corrupt { .. })) {
+            open::note_doubt(self.path());
+        }
+        done
     }
 }

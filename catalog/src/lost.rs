@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use crate::error::Fault;
 use crate::rows::{all, parsed, time};
 use crate::schema::write;
-use crate::{Catalog, CatalogError, check, documents, findings, statements};
+use crate::{Catalog, CatalogError, documents, findings, statements};
 
 /// The most rows that are kept of one look: a bucket that was emptied would give millions.
 const MOST: usize = 10_000;
@@ -130,7 +130,7 @@ fn list(connection: &Connection, source: Option<&SourceId>) -> Result<Vec<Lost>,
 
 /// Copies all of it into a catalog that is made anew, and what the old one knew of backups that the
 /// new one does not: those are gone too.
-pub(crate) fn carry_over(old: &Connection, new: &Connection) -> Result<(), Fault> {
+pub(crate) fn carry_over(old: &Connection, new: &Connection, is_sound: bool) -> Result<(), Fault> {
     let pair = |row: &rusqlite::Row<'_>| {
         Ok::<(String, String), Fault>((row.get("source")?, row.get("backup")?))
     };
@@ -139,7 +139,7 @@ pub(crate) fn carry_over(old: &Connection, new: &Connection) -> Result<(), Fault
         new.execute(sql, params![source.as_str(), key, why, time(at)])?;
     }
     // What a damaged one tells of backups may never have been there.
-    if check::integrity(old).is_err() {
+    if !is_sound {
         return Ok(());
     }
     let sql = "SELECT source, backup FROM backups";

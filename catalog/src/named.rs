@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use crate::error::Fault;
 use crate::rows::{all, parsed};
 use crate::schema::write;
-use crate::{Catalog, CatalogError, check};
+use crate::{Catalog, CatalogError};
 
 /// A manifest, and the signed document that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,13 +91,12 @@ fn list(connection: &Connection, source: &SourceId) -> Result<Vec<NamedBy>, Faul
 
 /// Copies all of it into a catalog that is made anew; of a damaged one what was forgotten alone: the
 /// rest may never have been there, and the bucket tells it again.
-pub(crate) fn carry_over(old: &Connection, new: &Connection) -> Result<(), Fault> {
-    let is_damaged = check::integrity(old).is_err();
+pub(crate) fn carry_over(old: &Connection, new: &Connection, is_sound: bool) -> Result<(), Fault> {
     let sources: Vec<SourceId> =
         all(old, "SELECT DISTINCT source FROM named", [], |row| parsed(row, "source"))?;
     for source in sources {
         for NamedBy { named, by, forgotten } in list(old, &source)? {
-            if forgotten || !is_damaged {
+            if forgotten || is_sound {
                 put(new, &source, &named, &by, forgotten)?;
             }
         }

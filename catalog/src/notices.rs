@@ -1,7 +1,6 @@
 //! What was told by the channels of notifications, and which of their test messages somebody got.
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params};
 
 use crate::error::Fault;
@@ -200,29 +199,4 @@ fn read(row: &Row<'_>) -> Result<ToldNotice, Fault> {
         changes: row.get("changes")?,
         counted: parsed(row, "counted")?,
     })
-}
-
-/// Copies all of it into a catalog that is made anew: the bucket tells nothing of it.
-pub(crate) fn carry_over(old: &Connection, new: &Connection) -> Result<(), Fault> {
-    const TABLES: [(&str, &str); 2] = [
-        (
-            "notices",
-            "channel, source, code, subject, severity, text, since, stands, told, changes, counted",
-        ),
-        ("alert_tests", "channel, code, sent, acked"),
-    ];
-    for (table, columns) in TABLES {
-        let count = columns.split(", ").count();
-        let rows = all(old, &format!("SELECT {columns} FROM {table}"), [], |row| {
-            let cells = (0..count).map(|at| Ok::<Value, Fault>(row.get(at)?));
-            cells.collect::<Result<Vec<_>, _>>()
-        })?;
-        let places: Vec<String> = (1..=count).map(|at| format!("?{at}")).collect();
-        let places = places.join(", ");
-        let sql = format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({places})");
-        for row in rows {
-            new.execute(&sql, rusqlite::params_from_iter(row))?;
-        }
-    }
-    Ok(())
 }

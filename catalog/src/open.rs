@@ -56,6 +56,26 @@ pub fn forgotten(path: &Path) -> PathBuf {
     beside(path, ".forgotten")
 }
 
+/// What lies beside a catalog in which something damaged was met: whoever opens it next reads all of it.
+fn doubt(path: &Path) -> PathBuf {
+    beside(path, ".doubt")
+}
+
+/// Notes that something damaged was met, as far as the place takes it.
+pub(crate) fn note_doubt(path: &Path) {
+    let _ = note_lost(&doubt(path));
+}
+
+/// Whether something damaged was met since all of it was last read.
+pub(crate) fn is_in_doubt(path: &Path) -> bool {
+    doubt(path).exists()
+}
+
+/// All of it was read, or it was made anew.
+pub(crate) fn end_doubt(path: &Path) {
+    let _ = fs::remove_file(doubt(path));
+}
+
 /// Whether there is a file and nothing in it, not in its log either.
 fn is_empty(path: &Path) -> bool {
     let length = |suffix| fs::metadata(beside(path, suffix)).map(|found| found.len());

@@ -7,14 +7,13 @@ use rusqlite::{Connection, ErrorCode};
 use crate::backups::Before;
 use crate::error::{Fault, io};
 use crate::open::{
-    PATIENCE, Share, beside, connect, create, exists, local_directory, lock, regular, remove,
-    sweep, sync_directory,
+    PATIENCE, Share, beside, connect, create, end_doubt, exists, local_directory, lock, regular,
+    remove, sweep, sync_directory,
 };
 use crate::schema::{Nature, STEPS};
 use crate::thread::Worker;
 use crate::{
-    CatalogError, Hook, backups, check, documents, expired, findings, jobs, lost, named, no_hook,
-    notices, schema, statements, verified,
+    CatalogError, Hook, backups, carried, check, jobs, lost, named, no_hook, schema, verified,
 };
 
 /// Files that SQLite keeps beside a database and would apply to whatever has its name.
@@ -143,6 +142,7 @@ impl Build {
         hook("rebuild-before-rename");
         fs::rename(&self.new, &self.path).map_err(io("put in place"))?;
         sync_directory(&self.path)?;
+        end_doubt(&self.path);
         hook("rebuild-after-rename");
         Ok(Rebuilt { backups: backups.cast_unsigned(), jobs: log.jobs, damaged })
     }
@@ -184,6 +184,21 @@ struct Log {
     damaged: bool,
 }
 
+/// Tables whose rows are carried over as they are, and whether those of a damaged catalog are too: what
+/// was met, told and removed is better believed once too often, but what is missed for its rows is not.
+const CARRIED: [(&str, &str, bool); 6] = [
+    ("expired", "source, backup, at", true),
+    ("findings", "source, code, subject, text, hint, first, last, settled", true),
+    (
+        "notices",
+        "channel, source, code, subject, severity, text, since, stands, told, changes, counted",
+        true,
+    ),
+    ("alert_tests", "channel, code, sent, acked", true),
+    ("statements", "source, n, sha256", false),
+    ("documents", "source, key", false),
+];
+
 /// Copies every job of the old catalog that can be read, and what was found by looking.
 fn copy_log(old: &Path, new: &Connection) -> Result<Log, Fault> {
     let mut log = Log::default();
@@ -211,14 +226,18 @@ fn copy_log(old: &Path, new: &Connection) -> Result<Log, Fault> {
         log.jobs += u64::from(copied.is_ok());
         outcomes.push(copied);
     }
+    // Of a damaged one nothing says what is missing in it, nor which rows never were there.
+    let integrity = check::integrity(&connection);
+    let is_sound = integrity.is_ok();
+    outcomes.push(integrity);
     outcomes.push(verified::copy(&connection, new));
-    outcomes.push(lost::carry_over(&connection, new));
-    outcomes.push(expired::carry_over(&connection, new));
-    outcomes.push(findings::carry_over(&connection, new));
-    outcomes.push(named::carry_over(&connection, new));
-    outcomes.push(statements::carry_over(&connection, new));
-    outcomes.push(notices::carry_over(&connection, new));
-    outcomes.push(documents::carry_over(&connection, new));
+    outcomes.push(lost::carry_over(&connection, new, is_sound));
+    outcomes.push(named::carry_over(&connection, new, is_sound));
+    for (table, columns, of_damaged) in CARRIED {
+        if is_sound || of_damaged {
+            outcomes.push(carried::rows(&connection, new, table, columns));
+        }
+    }
     for outcome in outcomes {
         match outcome {
             Err(fault) if fault.is_damage() || is_double(&fault) => log.damaged = true,

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use crate::error::Fault;
 use crate::rows::{all, parsed};
 use crate::schema::write;
-use crate::{Catalog, CatalogError, check};
+use crate::{Catalog, CatalogError};
 
 impl Catalog {
     /// The statements of a source that this host has read, each with the digest of its object.
@@ -72,21 +72,5 @@ pub(crate) fn forget(connection: &Connection, source: &SourceId, key: &str) -> R
     let sql = "DELETE FROM statements WHERE source = ?1 \
                AND 's/' || source || '/k/' || printf('%06d', n) || '.json' = ?2";
     connection.execute(sql, [source.as_str(), key])?;
-    Ok(())
-}
-
-/// Copies all of it into a catalog that is made anew; nothing of a damaged one, which may tell of what
-/// never was.
-pub(crate) fn carry_over(old: &Connection, new: &Connection) -> Result<(), Fault> {
-    if check::integrity(old).is_err() {
-        return Ok(());
-    }
-    let sources: Vec<SourceId> =
-        all(old, "SELECT DISTINCT source FROM statements", [], |row| parsed(row, "source"))?;
-    for source in sources {
-        for (n, sha256) in list(old, &source)? {
-            put(new, &source, n, sha256)?;
-        }
-    }
     Ok(())
 }

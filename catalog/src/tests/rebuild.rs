@@ -113,6 +113,49 @@ async fn a_damaged_catalog_is_replaced_and_kept() {
     assert_eq!(content(&catalog).await, (backups, Vec::new()));
 }
 
+/// Fills the first page of a table with what is none.
+fn harm(path: &Path, table: &str) {
+    let connection = Connection::open(path).unwrap();
+    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let sql = "SELECT rootpage FROM sqlite_master WHERE name = ?1";
+    let page: u32 = connection.query_row(sql, [table], |row| row.get(0)).unwrap();
+    let page = page as usize;
+    drop(connection);
+    let mut bytes = fs::read(path).unwrap();
+    bytes[(page - 1) * 4096..page * 4096].fill(0xFF);
+    fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn whatever_is_damaged_of_what_only_the_catalog_knew_is_told() {
+    for table in ["statements", "documents", "named", "backups", "lost", "newer", "notices"] {
+        let (_directory, path) = place();
+        let (backups, _) = filled(&path).await;
+        harm(&path, table);
+        let rebuilt = rebuild(&path, &backups).await.unwrap();
+        assert!(rebuilt.damaged.is_some_and(|kept| kept.exists()), "{table}");
+        let catalog = Catalog::open(&path).await.unwrap();
+        catalog.integrity().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_met_damaged_is_looked_for_when_it_is_opened_again() {
+    let (_directory, path) = place();
+    let (backups, _) = filled(&path).await;
+    harm(&path, "job_events");
+    let catalog = Catalog::open(&path).await.unwrap();
+    catalog.soundness().await.unwrap();
+    assert_eq!(catalog.jobs(None, 9).await.unwrap_err().code(), "catalog_corrupt");
+    drop(catalog);
+    let catalog = Catalog::open(&path).await.unwrap();
+    assert_eq!(catalog.soundness().await.unwrap_err().code(), "catalog_corrupt");
+    drop(catalog);
+    let _ = rebuild(&path, &backups).await.unwrap();
+    assert!(!beside(&path, ".doubt").exists());
+    Catalog::open(&path).await.unwrap().soundness().await.unwrap();
+}
+
 #[tokio::test]
 async fn of_a_damaged_log_the_good_jobs_are_kept() {
     let (_directory, path) = place();

@@ -145,6 +145,58 @@ fn a_cache_that_is_wrong_is_set_aside_and_stops_no_backup() {
     assert_eq!(shop.site.json(0, &["catalog", "check"])["equal"], true);
 }
 
+/// The first page of each of these tables and indexes: where it lies in the file, in bytes.
+fn pages(path: &Path, names: &[&str]) -> Vec<(String, usize)> {
+    let list = names.join("', '");
+    let sql = format!("select name, rootpage from sqlite_master where name in ('{list}')");
+    let ran = std::process::Command::new("sqlite3").arg(path).arg(sql).output();
+    let told = String::from_utf8(ran.expect("start sqlite3").stdout).unwrap();
+    let page = |line: &str| {
+        let (name, page) = line.split_once('|')?;
+        Some((name.to_owned(), (page.parse::<usize>().ok()? - 1) * 4096))
+    };
+    let found: Vec<_> = told.lines().filter_map(page).collect();
+    assert_eq!(found.len(), names.len(), "{told}");
+    found
+}
+
+#[test]
+fn whatever_page_is_damaged_nothing_is_forgotten_in_silence_and_no_backup_is_stopped() {
+    const TABLES: [&str; 9] = [
+        "repository",
+        "backups",
+        "logs",
+        "findings",
+        "statements",
+        "documents",
+        "jobs",
+        "job_events",
+        "backups_by_id",
+    ];
+    let shop = Shop::open();
+    let _ = (shop.site.backup(), shop.site.backup());
+    let _ = shop.site.json(0, &["hold", "shop", "--reason", "a lawsuit"]);
+    let _ = shop.site.json(0, &["status", "--check"]);
+    let path = shop.site.path("state/catalog.db");
+    sqlite(&path, "pragma wal_checkpoint(truncate)");
+    let whole = fs::read(&path).unwrap();
+    fs::remove_file(shop.site.path("repository/s/shop/k/000001.json")).unwrap();
+    for (name, at) in pages(&path, &TABLES) {
+        for side in ["-wal", "-shm", ".forgotten", ".doubt"] {
+            let _ = fs::remove_file(path.with_file_name(format!("catalog.db{side}")));
+        }
+        fs::write(&path, &whole).unwrap();
+        change(&path, at, &[0xff; 4096]);
+        // Where a command is the first to meet it, the next one mends it.
+        let first = shop.site.drctl(&["-q", "status", "--check"]).code;
+        assert_ne!(first, Some(0), "{name}");
+        let _ = shop.site.drctl(&["-q", "status", "--check"]).ended(3);
+        let plan = shop.site.drctl(&["--json", "prune", "shop"]);
+        assert_eq!(plan.json()["sources"][0]["frozen"].is_null(), false, "{name}: {}", plan.out);
+        let _ = shop.site.drctl(&["-q", "backup", "shop"]).ended(0);
+    }
+}
+
 #[test]
 fn a_catalog_that_a_newer_drctl_wrote_is_left_alone_and_told() {
     let shop = Shop::open();
