@@ -51,6 +51,7 @@ fn every_script_explains_itself() {
         "tests/bench-wal",
         "tests/matrix",
         "tests/host",
+        "tests/container",
     ] {
         let ran = Ran::of(&script(name, &["--help"]).output().expect("run it")).ended(0);
         assert!(ran.out.contains(name), "{name}: {}", ran.out);

@@ -54,7 +54,11 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
     ("docs/agent.md", 1, "systemd: `tests/host` does it"),
     ("docs/backup.md", 1, "needs a suspect backup: the tests of those accept one"),
     ("docs/notifications.md", 2, "need somebody to be told"),
-    ("docs/install.md", 6, "a package and systemd, which `tests/host` has; a build; units"),
+    (
+        "docs/install.md",
+        9,
+        "a package and systemd, which `tests/host` has; a container: `tests/container`; a build; units",
+    ),
     (
         "docs/postgresql.md",
         1,
