@@ -34,6 +34,8 @@ pub struct ToldNotice {
     pub changes: u32,
     /// Since when that is counted.
     pub counted: Timestamp,
+    /// Of what stands for several: what they are, as whoever told it writes it.
+    pub extent: String,
 }
 
 /// A test message by a channel.
@@ -167,8 +169,8 @@ impl Catalog {
 
 fn put(connection: &Connection, channel: &str, told: &ToldNotice) -> Result<(), Fault> {
     let sql = "INSERT OR REPLACE INTO notices (channel, source, code, subject, severity, text, \
-               since, stands, told, changes, counted) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+               since, stands, told, changes, counted, extent) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     let row = params![
         channel,
         told.source,
@@ -181,6 +183,7 @@ fn put(connection: &Connection, channel: &str, told: &ToldNotice) -> Result<(), 
         time(told.told),
         told.changes,
         time(told.counted),
+        told.extent,
     ];
     connection.execute(sql, row)?;
     Ok(())
@@ -198,5 +201,6 @@ fn read(row: &Row<'_>) -> Result<ToldNotice, Fault> {
         told: parsed(row, "told")?,
         changes: row.get("changes")?,
         counted: parsed(row, "counted")?,
+        extent: row.get("extent")?,
     })
 }

@@ -191,7 +191,8 @@ const CARRIED: [(&str, &str, bool); 6] = [
     ("findings", "source, code, subject, text, hint, first, last, settled", true),
     (
         "notices",
-        "channel, source, code, subject, severity, text, since, stands, told, changes, counted",
+        "channel, source, code, subject, severity, text, since, stands, told, changes, counted, \
+         extent",
         true,
     ),
     ("alert_tests", "channel, code, sent, acked", true),

@@ -21,15 +21,15 @@ pub(super) async fn notify(screen: Screen, setup: &Setup, verb: &NotifyVerb) -> 
 /// Tries all channels at once: one that hangs keeps no other waiting.
 async fn test(screen: Screen, setup: &Setup, only: Option<&str>) -> Result<Exit> {
     let all = &setup.config.notify;
+    if all.is_empty() {
+        let text = "the configuration has no channel: write one as [notify.NAME], see docs/notifications.md";
+        return Err(AgentError::Usage(text.to_owned()).into());
+    }
     if let Some(name) = only.filter(|name| !all.contains_key(*name)) {
         let known: Vec<&str> = all.keys().map(String::as_str).collect();
         let text =
             format!("there is no channel `{name}` in [notify]; there are: {}", known.join(", "));
         return Err(AgentError::Usage(text).into());
-    }
-    if all.is_empty() {
-        let text = "the configuration has no channel: write one as [notify.NAME], see docs/notifications.md";
-        return Err(AgentError::Usage(text.to_owned()).into());
     }
     let notice = Notice::test(setup.host(), setup.clock.now(), "");
     let meant = all.iter().filter(|(name, _)| only.is_none_or(|only| only == name.as_str()));

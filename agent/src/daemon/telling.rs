@@ -14,7 +14,7 @@ use super::reply::missed_text;
 use super::work::Running;
 use crate::health::{Health, SourceStatus};
 use crate::host::Setup;
-use crate::notify::{Amiss, Key, Outbox, Ping, Pings, Seen, new_run};
+use crate::notify::{Amiss, Extent, Key, Outbox, Ping, Pings, Seen, new_run};
 
 /// A stream that has been running for so long, and is not said to be down, streams.
 const STREAMS: SignedDuration = SignedDuration::from_mins(6);
@@ -171,6 +171,7 @@ impl Telling {
             safe: None,
             run: "drctl jobs",
             since: Some(now),
+            extent: Extent::default(),
         });
     }
 
@@ -224,6 +225,7 @@ fn host(now: Timestamp, code: &str, text: String, safe: &str, run: &'static str)
         safe: Some(safe.to_owned()),
         run,
         since: Some(now),
+        extent: Extent::default(),
     }
 }
 
@@ -247,18 +249,23 @@ impl Found {
             self.amiss.push(Amiss {
                 source: Some(source.clone()),
                 code: one.code.as_str().to_owned(),
-                subject: one.subject,
+                // What stands for several keeps its name, whichever of them comes first.
+                subject: if one.all.is_empty() { one.subject } else { String::new() },
                 severity,
                 text: one.text,
                 safe: Some(safe.clone()),
                 run,
                 since: one.since,
+                extent: Extent::of(&one.all),
             });
         }
         // What stands and was not looked for is not over.
         let standing = status.met.iter().map(|met| &met.finding);
-        self.unknown.extend(standing.map(|finding| {
-            (source.to_string(), finding.code.as_str().to_owned(), finding.subject.clone())
+        self.unknown.extend(standing.flat_map(|finding| {
+            // It may have been told by itself, or as one of several.
+            [finding.subject.clone(), String::new()].map(|subject| {
+                (source.to_string(), finding.code.as_str().to_owned(), subject)
+            })
         }));
     }
 }

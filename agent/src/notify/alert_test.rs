@@ -5,6 +5,7 @@ use drctl_policies::{Channel, Severity};
 use jiff::{SignedDuration, Timestamp};
 
 use super::amiss::Amiss;
+use super::extent::Extent;
 use super::notice::Notice;
 use super::{Undelivered, deliver};
 use crate::host::Setup;
@@ -91,6 +92,7 @@ impl Unanswered {
             safe: None,
             run: "drctl notify test",
             since: Some(self.sent),
+            extent: Extent::default(),
         }
     }
 }

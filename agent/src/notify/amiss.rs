@@ -6,6 +6,8 @@ use drctl_model::SourceId;
 use drctl_policies::{Channel, Severity};
 use jiff::Timestamp;
 
+use super::extent::Extent;
+
 /// What only the agent knows of a job, and what ends when a run of that job comes to its end.
 pub(crate) const OF_JOBS: [&str; 3] = ["gave_up", "runs_missed", "stream_down"];
 
@@ -28,6 +30,8 @@ pub(crate) struct Amiss {
     pub(crate) run: &'static str,
     /// Since when, as far as that is known.
     pub(crate) since: Option<Timestamp>,
+    /// All that it stands for, where it is told as one of several.
+    pub(crate) extent: Extent,
 }
 
 /// Source (empty: the host), code and subject: of these there is one.
@@ -58,6 +62,14 @@ impl Seen {
     /// Whether a thing that is not amiss now is known to be over.
     pub(super) fn is_over(&self, key: &Key) -> bool {
         let (source, code, subject) = key;
+        // What stands for several now may stand for this one, too.
+        let covered = |one: &Amiss| {
+            let (whose, what, _) = one.key();
+            one.extent.is_several() && (&whose, &what) == (source, code)
+        };
+        if self.amiss.iter().any(covered) {
+            return false;
+        }
         if source.is_empty() {
             return !self.unknown.contains(key);
         }

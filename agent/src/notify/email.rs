@@ -31,6 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// How long a server may take to say farewell.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What is sent in the clear, and after which all is encrypted.
+const STARTTLS: &[u8] = b"STARTTLS\r\n";
+
 /// The most that a server may say.
 const MOST_SAID: usize = 1 << 20;
 
@@ -45,7 +51,10 @@ pub(super) async fn send(
     let tls = tls(channel, email)?;
     let sending = talk((channel, email), password, (&message, tls));
     let late = |_| Err(Undelivered::now("the mail server took too long"));
-    timeout(PATIENCE, sending).await.unwrap_or_else(late)
+    let mut connection = timeout(PATIENCE, sending).await.unwrap_or_else(late)?;
+    // It is delivered: what a server says to a farewell, or whether it says anything, changes nothing.
+    let _ = timeout(FAREWELL, connection.quit()).await;
+    Ok(())
 }
 
 fn message(email: &Email, notice: &Notice, title: &str) -> Result<Message, Undelivered> {
@@ -75,7 +84,7 @@ async fn talk(
     (channel, email): (&Channel, &Email),
     password: Option<String>,
     (message, tls): (&Message, TlsParameters),
-) -> Result<(), Undelivered> {
+) -> Result<AsyncSmtpConnection, Undelivered> {
     let failed = |error: Error| match error.is_permanent() {
         true => Undelivered::at_all(words(&error)),
         false => Undelivered::now(words(&error)),
@@ -87,7 +96,7 @@ async fn talk(
         }
         Err(_) => return Err(Undelivered::now("no connection in time")),
     };
-    let (stream, hello) = (Box::new(Bounded { stream, left: MOST_SAID }), ClientId::default());
+    let (stream, hello) = (Box::new(Bounded { stream, left: MOST_SAID, singly: false }), ClientId::default());
     let connected = AsyncSmtpConnection::connect_with_transport(stream, &hello).await;
     let mut connection = connected.map_err(failed)?;
     if connection.can_starttls() {
@@ -103,9 +112,7 @@ async fn talk(
     }
     let envelope: &Envelope = message.envelope();
     connection.send(envelope, &message.formatted()).await.map_err(failed)?;
-    // It is delivered: what a server says to a farewell changes nothing.
-    let _ = connection.quit().await;
-    Ok(())
+    Ok(connection)
 }
 
 /// What went wrong, with its causes; of what a server says only its code, for it may repeat a password.
@@ -116,11 +123,27 @@ fn words(error: &Error) -> String {
     }
 }
 
-/// A connection on which a server may say only so much.
+/// A connection on which a server may say only so much. What it says behind its answer to STARTTLS is
+/// never taken for something that it said encrypted.
 #[derive(Debug)]
 struct Bounded {
     stream: TcpStream,
     left: usize,
+    /// Whether STARTTLS was sent, and encryption has not begun: no byte is read ahead.
+    singly: bool,
+}
+
+impl Bounded {
+    /// Sees what is about to be sent: what follows STARTTLS begins the encryption.
+    fn sends(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.singly && !matches!(self.stream.try_read(&mut [0]), Ok(0) | Err(_)) {
+            return Err(io::Error::other(
+                "the mail server, or somebody between, said more than its answer before encryption",
+            ));
+        }
+        self.singly = bytes == STARTTLS;
+        Ok(())
+    }
 }
 
 impl AsyncRead for Bounded {
@@ -131,7 +154,15 @@ impl AsyncRead for Bounded {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let read = if this.singly && buffer.remaining() > 1 {
+            let mut byte = [0];
+            let mut one = ReadBuf::new(&mut byte);
+            let read = Pin::new(&mut this.stream).poll_read(context, &mut one);
+            buffer.put_slice(one.filled());
+            read
+        } else {
+            Pin::new(&mut this.stream).poll_read(context, buffer)
+        };
         let came = buffer.filled().len() - before;
         match this.left.checked_sub(came) {
             Some(left) => this.left = left,
@@ -147,7 +178,9 @@ impl AsyncWrite for Bounded {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let this = self.get_mut();
+        this.sends(bytes)?;
+        Pin::new(&mut this.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

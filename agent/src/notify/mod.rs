@@ -4,6 +4,7 @@ mod alert_test;
 mod amiss;
 mod command;
 mod email;
+mod extent;
 mod notice;
 mod notification_log;
 mod ntfy;
@@ -22,6 +23,7 @@ use tokio::time::sleep;
 
 pub(crate) use self::alert_test::{Unanswered, unanswered};
 pub(crate) use self::amiss::{Amiss, Key, OF_JOBS, Seen};
+pub(crate) use self::extent::Extent;
 pub(crate) use self::notice::Notice;
 pub(crate) use self::outbox::Outbox;
 pub(crate) use self::ping::{Ping, Pings, new_run};

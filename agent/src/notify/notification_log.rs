@@ -9,6 +9,7 @@ use drctl_policies::{Channel, Severity};
 use jiff::{SignedDuration, Timestamp};
 
 use super::amiss::{Amiss, Key, Seen, concerns};
+use super::extent::{Change, Extent};
 use super::notice::{Event, Notice};
 
 /// The most notices of a channel in [`SPAN`].
@@ -130,9 +131,13 @@ impl NotificationLog {
     ) -> Option<Due> {
         let before = self.told.get(&amiss.key());
         let stands = before.filter(|told| told.stands);
-        let event = match stands {
-            Some(told) if amiss.severity <= severity(told) => {
-                if apart(now, told.told) < reminder {
+        let (change, changed) = match stands {
+            Some(told) => amiss.extent.since(&Extent::recorded(&told.extent)),
+            None => (Change::None, String::new()),
+        };
+        let event = match (stands, change) {
+            (Some(told), Change::None | Change::Fewer) if amiss.severity <= severity(told) => {
+                if change == Change::None && apart(now, told.told) < reminder {
                     return None;
                 }
                 Event::Reminder
@@ -150,7 +155,7 @@ impl NotificationLog {
             source: amiss.source.clone(),
             code: amiss.code.clone(),
             subject: amiss.subject.clone(),
-            text: flapping(&amiss.text, event, changes),
+            text: flapping(&(changed + &amiss.text), event, changes),
             safe: amiss.safe.clone(),
             run: Some(amiss.run.to_owned()),
             since: amiss.since,
@@ -168,6 +173,7 @@ impl NotificationLog {
             told: now,
             changes,
             counted,
+            extent: amiss.extent.record(),
         };
         Some(Due { notice, notes: vec![note] })
     }
@@ -175,7 +181,7 @@ impl NotificationLog {
     /// A notice that something is over.
     fn of_end(now: Timestamp, host: &str, told: &ToldNotice) -> Option<Due> {
         let (changes, counted) = counted(now, Some(told))?;
-        let text = format!("It is over: {}", told.text);
+        let text = end(now, told);
         let notice = Notice {
             event: Event::Recovered,
             severity: severity(told),
@@ -191,6 +197,16 @@ impl NotificationLog {
         };
         let note = ToldNotice { stands: false, told: now, changes, counted, ..told.clone() };
         Some(Due { notice, notes: vec![note] })
+    }
+}
+
+/// That it is over: what was said of it holds no more.
+fn end(now: Timestamp, told: &ToldNotice) -> String {
+    match told.code.as_str() {
+        "configuration_refused" => {
+            format!("It is over: since {now:.0} the agent uses the configuration on disk.")
+        }
+        _ => format!("It is over. What was told of it before:\n{}", told.text),
     }
 }
 
@@ -273,6 +289,7 @@ mod tests {
             safe: None,
             run: "drctl status",
             since: Some(at(0)),
+            extent: Extent::default(),
         }
     }
 
@@ -303,6 +320,40 @@ mod tests {
         assert_eq!(tell(&mut log, 15 + 24 * 60, &channel, &some), []);
         assert_eq!(tell(&mut log, 20 + 24 * 60, &channel, &none), [Event::Recovered]);
         assert_eq!(tell(&mut log, 25 + 24 * 60, &channel, &none), []);
+    }
+
+    #[test]
+    fn what_stands_for_several_is_told_anew_when_they_are_more_or_others() {
+        let (mut log, channel) = (NotificationLog::default(), channel());
+        let gone = |all: &[&str]| {
+            let all: Vec<String> = all.iter().map(|one| (*one).to_owned()).collect();
+            let code = "object_gone".to_owned();
+            seen(&[Amiss { code, extent: Extent::of(&all), ..gap("") }])
+        };
+        assert_eq!(tell(&mut log, 0, &channel, &gone(&["b", "c"])), [Event::Begun]);
+        assert_eq!(tell(&mut log, 5, &channel, &gone(&["c", "b"])), []);
+        let more = gone(&["a", "b", "c", "d"]);
+        let due = log.due(at(10), ("db1", "dba", &channel), &more, true);
+        let told: Vec<_> = due.iter().map(|one| (one.notice.event, &one.notice.text[..])).collect();
+        assert_eq!(told, [(Event::Begun, "More: 2 -> 4.\na gap")]);
+        assert_eq!(tell(&mut log, 10, &channel, &more), [Event::Begun]);
+        // Another agent knows what it was.
+        let mut log = NotificationLog::of(log.told.values().cloned().collect());
+        assert_eq!(tell(&mut log, 15, &channel, &more), []);
+        assert_eq!(tell(&mut log, 20, &channel, &gone(&["e"])), [Event::Reminder]);
+        assert_eq!(tell(&mut log, 25, &channel, &gone(&["a"])), [Event::Begun]);
+        assert_eq!(tell(&mut log, 30, &channel, &seen(&[])), [Event::Recovered]);
+        assert_eq!(log.told.len(), 1);
+    }
+
+    #[test]
+    fn what_several_stand_for_is_not_over_by_itself() {
+        let (mut log, channel) = (NotificationLog::default(), channel());
+        assert_eq!(tell(&mut log, 0, &channel, &seen(&[gap("one")])), [Event::Begun]);
+        let extent = Extent::of(&["zero".to_owned(), "one".to_owned()]);
+        let several = seen(&[Amiss { extent, ..gap("") }]);
+        assert_eq!(tell(&mut log, 5, &channel, &several), [Event::Begun]);
+        assert_eq!(tell(&mut log, 10, &channel, &seen(&[])), [Event::Recovered; 2]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::alert_test::send_if_due;
 use super::amiss::{Amiss, Seen};
 use super::deliver;
+use super::extent::Extent;
 use super::notification_log::NotificationLog;
 use crate::host::Setup;
 
@@ -90,6 +91,7 @@ impl Outbox {
             ),
             run: "drctl notify test",
             since: Some(one.since),
+            extent: Extent::default(),
         };
         long.map(amiss).collect()
     }

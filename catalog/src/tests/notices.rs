@@ -13,6 +13,7 @@ fn told(subject: &str, stands: bool, hour: u32) -> ToldNotice {
         told: at(hour),
         changes: 1,
         counted: at(hour),
+        extent: "2 ab".to_owned(),
     }
 }
 

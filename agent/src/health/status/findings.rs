@@ -66,11 +66,13 @@ pub struct Judged {
     pub text: String,
     /// Since when, as far as that is known.
     pub since: Option<Timestamp>,
+    /// All that it is about, where it is one finding of several things.
+    pub all: Vec<String>,
 }
 
 impl Judged {
     pub(super) fn new(health: Health, code: FindingCode, subject: &str, text: String) -> Self {
-        Judged { health, code, subject: subject.to_owned(), text, since: None }
+        Judged { health, code, subject: subject.to_owned(), text, since: None, all: Vec::new() }
     }
 
     pub(super) fn attention(code: FindingCode, subject: &str, text: String) -> Self {
@@ -79,6 +81,11 @@ impl Judged {
 
     pub(super) fn since(self, since: Timestamp) -> Self {
         Judged { since: Some(since), ..self }
+    }
+
+    /// It stands for all of these.
+    pub(super) fn of_all<T: ToString>(self, all: impl IntoIterator<Item = T>) -> Self {
+        Judged { all: all.into_iter().map(|one| one.to_string()).collect(), ..self }
     }
 }
 
@@ -145,7 +152,7 @@ impl SourceStatus {
              {}{more}; install the newer drctl on this host",
             shown(first, 300)
         );
-        Some(Judged::attention(FindingCode::LogNewer, "", text))
+        Some(Judged::attention(FindingCode::LogNewer, "", text).of_all(&self.newer))
     }
 
     /// Whose log was refused.
@@ -176,7 +183,8 @@ impl SourceStatus {
                 shown(why, 300),
                 self.source
             );
-            Judged::attention(FindingCode::BackupRefused, id.as_str(), text)
+            let all = self.refused.iter().map(|(id, _)| id);
+            Judged::attention(FindingCode::BackupRefused, id.as_str(), text).of_all(all)
         });
         let newer = self.newer_backups.first().map(|(id, why)| {
             let text = format!(
@@ -184,7 +192,8 @@ impl SourceStatus {
                 more(self.newer_backups.len()),
                 shown(why, 300)
             );
-            Judged::attention(FindingCode::BackupNewer, id.as_str(), text)
+            let all = self.newer_backups.iter().map(|(id, _)| id);
+            Judged::attention(FindingCode::BackupNewer, id.as_str(), text).of_all(all)
         });
         refused.into_iter().chain(newer)
     }
@@ -217,7 +226,7 @@ impl SourceStatus {
                 many => format!(" ({} more: `drctl holds {}`)", many - 1, self.source),
             };
             let text = format!("nothing of it is removed: {first}{more}");
-            Judged::attention(FindingCode::StatementInDoubt, "", text)
+            Judged::attention(FindingCode::StatementInDoubt, "", text).of_all(&self.said_in_doubt)
         });
         frozen.chain(doubt)
     }
@@ -236,7 +245,8 @@ impl SourceStatus {
         let told = |gap: &&Gap| !matches!(gap.why, Why::Newer | Why::Refused);
         if let Some(gap) = log.gaps.iter().find(told) {
             let (text, at) = (format!("{gap}: {take}"), gap_at(gap.timeline, gap.from));
-            return Some(Judged::attention(FindingCode::LogGap, &at, text));
+            let all = log.gaps.iter().filter(told).map(|gap| gap_at(gap.timeline, gap.from));
+            return Some(Judged::attention(FindingCode::LogGap, &at, text).of_all(all));
         }
         let doubt = log.doubts.first()?;
         let text = match doubt {

@@ -207,7 +207,8 @@ impl SourceStatus {
             shown(&first.text(), 400),
             self.source
         );
-        Some(Judged::attention(FindingCode::ObjectMeddled, &first.key, text))
+        let all = self.alarms.iter().map(Alarm::text);
+        Some(Judged::attention(FindingCode::ObjectMeddled, &first.key, text).of_all(all))
     }
 
     /// What is gone that was there.
@@ -219,11 +220,11 @@ impl SourceStatus {
         let worst = self.vanished.iter().find(is_newest);
         let lost = worst.or(self.vanished.first())?;
         let text = format!(
-            "{} that was there is gone ({}: {}): find out who {}; run `drctl backup {}`, and when the \
+            "{} missing or incomplete ({}: {}): find out who {}; run `drctl backup {}`, and when the \
              loss is explained `drctl catalog forget {}`",
             match self.vanished.len() {
-                1 => "something".to_owned(),
-                many => format!("{many} things"),
+                1 => "something that was there is".to_owned(),
+                many => format!("{many} things that were there are"),
             },
             shown(&lost.key, 200),
             shown(&lost.why, 300),
@@ -235,7 +236,8 @@ impl SourceStatus {
             self.source
         );
         let health = if worst.is_some() { Health::Breached } else { Health::Attention };
-        Some(Judged::new(health, FindingCode::ObjectGone, &lost.key, text).since(lost.at))
+        let all = self.vanished.iter().map(|lost| &lost.key);
+        Some(Judged::new(health, FindingCode::ObjectGone, &lost.key, text).since(lost.at).of_all(all))
     }
 
     /// Whether there is a good backup that is young enough.
@@ -331,7 +333,7 @@ impl SourceStatus {
                 shown(first, 300),
                 source = self.source
             );
-            Judged::attention(FindingCode::LogDisbelieved, "", text)
+            Judged::attention(FindingCode::LogDisbelieved, "", text).of_all(&self.disbelieved)
         });
         let changed = self.changed.as_ref().map(|Change { finding, since, .. }| {
             let text = finding.line();
