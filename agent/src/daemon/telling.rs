@@ -263,9 +263,8 @@ impl Found {
         let standing = status.met.iter().map(|met| &met.finding);
         self.unknown.extend(standing.flat_map(|finding| {
             // It may have been told by itself, or as one of several.
-            [finding.subject.clone(), String::new()].map(|subject| {
-                (source.to_string(), finding.code.as_str().to_owned(), subject)
-            })
+            [finding.subject.clone(), String::new()]
+                .map(|subject| (source.to_string(), finding.code.as_str().to_owned(), subject))
         }));
     }
 }

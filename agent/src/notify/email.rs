@@ -96,7 +96,8 @@ async fn talk(
         }
         Err(_) => return Err(Undelivered::now("no connection in time")),
     };
-    let (stream, hello) = (Box::new(Bounded { stream, left: MOST_SAID, singly: false }), ClientId::default());
+    let (stream, hello) =
+        (Box::new(Bounded { stream, left: MOST_SAID, singly: false }), ClientId::default());
     let connected = AsyncSmtpConnection::connect_with_transport(stream, &hello).await;
     let mut connection = connected.map_err(failed)?;
     if connection.can_starttls() {

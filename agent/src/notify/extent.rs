@@ -31,7 +31,8 @@ impl Extent {
             digest.update(one.as_bytes());
         }
         let digest = digest.finalize();
-        let digest: Vec<String> = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let digest: Vec<String> =
+            digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         Extent(format!("{} {}", all.len(), digest.concat()))
     }
 
@@ -73,9 +74,8 @@ mod tests {
 
     #[test]
     fn a_set_is_told_from_every_other_and_in_no_order() {
-        let of = |all: &[&str]| {
-            Extent::of(&all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>())
-        };
+        let of =
+            |all: &[&str]| Extent::of(&all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>());
         let two = of(&["a", "b"]);
         let change = |now: &[&str]| of(now).since(&Extent::recorded(&two.record())).0;
         assert_eq!(change(&["b", "a"]), Change::None);

@@ -1,7 +1,7 @@
 //! The channels by which somebody is told: each in its own form, and none of them at any cost.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
@@ -173,6 +173,99 @@ fn a_mail_goes_encrypted_or_not_at_all() {
     assert_eq!(mail["to"], serde_json::json!(["a@example.org", "b@example.org"]));
     assert!(mail["data"].as_str().unwrap().contains("Notifications of"), "{mail}");
     assert_eq!(read(&plain)["tls"], false);
+}
+
+/// Somebody on the way to a mail server: behind its answer to STARTTLS he says, in the clear, what it would
+/// answer to a mail.
+fn injects(server: u16) -> u16 {
+    const SAID: &[u8] =
+        b"250-m\r\n250 OK\r\n250 ok\r\n250 ok\r\n354 go\r\n250 queued\r\n221 bye\r\n";
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from, &mut to));
+            thread::spawn(move || {
+                let (mut client, mut server, mut bytes) = (client, server, [0; 4096]);
+                while let Ok(read @ 1..) = server.read(&mut bytes) {
+                    let mut said = bytes[..read].to_vec();
+                    if said.starts_with(b"220 Ready") {
+                        said.extend_from_slice(SAID);
+                    }
+                    if client.write_all(&said).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// A mail server that takes a mail and says nothing to the farewell; it counts what it took.
+fn without_farewell() -> (u16, Arc<Mutex<u32>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let taken = Arc::<Mutex<u32>>::default();
+    let counts = Arc::clone(&taken);
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let counts = Arc::clone(&counts);
+            thread::spawn(move || {
+                let (mut client, mut data) = (client, false);
+                let lines = BufReader::new(client.try_clone().unwrap()).lines();
+                let mut say = move |text: &[u8]| client.write_all(text).is_ok();
+                let _ = say(b"220 m\r\n");
+                for line in lines.map_while(Result::ok) {
+                    let answer: &[u8] = match line.as_str() {
+                        "." if data => {
+                            *counts.lock().unwrap() += 1;
+                            data = false;
+                            b"250 queued\r\n"
+                        }
+                        _ if data => continue,
+                        "DATA" => {
+                            data = true;
+                            b"354 go\r\n"
+                        }
+                        "QUIT" => continue,
+                        _ => b"250 ok\r\n",
+                    };
+                    let _ = say(answer);
+                }
+            });
+        }
+    });
+    (port, taken)
+}
+
+#[test]
+fn a_mail_is_sent_when_the_server_itself_took_it() {
+    let shop = Shop::open(NEVER);
+    let site = &shop.site;
+    let text = site.fails(2, "usage", &["notify", "test", "dba"]);
+    assert!(text.to_string().contains("has no channel"), "{text}");
+    let authority = Authority::new();
+    let safe = Told::mail(&authority);
+    fs::write(site.path("ca.pem"), authority.certificate()).unwrap();
+    let (silent, taken) = without_farewell();
+    let channel = |name: &str, port: u16, more: &str| {
+        format!(
+            "\n[notify.{name}]\nkind = \"email\"\nsmtp = \"localhost\"\nport = {port}\n\
+             from = \"drctl@db1.example\"\nto = [\"a@example.org\"]\n{more}\n"
+        )
+    };
+    let ca = format!("ca_file = \"{}\"", site.path("ca.pem").display());
+    site.append(&channel("injected", injects(safe.port()), &ca));
+    site.append(&channel("silent", silent, "allow_plain = true"));
+    let answer = site.json(1, &["notify", "test"]);
+    let injected = of(&answer, "injected");
+    assert_eq!(injected["sent"], false, "{answer}");
+    assert!(injected["why"].as_str().unwrap().contains("before encryption"), "{answer}");
+    assert_eq!(of(&answer, "silent")["sent"], true, "{answer}");
+    assert_eq!(*taken.lock().unwrap(), 1);
 }
 
 /// A peer that says bytes for ever: a web server when it was asked, another one at once.

@@ -237,7 +237,11 @@ impl SourceStatus {
         );
         let health = if worst.is_some() { Health::Breached } else { Health::Attention };
         let all = self.vanished.iter().map(|lost| &lost.key);
-        Some(Judged::new(health, FindingCode::ObjectGone, &lost.key, text).since(lost.at).of_all(all))
+        Some(
+            Judged::new(health, FindingCode::ObjectGone, &lost.key, text)
+                .since(lost.at)
+                .of_all(all),
+        )
     }
 
     /// Whether there is a good backup that is young enough.
