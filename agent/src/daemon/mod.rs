@@ -256,6 +256,7 @@ impl Agent {
         if !self.looks.ended(&look) {
             return;
         }
+        self.telling.metrics(look.at, self.metrics.failing());
         self.telling.looked(&look, &self.running);
         self.metrics.looked(&look);
         let Ok(sources) = &look.sources else { return };
@@ -293,8 +294,9 @@ impl Agent {
             Err(error) => {
                 let why = format!("{error:#}");
                 tracing::error!("the configuration is not taken, the one before goes on: {why}");
-                self.telling.refused(self.setup.clock.now(), &why);
-                self.refused = Some(why.clone());
+                let line = telling::in_a_line(&why);
+                self.telling.refused(self.setup.clock.now(), &line);
+                self.refused = Some(line);
                 Err(Refusal::new("configuration", why))
             }
         };

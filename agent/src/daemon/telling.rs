@@ -78,12 +78,22 @@ impl Telling {
     /// The configuration that lies there now was not taken.
     pub(super) fn refused(&mut self, now: Timestamp, why: &str) {
         let text = format!(
-            "the configuration that lies there now is not taken: {}. Mend it, then `drctl reload`",
+            "the configuration on disk is not taken: {}. Mend it, then `drctl reload`",
             shown(why, 500)
         );
         let safe = "the configuration before goes on";
         self.put(host(now, "configuration_refused", text, safe, "drctl config check"));
         self.tell();
+    }
+
+    /// Whether metrics are told; why not, where they are not.
+    pub(super) fn metrics(&mut self, now: Timestamp, failing: Option<String>) {
+        let Some(text) = failing else {
+            self.own.retain(|(_, code, _), _| code != "metrics_fail");
+            return;
+        };
+        let safe = "backups go on; nobody who scrapes hears of them";
+        self.put(host(now, "metrics_fail", text, safe, "drctl config show"));
     }
 
     /// What the scheduler has to tell.
@@ -227,6 +237,12 @@ fn host(now: Timestamp, code: &str, text: String, safe: &str, run: &'static str)
         since: Some(now),
         extent: Extent::default(),
     }
+}
+
+/// An error that has several lines, as one.
+pub(super) fn in_a_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(" ")
 }
 
 fn place(key: &JobKey, code: &str) -> Key {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use drctl_engines::hand_to;
+use drctl_engines::{EngineError, hand_to};
 use drctl_model::shown;
 use serde_json::Value;
 
@@ -22,6 +22,11 @@ pub(super) async fn run(command: &[String], notice: &Value) -> Result<(), Undeli
     let done = hand_to(Path::new(program), args, input.as_bytes(), PATIENCE).await;
     // It may have told somebody before it failed: it is not begun again.
     done.map_err(|error| {
+        if let EngineError::Silent { waited, .. } = error {
+            let why =
+                format!("the command did not end within {} s, and was killed", waited.as_secs());
+            return Undelivered::at_all(why);
+        }
         let words = Failure::of(&error.into()).messages.join(": ");
         Undelivered::at_all(shown(&words, 300))
     })

@@ -70,6 +70,9 @@ impl Outbox {
         self.seen = watch::Sender::new(None);
         let _ = timeout(LAST, join_all(self.tasks.iter_mut())).await;
         self.tasks.iter().for_each(JoinHandle::abort);
+        // A program that hangs is killed, with its children, where its task is dropped.
+        let rest = self.tasks.iter_mut().filter(|task| !task.is_finished());
+        let _ = timeout(LAST, join_all(rest)).await;
         self.tasks.clear();
     }
 

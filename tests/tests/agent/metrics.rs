@@ -156,6 +156,25 @@ fn only_what_is_there_is_answered_and_peers_hold_nothing_up() {
 }
 
 #[test]
+fn whoever_dawdles_keeps_no_other_from_an_answer_for_long() {
+    let shop = Shop::open(NEVER);
+    let port = told_at(&shop.site);
+    let _agent = Agent::start(&shop.site);
+    let _ = looked(port);
+    let dawdles = |_| {
+        let mut peer = TcpStream::connect(("127.0.0.1", port)).expect("a place in the queue");
+        peer.write_all(b"G").expect("a byte");
+        peer
+    };
+    let slow: Vec<TcpStream> = (0..120).map(dawdles).collect();
+    let begun = std::time::Instant::now();
+    let answer = get(port, "/healthz").expect("an answer");
+    assert!(answer.contains("the agent works"), "{answer}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    drop(slow);
+}
+
+#[test]
 fn an_address_that_is_taken_keeps_no_agent_from_its_backups() {
     let shop = Shop::open(NEVER);
     let port = told_at(&shop.site);

@@ -1,6 +1,8 @@
 //! What the agent tells people: each thing once, its end too, and what nobody may believe without it.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -129,10 +131,75 @@ fn a_configuration_that_is_not_taken_is_told() {
     shop.site.append("\n[agent]\nnice = 99\n");
     agent.signal(rustix::process::Signal::HUP);
     let notice = person.hears("configuration_refused", &["begun"]);
-    assert!(notice["text"].as_str().unwrap().contains("nice"), "{notice}");
+    let text = notice["text"].as_str().unwrap();
+    assert!(text.contains("nice") && !text.contains("\\n"), "{notice}");
     fs::write(shop.site.config(), good).unwrap();
     agent.signal(rustix::process::Signal::HUP);
-    let _ = person.hears("configuration_refused", &["begun", "recovered"]);
+    let notice = person.hears("configuration_refused", &["begun", "recovered"]);
+    assert!(
+        notice["text"].as_str().unwrap().contains("uses the configuration on disk"),
+        "{notice}"
+    );
+}
+
+#[test]
+fn losses_are_told_again_when_they_grow_and_not_as_over_while_they_stand() {
+    let shop = Shop::open(NEVER);
+    for _ in 0..4 {
+        let _ = shop.site.backup();
+    }
+    let manifests = shop.site.manifests();
+    let remove = |at: usize| {
+        fs::remove_file(shop.site.path("repository").join(&manifests[at])).expect("a manifest");
+    };
+    let person = Person::new();
+    person.channel(&shop.site, "dba");
+    remove(1);
+    let agent = Agent::start(&shop.site);
+    let first = person.hears("object_gone", &["begun"]);
+    // One that comes after it, and one that comes before it.
+    for (gone, events) in [(2, &["begun"; 2][..]), (0, &["begun"; 3][..])] {
+        remove(gone);
+        run(&shop, &agent, "succeeded");
+        let notice = person.hears("object_gone", events);
+        assert!(notice["text"].as_str().unwrap().starts_with("More: "), "{notice}");
+        assert_eq!((&notice["key"], &notice["subject"]), (&first["key"], &"".into()));
+    }
+}
+
+#[test]
+fn a_program_that_hangs_ends_with_the_agent_and_its_children_too() {
+    let shop = Shop::open(NEVER);
+    let (script, child) = (shop.site.path("tell"), shop.site.path("child"));
+    let text = format!(
+        "#!/bin/sh\n/usr/bin/sleep 1000 &\necho $! > {0}.new\nmv {0}.new {0}\nwait\n",
+        child.display()
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+    shop.site.append(&format!(
+        "\n[notify.program]\nkind = \"command\"\ncommand = [\"{}\"]\n",
+        script.display()
+    ));
+    let agent = Agent::start(&shop.site);
+    until("the program to run", || child.exists());
+    let place = format!("/proc/{}/cmdline", fs::read_to_string(&child).unwrap().trim());
+    assert!(fs::read_to_string(&place).unwrap().contains("sleep"));
+    let _ = agent.stop().ended(0);
+    until("its child to be gone", || fs::read_to_string(&place).unwrap_or_default().is_empty());
+}
+
+#[test]
+fn metrics_that_are_told_nowhere_are_told_to_people() {
+    let shop = Shop::open(NEVER);
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    shop.site.append(&format!("\n[agent]\nmetrics = \"127.0.0.1:{port}\"\n"));
+    let person = Person::new();
+    person.channel(&shop.site, "dba");
+    let _agent = Agent::start(&shop.site);
+    let notice = person.hears("metrics_fail", &["begun"]);
+    assert!(notice["text"].as_str().unwrap().contains(&port.to_string()), "{notice}");
 }
 
 #[test]

@@ -21,10 +21,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::Reader;
 
 /// How many are served at once; others wait.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the head of a request may take in all: whoever dawdles keeps a place from others.
+const HEAD_WITHIN: Duration = Duration::from_secs(2);
 
 /// The most that is read of a request's head, in bytes: the least that hyper takes.
 const HEAD: usize = 8 << 10;
@@ -39,11 +42,17 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(super) async fn serve(address: SocketAddr, reader: Arc<Reader>) {
     loop {
         match TcpListener::bind(address).await {
-            Ok(listener) => accept(&listener, &reader).await,
+            Ok(listener) => {
+                reader.listens(None);
+                accept(&listener, &reader).await;
+            }
             Err(error) => {
-                tracing::error!(
-                    "metrics are not told at {address}: {error}; tried again in half a minute"
-                );
+                let why = format!("metrics are not told at {address}: {error}");
+                tracing::error!("{why}; tried again in half a minute");
+                reader.listens(Some(format!(
+                    "{why}. It is tried every half minute: stop what listens there, or set \
+                     `[agent] metrics` to another port"
+                )));
                 sleep_until(Instant::now() + AGAIN).await;
             }
         }
@@ -77,7 +86,7 @@ async fn answer_all(peer: TcpStream, reader: &Arc<Reader>) -> Result<(), hyper::
     let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, reader))));
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(HEAD_WITHIN)
         .keep_alive(false)
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(peer), service)

@@ -36,6 +36,8 @@ struct Told {
     /// Whether the last look failed, and whether it does not come to its end.
     look_failed: bool,
     look_hangs: bool,
+    /// Why nothing is told at the address.
+    failing: Option<String>,
     /// How many runs ended since the agent's start, and how.
     runs: BTreeMap<(JobKey, &'static str), u64>,
 }
@@ -61,6 +63,11 @@ impl Reader {
         exposition::text(&figures::metrics(&self.told(), self.clock.now()))
     }
 
+    /// Whether it is told at the address; why not, where it is not.
+    fn listens(&self, failing: Option<String>) {
+        self.told().failing = failing;
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,6 +91,7 @@ impl Metrics {
             sources: None,
             look_failed: false,
             look_hangs: false,
+            failing: None,
             runs: BTreeMap::new(),
         };
         let told = Arc::new(Mutex::new(told));
@@ -97,6 +105,7 @@ impl Metrics {
         if let Some(before) = self.serving.take() {
             before.abort();
         }
+        self.told().failing = None;
         let Some(address) = setup.config.agent.metrics else { return };
         let reader = Reader { told: Arc::clone(&self.told), clock: Arc::clone(&setup.clock) };
         self.serving = Some(tokio::spawn(listen::serve(address, Arc::new(reader))));
@@ -104,6 +113,11 @@ impl Metrics {
 
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why nothing is told at the address, where that is so.
+    pub(super) fn failing(&self) -> Option<String> {
+        self.told().failing.clone()
     }
 
     /// The loop turns: this is how the jobs stand.
