@@ -89,7 +89,9 @@ pub use removed::{LogFloor, Tombstone};
 pub use role::Role;
 pub use server_settings::{ServerSettings, WalLevel};
 pub use sslmode::SslMode;
-pub use statement::{InForce, MAX_REASON, MAX_STATEMENT, Stated, Statement, is_reason};
+pub use statement::{
+    InForce, MAX_REASON, MAX_STATEMENT, MOST_MISSING, Stated, Statement, is_reason,
+};
 pub use verification::{Closeness, Fault, Verification, bad, standing, telling};
 pub use wal_holds::{ChangedSettings, WalHolds, xid_precedes};
 pub use wal_notes::{NotedBreak, NotedPoint, WalNotes};

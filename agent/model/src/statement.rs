@@ -12,6 +12,10 @@ pub const MAX_REASON: usize = 500;
 /// The highest number of a statement.
 pub const MAX_STATEMENT: u64 = 999_999;
 
+/// The most numbers in a row that may be missing or taken by what does not count: a statement behind more
+/// of them does not count. Whoever can write one number must not use up all of them.
+pub const MOST_MISSING: u64 = 500;
+
 /// The most numbers that one statement leaves out.
 const MAX_WITHOUT: usize = 1_000;
 
@@ -207,6 +211,31 @@ impl InForce {
         }
     }
 
+    /// The number up to which statements follow each other, given all that are signed by whom we trust, and
+    /// the numbers of others that are `taken`.
+    #[must_use]
+    pub fn last_in_order<'a>(
+        signed: impl IntoIterator<Item = &'a Statement> + Clone,
+        taken: &BTreeSet<u64>,
+    ) -> u64 {
+        let mut last = 0;
+        loop {
+            let counted = signed.clone().into_iter().filter(|said| said.n <= last);
+            let mut known = InForce::of(counted).without;
+            known.extend(taken);
+            known.extend(signed.clone().into_iter().map(|said| said.n));
+            // What was left out may lead on to others.
+            let next = known.into_iter().fold(0, |last, n| match n <= last + MOST_MISSING {
+                true => n.max(last),
+                false => last,
+            });
+            if next == last {
+                return last;
+            }
+            last = next;
+        }
+    }
+
     /// The statement by which what such a one says stands already, or that such a one would lift.
     #[must_use]
     pub fn about(&self, stated: Stated, backup: Option<&BackupId>) -> Option<&Statement> {
@@ -302,6 +331,26 @@ mod tests {
         assert_eq!(gaps(&[3], &[1, 2, 4]), []);
         assert_eq!(gaps(&[3, 9], &[1, 2, 5]), [(4, 4)]);
         assert_eq!(gaps(&[0, 7], &[1, 2]), [], "nothing is expected behind the last");
+    }
+
+    #[test]
+    fn a_number_behind_too_many_missing_ones_leads_nowhere() {
+        let last = |signed: &[Statement], taken: &[u64]| {
+            InForce::last_in_order(signed, &taken.iter().copied().collect())
+        };
+        let freeze = |n| said(n, Stated::Freeze, None);
+        let without =
+            |n, without: Vec<u64>| Statement { without, ..said(n, Stated::Unfreeze, None) };
+        assert_eq!(last(&[], &[]), 0);
+        assert_eq!(last(&[freeze(1), freeze(2), freeze(502)], &[]), 502);
+        assert_eq!(last(&[freeze(1), freeze(2), freeze(503)], &[]), 2);
+        assert_eq!(last(&[freeze(1), freeze(MAX_STATEMENT)], &[400, 900]), 900);
+        // What somebody left out leads on, and a far number that is left out does not.
+        let explained = without(3, (4..=600).collect());
+        assert_eq!(last(&[freeze(2), explained.clone(), freeze(700)], &[]), 700);
+        assert_eq!(last(&[freeze(2), without(3, vec![700]), freeze(700)], &[]), 3);
+        // Nobody leaves out what is before himself by being astray.
+        assert_eq!(last(&[freeze(2), without(700, (3..=600).collect())], &[]), 2);
     }
 
     #[test]

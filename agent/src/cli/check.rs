@@ -198,7 +198,10 @@ fn exit(FoundOut { rows, logs, alarms, beside }: &FoundOut) -> Exit {
     let is_bad = found().any(|problems| !problems.is_empty() && !only_newer(problems));
     if is_bad || !alarms.is_empty() || beside.is_bad() {
         Exit::Verification
-    } else if found().any(|problems| only_newer(problems)) || beside.is_newer() || beside.is_part()
+    } else if found().any(|problems| only_newer(problems))
+        || beside.is_newer()
+        || beside.is_part()
+        || beside.is_strange()
     {
         Exit::Degraded
     } else {

@@ -26,6 +26,8 @@ pub(super) struct Beside {
     refused: Vec<String>,
     /// What only a newer drctl reads of that, and the marker, with what to install.
     newer: Vec<String>,
+    /// What nobody whom we trust has signed, and what hides nothing.
+    strangers: Vec<String>,
     /// Files in a directory that are no objects.
     strays: Vec<String>,
     /// What may not be looked into.
@@ -89,6 +91,7 @@ impl Beside {
             let doubts = doubtful(repository, &source).await?;
             self.refused.extend(doubts.refused);
             self.newer.extend(doubts.newer);
+            self.strangers.extend(doubts.strangers);
             let missing = told_once(&self.lost, &source, doubts.missing, setup.clock.now());
             self.lost.extend(missing);
         }
@@ -105,7 +108,8 @@ impl Beside {
         let newer = self.newer.iter().map(|why| ("format_newer", why.clone()));
         let closed = self.closed.texts().into_iter().filter(|_| self.closed.holds(source));
         let closed = closed.map(|why| ("store_denied", why));
-        let all = lost.chain(refused).chain(newer).chain(closed);
+        let strange = self.strangers.iter().map(|why| ("untrusted", why.clone()));
+        let all = lost.chain(refused).chain(newer).chain(closed).chain(strange);
         all.map(|(code, why)| (code.to_owned(), why)).collect()
     }
 
@@ -118,11 +122,17 @@ impl Beside {
         !self.newer.is_empty()
     }
 
+    /// Whether a stranger's objects lie there that hide nothing.
+    pub(super) fn is_strange(&self) -> bool {
+        !self.strangers.is_empty()
+    }
+
     /// Adds it to an answer.
     pub(super) fn tell(&self, object: &mut Value) {
         object["lost"] = lost_json(&self.lost);
         object["refused"] = json!(self.refused);
         object["newer"] = json!(self.newer);
+        object["strangers"] = json!(self.strangers);
         object["strays"] = json!(self.strays);
         object["closed"] = json!(self.closed.texts());
     }
@@ -135,6 +145,9 @@ impl Beside {
         }
         for why in &self.newer {
             let _ = write!(text, "\nNEWER: {}", line(why));
+        }
+        for why in &self.strangers {
+            let _ = write!(text, "\nSTRANGE: {}", line(why));
         }
         for stray in &self.strays {
             let _ = write!(text, "\nstray: {}", line(stray));

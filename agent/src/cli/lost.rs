@@ -8,7 +8,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use super::heard::while_heard;
 use super::screen::{Screen, TEXT_SHOWN};
+use crate::health::note_lost_log;
 use crate::host::{AgentError, Exit, Failure, Setup};
+use crate::repository::Repository;
 use crate::repository::findings::{behind, forgettable};
 use crate::repository::inventory::not_counted;
 use crate::repository::losses::{is_lost, is_of, look_for_losses};
@@ -110,6 +112,8 @@ pub(super) async fn forget(
     setup.known_catalog().await?;
     let repository = setup.repository().await?;
     let catalog = setup.catalog(&repository).await?;
+    is_known(setup, &repository, &catalog, &source).await?;
+    note_lost_log(setup, &repository, Some(&source)).await?;
     let mut lost = look_for_losses(setup, &repository, &catalog, &source).await?;
     lost.extend(forgettable(&catalog, &source).await?);
     let digest = digest_of(&lost);
@@ -151,6 +155,28 @@ pub(super) async fn forget(
     catalog.forget_lost(&source, keys, gone.into_iter().collect(), met).await?;
     answer(true, format!("these are not reported any more:{all}"));
     Ok(Exit::Success)
+}
+
+/// That there is such a source: here, in the bucket, or as far as this host remembers.
+async fn is_known(
+    setup: &Setup,
+    repository: &Repository,
+    catalog: &Catalog,
+    source: &SourceId,
+) -> Result<()> {
+    let is_known = setup.config.sources.contains_key(source)
+        || repository.sources().await?.contains(source)
+        || !catalog.backups(Some(source)).await?.is_empty()
+        || !catalog.lost(Some(source)).await?.is_empty()
+        || !catalog.named(source).await?.is_empty()
+        || !catalog.statements(source).await?.is_empty()
+        || !catalog.documents(source).await?.is_empty()
+        || !catalog.findings(Some(source)).await?.is_empty();
+    if is_known {
+        return Ok(());
+    }
+    let known = setup.config.sources.keys().cloned().collect();
+    Err(AgentError::UnknownSource { source_name: source.to_string(), known }.into())
 }
 
 /// Whose log was refused, for people, a line each.

@@ -150,6 +150,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     object["log_missing_in_catalog"] = json!(compared.log_missing_in_catalog);
     object["bad"] = json!(bad);
     object["doubtful"] = json!(compared.doubtful.refused);
+    object["strangers"] = json!(compared.doubtful.strangers);
     object["doubtful_newer"] = json!(compared.doubtful.newer);
     object["lost"] = lost_json(&compared.lost);
     let holes = |of: fn(&Holes) -> &[String]| -> Vec<String> {
@@ -230,7 +231,9 @@ fn compared_exit(compared: &Compared, whole: bool) -> Exit {
 /// What is signed beside backups and log and does not count, a line each.
 fn doubtful_text(doubtful: &Doubtful) -> String {
     let refused = doubtful.refused.iter().map(|why| format!("\nREFUSED: {}", line(why)));
-    refused.chain(doubtful.newer.iter().map(|why| format!("\nNEWER: {}", line(why)))).collect()
+    let newer = doubtful.newer.iter().map(|why| format!("\nNEWER: {}", line(why)));
+    let strange = doubtful.strangers.iter().map(|why| format!("\nSTRANGE: {}", line(why)));
+    refused.chain(newer).chain(strange).collect()
 }
 
 /// Log that is missing, or does not count, and files that are no objects, a line each.

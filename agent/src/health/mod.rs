@@ -8,6 +8,7 @@ mod status;
 
 pub(crate) use discover::{Discovered, Discovery, discover};
 pub use doctor::doctor;
+pub(crate) use reconcile::note_lost_log;
 pub use reconcile::{Compared, Renewed, check, rebuild};
 pub(crate) use status::concerns;
 pub use status::{Bad, Health, Judged, LogStatus, SourceStatus, status};

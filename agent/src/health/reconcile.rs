@@ -43,7 +43,7 @@ pub struct Renewed {
 /// it is next asked for.
 pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> {
     let found = inventory(repository).await?;
-    note_lost_log(setup, repository).await?;
+    note_lost_log(setup, repository, None).await?;
     setup.private_directory(&setup.config.paths.state_dir)?;
     let path = setup.catalog_path();
     let new = Rebuild::start(&path, &repository.id).await.context("rebuild the catalog")?;
@@ -76,10 +76,18 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
     Ok(renewed)
 }
 
-/// What the old catalog knew of logs that are gone is noted in it, so that the new one takes it over.
-async fn note_lost_log(setup: &Setup, repository: &Repository) -> Result<()> {
+/// What the catalog knew of logs that are gone, of one source or all, is noted in it: a new one takes it over.
+///
+/// # Errors
+/// The store's, the catalog's.
+pub(crate) async fn note_lost_log(
+    setup: &Setup,
+    repository: &Repository,
+    of: Option<&SourceId>,
+) -> Result<()> {
     let Some(old) = setup.log_cache(repository).await else { return Ok(()) };
-    for (source, system_id) in cached_clusters(&old).await.unwrap_or_default() {
+    let clusters = cached_clusters(&old).await.unwrap_or_default().into_iter();
+    for (source, system_id) in clusters.filter(|(source, _)| of.is_none_or(|of| of == source)) {
         look_again(&LogStore::reader(repository, &source), system_id, &old).await?;
     }
     Ok(())

@@ -25,6 +25,7 @@ use crate::host::{Failure, Setup};
 use crate::jobs::latest;
 use crate::repository::accept::is_accepted;
 use crate::repository::chain::Family;
+use crate::repository::drills::newest_refused;
 use crate::repository::findings::refused;
 use crate::repository::inventory::not_counted;
 use crate::repository::losses::{is_lost, look_for_losses};
@@ -166,14 +167,17 @@ async fn note_losses(
             let good = status.newest_good.as_ref().map(|good| good.backup.clone());
             let said = statements(repository, source).await?;
             let counted = not_counted(repository, source, &known).await?;
-            Ok::<_, anyhow::Error>((gone, counted, good, said))
+            let drill = newest_refused(repository, source, setup.clock.now()).await?;
+            Ok::<_, anyhow::Error>((gone, counted, good, (said, drill)))
         };
         match looked.await {
-            Ok((gone, (refused, newer), good, said)) => {
+            Ok((gone, (refused, newer), good, (said, drill))) => {
                 status.vanished = gone;
                 let frozen = said.frozen().into_iter();
                 status.frozen = frozen.map(|(text, said)| (text, said.at)).collect();
                 status.said_in_doubt = said.doubts();
+                status.strangers = said.strangers();
+                status.drill_in_doubt = drill;
                 let is_newer = |id: &BackupId| good.as_ref().is_none_or(|good| id > good);
                 let refused = refused.into_iter().map(|(_, id, why)| (id, why));
                 (status.refused, status.refused_older) = refused.partition(|(id, _)| is_newer(id));
@@ -324,6 +328,8 @@ async fn one(
         marker_newer: None,
         frozen: Vec::new(),
         said_in_doubt: Vec::new(),
+        strangers: Vec::new(),
+        drill_in_doubt: Vec::new(),
         disbelieved: Vec::new(),
         refused: Vec::new(),
         refused_older: Vec::new(),

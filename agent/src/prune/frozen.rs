@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
-use drctl_model::{BackupId, BackupKind, BackupSummary, DrillId, JobKind, SourceId, shown};
+use drctl_model::{BackupId, BackupKind, BackupSummary, JobKind, SourceId, shown};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::engine::pg::another_cluster;
 use crate::host::Setup;
 use crate::jobs::latest;
 use crate::repository::accept::is_accepted;
+use crate::repository::drills::NewestDrill;
 use crate::repository::statements::Statements;
 use crate::repository::{Closed, Repository};
 
@@ -30,10 +31,8 @@ pub(super) struct Doubts {
     pub(super) lost: Vec<String>,
     /// Attempts without a manifest that may still run, and when the store got the newest object of each.
     pub(super) unfinished: Vec<(BackupId, Option<Timestamp>)>,
-    /// The newest drill, where its evidence does not count here.
-    pub(super) refused_drill: Option<DrillId>,
-    /// The newest drill, where it failed.
-    pub(super) failed_drill: Option<DrillId>,
+    /// What the newest drill puts in doubt.
+    pub(super) drill: NewestDrill,
 }
 
 /// Each reason in a sentence; none where something may go.
@@ -121,14 +120,7 @@ fn in_doubt(backups: &[BackupSummary], doubts: &Doubts) -> Vec<String> {
             newest.backup, other.backup
         ));
     }
-    if let Some(drill) = &doubts.refused_drill {
-        found.push(format!(
-            "the evidence of the newest drill, {drill}, is not believed here: it may have failed"
-        ));
-    }
-    if let Some(drill) = &doubts.failed_drill {
-        found.push(format!("the newest drill, {drill}, failed"));
-    }
+    found.extend(doubts.drill.freezes());
     found
 }
 

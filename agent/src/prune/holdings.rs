@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Lost};
 use drctl_model::{
-    BackupId, BackupSummary, DrillId, DrillOutcome, InForce, Lineage, LogAt, LogPart, Named,
-    SourceId, Tombstone, newest_first, shown,
+    BackupId, BackupSummary, DrillOutcome, InForce, Lineage, LogAt, LogPart, Named, SourceId,
+    Tombstone, newest_first, shown,
 };
 use drctl_store::State;
 use drctl_store::layout::{self, Kind};
@@ -22,11 +22,12 @@ use crate::host::locks::SourceLock;
 use crate::jobs::own_attempts;
 use crate::log::is_of_log;
 use crate::repository::chain::Family;
+use crate::repository::drills::NewestDrill;
 use crate::repository::faults::is_newer;
 use crate::repository::losses::{is_lost, look_for_losses};
 use crate::repository::removed::{is_removed, tombstone, tombstones};
 use crate::repository::statements::statements;
-use crate::repository::{Memory, Repository, drills, everything};
+use crate::repository::{CLOCKS_APART, Memory, Repository, drills, everything};
 use crate::restore::known::{Copies, Known, learn};
 
 /// All that retention has to know of a source.
@@ -98,6 +99,8 @@ pub(super) async fn holdings(
         }
     }
     drop(all);
+    let now = setup.clock.now();
+    without_strangers(catalog, (source, now), &mut doubts).await?;
     memory.mark(&mut backups);
     let backups = newest_first(backups);
     let family = Family::of(&backups);
@@ -115,7 +118,7 @@ pub(super) async fn holdings(
     let copies = Copies::of(&backups, &mut Vec::new()).marked(source, &memory);
     let cache = Some(catalog);
     let known = learn(repository, source, (copies, None), cache, Vec::new(), None).await?;
-    let proven = proven(repository, source, &mut doubts).await?;
+    let proven = proven(repository, (source, now), &mut doubts).await?;
     doubts.lost = still_lost(catalog, source, lost).await?;
     // Of its own attempts this host knows which are over.
     doubts.unfinished =
@@ -139,23 +142,35 @@ pub(super) async fn holdings(
     })
 }
 
+/// Leaves out what is dated in the future and nobody whom we trust has signed, unless a manifest that this
+/// host knows, or that others name, is in its place: it hides nothing, and would freeze the source for ever.
+async fn without_strangers(
+    catalog: &Catalog,
+    (source, now): (&SourceId, Timestamp),
+    doubts: &mut Doubts,
+) -> Result<()> {
+    let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
+    let horizon = BackupId::new(horizon, u64::MAX);
+    if doubts.refused.iter().all(|id| *id <= horizon) {
+        return Ok(());
+    }
+    let named = catalog.named(source).await?.into_iter().map(|one| one.named.backup);
+    let known = catalog.backups(Some(source)).await?.into_iter().map(|one| one.backup);
+    let ever: BTreeSet<BackupId> = named.chain(known).collect();
+    doubts.refused.retain(|id| *id <= horizon || ever.contains(id));
+    Ok(())
+}
+
 /// The backups that drills have restored, with a good end; and what the newest drill puts in doubt.
 async fn proven(
     repository: &Repository,
-    source: &SourceId,
+    (source, now): (&SourceId, Timestamp),
     doubts: &mut Doubts,
 ) -> Result<BTreeSet<BackupId>> {
     let mut refused = Vec::new();
     let drills = drills(repository, source, &mut refused).await?;
-    let newest = drills.last().map(|(drill, _)| drill);
-    doubts.failed_drill = newest.and_then(|drill| match drill.outcome {
-        DrillOutcome::Failed { .. } => Some(drill.drill.clone()),
-        DrillOutcome::Proven { .. } => None,
-    });
-    // The newest comes first. One that is newer than all that count may have failed.
-    let refused = refused.iter().find_map(|one| one.drill.as_ref());
-    let is_newer = |id: &&DrillId| newest.is_none_or(|newest| **id > newest.drill);
-    doubts.refused_drill = refused.filter(is_newer).cloned();
+    let refused = refused.iter().filter_map(|one| one.drill.as_ref());
+    doubts.drill = NewestDrill::of(drills.iter().map(|(drill, _)| drill), refused, now);
     let proven = drills.into_iter().filter_map(|(drill, _)| match drill.outcome {
         DrillOutcome::Proven { .. } => Some(drill.base),
         DrillOutcome::Failed { .. } => None,

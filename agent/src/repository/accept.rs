@@ -2,9 +2,12 @@
 //! in the bucket says so.
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use drctl_catalog::Catalog;
 use drctl_model::{Acceptance, BackupId, BackupSummary, Header, SourceId};
 use drctl_store::{
-    MAX_ACCEPTANCE_BYTES, Stored, VerifyingKey, decode_acceptance, encode_acceptance, layout,
+    Key, MAX_ACCEPTANCE_BYTES, StoreError, Stored, VerifyingKey, decode_acceptance,
+    encode_acceptance, layout,
 };
 use jiff::Timestamp;
 
@@ -166,8 +169,14 @@ pub async fn accept(
         };
         let bytes = encode_acceptance(&acceptance, &key).context("sign the acceptance")?;
         let place = layout::acceptance(&manifest.source, &manifest.backup);
+        let again = bytes.clone();
         let put = documents::put(repository, &catalog, (&manifest.source, &place), bytes);
-        put.await.context("keep the acceptance")?;
+        match put.await {
+            Err(StoreError::Conflict { .. }) => {
+                replace(repository, &catalog, (&manifest.source, &place), again).await?;
+            }
+            put => put.context("keep the acceptance")?,
+        }
         summary.accepted = Some(acceptance.accepted);
     }
     // Of one that is not suspect the bucket alone tells it, where that is asked.
@@ -175,4 +184,28 @@ pub async fn accept(
         catalog.adopt(&summary).await.context("record the acceptance")?;
     }
     Ok(summary)
+}
+
+/// Writes a further version over one that does not count, where the bucket keeps both: the first one that
+/// is valid counts. Elsewhere nothing is written over.
+async fn replace(
+    repository: &Repository,
+    catalog: &Catalog,
+    (source, key): (&SourceId, &Key),
+    bytes: Vec<u8>,
+) -> Result<()> {
+    let bucket = &repository.bucket;
+    if bucket.keeps_versions().await.is_none() {
+        let text = format!(
+            "an object that no trusted key signed lies at {key}, where the acceptance belongs: find out \
+             who may write into the bucket, remove this one object with the bucket's own client, and run \
+             this again; nothing was written"
+        );
+        return Err(AgentError::Usage(text).into());
+    }
+    let bytes = Bytes::from(bytes);
+    bucket.put(key, bytes.clone()).await.context("keep the acceptance")?;
+    bucket.read_back(key, &bytes).await.context("keep the acceptance")?;
+    documents::note(catalog, source, key).await;
+    Ok(())
 }

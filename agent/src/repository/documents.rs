@@ -34,6 +34,8 @@ pub struct Doubtful {
     pub newer: Vec<String>,
     /// Keys of what was there, as the others tell, and why that matters.
     pub missing: Vec<(String, String)>,
+    /// What nobody whom we trust has signed, and what hides nothing, each in a sentence.
+    pub strangers: Vec<String>,
 }
 
 impl Doubtful {
@@ -42,6 +44,7 @@ impl Doubtful {
         self.refused.extend(other.refused);
         self.newer.extend(other.newer);
         self.missing.extend(other.missing);
+        self.strangers.extend(other.strangers);
     }
 }
 
@@ -56,6 +59,7 @@ pub(crate) async fn doubtful(repository: &Repository, source: &SourceId) -> Resu
         refused: said.refused().collect(),
         newer: said.newer().collect(),
         missing: missing.collect(),
+        strangers: said.strangers(),
     };
     for (key, error) in removed::disbelieved(repository, source).await? {
         let why = shown(&format!("{error:#}"), SHOWN);

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use anyhow::Result;
-use drctl_model::{Drill, DrillId, SourceId};
+use drctl_model::{Drill, DrillId, DrillOutcome, SourceId};
 use drctl_store::{MAX_DRILL_BYTES, State, Stored, VerifyingKey, decode_drill, layout};
 use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
 
-use super::Repository;
 use super::faults::{is_bad_manifest, is_missing, is_newer};
 use super::first::first;
 use super::memory::NEWER;
 use super::named::Names;
+use super::{CLOCKS_APART, Repository};
 
 /// How it is told that what a drill has left cannot be believed.
 pub(crate) const EVIDENCE: &str = "the evidence of the drill";
@@ -121,6 +122,51 @@ async fn newest(
     Ok((drills, not))
 }
 
+/// What the newest drill of a source puts in doubt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NewestDrill {
+    /// It, where its evidence does not count here: it may have failed.
+    pub(crate) refused: Option<DrillId>,
+    /// It, where it failed.
+    pub(crate) failed: Option<DrillId>,
+}
+
+impl NewestDrill {
+    /// Of drills that count, oldest first, and of what is `refused`, the newest first. What is dated in the
+    /// future is no newer one: no drill could ever follow it.
+    #[must_use]
+    pub(crate) fn of<'a>(
+        drills: impl DoubleEndedIterator<Item = &'a Drill> + Clone,
+        refused: impl IntoIterator<Item = &'a DrillId>,
+        now: Timestamp,
+    ) -> Self {
+        let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
+        let horizon = DrillId::new(horizon, u64::MAX);
+        let dated = drills.clone().rfind(|drill| drill.drill <= horizon);
+        let failed = dated.or_else(|| drills.rev().next()).and_then(|drill| match drill.outcome {
+            DrillOutcome::Failed { .. } => Some(drill.drill.clone()),
+            DrillOutcome::Proven { .. } => None,
+        });
+        let is_newer =
+            |id: &&DrillId| **id <= horizon && dated.is_none_or(|dated| **id > dated.drill);
+        let refused = refused.into_iter().find(is_newer).cloned();
+        NewestDrill { refused, failed }
+    }
+
+    /// Why nothing may be removed for it, each reason in a sentence.
+    #[must_use]
+    pub(crate) fn freezes(&self) -> Vec<String> {
+        let refused = self.refused.iter().map(|drill| {
+            format!(
+                "the evidence of the newest drill, {drill}, is not believed here: it may have failed; run \
+                 another drill, or, where a stranger wrote it, remove it with the bucket's own client"
+            )
+        });
+        let failed = self.failed.iter().map(|drill| format!("the newest drill, {drill}, failed"));
+        refused.chain(failed).collect()
+    }
+}
+
 /// The names of all drills, oldest first.
 async fn listed(repository: &Repository, source: &SourceId) -> Result<BTreeSet<DrillId>> {
     let mut ids: BTreeSet<DrillId> = BTreeSet::new();
@@ -131,6 +177,22 @@ async fn listed(repository: &Repository, source: &SourceId) -> Result<BTreeSet<D
     };
     repository.bucket.list_states(&layout::drills(source), None, each).await?;
     Ok(ids)
+}
+
+/// Why nothing may be removed for what lies where the newest drill does and is not believed.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn newest_refused(
+    repository: &Repository,
+    source: &SourceId,
+    now: Timestamp,
+) -> Result<Vec<String>> {
+    let (drills, not) = newest(repository, source, (MOST_NAMING, READ_NAMING)).await?;
+    let refused = not.errors.iter().map(|(id, _)| id);
+    let drills = drills.iter().rev().map(|(drill, _)| drill);
+    let found = NewestDrill::of(drills, refused, now);
+    Ok(NewestDrill { failed: None, ..found }.freezes())
 }
 
 /// The manifests that the evidence of the newest drills names.
@@ -163,9 +225,8 @@ pub(super) async fn read(
 mod tests {
     use std::sync::Arc;
 
-    use drctl_model::{BackupId, Digest, DrillOutcome, Header, Lsn, Named, RepositoryId, Timeline};
+    use drctl_model::{BackupId, Digest, Header, Lsn, Named, RepositoryId, Timeline};
     use drctl_store::{Bucket, SigningKey, Trust, encode_drill};
-    use jiff::Timestamp;
     use object_store::memory::InMemory;
 
     use super::*;
@@ -195,6 +256,32 @@ mod tests {
                 left_out: Vec::new(),
             },
         }
+    }
+
+    #[test]
+    fn what_is_dated_in_the_future_is_never_the_newest_drill() {
+        let failed = |seconds| Drill {
+            outcome: DrillOutcome::Failed { error: "x".to_owned() },
+            ..drill(seconds)
+        };
+        let now = Timestamp::from_second(10_000).unwrap();
+        let of = |drills: &[Drill], refused: &[i64]| {
+            let refused: Vec<DrillId> = refused.iter().map(|at| drill(*at).drill).collect();
+            let NewestDrill { refused, failed } = NewestDrill::of(drills.iter(), &refused, now);
+            (refused, failed)
+        };
+        let id = |seconds| Some(drill(seconds).drill);
+        let far = 9_000_000;
+        assert_eq!(of(&[], &[]), (None, None));
+        assert_eq!(of(&[drill(100), failed(200)], &[]), (None, id(200)));
+        assert_eq!(of(&[failed(100), drill(200)], &[]), (None, None));
+        assert_eq!(of(&[drill(100)], &[far, 200]), (id(200), None));
+        assert_eq!(of(&[drill(200)], &[far, 100]), (None, None));
+        assert_eq!(of(&[], &[far]), (None, None));
+        // A clock was wrong: a drill that is dated now follows it.
+        assert_eq!(of(&[failed(far)], &[]), (None, id(far)));
+        assert_eq!(of(&[drill(100), failed(far)], &[]), (None, None));
+        assert_eq!(of(&[failed(far)], &[100]), (id(100), id(far)));
     }
 
     #[tokio::test]

@@ -72,8 +72,11 @@ where
             }
             Ok(value)
         }
-        (None, Some(error)) => Err(error),
-        (None, None) => Err(StoreError::Missing { key: key.clone() }.into()),
+        // What never counted and was deleted is not there: it hides nothing.
+        (None, Some(error)) if !kept.deleted || !is_bad_manifest(&error) || is_newer(&error) => {
+            Err(error)
+        }
+        (None, _) => Err(StoreError::Missing { key: key.clone() }.into()),
     }
 }
 
@@ -92,6 +95,21 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_never_counted_and_was_deleted_is_not_there() {
+        let bucket = Bucket::new(Arc::new(InMemory::new()), "memory:");
+        let key = Path::from("a");
+        let version = Some("1".to_owned().into_boxed_str());
+        let state = Stored { key: key.clone(), version, bytes: None };
+        let read = |_| async { Err(FormatError::Untrusted { named: String::new() }.into()) };
+        for deleted in [false, true] {
+            let kept = Kept { states: vec![state.clone()], deleted };
+            let found = first_of(&bucket, &key, kept, read, |_: &u8, _| true).await;
+            assert_eq!(crate::repository::faults::is_missing(&found.unwrap_err()), deleted);
+        }
+        assert_eq!(bucket.alarms(), []);
+    }
 
     /// Reads a made-up history: versions, oldest first; `x` is rubbish.
     async fn told(versions: &str, deleted: bool) -> (Option<char>, Vec<Odd>) {

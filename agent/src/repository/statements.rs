@@ -9,7 +9,8 @@ use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_engines::account;
 use drctl_model::{
-    BackupId, Digest, Header, InForce, MAX_STATEMENT, SourceId, Stated, Statement, is_reason, shown,
+    BackupId, Digest, Header, InForce, MAX_STATEMENT, MOST_MISSING, SourceId, Stated, Statement,
+    is_reason, shown,
 };
 use drctl_store::{
     MAX_STATEMENT_BYTES, SigningKey, State, StoreError, Stored, VerifyingKey, decode_statement,
@@ -53,6 +54,10 @@ pub struct Statements {
     refused: BTreeMap<u64, String>,
     /// Those that only a newer drctl reads, and what to install.
     newer: BTreeMap<u64, String>,
+    /// Those that are signed, and lie behind more missing ones than are believed.
+    astray: BTreeSet<u64>,
+    /// What lies as far behind, and nobody whom we trust has signed: it hides nothing.
+    strangers: BTreeMap<u64, String>,
 }
 
 /// Reads all statements of a source.
@@ -87,8 +92,16 @@ pub async fn statements(repository: &Repository, source: &SourceId) -> Result<St
             }
         }
     }
+    let taken = newer.keys().copied().collect();
+    let last = InForce::last_in_order(said.iter().map(|one| &one.statement), &taken);
+    let all = said.iter().map(|one| one.statement.n).chain(taken);
+    let astray = all.filter(|n| *n > last).collect();
+    said.retain(|one| one.statement.n <= last);
+    newer.retain(|n, _| *n <= last);
+    let strangers = refused.split_off(&(last + MOST_MISSING + 1));
     let in_force = InForce::of(said.iter().map(|one| &one.statement));
-    Ok(Statements { source: source.clone(), said, in_force, listed, refused, newer })
+    let source = source.clone();
+    Ok(Statements { source, said, in_force, listed, refused, newer, astray, strangers })
 }
 
 async fn read(repository: &Repository, source: &SourceId, n: u64) -> Result<Said> {
@@ -110,6 +123,43 @@ impl Statements {
         missing.chain(self.refused()).chain(self.newer()).collect()
     }
 
+    /// What lies among them, is not signed by anybody whom we trust and freezes nothing, each in a sentence.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<String> {
+        let is_in = |n: &u64| !self.in_force.without.contains(n);
+        let told = self.strangers.iter().filter(|(n, _)| is_in(n)).map(|(n, why)| {
+            format!(
+                "an object that no trusted key signed lies at {}, far behind all statements of {} ({why}): \
+                 it freezes nothing; find out who may write into the bucket, and remove it with the \
+                 bucket's own client, or {}",
+                layout::statement(&self.source, *n),
+                self.source,
+                self.leave_out(&n.to_string())
+            )
+        });
+        told.collect()
+    }
+
+    /// Those that are signed, and lie behind too many that are missing.
+    fn astray(&self) -> impl Iterator<Item = String> {
+        let is_in = |n: &&u64| !self.in_force.without.contains(n);
+        self.astray.iter().filter(is_in).map(|n| {
+            format!(
+                "statement {n} of {} is signed, but {MOST_MISSING} or more are missing before it: bring \
+                 these back; where it was never right, {}",
+                self.source,
+                self.leave_out(&n.to_string())
+            )
+        })
+    }
+
+    /// The highest number that counts, or that only a newer drctl reads.
+    fn highest(&self) -> u64 {
+        let counted = self.said.last().map(|one| one.statement.n);
+        let newer = self.newer.last_key_value().map(|(n, _)| *n);
+        counted.max(newer).unwrap_or(0)
+    }
+
     fn leave_out(&self, n: &str) -> String {
         format!("`drctl unfreeze {} --without {n} --reason TEXT` leaves it out", self.source)
     }
@@ -117,7 +167,9 @@ impl Statements {
     /// Those that are missing among the others, by the first number of each gap.
     pub(crate) fn missing(&self) -> impl Iterator<Item = (u64, String)> {
         let source = &self.source;
-        self.in_force.gaps(&self.listed).into_iter().map(move |(first, last)| {
+        // What nobody signed does not tell that others were before it.
+        let there = self.listed.range(..=self.highest()).copied().collect();
+        self.in_force.gaps(&there).into_iter().map(move |(first, last)| {
             let which = if first == last { format!("{first}") } else { format!("{first}-{last}") };
             let why = format!(
                 "statement {which} of {source} is missing, which may have been a pin, a legal hold or a \
@@ -131,6 +183,10 @@ impl Statements {
 
     /// Those that are not believed.
     pub(crate) fn refused(&self) -> impl Iterator<Item = String> {
+        self.disbelieved().chain(self.astray())
+    }
+
+    fn disbelieved(&self) -> impl Iterator<Item = String> {
         let is_in = |n: &u64| !self.in_force.without.contains(n);
         self.refused.iter().filter(move |(n, _)| is_in(n)).map(|(n, why)| {
             format!(
@@ -168,6 +224,10 @@ impl Statements {
             let why = match there {
                 Some(there) if there.sha256 == *sha256 => continue,
                 Some(_) => "another statement is in its place",
+                None if self.strangers.contains_key(n) => {
+                    "what this host knew there is not what lies there now: it may have been a pin, a \
+                     legal hold or a freeze"
+                }
                 // It is there, if in doubt.
                 None if self.listed.contains(n) => continue,
                 None => "this host knew it: it may have been a pin, a legal hold or a freeze",
@@ -184,12 +244,24 @@ impl Statements {
 
     /// The number of the next one: behind all that count, or that are remembered.
     fn next_number(&self, known: &BTreeMap<u64, Digest>) -> Result<u64> {
-        let counted = self.said.last().map(|one| one.statement.n);
-        let newer = self.newer.last_key_value().map(|(n, _)| *n);
-        let remembered = known.last_key_value().map(|(n, _)| *n);
-        let highest = counted.into_iter().chain(newer).chain(remembered).max().unwrap_or(0);
-        let mut free = (highest + 1..=MAX_STATEMENT).filter(|n| !self.listed.contains(n));
-        free.next().ok_or_else(|| anyhow!("no number is left for a statement of {}", self.source))
+        let said = || self.said.iter().map(|one| &one.statement);
+        let newer: BTreeSet<u64> = self.newer.keys().copied().collect();
+        let remembered = newer.iter().chain(known.keys()).copied().collect();
+        // A host may remember one that is astray.
+        let last = InForce::last_in_order(said(), &remembered).min(MAX_STATEMENT);
+        let highest = known.range(..=last).next_back().map_or(0, |(n, _)| *n).max(self.highest());
+        // Behind more than these it would be astray itself.
+        let most = (InForce::last_in_order(said(), &newer) + MOST_MISSING).min(MAX_STATEMENT);
+        let mut free = (highest + 1..=most).filter(|n| !self.listed.contains(n));
+        free.next().ok_or_else(|| {
+            anyhow!(
+                "no number is left for a statement of {}: up to {most} all are taken by objects that do \
+                 not count, or by statements that are gone; nothing was written. Remove the former with \
+                 the bucket's own client; bring the latter back, or have them forgotten with `drctl \
+                 catalog forget {}`",
+                self.source, self.source
+            )
+        })
     }
 }
 

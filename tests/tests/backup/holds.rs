@@ -126,6 +126,7 @@ fn a_freeze_or_a_hold_of_the_source_stops_all_removals() {
     assert_eq!(listed(&shop), [ids[2].clone()]);
     let unknown = ["freeze", "blog", "--reason", "audit"];
     let _ = shop.site.fails(2, "unknown_source", &unknown);
+    let _ = shop.site.fails(2, "unknown_source", &["catalog", "forget", "shopp"]);
 }
 
 #[test]
@@ -191,6 +192,70 @@ fn a_statement_that_is_in_doubt_freezes_its_source() {
     frozen(&shop, "drctl 0.7.0 or newer");
     let _ = shop.site.json(0, &["unfreeze", "shop", "--without", "8", "--reason", "no"]);
     frozen(&shop, "drctl 0.7.0 or newer");
+}
+
+#[test]
+fn a_strangers_far_number_freezes_nothing_and_ends_no_numbers() {
+    let shop = shop(1);
+    let ids = backups(&shop, 3);
+    let _ = say(&shop, "pin", &ids[0]);
+    assert_eq!(going(&plan(&shop)), [ids[1].clone()]);
+    // Bytes that nobody signed hide nothing there.
+    fs::write(object(&shop, 999_999), "junk").unwrap();
+    assert_eq!(going(&plan(&shop)), [ids[1].clone()]);
+    let status = shop.site.json(3, &["status", "--check"]);
+    assert!(
+        status.to_string().contains("no trusted key signed lies at s/shop/k/999999.json"),
+        "{status}"
+    );
+    let holds = shop.site.json(3, &["holds", "shop"]);
+    assert_eq!(holds["sources"][0]["doubts"], json!([]), "{holds}");
+    assert!(holds["sources"][0]["strangers"].to_string().contains("999999"), "{holds}");
+    for look in [&["verify", "shop"][..], &["catalog", "check"]] {
+        let found = shop.site.drctl(look).ended(3).out;
+        assert!(found.contains("STRANGE: ") && found.contains("999999.json"), "{found}");
+    }
+    let _ =
+        shop.site.json(0, &["unfreeze", "shop", "--without", "999999", "--reason", "a stranger's"]);
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    // One that a trusted key signed freezes, until somebody who may leaves it out; what it is of does not
+    // count, and numbers go on.
+    put(&shop, &statement(&shop, 5000, Stated::Freeze, None), &shop.site.signing_key());
+    frozen(&shop, "statement 5000 of shop is signed");
+    assert_eq!(say(&shop, "pin", &ids[1])["n"], 3);
+    let _ =
+        shop.site.json(0, &["unfreeze", "shop", "--without", "5000", "--reason", "never right"]);
+    assert!(object(&shop, 4).exists());
+    assert_eq!(going(&plan(&shop)), [""; 0]);
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    // A statement that this host knew is missed, whatever lies there.
+    fs::write(object(&shop, 4), "junk").unwrap();
+    frozen(&shop, "is not believed here");
+}
+
+#[test]
+fn what_a_stranger_dates_in_the_future_freezes_nothing() {
+    let shop = shop(1);
+    let ids = backups(&shop, 2);
+    let future = "99991231T235959Z-ffffffffffffffff";
+    for key in [format!("d/{future}.json"), format!("b/{future}/manifest.json")] {
+        let path = shop.site.path(&format!("repository/s/shop/{key}"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "junk").unwrap();
+        assert_eq!(going(&plan(&shop)), [ids[0].clone()], "{key}");
+    }
+    let now = jiff::Timestamp::now();
+    let drill = drctl_model::DrillId::new(now, 7);
+    let path = shop.site.path(&format!("repository/s/shop/d/{drill}.json"));
+    fs::write(&path, "junk").unwrap();
+    frozen(&shop, "is not believed here: it may have failed");
+    let status = shop.site.json(3, &["status", "--check"]);
+    assert!(
+        status.to_string().contains("nothing of it is removed: the evidence of the newest drill"),
+        "{status}"
+    );
+    fs::remove_file(&path).unwrap();
+    assert_eq!(going(&plan(&shop)), [ids[0].clone()]);
 }
 
 #[test]

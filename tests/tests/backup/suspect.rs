@@ -84,6 +84,14 @@ fn an_accepted_backup_counts_and_later_ones_are_compared_with_it() {
     assert!(said.contains("verifying_keys"), "{said}");
     assert!(!shop.site.path("repository/s/shop/a").exists());
     std::fs::rename(&kept, &key).unwrap();
+    // Junk in its place is told, and written over by nobody.
+    let object = shop.site.path("repository/s/shop/a").join(format!("{two}.json"));
+    std::fs::create_dir_all(object.parent().unwrap()).unwrap();
+    std::fs::write(&object, "junk").unwrap();
+    let said = shop.site.fails(2, "usage", &["accept", &two]);
+    assert!(said.contains("remove this one object") && said.contains("s/shop/a/"), "{said}");
+    assert_eq!(std::fs::read(&object).unwrap(), b"junk");
+    std::fs::remove_file(&object).unwrap();
     let answer = shop.site.json(0, &["accept", &format!("shop/{two}")]);
     assert_eq!(answer["backup"]["good"], true, "{answer}");
     assert_eq!(
@@ -113,7 +121,6 @@ fn an_accepted_backup_counts_and_later_ones_are_compared_with_it() {
     let told = shop.site.drctl(&["show", &two]).out;
     assert!(told.lines().any(|l| l.starts_with("accepted") && l.contains("signed by")), "{told}");
     // What nobody whom we trust has signed accepts nothing.
-    let object = shop.site.path("repository/s/shop/a").join(format!("{two}.json"));
     let text = std::fs::read_to_string(&object).unwrap();
     std::fs::write(&object, text.replace(&text[60..64], "AAAA")).unwrap();
     assert_eq!(shop.site.json(0, &["show", &two])["accepted"], serde_json::Value::Null);

@@ -182,6 +182,16 @@ fn log_that_vanished_is_remembered_by_every_command_that_reads() {
     }
     assert_eq!(shop.drctl(&["timeline", "shop"]).ended(0).json(), before);
     let _ = shop.drctl(&["status", "--check"]).ended(0);
+    // Whoever asks what could be forgotten first of all is told the same.
+    for piece in newest {
+        fs::rename(piece, away.join(piece.file_name().unwrap())).unwrap();
+    }
+    let looked = shop.drctl(&["catalog", "forget", "shop"]).ended(0).json();
+    assert_eq!(looked["lost"].as_array().map(Vec::len), Some(1), "{looked}");
+    for piece in newest {
+        fs::rename(away.join(piece.file_name().unwrap()), piece).unwrap();
+    }
+    assert_eq!(shop.drctl(&["timeline", "shop"]).ended(0).json(), before);
     // All of it overwritten by seven bytes.
     for piece in newest {
         fs::write(piece, "1234567").unwrap();

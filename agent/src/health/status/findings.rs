@@ -228,7 +228,14 @@ impl SourceStatus {
             let text = format!("nothing of it is removed: {first}{more}");
             Judged::attention(FindingCode::StatementInDoubt, "", text).of_all(&self.said_in_doubt)
         });
-        frozen.chain(doubt)
+        let strange = self.strangers.first().map(|first| {
+            Judged::attention(FindingCode::StatementInDoubt, "strangers", first.clone())
+        });
+        let drill = self.drill_in_doubt.first().map(|first| {
+            let text = format!("nothing of it is removed: {first}");
+            Judged::attention(FindingCode::DrillInDoubt, "newest", text)
+        });
+        frozen.chain(doubt).chain(strange).chain(drill)
     }
 
     /// What is missing of the log, or that it is not known.

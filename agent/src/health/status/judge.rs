@@ -84,6 +84,10 @@ pub struct SourceStatus {
     pub frozen: Vec<(String, Timestamp)>,
     /// What is in doubt of what was said of it, each with what to do.
     pub said_in_doubt: Vec<String>,
+    /// What nobody whom we trust has signed of what was said, and what hides nothing.
+    pub strangers: Vec<String>,
+    /// What the newest drill speaks against, each in a sentence.
+    pub drill_in_doubt: Vec<String>,
     /// What stands of what was found amiss with it before, by whatever came upon it.
     pub met: Vec<Standing>,
 }
@@ -431,6 +435,8 @@ pub(super) mod tests {
             marker_newer: None,
             frozen: Vec::new(),
             said_in_doubt: Vec::new(),
+            strangers: Vec::new(),
+            drill_in_doubt: Vec::new(),
             disbelieved: Vec::new(),
             newer: Vec::new(),
             running: None,
