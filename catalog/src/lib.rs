@@ -27,6 +27,7 @@ mod newer;
 mod notices;
 mod open;
 mod orphans;
+mod reading;
 mod rebuild;
 mod removed;
 mod rows;
@@ -59,6 +60,7 @@ pub use named::NamedBy;
 pub use newer::Newer;
 pub use notices::{AlertTest, ToldNotice};
 pub use open::{beside, forgotten};
+pub use reading::Reading;
 pub use rebuild::{Rebuild, Rebuilt};
 pub use verified::{Look, Looks, Subject};
 

@@ -37,6 +37,7 @@ impl Catalog {
                     "DELETE FROM backups WHERE source = ?1 AND backup = ?2",
                     "DELETE FROM verified WHERE source = ?1 AND what = ?2",
                     "DELETE FROM expired WHERE source = ?1 AND backup = ?2",
+                    "DELETE FROM reading WHERE source = ?1 AND backup = ?2",
                 ] {
                     transaction.execute(sql, of)?;
                 }

@@ -6,6 +6,7 @@ mod findings;
 mod jobs;
 mod logs;
 mod notices;
+mod reading;
 mod rebuild;
 mod removed;
 mod verbs;

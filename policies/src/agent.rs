@@ -14,7 +14,12 @@ use crate::secret::SecretRef;
 use crate::units::as_seconds;
 
 pub(crate) static AGENT: &[Key] = &[
-    Key::with_default("jobs_at_once", number(1, 64), "2", "Jobs that run at once, streams apart."),
+    Key::with_default(
+        "jobs_at_once",
+        number(1, 64),
+        "2",
+        "Jobs that run at once, streams and verify apart.",
+    ),
     Key::with_default(
         "stop_timeout",
         duration(1, DAY),
@@ -52,7 +57,7 @@ pub(crate) static AGENT: &[Key] = &[
 /// How the service runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AgentSettings {
-    /// Jobs that run at once, streams apart. 1 to 64.
+    /// Jobs that run at once, streams and verify apart. 1 to 64.
     pub jobs_at_once: usize,
     /// How long running jobs may take to end when the agent is stopped. 1 second to 1 day.
     #[serde(rename = "stop_timeout_seconds", serialize_with = "as_seconds")]

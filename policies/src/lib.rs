@@ -27,6 +27,7 @@ mod schedule;
 mod schedule_field;
 pub mod scheduler;
 mod schema;
+pub mod scrub;
 mod secret;
 mod signers;
 mod source;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::diagnostic::show;
 use crate::keys::Kind::Text;
-use crate::keys::{DAY, Key, duration};
+use crate::keys::{DAY, Key, Kind, duration};
 use crate::policy::Policy;
 use crate::policy_checks;
 use crate::reader::{self, Reader};
@@ -36,6 +36,11 @@ pub(crate) static VERIFY: &[Key] = &[
         "30d",
         "In this time all stored bytes are read once.",
     ),
+    Key::optional(
+        "bytes_per_second",
+        Kind::Size { min: 1 << 10, max: 1 << 40 },
+        "The most that the agent reads in a second while it verifies; absent: as much as is needed.",
+    ),
 ];
 
 /// When what no policy keeps is removed.
@@ -53,6 +58,8 @@ pub struct VerifyPolicy {
     /// In this time all stored bytes are read once. 1 day to 365 days.
     #[serde(rename = "within_seconds", serialize_with = "as_seconds")]
     pub within: Duration,
+    /// The most that is read in a second. 1 KiB to 1 TiB; `None`: as much as is needed.
+    pub bytes_per_second: Option<u64>,
 }
 
 impl Policy {
@@ -133,11 +140,11 @@ fn read_verify(reader: &Reader<'_>, zone: &TimeZone) -> Option<VerifyPolicy> {
         let advice = "give [verify] a `schedule`, or remove `within`";
         reader.report.advise(&reader.span_of_key("within"), message, advice);
     }
-    let within = within?;
+    let (within, bytes_per_second) = (within?, reader.size("bytes_per_second"));
     if let Some(schedule) = &schedule {
         policy_checks::verify(reader, within, schedule);
     }
-    Some(VerifyPolicy { schedule, within })
+    Some(VerifyPolicy { schedule, within, bytes_per_second })
 }
 
 fn read_window(reader: &Reader<'_>) -> Option<Window> {

@@ -203,7 +203,10 @@ daily = 7
     assert_eq!(daily["blackout"], json!(["2026-12-24", "2026-12-31..2027-01-01"]));
     assert_eq!(daily["window"], json!({ "from": "22:00", "until": "06:00" }));
     assert_eq!(daily["prune"], json!({ "schedule": "0 12 * * *" }));
-    assert_eq!(daily["verify"], json!({ "schedule": "0 0 * * 0", "within_seconds": 2_592_000 }));
+    assert_eq!(
+        daily["verify"],
+        json!({ "schedule": "0 0 * * 0", "within_seconds": 2_592_000, "bytes_per_second": null })
+    );
     // Prune is due at noon, and waits for the night.
     let now = "2026-07-01T12:00:00Z".parse().unwrap();
     assert_eq!(config.policies["daily"].always_waits(now), [JobKind::Prune]);

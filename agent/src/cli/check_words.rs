@@ -4,30 +4,13 @@ use drctl_model::{SourceId, shown};
 use serde_json::json;
 
 use super::args::VerifyArgs;
-use super::check::{FoundOut, Row};
-use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, count, line, table};
+use super::screen::{NAME_SHOWN, Screen, alarms_json, alarms_text, count, line, table};
 use crate::engine::ArchiveVerdict;
-use crate::health::concerns;
+use crate::health::{FoundOut, Row};
 use crate::host::figures::bytes;
-use crate::jobs::Amiss;
 use crate::repository::verify::only_newer;
 
 impl FoundOut {
-    /// What is on record of it for one source: how much is amiss, and what comes first. What is no
-    /// single source's is every one's.
-    pub(super) fn amiss(&self, source: &SourceId) -> Amiss {
-        let FoundOut { rows, logs, alarms, beside } = self;
-        let rows = rows.iter().filter(|row| row.source == *source).map(|row| &row.verdict.problems);
-        let logs = logs.iter().filter(|(of, _)| of == source).map(|(_, found)| &found.log.problems);
-        let mut found: Vec<(String, String)> = rows.chain(logs).flatten().cloned().collect();
-        let alarms = alarms.iter().filter(|alarm| concerns(alarm, source));
-        found.extend(alarms.map(|alarm| (alarm.odd.code().to_owned(), alarm.text())));
-        found.extend(beside.amiss(source));
-        let (code, first) = found.first()?;
-        let (many, first) = (count(found.len() as u64, "problem"), shown(first, TEXT_SHOWN));
-        Some((code.clone(), format!("it found {many}: {first}")))
-    }
-
     /// Answers with it.
     pub(super) fn print(&self, screen: Screen, args: &VerifyArgs) {
         let FoundOut { rows, logs, alarms, beside } = self;

@@ -308,9 +308,10 @@ impl Agent {
     async fn end(mut self) -> Result<()> {
         systemd::stopping();
         self.handle(Event::Stopping);
-        // A stream has no end of its own.
-        let streams = self.running.iter().filter(|(key, _)| key.kind == JobKind::LogStream);
-        streams.for_each(|(_, running)| running.stop());
+        // A stream has no end of its own, and a verification goes on later where it was.
+        let ends_now = |kind| matches!(kind, JobKind::LogStream | JobKind::Verify);
+        let endless = self.running.iter().filter(|(key, _)| ends_now(key.kind));
+        endless.for_each(|(_, running)| running.stop());
         let patience = self.setup.config.agent.stop_timeout;
         tracing::info!(running = self.running.len(), "the agent ends");
         self.wait_for_all(Instant::now() + patience).await;

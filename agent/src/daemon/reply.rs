@@ -1,5 +1,6 @@
 //! What the agent says: to whoever asks at its socket, and in its log.
 
+use drctl_model::JobKind;
 use drctl_policies::scheduler::{Action, Missed, Row, State, Why, WhyMissed};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ pub(super) fn state(agent: &Agent) -> Value {
         let last = row.last.map(|(ended, outcome)| json!({ "ended": ended, "outcome": outcome }));
         json!({
             "source": row.key.source, "kind": row.key.kind, "state": word(&row.state),
-            "since": running.map(|running| running.since), "waits_for": waits_for(&row.state),
+            "since": running.map(|running| running.since), "waits_for": waits_for(row.key.kind, &row.state),
             "bytes": running.map(|running| running.meter.read().plain),
             "next": row.next, "last": last, "missed": row.missed.as_ref().map(missed_json),
         })
@@ -54,11 +55,14 @@ fn word(state: &State) -> &'static str {
 }
 
 /// What a job that is due waits for.
-fn waits_for(state: &State) -> Option<String> {
+fn waits_for(job: JobKind, state: &State) -> Option<String> {
     Some(match state {
         State::WaitsForWindow => "the window to open".to_owned(),
         State::WaitsForBlackout => "the blackout to end".to_owned(),
         State::WaitsForJob(kind) => format!("the {} of the source to end", kind.words()),
+        State::WaitsForPlace if job == JobKind::Verify => {
+            "the verify of another source to end: one runs at a time".to_owned()
+        }
         State::WaitsForPlace => "another job to end: `jobs_at_once` of them run".to_owned(),
         State::RetryAt(at) => format!("the next attempt at {at:.0}: the last one failed"),
         State::Idle | State::Due | State::Running | State::Paused => return None,

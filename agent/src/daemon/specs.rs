@@ -10,7 +10,7 @@ use drctl_policies::{Config, Source};
 use crate::host::AgentError;
 
 /// What the agent does on a schedule.
-const SCHEDULED: [JobKind; 2] = [JobKind::Backup, JobKind::Prune];
+const SCHEDULED: [JobKind; 3] = [JobKind::Backup, JobKind::Prune, JobKind::Verify];
 
 /// The jobs of all sources that are enabled, for a host of this name.
 pub(super) fn specs(config: &Config, host: &str) -> BTreeMap<JobKey, JobSpec> {

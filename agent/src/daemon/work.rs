@@ -13,6 +13,7 @@ use super::threads::spawn;
 use super::waits::until_free;
 use crate::backup::RequestedKind;
 use crate::engine::{backup, stream};
+use crate::health::scrub;
 use crate::host::{AgentError, Failure, Meter, Setup, Stop, Stopper};
 use crate::prune::remove_unattended;
 
@@ -38,7 +39,7 @@ pub(super) struct Ended {
     pub(super) outcome: Outcome,
     /// What went wrong, for people.
     pub(super) why: Option<String>,
-    /// Whether it made a backup that does not count as good.
+    /// Whether it made a backup that does not count as good, or found one.
     pub(super) suspect: bool,
 }
 
@@ -71,7 +72,7 @@ pub(super) fn begin(
 enum Made {
     /// All that was asked for.
     Whole,
-    /// A backup that does not count as good.
+    /// A backup that does not count as good; or it found that something is not as it was stored.
     Suspect,
 }
 
@@ -110,6 +111,23 @@ async fn prune(setup: &Setup, key: &JobKey, stop: &Stop) -> Result<()> {
     if done.stopped { Err(AgentError::Interrupted.into()) } else { Ok(()) }
 }
 
+/// Reads a share of what is stored. What it finds is no failure of the run: it is on record, a finding,
+/// and told here.
+async fn verify(setup: &Setup, key: &JobKey, meter: &Meter, stop: &Stop) -> Result<Made> {
+    let source = key.source.as_str();
+    let Some(found) = scrub(setup, &key.source, meter, stop).await? else {
+        tracing::info!(source, "there is nothing to verify yet");
+        return Ok(Made::Whole);
+    };
+    let bytes = found.read_bytes();
+    if let Some((code, why)) = found.amiss(&key.source) {
+        tracing::error!(source, bytes, "verify: {why} ({code})");
+        return Ok(Made::Suspect);
+    }
+    tracing::info!(source, bytes, "verified: nothing is amiss");
+    Ok(Made::Whole)
+}
+
 /// Does it.
 async fn work(
     setup: &Setup,
@@ -141,6 +159,7 @@ async fn work(
             Err(AgentError::Interrupted.into())
         }
         JobKind::Prune => prune(setup, key, stop).await.map(|()| Made::Whole),
+        JobKind::Verify => verify(setup, key, meter, stop).await,
         other => bail!("the agent does not know how to {}", other.words()),
     }
 }

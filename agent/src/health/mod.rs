@@ -5,6 +5,7 @@ mod discover;
 mod doctor;
 mod reconcile;
 mod status;
+mod verify;
 
 pub(crate) use discover::{Discovered, Discovery, discover};
 pub use doctor::doctor;
@@ -12,3 +13,4 @@ pub(crate) use reconcile::note_lost_log;
 pub use reconcile::{Compared, Renewed, check, rebuild};
 pub(crate) use status::concerns;
 pub use status::{Bad, Health, Judged, LogStatus, SourceStatus, status};
+pub(crate) use verify::{Beside, FoundOut, Read, Row, Wanted, look, on_record, scrub};

@@ -10,7 +10,7 @@ use drctl_engines::pg::{PgServer, sweep};
 use drctl_model::{Clock, SourceId, SystemClock};
 use drctl_policies::{Config, Server, Source, SourceFile, TrustedKey};
 use drctl_store::{
-    Bucket, Credentials, Identities, Location, Options, Recipients, Signer, SigningKey, Trust,
+    Bucket, Credentials, Identities, Location, Options, Pace, Recipients, Signer, SigningKey, Trust,
 };
 
 use super::{AgentError, Limits, private, read_optional, read_secret, waited};
@@ -29,6 +29,8 @@ pub struct Setup {
     pub clock: Arc<dyn Clock>,
     /// Whether key and credentials are those of `[repository.prune]`, where it names any.
     pub(crate) prunes: bool,
+    /// How fast bytes may go to the bucket and come from it.
+    pub(crate) paces: Vec<Arc<Pace>>,
 }
 
 /// Reads the configuration's files.
@@ -75,7 +77,7 @@ impl Setup {
         let (main, policies) = read_files(path)?;
         let config = drctl_policies::parse(&main, &policies).map_err(AgentError::Configuration)?;
         let (config, path) = (Arc::new(config), path.to_owned());
-        Ok(Setup { config, path, clock: Arc::new(SystemClock), prunes: false })
+        Ok(Setup { config, path, clock: Arc::new(SystemClock), prunes: false, paces: Vec::new() })
     }
 
     /// Where drctl keeps files of its own on this host, and what each is.
@@ -136,7 +138,8 @@ impl Setup {
     pub fn bucket(&self) -> Result<Bucket> {
         let repository = &self.config.repository;
         let (location, options, credentials) = self.location()?;
-        Ok(location.open(&repository.url, &options, &credentials)?)
+        let bucket = location.open(&repository.url, &options, &credentials)?;
+        Ok(bucket.with_pace(self.paces.clone()))
     }
 
     /// For how long a bucket may be silent: whoever asks must hear that nothing can be had. Two minutes,
@@ -195,6 +198,13 @@ impl Setup {
     #[must_use]
     pub fn for_prune(&self) -> Self {
         Setup { prunes: true, ..self.clone() }
+    }
+
+    /// The same configuration for whoever moves bytes no faster than that, too.
+    pub(crate) fn at_pace(&self, pace: Arc<Pace>) -> Self {
+        let mut setup = self.clone();
+        setup.paces.push(pace);
+        setup
     }
 
     fn credentials(&self, found: &mut Credentials) -> Result<()> {

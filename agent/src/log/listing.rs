@@ -266,7 +266,7 @@ impl LogStore {
 
     /// The same with the lengths of their objects; of those that were written more than once none
     /// says anything.
-    pub(super) async fn sized(&self) -> Result<Vec<(LogPlace, Option<u64>)>> {
+    pub(crate) async fn sized(&self) -> Result<Vec<(LogPlace, Option<u64>)>> {
         let (mut found, mut states) = (Vec::new(), Collector::default());
         let each = |state: State| {
             if let Some((_, LogPlace { lineage, part })) = layout::piece_at(&state.key) {

@@ -160,6 +160,7 @@ fn setup(options: &InitOptions, config: Config) -> Setup {
         path: options.config.clone(),
         clock,
         prunes: false,
+        paces: Vec::new(),
     }
 }
 

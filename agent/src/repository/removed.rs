@@ -134,7 +134,10 @@ pub(crate) async fn log_floors(
 }
 
 /// The highest floor of each lineage that a trusted key has signed.
-async fn signed_floors(
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn signed_floors(
     repository: &Repository,
     source: &SourceId,
 ) -> Result<BTreeMap<Lineage, LogAt>> {

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use bytes::Bytes;
+use drctl_catalog::Reading;
 use drctl_model::{BackupId, Manifest, Segment, SourceId, Stream};
 use drctl_store::{Identities, Opener, SealError, layout, open_facts};
 use futures_util::stream::{self, BoxStream};
@@ -53,13 +54,7 @@ pub async fn verify(
     meter: &Meter,
 ) -> Result<Verdict> {
     let manifest = &backup.manifest;
-    let outlet = Outlet {
-        bucket: repository.bucket.clone(),
-        source: manifest.source.clone(),
-        backup: manifest.backup.clone(),
-        limits,
-        meter: meter.clone(),
-    };
+    let outlet = outlet(repository, manifest, limits, meter);
     let mut verdict = Verdict { problems: Vec::new(), read_bytes: 0, opened: false };
     let digests = identities.and_then(|identities| match plain_digests(manifest, identities) {
         Ok(digests) => Some(digests),
@@ -83,6 +78,59 @@ pub async fn verify(
         }
     }
     Ok(verdict)
+}
+
+fn outlet(repository: &Repository, manifest: &Manifest, limits: Limits, meter: &Meter) -> Outlet {
+    Outlet {
+        bucket: repository.bucket.clone(),
+        source: manifest.source.clone(),
+        backup: manifest.backup.clone(),
+        limits,
+        meter: meter.clone(),
+    }
+}
+
+/// Reads stored bytes of a backup, one object after the other, from where `reading` was on, until `most`
+/// of them were read: whether that was the last. Each is compared with its signed SHA-256, which needs no
+/// key.
+///
+/// # Errors
+/// As [`verify`].
+pub(crate) async fn read_on(
+    repository: &Repository,
+    backup: &Proven,
+    reading: &mut Reading,
+    most: u64,
+    (limits, meter): (Limits, &Meter),
+) -> Result<bool> {
+    let outlet = outlet(repository, &backup.manifest, limits, meter);
+    let (mut n, mut bytes) = (0_u64, 0_u64);
+    for stream in &backup.manifest.streams {
+        let mut segments = segments(&outlet, stream);
+        while let Some(segment) = segments.next().await {
+            n += 1;
+            // A page of the list that cannot be read hides what it lists, whoever comes by.
+            if segment.is_ok() && n <= reading.objects {
+                continue;
+            }
+            if bytes >= most {
+                reading.bytes = reading.bytes.saturating_add(bytes);
+                return Ok(false);
+            }
+            let sealed = async { fetch_sealed(&outlet, stream, &segment?).await };
+            match sealed.await {
+                Ok(sealed) => {
+                    let length = sealed.len() as u64;
+                    bytes = bytes.saturating_add(length);
+                    outlet.meter.moved(0, length);
+                }
+                Err(error) => note(&mut reading.problems, error)?,
+            }
+            reading.objects = reading.objects.max(n);
+        }
+    }
+    reading.bytes = reading.bytes.saturating_add(bytes);
+    Ok(true)
 }
 
 fn plain_digests(
@@ -154,19 +202,22 @@ async fn read_all(
                     opener.give_back(plain);
                 }
             }
-            Err(error) => note(verdict, error)?,
+            Err(error) => note(&mut verdict.problems, error)?,
         }
     }
     Ok(opener.map(|_| format!("{:032x}", digest.digest128())))
 }
 
 /// A damaged object is a finding; a bucket that cannot be reached is an error.
-fn note(verdict: &mut Verdict, error: anyhow::Error) -> Result<()> {
+fn note(problems: &mut Vec<(String, String)>, error: anyhow::Error) -> Result<()> {
     let failure = Failure::of(&error);
     if !matches!(failure.exit, Exit::Verification | Exit::Key) {
         return Err(error);
     }
-    verdict.problems.push((failure.code.to_owned(), failure.messages.join(": ")));
+    let problem = (failure.code.to_owned(), failure.messages.join(": "));
+    if !problems.contains(&problem) {
+        problems.push(problem);
+    }
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use crate::alarm::Alarms;
 use crate::rooted::{NoFile, Rooted};
 use crate::silence::{asked, listing};
-use crate::{Alarm, Odd, SealError, StoreError, Stored, Stray, Versions, seal};
+use crate::{Alarm, Odd, Pace, SealError, StoreError, Stored, Stray, Versions, seal};
 
 /// A repository's place: an object store and a prefix in it, with the verbs that we need.
 #[derive(Clone)]
@@ -31,6 +31,8 @@ pub struct Bucket {
     directory: Option<Rooted>,
     /// Whether it was told that it fails, since it last did what was asked.
     pub(crate) fails: Arc<AtomicBool>,
+    /// How fast bytes may go there and come from there.
+    pub(crate) paces: Arc<[Arc<Pace>]>,
 }
 
 /// An object as a listing shows it.
@@ -58,7 +60,8 @@ impl Bucket {
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, url: &str) -> Self {
         let (keeps, fails, alarms) = (Arc::default(), Arc::default(), Alarms::default());
-        Bucket { store, url: url.into(), versions: None, keeps, alarms, directory: None, fails }
+        let (url, versions, directory, paces) = (url.into(), None, None, Arc::default());
+        Bucket { store, url, versions, keeps, alarms, directory, fails, paces }
     }
 
     /// The same bucket, whose older versions can be asked for.
@@ -144,6 +147,8 @@ impl Bucket {
     /// # Errors
     /// [`StoreError::Failed`] after the last attempt.
     pub async fn put(&self, key: &Path, bytes: Bytes) -> Result<(), StoreError> {
+        self.ready().await;
+        self.moved(bytes.len());
         self.retry(|| async {
             self.store
                 .put(key, PutPayload::from_bytes(bytes.clone()))
@@ -162,6 +167,8 @@ impl Bucket {
     /// # Errors
     /// [`StoreError::Conflict`]; [`StoreError::Failed`] after the last attempt.
     pub async fn put_once(&self, key: &Path, bytes: Bytes) -> Result<Put, StoreError> {
+        self.ready().await;
+        self.moved(bytes.len());
         self.retry(|| async {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
             let payload = PutPayload::from_bytes(bytes.clone());

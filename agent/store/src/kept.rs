@@ -172,7 +172,10 @@ impl Bucket {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn get_stored(&self, stored: &Stored, limit: u64) -> Result<Bytes, StoreError> {
-        self.retry(|| self.get_now(stored, limit)).await
+        self.ready().await;
+        let found = self.retry(|| self.get_now(stored, limit)).await;
+        self.moved(found.as_ref().map_or(0, Bytes::len));
+        found
     }
 
     /// Reads an object whose first line tells how long it is, and no more of it than that; the line
@@ -187,6 +190,7 @@ impl Bucket {
         most: usize,
         head: impl Fn(&[u8]) -> Result<(T, u64), E>,
     ) -> Result<Result<(T, Bytes), E>, StoreError> {
+        self.ready().await;
         self.retry(|| async {
             let found = self.open(stored).await?;
             let there = found.meta.size;
@@ -213,6 +217,7 @@ impl Bucket {
                     }
                 }
             }
+            self.moved(bytes.len());
             Ok(Ok((value, Bytes::from(bytes))))
         })
         .await

@@ -1,6 +1,6 @@
 //! Who begins next.
 
-use drctl_model::{JobKind, SourceId};
+use drctl_model::JobKind;
 use jiff::Timestamp;
 
 use super::{JobKey, Scheduler};
@@ -10,28 +10,35 @@ impl Scheduler {
     /// job keeps another one from running for ever. Of those that wait since the same time backups
     /// are first, then prune, then verify, and of these the one that has not run for longest.
     pub(super) fn next_to_begin(&self, now: Timestamp) -> Option<JobKey> {
-        if !self.has_place() {
-            return None;
-        }
         let candidates = self.jobs.iter().filter_map(|(key, job)| {
             let since = job.wants(key, now, &self.breached)?;
-            let free = self.running_of(&key.source).is_none();
+            let free = self.has_place(key.kind) && self.before(key).is_none();
             let last = job.last.map(|(ended, _)| ended);
             free.then_some((job.by_hand.is_none(), since, rank(key.kind), last, key))
         });
         candidates.min().map(|(.., key)| key.clone())
     }
 
-    /// Whether one more may run.
-    pub(super) fn has_place(&self) -> bool {
-        self.jobs.values().filter(|job| job.running.is_some()).count() < self.at_once
+    /// Whether one more may run. What reads slowly for long is apart: of such jobs one runs, and takes no
+    /// place from others.
+    pub(super) fn has_place(&self, kind: JobKind) -> bool {
+        let running = self.jobs.iter().filter(|(_, job)| job.running.is_some());
+        let beside = running.filter(|(key, _)| is_apart(key.kind) == is_apart(kind)).count();
+        beside < if is_apart(kind) { 1 } else { self.at_once }
     }
 
-    /// What runs for a source; streams are apart.
-    pub(super) fn running_of(&self, source: &SourceId) -> Option<JobKind> {
+    /// What runs for a source and has to end before this job begins; streams are apart.
+    pub(super) fn before(&self, job: &JobKey) -> Option<JobKind> {
         let mut running = self.jobs.iter().filter(|(_, job)| job.running.is_some());
-        running.find(|(key, _)| key.source == *source).map(|(key, _)| key.kind)
+        let is_in_the_way =
+            |key: &JobKey| key.source == job.source && is_apart(key.kind) == is_apart(job.kind);
+        running.find(|(key, _)| is_in_the_way(key)).map(|(key, _)| key.kind)
     }
+}
+
+/// Whether a job keeps no backup waiting, and waits for none.
+pub(super) fn is_apart(kind: JobKind) -> bool {
+    kind == JobKind::Verify
 }
 
 fn rank(kind: JobKind) -> u8 {

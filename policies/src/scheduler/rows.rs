@@ -62,9 +62,9 @@ impl Scheduler {
                 return if days { State::WaitsForWindow } else { State::WaitsForBlackout };
             }
         }
-        match self.running_of(&key.source) {
+        match self.before(key) {
             Some(kind) => State::WaitsForJob(kind),
-            None if !self.has_place() => State::WaitsForPlace,
+            None if !self.has_place(key.kind) => State::WaitsForPlace,
             None => State::Due,
         }
     }

@@ -9,3 +9,4 @@ mod metrics;
 mod prune;
 mod stream;
 mod told;
+mod verify;

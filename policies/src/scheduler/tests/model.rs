@@ -239,11 +239,15 @@ impl Model {
     fn ready(&self, now: Timestamp, breached: &BTreeSet<SourceId>, at_once: usize) -> Vec<&JobKey> {
         let running: Vec<&JobKey> =
             self.jobs.iter().filter(|(_, known)| known.runs_now()).map(|(key, _)| key).collect();
-        if running.len() >= at_once || self.stopping {
+        if self.stopping {
             return Vec::new();
         }
+        // A verify and what is none keep clear of each other.
         let ready = |(key, known): &(&JobKey, &Known)| {
-            let free = known.there && running.iter().all(|other| other.source != key.source);
+            let verify = |of: &JobKey| of.kind == JobKind::Verify;
+            let beside = || running.iter().filter(|other| verify(other) == verify(key));
+            let place = beside().count() < if verify(key) { 1 } else { at_once };
+            let free = known.there && place && beside().all(|other| other.source != key.source);
             let due = known.owed(now).is_some_and(|(_, from)| {
                 let spec = &known.spec;
                 let urgent = key.kind == JobKind::Backup

@@ -1,4 +1,4 @@
-//! Several jobs: one of a source at a time, so many at once, and who comes first.
+//! Several jobs: one of a source at a time, so many at once, who comes first, and what is apart.
 
 use super::*;
 
@@ -10,22 +10,42 @@ fn ended(source: &str, kind: JobKind) -> Event {
 
 #[test]
 fn jobs_of_one_source_queue_in_their_order() {
-    let all = [JobKind::Verify, JobKind::Prune, JobKind::Backup]
-        .map(|kind| (key("shop", kind), spec("0 2 * * *")));
+    let all = [JobKind::Prune, JobKind::Backup].map(|kind| (key("shop", kind), spec("0 2 * * *")));
     let mut desk = Desk::of_all(all, 9, "2026-07-01T01:00:00Z");
     let begun =
         |kind: &str| vec![format!("start {kind} of shop due 2026-07-01T02:00:00Z: Scheduled")];
     assert_eq!(desk.tick("2026-07-01T02:00:00Z"), begun("backup"));
     let states: Vec<State> =
         desk.0.rows(at("2026-07-01T02:00:00Z")).into_iter().map(|row| row.state).collect();
-    let waits = State::WaitsForJob(JobKind::Backup);
-    // Rows are in the order of the kinds: backup, verify, prune.
-    assert_eq!(states, [State::Running, waits.clone(), waits]);
+    assert_eq!(states, [State::Running, State::WaitsForJob(JobKind::Backup)]);
     // Nothing of it is missed, however long it waits.
     let next = desk.tell("2026-07-01T09:00:00Z", ended("shop", JobKind::Backup));
     assert_eq!(next, begun("prune"));
-    let next = desk.tell("2026-07-01T10:00:00Z", ended("shop", JobKind::Prune));
-    assert_eq!(next, begun("verify"));
+}
+
+#[test]
+fn a_verify_keeps_no_backup_waiting_and_waits_for_none_but_for_another_verify() {
+    let all = [
+        (key("bank", JobKind::Verify), spec("0 1 * * *")),
+        (key("shop", JobKind::Verify), spec("0 1 * * *")),
+        (key("bank", JobKind::Backup), spec("0 2 * * *")),
+        (key("bank", JobKind::Prune), spec("0 3 * * *")),
+    ];
+    let mut desk = Desk::of_all(all, 1, "2026-07-01T00:59:00Z");
+    let begun = |what: &str, hour: u32| {
+        vec![format!("start {what} due 2026-07-01T0{hour}:00:00Z: Scheduled")]
+    };
+    assert_eq!(desk.tick("2026-07-01T01:00:00Z"), begun("verify of bank", 1));
+    assert_eq!(desk.tick("2026-07-01T02:00:00Z"), begun("backup of bank", 2));
+    let states: Vec<State> =
+        desk.0.rows(at("2026-07-01T02:00:00Z")).into_iter().map(|row| row.state).collect();
+    let expected = [State::Running, State::Running, State::Idle, State::WaitsForPlace];
+    assert_eq!(states, expected, "backup, verify and prune of bank, verify of shop");
+    assert_eq!(desk.tick("2026-07-01T03:00:00Z"), NOTHING, "the backup runs");
+    let next = desk.tell("2026-07-01T04:00:00Z", ended("bank", JobKind::Backup));
+    assert_eq!(next, begun("prune of bank", 3));
+    let next = desk.tell("2026-07-01T05:00:00Z", ended("bank", JobKind::Verify));
+    assert_eq!(next, begun("verify of shop", 1));
 }
 
 #[test]
@@ -52,17 +72,17 @@ fn what_waits_for_longest_is_next_and_a_person_is_before_all() {
         (key("a", JobKind::Backup), spec("0 2 * * *")),
         (key("b", JobKind::Prune), spec("1 2 * * *")),
         (key("d", JobKind::Backup), spec("2 2 * * *")),
-        (key("e", JobKind::Verify), spec("0 12 * * *")),
+        (key("e", JobKind::Prune), spec("0 12 * * *")),
     ];
     let mut desk = Desk::of_all(all, 1, "2026-07-01T01:59:00Z");
     desk.tick("2026-07-01T02:00:00Z");
     desk.tick("2026-07-01T02:01:00Z");
     desk.tick("2026-07-01T02:02:00Z");
-    let run = Event::Run { key: key("e", JobKind::Verify) };
+    let run = Event::Run { key: key("e", JobKind::Prune) };
     assert_eq!(desk.tell("2026-07-01T02:03:00Z", run), NOTHING, "there is no place");
     let order = [
-        (ended("a", JobKind::Backup), "start verify of e: ByHand"),
-        (ended("e", JobKind::Verify), "start prune of b due 2026-07-01T02:01:00Z: Scheduled"),
+        (ended("a", JobKind::Backup), "start prune of e: ByHand"),
+        (ended("e", JobKind::Prune), "start prune of b due 2026-07-01T02:01:00Z: Scheduled"),
         (ended("b", JobKind::Prune), "start backup of d due 2026-07-01T02:02:00Z: Scheduled"),
     ];
     for (event, next) in order {
