@@ -47,12 +47,21 @@ pub(crate) static AGENT: &[Key] = &[
         Text,
         "The address and port at which the agent tells metrics, such as 127.0.0.1:9532.",
     ),
+    Key::with_default(
+        "beat",
+        duration(0, DAY),
+        "5m",
+        "How often the agent writes a signed beat into the bucket, which `drctl watch` reads; 0s: never.",
+    ),
     Key::optional(
         "ping_url",
         Secret,
         "Where the agent tells every five minutes that it lives, as healthchecks.io takes it.",
     ),
 ];
+
+/// The shortest time from one beat to the next.
+const LEAST_BEAT: Duration = Duration::from_secs(10);
 
 /// How the service runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,6 +79,9 @@ pub struct AgentSettings {
     pub nice: i32,
     /// Where it tells metrics; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// How often it writes a beat into the bucket. 10 seconds to 1 day; zero: never.
+    #[serde(rename = "beat_seconds", serialize_with = "as_seconds")]
+    pub beat: Duration,
     /// Where it tells that it lives.
     pub ping_url: Option<SecretRef>,
 }
@@ -77,7 +89,7 @@ pub struct AgentSettings {
 /// Reads `[agent]`.
 pub(crate) fn read(reader: &Reader<'_>) -> Option<AgentSettings> {
     let (jobs_at_once, nice) = (reader.number("jobs_at_once"), reader.number("nice"));
-    let stop_timeout = reader.duration("stop_timeout");
+    let (stop_timeout, beat) = (reader.duration("stop_timeout"), read_beat(reader));
     let (socket_group, metrics) = (read_group(reader), read_metrics(reader));
     Some(AgentSettings {
         jobs_at_once: jobs_at_once?,
@@ -86,8 +98,21 @@ pub(crate) fn read(reader: &Reader<'_>) -> Option<AgentSettings> {
         socket_group,
         nice: nice?,
         metrics,
+        beat: beat?,
         ping_url: reader.secret("ping_url"),
     })
+}
+
+/// Each beat is an object, and a request or two.
+fn read_beat(reader: &Reader<'_>) -> Option<Duration> {
+    let beat = reader.duration("beat")?;
+    if beat.is_zero() || beat >= LEAST_BEAT {
+        return Some(beat);
+    }
+    let message = "`beat` is too short: each beat is an object in the bucket";
+    let advice = "write 10s or more, or 0s for no beats";
+    reader.report.advise(&reader.span_of_key("beat"), message, advice);
+    None
 }
 
 fn read_group(reader: &Reader<'_>) -> Option<String> {

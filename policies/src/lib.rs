@@ -34,6 +34,7 @@ mod source;
 mod template;
 mod timing;
 mod units;
+pub mod watch;
 mod window;
 
 pub use agent::AgentSettings;

@@ -157,7 +157,20 @@ fn agent_defaults() -> AgentSettings {
         socket_group: None,
         nice: 0,
         metrics: None,
+        beat: Duration::from_secs(300),
         ping_url: None,
+    }
+}
+
+#[test]
+fn beats_are_off_or_not_too_often() {
+    let with = |beat: &str| format!("{MINIMAL}[agent]\nbeat = \"{beat}\"\n");
+    assert_eq!(read(&with("0s")).agent.beat, Duration::ZERO);
+    assert_eq!(read(&with("10s")).agent.beat, Duration::from_secs(10));
+    for wrong in ["5s", "25h"] {
+        let told = parse(&file("drctl.toml", &with(wrong)), &[]).unwrap_err();
+        let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+        assert!(told.iter().any(|one| one.contains("`beat`")), "{told:?}");
     }
 }
 
@@ -190,7 +203,7 @@ daily = 7
     let expected = json!({
         "jobs_at_once": 3, "stop_timeout_seconds": 60, "socket": "/run/dba/agent.sock",
         "socket_group": "dba", "nice": 0, "metrics": "[::1]:9532",
-        "ping_url": null,
+        "beat_seconds": 300, "ping_url": null,
     });
     assert_eq!(shown["agent"], expected);
     let shop = &shown["sources"]["shop"];

@@ -3,6 +3,7 @@
 //! No IO, no async, no reads of a clock: a function that needs the time takes it as an argument.
 
 mod acceptance;
+mod beat;
 mod chain;
 mod classified;
 mod clock;
@@ -43,6 +44,7 @@ mod wal_notes;
 mod wal_place;
 
 pub use acceptance::Acceptance;
+pub use beat::{Beat, BeatJob, BeatOutcome, BeatRun, BeatState, HostId, MAX_BEAT};
 pub use chain::{ChainError, MAX_CHAIN, based_on, chain, follows};
 pub use classified::{Class, Classified};
 pub use clock::{Clock, SystemClock};

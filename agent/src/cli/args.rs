@@ -6,6 +6,7 @@ mod stanza;
 mod statements;
 mod take_over;
 mod wal;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ pub(super) use stanza::StanzaVerb;
 pub(super) use statements::{StatementVerb, UnfreezeArgs};
 pub(super) use take_over::TakeOverArgs;
 pub(super) use wal::{FetchArgs, WalVerb};
+pub(super) use watch::WatchArgs;
 
 /// Backup and disaster recovery of databases: a backup counts only when it was proven.
 ///
@@ -94,6 +96,9 @@ pub enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Say which host or job is late, by the signed beats of all agents in the bucket; needs no more than
+    /// to read it.
+    Watch(WatchArgs),
     /// Test everything that a backup and a restore need.
     Doctor {
         /// Only this source.

@@ -39,6 +39,7 @@ mod take_over;
 mod timeline;
 mod told;
 mod wal;
+mod watch;
 mod when;
 
 use std::io::ErrorKind;
@@ -272,7 +273,9 @@ fn asked(verb: &Verb) -> Option<Asked> {
         Verb::Show(_) | Verb::Doctor { .. } | Verb::Timeline { .. } | Verb::Catalog { .. } => {
             Some(Asked::Short)
         }
-        Verb::Accept { .. } | Verb::Say(_) | Verb::Policy { .. } => Some(Asked::Short),
+        Verb::Accept { .. } | Verb::Say(_) | Verb::Policy { .. } | Verb::Watch(_) => {
+            Some(Asked::Short)
+        }
         Verb::Keys { verb: KeysVerb::Test { .. } } => Some(Asked::Short),
         Verb::Restore(args) => args.plan.then_some(Asked::Short),
         Verb::Prune(args) => args.yes.is_none().then_some(Asked::Short),
@@ -308,6 +311,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
             Box::pin(doctor::doctor(screen, &setup()?, source.as_deref(), identity.as_deref()))
                 .await
         }
+        Verb::Watch(args) => Box::pin(watch::watch(screen, &setup()?, args)).await,
         Verb::Discover => discover::discover(screen, &cli.config).await,
         Verb::Policy { verb } => Box::pin(policy::policy(screen, &setup()?, verb)).await,
         Verb::Config { verb: ConfigVerb::Check } => state::config_check(screen, &setup()?),

@@ -5,6 +5,7 @@
 
 mod alarm;
 mod asked;
+mod beats;
 pub(crate) mod control;
 mod look;
 mod metrics;
@@ -30,6 +31,7 @@ use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
 
 use self::alarm::Alarm;
+use self::beats::{Beaten, Beats};
 use self::control::{Asked, Refusal, Request, Server};
 use self::look::{Look, Looks};
 use self::metrics::Metrics;
@@ -56,6 +58,7 @@ struct Agent {
     tell: UnboundedSender<Told>,
     told: UnboundedReceiver<Told>,
     looks: Looks,
+    beats: Beats,
     telling: Telling,
     metrics: Metrics,
     asked: Receiver<Asked>,
@@ -69,6 +72,7 @@ struct Agent {
 enum Told {
     Ended(Ended),
     Looked(Look),
+    Beaten(Beaten),
 }
 
 /// What the agent hears.
@@ -76,6 +80,7 @@ enum Heard {
     Rung,
     Told(Told),
     LookDue,
+    BeatDue,
     Asked(Asked),
     Reload,
     Alive,
@@ -98,7 +103,12 @@ pub async fn run(setup: Setup, stop: &Stop, mut reload: Receiver<()>) -> Result<
             Heard::Rung => agent.handle(Event::Tick),
             Heard::Told(Told::Ended(ended)) => agent.ended(ended),
             Heard::Told(Told::Looked(look)) => agent.looked(look),
+            Heard::Told(Told::Beaten(beaten)) => agent.beaten(&beaten),
             Heard::LookDue => agent.looks.begin(&agent.setup, agent.tell.clone()),
+            Heard::BeatDue => {
+                let jobs = (beats::jobs(&agent), agent.since);
+                agent.beats.begin(&agent.setup, jobs, agent.tell.clone());
+            }
             Heard::Asked(asked) => {
                 let answer = agent.answer(&asked);
                 // Whoever asked may have gone.
@@ -146,6 +156,7 @@ impl Agent {
             tell,
             told,
             looks: Looks::new(),
+            beats: Beats::new(&setup),
             telling: Telling::open(&setup),
             metrics: Metrics::begin(&setup, since),
             asked,
@@ -175,6 +186,7 @@ impl Agent {
             () = alive => Heard::Alive,
             () = self.alarm.rung() => Heard::Rung,
             () = self.looks.due() => Heard::LookDue,
+            () = self.beats.due() => Heard::BeatDue,
         }
     }
 
@@ -266,6 +278,14 @@ impl Agent {
         }
     }
 
+    /// A beat was written, or was not.
+    fn beaten(&mut self, beaten: &Beaten) {
+        self.beats.ended(beaten);
+        let done = beaten.done.as_ref().map(|written| written.at).map_err(String::as_str);
+        self.metrics.beaten(done.ok());
+        self.telling.beaten(self.setup.clock.now(), done.err());
+    }
+
     /// Takes the configuration that lies there now; one that is wrong is not taken, and the old one goes on.
     fn reload(&mut self) -> Result<(), Refusal> {
         systemd::reloading();
@@ -279,6 +299,7 @@ impl Agent {
                     (specs::specs(&new.config, &new.host()), new.config.agent.jobs_at_once);
                 self.telling.reloaded(&self.setup, &new);
                 let moved = self.setup.config.agent.metrics != new.config.agent.metrics;
+                self.beats.reloaded(&new);
                 self.setup = new;
                 if moved {
                     self.metrics.serve(&self.setup);
@@ -337,7 +358,7 @@ impl Agent {
             });
             match next.await {
                 Ok(Some(Heard::Told(Told::Ended(ended)))) => self.ended(ended),
-                Ok(Some(Heard::Told(Told::Looked(_)))) => {}
+                Ok(Some(Heard::Told(Told::Looked(_) | Told::Beaten(_)))) => {}
                 Ok(Some(Heard::Asked(asked))) => {
                     let answer = match asked.request {
                         Request::Jobs => Ok(reply::state(self)),

@@ -24,7 +24,7 @@ pub(super) fn state(agent: &Agent) -> Value {
     json!({
         "host": agent.setup.host(), "version": env!("CARGO_PKG_VERSION"), "since": agent.since,
         "pid": std::process::id(), "jobs": rows.iter().map(job).collect::<Vec<_>>(),
-        "looked": agent.looks.last,
+        "looked": agent.looks.last, "beaten": agent.beats.last,
         "refused_configuration": agent.refused,
     })
 }

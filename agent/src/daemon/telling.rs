@@ -50,6 +50,9 @@ impl Telling {
     /// The configuration was read again.
     pub(super) fn reloaded(&mut self, old: &Setup, new: &Setup) {
         self.own.retain(|(_, code, _), _| code != "configuration_refused");
+        if new.config.agent.beat.is_zero() {
+            self.own.retain(|(_, code, _), _| code != "beat_failed");
+        }
         if old.config.notify != new.config.notify || old.host() != new.host() {
             self.outbox = Outbox::open(new);
         }
@@ -94,6 +97,26 @@ impl Telling {
         };
         let safe = "backups go on; nobody who scrapes hears of them";
         self.put(host(now, "metrics_fail", text, safe, "drctl config show"));
+    }
+
+    /// A beat was written, or was not: why.
+    pub(super) fn beaten(&mut self, now: Timestamp, why: Option<&str>) {
+        let Some(why) = why else {
+            let before = self.own.len();
+            self.own.retain(|(_, code, _), _| code != "beat_failed");
+            if self.own.len() < before {
+                self.tell();
+            }
+            return;
+        };
+        let text = format!(
+            "the beat of this host cannot be written into the bucket: {}. `drctl watch` elsewhere will say \
+             that the host is late",
+            shown(why, 500)
+        );
+        let safe = "runs go on as scheduled";
+        self.put(host(now, "beat_failed", text, safe, "drctl doctor"));
+        self.tell();
     }
 
     /// What the scheduler has to tell.

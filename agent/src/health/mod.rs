@@ -6,6 +6,7 @@ mod doctor;
 mod reconcile;
 mod status;
 mod verify;
+mod watch;
 
 pub(crate) use discover::{Discovered, Discovery, discover};
 pub use doctor::doctor;
@@ -14,3 +15,4 @@ pub use reconcile::{Compared, Renewed, check, rebuild};
 pub(crate) use status::concerns;
 pub use status::{Bad, Health, Judged, LogStatus, SourceStatus, status};
 pub(crate) use verify::{Beside, FoundOut, Read, Row, Wanted, look, on_record, scrub};
+pub(crate) use watch::{Host, Watch, Watched, watch};

@@ -1,6 +1,8 @@
 //! The bucket as a repository of backups: what lies in it, whom we believe, and the catalog of it.
 
 pub(crate) mod accept;
+pub(crate) mod beat;
+pub(crate) mod beats;
 pub(crate) mod cache;
 pub(crate) mod chain;
 pub(crate) mod closed;

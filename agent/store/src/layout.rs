@@ -1,8 +1,8 @@
 //! Where things lie in the bucket. Keys are derived from validated identifiers only.
 
 use drctl_model::{
-    BackupId, DrillId, IndexPlace, Lineage, LogAt, LogPart, LogPlace, MAX_STATEMENT, SourceId,
-    StreamId,
+    BackupId, DrillId, HostId, IndexPlace, Lineage, LogAt, LogPart, LogPlace, MAX_BEAT,
+    MAX_STATEMENT, SourceId, StreamId,
 };
 use object_store::path::Path;
 
@@ -226,6 +226,35 @@ pub fn statement_at(key: &Path) -> Option<(SourceId, u64)> {
     (1..=MAX_STATEMENT).contains(&n).then_some((source.parse().ok()?, n))
 }
 
+/// Where the beats of all hosts lie.
+#[must_use]
+pub fn all_beats() -> Path {
+    Path::from("beat")
+}
+
+/// Where the beats of a host lie.
+#[must_use]
+pub fn beats(host: &HostId) -> Path {
+    Path::from(format!("beat/{host}"))
+}
+
+/// The key of beat `seq` of a host, which has ten digits.
+#[must_use]
+pub fn beat(host: &HostId, seq: u64) -> Path {
+    Path::from(format!("beat/{host}/{seq:010}.json"))
+}
+
+/// Which beat lies under `key`; nothing for any other object.
+#[must_use]
+pub fn beat_at(key: &Path) -> Option<(HostId, u64)> {
+    let parts: Vec<&str> = key.as_ref().split('/').collect();
+    let ["beat", host, file] = parts.as_slice() else { return None };
+    let number = file.strip_suffix(".json")?;
+    let is_fixed = number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit());
+    let seq: u64 = number.parse().ok().filter(|_| is_fixed)?;
+    (1..=MAX_BEAT).contains(&seq).then_some((host.parse().ok()?, seq))
+}
+
 /// The key of an object that only proves that we may write.
 #[must_use]
 pub fn probe(random: u128) -> Path {
@@ -249,6 +278,8 @@ pub enum Kind {
     Removed(SourceId),
     /// What was said of a source: a pin, a legal hold, a freeze.
     Statement(SourceId),
+    /// A sign of life of a host's agent.
+    Beat(HostId),
     /// The marker.
     Marker,
     /// Left by `doctor`.
@@ -264,6 +295,7 @@ pub fn classify(key: &Path) -> Kind {
     match parts.as_slice() {
         ["drctl-repo.json"] => Kind::Marker,
         ["probe", _] => Kind::Probe,
+        ["beat", ..] => beat_at(key).map_or(Kind::Foreign, |(host, _)| Kind::Beat(host)),
         ["s", _, "l", ..] => {
             let piece = piece_at(key).map(|(source, _)| source);
             let source = piece.or_else(|| log_index_at(key).map(|(source, _)| source));
@@ -353,6 +385,29 @@ mod tests {
         {
             let key = Path::from(format!("s/shop/k/{odd}"));
             assert_eq!((statement_at(&key), classify(&key)), (None, Kind::Foreign), "{key}");
+        }
+    }
+
+    #[test]
+    fn beats_are_numbered_with_ten_digits_below_a_hosts_name() {
+        let host: HostId = "db1.example.org".parse().unwrap();
+        for seq in [1, 42, 9_999_999_999] {
+            let key = beat(&host, seq);
+            assert_eq!(beat_at(&key), Some((host.clone(), seq)), "{key}");
+            assert_eq!(classify(&key), Kind::Beat(host.clone()), "{key}");
+        }
+        for odd in [
+            "db1/0000000000.json",
+            "db1/7.json",
+            "db1/+000000007.json",
+            "db1/0000000007",
+            "db1/a/0000000007.json",
+            "DB1/0000000007.json",
+            "-db1/0000000007.json",
+            "0000000007.json",
+        ] {
+            let key = Path::from(format!("beat/{odd}"));
+            assert_eq!((beat_at(&key), classify(&key)), (None, Kind::Foreign), "{key}");
         }
     }
 

@@ -17,6 +17,7 @@ impl Scheduler {
                 key: key.clone(),
                 state: self.state(key, job, now),
                 next: self.next(key, job, now),
+                due: job.owed.map(|owed| owed.since),
                 last: job.last,
                 missed: job.missed,
             })
@@ -25,6 +26,7 @@ impl Scheduler {
             key: key.clone(),
             state: of_stream(stream, now),
             next: stream.retry_at.filter(|_| stream.running.is_none() && !stream.paused),
+            due: stream.failing_since,
             last: stream.last,
             missed: None,
         }));

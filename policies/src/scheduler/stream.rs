@@ -27,7 +27,7 @@ pub(super) struct Stream {
     /// Failures in a row.
     failed: u32,
     /// The first of them.
-    failing_since: Option<Timestamp>,
+    pub(super) failing_since: Option<Timestamp>,
     /// Whether that was told.
     is_told: bool,
 }

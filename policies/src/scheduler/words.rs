@@ -220,6 +220,8 @@ pub struct Row {
     pub state: State,
     /// When the next run begins at the earliest, as far as is known.
     pub next: Option<Timestamp>,
+    /// Since when a run is owed; of a stream, since when it has failed.
+    pub due: Option<Timestamp>,
     /// When the last run ended, and how.
     pub last: Option<(Timestamp, Outcome)>,
     /// What was missed since the last run that came to its end.

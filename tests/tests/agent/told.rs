@@ -15,13 +15,13 @@ use crate::channels::{secret, url};
 use crate::common::{NEVER, Shop};
 
 /// Somebody who is told by a webhook.
-struct Person {
+pub(crate) struct Person {
     heard: Arc<Mutex<Vec<Value>>>,
     server: Scripted,
 }
 
 impl Person {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let heard = Arc::<Mutex<Vec<Value>>>::default();
         let noted = Arc::clone(&heard);
         let server = Scripted::start(move |request| {
@@ -33,7 +33,7 @@ impl Person {
     }
 
     /// Has the host tell him.
-    fn channel(&self, site: &Site, name: &str) {
+    pub(crate) fn channel(&self, site: &Site, name: &str) {
         let url = url(site, name, self.server.port());
         site.append(&format!(
             "\n[notify.{name}]\nkind = \"webhook\"\nallow_plain = true\nurl = {url}\n"
@@ -48,7 +48,7 @@ impl Person {
     }
 
     #[track_caller]
-    fn hears(&self, code: &str, events: &[&str]) -> Value {
+    pub(crate) fn hears(&self, code: &str, events: &[&str]) -> Value {
         until(&format!("{code} {events:?}, heard {:?}", self.of(code)), || {
             self.of(code).len() >= events.len()
         });

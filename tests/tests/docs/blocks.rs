@@ -54,6 +54,7 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
     ("docs/agent.md", 1, "systemd: `tests/host` does it"),
     ("docs/backup.md", 1, "needs a suspect backup: the tests of those accept one"),
     ("docs/notifications.md", 2, "need somebody to be told"),
+    ("docs/watch.md", 1, "need beats of other hosts: the tests of beats watch for them"),
     (
         "docs/install.md",
         9,

@@ -6,7 +6,7 @@ use std::fs;
 use drctl_tests::agent::Agent;
 use drctl_tests::envelope::resign;
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::Site;
+use drctl_tests::site::{Site, until};
 use serde_json::Value;
 
 use crate::markdown::{codes, rows, sections};
@@ -231,8 +231,11 @@ fn run_everything(seen: &mut Seen) {
     see(0, &["freeze", "shop", "--reason", "audit"]);
     see(0, &["holds"]);
     see(0, &["policy", "simulate", "shop", "--for", "3mo", "--price", "0.02"]);
+    see(3, &["watch"]);
     let agent = Agent::start(&site);
     see(0, &["jobs"]);
+    until("a beat", || !site.json(0, &["jobs"])["beaten"].is_null());
+    see(0, &["watch"]);
     drop(agent);
     site.append("\n[notify.true]\nkind = \"command\"\ncommand = [\"/usr/bin/true\"]\n");
     see(0, &["notify", "test"]);

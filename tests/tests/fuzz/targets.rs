@@ -333,6 +333,7 @@ fn a_key_is_what_its_parts_say_or_foreign() {
         layout::tombstone(&source, &backup),
         layout::log_floor(&source, &index.lineage, index.end),
         layout::statement(&source, 7),
+        layout::beat(&"db1.example".parse().expect("a host"), 7),
     ];
     let seeds = keys.iter().map(|key| key.as_ref().as_bytes().to_vec()).collect();
     let reach = [
@@ -345,6 +346,7 @@ fn a_key_is_what_its_parts_say_or_foreign() {
         "Acceptance",
         "Removed",
         "Statement",
+        "Beat",
         "Foreign",
         "no path",
     ];
@@ -391,6 +393,7 @@ fn a_key_is_what_its_parts_say_or_foreign() {
                 let (of, n) = layout::statement_at(&key).expect("a statement");
                 assert_eq!((&layout::statement(&of, n), &of), (&key, source));
             }
+            Kind::Beat(host) => assert!(key.prefix_matches(&layout::beats(host)), "{key}"),
             Kind::Foreign => {}
         }
         let name = format!("{kind:?}");

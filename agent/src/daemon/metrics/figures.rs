@@ -136,6 +136,16 @@ fn of_agent(told: &Told) -> Vec<Metric> {
             "Whether the configuration that lies there was refused: the one before is in force",
             one(flag(told.refused)),
         ),
+        gauge(
+            "drctl_beat_timestamp_seconds",
+            "When the last beat of this host was written into the bucket",
+            told.beat.map(|at| (Labels::new(), seconds(at))).into_iter().collect(),
+        ),
+        gauge(
+            "drctl_beat_failed",
+            "Whether the last beat of this host could not be written",
+            one(flag(told.beat_failed)),
+        ),
     ]
 }
 

@@ -38,6 +38,10 @@ struct Told {
     look_hangs: bool,
     /// Why nothing is told at the address.
     failing: Option<String>,
+    /// When the last beat was written.
+    beat: Option<Timestamp>,
+    /// Whether the last one was not.
+    beat_failed: bool,
     /// How many runs ended since the agent's start, and how.
     runs: BTreeMap<(JobKey, &'static str), u64>,
 }
@@ -92,6 +96,8 @@ impl Metrics {
             look_failed: false,
             look_hangs: false,
             failing: None,
+            beat: None,
+            beat_failed: false,
             runs: BTreeMap::new(),
         };
         let told = Arc::new(Mutex::new(told));
@@ -133,6 +139,12 @@ impl Metrics {
         if let Ok(sources) = &look.sources {
             told.sources = Some((look.at, figures::of_sources(look.at, sources, look.unprotected)));
         }
+    }
+
+    /// A beat was written, then; or none was.
+    pub(super) fn beaten(&self, at: Option<Timestamp>) {
+        let mut told = self.told();
+        (told.beat, told.beat_failed) = (at.or(told.beat), at.is_none());
     }
 
     /// A run came to its end.
