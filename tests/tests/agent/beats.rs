@@ -10,10 +10,14 @@ use drctl_model::{Beat, BeatJob};
 use drctl_store::{SigningKey, encode_beat, host_id};
 use drctl_tests::agent::Agent;
 use drctl_tests::envelope::opened;
+use drctl_tests::servers::minio::Minio;
+use drctl_tests::servers::postgres::Postgres;
+use drctl_tests::servers::sts::assume;
 use drctl_tests::site::{Ran, Site, faketime, until};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::channels::secret;
 use crate::common::{NEVER, Shop};
 use crate::told::Person;
 
@@ -271,4 +275,70 @@ fn an_agent_without_beats_writes_none() {
     assert!(beaten(&shop.site).is_null());
     let _ = agent.stop().ended(0);
     assert!(numbers(&shop.site).is_empty());
+}
+
+/// Puts credentials with these rights into a site's configuration.
+fn as_one_who_may(site: &Site, minio: &Minio, name: &str, actions: &[&str]) {
+    let of = assume(minio, actions);
+    let config = fs::read_to_string(site.config()).expect("a configuration");
+    let keys = ["access_key_id", "secret_access_key", "session_token"];
+    let others = config.lines().filter(|line| !keys.iter().any(|key| line.starts_with(key)));
+    let others: Vec<&str> = others.collect();
+    let one = |key: &str, text: &str| secret(site, &format!("{name}.{key}"), text);
+    let lines = format!(
+        "[repository]\naccess_key_id = {}\nsecret_access_key = {}\nsession_token = {}",
+        one("id", &of.access_key),
+        one("secret", &of.secret_key),
+        one("token", &of.token)
+    );
+    let config = others.join("\n").replacen("[repository]", &lines, 1);
+    fs::write(site.config(), config + "\n").expect("written");
+}
+
+/// A shop in a bucket.
+fn in_bucket(minio: &Minio, bucket: &str) -> Shop {
+    let (site, server) = (Site::empty(), Postgres::start());
+    fs::write(site.path("s3.id"), minio.access_key()).expect("written");
+    fs::write(site.path("s3.secret"), minio.secret_key()).expect("written");
+    let path = |name: &str| site.path(name).display().to_string();
+    let (id, secret, endpoint) = (path("s3.id"), path("s3.secret"), minio.endpoint());
+    let more = ["--endpoint", &endpoint, "--allow-http", "--access-key-id-file", &id];
+    let more = [&more[..], &["--secret-access-key-file", &secret]].concat();
+    site.init(&server, &format!("s3://{bucket}/below"), &more);
+    let shop = Shop { site, server };
+    let policy = format!("schedule = \"{NEVER}\"\n\n[retention]\nlast = 3\n");
+    fs::write(shop.policy_file(), policy).expect("written");
+    shop
+}
+
+#[test]
+fn a_host_that_may_not_delete_beats_all_the_same_and_whoever_may_only_read_watches() {
+    const READS: [&str; 5] = [
+        "s3:GetObject",
+        "s3:GetObjectVersion",
+        "s3:ListBucket",
+        "s3:ListBucketVersions",
+        "s3:GetBucketVersioning",
+    ];
+    let minio = Minio::start();
+    for versions in [false, true] {
+        let bucket = if versions { "versioned" } else { "plain" };
+        minio.make_bucket(bucket);
+        if versions {
+            minio.set_versioning(bucket);
+        }
+        let shop = in_bucket(&minio, bucket);
+        let site = &shop.site;
+        as_one_who_may(site, &minio, "writer", &[&READS[..], &["s3:PutObject"]].concat());
+        let agent = Agent::start(site);
+        until("a beat", || !beaten(site).is_null());
+        (0..5).for_each(|_| one_more(site));
+        let said = agent.said().to_lowercase();
+        assert!(!said.contains("beat") && !said.contains("denied"), "{said}");
+        let _ = agent.stop().ended(0);
+        as_one_who_may(site, &minio, "reader", &READS);
+        let found = watched(site, 0);
+        assert_eq!(found["hosts"][0]["agents"][0]["seq"], 6, "{found}");
+        assert_eq!(codes(&watched_at(site, 3, "+12m", &[])), ["host_late"]);
+    }
 }
