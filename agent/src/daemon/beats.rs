@@ -7,7 +7,7 @@ use drctl_model::{BeatJob, BeatOutcome, BeatRun, BeatState};
 use drctl_policies::scheduler::{Outcome, Row, State};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::threads::spawn;
 use super::{Agent, Told};
@@ -16,6 +16,9 @@ use crate::repository::beat::{Draft, Sent, Written, write_beat};
 
 /// How soon one that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// How long one may take: a bucket that answers slowly for hours must not keep the next ones back.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// What became of a beat.
 pub(super) struct Beaten {
@@ -69,8 +72,11 @@ impl Beats {
         let draft = Draft { jobs, started, every: self.every };
         let (setup, mut sent) = (setup.clone(), self.sent.clone());
         let work = async move || {
-            let done = write_beat(&setup, &draft, &mut sent).await;
-            Ok((done.map_err(|error| format!("{error:#}")), sent))
+            let done = match timeout(LONGEST, write_beat(&setup, &draft, &mut sent)).await {
+                Ok(done) => done.map_err(|error| format!("{error:#}")),
+                Err(_) => Err("the bucket did not take it within five minutes".to_owned()),
+            };
+            Ok((done, sent))
         };
         // What is remembered is only lost where drctl is at fault; the bucket has it, too.
         let ended = move |found: anyhow::Result<_>| {
