@@ -6,6 +6,7 @@ mod clock;
 mod common;
 mod control;
 mod ends;
+mod kills;
 mod metrics;
 mod prune;
 mod stream;
