@@ -130,6 +130,8 @@ pub(crate) fn whole(error: &dyn std::error::Error) -> String {
 const DENIED: &[&str] = &[
     "status code: 401 ",
     "status code: 403 ",
+    // What S3 answers for one of several objects that were to be removed at once.
+    "(code: AccessDenied)",
     "ExpiredToken",
     "TokenRefreshRequired",
     "RequestExpired",
