@@ -136,14 +136,14 @@ impl NewestDrill {
     /// future is no newer one: no drill could ever follow it.
     #[must_use]
     pub(crate) fn of<'a>(
-        drills: impl DoubleEndedIterator<Item = &'a Drill> + Clone,
+        mut drills: impl DoubleEndedIterator<Item = &'a Drill> + Clone,
         refused: impl IntoIterator<Item = &'a DrillId>,
         now: Timestamp,
     ) -> Self {
         let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
         let horizon = DrillId::new(horizon, u64::MAX);
         let dated = drills.clone().rfind(|drill| drill.drill <= horizon);
-        let failed = dated.or_else(|| drills.rev().next()).and_then(|drill| match drill.outcome {
+        let failed = dated.or_else(|| drills.next_back()).and_then(|drill| match drill.outcome {
             DrillOutcome::Failed { .. } => Some(drill.drill.clone()),
             DrillOutcome::Proven { .. } => None,
         });

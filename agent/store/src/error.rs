@@ -243,14 +243,7 @@ pub(crate) fn says_denied(error: &dyn std::error::Error) -> bool {
 /// Whether a listing ended at a key that object_store's `Path` cannot hold (a control character,
 /// an empty or dotted segment): it then gives none of the others either.
 fn is_bad_key(error: &object_store::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<object_store::path::Error>() || error.to_string().contains("invalid path") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    is_caused_by::<object_store::path::Error>(error) || whole(error).contains("invalid path")
 }
 
 /// Whether an error of ours is behind one of the client's.
