@@ -1,6 +1,7 @@
 //! A host of its own with drctl on it: configuration, keys, repository, in a temporary directory.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use drctl_catalog::Catalog;
 use drctl_store::SigningKey;
 use serde_json::Value;
 
+use crate::servers::minio::Minio;
 use crate::servers::postgres::Postgres;
 
 /// How long anything that was set in motion may take: much, for a machine that is busy with more.
@@ -178,6 +180,28 @@ impl Site {
             words.iter().map(String::as_str).chain(more.iter().copied()).collect();
         let _ = self.drctl(&words).ended(0);
         self.programs_of(server);
+    }
+
+    /// The same with a repository in MinIO, which is reached at `endpoint`: `s3://BUCKET/PREFIX`.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn init_s3(
+        &self,
+        server: &Postgres,
+        (minio, endpoint): (&Minio, &str),
+        url: &str,
+        more: &[&str],
+    ) {
+        let keys = [("s3.id", minio.access_key()), ("s3.secret", minio.secret_key())];
+        let [id, secret] = keys.map(|(name, key)| {
+            let file = self.path(name);
+            fs::write(&file, key).expect("write a key");
+            file.display().to_string()
+        });
+        let keys = ["--access-key-id-file", &id, "--secret-access-key-file", &secret];
+        let place = ["--endpoint", endpoint, "--allow-http"];
+        self.init(server, url, &[more, &place, &keys].concat());
     }
 
     /// The words of that command.

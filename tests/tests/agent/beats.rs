@@ -298,13 +298,7 @@ fn as_one_who_may(site: &Site, minio: &Minio, name: &str, actions: &[&str]) {
 /// A shop in a bucket.
 fn in_bucket(minio: &Minio, bucket: &str) -> Shop {
     let (site, server) = (Site::empty(), Postgres::start());
-    fs::write(site.path("s3.id"), minio.access_key()).expect("written");
-    fs::write(site.path("s3.secret"), minio.secret_key()).expect("written");
-    let path = |name: &str| site.path(name).display().to_string();
-    let (id, secret, endpoint) = (path("s3.id"), path("s3.secret"), minio.endpoint());
-    let more = ["--endpoint", &endpoint, "--allow-http", "--access-key-id-file", &id];
-    let more = [&more[..], &["--secret-access-key-file", &secret]].concat();
-    site.init(&server, &format!("s3://{bucket}/below"), &more);
+    site.init_s3(&server, (minio, &minio.endpoint()), &format!("s3://{bucket}/below"), &[]);
     let shop = Shop { site, server };
     let policy = format!("schedule = \"{NEVER}\"\n\n[retention]\nlast = 3\n");
     fs::write(shop.policy_file(), policy).expect("written");

@@ -47,13 +47,7 @@ impl Loaded {
         server.psql("postgres", "insert into ticks select g, 'x' from generate_series(1, 20000) g");
         let (minio, site) = (Minio::start(), Site::empty());
         minio.make_bucket("shop");
-        let (id, secret) = (site.path("s3.id"), site.path("s3.secret"));
-        fs::write(&id, minio.access_key()).expect("written");
-        fs::write(&secret, minio.secret_key()).expect("written");
-        let (id, secret) = (id.display().to_string(), secret.display().to_string());
-        let (endpoint, files) = (minio.endpoint(), [&*id, "--secret-access-key-file", &*secret]);
-        let more = ["--allow-http", "--endpoint", &endpoint, "--access-key-id-file"];
-        site.init(&server, "s3://shop/below", &[&more[..], &files[..]].concat());
+        site.init_s3(&server, (&minio, &minio.endpoint()), "s3://shop/below", &[]);
         // The same server once more, as dumps.
         let text = fs::read_to_string(site.config()).expect("a configuration");
         let (_, source) = text.split_once("[sources.shop]").expect("a source");

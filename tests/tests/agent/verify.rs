@@ -47,20 +47,7 @@ fn shop(minio: &Minio) -> Shop {
     let server = Postgres::builder().start();
     server.psql("postgres", "create table orders as select g from generate_series(1, 1000) g");
     let shop = Shop { site: Site::empty(), server };
-    let (id, secret) = (shop.site.path("s3.id"), shop.site.path("s3.secret"));
-    fs::write(&id, minio.access_key()).unwrap();
-    fs::write(&secret, minio.secret_key()).unwrap();
-    let (id, secret) = (id.display().to_string(), secret.display().to_string());
-    let more = [
-        "--endpoint",
-        &minio.endpoint(),
-        "--allow-http",
-        "--access-key-id-file",
-        &id,
-        "--secret-access-key-file",
-        &secret,
-    ];
-    shop.site.init(&shop.server, "s3://shop/below", &more);
+    shop.site.init_s3(&shop.server, (minio, &minio.endpoint()), "s3://shop/below", &[]);
     verifies(&shop);
     shop
 }

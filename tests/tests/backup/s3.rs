@@ -21,22 +21,8 @@ use drctl_tests::fake::Tools;
 
 /// Sets a shop up with a bucket of `minio` at `url`, without the lines for small segments.
 pub(crate) fn init(shop: &Shop, minio: &Minio, url: &str) {
-    let (id, secret) = (shop.site.path("s3.id"), shop.site.path("s3.secret"));
-    fs::write(&id, minio.access_key()).unwrap();
-    fs::write(&secret, minio.secret_key()).unwrap();
-    let (id, secret) = (id.display().to_string(), secret.display().to_string());
-    let more = [
-        "--database",
-        &shop.db,
-        "--endpoint",
-        &minio.endpoint(),
-        "--allow-http",
-        "--access-key-id-file",
-        &id,
-        "--secret-access-key-file",
-        &secret,
-    ];
-    shop.site.init(&shop.server, url, &more);
+    let database = ["--database", shop.db.as_str()];
+    shop.site.init_s3(&shop.server, (minio, &minio.endpoint()), url, &database);
 }
 
 /// A shop in a bucket of its own.

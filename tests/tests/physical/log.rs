@@ -330,17 +330,10 @@ fn neither_a_leftover_nor_a_strange_name_among_the_log_stops_anything() {
 }
 
 /// Makes sites whose bucket is in MinIO, or behind what stands at `endpoint` before it.
-pub(crate) fn in_s3(minio: &Minio, endpoint: String) -> impl Fn(&Postgres) -> Site {
-    let (id, secret) = (minio.access_key().to_owned(), minio.secret_key().to_owned());
+pub(crate) fn in_s3(minio: &Minio, endpoint: String) -> impl Fn(&Postgres) -> Site + '_ {
     move |server| {
         let site = Site::empty();
-        let keys = [("s3.id", &id), ("s3.secret", &secret)].map(|(name, key)| {
-            fs::write(site.path(name), key).unwrap();
-            site.path(name).display().to_string()
-        });
-        let keys = ["--access-key-id-file", &keys[0], "--secret-access-key-file", &keys[1]];
-        let more = [&["--endpoint", &endpoint, "--allow-http"][..], &keys].concat();
-        site.init(server, "s3://shop/below", &more);
+        site.init_s3(server, (minio, &endpoint), "s3://shop/below", &[]);
         crate::common::physical(&site);
         site
     }
