@@ -4,7 +4,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Header, IdError, ManifestError, RepositoryId, SourceId, printable};
+use crate::ids::text_id;
+use crate::{Digest, Header, IdError, ManifestError, RepositoryId, SourceId, is_line};
 
 /// The highest number of a beat.
 pub const MAX_BEAT: u64 = 9_999_999_999;
@@ -42,39 +43,8 @@ impl HostId {
         let digest = digest.get(..16).unwrap_or(&digest);
         HostId(if part.is_empty() { digest.to_owned() } else { format!("{part}-{digest}") })
     }
-
-    /// The name as it stands in keys.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
-
-impl fmt::Display for HostId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl fmt::Debug for HostId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<HostId> for String {
-    fn from(id: HostId) -> String {
-        id.0
-    }
-}
-
-impl TryFrom<String> for HostId {
-    type Error = IdError;
-
-    fn try_from(text: String) -> Result<Self, IdError> {
-        text.parse()
-    }
-}
+text_id!(HostId);
 
 impl FromStr for HostId {
     type Err = IdError;
@@ -228,12 +198,6 @@ impl Beat {
             || !other.jobs.is_empty() && other.jobs.iter().all(|job| looks_after(&job.source));
         self.seq > other.seq && (same_agent || after_all())
     }
-}
-
-fn is_line(text: &str, longest: usize) -> bool {
-    (1..=longest).contains(&text.chars().count())
-        && printable(text) == text
-        && !text.contains(char::is_control)
 }
 
 #[cfg(test)]

@@ -27,6 +27,11 @@ pub fn shown(text: &str, chars: usize) -> String {
     escape(text.chars().take(chars), |_| false, |c| c.escape_default().to_string())
 }
 
+/// Whether a text is one line of 1 to so many characters, none of which a terminal would obey.
+pub(crate) fn is_line(text: &str, longest: usize) -> bool {
+    (1..=longest).contains(&text.chars().count()) && !text.contains(is_obeyed)
+}
+
 /// Text of several lines as people may see it: whole, line ends and tabs as they are, every other
 /// character escaped that a terminal would obey.
 #[must_use]
@@ -115,6 +120,7 @@ macro_rules! text_id {
         }
     };
 }
+pub(crate) use text_id;
 
 /// A protected database or cluster; the unit of permission in the bucket.
 ///

@@ -63,6 +63,7 @@ pub use finding::{Checked, Finding, FindingCode, UnknownFinding};
 pub use header::{Feature, Header, INCREMENTAL, WAL, features};
 pub use history::{Ancestor, MAX_HISTORY_BYTES, TimelineHistory};
 pub use holds::Holds;
+pub(crate) use ids::is_line;
 pub use ids::{
     BackupId, DrillId, IdError, NoteName, RepositoryId, SourceId, StreamId, printable,
     printable_json, seen, shown, total,

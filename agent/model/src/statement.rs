@@ -155,11 +155,7 @@ impl Statement {
 /// Whether a text can be a reason: 1 to 500 characters, none of which a terminal would obey.
 #[must_use]
 pub fn is_reason(text: &str) -> bool {
-    let chars = text.chars().count();
-    (1..=MAX_REASON).contains(&chars)
-        && !text.trim().is_empty()
-        && crate::printable(text) == text
-        && !text.contains(char::is_control)
+    crate::is_line(text, MAX_REASON) && !text.trim().is_empty()
 }
 
 /// What of all that was said stands.

@@ -10,8 +10,6 @@ const DOCUMENT: Document = Document {
     payload_type: "application/vnd.drctl.acceptance+json",
     what: "acceptance of a backup",
     limit: MAX_ACCEPTANCE_BYTES,
-    // Who may say that there is a backup may say that it is as it should be.
-    role: Role::Backup,
 };
 
 /// The object of an acceptance: a signed envelope.
@@ -37,7 +35,9 @@ pub fn decode_acceptance(
     of: (&SourceId, &BackupId),
     manifest_sha256: Digest,
 ) -> Result<(Acceptance, VerifyingKey), FormatError> {
-    let (found, signer) = DOCUMENT.read_signed::<Acceptance>(bytes, trust, of.0)?;
+    // Who may say that there is a backup may say that it is as it should be.
+    let by = (of.0, Role::Backup);
+    let (found, signer) = DOCUMENT.read_signed::<Acceptance>(bytes, trust, by)?;
     found.check(repository, of, manifest_sha256)?;
     Ok((found, signer))
 }

@@ -1,14 +1,16 @@
 use drctl_model::{Beat, HostId, RepositoryId, Role, SourceId};
 
-use crate::dsse::{parse, sign, verify};
+use crate::dsse::Document;
 use crate::{FormatError, SigningKey, Trust, VerifyingKey, digest};
 
 /// The most bytes of a beat.
 pub const MAX_BEAT_BYTES: usize = 1 << 20;
 
-const TYPE: &str = "application/vnd.drctl.beat+json";
-
-const WHAT: &str = "beat";
+const DOCUMENT: Document = Document {
+    payload_type: "application/vnd.drctl.beat+json",
+    what: "beat",
+    limit: MAX_BEAT_BYTES,
+};
 
 /// A host as keys name it.
 #[must_use]
@@ -21,8 +23,7 @@ pub fn host_id(name: &str) -> HostId {
 /// # Errors
 /// [`FormatError::TooLarge`]: readers would refuse it.
 pub fn encode_beat(beat: &Beat, key: &SigningKey) -> Result<Vec<u8>, FormatError> {
-    let payload = serde_json::to_vec(beat).expect("a beat is always JSON");
-    fits(sign(TYPE, &payload, key))
+    DOCUMENT.sign(beat, key)
 }
 
 /// Verifies, then parses, then checks a beat that was found under a host and a number; gives the key that
@@ -37,9 +38,7 @@ pub fn decode_beat(
     repository: &RepositoryId,
     of: (&HostId, u64),
 ) -> Result<(Beat, VerifyingKey), FormatError> {
-    let bytes = fits(bytes)?;
-    let (payload, keys) = verify(TYPE, bytes, trust)?;
-    let beat: Beat = parse(WHAT, &payload)?;
+    let (beat, keys) = DOCUMENT.read_by_any::<Beat>(bytes, trust)?;
     beat.check(repository, of, &host_id(&beat.host))?;
     let unbelieved = |key: &VerifyingKey| {
         let may =
@@ -53,13 +52,6 @@ pub fn decode_beat(
     let wrong = keys.first().and_then(|key| Some((trust.name(key), unbelieved(key)?)));
     let (signer, source_id) = wrong.ok_or(FormatError::Untrusted { named: String::new() })?;
     Err(FormatError::WrongSigner { signer, source_id, role: Role::Backup })
-}
-
-fn fits<T: AsRef<[u8]>>(bytes: T) -> Result<T, FormatError> {
-    match bytes.as_ref().len() <= MAX_BEAT_BYTES {
-        true => Ok(bytes),
-        false => Err(FormatError::TooLarge { what: WHAT, limit: MAX_BEAT_BYTES }),
-    }
 }
 
 #[cfg(test)]

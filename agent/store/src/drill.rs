@@ -10,7 +10,6 @@ const DOCUMENT: Document = Document {
     payload_type: "application/vnd.drctl.drill+json",
     what: "evidence of a drill",
     limit: MAX_DRILL_BYTES,
-    role: Role::Drill,
 };
 
 /// The object of a drill's evidence: a signed envelope.
@@ -33,7 +32,7 @@ pub fn decode_drill(
     source: &SourceId,
     drill: &DrillId,
 ) -> Result<(Drill, VerifyingKey), FormatError> {
-    let (found, signer) = DOCUMENT.read_signed::<Drill>(bytes, trust, source)?;
+    let (found, signer) = DOCUMENT.read_signed::<Drill>(bytes, trust, (source, Role::Drill))?;
     found.check(repository, source, drill)?;
     Ok((found, signer))
 }

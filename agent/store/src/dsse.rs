@@ -47,8 +47,6 @@ pub(crate) struct Document {
     pub(crate) what: &'static str,
     /// The most bytes of its object.
     pub(crate) limit: usize,
-    /// What a key must be allowed to sign.
-    pub(crate) role: Role,
 }
 
 impl Document {
@@ -66,7 +64,8 @@ impl Document {
         self.fits(&bytes).map(|()| bytes)
     }
 
-    /// Verifies, then parses; what it says is still to be checked. Gives the key that signed it too.
+    /// Verifies, then parses; what it says is still to be checked. Gives the key that signed it too, which
+    /// must be allowed to sign this of the source.
     ///
     /// # Errors
     /// [`FormatError`]: nobody whom we trust has signed it, or it is none.
@@ -74,12 +73,33 @@ impl Document {
         &self,
         bytes: &[u8],
         trust: &Trust,
-        source: &SourceId,
+        (source, role): (&SourceId, Role),
     ) -> Result<(T, VerifyingKey), FormatError> {
-        self.fits(bytes)?;
-        let (payload, keys) = verify(self.payload_type, bytes, trust)?;
-        let signer = trust.speaker(keys, source, self.role)?;
+        let (payload, keys) = self.verified(bytes, trust)?;
+        let signer = trust.speaker(keys, source, role)?;
         Ok((parse(self.what, &payload)?, signer))
+    }
+
+    /// The same where what it says decides who must have signed it: gives all trusted keys that did.
+    ///
+    /// # Errors
+    /// As [`read_signed`](Self::read_signed).
+    pub(crate) fn read_by_any<T: DeserializeOwned>(
+        &self,
+        bytes: &[u8],
+        trust: &Trust,
+    ) -> Result<(T, Vec<VerifyingKey>), FormatError> {
+        let (payload, keys) = self.verified(bytes, trust)?;
+        Ok((parse(self.what, &payload)?, keys))
+    }
+
+    fn verified(
+        &self,
+        bytes: &[u8],
+        trust: &Trust,
+    ) -> Result<(Vec<u8>, Vec<VerifyingKey>), FormatError> {
+        self.fits(bytes)?;
+        verify(self.payload_type, bytes, trust)
     }
 
     fn fits(&self, bytes: &[u8]) -> Result<(), FormatError> {

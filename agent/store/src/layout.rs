@@ -220,10 +220,15 @@ pub fn statement(source: &SourceId, n: u64) -> Path {
 pub fn statement_at(key: &Path) -> Option<(SourceId, u64)> {
     let parts: Vec<&str> = key.as_ref().split('/').collect();
     let ["s", source, "k", file] = parts.as_slice() else { return None };
+    Some((source.parse().ok()?, numbered(file, 6, MAX_STATEMENT)?))
+}
+
+/// The number that a file is named after, which has so many digits: 1 to `most`.
+fn numbered(file: &str, digits: usize, most: u64) -> Option<u64> {
     let number = file.strip_suffix(".json")?;
-    let is_fixed = number.len() == 6 && number.bytes().all(|byte| byte.is_ascii_digit());
-    let n: u64 = number.parse().ok().filter(|_| is_fixed)?;
-    (1..=MAX_STATEMENT).contains(&n).then_some((source.parse().ok()?, n))
+    let is_fixed = number.len() == digits && number.bytes().all(|byte| byte.is_ascii_digit());
+    let n = number.parse().ok().filter(|_| is_fixed)?;
+    (1..=most).contains(&n).then_some(n)
 }
 
 /// Where the beats of all hosts lie.
@@ -249,10 +254,7 @@ pub fn beat(host: &HostId, seq: u64) -> Path {
 pub fn beat_at(key: &Path) -> Option<(HostId, u64)> {
     let parts: Vec<&str> = key.as_ref().split('/').collect();
     let ["beat", host, file] = parts.as_slice() else { return None };
-    let number = file.strip_suffix(".json")?;
-    let is_fixed = number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit());
-    let seq: u64 = number.parse().ok().filter(|_| is_fixed)?;
-    (1..=MAX_BEAT).contains(&seq).then_some((host.parse().ok()?, seq))
+    Some((host.parse().ok()?, numbered(file, 10, MAX_BEAT)?))
 }
 
 /// The key of an object that only proves that we may write.

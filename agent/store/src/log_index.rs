@@ -11,7 +11,6 @@ fn document(place: &IndexPlace) -> Document {
         payload_type: "application/vnd.drctl.log-index+json",
         what: place.lineage.words().index,
         limit: MAX_LOG_INDEX_BYTES,
-        role: Role::Log,
     }
 }
 
@@ -33,7 +32,8 @@ pub fn decode_signed_log_index(
     (repository, source): (&RepositoryId, &SourceId),
     place: &IndexPlace,
 ) -> Result<(LogIndex, VerifyingKey), FormatError> {
-    let (index, signer) = document(place).read_signed::<LogIndex>(bytes, trust, source)?;
+    let (index, signer) =
+        document(place).read_signed::<LogIndex>(bytes, trust, (source, Role::Log))?;
     index.check(repository, source, place)?;
     Ok((index, signer))
 }

@@ -10,14 +10,12 @@ const TOMBSTONE: Document = Document {
     payload_type: "application/vnd.drctl.tombstone+json",
     what: "tombstone of a backup",
     limit: MAX_REMOVED_BYTES,
-    role: Role::Prune,
 };
 
 const LOG_FLOOR: Document = Document {
     payload_type: "application/vnd.drctl.log-floor+json",
     what: "removal of log",
     limit: MAX_REMOVED_BYTES,
-    role: Role::Prune,
 };
 
 /// The object of a tombstone: a signed envelope.
@@ -39,7 +37,7 @@ pub fn decode_tombstone(
     repository: &RepositoryId,
     of: (&SourceId, &BackupId),
 ) -> Result<(Tombstone, VerifyingKey), FormatError> {
-    let (found, signer) = TOMBSTONE.read_signed::<Tombstone>(bytes, trust, of.0)?;
+    let (found, signer) = TOMBSTONE.read_signed::<Tombstone>(bytes, trust, (of.0, Role::Prune))?;
     found.check(repository, of)?;
     Ok((found, signer))
 }
@@ -63,7 +61,7 @@ pub fn decode_log_floor(
     repository: &RepositoryId,
     of: (&SourceId, &Lineage, LogAt),
 ) -> Result<(LogFloor, VerifyingKey), FormatError> {
-    let (found, signer) = LOG_FLOOR.read_signed::<LogFloor>(bytes, trust, of.0)?;
+    let (found, signer) = LOG_FLOOR.read_signed::<LogFloor>(bytes, trust, (of.0, Role::Prune))?;
     found.check(repository, of)?;
     Ok((found, signer))
 }

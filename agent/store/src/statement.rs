@@ -1,22 +1,23 @@
 use drctl_model::{RepositoryId, SourceId, Statement};
 
-use crate::dsse::{parse, sign, verify};
+use crate::dsse::Document;
 use crate::{FormatError, SigningKey, Trust, VerifyingKey};
 
 /// The most bytes of a statement.
 pub const MAX_STATEMENT_BYTES: usize = 64 << 10;
 
-const TYPE: &str = "application/vnd.drctl.statement+json";
-
-const WHAT: &str = "statement";
+const DOCUMENT: Document = Document {
+    payload_type: "application/vnd.drctl.statement+json",
+    what: "statement",
+    limit: MAX_STATEMENT_BYTES,
+};
 
 /// The object of a statement: a signed envelope.
 ///
 /// # Errors
 /// [`FormatError::TooLarge`]: readers would refuse it.
 pub fn encode_statement(said: &Statement, key: &SigningKey) -> Result<Vec<u8>, FormatError> {
-    let payload = serde_json::to_vec(said).expect("a statement is always JSON");
-    fits(sign(TYPE, &payload, key))
+    DOCUMENT.sign(said, key)
 }
 
 /// Verifies, then parses, then checks a statement that was found under a number. With the key that
@@ -31,9 +32,7 @@ pub fn decode_statement(
     repository: &RepositoryId,
     of: (&SourceId, u64),
 ) -> Result<(Statement, VerifyingKey), FormatError> {
-    let bytes = fits(bytes)?;
-    let (payload, keys) = verify(TYPE, bytes, trust)?;
-    let said: Statement = parse(WHAT, &payload)?;
+    let (said, keys) = DOCUMENT.read_by_any::<Statement>(bytes, trust)?;
     said.check(repository, of)?;
     let roles = said.statement.roles();
     let may = |key: &&VerifyingKey| roles.iter().any(|role| trust.believes(key, of.0, *role));
@@ -43,13 +42,6 @@ pub fn decode_statement(
             let signer = keys.first().map(|key| trust.name(key)).unwrap_or_default();
             Err(FormatError::WrongSigner { signer, source_id: of.0.clone(), role: roles[0] })
         }
-    }
-}
-
-fn fits<T: AsRef<[u8]>>(bytes: T) -> Result<T, FormatError> {
-    match bytes.as_ref().len() <= MAX_STATEMENT_BYTES {
-        true => Ok(bytes),
-        false => Err(FormatError::TooLarge { what: WHAT, limit: MAX_STATEMENT_BYTES }),
     }
 }
 
