@@ -6,17 +6,16 @@ use std::time::Duration;
 use drctl_model::{Beat, BeatJob, BeatOutcome, BeatRun, BeatState, JobKind};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::scheduler::STREAM_TOLD;
+
 /// How far a beat may be dated ahead of the watcher's clock, and still be believed to be new.
 const AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// How much later than announced the next beat may come at least.
 const LEAST_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-/// For how long a run may be due without having begun, as `drctl status` has it too.
-const JOB_LATE: SignedDuration = SignedDuration::from_hours(1);
-
-/// For how long a stream may fail, as it is told elsewhere.
-const STREAM_DOWN: SignedDuration = SignedDuration::from_mins(5);
+/// For how long a run may be due without having begun.
+pub const JOB_LATE: SignedDuration = SignedDuration::from_hours(1);
 
 /// A beat that is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +139,7 @@ fn of_job(job: &BeatJob, heard: &Heard, now: Timestamp, found: &mut Vec<Trouble>
     }
     if job.kind == JobKind::LogStream.as_str() {
         // It ends and begins again: only what lasts is amiss.
-        let down = job.due.filter(|since| heard.beat.written.duration_since(*since) >= STREAM_DOWN);
+        let down = job.due.filter(|since| heard.beat.written.duration_since(*since) >= STREAM_TOLD);
         found.extend(down.map(|since| Trouble::StreamDown(job.clone(), since)));
         return;
     }

@@ -6,7 +6,7 @@ use drctl_store::Alarm;
 use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use serde_json::{Value, json};
 
-use crate::host::figures::number;
+pub(super) use crate::host::figures::count;
 use crate::host::{AgentError, Failure};
 
 /// Why an answer was not written.
@@ -138,13 +138,6 @@ pub(super) fn under(text: &str) -> String {
         moved += line;
     }
     moved
-}
-
-/// A number of things: `1 table`, `2 tables`.
-#[must_use]
-pub(super) fn count(count: u64, thing: &str) -> String {
-    let ending = if count == 1 { "" } else { "s" };
-    format!("{} {thing}{ending}", number(count))
 }
 
 /// How many characters fit into a line of the terminal that standard output is, if it is one.

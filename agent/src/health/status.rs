@@ -12,6 +12,7 @@ use drctl_catalog::{Catalog, CatalogError, Lost, Subject};
 use drctl_engines::backrest::Info;
 use drctl_model::{BackupId, BackupSummary, Fault, SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{RecoverableUntil, Want};
+use drctl_policies::watch::JOB_LATE;
 use drctl_policies::{Schedule, Source};
 use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
@@ -31,14 +32,11 @@ use crate::repository::inventory::not_counted;
 use crate::repository::losses::{is_lost, look_for_losses};
 use crate::repository::memory::CONTRADICTS;
 use crate::repository::statements::statements;
-use crate::repository::{CLOCKS_APART, Memory, Repository, words};
+use crate::repository::{Memory, Repository, horizon, words};
 use crate::restore::known::{Beside, LogState, log_state};
 
 pub use findings::Judged;
 pub use judge::{Bad, Health, LogStatus, SourceStatus};
-
-/// How late a run may begin.
-const GRACE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Where every configured source stands: from the catalog, but for the bucket's marker, and the log
 /// of clusters, which is looked for in the bucket.
@@ -222,7 +220,7 @@ async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timesta
         .filter(|one| one.is_good() && family.broken(one).is_none())
         .filter(|one| !expired.contains_key(&(one.source.clone(), one.backup.clone())))
         .collect();
-    let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
+    let horizon = horizon(now);
     let dated = newest(counts.iter().copied().filter(|one| one.taken() <= horizon));
     status.age = dated.map(|good| now.duration_since(good.taken()));
     status.newest_good = dated.or_else(|| newest(counts.iter().copied())).cloned();
@@ -292,7 +290,7 @@ async fn one(
     source: &Source,
     now: Timestamp,
 ) -> Result<SourceStatus> {
-    let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
+    let horizon = horizon(now);
     let known = catalog.newest_good_by(id, horizon).await?;
     let age = known.as_ref().map(|good| now.duration_since(good.taken()));
     let newest_good = match known {
@@ -358,7 +356,7 @@ async fn one(
 /// When a run was due that nobody has begun, of a schedule whose last run is known.
 fn overdue(schedule: &Schedule, begun: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let due = schedule.next_after(begun)?;
-    let late = due.checked_add(GRACE).is_ok_and(|late| late < now);
+    let late = due.checked_add(JOB_LATE).is_ok_and(|late| late < now);
     late.then_some(due)
 }
 

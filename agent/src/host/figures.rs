@@ -28,6 +28,13 @@ pub(crate) fn number(count: u64) -> String {
     text
 }
 
+/// A number of things: `1 table`, `2 tables`.
+#[must_use]
+pub(crate) fn count(count: u64, thing: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{} {thing}{ending}", number(count))
+}
+
 /// A span of time for people: `3 h 12 min`, `42 s`, `0.3 s`.
 #[must_use]
 pub(crate) fn span(seconds: f64) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sha2::{Digest as _, Sha256};
+use super::notice::short_digest;
 
 /// How many, and a digest of them all, as text for the record; empty for what stands for itself alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,15 +25,9 @@ impl Extent {
             return Extent::default();
         }
         let all: BTreeSet<&String> = all.iter().collect();
-        let mut digest = Sha256::new();
-        for one in &all {
-            digest.update((one.len() as u64).to_be_bytes());
-            digest.update(one.as_bytes());
-        }
-        let digest = digest.finalize();
-        let digest: Vec<String> =
-            digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        Extent(format!("{} {}", all.len(), digest.concat()))
+        let length = |one: &str| (one.len() as u64).to_be_bytes();
+        let each = all.iter().flat_map(|one| [&length(one)[..], one.as_bytes()].concat());
+        Extent(format!("{} {}", all.len(), short_digest(&each.collect::<Vec<u8>>())))
     }
 
     /// As it is on record.

@@ -4,12 +4,17 @@ use std::fmt::Write as _;
 
 use drctl_model::{SourceId, shown};
 use drctl_policies::Severity;
+use drctl_store::digest;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 /// How much of a text is told.
 const TEXT_TOLD: usize = 1000;
+
+/// Half of a SHA-256, in hexadecimal digits: what tells one thing from another.
+pub(super) fn short_digest(bytes: &[u8]) -> String {
+    digest(bytes).to_string().chars().take(32).collect()
+}
 
 /// Why something is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,11 +163,7 @@ impl Notice {
     pub(crate) fn key(&self) -> String {
         let source = self.source.as_ref().map_or("", |source| source.as_str());
         let whole = [&self.host, source, &self.code, &self.subject].join("\0");
-        let digest = Sha256::digest(whole.as_bytes());
-        digest.iter().take(16).fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        short_digest(whole.as_bytes())
     }
 
     /// The same for programs.

@@ -27,7 +27,7 @@ use crate::repository::faults::is_newer;
 use crate::repository::losses::{is_lost, look_for_losses};
 use crate::repository::removed::{is_removed, tombstone, tombstones};
 use crate::repository::statements::statements;
-use crate::repository::{CLOCKS_APART, Memory, Repository, drills, everything};
+use crate::repository::{Memory, Repository, drills, everything, horizon};
 use crate::restore::known::{Copies, Known, learn};
 
 /// All that retention has to know of a source.
@@ -149,8 +149,7 @@ async fn without_strangers(
     (source, now): (&SourceId, Timestamp),
     doubts: &mut Doubts,
 ) -> Result<()> {
-    let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
-    let horizon = BackupId::new(horizon, u64::MAX);
+    let horizon = BackupId::new(horizon(now), u64::MAX);
     if doubts.refused.iter().all(|id| *id <= horizon) {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use super::faults::{is_bad_manifest, is_missing, is_newer};
 use super::first::first;
 use super::memory::NEWER;
 use super::named::Names;
-use super::{CLOCKS_APART, Repository};
+use super::{Repository, horizon};
 
 /// How it is told that what a drill has left cannot be believed.
 pub(crate) const EVIDENCE: &str = "the evidence of the drill";
@@ -140,8 +140,7 @@ impl NewestDrill {
         refused: impl IntoIterator<Item = &'a DrillId>,
         now: Timestamp,
     ) -> Self {
-        let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
-        let horizon = DrillId::new(horizon, u64::MAX);
+        let horizon = DrillId::new(horizon(now), u64::MAX);
         let dated = drills.clone().rfind(|drill| drill.drill <= horizon);
         let failed = dated.or_else(|| drills.next_back()).and_then(|drill| match drill.outcome {
             DrillOutcome::Failed { .. } => Some(drill.drill.clone()),

@@ -59,6 +59,11 @@ pub use verify::{Candidate, Depth, Verdict, everything, verify};
 /// How far the clocks of two hosts may be apart before it matters.
 pub(crate) const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
 
+/// The time up to which something may be dated by another clock and not be dated in the future.
+pub(crate) fn horizon(now: Timestamp) -> Timestamp {
+    now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX)
+}
+
 /// How many manifests are fetched ahead.
 pub(crate) const MANIFESTS_AT_ONCE: usize = 16;
 
@@ -265,8 +270,7 @@ impl Repository {
         memory: &Memory,
     ) -> Result<Latest> {
         let (mut passed, mut chains) = (Vec::<Passed>::new(), Chains::new(self));
-        let horizon = now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX);
-        let horizon = BackupId::new(horizon, u64::MAX);
+        let horizon = BackupId::new(horizon(now), u64::MAX);
         let (future, past): (Vec<_>, Vec<_>) =
             self.attempts(source).await?.into_iter().partition(|id| *id > horizon);
         for id in &future {

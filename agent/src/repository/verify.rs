@@ -80,7 +80,13 @@ pub async fn verify(
     Ok(verdict)
 }
 
-fn outlet(repository: &Repository, manifest: &Manifest, limits: Limits, meter: &Meter) -> Outlet {
+/// Where the objects of a backup come from.
+pub(crate) fn outlet(
+    repository: &Repository,
+    manifest: &Manifest,
+    limits: Limits,
+    meter: &Meter,
+) -> Outlet {
     Outlet {
         bucket: repository.bucket.clone(),
         source: manifest.source.clone(),

@@ -26,9 +26,10 @@ use drctl_engines::{Below, Leftover, RestoreTarget, ToolFeed};
 use drctl_model::{Content, DatabaseFacts, shown, total};
 
 use self::combine::restore_chain;
-use self::plan::{APPLICATION, outlet};
+use self::plan::APPLICATION;
 use crate::host::{AgentError, Exit, Failure, Limits, Meter, Stop, crash_point, private};
 use crate::repository::Repository;
+use crate::repository::verify::outlet;
 use crate::transfer::{Outlet, Sink, fetch_stream};
 
 pub use backup::{BackupRequest, PlannedRestore, plan_backup, restore_backup};
@@ -80,7 +81,7 @@ pub async fn restore(
     if let Some(chain) = &plan.chain {
         return restore_chain(repository, request, plan, chain, limits, meter, stop).await;
     }
-    let outlet = outlet(repository, request, limits, meter);
+    let outlet = outlet(repository, &request.backup.manifest, limits, meter);
     meter.expect(plan.plain_bytes);
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     for item in &plan.items {

@@ -24,6 +24,7 @@ use super::ChainPlan;
 use super::combine::plan_chain;
 use super::room::{check_empty, check_room};
 use crate::host::{AgentError, Limits, Meter};
+use crate::repository::verify::outlet;
 use crate::repository::{Proven, Repository};
 use crate::transfer::download::unopened;
 use crate::transfer::{Outlet, fetch_sealed, segments};
@@ -158,7 +159,7 @@ pub async fn plan(
         let spooled = matches!(request.destination, Destination::Server { .. });
         check_room(directory, *needed, spooled)?;
     }
-    let outlet = outlet(repository, request, limits, &Meter::default());
+    let outlet = outlet(repository, &request.backup.manifest, limits, &Meter::default());
     let mut kept = Vec::new();
     let (notes, code) = match &request.destination {
         Destination::Files(directory) | Destination::Cluster(directory) => {
@@ -207,22 +208,6 @@ fn alone(manifest: &Manifest, with_chain: bool) -> Vec<String> {
         )
     };
     parent.map(note).into_iter().collect()
-}
-
-pub(crate) fn outlet(
-    repository: &Repository,
-    request: &RestoreRequest,
-    limits: Limits,
-    meter: &Meter,
-) -> Outlet {
-    let manifest = &request.backup.manifest;
-    Outlet {
-        bucket: repository.bucket.clone(),
-        source: manifest.source.clone(),
-        backup: manifest.backup.clone(),
-        limits,
-        meter: meter.clone(),
-    }
 }
 
 /// Fetches and opens one segment of the longest stream, and reckons from its time; `before` segments

@@ -50,6 +50,7 @@ use slots::Slots;
 use stream::Stream;
 
 pub use jitter::part_of_jitter;
+pub(crate) use stream::TOLD as STREAM_TOLD;
 pub use words::{
     Action, Event, JobKey, JobSpec, Missed, Outcome, PastRun, Rhythm, Row, State, Why, WhyMissed,
 };

@@ -9,7 +9,7 @@ use super::{Action, JobKey, Outcome, Why};
 const WELL: SignedDuration = SignedDuration::from_mins(10);
 
 /// One that has failed for so long is told.
-const TOLD: SignedDuration = SignedDuration::from_mins(5);
+pub(crate) const TOLD: SignedDuration = SignedDuration::from_mins(5);
 
 /// A stream, and how it does.
 #[derive(Debug, Clone, Default)]

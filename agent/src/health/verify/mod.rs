@@ -17,7 +17,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use super::concerns;
 use crate::engine::ArchiveVerdict;
 use crate::engine::pgbackrest::expired;
-use crate::host::figures::number;
+use crate::host::figures::count;
 use crate::host::{AgentError, Exit, Failure, Limits, Meter, Setup, Stop};
 use crate::jobs::{Amiss, run};
 use crate::repository::chain::is_broken;
@@ -269,10 +269,7 @@ impl FoundOut {
         found.extend(alarms.map(|alarm| (alarm.odd.code().to_owned(), alarm.text())));
         found.extend(beside.amiss(source));
         let (code, first) = found.first()?;
-        let many = match found.len() {
-            1 => "1 problem".to_owned(),
-            many => format!("{} problems", number(many as u64)),
-        };
+        let many = count(found.len() as u64, "problem");
         Some((code.clone(), format!("it found {many}: {}", shown(first, TEXT_SHOWN))))
     }
 }
