@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use crate::error::Fault;
 use crate::rows::all;
-use crate::{Catalog, CatalogError, backups, findings, jobs, logs, open, verified};
+use crate::{Catalog, CatalogError, backups, findings, jobs, logs, open, reading, verified};
 
 /// In what a catalog and a bucket differ; each list sorted by source and backup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -128,6 +128,7 @@ pub(crate) fn integrity(connection: &Connection) -> Result<(), Fault> {
     }
     backups::list(connection, None)?;
     logs::check(connection)?;
+    reading::check(connection)?;
     verified::list(connection, None, "")?;
     findings::list(connection, None)?;
     let (ids, read) = jobs::readable_ids(connection);

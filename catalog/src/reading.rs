@@ -1,7 +1,7 @@
 //! How far the backups were read that are read a part at a time.
 
 use drctl_model::{BackupId, Digest, SourceId};
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 
 use crate::error::Fault;
 use crate::rows::{all, bad_json, parsed};
@@ -86,6 +86,11 @@ impl Catalog {
         })
         .await
     }
+}
+
+/// Reads all of it.
+pub(crate) fn check(connection: &Connection) -> Result<(), Fault> {
+    all(connection, "SELECT * FROM reading", [], read).map(drop)
 }
 
 fn read(row: &Row<'_>) -> Result<Reading, Fault> {

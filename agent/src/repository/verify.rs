@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bytes::Bytes;
 use drctl_catalog::Reading;
-use drctl_model::{BackupId, Manifest, Segment, SourceId, Stream};
+use drctl_model::{BackupId, Manifest, Segment, SourceId, Stream, total};
 use drctl_store::{Identities, Opener, SealError, layout, open_facts};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -94,6 +94,14 @@ pub(crate) fn outlet(
         limits,
         meter: meter.clone(),
     }
+}
+
+/// Whether what is on record of a reading can be: fewer objects and no more bytes than there are. With more
+/// of them a backup would count as read of which nothing was.
+pub(crate) fn is_possible(reading: &Reading, manifest: &Manifest) -> bool {
+    let objects = total(manifest.streams.iter().map(|stream| stream.segments));
+    let bytes = total(manifest.streams.iter().map(|stream| stream.sealed_bytes));
+    reading.objects < objects && reading.bytes <= bytes
 }
 
 /// Reads stored bytes of a backup, one object after the other, from where `reading` was on, until `most`

@@ -32,3 +32,15 @@ async fn how_far_a_backup_was_read_is_known_until_it_is_read_or_gone() {
     let catalog = Catalog::open(&path).await.unwrap();
     assert_eq!(catalog.readings(&shop).await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_damage_that_the_next_opening_finds() {
+    let (_directory, path) = place();
+    let catalog = Catalog::open(&path).await.unwrap();
+    let row = "INSERT INTO reading VALUES ('shop', '20260101T000000Z-0000000000000002', 'x', 1, 1, 'none')";
+    rusqlite::Connection::open(&path).unwrap().execute_batch(row).unwrap();
+    assert_eq!(catalog.readings(&source("shop")).await.unwrap_err().code(), "catalog_corrupt");
+    drop(catalog);
+    let catalog = Catalog::open(&path).await.unwrap();
+    assert_eq!(catalog.soundness().await.unwrap_err().code(), "catalog_corrupt");
+}

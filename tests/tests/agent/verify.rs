@@ -1,6 +1,7 @@
 //! What is stored is read again by itself, a share in each run, and damage is found by nobody's command.
 
 use std::fs::{self, File, FileTimes};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::ByteStream;
@@ -130,6 +131,30 @@ fn what_is_damaged_stays_so_when_later_runs_read_what_is_well() {
         until("its end", || agent.said().matches("verify: it found").count() == n);
         assert!(shop.site.finds("damaged", &backup), "{}", agent.said());
     }
+    let _ = agent.stop().ended(0);
+}
+
+#[test]
+fn a_reading_on_record_that_cannot_be_is_not_believed() {
+    let shop = Shop::open(NEVER);
+    verifies(&shop);
+    let backup = shop.site.backup();
+    let below = format!("repository/s/shop/b/{backup}");
+    for path in shop.site.files(&below).iter().filter(|path| path.ends_with("000000.zst.age")) {
+        let path = shop.site.path(&below).join(path);
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    let more_than_there_are = "insert into reading select source, backup, manifest_sha256, 99, 5, '[]' \
+                               from backups";
+    let catalog = shop.site.path("state/catalog.db");
+    let ran = Command::new("sqlite3").arg(catalog).arg(more_than_there_are).status();
+    assert!(ran.expect("start sqlite3").success());
+    let agent = Agent::start(&shop.site);
+    let _ = shop.site.json(0, &["run", "shop", "verify"]);
+    agent.says("verify: it found");
+    assert!(shop.site.finds("damaged", &backup), "{}", agent.said());
     let _ = agent.stop().ended(0);
 }
 

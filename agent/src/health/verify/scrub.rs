@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use super::{FoundOut, Read, Wanted, look, on_record};
 use crate::host::{AgentError, Meter, Setup, Stop};
 use crate::log::LogStore;
-use crate::repository::verify::read_on;
+use crate::repository::verify::{is_possible, read_on};
 use crate::repository::{Notebook, Proven, Repository};
 
 /// After so many bytes it is noted how far a backup was read.
@@ -111,8 +111,9 @@ impl Reader<'_> {
         let Reader { setup, repository, catalog, source, meter } = *self;
         let (id, digest) = (&proven.manifest.backup, proven.sha256);
         let begun = catalog.readings(source).await?;
-        let begun =
-            begun.into_iter().find(|one| one.backup == *id && one.manifest_sha256 == digest);
+        let is_of_it = |one: &Reading| one.backup == *id && one.manifest_sha256 == digest;
+        let begun = begun.into_iter().find(is_of_it);
+        let begun = begun.filter(|one| is_possible(one, &proven.manifest));
         let mut reading = begun.unwrap_or_else(|| Reading {
             backup: id.clone(),
             manifest_sha256: digest,
