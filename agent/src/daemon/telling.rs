@@ -49,9 +49,9 @@ impl Telling {
 
     /// The configuration was read again.
     pub(super) fn reloaded(&mut self, old: &Setup, new: &Setup) {
-        self.own.retain(|(_, code, _), _| code != "configuration_refused");
+        self.is_over("configuration_refused");
         if new.config.agent.beat.is_zero() {
-            self.own.retain(|(_, code, _), _| code != "beat_failed");
+            self.is_over("beat_failed");
         }
         if old.config.notify != new.config.notify || old.host() != new.host() {
             self.outbox = Outbox::open(new);
@@ -92,7 +92,7 @@ impl Telling {
     /// Whether metrics are told; why not, where they are not.
     pub(super) fn metrics(&mut self, now: Timestamp, failing: Option<String>) {
         let Some(text) = failing else {
-            self.own.retain(|(_, code, _), _| code != "metrics_fail");
+            self.is_over("metrics_fail");
             return;
         };
         let safe = "backups go on; nobody who scrapes hears of them";
@@ -102,9 +102,7 @@ impl Telling {
     /// A beat was written, or was not: why.
     pub(super) fn beaten(&mut self, now: Timestamp, why: Option<&str>) {
         let Some(why) = why else {
-            let before = self.own.len();
-            self.own.retain(|(_, code, _), _| code != "beat_failed");
-            if self.own.len() < before {
+            if self.is_over("beat_failed") {
                 self.tell();
             }
             return;
@@ -178,7 +176,7 @@ impl Telling {
         match &look.sources {
             Ok(sources) => {
                 self.pings.tell(&None, Ping::Success, None);
-                self.own.retain(|(_, code, _), _| code != "look_failed");
+                self.is_over("look_failed");
                 let mut found = Found::default();
                 sources.iter().for_each(|status| found.add(status));
                 found.amiss.extend(look.unanswered.iter().map(|one| one.amiss()));
@@ -206,6 +204,13 @@ impl Telling {
             since: Some(now),
             extent: Extent::default(),
         });
+    }
+
+    /// What only the agent knew of the host stands no more; whether it did.
+    fn is_over(&mut self, code: &str) -> bool {
+        let before = self.own.len();
+        self.own.retain(|(_, known, _), _| known != code);
+        self.own.len() < before
     }
 
     fn is_well(&mut self, key: &JobKey) {
