@@ -93,7 +93,7 @@ pub use role::Role;
 pub use server_settings::{ServerSettings, WalLevel};
 pub use sslmode::SslMode;
 pub use statement::{
-    InForce, MAX_REASON, MAX_STATEMENT, MOST_MISSING, Stated, Statement, is_reason,
+    InForce, MAX_REASON, MAX_STATEMENT, MAX_WITHOUT, MOST_MISSING, Stated, Statement, is_reason,
 };
 pub use verification::{Closeness, Fault, Verification, bad, standing, telling};
 pub use wal_holds::{ChangedSettings, WalHolds, xid_precedes};

@@ -12,12 +12,12 @@ pub const MAX_REASON: usize = 500;
 /// The highest number of a statement.
 pub const MAX_STATEMENT: u64 = 999_999;
 
-/// The most numbers in a row that may be missing or taken by what does not count: a statement behind more
-/// of them does not count. Whoever can write one number must not use up all of them.
-pub const MOST_MISSING: u64 = 500;
+/// So many numbers may not be missing between a statement and the one before it that counts; those under
+/// which something lies are not. So nobody uses up all numbers by writing one.
+pub const MOST_MISSING: usize = 500;
 
 /// The most numbers that one statement leaves out.
-const MAX_WITHOUT: usize = 1_000;
+pub const MAX_WITHOUT: usize = 1_000;
 
 /// What is said of a source, or of one of its backups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub enum Stated {
     Release,
     /// Nothing of a source may go.
     Freeze,
-    /// It may again.
+    /// It may again; or statements are left out, which ends no freeze.
     Unfreeze,
 }
 
@@ -105,7 +105,7 @@ pub struct Statement {
     /// Why.
     pub reason: String,
     /// Numbers of statements that are gone or not believed, and are left out from now on: of
-    /// [`Stated::Unfreeze`] alone.
+    /// [`Stated::Unfreeze`] alone, which then ends no freeze.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<u64>,
     /// The host on which it was said.
@@ -150,6 +150,14 @@ impl Statement {
             false => odd("its reason is empty, too long, or has control characters".to_owned()),
         }
     }
+}
+
+/// Whether a statement may follow the last one: by what is `taken`, and by what it leaves out itself.
+fn follows(last: u64, n: u64, own: &[u64], taken: &BTreeSet<u64>) -> bool {
+    let taken = taken.range(last + 1..n).copied();
+    let known: BTreeSet<u64> =
+        taken.chain(own.iter().copied().filter(|own| (last + 1..n).contains(own))).collect();
+    n - last - 1 < (MOST_MISSING + known.len()) as u64
 }
 
 /// Whether a text can be a reason: 1 to 500 characters, none of which a terminal would obey.
@@ -198,31 +206,32 @@ impl InForce {
             (Stated::Hold, None) => drop(self.hold.get_or_insert_with(|| said.clone())),
             (Stated::Release, None) => self.hold = None,
             (Stated::Freeze, _) => drop(self.freeze.get_or_insert_with(|| said.clone())),
-            (Stated::Unfreeze, _) => {
-                self.freeze = None;
-                self.without.extend(&said.without);
-            }
+            (Stated::Unfreeze, _) if said.without.is_empty() => self.freeze = None,
+            // Whoever explains a loss, or a stranger's object, ends nothing by that.
+            (Stated::Unfreeze, _) => self.without.extend(&said.without),
             // None of these passes its check.
             (Stated::Pin | Stated::Unpin, None) => {}
         }
     }
 
-    /// The number up to which statements follow each other, given all that are signed by whom we trust, and
-    /// the numbers of others that are `taken`.
+    /// The number up to which statements follow each other, given all that are `signed` by whom we trust,
+    /// the numbers of those that only a `newer` program reads, and all numbers under which something `lies`.
     #[must_use]
     pub fn last_in_order<'a>(
         signed: impl IntoIterator<Item = &'a Statement> + Clone,
-        taken: &BTreeSet<u64>,
+        newer: &BTreeSet<u64>,
+        lies: &BTreeSet<u64>,
     ) -> u64 {
+        let mut all: BTreeMap<u64, &[u64]> = newer.iter().map(|n| (*n, &[][..])).collect();
+        all.extend(signed.clone().into_iter().map(|said| (said.n, &said.without[..])));
         let mut last = 0;
         loop {
             let counted = signed.clone().into_iter().filter(|said| said.n <= last);
-            let mut known = InForce::of(counted).without;
-            known.extend(taken);
-            known.extend(signed.clone().into_iter().map(|said| said.n));
+            let mut taken = InForce::of(counted).without;
+            taken.extend(lies.iter().chain(all.keys()));
             // What was left out may lead on to others.
-            let next = known.into_iter().fold(0, |last, n| match n <= last + MOST_MISSING {
-                true => n.max(last),
+            let next = all.iter().fold(0, |last, (n, own)| match follows(last, *n, own, &taken) {
+                true => *n,
                 false => last,
             });
             if next == last {
@@ -230,6 +239,14 @@ impl InForce {
             }
             last = next;
         }
+    }
+
+    /// The highest number that a statement may have behind this one, given the numbers that are left out or
+    /// under which something lies.
+    #[must_use]
+    pub fn limit(last: u64, taken: &BTreeSet<u64>) -> u64 {
+        let missing = (last + 1..=MAX_STATEMENT).filter(|n| !taken.contains(n));
+        missing.take(MOST_MISSING).last().unwrap_or(MAX_STATEMENT)
     }
 
     /// The statement by which what such a one says stands already, or that such a one would lift.
@@ -309,6 +326,11 @@ mod tests {
         assert_eq!((1..=8).filter(|n| found.has(*n)).collect::<Vec<_>>(), [2, 5, 6]);
         let lifted = [said(9, Release, None), said(10, Unfreeze, None), said(11, Release, Some(1))];
         assert_eq!(InForce::of(all.iter().chain(&lifted)), InForce::default());
+        // Whoever leaves a stranger's object out ends no freeze.
+        let without = Statement { without: vec![8], ..said(9, Unfreeze, None) };
+        let found = InForce::of(all.iter().chain([&without]));
+        assert_eq!(found.freeze.map(|said| said.n), Some(6));
+        assert_eq!(found.without, [8].into());
         // A hold of the source is not lifted with one of a backup.
         assert!(InForce::of(all.iter().chain(&lifted[2..])).hold.is_some());
     }
@@ -331,8 +353,9 @@ mod tests {
 
     #[test]
     fn a_number_behind_too_many_missing_ones_leads_nowhere() {
-        let last = |signed: &[Statement], taken: &[u64]| {
-            InForce::last_in_order(signed, &taken.iter().copied().collect())
+        let numbers = |all: &[u64]| all.iter().copied().collect::<BTreeSet<u64>>();
+        let last = |signed: &[Statement], newer: &[u64]| {
+            InForce::last_in_order(signed, &numbers(newer), &BTreeSet::new())
         };
         let freeze = |n| said(n, Stated::Freeze, None);
         let without =
@@ -344,9 +367,31 @@ mod tests {
         // What somebody left out leads on, and a far number that is left out does not.
         let explained = without(3, (4..=600).collect());
         assert_eq!(last(&[freeze(2), explained.clone(), freeze(700)], &[]), 700);
-        assert_eq!(last(&[freeze(2), without(3, vec![700]), freeze(700)], &[]), 3);
-        // Nobody leaves out what is before himself by being astray.
-        assert_eq!(last(&[freeze(2), without(700, (3..=600).collect())], &[]), 2);
+        assert_eq!(last(&[freeze(2), without(3, vec![0, 700]), freeze(700)], &[]), 3);
+        // Whoever leaves out what is missing before himself brings others back, and gets no further.
+        assert_eq!(last(&[freeze(2), freeze(602), without(603, (3..=600).collect())], &[]), 603);
+        assert_eq!(last(&[freeze(2), without(1503, (3..=1002).collect())], &[]), 2);
+        assert_eq!(last(&[freeze(2), without(700, vec![700, 701, 0])], &[]), 2);
+        // Numbers that a stranger took are not missing, and one far away is no way to it.
+        let lies = |signed: &[Statement], lies: &[u64]| {
+            InForce::last_in_order(signed, &BTreeSet::new(), &numbers(lies))
+        };
+        let junk: Vec<u64> = (3..=2000).collect();
+        assert_eq!(lies(&[freeze(2), freeze(2001)], &junk), 2001);
+        assert_eq!(lies(&[freeze(2), freeze(2500)], &junk), 2500);
+        assert_eq!(lies(&[freeze(2), freeze(2501)], &junk), 2, "500 are missing");
+        assert_eq!(lies(&[freeze(2), freeze(999)], &[400, 800]), 2, "in all 994 are missing");
+        // A writer goes as far as a reader follows.
+        for (from, taken) in [(0, vec![]), (2, vec![]), (2, vec![5, 400]), (2, junk)] {
+            let limit = InForce::limit(from, &numbers(&taken));
+            let last = |n| {
+                let signed: Vec<Statement> =
+                    [from, n].into_iter().filter(|n| *n > 0).map(freeze).collect();
+                lies(&signed, &taken)
+            };
+            assert_eq!((last(limit), last(limit + 1)), (limit, from), "{taken:?}");
+        }
+        assert_eq!(InForce::limit(MAX_STATEMENT, &BTreeSet::new()), MAX_STATEMENT);
     }
 
     #[test]

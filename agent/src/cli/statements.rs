@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{BackupId, InForce, SourceId, Stated, Statement};
+use drctl_model::{BackupId, InForce, MAX_WITHOUT, SourceId, Stated, Statement};
 use serde_json::{Value, json};
 
 use super::args::{StatementVerb, UnfreezeArgs};
@@ -14,10 +14,8 @@ use crate::host::{AgentError, Exit, Setup};
 use crate::repository::Repository;
 use crate::repository::losses::find;
 use crate::repository::removed::tombstone;
-use crate::repository::statements::{Said, Statements, Wish, state, statements};
-
-/// The most numbers that `--without` may stand for.
-const MOST: usize = 1_000;
+use crate::repository::say::{Answer, Wish, state};
+use crate::repository::statements::{Said, Statements, statements};
 
 /// Does what one of the verbs asks for.
 pub(super) async fn say(screen: Screen, setup: &Setup, verb: &StatementVerb) -> Result<Exit> {
@@ -62,7 +60,7 @@ async fn write(
     wish: &Wish,
 ) -> Result<Exit> {
     let catalog = setup.catalog(repository).await?;
-    let (said, new) = state(setup, repository, &catalog, wish)
+    let answer = state(setup, repository, &catalog, wish)
         .await
         .with_context(|| format!("{} {}", wish.stated, subject_of(wish)))?;
     // A removal looks for this after its tombstone is written: one of both sees the other.
@@ -70,33 +68,46 @@ async fn write(
         Some(backup) if !wish.stated.lifts() => removal(repository, &wish.source, backup).await?,
         _ => None,
     };
-    let mut object = object(&said);
-    object["new"] = json!(new);
+    let mut object = object(&answer.statement);
+    object["new"] = json!(answer.new);
+    object["frozen"] = json!(answer.frozen);
     object["removal"] = json!(removal);
-    screen.answer("drctl.statement/1", object, || {
-        let text = match new {
-            true => format!(
-                "{} of {} (statement {} of {}): {}",
-                said.statement,
-                subject_of(wish),
-                said.n,
-                said.source,
-                line(&said.reason)
-            ),
-            false => format!(
-                "nothing was written: statement {} of {} says so already since {:.0}: {}",
-                said.n,
-                said.source,
-                said.at,
-                line(&said.reason)
-            ),
-        };
-        match &removal {
-            Some(why) => format!("{text}\n  WARNING: {why}"),
-            None => text,
-        }
-    });
+    screen.answer("drctl.statement/1", object, || answered(&answer, subject_of(wish), &removal));
     Ok(if removal.is_some() { Exit::Degraded } else { Exit::Success })
+}
+
+/// The same for people.
+fn answered(answer: &Answer, subject: &str, removal: &Option<String>) -> String {
+    let Statement { statement, source, n, at, reason, without, .. } = &answer.statement;
+    let reason = line(reason);
+    let out = leaves_out(without);
+    let mut text = match (answer.new, out) {
+        (true, None) => format!("{statement} of {subject} (statement {n} of {source}): {reason}"),
+        (true, Some(out)) => format!("{source} {out} (statement {n}): {reason}"),
+        (false, out) => {
+            let what = out.map_or("says so".to_owned(), |out| out);
+            format!(
+                "nothing was written: statement {n} of {source} {what} already since {at:.0}: {reason}"
+            )
+        }
+    };
+    for why in &answer.frozen {
+        let _ = write!(text, "\n  nothing of {source} is removed all the same: {}", line(why));
+    }
+    if let Some(why) = removal {
+        let _ = write!(text, "\n  WARNING: {why}");
+    }
+    text
+}
+
+/// That statements are left out, in words.
+fn leaves_out(without: &[u64]) -> Option<String> {
+    let (first, last) = (without.first()?, without.last()?);
+    Some(match without.len() {
+        1 => format!("leaves out {first}"),
+        many if last - first + 1 == many as u64 => format!("leaves out {first}-{last}"),
+        many => format!("leaves out {many} of {first}-{last}"),
+    })
 }
 
 fn subject_of(wish: &Wish) -> &str {
@@ -219,12 +230,12 @@ fn numbers(text: &str) -> Result<Vec<u64>> {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let pair = first.trim().parse::<u64>().ok().zip(last.trim().parse::<u64>().ok());
         let pair = pair.filter(|(first, last)| (1..=*last).contains(first));
-        let room = MOST - found.len();
+        let room = MAX_WITHOUT - found.len();
         match pair.filter(|(first, last)| last - first < room as u64) {
             Some((first, last)) => found.extend(first..=last),
             None => {
                 let text = format!(
-                    "--without is a list of at most {MOST} numbers, such as 3 or 3-5,9; not `{text}`"
+                    "--without is a list of at most {MAX_WITHOUT} numbers, such as 3 or 3-5,9; not `{text}`"
                 );
                 return Err(AgentError::Usage(text).into());
             }
@@ -277,14 +288,14 @@ fn text(all: &[(SourceId, Statements)]) -> String {
     let head = ["SOURCE", "NO", "STATEMENT", "OF", "AT", "BY", "STANDS", "REASON"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (source, said) in all {
-        for Statement { n, statement, backup, reason, at, host, account, .. } in
+        for Statement { n, statement, backup, reason, at, host, account, without, .. } in
             said.said.iter().map(|one| &one.statement)
         {
             let stands = if said.in_force.has(*n) { "yes" } else { "-" };
             rows.push(vec![
                 source.to_string(),
                 n.to_string(),
-                statement.to_string(),
+                leaves_out(without).unwrap_or_else(|| statement.to_string()),
                 backup.as_ref().map_or("the source".to_owned(), ToString::to_string),
                 format!("{at:.0}"),
                 line(&format!("{account} on {host}")),

@@ -5,26 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result, anyhow};
-use bytes::Bytes;
-use drctl_catalog::Catalog;
-use drctl_engines::account;
 use drctl_model::{
-    BackupId, Digest, Header, InForce, MAX_STATEMENT, MOST_MISSING, SourceId, Stated, Statement,
-    is_reason, shown,
+    BackupId, Digest, InForce, MAX_WITHOUT, MOST_MISSING, SourceId, Statement, shown,
 };
 use drctl_store::{
-    MAX_STATEMENT_BYTES, SigningKey, State, StoreError, Stored, VerifyingKey, decode_statement,
-    digest, encode_statement, layout,
+    MAX_STATEMENT_BYTES, State, Stored, VerifyingKey, decode_statement, digest, layout,
 };
 use futures_util::{StreamExt as _, stream};
 
 use super::faults::{is_bad_manifest, is_missing, is_newer};
 use super::first::first;
 use super::{MANIFESTS_AT_ONCE, Repository};
-use crate::host::{AgentError, Setup};
-
-/// How often a number is taken that another host took at the same moment.
-const TRIES: usize = 20;
 
 /// How much of a reason, or of what is wrong with a statement, goes into a sentence.
 const SHOWN: usize = 500;
@@ -92,14 +83,15 @@ pub async fn statements(repository: &Repository, source: &SourceId) -> Result<St
             }
         }
     }
-    let taken = newer.keys().copied().collect();
-    let last = InForce::last_in_order(said.iter().map(|one| &one.statement), &taken);
-    let all = said.iter().map(|one| one.statement.n).chain(taken);
+    let of_newer = newer.keys().copied().collect();
+    let last = InForce::last_in_order(said.iter().map(|one| &one.statement), &of_newer, &listed);
+    let all = said.iter().map(|one| one.statement.n).chain(of_newer);
     let astray = all.filter(|n| *n > last).collect();
     said.retain(|one| one.statement.n <= last);
     newer.retain(|n, _| *n <= last);
-    let strangers = refused.split_off(&(last + MOST_MISSING + 1));
     let in_force = InForce::of(said.iter().map(|one| &one.statement));
+    let limit = InForce::limit(last, &listed.union(&in_force.without).copied().collect());
+    let strangers = refused.split_off(&(limit + 1));
     let source = source.clone();
     Ok(Statements { source, said, in_force, listed, refused, newer, astray, strangers })
 }
@@ -134,7 +126,7 @@ impl Statements {
                  bucket's own client, or {}",
                 layout::statement(&self.source, *n),
                 self.source,
-                self.leave_out(&n.to_string())
+                self.leave_out("it", &n.to_string())
             )
         });
         told.collect()
@@ -144,13 +136,27 @@ impl Statements {
     fn astray(&self) -> impl Iterator<Item = String> {
         let is_in = |n: &&u64| !self.in_force.without.contains(n);
         self.astray.iter().filter(is_in).map(|n| {
+            let explained = self.missing_before(*n).map_or(String::new(), |which| {
+                format!(", or, when their loss is explained, {}", self.leave_out("them", &which))
+            });
             format!(
                 "statement {n} of {} is signed, but {MOST_MISSING} or more are missing before it: bring \
-                 these back; where it was never right, {}",
+                 these back{explained}; where it was never right, {}",
                 self.source,
-                self.leave_out(&n.to_string())
+                self.leave_out("it", &n.to_string())
             )
         })
+    }
+
+    /// The numbers that are missing before one that is astray, unless there are more of them than one
+    /// statement leaves out.
+    fn missing_before(&self, n: u64) -> Option<String> {
+        let gaps = self.in_force.gaps(&self.listed.range(..=n).copied().collect());
+        let gaps: Vec<(u64, u64)> =
+            gaps.into_iter().filter(|(first, _)| *first > self.highest()).collect();
+        let count: u64 = gaps.iter().map(|(first, last)| last - first + 1).sum();
+        let gaps: Vec<String> = gaps.into_iter().map(stretch).collect();
+        (count <= MAX_WITHOUT as u64).then(|| gaps.join(","))
     }
 
     /// The highest number that counts, or that only a newer drctl reads.
@@ -160,8 +166,12 @@ impl Statements {
         counted.max(newer).unwrap_or(0)
     }
 
-    fn leave_out(&self, n: &str) -> String {
-        format!("`drctl unfreeze {} --without {n} --reason TEXT` leaves it out", self.source)
+    fn leave_out(&self, what: &str, n: &str) -> String {
+        let source = &self.source;
+        format!(
+            "leave {what} out with `drctl unfreeze {source} --without {n} --reason TEXT`, which ends no \
+             freeze"
+        )
     }
 
     /// Those that are missing among the others, by the first number of each gap.
@@ -170,12 +180,12 @@ impl Statements {
         // What nobody signed does not tell that others were before it.
         let there = self.listed.range(..=self.highest()).copied().collect();
         self.in_force.gaps(&there).into_iter().map(move |(first, last)| {
-            let which = if first == last { format!("{first}") } else { format!("{first}-{last}") };
+            let which = stretch((first, last));
             let why = format!(
                 "statement {which} of {source} is missing, which may have been a pin, a legal hold or a \
                  freeze: bring {} back; when its loss is explained, {}",
                 layout::statement(source, first),
-                self.leave_out(&which)
+                self.leave_out("it", &which)
             );
             (first, why)
         })
@@ -191,9 +201,10 @@ impl Statements {
         self.refused.iter().filter(move |(n, _)| is_in(n)).map(|(n, why)| {
             format!(
                 "{} is not believed here ({why}): where a host of yours signed it, allow its key in \
-                 keys.verifying_keys; where a stranger did, {}",
+                 keys.verifying_keys; where a stranger did, {}, and what he wrote over must be said \
+                 again",
                 layout::statement(&self.source, *n),
-                self.leave_out(&n.to_string())
+                self.leave_out("it", &n.to_string())
             )
         })
     }
@@ -242,18 +253,52 @@ impl Statements {
         self.said.iter().map(|one| (one.statement.n, one.sha256)).collect()
     }
 
-    /// The number of the next one: behind all that count, or that are remembered.
-    fn next_number(&self, known: &BTreeMap<u64, Digest>) -> Result<u64> {
+    /// Why a statement cannot be left out: it counts, or only a newer drctl reads it.
+    pub(super) fn keeps(&self, n: u64) -> Option<String> {
+        let source = &self.source;
+        if let Some(why) = self.newer.get(&n) {
+            let why = shown(why, SHOWN);
+            return Some(format!(
+                "statement {n} of {source} cannot be left out, because only a newer drctl reads it ({why})"
+            ));
+        }
+        let Statement { statement, backup, .. } = self.counted(n)?;
+        let of = backup.as_ref().map_or(source.as_str(), BackupId::as_str);
+        Some(format!(
+            "statement {n} of {source} counts, and is not left out: {statement} of {of} {}",
+            whose(self.counted(n)?)
+        ))
+    }
+
+    fn counted(&self, n: u64) -> Option<&Statement> {
+        self.said.iter().map(|one| &one.statement).find(|said| said.n == n)
+    }
+
+    /// The statement that left the last of these out.
+    pub(super) fn left_out_by(&self, numbers: &[u64]) -> Option<&Statement> {
+        let leaves = |said: &&Statement| said.without.iter().any(|n| numbers.contains(n));
+        self.said.iter().map(|one| &one.statement).rfind(leaves)
+    }
+
+    /// The number of the next one: behind all that count, or that are remembered; none that is left out, or
+    /// is to be, so that it is missed when it is gone.
+    pub(super) fn next_number(
+        &self,
+        known: &BTreeMap<u64, Digest>,
+        without: &[u64],
+    ) -> Result<u64> {
         let said = || self.said.iter().map(|one| &one.statement);
         let newer: BTreeSet<u64> = self.newer.keys().copied().collect();
         let remembered = newer.iter().chain(known.keys()).copied().collect();
         // A host may remember one that is astray.
-        let last = InForce::last_in_order(said(), &remembered).min(MAX_STATEMENT);
+        let last = InForce::last_in_order(said(), &remembered, &self.listed);
         let highest = known.range(..=last).next_back().map_or(0, |(n, _)| *n).max(self.highest());
-        // Behind more than these it would be astray itself.
-        let most = (InForce::last_in_order(said(), &newer) + MOST_MISSING).min(MAX_STATEMENT);
-        let mut free = (highest + 1..=most).filter(|n| !self.listed.contains(n));
-        free.next().ok_or_else(|| {
+        let mut taken: BTreeSet<u64> = self.listed.union(&self.in_force.without).copied().collect();
+        taken.extend(without);
+        // Behind this one it would be astray itself.
+        let most = InForce::limit(InForce::last_in_order(said(), &newer, &self.listed), &taken);
+        let free = (highest + 1..=most).find(|n| !taken.contains(n));
+        free.ok_or_else(|| {
             anyhow!(
                 "no number is left for a statement of {}: up to {most} all are taken by objects that do \
                  not count, or by statements that are gone; nothing was written. Remove the former with \
@@ -265,123 +310,14 @@ impl Statements {
     }
 }
 
+/// Numbers from the first to the last, as people write them.
+fn stretch((first, last): (u64, u64)) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
+}
+
 /// Since when, by whom and why.
 fn whose(said: &Statement) -> String {
     let (account, host) = (shown(&said.account, 100), shown(&said.host, 100));
     let reason = shown(&said.reason, SHOWN);
     format!("since {:.0} by {account} on {host}: {reason}", said.at)
-}
-
-/// What somebody wants to say.
-#[derive(Debug, Clone)]
-pub struct Wish {
-    /// Of which source.
-    pub source: SourceId,
-    /// What.
-    pub stated: Stated,
-    /// Of which backup; nothing where it is said of the source.
-    pub backup: Option<BackupId>,
-    /// Why.
-    pub reason: String,
-    /// Statements that are left out from now on.
-    pub without: Vec<u64>,
-}
-
-/// Writes a statement; where what it says stands already, gives the one that says so, and false.
-///
-/// # Errors
-/// [`AgentError::Usage`] for a reason that is none, a key that may not say this, and where there is
-/// nothing to lift; the store's.
-pub async fn state(
-    setup: &Setup,
-    repository: &Repository,
-    catalog: &Catalog,
-    wish: &Wish,
-) -> Result<(Statement, bool)> {
-    let key = setup.signing_key()?;
-    may_say(repository, &key, wish)?;
-    repository.may_write().await?;
-    for _ in 0..TRIES {
-        let there = statements(repository, &wish.source).await?;
-        let stands = there.in_force.about(wish.stated, wish.backup.as_ref());
-        match stands {
-            Some(stands) if !wish.stated.lifts() => return Ok((stands.clone(), false)),
-            None if wish.stated.lifts() && wish.without.is_empty() => {
-                let what = wish.backup.as_ref().map_or(wish.source.as_str(), BackupId::as_str);
-                let text = format!(
-                    "there is no {} of {what} that `drctl {}` could end: nothing was written",
-                    counterpart(wish.stated),
-                    wish.stated
-                );
-                return Err(AgentError::Usage(text).into());
-            }
-            _ => {}
-        }
-        let n = there.next_number(&catalog.statements(&wish.source).await?)?;
-        let said = said(setup, repository, wish, n);
-        let bytes = encode_statement(&said, &key).context("sign the statement")?;
-        let sha256 = digest(&bytes);
-        let place = layout::statement(&wish.source, n);
-        match repository.bucket.put_read_back(&place, Bytes::from(bytes)).await {
-            // Another host took this number: what it said counts before this.
-            Err(StoreError::Conflict { .. }) => {}
-            put => {
-                put.context("write the statement")?;
-                let noted = catalog.note_statements(&wish.source, [(n, sha256)].into()).await;
-                let _ = noted.inspect_err(|error| tracing::debug!("it is not noted: {error}"));
-                return Ok((said, true));
-            }
-        }
-    }
-    Err(anyhow!(
-        "other hosts write statements of {} all the time: nothing was written",
-        wish.source
-    ))
-}
-
-fn said(setup: &Setup, repository: &Repository, wish: &Wish, n: u64) -> Statement {
-    Statement {
-        header: Header::new([]),
-        repository: repository.id.clone(),
-        source: wish.source.clone(),
-        n,
-        statement: wish.stated,
-        backup: wish.backup.clone(),
-        reason: wish.reason.clone(),
-        without: wish.without.clone(),
-        host: setup.host(),
-        account: account(rustix::process::geteuid().as_raw()),
-        at: setup.clock.now(),
-    }
-}
-
-/// What a statement ends.
-fn counterpart(stated: Stated) -> Stated {
-    match stated {
-        Stated::Pin | Stated::Unpin => Stated::Pin,
-        Stated::Hold | Stated::Release => Stated::Hold,
-        Stated::Freeze | Stated::Unfreeze => Stated::Freeze,
-    }
-}
-
-/// That this host's key may say it, so that everybody believes it.
-fn may_say(repository: &Repository, key: &SigningKey, wish: &Wish) -> Result<()> {
-    if !is_reason(&wish.reason) {
-        let text = "--reason is a text of 1 to 500 characters, without control characters";
-        return Err(AgentError::Usage(text.to_owned()).into());
-    }
-    let key = key.verifying_key();
-    let roles = wish.stated.roles();
-    if roles.iter().any(|role| repository.trust.believes(&key, &wish.source, *role)) {
-        return Ok(());
-    }
-    let roles: Vec<String> = roles.iter().map(|role| format!("`{role}`")).collect();
-    let text = format!(
-        "the signing key of this host may not {} anything of {}: its entry in `verifying_keys` lacks the \
-         role {}; nothing was written",
-        wish.stated,
-        wish.source,
-        roles.join(" or ")
-    );
-    Err(AgentError::Usage(text).into())
 }

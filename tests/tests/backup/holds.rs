@@ -190,8 +190,60 @@ fn a_statement_that_is_in_doubt_freezes_its_source() {
     let newer = Statement { header, ..statement(&shop, 8, Stated::Freeze, None) };
     put(&shop, &newer, &shop.site.signing_key());
     frozen(&shop, "drctl 0.7.0 or newer");
-    let _ = shop.site.json(0, &["unfreeze", "shop", "--without", "8", "--reason", "no"]);
+    let said =
+        shop.site.fails(2, "usage", &["unfreeze", "shop", "--without", "8", "--reason", "no"]);
+    assert!(said.contains("statement 8 of shop cannot be left out"), "{said}");
     frozen(&shop, "drctl 0.7.0 or newer");
+}
+
+#[test]
+fn whoever_leaves_out_a_strangers_object_ends_no_freeze_and_loses_no_statement() {
+    let shop = shop(1);
+    let ids = backups(&shop, 2);
+    let _ = say(&shop, "pin", &ids[0]);
+    let _ = say(&shop, "freeze", "shop");
+    let _ = say(&shop, "hold", "shop");
+    fs::write(object(&shop, 4), "junk").unwrap();
+    frozen(&shop, "--without 4");
+    let out = |code: i32, numbers: &str| {
+        let words = ["unfreeze", "shop", "--without", numbers, "--reason", "a stranger's"];
+        match code {
+            0 => shop.site.json(0, &words),
+            _ => json!(shop.site.fails(code, "usage", &words)),
+        }
+    };
+    // What counts is not left out: nobody would miss it when it is gone.
+    for (numbers, word) in [
+        ("1", "pin of 2"),
+        ("2", "freeze of shop since"),
+        ("3,4", "hold of shop since"),
+        ("1-9", "counts, and is not left out"),
+    ] {
+        let said = out(2, numbers);
+        assert!(said.as_str().unwrap().contains(word), "{numbers}: {said}");
+    }
+    assert!(!object(&shop, 5).exists());
+    let said = out(0, "4,7");
+    assert_eq!((&said["n"], &said["without"]), (&json!(5), &json!([4, 7])), "{said}");
+    let stands = said["frozen"].to_string();
+    assert!(stands.contains("it is frozen") && stands.contains("it is on legal hold"), "{said}");
+    frozen(&shop, "it is frozen");
+    // Said twice it changes nothing; what is new is said alone.
+    let again = out(0, "7,4");
+    assert_eq!((&again["n"], &again["new"]), (&json!(5), &json!(false)), "{again}");
+    let words = ["unfreeze", "shop", "--without", "7", "--reason", "again"];
+    let text = shop.site.drctl(&words).ended(0).out;
+    assert!(text.contains("statement 5 of shop leaves out 2 of 4-7 already"), "{text}");
+    assert!(text.contains("nothing of shop is removed all the same: it is frozen"), "{text}");
+    assert_eq!(out(0, "4,8")["without"], json!([8]));
+    // No statement takes a number that is left out, so that each is missed.
+    fs::remove_file(object(&shop, 4)).unwrap();
+    let ended = say(&shop, "unfreeze", "shop");
+    assert_eq!((&ended["n"], ended["frozen"].as_array().unwrap().len()), (&json!(9), 1), "{ended}");
+    let ended = say(&shop, "release", "shop");
+    assert_eq!((&ended["n"], &ended["frozen"]), (&json!(10), &json!([])), "{ended}");
+    assert_eq!(going(&plan(&shop)), [""; 0]);
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
 }
 
 #[test]
@@ -231,6 +283,38 @@ fn a_strangers_far_number_freezes_nothing_and_ends_no_numbers() {
     // A statement that this host knew is missed, whatever lies there.
     fs::write(object(&shop, 4), "junk").unwrap();
     frozen(&shop, "is not believed here");
+}
+
+#[test]
+fn no_number_of_strangers_objects_ends_what_may_be_said() {
+    let shop = shop(1);
+    let ids = backups(&shop, 3);
+    let _ = say(&shop, "pin", &ids[0]);
+    for n in 2..=700 {
+        fs::write(object(&shop, n), "junk").unwrap();
+    }
+    frozen(&shop, "is not believed here");
+    assert_eq!(say(&shop, "pin", &ids[1])["n"], 701);
+    // They are removed before anybody explains them: now as many are missing, and that is told with what ends it.
+    for n in 2..=700 {
+        fs::remove_file(object(&shop, n)).unwrap();
+    }
+    frozen(&shop, "statement 701 of shop is signed");
+    frozen(&shop, "--without 2-700");
+    let words = ["unfreeze", "shop", "--without", "2-700", "--reason", "strangers' objects"];
+    assert_eq!(shop.site.json(0, &words)["n"], 702);
+    assert_eq!(going(&plan(&shop)), [""; 0], "both are pinned");
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    assert_eq!(say(&shop, "unpin", &ids[1])["n"], 703);
+    assert_eq!(going(&plan(&shop)), [ids[1].clone()]);
+    // One of ours among such objects is missed as any other.
+    for n in (704..=1203).chain(1205..=1300) {
+        fs::write(object(&shop, n), "junk").unwrap();
+    }
+    assert_eq!(say(&shop, "pin", &ids[1])["n"], 1204);
+    assert_eq!(say(&shop, "hold", &ids[1])["n"], 1301);
+    fs::remove_file(object(&shop, 1204)).unwrap();
+    frozen(&shop, "statement 1204 of shop is missing");
 }
 
 #[test]

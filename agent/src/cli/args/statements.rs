@@ -62,7 +62,8 @@ pub struct UnfreezeArgs {
     /// Why: 1 to 500 characters.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
-    /// Leave out these statements, which are missing or not believed: 3 or 3-5, separated by commas.
+    /// End no freeze, but leave out these statements, which are missing or not believed: 3 or 3-5,
+    /// separated by commas.
     #[arg(long, value_name = "NUMBERS")]
     pub without: Option<String>,
 }
