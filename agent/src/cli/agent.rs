@@ -120,7 +120,7 @@ pub(super) fn agent_notes(object: &Value) -> Vec<String> {
         notes.extend(word(&job["missed"]["text"]).map(|missed| format!("{whose} {missed}")));
     }
     notes.extend(word(&object["refused_configuration"]).map(|why| {
-        format!("the agent did not take the configuration that lies there now, the one before goes on: {why}")
+        format!("the agent did not take the configuration that lies there now, and goes on with the one before: {why}")
     }));
     notes
 }

@@ -76,7 +76,7 @@ pub fn main() -> ExitCode {
             return role_of_arguments().failure(error.use_stderr()).map_or(code, ExitCode::from);
         }
     };
-    told::begin(cli.quiet);
+    told::begin(cli.quiet, matches!(cli.verb, Verb::Agent));
     let screen = Screen { json: cli.json, quiet: cli.quiet };
     let role = role_of(&cli.verb);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use drctl_catalog::Catalog;
+use drctl_catalog::{Catalog, Difference};
 use drctl_model::shown;
 use drctl_policies::Server;
 use jiff::Timestamp;
@@ -168,17 +168,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     object["unproven"] = json!(unproven);
     object["log_missing_in_bucket"] = json!(lost_log.values().sum::<u64>());
     screen.answer("drctl.catalog-check/1", object, || {
-        let mut text = if difference.is_empty() {
-            "the catalog and the bucket agree".to_owned()
-        } else {
-            format!(
-                "the catalog and the bucket differ: {} missing in the catalog, {} missing \
-                 in the bucket, {} different; `drctl catalog rebuild` makes the catalog anew",
-                difference.missing_in_catalog.len(),
-                difference.missing_in_bucket.len(),
-                difference.different.len()
-            )
-        };
+        let mut text = String::new();
         for lost in &difference.missing_in_bucket {
             let _ = write!(text, "\nLOST: {}/{}", lost.source, lost.backup);
         }
@@ -197,9 +187,36 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
             let _ = write!(text, "\nBAD: {}", line(text_of_one));
         }
         text.push_str(&remarks(found));
-        text
+        comparison(difference, !found.closed.is_empty(), !text.is_empty()) + &text
     });
     Ok(compared_exit(compared, bad.is_empty() && open.is_empty()))
+}
+
+/// How the catalog and the bucket compare, and what to do. A rebuild forgets what is gone, so it is
+/// advised only where nothing is.
+fn comparison(difference: &Difference, closed: bool, more: bool) -> String {
+    if difference.is_empty() {
+        let listed = match closed {
+            true => "the catalog lists what the bucket lists, as far as it may be read",
+            false => "the catalog lists what the bucket lists",
+        };
+        let below = if more { "; what else was found is named below" } else { "" };
+        return format!("{listed}{below}");
+    }
+    let advice = match difference.missing_in_bucket.is_empty() {
+        true => "`drctl catalog rebuild` makes the catalog anew",
+        false => {
+            "do not rebuild the catalog: find out who removed what is gone, restore it (from the \
+             bucket's versions), or give it up (`drctl catalog forget SOURCE`)"
+        }
+    };
+    format!(
+        "the catalog and the bucket differ: {} missing in the catalog, {} missing in the bucket, \
+         {} different; {advice}",
+        difference.missing_in_catalog.len(),
+        difference.missing_in_bucket.len(),
+        difference.different.len()
+    )
 }
 
 /// Backups whose data pgBackRest has no more.

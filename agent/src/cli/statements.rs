@@ -285,7 +285,7 @@ fn object(said: &Statement) -> Value {
 }
 
 fn text(all: &[(SourceId, Statements)]) -> String {
-    let head = ["SOURCE", "NO", "STATEMENT", "OF", "AT", "BY", "STANDS", "REASON"];
+    let head = ["SOURCE", "NO", "STATEMENT", "OF", "AT", "BY", "IN FORCE", "REASON"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (source, said) in all {
         for Statement { n, statement, backup, reason, at, host, account, without, .. } in

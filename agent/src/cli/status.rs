@@ -1,7 +1,8 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use drctl_model::BackupId;
+use drctl_model::{BackupId, SourceId};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::agent::{agent_notes, ask_of};
@@ -55,12 +56,17 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     };
     let agent = agent(setup).await;
     let unprotected = unprotected(setup).await;
+    let in_vain = waits_in_vain(&judged, agent.as_ref(), is_running(setup));
     let object = json!({
-        "agent": agent, "sources": judged.iter().map(entry).collect::<Vec<_>>(),
+        "agent": agent, "agent_missing": in_vain.is_some(),
+        "sources": judged.iter().map(entry).collect::<Vec<_>>(),
         "unprotected": unprotected, "notifications": silent.iter().map(silent_json).collect::<Vec<_>>(),
     });
     screen.answer("drctl.status/1", object, || {
         let mut text = text(&judged, agent.as_ref(), &unprotected);
+        if let Some(why) = in_vain {
+            let _ = write!(text, "\n{why}");
+        }
         for one in &silent {
             let _ = write!(text, "\n{}", line(&one.text()));
         }
@@ -97,7 +103,7 @@ fn text(
             one.age.map_or("-".into(), |age| span(age.as_secs_f64())),
             log_age(one),
             one.rpo.map_or("-".into(), |rpo| span(rpo.as_secs_f64())),
-            one.next.map_or("by hand".into(), |next| next.to_string()),
+            next_due(one.next, agent, &one.source),
         ]);
     }
     let mut text = table(&rows);
@@ -122,6 +128,32 @@ fn text(
         }
     }
     text
+}
+
+/// When the next backup of a source is due, as far as anybody may begin it.
+fn next_due(next: Option<Timestamp>, agent: Option<&Value>, source: &SourceId) -> String {
+    let mut jobs = agent.and_then(|agent| agent["jobs"].as_array()).into_iter().flatten();
+    let of_it = |job: &&Value| job["source"] == source.as_str() && job["kind"] == "backup";
+    match (next, jobs.find(of_it)) {
+        (Some(_), Some(job)) if job["state"] == "paused" => "paused".to_owned(),
+        (Some(next), _) => next.to_string(),
+        (None, _) => "by hand".to_owned(),
+    }
+}
+
+/// What is said where a policy has a schedule, and no agent answers that would keep it.
+fn waits_in_vain(
+    judged: &[(&SourceStatus, Vec<Judged>)],
+    agent: Option<&Value>,
+    runs: Option<bool>,
+) -> Option<&'static str> {
+    let scheduled = judged.iter().any(|(one, _)| one.next.is_some());
+    match (agent, runs) {
+        (None, Some(false)) if scheduled => Some(
+            "no agent runs on this host: scheduled backups are not taken (systemctl status drctl)",
+        ),
+        _ => None,
+    }
 }
 
 /// The servers of this host that no source backs up.

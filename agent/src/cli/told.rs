@@ -5,8 +5,13 @@ use drctl_model::seen;
 use super::screen::under;
 
 /// What the libraries and drctl itself have to tell, on standard error; `DRCTL_LOG` sets how much.
-pub(super) fn begin(quiet: bool) {
-    let usual = if quiet { "error" } else { "warn" };
+pub(super) fn begin(quiet: bool, agent: bool) {
+    let usual = match (quiet, agent) {
+        (true, _) => "error",
+        // Of a run that went well there is a line; what its scheduler's library does is nobody's business.
+        (false, true) => "info,tokio_cron_scheduler=warn",
+        (false, false) => "warn",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_env("DRCTL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
     let told = tracing_subscriber::fmt()

@@ -5,6 +5,11 @@ use drctl_policies::scheduler::{Event, JobKey};
 use super::control::{self, Answer, Asked, Refusal, Request};
 use super::{Agent, reply};
 
+/// What is said to whoever would cancel a job that does not run.
+fn nothing_runs(key: &JobKey) -> String {
+    format!("nothing to cancel: no {} of {} is running", key.kind.words(), key.source)
+}
+
 impl Agent {
     /// Does what somebody asks who may ask it.
     pub(super) fn answer(&mut self, asked: &Asked) -> Answer {
@@ -34,7 +39,7 @@ impl Agent {
             Request::Cancel(which) => {
                 let key = self.known(which)?;
                 if !self.running.contains_key(&key) {
-                    return Err(Refusal::new("not_running", "it does not run"));
+                    return Err(Refusal::new("not_running", nothing_runs(&key)));
                 }
                 self.handle(Event::Cancel { key });
             }

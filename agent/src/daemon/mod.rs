@@ -318,7 +318,8 @@ impl Agent {
                 let line = telling::in_a_line(&why);
                 self.telling.refused(self.setup.clock.now(), &line);
                 self.refused = Some(line);
-                Err(Refusal::new("configuration", why))
+                let goes_on = "the agent goes on with the configuration before";
+                Err(Refusal::new("configuration", format!("{why}; {goes_on}")))
             }
         };
         systemd::ready();

@@ -79,7 +79,7 @@ fn missed_json(missed: &Missed) -> Value {
 pub(super) fn missed_text(missed: &Missed) -> String {
     let why = match missed.why {
         WhyMissed::AgentAway => {
-            "nobody was there to begin them in time: no agent ran, the host slept, or its clock was set"
+            "nothing could begin in time: no agent ran, the host slept, or its clock was set"
         }
         WhyMissed::Paused => "paused",
         WhyMissed::Waited => {

@@ -31,7 +31,7 @@ fn what_is_cancelled_ends_with_a_true_record() {
     tools.pause("pg_dump", 10);
     let agent = Agent::start(&shop.site);
     let said = shop.site.fails(1, "agent_refused", &["cancel", "shop"]);
-    assert!(said.contains("does not run"), "{said}");
+    assert!(said.contains("nothing to cancel: no backup of shop is running"), "{said}");
     let _ = shop.site.json(0, &["run", "shop"]);
     tools.await_pause();
     let _ = shop.site.json(0, &["cancel", "shop"]);
@@ -47,6 +47,9 @@ fn a_paused_job_does_not_begin_until_it_is_resumed() {
     let agent = Agent::start(&shop.site);
     let _ = shop.site.json(0, &["pause", "shop"]);
     assert_eq!(agent.job("backup")["state"], "paused");
+    let status = shop.site.drctl(&["status"]);
+    let row = status.out.lines().find(|row| row.starts_with("shop ")).unwrap();
+    assert!(row.ends_with("paused"), "{row}");
     let _ = shop.site.json(0, &["resume", "shop"]);
     assert_ne!(agent.job("backup")["state"], "paused");
     until("a backup", || !shop.site.manifests().is_empty());
@@ -211,4 +214,18 @@ fn without_an_agent_it_is_said() {
     let shop = Shop::open(NEVER);
     let said = shop.site.fails(1, "no_agent", &["jobs"]);
     assert!(said.contains("systemctl status drctl"), "{said}");
+}
+
+#[test]
+fn a_schedule_that_no_agent_keeps_is_told() {
+    let shop = Shop::open("0 3 * * *");
+    let _ = shop.site.json(0, &["backup", "shop"]);
+    let told = "no agent runs on this host: scheduled backups are not taken";
+    let status = || shop.site.drctl(&["status"]).out;
+    assert!(status().contains(told), "{}", status());
+    assert_eq!(shop.site.json(0, &["status"])["agent_missing"], true);
+    let agent = Agent::start(&shop.site);
+    assert!(!status().contains(told), "{}", status());
+    assert_eq!(shop.site.json(0, &["status"])["agent_missing"], false);
+    drop(agent);
 }

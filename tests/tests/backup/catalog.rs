@@ -341,6 +341,7 @@ fn a_check_tells_what_is_lost_unknown_left_over_or_not_ours() {
     assert_eq!(check["missing_in_bucket"][0]["backup"], second.as_str(), "{check}");
     let text = shop.site.drctl(&["catalog", "check"]).ended(4).out;
     assert!(text.contains(&format!("LOST: shop/{second}")), "{text}");
+    assert!(text.contains("do not rebuild the catalog"), "{text}");
 
     // Rebuilt, it tells that it is lost and does not list it; the other one is untouched.
     let _ = shop.site.json(3, &["catalog", "rebuild"]);
