@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ use super::screen::{Screen, line, table};
 use super::source_id;
 use crate::daemon::control::{Any, Request, Which, ask};
 use crate::daemon::run as run_agent;
-use crate::host::{Exit, Setup, Stop, private};
+use crate::host::{AgentError, Exit, Setup, Stop, private};
 
 /// `drctl agent`.
 pub(super) async fn agent(setup: Setup, stop: &Stop) -> Result<Exit> {
@@ -47,11 +47,33 @@ pub(super) async fn ask_agent(
     // Whoever names the socket needs no configuration: one that is wrong is what he may ask about.
     let object = match verb {
         AgentVerb::Jobs { socket: Some(socket) } => ask(socket, owner(socket), &request).await?,
-        _ => ask_of(&setup()?, &request).await?,
+        _ => {
+            let setup = setup()?;
+            let asked = ask_of(&setup, &request).await;
+            asked.map_err(|refused| unknown(&setup, verb, refused))?
+        }
     };
     let degraded = !object["refused_configuration"].is_null();
     screen.answer("drctl.jobs/1", object.clone(), || text(&object));
     Ok(if degraded { Exit::Degraded } else { Exit::Success })
+}
+
+/// That there is no such source, where a job of one was refused that the configuration does not have.
+fn unknown(setup: &Setup, verb: &AgentVerb, refused: Error) -> Error {
+    let named = match verb {
+        AgentVerb::Run(JobArgs { source, .. }) | AgentVerb::Cancel(JobArgs { source, .. }) => {
+            Some(source)
+        }
+        AgentVerb::Pause(SomeJobs { source, .. }) | AgentVerb::Resume(SomeJobs { source, .. }) => {
+            source.as_ref()
+        }
+        AgentVerb::Jobs { .. } | AgentVerb::Reload => None,
+    };
+    let is_refused = matches!(refused.downcast_ref(), Some(AgentError::AgentRefused(_)));
+    match named.filter(|_| is_refused).map(|name| setup.source(name)) {
+        Some(Err(unknown)) => unknown,
+        _ => refused,
+    }
 }
 
 /// Whose the directory of a socket is: nobody else answers for it there, root and its group may ask.

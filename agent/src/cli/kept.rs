@@ -19,7 +19,8 @@ impl Kept {
     /// In words, behind its state.
     pub(super) fn words(&self) -> &'static str {
         match (&self.held, &self.pinned) {
-            (Some(_), _) => ", held",
+            (Some(_), Some(_)) => ", pinned, held",
+            (Some(_), None) => ", held",
             (None, Some(_)) => ", pinned",
             (None, None) => "",
         }

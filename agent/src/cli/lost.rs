@@ -132,8 +132,8 @@ pub(super) async fn forget(
     let all: String = lost.iter().map(line_of).collect();
     if let Some(yes) = yes.filter(|yes| *yes != digest) {
         let text = format!(
-            "what is lost has changed: its digest is now {digest}, not {yes}; run this without \
-             --yes to see it. Nothing was forgotten"
+            "{yes} is not the digest of what is lost now: run this without --yes, and read what it \
+             shows. Nothing was forgotten"
         );
         return Err(AgentError::Usage(text).into());
     }

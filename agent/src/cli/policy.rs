@@ -68,7 +68,12 @@ pub(super) async fn policy(screen: Screen, setup: &Setup, verb: &PolicyVerb) -> 
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn cost_of(month: &Month, price: f64) -> f64 {
     let all = month.bytes.saturating_add(month.log_bytes) as f64;
-    (all / 1e9 * price * 100.0).round() / 100.0
+    (all / 1e9 * price * 1e6).round() / 1e6
+}
+
+/// A cost with as many digits as it needs to be more than nothing.
+fn cost_text(cost: f64) -> String {
+    if cost < 1.0 { format!("{cost:.4}") } else { format!("{cost:.2}") }
 }
 
 fn price(args: &SimulateArgs) -> Result<Option<f64>> {
@@ -87,8 +92,12 @@ async fn outlook(
     let known = newest_first(catalog.backups(Some(id)).await?);
     let now = setup.clock.now();
     let zone = source.policy.timezone.clone();
-    let until = args.span.parse::<jiff::Span>().ok();
-    let until = until.and_then(|span| now.to_zoned(zone.clone()).checked_add(span).ok());
+    let span = args.span.parse::<jiff::Span>().ok();
+    if span.is_some_and(|span| span.get_minutes() != 0) {
+        let text = format!("`{}` are minutes: months are `mo`, as in 6mo", args.span);
+        return Err(AgentError::Usage(text).into());
+    }
+    let until = span.and_then(|span| now.to_zoned(zone.clone()).checked_add(span).ok());
     let Some(until) = until.map(|until| until.timestamp()).filter(|until| *until > now) else {
         let text = format!("--for is a length of time, such as 18mo or 2y; not `{}`", args.span);
         return Err(AgentError::Usage(text).into());
@@ -181,7 +190,7 @@ fn text(one: &Outlook, cost: &impl Fn(&Month) -> Option<f64>) -> String {
             number(month.backups as u64),
             bytes(month.bytes),
             bytes(month.log_bytes),
-            cost(month).map_or("-".to_owned(), |cost| format!("{cost:.2}")),
+            cost(month).map_or("-".to_owned(), cost_text),
         ]);
     }
     let _ = write!(text, "{}", table(&rows));

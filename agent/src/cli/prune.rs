@@ -72,8 +72,8 @@ fn is_meant(plan: &PrunePlan, yes: &str, backups: Option<u64>) -> Result<()> {
     let digest = plan.digest();
     if yes != digest {
         let text = format!(
-            "what would go of {} has changed: its digest is now {digest}, not {yes}; run this \
-             without --yes to see it. Nothing was removed",
+            "{yes} is not the digest of what would go of {} now: run this without --yes, and read \
+             what it shows. Nothing was removed",
             plan.source
         );
         return Err(AgentError::Usage(text).into());

@@ -169,14 +169,14 @@ pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
             ),
             "look at `drctl timeline`; --accept-loss recovers the rest",
         ),
-        Refusal::Changed { digest, confirmed, grows } => {
+        Refusal::Changed { confirmed, grows, .. } => {
             let more = match grows {
                 true => " (a plan to the end of the WAL changes with every piece that arrives)",
                 false => "",
             };
             let text = format!(
-                "the plan has changed: its digest is `{digest}` now and not `{confirmed}`{more}; look \
-                 at it with --plan. Nothing was done"
+                "the plan has changed, its digest is not `{confirmed}`{more}: look at it with --plan, \
+                 which shows the digest. Nothing was done"
             );
             return AgentError::Usage(text).into();
         }

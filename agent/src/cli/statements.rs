@@ -213,11 +213,14 @@ async fn lifted(
     match found.len() {
         1 => Ok(found.remove(0)),
         0 => {
-            let text = format!("nothing that `drctl {stated}` could end is said of `{wanted}`");
+            let is = if stated == Stated::Unpin { "pinned" } else { "on legal hold" };
+            let text = format!("no backup `{wanted}` is {is}: nothing was written");
             Err(AgentError::Usage(text).into())
         }
         many => {
-            let text = format!("`{wanted}` fits {many} backups: name SOURCE/BACKUP in full");
+            let text = format!(
+                "`{wanted}` fits {many} backups: give more characters, or SOURCE/BACKUP in full; nothing was written"
+            );
             Err(AgentError::Usage(text).into())
         }
     }

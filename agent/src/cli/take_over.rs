@@ -30,9 +30,8 @@ pub(super) async fn take_over(screen: Screen, setup: &Setup, args: &TakeOverArgs
     };
     if *wanted != prepared.digest {
         let text = format!(
-            "the plan has changed: its digest is now {}, not {wanted}; run this without --yes to \
-             see it. Nothing was done",
-            prepared.digest
+            "{wanted} is not the digest of what would be done now: run this without --yes, and read \
+             what it shows. Nothing was done"
         );
         return Err(AgentError::Usage(text).into());
     }

@@ -1,9 +1,28 @@
 //! What is asked at the socket, done.
 
+use drctl_model::JobKind;
 use drctl_policies::scheduler::{Event, JobKey};
 
 use super::control::{self, Answer, Asked, Refusal, Request};
 use super::{Agent, reply};
+
+/// What is said to whoever asks for a job that the agent does not have.
+fn without(control::Which { source, kind }: &control::Which) -> String {
+    let (what, command) = match kind {
+        JobKind::Backup => ("its policy has no schedule", Some("backup")),
+        JobKind::Prune => ("[prune] has no schedule", Some("prune")),
+        JobKind::Verify => ("[verify] has no schedule", Some("verify")),
+        JobKind::LogStream => ("its `log` is no stream", None),
+        JobKind::Restore | JobKind::Drill | JobKind::Replicate => ("no agent does that", None),
+    };
+    let by_hand =
+        command.map_or_else(String::new, |verb| format!("; by hand: `drctl {verb} {source}`"));
+    format!(
+        "the agent has no {} of {source}: {what}, or it is not enabled, or the agent knows it not \
+         yet (`drctl reload`){by_hand}",
+        kind.words()
+    )
+}
 
 /// What is said to whoever would cancel a job that does not run.
 fn nothing_runs(key: &JobKey) -> String {
@@ -55,8 +74,7 @@ impl Agent {
         if rows.iter().any(|row| row.key == key) {
             return Ok(key);
         }
-        let text = format!("the agent has no {} of {}", which.kind.words(), which.source);
-        Err(Refusal::new("unknown_job", text))
+        Err(Refusal::new("unknown_job", without(which)))
     }
 
     /// The jobs that are meant; `None` stands for all that there are and come.

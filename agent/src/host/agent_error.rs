@@ -66,9 +66,9 @@ pub enum AgentError {
     /// Another agent works with this state directory, and what is known of it.
     #[error("another agent runs with {} ({})", .0.display(), .1)]
     SecondAgent(PathBuf, String),
-    /// No agent of this host can be spoken with at this socket, and why.
-    #[error("no agent can be asked at {}: {}", .0.display(), .1)]
-    NoAgent(PathBuf, String),
+    /// No agent of this host can be spoken with: why, and what to do.
+    #[error("{0}")]
+    NoAgent(String, &'static str),
     /// The agent does not do what it was asked, and why.
     #[error("the agent refused: {0}")]
     AgentRefused(String),

@@ -10,6 +10,7 @@ pub(crate) mod count_and_size;
 pub(crate) mod documents;
 pub(crate) mod drills;
 pub(crate) mod faults;
+mod find;
 pub(crate) mod findings;
 pub(crate) mod first;
 mod init;
@@ -316,44 +317,6 @@ impl Repository {
             others => format!("; there are some of: {}", shown(&others.join(", "), 300)),
         };
         Ok(AgentError::NoBackup(format!("there is no backup of `{source}`{others}")))
-    }
-
-    /// The backup whose identifier begins with `wanted`; with the source and the whole identifier
-    /// nothing is listed, so that it is found in a bucket that cannot be.
-    ///
-    /// # Errors
-    /// [`AgentError::NoBackup`] where there is none or more than one; a bad manifest; the store's.
-    pub async fn find(&self, source: Option<&SourceId>, wanted: &str) -> Result<Proven> {
-        if let (Some(source), Ok(id)) = (source, wanted.parse())
-            && let Some(proven) = self.manifest(source, &id).await?
-        {
-            return Ok(proven);
-        }
-        let sources = match source {
-            Some(source) => vec![source.clone()],
-            None => self.sources().await?,
-        };
-        let mut found = Vec::new();
-        for source in sources {
-            let ids = self.attempts(&source).await?;
-            found.extend(
-                ids.into_iter()
-                    .filter(|id| id.as_str().starts_with(wanted))
-                    .map(|id| (source.clone(), id)),
-            );
-        }
-        match found.as_slice() {
-            [] => Err(AgentError::NoBackup(format!("there is no backup `{wanted}`")).into()),
-            [(source, id)] => self.manifest(source, id).await?.ok_or_else(|| {
-                let why = "has no manifest: the attempt never ended, or still runs";
-                AgentError::NoBackup(format!("{source}/{id} {why}")).into()
-            }),
-            many => {
-                let ids: Vec<String> = many.iter().map(|(s, id)| format!("{s}/{id}")).collect();
-                let text = format!("`{wanted}` fits more than one backup: {}", ids.join(", "));
-                Err(AgentError::NoBackup(text).into())
-            }
-        }
     }
 
     /// How many objects lie below a prefix, and their bytes.

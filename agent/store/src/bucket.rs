@@ -15,6 +15,7 @@ use object_store::{
 use tokio::sync::OnceCell;
 
 use crate::alarm::Alarms;
+use crate::error::says_no_bucket;
 use crate::rooted::{NoFile, Rooted};
 use crate::silence::{asked, listing};
 use crate::{Alarm, Odd, Pace, SealError, StoreError, Stored, Stray, Versions, seal};
@@ -24,6 +25,7 @@ use crate::{Alarm, Odd, Pace, SealError, StoreError, Stored, Stray, Versions, se
 pub struct Bucket {
     store: Arc<dyn ObjectStore>,
     url: Arc<str>,
+    endpoint: Option<Arc<str>>,
     versions: Option<Versions>,
     /// Whether it keeps versions: asked once.
     pub(crate) keeps: Arc<OnceCell<bool>>,
@@ -60,14 +62,20 @@ impl Bucket {
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, url: &str) -> Self {
         let (keeps, fails, alarms) = (Arc::default(), Arc::default(), Alarms::default());
-        let (url, versions, directory, paces) = (url.into(), None, None, Arc::default());
-        Bucket { store, url, versions, keeps, alarms, directory, fails, paces }
+        let (versions, directory, paces) = (None, None, Arc::default());
+        let (url, endpoint) = (url.into(), None);
+        Bucket { store, url, endpoint, versions, keeps, alarms, directory, fails, paces }
     }
 
     /// The same bucket, whose older versions can be asked for.
     #[must_use]
     pub fn with_versions(self, versions: Versions) -> Self {
         Bucket { versions: Some(versions), ..self }
+    }
+
+    /// The same bucket, which is not at its provider's own place.
+    pub(crate) fn at(self, endpoint: Option<&str>) -> Self {
+        Bucket { endpoint: endpoint.map(Into::into), ..self }
     }
 
     /// The same bucket, which is a directory.
@@ -237,7 +245,8 @@ impl Bucket {
     ) -> StoreError {
         match source {
             object_store::Error::NotFound { source, .. } if says_no_bucket(&*source) => {
-                StoreError::NoBucket
+                let endpoint = self.endpoint.as_deref().map(str::to_owned);
+                StoreError::NoBucket { url: self.url.to_string(), endpoint }
             }
             object_store::Error::NotFound { .. } => StoreError::Missing { key: key.clone() },
             object_store::Error::Generic { source, .. } if source.is::<NoFile>() => {
@@ -386,11 +395,4 @@ impl Bucket {
 fn entry(meta: ObjectMeta) -> Entry {
     let stored = Timestamp::from_second(meta.last_modified.timestamp()).ok();
     Entry { key: meta.location, bytes: meta.size, stored }
-}
-
-/// Whether what is absent is the bucket and not the object, as S3, Azure and Google say it.
-fn says_no_bucket(error: &dyn std::error::Error) -> bool {
-    let words = error.to_string();
-    let said = ["NoSuchBucket", "ContainerNotFound", "specified bucket does not exist"];
-    said.iter().any(|said| words.contains(said)) || error.source().is_some_and(says_no_bucket)
 }

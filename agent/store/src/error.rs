@@ -1,4 +1,5 @@
 mod classified;
+mod hints;
 mod plain;
 mod sealing;
 
@@ -41,8 +42,13 @@ pub enum StoreError {
         key: Path,
     },
     /// There is no such bucket or container.
-    #[error("there is no such bucket")]
-    NoBucket,
+    #[error("there is no such bucket: {url}{}", at(endpoint.as_deref()))]
+    NoBucket {
+        /// The repository's URL, which names it.
+        url: String,
+        /// Where it was looked for, where that is not the provider's own place.
+        endpoint: Option<String>,
+    },
     /// An object is larger than it can rightly be.
     #[error("{key} has {bytes} bytes, more than the {limit} that it can have")]
     TooLarge {
@@ -105,6 +111,11 @@ pub enum StoreError {
     },
 }
 
+/// Behind the name of a bucket: where it was looked for.
+fn at(endpoint: Option<&str>) -> String {
+    endpoint.map_or_else(String::new, |endpoint| format!(" at {endpoint}"))
+}
+
 /// What a store's client says, with all that is behind it, in plain words; nothing of another error.
 #[must_use]
 pub fn said_by_client(error: &(dyn std::error::Error + 'static)) -> Option<String> {
@@ -144,7 +155,7 @@ impl StoreError {
         match self {
             StoreError::Conflict { .. } => "store_conflict",
             StoreError::Missing { .. } => "store_missing",
-            StoreError::NoBucket => "store_no_bucket",
+            StoreError::NoBucket { .. } => "store_no_bucket",
             StoreError::TooLarge { .. } => "store_too_large",
             StoreError::NoObject { .. } => "store_no_object",
             StoreError::ReadBack { .. } => "store_read_back",
@@ -176,57 +187,6 @@ impl StoreError {
         }
     }
 
-    /// What the operator can do about it, as an imperative sentence.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        Some(match self.code() {
-            "store_denied" => {
-                "check the credentials, their expiry, and what the bucket's policy grants; \
-                 `drctl doctor` shows which right is missing"
-            }
-            "store_moved" => {
-                "put the repository's directory back, or mount its file system again, and run the \
-                 command again: nothing was written into what is there now, and all that was \
-                 acknowledged is in the directory that was moved"
-            }
-            "store_endless" | "store_no_listing" => {
-                "correct repository.endpoint, or check for a proxy between this host and the \
-                 store: what answers is not a bucket, and its lists are not trusted"
-            }
-            "store_elsewhere" => {
-                "set repository.region and repository.endpoint to those of the bucket: another place \
-                 would get signatures and data. If you know of none, find out who answers"
-            }
-            "store_no_bucket" => {
-                "correct repository.url or repository.endpoint, or make the bucket: drctl makes none"
-            }
-            "store_full" => {
-                "free space on the repository's disk; nothing that was committed is touched, and \
-                 the next run starts anew"
-            }
-            "store_conflict" => {
-                "two writers used one identifier, or somebody wrote by hand; look at the object \
-                 before anything else, drctl never overwrites it"
-            }
-            "store_bad_key" => {
-                "somebody wrote an object with a name that cannot be read here: remove or rename \
-                 it with the bucket's own client. What is committed is safe, and restores without \
-                 a listing: `drctl restore SOURCE --backup` with the whole identifier"
-            }
-            "store_missing" => {
-                "check the repository's URL and prefix; if the bucket keeps versions, a deleted \
-                 object is still there: see `drctl catalog check`"
-            }
-            "store_no_object" => {
-                "somebody put it into the repository's directory: remove it there; it was not opened"
-            }
-            "store_too_large" => "somebody else wrote this object; it was not read",
-            "store_read_back" => "do not trust this store: it acknowledged bytes it does not hold",
-            "store_open" => "correct [repository] in the configuration; `drctl config check` helps",
-            _ => "check that the bucket can be reached; `drctl doctor` tries each step",
-        })
-    }
-
     /// Whether trying again cannot help.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
@@ -238,6 +198,13 @@ impl StoreError {
 pub(crate) fn says_denied(error: &dyn std::error::Error) -> bool {
     let words = error.to_string();
     DENIED.iter().any(|said| words.contains(said)) || error.source().is_some_and(says_denied)
+}
+
+/// Whether what is absent is the bucket and not the object, as S3, Azure and Google say it.
+pub(crate) fn says_no_bucket(error: &dyn std::error::Error) -> bool {
+    let words = error.to_string();
+    let said = ["NoSuchBucket", "ContainerNotFound", "specified bucket does not exist"];
+    said.iter().any(|said| words.contains(said)) || error.source().is_some_and(says_no_bucket)
 }
 
 /// Whether a listing ended at a key that object_store's `Path` cannot hold (a control character,
@@ -258,7 +225,7 @@ fn is_caused_by<E: std::error::Error + 'static>(error: &object_store::Error) -> 
     false
 }
 
-fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
+fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<io::Error>() {

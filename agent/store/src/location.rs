@@ -111,6 +111,7 @@ impl Location {
     ) -> Result<Bucket, StoreError> {
         use_ring();
         self.build(url, options, credentials)
+            .map(|bucket| bucket.at(options.endpoint.as_deref()))
             .map_err(|source| StoreError::Open { url: url.to_owned(), source })
     }
 

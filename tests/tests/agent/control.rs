@@ -213,7 +213,26 @@ fn an_agent_of_another_state_directory_takes_nobodys_socket() {
 fn without_an_agent_it_is_said() {
     let shop = Shop::open(NEVER);
     let said = shop.site.fails(1, "no_agent", &["jobs"]);
+    assert!(said.contains("no agent runs on this host"), "{said}");
     assert!(said.contains("systemctl status drctl"), "{said}");
+}
+
+#[test]
+fn a_job_that_is_not_there_is_told_from_a_source_that_is_not() {
+    let shop = Shop::open(NEVER);
+    fs::write(shop.policy_file(), "[retention]\nlast = 3\n").unwrap();
+    let _agent = Agent::start(&shop.site);
+    for verb in ["run", "cancel", "pause", "resume"] {
+        let said = shop.site.fails(2, "unknown_source", &[verb, "nope"]);
+        assert!(said.contains("configured are: shop"), "{verb}: {said}");
+    }
+    let said = shop.site.fails(1, "agent_refused", &["run", "shop"]);
+    assert!(said.contains("its policy has no schedule"), "{said}");
+    assert!(said.contains("by hand: `drctl backup shop`"), "{said}");
+    for name in ["log_stream", "stream"] {
+        let said = shop.site.fails(1, "agent_refused", &["run", "shop", name]);
+        assert!(said.contains("its `log` is no stream"), "{said}");
+    }
 }
 
 #[test]

@@ -86,17 +86,20 @@ fn a_scrape_tells_what_is_known_and_nothing_else() {
     let agent = Agent::start(&shop.site);
     let before = looked(port);
     assert_eq!(before["drctl_source_unprotected{source=\"shop\"}"], 1.0);
-    assert_eq!(before["drctl_source_unproven{source=\"shop\"}"], 1.0);
     assert_eq!(before["drctl_source_health{source=\"shop\"}"], 2.0);
     let no_good = "drctl_findings{source=\"shop\",code=\"no_good_backup\",severity=\"bad\"}";
     assert_eq!(before[no_good], 1.0);
     let runs = "drctl_job_runs_total{source=\"shop\",job=\"backup\",outcome=\"succeeded\"}";
     assert_eq!(before[runs], 0.0);
     // What never was is absent, and not the year 1970.
+    let unproven = "drctl_source_unproven{source=\"shop\"}";
     let good = "drctl_backup_last_success_timestamp_seconds{source=\"shop\"}";
-    for absent in
-        [good, "drctl_rpo_seconds{source=\"shop\"}", "drctl_recoverable_gaps{source=\"shop\"}"]
-    {
+    for absent in [
+        good,
+        "drctl_rpo_seconds{source=\"shop\"}",
+        "drctl_recoverable_gaps{source=\"shop\"}",
+        unproven,
+    ] {
         assert!(!before.contains_key(absent), "{absent}");
     }
     let _ = shop.site.json(0, &["run", "shop"]);
@@ -116,6 +119,7 @@ fn a_scrape_tells_what_is_known_and_nothing_else() {
     assert_eq!(after[runs], 1.0);
     assert!(after["drctl_rpo_seconds{source=\"shop\"}"] < 60.0);
     assert!(!after.contains_key(no_good));
+    assert!(!after.contains_key(unproven), "a dump has no drills");
     let text = get(port, "/metrics").expect("an answer");
     let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
     assert!(head.contains("application/openmetrics-text"), "{head}");

@@ -85,9 +85,21 @@ fn what_is_pinned_or_held_stays_whatever_the_policy_says() {
     fs::remove_dir_all(shop.site.path("state")).unwrap();
     let _ = shop.site.json(0, &["catalog", "rebuild"]);
     assert_eq!(going(&plan(&shop)), [""; 0]);
+    let _ = say(&shop, "hold", &ids[0]);
+    let text = shop.site.drctl(&["list"]).ended(0).out;
+    assert!(text.contains("good, pinned, held"), "{text}");
+    let _ = say(&shop, "release", &ids[0]);
+    // Whoever mistypes a name hears what there is.
+    let said = shop.site.fails(5, "no_backup", &["hold", "shopp", "--reason", "audit"]);
+    assert!(said.contains("there is no source and no backup `shopp`"), "{said}");
+    assert!(said.contains("sources of the bucket: shop"), "{said}");
+    let said = shop.site.fails(5, "no_backup", &["pin", "shop", "--reason", "audit"]);
+    assert!(said.contains("`shop` is a source: name one of its backups"), "{said}");
+    let said = shop.site.fails(5, "no_backup", &["pin", "20", "--reason", "audit"]);
+    assert!(said.contains("fits 3 backups, give more characters"), "{said}");
     // Nobody ends a hold by ending a pin, and nothing is ended that is not there.
     let nothing = shop.site.fails(2, "usage", &["unpin", &ids[1], "--reason", "over"]);
-    assert!(nothing.contains("nothing that `drctl unpin` could end"), "{nothing}");
+    assert!(nothing.contains("is pinned: nothing was written"), "{nothing}");
     let _ = say(&shop, "unpin", &ids[0][..20]);
     assert_eq!(going(&plan(&shop)), [ids[0].clone()]);
     let _ = say(&shop, "release", &ids[1]);
@@ -95,13 +107,14 @@ fn what_is_pinned_or_held_stays_whatever_the_policy_says() {
     let holds = shop.site.json(0, &["holds", "shop"]);
     let all = holds["sources"][0]["statements"].as_array().unwrap();
     let words: Vec<&str> = all.iter().map(|one| one["statement"].as_str().unwrap()).collect();
-    assert_eq!(words, ["pin", "hold", "unpin", "release"], "{holds}");
+    let all_words = ["pin", "hold", "hold", "release", "unpin", "release"];
+    assert_eq!(words, all_words, "{holds}");
     assert!(all.iter().all(|one| one["stands"] == false), "{holds}");
     for bad in ["", "  ", "a\nb", "\u{1b}[2J", &"x".repeat(501)] {
         let said = shop.site.fails(2, "usage", &["pin", &ids[0], "--reason", bad]);
         assert!(said.contains("1 to 500 characters"), "{said}");
     }
-    assert!(!object(&shop, 5).exists());
+    assert!(!object(&shop, 7).exists());
 }
 
 #[test]

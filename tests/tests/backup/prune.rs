@@ -80,6 +80,10 @@ fn what_no_policy_keeps_is_shown_and_removed_when_that_is_said() {
     assert!(text.contains("2 backups would go, 3 would stay"), "{text}");
     let said = shop.site.fails(2, "usage", &["prune", "shop", "--yes=0123456789abcdef"]);
     assert!(said.contains("Nothing was removed"), "{said}");
+    assert!(
+        !said.contains(planned["digest"].as_str().unwrap()),
+        "not read, and handed out: {said}"
+    );
     assert_eq!(shop.site.files("repository"), before, "a plan removes nothing");
     // Another host knows all five.
     let other = shop.site.path("other");

@@ -98,9 +98,13 @@ fn a_directory_that_is_none_cannot_be_opened() {
     fs::write(&file, "x").expect("write");
     let place = Place::default();
     for path in [directory.path().join("absent"), file.join("below")] {
-        let location = Location::File { directory: path };
+        let location = Location::File { directory: path.clone() };
         let opened = location.open("file:///x", &place.options, &place.credentials);
-        assert_eq!(opened.err().map(|error| error.code()), Some("store_open"));
+        let error = opened.err().expect("it is no directory");
+        assert_eq!(error.code(), "store_open");
+        let is_absent = directory.path().join("absent") == path;
+        let asks = error.hint().is_some_and(|hint| hint.contains("is the file system mounted?"));
+        assert_eq!(asks, is_absent, "{}", path.display());
     }
 }
 

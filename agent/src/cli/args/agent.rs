@@ -51,7 +51,8 @@ pub enum Kind {
     /// Take a backup.
     Backup,
     /// Stream WAL.
-    Stream,
+    #[value(name = "log_stream", alias = "stream")]
+    LogStream,
     /// Remove what no policy keeps.
     Prune,
     /// Check what is stored.
@@ -62,7 +63,7 @@ impl From<Kind> for JobKind {
     fn from(kind: Kind) -> Self {
         match kind {
             Kind::Backup => JobKind::Backup,
-            Kind::Stream => JobKind::LogStream,
+            Kind::LogStream => JobKind::LogStream,
             Kind::Prune => JobKind::Prune,
             Kind::Verify => JobKind::Verify,
         }

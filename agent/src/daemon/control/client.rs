@@ -1,5 +1,6 @@
 //! Whoever speaks with the agent.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,14 +35,37 @@ pub(crate) async fn ask(path: &Path, author: Option<u32>, request: &Request) -> 
     Err(AgentError::AgentRefused(refusal.message).into())
 }
 
+/// Why nobody can be asked at a socket: nobody is there, or whoever asks may not.
+fn unreached(path: &Path, error: &io::Error) -> AgentError {
+    let at = path.display();
+    let (why, hint) = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => (
+            format!("no agent runs on this host: none listens at {at}"),
+            "`systemctl status drctl` shows why, `systemctl start drctl` starts it",
+        ),
+        io::ErrorKind::PermissionDenied => (
+            format!("this account may not ask the agent at {at}"),
+            "run this as root, as drctl's account, or as a member of agent.socket_group",
+        ),
+        _ => (
+            format!("no agent can be asked at {at}: {error}"),
+            "`systemctl status drctl` shows whether it runs",
+        ),
+    };
+    AgentError::NoAgent(why, hint)
+}
+
 async fn exchange(path: &Path, author: Option<u32>, request: &Request) -> Result<Value> {
     let stream = UnixStream::connect(path).await;
-    let mut stream =
-        stream.map_err(|error| AgentError::NoAgent(path.to_owned(), error.to_string()))?;
+    let mut stream = stream.map_err(|error| unreached(path, &error))?;
     let peer = Peer::of(&stream).context("see who listens there")?;
     if !peer.is_trusted() && !peer.is(author) {
-        let why = format!("{} listens there, which is not drctl's account", peer.words());
-        return Err(AgentError::NoAgent(path.to_owned(), why).into());
+        let why = format!(
+            "{} listens at {}, which is not drctl's account: it was asked nothing",
+            peer.words(),
+            path.display()
+        );
+        return Err(AgentError::NoAgent(why, "find out who does that, and why").into());
     }
     let mut line = serde_json::to_string(&request.line())?;
     line.push('\n');

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use drctl_model::{JobKind, JobState};
+use drctl_model::{BackupKind, BackupSummary, JobKind, JobState};
 use drctl_policies::scheduler::{Outcome, Row, State};
 use jiff::{SignedDuration, Timestamp};
 
@@ -33,6 +33,8 @@ struct Source {
     gaps: Option<usize>,
     overdue: bool,
     frozen: bool,
+    /// Whether drills prove it: dumps have none.
+    has_drills: bool,
     /// When the last drill ended that did not fail.
     drilled: Option<Timestamp>,
 }
@@ -73,8 +75,14 @@ fn of_source(at: Timestamp, one: &SourceStatus) -> Source {
         gaps: log.map(|log| log.recoverable_until.gaps.len()),
         overdue: one.overdue.is_some(),
         frozen: !one.frozen.is_empty(),
+        has_drills: one.log.is_some() || one.newest_good.as_ref().is_some_and(is_no_dump),
         drilled: passed.map(|job| job.changed).max(),
     }
+}
+
+/// Whether a backup is of a whole cluster, which a drill can start: a dump is tried by a restore.
+fn is_no_dump(backup: &BackupSummary) -> bool {
+    !matches!(backup.kind, BackupKind::Logical(_))
 }
 
 /// Every metric, in the order in which they are told.
@@ -178,8 +186,8 @@ fn of_backups(sources: &Sources) -> Vec<Metric> {
         ),
         gauge(
             "drctl_source_unproven",
-            "Whether no drill on this host has proven a source, or the last one failed",
-            each(sources, |one| Some(flag(one.drilled.is_none()))),
+            "Whether no drill on this host has proven a source, or the last one failed; absent for dumps",
+            each(sources, |one| one.has_drills.then(|| flag(one.drilled.is_none()))),
         ),
         gauge(
             "drctl_findings",

@@ -129,7 +129,6 @@ impl AgentError {
             Self::SecondAgent(..) | Self::AgentRefused(_) => {
                 "`drctl jobs` shows what the agent does"
             }
-            Self::NoAgent(..) => "does it run, and may you ask it? `systemctl status drctl`",
             Self::Busy { .. } => "wait until it ends: its lock ends with it",
             Self::NoBackup(_) => {
                 "`drctl list` shows what there is, `drctl verify` why something does not count"
@@ -144,7 +143,7 @@ impl AgentError {
                  shows what else there is, `drctl backup SOURCE --full` begins a new chain"
             }
             Self::Mismatch(_) => "do not use what was restored before this is explained",
-            Self::NoPlan(_, hint) => hint,
+            Self::NoAgent(_, hint) | Self::NoPlan(_, hint) => hint,
             Self::Incomplete(_) => "nothing was committed; do not trust this store",
             Self::NoIdentity(_) => {
                 "name the identity's file with --identity FILE, or in keys.identity; the identity \

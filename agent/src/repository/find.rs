@@ -1,0 +1,69 @@
+//! The backup that somebody names by the beginning of its identifier.
+
+use anyhow::Result;
+use drctl_model::SourceId;
+
+use super::{Proven, Repository};
+use crate::host::AgentError;
+
+/// How many backups are named that somebody may have meant.
+const SOME: usize = 5;
+
+impl Repository {
+    /// The backup whose identifier begins with `wanted`; with the source and the whole identifier
+    /// nothing is listed, so that it is found in a bucket that cannot be.
+    ///
+    /// # Errors
+    /// [`AgentError::NoBackup`] where there is none or more than one; a bad manifest; the store's.
+    pub async fn find(&self, source: Option<&SourceId>, wanted: &str) -> Result<Proven> {
+        if let (Some(source), Ok(id)) = (source, wanted.parse())
+            && let Some(proven) = self.manifest(source, &id).await?
+        {
+            return Ok(proven);
+        }
+        let sources = match source {
+            Some(source) => vec![source.clone()],
+            None => self.sources().await?,
+        };
+        let mut found = Vec::new();
+        for source in sources {
+            let ids = self.attempts(&source).await?;
+            found.extend(
+                ids.into_iter()
+                    .filter(|id| id.as_str().starts_with(wanted))
+                    .map(|id| (source.clone(), id)),
+            );
+        }
+        match found.as_slice() {
+            [] => Err(AgentError::NoBackup(self.nothing(source, wanted).await?).into()),
+            [(source, id)] => self.manifest(source, id).await?.ok_or_else(|| {
+                let why = "has no manifest: the attempt never ended, or still runs";
+                AgentError::NoBackup(format!("{source}/{id} {why}")).into()
+            }),
+            many => {
+                let ids: Vec<String> = many.iter().map(|(s, id)| format!("{s}/{id}")).collect();
+                let some = ids[..ids.len().min(SOME)].join(", ");
+                let more = if ids.len() > SOME { ", …" } else { "" };
+                let text = format!(
+                    "`{wanted}` fits {} backups, give more characters: {some}{more}",
+                    ids.len()
+                );
+                Err(AgentError::NoBackup(text).into())
+            }
+        }
+    }
+
+    /// What is said where no backup of a name is there: it may be a source's, or a wrong one of one.
+    async fn nothing(&self, source: Option<&SourceId>, wanted: &str) -> Result<String> {
+        if let Some(source) = source {
+            return Ok(format!("there is no backup `{wanted}` of {source}"));
+        }
+        let sources = self.sources().await?;
+        if sources.iter().any(|source| source.as_str() == wanted) {
+            return Ok(format!("`{wanted}` is a source: name one of its backups"));
+        }
+        let names: Vec<&str> = sources.iter().map(SourceId::as_str).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        Ok(format!("there is no source and no backup `{wanted}`; sources of the bucket: {names}"))
+    }
+}
